@@ -1,0 +1,58 @@
+package petest
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+const sbatHeader = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md\n"
+
+// dllCharacteristics of systemd's EFI binaries: high-entropy addresses, relocatable, NX-compatible.
+const dllCharacteristics = 0x0160
+
+// Stub is a stand-in for systemd-stub of that version ("262-1"): the marker in .sdmagic, a .sbat section with the 1024
+// bytes of room that systemd 258 and later leave, and header space for 120 more sections.
+func Stub(version string) []byte {
+	return systemd("stub", version, 1024, nil)
+}
+
+// Loader is a stand-in for systemd-boot of that version.
+func Loader(version string) []byte {
+	osrel := Section{Name: ".osrel", Content: []byte("ID=systemd-boot\nVERSION=\"" + version + "\"\nNAME=\"systemd-boot " + version + "\"\n")}
+	return systemd("boot", version, 0, []Section{osrel})
+}
+
+func systemd(what, version string, sbatRoom int, more []Section) []byte {
+	sbat := sbatHeader + fmt.Sprintf("systemd-%s,1,osmith stand-in,systemd,%s,https://systemd.io/\n", what, version)
+	im := Image{SizeOfHeaders: 0x2000, DllCharacteristics: dllCharacteristics, Sections: []Section{
+		{Name: ".text", Content: halt, Code: true},
+		{Name: ".rodata", Content: []byte("osmith stand-in for systemd-" + what + ", does not boot\x00")},
+		{Name: ".sbat", Content: []byte(sbat), RawSize: sbatRoom},
+		{Name: ".sdmagic", Content: []byte("#### LoaderInfo: systemd-" + what + " " + version + " ####\x00")},
+	}}
+	im.Sections = append(im.Sections, more...)
+	return im.Bytes()
+}
+
+// Offsets of the real-mode setup header (Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header").
+const (
+	setupMagic         = 0x202 // "HdrS"
+	setupProtocol      = 0x206
+	setupKernelVersion = 0x20e // pointer to the version string, less 0x200
+)
+
+// Kernel is a stand-in for an x86-64 bzImage whose `uname -r` is the argument. It is a PE with the EFI stub's outer
+// shape and the setup header with the version string.
+func Kernel(uname string) []byte {
+	const versionAt = 0x400
+	im := Image{SizeOfHeaders: 0x1000, DllCharacteristics: 0x0100, ImageVersion: 3, Sections: []Section{
+		{Name: ".setup", Content: []byte("setup\x00")},
+		{Name: ".text", Content: append(append([]byte(nil), halt...), "osmith stand-in for Linux "+uname+", does not boot\x00"...), Code: true},
+	}}
+	b := im.Bytes()
+	copy(b[setupMagic:], "HdrS")
+	binary.LittleEndian.PutUint16(b[setupProtocol:], 0x020f)
+	binary.LittleEndian.PutUint16(b[setupKernelVersion:], versionAt-0x200)
+	copy(b[versionAt:0x1000-1], uname+" (osmith@stand-in) #1 SMP")
+	return b
+}
