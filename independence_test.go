@@ -1,0 +1,159 @@
+package osmith
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/osmith-dev/osmith"
+
+// cosignModules is what verifying a cosign signature links: sigstore's key handling and the OCI types.
+var cosignModules = []string{
+	"github.com/opencontainers/go-digest",
+	"github.com/opencontainers/image-spec",
+	"github.com/secure-systems-lab/go-securesystemslib",
+	"github.com/sigstore/protobuf-specs",
+	"github.com/sigstore/sigstore",
+	"golang.org/x/crypto",
+	"golang.org/x/sys",
+	"golang.org/x/term",
+	"google.golang.org/genproto/googleapis/api",
+	"google.golang.org/protobuf",
+	// sigstore's payload type names images by go-containerregistry's reference type, its key loader reads PKCS#8 by youmark's.
+	"github.com/google/go-containerregistry",
+	"github.com/youmark/pkcs8",
+}
+
+// allowed says which packages outside the standard library a public package may link, directly or not: packages of this
+// module (besides internal/*, which all may) and modules of others. ARCHITECTURE.md gives the reasons.
+var allowed = map[string]struct{ own, modules []string }{
+	"verity":               {modules: []string{"golang.org/x/sys"}},
+	"partition":            {modules: []string{"golang.org/x/sys"}},
+	"partition/fat":        {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
+	"uki":                  {modules: []string{"golang.org/x/sys"}},
+	"bootloader":           {modules: []string{"golang.org/x/sys"}},
+	"tpm":                  {modules: []string{"github.com/google/go-tpm"}},
+	"signing":              {},
+	"signing/authenticode": {},
+	"signing/secureboot":   {},
+	"signing/cosign":       {modules: cosignModules},
+	"upgrade/release": {modules: []string{
+		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec",
+	}},
+	"upgrade": {
+		own: []string{"verity", "partition", "partition/fat", "uki", "bootloader", "tpm",
+			"signing/authenticode", "signing/secureboot", "upgrade/release"},
+		modules: []string{"golang.org/x/sys", "github.com/google/go-tpm",
+			"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
+	},
+	"upgrade/upgradetest": {
+		own: []string{"upgrade", "verity", "partition", "partition/fat", "uki", "bootloader", "tpm",
+			"signing/authenticode", "signing/secureboot", "upgrade/release"},
+		modules: []string{"golang.org/x/sys", "github.com/google/go-tpm",
+			"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
+	},
+}
+
+// composers may import any public package: they are what the packages are for.
+var composers = []string{"examples/", "e2e", "hack/"}
+
+type listed struct {
+	ImportPath string
+	Standard   bool
+	Deps       []string
+	Module     *struct{ Path string }
+}
+
+func goList(t *testing.T, args ...string) []listed {
+	t.Helper()
+	out, err := exec.Command("go", append([]string{"list", "-json=ImportPath,Standard,Deps,Module"}, args...)...).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		t.Fatalf("go list: %s", exit.Stderr)
+	}
+	require.NoError(t, err)
+	var all []listed
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		err := dec.Decode(&p)
+		if err == io.EOF {
+			return all
+		}
+		require.NoError(t, err)
+		all = append(all, p)
+	}
+}
+
+func TestIndependence(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks the go command about every package")
+	}
+	byPath := map[string]listed{}
+	for _, p := range goList(t, "-deps", "./...") {
+		byPath[p.ImportPath] = p
+	}
+	seen := 0
+	for path, p := range byPath {
+		name, ours := strings.CutPrefix(path, module+"/")
+		if !ours || strings.HasPrefix(name, "internal/") ||
+			slices.ContainsFunc(composers, func(c string) bool { return strings.HasPrefix(name, c) }) {
+			continue
+		}
+		rule, known := allowed[name]
+		if !known {
+			t.Errorf("package %s is not in the table: say what it may import", name)
+			continue
+		}
+		seen++
+		for _, dep := range p.Deps {
+			d := byPath[dep]
+			switch own, ours := strings.CutPrefix(dep, module+"/"); {
+			case d.Standard || ours && strings.HasPrefix(own, "internal/"):
+			case ours:
+				if !slices.Contains(rule.own, own) {
+					t.Errorf("%s imports %s", name, own)
+				}
+			case d.Module == nil || !slices.Contains(rule.modules, d.Module.Path):
+				t.Errorf("%s links %s", name, dep)
+			}
+		}
+	}
+	require.Equal(t, len(allowed), seen, "the table names packages that do not exist")
+}
+
+// TestRequirements pins the modules the root go.mod asks for by itself: each becomes a version floor for everybody who
+// imports any package, so one more is a decision.
+func TestRequirements(t *testing.T) {
+	b, err := os.ReadFile("go.mod")
+	require.NoError(t, err)
+	var direct []string
+	for _, line := range strings.Split(string(b), "\n") {
+		if m := regexp.MustCompile(`^\t(\S+) v\S+$`).FindStringSubmatch(line); m != nil {
+			direct = append(direct, m[1])
+		}
+		require.NotContains(t, line, "sigstore-go")
+		require.NotContains(t, line, "oras-go")
+	}
+	require.Equal(t, []string{
+		"github.com/diskfs/go-diskfs",          // tests: a second opinion on GPT and ESP
+		"github.com/erofs/go-erofs",            // examples and e2e: root file systems
+		"github.com/google/go-eventlog",        // tests: an oracle for event logs
+		"github.com/google/go-tpm",             // tests: policy digests; later tpm/sealing
+		"github.com/opencontainers/go-digest",  // cosign, upgrade/release
+		"github.com/opencontainers/image-spec", // cosign, upgrade/release
+		"github.com/sigstore/sigstore",         // cosign: keys
+		"github.com/smallstep/pkcs7",           // tests: a second opinion on CMS
+		"github.com/stretchr/testify",          // tests
+		"golang.org/x/sys",                     // _linux.go files
+	}, direct)
+}

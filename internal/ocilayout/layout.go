@@ -1,0 +1,145 @@
+// Package ocilayout writes OCI image layouts (OCI Image Format Specification 1.1, image-layout.md,
+// https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md): a directory of blobs named by digest and an
+// index that lists the manifests people start from.
+//
+// Blobs are written beside and renamed, so a blob that exists is whole. The index is rewritten in a fixed order: the same
+// calls leave the same bytes.
+package ocilayout
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// maxIndex bounds index.json when an existing layout is extended.
+const maxIndex = 4 << 20
+
+// Writer adds to one layout directory. It is not safe for two processes at once.
+type Writer struct {
+	dir string
+}
+
+// Create opens the layout in dir and makes it if there is none yet.
+func Create(dir string) (*Writer, error) {
+	w := &Writer{dir}
+	if err := os.MkdirAll(filepath.Join(dir, ocispec.ImageBlobsDir, "sha256"), 0o755); err != nil {
+		return nil, fmt.Errorf("ocilayout: %w", err)
+	}
+	header, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	if err != nil {
+		return nil, fmt.Errorf("ocilayout: %w", err)
+	}
+	if err := w.replace(ocispec.ImageLayoutFile, header); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, ocispec.ImageIndexFile)); errors.Is(err, os.ErrNotExist) {
+		return w, w.writeIndex(&ocispec.Index{})
+	}
+	return w, nil
+}
+
+// WriteBlob copies r into the layout and returns its descriptor.
+func (w *Writer) WriteBlob(mediaType string, r io.Reader) (ocispec.Descriptor, error) {
+	tmp, err := os.CreateTemp(w.dir, ".blob-*")
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("ocilayout: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(tmp, h), r)
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("ocilayout: blob: %w", err)
+	}
+	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.NewDigest(digest.SHA256, h), Size: n}
+	if err := os.Rename(tmp.Name(), filepath.Join(w.dir, ocispec.ImageBlobsDir, "sha256", d.Digest.Encoded())); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("ocilayout: blob: %w", err)
+	}
+	return d, nil
+}
+
+// WriteManifest stores m and lists it in the index, under ref if that is not empty. A manifest that had the name before
+// loses it; one with the same digest is listed once.
+func (w *Writer) WriteManifest(m ocispec.Manifest, ref string) (ocispec.Descriptor, error) {
+	m.Versioned = specs.Versioned{SchemaVersion: 2}
+	m.MediaType = ocispec.MediaTypeImageManifest
+	b, err := json.Marshal(m)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("ocilayout: manifest: %w", err)
+	}
+	d, err := w.WriteBlob(m.MediaType, bytes.NewReader(b))
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	d.ArtifactType = m.ArtifactType
+	return d, w.list(d, ref)
+}
+
+func (w *Writer) list(d ocispec.Descriptor, ref string) error {
+	index, err := w.readIndex()
+	if err != nil {
+		return err
+	}
+	index.Manifests = slices.DeleteFunc(index.Manifests, func(o ocispec.Descriptor) bool {
+		return o.Digest == d.Digest || ref != "" && o.Annotations[ocispec.AnnotationRefName] == ref
+	})
+	if ref != "" {
+		d.Annotations = map[string]string{ocispec.AnnotationRefName: ref}
+	}
+	index.Manifests = append(index.Manifests, d)
+	return w.writeIndex(index)
+}
+
+func (w *Writer) readIndex() (*ocispec.Index, error) {
+	f, err := os.Open(filepath.Join(w.dir, ocispec.ImageIndexFile))
+	if err != nil {
+		return nil, fmt.Errorf("ocilayout: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxIndex+1))
+	if err != nil {
+		return nil, fmt.Errorf("ocilayout: index: %w", err)
+	}
+	if len(b) > maxIndex {
+		return nil, fmt.Errorf("ocilayout: index: more than %d bytes", maxIndex)
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(b, &index); err != nil {
+		return nil, fmt.Errorf("ocilayout: index: %w", err)
+	}
+	return &index, nil
+}
+
+func (w *Writer) writeIndex(index *ocispec.Index) error {
+	index.Versioned = specs.Versioned{SchemaVersion: 2}
+	index.MediaType = ocispec.MediaTypeImageIndex
+	if index.Manifests == nil {
+		index.Manifests = []ocispec.Descriptor{}
+	}
+	b, err := json.Marshal(index)
+	if err != nil {
+		return fmt.Errorf("ocilayout: index: %w", err)
+	}
+	return w.replace(ocispec.ImageIndexFile, b)
+}
+
+func (w *Writer) replace(name string, b []byte) error {
+	path := filepath.Join(w.dir, name)
+	if err := os.WriteFile(path+".new", b, 0o644); err != nil {
+		return fmt.Errorf("ocilayout: %s: %w", name, err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("ocilayout: %s: %w", name, err)
+	}
+	return nil
+}

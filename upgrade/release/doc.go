@@ -1,0 +1,22 @@
+// Package release packs one version of an operating system as an OCI artifact, and reads it back: the UKI, the root file
+// system and its hash tree as layers of one manifest, with a small JSON config that binds them (OCI Image Format
+// Specification 1.1, https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md, "Guidelines for Artifact Usage").
+//
+//	desc, err := release.Pack(dir, "v2", release.Contents{ID: "acme", Version: "2", UKI: uki, Root: root, Tree: tree, RootHash: hash})
+//	...
+//	// Later and elsewhere, from a digest that cosign.Verify has vouched for:
+//	rel, err := release.Open(ctx, os.DirFS(dir), digest)
+//	if err != nil {
+//		return err
+//	}
+//	plan, err := upgrade.NewPlan(ctx, disk, upgrade.Release{Version: rel.Version, UKI: rel.UKI, Root: rel.Root, ...}, machine)
+//
+// # What is checked
+//
+// A release is named by the digest of its manifest, never by a tag. Open holds the manifest and the config against their
+// digests, and reads every layer once against its digest and size before it hands any of them out.
+//
+// # Limits
+//
+// Layouts in a file system only; manifests and configs up to 4 MiB; one architecture per manifest.
+package release

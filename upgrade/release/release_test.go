@@ -1,0 +1,116 @@
+package release_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/upgrade/release"
+)
+
+func contents() release.Contents {
+	return release.Contents{
+		ID: "acme", Version: "2",
+		UKI:      strings.NewReader("uki"),
+		Root:     strings.NewReader("root"),
+		Tree:     strings.NewReader("tree"),
+		RootHash: bytes.Repeat([]byte{0xab}, 32),
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	dir := t.TempDir()
+	d, err := release.Pack(dir, "v2", contents())
+	require.NoError(t, err)
+	again, err := release.Pack(t.TempDir(), "other", contents())
+	require.NoError(t, err)
+	require.Equal(t, d.Digest, again.Digest)
+
+	r, err := release.Open(context.Background(), os.DirFS(dir), d.Digest)
+	require.NoError(t, err)
+	defer r.Close()
+	require.Equal(t, "acme", r.ID)
+	require.Equal(t, "2", r.Version)
+	require.Equal(t, bytes.Repeat([]byte{0xab}, 32), r.RootHash)
+	b := make([]byte, r.Root.Size())
+	_, err = r.Root.ReadAt(b, 0)
+	require.NoError(t, err)
+	require.Equal(t, "root", string(b))
+}
+
+func TestOpenRefuses(t *testing.T) {
+	blob := func(dir, content string) string {
+		return filepath.Join(dir, "blobs", "sha256", digest.FromString(content).Encoded())
+	}
+	tests := []struct {
+		name   string
+		damage func(t *testing.T, dir string, d digest.Digest) digest.Digest
+		want   string
+	}{
+		{"tampered-layer", func(t *testing.T, dir string, d digest.Digest) digest.Digest {
+			require.NoError(t, os.WriteFile(blob(dir, "root"), []byte("rott"), 0o644))
+			return d
+		}, "has the digest"},
+		{"short-layer", func(t *testing.T, dir string, d digest.Digest) digest.Digest {
+			require.NoError(t, os.WriteFile(blob(dir, "uki"), []byte("uk"), 0o644))
+			return d
+		}, "has 2 bytes, its descriptor says 3"},
+		{"missing-layer", func(t *testing.T, dir string, d digest.Digest) digest.Digest {
+			require.NoError(t, os.Remove(blob(dir, "tree")))
+			return d
+		}, "release: blob sha256:"},
+		{"tampered-manifest", func(t *testing.T, dir string, d digest.Digest) digest.Digest {
+			p := filepath.Join(dir, "blobs", "sha256", d.Encoded())
+			b, err := os.ReadFile(p)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(p, append(b, ' '), 0o644))
+			return d
+		}, "has the digest"},
+		{"not-a-digest", func(t *testing.T, dir string, d digest.Digest) digest.Digest { return "sha256:../../etc/passwd" }, "want sha256"},
+		{"not-a-release", func(t *testing.T, dir string, d digest.Digest) digest.Digest {
+			other := []byte(`{"schemaVersion":2,"artifactType":"text/plain"}`)
+			require.NoError(t, os.WriteFile(blob(dir, string(other)), other, 0o644))
+			return digest.FromBytes(other)
+		}, `it is a "text/plain"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			d, err := release.Pack(dir, "v2", contents())
+			require.NoError(t, err)
+			r, err := release.Open(context.Background(), os.DirFS(dir), tt.damage(t, dir, d.Digest))
+			require.Nil(t, r)
+			require.ErrorContains(t, err, tt.want)
+		})
+	}
+	c := contents()
+	c.Tree = nil
+	_, err := release.Pack(t.TempDir(), "v2", c)
+	require.ErrorContains(t, err, "release: pack: a release needs")
+}
+
+func ExamplePack() {
+	dir, err := os.MkdirTemp("", "release")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	d, err := release.Pack(dir, "v2", contents())
+	if err != nil {
+		panic(err)
+	}
+	r, err := release.Open(context.Background(), os.DirFS(dir), d.Digest)
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close()
+	fmt.Println(r.ID, r.Version, r.UKI.Size())
+	// Output: acme 2 3
+}
