@@ -1,0 +1,223 @@
+package faultio
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"sync"
+)
+
+// ErrCut is returned by every write and sync after the power was cut.
+var ErrCut = errors.New("faultio: power is cut")
+
+const pageSize = 4096
+
+var zeroPage [pageSize]byte
+
+// Write is one recorded WriteAt.
+type Write struct {
+	Offset int64
+	Data   []byte // must not be changed
+	Epoch  int    // number of Sync calls since Record that came before it
+}
+
+// Disk implements [io.ReaderAt], [io.WriterAt] and Sync() error in memory. Its methods may be used concurrently.
+type Disk struct {
+	mu    sync.Mutex
+	size  int64
+	pages map[int64][]byte // page number -> 4096 bytes, never changed in place
+
+	armed bool
+	left  int // writes until the cut
+
+	recording bool
+	base      map[int64][]byte
+	writes    []Write
+	epoch     int
+}
+
+// NewDisk returns a disk of size bytes, all zero.
+func NewDisk(size int64) *Disk {
+	if size < 0 {
+		panic("faultio: negative size")
+	}
+	return &Disk{size: size, pages: map[int64][]byte{}}
+}
+
+// Size is the size of the disk in bytes.
+func (d *Disk) Size() int64 { return d.size }
+
+// ReadAt implements [io.ReaderAt]. Reading goes on after a cut: the caller looks at what is left.
+func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("faultio: read at %d", off)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for n < len(p) && off < d.size {
+		in := off % pageSize
+		want := min(int64(len(p)-n), pageSize-in, d.size-off)
+		if page, ok := d.pages[off/pageSize]; ok {
+			copy(p[n:n+int(want)], page[in:])
+		} else {
+			clear(p[n : n+int(want)])
+		}
+		n += int(want)
+		off += want
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// WriteAt implements [io.WriterAt]. A write that would leave the disk is refused whole.
+func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > d.size || int64(len(p)) > d.size-off {
+		return 0, fmt.Errorf("faultio: write of %d bytes at %d on a disk of %d bytes", len(p), off, d.size)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.armed {
+		if d.left == 0 {
+			return 0, ErrCut
+		}
+		d.left--
+	}
+	data := bytes.Clone(p)
+	put(d.pages, data, off)
+	if d.recording {
+		d.writes = append(d.writes, Write{Offset: off, Data: data, Epoch: d.epoch})
+	}
+	return len(p), nil
+}
+
+// Sync marks a point that all earlier writes have reached the medium.
+func (d *Disk) Sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.armed && d.left == 0 {
+		return ErrCut
+	}
+	d.epoch++
+	return nil
+}
+
+// put stores data, which is never changed afterwards: whole pages alias it.
+func put(pages map[int64][]byte, data []byte, off int64) {
+	for len(data) > 0 {
+		number, in := off/pageSize, off%pageSize
+		n := min(int64(len(data)), pageSize-in)
+		page := data[:n:n]
+		if n < pageSize {
+			page = make([]byte, pageSize)
+			copy(page, pages[number])
+			copy(page[in:], data[:n])
+		}
+		if bytes.Equal(page, zeroPage[:]) {
+			delete(pages, number)
+		} else {
+			pages[number] = page
+		}
+		data, off = data[n:], off+n
+	}
+}
+
+// CutAfter cuts the power after k more writes: the next one and all that follow return [ErrCut] and change nothing.
+func (d *Disk) CutAfter(k int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.armed, d.left = true, k
+}
+
+// Clone returns an independent disk with the same contents, powered and without a record.
+func (d *Disk) Clone() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &Disk{size: d.size, pages: maps.Clone(d.pages)}
+}
+
+// Record forgets earlier records and starts to keep the writes that follow.
+func (d *Disk) Record() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.recording, d.base, d.writes, d.epoch = true, maps.Clone(d.pages), nil, 0
+}
+
+// Writes returns the writes since Record, in order.
+func (d *Disk) Writes() []Write {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.writes[:len(d.writes):len(d.writes)]
+}
+
+// Prefix returns the disk as it was at Record plus the first k writes since then.
+func (d *Disk) Prefix(k int) *Disk {
+	return d.replay(k, func(int) bool { return true })
+}
+
+// Torn is Prefix(k) plus the first n bytes of the next write: a cut in the middle of it. n should be a multiple of the
+// sector size unless the test means to break the sector too.
+func (d *Disk) Torn(k, n int) *Disk {
+	t := d.Prefix(k)
+	next := d.Writes()[k]
+	put(t.pages, next.Data[:n:n], next.Offset)
+	return t
+}
+
+// Lossy is a cut after k writes on a medium that reorders: the writes of earlier epochs are all there, those after the
+// last Sync only if keep(i) says so, i being the index in [Disk.Writes].
+func (d *Disk) Lossy(k int, keep func(i int) bool) *Disk {
+	writes := d.Writes()
+	if k == 0 {
+		return d.Prefix(0)
+	}
+	last := writes[k-1].Epoch
+	return d.replay(k, func(i int) bool { return writes[i].Epoch < last || keep(i) })
+}
+
+func (d *Disk) replay(k int, keep func(i int) bool) *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.recording {
+		panic("faultio: Record was not called")
+	}
+	r := &Disk{size: d.size, pages: maps.Clone(d.base)}
+	for i, w := range d.writes[:k] {
+		if keep(i) {
+			put(r.pages, w.Data, w.Offset)
+		}
+	}
+	return r
+}
+
+// WriteTo writes the whole disk, zeros included. Where w also is an [io.Seeker] (a new file), zero pages are skipped and
+// become holes.
+func (d *Disk) WriteTo(w io.Writer) (int64, error) {
+	d.mu.Lock()
+	pages := maps.Clone(d.pages)
+	d.mu.Unlock()
+	seeker, sparse := w.(io.WriteSeeker)
+	var done int64
+	for done < d.size {
+		n := min(d.size-done, pageSize)
+		page, ok := pages[done/pageSize]
+		var err error
+		switch {
+		case !ok && sparse && done+n < d.size:
+			_, err = seeker.Seek(n, io.SeekCurrent)
+		case !ok:
+			_, err = w.Write(zeroPage[:n])
+		default:
+			_, err = w.Write(page[:n])
+		}
+		if err != nil {
+			return done, err
+		}
+		done += n
+	}
+	return done, nil
+}

@@ -1,0 +1,188 @@
+package sparse
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// Source is sized random-access input.
+type Source interface {
+	io.ReaderAt
+	Size() int64
+}
+
+// DataFinder is a source that knows its holes. NextData returns the first range [start, end) at or after off that may
+// hold anything but zeros. When there is none it returns [io.EOF], or a start at or beyond the size.
+type DataFinder interface {
+	NextData(off int64) (start, end int64, err error)
+}
+
+// ZeroRanger is a target that can zero n bytes at off faster than by writing them.
+type ZeroRanger interface {
+	ZeroRange(off, n int64) error
+}
+
+// NextData finds the next data of any source: through [DataFinder]; on Linux through the holes of the file under an
+// [io.SectionReader]; otherwise all the rest is data. At the end it returns (size, size, nil).
+func NextData(src Source, off int64) (start, end int64, err error) {
+	size := src.Size()
+	if off >= size {
+		return size, size, nil
+	}
+	switch s := src.(type) {
+	case DataFinder:
+		start, end, err = s.NextData(off)
+		if err == io.EOF {
+			return size, size, nil
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		if start >= size {
+			return size, size, nil
+		}
+		if start < off || end <= start {
+			return 0, 0, fmt.Errorf("NextData(%d) returned [%d, %d)", off, start, end)
+		}
+		return start, min(end, size), nil
+	case *io.SectionReader:
+		r, base, n := s.Outer()
+		if start, end, ok := fileData(r, base+off, base+n); ok {
+			return start - base, end - base, nil
+		}
+	}
+	return off, size, nil
+}
+
+const (
+	bufferSize = 1 << 20
+	grain      = 64 << 10 // zero runs shorter than this are written: more holes than extents help nobody
+)
+
+var (
+	buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
+	zeros   [grain]byte
+)
+
+// Target is where content goes.
+type Target struct {
+	W        io.WriterAt
+	Zero     bool          // W is known to hold zeros wherever it is written to
+	Progress func(n int64) // called with the bytes that are done; may be nil
+}
+
+func (t *Target) progress(n int64) {
+	if t.Progress != nil && n > 0 {
+		t.Progress(n)
+	}
+}
+
+// Zeros makes n bytes at off zero.
+func (t *Target) Zeros(off, n int64) error {
+	if n <= 0 {
+		return nil
+	}
+	if z, ok := t.W.(ZeroRanger); !t.Zero && ok {
+		if err := z.ZeroRange(off, n); err != nil {
+			return err
+		}
+		t.progress(n)
+		return nil
+	}
+	if t.Zero {
+		t.progress(n)
+		return nil
+	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	clear(*buf)
+	for n > 0 {
+		k := min(n, bufferSize)
+		if _, err := t.W.WriteAt((*buf)[:k], off); err != nil {
+			return err
+		}
+		off, n = off+k, n-k
+		t.progress(k)
+	}
+	return nil
+}
+
+// Copy writes n bytes at off: all of src, then zeros. src must not be larger than n.
+func (t *Target) Copy(off int64, src Source, n int64) error {
+	size := src.Size()
+	if size > n {
+		return fmt.Errorf("source has %d bytes, room for %d", size, n)
+	}
+	pos := int64(0)
+	for pos < size {
+		start, end, err := NextData(src, pos)
+		if err != nil {
+			return err
+		}
+		if err := t.Zeros(off+pos, start-pos); err != nil {
+			return err
+		}
+		if err := t.copyData(off, src, start, end); err != nil {
+			return err
+		}
+		pos = end
+	}
+	return t.Zeros(off+size, n-size)
+}
+
+func (t *Target) copyData(base int64, src Source, pos, end int64) error {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	for pos < end {
+		p := (*buf)[:min(end-pos, bufferSize)]
+		if err := ReadFull(src, p, pos); err != nil {
+			return err
+		}
+		if err := t.write(p, base+pos); err != nil {
+			return err
+		}
+		pos += int64(len(p))
+		t.progress(int64(len(p)))
+	}
+	return nil
+}
+
+// write writes p, leaving out long runs of zeros where the target holds them already.
+func (t *Target) write(p []byte, off int64) error {
+	if !t.Zero {
+		_, err := t.W.WriteAt(p, off)
+		return err
+	}
+	from := 0 // first byte not yet written
+	for i := 0; i < len(p); i += grain {
+		piece := p[i:min(i+grain, len(p))]
+		if !bytes.Equal(piece, zeros[:len(piece)]) {
+			continue
+		}
+		if from < i {
+			if _, err := t.W.WriteAt(p[from:i], off+int64(from)); err != nil {
+				return err
+			}
+		}
+		from = i + len(piece)
+	}
+	if from < len(p) {
+		_, err := t.W.WriteAt(p[from:], off+int64(from))
+		return err
+	}
+	return nil
+}
+
+// ReadFull fills p from off. A source that ends early is [io.ErrUnexpectedEOF].
+func ReadFull(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
