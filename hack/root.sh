@@ -1,0 +1,151 @@
+#!/bin/sh
+# root.sh SUITE ROOTS MIRROR makes the Debian tree ROOTS/SUITE. It is called by
+# tools.sh inside a private mount namespace, as root. Standard output is a log;
+# progress goes to descriptor 3. A line "osmith: ..." in the log is the reason
+# of a failure. Changing this file makes every tree be made again.
+set -u
+
+suite=$1 roots=$2 mirror=$3
+tree=$roots/$suite.tmp
+
+# Run in the tree.
+packages="systemd-ukify systemd-boot systemd-boot-efi systemd-repart cosign cryptsetup-bin ovmf kmod
+	sbsigntool dosfstools mtools"
+# Only their files are wanted: installing a kernel would build an initrd.
+kernel=linux-image-cloud-amd64
+# What must be there and start at the end.
+programs="ukify bootctl systemd-repart systemd-measure cosign veritysetup"
+
+case $suite in
+trixie) ;;
+forky) packages="$packages systemd-boot-tools systemd-tpm" ;;
+*) echo "osmith: unknown suite $suite"; exit 1 ;;
+esac
+
+progress() {
+	echo "== $suite: $*"
+	echo "  $suite: $*" >&3
+}
+fail() {
+	echo "osmith: $*"
+	exit 1
+}
+
+# again runs a command up to three times: mirrors have bad minutes.
+again() {
+	for pause in 3 10 0; do
+		"$@" && return 0
+		[ $pause = 0 ] || sleep $pause
+	done
+	return 1
+}
+
+inside() {
+	env -i PATH=/usr/lib/systemd:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
+		DEBIAN_FRONTEND=noninteractive \
+		${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} \
+		chroot "$tree" "$@" </dev/null
+}
+
+bootstrap() {
+	# An older debootstrap does not know a newer suite; all of them are sid's recipe.
+	recipe=/usr/share/debootstrap/scripts/$suite
+	[ -e "$recipe" ] || recipe=/usr/share/debootstrap/scripts/sid
+	rm -rf "$tree"
+	debootstrap --variant=minbase "$suite" "$tree" "$mirror" "$recipe" </dev/null
+}
+
+configure() {
+	mkdir -p "$tree/etc/apt/apt.conf.d" "$tree/etc/dpkg/dpkg.cfg.d" "$tree/etc/ssl/certs"
+	echo "deb $mirror $suite main" >"$tree/etc/apt/sources.list"
+	cp -L /etc/resolv.conf "$tree/etc/resolv.conf"
+	cp -L /etc/hosts "$tree/etc/hosts"
+	[ -s "$tree/etc/ssl/certs/ca-certificates.crt" ] || [ ! -s /etc/ssl/certs/ca-certificates.crt ] ||
+		cp -L /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/"
+	# How this machine reaches its mirror.
+	apt-config dump | grep -E '^Acquire::(http|https|ftp)::.*"..*";$' >"$tree/etc/apt/apt.conf.d/80host"
+	cat >"$tree/etc/apt/apt.conf.d/90osmith" <<-END
+		Acquire::Retries "3";
+		Acquire::Languages "none";
+		APT::Install-Recommends "false";
+		APT::Sandbox::User "root";
+		// A testing suite's mirror may lag; the signature is still checked.
+		Acquire::Check-Valid-Until "false";
+	END
+	cat >"$tree/etc/dpkg/dpkg.cfg.d/osmith" <<-END
+		force-unsafe-io
+		path-exclude=/usr/share/doc/*
+		path-exclude=/usr/share/man/*
+		path-exclude=/usr/share/locale/*
+	END
+	printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d"
+	chmod 755 "$tree/usr/sbin/policy-rc.d"
+	mount -t proc proc "$tree/proc" || fail "cannot mount /proc in the tree"
+}
+
+# install tries all packages at once, then one at a time, so that one name that
+# cannot be installed is named and does not hide the others.
+install() {
+	# shellcheck disable=SC2086
+	again inside apt-get -q -y install $packages && return 0
+	failed=
+	for p in $packages; do
+		again inside apt-get -q -y install "$p" || failed="$failed $p"
+	done
+	[ -z "$failed" ] || fail "packages that could not be installed:$failed"
+}
+
+# unpack_kernel makes /opt/kernel/vmlinuz and /opt/kernel/lib/modules/VERSION. The
+# package named above is empty and depends on those of the current version;
+# where they keep the kernel differs between releases.
+unpack_kernel() {
+	names=$(inside apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
+		--no-breaks --no-replaces --no-enhances "$kernel" |
+		sed -n 's/^\(linux-\(image\|binary\|modules\)-[0-9][a-z0-9.+_-]*\)$/\1/p' | sort -u)
+	[ -n "$names" ] || return 1
+	rm -rf "$tree/opt/kernel"
+	mkdir -p "$tree/opt/kernel/debs"
+	# shellcheck disable=SC2086
+	inside sh -ec 'cd /opt/kernel/debs
+		apt-get -q download "$@"
+		for deb in *.deb; do dpkg-deb -x "$deb" .; done
+		mkdir ../lib
+		for dir in usr/lib/modules lib/modules; do [ ! -d $dir ] || mv $dir ../lib/; done
+		for file in boot/vmlinuz-* ../lib/modules/*/vmlinuz; do [ ! -f $file ] || mv $file ../vmlinuz; done
+		cd ..
+		rm -rf debs
+		test -s vmlinuz
+		ln -s . usr
+		for dir in lib/modules/*; do depmod -b /opt/kernel "${dir##*/}"; test -s $dir/modules.dep; done
+		rm usr' sh $names
+}
+
+progress "unpacking the base system from $mirror"
+again bootstrap || fail "debootstrap of $suite failed"
+configure
+progress "installing" $packages
+again inside apt-get -q update || fail "apt-get update of $suite failed"
+install
+progress "unpacking $kernel"
+again unpack_kernel || fail "$kernel could not be downloaded and unpacked"
+
+for p in $programs; do
+	inside "$p" --version >/dev/null 2>&1 || inside "$p" version >/dev/null 2>&1 || fail "$p does not run in the $suite tree"
+done
+for f in usr/lib/systemd/boot/efi/linuxx64.efi.stub usr/lib/systemd/boot/efi/systemd-bootx64.efi \
+	usr/share/OVMF/OVMF_CODE_4M.secboot.fd usr/share/OVMF/OVMF_VARS_4M.fd; do
+	[ -s "$tree/$f" ] || fail "$f is not in the $suite tree"
+done
+
+inside apt-get -q clean
+rm -rf "$tree"/var/lib/apt/lists/* "$tree"/tmp/* "$tree/etc/resolv.conf"
+inside dpkg-query -W >"$tree/.osmith-packages" || fail "dpkg-query failed"
+umount "$tree/proc" || fail "cannot unmount /proc of the tree"
+echo "$OSMITH_RECIPE" >"$tree/.osmith-recipe"
+# The rename is what publishes the tree: a half made one is never used.
+if [ -e "$roots/$suite" ]; then
+	rm -rf "$roots/$suite.old"
+	mv "$roots/$suite" "$roots/$suite.old" || fail "cannot move the previous tree away"
+fi
+mv "$tree" "$roots/$suite" || fail "cannot rename the finished tree"
+rm -rf "$roots/$suite.old"

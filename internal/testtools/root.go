@@ -1,0 +1,112 @@
+package testtools
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A Root is a file system tree with tools in it: a prepared Debian release, or
+// the machine itself. It is not safe to write into.
+type Root struct {
+	Name string // "trixie", "forky" or "host"
+	dir  string
+}
+
+// Trixie returns the tree with Debian 13's tools (systemd 257). Without it the
+// test is skipped, or fails when OSMITH_REQUIRE_TOOLS=1.
+func Trixie(t testing.TB) Root {
+	t.Helper()
+	return debian(t, "trixie")
+}
+
+// Forky returns the tree with Debian testing's tools (systemd 262 or newer). It
+// is Trixie's like, but skips the test in any case when hack/tools.sh recorded
+// that this machine cannot have the tree.
+func Forky(t testing.TB) Root {
+	t.Helper()
+	skipIfShort(t)
+	if reason, err := os.ReadFile(filepath.Join(rootsDir(), "forky.unavailable")); err == nil {
+		t.Skipf("forky could not be prepared: %s", strings.TrimSpace(string(reason)))
+	}
+	return debian(t, "forky")
+}
+
+// Host returns the machine itself as a Root, for the firmware files that its
+// packages install. Run works as the function Run does.
+func Host(t testing.TB) Root {
+	t.Helper()
+	skipIfShort(t)
+	return Root{Name: "host", dir: "/"}
+}
+
+func debian(t testing.TB, suite string) Root {
+	t.Helper()
+	skipIfShort(t)
+	dir := filepath.Join(rootsDir(), suite)
+	// The recipe is the last file written to a tree.
+	if !exists(filepath.Join(dir, ".osmith-recipe")) {
+		missing(t, "there is no Debian %s tree in %s: %s", suite, rootsDir(), prepare)
+	}
+	if os.Geteuid() != 0 {
+		missing(t, "the Debian %s tree is entered by chroot, which needs root", suite)
+	}
+	Require(t, "unshare")
+	return Root{Name: suite, dir: dir}
+}
+
+// rootsDir is where hack/common.sh puts the trees.
+func rootsDir() string {
+	if dir := os.Getenv("OSMITH_TOOLS"); dir != "" {
+		return filepath.Join(dir, "roots")
+	}
+	if dir := os.Getenv("XDG_CACHE_HOME"); dir != "" {
+		return filepath.Join(dir, "osmith", "roots")
+	}
+	return filepath.Join(os.Getenv("HOME"), ".cache", "osmith", "roots")
+}
+
+// Path returns the path on this machine of a file in the tree. A link in the
+// tree that is absolute points outside of it and is not followed for the caller.
+func (r Root) Path(elem ...string) string {
+	return filepath.Join(append([]string{r.dir}, elem...)...)
+}
+
+// parts names what a boot is made of, as patterns in a tree that match one file.
+var parts = map[string]string{
+	"stub":       "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
+	"addon-stub": "usr/lib/systemd/boot/efi/addonx64.efi.stub",
+	"loader":     "usr/lib/systemd/boot/efi/systemd-bootx64.efi",
+	"kernel":     "opt/kernel/vmlinuz",
+	"modules":    "opt/kernel/lib/modules/*",
+	"ovmf-code":  "usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
+	"ovmf-vars":  "usr/share/OVMF/OVMF_VARS_4M.fd",
+}
+
+// Part returns the path on this machine of one part of a boot:
+//
+//	stub, addon-stub  systemd's UKI stub and addon stub
+//	loader            systemd-boot, unsigned
+//	kernel            Debian's cloud kernel (a Debian tree only)
+//	modules           its directory lib/modules/VERSION with modules.dep (a Debian tree only)
+//	ovmf-code         OVMF with Secure Boot and SMM, 4 MiB variant
+//	ovmf-vars         its empty variable store
+//
+// A tree without the part fails the test as a missing tool does.
+func (r Root) Part(t testing.TB, name string) string {
+	t.Helper()
+	pattern, ok := parts[name]
+	if !ok {
+		t.Fatalf("testtools: no part is called %q", name)
+	}
+	found, err := filepath.Glob(r.Path(pattern))
+	if err != nil {
+		t.Fatalf("testtools: %s: %v", pattern, err)
+	}
+	if len(found) != 1 {
+		missing(t, "%s has no %s (%s): %s", r.Name, name, pattern, prepare)
+		return ""
+	}
+	return found[0]
+}
