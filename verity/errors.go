@@ -1,0 +1,152 @@
+package verity
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+var (
+	// ErrNoSuperblock says that the bytes are not a verity superblock at all: the
+	// signature is missing.
+	ErrNoSuperblock = errors.New("no verity superblock")
+
+	// ErrNotSupported says that a valid superblock asks for parameters that this
+	// package cannot verify.
+	ErrNotSupported = errors.New("not supported")
+
+	// ErrRootHash, ErrTree and ErrData are the three findings that a
+	// *MismatchError answers to with errors.Is.
+	ErrRootHash = errors.New("root hash does not match")
+	ErrTree     = errors.New("hash tree is damaged")
+	ErrData     = errors.New("data is damaged")
+)
+
+// A FormatError says which field of a superblock is wrong.
+type FormatError struct {
+	Offset int64  // byte offset of the field in the device that was read
+	Field  string // name of the field, as in cryptsetup's struct verity_sb
+	Err    error
+}
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("verity: superblock: %s at %#x: %v", e.Field, e.Offset, e.Err)
+}
+
+func (e *FormatError) Unwrap() error { return e.Err }
+
+// An AlignmentError says that the data cannot be cut into whole blocks.
+type AlignmentError struct {
+	Size      int64 // bytes of data
+	BlockSize int   // bytes of a data block
+}
+
+func (e *AlignmentError) Error() string {
+	if e.Size <= 0 {
+		return fmt.Sprintf("verity: data: %d bytes: there must be at least one block of %d bytes", e.Size, e.BlockSize)
+	}
+	over := e.Size % int64(e.BlockSize)
+	return fmt.Sprintf("verity: data: %d bytes: not a multiple of the block size %d: %d bytes too many, or pad with %d",
+		e.Size, e.BlockSize, over, int64(e.BlockSize)-over)
+}
+
+// A ShortError says that a device is smaller than its superblock demands.
+type ShortError struct {
+	Device string // "data" or "tree"
+	Need   int64  // bytes
+	Have   int64  // bytes
+}
+
+func (e *ShortError) Error() string {
+	return fmt.Sprintf("verity: %s: %d bytes: the superblock demands %d", e.Device, e.Have, e.Need)
+}
+
+// A Range is a run of damaged blocks on one level of the tree.
+type Range struct {
+	// Level is 0 for data blocks, 1 for the hash blocks that hold the digests of
+	// data blocks, and so on up to the single top block.
+	Level int
+	First int64 // number of the first block, counted from the start of its level
+	Count int64 // number of blocks
+}
+
+func (r Range) String() string {
+	what := "data block"
+	if r.Level > 0 {
+		what = fmt.Sprintf("level %d hash block", r.Level)
+	}
+	if r.Count == 1 {
+		return fmt.Sprintf("%s %d", what, r.First)
+	}
+	return fmt.Sprintf("%ss %d-%d", what, r.First, r.First+r.Count-1)
+}
+
+// MaxRanges is the number of ranges that a MismatchError lists per level.
+const MaxRanges = 64
+
+// A MismatchError is the answer of Verify for an image that is not what the root
+// hash stands for. errors.Is distinguishes the findings:
+//
+//   - ErrRootHash: the root hash does not belong to this tree. Alone, it means
+//     that data and tree agree with each other, so the root hash is that of
+//     another image. Together with the others it means that too much differs to
+//     tell; a changed salt in the superblock has that effect.
+//   - ErrTree: hash blocks are damaged; Format can make them anew if the data is
+//     not damaged too.
+//   - ErrData: data blocks are damaged.
+//
+// Below a hash block that is damaged and cannot be inferred from the blocks under
+// it, there is no telling whether a block or its digest was changed; such blocks
+// are listed too.
+type MismatchError struct {
+	Want []byte // root hash that was asked for
+	Got  []byte // root hash of the tree as it is stored
+
+	// Ranges lists damaged blocks by level, then block, with at most MaxRanges
+	// ranges for each level. The two totals count all of them.
+	Ranges     []Range
+	DataBlocks int64 // damaged data blocks
+	TreeBlocks int64 // damaged hash blocks
+
+	root bool // the root hash does not belong to the tree
+}
+
+func (e *MismatchError) Error() string {
+	var parts []string
+	if e.root {
+		parts = append(parts, fmt.Sprintf("%v: want %x, the tree has %x", ErrRootHash, e.Want, e.Got))
+	}
+	if e.TreeBlocks > 0 {
+		parts = append(parts, fmt.Sprintf("%v: %d of its blocks", ErrTree, e.TreeBlocks))
+	}
+	if e.DataBlocks > 0 {
+		parts = append(parts, fmt.Sprintf("%v: %d blocks", ErrData, e.DataBlocks))
+	}
+	text := "verity: image: " + strings.Join(parts, "; ")
+	const shown = 4
+	for i, r := range e.Ranges {
+		switch {
+		case i == shown:
+			return text + ", ..."
+		case i == 0:
+			text += ": "
+		default:
+			text += ", "
+		}
+		text += r.String()
+	}
+	return text
+}
+
+// Is reports whether the target is one of the findings.
+func (e *MismatchError) Is(target error) bool {
+	switch target {
+	case ErrRootHash:
+		return e.root
+	case ErrTree:
+		return e.TreeBlocks > 0
+	case ErrData:
+		return e.DataBlocks > 0
+	}
+	return false
+}
