@@ -1,0 +1,13 @@
+// The guest is the whole user space of the machines that the end-to-end tests
+// boot. As /init of the initrd it sets up dm-verity from roothash= and switches
+// into the root; as /sbin/init there it reads the root, reports over the serial
+// console what it found (package report), blesses the boot and powers off. What
+// goes wrong is said behind a marker and ends in a reboot, so that the boot
+// loader's counter does its work.
+//
+// Kernel command line: roothash= (hexadecimal), osmith.bless=0 (leave the boot
+// counted), osmith.report=initrd (report without a root file system). With
+// panic=-1 a damaged init reboots too.
+//
+// It is built static for linux and runs as process 1 and nowhere else.
+package main

@@ -1,0 +1,79 @@
+// Package report is what the guest of the end-to-end tests tells the host: one
+// value, written as numbered and check-summed lines on the serial console so
+// that it survives the kernel, the firmware and the loader writing there too.
+package report
+
+// A Report describes one boot as the booted system saw it.
+type Report struct {
+	Version string // IMAGE_VERSION of /etc/os-release in the root file system
+	Cmdline string // /proc/cmdline, without the final newline
+	Kernel  string // release of the running kernel
+
+	InitrdPCRs PCRs   // before the guest extended anything
+	PCRs       PCRs   // when the report was made: PCR 11 has "enter-initrd"
+	EventLog   []byte // binary_bios_measurements; nil when the kernel has none
+
+	// Variables holds the EFI variables Loader*, Stub*, SecureBoot, SetupMode,
+	// PK, KEK, db and dbx by name, without their four attribute bytes. A
+	// variable that does not exist is absent.
+	Variables map[string][]byte
+
+	Verity *Verity // nil when the report comes from the initrd (no root asked for)
+	Root   *Root   // nil likewise
+	Bless  Bless
+}
+
+// PCRs maps the kernel's name of a bank ("sha256") to its 24 values.
+type PCRs map[string][][]byte
+
+// Verity is the root device as device-mapper describes it.
+type Verity struct {
+	Target   string // "verity"
+	Table    string // parameters of the active table
+	Status   string // "V": nothing corrupted was read, "C": something was
+	RootHash string // hexadecimal, out of the table the kernel runs
+	ReadOnly bool
+	DataID   string // PARTUUID of the data partition
+	HashID   string // PARTUUID of the hash partition
+}
+
+// Root says how much of the root file system was read. All of it was.
+type Root struct {
+	Files  int   // regular files
+	Bytes  int64 // in those files
+	Device int64 // bytes of the device-mapper device, read from end to end
+}
+
+// Results of [Bless].
+const (
+	Blessed    = "blessed"    // renamed
+	Uncounted  = "uncounted"  // the loader did not count this boot
+	Suppressed = "suppressed" // the command line says osmith.bless=0
+	Failed     = "failed"
+)
+
+// Bless is the outcome of marking the boot as good.
+type Bless struct {
+	Result string
+	From   string // path on the ESP the loader booted, with slashes
+	To     string // path after the rename
+	Error  string // when Failed
+}
+
+// Variable returns the text of a UTF-16 variable such as LoaderInfo, and "" if
+// it does not exist.
+func (r *Report) Variable(name string) string {
+	return UTF16(r.Variables[name])
+}
+
+// SecureBoot says whether the firmware enforced signatures.
+func (r *Report) SecureBoot() bool {
+	v := r.Variables["SecureBoot"]
+	return len(v) == 1 && v[0] == 1
+}
+
+// SetupMode says whether the firmware had no platform key.
+func (r *Report) SetupMode() bool {
+	v := r.Variables["SetupMode"]
+	return len(v) == 1 && v[0] == 1
+}

@@ -1,0 +1,229 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/osmith-dev/osmith/e2e/report"
+)
+
+// linger is what a guest gets for powering off or resetting after its last word.
+const linger = 20 * time.Second
+
+// The ends of the control channel between QEMU and swtpm, as file descriptors
+// of either child: the first of exec.Cmd's ExtraFiles.
+const controlFD = 3
+
+// arguments is QEMU's command line. The machine is the one of the vectors: q35
+// with SMM for a Secure Boot that is one, TCG since not every host that has
+// /dev/kvm can run firmware in it.
+func (m *Machine) arguments() []string {
+	memory := m.Memory
+	if memory == 0 {
+		memory = 512
+	}
+	args := []string{
+		"-machine", "q35,smm=on", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "1",
+		"-m", fmt.Sprint(memory), "-no-reboot", "-nodefaults", "-display", "none", "-vga", "none", "-net", "none",
+		"-serial", "stdio", "-monitor", "none",
+		"-chardev", fmt.Sprintf("socket,id=tpmctl,fd=%d", controlFD),
+		"-tpmdev", "emulator,id=tpm0,chardev=tpmctl", "-device", "tpm-tis,tpmdev=tpm0",
+		"-device", "virtio-rng-pci",
+	}
+	if !m.NoFirmware {
+		args = append(args,
+			"-global", "driver=cfi.pflash01,property=secure,value=on",
+			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+escape(or(m.Code, hostCode)),
+			"-drive", "if=pflash,unit=1,format=raw,file="+escape(m.varsFile()))
+	}
+	if m.Disk != "" {
+		args = append(args,
+			"-drive", "if=none,id=disk,format=raw,file="+escape(m.Disk),
+			"-device", "virtio-blk-pci,drive=disk,bootindex=0")
+	}
+	if m.Kernel != "" {
+		args = append(args, "-kernel", m.Kernel, "-initrd", m.Initrd, "-append", m.Cmdline)
+	}
+	return args
+}
+
+// escape doubles commas, which separate QEMU's options.
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+
+// run boots the machine once and fills in b.
+func (m *Machine) run(ctx context.Context, b *Boot) error {
+	deadline := m.Deadline
+	if deadline == 0 {
+		deadline = DefaultDeadline
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, deadline, errDeadline)
+	defer cancel()
+
+	serial, err := os.Create(b.Log)
+	if err != nil {
+		return err
+	}
+	defer serial.Close()
+	messages, err := os.Create(filepath.Join(m.logs(), b.Name+".qemu.log"))
+	if err != nil {
+		return err
+	}
+	defer messages.Close()
+
+	// A pair of connected sockets: nothing to wait for, and no path to be too
+	// long for a socket's address.
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	tpmEnd, qemuEnd := os.NewFile(uintptr(pair[0]), "tpm"), os.NewFile(uintptr(pair[1]), "qemu")
+
+	// marked is closed by the first text after which only power off, reset or we
+	// ourselves can follow.
+	marked := make(chan struct{})
+	var stopped string
+	var once bool
+	rec := &recorder{log: serial}
+	rec.look = func(text []byte) {
+		if once {
+			return
+		}
+		for _, s := range m.StopAt {
+			if bytes.Contains(text, []byte(s)) {
+				stopped = s
+			}
+		}
+		if stopped != "" || bytes.Contains(text, []byte("\n"+report.End+" ")) || bytes.Contains(text, []byte("\n"+report.Fail+" ")) {
+			once = true
+			close(marked)
+		}
+	}
+
+	tpm := exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+m.tpmDir(),
+		"--ctrl", fmt.Sprintf("type=unixio,clientfd=%d", controlFD), "--terminate")
+	tpm.ExtraFiles = []*os.File{tpmEnd}
+	tpm.Stdout, tpm.Stderr = messages, messages
+	qemu := exec.Command("qemu-system-x86_64", m.arguments()...)
+	qemu.ExtraFiles = []*os.File{qemuEnd}
+	qemu.Stdout, qemu.Stderr = rec, messages
+
+	tpmDone := start(tpm)
+	qemuDone := start(qemu)
+	tpmEnd.Close()
+	qemuEnd.Close()
+
+	var qemuErr error
+	ended := false
+	select {
+	case qemuErr = <-qemuDone:
+		ended = true
+	case <-marked:
+	case <-ctx.Done():
+	}
+	if !ended && stopped == "" && ctx.Err() == nil {
+		timer := time.NewTimer(linger)
+		select {
+		case qemuErr = <-qemuDone:
+			ended = true
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+	if !ended {
+		kill(qemu)
+		<-qemuDone // its error is our signal
+	}
+	// swtpm ends with its connection; it writes its state as it goes.
+	timer := time.NewTimer(linger)
+	defer timer.Stop()
+	var tpmErr error
+	select {
+	case tpmErr = <-tpmDone:
+	case <-timer.C:
+		kill(tpm)
+		<-tpmDone
+		tpmErr = errors.New("it did not end with its connection")
+	}
+
+	b.Serial = rec.String()
+	if ended && qemuErr != nil {
+		return fmt.Errorf("qemu: %w\n%s", qemuErr, readAll(messages))
+	}
+	if tpmErr != nil {
+		return fmt.Errorf("swtpm: %w\n%s", tpmErr, readAll(messages))
+	}
+	return b.conclude(ctx, stopped)
+}
+
+var errDeadline = errors.New("deadline")
+
+// conclude turns the serial output into the result.
+func (b *Boot) conclude(ctx context.Context, stopped string) error {
+	if reason, ok := report.Failure(b.Serial); ok {
+		b.Ended, b.Reason = Failed, reason
+		return nil
+	}
+	r, err := report.Decode(b.Serial)
+	switch {
+	case err == nil:
+		b.Ended, b.Report = Reported, r
+	case !errors.Is(err, report.ErrNone):
+		return fmt.Errorf("%w (%s)", err, b.Log)
+	case stopped != "":
+		b.Ended, b.Reason = Stopped, stopped
+	case errors.Is(context.Cause(ctx), errDeadline):
+		b.Ended = Deadline
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
+		b.Ended = Reset
+	}
+	return nil
+}
+
+// start runs a command that dies with this process, and returns where its end
+// is told. The kernel ties that to the thread that started it, which therefore
+// must stay.
+func start(cmd *exec.Cmd) <-chan error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		close(started)
+		if err == nil {
+			err = cmd.Wait()
+		}
+		done <- err
+	}()
+	<-started
+	return done
+}
+
+func kill(cmd *exec.Cmd) {
+	if cmd.Process != nil {
+		// The one error is that it has ended already.
+		_ = cmd.Process.Kill()
+	}
+}
+
+func readAll(f *os.File) string {
+	b, err := os.ReadFile(f.Name())
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
