@@ -1,0 +1,79 @@
+package uki
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/osmith-dev/osmith/internal/pe"
+)
+
+// What a caller may want to branch on. They arrive wrapped in a [PartError] or [FormatError], which say where.
+var (
+	ErrMissing      = errors.New("not given")
+	ErrNotPE        = errors.New("not a PE image")
+	ErrSigned       = errors.New("carries a Secure Boot signature already")
+	ErrNotStub      = errors.New("not an EFI stub")
+	ErrNotUKI       = errors.New("not a unified kernel image: no .linux section")
+	ErrUnknownUname = errors.New("kernel version not found")
+	ErrUnknownStub  = errors.New("unknown stub version")
+	// ErrHardwareDependent is returned for the measurements of an image in which the stub picks a section by the
+	// hardware it runs on (.dtbauto, .efifw).
+	ErrHardwareDependent = errors.New("the measured section depends on the hardware")
+)
+
+// PartError says which part given to an [Image] cannot be used.
+type PartError struct {
+	Part string // field of Image: "Stub", "Linux", "Cmdline"...
+	Err  error
+}
+
+func (e *PartError) Error() string { return "uki: " + e.Part + ": " + e.Err.Error() }
+func (e *PartError) Unwrap() error { return e.Err }
+
+// SpaceError is returned when a part does not fit where it has to go. Need and Have are bytes.
+type SpaceError struct {
+	What       string // "header of the stub", "section .sbat of the stub", "image"
+	Need, Have int64
+}
+
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("uki: %s: needs %d bytes, has room for %d", e.What, e.Need, e.Have)
+}
+
+// FormatError says what is wrong with an existing image and at which offset of the file.
+type FormatError struct {
+	Offset int64
+	Field  string
+	Err    error
+}
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("uki: %s at %#x: %v", e.Field, e.Offset, e.Err)
+}
+
+func (e *FormatError) Unwrap() error { return e.Err }
+
+func partError(part, format string, args ...any) error {
+	return &PartError{part, fmt.Errorf(format, args...)}
+}
+
+// formatError turns an error of the PE reader into this package's type.
+func formatError(err error) *FormatError {
+	var f *pe.FormatError
+	if !errors.As(err, &f) {
+		return &FormatError{0, "image", err}
+	}
+	if errors.Is(f.Err, pe.ErrNotPE) {
+		return &FormatError{f.Offset, f.Field, ErrNotPE}
+	}
+	return &FormatError{f.Offset, f.Field, f.Err}
+}
+
+// unusable is formatError for a part of an Image.
+func unusable(part string, err error) error {
+	f := formatError(err)
+	if errors.Is(f.Err, ErrNotPE) {
+		return &PartError{part, ErrNotPE}
+	}
+	return partError(part, "%s at %#x: %w", f.Field, f.Offset, f.Err)
+}

@@ -1,0 +1,233 @@
+package uki
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/osmith-dev/osmith/internal/pe"
+)
+
+// Section characteristics of added sections (Microsoft PE Format, "Section Flags"), as ukify sets them. None is
+// executable or writable: the stub copies the kernel out before it runs it.
+const (
+	linuxCharacteristics = 0x40000020 // code, readable
+	otherCharacteristics = 0x40000040 // initialised data, readable
+)
+
+const sectionHeaderSize = 40
+
+// Assembled is an unsigned unified kernel image: a lazily read view over the parts of an [Image]. It can be read at
+// random as a Source and written in one pass with WriteTo; neither holds more than a buffer in memory.
+type Assembled struct{ view }
+
+// Assemble checks the parts and lays the image out on the stub. All that can be refused is refused here, before a byte
+// is written: missing or unusable parts with a [*PartError], parts that do not fit with a [*SpaceError].
+//
+// The bytes are those that ukify 262 writes for the same parts: sections in its order, addresses by the stub's own
+// SectionAlignment, file offsets by its FileAlignment, the merged .sbat in place of the stub's.
+func (im *Image) Assemble() (*Assembled, error) {
+	p, err := im.plan()
+	if err != nil {
+		return nil, err
+	}
+	return p.layout()
+}
+
+func (p *plan) layout() (*Assembled, error) {
+	stub := p.stub
+	if err := p.checkGeometry(); err != nil {
+		return nil, err
+	}
+	stubSize, err := p.withoutSymbols()
+	if err != nil {
+		return nil, &PartError{"Stub", err}
+	}
+	header, err := p.header(stubSize)
+	if err != nil {
+		return nil, err
+	}
+	out := new(Assembled)
+	out.add("header", bytes.NewReader(header), int64(len(header)))
+
+	// The stub's own sections, with .sbat exchanged.
+	sections := append([]pe.Section(nil), stub.Sections...)
+	rest := int64(len(header))
+	added := append([]content(nil), p.sections...)
+	if i := indexSection(sections, ".sbat"); i >= 0 {
+		s := &sections[i]
+		if err := sbatFits(sections, i, p.sbat.size); err != nil {
+			return nil, err
+		}
+		out.add("stub", offsetReader{p.stubSrc, rest}, int64(s.Offset)-rest)
+		out.add(".sbat", p.sbat.src, p.sbat.size)
+		out.size = s.Raw().End()
+		rest = s.Raw().End()
+		s.VirtualSize = uint32(p.sbat.size)
+	} else {
+		added = append(added, p.sbat)
+	}
+	out.add("stub", offsetReader{p.stubSrc, rest}, stubSize-rest)
+	if p.pcrsig != nil {
+		added = append(added, *p.pcrsig)
+	}
+
+	// The new ones behind it.
+	initialised := uint64(stub.SizeOfInitializedData)
+	for _, c := range added {
+		last := sections[len(sections)-1]
+		address := roundUp(int64(last.VirtualAddress)+int64(last.VirtualSize), int64(stub.SectionAlignment))
+		out.padTo(int64(stub.FileAlignment))
+		offset := out.size
+		raw := roundUp(c.size, int64(stub.FileAlignment))
+		if end := max(address+c.size, offset+raw); end > math.MaxUint32 || c.size > math.MaxUint32 {
+			return nil, &SpaceError{"image, at section " + c.name, end, math.MaxUint32}
+		}
+		out.add(c.name, c.src, c.size)
+		out.size = offset + raw
+		s := pe.Section{Name: c.name, VirtualSize: uint32(c.size), VirtualAddress: uint32(address), RawSize: uint32(raw),
+			Offset: uint32(offset), Characteristics: otherCharacteristics}
+		if c.name == ".linux" {
+			s.Characteristics = linuxCharacteristics
+		}
+		sections = append(sections, s)
+		initialised += uint64(c.size)
+	}
+	if initialised > math.MaxUint32 {
+		return nil, &SpaceError{"SizeOfInitializedData", int64(initialised), math.MaxUint32}
+	}
+	if stubSize != p.stubSrc.Size() { // the symbol table was cut off
+		clear(header[stub.Fields.COFF+8:][:8]) // PointerToSymbolTable, NumberOfSymbols
+	}
+	if err := p.patch(header, sections, uint32(initialised)); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// checkGeometry refuses stubs that a section cannot be appended to.
+func (p *plan) checkGeometry() error {
+	f := p.stub
+	end := int64(0) // address behind the section before
+	for _, s := range f.Sections {
+		if int64(s.VirtualAddress) < end {
+			return partError("Stub", "section %s at address %#x overlaps the one before, which ends at %#x", s.Name, s.VirtualAddress, end)
+		}
+		end = int64(s.VirtualAddress) + int64(s.VirtualSize)
+		if s.Offset%f.FileAlignment != 0 || s.RawSize%f.FileAlignment != 0 {
+			return partError("Stub", "section %s at offset %#x of size %#x: not aligned to FileAlignment %d", s.Name, s.Offset, s.RawSize, f.FileAlignment)
+		}
+	}
+	return nil
+}
+
+// withoutSymbols is the stub's size without a COFF symbol table, which stubs up to 252 still have, if that is the last
+// thing in the file. Elsewhere it stays.
+func (p *plan) withoutSymbols() (int64, error) {
+	const symbolSize = 18
+	size := p.stubSrc.Size()
+	if p.stub.SymbolTable == 0 {
+		return size, nil
+	}
+	var b [4]byte
+	if _, err := p.stubSrc.ReadAt(b[:], p.stub.Fields.COFF+12); err != nil {
+		return 0, fmt.Errorf("reading NumberOfSymbols: %w", noEOF(err))
+	}
+	end := int64(p.stub.SymbolTable) + symbolSize*int64(binary.LittleEndian.Uint32(b[:]))
+	if end <= size-4 {
+		if _, err := p.stubSrc.ReadAt(b[:], end); err != nil {
+			return 0, fmt.Errorf("reading the size of the string table: %w", noEOF(err))
+		}
+		end += int64(binary.LittleEndian.Uint32(b[:]))
+	}
+	if end == size && int64(p.stub.SymbolTable) >= p.stub.DataEnd() {
+		return int64(p.stub.SymbolTable), nil
+	}
+	return size, nil
+}
+
+// header reads the stub's headers into memory, extended to FileAlignment, and checks that the new section headers fit.
+func (p *plan) header(stubSize int64) ([]byte, error) {
+	f := p.stub
+	size := roundUp(int64(f.SizeOfHeaders), int64(f.FileAlignment))
+	if size > maxHeaders {
+		return nil, partError("Stub", "SizeOfHeaders %d is above the limit of %d", f.SizeOfHeaders, maxHeaders)
+	}
+	for _, s := range f.Sections {
+		if s.RawSize > 0 && int64(s.Offset) < size {
+			return nil, partError("Stub", "section %s at offset %#x overlaps the headers, which end at %#x", s.Name, s.Offset, size)
+		}
+	}
+	count := len(p.sections)
+	if _, ok := f.Section(".sbat"); !ok {
+		count++
+	}
+	if p.pcrsig != nil {
+		count++
+	}
+	need := f.Fields.SectionTable + int64(len(f.Sections)+count)*sectionHeaderSize
+	if need > size {
+		return nil, &SpaceError{"header of the stub", need, size}
+	}
+	if size > stubSize {
+		return nil, partError("Stub", "%d bytes, the headers alone have %d", stubSize, size)
+	}
+	b, err := readAll(p.stubSrc, size, maxHeaders)
+	if err != nil {
+		return nil, partError("Stub", "reading the headers: %w", err)
+	}
+	return b, nil
+}
+
+// patch writes the section table and the header fields that depend on it.
+func (p *plan) patch(header []byte, sections []pe.Section, initialised uint32) error {
+	f, le := p.stub, binary.LittleEndian
+	last := sections[len(sections)-1]
+	image := roundUp(int64(last.VirtualAddress)+int64(last.VirtualSize), int64(f.SectionAlignment))
+	if image > math.MaxUint32 {
+		return &SpaceError{"image", image, math.MaxUint32}
+	}
+	le.PutUint16(header[f.Fields.NumberOfSections:], uint16(len(sections)))
+	le.PutUint32(header[f.Fields.SizeOfInitializedData:], initialised)
+	le.PutUint32(header[f.Fields.SizeOfImage:], uint32(image))
+	le.PutUint32(header[f.Fields.SizeOfHeaders:], uint32(len(header)))
+	le.PutUint32(header[f.Fields.CheckSum:], 0)
+	if p.linux.DllCharacteristics&pe.DllNXCompat == 0 {
+		// Stub and kernel must agree: firmware that enforces NX would apply the outer image's promise to the inner one.
+		le.PutUint16(header[f.Fields.DllCharacteristics:], f.DllCharacteristics&^pe.DllNXCompat)
+	}
+	// The headers of the stub's own sections keep the fields we do not look at.
+	table := header[f.Fields.SectionTable:]
+	for i, s := range sections {
+		row := table[i*sectionHeaderSize:][:sectionHeaderSize]
+		if i < len(f.Sections) {
+			le.PutUint32(row[8:], s.VirtualSize)
+		} else {
+			copy(row, pe.AppendSectionHeader(nil, s))
+		}
+	}
+	return nil
+}
+
+// sbatFits checks that the merged SBAT fits where the stub's own stands, in the file and in memory.
+func sbatFits(sections []pe.Section, i int, need int64) error {
+	s := sections[i]
+	have := int64(s.RawSize)
+	if i+1 < len(sections) {
+		have = min(have, int64(sections[i+1].VirtualAddress)-int64(s.VirtualAddress))
+	}
+	if need > have {
+		return &SpaceError{"section .sbat of the stub", need, have}
+	}
+	return nil
+}
+
+func indexSection(sections []pe.Section, name string) int {
+	for i, s := range sections {
+		if s.Name == name {
+			return i
+		}
+	}
+	return -1
+}
