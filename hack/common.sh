@@ -19,4 +19,56 @@ die() {
 # need_go ends the script when there is no Go; every other tool can be left out.
 need_go() {
 	command -v go >/dev/null 2>&1 || die "Go is missing: install Go 1.26 or newer from https://go.dev/dl/ and put it on PATH"
+	# A checkout that belongs to another user is no reason for a build to fail.
+	export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
+}
+
+# modules prints the directory of every module but the one of the tools.
+modules() {
+	find . -name go.mod -not -path '*/testdata/*' -not -path './hack/tools/*' | sed 's,/go.mod$,,' | sort
+}
+
+# A script with steps calls begin_steps, then for each one step NAME and testrun
+# commands, then end_steps. Results are counted by hack/testrun.
+begin_steps() {
+	work=$(mktemp -d "${TMPDIR:-/tmp}/osmith-steps.XXXXXX") || exit 1
+	trap 'rm -rf "$work"' EXIT
+	trap 'exit 130' INT TERM
+	export OSMITH_STEPS=$work/results OSMITH_STEP=
+	: >"$work/times"
+	go build -o "$work/testrun" ./hack/testrun || exit 1
+}
+testrun() { "$work/testrun" "$@"; }
+
+step() {
+	step_done
+	OSMITH_STEP=$1
+	step_start=$(date +%s)
+	printf '\n== %s\n' "$1"
+}
+step_done() {
+	[ -z "$OSMITH_STEP" ] || printf '  %5d s  %s\n' $(($(date +%s) - step_start)) "$OSMITH_STEP" >>"$work/times"
+}
+
+# end_steps prints the summary and ends the script: 0 when nothing failed.
+end_steps() {
+	step_done
+	printf '\n== summary\n'
+	cat "$work/times"
+	testrun summary
+	exit $?
+}
+
+# lint_step is a step of hack/test and all of hack/lint.
+lint_step() {
+	step lint
+	testrun check gofmt -- sh -c 'bad=$(gofmt -l .); [ -z "$bad" ] || { echo "not formatted: $bad"; exit 1; }'
+	# Built outside the checkout; Go's build cache makes it a matter of a second.
+	# Built outside the checkout; Go's build cache makes it a matter of a second.
+	(cd hack/tools && testrun check "build staticcheck" -- env GOWORK=off \
+		go build -o "$work/staticcheck" honnef.co/go/tools/cmd/staticcheck) || return
+	for module in $(modules); do
+		(cd "$module" && testrun check "go vet $module" -- go vet ./...)
+		(cd "$module" && testrun check "staticcheck $module" -- "$work/staticcheck" ./...)
+	done
 }

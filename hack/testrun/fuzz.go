@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// A target is one fuzz function.
+type target struct {
+	pkg  string // import path
+	name string
+}
+
+// shortest is the least time worth giving a target; its seeds alone take part of it.
+const shortest = 2 * time.Second
+
+// fuzz runs every fuzz target of the packages for an equal share of the budget.
+func fuzz(log *records, budget time.Duration, packages []string) bool {
+	tmp, err := os.MkdirTemp("", "osmith-fuzz-")
+	if err != nil {
+		fatal(err)
+	}
+	defer os.RemoveAll(tmp)
+
+	targets, err := fuzzTargets(packages)
+	if err == nil && len(targets) == 0 {
+		err = fmt.Errorf("no fuzz target was found")
+	}
+	if err != nil {
+		fmt.Printf("  FAIL %v\n", err)
+		log.add(record{Result: failed, Name: err.Error()})
+		return false
+	}
+	share := max(budget/time.Duration(len(targets)), shortest).Round(100 * time.Millisecond)
+	fmt.Printf("  %d targets, %v each\n", len(targets), share)
+
+	ok := true
+	var built fuzzBinary
+	for _, t := range targets {
+		if built.pkg != t.pkg {
+			built = buildFuzz(tmp, t.pkg)
+		}
+		start := time.Now()
+		out, err := built.run(t.name, share)
+		r := record{Result: passed, Name: t.pkg + "." + t.name, Seconds: time.Since(start).Seconds()}
+		if err != nil {
+			ok = false
+			r.Result = failed
+			fmt.Printf("  FAIL %s %s\n%s    %v\n", t.pkg, t.name, indent(out), err)
+		} else {
+			fmt.Printf("  ok   %-64s %9s inputs  %5.1f s\n", shortPath(t.pkg)+" "+t.name, inputs(out), r.Seconds)
+		}
+		log.add(r)
+	}
+	return ok
+}
+
+func fuzzTargets(packages []string) ([]target, error) {
+	var problems bytes.Buffer
+	cmd := exec.Command("go", append([]string{"test", "-json", "-vet=off", "-list", "^Fuzz"}, packages...)...)
+	cmd.Stderr = &problems
+	out, err := cmd.Output()
+	var targets []target
+	for line := range bytes.Lines(out) {
+		var e event
+		if json.Unmarshal(line, &e) != nil {
+			continue
+		}
+		if e.Action == "build-output" {
+			problems.WriteString(e.Output)
+		}
+		if name := strings.TrimSpace(e.Output); e.Action == "output" && fuzzName.MatchString(name) {
+			targets = append(targets, target{e.Package, name})
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("finding the fuzz targets: %w\n%s", err, indent(problems.String()))
+	}
+	return targets, nil
+}
+
+var (
+	fuzzName  = regexp.MustCompile(`^Fuzz\w*$`)
+	execs     = regexp.MustCompile(`execs: (\d+)`)
+	crasher   = regexp.MustCompile(`Failing input written to (\S+)`)
+	deadlined = regexp.MustCompile(`(?m)^\s+context deadline exceeded$`)
+)
+
+// A fuzzBinary is a package's tests, instrumented; all its targets share it.
+type fuzzBinary struct {
+	pkg, dir, file, cache string
+	err                   error
+	out                   string
+}
+
+func buildFuzz(tmp, pkg string) fuzzBinary {
+	b := fuzzBinary{pkg: pkg, file: filepath.Join(tmp, "fuzz.test")}
+	out, err := exec.Command("go", "test", "-c", "-vet=off", "-fuzz=.", "-o", b.file, pkg).CombinedOutput()
+	if err != nil {
+		b.out, b.err = string(out), fmt.Errorf("build: %w", err)
+		return b
+	}
+	// The directory and the cache that go test itself would use.
+	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", pkg).Output()
+	if err != nil {
+		b.err = fmt.Errorf("go list %s: %w", pkg, err)
+		return b
+	}
+	cache, err := exec.Command("go", "env", "GOCACHE").Output()
+	if err != nil {
+		b.err = fmt.Errorf("go env: %w", err)
+		return b
+	}
+	b.dir = strings.TrimSpace(string(dir))
+	b.cache = filepath.Join(strings.TrimSpace(string(cache)), "fuzz", pkg)
+	return b
+}
+
+func (b fuzzBinary) run(name string, share time.Duration) (string, error) {
+	if b.err != nil {
+		return b.out, b.err
+	}
+	for try := 1; ; try++ {
+		cmd := exec.Command(b.file, "-test.run=^$", "-test.fuzz=^"+name+"$", "-test.fuzztime="+share.String(),
+			"-test.fuzzminimizetime=10s", "-test.parallel=2", "-test.fuzzcachedir="+b.cache, "-test.timeout=10m")
+		cmd.Dir = b.dir
+		raw, err := cmd.CombinedOutput()
+		out := string(raw)
+		if err == nil {
+			return out, nil
+		}
+		if m := crasher.FindStringSubmatch(out); m != nil {
+			// The machine may be gone when somebody reads the log: keep the input in it.
+			input, readErr := os.ReadFile(filepath.Join(b.dir, m[1]))
+			if readErr != nil {
+				return out, readErr
+			}
+			return out + "\n" + m[1] + ":\n" + string(input), err
+		}
+		// Before 1.27 Go may report the end of the time as a failure, without an
+		// input (go.dev/issue/75804). A real one comes again.
+		if try < 3 && deadlined.MatchString(out) {
+			continue
+		}
+		return out, err
+	}
+}
+
+// inputs is the number of inputs tried, from the last progress line.
+func inputs(out string) string {
+	all := execs.FindAllStringSubmatch(out, -1)
+	if len(all) == 0 {
+		return "?"
+	}
+	return all[len(all)-1][1]
+}
+
+// shortPath leaves out the host and owner of an import path.
+func shortPath(pkg string) string {
+	parts := strings.SplitN(pkg, "/", 4)
+	return parts[len(parts)-1]
+}
