@@ -1,0 +1,103 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"fmt"
+	"sort"
+)
+
+// PCRCount is how many PCRs a bank of a PC client TPM has: 0 to 23.
+const PCRCount = 24
+
+// Bank is the PCRs of one hash algorithm as a TPM holds them after a reset: all zero, but 17 to 22, which hold all
+// ones until a dynamic launch (TCG PC Client Platform TPM Profile 1.05, table 7).
+type Bank struct {
+	hash crypto.Hash
+	pcrs [PCRCount][]byte
+}
+
+// NewBank returns a bank after a TPM reset. h is one of [Banks]; of any other hash every use is an error.
+func NewBank(h crypto.Hash) *Bank {
+	b := &Bank{hash: h}
+	if checkBank(h) != nil {
+		return b
+	}
+	for i := range b.pcrs {
+		b.pcrs[i] = make([]byte, h.Size())
+		if i >= 17 && i <= 22 {
+			for j := range b.pcrs[i] {
+				b.pcrs[i][j] = 0xff
+			}
+		}
+	}
+	return b
+}
+
+// Hash is the algorithm of the bank.
+func (b *Bank) Hash() crypto.Hash { return b.hash }
+
+// Extend replaces the PCR by the hash of itself and the digest, which must have the length of the bank's hash.
+func (b *Bank) Extend(pcr int, digest []byte) error {
+	if err := checkBank(b.hash); err != nil {
+		return err
+	}
+	if pcr < 0 || pcr >= PCRCount {
+		return fmt.Errorf("tpm: PCR %d: want 0 to %d", pcr, PCRCount-1)
+	}
+	if len(digest) != b.hash.Size() {
+		return fmt.Errorf("tpm: PCR %d: a digest of %d bytes, want %d for %s", pcr, len(digest), b.hash.Size(), BankName(b.hash))
+	}
+	b.pcrs[pcr] = sum(b.hash, b.pcrs[pcr], digest)
+	return nil
+}
+
+// Measure hashes data and extends the PCR with the digest.
+func (b *Bank) Measure(pcr int, data []byte) error {
+	if err := checkBank(b.hash); err != nil {
+		return err
+	}
+	return b.Extend(pcr, sum(b.hash, data))
+}
+
+// PCR returns a copy of the value of a PCR, nil if there is no such PCR.
+func (b *Bank) PCR(pcr int) []byte {
+	if pcr < 0 || pcr >= PCRCount {
+		return nil
+	}
+	return bytes.Clone(b.pcrs[pcr])
+}
+
+// Values returns copies of some PCRs, of all without arguments. PCRs that do not exist are left out.
+func (b *Bank) Values(pcrs ...int) map[int][]byte {
+	if len(pcrs) == 0 {
+		for i := range PCRCount {
+			pcrs = append(pcrs, i)
+		}
+	}
+	m := make(map[int][]byte, len(pcrs))
+	for _, i := range pcrs {
+		if v := b.PCR(i); v != nil {
+			m[i] = v
+		}
+	}
+	return m
+}
+
+// setLocality makes PCR 0 what it is when the TPM was started from locality 3 or 4: its last byte holds the number
+// (TCG PC Client Platform Firmware Profile 1.06, section 10.4.5.3).
+func (b *Bank) setLocality(locality byte) {
+	if checkBank(b.hash) == nil {
+		b.pcrs[0][b.hash.Size()-1] = locality
+	}
+}
+
+// sortedPCRs are the keys of m, ascending.
+func sortedPCRs[V any](m map[int]V) []int {
+	ns := make([]int, 0, len(m))
+	for n := range m {
+		ns = append(ns, n)
+	}
+	sort.Ints(ns)
+	return ns
+}

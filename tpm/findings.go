@@ -1,0 +1,51 @@
+package tpm
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// check notes what is wrong with an event that could be read. A log whose events were changed and whose digests were
+// not (or the other way round) still replays; this is where it shows.
+func (r *logReader) check(offset int, e *Event) {
+	note := func(format string, args ...any) {
+		r.log.Findings = append(r.log.Findings, Finding{len(r.log.Events) - 1, int64(offset), fmt.Sprintf(format, args...)})
+	}
+	if e.order != nil {
+		note("its digests are not those that the header lists, in that order")
+	}
+	if !e.extends() {
+		for _, a := range algorithms {
+			if !allByte(e.Digests[a.hash], 0) {
+				note("%v with a %s digest that is not zero; it extends nothing", e.Type, a.name)
+			}
+		}
+		if n, ok := e.locality(); ok && n != 0 && n != 3 && n != 4 {
+			note("startup locality %d, want 0, 3 or 4", n)
+		}
+		return
+	}
+	if e.PCR < 0 || e.PCR >= PCRCount {
+		note("%v for PCR %d, which no TPM has", e.Type, e.PCR)
+	}
+	if _, known := eventNames[e.Type]; !known {
+		note("unknown event type %v", e.Type)
+	}
+	if e.Type.hashesData() && !hashedAs(e, e.Data) && !(e.Type == EventSeparator && isErrorSeparator(e)) {
+		note("%v whose digest is not that of its data", e.Type)
+	}
+}
+
+// hashedAs reports whether every digest of the event is that of data.
+func hashedAs(e *Event, data []byte) bool {
+	for h, d := range e.Digests {
+		if !bytes.Equal(d, sum(h, data)) {
+			return false
+		}
+	}
+	return true
+}
+
+// isErrorSeparator reports whether the event is the separator of a firmware that met an error: the digest is that of
+// the number 1, and the data describes the error (Firmware Profile 1.06, section 10.4.1, EV_SEPARATOR).
+func isErrorSeparator(e *Event) bool { return hashedAs(e, []byte{1, 0, 0, 0}) }

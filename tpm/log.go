@@ -1,0 +1,324 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Log is a measured boot, event by event: one that has happened, parsed from a machine, or one that has not happened
+// yet, made by [Predict]. Both replay and compare in the same way.
+type Log struct {
+	Events []Event
+
+	// Findings are what was odd about a parsed log and did not keep it from being read.
+	Findings []Finding
+
+	// Coverage says for each PCR whether a predicted log holds all of its events. It is nil for a parsed log, which
+	// claims to hold everything.
+	Coverage []Coverage
+
+	sha1Only bool   // read from a log in the format of TPM 1.2
+	trailer  []byte // padding behind the last event
+}
+
+// Finding is something that firmware should not have written.
+type Finding struct {
+	Event  int   // index into Log.Events, -1 if it belongs to none
+	Offset int64 // in bytes from the start of the log
+	Text   string
+}
+
+func (f Finding) String() string {
+	if f.Event < 0 {
+		return fmt.Sprintf("at 0x%x: %s", f.Offset, f.Text)
+	}
+	return fmt.Sprintf("event %d at 0x%x: %s", f.Event, f.Offset, f.Text)
+}
+
+// maxAlgorithms bounds the banks of a log; TPMs have at most six.
+const maxAlgorithms = 16
+
+// specIDSignature starts the data of the first event of a crypto-agile log.
+var specIDSignature = []byte("Spec ID Event03\x00")
+
+// bankSize is an entry of the header's list of algorithms.
+type bankSize struct {
+	id   uint16
+	size int
+}
+
+var (
+	errTruncated = errors.New("the log ends inside it")
+	errEmpty     = errors.New("no events")
+)
+
+// logReader walks a log.
+type logReader struct {
+	data  []byte
+	pos   int
+	event int        // index of the event being read
+	banks []bankSize // of the header; nil in a SHA-1 log
+	log   *Log
+}
+
+// ParseLog reads a TCG event log: the crypto-agile format of TPM 2.0 firmware, or the SHA-1 format of TPM 1.2 (TCG PC
+// Client Platform Firmware Profile 1.06, section 10.2). Linux has it as
+// /sys/kernel/security/tpm0/binary_bios_measurements. What can be read without doubt is read, and what was odd about it
+// is in Findings; a size or count that cannot be true, or a log that ends inside an event, is a [*FormatError].
+func ParseLog(data []byte) (*Log, error) {
+	r := &logReader{data: bytes.Clone(data), log: &Log{}}
+	if len(r.data) == 0 {
+		return nil, r.fail(0, "header", errEmpty)
+	}
+	end := paddingStart(r.data)
+	first, err := r.event1()
+	if err != nil {
+		return nil, err
+	}
+	if first.Type == EventNoAction && bytes.HasPrefix(first.Data, specIDSignature) {
+		if r.banks, err = r.specID(first.Data); err != nil {
+			return nil, err
+		}
+		// The header's digest field is in the old format and has no meaning.
+		if !allByte(first.Digests[crypto.SHA1], 0) {
+			return nil, r.fail(8, "header: digest", errors.New("not zero"))
+		}
+		first.Digests = nil
+	} else {
+		r.log.sha1Only = true
+	}
+	r.log.Events = append(r.log.Events, first)
+	for r.pos < len(r.data) {
+		if r.pos >= end {
+			r.log.trailer = r.data[r.pos:]
+			r.log.Findings = append(r.log.Findings, Finding{-1, int64(r.pos), fmt.Sprintf("%d bytes of padding behind the last event", len(r.data)-r.pos)})
+			break
+		}
+		start := r.pos
+		r.event = len(r.log.Events)
+		read := r.event2
+		if r.log.sha1Only {
+			read = r.event1
+		}
+		e, err := read()
+		if err != nil {
+			return nil, err
+		}
+		r.log.Events = append(r.log.Events, e)
+		r.check(start, &e)
+	}
+	return r.log, nil
+}
+
+func (r *logReader) fail(off int, field string, err error) error {
+	return &FormatError{Offset: int64(off), Field: fmt.Sprintf("event log: event %d: %s", r.event, field), Err: err}
+}
+
+// take returns the next n bytes.
+func (r *logReader) take(n int, field string) ([]byte, error) {
+	if n > len(r.data)-r.pos {
+		return nil, r.fail(r.pos, field, fmt.Errorf("%d bytes, %d left: %w", n, len(r.data)-r.pos, errTruncated))
+	}
+	b := r.data[r.pos : r.pos+n : r.pos+n]
+	r.pos += n
+	return b, nil
+}
+
+func (r *logReader) u32(field string) (uint32, error) {
+	b, err := r.take(4, field)
+	if err != nil {
+		return 0, err
+	}
+	return binary.LittleEndian.Uint32(b), nil
+}
+
+func (r *logReader) u16(field string) (uint16, error) {
+	b, err := r.take(2, field)
+	if err != nil {
+		return 0, err
+	}
+	return binary.LittleEndian.Uint16(b), nil
+}
+
+// head reads what both formats begin with.
+func (r *logReader) head() (Event, error) {
+	pcr, err := r.u32("PCR")
+	if err != nil {
+		return Event{}, err
+	}
+	typ, err := r.u32("type")
+	if err != nil {
+		return Event{}, err
+	}
+	// Through int32, so that 0xffffffff is -1 on every platform.
+	return Event{PCR: int(int32(pcr)), Type: EventType(typ)}, nil
+}
+
+// event1 reads a TCG_PCR_EVENT (Firmware Profile 1.06, section 10.2.1).
+func (r *logReader) event1() (Event, error) {
+	e, err := r.head()
+	if err != nil {
+		return Event{}, err
+	}
+	digest, err := r.take(crypto.SHA1.Size(), "digest")
+	if err != nil {
+		return Event{}, err
+	}
+	e.Digests = map[crypto.Hash][]byte{crypto.SHA1: digest}
+	e.Data, err = r.eventData()
+	return e, err
+}
+
+// event2 reads a TCG_PCR_EVENT2 (section 10.2.2).
+func (r *logReader) event2() (Event, error) {
+	e, err := r.head()
+	if err != nil {
+		return Event{}, err
+	}
+	at := r.pos
+	count, err := r.u32("digest count")
+	if err != nil {
+		return Event{}, err
+	}
+	if count > uint32(len(r.banks)) {
+		return Event{}, r.fail(at, "digest count", fmt.Errorf("%d, the header lists %d algorithms", count, len(r.banks)))
+	}
+	e.Digests = make(map[crypto.Hash][]byte, count)
+	inOrder := count == uint32(len(r.banks))
+	order := make([]uint16, 0, count)
+	for i := range int(count) {
+		at := r.pos
+		id, err := r.u16("digest algorithm")
+		if err != nil {
+			return Event{}, err
+		}
+		k := slices.IndexFunc(r.banks, func(b bankSize) bool { return b.id == id })
+		if k < 0 {
+			return Event{}, r.fail(at, "digest algorithm", fmt.Errorf("0x%04x is not in the header", id))
+		}
+		if slices.Contains(order, id) {
+			return Event{}, r.fail(at, "digest algorithm", fmt.Errorf("0x%04x comes twice", id))
+		}
+		inOrder = inOrder && k == i
+		order = append(order, id)
+		digest, err := r.take(r.banks[k].size, "digest")
+		if err != nil {
+			return Event{}, err
+		}
+		if a, ok := byID(id); ok {
+			e.Digests[a.hash] = digest
+			continue
+		}
+		if e.foreign == nil {
+			e.foreign = make(map[uint16][]byte)
+		}
+		e.foreign[id] = digest
+	}
+	if !inOrder {
+		e.order = order
+	}
+	e.Data, err = r.eventData()
+	return e, err
+}
+
+func (r *logReader) eventData() ([]byte, error) {
+	at := r.pos
+	size, err := r.u32("data size")
+	if err != nil {
+		return nil, err
+	}
+	if uint64(size) > uint64(len(r.data)-r.pos) {
+		return nil, r.fail(at, "data size", fmt.Errorf("%d bytes, %d left: %w", size, len(r.data)-r.pos, errTruncated))
+	}
+	return r.take(int(size), "data")
+}
+
+// specID reads a TCG_EfiSpecIdEvent (section 10.4.5.1), which is the data of the first event.
+func (r *logReader) specID(data []byte) ([]bankSize, error) {
+	const base = 32 // offset of the first event's data in the log
+	s := &logReader{data: data, pos: len(specIDSignature), log: r.log}
+	fail := func(pos int, field string, err error) error { return r.fail(base+pos, "header: "+field, err) }
+	// platformClass, minor, major, errata, uintnSize
+	if _, err := s.take(8, ""); err != nil {
+		return nil, fail(s.pos, "version", errTruncated)
+	}
+	at := s.pos
+	count, err := s.u32("")
+	if err != nil {
+		return nil, fail(at, "algorithm count", errTruncated)
+	}
+	if count == 0 || count > maxAlgorithms {
+		return nil, fail(at, "algorithm count", fmt.Errorf("%d, want 1 to %d", count, maxAlgorithms))
+	}
+	banks := make([]bankSize, 0, count)
+	for range count {
+		at := s.pos
+		b, err := s.take(4, "")
+		if err != nil {
+			return nil, fail(at, "algorithms", errTruncated)
+		}
+		id, size := binary.LittleEndian.Uint16(b), int(binary.LittleEndian.Uint16(b[2:]))
+		if a, ok := byID(id); ok && a.hash.Size() != size {
+			return nil, fail(at, "algorithms", fmt.Errorf("%s with digests of %d bytes, want %d", a.name, size, a.hash.Size()))
+		}
+		if size == 0 || size > 1024 {
+			return nil, fail(at, "algorithms", fmt.Errorf("0x%04x with digests of %d bytes", id, size))
+		}
+		if slices.ContainsFunc(banks, func(b bankSize) bool { return b.id == id }) {
+			return nil, fail(at, "algorithms", fmt.Errorf("0x%04x comes twice", id))
+		}
+		banks = append(banks, bankSize{id, size})
+	}
+	at = s.pos
+	vendor, err := s.take(1, "")
+	if err != nil {
+		return nil, fail(at, "vendor info", errTruncated)
+	}
+	if int(vendor[0]) != len(data)-s.pos {
+		return nil, fail(at, "vendor info", fmt.Errorf("%d bytes, %d left", vendor[0], len(data)-s.pos))
+	}
+	return banks, nil
+}
+
+// paddingStart is the offset from which data is a run of one byte, zero or all ones: nothing from there on is an event.
+func paddingStart(data []byte) int {
+	last := data[len(data)-1]
+	if last != 0 && last != 0xff {
+		return len(data)
+	}
+	i := len(data)
+	for i > 0 && data[i-1] == last {
+		i--
+	}
+	return i
+}
+
+func allByte(b []byte, v byte) bool {
+	for _, c := range b {
+		if c != v {
+			return false
+		}
+	}
+	return true
+}
+
+// Banks are the hashes that every event of the log which extends a PCR has a digest for, in the order of [Banks].
+func (l *Log) Banks() []crypto.Hash {
+	var hs []crypto.Hash
+	for _, a := range algorithms {
+		found := false
+		missing := slices.ContainsFunc(l.Events, func(e Event) bool {
+			_, ok := e.Digests[a.hash]
+			found = found || ok
+			return e.extends() && !ok
+		})
+		if found && !missing {
+			hs = append(hs, a.hash)
+		}
+	}
+	return hs
+}

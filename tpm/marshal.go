@@ -1,0 +1,115 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"encoding"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+)
+
+var (
+	_ encoding.BinaryAppender  = (*Log)(nil)
+	_ encoding.BinaryMarshaler = (*Log)(nil)
+)
+
+// MarshalBinary is the log in the format that it was read from; a log made by [Predict] or by hand is written as
+// crypto-agile. A parsed log comes out byte for byte as it was.
+func (l *Log) MarshalBinary() ([]byte, error) { return l.AppendBinary(nil) }
+
+// AppendBinary appends what [Log.MarshalBinary] returns.
+func (l *Log) AppendBinary(b []byte) ([]byte, error) {
+	if l.sha1Only {
+		return l.appendSHA1(b)
+	}
+	events := l.Events
+	if len(events) == 0 || !isSpecID(&events[0]) {
+		banks := l.Banks()
+		if len(banks) == 0 {
+			return nil, fmt.Errorf("tpm: writing an event log: no bank that every event has a digest for: %w", ErrBank)
+		}
+		events = slices.Concat([]Event{newSpecID(banks)}, events)
+	}
+	r := &logReader{log: &Log{}}
+	banks, err := r.specID(events[0].Data)
+	if err != nil {
+		return nil, err
+	}
+	for i := range events {
+		e := &events[i]
+		if uint64(len(e.Data)) > math.MaxUint32 {
+			return nil, fmt.Errorf("tpm: writing an event log: event %d: %d bytes of data", i, len(e.Data))
+		}
+		b = appendHead(b, e)
+		if i == 0 {
+			b = append(b, make([]byte, crypto.SHA1.Size())...)
+		} else if b, err = appendDigests(b, e, banks); err != nil {
+			return nil, fmt.Errorf("tpm: writing an event log: event %d: %w", i, err)
+		}
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Data)))
+		b = append(b, e.Data...)
+	}
+	return append(b, l.trailer...), nil
+}
+
+func (l *Log) appendSHA1(b []byte) ([]byte, error) {
+	for i := range l.Events {
+		e := &l.Events[i]
+		digest := e.Digests[crypto.SHA1]
+		if len(digest) != crypto.SHA1.Size() || uint64(len(e.Data)) > math.MaxUint32 {
+			return nil, fmt.Errorf("tpm: writing an event log: event %d: a sha1 digest of %d bytes and %d bytes of data", i, len(digest), len(e.Data))
+		}
+		b = append(appendHead(b, e), digest...)
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Data)))
+		b = append(b, e.Data...)
+	}
+	return append(b, l.trailer...), nil
+}
+
+func appendHead(b []byte, e *Event) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(int32(e.PCR)))
+	return binary.LittleEndian.AppendUint32(b, uint32(e.Type))
+}
+
+// appendDigests writes a TPML_DIGEST_VALUES in the little-endian form of logs.
+func appendDigests(b []byte, e *Event, banks []bankSize) ([]byte, error) {
+	order := e.order
+	if order == nil {
+		for _, k := range banks {
+			order = append(order, k.id)
+		}
+	}
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(order)))
+	for _, id := range order {
+		digest := e.foreign[id]
+		if a, ok := byID(id); ok {
+			digest = e.Digests[a.hash]
+		}
+		k := slices.IndexFunc(banks, func(k bankSize) bool { return k.id == id })
+		if k < 0 || len(digest) != banks[k].size {
+			return nil, fmt.Errorf("algorithm 0x%04x: a digest of %d bytes: %w", id, len(digest), ErrBank)
+		}
+		b = binary.LittleEndian.AppendUint16(b, id)
+		b = append(b, digest...)
+	}
+	return b, nil
+}
+
+func isSpecID(e *Event) bool {
+	return e.Type == EventNoAction && bytes.HasPrefix(e.Data, specIDSignature)
+}
+
+// newSpecID is the first event of a crypto-agile log of version 2.00, errata 2, of a 64-bit PC client.
+func newSpecID(banks []crypto.Hash) Event {
+	data := bytes.Clone(specIDSignature)
+	data = append(data, 0, 0, 0, 0, 0, 2, 2, 2)
+	data = binary.LittleEndian.AppendUint32(data, uint32(len(banks)))
+	for _, h := range banks {
+		a, _ := byHash(h)
+		data = binary.LittleEndian.AppendUint16(data, a.id)
+		data = binary.LittleEndian.AppendUint16(data, uint16(h.Size()))
+	}
+	return Event{Type: EventNoAction, Data: append(data, 0)}
+}

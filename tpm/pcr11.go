@@ -1,0 +1,133 @@
+package tpm
+
+import (
+	"crypto"
+	"fmt"
+	"strings"
+)
+
+// PCRKernel is the PCR into which systemd's stub measures the sections of a UKI and systemd the phases of the boot.
+const PCRKernel = 11
+
+// The words that systemd extends PCR 11 with while it boots (systemd-pcrphase.service(8)).
+const (
+	PhaseEnterInitrd = "enter-initrd"
+	PhaseLeaveInitrd = "leave-initrd"
+	PhaseSysinit     = "sysinit"
+	PhaseReady       = "ready"
+	PhaseShutdown    = "shutdown"
+	PhaseFinal       = "final"
+)
+
+// DefaultPhasePaths are the points of a boot for which systemd-measure and ukify sign by default: in the initrd, after
+// it, after sysinit.target, and when the system is up.
+func DefaultPhasePaths() [][]string {
+	all := []string{PhaseEnterInitrd, PhaseLeaveInitrd, PhaseSysinit, PhaseReady}
+	paths := make([][]string, 0, len(all))
+	for i := range all {
+		paths = append(paths, all[:i+1:i+1])
+	}
+	return paths
+}
+
+// Measurement is a section of a UKI as the stub measures it: the data as loaded, which is VirtualSize bytes with zeros
+// after the bytes of the file.
+type Measurement struct {
+	Section string                 // name with its dot
+	Size    int64                  // bytes; a section of size 0 is not measured
+	Digests map[crypto.Hash][]byte // of the data, for every bank that is asked for
+}
+
+// sectionEvent is one of the two extends that a section causes.
+type sectionEvent struct {
+	section string
+	isName  bool
+}
+
+// sectionEvents calls f with each digest that the stub extends PCR 11 with, in order.
+func sectionEvents(h crypto.Hash, ms []Measurement, f func(e sectionEvent, digest []byte) error) error {
+	seen := make(map[string]bool, len(ms))
+	for _, m := range ms {
+		if err := checkMeasurement(m); err != nil {
+			return err
+		}
+		// The signatures are made over the PCR, so their section cannot be in it.
+		if m.Section == ".pcrsig" || m.Size == 0 {
+			continue
+		}
+		if seen[m.Section] {
+			return fmt.Errorf("tpm: section %s: given twice; the stub measures one of each name", m.Section)
+		}
+		seen[m.Section] = true
+		digest, ok := m.Digests[h]
+		if !ok {
+			return fmt.Errorf("tpm: section %s: no %s digest: %w", m.Section, BankName(h), ErrBank)
+		}
+		if len(digest) != h.Size() {
+			return fmt.Errorf("tpm: section %s: a digest of %d bytes, want %d for %s", m.Section, len(digest), h.Size(), BankName(h))
+		}
+		if err := f(sectionEvent{m.Section, true}, sum(h, []byte(m.Section), []byte{0})); err != nil {
+			return err
+		}
+		if err := f(sectionEvent{m.Section, false}, digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkMeasurement(m Measurement) error {
+	switch {
+	case len(m.Section) < 2 || len(m.Section) > 8 || m.Section[0] != '.' || strings.ContainsRune(m.Section, 0):
+		return fmt.Errorf("tpm: section %q: want a dot and 1 to 7 characters", m.Section)
+	case m.Size < 0:
+		return fmt.Errorf("tpm: section %s: size %d", m.Section, m.Size)
+	}
+	return nil
+}
+
+// PCR11 is the value of PCR 11 of one bank: what the stub measures of a UKI, then the phases. The sections are extended
+// in the order given, which must be the stub's own (.linux, .osrel, .cmdline, ...: what [Measurement] lists come in);
+// .pcrsig and empty sections are skipped. Each phase is one word; a path such as "enter-initrd:leave-initrd" is two.
+func PCR11(h crypto.Hash, ms []Measurement, phases ...string) ([]byte, error) {
+	if err := checkBank(h); err != nil {
+		return nil, err
+	}
+	b, err := kernelBank(h, ms)
+	if err != nil {
+		return nil, err
+	}
+	if err := extendPhases(b, phases); err != nil {
+		return nil, err
+	}
+	return b.PCR(PCRKernel), nil
+}
+
+// kernelBank is a bank after the stub.
+func kernelBank(h crypto.Hash, ms []Measurement) (*Bank, error) {
+	b := NewBank(h)
+	err := sectionEvents(h, ms, func(_ sectionEvent, digest []byte) error { return b.Extend(PCRKernel, digest) })
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func extendPhases(b *Bank, phases []string) error {
+	for _, p := range phases {
+		if err := checkPhase(p); err != nil {
+			return err
+		}
+		if err := b.Measure(PCRKernel, []byte(p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkPhase(p string) error {
+	if p == "" || strings.ContainsAny(p, ":\x00") {
+		return fmt.Errorf("tpm: phase %q: want one word; a phase path is a slice of words", p)
+	}
+	return nil
+}

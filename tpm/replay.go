@@ -1,0 +1,77 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"fmt"
+)
+
+// Replay computes the PCRs that the log leads to, in the given banks or in all that the log has. Events of type
+// EV_NO_ACTION extend nothing; one of them may tell the startup locality, with which PCR 0 then begins. Events for PCRs
+// that no TPM has are skipped (and are findings of [ParseLog]).
+func (l *Log) Replay(banks ...crypto.Hash) (map[crypto.Hash]*Bank, error) {
+	if len(banks) == 0 {
+		banks = l.Banks()
+	}
+	if err := checkBanks(banks); err != nil {
+		return nil, err
+	}
+	out := make(map[crypto.Hash]*Bank, len(banks))
+	for _, h := range banks {
+		b, err := l.replay(h)
+		if err != nil {
+			return nil, err
+		}
+		out[h] = b
+	}
+	return out, nil
+}
+
+func (l *Log) replay(h crypto.Hash) (*Bank, error) {
+	b := NewBank(h)
+	extended := false // PCR 0, after which the locality can no longer be set
+	for i := range l.Events {
+		e := &l.Events[i]
+		if n, ok := e.locality(); ok && !extended {
+			b.setLocality(n)
+		}
+		if !e.extends() || e.PCR < 0 || e.PCR >= PCRCount {
+			continue
+		}
+		digest, ok := e.Digests[h]
+		if !ok {
+			return nil, fmt.Errorf("tpm: replay: event %d has no %s digest: %w", i, BankName(h), ErrBank)
+		}
+		if err := b.Extend(e.PCR, digest); err != nil {
+			return nil, fmt.Errorf("tpm: replay: event %d: %w", i, err)
+		}
+		extended = extended || e.PCR == 0
+	}
+	return b, nil
+}
+
+// Verify replays one bank and compares it with what a TPM reports for some PCRs. It returns a [*ReplayError] that names
+// those which differ. PCRs that the firmware's log does not hold, such as 10 and whatever userspace extended, should
+// not be passed.
+func (l *Log) Verify(bank crypto.Hash, pcrs map[int][]byte) error {
+	banks, err := l.Replay(bank)
+	if err != nil {
+		return err
+	}
+	bad := &ReplayError{Bank: bank, Replayed: make(map[int][]byte), Actual: make(map[int][]byte)}
+	for _, n := range sortedPCRs(pcrs) {
+		if n < 0 || n >= PCRCount {
+			return fmt.Errorf("tpm: verify: PCR %d: want 0 to %d", n, PCRCount-1)
+		}
+		got := banks[bank].PCR(n)
+		if bytes.Equal(got, pcrs[n]) {
+			continue
+		}
+		bad.PCRs = append(bad.PCRs, n)
+		bad.Replayed[n], bad.Actual[n] = got, bytes.Clone(pcrs[n])
+	}
+	if len(bad.PCRs) > 0 {
+		return bad
+	}
+	return nil
+}
