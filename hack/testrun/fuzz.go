@@ -21,6 +21,9 @@ type target struct {
 // shortest is the least time worth giving a target; its seeds alone take part of it.
 const shortest = 2 * time.Second
 
+// longest keeps a few targets from taking all of the budget.
+func longest(budget time.Duration) time.Duration { return budget / 12 }
+
 // fuzz runs every fuzz target of the packages for an equal share of the budget.
 func fuzz(log *records, budget time.Duration, packages []string) bool {
 	tmp, err := os.MkdirTemp("", "osmith-fuzz-")
@@ -30,18 +33,21 @@ func fuzz(log *records, budget time.Duration, packages []string) bool {
 	defer os.RemoveAll(tmp)
 
 	targets, err := fuzzTargets(packages)
-	if err == nil && len(targets) == 0 {
-		err = fmt.Errorf("no fuzz target was found")
-	}
+	ok := true
 	if err != nil {
-		fmt.Printf("  FAIL %v\n", err)
-		log.add(record{Result: failed, Name: err.Error()})
+		// Those of other packages may still be there.
+		ok = false
+		fmt.Printf("  FAIL finding the fuzz targets: %v\n", err)
+		log.add(record{Result: failed, Name: "finding the fuzz targets"})
+	}
+	if len(targets) == 0 {
+		fmt.Println("  FAIL there is no fuzz target")
+		log.add(record{Result: failed, Name: "there is no fuzz target"})
 		return false
 	}
-	share := max(budget/time.Duration(len(targets)), shortest).Round(100 * time.Millisecond)
+	share := min(max(budget/time.Duration(len(targets)), shortest), longest(budget)).Round(100 * time.Millisecond)
 	fmt.Printf("  %d targets, %v each\n", len(targets), share)
 
-	ok := true
 	var built fuzzBinary
 	for _, t := range targets {
 		if built.pkg != t.pkg {
@@ -81,7 +87,7 @@ func fuzzTargets(packages []string) ([]target, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("finding the fuzz targets: %w\n%s", err, indent(problems.String()))
+		return targets, fmt.Errorf("%w\n%s", err, indent(problems.String()))
 	}
 	return targets, nil
 }
