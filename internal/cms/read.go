@@ -1,0 +1,410 @@
+package cms
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+)
+
+// Limits of what is read; real messages stay far below.
+const (
+	MaxSize         = 4 << 20 // bytes of a message
+	maxCertificates = 64
+	maxSigners      = 16
+	maxAttributes   = 64
+	maxAlgorithms   = 16
+)
+
+// SignedData is a message as read. Slices point into the input.
+type SignedData struct {
+	Raw          []byte // the whole message, ContentInfo included when there is one
+	Bare         bool   // there was no ContentInfo around it
+	ContentType  asn1.ObjectIdentifier
+	Content      []byte // the DER element carried, nil when detached
+	Digests      []asn1.ObjectIdentifier
+	Certificates []*x509.Certificate
+	Signers      []SignerInfo
+}
+
+// A SignerInfo is one signature of a message.
+type SignerInfo struct {
+	RawIssuer    []byte   // with Serial the name of the certificate, or
+	Serial       *big.Int // nil when SubjectKeyID names it
+	SubjectKeyID []byte
+	DigestOID    asn1.ObjectIdentifier
+	Hash         crypto.Hash // 0 when DigestOID is not one that is accepted
+	Attributes   []Attribute // signed attributes; nil when there are none
+	SignatureOID asn1.ObjectIdentifier
+	Signature    []byte
+	Unsigned     []byte // unsigned attributes, an element of tag [1], not interpreted
+
+	rawAttributes []byte // as signed: with the tag of a SET
+}
+
+// An Attribute is a type and its values, each one DER element.
+type Attribute struct {
+	Type   asn1.ObjectIdentifier
+	Values [][]byte
+}
+
+// Parse reads one message, with or without ContentInfo, and returns what follows it.
+func Parse(b []byte) (sd *SignedData, rest []byte, err error) {
+	if len(b) > MaxSize {
+		return nil, nil, &FormatError{Field: "message", Err: fmt.Errorf("%d bytes, limit %d", len(b), MaxSize)}
+	}
+	c := &cursor{b: b}
+	outer, err := c.expect(tagSequence, "message")
+	if err != nil {
+		return nil, nil, err
+	}
+	sd = &SignedData{Raw: outer.full, Bare: true}
+	in := outer.cursor()
+	if in.is(tagOID) {
+		sd.Bare = false
+		if in, err = unwrap(in); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := sd.parse(in); err != nil {
+		return nil, nil, err
+	}
+	return sd, c.b, nil
+}
+
+// unwrap enters ContentInfo ::= SEQUENCE { contentType, content [0] EXPLICIT } (RFC 5652, section 3).
+func unwrap(c *cursor) (*cursor, error) {
+	at := c.off
+	id, err := c.oid("content type of the message")
+	if err != nil {
+		return nil, err
+	}
+	if !id.Equal(OIDSignedData) {
+		return nil, &FormatError{Offset: at, Field: "content type of the message", Err: fmt.Errorf("%v, want SignedData (%v)", id, OIDSignedData)}
+	}
+	e, err := c.expect(tagContext0, "content of the message")
+	if err == nil {
+		err = c.end("message")
+	}
+	if err != nil {
+		return nil, err
+	}
+	c = e.cursor()
+	if e, err = c.expect(tagSequence, "SignedData"); err == nil {
+		err = c.end("content of the message")
+	}
+	return e.cursor(), err
+}
+
+// parse reads SignedData (RFC 5652, section 5.1).
+func (sd *SignedData) parse(c *cursor) error {
+	if err := version(c, "SignedData version", 1, 3, 4, 5); err != nil {
+		return err
+	}
+	e, err := c.expect(tagSet, "digest algorithms")
+	if err != nil {
+		return err
+	}
+	for in := e.cursor(); !in.empty(); {
+		if len(sd.Digests) == maxAlgorithms {
+			return in.fail("digest algorithms", fmt.Errorf("more than %d", maxAlgorithms))
+		}
+		id, err := in.algorithm("digest algorithm")
+		if err != nil {
+			return err
+		}
+		sd.Digests = append(sd.Digests, id)
+	}
+	if e, err = c.expect(tagSequence, "encapsulated content"); err != nil {
+		return err
+	}
+	if err := sd.parseContent(e.cursor()); err != nil {
+		return err
+	}
+	if c.is(tagContext0) {
+		if e, err = c.next("certificates"); err != nil {
+			return err
+		}
+		if err := sd.parseCertificates(e.cursor()); err != nil {
+			return err
+		}
+	}
+	if c.is(tagContext1) {
+		if _, err := c.next("revocation lists"); err != nil {
+			return err
+		}
+	}
+	if e, err = c.expect(tagSet, "signers"); err != nil {
+		return err
+	}
+	for in := e.cursor(); !in.empty(); {
+		if len(sd.Signers) == maxSigners {
+			return in.fail("signers", fmt.Errorf("more than %d", maxSigners))
+		}
+		si, err := parseSigner(in)
+		if err != nil {
+			return err
+		}
+		sd.Signers = append(sd.Signers, si)
+	}
+	return c.end("SignedData")
+}
+
+func version(c *cursor, field string, accepted ...byte) error {
+	e, err := c.expect(tagInteger, field)
+	if err != nil {
+		return err
+	}
+	if len(e.body) == 1 && bytes.IndexByte(accepted, e.body[0]) >= 0 {
+		return nil
+	}
+	return &FormatError{Offset: e.off, Field: field, Err: fmt.Errorf("0x%x, want one of %v", e.body, accepted)}
+}
+
+func (sd *SignedData) parseContent(c *cursor) (err error) {
+	if sd.ContentType, err = c.oid("content type"); err != nil || c.empty() {
+		return err
+	}
+	e, err := c.expect(tagContext0, "content")
+	if err == nil {
+		err = c.end("encapsulated content")
+	}
+	if err != nil {
+		return err
+	}
+	in := e.cursor()
+	if e, err = in.next("content"); err != nil {
+		return err
+	}
+	sd.Content = e.full
+	return in.end("content")
+}
+
+func (sd *SignedData) parseCertificates(c *cursor) error {
+	for !c.empty() {
+		if len(sd.Certificates) == maxCertificates {
+			return c.fail("certificates", fmt.Errorf("more than %d", maxCertificates))
+		}
+		e, err := c.expect(tagSequence, "certificate")
+		if err != nil {
+			return err
+		}
+		cert, err := x509.ParseCertificate(e.full)
+		if err != nil {
+			return &FormatError{Offset: e.off, Field: "certificate", Err: err}
+		}
+		sd.Certificates = append(sd.Certificates, cert)
+	}
+	return nil
+}
+
+// parseSigner reads SignerInfo (RFC 5652, section 5.3).
+func parseSigner(c *cursor) (si SignerInfo, err error) {
+	e, err := c.expect(tagSequence, "signer")
+	if err != nil {
+		return si, err
+	}
+	in := e.cursor()
+	if err := version(in, "signer version", 1, 3); err != nil {
+		return si, err
+	}
+	if in.is(tagPrimitive) {
+		if e, err = in.next("subject key identifier"); err != nil {
+			return si, err
+		}
+		si.SubjectKeyID = e.body
+	} else if err := si.parseName(in); err != nil {
+		return si, err
+	}
+	if si.DigestOID, err = in.algorithm("digest algorithm of the signer"); err != nil {
+		return si, err
+	}
+	si.Hash = HashByOID(si.DigestOID)
+	if in.is(tagContext0) {
+		if e, err = in.next("signed attributes"); err != nil {
+			return si, err
+		}
+		if si.Attributes, err = parseAttributes(e.cursor()); err != nil {
+			return si, err
+		}
+		si.rawAttributes = bytes.Clone(e.full)
+		si.rawAttributes[0] = tagSet
+	}
+	if si.SignatureOID, err = in.algorithm("signature algorithm"); err != nil {
+		return si, err
+	}
+	if e, err = in.expect(tagOctets, "signature"); err != nil {
+		return si, err
+	}
+	si.Signature = e.body
+	if in.is(tagContext1) {
+		if e, err = in.next("unsigned attributes"); err != nil {
+			return si, err
+		}
+		si.Unsigned = e.full
+	}
+	return si, in.end("signer")
+}
+
+func (si *SignerInfo) parseName(c *cursor) error {
+	e, err := c.expect(tagSequence, "issuer and serial number")
+	if err != nil {
+		return err
+	}
+	in := e.cursor()
+	if e, err = in.expect(tagSequence, "issuer"); err != nil {
+		return err
+	}
+	si.RawIssuer = e.full
+	if e, err = in.expect(tagInteger, "serial number"); err != nil {
+		return err
+	}
+	if _, err := asn1.Unmarshal(e.full, &si.Serial); err != nil {
+		return &FormatError{Offset: e.off, Field: "serial number", Err: err}
+	}
+	return in.end("issuer and serial number")
+}
+
+func parseAttributes(c *cursor) ([]Attribute, error) {
+	attrs := []Attribute{}
+	for !c.empty() {
+		if len(attrs) == maxAttributes {
+			return nil, c.fail("signed attributes", fmt.Errorf("more than %d", maxAttributes))
+		}
+		e, err := c.expect(tagSequence, "signed attribute")
+		if err != nil {
+			return nil, err
+		}
+		in := e.cursor()
+		var a Attribute
+		if a.Type, err = in.oid("attribute type"); err != nil {
+			return nil, err
+		}
+		if e, err = in.expect(tagSet, "attribute values"); err != nil {
+			return nil, err
+		}
+		if err := in.end("signed attribute"); err != nil {
+			return nil, err
+		}
+		for in = e.cursor(); !in.empty(); {
+			if len(a.Values) == maxAttributes {
+				return nil, in.fail("attribute values", fmt.Errorf("more than %d", maxAttributes))
+			}
+			v, err := in.next("attribute value")
+			if err != nil {
+				return nil, err
+			}
+			a.Values = append(a.Values, v.full)
+		}
+		attrs = append(attrs, a)
+	}
+	return attrs, nil
+}
+
+// attribute returns the only value of the only attribute of a type.
+func (si *SignerInfo) attribute(id asn1.ObjectIdentifier) ([]byte, error) {
+	var value []byte
+	for _, a := range si.Attributes {
+		if !a.Type.Equal(id) {
+			continue
+		}
+		if value != nil || len(a.Values) != 1 {
+			return nil, fmt.Errorf("attribute %v does not have exactly one value", id)
+		}
+		value = a.Values[0]
+	}
+	if value == nil {
+		return nil, fmt.Errorf("attribute %v is missing", id)
+	}
+	return value, nil
+}
+
+// SigningTime is the time that the signer claims, the zero time if none or none that can be read.
+func (si *SignerInfo) SigningTime() time.Time {
+	v, err := si.attribute(OIDSigningTime)
+	if err != nil {
+		return time.Time{}
+	}
+	var t time.Time
+	if rest, err := asn1.Unmarshal(v, &t); err != nil || len(rest) != 0 {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// Certificate returns the embedded certificate that a signer names, nil if it is not there.
+func (sd *SignedData) Certificate(si *SignerInfo) *x509.Certificate {
+	for _, c := range sd.Certificates {
+		if si.Serial != nil && c.SerialNumber.Cmp(si.Serial) == 0 && bytes.Equal(c.RawIssuer, si.RawIssuer) {
+			return c
+		}
+		if si.Serial == nil && len(si.SubjectKeyID) > 0 && bytes.Equal(c.SubjectKeyId, si.SubjectKeyID) {
+			return c
+		}
+	}
+	return nil
+}
+
+var errAttributes = errors.New("content other than id-data is signed without signed attributes (RFC 5652, section 5.3)")
+
+// Check checks that a signer's signature was made by the key of cert over the content that the message carries, or over detached
+// when it carries none. It says nothing about trust: see [Chain].
+func (sd *SignedData) Check(si *SignerInfo, cert *x509.Certificate, detached []byte) error {
+	if si.Hash == 0 {
+		return fmt.Errorf("digest algorithm %v: want SHA-256, SHA-384 or SHA-512", si.DigestOID)
+	}
+	content := detached
+	if sd.Content != nil {
+		if detached != nil {
+			return errors.New("content given for a message that carries its own")
+		}
+		e, err := (&cursor{b: sd.Content}).next("content")
+		if err != nil {
+			return err
+		}
+		content = e.body
+	}
+	sum := digest(si.Hash, content)
+	if si.Attributes == nil {
+		if !sd.ContentType.Equal(OIDData) {
+			return errAttributes
+		}
+	} else {
+		if err := sd.checkAttributes(si, sum); err != nil {
+			return err
+		}
+		sum = digest(si.Hash, si.rawAttributes)
+	}
+	if err := checkSignature(cert, si.SignatureOID, si.Hash, sum, si.Signature); err != nil {
+		return fmt.Errorf("certificate %q: %w", cert.Subject, err)
+	}
+	return nil
+}
+
+// ErrDigest says that the content is not what the signer digested.
+var ErrDigest = errors.New("the content does not have the digest that was signed")
+
+func (sd *SignedData) checkAttributes(si *SignerInfo, sum []byte) error {
+	v, err := si.attribute(OIDContentType)
+	if err != nil {
+		return err
+	}
+	want, err := oidDER(sd.ContentType)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(v, want) {
+		return errors.New("the signed content type is not that of the message")
+	}
+	if v, err = si.attribute(OIDMessageDigest); err != nil {
+		return err
+	}
+	if !bytes.Equal(v, tlv(tagOctets, sum)) {
+		return ErrDigest
+	}
+	return nil
+}

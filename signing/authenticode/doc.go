@@ -1,0 +1,30 @@
+// Package authenticode digests, signs and verifies PE images in the way UEFI Secure Boot expects (Windows Authenticode Portable
+// Executable Signature Format, version 1.0; UEFI Specification 2.10, section 32.5,
+// https://uefi.org/specs/UEFI/2.10/32_Secure_Boot_and_Driver_Signing.html).
+//
+//	img, err := os.Open("linux.efi")                     // any io.ReaderAt with a size
+//	src := io.NewSectionReader(img, 0, size)
+//	err = authenticode.Sign(out, src, key, cert, authenticode.SignOptions{Time: when})
+//	...
+//	sum, err := authenticode.Digest(src, crypto.SHA256)  // what PCR 4 and dbx entries are about
+//	sig, err := authenticode.Verify(signed, []*x509.Certificate{cert})
+//	var changed *authenticode.DigestError
+//	switch {
+//	case errors.Is(err, authenticode.ErrUnsigned), errors.Is(err, authenticode.ErrUntrusted), errors.As(err, &changed):
+//	}
+//
+// A signature has the structure that sbsign writes: SignedData over SpcIndirectData with "<<<Obsolete>>>" for a file
+// link, the signed attributes contentType, messageDigest and, if a time is given, signingTime. The S/MIME capabilities that sbsign adds by
+// an accident of its library, and the statement type that osslsigncode adds, are left out: nobody looks at them. osslsigncode, sbverify and edk2
+// accept the result, and what osslsigncode, sbsign and pesign wrote is accepted here.
+//
+// Verification follows edk2 (SecurityPkg, DxeImageVerificationLib), not Windows: no dates, no time stamps, no key usage
+// of the signer; a certificate in the middle of a chain can be the trusted one. It is stricter in what it
+// parses: DER only, overlapping sections, bytes behind the certificate table and padding that is not zero are errors. Whether a given
+// machine would boot an image, with its db and dbx, is what package secureboot answers from the values that [Digests] and [Signatures] return.
+//
+// Files are read in pieces of 256 KiB at most, whatever their size; the certificate table is limited to 16 MiB.
+//
+// Limits: no removal of signatures yet, no time stamps, no page hashes, no SHA-1 signatures (read and listed, never accepted), no RSA-PSS. An image with gaps
+// between its sections can be verified but not signed, since tools disagree about its digest.
+package authenticode

@@ -1,0 +1,126 @@
+package authenticode
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/pe"
+)
+
+// Fields of WIN_CERTIFICATE (UEFI Specification 2.10, section 32.2.4; PE Format, "The Attribute Certificate Table"): u32 length with
+// header, u16 revision, u16 type, then the certificate; each entry starts at a multiple of 8 bytes.
+const (
+	certHeaderSize   = 8
+	certRevision     = 0x0200
+	certTypePKCS7    = 0x0002 // WIN_CERT_TYPE_PKCS_SIGNED_DATA
+	certTypeEFIGUID  = 0x0ef1 // WIN_CERT_TYPE_EFI_GUID: a GUID, then what it names
+	certAlignment    = 8
+	maxTableSize     = 16 << 20
+	maxTableEntries  = 64
+	certGUIDAndStart = certHeaderSize + 16
+)
+
+// guidPKCS7 is EFI_CERT_TYPE_PKCS7_GUID.
+var guidPKCS7 = efi.MustParseGUID("4aafd29d-68df-49ee-8aa9-347d375665a7")
+
+// An entry is the PKCS #7 part of one WIN_CERTIFICATE.
+type entry struct {
+	offset int64 // of data in the file
+	data   []byte
+}
+
+// readTable reads the certificate table and splits it as firmware does; entries of types that firmware skips are left out. It returns
+// the table's bytes too.
+func readTable(f *pe.File, src Source) (raw []byte, entries []entry, err error) {
+	t := f.Certificates
+	if t.Size == 0 {
+		return nil, nil, nil
+	}
+	bad := func(off int64, field string, err error) ([]byte, []entry, error) {
+		return nil, nil, &FormatError{Offset: off, Field: field, Err: err}
+	}
+	if t.Size > maxTableSize {
+		return bad(t.Offset, "certificate table", fmt.Errorf("%d bytes, limit %d", t.Size, maxTableSize))
+	}
+	if t.Offset%certAlignment != 0 {
+		return bad(t.Offset, "certificate table", fmt.Errorf("does not start at a multiple of %d", certAlignment))
+	}
+	if t.End() != f.Size {
+		return bad(t.End(), "certificate table", fmt.Errorf("%d bytes follow it, firmware would hash the wrong range", f.Size-t.End()))
+	}
+	err = scan(src, []pe.Range{t}, func(_ int64, b []byte) { raw = append(raw, b...) })
+	if err != nil {
+		return nil, nil, err
+	}
+	for pos := 0; pos < len(raw); {
+		at := t.Offset + int64(pos)
+		left := raw[pos:]
+		if len(left) < certHeaderSize {
+			return bad(at, "WIN_CERTIFICATE", fmt.Errorf("%d bytes left, the header has %d", len(left), certHeaderSize))
+		}
+		if len(entries) == maxTableEntries {
+			return bad(at, "certificate table", fmt.Errorf("more than %d entries", maxTableEntries))
+		}
+		size := int64(binary.LittleEndian.Uint32(left))
+		if size <= certHeaderSize || size > int64(len(left)) {
+			return bad(at, "WIN_CERTIFICATE length", fmt.Errorf("%d, want more than %d and at most the %d bytes left", size, certHeaderSize, len(left)))
+		}
+		e, pkcs7, err := parseEntry(left[:size], at)
+		if err != nil {
+			return nil, nil, err
+		}
+		if pkcs7 {
+			entries = append(entries, e)
+		}
+		next := (size + certAlignment - 1) / certAlignment * certAlignment
+		if next > int64(len(left)) {
+			return bad(at, "WIN_CERTIFICATE length", fmt.Errorf("%d, and its padding to %d does not fit the table", size, next))
+		}
+		if !allZero(left[size:next]) {
+			return bad(at+size, "padding of a WIN_CERTIFICATE", errors.New("not zero"))
+		}
+		pos += int(next)
+	}
+	return raw, entries, nil
+}
+
+// parseEntry looks at one WIN_CERTIFICATE of which b is all; it reports false for a type that firmware skips.
+func parseEntry(b []byte, at int64) (entry, bool, error) {
+	if rev := binary.LittleEndian.Uint16(b[4:]); rev != certRevision {
+		return entry{}, false, &FormatError{Offset: at + 4, Field: "WIN_CERTIFICATE revision", Err: fmt.Errorf("0x%04x, want 0x%04x", rev, certRevision)}
+	}
+	switch binary.LittleEndian.Uint16(b[6:]) {
+	case certTypePKCS7:
+		return entry{at + certHeaderSize, b[certHeaderSize:]}, true, nil
+	case certTypeEFIGUID:
+		if len(b) > certGUIDAndStart && efi.GUIDFromMixed(b[certHeaderSize:]) == guidPKCS7 {
+			return entry{at + certGUIDAndStart, b[certGUIDAndStart:]}, true, nil
+		}
+	}
+	return entry{}, false, nil
+}
+
+// appendEntry appends a WIN_CERTIFICATE with a PKCS #7 message and its padding. Like sbsign and unlike osslsigncode, the length does
+// not count the padding; firmware takes both.
+func appendEntry(b, message []byte) []byte {
+	size := certHeaderSize + len(message)
+	b = binary.LittleEndian.AppendUint32(b, uint32(size))
+	b = binary.LittleEndian.AppendUint16(b, certRevision)
+	b = binary.LittleEndian.AppendUint16(b, certTypePKCS7)
+	b = append(b, message...)
+	for ; size%certAlignment != 0; size++ {
+		b = append(b, 0)
+	}
+	return b
+}
+
+func allZero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}

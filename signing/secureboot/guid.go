@@ -1,0 +1,54 @@
+package secureboot
+
+import (
+	"crypto"
+
+	"github.com/osmith-dev/osmith/internal/efi"
+)
+
+// GUID is a 128-bit identifier, its bytes in text order.
+type GUID = efi.GUID
+
+// ParseGUID reads the 36-character text form.
+func ParseGUID(s string) (GUID, error) { return efi.ParseGUID(s) }
+
+// Vendors of the variables (UEFI Specification 2.10, sections 3.3 and 32.6.1).
+var (
+	GlobalVariable        = efi.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c") // PK, KEK, SecureBoot, SetupMode
+	ImageSecurityDatabase = efi.MustParseGUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f") // db, dbx, dbt, dbr
+)
+
+// Types of signature lists (UEFI Specification 2.10, section 32.4.1). Lists of other types are kept as they are.
+var (
+	TypeX509       = efi.MustParseGUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072") // a DER certificate
+	TypeSHA1       = efi.MustParseGUID("826ca512-cf10-4ac9-b187-be01496631bd") // digests of images
+	TypeSHA224     = efi.MustParseGUID("0b6e5233-a65c-44c9-9407-d9ab83bfc8bd")
+	TypeSHA256     = efi.MustParseGUID("c1c41626-504c-4092-aca9-41f936934328")
+	TypeSHA384     = efi.MustParseGUID("ff3e5307-9fd0-48c9-85f1-8ad56c701e01")
+	TypeSHA512     = efi.MustParseGUID("093e0fae-a6c4-4f50-9f1b-d41e2b89c19a")
+	TypeX509SHA256 = efi.MustParseGUID("3bd2a492-96c0-4079-b420-fcf98ef103ed") // digest of a certificate's to-be-signed part, then EFI_TIME
+	TypeX509SHA384 = efi.MustParseGUID("7076876e-80c2-4ee6-aad2-28b349a6865b")
+	TypeX509SHA512 = efi.MustParseGUID("446dbf63-2502-4cda-bcfa-2465d2b0fe9d")
+	TypeRSA2048    = efi.MustParseGUID("3c5766e8-269c-4e34-aa14-ed776e85b3b6") // a bare modulus
+
+	guidPKCS7 = efi.MustParseGUID("4aafd29d-68df-49ee-8aa9-347d375665a7") // EFI_CERT_TYPE_PKCS7_GUID, in .auth files
+)
+
+// sizes are those of the signature data (without owner) where the type fixes one; edk2 refuses others.
+var sizes = map[GUID]int{
+	TypeSHA1: 20, TypeSHA224: 28, TypeSHA256: 32, TypeSHA384: 48, TypeSHA512: 64,
+	TypeX509SHA256: 32 + timeSize, TypeX509SHA384: 48 + timeSize, TypeX509SHA512: 64 + timeSize,
+	TypeRSA2048: 256,
+}
+
+// imageHashes and certificateHashes say which list type holds which digest, strongest first as edk2 tries them.
+var (
+	imageHashes = []struct {
+		hash crypto.Hash
+		typ  GUID
+	}{{crypto.SHA512, TypeSHA512}, {crypto.SHA384, TypeSHA384}, {crypto.SHA256, TypeSHA256}}
+
+	certificateHashes = map[GUID]crypto.Hash{
+		TypeX509SHA256: crypto.SHA256, TypeX509SHA384: crypto.SHA384, TypeX509SHA512: crypto.SHA512,
+	}
+)
