@@ -169,16 +169,21 @@ func (f *File) data(i int) *io.SectionReader {
 	return io.NewSectionReader(v, 0, s.Size)
 }
 
+// MeasureOptions choose what Measurements of a [File] predicts. The zero value is the default boot.
+type MeasureOptions struct {
+	Profile    int // index of the profile that boots; one other than 0 is also measured into PCR 12
+	AssumeStub int // systemd release whose behaviour to assume; 0: the stub's own
+}
+
 // Measurements is what the embedded stub measures into PCR 11 when the image boots in its default profile, in measured
 // order. Each section is read once for all hashes; without any, SHA-256 is used.
 func (f *File) Measurements(hashes ...crypto.Hash) ([]Measurement, error) {
-	return f.MeasurementsAs(0, hashes...)
+	return f.MeasurementsWith(MeasureOptions{}, hashes...)
 }
 
-// MeasurementsAs is Measurements under the assumption that the stub behaves like that systemd release; 0 stands for its
-// own.
-func (f *File) MeasurementsAs(release int, hashes ...crypto.Hash) ([]Measurement, error) {
-	n, err := knownRelease(f.version, f.versionErr, release)
+// MeasurementsWith is Measurements of another boot than the default one.
+func (f *File) MeasurementsWith(o MeasureOptions, hashes ...crypto.Hash) ([]Measurement, error) {
+	n, err := knownRelease(f.version, f.versionErr, o.AssumeStub)
 	if err != nil {
 		return nil, fmt.Errorf("uki: %w", err)
 	}
@@ -186,7 +191,7 @@ func (f *File) MeasurementsAs(release int, hashes ...crypto.Hash) ([]Measurement
 	for i, s := range f.sections {
 		all[i] = content{s.Name, f.data(i), s.Size}
 	}
-	list, err := selectMeasured(all, n)
+	list, err := selectMeasured(all, o.Profile, n)
 	if err != nil {
 		return nil, fmt.Errorf("uki: %w", err)
 	}

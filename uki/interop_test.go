@@ -143,16 +143,15 @@ func TestUkifyWritesTheSameBytes(t *testing.T) {
 	}
 }
 
-// endSBATWithNewline undoes the one difference between images of ukify 257 and 262: the former leaves the last line of
-// .sbat without a newline.
+// endSBATWithNewline undoes the one difference between images of ukify 257 and 262: the former ends .sbat with a NUL
+// byte behind the last newline.
 func endSBATWithNewline(t *testing.T, b []byte) {
 	f, err := pe.Parse(bytes.NewReader(b), int64(len(b)))
 	require.NoError(t, err)
 	for i, s := range f.Sections {
 		if s.Name == ".sbat" {
-			require.NotEqual(t, byte('\n'), b[s.Offset+s.VirtualSize-1])
-			b[s.Offset+s.VirtualSize] = '\n'
-			binary.LittleEndian.PutUint32(b[f.Fields.SectionTable+int64(i)*40+8:], s.VirtualSize+1)
+			require.Equal(t, "\n\x00", string(b[s.Offset+s.VirtualSize-2:][:2]))
+			binary.LittleEndian.PutUint32(b[f.Fields.SectionTable+int64(i)*40+8:], s.VirtualSize-1)
 		}
 	}
 }

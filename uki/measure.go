@@ -35,20 +35,23 @@ func (im *Image) Measurements(hashes ...crypto.Hash) ([]Measurement, error) {
 	if err != nil {
 		return nil, &PartError{"Stub", err}
 	}
-	list, err := selectMeasured(p.all(false), release)
+	list, err := selectMeasured(p.all(false), 0, release)
 	if err != nil {
 		return nil, &PartError{"Sections", err}
 	}
 	return measure(list, hashes)
 }
 
-// selectMeasured picks from the sections in file order those that a stub of that release measures in its default
-// profile, in measured order: the first of a name among the base sections, which end at the first .profile, replaced
-// by the first of that name in profile 0, which ends at the next one. Empty sections count as absent. systemd 262,
+// selectMeasured picks from the sections in file order those that a stub of that release measures in that profile, in
+// measured order: the first of a name among the base sections, which end at the first .profile, replaced by the first
+// of that name in the profile's own, which end at the next one. Empty sections count as absent. systemd 262,
 // src/boot/pe.c (pe_locate_profile_sections) and stub.c (find_sections, measure_sections).
-func selectMeasured(list []content, release int) ([]content, error) {
-	base, profile := splitProfiles(list)
-	if len(profile) > 0 && release < kindOf(".profile").since {
+func selectMeasured(list []content, profile, release int) ([]content, error) {
+	base, own, err := splitProfile(list, profile)
+	if err != nil {
+		return nil, err
+	}
+	if len(own) > 0 && release < kindOf(".profile").since {
 		return nil, fmt.Errorf("section .profile needs a stub of systemd %d or later, this is %d", kindOf(".profile").since, release)
 	}
 	var out []content
@@ -56,7 +59,7 @@ func selectMeasured(list []content, release int) ([]content, error) {
 		if !k.measured || release < k.since {
 			continue
 		}
-		c := find(profile, k.name)
+		c := find(own, k.name)
 		if c == nil {
 			c = find(base, k.name)
 		}
@@ -71,19 +74,29 @@ func selectMeasured(list []content, release int) ([]content, error) {
 	return out, nil
 }
 
-// splitProfiles separates the base sections from those of profile 0.
-func splitProfiles(list []content) (base, profile []content) {
-	start := len(list)
+// splitProfile finds the base sections and those of one profile. An image without any .profile has profile 0 only,
+// which then has no sections of its own.
+func splitProfile(list []content, profile int) (base, own []content, err error) {
+	base = list
+	n := -1
 	for i, c := range list {
 		if c.name != ".profile" {
 			continue
 		}
-		if start < len(list) {
-			return list[:start], list[start:i]
+		if n++; n == 0 {
+			base = list[:i]
 		}
-		start = i
+		switch n {
+		case profile:
+			own = list[i:]
+		case profile + 1:
+			return base, own[:len(own)-(len(list)-i)], nil
+		}
 	}
-	return list[:start], list[start:]
+	if profile < 0 || profile > max(n, 0) {
+		return nil, nil, fmt.Errorf("profile %d: the image has %d", profile, n+1)
+	}
+	return base, own, nil
 }
 
 func find(list []content, name string) *content {

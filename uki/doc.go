@@ -1,0 +1,28 @@
+// Package uki assembles, opens and measures Unified Kernel Images: a kernel, its initrd and command line and whatever
+// else belongs to one boot of one operating system, in a single EFI program built on systemd-stub.
+//
+// It follows UAPI.5, the Unified Kernel Image specification
+// (https://uapi-group.org/specifications/specs/unified_kernel_image/), systemd-stub(7)
+// (https://www.freedesktop.org/software/systemd/man/latest/systemd-stub.html), and, for the bytes, what ukify 262 writes
+// and what stubs 252 to 262 measure.
+//
+//	image := &uki.Image{
+//		Stub: stub, Linux: kernel, Initrd: []uki.Source{initrd},
+//		Cmdline:   "ro roothash=" + hex.EncodeToString(root),
+//		OSRelease: osRelease,
+//	}
+//	measured, err := image.Measurements(crypto.SHA256) // what PCR 11 will hold: sign a policy for it
+//	image.PCRSignature = signature
+//	assembled, err := image.Assemble() // a view over the parts: nothing is copied
+//	_, err = assembled.WriteTo(file)
+//
+// Measurements and bytes are values: PCR arithmetic and policies are package tpm's, Secure Boot signatures
+// signing/authenticode's.
+//
+// # Limits
+//
+// The version of the kernel is found in x86 bzImages only (set Uname for others), and compressed kernels that are no PE
+// image are refused. Device trees, microcode, profiles and hardware identification can be given as Sections, but are
+// not built here; an image in which the stub picks a section by hardware has no predictable measurements. The stub must
+// be unsigned and its sections aligned. Results stay below 4 GiB.
+package uki

@@ -1,0 +1,105 @@
+package uki_test
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+// In real programs these are os.Open-ed files: linuxx64.efi.stub of systemd, vmlinuz, an initrd.
+var (
+	stub   = bytes.NewReader(petest.Stub("262-1"))
+	kernel = bytes.NewReader(petest.Kernel("6.12.0"))
+	initrd = strings.NewReader("070701...")
+)
+
+func ExampleImage_Assemble() {
+	image := &uki.Image{
+		Stub:      stub,
+		Linux:     kernel,
+		Initrd:    []uki.Source{initrd},
+		Cmdline:   "ro quiet",
+		OSRelease: []byte("ID=example\nVERSION_ID=1\n"),
+	}
+	assembled, err := image.Assemble()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var out bytes.Buffer // a file
+	n, err := assembled.WriteTo(&out)
+	fmt.Println(n, err)
+	// Output: 17920 <nil>
+}
+
+func ExampleImage_Measurements() {
+	image := &uki.Image{Stub: stub, Linux: kernel, Cmdline: "ro quiet", OSRelease: []byte("ID=example\n")}
+	measured, err := image.Measurements(crypto.SHA256)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, m := range measured {
+		fmt.Printf("%-8s %5d bytes %x...\n", m.Section, m.Size, m.Digests[crypto.SHA256][:4])
+	}
+	// Output:
+	// .linux    5120 bytes d2583081...
+	// .osrel      11 bytes e867e747...
+	// .cmdline     8 bytes ef371752...
+	// .uname       6 bytes fea4e26f...
+	// .sbat      223 bytes abb433db...
+}
+
+func ExampleOpen() {
+	image := &uki.Image{Stub: stub, Linux: kernel, Cmdline: "ro quiet", OSRelease: []byte("ID=example\nPRETTY_NAME=\"Example OS\"\n")}
+	assembled, err := image.Assemble()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	f, err := uki.Open(assembled)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	version, _ := f.StubVersion()
+	cmdline, _ := f.Cmdline()
+	release, _ := f.OSRelease()
+	fmt.Println("stub", version, "kernel", f.Uname())
+	fmt.Println(release["PRETTY_NAME"], "with", cmdline)
+	for _, s := range f.Sections() {
+		fmt.Printf("%-8s %5d bytes at %d\n", s.Name, s.Size, s.Offset)
+	}
+	// Output:
+	// stub 262-1 kernel 6.12.0
+	// Example OS with ro quiet
+	// .text        3 bytes at 8192
+	// .rodata     48 bytes at 8704
+	// .sbat      223 bytes at 9216
+	// .sdmagic    41 bytes at 10240
+	// .osrel      36 bytes at 10752
+	// .cmdline     8 bytes at 11264
+	// .uname       6 bytes at 11776
+	// .linux    5120 bytes at 12288
+}
+
+func ExampleProbeUname() {
+	fmt.Println(uki.ProbeUname(kernel))
+	_, err := uki.ProbeUname(strings.NewReader("no kernel"))
+	fmt.Println(errors.Is(err, uki.ErrUnknownUname), err)
+	// Output:
+	// 6.12.0 <nil>
+	// true uki: Linux: kernel version not found (no x86 setup header: 9 bytes)
+}
+
+func ExampleParseOSRelease() {
+	r, err := uki.ParseOSRelease([]byte("# comment\nNAME=\"Example \\\"OS\\\"\"\nVERSION_ID='1 beta'\n"))
+	fmt.Println(r["NAME"], r["VERSION_ID"], err)
+	// Output:
+	// Example "OS" 1 beta <nil>
+}
