@@ -182,8 +182,9 @@ func describeTag(b []byte) (string, bool) {
 
 // describeText is the data as text if it is text, in UTF-16 or in UTF-8, else as bytes.
 func describeText(b []byte) string {
-	if len(b) >= 4 && len(b)%2 == 0 && b[1] == 0 && b[0] != 0 {
-		if s := efi.DecodeUTF16(b); printable(s) && len(b)-2*efi.UTF16Len(s) <= 2 {
+	if len(b) >= 4 && b[1] == 0 && b[0] != 0 {
+		// Some writers (old systemd-boot) count one byte too many.
+		if s := efi.DecodeUTF16(b); printable(s) && len(b)-2*efi.UTF16Len(s) <= 3 {
 			return escape(s)
 		}
 	}

@@ -105,7 +105,7 @@ func TestSignPolicies(t *testing.T) {
 // systemd-measure sorts phase paths by their text and drops repetitions; ":" is the moment after the stub.
 func TestPreparePoliciesOrder(t *testing.T) {
 	paths := [][]string{{"sysinit", "b"}, nil, {"a", "c"}, {"a"}, {"a", "c"}, {}}
-	got, err := PreparePolicies(&testKey.PublicKey, []crypto.Hash{crypto.SHA384, crypto.SHA256}, golden(), paths, "")
+	got, err := PreparePolicies(&testKey.PublicKey, []crypto.Hash{crypto.SHA512, crypto.SHA384}, golden(), paths, "")
 	require.NoError(t, err)
 	require.Len(t, got, 8)
 	for i, path := range [][]string{nil, {"a"}, {"a", "c"}, {"sysinit", "b"}} {

@@ -41,8 +41,8 @@ type Signatures []Signature
 
 // PreparePolicies lists the policies over PCR 11 that a UKI with these measurements needs: for each bank (nil: all of
 // [Banks]) one per phase path (nil: [DefaultPhasePaths]; an empty path is the moment after the stub). Only the public
-// half of the key is needed. Paths are put in the order of systemd-measure and repeated ones are dropped. ref names a
-// policy reference, "" for none.
+// half of the key is needed. Banks and paths are put in the order of systemd-measure, whatever order they are given in,
+// and repeated paths are dropped. ref names a policy reference, "" for none.
 func PreparePolicies(key *rsa.PublicKey, banks []crypto.Hash, ms []Measurement, phasePaths [][]string, ref string) (Policies, error) {
 	fingerprint, err := Fingerprint(key)
 	if err != nil {
@@ -68,7 +68,10 @@ func PreparePolicies(key *rsa.PublicKey, banks []crypto.Hash, ms []Measurement, 
 		return nil, err
 	}
 	var out Policies
-	for _, h := range banks {
+	for _, h := range Banks() {
+		if !slices.Contains(banks, h) {
+			continue
+		}
 		for _, path := range paths {
 			pcr, err := PCR11(h, ms, path...)
 			if err != nil {
@@ -185,6 +188,9 @@ func sortPaths(paths [][]string) ([][]string, error) {
 
 // pathText is a phase path as written on systemd-measure's command line.
 func pathText(path []string) []byte {
+	if len(path) == 0 {
+		return []byte{':'}
+	}
 	var b []byte
 	for i, word := range path {
 		if i > 0 {

@@ -1,0 +1,139 @@
+package tpm
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/testtools"
+)
+
+// systemd-measure over random sections: the same PCRs, and the same bytes of signed and unsigned policies.
+func TestInteropSystemdMeasure(t *testing.T) {
+	for name, root := range map[string]func(testing.TB) testtools.Root{"trixie": testtools.Trixie, "forky": testtools.Forky} {
+		t.Run(name, func(t *testing.T) {
+			r := root(t)
+			dir := t.TempDir()
+			private := filepath.Join(dir, "key.pem")
+			public := filepath.Join(dir, "pub.pem")
+			writePEM(t, private, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(testKey))
+			spki, err := x509.MarshalPKIXPublicKey(&testKey.PublicKey)
+			require.NoError(t, err)
+			writePEM(t, public, "PUBLIC KEY", spki)
+			rnd := rand.New(rand.NewPCG(1, 2))
+			for i := range 6 {
+				c := randomMeasure(t, rnd, filepath.Join(dir, fmt.Sprint(i)))
+				keys := append([]string{"--private-key=" + private, "--public-key=" + public}, c.args...)
+
+				var printed map[string][]struct{ Phase, Hash string }
+				out := r.Output(t, dir, "/usr/lib/systemd/systemd-measure", append([]string{"calculate", "--json=short"}, c.args...)...)
+				require.NoError(t, json.Unmarshal([]byte(out), &printed))
+				compared := 0
+				for bank, values := range printed {
+					h, err := BankByName(bank)
+					require.NoError(t, err)
+					for _, v := range values {
+						got, err := PCR11(h, c.sections, words(v.Phase)...)
+						require.NoError(t, err)
+						require.Equal(t, v.Hash, hexOf(got), "%s %s", bank, v.Phase)
+						compared++
+					}
+				}
+				require.Positive(t, compared)
+
+				// 257 computes policies with a TPM library that is only recommended; 262 does without.
+				if tss, _ := filepath.Glob(r.Path("usr/lib/*/libtss2-esys.so.0")); name != "forky" && len(tss) == 0 {
+					continue
+				}
+				sigs, err := SignPolicies(testKey, c.banks, c.sections, c.paths)
+				require.NoError(t, err)
+				out = r.Output(t, dir, "/usr/lib/systemd/systemd-measure", append([]string{"sign"}, keys...)...)
+				requireJSON(t, out, sigs)
+				parsed, err := ParseSignatures([]byte(out))
+				require.NoError(t, err)
+				require.Equal(t, sigs, parsed)
+
+				if name != "forky" {
+					continue // policy-digest is new in 258, --policyref in 262
+				}
+				policies, err := PreparePolicies(&testKey.PublicKey, c.banks, c.sections, c.paths, "initrd")
+				require.NoError(t, err)
+				out = r.Output(t, dir, "/usr/lib/systemd/systemd-measure", append([]string{"policy-digest", "--policyref=initrd", "--public-key=" + public}, c.args...)...)
+				requireJSON(t, out, policies)
+				again, err := ParsePolicies([]byte(out))
+				require.NoError(t, err)
+				require.Equal(t, policies, again)
+				sigs, err = policies.Sign(testKey)
+				require.NoError(t, err)
+				out = r.Output(t, dir, "/usr/lib/systemd/systemd-measure", append([]string{"sign", "--policyref=initrd"}, keys...)...)
+				requireJSON(t, out, sigs)
+			}
+		})
+	}
+}
+
+// measureCase is a call of systemd-measure and of ours.
+type measureCase struct {
+	args     []string
+	banks    []crypto.Hash
+	sections []Measurement
+	paths    [][]string
+}
+
+func randomMeasure(t *testing.T, rnd *rand.Rand, dir string) measureCase {
+	t.Helper()
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	var c measureCase
+	for _, name := range measured {
+		// .profile makes systemd-measure take the rest for another profile; its value is in the real boots.
+		if name != ".linux" && (rnd.IntN(3) == 0 || name == ".pcrsig" || name == ".profile") {
+			continue
+		}
+		data := make([]byte, rnd.IntN(5000))
+		for i := range data {
+			data[i] = byte(rnd.Uint32())
+		}
+		file := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(file, data, 0o644))
+		c.args = append(c.args, "--"+name[1:]+"="+file)
+		c.sections = append(c.sections, measure(name, string(data))...)
+	}
+	for _, h := range Banks() {
+		if rnd.IntN(2) == 0 {
+			c.banks = append([]crypto.Hash{h}, c.banks...) // in another order
+			c.args = append(c.args, "--bank="+strings.ToUpper(BankName(h)))
+		}
+	}
+	all := []string{PhaseEnterInitrd, PhaseLeaveInitrd, PhaseSysinit, PhaseReady, "9", "a-b", "factory-reset"}
+	for range rnd.IntN(5) {
+		var path []string
+		for range rnd.IntN(4) {
+			path = append(path, all[rnd.IntN(len(all))])
+		}
+		c.paths = append(c.paths, path)
+		c.args = append(c.args, "--phase="+string(pathText(path)))
+	}
+	return c
+}
+
+// requireJSON compares with compact output, which is what json.Marshal makes of ours.
+func requireJSON(t *testing.T, want string, got json.Marshaler) {
+	t.Helper()
+	b, err := json.Marshal(got)
+	require.NoError(t, err)
+	require.Equal(t, strings.TrimSpace(want), string(b))
+}
+
+func writePEM(t *testing.T, path, kind string, der []byte) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+}
