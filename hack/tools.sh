@@ -105,7 +105,8 @@ prepare_root() {
 		return 0
 	fi
 	reason=$(sed -n 's/^osmith: //p' "$roots/$suite.log" | tail -n 1)
-	echo "${reason:-the build ended early}, see $roots/$suite.log" >"$roots/$suite.unavailable"
+	[ -n "$reason" ] || reason="the build ended early: $(tail -n 1 "$roots/$suite.log")"
+	echo "$reason (log: $roots/$suite.log)" >"$roots/$suite.unavailable"
 	say "$suite: FAILED: $(cat "$roots/$suite.unavailable")"
 	return 1
 }
