@@ -1,0 +1,238 @@
+package fat
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/bits"
+
+	"github.com/osmith-dev/osmith/internal/sparse"
+)
+
+// Boot sector, fatgen103 sections 3.1 to 3.3 (offset, size, name):
+//
+//	 0 3 BS_jmpBoot      11 2 BPB_BytsPerSec  19 2 BPB_TotSec16    32 4 BPB_TotSec32
+//	 3 8 BS_OEMName      13 1 BPB_SecPerClus  21 1 BPB_Media
+//	                     14 2 BPB_RsvdSecCnt  22 2 BPB_FATSz16     FAT32 only:
+//	                     16 1 BPB_NumFATs     24 2 BPB_SecPerTrk   36 4 BPB_FATSz32   44 4 BPB_RootClus
+//	                     17 2 BPB_RootEntCnt  26 2 BPB_NumHeads    40 2 BPB_ExtFlags  48 2 BPB_FSInfo
+//	                                          28 4 BPB_HiddSec     42 2 BPB_FSVer     50 2 BPB_BkBootSec
+//	64 1 BS_DrvNum, 66 1 BS_BootSig, 67 4 BS_VolID, 71 11 BS_VolLab, 82 8 BS_FilSysType; FAT12/16 have these at 36.
+//
+// FSInfo: 0 0x41615252, 484 0x61417272, 488 FSI_Free_Count, 492 FSI_Nxt_Free, 508 0xaa550000.
+const (
+	fsInfoLead   = 0x41615252
+	fsInfoStruct = 0x61417272
+	fsInfoTrail  = 0xaa550000
+
+	fsInfoSector = 1
+	backupSector = 6
+	mediaFixed   = 0xf8
+
+	// Firmware takes the type of a FAT from its cluster count alone (UEFI 2.10 section 13.3.1.1; fatgen103 section 3.5).
+	minClusters16 = 4085
+	minClusters32 = 65525
+	// maxClusters32 leaves out the values that mean "bad" and "end" (0x0ffffff7 and up).
+	maxClusters32 = 0x0ffffff5
+)
+
+// geometry says where things are. All offsets are bytes from the start of the volume.
+type geometry struct {
+	kind        int // 12, 16 or 32
+	sectorSize  int64
+	clusterSize int64
+	total       int64 // bytes of the volume
+	clusters    uint32
+	fatOff      int64
+	fatSize     int64 // bytes of one FAT
+	fats        int
+	active      int  // the FAT to read
+	mirror      bool // all FATs are to be kept the same
+	rootCluster uint32
+	rootOff     int64 // FAT12/16: fixed root directory
+	rootSize    int64
+	dataOff     int64
+	fsInfo      int64 // 0: none
+	volumeID    uint32
+	label       [11]byte
+}
+
+func (g *geometry) clusterOff(c uint32) int64 { return g.dataOff + int64(c-2)*g.clusterSize }
+
+func (g *geometry) valid(c uint32) bool { return c >= 2 && c-2 < g.clusters }
+
+// readGeometry decodes the boot sector of a volume that lies in the first size bytes of r.
+func readGeometry(r io.ReaderAt, size int64) (*geometry, error) {
+	const where = "boot sector: "
+	if size < 512 {
+		return nil, badFormat(0, "boot sector", "the volume has %d bytes", size)
+	}
+	b := make([]byte, 512)
+	if err := sparse.ReadFull(r, b, 0); err != nil {
+		return nil, fmt.Errorf("fat: boot sector: %w", err)
+	}
+	le := binary.LittleEndian
+	if b[510] != 0x55 || b[511] != 0xaa {
+		return nil, badFormat(510, where+"signature", "%#02x %#02x, want 0x55 0xaa", b[510], b[511])
+	}
+	ss := int64(le.Uint16(b[11:]))
+	if ss != 512 && ss != 1024 && ss != 2048 && ss != 4096 {
+		return nil, badFormat(11, where+"BPB_BytsPerSec", "%d is not a sector size", ss)
+	}
+	spc := int64(b[13])
+	if bits.OnesCount8(b[13]) != 1 {
+		return nil, badFormat(13, where+"BPB_SecPerClus", "%d is not a power of two", spc)
+	}
+	reserved, fats := int64(le.Uint16(b[14:])), int(b[16])
+	if reserved == 0 {
+		return nil, badFormat(14, where+"BPB_RsvdSecCnt", "is zero")
+	}
+	if fats == 0 || fats > 4 {
+		return nil, badFormat(16, where+"BPB_NumFATs", "%d", fats)
+	}
+	rootEntries := int64(le.Uint16(b[17:]))
+	total := int64(le.Uint16(b[19:]))
+	if total == 0 {
+		total = int64(le.Uint32(b[32:]))
+	}
+	fatSectors := int64(le.Uint16(b[22:]))
+	big := fatSectors == 0
+	if big {
+		fatSectors = int64(le.Uint32(b[36:]))
+	}
+	if fatSectors == 0 {
+		return nil, badFormat(36, where+"BPB_FATSz32", "is zero")
+	}
+	if total > size/ss {
+		return nil, badFormat(32, where+"BPB_TotSec32", "%d sectors of %d bytes do not fit into %d bytes", total, ss, size)
+	}
+	rootSectors := (rootEntries*entrySize + ss - 1) / ss
+	data := reserved + int64(fats)*fatSectors + rootSectors // fits: at most 2^16 + 2^34 + 2^12
+	if data >= total {
+		return nil, badFormat(36, where+"BPB_FATSz32", "FATs and root directory end at sector %d of %d", data, total)
+	}
+	clusters := (total - data) / spc
+	g := &geometry{
+		sectorSize: ss, clusterSize: ss * spc, total: total * ss,
+		fatOff: reserved * ss, fatSize: fatSectors * ss, fats: fats, mirror: true,
+		rootOff: (reserved + int64(fats)*fatSectors) * ss, rootSize: rootSectors * ss,
+		dataOff: data * ss,
+	}
+	ext := b[36:]
+	var fatNeed int64
+	switch {
+	case clusters == 0 || clusters > maxClusters32:
+		return nil, badFormat(13, where+"cluster count", "%d", clusters)
+	case clusters < minClusters16 && !big:
+		g.kind, fatNeed = 12, (3*(clusters+2)+1)/2
+	case clusters < minClusters32 && !big:
+		g.kind, fatNeed = 16, 2*(clusters+2)
+	default:
+		// Linux and Windows take BPB_FATSz16 = 0 as FAT32 even below 65,525 clusters; firmware counts clusters. Such a volume is
+		// refused: what one of them writes damages what the other reads.
+		if clusters < minClusters32 {
+			return nil, badFormat(13, where+"cluster count", "%d clusters laid out as FAT32, which needs %d", clusters, minClusters32)
+		}
+		g.kind, fatNeed = 32, 4*(clusters+2)
+		ext = b[64:]
+	}
+	if g.fatSize < fatNeed {
+		return nil, badFormat(36, where+"BPB_FATSz32", "a FAT of %d bytes is too short for %d clusters", g.fatSize, clusters)
+	}
+	g.clusters = uint32(clusters)
+	if g.kind == 32 {
+		if err := g.read32(b); err != nil {
+			return nil, err
+		}
+	} else if rootEntries == 0 {
+		return nil, badFormat(17, where+"BPB_RootEntCnt", "is zero")
+	}
+	if ext[2] == 0x29 {
+		g.volumeID = le.Uint32(ext[3:])
+		copy(g.label[:], ext[7:18])
+	}
+	return g, nil
+}
+
+func (g *geometry) read32(b []byte) error {
+	le := binary.LittleEndian
+	if g.rootSize != 0 {
+		return badFormat(17, "boot sector: BPB_RootEntCnt", "%d bytes of fixed root directory in a FAT32", g.rootSize)
+	}
+	if flags := le.Uint16(b[40:]); flags&0x80 != 0 {
+		g.mirror, g.active = false, int(flags&15)
+		if g.active >= g.fats {
+			return badFormat(40, "boot sector: BPB_ExtFlags", "FAT %d of %d is active", g.active, g.fats)
+		}
+	}
+	if v := le.Uint16(b[42:]); v != 0 {
+		return badFormat(42, "boot sector: BPB_FSVer", "version %d.%d, want 0.0", v>>8, v&255)
+	}
+	g.rootCluster = le.Uint32(b[44:])
+	if !g.valid(g.rootCluster) {
+		return badFormat(44, "boot sector: BPB_RootClus", "cluster %d of %d", g.rootCluster, g.clusters)
+	}
+	if s := int64(le.Uint16(b[48:])); s != 0 && s != 0xffff && s*g.sectorSize < g.fatOff {
+		g.fsInfo = s * g.sectorSize
+	}
+	return nil
+}
+
+// plan32 lays out a FAT32 of size bytes with the given cluster size. Its cluster count may come out below the minimum.
+func plan32(size, sectorSize, clusterSize int64) geometry {
+	total := size / sectorSize
+	spc := clusterSize / sectorSize
+	// Clusters that the space would hold if each cost its data, and its four bytes in two FATs. The two reserved entries are
+	// part of the FAT. Rounding can only make the FAT a sector too long, never too short.
+	reserved := int64(32)
+	room := max(total-reserved, 0)
+	perFAT := sectorSize / 4
+	fatSectors := (room + 2*spc + perFAT*spc + 2 - 1) / (perFAT*spc + 2)
+	reserved += (spc - (reserved+2*fatSectors)%spc) % spc // data starts at a multiple of the cluster size
+	data := reserved + 2*fatSectors
+	clusters := max(total-data, 0) / spc
+	return geometry{
+		kind: 32, sectorSize: sectorSize, clusterSize: clusterSize, total: total * sectorSize,
+		clusters: uint32(min(clusters, 1<<32-1)), fatOff: reserved * sectorSize, fatSize: fatSectors * sectorSize, fats: 2, mirror: true,
+		rootCluster: 2, dataOff: data * sectorSize, fsInfo: fsInfoSector * sectorSize,
+	}
+}
+
+// bootSectors returns the reserved area up to the end of the backup of the boot sector and FSInfo.
+func (g *geometry) bootSectors(hidden uint32, free, next uint32) []byte {
+	le := binary.LittleEndian
+	area := make([]byte, (backupSector+3)*g.sectorSize)
+	b := area[:g.sectorSize]
+	copy(b, "\xeb\x58\x90MSWIN4.1") // the OEM name that fatgen103 recommends: some drivers look at it
+	le.PutUint16(b[11:], uint16(g.sectorSize))
+	b[13] = byte(g.clusterSize / g.sectorSize)
+	le.PutUint16(b[14:], uint16(g.fatOff/g.sectorSize))
+	b[16] = byte(g.fats)
+	b[21] = mediaFixed
+	le.PutUint16(b[24:], 63) // the usual geometry for disks that have none
+	le.PutUint16(b[26:], 255)
+	le.PutUint32(b[28:], hidden)
+	le.PutUint32(b[32:], uint32(g.total/g.sectorSize))
+	le.PutUint32(b[36:], uint32(g.fatSize/g.sectorSize))
+	le.PutUint32(b[44:], g.rootCluster)
+	le.PutUint16(b[48:], fsInfoSector)
+	le.PutUint16(b[50:], backupSector)
+	b[64] = 0x80 // first hard disk
+	b[66] = 0x29 // the next three fields are there
+	le.PutUint32(b[67:], g.volumeID)
+	copy(b[71:], g.label[:])
+	copy(b[82:], "FAT32   ")
+	copy(b[90:], "\xf4\xeb\xfd") // what a BIOS would run: halt, again
+	b[510], b[511] = 0x55, 0xaa
+	info := area[g.sectorSize : 2*g.sectorSize]
+	le.PutUint32(info, fsInfoLead)
+	le.PutUint32(info[484:], fsInfoStruct)
+	le.PutUint32(info[488:], free)
+	le.PutUint32(info[492:], next)
+	le.PutUint32(info[508:], fsInfoTrail)
+	third := area[2*g.sectorSize : 3*g.sectorSize] // the boot code of Windows has a third sector; its signature is expected
+	third[510], third[511] = 0x55, 0xaa
+	copy(area[backupSector*g.sectorSize:], bytes.Clone(area[:3*g.sectorSize]))
+	return area
+}

@@ -1,0 +1,211 @@
+package fat
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/osmith-dev/osmith/internal/faultio"
+	"github.com/stretchr/testify/require"
+)
+
+func pattern(n int, seed byte) []byte {
+	b := make([]byte, n)
+	rng := rand.New(rand.NewPCG(uint64(seed), 7))
+	for i := range b {
+		b[i] = byte(rng.Uint32())
+	}
+	return b
+}
+
+func esp() []File {
+	return []File{
+		{"EFI/BOOT/BOOTX64.EFI", bytes.NewReader(pattern(100_000, 1))},
+		{"EFI/systemd/systemd-bootx64.efi", bytes.NewReader(pattern(100_000, 1))},
+		{"EFI/Linux/os_1.0+3-0.efi", bytes.NewReader(pattern(3<<20+17, 2))},
+		{"loader/loader.conf", strings.NewReader("timeout 3\n")},
+		{"loader/entries.srel", strings.NewReader("type1\n")},
+		{"loader/loader.con1", strings.NewReader("x")},
+		{"loader/empty", strings.NewReader("")},
+		{"loader/.hidden", strings.NewReader("h")},
+		{"loader/entries/", nil},
+		{"loader/Größe 日本 𝄞.txt", strings.NewReader("unicode")},
+	}
+}
+
+func build(t testing.TB, files []File, o Options) *faultio.Disk {
+	t.Helper()
+	im, err := Plan(files, o)
+	require.NoError(t, err)
+	d := faultio.NewDisk(im.Size())
+	o.TargetIsZero = true
+	require.NoError(t, Build(d, files, o))
+	return d
+}
+
+func TestBuild(t *testing.T) {
+	o := Options{Size: 64 << 20, VolumeID: 0x1234abcd, Label: "esp", Time: time.Date(2026, 3, 4, 5, 6, 8, 0, time.UTC), HiddenSectors: 2048}
+	d := build(t, esp(), o)
+	requireClean(t, d)
+	list := mtool(t, d, "mdir", "-/", "-a", "::")
+	for _, want := range []string{"Volume in drive : is ESP", "1234-ABCD", "os_1.0+3-0.efi", "Größe 日本", "2026-03-04", ".hidden", "LOADER~1 CON"} {
+		require.Contains(t, list, want)
+	}
+	require.Equal(t, string(pattern(3<<20+17, 2)), mtool(t, d, "mtype", "::EFI/Linux/os_1.0+3-0.efi"))
+
+	f, err := OpenReader(d, d.Size())
+	require.NoError(t, err)
+	require.Equal(t, "ESP", f.Label())
+	require.Equal(t, uint32(0x1234abcd), f.VolumeID())
+	var names []string
+	for _, file := range esp() {
+		name := strings.TrimSuffix(file.Path, "/")
+		names = append(names, name)
+		if file.Content == nil {
+			continue
+		}
+		want := make([]byte, file.Content.Size())
+		file.Content.ReadAt(want, 0)
+		got, err := f.ReadFile(strings.ToUpper(name))
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(want, got), name)
+	}
+	require.NoError(t, fstest.TestFS(f, names...))
+	info, err := f.Stat("loader/loader.conf")
+	require.NoError(t, err)
+	require.True(t, info.ModTime().Equal(o.Time))
+	require.Equal(t, "LOADER~1.CON", info.Sys().(Attributes).ShortName)
+}
+
+// Holes and the state of the target change no byte, and neither does a second run.
+func TestBuildSameBytes(t *testing.T) {
+	for _, ss := range []int{512, 4096} {
+		o := Options{SectorSize: ss}
+		a := build(t, esp(), o)
+		dirty := faultio.NewDisk(a.Size())
+		for off := int64(0); off < a.Size(); off += 1 << 20 {
+			dirty.WriteAt(bytes.Repeat([]byte{0x55}, int(min(1<<20, a.Size()-off))), off)
+		}
+		var last int64
+		o.Progress = func(done, total int64) { require.Equal(t, a.Size(), total); last = done }
+		require.NoError(t, Build(dirty, esp(), o))
+		require.Equal(t, a.Size(), last)
+		p, q := make([]byte, a.Size()), make([]byte, a.Size())
+		a.ReadAt(p, 0)
+		dirty.ReadAt(q, 0)
+		require.True(t, bytes.Equal(p, q))
+		requireClean(t, a)
+		im, err := Plan(esp(), o)
+		require.NoError(t, err)
+		rng := rand.New(rand.NewPCG(3, 4)) // any read of the planned image gives the bytes of the built one
+		for range 2000 {
+			off := rng.Int64N(a.Size())
+			if rng.IntN(2) == 0 {
+				off = rng.Int64N(8 << 20)
+			}
+			b := make([]byte, min(int64(rng.IntN(70_000)), a.Size()-off))
+			_, err := im.ReadAt(b, off)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(p[off:off+int64(len(b))], b))
+		}
+	}
+}
+
+func TestMinSize(t *testing.T) {
+	files := append(esp(), File{"big", bytes.NewReader(make([]byte, 80<<20))})
+	for _, ss := range []int{512, 4096} {
+		for _, set := range [][]File{nil, esp(), files} {
+			o := Options{SectorSize: ss}
+			need, err := MinSize(set, o)
+			require.NoError(t, err)
+			o.Size = need
+			_, err = Plan(set, o)
+			require.NoError(t, err)
+			o.Size = need - int64(ss)
+			_, err = Plan(set, o)
+			var space *SpaceError
+			require.ErrorAs(t, err, &space)
+			require.Equal(t, need, space.Need)
+			require.Equal(t, o.Size, space.Have)
+			require.ErrorContains(t, err, fmt.Sprint(need))
+		}
+	}
+	d := build(t, nil, Options{})
+	requireClean(t, d)
+}
+
+// The FAT must be long enough for every size: the geometry is checked for all, fsck.fat sees a sample.
+func TestEverySize(t *testing.T) {
+	for _, ss := range []int64{512, 4096} {
+		for mib := int64(1); mib <= 4096; mib++ {
+			for cs := ss; cs <= 32<<10; cs *= 2 {
+				g := plan32(mib<<20, ss, cs)
+				need := (int64(g.clusters) + 2) * 4
+				require.LessOrEqual(t, need, g.fatSize, "%d MiB", mib)
+				require.Less(t, g.fatSize-need, ss+4*((2*cs)/ss+2)+ss, "%d MiB: FAT of %d bytes for %d", mib, g.fatSize, need)
+				require.LessOrEqual(t, g.dataOff+int64(g.clusters)*cs, g.total)
+				require.Zero(t, g.dataOff%cs)
+			}
+		}
+	}
+	for _, mib := range []int64{34, 64, 65, 129, 194, 259, 260, 512, 1018, 1019, 1020, 2044, 2046, 4096} {
+		requireClean(t, build(t, esp(), Options{Size: mib << 20}))
+	}
+}
+
+func TestBuildRefuses(t *testing.T) {
+	x := strings.NewReader("x")
+	var name *NameError
+	for _, bad := range []string{"", "/a", "a//b", "a/../b", ".", "a:b", "x?y", "con", "aux.txt", "lpt1", "end.", "end ", "a\x01", "a\x7fb",
+		"bad\xff", strings.Repeat("a", 256), strings.Repeat("𝄞", 128), `a\b`} {
+		_, err := Plan([]File{{bad, x}}, Options{})
+		require.ErrorAs(t, err, &name, bad)
+	}
+	_, err := Plan([]File{{strings.Repeat("a", 255), x}, {"a/console", x}, {"b/com0", x}}, Options{})
+	require.NoError(t, err)
+	for _, set := range [][]File{{{"a/b", x}, {"A/B", x}}, {{"a", x}, {"a/b", x}}, {{"a/b", x}, {"a", x}}} {
+		_, err := Plan(set, Options{})
+		require.ErrorIs(t, err, fs.ErrExist)
+	}
+	for _, label := range []string{"twelve chars", "a.b", "é", " x"} {
+		_, err := Plan(nil, Options{Label: label})
+		require.ErrorAs(t, err, &name)
+	}
+	for _, o := range []Options{{SectorSize: 513}, {Size: 64<<20 + 1}, {Size: -512}} {
+		_, err := Plan(nil, o)
+		require.Error(t, err)
+	}
+}
+
+// Thousands of names that begin alike get distinct short names, in linear time.
+func TestManyNames(t *testing.T) {
+	var files []File
+	for i := range 2000 {
+		files = append(files, File{fmt.Sprintf("dir/a long name number %d.conf", i), strings.NewReader("x")})
+	}
+	files = append(files, File{"dir/ALONGN~1.CON", strings.NewReader("taken")})
+	d := build(t, files, Options{ShortCase: true})
+	requireClean(t, d)
+	f, err := OpenReader(d, d.Size())
+	require.NoError(t, err)
+	b, err := f.ReadFile("dir/ALONGN~1.CON")
+	require.NoError(t, err)
+	require.Equal(t, "taken", string(b))
+}
+
+func TestShortCase(t *testing.T) {
+	set := []File{{"loader.efi", strings.NewReader("1")}, {"ABC.txt", strings.NewReader("2")}, {"AbC.doc", strings.NewReader("3")}}
+	d := build(t, set, Options{ShortCase: true})
+	requireClean(t, d)
+	f, err := OpenReader(d, d.Size())
+	require.NoError(t, err)
+	require.NoError(t, fstest.TestFS(f, "loader.efi", "ABC.txt", "AbC.doc"))
+	root, err := f.readDir(0, "")
+	require.NoError(t, err)
+	require.Equal(t, []int{1, 1, 2}, []int{root.entries[0].n, root.entries[1].n, root.entries[2].n})
+}

@@ -1,0 +1,34 @@
+// Package fat builds, reads and updates the FAT file system of an EFI System Partition.
+//
+// It follows Microsoft's "FAT: General Overview of On-Disk Format", version 1.03 (fatgen103,
+// https://download.microsoft.com/download/1/6/1/161ba512-40e2-4cc9-843a-923143f3456c/fatgen103.doc), and the UEFI
+// Specification 2.10, section 13.3 (https://uefi.org/specs/UEFI/2.10/13_Protocols_Media_Access.html#file-system-format).
+//
+// A new volume from files, the same bytes each time:
+//
+//	files := []fat.File{
+//		{Path: "EFI/BOOT/BOOTX64.EFI", Content: loader},
+//		{Path: "EFI/Linux/os_1.0+3-0.efi", Content: uki},
+//	}
+//	err := fat.Build(target, files, fat.Options{Size: 256 << 20, VolumeID: 0x12345678, Label: "ESP"})
+//
+// And an update of a live one, which a power cut cannot break:
+//
+//	esp, err := fat.Open(device, size)
+//	err = esp.WriteFile("EFI/Linux/os_1.1+3-0.efi", newUKI)
+//	err = esp.Rename("EFI/Linux/os_1.1+3-0.efi", "EFI/Linux/os_1.1.efi")
+//
+// # Power cuts
+//
+// Every update is data, then FATs (the active one first), then one sector of the directory, with Sync between the
+// steps if the target has it. The only assumption is that a sector is written whole or not at all. After a cut
+// the volume shows what it showed before or what it was to show; at worst fsck.fat finds lost clusters, a second FAT that lags behind, pieces
+// of a long name, or an old free count. [FS.Repair] puts these right. The boot sector is never written, and so there is no dirty bit:
+// nothing that a dirty bit would announce can have happened.
+//
+// # Limits
+//
+// Volumes are built as FAT32 and updated as FAT32; FAT12 and FAT16 are read. A volume that another system has mounted
+// must not be opened for updates. A file has at most 4 GiB - 1 byte, a directory 65,536 entries. Files cannot be moved to another directory
+// ([ErrCrossDirectory]). Memory use does not depend on the size of files, only on directories and one bit for each cluster.
+package fat

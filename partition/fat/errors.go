@@ -1,0 +1,58 @@
+package fat
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrReadOnly: the volume was opened for reading, or is FAT12 or FAT16, which this package reads but does not write.
+	ErrReadOnly = errors.New("fat: volume cannot be written")
+	// ErrCrossDirectory: old and new name of a rename are in different directories. FAT cannot do that with one sector
+	// write, so a power cut would leave both names on one chain or none. Write the new file, then remove the old one.
+	ErrCrossDirectory = errors.New("fat: rename to another directory")
+	// ErrNotEmpty: a directory that still holds something cannot be removed.
+	ErrNotEmpty = errors.New("fat: directory is not empty")
+	// ErrNoRoom: a directory cannot be renamed because its sector of the parent directory has no room for the longer name.
+	ErrNoRoom = errors.New("fat: no room in the directory sector for the new name")
+	// ErrNotDirectory: a path goes through a file.
+	ErrNotDirectory = errors.New("fat: not a directory")
+	// ErrIsDirectory: a directory was named where a file is meant.
+	ErrIsDirectory = errors.New("fat: is a directory")
+)
+
+// FormatError is a volume that breaks its own format.
+type FormatError struct {
+	Offset int64  // bytes from the start of the volume
+	Field  string // for example "boot sector: BPB_BytsPerSec"
+	Err    error
+}
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("fat: %s at 0x%x: %v", e.Field, e.Offset, e.Err)
+}
+
+func (e *FormatError) Unwrap() error { return e.Err }
+
+func badFormat(off int64, field, format string, args ...any) error {
+	return &FormatError{Offset: off, Field: field, Err: fmt.Errorf(format, args...)}
+}
+
+// SpaceError: the content does not fit.
+type SpaceError struct {
+	Need int64 // bytes that are needed: of the whole volume when building, of free clusters when updating
+	Have int64 // bytes that there are
+	What string
+}
+
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("fat: %s: needs %d bytes, has %d: %d bytes are missing", e.What, e.Need, e.Have, e.Need-e.Have)
+}
+
+// NameError is a name or path that FAT cannot hold.
+type NameError struct {
+	Name string
+	Why  string
+}
+
+func (e *NameError) Error() string { return fmt.Sprintf("fat: name %q: %s", e.Name, e.Why) }

@@ -1,0 +1,81 @@
+package fat_test
+
+import (
+	"fmt"
+	"io/fs"
+	"log"
+	"strings"
+
+	"github.com/osmith-dev/osmith/internal/faultio"
+	"github.com/osmith-dev/osmith/partition/fat"
+)
+
+// disk stands for a partition; an *os.File of an image or device does as well.
+func disk(size int64) *faultio.Disk { return faultio.NewDisk(size) }
+
+func ExampleBuild() {
+	files := []fat.File{
+		{Path: "EFI/BOOT/BOOTX64.EFI", Content: strings.NewReader("boot loader")},
+		{Path: "EFI/Linux/os_1.0+3-0.efi", Content: strings.NewReader("unified kernel image")},
+		{Path: "loader/entries/"},
+	}
+	o := fat.Options{Size: 64 << 20, VolumeID: 0x2026_1123, Label: "ESP", TargetIsZero: true}
+	esp := disk(o.Size)
+	if err := fat.Build(esp, files, o); err != nil {
+		log.Fatal(err)
+	}
+	f, err := fat.OpenReader(esp, o.Size)
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = fs.WalkDir(f, ".", func(name string, d fs.DirEntry, err error) error {
+		fmt.Println(name)
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// .
+	// EFI
+	// EFI/BOOT
+	// EFI/BOOT/BOOTX64.EFI
+	// EFI/Linux
+	// EFI/Linux/os_1.0+3-0.efi
+	// loader
+	// loader/entries
+}
+
+func ExampleOpen() {
+	esp := disk(64 << 20)
+	if err := fat.Build(esp, nil, fat.Options{Size: esp.Size(), TargetIsZero: true}); err != nil {
+		log.Fatal(err)
+	}
+	f, err := fat.Open(esp, esp.Size())
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := f.MkdirAll("EFI/Linux"); err != nil {
+		log.Fatal(err)
+	}
+	if err := f.WriteFile("EFI/Linux/os_1.1+3-0.efi", strings.NewReader("new kernel")); err != nil {
+		log.Fatal(err)
+	}
+	if err := f.Rename("EFI/Linux/os_1.1+3-0.efi", "EFI/Linux/os_1.1.efi"); err != nil {
+		log.Fatal(err)
+	}
+	b, err := fs.ReadFile(f, "efi/linux/OS_1.1.EFI") // FAT does not tell names apart by case
+	fmt.Println(string(b), err)
+	// Output: new kernel <nil>
+}
+
+func ExampleMinSize() {
+	uki := strings.NewReader(strings.Repeat("x", 100<<20))
+	size, err := fat.MinSize([]fat.File{{Path: "EFI/Linux/os.efi", Content: uki}}, fat.Options{})
+	fmt.Println(size>>20, "MiB", err)
+	_, err = fat.Plan([]fat.File{{Path: "EFI/Linux/os.efi", Content: uki}}, fat.Options{Size: 64 << 20})
+	fmt.Println(err)
+	// Output:
+	// 100 MiB <nil>
+	// fat: the volume is too small for its files as FAT32: needs 105680896 bytes, has 67108864: 38572032 bytes are missing
+}

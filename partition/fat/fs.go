@@ -1,0 +1,313 @@
+package fat
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/osmith-dev/osmith/internal/sparse"
+)
+
+// FS is an open FAT volume. It implements [fs.FS], [fs.ReadDirFS], [fs.ReadFileFS] and [fs.StatFS]; names are found in any
+// case and by their 8.3 alias too. The methods may be used concurrently. A file that is open while it is removed
+// or replaced reads what its clusters hold then.
+type FS struct {
+	// Time is what WriteFile and MkdirAll stamp new entries with, in UTC. The zero value is 1980-01-01.
+	Time time.Time
+
+	r   io.ReaderAt
+	w   io.WriterAt // nil: read-only
+	geo geometry
+
+	mu     sync.RWMutex
+	used   bitmap // clusters in use or bad; nil until the first change or Free
+	free   uint32
+	hint   uint32 // where to look for free clusters next
+	ready  bool   // the FATs were made equal
+	broken error  // a write failed: what is on disk is whole, what is in memory may not be
+}
+
+var (
+	_ fs.ReadDirFS  = (*FS)(nil)
+	_ fs.ReadFileFS = (*FS)(nil)
+	_ fs.StatFS     = (*FS)(nil)
+)
+
+// ReadWriterAt is a disk, a partition of it or an image file. If it also has a method Sync() error, updates call it
+// between steps whose order matters after a power cut.
+type ReadWriterAt interface {
+	io.ReaderAt
+	io.WriterAt
+}
+
+// Open opens the volume in the first size bytes of rw for reading and updating. Nothing is written before the first change.
+// FAT12 and FAT16 volumes open too, but cannot be changed.
+func Open(rw ReadWriterAt, size int64) (*FS, error) {
+	f, err := OpenReader(rw, size)
+	if err != nil {
+		return nil, err
+	}
+	f.w = rw
+	return f, nil
+}
+
+// OpenReader opens the volume in the first size bytes of r for reading.
+func OpenReader(r io.ReaderAt, size int64) (*FS, error) {
+	g, err := readGeometry(r, size)
+	if err != nil {
+		return nil, err
+	}
+	return &FS{r: r, geo: *g, hint: 2}, nil
+}
+
+// Kind is 12, 16 or 32.
+func (f *FS) Kind() int { return f.geo.kind }
+
+// ClusterSize is the unit of allocation in bytes.
+func (f *FS) ClusterSize() int64 { return f.geo.clusterSize }
+
+// VolumeID is the serial number of the volume.
+func (f *FS) VolumeID() uint32 { return f.geo.volumeID }
+
+// Label is the volume label of the boot sector, empty if it is "NO NAME".
+func (f *FS) Label() string {
+	s := string(bytes.TrimRight(f.geo.label[:], " \x00"))
+	if s == "NO NAME" {
+		return ""
+	}
+	return s
+}
+
+// walk returns the directory that holds name and the entry of name; for "." the root directory and nil.
+func (f *FS) walk(name string) (*directory, *entry, error) {
+	if !fs.ValidPath(name) {
+		return nil, nil, fs.ErrInvalid
+	}
+	d, err := f.readDir(0, "")
+	if err != nil || name == "." {
+		return d, nil, err
+	}
+	above := []uint32{d.cluster}
+	parts := strings.Split(name, "/")
+	for i, part := range parts {
+		e := d.lookup(part)
+		if e == nil {
+			return d, nil, fs.ErrNotExist
+		}
+		if i == len(parts)-1 {
+			return d, e, nil
+		}
+		if !e.isDir() {
+			return nil, nil, ErrNotDirectory
+		}
+		if d, err = f.enter(above, e, strings.Join(parts[:i+1], "/")); err != nil {
+			return nil, nil, err
+		}
+		above = append(above, d.cluster)
+	}
+	panic("unreachable")
+}
+
+// enter reads the directory of e. One of its own ancestors would make a tree without end.
+func (f *FS) enter(above []uint32, e *entry, name string) (*directory, error) {
+	if slices.Contains(above, e.cluster) {
+		return nil, badFormat(f.geo.fatOff, "directory /"+name, "is one of its own parents (cluster %d)", e.cluster)
+	}
+	d, err := f.readDir(e.cluster, name)
+	if err != nil {
+		return nil, err
+	}
+	// '..' is cluster 0 under the root; some writers put the number of the root cluster there.
+	up := above[len(above)-1]
+	if len(d.buf) >= 2*entrySize && bytes.Equal(d.buf[entrySize:entrySize+11], []byte("..         ")) {
+		b := d.buf[entrySize:]
+		got := uint32(b[26]) | uint32(b[27])<<8
+		if f.geo.kind == 32 {
+			got |= uint32(b[20])<<16 | uint32(b[21])<<24
+		}
+		if got != up && !(len(above) == 1 && got == 0) {
+			return nil, badFormat(d.off(&f.geo, entrySize), "directory /"+name, "'..' is cluster %d, the parent is %d", got, up)
+		}
+	} else {
+		return nil, badFormat(d.off(&f.geo, 0), "directory /"+name, "has no '..'")
+	}
+	return d, nil
+}
+
+// find returns the entry of name (nil for the root), and the directory itself if it is one.
+func (f *FS) find(name string) (*entry, *directory, error) {
+	d, e, err := f.walk(name)
+	if err != nil || e == nil {
+		return nil, d, err
+	}
+	if !e.isDir() {
+		return e, nil, nil
+	}
+	sub, err := f.readDir(e.cluster, name)
+	return e, sub, err
+}
+
+// Open implements [fs.FS]. Files also implement [io.ReaderAt], [io.Seeker] and Size() int64.
+func (f *FS) Open(name string) (fs.File, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	e, d, err := f.find(name)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	if d != nil {
+		return &dirFile{info: newInfo(e, name), entries: d.list()}, nil
+	}
+	file, err := f.openFile(e, name)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	return file, nil
+}
+
+func (f *FS) openFile(e *entry, name string) (*file, error) {
+	need := (int64(e.size) + f.geo.clusterSize - 1) / f.geo.clusterSize
+	runs, err := newWindow(f.r, &f.geo).runs(e.cluster, need, 0, "/"+name)
+	if err != nil {
+		return nil, err
+	}
+	return newFile(f, runs, newInfo(e, name)), nil
+}
+
+// ReadDir implements [fs.ReadDirFS]: sorted by name, each name in its own case.
+func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	_, d, err := f.find(name)
+	if err == nil && d == nil {
+		err = ErrNotDirectory
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	}
+	return d.list(), nil
+}
+
+// ReadFile implements [fs.ReadFileFS].
+func (f *FS) ReadFile(name string) ([]byte, error) {
+	file, err := f.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	src, ok := file.(interface {
+		io.ReaderAt
+		Size() int64
+	})
+	if !ok {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: ErrIsDirectory}
+	}
+	b := make([]byte, src.Size()) // as many clusters exist: openFile followed the chain
+	if err := sparse.ReadFull(src, b, 0); err != nil {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
+	}
+	return b, nil
+}
+
+// Stat implements [fs.StatFS]. Sys of the result is an [Attributes].
+func (f *FS) Stat(name string) (fs.FileInfo, error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	d, e, err := f.walk(name)
+	if err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	if e == nil && d != nil {
+		return newInfo(nil, "."), nil
+	}
+	return newInfo(e, name), nil
+}
+
+// Attributes is what [fs.FileInfo] Sys returns.
+type Attributes struct {
+	ShortName string // the 8.3 name, upper case
+	ReadOnly  bool
+	Hidden    bool
+	System    bool
+	Archive   bool
+}
+
+type info struct {
+	name string
+	e    entry
+}
+
+func newInfo(e *entry, name string) *info {
+	if e == nil {
+		return &info{name: ".", e: entry{attr: attrDirectory, written: stampOf(time.Time{})}}
+	}
+	return &info{name: e.name, e: *e}
+}
+
+func (i *info) Name() string { return i.name }
+func (i *info) Size() int64 {
+	if i.IsDir() {
+		return 0
+	}
+	return int64(i.e.size)
+}
+func (i *info) Mode() fs.FileMode {
+	mode := fs.FileMode(0o644)
+	if i.IsDir() {
+		mode = fs.ModeDir | 0o755
+	}
+	if i.e.attr&attrReadOnly != 0 {
+		mode &^= 0o222
+	}
+	return mode
+}
+func (i *info) ModTime() time.Time         { return i.e.written.decode() }
+func (i *info) IsDir() bool                { return i.e.isDir() }
+func (i *info) Type() fs.FileMode          { return i.Mode().Type() }
+func (i *info) Info() (fs.FileInfo, error) { return i, nil }
+func (i *info) String() string             { return fs.FormatFileInfo(i) }
+func (i *info) Sys() any {
+	a := i.e.attr
+	return Attributes{
+		ShortName: i.e.short.text(0), ReadOnly: a&attrReadOnly != 0, Hidden: a&2 != 0, System: a&4 != 0, Archive: a&attrArchive != 0,
+	}
+}
+
+func (d *directory) list() []fs.DirEntry {
+	out := make([]fs.DirEntry, 0, len(d.entries))
+	for i := range d.entries {
+		out = append(out, newInfo(&d.entries[i], d.entries[i].name))
+	}
+	slices.SortStableFunc(out, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return out
+}
+
+// splitPath returns parent and last element of a path.
+func splitPath(name string) (dir, base string) { return path.Dir(name), path.Base(name) }
+
+// opError wraps err with what was tried. Errors of this package and of io/fs stay visible to errors.Is and errors.As.
+func opError(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return err
+	}
+	return &fs.PathError{Op: op, Path: name, Err: err}
+}
+
+var errBroken = errors.New("fat: an earlier write failed: open the volume again")
+
+func (f *FS) fail(err error) error {
+	if err != nil && f.broken == nil {
+		f.broken = fmt.Errorf("%w: %w", errBroken, err)
+	}
+	return err
+}

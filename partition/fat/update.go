@@ -1,0 +1,399 @@
+package fat
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"strings"
+
+	"github.com/osmith-dev/osmith/internal/sparse"
+)
+
+// change runs one update under the lock.
+func (f *FS) change(op, name string, do func() error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.writable(); err != nil {
+		return opError(op, name, err)
+	}
+	if !fs.ValidPath(name) || name == "." {
+		return opError(op, name, fs.ErrInvalid)
+	}
+	if err := do(); err != nil {
+		return opError(op, name, err)
+	}
+	if err := f.writeInfo(); err != nil {
+		return opError(op, name, err)
+	}
+	return opError(op, name, f.sync())
+}
+
+// writable prepares for the first change.
+func (f *FS) writable() error {
+	if f.w == nil || f.geo.kind != 32 {
+		return ErrReadOnly
+	}
+	if f.broken != nil {
+		return f.broken
+	}
+	if f.used != nil && f.ready {
+		return nil
+	}
+	if err := f.load(); err != nil {
+		return err
+	}
+	if _, err := f.reconcile(); err != nil {
+		return err
+	}
+	f.ready = true
+	return nil
+}
+
+// parent resolves the directory of a new name and checks that the name is free and can be written.
+func (f *FS) parent(name string) (*directory, string, error) {
+	dir, base := splitPath(name)
+	if err := checkName(base); err != nil {
+		return nil, "", err
+	}
+	_, d, err := f.find(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	if d == nil {
+		return nil, "", ErrNotDirectory
+	}
+	if d.lookup(base) != nil {
+		return nil, "", fs.ErrExist
+	}
+	return d, base, nil
+}
+
+// shortFor chooses an alias in d, leaving out the one of skip.
+func shortFor(d *directory, name string, skip *entry) (shortName, error) {
+	taken := newAliases()
+	for i := range d.entries {
+		e := &d.entries[i]
+		if e == skip {
+			continue
+		}
+		taken.used[e.short] = true
+		if s, _, _, ok := exactShort(e.name); ok {
+			taken.used[s] = true
+		}
+	}
+	s, ok := taken.take(name)
+	if !ok {
+		return s, fmt.Errorf("fat: no short name is left in /%s", d.path)
+	}
+	return s, nil
+}
+
+// store writes content to free clusters and links them. Nothing refers to them yet.
+func (f *FS) store(name string, content Source) ([]run, error) {
+	g := &f.geo
+	size := content.Size()
+	if size < 0 || size > math.MaxUint32 {
+		return nil, fmt.Errorf("fat: %d bytes: a file has at most 4 GiB - 1", size)
+	}
+	if size == 0 {
+		return nil, nil
+	}
+	n := (size + g.clusterSize - 1) / g.clusterSize
+	if n > int64(f.free) {
+		return nil, &SpaceError{Need: n * g.clusterSize, Have: int64(f.free) * g.clusterSize, What: "/" + name}
+	}
+	runs, ok := f.alloc(uint32(n))
+	if !ok {
+		return nil, &SpaceError{Need: n * g.clusterSize, Have: int64(f.free) * g.clusterSize, What: "/" + name}
+	}
+	pos := int64(0)
+	for i, r := range runs {
+		room := int64(r.n) * g.clusterSize
+		piece := content
+		if len(runs) > 1 {
+			piece = io.NewSectionReader(content, pos, min(room, size-pos))
+		}
+		to := sparse.Target{W: f.w}
+		if err := to.Copy(g.clusterOff(r.first), piece, room); err != nil {
+			f.release(runs) // the FAT on disk still says free
+			return nil, fmt.Errorf("fat: content of /%s, run %d: %w", name, i, err)
+		}
+		pos += room
+	}
+	if err := f.sync(); err != nil {
+		return nil, err
+	}
+	if err := f.link(runs); err != nil {
+		return nil, err
+	}
+	return runs, f.sync()
+}
+
+func firstOf(runs []run) uint32 {
+	if len(runs) == 0 {
+		return 0
+	}
+	return runs[0].first
+}
+
+// discard gives clusters back that nothing refers to any more.
+func (f *FS) discard(runs []run) error {
+	if err := f.unlink(runs); err != nil {
+		return err
+	}
+	f.release(runs)
+	return f.sync()
+}
+
+// WriteFile makes a new file; one that exists is [fs.ErrExist], too little space a [*SpaceError] before anything is
+// written. Its directory must exist. The data is written first, then both FATs, then the one sector of the
+// directory that makes the file appear: a power cut leaves the volume with the whole file or without it, at worst
+// with lost clusters, which [FS.Repair] frees.
+func (f *FS) WriteFile(name string, content Source) error {
+	return f.change("write", name, func() error {
+		return f.create(name, content, attrArchive, stampOf(f.Time))
+	})
+}
+
+func (f *FS) create(name string, content Source, attr byte, t stamp) error {
+	d, base, err := f.parent(name)
+	if err != nil {
+		return err
+	}
+	short, err := shortFor(d, base, nil)
+	if err != nil {
+		return err
+	}
+	runs, err := f.store(name, content)
+	if err != nil {
+		return err
+	}
+	set := entrySet(base, short, false, attr, firstOf(runs), uint32(content.Size()), t)
+	return f.placeOrDiscard(d, set, runs)
+}
+
+// placeOrDiscard gives the clusters back if the directory cannot take the set although the disk works.
+func (f *FS) placeOrDiscard(d *directory, set []byte, runs []run) error {
+	err := f.place(d, set)
+	if err != nil && f.broken == nil {
+		if undo := f.discard(runs); undo != nil {
+			return undo
+		}
+	}
+	return err
+}
+
+// ReplaceFile gives an existing file new contents: they are written to free clusters, one sector write switches to them, and the
+// old clusters are freed. A power cut leaves the old or the new contents.
+func (f *FS) ReplaceFile(name string, content Source) error {
+	return f.change("replace", name, func() error {
+		d, e, err := f.walk(name)
+		if err != nil {
+			return err
+		}
+		if e.isDir() {
+			return ErrIsDirectory
+		}
+		old, err := f.chain(e, name)
+		if err != nil {
+			return err
+		}
+		runs, err := f.store(name, content)
+		if err != nil {
+			return err
+		}
+		i := e.pos + e.n - 1
+		b := d.buf[i*entrySize : (i+1)*entrySize]
+		setCluster(b, firstOf(runs), uint32(content.Size()))
+		t := stampOf(f.Time)
+		b[18], b[19] = byte(t.date), byte(t.date>>8)
+		b[22], b[23], b[24], b[25] = byte(t.time), byte(t.time>>8), byte(t.date), byte(t.date>>8)
+		if err := f.writeSector(d, i); err != nil {
+			return err
+		}
+		if err := f.sync(); err != nil {
+			return err
+		}
+		return f.discard(old)
+	})
+}
+
+// chain returns all clusters of e.
+func (f *FS) chain(e *entry, name string) ([]run, error) {
+	if e.cluster == 0 && !e.isDir() {
+		return nil, nil
+	}
+	return newWindow(f.r, &f.geo).runs(e.cluster, -1, int64(f.geo.clusters), "/"+name)
+}
+
+// MkdirAll makes a directory and the parents that are missing. One that exists is no error.
+func (f *FS) MkdirAll(name string) error {
+	if name == "." {
+		return nil
+	}
+	return f.change("mkdir", name, func() error {
+		parts := strings.Split(name, "/")
+		for _, p := range parts {
+			if err := checkName(p); err != nil {
+				return err
+			}
+		}
+		for i := range parts {
+			at := strings.Join(parts[:i+1], "/")
+			_, e, err := f.walk(at)
+			switch {
+			case err == nil && e.isDir():
+				continue
+			case err == nil:
+				return ErrNotDirectory
+			case err != fs.ErrNotExist:
+				return err
+			}
+			if err := f.mkdir(at); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (f *FS) mkdir(name string) error {
+	d, base, err := f.parent(name)
+	if err != nil {
+		return err
+	}
+	short, err := shortFor(d, base, nil)
+	if err != nil {
+		return err
+	}
+	g := &f.geo
+	runs, ok := f.alloc(1)
+	if !ok {
+		return &SpaceError{Need: g.clusterSize, Have: 0, What: "/" + name}
+	}
+	up := d.cluster
+	if up == g.rootCluster {
+		up = 0
+	}
+	t := stampOf(f.Time)
+	b := appendShort(nil, padShort(".", ""), 0, attrDirectory, runs[0].first, 0, t)
+	b = appendShort(b, padShort("..", ""), 0, attrDirectory, up, 0, t)
+	b = append(b, make([]byte, g.clusterSize-int64(len(b)))...)
+	if err := f.write(b, g.clusterOff(runs[0].first)); err != nil {
+		return err
+	}
+	if err := f.sync(); err != nil {
+		return err
+	}
+	if err := f.link(runs); err != nil {
+		return err
+	}
+	if err := f.sync(); err != nil {
+		return err
+	}
+	return f.placeOrDiscard(d, entrySet(base, short, false, attrDirectory, runs[0].first, 0, t), runs)
+}
+
+// Remove removes a file or an empty directory: its name by one sector write, then its clusters.
+func (f *FS) Remove(name string) error {
+	return f.change("remove", name, func() error {
+		d, e, err := f.walk(name)
+		if err != nil {
+			return err
+		}
+		return f.remove(d, e, name)
+	})
+}
+
+func (f *FS) remove(d *directory, e *entry, name string) error {
+	if e.isDir() {
+		sub, err := f.readDir(e.cluster, name)
+		if err != nil {
+			return err
+		}
+		if len(sub.entries) > 0 {
+			return ErrNotEmpty
+		}
+	}
+	runs, err := f.chain(e, name)
+	if err != nil {
+		return err
+	}
+	if err := f.erase(d, e); err != nil {
+		return err
+	}
+	return f.discard(runs)
+}
+
+// Rename gives a file or directory another name in the same directory; another directory is [ErrCrossDirectory], a
+// name that is taken [fs.ErrExist]. One sector write does it, so that a power cut leaves the old or the new name:
+// counted names such as x+3-0.efi, x+2-1.efi, x.efi only change entries that are there already, and a longer name moves
+// its neighbours within the sector if it must. The 8.3 alias stays, unless it is the old name itself.
+//
+// Where a sector cannot hold the new name, a file is copied under the new name and the old one removed, which needs
+// its size in free space, and a cut in the middle leaves both; a directory is refused with [ErrNoRoom].
+func (f *FS) Rename(oldName, newName string) error {
+	return f.change("rename", oldName, func() error {
+		if !fs.ValidPath(newName) || newName == "." {
+			return fs.ErrInvalid
+		}
+		d, e, err := f.walk(oldName)
+		if err != nil {
+			return err
+		}
+		dir, base := splitPath(newName)
+		if err := checkName(base); err != nil {
+			return err
+		}
+		_, to, err := f.find(dir)
+		switch {
+		case err != nil:
+			return err
+		case to == nil:
+			return ErrNotDirectory
+		case to.cluster != d.cluster:
+			return ErrCrossDirectory
+		}
+		if other := d.lookup(base); other != nil && other != e {
+			return fmt.Errorf("%s: %w", newName, fs.ErrExist)
+		}
+		if base == e.name {
+			return nil
+		}
+		return f.rename(d, e, oldName, newName, base)
+	})
+}
+
+func (f *FS) rename(d *directory, e *entry, oldName, newName, base string) error {
+	short := e.short
+	if short.text(0) == fold(e.name) { // the alias would keep the old name alive
+		var err error
+		if short, err = shortFor(d, base, e); err != nil {
+			return err
+		}
+	}
+	set := entrySet(base, short, false, e.attr, e.cluster, e.size, e.written)
+	last := set[len(set)-entrySize:]
+	raw := d.buf[(e.pos+e.n-1)*entrySize : (e.pos+e.n)*entrySize]
+	copy(last[13:], raw[13:]) // times, clusters and size as they are
+	ok, err := f.substitute(d, e, set)
+	if ok || err != nil {
+		return err
+	}
+	if e.isDir() {
+		return ErrNoRoom
+	}
+	src, err := f.openFile(e, oldName)
+	if err != nil {
+		return err
+	}
+	if err := f.create(newName, src, e.attr, e.written); err != nil {
+		return err
+	}
+	d, e, err = f.walk(oldName)
+	if err != nil {
+		return err
+	}
+	return f.remove(d, e, oldName)
+}
