@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -129,13 +130,12 @@ func (r *registry) blob(w http.ResponseWriter, req *http.Request, name string) {
 func (r *registry) referrers(w http.ResponseWriter, subject string) {
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
 	index.SchemaVersion = 2
-	for digest, content := range r.manifests {
+	for name, content := range r.manifests {
 		var m ocispec.Manifest
 		if json.Unmarshal(content, &m) == nil && m.Subject != nil && string(m.Subject.Digest) == subject {
-			d := ocispec.Descriptor{MediaType: m.MediaType, Size: int64(len(content)), ArtifactType: m.ArtifactType}
-			d.Digest = digestOf(content)
-			_ = digest
-			index.Manifests = append(index.Manifests, d)
+			index.Manifests = append(index.Manifests, ocispec.Descriptor{
+				MediaType: m.MediaType, Digest: digest.Digest(name), Size: int64(len(content)), ArtifactType: m.ArtifactType,
+			})
 		}
 	}
 	w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)

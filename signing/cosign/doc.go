@@ -1,0 +1,51 @@
+// Package cosign verifies, by key and without a network, that an OCI artifact was
+// signed, and signs artifacts the same way. What it reads and writes is what the
+// cosign tool of the Sigstore project reads and writes, in both of its formats:
+//
+//   - the simple-signing format of cosign 1 and 2: a manifest under the tag
+//     sha256-HEX.sig whose layers are signed payloads
+//     (https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md);
+//   - the Sigstore bundle v0.3 of cosign 3: a manifest whose subject is the artifact
+//     and whose layer is a DSSE envelope around an in-toto statement
+//     (https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md,
+//     https://github.com/secure-systems-lab/dsse/blob/master/protocol.md).
+//
+// Artifacts come from a Source; an OCI image layout
+// (https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md) in any
+// fs.FS is built in.
+//
+//	layout, err := cosign.OpenLayout(os.DirFS("release"))
+//	if err != nil {
+//		return err
+//	}
+//	artifact, err := layout.Resolve("v2") // a name is a hint, and nothing more
+//	if err != nil {
+//		return err
+//	}
+//	result, err := cosign.Verify(ctx, layout, artifact, cosign.Policy{Keys: keys})
+//	if err != nil {
+//		return err // errors.Is: ErrUnsigned, ErrUntrusted
+//	}
+//	install(result.Subject.Digest, result.Manifest)
+//
+// A result names a digest. What is installed must be read by that digest, checked
+// while it is read, as OpenBlob does; a tag may point elsewhere a moment later.
+//
+// # What is trusted
+//
+// Nothing but the keys of the policy. Names, annotations, key hints, artifact types
+// and subjects of manifests only help to find candidates. A blob is compared with
+// its digest and size before it is used, a payload is parsed only after its
+// signature was verified over the exact bytes, and a payload whose JSON could be
+// read in two ways (the same key twice, or in another letter case) is refused. What
+// is damaged, foreign or unknown beside a good signature does not make that
+// signature worse; it is listed in Result.Rejected.
+//
+// # Limits
+//
+// Keys are ECDSA on P-256, P-384 and P-521, Ed25519, and RSA with PKCS #1 v1.5.
+// Digests are SHA-256. Signatures by certificates (keyless), transparency logs and
+// timestamps are not evaluated: such a signature counts only if a key of the policy
+// made it. Bundles hold DSSE envelopes of version 0.3. Attestations are not
+// signatures: only the predicate type of cosign sign counts.
+package cosign

@@ -1,0 +1,123 @@
+package cosign
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+var (
+	// ErrUnsigned says that an artifact has no signature at all.
+	ErrUnsigned = errors.New("not signed")
+
+	// ErrUntrusted says that an artifact has signatures, but none that a key of the
+	// policy vouches for. The error is an *UntrustedError.
+	ErrUntrusted = errors.New("no signature by a trusted key")
+
+	// ErrNotFound says that a source does not have what was asked for.
+	ErrNotFound = errors.New("not found")
+
+	// ErrOtherKey is the reason for a rejection: no key of the policy made the
+	// signature, or what was signed has been altered since.
+	ErrOtherKey = errors.New("not made by a trusted key")
+
+	// ErrOtherArtifact is the reason for a rejection: a trusted key made the
+	// signature, but for another artifact.
+	ErrOtherArtifact = errors.New("made for another artifact")
+)
+
+// An UntrustedError lists the signatures that an artifact has instead of a good one.
+type UntrustedError struct {
+	Subject  digest.Digest
+	Rejected []Rejection
+}
+
+func (e *UntrustedError) Error() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "cosign: %s: %v: %d found", e.Subject, ErrUntrusted, len(e.Rejected))
+	const shown = 4
+	for i, r := range e.Rejected {
+		switch {
+		case i == shown:
+			text.WriteString("; ...")
+			return text.String()
+		case i == 0:
+			text.WriteString(": ")
+		default:
+			text.WriteString("; ")
+		}
+		text.WriteString(r.String())
+	}
+	return text.String()
+}
+
+// Is reports whether the target is ErrUntrusted.
+func (e *UntrustedError) Is(target error) bool { return target == ErrUntrusted }
+
+// Hints returns the distinct key hints that the signatures carry, in the order in
+// which they were found. KeyHint gives the hint of a known key.
+func (e *UntrustedError) Hints() []string {
+	var hints []string
+	seen := map[string]bool{"": true}
+	for _, r := range e.Rejected {
+		if !seen[r.Hint] {
+			seen[r.Hint] = true
+			hints = append(hints, r.Hint)
+		}
+	}
+	return hints
+}
+
+// A Rejection is a signature that does not count, and why.
+type Rejection struct {
+	Manifest digest.Digest // of the manifest that holds or should hold the signature
+	Format   Format        // zero if that could not be told
+	Hint     string        // of the key, as the signature says; not trustworthy
+	Err      error
+}
+
+func (r Rejection) String() string {
+	text := string(r.Manifest)
+	if r.Format != 0 {
+		text = r.Format.String() + " in " + text
+	}
+	if r.Hint != "" {
+		text += fmt.Sprintf(" (key %q)", r.Hint)
+	}
+	return fmt.Sprintf("%s: %v", text, r.Err)
+}
+
+// A DigestError says that a blob is not the one that its descriptor names.
+type DigestError struct {
+	Want, Got         digest.Digest
+	WantSize, GotSize int64 // bytes; GotSize is at least so much if it is larger than WantSize
+}
+
+func (e *DigestError) Error() string {
+	if e.WantSize != e.GotSize {
+		more := ""
+		if e.GotSize > e.WantSize {
+			more = " or more"
+		}
+		return fmt.Sprintf("cosign: blob %s: %d bytes%s, want %d", e.Want, e.GotSize, more, e.WantSize)
+	}
+	return fmt.Sprintf("cosign: blob %s: the content has digest %s", e.Want, e.Got)
+}
+
+// A FormatError says where a document is not what its format demands.
+type FormatError struct {
+	Document string // "index", "manifest", "payload", "bundle", "statement", ...
+	Field    string // dotted path, or "" for the document
+	Err      error
+}
+
+func (e *FormatError) Error() string {
+	if e.Field == "" {
+		return fmt.Sprintf("cosign: %s: %v", e.Document, e.Err)
+	}
+	return fmt.Sprintf("cosign: %s: %s: %v", e.Document, e.Field, e.Err)
+}
+
+func (e *FormatError) Unwrap() error { return e.Err }

@@ -1,0 +1,241 @@
+package cosign
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// maxCandidates bounds the manifests that one artifact's signatures are looked for in.
+const maxCandidates = 1024
+
+// A Layout is an OCI image layout that is read from a file system.
+type Layout struct {
+	fsys fs.FS
+}
+
+var _ Source = (*Layout)(nil)
+
+// OpenLayout opens the layout at the root of a file system, such as os.DirFS(dir).
+func OpenLayout(fsys fs.FS) (*Layout, error) {
+	l := &Layout{fsys: fsys}
+	b, err := l.readFile(ocispec.ImageLayoutFile)
+	if err != nil {
+		return nil, err
+	}
+	var header ocispec.ImageLayout
+	if err := json.Unmarshal(b, &header); err != nil {
+		return nil, &FormatError{Document: ocispec.ImageLayoutFile, Err: err}
+	}
+	if header.Version != ocispec.ImageLayoutVersion {
+		return nil, &FormatError{Document: ocispec.ImageLayoutFile, Field: "imageLayoutVersion",
+			Err: fmt.Errorf("%q, want %q", header.Version, ocispec.ImageLayoutVersion)}
+	}
+	if _, err := l.index(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Layout) readFile(name string) ([]byte, error) {
+	f, err := l.fsys.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("cosign: layout: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
+	if err != nil {
+		return nil, fmt.Errorf("cosign: layout: %w", err)
+	}
+	if len(b) > maxManifest {
+		return nil, fmt.Errorf("cosign: layout: %s: more than %d bytes", name, maxManifest)
+	}
+	return b, nil
+}
+
+func (l *Layout) index() (*ocispec.Index, error) {
+	b, err := l.readFile(ocispec.ImageIndexFile)
+	if err != nil {
+		return nil, err
+	}
+	return parseIndex(b)
+}
+
+func parseIndex(b []byte) (*ocispec.Index, error) {
+	index := new(ocispec.Index)
+	if err := json.Unmarshal(b, index); err != nil {
+		return nil, &FormatError{Document: "index", Err: err}
+	}
+	if index.SchemaVersion != 2 {
+		return nil, &FormatError{Document: "index", Field: "schemaVersion", Err: fmt.Errorf("%d, want 2", index.SchemaVersion)}
+	}
+	return index, nil
+}
+
+// Resolve returns the descriptor of an artifact by name (the annotation
+// org.opencontainers.image.ref.name) or by digest, as "sha256:...". The empty name
+// stands for the only artifact of the index. Names and descriptors are not trusted;
+// Verify decides.
+func (l *Layout) Resolve(name string) (ocispec.Descriptor, error) {
+	index, err := l.index()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	var found []ocispec.Descriptor
+	for _, d := range index.Manifests {
+		ref := d.Annotations[ocispec.AnnotationRefName]
+		switch {
+		case name == "" && !isSignature(d), name != "" && (ref == name || string(d.Digest) == name):
+			found = append(found, d)
+		}
+	}
+	switch {
+	case len(found) > 1:
+		return ocispec.Descriptor{}, fmt.Errorf("cosign: layout: %q: %d artifacts have the name", name, len(found))
+	case len(found) == 1:
+		if err := checkDescriptor(found[0]); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		return found[0], nil
+	case strings.Contains(name, ":"):
+		return l.unlisted(digest.Digest(name))
+	}
+	return ocispec.Descriptor{}, fmt.Errorf("cosign: layout: %q: %w", name, ErrNotFound)
+}
+
+// isSignature reports whether an entry of the index does not look like an artifact
+// of its own.
+func isSignature(d ocispec.Descriptor) bool {
+	return d.Annotations[annotationKind] == kindSignatures ||
+		strings.HasSuffix(d.Annotations[ocispec.AnnotationRefName], ".sig") ||
+		strings.HasPrefix(d.ArtifactType, bundlePrefix)
+}
+
+// unlisted describes a manifest that the index does not list.
+func (l *Layout) unlisted(d digest.Digest) (ocispec.Descriptor, error) {
+	desc := ocispec.Descriptor{Digest: d}
+	if err := checkDescriptor(desc); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	info, err := fs.Stat(l.fsys, blobPath(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ocispec.Descriptor{}, fmt.Errorf("cosign: layout: %q: %w", d, ErrNotFound)
+	} else if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("cosign: layout: %w", err)
+	}
+	desc.Size = info.Size()
+	content, err := readBlob(context.Background(), l, desc, maxManifest)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	m, err := parseManifest(content)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc.MediaType = m.MediaType
+	return desc, nil
+}
+
+func blobPath(d digest.Digest) string {
+	return path.Join(ocispec.ImageBlobsDir, string(d.Algorithm()), d.Encoded())
+}
+
+// Blob opens a blob.
+func (l *Layout) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if err := checkDescriptor(desc); err != nil {
+		return nil, err
+	}
+	return l.fsys.Open(blobPath(desc.Digest))
+}
+
+// Signatures finds manifests by looking at every blob, because cosign save stores
+// manifests that it does not list in the index.
+func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	if err := checkDescriptor(subject); err != nil {
+		return nil, err
+	}
+	index, err := l.index()
+	if err != nil {
+		return nil, err
+	}
+	// Simple-signing manifests do not say whose they are. The tag does, and cosign
+	// save, which keeps no tags, saves one artifact only.
+	own := map[digest.Digest]bool{}
+	for _, d := range index.Manifests {
+		tag := d.Annotations[ocispec.AnnotationRefName]
+		if tag == "" || tag == signatureTag(subject.Digest) {
+			own[d.Digest] = true
+		}
+	}
+	entries, err := fs.ReadDir(l.fsys, path.Join(ocispec.ImageBlobsDir, string(digest.SHA256)))
+	if err != nil {
+		return nil, fmt.Errorf("cosign: layout: %w", err)
+	}
+	var found []ocispec.Descriptor
+	for _, entry := range entries {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		d := digest.NewDigestFromEncoded(digest.SHA256, entry.Name())
+		if d.Validate() != nil || d == subject.Digest {
+			continue
+		}
+		desc, ok, err := l.candidate(d, subject.Digest, own[d])
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		if len(found) == maxCandidates {
+			return nil, fmt.Errorf("cosign: layout: more than %d manifests may hold signatures of %s", maxCandidates, subject.Digest)
+		}
+		found = append(found, desc)
+	}
+	return found, nil
+}
+
+// candidate reports whether a blob is a manifest that may hold signatures of the
+// subject; if it does not name a subject, that depends on whether it is its own.
+func (l *Layout) candidate(d, subject digest.Digest, own bool) (ocispec.Descriptor, bool, error) {
+	var none ocispec.Descriptor
+	f, err := l.fsys.Open(blobPath(d))
+	if err != nil {
+		return none, false, fmt.Errorf("cosign: layout: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return none, false, fmt.Errorf("cosign: layout: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxManifest {
+		return none, false, nil
+	}
+	// Most blobs are not JSON, and one read shows it.
+	head := make([]byte, 512)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return none, false, fmt.Errorf("cosign: layout: %w", err)
+	}
+	if !bytes.HasPrefix(bytes.TrimLeft(head[:n], " \t\r\n"), []byte("{")) {
+		return none, false, nil
+	}
+	rest, err := io.ReadAll(io.LimitReader(f, maxManifest))
+	if err != nil {
+		return none, false, fmt.Errorf("cosign: layout: %w", err)
+	}
+	m, err := parseManifest(append(head[:n], rest...))
+	if err != nil || !m.mayHoldSignatures(subject, own) {
+		return none, false, nil
+	}
+	return ocispec.Descriptor{MediaType: m.MediaType, Digest: d, Size: info.Size(), ArtifactType: m.ArtifactType}, true, nil
+}

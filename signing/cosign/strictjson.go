@@ -1,0 +1,172 @@
+package cosign
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// An object is a JSON object that can be read in one way only. The decoder of
+// encoding/json takes the last of two equal keys and does not mind their letter case,
+// other decoders take the first; signed documents must not depend on that.
+type object struct {
+	document string
+	path     string
+	members  map[string]any
+}
+
+// maxDepth bounds the nesting of a document.
+const maxDepth = 64
+
+// parseObject decodes a document that consists of one object and no key twice.
+func parseObject(document string, b []byte) (object, error) {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	fail := func(err error) (object, error) {
+		return object{}, &FormatError{Document: document, Err: err}
+	}
+	v, err := parseValue(d, 0)
+	if err != nil {
+		return fail(err)
+	}
+	members, ok := v.(map[string]any)
+	if !ok {
+		return fail(errors.New("not a JSON object"))
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fail(errors.New("something follows the JSON object"))
+	}
+	return object{document: document, members: members}, nil
+}
+
+func parseValue(d *json.Decoder, depth int) (any, error) {
+	if depth > maxDepth {
+		return nil, fmt.Errorf("nested more than %d deep", maxDepth)
+	}
+	t, err := d.Token()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch t {
+	case json.Delim('{'):
+		members := map[string]any{}
+		for d.More() {
+			t, err := d.Token()
+			if err != nil {
+				return nil, err
+			}
+			key, ok := t.(string)
+			if !ok {
+				return nil, fmt.Errorf("key %v is not a string", t)
+			}
+			if _, ok := members[key]; ok {
+				return nil, fmt.Errorf("key %q appears twice", key)
+			}
+			if members[key], err = parseValue(d, depth+1); err != nil {
+				return nil, err
+			}
+		}
+		_, err = d.Token()
+		return members, err
+	case json.Delim('['):
+		list := []any{}
+		for d.More() {
+			v, err := parseValue(d, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		_, err = d.Token()
+		return list, err
+	}
+	return t, nil
+}
+
+func (o object) field(key string) string {
+	if o.path == "" {
+		return key
+	}
+	return o.path + "." + key
+}
+
+func (o object) errorf(key, format string, args ...any) error {
+	return &FormatError{Document: o.document, Field: o.field(key), Err: fmt.Errorf(format, args...)}
+}
+
+// lookup returns a member, unless there is another whose key differs in letter case
+// only.
+func (o object) lookup(key string) (any, error) {
+	for k := range o.members {
+		if k != key && strings.EqualFold(k, key) {
+			return nil, o.errorf(key, "key %q differs in letter case only", k)
+		}
+	}
+	v, ok := o.members[key]
+	if !ok {
+		return nil, o.errorf(key, "missing")
+	}
+	return v, nil
+}
+
+func (o object) object(key string) (object, error) {
+	v, err := o.lookup(key)
+	if err != nil {
+		return object{}, err
+	}
+	members, ok := v.(map[string]any)
+	if !ok {
+		return object{}, o.errorf(key, "not an object")
+	}
+	return object{document: o.document, path: o.field(key), members: members}, nil
+}
+
+func (o object) objects(key string) ([]object, error) {
+	v, err := o.lookup(key)
+	if err != nil {
+		return nil, err
+	}
+	list, ok := v.([]any)
+	if !ok {
+		return nil, o.errorf(key, "not a list")
+	}
+	all := make([]object, 0, len(list))
+	for i, v := range list {
+		members, ok := v.(map[string]any)
+		if !ok {
+			return nil, o.errorf(key, "element %d is not an object", i)
+		}
+		all = append(all, object{document: o.document, path: fmt.Sprintf("%s[%d]", o.field(key), i), members: members})
+	}
+	return all, nil
+}
+
+func (o object) text(key string) (string, error) {
+	v, err := o.lookup(key)
+	if err != nil {
+		return "", err
+	}
+	s, ok := v.(string)
+	if !ok {
+		return "", o.errorf(key, "not a string")
+	}
+	return s, nil
+}
+
+// expect checks that a member is a certain string.
+func (o object) expect(key, want string) error {
+	got, err := o.text(key)
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return o.errorf(key, "%q, want %q", got, want)
+	}
+	return nil
+}
