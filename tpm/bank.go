@@ -39,14 +39,20 @@ func (b *Bank) Hash() crypto.Hash { return b.hash }
 
 // Extend replaces the PCR by the hash of itself and the digest, which must have the length of the bank's hash.
 func (b *Bank) Extend(pcr int, digest []byte) error {
-	if err := checkBank(b.hash); err != nil {
-		return err
+	if err := b.extend(pcr, digest); err != nil {
+		return fmt.Errorf("tpm: %w", err)
 	}
-	if pcr < 0 || pcr >= PCRCount {
-		return fmt.Errorf("tpm: PCR %d: want 0 to %d", pcr, PCRCount-1)
-	}
-	if len(digest) != b.hash.Size() {
-		return fmt.Errorf("tpm: PCR %d: a digest of %d bytes, want %d for %s", pcr, len(digest), b.hash.Size(), BankName(b.hash))
+	return nil
+}
+
+func (b *Bank) extend(pcr int, digest []byte) error {
+	switch {
+	case checkBank(b.hash) != nil:
+		return fmt.Errorf("bank %v: %w", b.hash, ErrBank)
+	case pcr < 0 || pcr >= PCRCount:
+		return fmt.Errorf("PCR %d: want 0 to %d", pcr, PCRCount-1)
+	case len(digest) != b.hash.Size():
+		return fmt.Errorf("PCR %d: a digest of %d bytes, want %d for %s", pcr, len(digest), b.hash.Size(), BankName(b.hash))
 	}
 	b.pcrs[pcr] = sum(b.hash, b.pcrs[pcr], digest)
 	return nil

@@ -42,7 +42,7 @@ func (l *Log) replay(h crypto.Hash) (*Bank, error) {
 		if !ok {
 			return nil, fmt.Errorf("tpm: replay: event %d has no %s digest: %w", i, BankName(h), ErrBank)
 		}
-		if err := b.Extend(e.PCR, digest); err != nil {
+		if err := b.extend(e.PCR, digest); err != nil {
 			return nil, fmt.Errorf("tpm: replay: event %d: %w", i, err)
 		}
 		extended = extended || e.PCR == 0
