@@ -34,7 +34,7 @@ func (m *Machine) arguments() []string {
 		memory = 512
 	}
 	args := []string{
-		"-machine", "q35,smm=on", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "1",
+		"-machine", "q35,smm=on", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off,-cx16", "-smp", "1",
 		"-m", fmt.Sprint(memory), "-no-reboot", "-nodefaults", "-display", "none", "-vga", "none", "-net", "none",
 		"-serial", "stdio", "-monitor", "none",
 		"-chardev", fmt.Sprintf("socket,id=tpmctl,fd=%d", controlFD),
