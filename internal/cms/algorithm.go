@@ -53,6 +53,19 @@ func HashByOID(id asn1.ObjectIdentifier) crypto.Hash {
 	return 0
 }
 
+// known reports whether an identifier is one of this file's.
+func known(id asn1.ObjectIdentifier) bool {
+	if id.Equal(oidRSA) {
+		return true
+	}
+	for _, r := range hashes {
+		if id.Equal(r.oid) || id.Equal(r.rsa) || id.Equal(r.ecdsaID) {
+			return true
+		}
+	}
+	return false
+}
+
 // DigestAlgorithm encodes the AlgorithmIdentifier of h with NULL parameters, as OpenSSL does. It returns nil for a digest
 // that [HashOID] does not know.
 func DigestAlgorithm(h crypto.Hash) []byte {

@@ -133,7 +133,8 @@ func (c *cursor) oid(field string) (asn1.ObjectIdentifier, error) {
 	return id, nil
 }
 
-// algorithm reads an AlgorithmIdentifier; parameters are absent, NULL or, for others than digests, any one element.
+// algorithm reads an AlgorithmIdentifier. Parameters of the algorithms of this package are absent or NULL; of others, which no
+// signature is accepted with, they are any one element.
 func (c *cursor) algorithm(field string) (asn1.ObjectIdentifier, error) {
 	e, err := c.expect(tagSequence, field)
 	if err != nil {
@@ -141,13 +142,15 @@ func (c *cursor) algorithm(field string) (asn1.ObjectIdentifier, error) {
 	}
 	in := e.cursor()
 	id, err := in.oid(field)
+	if err != nil || in.empty() {
+		return id, err
+	}
+	e, err = in.next(field + " parameters")
 	if err != nil {
 		return nil, err
 	}
-	if !in.empty() {
-		if _, err := in.next(field + " parameters"); err != nil {
-			return nil, err
-		}
+	if known(id) && (e.tag != tagNull || len(e.body) != 0) {
+		return nil, &FormatError{Offset: e.off, Field: field + " parameters", Err: errors.New("want NULL or none")}
 	}
 	return id, in.end(field)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 )
 
@@ -102,7 +103,9 @@ func unwrap(c *cursor) (*cursor, error) {
 
 // parse reads SignedData (RFC 5652, section 5.1).
 func (sd *SignedData) parse(c *cursor) error {
-	if err := version(c, "SignedData version", 1, 3, 4, 5); err != nil {
+	at := c.off
+	v, err := version(c, "SignedData version", 1, 3)
+	if err != nil {
 		return err
 	}
 	e, err := c.expect(tagSet, "digest algorithms")
@@ -151,18 +154,22 @@ func (sd *SignedData) parse(c *cursor) error {
 		}
 		sd.Signers = append(sd.Signers, si)
 	}
+	// CMS has version 3 for these two; PKCS #7 knows 1 only. 4 and 5 come with certificates of other kinds.
+	if v == 3 && sd.ContentType.Equal(OIDData) && !slices.ContainsFunc(sd.Signers, func(si SignerInfo) bool { return si.Serial == nil }) {
+		return &FormatError{Offset: at, Field: "SignedData version", Err: errors.New("3, but neither content type nor a signer calls for it")}
+	}
 	return c.end("SignedData")
 }
 
-func version(c *cursor, field string, accepted ...byte) error {
+func version(c *cursor, field string, accepted ...byte) (byte, error) {
 	e, err := c.expect(tagInteger, field)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if len(e.body) == 1 && bytes.IndexByte(accepted, e.body[0]) >= 0 {
-		return nil
+		return e.body[0], nil
 	}
-	return &FormatError{Offset: e.off, Field: field, Err: fmt.Errorf("0x%x, want one of %v", e.body, accepted)}
+	return 0, &FormatError{Offset: e.off, Field: field, Err: fmt.Errorf("0x%x, want one of %v", e.body, accepted)}
 }
 
 func (sd *SignedData) parseContent(c *cursor) (err error) {
@@ -209,11 +216,12 @@ func parseSigner(c *cursor) (si SignerInfo, err error) {
 		return si, err
 	}
 	in := e.cursor()
-	if err := version(in, "signer version", 1, 3); err != nil {
+	v, err := version(in, "signer version", 1, 3) // 1: issuer and serial number, 3: key identifier
+	if err != nil {
 		return si, err
 	}
-	if in.is(tagPrimitive) {
-		if e, err = in.next("subject key identifier"); err != nil {
+	if v == 3 {
+		if e, err = in.expect(tagPrimitive, "subject key identifier"); err != nil {
 			return si, err
 		}
 		si.SubjectKeyID = e.body
@@ -356,6 +364,9 @@ var errAttributes = errors.New("content other than id-data is signed without sig
 func (sd *SignedData) Check(si *SignerInfo, cert *x509.Certificate, detached []byte) error {
 	if si.Hash == 0 {
 		return fmt.Errorf("digest algorithm %v: want SHA-256, SHA-384 or SHA-512", si.DigestOID)
+	}
+	if !slices.ContainsFunc(sd.Digests, si.DigestOID.Equal) {
+		return fmt.Errorf("digest algorithm %v of the signer is not among those of the message", si.DigestOID)
 	}
 	content := detached
 	if sd.Content != nil {

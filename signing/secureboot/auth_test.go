@@ -1,0 +1,182 @@
+package secureboot_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/stretchr/testify/require"
+)
+
+func TestAuthRoundTrip(t *testing.T) {
+	h := hierarchy(t)
+	content := lists(t, secureboot.CertificateList(owner, h.DB.Cert), secureboot.HashList(owner, [32]byte{1}, [32]byte{2}))
+	for _, c := range []struct {
+		name    string
+		payload []byte
+		add     bool
+	}{
+		{"db", content, false}, {"db", content, true}, {"dbx", lists(t, secureboot.HashList(owner, [32]byte{9})), true},
+		{"KEK", lists(t, secureboot.CertificateList(owner, h.KEK.Cert)), false},
+		{"PK", lists(t, secureboot.CertificateList(owner, h.PK.Cert)), false},
+		{"PK", nil, false}, {"dbt", content, false}, {"dbr", content, false},
+	} {
+		b, err := secureboot.SignVariable(c.name, c.payload, when.Add(999), h.KEK.Key, h.KEK.Cert, c.add)
+		require.NoError(t, err)
+		again, err := secureboot.SignVariable(c.name, c.payload, when, h.KEK.Key, h.KEK.Cert, c.add)
+		require.NoError(t, err)
+		require.Equal(t, again, b, "the same bytes, fractions of a second do not count")
+
+		a, err := secureboot.VerifyAuth(b, c.name, c.add, []*x509.Certificate{h.PK.Cert, h.KEK.Cert})
+		require.NoError(t, err)
+		require.Equal(t, when, a.Time)
+		require.Equal(t, string(c.payload), string(a.Payload))
+		require.Equal(t, h.KEK.Cert.Raw, a.Signer.Raw)
+
+		_, err = secureboot.VerifyAuth(b, c.name, !c.add, []*x509.Certificate{h.KEK.Cert})
+		require.ErrorIs(t, err, secureboot.ErrSignature)
+		_, err = secureboot.VerifyAuth(b, c.name, c.add, []*x509.Certificate{foreignHierarchy(t).KEK.Cert})
+		require.ErrorIs(t, err, secureboot.ErrUntrusted)
+		_, err = secureboot.VerifyAuth(b, c.name, c.add, nil)
+		require.ErrorIs(t, err, secureboot.ErrUntrusted)
+		for _, other := range []string{"PK", "KEK", "db", "dbx"} {
+			if other != c.name {
+				_, err = secureboot.VerifyAuth(b, other, c.add, []*x509.Certificate{h.KEK.Cert})
+				require.ErrorIs(t, err, secureboot.ErrSignature)
+			}
+		}
+	}
+}
+
+func TestSignVariableRefuses(t *testing.T) {
+	h := hierarchy(t)
+	db := lists(t, secureboot.CertificateList(owner, h.DB.Cert))
+	two := lists(t, secureboot.CertificateList(owner, h.PK.Cert), secureboot.CertificateList(owner, h.KEK.Cert))
+	for _, c := range []struct {
+		name, variable string
+		payload        []byte
+		at             time.Time
+		key            crypto.Signer
+		cert           *x509.Certificate
+		want           string
+	}{
+		{"unknown variable", "DB", db, when, h.KEK.Key, h.KEK.Cert, `secureboot: variable "DB"`},
+		{"no time", "db", db, time.Time{}, h.KEK.Key, h.KEK.Cert, "needs a time"},
+		{"year 1899", "db", db, time.Date(1899, 1, 1, 0, 0, 0, 0, time.UTC), h.KEK.Key, h.KEK.Cert, "year"},
+		{"no lists", "db", []byte("PEM"), when, h.KEK.Key, h.KEK.Cert, "signature list"},
+		{"two PKs", "PK", two, when, h.KEK.Key, h.KEK.Cert, "exactly one"},
+		{"no key", "db", db, when, nil, h.KEK.Cert, "secureboot: no key"},
+		{"no certificate", "db", db, when, h.KEK.Key, nil, "no certificate"},
+		{"another's certificate", "db", db, when, h.KEK.Key, h.PK.Cert, "secureboot: the key is not that of the certificate"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, err := secureboot.SignVariable(c.variable, c.payload, c.at, c.key, c.cert, false)
+			require.ErrorContains(t, err, c.want)
+			require.Nil(t, b)
+		})
+	}
+	u := secureboot.Update{Name: "db", Payload: db, Time: when}
+	_, err := u.Join(h.KEK.Cert, make([]byte, 256))
+	require.ErrorContains(t, err, "secureboot: signature to join")
+}
+
+// A signature made elsewhere from the digest gives the same file.
+func TestUpdateJoin(t *testing.T) {
+	h := hierarchy(t)
+	u := secureboot.Update{Name: "dbx", Payload: lists(t, secureboot.HashList(owner, [32]byte{7})), Time: when, Append: true}
+	digest, err := u.Digest()
+	require.NoError(t, err)
+	signature, err := h.KEK.Key.Sign(nil, digest, crypto.SHA256)
+	require.NoError(t, err)
+	joined, err := u.Join(h.KEK.Cert, signature)
+	require.NoError(t, err)
+	direct, err := u.Sign(h.KEK.Key, h.KEK.Cert)
+	require.NoError(t, err)
+	require.Equal(t, direct, joined)
+}
+
+// Every byte of an update counts, and every bit of its headers.
+func TestAuthTampered(t *testing.T) {
+	h := hierarchy(t)
+	b, err := secureboot.SignVariable("db", lists(t, secureboot.CertificateList(owner, h.DB.Cert)), when, h.KEK.Key, h.KEK.Cert, false)
+	require.NoError(t, err)
+	trusted := []*x509.Certificate{h.KEK.Cert}
+	_, err = secureboot.VerifyAuth(b, "db", false, trusted)
+	require.NoError(t, err)
+	for i := 0; i < 8*len(b); {
+		bad := bytes.Clone(b)
+		bad[i/8] ^= 1 << (i % 8)
+		if _, err := secureboot.VerifyAuth(bad, "db", false, trusted); err == nil {
+			t.Fatalf("accepted with bit %d of byte %d changed (0x%02x)", i%8, i/8, b[i/8])
+		}
+		if i++; i > 8*128 { // behind the headers one bit of each byte will do
+			i += 8
+		}
+	}
+	for i := range b {
+		a, err := secureboot.VerifyAuth(b[:i], "db", false, trusted)
+		if err == nil || a != nil {
+			t.Fatalf("accepted when cut to %d bytes", i)
+		}
+	}
+	var e *secureboot.FormatError
+	_, err = secureboot.ParseAuth(b[:30])
+	require.True(t, errors.As(err, &e))
+}
+
+// Byte for byte what efitools writes.
+func TestSameAsEfitools(t *testing.T) {
+	testtools.Require(t, "sign-efi-sig-list")
+	h := hierarchy(t)
+	dir := t.TempDir()
+	key, cert := pemFiles(t, h.KEK)
+	_, db := pemFiles(t, h.DB)
+	esl, auth := filepath.Join(dir, "db.esl"), filepath.Join(dir, "db.auth")
+	testtools.Run(t, "cert-to-efi-sig-list", "-g", owner.String(), db, esl)
+	payload := lists(t, secureboot.CertificateList(owner, h.DB.Cert))
+	theirs, err := os.ReadFile(esl)
+	require.NoError(t, err)
+	require.Equal(t, theirs, payload)
+
+	for _, add := range []bool{false, true} {
+		for _, name := range []string{"db", "dbx", "KEK", "PK"} {
+			args := []string{"-t", when.Format(time.DateTime), "-k", key, "-c", cert, name, esl, auth}
+			if add {
+				args = append([]string{"-a"}, args...)
+			}
+			testtools.Run(t, "sign-efi-sig-list", args...)
+			theirs, err := os.ReadFile(auth)
+			require.NoError(t, err)
+			ours, err := secureboot.SignVariable(name, payload, when, h.KEK.Key, h.KEK.Cert, add)
+			require.NoError(t, err)
+			require.Equal(t, theirs, ours, "%s append %t", name, add)
+			_, err = secureboot.VerifyAuth(theirs, name, add, []*x509.Certificate{h.KEK.Cert})
+			require.NoError(t, err)
+		}
+	}
+}
+
+func FuzzParseAuth(f *testing.F) {
+	h := hierarchy(f)
+	for _, payload := range [][]byte{nil, lists(f, secureboot.HashList(owner, [32]byte{1}))} {
+		b, err := secureboot.SignVariable("db", payload, when, h.KEK.Key, h.KEK.Cert, false)
+		require.NoError(f, err)
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, err := secureboot.ParseAuth(data)
+		if (a == nil) != (err != nil) {
+			t.Fatalf("%v and error %v", a, err)
+		}
+		if _, err := secureboot.VerifyAuth(data, "db", false, []*x509.Certificate{foreignHierarchy(t).KEK.Cert}); err == nil {
+			t.Fatal("accepted with a foreign certificate")
+		}
+	})
+}

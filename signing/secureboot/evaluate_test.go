@@ -1,0 +1,173 @@
+package secureboot_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"testing"
+
+	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/stretchr/testify/require"
+)
+
+// issue makes a certificate for the key of p, signed by a chain of authorities.
+func issue(t testing.TB, name string, ca bool, p, issuer secureboot.KeyPair) secureboot.KeyPair {
+	t.Helper()
+	c := &x509.Certificate{SerialNumber: big.NewInt(int64(len(name))), Subject: pkix.Name{CommonName: name}, NotBefore: from, NotAfter: when, IsCA: ca, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, issuer.Cert, p.Key.Public(), issuer.Key)
+	require.NoError(t, err)
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return secureboot.KeyPair{Key: p.Key, Cert: cert}
+}
+
+func TestEvaluate(t *testing.T) {
+	h, f := hierarchy(t), foreignHierarchy(t)
+	middle := issue(t, "middle", true, h.KEK, h.DB)
+	leaf := issue(t, "leaf", false, h.PK, middle)
+	notCA := issue(t, "not an authority", false, h.KEK, h.DB)
+	below := issue(t, "below", false, h.PK, notCA)
+	selfLeaf := issue(t, "self", false, f.KEK, f.KEK)
+
+	sum := sha256.Sum256([]byte("image"))
+	other := sha256.Sum256([]byte("other"))
+	d384 := bytes.Repeat([]byte{3}, 48)
+	digests := map[crypto.Hash][]byte{crypto.SHA256: sum[:], crypto.SHA384: d384}
+	by := func(p secureboot.KeyPair, chain ...secureboot.KeyPair) secureboot.Candidate {
+		c := secureboot.Candidate{Hash: crypto.SHA256, Digest: sum[:], Signer: p.Cert, Certificates: []*x509.Certificate{p.Cert}}
+		for _, k := range chain {
+			c.Certificates = append(c.Certificates, k.Cert)
+		}
+		return c
+	}
+	changed := by(h.DB)
+	changed.Digest = other[:]
+	invalid := by(h.DB)
+	invalid.Err = errors.New("made up")
+	outdated := by(h.DB)
+	outdated.Hash = 0
+	strong := by(h.DB)
+	strong.Hash, strong.Digest = crypto.SHA384, d384
+	sha512 := by(h.DB)
+	sha512.Hash = crypto.SHA512
+
+	certs := func(ps ...secureboot.KeyPair) (l []secureboot.SignatureList) {
+		for _, p := range ps {
+			l = append(l, secureboot.CertificateList(owner, p.Cert))
+		}
+		return l
+	}
+	hashes := func(d ...[32]byte) []secureboot.SignatureList {
+		return []secureboot.SignatureList{secureboot.HashList(owner, d...)}
+	}
+	tbs := func(p secureboot.KeyPair) []secureboot.SignatureList {
+		d := sha256.Sum256(p.Cert.RawTBSCertificate)
+		return []secureboot.SignatureList{{Type: secureboot.TypeX509SHA256, Signatures: []secureboot.Signature{{Data: append(d[:], make([]byte, 16)...)}}}}
+	}
+	list384 := []secureboot.SignatureList{{Type: secureboot.TypeSHA384, Signatures: []secureboot.Signature{{Data: d384}}}}
+
+	type sigs = []secureboot.Candidate
+	type sl = []secureboot.SignatureList
+	for _, c := range []struct {
+		name      string
+		db, dbx   sl
+		sigs      sigs
+		authority []byte // data of the entry of db, nil: refused
+		reason    string
+	}{
+		{"signer in db", certs(h.DB), nil, sigs{by(h.DB)}, h.DB.Cert.Raw, "db has the certificate"},
+		{"signer not an authority but itself in db", certs(selfLeaf), nil, sigs{by(selfLeaf)}, selfLeaf.Cert.Raw, "db has the certificate"},
+		{"chain to db", certs(h.DB), nil, sigs{by(leaf, middle)}, h.DB.Cert.Raw, "which leads to the signer"},
+		{"middle of the chain in db", certs(middle), nil, sigs{by(leaf, middle)}, middle.Cert.Raw, "CN=middle"},
+		{"middle in db, not carried", certs(middle), nil, sigs{by(leaf)}, middle.Cert.Raw, "CN=middle"},
+		{"middle missing", certs(h.DB), nil, sigs{by(leaf)}, nil, "no certificate in db leads there"},
+		{"issuer not an authority", certs(h.DB), nil, sigs{by(below, notCA)}, nil, "no certificate in db leads there"},
+		{"the first entry of db counts", certs(middle, h.DB), nil, sigs{by(leaf, middle)}, middle.Cert.Raw, ""},
+		{"foreign", certs(h.DB), nil, sigs{by(f.DB)}, nil, "no certificate in db leads there"},
+		{"same name, other key", certs(h.DB), nil, sigs{by(f.DB, h.DB)}, nil, "no certificate in db leads there"},
+		{"empty db", nil, nil, sigs{by(h.DB)}, nil, "no certificate in db leads there"},
+		{"second of two signatures", certs(h.DB), nil, sigs{by(f.DB), by(h.DB)}, h.DB.Cert.Raw, ""},
+		{"changed", certs(h.DB), nil, sigs{changed}, nil, "changed after it was signed"},
+		{"invalid", certs(h.DB), nil, sigs{invalid}, nil, "made up"},
+		{"no signer", certs(h.DB), nil, sigs{{Hash: crypto.SHA256, Digest: sum[:]}}, nil, "does not carry"},
+		{"outdated algorithm", certs(h.DB), nil, sigs{outdated}, nil, "digest algorithm"},
+		{"outdated and good", certs(h.DB), nil, sigs{outdated, by(h.DB)}, h.DB.Cert.Raw, ""},
+		{"SHA-384", certs(h.DB), nil, sigs{strong}, h.DB.Cert.Raw, ""},
+		{"digest not given", certs(h.DB), nil, sigs{sha512}, nil, "was not given"},
+		{"digest in db, foreign signature", hashes(other, sum), nil, sigs{by(f.DB)}, sum[:], "db has the digest"},
+		{"digest in db, changed after signing", hashes(sum), nil, sigs{changed}, sum[:], "db has the digest"},
+		{"SHA-256 in db, signature by SHA-384", hashes(sum), certs(h.KEK), sigs{strong}, nil, "leads there"},
+		{"unsigned", certs(h.DB), nil, nil, nil, "not signed"},
+		{"unsigned, digest in db", hashes(sum), nil, nil, sum[:], "db has the digest"},
+		{"unsigned, SHA-384 digest in db", list384, nil, nil, d384, "db has the digest"},
+		{"unsigned, digest in db and dbx", hashes(sum), hashes(sum), nil, nil, "dbx has the digest"},
+		{"digest in dbx", certs(h.DB), hashes(other, sum), sigs{by(h.DB)}, nil, "dbx has the digest of the image"},
+		{"signer in dbx", certs(h.DB), certs(h.DB), sigs{by(h.DB)}, nil, "dbx has the certificate"},
+		{"middle in dbx", certs(h.DB), certs(middle), sigs{by(leaf, middle)}, nil, "dbx has the certificate"},
+		{"other signature's signer in dbx", certs(h.DB), certs(f.DB), sigs{by(h.DB), by(f.DB)}, nil, "dbx has the certificate"},
+		{"digest of the signer in dbx", certs(h.DB), tbs(leaf), sigs{by(leaf, middle)}, nil, "dbx has the digest of the certificate"},
+		{"digest of the authority in dbx", certs(h.DB), tbs(h.DB), sigs{by(leaf, middle)}, nil, "dbx has the digest of the certificate"},
+		{"unrelated dbx", certs(h.DB), append(append(hashes(other), tbs(f.DB)...), certs(f.PK)...), sigs{by(h.DB)}, h.DB.Cert.Raw, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := secureboot.Variables{SecureBoot: true, DB: lists(t, c.db...), DBX: lists(t, c.dbx...)}
+			got := v.Evaluate(digests, c.sigs)
+			require.Contains(t, got.Reason, c.reason)
+			require.NotEmpty(t, got.Reason)
+			require.Equal(t, c.authority != nil, got.Allowed, got.Reason)
+			if c.authority == nil {
+				require.Nil(t, got.Authority)
+				return
+			}
+			require.Equal(t, c.authority, got.Authority.Data)
+
+			v.SecureBoot = false
+			require.True(t, v.Evaluate(digests, nil).Allowed)
+		})
+	}
+
+	for _, c := range []struct {
+		v      secureboot.Variables
+		want   bool
+		reason string
+	}{
+		{secureboot.Variables{}, true, "Secure Boot is off"},
+		{secureboot.Variables{SetupMode: true}, true, "Setup Mode"},
+		{secureboot.Variables{SetupMode: true, SecureBoot: true}, true, "Setup Mode"},
+		{secureboot.Variables{SecureBoot: true, DB: []byte{1}}, false, "db cannot be parsed"},
+		{secureboot.Variables{SecureBoot: true, DB: lists(t, certs(h.DB)...), DBX: []byte{1}}, false, "dbx cannot be parsed"},
+	} {
+		got := c.v.Evaluate(digests, sigs{by(h.DB)})
+		require.Equal(t, c.want, got.Allowed)
+		require.Contains(t, got.Reason, c.reason)
+	}
+	got := secureboot.Variables{SecureBoot: true}.Evaluate(nil, nil)
+	require.False(t, got.Allowed)
+	require.Contains(t, got.Reason, "was not given")
+}
+
+// The authority of a real boot: the log of that machine has this digest in PCR 7 for UEFI_VARIABLE_DATA with this entry of db.
+func TestAuthorityOfARealBoot(t *testing.T) {
+	b := bootVariables(t)
+	v := secureboot.Variables{SecureBoot: true, PK: b["PK"], KEK: b["KEK"], DB: b["db"], DBX: b["dbx"]}
+	l, err := secureboot.ParseSignatureLists(v.DB)
+	require.NoError(t, err)
+	certs, err := secureboot.Certificates(l)
+	require.NoError(t, err)
+	sum := sha256.Sum256([]byte("image"))
+	verdict := v.Evaluate(map[crypto.Hash][]byte{crypto.SHA256: sum[:]}, []secureboot.Candidate{{Hash: crypto.SHA256, Digest: sum[:], Signer: certs[0]}})
+	require.True(t, verdict.Allowed, verdict.Reason)
+	entry, err := verdict.Authority.AppendBinary(nil)
+	require.NoError(t, err)
+	require.Len(t, entry, 799)
+
+	event := secureboot.ImageSecurityDatabase.AppendMixed(nil)
+	event = append(event, 2, 0, 0, 0, 0, 0, 0, 0, 0x1f, 3, 0, 0, 0, 0, 0, 0, 'd', 0, 'b', 0)
+	digest := sha256.Sum256(append(event, entry...))
+	require.Equal(t, "9cdcd80c34fdf599c9decc7826ae297d579fca10f3487ae8b491b3382ab85dee", hexOf(digest[:]))
+}
