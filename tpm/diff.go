@@ -90,7 +90,8 @@ func describeVariableChange(want, got *Event) (string, bool) {
 
 // Diff compares a boot with what was expected, event by event in each PCR, by the digests of the banks that both logs
 // have. Of a predicted log only the PCRs that its Coverage calls exact are compared. Differences are in the order of
-// PCRs, then of events; none means that the boot was the expected one as far as the expectation goes.
+// PCRs, then of events; none means that the boot was the expected one as far as the expectation goes. The log of a
+// machine's firmware ends when the kernel starts: predict without phases to compare with it.
 func Diff(expected, actual *Log) []Difference {
 	var out []Difference
 	for pcr := range PCRCount {

@@ -34,6 +34,12 @@ func (r *logReader) check(offset int, e *Event) {
 	if e.Type.hashesData() && !hashedAs(e, e.Data) && !(e.Type == EventSeparator && isErrorSeparator(e)) {
 		note("%v whose digest is not that of its data", e.Type)
 	}
+	if e.Type == EventEFIVariableBoot && !hashedAs(e, e.Data) {
+		// edk2 hashes the contents alone, older firmware the whole structure.
+		if _, _, data, ok := splitVariable(e.Data); !ok || !hashedAs(e, data) {
+			note("%v whose digest is neither that of its data nor that of the variable", e.Type)
+		}
+	}
 }
 
 // hashedAs reports whether every digest of the event is that of data.

@@ -3,6 +3,7 @@ package tpm
 import (
 	"crypto"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -38,6 +39,13 @@ type Measurement struct {
 	Digests map[crypto.Hash][]byte // of the data, for every bank that is asked for
 }
 
+// stubOrder is the order in which the stub measures, which is not that of the file. Names that a later stub may add
+// are let through anywhere.
+var stubOrder = []string{
+	".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrsig", ".pcrpkey",
+	".profile", ".dtbauto", ".hwids", ".efifw",
+}
+
 // sectionEvent is one of the two extends that a section causes.
 type sectionEvent struct {
 	section string
@@ -47,9 +55,16 @@ type sectionEvent struct {
 // sectionEvents calls f with each digest that the stub extends PCR 11 with, in order.
 func sectionEvents(h crypto.Hash, ms []Measurement, f func(e sectionEvent, digest []byte) error) error {
 	seen := make(map[string]bool, len(ms))
+	last := -1
 	for _, m := range ms {
 		if err := checkMeasurement(m); err != nil {
 			return err
+		}
+		if i := slices.Index(stubOrder, m.Section); i >= 0 {
+			if i < last {
+				return fmt.Errorf("tpm: section %s: comes after %s; the stub measures it before", m.Section, stubOrder[last])
+			}
+			last = i
 		}
 		// The signatures are made over the PCR, so their section cannot be in it.
 		if m.Section == ".pcrsig" || m.Size == 0 {
@@ -87,8 +102,9 @@ func checkMeasurement(m Measurement) error {
 }
 
 // PCR11 is the value of PCR 11 of one bank: what the stub measures of a UKI, then the phases. The sections are extended
-// in the order given, which must be the stub's own (.linux, .osrel, .cmdline, ...: what [Measurement] lists come in);
-// .pcrsig and empty sections are skipped. Each phase is one word; a path such as "enter-initrd:leave-initrd" is two.
+// in the order given, which must be the stub's own: .linux, .osrel, .cmdline, .initrd, .ucode, .splash, .dtb, .uname,
+// .sbat, .pcrpkey, .profile, .dtbauto, .hwids, .efifw. It is not the order of the file, and known names out of it are an
+// error. .pcrsig and empty sections are skipped. Each phase is one word; a path such as "enter-initrd:leave-initrd" is two.
 func PCR11(h crypto.Hash, ms []Measurement, phases ...string) ([]byte, error) {
 	if err := checkBank(h); err != nil {
 		return nil, err

@@ -60,8 +60,8 @@ func words(path string) []string {
 func TestPCR11Skips(t *testing.T) {
 	want, err := PCR11(crypto.SHA512, golden())
 	require.NoError(t, err)
-	ms := append(golden(), measure(".pcrsig", "{}", ".pcrsig", "{}", ".uname", "")...)
-	ms = append(ms, Measurement{Section: ".dtb"}, Measurement{Section: ".dtb"})
+	ms := append(golden(), Measurement{Section: ".dtb"}, Measurement{Section: ".dtb"})
+	ms = append(ms, measure(".uname", "", ".pcrsig", "{}", ".pcrsig", "{}")...)
 	got, err := PCR11(crypto.SHA512, ms)
 	require.NoError(t, err)
 	assert.Equal(t, want, got)
@@ -77,6 +77,7 @@ func TestPCR11Errors(t *testing.T) {
 	}{
 		{"not a bank", crypto.SHA512_256, golden(), nil, "not a PCR bank"},
 		{"twice", crypto.SHA256, measure(".osrel", "a", ".osrel", "b"), nil, "section .osrel: given twice"},
+		{"order of the file", crypto.SHA256, measure(".osrel", "a", ".linux", "b"), nil, "section .linux: comes after .osrel; the stub measures it before"},
 		{"no digest", crypto.SHA256, []Measurement{{Section: ".linux", Size: 1}}, nil, "section .linux: no sha256 digest"},
 		{"short digest", crypto.SHA256, []Measurement{{".linux", 1, map[crypto.Hash][]byte{crypto.SHA256: {1}}}}, nil, "a digest of 1 bytes, want 32"},
 		{"no dot", crypto.SHA256, measure("linux", "k"), nil, `section "linux"`},

@@ -79,6 +79,14 @@ type Coverage struct {
 	Note     string   // why a PCR is not predicted, or what an exact one rests on
 }
 
+// String is the coverage as a line: "PCR 4: exact (booted): ...".
+func (c Coverage) String() string {
+	if c.State == Exact {
+		return fmt.Sprintf("PCR %d: %v (%v): %s", c.PCR, c.State, c.Evidence, c.Note)
+	}
+	return fmt.Sprintf("PCR %d: %v: %s", c.PCR, c.State, c.Note)
+}
+
 // Predict writes the event log that a boot will leave in PCRs 4, 7, 11 and 12, and says in its Coverage which PCRs its
 // replay therefore gives. PCR 4 holds the boot attempt, a separator, the loader and the UKI (the kernel inside is
 // started by the stub's own loader, which measures nothing there); PCR 7 the Secure Boot variables, a separator and the
@@ -159,6 +167,16 @@ func (b *Boot) check() error {
 
 // enforcing reports whether the firmware verifies what it starts.
 func (b *Boot) enforcing() bool { return b.SecureBoot.SecureBoot[0] == 1 }
+
+// rarePCR7 reports whether PCR 7 rests on what was read in edk2's source and not seen: keys with Secure Boot off, a dbt,
+// or more than one authority.
+func (b *Boot) rarePCR7() bool {
+	if !b.enforcing() {
+		return len(b.SecureBoot.PK) > 0 || b.SecureBoot.DBT != nil
+	}
+	several := slices.ContainsFunc(b.Authorities, func(a []byte) bool { return !bytes.Equal(a, b.Authorities[0]) })
+	return several || b.SecureBoot.DBT != nil
+}
 
 func hasSection(ms []Measurement, name string) bool {
 	return slices.ContainsFunc(ms, func(m Measurement) bool { return m.Section == name && m.Size > 0 })
@@ -354,6 +372,9 @@ func coverage(b Boot, row StubVersion) []Coverage {
 			c.State, note = NotPredicted, "partition table, loader.conf and how often ExitBootServices was tried"
 		case 7:
 			note = "holds for firmware that measures as edk2 does"
+			if b.rarePCR7() && c.Evidence > EvidenceSource {
+				c.Evidence = EvidenceSource
+			}
 		case 8:
 			note = "zero: GRUB's"
 		case 9:
@@ -363,7 +384,7 @@ func coverage(b Boot, row StubVersion) []Coverage {
 		case 11:
 			note = "UKI sections"
 			if len(b.Phases) > 0 {
-				note += " and phases " + string(pathText(b.Phases))
+				note += " and phases " + strings.Join(b.Phases, ":")
 			}
 		case 12:
 			note = "holds without add-ons, credentials, configuration extensions and a command line from elsewhere"
@@ -383,7 +404,7 @@ func coverage(b Boot, row StubVersion) []Coverage {
 		if c.State == NotPredicted {
 			c.Evidence = EvidenceNone
 		} else if c.Evidence != EvidenceBooted {
-			note += fmt.Sprintf("; not verified by a boot of stub %d", row.Version)
+			note += fmt.Sprintf("; not verified by such a boot with stub %d", row.Version)
 		}
 		c.Note = note
 		out = append(out, c)

@@ -133,7 +133,7 @@ func TestPredictNewerStubAs(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, want.Events, got.Events)
 	assert.Equal(t, EvidenceNone, got.Coverage[4].Evidence)
-	assert.Contains(t, got.Coverage[4].Note, "not verified by a boot of stub 263")
+	assert.Contains(t, got.Coverage[4].Note, "not verified by such a boot with stub 263")
 
 	b.Stub, b.StubAs = 260, 0
 	got, err = Predict(b)

@@ -3,6 +3,7 @@ package tpm
 import (
 	"bytes"
 	"crypto"
+	"errors"
 	"fmt"
 )
 
@@ -50,20 +51,42 @@ func (l *Log) replay(h crypto.Hash) (*Bank, error) {
 	return b, nil
 }
 
-// Verify replays one bank and compares it with what a TPM reports for some PCRs. It returns a [*ReplayError] that names
-// those which differ. PCRs that the firmware's log does not hold, such as 10 and whatever userspace extended, should
-// not be passed.
-func (l *Log) Verify(bank crypto.Hash, pcrs map[int][]byte) error {
+// Values are the PCRs of one bank that the log claims to know: of a predicted log those that its Coverage calls exact, of
+// a parsed one all 24.
+func (l *Log) Values(bank crypto.Hash) (map[int][]byte, error) {
 	banks, err := l.Replay(bank)
 	if err != nil {
+		return nil, err
+	}
+	values := banks[bank].Values()
+	for n := range values {
+		if !l.covers(n) {
+			delete(values, n)
+		}
+	}
+	return values, nil
+}
+
+// Verify replays one bank and compares it with what a TPM reports for some PCRs. It returns a [*ReplayError] that names
+// those which differ. PCRs that the firmware's log does not hold, such as 10 and whatever userspace extended, should
+// not be passed; PCRs that a predicted log does not cover, and no PCRs at all, are another error.
+func (l *Log) Verify(bank crypto.Hash, pcrs map[int][]byte) error {
+	values, err := l.Values(bank)
+	if err != nil {
 		return err
+	}
+	if len(pcrs) == 0 {
+		return errors.New("tpm: verify: no PCRs to compare")
 	}
 	bad := &ReplayError{Bank: bank, Replayed: make(map[int][]byte), Actual: make(map[int][]byte)}
 	for _, n := range sortedPCRs(pcrs) {
 		if n < 0 || n >= PCRCount {
 			return fmt.Errorf("tpm: verify: PCR %d: want 0 to %d", n, PCRCount-1)
 		}
-		got := banks[bank].PCR(n)
+		got, ok := values[n]
+		if !ok {
+			return fmt.Errorf("tpm: verify: PCR %d is not predicted", n)
+		}
 		if bytes.Equal(got, pcrs[n]) {
 			continue
 		}

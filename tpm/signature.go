@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Policy is a PCR policy that a key is to sign, or has signed: "these PCRs of this bank have the values behind this
@@ -182,21 +183,6 @@ func sortPaths(paths [][]string) ([][]string, error) {
 		}
 		out = append(out, path)
 	}
-	slices.SortStableFunc(out, func(a, b []string) int { return bytes.Compare(pathText(a), pathText(b)) })
+	slices.SortStableFunc(out, func(a, b []string) int { return strings.Compare(strings.Join(a, ":"), strings.Join(b, ":")) })
 	return slices.CompactFunc(out, slices.Equal[[]string]), nil
-}
-
-// pathText is a phase path as written on systemd-measure's command line.
-func pathText(path []string) []byte {
-	if len(path) == 0 {
-		return []byte{':'}
-	}
-	var b []byte
-	for i, word := range path {
-		if i > 0 {
-			b = append(b, ':')
-		}
-		b = append(b, word...)
-	}
-	return b
 }

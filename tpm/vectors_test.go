@@ -39,9 +39,6 @@ type vectorPE struct {
 	} `json:"sections"`
 }
 
-// measured are the sections that the stub measures, in its order (.pcrsig stands where it would be).
-var measured = []string{".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrsig", ".pcrpkey", ".profile"}
-
 // measurements picks the sections of one profile.
 func (p *vectorPE) measurements(t *testing.T, profile int) []Measurement {
 	t.Helper()
@@ -56,7 +53,7 @@ func (p *vectorPE) measurements(t *testing.T, profile int) []Measurement {
 		}
 	}
 	var ms []Measurement
-	for _, name := range measured {
+	for _, name := range stubOrder {
 		if m, ok := chosen[name]; ok {
 			ms = append(ms, m)
 		}
