@@ -71,7 +71,7 @@ const (
 type Boot struct {
 	Name     string
 	Ended    Ended
-	Reason   string         // of Failed: the guest's words; of Stopped: the text
+	Reason   string         // of Failed: the guest's words; of Stopped: the text; of Reset: the kernel's panic
 	Report   *report.Report // of Reported, nil otherwise
 	Serial   string         // everything the serial console showed, firmware and loader included
 	Duration time.Duration
