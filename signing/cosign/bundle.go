@@ -3,7 +3,6 @@ package cosign
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -56,11 +55,11 @@ func parseBundle(b []byte) (*envelope, error) {
 		return nil, list[0].errorf("sig", "empty")
 	}
 	return &envelope{
-		hint:       bundleHint(o),
-		message:    preAuthenticationEncoding(dssePayloadType, payload),
-		signatures: [][]byte{sig},
-		payload:    payload,
-		subject:    checkStatement,
+		hint:      bundleHint(o),
+		message:   preAuthenticationEncoding(dssePayloadType, payload),
+		signature: sig,
+		payload:   payload,
+		subject:   checkStatement,
 	}, nil
 }
 
@@ -122,7 +121,7 @@ func checkStatement(payload []byte, subject digest.Digest) error {
 		return err
 	}
 	if len(subjects) == 0 {
-		return o.errorf("subject", "%w", errors.New("empty"))
+		return o.errorf("subject", "empty")
 	}
 	var other string
 	for _, s := range subjects {

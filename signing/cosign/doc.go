@@ -43,7 +43,8 @@
 //
 // # Limits
 //
-// Keys are ECDSA on P-256, P-384 and P-521, Ed25519, and RSA with PKCS #1 v1.5.
+// Keys are ECDSA on P-256, P-384 and P-521, Ed25519 (also prehashed), and RSA with
+// PKCS #1 v1.5.
 // Digests are SHA-256. Signatures by certificates (keyless), transparency logs and
 // timestamps are not evaluated: such a signature counts only if a key of the policy
 // made it. Bundles hold DSSE envelopes of version 0.3. Attestations are not

@@ -3,8 +3,6 @@ package cosign_test
 import (
 	"context"
 	"crypto"
-	"crypto/x509"
-	"encoding/pem"
 	"flag"
 	"io"
 	"os"
@@ -13,6 +11,7 @@ import (
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -31,16 +30,14 @@ func runCosign(t testing.TB, root testtools.Root, dir string, args ...string) st
 	return root.Run(t, dir, "env", append([]string{"COSIGN_PASSWORD=secret", "cosign"}, args...)...)
 }
 
-// importKeys writes NAME.pub and cosign's own NAME.key.
-func importKeys(t testing.TB, root testtools.Root, dir string) {
+// writeKeys writes the private keys as cosign keeps them, to NAME.key.
+func writeKeys(t testing.TB, dir string) {
 	t.Helper()
 	for _, name := range interopKeys {
-		der, err := x509.MarshalPKCS8PrivateKey(testKeys()[name])
+		der, err := cryptoutils.MarshalPrivateKeyToEncryptedDER(testKeys()[name], cryptoutils.StaticPasswordFunc([]byte("secret")))
 		require.NoError(t, err)
-		text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name+".pem"), text, 0o600))
-		runCosign(t, root, dir, "import-key-pair", "--key", name+".pem", "--output-key-prefix", name)
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name+".pub"), publicPEM(t, public(name)[0]), 0o600))
+		text := cryptoutils.PEMEncode(cryptoutils.EncryptedSigstorePrivateKeyPEMType, der)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name+".key"), text, 0o600))
 	}
 }
 
@@ -61,7 +58,7 @@ func TestInteropCosignSigns(t *testing.T) {
 	for _, s := range signers {
 		t.Run(s.name, func(t *testing.T) {
 			root, dir := s.root(t), t.TempDir()
-			importKeys(t, root, dir)
+			writeKeys(t, dir)
 			if s.format == cosign.Bundle {
 				runCosign(t, root, dir, "signing-config", "create", "--out", "signing-config.json")
 			}
@@ -93,9 +90,11 @@ func checkSaved(t testing.TB, dir string, format cosign.Format, keys []crypto.Pu
 	require.NoError(t, err)
 	artifact, err := layout.Resolve("")
 	require.NoError(t, err)
-	for _, key := range keys {
+	for i, key := range keys {
 		result, err := cosign.Verify(context.Background(), layout, artifact, cosign.Policy{Keys: []crypto.PublicKey{key}})
-		require.NoError(t, err)
+		if !assert.NoError(t, err, interopKeys[i]) {
+			continue
+		}
 		require.Len(t, result.Signatures, 1)
 		assert.Equal(t, format, result.Signatures[0].Format)
 		assert.Len(t, result.Rejected, len(keys)-1)
@@ -143,7 +142,8 @@ func TestInteropCosignVerifies(t *testing.T) {
 			r := newRegistry(t)
 			r.push(t, path)
 			for _, name := range interopKeys {
-				runCosign(t, root, dir, "verify", "--key", name+".pub", "--insecure-ignore-tlog=true", r.reference(string(artifact.Digest)))
+				_, err := root.Try(t, dir, "cosign", "verify", "--key", name+".pub", "--insecure-ignore-tlog=true", r.reference(string(artifact.Digest)))
+				assert.NoError(t, err, name)
 			}
 			_, err := root.Try(t, dir, "cosign", "verify", "--key", "other.pub", "--insecure-ignore-tlog=true", r.reference(string(artifact.Digest)))
 			require.Error(t, err)

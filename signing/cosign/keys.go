@@ -14,6 +14,7 @@ import (
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/sigstore/sigstore/pkg/signature/options"
 )
 
 // ParseKeys returns the public keys of a PEM file such as cosign.pub; there must be
@@ -75,41 +76,53 @@ func KeyHint(key crypto.PublicKey) (string, error) {
 	return base64.StdEncoding.EncodeToString(sum[:]), nil
 }
 
-// signingHash returns the hash that cosign signs with. The simple-signing format
-// takes SHA-256 for every key, bundles take what fits the key. It is 0 for Ed25519,
-// which signs the message itself.
-func signingHash(key crypto.PublicKey, format Format) (crypto.Hash, error) {
+// signingHash returns the hash that cosign signs with: SHA-256 for every key, even
+// where its curve would deserve a longer one (cosign 3.1 refuses a bundle that was
+// signed with P-384 and SHA-384). It is 0 for Ed25519, which signs the message itself.
+func signingHash(key crypto.PublicKey) crypto.Hash {
 	if _, ok := key.(ed25519.PublicKey); ok {
-		return 0, nil
+		return 0
 	}
-	if format == SimpleSigning {
-		return crypto.SHA256, nil
-	}
-	details, err := signature.GetDefaultAlgorithmDetails(key)
-	if err != nil {
-		return 0, fmt.Errorf("cosign: key: %w", err)
-	}
-	return details.GetHashType(), nil
+	return crypto.SHA256
 }
 
-// verifySignature verifies a signature with the hash of either format, since tools
-// can be told to use the other.
+// verifiers returns what may have made a signature with the key: the algorithm that
+// cosign takes by default, and the one that Sigstore's registry of algorithms assigns
+// to the key, which tools can be told to take. For Ed25519 the other is Ed25519ph,
+// with which cosign 3.1 signs. The algorithms cannot be mistaken for one another.
+func verifiers(key crypto.PublicKey) ([]signature.Verifier, error) {
+	algorithms := [][]signature.LoadOption{{options.WithHash(crypto.SHA256)}}
+	switch key.(type) {
+	case ed25519.PublicKey:
+		algorithms = append(algorithms, []signature.LoadOption{options.WithED25519ph()})
+	case *ecdsa.PublicKey:
+		details, err := signature.GetDefaultAlgorithmDetails(key)
+		if err != nil {
+			return nil, fmt.Errorf("cosign: key: %w", err)
+		}
+		if h := details.GetHashType(); h != crypto.SHA256 {
+			algorithms = append(algorithms, []signature.LoadOption{options.WithHash(h)})
+		}
+	}
+	var all []signature.Verifier
+	for _, o := range algorithms {
+		v, err := signature.LoadVerifierWithOpts(key, o...)
+		if err != nil {
+			return nil, fmt.Errorf("cosign: key: %w", err)
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
+
+// verifySignature reports whether a key made a signature, with ErrOtherKey if not.
 func verifySignature(key crypto.PublicKey, message, sig []byte) error {
-	tried := map[crypto.Hash]bool{}
-	for _, format := range []Format{SimpleSigning, Bundle} {
-		hash, err := signingHash(key, format)
-		if err != nil {
-			return err
-		}
-		if tried[hash] {
-			continue
-		}
-		tried[hash] = true
-		verifier, err := signature.LoadVerifier(key, hash)
-		if err != nil {
-			return fmt.Errorf("cosign: key: %w", err)
-		}
-		if verifier.VerifySignature(bytes.NewReader(sig), bytes.NewReader(message)) == nil {
+	all, err := verifiers(key)
+	if err != nil {
+		return err
+	}
+	for _, v := range all {
+		if v.VerifySignature(bytes.NewReader(sig), bytes.NewReader(message)) == nil {
 			return nil
 		}
 	}

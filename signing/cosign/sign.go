@@ -83,7 +83,7 @@ func Prepare(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, o
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	d := &Draft{format: format, artifact: artifact, key: key}
+	d := &Draft{format: format, artifact: artifact, key: key, hash: signingHash(key)}
 	var err error
 	switch format {
 	case SimpleSigning:
@@ -96,9 +96,6 @@ func Prepare(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, o
 	if err != nil {
 		return nil, fmt.Errorf("cosign: %v: %w", format, err)
 	}
-	if d.hash, err = signingHash(key, format); err != nil {
-		return nil, err
-	}
 	return d, nil
 }
 
@@ -110,8 +107,8 @@ func (d *Draft) Message() []byte {
 	return bytes.Clone(d.payload)
 }
 
-// Hash returns the hash to sign the message with: ECDSA signatures are ASN.1, RSA
-// signatures PKCS #1 v1.5. It is 0 for Ed25519, which signs the message itself.
+// Hash returns the hash to sign the message with, SHA-256: ECDSA signatures are ASN.1,
+// RSA signatures PKCS #1 v1.5. It is 0 for Ed25519, which signs the message itself.
 func (d *Draft) Hash() crypto.Hash { return d.hash }
 
 // Join puts draft and signature together and stores them, if the signature is right.

@@ -3,6 +3,7 @@ package cosign
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -16,16 +17,16 @@ const payloadType = "cosign container image signature"
 func parseSimpleSigning(annotation string, payload []byte) (*envelope, error) {
 	sig, err := base64.StdEncoding.Strict().DecodeString(annotation)
 	if err == nil && len(sig) == 0 {
-		err = fmt.Errorf("missing")
+		err = errors.New("missing")
 	}
 	if err != nil {
 		return nil, &FormatError{Document: "manifest", Field: "annotation " + annotationSignature, Err: err}
 	}
 	return &envelope{
-		message:    payload,
-		signatures: [][]byte{sig},
-		payload:    payload,
-		subject:    checkPayload,
+		message:   payload,
+		signature: sig,
+		payload:   payload,
+		subject:   checkPayload,
 	}, nil
 }
 

@@ -168,7 +168,7 @@ func (v *verification) candidate(ctx context.Context, desc ocispec.Descriptor) e
 
 // repeated reports whether another manifest held the same signature.
 func (v *verification) repeated(e *envelope) bool {
-	id := fmt.Sprintf("%q %q", e.signatures, e.message)
+	id := string(e.signature) + "\x00" + string(e.message)
 	if v.seen[id] {
 		return true
 	}
@@ -178,26 +178,26 @@ func (v *verification) repeated(e *envelope) bool {
 
 // An envelope is a signature, what it signs, and how to read that.
 type envelope struct {
-	hint       string   // of the key; not trustworthy
-	message    []byte   // the exact bytes that were signed
-	signatures [][]byte // each stands for itself
-	payload    []byte
-	subject    func(payload []byte, subject digest.Digest) error
+	hint      string // of the key; not trustworthy
+	message   []byte // the exact bytes that were signed
+	signature []byte
+	payload   []byte // what the message is about
+
+	// subject checks that the payload is a signature of the artifact.
+	subject func(payload []byte, artifact digest.Digest) error
 }
 
 // verify returns the key of the policy that made the signature. Only then is the
 // payload parsed.
 func (v *verification) verify(e *envelope) (crypto.PublicKey, error) {
 	for _, key := range v.policy.Keys {
-		for _, sig := range e.signatures {
-			if verifySignature(key, e.message, sig) != nil {
-				continue
-			}
-			if err := e.subject(e.payload, v.Subject.Digest); err != nil {
-				return nil, err
-			}
-			return key, nil
+		if verifySignature(key, e.message, e.signature) != nil {
+			continue
 		}
+		if err := e.subject(e.payload, v.Subject.Digest); err != nil {
+			return nil, err
+		}
+		return key, nil
 	}
 	for _, key := range v.policy.Keys {
 		if hint, err := KeyHint(key); err == nil && hint == e.hint {
