@@ -44,6 +44,14 @@ func (e *Event) Describe() string {
 		if s, ok := describeGPT(e.Data); ok {
 			return s
 		}
+	case EventIPL:
+		// The stub measures a section's name, then its data, and writes the name beside both.
+		if s := describeText(e.Data); e.PCR == PCRKernel && strings.HasPrefix(s, ".") {
+			if hashedAs(e, append([]byte(s), 0)) {
+				return s + " (name)"
+			}
+			return s
+		}
 	case EventTag:
 		if s, ok := describeTag(e.Data); ok {
 			return s
@@ -80,7 +88,10 @@ func describeVariable(b []byte) (string, bool) {
 		return "", false
 	}
 	value := fmt.Sprintf("%d bytes", len(data))
-	if len(data) == 1 {
+	switch len(data) {
+	case 0:
+		value = "empty"
+	case 1:
 		value = fmt.Sprint(data[0])
 	}
 	if vendor != globalVariable && vendor != imageSecurityDatabase {

@@ -225,7 +225,7 @@ func subject(e *Event) string {
 		}
 	case EventIPL:
 		if e.PCR == PCRKernel {
-			return describeText(e.Data)
+			return e.Describe()
 		}
 	case EventTag:
 		if len(e.Data) >= 4 {

@@ -40,7 +40,7 @@ func TestDiffNamesTheChange(t *testing.T) {
 		{"command line", func(b *Boot) { b.Sections[2].Digests = digest("quiet") },
 			[]string{"PCR 11: UKI section .cmdline is another: be7b713342a0c9aa…, expected 008f0747f4e27c84…"}},
 		{"a section less", func(b *Boot) { b.Sections = append(b.Sections[:4:4], b.Sections[5:]...) },
-			[]string{"PCR 11: not expected: UKI section .uname (da7a6d941caa9d28…)", "PCR 11: not expected: UKI section .uname (4370d3c38f689586…)"}},
+			[]string{"PCR 11: not expected: UKI section .uname (name) (da7a6d941caa9d28…)", "PCR 11: not expected: UKI section .uname (4370d3c38f689586…)"}},
 		{"a phase more", func(b *Boot) { b.Phases = []string{PhaseEnterInitrd} },
 			[]string{`PCR 11: missing: EV_IPL "enter-initrd"`}},
 		{"dbx", func(b *Boot) { b.SecureBoot.DBX = b.SecureBoot.DBX[:28] }, []string{"PCR 7: dbx grew by 48 bytes to 76"}},

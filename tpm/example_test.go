@@ -1,0 +1,243 @@
+package tpm_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+// exampleKey is a key for examples; everybody has it.
+func exampleKey() *rsa.PrivateKey {
+	text, err := os.ReadFile("testdata/example-key.pem")
+	if err != nil {
+		log.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return key
+}
+
+// section measures small contents. Package uki does this for real ones, without holding them in memory.
+func section(name, data string) tpm.Measurement {
+	digest := sha256.Sum256([]byte(data))
+	return tpm.Measurement{Section: name, Size: int64(len(data)), Digests: map[crypto.Hash][]byte{crypto.SHA256: digest[:]}}
+}
+
+func sections() []tpm.Measurement {
+	return []tpm.Measurement{
+		section(".linux", "kernel"),
+		section(".osrel", "ID=test\nVERSION_ID=1\n"),
+		section(".cmdline", "quiet ro"),
+		section(".initrd", "\x00\x00\x00"),
+	}
+}
+
+// program is an EFI program with a made-up Authenticode digest.
+func program(path string) tpm.Application {
+	digest := sha256.Sum256([]byte(path))
+	return tpm.Application{Path: path, Digests: map[crypto.Hash][]byte{crypto.SHA256: digest[:]}}
+}
+
+func ExamplePCR11() {
+	pcr, err := tpm.PCR11(crypto.SHA256, sections(), tpm.PhaseEnterInitrd)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%x\n", pcr)
+	// Output: c4c1982ae36e0f8f758f5cf2b25ffe7f33c23af1ef8d20e4f08f361cf4588922
+}
+
+func ExampleBank() {
+	bank := tpm.NewBank(crypto.SHA256)
+	if err := bank.Measure(11, []byte(tpm.PhaseEnterInitrd)); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%x\n", bank.PCR(11))
+	// Output: d15b0e8e244e65c40f024e95773f2347ce4ef3ffe6b597c9a14b50bbab6df319
+}
+
+func ExampleSignPolicies() {
+	sigs, err := tpm.SignPolicies(exampleKey(), []crypto.Hash{crypto.SHA256}, sections(), [][]string{{tpm.PhaseEnterInitrd}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	pcrsig, err := sigs.MarshalJSON()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%.240s...\n", pcrsig)
+	// Output: {"sha256": [{"pcrs": [11], "pkfp": "601384dbcad064d25593cfab7daa36c1b4b905ff85bfabe1d6fb32912048a633", "pol": "b162986d4e896d9b209de8d3df8f0fdf6e6387f6697ba4fbf6d484fe3ba81728", "sig": "Hm7Zd7mBNFOsUttl6ngF0/BkVp/o7eB/oNdFrKGt7c+JkcPJoSi0pU...
+}
+
+// The private key is elsewhere: only bytes to sign leave this program, and only signatures come back.
+func ExamplePolicies_Join() {
+	key := exampleKey()
+	policies, err := tpm.PreparePolicies(&key.PublicKey, []crypto.Hash{crypto.SHA256}, sections(), nil, "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	var made [][]byte
+	for _, p := range policies { // on the machine with the key
+		digest := sha256.Sum256(p.TBS())
+		s, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
+		if err != nil {
+			log.Fatal(err)
+		}
+		made = append(made, s)
+	}
+	sigs, err := policies.Join(&key.PublicKey, made)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(sigs), "signed policies, the first is", sigs[0].Digest)
+	// Output: 4 signed policies, the first is b162986d4e896d9b209de8d3df8f0fdf6e6387f6697ba4fbf6d484fe3ba81728
+}
+
+func ExamplePolicyAuthorize() {
+	sealed, err := tpm.PolicyAuthorize(&exampleKey().PublicKey, tpm.PolicyRef(""))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(sealed)
+	// Output: 1ed73e93fd746804f3f51258b8c82ebfe6d0d1fdbf5bc768545a38fd4b506bde
+}
+
+func ExamplePredict() {
+	loader := program(`\EFI\systemd\systemd-bootx64.efi`)
+	predicted, err := tpm.Predict(tpm.Boot{
+		SecureBoot: tpm.Variables{SecureBoot: []byte{0}}, // setup mode: no keys
+		Loader:     &loader,
+		UKI:        program(`\EFI\Linux\os-1.efi`),
+		Sections:   sections(),
+		Stub:       262,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(predicted)
+	for _, c := range predicted.Coverage[4:8] {
+		fmt.Println(c)
+	}
+	banks, err := predicted.Replay()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("PCR 11: %x\n", banks[crypto.SHA256].PCR(11))
+	// Output:
+	//   0  EV_NO_ACTION                      -                  TCG event log with sha256
+	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     115aa827dbccfb44…  SecureBoot = 0
+	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     dea7b80ab53a3daa…  PK = empty
+	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     e670e121fcebd473…  KEK = empty
+	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     baf89a3ccace5275…  db = empty
+	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     9f75b6823bff6af1…  dbx = empty
+	//   7  EV_SEPARATOR                      df3f619804a92fdb…  separator
+	//   4  EV_EFI_ACTION                     3d6772b4f84ed475…  Calling EFI Application from Boot Option
+	//   4  EV_SEPARATOR                      df3f619804a92fdb…  separator
+	//   4  EV_EFI_BOOT_SERVICES_APPLICATION  b14ce8ba096d6649…  \EFI\systemd\systemd-bootx64.efi
+	//   4  EV_EFI_BOOT_SERVICES_APPLICATION  fda79aeb1f2e2c8f…  \EFI\Linux\os-1.efi
+	//  11  EV_IPL                            0da293e37ad5511c…  .linux (name)
+	//  11  EV_IPL                            6923dd1bc0460082…  .linux
+	//  11  EV_IPL                            3fb9e4e3cc810d43…  .osrel (name)
+	//  11  EV_IPL                            3e777bfa407c4802…  .osrel
+	//  11  EV_IPL                            461203a89f23e36c…  .cmdline (name)
+	//  11  EV_IPL                            5a022afe48ef3f38…  .cmdline
+	//  11  EV_IPL                            15ee37e75f1e8d42…  .initrd (name)
+	//  11  EV_IPL                            709e80c88487a241…  .initrd
+	// PCR 4: exact (booted): holds if no other boot option was tried before
+	// PCR 5: not predicted: partition table, loader.conf and how often ExitBootServices was tried
+	// PCR 6: not predicted: firmware configuration and vendor: usually the separator alone
+	// PCR 7: exact (booted): holds for firmware that measures as edk2 does
+	// PCR 11: fb4dd6f2bdfbc05d84696032fe26c4676a69437887306463f6179ef930b55d8c
+}
+
+func ExampleDiff() {
+	boot := tpm.Boot{
+		SecureBoot: tpm.Variables{SecureBoot: []byte{0}},
+		UKI:        program(`\EFI\Linux\os-1.efi`), Sections: sections(), Stub: 262,
+	}
+	expected, err := tpm.Predict(boot)
+	if err != nil {
+		log.Fatal(err)
+	}
+	boot.Sections[2] = section(".cmdline", "quiet rw")
+	actual, err := tpm.Predict(boot) // stands for the log of a machine
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, d := range tpm.Diff(expected, actual) {
+		fmt.Println(d)
+	}
+	// Output: PCR 11: UKI section .cmdline is another: b67cc0bce44e5d0e…, expected 5a022afe48ef3f38…
+}
+
+func ExampleParseLog() {
+	raw, err := os.ReadFile("testdata/boot/a-sb-sdboot-262/binary_bios_measurements")
+	if err != nil {
+		log.Fatal(err)
+	}
+	machine, err := tpm.ParseLog(raw)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for line := range strings.Lines(machine.String()) {
+		if strings.HasPrefix(line, "  4 ") {
+			fmt.Print(line)
+		}
+	}
+	fmt.Println(len(machine.Findings), "findings")
+	// Output:
+	//   4  EV_EFI_ACTION                     3d6772b4f84ed475…  Calling EFI Application from Boot Option
+	//   4  EV_SEPARATOR                      df3f619804a92fdb…  separator
+	//   4  EV_EFI_BOOT_SERVICES_APPLICATION  5da56c77af91c2fd…  \EFI\BOOT\BOOTX64.EFI (163744 bytes)
+	//   4  EV_EFI_BOOT_SERVICES_APPLICATION  f95be491ee6ea2eb…  \EFI\Linux\bootlab_2+2-1.efi (19987872 bytes)
+	// 0 findings
+}
+
+func ExampleLog_Verify() {
+	raw, err := os.ReadFile("testdata/boot/a-sb-sdboot-262/binary_bios_measurements")
+	if err != nil {
+		log.Fatal(err)
+	}
+	machine, err := tpm.ParseLog(raw)
+	if err != nil {
+		log.Fatal(err)
+	}
+	quoted := map[int][]byte{14: make([]byte, 32), 15: bytes.Repeat([]byte{1}, 32)}
+	var replay *tpm.ReplayError
+	if errors.As(machine.Verify(crypto.SHA256, quoted), &replay) {
+		fmt.Println("PCRs that the log does not explain:", replay.PCRs)
+	}
+	// Output: PCRs that the log does not explain: [15]
+}
+
+func ExampleParseSignatures() {
+	raw, err := os.ReadFile("testdata/boot/a-sb-sdboot-262/tpm2-pcr-signature.json")
+	if err != nil {
+		log.Fatal(err)
+	}
+	sigs, err := tpm.ParseSignatures(raw)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, s := range sigs {
+		fmt.Println(tpm.BankName(s.Bank), s.PCRs, s.Digest)
+	}
+	// Output:
+	// sha256 [11] 26216e87ce4234c0c23f901613462a9c4eed4f46df2af0e0ac7b45bc66991983
+	// sha256 [11] 10a8ec2c4a3184f941e2b318aa6d838129b1f562489519bf33be49c733f28fb0
+	// sha256 [11] 5e69c8bbdabbc38c680cfb3dd19b69eb8d005f5fb1f4f48b87dddfe29366b20c
+	// sha256 [11] b317c5acace350512a678aafb1ff9963f1a76ece25947ede0fd27b04323c35a3
+}
