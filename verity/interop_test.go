@@ -4,15 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
 var rootHashLine = regexp.MustCompile(`Root hash:\s+([0-9a-f]{64})`)
@@ -20,7 +22,7 @@ var rootHashLine = regexp.MustCompile(`Root hash:\s+([0-9a-f]{64})`)
 // TestInteropVeritysetup compares trees with those of veritysetup over sizes and
 // salts from a fixed seed, and has it verify ours.
 func TestInteropVeritysetup(t *testing.T) {
-	veritysetup := requireTool(t, "veritysetup")
+	testtools.Require(t, "veritysetup")
 	r := rand.New(rand.NewPCG(20, 26))
 	sizes := []int64{1, 2, 127, 128, 129, perBlock * perBlock, perBlock*perBlock + 1}
 	for range 20 {
@@ -54,33 +56,17 @@ func TestInteropVeritysetup(t *testing.T) {
 		dataPath, treePath, ourPath := filepath.Join(dir, "data"), filepath.Join(dir, "tree"), filepath.Join(dir, "ours")
 		require.NoError(t, os.WriteFile(dataPath, data, 0o600))
 		require.NoError(t, os.WriteFile(ourPath, tree, 0o600))
-		out, err := exec.Command(veritysetup, "format", dataPath, treePath, "--salt="+salt,
-			"--uuid="+u[:8]+"-"+u[8:12]+"-"+u[12:16]+"-"+u[16:20]+"-"+u[20:]).CombinedOutput()
-		require.NoError(t, err, "%s", out)
+		out := testtools.Run(t, "veritysetup", "format", dataPath, treePath, "--salt="+salt,
+			"--uuid="+u[:8]+"-"+u[8:12]+"-"+u[12:16]+"-"+u[16:20]+"-"+u[20:])
 		theirs, err := os.ReadFile(treePath)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(theirs, tree), "%d blocks, salt %s: trees differ", blocks, salt)
-		match := rootHashLine.FindSubmatch(out)
-		require.NotNil(t, match, "%s", out)
-		assert.Equal(t, hex.EncodeToString(root), string(match[1]))
+		match := rootHashLine.FindStringSubmatch(out)
+		require.NotNil(t, match, out)
+		assert.Equal(t, hex.EncodeToString(root), match[1])
 
-		out, err = exec.Command(veritysetup, "verify", dataPath, ourPath, hex.EncodeToString(root)).CombinedOutput()
-		require.NoError(t, err, "%s", out)
+		testtools.Run(t, "veritysetup", "verify", dataPath, ourPath, hex.EncodeToString(root))
 		require.NoError(t, Verify(context.Background(), data, memory(theirs), root))
-		out, err = exec.Command(veritysetup, "dump", ourPath).CombinedOutput()
-		require.NoError(t, err, "%s", out)
+		assert.Contains(t, testtools.Run(t, "veritysetup", "dump", ourPath), fmt.Sprintf("Data blocks:     \t%d\n", blocks))
 	}
-}
-
-// requireTool returns the path of a tool, or skips the test.
-func requireTool(t testing.TB, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("OSMITH_REQUIRE_TOOLS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	return path
 }
