@@ -25,6 +25,7 @@ const (
 type SignedData struct {
 	Raw          []byte // the whole message, ContentInfo included when there is one
 	Bare         bool   // there was no ContentInfo around it
+	Version      int    // 1 as in PKCS #7, or 3
 	ContentType  asn1.ObjectIdentifier
 	Content      []byte // the DER element carried, nil when detached
 	Digests      []asn1.ObjectIdentifier
@@ -108,6 +109,7 @@ func (sd *SignedData) parse(c *cursor) error {
 	if err != nil {
 		return err
 	}
+	sd.Version = int(v)
 	e, err := c.expect(tagSet, "digest algorithms")
 	if err != nil {
 		return err

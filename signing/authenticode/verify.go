@@ -59,8 +59,12 @@ func parseSignature(e entry) (Signature, error) {
 	bad := func(off int64, err error) (Signature, error) {
 		return Signature{}, &FormatError{Offset: e.offset + off, Field: "signature", Err: err}
 	}
-	if len(rest) >= certAlignment || !allZero(rest) {
+	// Some tools count the padding, all of it: headers have multiples of 8 bytes.
+	if n := len(rest); n >= certAlignment || (n > 0 && len(e.data)%certAlignment != 0) || !allZero(rest) {
 		return bad(int64(len(sd.Raw)), fmt.Errorf("%d bytes follow it that are not padding", len(rest)))
+	}
+	if sd.Version != 1 {
+		return bad(0, fmt.Errorf("SignedData version %d, want 1", sd.Version))
 	}
 	if len(sd.Signers) != 1 {
 		return bad(0, fmt.Errorf("%d signers in one message, want 1", len(sd.Signers)))

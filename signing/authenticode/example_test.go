@@ -1,0 +1,90 @@
+package authenticode_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+
+	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/signing/authenticode"
+)
+
+// exampleKey stands for a key and a certificate read from files, or for an HSM.
+func exampleKey() (crypto.Signer, *x509.Certificate) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Acme OS db"}, NotBefore: when, NotAfter: when.AddDate(1, 0, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		panic(err)
+	}
+	return key, cert
+}
+
+func Example() {
+	key, cert := exampleKey()
+	image := bytes.NewReader(petest.Stub("262-1")) // any PE file
+
+	var signed bytes.Buffer
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	if err := authenticode.Sign(&signed, image, key, cert, authenticode.SignOptions{Time: at}); err != nil {
+		panic(err)
+	}
+	sig, err := authenticode.Verify(bytes.NewReader(signed.Bytes()), []*x509.Certificate{cert})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(sig.Signer.Subject, sig.Hash, sig.SigningTime.Format(time.DateOnly))
+
+	_, err = authenticode.Verify(image, []*x509.Certificate{cert})
+	fmt.Println(errors.Is(err, authenticode.ErrUnsigned))
+	// Output:
+	// CN=Acme OS db SHA-256 2026-01-02
+	// true
+}
+
+// The key is somewhere else: what has to be signed goes there, the signature comes back.
+func ExamplePrepare() {
+	key, cert := exampleKey()
+	image := bytes.NewReader(petest.Stub("262-1"))
+	p, err := authenticode.Prepare(image, cert, authenticode.SignOptions{})
+	if err != nil {
+		panic(err)
+	}
+	signature, err := key.Sign(rand.Reader, p.Digest, p.Hash) // over there
+	if err != nil {
+		panic(err)
+	}
+	var signed bytes.Buffer
+	if err := p.Join(&signed, image, signature); err != nil {
+		panic(err)
+	}
+	sigs, err := authenticode.Signatures(bytes.NewReader(signed.Bytes()))
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(sigs), sigs[0].Signer.Subject)
+	// Output: 1 CN=Acme OS db
+}
+
+func ExampleDigest() {
+	sum, err := authenticode.Digest(bytes.NewReader(petest.Kernel("6.12.0")), crypto.SHA256)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(sum), "bytes that firmware measures into PCR 4")
+	// Output: 32 bytes that firmware measures into PCR 4
+}

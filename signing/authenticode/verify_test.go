@@ -1,0 +1,203 @@
+package authenticode_test
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/binary"
+	"errors"
+	"testing"
+
+	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/stretchr/testify/require"
+)
+
+func TestVerifyErrors(t *testing.T) {
+	ca := newIdentity(t, "rsa2", "CA", nil)
+	leaf := newIdentity(t, "rsa1", "leaf", &ca)
+	foreign := newIdentity(t, "256a", "foreign", nil)
+	signed := sign(t, image(0), leaf, authenticode.SignOptions{})
+
+	_, err := authenticode.Verify(bytes.NewReader(image(0)), leaf.list())
+	require.ErrorIs(t, err, authenticode.ErrUnsigned)
+	sigs, err := authenticode.Signatures(bytes.NewReader(image(0)))
+	require.NoError(t, err)
+	require.Empty(t, sigs)
+
+	_, err = authenticode.Verify(bytes.NewReader(signed), foreign.list())
+	require.ErrorIs(t, err, authenticode.ErrUntrusted)
+	require.ErrorContains(t, err, `"CN=leaf"`)
+	_, err = authenticode.Verify(bytes.NewReader(signed), nil)
+	require.ErrorIs(t, err, authenticode.ErrUntrusted)
+	_, err = authenticode.Verify(bytes.NewReader(signed), ca.list())
+	require.NoError(t, err, "issued by the trusted one")
+
+	changed := bytes.Clone(signed)
+	changed[0x2100] ^= 1
+	_, err = authenticode.Verify(bytes.NewReader(changed), leaf.list())
+	e, ok := errors.AsType[*authenticode.DigestError](err)
+	require.True(t, ok, "%v", err)
+	require.NotEqual(t, e.Signed, e.Actual)
+
+	// A second signature by somebody else does not spoil the first.
+	twice := sign(t, signed, foreign, authenticode.SignOptions{})
+	for _, id := range []identity{ca, leaf, foreign} {
+		_, err = authenticode.Verify(bytes.NewReader(twice), id.list())
+		require.NoError(t, err)
+	}
+
+	// The signature value replaced: listed, with its error.
+	i := len(signed) - 100
+	signed[i] ^= 1
+	sigs, err = authenticode.Signatures(bytes.NewReader(signed))
+	require.NoError(t, err)
+	require.ErrorContains(t, sigs[0].Err, "authenticode: certificate \"CN=leaf\"")
+	_, err = authenticode.Verify(bytes.NewReader(signed), leaf.list())
+	require.Equal(t, sigs[0].Err, err)
+}
+
+// Every byte counts, in headers, sections, trailing data, certificate table (there every bit) and padding, but for the checksum, which
+// nothing protects.
+func TestVerifyTampered(t *testing.T) {
+	id := newIdentity(t, "256a", "self", nil)
+	signed := sign(t, image(13), id, authenticode.SignOptions{Time: when})
+	_, err := authenticode.Verify(bytes.NewReader(signed), id.list())
+	require.NoError(t, err)
+	pe := int(binary.LittleEndian.Uint32(signed[0x3c:]))
+	table := int(binary.LittleEndian.Uint32(signed[pe+24+144:]))
+	for i := 0; i < len(signed); i++ {
+		if i > 1024 && i < table-16 {
+			i += 6 // a sample of the sections
+		}
+		bad := bytes.Clone(signed)
+		bad[i] ^= 1 << (i % 8)
+		s, err := authenticode.Verify(bytes.NewReader(bad), id.list())
+		if i >= pe+24+64 && i < pe+24+68 {
+			require.NoError(t, err)
+			continue
+		}
+		if err == nil || s != nil {
+			t.Fatalf("byte 0x%x changed, and accepted (table at 0x%x)", i, table)
+		}
+	}
+	for i := 8 * table; i < 8*len(signed); i++ {
+		bad := bytes.Clone(signed)
+		bad[i/8] ^= 1 << (i % 8)
+		if _, err := authenticode.Verify(bytes.NewReader(bad), id.list()); err == nil {
+			t.Fatalf("bit %d of byte 0x%x of the table changed, and accepted", i%8, i/8-table)
+		}
+	}
+	for i := 0; i < len(signed); i += 7 {
+		if _, err := authenticode.Verify(bytes.NewReader(signed[:i]), id.list()); err == nil {
+			t.Fatalf("accepted when cut to %d bytes", i)
+		}
+	}
+	for _, more := range []int{1, 8, 512} {
+		if _, err := authenticode.Verify(bytes.NewReader(append(bytes.Clone(signed), make([]byte, more)...)), id.list()); err == nil {
+			t.Fatalf("accepted with %d more bytes", more)
+		}
+	}
+}
+
+func TestCertificateTable(t *testing.T) {
+	id := newIdentity(t, "256a", "self", nil)
+	signed := sign(t, image(0), id, authenticode.SignOptions{})
+	pe := int(binary.LittleEndian.Uint32(signed[0x3c:]))
+	dir := pe + 24 + 144
+	table := int64(binary.LittleEndian.Uint32(signed[dir:]))
+	le := binary.LittleEndian
+	for _, c := range []struct {
+		name   string
+		change func(b []byte) []byte
+		offset int64
+		want   string
+	}{
+		{"length 0", func(b []byte) []byte { le.PutUint32(b[table:], 0); return b }, table, "0, want more than 8"},
+		{"length 8", func(b []byte) []byte { le.PutUint32(b[table:], 8); return b }, table, "8, want more than 8"},
+		{"length 2^32-1", func(b []byte) []byte { le.PutUint32(b[table:], 1<<32-1); return b }, table, "4294967295"},
+		{"revision 1", func(b []byte) []byte { le.PutUint16(b[table+4:], 0x100); return b }, table + 4, "0x0100, want 0x0200"},
+		{"behind the file", func(b []byte) []byte { le.PutUint32(b[dir+4:], 1<<31); return b }, int64(dir), "it ends at"},
+		{"inside the image", func(b []byte) []byte { le.PutUint32(b[dir:], 8); return b }, int64(dir), "inside the image"},
+		{"bytes behind", func(b []byte) []byte { return append(b, 0) }, int64(len(signed)), "1 bytes follow it"},
+		{"half a header", func(b []byte) []byte {
+			le.PutUint32(b[dir+4:], uint32(int64(len(b))-table+4))
+			return append(b, 0, 0, 0, 0)
+		}, int64(len(signed)), "4 bytes left"},
+		{"not DER", func(b []byte) []byte { b[table+8] = 0; return b }, table + 8, "tag 0x00"},
+		{"padding", func(b []byte) []byte {
+			le.PutUint32(b[table:], le.Uint32(b[table:])+uint32(-int64(le.Uint32(b[table:]))&7)+8)
+			le.PutUint32(b[dir+4:], le.Uint32(b[dir+4:])+8)
+			return append(b, make([]byte, 8)...)
+		}, -1, "bytes follow it that are not padding"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := c.change(bytes.Clone(signed))
+			sigs, err := authenticode.Signatures(bytes.NewReader(b))
+			require.ErrorContains(t, err, c.want)
+			require.Nil(t, sigs)
+			e, ok := errors.AsType[*authenticode.FormatError](err)
+			require.True(t, ok, "%T", err)
+			if c.offset >= 0 {
+				require.Equal(t, c.offset, e.Offset)
+			}
+		})
+	}
+
+	// Firmware skips types that it does not know.
+	other := bytes.Clone(signed)
+	le.PutUint16(other[table+6:], 0x0001)
+	sigs, err := authenticode.Signatures(bytes.NewReader(other))
+	require.NoError(t, err)
+	require.Empty(t, sigs)
+	_, err = authenticode.Verify(bytes.NewReader(other), id.list())
+	require.ErrorIs(t, err, authenticode.ErrUnsigned)
+}
+
+// What one package returns is what the other takes.
+func TestHandOverToSecureboot(t *testing.T) {
+	id := newIdentity(t, "rsa1", "self", nil)
+	signed := bytes.NewReader(sign(t, image(0), id, authenticode.SignOptions{}))
+	digests, err := authenticode.Digests(signed, crypto.SHA256)
+	require.NoError(t, err)
+	sigs, err := authenticode.Signatures(signed)
+	require.NoError(t, err)
+	var candidates []secureboot.Candidate
+	for _, s := range sigs {
+		candidates = append(candidates, secureboot.Candidate(s))
+	}
+	db, err := secureboot.AppendSignatureLists(nil, secureboot.CertificateList(secureboot.GUID{}, id.cert))
+	require.NoError(t, err)
+	verdict := secureboot.Variables{SecureBoot: true, DB: db}.Evaluate(digests, candidates)
+	require.True(t, verdict.Allowed, verdict.Reason)
+	require.Equal(t, id.cert.Raw, verdict.Authority.Data)
+}
+
+func FuzzSignatures(f *testing.F) {
+	id := newIdentity(f, "256a", "self", nil)
+	foreign := newIdentity(f, "256b", "foreign", nil)
+	f.Add(image(0))
+	f.Add(sign(f, image(3), id, authenticode.SignOptions{Time: when}))
+	f.Add(sign(f, sign(f, image(0), id, authenticode.SignOptions{}), id, authenticode.SignOptions{}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		src := bytes.NewReader(data)
+		sigs, err := authenticode.Signatures(src)
+		if (sigs == nil) != (err != nil) {
+			t.Fatalf("%v and error %v", sigs, err)
+		}
+		if s, err := authenticode.Verify(src, foreign.list()); err == nil || s != nil {
+			t.Fatal("accepted with a foreign certificate")
+		}
+		sum, err := authenticode.Digest(src, crypto.SHA256)
+		if (sum == nil) != (err != nil) {
+			t.Fatalf("%x and error %v", sum, err)
+		}
+		// What can be signed again verifies.
+		var out bytes.Buffer
+		if authenticode.Sign(&out, src, id.key, id.cert, authenticode.SignOptions{}) == nil {
+			_, err := authenticode.Verify(bytes.NewReader(out.Bytes()), id.list())
+			if _, ok := errors.AsType[*authenticode.FormatError](err); err != nil && !ok { // of an older signature
+				t.Fatal(err)
+			}
+		}
+	})
+}
