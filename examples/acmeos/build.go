@@ -1,0 +1,205 @@
+package acmeos
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/upgrade/release"
+	"github.com/osmith-dev/osmith/verity"
+)
+
+// ID is the system's name in os-release, file names and labels.
+const ID = "acme"
+
+// Builder builds versions of Acme OS. The same builder and inputs give the same bytes.
+type Builder struct {
+	Keys  *Keys
+	Parts *Parts
+	Seed  [16]byte  // every UUID and salt is derived from it
+	Time  time.Time // goes into signatures and the ESP; the examples take it from SOURCE_DATE_EPOCH
+
+	// Kernel command line besides roothash=.
+	Cmdline string
+	// Foreign signs the UKI in place of our db key, if set: to show what happens to a stranger's signature.
+	Foreign *Keys
+}
+
+// Set is one version: the unit that is released, installed and rolled back.
+type Set struct {
+	Version         string
+	UKI, Root, Tree *os.File
+	RootHash        []byte
+}
+
+// Close closes the files.
+func (s *Set) Close() error {
+	return errors.Join(s.UKI.Close(), s.Root.Close(), s.Tree.Close())
+}
+
+// derive makes identifiers from the seed, by the words that systemd-repart uses.
+func (b *Builder) derive(word string) []byte {
+	h := hmac.New(sha256.New, b.Seed[:])
+	h.Write([]byte(word))
+	return h.Sum(nil)
+}
+
+func (b *Builder) uuid(word string) (u [16]byte) {
+	copy(u[:], b.derive(word))
+	u[6] = u[6]&0x0f | 0x40
+	u[8] = u[8]&0x3f | 0x80
+	return u
+}
+
+// OSRelease is the identity of a version, the same text in the root file system and in the UKI.
+func OSRelease(version string) []byte {
+	return fmt.Appendf(nil, "NAME=\"Acme OS\"\nID=%s\nIMAGE_ID=%s\nIMAGE_VERSION=%s\nPRETTY_NAME=\"Acme OS %s\"\n", ID, ID, version, version)
+}
+
+// Build makes a version around a root file system image and leaves its files in dir, beside root. The set holds open
+// files; close it after use.
+func (b *Builder) Build(ctx context.Context, dir, version string, root string) (*Set, error) {
+	set := &Set{Version: version}
+	var err error
+	if set.Root, err = os.Open(root); err != nil {
+		return nil, err
+	}
+	// 1. The hash tree binds the root file system to one hash.
+	set.Tree, err = create(filepath.Join(dir, ID+"_"+version+".verity.raw"), func(f *os.File) error {
+		set.RootHash, err = verity.Format(ctx, f, section(set.Root), verity.Params{
+			Salt: b.derive("verity-salt"),
+			UUID: b.uuid("verity-uuid"),
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("hash tree of version %s: %w", version, err)
+	}
+	// 2. The UKI carries the hash in its command line, and signatures for the PCR 11 values that it will itself cause.
+	image, err := b.image(version, set.RootHash)
+	if err != nil {
+		return nil, fmt.Errorf("UKI of version %s: %w", version, err)
+	}
+	// 3. The Secure Boot signature covers all of that.
+	set.UKI, err = create(filepath.Join(dir, ID+"_"+version+".efi"), func(f *os.File) error {
+		signer := b.Keys.SecureBoot.DB
+		if b.Foreign != nil {
+			signer = b.Foreign.SecureBoot.DB
+		}
+		return authenticode.Sign(f, image, signer.Key, signer.Cert, authenticode.SignOptions{Time: b.Time})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("UKI of version %s: %w", version, err)
+	}
+	return set, nil
+}
+
+func (b *Builder) image(version string, rootHash []byte) (*uki.Assembled, error) {
+	cmdline := "roothash=" + hex.EncodeToString(rootHash)
+	if b.Cmdline != "" {
+		cmdline += " " + b.Cmdline
+	}
+	key, err := b.Keys.PCRPublicKey()
+	if err != nil {
+		return nil, err
+	}
+	im := uki.Image{
+		Stub:         b.Parts.Stub,
+		Linux:        b.Parts.Linux,
+		Initrd:       []uki.Source{b.Parts.Initrd},
+		Cmdline:      cmdline,
+		OSRelease:    OSRelease(version),
+		PCRPublicKey: key,
+	}
+	measured, err := im.Measurements(tpm.Banks()...)
+	if err != nil {
+		return nil, err
+	}
+	ms := make([]tpm.Measurement, len(measured))
+	for i, m := range measured {
+		ms[i] = tpm.Measurement(m)
+	}
+	signatures, err := tpm.SignPolicies(b.Keys.PCR, nil, ms, nil)
+	if err != nil {
+		return nil, err
+	}
+	if im.PCRSignature, err = signatures.MarshalJSON(); err != nil {
+		return nil, err
+	}
+	return im.Assemble()
+}
+
+// SignedLoader is systemd-boot with our signature.
+func (b *Builder) SignedLoader() (Source, error) {
+	var out bytes.Buffer
+	db := b.Keys.SecureBoot.DB
+	if err := authenticode.Sign(&out, b.Parts.Loader, db.Key, db.Cert, authenticode.SignOptions{Time: b.Time}); err != nil {
+		return nil, fmt.Errorf("boot loader: %w", err)
+	}
+	return bytes.NewReader(out.Bytes()), nil
+}
+
+// Machine is a machine of ours after enrolment, as upgrade plans want it.
+func (b *Builder) Machine() (upgrade.Machine, error) {
+	v, err := b.Keys.SecureBoot.Variables()
+	if err != nil {
+		return upgrade.Machine{}, err
+	}
+	return upgrade.Machine{Firmware: v, PCRKeys: []*rsa.PublicKey{&b.Keys.PCR.PublicKey}}, nil
+}
+
+// Upgrade is the set as input of an upgrade plan.
+func (s *Set) Upgrade() upgrade.Release {
+	return upgrade.Release{
+		Version:  s.Version,
+		UKI:      section(s.UKI),
+		Root:     section(s.Root),
+		Tree:     section(s.Tree),
+		RootHash: s.RootHash,
+	}
+}
+
+// Contents is the set as input of a release artifact.
+func (s *Set) Contents() release.Contents {
+	return release.Contents{
+		ID: ID, Version: s.Version,
+		UKI: section(s.UKI), Root: section(s.Root), Tree: section(s.Tree), RootHash: s.RootHash,
+	}
+}
+
+// section is the whole of an open file. A regular file that we made ourselves has a size.
+func section(f *os.File) *io.SectionReader {
+	info, err := f.Stat()
+	if err != nil {
+		return io.NewSectionReader(f, 0, 0)
+	}
+	return io.NewSectionReader(f, 0, info.Size())
+}
+
+// create writes a file beside its name and renames it, so that a failure leaves no half file, and opens the result.
+func create(name string, write func(*os.File) error) (*os.File, error) {
+	f, err := os.Create(name + ".new")
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(write(f), f.Close()); err != nil {
+		return nil, errors.Join(err, os.Remove(f.Name()))
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return nil, err
+	}
+	return os.Open(name)
+}

@@ -1,0 +1,118 @@
+package acmeos
+
+import (
+	"fmt"
+	"io"
+	"path"
+
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/upgrade"
+)
+
+const mib = 1 << 20
+
+// DiskOptions are the sizes of a new disk. They are for ever: partitions do not grow, so the slots must hold the releases
+// of years to come.
+type DiskOptions struct {
+	RootSize int64 // of each slot's root partition; 0: the root image plus half, in whole MiB
+	ESPSize  int64 // 0: the loader and three UKIs of this size plus half
+
+	// Enroll puts the Secure Boot keys onto the ESP, where systemd-boot finds them and enrols them into a machine in
+	// setup mode.
+	Enroll bool
+}
+
+// Disk plans the first disk of a system: an ESP with the loader and the UKI of set, slot A with its root file system, slot B
+// empty. The result is written with partition.WriteImage.
+func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
+	dataID, treeID, err := partition.VerityIDs(set.RootHash)
+	if err != nil {
+		return nil, err
+	}
+	root, tree := section(set.Root), section(set.Tree)
+	if o.RootSize == 0 {
+		o.RootSize = roundUp(root.Size()*3/2, mib)
+	}
+	treeSize := roundUp(max(tree.Size()*2, o.RootSize/100), mib)
+	esp, err := b.ESP(set, o)
+	if err != nil {
+		return nil, fmt.Errorf("ESP: %w", err)
+	}
+	label := ID + "_" + set.Version
+	rootType, treeType := rootTypes()
+	return partition.Plan(partition.Layout{
+		DiskID: b.uuid("disk-uuid"),
+		Partitions: []partition.Spec{
+			{Type: partition.ESP, ID: b.uuid("esp"), Name: "esp", Content: esp},
+			{Type: rootType, ID: dataID, Name: label, Size: o.RootSize, Content: root},
+			{Type: treeType, ID: treeID, Name: label, Size: treeSize, Content: tree},
+			{Type: rootType, ID: b.uuid("slot-b"), Name: upgrade.EmptyLabel, Size: o.RootSize},
+			{Type: treeType, ID: b.uuid("slot-b-verity"), Name: upgrade.EmptyLabel, Size: treeSize},
+		},
+	})
+}
+
+func rootTypes() (root, tree partition.GUID) {
+	if efiArch() == "aa64" {
+		return partition.RootARM64, partition.RootARM64Verity
+	}
+	return partition.RootX8664, partition.RootX8664Verity
+}
+
+// ESP plans the EFI system partition: what systemd-boot needs, and the UKI under its final name. The first version of a new
+// disk has nothing to fall back to, so its tries are not counted.
+func (b *Builder) ESP(set *Set, o DiskOptions) (*fat.Image, error) {
+	loader, err := b.SignedLoader()
+	if err != nil {
+		return nil, err
+	}
+	install := bootloader.Installation{Loader: loader, Config: &bootloader.Config{Timeout: "0"}}
+	if o.Enroll {
+		e, err := b.Keys.SecureBoot.EnrollOwnKeysOnly(b.Time)
+		if err != nil {
+			return nil, err
+		}
+		install.Config.SecureBootEnroll = "force"
+		install.Keys = []bootloader.EnrolmentKeys{{Name: "auto", PK: e.PK, KEK: e.KEK, DB: e.DB}}
+	}
+	installed, err := install.Files()
+	if err != nil {
+		return nil, err
+	}
+	uki := section(set.UKI)
+	files := []fat.File{{Path: path.Join("EFI/Linux", ID+"_"+set.Version+".efi"), Content: uki}}
+	for _, f := range installed {
+		files = append(files, fat.File{Path: f.Path, Content: f.Content})
+	}
+	options := fat.Options{Size: o.ESPSize, VolumeID: 0xac3e0500, Label: "ESP", Time: b.Time}
+	if options.Size == 0 {
+		need, err := fat.MinSize(files, options)
+		if err != nil {
+			return nil, err
+		}
+		options.Size = roundUp(need+uki.Size()*5/2, mib)
+	}
+	return fat.Plan(files, options)
+}
+
+func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
+
+// PartitionOf returns the extent of a slot's root partition of a disk: to look at it, or to damage it.
+func PartitionOf(disk io.ReaderAt, size int64, rootHash []byte) (off, length int64, err error) {
+	t, err := partition.Read(disk, size)
+	if err != nil {
+		return 0, 0, err
+	}
+	data, _, err := partition.VerityIDs(rootHash)
+	if err != nil {
+		return 0, 0, err
+	}
+	i := t.Find(data)
+	if i < 0 {
+		return 0, 0, fmt.Errorf("no partition %s", data)
+	}
+	off, length = t.Extent(i)
+	return off, length, nil
+}

@@ -1,0 +1,145 @@
+package acmeos
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith/internal/petest"
+)
+
+// Source is sized random-access input.
+type Source interface {
+	io.ReaderAt
+	Size() int64
+}
+
+// Parts are what we take from others and do not build: the boot chain of a distribution.
+type Parts struct {
+	Stub, Loader, Linux, Initrd Source
+	Origin                      string // where they come from, for the reader
+	StandIn                     bool   // none of them boots
+
+	files []*os.File
+}
+
+// Close closes the files.
+func (p *Parts) Close() error {
+	var errs []error
+	for _, f := range p.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// MissingPartError names a part that is not there and how to get it.
+type MissingPartError struct {
+	Part   string
+	Looked []string // file names or patterns
+	Get    string
+}
+
+func (e *MissingPartError) Error() string {
+	return fmt.Sprintf("no %s: looked for %s; %s", e.Part, strings.Join(e.Looked, ", "), e.Get)
+}
+
+// Unwrap makes it match [fs.ErrNotExist].
+func (e *MissingPartError) Unwrap() error { return fs.ErrNotExist }
+
+// efiArch is the architecture's name in EFI file names.
+func efiArch() string {
+	if runtime.GOARCH == "arm64" {
+		return "aa64"
+	}
+	return "x64"
+}
+
+// FindParts opens the parts in dir (linux*.efi.stub, systemd-boot*.efi, vmlinuz*, initrd*), or with dir empty in the
+// places where distributions install them. A part that is not there is a [*MissingPartError].
+func FindParts(dir string) (*Parts, error) {
+	boot := []string{"/usr/lib/systemd/boot/efi"}
+	kernels := []string{"/boot/vmlinuz-*", "/usr/lib/modules/*/vmlinuz", "/boot/vmlinuz"}
+	initrds := []string{"/boot/initrd.img-*", "/boot/initramfs-*", "/usr/lib/modules/*/initrd"}
+	origin := "this system's own boot files"
+	if dir != "" {
+		boot = []string{dir}
+		kernels = []string{filepath.Join(dir, "vmlinuz*")}
+		initrds = []string{filepath.Join(dir, "initrd*")}
+		origin = dir
+	}
+	arch := efiArch()
+	p := &Parts{Origin: origin}
+	for _, want := range []struct {
+		part     string
+		patterns []string
+		get      string
+		to       *Source
+	}{
+		{"boot stub", under(boot, "linux"+arch+".efi.stub"), "install systemd-boot-efi (Debian) or systemd-boot-unsigned (Fedora)", &p.Stub},
+		{"boot loader", under(boot, "systemd-boot"+arch+".efi"), "install systemd-boot-efi (Debian) or systemd-boot-unsigned (Fedora)", &p.Loader},
+		{"kernel", kernels, "install linux-image-cloud-amd64 (Debian) or kernel-core (Fedora)", &p.Linux},
+		{"initrd", initrds, "build one for that kernel, with dracut or mkinitramfs", &p.Initrd},
+	} {
+		src, err := p.open(want.patterns)
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		if src == nil {
+			return nil, errors.Join(&MissingPartError{want.part, want.patterns, want.get}, p.Close())
+		}
+		*want.to = src
+	}
+	return p, nil
+}
+
+func under(dirs []string, name string) []string {
+	var all []string
+	for _, d := range dirs {
+		all = append(all, filepath.Join(d, name))
+	}
+	return all
+}
+
+// open opens the last file, by name, of the first pattern that matches any.
+func (p *Parts) open(patterns []string) (Source, error) {
+	for _, pattern := range patterns {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", pattern, err)
+		}
+		if len(names) == 0 {
+			continue
+		}
+		f, err := os.Open(slices.Max(names))
+		if err != nil {
+			return nil, err
+		}
+		p.files = append(p.files, f)
+		info, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		return io.NewSectionReader(f, 0, info.Size()), nil
+	}
+	return nil, nil
+}
+
+// StandIns are small images that have the form of the real parts and boot nothing, so that the flow can be seen
+// where no boot chain is installed.
+func StandIns() *Parts {
+	section := func(b []byte) Source { return io.NewSectionReader(strings.NewReader(string(b)), 0, int64(len(b))) }
+	return &Parts{
+		Stub:    section(petest.Stub("262")),
+		Loader:  section(petest.Loader("262")),
+		Linux:   section(petest.Kernel("6.18.0-acme")),
+		Initrd:  section([]byte("stand-in for an initrd")),
+		Origin:  "stand-ins made here",
+		StandIn: true,
+	}
+}

@@ -1,0 +1,147 @@
+package upgrade
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/verity"
+)
+
+// Progress is called while a plan is applied: before each step with its number, and within the steps that write or read
+// much. Done and total are bytes of all steps together.
+type Progress func(step int, done, total int64)
+
+// Apply carries the plan out. Without the verdicts, and without an override that names each failed one, it is a
+// [*RefusedError] and nothing is written. After any other error, or a power cut, the old set still boots and the
+// upgrade can be planned again; applying a plan twice has the effect of once.
+//
+// The disk must be as it was when the plan was made, and nobody else may write to it.
+func (p *Plan) Apply(ctx context.Context, progress Progress) error {
+	if err := p.Refused(); err != nil {
+		return err
+	}
+	a := applier{plan: p, ctx: ctx, progress: progress}
+	for _, s := range p.Steps {
+		a.total += s.Bytes
+	}
+	for i, s := range p.Steps {
+		a.step = i
+		a.report(0)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := a.do(s); err != nil {
+			return fmt.Errorf("upgrade: %s: %w", s, err)
+		}
+		if err := syncDisk(p.disk); err != nil {
+			return fmt.Errorf("upgrade: %s: sync: %w", s, err)
+		}
+	}
+	return nil
+}
+
+type applier struct {
+	plan        *Plan
+	ctx         context.Context
+	progress    Progress
+	step        int
+	done, total int64
+}
+
+func (a *applier) report(n int64) {
+	a.done += n
+	if a.progress != nil {
+		a.progress(a.step, a.done, a.total)
+	}
+}
+
+func (a *applier) do(s Step) error {
+	p := a.plan
+	switch s.Kind {
+	case StepRemoveEntry, StepRemoveStaged:
+		return p.state.esp.Remove(s.Target)
+	case StepMarkPartial:
+		return p.writeTable(partition.PartialType(p.Target.rootType), partition.PartialType(p.Target.treeType), EmptyLabel, nil)
+	case StepWriteRoot:
+		return a.copy(p.rootRegion(), p.release.Root)
+	case StepWriteTree:
+		return a.copy(p.treeRegion(), p.release.Tree)
+	case StepVerifySlot:
+		err := verity.Verify(a.ctx, p.rootRegion(), p.treeRegion(), p.release.RootHash)
+		a.report(s.Bytes)
+		return err
+	case StepActivateSlot:
+		return p.writeTable(p.Target.rootType, p.Target.treeType, p.identity.label(), p.release.RootHash)
+	case StepStageUKI:
+		return a.stage(s)
+	case StepAddEntry:
+		return p.state.esp.Rename(s.Target, s.to)
+	}
+	return fmt.Errorf("no such step")
+}
+
+func (p *Plan) rootRegion() region { return p.region(p.Target.root) }
+func (p *Plan) treeRegion() region { return p.region(p.Target.tree) }
+
+func (p *Plan) region(i int) region {
+	off, size := p.state.table.Extent(i)
+	return region{p.disk, off, size}
+}
+
+// copy writes an image into a slot, and checks for cancellation between buffers.
+func (a *applier) copy(dst region, src Source) error {
+	return copyTo(dst, src, func(n int64) error {
+		a.report(n)
+		return a.ctx.Err()
+	})
+}
+
+// writeTable changes the two entries of the target slot in one ordered table update. Without a root hash the IDs stay as
+// they are.
+func (p *Plan) writeTable(rootType, treeType partition.GUID, label string, rootHash []byte) error {
+	t := p.state.table
+	root, tree := &t.Partitions[p.Target.root], &t.Partitions[p.Target.tree]
+	if rootHash != nil {
+		data, hash, err := partition.VerityIDs(rootHash)
+		if err != nil {
+			return err
+		}
+		root.ID, tree.ID = data, hash
+	}
+	root.Type, tree.Type = rootType, treeType
+	root.Name, tree.Name = label, label
+	return t.Write(p.disk)
+}
+
+// stage writes the UKI and reads it back before anything can boot it.
+func (a *applier) stage(s Step) error {
+	p := a.plan
+	if err := p.state.esp.WriteFile(s.Target, p.release.UKI); err != nil {
+		return err
+	}
+	a.report(s.Bytes)
+	same, err := sameContent(p.state.esp, s.Target, p.release.UKI)
+	if err != nil {
+		return err
+	}
+	if !same {
+		want, err := digest(p.release.UKI)
+		if err != nil {
+			return err
+		}
+		return &ReadBackError{Path: s.Target, Want: want}
+	}
+	return nil
+}
+
+// ReadBackError says that the ESP did not keep what was written to it.
+type ReadBackError struct {
+	Path string
+	Want [sha256.Size]byte
+}
+
+func (e *ReadBackError) Error() string {
+	return fmt.Sprintf("upgrade: %s read back is not what was written (SHA-256 %x): is the medium failing?", e.Path, e.Want)
+}

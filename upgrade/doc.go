@@ -1,0 +1,30 @@
+// Package upgrade plans and carries out A/B upgrades of image-based systems on a disk image or block device: a set of UKI,
+// root file system and dm-verity tree goes into the slot that nothing bootable depends on, is read back and
+// verified, and becomes selectable by one directory-sector write on the ESP. It follows the Boot Loader Specification
+// (UAPI.1, https://uapi-group.org/specifications/specs/boot_loader_specification/) and the Discoverable Partitions
+// Specification (UAPI.2), so that systemd-boot falls back by itself and systemd-sysupdate understands the disk.
+//
+//	plan, err := upgrade.NewPlan(ctx, disk, set, machine, upgrade.Options{})
+//	if err != nil {
+//		return err // the disk or the set cannot be understood
+//	}
+//	fmt.Print(plan) // four verdicts, the steps with their bytes, the PCRs to expect
+//	if err := plan.Apply(ctx, nil); err != nil {
+//		return err // *RefusedError: nothing was written
+//	}
+//	... // reboot; when the new version is good:
+//	err = upgrade.Commit(disk, plan.Entry)
+//
+// # What a power cut leaves
+//
+// Every prefix of the writes is a bootable disk: until the last write the old set boots, from the last write on the new
+// one, with its tries. ARCHITECTURE.md lists the steps; the tests cut at each write. An interrupted upgrade is planned
+// again from what is on the disk.
+//
+// # Limits
+//
+// Root or usr with a hash tree, no signature partition yet; entries of Type #2 (UKIs) only; ESP and slots on one disk; the
+// boot loader itself is not upgraded. Verification of the artifact (who released it) happens before, with
+// [github.com/osmith-dev/osmith/signing/cosign]. The state of a running machine (mounted ESP) is not looked at: give
+// it a disk that nobody else writes to.
+package upgrade

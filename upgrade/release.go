@@ -1,0 +1,136 @@
+package upgrade
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/verity"
+)
+
+// Release is a set to install. The sources must not change until the plan is applied; what was written is compared
+// with what was planned.
+type Release struct {
+	Version  string // os-release IMAGE_VERSION of the UKI
+	UKI      Source
+	Root     Source
+	Tree     Source // superblock and hash tree of Root
+	RootHash []byte
+}
+
+// rootHashSize is the size of SHA-256 digests, the only ones whose halves are partition IDs of 16 bytes each.
+const rootHashSize = 32
+
+// RootHashError says that a root hash has the wrong length or stands in one place and not in another.
+type RootHashError struct {
+	Where     string
+	Want, Got []byte
+}
+
+func (e *RootHashError) Error() string {
+	if len(e.Got) != rootHashSize && e.Want == nil {
+		return fmt.Sprintf("upgrade: root hash of %s: %d bytes, want %d", e.Where, len(e.Got), rootHashSize)
+	}
+	return fmt.Sprintf("upgrade: root hash of %s is %s, the release's is %s", e.Where, hash(e.Got), hash(e.Want))
+}
+
+func hash(b []byte) string {
+	if len(b) == 0 {
+		return "absent"
+	}
+	return hex.EncodeToString(b)
+}
+
+// identity is what the parts of a set say about themselves.
+type identity struct {
+	id, version string
+	file        *uki.File
+}
+
+// label is the GPT name of the set's partitions and the stem of its entry.
+func (i identity) label() string { return i.id + "_" + i.version }
+
+// identify reads the UKI's own names. They decide about the label of the slot and the name of the entry.
+func (r *Release) identify() (*identity, error) {
+	if r.UKI == nil || r.Root == nil || r.Tree == nil {
+		return nil, errors.New("upgrade: a release needs a UKI, a root file system and its hash tree")
+	}
+	if len(r.RootHash) != rootHashSize {
+		return nil, &RootHashError{Where: "the release", Got: r.RootHash}
+	}
+	f, err := uki.Open(r.UKI)
+	if err != nil {
+		return nil, err
+	}
+	osrel, err := f.OSRelease()
+	if err != nil {
+		return nil, err
+	}
+	id := identity{id: first(osrel, "IMAGE_ID", "ID"), version: first(osrel, "IMAGE_VERSION", "VERSION_ID"), file: f}
+	if id.id == "" || id.version == "" {
+		return nil, errors.New("upgrade: the UKI's os-release names no IMAGE_ID or no IMAGE_VERSION")
+	}
+	for _, s := range []string{id.id, id.version} {
+		if strings.ContainsAny(s, "/\\+:*?\"<>|") {
+			return nil, fmt.Errorf("upgrade: %q of the UKI's os-release cannot be part of a file name", s)
+		}
+	}
+	if r.Version != "" && r.Version != id.version {
+		return nil, fmt.Errorf("upgrade: the release is version %q, its UKI says %q", r.Version, id.version)
+	}
+	return &id, nil
+}
+
+func first(m map[string]string, keys ...string) string {
+	for _, k := range keys {
+		if v := m[k]; v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// rootHashOf reads roothash= or usrhash= from a UKI's command line.
+func rootHashOf(f *uki.File) ([]byte, error) {
+	cmdline, ok := f.Cmdline()
+	if !ok {
+		return nil, errors.New("upgrade: the UKI has no command line of its own, so nothing binds it to a root file system")
+	}
+	var found []byte
+	for word := range strings.FieldsSeq(cmdline) {
+		for _, key := range []string{"roothash=", "usrhash="} {
+			v, ok := strings.CutPrefix(word, key)
+			if !ok {
+				continue
+			}
+			b, err := hex.DecodeString(v)
+			if err != nil {
+				return nil, fmt.Errorf("upgrade: %s on the UKI's command line: %w", word, err)
+			}
+			if found != nil && !bytes.Equal(found, b) {
+				return nil, errors.New("upgrade: the UKI's command line names two root hashes")
+			}
+			found = b
+		}
+	}
+	if found == nil {
+		return nil, errors.New("upgrade: the UKI's command line has no roothash= or usrhash=, so nothing binds it to a root file system")
+	}
+	return found, nil
+}
+
+// checkSet proves that UKI, tree and root file system belong together. It reads the root file system once.
+func (r *Release) checkSet(ctx context.Context, f *uki.File) error {
+	inUKI, err := rootHashOf(f)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(inUKI, r.RootHash) {
+		return &RootHashError{Where: "the UKI's command line", Want: r.RootHash, Got: inUKI}
+	}
+	return verity.Verify(ctx, r.Root, r.Tree, r.RootHash)
+}

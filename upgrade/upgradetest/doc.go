@@ -1,0 +1,20 @@
+// Package upgradetest boots a disk without a machine: a model of firmware, systemd-boot and kernel that goes as far as an
+// upgrade can tell the difference. It is for tests and demonstrations of code that writes to bootable disks.
+//
+//	m := upgradetest.Machine{Disk: disk, Machine: machine}
+//	boot, err := m.Boot(ctx)
+//	if err != nil {
+//		return err
+//	}
+//	fmt.Println(boot.Outcome, boot.Version, boot.Reason)
+//
+// What it models: the firmware checks the loader and the UKI against db and dbx; the loader chooses from its menu and
+// counts the try down on the ESP before it starts the UKI (Boot Loader Specification, "Automatic Boot Assessment"); the
+// kernel finds the partitions that the root hash on the command line names and reads the whole root file system through
+// dm-verity; every step is measured. From an image that the firmware refuses, systemd-boot 258 and later come
+// back by a reboot; with older ones the machine stays where it is.
+//
+// # Limits
+//
+// Nothing is executed. A real boot can fail in more ways; the end-to-end tests of this module have real ones.
+package upgradetest

@@ -1,0 +1,243 @@
+package upgradetest
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/verity"
+)
+
+// Machine is a machine with its disk and the firmware variables that the plan assumed.
+type Machine struct {
+	Disk upgrade.Disk
+	upgrade.Machine
+}
+
+// Outcome says how a power-on ended.
+type Outcome string
+
+// The outcomes of one boot.
+const (
+	Up      Outcome = "up"      // the system runs, every block of its root verified
+	Refused Outcome = "refused" // firmware did not start the UKI; the loader rebooted
+	Failed  Outcome = "failed"  // the kernel found no root or a damaged one and rebooted
+	Stuck   Outcome = "stuck"   // nothing more happens until somebody comes
+)
+
+// Boot is one power-on.
+type Boot struct {
+	Outcome  Outcome
+	Entry    string // path of the UKI on the ESP, after the loader counted the try
+	Version  string // IMAGE_VERSION of the UKI
+	RootHash []byte
+	Reason   string   // why it did not come up
+	Log      *tpm.Log // what was measured; nil unless the UKI was started
+}
+
+// String is one line for a person.
+func (b *Boot) String() string {
+	s := string(b.Outcome)
+	if b.Version != "" {
+		s += ": version " + b.Version
+	}
+	if b.Entry != "" {
+		s += " (" + b.Entry + ")"
+	}
+	if b.Reason != "" {
+		s += ": " + b.Reason
+	}
+	return s
+}
+
+// rebootsOnError is whether the loader reboots when firmware refuses an image, as systemd-boot does since 258.
+func rebootsOnError(loader upgrade.Source) bool {
+	version, err := bootloader.LoaderVersion(loader)
+	return err == nil && bootloader.CompareVersions(version, "258~") >= 0
+}
+
+// Boot switches the machine on once. An error means that the disk could not be read or written; a disk that does not boot
+// is an outcome.
+func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
+	table, err := partition.Read(m.Disk, m.Disk.Size())
+	if err != nil {
+		return stuck("no partition table: %v", err), nil
+	}
+	esp, err := m.openESP(table)
+	if err != nil {
+		return stuck("no EFI system partition: %v", err), nil
+	}
+	architecture := "x64"
+	loader, err := open(esp, "EFI/BOOT/BOOTX64.EFI")
+	if err != nil {
+		architecture = "aa64"
+		if loader, err = open(esp, "EFI/BOOT/BOOTAA64.EFI"); err != nil {
+			return stuck("no boot loader: %v", err), nil
+		}
+	}
+	menu, err := bootloader.ReadMenu(esp, bootloader.MenuOptions{Architecture: architecture})
+	if err != nil {
+		return nil, err
+	}
+	entry, _ := menu.Default(m.Loader)
+	if entry == nil {
+		return stuck("the boot loader has no entry to boot"), nil
+	}
+	// Counting comes before starting: whatever happens next, the try is used.
+	path := entry.Path
+	if from, to := entry.Boot(); from != to {
+		if err := esp.Rename(from, to); err != nil {
+			return nil, err
+		}
+		path = to
+	}
+	return m.start(ctx, table, esp, loader, path)
+}
+
+// start is what happens from the moment when the loader starts a UKI.
+func (m *Machine) start(ctx context.Context, table *partition.Table, esp *fat.FS, loader upgrade.Source, path string) (*Boot, error) {
+	b := &Boot{Entry: path}
+	image, err := open(esp, path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := uki.Open(image)
+	if err != nil {
+		b.Outcome, b.Reason = Stuck, err.Error()
+		return b, nil
+	}
+	if osrel, err := f.OSRelease(); err == nil {
+		b.Version = osrel["IMAGE_VERSION"]
+	}
+	b.Log, err = upgrade.PredictBoot(m.Machine, loader, image)
+	var refused *upgrade.SecureBootError
+	if errors.As(err, &refused) {
+		b.Outcome, b.Reason = Refused, err.Error()
+		if !rebootsOnError(loader) {
+			b.Outcome = Stuck
+		}
+		return b, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	cmdline, _ := f.Cmdline()
+	b.RootHash, err = rootHash(cmdline)
+	if err == nil {
+		err = m.mount(ctx, table, b.RootHash)
+	}
+	if err != nil {
+		b.Outcome, b.Reason = Failed, err.Error()
+		return b, nil
+	}
+	b.Outcome = Up
+	return b, nil
+}
+
+// BootUntilUp switches the machine on, again after each failure, until it is up or stuck, at most max times.
+func (m *Machine) BootUntilUp(ctx context.Context, max int) ([]*Boot, error) {
+	var boots []*Boot
+	for len(boots) < max {
+		b, err := m.Boot(ctx)
+		if err != nil {
+			return boots, err
+		}
+		boots = append(boots, b)
+		if b.Outcome == Up || b.Outcome == Stuck {
+			break
+		}
+	}
+	return boots, nil
+}
+
+func stuck(format string, args ...any) *Boot {
+	return &Boot{Outcome: Stuck, Reason: fmt.Sprintf(format, args...)}
+}
+
+func (m *Machine) openESP(t *partition.Table) (*fat.FS, error) {
+	i := slices.IndexFunc(t.Partitions, func(p partition.Partition) bool { return p.Type == partition.ESP })
+	if i < 0 {
+		return nil, errors.New("not in the table")
+	}
+	off, size := t.Extent(i)
+	return fat.Open(window{m.Disk, off}, size)
+}
+
+// window shifts a disk to the start of a partition; fat stays within the size it was given.
+type window struct {
+	disk upgrade.Disk
+	off  int64
+}
+
+func (w window) ReadAt(b []byte, off int64) (int, error)  { return w.disk.ReadAt(b, w.off+off) }
+func (w window) WriteAt(b []byte, off int64) (int, error) { return w.disk.WriteAt(b, w.off+off) }
+
+func (w window) Sync() error {
+	if s, ok := w.disk.(interface{ Sync() error }); ok {
+		return s.Sync()
+	}
+	return nil
+}
+
+func open(esp *fat.FS, name string) (upgrade.Source, error) {
+	f, err := esp.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	r, ok := f.(io.ReaderAt)
+	if !ok {
+		return nil, fmt.Errorf("%s is not a file", name)
+	}
+	return io.NewSectionReader(r, 0, info.Size()), nil
+}
+
+// rootHash is what an initrd takes from the command line.
+func rootHash(cmdline string) ([]byte, error) {
+	for word := range strings.FieldsSeq(cmdline) {
+		for _, key := range []string{"roothash=", "usrhash="} {
+			if v, ok := strings.CutPrefix(word, key); ok {
+				return hex.DecodeString(v)
+			}
+		}
+	}
+	return nil, errors.New("the command line names no root hash")
+}
+
+// mount finds the partitions of a root hash by their IDs, whatever their labels say, and reads all of the root.
+func (m *Machine) mount(ctx context.Context, t *partition.Table, hash []byte) error {
+	dataID, treeID, err := partition.VerityIDs(hash)
+	if err != nil {
+		return err
+	}
+	find := func(id partition.GUID) (*io.SectionReader, error) {
+		i := slices.IndexFunc(t.Partitions, func(p partition.Partition) bool { return p.ID == id })
+		if i < 0 {
+			return nil, fmt.Errorf("no partition %s", id)
+		}
+		off, size := t.Extent(i)
+		return io.NewSectionReader(m.Disk, off, size), nil
+	}
+	data, err := find(dataID)
+	if err != nil {
+		return err
+	}
+	tree, err := find(treeID)
+	if err != nil {
+		return err
+	}
+	return verity.Verify(ctx, data, tree, hash)
+}
