@@ -38,6 +38,9 @@ type Machine struct {
 	// Code and Vars are the firmware; empty means the host's OVMF with Secure
 	// Boot and SMM and its blank variable store.
 	Code, Vars string
+	// Banks are the PCR banks of the TPM, decided on the first boot; nil means what
+	// a new swtpm has: sha1, sha256, sha384 and sha512.
+	Banks []string
 	// Memory in MiB; 0 means 512.
 	Memory int
 
@@ -136,10 +139,19 @@ func (m *Machine) tpmDir() string   { return filepath.Join(m.Dir, "tpm") }
 
 // prepare makes the state a first boot starts from.
 func (m *Machine) prepare() error {
-	if err := os.MkdirAll(m.tpmDir(), 0o700); err != nil {
+	if err := os.MkdirAll(m.logs(), 0o755); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(m.logs(), 0o755); err != nil {
+	if _, err := os.Stat(m.tpmDir()); errors.Is(err, os.ErrNotExist) {
+		if err := os.MkdirAll(m.tpmDir(), 0o700); err != nil {
+			return err
+		}
+		if m.Banks != nil {
+			if err := allocateBanks(m.tpmDir(), m.Banks); err != nil {
+				return err
+			}
+		}
+	} else if err != nil {
 		return err
 	}
 	if m.NoFirmware {

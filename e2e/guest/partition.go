@@ -3,11 +3,15 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/osmith-dev/osmith/internal/efi"
 )
 
 // settle is how long a partition may take to appear after its driver loaded.
@@ -18,31 +22,94 @@ const settle = 20 * time.Second
 func findPartition(id string) (string, error) {
 	id = strings.ToLower(id)
 	for deadline := time.Now().Add(settle); ; time.Sleep(50 * time.Millisecond) {
-		files, err := filepath.Glob("/sys/class/block/*/uevent")
+		dirs, err := filepath.Glob("/sys/class/block/*")
 		if err != nil {
 			return "", err
 		}
 		var seen []string
-		for _, name := range files {
-			b, err := os.ReadFile(name)
+		for _, dir := range dirs {
+			has, err := partitionID(dir)
 			if err != nil {
-				continue // the device went away
+				// A device may go away while it is looked at; the list tells.
+				has = err.Error()
 			}
-			env := make(map[string]string)
-			for _, l := range strings.Split(string(b), "\n") {
-				key, value, _ := strings.Cut(l, "=")
-				env[key] = value
-			}
-			if env["PARTUUID"] == "" {
+			if has == "" {
 				continue
 			}
-			if strings.ToLower(env["PARTUUID"]) == id {
-				return env["DEVNAME"], nil
+			if has == id {
+				return filepath.Base(dir), nil
 			}
-			seen = append(seen, env["DEVNAME"]+"="+env["PARTUUID"])
+			seen = append(seen, filepath.Base(dir)+": "+has)
 		}
 		if time.Now().After(deadline) {
-			return "", fmt.Errorf("no partition has PARTUUID %s; there are %v", id, seen)
+			return "", fmt.Errorf("no partition has PARTUUID %s; there are %q", id, seen)
 		}
 	}
+}
+
+// partitionID returns the unique GUID of a partition given its directory in
+// sysfs, and "" for what is none. Kernels before 6.14 do not tell it in the
+// uevent file; there the partition table does.
+func partitionID(dir string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "partition"))
+	if os.IsNotExist(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	number, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return "", err
+	}
+	b, err = os.ReadFile(filepath.Join(dir, "uevent"))
+	if err != nil {
+		return "", err
+	}
+	for _, l := range strings.Split(string(b), "\n") {
+		if id, ok := strings.CutPrefix(l, "PARTUUID="); ok {
+			return strings.ToLower(id), nil
+		}
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", err
+	}
+	return tableID(filepath.Dir(real), number)
+}
+
+// tableID reads the unique GUID of entry number (from 1) out of a disk's
+// primary GPT: UEFI Specification 2.10, 5.3.2 and 5.3.3. The kernel has checked
+// the table before it made partitions of it.
+func tableID(disk string, number int) (string, error) {
+	b, err := os.ReadFile(filepath.Join(disk, "queue/logical_block_size"))
+	if err != nil {
+		return "", err
+	}
+	sector, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil {
+		return "", err
+	}
+	f, err := os.Open("/dev/" + filepath.Base(disk))
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	header := make([]byte, 92)
+	if _, err := f.ReadAt(header, sector); err != nil {
+		return "", err
+	}
+	if string(header[:8]) != "EFI PART" {
+		return "", fmt.Errorf("%s has no GPT", filepath.Base(disk))
+	}
+	le := binary.LittleEndian
+	first, count, size := le.Uint64(header[72:]), le.Uint32(header[80:]), le.Uint32(header[84:])
+	if number < 1 || number > int(count) {
+		return "", fmt.Errorf("%s has %d entries, not %d", filepath.Base(disk), count, number)
+	}
+	entry := make([]byte, 32)
+	if _, err := f.ReadAt(entry, int64(first)*sector+int64(number-1)*int64(size)); err != nil {
+		return "", err
+	}
+	return efi.GUIDFromMixed(entry[16:]).String(), nil
 }
