@@ -77,5 +77,5 @@ func ExampleMinSize() {
 	fmt.Println(err)
 	// Output:
 	// 100 MiB <nil>
-	// fat: the volume is too small for its files as FAT32: needs 105680896 bytes, has 67108864: 38572032 bytes are missing
+	// fat: the volume is too small for its files as FAT32: needs 105697280 bytes, has 67108864: 38588416 bytes are missing
 }

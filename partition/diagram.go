@@ -1,0 +1,213 @@
+package partition
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Diagram is a picture of a disk of size bytes in text, width columns wide (at least 60, 0 for 80): a bar with a box for each
+// partition, as wide as the disk allows, and a list with sizes. Free space is hatched.
+func Diagram(t *Table, size int64, width int) string {
+	if width == 0 {
+		width = 80
+	}
+	width = max(width, 60)
+	parts := pieces(t, size)
+	widths := share(parts, width-1-len(parts))
+	var out strings.Builder
+	free := int64(0)
+	for _, p := range parts {
+		if p.number == 0 {
+			free += p.size
+		}
+	}
+	fmt.Fprintf(&out, "GPT disk %s, %s, %d-byte sectors", t.DiskID, Bytes(size), t.SectorSize)
+	if t.UsedBackup {
+		out.WriteString(", read from its backup table")
+	}
+	out.WriteString("\n")
+	line := func(left, fill, mid, right string) {
+		out.WriteString(left)
+		for i, w := range widths {
+			if i > 0 {
+				out.WriteString(mid)
+			}
+			out.WriteString(strings.Repeat(fill, w))
+		}
+		out.WriteString(right + "\n")
+	}
+	line("┌", "─", "┬", "┐")
+	for row := range 3 {
+		out.WriteString("│")
+		for i, p := range parts {
+			out.WriteString(p.cell(row, widths[i]))
+			out.WriteString("│")
+		}
+		out.WriteString("\n")
+	}
+	line("└", "─", "┴", "┘")
+	out.WriteString(list(parts, free))
+	return out.String()
+}
+
+// piece is a partition or, with number 0, free space.
+type piece struct {
+	number     int
+	off, size  int64
+	name, kind string
+	attributes []string
+	empty      bool
+}
+
+// minFree is the smallest gap that the picture shows: alignment is not worth a box.
+const minFree = 4 << 20
+
+func pieces(t *Table, size int64) []piece {
+	var out []piece
+	for i, p := range t.Partitions {
+		off, n := t.Extent(i)
+		number := p.Number
+		if number == 0 {
+			number = i + 1
+		}
+		out = append(out, piece{number: number, off: off, size: n, name: printable(p.Name), kind: TypeName(p.Type),
+			attributes: AttributeNames(p.Attributes), empty: p.Name == EmptyName})
+	}
+	slices.SortStableFunc(out, func(a, b piece) int { return cmp.Compare(a.off, b.off) })
+	var all []piece
+	pos := int64(0)
+	for _, p := range append(out, piece{off: size}) {
+		if p.off-pos >= minFree {
+			all = append(all, piece{off: pos, size: p.off - pos})
+		}
+		if p.number > 0 {
+			all = append(all, p)
+			pos = max(pos, p.off+p.size)
+		}
+	}
+	if len(all) == 0 {
+		all = append(all, piece{size: size})
+	}
+	return all
+}
+
+// share gives each piece columns: three at least, then in proportion to the size.
+func share(parts []piece, columns int) []int {
+	const least = 3
+	var total int64
+	for _, p := range parts {
+		total += p.size
+	}
+	widths := make([]int, len(parts))
+	spare := max(columns-least*len(parts), 0)
+	given := 0
+	for i, p := range parts {
+		extra := 0
+		if total > 0 {
+			extra = int(float64(spare) * float64(p.size) / float64(total))
+		}
+		widths[i] = least + extra
+		given += extra
+	}
+	if len(parts) > 0 { // what rounding left goes to the largest
+		big := 0
+		for i := range parts {
+			if parts[i].size > parts[big].size {
+				big = i
+			}
+		}
+		widths[big] += spare - given
+	}
+	return widths
+}
+
+// cell is one row of a box: number, name, size.
+func (p *piece) cell(row, width int) string {
+	if p.number == 0 {
+		return strings.Repeat("░", width)
+	}
+	text := ""
+	switch row {
+	case 0:
+		text = fmt.Sprint(p.number)
+	case 1:
+		text = p.name
+	case 2:
+		text = Bytes(p.size)
+	}
+	n := utf8.RuneCountInString(text)
+	if row > 0 && n > width-2 {
+		if row == 2 || width < 6 {
+			text, n = "", 0
+		} else {
+			text = string([]rune(text)[:width-3]) + "…"
+			n = width - 2
+		}
+	}
+	left := max((width-n)/2, 0)
+	return strings.Repeat(" ", left) + text + strings.Repeat(" ", max(width-n-left, 0))
+}
+
+func list(parts []piece, free int64) string {
+	nameWidth, kindWidth, sizeWidth, startWidth := 4, 4, 4, 5
+	for _, p := range parts {
+		nameWidth = max(nameWidth, utf8.RuneCountInString(p.name))
+		kindWidth = max(kindWidth, utf8.RuneCountInString(p.kind))
+		sizeWidth = max(sizeWidth, len(Bytes(p.size)))
+		startWidth = max(startWidth, len(Bytes(p.off)))
+	}
+	var out strings.Builder
+	for _, p := range parts {
+		if p.number == 0 {
+			continue
+		}
+		notes := strings.Join(p.attributes, " ")
+		if p.empty {
+			notes = strings.TrimSpace("○ free slot  " + notes)
+		}
+		row := fmt.Sprintf("%3d  %s  %s  %*s at %*s  %s", p.number, pad(p.name, nameWidth), pad(p.kind, kindWidth),
+			sizeWidth, Bytes(p.size), startWidth, Bytes(p.off), notes)
+		out.WriteString(strings.TrimRight(row, " ") + "\n")
+	}
+	if free > 0 {
+		fmt.Fprintf(&out, "  ░  %s  %s  %*s\n", pad("free", nameWidth), pad("", kindWidth), sizeWidth, Bytes(free))
+	}
+	return out.String()
+}
+
+func pad(s string, width int) string {
+	return s + strings.Repeat(" ", max(width-utf8.RuneCountInString(s), 0))
+}
+
+// printable keeps a name read from a disk from moving the cursor.
+func printable(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || (r >= 0x7f && r < 0xa0) || (r >= 0x200b && r <= 0x202e) || (r >= 0x2060 && r <= 0x2069) {
+			return '\ufffd'
+		}
+		return r
+	}, name)
+}
+
+// Bytes is a size for people, in powers of 1024 with one decimal: "1.5 GiB"; exact multiples have none: "64 MiB".
+func Bytes(n int64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	unit, i := int64(1024), 0
+	for n/unit >= 1024 && i < len(units)-1 {
+		unit *= 1024
+		i++
+	}
+	if n%unit == 0 {
+		return fmt.Sprintf("%d %ciB", n/unit, units[i])
+	}
+	return fmt.Sprintf("%.1f %ciB", float64(n)/float64(unit), units[i])
+}
+
+// String is a [Diagram] of 80 columns.
+func (im *Image) String() string { return Diagram(im.Table, im.Size, 80) }

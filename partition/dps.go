@@ -1,0 +1,103 @@
+package partition
+
+import "github.com/osmith-dev/osmith/internal/efi"
+
+// GUID is a 128-bit identifier in text order.
+type GUID = efi.GUID
+
+// ParseGUID reads the usual 36-character form, in either case.
+func ParseGUID(s string) (GUID, error) { return efi.ParseGUID(s) }
+
+// Partition types of the Discoverable Partitions Specification
+// (https://uapi-group.org/specifications/specs/discoverable_partitions_specification/).
+var (
+	ESP          = efi.MustParseGUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
+	XBOOTLDR     = efi.MustParseGUID("bc13c2ff-59e6-4262-a352-b275fd6f7172")
+	Swap         = efi.MustParseGUID("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f")
+	Home         = efi.MustParseGUID("933ac7e1-2eb4-4f13-b844-0e14e2aef915")
+	Srv          = efi.MustParseGUID("3b8f8425-20e0-4f3b-907f-1a25a76f98e8")
+	Var          = efi.MustParseGUID("4d21b016-b534-45c2-a9fb-5c16e091fd2d")
+	Tmp          = efi.MustParseGUID("7ec6f557-3bc5-4aca-b293-16ef5df639d1") // /var/tmp
+	UserHome     = efi.MustParseGUID("773f91ef-66d4-49b5-bd83-d683bf40ad16")
+	LinuxGeneric = efi.MustParseGUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
+
+	RootX8664          = efi.MustParseGUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
+	RootX8664Verity    = efi.MustParseGUID("2c7357ed-ebd2-46d9-aec1-23d437ec2bf5")
+	RootX8664VeritySig = efi.MustParseGUID("41092b05-9fc8-4523-994f-2def0408b176")
+	UsrX8664           = efi.MustParseGUID("8484680c-9521-48c6-9c11-b0720656f69e")
+	UsrX8664Verity     = efi.MustParseGUID("77ff5f63-e7b6-4633-acf4-1565b864c0e6")
+	UsrX8664VeritySig  = efi.MustParseGUID("e7bb33fb-06cf-4e81-8273-e543b413e2e2")
+
+	RootARM64          = efi.MustParseGUID("b921b045-1df0-41c3-af44-4c6f280d3fae")
+	RootARM64Verity    = efi.MustParseGUID("df3300ce-d69f-4c92-978c-9bfb0f38d820")
+	RootARM64VeritySig = efi.MustParseGUID("6db69de6-29f4-4758-a7a5-962190f00ce3")
+	UsrARM64           = efi.MustParseGUID("b0e01050-ee5f-4390-949a-9101b17104e9")
+	UsrARM64Verity     = efi.MustParseGUID("6e11a4e7-fbca-4ded-b9e9-e1a512bb664e")
+	UsrARM64VeritySig  = efi.MustParseGUID("c23ce4ff-44bd-4b00-b2d4-b41b3419e02a")
+)
+
+// typeNames has the names that systemd gives the types (systemd-id128 show).
+var typeNames = []struct {
+	id   GUID
+	name string
+}{
+	{ESP, "esp"}, {XBOOTLDR, "xbootldr"}, {Swap, "swap"}, {Home, "home"}, {Srv, "srv"}, {Var, "var"}, {Tmp, "tmp"},
+	{UserHome, "user-home"}, {LinuxGeneric, "linux-generic"},
+	{RootX8664, "root-x86-64"}, {RootX8664Verity, "root-x86-64-verity"}, {RootX8664VeritySig, "root-x86-64-verity-sig"},
+	{UsrX8664, "usr-x86-64"}, {UsrX8664Verity, "usr-x86-64-verity"}, {UsrX8664VeritySig, "usr-x86-64-verity-sig"},
+	{RootARM64, "root-arm64"}, {RootARM64Verity, "root-arm64-verity"}, {RootARM64VeritySig, "root-arm64-verity-sig"},
+	{UsrARM64, "usr-arm64"}, {UsrARM64Verity, "usr-arm64-verity"}, {UsrARM64VeritySig, "usr-arm64-verity-sig"},
+}
+
+// TypeName is systemd's name of a type, or the GUID as text if it has none here.
+func TypeName(id GUID) string {
+	for _, t := range typeNames {
+		if t.id == id {
+			return t.name
+		}
+	}
+	return id.String()
+}
+
+// TypeByName is the type that systemd calls name.
+func TypeByName(name string) (GUID, bool) {
+	for _, t := range typeNames {
+		if t.name == name {
+			return t.id, true
+		}
+	}
+	return GUID{}, false
+}
+
+// Attribute bits: 0 to 2 are those of UEFI for every type (UEFI 2.10, table 5.7), 59, 60 and 63 those of the Discoverable
+// Partitions Specification for its own types.
+const (
+	AttrRequired       uint64 = 1 << 0  // the platform needs the partition: do not delete it
+	AttrNoBlockIO      uint64 = 1 << 1  // firmware does not offer it
+	AttrLegacyBIOSBoot uint64 = 1 << 2  // BIOS boot code may boot it
+	AttrGrowFileSystem uint64 = 1 << 59 // the file system is to be grown to the size of the partition
+	AttrReadOnly       uint64 = 1 << 60 // to be mounted read-only
+	AttrNoAuto         uint64 = 1 << 63 // not to be mounted automatically
+)
+
+var attributeNames = []struct {
+	bit  uint64
+	name string
+}{
+	{AttrRequired, "required"}, {AttrNoBlockIO, "no-block-io"}, {AttrLegacyBIOSBoot, "legacy-bios-boot"},
+	{AttrGrowFileSystem, "grow-file-system"}, {AttrReadOnly, "read-only"}, {AttrNoAuto, "no-auto"},
+}
+
+// AttributeNames lists the names of the attribute bits that are set, lowest first. Bits without a name are left out.
+func AttributeNames(attributes uint64) []string {
+	var out []string
+	for _, a := range attributeNames {
+		if attributes&a.bit != 0 {
+			out = append(out, a.name)
+		}
+	}
+	return out
+}
+
+// EmptyName is the name of a slot that holds nothing: systemd-sysupdate writes to it, and nothing mounts it.
+const EmptyName = "_empty"

@@ -1,0 +1,168 @@
+package partition
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/osmith-dev/osmith/internal/sparse"
+)
+
+// Read reads the table of a disk of size bytes, the primary if it is good, else the backup (UsedBackup, PrimaryErr). The sector
+// size is detected: 512 or 4096. A disk without a table is an error that matches [ErrNoTable].
+func Read(r io.ReaderAt, size int64) (*Table, error) {
+	return read(r, size, 512, 4096)
+}
+
+// ReadSectors is [Read] for a disk whose sector size is known.
+func ReadSectors(r io.ReaderAt, size int64, sectorSize int) (*Table, error) {
+	if sectorSize != 512 && sectorSize != 4096 {
+		return nil, fmt.Errorf("partition: sector size %d: want 512 or 4096", sectorSize)
+	}
+	return read(r, size, int64(sectorSize))
+}
+
+func read(r io.ReaderAt, size int64, sectorSizes ...int64) (*Table, error) {
+	var reasons []error
+	for _, primary := range []bool{true, false} {
+		for _, ss := range sectorSizes {
+			if size/ss < 6 {
+				reasons = append(reasons, fmt.Errorf("partition: a disk of %d bytes is too small for a GPT with %d-byte sectors", size, ss))
+				continue
+			}
+			t, err := readTable(r, size, ss, primary)
+			if err == nil {
+				return t, nil
+			}
+			reasons = append(reasons, fmt.Errorf("%d-byte sectors: %w", ss, err))
+		}
+	}
+	return nil, fmt.Errorf("%w: %w", ErrNoTable, errors.Join(reasons...))
+}
+
+// readTable reads the table from the primary or from the backup.
+func readTable(r io.ReaderAt, size, ss int64, fromPrimary bool) (*Table, error) {
+	sectors := uint64(size / ss)
+	t := &Table{SectorSize: int(ss), Size: size}
+	var h *header
+	var err error
+	if fromPrimary {
+		if h, t.array, err = readBoth(r, 1, sectors, ss, "primary"); err != nil {
+			return nil, err
+		}
+		t.primary = h
+		var array []byte
+		if t.backup, array, t.BackupErr = readBoth(r, h.alternate, sectors, ss, "backup"); t.BackupErr == nil {
+			t.BackupErr = agree(h, t.backup, t.array, array)
+		}
+		if t.BackupErr != nil {
+			t.backup = nil
+		}
+	} else {
+		_, _, t.PrimaryErr = readBoth(r, 1, sectors, ss, "primary")
+		for _, lba := range backupPlaces(r, sectors, ss) {
+			if h, t.array, err = readBoth(r, lba, sectors, ss, "backup"); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		t.backup, t.UsedBackup = h, true
+		t.primaryLBA = findArray(r, h, sectors, ss)
+	}
+	t.DiskID, t.FirstUsableLBA, t.LastUsableLBA = h.diskID, h.firstUsable, h.lastUsable
+	if err := t.readEntries(h); err != nil {
+		return nil, err
+	}
+	t.mbr = make([]byte, ss)
+	if err := sparse.ReadFull(r, t.mbr, 0); err != nil {
+		return nil, fmt.Errorf("partition: MBR: %w", err)
+	}
+	t.HybridMBR = isHybrid(t.mbr)
+	return t, nil
+}
+
+func readBoth(r io.ReaderAt, lba, sectors uint64, ss int64, which string) (*header, []byte, error) {
+	h, err := readHeader(r, lba, sectors, ss, which)
+	if err != nil {
+		return nil, nil, err
+	}
+	array, err := readArray(r, h, ss, which)
+	if err != nil {
+		return nil, nil, err
+	}
+	return h, array, nil
+}
+
+// agree reports how a good backup differs from a good primary.
+func agree(p, b *header, pa, ba []byte) error {
+	switch {
+	case b.diskID != p.diskID:
+		return fmt.Errorf("partition: backup header has disk ID %s, the primary %s", b.diskID, p.diskID)
+	case b.count != p.count || b.entrySize != p.entrySize:
+		return fmt.Errorf("partition: backup header has %d entries of %d bytes, the primary %d of %d", b.count, b.entrySize, p.count, p.entrySize)
+	case b.entriesCRC != p.entriesCRC:
+		return errors.New("partition: backup entries differ from the primary ones")
+	case b.firstUsable != p.firstUsable || b.lastUsable != p.lastUsable:
+		return fmt.Errorf("partition: backup header has usable sectors %d to %d, the primary %d to %d",
+			b.firstUsable, b.lastUsable, p.firstUsable, p.lastUsable)
+	}
+	return nil
+}
+
+// backupPlaces are the sectors where the backup header may be: where a damaged primary says, and at the end.
+func backupPlaces(r io.ReaderAt, sectors uint64, ss int64) []uint64 {
+	places := []uint64{sectors - 1}
+	b := make([]byte, minHeaderSize)
+	if sparse.ReadFull(r, b, ss) == nil && string(b[:8]) == signature {
+		if lba := binary.LittleEndian.Uint64(b[32:]); lba > 1 && lba < sectors-1 {
+			places = append([]uint64{lba}, places...)
+		}
+	}
+	return places
+}
+
+// findArray looks for the primary entries of a table whose primary header is damaged: they are the same as the backup's.
+func findArray(r io.ReaderAt, h *header, sectors uint64, ss int64) uint64 {
+	n := h.arraySectors(ss)
+	places := []uint64{2}
+	if h.firstUsable > n+2 {
+		places = append(places, h.firstUsable-n)
+	}
+	b := make([]byte, minHeaderSize)
+	if sparse.ReadFull(r, b, ss) == nil && string(b[:8]) == signature {
+		if lba := binary.LittleEndian.Uint64(b[72:]); lba >= 2 && lba < sectors && n <= sectors-lba {
+			places = append(places, lba)
+		}
+	}
+	array := make([]byte, int64(h.count)*int64(h.entrySize)) // as large as the backup's, which was read
+	for _, lba := range places {
+		if sparse.ReadFull(r, array, int64(lba)*ss) == nil && crc32.ChecksumIEEE(array) == h.entriesCRC {
+			return lba
+		}
+	}
+	return 0
+}
+
+// readEntries lists the entries in use.
+func (t *Table) readEntries(h *header) error {
+	for i := range int(h.count) {
+		b := t.array[i*int(h.entrySize):][:h.entrySize]
+		p := readEntry(b, i+1)
+		if p.Type.IsZero() {
+			continue
+		}
+		if p.FirstLBA > p.LastLBA || p.LastLBA >= t.sectors() {
+			return &FormatError{
+				Offset: int64(h.entriesLBA)*int64(t.SectorSize) + int64(i)*int64(h.entrySize) + 32,
+				Field:  fmt.Sprintf("entry %d (%q): StartingLBA", i+1, p.Name),
+				Err:    fmt.Errorf("sectors %d to %d on a disk of %d sectors", p.FirstLBA, p.LastLBA, t.sectors()),
+			}
+		}
+		t.Partitions = append(t.Partitions, p)
+	}
+	return nil
+}
