@@ -1,0 +1,183 @@
+package bootloader
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Config is loader/loader.conf. Empty fields are absent from the file, and the loader's defaults hold.
+type Config struct {
+	Timeout   string // seconds, or menu-force, menu-hidden, menu-disabled
+	Default   string // id or pattern (? * [set]) of the entry to boot, or @saved; boots even entries marked bad
+	Preferred string // the same, but skips entries that have no tries left; systemd-boot 260 and later
+
+	Editor             Switch // may the command line be edited? Default yes (without Secure Boot)
+	AutoEntries        Switch // list loaders of other systems; default yes
+	AutoFirmware       Switch // list "Reboot Into Firmware Interface"; default yes
+	AutoPoweroff       Switch
+	AutoReboot         Switch
+	Beep               Switch
+	RebootForBitlocker Switch
+
+	RebootOnError              string // yes, no or auto (default); 258 and later
+	SecureBootEnroll           string // off, manual, if-safe (default), force
+	SecureBootEnrollAction     string // reboot (default), shutdown
+	SecureBootEnrollTimeoutSec string // seconds or hidden; 259 and later
+	ConsoleMode                string // number, auto, max, keep (default)
+	LogLevel                   string // emerg, alert, crit, err, warning, notice, info, debug; 259 and later
+
+	// Ignored lists what [ParseConfig] found and systemd-boot 262 ignores.
+	Ignored []IgnoredLine
+}
+
+// Switch is a yes-or-no setting that may be absent.
+type Switch uint8
+
+const (
+	Unset Switch = iota
+	Yes
+	No
+)
+
+// IgnoredLine is an assignment without effect.
+type IgnoredLine struct {
+	Line       int
+	Key, Value string
+	Reason     string
+}
+
+// A configKey is one key of loader.conf: how its value is checked and where it is kept.
+type configKey struct {
+	name string
+	text func(*Config) *string
+	flag func(*Config) *Switch
+	ok   func(string) bool // for text
+}
+
+// configKeys is every key that systemd-boot 262 reads (src/boot/boot.c, config_defaults_load_from_file), in the order
+// in which they are written.
+var configKeys = []configKey{
+	{name: "timeout", text: func(c *Config) *string { return &c.Timeout }, ok: either(number(1<<32-1), "menu-force", "menu-hidden", "menu-disabled")},
+	{name: "default", text: func(c *Config) *string { return &c.Default }, ok: entryPattern},
+	{name: "preferred", text: func(c *Config) *string { return &c.Preferred }, ok: entryPattern},
+	{name: "editor", flag: func(c *Config) *Switch { return &c.Editor }},
+	{name: "auto-entries", flag: func(c *Config) *Switch { return &c.AutoEntries }},
+	{name: "auto-firmware", flag: func(c *Config) *Switch { return &c.AutoFirmware }},
+	{name: "auto-poweroff", flag: func(c *Config) *Switch { return &c.AutoPoweroff }},
+	{name: "auto-reboot", flag: func(c *Config) *Switch { return &c.AutoReboot }},
+	{name: "beep", flag: func(c *Config) *Switch { return &c.Beep }},
+	{name: "reboot-for-bitlocker", flag: func(c *Config) *Switch { return &c.RebootForBitlocker }},
+	{name: "reboot-on-error", text: func(c *Config) *string { return &c.RebootOnError }, ok: either(isSwitch, "auto")},
+	{name: "secure-boot-enroll", text: func(c *Config) *string { return &c.SecureBootEnroll }, ok: either(nil, "off", "manual", "if-safe", "force")},
+	{name: "secure-boot-enroll-action", text: func(c *Config) *string { return &c.SecureBootEnrollAction }, ok: either(nil, "reboot", "shutdown")},
+	{name: "secure-boot-enroll-timeout-sec", text: func(c *Config) *string { return &c.SecureBootEnrollTimeoutSec }, ok: either(number(1<<32-2), "hidden")},
+	{name: "console-mode", text: func(c *Config) *string { return &c.ConsoleMode }, ok: either(number(1<<31-1), "auto", "max", "keep")},
+	{name: "log-level", text: func(c *Config) *string { return &c.LogLevel }, ok: either(nil, "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")},
+}
+
+func either(other func(string) bool, words ...string) func(string) bool {
+	return func(s string) bool {
+		for _, w := range words {
+			if s == w {
+				return true
+			}
+		}
+		return other != nil && other(s)
+	}
+}
+
+func number(most uint64) func(string) bool {
+	return func(s string) bool {
+		n, err := strconv.ParseUint(s, 10, 64)
+		return err == nil && n <= most && s[0] != '+'
+	}
+}
+
+func entryPattern(s string) bool { return !strings.HasPrefix(s, "@") || equalFold(s, "@saved") }
+
+func isSwitch(s string) bool {
+	_, ok := parseSwitch(s)
+	return ok
+}
+
+func parseSwitch(s string) (Switch, bool) {
+	switch s {
+	case "1", "yes", "y", "true", "t", "on":
+		return Yes, true
+	case "0", "no", "n", "false", "f", "off":
+		return No, true
+	}
+	return Unset, false
+}
+
+// ParseConfig reads loader.conf as systemd-boot 262 does. Nothing in it is an error: what the loader would ignore is
+// listed in Ignored, and the last valid assignment of a key holds.
+func ParseConfig(b []byte) *Config {
+	c := new(Config)
+	for l := range lines(b, " \t") {
+		if reason := c.set(l); reason != "" {
+			c.Ignored = append(c.Ignored, IgnoredLine{l.number, l.key, l.value, reason})
+		}
+	}
+	return c
+}
+
+func (c *Config) set(l line) (ignored string) {
+	for _, k := range configKeys {
+		switch {
+		case k.name != l.key:
+			continue
+		case k.flag != nil:
+			s, ok := parseSwitch(l.value)
+			if !ok {
+				return "not a yes or no"
+			}
+			*k.flag(c) = s
+		case !k.ok(l.value):
+			return "not a value of this key"
+		default:
+			*k.text(c) = l.value
+		}
+		return ""
+	}
+	return "unknown key"
+}
+
+// MarshalText writes the file, one line for each field that is set. A value that would not be read back is an error
+// that wraps [ErrConfigValue]. Comments and unknown keys of a parsed file are not kept.
+func (c *Config) MarshalText() ([]byte, error) {
+	var b bytes.Buffer
+	for _, k := range configKeys {
+		value := ""
+		if k.flag != nil {
+			switch *k.flag(c) {
+			case Unset:
+			case Yes:
+				value = "yes"
+			case No:
+				value = "no"
+			default:
+				return nil, fmt.Errorf("bootloader: loader.conf: %s: Switch(%d): %w", k.name, *k.flag(c), ErrConfigValue)
+			}
+		} else if value = *k.text(c); value != "" && (!k.ok(value) || !survives(value)) {
+			return nil, fmt.Errorf("bootloader: loader.conf: %s %q: %w", k.name, value, ErrConfigValue)
+		}
+		if value != "" {
+			fmt.Fprintf(&b, "%s %s\n", k.name, value)
+		}
+	}
+	return b.Bytes(), nil
+}
+
+// survives reports whether a value comes back the same when it is read from a line.
+func survives(value string) bool {
+	n := 0
+	for l := range lines([]byte("key "+value+"\n"), " \t") {
+		if n++; n > 1 || l.key != "key" || l.value != value {
+			return false
+		}
+	}
+	return n == 1
+}

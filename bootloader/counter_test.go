@@ -1,0 +1,98 @@
+package bootloader
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestParseName(t *testing.T) {
+	for name, want := range map[string]struct {
+		stem string
+		c    Counter
+		next string
+	}{
+		"foo+3.efi":                 {"foo", Counter{3, 0, 1, 0}, "+2-1"},
+		"foo+3-0.efi":               {"foo", Counter{3, 0, 1, 1}, "+2-1"},
+		"foo+0-3.efi":               {"foo", Counter{0, 3, 1, 1}, "+0-4"},
+		"foo+0.efi":                 {"foo", Counter{0, 0, 1, 0}, "+0-1"},
+		"foo+10-00.efi":             {"foo", Counter{10, 0, 2, 2}, "+09-01"},
+		"foo+01-99.efi":             {"foo", Counter{1, 99, 2, 2}, "+00-99"},
+		"foo+3.EFI":                 {"foo", Counter{3, 0, 1, 0}, "+2-1"},
+		"a+b+1.efi":                 {"a+b", Counter{1, 0, 1, 0}, "+0-1"},
+		"+1.efi":                    {"", Counter{1, 0, 1, 0}, "+0-1"},
+		"foo+2147483647-5.efi":      {"foo", Counter{2147483647, 5, 10, 1}, "+2147483646-6"},
+		"foo+00000000000000003.efi": {"foo", Counter{3, 0, 17, 0}, "+00000000000000002-1"},
+	} {
+		stem, c, ok := ParseName(name, ".efi")
+		require.True(t, ok, name)
+		assert.Equal(t, want.stem, stem)
+		assert.Equal(t, want.c, c)
+		assert.Equal(t, name, stem+c.String()+name[len(name)-4:])
+		assert.Equal(t, want.next, c.Next().String(), name)
+	}
+	for _, name := range []string{"foo.efi", "foo+.efi", "foo+3", "foo+3.conf", "foo+-3.efi", "foo+3-.efi", "foo+3-1-1.efi", "foo+3x.efi",
+		"foo+3.efi.efi", "foo+1+.efi", "foo+2147483648.efi", "foo+99999999999999999999.efi", "", ".efi", "+.efi", "foo++3 .efi", "foo+ 3.efi"} {
+		_, _, ok := ParseName(name, ".efi")
+		assert.False(t, ok, name)
+	}
+}
+
+func TestCountedName(t *testing.T) {
+	name, err := CountedName("os_1.2", 3)
+	require.NoError(t, err)
+	assert.Equal(t, "os_1.2+3.efi", name)
+	for _, stem := range []string{"", ".os", "auto-os", "AUTO-os", "os+1", "os+1-2", "a/b", `a\b`, "a:b", "ä", string(make([]byte, 300))} {
+		_, err := CountedName(stem, 3)
+		assert.ErrorIs(t, err, ErrName, "%q", stem)
+	}
+	_, err = CountedName("os+x", 3) // no counter: what follows is no number
+	assert.NoError(t, err)
+	_, err = CountedName("os", 0)
+	assert.ErrorIs(t, err, ErrName)
+}
+
+func FuzzParseName(f *testing.F) {
+	f.Add("foo+3-0.efi")
+	f.Add("foo+010-007.EFI")
+	f.Fuzz(func(t *testing.T, name string) {
+		stem, c, ok := ParseName(name, ".efi")
+		if !ok {
+			return
+		}
+		if got := stem + c.String() + name[len(name)-4:]; got != name {
+			t.Fatalf("%q became %q", name, got)
+		}
+		n := c.Next()
+		if n.TriesLeft > c.TriesLeft || n.TriesLeft < 0 || n.TriesDone < c.TriesDone {
+			t.Fatalf("%v after %v", n, c)
+		}
+	})
+}
+
+func TestMatch(t *testing.T) {
+	for pattern, cases := range map[string]map[string]bool{
+		"a":          {"a": true, "b": false, "": false, "ab": false},
+		"a*":         {"a": true, "abc": true, "b": false},
+		"*":          {"": true, "x": true},
+		"*.efi":      {"a.efi": true, "a.efi.efi": true, "a.ef": false},
+		"a?c":        {"abc": true, "ac": false},
+		"a*b*c":      {"abc": true, "aXbYc": true, "acb": false, "abcc": true},
+		"[a-c]1":     {"a1": true, "d1": false, "1": false},
+		"[]a]":       {"]": true, "a": true, "b": false},
+		"[a-]":       {"-": true, "a": true, "b": false},
+		"[-a]":       {"-": true, "a": true},
+		"[a-c-f]":    {"b": true, "f": true, "e": false, "-": true},
+		"[a":         {"a": false},
+		`\*`:         {"*": true, "x": false},
+		`a\`:         {"a": false},
+		`[\]]`:       {"]": true, "a": false},
+		`[a-\c]`:     {"b": true, `\`: false},
+		"os_*[0-9]*": {"os_1.efi": true, "os_x.efi": false},
+	} {
+		for s, want := range cases {
+			assert.Equal(t, want, match(pattern, s), "%q %q", pattern, s)
+		}
+	}
+}

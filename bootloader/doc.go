@@ -1,0 +1,27 @@
+// Package bootloader knows what systemd-boot will do with an EFI system partition: which entries it lists, in which
+// order, which one it boots and what it renames before it does. And it knows how to put systemd-boot, its
+// configuration and new boot entries there, and how a booted system declares itself good or bad.
+//
+// It follows UAPI.1, the Boot Loader Specification
+// (https://uapi-group.org/specifications/specs/boot_loader_specification/), UAPI.10, the Version Format Specification
+// (https://uapi-group.org/specifications/specs/version_format_specification/), loader.conf(5) and, where these differ
+// from what boots, the code of systemd-boot 262.
+//
+//	menu, err := bootloader.ReadMenu(os.DirFS("/efi"), bootloader.MenuOptions{})
+//	entry, reason := menu.Default(bootloader.Variables{})
+//	fmt.Println(entry.ID, reason)
+//	from, to := entry.Boot() // what the loader renames when it boots the entry
+//
+//	// In the booted system, with the content of the EFI variable LoaderBootCountPath:
+//	from, to, err = bootloader.Bless(os.DirFS("/efi"), path, bootloader.Good)
+//	err = os.Rename(filepath.Join("/efi", from), filepath.Join("/efi", to))
+//
+// Nothing is written here: file systems are read through [io/fs], and what is to be done comes back as values, files to
+// write and renames to make.
+//
+// # Limits
+//
+// Entries that systemd-boot finds outside its two directories (Windows, macOS, an EFI shell, firmware setup, SMBIOS) are
+// not listed, and it never boots one of those by default. Random seeds, boot secrets and Boot#### variables are not
+// handled.
+package bootloader

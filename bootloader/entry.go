@@ -1,0 +1,181 @@
+package bootloader
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"unicode/utf16"
+)
+
+// EntryType is what an entry starts.
+type EntryType uint8
+
+const (
+	Type2      EntryType = iota + 1 // a Unified Kernel Image in EFI/Linux
+	Type1Linux                      // a Type #1 entry with `linux`
+	Type1UKI                        // ... with `uki`
+	Type1URL                        // ... with `uki-url`
+	Type1EFI                        // ... with `efi`
+)
+
+func (t EntryType) String() string {
+	switch t {
+	case Type2:
+		return "type2"
+	case Type1Linux:
+		return "type1 linux"
+	case Type1UKI:
+		return "type1 uki"
+	case Type1URL:
+		return "type1 uki-url"
+	case Type1EFI:
+		return "type1 efi"
+	}
+	return fmt.Sprintf("EntryType(%d)", uint8(t))
+}
+
+// Entry is one line of the boot menu.
+type Entry struct {
+	ID       string // what EFI variables and loader.conf call it; without the counter
+	Path     string // of the .efi or .conf file in its file system, slash-separated
+	XBOOTLDR bool   // that file system is the extended boot loader partition's, not the ESP's
+	Type     EntryType
+
+	Title     string
+	Version   string
+	SortKey   string
+	MachineID string
+	Profile   int // of a multi-profile UKI; 0 is the default one
+
+	Loader  string // what is started: path in the same file system, or a URL for Type1URL
+	Initrd  []string
+	Options string // command line; for Type2 the built-in one, as the menu shows it
+
+	// Counted is whether the name has a boot counter; then Counter is it. Without, the entry is good.
+	Counted bool
+	Counter
+
+	// Damage says why the file cannot be what it claims although the menu lists it: it is shorter than its own
+	// headers say. "" is no damage found.
+	Damage string
+
+	hasSortKey bool
+	baseID     string // ID without profile, if Profile is not 0
+	stem       string // of a counted name
+	suffix     string
+}
+
+// Bad reports whether the entry has used up its tries; the loader lists it last and boots it only if nothing else is
+// there or something names it.
+func (e *Entry) Bad() bool { return e.Counted && e.TriesLeft == 0 }
+
+// bumps reports whether systemd-boot counts boots of such entries.
+func (t EntryType) bumps() bool { return t == Type2 || t == Type1Linux || t == Type1UKI }
+
+// Boot is the rename that systemd-boot 262 makes before it starts the entry: one try less, one more done, both without
+// leading zeros. The two paths are equal if it makes none. LoaderBootCountPath then holds the new path.
+func (e *Entry) Boot() (from, to string) {
+	if !e.Counted || !e.Type.bumps() {
+		return e.Path, e.Path
+	}
+	next := Counter{TriesLeft: e.TriesLeft, TriesDone: e.TriesDone}.Next()
+	next.DoneWidth = 1
+	// The loader keeps the suffix in lower case, whatever it was.
+	return e.Path, e.sibling(e.stem + next.String() + e.suffix)
+}
+
+// Good is the rename that declares the entry good for ever: the counter goes. The two paths are equal if it has none.
+func (e *Entry) Good() (from, to string) {
+	if !e.Counted {
+		return e.Path, e.Path
+	}
+	return e.Path, e.sibling(e.stem + e.suffix)
+}
+
+// MarkBad is the rename that declares the entry bad: no tries left. An entry without counter cannot be marked: the two
+// paths are then equal.
+func (e *Entry) MarkBad() (from, to string) {
+	if !e.Counted || e.Bad() {
+		return e.Path, e.Path
+	}
+	return e.Path, e.sibling(e.stem + e.spent().String() + e.suffix)
+}
+
+func (e *Entry) sibling(name string) string { return path.Join(path.Dir(e.Path), name) }
+
+// setName fills in what the file name says.
+func (e *Entry) setName(file, suffix string) {
+	e.suffix = suffix
+	e.stem, e.Counter, e.Counted = ParseName(file, suffix)
+	switch {
+	case !e.Counted:
+		e.ID = lower(file)
+	case e.Type == Type2:
+		e.ID = e.stem + suffix // systemd-boot 262 forgets to fold the case of these
+	default:
+		e.ID = lower(e.stem + suffix)
+	}
+}
+
+// compare orders entries as the menu of systemd-boot 262 does, best first (src/boot/boot.c, boot_entry_compare).
+func compare(a, b *Entry) int {
+	if r := boolCompare(a.Bad(), b.Bad()); r != 0 {
+		return r
+	}
+	if r := boolCompare(!a.hasSortKey, !b.hasSortKey); r != 0 {
+		return r
+	}
+	if a.hasSortKey {
+		if r := compareUnits(a.SortKey, b.SortKey); r != 0 {
+			return r
+		}
+		if r := compareUnits(a.MachineID, b.MachineID); r != 0 {
+			return r
+		}
+		if r := CompareVersions(b.Version, a.Version); r != 0 {
+			return r
+		}
+		if r := intCompare(a.Profile, b.Profile); r != 0 {
+			return r
+		}
+	}
+	if r := CompareVersions(b.id(), a.id()); r != 0 {
+		return r
+	}
+	if a.baseID != "" && b.baseID != "" {
+		if r := intCompare(a.Profile, b.Profile); r != 0 {
+			return r
+		}
+	}
+	if !a.Counted || !b.Counted {
+		return 0
+	}
+	if r := intCompare(b.TriesLeft, a.TriesLeft); r != 0 {
+		return r
+	}
+	return intCompare(a.TriesDone, b.TriesDone)
+}
+
+func (e *Entry) id() string {
+	if e.baseID != "" {
+		return e.baseID
+	}
+	return e.ID
+}
+
+// compareUnits compares as the loader does, by UTF-16 units. Missing is before everything.
+func compareUnits(a, b string) int {
+	return slices.Compare(utf16.Encode([]rune(a)), utf16.Encode([]rune(b)))
+}
+
+// sortEntries is systemd-boot's own insertion sort: with a comparison that is no strict order in every corner, another
+// algorithm could give another result.
+func sortEntries(list []*Entry) {
+	for i := 1; i < len(list); i++ {
+		e, k := list[i], i
+		for ; k > 0 && compare(list[k-1], e) > 0; k-- {
+			list[k] = list[k-1]
+		}
+		list[k] = e
+	}
+}

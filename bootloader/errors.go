@@ -1,0 +1,31 @@
+package bootloader
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What a caller may want to branch on.
+var (
+	ErrNotLoader     = errors.New("not a systemd-boot binary")
+	ErrNotCounted    = errors.New("not booted with boot counting")
+	ErrAlreadyBad    = errors.New("was marked bad before this boot")
+	ErrNoEntry       = errors.New("none of the names an entry can have after this boot exists")
+	ErrTwinExists    = errors.New("counted and uncounted names of one entry both exist")
+	ErrName          = errors.New("not usable as the name of a boot entry")
+	ErrConfigValue   = errors.New("value that systemd-boot would ignore")
+	ErrMissingLoader = errors.New("no boot loader given")
+)
+
+// FormatError says what is wrong in a file and where.
+type FormatError struct {
+	Offset int64
+	Field  string
+	Err    error
+}
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("bootloader: %s at %#x: %v", e.Field, e.Offset, e.Err)
+}
+
+func (e *FormatError) Unwrap() error { return e.Err }

@@ -1,0 +1,239 @@
+package bootloader
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+)
+
+// The places where systemd-boot looks, relative to the file system.
+const (
+	configPath   = "loader/loader.conf"
+	type1Dir     = "loader/entries"
+	type2Dir     = "EFI/Linux"
+	maxConfigLen = 1 << 20
+)
+
+// MenuOptions say what [ReadMenu] cannot see on the ESP. The zero value is an x86-64 machine without an extended boot
+// loader partition.
+type MenuOptions struct {
+	XBOOTLDR     fs.FS  // the extended boot loader partition
+	Architecture string // EFI name: "x64" if empty, "aa64", "riscv64"...
+	Self         string // path of the running loader; Type #1 entries that start it are hidden
+}
+
+func (o MenuOptions) architecture() string {
+	if o.Architecture == "" {
+		return "x64"
+	}
+	return o.Architecture
+}
+
+// Menu is what systemd-boot shows, best entry first.
+type Menu struct {
+	Entries  []*Entry
+	Config   *Config   // loader.conf; empty if there is none
+	Findings []Finding // files that were left out, and what is wrong with those that were not
+}
+
+// Finding is a remark about a file.
+type Finding struct {
+	Path     string
+	XBOOTLDR bool
+	Err      error
+}
+
+// ReadMenu reads the entries and the configuration of an EFI system partition as systemd-boot 262 would. Names are
+// looked up without regard to case, whatever the file system does. An ESP that lacks the directories has an empty
+// menu; only failure to read is an error.
+//
+// Files are taken in the order of [fs.ReadDir]; the loader takes them in the order of the FAT directory. That matters
+// only for entries that the sorting does not tell apart, such as a counted and an uncounted file of one entry, which is a
+// Finding with [ErrTwinExists].
+func ReadMenu(esp fs.FS, o MenuOptions) (*Menu, error) {
+	m := &Menu{Config: new(Config)}
+	if b, err := readFile(esp, configPath); err == nil {
+		m.Config = ParseConfig(b)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("bootloader: %w", err)
+	}
+	for i, fsys := range []fs.FS{esp, o.XBOOTLDR} {
+		if fsys == nil {
+			continue
+		}
+		if err := m.readType2(fsys, i == 1, o); err != nil {
+			return nil, fmt.Errorf("bootloader: %w", err)
+		}
+		if err := m.readType1(fsys, i == 1, o); err != nil {
+			return nil, fmt.Errorf("bootloader: %w", err)
+		}
+	}
+	m.findTwins()
+	sortEntries(m.Entries)
+	return m, nil
+}
+
+func (m *Menu) readType2(fsys fs.FS, xbootldr bool, o MenuOptions) error {
+	return eachFile(fsys, type2Dir, ".efi", func(dir, name string) error {
+		p := path.Join(dir, name)
+		f, size, err := openAt(fsys, p)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		list, findings := readType2(name, f.(io.ReaderAt), size, o.architecture())
+		for _, err := range findings {
+			m.Findings = append(m.Findings, Finding{p, xbootldr, err})
+		}
+		for _, e := range list {
+			e.Path, e.Loader, e.XBOOTLDR = p, p, xbootldr
+			if e.Damage != "" && e.Profile == 0 {
+				m.Findings = append(m.Findings, Finding{p, xbootldr, errors.New(e.Damage)})
+			}
+			m.Entries = append(m.Entries, e)
+		}
+		return nil
+	})
+}
+
+func (m *Menu) readType1(fsys fs.FS, xbootldr bool, o MenuOptions) error {
+	if xbootldr {
+		o.Self = "" // the loader runs from the ESP
+	}
+	return eachFile(fsys, type1Dir, ".conf", func(dir, name string) error {
+		p := path.Join(dir, name)
+		b, err := readFile(fsys, p)
+		if err != nil {
+			return err
+		}
+		e, err := parseType1(name, b, o)
+		if err == nil && e.Type != Type1URL {
+			if e.Loader, err = lookup(fsys, e.Loader); errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("what it starts is not there: %w", err)
+			} else if err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			m.Findings = append(m.Findings, Finding{p, xbootldr, err})
+			return nil
+		}
+		e.Path, e.XBOOTLDR = p, xbootldr
+		m.Entries = append(m.Entries, e)
+		return nil
+	})
+}
+
+// findTwins notes entries of one name of which one is counted and one is not, or both are.
+func (m *Menu) findTwins() {
+	type key struct {
+		id       string
+		xbootldr bool
+	}
+	first := make(map[key]*Entry)
+	for _, e := range m.Entries {
+		k := key{lower(e.ID), e.XBOOTLDR}
+		other := first[k]
+		if other == nil {
+			first[k] = e
+			continue
+		}
+		if other.Counted || e.Counted {
+			m.Findings = append(m.Findings, Finding{e.Path, e.XBOOTLDR, fmt.Errorf("entry %s is also %s: %w", e.ID, other.Path, ErrTwinExists)})
+		}
+	}
+}
+
+// eachFile calls f for the files of a directory that the loader would look at.
+func eachFile(fsys fs.FS, dir, suffix string, f func(dir, name string) error) error {
+	dir, err := lookup(fsys, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	list, err := fs.ReadDir(fsys, dir)
+	if err != nil {
+		return err
+	}
+	for _, d := range list {
+		name := d.Name()
+		if d.IsDir() || name[0] == '.' || !hasSuffixFold(name, suffix) || hasPrefixFold(name, "auto-") {
+			continue
+		}
+		if err := f(dir, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookup finds a path without regard to the case of ASCII letters, an exact match first, and returns it as it is
+// spelled there.
+func lookup(fsys fs.FS, name string) (string, error) {
+	if _, err := fs.Stat(fsys, name); err == nil {
+		return name, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if name == "." {
+		return "", &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	parent, err := lookup(fsys, path.Dir(name))
+	if err != nil {
+		return "", err
+	}
+	list, err := fs.ReadDir(fsys, parent)
+	if err != nil {
+		return "", err
+	}
+	for _, d := range list {
+		if equalFold(d.Name(), path.Base(name)) {
+			return path.Join(parent, d.Name()), nil
+		}
+	}
+	return "", &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+}
+
+// openAt opens a file for random access.
+func openAt(fsys fs.FS, name string) (fs.File, int64, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		if _, ok := f.(io.ReaderAt); !ok {
+			err = &fs.PathError{Op: "read", Path: name, Err: errors.New("this file system's files have no ReadAt")}
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+// readFile reads a configuration file, up to a size far beyond any real one.
+func readFile(fsys fs.FS, name string) ([]byte, error) {
+	name, err := lookup(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxConfigLen+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxConfigLen {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("larger than %d bytes", maxConfigLen)}
+	}
+	return b, nil
+}
