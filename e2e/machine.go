@@ -78,12 +78,13 @@ type Boot struct {
 	Report   *report.Report // of Reported, nil otherwise
 	Serial   string         // everything the serial console showed, firmware and loader included
 	Duration time.Duration
-	Log      string // file with Serial
+	CPU      time.Duration // QEMU's, which unlike Duration does not depend on what else runs
+	Log      string        // file with Serial
 }
 
 // String is one line for a test's log.
 func (b *Boot) String() string {
-	s := fmt.Sprintf("boot %s: %s after %.1f s", b.Name, b.Ended, b.Duration.Seconds())
+	s := fmt.Sprintf("boot %s: %s after %.1f s (%.1f s of CPU)", b.Name, b.Ended, b.Duration.Seconds(), b.CPU.Seconds())
 	if b.Reason != "" {
 		s += ": " + b.Reason
 	}

@@ -151,6 +151,9 @@ func (m *Machine) run(ctx context.Context, b *Boot) error {
 		<-qemuDone // its error is our signal
 	}
 	b.Serial = rec.String()
+	if ps := qemu.ProcessState; ps != nil {
+		b.CPU = ps.UserTime() + ps.SystemTime()
+	}
 	if ended && qemuErr != nil {
 		// Without a first word from QEMU swtpm would not notice.
 		kill(tpm)

@@ -48,8 +48,8 @@ func findPartition(id string) (string, error) {
 }
 
 // partitionID returns the unique GUID of a partition given its directory in
-// sysfs, and "" for what is none. Kernels before 6.14 do not tell it in the
-// uevent file; there the partition table does.
+// sysfs, and "" for what is none. Kernel 7.2 tells it in the uevent file; 6.12
+// does not, and there the partition table has to.
 func partitionID(dir string) (string, error) {
 	b, err := os.ReadFile(filepath.Join(dir, "partition"))
 	if os.IsNotExist(err) {

@@ -107,8 +107,9 @@ func describeVerity(h handed) (*report.Verity, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &report.Verity{Target: table.kind, Table: table.params, Status: strings.TrimSpace(status.params),
-		ReadOnly: ro, DataID: h.DataID, HashID: h.HashID}
+	v := &report.Verity{Target: table.kind, Table: table.params, ReadOnly: ro, DataID: h.DataID, HashID: h.HashID}
+	// Newer kernels add how many blocks error correction repaired.
+	v.Status, _, _ = strings.Cut(strings.TrimSpace(status.params), " ")
 	if f := strings.Fields(table.params); len(f) > 8 {
 		v.RootHash = f[8]
 	}
