@@ -104,6 +104,7 @@ func (m *menuSections) locate(list []peSection, sizeOfImage int64) {
 
 // readType2 lists the entries of one UKI, one for each profile. Findings say why there are fewer than there could be.
 func readType2(file string, r io.ReaderAt, size int64, architecture string) (list []*Entry, findings []error) {
+	r = io.NewSectionReader(r, 0, size) // reading behind the end is io.EOF, whatever the file system says
 	sections, sizeOfImage, err := readSections(r, architecture)
 	if err != nil {
 		return nil, []error{err}

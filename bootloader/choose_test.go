@@ -1,0 +1,87 @@
+package bootloader
+
+import (
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestDefault(t *testing.T) {
+	files := func(config string) fstest.MapFS {
+		return fstest.MapFS{"EFI/Linux/os_1.efi": release("1"), "EFI/Linux/os_2.efi": release("2"), "EFI/Linux/os_3+0-3.efi": release("3"),
+			"EFI/Linux/OS_4+0-1.efi": release("4"), "loader/loader.conf": text(config)}
+	}
+	for name, c := range map[string]struct {
+		config string
+		v      Variables
+		id     string
+		reason Reason
+	}{
+		"order":                     {"", Variables{}, "os_2.efi", ByOrder},
+		"one-shot":                  {"default os_2.efi", Variables{EntryOneShot: "OS_1.EFI", EntryDefault: "os_2.efi"}, "os_1.efi", ByOneShot},
+		"one-shot boots bad":        {"", Variables{EntryOneShot: "os_3.efi"}, "os_3.efi", ByOneShot},
+		"unknown one-shot":          {"", Variables{EntryOneShot: "os_9.efi"}, "os_2.efi", ByOrder},
+		"preferred skips bad":       {"", Variables{EntryPreferred: "os_[13].efi"}, "os_1.efi", ByPreferred},
+		"preferred before default":  {"", Variables{EntryPreferred: "os_1*", EntryDefault: "os_3*"}, "os_1.efi", ByPreferred},
+		"config preferred":          {"preferred os_1*\ndefault os_3*\n", Variables{EntryDefault: "os_3*"}, "os_1.efi", ByConfigPreferred},
+		"default boots bad":         {"", Variables{EntryDefault: "os_3*"}, "os_3.efi", ByDefault},
+		"variable before config":    {"default os_2.efi\n", Variables{EntryDefault: "os_1.efi"}, "os_1.efi", ByDefault},
+		"config":                    {"default os_1*\n", Variables{}, "os_1.efi", ByConfigDefault},
+		"saved":                     {"default @saved\n", Variables{EntryLastBooted: "OS_1.efi"}, "os_1.efi", ByConfigDefault},
+		"saved, nothing booted":     {"default @saved\n", Variables{}, "os_2.efi", ByOrder},
+		"saved by variable":         {"", Variables{EntryDefault: "@Saved", EntryLastBooted: "os_1.efi"}, "os_1.efi", ByDefault},
+		"last booted alone":         {"", Variables{EntryLastBooted: "os_1.efi"}, "os_2.efi", ByOrder},
+		"firmware failed":           {"", Variables{FirmwareFailed: true, EntrySysFail: "os_1.efi", EntryOneShot: "os_2.efi"}, "os_1.efi", BySysFail},
+		"firmware did not fail":     {"", Variables{EntrySysFail: "os_1.efi"}, "os_2.efi", ByOrder},
+		"capitals of counted names": {"", Variables{EntryDefault: "OS_4.efi"}, "os_2.efi", ByOrder},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := readMenu(t, files(c.config), MenuOptions{})
+			e, reason := m.Default(c.v)
+			assert.Equal(t, c.id, e.ID)
+			assert.Equal(t, c.reason, reason)
+		})
+	}
+	assert.True(t, ByDefault.Pinned())
+	assert.False(t, ByPreferred.Pinned())
+	assert.False(t, ByOrder.Pinned())
+}
+
+// Three boots that nobody declares good use up an entry; then the one before is back.
+func TestFallback(t *testing.T) {
+	esp := fstest.MapFS{"EFI/Linux/os_1.efi": release("1"), "EFI/Linux/os_2+3.efi": release("2")}
+	var booted []string
+	for range 5 {
+		e, _ := readMenu(t, esp, MenuOptions{}).Default(Variables{})
+		from, to := e.Boot()
+		booted = append(booted, to)
+		f := esp[from]
+		delete(esp, from)
+		esp[to] = f
+	}
+	assert.Equal(t, []string{"EFI/Linux/os_2+2-1.efi", "EFI/Linux/os_2+1-2.efi", "EFI/Linux/os_2+0-3.efi", "EFI/Linux/os_1.efi", "EFI/Linux/os_1.efi"}, booted)
+}
+
+func TestEntryRenames(t *testing.T) {
+	for name, want := range map[string][3]string{
+		"os.efi":       {"os.efi", "os.efi", "os.efi"},
+		"os+3.efi":     {"os+2-1.efi", "os.efi", "os+0.efi"},
+		"os+2-1.efi":   {"os+1-2.efi", "os.efi", "os+0-1.efi"},
+		"os+10.efi":    {"os+9-1.efi", "os.efi", "os+00.efi"},
+		"os+0-3.efi":   {"os+0-4.efi", "os.efi", "os+0-3.efi"},
+		"os+03-00.efi": {"os+2-1.efi", "os.efi", "os+00-00.efi"},
+	} {
+		m := readMenu(t, fstest.MapFS{"EFI/Linux/" + name: release("1")}, MenuOptions{})
+		e := m.Entries[0]
+		for i, f := range []func() (string, string){e.Boot, e.Good, e.MarkBad} {
+			from, to := f()
+			assert.Equal(t, "EFI/Linux/"+name, from)
+			assert.Equal(t, "EFI/Linux/"+want[i], to, name)
+		}
+	}
+	// Programs and URLs are not counted down.
+	m := readMenu(t, fstest.MapFS{"loader/entries/a+3.conf": text("efi /k"), "k": text("")}, MenuOptions{})
+	from, to := m.Entries[0].Boot()
+	assert.Equal(t, from, to)
+}

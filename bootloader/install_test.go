@@ -1,0 +1,65 @@
+package bootloader
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/internal/testtools"
+)
+
+func TestInstallation(t *testing.T) {
+	loader := bytes.NewReader(petest.Loader("262-1"))
+	in := Installation{Loader: loader, Config: &Config{Timeout: "0"}, Keys: []EnrolmentKeys{{Name: "auto", PK: []byte("pk"), KEK: []byte("kek"), DB: []byte("db")}}}
+	files, err := in.Files()
+	require.NoError(t, err)
+	got := make(map[string]string)
+	for _, f := range files {
+		b, err := io.ReadAll(io.NewSectionReader(f.Content, 0, f.Content.Size()))
+		require.NoError(t, err)
+		got[f.Path] = string(b)
+	}
+	pe := string(petest.Loader("262-1"))
+	assert.Equal(t, map[string]string{"EFI/systemd/systemd-bootx64.efi": pe, "EFI/BOOT/BOOTX64.EFI": pe, "loader/loader.conf": "timeout 0\n",
+		"loader/entries.srel": "type1\n", "loader/keys/auto/PK.auth": "pk", "loader/keys/auto/KEK.auth": "kek", "loader/keys/auto/db.auth": "db"}, got)
+
+	for name, bad := range map[string]Installation{
+		"no loader":  {},
+		"stub":       {Loader: bytes.NewReader(petest.Stub("262-1"))},
+		"kernel":     {Loader: bytes.NewReader(petest.Kernel("6"))},
+		"text":       {Loader: strings.NewReader("text")},
+		"config":     {Loader: loader, Config: &Config{Timeout: "x"}},
+		"no db":      {Loader: loader, Keys: []EnrolmentKeys{{Name: "a", PK: []byte("pk"), KEK: []byte("kek")}}},
+		"bad name":   {Loader: loader, Keys: []EnrolmentKeys{{Name: "a/b", PK: []byte("pk"), KEK: []byte("kek"), DB: []byte("x")}}},
+		"two of one": {Loader: loader, Keys: append(in.Keys, in.Keys...)},
+	} {
+		files, err := bad.Files()
+		assert.Nil(t, files, name)
+		assert.Error(t, err, name)
+		if name == "stub" || name == "kernel" || name == "text" {
+			assert.ErrorIs(t, err, ErrNotLoader)
+			var f *FormatError
+			assert.ErrorAs(t, err, &f)
+		}
+	}
+}
+
+func TestRealLoader(t *testing.T) {
+	for name, open := range map[string]func(testing.TB) testtools.Root{"262": testtools.Forky, "257": testtools.Trixie} {
+		t.Run(name, func(t *testing.T) {
+			r := open(t)
+			b, err := os.ReadFile(r.Part(t, "loader"))
+			require.NoError(t, err)
+			version, err := LoaderVersion(bytes.NewReader(b))
+			require.NoError(t, err)
+			t.Log(version)
+			assert.Regexp(t, `^\d{3}[.~+-]`, version)
+		})
+	}
+}
