@@ -1,0 +1,171 @@
+package compare
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/verity"
+)
+
+const mib = 1 << 20
+
+// jobs are measured in this order. The bars are those of two cores.
+var jobs = []job{
+	{"verity format, 256 MiB", "veritysetup format", 0.30, verityFormat},
+	{"verity verify, 256 MiB", "veritysetup verify", 0.30, verityVerify},
+	{"FAT, one file of 64 MiB", "mkfs.vfat + mcopy", 1.10, fatOneFile},
+	{"FAT, 2,000 long names", "mkfs.vfat + mcopy", 0.05, fatManyFiles},
+	{"UKI, initrd of 64 MiB", "ukify build", 0.12, ukiAssemble},
+}
+
+const (
+	saltHex = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+	uuid    = "12345678-9abc-4def-8123-456789abcdef"
+)
+
+func verityInput(b *testing.B) (dir string, data *os.File, p verity.Params) {
+	dir = b.TempDir()
+	data = noise(b, filepath.Join(dir, "data"), 256*mib)
+	salt, err := hex.DecodeString(saltHex)
+	require.NoError(b, err)
+	return dir, data, verity.Params{Salt: salt}
+}
+
+func verityFormat(b *testing.B) sides {
+	dir, data, p := verityInput(b)
+	return sides{
+		ours: func() error {
+			return create(filepath.Join(dir, "ours"), func(f *os.File) error {
+				_, err := verity.Format(context.Background(), f, source(data), p)
+				return err
+			})
+		},
+		reference: host(b, fmt.Sprintf("cd %s; rm -f theirs; veritysetup format --salt=%s --uuid=%s data theirs", dir, saltHex, uuid), "veritysetup"),
+	}
+}
+
+func verityVerify(b *testing.B) sides {
+	dir, data, p := verityInput(b)
+	tree, err := os.Create(filepath.Join(dir, "tree"))
+	require.NoError(b, err)
+	b.Cleanup(func() { tree.Close() })
+	root, err := verity.Format(context.Background(), tree, source(data), p)
+	require.NoError(b, err)
+	return sides{
+		ours: func() error {
+			return verity.Verify(context.Background(), source(data), source(tree), root)
+		},
+		reference: host(b, fmt.Sprintf("cd %s; veritysetup verify data tree %x", dir, root), "veritysetup"),
+	}
+}
+
+func fatOneFile(b *testing.B) sides {
+	dir := b.TempDir()
+	file := noise(b, filepath.Join(dir, "linux.efi"), 64*mib)
+	return fatSides(b, dir, []fat.File{{Path: "EFI/Linux/linux.efi", Content: source(file)}}, 128*mib,
+		"mmd -i theirs ::/EFI ::/EFI/Linux; mcopy -i theirs linux.efi ::/EFI/Linux/")
+}
+
+func fatManyFiles(b *testing.B) sides {
+	dir := b.TempDir()
+	require.NoError(b, os.Mkdir(filepath.Join(dir, "many"), 0o700))
+	var files []fat.File
+	for i := range 2000 {
+		name := fmt.Sprintf("many/a rather long name of file number %04d.conf", i)
+		files = append(files, fat.File{Path: name, Content: source(noise(b, filepath.Join(dir, name), 100))})
+	}
+	return fatSides(b, dir, files, 64*mib, "mcopy -s -i theirs many ::/")
+}
+
+func fatSides(b *testing.B, dir string, files []fat.File, size int64, copying string) sides {
+	return sides{
+		ours: func() error {
+			return create(filepath.Join(dir, "ours"), func(f *os.File) error {
+				return fat.Build(f, files, fat.Options{Size: size, VolumeID: 0x12345678, Label: "ESP"})
+			})
+		},
+		reference: host(b, fmt.Sprintf("cd %s; rm -f theirs; truncate -s %d theirs; mkfs.vfat -F 32 -i 12345678 -n ESP theirs; %s",
+			dir, size, copying), "mkfs.vfat", "mcopy", "mmd"),
+	}
+}
+
+func ukiAssemble(b *testing.B) sides {
+	r := testtools.Forky(b)
+	dir := b.TempDir()
+	initrd := noise(b, filepath.Join(dir, "initrd"), 64*mib)
+	const cmdline, osRelease = "ro quiet", "ID=test\nVERSION_ID=1\n"
+	image := &uki.Image{
+		Stub:      source(open(b, r.Part(b, "stub"))),
+		Linux:     source(open(b, r.Part(b, "kernel"))),
+		Initrd:    []uki.Source{source(initrd)},
+		Cmdline:   cmdline,
+		OSRelease: []byte(osRelease),
+	}
+	return sides{
+		ours: func() error {
+			return create(filepath.Join(dir, "ours"), func(f *os.File) error {
+				assembled, err := image.Assemble()
+				if err != nil {
+					return err
+				}
+				_, err = assembled.WriteTo(f)
+				return err
+			})
+		},
+		reference: inTree(b, r, dir, "ukify", "build", "--linux=/opt/kernel/vmlinuz", "--initrd="+initrd.Name(),
+			"--cmdline="+cmdline, "--os-release="+osRelease, "--output="+filepath.Join(dir, "theirs")),
+	}
+}
+
+// noise makes a file of the given size that does not compress and has no holes.
+func noise(b *testing.B, path string, size int64) *os.File {
+	f, err := os.Create(path)
+	require.NoError(b, err)
+	b.Cleanup(func() { f.Close() })
+	_, err = io.CopyN(f, rand.NewChaCha8([32]byte{1}), size)
+	require.NoError(b, err)
+	return f
+}
+
+func open(b *testing.B, path string) *os.File {
+	f, err := os.Open(path)
+	require.NoError(b, err)
+	b.Cleanup(func() { f.Close() })
+	return f
+}
+
+// source is a file as the packages' input.
+func source(f *os.File) *io.SectionReader {
+	info, err := f.Stat()
+	if err != nil {
+		panic(err) // of a file that this test has just made
+	}
+	return io.NewSectionReader(f, 0, info.Size())
+}
+
+// create makes the file anew, as the reference tools do.
+func create(path string, write func(*os.File) error) error {
+	if err := os.RemoveAll(path); err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if err := write(f); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
