@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
+	"strings"
 )
 
 // The places where systemd-boot looks, relative to the file system.
@@ -172,30 +174,40 @@ func eachFile(fsys fs.FS, dir, suffix string, f func(dir, name string) error) er
 }
 
 // lookup finds a path without regard to the case of ASCII letters, an exact match first, and returns it as it is
-// spelled there.
+// spelled there. A path that this file system cannot have does not exist.
 func lookup(fsys fs.FS, name string) (string, error) {
-	if _, err := fs.Stat(fsys, name); err == nil {
-		return name, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+	missing := &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	if !fs.ValidPath(name) {
+		return "", missing
 	}
-	if name == "." {
-		return "", &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-	}
-	parent, err := lookup(fsys, path.Dir(name))
-	if err != nil {
-		return "", err
-	}
-	list, err := fs.ReadDir(fsys, parent)
-	if err != nil {
-		return "", err
-	}
-	for _, d := range list {
-		if equalFold(d.Name(), path.Base(name)) {
-			return path.Join(parent, d.Name()), nil
+	at := "."
+	for part := range strings.SplitSeq(name, "/") {
+		if at != "." {
+			if info, err := fs.Stat(fsys, at); err != nil {
+				return "", err
+			} else if !info.IsDir() {
+				return "", missing
+			}
 		}
+		next := path.Join(at, part)
+		_, err := fs.Stat(fsys, next)
+		if err != nil {
+			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid) {
+				return "", err
+			}
+			list, err := fs.ReadDir(fsys, at)
+			if err != nil {
+				return "", err
+			}
+			i := slices.IndexFunc(list, func(d fs.DirEntry) bool { return equalFold(d.Name(), part) })
+			if i < 0 {
+				return "", missing
+			}
+			next = path.Join(at, list[i].Name())
+		}
+		at = next
 	}
-	return "", &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	return at, nil
 }
 
 // openAt opens a file for random access.

@@ -146,6 +146,7 @@ func TestFindings(t *testing.T) {
 		"loader/entries/empty.conf":  text("title x\n"),
 		"loader/entries/both.conf":   text("linux /k\nefi /k\n"),
 		"loader/entries/gone.conf":   text("linux /gone\n"),
+		"loader/entries/under.conf":  text("linux /k/under/a/file\n"),
 		"loader/entries/other.conf":  text("linux /k\narchitecture aa64\n"),
 		"loader/entries/net.conf":    text("uki-url :x.efi\n"),
 		"loader/entries/self.conf":   text("efi \\EFI\\systemd\\systemd-bootx64.efi\n"),
@@ -157,11 +158,12 @@ func TestFindings(t *testing.T) {
 	for _, f := range m.Findings {
 		found[strings.TrimPrefix(strings.TrimPrefix(f.Path, "EFI/Linux/"), "loader/entries/")] = f.Err
 	}
-	assert.Len(t, found, 12)
+	assert.Len(t, found, 13)
 	assert.ErrorIs(t, found["twin.efi"], ErrTwinExists)
 	assert.ErrorContains(t, found["cut.efi"], "the file at")
 	assert.ErrorIs(t, found["arm.efi"], errNotForHere)
 	assert.ErrorIs(t, found["gone.conf"], fs.ErrNotExist)
+	assert.ErrorIs(t, found["under.conf"], fs.ErrNotExist)
 	cutEntry, _ := m.Entry("cut.efi")
 	assert.NotEmpty(t, cutEntry.Damage)
 	arm64 := readMenu(t, fstest.MapFS{"EFI/Linux/arm.efi": arm}, MenuOptions{Architecture: "aa64"})

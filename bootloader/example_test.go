@@ -1,0 +1,119 @@
+package bootloader_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing/fstest"
+
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/petest"
+)
+
+// kernelImage is as much of a Unified Kernel Image as a boot loader looks at.
+func kernelImage(version string) *fstest.MapFile {
+	return &fstest.MapFile{Data: petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{
+		{Name: ".osrel", Content: []byte("ID=example\nPRETTY_NAME=\"Example OS " + version + "\"\nVERSION_ID=" + version + "\n")},
+		{Name: ".linux", Content: []byte("kernel")},
+	}}.Bytes()}
+}
+
+func ExampleReadMenu() {
+	esp := fstest.MapFS{ // os.DirFS("/efi"), or a fat.FS
+		"EFI/Linux/example_1.efi":     kernelImage("1"),
+		"EFI/Linux/example_2+0-3.efi": kernelImage("2"), // three boots failed
+		"EFI/Linux/example_3+3.efi":   kernelImage("3"), // new
+		"loader/loader.conf":          {Data: []byte("timeout 0\n")},
+	}
+	menu, err := bootloader.ReadMenu(esp, bootloader.MenuOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, e := range menu.Entries {
+		fmt.Println(e.ID, "-", e.Title, "- bad:", e.Bad())
+	}
+	entry, reason := menu.Default(bootloader.Variables{})
+	from, to := entry.Boot()
+	fmt.Println("boots", entry.ID+",", reason)
+	fmt.Println("renames", from, "to", to)
+	// Output:
+	// example_3.efi - Example OS 3 - bad: false
+	// example_1.efi - Example OS 1 - bad: false
+	// example_2.efi - Example OS 2 - bad: true
+	// boots example_3.efi, first in the menu
+	// renames EFI/Linux/example_3+3.efi to EFI/Linux/example_3+2-1.efi
+}
+
+func ExampleBless() {
+	esp := fstest.MapFS{"EFI/Linux/example_3+2-1.efi": kernelImage("3")}
+	const bootCountPath = `\EFI\Linux\example_3+2-1.efi` // EFI variable LoaderBootCountPath
+	status, err := bootloader.BootStatus(esp, bootCountPath)
+	fmt.Println(status, err)
+	fmt.Println(bootloader.Bless(esp, bootCountPath, bootloader.Good))
+	fmt.Println(bootloader.Bless(esp, bootCountPath, bootloader.Bad))
+	// Output:
+	// indeterminate <nil>
+	// EFI/Linux/example_3+2-1.efi EFI/Linux/example_3.efi <nil>
+	// EFI/Linux/example_3+2-1.efi EFI/Linux/example_3+0-1.efi <nil>
+}
+
+func ExampleInstallation_Files() {
+	in := bootloader.Installation{
+		Loader: bytes.NewReader(petest.Loader("262-1")), // systemd-bootx64.efi
+		Config: &bootloader.Config{Timeout: "menu-hidden", Editor: bootloader.No},
+	}
+	files, err := in.Files()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, f := range files {
+		fmt.Println(f.Path, f.Content.Size())
+	}
+	// Output:
+	// EFI/systemd/systemd-bootx64.efi 10752
+	// EFI/BOOT/BOOTX64.EFI 10752
+	// loader/loader.conf 30
+	// loader/entries.srel 6
+}
+
+func ExampleLoaderVersion() {
+	fmt.Println(bootloader.LoaderVersion(bytes.NewReader(petest.Loader("262-1"))))
+	_, err := bootloader.LoaderVersion(bytes.NewReader([]byte("text")))
+	fmt.Println(err)
+	// Output:
+	// 262-1 <nil>
+	// bootloader: MS-DOS header at 0x0: not a systemd-boot binary: 4 bytes are too few: not a PE image
+}
+
+func ExampleParseConfig() {
+	c := bootloader.ParseConfig([]byte("timeout 3\neditor perhaps\n"))
+	fmt.Println(c.Timeout, c.Ignored[0].Line, c.Ignored[0].Reason)
+	// Output: 3 2 not a yes or no
+}
+
+func ExampleConfig_MarshalText() {
+	b, err := (&bootloader.Config{Timeout: "3", Default: "example_*", Editor: bootloader.No}).MarshalText()
+	fmt.Printf("%s%v\n", b, err)
+	// Output:
+	// timeout 3
+	// default example_*
+	// editor no
+	// <nil>
+}
+
+func ExampleCountedName() {
+	fmt.Println(bootloader.CountedName("example_4", 3))
+	// Output: example_4+3.efi <nil>
+}
+
+func ExampleParseName() {
+	stem, counter, ok := bootloader.ParseName("example_4+09-01.efi", ".efi")
+	fmt.Println(stem, counter.TriesLeft, counter.TriesDone, ok, counter.Next())
+	// Output: example_4 9 1 true +08-02
+}
+
+func ExampleCompareVersions() {
+	fmt.Println(bootloader.CompareVersions("6.12.0", "6.9.1"), bootloader.CompareVersions("1.0~rc1", "1.0"))
+	// Output: 1 -1
+}
