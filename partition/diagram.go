@@ -3,6 +3,7 @@ package partition
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -94,61 +95,61 @@ func pieces(t *Table, size int64) []piece {
 	return all
 }
 
-// share gives each piece columns: three at least, then in proportion to the size.
+// share gives each piece columns: up to a half of all is shared alike, so that names can be read, the rest in proportion
+// to the size.
 func share(parts []piece, columns int) []int {
-	const least = 3
+	least := min(max(columns/(2*max(len(parts), 1)), 3), 8)
 	var total int64
 	for _, p := range parts {
 		total += p.size
 	}
 	widths := make([]int, len(parts))
+	rest := make([]float64, len(parts)) // of a column, lost by rounding
 	spare := max(columns-least*len(parts), 0)
-	given := 0
+	left := spare
 	for i, p := range parts {
-		extra := 0
-		if total > 0 {
-			extra = int(float64(spare) * float64(p.size) / float64(total))
-		}
-		widths[i] = least + extra
-		given += extra
+		extra := float64(spare) * float64(p.size) / float64(max(total, 1))
+		widths[i] = least + int(extra)
+		rest[i] = extra - math.Floor(extra)
+		left -= int(extra)
 	}
-	if len(parts) > 0 { // what rounding left goes to the largest
-		big := 0
-		for i := range parts {
-			if parts[i].size > parts[big].size {
-				big = i
+	for ; left > 0; left-- {
+		most := 0
+		for i := range rest {
+			if rest[i] > rest[most] {
+				most = i
 			}
 		}
-		widths[big] += spare - given
+		widths[most]++
+		rest[most]--
 	}
 	return widths
 }
 
-// cell is one row of a box: number, name, size.
+// cell is one row of a box: number, name, size. Free space is hatched, an empty slot dotted.
 func (p *piece) cell(row, width int) string {
 	if p.number == 0 {
 		return strings.Repeat("░", width)
 	}
-	text := ""
-	switch row {
-	case 0:
-		text = fmt.Sprint(p.number)
-	case 1:
-		text = p.name
-	case 2:
-		text = Bytes(p.size)
-	}
-	n := utf8.RuneCountInString(text)
-	if row > 0 && n > width-2 {
-		if row == 2 || width < 6 {
-			text, n = "", 0
-		} else {
-			text = string([]rune(text)[:width-3]) + "…"
-			n = width - 2
+	text := [3]string{fmt.Sprint(p.number), p.name, Bytes(p.size)}[row]
+	if n := utf8.RuneCountInString(text); n > width {
+		switch {
+		case row == 1 && width > 3:
+			text = string([]rune(text)[:width-1]) + "…"
+		default: // half a number says nothing
+			text = ""
 		}
 	}
-	left := max((width-n)/2, 0)
-	return strings.Repeat(" ", left) + text + strings.Repeat(" ", max(width-n-left, 0))
+	fill := " "
+	if p.empty {
+		fill = "·"
+	}
+	n := utf8.RuneCountInString(text)
+	if p.empty && n > 0 && n <= width-2 {
+		text, n = " "+text+" ", n+2
+	}
+	left := (width - n) / 2
+	return strings.Repeat(fill, left) + text + strings.Repeat(fill, width-n-left)
 }
 
 func list(parts []piece, free int64) string {

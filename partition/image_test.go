@@ -16,7 +16,7 @@ import (
 
 func TestImage(t *testing.T) {
 	im, d := image(t, abLayout())
-	require.Equal(t, int64(98<<20), im.Size)
+	require.Equal(t, int64(97<<20), im.Size)
 	requireVerified(t, d)
 	got, err := Read(d, d.Size())
 	require.NoError(t, err)

@@ -1,0 +1,195 @@
+package partition
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/osmith-dev/osmith/internal/faultio"
+	"github.com/stretchr/testify/require"
+)
+
+// Headers with valid checksums that lie. The other table is used; without one it is an error that names the field. Nothing large
+// is allocated.
+func TestHostileHeaders(t *testing.T) {
+	le := binary.LittleEndian
+	for _, c := range []struct {
+		field string
+		lie   func(b []byte)
+	}{
+		{"Signature", func(b []byte) { b[0] = 'e' }},
+		{"Revision", func(b []byte) { le.PutUint32(b[8:], 0x20000) }},
+		{"HeaderSize", func(b []byte) { le.PutUint32(b[12:], 91) }},
+		{"HeaderSize", func(b []byte) { le.PutUint32(b[12:], 0) }},
+		{"HeaderSize", func(b []byte) { le.PutUint32(b[12:], 0xffffffff) }},
+		{"MyLBA", func(b []byte) { le.PutUint64(b[24:], 7) }},
+		{"AlternateLBA", func(b []byte) { le.PutUint64(b[32:], 1<<55) }},
+		{"FirstUsableLBA", func(b []byte) { le.PutUint64(b[40:], 1<<63) }},
+		{"FirstUsableLBA", func(b []byte) { le.PutUint64(b[48:], 1<<63) }},
+		{"PartitionEntryLBA", func(b []byte) { le.PutUint64(b[72:], 1<<55-1) }},
+		{"PartitionEntryLBA", func(b []byte) { le.PutUint64(b[72:], 1<<63+2) }},
+		{"PartitionEntryLBA", func(b []byte) { le.PutUint64(b[72:], 0) }},
+		{"NumberOfPartitionEntries", func(b []byte) { le.PutUint32(b[80:], 0xffffffff) }},
+		{"NumberOfPartitionEntries", func(b []byte) { le.PutUint32(b[80:], 1<<24) }},
+		{"NumberOfPartitionEntries", func(b []byte) { le.PutUint32(b[80:], 0) }},
+		{"NumberOfPartitionEntries", func(b []byte) { le.PutUint32(b[80:], 0xffffffff); le.PutUint32(b[84:], 1<<31) }},
+		{"SizeOfPartitionEntry", func(b []byte) { le.PutUint32(b[84:], 0xffffffff) }},
+		{"SizeOfPartitionEntry", func(b []byte) { le.PutUint32(b[84:], 64) }},
+		{"SizeOfPartitionEntry", func(b []byte) { le.PutUint32(b[84:], 0) }},
+		{"PartitionEntryArrayCRC32", func(b []byte) { b[88]++ }},
+	} {
+		_, d := image(t, abLayout())
+		lie := func(lba int64) {
+			b := make([]byte, 512)
+			d.ReadAt(b, lba*512)
+			c.lie(b)
+			if n := le.Uint32(b[12:]); n >= 92 && n <= 512 {
+				le.PutUint32(b[16:], headerCRC(b[:n]))
+			}
+			d.WriteAt(b, lba*512)
+		}
+		lie(1)
+		table, err := Read(d, d.Size())
+		require.NoError(t, err, c.field)
+		require.True(t, table.UsedBackup)
+		var format *FormatError
+		require.ErrorAs(t, table.PrimaryErr, &format)
+		require.True(t, strings.HasSuffix(format.Field, ": "+c.field), "%s: %v", c.field, format)
+		lie(d.Size()/512 - 1)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		table, err = Read(d, d.Size())
+		runtime.ReadMemStats(&after)
+		require.ErrorIs(t, err, ErrNoTable, c.field)
+		require.ErrorAs(t, err, &format)
+		require.Nil(t, table)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20))
+	}
+}
+
+type failing struct{ io.ReaderAt }
+
+var errDisk = errors.New("disk error")
+
+func (f failing) ReadAt(p []byte, off int64) (int, error) {
+	if off < 8192 && off+int64(len(p)) > 512 {
+		return 0, errDisk
+	}
+	return f.ReaderAt.ReadAt(p, off)
+}
+
+func TestReadErrors(t *testing.T) {
+	_, d := image(t, abLayout())
+	table, err := Read(failing{d}, d.Size())
+	require.NoError(t, err, "an unreadable primary is what the backup is for")
+	require.ErrorIs(t, table.PrimaryErr, errDisk)
+	for _, size := range []int64{-1, 0, 1, 512, 1024, 4096} {
+		_, err := Read(d, size)
+		require.ErrorIs(t, err, ErrNoTable)
+	}
+	_, err = Read(d, d.Size()-1<<20)
+	require.ErrorIs(t, err, ErrNoTable, "a truncated image")
+	_, err = ReadSectors(d, d.Size(), 4096)
+	require.ErrorIs(t, err, ErrNoTable)
+	_, err = ReadSectors(d, d.Size(), 0)
+	require.Error(t, err)
+	backwards, err := Read(d, d.Size())
+	require.NoError(t, err)
+	backwards.Partitions[0].FirstLBA, backwards.Partitions[0].LastLBA = 9000, 8000
+	for _, h := range []*header{backwards.primary, backwards.backup} {
+		p := backwards.Partitions[0]
+		p.put(backwards.array[:128])
+		h.entriesCRC = crc32.ChecksumIEEE(backwards.array[:128*128])
+		d.WriteAt(backwards.array, int64(h.entriesLBA)*512)
+		d.WriteAt(h.encode(), int64(h.myLBA)*512)
+	}
+	var format *FormatError
+	_, err = Read(d, d.Size())
+	require.ErrorAs(t, err, &format)
+}
+
+func TestWindow(t *testing.T) {
+	im, d := image(t, abLayout())
+	w := im.Table.Window(d, 4)
+	n, err := w.WriteAt([]byte("inside"), w.Size()-6)
+	require.NoError(t, err)
+	require.Equal(t, 6, n)
+	b := make([]byte, 8)
+	n, err = w.ReadAt(b, w.Size()-6)
+	require.Equal(t, io.EOF, err)
+	require.Equal(t, "inside", string(b[:n]))
+	for _, off := range []int64{-1, w.Size() - 5, w.Size() + 1, 1 << 62} {
+		_, err = w.WriteAt([]byte("inside"), off)
+		require.Error(t, err)
+	}
+	require.NoError(t, w.Sync())
+}
+
+// FuzzRead: no panic, a table or an error; and what was read is written back the same and can be drawn.
+func FuzzRead(f *testing.F) {
+	for _, ss := range []int{512, 4096} {
+		l := abLayout()
+		l.SectorSize, l.Align = ss, int64(ss)
+		for i := range l.Partitions {
+			l.Partitions[i].Size, l.Partitions[i].Content = 4096, nil
+		}
+		im, err := Plan(l)
+		if err != nil {
+			f.Fatal(err)
+		}
+		d := faultio.NewDisk(im.Size)
+		if err := WriteImage(d, im, WriteOptions{TargetIsZero: true}); err != nil {
+			f.Fatal(err)
+		}
+		b := make([]byte, im.Size)
+		d.ReadAt(b, 0)
+		f.Add(b, uint16(0), byte(0))
+		f.Add(b, uint16(ss+80), byte(255))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, at uint16, v byte) {
+		if len(b) > 1<<20 {
+			return
+		}
+		b = append([]byte(nil), b...)
+		if int(at) < len(b) {
+			b[at] = v
+		}
+		for _, lba := range []int{512, 4096, len(b) - 512, len(b) - 4096} { // let mutations through the checksum
+			if at%3 == 0 && lba >= 0 && lba+512 <= len(b) {
+				if n := binary.LittleEndian.Uint32(b[lba+12:]); n >= 92 && n <= 512 {
+					binary.LittleEndian.PutUint32(b[lba+16:], headerCRC(b[lba:lba+int(n)]))
+				}
+			}
+		}
+		d := faultio.NewDisk(int64(len(b)))
+		d.WriteAt(b, 0)
+		table, err := Read(d, d.Size())
+		if (table == nil) == (err == nil) {
+			t.Fatal("table and error")
+		}
+		if err != nil {
+			return
+		}
+		Diagram(table, d.Size(), 80)
+		if table.Check() != nil || table.UsedBackup || table.BackupErr != nil {
+			return
+		}
+		if err := table.Write(d); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Read(d, d.Size())
+		if err != nil {
+			t.Fatal(err)
+		}
+		after := make([]byte, len(b))
+		d.ReadAt(after, 0)
+		if string(after[512:]) != string(b[512:]) && table.SectorSize == 512 {
+			t.Fatal("a table that was read and written again differs")
+		}
+		require.Equal(t, table.Partitions, again.Partitions)
+	})
+}
