@@ -30,7 +30,8 @@ const DefaultDeadline = 120 * time.Second
 // boot to boot. One boot at a time.
 type Machine struct {
 	// Dir keeps the machine's state: VARS.fd and tpm/. They are made on the first
-	// boot, the variables from Vars, the TPM empty. It must exist.
+	// boot, the variables from Vars, the TPM new, which for swtpm means four active
+	// banks: sha1, sha256, sha384 and sha512.
 	Dir string
 	// Disk is a raw disk image that the machine writes to. Empty: no disk.
 	Disk string
@@ -38,9 +39,6 @@ type Machine struct {
 	// Code and Vars are the firmware; empty means the host's OVMF with Secure
 	// Boot and SMM and its blank variable store.
 	Code, Vars string
-	// Banks are the PCR banks of the TPM, decided on the first boot; nil means what
-	// a new swtpm has: sha1, sha256, sha384 and sha512.
-	Banks []string
 	// Memory in MiB; 0 means 512.
 	Memory int
 
@@ -143,16 +141,7 @@ func (m *Machine) prepare() error {
 	if err := os.MkdirAll(m.logs(), 0o755); err != nil {
 		return err
 	}
-	if _, err := os.Stat(m.tpmDir()); errors.Is(err, os.ErrNotExist) {
-		if err := os.MkdirAll(m.tpmDir(), 0o700); err != nil {
-			return err
-		}
-		if m.Banks != nil {
-			if err := allocateBanks(m.tpmDir(), m.Banks); err != nil {
-				return err
-			}
-		}
-	} else if err != nil {
+	if err := os.MkdirAll(m.tpmDir(), 0o700); err != nil {
 		return err
 	}
 	if m.NoFirmware {

@@ -27,11 +27,6 @@ func TestGuest(t *testing.T) {
 			r := root(t)
 			m := directMachine(t, r, guest)
 			m.Cmdline += " osmith.report=initrd"
-			banks := []string{"sha1", "sha256", "sha384", "sha512"}
-			if name == "forky" {
-				m.Banks = []string{"sha256"}
-				banks = m.Banks
-			}
 			b := boot(t, m, "guest-"+name, Reported)
 
 			rep := b.Report
@@ -45,8 +40,7 @@ func TestGuest(t *testing.T) {
 			want := sha256.Sum256(append(make([]byte, 32), phase[:]...))
 			require.Equal(t, make([]byte, 32), rep.InitrdPCRs["sha256"][11])
 			require.Equal(t, want[:], rep.PCRs["sha256"][11])
-			require.Len(t, rep.PCRs, len(banks))
-			for _, bank := range banks {
+			for _, bank := range []string{"sha1", "sha256", "sha384", "sha512"} {
 				require.Len(t, rep.PCRs[bank], 24, bank)
 				require.NotEqual(t, rep.InitrdPCRs[bank][11], rep.PCRs[bank][11], bank)
 			}

@@ -29,10 +29,11 @@ const controlFD = 3
 // Boot that is one, under TCG, since not every host that has /dev/kvm can run
 // firmware in it.
 //
-// The processor goes without cmpxchg16b: QEMU 7.2 leaves garbage in the flags
-// register after it, and when an interrupt saves and restores those, the kernel
-// copies backwards or faults. That was one boot in thirteen. Nor does it have
-// five-level paging, which costs time.
+// The processor goes without cmpxchg16b: QEMU 7.2 computes its flags from stale
+// state (helper_cmpxchg16b_unlocked reads cc_op, which the translator has not
+// written back), and an interrupt right after it saves and restores garbage,
+// the direction flag included. Five of 74 kernels crashed of it; without the
+// instruction none of 60. Nor does it have five-level paging.
 func (m *Machine) arguments() []string {
 	memory := m.Memory
 	if memory == 0 {
