@@ -183,8 +183,8 @@ func TestParseSignaturesErrors(t *testing.T) {
 		{"empty", "", "unexpected EOF"},
 		{"array", "[]", "want {"},
 		{"truncated", `{"sha256":[`, "unexpected EOF"},
-		{"unknown bank", `{"md5":[]}`, "not a PCR bank"},
-		{"bank in capitals", `{"SHA256":[]}`, "not a PCR bank"},
+		{"unknown bank", `{"md5":[]}`, "not a PCR bank that is known here"},
+		{"bank in capitals", `{"SHA256":[]}`, "not a PCR bank that is known here"},
 		{"bank twice", `{"sha256":[],"sha256":[]}`, "comes twice"},
 		{"bank not array", `{"sha256":{}}`, "want an array"},
 		{"more", `{} {}`, "something follows"},
@@ -202,7 +202,9 @@ func TestParseSignaturesErrors(t *testing.T) {
 			require.ErrorContains(t, err, c.want)
 			assert.Nil(t, got)
 			var format *FormatError
-			assert.True(t, errors.As(err, &format))
+			require.True(t, errors.As(err, &format))
+			assert.ErrorIs(t, err, format.Err)
+			assert.Equal(t, strings.Contains(c.name, "bank") && strings.Contains(c.want, "known"), errors.Is(err, ErrBank))
 			assert.True(t, strings.HasPrefix(err.Error(), "tpm: .pcrsig: "), err.Error())
 		})
 	}

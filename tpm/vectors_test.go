@@ -24,8 +24,8 @@ type bootVector struct {
 	pcrs   map[int][]byte // sha256, at the start of the initrd
 	pcrsig []byte
 	boot   Boot // as far as the inputs tell; never made from the log
-	phases map[string]string
-	other  string // PCR 11 that ukify printed belongs to this profile's sections, if not to those booted
+	phases map[string]string // phase path to PCR 11, as ukify printed it when it built the UKI, for profile 0
+	first  []Measurement     // of profile 0
 }
 
 type vectorPE struct {
@@ -112,6 +112,7 @@ func bootVectors(t *testing.T) []bootVector {
 		case "f-profile1-262":
 			v.boot.Profile = 1
 		}
+		v.first = in.UKI.measurements(t, 0)
 		v.boot.Sections = in.UKI.measurements(t, v.boot.Profile)
 		out = append(out, v)
 	}
