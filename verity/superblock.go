@@ -2,6 +2,7 @@ package verity
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -49,6 +50,8 @@ type Superblock struct {
 	DataBlocks    int64    // number of data blocks, at least 1
 	Salt          []byte   // 0 to 256 bytes
 }
+
+var _ encoding.BinaryAppender = (*Superblock)(nil)
 
 // DataSize returns the number of bytes that the tree covers.
 func (sb *Superblock) DataSize() int64 {

@@ -3,8 +3,14 @@ package cosign_test
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"io"
+	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -122,6 +128,19 @@ func TestPolicy(t *testing.T) {
 	assert.EqualError(t, err, "cosign: policy: no keys: nothing could satisfy it")
 	_, err = cosign.Verify(ctx, dir, artifact, cosign.Policy{Keys: []crypto.PublicKey{"key"}})
 	assert.ErrorContains(t, err, "string is not supported")
+
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	require.NoError(t, err)
+	for message, key := range map[string]crypto.PublicKey{
+		"cosign: key: RSA with 1024 bits, want 2048 to 16384":              &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 1023), E: 65537},
+		"cosign: key: the RSA key is empty":                                (*rsa.PublicKey)(nil),
+		"cosign: key: ECDSA needs a key on P-256, P-384 or P-521":          p224.Public(),
+		"cosign: key: 3 bytes, want 32 for Ed25519":                        ed25519.PublicKey("key"),
+		"cosign: key: <nil> is not supported, want *ecdsa.PublicKey, *rsa": nil,
+	} {
+		_, err := cosign.Verify(ctx, dir, artifact, cosign.Policy{Keys: []crypto.PublicKey{key}})
+		assert.ErrorContains(t, err, message)
+	}
 }
 
 func TestParseKeys(t *testing.T) {
