@@ -197,7 +197,7 @@ type predictor struct {
 
 // add appends an event with given digests, of which it keeps those of the banks.
 func (p *predictor) add(pcr int, t EventType, digests map[crypto.Hash][]byte, data []byte) {
-	e := Event{PCR: pcr, Type: t, Data: data, Digests: make(map[crypto.Hash][]byte, len(p.banks))}
+	e := Event{PCR: pcr, Type: t, Data: bytes.Clone(data), Digests: make(map[crypto.Hash][]byte, len(p.banks))}
 	for _, h := range p.banks {
 		e.Digests[h] = bytes.Clone(digests[h])
 	}

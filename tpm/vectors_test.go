@@ -23,7 +23,7 @@ type bootVector struct {
 	log    []byte
 	pcrs   map[int][]byte // sha256, at the start of the initrd
 	pcrsig []byte
-	boot   Boot // as far as the inputs tell; never made from the log
+	boot   Boot              // as far as the inputs tell; never made from the log
 	phases map[string]string // phase path to PCR 11, as ukify printed it when it built the UKI, for profile 0
 	first  []Measurement     // of profile 0
 }
