@@ -1,0 +1,224 @@
+package fat
+
+import (
+	"encoding/binary"
+	"io/fs"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/osmith-dev/osmith/internal/faultio"
+	"github.com/stretchr/testify/require"
+)
+
+func put(d *faultio.Disk, off int64, b ...byte) { d.WriteAt(b, off) }
+
+func TestHostileBootSector(t *testing.T) {
+	le := binary.LittleEndian
+	for field, lie := range map[string]func(b []byte){
+		"signature":                         func(b []byte) { b[510] = 0 },
+		"BPB_BytsPerSec":                    func(b []byte) { le.PutUint16(b[11:], 0) },
+		"BPB_SecPerClus":                    func(b []byte) { b[13] = 3 },
+		"BPB_RsvdSecCnt":                    func(b []byte) { le.PutUint16(b[14:], 0) },
+		"BPB_NumFATs":                       func(b []byte) { b[16] = 255 },
+		"BPB_RootEntCnt":                    func(b []byte) { le.PutUint16(b[17:], 16) },
+		"BPB_TotSec32":                      func(b []byte) { le.PutUint32(b[32:], 0xffffffff) },
+		"BPB_FATSz32 huge":                  func(b []byte) { le.PutUint32(b[36:], 0x7fffff) },
+		"BPB_FATSz32 larger":                func(b []byte) { le.PutUint32(b[36:], 0xffffffff) },
+		"BPB_FATSz32 zero":                  func(b []byte) { le.PutUint32(b[36:], 0) },
+		"BPB_FATSz32 short":                 func(b []byte) { le.PutUint32(b[36:], 10) },
+		"cluster count":                     func(b []byte) { b[13] = 128 },
+		"BPB_ExtFlags":                      func(b []byte) { b[40] = 0x8f },
+		"BPB_FSVer":                         func(b []byte) { b[42] = 1 },
+		"BPB_RootClus":                      func(b []byte) { le.PutUint32(b[44:], 1) },
+		"BPB_RootClus beyond":               func(b []byte) { le.PutUint32(b[44:], 0x0fffffff) },
+		"BPB_TotSec32 beyond the partition": func(b []byte) { le.PutUint32(b[32:], 34<<11+1) },
+	} {
+		d := build(t, esp(), Options{Size: 34 << 20})
+		b := make([]byte, 512)
+		d.ReadAt(b, 0)
+		lie(b)
+		d.WriteAt(b, 0)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f, err := Open(d, d.Size())
+		runtime.ReadMemStats(&after)
+		var format *FormatError
+		require.ErrorAs(t, err, &format, field)
+		require.Nil(t, f)
+		require.Contains(t, format.Field, strings.Fields(field)[0])
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
+	}
+	for _, size := range []int64{-1, 0, 511} {
+		_, err := Open(faultio.NewDisk(1024), size)
+		require.Error(t, err)
+	}
+}
+
+// Chains that bite their tail, cross, end early or leave the volume.
+func TestHostileChains(t *testing.T) {
+	open := func(change func(d *faultio.Disk, f *FS, file, dir *entry)) *FS {
+		d := build(t, esp(), Options{Size: 34 << 20})
+		f, err := Open(d, d.Size())
+		require.NoError(t, err)
+		_, file, err := f.walk("EFI/Linux/os_1.0+3-0.efi")
+		require.NoError(t, err)
+		_, dir, err := f.walk("EFI/Linux")
+		require.NoError(t, err)
+		change(d, f, file, dir)
+		return f
+	}
+	set := func(d *faultio.Disk, f *FS, c, v uint32) {
+		d.WriteAt(binary.LittleEndian.AppendUint32(nil, v), f.geo.fatOff+4*int64(c))
+	}
+	var format *FormatError
+	for name, change := range map[string]func(d *faultio.Disk, f *FS, file, dir *entry){
+		"cycle":     func(d *faultio.Disk, f *FS, file, dir *entry) { set(d, f, file.cluster+100, file.cluster+50) },
+		"self":      func(d *faultio.Disk, f *FS, file, dir *entry) { set(d, f, file.cluster, file.cluster) },
+		"free":      func(d *faultio.Disk, f *FS, file, dir *entry) { set(d, f, file.cluster+5, 0) },
+		"bad":       func(d *faultio.Disk, f *FS, file, dir *entry) { set(d, f, file.cluster+5, clusterBad) },
+		"beyond":    func(d *faultio.Disk, f *FS, file, dir *entry) { set(d, f, file.cluster+5, 0x0ffffff0) },
+		"too short": func(d *faultio.Disk, f *FS, file, dir *entry) { set(d, f, file.cluster+5, endOfChain) },
+	} {
+		f := open(change)
+		_, err := f.ReadFile("EFI/Linux/os_1.0+3-0.efi")
+		require.ErrorAs(t, err, &format, name)
+		err = f.Remove("EFI/Linux/os_1.0+3-0.efi")
+		if name != "too short" {
+			require.ErrorAs(t, err, &format, name)
+		}
+	}
+	f := open(func(d *faultio.Disk, f *FS, file, dir *entry) { set(d, f, dir.cluster, dir.cluster) })
+	_, err := f.ReadDir("EFI/Linux")
+	require.ErrorAs(t, err, &format)
+	f = open(func(d *faultio.Disk, f *FS, file, dir *entry) { set(d, f, file.cluster-1, file.cluster) })
+	_, err = f.Repair()
+	require.ErrorAs(t, err, &format, "two files on one cluster")
+
+	// A directory that is its own parent, and one under two names.
+	f = open(func(d *faultio.Disk, f *FS, file, dir *entry) {
+		b := appendShort(nil, padShort("LOOP", ""), 0, attrDirectory, dir.cluster, 0, stamp{})
+		d.WriteAt(b, f.geo.clusterOff(dir.cluster)+10*entrySize)
+		for i := int64(2); i < 10; i++ {
+			put(d, f.geo.clusterOff(dir.cluster)+i*entrySize, entryDeleted)
+		}
+	})
+	require.ErrorAs(t, fs.WalkDir(f, ".", func(_ string, _ fs.DirEntry, err error) error { return err }), &format)
+	f = open(func(d *faultio.Disk, f *FS, file, dir *entry) {
+		for i := int64(2); i < 4; i++ {
+			b := appendShort(nil, padShort(string(rune('A'+i)), ""), 0, attrDirectory, 9, 0, stamp{})
+			d.WriteAt(b, f.geo.clusterOff(dir.cluster)+i*entrySize)
+		}
+	})
+	_, err = f.ReadDir("EFI/Linux")
+	require.ErrorAs(t, err, &format)
+}
+
+// Names on disk that cannot be names of a path are errors or fall back to the short name.
+func TestHostileNames(t *testing.T) {
+	d := build(t, nil, Options{Size: 34 << 20})
+	f, err := Open(d, d.Size())
+	require.NoError(t, err)
+	root := f.geo.clusterOff(2)
+	s := padShort("SHORT", "TXT")
+	write := func(b []byte) {
+		d.WriteAt(make([]byte, 512), root)
+		d.WriteAt(b, root)
+	}
+	for _, long := range []string{"../../etc/passwd", "a/b", "..", "\ufffd"} {
+		write(appendShort(appendLong(nil, long, s.checksum()), s, 0, attrArchive, 0, 0, stamp{}))
+		list, err := f.ReadDir(".")
+		require.NoError(t, err)
+		require.Equal(t, "SHORT.TXT", list[0].Name())
+	}
+	write(appendShort(appendLong(nil, "wrong sum", 1), s, lowerBase|lowerExt, attrArchive, 0, 0, stamp{}))
+	list, err := f.ReadDir(".")
+	require.NoError(t, err)
+	require.Equal(t, "short.txt", list[0].Name())
+	var format *FormatError
+	write(appendShort(nil, padShort("A/B", ""), 0, attrArchive, 0, 0, stamp{}))
+	_, err = f.ReadDir(".")
+	require.ErrorAs(t, err, &format)
+	write(appendShort(nil, shortName([]byte("\x05BC        ")), 0, attrArchive, 0, 0, stamp{}))
+	list, err = f.ReadDir(".")
+	require.NoError(t, err)
+	require.Equal(t, "σBC", list[0].Name())
+}
+
+// FuzzOpen: no panic and no endless walk, whatever is changed in the first 64 KiB of metadata or in a directory.
+func FuzzOpen(f *testing.F) {
+	im, err := Plan(esp(), Options{Size: 34 << 20})
+	if err != nil {
+		f.Fatal(err)
+	}
+	base := faultio.NewDisk(im.Size())
+	if err := Build(base, esp(), Options{Size: 34 << 20, TargetIsZero: true}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte{0, 0, 1})
+	f.Add([]byte("\x00\x40\xff\x10\x41\x05some bytes that change things"))
+	f.Fuzz(func(t *testing.T, changes []byte) {
+		d := base.Clone()
+		for ; len(changes) >= 4; changes = changes[4:] {
+			off := int64(changes[1])<<8 | int64(changes[2])
+			switch changes[0] % 3 {
+			case 0:
+				off %= 512
+			case 1:
+				off = im.geo.fatOff + off%1024
+			default:
+				off = im.geo.dataOff + off%(16*512)
+			}
+			put(d, off, changes[3])
+		}
+		v, err := Open(d, d.Size())
+		if (v == nil) == (err == nil) {
+			t.Fatal("volume and error")
+		}
+		if err != nil {
+			return
+		}
+		n := 0
+		fs.WalkDir(v, ".", func(name string, e fs.DirEntry, err error) error {
+			if n++; n > 5000 {
+				t.Fatal("a tree without end")
+			}
+			if err == nil && !e.IsDir() {
+				v.ReadFile(name)
+			}
+			return nil
+		})
+		v.Repair()
+		v.WriteFile("new file", strings.NewReader("x"))
+		v.Rename("EFI/Linux/os_1.0+3-0.efi", "EFI/Linux/os_1.0+2-1.efi")
+		v.Remove("loader/loader.conf")
+	})
+}
+
+// FuzzName: a name that is accepted comes back from the disk.
+func FuzzName(f *testing.F) {
+	for _, s := range []string{"a", "loader.conf", "a.b.c", "x+3-0.efi", "Größe", "𝄞", " lead", "~1", "a~1.b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		if checkName(name) != nil {
+			return
+		}
+		short, ok := newAliases().take(name)
+		if !ok {
+			t.Fatal("no alias")
+		}
+		for _, c := range short {
+			if c != ' ' && !shortChar(c) {
+				t.Fatalf("alias %q", short)
+			}
+		}
+		v := &FS{geo: plan32(34<<20, 512, 512)}
+		for _, shortCase := range []bool{false, true} {
+			d := &directory{cluster: 2, runs: []run{{2, 100}}, buf: append(entrySet(name, short, shortCase, attrArchive, 0, 0, stamp{}), make([]byte, entrySize)...)}
+			if err := v.parse(d); err != nil || len(d.entries) != 1 || d.entries[0].name != name {
+				t.Fatalf("%q came back as %v, %v", name, d.entries, err)
+			}
+		}
+	})
+}
