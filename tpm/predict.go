@@ -122,6 +122,9 @@ func (b *Boot) check() error {
 	if !hasSection(b.Sections, ".linux") {
 		return errors.New("tpm: predict: the UKI's measurements hold no .linux section")
 	}
+	if b.Stub < 258 && hasSection(b.Sections, ".efifw") {
+		return fmt.Errorf("tpm: predict: stub %d does not measure .efifw: 258 was the first that does", b.Stub)
+	}
 	if b.Profile > 0 && !hasSection(b.Sections, ".profile") {
 		return fmt.Errorf("tpm: predict: profile %d is booted, but its measurements hold no .profile section", b.Profile)
 	}

@@ -96,6 +96,9 @@ func TestPredictErrors(t *testing.T) {
 		{"empty authority", func(b *Boot) { b.Authorities = [][]byte{{}} }, "is no entry of db"},
 		{"no sections", func(b *Boot) { b.Sections = nil }, "no .linux section"},
 		{"no profile section", func(b *Boot) { b.Profile = 1 }, "no .profile section"},
+		{".efifw before 258", func(b *Boot) {
+			b.Stub, b.Sections = 257, append(b.Sections[:len(b.Sections):len(b.Sections)], measure(".efifw", "x")...)
+		}, "stub 257 does not measure .efifw"},
 		{"profile 256", func(b *Boot) { b.Profile = 256 }, "want 0 to 255"},
 		{"phase path as word", func(b *Boot) { b.Phases = []string{"a:b"} }, "want one word"},
 		{"bank without digests", func(b *Boot) { b.Banks = []crypto.Hash{crypto.SHA384} }, "an Authenticode digest of 0 bytes, want 48 for sha384"},
