@@ -231,3 +231,42 @@ func TestSourceThatEndsEarly(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+func TestSymbolTableIsCutOff(t *testing.T) {
+	im := complete()
+	want := assemble(t, &im)
+	im.Stub = source(withSymbolTable(petest.Stub("262-1")))
+	assert.Equal(t, want, assemble(t, &im))
+
+	// Not at the end of the file: it stays, and sections follow at the next boundary.
+	im.Stub = source(append(withSymbolTable(petest.Stub("262-1")), "more"...))
+	kept := assemble(t, &im)
+	f, err := pe.Parse(source(kept), int64(len(kept)))
+	require.NoError(t, err)
+	assert.EqualValues(t, len(petest.Stub("262-1")), f.SymbolTable)
+	assert.Len(t, kept, len(want)+512)
+}
+
+func TestSBATIsMerged(t *testing.T) {
+	const header = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md\n"
+	sbat := func(im *uki.Image) string {
+		f, err := uki.Open(source(assemble(t, im)))
+		require.NoError(t, err)
+		s, _ := f.Section(".sbat")
+		b, err := io.ReadAll(s)
+		require.NoError(t, err)
+		return string(b)
+	}
+	im := complete()
+	stub := "systemd-stub,1,osmith stand-in,systemd,262-1,https://systemd.io/\n"
+	assert.Equal(t, header+stub+"uki,1,UKI,uki,1,https://uapi-group.org/specifications/specs/unified_kernel_image/\n", sbat(&im))
+	im.SBAT = []byte("ours,1\r\ntwo,2")
+	im.Linux = source(petest.Kernel("6.12.0", petest.Section{Name: ".sbat", Content: []byte("sbat,1,other header\nlinux,1\n\x00\x00")}))
+	assert.Equal(t, header+stub+"linux,1\nours,1\ntwo,2\n", sbat(&im))
+	im.Linux = source(petest.Kernel("6.12.0", petest.Section{Name: ".sbat", Content: []byte("linux,1\n")}))
+	_, err := im.Assemble()
+	assert.ErrorContains(t, err, "uki: Linux: SBAT begins with")
+	im.Linux = source(petest.Kernel("6.12.0", petest.Section{Name: ".sbat", Content: make([]byte, 70000)}))
+	_, err = im.Assemble()
+	assert.ErrorContains(t, err, "limit")
+}

@@ -55,6 +55,9 @@ func newToolCase(t *testing.T, r *rand.Rand, dir string, stub, kernel []byte, re
 	size := func() int {
 		return []int{1, 3, 4, 511, 512, 513, 4095, 4096, 4097, 100_003}[r.IntN(10)]
 	}
+	if has() {
+		stub = withSymbolTable(stub)
+	}
 	c.image.Stub = bytes.NewReader(stub)
 	c.image.Linux = bytes.NewReader(kernel)
 	c.args = []string{"build", "--stub=" + file("stub", stub), "--linux=" + file("linux", kernel), "--output=" + filepath.Join(dir, "theirs.efi")}
@@ -106,6 +109,16 @@ func newToolCase(t *testing.T, r *rand.Rand, dir string, stub, kernel []byte, re
 	return c
 }
 
+// withSymbolTable appends what stubs up to 252 still have: a COFF symbol table, here of one symbol, and its strings.
+func withSymbolTable(stub []byte) []byte {
+	le := binary.LittleEndian
+	b := bytes.Clone(stub)
+	le.PutUint32(b[64+12:], uint32(len(b))) // PointerToSymbolTable
+	le.PutUint32(b[64+16:], 1)
+	b = append(b, make([]byte, 18)...)
+	return append(le.AppendUint32(b, 9), "name\x00"...)
+}
+
 func TestUkifyWritesTheSameBytes(t *testing.T) {
 	for _, root := range []struct {
 		name    string
@@ -123,8 +136,13 @@ func TestUkifyWritesTheSameBytes(t *testing.T) {
 				t.Run(fmt.Sprint(i), func(t *testing.T) {
 					dir := t.TempDir()
 					k := petest.Kernel("6.12.0-stand-in")
-					if i == 0 {
+					switch {
+					case i == 0:
 						k = kernel
+					case i%3 == 1: // with SBAT of its own
+						k = petest.Kernel("6.12.0-stand-in", petest.Section{Name: ".sbat", Content: []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nlinux,1,Example,linux,6.12,https://example.org\n")})
+					case i%3 == 2: // not NX-compatible: DllCharacteristics of the optional header at 88
+						k[88+70], k[88+71] = 0, 0
 					}
 					c := newToolCase(t, random, dir, stub, k, root.release)
 					out := r.Run(t, dir, "ukify", c.args...)

@@ -42,13 +42,14 @@ const (
 )
 
 // Kernel is a stand-in for an x86-64 bzImage whose `uname -r` is the argument. It is a PE with the EFI stub's outer
-// shape and the setup header with the version string.
-func Kernel(uname string) []byte {
+// shape and the setup header with the version string; more sections, such as .sbat, follow its own.
+func Kernel(uname string, more ...Section) []byte {
 	const versionAt = 0x400
 	im := Image{SizeOfHeaders: 0x1000, DllCharacteristics: 0x0100, ImageVersion: 3, Sections: []Section{
 		{Name: ".setup", Content: []byte("setup\x00")},
 		{Name: ".text", Content: append(append([]byte(nil), halt...), "osmith stand-in for Linux "+uname+", does not boot\x00"...), Code: true},
 	}}
+	im.Sections = append(im.Sections, more...)
 	b := im.Bytes()
 	copy(b[setupMagic:], "HdrS")
 	binary.LittleEndian.PutUint16(b[setupProtocol:], 0x020f)
