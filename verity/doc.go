@@ -20,7 +20,8 @@
 //	case errors.Is(err, verity.ErrData): // the *MismatchError lists the damaged blocks
 //	}
 //
-// Format and Verify read the image once, in parallel, and keep a fixed amount of
+// Format and Verify read the image once (Verify twice if neither the root hash nor the
+// tree fits), in parallel, and keep a fixed amount of
 // memory however large the image is.
 //
 // Nothing is chosen here: the salt and the UUID are arguments, so the same inputs

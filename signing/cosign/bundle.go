@@ -43,7 +43,7 @@ func parseBundle(b []byte) (*envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	// BUNDLE_SPEC.md and the protobuf allow exactly one.
+	// sigstore_bundle.proto demands exactly one.
 	if len(list) != 1 {
 		return nil, dsse.errorf("signatures", "%d, want 1", len(list))
 	}

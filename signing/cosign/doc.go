@@ -47,6 +47,6 @@
 // PKCS #1 v1.5.
 // Digests are SHA-256. Signatures by certificates (keyless), transparency logs and
 // timestamps are not evaluated: such a signature counts only if a key of the policy
-// made it. Bundles hold DSSE envelopes of version 0.3. Attestations are not
+// made it. Bundles are of version 0.3 and hold a DSSE envelope. Attestations are not
 // signatures: only the predicate type of cosign sign counts.
 package cosign
