@@ -26,7 +26,8 @@ func longest(budget time.Duration) time.Duration { return budget / 12 }
 
 // fuzz runs every fuzz target of the packages for an equal share of the budget.
 func fuzz(log *records, budget time.Duration, packages []string) bool {
-	tmp, err := os.MkdirTemp("", "osmith-fuzz-")
+	// Beside the records, which hack/test removes however it ends.
+	tmp, err := os.MkdirTemp(filepath.Dir(log.file.Name()), "fuzz-")
 	if err != nil {
 		fatal(err)
 	}
