@@ -3,6 +3,9 @@
 package e2e
 
 import (
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,4 +71,10 @@ func buildGuest(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return file
+}
+
+func hexOf(b []byte) string { return hex.EncodeToString(b) }
+
+func pemCertificate(c *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
 }

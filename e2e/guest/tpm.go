@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/osmith-dev/osmith/e2e/report"
 )
 
@@ -94,16 +96,18 @@ func extendPCR(pcr uint32, text string, banks report.PCRs) error {
 	}
 	be.PutUint32(cmd[2:], uint32(len(cmd)))
 
-	f, err := os.OpenFile("/dev/tpm0", os.O_RDWR, 0)
+	// Not by package os: it would open the device without blocking, and then the kernel runs the command in the
+	// background and has nothing to read until it is done.
+	fd, err := unix.Open("/dev/tpm0", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("tpm: %w", err)
+		return fmt.Errorf("tpm: /dev/tpm0: %w", err)
 	}
-	defer f.Close()
-	if _, err := f.Write(cmd); err != nil {
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, cmd); err != nil {
 		return fmt.Errorf("tpm: extend PCR %d: %w", pcr, err)
 	}
 	answer := make([]byte, 4096)
-	n, err := f.Read(answer)
+	n, err := unix.Read(fd, answer)
 	if err != nil {
 		return fmt.Errorf("tpm: extend PCR %d: %w", pcr, err)
 	}

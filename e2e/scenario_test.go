@@ -1,0 +1,213 @@
+//go:build linux
+
+package e2e
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/e2e/report"
+	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/upgrade"
+)
+
+// newSystem is a system on the boot parts of a Debian release.
+func newSystem(t *testing.T, r testtools.Root) *System {
+	t.Helper()
+	s, err := NewSystem(t.Context(), t.TempDir(), BootParts{
+		Stub: r.Part(t, "stub"), Loader: r.Part(t, "loader"), Kernel: r.Part(t, "kernel"), Modules: r.Part(t, "modules"),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	s.Machine.Logs = logs(t)
+	return s
+}
+
+func build(t *testing.T, s *System, version string) *acmeos.Set {
+	t.Helper()
+	set, err := s.Build(t.Context(), version)
+	require.NoError(t, err)
+	return set
+}
+
+// bootGood boots, expects a report, and holds it against the prediction that was made before.
+func bootGood(t *testing.T, s *System, name string, set *acmeos.Set) *report.Report {
+	t.Helper()
+	b := boot(t, s.Machine, name, Reported)
+	require.NoError(t, s.Check(b, set))
+	return b.Report
+}
+
+// installAndEnrol makes the disk and lets systemd-boot take our keys into the firmware.
+func installAndEnrol(t *testing.T, s *System, v1 *acmeos.Set) {
+	t.Helper()
+	_, err := s.Install(v1)
+	require.NoError(t, err)
+	boot(t, s.Machine, "0-enrol", Reset)
+}
+
+// TestLifecycle is the whole flow on the newest parts: install, measured boot, upgrade, bless, and two ways to fail.
+func TestLifecycle(t *testing.T) {
+	requireVM(t)
+	t.Parallel()
+	s := newSystem(t, testtools.Forky(t))
+	v1, v2, v3 := build(t, s, "1"), build(t, s, "2"), build(t, s, "3")
+	installAndEnrol(t, s, v1)
+
+	r := bootGood(t, s, "1-first", v1)
+	require.Equal(t, report.Uncounted, r.Bless.Result)
+
+	plan, err := s.Upgrade(t.Context(), v2, upgrade.Options{}, nil)
+	require.NoError(t, err)
+	require.Equal(t, "EFI/Linux/acme_2+3.efi", plan.Entry)
+	require.Equal(t, "B", plan.Target.Name())
+	r = bootGood(t, s, "2-upgraded", v2)
+	require.Equal(t, report.Bless{Result: report.Blessed, From: "EFI/Linux/acme_2+2-1.efi", To: "EFI/Linux/acme_2.efi"}, r.Bless)
+
+	t.Run("damaged slot", func(t *testing.T) {
+		plan, err := s.Upgrade(t.Context(), v3, upgrade.Options{Tries: 2}, nil)
+		require.NoError(t, err)
+		require.Equal(t, "A", plan.Target.Name(), "the slot of version 1")
+		require.NoError(t, s.Damage(v3))
+		for _, name := range []string{"3-damaged-first", "4-damaged-second"} {
+			b := boot(t, s.Machine, name, Failed)
+			require.NotEmpty(t, b.Reason)
+		}
+		r := bootGood(t, s, "5-back", v2)
+		require.Equal(t, report.Uncounted, r.Bless.Result, "version 2 is permanent")
+	})
+
+	t.Run("foreign signature", func(t *testing.T) {
+		v4 := buildForeign(t, s, "4")
+		_, err := s.Upgrade(t.Context(), v4, upgrade.Options{}, nil)
+		requireRefused(t, err, upgrade.Boots)
+		_, err = s.Upgrade(t.Context(), v4, upgrade.Options{Override: []upgrade.Verdict{upgrade.Returns}}, nil)
+		requireRefused(t, err, upgrade.Boots)
+
+		_, err = s.Upgrade(t.Context(), v4, upgrade.Options{Tries: 2, Override: []upgrade.Verdict{upgrade.Boots}}, nil)
+		require.NoError(t, err)
+		for _, name := range []string{"6-foreign-first", "7-foreign-second"} {
+			b := boot(t, s.Machine, name, Reset)
+			require.Contains(t, b.Serial, "denied", "the firmware's word for it")
+		}
+		bootGood(t, s, "8-back", v2)
+	})
+}
+
+// TestLifecycleStable runs what differs with the older loader of Debian stable: the same prediction by another row of the
+// table, and a machine that does not come back by itself from an image that the firmware refuses.
+func TestLifecycleStable(t *testing.T) {
+	requireVM(t)
+	t.Parallel()
+	s := newSystem(t, testtools.Trixie(t))
+	v1, v2 := build(t, s, "1"), build(t, s, "2")
+	installAndEnrol(t, s, v1)
+	bootGood(t, s, "1-first", v1)
+
+	_, err := s.Upgrade(t.Context(), v2, upgrade.Options{}, nil)
+	require.NoError(t, err)
+	r := bootGood(t, s, "2-upgraded", v2)
+	require.Equal(t, report.Blessed, r.Bless.Result)
+
+	v3 := buildForeign(t, s, "3")
+	plan, err := s.Upgrade(t.Context(), v3, upgrade.Options{Override: []upgrade.Verdict{upgrade.Boots}}, nil)
+	require.NoError(t, err)
+	for _, j := range plan.Judgements {
+		if j.Verdict == upgrade.Returns {
+			require.Equal(t, upgrade.Warn, j.Outcome, "%v", j.Reasons)
+		}
+	}
+	// The firmware tries the ESP once more when the loader gives up, which costs a second try, and then asks a person.
+	s.Machine.StopAt = []string{"No bootable option or device was found"}
+	boot(t, s.Machine, "3-foreign", Stopped)
+	require.Equal(t, "EFI/Linux/acme_3+1-2.efi", s.entry(t, v3), "tries are counted before the image is refused")
+}
+
+func buildForeign(t *testing.T, s *System, version string) *acmeos.Set {
+	t.Helper()
+	stranger, err := acmeos.GenerateKeys(s.Builder.Time)
+	require.NoError(t, err)
+	s.Builder.Foreign = stranger
+	defer func() { s.Builder.Foreign = nil }()
+	return build(t, s, version)
+}
+
+func requireRefused(t *testing.T, err error, verdict upgrade.Verdict) {
+	t.Helper()
+	var refused *upgrade.RefusedError
+	require.True(t, errors.As(err, &refused), "%v", err)
+	require.Len(t, refused.Judgements, 1)
+	require.Equal(t, verdict, refused.Judgements[0].Verdict)
+}
+
+// entry is the path of a version's entry on the ESP.
+func (s *System) entry(t *testing.T, set *acmeos.Set) string {
+	t.Helper()
+	disk, err := s.OpenDisk()
+	require.NoError(t, err)
+	defer disk.Close()
+	state, err := upgrade.Inspect(disk, s.Facts)
+	require.NoError(t, err)
+	for _, e := range state.Entries {
+		if string(e.RootHash) == string(set.RootHash) {
+			return e.Path
+		}
+	}
+	return ""
+}
+
+// TestImage holds the disk of version 1 against the tools that people will use on it, and against itself.
+func TestImage(t *testing.T) {
+	s := newSystem(t, testtools.Trixie(t))
+	v1 := build(t, s, "1")
+	image, err := s.Install(v1)
+	require.NoError(t, err)
+	disk := s.Machine.Disk
+
+	require.Contains(t, testtools.Run(t, "sgdisk", "-v", disk), "No problems found")
+	testtools.Run(t, "sfdisk", "--verify", disk)
+
+	part := func(i int, name string) string {
+		b := make([]byte, 0)
+		f, err := os.Open(disk)
+		require.NoError(t, err)
+		defer f.Close()
+		off, size := image.Table.Extent(i)
+		b = append(b, make([]byte, size)...)
+		_, err = f.ReadAt(b, off)
+		require.NoError(t, err)
+		file := filepath.Join(s.dir, name)
+		require.NoError(t, os.WriteFile(file, b, 0o600))
+		return file
+	}
+	esp := part(0, "esp.img")
+	testtools.Run(t, "fsck.fat", "-n", esp)
+	uki := filepath.Join(s.dir, "extracted.efi")
+	testtools.Run(t, "mcopy", "-i", esp, "::/EFI/Linux/acme_1.efi", uki)
+	testtools.Run(t, "veritysetup", "verify", part(1, "root.img"), part(2, "tree.img"), hexOf(v1.RootHash))
+
+	cert := filepath.Join(s.dir, "db.crt")
+	require.NoError(t, os.WriteFile(cert, pemCertificate(s.Builder.Keys.SecureBoot.DB.Cert), 0o600))
+	require.Contains(t, testtools.Run(t, "sbverify", "--cert", cert, uki), "Signature verification OK")
+	for _, root := range []testtools.Root{testtools.Trixie(t)} {
+		out := root.Run(t, s.dir, "ukify", "inspect", uki)
+		for _, section := range []string{".linux", ".osrel", ".cmdline", ".initrd", ".uname", ".sbat", ".pcrsig", ".pcrpkey"} {
+			require.Contains(t, out, section)
+		}
+	}
+
+	first, err := os.ReadFile(disk)
+	require.NoError(t, err)
+	again, err := s.Build(t.Context(), "1")
+	require.NoError(t, err)
+	_, err = s.Install(again)
+	require.NoError(t, err)
+	second, err := os.ReadFile(disk)
+	require.NoError(t, err)
+	require.True(t, string(first) == string(second), "the same keys and inputs give another image")
+}
