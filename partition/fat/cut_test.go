@@ -145,6 +145,53 @@ func TestCutFullDirectory(t *testing.T) {
 	})
 }
 
+// Clusters of several sectors: a set that does not fit the rest of a sector goes to the next one, and what another writer left
+// behind the end marker must not show up.
+func TestCutNextSector(t *testing.T) {
+	var files []File
+	for i := range 6 { // '.', '..' and six sets of two entries: two entries are left
+		files = append(files, File{fmt.Sprintf("d/%c.lower", 'a'+i), strings.NewReader(fmt.Sprint("file ", i))})
+	}
+	disk := func(t *testing.T, garbage bool) *faultio.Disk {
+		d := build(t, files, Options{Size: 260 << 20})
+		f, err := Open(d, d.Size())
+		require.NoError(t, err)
+		require.Equal(t, int64(4096), f.ClusterSize())
+		if garbage {
+			_, e, err := f.walk("d")
+			require.NoError(t, err)
+			set := entrySet("garbage", padShort("GARBAGE", ""), false, attrArchive, 0, 0, stamp{})
+			for i := int64(15); i < 48; i++ {
+				d.WriteAt(set[len(set)-entrySize:], f.geo.clusterOff(e.cluster)+i*entrySize)
+			}
+		}
+		return d
+	}
+	for _, garbage := range []bool{false, true} {
+		for _, name := range []string{"d/ab", "d/name of three entries.txt", "d/" + strings.Repeat("long ", 40) + "name"} {
+			t.Run(fmt.Sprint(garbage, len(name)), func(t *testing.T) {
+				d := disk(t, garbage)
+				if !garbage {
+					cutEverywhere(t, d, func(f *FS) error { return f.WriteFile(name, strings.NewReader("new")) })
+					return
+				}
+				before := snapshot(t, d) // fsck.fat looks behind the marker, so that it has no say here
+				f, err := Open(d, d.Size())
+				require.NoError(t, err)
+				d.Record()
+				require.NoError(t, f.WriteFile(name, strings.NewReader("new")))
+				after := maps.Clone(before)
+				after[name] = "new"
+				for k := range len(d.Writes()) + 1 {
+					got := snapshot(t, d.Prefix(k))
+					require.True(t, equal(got, before) || equal(got, after), slices.Sorted(maps.Keys(got)))
+				}
+				require.True(t, equal(after, snapshot(t, d)))
+			})
+		}
+	}
+}
+
 // The operation itself runs into the cut: the FS then refuses to go on, and the disk is old or new.
 func TestCutWhileRunning(t *testing.T) {
 	base := build(t, esp(), Options{Size: 40 << 20})

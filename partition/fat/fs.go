@@ -208,7 +208,11 @@ func (f *FS) ReadFile(name string) ([]byte, error) {
 	if !ok {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: ErrIsDirectory}
 	}
-	b := make([]byte, src.Size()) // as many clusters exist: openFile followed the chain
+	size := int(src.Size())
+	if int64(size) != src.Size() {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("fat: file is too large for the memory of this system")}
+	}
+	b := make([]byte, size) // as many clusters exist: openFile followed the chain
 	if err := sparse.ReadFull(src, b, 0); err != nil {
 		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
 	}

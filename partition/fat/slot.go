@@ -41,11 +41,16 @@ func (f *FS) slot(d *directory, n int) int {
 	return -1
 }
 
+// growth is how many clusters hold n more entries.
+func (f *FS) growth(n int) int64 {
+	return (int64(n)*entrySize + f.geo.clusterSize - 1) / f.geo.clusterSize
+}
+
 // grow adds clusters for n more entries to d: first zeroed, then marked as the end of a chain, then linked. A cut leaves
 // lost clusters or an empty tail.
 func (f *FS) grow(d *directory, n int) error {
 	g := &f.geo
-	count := (int64(n)*entrySize + g.clusterSize - 1) / g.clusterSize
+	count := f.growth(n)
 	if int64(len(d.buf))+count*g.clusterSize > maxDirBytes {
 		return fmt.Errorf("fat: directory /%s is full", d.path)
 	}

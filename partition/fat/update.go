@@ -89,6 +89,23 @@ func shortFor(d *directory, name string, skip *entry) (shortName, error) {
 	return s, nil
 }
 
+// fits checks, before anything is written, that there is room for size bytes and for n entries in d.
+func (f *FS) fits(d *directory, n int, size int64, name string) error {
+	g := &f.geo
+	need := (max(size, 0) + g.clusterSize - 1) / g.clusterSize
+	if f.slot(d, n) < 0 {
+		more := f.growth(n)
+		if int64(len(d.buf))+more*g.clusterSize > maxDirBytes {
+			return fmt.Errorf("fat: directory /%s is full", d.path)
+		}
+		need += more
+	}
+	if need > int64(f.free) {
+		return &SpaceError{Need: need * g.clusterSize, Have: int64(f.free) * g.clusterSize, What: "/" + name}
+	}
+	return nil
+}
+
 // store writes content to free clusters and links them. Nothing refers to them yet.
 func (f *FS) store(name string, content Source) ([]run, error) {
 	g := &f.geo
@@ -165,11 +182,15 @@ func (f *FS) create(name string, content Source, attr byte, t stamp) error {
 	if err != nil {
 		return err
 	}
+	set := entrySet(base, short, false, attr, 0, 0, t)
+	if err := f.fits(d, len(set)/entrySize, content.Size(), name); err != nil {
+		return err
+	}
 	runs, err := f.store(name, content)
 	if err != nil {
 		return err
 	}
-	set := entrySet(base, short, false, attr, firstOf(runs), uint32(content.Size()), t)
+	setCluster(set[len(set)-entrySize:], firstOf(runs), uint32(content.Size()))
 	return f.placeOrDiscard(d, set, runs)
 }
 
@@ -268,15 +289,20 @@ func (f *FS) mkdir(name string) error {
 		return err
 	}
 	g := &f.geo
+	t := stampOf(f.Time)
+	set := entrySet(base, short, false, attrDirectory, 0, 0, t)
+	if err := f.fits(d, len(set)/entrySize, g.clusterSize, name); err != nil {
+		return err
+	}
 	runs, ok := f.alloc(1)
 	if !ok {
 		return &SpaceError{Need: g.clusterSize, Have: 0, What: "/" + name}
 	}
+	setCluster(set[len(set)-entrySize:], runs[0].first, 0)
 	up := d.cluster
 	if up == g.rootCluster {
 		up = 0
 	}
-	t := stampOf(f.Time)
 	b := appendShort(nil, padShort(".", ""), 0, attrDirectory, runs[0].first, 0, t)
 	b = appendShort(b, padShort("..", ""), 0, attrDirectory, up, 0, t)
 	b = append(b, make([]byte, g.clusterSize-int64(len(b)))...)
@@ -292,7 +318,7 @@ func (f *FS) mkdir(name string) error {
 	if err := f.sync(); err != nil {
 		return err
 	}
-	return f.placeOrDiscard(d, entrySet(base, short, false, attrDirectory, runs[0].first, 0, t), runs)
+	return f.placeOrDiscard(d, set, runs)
 }
 
 // Remove removes a file or an empty directory: its name by one sector write, then its clusters.
