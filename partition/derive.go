@@ -8,9 +8,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
-// VerityIDs are the partition IDs by which a root hash finds its partitions: the first 128 bits for the data, the last
-// 128 bits for the hash tree, without version bits (Discoverable Partitions Specification, "Partition UUIDs"). The hash must have at
-// least 32 bytes, so that the two do not overlap; else the error matches [ErrRootHash].
+// VerityIDs are the partition IDs by which a root hash finds its partitions: the first 128 bits for the data, the
+// last 128 bits for the hash tree, without version bits (Discoverable Partitions Specification, "Partition UUIDs").
+// The hash must have at least 32 bytes, so that the two do not overlap; else the error matches [ErrRootHash].
 func VerityIDs(root []byte) (data, tree GUID, err error) {
 	if len(root) < 32 || len(root) > 64 {
 		return GUID{}, GUID{}, fmt.Errorf("%w: %d bytes, want 32 to 64", ErrRootHash, len(root))
@@ -24,8 +24,8 @@ var (
 	sysupdatePending = efi.MustParseGUID("80f3d61e-2383-43b9-81f5-ce3793f47d4c")
 )
 
-// PartialType is the type that systemd-sysupdate gives a partition of type t while it is being written: nothing that looks for t
-// finds half of it.
+// PartialType is the type that systemd-sysupdate gives a partition of type t while it is being written: nothing that
+// looks for t finds half of it.
 func PartialType(t GUID) GUID { return derive(t, sysupdatePartial) }
 
 // PendingType is the type of a partition that is complete but not yet to be used.

@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// Diagram is a picture of a disk of size bytes in text, width columns wide (at least 60, 0 for 80): a bar with a box for each
-// partition, as wide as the disk allows, and a list with sizes. Free space is hatched.
+// Diagram is a picture of a disk of size bytes in text, width columns wide (at least 60, 0 for 80): a bar with a box
+// for each partition, as wide as the disk allows, and a list with sizes. Free space is hatched.
 func Diagram(t *Table, size int64, width int) string {
 	if width == 0 {
 		width = 80

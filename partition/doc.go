@@ -1,8 +1,10 @@
 // Package partition reads, plans and writes disks with a GUID partition table (GPT).
 //
-// It follows the UEFI Specification 2.10, chapter 5 (https://uefi.org/specs/UEFI/2.10/05_GUID_Partition_Table_Format.html), and for types,
-// attributes and IDs the Discoverable Partitions Specification
-// (https://uapi-group.org/specifications/specs/discoverable_partitions_specification/). Disks may have sectors of 512 or 4096 bytes.
+// It follows the UEFI Specification 2.10, chapter 5
+// (https://uefi.org/specs/UEFI/2.10/05_GUID_Partition_Table_Format.html), and for types, attributes and IDs the
+// Discoverable Partitions Specification
+// (https://uapi-group.org/specifications/specs/discoverable_partitions_specification/). Disks may have sectors of 512
+// or 4096 bytes.
 //
 // A disk image with an ESP, one filled and one empty slot:
 //
@@ -16,12 +18,13 @@
 //	err = partition.WriteImage(file, im, partition.WriteOptions{TargetIsZero: true})
 //	fmt.Print(im)
 //
-// A table that was read with [Read] can be edited and written again: what the package does not know stays byte for byte, tables are not
-// moved, and a power cut at any write leaves the old or the new table ([Table.Write]).
+// A table that was read with [Read] can be edited and written again: what the package does not know stays byte for
+// byte, tables are not moved, and a power cut at any write leaves the old or the new table ([Table.Write]).
 //
 // # Limits
 //
-// Entry arrays of more than 4 MiB are not read. After a disk was replaced by a larger one, the backup is looked for at the end and where the
-// primary says; [Table.Resize] moves it. Partitions are not checked for alignment when a table is written. The kernel is not told
-// about changes. Package partition/fat makes and updates the file system of an ESP.
+// Entry arrays of more than 4 MiB are not read. After a disk was replaced by a larger one, the backup is looked for
+// at the end and where the primary says; [Table.Resize] moves it. Partitions are not checked for alignment when a
+// table is written. The kernel is not told about changes. Package partition/fat makes and updates the file system of
+// an ESP.
 package partition

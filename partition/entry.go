@@ -24,7 +24,8 @@ const (
 
 // Partition is one entry of a table.
 type Partition struct {
-	// Number is the entry number, from 1, as in /dev/sda1. [Read] sets it; 0 stands for the first free entry when the table is written.
+	// Number is the entry number, from 1, as in /dev/sda1. [Read] sets it; 0 stands for the first free entry when the
+	// table is written.
 	Number int
 	// Type is the partition type, for example [ESP].
 	Type GUID

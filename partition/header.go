@@ -24,7 +24,8 @@ const (
 	minHeaderSize = 92
 	minEntrySize  = 128
 
-	// maxArray bounds the memory that a header can ask for: 32,768 entries of 128 bytes. Tables in use have 128 entries, some 256.
+	// maxArray bounds the memory that a header can ask for: 32,768 entries of 128 bytes. Tables in use have 128
+	// entries, some 256.
 	maxArray = 4 << 20
 )
 

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Headers with valid checksums that lie. The other table is used; without one it is an error that names the field. Nothing large
-// is allocated.
+// Headers with valid checksums that lie. The other table is used; without one it is an error that names the field.
+// Nothing large is allocated.
 func TestHostileHeaders(t *testing.T) {
 	le := binary.LittleEndian
 	for _, c := range []struct {

@@ -16,8 +16,8 @@ type WriteOptions struct {
 	Progress func(done, total int64)
 }
 
-// WriteImage writes a planned disk in ascending order: contents and the zeros between them, then Sync (if w has a method Sync() error), then the
-// table. Zeros are written unless TargetIsZero is set or w has a method
+// WriteImage writes a planned disk in ascending order: contents and the zeros between them, then Sync (if w has a
+// method Sync() error), then the table. Zeros are written unless TargetIsZero is set or w has a method
 //
 //	ZeroRange(off, n int64) error
 //

@@ -2,8 +2,8 @@ package partition
 
 import "encoding/binary"
 
-// Protective MBR, UEFI 2.10 section 5.2.3: 440 bytes of boot code, 4 disk signature, 2 unknown, four records of 16 bytes, 0x55 0xaa.
-// A record: 0 BootIndicator, 1 StartingCHS, 4 OSType, 5 EndingCHS, 8 StartingLBA, 12 SizeInLBA.
+// Protective MBR, UEFI 2.10 section 5.2.3: 440 bytes of boot code, 4 disk signature, 2 unknown, four records of 16
+// bytes, 0x55 0xaa. A record: 0 BootIndicator, 1 StartingCHS, 4 OSType, 5 EndingCHS, 8 StartingLBA, 12 SizeInLBA.
 const (
 	mbrSize       = 512
 	mbrRecords    = 446
@@ -45,8 +45,9 @@ func isHybrid(b []byte) bool {
 	return gpt && other
 }
 
-// updateMBR returns the sector 0 that protects a GPT on a disk of the given number of sectors. Boot code and everything else
-// outside of the records stays. A protective record stays too unless the disk has another size than it says.
+// updateMBR returns the sector 0 that protects a GPT on a disk of the given number of sectors. Boot code and
+// everything else outside of the records stays. A protective record stays too unless the disk has another size than
+// it says.
 func updateMBR(old []byte, sectors uint64, keep bool) []byte {
 	b := append([]byte(nil), old...)
 	if keep {

@@ -7,12 +7,13 @@ import (
 	"math"
 )
 
-// Source is sized random-access input: *bytes.Reader, *strings.Reader and *io.SectionReader are Sources. A Source that also has
+// Source is sized random-access input: *bytes.Reader, *strings.Reader and *io.SectionReader are Sources. A Source
+// that also has
 //
 //	NextData(off int64) (start, end int64, err error)
 //
-// tells its holes: the first range at or after off that may hold anything but zeros, or [io.EOF]. On Linux the holes of the file under
-// an *io.SectionReader are found without it.
+// tells its holes: the first range at or after off that may hold anything but zeros, or [io.EOF]. On Linux the holes
+// of the file under an *io.SectionReader are found without it.
 type Source interface {
 	io.ReaderAt
 	Size() int64
@@ -47,8 +48,9 @@ type Image struct {
 // grain is what partition sizes are rounded up to: the block size of file systems and of dm-verity, as in systemd-repart.
 const grain = 4096
 
-// Plan lays out a disk: the partitions in the order given, each at the first aligned sector behind the one before. Nothing is read or written.
-// What does not fit is a [*SpaceError] that names the first partition which does not; everything that [Table.Check] finds is refused.
+// Plan lays out a disk: the partitions in the order given, each at the first aligned sector behind the one before.
+// Nothing is read or written. What does not fit is a [*SpaceError] that names the first partition which does not;
+// everything that [Table.Check] finds is refused.
 func Plan(l Layout) (*Image, error) {
 	t := &Table{DiskID: l.DiskID, SectorSize: l.SectorSize}
 	if t.SectorSize == 0 {

@@ -10,8 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// Read reads the table of a disk of size bytes, the primary if it is good, else the backup (UsedBackup, PrimaryErr). The sector
-// size is detected: 512 or 4096. A disk without a table is an error that matches [ErrNoTable].
+// Read reads the table of a disk of size bytes, the primary if it is good, else the backup (UsedBackup, PrimaryErr).
+// The sector size is detected: 512 or 4096. A disk without a table is an error that matches [ErrNoTable].
 func Read(r io.ReaderAt, size int64) (*Table, error) {
 	return read(r, size, 512, 4096)
 }

@@ -20,13 +20,13 @@ type Table struct {
 	Partitions []Partition
 	// FirstUsableLBA and LastUsableLBA bound the partitions. 0: next to the tables.
 	FirstUsableLBA, LastUsableLBA uint64
-	// UsedBackup says that the primary table was no good and the backup was read; PrimaryErr says why. Writing such a table writes
-	// the primary first, so that the backup is there until the primary is good again.
+	// UsedBackup says that the primary table was no good and the backup was read; PrimaryErr says why. Writing such a
+	// table writes the primary first, so that the backup is there until the primary is good again.
 	UsedBackup bool
 	// PrimaryErr and BackupErr are why the primary or the backup table of the disk could not be read; nil for a good one.
 	PrimaryErr, BackupErr error
-	// HybridMBR says that the MBR lists partitions of its own. Write refuses with [ErrHybridMBR] unless KeepHybridMBR is set, and then
-	// leaves the MBR as it is.
+	// HybridMBR says that the MBR lists partitions of its own. Write refuses with [ErrHybridMBR] unless KeepHybridMBR
+	// is set, and then leaves the MBR as it is.
 	HybridMBR, KeepHybridMBR bool
 
 	primary, backup *header // as read; nil: to be made
@@ -125,8 +125,8 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 	return &p, &b, nil
 }
 
-// primaryArray says where the primary entries of a table go of which only the backup is left. Usually sector 2; but a table moved by
-// sgdisk -j leaves a gap that boot code lives in, and only the first usable sector tells of it.
+// primaryArray says where the primary entries of a table go of which only the backup is left. Usually sector 2; but a
+// table moved by sgdisk -j leaves a gap that boot code lives in, and only the first usable sector tells of it.
 func (t *Table) primaryArray(n uint64) uint64 {
 	if t.primaryLBA != 0 && t.primaryLBA+n <= t.FirstUsableLBA {
 		return t.primaryLBA
@@ -134,7 +134,8 @@ func (t *Table) primaryArray(n uint64) uint64 {
 	return max(t.FirstUsableLBA-n, 2)
 }
 
-// Check reports the first thing for which [Table.Write] would refuse the table. Errors about one partition are [*EntryError].
+// Check reports the first thing for which [Table.Write] would refuse the table. Errors about one partition are
+// [*EntryError].
 func (t *Table) Check() error {
 	p, _, err := t.geometry()
 	if err != nil {
@@ -208,8 +209,8 @@ func (t *Table) numbers(h *header) ([]int, error) {
 	return out, nil
 }
 
-// Resize tells the table that its disk now has size bytes and moves the backup to the new end. Partitions stay where they are;
-// a disk that has become too small for them is refused.
+// Resize tells the table that its disk now has size bytes and moves the backup to the new end. Partitions stay where
+// they are; a disk that has become too small for them is refused.
 func (t *Table) Resize(size int64) error {
 	next := *t
 	next.Size, next.LastUsableLBA = size, 0

@@ -10,9 +10,10 @@ import (
 
 // Write writes both tables and the protective MBR. A table that [Check] refuses is not written at all.
 //
-// The order is backup entries, backup header, Sync, primary entries, primary header, Sync, MBR if it changes, Sync; Sync is called if w
-// has a method Sync() error. A table that was read from the backup is written primary first. So one of the two is whole after each write, and
-// [Read] finds the old or the new table after a power cut, whether or not the disk keeps the order of writes between two Syncs.
+// The order is backup entries, backup header, Sync, primary entries, primary header, Sync, MBR if it changes, Sync;
+// Sync is called if w has a method Sync() error. A table that was read from the backup is written primary first. So
+// one of the two is whole after each write, and [Read] finds the old or the new table after a power cut, whether or
+// not the disk keeps the order of writes between two Syncs.
 //
 // What the table was read with stays: number and size of entries, the place of both entry arrays, bytes of header
 // and entries that this package does not know, boot code. A table that was not read takes 128 entries at the

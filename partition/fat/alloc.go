@@ -41,8 +41,8 @@ func (f *FS) load() error {
 
 const fatChunk = 64 << 10
 
-// reconcile makes the other FATs the same as the active one. Every update writes the active FAT first, so that after a power cut
-// the others are the ones that lag. It returns how many sectors were different.
+// reconcile makes the other FATs the same as the active one. Every update writes the active FAT first, so that after
+// a power cut the others are the ones that lag. It returns how many sectors were different.
 func (f *FS) reconcile() (sectors int, err error) {
 	g := &f.geo
 	if !g.mirror {
@@ -212,8 +212,8 @@ func (f *FS) patch(runs []run, value func(i int, c uint32) uint32) error {
 	return nil
 }
 
-// writeInfo keeps the free count and the hint of FSInfo up to date. They are advice: after a power cut they may be old, which
-// Linux, firmware and this package do not mind since they count for themselves.
+// writeInfo keeps the free count and the hint of FSInfo up to date. They are advice: after a power cut they may be
+// old, which Linux, firmware and this package do not mind since they count for themselves.
 func (f *FS) writeInfo() error {
 	if f.geo.fsInfo == 0 {
 		return nil
@@ -234,7 +234,8 @@ func (f *FS) writeInfo() error {
 	return f.write(b, f.geo.fsInfo)
 }
 
-// Free is how many bytes the free clusters hold; zero if the FAT cannot be read. A new file also needs room in its directory.
+// Free is how many bytes the free clusters hold; zero if the FAT cannot be read. A new file also needs room in its
+// directory.
 func (f *FS) Free() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -129,8 +129,8 @@ func readGeometry(r io.ReaderAt, size int64) (*geometry, error) {
 	case clusters < minClusters32 && !big:
 		g.kind, fatNeed = 16, 2*(clusters+2)
 	default:
-		// Linux and Windows take BPB_FATSz16 = 0 as FAT32 even below 65,525 clusters; firmware counts clusters. Such a volume is
-		// refused: what one of them writes damages what the other reads.
+		// Linux and Windows take BPB_FATSz16 = 0 as FAT32 even below 65,525 clusters; firmware counts clusters. Such
+		// a volume is refused: what one of them writes damages what the other reads.
 		if clusters < minClusters32 {
 			return nil, badFormat(13, where+"cluster count", "%d clusters laid out as FAT32, which needs %d", clusters, minClusters32)
 		}
@@ -183,8 +183,8 @@ func (g *geometry) read32(b []byte) error {
 func plan32(size, sectorSize, clusterSize int64) geometry {
 	total := size / sectorSize
 	spc := clusterSize / sectorSize
-	// Clusters that the space would hold if each cost its data, and its four bytes in two FATs. The two reserved entries are
-	// part of the FAT. Rounding can only make the FAT a sector too long, never too short.
+	// Clusters that the space would hold if each cost its data, and its four bytes in two FATs. The two reserved
+	// entries are part of the FAT. Rounding can only make the FAT a sector too long, never too short.
 	reserved := int64(32)
 	room := max(total-reserved, 0)
 	perFAT := sectorSize / 4

@@ -145,8 +145,8 @@ func TestCutFullDirectory(t *testing.T) {
 	})
 }
 
-// Clusters of several sectors: a set that does not fit the rest of a sector goes to the next one, and what another writer left
-// behind the end marker must not show up.
+// Clusters of several sectors: a set that does not fit the rest of a sector goes to the next one, and what another
+// writer left behind the end marker must not show up.
 func TestCutNextSector(t *testing.T) {
 	var files []File
 	for i := range 6 { // '.', '..' and six sets of two entries: two entries are left

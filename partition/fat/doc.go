@@ -21,14 +21,15 @@
 // # Power cuts
 //
 // Every update is data, then FATs (the active one first), then one sector of the directory, with Sync between the
-// steps if the target has it. The only assumption is that a sector is written whole or not at all. After a cut
-// the volume shows what it showed before or what it was to show; at worst fsck.fat finds lost clusters, a second FAT that lags behind, pieces
-// of a long name, or an old free count. [FS.Repair] puts these right. The boot sector is never written, and so there is no dirty bit:
-// nothing that a dirty bit would announce can have happened.
+// steps if the target has it. The only assumption is that a sector is written whole or not at all. After a cut the
+// volume shows what it showed before or what it was to show; at worst fsck.fat finds lost clusters, a second FAT that
+// lags behind, pieces of a long name, or an old free count. [FS.Repair] puts these right. The boot sector is never
+// written, and so there is no dirty bit: nothing that a dirty bit would announce can have happened.
 //
 // # Limits
 //
 // Volumes are built as FAT32 and updated as FAT32; FAT12 and FAT16 are read. A volume that another system has mounted
-// must not be opened for updates. A file has at most 4 GiB - 1 byte, a directory 65,536 entries. Files cannot be moved to another directory
-// ([ErrCrossDirectory]). Memory use does not depend on the size of files, only on directories and one bit for each cluster.
+// must not be opened for updates. A file has at most 4 GiB - 1 byte, a directory 65,536 entries. Files cannot be
+// moved to another directory ([ErrCrossDirectory]). Memory use does not depend on the size of files, only on
+// directories and one bit for each cluster.
 package fat

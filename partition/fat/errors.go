@@ -13,7 +13,8 @@ var (
 	ErrCrossDirectory = errors.New("fat: rename to another directory")
 	// ErrNotEmpty: a directory that still holds something cannot be removed.
 	ErrNotEmpty = errors.New("fat: directory is not empty")
-	// ErrNoRoom: a directory cannot be renamed because its sector of the parent directory has no room for the longer name.
+	// ErrNoRoom: a directory cannot be renamed because its sector of the parent directory has no room for the longer
+	// name.
 	ErrNoRoom = errors.New("fat: no room in the directory sector for the new name")
 	// ErrNotDirectory: a path goes through a file.
 	ErrNotDirectory = errors.New("fat: not a directory")

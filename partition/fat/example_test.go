@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith/internal/faultio"
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
@@ -76,6 +77,38 @@ func ExampleMinSize() {
 	_, err = fat.Plan([]fat.File{{Path: "EFI/Linux/os.efi", Content: uki}}, fat.Options{Size: 64 << 20})
 	fmt.Println(err)
 	// Output:
-	// 100 MiB <nil>
-	// fat: the volume is too small for its files as FAT32: needs 105697280 bytes, has 67108864: 38588416 bytes are missing
+	// 100 MiB <nil> fat: the volume is too small for its files as FAT32: needs 105697280 bytes, has 67108864:
+	// 38588416 bytes are missing
+}
+
+// A planned volume is the content of a partition: it exists nowhere before the disk is written.
+func ExamplePlan() {
+	esp, err := fat.Plan([]fat.File{
+		{Path: "EFI/BOOT/BOOTX64.EFI", Content: strings.NewReader("boot loader")},
+	}, fat.Options{Size: 64 << 20, Label: "ESP", HiddenSectors: 2048})
+	if err != nil {
+		log.Fatal(err)
+	}
+	id, err := partition.ParseGUID("9c6ea2a5-3d3c-4c3a-9a55-0d1f8f3a6b02")
+	if err != nil {
+		log.Fatal(err)
+	}
+	im, err := partition.Plan(partition.Layout{Partitions: []partition.Spec{
+		{Type: partition.ESP, ID: id, Name: "esp", Content: esp},
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	target := disk(im.Size)
+	if err := partition.WriteImage(target, im, partition.WriteOptions{TargetIsZero: true}); err != nil {
+		log.Fatal(err)
+	}
+	window := im.Table.Window(target, 0)
+	f, err := fat.Open(window, window.Size())
+	if err != nil {
+		log.Fatal(err)
+	}
+	b, err := f.ReadFile("EFI/BOOT/BOOTX64.EFI")
+	fmt.Println(string(b), err)
+	// Output: boot loader <nil>
 }

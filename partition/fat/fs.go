@@ -15,9 +15,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// FS is an open FAT volume. It implements [fs.FS], [fs.ReadDirFS], [fs.ReadFileFS] and [fs.StatFS]; names are found in any
-// case and by their 8.3 alias too. The methods may be used concurrently. A file that is open while it is removed
-// or replaced reads what its clusters hold then.
+// FS is an open FAT volume. It implements [fs.FS], [fs.ReadDirFS], [fs.ReadFileFS] and [fs.StatFS]; names are found
+// in any case and by their 8.3 alias too. The methods may be used concurrently. A file that is open while it is
+// removed or replaced reads what its clusters hold then.
 type FS struct {
 	// Time is what WriteFile and MkdirAll stamp new entries with, in UTC. The zero value is 1980-01-01.
 	Time time.Time
@@ -47,8 +47,8 @@ type ReadWriterAt interface {
 	io.WriterAt
 }
 
-// Open opens the volume in the first size bytes of rw for reading and updating. Nothing is written before the first change.
-// FAT12 and FAT16 volumes open too, but cannot be changed.
+// Open opens the volume in the first size bytes of rw for reading and updating. Nothing is written before the first
+// change. FAT12 and FAT16 volumes open too, but cannot be changed.
 func Open(rw ReadWriterAt, size int64) (*FS, error) {
 	f, err := OpenReader(rw, size)
 	if err != nil {

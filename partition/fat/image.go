@@ -18,8 +18,8 @@ type Source interface {
 
 // File is a file to be put on a new volume.
 type File struct {
-	// Path has its parts separated by slashes, without a leading one. Parent directories are made as needed. A path that ends
-	// with a slash is a directory, which may stay empty.
+	// Path has its parts separated by slashes, without a leading one. Parent directories are made as needed. A path
+	// that ends with a slash is a directory, which may stay empty.
 	Path string
 	// Content is read once while the volume is written; at most 4 GiB - 1 byte. It is nil for a directory.
 	Content Source

@@ -26,9 +26,9 @@ type node struct {
 // Plan lays out a FAT32 volume: directories first, then the files in the order given, each in one run of clusters. An
 // entry set never crosses a sector, so that a later rename is one sector write.
 //
-// The cluster size is the largest up to 4 KiB (32 KiB above 8 GiB) with which there are enough clusters for a FAT32 and the files fit.
-// A size that is too small is a [*SpaceError], a name that FAT cannot hold a [*NameError], a name given twice (in any
-// case) matches [fs.ErrExist].
+// The cluster size is the largest up to 4 KiB (32 KiB above 8 GiB) with which there are enough clusters for a FAT32
+// and the files fit. A size that is too small is a [*SpaceError], a name that FAT cannot hold a [*NameError], a name
+// given twice (in any case) matches [fs.ErrExist].
 func Plan(files []File, o Options) (*Image, error) {
 	root, ss, err := plant(files, o)
 	if err != nil {

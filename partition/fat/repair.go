@@ -9,8 +9,9 @@ type Repaired struct {
 	LongEntries  int   // pieces of long names whose short entry was not written or is gone
 }
 
-// Repair puts right what a power cut during an update leaves: a second FAT that lags behind, clusters that are
-// marked but belong to no file, and pieces of long names. A volume that is damaged in another way is left alone, and the damage is the error.
+// Repair puts right what a power cut during an update leaves: a second FAT that lags behind, clusters that are marked
+// but belong to no file, and pieces of long names. A volume that is damaged in another way is left alone, and the
+// damage is the error.
 func (f *FS) Repair() (Repaired, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

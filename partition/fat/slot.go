@@ -136,8 +136,8 @@ func (f *FS) place(d *directory, set []byte) error {
 	return f.sync()
 }
 
-// clean makes sure that what comes behind the end marker, up to entry stop, is zero, as it has to be once the marker moves.
-// The specification demands it; other writers may not have heard.
+// clean makes sure that what comes behind the end marker, up to entry stop, is zero, as it has to be once the marker
+// moves. The specification demands it; other writers may not have heard.
 func (f *FS) clean(d *directory, stop int) error {
 	per := f.perSector()
 	if d.end >= len(d.buf)/entrySize {
@@ -218,8 +218,8 @@ func (f *FS) substitute(d *directory, e *entry, set []byte) (ok bool, err error)
 	return true, f.sync()
 }
 
-// inPlace keeps the short entry where it is, and changes the long entries before it. It fails if more entries are needed than
-// are vacant there, or if more than one sector would change.
+// inPlace keeps the short entry where it is, and changes the long entries before it. It fails if more entries are
+// needed than are vacant there, or if more than one sector would change.
 func (f *FS) inPlace(d *directory, e *entry, set, next []byte) bool {
 	end, m, per := e.pos+e.n, len(set)/entrySize, f.perSector()
 	start := end - m

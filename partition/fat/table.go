@@ -105,7 +105,8 @@ func (w *window) next(c uint32) (next uint32, end bool, err error) {
 type run struct{ first, n uint32 }
 
 // runs follows the chain from first for exactly need clusters, or to its end if need is negative, then at most limit
-// clusters. A chain that ends early, goes on past the limit, or bites its tail is a [*FormatError]. The work is bounded by need or limit.
+// clusters. A chain that ends early, goes on past the limit, or bites its tail is a [*FormatError]. The work is
+// bounded by need or limit.
 func (w *window) runs(first uint32, need, limit int64, name string) ([]run, error) {
 	fail := func(format string, args ...any) error {
 		return badFormat(w.g.fatOff, "cluster chain of "+name, format, args...)
