@@ -77,8 +77,8 @@ func ExampleMinSize() {
 	_, err = fat.Plan([]fat.File{{Path: "EFI/Linux/os.efi", Content: uki}}, fat.Options{Size: 64 << 20})
 	fmt.Println(err)
 	// Output:
-	// 100 MiB <nil> fat: the volume is too small for its files as FAT32: needs 105697280 bytes, has 67108864:
-	// 38588416 bytes are missing
+	// 100 MiB <nil>
+	// fat: the volume is too small for its files as FAT32: needs 105697280 bytes, has 67108864: 38588416 bytes are missing
 }
 
 // A planned volume is the content of a partition: it exists nowhere before the disk is written.
