@@ -60,6 +60,9 @@ func (a *applier) report(n int64) {
 func (a *applier) do(s Step) error {
 	p := a.plan
 	switch s.Kind {
+	case StepRepairESP:
+		_, err := p.state.esp.Repair()
+		return err
 	case StepRemoveEntry, StepRemoveStaged:
 		return p.state.esp.Remove(s.Target)
 	case StepMarkPartial:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/partition/fat"
 )
 
 // SlotSpaceError says that a part of the set does not fit its partition.
@@ -48,7 +49,15 @@ func (p *Plan) judgeFits() Judgement {
 	}
 	cluster := p.state.esp.ClusterSize()
 	clusters := func(n int64) int64 { return (n + cluster - 1) / cluster * cluster }
-	need, have := clusters(p.release.UKI.Size()), p.state.esp.Free()
+	left, have, err := p.state.tryRepair()
+	if err != nil {
+		j.fail(err)
+		return j
+	}
+	if left != (fat.Repaired{}) {
+		j.pass("an interrupted upgrade left %s on the ESP, which the first step puts right", left)
+	}
+	need := clusters(p.release.UKI.Size())
 	for _, old := range p.obsolete {
 		have += clusters(old.size)
 	}

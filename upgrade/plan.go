@@ -13,6 +13,7 @@ import (
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/tpm"
 )
 
@@ -33,6 +34,7 @@ type StepKind string
 
 // The kinds of steps, in the order in which a plan has them.
 const (
+	StepRepairESP    StepKind = "repair-esp"    // what a power cut left in its file system
 	StepRemoveEntry  StepKind = "remove-entry"  // the boot entry that needs the target slot
 	StepRemoveStaged StepKind = "remove-staged" // what an interrupted upgrade left on the ESP
 	StepMarkPartial  StepKind = "mark-partial"
@@ -190,6 +192,10 @@ const stagedSuffix = ".staged"
 
 func (p *Plan) steps() {
 	t := p.Target
+	// Damage that cannot be repaired is in the fits verdict.
+	if left, _, err := p.state.tryRepair(); err == nil && left != (fat.Repaired{}) {
+		p.Steps = append(p.Steps, Step{Kind: StepRepairESP, Target: "ESP"})
+	}
 	for _, f := range p.obsolete {
 		kind := StepRemoveEntry
 		if strings.HasSuffix(f.path, stagedSuffix) {

@@ -28,6 +28,7 @@ type State struct {
 	loader Source // systemd-boot on the ESP
 	staged []espFile
 
+	espRegion   region
 	menuOptions bootloader.MenuOptions
 }
 
@@ -60,7 +61,10 @@ func inspect(disk Disk, m Machine) (*State, error) {
 	if s.Slots, err = findSlots(s.table); err != nil {
 		return nil, err
 	}
-	if s.esp, err = openESP(disk, s.table); err != nil {
+	if s.espRegion, err = findESP(disk, s.table); err != nil {
+		return nil, err
+	}
+	if s.esp, err = fat.Open(s.espRegion, s.espRegion.size); err != nil {
 		return nil, err
 	}
 	s.menuOptions = bootloader.MenuOptions{Architecture: architecture(s.Slots[0].rootType)}
@@ -91,8 +95,8 @@ func architecture(rootType partition.GUID) string {
 	return "x64"
 }
 
-// openESP opens the one EFI system partition of the disk.
-func openESP(disk Disk, t *partition.Table) (*fat.FS, error) {
+// findESP is the one EFI system partition of the disk.
+func findESP(disk Disk, t *partition.Table) (region, error) {
 	var found []int
 	for i, p := range t.Partitions {
 		if p.Type == partition.ESP {
@@ -101,13 +105,13 @@ func openESP(disk Disk, t *partition.Table) (*fat.FS, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, fmt.Errorf("upgrade: %w in the partition table", ErrNoESP)
+		return region{}, fmt.Errorf("upgrade: %w in the partition table", ErrNoESP)
 	case 1:
 	default:
-		return nil, fmt.Errorf("upgrade: %d EFI system partitions: which one the firmware starts is not to be told from the disk", len(found))
+		return region{}, fmt.Errorf("upgrade: %d EFI system partitions: which one the firmware starts is not to be told from the disk", len(found))
 	}
 	off, size := t.Extent(found[0])
-	return fat.Open(region{disk, off, size}, size)
+	return region{disk, off, size}, nil
 }
 
 // entry reads what binds a menu entry to a slot. A UKI without a root hash stays in the list, bound to nothing.

@@ -1,0 +1,314 @@
+package upgrade_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/verity"
+)
+
+func source(b []byte) upgrade.Source { return bytes.NewReader(b) }
+
+func TestUpgrade(t *testing.T) {
+	s := newSystem(t, "")
+	set := s.build("2")
+	p := s.plan(set, upgrade.Options{})
+	require.NoError(t, p.Refused())
+	for _, j := range p.Judgements {
+		require.Equal(t, upgrade.Pass, j.Outcome, "%s: %v", j.Verdict, j.Reasons)
+		require.NotEmpty(t, j.Reasons)
+	}
+	require.Equal(t, "EFI/Linux/acme_1.efi", p.From)
+	require.Equal(t, "EFI/Linux/acme_2+3.efi", p.Entry)
+
+	var steps []int
+	var done, total int64
+	require.NoError(t, p.Apply(context.Background(), func(step int, d, all int64) {
+		steps = append(steps, step)
+		require.GreaterOrEqual(t, d, done)
+		done, total = d, all
+	}))
+	require.Equal(t, total, done)
+	require.Equal(t, len(p.Steps)-1, steps[len(steps)-1])
+
+	// What boots measures what the plan said.
+	b := s.boot()
+	require.Equal(t, "2", b.Version)
+	require.Equal(t, "EFI/Linux/acme_2+2-1.efi", b.Entry)
+	want, err := p.Predicted.Replay(crypto.SHA256)
+	require.NoError(t, err)
+	got, err := b.Log.Replay(crypto.SHA256)
+	require.NoError(t, err)
+	for _, pcr := range []int{4, 7, 11} {
+		require.Equal(t, want[crypto.SHA256].PCR(pcr), got[crypto.SHA256].PCR(pcr), "PCR %d", pcr)
+	}
+
+	require.NoError(t, upgrade.Commit(s.disk, p.Entry))
+	require.NoError(t, upgrade.Commit(s.disk, p.Entry), "twice is once")
+	require.Equal(t, "EFI/Linux/acme_2.efi", s.boot().Entry)
+
+	// The same set again is nothing to do; the state says where things are.
+	again := s.plan(set, upgrade.Options{})
+	require.True(t, again.Installed)
+	require.Empty(t, again.Steps)
+	require.NoError(t, again.Apply(context.Background(), nil))
+	state, err := upgrade.Inspect(s.disk, s.machine)
+	require.NoError(t, err)
+	require.Equal(t, []string{"acme_1", "acme_2"}, []string{state.Slots[0].Label, state.Slots[1].Label})
+	require.Equal(t, "B", state.Running.Slot.Name())
+}
+
+func TestFallBack(t *testing.T) {
+	s := newSystem(t, "")
+	p := s.plan(s.build("2"), upgrade.Options{Tries: 2})
+	require.NoError(t, p.Apply(context.Background(), nil))
+	// Good boots that nobody commits use up their tries, too.
+	require.Equal(t, "2", s.boot().Version)
+	require.Equal(t, "2", s.boot().Version)
+	require.Equal(t, "1", s.boot().Version)
+}
+
+func TestRollback(t *testing.T) {
+	s := newSystem(t, "")
+	p := s.plan(s.build("2"), upgrade.Options{})
+	require.NoError(t, p.Apply(context.Background(), nil))
+	require.NoError(t, upgrade.Rollback(s.disk, p.Entry))
+	require.Equal(t, "1", s.boot().Version)
+	require.ErrorContains(t, upgrade.Rollback(s.disk, "EFI/Linux/other.efi"), "upgrade: roll back: no entry EFI/Linux/other.efi")
+	// What was rolled back can be installed again.
+	require.NoError(t, s.plan(s.build("2"), upgrade.Options{}).Apply(context.Background(), nil))
+	require.Equal(t, "2", s.boot().Version)
+}
+
+// TestRunningIsProtected: whatever the loader would choose, the slot of the running system is not written.
+func TestRunningIsProtected(t *testing.T) {
+	s := newSystem(t, "")
+	s.install(s.build("2"))
+	s.machine.Running = `\EFI\Linux\acme_1.efi`
+	p := s.plan(s.build("3"), upgrade.Options{})
+	require.Equal(t, "B", p.Target.Name())
+	require.Equal(t, "EFI/Linux/acme_1.efi", p.From)
+	s.machine.Running = "EFI/Linux/acme_9.efi"
+	_, err := upgrade.NewPlan(context.Background(), s.disk, s.build("3").Upgrade(), s.machine, upgrade.Options{})
+	require.ErrorContains(t, err, "is this the disk the machine booted from?")
+}
+
+// TestRefused lists what a plan must refuse, by which verdict and with which typed error, and that nothing is written.
+func TestRefused(t *testing.T) {
+	other, err := foreign()
+	require.NoError(t, err)
+	tests := []struct {
+		name    string
+		change  func(s *system) upgrade.Release
+		verdict upgrade.Verdict
+		as      any    // pointer to a typed error
+		want    string // in the text
+	}{
+		{"foreign-signature", func(s *system) upgrade.Release {
+			s.builder.Foreign = other
+			defer func() { s.builder.Foreign = nil }()
+			return s.build("2").Upgrade()
+		}, upgrade.Boots, new(*upgrade.SecureBootError), "firmware will not start EFI/Linux/acme_2+3.efi"},
+		{"unsigned", func(s *system) upgrade.Release {
+			r := s.build("2").Upgrade()
+			r.UKI = unsigned(s.t, r.UKI)
+			return r
+		}, upgrade.Boots, new(*upgrade.SecureBootError), "firmware will not start"},
+		{"tampered-root", func(s *system) upgrade.Release {
+			r := s.build("2").Upgrade()
+			r.Root = flipped(s.t, r.Root, 5000)
+			return r
+		}, upgrade.Boots, new(*verity.MismatchError), "verity: "},
+		{"other-root-hash", func(s *system) upgrade.Release {
+			r := s.build("2").Upgrade()
+			r.RootHash = bytes.Repeat([]byte{7}, 32)
+			return r
+		}, upgrade.Boots, new(*upgrade.RootHashError), "root hash of the UKI's command line"},
+		{"slot-too-small", func(s *system) upgrade.Release {
+			root := s.dir + "/big.raw"
+			require.NoError(s.t, acmeos.WriteRoot(root, "2", map[string][]byte{"/data": make([]byte, 2<<20)}))
+			set, err := s.builder.Build(context.Background(), s.dir, "2", root)
+			require.NoError(s.t, err)
+			s.t.Cleanup(func() { set.Close() })
+			return set.Upgrade()
+		}, upgrade.Fits, new(*upgrade.SlotSpaceError), "bytes are missing"},
+		{"esp-too-small", func(s *system) upgrade.Release {
+			s.builder.Parts.Initrd = source(make([]byte, 60<<20))
+			return s.build("2").Upgrade()
+		}, upgrade.Fits, new(*upgrade.ESPSpaceError), "bytes are missing"},
+		{"other-pcr-key", func(s *system) upgrade.Release {
+			s.machine.PCRKeys = []*rsa.PublicKey{&other.PCR.PublicKey}
+			return s.build("2").Upgrade()
+		}, upgrade.Unlocks, nil, "none of the 1 keys this machine's secrets are sealed to"},
+		{"pinned-to-old", func(s *system) upgrade.Release {
+			s.machine.Loader.EntryDefault = "acme_1.efi"
+			return s.build("2").Upgrade()
+		}, upgrade.Boots, nil, "LoaderEntryDefault"},
+		{"pinned-to-new", func(s *system) upgrade.Release {
+			s.machine.Loader.EntryDefault = "acme_2*"
+			s.machine.Running = "EFI/Linux/acme_1.efi"
+			return s.build("2").Upgrade()
+		}, upgrade.Returns, nil, "even when it has failed"},
+		{"older-version", func(s *system) upgrade.Release {
+			return s.build("0").Upgrade()
+		}, upgrade.Boots, nil, "sorts behind it"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSystem(t, "")
+			r := tt.change(s)
+			p, err := upgrade.NewPlan(context.Background(), s.disk, r, s.machine, upgrade.Options{})
+			require.NoError(t, err)
+			s.disk.Record()
+			err = p.Apply(context.Background(), nil)
+			var refused *upgrade.RefusedError
+			require.ErrorAs(t, err, &refused)
+			require.Len(t, refused.Judgements, 1, "%v", err)
+			require.Equal(t, tt.verdict, refused.Judgements[0].Verdict)
+			require.ErrorContains(t, err, tt.want)
+			if tt.as != nil {
+				require.ErrorAs(t, err, tt.as)
+			}
+			require.Empty(t, s.disk.Writes())
+
+			// Another verdict's name does not help.
+			for _, v := range upgrade.Verdicts() {
+				p, err := upgrade.NewPlan(context.Background(), s.disk, r, s.machine, upgrade.Options{Override: []upgrade.Verdict{v}})
+				require.NoError(t, err)
+				require.Equal(t, v == tt.verdict, p.Refused() == nil, "override %s", v)
+			}
+		})
+	}
+}
+
+// TestUnusable lists what cannot be planned at all.
+func TestUnusable(t *testing.T) {
+	s := newSystem(t, "")
+	good := s.build("2").Upgrade()
+	tests := []struct {
+		name   string
+		change func(r *upgrade.Release, o *upgrade.Options)
+		want   string
+	}{
+		{"no-uki", func(r *upgrade.Release, _ *upgrade.Options) { r.UKI = nil }, "upgrade: a release needs a UKI"},
+		{"no-pe", func(r *upgrade.Release, _ *upgrade.Options) { r.UKI = strings.NewReader("#!/bin/sh") }, "uki: "},
+		{"short-root-hash", func(r *upgrade.Release, _ *upgrade.Options) { r.RootHash = r.RootHash[:20] }, "20 bytes, want 32"},
+		{"other-version", func(r *upgrade.Release, _ *upgrade.Options) { r.Version = "7" }, `version "7", its UKI says "2"`},
+		{"tries", func(_ *upgrade.Release, o *upgrade.Options) { o.Tries = 100 }, "100 tries: want 1 to 99"},
+		{"verdict", func(_ *upgrade.Release, o *upgrade.Options) { o.Override = []upgrade.Verdict{"all"} }, `"all" is no verdict`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, o := good, upgrade.Options{}
+			tt.change(&r, &o)
+			p, err := upgrade.NewPlan(context.Background(), s.disk, r, s.machine, o)
+			require.Nil(t, p)
+			require.ErrorContains(t, err, tt.want)
+		})
+	}
+	var format *uki.FormatError
+	r := good
+	r.UKI = strings.NewReader("#!/bin/sh")
+	_, err := upgrade.NewPlan(context.Background(), s.disk, r, s.machine, upgrade.Options{})
+	require.ErrorAs(t, err, &format)
+	require.ErrorIs(t, err, uki.ErrNotPE)
+
+	t.Run("no-table", func(t *testing.T) {
+		_, err := upgrade.Inspect(emptyDisk{s.disk.Size()}, s.machine)
+		require.ErrorIs(t, err, partition.ErrNoTable)
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		p := s.plan(s.build("2"), upgrade.Options{})
+		cancel()
+		s.disk.Record()
+		require.ErrorIs(t, p.Apply(ctx, nil), context.Canceled)
+		require.Empty(t, s.disk.Writes())
+		_, err := upgrade.NewPlan(ctx, s.disk, good, s.machine, upgrade.Options{})
+		require.ErrorIs(t, err, context.Canceled)
+	})
+}
+
+// emptyDisk holds zeros.
+type emptyDisk struct{ size int64 }
+
+func (e emptyDisk) Size() int64                            { return e.size }
+func (e emptyDisk) WriteAt(b []byte, _ int64) (int, error) { return 0, errors.New("read-only") }
+func (e emptyDisk) ReadAt(b []byte, off int64) (int, error) {
+	clear(b)
+	if off+int64(len(b)) > e.size {
+		return 0, io.EOF
+	}
+	return len(b), nil
+}
+
+// TestOldLoaderWarns: before 258 a refused image needs a person.
+func TestOldLoaderWarns(t *testing.T) {
+	s := newSystem(t, "257.13")
+	p := s.plan(s.build("2"), upgrade.Options{})
+	j := judgement(t, p, upgrade.Returns)
+	require.Equal(t, upgrade.Warn, j.Outcome)
+	require.Contains(t, strings.Join(j.Reasons, "\n"), "needs 258 or later")
+	require.NoError(t, p.Refused(), "a warning is no refusal")
+}
+
+func TestUncommittedRunningWarns(t *testing.T) {
+	s := newSystem(t, "")
+	require.NoError(t, s.plan(s.build("2"), upgrade.Options{}).Apply(context.Background(), nil))
+	require.Equal(t, "2", s.boot().Version)
+	s.machine.Running = "EFI/Linux/acme_2+2-1.efi"
+	j := judgement(t, s.plan(s.build("3"), upgrade.Options{}), upgrade.Returns)
+	require.Equal(t, upgrade.Warn, j.Outcome)
+	require.Contains(t, strings.Join(j.Reasons, "\n"), "not committed")
+}
+
+func TestPlanJSON(t *testing.T) {
+	s := newSystem(t, "")
+	b, err := json.Marshal(s.plan(s.build("2"), upgrade.Options{}))
+	require.NoError(t, err)
+	var got struct {
+		Schema, Version, Slot, Entry string
+		Refused                      bool
+		Judgements                   []struct{ Verdict, Outcome string }
+		Steps                        []struct{ Kind string }
+		PCRs                         map[string]map[string]string
+	}
+	require.NoError(t, json.Unmarshal(b, &got))
+	require.Equal(t, upgrade.PlanSchema, got.Schema)
+	require.Equal(t, "B", got.Slot)
+	require.Len(t, got.Judgements, 4)
+	require.Equal(t, "pass", got.Judgements[0].Outcome)
+	require.Equal(t, "add-entry", got.Steps[len(got.Steps)-1].Kind)
+	require.Len(t, got.PCRs["sha256"]["11"], 64)
+}
+
+// unsigned returns the image without its certificate table.
+func unsigned(t *testing.T, src upgrade.Source) upgrade.Source {
+	t.Helper()
+	b := make([]byte, src.Size())
+	_, err := src.ReadAt(b, 0)
+	require.NoError(t, err)
+	return source(stripCertificates(t, b))
+}
+
+func flipped(t *testing.T, src upgrade.Source, off int) upgrade.Source {
+	t.Helper()
+	b := make([]byte, src.Size())
+	_, err := src.ReadAt(b, 0)
+	require.NoError(t, err)
+	b[off] ^= 1
+	return source(b)
+}

@@ -1,0 +1,56 @@
+package upgrade
+
+import (
+	"io"
+
+	"github.com/osmith-dev/osmith/partition/fat"
+)
+
+// scratch is a partition that can be written to without being changed: what a plan needs to try something out.
+type scratch struct {
+	io.ReaderAt
+	written map[int64][scratchSector]byte // by sector
+}
+
+const scratchSector = 512
+
+func (s *scratch) ReadAt(b []byte, off int64) (int, error) {
+	n, err := s.ReaderAt.ReadAt(b, off)
+	for at := off / scratchSector * scratchSector; at < off+int64(n); at += scratchSector {
+		sector, ok := s.written[at]
+		if !ok {
+			continue
+		}
+		if at < off {
+			copy(b[:n], sector[off-at:])
+		} else {
+			copy(b[at-off:n], sector[:])
+		}
+	}
+	return n, err
+}
+
+func (s *scratch) WriteAt(b []byte, off int64) (int, error) {
+	for done := 0; done < len(b); {
+		at := (off + int64(done)) / scratchSector * scratchSector
+		var sector [scratchSector]byte
+		if _, err := s.ReadAt(sector[:], at); err != nil && err != io.EOF {
+			return done, err
+		}
+		done += copy(sector[off+int64(done)-at:], b[done:])
+		s.written[at] = sector
+	}
+	return len(b), nil
+}
+
+// tryRepair finds out what an interrupted upgrade left on the ESP, and how much will be free once that is put right.
+func (s *State) tryRepair() (left fat.Repaired, free int64, err error) {
+	esp, err := fat.Open(&scratch{s.espRegion, map[int64][scratchSector]byte{}}, s.espRegion.size)
+	if err != nil {
+		return left, 0, err
+	}
+	if left, err = esp.Repair(); err != nil {
+		return left, 0, err
+	}
+	return left, esp.Free(), nil
+}

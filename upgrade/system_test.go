@@ -1,0 +1,133 @@
+package upgrade_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/internal/faultio"
+	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/upgrade/upgradetest"
+)
+
+var when = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Keys are slow to make and any will do.
+var (
+	keys    = sync.OnceValues(func() (*acmeos.Keys, error) { return acmeos.GenerateKeys(when) })
+	foreign = sync.OnceValues(func() (*acmeos.Keys, error) { return acmeos.GenerateKeys(when) })
+)
+
+// system is Acme OS on a disk in memory.
+type system struct {
+	t       *testing.T
+	dir     string
+	builder *acmeos.Builder
+	machine upgrade.Machine
+	disk    *faultio.Disk
+}
+
+// newSystem installs version 1, made of stand-ins.
+func newSystem(t *testing.T, loaderVersion string) *system {
+	t.Helper()
+	k, err := keys()
+	require.NoError(t, err)
+	parts := acmeos.StandIns()
+	if loaderVersion != "" {
+		parts.Loader = source(petest.Loader(loaderVersion))
+	}
+	s := &system{t: t, dir: t.TempDir(), builder: &acmeos.Builder{Keys: k, Parts: parts, Seed: [16]byte{1}, Time: when}}
+	s.machine, err = s.builder.Machine()
+	require.NoError(t, err)
+	image, err := s.builder.Disk(s.build("1"), acmeos.DiskOptions{RootSize: 1 << 20})
+	require.NoError(t, err)
+	s.disk = faultio.NewDisk(image.Size)
+	require.NoError(t, partition.WriteImage(s.disk, image, partition.WriteOptions{TargetIsZero: true}))
+	return s
+}
+
+func (s *system) build(version string) *acmeos.Set {
+	s.t.Helper()
+	root := filepath.Join(s.dir, version+".root.raw")
+	require.NoError(s.t, acmeos.WriteRoot(root, version, map[string][]byte{"/data": make([]byte, 100_000)}))
+	set, err := s.builder.Build(context.Background(), s.dir, version, root)
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { require.NoError(s.t, set.Close()) })
+	return set
+}
+
+// on is the same system with another disk.
+func (s *system) on(disk *faultio.Disk) *system {
+	other := *s
+	other.disk = disk
+	return &other
+}
+
+func (s *system) plan(set *acmeos.Set, o upgrade.Options) *upgrade.Plan {
+	s.t.Helper()
+	p, err := upgrade.NewPlan(context.Background(), s.disk, set.Upgrade(), s.machine, o)
+	require.NoError(s.t, err)
+	return p
+}
+
+// install upgrades, boots and commits.
+func (s *system) install(set *acmeos.Set) {
+	s.t.Helper()
+	p := s.plan(set, upgrade.Options{})
+	require.NoError(s.t, p.Apply(context.Background(), nil))
+	require.Equal(s.t, set.Version, s.boot().Version)
+	require.NoError(s.t, upgrade.Commit(s.disk, p.Entry))
+}
+
+// boot switches the machine on until something runs.
+func (s *system) boot() *upgradetest.Boot {
+	s.t.Helper()
+	m := upgradetest.Machine{Disk: s.disk, Machine: s.machine}
+	boots, err := m.BootUntilUp(context.Background(), 10)
+	require.NoError(s.t, err)
+	last := boots[len(boots)-1]
+	require.Equal(s.t, upgradetest.Up, last.Outcome, "%s", last)
+	return last
+}
+
+// judgement returns one of a plan's four.
+func judgement(t *testing.T, p *upgrade.Plan, v upgrade.Verdict) upgrade.Judgement {
+	t.Helper()
+	for _, j := range p.Judgements {
+		if j.Verdict == v {
+			return j
+		}
+	}
+	t.Fatalf("no judgement %s in the plan", v)
+	return upgrade.Judgement{}
+}
+
+func read(t *testing.T, f *os.File) []byte {
+	t.Helper()
+	info, err := f.Stat()
+	require.NoError(t, err)
+	b := make([]byte, info.Size())
+	_, err = f.ReadAt(b, 0)
+	require.NoError(t, err)
+	return b
+}
+
+// stripCertificates cuts the signature off a PE image.
+func stripCertificates(t *testing.T, b []byte) []byte {
+	t.Helper()
+	f, err := pe.Parse(bytes.NewReader(b), int64(len(b)))
+	require.NoError(t, err)
+	require.NotZero(t, f.Certificates.Size)
+	clear(b[f.Fields.CertificateDirectory:][:8])
+	return b[:f.Certificates.Offset]
+}
