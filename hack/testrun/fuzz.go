@@ -21,10 +21,14 @@ type target struct {
 // shortest is the least time worth giving a target; its seeds alone take part of it.
 const shortest = 2 * time.Second
 
+// starting is what a target takes beyond its share: processes that start and stop.
+const starting = 500 * time.Millisecond
+
 // longest keeps a few targets from taking all of the budget.
 func longest(budget time.Duration) time.Duration { return budget / 12 }
 
-// fuzz runs every fuzz target of the packages for an equal share of the budget.
+// fuzz runs every fuzz target of the packages for an equal share of the budget,
+// of which building them takes its part.
 func fuzz(log *records, budget time.Duration, packages []string) bool {
 	// Beside the records, which hack/test removes however it ends.
 	tmp, err := os.MkdirTemp(filepath.Dir(log.file.Name()), "fuzz-")
@@ -33,6 +37,7 @@ func fuzz(log *records, budget time.Duration, packages []string) bool {
 	}
 	defer os.RemoveAll(tmp)
 
+	begin := time.Now()
 	targets, err := fuzzTargets(packages)
 	ok := true
 	if err != nil {
@@ -46,16 +51,19 @@ func fuzz(log *records, budget time.Duration, packages []string) bool {
 		log.add(record{Result: failed, Name: "there is no fuzz target"})
 		return false
 	}
-	share := min(max(budget/time.Duration(len(targets)), shortest), longest(budget)).Round(100 * time.Millisecond)
-	fmt.Printf("  %d targets, %v each\n", len(targets), share)
-
-	var built fuzzBinary
-	for _, t := range targets {
-		if built.pkg != t.pkg {
-			built = buildFuzz(tmp, t.pkg)
+	built := map[string]fuzzBinary{}
+	for i, t := range targets {
+		if _, done := built[t.pkg]; !done {
+			built[t.pkg] = buildFuzz(filepath.Join(tmp, fmt.Sprintf("fuzz%d.test", i)), t.pkg)
 		}
+	}
+	building := time.Since(begin)
+	share := min(max((budget-building)/time.Duration(len(targets))-starting, shortest), longest(budget)).Round(100 * time.Millisecond)
+	fmt.Printf("  %d targets built in %.1f s, %v each\n", len(targets), building.Seconds(), share)
+
+	for _, t := range targets {
 		start := time.Now()
-		out, err := built.run(t.name, share)
+		out, err := built[t.pkg].run(t.name, share)
 		r := record{Result: passed, Name: t.pkg + "." + t.name, Seconds: time.Since(start).Seconds()}
 		if err != nil {
 			ok = false
@@ -107,8 +115,8 @@ type fuzzBinary struct {
 	out                   string
 }
 
-func buildFuzz(tmp, pkg string) fuzzBinary {
-	b := fuzzBinary{pkg: pkg, file: filepath.Join(tmp, "fuzz.test")}
+func buildFuzz(file, pkg string) fuzzBinary {
+	b := fuzzBinary{pkg: pkg, file: file}
 	out, err := exec.Command("go", "test", "-c", "-vet=off", "-fuzz=.", "-o", b.file, pkg).CombinedOutput()
 	if err != nil {
 		b.out, b.err = string(out), fmt.Errorf("build: %w", err)
@@ -135,8 +143,9 @@ func (b fuzzBinary) run(name string, share time.Duration) (string, error) {
 		return b.out, b.err
 	}
 	for try := 1; ; try++ {
+		// Minimising an input of a megabyte takes longer than finding ten others.
 		cmd := exec.Command(b.file, "-test.run=^$", "-test.fuzz=^"+name+"$", "-test.fuzztime="+share.String(),
-			"-test.fuzzminimizetime=10s", "-test.parallel=2", "-test.fuzzcachedir="+b.cache, "-test.timeout=10m")
+			"-test.fuzzminimizetime=1x", "-test.parallel=2", "-test.fuzzcachedir="+b.cache, "-test.timeout=10m")
 		cmd.Dir = b.dir
 		raw, err := cmd.CombinedOutput()
 		out := string(raw)
