@@ -64,7 +64,6 @@ lint_step() {
 	step lint
 	testrun check gofmt -- sh -c 'bad=$(gofmt -l .); [ -z "$bad" ] || { echo "not formatted: $bad"; exit 1; }'
 	# Built outside the checkout; Go's build cache makes it a matter of a second.
-	# Built outside the checkout; Go's build cache makes it a matter of a second.
 	(cd hack/tools && testrun check "build staticcheck" -- env GOWORK=off \
 		go build -o "$work/staticcheck" honnef.co/go/tools/cmd/staticcheck) || return
 	for module in $(modules); do

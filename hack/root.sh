@@ -11,13 +11,15 @@ tree=$roots/$suite.tmp
 # Run in the tree.
 packages="systemd-ukify systemd-boot systemd-boot-efi systemd-repart cosign cryptsetup-bin ovmf kmod
 	sbsigntool dosfstools mtools"
+# systemd-measure 257 signs with a TPM library that it loads when it is there.
+tss="libtss2-esys-3.0.2-0t64 libtss2-rc0t64 libtss2-mu-4.0.1-0t64 libtss2-tctildr0t64"
 # Only their files are wanted: installing a kernel would build an initrd.
 kernel=linux-image-cloud-amd64
 # What must be there and start at the end.
 programs="ukify bootctl systemd-repart systemd-measure cosign veritysetup"
 
 case $suite in
-trixie) ;;
+trixie) packages="$packages $tss" ;;
 forky) packages="$packages systemd-boot-tools systemd-tpm" ;;
 *) echo "osmith: unknown suite $suite"; exit 1 ;;
 esac
@@ -101,7 +103,7 @@ install() {
 unpack_kernel() {
 	names=$(inside apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
 		--no-breaks --no-replaces --no-enhances "$kernel" |
-		sed -n 's/^\(linux-\(image\|binary\|modules\)-[0-9][a-z0-9.+_-]*\)$/\1/p' | sort -u)
+		sed -n 's/^\(linux-\(image\|binary\|modules\|base\)-[0-9][a-z0-9.+_-]*\)$/\1/p' | sort -u)
 	[ -n "$names" ] || return 1
 	rm -rf "$tree/opt/kernel"
 	mkdir -p "$tree/opt/kernel/debs"
@@ -116,7 +118,7 @@ unpack_kernel() {
 		rm -rf debs
 		test -s vmlinuz
 		ln -s . usr
-		for dir in lib/modules/*; do depmod -b /opt/kernel "${dir##*/}"; test -s $dir/modules.dep; done
+		for dir in lib/modules/*; do depmod -b /opt/kernel "${dir##*/}"; test -s $dir/modules.dep -a -s $dir/modules.builtin; done
 		rm usr' sh $names
 }
 

@@ -3,7 +3,7 @@
 #
 #   hack/tools.sh          everything the tests use
 #   hack/tools.sh demo     only what the demo boots with
-#   hack/tools.sh refresh  throw the prepared Debian trees away first
+#   hack/tools.sh refresh  the same, with the Debian trees made anew
 #
 # It installs missing host packages with apt-get (as root; otherwise it prints
 # the line to run) and prepares two Debian trees, "trixie" and "forky", whose
@@ -30,7 +30,7 @@ esac
 # Host packages. Each name is one line of apt-get's install list; nothing here
 # is started as a service.
 demo_packages="qemu-system-x86 swtpm ovmf xz-utils debootstrap debian-archive-keyring"
-test_packages="$demo_packages cryptsetup-bin sbsigntool osslsigncode gdisk fdisk
+test_packages="$demo_packages cryptsetup-bin sbsigntool osslsigncode efitools gdisk fdisk
 	dosfstools mtools tpm2-tools libtss2-tcti-swtpm0 erofs-utils squashfs-tools openssl ca-certificates"
 
 packages=$test_packages
@@ -111,11 +111,14 @@ prepare_root() {
 	return 1
 }
 
-# prepare_roots SUITE...: those that are not there yet, side by side.
+# prepare_roots SUITE...: those that are not there yet, side by side. A tree of an
+# older recipe stays in use until its successor is complete.
 prepare_roots() {
 	todo=
 	for suite; do
-		if root_ready "$suite"; then
+		if [ "$what" = refresh ]; then
+			todo="$todo $suite"
+		elif root_ready "$suite"; then
 			say "$suite: present"
 		elif [ "$suite" = forky ] && [ -n "$(find "$roots/forky.unavailable" -mmin -720 2>/dev/null)" ]; then
 			# Tried within the last 12 hours; an archive does not heal in minutes.
@@ -165,10 +168,6 @@ if command -v flock >/dev/null 2>&1; then
 	flock -n 9 || { say "waiting for another hack/tools.sh"; flock 9; }
 fi
 
-if [ "$what" = refresh ]; then
-	rm -rf "$roots/trixie" "$roots/forky" "$roots"/*.unavailable
-fi
-
 install_host
 if [ "$what" = demo ]; then
 	# The demo boots forky's parts; trixie's are the second choice.
@@ -177,7 +176,8 @@ if [ "$what" = demo ]; then
 	root_ready forky || root_ready trixie || problem "neither the forky nor the trixie tree could be prepared"
 else
 	prepare_roots trixie forky
-	[ -s "$problems" ] || root_ready trixie || problem "the trixie tree could not be prepared: $(cat "$roots/trixie.unavailable" 2>/dev/null)"
+	[ -s "$problems" ] || { root_ready trixie && [ ! -e "$roots/trixie.unavailable" ]; } ||
+		problem "the trixie tree could not be prepared: $(cat "$roots/trixie.unavailable" 2>/dev/null)"
 fi
 
 [ -s "$problems" ] || exit 0
