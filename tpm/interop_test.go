@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,8 +34,6 @@ func TestInteropSystemdMeasure(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(1, 2))
 			for i := range 6 {
 				c := randomMeasure(t, rnd, filepath.Join(dir, fmt.Sprint(i)), name == "forky")
-				keys := append([]string{"--private-key=" + private, "--public-key=" + public}, c.args...)
-
 				var printed map[string][]struct{ Phase, Hash string }
 				out := r.Output(t, dir, "/usr/lib/systemd/systemd-measure", append([]string{"calculate", "--json=short"}, c.args...)...)
 				require.NoError(t, json.Unmarshal([]byte(out), &printed))
@@ -51,10 +50,13 @@ func TestInteropSystemdMeasure(t *testing.T) {
 				}
 				require.Positive(t, compared)
 
-				// 257 computes policies with a TPM library that is only recommended; 262 does without.
-				if tss, _ := filepath.Glob(r.Path("usr/lib/*/libtss2-esys.so.0")); name != "forky" && len(tss) == 0 {
-					continue
+				if name != "forky" {
+					// Before 260 it signs with the bank's hash, and no systemd accepts other than SHA-256:
+					// github.com/systemd/systemd/issues/40245.
+					c.banks = []crypto.Hash{crypto.SHA256}
+					c.args = append(slices.DeleteFunc(c.args, func(arg string) bool { return strings.HasPrefix(arg, "--bank=") }), "--bank=SHA256")
 				}
+				keys := append([]string{"--private-key=" + private, "--public-key=" + public}, c.args...)
 				sigs, err := SignPolicies(testKey, c.banks, c.sections, c.paths)
 				require.NoError(t, err)
 				out = r.Output(t, dir, "/usr/lib/systemd/systemd-measure", append([]string{"sign"}, keys...)...)
