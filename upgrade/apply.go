@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/verity"
@@ -66,13 +67,13 @@ func (a *applier) do(s Step) error {
 	case StepRemoveEntry, StepRemoveStaged:
 		return p.state.esp.Remove(s.Target)
 	case StepMarkPartial:
-		return p.writeTable(partition.PartialType(p.Target.rootType), partition.PartialType(p.Target.treeType), EmptyLabel, nil)
+		return p.writeTable(partition.PartialType(p.Target.rootType), partition.PartialType(p.Target.treeType), partition.EmptyName, nil)
 	case StepWriteRoot:
-		return a.copy(p.rootRegion(), p.release.Root)
+		return a.copy(p.root(), p.release.Root)
 	case StepWriteTree:
-		return a.copy(p.treeRegion(), p.release.Tree)
+		return a.copy(p.tree(), p.release.Tree)
 	case StepVerifySlot:
-		err := verity.Verify(a.ctx, p.rootRegion(), p.treeRegion(), p.release.RootHash)
+		err := verity.Verify(a.ctx, p.root(), p.tree(), p.release.RootHash)
 		a.report(s.Bytes)
 		return err
 	case StepActivateSlot:
@@ -85,16 +86,11 @@ func (a *applier) do(s Step) error {
 	return fmt.Errorf("no such step")
 }
 
-func (p *Plan) rootRegion() region { return p.region(p.Target.root) }
-func (p *Plan) treeRegion() region { return p.region(p.Target.tree) }
-
-func (p *Plan) region(i int) region {
-	off, size := p.state.table.Extent(i)
-	return region{p.disk, off, size}
-}
+func (p *Plan) root() *partition.Window { return p.state.table.Window(p.disk, p.Target.root) }
+func (p *Plan) tree() *partition.Window { return p.state.table.Window(p.disk, p.Target.tree) }
 
 // copy writes an image into a slot, and checks for cancellation between buffers.
-func (a *applier) copy(dst region, src Source) error {
+func (a *applier) copy(dst io.WriterAt, src Source) error {
 	return copyTo(dst, src, func(n int64) error {
 		a.report(n)
 		return a.ctx.Err()

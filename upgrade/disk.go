@@ -1,9 +1,6 @@
 package upgrade
 
-import (
-	"fmt"
-	"io"
-)
+import "io"
 
 // Source is sized random-access input: *[bytes.Reader], *[io.SectionReader] and *[github.com/osmith-dev/osmith/uki.Assembled]
 // satisfy it.
@@ -27,41 +24,6 @@ func syncDisk(d any) error {
 		return s.Sync()
 	}
 	return nil
-}
-
-// region is one partition of a disk. Access outside it is an error, so that no mistake in an offset reaches another slot.
-type region struct {
-	disk      Disk
-	off, size int64
-}
-
-func (r region) Size() int64 { return r.size }
-
-func (r region) Sync() error { return syncDisk(r.disk) }
-
-func (r region) ReadAt(b []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, fmt.Errorf("upgrade: read at %d of a partition", off)
-	}
-	if off >= r.size {
-		return 0, io.EOF
-	}
-	short := int64(len(b)) > r.size-off
-	if short {
-		b = b[:r.size-off]
-	}
-	n, err := r.disk.ReadAt(b, r.off+off)
-	if err == nil && short {
-		err = io.EOF
-	}
-	return n, err
-}
-
-func (r region) WriteAt(b []byte, off int64) (int, error) {
-	if off < 0 || int64(len(b)) > r.size || off > r.size-int64(len(b)) {
-		return 0, fmt.Errorf("upgrade: write of %d bytes at %d leaves the partition of %d bytes", len(b), off, r.size)
-	}
-	return r.disk.WriteAt(b, r.off+off)
 }
 
 // copyBuffer is the unit in which images are copied into slots.

@@ -45,7 +45,7 @@ func (s *scratch) WriteAt(b []byte, off int64) (int, error) {
 
 // tryRepair finds out what an interrupted upgrade left on the ESP, and how much will be free once that is put right.
 func (s *State) tryRepair() (left fat.Repaired, free int64, err error) {
-	esp, err := fat.Open(&scratch{s.espRegion, map[int64][scratchSector]byte{}}, s.espRegion.size)
+	esp, err := fat.Open(&scratch{s.espWindow, map[int64][scratchSector]byte{}}, s.espWindow.Size())
 	if err != nil {
 		return left, 0, err
 	}

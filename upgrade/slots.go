@@ -18,9 +18,6 @@ const (
 	SlotInstalled SlotState = "installed" // a whole set, verified when it was written
 )
 
-// EmptyLabel is the GPT name of a free slot (Discoverable Disk Image and systemd-sysupdate convention).
-const EmptyLabel = "_empty"
-
 // Slot is one place for a root file system and its hash tree: the n-th root partition of the table together with the
 // n-th root-verity partition of the same architecture.
 type Slot struct {
@@ -91,7 +88,7 @@ func newSlot(t *partition.Table, index, root, tree int, types [2]partition.GUID)
 	switch {
 	case r.Type != types[0] || v.Type != types[1]:
 		s.State = SlotPartial
-	case r.Name == EmptyLabel || v.Name == EmptyLabel:
+	case r.Name == partition.EmptyName || v.Name == partition.EmptyName:
 		s.State = SlotEmpty
 	default:
 		s.RootHash = slices.Concat(r.ID[:], v.ID[:])

@@ -28,7 +28,7 @@ type State struct {
 	loader Source // systemd-boot on the ESP
 	staged []espFile
 
-	espRegion   region
+	espWindow   *partition.Window
 	menuOptions bootloader.MenuOptions
 }
 
@@ -61,10 +61,10 @@ func inspect(disk Disk, m Machine) (*State, error) {
 	if s.Slots, err = findSlots(s.table); err != nil {
 		return nil, err
 	}
-	if s.espRegion, err = findESP(disk, s.table); err != nil {
+	if s.espWindow, err = findESP(disk, s.table); err != nil {
 		return nil, err
 	}
-	if s.esp, err = fat.Open(s.espRegion, s.espRegion.size); err != nil {
+	if s.esp, err = fat.Open(s.espWindow, s.espWindow.Size()); err != nil {
 		return nil, err
 	}
 	s.menuOptions = bootloader.MenuOptions{Architecture: architecture(s.Slots[0].rootType)}
@@ -96,7 +96,7 @@ func architecture(rootType partition.GUID) string {
 }
 
 // findESP is the one EFI system partition of the disk.
-func findESP(disk Disk, t *partition.Table) (region, error) {
+func findESP(disk Disk, t *partition.Table) (*partition.Window, error) {
 	var found []int
 	for i, p := range t.Partitions {
 		if p.Type == partition.ESP {
@@ -105,13 +105,12 @@ func findESP(disk Disk, t *partition.Table) (region, error) {
 	}
 	switch len(found) {
 	case 0:
-		return region{}, fmt.Errorf("upgrade: %w in the partition table", ErrNoESP)
+		return nil, fmt.Errorf("upgrade: %w in the partition table", ErrNoESP)
 	case 1:
 	default:
-		return region{}, fmt.Errorf("upgrade: %d EFI system partitions: which one the firmware starts is not to be told from the disk", len(found))
+		return nil, fmt.Errorf("upgrade: %d EFI system partitions: which one the firmware starts is not to be told from the disk", len(found))
 	}
-	off, size := t.Extent(found[0])
-	return region{disk, off, size}, nil
+	return t.Window(disk, found[0]), nil
 }
 
 // entry reads what binds a menu entry to a slot. A UKI without a root hash stays in the list, bound to nothing.

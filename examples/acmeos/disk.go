@@ -8,7 +8,6 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
-	"github.com/osmith-dev/osmith/upgrade"
 )
 
 const mib = 1 << 20
@@ -48,8 +47,8 @@ func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
 			{Type: partition.ESP, ID: b.uuid("esp"), Name: "esp", Content: esp},
 			{Type: rootType, ID: dataID, Name: label, Size: o.RootSize, Content: root},
 			{Type: treeType, ID: treeID, Name: label, Size: treeSize, Content: tree},
-			{Type: rootType, ID: b.uuid("slot-b"), Name: upgrade.EmptyLabel, Size: o.RootSize},
-			{Type: treeType, ID: b.uuid("slot-b-verity"), Name: upgrade.EmptyLabel, Size: treeSize},
+			{Type: rootType, ID: b.uuid("slot-b"), Name: partition.EmptyName, Size: o.RootSize},
+			{Type: treeType, ID: b.uuid("slot-b-verity"), Name: partition.EmptyName, Size: treeSize},
 		},
 	})
 }

@@ -9,7 +9,7 @@
 // makes small stand-ins and says so in its first line. With -json one object with the results is printed on stdout and
 // the story on stderr:
 //
-//	{"schema": "osmith.lifecycle/1", "parts": "...", "standIn": true, "disk": "...",
+//	{"schema": "osmith.lifecycle/1", "parts": "...", "standIn": true, "disk": "...",   (disk only with -out)
 //	 "version": "1", "rootHash": "...", "pcrs": {"4": "...", "7": "...", "11": "..."},
 //	 "releaseDigest": "sha256:...", "plan": {"schema": "osmith.plan/1", ...}, "refused": "...",
 //	 "boots": [{"at": "...", "outcome": "up", "version": "1", "entry": "..."}]}
@@ -82,7 +82,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func lifecycle(ctx context.Context, w io.Writer, partsDir, out string) (*result, error) {
-	if out == "" {
+	keep := out != ""
+	if !keep {
 		dir, err := os.MkdirTemp("", "osmith-lifecycle-")
 		if err != nil {
 			return nil, err
@@ -108,6 +109,9 @@ func lifecycle(ctx context.Context, w io.Writer, partsDir, out string) (*result,
 	defer s.close()
 	if err := s.tell(); err != nil {
 		return nil, err
+	}
+	if !keep {
+		s.result.Disk = ""
 	}
 	return &s.result, nil
 }

@@ -28,7 +28,7 @@ type result struct {
 	Schema        string            `json:"schema"`
 	Parts         string            `json:"parts"`
 	StandIn       bool              `json:"standIn"`
-	Disk          string            `json:"disk"`
+	Disk          string            `json:"disk,omitempty"`
 	Version       string            `json:"version"`
 	RootHash      string            `json:"rootHash"`
 	PCRs          map[string]string `json:"pcrs"` // SHA-256 bank

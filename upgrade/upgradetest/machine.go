@@ -169,24 +169,8 @@ func (m *Machine) openESP(t *partition.Table) (*fat.FS, error) {
 	if i < 0 {
 		return nil, errors.New("not in the table")
 	}
-	off, size := t.Extent(i)
-	return fat.Open(window{m.Disk, off}, size)
-}
-
-// window shifts a disk to the start of a partition; fat stays within the size it was given.
-type window struct {
-	disk upgrade.Disk
-	off  int64
-}
-
-func (w window) ReadAt(b []byte, off int64) (int, error)  { return w.disk.ReadAt(b, w.off+off) }
-func (w window) WriteAt(b []byte, off int64) (int, error) { return w.disk.WriteAt(b, w.off+off) }
-
-func (w window) Sync() error {
-	if s, ok := w.disk.(interface{ Sync() error }); ok {
-		return s.Sync()
-	}
-	return nil
+	esp := t.Window(m.Disk, i)
+	return fat.Open(esp, esp.Size())
 }
 
 func open(esp *fat.FS, name string) (upgrade.Source, error) {
@@ -224,12 +208,11 @@ func (m *Machine) mount(ctx context.Context, t *partition.Table, hash []byte) er
 		return err
 	}
 	find := func(id partition.GUID) (*io.SectionReader, error) {
-		i := slices.IndexFunc(t.Partitions, func(p partition.Partition) bool { return p.ID == id })
+		i := t.Find(id)
 		if i < 0 {
 			return nil, fmt.Errorf("no partition %s", id)
 		}
-		off, size := t.Extent(i)
-		return io.NewSectionReader(m.Disk, off, size), nil
+		return t.Section(m.Disk, i), nil
 	}
 	data, err := find(dataID)
 	if err != nil {

@@ -1,0 +1,33 @@
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"path/filepath"
+)
+
+// PartsIn finds the boot parts in a Debian tree as hack/tools.sh prepares them.
+func PartsIn(tree string) (BootParts, error) {
+	efi := filepath.Join(tree, "usr/lib/systemd/boot/efi")
+	p := BootParts{}
+	for _, part := range []struct {
+		pattern string
+		to      *string
+	}{
+		{filepath.Join(efi, "linuxx64.efi.stub"), &p.Stub},
+		{filepath.Join(efi, "systemd-bootx64.efi"), &p.Loader},
+		{filepath.Join(tree, "opt/kernel/vmlinuz"), &p.Kernel},
+		{filepath.Join(tree, "opt/kernel/lib/modules/*"), &p.Modules},
+	} {
+		found, err := filepath.Glob(part.pattern)
+		if err != nil {
+			return BootParts{}, fmt.Errorf("e2e: parts: %w", err)
+		}
+		if len(found) != 1 {
+			return BootParts{}, fmt.Errorf("e2e: parts: %d files match %s, want one: hack/tools.sh prepares such a tree", len(found), part.pattern)
+		}
+		*part.to = found[0]
+	}
+	return p, nil
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/petest"
+)
+
+func call(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	status = run(context.Background(), args, &out, &err)
+	return status, out.String(), err.String()
+}
+
+func TestStory(t *testing.T) {
+	t.Chdir(t.TempDir())
+	dir := standInParts(t)
+	status, stdout, stderr := call(t, "-parts", dir, "-out", "out")
+	require.Equal(t, 0, status, stderr)
+	require.True(t, strings.HasPrefix(stdout, "Boot stub, boot loader, kernel and initrd: "+dir), stdout)
+	for _, want := range []string{"acme_1", "PCR 11", "returns", "power cut:", "is the next entry", "unsigned:", "tampered:", "fall back"} {
+		require.Contains(t, stdout, want)
+	}
+	require.FileExists(t, filepath.Join("out", "disk.img"))
+}
+
+func TestJSON(t *testing.T) {
+	status, stdout, stderr := call(t, "--json")
+	require.Equal(t, 0, status, stderr)
+	require.Contains(t, stderr, "Build version 1")
+	dec := json.NewDecoder(strings.NewReader(stdout))
+	var r struct {
+		Schema        string
+		PCRs          map[string]string
+		Disk, Refused string
+		ReleaseDigest string
+		Plan          struct{ Schema string }
+		Boots         []struct{ At, Outcome, Version, Entry string }
+	}
+	require.NoError(t, dec.Decode(&r))
+	require.False(t, dec.More(), "one object")
+	require.Equal(t, "osmith.lifecycle/1", r.Schema)
+	require.Equal(t, "osmith.plan/1", r.Plan.Schema)
+	require.Len(t, r.PCRs, 3)
+	require.Empty(t, r.Disk, "a temporary disk is gone by now")
+	require.Contains(t, r.ReleaseDigest, "sha256:")
+	require.NotEmpty(t, r.Refused)
+	var story []string
+	for _, b := range r.Boots {
+		story = append(story, b.Outcome+" "+b.Version)
+	}
+	require.Equal(t, []string{"up 1", "up 1", "up 2", "failed 3", "failed 3", "failed 3", "up 2"}, story)
+}
+
+func TestBadCalls(t *testing.T) {
+	t.Chdir(t.TempDir())
+	missing := standInParts(t)
+	require.NoError(t, os.Remove(filepath.Join(missing, "vmlinuz")))
+	noPE := standInParts(t)
+	require.NoError(t, os.WriteFile(filepath.Join(noPE, "vmlinuz"), bytes.Repeat([]byte("ELF "), 100), 0o644))
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	tests := []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"unknown-flag", []string{"-disk", "x"}, "flag provided but not defined"},
+		{"operand", []string{"x"}, `unexpected argument "x"`},
+		{"missing-part", []string{"-parts", missing}, "no kernel: looked for"},
+		{"no-directory", []string{"-parts", "absent"}, "no boot stub"},
+		{"kernel-is-no-pe", []string{"-parts", noPE}, "uki: Linux: "},
+		{"out-is-a-file", []string{"-out", file}, "file"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			status, stdout, stderr := call(t, append(tt.args, "-json")...)
+			require.Equal(t, 2, status)
+			require.Empty(t, stdout)
+			require.Contains(t, stderr, tt.want)
+		})
+	}
+	status, _, stderr := call(t, "-h")
+	require.Equal(t, 0, status)
+	require.Contains(t, stderr, "go run ./examples/lifecycle")
+}
+
+// standInParts is a directory of parts that a user might point at.
+func standInParts(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, b := range map[string][]byte{
+		"linuxx64.efi.stub": petest.Stub("262"), "systemd-bootx64.efi": petest.Loader("262"),
+		"vmlinuz": petest.Kernel("6.18.0"), "initrd.img": []byte("initrd"),
+		"linuxaa64.efi.stub": petest.Stub("262"), "systemd-bootaa64.efi": petest.Loader("262"),
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), b, 0o644))
+	}
+	return dir
+}
