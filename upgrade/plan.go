@@ -245,7 +245,7 @@ func (p *Plan) String() string {
 		}
 		fmt.Fprintf(&b, "  %-8s %s\n", j.Verdict, state)
 		for _, r := range j.Reasons {
-			fmt.Fprintf(&b, "           - %s\n", r)
+			fmt.Fprintf(&b, "           %s %s\n", [...]string{Pass: "-", Warn: "!", Fail: "✗"}[r.Outcome], r.Text)
 		}
 	}
 	for i, s := range p.Steps {

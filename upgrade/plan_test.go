@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func TestUpgrade(t *testing.T) {
 	p := s.plan(set, upgrade.Options{})
 	require.NoError(t, p.Refused())
 	for _, j := range p.Judgements {
-		require.Equal(t, upgrade.Pass, j.Outcome, "%s: %v", j.Verdict, j.Reasons)
+		require.Equal(t, upgrade.Pass, j.Outcome, "%s: %s", j.Verdict, texts(j))
 		require.NotEmpty(t, j.Reasons)
 	}
 	require.Equal(t, "EFI/Linux/acme_1.efi", p.From)
@@ -261,7 +262,7 @@ func TestOldLoaderWarns(t *testing.T) {
 	p := s.plan(s.build("2"), upgrade.Options{})
 	j := judgement(t, p, upgrade.Returns)
 	require.Equal(t, upgrade.Warn, j.Outcome)
-	require.Contains(t, strings.Join(j.Reasons, "\n"), "needs 258 or later")
+	require.Contains(t, texts(j), "needs 258 or later")
 	require.NoError(t, p.Refused(), "a warning is no refusal")
 }
 
@@ -272,7 +273,7 @@ func TestUncommittedRunningWarns(t *testing.T) {
 	s.machine.Running = "EFI/Linux/acme_2+2-1.efi"
 	j := judgement(t, s.plan(s.build("3"), upgrade.Options{}), upgrade.Returns)
 	require.Equal(t, upgrade.Warn, j.Outcome)
-	require.Contains(t, strings.Join(j.Reasons, "\n"), "not committed")
+	require.Contains(t, texts(j), "not committed")
 }
 
 func TestPlanJSON(t *testing.T) {
@@ -293,6 +294,14 @@ func TestPlanJSON(t *testing.T) {
 	require.Equal(t, "pass", got.Judgements[0].Outcome)
 	require.Equal(t, "add-entry", got.Steps[len(got.Steps)-1].Kind)
 	require.Len(t, got.PCRs["sha256"]["11"], 64)
+}
+
+func texts(j upgrade.Judgement) string {
+	var b strings.Builder
+	for _, r := range j.Reasons {
+		fmt.Fprintln(&b, r.Outcome, r.Text)
+	}
+	return b.String()
 }
 
 // unsigned returns the image without its certificate table.

@@ -53,27 +53,28 @@ func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil 
 // Judgement is one verdict with its reasons: what was proven, what was not, and what to do about it.
 type Judgement struct {
 	Verdict    Verdict  `json:"verdict"`
-	Outcome    Outcome  `json:"outcome"`
-	Reasons    []string `json:"reasons"`
+	Outcome    Outcome  `json:"outcome"` // the worst of the reasons'
+	Reasons    []Reason `json:"reasons"`
 	Overridden bool     `json:"overridden,omitempty"`
-	Errs       []error  `json:"-"` // the typed errors behind failing reasons
 }
 
-func (j *Judgement) pass(format string, args ...any) {
-	j.Reasons = append(j.Reasons, fmt.Sprintf(format, args...))
+// Reason is one finding behind a judgement.
+type Reason struct {
+	Outcome Outcome `json:"outcome"`
+	Text    string  `json:"text"`
+	Err     error   `json:"-"` // typed, behind a failure
 }
 
-func (j *Judgement) warn(format string, args ...any) {
-	j.Outcome = max(j.Outcome, Warn)
-	j.pass(format, args...)
+func (j *Judgement) add(o Outcome, text string, err error) {
+	j.Outcome = max(j.Outcome, o)
+	j.Reasons = append(j.Reasons, Reason{o, text, err})
 }
+
+func (j *Judgement) pass(format string, args ...any) { j.add(Pass, fmt.Sprintf(format, args...), nil) }
+func (j *Judgement) warn(format string, args ...any) { j.add(Warn, fmt.Sprintf(format, args...), nil) }
 
 // fail records err as a reason against the set.
-func (j *Judgement) fail(err error) {
-	j.Outcome = Fail
-	j.Reasons = append(j.Reasons, err.Error())
-	j.Errs = append(j.Errs, err)
-}
+func (j *Judgement) fail(err error) { j.add(Fail, strings.TrimPrefix(err.Error(), "upgrade: "), err) }
 
 // RefusedError is returned by [Plan.Apply] for a plan with failed verdicts that nobody has overridden.
 type RefusedError struct {
@@ -83,16 +84,24 @@ type RefusedError struct {
 func (e *RefusedError) Error() string {
 	var parts []string
 	for _, j := range e.Judgements {
-		parts = append(parts, fmt.Sprintf("%s: %s", j.Verdict, strings.Join(j.Reasons, "; ")))
+		for _, r := range j.Reasons {
+			if r.Outcome == Fail {
+				parts = append(parts, fmt.Sprintf("%s: %s", j.Verdict, r.Text))
+			}
+		}
 	}
-	return "upgrade: refused, nothing was written: " + strings.Join(parts, " | ")
+	return "upgrade: refused, nothing was written: " + strings.Join(parts, "; ")
 }
 
 // Unwrap gives the typed errors behind the refusal to [errors.Is] and [errors.As].
 func (e *RefusedError) Unwrap() []error {
 	var errs []error
 	for _, j := range e.Judgements {
-		errs = append(errs, j.Errs...)
+		for _, r := range j.Reasons {
+			if r.Err != nil {
+				errs = append(errs, r.Err)
+			}
+		}
 	}
 	return errs
 }
