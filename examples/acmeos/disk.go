@@ -40,7 +40,7 @@ func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
 		return nil, fmt.Errorf("ESP: %w", err)
 	}
 	label := ID + "_" + set.Version
-	rootType, treeType := rootTypes()
+	rootType, treeType := rootTypes(b.Parts.Architecture)
 	return partition.Plan(partition.Layout{
 		DiskID: b.uuid("disk-uuid"),
 		Partitions: []partition.Spec{
@@ -53,8 +53,8 @@ func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
 	})
 }
 
-func rootTypes() (root, tree partition.GUID) {
-	if efiArch() == "aa64" {
+func rootTypes(architecture string) (root, tree partition.GUID) {
+	if architecture == "aa64" {
 		return partition.RootARM64, partition.RootARM64Verity
 	}
 	return partition.RootX8664, partition.RootX8664Verity

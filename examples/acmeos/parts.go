@@ -23,6 +23,7 @@ type Source interface {
 // Parts are what we take from others and do not build: the boot chain of a distribution.
 type Parts struct {
 	Stub, Loader, Linux, Initrd Source
+	Architecture                string // EFI name: "x64" or "aa64"
 	Origin                      string // where they come from, for the reader
 	StandIn                     bool   // none of them boots
 
@@ -52,12 +53,12 @@ func (e *MissingPartError) Error() string {
 // Unwrap makes it match [fs.ErrNotExist].
 func (e *MissingPartError) Unwrap() error { return fs.ErrNotExist }
 
-// efiArch is the architecture's name in EFI file names.
-func efiArch() string {
+// architectures are the EFI names of the ones we build for, this machine's first.
+func architectures() []string {
 	if runtime.GOARCH == "arm64" {
-		return "aa64"
+		return []string{"aa64", "x64"}
 	}
-	return "x64"
+	return []string{"x64", "aa64"}
 }
 
 // FindParts opens the parts in dir (linux*.efi.stub, systemd-boot*.efi, vmlinuz*, initrd*), or with dir empty in the
@@ -73,8 +74,15 @@ func FindParts(dir string) (*Parts, error) {
 		initrds = []string{filepath.Join(dir, "initrd*")}
 		origin = dir
 	}
-	arch := efiArch()
-	p := &Parts{Origin: origin}
+	arch := architectures()[0]
+	for _, other := range architectures() {
+		// Parts of another architecture are welcome where they were asked for.
+		if _, err := os.Stat(filepath.Join(boot[0], "linux"+other+".efi.stub")); err == nil && dir != "" {
+			arch = other
+			break
+		}
+	}
+	p := &Parts{Architecture: arch, Origin: origin}
 	for _, want := range []struct {
 		part     string
 		patterns []string
@@ -135,11 +143,12 @@ func (p *Parts) open(patterns []string) (Source, error) {
 func StandIns() *Parts {
 	section := func(b []byte) Source { return io.NewSectionReader(strings.NewReader(string(b)), 0, int64(len(b))) }
 	return &Parts{
-		Stub:    section(petest.Stub("262")),
-		Loader:  section(petest.Loader("262")),
-		Linux:   section(petest.Kernel("6.18.0-acme")),
-		Initrd:  section([]byte("stand-in for an initrd")),
-		Origin:  "stand-ins made here",
-		StandIn: true,
+		Stub:         section(petest.Stub("262")),
+		Loader:       section(petest.Loader("262")),
+		Linux:        section(petest.Kernel("6.18.0-acme")),
+		Initrd:       section([]byte("stand-in for an initrd")),
+		Architecture: "x64", // whatever this machine is: nothing runs them
+		Origin:       "stand-ins made here",
+		StandIn:      true,
 	}
 }
