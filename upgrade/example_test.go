@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/internal/faultio"
@@ -13,50 +14,39 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 )
 
-// exampleDisk is a disk with version 1 of an imaginary system, and the set of version 2.
-func exampleDisk(dir string) (upgrade.Disk, *acmeos.Builder, *acmeos.Set, error) {
-	k, err := keys()
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	b := &acmeos.Builder{Keys: k, Parts: acmeos.StandIns(), Time: when}
+// exampleDisk is a disk with version 1 of an imaginary system, the machine it is for, and the set of version 2.
+func exampleDisk() (disk upgrade.Disk, machine upgrade.Machine, set *acmeos.Set, remove func()) {
+	dir := must(os.MkdirTemp("", "upgrade"))
+	b := &acmeos.Builder{Keys: must(keys()), Parts: acmeos.StandIns(), Time: when}
 	var sets []*acmeos.Set
 	for _, version := range []string{"1", "2"} {
-		root := dir + "/" + version + ".raw"
-		if err := acmeos.WriteRoot(root, version, nil); err != nil {
-			return nil, nil, nil, err
-		}
-		set, err := b.Build(context.Background(), dir, version, root)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		sets = append(sets, set)
+		root := filepath.Join(dir, version+".raw")
+		check(acmeos.WriteRoot(root, version, nil))
+		sets = append(sets, must(b.Build(context.Background(), dir, version, root)))
 	}
-	image, err := b.Disk(sets[0], acmeos.DiskOptions{})
+	image := must(b.Disk(sets[0], acmeos.DiskOptions{}))
+	d := faultio.NewDisk(image.Size)
+	check(partition.WriteImage(d, image, partition.WriteOptions{TargetIsZero: true}))
+	return d, must(b.Machine()), sets[1], func() {
+		check(errors.Join(sets[0].Close(), sets[1].Close(), os.RemoveAll(dir)))
+	}
+}
+
+func check(err error) {
 	if err != nil {
-		return nil, nil, nil, err
+		panic(err)
 	}
-	disk := faultio.NewDisk(image.Size)
-	err = partition.WriteImage(disk, image, partition.WriteOptions{TargetIsZero: true})
-	return disk, b, sets[1], errors.Join(err, sets[0].Close())
+}
+
+func must[T any](v T, err error) T {
+	check(err)
+	return v
 }
 
 // The whole of an upgrade: plan, look at the verdicts, apply, boot, commit.
 func Example() {
-	dir, err := os.MkdirTemp("", "upgrade")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	disk, builder, set, err := exampleDisk(dir)
-	if err != nil {
-		panic(err)
-	}
-	defer set.Close()
-	machine, err := builder.Machine()
-	if err != nil {
-		panic(err)
-	}
+	disk, machine, set, remove := exampleDisk()
+	defer remove()
 
 	ctx := context.Background()
 	plan, err := upgrade.NewPlan(ctx, disk, set.Upgrade(), machine, upgrade.Options{})
@@ -94,20 +84,8 @@ func Example() {
 
 // A plan that does not pass writes nothing, unless the verdict is overridden by name.
 func ExamplePlan_Apply_refused() {
-	dir, err := os.MkdirTemp("", "upgrade")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	disk, builder, set, err := exampleDisk(dir)
-	if err != nil {
-		panic(err)
-	}
-	defer set.Close()
-	machine, err := builder.Machine()
-	if err != nil {
-		panic(err)
-	}
+	disk, machine, set, remove := exampleDisk()
+	defer remove()
 	machine.Loader.EntryDefault = "acme_1.efi" // somebody pressed "d" in the boot menu
 
 	ctx := context.Background()
