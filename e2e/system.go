@@ -118,38 +118,16 @@ func (s *System) Install(set *acmeos.Set) (*partition.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Create(s.Machine.Disk)
+	disk, err := acmeos.CreateImage(s.Machine.Disk, image.Size)
 	if err != nil {
 		return nil, err
 	}
-	err = f.Truncate(image.Size)
-	if err == nil {
-		err = partition.WriteImage(f, image, partition.WriteOptions{TargetIsZero: true})
-	}
-	return image, errors.Join(err, f.Close())
-}
-
-// DiskFile is an image file as upgrade wants a disk.
-type DiskFile struct {
-	*os.File
-	size int64
+	err = partition.WriteImage(disk, image, partition.WriteOptions{TargetIsZero: true})
+	return image, errors.Join(err, disk.Close())
 }
 
 // OpenDisk opens the machine's disk, which must be off.
-func (s *System) OpenDisk() (*DiskFile, error) {
-	f, err := os.OpenFile(s.Machine.Disk, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &DiskFile{f, info.Size()}, nil
-}
-
-// Size is the size of the disk in bytes.
-func (d *DiskFile) Size() int64 { return d.size }
+func (s *System) OpenDisk() (*acmeos.ImageFile, error) { return acmeos.OpenImage(s.Machine.Disk) }
 
 // Upgrade plans and applies an upgrade to set.
 func (s *System) Upgrade(ctx context.Context, set *acmeos.Set, o upgrade.Options, progress upgrade.Progress) (plan *upgrade.Plan, err error) {

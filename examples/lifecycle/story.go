@@ -60,7 +60,7 @@ type story struct {
 
 	builder *acmeos.Builder
 	machine upgrade.Machine
-	disk    *imageFile
+	disk    *acmeos.ImageFile
 	closers []io.Closer
 	result  result
 }
@@ -122,7 +122,7 @@ func (s *story) buildFirstDisk() (*acmeos.Set, error) {
 		return nil, err
 	}
 	name := filepath.Join(s.dir, "disk.img")
-	if s.disk, err = createImage(name, image.Size); err != nil {
+	if s.disk, err = acmeos.CreateImage(name, image.Size); err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, s.disk)
@@ -244,13 +244,13 @@ func (s *story) upgradeWithPowerCut(r *release.Release) error {
 	}
 	s.say("%s", plan)
 	s.result.Plan = plan
-	s.disk.cutAfter(plan.Steps[3].Bytes / 2)
+	s.disk.CutAfter(plan.Steps[3].Bytes / 2)
 	err = plan.Apply(s.ctx, nil)
-	if !errors.Is(err, errPowerCut) {
+	if !errors.Is(err, acmeos.ErrPowerCut) {
 		return &brokenPromise{fmt.Sprintf("the power was cut and Apply says %v", err)}
 	}
 	s.say("power cut: %v", err)
-	s.disk.restore()
+	s.disk.Restore()
 	if err := s.expect("after the power cut", "1"); err != nil {
 		return err
 	}
