@@ -30,7 +30,7 @@ esac
 # Host packages. Each name is one line of apt-get's install list; nothing here
 # is started as a service.
 demo_packages="qemu-system-x86 swtpm ovmf xz-utils debootstrap debian-archive-keyring"
-test_packages="$demo_packages cryptsetup-bin sbsigntool osslsigncode efitools gdisk fdisk
+test_packages="$demo_packages cryptsetup-bin sbsigntool efitools gdisk fdisk
 	dosfstools mtools tpm2-tools libtss2-tcti-swtpm0 erofs-utils squashfs-tools openssl ca-certificates"
 
 packages=$test_packages

@@ -34,7 +34,7 @@ func TestSysupdateTypes(t *testing.T) {
 // Every type has the name and the GUID that systemd-id128 shows.
 func TestTypesAgainstSystemd(t *testing.T) {
 	shown := map[string]string{}
-	for _, line := range strings.Split(testtools.Run(t, "systemd-id128", "show"), "\n") {
+	for _, line := range strings.Split(testtools.Trixie(t).Run(t, t.TempDir(), "systemd-id128", "show"), "\n") {
 		if f := strings.Fields(line); len(f) == 2 {
 			shown[f[0]] = f[1]
 		}

@@ -50,7 +50,7 @@ func TestRootsDir(t *testing.T) {
 }
 
 func TestRunHostTool(t *testing.T) {
-	assert.Equal(t, "out\nerr\n", Run(t, "sh", "-c", "echo out; echo err >&2"))
+	assert.Equal(t, "out\nerr\n", Run(t, "sh", "-c", "echo out; sleep 0.5; echo err >&2"), "both, in any order when at once")
 	assert.Equal(t, "out\n", Output(t, "sh", "-c", "echo out; echo err >&2"))
 	_, err := Try(t, "sh", "-c", "echo reason; exit 3")
 	require.ErrorContains(t, err, "exit status 3")
@@ -113,7 +113,7 @@ func TestTrees(t *testing.T) {
 				assert.Equal(t, part == "modules", info.IsDir(), part)
 			}
 			dir := t.TempDir()
-			for _, tool := range []string{"ukify", "bootctl", "systemd-repart", "systemd-measure", "veritysetup"} {
+			for _, tool := range []string{"ukify", "bootctl", "systemd-repart", "systemd-measure", "systemd-id128", "veritysetup", "osslsigncode"} {
 				assert.NotEmpty(t, r.Run(t, dir, tool, "--version"), tool)
 			}
 			assert.Contains(t, r.Run(t, dir, "cosign", "version"), "GitVersion")
