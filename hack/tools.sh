@@ -27,7 +27,7 @@ refresh) what=refresh ;;
 *) die "usage: hack/tools.sh [demo | refresh]" ;;
 esac
 
-# Host packages. Each name is one line of apt-get's install list; nothing here
+# Host packages. Nothing here
 # is started as a service.
 demo_packages="qemu-system-x86 swtpm ovmf xz-utils debootstrap debian-archive-keyring"
 test_packages="$demo_packages cryptsetup-bin sbsigntool efitools gdisk fdisk

@@ -43,7 +43,7 @@ var results []string
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if len(results) > 0 {
-		fmt.Printf("\n%s, %d CPUs, %s, %s; medians of %d, those of slow references of fewer runs\n",
+		fmt.Printf("\n%s, %d CPUs, %s, %s; medians of %d\n",
 			cpu(), runtime.NumCPU(), kernel(), runtime.Version(), rounds)
 		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "job\treference\tours\ttheirs\truns\tratio\tbar\tpeak memory of ours")
