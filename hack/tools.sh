@@ -27,8 +27,7 @@ refresh) what=refresh ;;
 *) die "usage: hack/tools.sh [demo | refresh]" ;;
 esac
 
-# Host packages. Nothing here
-# is started as a service.
+# Host packages. Nothing here is started as a service.
 demo_packages="qemu-system-x86 swtpm ovmf xz-utils debootstrap debian-archive-keyring"
 test_packages="$demo_packages cryptsetup-bin sbsigntool efitools gdisk fdisk
 	dosfstools mtools tpm2-tools libtss2-tcti-swtpm0 erofs-utils squashfs-tools openssl ca-certificates"
