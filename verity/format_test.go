@@ -136,7 +136,7 @@ func (c *cancelling) ReadAt(b []byte, off int64) (int, error) {
 func TestFormatFirstError(t *testing.T) {
 	for range 20 {
 		_, err := Format(context.Background(), newMemory(1<<22), failing{numbered{40 * jobBlocks}}, Params{})
-		assert.EqualError(t, err, "verity: data: read 262144 bytes at 0x400000: got 0: bad sector at 0x400000")
+		assert.EqualError(t, err, "verity: data: read 262144 bytes at 0x200000: got 0: bad sector at 0x200000")
 	}
 }
 

@@ -10,6 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// The geometry of a tree with default parameters.
+const (
+	blockSize  = 4096
+	digestSize = 32
+	perBlock   = blockSize / digestSize
+	jobBlocks  = jobSize / blockSize
+)
+
 // memory is a device in memory. Bytes that nobody wrote are 0xaa, so that a
 // skipped write shows.
 type memory []byte

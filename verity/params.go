@@ -1,25 +1,27 @@
 package verity
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // A Source is sized random-access input. *bytes.Reader, *strings.Reader and
 // *io.SectionReader are Sources. ReadAt is called from several goroutines.
+//
+// A Source may know its holes by a method NextData(off int64) (start, end int64, err
+// error), which returns the first range at or after off that may hold anything but
+// zeros, or io.EOF; on Linux an *io.SectionReader over an *os.File does without. Holes
+// are not read, and come out as zeros.
 type Source interface {
 	io.ReaderAt
 	Size() int64
 }
 
 const (
-	blockSize  = 4096
-	digestSize = 32 // SHA-256
-	algorithm  = "sha256"
-
-	// perBlock is the number of digests in a hash block. Format 1 pads a digest to
-	// the next power of two, which 32 already is.
-	perBlock = blockSize / digestSize
+	defaultHash      = "sha256"
+	defaultBlockSize = 4096
 
 	// MaxSaltSize is the largest salt that a superblock can hold, in bytes.
 	MaxSaltSize = 256
@@ -27,88 +29,123 @@ const (
 
 // Params are the choices that go into a hash tree. The zero value means: no salt,
 // an all-zero UUID, hash format 1, SHA-256, data and hash blocks of 4096 bytes, and
-// a superblock in front of the tree.
+// a superblock at the start of the hash device.
 type Params struct {
-	// Salt is hashed in front of every block, 0 to 256 bytes.
+	// Salt is hashed with every block, 0 to 256 bytes.
 	Salt []byte
 
 	// UUID identifies the hash device, in text order: 00112233-4455-... is
 	// {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, ...}. The kernel does not look at it.
 	UUID [16]byte
+
+	// Hash is the kernel's name of the hash: "sha1", "sha256", "sha384" or "sha512".
+	// Empty is "sha256".
+	Hash string
+
+	// ChromeOS asks for hash format 0, that of the first Chrome OS: the salt is
+	// hashed after the block instead of before it, and digests whose size is not a
+	// power of two are not padded to the next. Nothing new should need it.
+	ChromeOS bool
+
+	// DataBlockSize and HashBlockSize are bytes, powers of two from 512 to 512 KiB;
+	// 0 is 4096. A kernel maps an image only if its data blocks are not larger than
+	// the pages of the machine, which are 4096 bytes nearly everywhere.
+	DataBlockSize, HashBlockSize int
+
+	// HashOffset is where the superblock, or without one the tree, starts on the
+	// hash device, in bytes: a multiple of 512, and without a superblock of the hash
+	// block size. With one device for both it must not be less than the size of the
+	// data.
+	HashOffset int64
+
+	// NoSuperblock leaves the superblock out. All other parameters must then reach
+	// whoever verifies the image by another way.
+	NoSuperblock bool
 }
 
-// superblock returns the superblock of a tree over so much data.
-func (p Params) superblock(dataSize int64) (*Superblock, error) {
+// withDefaults returns p with every choice made.
+func (p Params) withDefaults() Params {
+	if p.Hash == "" {
+		p.Hash = defaultHash
+	}
+	if p.DataBlockSize == 0 {
+		p.DataBlockSize = defaultBlockSize
+	}
+	if p.HashBlockSize == 0 {
+		p.HashBlockSize = defaultBlockSize
+	}
+	return p
+}
+
+// check checks parameters that have no defaults left.
+func (p Params) check() error {
 	if len(p.Salt) > MaxSaltSize {
-		return nil, fmt.Errorf("verity: salt: %d bytes: at most %d are allowed", len(p.Salt), MaxSaltSize)
+		return fmt.Errorf("verity: salt: %d bytes: at most %d are allowed", len(p.Salt), MaxSaltSize)
 	}
-	if dataSize <= 0 || dataSize%blockSize != 0 {
-		return nil, &AlignmentError{Size: dataSize, BlockSize: blockSize}
+	if _, ok := algorithmByName(p.Hash); !ok {
+		return fmt.Errorf("verity: hash: %q: %w: want %s", p.Hash, ErrNotSupported, algorithmNames())
 	}
-	return &Superblock{
+	if err := checkBlockSize(int64(p.DataBlockSize)); err != nil {
+		return fmt.Errorf("verity: data block size: %w", err)
+	}
+	if err := checkBlockSize(int64(p.HashBlockSize)); err != nil {
+		return fmt.Errorf("verity: hash block size: %w", err)
+	}
+	align := int64(SuperblockSize)
+	if p.NoSuperblock {
+		align = int64(p.HashBlockSize)
+	}
+	if p.HashOffset < 0 || p.HashOffset%align != 0 {
+		return fmt.Errorf("verity: hash offset: %d is not a multiple of %d", p.HashOffset, align)
+	}
+	return nil
+}
+
+// superblock returns the superblock of a tree over so many blocks.
+func (p Params) superblock(dataBlocks int64) *Superblock {
+	sb := &Superblock{
 		HashType:      1,
 		UUID:          p.UUID,
-		Algorithm:     algorithm,
-		DataBlockSize: blockSize,
-		HashBlockSize: blockSize,
-		DataBlocks:    dataSize / blockSize,
+		Algorithm:     p.Hash,
+		DataBlockSize: p.DataBlockSize,
+		HashBlockSize: p.HashBlockSize,
+		DataBlocks:    dataBlocks,
 		Salt:          p.Salt,
-	}, nil
-}
-
-// TreeSize returns how many bytes the hash device has for so many bytes of data,
-// superblock included. The data size must be a positive multiple of 4096, or the
-// error is an *AlignmentError.
-func TreeSize(dataSize int64, p Params) (int64, error) {
-	sb, err := p.superblock(dataSize)
-	if err != nil {
-		return 0, err
 	}
-	return newTree(sb).size(), nil
-}
-
-// A tree is where the blocks of a hash tree lie. Level 0 is the data, level 1 the
-// hash blocks over it; the last level is one block. A tree over one data block has
-// no levels of its own: the digest of the data block is the root hash.
-type tree struct {
-	blocks []int64 // number of blocks by level
-	start  []int64 // byte offset by level in the hash device; the first is unused
-}
-
-func newTree(sb *Superblock) tree {
-	t := tree{blocks: []int64{sb.DataBlocks}}
-	for n := sb.DataBlocks; n > 1; {
-		n = (n-1)/perBlock + 1
-		t.blocks = append(t.blocks, n)
+	if p.ChromeOS {
+		sb.HashType = 0
 	}
-	// The top block comes first, right after the block that holds the superblock.
-	t.start = make([]int64, len(t.blocks))
-	at := int64(blockSize)
-	for level := t.top(); level > 0; level-- {
-		t.start[level] = at
-		at += t.blocks[level] * blockSize
+	return sb
+}
+
+// Params returns the parameters of a tree with this superblock at this offset.
+// They say nothing about the number of data blocks.
+func (sb *Superblock) Params(hashOffset int64) Params {
+	return Params{
+		Salt:          sb.Salt,
+		UUID:          sb.UUID,
+		Hash:          sb.Algorithm,
+		ChromeOS:      sb.HashType == 0,
+		DataBlockSize: sb.DataBlockSize,
+		HashBlockSize: sb.HashBlockSize,
+		HashOffset:    hashOffset,
 	}
-	return t
 }
 
-// top returns the level of the top block; 0 if there is nothing but one data block.
-func (t tree) top() int { return len(t.blocks) - 1 }
-
-// size returns the bytes of the hash device.
-func (t tree) size() int64 {
-	at := int64(blockSize)
-	for _, n := range t.blocks[1:] {
-		at += n * blockSize
+// checkDataSize checks that data consists of whole blocks.
+func checkDataSize(size int64, blockSize int) error {
+	if size <= 0 || size%int64(blockSize) != 0 {
+		return &AlignmentError{Size: size, BlockSize: blockSize}
 	}
-	return at
+	return nil
 }
 
-// offset returns where a hash block lies in the hash device.
-func (t tree) offset(level int, block int64) int64 {
-	return t.start[level] + block*blockSize
+func algorithmNames() string {
+	var names []string
+	for _, a := range algorithms {
+		names = append(names, a.name)
+	}
+	return strings.Join(names, ", ")
 }
 
-// children returns how many blocks of the level below a hash block covers.
-func (t tree) children(level int, block int64) int {
-	return int(min(t.blocks[level-1]-block*perBlock, perBlock))
-}
+var errTooLarge = errors.New("data, tree and offset are more than a device can have")

@@ -12,7 +12,8 @@ import (
 func TestVerifyDamage(t *testing.T) {
 	const blocks = 3*perBlock*perBlock/2 + 7 // three levels
 	data, tree, root := numberedMemory(t, blocks)
-	layout := newTree(&Superblock{DataBlocks: blocks})
+	layout, err := newLayout(Params{}, blocks*blockSize)
+	require.NoError(t, err)
 	require.Equal(t, 3, layout.top())
 	flip := func(m memory, off int64) { m[off] ^= 0x10 }
 	hash := func(level int, block, at int64) int64 { return layout.offset(level, block) + at }
@@ -171,11 +172,16 @@ func TestVerifyErrors(t *testing.T) {
 	assert.ErrorIs(t, Verify(ctx, data, memory(make([]byte, 8192)), root), ErrNoSuperblock)
 
 	other := bytes.Clone(tree)
-	other[sbHashType] = 0
+	copy(other[sbAlgorithm:], "blake2b")
 	assert.ErrorIs(t, Verify(ctx, data, memory(other), root), ErrNotSupported)
 
 	hostile := bytes.Clone(tree)
 	copy(hostile[sbDataBlocks:], []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x07, 0}) // 2^51 - 1 blocks
+	err = Verify(ctx, data, memory(hostile), root)
+	var format *FormatError
+	require.ErrorAs(t, err, &format)
+	assert.Equal(t, "data_blocks", format.Field)
+	hostile[sbDataBlocks+6] = 0
 	err = Verify(ctx, data, memory(hostile), root)
 	require.ErrorAs(t, err, &short)
 	assert.Equal(t, "data", short.Device)

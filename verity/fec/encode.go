@@ -1,0 +1,143 @@
+package fec
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/reedsolomon"
+)
+
+// memory is about what all workers together keep, in bytes.
+const memory = 24 << 20
+
+// maxColumns is the largest number of codewords that are encoded at once. More would
+// only fall out of the processor's cache.
+const maxColumns = 32 << 10
+
+// columns returns how many codewords a job has: all jobs together stay within memory.
+func columns() int {
+	n := memory / (workers() * (codeword + 2*MaxRoots))
+	return max(min(n, maxColumns)&^4095, 4096)
+}
+
+// Encode writes the parity of data and hash area, [Size] bytes from offset 0 of the
+// writer, which for a FEC area inside a device is an io.OffsetWriter. The bytes are
+// those of veritysetup format --fec-device. A hash area of nil is an empty one.
+//
+// It reads every byte once, in parallel, and keeps some 30 MiB however much there is.
+// Writes come from several goroutines and are in no particular order.
+func Encode(ctx context.Context, parity io.WriterAt, data, hash Source, p Params) error {
+	c, err := newCovered(data, hash, p)
+	if err != nil {
+		return err
+	}
+	return c.encode(ctx, func(b []byte, off int64) error {
+		if n, err := parity.WriteAt(b, off); err != nil {
+			return fmt.Errorf("fec: parity: write %d bytes at %#x: %w", len(b), off, err)
+		} else if n < len(b) {
+			return fmt.Errorf("fec: parity: write %d bytes at %#x: wrote %d: %w", len(b), off, n, io.ErrShortWrite)
+		}
+		return nil
+	})
+}
+
+// encode gives all parity to use, in pieces of whole codewords, from several
+// goroutines.
+func (c *covered) encode(ctx context.Context, use func(b []byte, off int64) error) error {
+	per := int64(min(int64(columns()), c.rowSize()))
+	jobs := (c.rowSize()-1)/per + 1
+	rs, err := newEncoder(c.Roots)
+	if err != nil {
+		return err
+	}
+	return parallel(ctx, jobs, func() func(int64) error {
+		w := c.newEncoding(rs, int(per))
+		return func(job int64) error {
+			at := job * per
+			n := int(min(per, c.rowSize()-at))
+			out, err := w.parity(at, n)
+			if err != nil {
+				return err
+			}
+			return use(out, at*int64(c.Roots))
+		}
+	})
+}
+
+// newEncoder returns the encoder of a code. It takes its arithmetic over GF(256)
+// with the polynomial 0x11d, which is that of the package it comes from.
+func newEncoder(roots int) (reedsolomon.Encoder, error) {
+	rs, err := reedsolomon.New(codeword-roots, roots,
+		reedsolomon.WithCustomMatrix(parityMatrix(roots)), reedsolomon.WithMaxGoroutines(1))
+	if err != nil {
+		return nil, fmt.Errorf("fec: encoder with %d roots: %w", roots, err)
+	}
+	return rs, nil
+}
+
+// An encoding is the buffers of one goroutine.
+type encoding struct {
+	*covered
+	rs     reedsolomon.Encoder
+	shards [][]byte // rows, then parity symbols
+	rowBuf []byte
+	parBuf []byte
+	zero   []byte
+	out    []byte
+}
+
+func (c *covered) newEncoding(rs reedsolomon.Encoder, columns int) *encoding {
+	inUse := (c.covered()-1)/c.rowSize() + 1 // rows that are not all zeros
+	return &encoding{
+		covered: c,
+		rs:      rs,
+		shards:  make([][]byte, codeword),
+		rowBuf:  make([]byte, int(inUse)*columns),
+		parBuf:  make([]byte, c.Roots*columns),
+		zero:    make([]byte, columns),
+		out:     make([]byte, c.Roots*columns),
+	}
+}
+
+// parity returns the parity of columns [at, at+n) in the order of the FEC area. The
+// slice is valid until the next call.
+func (w *encoding) parity(at int64, n int) ([]byte, error) {
+	if err := w.rowsOf(w.shards, w.rowBuf, w.zero, at, n); err != nil {
+		return nil, err
+	}
+	for i := range w.Roots {
+		w.shards[w.rows()+i] = w.parBuf[i*n : i*n+n]
+	}
+	if err := w.rs.Encode(w.shards); err != nil {
+		return nil, fmt.Errorf("fec: encoding codewords %d-%d: %w", at, at+int64(n)-1, err)
+	}
+	out := w.out[:n*w.Roots]
+	interleave(out, w.shards[w.rows():])
+	return out, nil
+}
+
+// interleave puts symbol p of codeword c from symbols[p][c] to out[c*len(symbols)+p].
+func interleave(out []byte, symbols [][]byte) {
+	roots := len(symbols)
+	if roots == 2 { // the default is worth it
+		a, b := symbols[0], symbols[1][:len(symbols[0])]
+		out = out[:2*len(a)]
+		for i, x := range a {
+			out[2*i], out[2*i+1] = x, b[i]
+		}
+		return
+	}
+	// A few symbols at a time, so that what is written stays in the cache.
+	const tile = 1024
+	for from := 0; from < len(symbols[0]); from += tile {
+		to := min(from+tile, len(symbols[0]))
+		for p, s := range symbols {
+			at := from*roots + p
+			for _, x := range s[from:to] {
+				out[at] = x
+				at += roots
+			}
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package fec
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/osmith-dev/osmith/verity"
+)
+
+// A ParamError says that a parameter is outside of what the code or dm-verity allows.
+type ParamError struct {
+	Param string // "roots", "block size", ...
+	Value int64
+	Want  string // what would be valid
+}
+
+func (e *ParamError) Error() string {
+	return fmt.Sprintf("fec: %s: %d: want %s", e.Param, e.Value, e.Want)
+}
+
+// An AlignmentError says that the data cannot be cut into whole blocks.
+type AlignmentError struct {
+	Size      int64 // bytes of data
+	BlockSize int   // bytes of a block
+}
+
+func (e *AlignmentError) Error() string {
+	if e.Size <= 0 {
+		return fmt.Sprintf("fec: data: %d bytes: there must be at least one block of %d bytes", e.Size, e.BlockSize)
+	}
+	return fmt.Sprintf("fec: data: %d bytes: not a multiple of the block size %d: %d bytes too many at %#x",
+		e.Size, e.BlockSize, e.Size%int64(e.BlockSize), e.Size-e.Size%int64(e.BlockSize))
+}
+
+// A ShortError says that a device ends before what it must hold does.
+type ShortError struct {
+	Device string // "data", "hash area", "parity" or "hash device"
+	Need   int64  // bytes
+	Have   int64  // bytes; also the offset at which the device ends
+}
+
+func (e *ShortError) Error() string {
+	return fmt.Sprintf("fec: %s: ends at %#x after %d bytes: %d are needed", e.Device, e.Have, e.Have, e.Need)
+}
+
+// MaxRanges is the number of ranges that an error or a [Report] lists of each kind.
+const MaxRanges = 64
+
+// Rounds is a run of rounds of the code. Round n covers the blocks n, n+R, n+2R, ...
+// of data and hash area taken together, where R is the number of rounds; its parity
+// is BlockSize times Roots bytes at n times as many bytes.
+type Rounds struct {
+	First, Count int64
+}
+
+func (r Rounds) String() string {
+	if r.Count == 1 {
+		return fmt.Sprintf("round %d", r.First)
+	}
+	return fmt.Sprintf("rounds %d-%d", r.First, r.First+r.Count-1)
+}
+
+// A ParityError is the answer of [Check] for parity that is not that of the data and
+// the hash area.
+type ParityError struct {
+	Rounds []Rounds // rounds that differ, in order, at most MaxRanges runs
+	Differ int64    // rounds that differ, all of them
+	Total  int64    // rounds there are
+	Offset int64    // of the first byte that differs, in the FEC area
+	Blocks []int64  // blocks the code says are damaged in the first of the rounds; see Check
+}
+
+func (e *ParityError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "fec: parity: does not agree with data and hash area in %d of %d rounds, first at %#x", e.Differ, e.Total, e.Offset)
+	const shown = 4
+	for i, r := range e.Rounds {
+		switch {
+		case i == shown:
+			b.WriteString(", ...")
+		case i == 0:
+			b.WriteString(": " + r.String())
+		case i < shown:
+			b.WriteString(", " + r.String())
+		}
+	}
+	return b.String()
+}
+
+// An UnrepairedError says that damage is left. What could be repaired is repaired.
+//
+// errors.Is answers to verity.ErrData and verity.ErrTree for the blocks that are
+// left, and to verity.ErrRootHash alone when the parity agrees with a tree that does
+// not have the root hash: it is the root hash of another image then.
+type UnrepairedError struct {
+	Report
+	RootHash bool // the root hash does not belong to this image
+}
+
+func (e *UnrepairedError) Error() string {
+	if e.RootHash {
+		return "fec: repair: " + verity.ErrRootHash.Error() + ": the parity confirms the hash tree as it is"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "fec: repair: %d blocks are beyond what the code can correct, %d were repaired", e.UnrepairedBlocks, e.RepairedBlocks)
+	const shown = 4
+	for i, r := range e.Unrepaired {
+		switch {
+		case i == shown:
+			b.WriteString(", ...")
+		case i == 0:
+			b.WriteString("; left: " + r.String())
+		case i < shown:
+			b.WriteString(", " + r.String())
+		}
+	}
+	return b.String()
+}
+
+// Is reports whether the target is one of verity's findings.
+func (e *UnrepairedError) Is(target error) bool {
+	switch target {
+	case verity.ErrRootHash:
+		return e.RootHash
+	case verity.ErrData:
+		return !e.RootHash && e.has(func(level int) bool { return level == 0 })
+	case verity.ErrTree:
+		return !e.RootHash && e.has(func(level int) bool { return level > 0 })
+	}
+	return false
+}
+
+func (e *UnrepairedError) has(level func(int) bool) bool {
+	for _, r := range e.Unrepaired {
+		if level(r.Level) {
+			return true
+		}
+	}
+	return false
+}
