@@ -3,6 +3,7 @@ package upgrade
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 
@@ -14,15 +15,23 @@ import (
 // much. Done and total are bytes of all steps together.
 type Progress func(step int, done, total int64)
 
+// ErrApplied is returned when a plan is applied for the second time: the disk is not what it was when the plan was made.
+var ErrApplied = errors.New("upgrade: this plan was applied already, whole or in part: make a new one")
+
 // Apply carries the plan out. Without the verdicts, and without an override that names each failed one, it is a
 // [*RefusedError] and nothing is written. After any other error, or a power cut, the old set still boots and the
-// upgrade can be planned again; applying a plan twice has the effect of once.
+// upgrade is planned again from what is on the disk; planning and applying a release that is installed changes nothing.
+// A plan is applied once ([ErrApplied]).
 //
 // The disk must be as it was when the plan was made, and nobody else may write to it.
 func (p *Plan) Apply(ctx context.Context, progress Progress) error {
 	if err := p.Refused(); err != nil {
 		return err
 	}
+	if p.applied {
+		return ErrApplied
+	}
+	p.applied = true
 	a := applier{plan: p, ctx: ctx, progress: progress}
 	for _, s := range p.Steps {
 		a.total += s.Bytes

@@ -1,19 +1,51 @@
 package upgrade
 
-import "fmt"
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/osmith-dev/osmith/bootloader"
+)
 
 // Commit makes an entry permanent: it loses its boot counter. It is what a machine does once it has found the new version
 // good (bless). The path is that of the entry with any counter; committing twice is not an error.
 func Commit(disk Disk, entry string) error {
-	return rename(disk, entry, "commit", func(e *Entry) (from, to string) { return e.Good() })
+	return rename(disk, entry, "commit", func(_ *State, e *Entry) (from, to string, err error) {
+		from, to = e.Good()
+		return from, to, nil
+	})
 }
 
-// Rollback marks an entry as bad: the loader sorts it last and boots the other one. The running machine needs a reboot.
+// Rollback marks an entry as bad, committed or not: the loader sorts it last and boots another one at the next start.
+// Without another entry that can boot it is [ErrNothingToReturnTo]. Rolling back twice is not an error.
 func Rollback(disk Disk, entry string) error {
-	return rename(disk, entry, "roll back", func(e *Entry) (from, to string) { return e.MarkBad() })
+	return rename(disk, entry, "roll back", func(s *State, e *Entry) (from, to string, err error) {
+		if !s.hasOther(e) {
+			return "", "", ErrNothingToReturnTo
+		}
+		if e.Counted {
+			from, to = e.MarkBad()
+			return from, to, nil
+		}
+		// A committed entry has no counter to run out; it gets one that has.
+		suffix := path.Ext(e.Path)
+		spent := bootloader.Counter{TriesDone: 1}
+		return e.Path, strings.TrimSuffix(e.Path, suffix) + spent.String() + suffix, nil
+	})
 }
 
-func rename(disk Disk, entry, verb string, change func(*Entry) (from, to string)) error {
+// hasOther reports whether another entry could boot: it has tries left, and the slot that it names.
+func (s *State) hasOther(e *Entry) bool {
+	for _, other := range s.Entries {
+		if other.Path != e.Path && !other.Bad() && other.Slot != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func rename(disk Disk, entry, verb string, change func(*State, *Entry) (from, to string, err error)) error {
 	s, err := inspect(disk, Machine{})
 	if err != nil {
 		return err
@@ -22,7 +54,10 @@ func rename(disk Disk, entry, verb string, change func(*Entry) (from, to string)
 	if e == nil {
 		return fmt.Errorf("upgrade: %s: no entry %s on the ESP", verb, uncounted(entry))
 	}
-	from, to := change(e)
+	from, to, err := change(s, e)
+	if err != nil {
+		return fmt.Errorf("upgrade: %s %s: %w", verb, e.Path, err)
+	}
 	if from == to {
 		return nil
 	}

@@ -7,13 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
-	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/efi"
-	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/tpm"
 )
 
@@ -27,31 +24,6 @@ type Options struct {
 
 	// Override lists verdicts whose failure Apply ignores. Each is named in the plan's text.
 	Override []Verdict
-}
-
-// StepKind names what a step does.
-type StepKind string
-
-// The kinds of steps, in the order in which a plan has them.
-const (
-	StepRepairESP    StepKind = "repair-esp"    // what a power cut left in its file system
-	StepRemoveEntry  StepKind = "remove-entry"  // the boot entry that needs the target slot
-	StepRemoveStaged StepKind = "remove-staged" // what an interrupted upgrade left on the ESP
-	StepMarkPartial  StepKind = "mark-partial"
-	StepWriteRoot    StepKind = "write-root"
-	StepWriteTree    StepKind = "write-tree"
-	StepVerifySlot   StepKind = "verify-slot"
-	StepActivateSlot StepKind = "activate-slot" // final types, labels and IDs
-	StepStageUKI     StepKind = "stage-uki"     // under a name the loader does not look at
-	StepAddEntry     StepKind = "add-entry"     // rename it: from here on it boots
-)
-
-// Step is one part of an upgrade. A power cut within or behind any but the last leaves the old set booting.
-type Step struct {
-	Kind   StepKind `json:"kind"`
-	Target string   `json:"target"` // path on the ESP, or partition
-	Bytes  int64    `json:"bytes"`  // that are written or read
-	to     string   // of a rename
 }
 
 // Plan is an upgrade worked out and judged, with nothing written yet. Text and JSON forms are for people and programs that
@@ -73,6 +45,7 @@ type Plan struct {
 	identity *identity
 	tries    int
 	obsolete []espFile // entries and staged files to remove first
+	applied  bool
 }
 
 // NewPlan looks at the disk and the release and works out the upgrade. It reads both, the root file system once, and
@@ -106,7 +79,7 @@ func NewPlan(ctx context.Context, disk Disk, r Release, m Machine, o Options) (*
 		return nil, errors.New("upgrade: no entry on the ESP boots, so there is no slot to protect: install the disk anew")
 	}
 	p.From = p.state.Running.Path
-	if err := p.choose(); err != nil {
+	if err := p.choose(ctx); err != nil {
 		return nil, err
 	}
 	if p.Installed {
@@ -122,98 +95,20 @@ func NewPlan(ctx context.Context, disk Disk, r Release, m Machine, o Options) (*
 		j := &p.Judgements[i]
 		j.Overridden = j.Outcome == Fail && slices.Contains(o.Override, j.Verdict)
 	}
-	// A set that firmware refuses has nothing to predict; why is in the judgement.
-	p.Predicted, _ = PredictBoot(m, p.state.loader, r.UKI)
+	p.predict()
 	return p, nil
 }
 
-// choose finds the target slot and what stands in its way.
-func (p *Plan) choose() error {
-	stem := p.identity.label()
-	name, err := bootloader.CountedName(stem, p.tries)
-	if err != nil {
-		return err
+// predict fills in what the first boot will measure. A set that firmware refuses measures nothing, which the boots verdict
+// says already; any other reason is a restriction of that verdict.
+func (p *Plan) predict() {
+	var err error
+	p.Predicted, err = PredictBoot(p.machine, p.state.loader, p.release.UKI)
+	var refused *SecureBootError
+	if err != nil && !errors.As(err, &refused) {
+		i := slices.IndexFunc(p.Judgements, func(j Judgement) bool { return j.Verdict == Boots })
+		p.Judgements[i].warn("PCRs cannot be predicted: %v", err)
 	}
-	p.Entry = entryDir + "/" + name
-	for _, e := range p.state.Entries {
-		if e.Slot == nil || !slices.Equal(e.RootHash, p.release.RootHash) {
-			continue
-		}
-		same, err := sameContent(p.state.esp, e.Path, p.release.UKI)
-		if err != nil {
-			return err
-		}
-		if same && !e.Bad() {
-			p.Installed, p.Target, p.Entry = true, e.Slot, e.Path
-			return nil
-		}
-	}
-	running := p.state.Running
-	if running.Slot == nil {
-		return fmt.Errorf("upgrade: %s names the root hash %s, which no slot holds: there is no telling which slot is safe to write",
-			running.Path, hash(running.RootHash))
-	}
-	// Empty and half-written slots first, then the one whose entry the loader likes least.
-	free := func(s *Slot) int {
-		if s.State != SlotInstalled {
-			return -1
-		}
-		at := slices.IndexFunc(p.state.Entries, func(e *Entry) bool { return e.Slot == s })
-		if at < 0 {
-			return 0
-		}
-		return 1 + len(p.state.Entries) - at
-	}
-	for _, s := range p.state.Slots {
-		if s != running.Slot && (p.Target == nil || free(s) < free(p.Target)) {
-			p.Target = s
-		}
-	}
-	if p.Target == nil {
-		return fmt.Errorf("upgrade: %w besides the running one", ErrNoSlots)
-	}
-	for _, e := range p.state.Entries {
-		if e.Slot == p.Target || strings.EqualFold(uncounted(e.Path), entryDir+"/"+stem+".efi") {
-			if e == running {
-				return fmt.Errorf("upgrade: the running %s has the name of the new version and another content", e.Path)
-			}
-			p.obsolete = append(p.obsolete, espFile{e.Path, e.size})
-		}
-	}
-	p.obsolete = append(p.obsolete, p.state.staged...)
-	return nil
-}
-
-// entryDir is where the loader looks for UKIs (UAPI.1, "Type #2 EFI Unified Kernel Images").
-const entryDir = "EFI/Linux"
-
-// stagedSuffix ends names of UKIs that are not yet to be booted: the loader looks at *.efi only.
-const stagedSuffix = ".staged"
-
-func (p *Plan) steps() {
-	t := p.Target
-	// Damage that cannot be repaired is in the fits verdict.
-	if left, _, err := p.state.tryRepair(); err == nil && left != (fat.Repaired{}) {
-		p.Steps = append(p.Steps, Step{Kind: StepRepairESP, Target: "ESP"})
-	}
-	for _, f := range p.obsolete {
-		kind := StepRemoveEntry
-		if strings.HasSuffix(f.path, stagedSuffix) {
-			kind = StepRemoveStaged
-		}
-		p.Steps = append(p.Steps, Step{Kind: kind, Target: f.path})
-	}
-	root, tree := p.release.Root.Size(), p.release.Tree.Size()
-	staged := path.Join(path.Dir(p.Entry), p.identity.label()+stagedSuffix)
-	p.Steps = append(p.Steps,
-		Step{Kind: StepMarkPartial, Target: "slot " + t.Name()},
-		Step{Kind: StepWriteRoot, Target: "slot " + t.Name(), Bytes: root},
-		Step{Kind: StepWriteTree, Target: "slot " + t.Name(), Bytes: tree},
-		Step{Kind: StepVerifySlot, Target: "slot " + t.Name(), Bytes: root + tree},
-		Step{Kind: StepActivateSlot, Target: "slot " + t.Name()},
-		Step{Kind: StepStageUKI, Target: staged, Bytes: p.release.UKI.Size()},
-		Step{Kind: StepAddEntry, Target: staged, to: p.Entry},
-	)
 }
 
 // Refused reports the judgements that keep Apply from writing; nil means that it will.
@@ -259,17 +154,6 @@ func (p *Plan) String() string {
 		}
 	}
 	return b.String()
-}
-
-// String is the step in a few words.
-func (s Step) String() string {
-	switch {
-	case s.to != "":
-		return fmt.Sprintf("%s %s -> %s", s.Kind, s.Target, path.Base(s.to))
-	case s.Bytes > 0:
-		return fmt.Sprintf("%s %s (%d bytes)", s.Kind, s.Target, s.Bytes)
-	}
-	return fmt.Sprintf("%s %s", s.Kind, s.Target)
 }
 
 // predictedPCRs are those that a prediction covers.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/verity"
@@ -84,14 +85,78 @@ func TestFallBack(t *testing.T) {
 
 func TestRollback(t *testing.T) {
 	s := newSystem(t, "")
+	require.ErrorIs(t, upgrade.Rollback(s.disk, "EFI/Linux/acme_1.efi"), upgrade.ErrNothingToReturnTo)
+	require.Equal(t, "1", s.boot().Version)
+
 	p := s.plan(s.build("2"), upgrade.Options{})
 	require.NoError(t, p.Apply(context.Background(), nil))
 	require.NoError(t, upgrade.Rollback(s.disk, p.Entry))
+	require.NoError(t, upgrade.Rollback(s.disk, p.Entry), "twice is once")
 	require.Equal(t, "1", s.boot().Version)
 	require.ErrorContains(t, upgrade.Rollback(s.disk, "EFI/Linux/other.efi"), "upgrade: roll back: no entry EFI/Linux/other.efi")
 	// What was rolled back can be installed again.
 	require.NoError(t, s.plan(s.build("2"), upgrade.Options{}).Apply(context.Background(), nil))
 	require.Equal(t, "2", s.boot().Version)
+
+	// What was committed can be rolled back, too.
+	require.NoError(t, upgrade.Commit(s.disk, p.Entry))
+	require.NoError(t, upgrade.Rollback(s.disk, "EFI/Linux/acme_2.efi"))
+	require.Equal(t, "1", s.boot().Version)
+}
+
+func TestApplyOnce(t *testing.T) {
+	s := newSystem(t, "")
+	p := s.plan(s.build("2"), upgrade.Options{})
+	require.NoError(t, p.Apply(context.Background(), nil))
+	require.ErrorIs(t, p.Apply(context.Background(), nil), upgrade.ErrApplied)
+}
+
+// TestDamagedInstallation: a version whose slot was damaged before it ever ran is not "installed already".
+func TestDamagedInstallation(t *testing.T) {
+	s := newSystem(t, "")
+	set := s.build("2")
+	p := s.plan(set, upgrade.Options{})
+	require.NoError(t, p.Apply(context.Background(), nil))
+	s.machine.Running = "EFI/Linux/acme_1.efi"
+	require.True(t, s.plan(set, upgrade.Options{}).Installed)
+
+	off, _, err := acmeos.PartitionOf(s.disk, s.disk.Size(), set.RootHash)
+	require.NoError(t, err)
+	_, err = s.disk.WriteAt([]byte{0xff}, off+8192+5)
+	require.NoError(t, err)
+	again := s.plan(set, upgrade.Options{})
+	require.False(t, again.Installed)
+	require.NoError(t, again.Apply(context.Background(), nil))
+	require.Equal(t, "2", s.boot().Version)
+}
+
+// TestTypeOneEntry: an entry of Type #1 that needs the target slot goes first, too.
+func TestTypeOneEntry(t *testing.T) {
+	s := newSystem(t, "")
+	old := s.build("2")
+	s.install(old)
+	table, err := partition.Read(s.disk, s.disk.Size())
+	require.NoError(t, err)
+	window := table.Window(s.disk, 0)
+	esp, err := fat.Open(window, window.Size())
+	require.NoError(t, err)
+	require.NoError(t, esp.MkdirAll("loader/entries"))
+	state, err := upgrade.Inspect(s.disk, s.machine)
+	require.NoError(t, err)
+	conf := fmt.Sprintf("title old\nlinux /EFI/Linux/acme_1.efi\noptions roothash=%x\n", state.Slots[0].RootHash)
+	require.NoError(t, esp.WriteFile("loader/entries/old.conf", strings.NewReader(conf)))
+
+	p := s.plan(s.build("3"), upgrade.Options{})
+	require.Equal(t, "A", p.Target.Name())
+	var removed []string
+	for _, step := range p.Steps {
+		if step.Kind == upgrade.StepRemoveEntry {
+			removed = append(removed, step.Target)
+		}
+	}
+	require.ElementsMatch(t, []string{"EFI/Linux/acme_1.efi", "loader/entries/old.conf"}, removed)
+	require.NoError(t, p.Apply(context.Background(), nil))
+	require.Equal(t, "3", s.boot().Version)
 }
 
 // TestRunningIsProtected: whatever the loader would choose, the slot of the running system is not written.

@@ -94,12 +94,8 @@ func first(m map[string]string, keys ...string) string {
 	return ""
 }
 
-// rootHashOf reads roothash= or usrhash= from a UKI's command line.
-func rootHashOf(f *uki.File) ([]byte, error) {
-	cmdline, ok := f.Cmdline()
-	if !ok {
-		return nil, errors.New("upgrade: the UKI has no command line of its own, so nothing binds it to a root file system")
-	}
+// rootHashIn reads roothash= or usrhash= from a kernel command line.
+func rootHashIn(cmdline string) ([]byte, error) {
 	var found []byte
 	for word := range strings.FieldsSeq(cmdline) {
 		for _, key := range []string{"roothash=", "usrhash="} {
@@ -109,23 +105,27 @@ func rootHashOf(f *uki.File) ([]byte, error) {
 			}
 			b, err := hex.DecodeString(v)
 			if err != nil {
-				return nil, fmt.Errorf("upgrade: %s on the UKI's command line: %w", word, err)
+				return nil, fmt.Errorf("upgrade: %s on the command line: %w", word, err)
 			}
 			if found != nil && !bytes.Equal(found, b) {
-				return nil, errors.New("upgrade: the UKI's command line names two root hashes")
+				return nil, errors.New("upgrade: the command line names two root hashes")
 			}
 			found = b
 		}
 	}
 	if found == nil {
-		return nil, errors.New("upgrade: the UKI's command line has no roothash= or usrhash=, so nothing binds it to a root file system")
+		return nil, errors.New("upgrade: the command line has no roothash= or usrhash=, so nothing binds the UKI to a root file system")
 	}
 	return found, nil
 }
 
 // checkSet proves that UKI, tree and root file system belong together. It reads the root file system once.
 func (r *Release) checkSet(ctx context.Context, f *uki.File) error {
-	inUKI, err := rootHashOf(f)
+	cmdline, ok := f.Cmdline()
+	if !ok {
+		return errors.New("upgrade: the UKI has no command line of its own, so nothing binds it to a root file system")
+	}
+	inUKI, err := rootHashIn(cmdline)
 	if err != nil {
 		return err
 	}

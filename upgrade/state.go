@@ -13,7 +13,6 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
-	"github.com/osmith-dev/osmith/uki"
 )
 
 // State is what a disk holds: slots, and the entries that boot them.
@@ -32,7 +31,7 @@ type State struct {
 	menuOptions bootloader.MenuOptions
 }
 
-// Entry is one UKI on the ESP.
+// Entry is one entry of the loader's menu.
 type Entry struct {
 	*bootloader.Entry
 	RootHash []byte // from its command line; nil if it has none
@@ -113,22 +112,16 @@ func findESP(disk Disk, t *partition.Table) (*partition.Window, error) {
 	return t.Window(disk, found[0]), nil
 }
 
-// entry reads what binds a menu entry to a slot. A UKI without a root hash stays in the list, bound to nothing.
+// entry reads what binds a menu entry to a slot: the root hash on its command line, which a UKI carries and a Type #1
+// entry names. One without stays in the list, bound to nothing.
 func (s *State) entry(b *bootloader.Entry) (*Entry, error) {
 	e := &Entry{Entry: b}
-	if b.Type != bootloader.Type2 {
-		return e, nil
-	}
-	src, err := openFile(s.esp, b.Path)
+	info, err := fs.Stat(s.esp, b.Path)
 	if err != nil {
 		return nil, err
 	}
-	e.size = src.Size()
-	f, err := uki.Open(src)
-	if err != nil {
-		return e, nil // the loader lists it, firmware may refuse it; it needs no slot
-	}
-	if e.RootHash, err = rootHashOf(f); err != nil {
+	e.size = info.Size()
+	if e.RootHash, err = rootHashIn(b.Options); err != nil {
 		return e, nil
 	}
 	for _, slot := range s.Slots {
