@@ -34,7 +34,7 @@ begin_steps() {
 	work=$(mktemp -d "${TMPDIR:-/tmp}/osmith-steps.XXXXXX") || exit 1
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 130' INT TERM
-	export OSMITH_STEPS=$work/results OSMITH_STEP=
+	export OSMITH_STEPS="$work/results" OSMITH_STEP=
 	: >"$work/times"
 	go build -o "$work/testrun" ./hack/testrun || exit 1
 }
