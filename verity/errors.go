@@ -50,7 +50,7 @@ func (e *AlignmentError) Error() string {
 		e.Size, e.BlockSize, over, int64(e.BlockSize)-over)
 }
 
-// A ShortError says that a device is smaller than its superblock demands.
+// A ShortError says that a device is smaller than the image on it.
 type ShortError struct {
 	Device string // "data" or "tree"
 	Need   int64  // bytes
@@ -58,7 +58,37 @@ type ShortError struct {
 }
 
 func (e *ShortError) Error() string {
-	return fmt.Sprintf("verity: %s: %d bytes: the superblock demands %d", e.Device, e.Have, e.Need)
+	return fmt.Sprintf("verity: %s: %d bytes: needs %d", e.Device, e.Have, e.Need)
+}
+
+// A BlockError says that a block read by a Reader is not what the root hash stands
+// for. It answers to errors.Is as ErrData for a data block and as ErrTree for a hash
+// block; for the block whose digest should be the root hash also as ErrRootHash,
+// since either of the two may be wrong.
+type BlockError struct {
+	Level int    // 0 for a data block, else the level of a hash block, as in Range
+	Block int64  // number of the block, counted from the start of its level
+	Want  []byte // digest that the block must have
+	Got   []byte // digest that it has
+
+	top bool
+}
+
+func (e *BlockError) Error() string {
+	return fmt.Sprintf("verity: %v: digest %x, want %x", Range{Level: e.Level, First: e.Block, Count: 1}, e.Got, e.Want)
+}
+
+// Is reports whether the target is what the error says.
+func (e *BlockError) Is(target error) bool {
+	switch target {
+	case ErrRootHash:
+		return e.top
+	case ErrTree:
+		return e.Level > 0
+	case ErrData:
+		return e.Level == 0
+	}
+	return false
 }
 
 // A Range is a run of damaged blocks on one level of the tree.

@@ -166,7 +166,7 @@ func TestVerifyErrors(t *testing.T) {
 
 	err = Verify(ctx, data, tree[:len(tree)-1], root)
 	require.ErrorAs(t, err, &short)
-	assert.EqualError(t, err, "verity: tree: 20479 bytes: the superblock demands 20480")
+	assert.EqualError(t, err, "verity: tree: 20479 bytes: needs 20480")
 
 	assert.EqualError(t, Verify(ctx, data, tree, root[:20]), "verity: root hash: 20 bytes, want 32 for sha256")
 	assert.ErrorIs(t, Verify(ctx, data, memory(make([]byte, 8192)), root), ErrNoSuperblock)
@@ -177,11 +177,6 @@ func TestVerifyErrors(t *testing.T) {
 
 	hostile := bytes.Clone(tree)
 	copy(hostile[sbDataBlocks:], []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x07, 0}) // 2^51 - 1 blocks
-	err = Verify(ctx, data, memory(hostile), root)
-	var format *FormatError
-	require.ErrorAs(t, err, &format)
-	assert.Equal(t, "data_blocks", format.Field)
-	hostile[sbDataBlocks+6] = 0
 	err = Verify(ctx, data, memory(hostile), root)
 	require.ErrorAs(t, err, &short)
 	assert.Equal(t, "data", short.Device)

@@ -1,0 +1,109 @@
+package verity
+
+import (
+	"fmt"
+	"math"
+)
+
+// MaxTreeSize returns how large a hash partition must be, in bytes and counted from
+// its start, for every image that fits a data slot of so many bytes. The slot need not
+// be a multiple of the block size.
+func MaxTreeSize(dataSlot int64, p Params) (int64, error) {
+	p = p.withDefaults()
+	if err := p.check(); err != nil {
+		return 0, err
+	}
+	size := dataSlot / int64(p.DataBlockSize) * int64(p.DataBlockSize)
+	if size <= 0 {
+		return 0, &AlignmentError{Size: min(dataSlot, 0), BlockSize: p.DataBlockSize}
+	}
+	l, err := newLayout(p, size)
+	if err != nil {
+		return 0, err
+	}
+	return l.end, nil
+}
+
+// MaxDataSize returns the largest data, in bytes, whose tree fits a hash partition of
+// so many bytes, from Params.HashOffset on. A partition with no room for the smallest
+// tree is a *ShortError.
+func MaxDataSize(treeSlot int64, p Params) (int64, error) {
+	return largest(p, "tree", treeSlot, func(size int64, p Params) (int64, error) {
+		l, err := newLayout(p, size)
+		if err != nil {
+			return 0, err
+		}
+		return l.end, nil
+	})
+}
+
+// MaxSharedDataSize returns the largest data, in bytes, that fits a slot of so many
+// bytes together with its tree behind it, and the Params.HashOffset to format with:
+// SharedHashOffset of that size. Params.HashOffset is not looked at.
+func MaxSharedDataSize(slot int64, p Params) (dataSize, hashOffset int64, err error) {
+	p.HashOffset = 0
+	dataSize, err = largest(p, "data", slot, func(size int64, p Params) (int64, error) {
+		at, err := SharedHashOffset(size, p)
+		if err != nil {
+			return 0, err
+		}
+		p.HashOffset = at
+		l, err := newLayout(p, size)
+		if err != nil {
+			return 0, err
+		}
+		return l.end, nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	hashOffset, err = SharedHashOffset(dataSize, p)
+	return dataSize, hashOffset, err
+}
+
+// SharedHashOffset returns the least Params.HashOffset for data and tree on one
+// device: the end of the data, rounded up to a whole hash block. It is the same with
+// and without a superblock.
+func SharedHashOffset(dataSize int64, p Params) (int64, error) {
+	p = p.withDefaults()
+	p.HashOffset = 0
+	if err := p.check(); err != nil {
+		return 0, err
+	}
+	if err := checkDataSize(dataSize, p.DataBlockSize); err != nil {
+		return 0, err
+	}
+	size := int64(p.HashBlockSize)
+	if dataSize > math.MaxInt64-size {
+		return 0, fmt.Errorf("verity: data: %d bytes: %w", dataSize, errTooLarge)
+	}
+	return (dataSize + size - 1) / size * size, nil
+}
+
+// largest returns the largest data size for which need is not more than have. Both
+// grow together.
+func largest(p Params, device string, have int64, need func(int64, Params) (int64, error)) (int64, error) {
+	p = p.withDefaults()
+	if err := p.check(); err != nil {
+		return 0, err
+	}
+	size := int64(p.DataBlockSize)
+	least, err := need(size, p)
+	if err != nil {
+		return 0, err
+	}
+	if have < least {
+		return 0, &ShortError{Device: device, Need: least, Have: have}
+	}
+	// A size that cannot be laid out does not fit.
+	low, high := int64(1), math.MaxInt64/size+1 // blocks: low fits, high does not
+	for high-low > 1 {
+		middle := low + (high-low)/2
+		if n, err := need(middle*size, p); err == nil && n <= have {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return low * size, nil
+}

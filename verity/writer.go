@@ -1,0 +1,155 @@
+package verity
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+)
+
+// A Writer writes data on and makes its hash tree on the way, so that copying an
+// image and hashing it is one read. It hashes in the background. Its methods must not
+// be called concurrently.
+type Writer struct {
+	layout *layout
+	data   io.Writer
+	tree   io.WriterAt
+	up     *builder
+	room   int64 // bytes that are still to come
+	buf    []byte
+	queue  []*writerJob // hashing or hashed, in order
+	free   []*writerJob
+	limit  int
+	root   []byte
+	err    error
+}
+
+type writerJob struct {
+	hash  *hasher
+	buf   []byte
+	slots []byte
+	out   leaves
+	done  chan struct{}
+}
+
+// NewWriter returns a Writer of so many bytes of data: where the tree lies depends on
+// it. What is written goes to data, which may be nil to only make the tree; the tree
+// is what Format writes. It is complete when Finish says so.
+func NewWriter(data io.Writer, tree io.WriterAt, size int64, p Params) (*Writer, error) {
+	l, err := newLayout(p, size)
+	if err != nil {
+		return nil, err
+	}
+	limit := min(runtime.GOMAXPROCS(0), 8) // of 2 MiB each
+	return &Writer{layout: l, data: data, tree: tree, up: newBuilder(l, tree), room: size, limit: limit}, nil
+}
+
+// Write implements io.Writer. More than the announced size is an error, and nothing
+// of it is written. After an error nothing more can be written.
+func (w *Writer) Write(b []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	if w.root != nil {
+		return 0, errFinished
+	}
+	if int64(len(b)) > w.room {
+		w.err = fmt.Errorf("verity: data: %d bytes more than the %d that were announced", int64(len(b))-w.room, w.layout.dataSize())
+		return 0, w.err
+	}
+	n := len(b)
+	if w.data != nil {
+		n, w.err = w.data.Write(b)
+		if n < 0 || n > len(b) {
+			n, w.err = 0, errors.New("verity: data: invalid count of bytes from Write")
+		}
+		if n < len(b) && w.err == nil {
+			w.err = io.ErrShortWrite
+		}
+	}
+	w.room -= int64(n)
+	for rest := b[:n]; len(rest) > 0 && w.err == nil; {
+		if w.buf == nil {
+			w.buf = w.buffer()
+		}
+		k := min(len(rest), jobSize-len(w.buf))
+		w.buf = append(w.buf, rest[:k]...)
+		rest = rest[k:]
+		if len(w.buf) == jobSize {
+			w.start()
+		}
+	}
+	return n, w.err
+}
+
+var errFinished = errors.New("verity: data: write after Finish")
+
+// buffer returns an empty buffer for a job; it may have to wait for one.
+func (w *Writer) buffer() []byte {
+	if len(w.queue) > w.limit {
+		w.wait()
+	}
+	if len(w.free) == 0 {
+		w.free = append(w.free, &writerJob{hash: newHasher(w.layout), buf: make([]byte, 0, min(jobSize, w.layout.dataSize()))})
+	}
+	return w.free[len(w.free)-1].buf[:0]
+}
+
+// start hashes the buffer in the background.
+func (w *Writer) start() {
+	job := w.free[len(w.free)-1]
+	w.free = w.free[:len(w.free)-1]
+	job.buf, w.buf = w.buf, nil
+	job.done = make(chan struct{})
+	w.queue = append(w.queue, job)
+	go func() {
+		defer close(job.done)
+		job.slots = job.hash.appendData(job.slots[:0], job.buf)
+		job.hash.fill(&job.out, job.slots)
+	}()
+}
+
+// wait takes the result of the oldest job.
+func (w *Writer) wait() {
+	job := w.queue[0]
+	<-job.done
+	w.queue = append(w.queue[:0], w.queue[1:]...)
+	w.free = append(w.free, job)
+	if w.err == nil {
+		w.err = w.up.take(0, &job.out)
+	}
+}
+
+// Finish writes what is left of the tree and then the superblock, and returns the
+// root hash. Less data than announced is an error; io.ErrUnexpectedEOF is in its
+// chain. Neither writer is closed.
+func (w *Writer) Finish() ([]byte, error) {
+	if w.err == nil && w.root == nil {
+		w.finish()
+	}
+	if w.err != nil {
+		return nil, w.err
+	}
+	return w.root, nil
+}
+
+func (w *Writer) finish() {
+	if w.room > 0 {
+		w.err = fmt.Errorf("verity: data: %d of %d bytes: %w", w.layout.dataSize()-w.room, w.layout.dataSize(), io.ErrUnexpectedEOF)
+		return
+	}
+	if len(w.buf) > 0 {
+		w.start()
+	}
+	for len(w.queue) > 0 {
+		w.wait()
+	}
+	if w.err != nil {
+		return
+	}
+	root, err := w.up.finish()
+	if err == nil {
+		err = w.layout.writeSuperblock(w.tree)
+	}
+	w.root, w.err = root, err
+}
