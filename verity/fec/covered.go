@@ -72,3 +72,14 @@ func readFull(r io.ReaderAt, b []byte, off int64, device string) error {
 	}
 	return fmt.Errorf("fec: %s: read %d bytes at %#x: got %d: %w", device, len(b), off, n, err)
 }
+
+func writeFull(w io.WriterAt, b []byte, off int64, device string) error {
+	n, err := w.WriteAt(b, off)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return fmt.Errorf("fec: %s: write %d bytes at %#x: wrote %d: %w", device, len(b), off, n, err)
+	}
+	return nil
+}

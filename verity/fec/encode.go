@@ -32,19 +32,14 @@ func Encode(ctx context.Context, parity io.WriterAt, data, hash Source, p Params
 	if err != nil {
 		return err
 	}
-	return c.encode(ctx, func(b []byte, off int64) error {
-		if n, err := parity.WriteAt(b, off); err != nil {
-			return fmt.Errorf("fec: parity: write %d bytes at %#x: %w", len(b), off, err)
-		} else if n < len(b) {
-			return fmt.Errorf("fec: parity: write %d bytes at %#x: wrote %d: %w", len(b), off, n, io.ErrShortWrite)
-		}
-		return nil
+	return c.encode(ctx, func() func([]byte, int64) error {
+		return func(b []byte, off int64) error { return writeFull(parity, b, off, "parity") }
 	})
 }
 
-// encode gives all parity to use, in pieces of whole codewords, from several
-// goroutines.
-func (c *covered) encode(ctx context.Context, use func(b []byte, off int64) error) error {
+// encode gives all parity to the functions that newUse returns, one for each
+// goroutine, in pieces of whole codewords.
+func (c *covered) encode(ctx context.Context, newUse func() func(b []byte, off int64) error) error {
 	per := int64(min(int64(columns()), c.rowSize()))
 	jobs := (c.rowSize()-1)/per + 1
 	rs, err := newEncoder(c.Roots)
@@ -52,7 +47,7 @@ func (c *covered) encode(ctx context.Context, use func(b []byte, off int64) erro
 		return err
 	}
 	return parallel(ctx, jobs, func() func(int64) error {
-		w := c.newEncoding(rs, int(per))
+		w, use := c.newEncoding(rs, int(per)), newUse()
 		return func(job int64) error {
 			at := job * per
 			n := int(min(per, c.rowSize()-at))
@@ -106,11 +101,16 @@ func (w *encoding) parity(at int64, n int) ([]byte, error) {
 	if err := w.rowsOf(w.shards, w.rowBuf, w.zero, at, n); err != nil {
 		return nil, err
 	}
+	return w.parityOfRows(n)
+}
+
+// parityOfRows returns the parity of the n columns that the shards hold.
+func (w *encoding) parityOfRows(n int) ([]byte, error) {
 	for i := range w.Roots {
 		w.shards[w.rows()+i] = w.parBuf[i*n : i*n+n]
 	}
 	if err := w.rs.Encode(w.shards); err != nil {
-		return nil, fmt.Errorf("fec: encoding codewords %d-%d: %w", at, at+int64(n)-1, err)
+		return nil, fmt.Errorf("fec: encoding %d codewords: %w", n, err)
 	}
 	out := w.out[:n*w.Roots]
 	interleave(out, w.shards[w.rows():])

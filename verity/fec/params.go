@@ -114,27 +114,17 @@ func Blocks(dataSize, hashSize int64, p Params) (int64, error) {
 }
 
 // HashArea returns the part of a hash device that a code covers: from the first
-// hash block behind the superblock at offset to the end of the device. If there is
-// no superblock, it starts at offset. A FEC area on the hash device is not covered:
-// give HashArea the device up to it (io.NewSectionReader). The FEC area covers what
-// lies between the tree and the end too, as that of veritysetup does.
+// hash block behind the superblock to the end of the device. A FEC area on the hash
+// device is not covered: give HashArea the device up to it (io.NewSectionReader). What
+// lies between the tree and the end is covered too, as veritysetup does it.
 //
-// The offset is in bytes, a multiple of 512, without superblock of the block size.
-func HashArea(device Source, offset int64, superblock bool, p Params) (*io.SectionReader, error) {
-	p, err := p.withDefaults()
+// Of the parameters, HashOffset, NoSuperblock and HashBlockSize matter; a superblock
+// that was read gives them by its method Params. A device that ends before the area
+// starts is a *ShortError.
+func HashArea(device Source, p verity.Params) (*io.SectionReader, error) {
+	start, err := verity.TreeStart(p)
 	if err != nil {
 		return nil, err
-	}
-	bs := int64(p.BlockSize)
-	switch {
-	case offset < 0 || offset > math.MaxInt64-verity.SuperblockSize-bs || offset%512 != 0:
-		return nil, &ParamError{Param: "hash offset", Value: offset, Want: "a multiple of 512"}
-	case !superblock && offset%bs != 0:
-		return nil, &ParamError{Param: "hash offset", Value: offset, Want: fmt.Sprintf("a multiple of the block size %d, as there is no superblock", bs)}
-	}
-	start := offset
-	if superblock {
-		start = (offset + verity.SuperblockSize + bs - 1) / bs * bs
 	}
 	if have := device.Size(); have < start {
 		return nil, &ShortError{Device: "hash device", Need: start, Have: have}

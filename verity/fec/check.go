@@ -1,0 +1,126 @@
+package fec
+
+import (
+	"context"
+	"sync"
+
+	"github.com/klauspost/reedsolomon"
+)
+
+// Check tells whether the parity, which may be longer than [Size], is that of data and
+// hash area: nil, or a *ParityError that lists the rounds in which it is not. A hash
+// area of nil is an empty one.
+//
+// For the first of these rounds the error also names the damaged blocks, counted from
+// the first data block through the hash area, as the code sees it: if few enough bytes
+// of each codeword are damaged, Roots/2, it is right. None named means that the
+// parity itself is damaged, or too much else. Only the root hash tells for certain:
+// see [Repair].
+//
+// A parity that is too short is a *ShortError. Time and memory are those of Encode.
+func Check(ctx context.Context, data, hash, parity Source, p Params) error {
+	c, err := newCovered(data, hash, p)
+	if err != nil {
+		return err
+	}
+	if have := parity.Size(); have < c.size() {
+		return &ShortError{Device: "parity", Need: c.size(), Have: have}
+	}
+	var mu sync.Mutex
+	var differ damage // of rounds
+	first := c.size()
+	err = c.encode(ctx, func() func([]byte, int64) error {
+		var stored []byte
+		return func(b []byte, off int64) error {
+			if len(stored) < len(b) {
+				stored = make([]byte, len(b))
+			}
+			if err := readFull(parity, stored[:len(b)], off, "parity"); err != nil {
+				return err
+			}
+			var found damage
+			for i := 0; i < len(b); i++ {
+				if b[i] == stored[i] {
+					continue
+				}
+				if len(found) == 0 {
+					mu.Lock()
+					first = min(first, off+int64(i))
+					mu.Unlock()
+				}
+				n := (off + int64(i)) / c.perRound()
+				found.add(run{n, 1, bad})
+				// On with the next round.
+				i = int(min((n+1)*c.perRound()-off, int64(len(b)))) - 1
+			}
+			mu.Lock()
+			differ = append(differ, found...)
+			mu.Unlock()
+			return nil
+		}
+	})
+	if err != nil || len(differ) == 0 {
+		return err
+	}
+	e := &ParityError{Total: c.rounds, Offset: first}
+	for _, r := range differ.sorted() {
+		e.Differ += r.count
+		if len(e.Rounds) < MaxRanges {
+			e.Rounds = append(e.Rounds, Rounds{r.first, r.count})
+		}
+	}
+	e.Blocks, err = c.locate(parity, e.Rounds[0].First)
+	if err != nil {
+		return err
+	}
+	return e
+}
+
+// locate returns the blocks of a round in which the code finds errors, or nil if there
+// are more than it can find.
+func (c *covered) locate(parity Source, n int64) ([]int64, error) {
+	rs, err := newEncoder(c.Roots)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := c.remainder(rs, parity, n)
+	if err != nil {
+		return nil, err
+	}
+	d := newDecoder(c.Roots, nil)
+	var damaged [codeword]bool
+	var corrections []correction
+	for ; len(rest) > 0; rest = rest[c.Roots:] {
+		var ok bool
+		if corrections, ok = d.decode(corrections[:0], rest[:c.Roots]); !ok {
+			return nil, nil
+		}
+		for _, x := range corrections {
+			damaged[x.symbol] = true
+		}
+	}
+	var blocks []int64
+	for row := range c.rows() {
+		if damaged[row] {
+			blocks = append(blocks, int64(row)*c.rounds+n)
+		}
+	}
+	return blocks, nil
+}
+
+// remainder returns what the computed and the stored parity of a round differ by.
+func (c *covered) remainder(rs reedsolomon.Encoder, parity Source, n int64) ([]byte, error) {
+	e := c.newEncoding(rs, c.BlockSize)
+	rest, err := e.parity(n*int64(c.BlockSize), c.BlockSize)
+	if err != nil {
+		return nil, err
+	}
+	stored := make([]byte, len(rest))
+	if err := readFull(parity, stored, n*c.perRound(), "parity"); err != nil {
+		return nil, err
+	}
+	for i, b := range stored {
+		rest[i] ^= b
+	}
+	return rest, nil
+}

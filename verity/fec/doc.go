@@ -1,0 +1,44 @@
+// Package fec makes, checks and uses the error correction of dm-verity: parity by which
+// a kernel, or [Repair], restores blocks that a medium has lost. A hash tree only tells
+// that a block is damaged.
+//
+// The code and its layout are those of the kernel
+// (https://docs.kernel.org/admin-guide/device-mapper/verity.html, parameters fec_*;
+// drivers/md/dm-verity-fec.c) and of veritysetup format --fec-device (cryptsetup 2.8,
+// lib/verity/verity_fec.c), whose output Encode equals byte for byte: Reed-Solomon
+// RS(255, 255-roots) over GF(256), spread over the image so that damaged blocks next
+// to each other fall into different codewords.
+//
+//	hash, err := fec.HashArea(tree, verity.Params{Salt: salt}) // behind the superblock
+//	if err != nil {
+//		return err
+//	}
+//	err = fec.Encode(ctx, parityFile, image, hash, fec.Params{Roots: 2})
+//	// Later, when verity.Verify has found damage:
+//	report, err := fec.Repair(ctx, fec.Image{
+//		Data: image, Hash: hash, Parity: parityFile,
+//		Params: superblock.Params(0), RootHash: root, Roots: 2,
+//	}, imageFile, io.NewOffsetWriter(treeFile, 4096))
+//
+// Data, hash area and parity may be on devices of their own, or all on one: then give
+// each as an io.SectionReader, and writers as io.OffsetWriter. The code covers what
+// lies behind the tree up to the end of the hash area, so that the hash area has to be
+// the same for Encode, Check and Repair, and for the kernel, to whose table [Blocks]
+// goes as fec_blocks.
+//
+// # What can be repaired
+//
+// With r roots and R rounds ([Rounds]), any r blocks of those whose numbers have the
+// same remainder modulo R, hence any r*R blocks in a row. The tree tells which blocks are
+// damaged; where it cannot, r/2 errors in 255 bytes are found without. Roots cost
+// r/(255-r) of the image: 0.8 % for 2, 10.4 % for 24.
+//
+// Every block is verified against the root hash before it is written, so that an
+// attempt beyond what the code can do never changes a block for the worse.
+//
+// # Limits
+//
+// Data blocks and hash blocks must have the same size. The superblock is not covered by
+// the code (of a veritysetup image neither), but verity.Superblock makes it anew. Damage
+// of the parity is found by [Check]; repairing it is encoding again.
+package fec

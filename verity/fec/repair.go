@@ -1,0 +1,245 @@
+package fec
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/osmith-dev/osmith/verity"
+)
+
+// An Image is what Repair works on. Nothing in it is changed but what the writers given
+// to Repair change.
+type Image struct {
+	// Data is the data, all of it: of a partition that is larger, only what the
+	// superblock's DataSize says.
+	Data Source
+
+	// Hash is the hash area, as HashArea returns it: the tree and whatever the code
+	// covers behind it. nil is an empty one.
+	Hash Source
+
+	// Parity is the FEC area. It may be larger than Size.
+	Parity Source
+
+	// Params say how the tree was made. A superblock that was read gives them by its
+	// method Params; since no code covers it, they may have to come from elsewhere.
+	// UUID, HashOffset and NoSuperblock do not matter.
+	Params verity.Params
+
+	// RootHash is what everything is verified against.
+	RootHash []byte
+
+	// Roots is the number of parity bytes of a codeword, 2 to 24; 0 means 2.
+	Roots int
+}
+
+// Repair finds damaged blocks of data and hash area by the root hash, corrects them
+// by the parity, and writes each to data or hash, at its offset in Image.Data or
+// Image.Hash, once its digest is the right one. Writers for the same devices repair in
+// place; writers for copies repair those; nil writers only find out what could be
+// done. Nothing else is written, so a repair that is interrupted can be started again.
+//
+// Up to Roots damaged blocks of a round can be corrected (see [Rounds]), more if they
+// are damaged in different places: for each place, Roots/2 of the 255 bytes of a
+// codeword may be wrong wherever they are, parity included. A damaged hash block is
+// also made anew from the data under it, if that is not damaged.
+//
+// The report lists what was repaired; without any damage it is empty. If damage is
+// left the error is an *UnrepairedError, which holds the report; what could be
+// repaired then is. A wrong root hash, a device that is too short (*ShortError) and
+// parameters that do not fit (*ParamError, *AlignmentError, verity.ErrNotSupported)
+// are errors too, as are those of the devices.
+//
+// Blocks behind the tree have no digest, so damage in them is not found; nor is
+// damage of the parity, which [Check] finds and [Encode] repairs.
+//
+// It reads the image once, once more if hash blocks were damaged, and the blocks of
+// damaged rounds again. Memory grows only with the damage: 24 bytes for each run of
+// damaged blocks, and the content of repaired hash blocks.
+func Repair(ctx context.Context, im Image, data, hash io.WriterAt) (*Report, error) {
+	r, err := newRepairer(im, data, hash)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		if err := r.scan(ctx); err != nil {
+			return nil, err
+		}
+		if len(r.damage) == 0 {
+			break
+		}
+		// Blocks under a hash block that was repaired are judged anew.
+		again, err := r.repairAll(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !again {
+			break
+		}
+	}
+	report := r.report()
+	if report.UnrepairedBlocks+report.UnprovenBlocks > 0 {
+		return nil, &UnrepairedError{Report: *report, RootHash: r.consistent && len(r.fixed) == 0}
+	}
+	return report, nil
+}
+
+// A repairer is one Repair.
+type repairer struct {
+	*covered
+	tree   *tree
+	parity Source
+	toData io.WriterAt
+	toHash io.WriterAt
+
+	damage damage
+	fixed  map[int64][]byte // repaired blocks, with the content if they are hash blocks
+
+	// consistent says that the parity agrees with a top block that does not have the
+	// root hash.
+	consistent bool
+}
+
+func newRepairer(im Image, data, hash io.WriterAt) (*repairer, error) {
+	p := im.Params
+	p.HashOffset, p.NoSuperblock = 0, true
+	treeSize, err := verity.TreeSize(im.Data.Size(), p)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCovered(im.Data, im.Hash, Params{Roots: im.Roots, BlockSize: p.DataBlockSize})
+	if err != nil {
+		return nil, err
+	}
+	if n := cmp.Or(p.HashBlockSize, defaultBlockSize); n != c.BlockSize {
+		return nil, &ParamError{Param: "hash block size", Value: int64(n), Want: fmt.Sprintf("%d, the data block size", c.BlockSize)}
+	}
+	if c.hash < treeSize {
+		return nil, &ShortError{Device: "hash area", Need: treeSize, Have: c.hash}
+	}
+	if have := im.Parity.Size(); have < c.size() {
+		return nil, &ShortError{Device: "parity", Need: c.size(), Have: have}
+	}
+	t, err := newTree(p, c.data/int64(c.BlockSize), c.BlockSize, im.RootHash)
+	if err != nil {
+		return nil, err
+	}
+	return &repairer{covered: c, tree: t, parity: im.Parity, toData: data, toHash: hash, fixed: map[int64][]byte{}}, nil
+}
+
+// state returns what is known of a block.
+func (r *repairer) state(block int64) state {
+	if _, fixed := r.fixed[block]; fixed {
+		return good
+	}
+	return r.damage.at(block)
+}
+
+// block reads a hash block as it is or as it was repaired.
+func (r *repairer) block(b []byte, block int64) error {
+	if content := r.fixed[block]; content != nil {
+		copy(b, content)
+		return nil
+	}
+	return r.read(b, block*int64(r.BlockSize))
+}
+
+// expected returns the digest that a block must have, or nil if that is not known.
+// The slice is valid as long as the buffer is not used for something else.
+func (r *repairer) expected(buffer []byte, block int64) ([]byte, error) {
+	level, number, ok := r.tree.position(block)
+	switch {
+	case !ok:
+		return nil, nil
+	case level == r.tree.top():
+		return r.tree.root, nil
+	}
+	parent, slot := r.tree.parent(level, number)
+	if r.state(parent) != good {
+		return nil, nil
+	}
+	if err := r.block(buffer, parent); err != nil {
+		return nil, err
+	}
+	return r.tree.digestIn(buffer, slot), nil
+}
+
+// repairAll tries to repair every damaged block, from the top of the tree down and the
+// data last. It tells whether another scan may find more to repair.
+func (r *repairer) repairAll(ctx context.Context) (again bool, err error) {
+	rs, err := newEncoder(r.Roots)
+	if err != nil {
+		return false, err
+	}
+	w := r.newRound(rs)
+	// The data lies in front of the tree, but comes last here.
+	dataBlocks := r.tree.blocks[0]
+	hashRuns, dataRuns := r.damage.split(dataBlocks)
+	tried := make([]bool, r.rounds)
+	for _, d := range slices.Concat(hashRuns, dataRuns) {
+		if d.state == unproven {
+			continue
+		}
+		for block := d.first; block < d.first+min(d.count, r.rounds); block++ {
+			n := block % r.rounds
+			if tried[n] {
+				continue
+			}
+			tried[n] = true
+			if err := ctx.Err(); err != nil {
+				return false, err
+			}
+			if err := w.repair(n); err != nil {
+				return false, err
+			}
+		}
+	}
+	damagedTree, err := w.rebuildAll(ctx, hashRuns)
+	if err != nil {
+		return false, err
+	}
+	return w.hashes || damagedTree && w.data, nil
+}
+
+// write stores a repaired block.
+func (r *repairer) write(block int64, content []byte) error {
+	off := block * int64(r.BlockSize)
+	to, device := r.toData, "data"
+	r.fixed[block] = nil
+	if off >= r.data {
+		to, device, off = r.toHash, "hash area", off-r.data
+		r.fixed[block] = slices.Clone(content)
+	}
+	if to == nil {
+		return nil
+	}
+	return writeFull(to, content, off, device)
+}
+
+// report sums up.
+func (r *repairer) report() *Report {
+	report := new(Report)
+	blocks := make(damage, 0, len(r.fixed))
+	for block := range r.fixed {
+		blocks = append(blocks, run{block, 1, good})
+	}
+	r.tree.list(blocks.sorted(), &report.Repaired, &report.RepairedBlocks)
+	var damaged, doubted damage
+	for _, d := range r.damage {
+		for block := d.first; block < d.first+d.count; block++ {
+			switch {
+			case r.state(block) == good: // repaired
+			case d.state == unproven:
+				doubted.add(run{block, 1, unproven})
+			default:
+				damaged.add(run{block, 1, bad})
+			}
+		}
+	}
+	r.tree.list(damaged, &report.Unrepaired, &report.UnrepairedBlocks)
+	r.tree.list(doubted, &report.Unproven, &report.UnprovenBlocks)
+	return report
+}
