@@ -3,7 +3,6 @@ package upgrade_test
 import (
 	"bytes"
 	"context"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -110,16 +109,6 @@ func judgement(t *testing.T, p *upgrade.Plan, v upgrade.Verdict) upgrade.Judgeme
 	}
 	t.Fatalf("no judgement %s in the plan", v)
 	return upgrade.Judgement{}
-}
-
-func read(t *testing.T, f *os.File) []byte {
-	t.Helper()
-	info, err := f.Stat()
-	require.NoError(t, err)
-	b := make([]byte, info.Size())
-	_, err = f.ReadAt(b, 0)
-	require.NoError(t, err)
-	return b
 }
 
 // stripCertificates cuts the signature off a PE image.
