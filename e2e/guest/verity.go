@@ -3,36 +3,21 @@
 package main
 
 import (
-	"bytes"
-	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/osmith-dev/osmith/internal/devmapper"
+	"github.com/osmith-dev/osmith/verity"
 )
 
 // rootName is the device-mapper name of the root.
 const rootName = "root"
-
-// superblock is the first 512 bytes of a hash device, as cryptsetup's
-// lib/verity/verity.c writes them (struct verity_sb, version 1).
-type superblock struct {
-	Signature     [8]byte
-	Version       uint32
-	HashType      uint32
-	UUID          [16]byte
-	Algorithm     [32]byte
-	DataBlockSize uint32
-	HashBlockSize uint32
-	DataBlocks    uint64
-	SaltSize      uint16
-	_             [6]byte
-	Salt          [256]byte
-	_             [168]byte
-}
 
 // openRoot finds the two partitions that a root hash names, activates
 // dm-verity over them and mounts the result read-only at /sysroot. It returns
@@ -55,17 +40,13 @@ func openRoot(hash string) (dataID, hashID string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	salt := "-"
-	if sb.SaltSize > 0 {
-		salt = hex.EncodeToString(sb.Salt[:sb.SaltSize])
+	table := sb.Table("/dev/"+data, "/dev/"+tree, root)
+	if err := tryActivation(table); err != nil {
+		return "", "", err
 	}
-	// Documentation/admin-guide/device-mapper/verity.rst. The tree starts in the
-	// hash block after the superblock.
-	params := fmt.Sprintf("%d /dev/%s /dev/%s %d %d %d 1 %s %s %s", sb.HashType, data, tree,
-		sb.DataBlockSize, sb.HashBlockSize, sb.DataBlocks, text(sb.Algorithm[:]), hex.EncodeToString(root), salt)
-	node, err := createMapping(rootName, "verity", sb.DataBlocks*uint64(sb.DataBlockSize)/512, params)
+	node, err := verity.Activate(rootName, "", table)
 	if err != nil {
-		return "", "", fmt.Errorf("verity: %w", err)
+		return "", "", err
 	}
 	if err := os.MkdirAll("/sysroot", 0o755); err != nil {
 		return "", "", err
@@ -77,24 +58,79 @@ func openRoot(hash string) (dataID, hashID string, err error) {
 	return dataID, hashID, nil
 }
 
-func readSuperblock(name string) (*superblock, error) {
+func readSuperblock(name string) (*verity.Superblock, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	b := make([]byte, binary.Size(superblock{}))
-	if _, err := io.ReadFull(f, b); err != nil {
-		return nil, fmt.Errorf("verity: superblock of %s: %w", name, err)
+	sb, err := verity.ReadSuperblock(f, 0)
+	return sb, errors.Join(err, f.Close())
+}
+
+// tryActivation makes a device with many options and removes it again: the kernel
+// must list it as package verity wrote it, and failures must leave nothing.
+func tryActivation(table verity.Table) error {
+	const name, uuid = "try", "OSMITH-TRY"
+	table.Options = verity.TableOptions{
+		Corruption: verity.RestartOnCorruption, IOError: verity.RestartOnError,
+		IgnoreZeroBlocks: true, CheckAtMostOnce: true, TryVerifyInTasklet: true,
 	}
-	sb := new(superblock)
-	if err := binary.Read(bytes.NewReader(b), binary.LittleEndian, sb); err != nil {
-		return nil, fmt.Errorf("verity: superblock of %s: %w", name, err)
+	broken := table
+	broken.HashDevice = "/dev/absent"
+	if _, err := verity.Activate(name, uuid, broken); err == nil {
+		return errors.New("verity: a device without a tree was activated")
 	}
-	if string(sb.Signature[:]) != "verity\x00\x00" || sb.Version != 1 || int(sb.SaltSize) > len(sb.Salt) {
-		return nil, fmt.Errorf("verity: %s has no superblock: it starts with %q", name, b[:12])
+	if _, err := verity.Active(name); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("verity: a failed activation left a device: %w", err)
 	}
-	return sb, nil
+	if err := verity.Deactivate(name); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("verity: deactivate what is not there: %w", err)
+	}
+	node, err := verity.Activate(name, uuid, table)
+	if err != nil {
+		return err
+	}
+	if _, err := verity.Activate(name, uuid, table); !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("verity: activate a second time: %w", err)
+	}
+	m, err := verity.Active(name)
+	if err != nil {
+		return err
+	}
+	listed := m.Table
+	listed.DataDevice, listed.HashDevice = table.DataDevice, table.HashDevice // major:minor in the kernel's list
+	if listed.String() != table.String() || m.UUID != uuid || m.Device != node || !m.ReadOnly || m.Corrupted {
+		return fmt.Errorf("verity: asked for %v on %s, the kernel has %+v", table, node, m)
+	}
+	if err := verity.Deactivate(name); err != nil {
+		return err
+	}
+	if _, err := os.Stat(node); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("verity: %s is still there: %w", node, err)
+	}
+	return nil
+}
+
+type target struct {
+	kind, params string
+}
+
+// tableOf returns the single target of a device, with its table or its status
+// as parameters, and whether the device is read-only.
+func tableOf(name string, status bool) (target, bool, error) {
+	ask := devmapper.Table
+	if status {
+		ask = devmapper.Status
+	}
+	info, err := ask(name)
+	if err != nil {
+		return target{}, false, err
+	}
+	if len(info.Targets) != 1 {
+		return target{}, false, fmt.Errorf("table of %s: %d targets", name, len(info.Targets))
+	}
+	t := info.Targets[0]
+	return target{kind: t.Type, params: t.Params}, info.ReadOnly, nil
 }
 
 // textID spells 16 bytes as a partition ID, in text order as the Discoverable
@@ -102,10 +138,4 @@ func readSuperblock(name string) (*superblock, error) {
 func textID(b []byte) string {
 	h := hex.EncodeToString(b)
 	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
-}
-
-// text is what stands before the first NUL.
-func text(b []byte) string {
-	s, _, _ := strings.Cut(string(b), "\x00")
-	return s
 }

@@ -1,0 +1,55 @@
+package verity
+
+import "fmt"
+
+// A Mapping is a live verity device.
+type Mapping struct {
+	Name     string
+	UUID     string // as given to Activate
+	Device   string // its node, such as "/dev/dm-0"
+	Table    Table  // as the kernel lists it, with devices as major:minor
+	ReadOnly bool
+
+	Corrupted bool  // a damaged block was read
+	Repaired  int64 // blocks that error correction repaired, where the kernel counts them
+}
+
+// Activate makes a read-only device of the Linux device-mapper that verifies what is
+// read from it, and returns its node ("/dev/dm-0"). It uses the kernel's ioctls, no
+// tool, and needs the right to do so (CAP_SYS_ADMIN). The devices of the table must be block
+// devices; a key that the table names must be in a keyring of the process. Nothing
+// is left behind on failure. A name in use is fs.ErrExist.
+//
+// The uuid may be empty; veritysetup knows devices by one of the form
+// "CRYPT-VERITY-00112233445566778899aabbccddeeff-NAME" with the UUID of the
+// superblock. udev, where it runs, makes the link /dev/mapper/NAME later.
+//
+// Elsewhere than on Linux the error is ErrNotSupported.
+func Activate(name, uuid string, t Table) (device string, err error) {
+	if err := t.Check(); err != nil {
+		return "", err
+	}
+	if device, err = activate(name, uuid, t.Target()); err != nil {
+		return "", fmt.Errorf("verity: activate: %w", err)
+	}
+	return device, nil
+}
+
+// Deactivate removes a device that Activate made. One that is not there is
+// fs.ErrNotExist; one in use stays, with unix.EBUSY.
+func Deactivate(name string) error {
+	if err := deactivate(name); err != nil {
+		return fmt.Errorf("verity: deactivate: %w", err)
+	}
+	return nil
+}
+
+// Active returns the live verity device of a name, as the kernel describes it. The
+// error is fs.ErrNotExist if there is none.
+func Active(name string) (*Mapping, error) {
+	m, err := active(name)
+	if err != nil {
+		return nil, fmt.Errorf("verity: active device: %w", err)
+	}
+	return m, nil
+}

@@ -1,0 +1,16 @@
+//go:build !linux
+
+package verity
+
+import (
+	"fmt"
+	"runtime"
+)
+
+func activate(string, string, Target) (string, error) { return "", errNoDeviceMapper() }
+func deactivate(string) error                         { return errNoDeviceMapper() }
+func active(string) (*Mapping, error)                 { return nil, errNoDeviceMapper() }
+
+func errNoDeviceMapper() error {
+	return fmt.Errorf("the device-mapper on %s: %w", runtime.GOOS, ErrNotSupported)
+}
