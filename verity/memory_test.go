@@ -43,13 +43,14 @@ type numbered struct{ blocks int64 }
 func (d numbered) Size() int64 { return d.blocks * blockSize }
 
 func (d numbered) ReadAt(b []byte, off int64) (int, error) {
-	n := 0
-	for n < len(b) && off+int64(n) < d.Size() {
-		at := off + int64(n)
-		var word [4]byte
-		binary.LittleEndian.PutUint32(word[:], uint32(at/blockSize))
-		b[n] = word[at%4]
-		n++
+	n := int(min(int64(len(b)), d.Size()-off))
+	var word [4]byte
+	for i := range n {
+		at := off + int64(i)
+		if i == 0 || at%blockSize == 0 {
+			binary.LittleEndian.PutUint32(word[:], uint32(at/blockSize))
+		}
+		b[i] = word[at%4]
 	}
 	if n < len(b) {
 		return n, io.EOF
