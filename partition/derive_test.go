@@ -1,10 +1,8 @@
 package partition
 
 import (
-	"strings"
 	"testing"
 
-	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/stretchr/testify/require"
 )
 
@@ -29,25 +27,4 @@ func TestVerityIDs(t *testing.T) {
 func TestSysupdateTypes(t *testing.T) {
 	require.Equal(t, "fbea3c22-a186-403e-bb33-6d9f74d351ee", PartialType(UsrX8664).String())
 	require.Equal(t, "ac8558b5-455e-4869-8c5e-d8272455c06a", PendingType(UsrX8664).String())
-}
-
-// Every type has the name and the GUID that systemd-id128 shows.
-func TestTypesAgainstSystemd(t *testing.T) {
-	shown := map[string]string{}
-	for _, line := range strings.Split(testtools.Trixie(t).Run(t, t.TempDir(), "systemd-id128", "show"), "\n") {
-		if f := strings.Fields(line); len(f) == 2 {
-			shown[f[0]] = f[1]
-		}
-	}
-	for _, ty := range typeNames {
-		require.Equal(t, shown[ty.name], strings.ReplaceAll(ty.id.String(), "-", ""), ty.name)
-		require.Equal(t, ty.name, TypeName(ty.id))
-		id, ok := TypeByName(ty.name)
-		require.True(t, ok)
-		require.Equal(t, ty.id, id)
-	}
-	_, ok := TypeByName("root")
-	require.False(t, ok)
-	require.Equal(t, diskID.String(), TypeName(diskID))
-	require.Equal(t, []string{"required", "grow-file-system", "no-auto"}, AttributeNames(AttrRequired|AttrGrowFileSystem|AttrNoAuto|1<<50))
 }

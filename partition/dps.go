@@ -36,37 +36,52 @@ var (
 	UsrARM64VeritySig  = efi.MustParseGUID("c23ce4ff-44bd-4b00-b2d4-b41b3419e02a")
 )
 
-// typeNames has the names that systemd gives the types (systemd-id128 show).
-var typeNames = []struct {
-	id   GUID
-	name string
-}{
+// BIOSBoot is where GRUB keeps the part of itself that a BIOS machine loads.
+var BIOSBoot = efi.MustParseGUID("21686148-6449-6e6f-744e-656564454649")
+
+// typeNames has the names that systemd gives the types without an architecture (systemd-id128 show).
+var typeNames = []typeName{
 	{ESP, "esp"}, {XBOOTLDR, "xbootldr"}, {Swap, "swap"}, {Home, "home"}, {Srv, "srv"}, {Var, "var"}, {Tmp, "tmp"},
 	{UserHome, "user-home"}, {LinuxGeneric, "linux-generic"},
-	{RootX8664, "root-x86-64"}, {RootX8664Verity, "root-x86-64-verity"}, {RootX8664VeritySig, "root-x86-64-verity-sig"},
-	{UsrX8664, "usr-x86-64"}, {UsrX8664Verity, "usr-x86-64-verity"}, {UsrX8664VeritySig, "usr-x86-64-verity-sig"},
-	{RootARM64, "root-arm64"}, {RootARM64Verity, "root-arm64-verity"}, {RootARM64VeritySig, "root-arm64-verity-sig"},
-	{UsrARM64, "usr-arm64"}, {UsrARM64Verity, "usr-arm64-verity"}, {UsrARM64VeritySig, "usr-arm64-verity-sig"},
 }
 
-// TypeName is systemd's name of a type, or the GUID as text if it has none here.
+type typeName struct {
+	id   GUID
+	name string
+}
+
+// TypeName is systemd's name of a type of the Discoverable Partitions Specification, such as "root-x86-64-verity"; a
+// name such as "chromeos-kernel" for a type of another system that this package knows ([TypeByName]); or the GUID as
+// text.
 func TypeName(id GUID) string {
-	for _, t := range typeNames {
-		if t.id == id {
-			return t.name
+	for _, list := range [][]typeName{typeNames, foreignTypes} {
+		for _, t := range list {
+			if t.id == id {
+				return t.name
+			}
 		}
+	}
+	if name, ok := archTypeName(id); ok {
+		return name
 	}
 	return id.String()
 }
 
-// TypeByName is the type that systemd calls name.
+// TypeByName is the type with a name that [TypeName] returns, or that systemd accepts besides ("root-x86_64" and
+// "root-amd64" for "root-x86-64"). Names that depend on the machine ("root", "usr-secondary") are not known.
+//
+// The names of types outside of the specification start with bios-boot, chromeos- (kernel, root, reserved, firmware,
+// minios, hibernate), flatcar- (usr, resize, reserved, root-raid; those of CoreOS Container Linux), bottlerocket- (boot,
+// root, hash, reserved, private, data, firmware) and android- (those of gdisk for Intel and Qualcomm platforms).
 func TypeByName(name string) (GUID, bool) {
-	for _, t := range typeNames {
-		if t.name == name {
-			return t.id, true
+	for _, list := range [][]typeName{typeNames, foreignTypes} {
+		for _, t := range list {
+			if t.name == name {
+				return t.id, true
+			}
 		}
 	}
-	return GUID{}, false
+	return archType(name)
 }
 
 // Attribute bits: 0 to 2 are those of UEFI for every type (UEFI 2.10, table 5.7), 59, 60 and 63 those of the Discoverable
@@ -97,6 +112,16 @@ func AttributeNames(attributes uint64) []string {
 		}
 	}
 	return out
+}
+
+// AttributeByName is the bit with a name that [AttributeNames] returns.
+func AttributeByName(name string) (uint64, bool) {
+	for _, a := range attributeNames {
+		if a.name == name {
+			return a.bit, true
+		}
+	}
+	return 0, false
 }
 
 // EmptyName is the name of a slot that holds nothing: systemd-sysupdate writes to it, and nothing mounts it.
