@@ -123,11 +123,13 @@ type DiffOptions struct {
 //
 // Both trees are read in order and checked against their root hashes as they are read:
 // a *BlockError says what does not match. The old tree is read twice and, for moved
-// blocks, in places a third time.
+// blocks, in places a third time; that reading is not checked again, since nothing more
+// than a block that Patch tries in vain can come of it.
 //
 // Memory: an index over the old image of at most 22 bytes a block (16 MiB for 4 GiB
-// of blocks of 4096 bytes), and 32 bytes for each span of the result. Beyond the first
-// 16 Mi blocks of an old image (64 GiB), blocks are not found at other positions.
+// of blocks of 4096 bytes), and 32 bytes for each span of the result, twice that while
+// it grows. Beyond the first 16 Mi blocks of an old image (64 GiB), blocks are not found
+// at other positions.
 func Diff(ctx context.Context, from, to Tree, o DiffOptions) (*Delta, error) {
 	next, err := to.open("new tree")
 	if err != nil {
@@ -221,10 +223,10 @@ func (d *differ) compare(ctx context.Context) error {
 
 // origin returns where a block of the new image comes from.
 func (d *differ) origin(block int64, digest []byte) (Origin, int64, error) {
-	if is, err := has(d.target, block, digest); is || err != nil {
+	if is, err := d.target.has(block, digest); is || err != nil {
 		return Kept, 0, err
 	}
-	if is, err := has(d.old, block, digest); is || err != nil {
+	if is, err := d.old.has(block, digest); is || err != nil {
 		return Same, block, err
 	}
 	if d.old != nil {
@@ -239,8 +241,8 @@ func (d *differ) origin(block int64, digest []byte) (Origin, int64, error) {
 	return Fetch, 0, nil
 }
 
-// has says whether a tree has a digest at a position.
-func has(r *digestReader, block int64, digest []byte) (bool, error) {
+// has says whether a tree has a digest at a position. No tree has none.
+func (r *digestReader) has(block int64, digest []byte) (bool, error) {
 	if r == nil || block >= r.dataBlocks {
 		return false, nil
 	}
@@ -250,10 +252,11 @@ func has(r *digestReader, block int64, digest []byte) (bool, error) {
 
 // find returns which block of the old image has a digest, or -1.
 func (d *differ) find(digest []byte) (int64, error) {
-	if n := len(d.delta.Spans); n > 0 {
-		if last := d.delta.Spans[n-1]; last.Origin == Moved {
-			next := last.From + last.Count
-			if is, err := has(d.found, next, digest); is || err != nil {
+	if n := len(d.delta.Spans); n > 0 && d.delta.Spans[n-1].Origin == Moved {
+		last := d.delta.Spans[n-1]
+		if next := last.From + last.Count; next < d.found.dataBlocks {
+			have, err := d.found.again(next)
+			if bytes.Equal(have, digest) || err != nil {
 				return next, err
 			}
 		}
@@ -262,8 +265,8 @@ func (d *differ) find(digest []byte) (int64, error) {
 	if from < 0 {
 		return -1, nil
 	}
-	is, err := has(d.found, from, digest)
-	if !is {
+	have, err := d.found.again(from)
+	if !bytes.Equal(have, digest) {
 		from = -1
 	}
 	return from, err

@@ -66,8 +66,8 @@ type PatchResult struct {
 // nothing from it, fetch if nothing has to be fetched. Patch writes the image only, not
 // its tree.
 //
-// Memory: some 3 MiB, and up to four requests, for each core, and 16 bytes for each
-// range to fetch.
+// Memory: 1 MiB and four requests for each core, of which 32 are used at most, and some
+// 100 bytes for each range to fetch.
 func Patch(ctx context.Context, dst io.WriterAt, old Source, fetch io.ReaderAt, to Tree, d *Delta, o PatchOptions) (*PatchResult, error) {
 	if to.RootHash == nil {
 		return nil, errors.New("verity: patch: the root hash of the new tree is not given")
