@@ -24,6 +24,8 @@ const mib = 1 << 20
 var jobs = []job{
 	{"verity format, 256 MiB", "veritysetup format", 0.30, verityFormat},
 	{"verity verify, 256 MiB", "veritysetup verify", 0.30, verityVerify},
+	{"verity format + FEC, 2 roots, 256 MiB", "veritysetup format --fec-device", 0.06, verityFEC(256*mib, 2)},
+	{"verity format + FEC, 24 roots, 96 MiB", "veritysetup format --fec-device", 0.04, verityFEC(96*mib, 24)},
 	{"FAT, one file of 64 MiB", "mkfs.vfat + mcopy", 1.10, fatOneFile},
 	{"FAT, 1,000 long names", "mkfs.vfat + mcopy", 0.05, fatManyFiles},
 	{"UKI, initrd of 64 MiB", "ukify build", 0.12, ukiAssemble},
