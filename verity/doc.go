@@ -21,18 +21,29 @@
 //	}
 //
 // Format and Verify read the image once (Verify twice if neither the root hash nor the
-// tree fits), in parallel, and keep a fixed amount of
-// memory however large the image is.
+// tree fits), in parallel, without reading the holes of a sparse file, and keep a fixed
+// amount of memory however large the image is. Where the data is written anyway, a
+// [Writer] makes the tree on the way. A [Reader] verifies what it reads, block by block,
+// as the kernel does. [MaxTreeSize], [MaxDataSize] and [MaxSharedDataSize] tell how
+// large partitions must be.
+//
+// [Params] has what veritysetup can choose: hash formats 1 and 0, SHA-1 and SHA-2,
+// block sizes, data and tree on one device, no superblock. An image without superblock,
+// or with one that is not at the start of the hash device, is described by an [Image].
 //
 // Nothing is chosen here: the salt and the UUID are arguments, so the same inputs
 // give the same tree. A salt protects nothing that a root hash does not already
 // protect, but a different one for every image keeps precomputed collisions from
 // being shared between images; systemd-repart and veritysetup use 32 bytes.
 //
+// SHA-256 on amd64 with the SHA extensions hashes two blocks at a time in assembly; the
+// build tag purego leaves that out.
+//
 // # Limits
 //
-// Format and Verify know hash format 1 with SHA-256 and blocks of 4096 bytes, on
-// a hash device of its own that starts with a superblock. ReadSuperblock reads
-// every valid superblock; Verify answers ErrNotSupported for the others. Salts
-// are 0 to 256 bytes long. Data must be a whole number of blocks.
+// Hashes other than SHA-1, SHA-256, SHA-384 and SHA-512 are read from superblocks but
+// not computed: ErrNotSupported. Block sizes are 512 bytes to 512 KiB, as in
+// veritysetup; a kernel maps data blocks up to its page size. Salts are 0 to 256 bytes
+// long. Data must be a whole number of blocks. The bytes between the superblock and the
+// tree mean nothing: Format makes them zero, and nothing looks at them.
 package verity

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 
 	"github.com/osmith-dev/osmith/verity"
@@ -75,6 +76,78 @@ func ExampleTreeSize() {
 	// Output:
 	// 8462336 <nil>
 	// verity: data: 1073742824 bytes: not a multiple of the block size 4096: 1000 bytes too many, or pad with 3096
+}
+
+func ExampleWriter() {
+	image := image() // or what is downloaded; its size must be known
+	slot, tree := new(bytes.Buffer), make(device, 20480)
+	w, err := verity.NewWriter(slot, tree, image.Size(), verity.Params{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := io.Copy(w, bytes.NewReader(image)); err != nil {
+		log.Fatal(err)
+	}
+	root, err := w.Finish()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(slot.Len(), verity.Verify(context.Background(), image, tree, root))
+	// Output:
+	// 1228800 <nil>
+}
+
+func ExampleReader() {
+	data, tree := image(), make(device, 20480)
+	root, err := verity.Format(context.Background(), tree, data, verity.Params{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	r, err := verity.NewReader(verity.Image{Data: data, Tree: tree, RootHash: root}, verity.ReaderOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	b := make([]byte, 16)
+	_, err = r.ReadAt(b, 5000)
+	fmt.Printf("%s %v\n", b, err)
+
+	data[5001] ^= 1
+	n, err := r.ReadAt(b, 5000)
+	fmt.Println(n, errors.Is(err, verity.ErrData))
+	// Output:
+	// 89abcdef01234567 <nil>
+	// 0 true
+}
+
+func ExampleImage() {
+	// One device: the data first, the tree behind it, no superblock.
+	data := image()
+	offset, err := verity.SharedHashOffset(data.Size(), verity.Params{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	p := verity.Params{Hash: "sha512", HashOffset: offset, NoSuperblock: true}
+	size, err := verity.TreeSize(data.Size(), p)
+	if err != nil {
+		log.Fatal(err)
+	}
+	both := make(device, offset+size)
+	copy(both, data)
+	root, err := verity.Format(context.Background(), both, data, p)
+	if err != nil {
+		log.Fatal(err)
+	}
+	image := verity.Image{Data: both[:len(data)], Tree: both, RootHash: root, Params: &p}
+	fmt.Println(len(root), image.Verify(context.Background()))
+	// Output:
+	// 64 <nil>
+}
+
+func ExampleMaxSharedDataSize() {
+	data, offset, err := verity.MaxSharedDataSize(1<<30, verity.Params{})
+	fmt.Println(data, offset, err)
+	// Output:
+	// 1065345024 1065345024 <nil>
 }
 
 func ExampleSuperblock_Table() {

@@ -22,8 +22,11 @@ const mib = 1 << 20
 
 // jobs are measured in this order. The bars are those of two cores.
 var jobs = []job{
-	{"verity format, 256 MiB", "veritysetup format", 0.30, verityFormat},
-	{"verity verify, 256 MiB", "veritysetup verify", 0.30, verityVerify},
+	{"verity format, 1 GiB", "veritysetup format", 0.30, verityFormat(1024*mib, "sha256")},
+	{"verity format, 4 GiB", "veritysetup format", 0.30, verityFormat(4096*mib, "sha256")},
+	{"verity format, 1 GiB, SHA-512", "veritysetup format", 0.18, verityFormat(1024*mib, "sha512")},
+	{"verity format, sparse 4 GiB, 5 % data", "veritysetup format", 0.06, veritySparse},
+	{"verity verify, 1 GiB", "veritysetup verify", 0.30, verityVerify},
 	{"verity format + FEC, 2 roots, 256 MiB", "veritysetup format --fec-device", 0.06, verityFEC(256*mib, 2)},
 	{"verity format + FEC, 24 roots, 96 MiB", "veritysetup format --fec-device", 0.04, verityFEC(96*mib, 24)},
 	{"FAT, one file of 64 MiB", "mkfs.vfat + mcopy", 1.10, fatOneFile},
@@ -36,16 +39,43 @@ const (
 	uuid    = "12345678-9abc-4def-8123-456789abcdef"
 )
 
-func verityInput(b *testing.B) (dir string, data *os.File, p verity.Params) {
+func verityInput(b *testing.B, size int64) (dir string, data *os.File, p verity.Params) {
 	dir = b.TempDir()
-	data = noise(b, filepath.Join(dir, "data"), 256*mib)
-	salt, err := hex.DecodeString(saltHex)
-	require.NoError(b, err)
-	return dir, data, verity.Params{Salt: salt}
+	return dir, noise(b, filepath.Join(dir, "data"), size), verity.Params{Salt: veritySalt(b)}
 }
 
-func verityFormat(b *testing.B) sides {
-	dir, data, p := verityInput(b)
+func veritySalt(b *testing.B) []byte {
+	salt, err := hex.DecodeString(saltHex)
+	require.NoError(b, err)
+	return salt
+}
+
+func verityFormat(size int64, hash string) func(b *testing.B) sides {
+	return func(b *testing.B) sides {
+		dir, data, p := verityInput(b, size)
+		p.Hash = hash
+		return veritySides(b, dir, data, p)
+	}
+}
+
+// veritySparse formats a file with one piece of data in twenty, spread over all of it.
+func veritySparse(b *testing.B) sides {
+	const size, piece = 4096 * mib, 1 * mib
+	dir := b.TempDir()
+	data, err := os.Create(filepath.Join(dir, "data"))
+	require.NoError(b, err)
+	b.Cleanup(func() { data.Close() })
+	content := make([]byte, piece)
+	rand.NewChaCha8([32]byte{2}).Read(content)
+	for off := int64(0); off < size; off += 20 * piece {
+		_, err := data.WriteAt(content, off)
+		require.NoError(b, err)
+	}
+	require.NoError(b, data.Truncate(size))
+	return veritySides(b, dir, data, verity.Params{Salt: veritySalt(b), Hash: "sha256"})
+}
+
+func veritySides(b *testing.B, dir string, data *os.File, p verity.Params) sides {
 	return sides{
 		ours: func() error {
 			return create(filepath.Join(dir, "ours"), func(f *os.File) error {
@@ -53,12 +83,13 @@ func verityFormat(b *testing.B) sides {
 				return err
 			})
 		},
-		reference: host(b, fmt.Sprintf("cd %s; rm -f theirs; veritysetup format --salt=%s --uuid=%s data theirs", dir, saltHex, uuid), "veritysetup"),
+		reference: host(b, fmt.Sprintf("cd %s; rm -f theirs; veritysetup format --hash=%s --salt=%s --uuid=%s data theirs",
+			dir, p.Hash, saltHex, uuid), "veritysetup"),
 	}
 }
 
 func verityVerify(b *testing.B) sides {
-	dir, data, p := verityInput(b)
+	dir, data, p := verityInput(b, 1024*mib)
 	tree, err := os.Create(filepath.Join(dir, "tree"))
 	require.NoError(b, err)
 	b.Cleanup(func() { tree.Close() })
