@@ -19,6 +19,9 @@ var imageTools = []struct {
 	{"mkfs.erofs", func(image, dir string) []string {
 		return []string{"mkfs.erofs", "--quiet", "-T0", "-U00112233-4455-6677-8899-aabbccddeeff", "--all-root", image, dir}
 	}},
+	{"mkfs.erofs -Enoinline_data", func(image, dir string) []string {
+		return []string{"mkfs.erofs", "--quiet", "-Enoinline_data", "-T0", "-U00112233-4455-6677-8899-aabbccddeeff", "--all-root", image, dir}
+	}},
 	{"mksquashfs", func(image, dir string) []string {
 		return []string{"mksquashfs", dir, image, "-quiet", "-no-progress", "-mkfs-time", "0", "-all-time", "0", "-all-root"}
 	}},
@@ -35,10 +38,10 @@ func measureTools(ctx context.Context, dir string, first, second tree) (err erro
 		}
 		dirs = append(dirs, d)
 	}
-	for _, tool := range imageTools {
+	for i, tool := range imageTools {
 		var builds []*build
 		for n, d := range dirs {
-			name := filepath.Join(dir, fmt.Sprintf("%s%d", tool.title, n+1))
+			name := filepath.Join(dir, fmt.Sprintf("tool%d-build%d", i+1, n+1))
 			args := tool.command(name, d)
 			if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
 				return fmt.Errorf("%s: %w\n%s", args[0], err, out)
