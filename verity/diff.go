@@ -114,7 +114,8 @@ type DiffOptions struct {
 // Diff finds out which blocks of a new image an old one has, from their hash trees
 // alone. Equal digests mean equal blocks only under the same hash, format, salt and
 // block sizes; if they differ, the error is an *IncompatibleError. An old tree without
-// Source stands for no old image.
+// Source stands for no old image: that is what to do without one, or with one whose tree
+// is damaged.
 //
 // Each block gets the first origin that applies in the order of the constants. Of
 // several blocks of the old image that are Moved candidates, the one that follows the

@@ -99,6 +99,9 @@ func Patch(ctx context.Context, dst io.WriterAt, old Source, fetch io.ReaderAt, 
 
 // check checks that a delta covers all blocks of an image.
 func (d *Delta) check(to *openTree) error {
+	if d == nil {
+		return errors.New("verity: patch: there is no delta")
+	}
 	if d.BlockSize != to.DataBlockSize || d.Blocks != to.dataBlocks {
 		return fmt.Errorf("verity: patch: the delta is for %d blocks of %d bytes, the new tree for %d of %d",
 			d.Blocks, d.BlockSize, to.dataBlocks, to.DataBlockSize)

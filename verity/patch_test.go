@@ -226,6 +226,9 @@ func TestPatchErrors(t *testing.T) {
 	}
 	fails("verity: patch: the delta is for 5 blocks of 512 bytes, the new tree for 4 of 4096", old, to, tree, &Delta{BlockSize: 512, Blocks: 5}, PatchOptions{})
 
+	fails("verity: patch: there is no delta", old, to, tree, nil, PatchOptions{})
+	fails("verity: new tree: there is none", old, to, Tree{RootHash: tree.RootHash}, d, PatchOptions{})
+
 	_, err = Patch(ctx, writerAt{newMemory(4 * 4096)}, old, to, tree, d, PatchOptions{Resume: true})
 	assert.EqualError(t, err, "verity: patch: blocks of dst are to be kept, but it cannot be read")
 	_, err = Patch(ctx, newMemory(4096), old, to, tree, d, PatchOptions{})
@@ -241,6 +244,31 @@ func TestPatchErrors(t *testing.T) {
 type writerAt struct{ m memory }
 
 func (w writerAt) WriteAt(b []byte, off int64) (int, error) { return w.m.WriteAt(b, off) }
+
+// Where the new tree is damaged, nothing is written, wherever a block would come from.
+func TestPatchDamagedTree(t *testing.T) {
+	ctx := context.Background()
+	p := Params{DataBlockSize: 512, HashBlockSize: 512} // 16 blocks under a hash block
+	text := bytes.Repeat([]byte("abcdefghijklmnop"), 40)
+	to := letters(string(text), 512)
+	tree := treeOf(t, to, p)
+	device := tree.Source.(memory)
+	const damaged = 20 // the hash block over the blocks from 320 on
+	device[len(device)-(40-damaged)*512+3] ^= 1
+	for _, origin := range []Origin{Kept, Same, Zero, Fetch} {
+		d := &Delta{BlockSize: 512, Blocks: 640, Spans: []Span{{Origin: origin, Count: 640}}}
+		dst := newMemory(to.Size())
+		if origin == Kept {
+			copy(dst, to)
+		}
+		before := bytes.Clone(dst)
+		got, err := Patch(ctx, dst, to, to, tree, d, PatchOptions{MaxRequest: 512})
+		require.Nil(t, got)
+		require.ErrorIs(t, err, ErrTree, origin)
+		require.ErrorContains(t, err, "verity: new tree: level 1 hash block 20: digest ")
+		require.True(t, bytes.Equal(before[320*512:], dst[320*512:]), origin)
+	}
+}
 
 func TestPatchSync(t *testing.T) {
 	ctx := context.Background()
