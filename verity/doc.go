@@ -36,8 +36,9 @@
 // protect, but a different one for every image keeps precomputed collisions from
 // being shared between images; systemd-repart and veritysetup use 32 bytes.
 //
-// SHA-256 on amd64 with the SHA extensions hashes two blocks at a time in assembly; the
-// build tag purego leaves that out.
+// On amd64, SHA-256 hashes two blocks at a time where the CPU has the SHA extensions, and
+// SHA-384 and SHA-512 eight with AVX-512, in assembly. The build tag purego leaves that
+// out.
 //
 // # Limits
 //

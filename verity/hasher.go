@@ -7,25 +7,37 @@ import (
 	"io"
 
 	"github.com/osmith-dev/osmith/internal/sha256x2"
+	"github.com/osmith-dev/osmith/internal/sha512x8"
 )
 
 // A hasher makes the digests of blocks. Each goroutine has its own.
 type hasher struct {
 	*layout
 	hash hash.Hash
-	two  *sha256x2.Hasher // two blocks at a time; nil where one by one is as fast
 	sum  []byte
 	zero []byte // slot of a data block of zeros, which images are full of
+
+	// Several blocks at a time, where that is faster; the others are nil.
+	two   *sha256x2.Hasher
+	eight *sha512x8.Hasher
+
+	// Blocks that wait for more to be hashed with, and where their digests go.
+	waiting int
+	blocks  [sha512x8.Lanes][]byte
+	slots   [sha512x8.Lanes][]byte
 }
 
 func newHasher(l *layout) *hasher {
 	h := &hasher{layout: l, hash: l.algorithm.new()}
-	if l.Hash == "sha256" && sha256x2.Accelerated() {
-		if l.ChromeOS {
-			h.two = sha256x2.New(nil, l.Salt)
-		} else {
-			h.two = sha256x2.New(l.Salt, nil)
-		}
+	prefix, suffix := l.Salt, []byte(nil)
+	if l.ChromeOS {
+		prefix, suffix = suffix, prefix
+	}
+	switch {
+	case l.Hash == "sha256" && sha256x2.Accelerated():
+		h.two = sha256x2.New(prefix, suffix)
+	case (l.Hash == "sha512" || l.Hash == "sha384") && sha512x8.Accelerated():
+		h.eight = sha512x8.New(l.algorithm.size, prefix, suffix)
 	}
 	h.zero = make([]byte, l.slot)
 	h.one(h.zero, make([]byte, l.DataBlockSize))
@@ -60,25 +72,50 @@ func (h *hasher) appendTree(slots, blocks []byte) []byte {
 func (h *hasher) append(slots, blocks []byte, size int, data bool) []byte {
 	at := len(slots)
 	slots = appendZeros(slots, len(blocks)/size*h.slot)
-	var waiting, waitingSlot []byte // for a second block to be hashed with
 	for ; len(blocks) > 0; blocks, at = blocks[size:], at+h.slot {
 		block, slot := blocks[:size], slots[at:at+h.slot]
-		switch {
-		case data && isZero(block):
+		if data && isZero(block) {
 			copy(slot, h.zero)
-		case h.two == nil:
-			h.one(slot, block)
-		case waiting == nil:
-			waiting, waitingSlot = block, slot
-		default:
-			h.two.Sum((*[32]byte)(waitingSlot), (*[32]byte)(slot), waiting, block)
-			waiting = nil
+			continue
+		}
+		h.blocks[h.waiting], h.slots[h.waiting] = block, slot
+		h.waiting++
+		if h.waiting == h.lanes() {
+			h.flush()
 		}
 	}
-	if waiting != nil {
-		h.one(waitingSlot, waiting)
-	}
+	h.flush()
 	return slots
+}
+
+func (h *hasher) lanes() int {
+	switch {
+	case h.two != nil:
+		return 2
+	case h.eight != nil:
+		return sha512x8.Lanes
+	}
+	return 1
+}
+
+// flush hashes what waits.
+func (h *hasher) flush() {
+	n := h.waiting
+	h.waiting = 0
+	switch {
+	case h.two != nil && n == 2:
+		h.two.Sum((*[32]byte)(h.slots[0]), (*[32]byte)(h.slots[1]), h.blocks[0], h.blocks[1])
+	case h.eight != nil && n > 2:
+		// All eight take about as long as two one by one.
+		for i := n; i < len(h.blocks); i++ {
+			h.blocks[i], h.slots[i] = h.blocks[0], h.slots[0]
+		}
+		h.eight.Sum(&h.slots, &h.blocks)
+	default:
+		for i := range n {
+			h.one(h.slots[i], h.blocks[i])
+		}
+	}
 }
 
 // appendHole appends the slots of n data blocks of zeros.
