@@ -3,8 +3,6 @@ package fec
 import (
 	"context"
 	"sync"
-
-	"github.com/klauspost/reedsolomon"
 )
 
 // Check tells whether the parity, which may be longer than [Size], is that of data and
@@ -83,44 +81,44 @@ func (c *covered) locate(parity Source, n int64) ([]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	rest, err := c.remainder(rs, parity, n)
-	if err != nil {
-		return nil, err
-	}
 	d := newDecoder(c.Roots, nil)
 	var damaged [codeword]bool
 	var corrections []correction
-	for ; len(rest) > 0; rest = rest[c.Roots:] {
-		var ok bool
-		if corrections, ok = d.decode(corrections[:0], rest[:c.Roots]); !ok {
-			return nil, nil
+	// A piece at a time, since a block may be large.
+	piece := min(c.BlockSize, 4096)
+	e := c.newEncoding(rs, piece)
+	stored := make([]byte, piece*c.Roots)
+	for at := n * int64(c.BlockSize); at < (n+1)*int64(c.BlockSize); at += int64(piece) {
+		rest, err := e.parity(at, piece)
+		if err != nil {
+			return nil, err
 		}
-		for _, x := range corrections {
-			damaged[x.symbol] = true
+		if err := readFull(parity, stored, at*int64(c.Roots), "parity"); err != nil {
+			return nil, err
+		}
+		for i, b := range stored {
+			rest[i] ^= b
+		}
+		for ; len(rest) > 0; rest = rest[c.Roots:] {
+			var ok bool
+			if corrections, ok = d.decode(corrections[:0], rest[:c.Roots]); !ok {
+				return nil, nil
+			}
+			for _, x := range corrections {
+				damaged[x.symbol] = true
+			}
 		}
 	}
 	var blocks []int64
 	for row := range c.rows() {
-		if damaged[row] {
-			blocks = append(blocks, int64(row)*c.rounds+n)
+		block := int64(row)*c.rounds + n
+		if !damaged[row] {
+			continue
 		}
+		if block >= c.blocks() {
+			return nil, nil // these are zeros, so this is not what happened
+		}
+		blocks = append(blocks, block)
 	}
 	return blocks, nil
-}
-
-// remainder returns what the computed and the stored parity of a round differ by.
-func (c *covered) remainder(rs reedsolomon.Encoder, parity Source, n int64) ([]byte, error) {
-	e := c.newEncoding(rs, c.BlockSize)
-	rest, err := e.parity(n*int64(c.BlockSize), c.BlockSize)
-	if err != nil {
-		return nil, err
-	}
-	stored := make([]byte, len(rest))
-	if err := readFull(parity, stored, n*c.perRound(), "parity"); err != nil {
-		return nil, err
-	}
-	for i, b := range stored {
-		rest[i] ^= b
-	}
-	return rest, nil
 }

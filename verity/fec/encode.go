@@ -46,7 +46,7 @@ func (c *covered) encode(ctx context.Context, newUse func() func(b []byte, off i
 	if err != nil {
 		return err
 	}
-	return parallel(ctx, jobs, func() func(int64) error {
+	return parallel(ctx, workers(), jobs, func() func(int64) error {
 		w, use := c.newEncoding(rs, int(per)), newUse()
 		return func(job int64) error {
 			at := job * per

@@ -13,10 +13,10 @@ const maxWorkers = 16
 
 func workers() int { return min(runtime.GOMAXPROCS(0), maxWorkers) }
 
-// parallel runs jobs 0 to n-1 on all cores. Each goroutine calls newWorker once, for
+// parallel runs jobs 0 to n-1 in so many goroutines. Each calls newWorker once, for
 // what it needs of its own. No job starts after one has failed; the error is that of
 // the lowest job among those that did.
-func parallel(ctx context.Context, n int64, newWorker func() func(job int64) error) error {
+func parallel(ctx context.Context, workers int, n int64, newWorker func() func(job int64) error) error {
 	var (
 		group   sync.WaitGroup
 		next    atomic.Int64
@@ -25,7 +25,7 @@ func parallel(ctx context.Context, n int64, newWorker func() func(job int64) err
 		failure error
 		stop    atomic.Bool
 	)
-	for range min(int64(workers()), n) {
+	for range min(int64(workers), n) {
 		group.Go(func() {
 			work := newWorker()
 			for !stop.Load() && ctx.Err() == nil {

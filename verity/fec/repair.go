@@ -5,7 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
+	"sync"
 
 	"github.com/osmith-dev/osmith/verity"
 )
@@ -57,8 +57,9 @@ type Image struct {
 // damage of the parity, which [Check] finds and [Encode] repairs.
 //
 // It reads the image once, once more if hash blocks were damaged, and the blocks of
-// damaged rounds again. Memory grows only with the damage: 24 bytes for each run of
-// damaged blocks, and the content of repaired hash blocks.
+// damaged rounds again, in parallel. It keeps some 40 MiB (255 blocks if that is more), and
+// beyond that only what grows with the damage: 24 bytes for each run of damaged blocks,
+// about as many for each that was repaired, and the content of repaired hash blocks.
 func Repair(ctx context.Context, im Image, data, hash io.WriterAt) (*Report, error) {
 	r, err := newRepairer(im, data, hash)
 	if err != nil {
@@ -95,6 +96,7 @@ type repairer struct {
 	toData io.WriterAt
 	toHash io.WriterAt
 
+	mu     sync.Mutex
 	damage damage
 	fixed  map[int64][]byte // repaired blocks, with the content if they are hash blocks
 
@@ -174,44 +176,82 @@ func (r *repairer) repairAll(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	w := r.newRound(rs)
 	// The data lies in front of the tree, but comes last here.
-	dataBlocks := r.tree.blocks[0]
-	hashRuns, dataRuns := r.damage.split(dataBlocks)
+	hashRuns, dataRuns := r.damage.split(r.tree.blocks[0])
 	tried := make([]bool, r.rounds)
-	for _, d := range slices.Concat(hashRuns, dataRuns) {
+	w := r.newRound(rs)
+	for _, n := range r.roundsOf(hashRuns, tried) {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		if err := w.repair(n); err != nil {
+			return false, err
+		}
+	}
+	r.note(w)
+	// In the other rounds only data is damaged, so that they do not depend on each other.
+	rest := r.roundsOf(dataRuns, tried)
+	var group []*round
+	err = parallel(ctx, r.roundWorkers(), int64(len(rest)), func() func(int64) error {
+		w := r.newRound(rs)
+		r.mu.Lock()
+		group = append(group, w)
+		r.mu.Unlock()
+		return func(i int64) error { return w.repair(rest[i]) }
+	})
+	dataRepaired := len(w.repaired) > 0
+	for _, w := range group {
+		r.note(w)
+		dataRepaired = dataRepaired || len(w.repaired) > 0
+	}
+	if err != nil {
+		return false, err
+	}
+	left, err := w.rebuildAll(ctx, hashRuns)
+	if err != nil {
+		return false, err
+	}
+	return w.hashes || left && dataRepaired, nil
+}
+
+// roundsOf returns the rounds in which runs have blocks to repair, in the order of the
+// blocks, without those that have been tried.
+func (r *repairer) roundsOf(runs damage, tried []bool) []int64 {
+	var rounds []int64
+	for _, d := range runs {
 		if d.state == unproven {
 			continue
 		}
 		for block := d.first; block < d.first+min(d.count, r.rounds); block++ {
-			n := block % r.rounds
-			if tried[n] {
-				continue
-			}
-			tried[n] = true
-			if err := ctx.Err(); err != nil {
-				return false, err
-			}
-			if err := w.repair(n); err != nil {
-				return false, err
+			if n := block % r.rounds; !tried[n] {
+				tried[n] = true
+				rounds = append(rounds, n)
 			}
 		}
 	}
-	damagedTree, err := w.rebuildAll(ctx, hashRuns)
-	if err != nil {
-		return false, err
-	}
-	return w.hashes || damagedTree && w.data, nil
+	return rounds
 }
 
-// write stores a repaired block.
+// roundWorkers is how many rounds are worked on at once: each takes the memory of 255
+// blocks and more, of whatever size they are.
+func (r *repairer) roundWorkers() int {
+	return max(1, min(workers(), memory/((codeword+r.Roots)*r.BlockSize)))
+}
+
+// note takes over what a round found out.
+func (r *repairer) note(w *round) {
+	for _, block := range w.repaired {
+		r.fixed[block] = nil
+	}
+	r.consistent = r.consistent || w.agrees
+}
+
+// write stores a repaired block on its device.
 func (r *repairer) write(block int64, content []byte) error {
 	off := block * int64(r.BlockSize)
 	to, device := r.toData, "data"
-	r.fixed[block] = nil
 	if off >= r.data {
 		to, device, off = r.toHash, "hash area", off-r.data
-		r.fixed[block] = slices.Clone(content)
 	}
 	if to == nil {
 		return nil

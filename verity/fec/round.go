@@ -1,6 +1,8 @@
 package fec
 
 import (
+	"slices"
+
 	"github.com/klauspost/reedsolomon"
 )
 
@@ -20,7 +22,9 @@ type round struct {
 	spare       [][]byte         // blocks for them
 	corrections []correction
 
-	hashes, data bool // such blocks were repaired
+	repaired []int64 // data blocks
+	hashes   bool    // hash blocks were repaired
+	agrees   bool    // the parity knows nothing of the damage of the top block
 }
 
 func (r *repairer) newRound(rs reedsolomon.Encoder) *round {
@@ -47,7 +51,7 @@ func (w *round) repair(n int64) error {
 		if !differs {
 			// The parity knows of no damage. That of the top block is then not damage.
 			top := w.tree.start[w.tree.top()]
-			w.consistent = w.consistent || top%w.rounds == n && w.state(top) == bad
+			w.agrees = w.agrees || top%w.rounds == n && w.state(top) == bad
 			return nil
 		}
 		erasures, known, left := w.damaged(n)
@@ -211,10 +215,15 @@ func (w *round) verified(block int64, content []byte) (bool, error) {
 	if err != nil || digest == nil || !w.hash.matches(content, digest) {
 		return false, err
 	}
-	if block < w.tree.blocks[0] {
-		w.data = true
-	} else {
-		w.hashes = true
+	if err := w.write(block, content); err != nil {
+		return false, err
 	}
-	return true, w.write(block, content)
+	if block < w.tree.blocks[0] {
+		w.repaired = append(w.repaired, block)
+	} else {
+		// Only one goroutine works on rounds with damaged hash blocks.
+		w.hashes = true
+		w.fixed[block] = slices.Clone(content)
+	}
+	return true, nil
 }

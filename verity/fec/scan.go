@@ -19,7 +19,7 @@ func (r *repairer) scan(ctx context.Context) error {
 		if level < r.tree.top() {
 			jobs = r.tree.blocks[level+1]
 		}
-		err := parallel(ctx, jobs, func() func(int64) error {
+		err := parallel(ctx, workers(), jobs, func() func(int64) error {
 			s := &scanner{
 				repairer: r,
 				hash:     r.tree.newHasher(),
