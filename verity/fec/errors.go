@@ -114,6 +114,9 @@ func (e *UnrepairedError) Error() string {
 			b.WriteString(", " + r.String())
 		}
 	}
+	if e.UnprovenBlocks > 0 {
+		fmt.Fprintf(&b, "; %d blocks under them cannot be verified", e.UnprovenBlocks)
+	}
 	return b.String()
 }
 

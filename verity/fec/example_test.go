@@ -125,6 +125,50 @@ func ExampleRepair() {
 	// <nil>
 }
 
+// Data, tree and parity on one device, as an image file or a partition has them:
+// veritysetup format image image --hash-offset=... --fec-device=image --fec-offset=...
+func Example_oneDevice() {
+	ctx := context.Background()
+	const dataSize = 300 * 4096
+	tree := verity.Params{HashOffset: dataSize}
+	treeSize, err := verity.TreeSize(dataSize, tree)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fecOffset := dataSize + treeSize
+	paritySize, err := fec.Size(dataSize, treeSize-4096, fec.Params{}) // without superblock
+	if err != nil {
+		log.Fatal(err)
+	}
+	image := make(device, fecOffset+paritySize)
+	copy(image, bytes.Repeat([]byte("0123456789abcdef"), dataSize/16))
+
+	data := io.NewSectionReader(image, 0, dataSize)
+	root, err := verity.Format(ctx, image, data, tree)
+	if err != nil {
+		log.Fatal(err)
+	}
+	hash, err := fec.HashArea(io.NewSectionReader(image, 0, fecOffset), tree)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := fec.Encode(ctx, io.NewOffsetWriter(image, fecOffset), data, hash, fec.Params{}); err != nil {
+		log.Fatal(err)
+	}
+
+	clear(image[7*4096 : 9*4096])
+	report, err := fec.Repair(ctx, fec.Image{
+		Data: data, Hash: hash, Parity: io.NewSectionReader(image, fecOffset, paritySize),
+		Params: tree, RootHash: root,
+	}, image, io.NewOffsetWriter(image, dataSize+4096))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("repaired:", report.Repaired[0])
+	// Output:
+	// repaired: data blocks 7-8
+}
+
 func ExampleSize() {
 	const data = 1 << 30
 	hash, err := verity.TreeSize(data, verity.Params{NoSuperblock: true})

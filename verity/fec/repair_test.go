@@ -200,6 +200,29 @@ func TestRepairWrongRoot(t *testing.T) {
 	}
 }
 
+// TestRepairBeyond damages the top block and all blocks of its round, so that nothing
+// can be proven.
+func TestRepairBeyond(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 9))
+	want := newFixture(t, noise(r, 200*512), smallParams(512), 2)
+	got := want.clone()
+	for n := range got.blocks() { // one round
+		if n%2 == 0 && n != 202 || n == 203 {
+			copy(got.block(n), noise(r, 512))
+		}
+	}
+	_, err := got.repair()
+	var left *UnrepairedError
+	require.ErrorAs(t, err, &left)
+	assert.Empty(t, left.Repaired)
+	assert.False(t, left.RootHash)
+	assert.ErrorIs(t, err, verity.ErrData)
+	assert.ErrorIs(t, err, verity.ErrTree)
+	assert.Equal(t, verity.Range{First: 0, Count: 1}, left.Unrepaired[0])
+	assert.NotEmpty(t, left.Unproven)
+	assert.Regexp(t, `^fec: repair: \d+ blocks are beyond what the code can correct, 0 were repaired; left: data blocks? .*, \.\.\.; \d+ blocks under them cannot be verified$`, err.Error())
+}
+
 // TestRepairOneBlock has no tree.
 func TestRepairOneBlock(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
