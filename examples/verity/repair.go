@@ -1,0 +1,132 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+
+	"github.com/osmith-dev/osmith/verity"
+	"github.com/osmith-dev/osmith/verity/fec"
+)
+
+func repairFlags(set *flag.FlagSet) func(*call, []string) error {
+	data := set.String("data", "", "`file` or device with the data")
+	tree := set.String("tree", "", "`file` or device with superblock and tree")
+	root := set.String("root", "", "root hash in `HEX`")
+	parity := set.String("fec", "", "`file` or device with parity")
+	roots := set.Int("fec-roots", 2, "parity `bytes` for each codeword, 2 to 24")
+	out := set.String("o", "", "`file` for the repaired data (default: data and tree are repaired in place)")
+	params := addParamFlags(set)
+	return func(c *call, operands []string) error {
+		if err := required(operands, "data", *data, "tree", *tree, "root", *root, "fec", *parity); err != nil {
+			return err
+		}
+		mode := flagReadWrite
+		if *out != "" {
+			mode = flagRead
+			if sameName(*out, *data) || sameName(*out, *tree) || sameName(*out, *parity) {
+				return usagef("-o %s: leave it out to repair in place", *out)
+			}
+		}
+		files, err := openImage(params, *data, *tree, *parity, *root, mode)
+		if err != nil {
+			return err
+		}
+		defer files.close()
+		if *out == "" {
+			return c.repair(files, *roots, &output{File: files.data.File}, &output{File: files.tree.File})
+		}
+		copied, err := createOutput(*out)
+		if err != nil {
+			return err
+		}
+		defer copied.drop()
+		finish := c.watch(files.data.Size(), files.data)
+		_, err = io.Copy(copied, &contextReader{c, io.NewSectionReader(files.data, 0, files.data.Size())})
+		finish()
+		if err != nil {
+			return err
+		}
+		var treeCopy *output // the tree is in the copy only when it shares the file with the data
+		if files.data.same(files.tree) {
+			treeCopy = copied
+		}
+		if err := c.repair(files, *roots, copied, treeCopy); err != nil {
+			return err
+		}
+		return keep(copied)
+	}
+}
+
+// repair corrects data, and the tree where there is a writer for it, and answers.
+func (c *call) repair(f *imageFiles, roots int, data, tree *output) error {
+	p, dataSize, hash, err := f.layout()
+	if err != nil {
+		return c.repaired(nil, true, err)
+	}
+	start, err := verity.TreeStart(p)
+	if err != nil {
+		return err
+	}
+	im := fec.Image{Data: f.data.first(dataSize), Hash: hash, Parity: f.parity, Params: p, RootHash: f.image.RootHash, Roots: roots}
+	var hashWriter io.WriterAt
+	if tree != nil {
+		hashWriter = io.NewOffsetWriter(tree, start)
+	}
+	finish := c.watch(dataSize, im.Data.(*input))
+	report, err := fec.Repair(c, im, data, hashWriter)
+	finish()
+	for _, o := range []*output{data, tree} {
+		if o != nil && report != nil && report.RepairedBlocks > 0 {
+			err = errors.Join(err, o.Sync())
+		}
+	}
+	return c.repaired(report, tree != nil, err)
+}
+
+// repaired answers for repair.
+func (c *call) repaired(report *fec.Report, treeWritten bool, err error) error {
+	var left *fec.UnrepairedError
+	if errors.As(err, &left) {
+		report = &left.Report
+	}
+	r := repairResult{header: c.header(), Intact: err == nil, Repaired: []blocks{}, TreeLeft: []blocks{}, Unrepaired: []blocks{}}
+	text := ""
+	if report != nil {
+		for _, b := range report.Repaired {
+			if b.Level > 0 && !treeWritten {
+				r.TreeLeft = append(r.TreeLeft, blocks{b.Level, b.First, b.Count})
+				text += fmt.Sprintf("left as it is: %v\n", b)
+				continue
+			}
+			r.Repaired = append(r.Repaired, blocks{b.Level, b.First, b.Count})
+			text += fmt.Sprintf("repaired %v\n", b)
+		}
+		r.Unrepaired, r.UnrepairedBlocks = ranges(report.Unrepaired), report.UnrepairedBlocks
+		for _, b := range report.Unrepaired {
+			text += fmt.Sprintf("not repaired %v\n", b)
+		}
+	}
+	switch {
+	case err == nil:
+		return c.answer(r, text)
+	case left == nil && !is[*verity.FormatError](err) && !is[*verity.ShortError](err) && !is[*fec.ShortError](err):
+		return err
+	}
+	r.Error = err.Error()
+	return errors.Join(noError{err}, c.answer(r, text))
+}
+
+// contextReader ends a copy when the call does.
+type contextReader struct {
+	*call
+	io.Reader
+}
+
+func (r *contextReader) Read(b []byte) (int, error) {
+	if err := r.call.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(b)
+}
