@@ -1,8 +1,6 @@
 package partition
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"fmt"
 
 	"github.com/osmith-dev/osmith/internal/efi"
@@ -32,11 +30,4 @@ func PartialType(t GUID) GUID { return derive(t, sysupdatePartial) }
 func PendingType(t GUID) GUID { return derive(t, sysupdatePending) }
 
 // derive is HMAC-SHA256 with the type as key, cut to 16 bytes and marked as a version 4 UUID; all bytes in text order.
-func derive(t, app GUID) GUID {
-	mac := hmac.New(sha256.New, t[:])
-	mac.Write(app[:])
-	id := GUID(mac.Sum(nil)[:16])
-	id[6] = id[6]&0x0f | 0x40
-	id[8] = id[8]&0x3f | 0x80
-	return id
-}
+func derive(t, app GUID) GUID { return seedGUID(t, app[:]) }

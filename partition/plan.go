@@ -1,151 +1,289 @@
 package partition
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
-	"math"
+	"slices"
 )
-
-// Source is sized random-access input: *bytes.Reader, *strings.Reader and *io.SectionReader are Sources. A Source
-// that also has
-//
-//	NextData(off int64) (start, end int64, err error)
-//
-// tells its holes: the first range at or after off that may hold anything but zeros, or [io.EOF]. On Linux the holes
-// of the file under an *io.SectionReader are found without it.
-type Source interface {
-	io.ReaderAt
-	Size() int64
-}
-
-// Spec is a partition to be laid out.
-type Spec struct {
-	Type, ID   GUID
-	Name       string // at most [MaxName] UTF-16 units; [EmptyName] for a slot without content
-	Size       int64  // bytes, rounded up to 4096; 0: as large as Content
-	Attributes uint64
-	Content    Source // what is in it, followed by zeros; nil: zeros
-}
-
-// Layout is a disk to be made.
-type Layout struct {
-	DiskID     GUID
-	SectorSize int   // 512 (also 0) or 4096
-	Size       int64 // bytes of the disk; 0: as small as possible, rounded up to Align
-	Align      int64 // every partition starts at a multiple of it; 0: 1 MiB
-	Partitions []Spec
-}
 
 // Image is a planned disk: a table and what goes into its partitions.
 type Image struct {
 	Table *Table
 	Size  int64 // bytes of the disk
 
-	contents []Source // by index in Table.Partitions
+	contents   []Source // by index in Table.Partitions
+	fresh      []bool   // likewise: the partition is new, its content is to be written
+	base       *Table   // the table that was planned onto; nil: a new disk
+	operations []Operation
 }
 
-// grain is what partition sizes are rounded up to: the block size of file systems and of dm-verity, as in systemd-repart.
-const grain = 4096
-
-// Plan lays out a disk: the partitions in the order given, each at the first aligned sector behind the one before.
-// Nothing is read or written. What does not fit is a [*SpaceError] that names the first partition which does not;
-// everything that [Table.Check] finds is refused.
+// Plan lays out a new disk: the partitions in the order given, each at the first aligned sector behind the one before,
+// and what is free shared out by weight as systemd-repart does it. Nothing is read or written, and the same layout gives
+// the same disk. What does not fit is a [*SpaceError] that names the first partition which does not; everything that
+// [Table.Check] finds is refused.
 func Plan(l Layout) (*Image, error) {
-	t := &Table{DiskID: l.DiskID, SectorSize: l.SectorSize}
-	if t.SectorSize == 0 {
-		t.SectorSize = 512
-	}
-	if t.SectorSize != 512 && t.SectorSize != 4096 {
-		return nil, fmt.Errorf("partition: sector size %d: want 512 or 4096", l.SectorSize)
-	}
-	ss := int64(t.SectorSize)
-	align := l.Align
-	if align == 0 {
-		align = 1 << 20
-	}
-	if align < ss || align%ss != 0 || align > 1<<40 {
-		return nil, fmt.Errorf("partition: alignment %d: want a multiple of the sector size %d, at most 1 TiB", l.Align, ss)
-	}
-	if l.Size < 0 || l.Size%ss != 0 {
-		return nil, fmt.Errorf("partition: disk size %d is not a multiple of the sector size %d", l.Size, ss)
-	}
-	arrays := (defaultCount*defaultEntry + ss - 1) / ss * ss
-	head, tail := 2*ss+arrays, arrays+ss // MBR, header and entries; entries and header
-	im := &Image{Table: t}
-	end := head
-	misfit := "" // first partition that ends behind the last usable sector
-	for _, s := range l.Partitions {
-		size, err := s.bytes()
-		if err != nil {
-			return nil, err
-		}
-		start, ok := roundUp(end, align)
-		if !ok || size > math.MaxInt64-start-align-tail {
-			return nil, fmt.Errorf("partition: %q: the disk would have more than 2^63 bytes", s.Name)
-		}
-		end = start + size
-		if l.Size > 0 && misfit == "" && end > l.Size-tail {
-			misfit = s.Name
-		}
-		t.Partitions = append(t.Partitions, Partition{
-			Type: s.Type, ID: s.ID, Name: s.Name, Attributes: s.Attributes,
-			FirstLBA: uint64(start / ss), LastLBA: uint64(end/ss) - 1,
-		})
-		im.contents = append(im.contents, s.Content)
-	}
-	if misfit != "" {
-		return nil, &SpaceError{Need: end + tail, Have: l.Size, Partition: misfit}
-	}
-	im.Size = l.Size
-	if im.Size == 0 {
-		im.Size, _ = roundUp(end+tail, align) // fits: checked above
-	}
-	t.Size = im.Size
-	if err := t.Check(); err != nil {
-		return nil, err
-	}
-	for i := range t.Partitions {
-		t.Partitions[i].Number = i + 1
-	}
-	p, _, err := t.geometry()
+	ss, err := l.sectorSize()
 	if err != nil {
 		return nil, err
 	}
-	t.FirstUsableLBA, t.LastUsableLBA = p.firstUsable, p.lastUsable
+	al := &allocator{}
+	if al.align, err = l.align(ss); err != nil {
+		return nil, err
+	}
+	if l.Size < 0 || l.Size%ss != 0 || l.Size > largest {
+		return nil, fmt.Errorf("partition: disk size %d: want a multiple of the sector size %d, at most 2^60", l.Size, ss)
+	}
+	l = *l.identified()
+	for i := range l.Partitions {
+		s, err := newSlice(&l.Partitions[i], i)
+		if err != nil {
+			return nil, err
+		}
+		al.slices = append(al.slices, s)
+	}
+	arrays := (defaultCount*defaultEntry + ss - 1) / ss * ss
+	head, tail := 2*ss+arrays, arrays+ss // MBR, header and entries; entries and header
+	start, _ := roundUp(max(head, l.Start), al.align)
+	size := l.Size
+	if size == 0 {
+		end, err := al.least(start)
+		if err != nil {
+			return nil, err
+		}
+		size, _ = roundUp(end+tail, al.align) // fits: least is bounded
+	}
+	whole := &area{off: start, size: max(size-tail-start, 0) / grain * grain}
+	al.areas = []*area{whole}
+	for miss := al.fit(); miss != nil; miss = al.fit() {
+		if al.drop() {
+			continue
+		}
+		end, err := al.least(start)
+		if err != nil {
+			return nil, err
+		}
+		return nil, &SpaceError{Need: end + tail, Have: size, Partition: miss.slice.name}
+	}
+	al.grow()
+	im := &Image{Table: &Table{DiskID: l.DiskID, SectorSize: int(ss), Size: size}, Size: size}
+	for n, s := range al.place() {
+		im.add(&l.Partitions[s.spec], s, n+1)
+	}
+	if err := im.Table.Check(); err != nil {
+		return nil, err
+	}
+	p, _, err := im.Table.geometry()
+	if err != nil {
+		return nil, err
+	}
+	im.Table.FirstUsableLBA, im.Table.LastUsableLBA = p.firstUsable, p.lastUsable
+	im.list(&l, al)
 	return im, nil
 }
 
-// bytes is the size of the partition.
-func (s *Spec) bytes() (int64, error) {
-	var content int64
-	if s.Content != nil {
-		if content = s.Content.Size(); content < 0 {
-			return 0, fmt.Errorf("partition: %q: content of %d bytes", s.Name, content)
+// PlanOnto plans what a disk needs in order to have the layout, and is told by it: partitions that are missing are made in
+// free space, partitions that are there get no smaller, keep their place, ID, name, attributes and content, and grow into
+// the free space behind them as far as the layout lets them. Others are left alone. A partition of the layout is the one
+// with its type and ID, else the first of its type that no other takes (in table order), as in systemd-repart; a type
+// that says partial or pending ([PartialType], [PendingType]) counts as the type itself.
+//
+// The table is not changed. Size and DiskID of the layout are not used, its SectorSize must be 0 or that of the table.
+func PlanOnto(t *Table, l Layout) (*Image, error) {
+	if err := t.Check(); err != nil {
+		return nil, err
+	}
+	if l.SectorSize != 0 && l.SectorSize != t.SectorSize {
+		return nil, fmt.Errorf("partition: the layout is for sectors of %d bytes, the disk has %d", l.SectorSize, t.SectorSize)
+	}
+	if t.Size > largest {
+		return nil, fmt.Errorf("partition: disk size %d: want at most 2^60", t.Size)
+	}
+	al := &allocator{}
+	var err error
+	if al.align, err = l.align(int64(t.SectorSize)); err != nil {
+		return nil, err
+	}
+	l = *l.identified()
+	if err := al.existing(t, &l); err != nil {
+		return nil, err
+	}
+	for miss := al.fit(); miss != nil; miss = al.fit() {
+		if !al.drop() {
+			return nil, &SpaceError{Need: miss.need, Have: miss.have, Partition: miss.slice.name}
 		}
 	}
-	size := s.Size
-	switch {
-	case size < 0:
-		return 0, fmt.Errorf("partition: %q: size %d", s.Name, size)
-	case size == 0 && content == 0:
-		return 0, &EntryError{Name: s.Name, Err: errors.New("has neither size nor content")}
-	case size == 0:
-		size = content
+	al.grow()
+	next := *t
+	next.Partitions = slices.Clone(t.Partitions)
+	im := &Image{Table: &next, Size: t.Size, base: t, contents: make([]Source, len(t.Partitions)), fresh: make([]bool, len(t.Partitions))}
+	taken := map[int]bool{}
+	for i, p := range t.Partitions {
+		if p.Number == 0 {
+			return nil, &EntryError{Name: p.Name, Err: errors.New("has no entry number: plan onto a table that was read")}
+		}
+		taken[t.Partitions[i].Number] = true
 	}
-	size, ok := roundUp(size, grain)
-	if !ok {
-		return 0, fmt.Errorf("partition: %q: size %d", s.Name, s.Size)
+	for _, s := range al.slices {
+		if s.table >= 0 {
+			p := &next.Partitions[s.table]
+			p.LastLBA = max(p.LastLBA, p.FirstLBA+uint64(s.size/int64(t.SectorSize))-1)
+		}
 	}
-	if content > size {
-		return 0, &SpaceError{Need: content, Have: size, Partition: s.Name}
+	number := 0
+	for _, s := range al.place() {
+		for number++; taken[number]; number++ {
+		}
+		im.add(&l.Partitions[s.spec], s, number)
 	}
-	return size, nil
+	if err := next.Check(); err != nil {
+		return nil, err
+	}
+	im.list(&l, al)
+	return im, nil
 }
 
-func roundUp(n, unit int64) (int64, bool) {
-	if n > math.MaxInt64-unit {
-		return 0, false
+func newSlice(spec *Spec, i int) (*slice, error) {
+	b, err := spec.bounds()
+	if err != nil {
+		return nil, err
 	}
-	return (n + unit - 1) / unit * unit, true
+	return &slice{spec: i, known: true, table: -1, name: spec.Name, bounds: b, weight: uint64(spec.Weight),
+		padWeight: uint64(spec.PaddingWeight), priority: spec.Priority}, nil
+}
+
+// least is where the layout ends when everything is as small as it may be.
+func (al *allocator) least(start int64) (int64, error) {
+	pos, end := start, start
+	for _, s := range al.slices {
+		if s.dropped {
+			continue
+		}
+		if end = pos + s.needed(); end > largest {
+			return 0, fmt.Errorf("partition: %q: the disk would have more than 2^60 bytes", s.name)
+		}
+		pos = al.alignUp(end)
+	}
+	return end, nil
+}
+
+// existing makes slices of the partitions of a table and of a layout, and areas of the gaps.
+func (al *allocator) existing(t *Table, l *Layout) error {
+	match := l.match(t)
+	used := map[int]bool{}
+	byTable := make([]*slice, len(t.Partitions))
+	for i := range l.Partitions {
+		spec := l.Partitions[i]
+		k := match[i]
+		if k >= 0 {
+			spec.Content, spec.Fill, spec.Reserve = nil, nil, 0 // is there already
+			if spec.Size == 0 && spec.MinSize == 0 && spec.MaxSize == 0 && spec.Weight == 0 {
+				spec.MinSize, spec.MaxSize = grain, grain // its size was that of its content: it stays
+			}
+		}
+		s, err := newSlice(&spec, i)
+		if err != nil {
+			return err
+		}
+		if k >= 0 {
+			used[k] = true
+			byTable[k] = s
+		}
+		al.slices = append(al.slices, s)
+	}
+	for k, p := range t.Partitions {
+		if !used[k] {
+			byTable[k] = &slice{name: p.Name}
+			al.slices = append(al.slices, byTable[k])
+		}
+		s := byTable[k]
+		s.table = k
+		s.off, s.old = t.Extent(k)
+		s.min = max(s.min, s.old) // never smaller
+		s.max = max(s.max, s.min)
+		if !s.known {
+			s.foreign()
+		}
+	}
+	p, _, err := t.geometry()
+	if err != nil {
+		return err
+	}
+	ss := int64(t.SectorSize)
+	slices.SortFunc(byTable, func(a, b *slice) int { return cmp.Compare(a.off, b.off) })
+	pos := max(int64(p.firstUsable)*ss, l.Start)
+	end := int64(p.lastUsable+1) * ss
+	gap := func(after *slice, to int64) {
+		off := al.alignUp(pos)
+		if size := (to - off) / grain * grain; size > 0 {
+			a := &area{off: off, size: size, after: after}
+			al.areas = append(al.areas, a)
+			if after != nil {
+				after.before = a
+			}
+		}
+	}
+	var last *slice
+	for _, s := range byTable {
+		gap(last, s.off)
+		pos, last = max(pos, s.off+s.old), s
+	}
+	gap(last, end)
+	return nil
+}
+
+// match says for every partition of the layout which one of the table it is, or -1.
+func (l *Layout) match(t *Table) []int {
+	out := make([]int, len(l.Partitions))
+	used := make([]bool, len(t.Partitions))
+	find := func(i int, ok func(p Partition) bool) {
+		for k, p := range t.Partitions {
+			if !used[k] && ok(p) {
+				out[i], used[k] = k, true
+				return
+			}
+		}
+	}
+	for i := range out {
+		out[i] = -1
+		find(i, func(p Partition) bool { return p.Type == l.Partitions[i].Type && p.ID == l.Partitions[i].ID })
+	}
+	for i := range out {
+		if t := l.Partitions[i].Type; out[i] < 0 {
+			find(i, func(p Partition) bool { return p.Type == t || p.Type == PartialType(t) || p.Type == PendingType(t) })
+		}
+	}
+	return out
+}
+
+func (im *Image) add(spec *Spec, s *slice, number int) {
+	t := im.Table
+	ss := int64(t.SectorSize)
+	s.table = len(t.Partitions)
+	t.Partitions = append(t.Partitions, Partition{
+		Number: number, Type: spec.Type, ID: spec.ID, Name: spec.Name, Attributes: spec.Attributes,
+		FirstLBA: uint64(s.off / ss), LastLBA: uint64((s.off+s.size)/ss) - 1,
+	})
+	im.contents = append(im.contents, spec.Content)
+	im.fresh = append(im.fresh, true)
+}
+
+// SetContent replaces the content of partition i (index in Table.Partitions), for content that depends on the plan: a
+// file system that is as large as its partition. Only a partition that the plan makes can be filled.
+func (im *Image) SetContent(i int, content Source) error {
+	_, size := im.Table.Extent(i)
+	name := im.Table.Partitions[i].Name
+	if !im.fresh[i] {
+		return &EntryError{Number: im.Table.Partitions[i].Number, Name: name, Err: errors.New("is on the disk already")}
+	}
+	if content.Size() > size {
+		return &SpaceError{Need: content.Size(), Have: size, Partition: name}
+	}
+	im.contents[i] = content
+	for k := range im.operations {
+		if o := &im.operations[k]; o.Kind == Create && o.Number == im.Table.Partitions[i].Number {
+			o.Content = content.Size()
+		}
+	}
+	return nil
 }

@@ -1,0 +1,51 @@
+package partition
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+)
+
+// Seed is what IDs and salts are derived from, by the rules of systemd-repart: the same seed gives the IDs that
+// systemd-repart --seed gives. HMAC-SHA256 is keyed with the 16 bytes of the seed in text order
+// (https://www.freedesktop.org/software/systemd/man/latest/systemd-repart.html, --seed; src/repart/repart.c).
+type Seed = GUID
+
+// SeedDiskID is the DiskGUID of a disk.
+func SeedDiskID(seed Seed) GUID { return seedGUID(seed, []byte("disk-uuid")) }
+
+// SeedPartitionID is the ID of the n-th partition of a type, counted from 0 in the order of the definitions.
+func SeedPartitionID(seed Seed, t GUID, n int) GUID {
+	text := t[:]
+	if n > 0 {
+		text = binary.LittleEndian.AppendUint64(append([]byte{}, t[:]...), uint64(n))
+	}
+	return seedGUID(seed, text)
+}
+
+// SeedVeritySalt is the salt of dm-verity hash trees, 32 bytes.
+func SeedVeritySalt(seed Seed) []byte { return seedBytes(seed, []byte("verity-salt")) }
+
+// SeedVerityUUID is the UUID in the superblock of dm-verity hash trees.
+func SeedVerityUUID(seed Seed) GUID { return seedGUID(seed, []byte("verity-uuid")) }
+
+// FileSystemID is the UUID of the file system in the partition with an ID. FAT keeps its first four bytes as the volume
+// ID, most significant first.
+func FileSystemID(partitionID GUID) GUID { return seedGUID(partitionID, []byte("file-system-uuid")) }
+
+// LUKSID is the UUID of the LUKS2 header in the partition with an ID.
+func LUKSID(partitionID GUID) GUID { return seedGUID(partitionID, []byte("luks-uuid")) }
+
+func seedBytes(key GUID, text []byte) []byte {
+	mac := hmac.New(sha256.New, key[:])
+	mac.Write(text)
+	return mac.Sum(nil)
+}
+
+// seedGUID is the first half of the HMAC, marked as a version 4 UUID.
+func seedGUID(key GUID, text []byte) GUID {
+	id := GUID(seedBytes(key, text)[:16])
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
