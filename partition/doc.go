@@ -21,10 +21,11 @@
 // A table that was read with [Read] can be edited and written again: what the package does not know stays byte for
 // byte, tables are not moved, and a power cut at any write leaves the old or the new table ([Table.Write]).
 //
+// [Repair] makes a damaged table whole, and moves the backup of a disk that grew to its new end; on Linux,
+// UpdateKernel tells the kernel what changed while other partitions are in use.
+//
 // # Limits
 //
-// Entry arrays of more than 4 MiB are not read. After a disk was replaced by a larger one, the backup is looked for
-// at the end and where the primary says; [Table.Resize] moves it. Partitions are not checked for alignment when a
-// table is written. The kernel is not told about changes. Package partition/fat makes and updates the file system of
-// an ESP.
+// Entry arrays of more than 4 MiB are not read, nor is a table whose backup would lie beyond the end of the disk, as
+// that of a truncated image. Package partition/fat makes and updates the file system of an ESP.
 package partition

@@ -38,6 +38,7 @@ type Partition struct {
 	// Attributes are the 64 flag bits; unknown ones are kept.
 	Attributes uint64
 
+	readLBA uint64          // FirstLBA as read
 	rawName [nameBytes]byte // as read: it is written back if Name still is what it decodes to
 }
 
@@ -49,6 +50,7 @@ func readEntry(b []byte, number int) Partition {
 		FirstLBA: le.Uint64(b[32:]), LastLBA: le.Uint64(b[40:]), Attributes: le.Uint64(b[48:]),
 		Name: efi.DecodeUTF16(b[nameOffset : nameOffset+nameBytes]),
 	}
+	p.readLBA = p.FirstLBA
 	copy(p.rawName[:], b[nameOffset:])
 	return p
 }

@@ -12,6 +12,8 @@ var (
 	ErrOverlap = errors.New("overlaps")
 	// ErrRange: a partition lies outside of the usable sectors.
 	ErrRange = errors.New("is outside of the usable range")
+	// ErrUnaligned: a partition does not start at a multiple of 4096 bytes.
+	ErrUnaligned = errors.New("is not aligned")
 	// ErrDuplicateID: two partitions have one ID.
 	ErrDuplicateID = errors.New("has the ID of another partition")
 	// ErrHybridMBR: the MBR lists partitions besides the protective one. Editing only the GPT would let the two disagree.

@@ -133,7 +133,7 @@ func TestWindow(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	for _, ss := range []int{512, 4096} {
 		l := abLayout()
-		l.SectorSize, l.Align = ss, int64(ss)
+		l.SectorSize, l.Align = ss, 4096
 		for i := range l.Partitions {
 			l.Partitions[i].Size, l.Partitions[i].Content = 4096, nil
 		}

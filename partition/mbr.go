@@ -30,19 +30,17 @@ func protective(sectors uint64) []byte {
 	return r
 }
 
-// isHybrid reports whether an MBR with a protective record lists other partitions too.
+// isHybrid reports whether an MBR lists partitions of its own, beside a protective record or without one.
 func isHybrid(b []byte) bool {
-	gpt, other := false, false
+	if b[510] != 0x55 || b[511] != 0xaa {
+		return false
+	}
 	for i := range 4 {
-		switch mbrRecord(b, i)[4] {
-		case 0:
-		case typeGPT:
-			gpt = true
-		default:
-			other = true
+		if kind := mbrRecord(b, i)[4]; kind != 0 && kind != typeGPT {
+			return true
 		}
 	}
-	return gpt && other
+	return false
 }
 
 // updateMBR returns the sector 0 that protects a GPT on a disk of the given number of sectors. Boot code and

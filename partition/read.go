@@ -12,6 +12,11 @@ import (
 
 // Read reads the table of a disk of size bytes, the primary if it is good, else the backup (UsedBackup, PrimaryErr).
 // The sector size is detected: 512 or 4096. A disk without a table is an error that matches [ErrNoTable].
+//
+// The backup is looked for where the primary header says, damaged or not, and in the last sector of the disk; then
+// where the disk ended before it grew: where the protective MBR says, behind the last partition of primary entries that
+// are left, in the last MiB, and at the end of every MiB up to 2 GiB and of every GiB up to 256 GiB. The first one
+// that is whole is taken. This search needs a protective MBR or the signature of a primary header.
 func Read(r io.ReaderAt, size int64) (*Table, error) {
 	return read(r, size, 512, 4096)
 }
@@ -62,18 +67,13 @@ func readTable(r io.ReaderAt, size, ss int64, fromPrimary bool) (*Table, error) 
 		}
 	} else {
 		_, _, t.PrimaryErr = readBoth(r, 1, sectors, ss, "primary")
-		for _, lba := range backupPlaces(r, sectors, ss) {
-			if h, t.array, err = readBoth(r, lba, sectors, ss, "backup"); err == nil {
-				break
-			}
-		}
-		if err != nil {
+		if h, t.array, err = findBackup(r, sectors, ss); err != nil {
 			return nil, err
 		}
 		t.backup, t.UsedBackup = h, true
 		t.primaryLBA = findArray(r, h, sectors, ss)
 	}
-	t.DiskID, t.FirstUsableLBA, t.LastUsableLBA = h.diskID, h.firstUsable, h.lastUsable
+	t.DiskID, t.Entries, t.FirstUsableLBA, t.LastUsableLBA = h.diskID, int(h.count), h.firstUsable, h.lastUsable
 	if err := t.readEntries(h); err != nil {
 		return nil, err
 	}
@@ -111,18 +111,6 @@ func agree(p, b *header, pa, ba []byte) error {
 			b.firstUsable, b.lastUsable, p.firstUsable, p.lastUsable)
 	}
 	return nil
-}
-
-// backupPlaces are the sectors where the backup header may be: where a damaged primary says, and at the end.
-func backupPlaces(r io.ReaderAt, sectors uint64, ss int64) []uint64 {
-	places := []uint64{sectors - 1}
-	b := make([]byte, minHeaderSize)
-	if sparse.ReadFull(r, b, ss) == nil && string(b[:8]) == signature {
-		if lba := binary.LittleEndian.Uint64(b[32:]); lba > 1 && lba < sectors-1 {
-			places = append([]uint64{lba}, places...)
-		}
-	}
-	return places
 }
 
 // findArray looks for the primary entries of a table whose primary header is damaged: they are the same as the backup's.

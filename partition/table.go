@@ -18,6 +18,8 @@ type Table struct {
 	Size int64
 	// Partitions are the entries in use, in entry order when read.
 	Partitions []Partition
+	// Entries is how many entries the table has room for. 0: 128 in a new table. That of a table that was read stays.
+	Entries int
 	// FirstUsableLBA and LastUsableLBA bound the partitions. 0: next to the tables.
 	FirstUsableLBA, LastUsableLBA uint64
 	// UsedBackup says that the primary table was no good and the backup was read; PrimaryErr says why. Writing such a
@@ -25,9 +27,13 @@ type Table struct {
 	UsedBackup bool
 	// PrimaryErr and BackupErr are why the primary or the backup table of the disk could not be read; nil for a good one.
 	PrimaryErr, BackupErr error
-	// HybridMBR says that the MBR lists partitions of its own. Write refuses with [ErrHybridMBR] unless KeepHybridMBR
+	// HybridMBR says that the MBR lists partitions of its own, with a protective record or without one (an old GPT on
+	// a disk that was partitioned anew: most systems then go by the MBR). Write refuses with [ErrHybridMBR] unless KeepHybridMBR
 	// is set, and then leaves the MBR as it is.
 	HybridMBR, KeepHybridMBR bool
+	// AllowUnaligned lets Write take partitions that start at no multiple of 4096 bytes, the physical sector of today's
+	// disks; else they are refused with [ErrUnaligned]. Those that were read with such a start are always kept.
+	AllowUnaligned bool
 
 	primary, backup *header // as read; nil: to be made
 	array           []byte  // entries as read, in whole sectors
@@ -56,6 +62,9 @@ func (t *Table) Find(id GUID) int {
 const (
 	defaultCount = 128
 	defaultEntry = 128
+
+	// physicalSector is what a partition starts at a multiple of: a disk with sectors of 512 bytes mostly has these inside.
+	physicalSector = 4096
 )
 
 func (t *Table) sectors() uint64 { return uint64(t.Size) / uint64(t.SectorSize) }
@@ -75,7 +84,11 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 		model = t.backup
 	}
 	if model == nil {
-		model = &header{sector: make([]byte, ss), size: minHeaderSize, count: defaultCount, entrySize: defaultEntry, entriesLBA: 2}
+		count := cmp.Or(t.Entries, defaultCount)
+		if count < 1 || count > maxArray/defaultEntry {
+			return nil, nil, fmt.Errorf("partition: a table of %d entries: want 1 to %d", count, maxArray/defaultEntry)
+		}
+		model = &header{sector: make([]byte, ss), size: minHeaderSize, count: uint32(count), entrySize: defaultEntry, entriesLBA: 2}
 	}
 	p := *model
 	p.myLBA = 1
@@ -188,6 +201,8 @@ func (t *Table) numbers(h *header) ([]int, error) {
 			return nil, fail(i, out[i], fmt.Errorf("starts at sector %d and ends at %d", p.FirstLBA, p.LastLBA))
 		case p.FirstLBA < h.firstUsable || p.LastLBA > h.lastUsable:
 			return nil, fail(i, out[i], fmt.Errorf("%w: sectors %d to %d of %d to %d", ErrRange, p.FirstLBA, p.LastLBA, h.firstUsable, h.lastUsable))
+		case !t.AllowUnaligned && p.FirstLBA%(physicalSector/uint64(t.SectorSize)) != 0 && p.FirstLBA != p.readLBA:
+			return nil, fail(i, out[i], fmt.Errorf("%w: sector %d of %d bytes is at no multiple of %d bytes", ErrUnaligned, p.FirstLBA, t.SectorSize, physicalSector))
 		}
 		if err := p.checkName(); err != nil {
 			return nil, fail(i, out[i], err)

@@ -121,7 +121,8 @@ func TestRefuses(t *testing.T) {
 		want   error
 		change func(t *Table)
 	}{
-		{ErrOverlap, func(t *Table) { t.Partitions[1].FirstLBA-- }},
+		{ErrOverlap, func(t *Table) { t.Partitions[1].FirstLBA -= 8 }},
+		{ErrUnaligned, func(t *Table) { t.Partitions[4].FirstLBA++ }},
 		{ErrOverlap, func(t *Table) { t.Partitions[0].LastLBA = t.Partitions[3].FirstLBA }},
 		{ErrRange, func(t *Table) { t.Partitions[0].FirstLBA = 3 }},
 		{ErrRange, func(t *Table) { t.Partitions[5].LastLBA = uint64(t.Size/512) - 20 }},
@@ -147,6 +148,9 @@ func TestRefuses(t *testing.T) {
 		require.Empty(t, d.Writes())
 	}
 	im, _ := image(t, abLayout())
+	im.Table.Partitions[4].FirstLBA++
+	im.Table.AllowUnaligned = true
+	require.NoError(t, im.Table.Write(faultio.NewDisk(im.Size)))
 	im.Table.Partitions[5].Name = strings.Repeat("𝄞", 18)
 	require.NoError(t, im.Table.Check(), "36 units")
 	for _, bad := range []*Table{{}, {SectorSize: 512}, {SectorSize: 512, Size: -1}, {SectorSize: 512, Size: 30 << 10}, {SectorSize: 1000, Size: 1 << 30}} {
@@ -242,8 +246,29 @@ func TestResize(t *testing.T) {
 	require.NoError(t, table.Check())
 }
 
+// A partition that somebody else put at an odd place may stay there, but none may be put there by us.
+func TestUnaligned(t *testing.T) {
+	im, d := image(t, abLayout())
+	im.Table.Partitions[4].FirstLBA++
+	im.Table.AllowUnaligned = true
+	require.NoError(t, im.Table.Write(d))
+	table, err := Read(d, d.Size())
+	require.NoError(t, err)
+	table.Partitions[4].Name = "renamed"
+	require.NoError(t, table.Write(d))
+	table.Partitions[4].FirstLBA++
+	require.ErrorIs(t, table.Write(d), ErrUnaligned)
+}
+
 func TestHybridMBR(t *testing.T) {
+	for _, kind := range []byte{typeGPT, 0x83} { // beside a protective record, and without one
+		testHybridMBR(t, kind)
+	}
+}
+
+func testHybridMBR(t *testing.T, kind byte) {
 	_, d := image(t, abLayout())
+	d.WriteAt([]byte{kind}, 446+4)
 	d.WriteAt([]byte{0x0c}, 446+16+4)
 	table, err := Read(d, d.Size())
 	require.NoError(t, err)
