@@ -30,7 +30,8 @@ func seed(t testing.TB) (r *rand.Rand, long bool) {
 }
 
 // TestInteropVeritysetup compares the parity with that of two releases of veritysetup
-// over random parameters, and has them look for the damage that we repair.
+// over random parameters, and has them look for the damage that we repair: veritysetup
+// verify only counts the wrong bytes, without erasures and without writing.
 func TestInteropVeritysetup(t *testing.T) {
 	r, long := seed(t)
 	n := 30
