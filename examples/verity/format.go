@@ -60,7 +60,7 @@ func (f *formatter) apart(dataName, treeName string) error {
 		return err
 	}
 	defer tree.drop()
-	return f.format(data, tree, fmt.Sprintf("VERITY header information for %s.\n", treeName), tree)
+	return f.format(data, tree, treeName, tree)
 }
 
 // shared writes the tree behind the data. The data is not touched, and a file that has grown is cut again after a failure.
@@ -73,7 +73,7 @@ func (f *formatter) shared(name string) error {
 		return err
 	}
 	defer all.Close()
-	err = f.format(all.first(f.params.HashOffset), &output{File: all.File, name: name}, fmt.Sprintf("VERITY header information for %s.\n", name))
+	err = f.format(all.first(f.params.HashOffset), &output{File: all.File, name: name}, name)
 	if err != nil && all.info.Mode().IsRegular() {
 		err = errors.Join(err, all.Truncate(all.Size()))
 	}
@@ -81,7 +81,7 @@ func (f *formatter) shared(name string) error {
 }
 
 // format makes the tree and the parity, keeps the outputs and answers.
-func (f *formatter) format(data *input, tree *output, title string, outputs ...*output) error {
+func (f *formatter) format(data *input, tree *output, treeName string, outputs ...*output) error {
 	finish := f.watch(data.Size()*int64(1+min(len(f.parity), 1)), data)
 	root, err := verity.Format(f, tree, data, f.params)
 	var treeSize, fecSize int64
@@ -103,8 +103,7 @@ func (f *formatter) format(data *input, tree *output, title string, outputs ...*
 	if err != nil {
 		return err
 	}
-	shared := len(outputs) == 0 || outputs[0] != tree
-	return f.report(title, data.Size(), root, treeSize, fecSize, shared)
+	return f.report(treeName, data.Size(), root, treeSize, fecSize)
 }
 
 func (f *formatter) encode(parity *output, data *input, tree *output) (int64, error) {
@@ -128,7 +127,7 @@ func (f *formatter) encode(parity *output, data *input, tree *output) (int64, er
 }
 
 // report says what veritysetup format 2.8 says.
-func (f *formatter) report(title string, dataSize int64, root []byte, treeSize, fecSize int64, shared bool) error {
+func (f *formatter) report(treeName string, dataSize int64, root []byte, treeSize, fecSize int64) error {
 	p := f.params
 	start, err := verity.TreeStart(p)
 	if err != nil {
@@ -150,7 +149,7 @@ func (f *formatter) report(title string, dataSize int64, root []byte, treeSize, 
 		r.FECRoots = f.roots
 	}
 	var b strings.Builder
-	b.WriteString(title)
+	fmt.Fprintf(&b, "VERITY header information for %s.\n", treeName)
 	fmt.Fprintf(&b, "UUID:            \t%s\nHash type:       \t%d\nData blocks:     \t%d\nData block size: \t%d [bytes]\n",
 		r.UUID, r.Format, r.DataBlocks, r.DataBlockSize)
 	fmt.Fprintf(&b, "Hash blocks:     \t%d\nHash block size: \t%d [bytes]\nHash algorithm:  \t%s\n", r.HashBlocks, r.HashBlockSize, r.Hash)
@@ -162,7 +161,7 @@ func (f *formatter) report(title string, dataSize int64, root []byte, treeSize, 
 		salt = "-"
 	}
 	fmt.Fprintf(&b, "Salt:            \t%s\nRoot hash:      \t%s\n", salt, r.RootHash)
-	if !shared {
+	if p.HashOffset == 0 {
 		fmt.Fprintf(&b, "Hash device size: \t%d [bytes]\n", p.HashOffset+treeSize)
 	}
 	if fecSize > 0 {
