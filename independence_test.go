@@ -37,7 +37,10 @@ var cosignModules = []string{
 // allowed says which packages outside the standard library a public package may link, directly or not: packages of this
 // module (besides internal/*, which all may) and modules of others. ARCHITECTURE.md gives the reasons.
 var allowed = map[string]struct{ own, modules []string }{
-	"verity":               {modules: []string{"golang.org/x/sys"}},
+	"verity": {modules: []string{"golang.org/x/sys"}},
+	"verity/fec": {own: []string{"verity"}, modules: []string{
+		"github.com/klauspost/cpuid/v2", "github.com/klauspost/reedsolomon", "golang.org/x/sys",
+	}},
 	"partition":            {modules: []string{"golang.org/x/sys"}},
 	"partition/fat":        {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
 	"uki":                  {modules: []string{"golang.org/x/sys"}},
@@ -149,10 +152,10 @@ func TestRequirements(t *testing.T) {
 		"github.com/erofs/go-erofs",            // examples and e2e: root file systems
 		"github.com/google/go-eventlog",        // tests: an oracle for event logs
 		"github.com/google/go-tpm",             // tests: policy digests; later tpm/sealing
+		"github.com/klauspost/reedsolomon",     // verity/fec
 		"github.com/opencontainers/go-digest",  // cosign, upgrade/release
 		"github.com/opencontainers/image-spec", // cosign, upgrade/release
 		"github.com/sigstore/sigstore",         // cosign: keys
-		"github.com/smallstep/pkcs7",           // tests: a second opinion on CMS
 		"github.com/stretchr/testify",          // tests
 		"golang.org/x/sys",                     // _linux.go files
 	}, direct)
