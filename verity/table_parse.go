@@ -41,7 +41,12 @@ type tableReader struct {
 	end   int // offset behind the text
 	at    int // offset of the last word taken
 	field string
+	seen  map[string]int // offsets by field
 	err   error
+}
+
+func newTableReader(text string) *tableReader {
+	return &tableReader{words: splitWords(text), end: len(text), seen: map[string]int{}}
 }
 
 func (r *tableReader) fail(err error) {
@@ -58,7 +63,7 @@ func (r *tableReader) next(field string) string {
 		return ""
 	}
 	w := r.words[0]
-	r.words, r.at = r.words[1:], w.at
+	r.words, r.at, r.seen[field] = r.words[1:], w.at, w.at
 	return w.text
 }
 
@@ -104,7 +109,7 @@ func parseNumber(text string) (int64, error) {
 // Optional arguments may come in any order, each once. A table that parses
 // passes Check. The error is a *TextError.
 func ParseTable(params string) (Table, error) {
-	r := &tableReader{words: splitWords(params), end: len(params)}
+	r := newTableReader(params)
 	var t Table
 	version := r.small("version")
 	if version > 1 {
@@ -132,7 +137,7 @@ func ParseTable(params string) (Table, error) {
 		return Table{}, r.err
 	}
 	if field, err := t.check(); err != nil {
-		return Table{}, &TextError{Text: "table", Field: field, Err: err}
+		return Table{}, &TextError{Text: "table", Offset: int64(r.seen[field]), Field: field, Err: err}
 	}
 	return t, nil
 }
@@ -210,7 +215,7 @@ func (r *tableReader) option(o *TableOptions, name string) {
 // target, or as dm-mod.create= has it. What the type makes of the parameters is
 // not looked at: see ParseTable. The error is a *TextError.
 func ParseTarget(line string) (Target, error) {
-	r := &tableReader{words: splitWords(line), end: len(line)}
+	r := newTableReader(line)
 	start, sectors := r.number("start sector"), r.number("number of sectors")
 	kind := r.next("target type")
 	if r.err == nil && len(r.words) == 0 {

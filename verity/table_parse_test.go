@@ -98,6 +98,7 @@ func TestParseTableRefuses(t *testing.T) {
 			require.True(t, errors.As(err, &text), "%v", err)
 			assert.Equal(t, tt.field, text.Field)
 			assert.ErrorContains(t, err, tt.want)
+			assert.Equal(t, tt.field == "version", text.Offset == 0, "where it is: %v", err)
 		})
 	}
 }
