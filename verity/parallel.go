@@ -9,7 +9,7 @@ import (
 
 // maxWorkers bounds memory on machines with many cores; by then the device is
 // slower than the hashing.
-const maxWorkers = 32
+const maxWorkers = 16
 
 // inOrder runs jobs 0 to n-1 on all cores and hands the results to consume in the
 // order of the jobs, one at a time. Each goroutine calls newWorker once, for what

@@ -8,6 +8,7 @@ import (
 	"crypto/sha512"
 	"fmt"
 	"hash"
+	"io"
 	"math/rand/v2"
 	"testing"
 
@@ -198,17 +199,58 @@ func against(t testing.TB, r *rand.Rand, c randomCase) {
 		require.Equal(t, err == nil, n == len(got), c)
 	}
 
-	// One changed bit is found wherever it is.
+	damage(t, r, c, im, data, device)
+}
+
+// damage changes one bit of the data, then one of the tree, which must be found where
+// they are.
+func damage(t testing.TB, r *rand.Rand, c randomCase, im Image, data, device memory) {
+	ctx := context.Background()
+	l, err := newLayout(c.Params, data.Size())
+	require.NoError(t, err)
 	at := r.Int64N(data.Size())
-	data[at] ^= 1 << r.IntN(8)
-	if c.shared {
-		copy(device, data)
-	}
-	err = im.Verify(ctx)
-	require.Error(t, err, c)
 	block := at / int64(c.DataBlockSize)
-	_, err = reader.ReadAt(make([]byte, 1), block*int64(c.DataBlockSize))
+	from := data
+	if c.shared {
+		from = device
+		im.Data = io.NewSectionReader(device, 0, data.Size())
+	}
+	from[at] ^= 1
+	var mismatch *MismatchError
+	require.ErrorAs(t, im.Verify(ctx), &mismatch, c)
+	if l.top() == 0 {
+		require.ErrorIs(t, mismatch, ErrRootHash, c)
+	} else {
+		require.Equal(t, []Range{{0, block, 1}}, mismatch.Ranges, c)
+	}
+	reader, err := NewReader(im, ReaderOptions{})
+	require.NoError(t, err, c)
+	n, err := reader.ReadAt(make([]byte, 1), block*int64(c.DataBlockSize))
+	require.Zero(t, n)
 	require.ErrorIs(t, err, ErrData, c)
+	from[at] ^= 1
+	if l.top() == 0 {
+		return
+	}
+
+	level := 1 + r.IntN(l.top())
+	block = r.Int64N(l.blocks[level])
+	at = l.offset(level, block) + int64(r.IntN(c.HashBlockSize))
+	device[at] ^= 0x80
+	require.ErrorAs(t, im.Verify(ctx), &mismatch, c)
+	require.Equal(t, []Range{{level, block, 1}}, mismatch.Ranges, c)
+	first := block * int64(c.DataBlockSize)
+	for range level {
+		first *= l.perBlock
+	}
+	if reader, err = NewReader(im, ReaderOptions{}); err == nil {
+		_, err = reader.ReadAt(make([]byte, 1), first)
+	}
+	var bad *BlockError
+	require.ErrorAs(t, err, &bad, c)
+	require.Equal(t, []int64{int64(level), block}, []int64{int64(bad.Level), bad.Block}, c)
+	device[at] ^= 0x80
+	require.NoError(t, im.Verify(ctx), c)
 }
 
 func TestAgainstReference(t *testing.T) {

@@ -2,6 +2,7 @@ package verity
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -112,6 +113,33 @@ func FuzzReadSuperblock(f *testing.F) {
 		again, err := sb.AppendBinary(nil)
 		if err != nil || !bytes.Equal(again, b[:SuperblockSize]) {
 			t.Fatalf("encoded differently: %v", err)
+		}
+	})
+}
+
+// FuzzVerify opens small devices with any superblock: no panic, and memory and time
+// bounded by the devices.
+func FuzzVerify(f *testing.F) {
+	good, err := testSuperblock().AppendBinary(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good, []byte("tree"))
+	data := make(memory, 300*blockSize)
+	f.Fuzz(func(t *testing.T, superblock, rest []byte) {
+		tree := make(memory, 64<<10)
+		copy(tree[blockSize:], rest)
+		copy(tree, superblock)
+		for _, a := range algorithms {
+			im := Image{Data: data, Tree: tree, RootHash: make([]byte, a.size)}
+			if err := im.Verify(context.Background()); err == nil {
+				t.Fatal("a root hash of zeros fits")
+			}
+			if r, err := NewReader(im, ReaderOptions{}); err == nil {
+				if n, err := r.ReadAt(make([]byte, 1), 0); n > 0 || err == nil {
+					t.Fatal("a byte that no root hash vouches for")
+				}
+			}
 		}
 	})
 }

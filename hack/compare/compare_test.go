@@ -43,8 +43,8 @@ var results []string
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if len(results) > 0 {
-		fmt.Printf("\n%s, %d CPUs, %s, %s; medians of %d\n",
-			cpu(), runtime.NumCPU(), kernel(), runtime.Version(), rounds)
+		fmt.Printf("\n%s, %d CPUs, %s, %s; SHA-256 %s, SHA-512 %s; medians of %d\n",
+			cpu(), runtime.NumCPU(), kernel(), runtime.Version(), sha256Kernel(), sha512Kernel(), rounds)
 		w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "job\treference\tours\ttheirs\truns\tratio\tbar\tpeak memory of ours")
 		for _, r := range results {

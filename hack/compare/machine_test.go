@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/sha256x2"
+	"github.com/osmith-dev/osmith/internal/sha512x8"
 )
 
 // cpu is the processor's name, where the system tells it.
@@ -17,6 +20,22 @@ func cpu() string {
 		return name
 	}
 	return runtime.GOARCH
+}
+
+// sha256Kernel names how verity hashes with SHA-256 here.
+func sha256Kernel() string {
+	if sha256x2.Accelerated() {
+		return "two lanes of SHA-NI"
+	}
+	return "crypto/sha256"
+}
+
+// sha512Kernel names how verity hashes with SHA-512 and SHA-384 here.
+func sha512Kernel() string {
+	if sha512x8.Accelerated() {
+		return "eight lanes of AVX-512"
+	}
+	return "crypto/sha512"
 }
 
 // kernel is the system and its release, where the system tells it.
