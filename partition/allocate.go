@@ -150,15 +150,17 @@ func (al *allocator) grow() {
 func (al *allocator) growIn(a *area) {
 	var members []*slice
 	span, weights := a.size, uint64(0)
-	for _, s := range al.slices {
-		if s.dropped || (s.in != a && s.before != a) {
-			continue
-		}
-		members = append(members, s)
-		weights += s.weight + s.padWeight
-	}
 	if a.after != nil {
+		members = append(members, a.after)
 		span += a.off - a.after.off
+	}
+	for _, s := range al.slices {
+		if s.in == a && !s.dropped {
+			members = append(members, s)
+		}
+	}
+	for _, s := range members {
+		weights += s.weight + s.padWeight
 	}
 	take := func(amount int64, weight uint64) {
 		span = max(span-al.alignUp(amount), 0)
@@ -185,11 +187,8 @@ func (al *allocator) growIn(a *area) {
 		span = max(span-al.alignUp(larger-s.size), 0)
 		s.size = larger
 	}
-	if a.after != nil && a.after.spec >= 0 {
-		more(a.after)
-	}
 	for _, s := range members {
-		if s.in == a {
+		if s.spec >= 0 {
 			more(s)
 		}
 	}

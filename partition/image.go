@@ -1,8 +1,10 @@
 package partition
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
@@ -10,18 +12,45 @@ import (
 // WriteOptions are the options of [WriteImage].
 type WriteOptions struct {
 	// TargetIsZero promises that the target holds zeros everywhere, as a file that was just made does: zeros are then
-	// not written and become holes of the file. The size of the file is the caller's business.
+	// not written and become holes of the file. The size of the file is the caller's business. It is not for a plan onto
+	// an existing table.
 	TargetIsZero bool
-	// Progress is called now and then with bytes of the disk.
+	// ReadBack reads all that was written and compares it, the contents before the table is written; what differs is a
+	// [*ReadBackError]. The target must have ReadAt. Whether the reads reach the medium is up to the target: those of a
+	// file usually end in the page cache.
+	ReadBack bool
+	// Progress is called now and then with bytes of the disk (of the new partitions, in a plan onto an existing table),
+	// by one goroutine at a time. With ReadBack the total counts them twice.
 	Progress func(done, total int64)
 }
 
-// WriteImage writes a planned disk in ascending order: contents and the zeros between them, then Sync (if w has a
-// method Sync() error), then the table. Zeros are written unless TargetIsZero is set or w has a method
+// ErrChanged: the table of the disk is not the one that was planned onto.
+var ErrChanged = errors.New("partition: the partition table has changed since the plan was made")
+
+// ReadBackError: the target does not hold what was written to it.
+type ReadBackError struct {
+	Offset    int64  // of the first different byte, on the disk
+	Partition string // name of the partition it is in; "": none, or the table
+}
+
+func (e *ReadBackError) Error() string {
+	if e.Partition == "" {
+		return fmt.Sprintf("partition: read back: byte %d is not what was written", e.Offset)
+	}
+	return fmt.Sprintf("partition: read back: byte %d, in %q, is not what was written", e.Offset, e.Partition)
+}
+
+// WriteImage writes a planned disk: contents and the zeros between them, in ascending order but several at a time, then
+// Sync (if w has a method Sync() error), then the table, and Sync again. Zeros are written unless TargetIsZero is set or
+// w has a method
 //
 //	ZeroRange(off, n int64) error
 //
 // and holes of the contents ([Source]) are not read. The bytes are the same in every case.
+//
+// Of a plan onto an existing table ([PlanOnto]), only the new partitions are written, and the table. The target must
+// have ReadAt, and its table must be the one of the plan, else the error matches [ErrChanged] and nothing is written.
+// Until the table is written, the disk has its old partitions.
 func WriteImage(w io.WriterAt, im *Image, o WriteOptions) error {
 	t := im.Table
 	if err := t.Check(); err != nil {
@@ -30,48 +59,161 @@ func WriteImage(w io.WriterAt, im *Image, o WriteOptions) error {
 	if len(im.contents) != len(t.Partitions) {
 		return fmt.Errorf("partition: %d partitions in the table, %d were planned", len(t.Partitions), len(im.contents))
 	}
-	p, b, err := t.geometry()
+	r, readable := w.(io.ReaderAt)
+	if !readable && (o.ReadBack || im.base != nil) {
+		return errors.New("partition: the target cannot be read: it has no ReadAt")
+	}
+	if im.base != nil {
+		if o.TargetIsZero {
+			return errors.New("partition: a disk that has partitions is not zero (TargetIsZero)")
+		}
+		if err := im.unchanged(r); err != nil {
+			return err
+		}
+	}
+	jobs, err := im.jobs()
 	if err != nil {
 		return err
 	}
-	ss := int64(t.SectorSize)
-	var done int64
-	to := sparse.Target{W: w, Zero: o.TargetIsZero, Progress: func(n int64) {
-		done += n
-		if o.Progress != nil {
-			o.Progress(done, im.Size)
+	total := im.Size
+	if im.base != nil {
+		total = 0
+		for _, j := range jobs {
+			total += j.size
 		}
-	}}
-	pos := int64(p.entriesLBA+p.arraySectors(ss)) * ss
-	done = pos // what the table takes counts as done
-	for i := range t.Partitions {
-		off, size := t.Extent(i)
-		if off < pos {
-			return fmt.Errorf("partition: %q starts at %d, before the end of what comes first (%d)", t.Partitions[i].Name, off, pos)
-		}
-		if err := to.Zeros(pos, off-pos); err != nil {
-			return fmt.Errorf("partition: zeros before %q: %w", t.Partitions[i].Name, err)
-		}
-		if content := im.contents[i]; content != nil {
-			err = to.Copy(off, content, size)
-		} else {
-			err = to.Zeros(off, size)
-		}
-		if err != nil {
-			return fmt.Errorf("partition: content of %q: %w", t.Partitions[i].Name, err)
-		}
-		pos = off + size
 	}
-	tail := int64(b.entriesLBA) * ss
-	if err := to.Zeros(pos, tail-pos); err != nil {
-		return fmt.Errorf("partition: zeros at the end: %w", err)
+	if o.ReadBack {
+		total *= 2
+	}
+	run := &runner{total: total, progress: o.Progress}
+	if im.base == nil {
+		run.done = jobs[0].off // what the table takes counts as done
+	}
+	if err := run.all(jobs, func(j job) error { return j.write(w, o.TargetIsZero, run.add) }); err != nil {
+		return err
 	}
 	if err := syncTarget(w); err != nil {
 		return err
 	}
+	if o.ReadBack {
+		if err := run.all(jobs, func(j job) error { return j.compare(r, run.add) }); err != nil {
+			return err
+		}
+	}
 	if err := t.Write(w); err != nil {
 		return err
 	}
-	to.Progress(im.Size - done)
+	if o.ReadBack {
+		if err := im.compareTable(r); err != nil {
+			return err
+		}
+	}
+	run.add(total - run.done)
 	return nil
+}
+
+// unchanged compares the table of the disk with the one that was planned onto.
+func (im *Image) unchanged(r io.ReaderAt) error {
+	now, err := ReadSectors(r, im.base.Size, im.base.SectorSize)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrChanged, err)
+	}
+	if !sameTable(now, im.base) {
+		return ErrChanged
+	}
+	return nil
+}
+
+func sameTable(a, b *Table) bool {
+	return a.DiskID == b.DiskID && slices.EqualFunc(a.Partitions, b.Partitions, func(a, b Partition) bool {
+		return a.Number == b.Number && a.Type == b.Type && a.ID == b.ID && a.Name == b.Name &&
+			a.FirstLBA == b.FirstLBA && a.LastLBA == b.LastLBA && a.Attributes == b.Attributes
+	})
+}
+
+func (im *Image) compareTable(r io.ReaderAt) error {
+	now, err := ReadSectors(r, im.Size, im.Table.SectorSize)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", &ReadBackError{}, err)
+	case now.UsedBackup:
+		return fmt.Errorf("%w: %w", &ReadBackError{}, now.PrimaryErr)
+	case now.BackupErr != nil:
+		return fmt.Errorf("%w: %w", &ReadBackError{Offset: im.Size - 1}, now.BackupErr)
+	}
+	want := *im.Table
+	want.Partitions = slices.Clone(im.Table.Partitions)
+	slices.SortFunc(want.Partitions, func(a, b Partition) int { return a.Number - b.Number })
+	if !sameTable(now, &want) {
+		return &ReadBackError{}
+	}
+	return nil
+}
+
+// jobs cuts what is to be written into pieces, in ascending order.
+func (im *Image) jobs() ([]job, error) {
+	t := im.Table
+	p, b, err := t.geometry()
+	if err != nil {
+		return nil, err
+	}
+	ss := int64(t.SectorSize)
+	var out []job
+	if im.base != nil {
+		for i, p := range t.Partitions {
+			if off, size := t.Extent(i); im.fresh[i] {
+				out = appendJobs(out, off, size, im.contents[i], p.Name)
+			}
+		}
+		return out, nil
+	}
+	pos := int64(p.entriesLBA+p.arraySectors(ss)) * ss
+	for i := range t.Partitions {
+		off, size := t.Extent(i)
+		name := t.Partitions[i].Name
+		if off < pos {
+			return nil, fmt.Errorf("partition: %q starts at %d, before the end of what comes first (%d)", name, off, pos)
+		}
+		out = append(out, job{off: pos, size: off - pos})
+		out = appendJobs(out, off, size, im.contents[i], name)
+		pos = off + size
+	}
+	return append(out, job{off: pos, size: int64(b.entriesLBA)*ss - pos}), nil
+}
+
+// jobSize is what one worker copies at a time, in bytes.
+const jobSize = 16 << 20
+
+func appendJobs(out []job, off, size int64, content Source, name string) []job {
+	if content == nil {
+		return append(out, job{off: off, size: size, name: name})
+	}
+	n := content.Size()
+	for pos := int64(0); pos < n; pos += jobSize {
+		k := min(jobSize, n-pos)
+		out = append(out, job{off: off + pos, size: k, content: &part{content, pos, k}, name: name})
+	}
+	return append(out, job{off: off + n, size: size - n, name: name})
+}
+
+// part is a piece of a Source that still knows its holes.
+type part struct {
+	src       Source
+	off, size int64
+}
+
+func (p *part) Size() int64 { return p.size }
+
+func (p *part) ReadAt(b []byte, off int64) (int, error) {
+	return io.NewSectionReader(p.src, p.off, p.size).ReadAt(b, off)
+}
+
+func (p *part) NextData(off int64) (start, end int64, err error) {
+	if start, end, err = sparse.NextData(p.src, p.off+off); err != nil {
+		return 0, 0, err
+	}
+	if start -= p.off; start >= p.size {
+		return 0, 0, io.EOF
+	}
+	return start, min(end-p.off, p.size), nil
 }

@@ -66,7 +66,7 @@ func Plan(l Layout) (*Image, error) {
 		return nil, &SpaceError{Need: end + tail, Have: size, Partition: miss.slice.name}
 	}
 	al.grow()
-	im := &Image{Table: &Table{DiskID: l.DiskID, SectorSize: int(ss), Size: size}, Size: size}
+	im := &Image{Table: &Table{DiskID: l.DiskID, SectorSize: int(ss), Size: size, AllowUnaligned: al.align%grain != 0}, Size: size}
 	for n, s := range al.place() {
 		im.add(&l.Partitions[s.spec], s, n+1)
 	}
@@ -85,7 +85,7 @@ func Plan(l Layout) (*Image, error) {
 // PlanOnto plans what a disk needs in order to have the layout, and is told by it: partitions that are missing are made in
 // free space, partitions that are there get no smaller, keep their place, ID, name, attributes and content, and grow into
 // the free space behind them as far as the layout lets them. Others are left alone. A partition of the layout is the one
-// with its type and ID, else the first of its type that no other takes (in table order), as in systemd-repart; a type
+// with its type and the ID that the layout gives, else the first of its type that no other takes (in table order), as in systemd-repart; a type
 // that says partial or pending ([PartialType], [PendingType]) counts as the type itself.
 //
 // The table is not changed. Size and DiskID of the layout are not used, its SectorSize must be 0 or that of the table.
@@ -104,8 +104,9 @@ func PlanOnto(t *Table, l Layout) (*Image, error) {
 	if al.align, err = l.align(int64(t.SectorSize)); err != nil {
 		return nil, err
 	}
+	match := l.match(t)
 	l = *l.identified()
-	if err := al.existing(t, &l); err != nil {
+	if err := al.existing(t, &l, match); err != nil {
 		return nil, err
 	}
 	for miss := al.fit(); miss != nil; miss = al.fit() {
@@ -168,8 +169,7 @@ func (al *allocator) least(start int64) (int64, error) {
 }
 
 // existing makes slices of the partitions of a table and of a layout, and areas of the gaps.
-func (al *allocator) existing(t *Table, l *Layout) error {
-	match := l.match(t)
+func (al *allocator) existing(t *Table, l *Layout, match []int) error {
 	used := map[int]bool{}
 	byTable := make([]*slice, len(t.Partitions))
 	for i := range l.Partitions {
@@ -246,7 +246,9 @@ func (l *Layout) match(t *Table) []int {
 	}
 	for i := range out {
 		out[i] = -1
-		find(i, func(p Partition) bool { return p.Type == l.Partitions[i].Type && p.ID == l.Partitions[i].ID })
+		if s := l.Partitions[i]; !s.ID.IsZero() {
+			find(i, func(p Partition) bool { return p.Type == s.Type && p.ID == s.ID })
+		}
 	}
 	for i := range out {
 		if t := l.Partitions[i].Type; out[i] < 0 {
