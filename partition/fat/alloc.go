@@ -179,8 +179,7 @@ func (f *FS) unlink(runs []run) error {
 	return f.patch(runs, func(int, uint32) uint32 { return clusterFree })
 }
 
-// patch sets the FAT entries of runs, first in the active FAT, then in its mirrors. The upper four bits of an entry are
-// not ours and stay (fatgen103, section 4).
+// patch sets the FAT entries of runs, first in the active FAT, then in its mirrors.
 func (f *FS) patch(runs []run, value func(i int, c uint32) uint32) error {
 	g := &f.geo
 	copies := []int{g.active}
@@ -189,19 +188,19 @@ func (f *FS) patch(runs []run, value func(i int, c uint32) uint32) error {
 			copies = append(copies, k)
 		}
 	}
+	begin := func(c uint32) int64 { return int64(c) * int64(g.kind) / 8 }
+	end := func(c uint32) int64 { return (int64(c+1)*int64(g.kind) + 7) / 8 } // of the last byte that c has a part in
 	for _, k := range copies {
 		for i, r := range runs {
-			for c, end := r.first, r.first+r.n; c < end; {
-				start := int64(c) * 4 / g.sectorSize * g.sectorSize
-				size := min((int64(end)*4+g.sectorSize-1)/g.sectorSize*g.sectorSize-start, fatChunk, g.fatSize-start)
+			for c, stop := r.first, r.first+r.n; c < stop; {
+				start := begin(c) / g.sectorSize * g.sectorSize
+				size := min((end(stop-1)+g.sectorSize-1)/g.sectorSize*g.sectorSize-start, fatChunk, g.fatSize-start)
 				b := make([]byte, size)
 				if err := sparse.ReadFull(f.r, b, g.fatOff+int64(g.active)*g.fatSize+start); err != nil {
 					return f.fail(fmt.Errorf("fat: FAT: %w", err))
 				}
-				for ; c < end && int64(c)*4 < start+size; c++ {
-					p := b[int64(c)*4-start:]
-					old := binary.LittleEndian.Uint32(p)
-					binary.LittleEndian.PutUint32(p, old&0xf0000000|value(i, c))
+				for ; c < stop && end(c) <= start+size; c++ {
+					g.putEntry(b, begin(c)-start, c, value(i, c))
 				}
 				if err := f.write(b, g.fatOff+int64(k)*g.fatSize+start); err != nil {
 					return err

@@ -1,7 +1,6 @@
 package fat
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -33,6 +32,9 @@ const (
 	// Firmware takes the type of a FAT from its cluster count alone (UEFI 2.10 section 13.3.1.1; fatgen103 section 3.5).
 	minClusters16 = 4085
 	minClusters32 = 65525
+	// maxFirm16 and maxFirm12 keep away from the limits by the 16 clusters that fatgen103 section 3.5 advises.
+	maxFirm12 = minClusters16 - 1 - 16
+	maxFirm16 = minClusters32 - 1 - 16
 	// maxClusters32 leaves out the values that mean "bad" and "end" (0x0ffffff7 and up).
 	maxClusters32 = 0x0ffffff5
 )
@@ -49,6 +51,7 @@ type geometry struct {
 	fats        int
 	active      int  // the FAT to read
 	mirror      bool // all FATs are to be kept the same
+	few         bool // laid out as FAT32 with fewer clusters than one has
 	rootCluster uint32
 	rootOff     int64 // FAT12/16: fixed root directory
 	rootSize    int64
@@ -57,6 +60,9 @@ type geometry struct {
 	volumeID    uint32
 	label       [11]byte
 }
+
+// fatBytes is what the entries of so many clusters take, and of the two that are reserved.
+func fatBytes(kind int, clusters int64) int64 { return ((clusters+2)*int64(kind) + 7) / 8 }
 
 func (g *geometry) clusterOff(c uint32) int64 { return g.dataOff + int64(c-2)*g.clusterSize }
 
@@ -124,18 +130,17 @@ func readGeometry(r io.ReaderAt, size int64) (*geometry, error) {
 	switch {
 	case clusters == 0 || clusters > maxClusters32:
 		return nil, badFormat(13, where+"cluster count", "%d", clusters)
-	case clusters < minClusters16 && !big:
-		g.kind, fatNeed = 12, (3*(clusters+2)+1)/2
-	case clusters < minClusters32 && !big:
-		g.kind, fatNeed = 16, 2*(clusters+2)
-	default:
-		// Linux and Windows take BPB_FATSz16 = 0 as FAT32 even below 65,525 clusters; firmware counts clusters. Such
-		// a volume is refused: what one of them writes damages what the other reads.
-		if clusters < minClusters32 {
-			return nil, badFormat(13, where+"cluster count", "%d clusters laid out as FAT32, which needs %d", clusters, minClusters32)
-		}
-		g.kind, fatNeed = 32, 4*(clusters+2)
+	case big:
+		// Linux, Windows and edk2 take BPB_FATSz16 = 0 as FAT32 even below 65,525 clusters, and mkfs.vfat -F 32 makes
+		// such volumes; who goes by the count alone, as the specification says, takes them for FAT16.
+		g.kind, fatNeed, g.few = 32, fatBytes(32, clusters), clusters < minClusters32
 		ext = b[64:]
+	case clusters < minClusters16:
+		g.kind, fatNeed = 12, fatBytes(12, clusters)
+	case clusters < minClusters32:
+		g.kind, fatNeed = 16, fatBytes(16, clusters)
+	default:
+		return nil, badFormat(13, where+"cluster count", "%d clusters in a FAT16, which has at most %d", clusters, minClusters32-1)
 	}
 	if g.fatSize < fatNeed {
 		return nil, badFormat(36, where+"BPB_FATSz32", "a FAT of %d bytes is too short for %d clusters", g.fatSize, clusters)
@@ -177,62 +182,4 @@ func (g *geometry) read32(b []byte) error {
 		g.fsInfo = s * g.sectorSize
 	}
 	return nil
-}
-
-// plan32 lays out a FAT32 of size bytes with the given cluster size. Its cluster count may come out below the minimum.
-func plan32(size, sectorSize, clusterSize int64) geometry {
-	total := size / sectorSize
-	spc := clusterSize / sectorSize
-	// Clusters that the space would hold if each cost its data, and its four bytes in two FATs. The two reserved
-	// entries are part of the FAT. Rounding can only make the FAT a sector too long, never too short.
-	reserved := int64(32)
-	room := max(total-reserved, 0)
-	perFAT := sectorSize / 4
-	fatSectors := (room + 2*spc + perFAT*spc + 2 - 1) / (perFAT*spc + 2)
-	reserved += (spc - (reserved+2*fatSectors)%spc) % spc // data starts at a multiple of the cluster size
-	data := reserved + 2*fatSectors
-	clusters := max(total-data, 0) / spc
-	return geometry{
-		kind: 32, sectorSize: sectorSize, clusterSize: clusterSize, total: total * sectorSize,
-		clusters: uint32(min(clusters, 1<<32-1)), fatOff: reserved * sectorSize, fatSize: fatSectors * sectorSize, fats: 2, mirror: true,
-		rootCluster: 2, dataOff: data * sectorSize, fsInfo: fsInfoSector * sectorSize,
-	}
-}
-
-// bootSectors returns the reserved area up to the end of the backup of the boot sector and FSInfo.
-func (g *geometry) bootSectors(hidden uint32, free, next uint32) []byte {
-	le := binary.LittleEndian
-	area := make([]byte, (backupSector+3)*g.sectorSize)
-	b := area[:g.sectorSize]
-	copy(b, "\xeb\x58\x90MSWIN4.1") // the OEM name that fatgen103 recommends: some drivers look at it
-	le.PutUint16(b[11:], uint16(g.sectorSize))
-	b[13] = byte(g.clusterSize / g.sectorSize)
-	le.PutUint16(b[14:], uint16(g.fatOff/g.sectorSize))
-	b[16] = byte(g.fats)
-	b[21] = mediaFixed
-	le.PutUint16(b[24:], 63) // the usual geometry for disks that have none
-	le.PutUint16(b[26:], 255)
-	le.PutUint32(b[28:], hidden)
-	le.PutUint32(b[32:], uint32(g.total/g.sectorSize))
-	le.PutUint32(b[36:], uint32(g.fatSize/g.sectorSize))
-	le.PutUint32(b[44:], g.rootCluster)
-	le.PutUint16(b[48:], fsInfoSector)
-	le.PutUint16(b[50:], backupSector)
-	b[64] = 0x80 // first hard disk
-	b[66] = 0x29 // the next three fields are there
-	le.PutUint32(b[67:], g.volumeID)
-	copy(b[71:], g.label[:])
-	copy(b[82:], "FAT32   ")
-	copy(b[90:], "\xf4\xeb\xfd") // what a BIOS would run: halt, again
-	b[510], b[511] = 0x55, 0xaa
-	info := area[g.sectorSize : 2*g.sectorSize]
-	le.PutUint32(info, fsInfoLead)
-	le.PutUint32(info[484:], fsInfoStruct)
-	le.PutUint32(info[488:], free)
-	le.PutUint32(info[492:], next)
-	le.PutUint32(info[508:], fsInfoTrail)
-	third := area[2*g.sectorSize : 3*g.sectorSize] // the boot code of Windows has a third sector; its signature is expected
-	third[510], third[511] = 0x55, 0xaa
-	copy(area[backupSector*g.sectorSize:], bytes.Clone(area[:3*g.sectorSize]))
-	return area
 }

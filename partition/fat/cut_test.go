@@ -111,9 +111,15 @@ func TestCutUpdates(t *testing.T) {
 		{"replace with nothing", func(f *FS) error { return f.ReplaceFile("loader/loader.conf", strings.NewReader("")) }},
 		{"mkdir", func(f *FS) error { return f.MkdirAll("EFI/new") }},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			cutEverywhere(t, build(t, esp(), Options{Size: 40 << 20}), c.op)
-		})
+		for _, o := range []Options{{Size: 40 << 20}, {Size: 24 << 20}, {Size: 6 << 20, Kind: 12}} {
+			d := build(t, esp(), o)
+			f, err := Open(d, d.Size())
+			require.NoError(t, err)
+			t.Run(fmt.Sprintf("%s on FAT%d", c.name, f.Kind()), func(t *testing.T) {
+				t.Parallel() // fsck.fat mostly waits
+				cutEverywhere(t, d, c.op)
+			})
+		}
 	}
 }
 

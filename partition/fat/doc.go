@@ -28,7 +28,8 @@
 //
 // # Limits
 //
-// Volumes are built as FAT32 and updated as FAT32; FAT12 and FAT16 are read. A volume that another system has mounted
+// FAT12, FAT16 and FAT32 are built, read and updated; a FAT32 with fewer than 65,525 clusters, which mkfs.vfat -F 32 can
+// make, is only read. The root directory of a FAT12 or FAT16 does not grow. A volume that another system has mounted
 // must not be opened for updates. A file has at most 4 GiB - 1 byte, a directory 65,536 entries. Files cannot be
 // moved to another directory ([ErrCrossDirectory]). Memory use does not depend on the size of files, only on
 // directories and one bit for each cluster.

@@ -6,7 +6,8 @@ import (
 )
 
 var (
-	// ErrReadOnly: the volume was opened for reading, or is FAT12 or FAT16, which this package reads but does not write.
+	// ErrReadOnly: the volume was opened for reading, or is laid out as FAT32 with fewer than 65,525 clusters: what Linux,
+	// Windows and edk2 take for FAT32 others take for FAT16, and a write by one would damage it for the other.
 	ErrReadOnly = errors.New("fat: volume cannot be written")
 	// ErrCrossDirectory: old and new name of a rename are in different directories. FAT cannot do that with one sector
 	// write, so a power cut would leave both names on one chain or none. Write the new file, then remove the old one.
@@ -16,6 +17,8 @@ var (
 	// ErrNoRoom: a directory cannot be renamed because its sector of the parent directory has no room for the longer
 	// name.
 	ErrNoRoom = errors.New("fat: no room in the directory sector for the new name")
+	// ErrDirectoryFull: a directory has 65,536 entries, or is the root directory of a FAT12 or FAT16, which cannot grow.
+	ErrDirectoryFull = errors.New("fat: directory is full")
 	// ErrNotDirectory: a path goes through a file.
 	ErrNotDirectory = errors.New("fat: not a directory")
 	// ErrIsDirectory: a directory was named where a file is meant.

@@ -48,7 +48,7 @@ type ReadWriterAt interface {
 }
 
 // Open opens the volume in the first size bytes of rw for reading and updating. Nothing is written before the first
-// change. FAT12 and FAT16 volumes open too, but cannot be changed.
+// change. A FAT32 with fewer than 65,525 clusters opens too, but cannot be changed ([ErrReadOnly]).
 func Open(rw ReadWriterAt, size int64) (*FS, error) {
 	f, err := OpenReader(rw, size)
 	if err != nil {

@@ -27,7 +27,7 @@ func TestHostileBootSector(t *testing.T) {
 		"BPB_FATSz32 larger":                func(b []byte) { le.PutUint32(b[36:], 0xffffffff) },
 		"BPB_FATSz32 zero":                  func(b []byte) { le.PutUint32(b[36:], 0) },
 		"BPB_FATSz32 short":                 func(b []byte) { le.PutUint32(b[36:], 10) },
-		"cluster count":                     func(b []byte) { b[13] = 128 },
+		"cluster count":                     func(b []byte) { le.PutUint16(b[22:], uint16(le.Uint32(b[36:]))) },
 		"BPB_ExtFlags":                      func(b []byte) { b[40] = 0x8f },
 		"BPB_FSVer":                         func(b []byte) { b[42] = 1 },
 		"BPB_RootClus":                      func(b []byte) { le.PutUint32(b[44:], 1) },

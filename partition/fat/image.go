@@ -29,6 +29,11 @@ type File struct {
 type Options struct {
 	// Size is the size of the volume in bytes, a multiple of the sector size. 0: what [MinSize] says.
 	Size int64
+	// Kind is 12, 16 or 32; 0: FAT32 if a volume of Size can be one, else FAT16, else FAT12; with Size 0 the smallest
+	// FAT32. [AnyKind]: the first of these that the files fit, with Size 0 the smallest volume that there is; firmware reads all.
+	Kind int
+	// ClusterSize is the unit of allocation in bytes: 1 to 128 sectors, a power of two. 0: it is chosen.
+	ClusterSize int64
 	// VolumeID is the serial number that Linux shows as UUID=XXXX-XXXX.
 	VolumeID uint32
 	// Label has up to 11 characters and is stored in upper case. Empty: "NO NAME".
@@ -46,6 +51,9 @@ type Options struct {
 	// Progress is called by [Build] now and then, with bytes of the volume.
 	Progress func(done, total int64)
 }
+
+// AnyKind as Kind of [Options] takes the smallest volume of any kind.
+const AnyKind = -1
 
 // Image is a planned volume. It is a [Source] that makes up its bytes as they are read, and knows its holes, so that it
 // can be the content of a partition without existing anywhere first. It holds the directories in memory, but no files.
@@ -70,6 +78,9 @@ const endOfChain = 0x0fffffff
 
 // Size is the size of the volume in bytes.
 func (im *Image) Size() int64 { return im.geo.total }
+
+// Kind is 12, 16 or 32.
+func (im *Image) Kind() int { return im.geo.kind }
 
 // ClusterSize is the unit of allocation in bytes.
 func (im *Image) ClusterSize() int64 { return im.geo.clusterSize }
@@ -129,7 +140,7 @@ func (im *Image) readSegment(s *segment, p []byte, off int64) error {
 	return nil
 }
 
-// readFAT makes up a piece of the FAT: every chain is contiguous.
+// readFAT makes up a piece of a FAT32: every chain is contiguous.
 func (im *Image) readFAT(p []byte, off int64) {
 	var word [4]byte
 	c := uint32(off / 4)
@@ -178,7 +189,7 @@ func (im *Image) NextData(off int64) (start, end int64, err error) {
 	return 0, 0, io.EOF
 }
 
-// Build writes a FAT32 volume with the given files to the start of w, in one pass and in ascending order.
+// Build writes a volume with the given files to the start of w, in one pass and in ascending order.
 func Build(w io.WriterAt, files []File, o Options) error {
 	im, err := Plan(files, o)
 	if err != nil {

@@ -1,7 +1,6 @@
 package fat
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -23,82 +22,58 @@ type node struct {
 	first, n uint32
 }
 
-// Plan lays out a FAT32 volume: directories first, then the files in the order given, each in one run of clusters. An
-// entry set never crosses a sector, so that a later rename is one sector write.
+// Plan lays out a volume: directories first, then the files in the order given, each in one run of clusters. An entry set
+// never crosses a sector, so that a later rename is one sector write.
 //
-// The cluster size is the largest up to 4 KiB (32 KiB above 8 GiB) with which there are enough clusters for a FAT32
-// and the files fit. A size that is too small is a [*SpaceError], a name that FAT cannot hold a [*NameError], a name
-// given twice (in any case) matches [fs.ErrExist].
+// The kind is decided as firmware does, by the cluster count (Kind of [Options]). The cluster size is the largest up to
+// 4 KiB (32 KiB above 8 GiB) with which the count is that of the kind and the files fit; a FAT12 or FAT16 may have larger
+// ones. A size that is too small is a [*SpaceError], a name that FAT cannot hold a [*NameError], a name given twice (in
+// any case) matches [fs.ErrExist].
 func Plan(files []File, o Options) (*Image, error) {
-	root, ss, err := plant(files, o)
+	root, p, err := plant(files, o)
 	if err != nil {
 		return nil, err
 	}
 	size := o.Size
 	if size == 0 {
-		if size, err = minSize(root, ss); err != nil {
+		if size, err = p.minSize(root, 0); err != nil {
 			return nil, err
 		}
 	}
-	if size < 0 || size%ss != 0 {
-		return nil, fmt.Errorf("fat: size %d is not a multiple of the sector size %d", size, ss)
+	if size < 0 || size%p.ss != 0 {
+		return nil, fmt.Errorf("fat: size %d is not a multiple of the sector size %d", size, p.ss)
 	}
-	if size/ss > math.MaxUint32 {
+	if size/p.ss > math.MaxUint32 {
 		return nil, fmt.Errorf("fat: size %d is more than 2^32 sectors", size)
 	}
-	for cs := maxCluster(size, ss); cs >= ss; cs /= 2 {
-		g := plan32(size, ss, cs)
-		if g.clusters >= enoughClusters && int64(g.clusters) >= root.clusters(cs) && g.clusters <= maxClusters32 {
+	p.size = size
+	kind := 0
+	for _, kind = range p.kinds() {
+		g, possible, fits := p.choose(root, kind, size)
+		if fits {
 			return lay(root, g, o), nil
 		}
+		if possible && p.kind != AnyKind {
+			break
+		}
 	}
-	need, err := minSize(root, ss)
+	need, err := p.minSize(root, size)
 	if err != nil {
 		return nil, err
 	}
-	return nil, &SpaceError{Need: need, Have: size, What: "the volume is too small for its files as FAT32"}
+	return nil, &SpaceError{Need: need, Have: size, What: fmt.Sprintf("the volume is too small for its files as FAT%d", kind)}
 }
 
-// MinSize is the size in bytes of the smallest FAT32 volume that holds the files. With 512-byte sectors it is at least
-// 33 MiB, with 4096-byte sectors 257 MiB: fewer than 65,525 clusters are not a FAT32. Size in o is ignored.
+// MinSize is the size in bytes of the smallest volume that holds the files: of the Kind in o, by default a FAT32, which
+// has at least 33 MiB with 512-byte sectors and 257 MiB with 4096-byte ones: fewer than 65,525 clusters are not a FAT32.
+// Size in o is ignored.
 func MinSize(files []File, o Options) (int64, error) {
-	root, ss, err := plant(files, o)
+	o.Size = 0
+	root, p, err := plant(files, o)
 	if err != nil {
 		return 0, err
 	}
-	return minSize(root, ss)
-}
-
-// enoughClusters keeps away from the limit by the 16 clusters that fatgen103 section 3.5 advises.
-const enoughClusters = minClusters32 + 16
-
-func maxCluster(size, ss int64) int64 {
-	if size > 8<<30 {
-		return max(32<<10, ss)
-	}
-	return max(4<<10, ss)
-}
-
-func minSize(root *node, ss int64) (int64, error) {
-	best := int64(math.MaxInt64)
-	for cs := ss; cs <= 32<<10; cs *= 2 {
-		clusters := max(root.clusters(cs), enoughClusters)
-		if clusters > maxClusters32 {
-			continue
-		}
-		fat := ((clusters+2)*4 + ss - 1) / ss
-		sectors := 32 + 2*fat + clusters*(cs/ss)
-		for plan32(sectors*ss, ss, cs).clusters < uint32(clusters) { // a few rounds: alignment
-			sectors++
-		}
-		if sectors <= math.MaxUint32 && cs <= maxCluster(sectors*ss, ss) {
-			best = min(best, sectors*ss)
-		}
-	}
-	if best == math.MaxInt64 {
-		return 0, errors.New("fat: the files are too large for any FAT32")
-	}
-	return best, nil
+	return p.minSize(root, 0)
 }
 
 // clusters is what all files and directories take. Empty files take none.
@@ -114,25 +89,21 @@ func (n *node) clusters(cs int64) int64 {
 }
 
 // plant checks files and options and makes the tree.
-func plant(files []File, o Options) (*node, int64, error) {
-	ss := int64(o.SectorSize)
-	switch ss {
-	case 0:
-		ss = 512
-	case 512, 1024, 2048, 4096:
-	default:
-		return nil, 0, fmt.Errorf("fat: sector size %d: want 512, 1024, 2048 or 4096", ss)
+func plant(files []File, o Options) (*node, *planner, error) {
+	p, err := newPlanner(o)
+	if err != nil {
+		return nil, nil, err
 	}
 	if _, err := labelBytes(o.Label); err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	root := &node{dir: true, byName: map[string]*node{}}
 	for _, f := range files {
 		if err := root.add(f); err != nil {
-			return nil, 0, err
+			return nil, nil, err
 		}
 	}
-	return root, ss, root.measure(ss, o, true)
+	return root, p, root.measure(p.ss, o, true)
 }
 
 func (n *node) add(f File) error {
@@ -256,17 +227,27 @@ func lay(root *node, g geometry, o Options) *Image {
 		next += n.n
 	}
 	for _, d := range dirs {
-		assign(d, d.dirBytes)
+		if d != root || g.kind == 32 { // the root directory of the others has its own place
+			assign(d, d.dirBytes)
+		}
 	}
 	for _, f := range files {
 		assign(f, f.size)
 	}
 	used := next - 2
-	boot := g.bootSectors(o.HiddenSectors, g.clusters-used, min(next, g.clusters+1))
-	im.segments = append(im.segments, segment{size: int64(len(boot)), bytes: boot})
-	fatUsed := (int64(next)*4 + g.sectorSize - 1) / g.sectorSize * g.sectorSize
+	fat := segment{}
+	if g.kind == 32 {
+		boot := g.bootSectors(o.HiddenSectors, g.clusters-used, min(next, g.clusters+1))
+		im.segments = append(im.segments, segment{size: int64(len(boot)), bytes: boot})
+		fat.size = (int64(next)*4 + g.sectorSize - 1) / g.sectorSize * g.sectorSize
+	} else {
+		im.segments = append(im.segments, segment{size: g.sectorSize, bytes: g.bootSector16(o.HiddenSectors)})
+		fat.bytes = g.fat16(im.chains)
+		fat.size = int64(len(fat.bytes))
+	}
 	for k := range int64(g.fats) {
-		im.segments = append(im.segments, segment{off: g.fatOff + k*g.fatSize, size: fatUsed})
+		fat.off = g.fatOff + k*g.fatSize
+		im.segments = append(im.segments, fat)
 	}
 	parent := map[*node]uint32{}
 	for _, d := range dirs {
@@ -277,7 +258,11 @@ func lay(root *node, g geometry, o Options) *Image {
 		}
 		b := d.entries(parent[d], g.sectorSize, o, d == root)
 		if len(b) > 0 {
-			im.segments = append(im.segments, segment{off: g.clusterOff(d.first), size: int64(len(b)), bytes: b})
+			off := g.rootOff
+			if d.first != 0 {
+				off = g.clusterOff(d.first)
+			}
+			im.segments = append(im.segments, segment{off: off, size: int64(len(b)), bytes: b})
 		}
 	}
 	for _, f := range files {

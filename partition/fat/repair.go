@@ -16,7 +16,7 @@ func (f *FS) Repair() (Repaired, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var done Repaired
-	if f.w == nil || f.geo.kind != 32 {
+	if f.w == nil || f.geo.few {
 		return done, ErrReadOnly
 	}
 	if f.broken != nil {

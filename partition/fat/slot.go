@@ -46,13 +46,27 @@ func (f *FS) growth(n int) int64 {
 	return (int64(n)*entrySize + f.geo.clusterSize - 1) / f.geo.clusterSize
 }
 
+// growable reports why d cannot be given more clusters.
+func (f *FS) growable(d *directory) error {
+	g := &f.geo
+	if d.cluster == 0 {
+		return fmt.Errorf("%w: the root directory of a FAT%d has %d entries", ErrDirectoryFull, g.kind, g.rootSize/entrySize)
+	}
+	tail := d.runs[len(d.runs)-1]
+	last := int64(tail.first + tail.n - 1)
+	if g.kind == 12 && last*3/2%g.sectorSize == g.sectorSize-1 { // half an entry could point anywhere
+		return fmt.Errorf("%w: the FAT12 entry of its last cluster lies in two sectors, which a power cut can part", ErrDirectoryFull)
+	}
+	return nil
+}
+
 // grow adds clusters for n more entries to d: first zeroed, then marked as the end of a chain, then linked. A cut leaves
 // lost clusters or an empty tail.
 func (f *FS) grow(d *directory, n int) error {
 	g := &f.geo
 	count := f.growth(n)
 	if int64(len(d.buf))+count*g.clusterSize > maxDirBytes {
-		return fmt.Errorf("fat: directory /%s is full", d.path)
+		return fmt.Errorf("%w: /%s", ErrDirectoryFull, d.path)
 	}
 	runs, ok := f.alloc(uint32(count))
 	if !ok {

@@ -31,7 +31,7 @@ func (f *FS) change(op, name string, do func() error) error {
 
 // writable prepares for the first change.
 func (f *FS) writable() error {
-	if f.w == nil || f.geo.kind != 32 {
+	if f.w == nil || f.geo.few {
 		return ErrReadOnly
 	}
 	if f.broken != nil {
@@ -94,9 +94,12 @@ func (f *FS) fits(d *directory, n int, size int64, name string) error {
 	g := &f.geo
 	need := (max(size, 0) + g.clusterSize - 1) / g.clusterSize
 	if f.slot(d, n) < 0 {
+		if err := f.growable(d); err != nil {
+			return err
+		}
 		more := f.growth(n)
 		if int64(len(d.buf))+more*g.clusterSize > maxDirBytes {
-			return fmt.Errorf("fat: directory /%s is full", d.path)
+			return fmt.Errorf("%w: /%s", ErrDirectoryFull, d.path)
 		}
 		need += more
 	}
