@@ -50,13 +50,17 @@ func check(t testing.TB, prefix, suffix, pieces []byte, n int) {
 func TestSumEveryLength(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	pieces, salt := noise(r, Lanes*4096), noise(r, 256)
-	for n := range 400 {
+	step := 1
+	if !Accelerated() {
+		step = 11 // there is nothing of ours to test
+	}
+	for n := 0; n < 400; n += step {
 		for s := n % 7; s <= 256; s += 7 {
 			check(t, salt[:s], nil, pieces, n)
 			check(t, nil, salt[:s], pieces, n)
 		}
 	}
-	for s := range 257 {
+	for s := 0; s <= 256; s += step {
 		for _, n := range []int{512, 4096} {
 			check(t, salt[:s], nil, pieces, n)
 			check(t, nil, salt[:s], pieces, n)
