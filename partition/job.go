@@ -25,7 +25,7 @@ func (j job) fail(err error) error {
 }
 
 func (j job) write(w io.WriterAt, zero bool, progress func(int64)) error {
-	to := sparse.Target{W: w, Zero: zero, Progress: progress}
+	to := sparse.Target{W: w, Zero: zero, Sync: true, Progress: progress} // WriteImage syncs
 	var err error
 	if j.content == nil {
 		err = to.Zeros(j.off, j.size)

@@ -29,7 +29,8 @@ var jobs = []job{
 	{"verity verify, 1 GiB", "veritysetup verify", 0.30, verityVerify},
 	{"verity format + FEC, 2 roots, 256 MiB", "veritysetup format --fec-device", 0.06, verityFEC(256*mib, 2)},
 	{"verity format + FEC, 24 roots, 96 MiB", "veritysetup format --fec-device", 0.04, verityFEC(96*mib, 24)},
-	{"FAT, one file of 64 MiB", "mkfs.vfat + mcopy", 1.10, fatOneFile},
+	{"disk image: ESP 114 MB, root 236 MB, verity", "systemd-repart", 0.40, diskImage},
+	{"FAT, one file of 200 MB", "mkfs.vfat + mcopy", 1.10, fatOneFile},
 	{"FAT, 1,000 long names", "mkfs.vfat + mcopy", 0.05, fatManyFiles},
 	{"UKI, initrd of 64 MiB", "ukify build", 0.12, ukiAssemble},
 }
@@ -105,8 +106,8 @@ func verityVerify(b *testing.B) sides {
 
 func fatOneFile(b *testing.B) sides {
 	dir := b.TempDir()
-	file := noise(b, filepath.Join(dir, "linux.efi"), 64*mib)
-	return fatSides(b, dir, []fat.File{{Path: "EFI/Linux/linux.efi", Content: source(file)}}, 128*mib,
+	file := noise(b, filepath.Join(dir, "linux.efi"), 200_000_000)
+	return fatSides(b, dir, []fat.File{{Path: "EFI/Linux/linux.efi", Content: source(file)}}, 256*mib,
 		"mmd -i theirs ::/EFI ::/EFI/Linux; mcopy -i theirs linux.efi ::/EFI/Linux/")
 }
 

@@ -58,6 +58,7 @@ func NextData(src Source, off int64) (start, end int64, err error) {
 
 const (
 	bufferSize = 1 << 20
+	writeback  = 8 << 20  // written to a file so far before the kernel is asked to start with the disk
 	grain      = 64 << 10 // zero runs shorter than this are written: more holes than extents help nobody
 )
 
@@ -71,6 +72,7 @@ type Target struct {
 	W        io.WriterAt
 	Zero     bool          // W is known to hold zeros wherever it is written to
 	Progress func(n int64) // called with the bytes that are done; may be nil
+	Sync     bool          // a sync follows: on Linux the kernel is asked to start with the disk early
 }
 
 func (t *Target) progress(n int64) {
@@ -135,7 +137,7 @@ func (t *Target) Copy(off int64, src Source, n int64) error {
 func (t *Target) copyData(base int64, src Source, pos, end int64) error {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	for pos < end {
+	for begun := pos; pos < end; {
 		p := (*buf)[:min(end-pos, bufferSize)]
 		if err := ReadFull(src, p, pos); err != nil {
 			return err
@@ -145,6 +147,10 @@ func (t *Target) copyData(base int64, src Source, pos, end int64) error {
 		}
 		pos += int64(len(p))
 		t.progress(int64(len(p)))
+		if t.Sync && pos-begun >= writeback {
+			startWriteback(t.W, base+begun, pos-begun)
+			begun = pos
+		}
 	}
 	return nil
 }

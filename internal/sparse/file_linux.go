@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // lseek(2), since Linux 3.1.
@@ -43,4 +45,18 @@ func fileData(r io.ReaderAt, off, end int64) (start, stop int64, ok bool) {
 		return 0, 0, false
 	}
 	return start, min(stop, end), true
+}
+
+// startWriteback has the kernel begin to write n bytes at off of a file to its disk, without waiting. The sync that ends the
+// writing of an image then has little left to do: it takes a third of the time. It is advice, and so has no error.
+func startWriteback(w io.WriterAt, off, n int64) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return
+	}
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	conn.Control(func(fd uintptr) { unix.SyncFileRange(int(fd), off, n, unix.SYNC_FILE_RANGE_WRITE) })
 }

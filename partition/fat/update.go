@@ -134,7 +134,7 @@ func (f *FS) store(name string, content Source) ([]run, error) {
 		if len(runs) > 1 {
 			piece = io.NewSectionReader(content, pos, min(room, size-pos))
 		}
-		to := sparse.Target{W: f.w}
+		to := sparse.Target{W: f.w, Sync: true}
 		if err := to.Copy(g.clusterOff(r.first), piece, room); err != nil {
 			f.release(runs) // the FAT on disk still says free
 			return nil, fmt.Errorf("fat: content of /%s, run %d: %w", name, i, err)
