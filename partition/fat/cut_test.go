@@ -125,11 +125,18 @@ func TestCutUpdates(t *testing.T) {
 
 // A directory that is full has to grow, and one whose sector is full cannot take a longer name there.
 func TestCutFullDirectory(t *testing.T) {
+	for _, o := range []Options{{Size: 34 << 20}, {Size: 24 << 20, ClusterSize: 512}, {Size: 1 << 20, ClusterSize: 512}} {
+		im, err := Plan(nil, o)
+		require.NoError(t, err)
+		t.Run(fmt.Sprintf("FAT%d", im.Kind()), func(t *testing.T) { testCutFullDirectory(t, o) })
+	}
+}
+
+func testCutFullDirectory(t *testing.T, o Options) {
 	var files []File
 	for i := range 7 { // '.', '..' and seven sets of two entries: one sector, one cluster
 		files = append(files, File{fmt.Sprintf("d/%c.lower", 'a'+i), strings.NewReader(fmt.Sprint("file ", i))})
 	}
-	o := Options{Size: 34 << 20}
 	t.Run("grow", func(t *testing.T) {
 		cutEverywhere(t, build(t, files, o), func(f *FS) error { return f.WriteFile("d/new name.txt", strings.NewReader("new")) })
 	})

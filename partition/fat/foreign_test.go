@@ -93,10 +93,102 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// A FAT32 with too few clusters, as mkfs.vfat -F 32 makes it, is a FAT32 to Linux, Windows and edk2, and nothing to
+// mtools: it is read, not written.
+func TestFewClusters(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "few.img")
+	require.NoError(t, os.WriteFile(name, nil, 0o644))
+	require.NoError(t, os.Truncate(name, 20<<20))
+	testtools.Run(t, "mkfs.vfat", "-F", "32", name)
+	b, err := os.ReadFile(name)
+	require.NoError(t, err)
+	d := faultio.NewDisk(20 << 20)
+	d.WriteAt(b, 0)
+	f, err := Open(d, d.Size())
+	require.NoError(t, err)
+	require.Equal(t, 32, f.Kind())
+	require.NoError(t, fstest.TestFS(f))
+
+	root, _, err := plant(esp(), Options{})
+	require.NoError(t, err)
+	im := lay(root, plan32(20<<20, 512, 512), Options{})
+	b = make([]byte, im.Size())
+	_, err = im.ReadAt(b, 0)
+	require.NoError(t, err)
+	d = faultio.NewDisk(im.Size())
+	d.WriteAt(b, 0)
+	f, err = Open(d, d.Size())
+	require.NoError(t, err)
+	require.NoError(t, fstest.TestFS(f, "EFI/Linux/os_1.0+3-0.efi", "loader/empty"))
+	require.ErrorIs(t, f.WriteFile("new", strings.NewReader("x")), ErrReadOnly)
+	_, err = f.Repair()
+	require.ErrorIs(t, err, ErrReadOnly)
+}
+
+// The root directory of a FAT16 has its size for good; a builder that is given more names makes it larger.
+func TestFixedRoot(t *testing.T) {
+	d := build(t, nil, Options{Size: 16 << 20})
+	f, err := Open(d, d.Size())
+	require.NoError(t, err)
+	n := 0
+	for ; err == nil; n++ {
+		err = f.WriteFile(fmt.Sprintf("FILE%d", n), strings.NewReader(""))
+	}
+	require.ErrorIs(t, err, ErrDirectoryFull)
+	require.Equal(t, 512, n-1)
+	requireClean(t, d)
+	var files []File
+	for i := range 3000 {
+		files = append(files, File{fmt.Sprintf("a long name of number %d", i), strings.NewReader("")})
+	}
+	for _, o := range []Options{{Size: 16 << 20}, {Size: 16 << 20, Kind: 12}, {Kind: AnyKind, SectorSize: 4096}} {
+		d := build(t, files, o)
+		requireClean(t, d)
+		f, err := OpenReader(d, d.Size())
+		require.NoError(t, err)
+		entries, err := f.ReadDir(".")
+		require.NoError(t, err)
+		require.Len(t, entries, 3000)
+	}
+}
+
+// A FAT12 entry in two sectors cannot be changed by one write: a directory that ends there does not grow.
+func TestFAT12EntryInTwoSectors(t *testing.T) {
+	var files []File
+	for i := range 400 {
+		files = append(files, File{fmt.Sprintf("D%d/FILE", i), strings.NewReader("")})
+	}
+	d := build(t, files, Options{Size: 2 << 20, Kind: 12, ClusterSize: 512})
+	f, err := Open(d, d.Size())
+	require.NoError(t, err)
+	refused := 0
+	for i := range 400 {
+		name := fmt.Sprintf("D%d/", i)
+		_, e, err := f.walk(name[:len(name)-1])
+		require.NoError(t, err)
+		for n := 0; n < 14 && err == nil; n++ { // '.', '..', FILE and 13 more fill the cluster
+			err = f.WriteFile(fmt.Sprintf("%sNEW%d", name, n), strings.NewReader(""))
+		}
+		if split := int64(e.cluster)*3/2%512 == 511; split {
+			refused++
+			require.ErrorIs(t, err, ErrDirectoryFull)
+		} else {
+			require.NoError(t, err)
+		}
+	}
+	require.NotZero(t, refused)
+	requireClean(t, d)
+}
+
 // Hundreds of operations at random, on our volume and a foreign one, against a map; fsck.fat looks in between.
 func TestRandomUpdates(t *testing.T) {
-	for name, d := range map[string]*faultio.Disk{"ours": build(t, esp(), Options{Size: 34 << 20}), "foreign": foreign(t, 34<<20, "-F", "32")} {
+	for name, d := range map[string]*faultio.Disk{
+		"ours": build(t, esp(), Options{Size: 34 << 20}), "foreign": foreign(t, 34<<20, "-F", "32"),
+		"ours, FAT16": build(t, esp(), Options{Size: 32 << 20}), "foreign, FAT16": foreign(t, 32<<20, "-F", "16"),
+		"ours, FAT12": build(t, esp(), Options{Size: 30 << 20, Kind: 12}), "foreign, FAT12": foreign(t, 30<<20, "-F", "12"),
+	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			rng := rand.New(rand.NewPCG(11, 12))
 			f, err := Open(d, d.Size())
 			require.NoError(t, err)

@@ -57,8 +57,14 @@ func TestHostileBootSector(t *testing.T) {
 
 // Chains that bite their tail, cross, end early or leave the volume.
 func TestHostileChains(t *testing.T) {
+	for _, o := range []Options{{Size: 34 << 20}, {Size: 24 << 20}, {Size: 6 << 20, Kind: 12}} {
+		testHostileChains(t, o)
+	}
+}
+
+func testHostileChains(t *testing.T, o Options) {
 	open := func(change func(d *faultio.Disk, f *FS, file, dir *entry)) *FS {
-		d := build(t, esp(), Options{Size: 34 << 20})
+		d := build(t, esp(), o)
 		f, err := Open(d, d.Size())
 		require.NoError(t, err)
 		_, file, err := f.walk("EFI/Linux/os_1.0+3-0.efi")
@@ -69,7 +75,11 @@ func TestHostileChains(t *testing.T) {
 		return f
 	}
 	set := func(d *faultio.Disk, f *FS, c, v uint32) {
-		d.WriteAt(binary.LittleEndian.AppendUint32(nil, v), f.geo.fatOff+4*int64(c))
+		at := int64(c) * int64(f.geo.kind) / 8
+		b := make([]byte, 4)
+		d.ReadAt(b, f.geo.fatOff+at)
+		f.geo.putEntry(b, 0, c, v)
+		d.WriteAt(b, f.geo.fatOff+at)
 	}
 	var format *FormatError
 	for name, change := range map[string]func(d *faultio.Disk, f *FS, file, dir *entry){
@@ -145,29 +155,39 @@ func TestHostileNames(t *testing.T) {
 	require.Equal(t, "σBC", list[0].Name())
 }
 
-// FuzzOpen: no panic and no endless walk, whatever is changed in the first 64 KiB of metadata or in a directory.
+// FuzzOpen: no panic and no endless walk, whatever is changed in boot sector, FAT or directories, on every kind of FAT.
 func FuzzOpen(f *testing.F) {
-	im, err := Plan(esp(), Options{Size: 34 << 20})
-	if err != nil {
-		f.Fatal(err)
+	var images []*Image
+	var disks []*faultio.Disk
+	for _, o := range []Options{{Size: 34 << 20}, {Size: 24 << 20}, {Size: 6 << 20, Kind: 12}} {
+		im, err := Plan(esp(), o)
+		if err != nil {
+			f.Fatal(err)
+		}
+		o.TargetIsZero = true
+		d := faultio.NewDisk(im.Size())
+		if err := Build(d, esp(), o); err != nil {
+			f.Fatal(err)
+		}
+		images, disks = append(images, im), append(disks, d)
 	}
-	base := faultio.NewDisk(im.Size())
-	if err := Build(base, esp(), Options{Size: 34 << 20, TargetIsZero: true}); err != nil {
-		f.Fatal(err)
-	}
-	f.Add([]byte{0, 0, 1})
-	f.Add([]byte("\x00\x40\xff\x10\x41\x05some bytes that change things"))
-	f.Fuzz(func(t *testing.T, changes []byte) {
-		d := base.Clone()
+	f.Add(byte(0), []byte{0, 0, 1})
+	f.Add(byte(0), []byte("\x00\x40\xff\x10\x41\x05some bytes that change things"))
+	f.Add(byte(1), []byte("\x01\x00\x03\x07\x03\x00\x20\x0f"))
+	f.Add(byte(2), []byte("\x01\x00\x03\x07\x03\x00\x20\x0f"))
+	f.Fuzz(func(t *testing.T, kind byte, changes []byte) {
+		im, d := images[kind%3], disks[kind%3].Clone()
 		for ; len(changes) >= 4; changes = changes[4:] {
 			off := int64(changes[1])<<8 | int64(changes[2])
-			switch changes[0] % 3 {
+			switch changes[0] % 4 {
 			case 0:
 				off %= 512
 			case 1:
 				off = im.geo.fatOff + off%1024
-			default:
+			case 2:
 				off = im.geo.dataOff + off%(16*512)
+			default:
+				off = im.geo.rootOff + off%1024 // of a FAT32: the boot sector again
 			}
 			put(d, off, changes[3])
 		}
@@ -192,6 +212,7 @@ func FuzzOpen(f *testing.F) {
 		v.WriteFile("new file", strings.NewReader("x"))
 		v.Rename("EFI/Linux/os_1.0+3-0.efi", "EFI/Linux/os_1.0+2-1.efi")
 		v.Remove("loader/loader.conf")
+		v.WriteFile("EFI/Linux/"+strings.Repeat("long name ", 20)+"x", strings.NewReader("x"))
 	})
 }
 
