@@ -43,6 +43,8 @@ type Spec struct {
 	// PaddingWeight as with sizes.
 	PaddingMin, PaddingMax int64
 	PaddingWeight          uint32
+	// Number is the entry number; 0: the next free one. It decides nothing about the place.
+	Number int
 	// Fill tells in a layout file where Content comes from. [Plan] does not follow it: whoever has the files sets Content.
 	Fill *Fill
 }
@@ -70,7 +72,7 @@ type Copy struct {
 // Layout is a disk to be made, or what a disk is to have ([PlanOnto]). As JSON it has the schema "osmith.layout/1".
 type Layout struct {
 	DiskID     GUID  // zero: derived from Seed
-	Seed       Seed  // what IDs that are not given are derived from; zero: all IDs must be given
+	Seed       GUID  // what IDs that are not given are derived from; zero: all IDs must be given
 	SectorSize int   // 512 (also 0) or 4096
 	Size       int64 // bytes of the disk; 0: as small as possible, rounded up to Align
 	Align      int64 // every partition starts at a multiple of it; 0: 1 MiB

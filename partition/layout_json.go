@@ -34,6 +34,7 @@ type layoutJSON struct {
 }
 
 type specJSON struct {
+	Number        int      `json:"number,omitempty"`
 	Type          string   `json:"type"`
 	ID            *GUID    `json:"id,omitempty"`
 	Name          string   `json:"name,omitempty"`
@@ -57,7 +58,7 @@ func (l Layout) MarshalJSON() ([]byte, error) {
 		Size: l.Size, Align: l.Align, Start: l.Start, Partitions: []specJSON{}}
 	for _, s := range l.Partitions {
 		out.Partitions = append(out.Partitions, specJSON{
-			Type: TypeName(s.Type), ID: optional(s.ID), Name: s.Name, Size: s.Size, MinSize: s.MinSize, MaxSize: s.MaxSize,
+			Number: s.Number, Type: TypeName(s.Type), ID: optional(s.ID), Name: s.Name, Size: s.Size, MinSize: s.MinSize, MaxSize: s.MaxSize,
 			Weight: s.Weight, Reserve: s.Reserve, Priority: s.Priority, PaddingMin: s.PaddingMin, PaddingMax: s.PaddingMax,
 			PaddingWeight: s.PaddingWeight, Flags: flagNames(s.Attributes), Content: s.Fill,
 		})
@@ -125,7 +126,7 @@ func (l *Layout) UnmarshalJSON(b []byte) error {
 }
 
 func (s *specJSON) spec() (Spec, error) {
-	out := Spec{Name: s.Name, Size: s.Size, MinSize: s.MinSize, MaxSize: s.MaxSize, Weight: s.Weight, Reserve: s.Reserve,
+	out := Spec{Number: s.Number, Name: s.Name, Size: s.Size, MinSize: s.MinSize, MaxSize: s.MaxSize, Weight: s.Weight, Reserve: s.Reserve,
 		Priority: s.Priority, PaddingMin: s.PaddingMin, PaddingMax: s.PaddingMax, PaddingWeight: s.PaddingWeight, Fill: s.Content}
 	var ok bool
 	if out.Type, ok = TypeByName(s.Type); !ok {
@@ -167,10 +168,8 @@ func flagNames(attributes uint64) []string {
 }
 
 func flagByName(name string) (uint64, bool) {
-	for _, a := range attributeNames {
-		if a.name == name {
-			return a.bit, true
-		}
+	if bit, ok := AttributeByName(name); ok {
+		return bit, true
 	}
 	if digits, ok := strings.CutPrefix(name, "bit-"); ok {
 		n, err := strconv.ParseUint(digits, 10, 8)

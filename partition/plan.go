@@ -67,8 +67,9 @@ func Plan(l Layout) (*Image, error) {
 	}
 	al.grow()
 	im := &Image{Table: &Table{DiskID: l.DiskID, SectorSize: int(ss), Size: size, AllowUnaligned: al.align%grain != 0}, Size: size}
-	for n, s := range al.place() {
-		im.add(&l.Partitions[s.spec], s, n+1)
+	next := numbers(&l, nil)
+	for _, s := range al.place() {
+		im.add(&l.Partitions[s.spec], s, next)
 	}
 	if err := im.Table.Check(); err != nil {
 		return nil, err
@@ -84,9 +85,10 @@ func Plan(l Layout) (*Image, error) {
 
 // PlanOnto plans what a disk needs in order to have the layout, and is told by it: partitions that are missing are made in
 // free space, partitions that are there get no smaller, keep their place, ID, name, attributes and content, and grow into
-// the free space behind them as far as the layout lets them. Others are left alone. A partition of the layout is the one
-// with its type and the ID that the layout gives, else the first of its type that no other takes (in table order), as in systemd-repart; a type
-// that says partial or pending ([PartialType], [PendingType]) counts as the type itself.
+// the free space behind them as far as the layout lets them. Others are left alone. A partition of the layout is the one with
+// its type and the ID that the layout gives, else with its type and number, else the first of its type that no other takes
+// (in table order), as in systemd-repart; a type that says partial or pending ([PartialType], [PendingType]) counts as the
+// type itself.
 //
 // The table is not changed. Size and DiskID of the layout are not used, its SectorSize must be 0 or that of the table.
 func PlanOnto(t *Table, l Layout) (*Image, error) {
@@ -105,6 +107,7 @@ func PlanOnto(t *Table, l Layout) (*Image, error) {
 		return nil, err
 	}
 	match := l.match(t)
+	given := l
 	l = *l.identified()
 	if err := al.existing(t, &l, match); err != nil {
 		return nil, err
@@ -118,12 +121,10 @@ func PlanOnto(t *Table, l Layout) (*Image, error) {
 	next := *t
 	next.Partitions = slices.Clone(t.Partitions)
 	im := &Image{Table: &next, Size: t.Size, base: t, contents: make([]Source, len(t.Partitions)), fresh: make([]bool, len(t.Partitions))}
-	taken := map[int]bool{}
-	for i, p := range t.Partitions {
+	for _, p := range t.Partitions {
 		if p.Number == 0 {
 			return nil, &EntryError{Name: p.Name, Err: errors.New("has no entry number: plan onto a table that was read")}
 		}
-		taken[t.Partitions[i].Number] = true
 	}
 	for _, s := range al.slices {
 		if s.table >= 0 {
@@ -131,17 +132,48 @@ func PlanOnto(t *Table, l Layout) (*Image, error) {
 			p.LastLBA = max(p.LastLBA, p.FirstLBA+uint64(s.size/int64(t.SectorSize))-1)
 		}
 	}
-	number := 0
+	number := numbers(&l, t)
 	for _, s := range al.place() {
-		for number++; taken[number]; number++ {
+		spec := &l.Partitions[s.spec]
+		if given.Partitions[s.spec].ID.IsZero() {
+			spec.ID = next.unusedID(l.Seed, spec)
 		}
-		im.add(&l.Partitions[s.spec], s, number)
+		im.add(spec, s, number)
 	}
 	if err := next.Check(); err != nil {
 		return nil, err
 	}
 	im.list(&l, al)
 	return im, nil
+}
+
+// unusedID is the derived ID of a new partition. When partitions were left out earlier, the one with its number may be on
+// the disk: then the next number that is free is taken, where systemd-repart takes a random ID.
+func (t *Table) unusedID(seed GUID, spec *Spec) GUID {
+	id := spec.ID
+	for n := len(t.Partitions); t.Find(id) >= 0 && !seed.IsZero(); n++ {
+		id = SeedPartitionID(seed, spec.Type, n)
+	}
+	return id
+}
+
+// numbers gives out the entry numbers that neither the layout nor the table has.
+func numbers(l *Layout, t *Table) func() int {
+	taken := map[int]bool{}
+	for i := range l.Partitions {
+		taken[l.Partitions[i].Number] = true
+	}
+	if t != nil {
+		for _, p := range t.Partitions {
+			taken[p.Number] = true
+		}
+	}
+	last := 0
+	return func() int {
+		for last++; taken[last]; last++ {
+		}
+		return last
+	}
 }
 
 func newSlice(spec *Spec, i int) (*slice, error) {
@@ -250,15 +282,25 @@ func (l *Layout) match(t *Table) []int {
 			find(i, func(p Partition) bool { return p.Type == s.Type && p.ID == s.ID })
 		}
 	}
-	for i := range out {
-		if t := l.Partitions[i].Type; out[i] < 0 {
-			find(i, func(p Partition) bool { return p.Type == t || p.Type == PartialType(t) || p.Type == PendingType(t) })
+	for _, numbered := range []bool{true, false} {
+		for i := range out {
+			s := l.Partitions[i]
+			if out[i] >= 0 || numbered && s.Number == 0 {
+				continue
+			}
+			find(i, func(p Partition) bool {
+				return (p.Type == s.Type || p.Type == PartialType(s.Type) || p.Type == PendingType(s.Type)) && (!numbered || p.Number == s.Number)
+			})
 		}
 	}
 	return out
 }
 
-func (im *Image) add(spec *Spec, s *slice, number int) {
+func (im *Image) add(spec *Spec, s *slice, next func() int) {
+	number := spec.Number
+	if number == 0 {
+		number = next()
+	}
 	t := im.Table
 	ss := int64(t.SectorSize)
 	s.table = len(t.Partitions)
@@ -289,3 +331,6 @@ func (im *Image) SetContent(i int, content Source) error {
 	}
 	return nil
 }
+
+// Content is what goes into partition i (index in Table.Partitions); nil for zeros and for a partition that stays.
+func (im *Image) Content(i int) Source { return im.contents[i] }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"flag"
+	"fmt"
+
+	"github.com/osmith-dev/osmith/partition"
+)
+
+func buildFlags(flags *flag.FlagSet) func(*call, []string) error {
+	out := flags.String("o", "", "`image` to write")
+	size := flags.Int64("size", 0, "size of the disk in `bytes`; 0: that of the layout, or as small as possible")
+	sectorSize := flags.Int("sector-size", 0, "512 or 4096 `bytes`; 0: that of the layout, or 512")
+	seed := flags.String("seed", "", "`UUID` to derive IDs from that the layout does not give")
+	progress := flags.String("progress", "auto", "`auto`, bar, json or none: how progress is shown on stderr")
+	return func(c *call, operands []string) error {
+		if c.progress = *progress; *out == "" {
+			return usagef("-o is missing")
+		}
+		show, err := c.progressFunc()
+		if err != nil {
+			return err
+		}
+		l, dir, err := readLayout(operands[0])
+		if err != nil {
+			return err
+		}
+		if *size != 0 {
+			l.Size = *size
+		}
+		if *sectorSize != 0 {
+			l.SectorSize = *sectorSize
+		}
+		if *seed != "" {
+			if l.Seed, err = partition.ParseGUID(*seed); err != nil {
+				return usagef("-seed: %v", err)
+			}
+		}
+		if l.Seed.IsZero() {
+			if _, err := rand.Read(l.Seed[:]); err != nil {
+				return err
+			}
+		}
+		content, err := openContent(&l, dir)
+		if err != nil {
+			return err
+		}
+		defer content.close()
+		im, err := partition.Plan(l)
+		if err != nil {
+			return err
+		}
+		if err := content.makeFAT(im); err != nil {
+			return err
+		}
+		if err := c.write(*out, im, show); err != nil {
+			return err
+		}
+		plan, err := json.Marshal(im)
+		if err != nil {
+			return err
+		}
+		return c.answer(planJSON{c.head(*out), true, plan}, im.String())
+	}
+}
+
+// write writes the image beside its name, and renames.
+func (c *call) write(name string, im *partition.Image, show func(done, total int64)) error {
+	out, err := createOutput(name)
+	if err != nil {
+		return err
+	}
+	defer out.drop()
+	device := out.temporary == ""
+	if device {
+		have, err := sizeOf(out.File)
+		if err != nil {
+			return err
+		}
+		if have != im.Size {
+			return usagef("%s has %d bytes, the disk is planned with %d: give -size %d", name, have, im.Size, have)
+		}
+	} else if err := out.Truncate(im.Size); err != nil {
+		return err
+	}
+	target := &stoppable{out.File, c}
+	if err := partition.WriteImage(target, im, partition.WriteOptions{TargetIsZero: !device, Progress: show}); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return out.keep()
+}
+
+// stoppable ends a long write when the user interrupts it.
+type stoppable struct {
+	file interface {
+		WriteAt(p []byte, off int64) (int, error)
+		Sync() error
+	}
+	c *call
+}
+
+func (s *stoppable) WriteAt(p []byte, off int64) (int, error) {
+	if err := s.c.Err(); err != nil {
+		return 0, err
+	}
+	return s.file.WriteAt(p, off)
+}
+
+func (s *stoppable) Sync() error { return s.file.Sync() }

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
+)
+
+// withESP opens the file system that an operand IMG[:PART] names, and closes it behind do.
+func withESP(operand string, flag int, do func(*fat.FS) error) error {
+	name, part := splitPart(operand)
+	disk, err := openImage(name, flag)
+	if err != nil {
+		return err
+	}
+	defer disk.Close()
+	t, err := partition.Read(disk, disk.size)
+	if err != nil {
+		return table(name, err)
+	}
+	i, err := findESP(t)
+	if part != "" {
+		i, err = find(t, part)
+	}
+	if err != nil {
+		return err
+	}
+	window := t.Window(disk, i)
+	var volume *fat.FS
+	if flag == os.O_RDONLY {
+		volume, err = fat.OpenReader(window, window.Size())
+	} else {
+		volume, err = fat.Open(window, window.Size())
+	}
+	if err != nil {
+		return fmt.Errorf("%s, partition %d: %w", name, t.Partitions[i].Number, err)
+	}
+	if err := do(volume); err != nil {
+		return missing(err)
+	}
+	return disk.Close()
+}
+
+func espLs(c *call, operands []string) error {
+	return withESP(operands[0], os.O_RDONLY, func(volume *fat.FS) error { return c.list(operands, 1, "fat", volume) })
+}
+
+func espCat(c *call, operands []string) error {
+	return withESP(operands[0], os.O_RDONLY, func(volume *fat.FS) error {
+		name := inside(operands[1])
+		f, err := volume.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if info, err := f.Stat(); err != nil || info.IsDir() {
+			return errors.Join(err, noError{fmt.Errorf("%s is a directory", name)})
+		}
+		if !c.json {
+			_, err = io.Copy(c.stdout, f)
+			return err
+		}
+		h := sha256.New()
+		n, err := io.Copy(h, f)
+		if err != nil {
+			return err
+		}
+		return c.answer(fileJSON{head: c.head(operands[0]), Path: name, Size: n, SHA256: hex.EncodeToString(h.Sum(nil)), Free: volume.Free()}, "")
+	})
+}
+
+// espPut writes a file that is new, or replaces one; both survive a power cut. Directories are made as needed.
+func espPut(c *call, operands []string) error {
+	src, err := os.Open(operands[1])
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	size, err := sizeOf(src)
+	if err != nil {
+		return err
+	}
+	return withESP(operands[0], os.O_RDWR, func(volume *fat.FS) error {
+		name := inside(operands[2])
+		if info, err := volume.Stat(name); err == nil && info.IsDir() || strings.HasSuffix(operands[2], "/") {
+			name = path.Join(name, path.Base(strings.ReplaceAll(operands[1], `\`, "/")))
+		}
+		content := io.NewSectionReader(src, 0, size)
+		_, err := volume.Stat(name)
+		switch {
+		case err == nil:
+			err = volume.ReplaceFile(name, content)
+		case errors.Is(err, fs.ErrNotExist):
+			if dir := path.Dir(name); dir != "." {
+				if err := volume.MkdirAll(dir); err != nil {
+					return err
+				}
+			}
+			err = volume.WriteFile(name, content)
+		}
+		if err != nil {
+			return err
+		}
+		return c.answer(fileJSON{head: c.head(operands[0]), Path: name, Size: size, Free: volume.Free()}, "")
+	})
+}
+
+func espRm(c *call, operands []string) error {
+	return withESP(operands[0], os.O_RDWR, func(volume *fat.FS) error {
+		name := inside(operands[1])
+		if err := volume.Remove(name); err != nil {
+			return err
+		}
+		return c.answer(fileJSON{head: c.head(operands[0]), Path: name, Free: volume.Free()}, "")
+	})
+}
+
+func espMv(c *call, operands []string) error {
+	return withESP(operands[0], os.O_RDWR, func(volume *fat.FS) error {
+		name := inside(operands[2])
+		if err := volume.Rename(inside(operands[1]), name); err != nil {
+			return err
+		}
+		return c.answer(fileJSON{head: c.head(operands[0]), Path: name, Free: volume.Free()}, "")
+	})
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/osmith-dev/osmith/partition"
+)
+
+// An image is a disk image or block device.
+type image struct {
+	*os.File
+	size int64
+}
+
+func openImage(name string, flag int) (*image, error) {
+	f, err := os.OpenFile(name, flag, 0)
+	if err != nil {
+		return nil, err
+	}
+	size, err := sizeOf(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &image{f, size}, nil
+}
+
+// sizeOf is the size of a regular file or block device.
+func sizeOf(f *os.File) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if info.IsDir() {
+		return 0, fmt.Errorf("%s is a directory", f.Name())
+	}
+	return f.Seek(0, io.SeekEnd)
+}
+
+// find is the index of a partition by number, PARTUUID or name. A name that two partitions have is refused.
+func find(t *partition.Table, part string) (int, error) {
+	if n, err := strconv.Atoi(part); err == nil {
+		for i, p := range t.Partitions {
+			if p.Number == n {
+				return i, nil
+			}
+		}
+	}
+	if id, err := partition.ParseGUID(part); err == nil {
+		if i := t.Find(id); i >= 0 {
+			return i, nil
+		}
+	}
+	found := -1
+	for i, p := range t.Partitions {
+		if p.Name != part {
+			continue
+		}
+		if found >= 0 {
+			return 0, noError{fmt.Errorf("partitions %d and %d are both called %q: use a number or a PARTUUID", t.Partitions[found].Number, p.Number, part)}
+		}
+		found = i
+	}
+	if found < 0 {
+		return 0, noError{fmt.Errorf("no partition %q", part)}
+	}
+	return found, nil
+}
+
+// findESP is the partition of a type when there is only one.
+func findESP(t *partition.Table) (int, error) {
+	found := -1
+	for i, p := range t.Partitions {
+		if p.Type != partition.ESP {
+			continue
+		}
+		if found >= 0 {
+			return 0, noError{fmt.Errorf("partitions %d and %d are both EFI system partitions: name one, as in IMG:%d", t.Partitions[found].Number, p.Number, p.Number)}
+		}
+		found = i
+	}
+	if found < 0 {
+		return 0, noError{errors.New("no EFI system partition")}
+	}
+	return found, nil
+}
+
+// splitPart takes IMG:PART apart, unless a file has the whole name.
+func splitPart(operand string) (name, part string) {
+	if _, err := os.Stat(operand); err == nil {
+		return operand, ""
+	}
+	if i := strings.LastIndexByte(operand, ':'); i > 1 { // not C:\disk.img
+		return operand[:i], operand[i+1:]
+	}
+	return operand, ""
+}
+
+// An output is written beside its name and gets it by keep. A device is written in place.
+type output struct {
+	*os.File
+	name, temporary string
+}
+
+func createOutput(name string) (*output, error) {
+	info, err := os.Stat(name)
+	switch {
+	case err == nil && info.IsDir():
+		return nil, fmt.Errorf("%s is a directory", name)
+	case err == nil && !info.Mode().IsRegular():
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		return &output{File: f, name: name}, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	temporary := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"."+rand.Text())
+	f, err := os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	return &output{f, name, temporary}, nil
+}
+
+// keep closes the file and gives it its name.
+func (o *output) keep() error {
+	if err := o.Close(); err != nil {
+		return err
+	}
+	if o.temporary == "" {
+		return nil
+	}
+	if err := os.Rename(o.temporary, o.name); err != nil {
+		return err
+	}
+	o.temporary = ""
+	return nil
+}
+
+// drop removes what was not kept.
+func (o *output) drop() {
+	_ = o.Close() // after keep, or after an error that is reported
+	if o.temporary != "" {
+		_ = os.Remove(o.temporary)
+	}
+}
+
+// writeFile writes a small file as an output.
+func writeFile(name string, content []byte) error {
+	out, err := createOutput(name)
+	if err != nil {
+		return err
+	}
+	defer out.drop()
+	if _, err := out.Write(content); err != nil {
+		return err
+	}
+	return out.keep()
+}

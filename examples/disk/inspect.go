@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/osmith-dev/osmith/partition"
+)
+
+func inspectFlags(flags *flag.FlagSet) func(*call, []string) error {
+	svg := flags.String("svg", "", "`file` for a picture of the disk")
+	return func(c *call, operands []string) error {
+		im, err := openImage(operands[0], os.O_RDONLY)
+		if err != nil {
+			return err
+		}
+		defer im.Close()
+		t, err := partition.Read(im, im.size)
+		if err != nil {
+			return table(operands[0], err)
+		}
+		if *svg != "" {
+			if err := writeFile(*svg, []byte(partition.SVG(t, im.size))); err != nil {
+				return err
+			}
+		}
+		object := describe(t)
+		object.head, object.Size = c.head(operands[0]), im.size
+		var text strings.Builder
+		text.WriteString(partition.Diagram(t, im.size, 100))
+		for _, s := range object.Slots {
+			fmt.Fprintf(&text, "slot %s  %-9s  %s  %s\n", s.Name, s.State, s.Label, s.RootHash)
+		}
+		if err := c.answer(object, strings.ToValidUTF8(text.String(), "?")); err != nil {
+			return err
+		}
+		if !object.Whole {
+			return noError{errors.Join(t.PrimaryErr, t.BackupErr, errors.New("disk repair makes the table whole"))}
+		}
+		return nil
+	}
+}
+
+// table makes a disk without a table a negative answer.
+func table(name string, err error) error {
+	if errors.Is(err, partition.ErrNoTable) {
+		return noError{fmt.Errorf("%s: %w", name, err)}
+	}
+	return err
+}
+
+func describe(t *partition.Table) *inspectJSON {
+	out := &inspectJSON{DiskID: t.DiskID, SectorSize: t.SectorSize, Whole: t.PrimaryErr == nil && t.BackupErr == nil,
+		UsedBackup: t.UsedBackup, HybridMBR: t.HybridMBR, Partitions: []partitionJSON{}, Slots: []slotJSON{}}
+	if t.PrimaryErr != nil {
+		out.PrimaryError = t.PrimaryErr.Error()
+	}
+	if t.BackupErr != nil {
+		out.BackupError = t.BackupErr.Error()
+	}
+	for i, p := range t.Partitions {
+		off, size := t.Extent(i)
+		attributes := partition.AttributeNames(p.Attributes)
+		if attributes == nil {
+			attributes = []string{}
+		}
+		out.Partitions = append(out.Partitions, partitionJSON{p.Number, p.Type, partition.TypeName(p.Type), p.ID, p.Name, off, size, attributes})
+	}
+	slots, err := partition.FindSlots(t, partition.SlotOptions{})
+	if err != nil {
+		return out // not every disk has slots
+	}
+	number := func(i int) int {
+		if i < 0 {
+			return 0
+		}
+		return t.Partitions[i].Number
+	}
+	for _, s := range slots.Slots {
+		out.Slots = append(out.Slots, slotJSON{s.Name(), string(s.State), s.Label, s.Version, hex.EncodeToString(slots.RootHash(s)),
+			number(s.Data), number(s.Tree), number(s.Signature)})
+	}
+	return out
+}
+
+func plan(c *call, operands []string) error {
+	disk, err := openImage(operands[0], os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer disk.Close()
+	t, err := partition.Read(disk, disk.size)
+	if err != nil {
+		return table(operands[0], err)
+	}
+	if err := t.Resize(disk.size); err != nil { // the backup table of a disk that grew moves first
+		return err
+	}
+	l, dir, err := readLayout(operands[1])
+	if err != nil {
+		return err
+	}
+	content, err := openContent(&l, dir)
+	if err != nil {
+		return err
+	}
+	defer content.close()
+	if l.Seed.IsZero() {
+		l.Seed = t.DiskID // a plan is not written: any IDs do
+	}
+	im, err := partition.PlanOnto(t, l)
+	if err != nil {
+		return err
+	}
+	object, err := json.Marshal(im)
+	if err != nil {
+		return err
+	}
+	return c.answer(planJSON{c.head(operands[0]), true, object}, im.Operations().String())
+}
+
+func repair(c *call, operands []string) error {
+	disk, err := openImage(operands[0], os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer disk.Close()
+	done, err := partition.Repair(disk, disk.size, partition.RepairOptions{})
+	if err != nil {
+		return table(operands[0], err)
+	}
+	if err := disk.Close(); err != nil {
+		return err
+	}
+	text := strings.TrimRight(done.String(), "\n")
+	return c.answer(repairJSON{c.head(operands[0]), done.Changed(), text}, text+"\n")
+}

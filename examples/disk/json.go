@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+
+	"github.com/osmith-dev/osmith/partition"
+)
+
+const schema = "osmith.disk/1"
+
+// head is what every object of -json begins with.
+type head struct {
+	Schema string `json:"schema"`
+	Verb   string `json:"verb"`
+	Image  string `json:"image"`
+}
+
+func (c *call) head(image string) head { return head{schema, c.verb, image} }
+
+// planJSON is what build and plan print.
+type planJSON struct {
+	head
+	Fits bool            `json:"fits"` // always true: what does not fit is an error
+	Plan json.RawMessage `json:"plan"` // schema osmith.diskplan/1, of package partition
+}
+
+// inspectJSON is what inspect prints.
+type inspectJSON struct {
+	head
+	DiskID       partition.GUID  `json:"diskId"`
+	Size         int64           `json:"size"`
+	SectorSize   int             `json:"sectorSize"`
+	Whole        bool            `json:"whole"` // both copies of the table are good
+	UsedBackup   bool            `json:"usedBackup"`
+	PrimaryError string          `json:"primaryError,omitempty"`
+	BackupError  string          `json:"backupError,omitempty"`
+	HybridMBR    bool            `json:"hybridMbr"`
+	Partitions   []partitionJSON `json:"partitions"`
+	Slots        []slotJSON      `json:"slots"`
+}
+
+type partitionJSON struct {
+	Number     int            `json:"number"`
+	Type       partition.GUID `json:"type"`
+	TypeName   string         `json:"typeName"`
+	ID         partition.GUID `json:"id"`
+	Name       string         `json:"name"`
+	Offset     int64          `json:"offset"`
+	Size       int64          `json:"size"`
+	Attributes []string       `json:"attributes"`
+}
+
+// slotJSON is one slot of an A/B system; the numbers are those of partitions, 0 for none.
+type slotJSON struct {
+	Name      string `json:"name"`
+	State     string `json:"state"`
+	Label     string `json:"label"`
+	Version   string `json:"version"`
+	RootHash  string `json:"rootHash,omitempty"`
+	Data      int    `json:"data"`
+	Tree      int    `json:"tree"`
+	Signature int    `json:"signature"`
+}
+
+// repairJSON is what repair prints.
+type repairJSON struct {
+	head
+	Changed bool   `json:"changed"`
+	Summary string `json:"summary"`
+}
+
+// listJSON is what ls and esp ls print.
+type listJSON struct {
+	head
+	FileSystem string      `json:"fileSystem"`
+	Path       string      `json:"path"`
+	Entries    []entryJSON `json:"entries"`
+}
+
+type entryJSON struct {
+	Name string `json:"name"`
+	Dir  bool   `json:"dir"`
+	Size int64  `json:"size"`
+}
+
+// fileJSON is what esp cat, put, rm and mv print. Cat does not print the file with -json, but its size and SHA-256.
+type fileJSON struct {
+	head
+	Path   string `json:"path"`
+	Size   int64  `json:"size,omitempty"`
+	SHA256 string `json:"sha256,omitempty"`
+	Free   int64  `json:"free,omitempty"` // bytes that are free afterwards
+}
