@@ -76,7 +76,10 @@ func (a *applier) do(s Step) error {
 	case StepRemoveEntry, StepRemoveStaged:
 		return p.state.esp.Remove(s.Target)
 	case StepMarkPartial:
-		return p.writeTable(partition.PartialType(p.Target.rootType), partition.PartialType(p.Target.treeType), partition.EmptyName, nil)
+		if err := p.state.slots.Begin(p.Target.Slot, p.identity.label()); err != nil {
+			return err
+		}
+		return p.state.table.Write(p.disk)
 	case StepWriteRoot:
 		return a.copy(p.root(), p.release.Root)
 	case StepWriteTree:
@@ -86,7 +89,10 @@ func (a *applier) do(s Step) error {
 		a.report(s.Bytes)
 		return err
 	case StepActivateSlot:
-		return p.writeTable(p.Target.rootType, p.Target.treeType, p.identity.label(), p.release.RootHash)
+		if err := p.state.slots.Install(p.Target.Slot, p.identity.label(), p.release.RootHash); err != nil {
+			return err
+		}
+		return p.state.table.Write(p.disk)
 	case StepStageUKI:
 		return a.stage(s)
 	case StepAddEntry:
@@ -95,8 +101,8 @@ func (a *applier) do(s Step) error {
 	return fmt.Errorf("no such step")
 }
 
-func (p *Plan) root() *partition.Window { return p.state.table.Window(p.disk, p.Target.root) }
-func (p *Plan) tree() *partition.Window { return p.state.table.Window(p.disk, p.Target.tree) }
+func (p *Plan) root() *partition.Window { return p.state.table.Window(p.disk, p.Target.Data) }
+func (p *Plan) tree() *partition.Window { return p.state.table.Window(p.disk, p.Target.Tree) }
 
 // copy writes an image into a slot, and checks for cancellation between buffers.
 func (a *applier) copy(dst io.WriterAt, src Source) error {
@@ -104,23 +110,6 @@ func (a *applier) copy(dst io.WriterAt, src Source) error {
 		a.report(n)
 		return a.ctx.Err()
 	})
-}
-
-// writeTable changes the two entries of the target slot in one ordered table update. Without a root hash the IDs stay as
-// they are.
-func (p *Plan) writeTable(rootType, treeType partition.GUID, label string, rootHash []byte) error {
-	t := p.state.table
-	root, tree := &t.Partitions[p.Target.root], &t.Partitions[p.Target.tree]
-	if rootHash != nil {
-		data, hash, err := partition.VerityIDs(rootHash)
-		if err != nil {
-			return err
-		}
-		root.ID, tree.ID = data, hash
-	}
-	root.Type, tree.Type = rootType, treeType
-	root.Name, tree.Name = label, label
-	return t.Write(p.disk)
 }
 
 // stage writes the UKI and reads it back before anything can boot it.

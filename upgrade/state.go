@@ -22,6 +22,7 @@ type State struct {
 	Running *Entry   // by Machine.Running, or the loader's choice; nil if nothing boots
 
 	table  *partition.Table
+	slots  *partition.Slots
 	esp    *fat.FS
 	menu   *bootloader.Menu
 	loader Source // systemd-boot on the ESP
@@ -57,7 +58,7 @@ func inspect(disk Disk, m Machine) (*State, error) {
 	if s.table, err = partition.Read(disk, disk.Size()); err != nil {
 		return nil, err
 	}
-	if s.Slots, err = findSlots(s.table); err != nil {
+	if s.slots, s.Slots, err = findSlots(s.table); err != nil {
 		return nil, err
 	}
 	if s.espWindow, err = findESP(disk, s.table); err != nil {
@@ -66,7 +67,7 @@ func inspect(disk Disk, m Machine) (*State, error) {
 	if s.esp, err = fat.Open(s.espWindow, s.espWindow.Size()); err != nil {
 		return nil, err
 	}
-	s.menuOptions = bootloader.MenuOptions{Architecture: architecture(s.Slots[0].rootType)}
+	s.menuOptions = bootloader.MenuOptions{Architecture: architecture(s.Slots[0].DataType)}
 	if s.menu, err = bootloader.ReadMenu(s.esp, s.menuOptions); err != nil {
 		return nil, err
 	}
@@ -87,8 +88,8 @@ func inspect(disk Disk, m Machine) (*State, error) {
 }
 
 // architecture is the EFI name of the machine whose slots these are.
-func architecture(rootType partition.GUID) string {
-	if rootType == partition.RootARM64 || rootType == partition.UsrARM64 {
+func architecture(dataType partition.GUID) string {
+	if dataType == partition.RootARM64 || dataType == partition.UsrARM64 {
 		return "aa64"
 	}
 	return "x64"

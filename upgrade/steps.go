@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/verity"
 )
@@ -74,7 +75,7 @@ func (p *Plan) choose(ctx context.Context) error {
 	}
 	// Empty and half-written slots first, then the one whose entry the loader likes least.
 	free := func(s *Slot) int {
-		if s.State != SlotInstalled {
+		if s.State != partition.SlotInstalled {
 			return -1
 		}
 		at := slices.IndexFunc(p.state.Entries, func(e *Entry) bool { return e.Slot == s })
@@ -89,7 +90,7 @@ func (p *Plan) choose(ctx context.Context) error {
 		}
 	}
 	if p.Target == nil {
-		return fmt.Errorf("upgrade: %w besides the running one", ErrNoSlots)
+		return fmt.Errorf("upgrade: %w besides the running one", partition.ErrNoSlots)
 	}
 	for _, e := range p.state.Entries {
 		if e.Slot == p.Target || strings.EqualFold(uncounted(e.Path), entryDir+"/"+stem+".efi") {
@@ -117,7 +118,7 @@ func (p *Plan) isInstalled(ctx context.Context, e *Entry) (bool, error) {
 		return same, err
 	}
 	t := p.state.table
-	err = verity.Verify(ctx, t.Section(p.disk, e.Slot.root), t.Section(p.disk, e.Slot.tree), p.release.RootHash)
+	err = verity.Verify(ctx, t.Section(p.disk, e.Slot.Data), t.Section(p.disk, e.Slot.Tree), p.release.RootHash)
 	return err == nil, ctx.Err()
 }
 
