@@ -85,7 +85,7 @@ func (b *Builder) ESP(set *Set, o DiskOptions) (*fat.Image, error) {
 	for _, f := range installed {
 		files = append(files, fat.File{Path: f.Path, Content: f.Content})
 	}
-	options := fat.Options{Size: o.ESPSize, VolumeID: 0xac3e0500, Label: "ESP", Time: b.Time}
+	options := fat.Options{Size: o.ESPSize, Kind: 32, VolumeID: 0xac3e0500, Label: "ESP", Time: b.Time}
 	if options.Size == 0 {
 		need, err := fat.MinSize(files, options)
 		if err != nil {
