@@ -83,7 +83,7 @@ func Plan(l Layout) (*Image, error) {
 	return im, nil
 }
 
-// PlanOnto plans what a disk needs in order to have the layout, and is told by it: partitions that are missing are made in
+// PlanOnto plans what a disk needs in order to have the layout: partitions that are missing are made in
 // free space, partitions that are there get no smaller, keep their place, ID, name, attributes and content, and grow into
 // the free space behind them as far as the layout lets them. Others are left alone. A partition of the layout is the one with
 // its type and the ID that the layout gives, else with its type and number, else the first of its type that no other takes

@@ -6,16 +6,13 @@ import (
 	"encoding/binary"
 )
 
-// Seed is what IDs and salts are derived from, by the rules of systemd-repart: the same seed gives the IDs that
-// systemd-repart --seed gives. HMAC-SHA256 is keyed with the 16 bytes of the seed in text order
+// SeedDiskID is the DiskGUID of a disk, derived from a seed by the rules of systemd-repart, as all that follows: the same
+// seed gives what systemd-repart --seed gives. HMAC-SHA256 is keyed with the 16 bytes of the seed in text order
 // (https://www.freedesktop.org/software/systemd/man/latest/systemd-repart.html, --seed; src/repart/repart.c).
-type Seed = GUID
-
-// SeedDiskID is the DiskGUID of a disk.
-func SeedDiskID(seed Seed) GUID { return seedGUID(seed, []byte("disk-uuid")) }
+func SeedDiskID(seed GUID) GUID { return seedGUID(seed, []byte("disk-uuid")) }
 
 // SeedPartitionID is the ID of the n-th partition of a type, counted from 0 in the order of the definitions.
-func SeedPartitionID(seed Seed, t GUID, n int) GUID {
+func SeedPartitionID(seed GUID, t GUID, n int) GUID {
 	text := t[:]
 	if n > 0 {
 		text = binary.LittleEndian.AppendUint64(append([]byte{}, t[:]...), uint64(n))
@@ -24,13 +21,13 @@ func SeedPartitionID(seed Seed, t GUID, n int) GUID {
 }
 
 // SeedVeritySalt is the salt of dm-verity hash trees, 32 bytes.
-func SeedVeritySalt(seed Seed) []byte { return seedBytes(seed, []byte("verity-salt")) }
+func SeedVeritySalt(seed GUID) []byte { return seedBytes(seed, []byte("verity-salt")) }
 
 // SeedVerityUUID is the UUID in the superblock of dm-verity hash trees.
-func SeedVerityUUID(seed Seed) GUID { return seedGUID(seed, []byte("verity-uuid")) }
+func SeedVerityUUID(seed GUID) GUID { return seedGUID(seed, []byte("verity-uuid")) }
 
-// FileSystemID is the UUID of the file system in the partition with an ID. FAT keeps its first four bytes as the volume
-// ID, most significant first.
+// FileSystemID is the UUID of the file system in the partition with an ID. Of FAT, which has
+// only 32 bits for it, they are the first four bytes, most significant first.
 func FileSystemID(partitionID GUID) GUID { return seedGUID(partitionID, []byte("file-system-uuid")) }
 
 // LUKSID is the UUID of the LUKS2 header in the partition with an ID.

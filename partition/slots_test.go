@@ -9,7 +9,9 @@ import (
 )
 
 // hashN is a root hash like no other.
-func hashN(n byte) []byte { return bytes.Repeat([]byte{n}, 32) }
+func hashN(n byte) []byte {
+	return append(bytes.Repeat([]byte{n}, 16), bytes.Repeat([]byte{0x80 | n}, 16)...)
+}
 
 // threeSlots is a disk with usr slots A to C of growing size, labels as given.
 func threeSlots(t testing.TB, labels ...string) *Slots {
