@@ -129,8 +129,10 @@ func TestWindow(t *testing.T) {
 	require.NoError(t, w.Sync())
 }
 
-// FuzzRead: no panic, a table or an error; and what was read is written back the same and can be drawn.
+// FuzzRead: no panic, a table or an error; and what was read is written back the same, repaired and drawn. The input is
+// a list of changes to the MBR, the headers and entries of a good disk, with checksums that fit every other time.
 func FuzzRead(f *testing.F) {
+	var images [][]byte
 	for _, ss := range []int{512, 4096} {
 		l := abLayout()
 		l.SectorSize, l.Align = ss, 4096
@@ -147,22 +149,40 @@ func FuzzRead(f *testing.F) {
 		}
 		b := make([]byte, im.Size)
 		d.ReadAt(b, 0)
-		f.Add(b, uint16(0), byte(0))
-		f.Add(b, uint16(ss+80), byte(255))
+		images = append(images, b)
 	}
-	f.Fuzz(func(t *testing.T, b []byte, at uint16, v byte) {
-		if len(b) > 1<<20 {
-			return
+	f.Add(byte(0), byte(0), []byte(nil))
+	f.Add(byte(1), byte(8), []byte("\x01\x00\x50\xff"))
+	f.Add(byte(0), byte(32), []byte("\x02\x00\x50\xff\x03\x00\x20\x40"))
+	f.Fuzz(func(t *testing.T, kind, grow byte, changes []byte) {
+		ss := []int{512, 4096}[kind%2]
+		b := append([]byte(nil), images[kind%2]...)
+		backup := len(b) - ss
+		for ; len(changes) >= 4; changes = changes[4:] {
+			at := int(changes[1])<<8 | int(changes[2])
+			switch changes[0] % 5 {
+			case 0:
+				at %= 512
+			case 1:
+				at = ss + at%128
+			case 2:
+				at = backup + at%128
+			case 3:
+				at = 2*ss + at%1024
+			default:
+				at = backup - 16384 + at%1024
+			}
+			b[at] = changes[3]
 		}
-		b = append([]byte(nil), b...)
-		if int(at) < len(b) {
-			b[at] = v
-		}
-		for _, lba := range []int{512, 4096, len(b) - 512, len(b) - 4096} { // let mutations through the checksum
-			if at%3 == 0 && lba >= 0 && lba+512 <= len(b) {
-				if n := binary.LittleEndian.Uint32(b[lba+12:]); n >= 92 && n <= 512 {
-					binary.LittleEndian.PutUint32(b[lba+16:], headerCRC(b[lba:lba+int(n)]))
+		b = append(b, make([]byte, int(grow)*4096)...)
+		for _, at := range []int{ss, backup} { // let mutations through the checksums
+			if n := binary.LittleEndian.Uint32(b[at+12:]); kind%4 < 2 && n >= 92 && n <= uint32(ss) {
+				off := 2 * ss
+				if at == backup {
+					off = backup - 16384
 				}
+				binary.LittleEndian.PutUint32(b[at+88:], crc32.ChecksumIEEE(b[off:off+16384]))
+				binary.LittleEndian.PutUint32(b[at+16:], headerCRC(b[at:at+int(n)]))
 			}
 		}
 		d := faultio.NewDisk(int64(len(b)))
@@ -175,6 +195,14 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		Diagram(table, d.Size(), 80)
+		fixed := d.Clone()
+		if _, err := Repair(fixed, d.Size(), RepairOptions{SectorSize: table.SectorSize}); err == nil {
+			whole, err := ReadSectors(fixed, d.Size(), table.SectorSize)
+			if err != nil || whole.PrimaryErr != nil || whole.BackupErr != nil {
+				t.Fatal("not whole after a repair", err, whole)
+			}
+			require.Equal(t, table.Partitions, whole.Partitions)
+		}
 		if table.Check() != nil || table.UsedBackup || table.BackupErr != nil {
 			return
 		}

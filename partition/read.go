@@ -100,6 +100,8 @@ func readBoth(r io.ReaderAt, lba, sectors uint64, ss int64, which string) (*head
 // agree reports how a good backup differs from a good primary.
 func agree(p, b *header, pa, ba []byte) error {
 	switch {
+	case b.alternate != p.myLBA:
+		return fmt.Errorf("partition: backup header has the primary in sector %d", b.alternate)
 	case b.diskID != p.diskID:
 		return fmt.Errorf("partition: backup header has disk ID %s, the primary %s", b.diskID, p.diskID)
 	case b.count != p.count || b.entrySize != p.entrySize:
