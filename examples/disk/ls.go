@@ -79,11 +79,16 @@ func entriesOf(fsys fs.FS, name string) (entries []fs.DirEntry, err error) {
 	if entries, err = fs.ReadDir(fsys, name); err == nil {
 		return entries, nil
 	}
-	info, fileErr := fs.Stat(fsys, name)
-	if fileErr != nil || info.IsDir() {
+	siblings, parentErr := fs.ReadDir(fsys, path.Dir(name))
+	if parentErr != nil {
 		return nil, err
 	}
-	return []fs.DirEntry{fs.FileInfoToDirEntry(info)}, nil
+	for _, e := range siblings {
+		if e.Name() == path.Base(name) && !e.IsDir() {
+			return []fs.DirEntry{e}, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 }
 
 func guard(err *error) {
