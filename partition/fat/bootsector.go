@@ -131,8 +131,8 @@ func readGeometry(r io.ReaderAt, size int64) (*geometry, error) {
 	case clusters == 0 || clusters > maxClusters32:
 		return nil, badFormat(13, where+"cluster count", "%d", clusters)
 	case big:
-		// Linux, Windows and edk2 take BPB_FATSz16 = 0 as FAT32 even below 65,525 clusters, and mkfs.vfat -F 32 makes
-		// such volumes; who goes by the count alone, as the specification says, takes them for FAT16.
+		// Linux takes BPB_FATSz16 = 0 as FAT32 even below 65,525 clusters, and mkfs.vfat -F 32 makes such volumes; who goes
+		// by the count alone, as the specification says, takes them for FAT16; mtools refuses them.
 		g.kind, fatNeed, g.few = 32, fatBytes(32, clusters), clusters < minClusters32
 		ext = b[64:]
 	case clusters < minClusters16:

@@ -6,8 +6,8 @@ import (
 )
 
 var (
-	// ErrReadOnly: the volume was opened for reading, or is laid out as FAT32 with fewer than 65,525 clusters: what Linux,
-	// Windows and edk2 take for FAT32 others take for FAT16, and a write by one would damage it for the other.
+	// ErrReadOnly: the volume was opened for reading, or is laid out as FAT32 with fewer than 65,525 clusters: what Linux
+	// takes for FAT32 others may take for FAT16, and a write by one would damage it for the other.
 	ErrReadOnly = errors.New("fat: volume cannot be written")
 	// ErrCrossDirectory: old and new name of a rename are in different directories. FAT cannot do that with one sector
 	// write, so a power cut would leave both names on one chain or none. Write the new file, then remove the old one.

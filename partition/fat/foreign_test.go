@@ -93,8 +93,8 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// A FAT32 with too few clusters, as mkfs.vfat -F 32 makes it, is a FAT32 to Linux, Windows and edk2, and nothing to
-// mtools: it is read, not written.
+// A FAT32 with too few clusters, as mkfs.vfat -F 32 makes it, is a FAT32 to Linux and nothing to mtools: it is read, not
+// written.
 func TestFewClusters(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "few.img")
 	require.NoError(t, os.WriteFile(name, nil, 0o644))
