@@ -201,20 +201,25 @@ func (d *Disk) WriteTo(w io.Writer) (int64, error) {
 	pages := maps.Clone(d.pages)
 	d.mu.Unlock()
 	seeker, sparse := w.(io.WriteSeeker)
-	var done int64
+	var done, skip int64
 	for done < d.size {
 		n := min(d.size-done, pageSize)
 		page, ok := pages[done/pageSize]
-		var err error
-		switch {
-		case !ok && sparse && done+n < d.size:
-			_, err = seeker.Seek(n, io.SeekCurrent)
-		case !ok:
-			_, err = w.Write(zeroPage[:n])
-		default:
-			_, err = w.Write(page[:n])
+		if !ok && sparse && done+n < d.size {
+			skip += n
+			done += n
+			continue
 		}
-		if err != nil {
+		if skip > 0 {
+			if _, err := seeker.Seek(skip, io.SeekCurrent); err != nil {
+				return done - skip, err
+			}
+			skip = 0
+		}
+		if !ok {
+			page = zeroPage[:]
+		}
+		if _, err := w.Write(page[:n]); err != nil {
 			return done, err
 		}
 		done += n
