@@ -3,9 +3,7 @@ package acmeos
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
 	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -29,8 +28,8 @@ const ID = "acme"
 type Builder struct {
 	Keys  *Keys
 	Parts *Parts
-	Seed  [16]byte  // every UUID and salt is derived from it
-	Time  time.Time // goes into signatures and the ESP; the examples take it from SOURCE_DATE_EPOCH
+	Seed  partition.GUID // every UUID and salt is derived from it, as systemd-repart does
+	Time  time.Time      // goes into signatures and the ESP; the examples take it from SOURCE_DATE_EPOCH
 
 	// Kernel command line besides roothash=.
 	Cmdline string
@@ -50,20 +49,6 @@ func (s *Set) Close() error {
 	return errors.Join(s.UKI.Close(), s.Root.Close(), s.Tree.Close())
 }
 
-// derive makes identifiers from the seed, by the words that systemd-repart uses.
-func (b *Builder) derive(word string) []byte {
-	h := hmac.New(sha256.New, b.Seed[:])
-	h.Write([]byte(word))
-	return h.Sum(nil)
-}
-
-func (b *Builder) uuid(word string) (u [16]byte) {
-	copy(u[:], b.derive(word))
-	u[6] = u[6]&0x0f | 0x40
-	u[8] = u[8]&0x3f | 0x80
-	return u
-}
-
 // OSRelease is the identity of a version, the same text in the root file system and in the UKI.
 func OSRelease(version string) []byte {
 	return fmt.Appendf(nil, "NAME=\"Acme OS\"\nID=%s\nIMAGE_ID=%s\nIMAGE_VERSION=%s\nPRETTY_NAME=\"Acme OS %s\"\n", ID, ID, version, version)
@@ -80,8 +65,8 @@ func (b *Builder) Build(ctx context.Context, dir, version string, root string) (
 	// 1. The hash tree binds the root file system to one hash.
 	set.Tree, err = create(filepath.Join(dir, ID+"_"+version+".verity.raw"), func(f *os.File) error {
 		set.RootHash, err = verity.Format(ctx, f, section(set.Root), verity.Params{
-			Salt: b.derive("verity-salt"),
-			UUID: b.uuid("verity-uuid"),
+			Salt: partition.SeedVeritySalt(b.Seed),
+			UUID: partition.SeedVerityUUID(b.Seed),
 		})
 		return err
 	})

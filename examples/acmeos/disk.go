@@ -42,13 +42,13 @@ func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
 	label := ID + "_" + set.Version
 	rootType, treeType := rootTypes(b.Parts.Architecture)
 	return partition.Plan(partition.Layout{
-		DiskID: b.uuid("disk-uuid"),
+		DiskID: partition.SeedDiskID(b.Seed),
 		Partitions: []partition.Spec{
-			{Type: partition.ESP, ID: b.uuid("esp"), Name: "esp", Content: esp},
+			{Type: partition.ESP, ID: partition.SeedPartitionID(b.Seed, partition.ESP, 0), Name: "esp", Content: esp},
 			{Type: rootType, ID: dataID, Name: label, Size: o.RootSize, Content: root},
 			{Type: treeType, ID: treeID, Name: label, Size: treeSize, Content: tree},
-			{Type: rootType, ID: b.uuid("slot-b"), Name: partition.EmptyName, Size: o.RootSize},
-			{Type: treeType, ID: b.uuid("slot-b-verity"), Name: partition.EmptyName, Size: treeSize},
+			{Type: rootType, ID: partition.SeedPartitionID(b.Seed, rootType, 1), Name: partition.EmptyName, Size: o.RootSize},
+			{Type: treeType, ID: partition.SeedPartitionID(b.Seed, treeType, 1), Name: partition.EmptyName, Size: treeSize},
 		},
 	})
 }
