@@ -146,19 +146,19 @@ func TestLs(t *testing.T) {
 	require.NoError(t, os.Truncate("usr.raw", 0))
 	for _, c := range []struct {
 		kind string
-		make func() string
+		make func(t *testing.T) string
 	}{
-		{"squashfs", func() string {
+		{"squashfs", func(t *testing.T) string {
 			return testtools.Run(t, "mksquashfs", "esp", "usr.raw", "-noappend", "-quiet", "-no-progress")
 		}},
-		{"erofs", func() string { return testtools.Run(t, "mkfs.erofs", "usr.raw", "esp") }},
-		{"ext4", func() string {
+		{"erofs", func(t *testing.T) string { return testtools.Run(t, "mkfs.erofs", "usr.raw", "esp") }},
+		{"ext4", func(t *testing.T) string {
 			require.NoError(t, os.Remove("usr.raw"))
 			return testtools.Run(t, "mkfs.ext4", "-q", "-d", "esp", "usr.raw", "8M")
 		}},
 	} {
 		t.Run(c.kind, func(t *testing.T) {
-			c.make()
+			c.make(t)
 			disk(t, 0, "build", "-o", "d.img", "layout.json")
 			out, _ := disk(t, 0, "ls", "-json", "d.img", "2", "/loader")
 			var got listJSON
