@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 )
 
@@ -14,15 +15,11 @@ func buildFlags(flags *flag.FlagSet) func(*call, []string) error {
 	size := flags.Int64("size", 0, "size of the disk in `bytes`; 0: that of the layout, or as small as possible")
 	sectorSize := flags.Int("sector-size", 0, "512 or 4096 `bytes`; 0: that of the layout, or 512")
 	seed := flags.String("seed", "", "`UUID` to derive IDs from that the layout does not give")
-	progress := flags.String("progress", "auto", "`auto`, bar, json or none: how progress is shown on stderr")
 	return func(c *call, operands []string) error {
-		if c.progress = *progress; *out == "" {
-			return usagef("-o is missing")
+		if *out == "" {
+			return cli.Usagef("-o is missing")
 		}
-		show, err := c.progressFunc()
-		if err != nil {
-			return err
-		}
+		show := c.Progress()
 		l, dir, err := readLayout(operands[0])
 		if err != nil {
 			return err
@@ -35,7 +32,7 @@ func buildFlags(flags *flag.FlagSet) func(*call, []string) error {
 		}
 		if *seed != "" {
 			if l.Seed, err = partition.ParseGUID(*seed); err != nil {
-				return usagef("-seed: %v", err)
+				return cli.Usagef("-seed: %v", err)
 			}
 		}
 		if l.Seed.IsZero() {
@@ -62,7 +59,7 @@ func buildFlags(flags *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		return c.answer(planJSON{c.head(*out), true, plan}, im.String())
+		return c.Answer(planJSON{c.head(*out), true, plan}, im.String())
 	}
 }
 
@@ -80,7 +77,7 @@ func (c *call) write(name string, im *partition.Image, show func(done, total int
 			return err
 		}
 		if have != im.Size {
-			return usagef("%s has %d bytes, the disk is planned with %d: give -size %d", name, have, im.Size, have)
+			return cli.Usagef("%s has %d bytes, the disk is planned with %d: give -size %d", name, have, im.Size, have)
 		}
 	} else if err := out.Truncate(im.Size); err != nil {
 		return err

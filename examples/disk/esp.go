@@ -11,6 +11,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
@@ -63,10 +64,10 @@ func espCat(c *call, operands []string) error {
 		}
 		defer f.Close()
 		if info, err := f.Stat(); err != nil || info.IsDir() {
-			return errors.Join(err, noError{fmt.Errorf("%s is a directory", name)})
+			return errors.Join(err, cli.No{Err: fmt.Errorf("%s is a directory", name)})
 		}
-		if !c.json {
-			_, err = io.Copy(c.stdout, f)
+		if !c.JSON {
+			_, err = io.Copy(c.Stdout, f)
 			return err
 		}
 		h := sha256.New()
@@ -74,7 +75,7 @@ func espCat(c *call, operands []string) error {
 		if err != nil {
 			return err
 		}
-		return c.answer(fileJSON{head: c.head(operands[0]), Path: name, Size: n, SHA256: hex.EncodeToString(h.Sum(nil)), Free: volume.Free()}, "")
+		return c.Answer(fileJSON{head: c.head(operands[0]), Path: name, Size: n, SHA256: hex.EncodeToString(h.Sum(nil)), Free: volume.Free()}, "")
 	})
 }
 
@@ -110,7 +111,7 @@ func espPut(c *call, operands []string) error {
 		if err != nil {
 			return err
 		}
-		return c.answer(fileJSON{head: c.head(operands[0]), Path: name, Size: size, Free: volume.Free()}, "")
+		return c.Answer(fileJSON{head: c.head(operands[0]), Path: name, Size: size, Free: volume.Free()}, "")
 	})
 }
 
@@ -120,7 +121,7 @@ func espRm(c *call, operands []string) error {
 		if err := volume.Remove(name); err != nil {
 			return err
 		}
-		return c.answer(fileJSON{head: c.head(operands[0]), Path: name, Free: volume.Free()}, "")
+		return c.Answer(fileJSON{head: c.head(operands[0]), Path: name, Free: volume.Free()}, "")
 	})
 }
 
@@ -130,6 +131,6 @@ func espMv(c *call, operands []string) error {
 		if err := volume.Rename(inside(operands[1]), name); err != nil {
 			return err
 		}
-		return c.answer(fileJSON{head: c.head(operands[0]), Path: name, Free: volume.Free()}, "")
+		return c.Answer(fileJSON{head: c.head(operands[0]), Path: name, Free: volume.Free()}, "")
 	})
 }

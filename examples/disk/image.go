@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 )
 
@@ -64,12 +65,12 @@ func find(t *partition.Table, part string) (int, error) {
 			continue
 		}
 		if found >= 0 {
-			return 0, noError{fmt.Errorf("partitions %d and %d are both called %q: use a number or a PARTUUID", t.Partitions[found].Number, p.Number, part)}
+			return 0, cli.No{Err: fmt.Errorf("partitions %d and %d are both called %q: use a number or a PARTUUID", t.Partitions[found].Number, p.Number, part)}
 		}
 		found = i
 	}
 	if found < 0 {
-		return 0, noError{fmt.Errorf("no partition %q", part)}
+		return 0, cli.No{Err: fmt.Errorf("no partition %q", part)}
 	}
 	return found, nil
 }
@@ -82,12 +83,12 @@ func findESP(t *partition.Table) (int, error) {
 			continue
 		}
 		if found >= 0 {
-			return 0, noError{fmt.Errorf("partitions %d and %d are both EFI system partitions: name one, as in IMG:%d", t.Partitions[found].Number, p.Number, p.Number)}
+			return 0, cli.No{Err: fmt.Errorf("partitions %d and %d are both EFI system partitions: name one, as in IMG:%d", t.Partitions[found].Number, p.Number, p.Number)}
 		}
 		found = i
 	}
 	if found < 0 {
-		return 0, noError{errors.New("no EFI system partition")}
+		return 0, cli.No{Err: errors.New("no EFI system partition")}
 	}
 	return found, nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 )
 
@@ -36,11 +37,11 @@ func inspectFlags(flags *flag.FlagSet) func(*call, []string) error {
 		for _, s := range object.Slots {
 			fmt.Fprintf(&text, "slot %s  %-9s  %s  %s\n", s.Name, s.State, s.Label, s.RootHash)
 		}
-		if err := c.answer(object, strings.ToValidUTF8(text.String(), "?")); err != nil {
+		if err := c.Answer(object, strings.ToValidUTF8(text.String(), "?")); err != nil {
 			return err
 		}
 		if !object.Whole {
-			return noError{errors.Join(t.PrimaryErr, t.BackupErr, errors.New("disk repair makes the table whole"))}
+			return cli.No{Err: errors.Join(t.PrimaryErr, t.BackupErr, errors.New("disk repair makes the table whole"))}
 		}
 		return nil
 	}
@@ -49,7 +50,7 @@ func inspectFlags(flags *flag.FlagSet) func(*call, []string) error {
 // table makes a disk without a table a negative answer.
 func table(name string, err error) error {
 	if errors.Is(err, partition.ErrNoTable) {
-		return noError{fmt.Errorf("%s: %w", name, err)}
+		return cli.No{Err: fmt.Errorf("%s: %w", name, err)}
 	}
 	return err
 }
@@ -121,7 +122,7 @@ func plan(c *call, operands []string) error {
 	if err != nil {
 		return err
 	}
-	return c.answer(planJSON{c.head(operands[0]), true, object}, im.Operations().String())
+	return c.Answer(planJSON{c.head(operands[0]), true, object}, im.Operations().String())
 }
 
 func repair(c *call, operands []string) error {
@@ -138,5 +139,5 @@ func repair(c *call, operands []string) error {
 		return err
 	}
 	text := strings.TrimRight(done.String(), "\n")
-	return c.answer(repairJSON{c.head(operands[0]), done.Changed(), text}, text+"\n")
+	return c.Answer(repairJSON{c.head(operands[0]), done.Changed(), text}, text+"\n")
 }

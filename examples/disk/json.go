@@ -15,7 +15,7 @@ type head struct {
 	Image  string `json:"image"`
 }
 
-func (c *call) head(image string) head { return head{schema, c.verb, image} }
+func (c *call) head(image string) head { return head{schema, c.Verb, image} }
 
 // planJSON is what build and plan print.
 type planJSON struct {

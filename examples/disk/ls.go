@@ -17,6 +17,7 @@ import (
 	"github.com/diskfs/go-diskfs/filesystem/squashfs"
 	"github.com/erofs/go-erofs"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
@@ -62,7 +63,7 @@ func (c *call) list(operands []string, at int, kind string, fsys fs.FS) error {
 		out.Entries = append(out.Entries, entryJSON{e.Name(), info.IsDir(), info.Size()})
 		fmt.Fprintf(&text, "%s %12d  %s\n", info.Mode().Type().String()[:1], info.Size(), e.Name())
 	}
-	return c.answer(out, strings.ToValidUTF8(text.String(), "?"))
+	return c.Answer(out, strings.ToValidUTF8(text.String(), "?"))
 }
 
 // inside is a path in a file system as package fs wants it.
@@ -123,7 +124,7 @@ func openFS(r *io.SectionReader) (kind string, fsys fs.FS, err error) {
 		kind = "fat"
 		fsys, err = fat.OpenReader(r, r.Size())
 	default:
-		err = noError{errors.New("no file system that can be read here (FAT, SquashFS, EROFS, ext4, ISO 9660)")}
+		err = cli.No{Err: errors.New("no file system that can be read here (FAT, SquashFS, EROFS, ext4, ISO 9660)")}
 	}
 	return kind, fsys, err
 }

@@ -27,184 +27,63 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"os/signal"
-	"strings"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { program.Main() }
 
-// A verb declares its flags, and does its work once they are parsed.
-type verb struct {
-	name, usage, example string
-	least, most          int // operands
-	flags                func(*flag.FlagSet) func(*call, []string) error
-}
-
-var verbs = []verb{
-	{"build", "-o IMG [-size N] [-sector-size N] [-seed UUID] LAYOUT.json|REPART.d", "disk build -o disk.img layout.json", 1, 1, buildFlags},
-	{"inspect", "IMG [-svg F]", "disk inspect disk.img -svg disk.svg", 1, 1, inspectFlags},
-	{"plan", "IMG LAYOUT.json|REPART.d", "disk plan disk.img layout.json", 2, 2, noFlags(plan)},
-	{"repair", "IMG", "disk repair disk.img", 1, 1, noFlags(repair)},
-	{"ls", "IMG PART [PATH]", "disk ls disk.img root_1 /etc", 2, 3, noFlags(ls)},
-	{"esp ls", "IMG[:PART] [PATH]", "disk esp ls disk.img EFI/Linux", 1, 2, noFlags(espLs)},
-	{"esp cat", "IMG[:PART] PATH", "disk esp cat disk.img loader/loader.conf", 2, 2, noFlags(espCat)},
-	{"esp put", "IMG[:PART] FILE PATH", "disk esp put disk.img os.efi EFI/Linux/os_2+3.efi", 3, 3, noFlags(espPut)},
-	{"esp rm", "IMG[:PART] PATH", "disk esp rm disk.img EFI/Linux/os_1.efi", 2, 2, noFlags(espRm)},
-	{"esp mv", "IMG[:PART] OLD NEW", "disk esp mv disk.img EFI/Linux/os_2+3.efi EFI/Linux/os_2.efi", 3, 3, noFlags(espMv)},
-}
-
-func noFlags(do func(*call, []string) error) func(*flag.FlagSet) func(*call, []string) error {
-	return func(*flag.FlagSet) func(*call, []string) error { return do }
-}
+var program = cli.Program{Name: "disk", IsNo: isNo, Verbs: []cli.Verb{
+	{Name: "build", Usage: "-o IMG [-size N] [-sector-size N] [-seed UUID] LAYOUT.json|REPART.d",
+		Example: "disk build -o disk.img layout.json", Least: 1, Most: 1, Flags: verb(buildFlags)},
+	{Name: "inspect", Usage: "IMG [-svg F]", Example: "disk inspect disk.img -svg disk.svg", Least: 1, Most: 1, Flags: verb(inspectFlags)},
+	{Name: "plan", Usage: "IMG LAYOUT.json|REPART.d", Example: "disk plan disk.img layout.json", Least: 2, Most: 2, Flags: noFlags(plan)},
+	{Name: "repair", Usage: "IMG", Example: "disk repair disk.img", Least: 1, Most: 1, Flags: noFlags(repair)},
+	{Name: "ls", Usage: "IMG PART [PATH]", Example: "disk ls disk.img root_1 /etc", Least: 2, Most: 3, Flags: noFlags(ls)},
+	{Name: "esp ls", Usage: "IMG[:PART] [PATH]", Example: "disk esp ls disk.img EFI/Linux", Least: 1, Most: 2, Flags: noFlags(espLs)},
+	{Name: "esp cat", Usage: "IMG[:PART] PATH", Example: "disk esp cat disk.img loader/loader.conf", Least: 2, Most: 2, Flags: noFlags(espCat)},
+	{Name: "esp put", Usage: "IMG[:PART] FILE PATH", Example: "disk esp put disk.img os.efi EFI/Linux/os_2+3.efi", Least: 3, Most: 3, Flags: noFlags(espPut)},
+	{Name: "esp rm", Usage: "IMG[:PART] PATH", Example: "disk esp rm disk.img EFI/Linux/os_1.efi", Least: 2, Most: 2, Flags: noFlags(espRm)},
+	{Name: "esp mv", Usage: "IMG[:PART] OLD NEW",
+		Example: "disk esp mv disk.img EFI/Linux/os_2+3.efi EFI/Linux/os_2.efi", Least: 3, Most: 3, Flags: noFlags(espMv)},
+}}
 
 // A call is one run of a verb.
-type call struct {
-	context.Context
-	verb     string
-	stdout   io.Writer
-	stderr   io.Writer
-	json     bool
-	progress string
+type call struct{ *cli.Call }
+
+// verb gives a verb its call.
+func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
+	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
+		do := flags(set)
+		return func(c *cli.Call, operands []string) error { return do(&call{c}, operands) }
+	}
 }
 
-// A noError is the answer no, exit status 1.
-type noError struct{ error }
-
-func (e noError) Unwrap() error { return e.error }
-
-// usageError is a call that makes no sense.
-type usageError struct{ text string }
-
-func (e usageError) Error() string { return e.text }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
+func noFlags(do func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
+	return verb(func(*flag.FlagSet) func(*call, []string) error { return do })
+}
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 {
-		switch args[0] {
-		case "-h", "-help", "--help", "help":
-			usage(stderr, "")
-			return 0
-		}
-	}
-	for _, v := range verbs {
-		words := strings.Fields(v.name)
-		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == v.name {
-			return v.run(ctx, args[len(words):], stdout, stderr)
-		}
-	}
-	if len(args) > 0 && args[0] == "esp" {
-		usage(stderr, "esp")
-		return 2
-	}
-	if len(args) > 0 {
-		fmt.Fprintf(stderr, "disk: no verb %q\n", args[0])
-	}
-	usage(stderr, "")
-	return 2
-}
-
-func usage(w io.Writer, prefix string) {
-	for _, v := range verbs {
-		if strings.HasPrefix(v.name, prefix) {
-			fmt.Fprintf(w, "usage: disk %s %s\n", v.name, v.usage)
-		}
-	}
-	fmt.Fprintf(w, "example: %s\n", verbs[0].example)
-}
-
-func (v verb) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	c := &call{Context: ctx, verb: v.name, stdout: stdout, stderr: stderr, progress: "auto"}
-	flags := flag.NewFlagSet(v.name, flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.BoolVar(&c.json, "json", false, "print one JSON object on stdout")
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: disk %s %s\nexample: %s\n", v.name, v.usage, v.example)
-		flags.PrintDefaults()
-	}
-	do := v.flags(flags)
-	operands, err := parseAnywhere(flags, args)
-	if errors.Is(err, flag.ErrHelp) {
-		return 0
-	}
-	if err != nil {
-		return 2 // the flag package has said why
-	}
-	if n := len(operands); n < v.least || n > v.most {
-		err = usagef("%d operands: want %s", n, v.usage)
-	} else {
-		err = do(c, operands)
-	}
-	if err == nil {
-		return 0
-	}
-	text := err.Error()
-	if !strings.HasPrefix(text, "disk: ") {
-		text = "disk: " + text
-	}
-	fmt.Fprintln(stderr, text)
-	var misused usageError
-	switch {
-	case isNo(err):
-		return 1
-	case errors.As(err, &misused):
-		fmt.Fprintf(stderr, "usage: disk %s %s\nexample: %s\n", v.name, v.usage, v.example)
-	}
-	return 2
+	return program.Run(ctx, args, stdout, stderr)
 }
 
 // isNo tells a negative answer from a failure.
 func isNo(err error) bool {
-	var no noError
 	var space *partition.SpaceError
 	var full *fat.SpaceError
-	return errors.As(err, &no) || errors.As(err, &space) || errors.As(err, &full)
+	return errors.As(err, &space) || errors.As(err, &full)
 }
 
 // missing makes a file that is not inside of an image a negative answer. A file of the host that is missing is a failure.
 func missing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, fat.ErrCrossDirectory) {
-		return noError{err}
+		return cli.No{Err: err}
 	}
 	return err
-}
-
-// parseAnywhere lets flags follow operands, which package flag does not.
-func parseAnywhere(flags *flag.FlagSet, args []string) (operands []string, err error) {
-	for {
-		if err := flags.Parse(args); err != nil {
-			return nil, err
-		}
-		rest := flags.Args()
-		if len(rest) == 0 {
-			return operands, nil
-		}
-		if taken := len(args) - len(rest); taken > 0 && args[taken-1] == "--" {
-			return append(operands, rest...), nil
-		}
-		operands, args = append(operands, rest[0]), rest[1:]
-	}
-}
-
-// answer prints the object, or the text without -json.
-func (c *call) answer(object any, text string) error {
-	if !c.json {
-		_, err := io.WriteString(c.stdout, text)
-		return err
-	}
-	return json.NewEncoder(c.stdout).Encode(object)
 }

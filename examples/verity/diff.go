@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/verity"
 )
 
 func diffFlags(*flag.FlagSet) func(*call, []string) error {
 	return func(c *call, operands []string) error {
-		if len(operands) != 2 {
-			return usagef("%d trees, want two: the old one and the new one", len(operands))
-		}
 		old, err := openInput(operands[0], flagRead)
 		if err != nil {
 			return err
@@ -27,7 +25,7 @@ func diffFlags(*flag.FlagSet) func(*call, []string) error {
 		delta, err := verity.Diff(c, verity.Tree{Source: old}, verity.Tree{Source: fresh}, verity.DiffOptions{})
 		finish()
 		if is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*verity.FormatError](err) || is[*verity.ShortError](err) {
-			return noError{err}
+			return cli.No{Err: err}
 		}
 		if err != nil {
 			return err
@@ -51,5 +49,5 @@ func (c *call) diff(d *verity.Delta) error {
 		r.Spans = append(r.Spans, js)
 		fmt.Fprintf(&text, "%v\n", s)
 	}
-	return c.answer(r, text.String())
+	return c.Answer(r, text.String())
 }

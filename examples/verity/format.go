@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/verity"
 	"github.com/osmith-dev/osmith/verity/fec"
 )
@@ -18,15 +19,15 @@ func formatFlags(set *flag.FlagSet) func(*call, []string) error {
 	parity := set.String("fec", "", "`file` or device for parity (forward error correction)")
 	roots := set.Int("fec-roots", 2, "parity `bytes` for each codeword, 2 to 24")
 	params := addParamFlags(set)
-	return func(c *call, operands []string) error {
-		if err := required(operands, "data", *data, "tree", *tree); err != nil {
+	return func(c *call, _ []string) error {
+		if err := required("data", *data, "tree", *tree); err != nil {
 			return err
 		}
 		if *parity == "" && params.given("fec-roots") {
-			return usagef("-fec-roots without -fec")
+			return cli.Usagef("-fec-roots without -fec")
 		}
 		if *parity != "" && (sameName(*parity, *data) || sameName(*parity, *tree)) {
-			return usagef("-fec %s: it is also data or tree", *parity)
+			return cli.Usagef("-fec %s: it is also data or tree", *parity)
 		}
 		p, err := params.fresh()
 		if err != nil {
@@ -66,7 +67,7 @@ func (f *formatter) apart(dataName, treeName string) error {
 // shared writes the tree behind the data. The data is not touched, and a file that has grown is cut again after a failure.
 func (f *formatter) shared(name string) error {
 	if f.params.HashOffset == 0 {
-		return usagef("-tree is the same as -data: -hash-offset must say where the data ends")
+		return cli.Usagef("-tree is the same as -data: -hash-offset must say where the data ends")
 	}
 	all, err := openInput(name, flagReadWrite)
 	if err != nil {
@@ -117,7 +118,7 @@ func (f *formatter) encode(parity *output, data *input, tree *output) (int64, er
 	}
 	p := fec.Params{Roots: f.roots, BlockSize: f.params.DataBlockSize}
 	if f.params.DataBlockSize != f.params.HashBlockSize {
-		return 0, usagef("-fec needs data and hash blocks of one size, not %d and %d", f.params.DataBlockSize, f.params.HashBlockSize)
+		return 0, cli.Usagef("-fec needs data and hash blocks of one size, not %d and %d", f.params.DataBlockSize, f.params.HashBlockSize)
 	}
 	size, err := fec.Size(data.Size(), hash.Size(), p)
 	if err != nil {
@@ -167,5 +168,5 @@ func (f *formatter) report(treeName string, dataSize int64, root []byte, treeSiz
 	if fecSize > 0 {
 		fmt.Fprintf(&b, "FEC device size: \t%d [bytes]\n", fecSize)
 	}
-	return f.answer(r, b.String())
+	return f.Answer(r, b.String())
 }

@@ -10,7 +10,7 @@ type header struct {
 	Verb   string `json:"verb"`
 }
 
-func (c *call) header() header { return header{schema, c.verb} }
+func (c *call) header() header { return header{schema, c.Verb} }
 
 // formatResult is the object of format. Sizes are bytes, binary values are lower-case hexadecimal.
 type formatResult struct {

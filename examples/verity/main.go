@@ -22,150 +22,36 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
-	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"strings"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { program.Main() }
 
-// A verb declares its flags, and does its work once they are parsed.
-type verb struct {
-	name, usage, example string
-	flags                func(*flag.FlagSet) func(*call, []string) error
-}
-
-var verbs = []verb{
-	{"format", "-data F -tree F [flags]", "verity format -data root.erofs -tree root.verity", formatFlags},
-	{"verify", "-data F -tree F -root HEX [flags]", "verity verify -data root.erofs -tree root.verity -root $(cat roothash)", verifyFlags},
-	{"repair", "-data F -tree F -fec F -root HEX [-o OUT] [flags]", "verity repair -data root.erofs -tree root.verity -fec root.fec -root $(cat roothash)", repairFlags},
-	{"diff", "OLDTREE NEWTREE [flags]", "verity diff 1/root.verity 2/root.verity", diffFlags},
-	{"sign", "-root HEX -key PEM -cert PEM -o F [-der]", "verity sign -root $(cat roothash) -key verity.key -cert verity.crt -o root.sig", signFlags},
-}
+var program = cli.Program{Name: "verity", Verbs: []cli.Verb{
+	{Name: "format", Usage: "-data F -tree F [flags]", Example: "verity format -data root.erofs -tree root.verity", Flags: verb(formatFlags)},
+	{Name: "verify", Usage: "-data F -tree F -root HEX [flags]",
+		Example: "verity verify -data root.erofs -tree root.verity -root $(cat roothash)", Flags: verb(verifyFlags)},
+	{Name: "repair", Usage: "-data F -tree F -fec F -root HEX [-o OUT] [flags]",
+		Example: "verity repair -data root.erofs -tree root.verity -fec root.fec -root $(cat roothash)", Flags: verb(repairFlags)},
+	{Name: "diff", Usage: "OLDTREE NEWTREE [flags]", Example: "verity diff 1/root.verity 2/root.verity", Least: 2, Most: 2, Flags: verb(diffFlags)},
+	{Name: "sign", Usage: "-root HEX -key PEM -cert PEM -o F [-der]",
+		Example: "verity sign -root $(cat roothash) -key verity.key -cert verity.crt -o root.sig", Flags: verb(signFlags)},
+}}
 
 // A call is one run of a verb.
-type call struct {
-	context.Context
-	verb     string
-	stdout   io.Writer
-	stderr   io.Writer
-	json     bool
-	progress string
+type call struct{ *cli.Call }
+
+// verb gives a verb its call.
+func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
+	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
+		do := flags(set)
+		return func(c *cli.Call, operands []string) error { return do(&call{c}, operands) }
+	}
 }
-
-// A noError is the answer no, exit status 1.
-type noError struct{ error }
-
-func (e noError) Unwrap() error { return e.error }
-
-// usageError is a call that makes no sense.
-type usageError struct{ text string }
-
-func (e usageError) Error() string { return e.text }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) == 0 {
-		usage(stderr)
-		return 2
-	}
-	switch args[0] {
-	case "-h", "-help", "--help", "help":
-		usage(stderr)
-		return 0
-	}
-	for _, v := range verbs {
-		if v.name == args[0] {
-			return v.run(ctx, args[1:], stdout, stderr)
-		}
-	}
-	fmt.Fprintf(stderr, "verity: no verb %q\n", args[0])
-	usage(stderr)
-	return 2
-}
-
-func usage(w io.Writer) {
-	for _, v := range verbs {
-		fmt.Fprintf(w, "usage: verity %s %s\n", v.name, v.usage)
-	}
-	fmt.Fprintf(w, "example: %s\n", verbs[0].example)
-}
-
-func (v verb) run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	c := &call{Context: ctx, verb: v.name, stdout: stdout, stderr: stderr}
-	flags := flag.NewFlagSet(v.name, flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.BoolVar(&c.json, "json", false, "print one JSON object on stdout")
-	flags.StringVar(&c.progress, "progress", "auto", "`auto`, bar, json or none: how progress is shown on stderr")
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: verity %s %s\nexample: %s\n", v.name, v.usage, v.example)
-		flags.PrintDefaults()
-	}
-	do := v.flags(flags)
-	operands, err := parseAnywhere(flags, args)
-	if errors.Is(err, flag.ErrHelp) {
-		return 0
-	}
-	if err != nil {
-		return 2 // the flag package has said why
-	}
-	switch c.progress {
-	case "auto", "bar", "json", "none":
-		err = do(c, operands)
-	default:
-		err = usagef("-progress %q: want auto, bar, json or none", c.progress)
-	}
-	if err == nil {
-		return 0
-	}
-	text := err.Error()
-	if !strings.HasPrefix(text, "verity: ") {
-		text = "verity: " + text
-	}
-	fmt.Fprintln(stderr, text)
-	var no noError
-	var misused usageError
-	switch {
-	case errors.As(err, &no):
-		return 1
-	case errors.As(err, &misused):
-		fmt.Fprintf(stderr, "usage: verity %s %s\nexample: %s\n", v.name, v.usage, v.example)
-	}
-	return 2
-}
-
-// parseAnywhere lets flags follow operands, which package flag does not.
-func parseAnywhere(flags *flag.FlagSet, args []string) (operands []string, err error) {
-	for {
-		if err := flags.Parse(args); err != nil {
-			return nil, err
-		}
-		rest := flags.Args()
-		if len(rest) == 0 {
-			return operands, nil
-		}
-		if taken := len(args) - len(rest); taken > 0 && args[taken-1] == "--" {
-			return append(operands, rest...), nil
-		}
-		operands, args = append(operands, rest[0]), rest[1:]
-	}
-}
-
-// answer prints the object, or the text without -json.
-func (c *call) answer(object any, text string) error {
-	if !c.json {
-		_, err := io.WriteString(c.stdout, text)
-		return err
-	}
-	return json.NewEncoder(c.stdout).Encode(object)
+	return program.Run(ctx, args, stdout, stderr)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -45,15 +46,15 @@ func (f *paramFlags) params() (verity.Params, error) {
 	p := verity.Params{Hash: f.hash, ChromeOS: f.format == 0, DataBlockSize: f.dataBlocks, HashBlockSize: f.hashBlocks,
 		HashOffset: f.hashOffset, NoSuperblock: f.noSuperblock}
 	if f.format != 0 && f.format != 1 {
-		return p, usagef("-format %d: want 0 or 1", f.format)
+		return p, cli.Usagef("-format %d: want 0 or 1", f.format)
 	}
 	if f.dataBlocks == 0 || f.hashBlocks == 0 {
-		return p, usagef("a block size of 0")
+		return p, cli.Usagef("a block size of 0")
 	}
 	if f.salt != "" && f.salt != "-" {
 		var err error
 		if p.Salt, err = hex.DecodeString(f.salt); err != nil {
-			return p, usagef("-salt: %v", err)
+			return p, cli.Usagef("-salt: %v", err)
 		}
 	}
 	if f.uuid != "" {
@@ -103,7 +104,7 @@ func (f *paramFlags) existing(data, tree *input, root []byte) (verity.Image, err
 	}
 	for _, name := range []string{"salt", "hash", "data-block-size", "hash-block-size", "format"} {
 		if f.given(name) {
-			return im, usagef("-%s: the superblock says this; give it with -no-superblock", name)
+			return im, cli.Usagef("-%s: the superblock says this; give it with -no-superblock", name)
 		}
 	}
 	im.UUID = p.UUID
@@ -113,7 +114,7 @@ func (f *paramFlags) existing(data, tree *input, root []byte) (verity.Image, err
 func parseRoot(text string) ([]byte, error) {
 	b, err := hex.DecodeString(strings.TrimSpace(text))
 	if err != nil || len(b) == 0 {
-		return nil, usagef("-root %q: not a root hash in hexadecimal", text)
+		return nil, cli.Usagef("-root %q: not a root hash in hexadecimal", text)
 	}
 	return b, nil
 }
@@ -121,7 +122,7 @@ func parseRoot(text string) ([]byte, error) {
 func parseUUID(text string) (u [16]byte, err error) {
 	b, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
 	if err != nil || len(b) != len(u) || formatUUID([16]byte(b)) != strings.ToLower(text) {
-		return u, usagef("-uuid %q: not a UUID", text)
+		return u, cli.Usagef("-uuid %q: not a UUID", text)
 	}
 	return [16]byte(b), nil
 }
@@ -130,14 +131,11 @@ func formatUUID(u [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
-// required is for verbs that take flags alone, and refuses those of them that are empty.
-func required(operands []string, flags ...string) error {
-	if len(operands) > 0 {
-		return usagef("unexpected argument %q", operands[0])
-	}
+// required takes names and values of flags, and refuses those that are empty.
+func required(flags ...string) error {
 	for i := 0; i < len(flags); i += 2 {
 		if flags[i+1] == "" {
-			return usagef("-%s is missing", flags[i])
+			return cli.Usagef("-%s is missing", flags[i])
 		}
 	}
 	return nil

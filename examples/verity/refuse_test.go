@@ -66,7 +66,7 @@ func TestRefused(t *testing.T) {
 		"short-fec":        {verify(root, "-fec", odd), 1, "parity"},
 		"repair-no-fec":    {[]string{"repair", "-data", data, "-tree", tree, root}, 2, "-fec is missing"},
 		"repair-onto-data": {[]string{"repair", "-data", data, "-tree", tree, root, "-fec", odd, "-o", data}, 2, "leave it out"},
-		"diff-one":         {[]string{"diff", tree}, 2, "want two"},
+		"diff-one":         {[]string{"diff", tree}, 2, "operands: want OLDTREE NEWTREE"},
 		"diff-no-tree":     {[]string{"diff", tree, data}, 1, "no verity superblock"},
 		"sign-no-key":      {[]string{"sign", root, "-key", certFile, "-cert", certFile, "-o", out}, 2, "no private key"},
 		"sign-no-cert":     {[]string{"sign", root, "-key", keyFile, "-cert", keyFile, "-o", out}, 2, "no certificate"},

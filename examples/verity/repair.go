@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/verity"
 	"github.com/osmith-dev/osmith/verity/fec"
 )
@@ -18,15 +19,15 @@ func repairFlags(set *flag.FlagSet) func(*call, []string) error {
 	roots := set.Int("fec-roots", 2, "parity `bytes` for each codeword, 2 to 24")
 	out := set.String("o", "", "`file` for the repaired data (default: data and tree are repaired in place)")
 	params := addParamFlags(set)
-	return func(c *call, operands []string) error {
-		if err := required(operands, "data", *data, "tree", *tree, "root", *root, "fec", *parity); err != nil {
+	return func(c *call, _ []string) error {
+		if err := required("data", *data, "tree", *tree, "root", *root, "fec", *parity); err != nil {
 			return err
 		}
 		mode := flagReadWrite
 		if *out != "" {
 			mode = flagRead
 			if sameName(*out, *data) || sameName(*out, *tree) || sameName(*out, *parity) {
-				return usagef("-o %s: leave it out to repair in place", *out)
+				return cli.Usagef("-o %s: leave it out to repair in place", *out)
 			}
 		}
 		files, err := openImage(params, *data, *tree, *parity, *root, mode)
@@ -110,12 +111,12 @@ func (c *call) repaired(report *fec.Report, treeWritten bool, err error) error {
 	}
 	switch {
 	case err == nil:
-		return c.answer(r, text)
+		return c.Answer(r, text)
 	case left == nil && !is[*verity.FormatError](err) && !is[*verity.ShortError](err) && !is[*fec.ShortError](err):
 		return err
 	}
 	r.Error = err.Error()
-	return errors.Join(noError{err}, c.answer(r, text))
+	return errors.Join(cli.No{Err: err}, c.Answer(r, text))
 }
 
 // contextReader ends a copy when the call does.

@@ -19,8 +19,8 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 	certName := set.String("cert", "", "certificate in `PEM`; others in the file are carried along")
 	out := set.String("o", "", "`file` for the signature")
 	der := set.Bool("der", false, "write the PKCS #7 message alone, not the content of a verity-sig partition")
-	return func(c *call, operands []string) error {
-		if err := required(operands, "root", *root, "key", *keyName, "cert", *certName, "o", *out); err != nil {
+	return func(c *call, _ []string) error {
+		if err := required("root", *root, "key", *keyName, "cert", *certName, "o", *out); err != nil {
 			return err
 		}
 		rootHash, err := parseRoot(*root)
@@ -56,7 +56,7 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err := keep(o); err != nil {
 			return err
 		}
-		return c.answer(signResult{
+		return c.Answer(signResult{
 			header: c.header(), RootHash: hex.EncodeToString(s.RootHash),
 			CertificateFingerprint: hex.EncodeToString(s.CertificateFingerprint[:]), Size: int64(len(content)),
 		}, "")

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/verity"
 	"github.com/osmith-dev/osmith/verity/fec"
 )
@@ -16,8 +17,8 @@ func verifyFlags(set *flag.FlagSet) func(*call, []string) error {
 	parity := set.String("fec", "", "`file` or device with parity, to be checked too")
 	roots := set.Int("fec-roots", 2, "parity `bytes` for each codeword, 2 to 24")
 	params := addParamFlags(set)
-	return func(c *call, operands []string) error {
-		if err := required(operands, "data", *data, "tree", *tree, "root", *root); err != nil {
+	return func(c *call, _ []string) error {
+		if err := required("data", *data, "tree", *tree, "root", *root); err != nil {
 			return err
 		}
 		files, err := openImage(params, *data, *tree, *parity, *root, flagRead)
@@ -39,7 +40,7 @@ func verifyFlags(set *flag.FlagSet) func(*call, []string) error {
 func (c *call) verified(err error) error {
 	r := verifyResult{header: c.header(), Verified: err == nil, Findings: []string{}, Ranges: []blocks{}}
 	if err == nil {
-		return c.answer(r, "")
+		return c.Answer(r, "")
 	}
 	for _, f := range []struct {
 		name string
@@ -64,7 +65,7 @@ func (c *call) verified(err error) error {
 		r.Ranges, r.DataBlocks, r.TreeBlocks = ranges(mismatch.Ranges), mismatch.DataBlocks, mismatch.TreeBlocks
 	}
 	r.Error = err.Error()
-	return errors.Join(noError{err}, c.answer(r, ""))
+	return errors.Join(cli.No{Err: err}, c.Answer(r, ""))
 }
 
 func is[E error](err error) bool {

@@ -1,0 +1,178 @@
+// Package cli is what the example programs with verbs have in common, so that they behave alike: flags before or after
+// operands, -h with a working call, -json with one object on stdout, progress and errors on stderr, and the exit statuses
+// 0 yes, 1 no, 2 usage or I/O.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+)
+
+// Program is a command and its verbs.
+type Program struct {
+	Name  string
+	Verbs []Verb
+
+	// IsNo tells further errors that are a negative answer, besides [No]. It may be nil.
+	IsNo func(error) bool
+}
+
+// Verb is one thing that a program does. It declares its flags, and does its work once they are parsed.
+type Verb struct {
+	Name           string // one or two words
+	Usage, Example string
+	Least, Most    int // operands
+	Flags          func(*flag.FlagSet) func(*Call, []string) error
+}
+
+// Call is one run of a verb.
+type Call struct {
+	context.Context
+	Verb   string
+	Stdout io.Writer
+	Stderr io.Writer
+	JSON   bool
+
+	progress string
+}
+
+// No is the answer no, exit status 1.
+type No struct{ Err error }
+
+func (n No) Error() string { return n.Err.Error() }
+
+// Unwrap is what the answer is about.
+func (n No) Unwrap() error { return n.Err }
+
+// UsageError is a call that makes no sense.
+type UsageError struct{ Text string }
+
+func (e UsageError) Error() string { return e.Text }
+
+// Usagef is a [UsageError] with a formatted text.
+func Usagef(format string, args ...any) error { return UsageError{fmt.Sprintf(format, args...)} }
+
+// Main runs the program with the arguments of the process and ends it. An interrupt cancels the call's context.
+func (p *Program) Main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	os.Exit(p.Run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// Run runs the program and returns its exit status.
+func (p *Program) Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		p.usage(stderr, "")
+		return 2
+	}
+	switch args[0] {
+	case "-h", "-help", "--help", "help":
+		p.usage(stderr, "")
+		return 0
+	}
+	group := ""
+	for _, v := range p.Verbs {
+		words := strings.Fields(v.Name)
+		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == v.Name {
+			return p.run(ctx, v, args[len(words):], stdout, stderr)
+		}
+		if len(words) > 1 && words[0] == args[0] {
+			group = words[0] + " "
+		}
+	}
+	if group == "" {
+		fmt.Fprintf(stderr, "%s: no verb %q\n", p.Name, args[0])
+	}
+	p.usage(stderr, group)
+	return 2
+}
+
+func (p *Program) usage(w io.Writer, group string) {
+	for _, v := range p.Verbs {
+		if strings.HasPrefix(v.Name, group) {
+			fmt.Fprintf(w, "usage: %s %s %s\n", p.Name, v.Name, v.Usage)
+		}
+	}
+	fmt.Fprintf(w, "example: %s\n", p.Verbs[0].Example)
+}
+
+func (p *Program) run(ctx context.Context, v Verb, args []string, stdout, stderr io.Writer) int {
+	c := &Call{Context: ctx, Verb: v.Name, Stdout: stdout, Stderr: stderr}
+	flags := flag.NewFlagSet(v.Name, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.BoolVar(&c.JSON, "json", false, "print one JSON object on stdout")
+	flags.StringVar(&c.progress, "progress", "auto", "`auto`, bar, json or none: how progress is shown on stderr")
+	usage := fmt.Sprintf("usage: %s %s %s\nexample: %s\n", p.Name, v.Name, v.Usage, v.Example)
+	flags.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		flags.PrintDefaults()
+	}
+	do := v.Flags(flags)
+	operands, err := parseAnywhere(flags, args)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		return 2 // the flag package has said why
+	}
+	switch {
+	case !validProgress(c.progress):
+		err = Usagef("-progress %q: want auto, bar, json or none", c.progress)
+	case len(operands) > v.Most:
+		err = Usagef("unexpected argument %q", operands[v.Most])
+	case len(operands) < v.Least:
+		err = Usagef("%d operands: want %s", len(operands), v.Usage)
+	default:
+		err = do(c, operands)
+	}
+	if err == nil {
+		return 0
+	}
+	text := err.Error()
+	if !strings.HasPrefix(text, p.Name+": ") {
+		text = p.Name + ": " + text
+	}
+	fmt.Fprintln(stderr, text)
+	var no No
+	var misused UsageError
+	switch {
+	case errors.As(err, &no), p.IsNo != nil && p.IsNo(err):
+		return 1
+	case errors.As(err, &misused):
+		fmt.Fprint(stderr, usage)
+	}
+	return 2
+}
+
+// parseAnywhere lets flags follow operands, which package flag does not.
+func parseAnywhere(flags *flag.FlagSet, args []string) (operands []string, err error) {
+	for {
+		if err := flags.Parse(args); err != nil {
+			return nil, err
+		}
+		rest := flags.Args()
+		if len(rest) == 0 {
+			return operands, nil
+		}
+		if taken := len(args) - len(rest); taken > 0 && args[taken-1] == "--" {
+			return append(operands, rest...), nil
+		}
+		operands, args = append(operands, rest[0]), rest[1:]
+	}
+}
+
+// Answer prints the object with -json, the text without.
+func (c *Call) Answer(object any, text string) error {
+	if !c.JSON {
+		_, err := io.WriteString(c.Stdout, text)
+		return err
+	}
+	return json.NewEncoder(c.Stdout).Encode(object)
+}
