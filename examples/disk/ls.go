@@ -74,18 +74,27 @@ func inside(name string) string {
 	return name
 }
 
-// entriesOf lists a directory or one file. The readers are not ours: a file system that makes one panic is damaged.
+// entriesOf lists a directory or one file. What a name is, its parent says: not every reader refuses to list a file. The
+// readers are not ours, and a file system that makes one panic is damaged.
 func entriesOf(fsys fs.FS, name string) (entries []fs.DirEntry, err error) {
 	defer guard(&err)
-	if entries, err = fs.ReadDir(fsys, name); err == nil {
-		return entries, nil
+	if name == "." {
+		return fs.ReadDir(fsys, name)
 	}
-	siblings, parentErr := fs.ReadDir(fsys, path.Dir(name))
-	if parentErr != nil {
+	siblings, err := fs.ReadDir(fsys, path.Dir(name))
+	if err != nil {
 		return nil, err
 	}
+	same := func(a, b string) bool { return a == b }
+	if _, ok := fsys.(*fat.FS); ok {
+		same = strings.EqualFold
+	}
 	for _, e := range siblings {
-		if e.Name() == path.Base(name) && !e.IsDir() {
+		switch {
+		case !same(e.Name(), path.Base(name)):
+		case e.IsDir():
+			return fs.ReadDir(fsys, name)
+		default:
 			return []fs.DirEntry{e}, nil
 		}
 	}

@@ -152,6 +152,9 @@ func TestLs(t *testing.T) {
 			return testtools.Run(t, "mksquashfs", "esp", "usr.raw", "-noappend", "-quiet", "-no-progress")
 		}},
 		{"erofs", func(t *testing.T) string { return testtools.Run(t, "mkfs.erofs", "usr.raw", "esp") }},
+		{"iso9660", func(t *testing.T) string {
+			return testtools.Run(t, "genisoimage", "-quiet", "-R", "-o", "usr.raw", "esp")
+		}},
 		{"ext4", func(t *testing.T) string {
 			require.NoError(t, os.Remove("usr.raw"))
 			return testtools.Run(t, "mkfs.ext4", "-q", "-d", "esp", "usr.raw", "8M")
