@@ -10,7 +10,7 @@ tree=$roots/$suite.tmp
 
 # Run in the tree.
 packages="systemd-ukify systemd-boot systemd-boot-efi systemd-repart cosign cryptsetup-bin ovmf kmod
-	sbsigntool osslsigncode dosfstools mtools"
+	sbsigntool osslsigncode systemd-cryptsetup dosfstools mtools"
 # systemd-measure 257 signs with a TPM library that it loads when it is there.
 tss="libtss2-esys-3.0.2-0t64 libtss2-rc0t64 libtss2-mu-4.0.1-0t64 libtss2-tctildr0t64"
 # Only their files are wanted: installing a kernel would build an initrd.

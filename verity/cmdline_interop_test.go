@@ -14,7 +14,7 @@ import (
 // TestCmdlineSystemd has systemd's generator read what Encode wrote.
 func TestCmdlineSystemd(t *testing.T) {
 	const generator = "/usr/lib/systemd/system-generators/systemd-veritysetup-generator"
-	testtools.Require(t, generator)
+	r := testtools.Trixie(t)
 	table, err := ParseTable(`1 /dev/a\ b c 4096 4096 300 1 sha256 ` + digest32 + " -")
 	require.NoError(t, err)
 	text, err := Cmdline{
@@ -24,7 +24,7 @@ func TestCmdlineSystemd(t *testing.T) {
 	}.Encode()
 	require.NoError(t, err)
 	dir := t.TempDir()
-	testtools.Run(t, "env", "SYSTEMD_PROC_CMDLINE=quiet "+text+" rw", "SYSTEMD_IN_INITRD=yes", generator, dir, dir, dir)
+	r.Run(t, dir, "env", "SYSTEMD_PROC_CMDLINE=quiet "+text+" rw", "SYSTEMD_IN_INITRD=yes", generator, dir, dir, dir)
 	want := map[string]string{
 		"root": ` 'root' '/dev/disk/by-partuuid/855dbba5-d611-145e-870a-35fad02e6c22' '/dev/disk/by-partuuid/9e173c05-59c6-7bc1-d305-0cac845aca0f'` +
 			` '` + digest32 + `' 'panic-on-corruption,root-hash-signature=base64:AAEC'`,
