@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/osmith-dev/osmith/internal/sparse"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/verity"
 )
@@ -104,12 +105,10 @@ func (a *applier) do(s Step) error {
 func (p *Plan) root() *partition.Window { return p.state.table.Window(p.disk, p.Target.Data) }
 func (p *Plan) tree() *partition.Window { return p.state.table.Window(p.disk, p.Target.Tree) }
 
-// copy writes an image into a slot, and checks for cancellation between buffers.
+// copy writes an image to the start of a partition.
 func (a *applier) copy(dst io.WriterAt, src Source) error {
-	return copyTo(dst, src, func(n int64) error {
-		a.report(n)
-		return a.ctx.Err()
-	})
+	target := sparse.Target{W: dst, Progress: a.report}
+	return target.Copy(0, cancelSource{src, a.ctx}, src.Size())
 }
 
 // stage writes the UKI and reads it back before anything can boot it.

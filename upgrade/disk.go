@@ -1,6 +1,9 @@
 package upgrade
 
-import "io"
+import (
+	"context"
+	"io"
+)
 
 // Source is sized random-access input: *[bytes.Reader], *[io.SectionReader] and *[github.com/osmith-dev/osmith/uki.Assembled]
 // satisfy it.
@@ -26,28 +29,15 @@ func syncDisk(d any) error {
 	return nil
 }
 
-// copyBuffer is the unit in which images are copied into slots.
-const copyBuffer = 1 << 20
+// cancelSource ends a long copy when the context does.
+type cancelSource struct {
+	Source
+	ctx context.Context
+}
 
-// copyTo writes src to the start of dst and calls progress after each buffer, whose error ends it.
-func copyTo(dst io.WriterAt, src Source, progress func(n int64) error) error {
-	size := src.Size()
-	buf := make([]byte, min(copyBuffer, max(size, 1)))
-	for off := int64(0); off < size; {
-		b := buf[:min(int64(len(buf)), size-off)]
-		if n, err := src.ReadAt(b, off); n < len(b) {
-			if err == nil || err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		}
-		if _, err := dst.WriteAt(b, off); err != nil {
-			return err
-		}
-		off += int64(len(b))
-		if err := progress(int64(len(b))); err != nil {
-			return err
-		}
+func (c cancelSource) ReadAt(b []byte, off int64) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
 	}
-	return nil
+	return c.Source.ReadAt(b, off)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/osmith-dev/osmith/internal/pe"
-	"github.com/osmith-dev/osmith/partition/fat"
 )
 
 // SlotSpaceError says that a part of the set does not fit its partition.
@@ -49,14 +48,14 @@ func (p *Plan) judgeFits() Judgement {
 	}
 	cluster := p.state.esp.ClusterSize()
 	clusters := func(n int64) int64 { return (n + cluster - 1) / cluster * cluster }
-	left, have, err := p.state.tryRepair()
-	if err != nil {
-		j.fail(err)
+	if p.leftover.err != nil {
+		j.fail(p.leftover.err)
 		return j
 	}
-	if left != (fat.Repaired{}) {
-		j.pass("an interrupted upgrade left %s on the ESP, which the first step puts right", left)
+	if p.leftover.any() {
+		j.pass("an interrupted upgrade left %s on the ESP, which the first step puts right", p.leftover.repaired)
 	}
+	have := p.leftover.free
 	need := clusters(p.release.UKI.Size())
 	for _, old := range p.obsolete {
 		have += clusters(old.size)

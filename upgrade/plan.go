@@ -45,6 +45,7 @@ type Plan struct {
 	identity *identity
 	tries    int
 	obsolete []espFile // entries and staged files to remove first
+	leftover leftover  // of an interrupted upgrade on the ESP
 	applied  bool
 }
 
@@ -86,6 +87,7 @@ func NewPlan(ctx context.Context, disk Disk, r Release, m Machine, o Options) (*
 		p.Judgements = []Judgement{}
 		return p, nil
 	}
+	p.leftover = p.state.tryRepair()
 	p.steps()
 	p.Judgements = []Judgement{p.judgeFits(), p.judgeBoots(ctx), m.judgeUnlocks(p.identity.file), p.judgeReturns()}
 	if err := ctx.Err(); err != nil {

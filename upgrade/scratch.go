@@ -43,14 +43,24 @@ func (s *scratch) WriteAt(b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
-// tryRepair finds out what an interrupted upgrade left on the ESP, and how much will be free once that is put right.
-func (s *State) tryRepair() (left fat.Repaired, free int64, err error) {
+// leftover is what an interrupted upgrade left on the ESP, and how much is free once that is put right.
+type leftover struct {
+	repaired fat.Repaired
+	free     int64
+	err      error // damage of another kind
+}
+
+func (l leftover) any() bool { return l.err == nil && l.repaired != fat.Repaired{} }
+
+// tryRepair repairs a copy that nobody keeps.
+func (s *State) tryRepair() (l leftover) {
 	esp, err := fat.Open(&scratch{s.espWindow, map[int64][scratchSector]byte{}}, s.espWindow.Size())
 	if err != nil {
-		return left, 0, err
+		return leftover{err: err}
 	}
-	if left, err = esp.Repair(); err != nil {
-		return left, 0, err
+	if l.repaired, err = esp.Repair(); err != nil {
+		return leftover{err: err}
 	}
-	return left, esp.Free(), nil
+	l.free = esp.Free()
+	return l
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/partition"
-	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -131,7 +130,7 @@ const stagedSuffix = ".staged"
 func (p *Plan) steps() {
 	t := p.Target
 	// Damage that cannot be repaired is in the fits verdict.
-	if left, _, err := p.state.tryRepair(); err == nil && left != (fat.Repaired{}) {
+	if p.leftover.any() {
 		p.Steps = append(p.Steps, Step{Kind: StepRepairESP, Target: "ESP"})
 	}
 	for _, f := range p.obsolete {
