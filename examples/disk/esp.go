@@ -12,22 +12,17 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
-	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
 // withESP opens the file system that an operand IMG[:PART] names, and closes it behind do.
 func withESP(operand string, flag int, do func(*fat.FS) error) error {
 	name, part := splitPart(operand)
-	disk, err := openImage(name, flag)
+	disk, t, err := openDisk(name, flag)
 	if err != nil {
 		return err
 	}
 	defer disk.Close()
-	t, err := partition.Read(disk, disk.size)
-	if err != nil {
-		return table(name, err)
-	}
 	i, err := findESP(t)
 	if part != "" {
 		i, err = find(t, part)

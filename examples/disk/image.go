@@ -33,6 +33,19 @@ func openImage(name string, flag int) (*image, error) {
 	return &image{f, size}, nil
 }
 
+// openDisk opens an image and reads its table. A disk without one is a negative answer.
+func openDisk(name string, flag int) (*image, *partition.Table, error) {
+	im, err := openImage(name, flag)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := partition.Read(im, im.size)
+	if err != nil {
+		return nil, nil, errors.Join(table(name, err), im.Close())
+	}
+	return im, t, nil
+}
+
 // sizeOf is the size of a regular file or block device.
 func sizeOf(f *os.File) (int64, error) {
 	info, err := f.Stat()

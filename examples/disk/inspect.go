@@ -16,15 +16,11 @@ import (
 func inspectFlags(flags *flag.FlagSet) func(*call, []string) error {
 	svg := flags.String("svg", "", "`file` for a picture of the disk")
 	return func(c *call, operands []string) error {
-		im, err := openImage(operands[0], os.O_RDONLY)
+		im, t, err := openDisk(operands[0], os.O_RDONLY)
 		if err != nil {
 			return err
 		}
 		defer im.Close()
-		t, err := partition.Read(im, im.size)
-		if err != nil {
-			return table(operands[0], err)
-		}
 		if *svg != "" {
 			if err := writeFile(*svg, []byte(partition.SVG(t, im.size))); err != nil {
 				return err
@@ -90,15 +86,11 @@ func describe(t *partition.Table) *inspectJSON {
 }
 
 func plan(c *call, operands []string) error {
-	disk, err := openImage(operands[0], os.O_RDONLY)
+	disk, t, err := openDisk(operands[0], os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer disk.Close()
-	t, err := partition.Read(disk, disk.size)
-	if err != nil {
-		return table(operands[0], err)
-	}
 	if err := t.Resize(disk.size); err != nil { // the backup table of a disk that grew moves first
 		return err
 	}

@@ -18,20 +18,15 @@ import (
 	"github.com/erofs/go-erofs"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
-	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
 func ls(c *call, operands []string) error {
-	disk, err := openImage(operands[0], os.O_RDONLY)
+	disk, t, err := openDisk(operands[0], os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer disk.Close()
-	t, err := partition.Read(disk, disk.size)
-	if err != nil {
-		return table(operands[0], err)
-	}
 	i, err := find(t, operands[1])
 	if err != nil {
 		return err
