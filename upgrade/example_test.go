@@ -100,3 +100,19 @@ func ExamplePlan_Apply_refused() {
 	// true
 	// upgrade: refused, nothing was written: boots: the loader's default is pinned: LoaderEntryDefault, so the loader boots EFI/Linux/acme_1.efi and not the new version; clear it
 }
+
+// Before anything is written it is known what a boot will measure: these values can be sealed to, or published.
+func ExamplePredictBoot() {
+	_, machine, set, remove := exampleDisk()
+	defer remove()
+	log := must(upgrade.PredictBoot(machine, nil, set.Upgrade().UKI))
+	for _, c := range log.Coverage {
+		if c.PCR == 4 || c.PCR == 7 || c.PCR == 11 {
+			fmt.Println(c.PCR, c.State)
+		}
+	}
+	// Output:
+	// 4 exact
+	// 7 exact
+	// 11 exact
+}
