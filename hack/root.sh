@@ -19,7 +19,7 @@ kernel=linux-image-cloud-amd64
 programs="ukify bootctl systemd-repart systemd-measure cosign veritysetup"
 
 case $suite in
-trixie) packages="$packages $tss" ;;
+trixie) packages="$packages $tss pesign python3-virt-firmware skopeo" ;;
 forky) packages="$packages systemd-boot-tools systemd-tpm" ;;
 *) echo "osmith: unknown suite $suite"; exit 1 ;;
 esac
@@ -122,6 +122,29 @@ unpack_kernel() {
 		rm usr' sh $names
 }
 
+# files DIR SUITE ARCH PACKAGE... unpacks packages of any suite and architecture into
+# /opt/DIR, without installing them.
+files() {
+	dir=$1 from=$2 arch=$3
+	shift 3
+	# shellcheck disable=SC2016
+	again inside sh -ec 'dir=/opt/$1 mirror=$2 from=$3 arch=$4
+		shift 4
+		rm -rf "$dir"
+		mkdir -p "$dir/apt/lists/partial" "$dir/apt/cache/archives/partial"
+		cd "$dir"
+		echo "deb $mirror $from main" >apt/sources
+		: >apt/status # what is installed in the tree is newer than some of what is wanted
+		set -- -q -o "Dir::Etc::sourcelist=$dir/apt/sources" -o Dir::Etc::sourceparts=- \
+			-o "Dir::State::lists=$dir/apt/lists" -o "Dir::State::status=$dir/apt/status" -o "Dir::Cache=$dir/apt/cache" \
+			-o "APT::Architecture=$arch" -o "APT::Architectures=$arch" -- "$@"
+		options= ; while [ "$1" != -- ]; do options="$options $1"; shift; done; shift
+		apt-get $options update
+		apt-get $options download "$@"
+		for deb in *.deb; do dpkg-deb -x "$deb" .; done
+		rm -rf apt ./*.deb' sh "$dir" "$mirror" "$from" "$arch" "$@"
+}
+
 progress "unpacking the base system from $mirror"
 again bootstrap || fail "debootstrap of $suite failed"
 configure
@@ -130,6 +153,17 @@ again inside apt-get -q update || fail "apt-get update of $suite failed"
 install
 progress "unpacking $kernel"
 again unpack_kernel || fail "$kernel could not be downloaded and unpacked"
+if [ $suite = trixie ]; then
+	# What others signed, the stubs of older releases, and another architecture.
+	progress "unpacking signed programs and more stubs"
+	files signed trixie amd64 shim-signed shim-helpers-amd64-signed grub-efi-amd64-signed \
+		systemd-boot-efi-amd64-signed || fail "signed programs could not be unpacked"
+	files stub-252 bookworm amd64 systemd-boot-efi || fail "the stub of bookworm could not be unpacked"
+	files stub-254 bookworm-backports amd64 systemd-boot-efi || fail "the stub of bookworm-backports could not be unpacked"
+	files arm64 trixie arm64 systemd-boot-efi "linux-image-$(
+		inside sh -c 'apt-cache depends linux-image-cloud-amd64' | sed -n 's/.*Depends: linux-image-\([0-9.]*+deb[0-9]*\)-cloud-amd64.*/\1/p')-cloud-arm64" ||
+		fail "stub and kernel for arm64 could not be unpacked"
+fi
 
 for p in $programs; do
 	inside "$p" --version >/dev/null 2>&1 || inside "$p" version >/dev/null 2>&1 || fail "$p does not run in the $suite tree"
