@@ -65,12 +65,12 @@ func buildFlags(flags *flag.FlagSet) func(*call, []string) error {
 
 // write writes the image beside its name, and renames.
 func (c *call) write(name string, im *partition.Image, show func(done, total int64)) error {
-	out, err := createOutput(name)
+	out, err := cli.Create(name)
 	if err != nil {
 		return err
 	}
-	defer out.drop()
-	device := out.temporary == ""
+	defer out.Drop()
+	device := out.InPlace()
 	if device {
 		have, err := sizeOf(out.File)
 		if err != nil {
@@ -86,7 +86,7 @@ func (c *call) write(name string, im *partition.Image, show func(done, total int
 	if err := partition.WriteImage(target, im, partition.WriteOptions{TargetIsZero: !device, Progress: show}); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	return out.keep()
+	return cli.Keep(out)
 }
 
 // stoppable ends a long write when the user interrupts it.

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -115,68 +112,4 @@ func splitPart(operand string) (name, part string) {
 		return operand[:i], operand[i+1:]
 	}
 	return operand, ""
-}
-
-// An output is written beside its name and gets it by keep. A device is written in place.
-type output struct {
-	*os.File
-	name, temporary string
-}
-
-func createOutput(name string) (*output, error) {
-	info, err := os.Stat(name)
-	switch {
-	case err == nil && info.IsDir():
-		return nil, fmt.Errorf("%s is a directory", name)
-	case err == nil && !info.Mode().IsRegular():
-		f, err := os.OpenFile(name, os.O_RDWR, 0)
-		if err != nil {
-			return nil, err
-		}
-		return &output{File: f, name: name}, nil
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	}
-	temporary := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"."+rand.Text())
-	f, err := os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	return &output{f, name, temporary}, nil
-}
-
-// keep closes the file and gives it its name.
-func (o *output) keep() error {
-	if err := o.Close(); err != nil {
-		return err
-	}
-	if o.temporary == "" {
-		return nil
-	}
-	if err := os.Rename(o.temporary, o.name); err != nil {
-		return err
-	}
-	o.temporary = ""
-	return nil
-}
-
-// drop removes what was not kept.
-func (o *output) drop() {
-	_ = o.Close() // after keep, or after an error that is reported
-	if o.temporary != "" {
-		_ = os.Remove(o.temporary)
-	}
-}
-
-// writeFile writes a small file as an output.
-func writeFile(name string, content []byte) error {
-	out, err := createOutput(name)
-	if err != nil {
-		return err
-	}
-	defer out.drop()
-	if _, err := out.Write(content); err != nil {
-		return err
-	}
-	return out.keep()
 }

@@ -22,7 +22,7 @@ func inspectFlags(flags *flag.FlagSet) func(*call, []string) error {
 		}
 		defer im.Close()
 		if *svg != "" {
-			if err := writeFile(*svg, []byte(partition.SVG(t, im.size))); err != nil {
+			if err := cli.WriteFile(*svg, []byte(partition.SVG(t, im.size))); err != nil {
 				return err
 			}
 		}

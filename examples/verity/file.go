@@ -1,11 +1,9 @@
 package main
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -66,64 +64,6 @@ func (in *input) first(n int64) *input {
 	cut := *in
 	cut.section = io.NewSectionReader(in.File, 0, min(n, in.Size()))
 	return &cut
-}
-
-// An output is written beside its name and gets it by keep. A device is written in place.
-type output struct {
-	*os.File
-	name, temporary string
-}
-
-func createOutput(name string) (*output, error) {
-	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		if info.IsDir() {
-			return nil, fmt.Errorf("%s is a directory", name)
-		}
-		f, err := os.OpenFile(name, os.O_RDWR, 0)
-		if err != nil {
-			return nil, err
-		}
-		return &output{File: f, name: name}, nil
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	temporary := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"."+rand.Text())
-	f, err := os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		var p *fs.PathError
-		if errors.As(err, &p) {
-			err = fmt.Errorf("create %s: %w", name, p.Err)
-		}
-		return nil, err
-	}
-	return &output{f, name, temporary}, nil
-}
-
-// keep gives the outputs their names, once all are on the disk.
-func keep(outputs ...*output) error {
-	for _, o := range outputs {
-		if err := errors.Join(o.Sync(), o.Close()); err != nil {
-			return err
-		}
-	}
-	for _, o := range outputs {
-		if o.temporary == "" {
-			continue
-		}
-		if err := os.Rename(o.temporary, o.name); err != nil {
-			return err
-		}
-		o.temporary = ""
-	}
-	return nil
-}
-
-// drop removes what was not kept.
-func (o *output) drop() {
-	if o.temporary != "" {
-		o.Close()
-		os.Remove(o.temporary)
-	}
 }
 
 // sameName reports whether two names are one file, which need not exist.

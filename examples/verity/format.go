@@ -56,11 +56,11 @@ func (f *formatter) apart(dataName, treeName string) error {
 		return err
 	}
 	defer data.Close()
-	tree, err := createOutput(treeName)
+	tree, err := cli.Create(treeName)
 	if err != nil {
 		return err
 	}
-	defer tree.drop()
+	defer tree.Drop()
 	return f.format(data, tree, treeName, tree)
 }
 
@@ -74,7 +74,7 @@ func (f *formatter) shared(name string) error {
 		return err
 	}
 	defer all.Close()
-	err = f.format(all.first(f.params.HashOffset), &output{File: all.File, name: name}, name)
+	err = f.format(all.first(f.params.HashOffset), &cli.Output{File: all.File}, name)
 	if err != nil && all.info.Mode().IsRegular() {
 		err = errors.Join(err, all.Truncate(all.Size()))
 	}
@@ -82,7 +82,7 @@ func (f *formatter) shared(name string) error {
 }
 
 // format makes the tree and the parity, keeps the outputs and answers.
-func (f *formatter) format(data *input, tree *output, treeName string, outputs ...*output) error {
+func (f *formatter) format(data *input, tree *cli.Output, treeName string, outputs ...*cli.Output) error {
 	finish := f.watch(data.Size()*int64(1+min(len(f.parity), 1)), data)
 	root, err := verity.Format(f, tree, data, f.params)
 	var treeSize, fecSize int64
@@ -90,16 +90,16 @@ func (f *formatter) format(data *input, tree *output, treeName string, outputs .
 		treeSize, err = verity.TreeSize(data.Size(), f.params)
 	}
 	if err == nil && f.parity != "" {
-		var parity *output
-		if parity, err = createOutput(f.parity); err == nil {
-			defer parity.drop()
+		var parity *cli.Output
+		if parity, err = cli.Create(f.parity); err == nil {
+			defer parity.Drop()
 			outputs = append(outputs, parity)
 			fecSize, err = f.encode(parity, data, tree)
 		}
 	}
 	finish()
 	if err == nil {
-		err = keep(outputs...)
+		err = cli.Keep(outputs...)
 	}
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (f *formatter) format(data *input, tree *output, treeName string, outputs .
 	return f.report(treeName, data.Size(), root, treeSize, fecSize)
 }
 
-func (f *formatter) encode(parity *output, data *input, tree *output) (int64, error) {
+func (f *formatter) encode(parity *cli.Output, data *input, tree *cli.Output) (int64, error) {
 	end, err := tree.Seek(0, io.SeekEnd)
 	if err != nil {
 		return 0, err

@@ -36,32 +36,32 @@ func repairFlags(set *flag.FlagSet) func(*call, []string) error {
 		}
 		defer files.close()
 		if *out == "" {
-			return c.repair(files, *roots, &output{File: files.data.File}, &output{File: files.tree.File})
+			return c.repair(files, *roots, &cli.Output{File: files.data.File}, &cli.Output{File: files.tree.File})
 		}
-		copied, err := createOutput(*out)
+		copied, err := cli.Create(*out)
 		if err != nil {
 			return err
 		}
-		defer copied.drop()
+		defer copied.Drop()
 		finish := c.watch(files.data.Size(), files.data)
 		_, err = io.Copy(copied, &contextReader{c, io.NewSectionReader(files.data, 0, files.data.Size())})
 		finish()
 		if err != nil {
 			return err
 		}
-		var treeCopy *output // the tree is in the copy only when it shares the file with the data
+		var treeCopy *cli.Output // the tree is in the copy only when it shares the file with the data
 		if files.data.same(files.tree) {
 			treeCopy = copied
 		}
 		if err := c.repair(files, *roots, copied, treeCopy); err != nil {
 			return err
 		}
-		return keep(copied)
+		return cli.Keep(copied)
 	}
 }
 
 // repair corrects data, and the tree where there is a writer for it, and answers.
-func (c *call) repair(f *imageFiles, roots int, data, tree *output) error {
+func (c *call) repair(f *imageFiles, roots int, data, tree *cli.Output) error {
 	p, dataSize, hash, err := f.layout()
 	if err != nil {
 		return c.repaired(nil, true, err)
@@ -78,7 +78,7 @@ func (c *call) repair(f *imageFiles, roots int, data, tree *output) error {
 	finish := c.watch(dataSize, im.Data.(*input))
 	report, err := fec.Repair(c, im, data, hashWriter)
 	finish()
-	for _, o := range []*output{data, tree} {
+	for _, o := range []*cli.Output{data, tree} {
 		if o != nil && report != nil && report.RepairedBlocks > 0 {
 			err = errors.Join(err, o.Sync())
 		}
