@@ -1,0 +1,90 @@
+package uki
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+)
+
+// Firmware is one .efifw section: a firmware update for the machines whose hardware id leads to ID ([HWIDFirmware]).
+// Stubs of systemd 258 to 262 find and measure it; none of them applies it.
+type Firmware struct {
+	ID      string // "fwid", without NUL bytes
+	Payload Source
+}
+
+// The header of .efifw (systemd 262, src/boot/efi-firmware.h, EfiFwHeader), little-endian: u32 magic, u32 length of
+// the header, u32 length of the id with its NUL byte, u32 length of the payload; then id and payload. ukify 262 writes
+// the magic as a single zero byte, which no stub accepts.
+const (
+	firmwareMagic  = 0xfeeddead
+	firmwareHeader = 16
+	maxFirmwareID  = 4096
+)
+
+// EncodeFirmware is the content of a .efifw section, reading the payload when it is read.
+func EncodeFirmware(f Firmware) (Source, error) {
+	if f.Payload == nil {
+		return nil, &PartError{"Firmware", fmt.Errorf("payload of %q: %w", f.ID, ErrMissing)}
+	}
+	if f.ID == "" || len(f.ID) >= maxFirmwareID || strings.IndexByte(f.ID, 0) >= 0 {
+		return nil, partError("Firmware", "id %q: want 1 to %d bytes without NUL", firstRunes(f.ID, 40), maxFirmwareID-1)
+	}
+	if f.Payload.Size() > math.MaxUint32-firmwareHeader-maxFirmwareID {
+		return nil, &SpaceError{"firmware " + f.ID, f.Payload.Size(), math.MaxUint32 - firmwareHeader - maxFirmwareID}
+	}
+	var h []byte
+	h = binary.LittleEndian.AppendUint32(h, firmwareMagic)
+	h = binary.LittleEndian.AppendUint32(h, firmwareHeader)
+	h = binary.LittleEndian.AppendUint32(h, uint32(len(f.ID)+1))
+	h = binary.LittleEndian.AppendUint32(h, uint32(f.Payload.Size()))
+	h = append(append(h, f.ID...), 0)
+	out := new(view)
+	out.add("header", bytes.NewReader(h), int64(len(h)))
+	out.add("firmware "+f.ID, f.Payload, f.Payload.Size())
+	return out, nil
+}
+
+// ParseFirmware reads the content of a .efifw section by the rules of the stub. What the stub would not accept, such
+// as the headers that ukify 262 writes, is a [*FormatError].
+func ParseFirmware(src Source) (*Firmware, error) {
+	bad := func(at int64, field, format string, args ...any) (*Firmware, error) {
+		return nil, &FormatError{at, ".efifw " + field, fmt.Errorf(format, args...)}
+	}
+	if src == nil {
+		return bad(0, "section", "%w", ErrMissing)
+	}
+	if src.Size() < firmwareHeader {
+		return bad(0, "header", "%d bytes, want %d", src.Size(), firmwareHeader)
+	}
+	h, err := readAll(src, firmwareHeader, firmwareHeader)
+	if err != nil {
+		return bad(0, "header", "%w", err)
+	}
+	if magic := binary.LittleEndian.Uint32(h); magic != firmwareMagic {
+		return bad(0, "magic", "%#08x, want %#08x", magic, uint32(firmwareMagic))
+	}
+	if n := binary.LittleEndian.Uint32(h[4:]); n != firmwareHeader {
+		return bad(4, "header length", "%d, want %d", n, firmwareHeader)
+	}
+	idLen, payload := int64(binary.LittleEndian.Uint32(h[8:])), int64(binary.LittleEndian.Uint32(h[12:]))
+	if idLen == 0 || idLen > maxFirmwareID {
+		return bad(8, "id length", "%d, want 1 to %d", idLen, maxFirmwareID)
+	}
+	if end := firmwareHeader + idLen + payload; end > src.Size() {
+		return bad(12, "payload length", "ends at %d, the section has %d bytes", end, src.Size())
+	}
+	id, err := readAll(offsetReader{src, firmwareHeader}, idLen, maxFirmwareID)
+	if err != nil {
+		return bad(firmwareHeader, "id", "%w", err)
+	}
+	if bytes.IndexByte(id, 0) != len(id)-1 {
+		return bad(firmwareHeader, "id", "%w", errors.New("the NUL byte is not its last"))
+	}
+	v := new(view)
+	v.add("firmware payload", offsetReader{src, firmwareHeader + idLen}, payload)
+	return &Firmware{ID: string(id[:len(id)-1]), Payload: v}, nil
+}
