@@ -9,13 +9,6 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// Section characteristics of added sections (Microsoft PE Format, "Section Flags"), as ukify sets them. None is
-// executable or writable: the stub copies the kernel out before it runs it.
-const (
-	linuxCharacteristics = 0x40000020 // code, readable
-	otherCharacteristics = 0x40000040 // initialised data, readable
-)
-
 const sectionHeaderSize = 40
 
 // Assembled is an unsigned unified kernel image: a lazily read view over the parts of an [Image]. It can be read at
@@ -87,10 +80,7 @@ func (p *plan) layout() (*Assembled, error) {
 		out.add(c.name, c.src, c.size)
 		out.size = offset + raw
 		s := pe.Section{Name: c.name, VirtualSize: uint32(c.size), VirtualAddress: uint32(address), RawSize: uint32(raw),
-			Offset: uint32(offset), Characteristics: otherCharacteristics}
-		if c.name == ".linux" {
-			s.Characteristics = linuxCharacteristics
-		}
+			Offset: uint32(offset), Characteristics: flagsOf(c.name)}
 		sections = append(sections, s)
 		initialised += uint64(c.size)
 	}
