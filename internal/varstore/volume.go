@@ -1,0 +1,105 @@
+package varstore
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/osmith-dev/osmith/internal/efi"
+)
+
+// A FormatError says where a variable store is not what it should be. Offset counts bytes from the start of the volume.
+type FormatError struct {
+	Offset int64
+	Field  string
+	Err    error
+}
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("varstore: %s at byte %d: %v", e.Field, e.Offset, e.Err)
+}
+
+func (e *FormatError) Unwrap() error { return e.Err }
+
+func bad(off int, field, format string, args ...any) error {
+	return &FormatError{Offset: int64(off), Field: field, Err: fmt.Errorf(format, args...)}
+}
+
+// MaxSize bounds an image: flash chips with variables have at most a few MiB, and OVMF's largest volume 528 KiB.
+const MaxSize = 64 << 20
+
+// EFI_FIRMWARE_VOLUME_HEADER: 16 zero bytes, GUID of the file system, u64 length, "_FVH", u32 attributes, u16 header length, u16 checksum,
+// u16 extended header, u8, u8 revision, block map (PI Specification 1.8, volume 3, section 3.2.1.1).
+const (
+	volumeHeaderSize = 56
+	volumeGUIDOffset = 16
+	volumeLenOffset  = 32
+	volumeSigOffset  = 40
+	volumeHdrOffset  = 48
+	volumeRevOffset  = 55
+	volumeRevision   = 2
+)
+
+// VARIABLE_STORE_HEADER: GUID, u32 size with this header, u8 format, u8 state, u16, u32 (VariableFormat.h).
+const (
+	storeHeaderSize = 28
+	storeFormatted  = 0x5a
+	storeHealthy    = 0xfe
+)
+
+var (
+	guidNVData        = efi.MustParseGUID("fff12b8d-7696-4c8b-a985-2747075b4f50") // gEfiSystemNvDataFvGuid
+	guidStore         = efi.MustParseGUID("ddcf3616-3275-4164-98b6-fe85707ffe7d") // gEfiVariableGuid
+	guidAuthenticated = efi.MustParseGUID("aaf32c78-947b-439a-a180-2e144ec37792") // gEfiAuthenticatedVariableGuid
+)
+
+// findStore checks the volume's header and that of the store in it: start and end of the variables.
+func findStore(b []byte) (start, end int, authenticated bool, err error) {
+	le := binary.LittleEndian
+	if len(b) > MaxSize {
+		return 0, 0, false, bad(0, "firmware volume", "%d bytes, limit %d", len(b), MaxSize)
+	}
+	if len(b) < volumeHeaderSize {
+		return 0, 0, false, bad(0, "firmware volume", "%d bytes, its header has %d", len(b), volumeHeaderSize)
+	}
+	if string(b[volumeSigOffset:volumeSigOffset+4]) != "_FVH" {
+		return 0, 0, false, bad(volumeSigOffset, "signature", "%q, want _FVH: this is no firmware volume", b[volumeSigOffset:volumeSigOffset+4])
+	}
+	if g := efi.GUIDFromMixed(b[volumeGUIDOffset:]); g != guidNVData {
+		return 0, 0, false, bad(volumeGUIDOffset, "file system", "%v: this volume does not hold variables (%v)", g, guidNVData)
+	}
+	if r := b[volumeRevOffset]; r != volumeRevision {
+		return 0, 0, false, bad(volumeRevOffset, "revision", "%d, want %d", r, volumeRevision)
+	}
+	length, header := le.Uint64(b[volumeLenOffset:]), int(le.Uint16(b[volumeHdrOffset:]))
+	if length > uint64(len(b)) {
+		return 0, 0, false, bad(volumeLenOffset, "volume length", "%d, there are %d bytes", length, len(b))
+	}
+	if header < volumeHeaderSize || header%2 != 0 || uint64(header)+storeHeaderSize > length {
+		return 0, 0, false, bad(volumeHdrOffset, "header length", "%d, in a volume of %d bytes", header, length)
+	}
+	var sum uint16
+	for i := 0; i < header; i += 2 {
+		sum += le.Uint16(b[i:])
+	}
+	if sum != 0 {
+		return 0, 0, false, bad(volumeHdrOffset+2, "checksum", "the header's words add up to 0x%04x, want 0", sum)
+	}
+	switch g := efi.GUIDFromMixed(b[header:]); g {
+	case guidAuthenticated:
+		authenticated = true
+	case guidStore:
+	default:
+		return 0, 0, false, bad(header, "variable store", "signature %v, want %v or %v", g, guidAuthenticated, guidStore)
+	}
+	size := uint64(le.Uint32(b[header+16:]))
+	if size < storeHeaderSize || size > length-uint64(header) {
+		return 0, 0, false, bad(header+16, "store size", "%d, want %d to the %d bytes left in the volume", size, storeHeaderSize, length-uint64(header))
+	}
+	if f, s := b[header+20], b[header+21]; f != storeFormatted || s != storeHealthy {
+		return 0, 0, false, bad(header+20, "store state", "format 0x%02x and state 0x%02x, want 0x%02x and 0x%02x", f, s, storeFormatted, storeHealthy)
+	}
+	return align(header + storeHeaderSize), header + int(size), authenticated, nil
+}
+
+// align rounds up to the boundary at which a variable's header begins.
+func align(n int) int { return (n + 3) &^ 3 }
