@@ -239,13 +239,21 @@ func (t *Template) Sign(key crypto.Signer) ([]byte, error) {
 	return t.Join(signature)
 }
 
-// SignDigest has the key of a certificate sign a digest, deterministically where the kind of key allows it.
-func SignDigest(key crypto.Signer, cert *x509.Certificate, h crypto.Hash, digest []byte) ([]byte, error) {
+// CheckKey checks that a key is there and is that of a certificate.
+func CheckKey(key crypto.Signer, cert *x509.Certificate) error {
 	if key == nil {
-		return nil, errors.New("no key")
+		return errors.New("no key")
 	}
 	if pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(key.Public()) {
-		return nil, fmt.Errorf("the key is not that of the certificate %q", cert.Subject)
+		return fmt.Errorf("the key is not that of the certificate %q", cert.Subject)
+	}
+	return nil
+}
+
+// SignDigest has the key of a certificate sign a digest, deterministically where the kind of key allows it.
+func SignDigest(key crypto.Signer, cert *x509.Certificate, h crypto.Hash, digest []byte) ([]byte, error) {
+	if err := CheckKey(key, cert); err != nil {
+		return nil, err
 	}
 	source := rand.Reader
 	if _, ok := key.(*ecdsa.PrivateKey); ok {

@@ -9,10 +9,11 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
-	"github.com/stretchr/testify/require"
 )
 
 var roots = map[string]func(testing.TB) testtools.Root{"trixie": testtools.Trixie, "forky": testtools.Forky}

@@ -3,12 +3,8 @@ package authenticode
 import (
 	"cmp"
 	"crypto"
-	_ "crypto/sha1" // the bank of that name in a TPM; never accepted in a signature
-	_ "crypto/sha256"
-	_ "crypto/sha512"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"slices"
 
@@ -48,32 +44,22 @@ func Digests(src Source, hashes ...crypto.Hash) (map[crypto.Hash][]byte, error) 
 }
 
 func digests(f *pe.File, src Source, hashes []crypto.Hash) (map[crypto.Hash][]byte, error) {
-	hs := make(map[crypto.Hash]hash.Hash, len(hashes))
-	for _, h := range hashes {
-		switch h {
-		case crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512:
-			hs[h] = h.New()
-		default:
-			return nil, fmt.Errorf("authenticode: digest algorithm %v: want SHA-1, SHA-256, SHA-384 or SHA-512", h)
-		}
+	w, err := newHasher(hashes)
+	if err != nil {
+		return nil, err
 	}
 	regions, err := hashedRegions(f)
 	if err != nil {
 		return nil, err
 	}
-	err = scan(src, regions, func(_ int64, b []byte) {
-		for _, w := range hs {
-			w.Write(b)
-		}
+	err = scan(src, regions, func(_ int64, b []byte) error {
+		w.write(b, nil)
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	sums := make(map[crypto.Hash][]byte, len(hs))
-	for h, w := range hs {
-		sums[h] = w.Sum(nil)
-	}
-	return sums, nil
+	return w.sums(0)
 }
 
 // hashedRegions lists what the digest covers, in order (Windows Authenticode Portable Executable Signature Format, version 1.0,
@@ -82,13 +68,13 @@ func digests(f *pe.File, src Source, hashes []crypto.Hash) (map[crypto.Hash][]by
 // of the file without as many bytes as the certificate table has.
 func hashedRegions(f *pe.File) ([]pe.Range, error) {
 	headers := int64(f.SizeOfHeaders)
-	between := func(from, to int64) pe.Range { return pe.Range{Offset: from, Size: to - from} }
-	regions := []pe.Range{between(0, f.Fields.CheckSum)}
-	if dir := f.Fields.CertificateDirectory; dir != 0 {
-		regions = append(regions, between(f.Fields.CheckSum+4, dir), between(dir+8, headers))
-	} else {
-		regions = append(regions, between(f.Fields.CheckSum+4, headers))
+	var regions []pe.Range
+	from := int64(0)
+	for _, skip := range skipped(f) {
+		regions = append(regions, pe.Range{Offset: from, Size: skip.Offset - from})
+		from = skip.End()
 	}
+	regions = append(regions, pe.Range{Offset: from, Size: headers - from})
 
 	sections := make([]pe.Section, 0, len(f.Sections))
 	for _, s := range f.Sections {
@@ -113,8 +99,8 @@ func hashedRegions(f *pe.File) ([]pe.Range, error) {
 	return regions, nil
 }
 
-// scan feeds regions of the source to fn piece by piece, with the offset of each piece.
-func scan(src io.ReaderAt, regions []pe.Range, fn func(off int64, b []byte)) error {
+// scan feeds regions of the source to fn piece by piece, with the offset of each piece, until the first error.
+func scan(src io.ReaderAt, regions []pe.Range, fn func(off int64, b []byte) error) error {
 	var buf []byte
 	for _, r := range regions {
 		for off, end := r.Offset, r.End(); off < end; {
@@ -129,7 +115,9 @@ func scan(src io.ReaderAt, regions []pe.Range, fn func(off int64, b []byte)) err
 				}
 				return fmt.Errorf("authenticode: read %d bytes at 0x%x: %w", len(b), off, err)
 			}
-			fn(off, b)
+			if err := fn(off, b); err != nil {
+				return err
+			}
 			off += int64(n)
 		}
 	}

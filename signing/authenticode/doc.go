@@ -23,6 +23,9 @@
 // parses: DER only, overlapping sections, bytes behind the certificate table and padding that is not zero are errors. Whether a given
 // machine would boot an image, with its db and dbx, is what package secureboot answers from the values that [Digests] and [Signatures] return.
 //
+// An image that is just being written need not be read again: a [Digester] hashes what passes by, and a [StreamSigner] signs it on the
+// way into its file.
+//
 // Files are read in pieces of 256 KiB at most, whatever their size; the certificate table is limited to 16 MiB.
 //
 // Limits: no removal of signatures yet, no time stamps, no page hashes, no SHA-1 signatures (read and listed, never accepted), no RSA-PSS. An image with gaps

@@ -9,7 +9,9 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
+	"os"
 	"time"
 
 	"github.com/osmith-dev/osmith/internal/petest"
@@ -87,4 +89,54 @@ func ExampleDigest() {
 	}
 	fmt.Println(len(sum), "bytes that firmware measures into PCR 4")
 	// Output: 32 bytes that firmware measures into PCR 4
+}
+
+// Digests for two banks of a TPM while an image is on its way to somewhere else.
+func ExampleDigester() {
+	d, err := authenticode.NewDigester(crypto.SHA1, crypto.SHA256)
+	if err != nil {
+		panic(err)
+	}
+	var file bytes.Buffer
+	if _, err := bytes.NewReader(petest.Stub("262-1")).WriteTo(io.MultiWriter(&file, d)); err != nil {
+		panic(err)
+	}
+	sums, err := d.Sums()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(sums[crypto.SHA1]), len(sums[crypto.SHA256]))
+	// Output: 20 32
+}
+
+// An image is signed while it is written, in one pass.
+func ExampleStreamSigner() {
+	key, cert := exampleKey()
+	file, err := os.CreateTemp("", "linux-*.efi")
+	if err != nil {
+		panic(err)
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+
+	s, err := authenticode.NewStreamSigner(file, key, cert, authenticode.SignOptions{})
+	if err != nil {
+		panic(err)
+	}
+	if _, err := bytes.NewReader(petest.Stub("262-1")).WriteTo(s); err != nil {
+		panic(err)
+	}
+	if err := s.Close(); err != nil {
+		panic(err)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		panic(err)
+	}
+	sig, err := authenticode.Verify(io.NewSectionReader(file, 0, info.Size()), []*x509.Certificate{cert})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(sig.Signer.Subject)
+	// Output: CN=Acme OS db
 }

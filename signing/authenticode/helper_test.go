@@ -17,9 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/signing/authenticode"
-	"github.com/stretchr/testify/require"
 )
 
 var when = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)

@@ -3,11 +3,9 @@ package authenticode
 import (
 	"crypto"
 	"crypto/x509"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"github.com/osmith-dev/osmith/internal/cms"
@@ -25,6 +23,13 @@ type SignOptions struct {
 
 	// Chain are certificates to carry besides the signer's: those between it and the one in db.
 	Chain []*x509.Certificate
+}
+
+func (o SignOptions) hash() crypto.Hash {
+	if o.Hash == 0 {
+		return crypto.SHA256
+	}
+	return o.Hash
 }
 
 // Sign writes a signed copy of an image. An existing signature stays, the new one is added behind it. A file whose size is
@@ -64,47 +69,51 @@ type Prepared struct {
 // Prepare is the first half of [Sign]. It depends on its arguments alone: to join in another process, prepare again from
 // the same image, certificate and options.
 func Prepare(src Source, cert *x509.Certificate, o SignOptions) (*Prepared, error) {
-	if cert == nil {
-		return nil, errors.New("authenticode: no certificate of the signer")
-	}
+	// The size is known: what is wrong with it need not wait for the end of a pass.
 	f, err := pe.Parse(src, src.Size())
 	if err != nil {
 		return nil, inFile(0, err)
 	}
-	if f.Fields.CertificateDirectory == 0 {
-		return nil, &FormatError{Offset: f.Fields.OptionalHeader, Field: "optional header", Err: errors.New("it has no certificate directory entry")}
-	}
-	regions, err := hashedRegions(f)
+	d, err := newSigningDigester(cert, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkContiguous(f); err != nil {
-		return nil, err
-	}
-	p := &Prepared{Hash: o.Hash, file: f, dataEnd: f.Size}
-	if p.Hash == 0 {
-		p.Hash = crypto.SHA256
-	}
-	if cms.HashOID(p.Hash) == nil {
-		return nil, fmt.Errorf("authenticode: digest algorithm %v: want SHA-256, SHA-384 or SHA-512", p.Hash)
-	}
-	if f.Certificates.Size != 0 {
-		p.dataEnd = f.Certificates.Offset
-		if p.table, _, err = readTable(f, src); err != nil {
-			return nil, err
-		}
-	}
-	h := p.Hash.New()
-	err = scan(src, regions, func(off int64, b []byte) {
-		h.Write(b)
-		p.sum.add(off, b)
+	err = scan(src, []pe.Range{{Size: f.Size}}, func(_ int64, b []byte) error {
+		_, err := d.Write(b)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	h.Write(make([]byte, p.padding()))
-	p.ImageDigest = h.Sum(nil)
+	return prepare(d, cert, o)
+}
 
+// newSigningDigester checks certificate and options and returns a digester for an image to be signed with them.
+func newSigningDigester(cert *x509.Certificate, o SignOptions, more ...crypto.Hash) (*Digester, error) {
+	if cert == nil {
+		return nil, errors.New("authenticode: no certificate of the signer")
+	}
+	if cms.HashOID(o.hash()) == nil {
+		return nil, fmt.Errorf("authenticode: digest algorithm %v: want SHA-256, SHA-384 or SHA-512", o.hash())
+	}
+	d, err := NewDigester(append([]crypto.Hash{o.hash()}, more...)...)
+	if err != nil {
+		return nil, err
+	}
+	d.signing = true
+	return d, nil
+}
+
+// prepare makes what has to be signed of an image that has passed.
+func prepare(d *Digester, cert *x509.Certificate, o SignOptions) (*Prepared, error) {
+	sums, err := d.SumsAsSigned()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := splitTable(d.file, d.table); err != nil {
+		return nil, err
+	}
+	p := &Prepared{Hash: o.hash(), ImageDigest: sums[o.hash()], file: d.file, table: d.table, dataEnd: d.dataEnd(), sum: d.sum}
 	content, err := encodeIndirectData(p.Hash, p.ImageDigest)
 	if err != nil {
 		return nil, err
@@ -134,72 +143,23 @@ func checkContiguous(f *pe.File) error {
 		sum += int64(s.RawSize)
 	}
 	if end := f.DataEnd(); sum != end {
-		return &FormatError{Offset: sum, Field: "section data", Err: fmt.Errorf("%d bytes before 0x%x belong to no section; firmware and signing tools disagree about the digest of such an image", end-sum, end)}
+		return &FormatError{Offset: sum, Field: "section data", Err: fmt.Errorf("%d bytes before 0x%x belong to no section; %w", end-sum, end, ErrGaps)}
 	}
 	return nil
 }
 
-// padding is the number of zeros between image and certificate table.
-func (p *Prepared) padding() int64 { return -p.dataEnd & (certAlignment - 1) }
-
 // Join writes the signed image from the image and a signature over p.Digest, after checking the signature against the certificate.
 func (p *Prepared) Join(w io.Writer, src Source, signature []byte) error {
+	if src.Size() != p.file.Size {
+		return fmt.Errorf("authenticode: the image has %d bytes, %d when it was prepared", src.Size(), p.file.Size)
+	}
 	message, err := p.template.Join(signature)
 	if err != nil {
 		return inFile(0, err)
 	}
-	table := appendEntry(p.table[:len(p.table):len(p.table)], message)
-	start := p.dataEnd + p.padding()
-	size := start + int64(len(table))
-	if size > math.MaxUint32 || len(table) > maxTableSize {
-		return fmt.Errorf("authenticode: the signed image would have %d bytes, %d of them certificates; the header counts to %d, firmware to %d", size, len(table), uint32(math.MaxUint32), maxTableSize)
+	c, err := p.change(appendEntry(p.table[:len(p.table):len(p.table)], message))
+	if err != nil {
+		return err
 	}
-	if src.Size() != p.file.Size {
-		return fmt.Errorf("authenticode: the image has %d bytes, %d when it was prepared", src.Size(), p.file.Size)
-	}
-
-	dir := p.file.Fields.CertificateDirectory
-	entry := binary.LittleEndian.AppendUint32(nil, uint32(start))
-	entry = binary.LittleEndian.AppendUint32(entry, uint32(len(table)))
-	sum := p.sum
-	sum.add(dir, entry)
-	sum.add(start, table)
-	field := binary.LittleEndian.AppendUint32(nil, sum.value(size))
-
-	at := p.file.Fields.CheckSum
-	out := patcher{w: w, src: src}
-	out.copy(0, at)
-	out.write(field)
-	out.copy(at+4, dir)
-	out.write(entry)
-	out.copy(dir+8, p.dataEnd)
-	out.write(make([]byte, p.padding()))
-	out.write(table)
-	return out.err
-}
-
-// A patcher copies ranges of a source and bytes to a writer until the first error.
-type patcher struct {
-	w   io.Writer
-	src io.ReaderAt
-	err error
-}
-
-func (p *patcher) copy(from, to int64) {
-	if p.err != nil {
-		return
-	}
-	err := scan(p.src, []pe.Range{{Offset: from, Size: to - from}}, func(_ int64, b []byte) { p.write(b) })
-	if p.err == nil {
-		p.err = err
-	}
-}
-
-func (p *patcher) write(b []byte) {
-	if p.err != nil {
-		return
-	}
-	if _, err := p.w.Write(b); err != nil {
-		p.err = fmt.Errorf("authenticode: write: %w", err)
-	}
+	return c.copy(w, src)
 }

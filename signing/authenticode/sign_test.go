@@ -11,9 +11,10 @@ import (
 	"io"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/signing/authenticode"
-	"github.com/stretchr/testify/require"
 )
 
 func TestSignIsDeterministic(t *testing.T) {

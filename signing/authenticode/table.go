@@ -31,28 +31,47 @@ type entry struct {
 	data   []byte
 }
 
-// readTable reads the certificate table and splits it as firmware does; entries of types that firmware skips are left out. It returns
-// the table's bytes too.
+// readTable reads the certificate table and splits it. It returns the table's bytes too.
 func readTable(f *pe.File, src Source) (raw []byte, entries []entry, err error) {
 	t := f.Certificates
 	if t.Size == 0 {
 		return nil, nil, nil
 	}
-	bad := func(off int64, field string, err error) ([]byte, []entry, error) {
-		return nil, nil, &FormatError{Offset: off, Field: field, Err: err}
-	}
 	if t.Size > maxTableSize {
-		return bad(t.Offset, "certificate table", fmt.Errorf("%d bytes, limit %d", t.Size, maxTableSize))
+		return nil, nil, tableTooLarge(f)
+	}
+	err = scan(src, []pe.Range{t}, func(_ int64, b []byte) error {
+		raw = append(raw, b...)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	entries, err = splitTable(f, raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	return raw, entries, nil
+}
+
+func tableTooLarge(f *pe.File) error {
+	return &FormatError{Offset: f.Certificates.Offset, Field: "certificate table", Err: fmt.Errorf("%d bytes, limit %d", f.Certificates.Size, maxTableSize)}
+}
+
+// splitTable splits the certificate table as firmware does; entries of types that firmware skips are left out.
+func splitTable(f *pe.File, raw []byte) (entries []entry, err error) {
+	t := f.Certificates
+	if t.Size == 0 {
+		return nil, nil
+	}
+	bad := func(off int64, field string, err error) ([]entry, error) {
+		return nil, &FormatError{Offset: off, Field: field, Err: err}
 	}
 	if t.Offset%certAlignment != 0 {
 		return bad(t.Offset, "certificate table", fmt.Errorf("does not start at a multiple of %d", certAlignment))
 	}
 	if t.End() != f.Size {
 		return bad(t.End(), "certificate table", fmt.Errorf("%d bytes follow it, firmware would hash the wrong range", f.Size-t.End()))
-	}
-	err = scan(src, []pe.Range{t}, func(_ int64, b []byte) { raw = append(raw, b...) })
-	if err != nil {
-		return nil, nil, err
 	}
 	for pos := 0; pos < len(raw); {
 		at := t.Offset + int64(pos)
@@ -69,7 +88,7 @@ func readTable(f *pe.File, src Source) (raw []byte, entries []entry, err error) 
 		}
 		e, pkcs7, err := parseEntry(left[:size], at)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if pkcs7 {
 			entries = append(entries, e)
@@ -83,7 +102,7 @@ func readTable(f *pe.File, src Source) (raw []byte, entries []entry, err error) 
 		}
 		pos += int(next)
 	}
-	return raw, entries, nil
+	return entries, nil
 }
 
 // parseEntry looks at one WIN_CERTIFICATE of which b is all; it reports false for a type that firmware skips.

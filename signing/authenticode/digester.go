@@ -1,0 +1,213 @@
+package authenticode
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/osmith-dev/osmith/internal/pe"
+)
+
+// ErrGaps is wrapped in the [FormatError] of an image that cannot be signed or hashed in one pass, because bytes between its sections belong to
+// none: the specification skips them and makes up for their number at the end of the file, osslsigncode hashes the file as it stands.
+var ErrGaps = errors.New("firmware and signing tools disagree about the digest of such an image")
+
+// maxHeaders bounds the headers of an image that is signed or hashed in one pass. They are in memory until their end.
+const maxHeaders = 1 << 20
+
+// A Digester computes Authenticode digests of an image that is written to it front to back, once: for several hashes in one pass, behind
+// whatever produces the image, without ever seeing it as a whole. The results are those of [Digests].
+//
+//	d, err := authenticode.NewDigester(crypto.SHA256, crypto.SHA384)
+//	_, err = image.WriteTo(io.MultiWriter(file, d))
+//	sums, err := d.Sums()
+//
+// Checksum, certificate directory entry and certificate table are skipped as they pass by. An image with gaps between its sections is
+// refused with [ErrGaps], headers of more than 1 MiB are too, and bytes behind the certificate table are: use [Digests] for these.
+// Pieces of 16 KiB and more are hashed by one goroutine per algorithm; none is left running between two calls.
+type Digester struct {
+	hasher *hasher
+	sum    checksum
+	header []byte // of the file, complete as soon as file is set
+	need   int64  // bytes of header to collect until more is known
+	file   *pe.File
+	end    int64 // where hashing stops: the certificate table or the end of all files
+	size   int64 // bytes written
+	err    error // the first one of Write
+
+	signing bool   // the image is to be signed: it needs a directory entry, and
+	table   []byte // the bytes from end on are kept
+
+	// sink takes what is hashed while it is hashed, from start to end of the image.
+	sink func(off int64, b []byte) error
+}
+
+// NewDigester returns a Digester for SHA-1, SHA-256, SHA-384 or SHA-512, one or several.
+func NewDigester(hashes ...crypto.Hash) (*Digester, error) {
+	h, err := newHasher(hashes)
+	if err != nil {
+		return nil, err
+	}
+	return &Digester{hasher: h, need: pe.FirstRead}, nil
+}
+
+// Write takes the next bytes of the image. An image that has to be refused is refused as soon as its headers have passed, with a
+// [*FormatError]; so is every later call.
+func (d *Digester) Write(b []byte) (int, error) {
+	if d.err != nil {
+		return 0, d.err
+	}
+	n := 0
+	for d.file == nil && n < len(b) {
+		m := int(min(d.need-int64(len(d.header)), int64(len(b)-n)))
+		d.header = append(d.header, b[n:n+m]...)
+		n += m
+		d.size += int64(m)
+		if int64(len(d.header)) == d.need {
+			if d.err = d.headers(); d.err != nil {
+				return n, d.err
+			}
+		}
+	}
+	if covered := min(int64(len(b)-n), max(d.end-d.size, 0)); covered > 0 {
+		if d.err = d.add(b[n : n+int(covered)]); d.err != nil {
+			return n, d.err
+		}
+		n += int(covered)
+	}
+	if n < len(b) {
+		if d.signing {
+			if len(d.table)+len(b)-n > maxTableSize {
+				d.err = tableTooLarge(d.file)
+				return n, d.err
+			}
+			d.table = append(d.table, b[n:]...)
+		}
+		d.size += int64(len(b) - n)
+	}
+	return len(b), nil
+}
+
+// headers is called whenever as many bytes are there as were needed; it asks for more, or hashes the headers.
+func (d *Digester) headers() error {
+	need, err := pe.HeadersSize(d.header)
+	if err != nil {
+		return inFile(0, err)
+	}
+	if need > maxHeaders {
+		return &FormatError{Offset: 0, Field: "headers", Err: fmt.Errorf("%d bytes, limit %d", need, maxHeaders)}
+	}
+	if d.need = need; need > int64(len(d.header)) {
+		return nil
+	}
+	// What depends on the size of the file is looked at when that is known.
+	f, err := pe.Parse(bytes.NewReader(d.header), math.MaxInt64)
+	if err != nil {
+		return inFile(0, err)
+	}
+	if _, err := hashedRegions(f); err != nil {
+		return err
+	}
+	if err := checkContiguous(f); err != nil {
+		return err
+	}
+	if d.signing && f.Fields.CertificateDirectory == 0 {
+		return &FormatError{Offset: f.Fields.OptionalHeader, Field: "optional header", Err: errors.New("it has no certificate directory entry")}
+	}
+	d.file, d.end = f, math.MaxInt64
+	if f.Certificates.Size != 0 {
+		d.end = f.Certificates.Offset
+	}
+	from := int64(0)
+	for _, skip := range skipped(f) {
+		d.hash(from, skip.Offset)
+		from = skip.End()
+	}
+	d.hash(from, need)
+	if d.sink != nil {
+		return d.sink(0, d.header)
+	}
+	return nil
+}
+
+// hash adds a part of the headers.
+func (d *Digester) hash(from, to int64) {
+	d.hasher.write(d.header[from:to], nil)
+	d.sum.add(from, d.header[from:to])
+}
+
+// add takes bytes behind the headers.
+func (d *Digester) add(b []byte) (err error) {
+	d.hasher.write(b, func() {
+		d.sum.add(d.size, b)
+		if d.sink != nil {
+			err = d.sink(d.size, b)
+		}
+	})
+	if err == nil {
+		d.size += int64(len(b))
+	}
+	return err
+}
+
+// finish looks at what could not be judged before the end of the image.
+func (d *Digester) finish() error {
+	if d.err != nil {
+		return d.err
+	}
+	f, err := pe.Parse(bytes.NewReader(d.header), d.size)
+	if err != nil {
+		return inFile(0, err)
+	}
+	if d.file == nil { // it has not failed before: cannot happen
+		return &FormatError{Offset: d.size, Field: "headers", Err: errors.New("they are not complete")}
+	}
+	d.file = f
+	if c := f.Certificates; c.Size != 0 && c.End() != d.size {
+		return &FormatError{Offset: c.End(), Field: "certificate table", Err: fmt.Errorf("%d bytes follow it, firmware would hash the wrong range", d.size-c.End())}
+	}
+	return nil
+}
+
+// dataEnd is the number of bytes before the certificate table.
+func (d *Digester) dataEnd() int64 { return min(d.end, d.size) }
+
+// padding is the number of zeros that a signature needs behind the image.
+func (d *Digester) padding() int64 { return -d.dataEnd() & (certAlignment - 1) }
+
+// Sums returns the digests of what was written as a complete file. It can be called again, also after more was written.
+func (d *Digester) Sums() (map[crypto.Hash][]byte, error) {
+	if err := d.finish(); err != nil {
+		return nil, err
+	}
+	return d.hasher.sums(0)
+}
+
+// SumsAsSigned returns the digests that the image will have once [Sign] has padded it to a multiple of 8 bytes: those that a signature is
+// about and that firmware measures of the signed file. They differ from [Digester.Sums] only for an image of another size.
+func (d *Digester) SumsAsSigned() (map[crypto.Hash][]byte, error) {
+	if err := d.finish(); err != nil {
+		return nil, err
+	}
+	return d.hasher.sums(d.padding())
+}
+
+// skipped lists the header fields that no digest covers: checksum and, if there is one, certificate directory entry.
+func skipped(f *pe.File) []pe.Range {
+	r := []pe.Range{{Offset: f.Fields.CheckSum, Size: 4}}
+	if dir := f.Fields.CertificateDirectory; dir != 0 {
+		r = append(r, pe.Range{Offset: dir, Size: 8})
+	}
+	return r
+}
+
+func appendUint32(values ...int64) []byte {
+	var b []byte
+	for _, v := range values {
+		b = binary.LittleEndian.AppendUint32(b, uint32(v))
+	}
+	return b
+}
