@@ -6,9 +6,6 @@ import (
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 	"errors"
-	"fmt"
-	"hash"
-	"io"
 )
 
 // Measurement is one section as the stub measures it into PCR 11. For each Measurement in order, the stub extends the
@@ -21,125 +18,92 @@ type Measurement struct {
 
 // Measurements is what the stub will measure when the image that Assemble lays out boots in its default profile, in
 // measured order. It does not depend on PCRSignature, so that it can be computed, signed, and the signature put into
-// the image. Each section is read once for all hashes; without any, SHA-256 is used.
+// the image. Each section is read once, the hashes run in parallel; without any, SHA-256 is used. If the stub picks
+// sections by the hardware, [ErrHardwareDependent] is returned: MeasureVariants has the measurements of all cases.
 //
 // What a stub measures depends on its release; [ErrUnknownStub] is returned for one that is newer than this package
 // knows or does not say (see AssumeStub).
 func (im *Image) Measurements(hashes ...crypto.Hash) ([]Measurement, error) {
-	p, err := im.plan()
+	list, release, err := im.contents()
 	if err != nil {
 		return nil, err
 	}
-	version, versionErr := stubVersion(im.Stub, p.stub)
-	release, err := knownRelease(version, versionErr, im.AssumeStub)
-	if err != nil {
-		return nil, &PartError{"Stub", err}
-	}
-	list, err := selectMeasured(p.all(false), 0, release)
+	chosen, err := selectOnly(list, 0, release)
 	if err != nil {
 		return nil, &PartError{"Sections", err}
 	}
-	return measure(list, hashes)
+	return measure(list, chosen, hashes)
 }
 
-// selectMeasured picks from the sections in file order those that a stub of that release measures in that profile, in
-// measured order: the first of a name among the base sections, which end at the first .profile, replaced by the first
-// of that name in the profile's own, which end at the next one. Empty sections count as absent. systemd 262,
-// src/boot/pe.c (pe_locate_profile_sections) and stub.c (find_sections, measure_sections).
-func selectMeasured(list []content, profile, release int) ([]content, error) {
-	base, own, err := splitProfile(list, profile)
+// measure hashes the chosen ones of the sections.
+func measure(list []content, chosen []int, hashes []crypto.Hash) ([]Measurement, error) {
+	out, err := measureOnce(list, [][]int{chosen}, hashes)
 	if err != nil {
 		return nil, err
 	}
-	if len(own) > 0 && release < kindOf(".profile").since {
-		return nil, fmt.Errorf("section .profile needs a stub of systemd %d or later, this is %d", kindOf(".profile").since, release)
-	}
-	var out []content
-	for _, k := range sectionKinds {
-		if !k.measured || release < k.since {
-			continue
-		}
-		c := find(own, k.name)
-		if c == nil {
-			c = find(base, k.name)
-		}
-		if c == nil || c.size == 0 {
-			continue
-		}
-		if k.repeats {
-			return nil, fmt.Errorf("section %s: %w", k.name, ErrHardwareDependent)
-		}
-		out = append(out, *c)
-	}
-	return out, nil
+	return out[0], nil
 }
 
-// splitProfile finds the base sections and those of one profile. An image without any .profile has profile 0 only,
-// which then has no sections of its own.
-func splitProfile(list []content, profile int) (base, own []content, err error) {
-	base = list
-	n := -1
-	for i, c := range list {
-		if c.name != ".profile" {
-			continue
+// measureOnce hashes the sections of several choices, each section once.
+func measureOnce(list []content, choices [][]int, hashes []crypto.Hash) ([][]Measurement, error) {
+	b, err := newBanks(hashes)
+	if err != nil {
+		return nil, err
+	}
+	defer b.close()
+	order := make(map[int]int) // of the sections: how many were hashed before it
+	for _, chosen := range choices {
+		if len(chosen) == 0 {
+			return nil, errors.New("uki: the stub would measure nothing")
 		}
-		if n++; n == 0 {
-			base = list[:i]
-		}
-		switch n {
-		case profile:
-			own = list[i:]
-		case profile + 1:
-			return base, own[:len(own)-(len(list)-i)], nil
+		for _, i := range chosen {
+			if _, ok := order[i]; ok {
+				continue
+			}
+			order[i] = len(order)
+			if err := b.section(list[i]); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if profile < 0 || profile > max(n, 0) {
-		return nil, nil, fmt.Errorf("profile %d: the image has %d", profile, n+1)
-	}
-	return base, own, nil
+	b.wait()
+	return collect(list, choices, func(i int) map[crypto.Hash][]byte { return b.sums(order[i]) }), nil
 }
 
-func find(list []content, name string) *content {
-	for i := range list {
-		if list[i].name == name {
-			return &list[i]
+// section hashes one section.
+func (b *banks) section(c content) error {
+	v := new(view)
+	v.add("section "+c.name, c.src, c.size)
+	for off := int64(0); off < c.size; {
+		buf := b.take(min(bankBuffer, c.size-off))
+		_, err := v.ReadAt(buf.b, off)
+		if err == nil {
+			b.write(buf, buf.b)
+			off += int64(len(buf.b))
+		}
+		buf.release()
+		if err != nil {
+			return err
 		}
 	}
+	b.end(0)
 	return nil
 }
 
-func measure(list []content, hashes []crypto.Hash) ([]Measurement, error) {
-	if len(hashes) == 0 {
-		hashes = []crypto.Hash{crypto.SHA256}
-	}
-	states := make([]hash.Hash, len(hashes))
-	writers := make([]io.Writer, len(hashes))
-	for i, h := range hashes {
-		if !h.Available() {
-			return nil, fmt.Errorf("uki: hash %v is not linked into this program", h)
+// collect makes measurements of digests. A section that several choices have is one value.
+func collect(list []content, choices [][]int, digests func(i int) map[crypto.Hash][]byte) [][]Measurement {
+	known := make(map[int]Measurement)
+	out := make([][]Measurement, len(choices))
+	for n, chosen := range choices {
+		out[n] = make([]Measurement, 0, len(chosen))
+		for _, i := range chosen {
+			m, ok := known[i]
+			if !ok {
+				m = Measurement{Section: list[i].name, Size: list[i].size, Digests: digests(i)}
+				known[i] = m
+			}
+			out[n] = append(out[n], m)
 		}
-		states[i] = h.New()
-		writers[i] = states[i]
 	}
-	w := io.MultiWriter(writers...)
-	out := make([]Measurement, 0, len(list))
-	for _, c := range list {
-		for _, s := range states {
-			s.Reset()
-		}
-		v := new(view)
-		v.add("section "+c.name, c.src, c.size)
-		if _, err := v.WriteTo(w); err != nil {
-			return nil, err
-		}
-		m := Measurement{Section: c.name, Size: c.size, Digests: make(map[crypto.Hash][]byte, len(hashes))}
-		for i, h := range hashes {
-			m.Digests[h] = states[i].Sum(nil)
-		}
-		out = append(out, m)
-	}
-	if len(out) == 0 {
-		return nil, errors.New("uki: the stub would measure nothing")
-	}
-	return out, nil
+	return out
 }
