@@ -94,7 +94,7 @@ func ExampleProbeUname() {
 	fmt.Println(errors.Is(err, uki.ErrUnknownUname), err)
 	// Output:
 	// 6.12.0 <nil>
-	// true uki: Linux: kernel version not found (no x86 setup header: 9 bytes)
+	// true uki: Linux: kernel version not found (no x86 setup header (HdrS at 0x202) and no banner (Linux version) in 9 bytes)
 }
 
 func ExampleParseOSRelease() {

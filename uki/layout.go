@@ -13,7 +13,15 @@ const sectionHeaderSize = 40
 
 // Assembled is an unsigned unified kernel image: a lazily read view over the parts of an [Image]. It can be read at
 // random as a Source and written in one pass with WriteTo; neither holds more than a buffer in memory.
-type Assembled struct{ view }
+type Assembled struct {
+	view
+	plan     *plan
+	sections []pe.Section // of the stub, then those of plan.added
+	free     int
+}
+
+// FreeSections is how many more sections the header has room for.
+func (a *Assembled) FreeSections() int { return a.free }
 
 // Assemble checks the parts and lays the image out on the stub. All that can be refused is refused here, before a byte
 // is written: missing or unusable parts with a [*PartError], parts that do not fit with a [*SpaceError].
@@ -47,8 +55,8 @@ func (p *plan) layout() (*Assembled, error) {
 	// The stub's own sections, with .sbat exchanged.
 	sections := append([]pe.Section(nil), stub.Sections...)
 	rest := int64(len(header))
-	added := append([]content(nil), p.sections...)
-	if i := indexSection(sections, ".sbat"); i >= 0 {
+	if p.sbat != nil {
+		i := indexSection(sections, ".sbat")
 		s := &sections[i]
 		if err := sbatFits(sections, i, p.sbat.size); err != nil {
 			return nil, err
@@ -58,17 +66,12 @@ func (p *plan) layout() (*Assembled, error) {
 		out.size = s.Raw().End()
 		rest = s.Raw().End()
 		s.VirtualSize = uint32(p.sbat.size)
-	} else {
-		added = append(added, p.sbat)
 	}
 	out.add("stub", offsetReader{p.stubSrc, rest}, stubSize-rest)
-	if p.pcrsig != nil {
-		added = append(added, *p.pcrsig)
-	}
 
 	// The new ones behind it.
 	initialised := uint64(stub.SizeOfInitializedData)
-	for _, c := range added {
+	for _, c := range p.added {
 		last := sections[len(sections)-1]
 		address := roundUp(int64(last.VirtualAddress)+int64(last.VirtualSize), int64(stub.SectionAlignment))
 		out.padTo(int64(stub.FileAlignment))
@@ -93,6 +96,8 @@ func (p *plan) layout() (*Assembled, error) {
 	if err := p.patch(header, sections, uint32(initialised)); err != nil {
 		return nil, err
 	}
+	out.plan, out.sections = p, sections
+	out.free = (len(header)-int(stub.Fields.SectionTable))/sectionHeaderSize - len(sections)
 	return out, nil
 }
 
@@ -149,16 +154,10 @@ func (p *plan) header(stubSize int64) ([]byte, error) {
 			return nil, partError("Stub", "section %s at offset %#x overlaps the headers, which end at %#x", s.Name, s.Offset, size)
 		}
 	}
-	count := len(p.sections)
-	if _, ok := f.Section(".sbat"); !ok {
-		count++
-	}
-	if p.pcrsig != nil {
-		count++
-	}
-	need := f.Fields.SectionTable + int64(len(f.Sections)+count)*sectionHeaderSize
-	if need > size {
-		return nil, &SpaceError{"header of the stub", need, size}
+	used := f.Fields.SectionTable + int64(len(f.Sections))*sectionHeaderSize
+	if need := used + int64(len(p.added))*sectionHeaderSize; need > size {
+		what := fmt.Sprintf("header of the stub with %d more sections, of which %d fit", len(p.added), (size-used)/sectionHeaderSize)
+		return nil, &SpaceError{what, need, size}
 	}
 	if size > stubSize {
 		return nil, partError("Stub", "%d bytes, the headers alone have %d", stubSize, size)
@@ -183,9 +182,11 @@ func (p *plan) patch(header []byte, sections []pe.Section, initialised uint32) e
 	le.PutUint32(header[f.Fields.SizeOfImage:], uint32(image))
 	le.PutUint32(header[f.Fields.SizeOfHeaders:], uint32(len(header)))
 	le.PutUint32(header[f.Fields.CheckSum:], 0)
-	if p.linux.DllCharacteristics&pe.DllNXCompat == 0 {
-		// Stub and kernel must agree: firmware that enforces NX would apply the outer image's promise to the inner one.
-		le.PutUint16(header[f.Fields.DllCharacteristics:], f.DllCharacteristics&^pe.DllNXCompat)
+	for _, k := range p.linux {
+		if k.DllCharacteristics&pe.DllNXCompat == 0 {
+			// Stub and kernel must agree: firmware that enforces NX would apply the outer image's promise to the inner one.
+			le.PutUint16(header[f.Fields.DllCharacteristics:], f.DllCharacteristics&^pe.DllNXCompat)
+		}
 	}
 	// The headers of the stub's own sections keep the fields we do not look at.
 	table := header[f.Fields.SectionTable:]

@@ -67,6 +67,23 @@ func mergeSBAT(parts ...[]string) []byte {
 	return b
 }
 
+// notIn is the lines that stand in none of the parts: two kernels of one distribution bring the same ones.
+func notIn(lines []string, parts [][]string) []string {
+	have := make(map[string]bool)
+	for _, p := range parts {
+		for _, l := range p {
+			have[l] = true
+		}
+	}
+	var out []string
+	for _, l := range lines {
+		if !have[l] {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
 func firstRunes(s string, n int) string {
 	for i := range s {
 		if n--; n < 0 {

@@ -1,0 +1,199 @@
+package uki
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+)
+
+// Profile is a further profile of an [Image]: one more way to boot it, which the boot menu shows on its own. What is
+// given here is measured and used in place of what the image has under the same name; all else is the image's. A part
+// that is nil or empty is not overridden, and the parts have the meaning they have in an Image.
+//
+// The stub looks for the HWIDs of a DeviceTreeAuto or Firmware in the same profile, so they have to be given with them.
+type Profile struct {
+	Profile []byte // required: os-release-like text with the fields ID and TITLE
+
+	OSRelease      []byte
+	Cmdline        string
+	DeviceTree     Source
+	DeviceTreeAuto []Source
+	HWIDs          []HWID
+	Uname          string // empty: found by ProbeUname if there is a Linux
+	OmitUname      bool
+	Splash         Source
+	PCRPublicKey   []byte
+	Linux          Source
+	Initrd         []Source
+	Firmware       []Firmware
+	Microcode      Source
+
+	// Sections are further sections, and any known one that is to be overridden by other bytes than the fields above
+	// allow: an empty .cmdline leaves this profile without a command line of its own.
+	Sections []Section
+
+	// Each profile has measurements of its own, and so a signature of its own.
+	PCRSignature        []byte
+	PCRSignatureReserve int
+}
+
+// contents are the profile's sections in the order of the file, the first one .profile.
+func (p *Profile) contents(where string) ([]content, error) {
+	if len(p.Profile) == 0 {
+		return nil, &PartError{where + "Profile", ErrMissing}
+	}
+	for _, s := range p.Sections {
+		if s.Name == ".profile" {
+			return nil, &PartError{where + "Sections", fmt.Errorf("a .profile would begin another profile")}
+		}
+	}
+	uname, err := unameOf(where, p.Uname, p.OmitUname, p.Linux)
+	if err != nil {
+		return nil, err
+	}
+	all := &parts{
+		where: where, osrel: p.OSRelease, cmdline: p.Cmdline, uname: uname, splash: p.Splash, pcrpkey: p.PCRPublicKey,
+		linux: p.Linux, initrd: p.Initrd, ucode: p.Microcode, dtb: p.DeviceTree, dtbauto: p.DeviceTreeAuto, hwids: p.HWIDs,
+		firmware: p.Firmware, sections: p.Sections, pcrsig: p.PCRSignature, reserve: p.PCRSignatureReserve, profile: p.Profile,
+	}
+	return all.contents()
+}
+
+// Assemble makes a PE image of the profile alone, as ukify build --profile= does on an add-on stub: a means to carry
+// a profile that others join to their image (see [ProfileOf]), not something to boot. It is laid out as
+// [Image.Assemble] says.
+func (p *Profile) Assemble(stub Source) (*Assembled, error) {
+	if stub == nil {
+		return nil, &PartError{"Stub", ErrMissing}
+	}
+	plan, err := planOn(stub)
+	if err != nil {
+		return nil, err
+	}
+	if p.Linux != nil {
+		k, err := parseKernel("Linux", p.Linux)
+		if err != nil {
+			return nil, err
+		}
+		plan.linux = append(plan.linux, k)
+	}
+	if plan.added, err = p.contents(""); err != nil {
+		return nil, err
+	}
+	if err := plan.checkNames(); err != nil {
+		return nil, err
+	}
+	return plan.layout()
+}
+
+// ProfileOf is profile n of an existing image, to be joined to another one: of a multi-profile image, or of a PE image
+// that ukify build --profile= or [Profile.Assemble] made, whose only profile is 0. It has all sections that stand in
+// that profile, also those that ukify --join-profile drops (.dtbauto, .hwids, .efifw, .pcrpkey, .sbat, .pcrsig and
+// unknown ones), but not those that the image shares between its profiles. It reads from the image when it is read.
+//
+// What a field cannot hold byte for byte is in Sections. PCRSignature was made for the image it comes from: it has to be
+// made anew if a section that it does not override is another one there.
+func ProfileOf(f *File, n int) (Profile, error) {
+	var p Profile
+	seen := make(map[string]bool)
+	for i, s := range f.sections {
+		if s.Profile != n || n < 0 {
+			continue
+		}
+		if k := kindOf(s.Name); seen[s.Name] && (k == nil || !k.repeats) {
+			return Profile{}, &FormatError{s.Offset, "section " + s.Name, fmt.Errorf("profile %d has two", n)}
+		}
+		seen[s.Name] = true
+		fits, err := p.take(s.Name, f.data(i))
+		if err != nil {
+			return Profile{}, &FormatError{s.Offset, "section " + s.Name, err}
+		}
+		if !fits {
+			p.Sections = append(p.Sections, Section{s.Name, f.data(i)})
+		}
+	}
+	if !seen[".profile"] {
+		return Profile{}, fmt.Errorf("uki: profile %d: the image has %d", n, f.profileCount())
+	}
+	p.OmitUname = p.Linux != nil && p.Uname == ""
+	return p, nil
+}
+
+func (f *File) profileCount() int {
+	n := 0
+	for _, s := range f.sections {
+		n = max(n, s.Profile+1)
+	}
+	return n
+}
+
+// take puts a section into its field; false if that would not give the same section again.
+func (p *Profile) take(name string, s *io.SectionReader) (bool, error) {
+	if s.Size() == 0 { // a field would leave it out
+		return false, nil
+	}
+	switch name {
+	case ".linux":
+		p.Linux = s
+	case ".initrd":
+		p.Initrd = []Source{s}
+	case ".ucode":
+		p.Microcode = s
+	case ".splash":
+		p.Splash = s
+	case ".dtb":
+		p.DeviceTree = s
+	case ".dtbauto":
+		p.DeviceTreeAuto = append(p.DeviceTreeAuto, s)
+	case ".efifw":
+		fw, err := ParseFirmware(s)
+		if err != nil || firmwareHeader+int64(len(fw.ID))+1+fw.Payload.Size() != s.Size() {
+			return false, nil // kept as it is: the stub will not take it either way
+		}
+		p.Firmware = append(p.Firmware, *fw)
+	case ".profile", ".osrel", ".cmdline", ".uname", ".pcrpkey", ".hwids", ".pcrsig":
+		return p.takeText(name, s)
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+func (p *Profile) takeText(name string, s *io.SectionReader) (bool, error) {
+	b, err := readAll(s, s.Size(), maxText)
+	if err != nil {
+		return false, err
+	}
+	hasNUL := bytes.IndexByte(b, 0) >= 0
+	switch name {
+	case ".profile":
+		p.Profile = b
+	case ".osrel":
+		p.OSRelease = b
+	case ".cmdline":
+		p.Cmdline = string(b)
+		if hasNUL {
+			p.Cmdline = ""
+		}
+		return !hasNUL, nil
+	case ".uname":
+		p.Uname = string(b)
+	case ".pcrpkey":
+		if !isPublicKey(b) {
+			return false, nil
+		}
+		p.PCRPublicKey = b
+	case ".pcrsig":
+		p.PCRSignature = b
+	case ".hwids":
+		ids, err := ParseHWIDs(b)
+		if err != nil {
+			return false, nil
+		}
+		if again, err := EncodeHWIDs(ids); err != nil || !bytes.Equal(again, b) {
+			return false, nil
+		}
+		p.HWIDs = ids
+	}
+	return true, nil
+}
