@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 )
 
@@ -30,6 +31,9 @@ func (r *logReader) check(offset int, e *Event) {
 	}
 	if _, known := eventNames[e.Type]; !known {
 		note("unknown event type %v", e.Type)
+	}
+	if _, err := e.Payload(); err != nil {
+		note("%v whose data cannot be read: %v", e.Type, errors.Unwrap(err))
 	}
 	if len(e.Digests) == 0 {
 		return // said above, and nothing to compare

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Log is a measured boot, event by event: one that has happened, parsed from a machine, or one that has not happened
@@ -42,14 +43,11 @@ func (f Finding) String() string {
 // maxAlgorithms bounds the banks of a log; TPMs have at most six.
 const maxAlgorithms = 16
 
+// headerData is the offset of the first event's data.
+const headerData = 32
+
 // specIDSignature starts the data of the first event of a crypto-agile log.
 var specIDSignature = []byte("Spec ID Event03\x00")
-
-// bankSize is an entry of the header's list of algorithms.
-type bankSize struct {
-	id   uint16
-	size int
-}
 
 var (
 	errTruncated = errors.New("the log ends inside it")
@@ -60,8 +58,8 @@ var (
 type logReader struct {
 	data  []byte
 	pos   int
-	event int        // index of the event being read
-	banks []bankSize // of the header; nil in a SHA-1 log
+	event int         // index of the event being read
+	banks []Algorithm // of the header; nil in a SHA-1 log
 	log   *Log
 }
 
@@ -80,9 +78,11 @@ func ParseLog(data []byte) (*Log, error) {
 		return nil, err
 	}
 	if first.Type == EventNoAction && bytes.HasPrefix(first.Data, specIDSignature) {
-		if r.banks, err = r.specID(first.Data); err != nil {
-			return nil, err
+		id, err := readSpecID(first.Data)
+		if err != nil {
+			return nil, r.inData(headerData, err)
 		}
+		r.banks = id.Algorithms
 		// The header's digest field is in the old format and has no meaning.
 		if !allByte(first.Digests[crypto.SHA1], 0) {
 			return nil, r.fail(8, "header: digest", errors.New("not zero"))
@@ -116,6 +116,15 @@ func ParseLog(data []byte) (*Log, error) {
 
 func (r *logReader) fail(off int, field string, err error) error {
 	return &FormatError{Offset: int64(off), Field: fmt.Sprintf("event log: event %d: %s", r.event, field), Err: err}
+}
+
+// inData is an error about an event's data, which start at off, as one about the log.
+func (r *logReader) inData(off int, err error) error {
+	var format *FormatError
+	if !errors.As(err, &format) {
+		return r.fail(off, "data", err)
+	}
+	return r.fail(off+int(format.Offset), strings.TrimPrefix(format.Field, "event data: "), format.Err)
 }
 
 // take returns the next n bytes.
@@ -196,7 +205,7 @@ func (r *logReader) event2() (Event, error) {
 		if err != nil {
 			return Event{}, err
 		}
-		k := slices.IndexFunc(r.banks, func(b bankSize) bool { return b.id == id })
+		k := slices.IndexFunc(r.banks, func(a Algorithm) bool { return a.ID == id })
 		if k < 0 {
 			return Event{}, r.fail(at, "digest algorithm", fmt.Errorf("0x%04x is not in the header", id))
 		}
@@ -205,7 +214,7 @@ func (r *logReader) event2() (Event, error) {
 		}
 		inOrder = inOrder && k == i
 		order = append(order, id)
-		digest, err := r.take(r.banks[k].size, "digest")
+		digest, err := r.take(r.banks[k].Size, "digest")
 		if err != nil {
 			return Event{}, err
 		}
@@ -235,53 +244,6 @@ func (r *logReader) eventData() ([]byte, error) {
 		return nil, r.fail(at, "data size", fmt.Errorf("%d bytes, %d left: %w", size, len(r.data)-r.pos, errTruncated))
 	}
 	return r.take(int(size), "data")
-}
-
-// specID reads a TCG_EfiSpecIdEvent (section 10.4.5.1), which is the data of the first event.
-func (r *logReader) specID(data []byte) ([]bankSize, error) {
-	const base = 32 // offset of the first event's data in the log
-	s := &logReader{data: data, pos: len(specIDSignature), log: r.log}
-	fail := func(pos int, field string, err error) error { return r.fail(base+pos, "header: "+field, err) }
-	// platformClass, minor, major, errata, uintnSize
-	if _, err := s.take(8, ""); err != nil {
-		return nil, fail(s.pos, "version", errTruncated)
-	}
-	at := s.pos
-	count, err := s.u32("")
-	if err != nil {
-		return nil, fail(at, "algorithm count", errTruncated)
-	}
-	if count == 0 || count > maxAlgorithms {
-		return nil, fail(at, "algorithm count", fmt.Errorf("%d, want 1 to %d", count, maxAlgorithms))
-	}
-	banks := make([]bankSize, 0, count)
-	for range count {
-		at := s.pos
-		b, err := s.take(4, "")
-		if err != nil {
-			return nil, fail(at, "algorithms", errTruncated)
-		}
-		id, size := binary.LittleEndian.Uint16(b), int(binary.LittleEndian.Uint16(b[2:]))
-		if a, ok := byID(id); ok && a.hash.Size() != size {
-			return nil, fail(at, "algorithms", fmt.Errorf("%s with digests of %d bytes, want %d", a.name, size, a.hash.Size()))
-		}
-		if size == 0 || size > 1024 {
-			return nil, fail(at, "algorithms", fmt.Errorf("0x%04x with digests of %d bytes", id, size))
-		}
-		if slices.ContainsFunc(banks, func(b bankSize) bool { return b.id == id }) {
-			return nil, fail(at, "algorithms", fmt.Errorf("0x%04x comes twice", id))
-		}
-		banks = append(banks, bankSize{id, size})
-	}
-	at = s.pos
-	vendor, err := s.take(1, "")
-	if err != nil {
-		return nil, fail(at, "vendor info", errTruncated)
-	}
-	if int(vendor[0]) != len(data)-s.pos {
-		return nil, fail(at, "vendor info", fmt.Errorf("%d bytes, %d left", vendor[0], len(data)-s.pos))
-	}
-	return banks, nil
 }
 
 // paddingStart is the offset from which data is a run of one byte, zero or all ones: nothing from there on is an event.

@@ -1,7 +1,6 @@
 package tpm
 
 import (
-	"bytes"
 	"crypto"
 	"encoding"
 	"encoding/binary"
@@ -32,10 +31,9 @@ func (l *Log) AppendBinary(b []byte) ([]byte, error) {
 		}
 		events = slices.Concat([]Event{newSpecID(banks)}, events)
 	}
-	r := &logReader{log: &Log{}}
-	banks, err := r.specID(events[0].Data)
+	id, err := readSpecID(events[0].Data)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("tpm: writing an event log: header: %w", err)
 	}
 	for i := range events {
 		e := &events[i]
@@ -45,7 +43,7 @@ func (l *Log) AppendBinary(b []byte) ([]byte, error) {
 		b = appendHead(b, e)
 		if i == 0 {
 			b = append(b, make([]byte, crypto.SHA1.Size())...)
-		} else if b, err = appendDigests(b, e, banks); err != nil {
+		} else if b, err = appendDigests(b, e, id.Algorithms); err != nil {
 			return nil, fmt.Errorf("tpm: writing an event log: event %d: %w", i, err)
 		}
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Data)))
@@ -74,11 +72,11 @@ func appendHead(b []byte, e *Event) []byte {
 }
 
 // appendDigests writes a TPML_DIGEST_VALUES in the little-endian form of logs.
-func appendDigests(b []byte, e *Event, banks []bankSize) ([]byte, error) {
+func appendDigests(b []byte, e *Event, banks []Algorithm) ([]byte, error) {
 	order := e.order
 	if order == nil {
 		for _, k := range banks {
-			order = append(order, k.id)
+			order = append(order, k.ID)
 		}
 	}
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(order)))
@@ -87,29 +85,12 @@ func appendDigests(b []byte, e *Event, banks []bankSize) ([]byte, error) {
 		if a, ok := byID(id); ok {
 			digest = e.Digests[a.hash]
 		}
-		k := slices.IndexFunc(banks, func(k bankSize) bool { return k.id == id })
-		if k < 0 || len(digest) != banks[k].size {
+		k := slices.IndexFunc(banks, func(k Algorithm) bool { return k.ID == id })
+		if k < 0 || len(digest) != banks[k].Size {
 			return nil, fmt.Errorf("algorithm 0x%04x: a digest of %d bytes: %w", id, len(digest), ErrBank)
 		}
 		b = binary.LittleEndian.AppendUint16(b, id)
 		b = append(b, digest...)
 	}
 	return b, nil
-}
-
-func isSpecID(e *Event) bool {
-	return e.Type == EventNoAction && bytes.HasPrefix(e.Data, specIDSignature)
-}
-
-// newSpecID is the first event of a crypto-agile log of version 2.00, errata 2, of a 64-bit PC client.
-func newSpecID(banks []crypto.Hash) Event {
-	data := bytes.Clone(specIDSignature)
-	data = append(data, 0, 0, 0, 0, 0, 2, 2, 2)
-	data = binary.LittleEndian.AppendUint32(data, uint32(len(banks)))
-	for _, h := range banks {
-		a, _ := byHash(h)
-		data = binary.LittleEndian.AppendUint16(data, a.id)
-		data = binary.LittleEndian.AppendUint16(data, uint16(h.Size()))
-	}
-	return Event{Type: EventNoAction, Data: append(data, 0)}
 }

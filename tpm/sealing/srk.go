@@ -1,0 +1,191 @@
+package sealing
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// SRKHandle is where the storage root key lives (TCG TPM v2.0 Provisioning Guidance 1.0, section 7.8; systemd alike).
+const SRKHandle = 0x81000001
+
+// storageKey is the key that objects are sealed under.
+type storageKey struct {
+	handle tpm2.TPMHandle
+	public tpm2.TPMTPublic
+	name   []byte // computed from public
+}
+
+func (k *storageKey) named() tpm2.NamedHandle {
+	return tpm2.NamedHandle{Handle: k.handle, Name: tpm2.TPM2BName{Buffer: k.name}}
+}
+
+// authorized is the key as the parent of a command; the session holds the key's empty authorisation value.
+func (k *storageKey) authorized(session tpm2.Session) tpm2.AuthHandle {
+	return tpm2.AuthHandle{Handle: k.handle, Name: tpm2.TPM2BName{Buffer: k.name}, Auth: session}
+}
+
+// serialize is the key in the form of tpm2_srk: what tpm2-tss writes for an object, its handle, its name, the number 1
+// for a key, and its public area.
+func (k *storageKey) serialize() []byte {
+	public := tpm2.Marshal(tpm2.New2B(k.public))
+	b := binary.BigEndian.AppendUint32(nil, uint32(k.handle))
+	b = append(binary.BigEndian.AppendUint16(b, uint16(len(k.name))), k.name...)
+	return append(binary.BigEndian.AppendUint32(b, resourceKey), public...)
+}
+
+// Kinds of objects in what tpm2-tss writes.
+const (
+	resourceKey = 1
+	resourceNV  = 2
+)
+
+var errSRKName = errors.New("its name is not that of its public area")
+
+// parseSRK reads what serialize writes.
+func parseSRK(b []byte) (*storageKey, error) {
+	fail := func(field string, at int, err error) (*storageKey, error) {
+		return nil, &FormatError{Offset: int64(at), Field: "tpm2_srk: " + field, Err: err}
+	}
+	if len(b) < 6 {
+		return fail("handle", len(b), errShort)
+	}
+	handle := binary.BigEndian.Uint32(b)
+	if handle>>24 != 0x81 {
+		return fail("handle", 0, fmt.Errorf("0x%08x: want that of a persistent object", handle))
+	}
+	name, rest, ok := sized(b[4:])
+	if !ok || len(rest) < 4 {
+		return fail("name", 4, errShort)
+	}
+	at := len(b) - len(rest)
+	if kind := binary.BigEndian.Uint32(rest); kind != resourceKey {
+		return fail("kind", at, fmt.Errorf("%d: want %d, a key", kind, resourceKey))
+	}
+	public, end, ok := sized(rest[4:])
+	if !ok || len(end) != 0 {
+		return fail("public area", at+4, errShort)
+	}
+	k, err := newStorageKey(tpm2.TPMHandle(handle), public)
+	if err != nil {
+		return fail("public area", at+4, err)
+	}
+	if !bytes.Equal(k.name, name) {
+		return fail("name", 4, errSRKName)
+	}
+	return k, nil
+}
+
+func newStorageKey(handle tpm2.TPMHandle, area []byte) (*storageKey, error) {
+	public, err := unmarshal[tpm2.TPMTPublic](area)
+	if err != nil {
+		return nil, err
+	}
+	name, err := guard(func() (*tpm2.TPM2BName, error) { return tpm2.ObjectName(public) })
+	if err != nil {
+		return nil, err
+	}
+	k := &storageKey{handle: handle, public: *public, name: name.Buffer}
+	return k, k.check()
+}
+
+// check refuses what cannot protect sealed objects or encrypt the salt of a session: a key must be bound to this TPM,
+// made in it, restricted to storage, and need no policy; RSA of 2048 bits or more, or a NIST curve.
+func (k *storageKey) check() error {
+	a := k.public.ObjectAttributes
+	switch {
+	case k.public.NameAlg != tpm2.TPMAlgSHA256:
+		return fmt.Errorf("name algorithm 0x%04x: want SHA-256", uint16(k.public.NameAlg))
+	case !a.FixedTPM || !a.FixedParent || !a.SensitiveDataOrigin || !a.UserWithAuth || !a.Restricted || !a.Decrypt || a.SignEncrypt:
+		return errors.New("not a storage key of this TPM alone")
+	}
+	switch k.public.Type {
+	case tpm2.TPMAlgRSA:
+		p, err := k.public.Parameters.RSADetail()
+		if err != nil {
+			return err
+		}
+		if p.KeyBits < 2048 || p.KeyBits > 4096 {
+			return fmt.Errorf("RSA with %d bits: want 2048 to 4096", p.KeyBits)
+		}
+		return checkSymmetric(p.Symmetric)
+	case tpm2.TPMAlgECC:
+		p, err := k.public.Parameters.ECCDetail()
+		if err != nil {
+			return err
+		}
+		if p.CurveID != tpm2.TPMECCNistP256 && p.CurveID != tpm2.TPMECCNistP384 && p.CurveID != tpm2.TPMECCNistP521 {
+			return fmt.Errorf("elliptic curve 0x%04x: want one of NIST", uint16(p.CurveID))
+		}
+		return checkSymmetric(p.Symmetric)
+	}
+	return fmt.Errorf("key type 0x%04x: want RSA or ECC", uint16(k.public.Type))
+}
+
+func checkSymmetric(s tpm2.TPMTSymDefObject) error {
+	if s.Algorithm != tpm2.TPMAlgAES {
+		return fmt.Errorf("symmetric algorithm 0x%04x: want AES", uint16(s.Algorithm))
+	}
+	return nil
+}
+
+// algorithm is the name in tpm2-primary-alg.
+func (k *storageKey) algorithm() string {
+	if k.public.Type == tpm2.TPMAlgRSA {
+		return "rsa"
+	}
+	return "ecc"
+}
+
+// readKey reads the public half of a persistent key; nil if there is none.
+func (t *TPM) readKey(handle tpm2.TPMHandle) (*storageKey, error) {
+	rsp, err := execute(t, tpm2.ReadPublic{ObjectHandle: handle})
+	if errors.Is(err, tpm2.TPMRCHandle) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sealing: read the key 0x%08x: %w", handle, err)
+	}
+	k, err := newStorageKey(handle, rsp.OutPublic.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("sealing: storage root key 0x%08x: %w: %w", handle, ErrSRK, err)
+	}
+	return k, nil
+}
+
+// srk is the storage root key, which is made and kept at [SRKHandle] if there is none: ECC P-256, or RSA 2048 where the
+// TPM has no curve, after the TCG's template. It can be made anew at any time from the seed of the TPM, until that is
+// cleared.
+func (t *TPM) srk() (*storageKey, error) {
+	k, err := t.readKey(SRKHandle)
+	if k != nil || err != nil {
+		return k, err
+	}
+	created, err := t.createPrimary(tpm2.ECCSRKTemplate)
+	if errors.Is(err, tpm2.TPMRCCurve) || errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCType) {
+		created, err = t.createPrimary(tpm2.RSASRKTemplate)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sealing: make the storage root key: %w", err)
+	}
+	defer t.flush(created.ObjectHandle)
+	_, err = execute(t, tpm2.EvictControl{
+		Auth:             tpm2.TPMRHOwner,
+		ObjectHandle:     tpm2.NamedHandle{Handle: created.ObjectHandle, Name: created.Name},
+		PersistentHandle: SRKHandle,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sealing: keep the storage root key at 0x%08x: %w", SRKHandle, err)
+	}
+	if k, err = t.readKey(SRKHandle); err == nil && k == nil {
+		err = fmt.Errorf("sealing: storage root key: %w: it was made and is not there", ErrSRK)
+	}
+	return k, err
+}
+
+func (t *TPM) createPrimary(template tpm2.TPMTPublic) (*tpm2.CreatePrimaryResponse, error) {
+	return execute(t, tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(template)})
+}
