@@ -1,0 +1,207 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"fmt"
+	"slices"
+)
+
+// PCRSelection names some PCRs of one bank.
+type PCRSelection struct {
+	Bank crypto.Hash
+	PCRs []int // ascending
+}
+
+// Quote is what a TPM signed about its PCRs: a TPMS_ATTEST of type TPM_ST_ATTEST_QUOTE (TPM 2.0 Library, part 2,
+// section 10.12.12).
+type Quote struct {
+	Signer          []byte // qualified name of the key that signed
+	Nonce           []byte // extraData: what the verifier asked with
+	Clock           uint64 // milliseconds that the TPM was powered
+	Resets          uint32 // of the TPM, ever
+	Restarts        uint32 // of the TPM since the last reset
+	Safe            bool   // the clock has not been set back
+	FirmwareVersion uint64
+	Selections      []PCRSelection
+	PCRDigest       []byte // hash of the selected PCRs, in the order of the selections
+}
+
+const (
+	tpmGenerated   = 0xff544347 // "\xffTCG": made inside a TPM
+	stAttestQuote  = 0x8018
+	maxSelections  = 16
+	maxSelectBytes = PCRCount / 8
+)
+
+// ParseQuote reads a TPMS_ATTEST of a quote, as TPM2_Quote returns it without the length in front and tpm2_quote -m writes
+// it. Its signature is another matter: [VerifyQuote].
+func ParseQuote(attest []byte) (*Quote, error) {
+	r := &wireReader{data: bytes.Clone(attest), what: "quote"}
+	if v := r.u32("magic"); r.err == nil && v != tpmGenerated {
+		r.fail(0, "magic", fmt.Errorf("0x%08x, want 0x%08x: not made by a TPM", v, uint32(tpmGenerated)))
+	}
+	if v := r.u16("type"); r.err == nil && v != stAttestQuote {
+		r.fail(4, "type", fmt.Errorf("0x%04x, want 0x%04x for a quote", v, stAttestQuote))
+	}
+	q := &Quote{Signer: r.sized("signer"), Nonce: r.sized("nonce"), Clock: r.u64("clock"), Resets: r.u32("reset count"), Restarts: r.u32("restart count")}
+	at := r.pos
+	safe := r.u8("safe")
+	if safe > 1 {
+		r.fail(at, "safe", fmt.Errorf("%d, want 0 or 1", safe))
+	}
+	q.Safe, q.FirmwareVersion = safe == 1, r.u64("firmware version")
+	at = r.pos
+	count := r.u32("PCR selections")
+	if count > maxSelections {
+		r.fail(at, "PCR selections", fmt.Errorf("%d, want %d or fewer", count, maxSelections))
+	}
+	for i := uint32(0); i < count && r.err == nil; i++ {
+		q.Selections = append(q.Selections, readSelection(r))
+	}
+	q.PCRDigest = r.sized("PCR digest")
+	if err := r.end(); err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// readSelection reads a TPMS_PCR_SELECTION (part 2, section 10.6.1).
+func readSelection(r *wireReader) PCRSelection {
+	at := r.pos
+	id := r.u16("bank")
+	a, ok := byID(id)
+	if !ok {
+		r.fail(at, "bank", fmt.Errorf("algorithm 0x%04x: %w", id, ErrBank))
+	}
+	at = r.pos
+	n := r.u8("PCR bitmap")
+	if n > maxSelectBytes {
+		r.fail(at, "PCR bitmap", fmt.Errorf("%d bytes, want %d or fewer", n, maxSelectBytes))
+	}
+	s := PCRSelection{Bank: a.hash}
+	for i, bits := range r.take(int(n), "PCR bitmap") {
+		for bit := range 8 {
+			if bits&(1<<bit) != 0 {
+				s.PCRs = append(s.PCRs, 8*i+bit)
+			}
+		}
+	}
+	return s
+}
+
+// QuoteError says in what a quote is not the one that was asked for. It is the reason to reject it.
+type QuoteError struct {
+	Field     string // "nonce", "signature", "PCR digest" or "PCR selection"
+	Want, Got []byte // of the field; nil where there is nothing to compare
+	Err       error  // nil, or more about it
+}
+
+func (e *QuoteError) Error() string {
+	switch {
+	case e.Err != nil:
+		return fmt.Sprintf("tpm: quote: %s: %v", e.Field, e.Err)
+	case len(e.Want) == 0:
+		return fmt.Sprintf("tpm: quote: %s is %x, want none", e.Field, e.Got)
+	}
+	return fmt.Sprintf("tpm: quote: %s is %x, want %x", e.Field, e.Got, e.Want)
+}
+
+func (e *QuoteError) Unwrap() error { return e.Err }
+
+// VerifyQuote checks a quote offline: attest (a TPMS_ATTEST) was signed by the key (*rsa.PublicKey or *ecdsa.PublicKey)
+// with signature (a TPMT_SIGNATURE: RSASSA, RSAPSS or ECDSA with SHA-256 or more) in answer to this nonce. What is wrong
+// is a [*QuoteError]. That the key lives in a TPM is not checked here; nor are the PCRs, which the quote only has a
+// digest of: see [Quote.Check] and [Log.VerifyQuote].
+func VerifyQuote(key crypto.PublicKey, attest, signature, nonce []byte) (*Quote, error) {
+	sig, err := ParseTPMSignature(signature)
+	if err != nil {
+		return nil, err
+	}
+	if err := sig.Verify(key, attest); err != nil {
+		return nil, &QuoteError{Field: "signature", Err: err}
+	}
+	q, err := ParseQuote(attest)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(q.Nonce, nonce) {
+		return nil, &QuoteError{Field: "nonce", Want: bytes.Clone(nonce), Got: q.Nonce}
+	}
+	return q, nil
+}
+
+// Has reports whether the quote covers all of these PCRs of a bank.
+func (q *Quote) Has(bank crypto.Hash, pcrs ...int) bool {
+	for _, n := range pcrs {
+		if !slices.ContainsFunc(q.Selections, func(s PCRSelection) bool { return s.Bank == bank && slices.Contains(s.PCRs, n) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// Check compares PCR values, as the machine reported them, with the digest in the quote. A value that the quote covers
+// and that is not given is an error, and so is a quote that covers none: its digest says nothing. Values that the quote
+// does not cover are not looked at, so ask [Quote.Has] for those that matter.
+func (q *Quote) Check(values map[crypto.Hash]map[int][]byte) error {
+	digest, err := q.digest(func(bank crypto.Hash, pcr int) ([]byte, error) {
+		v, ok := values[bank][pcr]
+		if !ok {
+			return nil, fmt.Errorf("PCR %d of bank %s is quoted and no value of it is given", pcr, BankName(bank))
+		}
+		if len(v) != bank.Size() {
+			return nil, fmt.Errorf("PCR %d of bank %s: a value of %d bytes, want %d", pcr, BankName(bank), len(v), bank.Size())
+		}
+		return v, nil
+	})
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(digest, q.PCRDigest) {
+		return &QuoteError{Field: "PCR digest", Want: digest, Got: q.PCRDigest}
+	}
+	return nil
+}
+
+// digest hashes what value returns for each quoted PCR. The hash is that of the signature; the digest's length tells it.
+func (q *Quote) digest(value func(bank crypto.Hash, pcr int) ([]byte, error)) ([]byte, error) {
+	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.hash.Size() == len(q.PCRDigest) })
+	if i < 0 {
+		return nil, &QuoteError{Field: "PCR digest", Err: fmt.Errorf("%d bytes, which no hash known here has", len(q.PCRDigest))}
+	}
+	w := algorithms[i].hash.New()
+	covered := 0
+	for _, s := range q.Selections {
+		for _, n := range s.PCRs {
+			v, err := value(s.Bank, n)
+			if err != nil {
+				return nil, &QuoteError{Field: "PCR selection", Err: err}
+			}
+			w.Write(v)
+			covered++
+		}
+	}
+	if covered == 0 {
+		return nil, &QuoteError{Field: "PCR selection", Err: fmt.Errorf("no PCRs are quoted")}
+	}
+	return w.Sum(nil), nil
+}
+
+// VerifyQuote compares what the log replays to with the digest in a quote. A log that replays to it is the whole truth
+// about the quoted PCRs. Where it does not, the digest cannot say which PCR differs: [Quote.Check] values that the machine
+// reports, then [Log.Verify] names the PCRs. A predicted log must cover every quoted PCR.
+func (l *Log) VerifyQuote(q *Quote) error {
+	replayed := make(map[crypto.Hash]map[int][]byte)
+	for _, s := range q.Selections {
+		if _, ok := replayed[s.Bank]; ok {
+			continue
+		}
+		values, err := l.Values(s.Bank)
+		if err != nil {
+			return err
+		}
+		replayed[s.Bank] = values
+	}
+	return q.Check(replayed)
+}

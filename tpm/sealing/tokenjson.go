@@ -1,0 +1,346 @@
+package sealing
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+// maxToken bounds the JSON of a token. The largest LUKS2 header has 4 MiB for all of its metadata.
+const maxToken = 4 << 20
+
+// field is one field of the JSON: how it is written and read. Fields are written in this order, which is systemd's.
+type field struct {
+	name string
+	// write returns nil to leave the field out.
+	write func(*Token) any
+	read  func(*Token, json.RawMessage) error
+}
+
+var fields = []field{
+	{"keyslots", func(t *Token) any {
+		slots := []string{}
+		for _, n := range t.Keyslots {
+			slots = append(slots, strconv.Itoa(n))
+		}
+		return slots
+	}, readKeyslots},
+	{"tpm2-blob", func(t *Token) any { return oneOrAll(t.Blobs, base64.StdEncoding.EncodeToString) }, func(t *Token, raw json.RawMessage) error {
+		return readList(raw, func(s string) error { return appendTo(&t.Blobs, s, base64.StdEncoding.Strict().DecodeString) })
+	}},
+	{"tpm2-pcrs", func(t *Token) any { return numbers(t.PCRs) }, func(t *Token, raw json.RawMessage) error { return readNumbers(raw, &t.PCRs) }},
+	{"tpm2-pcr-bank", func(t *Token) any {
+		if t.Bank == 0 {
+			return nil
+		}
+		return tpm.BankName(t.Bank)
+	}, readBank},
+	{"tpm2-primary-alg", func(t *Token) any { return unlessEmpty(t.PrimaryAlgorithm) }, func(t *Token, raw json.RawMessage) error {
+		return json.Unmarshal(raw, &t.PrimaryAlgorithm)
+	}},
+	{"tpm2-policy-hash", func(t *Token) any { return oneOrAll(t.PolicyHashes, tpm.PolicyDigest.String) }, func(t *Token, raw json.RawMessage) error {
+		return readList(raw, func(s string) error { return appendTo(&t.PolicyHashes, s, decodeDigest) })
+	}},
+	{"tpm2-pin", func(t *Token) any { return ifTrue(t.PIN) }, func(t *Token, raw json.RawMessage) error { return json.Unmarshal(raw, &t.PIN) }},
+	{"tpm2_pcrlock", func(t *Token) any { return ifTrue(t.PCRLock) }, func(t *Token, raw json.RawMessage) error {
+		return json.Unmarshal(raw, &t.PCRLock)
+	}},
+	{"tpm2_pubkey_pcrs", func(t *Token) any {
+		if t.PublicKey == nil {
+			return nil
+		}
+		return numbers(t.PublicKeyPCRs)
+	}, func(t *Token, raw json.RawMessage) error { return readNumbers(raw, &t.PublicKeyPCRs) }},
+	bytesField("tpm2_pubkey", func(t *Token) *[]byte { return &t.PublicKey }),
+	{"tpm2_pubkey_ref", func(t *Token) any { return unlessEmpty(t.PublicKeyRef) }, func(t *Token, raw json.RawMessage) error {
+		return json.Unmarshal(raw, &t.PublicKeyRef)
+	}},
+	bytesField("tpm2_salt", func(t *Token) *[]byte { return &t.Salt }),
+	bytesField("tpm2_srk", func(t *Token) *[]byte { return &t.SRK }),
+	bytesField("tpm2_pcrlock_nv", func(t *Token) *[]byte { return &t.PCRLockNV }),
+	argonField("tpm2_argon2id_memcost", func(a *Argon2id) any { return &a.Memory }),
+	argonField("tpm2_argon2id_iterations", func(a *Argon2id) any { return &a.Iterations }),
+	argonField("tpm2_argon2id_lanes", func(a *Argon2id) any { return &a.Lanes }),
+}
+
+// MarshalJSON is the token as systemd writes it: one blob is a string, several are an array.
+func (t *Token) MarshalJSON() ([]byte, error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	b.WriteString(`{"type":"` + TokenType + `"`)
+	put := func(name string, v any) error {
+		text, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("sealing: token: %s: %w", name, err)
+		}
+		fmt.Fprintf(&b, ",%q:%s", name, text)
+		return nil
+	}
+	for _, f := range fields {
+		if v := f.write(t); v != nil {
+			if err := put(f.name, v); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Extra)) {
+		if name == "type" || slices.ContainsFunc(fields, func(f field) bool { return f.name == name }) {
+			return nil, &FormatError{Field: "Extra", Err: fmt.Errorf("%q is a field of its own", name)}
+		}
+		key, err := json.Marshal(name)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(t.Extra[name])
+		if err != nil {
+			return nil, &FormatError{Field: "Extra: " + name, Err: err}
+		}
+		b.WriteByte(',')
+		b.Write(key)
+		b.WriteByte(':')
+		b.Write(value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// ParseToken reads a systemd-tpm2 token, as `cryptsetup token export` prints it. What the fields hold is checked as far
+// as it can be without the TPM. Fields that are not known are kept; a field that comes twice is an error.
+func ParseToken(data []byte) (*Token, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	fail := func(field string, err error) (*Token, error) {
+		var inner *FormatError
+		if errors.As(err, &inner) {
+			return nil, inner
+		}
+		return nil, &FormatError{Offset: dec.InputOffset(), Field: field, Err: err}
+	}
+	if len(data) > maxToken {
+		return fail("token", fmt.Errorf("%d bytes: want at most %d", len(data), maxToken))
+	}
+	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
+		return fail("token", errors.New("not a JSON object"))
+	}
+	t := &Token{}
+	seen := map[string]bool{}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return fail("token", err)
+		}
+		name, _ := key.(string) // JSON has no other keys
+		if seen[name] {
+			return fail(name, errors.New("comes twice"))
+		}
+		seen[name] = true
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return fail(name, err)
+		}
+		if err := t.set(name, raw); err != nil {
+			return fail(name, err)
+		}
+	}
+	if _, err := dec.Token(); err != nil {
+		return fail("token", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return fail("token", errors.New("something follows the object"))
+	}
+	for _, name := range []string{"type", "keyslots", "tpm2-blob", "tpm2-pcrs", "tpm2-policy-hash"} {
+		if !seen[name] {
+			return fail(name, errors.New("missing"))
+		}
+	}
+	if err := t.check(); err != nil {
+		return fail("token", err)
+	}
+	return t, nil
+}
+
+// UnmarshalJSON is [ParseToken].
+func (t *Token) UnmarshalJSON(data []byte) error {
+	parsed, err := ParseToken(data)
+	if err != nil {
+		return err
+	}
+	*t = *parsed
+	return nil
+}
+
+func (t *Token) set(name string, raw json.RawMessage) error {
+	if name == "type" {
+		var kind string
+		if err := json.Unmarshal(raw, &kind); err != nil || kind != TokenType {
+			return fmt.Errorf("%s: want %q", raw, TokenType)
+		}
+		return nil
+	}
+	for _, f := range fields {
+		if f.name == name {
+			if string(raw) == "null" {
+				return errors.New("null")
+			}
+			return f.read(t, raw)
+		}
+	}
+	if t.Extra == nil {
+		t.Extra = map[string]json.RawMessage{}
+	}
+	t.Extra[name] = slices.Clone(raw)
+	return nil
+}
+
+func readKeyslots(t *Token, raw json.RawMessage) error {
+	var slots []string
+	if err := json.Unmarshal(raw, &slots); err != nil {
+		return err
+	}
+	for _, s := range slots {
+		n, err := strconv.Atoi(s)
+		if err != nil || strconv.Itoa(n) != s {
+			return fmt.Errorf("%q: not a number", s)
+		}
+		t.Keyslots = append(t.Keyslots, n)
+	}
+	return nil
+}
+
+func readBank(t *Token, raw json.RawMessage) error {
+	var name string
+	if err := json.Unmarshal(raw, &name); err != nil {
+		return err
+	}
+	h, err := tpm.BankByName(name)
+	if err != nil {
+		return fmt.Errorf("%q: %w", name, tpm.ErrBank)
+	}
+	t.Bank = h
+	return nil
+}
+
+// readList reads a string, or an array of them.
+func readList(raw json.RawMessage, add func(string) error) error {
+	var one string
+	if json.Unmarshal(raw, &one) == nil {
+		return add(one)
+	}
+	var all []string
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return errors.New("neither a string nor an array of strings")
+	}
+	if len(all) > maxBlobs {
+		return fmt.Errorf("%d of them: want at most %d", len(all), maxBlobs)
+	}
+	for _, s := range all {
+		if err := add(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readNumbers(raw json.RawMessage, into *[]int) error {
+	var list []int
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return err
+	}
+	if len(list) > 0 {
+		*into = list
+	}
+	return nil
+}
+
+func appendTo[T any](list *[]T, text string, decode func(string) (T, error)) error {
+	v, err := decode(text)
+	if err == nil {
+		*list = append(*list, v)
+	}
+	return err
+}
+
+func decodeDigest(text string) (d tpm.PolicyDigest, err error) {
+	b, err := hex.DecodeString(text)
+	if err == nil && len(b) != len(d) {
+		err = fmt.Errorf("%d bytes, want %d", len(b), len(d))
+	}
+	copy(d[:], b)
+	return d, err
+}
+
+func bytesField(name string, at func(*Token) *[]byte) field {
+	return field{name, func(t *Token) any {
+		if *at(t) == nil {
+			return nil
+		}
+		return base64.StdEncoding.EncodeToString(*at(t))
+	}, func(t *Token, raw json.RawMessage) error {
+		var text string
+		if err := json.Unmarshal(raw, &text); err != nil {
+			return err
+		}
+		b, err := base64.StdEncoding.Strict().DecodeString(text)
+		if err == nil && len(b) == 0 {
+			err = errors.New("empty")
+		}
+		*at(t) = b
+		return err
+	}}
+}
+
+func argonField(name string, at func(*Argon2id) any) field {
+	return field{name, func(t *Token) any {
+		if t.Argon2id == nil {
+			return nil
+		}
+		return at(t.Argon2id)
+	}, func(t *Token, raw json.RawMessage) error {
+		if t.Argon2id == nil {
+			t.Argon2id = &Argon2id{}
+		}
+		return json.Unmarshal(raw, at(t.Argon2id))
+	}}
+}
+
+func oneOrAll[T any](list []T, encode func(T) string) any {
+	all := make([]string, len(list))
+	for i, v := range list {
+		all[i] = encode(v)
+	}
+	if len(all) == 1 {
+		return all[0]
+	}
+	return all
+}
+
+func numbers(list []int) any {
+	if list == nil {
+		return []int{}
+	}
+	return list
+}
+
+func unlessEmpty(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func ifTrue(b bool) any {
+	if !b {
+		return nil
+	}
+	return true
+}
