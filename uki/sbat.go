@@ -10,11 +10,12 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// The line every SBAT section begins with, and the component line of a UKI whose builder names none. Both as ukify 262
-// writes them (https://github.com/rhboot/shim/blob/main/SBAT.md).
+// The line every SBAT section begins with, and the component lines of images and add-ons whose builder names none. All as
+// ukify 262 writes them (https://github.com/rhboot/shim/blob/main/SBAT.md).
 const (
 	sbatHeader  = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md"
 	sbatDefault = "uki,1,UKI,uki,1,https://uapi-group.org/specifications/specs/unified_kernel_image/"
+	sbatAddon   = "uki-addon,1,UKI Addon,addon,1,https://www.freedesktop.org/software/systemd/man/latest/systemd-stub.html"
 )
 
 // maxSBAT bounds what is read of a foreign .sbat section. Real ones have a few hundred bytes.

@@ -1,0 +1,80 @@
+package uki
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Addon describes a PE add-on by its parts: what one machine or one customer adds to an image that stays as it was
+// signed. The stub loads those beside the image (NAME.efi.extra.d/*.addon.efi) and those for all images
+// (/loader/addons/*.addon.efi), checks their signatures as firmware does, and measures what they bring into PCR 12.
+//
+// Stub and one of Cmdline, DeviceTree, DeviceTreeAuto, Initrd and Microcode are required; the parts have the meaning
+// that they have in an [Image]. UAPI.5, "PE Addons", and systemd-stub(7).
+type Addon struct {
+	Stub Source // systemd's addon stub, unsigned: addonx64.efi.stub...
+
+	Cmdline        string // appended to that of the image, behind a space
+	DeviceTree     Source
+	DeviceTreeAuto []Source
+	HWIDs          []HWID   // to pick among DeviceTreeAuto
+	Initrd         []Source // since systemd 257
+	Microcode      Source   // since systemd 257
+
+	// Uname restricts the add-on to images that have the same one in .uname, or none.
+	Uname string
+
+	// SBAT holds component lines as in Image. Empty: the line `uki-addon,1,UKI Addon,addon,1,...` that ukify writes.
+	SBAT []byte
+
+	Sections []Section
+}
+
+// Assemble checks the parts and lays the add-on out on its stub, in the bytes that ukify 262 writes for them; see
+// [Image.Assemble].
+func (a *Addon) Assemble() (*Assembled, error) {
+	p, err := a.plan()
+	if err != nil {
+		return nil, err
+	}
+	return p.layout()
+}
+
+func (a *Addon) plan() (*plan, error) {
+	if a.Stub == nil {
+		return nil, &PartError{"Stub", ErrMissing}
+	}
+	p, err := planOn(a.Stub)
+	if err != nil {
+		return nil, err
+	}
+	all := &parts{
+		cmdline: a.Cmdline, uname: a.Uname, initrd: a.Initrd, ucode: a.Microcode, dtb: a.DeviceTree, dtbauto: a.DeviceTreeAuto,
+		hwids: a.HWIDs, sections: a.Sections,
+	}
+	sbat, err := p.mergedSBAT(nil, a.SBAT, sbatAddon)
+	if err != nil {
+		return nil, err
+	}
+	if !p.replaceSBAT(sbat) {
+		all.sbat = sbat
+	}
+	if p.added, err = all.contents(); err != nil {
+		return nil, err
+	}
+	applies := false
+	for _, s := range p.added {
+		switch k := kindOf(s.name); {
+		case s.name == ".linux":
+			return nil, &PartError{"Sections", errors.New("a .linux makes it an image of its own, which no stub loads as an add-on")}
+		case s.name == ".profile":
+			return nil, &PartError{"Sections", errors.New("an add-on has no profiles")}
+		case k != nil && k.addon && s.size > 0:
+			applies = true
+		}
+	}
+	if !applies {
+		return nil, &PartError{"Addon", fmt.Errorf("%w: nothing that a stub would apply (Cmdline, DeviceTree, DeviceTreeAuto, Initrd, Microcode)", ErrMissing)}
+	}
+	return p, p.checkNames()
+}
