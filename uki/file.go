@@ -45,7 +45,10 @@ type SectionInfo struct {
 // signed or not. A file that is no PE image or has no .linux section is refused ([ErrNotPE], [ErrNotUKI]), and so is
 // one whose known sections overlap or lie outside what firmware loads, because no one could say what the stub will see
 // of it; the error is a [*FormatError].
-func Open(src Source) (*File, error) {
+func Open(src Source) (*File, error) { return open(src, ".linux", ErrNotUKI) }
+
+// open is Open of an image that has the required section.
+func open(src Source, required string, missing error) (*File, error) {
 	if src == nil {
 		return nil, &FormatError{0, "image", ErrMissing}
 	}
@@ -62,8 +65,8 @@ func Open(src Source) (*File, error) {
 		f.sections = append(f.sections, SectionInfo{Name: s.Name, Size: int64(s.VirtualSize), Offset: int64(s.Offset), RawSize: int64(s.RawSize),
 			VirtualAddress: int64(s.VirtualAddress), Profile: profile})
 	}
-	if _, ok := p.Section(".linux"); !ok {
-		return nil, &FormatError{p.Fields.SectionTable, "section table", ErrNotUKI}
+	if _, ok := p.Section(required); !ok {
+		return nil, &FormatError{p.Fields.SectionTable, "section table", missing}
 	}
 	if p.Subsystem != pe.SubsystemEFIApplication {
 		return nil, &FormatError{p.Fields.OptionalHeader, "subsystem", fmt.Errorf("%d, want %d (EFI application)", p.Subsystem, pe.SubsystemEFIApplication)}
