@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -38,6 +39,34 @@ func (c *Call) Progress() func(done, total int64) {
 			last = now
 			draw(done, total)
 		}
+	}
+}
+
+// Watch shows how much of total is done until the function returned is called, for work whose progress is a number that can
+// be read at any time. A goroutine draws, so that counting costs nothing.
+func (c *Call) Watch(total int64, done func() int64) (finish func()) {
+	draw := c.Progress()
+	if draw == nil {
+		return func() {}
+	}
+	stop := make(chan struct{})
+	var stopped sync.WaitGroup
+	stopped.Go(func() {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				draw(min(done(), total-1), total)
+			case <-stop:
+				draw(total, total) // what is skipped is not counted
+				return
+			}
+		}
+	})
+	return func() {
+		close(stop)
+		stopped.Wait()
 	}
 }
 

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"flag"
+	"io"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+func buildFlags(set *flag.FlagSet) func(*call, []string) error {
+	parts := addPartFlags(set)
+	policy := addPolicyFlags(set)
+	out := addOutputFlags(set)
+	return func(c *call, _ []string) error {
+		if err := required("o", out.name); err != nil {
+			return err
+		}
+		by, err := out.signer()
+		if err != nil {
+			return err
+		}
+		ps, key, err := policy.read()
+		if err != nil {
+			return err
+		}
+		if parts.linux == "" {
+			return c.buildProfile(parts, key, ps, by, out.name)
+		}
+		im, err := parts.image(c)
+		if err != nil {
+			return err
+		}
+		im.PCRPublicKey = key
+		finish := c.watch(2 * c.total())
+		r, err := c.build(im, ps, by, out.name)
+		finish()
+		if err != nil {
+			return err
+		}
+		return c.Answer(r, r.text())
+	}
+}
+
+// build writes the image in one pass, which also measures it and signs the policies.
+func (c *call) build(im *uki.Image, ps *policies, by *signer, name string) (*buildResult, error) {
+	r := &buildResult{header: c.header(name), Signed: by != nil}
+	if len(ps.keys) > 0 && !ps.digests {
+		r.PCRSignature = true
+		if err := ps.reserve(im); err != nil {
+			return nil, err
+		}
+	}
+	assembled, err := im.Assemble()
+	if err != nil {
+		return nil, err
+	}
+	r.FreeSections = assembled.FreeSections()
+	var variants []uki.VariantMeasurements
+	r.Size, r.SHA256, err = write(name, by, func(w io.Writer) (err error) {
+		if len(ps.keys) == 0 {
+			_, err = assembled.WriteTo(w)
+			return err
+		}
+		variants, err = assembled.WriteStream(w, ps.options())
+		return err
+	})
+	if err == nil && ps.digests {
+		r.Policies, err = ps.unsigned(variants)
+	}
+	return r, err
+}
+
+// buildProfile writes a profile alone.
+func (c *call) buildProfile(parts *partFlags, key []byte, ps *policies, by *signer, name string) error {
+	switch {
+	case len(parts.profile.value) == 0:
+		return cli.Usagef("-linux is missing (only a -profile to be joined goes without; see also the verb addon)")
+	case len(ps.keys) > 0:
+		return cli.Usagef("a profile alone cannot be measured: sign the image that it is joined to")
+	}
+	profile, stub, err := parts.profileAlone(c)
+	if err != nil {
+		return err
+	}
+	profile.PCRPublicKey = key
+	assembled, err := profile.Assemble(stub)
+	if err != nil {
+		return err
+	}
+	r := &buildResult{header: c.header(name), Signed: by != nil, FreeSections: assembled.FreeSections()}
+	if r.Size, r.SHA256, err = write(name, by, writerTo(assembled)); err != nil {
+		return err
+	}
+	return c.Answer(r, "")
+}

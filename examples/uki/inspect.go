@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"unicode/utf8"
+
+	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+func inspectFlags(*flag.FlagSet) func(*call, []string) error {
+	return func(c *call, operands []string) error {
+		src, f, err := c.openUKI(operands[0])
+		if err != nil {
+			return err
+		}
+		finish := c.watch(3 * src.Size())
+		r, err := c.inspect(src, f)
+		finish()
+		if err != nil {
+			return fmt.Errorf("%s: %w", src.name, err)
+		}
+		return c.Answer(r, r.tree().String())
+	}
+}
+
+func (c *call) inspect(src *input, f *uki.File) (*inspectResult, error) {
+	r := &inspectResult{header: c.header(src.name), Size: src.Size(), Uname: f.Uname(), Authenticode: map[string]string{},
+		Signatures: []signature{}, Variants: []variant{}}
+	version, err := f.StubVersion()
+	if err != nil && !errors.Is(err, uki.ErrUnknownStub) {
+		return nil, err
+	}
+	r.StubVersion = version
+	if release, err := f.OSRelease(); err == nil {
+		r.OSRelease = release
+	}
+	if r.Sections, err = sections(f); err != nil {
+		return nil, err
+	}
+	if err := r.sign(src); err != nil {
+		return nil, err
+	}
+	// What the stub measures is not known of each image; all else about it is still worth showing.
+	variants, err := f.MeasureVariants(crypto.SHA256)
+	if err != nil {
+		r.Error = err.Error()
+		return r, nil
+	}
+	for _, v := range variants {
+		d, err := describeVariant(v, []crypto.Hash{crypto.SHA256}, append([][]string{{}}, tpm.DefaultPhasePaths()...))
+		if err != nil {
+			return nil, err
+		}
+		r.Variants = append(r.Variants, d)
+	}
+	return r, nil
+}
+
+// sign fills in the Authenticode digest and the signatures.
+func (r *inspectResult) sign(src *input) error {
+	sum, err := authenticode.Digest(src, crypto.SHA256)
+	if err != nil {
+		return err
+	}
+	r.Authenticode["sha256"] = hex.EncodeToString(sum)
+	signatures, err := authenticode.Signatures(src)
+	if err != nil {
+		return err
+	}
+	r.Signatures = describeSignatures(signatures, sum)
+	return nil
+}
+
+// sections describes the section table.
+func sections(f *uki.File) ([]section, error) {
+	out := []section{}
+	for i, s := range f.Sections() {
+		d := section{Name: s.Name, Profile: s.Profile, Size: s.Size, Offset: s.Offset, RawSize: s.RawSize, VirtualAddress: s.VirtualAddress}
+		h := sha256.New()
+		if _, err := io.Copy(h, f.SectionData(i)); err != nil {
+			return nil, err
+		}
+		d.SHA256 = hex.EncodeToString(h.Sum(nil))
+		if s.Size <= maxText {
+			b := make([]byte, s.Size)
+			if _, err := f.SectionData(i).ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+				return nil, err
+			}
+			d.Text = plainText(s.Name, b)
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// maxText is how large a section may be to be shown.
+const maxText = 64 << 10
+
+// plainText is the text of a section that is meant to hold one, "" if it does not.
+func plainText(name string, b []byte) string {
+	switch name {
+	case ".osrel", ".cmdline", ".uname", ".sbat", ".pcrsig", ".pcrpkey", ".profile", ".sdmagic":
+	default:
+		return ""
+	}
+	b = bytes.TrimRight(b, "\x00")
+	if !utf8.Valid(b) || bytes.IndexByte(b, 0) >= 0 {
+		return ""
+	}
+	return string(b)
+}

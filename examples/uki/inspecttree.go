@@ -1,0 +1,111 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+// tree is the object for people.
+func (r *inspectResult) tree() *node {
+	root := &node{text: fmt.Sprintf("%s: %d bytes", r.File, r.Size)}
+	if name := cmp.Or(r.OSRelease["PRETTY_NAME"], r.OSRelease["NAME"], r.OSRelease["ID"]); name != "" {
+		root.add("system  %s", name)
+	}
+	root.add("kernel  %s", cmp.Or(r.Uname, "version not given"))
+	root.add("stub    %s", cmp.Or(r.StubVersion, "version not given"))
+	root.add("digest  sha256 %s (Authenticode)", r.Authenticode["sha256"])
+	signed := root.add("Secure Boot signatures: %d", len(r.Signatures))
+	for _, s := range r.Signatures {
+		signed.add("%s", s)
+	}
+	shared := root.add("sections")
+	profiles := map[int]*node{}
+	for _, s := range r.Sections {
+		parent := shared
+		if s.Profile >= 0 {
+			if parent = profiles[s.Profile]; parent == nil {
+				parent = root.add("sections of profile %d", s.Profile)
+				profiles[s.Profile] = parent
+			}
+		}
+		s.below(parent)
+	}
+	if r.Error != "" {
+		root.add("PCR 11  not predicted: %s", r.Error)
+	}
+	for _, v := range r.Variants {
+		v.below(root)
+	}
+	return root
+}
+
+// String is a line about a signature.
+func (s signature) String() string {
+	text := cmp.Or(s.Signer, "a signer whose certificate is not there")
+	if s.Hash != "" {
+		text += ", " + s.Hash
+	}
+	if s.Time != "" {
+		text += ", claims " + s.Time
+	}
+	if !s.Valid {
+		text += ": " + s.Error
+	}
+	return text
+}
+
+// below adds the section to a tree.
+func (s section) below(parent *node) {
+	n := parent.add("%-9s %10d bytes at %#-9x sha256 %s", s.Name, s.Size, s.Offset, s.SHA256)
+	switch {
+	case s.Text == "":
+	case s.Name == ".pcrsig":
+		n.lines(summary(s.Text))
+	case s.Name == ".pcrpkey":
+		n.add("%d lines of PEM", strings.Count(s.Text, "\n"))
+	default:
+		n.lines(s.Text)
+	}
+}
+
+// summary says for how many values each bank has a signed policy.
+func summary(pcrsig string) string {
+	signatures, err := tpm.ParseSignatures([]byte(pcrsig))
+	if err != nil {
+		return err.Error()
+	}
+	var lines []string
+	for _, h := range tpm.Banks() {
+		count, keys := 0, map[string]bool{}
+		for _, s := range signatures {
+			if s.Bank == h {
+				count++
+				keys[fmt.Sprintf("%x", s.Fingerprint[:8])] = true
+			}
+		}
+		if count > 0 {
+			lines = append(lines, fmt.Sprintf("%s: %d policies, %d keys", tpm.BankName(h), count, len(keys)))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// below adds what PCR 11 will hold to a tree.
+func (v variant) below(parent *node) {
+	n := parent.add("PCR 11 (sha256) of %s", v.name())
+	names := make([]string, 0, len(v.Sections))
+	for _, s := range v.Sections {
+		names = append(names, s.Section)
+	}
+	n.add("measured: %s", strings.Join(names, " "))
+	for _, p := range v.PCR11 {
+		when := "when the kernel starts"
+		if len(p.Phases) > 0 {
+			when = "after " + strings.Join(p.Phases, ":")
+		}
+		n.add("%s %s", p.Banks["sha256"], when)
+	}
+}

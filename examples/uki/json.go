@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/osmith-dev/osmith/signing/authenticode"
+)
+
+const schema = "osmith.uki/1"
+
+// header begins every object.
+type header struct {
+	Schema string `json:"schema"`
+	Verb   string `json:"verb"`
+	File   string `json:"file"` // what was read, or written
+}
+
+func (c *call) header(file string) header { return header{schema, c.Verb, file} }
+
+// buildResult is the object of build and addon. Sizes are bytes, digests lower-case hexadecimal, in all objects.
+type buildResult struct {
+	header
+	Size         int64           `json:"size"`
+	SHA256       string          `json:"sha256"`             // Authenticode digest: what PCR 4 gets, and what a dbx entry would name
+	Policies     json.RawMessage `json:"policies,omitempty"` // of -policy-digest: to be signed; a list of such objects with profiles
+	PCRSignature bool            `json:"pcrSignature"`       // has signed PCR policies
+	Signed       bool            `json:"signed"`             // has a Secure Boot signature
+	FreeSections int             `json:"freeSections"`       // how many more section headers fit
+}
+
+// text is what build prints without -json: the policies to be signed, if it was asked for them.
+func (r *buildResult) text() string {
+	if r.Policies == nil {
+		return ""
+	}
+	return string(r.Policies) + "\n"
+}
+
+// inspectResult is the object of inspect.
+type inspectResult struct {
+	header
+	Size         int64             `json:"size"`
+	StubVersion  string            `json:"stubVersion,omitempty"`
+	Uname        string            `json:"uname,omitempty"`
+	OSRelease    map[string]string `json:"osRelease,omitempty"`
+	Authenticode map[string]string `json:"authenticode"` // digest by hash
+	Signatures   []signature       `json:"signatures"`
+	Sections     []section         `json:"sections"`
+	Variants     []variant         `json:"variants"`        // ways to boot
+	Error        string            `json:"error,omitempty"` // why there are no variants
+}
+
+// section is one row of the section table.
+type section struct {
+	Name           string `json:"name"`
+	Profile        int    `json:"profile"` // -1: shared by all profiles
+	Size           int64  `json:"size"`    // as loaded
+	Offset         int64  `json:"offset"`  // in the file
+	RawSize        int64  `json:"rawSize"`
+	VirtualAddress int64  `json:"virtualAddress"`
+	SHA256         string `json:"sha256"`         // of the data as loaded
+	Text           string `json:"text,omitempty"` // of sections that hold a short text
+}
+
+// variant is one way to boot the image. Device trees and firmware are counted from 1 among the .dtbauto and .efifw sections
+// of the profile; 0 is none.
+type variant struct {
+	Profile    int        `json:"profile"`
+	DeviceTree int        `json:"deviceTree,omitempty"`
+	Firmware   int        `json:"firmware,omitempty"`
+	Sections   []measured `json:"sections"` // in the order in which the stub measures them
+	PCR11      []pcr11    `json:"pcr11"`
+}
+
+// measured is a section as it goes into PCR 11.
+type measured struct {
+	Section string            `json:"section"`
+	Size    int64             `json:"size"`
+	Digests map[string]string `json:"digests"` // by bank
+}
+
+// pcr11 is the value of PCR 11 after the phases.
+type pcr11 struct {
+	Phases []string          `json:"phases"`
+	Banks  map[string]string `json:"banks"`
+}
+
+// measureResult is the object of measure.
+type measureResult struct {
+	header
+	Variants []variant `json:"variants"`
+}
+
+// signature is one Secure Boot signature.
+type signature struct {
+	Signer string `json:"signer,omitempty"` // subject of the certificate
+	Issuer string `json:"issuer,omitempty"`
+	Hash   string `json:"hash,omitempty"`
+	Digest string `json:"digest,omitempty"` // of the image when it was signed
+	Time   string `json:"time,omitempty"`   // as the signer claims
+	Valid  bool   `json:"valid"`            // made by the signer, over the image as it is; not whether the signer is trusted
+	Error  string `json:"error,omitempty"`
+}
+
+// describeSignatures tells of each signature; sha256 is the image's own digest.
+func describeSignatures(list []authenticode.Signature, sha256 []byte) []signature {
+	out := make([]signature, 0, len(list))
+	for _, s := range list {
+		d := signature{Digest: hex.EncodeToString(s.Digest), Valid: s.Err == nil}
+		if s.Hash != 0 {
+			d.Hash = strings.ToLower(strings.ReplaceAll(s.Hash.String(), "-", ""))
+		}
+		if s.Signer != nil {
+			d.Signer, d.Issuer = s.Signer.Subject.String(), s.Signer.Issuer.String()
+		}
+		if !s.SigningTime.IsZero() {
+			d.Time = s.SigningTime.UTC().Format(time.RFC3339)
+		}
+		switch {
+		case s.Err != nil:
+			d.Error = s.Err.Error()
+		case len(s.Digest) == len(sha256) && !bytes.Equal(s.Digest, sha256):
+			d.Valid, d.Error = false, "the image was changed after it was signed"
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// signResult is the object of sign.
+type signResult struct {
+	header
+	Size       int64       `json:"size"`
+	SHA256     string      `json:"sha256"` // Authenticode digest
+	Signatures []signature `json:"signatures"`
+}
+
+// verifyResult is the object of verify.
+type verifyResult struct {
+	header
+	Verified   bool        `json:"verified"`
+	Signer     string      `json:"signer,omitempty"` // whose signature leads to a trusted certificate
+	SHA256     string      `json:"sha256,omitempty"` // Authenticode digest
+	Signatures []signature `json:"signatures"`
+	Reason     string      `json:"reason,omitempty"` // of a no: unsigned, changed, untrusted, invalid, malformed
+	Error      string      `json:"error,omitempty"`
+}

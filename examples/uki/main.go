@@ -1,0 +1,77 @@
+// This program demonstrates packages uki, tpm and signing/authenticode: it builds, opens, measures, signs and verifies
+// unified kernel images, with ukify's names for options, without root and on any platform.
+//
+//	uki build -linux F -stub F -os-release TEXT|@F [-initrd F]... [-cmdline TEXT|@F] [-uname V] [-splash F] [-sbat TEXT|@F]...
+//	       [-section NAME:TEXT|@F]... [-pcr-private-key F [-pcr-public-key F] [-phases P]]... [-pcr-banks LIST]
+//	       [-policy-digest] [-secureboot-private-key F -secureboot-certificate F] -o F
+//	uki inspect F
+//	uki measure F [-phases P]... [-profile N] [-pcr-banks LIST]
+//	uki sign -key F -cert F [-o F] F
+//	uki verify -cert F... F
+//
+// TEXT|@F is a text, or @ and the name of a file that holds it. White space in a -cmdline TEXT becomes single spaces, as with
+// ukify; a file is taken as it is. An empty -os-release or -uname leaves the section out. What ukify adds unasked from the
+// machine that it runs on (its os-release, its hardware IDs) is not added.
+//
+// Secure Boot signatures claim the time of SOURCE_DATE_EPOCH, none without it, so that the same call gives the same bytes.
+// Outputs are written beside their names and renamed; sign without -o replaces its file in this way.
+//
+// Flags may come before or after operands, with one dash or two. All verbs take -json and -progress auto|bar|json|none. With
+// -json one object is printed on stdout; it has "schema": "osmith.uki/1", "verb" and what json.go lists. -progress json
+// writes lines {"verb": "build", "done": 4096, "total": 8192} to stderr, in bytes.
+//
+// Exit status: 0 yes; 1 no: not verified, an error found, not an image that could be measured; 2 usage or I/O.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+func main() { program.Main() }
+
+var program = cli.Program{Name: "uki", IsNo: isNo, Verbs: []cli.Verb{
+	{Name: "build", Usage: "-linux F -stub F -os-release TEXT|@F -o F [flags]",
+		Example: "uki build -linux vmlinuz -initrd initrd.img -cmdline 'ro quiet' -os-release @/etc/os-release -stub linuxx64.efi.stub -o linux.efi",
+		Flags:   verb(buildFlags)},
+	{Name: "inspect", Usage: "F", Example: "uki inspect linux.efi", Least: 1, Most: 1, Flags: verb(inspectFlags)},
+	{Name: "measure", Usage: "F [-phases P]... [-profile N] [-pcr-banks LIST]", Example: "uki measure linux.efi -phases enter-initrd -pcr-banks sha256",
+		Least: 1, Most: 1, Flags: verb(measureFlags)},
+	{Name: "sign", Usage: "-key F -cert F [-o F] F", Example: "uki sign -key db.key -cert db.crt -o signed.efi linux.efi", Least: 1, Most: 1, Flags: verb(signFlags)},
+	{Name: "verify", Usage: "-cert F... F", Example: "uki verify -cert db.crt signed.efi", Least: 1, Most: 1, Flags: verb(verifyFlags)},
+}}
+
+// isNo tells what is wrong with the image from what is wrong with the call.
+func isNo(err error) bool {
+	var format *uki.FormatError
+	var signed *authenticode.FormatError
+	return errors.As(err, &format) || errors.As(err, &signed) || errors.Is(err, uki.ErrUnknownStub)
+}
+
+// A call is one run of a verb.
+type call struct {
+	*cli.Call
+	inputs
+}
+
+// verb gives a verb its call.
+func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
+	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
+		do := flags(set)
+		return func(c *cli.Call, operands []string) error {
+			call := &call{Call: c}
+			defer call.close()
+			return do(call, operands)
+		}
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	return program.Run(ctx, args, stdout, stderr)
+}

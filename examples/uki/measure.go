@@ -1,0 +1,125 @@
+package main
+
+import (
+	"crypto"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+func measureFlags(set *flag.FlagSet) func(*call, []string) error {
+	var phases list
+	set.Var(&phases, "phases", "`paths` of boot phases, as enter-initrd,enter-initrd:leave-initrd (default: those that ukify signs); may be repeated")
+	profile := set.Int("profile", -1, "index `N` of the one profile to measure (default: all)")
+	banks := set.String("pcr-banks", "", "PCR banks, a `list` such as sha256,sha384 (default: all four)")
+	return func(c *call, operands []string) error {
+		paths, err := parsePhases(strings.Join(phases, ","))
+		if err != nil {
+			return err
+		}
+		if paths == nil {
+			paths = tpm.DefaultPhasePaths()
+		}
+		hashes, err := parseBanks(*banks)
+		if err != nil {
+			return err
+		}
+		src, f, err := c.openUKI(operands[0])
+		if err != nil {
+			return err
+		}
+		finish := c.watch(src.Size())
+		variants, err := f.MeasureVariants(hashes...)
+		finish()
+		if err != nil {
+			return err
+		}
+		result := measureResult{header: c.header(src.name), Variants: []variant{}}
+		for _, v := range variants {
+			if *profile >= 0 && v.Profile != *profile {
+				continue
+			}
+			described, err := describeVariant(v, hashes, paths)
+			if err != nil {
+				return err
+			}
+			result.Variants = append(result.Variants, described)
+		}
+		if len(result.Variants) == 0 {
+			return cli.Usagef("-profile %d: the image has profiles 0 to %d", *profile, variants[len(variants)-1].Profile)
+		}
+		return c.Answer(result, measureText(result.Variants, hashes))
+	}
+}
+
+// openUKI opens a file as a unified kernel image.
+func (c *call) openUKI(name string) (*input, *uki.File, error) {
+	src, err := c.open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := uki.Open(src)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return src, f, nil
+}
+
+// describeVariant is one way to boot: what is measured, and what PCR 11 then holds at the end of each path.
+func describeVariant(v uki.VariantMeasurements, banks []crypto.Hash, paths [][]string) (variant, error) {
+	out := variant{Profile: v.Profile, DeviceTree: v.DeviceTree, Firmware: v.Firmware, Sections: []measured{}, PCR11: []pcr11{}}
+	for _, m := range v.Sections {
+		s := measured{m.Section, m.Size, map[string]string{}}
+		for h, digest := range m.Digests {
+			s.Digests[tpm.BankName(h)] = hex.EncodeToString(digest)
+		}
+		out.Sections = append(out.Sections, s)
+	}
+	ms := forTPM(v.Sections)
+	for _, path := range paths {
+		p := pcr11{path, map[string]string{}}
+		for _, h := range banks {
+			value, err := tpm.PCR11(h, ms, path...)
+			if err != nil {
+				return out, err
+			}
+			p.Banks[tpm.BankName(h)] = hex.EncodeToString(value)
+		}
+		out.PCR11 = append(out.PCR11, p)
+	}
+	return out, nil
+}
+
+// measureText says it as systemd-measure does, with a line in front of each variant if there are several.
+func measureText(variants []variant, banks []crypto.Hash) string {
+	var b strings.Builder
+	for _, v := range variants {
+		if len(variants) > 1 || v.Profile > 0 {
+			fmt.Fprintf(&b, "# %s\n", v.name())
+		}
+		for _, p := range v.PCR11 {
+			fmt.Fprintf(&b, "# PCR[11] Phase <%s>\n", strings.Join(p.Phases, ":"))
+			for _, h := range banks {
+				fmt.Fprintf(&b, "11:%s=%s\n", tpm.BankName(h), p.Banks[tpm.BankName(h)])
+			}
+		}
+	}
+	return b.String()
+}
+
+// name says which way to boot it is.
+func (v variant) name() string {
+	s := fmt.Sprintf("profile %d", v.Profile)
+	if v.DeviceTree > 0 {
+		s += fmt.Sprintf(", device tree %d", v.DeviceTree)
+	}
+	if v.Firmware > 0 {
+		s += fmt.Sprintf(", firmware %d", v.Firmware)
+	}
+	return s
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+// partFlags are the flags for what goes into an image.
+type partFlags struct {
+	stub, linux, microcode, splash, deviceTree, hwids string
+	initrds, deviceTrees, firmware, extra, joined     list
+	sbat                                              list
+	cmdline, osRelease, profile, uname                text
+}
+
+func addPartFlags(set *flag.FlagSet) *partFlags {
+	p := new(partFlags)
+	set.StringVar(&p.linux, "linux", "", "kernel, a PE image or a compressed one: `file` for .linux")
+	p.addCommon(set)
+	set.Var(&p.osRelease, "os-release", "`TEXT|@FILE` for .osrel, empty: none; without it no boot loader lists the image")
+	set.StringVar(&p.splash, "splash", "", "`BMP` for .splash")
+	set.Var(&p.deviceTrees, "devicetree-auto", "device tree of which the stub picks one by hardware: `file` for .dtbauto; may be repeated")
+	set.StringVar(&p.hwids, "hwids", "", "`directory` of ukify's hardware descriptions for .hwids")
+	set.Var(&p.firmware, "efifw", "`directory` named as the firmware, with the one file of it, for .efifw; may be repeated")
+	set.Var(&p.profile, "profile", "`TEXT|@FILE` for .profile, such as ID=main; without -linux: a profile alone, to be joined to an image")
+	set.Var(&p.joined, "join-profile", "image of a profile to be added: `file`; may be repeated")
+	return p
+}
+
+// addCommon declares the flags that add-ons have too.
+func (p *partFlags) addCommon(set *flag.FlagSet) {
+	set.StringVar(&p.stub, "stub", "", "systemd-stub: `file` such as linuxx64.efi.stub (default: where systemd installs it)")
+	set.Var(&p.initrds, "initrd", "initrd: `file` for .initrd; repeated ones follow each other")
+	set.Var(&p.cmdline, "cmdline", "kernel command line, `TEXT|@FILE` for .cmdline")
+	set.Var(&p.uname, "uname", "`version` of the kernel for .uname, empty: none (default: found in the kernel)")
+	set.StringVar(&p.microcode, "microcode", "", "microcode: `file` for .ucode")
+	set.StringVar(&p.deviceTree, "devicetree", "", "device tree for every machine: `file` for .dtb")
+	set.Var(&p.sbat, "sbat", "`TEXT|@FILE` to be merged into .sbat; may be repeated")
+	set.Var(&p.extra, "section", "`NAME:TEXT|@FILE` for a further section; may be repeated")
+}
+
+// image opens the parts and describes the image.
+func (p *partFlags) image(c *call) (*uki.Image, error) {
+	if !p.osRelease.given {
+		return nil, cli.Usagef("-os-release is missing: no boot loader lists an image without one (-os-release '' is none)")
+	}
+	im := &uki.Image{Uname: p.uname.value, OmitUname: p.uname.given && p.uname.value == ""}
+	var err error
+	read := reader{c: c, err: &err}
+	im.Stub = read.source(cmp.Or(p.stub, defaultStub("linux")))
+	im.Linux = read.source(p.linux)
+	im.Initrd = read.sources(p.initrds)
+	im.Microcode = read.source(p.microcode)
+	im.Splash = read.source(p.splash)
+	im.DeviceTree = read.source(p.deviceTree)
+	im.DeviceTreeAuto = read.sources(p.deviceTrees)
+	im.Cmdline = read.words(&p.cmdline)
+	im.OSRelease = read.text(&p.osRelease)
+	im.Profile = read.text(&p.profile)
+	im.SBAT = read.sbat(p.sbat)
+	im.HWIDs = read.hwids(p.hwids)
+	im.Firmware = read.firmware(p.firmware)
+	im.Sections = read.sections(p.extra)
+	im.Profiles = read.profiles(p.joined)
+	return im, err
+}
+
+// profileAlone describes an image that holds nothing but a profile.
+func (p *partFlags) profileAlone(c *call) (*uki.Profile, uki.Source, error) {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{{"sbat", len(p.sbat) > 0}, {"join-profile", len(p.joined) > 0}} {
+		if f.given {
+			return nil, nil, cli.Usagef("-%s without -linux", f.name)
+		}
+	}
+	var err error
+	read := reader{c: c, err: &err}
+	profile := &uki.Profile{
+		Profile:        read.text(&p.profile),
+		OSRelease:      read.text(&p.osRelease),
+		Cmdline:        read.words(&p.cmdline),
+		Uname:          p.uname.value,
+		DeviceTree:     read.source(p.deviceTree),
+		DeviceTreeAuto: read.sources(p.deviceTrees),
+		HWIDs:          read.hwids(p.hwids),
+		Splash:         read.source(p.splash),
+		Initrd:         read.sources(p.initrds),
+		Microcode:      read.source(p.microcode),
+		Firmware:       read.firmware(p.firmware),
+		Sections:       read.sections(p.extra),
+	}
+	return profile, read.source(cmp.Or(p.stub, defaultStub("addon"))), err
+}
+
+// reader opens and reads what flags name. After the first error it does nothing more.
+type reader struct {
+	c   *call
+	err *error
+}
+
+func (r reader) fail(err error) {
+	if *r.err == nil {
+		*r.err = err
+	}
+}
+
+// source opens a file; no name is no part. A nil *input would be a part, so that it must not come out.
+func (r reader) source(name string) uki.Source {
+	if name == "" || *r.err != nil {
+		return nil
+	}
+	in, err := r.c.open(name)
+	if err != nil {
+		r.fail(err)
+		return nil
+	}
+	return in
+}
+
+func (r reader) sources(names list) (out []uki.Source) {
+	for _, name := range names {
+		out = append(out, r.source(name))
+	}
+	return out
+}
+
+func (r reader) text(t *text) []byte {
+	b, err := t.bytes()
+	if err != nil {
+		r.fail(err)
+	}
+	return b
+}
+
+func (r reader) words(t *text) string {
+	s, err := t.words()
+	if err != nil {
+		r.fail(err)
+	}
+	return s
+}
+
+// sbat puts texts below each other.
+func (r reader) sbat(values list) []byte {
+	var out []byte
+	for _, value := range values {
+		out = append(append(out, bytes.TrimRight(r.text(&text{value: value}), "\n")...), '\n')
+	}
+	return out
+}
+
+func (r reader) hwids(dir string) []uki.HWID {
+	if dir == "" || *r.err != nil {
+		return nil
+	}
+	ids, err := uki.ReadHWIDs(os.DirFS(dir))
+	if err != nil {
+		r.fail(fmt.Errorf("-hwids %s: %w", dir, err))
+	}
+	return ids
+}
+
+// firmware takes the name of a directory for the id of the firmware, as ukify does.
+func (r reader) firmware(dirs list) (out []uki.Firmware) {
+	for _, dir := range dirs {
+		found, err := os.ReadDir(dir)
+		if err != nil {
+			r.fail(err)
+			return nil
+		}
+		if len(found) != 1 {
+			r.fail(fmt.Errorf("-efifw %s: %d files, want one", dir, len(found)))
+			return nil
+		}
+		path, err := filepath.Abs(dir)
+		if err != nil {
+			r.fail(err)
+			return nil
+		}
+		out = append(out, uki.Firmware{ID: filepath.Base(path), Payload: r.source(filepath.Join(dir, found[0].Name()))})
+	}
+	return out
+}
+
+func (r reader) sections(values list) (out []uki.Section) {
+	for _, value := range values {
+		name, content, ok := strings.Cut(value, ":")
+		if !ok || name == "" {
+			r.fail(cli.Usagef("-section %q: want NAME:TEXT or NAME:@FILE", value))
+			return nil
+		}
+		var src uki.Source = strings.NewReader(content)
+		if file, isFile := strings.CutPrefix(content, "@"); isFile {
+			src = r.source(file)
+		}
+		out = append(out, uki.Section{Name: name, Content: src})
+	}
+	return out
+}
+
+// profiles takes all profiles of each file: of one that holds nothing else, or of another image.
+func (r reader) profiles(names list) (out []uki.Profile) {
+	for _, name := range names {
+		src := r.source(name)
+		if src == nil {
+			return nil
+		}
+		f, err := uki.Open(src)
+		if err == nil {
+			count := 0
+			for _, s := range f.Sections() {
+				count = max(count, s.Profile+1)
+			}
+			for i := range max(count, 1) {
+				var p uki.Profile
+				if p, err = uki.ProfileOf(f, i); err != nil {
+					break
+				}
+				out = append(out, p)
+			}
+		}
+		if err != nil {
+			r.fail(fmt.Errorf("-join-profile %s: %w", name, err))
+			return nil
+		}
+	}
+	return out
+}

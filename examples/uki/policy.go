@@ -1,0 +1,133 @@
+package main
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+)
+
+// policyFlags say for which values of PCR 11 policies are signed, by whom.
+type policyFlags struct {
+	private, public, phases list
+	banks                   string
+	digests                 bool
+}
+
+func addPolicyFlags(set *flag.FlagSet) *policyFlags {
+	p := new(policyFlags)
+	set.Var(&p.private, "pcr-private-key", "RSA key in `PEM` that signs policies for PCR 11, into .pcrsig; may be repeated")
+	set.Var(&p.public, "pcr-public-key", "its public half in `PEM`, as often as the private one; a single one goes into .pcrpkey")
+	set.Var(&p.phases, "phases", "`paths` of boot phases to sign for, as enter-initrd,enter-initrd:leave-initrd; as often as the keys")
+	set.StringVar(&p.banks, "pcr-banks", "", "PCR banks to sign for, a `list` such as sha256,sha384 (default: all four)")
+	set.BoolVar(&p.digests, "policy-digest", false, "print the policies to be signed elsewhere, as JSON; needs -pcr-public-key")
+	return p
+}
+
+// policies are what a UKI gets signed for PCR 11.
+type policies struct {
+	keys    []policyKey
+	banks   []crypto.Hash
+	digests bool
+}
+
+type policyKey struct {
+	signer crypto.Signer // nil with -policy-digest
+	public *rsa.PublicKey
+	phases [][]string // nil: the default ones
+}
+
+// read checks the flags and reads the keys. embedded is the content of .pcrpkey, nil unless there is one key.
+func (p *policyFlags) read() (ps *policies, embedded []byte, err error) {
+	ps = &policies{digests: p.digests}
+	count, what := len(p.private), "private"
+	switch {
+	case p.digests && count > 0:
+		return nil, nil, cli.Usagef("-policy-digest with -pcr-private-key: sign here or elsewhere")
+	case p.digests:
+		count, what = len(p.public), "public"
+		if count == 0 {
+			return nil, nil, cli.Usagef("-policy-digest needs -pcr-public-key")
+		}
+	case count > 0 && len(p.public) > 0 && len(p.public) != count:
+		return nil, nil, cli.Usagef("-pcr-public-key is given %d times, -pcr-private-key %d times", len(p.public), count)
+	}
+	if len(p.phases) > 0 && len(p.phases) != count {
+		return nil, nil, cli.Usagef("-phases is given %d times for %d %s keys", len(p.phases), count, what)
+	}
+	if count == 0 && p.banks != "" {
+		return nil, nil, cli.Usagef("-pcr-banks without a key to sign for")
+	}
+	if ps.banks, err = parseBanks(p.banks); err != nil {
+		return nil, nil, err
+	}
+	for i := range count {
+		key, err := p.key(i)
+		if err != nil {
+			return nil, nil, err
+		}
+		ps.keys = append(ps.keys, key)
+	}
+	switch {
+	case len(p.public) == 1:
+		if _, err = readRSA(p.public[0]); err == nil {
+			embedded, err = os.ReadFile(p.public[0])
+		}
+	case len(p.public) == 0 && len(ps.keys) == 1:
+		embedded, err = publicPEM(ps.keys[0].public)
+	}
+	return ps, embedded, err
+}
+
+func (p *policyFlags) key(i int) (k policyKey, err error) {
+	if len(p.phases) > 0 {
+		if k.phases, err = parsePhases(p.phases[i]); err != nil {
+			return k, err
+		}
+	}
+	if len(p.public) > 0 {
+		if k.public, err = readRSA(p.public[i]); err != nil {
+			return k, err
+		}
+	}
+	if len(p.private) == 0 {
+		return k, nil
+	}
+	if k.signer, err = cli.ReadKey(p.private[i]); err != nil {
+		return k, err
+	}
+	public, ok := k.signer.Public().(*rsa.PublicKey)
+	if !ok {
+		return k, fmt.Errorf("%s: a key of type %T; TPM policies are signed with RSA", p.private[i], k.signer)
+	}
+	if k.public != nil && !k.public.Equal(public) {
+		return k, fmt.Errorf("%s is not the public half of %s", p.public[i], p.private[i])
+	}
+	k.public = public
+	return k, nil
+}
+
+func readRSA(name string) (*rsa.PublicKey, error) {
+	key, err := cli.ReadPublicKey(name)
+	if err != nil {
+		return nil, err
+	}
+	public, ok := key.(*rsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("%s: a key of type %T; TPM policies are signed with RSA", name, key)
+	}
+	return public, nil
+}
+
+func publicPEM(key *rsa.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"io"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/signing/authenticode"
+)
+
+func signFlags(set *flag.FlagSet) func(*call, []string) error {
+	key := set.String("key", "", "private key in `PEM`, RSA or ECDSA")
+	cert := set.String("cert", "", "certificate in `PEM` or DER; others in the file are carried along")
+	out := set.String("o", "", "`file` for the signed image (default: the image is replaced)")
+	return func(c *call, operands []string) error {
+		if err := required("key", *key, "cert", *cert); err != nil {
+			return err
+		}
+		signer, err := readSigner(*key, *cert)
+		if err != nil {
+			return err
+		}
+		src, err := c.open(operands[0])
+		if err != nil {
+			return err
+		}
+		name := *out
+		if name == "" {
+			name = operands[0]
+		}
+		o, err := cli.Create(name)
+		if err != nil {
+			return err
+		}
+		defer o.Drop()
+		if o.InPlace() && *out == "" {
+			return cli.Usagef("%s is a device: name the output with -o", name)
+		}
+		finish := c.watch(2 * src.Size())
+		err = signer.sign(o, src)
+		finish()
+		if err != nil {
+			return fmt.Errorf("%s: %w", src.name, err)
+		}
+		c.close() // it may be what is replaced
+		if err := cli.Keep(o); err != nil {
+			return err
+		}
+		return c.signed(name)
+	}
+}
+
+// signed answers for sign from the file itself.
+func (c *call) signed(name string) error {
+	src, err := c.open(name)
+	if err != nil {
+		return err
+	}
+	sum, err := authenticode.Digest(src, crypto.SHA256)
+	if err != nil {
+		return err
+	}
+	signatures, err := authenticode.Signatures(src)
+	if err != nil {
+		return err
+	}
+	return c.Answer(signResult{c.header(name), src.Size(), hex.EncodeToString(sum), describeSignatures(signatures, sum)}, "")
+}
+
+// A signer is whose Secure Boot signature an image gets.
+type signer struct {
+	key     crypto.Signer
+	cert    *x509.Certificate
+	options authenticode.SignOptions
+}
+
+func readSigner(keyName, certName string) (*signer, error) {
+	key, err := cli.ReadKey(keyName)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := cli.ReadCertificates(certName)
+	if err != nil {
+		return nil, err
+	}
+	when, err := signingTime()
+	if err != nil {
+		return nil, err
+	}
+	return &signer{key, certs[0], authenticode.SignOptions{Time: when, Chain: certs[1:]}}, nil
+}
+
+func (s *signer) sign(w io.Writer, src authenticode.Source) error {
+	return authenticode.Sign(w, src, s.key, s.cert, s.options)
+}

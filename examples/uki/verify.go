@@ -1,0 +1,76 @@
+package main
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/signing/authenticode"
+)
+
+func verifyFlags(set *flag.FlagSet) func(*call, []string) error {
+	var certs list
+	set.Var(&certs, "cert", "trusted certificates in `PEM` or DER, as in db; may be repeated")
+	return func(c *call, operands []string) error {
+		if len(certs) == 0 {
+			return cli.Usagef("-cert is missing")
+		}
+		var trusted []*x509.Certificate
+		for _, name := range certs {
+			found, err := cli.ReadCertificates(name)
+			if err != nil {
+				return err
+			}
+			trusted = append(trusted, found...)
+		}
+		src, err := c.open(operands[0])
+		if err != nil {
+			return err
+		}
+		finish := c.watch(2 * src.Size())
+		signature, err := authenticode.Verify(src, trusted)
+		finish()
+		return c.verified(src, signature, err)
+	}
+}
+
+// verified answers for verify: err is nil, the reason for a no, or an error of reading.
+func (c *call) verified(src *input, good *authenticode.Signature, err error) error {
+	r := verifyResult{header: c.header(src.name), Verified: err == nil, Signatures: []signature{}}
+	signatures, listErr := authenticode.Signatures(src)
+	if listErr != nil && err == nil {
+		return listErr
+	}
+	sum, digestErr := authenticode.Digest(src, crypto.SHA256)
+	if digestErr == nil {
+		r.SHA256 = hex.EncodeToString(sum)
+	}
+	r.Signatures = describeSignatures(signatures, sum)
+	if err == nil {
+		r.Signer = good.Signer.Subject.String()
+		return c.Answer(r, fmt.Sprintf("%s: signed by %s\n", src.name, r.Signer))
+	}
+	var changed *authenticode.DigestError
+	var format *authenticode.FormatError
+	var unsigned = errors.Is(err, authenticode.ErrUnsigned)
+	switch {
+	case unsigned:
+		r.Reason = "unsigned"
+	case errors.As(err, &changed):
+		r.Reason = "changed"
+	case errors.Is(err, authenticode.ErrUntrusted):
+		r.Reason = "untrusted"
+	case errors.As(err, &format):
+		r.Reason = "malformed"
+	case len(signatures) > 0 && signatures[0].Err != nil:
+		r.Reason = "invalid"
+	default:
+		return err
+	}
+	r.Error = err.Error()
+	return errors.Join(cli.No{Err: fmt.Errorf("%s: %w", src.name, err)}, c.Answer(r, ""))
+}
