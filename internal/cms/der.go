@@ -36,6 +36,14 @@ func (e *FormatError) Error() string {
 
 func (e *FormatError) Unwrap() error { return e.Err }
 
+// within names the part of a message, with offsets of its own, that an error is about.
+func within(part string, err error) error {
+	if e, ok := errors.AsType[*FormatError](err); ok {
+		return fmt.Errorf("%s: %s at byte %d of it: %w", part, e.Field, e.Offset, e.Err)
+	}
+	return fmt.Errorf("%s: %w", part, err)
+}
+
 // A cursor walks over the elements of one constructed value.
 type cursor struct {
 	b   []byte

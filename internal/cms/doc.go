@@ -19,6 +19,6 @@
 //
 // Errors other than [*FormatError] carry no package name: the public package that calls adds its own.
 //
-// Not here: encryption, counter-signatures and time stamps (kept as bytes, not judged), RSA-PSS, Ed25519, SHA-1 signatures,
+// Not here: encryption, making counter-signatures and time stamps, or trusting them, RSA-PSS, Ed25519, SHA-1 signatures,
 // and indefinite-length BER.
 package cms

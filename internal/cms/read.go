@@ -22,11 +22,14 @@ const (
 
 // SignedData is a message as read. Slices point into the input.
 type SignedData struct {
-	Raw          []byte // the whole message, ContentInfo included when there is one
-	Bare         bool   // there was no ContentInfo around it
-	Version      int    // 1 as in PKCS #7, or 3
-	ContentType  asn1.ObjectIdentifier
-	Content      []byte // the DER element carried, nil when detached
+	Raw         []byte // the whole message, ContentInfo included when there is one
+	Bare        bool   // there was no ContentInfo around it
+	Version     int    // 1 as in PKCS #7, or 3
+	ContentType asn1.ObjectIdentifier
+	Content     []byte // the DER element carried, nil when detached
+
+	ContentOffset int64 // of Content in the input
+
 	Digests      []asn1.ObjectIdentifier
 	Certificates []*x509.Certificate
 	Signers      []SignerInfo
@@ -42,9 +45,10 @@ type SignerInfo struct {
 	Attributes   []Attribute // signed attributes; nil when there are none
 	SignatureOID asn1.ObjectIdentifier
 	Signature    []byte
-	Unsigned     []byte // unsigned attributes, an element of tag [1], not interpreted
+	Unsigned     []byte // unsigned attributes, an element of tag [1]: see SignedData.Timestamps
 
-	rawAttributes []byte // as signed: with the tag of a SET
+	rawAttributes  []byte // as signed: with the tag of a SET
+	unsignedOffset int64
 }
 
 // An Attribute is a type and its values, each one DER element.
@@ -188,7 +192,7 @@ func (sd *SignedData) parseContent(c *cursor) (err error) {
 	if e, err = in.next("content"); err != nil {
 		return err
 	}
-	sd.Content = e.full
+	sd.Content, sd.ContentOffset = e.full, e.off
 	return in.end("content")
 }
 
@@ -196,6 +200,13 @@ func (sd *SignedData) parseCertificates(c *cursor) error {
 	for !c.empty() {
 		if len(sd.Certificates) == maxCertificates {
 			return c.fail("certificates", fmt.Errorf("more than %d", maxCertificates))
+		}
+		if sd.Version == 3 && c.is(tagContext1) {
+			// An attribute certificate of version 1, which Microsoft's timestamp authority sends along (RFC 5652, sections 5.1 and 10.2.2).
+			if _, err := c.next("attribute certificate"); err != nil {
+				return err
+			}
+			continue
 		}
 		e, err := c.expect(tagSequence, "certificate")
 		if err != nil {
@@ -237,7 +248,7 @@ func parseSigner(c *cursor) (si SignerInfo, err error) {
 		if e, err = in.next("signed attributes"); err != nil {
 			return si, err
 		}
-		if si.Attributes, err = parseAttributes(e.cursor()); err != nil {
+		if si.Attributes, err = parseAttributes(e.cursor(), "signed attribute"); err != nil {
 			return si, err
 		}
 		si.rawAttributes = bytes.Clone(e.full)
@@ -254,7 +265,7 @@ func parseSigner(c *cursor) (si SignerInfo, err error) {
 		if e, err = in.next("unsigned attributes"); err != nil {
 			return si, err
 		}
-		si.Unsigned = e.full
+		si.Unsigned, si.unsignedOffset = e.full, e.off
 	}
 	return si, in.end("signer")
 }
@@ -278,13 +289,14 @@ func (si *SignerInfo) parseName(c *cursor) error {
 	return in.end("issuer and serial number")
 }
 
-func parseAttributes(c *cursor) ([]Attribute, error) {
+// parseAttributes reads the attributes of a set; what says which.
+func parseAttributes(c *cursor, what string) ([]Attribute, error) {
 	attrs := []Attribute{}
 	for !c.empty() {
 		if len(attrs) == maxAttributes {
-			return nil, c.fail("signed attributes", fmt.Errorf("more than %d", maxAttributes))
+			return nil, c.fail(what+"s", fmt.Errorf("more than %d", maxAttributes))
 		}
-		e, err := c.expect(tagSequence, "signed attribute")
+		e, err := c.expect(tagSequence, what)
 		if err != nil {
 			return nil, err
 		}
@@ -296,7 +308,7 @@ func parseAttributes(c *cursor) ([]Attribute, error) {
 		if e, err = in.expect(tagSet, "attribute values"); err != nil {
 			return nil, err
 		}
-		if err := in.end("signed attribute"); err != nil {
+		if err := in.end(what); err != nil {
 			return nil, err
 		}
 		for in = e.cursor(); !in.empty(); {

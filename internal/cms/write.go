@@ -34,6 +34,10 @@ type Template struct {
 	Attributes  bool
 	SigningTime time.Time
 
+	// RawAttributes are signed attributes that were made elsewhere, a DER SET with the content type and digest of this template and more; they
+	// take the place of those that Attributes and SigningTime describe.
+	RawAttributes []byte
+
 	// Certificate is the signer's; it and Chain are carried in the message.
 	Certificate *x509.Certificate
 	Chain       []*x509.Certificate
@@ -100,6 +104,12 @@ func (t *Template) Prepare() (*Request, error) {
 		return nil, err
 	}
 	h := t.hash()
+	if t.RawAttributes != nil {
+		if err := t.checkRawAttributes(sum); err != nil {
+			return nil, within("signed attributes to join", err)
+		}
+		return &Request{Hash: h, Digest: digest(h, t.RawAttributes), Attributes: t.RawAttributes}, nil
+	}
 	if !t.Attributes {
 		return &Request{Hash: h, Digest: sum}, nil
 	}
@@ -108,6 +118,34 @@ func (t *Template) Prepare() (*Request, error) {
 		return nil, err
 	}
 	return &Request{Hash: h, Digest: digest(h, attrs), Attributes: attrs}, nil
+}
+
+// checkRawAttributes checks that attributes from elsewhere are DER, in its order, and about the content of this template.
+func (t *Template) checkRawAttributes(sum []byte) error {
+	c := &cursor{b: t.RawAttributes}
+	e, err := c.expect(tagSet, "signed attributes")
+	if err == nil {
+		err = c.end("signed attributes")
+	}
+	if err != nil {
+		return err
+	}
+	var si SignerInfo
+	if si.Attributes, err = parseAttributes(e.cursor(), "signed attribute"); err != nil {
+		return err
+	}
+	var before []byte
+	for in := e.cursor(); !in.empty(); {
+		e, err := in.next("signed attribute")
+		if err != nil {
+			return err
+		}
+		if bytes.Compare(e.full, before) <= 0 {
+			return &FormatError{Offset: e.off, Field: "signed attribute", Err: errors.New("not in the order that DER demands")}
+		}
+		before = e.full
+	}
+	return (&SignedData{ContentType: t.contentType()}).checkAttributes(&si, sum)
 }
 
 // signedAttributes encodes the SET that is signed (RFC 5652, sections 5.3, 5.4 and 11).

@@ -8,28 +8,62 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
+// A body is an image without its certificate table.
+type body struct {
+	file *pe.File
+	end  int64    // of its data, where padding and table follow
+	sum  checksum // of the data without the two header fields
+}
+
+// newBody reads an image for its checksum alone.
+func newBody(f *pe.File, src Source) (body, error) {
+	b := body{file: f, end: f.Size}
+	if f.Certificates.Size != 0 {
+		b.end = f.Certificates.Offset
+	}
+	var regions []pe.Range
+	from := int64(0)
+	for _, skip := range append(skipped(f), pe.Range{Offset: b.end}) {
+		regions = append(regions, pe.Range{Offset: from, Size: skip.Offset - from})
+		from = skip.End()
+	}
+	err := scan(src, regions, func(off int64, p []byte) error {
+		b.sum.add(off, p)
+		return nil
+	})
+	return b, err
+}
+
+// padding is the number of zeros between the data and a certificate table.
+func (b body) padding() int64 { return -b.end & (certAlignment - 1) }
+
 // A change is how a file with another certificate table differs from the one that was read: two header fields, and all from the end of
 // the image's data on. All edits are made of it.
 type change struct {
-	file     *pe.File
-	dataEnd  int64  // of what stays
+	body
 	tail     []byte // padding and table; empty for an image without signature
 	entry    []byte // certificate directory entry
 	checksum []byte
 }
 
-// change works out the fields for a certificate table. Without one the padding goes too, if it was added for a table: see [Remove].
-func (p *Prepared) change(table []byte) (*change, error) {
-	start := p.dataEnd + -p.dataEnd&(certAlignment-1)
-	size := start + int64(len(table))
-	if size > math.MaxUint32 || len(table) > maxTableSize {
-		return nil, fmt.Errorf("authenticode: the signed image would have %d bytes, %d of them certificates; the header counts to %d, firmware to %d", size, len(table), uint32(math.MaxUint32), maxTableSize)
+// withTable works out the change for a certificate table. Without one the directory entry is cleared.
+func (b body) withTable(table []byte) (*change, error) {
+	c := &change{body: b}
+	size := b.end
+	if len(table) == 0 {
+		c.entry = appendUint32(0, 0)
+	} else {
+		start := b.end + b.padding()
+		size = start + int64(len(table))
+		if size > math.MaxUint32 || len(table) > maxTableSize {
+			return nil, fmt.Errorf("authenticode: the signed image would have %d bytes, %d of them certificates; the header counts to %d, firmware to %d", size, len(table), uint32(math.MaxUint32), maxTableSize)
+		}
+		c.tail = append(make([]byte, b.padding()), table...)
+		c.entry = appendUint32(start, int64(len(table)))
 	}
-	c := &change{file: p.file, dataEnd: p.dataEnd, tail: append(make([]byte, start-p.dataEnd), table...)}
-	c.entry = appendUint32(start, int64(len(table)))
-	sum := p.sum
-	sum.add(p.file.Fields.CertificateDirectory, c.entry)
-	sum.add(p.dataEnd, c.tail)
+	sum := b.sum
+	sum.add(b.file.Fields.CertificateDirectory, c.entry)
+	sum.add(b.end, c.tail)
 	c.checksum = appendUint32(int64(sum.value(size)))
 	return c, nil
 }
@@ -42,7 +76,7 @@ func (c *change) copy(w io.Writer, src io.ReaderAt) error {
 	out.write(c.checksum)
 	out.copy(at+4, dir)
 	out.write(c.entry)
-	out.copy(dir+8, c.dataEnd)
+	out.copy(dir+8, c.end)
 	out.write(c.tail)
 	return out.err
 }
@@ -52,7 +86,7 @@ func (c *change) patch(w io.WriterAt) error {
 	for _, part := range []struct {
 		off int64
 		b   []byte
-	}{{c.dataEnd, c.tail}, {c.file.Fields.CertificateDirectory, c.entry}, {c.file.Fields.CheckSum, c.checksum}} {
+	}{{c.end, c.tail}, {c.file.Fields.CertificateDirectory, c.entry}, {c.file.Fields.CheckSum, c.checksum}} {
 		if _, err := w.WriteAt(part.b, part.off); err != nil {
 			return writing(part.off, err)
 		}

@@ -36,11 +36,19 @@ func Digest(src Source, h crypto.Hash) ([]byte, error) {
 
 // Digests is [Digest] for several hashes in one pass over the file.
 func Digests(src Source, hashes ...crypto.Hash) (map[crypto.Hash][]byte, error) {
+	f, err := parse(src)
+	if err != nil {
+		return nil, err
+	}
+	return digests(f, src, hashes)
+}
+
+func parse(src Source) (*pe.File, error) {
 	f, err := pe.Parse(src, src.Size())
 	if err != nil {
 		return nil, inFile(0, err)
 	}
-	return digests(f, src, hashes)
+	return f, nil
 }
 
 func digests(f *pe.File, src Source, hashes []crypto.Hash) (map[crypto.Hash][]byte, error) {

@@ -167,16 +167,13 @@ func (d *Digester) finish() error {
 	}
 	d.file = f
 	if c := f.Certificates; c.Size != 0 && c.End() != d.size {
-		return &FormatError{Offset: c.End(), Field: "certificate table", Err: fmt.Errorf("%d bytes follow it, firmware would hash the wrong range", d.size-c.End())}
+		return bytesBehind(f)
 	}
 	return nil
 }
 
-// dataEnd is the number of bytes before the certificate table.
-func (d *Digester) dataEnd() int64 { return min(d.end, d.size) }
-
-// padding is the number of zeros that a signature needs behind the image.
-func (d *Digester) padding() int64 { return -d.dataEnd() & (certAlignment - 1) }
+// body is the image without its certificate table, once finish is content.
+func (d *Digester) body() body { return body{file: d.file, end: min(d.end, d.size), sum: d.sum} }
 
 // Sums returns the digests of what was written as a complete file. It can be called again, also after more was written.
 func (d *Digester) Sums() (map[crypto.Hash][]byte, error) {
@@ -192,7 +189,7 @@ func (d *Digester) SumsAsSigned() (map[crypto.Hash][]byte, error) {
 	if err := d.finish(); err != nil {
 		return nil, err
 	}
-	return d.hasher.sums(d.padding())
+	return d.hasher.sums(d.body().padding())
 }
 
 // skipped lists the header fields that no digest covers: checksum and, if there is one, certificate directory entry.

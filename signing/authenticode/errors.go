@@ -17,6 +17,9 @@ var (
 	// ErrUntrusted says that an image is intact and signed, but that no path leads from a signer to a trusted certificate.
 	ErrUntrusted = errors.New("authenticode: no signature leads to a trusted certificate")
 
+	// ErrNoMatch says that an image is signed, but that none of its signatures is the one to be removed or replaced.
+	ErrNoMatch = errors.New("authenticode: no signature of the image is one of those asked for")
+
 	// ErrNotPE says that a file is no PE image at all.
 	ErrNotPE = pe.ErrNotPE
 )

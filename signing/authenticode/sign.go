@@ -23,6 +23,11 @@ type SignOptions struct {
 
 	// Chain are certificates to carry besides the signer's: those between it and the one in db.
 	Chain []*x509.Certificate
+
+	// Replace selects signatures of the image, such as those of [SignedBy] the key before, that the new one takes the place of: it stands where the first
+	// of them stood, the others are left out. When there is none the error is [ErrNoMatch], or [ErrUnsigned].
+	// Without Replace the new signature is added behind all others.
+	Replace func(i int, s Signature) bool
 }
 
 func (o SignOptions) hash() crypto.Hash {
@@ -59,49 +64,33 @@ type Prepared struct {
 	Digest           []byte // of SignedAttributes under Hash
 	ImageDigest      []byte // Authenticode digest of the image as signed, padding included
 
-	template cms.Template
-	file     *pe.File
-	table    []byte   // certificate table so far
-	dataEnd  int64    // of what is copied from the source
-	sum      checksum // of that, without the two header fields
+	template      cms.Template
+	body          body
+	before, after []byte // certificate table around the new entry
 }
 
 // Prepare is the first half of [Sign]. It depends on its arguments alone: to join in another process, prepare again from
 // the same image, certificate and options.
 func Prepare(src Source, cert *x509.Certificate, o SignOptions) (*Prepared, error) {
-	// The size is known: what is wrong with it need not wait for the end of a pass.
-	f, err := pe.Parse(src, src.Size())
-	if err != nil {
-		return nil, inFile(0, err)
-	}
-	d, err := newSigningDigester(cert, o)
-	if err != nil {
+	if err := o.check(cert); err != nil {
 		return nil, err
 	}
-	err = scan(src, []pe.Range{{Size: f.Size}}, func(_ int64, b []byte) error {
-		_, err := d.Write(b)
-		return err
-	})
+	d, err := digestForSigning(src, o.hash())
 	if err != nil {
 		return nil, err
 	}
 	return prepare(d, cert, o)
 }
 
-// newSigningDigester checks certificate and options and returns a digester for an image to be signed with them.
-func newSigningDigester(cert *x509.Certificate, o SignOptions, more ...crypto.Hash) (*Digester, error) {
+// check looks at what can be wrong before an image is read.
+func (o SignOptions) check(cert *x509.Certificate) error {
 	if cert == nil {
-		return nil, errors.New("authenticode: no certificate of the signer")
+		return errors.New("authenticode: no certificate of the signer")
 	}
 	if cms.HashOID(o.hash()) == nil {
-		return nil, fmt.Errorf("authenticode: digest algorithm %v: want SHA-256, SHA-384 or SHA-512", o.hash())
+		return fmt.Errorf("authenticode: digest algorithm %v: want SHA-256, SHA-384 or SHA-512", o.hash())
 	}
-	d, err := NewDigester(append([]crypto.Hash{o.hash()}, more...)...)
-	if err != nil {
-		return nil, err
-	}
-	d.signing = true
-	return d, nil
+	return nil
 }
 
 // prepare makes what has to be signed of an image that has passed.
@@ -110,10 +99,14 @@ func prepare(d *Digester, cert *x509.Certificate, o SignOptions) (*Prepared, err
 	if err != nil {
 		return nil, err
 	}
-	if _, err := splitTable(d.file, d.table); err != nil {
+	p := &Prepared{Hash: o.hash(), ImageDigest: sums[o.hash()], body: d.body()}
+	entries, err := splitTable(d.file, d.table)
+	if err != nil {
 		return nil, err
 	}
-	p := &Prepared{Hash: o.hash(), ImageDigest: sums[o.hash()], file: d.file, table: d.table, dataEnd: d.dataEnd(), sum: d.sum}
+	if p.before, p.after, err = around(entries, o.Replace); err != nil {
+		return nil, err
+	}
 	content, err := encodeIndirectData(p.Hash, p.ImageDigest)
 	if err != nil {
 		return nil, err
@@ -150,16 +143,35 @@ func checkContiguous(f *pe.File) error {
 
 // Join writes the signed image from the image and a signature over p.Digest, after checking the signature against the certificate.
 func (p *Prepared) Join(w io.Writer, src Source, signature []byte) error {
-	if src.Size() != p.file.Size {
-		return fmt.Errorf("authenticode: the image has %d bytes, %d when it was prepared", src.Size(), p.file.Size)
+	return p.join(w, src, p.template, signature)
+}
+
+// JoinAttributes is [Prepared.Join] for signed attributes that another tool prepared for the same image, such as systemd-sbsign with
+// --prepare-offline-signing; signature is over these, under p.Hash. They are one DER element of type SET and must be about this image:
+// a content type of SpcIndirectData, the message digest of what this package signs, which is what sbsign and systemd-sbsign sign too, and
+// anything else, a signing time for one, which counts instead of that of the options.
+func (p *Prepared) JoinAttributes(w io.Writer, src Source, attributes, signature []byte) error {
+	t := p.template
+	t.RawAttributes = attributes
+	return p.join(w, src, t, signature)
+}
+
+func (p *Prepared) join(w io.Writer, src Source, t cms.Template, signature []byte) error {
+	if src.Size() != p.body.file.Size {
+		return fmt.Errorf("authenticode: the image has %d bytes, %d when it was prepared", src.Size(), p.body.file.Size)
 	}
-	message, err := p.template.Join(signature)
-	if err != nil {
-		return inFile(0, err)
-	}
-	c, err := p.change(appendEntry(p.table[:len(p.table):len(p.table)], message))
+	c, err := p.change(t, signature)
 	if err != nil {
 		return err
 	}
 	return c.copy(w, src)
+}
+
+// change makes the signature and puts it into the table.
+func (p *Prepared) change(t cms.Template, signature []byte) (*change, error) {
+	message, err := t.Join(signature)
+	if err != nil {
+		return nil, inFile(0, err)
+	}
+	return p.body.withTable(append(appendEntry(p.before[:len(p.before):len(p.before)], message), p.after...))
 }

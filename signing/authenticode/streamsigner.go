@@ -31,13 +31,17 @@ type StreamSigner struct {
 // NewStreamSigner returns a signer that writes to w from offset 0 on; io.NewOffsetWriter puts the image elsewhere. Of more hashes, such as those of a
 // TPM's banks, it computes the digests in the same pass: see [StreamSigner.Sums].
 func NewStreamSigner(w io.WriterAt, key crypto.Signer, cert *x509.Certificate, o SignOptions, more ...crypto.Hash) (*StreamSigner, error) {
-	d, err := newSigningDigester(cert, o, more...)
-	if err != nil {
+	if err := o.check(cert); err != nil {
 		return nil, err
 	}
 	if err := cms.CheckKey(key, cert); err != nil {
 		return nil, inFile(0, err)
 	}
+	d, err := NewDigester(append([]crypto.Hash{o.hash()}, more...)...)
+	if err != nil {
+		return nil, err
+	}
+	d.signing = true
 	d.sink = func(off int64, b []byte) error {
 		if n, err := w.WriteAt(b, off); err != nil {
 			return writing(off+int64(n), err)
@@ -69,11 +73,7 @@ func (s *StreamSigner) Close() error {
 	if err != nil {
 		return inFile(0, err)
 	}
-	message, err := p.template.Join(signature)
-	if err != nil {
-		return inFile(0, err)
-	}
-	c, err := p.change(appendEntry(p.table, message))
+	c, err := p.change(p.template, signature)
 	if err != nil {
 		return err
 	}

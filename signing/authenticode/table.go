@@ -25,10 +25,11 @@ const (
 // guidPKCS7 is EFI_CERT_TYPE_PKCS7_GUID.
 var guidPKCS7 = efi.MustParseGUID("4aafd29d-68df-49ee-8aa9-347d375665a7")
 
-// An entry is the PKCS #7 part of one WIN_CERTIFICATE.
+// An entry is one WIN_CERTIFICATE.
 type entry struct {
-	offset int64 // of data in the file
-	data   []byte
+	raw    []byte // all of it, header and padding
+	offset int64  // of data in the file
+	data   []byte // the PKCS #7 part, nil in an entry of a type that firmware skips
 }
 
 // readTable reads the certificate table and splits it. It returns the table's bytes too.
@@ -58,7 +59,12 @@ func tableTooLarge(f *pe.File) error {
 	return &FormatError{Offset: f.Certificates.Offset, Field: "certificate table", Err: fmt.Errorf("%d bytes, limit %d", f.Certificates.Size, maxTableSize)}
 }
 
-// splitTable splits the certificate table as firmware does; entries of types that firmware skips are left out.
+func bytesBehind(f *pe.File) error {
+	end := f.Certificates.End()
+	return &FormatError{Offset: end, Field: "certificate table", Err: fmt.Errorf("%d bytes follow it, firmware would hash the wrong range", f.Size-end)}
+}
+
+// splitTable splits the certificate table as firmware does. Nothing is lost: the raw parts one after the other are the table.
 func splitTable(f *pe.File, raw []byte) (entries []entry, err error) {
 	t := f.Certificates
 	if t.Size == 0 {
@@ -71,7 +77,7 @@ func splitTable(f *pe.File, raw []byte) (entries []entry, err error) {
 		return bad(t.Offset, "certificate table", fmt.Errorf("does not start at a multiple of %d", certAlignment))
 	}
 	if t.End() != f.Size {
-		return bad(t.End(), "certificate table", fmt.Errorf("%d bytes follow it, firmware would hash the wrong range", f.Size-t.End()))
+		return nil, bytesBehind(f)
 	}
 	for pos := 0; pos < len(raw); {
 		at := t.Offset + int64(pos)
@@ -86,12 +92,9 @@ func splitTable(f *pe.File, raw []byte) (entries []entry, err error) {
 		if size <= certHeaderSize || size > int64(len(left)) {
 			return bad(at, "WIN_CERTIFICATE length", fmt.Errorf("%d, want more than %d and at most the %d bytes left", size, certHeaderSize, len(left)))
 		}
-		e, pkcs7, err := parseEntry(left[:size], at)
+		e, err := parseEntry(left[:size], at)
 		if err != nil {
 			return nil, err
-		}
-		if pkcs7 {
-			entries = append(entries, e)
 		}
 		next := (size + certAlignment - 1) / certAlignment * certAlignment
 		if next > int64(len(left)) {
@@ -100,25 +103,27 @@ func splitTable(f *pe.File, raw []byte) (entries []entry, err error) {
 		if !allZero(left[size:next]) {
 			return bad(at+size, "padding of a WIN_CERTIFICATE", errors.New("not zero"))
 		}
+		e.raw = left[:next:next]
+		entries = append(entries, e)
 		pos += int(next)
 	}
 	return entries, nil
 }
 
-// parseEntry looks at one WIN_CERTIFICATE of which b is all; it reports false for a type that firmware skips.
-func parseEntry(b []byte, at int64) (entry, bool, error) {
+// parseEntry looks at one WIN_CERTIFICATE of which b is all but the padding.
+func parseEntry(b []byte, at int64) (entry, error) {
 	if rev := binary.LittleEndian.Uint16(b[4:]); rev != certRevision {
-		return entry{}, false, &FormatError{Offset: at + 4, Field: "WIN_CERTIFICATE revision", Err: fmt.Errorf("0x%04x, want 0x%04x", rev, certRevision)}
+		return entry{}, &FormatError{Offset: at + 4, Field: "WIN_CERTIFICATE revision", Err: fmt.Errorf("0x%04x, want 0x%04x", rev, certRevision)}
 	}
 	switch binary.LittleEndian.Uint16(b[6:]) {
 	case certTypePKCS7:
-		return entry{at + certHeaderSize, b[certHeaderSize:]}, true, nil
+		return entry{offset: at + certHeaderSize, data: b[certHeaderSize:]}, nil
 	case certTypeEFIGUID:
 		if len(b) > certGUIDAndStart && efi.GUIDFromMixed(b[certHeaderSize:]) == guidPKCS7 {
-			return entry{at + certGUIDAndStart, b[certGUIDAndStart:]}, true, nil
+			return entry{offset: at + certGUIDAndStart, data: b[certGUIDAndStart:]}, nil
 		}
 	}
-	return entry{}, false, nil
+	return entry{}, nil
 }
 
 // appendEntry appends a WIN_CERTIFICATE with a PKCS #7 message and its padding. Like sbsign and unlike osslsigncode, the length does

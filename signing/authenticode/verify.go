@@ -28,9 +28,9 @@ type Signature struct {
 // A certificate table that cannot be read is a [*FormatError]; a well-formed signature with an outdated algorithm or a
 // wrong signature value is listed with its Err.
 func Signatures(src Source) ([]Signature, error) {
-	f, err := pe.Parse(src, src.Size())
+	f, err := parse(src)
 	if err != nil {
-		return nil, inFile(0, err)
+		return nil, err
 	}
 	return signatures(f, src)
 }
@@ -40,9 +40,20 @@ func signatures(f *pe.File, src Source) ([]Signature, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseSignatures(entries)
+}
+
+func parseSignatures(entries []entry) ([]Signature, error) {
 	sigs := make([]Signature, 0, len(entries))
 	for _, e := range entries {
-		s, err := parseSignature(e)
+		if e.data == nil {
+			continue
+		}
+		sd, err := parseMessage(e.data, e.offset)
+		if err != nil {
+			return nil, err
+		}
+		s, err := newSignature(sd, e.offset)
 		if err != nil {
 			return nil, err
 		}
@@ -51,17 +62,18 @@ func signatures(f *pe.File, src Source) ([]Signature, error) {
 	return sigs, nil
 }
 
-func parseSignature(e entry) (Signature, error) {
-	sd, rest, err := cms.Parse(e.data)
+// parseMessage reads the PKCS #7 message at an offset of the file, padding included where a tool counts that.
+func parseMessage(b []byte, offset int64) (*cms.SignedData, error) {
+	sd, rest, err := cms.Parse(b)
 	if err != nil {
-		return Signature{}, inFile(e.offset, err)
+		return nil, inFile(offset, err)
 	}
-	bad := func(off int64, err error) (Signature, error) {
-		return Signature{}, &FormatError{Offset: e.offset + off, Field: "signature", Err: err}
+	bad := func(off int, err error) (*cms.SignedData, error) {
+		return nil, &FormatError{Offset: offset + int64(off), Field: "signature", Err: err}
 	}
 	// Some tools count the padding, all of it: headers have multiples of 8 bytes.
-	if n := len(rest); n >= certAlignment || (n > 0 && len(e.data)%certAlignment != 0) || !allZero(rest) {
-		return bad(int64(len(sd.Raw)), fmt.Errorf("%d bytes follow it that are not padding", len(rest)))
+	if n := len(rest); n >= certAlignment || (n > 0 && len(b)%certAlignment != 0) || !allZero(rest) {
+		return bad(len(sd.Raw), fmt.Errorf("%d bytes follow it that are not padding", len(rest)))
 	}
 	if sd.Version != 1 {
 		return bad(0, fmt.Errorf("SignedData version %d, want 1", sd.Version))
@@ -69,9 +81,13 @@ func parseSignature(e entry) (Signature, error) {
 	if len(sd.Signers) != 1 {
 		return bad(0, fmt.Errorf("%d signers in one message, want 1", len(sd.Signers)))
 	}
+	return sd, nil
+}
+
+func newSignature(sd *cms.SignedData, offset int64) (Signature, error) {
 	h, sum, err := parseIndirectData(sd)
 	if err != nil {
-		return bad(0, err)
+		return Signature{}, &FormatError{Offset: offset + sd.ContentOffset, Field: "SpcIndirectDataContent", Err: err}
 	}
 	si := &sd.Signers[0]
 	s := Signature{Hash: h, Digest: sum, Signer: sd.Certificate(si), Certificates: sd.Certificates, SigningTime: si.SigningTime()}
@@ -97,9 +113,9 @@ func parseSignature(e entry) (Signature, error) {
 //
 // Revocation is not part of it: for the answer of a machine with db and dbx see package secureboot.
 func Verify(src Source, trusted []*x509.Certificate) (*Signature, error) {
-	f, err := pe.Parse(src, src.Size())
+	f, err := parse(src)
 	if err != nil {
-		return nil, inFile(0, err)
+		return nil, err
 	}
 	sigs, err := signatures(f, src)
 	if err != nil {

@@ -1,0 +1,188 @@
+package authenticode
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/osmith-dev/osmith/internal/pe"
+)
+
+// SignedBy selects the signatures that name a certificate as their signer's, valid or not: for [Remove] and SignOptions.Replace.
+func SignedBy(cert *x509.Certificate) func(i int, s Signature) bool {
+	return func(_ int, s Signature) bool { return s.Signer != nil && s.Signer.Equal(cert) }
+}
+
+// Remove writes a copy of an image without the signatures for which remove returns true; i counts them as [Signatures] lists them. The
+// others stay as they are, byte for byte. If there is nothing to remove, nothing is written and the error is [ErrNoMatch] or [ErrUnsigned].
+//
+// When the last signature goes, the certificate directory entry is cleared and the result is the image before it was signed, with two reservations that
+// sbattach and osslsigncode have too: the checksum is the right one, whatever it was before (stubs and linkers often leave it zero), and up to 7
+// zeros stay with which an image of odd size was padded, since nothing tells them from the image.
+func Remove(w io.Writer, src Source, remove func(i int, s Signature) bool) error {
+	return edit(w, src, func(entries []entry) ([]byte, error) {
+		selected, err := selectEntries(entries, remove)
+		if err != nil {
+			return nil, err
+		}
+		var table []byte
+		for i, e := range entries {
+			if !selected[i] {
+				table = append(table, e.raw...)
+			}
+		}
+		return table, nil
+	})
+}
+
+// RemoveAll writes a copy of an image without its certificate table, whatever is in there: entries that no [Remove] can name, and tables that cannot be
+// parsed. What is said there about the result goes for it too.
+func RemoveAll(w io.Writer, src Source) error {
+	f, err := parse(src)
+	if err != nil {
+		return err
+	}
+	t := f.Certificates
+	if t.Size == 0 {
+		return ErrUnsigned
+	}
+	if t.End() != f.Size {
+		return bytesBehind(f)
+	}
+	return rewrite(w, src, f, nil)
+}
+
+// Attach writes a copy of an image with a signature that was made elsewhere, behind those it has: message is what sbsign --detached, osslsigncode
+// extract-signature and [Entry].Message yield, a PKCS #7 SignedData in DER. It must be valid and about this image: its Err and [*DigestError] are the
+// errors otherwise.
+func Attach(w io.Writer, src Source, message []byte) error {
+	sd, err := parseMessage(message, 0)
+	if err != nil {
+		return err
+	}
+	s, err := newSignature(sd, 0)
+	if err != nil {
+		return err
+	}
+	if s.Err != nil {
+		return s.Err
+	}
+	d, err := digestForSigning(src, s.Hash)
+	if err != nil {
+		return err
+	}
+	sums, err := d.SumsAsSigned()
+	if err != nil {
+		return err
+	}
+	if sum := sums[s.Hash]; !bytes.Equal(sum, s.Digest) {
+		return &DigestError{Hash: s.Hash, Signed: s.Digest, Actual: sum}
+	}
+	if _, err := splitTable(d.file, d.table); err != nil {
+		return err
+	}
+	c, err := d.body().withTable(appendEntry(d.table, sd.Raw))
+	if err != nil {
+		return err
+	}
+	return c.copy(w, src)
+}
+
+// digestForSigning feeds a whole image to a digester.
+func digestForSigning(src Source, h crypto.Hash) (*Digester, error) {
+	// The size is known: what is wrong with it need not wait for the end of a pass.
+	f, err := parse(src)
+	if err != nil {
+		return nil, err
+	}
+	d, err := NewDigester(h)
+	if err != nil {
+		return nil, err
+	}
+	d.signing = true
+	err = scan(src, []pe.Range{{Size: f.Size}}, func(_ int64, b []byte) error {
+		_, err := d.Write(b)
+		return err
+	})
+	return d, err
+}
+
+// edit writes a copy of a signed image with another certificate table.
+func edit(w io.Writer, src Source, fn func(entries []entry) ([]byte, error)) error {
+	f, err := parse(src)
+	if err != nil {
+		return err
+	}
+	_, entries, err := readTable(f, src)
+	if err != nil {
+		return err
+	}
+	table, err := fn(entries)
+	if err != nil {
+		return err
+	}
+	return rewrite(w, src, f, table)
+}
+
+func rewrite(w io.Writer, src Source, f *pe.File, table []byte) error {
+	b, err := newBody(f, src)
+	if err != nil {
+		return err
+	}
+	c, err := b.withTable(table)
+	if err != nil {
+		return err
+	}
+	return c.copy(w, src)
+}
+
+// selectEntries applies a choice of signatures to the entries of a table.
+func selectEntries(entries []entry, choose func(i int, s Signature) bool) ([]bool, error) {
+	sigs, err := parseSignatures(entries)
+	if err != nil {
+		return nil, err
+	}
+	if len(sigs) == 0 {
+		return nil, ErrUnsigned
+	}
+	if choose == nil {
+		return nil, errors.New("authenticode: no function to choose signatures with")
+	}
+	selected := make([]bool, len(entries))
+	n := 0
+	for i, e := range entries {
+		if e.data != nil {
+			selected[i] = choose(n, sigs[n])
+			n++
+		}
+	}
+	if !slices.Contains(selected, true) {
+		return nil, ErrNoMatch
+	}
+	return selected, nil
+}
+
+// around returns the parts of a certificate table before and behind a new entry, which takes the place of those that replace chooses.
+func around(entries []entry, replace func(i int, s Signature) bool) (before, after []byte, err error) {
+	selected := make([]bool, len(entries))
+	if replace != nil {
+		if selected, err = selectEntries(entries, replace); err != nil {
+			return nil, nil, err
+		}
+	}
+	found := false
+	for i, e := range entries {
+		switch {
+		case selected[i]:
+			found = true
+		case found:
+			after = append(after, e.raw...)
+		default:
+			before = append(before, e.raw...)
+		}
+	}
+	return before, after, nil
+}
