@@ -14,6 +14,7 @@ var (
 	ErrSigned       = errors.New("carries a Secure Boot signature already")
 	ErrNotStub      = errors.New("not an EFI stub")
 	ErrNotUKI       = errors.New("not a unified kernel image: no .linux section")
+	ErrNotAddon     = errors.New("not an add-on")
 	ErrNotProfile   = errors.New("not a profile: no .profile section")
 	ErrUnknownUname = errors.New("kernel version not found")
 	ErrUnknownStub  = errors.New("unknown stub version")

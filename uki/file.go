@@ -1,10 +1,7 @@
 package uki
 
 import (
-	"bytes"
-	"crypto"
 	"fmt"
-	"io"
 	"sort"
 
 	"github.com/osmith-dev/osmith/internal/pe"
@@ -18,11 +15,14 @@ const (
 	maxZeroFill = 64 << 20
 )
 
-// File is an existing unified kernel image. Only headers and the few text sections are read when it is opened; all
-// else is read when it is asked for.
+// File is an existing unified kernel image, add-on or profile. Only headers and the few text sections are read when it
+// is opened; all else is read when it is asked for.
 type File struct {
 	src      Source
+	pe       *pe.File
+	kind     fileKind
 	sections []SectionInfo
+	profiles []ProfileInfo
 	cmdline  []byte
 	osrel    []byte
 	uname    []byte
@@ -41,14 +41,25 @@ type SectionInfo struct {
 	Profile        int   // -1: shared by all profiles, else the index of the profile it belongs to
 }
 
+type fileKind int
+
+const (
+	kindImage fileKind = iota
+	kindAddon
+	kindProfile
+)
+
 // Open reads the headers of an image, which may come from anyone: made by this package, ukify, dracut or objcopy,
 // signed or not. A file that is no PE image or has no .linux section is refused ([ErrNotPE], [ErrNotUKI]), and so is
 // one whose known sections overlap or lie outside what firmware loads, because no one could say what the stub will see
-// of it; the error is a [*FormatError].
-func Open(src Source) (*File, error) { return open(src, ".linux", ErrNotUKI) }
+// of it; the error is a [*FormatError]. What is wrong in lesser ways, Check tells.
+func Open(src Source) (*File, error) { return open(src, kindImage) }
 
-// open is Open of an image that has the required section.
-func open(src Source, required string, missing error) (*File, error) {
+// OpenAddon is Open for an add-on: an image without a kernel that brings parts for the stub of another one to apply,
+// one of .cmdline, .initrd, .ucode, .dtb and .dtbauto at least. Anything else is refused with [ErrNotAddon].
+func OpenAddon(src Source) (*File, error) { return open(src, kindAddon) }
+
+func open(src Source, kind fileKind) (*File, error) {
 	if src == nil {
 		return nil, &FormatError{0, "image", ErrMissing}
 	}
@@ -56,7 +67,7 @@ func open(src Source, required string, missing error) (*File, error) {
 	if err != nil {
 		return nil, formatError(err)
 	}
-	f := &File{src: src}
+	f := &File{src: src, pe: p, kind: kind}
 	profile := -1
 	for _, s := range p.Sections {
 		if s.Name == ".profile" {
@@ -65,8 +76,8 @@ func open(src Source, required string, missing error) (*File, error) {
 		f.sections = append(f.sections, SectionInfo{Name: s.Name, Size: int64(s.VirtualSize), Offset: int64(s.Offset), RawSize: int64(s.RawSize),
 			VirtualAddress: int64(s.VirtualAddress), Profile: profile})
 	}
-	if _, ok := p.Section(required); !ok {
-		return nil, &FormatError{p.Fields.SectionTable, "section table", missing}
+	if err := f.checkKind(); err != nil {
+		return nil, &FormatError{p.Fields.SectionTable, "section table", err}
 	}
 	if p.Subsystem != pe.SubsystemEFIApplication {
 		return nil, &FormatError{p.Fields.OptionalHeader, "subsystem", fmt.Errorf("%d, want %d (EFI application)", p.Subsystem, pe.SubsystemEFIApplication)}
@@ -75,15 +86,49 @@ func open(src Source, required string, missing error) (*File, error) {
 		return nil, err
 	}
 	for name, text := range map[string]*[]byte{".cmdline": &f.cmdline, ".osrel": &f.osrel, ".uname": &f.uname} {
-		if i := f.index(name); i >= 0 {
-			s := f.sections[i]
-			if *text, err = readAll(f.data(i), s.Size, maxText); err != nil {
-				return nil, &FormatError{s.Offset, "section " + name, err}
-			}
+		if *text, err = f.text(f.index(name)); err != nil {
+			return nil, err
 		}
 	}
-	f.version, f.versionErr = stubVersion(src, p)
+	if err := f.readProfiles(); err != nil {
+		return nil, err
+	}
+	program := "stub"
+	if kind == kindAddon {
+		program = "addon"
+	}
+	f.version, f.versionErr = programVersion(src, p, program)
 	return f, nil
+}
+
+// checkKind tells whether the image has what one of its kind must have.
+func (f *File) checkKind() error {
+	var linux, profile, part bool
+	for _, s := range f.sections {
+		linux = linux || s.Name == ".linux"
+		profile = profile || s.Name == ".profile"
+		if k := kindOf(s.Name); k != nil && k.addon && s.Profile < 0 {
+			part = true
+		}
+	}
+	switch f.kind {
+	case kindImage:
+		if !linux {
+			return ErrNotUKI
+		}
+	case kindAddon:
+		if linux {
+			return fmt.Errorf("%w: it has a .linux section", ErrNotAddon)
+		}
+		if !part {
+			return fmt.Errorf("%w: it has none of the sections .cmdline, .initrd, .ucode, .dtb, .dtbauto", ErrNotAddon)
+		}
+	case kindProfile:
+		if !profile {
+			return ErrNotProfile
+		}
+	}
+	return nil
 }
 
 // checkMemory holds the known sections against the memory that the image occupies: one that overlaps another would be
@@ -125,112 +170,4 @@ func (f *File) checkMemory(p *pe.File) error {
 		}
 	}
 	return nil
-}
-
-// Sections lists all sections in the order of the file, those of the stub included.
-func (f *File) Sections() []SectionInfo { return append([]SectionInfo(nil), f.sections...) }
-
-// Section is the data, as loaded, of the section of that name that counts in the default profile: the first one of
-// profile 0 if that has one, else the first one of the sections shared by all profiles.
-func (f *File) Section(name string) (*io.SectionReader, bool) {
-	i := f.index(name)
-	if i < 0 {
-		return nil, false
-	}
-	return f.data(i), true
-}
-
-// SectionData is the data, as loaded, of the i-th of Sections.
-func (f *File) SectionData(i int) *io.SectionReader { return f.data(i) }
-
-func (f *File) index(name string) int {
-	found := -1
-	for i, s := range f.sections {
-		if s.Name != name || s.Profile > 0 {
-			continue
-		}
-		if s.Profile == 0 {
-			return i
-		}
-		if found < 0 {
-			found = i
-		}
-	}
-	return found
-}
-
-// data is a section's bytes with the zeros that the loader adds behind the data in the file.
-func (f *File) data(i int) *io.SectionReader {
-	s := f.sections[i]
-	inFile := min(s.Size, s.RawSize)
-	if inFile == s.Size {
-		return io.NewSectionReader(f.src, s.Offset, s.Size)
-	}
-	v := new(view)
-	v.add("section "+s.Name, offsetReader{f.src, s.Offset}, inFile)
-	v.size = s.Size
-	return io.NewSectionReader(v, 0, s.Size)
-}
-
-// MeasureOptions choose what Measurements of a [File] predicts. The zero value is the default boot.
-type MeasureOptions struct {
-	Profile    int // index of the profile that boots; one other than 0 is also measured into PCR 12
-	AssumeStub int // systemd release whose behaviour to assume; 0: the stub's own
-
-	// Variant is what boots, of an image in which the stub picks sections by the hardware; its Profile counts, not the
-	// one above. Nil: the image has only one variant of the profile, [ErrHardwareDependent] if that is not so.
-	Variant *Variant
-}
-
-// Measurements is what the embedded stub measures into PCR 11 when the image boots in its default profile, in measured
-// order. Each section is read once for all hashes, which run in parallel; without any, SHA-256 is used. If the stub
-// picks sections by the hardware, [ErrHardwareDependent] is returned: MeasureVariants has the measurements of all cases.
-func (f *File) Measurements(hashes ...crypto.Hash) ([]Measurement, error) {
-	return f.MeasurementsWith(MeasureOptions{}, hashes...)
-}
-
-// MeasurementsWith is Measurements of another boot than the default one.
-func (f *File) MeasurementsWith(o MeasureOptions, hashes ...crypto.Hash) ([]Measurement, error) {
-	list, release, err := f.contents(o.AssumeStub)
-	if err != nil {
-		return nil, err
-	}
-	var chosen []int
-	if o.Variant != nil {
-		chosen, err = selectVariant(list, *o.Variant, release)
-	} else {
-		chosen, err = selectOnly(list, o.Profile, release)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("uki: %w", err)
-	}
-	return measure(list, chosen, hashes)
-}
-
-// StubVersion is the version in the stub's marker, such as "262-1"; [ErrUnknownStub] if it has none.
-func (f *File) StubVersion() (string, error) {
-	if f.versionErr != nil {
-		return "", fmt.Errorf("uki: %w", f.versionErr)
-	}
-	return f.version, nil
-}
-
-// Cmdline is the built-in kernel command line of the default profile, up to a NUL byte if there is one; false if the
-// image has none and takes whatever the boot loader passes.
-func (f *File) Cmdline() (string, bool) { return untilNUL(f.cmdline), f.index(".cmdline") >= 0 }
-
-// Uname is the kernel version in .uname, "" if there is none.
-func (f *File) Uname() string { return untilNUL(f.uname) }
-
-// OSRelease parses .osrel. An image without one is an error: no boot loader lists it.
-func (f *File) OSRelease() (OSRelease, error) {
-	if f.index(".osrel") < 0 {
-		return nil, fmt.Errorf("uki: section .osrel: %w", ErrMissing)
-	}
-	return ParseOSRelease(bytes.TrimRight(f.osrel, "\x00"))
-}
-
-func untilNUL(b []byte) string {
-	b, _, _ = bytes.Cut(b, []byte{0})
-	return string(b)
 }

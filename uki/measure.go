@@ -6,6 +6,7 @@ import (
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 	"errors"
+	"fmt"
 )
 
 // Measurement is one section as the stub measures it into PCR 11. For each Measurement in order, the stub extends the
@@ -31,6 +32,41 @@ func (im *Image) Measurements(hashes ...crypto.Hash) ([]Measurement, error) {
 	chosen, err := selectOnly(list, 0, release)
 	if err != nil {
 		return nil, &PartError{"Sections", err}
+	}
+	return measure(list, chosen, hashes)
+}
+
+// MeasureOptions choose what Measurements of a [File] predicts. The zero value is the default boot.
+type MeasureOptions struct {
+	Profile    int // index of the profile that boots; one other than 0 is also measured into PCR 12
+	AssumeStub int // systemd release whose behaviour to assume; 0: the stub's own
+
+	// Variant is what boots, of an image in which the stub picks sections by the hardware; its Profile counts, not the
+	// one above. Nil: the image has only one variant of the profile, [ErrHardwareDependent] if that is not so.
+	Variant *Variant
+}
+
+// Measurements is what the embedded stub measures into PCR 11 when the image boots in its default profile, in measured
+// order. Each section is read once for all hashes, which run in parallel; without any, SHA-256 is used. If the stub
+// picks sections by the hardware, [ErrHardwareDependent] is returned: MeasureVariants has the measurements of all cases.
+func (f *File) Measurements(hashes ...crypto.Hash) ([]Measurement, error) {
+	return f.MeasurementsWith(MeasureOptions{}, hashes...)
+}
+
+// MeasurementsWith is Measurements of another boot than the default one.
+func (f *File) MeasurementsWith(o MeasureOptions, hashes ...crypto.Hash) ([]Measurement, error) {
+	list, release, err := f.contents(o.AssumeStub)
+	if err != nil {
+		return nil, err
+	}
+	var chosen []int
+	if o.Variant != nil {
+		chosen, err = selectVariant(list, *o.Variant, release)
+	} else {
+		chosen, err = selectOnly(list, o.Profile, release)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("uki: %w", err)
 	}
 	return measure(list, chosen, hashes)
 }

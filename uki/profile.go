@@ -88,7 +88,7 @@ func (p *Profile) Assemble(stub Source) (*Assembled, error) {
 
 // OpenProfile is [Open] for an image that has profiles and need not have a kernel, such as ukify build --profile= and
 // [Profile.Assemble] make for others to join. One without a .profile section is an [ErrNotProfile].
-func OpenProfile(src Source) (*File, error) { return open(src, ".profile", ErrNotProfile) }
+func OpenProfile(src Source) (*File, error) { return open(src, kindProfile) }
 
 // ProfileOf is profile n of an existing image, to be joined to another one: of a multi-profile image, or of a PE image
 // that ukify build --profile= or [Profile.Assemble] made, whose only profile is 0. It has all sections that stand in

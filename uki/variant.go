@@ -87,6 +87,9 @@ func (im *Image) contents() ([]content, int, error) {
 
 // contents are the sections in file order, one for each of Sections, and the release that says which of them count.
 func (f *File) contents(assume int) ([]content, int, error) {
+	if f.kind != kindImage {
+		return nil, 0, fmt.Errorf("uki: %w: opened as a part of other images, whose stub measures it", ErrNotUKI)
+	}
 	n, err := knownRelease(f.version, f.versionErr, assume)
 	if err != nil {
 		return nil, 0, fmt.Errorf("uki: %w", err)

@@ -9,15 +9,19 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// The stub's marker in .sdmagic: "#### LoaderInfo: systemd-stub VERSION ####" (systemd, src/boot/stub.c).
+// The marker in .sdmagic: "#### LoaderInfo: systemd-stub VERSION ####", of the stub of add-ons systemd-addon (systemd,
+// src/boot/stub.c and addon.c).
 const (
-	magicStart = "#### LoaderInfo: systemd-stub "
+	magicStart = "#### LoaderInfo: systemd-"
 	magicEnd   = " ####"
 	maxMagic   = 256
 )
 
 // stubVersion reads the version out of .sdmagic.
-func stubVersion(r io.ReaderAt, f *pe.File) (string, error) {
+func stubVersion(r io.ReaderAt, f *pe.File) (string, error) { return programVersion(r, f, "stub") }
+
+// programVersion is stubVersion of another of systemd's EFI programs.
+func programVersion(r io.ReaderAt, f *pe.File, program string) (string, error) {
 	s, ok := f.Section(".sdmagic")
 	if !ok {
 		return "", fmt.Errorf("%w: no .sdmagic section", ErrUnknownStub)
@@ -27,7 +31,7 @@ func stubVersion(r io.ReaderAt, f *pe.File) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("section .sdmagic: %w", err)
 	}
-	rest, ok := bytes.CutPrefix(b, []byte(magicStart))
+	rest, ok := bytes.CutPrefix(b, []byte(magicStart+program+" "))
 	version, _, found := bytes.Cut(rest, []byte(magicEnd))
 	if !ok || !found || len(version) == 0 {
 		return "", fmt.Errorf("%w: .sdmagic holds %q", ErrUnknownStub, firstRunes(string(b), 60))
