@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/osmith-dev/osmith/internal/cms"
@@ -188,15 +187,8 @@ func VerifyAuth(b []byte, name string, appendWrite bool, trusted []*x509.Certifi
 	if err != nil {
 		return nil, err
 	}
-	signed, err := signedBytes(name, a.Payload, a.stamp, appendWrite)
-	if err != nil {
+	if err := a.verify(name, appendWrite, trusted, false); err != nil {
 		return nil, err
-	}
-	if err := a.message.Check(&a.message.Signers[0], a.Signer, signed); err != nil {
-		return nil, fmt.Errorf("%w (variable %s, append %t): %w", ErrSignature, name, appendWrite, err)
-	}
-	if cms.Chain(a.Signer, a.Certificates, trusted) == nil {
-		return nil, fmt.Errorf("%w: signed by %q", ErrUntrusted, a.Signer.Subject)
 	}
 	return a, nil
 }

@@ -14,6 +14,9 @@ var (
 
 	// ErrSignature says that the signature of an update does not fit it: other content, another variable, attributes or time.
 	ErrSignature = errors.New("secureboot: the signature does not fit the update")
+
+	// ErrNoVariable says that there is nothing to delete.
+	ErrNoVariable = errors.New("secureboot: the variable does not exist")
 )
 
 // A FormatError says where a signature list or an .auth file is not what it should be. Offset counts bytes from the start of the input.

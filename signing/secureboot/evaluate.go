@@ -19,6 +19,14 @@ type Variables struct {
 	SetupMode  bool // the variable SetupMode is 1
 
 	PK, KEK, DB, DBX []byte
+	DBT, DBR         []byte // time stamp and recovery databases, rarely there
+
+	// Times are those of the last update of each variable by name, as far as they are known: firmware keeps them, a variable store
+	// shows them, efivarfs does not. [Variables.Apply] refuses what is not later.
+	Times map[string]time.Time
+
+	// SBATLevel is shim's variable SbatLevelRT, nil on a machine without shim.
+	SBATLevel []byte
 }
 
 // A Candidate is one signature of an image: what authenticode.Signatures returns, by a plain conversion, as the fields are the
@@ -40,6 +48,16 @@ type Verdict struct {
 	// Authority is the entry of db that validated the image, nil if none did or none was needed. Firmware measures it, as
 	// [Signature.AppendBinary] writes it, into PCR 7, once per boot and entry.
 	Authority *Signature
+
+	// Certificate is the one in Authority, nil if that is a digest.
+	Certificate *x509.Certificate
+
+	// Revoked says that the image was refused because dbx has its digest, a certificate or the digest of one, or because shim's SBAT
+	// level is above its generation; a refused image that is not revoked is unknown or damaged.
+	Revoked bool
+
+	// Warnings do not stop firmware, but should make a person think.
+	Warnings []string
 }
 
 // Evaluate tells whether a machine with these variables would run an image with these Authenticode digests and signatures, in the order of the
@@ -69,6 +87,7 @@ func (v Variables) Evaluate(digests map[crypto.Hash][]byte, signatures []Candida
 	}
 	var accepted *Verdict
 	var why string
+	var withdrawn bool
 	for i := range signatures {
 		s := &signatures[i]
 		sum := digests[s.Hash]
@@ -80,17 +99,18 @@ func (v Variables) Evaluate(digests map[crypto.Hash][]byte, signatures []Candida
 			return refuse("the %v digest of the image, which signature %d is about, was not given", s.Hash, i)
 		}
 		if r := revoked(dbx, s, sum); r != "" {
-			return refuse("%s", r)
+			return revoke("%s", r)
 		}
 		if accepted == nil {
-			var reason string
-			accepted, reason = s.accept(db, dbx, sum)
-			if accepted == nil {
-				why = because(why, "signature %d: %s", i, reason)
+			if got := s.accept(db, dbx, sum); got.Allowed {
+				accepted = &got
+			} else {
+				why = because(why, "signature %d: %s", i, got.Reason)
+				withdrawn = withdrawn || got.Revoked
 			}
 		}
 		if findDigest(dbx, s.Hash, sum) != nil {
-			return refuse("dbx has the digest of the image, %v %x", s.Hash, sum)
+			return revoke("dbx has the digest of the image, %v %x", s.Hash, sum)
 		}
 		if accepted == nil {
 			if e := findDigest(db, s.Hash, sum); e != nil {
@@ -99,13 +119,17 @@ func (v Variables) Evaluate(digests map[crypto.Hash][]byte, signatures []Candida
 		}
 	}
 	if accepted == nil {
-		return refuse("%s", why)
+		return Verdict{Reason: why, Revoked: withdrawn}
 	}
 	return *accepted
 }
 
 func refuse(format string, args ...any) Verdict {
 	return Verdict{Reason: fmt.Sprintf(format, args...)}
+}
+
+func revoke(format string, args ...any) Verdict {
+	return Verdict{Revoked: true, Reason: fmt.Sprintf(format, args...)}
 }
 
 // because collects the reasons of several signatures.
@@ -128,7 +152,7 @@ func evaluateUnsigned(db, dbx []SignatureList, digests map[crypto.Hash][]byte) V
 			continue
 		}
 		if findDigest(dbx, h.hash, sum) != nil {
-			return refuse("dbx has the digest of the image, %v %x", h.hash, sum)
+			return revoke("dbx has the digest of the image, %v %x", h.hash, sum)
 		}
 		if e := findDigest(db, h.hash, sum); e != nil && found == nil {
 			found, by = e, h.hash
@@ -141,14 +165,14 @@ func evaluateUnsigned(db, dbx []SignatureList, digests map[crypto.Hash][]byte) V
 }
 
 // accept looks for the certificate of db that a signature leads to; without one it says why not.
-func (s *Candidate) accept(db, dbx []SignatureList, sum []byte) (*Verdict, string) {
+func (s *Candidate) accept(db, dbx []SignatureList, sum []byte) Verdict {
 	switch {
 	case s.Err != nil:
-		return nil, s.Err.Error()
+		return refuse("%v", s.Err)
 	case s.Signer == nil:
-		return nil, "it does not carry the signer's certificate"
+		return refuse("it does not carry the signer's certificate")
 	case !bytes.Equal(s.Digest, sum):
-		return nil, fmt.Sprintf("the image was changed after it was signed: its %v digest is %x, the signed one %x", s.Hash, sum, s.Digest)
+		return refuse("the image was changed after it was signed: its %v digest is %x, the signed one %x", s.Hash, sum, s.Digest)
 	}
 	for _, l := range db {
 		if l.Type != TypeX509 {
@@ -165,17 +189,17 @@ func (s *Candidate) accept(db, dbx []SignatureList, sum []byte) (*Verdict, strin
 			}
 			for _, c := range path {
 				if certificateRevoked(dbx, c) {
-					return nil, fmt.Sprintf("dbx has the digest of the certificate %q", c.Subject)
+					return revoke("dbx has the digest of the certificate %q", c.Subject)
 				}
 			}
 			reason := fmt.Sprintf("db has the certificate %q", root.Subject)
 			if !bytes.Equal(root.Raw, s.Signer.Raw) {
 				reason += fmt.Sprintf(", which leads to the signer %q", s.Signer.Subject)
 			}
-			return &Verdict{Allowed: true, Reason: reason, Authority: &l.Signatures[i]}, ""
+			return Verdict{Allowed: true, Reason: reason, Authority: &l.Signatures[i], Certificate: root}
 		}
 	}
-	return nil, fmt.Sprintf("signed by %q, issued by %q: no certificate in db leads there", s.Signer.Subject, s.Signer.Issuer)
+	return refuse("signed by %q, issued by %q: no certificate in db leads there", s.Signer.Subject, s.Signer.Issuer)
 }
 
 // revoked says how dbx refuses a signature by certificates, "" if it does not.

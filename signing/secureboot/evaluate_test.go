@@ -11,8 +11,9 @@ import (
 	"math/big"
 	"testing"
 
-	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 // issue makes a certificate for the key of p, signed by a chain of authorities.

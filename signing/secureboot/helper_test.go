@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 var (

@@ -1,11 +1,9 @@
 package secureboot
 
 import (
-	"crypto"
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
@@ -13,16 +11,14 @@ import (
 	"time"
 )
 
-// A KeyPair is a key and its certificate.
-type KeyPair struct {
-	Key  crypto.Signer
-	Cert *x509.Certificate
-}
-
 // A Hierarchy is the keys of a machine's owner: PK changes PK and KEK, KEK changes db and dbx, DB signs images. Keys may
-// come from anywhere; [Generate] makes new ones.
+// come from anywhere ([NewKeyPair] makes certificates for them); [Generate] makes new ones.
 type Hierarchy struct {
 	PK, KEK, DB KeyPair
+
+	// PCR signs PCR policies (.pcrsig; systemd takes its public key, not the certificate), Verity root hashes of dm-verity (the kernel
+	// needs the certificate in one of its keyrings). Firmware knows neither; both are optional here.
+	PCR, Verity KeyPair
 
 	// Owner is noted with each certificate in the variables; it has no effect but is measured into PCR 7. Zero is allowed, systemd uses it.
 	Owner GUID
@@ -30,7 +26,8 @@ type Hierarchy struct {
 
 // GenerateOptions are the choices of [Generate].
 type GenerateOptions struct {
-	// CommonName starts the subject of each certificate: "NAME Platform Key", "NAME Key Exchange Key", "NAME Signature Database Key".
+	// CommonName starts the subject of each certificate: "NAME Platform Key", "NAME Key Exchange Key", "NAME Signature Database Key",
+	// "NAME PCR Signing Key", "NAME Verity Signing Key".
 	CommonName string
 
 	// Owner becomes Hierarchy.Owner.
@@ -46,8 +43,8 @@ type GenerateOptions struct {
 // Generate makes new RSA keys and self-signed certificates. random is the system's generator when nil. Another one decides about the serial
 // numbers; the keys always come from the system's, unless the program runs with GODEBUG=cryptocustomrand=1.
 //
-// The certificates are authorities without a limit on what they issue, like those of "openssl req -x509": images can be signed by the key of DB
-// itself or by keys for which it issues certificates.
+// The certificates of PK, KEK and DB are authorities without a limit on what they issue, like those of "openssl req -x509": images can be
+// signed by the key of DB itself or by keys for which it issues certificates.
 func Generate(random io.Reader, o GenerateOptions) (*Hierarchy, error) {
 	if random == nil {
 		random = rand.Reader
@@ -67,10 +64,14 @@ func Generate(random io.Reader, o GenerateOptions) (*Hierarchy, error) {
 	}
 	h := &Hierarchy{Owner: o.Owner}
 	for _, k := range []struct {
-		pair *KeyPair
-		name string
-	}{{&h.PK, "Platform Key"}, {&h.KEK, "Key Exchange Key"}, {&h.DB, "Signature Database Key"}} {
-		pair, err := generatePair(random, o, o.CommonName+" "+k.name)
+		pair      *KeyPair
+		name      string
+		authority bool
+	}{
+		{&h.PK, "Platform Key", true}, {&h.KEK, "Key Exchange Key", true}, {&h.DB, "Signature Database Key", true},
+		{&h.PCR, "PCR Signing Key", false}, {&h.Verity, "Verity Signing Key", false},
+	} {
+		pair, err := generatePair(random, o, o.CommonName+" "+k.name, k.authority)
 		if err != nil {
 			return nil, fmt.Errorf("secureboot: generate %s: %w", k.name, err)
 		}
@@ -79,7 +80,7 @@ func Generate(random io.Reader, o GenerateOptions) (*Hierarchy, error) {
 	return h, nil
 }
 
-func generatePair(random io.Reader, o GenerateOptions, name string) (KeyPair, error) {
+func generatePair(random io.Reader, o GenerateOptions, name string, authority bool) (KeyPair, error) {
 	key, err := rsa.GenerateKey(random, o.Bits)
 	if err != nil {
 		return KeyPair{}, err
@@ -90,72 +91,43 @@ func generatePair(random io.Reader, o GenerateOptions, name string) (KeyPair, er
 		return KeyPair{}, err
 	}
 	serial[0] = serial[0]&0x3f | 0x40
-	t := &x509.Certificate{
-		SerialNumber:          new(big.Int).SetBytes(serial),
-		Subject:               pkix.Name{CommonName: name},
-		NotBefore:             o.NotBefore,
-		NotAfter:              o.NotAfter,
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		BasicConstraintsValid: true,
-		IsCA:                  true,
-	}
-	der, err := x509.CreateCertificate(random, t, t, key.Public(), key)
-	if err != nil {
-		return KeyPair{}, err
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return KeyPair{}, err
-	}
-	return KeyPair{Key: key, Cert: cert}, nil
+	return NewKeyPair(key, CertificateOptions{
+		CommonName: name, NotBefore: o.NotBefore, NotAfter: o.NotAfter, Serial: new(big.Int).SetBytes(serial), SignsOnly: !authority,
+	})
 }
 
-// Enrollment is the .auth files that put a hierarchy into a machine in Setup Mode, to be written in the order db, KEK, PK: with PK,
-// Setup Mode ends. systemd-boot takes them from /loader/keys/NAME/{db,KEK,PK}.auth.
-type Enrollment struct {
-	PK, KEK, DB []byte
+// SignUpdate signs an update with the key that firmware wants for the variable: that of PK for PK and KEK, that of KEK for db, dbx, dbt
+// and dbr. The first PK of a machine in Setup Mode is signed by itself, so by the key of this hierarchy too.
+func (h *Hierarchy) SignUpdate(u Update) ([]byte, error) {
+	signer := h.KEK
+	if u.Name == "PK" || u.Name == "KEK" {
+		signer = h.PK
+	}
+	return u.Sign(signer.Key, signer.Cert)
 }
 
-// EnrollOwnKeysOnly signs an enrolment after which the machine believes in this hierarchy and in nothing else. Option
-// ROMs of graphics, network and storage cards are signed by Microsoft; a machine that needs one to show a picture or to find its disk, and
-// whose db has lost Microsoft's certificate, may not get as far as its setup menu. Use it for virtual machines and for
-// hardware that is known to do without.
-func (h *Hierarchy) EnrollOwnKeysOnly(at time.Time) (*Enrollment, error) {
-	var e Enrollment
-	for _, v := range []struct {
-		name         string
-		content, key KeyPair
-		auth         *[]byte
-	}{{"PK", h.PK, h.PK, &e.PK}, {"KEK", h.KEK, h.PK, &e.KEK}, {"db", h.DB, h.KEK, &e.DB}} {
-		payload, err := h.payload(v.content)
-		if err != nil {
-			return nil, err
+// Check tells whether the hierarchy is whole: PK, KEK and DB have a key and its certificate, PCR and Verity both or neither, and no two
+// share a key: that would turn the theft of one into that of another.
+func (h *Hierarchy) Check() error {
+	pairs := []struct {
+		name string
+		KeyPair
+	}{{"PK", h.PK}, {"KEK", h.KEK}, {"db", h.DB}, {"PCR", h.PCR}, {"verity", h.Verity}}
+	for i, p := range pairs {
+		if i > 2 && p.Key == nil && p.Cert == nil {
+			continue
 		}
-		if *v.auth, err = SignVariable(v.name, payload, at, v.key.Key, v.key.Cert, false); err != nil {
-			return nil, err
+		if p.Key == nil || p.Cert == nil {
+			return fmt.Errorf("secureboot: the hierarchy lacks key or certificate of %s", p.name)
+		}
+		if !p.matches() {
+			return fmt.Errorf("secureboot: the key of %s is not that of its certificate %q", p.name, p.Cert.Subject)
+		}
+		for _, other := range pairs[:i] {
+			if other.Cert != nil && bytes.Equal(other.Cert.RawSubjectPublicKeyInfo, p.Cert.RawSubjectPublicKeyInfo) {
+				return fmt.Errorf("secureboot: %s and %s have the same key", other.name, p.name)
+			}
 		}
 	}
-	return &e, nil
-}
-
-func (h *Hierarchy) payload(p KeyPair) ([]byte, error) {
-	if p.Cert == nil {
-		return nil, errors.New("secureboot: the hierarchy lacks a certificate")
-	}
-	return AppendSignatureLists(nil, CertificateList(h.Owner, p.Cert))
-}
-
-// Variables are those of a machine after [Hierarchy.EnrollOwnKeysOnly] and a reboot: Secure Boot on, dbx absent.
-func (h *Hierarchy) Variables() (Variables, error) {
-	v := Variables{SecureBoot: true}
-	for _, c := range []struct {
-		pair KeyPair
-		data *[]byte
-	}{{h.PK, &v.PK}, {h.KEK, &v.KEK}, {h.DB, &v.DB}} {
-		var err error
-		if *c.data, err = h.payload(c.pair); err != nil {
-			return Variables{}, err
-		}
-	}
-	return v, nil
+	return nil
 }

@@ -9,9 +9,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/secureboot"
-	"github.com/stretchr/testify/require"
 )
 
 func hexOf(b []byte) string { return hex.EncodeToString(b) }

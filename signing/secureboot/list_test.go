@@ -6,9 +6,10 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/signing/secureboot"
-	"github.com/stretchr/testify/require"
 )
 
 func TestListsOfARealBoot(t *testing.T) {

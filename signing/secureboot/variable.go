@@ -40,6 +40,14 @@ func appendTime(b []byte, t time.Time) ([]byte, error) {
 	return append(b, make([]byte, timeSize-7)...), nil
 }
 
+// appendOptionalTime is [appendTime], with zero bytes for no time.
+func appendOptionalTime(b []byte, t time.Time) ([]byte, error) {
+	if t.IsZero() {
+		return append(b, make([]byte, timeSize)...), nil
+	}
+	return appendTime(b, t)
+}
+
 func parseTime(b []byte) (time.Time, error) {
 	for i, x := range b[7:timeSize] {
 		if x != 0 {

@@ -1,0 +1,201 @@
+package secureboot
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+)
+
+// Enrollment is the .auth files that put a hierarchy into a machine in Setup Mode, to be written in the order db, dbx, KEK, PK: with PK,
+// Setup Mode ends. systemd-boot takes them from the directory of [Enrollment.LoaderKeys].
+type Enrollment struct {
+	PK, KEK, DB []byte
+	DBX         []byte // nil: dbx stays as it is
+
+	// Variables are what the machine has afterwards.
+	Variables Variables
+}
+
+// EnrollOptions are the choices of [Hierarchy.Enroll].
+type EnrollOptions struct {
+	// Time is that of the updates.
+	Time time.Time
+
+	// OptionROMs is the decision that cannot be left out.
+	OptionROMs OptionROMs
+
+	// KEK are further certificates for KEK, Microsoft's for example, so that its updates of dbx go on coming in.
+	KEK []*x509.Certificate
+
+	// KeepKEK is the content of the machine's KEK: every entry of it stays.
+	KeepKEK []byte
+
+	// DBX is the content for dbx; nil leaves it as it is.
+	DBX []byte
+
+	// RoomForVariables is how many bytes the machine has for these variables, as its vendor says, or 0 not to check. Firmware needs room for
+	// a new copy beside the old one when it changes a variable.
+	RoomForVariables int64
+}
+
+// Enroll signs the enrolment of this hierarchy together with what the options keep. Without a decision on option ROMs it is
+// [ErrOptionROMs], beyond the room a [*SpaceError]. The result is checked by applying it to a machine in Setup Mode.
+func (h *Hierarchy) Enroll(o EnrollOptions) (*Enrollment, error) {
+	if err := h.Check(); err != nil {
+		return nil, err
+	}
+	kept, err := o.OptionROMs.lists(h.Owner, h.PK.Cert, h.KEK.Cert, h.DB.Cert)
+	if err != nil {
+		return nil, err
+	}
+	db := append([]SignatureList{CertificateList(h.Owner, h.DB.Cert)}, without(kept, h.DB.Cert)...)
+	keks, err := ParseSignatureLists(o.KeepKEK)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range o.KEK {
+		if known, ok := Identify(c); ok && known.Variable != "KEK" {
+			return nil, fmt.Errorf("secureboot: %s is a certificate for %s, not for KEK", known.Name, known.Variable)
+		}
+		if !containsCertificate(keks, c) {
+			keks = append(keks, CertificateList(microsoftOwner(c, h.Owner), c))
+		}
+	}
+	kek := append([]SignatureList{CertificateList(h.Owner, h.KEK.Cert)}, without(keks, h.KEK.Cert)...)
+
+	e := &Enrollment{}
+	v := Variables{SetupMode: true}
+	sign := func(name string, auth *[]byte, payload []byte, lists ...SignatureList) error {
+		if payload, err = AppendSignatureLists(payload, lists...); err != nil {
+			return err
+		}
+		if *auth, err = h.SignUpdate(Update{Name: name, Payload: payload, Time: o.Time}); err != nil {
+			return err
+		}
+		v, err = v.Apply(name, *auth, false)
+		return err
+	}
+	if err := sign("db", &e.DB, nil, db...); err != nil {
+		return nil, err
+	}
+	if len(o.DBX) > 0 {
+		if err := sign("dbx", &e.DBX, o.DBX[:len(o.DBX):len(o.DBX)]); err != nil {
+			return nil, err
+		}
+	}
+	if err := sign("KEK", &e.KEK, nil, kek...); err != nil {
+		return nil, err
+	}
+	if err := sign("PK", &e.PK, nil, CertificateList(h.Owner, h.PK.Cert)); err != nil {
+		return nil, err
+	}
+	if need := v.Space(); o.RoomForVariables > 0 && need > o.RoomForVariables {
+		return nil, &SpaceError{Need: need, Room: o.RoomForVariables}
+	}
+	e.Variables = v
+	return e, nil
+}
+
+func without(lists []SignatureList, c *x509.Certificate) []SignatureList {
+	return Without(lists, func(typ GUID, s Signature) bool { return typ == TypeX509 && string(s.Data) == string(c.Raw) })
+}
+
+// A SpaceError says that the variables do not fit into the room that the caller allows. Firmware whose store is full may not start.
+type SpaceError struct {
+	Need, Room int64 // bytes
+}
+
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("secureboot: the variables need %d bytes of the machine's store, there is room for %d", e.Need, e.Room)
+}
+
+// Space estimates the bytes that PK, KEK, db, dbx, dbt and dbr take in a variable store: each with a header and its name as edk2 writes
+// them, and once more the largest, for the copy that an update makes before the old one goes.
+func (v Variables) Space() int64 {
+	const header = 60
+	var sum, largest int64
+	for _, s := range v.slots() {
+		if len(*s.data) == 0 {
+			continue
+		}
+		n := (header + int64(2*len(s.name)+2) + int64(len(*s.data)) + 3) &^ 3
+		sum += n
+		largest = max(largest, n)
+	}
+	return sum + largest
+}
+
+// A LoaderKey is a file for the ESP.
+type LoaderKey struct {
+	Path    string // from the root of the ESP, with slashes
+	Content []byte
+}
+
+// LoaderKeys are the files from which systemd-boot enrols the keys of a machine in Setup Mode: /loader/keys/NAME/{db,dbx,KEK,PK}.auth
+// (systemd-boot(7)). The directory named auto is the one that "secure-boot-enroll if-safe" and "force" in loader.conf take without asking.
+func (e *Enrollment) LoaderKeys(name string) ([]LoaderKey, error) {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\\:*?\"<>|") {
+		return nil, fmt.Errorf("secureboot: %q cannot be the name of a directory on an ESP", name)
+	}
+	var keys []LoaderKey
+	for _, f := range []struct {
+		name string
+		auth []byte
+	}{{"db", e.DB}, {"dbx", e.DBX}, {"KEK", e.KEK}, {"PK", e.PK}} {
+		if f.auth != nil {
+			keys = append(keys, LoaderKey{path.Join("loader/keys", name, f.name+".auth"), f.auth})
+		}
+	}
+	return keys, nil
+}
+
+// EnrollOwnKeysOnly signs an enrolment after which the machine believes in this hierarchy and in nothing else. Option
+// ROMs of graphics, network and storage cards are signed by Microsoft; a machine that needs one to show a picture or to find its disk, and
+// whose db has lost Microsoft's certificate, may not get as far as its setup menu. Use it for virtual machines and for
+// hardware that is known to do without; [Hierarchy.Enroll] keeps what others need.
+func (h *Hierarchy) EnrollOwnKeysOnly(at time.Time) (*Enrollment, error) {
+	var e Enrollment
+	for _, v := range []struct {
+		name    string
+		content KeyPair
+		auth    *[]byte
+	}{{"PK", h.PK, &e.PK}, {"KEK", h.KEK, &e.KEK}, {"db", h.DB, &e.DB}} {
+		payload, err := h.payload(v.content)
+		if err != nil {
+			return nil, err
+		}
+		if *v.auth, err = h.SignUpdate(Update{Name: v.name, Payload: payload, Time: at}); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if e.Variables, err = h.Variables(); err != nil {
+		return nil, err
+	}
+	return &e, nil
+}
+
+func (h *Hierarchy) payload(p KeyPair) ([]byte, error) {
+	if p.Cert == nil {
+		return nil, errors.New("secureboot: the hierarchy lacks a certificate")
+	}
+	return AppendSignatureLists(nil, CertificateList(h.Owner, p.Cert))
+}
+
+// Variables are those of a machine after [Hierarchy.EnrollOwnKeysOnly] and a reboot: Secure Boot on, dbx absent.
+func (h *Hierarchy) Variables() (Variables, error) {
+	v := Variables{SecureBoot: true}
+	for _, c := range []struct {
+		pair KeyPair
+		data *[]byte
+	}{{h.PK, &v.PK}, {h.KEK, &v.KEK}, {h.DB, &v.DB}} {
+		var err error
+		if *c.data, err = h.payload(c.pair); err != nil {
+			return Variables{}, err
+		}
+	}
+	return v, nil
+}
