@@ -3,6 +3,7 @@ package cosign_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"os"
@@ -96,8 +97,10 @@ func TestBundleStatements(t *testing.T) {
 	other := strings.Repeat("0", 64)
 	for name, test := range map[string]struct{ from, to, message string }{
 		"another artifact": {"HEX", other, "made for another artifact: sha256:" + other},
-		"an attestation":   {"https://sigstore.dev/cosign/sign/v1", "https://slsa.dev/provenance/v1", `cosign: statement: predicateType: "https://slsa.dev/provenance/v1"`},
-		"another type":     {"Statement/v1", "Statement/v0.1", "cosign: statement: _type: "},
+		"no predicate":     {`,"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}`, `,"predicateType":"https://slsa.dev/provenance/v1"`, "cosign: statement: predicate: missing"},
+		"no predicateType": {"https://sigstore.dev/cosign/sign/v1", "", "cosign: statement: predicateType: empty"},
+		"an old statement": {"Statement/v1", "Statement/v0.1", "cosign: statement: _type: "},
+		"another type":     {"Statement/v1", "Statement/v2", "cosign: statement: _type: "},
 		"no subject":       {`{"digest":{"sha256":"HEX"}}`, "", "cosign: statement: subject: empty"},
 		"another hash":     {"sha256", "sha512", "cosign: statement: subject[0].digest.sha256: missing"},
 		"subject twice":    {`"subject"`, `"subject":[],"subject"`, `key "subject" appears twice`},
@@ -134,7 +137,9 @@ func TestBundleErrors(t *testing.T) {
 	good := bundleText(t, "{}")
 	for name, test := range map[string]struct{ from, to, message string }{
 		"unknown version":    {"bundle.v0.3", "bundle.v0.9", `cosign: bundle: mediaType: "application/vnd.dev.sigstore.bundle.v0.9+json"`},
-		"message signature":  {`"dsseEnvelope"`, `"messageSignature"`, "cosign: bundle: dsseEnvelope: missing"},
+		"message signature":  {`"dsseEnvelope"`, `"messageSignature"`, "cosign: bundle: messageSignature.signature: missing"},
+		"no content":         {`"dsseEnvelope"`, `"dsse"`, "cosign: bundle: dsseEnvelope: missing"},
+		"two contents":       {`"mediaType"`, `"messageSignature":{},"mediaType"`, "cosign: bundle: messageSignature: there is a dsseEnvelope, too"},
 		"other payload type": {"vnd.in-toto", "vnd.other", "cosign: bundle: dsseEnvelope.payloadType: "},
 		"two payloads":       {`"payload":`, `"payload":"","payload":`, `key "payload" appears twice`},
 		"no signature":       {`"sig":"`, `"sig":"!`, "cosign: bundle: dsseEnvelope.signatures[0].sig: illegal base64"},
@@ -221,4 +226,41 @@ func TestAlteredBlobs(t *testing.T) {
 		}
 		require.NoError(t, os.WriteFile(name, content, 0o600))
 	}
+}
+
+// Bundles of every version count, and those that sign the manifest itself; not another one.
+func TestBundleVersions(t *testing.T) {
+	for _, mediaType := range []string{
+		"application/vnd.dev.sigstore.bundle+json;version=0.1", "application/vnd.dev.sigstore.bundle+json;version=0.2",
+		"application/vnd.dev.sigstore.bundle+json;version=0.3", "application/vnd.dev.sigstore.bundle.v0.3+json",
+	} {
+		_, dir, artifact := newArtifact(t)
+		other := addArtifact(t, dir, "v2")
+		text := strings.Replace(bundleText(t, statementText(artifact.Digest.Encoded())), "application/vnd.dev.sigstore.bundle.v0.3+json", mediaType, 1)
+		addBundle(t, dir, artifact, text)
+		result, err := cosign.Verify(context.Background(), dir, artifact, cosign.Policy{Keys: public("p256")})
+		require.NoError(t, err, mediaType)
+
+		message, err := json.Marshal(map[string]any{
+			"mediaType":            mediaType,
+			"verificationMaterial": map[string]any{"publicKey": map[string]any{"hint": "any"}},
+			"messageSignature": map[string]any{
+				"messageDigest": map[string]any{"algorithm": "SHA2_256", "digest": sha256Of(result.Manifest)},
+				"signature":     signPayload(t, result.Manifest),
+			},
+		})
+		require.NoError(t, err)
+		addBundle(t, dir, artifact, string(message))
+		result, err = cosign.Verify(context.Background(), dir, artifact, cosign.Policy{Keys: public("p256")})
+		require.NoError(t, err)
+		assert.Len(t, result.Signatures, 2)
+
+		addBundle(t, dir, other, string(message))
+		assert.ErrorIs(t, rejection(t, dir, other), cosign.ErrOtherArtifact)
+	}
+}
+
+func sha256Of(b []byte) []byte {
+	h := sha256.Sum256(b)
+	return h[:]
 }

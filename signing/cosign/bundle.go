@@ -1,22 +1,28 @@
 package cosign
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 )
 
-const (
-	dssePayloadType = "application/vnd.in-toto+json"
-	statementType   = "https://in-toto.io/Statement/v1"
-	predicateType   = "https://sigstore.dev/cosign/sign/v1"
-)
+// bundleTypes are the media types of the bundle versions that are read
+// (protobuf-specs, sigstore_bundle.proto, "media_type").
+var bundleTypes = []string{
+	bundlePrefix + "+json;version=0.1",
+	bundlePrefix + "+json;version=0.2",
+	bundlePrefix + "+json;version=0.3",
+	mediaTypeBundle,
+}
 
-// parseBundle reads a Sigstore bundle (protobuf-specs, sigstore_bundle.proto) that
-// holds a DSSE envelope.
-func parseBundle(b []byte) (*envelope, error) {
+// parseBundle reads a Sigstore bundle: a DSSE envelope, or a signature of the artifact's
+// manifest itself.
+func parseBundle(b, artifact []byte) (*envelope, error) {
 	o, err := parseObject("bundle", b)
 	if err != nil {
 		return nil, err
@@ -25,64 +31,91 @@ func parseBundle(b []byte) (*envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mediaType != mediaTypeBundle && mediaType != bundlePrefix+"+json;version=0.3" {
-		return nil, o.errorf("mediaType", "%q, want %q", mediaType, mediaTypeBundle)
+	if !slices.Contains(bundleTypes, mediaType) {
+		return nil, o.errorf("mediaType", "%q: not a version from 0.1 to 0.3, such as %q", mediaType, mediaTypeBundle)
 	}
-	dsse, err := o.object("dsseEnvelope")
+	var e *envelope
+	if o.has("messageSignature") {
+		if o.has("dsseEnvelope") {
+			return nil, o.errorf("messageSignature", "there is a dsseEnvelope, too")
+		}
+		e, err = parseMessageSignature(o, artifact)
+	} else {
+		var dsse object
+		if dsse, err = o.object("dsseEnvelope"); err == nil {
+			e, err = parseEnvelope(dsse)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := dsse.expect("payloadType", dssePayloadType); err != nil {
-		return nil, err
+	var certified bool
+	if e.hint, certified = bundleHint(o); certified {
+		e.bundle = bytes.Clone(b)
 	}
-	payload, err := dsse.base64("payload")
+	return e, nil
+}
+
+// parseMessageSignature reads a signature over the bytes of the artifact's manifest.
+func parseMessageSignature(o object, artifact []byte) (*envelope, error) {
+	m, err := o.object("messageSignature")
 	if err != nil {
 		return nil, err
 	}
-	list, err := dsse.objects("signatures")
-	if err != nil {
-		return nil, err
-	}
-	// sigstore_bundle.proto demands exactly one.
-	if len(list) != 1 {
-		return nil, dsse.errorf("signatures", "%d, want 1", len(list))
-	}
-	sig, err := list[0].base64("sig")
+	sig, err := m.base64("signature")
 	if err != nil {
 		return nil, err
 	}
 	if len(sig) == 0 {
-		return nil, list[0].errorf("sig", "empty")
+		return nil, m.errorf("signature", "empty")
+	}
+	// The digest is a hint: what counts is the signature over the artifact.
+	if m.has("messageDigest") {
+		d, err := m.object("messageDigest")
+		if err != nil {
+			return nil, err
+		}
+		if err := d.expect("algorithm", "SHA2_256"); err != nil {
+			return nil, err
+		}
+		got, err := d.base64("digest")
+		if err != nil {
+			return nil, err
+		}
+		if want := sha256.Sum256(artifact); !bytes.Equal(got, want[:]) {
+			return nil, fmt.Errorf("%w: sha256:%x", ErrOtherArtifact, got)
+		}
 	}
 	return &envelope{
-		hint:      bundleHint(o),
-		message:   preAuthenticationEncoding(dssePayloadType, payload),
+		message:   artifact,
 		signature: sig,
-		payload:   payload,
-		subject:   checkStatement,
+		payload:   artifact,
+		// Verify has read the artifact by its digest.
+		read: func([]byte, digest.Digest) (*claim, error) { return new(claim), nil },
 	}, nil
 }
 
-// bundleHint returns the name of the key, or what the bundle has instead of one.
-func bundleHint(o object) string {
+// bundleHint returns the name of the key, or what the bundle has instead of one, and
+// whether that is a certificate.
+func bundleHint(o object) (string, bool) {
 	material, err := o.object("verificationMaterial")
 	if err != nil {
-		return ""
+		return "", false
 	}
 	for _, name := range []string{"certificate", "x509CertificateChain"} {
-		if _, ok := material.members[name]; ok {
-			return name
+		if material.has(name) {
+			return name, true
 		}
 	}
 	key, err := material.object("publicKey")
 	if err != nil {
-		return ""
+		return "", false
 	}
 	hint, err := key.text("hint")
 	if err != nil {
-		return ""
+		return "", false
 	}
-	return hint
+	return hint, false
 }
 
 // base64 decodes a member as protobuf's JSON mapping writes bytes.
@@ -98,91 +131,19 @@ func (o object) base64(key string) ([]byte, error) {
 	return b, nil
 }
 
-// preAuthenticationEncoding is the PAE of DSSE 1.0, protocol.md, "Signature
-// Definition".
-func preAuthenticationEncoding(payloadType string, payload []byte) []byte {
-	return append(fmt.Appendf(nil, "DSSEv1 %d %s %d ", len(payloadType), payloadType, len(payload)), payload...)
-}
-
-// checkStatement checks that an in-toto statement is a signature of the artifact.
-func checkStatement(payload []byte, subject digest.Digest) error {
-	o, err := parseObject("statement", payload)
-	if err != nil {
-		return err
-	}
-	if err := o.expect("_type", statementType); err != nil {
-		return err
-	}
-	if err := o.expect("predicateType", predicateType); err != nil {
-		return err
-	}
-	subjects, err := o.objects("subject")
-	if err != nil {
-		return err
-	}
-	if len(subjects) == 0 {
-		return o.errorf("subject", "empty")
-	}
-	var other string
-	for _, s := range subjects {
-		digests, err := s.object("digest")
-		if err != nil {
-			return err
-		}
-		got, err := digests.text(string(subject.Algorithm()))
-		if err != nil {
-			return err
-		}
-		if got == subject.Encoded() {
-			return nil
-		}
-		other = got
-	}
-	return fmt.Errorf("%w: %s:%s", ErrOtherArtifact, subject.Algorithm(), other)
-}
-
-// The members of a statement and a bundle, in the order in which cosign writes them.
-type (
-	statement struct {
-		Type          string             `json:"_type"`
-		Subject       []statementSubject `json:"subject"`
-		PredicateType string             `json:"predicateType"`
-		Predicate     struct{}           `json:"predicate"`
-	}
-	statementSubject struct {
-		Digest map[digest.Algorithm]string `json:"digest"`
-	}
-	bundle struct {
-		MediaType            string `json:"mediaType"`
-		VerificationMaterial struct {
-			PublicKey struct {
-				Hint string `json:"hint"`
-			} `json:"publicKey"`
-		} `json:"verificationMaterial"`
-		DSSEEnvelope struct {
-			Payload     []byte          `json:"payload"`
-			PayloadType string          `json:"payloadType"`
-			Signatures  []dsseSignature `json:"signatures"`
-		} `json:"dsseEnvelope"`
-	}
-	dsseSignature struct {
-		Sig []byte `json:"sig"`
-	}
-)
-
-func newStatement(subject digest.Digest) ([]byte, error) {
-	return json.Marshal(statement{
-		Type:          statementType,
-		Subject:       []statementSubject{{map[digest.Algorithm]string{subject.Algorithm(): subject.Encoded()}}},
-		PredicateType: predicateType,
-	})
+// A bundle has the members of a key's bundle in the order in which cosign writes them.
+type bundle struct {
+	MediaType            string `json:"mediaType"`
+	VerificationMaterial struct {
+		PublicKey struct {
+			Hint string `json:"hint"`
+		} `json:"publicKey"`
+	} `json:"verificationMaterial"`
+	DSSEEnvelope dsseEnvelope `json:"dsseEnvelope"`
 }
 
 func newBundle(hint string, payload, sig []byte) ([]byte, error) {
-	b := bundle{MediaType: mediaTypeBundle}
+	b := bundle{MediaType: mediaTypeBundle, DSSEEnvelope: newEnvelope(payload, sig)}
 	b.VerificationMaterial.PublicKey.Hint = hint
-	b.DSSEEnvelope.Payload = payload
-	b.DSSEEnvelope.PayloadType = dssePayloadType
-	b.DSSEEnvelope.Signatures = []dsseSignature{{sig}}
 	return json.Marshal(b)
 }

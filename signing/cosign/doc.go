@@ -5,14 +5,18 @@
 //   - the simple-signing format of cosign 1 and 2: a manifest under the tag
 //     sha256-HEX.sig whose layers are signed payloads
 //     (https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md);
-//   - the Sigstore bundle v0.3 of cosign 3: a manifest whose subject is the artifact
-//     and whose layer is a DSSE envelope around an in-toto statement
+//   - the Sigstore bundle of cosign 3 (v0.1 to v0.3 are read, v0.3 is written): a manifest
+//     whose subject is the artifact and whose layer is a DSSE envelope around an in-toto statement
 //     (https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md,
 //     https://github.com/secure-systems-lab/dsse/blob/master/protocol.md).
 //
+// Attestations, signed statements about an artifact such as where it was built or what is in it,
+// are read and written in both formats, too.
+//
 // Artifacts come from a Source; an OCI image layout
 // (https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md) in any
-// fs.FS is built in.
+// fs.FS, a directory or a tar archive is built in, and Memory. Registries are
+// for a module of their own, upgrade/release/registry.
 //
 //	layout, err := cosign.OpenLayout(os.DirFS("release"))
 //	if err != nil {
@@ -28,12 +32,17 @@
 //	}
 //	install(result.Subject.Digest, result.Manifest)
 //
+// A Policy is one key, or several authorities of which some must sign, with keys on their way in
+// and out, required attestations, and identities; Rules are policies for repositories and have a
+// JSON form. A policy that names an identity needs an IdentityVerifier, which package keyless has;
+// without it the policy is an error, and no signature makes up for it.
+//
 // A result names a digest. What is installed must be read by that digest, checked
 // while it is read, as OpenBlob does; a tag may point elsewhere a moment later.
 //
 // # What is trusted
 //
-// Nothing but the keys of the policy. Names, annotations, key hints, artifact types
+// Nothing but the keys and identities of the policy. Names, annotations, key hints, artifact types
 // and subjects of manifests only help to find candidates. A blob is compared with
 // its digest and size before it is used, a payload is parsed only after its
 // signature was verified over the exact bytes, and a payload whose JSON could be
@@ -44,9 +53,7 @@
 // # Limits
 //
 // Keys are ECDSA on P-256, P-384 and P-521, Ed25519 (also prehashed), and RSA with
-// PKCS #1 v1.5.
-// Digests are SHA-256. Signatures by certificates (keyless), transparency logs and
-// timestamps are not evaluated: such a signature counts only if a key of the policy
-// made it. Bundles are of version 0.3 and hold a DSSE envelope. Attestations are not
-// signatures: only the predicate type of cosign sign counts.
+// PKCS #1 v1.5 or PSS. Digests are SHA-256. A signature by a key has no time that could be relied
+// on: the validity of an authority is held against Policy.At. Transparency logs and timestamps are
+// the IdentityVerifier's; for a signature by a key they are not evaluated.
 package cosign

@@ -23,20 +23,51 @@ var (
 	// signature, or what was signed has been altered since.
 	ErrOtherKey = errors.New("not made by a trusted key")
 
+	// ErrNotValid is the reason for a rejection: the authority that made the signature
+	// is not believed at the time of the policy.
+	ErrNotValid = errors.New("not valid at this time")
+
 	// ErrOtherArtifact is the reason for a rejection: a trusted key made the
 	// signature, but for another artifact.
 	ErrOtherArtifact = errors.New("made for another artifact")
 )
 
-// An UntrustedError lists the signatures that an artifact has instead of a good one.
+// An UntrustedError lists what an artifact has instead of what a policy asks for.
 type UntrustedError struct {
 	Subject  digest.Digest
-	Rejected []Rejection
+	Need, Of int                  // authorities that must have signed, of how many
+	Signed   []string             // who has
+	Missing  []MissingAttestation // that the policy asks for
+	Rejected []Rejection          // signatures and attestations that do not count
+}
+
+// A MissingAttestation is a rule of the policy that no attestation satisfies.
+type MissingAttestation struct {
+	Rule    string  // its predicate types and authorities
+	Reasons []error // why attestations that were found do not count
 }
 
 func (e *UntrustedError) Error() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "cosign: %s: %v: %d found", e.Subject, ErrUntrusted, len(e.Rejected))
+	fmt.Fprintf(&text, "cosign: %s: ", e.Subject)
+	switch {
+	case len(e.Signed) == 0:
+		fmt.Fprintf(&text, "%v", ErrUntrusted)
+	case len(e.Signed) < e.Need:
+		fmt.Fprintf(&text, "signed by %s alone: %d of %d authorities must have signed", strings.Join(e.Signed, " and "), e.Need, e.Of)
+	default:
+		fmt.Fprintf(&text, "signed by %s", strings.Join(e.Signed, " and "))
+	}
+	for _, m := range e.Missing {
+		fmt.Fprintf(&text, "; no attestation %s", m.Rule)
+		for _, r := range m.Reasons {
+			fmt.Fprintf(&text, " (%v)", r)
+		}
+	}
+	if len(e.Rejected) == 0 {
+		return text.String()
+	}
+	fmt.Fprintf(&text, ": %d found that do not count", len(e.Rejected))
 	const shown = 4
 	for i, r := range e.Rejected {
 		switch {

@@ -1,6 +1,8 @@
 package cosign
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -23,7 +25,7 @@ func addSeeds(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(content)
-		if e, err := parseBundle(content); err == nil {
+		if e, err := parseBundle(content, nil); err == nil {
 			f.Add(e.payload)
 		}
 	}
@@ -62,7 +64,7 @@ func FuzzIndex(f *testing.F) {
 func FuzzBundle(f *testing.F) {
 	addSeeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := parseBundle(b)
+		e, err := parseBundle(b, []byte("{}"))
 		nilIffError(t, e, err)
 		if err == nil && len(e.signature) == 0 {
 			t.Fatal("a bundle without a signature")
@@ -81,17 +83,72 @@ func FuzzPayload(f *testing.F) {
 		}
 		f.Add(payload)
 	}
-	payload, err := newStatement(subject)
-	if err != nil {
-		f.Fatal(err)
+	for _, c := range []claim{{}, {predicateType: PredicateSPDX, predicate: json.RawMessage(`{"spdxVersion":"SPDX-2.3"}`)}} {
+		payload, err := newStatement(subject, c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(payload)
 	}
-	f.Add(payload)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		other := digest.FromString("another artifact")
-		for _, check := range []func([]byte, digest.Digest) error{checkPayload, checkStatement} {
-			if check(b, subject) == nil && check(b, other) == nil {
-				t.Fatal("one payload for two artifacts")
+		for _, read := range []func([]byte, digest.Digest) (*claim, error){readPayload, readStatement} {
+			c, err := read(b, subject)
+			nilIffError(t, c, err)
+			if err != nil {
+				continue
 			}
+			// A statement may have several subjects, and all of them are in it.
+			if _, err := read(b, other); err == nil && !bytes.Contains(b, []byte(other.Encoded())) {
+				t.Fatal("a payload for an artifact that it does not name")
+			}
+		}
+	})
+}
+
+// What becomes of annotations is a bundle, whatever they say, or a refusal.
+func FuzzAnnotations(f *testing.F) {
+	f.Add("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+		`{"SignedEntryTimestamp":"AA==","Payload":{"body":"eyJraW5kIjoiaGFzaGVkcmVrb3JkIiwiYXBpVmVyc2lvbiI6IjAuMC4xIn0=","integratedTime":1,"logIndex":2,"logID":"00"}}`,
+		`{"SignedRFC3161Timestamp":"AA=="}`)
+	f.Fuzz(func(t *testing.T, certificate, entry, stamp string) {
+		e := &envelope{format: SimpleSigning, message: []byte("m"), signature: []byte("s")}
+		b, err := bundleOf(e, map[string]string{annotationCertificate: certificate, annotationLogEntry: entry, annotationTimestamp: stamp})
+		if (b == nil) != (err != nil) {
+			t.Fatalf("result %q with error %v", b, err)
+		}
+		if err != nil {
+			return
+		}
+		again, err := parseBundle(b, []byte("m"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(again.signature) != "s" || again.bundle == nil {
+			t.Fatal("the bundle does not hold the signature")
+		}
+	})
+}
+
+// Rules that can be read can be written, and are the same when read again.
+func FuzzRules(f *testing.F) {
+	key := "-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\\n-----END PUBLIC KEY-----\\n"
+	f.Add([]byte(`{"schema":"osmith.policy/1","rules":[{"repository":"a/*","threshold":2,"authorities":[{"name":"a","keys":["` + key + `"],"notBefore":"2026-01-01T00:00:00Z"},` +
+		`{"name":"b","identities":[{"issuer":"i","subjectRegexp":".*"}]}],"attestations":[{"predicateTypes":["t"],"authorities":["a"],"threshold":1}]}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		rules, err := ParseRules(b, nil)
+		if (rules == nil) != (err != nil) {
+			t.Fatalf("rules %v with error %v", rules, err)
+		}
+		if err != nil {
+			return
+		}
+		text, err := json.Marshal(rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseRules(text, nil); err != nil {
+			t.Fatalf("%s: %v", text, err)
 		}
 	})
 }

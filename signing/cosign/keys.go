@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -19,7 +20,8 @@ import (
 )
 
 // ParseKeys returns the public keys of a PEM file such as cosign.pub; there must be
-// at least one, and nothing but public keys.
+// at least one, and nothing but public keys and certificates. Of a certificate, only
+// the key counts: neither its dates nor its names are looked at.
 func ParseKeys(text []byte) ([]crypto.PublicKey, error) {
 	var keys []crypto.PublicKey
 	for len(bytes.TrimSpace(text)) > 0 {
@@ -27,7 +29,7 @@ func ParseKeys(text []byte) ([]crypto.PublicKey, error) {
 		if block == nil {
 			return nil, errors.New("cosign: key: not a PEM block")
 		}
-		key, err := cryptoutils.UnmarshalPEMToPublicKey(pem.EncodeToMemory(block))
+		key, err := parseKey(block)
 		if err != nil {
 			return nil, fmt.Errorf("cosign: key: PEM block %q: %w", block.Type, err)
 		}
@@ -40,6 +42,17 @@ func ParseKeys(text []byte) ([]crypto.PublicKey, error) {
 		return nil, errors.New("cosign: key: the file is empty")
 	}
 	return keys, nil
+}
+
+func parseKey(block *pem.Block) (crypto.PublicKey, error) {
+	if block.Type != string(cryptoutils.CertificatePEMType) {
+		return cryptoutils.UnmarshalPEMToPublicKey(pem.EncodeToMemory(block))
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	return cert.PublicKey, nil
 }
 
 // Sizes of RSA keys, in bits: below, they can be broken; above, they only cost time.
@@ -96,12 +109,16 @@ func signingHash(key crypto.PublicKey) crypto.Hash {
 // verifiers returns what may have made a signature with the key: the algorithm that
 // cosign takes by default, and the one that Sigstore's registry of algorithms assigns
 // to the key, which tools can be told to take. For Ed25519 the other is Ed25519ph,
-// with which cosign 3.1 signs. The algorithms cannot be mistaken for one another.
+// with which cosign 3.1 signs; for RSA it is PSS. The algorithms cannot be mistaken for
+// one another.
 func verifiers(key crypto.PublicKey) ([]signature.Verifier, error) {
 	algorithms := [][]signature.LoadOption{{options.WithHash(crypto.SHA256)}}
 	switch key.(type) {
 	case ed25519.PublicKey:
 		algorithms = append(algorithms, []signature.LoadOption{options.WithED25519ph()})
+	case *rsa.PublicKey:
+		pss := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto, Hash: crypto.SHA256}
+		algorithms = append(algorithms, []signature.LoadOption{options.WithHash(crypto.SHA256), options.WithRSAPSS(pss)})
 	case *ecdsa.PublicKey:
 		details, err := signature.GetDefaultAlgorithmDetails(key)
 		if err != nil {

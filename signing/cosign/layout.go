@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith/internal/ocilayout"
 )
 
 // maxCandidates bounds the manifests that one artifact's signatures are looked for in.
@@ -44,6 +46,16 @@ func OpenLayout(fsys fs.FS) (*Layout, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// OpenTar opens the layout in an uncompressed tar archive, such as "skopeo copy ... oci-archive:FILE" writes.
+// Nothing is unpacked.
+func OpenTar(r io.ReaderAt, size int64) (*Layout, error) {
+	fsys, err := ocilayout.TarFS(r, size)
+	if err != nil {
+		return nil, fmt.Errorf("cosign: layout: %w", err)
+	}
+	return OpenLayout(fsys)
 }
 
 func (l *Layout) readFile(name string) ([]byte, error) {
@@ -115,8 +127,9 @@ func (l *Layout) Resolve(name string) (ocispec.Descriptor, error) {
 // isSignature reports whether an entry of the index does not look like an artifact
 // of its own.
 func isSignature(d ocispec.Descriptor) bool {
-	return d.Annotations[annotationKind] == kindSignatures ||
-		strings.HasSuffix(d.Annotations[ocispec.AnnotationRefName], ".sig") ||
+	ref := d.Annotations[ocispec.AnnotationRefName]
+	return d.Annotations[annotationKind] == kindSignatures || d.Annotations[annotationKind] == kindAttestations ||
+		strings.HasSuffix(ref, ".sig") || strings.HasSuffix(ref, ".att") ||
 		strings.HasPrefix(d.ArtifactType, bundlePrefix)
 }
 
@@ -172,7 +185,7 @@ func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]
 	own := map[digest.Digest]bool{}
 	for _, d := range index.Manifests {
 		tag := d.Annotations[ocispec.AnnotationRefName]
-		if tag == "" || tag == signatureTag(subject.Digest) {
+		if tag == "" || tag == signatureTag(subject.Digest) || tag == attestationTag(subject.Digest) {
 			own[d.Digest] = true
 		}
 	}

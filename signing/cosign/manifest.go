@@ -12,14 +12,20 @@ import (
 // Names that cosign gives to what it stores.
 const (
 	mediaTypeSimpleSigning = "application/vnd.dev.cosign.simplesigning.v1+json"
+	mediaTypeDSSE          = "application/vnd.dsse.envelope.v1+json"
 	mediaTypeBundle        = "application/vnd.dev.sigstore.bundle.v0.3+json"
 	bundlePrefix           = "application/vnd.dev.sigstore.bundle"
 
 	annotationSignature     = "dev.cosignproject.cosign/signature"
+	annotationCertificate   = "dev.sigstore.cosign/certificate"
+	annotationChain         = "dev.sigstore.cosign/chain"
+	annotationLogEntry      = "dev.sigstore.cosign/bundle"
+	annotationTimestamp     = "dev.sigstore.cosign/rfc3161timestamp"
 	annotationContent       = "dev.sigstore.bundle.content"
 	annotationPredicateType = "dev.sigstore.bundle.predicateType"
 	annotationKind          = "kind" // of an index entry, by cosign save
 	kindSignatures          = "dev.cosignproject.cosign/sigs"
+	kindAttestations        = "dev.cosignproject.cosign/atts"
 )
 
 // maxLayers bounds the signatures of one manifest.
@@ -65,6 +71,8 @@ func layerFormat(layer ocispec.Descriptor) Format {
 	switch {
 	case layer.MediaType == mediaTypeSimpleSigning:
 		return SimpleSigning
+	case layer.MediaType == mediaTypeDSSE:
+		return DSSE
 	case strings.HasPrefix(layer.MediaType, bundlePrefix):
 		return Bundle
 	}
@@ -77,5 +85,6 @@ func (m *manifest) mayHoldSignatures(subject digest.Digest, own bool) bool {
 	if m.Subject != nil {
 		return m.format() != 0 && m.Subject.Digest == subject
 	}
-	return m.format() == SimpleSigning && own
+	f := m.format()
+	return own && (f == SimpleSigning || f == DSSE)
 }

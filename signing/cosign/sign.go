@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/sigstore/sigstore/pkg/signature/options"
 )
 
 // A Store is a Source that signatures can be written to. Dir is one.
@@ -39,26 +38,47 @@ type SignOptions struct {
 // Sign signs an artifact with a key and stores the signatures. The artifact itself
 // need not be in the store; cosign and Verify want to find it there.
 func Sign(ctx context.Context, store Store, artifact ocispec.Descriptor, signer crypto.Signer, o SignOptions) error {
+	return signAll(ctx, store, artifact, signer.Public(), signDigests(signer, o.Rand), o)
+}
+
+// SignWith is Sign by a signer of package signature of Sigstore: a key in a KMS, for
+// instance, loaded by one of its modules. It must sign as cosign does with such a key:
+// ECDSA and RSA with SHA-256.
+func SignWith(ctx context.Context, store Store, artifact ocispec.Descriptor, signer signature.Signer, o SignOptions) error {
+	key, err := signer.PublicKey(options.WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("cosign: sign: %w", err)
+	}
+	return signAll(ctx, store, artifact, key, func(message []byte, _ crypto.Hash) ([]byte, error) {
+		return signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
+	}, o)
+}
+
+// A signFunc signs a message, with that hash if it is not 0.
+type signFunc func(message []byte, h crypto.Hash) ([]byte, error)
+
+func signDigests(signer crypto.Signer, random io.Reader) signFunc {
+	return func(message []byte, h crypto.Hash) ([]byte, error) {
+		if h != 0 {
+			state := h.New()
+			state.Write(message)
+			message = state.Sum(nil)
+		}
+		return signer.Sign(random, message, h)
+	}
+}
+
+func signAll(ctx context.Context, store Store, artifact ocispec.Descriptor, key crypto.PublicKey, sign signFunc, o SignOptions) error {
 	formats := o.Formats
 	if len(formats) == 0 {
 		formats = []Format{SimpleSigning, Bundle}
 	}
 	for _, format := range formats {
-		d, err := Prepare(artifact, signer.Public(), format, o)
+		d, err := Prepare(artifact, key, format, o)
 		if err != nil {
 			return err
 		}
-		message := d.Message()
-		if d.Hash() != 0 {
-			h := d.Hash().New()
-			h.Write(message)
-			message = h.Sum(nil)
-		}
-		sig, err := signer.Sign(o.Rand, message, d.Hash())
-		if err != nil {
-			return fmt.Errorf("cosign: sign: %w", err)
-		}
-		if err := d.Join(ctx, store, sig); err != nil {
+		if err := d.sign(ctx, store, sign); err != nil {
 			return err
 		}
 	}
@@ -67,31 +87,28 @@ func Sign(ctx context.Context, store Store, artifact ocispec.Descriptor, signer 
 
 // A Draft is a signature that lacks its value, which may be made elsewhere.
 type Draft struct {
-	format   Format
-	artifact ocispec.Descriptor
-	key      crypto.PublicKey
-	hash     crypto.Hash
-	payload  []byte
+	format        Format
+	artifact      ocispec.Descriptor
+	key           crypto.PublicKey
+	hash          crypto.Hash
+	payload       []byte
+	predicateType string
 }
 
 // Prepare makes the draft of a signature by the private half of a key. Of the
 // options, only those about the payload matter.
 func Prepare(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, o SignOptions) (*Draft, error) {
-	if err := checkDescriptor(artifact); err != nil {
+	d, err := newDraft(artifact, key, format, predicateType)
+	if err != nil {
 		return nil, err
 	}
-	if err := checkKey(key); err != nil {
-		return nil, err
-	}
-	d := &Draft{format: format, artifact: artifact, key: key, hash: signingHash(key)}
-	var err error
 	switch format {
 	case SimpleSigning:
 		d.payload, err = newPayload(artifact.Digest, o)
 	case Bundle:
-		d.payload, err = newStatement(artifact.Digest)
+		d.payload, err = newStatement(artifact.Digest, claim{})
 	default:
-		err = errors.New("unknown")
+		err = errors.New("not a format of signatures")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cosign: %v: %w", format, err)
@@ -99,12 +116,30 @@ func Prepare(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, o
 	return d, nil
 }
 
+func newDraft(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, predicateType string) (*Draft, error) {
+	if err := checkDescriptor(artifact); err != nil {
+		return nil, err
+	}
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	return &Draft{format: format, artifact: artifact, key: key, hash: signingHash(key), predicateType: predicateType}, nil
+}
+
+func (d *Draft) sign(ctx context.Context, store Store, sign signFunc) error {
+	sig, err := sign(d.Message(), d.hash)
+	if err != nil {
+		return fmt.Errorf("cosign: sign: %w", err)
+	}
+	return d.Join(ctx, store, sig)
+}
+
 // Message returns the bytes to be signed.
 func (d *Draft) Message() []byte {
-	if d.format == Bundle {
-		return preAuthenticationEncoding(dssePayloadType, d.payload)
+	if d.format == SimpleSigning {
+		return bytes.Clone(d.payload)
 	}
-	return bytes.Clone(d.payload)
+	return preAuthenticationEncoding(dssePayloadType, d.payload)
 }
 
 // Hash returns the hash to sign the message with, SHA-256: ECDSA signatures are ASN.1,
@@ -116,8 +151,11 @@ func (d *Draft) Join(ctx context.Context, store Store, sig []byte) error {
 	if err := verifySignature(d.key, d.Message(), sig); err != nil {
 		return fmt.Errorf("cosign: sign: the signature does not fit the key: %w", err)
 	}
-	if d.format == Bundle {
+	switch d.format {
+	case Bundle:
 		return d.joinBundle(store, sig)
+	case DSSE:
+		return d.joinDSSE(ctx, store, sig)
 	}
 	return d.joinSimpleSigning(ctx, store, sig)
 }
@@ -146,98 +184,11 @@ func (d *Draft) joinBundle(store Store, sig []byte) error {
 		Subject:      &ocispec.Descriptor{MediaType: d.artifact.MediaType, Digest: d.artifact.Digest, Size: d.artifact.Size},
 		Annotations: map[string]string{
 			annotationContent:       "dsse-envelope",
-			annotationPredicateType: predicateType,
+			annotationPredicateType: d.predicateType,
 		},
 	}, "")
 	if err != nil {
 		return fmt.Errorf("cosign: bundle: %w", err)
 	}
 	return nil
-}
-
-// joinSimpleSigning adds the signature to those that the artifact has: in this
-// format all of them are in the one manifest under the tag.
-func (d *Draft) joinSimpleSigning(ctx context.Context, store Store, sig []byte) error {
-	layers, err := d.signatures(ctx, store)
-	if err != nil {
-		return err
-	}
-	layer, err := store.WriteBlob(mediaTypeSimpleSigning, bytes.NewReader(d.payload))
-	if err != nil {
-		return fmt.Errorf("cosign: payload: %w", err)
-	}
-	layer.Annotations = map[string]string{annotationSignature: base64.StdEncoding.EncodeToString(sig)}
-	layers = appendLayer(layers, layer)
-	content, err := newConfig(layers)
-	if err != nil {
-		return fmt.Errorf("cosign: config: %w", err)
-	}
-	config, err := store.WriteBlob(ocispec.MediaTypeImageConfig, bytes.NewReader(content))
-	if err != nil {
-		return fmt.Errorf("cosign: config: %w", err)
-	}
-	_, err = store.WriteManifest(ocispec.Manifest{Config: config, Layers: layers}, signatureTag(d.artifact.Digest))
-	if err != nil {
-		return fmt.Errorf("cosign: manifest: %w", err)
-	}
-	return nil
-}
-
-// signatures returns the layers of the simple-signing manifests of the artifact.
-func (d *Draft) signatures(ctx context.Context, store Store) ([]ocispec.Descriptor, error) {
-	candidates, err := store.Signatures(ctx, d.artifact)
-	if err != nil {
-		return nil, fmt.Errorf("cosign: %s: find signatures: %w", d.artifact.Digest, err)
-	}
-	var layers []ocispec.Descriptor
-	for _, c := range candidates {
-		content, err := readBlob(ctx, store, c, maxManifest)
-		if err != nil {
-			return nil, err
-		}
-		m, err := parseManifest(content)
-		if err != nil {
-			return nil, err
-		}
-		for _, layer := range m.Layers {
-			if layerFormat(layer) != SimpleSigning {
-				continue
-			}
-			payload, err := readBlob(ctx, store, layer, maxPayload)
-			if err != nil {
-				return nil, err
-			}
-			if checkPayload(payload, d.artifact.Digest) == nil {
-				layers = appendLayer(layers, layer)
-			}
-		}
-	}
-	return layers, nil
-}
-
-// appendLayer appends a signature unless it is there already.
-func appendLayer(layers []ocispec.Descriptor, layer ocispec.Descriptor) []ocispec.Descriptor {
-	for _, have := range layers {
-		if have.Digest == layer.Digest && have.Annotations[annotationSignature] == layer.Annotations[annotationSignature] {
-			return layers
-		}
-	}
-	return append(layers, layer)
-}
-
-// An imageConfig is the image configuration that tools expect even of a manifest
-// that holds signatures.
-type imageConfig struct {
-	Architecture string         `json:"architecture"`
-	OS           string         `json:"os"`
-	RootFS       ocispec.RootFS `json:"rootfs"`
-	Config       struct{}       `json:"config"`
-}
-
-func newConfig(layers []ocispec.Descriptor) ([]byte, error) {
-	c := imageConfig{RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}}
-	for _, layer := range layers {
-		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, layer.Digest)
-	}
-	return json.Marshal(c)
 }

@@ -8,13 +8,17 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
 	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -112,7 +116,7 @@ func TestSignErrors(t *testing.T) {
 	assert.ErrorContains(t, err, "cosign: sign: the signature does not fit the key")
 
 	err = cosign.Sign(ctx, dir, artifact, key, cosign.SignOptions{Formats: []cosign.Format{9}})
-	assert.EqualError(t, err, "cosign: format 9: unknown")
+	assert.EqualError(t, err, "cosign: format 9: not a format of signatures")
 
 	artifact.Digest = "sha512:00"
 	assert.Error(t, cosign.Sign(ctx, dir, artifact, key, cosign.SignOptions{}))
@@ -125,7 +129,7 @@ func TestPolicy(t *testing.T) {
 	ctx := context.Background()
 	_, dir, artifact := newArtifact(t)
 	_, err := cosign.Verify(ctx, dir, artifact, cosign.Policy{})
-	assert.EqualError(t, err, "cosign: policy: no keys: nothing could satisfy it")
+	assert.EqualError(t, err, "cosign: policy: no keys and no authorities: nothing could satisfy it")
 	_, err = cosign.Verify(ctx, dir, artifact, cosign.Policy{Keys: []crypto.PublicKey{"key"}})
 	assert.ErrorContains(t, err, "string is not supported")
 
@@ -153,4 +157,32 @@ func TestParseKeys(t *testing.T) {
 		assert.Nil(t, keys)
 		assert.ErrorContains(t, err, "cosign: key: ")
 	}
+}
+
+// A signer of Sigstore, here one of PSS, which no crypto.Signer is asked for.
+func TestSignWith(t *testing.T) {
+	ctx := context.Background()
+	_, dir, artifact := newArtifact(t)
+	pss, err := signature.LoadRSAPSSSigner(testKeys()["rsa"].(*rsa.PrivateKey), crypto.SHA256, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+	require.NoError(t, err)
+	require.NoError(t, cosign.SignWith(ctx, dir, artifact, pss, cosign.SignOptions{}))
+	result, err := cosign.Verify(ctx, dir, artifact, cosign.Policy{Keys: public("rsa")})
+	require.NoError(t, err)
+	assert.Len(t, result.Signatures, 2)
+
+	wrong, err := signature.LoadECDSASigner(testKeys()["p256"].(*ecdsa.PrivateKey), crypto.SHA512)
+	require.NoError(t, err)
+	assert.ErrorContains(t, cosign.SignWith(ctx, dir, artifact, wrong, cosign.SignOptions{}), "the signature does not fit the key")
+}
+
+// The key of a certificate is a key, whenever that was valid.
+func TestParseCertificate(t *testing.T) {
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(1, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public("p256")[0], testKeys()["p256"])
+	require.NoError(t, err)
+	keys, err := cosign.ParseKeys(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	require.NoError(t, err)
+	assert.Equal(t, public("p256"), keys)
+	_, err = cosign.ParseKeys(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der[1:]}))
+	assert.ErrorContains(t, err, "cosign: key: PEM block")
 }

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // An object is a JSON object that can be read in one way only. The decoder of
@@ -115,6 +118,12 @@ func (o object) lookup(key string) (any, error) {
 	return v, nil
 }
 
+// has reports whether there is a member of exactly that name.
+func (o object) has(key string) bool {
+	_, ok := o.members[key]
+	return ok
+}
+
 func (o object) object(key string) (object, error) {
 	v, err := o.lookup(key)
 	if err != nil {
@@ -169,4 +178,82 @@ func (o object) expect(key, want string) error {
 		return o.errorf(key, "%q, want %q", got, want)
 	}
 	return nil
+}
+
+// only refuses members of other names.
+func (o object) only(keys ...string) error {
+	for k := range o.members {
+		if !slices.Contains(keys, k) {
+			return o.errorf(k, "unknown; known are %s", strings.Join(keys, ", "))
+		}
+	}
+	return nil
+}
+
+// texts returns a list of strings, nil without the member.
+func (o object) texts(key string) ([]string, error) {
+	if !o.has(key) {
+		return nil, nil
+	}
+	list, ok := o.members[key].([]any)
+	if !ok {
+		return nil, o.errorf(key, "not a list")
+	}
+	var all []string
+	for i, v := range list {
+		s, ok := v.(string)
+		if !ok {
+			return nil, o.errorf(key, "element %d is not a string", i)
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// count returns a number from 1 to 1000, 0 without the member.
+func (o object) count(key string) (int, error) {
+	if !o.has(key) {
+		return 0, nil
+	}
+	n, ok := o.members[key].(json.Number)
+	if !ok {
+		return 0, o.errorf(key, "not a number")
+	}
+	i, err := n.Int64()
+	if err != nil || i < 1 || i > 1000 {
+		return 0, o.errorf(key, "%s, want 1 to 1000", n)
+	}
+	return int(i), nil
+}
+
+// time returns a time of RFC 3339, zero without the member.
+func (o object) time(key string) (time.Time, error) {
+	if !o.has(key) {
+		return time.Time{}, nil
+	}
+	s, err := o.text(key)
+	if err != nil {
+		return time.Time{}, err
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.IsZero() {
+		return time.Time{}, o.errorf(key, "%q, want a time such as 2026-01-31T12:00:00Z", s)
+	}
+	return t, nil
+}
+
+// integer returns a whole number as protobuf's JSON mapping writes 64 bits: as a string.
+func (o object) integer(key string) (string, error) {
+	v, err := o.lookup(key)
+	if err != nil {
+		return "", err
+	}
+	n, ok := v.(json.Number)
+	if !ok {
+		return "", o.errorf(key, "not a number")
+	}
+	if _, err := strconv.ParseInt(n.String(), 10, 64); err != nil {
+		return "", o.errorf(key, "%w", err)
+	}
+	return n.String(), nil
 }

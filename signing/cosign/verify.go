@@ -3,23 +3,26 @@ package cosign
 import (
 	"context"
 	"crypto"
-	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A Format is one of the two ways in which cosign stores a signature.
+// A Format is one of the ways in which cosign stores a signature.
 type Format int
 
 const (
 	// SimpleSigning is the format of cosign 1 and 2: a signed payload as a layer,
 	// the signature as its annotation.
 	SimpleSigning Format = iota + 1
-	// Bundle is the format of cosign 3: a Sigstore bundle that refers to the
-	// artifact as its subject.
+	// Bundle is the format of cosign 3, for signatures and attestations: a Sigstore
+	// bundle that refers to the artifact as its subject.
 	Bundle
+	// DSSE is the format of the attestations of cosign 1 and 2: a signed envelope as a
+	// layer.
+	DSSE
 )
 
 func (f Format) String() string {
@@ -28,15 +31,10 @@ func (f Format) String() string {
 		return "simple signing"
 	case Bundle:
 		return "bundle"
+	case DSSE:
+		return "attestation"
 	}
 	return fmt.Sprintf("format %d", int(f))
-}
-
-// A Policy says whose signature counts.
-type Policy struct {
-	// Keys are trusted, each alone: one signature by any of them is enough. Two
-	// keys serve to replace one by the other. There must be at least one.
-	Keys []crypto.PublicKey
 }
 
 // A Result is the proof that an artifact satisfies a policy.
@@ -44,24 +42,43 @@ type Result struct {
 	Subject  ocispec.Descriptor // the artifact; its digest is what was signed
 	Manifest []byte             // the artifact's manifest: the bytes that have this digest
 
-	Signatures []Signature // that count; at least one
-	Rejected   []Rejection // that do not
+	Signatures   []Signature   // that count; of as many authorities as the policy asks for
+	Attestations []Attestation // that count, whether or not the policy asks for them
+	Rejected     []Rejection   // that do not
 }
 
-// A Signature is one that a trusted key made for the artifact.
-type Signature struct {
-	Format   Format
-	Key      crypto.PublicKey // of the policy
-	Payload  []byte           // what was signed: simple-signing JSON, or an in-toto statement
-	Manifest digest.Digest    // of the manifest that holds the signature
+// A Signature is one that a trusted authority made for the artifact.
+type Signature = Signed
+
+// Signed says who signed something, and how.
+type Signed struct {
+	Format    Format
+	Authority string           // of the policy; empty for Policy.Keys
+	Key       crypto.PublicKey // of the policy; nil for a signature by certificate
+	Identity  *VerifiedIdentity
+	Payload   []byte        // what was signed: simple-signing JSON, an in-toto statement, or the artifact's manifest
+	Manifest  digest.Digest // of the manifest that holds the signature
 }
 
-// Verify checks that a trusted key signed the artifact, and that the source has the
-// manifest that was signed. The artifact is what the digest of the descriptor names;
-// where that came from does not matter.
+// Signer names who signed, for a person.
+func (s *Signed) Signer() string {
+	who := fmt.Sprintf("authority %q", s.Authority)
+	if s.Authority == "" {
+		who = "a key of the policy"
+	}
+	if s.Identity != nil {
+		who += fmt.Sprintf(" (%s of %s)", s.Identity.Subject, s.Identity.Issuer)
+	}
+	return who
+}
+
+// Verify checks that those whom the policy names signed the artifact and made the attestations it
+// asks for, and that the source has the manifest that was signed. The artifact is what
+// the digest of the descriptor names; where that came from does not matter.
 //
-// Without any signature the error is ErrUnsigned, without a good one it is an
-// *UntrustedError. A policy without keys is an error.
+// Without any signature the error is ErrUnsigned, without as many good ones as the policy
+// asks for it is an *UntrustedError. A policy that could not be satisfied, or that names identities
+// without a way to check them, is an error, too.
 func Verify(ctx context.Context, src Source, artifact ocispec.Descriptor, p Policy) (*Result, error) {
 	if err := p.check(); err != nil {
 		return nil, err
@@ -77,40 +94,55 @@ func Verify(ctx context.Context, src Source, artifact ocispec.Descriptor, p Poli
 	if len(candidates) > maxCandidates {
 		return nil, fmt.Errorf("cosign: %s: %d manifests with signatures, at most %d are looked at", artifact.Digest, len(candidates), maxCandidates)
 	}
-	v := &verification{src: src, policy: p, seen: map[string]bool{},
+	v := &verification{src: src, policy: p, authorities: p.authorities(), seen: map[string]bool{},
 		Result: Result{Subject: artifact, Manifest: content}}
 	for _, c := range candidates {
 		if err := v.candidate(ctx, c); err != nil {
 			return nil, err
 		}
 	}
-	switch {
-	case len(v.Signatures) > 0:
-		return &v.Result, nil
-	case len(v.Rejected) > 0:
-		return nil, &UntrustedError{Subject: artifact.Digest, Rejected: v.Rejected}
-	}
-	return nil, fmt.Errorf("cosign: %s: %w", artifact.Digest, ErrUnsigned)
-}
-
-func (p Policy) check() error {
-	if len(p.Keys) == 0 {
-		return errors.New("cosign: policy: no keys: nothing could satisfy it")
-	}
-	for _, key := range p.Keys {
-		if err := checkKey(key); err != nil {
-			return err
-		}
-	}
-	return nil
+	return v.judge()
 }
 
 // A verification goes through all candidates.
 type verification struct {
 	Result
-	src    Source
-	policy Policy
-	seen   map[string]bool // signatures, by payload and value
+	src         Source
+	policy      Policy
+	authorities []Authority
+	seen        map[string]bool // signatures, by payload and value
+}
+
+// judge holds what was found against the policy.
+func (v *verification) judge() (*Result, error) {
+	if len(v.Signatures)+len(v.Attestations)+len(v.Rejected) == 0 {
+		return nil, fmt.Errorf("cosign: %s: %w", v.Subject.Digest, ErrUnsigned)
+	}
+	u := &UntrustedError{Subject: v.Subject.Digest, Need: v.policy.threshold(), Of: len(v.authorities), Rejected: v.Rejected}
+	for _, s := range v.Signatures {
+		if name := s.Signer(); !slices.Contains(u.Signed, name) {
+			u.Signed = append(u.Signed, name)
+		}
+	}
+	for i := range v.policy.Attestations {
+		r := &v.policy.Attestations[i]
+		if ok, reasons := r.satisfied(v.Attestations); !ok {
+			u.Missing = append(u.Missing, MissingAttestation{r.String(), reasons})
+		}
+	}
+	if v.signers() < u.Need || len(u.Missing) > 0 {
+		return nil, u
+	}
+	return &v.Result, nil
+}
+
+// signers counts the authorities that have signed.
+func (v *verification) signers() int {
+	names := map[string]bool{}
+	for _, s := range v.Signatures {
+		names[s.Authority] = true
+	}
+	return len(names)
 }
 
 // candidate looks at one manifest. What is wrong with it is a rejection; the only
@@ -143,12 +175,7 @@ func (v *verification) candidate(ctx context.Context, desc ocispec.Descriptor) e
 			reject(format, "", err)
 			continue
 		}
-		var e *envelope
-		if format == SimpleSigning {
-			e, err = parseSimpleSigning(layer.Annotations[annotationSignature], blob)
-		} else {
-			e, err = parseBundle(blob)
-		}
+		e, err := parseLayer(format, layer, blob, v.Manifest)
 		if err != nil {
 			reject(format, "", err)
 			continue
@@ -156,12 +183,19 @@ func (v *verification) candidate(ctx context.Context, desc ocispec.Descriptor) e
 		if v.repeated(e) {
 			continue
 		}
-		key, err := v.verify(e)
-		if err != nil {
+		s, c, err := v.verify(ctx, e)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		} else if err != nil {
 			reject(format, e.hint, err)
 			continue
 		}
-		v.Signatures = append(v.Signatures, Signature{Format: format, Key: key, Payload: e.payload, Manifest: desc.Digest})
+		s.Manifest = desc.Digest
+		if c.predicateType == "" {
+			v.Signatures = append(v.Signatures, *s)
+		} else {
+			v.Attestations = append(v.Attestations, Attestation{*s, c.predicateType, c.predicate})
+		}
 	}
 	return nil
 }
@@ -176,33 +210,70 @@ func (v *verification) repeated(e *envelope) bool {
 	return false
 }
 
-// An envelope is a signature, what it signs, and how to read that.
-type envelope struct {
-	hint      string // of the key; not trustworthy
-	message   []byte // the exact bytes that were signed
-	signature []byte
-	payload   []byte // what the message is about
-
-	// subject checks that the payload is a signature of the artifact.
-	subject func(payload []byte, artifact digest.Digest) error
+// verify finds the authority of the policy that made the signature. Only then is the
+// payload parsed.
+func (v *verification) verify(ctx context.Context, e *envelope) (*Signed, *claim, error) {
+	a, s, err := v.authority(ctx, e)
+	if err != nil {
+		return nil, nil, err
+	}
+	named := func(err error) error {
+		if a.Name == "" {
+			return err
+		}
+		return fmt.Errorf("signed by %q: %w", a.Name, err)
+	}
+	if err := a.valid(v.policy.At); err != nil {
+		return nil, nil, err
+	}
+	c, err := e.read(e.payload, v.Subject.Digest)
+	if err != nil {
+		return nil, nil, named(err)
+	}
+	s.Format, s.Authority, s.Payload = e.format, a.Name, e.payload
+	return s, c, nil
 }
 
-// verify returns the key of the policy that made the signature. Only then is the
-// payload parsed.
-func (v *verification) verify(e *envelope) (crypto.PublicKey, error) {
-	for _, key := range v.policy.Keys {
-		if verifySignature(key, e.message, e.signature) != nil {
+// authority returns who made a signature.
+func (v *verification) authority(ctx context.Context, e *envelope) (*Authority, *Signed, error) {
+	for i := range v.authorities {
+		for _, key := range v.authorities[i].Keys {
+			if verifySignature(key, e.message, e.signature) == nil {
+				return &v.authorities[i], &Signed{Key: key}, nil
+			}
+		}
+	}
+	if e.bundle != nil && v.policy.Identities != nil {
+		return v.certified(ctx, e)
+	}
+	for i := range v.authorities {
+		for _, key := range v.authorities[i].Keys {
+			if hint, err := KeyHint(key); err == nil && hint == e.hint {
+				return nil, nil, fmt.Errorf("%w: it names a trusted key, so it or the payload was altered", ErrOtherKey)
+			}
+		}
+	}
+	return nil, nil, ErrOtherKey
+}
+
+// certified returns whose certificate made a signature.
+func (v *verification) certified(ctx context.Context, e *envelope) (*Authority, *Signed, error) {
+	err := ErrOtherKey
+	for i := range v.authorities {
+		a := &v.authorities[i]
+		if len(a.Identities) == 0 {
 			continue
 		}
-		if err := e.subject(e.payload, v.Subject.Digest); err != nil {
-			return nil, err
+		id, e := v.policy.Identities.VerifyIdentity(ctx, e.bundle, e.message, a.Identities)
+		if e != nil {
+			err = fmt.Errorf("%w: %q: %w", ErrOtherKey, a.Name, e)
+			continue
 		}
-		return key, nil
-	}
-	for _, key := range v.policy.Keys {
-		if hint, err := KeyHint(key); err == nil && hint == e.hint {
-			return nil, fmt.Errorf("%w: it names a trusted key, so it or the payload was altered", ErrOtherKey)
+		// The verifier is code of somebody else, and this is what everything hangs on.
+		if !slices.ContainsFunc(a.Identities, func(want Identity) bool { return want.Matches(id.Issuer, id.Subject) }) {
+			return nil, nil, fmt.Errorf("%w: %q: the verifier accepted %s of %s, whom the policy does not name", ErrOtherKey, a.Name, id.Subject, id.Issuer)
 		}
+		return a, &Signed{Identity: id}, nil
 	}
-	return nil, ErrOtherKey
+	return nil, nil, err
 }

@@ -1,0 +1,199 @@
+package cosign
+
+import (
+	"crypto"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// A Policy says whose signatures an artifact must have. The zero value is an error:
+// there is no policy that everything satisfies.
+type Policy struct {
+	// Keys are an authority without a name: one signature by any of them is enough.
+	// Two keys serve to replace one by the other.
+	Keys []crypto.PublicKey
+
+	// Authorities are those who may sign, besides the owner of Keys.
+	Authorities []Authority
+
+	// Threshold is how many different authorities must have signed; 0 means 1.
+	Threshold int
+
+	// Attestations that the artifact must have, too.
+	Attestations []AttestationRule
+
+	// At is the time that the validity of authorities is held against, which no
+	// signature by a key can tell by itself. It is needed if an authority has one.
+	At time.Time
+
+	// Identities checks signatures by certificate. Without it, a policy that names an
+	// identity is an error, ErrNoIdentityVerifier, whatever else it names.
+	// Package keyless has one.
+	Identities IdentityVerifier
+}
+
+// An Authority is somebody whose signature counts once: by any of the keys, or by a
+// certificate for any of the identities.
+type Authority struct {
+	Name string // distinct within a policy
+	Keys []crypto.PublicKey
+
+	Identities []Identity
+
+	// NotBefore and NotAfter, if not zero, bound the time at which the authority is
+	// believed: the first and the last second.
+	NotBefore, NotAfter time.Time
+}
+
+// An Identity is whom a certificate of Fulcio names. Issuer and subject must both be
+// given, each either by its exact value or by a regular expression (of package regexp)
+// for the whole of it.
+type Identity struct {
+	Issuer        string // of the OpenID Connect token, such as https://accounts.google.com
+	IssuerRegexp  string
+	Subject       string // mail address or URI
+	SubjectRegexp string
+}
+
+// Matches reports whether a certificate with this issuer and subject is meant.
+func (id Identity) Matches(issuer, subject string) bool {
+	is, err1 := matcher(id.Issuer, id.IssuerRegexp)
+	sub, err2 := matcher(id.Subject, id.SubjectRegexp)
+	return err1 == nil && err2 == nil && is(issuer) && sub(subject)
+}
+
+func (id Identity) String() string {
+	show := func(exact, expr string) string {
+		if expr != "" {
+			return "/" + expr + "/"
+		}
+		return exact
+	}
+	return show(id.Subject, id.SubjectRegexp) + " of " + show(id.Issuer, id.IssuerRegexp)
+}
+
+// matcher compares with a value or a regular expression, of which one must be given.
+func matcher(exact, expr string) (func(string) bool, error) {
+	switch {
+	case (exact == "") == (expr == ""):
+		return nil, errors.New("want either a value or a regular expression")
+	case exact != "":
+		return func(s string) bool { return s == exact }, nil
+	}
+	re, err := regexp.Compile(`\A(?:` + expr + `)\z`)
+	if err != nil {
+		return nil, err
+	}
+	return re.MatchString, nil
+}
+
+func (id Identity) check() error {
+	if _, err := matcher(id.Issuer, id.IssuerRegexp); err != nil {
+		return fmt.Errorf("issuer: %w", err)
+	}
+	if _, err := matcher(id.Subject, id.SubjectRegexp); err != nil {
+		return fmt.Errorf("subject: %w", err)
+	}
+	return nil
+}
+
+// ErrNoIdentityVerifier says that a policy names identities and no way to check them.
+var ErrNoIdentityVerifier = errors.New("it names identities, and signatures by certificate cannot be verified: set Policy.Identities, see package keyless")
+
+// authorities are those of the policy, Keys included.
+func (p *Policy) authorities() []Authority {
+	if len(p.Keys) == 0 {
+		return p.Authorities
+	}
+	return append([]Authority{{Keys: p.Keys}}, p.Authorities...)
+}
+
+func (p *Policy) threshold() int { return max(p.Threshold, 1) }
+
+// check refuses policies that cannot be satisfied, that everybody could satisfy, or
+// that leave open what they mean.
+func (p *Policy) check() error {
+	fail := func(format string, args ...any) error {
+		return fmt.Errorf("cosign: policy: "+format, args...)
+	}
+	all := p.authorities()
+	if len(all) == 0 {
+		return fail("no keys and no authorities: nothing could satisfy it")
+	}
+	var keys []crypto.PublicKey
+	names := map[string]bool{}
+	for i, a := range all {
+		unnamed := i == 0 && len(p.Keys) > 0
+		if a.Name == "" && !unnamed {
+			return fail("authority %d has no name", i)
+		}
+		if names[a.Name] {
+			return fail("two authorities have the name %q", a.Name)
+		}
+		names[a.Name] = true
+		if err := p.checkAuthority(a); err != nil {
+			return fail("authority %q: %w", a.Name, err)
+		}
+		for _, k := range a.Keys {
+			if slices.ContainsFunc(keys, func(o crypto.PublicKey) bool { return equalKeys(k, o) }) {
+				return fail("authority %q: a key stands in the policy twice; one signature would count as two", a.Name)
+			}
+		}
+		keys = append(keys, a.Keys...)
+	}
+	if p.Threshold < 0 || p.threshold() > len(all) {
+		return fail("a threshold of %d with %d authorities", p.Threshold, len(all))
+	}
+	for i, r := range p.Attestations {
+		if err := r.check(names, len(all)); err != nil {
+			return fail("attestation %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func (p *Policy) checkAuthority(a Authority) error {
+	switch {
+	case len(a.Keys)+len(a.Identities) == 0:
+		return errors.New("no keys and no identities")
+	case len(a.Identities) > 0 && p.Identities == nil:
+		return ErrNoIdentityVerifier
+	case (!a.NotBefore.IsZero() || !a.NotAfter.IsZero()) && p.At.IsZero():
+		return errors.New("it is valid for some time only, and Policy.At does not say what time it is")
+	case !a.NotAfter.IsZero() && a.NotAfter.Before(a.NotBefore):
+		return errors.New("it ends before it begins")
+	}
+	for i, k := range a.Keys {
+		if err := checkKey(k); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(a.Keys[:i], func(o crypto.PublicKey) bool { return equalKeys(k, o) }) {
+			return fmt.Errorf("key %d stands there twice", i)
+		}
+	}
+	for _, id := range a.Identities {
+		if err := id.check(); err != nil {
+			return fmt.Errorf("identity %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// valid reports whether the authority is believed at that time.
+func (a *Authority) valid(at time.Time) error {
+	switch {
+	case !a.NotBefore.IsZero() && at.Before(a.NotBefore):
+		return fmt.Errorf("%w: %q counts from %s on", ErrNotValid, a.Name, a.NotBefore.UTC().Format(time.RFC3339))
+	case !a.NotAfter.IsZero() && at.After(a.NotAfter):
+		return fmt.Errorf("%w: %q counted until %s", ErrNotValid, a.Name, a.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+func equalKeys(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
+}
