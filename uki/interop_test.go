@@ -2,12 +2,9 @@ package uki_test
 
 import (
 	"bytes"
-	"crypto"
 	"encoding/binary"
-	"encoding/hex"
-	"encoding/json"
-	"fmt"
-	"math/rand/v2"
+	"errors"
+	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,156 +19,174 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-const pcrKey = `-----BEGIN PUBLIC KEY-----
-MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBALtUlNS31SzxwqMzMR9jKOJYDhHj8zZt
-LUYHi3s1pzGT7cVjiaUaymCXHhMZFL8W4W/fI0YjDOM5xkBQmuSLLn0CAwEAAQ==
------END PUBLIC KEY-----
-`
+// The releases of ukify that the grid is drawn for.
+var ukifies = []struct {
+	name    string
+	open    func(testing.TB) testtools.Root
+	release int
+}{{"forky", testtools.Forky, 262}, {"trixie", testtools.Trixie, 257}}
 
-// A tool case is one set of parts, for us as values and for ukify as files and options.
-type toolCase struct {
-	image uki.Image
-	args  []string
+// gridSize is the number of cases for each ukify, and the seed: a third and fixed, or with OSMITH_LONG=1 all and fresh.
+func gridSize(t *testing.T) (int, uint64) {
+	if os.Getenv("OSMITH_LONG") != "1" {
+		return 25, 1
+	}
+	seed := mathrand.Uint64()
+	t.Logf("seed %d", seed)
+	return 75, seed
 }
 
-func randomBytes(r *rand.Rand, n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(r.Uint32())
-	}
-	return b
-}
-
-// newToolCase draws a set of parts. Every optional part is there in about half of the cases; sizes fall on, below and
-// above alignment boundaries.
-func newToolCase(t *testing.T, r *rand.Rand, dir string, stub, kernel []byte, release int) toolCase {
-	var c toolCase
-	file := func(name string, b []byte) string {
-		p := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(p, b, 0o644))
-		return p
-	}
-	has := func() bool { return r.IntN(2) == 0 }
-	size := func() int {
-		return []int{1, 3, 4, 511, 512, 513, 4095, 4096, 4097, 100_003}[r.IntN(10)]
-	}
-	if has() {
-		stub = withSymbolTable(stub)
-	}
-	c.image.Stub = bytes.NewReader(stub)
-	c.image.Linux = bytes.NewReader(kernel)
-	c.args = []string{"build", "--stub=" + file("stub", stub), "--linux=" + file("linux", kernel), "--output=" + filepath.Join(dir, "theirs.efi")}
-	if release > 257 { // 257 takes an empty value for a directory; without the option it adds no .hwids
-		c.args = append(c.args, "--hwids=")
-	}
-	if has() {
-		c.image.OSRelease = []byte("ID=test\nVERSION_ID=" + strings.Repeat("1", size()) + "\n")
-		c.args = append(c.args, "--os-release=@"+file("osrel", c.image.OSRelease))
-	} else {
-		c.args = append(c.args, "--os-release=")
-	}
-	if has() {
-		c.image.Cmdline = "quiet  ro\troothash=" + strings.Repeat("a", size()) + "\n"
-		c.args = append(c.args, "--cmdline=@"+file("cmdline", []byte(c.image.Cmdline)))
-	}
-	for i := range r.IntN(4) {
-		b := randomBytes(r, size())
-		c.image.Initrd = append(c.image.Initrd, bytes.NewReader(b))
-		c.args = append(c.args, "--initrd="+file(fmt.Sprintf("initrd%d", i), b))
-	}
-	if has() {
-		c.image.Uname = "6.12.0-given"
-		c.args = append(c.args, "--uname=6.12.0-given")
-	}
-	if has() {
-		b := append([]byte("BM"), randomBytes(r, size())...)
-		c.image.Splash = bytes.NewReader(b)
-		c.args = append(c.args, "--splash="+file("splash", b))
-	}
-	if has() && release > 257 { // 257 wants --pcr-private-key= with it
-		c.image.PCRPublicKey = []byte(pcrKey)
-		c.args = append(c.args, "--pcr-public-key="+file("key.pem", []byte(pcrKey)))
-	}
-	if has() {
-		c.image.SBAT = []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nours,1,We,ours,2,https://example.org\n")
-		c.args = append(c.args, "--sbat=@"+file("sbat", c.image.SBAT))
-	}
-	if has() {
-		b := randomBytes(r, size())
-		c.image.Sections = append(c.image.Sections, uki.Section{Name: ".extra1", Content: bytes.NewReader(b)})
-		c.args = append(c.args, "--section=.extra1:@"+file("extra1", b))
-	}
-	if has() {
-		// ukify makes .pcrsig itself when it signs; as a section of one's own it lands in the same place.
-		c.image.PCRSignature = []byte(`{"sha256": []}` + strings.Repeat(" ", size()))
-		c.args = append(c.args, "--section=.pcrsig:@"+file("pcrsig", c.image.PCRSignature))
-	}
-	return c
-}
-
-// withSymbolTable appends what stubs up to 252 still have: a COFF symbol table, here of one symbol, and its strings.
-func withSymbolTable(stub []byte) []byte {
-	le := binary.LittleEndian
-	b := bytes.Clone(stub)
-	le.PutUint32(b[64+12:], uint32(len(b))) // PointerToSymbolTable
-	le.PutUint32(b[64+16:], 1)
-	b = append(b, make([]byte, 18)...)
-	return append(le.AppendUint32(b, 9), "name\x00"...)
-}
-
-func TestUkifyWritesTheSameBytes(t *testing.T) {
-	for _, root := range []struct {
-		name    string
-		open    func(testing.TB) testtools.Root
-		release int
-	}{{"forky", testtools.Forky, 262}, {"trixie", testtools.Trixie, 257}} {
+// TestUkifyGrid has ukify and us make images of the same parts and compares all bytes, and has systemd-measure compute
+// PCR 11 of every variant of them.
+func TestUkifyGrid(t *testing.T) {
+	n, seed := gridSize(t)
+	for _, root := range ukifies {
 		t.Run(root.name, func(t *testing.T) {
+			t.Parallel()
 			r := root.open(t)
-			stub, err := os.ReadFile(r.Part(t, "stub"))
-			require.NoError(t, err)
-			kernel, err := os.ReadFile(r.Part(t, "kernel"))
-			require.NoError(t, err)
-			random := rand.New(rand.NewPCG(1, 2))
-			for i := range 12 {
-				t.Run(fmt.Sprint(i), func(t *testing.T) {
-					dir := t.TempDir()
-					k := petest.Kernel("6.12.0-stand-in")
-					switch {
-					case i == 0:
-						k = kernel
-					case i%3 == 1: // with SBAT of its own
-						k = petest.Kernel("6.12.0-stand-in", petest.Section{Name: ".sbat", Content: []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nlinux,1,Example,linux,6.12,https://example.org\n")})
-					case i%3 == 2: // not NX-compatible: DllCharacteristics of the optional header at 88
-						k[88+70], k[88+71] = 0, 0
-					}
-					c := newToolCase(t, random, dir, stub, k, root.release)
-					out := r.Run(t, dir, "ukify", c.args...)
-					theirs, err := os.ReadFile(filepath.Join(dir, "theirs.efi"))
-					require.NoError(t, err)
-					if root.release == 257 {
-						endSBATWithNewline(t, theirs)
-					}
-					ours := assemble(t, &c.image)
-					if !bytes.Equal(theirs, ours) {
-						t.Fatalf("%d bytes, ukify wrote %d; first difference at %#x\n%v\n%s", len(ours), len(theirs), firstDifference(ours, theirs), c.args, out)
-					}
-				})
+			d := newDrawer(t, seed, t.TempDir(), root.release)
+			d.readParts(r)
+			var cases []toolCase
+			for i := range n {
+				release := root.release
+				if i%7 == 3 {
+					release = []int{252, 254}[i/7%2]
+				}
+				cases = append(cases, d.draw(release, i == 0))
 			}
+			runAll(t, r, d.dir, cases)
+			var measured []measuredCase
+			for i := range cases {
+				if b := compareWithUkify(t, &cases[i], root.release); b != nil {
+					measured = append(measured, measuredCase{cases[i], b})
+				}
+			}
+			assert.Greater(t, len(measured), n*4/5)
+			judgePCRs(t, d.dir, measured)
 		})
 	}
 }
 
-// endSBATWithNewline undoes the one difference between images of ukify 257 and 262: the former ends .sbat with a NUL
-// byte behind the last newline.
-func endSBATWithNewline(t *testing.T, b []byte) {
+// readParts takes the stubs, the kernel and the addon stub from the trees.
+func (d *drawer) readParts(r testtools.Root) {
+	read := func(path string) []byte {
+		b, err := os.ReadFile(path)
+		require.NoError(d.t, err)
+		return b
+	}
+	d.stubs[d.release] = read(r.Part(d.t, "stub"))
+	trixie := testtools.Trixie(d.t)
+	d.stubs[252] = read(trixie.Path("opt/stub-252/usr/lib/systemd/boot/efi/linuxx64.efi.stub"))
+	d.stubs[254] = read(trixie.Path("opt/stub-254/usr/lib/systemd/boot/efi/linuxx64.efi.stub"))
+	d.kernel = read(r.Part(d.t, "kernel"))
+	d.addon = d.file("addon-stub", read(r.Part(d.t, "addon-stub")))
+}
+
+// runAll runs the command lines of all cases. A case that the tool refuses has no output.
+func runAll(t *testing.T, r testtools.Root, dir string, cases []toolCase) {
+	var script strings.Builder
+	for _, c := range cases {
+		script.WriteString("( true")
+		for _, l := range c.lines {
+			script.WriteString(" && " + l)
+		}
+		script.WriteString(" ) >" + filepath.Join(c.dir, "log") + " 2>&1 || true\n")
+	}
+	path := filepath.Join(dir, "run.sh")
+	require.NoError(t, os.WriteFile(path, []byte(script.String()), 0o644))
+	r.Run(t, dir, "sh", path)
+}
+
+// compareWithUkify returns the image that both made, or nil if both refused.
+func compareWithUkify(t *testing.T, c *toolCase, ukify int) []byte {
+	theirs, err := os.ReadFile(filepath.Join(c.dir, "theirs.efi"))
+	log, _ := os.ReadFile(filepath.Join(c.dir, "log"))
+	what := strings.Join(c.lines, "\n") + "\n" + string(log)
+	if err != nil {
+		a, err := c.image.Assemble()
+		if err == nil && strings.Contains(string(log), "header space to add section .sbat") {
+			assert.Zero(t, a.FreeSections(), "ukify wants a header for the .sbat that the stub has already")
+			return nil
+		}
+		var full *uki.SpaceError
+		require.Truef(t, errors.As(err, &full) && strings.HasPrefix(full.What, "header of the stub"), "ukify refused, we say %v\n%s", err, what)
+		require.Contains(t, string(log), "Not enough header space", what)
+		return nil
+	}
+	if ukify == 257 {
+		theirs = withoutNUL(t, theirs)
+	}
+	if c.signed {
+		takeSignatures(t, theirs, &c.image)
+	}
+	ours := assemble(t, &c.image)
+	if !bytes.Equal(theirs, ours) {
+		t.Errorf("%d bytes, ukify wrote %d; first difference at %#x\n%s", len(ours), len(theirs), firstDifference(ours, theirs), what)
+		return nil
+	}
+	if len(c.joins) > 0 {
+		joined := c.image
+		joined.Profiles = nil
+		for i, path := range c.joins {
+			p := openProfile(t, path, 0)
+			p.PCRSignature = c.image.Profiles[i].PCRSignature
+			joined.Profiles = append(joined.Profiles, p)
+		}
+		assert.True(t, bytes.Equal(theirs, assemble(t, &joined)), "joined from the images of ukify --profile=:\n%s", what)
+	}
+	return ours
+}
+
+func openProfile(t *testing.T, path string, n int) uki.Profile {
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	f, err := uki.OpenProfile(source(b))
+	require.NoError(t, err)
+	p, err := uki.ProfileOf(f, n)
+	require.NoError(t, err)
+	return p
+}
+
+// withoutNUL undoes the one difference between images of ukify 257 and 262: the former ends .sbat with a NUL byte
+// behind the last newline. Where .sbat is one of the added sections its size is counted.
+func withoutNUL(t *testing.T, b []byte) []byte {
+	b = bytes.Clone(b)
 	f, err := pe.Parse(bytes.NewReader(b), int64(len(b)))
 	require.NoError(t, err)
+	added := false
 	for i, s := range f.Sections {
+		if k := s.Name; k == ".cmdline" || k == ".osrel" || k == ".linux" || k == ".dtb" {
+			added = true
+		}
 		if s.Name == ".sbat" {
 			require.Equal(t, "\n\x00", string(b[s.Offset+s.VirtualSize-2:][:2]))
 			binary.LittleEndian.PutUint32(b[f.Fields.SectionTable+int64(i)*40+8:], s.VirtualSize-1)
+			if added {
+				binary.LittleEndian.PutUint32(b[f.Fields.SizeOfInitializedData:], f.SizeOfInitializedData-1)
+			}
 		}
 	}
+	return b
+}
+
+// takeSignatures puts the .pcrsig sections that ukify made into the parts.
+func takeSignatures(t *testing.T, b []byte, im *uki.Image) {
+	f, err := uki.Open(source(b))
+	require.NoError(t, err)
+	for i, s := range f.Sections() {
+		if s.Name != ".pcrsig" {
+			continue
+		}
+		text := make([]byte, s.Size)
+		_, err := f.SectionData(i).ReadAt(text, 0)
+		require.NoError(t, err)
+		if s.Profile <= 0 {
+			im.PCRSignature = text
+		} else {
+			im.Profiles[s.Profile-1].PCRSignature = text
+		}
+	}
+	require.NotEmpty(t, im.PCRSignature)
 }
 
 func firstDifference(a, b []byte) int {
@@ -181,55 +196,6 @@ func firstDifference(a, b []byte) int {
 		}
 	}
 	return min(len(a), len(b))
-}
-
-// systemd-measure is given the sections of the finished image one by one and computes PCR 11.
-func TestSystemdMeasureAgrees(t *testing.T) {
-	r := testtools.Forky(t)
-	stub, err := os.ReadFile(r.Part(t, "stub"))
-	require.NoError(t, err)
-	random := rand.New(rand.NewPCG(3, 4))
-	names := map[crypto.Hash]string{crypto.SHA1: "sha1", crypto.SHA256: "sha256", crypto.SHA384: "sha384", crypto.SHA512: "sha512"}
-	for i := range 6 {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			dir := t.TempDir()
-			c := newToolCase(t, random, dir, stub, petest.Kernel("6.12.0-stand-in"), 262)
-			f, err := uki.Open(bytes.NewReader(assemble(t, &c.image)))
-			require.NoError(t, err)
-			args := []string{"calculate", "--json=short", "--phase=:"}
-			for _, s := range f.Sections() {
-				switch name := strings.TrimPrefix(s.Name, "."); name {
-				case "linux", "osrel", "cmdline", "initrd", "splash", "uname", "sbat", "pcrpkey":
-					sec, _ := f.Section(s.Name)
-					b := make([]byte, sec.Size())
-					_, err := sec.ReadAt(b, 0)
-					require.NoError(t, err)
-					p := filepath.Join(dir, "sec-"+name)
-					require.NoError(t, os.WriteFile(p, b, 0o644))
-					args = append(args, "--"+name+"="+p)
-				}
-			}
-			hashes := []crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512}
-			for _, h := range hashes {
-				args = append(args, "--bank="+names[h])
-			}
-			var got map[string][]struct {
-				Hash string `json:"hash"`
-			}
-			out := r.Output(t, dir, "/usr/lib/systemd/systemd-measure", args...)
-			require.NoError(t, json.Unmarshal([]byte(out), &got), out)
-
-			ofImage, err := c.image.Measurements(hashes...)
-			require.NoError(t, err)
-			ofFile, err := f.Measurements(hashes...)
-			require.NoError(t, err)
-			require.Equal(t, ofImage, ofFile)
-			for _, h := range hashes {
-				require.Len(t, got[names[h]], 1, out)
-				assert.Equal(t, got[names[h]][0].Hash, hex.EncodeToString(pcr11(h, ofFile)), names[h])
-			}
-		})
-	}
 }
 
 func TestRealParts(t *testing.T) {
@@ -252,4 +218,26 @@ func TestRealParts(t *testing.T) {
 			t.Logf("stub %s, kernel %s", version, f.Uname())
 		})
 	}
+}
+
+// The 252 stub's .sdmagic begins 256 bytes behind its .sbat: ukify writes a longer .sbat over it, which firmware then
+// loads with the marker's bytes in it. We refuse.
+func TestUkifyOverlapsSBATOf252(t *testing.T) {
+	r := testtools.Trixie(t)
+	stub, err := os.ReadFile(r.Path("opt/stub-252/usr/lib/systemd/boot/efi/linuxx64.efi.stub"))
+	require.NoError(t, err)
+	im := uki.Image{Stub: source(stub), Linux: source(petest.Kernel("6.12.0"))}
+	_, err = im.Assemble()
+	var full *uki.SpaceError
+	require.ErrorAs(t, err, &full)
+	assert.EqualValues(t, 256, full.Have)
+
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "stub"), stub, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "linux"), petest.Kernel("6.12.0"), 0o644))
+	r.Run(t, dir, "ukify", "build", "--stub=stub", "--linux=linux", "--os-release=", "--output=theirs.efi")
+	theirs, err := os.ReadFile(filepath.Join(dir, "theirs.efi"))
+	require.NoError(t, err)
+	_, err = uki.Open(source(theirs))
+	assert.ErrorContains(t, err, "overlaps")
 }
