@@ -98,6 +98,13 @@ func (b *Bank) setLocality(locality byte) {
 	}
 }
 
+// dynamicLaunch makes PCRs 17 to 22 what they are after one (TCG PC Client Platform TPM Profile 1.05, table 7).
+func (b *Bank) dynamicLaunch() {
+	for i := 17; i <= 22 && checkBank(b.hash) == nil; i++ {
+		b.pcrs[i] = make([]byte, b.hash.Size())
+	}
+}
+
 // sortedPCRs are the keys of m, ascending.
 func sortedPCRs[V any](m map[int]V) []int {
 	ns := make([]int, 0, len(m))

@@ -142,6 +142,18 @@ func TestStartupLocality(t *testing.T) {
 	assert.Equal(t, sum(crypto.SHA256, first, make([]byte, 32)), banks[crypto.SHA256].PCR(0))
 }
 
+func TestHCRTM(t *testing.T) {
+	log, err := ParseLog(header(0xb, 32).event(0, 0x80000010, []byte("HCRTM")...).event(17, 5, 'x'))
+	require.NoError(t, err)
+	banks, err := log.Replay(crypto.SHA256)
+	require.NoError(t, err)
+	first := make([]byte, 32)
+	first[31] = 4
+	assert.Equal(t, sum(crypto.SHA256, first, make([]byte, 32)), banks[crypto.SHA256].PCR(0))
+	assert.Equal(t, sum(crypto.SHA256, make([]byte, 64)), banks[crypto.SHA256].PCR(17), "a dynamic launch has reset it")
+	assert.Equal(t, make([]byte, 32), banks[crypto.SHA256].PCR(18))
+}
+
 // Algorithms that are no bank here are carried along.
 func TestForeignAlgorithm(t *testing.T) {
 	const sm3 = 0x12

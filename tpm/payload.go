@@ -153,7 +153,8 @@ func readNoAction(e *Event) (Payload, error) {
 }
 
 // Attested reports whether every digest of the event covers what its data say, so that a TPM which vouches for the log's
-// replay vouches for the data too. Of a program, a firmware volume or a table the digest is of the thing itself: there
+// replay vouches for the data too; of a boot variable, a tagged event and GRUB's events that is the contents, and not the
+// name or tag before them. Of a program, a firmware volume or a table the digest is of the thing itself: there
 // the data are only what the firmware says about it.
 func (e *Event) Attested() bool {
 	if hashedAs(e, e.Data) {

@@ -5,11 +5,13 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Replay computes the PCRs that the log leads to, in the given banks or in all that the log has. Events of type
-// EV_NO_ACTION extend nothing; one of them may tell the startup locality, with which PCR 0 then begins. Events for PCRs
-// that no TPM has are skipped (and are findings of [ParseLog]).
+// EV_NO_ACTION extend nothing; one of them may tell the startup locality, with which PCR 0 then begins, as it begins with
+// 4 before an H-CRTM event. PCRs 17 to 22 begin with ones, or with zeros if the log extends one of them: only a dynamic
+// launch does, and it resets them. Events for PCRs that no TPM has are skipped (and are findings of [ParseLog]).
 func (l *Log) Replay(banks ...crypto.Hash) (map[crypto.Hash]*Bank, error) {
 	if len(banks) == 0 {
 		banks = l.Banks()
@@ -30,11 +32,18 @@ func (l *Log) Replay(banks ...crypto.Hash) (map[crypto.Hash]*Bank, error) {
 
 func (l *Log) replay(h crypto.Hash) (*Bank, error) {
 	b := NewBank(h)
-	extended := false // PCR 0, after which the locality can no longer be set
+	if l.dynamicLaunch() {
+		b.dynamicLaunch()
+	}
+	extended, told := false, false // PCR 0, after which the locality can no longer be set; an event that tells it
 	for i := range l.Events {
 		e := &l.Events[i]
 		if n, ok := e.locality(); ok && !extended {
 			b.setLocality(n)
+			told = true
+		}
+		if e.Type == EventEFIHCRTM && e.PCR == 0 && !extended && !told {
+			b.setLocality(4) // which is where an H-CRTM measures from
 		}
 		if !e.extends() || e.PCR < 0 || e.PCR >= PCRCount {
 			continue
@@ -49,6 +58,11 @@ func (l *Log) replay(h crypto.Hash) (*Bank, error) {
 		extended = extended || e.PCR == 0
 	}
 	return b, nil
+}
+
+// dynamicLaunch reports whether the log tells of one.
+func (l *Log) dynamicLaunch() bool {
+	return slices.ContainsFunc(l.Events, func(e Event) bool { return e.extends() && e.PCR >= 17 && e.PCR <= 22 })
 }
 
 // Values are the PCRs of one bank that the log claims to know: of a predicted log those that its Coverage calls exact, of

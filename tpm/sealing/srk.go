@@ -43,7 +43,7 @@ const (
 	resourceNV  = 2
 )
 
-var errSRKName = errors.New("its name is not that of its public area")
+var errName = errors.New("its name is not that of its public area")
 
 // parseSRK reads what serialize writes.
 func parseSRK(b []byte) (*storageKey, error) {
@@ -74,7 +74,7 @@ func parseSRK(b []byte) (*storageKey, error) {
 		return fail("public area", at+4, err)
 	}
 	if !bytes.Equal(k.name, name) {
-		return fail("name", 4, errSRKName)
+		return fail("name", 4, errName)
 	}
 	return k, nil
 }
@@ -188,4 +188,24 @@ func (t *TPM) srk() (*storageKey, error) {
 
 func (t *TPM) createPrimary(template tpm2.TPMTPublic) (*tpm2.CreatePrimaryResponse, error) {
 	return execute(t, tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(template)})
+}
+
+// legacyKey is the primary key that systemd before 254 sealed under. It has no handle and is made anew each time from the
+// TPM's seed. The salt of the sessions goes to the key that the TPM shows: the token pins none.
+func (t *TPM) legacyKey(token *Token) (*storageKey, func(), error) {
+	template := tpm2.ECCSRKTemplate
+	if token.PrimaryAlgorithm == "rsa" {
+		template = tpm2.RSASRKTemplate
+	}
+	template.ObjectAttributes.NoDA = false
+	created, err := t.createPrimary(template)
+	if err != nil {
+		return nil, nil, t.explain("make the primary key", err)
+	}
+	k, err := newStorageKey(created.ObjectHandle, created.OutPublic.Bytes())
+	if err != nil {
+		t.flush(created.ObjectHandle)
+		return nil, nil, fmt.Errorf("sealing: primary key: %w: %w", ErrSRK, err)
+	}
+	return k, func() { t.flush(created.ObjectHandle) }, nil
 }

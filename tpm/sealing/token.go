@@ -35,14 +35,18 @@ type Token struct {
 	PublicKeyPCRs []int  // that the signed policies are over (tpm2_pubkey_pcrs)
 	PublicKeyRef  string // policy reference (tpm2_pubkey_ref, systemd 262); "" for none
 
-	PIN      bool         // a PIN is needed (tpm2-pin)
-	Salt     []byte       // of the PIN (tpm2_salt); nil in tokens before systemd 253
-	Argon2id *Argon2id    // how the PIN is stretched (tpm2_argon2id_*, systemd 262); nil is PBKDF2
+	PIN      bool      // a PIN is needed (tpm2-pin)
+	Salt     []byte    // of the PIN (tpm2_salt); nil in tokens before systemd 253
+	Argon2id *Argon2id // how the PIN is stretched (tpm2_argon2id_*, systemd 262); nil is PBKDF2
 
 	PCRLock   bool   // the policy is in an NV index that systemd-pcrlock writes (tpm2_pcrlock)
 	PCRLockNV []byte // that index, as tpm2-tss writes it (tpm2_pcrlock_nv)
 
 	SRK []byte // the key that it is sealed under, as tpm2-tss writes it (tpm2_srk); nil in tokens before systemd 254
+
+	// Values are what PCRs had or should have when the secret was sealed to them, for telling which one differs. systemd
+	// neither writes nor reads this field (osmith_pcr_values); nil if it is not there.
+	Values map[int][]byte
 
 	// Extra are fields that are not listed here, which are kept.
 	Extra map[string]json.RawMessage
@@ -111,6 +115,14 @@ func (t *Token) check() error {
 		if _, err := parseNV(t.PCRLockNV); err != nil {
 			return err
 		}
+	}
+	for _, n := range sortedKeys(t.Values) {
+		if !slices.Contains(t.PCRs, n) || len(t.Values[n]) != t.Bank.Size() {
+			return fail("osmith_pcr_values", fmt.Errorf("PCR %d: not one of the policy, or not of its bank", n))
+		}
+	}
+	if t.Values != nil && len(t.Values) != len(t.PCRs) {
+		return fail("osmith_pcr_values", fmt.Errorf("%d of %d PCRs", len(t.Values), len(t.PCRs)))
 	}
 	if t.Argon2id != nil {
 		if err := t.Argon2id.check(); err != nil {

@@ -70,6 +70,7 @@ var fields = []field{
 	argonField("tpm2_argon2id_memcost", func(a *Argon2id) any { return &a.Memory }),
 	argonField("tpm2_argon2id_iterations", func(a *Argon2id) any { return &a.Iterations }),
 	argonField("tpm2_argon2id_lanes", func(a *Argon2id) any { return &a.Lanes }),
+	{"osmith_pcr_values", writeValues, readValues},
 }
 
 // MarshalJSON is the token as systemd writes it: one blob is a string, several are an array.
@@ -227,6 +228,38 @@ func readBank(t *Token, raw json.RawMessage) error {
 		return fmt.Errorf("%q: %w", name, tpm.ErrBank)
 	}
 	t.Bank = h
+	return nil
+}
+
+func writeValues(t *Token) any {
+	if t.Values == nil {
+		return nil
+	}
+	text := map[string]string{}
+	for n, v := range t.Values {
+		text[strconv.Itoa(n)] = hex.EncodeToString(v)
+	}
+	return text
+}
+
+func readValues(t *Token, raw json.RawMessage) error {
+	var text map[string]string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return err
+	}
+	if len(text) > tpm.PCRCount {
+		return fmt.Errorf("%d PCRs", len(text))
+	}
+	t.Values = map[int][]byte{}
+	for key, s := range text {
+		n, err := strconv.Atoi(key)
+		if err != nil || strconv.Itoa(n) != key {
+			return fmt.Errorf("%q: not a number", key)
+		}
+		if t.Values[n], err = hex.DecodeString(s); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -1,0 +1,187 @@
+package sealing
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+// PCRLock is a policy of systemd-pcrlock: which values PCRs may have. Its digest is in an NV index of the TPM, so that it
+// can change without sealing anything again.
+type PCRLock struct {
+	Bank   crypto.Hash
+	Values map[int][][]byte // the values that each PCR may have, at most 8, in the order of the policy
+	Index  uint32           // NV index, 0x01000000 to 0x01ffffff
+}
+
+// Most values of a PCR: the branches of a PolicyOR (TPM 2.0 Library, part 3, section 23.6).
+const maxBranches = 8
+
+var errNoPCRLock = errors.New("the policy of systemd-pcrlock (pcrlock.json) is needed")
+
+// lockedBy: the PCRs are as the policy in an NV index allows.
+type lockedBy struct {
+	lock  *PCRLock
+	index *nvIndex // nil in tokens of systemd 255 and 256, which do not name it
+}
+
+func (t *Token) locked(lock *PCRLock) (step, error) {
+	if t.PCRLockNV == nil {
+		return lockedBy{lock, nil}, nil
+	}
+	n, err := parseNV(t.PCRLockNV)
+	return lockedBy{lock, n}, err
+}
+
+const (
+	ccPolicyAuthorizeNV = 0x00000192
+	ccPolicyOR          = 0x00000171
+)
+
+func (l lockedBy) digest(tpm.PolicyDigest) (tpm.PolicyDigest, error) {
+	if l.index == nil {
+		return tpm.PolicyDigest{}, errors.New("sealing: PolicyAuthorizeNV: the NV index is not known")
+	}
+	return extend(tpm.PolicyDigest{}, ccPolicyAuthorizeNV, l.index.name), nil
+}
+
+func (l lockedBy) satisfy(t *TPM, a *attempt) error {
+	if l.lock == nil {
+		return &PolicyError{Err: errNoPCRLock}
+	}
+	handle := l.lock.Index
+	if l.index != nil {
+		handle = uint32(l.index.handle)
+	}
+	index, err := t.readNV(handle)
+	if errors.Is(err, ErrNoIndex) {
+		return &PolicyError{Bank: l.lock.Bank, Err: err}
+	}
+	if err != nil {
+		return err
+	}
+	if err := l.lock.satisfy(t, a); err != nil {
+		return err
+	}
+	_, err = execute(t, tpm2.PolicyAuthorizeNV{
+		AuthHandle: tpm2.TPMRHOwner, NVIndex: index.named(), PolicySession: a.session.Handle(),
+	})
+	if errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCPolicyFail) {
+		return &PolicyError{Bank: l.lock.Bank, Err: fmt.Errorf("NV index 0x%08x holds another policy than pcrlock.json", handle)}
+	}
+	if err != nil {
+		return fmt.Errorf("sealing: PolicyAuthorizeNV: %w", err)
+	}
+	return nil
+}
+
+// satisfy goes through the policy as systemd does: one PolicyPCR for all PCRs with one value, then for each of the others a
+// PolicyPCR and a PolicyOR of the digests that its values lead to.
+func (l *PCRLock) satisfy(t *TPM, a *attempt) error {
+	steps, err := l.steps(t)
+	if err != nil {
+		return err
+	}
+	running := a.running
+	for _, s := range steps {
+		branches, err := s.branches(running)
+		if err != nil {
+			return err
+		}
+		if err := (literal{bank: l.Bank, pcrs: sortedKeys(s.values[0])}).satisfy(t, a); err != nil {
+			return err
+		}
+		if running = branches[0]; len(branches) == 1 {
+			continue
+		}
+		if err := t.or(a, branches); err != nil {
+			return err
+		}
+		running = orDigest(branches)
+	}
+	return nil
+}
+
+// either: PCRs have one of several sets of values.
+type either struct {
+	bank   crypto.Hash
+	values []map[int][]byte
+}
+
+func (e either) branches(start tpm.PolicyDigest) ([]tpm.PolicyDigest, error) {
+	var out []tpm.PolicyDigest
+	for _, v := range e.values {
+		d, err := tpm.PolicyPCR(start, e.bank, v)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// steps splits the values, and tells beforehand which PCRs have none of theirs.
+func (l *PCRLock) steps(t *TPM) ([]either, error) {
+	pcrs := sortedKeys(l.Values)
+	if err := checkPCRs(pcrs); err != nil || len(pcrs) == 0 {
+		return nil, fmt.Errorf("sealing: pcrlock policy: PCRs %v: want some of 0 to %d", pcrs, tpm.PCRCount-1)
+	}
+	actual, err := t.PCRs(l.Bank, pcrs...)
+	if err != nil {
+		return nil, err
+	}
+	single := map[int][]byte{}
+	var several []either
+	wrong := &PolicyError{Bank: l.Bank, Actual: actual, Expected: map[int][]byte{}}
+	for _, n := range pcrs {
+		values := l.Values[n]
+		if len(values) == 0 || len(values) > maxBranches {
+			return nil, fmt.Errorf("sealing: pcrlock policy: PCR %d has %d values: want 1 to %d", n, len(values), maxBranches)
+		}
+		found := false
+		e := either{bank: l.Bank}
+		for _, v := range values {
+			found = found || bytes.Equal(v, actual[n])
+			e.values = append(e.values, map[int][]byte{n: v})
+		}
+		if !found {
+			wrong.PCRs, wrong.Expected[n] = append(wrong.PCRs, n), values[0]
+		}
+		if len(values) == 1 {
+			single[n] = values[0]
+		} else {
+			several = append(several, e)
+		}
+	}
+	if len(wrong.PCRs) > 0 {
+		return nil, wrong
+	}
+	if len(single) > 0 {
+		several = append([]either{{l.Bank, []map[int][]byte{single}}}, several...)
+	}
+	return several, nil
+}
+
+func orDigest(branches []tpm.PolicyDigest) tpm.PolicyDigest {
+	var all []byte
+	for _, b := range branches {
+		all = append(all, b[:]...)
+	}
+	return extend(tpm.PolicyDigest{}, ccPolicyOR, all)
+}
+
+// or tells the session that its digest is one of several.
+func (t *TPM) or(a *attempt, branches []tpm.PolicyDigest) error {
+	var list tpm2.TPMLDigest
+	for _, b := range branches {
+		list.Digests = append(list.Digests, tpm2.TPM2BDigest{Buffer: b[:]})
+	}
+	if _, err := execute(t, tpm2.PolicyOr{PolicySession: a.session.Handle(), PHashList: list}); err != nil {
+		return fmt.Errorf("sealing: PolicyOR: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package sealing
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+// Policy says when a secret may be had again. What is named must all hold; the zero value binds the secret to the TPM
+// alone. No PCR is bound that is not named.
+type Policy struct {
+	// Bank is the bank of all PCRs here. 0 is the first of SHA-256, SHA-384 and SHA-512 that firmware measures into.
+	Bank crypto.Hash
+
+	// PCRs must have these values, ascending; nil for none. Values are theirs, nil: those at present.
+	PCRs   []int
+	Values map[int][]byte
+
+	// PublicKey is of the vendor that signs PCR policies: PCRs PublicKeyPCRs (nil: 11) must be in a state that a signature
+	// covers, whenever that is made. PublicKeyRef names a policy reference (systemd 262), "" for none.
+	PublicKey     *rsa.PublicKey
+	PublicKeyPCRs []int
+	PublicKeyRef  string
+
+	// PCRLock is the policy of systemd-pcrlock, kept in an NV index of this TPM; nil for none. With PublicKey both must
+	// hold, and the secret is cut in two.
+	PCRLock *PCRLock
+
+	// PIN must be given; "" for none. It is stretched by PBKDF2, which every systemd since 253 reads, or by Argon2id, which
+	// systemd reads since 262.
+	PIN      string
+	Argon2id *Argon2id
+}
+
+// parts is into how many the secret is cut.
+func (p *Policy) parts() int {
+	if p.PublicKey != nil && p.PCRLock != nil {
+		return 2
+	}
+	return 1
+}
+
+// Sizes of secrets in bytes.
+const (
+	secretSize = 32
+	maxSecret  = 128 // of one object (TPM 2.0 Library, part 2, section 11.1.14: MAX_SYM_DATA)
+)
+
+// NewSecret returns random bytes, as many as systemd-cryptenroll seals: 32, or 64 for a secret that is cut in two.
+func (p *Policy) NewSecret() []byte {
+	b := make([]byte, secretSize*p.parts())
+	rand.Read(b) // never fails
+	return b
+}
+
+// cut divides a secret over the objects that hold it.
+func (p *Policy) cut(secret []byte) ([][]byte, error) {
+	n := p.parts()
+	switch {
+	case len(secret) == 0 || len(secret) > n*maxSecret:
+		return nil, fmt.Errorf("sealing: a secret of %d bytes: want 1 to %d", len(secret), n*maxSecret)
+	case n > 1 && (len(secret) < n*secretSize || len(secret)%n != 0):
+		return nil, fmt.Errorf("sealing: a secret of %d bytes for %d policies: each part must hold at least %d random bytes of its own", len(secret), n, secretSize)
+	}
+	var parts [][]byte
+	for size := len(secret) / n; len(secret) > 0; secret = secret[size:] {
+		parts = append(parts, secret[:size])
+	}
+	return parts, nil
+}
+
+// prepare fills in what the policy leaves to the TPM, and checks it.
+func (t *TPM) prepare(p Policy) (Policy, error) {
+	fail := func(err error) (Policy, error) { return Policy{}, fmt.Errorf("sealing: policy: %w", err) }
+	if p.PublicKey != nil && p.PublicKeyPCRs == nil {
+		p.PublicKeyPCRs = []int{tpm.PCRKernel}
+	}
+	if err := errors.Join(checkPCRs(p.PCRs), checkPCRs(p.PublicKeyPCRs)); err != nil {
+		return fail(err)
+	}
+	switch {
+	case p.PublicKey == nil && (p.PublicKeyPCRs != nil || p.PublicKeyRef != ""):
+		return fail(errors.New("signed PCRs or a policy reference, and no public key"))
+	case p.PublicKey != nil && len(p.PublicKeyPCRs) == 0:
+		return fail(errors.New("a public key, and no PCRs for it to sign for"))
+	case p.PIN == "" && p.Argon2id != nil:
+		return fail(errors.New("Argon2id for no PIN"))
+	}
+	if p.Argon2id != nil {
+		if err := p.Argon2id.check(); err != nil {
+			return fail(err)
+		}
+	}
+	if p.PublicKey != nil {
+		if _, err := tpm.KeyName(p.PublicKey); err != nil {
+			return Policy{}, err
+		}
+	}
+	if len(p.PCRs) == 0 && p.PublicKey == nil {
+		p.Bank = 0
+	} else if err := t.prepareBank(&p); err != nil {
+		return Policy{}, err
+	}
+	return p, t.prepareValues(&p)
+}
+
+func (t *TPM) prepareBank(p *Policy) (err error) {
+	if p.Bank == 0 {
+		p.Bank, err = t.chooseBank()
+		return err
+	}
+	if _, ok := algorithms[p.Bank]; !ok {
+		return fmt.Errorf("sealing: policy: bank %v: %w", p.Bank, tpm.ErrBank)
+	}
+	return t.CheckBank(p.Bank)
+}
+
+// prepareValues takes the values given for exactly the literal PCRs, or those at present.
+func (t *TPM) prepareValues(p *Policy) error {
+	if p.Values == nil && len(p.PCRs) > 0 {
+		values, err := t.PCRs(p.Bank, p.PCRs...)
+		p.Values = values
+		return err
+	}
+	if len(p.Values) != len(p.PCRs) || len(missing(p.Values, p.PCRs)) > 0 {
+		return fmt.Errorf("sealing: policy: values of PCRs %v for PCRs %v", sortedKeys(p.Values), p.PCRs)
+	}
+	for n, v := range p.Values {
+		if len(v) != p.Bank.Size() {
+			return fmt.Errorf("sealing: policy: PCR %d: a value of %d bytes, want %d for %s", n, len(v), p.Bank.Size(), tpm.BankName(p.Bank))
+		}
+	}
+	return nil
+}
+
+// differing are the PCRs that are not as expected, ascending.
+func differing(expected, actual map[int][]byte) (pcrs []int) {
+	for _, n := range sortedKeys(expected) {
+		if !bytes.Equal(expected[n], actual[n]) {
+			pcrs = append(pcrs, n)
+		}
+	}
+	return pcrs
+}

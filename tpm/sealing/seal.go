@@ -1,0 +1,132 @@
+package sealing
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+// Passphrase is what systemd unlocks a volume with, of an unsealed secret: the secret in base64.
+func Passphrase(secret []byte) []byte { return base64.StdEncoding.AppendEncode(nil, secret) }
+
+// Seal seals a secret of up to 128 bytes under the storage root key of the TPM, which is made if there is none, so that
+// it comes out again when the policy holds. See [Policy.NewSecret] for a secret.
+//
+// PCRs are taken from a bank that firmware measures into, or the answer is a [*BankError]. What was sealed is loaded,
+// and unsealed if that is possible at present: the PCRs have the values that were sealed for, and with has what the policy
+// needs (of it only Signatures and PCRLock are used). If the secret does not come out, the error is [ErrSelfTest].
+func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
+	p, err := t.prepare(p)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := p.cut(secret)
+	if err != nil {
+		return nil, err
+	}
+	srk, err := t.srk()
+	if err != nil {
+		return nil, err
+	}
+	token, plans, err := t.newToken(p, srk)
+	if err != nil {
+		return nil, err
+	}
+	var auth []byte
+	if p.PIN != "" {
+		if auth, err = token.authValue(p.PIN); err != nil {
+			return nil, err
+		}
+	}
+	for i, part := range parts {
+		digest, err := digestOf(plans[i])
+		if err != nil {
+			return nil, err
+		}
+		b, err := t.create(srk, part, auth, digest)
+		if err != nil {
+			return nil, err
+		}
+		token.Blobs, token.PolicyHashes = append(token.Blobs, b.bytes()), append(token.PolicyHashes, digest)
+	}
+	if err := token.check(); err != nil {
+		return nil, err
+	}
+	with.PIN = p.PIN
+	if err := t.selfTest(token, secret, with); err != nil {
+		return nil, err
+	}
+	return token, nil
+}
+
+// newToken is the token without its blobs, and the steps of the policy of each.
+func (t *TPM) newToken(p Policy, srk *storageKey) (*Token, [][]step, error) {
+	token := &Token{
+		Bank: p.Bank, PCRs: p.PCRs, Values: p.Values, PrimaryAlgorithm: srk.algorithm(),
+		PublicKeyPCRs: p.PublicKeyPCRs, PublicKeyRef: p.PublicKeyRef,
+		PIN: p.PIN != "", Argon2id: p.Argon2id, SRK: srk.serialize(),
+	}
+	if p.PublicKey != nil {
+		var err error
+		if token.PublicKey, err = marshalPublicKey(p.PublicKey); err != nil {
+			return nil, nil, fmt.Errorf("sealing: public key: %w", err)
+		}
+	}
+	if token.PIN {
+		token.Salt = make([]byte, saltSize)
+		rand.Read(token.Salt) // never fails
+	}
+	if p.PCRLock != nil {
+		nv, err := t.readNV(p.PCRLock.Index)
+		if err != nil {
+			return nil, nil, err
+		}
+		token.PCRLock, token.PCRLockNV = true, nv.serialize()
+	}
+	plans, err := token.plans(p.PCRLock)
+	return token, plans, err
+}
+
+// create seals one object. Objects without a PIN are not subject to the protection against guessing, which power cuts
+// would trip.
+func (t *TPM) create(srk *storageKey, secret, auth []byte, policy tpm.PolicyDigest) (blob, error) {
+	rsp, err := execute(t, tpm2.Create{
+		ParentHandle: srk.authorized(encryptIn(srk)),
+		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
+			UserAuth: tpm2.TPM2BAuth{Buffer: auth},
+			Data:     tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: secret}),
+		}},
+		InPublic: tpm2.New2B(tpm2.TPMTPublic{
+			Type:             tpm2.TPMAlgKeyedHash,
+			NameAlg:          tpm2.TPMAlgSHA256,
+			ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, NoDA: auth == nil},
+			AuthPolicy:       tpm2.TPM2BDigest{Buffer: policy[:]},
+			Parameters:       tpm2.NewTPMUPublicParms(tpm2.TPMAlgKeyedHash, &tpm2.TPMSKeyedHashParms{}),
+			Unique:           tpm2.NewTPMUPublicID(tpm2.TPMAlgKeyedHash, &tpm2.TPM2BDigest{}),
+		}),
+	})
+	if err != nil {
+		return blob{}, t.explain("seal", err)
+	}
+	return blob{private: rsp.OutPrivate.Buffer, public: rsp.OutPublic.Bytes()}, nil
+}
+
+// selfTest unseals, if the policy can hold at present; in any case the objects are loaded and their policies compared.
+func (t *TPM) selfTest(token *Token, secret []byte, with Unlock) error {
+	got, err := t.Unseal(token, with)
+	var policy *PolicyError
+	switch {
+	case errors.As(err, &policy) && (!with.tests(token) || token.Values != nil && len(policy.PCRs) > 0):
+		return nil // it was loaded, and is for another state of the machine
+	case err != nil:
+		return fmt.Errorf("sealing: self test: %w", err)
+	case !bytes.Equal(got, secret):
+		return fmt.Errorf("sealing: self test: %w", ErrSelfTest)
+	}
+	return nil
+}

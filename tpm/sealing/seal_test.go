@@ -1,0 +1,47 @@
+package sealing
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"testing"
+
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/stretchr/testify/require"
+)
+
+func TestSealUnseal(t *testing.T) {
+	s := swtpm(t)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	pcrs, err := s.PCRs(crypto.SHA256, 11)
+	require.NoError(t, err)
+	digest, err := tpm.PolicyPCR(tpm.PolicyDigest{}, crypto.SHA256, pcrs)
+	require.NoError(t, err)
+	fp, err := tpm.Fingerprint(&key.PublicKey)
+	require.NoError(t, err)
+	sigs, err := tpm.Policies{{Bank: crypto.SHA256, PCRs: []int{11}, Fingerprint: fp, Digest: digest}}.Sign(key)
+	require.NoError(t, err)
+	for name, p := range map[string]Policy{
+		"tpm":    {},
+		"pcr":    {PCRs: []int{0, 7}},
+		"sha384": {PCRs: []int{0, 7}, Bank: crypto.SHA384},
+		"pin":    {PIN: "1234"},
+		"argon":  {PIN: "1234", Argon2id: &Argon2id{Memory: 1 << 20, Iterations: 1, Lanes: 2}},
+		"signed": {PublicKey: &key.PublicKey},
+		"all":    {PublicKey: &key.PublicKey, PCRs: []int{7}, PIN: "x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			secret := p.NewSecret()
+			token, err := s.Seal(secret, p, Unlock{Signatures: sigs})
+			require.NoError(t, err)
+			text, err := token.MarshalJSON()
+			require.NoError(t, err)
+			again, err := ParseToken(text)
+			require.NoError(t, err)
+			got, err := s.Unseal(again, Unlock{PIN: p.PIN, Signatures: sigs})
+			require.NoError(t, err)
+			require.Equal(t, secret, got)
+		})
+	}
+}

@@ -1,0 +1,254 @@
+package sealing
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+// Unlock is what a policy may ask for.
+type Unlock struct {
+	PIN        string
+	Signatures tpm.Signatures // of the UKI that is booted, see [tpm.ParseSignatures]
+	PCRLock    *PCRLock       // contents of pcrlock.json
+
+	// Expected is the boot that the secret was sealed for, and Actual the one that took place: if the policy does not
+	// hold, the error says by which events they differ. Both may be nil.
+	Expected, Actual *tpm.Log
+}
+
+// tests reports whether there is something to satisfy each policy of the token with.
+func (u *Unlock) tests(t *Token) bool {
+	return (t.PublicKey == nil || u.Signatures != nil) && (!t.PCRLock || u.PCRLock != nil)
+}
+
+// Unseal returns the secret of a token.
+//
+// A machine that is not in the state that the policy asks for is a [*PolicyError]; too many wrong PINs are a
+// [*LockoutError]. Errors are [ErrMissingKey], if another TPM sealed it, [ErrPIN] and [ErrNeedPIN]; one that is not
+// any of these is one of the TPM.
+func (t *TPM) Unseal(token *Token, with Unlock) ([]byte, error) {
+	if err := token.check(); err != nil {
+		return nil, err
+	}
+	srk, release, err := t.sealedUnder(token)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	var auth []byte
+	if token.PIN {
+		if with.PIN == "" {
+			return nil, fmt.Errorf("sealing: unseal: %w", ErrNeedPIN)
+		}
+		if auth, err = token.authValue(with.PIN); err != nil {
+			return nil, err
+		}
+	}
+	plans, err := token.plans(with.PCRLock)
+	if err != nil {
+		return nil, err
+	}
+	var secret []byte
+	for i, b := range token.Blobs {
+		part, err := t.unsealBlob(token, srk, b, plans[i], auth, with)
+		if err != nil {
+			return nil, err
+		}
+		secret = append(secret, part...)
+	}
+	return secret, nil
+}
+
+// plans are the steps of the policies of the blobs, in systemd's order: PolicyAuthorize or PolicyAuthorizeNV, a blob for
+// each if both are wanted; then PolicyPCR; then PolicyAuthValue.
+func (t *Token) plans(lock *PCRLock) ([][]step, error) {
+	var first []step
+	if t.PublicKey != nil && len(t.PublicKeyPCRs) > 0 {
+		key, err := parsePublicKey(t.PublicKey)
+		if err != nil {
+			return nil, &FormatError{Field: "tpm2_pubkey", Err: err}
+		}
+		first = append(first, signed{t.Bank, t.PublicKeyPCRs, key, t.PublicKeyRef})
+	}
+	if t.PCRLock {
+		s, err := t.locked(lock)
+		if err != nil {
+			return nil, err
+		}
+		first = append(first, s)
+	}
+	var rest []step
+	if len(t.PCRs) > 0 {
+		rest = append(rest, literal{t.Bank, t.PCRs, t.Values})
+	}
+	if t.PIN {
+		rest = append(rest, authValue{})
+	}
+	if len(first) == 0 {
+		return [][]step{rest}, nil
+	}
+	var plans [][]step
+	for _, s := range first {
+		plans = append(plans, append([]step{s}, rest...))
+	}
+	return plans, nil
+}
+
+func (t *TPM) unsealBlob(token *Token, srk *storageKey, raw []byte, steps []step, auth []byte, with Unlock) ([]byte, error) {
+	b, err := parseBlob(raw)
+	if err != nil {
+		return nil, err
+	}
+	object, policy, err := t.load(srk, b)
+	if err != nil {
+		return nil, err
+	}
+	defer t.flush(object.Handle)
+	session, err := t.startPolicy(srk, auth, false)
+	if err != nil {
+		return nil, t.explain("start a session", err)
+	}
+	defer t.flush(session.handle)
+	a := &attempt{session: session, srk: srk, with: with}
+	if err = t.satisfy(a, steps); err == nil {
+		err = t.reached(a, policy)
+	}
+	if err != nil {
+		return nil, t.mismatch(token, with, err)
+	}
+	rsp, err := execute(t, tpm2.Unseal{ItemHandle: tpm2.AuthHandle{Handle: object.Handle, Name: object.Name, Auth: session}})
+	if errors.Is(err, tpm2.TPMRCPolicyFail) || errors.Is(err, tpm2.TPMRCPCRChanged) {
+		return nil, t.mismatch(token, with, errNotReached)
+	}
+	if err != nil {
+		return nil, t.explain("unseal", err)
+	}
+	return rsp.OutData.Buffer, nil
+}
+
+// load loads a sealed object, and returns the policy that it asks for.
+func (t *TPM) load(srk *storageKey, b blob) (tpm2.NamedHandle, tpm.PolicyDigest, error) {
+	fail := func(err error) (tpm2.NamedHandle, tpm.PolicyDigest, error) {
+		return tpm2.NamedHandle{}, tpm.PolicyDigest{}, err
+	}
+	public, err := unmarshal[tpm2.TPMTPublic](b.public)
+	if err != nil {
+		return fail(&FormatError{Field: "tpm2-blob: public area", Err: err})
+	}
+	if public.Type != tpm2.TPMAlgKeyedHash || public.NameAlg != tpm2.TPMAlgSHA256 || len(public.AuthPolicy.Buffer) != len(tpm.PolicyDigest{}) {
+		return fail(&FormatError{Field: "tpm2-blob: public area", Err: errors.New("not a sealed object with a SHA-256 policy")})
+	}
+	if public.ObjectAttributes.UserWithAuth {
+		return fail(&FormatError{Field: "tpm2-blob: public area", Err: errors.New("the object does not ask for its policy")})
+	}
+	private := b.private
+	if b.seed != nil {
+		rsp, err := execute(t, tpm2.Import{
+			ParentHandle: srk.authorized(encryptIn(srk)),
+			ObjectPublic: tpm2.New2B(*public),
+			Duplicate:    tpm2.TPM2BPrivate{Buffer: b.private},
+			InSymSeed:    tpm2.TPM2BEncryptedSecret{Buffer: b.seed},
+			Symmetric:    tpm2.TPMTSymDef{Algorithm: tpm2.TPMAlgNull},
+		})
+		if err != nil {
+			return fail(t.explain("import", err))
+		}
+		private = rsp.OutPrivate.Buffer
+	}
+	rsp, err := execute(t, tpm2.Load{
+		ParentHandle: srk.authorized(encryptIn(srk)),
+		InPrivate:    tpm2.TPM2BPrivate{Buffer: private},
+		InPublic:     tpm2.New2B(*public),
+	})
+	if err != nil {
+		return fail(t.explain("load", err))
+	}
+	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, tpm.PolicyDigest(public.AuthPolicy.Buffer), nil
+}
+
+// mismatch says why a policy does not hold, as far as is known.
+func (t *TPM) mismatch(token *Token, with Unlock, err error) error {
+	var policy *PolicyError
+	if !errors.As(err, &policy) {
+		if !errors.Is(err, errNotReached) {
+			return t.explain("policy", err)
+		}
+		policy = &PolicyError{Bank: token.Bank}
+		if len(token.PCRs) > 0 {
+			values, err := t.PCRs(token.Bank, token.PCRs...)
+			if err != nil {
+				return err
+			}
+			policy.Actual = values
+		}
+		if policy.Expected = token.Values; policy.Expected == nil && with.Expected != nil && len(token.PCRs) > 0 {
+			policy.Expected = replayed(with.Expected, token)
+		}
+		if policy.PCRs = differing(policy.Expected, policy.Actual); len(policy.PCRs) == 0 && (len(token.PCRs) == 0 || policy.Expected != nil) {
+			policy.Err = errOtherPolicy
+		}
+	}
+	if with.Expected != nil && with.Actual != nil {
+		policy.Differences = tpm.Diff(with.Expected, with.Actual)
+	}
+	return policy
+}
+
+var errOtherPolicy = errors.New("it was sealed to another policy than the token says")
+
+// replayed are the values that a log gives the literal PCRs; nil if it does not.
+func replayed(l *tpm.Log, token *Token) map[int][]byte {
+	values, err := l.Values(token.Bank)
+	if err != nil {
+		return nil
+	}
+	out := map[int][]byte{}
+	for _, n := range token.PCRs {
+		if v, ok := values[n]; ok {
+			out[n] = v
+		}
+	}
+	return out
+}
+
+// explain turns a TPM's response code into what it means to the caller.
+func (t *TPM) explain(what string, err error) error {
+	switch {
+	case errors.Is(err, tpm2.TPMRCLockout):
+		l, err := t.Lockout()
+		if err != nil {
+			return err
+		}
+		return &LockoutError{l}
+	case errors.Is(err, tpm2.TPMRCAuthFail), errors.Is(err, tpm2.TPMRCBadAuth):
+		return fmt.Errorf("sealing: %s: %w", what, ErrPIN)
+	case errors.Is(err, tpm2.TPMRCIntegrity):
+		return fmt.Errorf("sealing: %s: %w", what, ErrMissingKey)
+	}
+	return fmt.Errorf("sealing: %s: %w", what, err)
+}
+
+// sealedUnder is the key that the token names, which must be the one that the TPM has.
+func (t *TPM) sealedUnder(token *Token) (*storageKey, func(), error) {
+	if token.SRK == nil {
+		return t.legacyKey(token)
+	}
+	pinned, err := parseSRK(token.SRK)
+	if err != nil {
+		return nil, nil, err
+	}
+	k, err := t.readKey(pinned.handle)
+	if err != nil {
+		return nil, nil, err
+	}
+	if k == nil {
+		return nil, nil, fmt.Errorf("sealing: unseal: key 0x%08x: %w: there is none", pinned.handle, ErrMissingKey)
+	}
+	if string(k.name) != string(pinned.name) {
+		return nil, nil, fmt.Errorf("sealing: unseal: key 0x%08x: %w: it has %x, not %x", pinned.handle, ErrMissingKey, k.name, pinned.name)
+	}
+	return k, func() {}, nil
+}

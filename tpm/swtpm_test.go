@@ -1,0 +1,406 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	mrand "math/rand/v2"
+	"os"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// grid is the randomness of a grid and its size: fixed and a third of it, or fresh with OSMITH_TEST_LONG.
+func grid(t *testing.T, full int) (*mrand.Rand, int) {
+	t.Helper()
+	if os.Getenv("OSMITH_TEST_LONG") == "" {
+		return mrand.New(mrand.NewPCG(1, 2)), full / 3
+	}
+	var b [8]byte
+	_, err := rand.Read(b[:])
+	require.NoError(t, err)
+	seed := binary.LittleEndian.Uint64(b[:])
+	t.Logf("seed %d", seed)
+	return mrand.New(mrand.NewPCG(seed, 2)), full
+}
+
+func randomBytes(rnd *mrand.Rand, n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(rnd.Uint32())
+	}
+	return b
+}
+
+// policyGrid runs random sequences of policy commands in trial sessions of a software TPM, and here.
+type policyGrid struct {
+	t       *testing.T
+	tpm     transport.TPM
+	rnd     *mrand.Rand
+	session tpm2.Session
+	nv      tpm2.NamedHandle // a written index
+	nvName  []byte
+	pcrs    map[crypto.Hash]map[int][]byte
+	key     *tpm2.LoadExternalResponse
+	want    PolicyDigest
+	script  string
+}
+
+func TestInteropPolicyGrid(t *testing.T) {
+	tpm := startTPM(t)
+	rnd, n := grid(t, 240)
+	g := &policyGrid{t: t, tpm: tpm, rnd: rnd, pcrs: map[crypto.Hash]map[int][]byte{}}
+	g.defineNV()
+	g.extendPCRs()
+	public := tpm2.New2B(tpm2.TPMTPublic{
+		Type: tpm2.TPMAlgRSA, NameAlg: tpm2.TPMAlgSHA256,
+		ObjectAttributes: tpm2.TPMAObject{Decrypt: true, SignEncrypt: true, UserWithAuth: true},
+		Parameters:       tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{KeyBits: 2048, Exponent: 65537}),
+		Unique:           tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: testKey.N.Bytes()}),
+	})
+	var err error
+	g.key, err = tpm2.LoadExternal{InPublic: public, Hierarchy: tpm2.TPMRHOwner}.Execute(tpm)
+	require.NoError(t, err)
+	steps := []func(){g.pcr, g.authValue, g.nvWritten, g.commandCode, g.policyNV, g.or, g.authorize, g.authorizeNV, g.signed, g.secret}
+	for range n {
+		session, closer, err := tpm2.PolicySession(tpm, tpm2.TPMAlgSHA256, 16, tpm2.Trial())
+		require.NoError(t, err)
+		g.session, g.want, g.script = session, PolicyDigest{}, ""
+		for range 1 + rnd.IntN(6) {
+			steps[rnd.IntN(len(steps))]()
+			require.Equal(t, policyOf(t, tpm, session), g.want[:], g.script)
+		}
+		require.NoError(t, closer())
+	}
+}
+
+func (g *policyGrid) must(d PolicyDigest, err error, name string) {
+	require.NoError(g.t, err, name)
+	g.want = d
+	g.script += name + " "
+}
+
+func (g *policyGrid) run(err error) { require.NoError(g.t, err, g.script) }
+
+// defineNV makes an index with contents, which is an approved policy, and compares its name with ours.
+func (g *policyGrid) defineNV() {
+	const index = 0x01800001
+	attributes := tpm2.TPMANV{OwnerWrite: true, AuthWrite: true, OwnerRead: true, AuthRead: true, NoDA: true, NT: tpm2.TPMNTOrdinary}
+	_, err := tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
+		NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, Attributes: attributes, DataSize: 34,
+	})}.Execute(g.tpm)
+	g.run(err)
+	p := NVPublic{Index: index, Attributes: NVOwnerWrite | NVAuthWrite | NVOwnerRead | NVAuthRead | NVNoDA, Size: 34}
+	name := g.nvRead(index, p)
+	_, err = tpm2.NVWrite{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
+		NVIndex:    tpm2.NamedHandle{Handle: index, Name: tpm2.TPM2BName{Buffer: name}}, Data: tpm2.TPM2BMaxNVBuffer{Buffer: ApprovedPolicy(PolicyDigest{})},
+	}.Execute(g.tpm)
+	g.run(err)
+	p.Attributes |= NVWritten
+	g.nvName = g.nvRead(index, p)
+	g.nv = tpm2.NamedHandle{Handle: index, Name: tpm2.TPM2BName{Buffer: g.nvName}}
+}
+
+// nvRead is the TPM's name of an index, which must be ours.
+func (g *policyGrid) nvRead(index tpm2.TPMHandle, p NVPublic) []byte {
+	r, err := tpm2.NVReadPublic{NVIndex: index}.Execute(g.tpm)
+	g.run(err)
+	name, err := p.Name()
+	g.run(err)
+	require.Equal(g.t, r.NVName.Buffer, name)
+	parsed, err := ParseNVPublic(r.NVPublic.Bytes())
+	g.run(err)
+	require.Equal(g.t, p.Attributes, parsed.Attributes)
+	return name
+}
+
+func (g *policyGrid) extendPCRs() {
+	for _, a := range algorithms {
+		g.pcrs[a.hash] = map[int][]byte{}
+		bank := NewBank(a.hash)
+		for n := range 16 {
+			digest := randomBytes(g.rnd, a.hash.Size())
+			_, err := tpm2.PCRExtend{PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(n), Auth: tpm2.PasswordAuth(nil)},
+				Digests: tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgID(a.id), Digest: digest}}}}.Execute(g.tpm)
+			g.run(err)
+			g.run(bank.Extend(n, digest))
+		}
+		g.pcrs[a.hash] = bank.Values()
+	}
+}
+
+func (g *policyGrid) pcr() {
+	h := Banks()[g.rnd.IntN(4)]
+	values := map[int][]byte{}
+	var list []uint
+	for n := range PCRCount {
+		if g.rnd.IntN(3) == 0 {
+			values[n] = g.pcrs[h][n]
+			list = append(list, uint(n))
+		}
+	}
+	if len(values) == 0 {
+		return
+	}
+	_, err := tpm2.PolicyPCR{PolicySession: g.session.Handle(), Pcrs: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
+		{Hash: tpmAlg(g.t, h), PCRSelect: tpm2.PCClientCompatible.PCRs(list...)}}}}.Execute(g.tpm)
+	g.run(err)
+	d, err := PolicyPCR(g.want, h, values)
+	g.must(d, err, fmt.Sprintf("PCR(%v %v)", h, list))
+}
+
+func (g *policyGrid) authValue() {
+	_, err := tpm2.PolicyAuthValue{PolicySession: g.session.Handle()}.Execute(g.tpm)
+	g.run(err)
+	g.must(PolicyAuthValue(g.want), nil, "AuthValue")
+}
+
+func (g *policyGrid) nvWritten() {
+	written := g.rnd.IntN(2) == 0
+	d := PolicyNvWritten(g.want, written)
+	_, err := tpm2.PolicyNVWritten{PolicySession: g.session.Handle(), WrittenSet: written}.Execute(g.tpm)
+	if err != nil { // the other value was asked for before in this session
+		return
+	}
+	g.must(d, nil, "NvWritten")
+}
+
+func (g *policyGrid) commandCode() {
+	_, err := tpm2.PolicyCommandCode{PolicySession: g.session.Handle(), Code: tpm2.TPMCCUnseal}.Execute(g.tpm)
+	g.run(err)
+	g.must(PolicyCommandCode(g.want, uint32(tpm2.TPMCCUnseal)), nil, "CommandCode")
+}
+
+func (g *policyGrid) policyNV() {
+	operand := randomBytes(g.rnd, 1+g.rnd.IntN(8))
+	offset, op := uint16(g.rnd.IntN(20)), Comparison(g.rnd.IntN(int(lastNVComparison)+1))
+	_, err := tpm2.PolicyNV{
+		AuthHandle:    tpm2.AuthHandle{Handle: g.nv.Handle, Name: g.nv.Name, Auth: tpm2.PasswordAuth(nil)},
+		NVIndex:       g.nv,
+		PolicySession: g.session.Handle(), OperandB: tpm2.TPM2BOperand{Buffer: operand}, Offset: offset, Operation: tpm2.TPMEO(op),
+	}.Execute(g.tpm)
+	g.run(err)
+	d, err := PolicyNV(g.want, g.nvName, operand, offset, op)
+	g.must(d, err, "NV")
+}
+
+func (g *policyGrid) or() {
+	var branches []PolicyDigest
+	var list tpm2.TPMLDigest
+	for range 2 + g.rnd.IntN(7) {
+		d := PolicyDigest(randomBytes(g.rnd, 32))
+		branches, list.Digests = append(branches, d), append(list.Digests, tpm2.TPM2BDigest{Buffer: d[:]})
+	}
+	_, err := tpm2.PolicyOr{PolicySession: g.session.Handle(), PHashList: list}.Execute(g.tpm)
+	g.run(err)
+	d, err := PolicyOR(branches...)
+	g.must(d, err, "OR")
+}
+
+func (g *policyGrid) ref() []byte {
+	return [][]byte{nil, PolicyRef("initrd"), randomBytes(g.rnd, 5)}[g.rnd.IntN(3)]
+}
+
+func (g *policyGrid) authorize() {
+	ref := g.ref()
+	_, err := tpm2.PolicyAuthorize{
+		PolicySession: g.session.Handle(), ApprovedPolicy: tpm2.TPM2BDigest{Buffer: g.want[:]}, PolicyRef: tpm2.TPM2BDigest{Buffer: ref},
+		KeySign: g.key.Name, CheckTicket: tpm2.TPMTTKVerified{Tag: tpm2.TPMSTVerified, Hierarchy: tpm2.TPMRHOwner, Digest: tpm2.TPM2BDigest{Buffer: make([]byte, 32)}},
+	}.Execute(g.tpm)
+	g.run(err)
+	d, err := PolicyAuthorize(&testKey.PublicKey, ref)
+	require.NoError(g.t, err)
+	byName, err := PolicyAuthorizeName(g.key.Name.Buffer, ref)
+	require.Equal(g.t, d, byName)
+	g.must(d, err, "Authorize")
+}
+
+func (g *policyGrid) authorizeNV() {
+	_, err := tpm2.PolicyAuthorizeNV{
+		AuthHandle: tpm2.AuthHandle{Handle: g.nv.Handle, Name: g.nv.Name, Auth: tpm2.PasswordAuth(nil)}, NVIndex: g.nv, PolicySession: g.session.Handle(),
+	}.Execute(g.tpm)
+	g.run(err)
+	d, err := PolicyAuthorizeNV(g.nvName)
+	g.must(d, err, "AuthorizeNV")
+}
+
+func (g *policyGrid) signed() {
+	ref := g.ref()
+	_, err := tpm2.PolicySigned{
+		AuthObject: tpm2.NamedHandle{Handle: g.key.ObjectHandle, Name: g.key.Name}, PolicySession: g.session.Handle(),
+		PolicyRef: tpm2.TPM2BNonce{Buffer: ref},
+		Auth: tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgRSASSA, Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgRSASSA,
+			&tpm2.TPMSSignatureRSA{Hash: tpm2.TPMAlgSHA256, Sig: tpm2.TPM2BPublicKeyRSA{Buffer: make([]byte, 256)}})},
+	}.Execute(g.tpm)
+	g.run(err)
+	d, err := PolicySigned(g.want, g.key.Name.Buffer, ref)
+	g.must(d, err, "Signed")
+}
+
+func (g *policyGrid) secret() {
+	ref := g.ref()
+	_, err := tpm2.PolicySecret{
+		AuthHandle:    tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
+		PolicySession: g.session.Handle(), PolicyRef: tpm2.TPM2BNonce{Buffer: ref},
+	}.Execute(g.tpm)
+	g.run(err)
+	d, err := PolicySecret(g.want, binary.BigEndian.AppendUint32(nil, uint32(tpm2.TPMRHOwner)), ref)
+	g.must(d, err, "Secret")
+}
+
+// A TPM walks the path of a tree of 20 policies.
+func TestInteropPolicyTree(t *testing.T) {
+	tpm := startTPM(t)
+	zero := make([]byte, 32)
+	var leaves []PolicyDigest
+	for i := range 20 {
+		v := sum(crypto.SHA256, []byte{byte(i)})
+		if i == 13 || i == 17 {
+			v = zero // what the TPM has
+		}
+		d, err := PolicyPCR(PolicyDigest{}, crypto.SHA256, map[int][]byte{7: v})
+		require.NoError(t, err)
+		leaves = append(leaves, d)
+	}
+	tree, err := NewPolicyTree(leaves...)
+	require.NoError(t, err)
+	require.Equal(t, 2, tree.Depth())
+	for _, leaf := range []int{13, 17} {
+		session, closer, err := tpm2.PolicySession(tpm, tpm2.TPMAlgSHA256, 16)
+		require.NoError(t, err)
+		_, err = tpm2.PolicyPCR{PolicySession: session.Handle(), Pcrs: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
+			{Hash: tpm2.TPMAlgSHA256, PCRSelect: tpm2.PCClientCompatible.PCRs(7)}}}}.Execute(tpm)
+		require.NoError(t, err)
+		path, err := tree.Path(leaf)
+		require.NoError(t, err)
+		for _, branches := range path {
+			var list tpm2.TPMLDigest
+			for _, d := range branches {
+				list.Digests = append(list.Digests, tpm2.TPM2BDigest{Buffer: bytes.Clone(d[:])})
+			}
+			_, err = tpm2.PolicyOr{PolicySession: session.Handle(), PHashList: list}.Execute(tpm)
+			require.NoError(t, err)
+		}
+		want := tree.Digest()
+		assert.Equal(t, want[:], policyOf(t, tpm, session))
+		require.NoError(t, closer())
+	}
+}
+
+// Quotes of a software TPM by each kind of key and scheme.
+func TestInteropQuote(t *testing.T) {
+	tpm := startTPM(t)
+	v := bootVectors(t)[0]
+	log, err := ParseLog(v.log)
+	require.NoError(t, err)
+	for i := range log.Events {
+		e := &log.Events[i]
+		if e.extends() {
+			_, err := tpm2.PCRExtend{PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(e.PCR), Auth: tpm2.PasswordAuth(nil)},
+				Digests: tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: e.Digests[crypto.SHA256]}}}}.Execute(tpm)
+			require.NoError(t, err)
+		}
+	}
+	rsaScheme := func(alg tpm2.TPMAlgID, hash tpm2.TPMIAlgHash) tpm2.TPMTRSAScheme {
+		if alg == tpm2.TPMAlgRSAPSS {
+			return tpm2.TPMTRSAScheme{Scheme: alg, Details: tpm2.NewTPMUAsymScheme(alg, &tpm2.TPMSSigSchemeRSAPSS{HashAlg: hash})}
+		}
+		return tpm2.TPMTRSAScheme{Scheme: alg, Details: tpm2.NewTPMUAsymScheme(alg, &tpm2.TPMSSigSchemeRSASSA{HashAlg: hash})}
+	}
+	attributes := tpm2.TPMAObject{FixedTPM: true, FixedParent: true, SensitiveDataOrigin: true, UserWithAuth: true, Restricted: true, SignEncrypt: true}
+	templates := map[string]tpm2.TPMTPublic{}
+	for _, hash := range []tpm2.TPMIAlgHash{tpm2.TPMAlgSHA256, tpm2.TPMAlgSHA384} {
+		for name, alg := range map[string]tpm2.TPMAlgID{"rsassa": tpm2.TPMAlgRSASSA, "rsapss": tpm2.TPMAlgRSAPSS} {
+			templates[fmt.Sprint(name, hash)] = tpm2.TPMTPublic{Type: tpm2.TPMAlgRSA, NameAlg: tpm2.TPMAlgSHA256, ObjectAttributes: attributes,
+				Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{Scheme: rsaScheme(alg, hash), KeyBits: 2048})}
+		}
+	}
+	for name, c := range map[string]tpm2.TPMECCCurve{"p256": tpm2.TPMECCNistP256, "p384": tpm2.TPMECCNistP384} {
+		templates[name] = tpm2.TPMTPublic{Type: tpm2.TPMAlgECC, NameAlg: tpm2.TPMAlgSHA256, ObjectAttributes: attributes,
+			Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgECC, &tpm2.TPMSECCParms{CurveID: c, Scheme: tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgECDSA,
+				Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: tpm2.TPMAlgSHA256})}})}
+	}
+	for name, template := range templates {
+		t.Run(name, func(t *testing.T) {
+			primary, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(template)}.Execute(tpm)
+			require.NoError(t, err)
+			defer func() { _, _ = tpm2.FlushContext{FlushHandle: primary.ObjectHandle}.Execute(tpm) }()
+			ours, err := ObjectName(primary.OutPublic.Bytes())
+			require.NoError(t, err)
+			assert.Equal(t, primary.Name.Buffer, ours)
+			nonce := []byte("a nonce of the verifier")
+			quote, err := tpm2.Quote{
+				SignHandle:     tpm2.AuthHandle{Handle: primary.ObjectHandle, Name: primary.Name, Auth: tpm2.PasswordAuth(nil)},
+				QualifyingData: tpm2.TPM2BData{Buffer: nonce}, InScheme: tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
+				PCRSelect: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{{Hash: tpm2.TPMAlgSHA256, PCRSelect: tpm2.PCClientCompatible.PCRs(0, 4, 7, 11, 17)}}},
+			}.Execute(tpm)
+			require.NoError(t, err)
+			attest, sig := quote.Quoted.Bytes(), tpm2.Marshal(quote.Signature)
+			key := publicKey(t, primary.OutPublic)
+			q, err := VerifyQuote(key, attest, sig, nonce)
+			require.NoError(t, err)
+			assert.True(t, q.Has(crypto.SHA256, 0, 4, 7, 11, 17))
+			assert.False(t, q.Has(crypto.SHA256, 5))
+			assert.NoError(t, log.VerifyQuote(q))
+			values, err := log.Values(crypto.SHA256)
+			require.NoError(t, err)
+			assert.NoError(t, q.Check(map[crypto.Hash]map[int][]byte{crypto.SHA256: values}))
+
+			var bad *QuoteError
+			_, err = VerifyQuote(key, attest, sig, []byte("another"))
+			require.ErrorAs(t, err, &bad)
+			assert.Equal(t, "nonce", bad.Field)
+			other := *log
+			other.Events = other.Events[:40]
+			require.ErrorAs(t, other.VerifyQuote(q), &bad)
+			assert.Equal(t, "PCR digest", bad.Field)
+			for i := range attest {
+				changed := bytes.Clone(attest)
+				changed[i] ^= 1
+				_, err = VerifyQuote(key, changed, sig, nonce)
+				require.Error(t, err)
+			}
+			delete(values, 7)
+			assert.ErrorContains(t, q.Check(map[crypto.Hash]map[int][]byte{crypto.SHA256: values}), "PCR 7 of bank sha256 is quoted and no value of it is given")
+		})
+	}
+}
+
+func publicKey(t *testing.T, public tpm2.TPM2BPublic) crypto.PublicKey {
+	t.Helper()
+	p, err := public.Contents()
+	require.NoError(t, err)
+	if p.Type == tpm2.TPMAlgRSA {
+		parms, err := p.Parameters.RSADetail()
+		require.NoError(t, err)
+		unique, err := p.Unique.RSA()
+		require.NoError(t, err)
+		key, err := tpm2.RSAPub(parms, unique)
+		require.NoError(t, err)
+		return key
+	}
+	parms, err := p.Parameters.ECCDetail()
+	require.NoError(t, err)
+	unique, err := p.Unique.ECC()
+	require.NoError(t, err)
+	curve := elliptic.P256()
+	if parms.CurveID == tpm2.TPMECCNistP384 {
+		curve = elliptic.P384()
+	}
+	size := (curve.Params().BitSize + 7) / 8
+	point := append([]byte{4}, append(leftPad(unique.X.Buffer, size), leftPad(unique.Y.Buffer, size)...)...)
+	key, err := ecdsa.ParseUncompressedPublicKey(curve, point)
+	require.NoError(t, err)
+	return key
+}
+
+func leftPad(b []byte, n int) []byte { return append(make([]byte, n-len(b)), b...) }

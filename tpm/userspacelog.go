@@ -1,0 +1,202 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Record is an entry of systemd's own log: userspace extended a PCR or an NvPCR.
+type Record struct {
+	PCR       int    // -1 for an NvPCR
+	NVIndex   uint32 // of the NvPCR, 0 for a PCR
+	NVName    string // of the NvPCR, as its definition calls it
+	Digests   map[crypto.Hash][]byte
+	Word      string // what was measured, "" where it is a secret
+	EventType string // "phase", "machine-id", "filesystem", "volume-key", …
+	BootID    string // 32 hexadecimal digits
+	Timestamp uint64 // microseconds since the boot, including suspend
+}
+
+// UserspaceLog is /run/log/systemd/tpm2-measure.log.
+type UserspaceLog struct {
+	Records  []Record
+	Findings []Finding // Event is the index into Records
+}
+
+// maxRecord bounds a record in bytes; systemd's are a few hundred.
+const maxRecord = 1 << 20
+
+var (
+	errNoRecord = errors.New("no record separator (0x1e)")
+	errBadPCR   = errors.New("want a PCR from 0 to 23 or an NV index, and not both")
+)
+
+// jsonRecord is a record as systemd writes it: a subset of the TCG Canonical Event Log in JSON (systemd 262,
+// TPM2_PCR_MEASUREMENTS).
+type jsonRecord struct {
+	PCR         *int              `json:"pcr"`
+	NVIndex     *uint32           `json:"nv_index"`
+	Digests     []json.RawMessage `json:"digests"`
+	ContentType string            `json:"content_type"`
+	Content     struct {
+		NVName    string  `json:"nvIndexName"`
+		Word      *string `json:"string"`
+		BootID    string  `json:"bootId"`
+		Timestamp uint64  `json:"timestamp"`
+		EventType string  `json:"eventType"`
+	} `json:"content"`
+}
+
+// ParseUserspaceLog reads systemd's log of measurements (RFC 7464: 0x1e, JSON, newline). A record at the end that is cut
+// is a finding, since a writer may have died; anything else that is no record is a [*FormatError]. So is a word whose
+// digest is another's a finding: nothing but the digests counts.
+func ParseUserspaceLog(data []byte) (*UserspaceLog, error) {
+	u := &UserspaceLog{}
+	pos := 0
+	fail := func(field string, err error) (*UserspaceLog, error) {
+		return nil, &FormatError{Offset: int64(pos), Field: fmt.Sprintf("userspace log: record %d: %s", len(u.Records), field), Err: err}
+	}
+	for pos < len(data) {
+		if data[pos] != 0x1e {
+			return fail("start", errNoRecord)
+		}
+		end := bytes.IndexByte(data[pos+1:], 0x1e)
+		next := len(data)
+		if end >= 0 {
+			next = pos + 1 + end
+		}
+		text := data[pos+1 : next]
+		if len(text) > maxRecord {
+			return fail("record", fmt.Errorf("%d bytes, want %d or fewer", len(text), maxRecord))
+		}
+		rec, err := readRecord(text)
+		switch {
+		case err == nil:
+			u.Records = append(u.Records, rec)
+			u.checkRecord(pos)
+		case next == len(data) && !bytes.HasSuffix(text, []byte{'\n'}):
+			u.Findings = append(u.Findings, Finding{-1, int64(pos), fmt.Sprintf("the last record is cut after %d bytes", len(text))})
+		default:
+			return fail("record", err)
+		}
+		pos = next
+	}
+	return u, nil
+}
+
+func readRecord(text []byte) (Record, error) {
+	var j jsonRecord
+	if err := json.Unmarshal(text, &j); err != nil {
+		return Record{}, err
+	}
+	r := Record{PCR: -1, NVName: j.Content.NVName, EventType: j.Content.EventType, BootID: j.Content.BootID, Timestamp: j.Content.Timestamp}
+	switch {
+	case j.PCR != nil && j.NVIndex == nil && *j.PCR >= 0 && *j.PCR < PCRCount:
+		r.PCR = *j.PCR
+	case j.PCR == nil && j.NVIndex != nil:
+		r.NVIndex = *j.NVIndex
+	default:
+		return Record{}, errBadPCR
+	}
+	if j.Content.Word != nil {
+		r.Word = *j.Content.Word
+	}
+	var err error
+	r.Digests, err = readDigests(j.Digests)
+	return r, err
+}
+
+// readDigests reads the digests of a record; those of hashes that are no bank here are left out.
+func readDigests(list []json.RawMessage) (map[crypto.Hash][]byte, error) {
+	out := make(map[crypto.Hash][]byte, len(list))
+	for _, raw := range list {
+		var d jsonDigest
+		if err := json.Unmarshal(raw, &d); err != nil {
+			return nil, err
+		}
+		value, err := hex.DecodeString(d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		h, err := BankByName(d.HashAlg)
+		if err != nil {
+			continue
+		}
+		if len(value) != h.Size() {
+			return nil, fmt.Errorf("a %s digest of %d bytes, want %d", BankName(h), len(value), h.Size())
+		}
+		if _, twice := out[h]; twice {
+			return nil, fmt.Errorf("two %s digests", BankName(h))
+		}
+		out[h] = value
+	}
+	return out, nil
+}
+
+func (u *UserspaceLog) checkRecord(pos int) {
+	i := len(u.Records) - 1
+	r := &u.Records[i]
+	note := func(text string) { u.Findings = append(u.Findings, Finding{i, int64(pos), text}) }
+	if len(r.Digests) == 0 {
+		note("no digest of a known bank")
+	}
+	if e := (Event{Digests: r.Digests}); r.Word != "" && len(r.Digests) > 0 && !hashedAs(&e, []byte(r.Word)) {
+		note("a word whose digest is not its own: " + escape(r.Word))
+	}
+	if r.BootID != u.Records[0].BootID {
+		note("of another boot: " + escape(r.BootID))
+	}
+}
+
+// Events are the records that extended PCRs, as events: of type EV_IPL, with the word as their data, the form in which
+// [Predict] has them too.
+func (u *UserspaceLog) Events() []Event {
+	var out []Event
+	for _, r := range u.Records {
+		if r.PCR >= 0 {
+			out = append(out, Event{PCR: r.PCR, Type: EventIPL, Digests: r.Digests, Data: []byte(r.Word)})
+		}
+	}
+	return out
+}
+
+// WithUserspace is a firmware's log with what userspace measured afterwards. Its replay is what a running system's TPM
+// holds, but for PCR 10.
+func (l *Log) WithUserspace(u *UserspaceLog) *Log {
+	out := *l
+	out.Events = append(out.Events[:len(out.Events):len(out.Events)], u.Events()...)
+	out.trailer = nil
+	return &out
+}
+
+// NVPCRs replays the NvPCRs of the log in one bank; a TPM2_NV_Extend hashes as a PCR does. start are the values before
+// the first record, after the initialisation that the log does not hold; where it is nil, that is systemd 262's:
+// zeros, extended with as many zeros (read in its source, not seen on a machine).
+func (u *UserspaceLog) NVPCRs(bank crypto.Hash, start map[uint32][]byte) (map[uint32][]byte, error) {
+	if err := checkBank(bank); err != nil {
+		return nil, err
+	}
+	out := make(map[uint32][]byte)
+	for i, r := range u.Records {
+		if r.PCR >= 0 {
+			continue
+		}
+		digest, ok := r.Digests[bank]
+		if !ok {
+			return nil, fmt.Errorf("tpm: userspace log: record %d has no %s digest: %w", i, BankName(bank), ErrBank)
+		}
+		value, ok := out[r.NVIndex]
+		if !ok {
+			if value, ok = start[r.NVIndex]; !ok {
+				zero := make([]byte, bank.Size())
+				value = sum(bank, zero, zero)
+			}
+		}
+		out[r.NVIndex] = sum(bank, value, digest)
+	}
+	return out, nil
+}
