@@ -67,24 +67,25 @@ func ParseFirmware(src Source) (*Firmware, error) {
 	if magic := binary.LittleEndian.Uint32(h); magic != firmwareMagic {
 		return bad(0, "magic", "%#08x, want %#08x", magic, uint32(firmwareMagic))
 	}
-	if n := binary.LittleEndian.Uint32(h[4:]); n != firmwareHeader {
-		return bad(4, "header length", "%d, want %d", n, firmwareHeader)
+	header := int64(binary.LittleEndian.Uint32(h[4:]))
+	if header < firmwareHeader { // a longer one holds what later versions have added
+		return bad(4, "header length", "%d, want %d or more", header, firmwareHeader)
 	}
 	idLen, payload := int64(binary.LittleEndian.Uint32(h[8:])), int64(binary.LittleEndian.Uint32(h[12:]))
 	if idLen == 0 || idLen > maxFirmwareID {
 		return bad(8, "id length", "%d, want 1 to %d", idLen, maxFirmwareID)
 	}
-	if end := firmwareHeader + idLen + payload; end > src.Size() {
+	if end := header + idLen + payload; end > src.Size() {
 		return bad(12, "payload length", "ends at %d, the section has %d bytes", end, src.Size())
 	}
-	id, err := readAll(offsetReader{src, firmwareHeader}, idLen, maxFirmwareID)
+	id, err := readAll(offsetReader{src, header}, idLen, maxFirmwareID)
 	if err != nil {
-		return bad(firmwareHeader, "id", "%w", err)
+		return bad(header, "id", "%w", err)
 	}
 	if bytes.IndexByte(id, 0) != len(id)-1 {
-		return bad(firmwareHeader, "id", "%w", errors.New("the NUL byte is not its last"))
+		return bad(header, "id", "%w", errors.New("the NUL byte is not its last"))
 	}
 	v := new(view)
-	v.add("firmware payload", offsetReader{src, firmwareHeader + idLen}, payload)
+	v.add("firmware payload", offsetReader{src, header + idLen}, payload)
 	return &Firmware{ID: string(id[:len(id)-1]), Payload: v}, nil
 }

@@ -17,7 +17,8 @@ const maxHWIDFile = 1 << 20 // bytes of one JSON file; real ones have 1 KiB
 // ReadHWIDs reads a directory tree of ukify's hardware descriptions, such as /usr/lib/systemd/boot/hwids/aa64: JSON
 // objects with "type" ("devicetree" or "uefi-fw"), "name", "hwids" and "compatible" or "fwid", in files *.json. The
 // records come in the order in which ukify 262 writes them: devices in order of their first file (sorted by path),
-// each with its ids in ascending order and once. A tree without such files is an error.
+// each with its ids in ascending order and once. A device without ids leaves no record (ukify keeps its strings, which
+// nothing refers to). A tree without such files is an error.
 func ReadHWIDs(tree fs.FS) ([]HWID, error) {
 	var devices []HWID // without CHID, in order
 	chids := make(map[HWID][]GUID)

@@ -140,18 +140,23 @@ func ParseHWIDs(b []byte) ([]HWID, error) {
 
 // hwidString is the NUL-terminated string at an offset; offset 0 is no string.
 func hwidString(b []byte, offset uint32) (string, error) {
+	s, err := hwidBytes(b, offset)
+	if err == nil && !utf8.Valid(s) {
+		err = fmt.Errorf("string %q is not UTF-8", firstRunes(string(s), 40))
+	}
+	return string(s), err
+}
+
+func hwidBytes(b []byte, offset uint32) ([]byte, error) {
 	if offset == 0 {
-		return "", nil
+		return nil, nil
 	}
 	if int64(offset) >= int64(len(b)) {
-		return "", fmt.Errorf("%d lies behind the section's %d bytes", offset, len(b))
+		return nil, fmt.Errorf("%d lies behind the section's %d bytes", offset, len(b))
 	}
 	s, _, ok := bytes.Cut(b[offset:], []byte{0})
 	if !ok {
-		return "", errors.New("string without a NUL byte")
+		return nil, errors.New("string without a NUL byte")
 	}
-	if !utf8.Valid(s) {
-		return "", fmt.Errorf("string %q is not UTF-8", firstRunes(string(s), 40))
-	}
-	return string(s), nil
+	return s, nil
 }
