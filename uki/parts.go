@@ -157,7 +157,9 @@ func (c *collector) initrd(list []Source) {
 			v.add(fmt.Sprintf("initrd %d", i), s, s.Size())
 			v.padTo(4)
 		}
-		c.source(".initrd", v)
+		if v.size > 0 { // as ukify: several empty archives leave no section, a single one does
+			c.source(".initrd", v)
+		}
 	}
 }
 
