@@ -18,9 +18,6 @@ type PCRLock struct {
 	Index  uint32           // NV index, 0x01000000 to 0x01ffffff
 }
 
-// Most values of a PCR: the branches of a PolicyOR (TPM 2.0 Library, part 3, section 23.6).
-const maxBranches = 8
-
 var errNoPCRLock = errors.New("the policy of systemd-pcrlock (pcrlock.json) is needed")
 
 // lockedBy: the PCRs are as the policy in an NV index allows.
@@ -37,16 +34,11 @@ func (t *Token) locked(lock *PCRLock) (step, error) {
 	return lockedBy{lock, n}, err
 }
 
-const (
-	ccPolicyAuthorizeNV = 0x00000192
-	ccPolicyOR          = 0x00000171
-)
-
 func (l lockedBy) digest(tpm.PolicyDigest) (tpm.PolicyDigest, error) {
 	if l.index == nil {
 		return tpm.PolicyDigest{}, errors.New("sealing: PolicyAuthorizeNV: the NV index is not known")
 	}
-	return extend(tpm.PolicyDigest{}, ccPolicyAuthorizeNV, l.index.name), nil
+	return tpm.PolicyAuthorizeNV(l.index.name)
 }
 
 func (l lockedBy) satisfy(t *TPM, a *attempt) error {
@@ -101,7 +93,9 @@ func (l *PCRLock) satisfy(t *TPM, a *attempt) error {
 		if err := t.or(a, branches); err != nil {
 			return err
 		}
-		running = orDigest(branches)
+		if running, err = tpm.PolicyOR(branches...); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -139,8 +133,8 @@ func (l *PCRLock) steps(t *TPM) ([]either, error) {
 	wrong := &PolicyError{Bank: l.Bank, Actual: actual, Expected: map[int][]byte{}}
 	for _, n := range pcrs {
 		values := l.Values[n]
-		if len(values) == 0 || len(values) > maxBranches {
-			return nil, fmt.Errorf("sealing: pcrlock policy: PCR %d has %d values: want 1 to %d", n, len(values), maxBranches)
+		if len(values) == 0 || len(values) > tpm.MaxPolicyOR {
+			return nil, fmt.Errorf("sealing: pcrlock policy: PCR %d has %d values: want 1 to %d", n, len(values), tpm.MaxPolicyOR)
 		}
 		found := false
 		e := either{bank: l.Bank}
@@ -164,14 +158,6 @@ func (l *PCRLock) steps(t *TPM) ([]either, error) {
 		several = append([]either{{l.Bank, []map[int][]byte{single}}}, several...)
 	}
 	return several, nil
-}
-
-func orDigest(branches []tpm.PolicyDigest) tpm.PolicyDigest {
-	var all []byte
-	for _, b := range branches {
-		all = append(all, b[:]...)
-	}
-	return extend(tpm.PolicyDigest{}, ccPolicyOR, all)
 }
 
 // or tells the session that its digest is one of several.

@@ -129,10 +129,8 @@ func (s signed) find(t *TPM, a *attempt) (tpm.Signature, tpm.PolicyDigest, error
 // authValue: the PIN is known.
 type authValue struct{}
 
-const ccPolicyAuthValue = 0x0000016b
-
 func (authValue) digest(d tpm.PolicyDigest) (tpm.PolicyDigest, error) {
-	return extend(d, ccPolicyAuthValue), nil
+	return tpm.PolicyAuthValue(d), nil
 }
 
 func (authValue) satisfy(t *TPM, a *attempt) error {
@@ -140,17 +138,6 @@ func (authValue) satisfy(t *TPM, a *attempt) error {
 		return fmt.Errorf("sealing: PolicyAuthValue: %w", err)
 	}
 	return nil
-}
-
-// extend is the common form of policy commands (TPM 2.0 Library, part 3, section 23.2).
-func extend(d tpm.PolicyDigest, command uint32, parts ...[]byte) tpm.PolicyDigest {
-	h := sha256.New()
-	h.Write(d[:])
-	h.Write([]byte{byte(command >> 24), byte(command >> 16), byte(command >> 8), byte(command)})
-	for _, p := range parts {
-		h.Write(p)
-	}
-	return tpm.PolicyDigest(h.Sum(nil))
 }
 
 // satisfy goes through the steps in a session.
