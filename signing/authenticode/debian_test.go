@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"debug/pe"
 	"encoding/binary"
+	"encoding/pem"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/varstore"
 
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/authenticode"
@@ -45,50 +50,133 @@ func TestSignRealParts(t *testing.T) {
 	}
 }
 
-// Debian signed its kernels, with pesign: they verify against the certificate they carry and, in the eyes of a machine with Microsoft's
-// keys, only with shim in between. shim itself, where it is installed, boots on that machine.
+// Debian's chain as a machine with Microsoft's keys sees it: Microsoft signed shim, twice, and shim carries the certificate that leads to all the
+// rest. Every file verifies with the certificates of one side and not with the other's, and no tampered copy does.
 func TestDebiansSignatures(t *testing.T) {
-	for name, root := range roots {
-		t.Run(name, func(t *testing.T) {
-			r := root(t)
-			machine := secureboot.Variables{SecureBoot: true, DB: microsoftDB(t, r.Path("usr/share/OVMF/OVMF_VARS_4M.ms.fd"))}
-			kernel, err := os.ReadFile(r.Part(t, "kernel"))
-			require.NoError(t, err)
-			s := verifyItself(t, kernel)
-			require.Contains(t, s.Signer.Issuer.String(), "Debian Secure Boot CA")
-			verdict := evaluate(t, machine, kernel)
-			require.False(t, verdict.Allowed)
-			require.Contains(t, verdict.Reason, "no certificate in db leads there")
+	testtools.Require(t, "sbverify")
+	r := testtools.Trixie(t)
+	shim := readFile(t, r.Path("opt/signed/usr/lib/shim/shimx64.efi.signed"))
+	debian := vendorCertificate(t, shim)
+	require.Contains(t, debian.Subject.String(), "Debian Secure Boot CA")
+	microsoft := microsoftDB(t, r)
+	checkShim(t, shim, microsoft, debian, 1)
+	t.Run("with the CA of 2023", func(t *testing.T) { checkShim(t, shim, microsoftDB(t, testtools.Forky(t)), debian, 2) })
 
-			kernel[len(kernel)/2] ^= 1
-			_, err = authenticode.Verify(bytes.NewReader(kernel), []*x509.Certificate{s.Signer})
-			require.ErrorAs(t, err, new(*authenticode.DigestError))
-
-			shims, err := filepath.Glob("/usr/lib/shim/shimx64.efi.signed")
-			require.NoError(t, err)
-			for _, path := range shims {
-				shim, err := os.ReadFile(path)
-				require.NoError(t, err)
-				verifyItself(t, shim)
-				verdict := evaluate(t, machine, shim)
-				require.True(t, verdict.Allowed, verdict.Reason)
-				require.Contains(t, verdict.Reason, "Microsoft")
-				shim[len(shim)/2] ^= 1
-				require.False(t, evaluate(t, machine, shim).Allowed)
-			}
+	files := []string{r.Part(t, "kernel")}
+	for _, pattern := range []string{"shim/fbx64*", "shim/mmx64*", "grub/*/*", "systemd/boot/efi/*"} {
+		found, err := filepath.Glob(r.Path("opt/signed/usr/lib", pattern+".signed"))
+		require.NoError(t, err)
+		require.NotEmpty(t, found, pattern)
+		files = append(files, found...)
+	}
+	require.Len(t, files, 8)
+	cert := write(t, "debian.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: debian.Raw}))
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			checkSigned(t, path, readFile(t, path), []*x509.Certificate{debian}, microsoft...)
+			testtools.Run(t, "sbverify", "--cert", cert, path)
 		})
+	}
+	t.Run("kernel of forky", func(t *testing.T) {
+		path := testtools.Forky(t).Part(t, "kernel")
+		checkSigned(t, path, readFile(t, path), []*x509.Certificate{debian}, microsoft...)
+	})
+}
+
+// checkShim verifies shim with each of Microsoft's certificates that issued one of its two signers, by the CA of 2011 and by that of 2023: either
+// is enough.
+func checkShim(t *testing.T, shim []byte, microsoft []*x509.Certificate, debian *x509.Certificate, want int) {
+	t.Helper()
+	sigs, err := authenticode.Signatures(bytes.NewReader(shim))
+	require.NoError(t, err)
+	require.Len(t, sigs, 2)
+	found := 0
+	for _, s := range sigs {
+		for _, c := range microsoft {
+			if bytes.Equal(c.RawSubject, s.Signer.RawIssuer) {
+				v, err := authenticode.Verify(bytes.NewReader(shim), []*x509.Certificate{c})
+				require.NoError(t, err)
+				require.True(t, v.Signer.Equal(s.Signer))
+				found++
+			}
+		}
+	}
+	require.Equal(t, want, found)
+	checkSigned(t, "shim", shim, microsoft, debian)
+}
+
+// checkSigned verifies a file and copies with one changed bit; and that it streams.
+func checkSigned(t *testing.T, name string, b []byte, trusted []*x509.Certificate, others ...*x509.Certificate) {
+	t.Helper()
+	s, err := authenticode.Verify(bytes.NewReader(b), trusted)
+	require.NoError(t, err, name)
+	require.NoError(t, s.Err)
+	_, err = authenticode.Verify(bytes.NewReader(b), others)
+	require.ErrorIs(t, err, authenticode.ErrUntrusted)
+	d, err := authenticode.NewDigester(s.Hash)
+	require.NoError(t, err)
+	_, err = d.Write(b)
+	require.NoError(t, err)
+	sums, err := d.Sums()
+	require.NoError(t, err)
+	require.Equal(t, s.Digest, sums[s.Hash])
+
+	at := checksumAt(b)
+	table := int(binary.LittleEndian.Uint32(b[at+80:]))
+	r := rand.New(rand.NewPCG(1, 1))
+	for i := range 40 {
+		off := r.IntN(table)
+		if i < 20 {
+			off = r.IntN(1024) // more of the headers
+		}
+		if off >= at && off < at+4 {
+			continue
+		}
+		was := b[off]
+		b[off] ^= 1 << r.IntN(8)
+		_, err := authenticode.Verify(bytes.NewReader(b), trusted)
+		require.Error(t, err, "%s: byte 0x%x changed", name, off)
+		b[off] = was
 	}
 }
 
-func verifyItself(t *testing.T, b []byte) *authenticode.Signature {
+func readFile(t testing.TB, path string) []byte {
 	t.Helper()
-	sigs, err := authenticode.Signatures(bytes.NewReader(b))
+	b, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.NotEmpty(t, sigs)
-	require.NotNil(t, sigs[0].Signer)
-	s, err := authenticode.Verify(bytes.NewReader(b), []*x509.Certificate{sigs[0].Signer})
+	return b
+}
+
+// What a machine with Microsoft's keys does with Debian's kernel and shim, by way of package secureboot.
+func TestMachineWithMicrosoftsKeys(t *testing.T) {
+	r := testtools.Trixie(t)
+	db := variable(t, r, "db")
+	machine := secureboot.Variables{SecureBoot: true, DB: db}
+	verdict := evaluate(t, machine, readFile(t, r.Part(t, "kernel")))
+	require.False(t, verdict.Allowed)
+	require.Contains(t, verdict.Reason, "no certificate in db leads there")
+	shim := readFile(t, r.Path("opt/signed/usr/lib/shim/shimx64.efi.signed"))
+	verdict = evaluate(t, machine, shim)
+	require.True(t, verdict.Allowed, verdict.Reason)
+	require.Contains(t, verdict.Reason, "Microsoft")
+	shim[len(shim)/2] ^= 1
+	require.False(t, evaluate(t, machine, shim).Allowed)
+}
+
+// Microsoft's timestamps on shim are about its signatures; Debian's and ours have none.
+func TestMicrosoftsTimestamps(t *testing.T) {
+	shim := readFile(t, testtools.Trixie(t).Path("opt/signed/usr/lib/shim/shimx64.efi.signed"))
+	entries, err := authenticode.Entries(bytes.NewReader(shim))
 	require.NoError(t, err)
-	return s
+	require.Len(t, entries, 2)
+	for _, e := range entries {
+		require.Len(t, e.Timestamps, 1)
+		stamp := e.Timestamps[0]
+		require.NoError(t, stamp.Err)
+		require.True(t, stamp.RFC3161)
+		require.Contains(t, stamp.Authority.Subject.String(), "Microsoft Time-Stamp Service")
+		require.True(t, stamp.Time.After(e.Signer.NotBefore) && stamp.Time.Before(e.Signer.NotAfter), stamp.Time)
+	}
 }
 
 func evaluate(t *testing.T, v secureboot.Variables, b []byte) secureboot.Verdict {
@@ -104,22 +192,46 @@ func evaluate(t *testing.T, v secureboot.Variables, b []byte) secureboot.Verdict
 	return v.Evaluate(digests, candidates)
 }
 
-// microsoftDB takes db out of a variable store of OVMF that has Microsoft's keys (edk2 AUTHENTICATED_VARIABLE_HEADER: ... u32 name size, u32 data
-// size, vendor GUID, name with NUL, data).
-func microsoftDB(t *testing.T, path string) []byte {
+// variable takes a Secure Boot variable out of the store of OVMF that has Microsoft's keys.
+func variable(t testing.TB, r testtools.Root, name string) []byte {
 	t.Helper()
-	store, err := os.ReadFile(path)
+	store, err := varstore.Parse(readFile(t, r.Path("usr/share/OVMF/OVMF_VARS_4M.ms.fd")))
 	require.NoError(t, err)
-	head := secureboot.ImageSecurityDatabase.AppendMixed([]byte{6, 0, 0, 0, 0, 0, 0, 0})
-	head = append(head, 'd', 0, 'b', 0, 0, 0)
-	for i := range len(store) - len(head) {
-		h := store[i : i+len(head)]
-		if !bytes.Equal(h[8:], head[8:]) || !bytes.Equal(h[:4], head[:4]) {
-			continue
+	v, ok := store.Get(name, secureboot.ImageSecurityDatabase)
+	require.True(t, ok)
+	return v.Data
+}
+
+// microsoftDB is the certificates of that store's db.
+func microsoftDB(t testing.TB, r testtools.Root) []*x509.Certificate {
+	t.Helper()
+	lists, err := secureboot.ParseSignatureLists(variable(t, r, "db"))
+	require.NoError(t, err)
+	var certs []*x509.Certificate
+	for _, l := range lists {
+		require.Equal(t, secureboot.TypeX509, l.Type)
+		for _, s := range l.Signatures {
+			c, err := x509.ParseCertificate(s.Data)
+			require.NoError(t, err)
+			certs = append(certs, c)
 		}
-		db := store[i+len(head):]
-		return db[:binary.LittleEndian.Uint32(h[4:])]
 	}
-	t.Fatalf("%s has no variable db", path)
-	return nil
+	require.NotEmpty(t, certs)
+	return certs
+}
+
+// vendorCertificate reads what shim was built to trust: its section .vendor_cert begins with u32 size of that, u32 size of what it was built to
+// refuse, u32 offset of the first, u32 offset of the second, from the start of the section (shim, cert.S). Debian's is one certificate.
+func vendorCertificate(t testing.TB, shim []byte) *x509.Certificate {
+	t.Helper()
+	f, err := pe.NewFile(bytes.NewReader(shim)) // which knows about long names
+	require.NoError(t, err)
+	s := f.Section(".vendor_cert")
+	require.NotNil(t, s)
+	b, err := s.Data()
+	require.NoError(t, err)
+	size, offset := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[8:])
+	c, err := x509.ParseCertificate(b[offset:][:size])
+	require.NoError(t, err)
+	return c
 }

@@ -43,10 +43,18 @@ func newKey(t testing.TB, kind string) crypto.Signer {
 	switch kind[:3] {
 	case "rsa":
 		k, err = rsa.GenerateKey(rand.Reader, 2048)
+	case "307":
+		k, err = rsa.GenerateKey(rand.Reader, 3072)
+	case "409":
+		k, err = rsa.GenerateKey(rand.Reader, 4096)
 	case "256":
 		k, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case "384":
 		k, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case "521":
+		k, err = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	default:
+		t.Fatalf("kind of key: %q", kind)
 	}
 	require.NoError(t, err)
 	keys.Store(kind, k)
@@ -62,6 +70,12 @@ func newIdentity(t testing.TB, kind, name string, issuer *identity) identity {
 		NotBefore: time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2002, 1, 1, 0, 0, 0, 0, time.UTC),
 		IsCA: issuer == nil || name[0] == 'C', BasicConstraintsValid: true,
 	}
+	return issue(t, key, c, issuer)
+}
+
+// issue makes a certificate after a template, signed by issuer or, if nil, by itself.
+func issue(t testing.TB, key crypto.Signer, c *x509.Certificate, issuer *identity) identity {
+	t.Helper()
 	parent := identity{key, c}
 	if issuer != nil {
 		parent = *issuer

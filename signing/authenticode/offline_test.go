@@ -20,7 +20,6 @@ type systemdSigner struct {
 	t    testing.TB
 	root testtools.Root
 	dir  string
-	cert string
 }
 
 func newSystemdSigner(t testing.TB, id identity) systemdSigner {
