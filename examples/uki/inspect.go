@@ -18,12 +18,12 @@ import (
 
 func inspectFlags(*flag.FlagSet) func(*call, []string) error {
 	return func(c *call, operands []string) error {
-		src, f, err := c.openUKI(operands[0])
+		src, f, kind, err := c.openAny(operands[0])
 		if err != nil {
 			return err
 		}
 		finish := c.watch(3 * src.Size())
-		r, err := c.inspect(src, f)
+		r, err := c.inspect(src, f, kind)
 		finish()
 		if err != nil {
 			return fmt.Errorf("%s: %w", src.name, err)
@@ -32,14 +32,20 @@ func inspectFlags(*flag.FlagSet) func(*call, []string) error {
 	}
 }
 
-func (c *call) inspect(src *input, f *uki.File) (*inspectResult, error) {
-	r := &inspectResult{header: c.header(src.name), Size: src.Size(), Uname: f.Uname(), Authenticode: map[string]string{},
-		Signatures: []signature{}, Variants: []variant{}}
+func (c *call) inspect(src *input, f *uki.File, kind string) (*inspectResult, error) {
+	r := &inspectResult{header: c.header(src.name), Kind: kind, Size: src.Size(), Uname: f.Uname(), Authenticode: map[string]string{},
+		Signatures: []signature{}, Profiles: []profile{}, Variants: []variant{}}
+	for _, p := range f.Profiles() {
+		r.Profiles = append(r.Profiles, profile(p))
+	}
 	version, err := f.StubVersion()
 	if err != nil && !errors.Is(err, uki.ErrUnknownStub) {
 		return nil, err
 	}
 	r.StubVersion = version
+	if kernel, err := f.KernelVersion(); kind == kindImage && err == nil {
+		r.Uname = kernel
+	}
 	if release, err := f.OSRelease(); err == nil {
 		r.OSRelease = release
 	}
@@ -49,6 +55,9 @@ func (c *call) inspect(src *input, f *uki.File) (*inspectResult, error) {
 	if err := r.sign(src); err != nil {
 		return nil, err
 	}
+	if kind != kindImage {
+		return r, nil
+	}
 	// What the stub measures is not known of each image; all else about it is still worth showing.
 	variants, err := f.MeasureVariants(crypto.SHA256)
 	if err != nil {
@@ -56,7 +65,7 @@ func (c *call) inspect(src *input, f *uki.File) (*inspectResult, error) {
 		return r, nil
 	}
 	for _, v := range variants {
-		d, err := describeVariant(v, []crypto.Hash{crypto.SHA256}, append([][]string{{}}, tpm.DefaultPhasePaths()...))
+		d, err := describeVariant(f, v, []crypto.Hash{crypto.SHA256}, append([][]string{{}}, tpm.DefaultPhasePaths()...))
 		if err != nil {
 			return nil, err
 		}

@@ -10,12 +10,14 @@ import (
 
 // tree is the object for people.
 func (r *inspectResult) tree() *node {
-	root := &node{text: fmt.Sprintf("%s: %d bytes", r.File, r.Size)}
+	root := &node{text: fmt.Sprintf("%s: %s, %d bytes", r.File, kindNames[r.Kind], r.Size)}
 	if name := cmp.Or(r.OSRelease["PRETTY_NAME"], r.OSRelease["NAME"], r.OSRelease["ID"]); name != "" {
 		root.add("system  %s", name)
 	}
-	root.add("kernel  %s", cmp.Or(r.Uname, "version not given"))
-	root.add("stub    %s", cmp.Or(r.StubVersion, "version not given"))
+	if r.Kind == kindImage || r.Uname != "" {
+		root.add("kernel  %s", cmp.Or(r.Uname, "version unknown"))
+	}
+	root.add("stub    %s", cmp.Or(r.StubVersion, "version unknown"))
 	root.add("digest  sha256 %s (Authenticode)", r.Authenticode["sha256"])
 	signed := root.add("Secure Boot signatures: %d", len(r.Signatures))
 	for _, s := range r.Signatures {
@@ -27,7 +29,8 @@ func (r *inspectResult) tree() *node {
 		parent := shared
 		if s.Profile >= 0 {
 			if parent = profiles[s.Profile]; parent == nil {
-				parent = root.add("sections of profile %d", s.Profile)
+				p := r.Profiles[s.Profile]
+				parent = root.add("sections of %s", profileName(p.Index, p.ID, p.Title))
 				profiles[s.Profile] = parent
 			}
 		}
@@ -87,7 +90,7 @@ func summary(pcrsig string) string {
 			}
 		}
 		if count > 0 {
-			lines = append(lines, fmt.Sprintf("%s: %d policies, %d keys", tpm.BankName(h), count, len(keys)))
+			lines = append(lines, fmt.Sprintf("%s: %d policies by %d keys", tpm.BankName(h), count, len(keys)))
 		}
 	}
 	return strings.Join(lines, "\n")

@@ -43,15 +43,24 @@ func (r *buildResult) text() string {
 // inspectResult is the object of inspect.
 type inspectResult struct {
 	header
+	Kind         string            `json:"kind"` // image, addon, profile
 	Size         int64             `json:"size"`
 	StubVersion  string            `json:"stubVersion,omitempty"`
 	Uname        string            `json:"uname,omitempty"`
 	OSRelease    map[string]string `json:"osRelease,omitempty"`
 	Authenticode map[string]string `json:"authenticode"` // digest by hash
 	Signatures   []signature       `json:"signatures"`
+	Profiles     []profile         `json:"profiles"`
 	Sections     []section         `json:"sections"`
 	Variants     []variant         `json:"variants"`        // ways to boot
 	Error        string            `json:"error,omitempty"` // why there are no variants
+}
+
+// profile is what boot menus know of one.
+type profile struct {
+	Index int    `json:"index"`
+	ID    string `json:"id,omitempty"`
+	Title string `json:"title,omitempty"`
 }
 
 // section is one row of the section table.
@@ -69,11 +78,13 @@ type section struct {
 // variant is one way to boot the image. Device trees and firmware are counted from 1 among the .dtbauto and .efifw sections
 // of the profile; 0 is none.
 type variant struct {
-	Profile    int        `json:"profile"`
-	DeviceTree int        `json:"deviceTree,omitempty"`
-	Firmware   int        `json:"firmware,omitempty"`
-	Sections   []measured `json:"sections"` // in the order in which the stub measures them
-	PCR11      []pcr11    `json:"pcr11"`
+	Profile      int        `json:"profile"`
+	ProfileID    string     `json:"profileID,omitempty"`
+	ProfileTitle string     `json:"profileTitle,omitempty"`
+	DeviceTree   int        `json:"deviceTree,omitempty"`
+	Firmware     int        `json:"firmware,omitempty"`
+	Sections     []measured `json:"sections"` // in the order in which the stub measures them
+	PCR11        []pcr11    `json:"pcr11"`
 }
 
 // measured is a section as it goes into PCR 11.

@@ -1,13 +1,19 @@
 // This program demonstrates packages uki, tpm and signing/authenticode: it builds, opens, measures, signs and verifies
 // unified kernel images, with ukify's names for options, without root and on any platform.
 //
-//	uki build -linux F -stub F -os-release TEXT|@F [-initrd F]... [-cmdline TEXT|@F] [-uname V] [-splash F] [-sbat TEXT|@F]...
-//	       [-section NAME:TEXT|@F]... [-pcr-private-key F [-pcr-public-key F] [-phases P]]... [-pcr-banks LIST]
-//	       [-policy-digest] [-secureboot-private-key F -secureboot-certificate F] -o F
+//	uki build -linux F -os-release TEXT|@F -o F [-stub F] [-initrd F]... [-cmdline TEXT|@F] [-uname V] [-microcode F] [-splash F]
+//	       [-devicetree F] [-devicetree-auto F]... [-hwids DIR] [-efifw DIR]... [-sbat TEXT|@F]... [-section NAME:TEXT|@F]...
+//	       [-profile TEXT|@F] [-join-profile F]... [-pcr-private-key F [-pcr-public-key F] [-phases P]]... [-pcr-banks LIST]
+//	       [-policy-digest] [-secureboot-private-key F -secureboot-certificate F]
+//	uki build -profile TEXT|@F -o F [flags]
+//	uki addon -cmdline TEXT|@F -o F [flags]
 //	uki inspect F
 //	uki measure F [-phases P]... [-profile N] [-pcr-banks LIST]
 //	uki sign -key F -cert F [-o F] F
 //	uki verify -cert F... F
+//
+// build without -linux makes an image of a profile alone, for -join-profile of another build. -policy-digest prints the policies
+// to be signed elsewhere: one object for an image without profiles, a list of them by profile else.
 //
 // TEXT|@F is a text, or @ and the name of a file that holds it. White space in a -cmdline TEXT becomes single spaces, as with
 // ukify; a file is taken as it is. An empty -os-release or -uname leaves the section out. What ukify adds unasked from the
@@ -40,6 +46,8 @@ var program = cli.Program{Name: "uki", IsNo: isNo, Verbs: []cli.Verb{
 	{Name: "build", Usage: "-linux F -stub F -os-release TEXT|@F -o F [flags]",
 		Example: "uki build -linux vmlinuz -initrd initrd.img -cmdline 'ro quiet' -os-release @/etc/os-release -stub linuxx64.efi.stub -o linux.efi",
 		Flags:   verb(buildFlags)},
+	{Name: "addon", Usage: "-cmdline TEXT|@F -o F [flags]", Example: "uki addon -cmdline 'debug' -stub addonx64.efi.stub -o debug.addon.efi",
+		Flags: verb(addonFlags)},
 	{Name: "inspect", Usage: "F", Example: "uki inspect linux.efi", Least: 1, Most: 1, Flags: verb(inspectFlags)},
 	{Name: "measure", Usage: "F [-phases P]... [-profile N] [-pcr-banks LIST]", Example: "uki measure linux.efi -phases enter-initrd -pcr-banks sha256",
 		Least: 1, Most: 1, Flags: verb(measureFlags)},

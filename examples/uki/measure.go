@@ -44,7 +44,7 @@ func measureFlags(set *flag.FlagSet) func(*call, []string) error {
 			if *profile >= 0 && v.Profile != *profile {
 				continue
 			}
-			described, err := describeVariant(v, hashes, paths)
+			described, err := describeVariant(f, v, hashes, paths)
 			if err != nil {
 				return err
 			}
@@ -57,22 +57,12 @@ func measureFlags(set *flag.FlagSet) func(*call, []string) error {
 	}
 }
 
-// openUKI opens a file as a unified kernel image.
-func (c *call) openUKI(name string) (*input, *uki.File, error) {
-	src, err := c.open(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	f, err := uki.Open(src)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return src, f, nil
-}
-
 // describeVariant is one way to boot: what is measured, and what PCR 11 then holds at the end of each path.
-func describeVariant(v uki.VariantMeasurements, banks []crypto.Hash, paths [][]string) (variant, error) {
+func describeVariant(f *uki.File, v uki.VariantMeasurements, banks []crypto.Hash, paths [][]string) (variant, error) {
 	out := variant{Profile: v.Profile, DeviceTree: v.DeviceTree, Firmware: v.Firmware, Sections: []measured{}, PCR11: []pcr11{}}
+	if profiles := f.Profiles(); v.Profile < len(profiles) {
+		out.ProfileID, out.ProfileTitle = profiles[v.Profile].ID, profiles[v.Profile].Title
+	}
 	for _, m := range v.Sections {
 		s := measured{m.Section, m.Size, map[string]string{}}
 		for h, digest := range m.Digests {
@@ -99,8 +89,8 @@ func describeVariant(v uki.VariantMeasurements, banks []crypto.Hash, paths [][]s
 func measureText(variants []variant, banks []crypto.Hash) string {
 	var b strings.Builder
 	for _, v := range variants {
-		if len(variants) > 1 || v.Profile > 0 {
-			fmt.Fprintf(&b, "# %s\n", v.name())
+		if len(variants) > 1 || v.Profile > 0 || v.ProfileID != "" {
+			fmt.Fprintf(&b, "# %s\n", printable(v.name()))
 		}
 		for _, p := range v.PCR11 {
 			fmt.Fprintf(&b, "# PCR[11] Phase <%s>\n", strings.Join(p.Phases, ":"))
@@ -114,12 +104,24 @@ func measureText(variants []variant, banks []crypto.Hash) string {
 
 // name says which way to boot it is.
 func (v variant) name() string {
-	s := fmt.Sprintf("profile %d", v.Profile)
+	s := profileName(v.Profile, v.ProfileID, v.ProfileTitle)
 	if v.DeviceTree > 0 {
 		s += fmt.Sprintf(", device tree %d", v.DeviceTree)
 	}
 	if v.Firmware > 0 {
 		s += fmt.Sprintf(", firmware %d", v.Firmware)
+	}
+	return s
+}
+
+// profileName is such as "profile 1 (reset: Factory reset)".
+func profileName(index int, id, title string) string {
+	s := fmt.Sprintf("profile %d", index)
+	switch {
+	case id != "" && title != "":
+		return fmt.Sprintf("%s (%s: %s)", s, id, title)
+	case id != "" || title != "":
+		return fmt.Sprintf("%s (%s)", s, id+title)
 	}
 	return s
 }

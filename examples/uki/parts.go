@@ -27,8 +27,6 @@ func addPartFlags(set *flag.FlagSet) *partFlags {
 	p.addCommon(set)
 	set.Var(&p.osRelease, "os-release", "`TEXT|@FILE` for .osrel, empty: none; without it no boot loader lists the image")
 	set.StringVar(&p.splash, "splash", "", "`BMP` for .splash")
-	set.Var(&p.deviceTrees, "devicetree-auto", "device tree of which the stub picks one by hardware: `file` for .dtbauto; may be repeated")
-	set.StringVar(&p.hwids, "hwids", "", "`directory` of ukify's hardware descriptions for .hwids")
 	set.Var(&p.firmware, "efifw", "`directory` named as the firmware, with the one file of it, for .efifw; may be repeated")
 	set.Var(&p.profile, "profile", "`TEXT|@FILE` for .profile, such as ID=main; without -linux: a profile alone, to be joined to an image")
 	set.Var(&p.joined, "join-profile", "image of a profile to be added: `file`; may be repeated")
@@ -43,6 +41,8 @@ func (p *partFlags) addCommon(set *flag.FlagSet) {
 	set.Var(&p.uname, "uname", "`version` of the kernel for .uname, empty: none (default: found in the kernel)")
 	set.StringVar(&p.microcode, "microcode", "", "microcode: `file` for .ucode")
 	set.StringVar(&p.deviceTree, "devicetree", "", "device tree for every machine: `file` for .dtb")
+	set.Var(&p.deviceTrees, "devicetree-auto", "device tree of which the stub picks one by hardware: `file` for .dtbauto; may be repeated")
+	set.StringVar(&p.hwids, "hwids", "", "`directory` of ukify's hardware descriptions for .hwids")
 	set.Var(&p.sbat, "sbat", "`TEXT|@FILE` to be merged into .sbat; may be repeated")
 	set.Var(&p.extra, "section", "`NAME:TEXT|@FILE` for a further section; may be repeated")
 }
@@ -215,7 +215,7 @@ func (r reader) profiles(names list) (out []uki.Profile) {
 		if src == nil {
 			return nil
 		}
-		f, err := uki.Open(src)
+		f, err := uki.OpenProfile(src)
 		if err == nil {
 			count := 0
 			for _, s := range f.Sections() {
@@ -230,7 +230,7 @@ func (r reader) profiles(names list) (out []uki.Profile) {
 			}
 		}
 		if err != nil {
-			r.fail(fmt.Errorf("-join-profile %s: %w", name, err))
+			r.fail(fmt.Errorf("-join-profile %s: %v", name, err)) // a call that cannot be, not an answer
 			return nil
 		}
 	}

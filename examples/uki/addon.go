@@ -1,0 +1,58 @@
+package main
+
+import (
+	"cmp"
+	"flag"
+
+	"github.com/osmith-dev/osmith/uki"
+)
+
+func addonFlags(set *flag.FlagSet) func(*call, []string) error {
+	parts := new(partFlags)
+	parts.addCommon(set)
+	out := addOutputFlags(set)
+	return func(c *call, _ []string) error {
+		if err := required("o", out.name); err != nil {
+			return err
+		}
+		by, err := out.signer()
+		if err != nil {
+			return err
+		}
+		addon, err := parts.addon(c)
+		if err != nil {
+			return err
+		}
+		assembled, err := addon.Assemble()
+		if err != nil {
+			return err
+		}
+		r := &buildResult{header: c.header(out.name), Signed: by != nil, FreeSections: assembled.FreeSections()}
+		finish := c.watch(c.total())
+		r.Size, r.SHA256, err = write(out.name, by, writerTo(assembled))
+		finish()
+		if err != nil {
+			return err
+		}
+		return c.Answer(r, "")
+	}
+}
+
+// addon opens the parts and describes the add-on.
+func (p *partFlags) addon(c *call) (*uki.Addon, error) {
+	var err error
+	read := reader{c: c, err: &err}
+	addon := &uki.Addon{
+		Stub:           read.source(cmp.Or(p.stub, defaultStub("addon"))),
+		Cmdline:        read.words(&p.cmdline),
+		DeviceTree:     read.source(p.deviceTree),
+		DeviceTreeAuto: read.sources(p.deviceTrees),
+		HWIDs:          read.hwids(p.hwids),
+		Initrd:         read.sources(p.initrds),
+		Microcode:      read.source(p.microcode),
+		Uname:          p.uname.value,
+		SBAT:           read.sbat(p.sbat),
+		Sections:       read.sections(p.extra),
+	}
+	return addon, err
+}

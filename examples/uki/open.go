@@ -1,0 +1,51 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/osmith-dev/osmith/uki"
+)
+
+// Kinds of what can be inspected.
+const (
+	kindImage   = "image"
+	kindAddon   = "addon"
+	kindProfile = "profile"
+)
+
+var kindNames = map[string]string{kindImage: "unified kernel image", kindAddon: "add-on", kindProfile: "profile to be joined"}
+
+// openUKI opens a file as a unified kernel image.
+func (c *call) openUKI(name string) (*input, *uki.File, error) {
+	src, err := c.open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := uki.Open(src)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return src, f, nil
+}
+
+// openAny opens an image, an add-on, or a profile alone.
+func (c *call) openAny(name string) (src *input, f *uki.File, kind string, err error) {
+	if src, err = c.open(name); err != nil {
+		return nil, nil, "", err
+	}
+	f, err = uki.Open(src)
+	if err == nil {
+		return src, f, kindImage, nil
+	}
+	if errors.Is(err, uki.ErrNotUKI) {
+		// A profile has what an add-on has, and its .profile besides.
+		if f, err := uki.OpenProfile(src); err == nil {
+			return src, f, kindProfile, nil
+		}
+		if f, err := uki.OpenAddon(src); err == nil {
+			return src, f, kindAddon, nil
+		}
+	}
+	return nil, nil, "", fmt.Errorf("%s: %w", name, err)
+}
