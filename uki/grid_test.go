@@ -222,6 +222,14 @@ func (d *drawer) profiles(c *toolCase) (args []string) {
 	for i := range 1 + d.IntN(2) {
 		p, own := d.parts(c.image.OSRelease != nil) // without one in the base, ukify drops it
 		p.Profile = fmt.Appendf(nil, "ID=other%d\nTITLE=%s\n", i, strings.Repeat("o", d.size()))
+		if d.has(4) {
+			k := petest.Kernel(fmt.Sprintf("6.13.%d-profile", i))
+			p.Linux = source(k)
+			own = append(own, "--linux="+d.file("linux", k))
+			if p.OSRelease == nil {
+				own = append(own, "--os-release=")
+			}
+		}
 		out := filepath.Join(c.dir, fmt.Sprintf("profile-%d.efi", i))
 		c.lines = append(c.lines, d.ukify(append(own, "--profile=@"+d.file("profile", p.Profile), "--stub="+d.addon, "--output="+out)))
 		c.image.Profiles = append(c.image.Profiles, p)

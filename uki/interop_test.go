@@ -29,11 +29,11 @@ var ukifies = []struct {
 // gridSize is the number of cases for each ukify, and the seed: a third and fixed, or with OSMITH_LONG=1 all and fresh.
 func gridSize(t *testing.T) (int, uint64) {
 	if os.Getenv("OSMITH_LONG") != "1" {
-		return 25, 1
+		return 28, 1
 	}
 	seed := mathrand.Uint64()
 	t.Logf("seed %d", seed)
-	return 75, seed
+	return 84, seed
 }
 
 // TestUkifyGrid has ukify and us make images of the same parts and compares all bytes, and has systemd-measure compute

@@ -28,8 +28,8 @@ type Profile struct {
 	Firmware       []Firmware
 	Microcode      Source
 
-	// Sections are further sections, and any known one that is to be overridden by other bytes than the fields above
-	// allow: an empty .cmdline leaves this profile without a command line of its own.
+	// Sections are further sections, and any known one, .sbat included, that is to be overridden by bytes that no field
+	// above allows.
 	Sections []Section
 
 	// Each profile has measurements of its own, and so a signature of its own.
