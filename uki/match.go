@@ -41,7 +41,7 @@ func (f *File) ChooseWith(profile int, hw Hardware, assumeStub int) (Variant, er
 	if err != nil {
 		return Variant{}, err
 	}
-	s, err := slicesOf(list, profile, release)
+	s, err := scopeOf(list, profile, release)
 	if err != nil {
 		return Variant{}, fmt.Errorf("uki: %w", err)
 	}

@@ -193,13 +193,8 @@ func (p *plan) all(withSignatures bool) []content {
 func (p *plan) checkNames() error {
 	seen := make(map[string]bool)
 	for _, s := range p.all(true) {
-		if len(s.name) == 0 || len(s.name) > 8 {
-			return partError("Sections", "name %q: want 1 to 8 characters", s.name)
-		}
-		for _, c := range []byte(s.name) {
-			if c <= ' ' || c > '~' {
-				return partError("Sections", "name %q: not printable ASCII", s.name)
-			}
+		if err := checkName(s.name); err != nil {
+			return &PartError{"Sections", err}
 		}
 		if s.name == ".profile" {
 			// Each profile begins a new set of names (UAPI.5, "Multi-Profile UKIs").
@@ -211,6 +206,19 @@ func (p *plan) checkNames() error {
 		seen[s.name] = true
 		if _, taken := p.stub.Section(s.name); taken && s.name != ".sbat" {
 			return partError("Sections", "the stub has a section %s of its own", s.name)
+		}
+	}
+	return nil
+}
+
+// checkName checks what can stand in the eight bytes of a section header.
+func checkName(name string) error {
+	if len(name) == 0 || len(name) > 8 {
+		return fmt.Errorf("name %q: want 1 to 8 characters", name)
+	}
+	for _, c := range []byte(name) {
+		if c <= ' ' || c > '~' {
+			return fmt.Errorf("name %q: not printable ASCII", name)
 		}
 	}
 	return nil

@@ -89,7 +89,7 @@ func (f *File) newStream(w io.Writer, o WriteOptions) (*stream, error) {
 		if o.Sign == nil {
 			continue
 		}
-		slice, err := slicesOf(list, v.Profile, release)
+		slice, err := scopeOf(list, v.Profile, release)
 		if err != nil {
 			return nil, fmt.Errorf("uki: %w", err)
 		}

@@ -108,7 +108,7 @@ func variantsOf(list []content, release int) ([]Variant, error) {
 		return nil, fmt.Errorf("uki: the image has %d profiles, stubs know %d", profiles, maxProfiles)
 	}
 	for p := range max(profiles, 1) {
-		s, err := slicesOf(list, p, release)
+		s, err := scopeOf(list, p, release)
 		if err != nil {
 			return nil, fmt.Errorf("uki: %w", err)
 		}

@@ -2,10 +2,10 @@ package uki
 
 import "fmt"
 
-// slices are the sections that count in one profile, as indices into the sections of the image: those before the first
+// A scope is the sections that count in one profile, as indices into the sections of the image: those before the first
 // .profile, which all profiles share, and those from the profile's own .profile up to the next one (systemd 262,
 // src/boot/pe.c, pe_locate_profile_sections).
-type slices struct {
+type scope struct {
 	list      []content
 	release   int
 	base, own span
@@ -24,10 +24,10 @@ func countProfiles(list []content) int {
 	return n
 }
 
-// slicesOf finds the slices of a profile. An image without any .profile has profile 0 only, which then has no sections
+// scopeOf finds the sections of a profile. An image without any .profile has profile 0 only, which then has no sections
 // of its own.
-func slicesOf(list []content, profile, release int) (*slices, error) {
-	s := &slices{list: list, release: release, base: span{0, len(list)}}
+func scopeOf(list []content, profile, release int) (*scope, error) {
+	s := &scope{list: list, release: release, base: span{0, len(list)}}
 	n := -1
 	for i, c := range list {
 		if c.name != ".profile" {
@@ -54,7 +54,7 @@ func slicesOf(list []content, profile, release int) (*slices, error) {
 
 // candidates are the sections of that name, in file order. Of most kinds only the last slice's first one counts, see
 // effective. A stub that does not know the section yet has none.
-func (s *slices) candidates(name string) []int {
+func (s *scope) candidates(name string) []int {
 	if k := kindOf(name); k != nil && s.release < k.since {
 		return nil
 	}
@@ -72,7 +72,7 @@ func (s *slices) candidates(name string) []int {
 
 // effective is the section of that name that counts: the first one in the profile, or else the first one of the shared
 // ones, or -1.
-func (s *slices) effective(name string) int {
+func (s *scope) effective(name string) int {
 	for _, r := range []span{s.own, s.base} {
 		for i := r.from; i < r.to; i++ {
 			if s.list[i].name == name {
@@ -87,7 +87,7 @@ func (s *slices) effective(name string) int {
 // that is picked by hardware takes the place of .dtb, which is not measured then. systemd 262, src/boot/stub.c
 // (find_sections, measure_sections).
 func selectVariant(list []content, v Variant, release int) ([]int, error) {
-	s, err := slicesOf(list, v.Profile, release)
+	s, err := scopeOf(list, v.Profile, release)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func selectVariant(list []content, v Variant, release int) ([]int, error) {
 
 // selectOnly is selectVariant of the only variant of a profile.
 func selectOnly(list []content, profile, release int) ([]int, error) {
-	s, err := slicesOf(list, profile, release)
+	s, err := scopeOf(list, profile, release)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,282 @@
+package uki
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/osmith-dev/osmith/internal/pe"
+)
+
+// An Edit is a list of changes to an image, a profile or an add-on. The image itself stays as it is: Assemble makes
+// another one, which reads what has not changed from the first.
+//
+// A section whose new content fits into the place of the old one stays where it is, with zeros behind it. Otherwise it
+// and all sections behind it are laid out anew, as ukify would have done. What belongs to the stub never moves.
+// Whatever would silently stop being true is an error, a [*LossError], unless it is named to Lose.
+//
+// Profiles are counted as in [SectionInfo]: -1 are the sections shared by all. In an image without profiles 0 is the
+// same as -1.
+type Edit struct {
+	f     *File
+	rows  []row
+	lose  map[Loss]bool
+	strip bool
+}
+
+// A row is one section of the result.
+type row struct {
+	name    string
+	profile int
+	old     int    // index in the image, -1: there was none
+	content Source // nil: as it is
+}
+
+// Edit begins to change an image.
+func (f *File) Edit() *Edit {
+	e := &Edit{f: f, lose: make(map[Loss]bool)}
+	for i, s := range f.sections {
+		e.rows = append(e.rows, row{s.Name, s.Profile, i, nil})
+	}
+	return e
+}
+
+// Lose allows the changes to destroy what is named. It is no error if there is no such thing.
+func (e *Edit) Lose(what ...Loss) *Edit {
+	for _, l := range what {
+		e.lose[l] = true
+	}
+	return e
+}
+
+// Strip removes all Secure Boot signatures.
+func (e *Edit) Strip() *Edit {
+	e.strip = true
+	return e.Lose(LoseSignatures)
+}
+
+// Replace changes the content of a section. Of .dtbauto and .efifw a profile may have several: see ReplaceAt.
+func (e *Edit) Replace(name string, profile int, content Source) error {
+	n, err := e.find(name, profile)
+	if err != nil {
+		return err
+	}
+	return e.replace(n, content)
+}
+
+// ReplaceAt changes the content of the i-th of the Sections of the image.
+func (e *Edit) ReplaceAt(i int, content Source) error {
+	n, err := e.at(i)
+	if err != nil {
+		return err
+	}
+	return e.replace(n, content)
+}
+
+func (e *Edit) replace(n int, content Source) error {
+	r := e.rows[n]
+	if r.old >= 0 && r.old < e.f.firstPayload() && r.name != ".sbat" {
+		return editError(r.name, "belongs to the stub, which is not changed")
+	}
+	if err := e.checkContent(r.name, content); err != nil {
+		return err
+	}
+	e.rows[n].content = content
+	return nil
+}
+
+// Remove takes a section away. A .profile goes only with its whole profile: see RemoveProfile.
+func (e *Edit) Remove(name string, profile int) error {
+	n, err := e.find(name, profile)
+	if err != nil {
+		return err
+	}
+	return e.remove(n)
+}
+
+// RemoveAt takes the i-th of the Sections of the image away.
+func (e *Edit) RemoveAt(i int) error {
+	n, err := e.at(i)
+	if err != nil {
+		return err
+	}
+	return e.remove(n)
+}
+
+func (e *Edit) remove(n int) error {
+	r := e.rows[n]
+	switch {
+	case r.old >= 0 && r.old < e.f.firstPayload():
+		return editError(r.name, "belongs to the stub, which is not changed")
+	case r.name == ".profile":
+		return editError(r.name, "begins profile %d: remove that", r.profile)
+	}
+	e.rows = append(e.rows[:n:n], e.rows[n+1:]...)
+	return nil
+}
+
+// Add puts a section at the end of the shared ones or of a profile, but before the .pcrsig of the same, so that this
+// still stands behind all that it covers.
+func (e *Edit) Add(name string, profile int, content Source) error {
+	profile = e.normal(profile)
+	if err := checkName(name); err != nil {
+		return fmt.Errorf("uki: edit: %w", err)
+	}
+	if err := e.checkContent(name, content); err != nil {
+		return err
+	}
+	if name == ".profile" {
+		return editError(name, "begins a profile: see AddProfile")
+	}
+	at, found := len(e.rows), profile < 0
+	for n, r := range e.rows {
+		if r.profile == profile {
+			found = true
+			if k := kindOf(name); r.name == name && (k == nil || !k.repeats) {
+				return editError(name, "is there already: see Replace")
+			}
+			if r.name == ".pcrsig" && name != ".pcrsig" {
+				at = min(at, n)
+			}
+		}
+		if r.profile > profile {
+			at = min(at, n)
+		}
+		if r.old >= 0 && r.old < e.f.firstPayload() && r.name == name {
+			return editError(name, "belongs to the stub")
+		}
+	}
+	if !found {
+		return editError(name, "profile %d: the image has %d", profile, e.profiles())
+	}
+	e.rows = append(e.rows[:at:at], append([]row{{name, profile, -1, content}}, e.rows[at:]...)...)
+	return nil
+}
+
+// AddProfile appends a profile and returns its index. Its text has the fields ID and TITLE. The first profile that an
+// image gets is number 0, in which it boots by default.
+func (e *Edit) AddProfile(text []byte, sections ...Section) (int, error) {
+	if len(text) == 0 {
+		return 0, editError(".profile", "%w", ErrMissing)
+	}
+	n := e.profiles()
+	before := e.rows
+	e.rows = append(e.rows[:len(e.rows):len(e.rows)], row{".profile", n, -1, bytes.NewReader(text)})
+	for _, s := range sections {
+		if err := e.Add(s.Name, n, s.Content); err != nil {
+			e.rows = before
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+// RemoveProfile takes a profile with all its sections away; those behind it are counted anew.
+func (e *Edit) RemoveProfile(profile int) error {
+	if profile < 0 || profile >= e.profiles() {
+		return editError(".profile", "profile %d: the image has %d", profile, e.profiles())
+	}
+	var rows []row
+	for _, r := range e.rows {
+		if r.profile == profile {
+			continue
+		}
+		if r.profile > profile {
+			r.profile--
+		}
+		rows = append(rows, r)
+	}
+	e.rows = rows
+	return nil
+}
+
+// JoinPCRSignature puts a signature, the JSON text of a .pcrsig, into the room reserved for it: the section that counts
+// in that profile, its own or the shared one. The section becomes as long as the text, with zeros behind it, as by
+// ukify build --join-pcrsig=; a text of more bytes than the section has in the file is a [*SpaceError].
+func (e *Edit) JoinPCRSignature(profile int, signature []byte) error {
+	n, err := e.find(".pcrsig", profile)
+	if errors.Is(err, ErrMissing) && profile >= 0 && profile < max(e.profiles(), 1) {
+		n, err = e.find(".pcrsig", -1)
+	}
+	if err != nil {
+		return err
+	}
+	room := int64(math.MaxInt64)
+	if old := e.rows[n].old; old >= 0 {
+		room = e.f.room(old)
+	}
+	if int64(len(signature)) > room {
+		return &SpaceError{fmt.Sprintf("section .pcrsig of profile %d", profile), int64(len(signature)), room}
+	}
+	return e.replace(n, bytes.NewReader(signature))
+}
+
+func (e *Edit) profiles() int {
+	n := 0
+	for _, r := range e.rows {
+		n = max(n, r.profile+1)
+	}
+	return n
+}
+
+// normal is the profile that sections of an image without profiles are counted in.
+func (e *Edit) normal(profile int) int {
+	if profile == 0 && e.profiles() == 0 {
+		return -1
+	}
+	return profile
+}
+
+// find is the only section of that name in a profile.
+func (e *Edit) find(name string, profile int) (int, error) {
+	profile = e.normal(profile)
+	found := -1
+	for n, r := range e.rows {
+		if r.name != name || r.profile != profile {
+			continue
+		}
+		if found >= 0 {
+			return 0, editError(name, "profile %d has several: name one by its place in the image", profile)
+		}
+		found = n
+	}
+	if found < 0 {
+		return 0, editError(name, "profile %d: %w", profile, ErrMissing)
+	}
+	return found, nil
+}
+
+func (e *Edit) at(i int) (int, error) {
+	for n, r := range e.rows {
+		if r.old == i && i >= 0 {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("uki: edit: section number %d: %w", i, ErrMissing)
+}
+
+// checkContent checks a kernel, of which the image's own headers depend; all else is the stub's business.
+func (e *Edit) checkContent(name string, content Source) error {
+	if content == nil {
+		return editError(name, "%w", ErrMissing)
+	}
+	if content.Size() == 0 {
+		return editError(name, "empty: the stub takes it for absent, so remove it")
+	}
+	if name != ".linux" {
+		return nil
+	}
+	p, err := pe.Parse(content, content.Size())
+	if err != nil {
+		return editError(name, "%w", formatError(err).Err)
+	}
+	if !sameArchitecture(e.f.pe.Machine, p.Machine) {
+		return editError(name, "machine type %#04x, the image's is %#04x", p.Machine, e.f.pe.Machine)
+	}
+	return nil
+}
+
+func editError(section, format string, args ...any) error {
+	return fmt.Errorf("uki: edit: section %s: %w", section, fmt.Errorf(format, args...))
+}

@@ -1,0 +1,359 @@
+package uki
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"sort"
+
+	"github.com/osmith-dev/osmith/internal/pe"
+)
+
+// A relayout is the result of an edit in the making.
+type relayout struct {
+	f       *File
+	rows    []row
+	fixed   int   // so many rows stay where they are
+	cut     int64 // so many bytes of the file do
+	header  []byte
+	table   []pe.Section // of the result
+	out     *Assembled
+	moving  bool // sections are added, removed or moved
+	lose    map[Loss]bool
+	missing map[Loss]bool // what would be lost and is not in lose
+}
+
+// Assemble makes the image with the changes. What does not fit is a [*SpaceError], what cannot be preserved a
+// [*LossError]; nothing is read of what stays but headers.
+func (e *Edit) Assemble() (*Assembled, error) {
+	l := &relayout{f: e.f, rows: append([]row(nil), e.rows...), lose: e.lose, missing: make(map[Loss]bool), out: new(Assembled)}
+	changed := len(l.rows) != len(e.f.sections)
+	for i, r := range l.rows {
+		changed = changed || r.content != nil || r.old != i
+	}
+	if !changed && !(e.strip && e.f.Signed()) {
+		l.out.add("image", e.f.src, e.f.src.Size())
+		return l.finish()
+	}
+	for _, step := range []func() error{l.stalePCRSignatures, l.place, l.readHeader, l.checkDirectories, l.build} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.losses(); err != nil {
+		return nil, err
+	}
+	return l.finish()
+}
+
+// finish opens the result, which is the last check.
+func (l *relayout) finish() (*Assembled, error) {
+	f, err := open(l.out, l.f.kind)
+	if err != nil {
+		return nil, fmt.Errorf("uki: edit: the result would be useless: %w", err)
+	}
+	l.out.sections = f.pe.Sections
+	l.out.free = int(int64(f.pe.SizeOfHeaders)-f.pe.Fields.SectionTable)/sectionHeaderSize - len(f.sections)
+	return l.out, nil
+}
+
+func (l *relayout) loses(what Loss) {
+	if !l.lose[what] {
+		l.missing[what] = true
+	}
+}
+
+func (l *relayout) losses() error {
+	if len(l.missing) == 0 {
+		return nil
+	}
+	e := new(LossError)
+	for what := range l.missing {
+		e.Losses = append(e.Losses, what)
+	}
+	sort.Slice(e.Losses, func(a, b int) bool { return e.Losses[a] < e.Losses[b] })
+	return e
+}
+
+// firstPayload is the first section that was added to the stub. All before it are the stub's own.
+func (f *File) firstPayload() int {
+	for i, s := range f.sections {
+		if kindOf(s.Name) != nil && s.Name != ".sbat" {
+			return i
+		}
+	}
+	return len(f.sections)
+}
+
+// room is how long the content of a section can be without moving anything: in the file and up to the next section in
+// memory.
+func (f *File) room(i int) int64 {
+	s := f.sections[i]
+	room := s.RawSize
+	for j, o := range f.sections {
+		if j != i && o.VirtualAddress > s.VirtualAddress {
+			room = min(room, o.VirtualAddress-s.VirtualAddress)
+		}
+	}
+	return room
+}
+
+// place finds how much of the image can stay where it is.
+func (l *relayout) place() error {
+	f := l.f
+	for l.fixed < len(l.rows) && l.rows[l.fixed].old == l.fixed {
+		if c := l.rows[l.fixed].content; c != nil && c.Size() > f.room(l.fixed) {
+			break
+		}
+		l.fixed++
+	}
+	l.moving = l.fixed < len(f.sections) || l.fixed < len(l.rows)
+	if !l.moving {
+		return nil
+	}
+	payload := f.firstPayload()
+	if l.fixed < payload && l.fixed < len(f.sections) {
+		s := f.sections[l.fixed]
+		if l.fixed < len(l.rows) && l.rows[l.fixed].old == l.fixed {
+			return &SpaceError{"section " + s.Name + " of the stub", l.rows[l.fixed].content.Size(), f.room(l.fixed)}
+		}
+		return editError(s.Name, "belongs to the stub and would have to move")
+	}
+	stays := int64(f.pe.SizeOfHeaders)
+	for _, s := range f.sections[:l.fixed] {
+		if s.RawSize > 0 {
+			stays = max(stays, s.Offset+s.RawSize)
+		}
+	}
+	l.cut = f.pe.DataEnd()
+	for i, s := range f.sections[l.fixed:] {
+		if s.RawSize > 0 {
+			l.cut = min(l.cut, s.Offset)
+		}
+		c := f.pe.Sections[l.fixed+i].Characteristics
+		const code, execute, write = 0x20, 0x20000000, 0x80000000
+		runs := int64(f.pe.EntryPoint) >= s.VirtualAddress && int64(f.pe.EntryPoint) < s.VirtualAddress+max(s.Size, 1)
+		if runs || kindOf(s.Name) == nil && c&(code|execute|write) != 0 {
+			return editError(s.Name, "is code or data of a program, stands behind what is changed and cannot move")
+		}
+	}
+	if l.cut < stays {
+		return &FormatError{l.cut, "section table", fmt.Errorf("not in the order of the file: what stays ends at %#x", stays)}
+	}
+	return nil
+}
+
+// readHeader takes the headers into memory.
+func (l *relayout) readHeader() error {
+	p := l.f.pe
+	b, err := readAll(l.f.src, int64(p.SizeOfHeaders), maxHeaders)
+	if err != nil {
+		return &FormatError{0, "headers", err}
+	}
+	l.header = b
+	end := p.Fields.SectionTable + int64(len(p.Sections))*sectionHeaderSize
+	need := p.Fields.SectionTable + int64(len(l.rows))*sectionHeaderSize
+	if need > int64(len(b)) {
+		return &SpaceError{"header of the image", need, int64(len(b))}
+	}
+	if need > end && len(bytes.Trim(b[end:need], "\x00")) > 0 {
+		return &FormatError{end, "headers", fmt.Errorf("other data stands where %d more section headers would go", len(l.rows)-len(p.Sections))}
+	}
+	return nil
+}
+
+// build lays the file out and writes the headers.
+func (l *relayout) build() error {
+	f, p := l.f, l.f.pe
+	l.out.add("headers", bytes.NewReader(l.header), int64(len(l.header)))
+	if err := l.keep(); err != nil {
+		return err
+	}
+	l.table = append(l.table, p.Sections[:l.fixed]...)
+	initialised := int64(p.SizeOfInitializedData)
+	for _, s := range f.sections {
+		initialised -= s.Size
+	}
+	var memory int64
+	for n, r := range l.rows {
+		if n < l.fixed {
+			if r.content != nil {
+				l.table[n].VirtualSize = uint32(r.content.Size())
+			}
+		} else if err := l.append(r, memory); err != nil {
+			return err
+		}
+		s := l.table[n]
+		memory = max(memory, int64(s.VirtualAddress)+int64(s.VirtualSize))
+		initialised += int64(s.VirtualSize)
+	}
+	image := roundUp(memory, int64(p.SectionAlignment))
+	if end := max(image, l.out.size, initialised); end > math.MaxUint32 {
+		return &SpaceError{"image", end, math.MaxUint32}
+	}
+	return l.patch(uint32(image), uint32(max(initialised, 0)))
+}
+
+// keep adds what stays of the file behind the headers, with the sections in it that are exchanged in place.
+func (l *relayout) keep() error {
+	f := l.f
+	end, err := l.keptEnd()
+	if err != nil {
+		return err
+	}
+	var changed []row
+	for _, r := range l.rows[:l.fixed] {
+		if r.content != nil {
+			changed = append(changed, r)
+		}
+	}
+	sort.Slice(changed, func(a, b int) bool { return f.sections[changed[a].old].Offset < f.sections[changed[b].old].Offset })
+	for _, r := range changed {
+		s := f.sections[r.old]
+		if s.Offset < l.out.size {
+			return &FormatError{s.Offset, "section " + s.Name, fmt.Errorf("shares bytes of the file with another, or with the headers")}
+		}
+		l.out.add("image", offsetReader{f.src, l.out.size}, s.Offset-l.out.size)
+		l.out.add(r.name, r.content, r.content.Size())
+		l.out.size = s.Offset + s.RawSize
+	}
+	if l.out.size < end {
+		l.out.add("image", offsetReader{f.src, l.out.size}, end-l.out.size)
+	}
+	return nil
+}
+
+// keptEnd is where the part of the file ends that is kept.
+func (l *relayout) keptEnd() (int64, error) {
+	p := l.f.pe
+	end, data := p.Size, p.DataEnd()
+	if p.Certificates.Size > 0 {
+		l.loses(LoseSignatures)
+		clear(l.header[p.Fields.CertificateDirectory:][:8])
+		if p.Certificates.End() < end {
+			l.loses(LoseTrailingData)
+		}
+		end = p.Certificates.Offset
+		// Signers pad to eight bytes before they add the table.
+		if pad := end - data; pad < 8 {
+			b, err := readAll(offsetReader{l.f.src, data}, pad, 8)
+			if err != nil {
+				return 0, &FormatError{data, "padding", err}
+			}
+			if len(bytes.Trim(b, "\x00")) == 0 {
+				end = data
+			}
+		}
+	}
+	if !l.moving {
+		return end, nil
+	}
+	symbols, err := symbolTable(l.f.src, p)
+	if err != nil {
+		return 0, &FormatError{p.Fields.COFF, "symbol table", err}
+	}
+	if symbols.Size > 0 && symbols.End() > l.cut {
+		l.loses(LoseSymbols)
+		clear(l.header[p.Fields.COFF+8:][:8]) // PointerToSymbolTable, NumberOfSymbols
+		if symbols.Offset == data {
+			data = symbols.End()
+		}
+	}
+	if end > data {
+		l.loses(LoseTrailingData)
+	}
+	return l.cut, nil
+}
+
+// symbolTable is where the COFF symbol table and the strings behind it stand (Microsoft PE Format, "COFF Symbol Table"
+// and "COFF String Table").
+func symbolTable(src Source, p *pe.File) (pe.Range, error) {
+	const symbolSize = 18
+	if p.SymbolTable == 0 {
+		return pe.Range{}, nil
+	}
+	r := pe.Range{Offset: int64(p.SymbolTable)}
+	var b [4]byte
+	if n, err := src.ReadAt(b[:], p.Fields.COFF+12); n < len(b) {
+		return pe.Range{}, noEOF(err)
+	}
+	r.Size = symbolSize * int64(binary.LittleEndian.Uint32(b[:]))
+	if r.End() > p.Size {
+		return pe.Range{}, fmt.Errorf("ends at %d, the file at %d", r.End(), p.Size)
+	}
+	if n, err := src.ReadAt(b[:], r.End()); n == len(b) {
+		r.Size += int64(binary.LittleEndian.Uint32(b[:]))
+	} else if err != nil && err != io.EOF {
+		return pe.Range{}, err
+	}
+	r.Size = min(r.Size, p.Size-r.Offset)
+	return r, nil
+}
+
+// append lays one section out behind what is there.
+func (l *relayout) append(r row, memory int64) error {
+	p := l.f.pe
+	l.out.padTo(int64(p.FileAlignment))
+	offset := l.out.size
+	address := roundUp(max(memory, int64(p.SizeOfHeaders)), int64(p.SectionAlignment))
+	s := pe.Section{Name: r.name, Characteristics: flagsOf(r.name)}
+	var size, raw int64
+	switch {
+	case r.content != nil:
+		size = r.content.Size()
+		raw = roundUp(size, int64(p.FileAlignment))
+		l.out.add(r.name, r.content, size)
+	default:
+		old := l.f.sections[r.old]
+		size = old.Size
+		raw = roundUp(old.RawSize, int64(p.FileAlignment))
+		l.out.add("section "+r.name, offsetReader{l.f.src, old.Offset}, old.RawSize)
+	}
+	if r.old >= 0 {
+		s.Characteristics = p.Sections[r.old].Characteristics
+	}
+	if end := max(address+size, offset+raw); end > math.MaxUint32 {
+		return &SpaceError{"image, at section " + r.name, end, math.MaxUint32}
+	}
+	l.out.size = offset + raw
+	s.VirtualSize, s.VirtualAddress, s.RawSize, s.Offset = uint32(size), uint32(address), uint32(raw), uint32(offset)
+	l.table = append(l.table, s)
+	return nil
+}
+
+// patch writes the section table and the header fields that depend on it.
+func (l *relayout) patch(image, initialised uint32) error {
+	p, le := l.f.pe, binary.LittleEndian
+	table := l.header[p.Fields.SectionTable:]
+	rows := bytes.Clone(table[:len(p.Sections)*sectionHeaderSize])
+	clear(table[:len(rows)])
+	for n, s := range l.table {
+		row := table[n*sectionHeaderSize:][:sectionHeaderSize]
+		copy(row, pe.AppendSectionHeader(nil, s))
+		if old := l.rows[n].old; old >= 0 { // keeps the fields that we do not look at
+			copy(row[24:36], rows[old*sectionHeaderSize+24:])
+			copy(row[:8], rows[old*sectionHeaderSize:])
+		}
+	}
+	le.PutUint16(l.header[p.Fields.NumberOfSections:], uint16(len(l.table)))
+	le.PutUint32(l.header[p.Fields.SizeOfInitializedData:], initialised)
+	le.PutUint32(l.header[p.Fields.SizeOfImage:], image)
+	le.PutUint32(l.header[p.Fields.CheckSum:], 0)
+	for _, r := range l.rows {
+		if r.name != ".linux" || r.content == nil {
+			continue
+		}
+		k, err := pe.Parse(r.content, r.content.Size())
+		if err != nil {
+			return editError(r.name, "%w", formatError(err).Err)
+		}
+		if k.DllCharacteristics&pe.DllNXCompat == 0 {
+			// As in Assemble: the image must not promise what its kernel does not keep.
+			at := l.header[p.Fields.DllCharacteristics:]
+			le.PutUint16(at, le.Uint16(at)&^pe.DllNXCompat)
+		}
+	}
+	return nil
+}
