@@ -1,0 +1,221 @@
+package uki
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"sort"
+	"strings"
+)
+
+// CompanionFile is a file next to a unified kernel image that the stub passes on. Names are plain file names.
+type CompanionFile struct {
+	Name    string
+	Content Source
+}
+
+// Companions are the files on the partition of an image that its stub looks for: those in the directory IMAGE.extra.d
+// next to it, and global ones in loader/. systemd-stub(7), "Companion Files".
+type Companions struct {
+	Credentials       []CompanionFile // IMAGE.extra.d/*.cred
+	GlobalCredentials []CompanionFile // loader/credentials/*.cred
+	Sysexts           []CompanionFile // IMAGE.extra.d/*.raw that are no confexts
+	GlobalSysexts     []CompanionFile // loader/extensions/*.raw that are no confexts
+	Confexts          []CompanionFile // IMAGE.extra.d/*.confext.raw
+	GlobalConfexts    []CompanionFile // loader/extensions/*.confext.raw
+	Addons            []CompanionFile // IMAGE.extra.d/*.addon.efi
+	GlobalAddons      []CompanionFile // loader/addons/*.addon.efi
+
+	// Counted says that the image has a boot counter in its name, which does not count for IMAGE.extra.d. (Stubs before
+	// systemd 254 did count it.)
+	Counted bool
+}
+
+// ReadCompanions finds the companions of the image at a path of a partition, such as EFI/Linux/os_2+3.efi. As for the
+// firmware, case does not matter in paths and suffixes; nor does the boot counter in the image's name. A directory that
+// is not there has no files. Files are opened when they are read.
+//
+// A boot with Secure Boot ignores add-ons that are not signed: what the firmware will refuse is to be left out of Addons
+// and GlobalAddons.
+func ReadCompanions(esp fs.FS, image string) (*Companions, error) {
+	if !fs.ValidPath(image) || image == "." {
+		return nil, fmt.Errorf("uki: companions: %q is not a path within the partition", image)
+	}
+	plain := withoutCounter(image)
+	c := &Companions{Counted: plain != image}
+	for _, d := range []struct {
+		dir                                   string
+		credentials, sysexts, confexts, addon *[]CompanionFile
+	}{
+		{plain + ".extra.d", &c.Credentials, &c.Sysexts, &c.Confexts, &c.Addons},
+		{"loader/credentials", &c.GlobalCredentials, nil, nil, nil},
+		{"loader/extensions", nil, &c.GlobalSysexts, &c.GlobalConfexts, nil},
+		{"loader/addons", nil, nil, nil, &c.GlobalAddons},
+	} {
+		files, err := companionFiles(esp, d.dir)
+		if err != nil {
+			return nil, fmt.Errorf("uki: companions: %w", err)
+		}
+		for _, f := range files {
+			list := d.credentials
+			switch name := strings.ToLower(f.Name); {
+			case strings.HasSuffix(name, ".cred"):
+			case strings.HasSuffix(name, ".confext.raw"):
+				list = d.confexts
+			case strings.HasSuffix(name, ".raw"):
+				list = d.sysexts
+			case strings.HasSuffix(name, ".addon.efi"):
+				list = d.addon
+			default:
+				continue
+			}
+			if list != nil {
+				*list = append(*list, f)
+			}
+		}
+	}
+	return c, nil
+}
+
+// withoutCounter removes the boot counter, "+3" or "+3-1", from a path. The stub looks for the first plus sign of the
+// whole path, and a counter ends at a dot or at the end (systemd 262, src/boot/util.c, remove_boot_count).
+func withoutCounter(image string) string {
+	prefix, tail, ok := strings.Cut(image, "+")
+	digits := func() bool {
+		rest := strings.TrimLeft(tail, "0123456789")
+		n := len(tail) - len(rest)
+		tail = rest
+		return n > 0
+	}
+	if !ok || !digits() {
+		return image
+	}
+	if strings.HasPrefix(tail, "-") {
+		if tail = tail[1:]; !digits() {
+			return image
+		}
+	}
+	if tail != "" && tail[0] != '.' {
+		return image
+	}
+	return prefix + tail
+}
+
+// companionFiles lists the files of a directory that the stub considers, in the order in which it takes them.
+func companionFiles(esp fs.FS, dir string) ([]CompanionFile, error) {
+	found, err := findFold(esp, dir)
+	if err != nil || found == "" {
+		return nil, err
+	}
+	entries, err := fs.ReadDir(esp, found)
+	if err != nil {
+		return nil, err
+	}
+	var files []CompanionFile
+	for _, e := range entries {
+		if !stubTakes(e.Name()) || e.IsDir() {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		if info.Mode()&fs.ModeSymlink != 0 { // not on a real ESP, but in a directory that is one for a test
+			if info, err = fs.Stat(esp, path.Join(found, e.Name())); err != nil {
+				return nil, err
+			}
+		}
+		if info.Mode().IsRegular() {
+			files = append(files, CompanionFile{e.Name(), &fsFile{esp, path.Join(found, e.Name()), info.Size()}})
+		}
+	}
+	sort.Slice(files, func(i, j int) bool { return files[i].Name < files[j].Name })
+	return files, nil
+}
+
+// stubTakes says whether the stub considers a file of that name: hidden files, names that are not ASCII and very long
+// ones are passed over.
+func stubTakes(name string) bool {
+	if name == "" || name[0] == '.' || len(name) > 255 {
+		return false
+	}
+	return strings.IndexFunc(name, func(r rune) bool { return r > 0x7f }) < 0
+}
+
+// findFold finds a directory whatever the case of its name is; "" if there is none.
+func findFold(esp fs.FS, dir string) (string, error) {
+	at := "."
+	for _, name := range strings.Split(dir, "/") {
+		entries, err := fs.ReadDir(esp, at)
+		if err != nil {
+			return "", err
+		}
+		exact, folded := "", ""
+		for _, e := range entries {
+			switch {
+			case e.Name() == name:
+				exact = e.Name()
+			case folded == "" && strings.EqualFold(e.Name(), name):
+				folded = e.Name()
+			}
+		}
+		if exact == "" {
+			exact = folded
+		}
+		if exact == "" {
+			return "", nil
+		}
+		at = path.Join(at, exact)
+		if info, err := fs.Stat(esp, at); err != nil {
+			return "", err
+		} else if !info.IsDir() {
+			return "", nil
+		}
+	}
+	return at, nil
+}
+
+// An fsFile is a file of a directory tree that is open only while it is read.
+type fsFile struct {
+	tree fs.FS
+	path string
+	size int64
+}
+
+func (f *fsFile) Size() int64 { return f.size }
+
+func (f *fsFile) ReadAt(b []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, errors.New("uki: negative offset")
+	}
+	file, err := f.tree.Open(f.path)
+	if err != nil {
+		return 0, err
+	}
+	n, err := readFileAt(file, b, off)
+	if closeErr := file.Close(); closeErr != nil && (err == nil || err == io.EOF) {
+		err = closeErr
+	}
+	return n, err
+}
+
+// readFileAt reads at an offset, in the best way that the file offers.
+func readFileAt(file fs.File, b []byte, off int64) (int, error) {
+	if r, ok := file.(io.ReaderAt); ok {
+		return r.ReadAt(b, off)
+	}
+	if s, ok := file.(io.Seeker); ok {
+		if _, err := s.Seek(off, io.SeekStart); err != nil {
+			return 0, err
+		}
+	} else if _, err := io.CopyN(io.Discard, file, off); err != nil {
+		return 0, err
+	}
+	n, err := io.ReadFull(file, b)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.EOF
+	}
+	return n, err
+}

@@ -1,0 +1,98 @@
+package uki
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"strings"
+)
+
+// A cpioTarget is a directory of the initrd into which the stub puts files that it found or made, and how: systemd 262,
+// src/boot/cpio.c.
+type cpioTarget struct {
+	dir               string
+	dirMode, fileMode uint32
+	pcr               int    // 0: not measured
+	event             string // description in the event log
+}
+
+var (
+	cpioCredentials       = cpioTarget{".extra/credentials", 0o500, 0o400, pcrKernelConfig, "Credentials initrd"}
+	cpioGlobalCredentials = cpioTarget{".extra/global_credentials", 0o500, 0o400, pcrKernelConfig, "Global credentials initrd"}
+	cpioSysexts           = cpioTarget{".extra/sysext", 0o555, 0o444, pcrSysexts, "System extension initrd"}
+	cpioGlobalSysexts     = cpioTarget{".extra/global_sysext", 0o555, 0o444, pcrSysexts, "Global system extension initrd"}
+	cpioConfexts          = cpioTarget{".extra/confext", 0o555, 0o444, pcrKernelConfig, "Configuration extension initrd"}
+	cpioGlobalConfexts    = cpioTarget{".extra/global_confext", 0o555, 0o444, pcrKernelConfig, "Global configuration extension initrd"}
+	cpioMeta              = cpioTarget{dir: ".extra", dirMode: 0o555, fileMode: 0o444}
+	cpioSecret            = cpioTarget{dir: ".extra", dirMode: 0o555, fileMode: 0o400}
+)
+
+// PCRs that the stub writes besides that of the sections (systemd, docs/TPM2_PCR_MEASUREMENTS).
+const (
+	pcrKernelConfig = 12
+	pcrSysexts      = 13
+)
+
+const (
+	cpioFile = 0o100000 // S_IFREG
+	cpioDir  = 0o040000 // S_IFDIR
+)
+
+// archive packs files into a cpio archive as the stub does: the directory with those above it, the files, a trailer.
+// Nothing is read before the result is.
+func (t *cpioTarget) archive(files []CompanionFile) (*view, error) {
+	v := new(view)
+	inode := uint32(1)
+	put := func(mode uint32, name string, src Source) {
+		size := int64(0)
+		if src != nil {
+			size = src.Size()
+		}
+		h := cpioHeader(inode, mode, 1, uint32(size), name)
+		inode++
+		v.add("cpio header", bytes.NewReader(h), int64(len(h)))
+		v.padTo(4)
+		if src != nil {
+			v.add(name, src, size)
+			v.padTo(4)
+		}
+	}
+	for i, c := range t.dir {
+		if c == '/' && i > 0 {
+			put(cpioDir|0o555, t.dir[:i], nil)
+		}
+	}
+	put(cpioDir|t.dirMode, t.dir, nil)
+	for _, f := range files {
+		if f.Content == nil {
+			return nil, fmt.Errorf("uki: companion file %q: %w", f.Name, ErrMissing)
+		}
+		if n := f.Content.Size(); n > math.MaxUint32 {
+			return nil, &SpaceError{"cpio archive, file " + f.Name, n, math.MaxUint32}
+		}
+		put(cpioFile|t.fileMode, t.dir+"/"+f.Name, f.Content)
+	}
+	trailer := cpioHeader(0, 0, 1, 0, "TRAILER!!!")
+	v.add("cpio trailer", bytes.NewReader(trailer), int64(len(trailer)))
+	v.padTo(4)
+	return v, nil
+}
+
+// cpioHeader is a header of the "new ASCII" format with the name behind it (Linux, Documentation/driver-api/
+// early-userspace/buffer-format.rst): magic, then inode, mode, uid, gid, links, mtime, size, four device numbers, size of
+// the name with its NUL byte, and checksum. The stub leaves times and owners zero, so that measurements are stable.
+func cpioHeader(inode, mode, links, size uint32, name string) []byte {
+	var b strings.Builder
+	b.WriteString("070701")
+	for _, n := range []uint32{inode, mode, 0, 0, links, 0, size, 0, 0, 0, 0} {
+		fmt.Fprintf(&b, "%08x", n)
+	}
+	// The trailer of the stub is a constant, with the length of its name in upper case.
+	if name == "TRAILER!!!" {
+		b.WriteString("0000000B")
+	} else {
+		fmt.Fprintf(&b, "%08x", len(name)+1)
+	}
+	b.WriteString("00000000" + name + "\x00")
+	return []byte(b.String())
+}

@@ -1,0 +1,153 @@
+package uki
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"sort"
+)
+
+// addonParts is what an add-on gives to the stub.
+type addonParts struct {
+	name    string
+	global  bool
+	cmdline []byte
+	tree    Source
+	initrd  Source
+	ucode   Source
+}
+
+// mergeFiles sorts files as the stub takes them: by name, byte by byte.
+func mergeFiles(a, b []CompanionFile) []CompanionFile {
+	all := append(append([]CompanionFile(nil), a...), b...)
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	return all
+}
+
+// loadAddons opens the add-ons, global ones first. systemd 254, src/boot/efi/stub.c, cmdline_append_and_measure_addons;
+// systemd 255, 257 and 262, load_addons.
+func (h *handover) loadAddons() error {
+	c := h.boot.Companions
+	if c == nil || h.release < 254 {
+		return nil
+	}
+	for _, dir := range []struct {
+		files  []CompanionFile
+		global bool
+	}{{c.GlobalAddons, true}, {c.Addons, false}} {
+		for _, file := range mergeFiles(dir.files, nil) {
+			a, err := h.loadAddon(file)
+			if err != nil {
+				return fmt.Errorf("uki: add-on %s: %w", file.Name, err)
+			}
+			if a != nil {
+				a.global = dir.global
+				h.addons = append(h.addons, *a)
+			}
+		}
+	}
+	return nil
+}
+
+// loadAddon reads an add-on; nil for one that the stub ignores.
+func (h *handover) loadAddon(file CompanionFile) (*addonParts, error) {
+	f, err := OpenAddon(file.Content)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]content, len(f.sections))
+	for i, s := range f.sections {
+		list[i] = content{s.Name, f.data(i), s.Size}
+	}
+	m, err := newMatcher(list, h.boot.Hardware, h.release)
+	if err != nil {
+		return nil, err
+	}
+	first := make(map[string]*content)
+	for i := range list {
+		c := &list[i]
+		k := kindOf(c.name)
+		if k == nil || h.release < k.since || c.size == 0 || first[c.name] != nil {
+			continue
+		}
+		if k.repeats {
+			if ok, err := m.takes(*c); err != nil {
+				return nil, err
+			} else if !ok {
+				continue
+			}
+		}
+		first[c.name] = c
+	}
+	if ok, err := h.forThisKernel(first[".uname"]); err != nil || !ok {
+		return nil, err
+	}
+	return h.partsOf(file.Name, first)
+}
+
+// partsOf takes the sections that the release applies: .cmdline since systemd 254, .dtb since 255, .initrd, .ucode and
+// .dtbauto since 257.
+func (h *handover) partsOf(name string, first map[string]*content) (*addonParts, error) {
+	a := &addonParts{name: name}
+	if c := first[".cmdline"]; c != nil {
+		var err error
+		if a.cmdline, err = readAll(c.src, c.size, maxText); err != nil {
+			return nil, &FormatError{0, "section .cmdline", err}
+		}
+	}
+	source := func(name string, since int) Source {
+		c := first[name]
+		if c == nil || h.release < since {
+			return nil
+		}
+		return io.NewSectionReader(c.src, 0, c.size)
+	}
+	a.initrd, a.ucode = source(".initrd", 257), source(".ucode", 257)
+	if a.tree = source(".dtbauto", 257); a.tree == nil {
+		a.tree = source(".dtb", 255)
+	}
+	return a, nil
+}
+
+// forThisKernel compares .uname of the add-on, as far as it goes, with that of the image. Images and add-ons without one
+// go with everything.
+func (h *handover) forThisKernel(c *content) (bool, error) {
+	own := h.section(".uname")
+	if c == nil || own == nil {
+		return true, nil
+	}
+	want, err := readAll(own.src, own.size, maxText)
+	if err != nil {
+		return false, &FormatError{0, "section .uname", err}
+	}
+	have, err := readAll(c.src, c.size, maxText)
+	if err != nil {
+		return false, &FormatError{0, "section .uname", err}
+	}
+	want, _, _ = bytes.Cut(want, []byte{0})
+	prefix, _, ended := bytes.Cut(have, []byte{0})
+	same := bytes.HasPrefix(want, prefix) && (!ended || len(prefix) == len(want))
+	if !same && (h.release == 255 || h.release == 256) {
+		return false, h.unknown("whether an add-on for kernel %q is ignored under kernel %q depends on the point release", prefix, want)
+	}
+	return same, nil
+}
+
+func (h *handover) countTrees() int {
+	n := 0
+	for _, a := range h.addons {
+		if a.tree != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// measureTrees measures the device trees of add-ons.
+func (h *handover) measureTrees() {
+	for _, a := range h.addons {
+		if a.tree != nil {
+			h.event(pcrKernelConfig, tagTreeAddon, a.name, a.tree)
+		}
+	}
+}
