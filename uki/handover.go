@@ -82,7 +82,7 @@ func (f *File) Handover(b Boot) (*Handover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("uki: %w", err)
 	}
-	h := &handover{slices: s, boot: b, out: new(Handover)}
+	h := &handover{scope: s, boot: b, out: new(Handover)}
 	for _, step := range []func() error{h.profile, h.passedCmdline, h.loadAddons, h.addonCmdlines, h.smbiosCmdline, h.archives, h.initrds} {
 		if err := step(); err != nil {
 			return nil, err
