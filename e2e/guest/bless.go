@@ -36,7 +36,7 @@ func bless(r *report.Report, args map[string]string) report.Bless {
 		return b
 	}
 	b.To = dir + m[1] + m[2]
-	if err := renameOnESP(r.Variable("LoaderDevicePartUUID"), b.From, b.To); err != nil {
+	if err := renameOnESP(r, b.From, b.To); err != nil {
 		b.Error = err.Error()
 		return b
 	}
@@ -44,10 +44,14 @@ func bless(r *report.Report, args map[string]string) report.Bless {
 	return b
 }
 
-// renameOnESP renames a file on the partition with the given ID and returns
-// when that is on the disk.
-func renameOnESP(id, from, to string) error {
-	node, err := findPartition(id)
+// renameOnESP renames a file on the ESP and returns when that is on the disk.
+func renameOnESP(r *report.Report, from, to string) error {
+	return withESP(r, func(esp string) error { return renameDurably(path.Join(esp, from), path.Join(esp, to)) })
+}
+
+// withESP calls do with the ESP that the loader came from mounted.
+func withESP(r *report.Report, do func(esp string) error) error {
+	node, err := findPartition(r.Variable("LoaderDevicePartUUID"))
 	if err != nil {
 		return fmt.Errorf("ESP: %w", err)
 	}
@@ -59,7 +63,7 @@ func renameOnESP(id, from, to string) error {
 	if err := unix.Mount("/dev/"+node, esp, "vfat", 0, "codepage=437,iocharset=ascii,shortname=mixed"); err != nil {
 		return fmt.Errorf("mount the ESP: %w", err)
 	}
-	err = renameDurably(path.Join(esp, from), path.Join(esp, to))
+	err = do(esp)
 	if uerr := unix.Unmount(esp, 0); err == nil && uerr != nil {
 		err = fmt.Errorf("unmount the ESP: %w", uerr)
 	}

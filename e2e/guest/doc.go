@@ -6,8 +6,10 @@
 // loader's counter does its work.
 //
 // Kernel command line: roothash= (hexadecimal), osmith.bless=0 (leave the boot
-// counted), osmith.report=initrd (report without a root file system). With
-// panic=-1 a damaged init reboots too.
+// counted), osmith.report=initrd (report without a root file system, as the
+// version of osmith.version=), osmith.append=FILE (append FILE on the ESP, such
+// as keys/dbx.auth, to the Secure Boot variable of its name). With panic=-1 a
+// damaged init reboots too.
 //
 // It is built static for linux and runs as process 1 and nowhere else.
 package main

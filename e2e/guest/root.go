@@ -127,6 +127,9 @@ func reportAndStop(r *report.Report, args map[string]string) error {
 	if err := unix.Uname(&uts); err != nil {
 		return err
 	}
+	if r.Version == "" {
+		r.Version = args["osmith.version"]
+	}
 	r.Kernel = unix.ByteSliceToString(uts.Release[:])
 	if r.PCRs, err = readPCRs(); err != nil {
 		return err
@@ -139,6 +142,14 @@ func reportAndStop(r *report.Report, args map[string]string) error {
 		return err
 	}
 	r.Bless = bless(r, args)
+	if file := args["osmith.append"]; file != "" {
+		if err := appendVariable(r, file); err != nil {
+			return err
+		}
+		if r.Variables, err = readVariables(); err != nil {
+			return err
+		}
+	}
 
 	lines, err := report.Encode(r)
 	if err != nil {

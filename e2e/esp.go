@@ -1,0 +1,62 @@
+//go:build linux
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
+)
+
+// WriteESP gives the machine a new disk with nothing but an EFI system partition: systemd-boot under our signature with
+// its configuration, our keys for it to enrol, and files. Firmware variables and TPM stay.
+func (s *System) WriteESP(config bootloader.Config, files ...fat.File) error {
+	enrolment, err := s.Builder.Keys.SecureBoot.EnrollOwnKeysOnly(s.Builder.Time)
+	if err != nil {
+		return err
+	}
+	loader, err := s.Builder.SignedLoader()
+	if err != nil {
+		return err
+	}
+	config.Timeout, config.SecureBootEnroll = "0", "force"
+	installed, err := (&bootloader.Installation{Loader: loader, Config: &config,
+		Keys: []bootloader.EnrolmentKeys{{Name: "auto", PK: enrolment.PK, KEK: enrolment.KEK, DB: enrolment.DB}}}).Files()
+	if err != nil {
+		return err
+	}
+	for _, f := range installed {
+		files = append(files, fat.File{Path: f.Path, Content: f.Content})
+	}
+	options := fat.Options{Kind: 32, Label: "ESP", Time: s.Builder.Time}
+	need, err := fat.MinSize(files, options)
+	if err != nil {
+		return err
+	}
+	options.Size = (need>>20 + 2) << 20
+	esp, err := fat.Plan(files, options)
+	if err != nil {
+		return fmt.Errorf("e2e: ESP: %w", err)
+	}
+	seed := s.Builder.Seed
+	image, err := partition.Plan(partition.Layout{DiskID: partition.SeedDiskID(seed), Partitions: []partition.Spec{
+		{Type: partition.ESP, ID: partition.SeedPartitionID(seed, partition.ESP, 0), Name: "esp", Content: esp},
+	}})
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(s.Machine.Disk); err != nil {
+		return err
+	}
+	disk, err := acmeos.CreateImage(s.Machine.Disk, image.Size)
+	if err != nil {
+		return err
+	}
+	err = partition.WriteImage(disk, image, partition.WriteOptions{TargetIsZero: true})
+	return errors.Join(err, disk.Close())
+}
