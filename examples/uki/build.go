@@ -24,7 +24,14 @@ func buildFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		if parts.linux == "" {
+		switch {
+		case parts.joinPCRSig != "" && (parts.linux != "" || parts.profile.given || len(ps.keys) > 0):
+			return cli.Usagef("-join-pcrsig completes an image that is built: no parts and no keys for policies with it")
+		case parts.joinPCRSig != "":
+			return c.join(parts.joinPCRSig, &parts.pcrsig, by, out.name)
+		case parts.pcrsig.given:
+			return cli.Usagef("-pcrsig without -join-pcrsig")
+		case parts.linux == "":
 			return c.buildProfile(parts, key, ps, by, out.name)
 		}
 		im, err := parts.image(c)
@@ -45,8 +52,8 @@ func buildFlags(set *flag.FlagSet) func(*call, []string) error {
 // build writes the image in one pass, which also measures it and signs the policies.
 func (c *call) build(im *uki.Image, ps *policies, by *signer, name string) (*buildResult, error) {
 	r := &buildResult{header: c.header(name), Signed: by != nil}
-	if len(ps.keys) > 0 && !ps.digests {
-		r.PCRSignature = true
+	if len(ps.keys) > 0 {
+		r.PCRSignature = !ps.digests
 		if err := ps.reserve(im); err != nil {
 			return nil, err
 		}
@@ -66,7 +73,7 @@ func (c *call) build(im *uki.Image, ps *policies, by *signer, name string) (*bui
 		return err
 	})
 	if err == nil && ps.digests {
-		r.Policies, err = ps.unsigned(variants)
+		r.Policies, err = ps.waiting(variants)
 	}
 	return r, err
 }

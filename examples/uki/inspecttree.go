@@ -77,6 +77,9 @@ func (s section) below(parent *node) {
 // summary says for how many values each bank has a signed policy.
 func summary(pcrsig string) string {
 	signatures, err := tpm.ParseSignatures([]byte(pcrsig))
+	if waiting, unsigned := tpm.ParsePolicies([]byte(pcrsig)); err != nil && unsigned == nil {
+		return fmt.Sprintf("room for the signatures of %d policies", len(waiting))
+	}
 	if err != nil {
 		return err.Error()
 	}

@@ -26,7 +26,7 @@ type buildResult struct {
 	header
 	Size         int64           `json:"size"`
 	SHA256       string          `json:"sha256"`             // Authenticode digest: what PCR 4 gets, and what a dbx entry would name
-	Policies     json.RawMessage `json:"policies,omitempty"` // of -policy-digest: to be signed; a list of such objects with profiles
+	Policies     json.RawMessage `json:"policies,omitempty"` // of -policy-digest: to be signed
 	PCRSignature bool            `json:"pcrSignature"`       // has signed PCR policies
 	Signed       bool            `json:"signed"`             // has a Secure Boot signature
 	FreeSections int             `json:"freeSections"`       // how many more section headers fit

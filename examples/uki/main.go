@@ -6,6 +6,7 @@
 //	       [-profile TEXT|@F] [-join-profile F]... [-pcr-private-key F [-pcr-public-key F] [-phases P]]... [-pcr-banks LIST]
 //	       [-policy-digest] [-secureboot-private-key F -secureboot-certificate F]
 //	uki build -profile TEXT|@F -o F [flags]
+//	uki build -join-pcrsig F -pcrsig TEXT|@F -o F [-secureboot-private-key F -secureboot-certificate F]
 //	uki addon -cmdline TEXT|@F -o F [flags]
 //	uki inspect F
 //	uki measure F [-phases P]... [-profile N] [-pcr-banks LIST]
@@ -13,7 +14,7 @@
 //	uki verify -cert F... F
 //
 // build without -linux makes an image of a profile alone, for -join-profile of another build. -policy-digest prints the policies
-// to be signed elsewhere: one object for an image without profiles, a list of them by profile else.
+// to be signed elsewhere, in one object for all profiles, and leaves room for them; build -join-pcrsig puts them there.
 //
 // TEXT|@F is a text, or @ and the name of a file that holds it. White space in a -cmdline TEXT becomes single spaces, as with
 // ukify; a file is taken as it is. An empty -os-release or -uname leaves the section out. What ukify adds unasked from the
@@ -30,10 +31,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
-	"io"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/authenticode"
@@ -78,8 +77,4 @@ func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.Flag
 			return do(call, operands)
 		}
 	}
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return program.Run(ctx, args, stdout, stderr)
 }

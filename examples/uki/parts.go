@@ -18,7 +18,8 @@ type partFlags struct {
 	stub, linux, microcode, splash, deviceTree, hwids string
 	initrds, deviceTrees, firmware, extra, joined     list
 	sbat                                              list
-	cmdline, osRelease, profile, uname                text
+	cmdline, osRelease, profile, uname, pcrsig        text
+	joinPCRSig                                        string
 }
 
 func addPartFlags(set *flag.FlagSet) *partFlags {
@@ -29,6 +30,8 @@ func addPartFlags(set *flag.FlagSet) *partFlags {
 	set.StringVar(&p.splash, "splash", "", "`BMP` for .splash")
 	set.Var(&p.firmware, "efifw", "`directory` named as the firmware, with the one file of it, for .efifw; may be repeated")
 	set.Var(&p.profile, "profile", "`TEXT|@FILE` for .profile, such as ID=main; without -linux: a profile alone, to be joined to an image")
+	set.StringVar(&p.joinPCRSig, "join-pcrsig", "", "image of -policy-digest to be completed by -pcrsig, in place of the parts: `file`")
+	set.Var(&p.pcrsig, "pcrsig", "`TEXT|@FILE`: the policies of -policy-digest, signed")
 	set.Var(&p.joined, "join-profile", "image of a profile to be added: `file`; may be repeated")
 	return p
 }
@@ -230,7 +233,7 @@ func (r reader) profiles(names list) (out []uki.Profile) {
 			}
 		}
 		if err != nil {
-			r.fail(fmt.Errorf("-join-profile %s: %v", name, err)) // a call that cannot be, not an answer
+			r.fail(cannot("-join-profile "+name, err))
 			return nil
 		}
 	}

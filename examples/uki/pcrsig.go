@@ -4,130 +4,119 @@ import (
 	"crypto"
 	"encoding/binary"
 	"encoding/json"
+	"slices"
 
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// reserve sets aside in each .pcrsig what it will need, to the byte: the length of the JSON depends on how many policies
-// there are and on the size of the keys, and not on what is measured.
+// reserve sets aside in each .pcrsig what it will need. For signatures that is known to the byte: the length of the JSON
+// depends on how many policies there are and on the size of the keys, and not on what is measured. Policies that are signed
+// elsewhere get 1024 bytes more each, as by ukify.
 func (ps *policies) reserve(im *uki.Image) error {
 	variants, err := im.Variants()
 	if err != nil {
 		return err
 	}
-	byProfile := map[int]tpm.Signatures{}
+	byProfile := map[int][]uki.VariantMeasurements{}
 	for i, v := range variants {
-		lists, err := ps.prepare([]tpm.Measurement{ps.placeholder(i)})
-		if err != nil {
-			return err
-		}
-		for k, l := range lists {
-			for _, p := range l {
-				s := tpm.Signature{Policy: p, Value: make([]byte, ps.keys[k].public.Size())}
-				if _, there := byProfile[v.Profile].Find(p); !there {
-					byProfile[v.Profile] = append(byProfile[v.Profile], s)
-				}
-			}
-		}
+		byProfile[v.Profile] = append(byProfile[v.Profile], uki.VariantMeasurements{Variant: v, Sections: ps.placeholder(i)})
 	}
-	for profile, signatures := range byProfile {
-		b, err := signatures.MarshalJSON()
+	for profile, variants := range byProfile {
+		room, err := ps.room(variants)
 		if err != nil {
 			return err
 		}
 		if profile == 0 {
-			im.PCRSignatureReserve = len(b)
+			im.PCRSignatureReserve = room
 		} else {
-			im.Profiles[profile-1].PCRSignatureReserve = len(b)
+			im.Profiles[profile-1].PCRSignatureReserve = room
 		}
 	}
 	return nil
+}
+
+func (ps *policies) room(variants []uki.VariantMeasurements) (int, error) {
+	unsigned, err := ps.of(variants)
+	if err != nil {
+		return 0, err
+	}
+	if ps.digests {
+		b, err := unsigned.MarshalJSON()
+		return len(b) + 1024*len(unsigned), err
+	}
+	var signed tpm.Signatures
+	for _, p := range unsigned {
+		signed = append(signed, tpm.Signature{Policy: p, Value: make([]byte, ps.keyOf(p).public.Size())})
+	}
+	b, err := signed.MarshalJSON()
+	return len(b), err
 }
 
 // placeholder is a measurement like no other.
-func (ps *policies) placeholder(n int) tpm.Measurement {
-	m := tpm.Measurement{Section: ".linux", Size: int64(n) + 1, Digests: map[crypto.Hash][]byte{}}
+func (ps *policies) placeholder(n int) []uki.Measurement {
+	m := uki.Measurement{Section: ".linux", Size: 1, Digests: map[crypto.Hash][]byte{}}
 	for _, h := range ps.banks {
 		m.Digests[h] = binary.BigEndian.AppendUint64(make([]byte, h.Size()-8), uint64(n))
 	}
-	return m
+	return []uki.Measurement{m}
 }
 
-// options make a .pcrsig while the image is written.
+// options make each .pcrsig while the image is written.
 func (ps *policies) options() uki.WriteOptions {
-	o := uki.WriteOptions{Hashes: ps.banks}
-	if ps.digests {
-		return o
-	}
-	o.Sign = func(variants []uki.VariantMeasurements) ([]byte, error) {
-		var all tpm.Signatures
-		for _, v := range variants {
-			if err := ps.sign(v.Sections, &all); err != nil {
+	return uki.WriteOptions{Hashes: ps.banks, Sign: func(variants []uki.VariantMeasurements) ([]byte, error) {
+		unsigned, err := ps.of(variants)
+		if err != nil {
+			return nil, err
+		}
+		if ps.digests {
+			return unsigned.MarshalJSON()
+		}
+		var signed tpm.Signatures
+		for _, p := range unsigned {
+			s, err := tpm.Policies{p}.Sign(ps.keyOf(p).signer)
+			if err != nil {
 				return nil, err
 			}
+			signed = append(signed, s...)
 		}
-		return all.MarshalJSON()
-	}
-	return o
+		return signed.MarshalJSON()
+	}}
 }
 
-// sign adds the signed policies of a way to boot to those there are, each once.
-func (ps *policies) sign(measured []uki.Measurement, all *tpm.Signatures) error {
-	lists, err := ps.prepare(forTPM(measured))
-	if err != nil {
-		return err
-	}
-	for i, l := range lists {
-		signed, err := l.Sign(ps.keys[i].signer)
-		if err != nil {
-			return err
-		}
-		for _, s := range signed {
-			if _, there := all.Find(s.Policy); !there {
-				*all = append(*all, s)
+// of lists the policies for some ways to boot, each once.
+func (ps *policies) of(variants []uki.VariantMeasurements) (all tpm.Policies, err error) {
+	for _, v := range variants {
+		for _, k := range ps.keys {
+			list, err := tpm.PreparePolicies(k.public, ps.banks, forTPM(v.Sections), k.phases, "")
+			if err != nil {
+				return nil, err
+			}
+			for _, p := range list {
+				if !slices.ContainsFunc(all, func(q tpm.Policy) bool {
+					return q.Bank == p.Bank && q.Fingerprint == p.Fingerprint && q.Digest == p.Digest
+				}) {
+					all = append(all, p)
+				}
 			}
 		}
 	}
-	return nil
+	return all, nil
 }
 
-// unsigned is what is to be signed elsewhere: one object for an image without profiles, else a list of them by profile.
-func (ps *policies) unsigned(variants []uki.VariantMeasurements) (json.RawMessage, error) {
-	byProfile := make([]tpm.Policies, 1+variants[len(variants)-1].Profile)
-	for _, v := range variants {
-		lists, err := ps.prepare(forTPM(v.Sections))
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range lists {
-			byProfile[v.Profile] = append(byProfile[v.Profile], l...)
-		}
-	}
-	var all []json.RawMessage
-	for _, p := range byProfile {
-		b, err := p.MarshalJSON()
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, b)
-	}
-	if len(all) == 1 {
-		return all[0], nil
-	}
-	return json.Marshal(all)
+// keyOf is the key that a policy is for.
+func (ps *policies) keyOf(p tpm.Policy) policyKey {
+	i := slices.IndexFunc(ps.keys, func(k policyKey) bool { return k.fingerprint == p.Fingerprint })
+	return ps.keys[i]
 }
 
-// prepare lists the policies for one way to boot, by key.
-func (ps *policies) prepare(ms []tpm.Measurement) (lists []tpm.Policies, err error) {
-	for _, k := range ps.keys {
-		l, err := tpm.PreparePolicies(k.public, ps.banks, ms, k.phases, "")
-		if err != nil {
-			return nil, err
-		}
-		lists = append(lists, l)
+// waiting is what is to be signed elsewhere, for all ways to boot in one object.
+func (ps *policies) waiting(variants []uki.VariantMeasurements) (json.RawMessage, error) {
+	all, err := ps.of(variants)
+	if err != nil {
+		return nil, err
 	}
-	return lists, nil
+	return all.MarshalJSON()
 }
 
 func forTPM(measured []uki.Measurement) []tpm.Measurement {

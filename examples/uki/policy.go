@@ -3,6 +3,7 @@ package main
 import (
 	"crypto"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"flag"
@@ -10,6 +11,7 @@ import (
 	"os"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/tpm"
 )
 
 // policyFlags say for which values of PCR 11 policies are signed, by whom.
@@ -37,9 +39,10 @@ type policies struct {
 }
 
 type policyKey struct {
-	signer crypto.Signer // nil with -policy-digest
-	public *rsa.PublicKey
-	phases [][]string // nil: the default ones
+	signer      crypto.Signer // nil with -policy-digest
+	public      *rsa.PublicKey
+	fingerprint [sha256.Size]byte
+	phases      [][]string // nil: the default ones
 }
 
 // read checks the flags and reads the keys. embedded is the content of .pcrpkey, nil unless there is one key.
@@ -69,6 +72,9 @@ func (p *policyFlags) read() (ps *policies, embedded []byte, err error) {
 	for i := range count {
 		key, err := p.key(i)
 		if err != nil {
+			return nil, nil, err
+		}
+		if key.fingerprint, err = tpm.Fingerprint(key.public); err != nil {
 			return nil, nil, err
 		}
 		ps.keys = append(ps.keys, key)
@@ -113,7 +119,15 @@ func (p *policyFlags) key(i int) (k policyKey, err error) {
 }
 
 func readRSA(name string) (*rsa.PublicKey, error) {
-	key, err := cli.ReadPublicKey(name)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return parseRSA(name, b)
+}
+
+func parseRSA(name string, b []byte) (*rsa.PublicKey, error) {
+	key, err := cli.ParsePublicKey(name, b)
 	if err != nil {
 		return nil, err
 	}

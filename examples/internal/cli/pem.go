@@ -47,6 +47,11 @@ func ReadPublicKey(name string) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
+	return ParsePublicKey(name, b)
+}
+
+// ParsePublicKey is [ReadPublicKey] of the content of a file of that name.
+func ParsePublicKey(name string, b []byte) (crypto.PublicKey, error) {
 	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
 		switch block.Type {
 		case "PUBLIC KEY":
