@@ -9,17 +9,27 @@ import (
 type State int
 
 const (
-	NotPredicted State = iota // the log does not hold all of its events
-	Exact                     // replaying the log gives its value
+	NotPredicted  State = iota // the log does not hold all events of the PCR
+	Exact                      // it holds all events up to the moment that was asked for
+	ExactBaseline              // likewise, if the firmware does again what it did in the boot that was given
+	OneOf                      // it holds the events of one of several ways the boot may go: see [Alternatives]
 )
 
-// String is "not predicted" or "exact".
+// String is "not predicted", "exact", "exact given the baseline" or "one of several".
 func (s State) String() string {
-	if s == Exact {
+	switch s {
+	case Exact:
 		return "exact"
+	case ExactBaseline:
+		return "exact given the baseline"
+	case OneOf:
+		return "one of several"
 	}
 	return "not predicted"
 }
+
+// known reports whether the PCR has one value.
+func (s State) known() bool { return s == Exact || s == ExactBaseline }
 
 // Coverage is what a predicted log says about one PCR.
 type Coverage struct {
@@ -31,67 +41,174 @@ type Coverage struct {
 
 // String is the coverage as a line: "PCR 4: exact (booted): ...".
 func (c Coverage) String() string {
-	if c.State == Exact {
+	if c.State != NotPredicted {
 		return fmt.Sprintf("PCR %d: %v (%v): %s", c.PCR, c.State, c.Evidence, c.Note)
 	}
 	return fmt.Sprintf("PCR %d: %v: %s", c.PCR, c.State, c.Note)
 }
 
 // coverage is the table that a prediction is handed out with.
-func coverage(b Boot, row StubVersion) []Coverage {
+func (p *predictor) coverage(b *Boot) []Coverage {
 	out := make([]Coverage, 0, 16)
 	for pcr := range 16 {
-		c := Coverage{PCR: pcr, State: Exact, Evidence: row.Evidence}
-		var note string
-		switch pcr {
-		case 0, 2:
-			c.State, note = NotPredicted, "firmware and option ROMs: not a value that the OS controls"
-		case 1:
-			c.State, note = NotPredicted, "firmware configuration, boot variables and SMBIOS of the machine"
-		case 3, 6:
-			c.State, note = NotPredicted, "firmware configuration and vendor: usually the separator alone"
-		case 4:
-			note = "holds if no other boot option was tried before"
-		case 5:
-			c.State, note = NotPredicted, "partition table, loader.conf and how often ExitBootServices was tried"
-		case 7:
-			note = "holds for firmware that measures as edk2 does"
-			if b.rarePCR7() && c.Evidence > EvidenceSource {
-				c.Evidence = EvidenceSource
-			}
-		case 8:
-			note = "zero: GRUB's"
-		case 9:
-			c.State, note = NotPredicted, "initrds as handed over, which hold a secret of the machine from systemd 261 on"
-		case 10:
-			c.State, note = NotPredicted, "the kernel's IMA"
-		case 11:
-			note = "UKI sections"
-			if len(b.Phases) > 0 {
-				note += " and phases " + strings.Join(b.Phases, ":")
-			}
-		case 12:
-			note = "holds without add-ons, credentials, configuration extensions and a command line from elsewhere"
-			if b.Profile > 0 {
-				c.Evidence = row.Profiles
-				if b.Loader == nil && c.Evidence > EvidenceSource {
-					c.Evidence = EvidenceSource
-				}
-			}
-		case 13:
-			note = "holds without system extensions"
-		case 14:
-			note = "holds without shim"
-		case 15:
-			note = "zero until userspace measures the machine ID and file systems"
+		c := Coverage{PCR: pcr, State: Exact, Evidence: p.row.Evidence}
+		switch {
+		case pcr <= 3 || pcr == 6:
+			p.coverFirmware(b, &c)
+		case pcr == 4 || pcr == 5 || pcr == 7:
+			p.coverBoot(b, &c)
+		case pcr == 9:
+			p.coverKernel(b, &c)
+		case pcr == 12 || pcr == 13:
+			p.coverParameters(b, &c)
+		default:
+			p.coverRest(b, &c)
 		}
 		if c.State == NotPredicted {
 			c.Evidence = EvidenceNone
 		} else if c.Evidence != EvidenceBooted {
-			note += fmt.Sprintf("; not verified by such a boot with stub %d", row.Version)
+			c.Note += fmt.Sprintf("; not verified by such a boot with stub %d", p.row.Version)
 		}
-		c.Note = note
 		out = append(out, c)
 	}
 	return out
+}
+
+func (c *Coverage) not(why string) { c.State, c.Note = NotPredicted, why }
+
+// weaken is for what is less well known than the rest of the boot.
+func (c *Coverage) weaken(e Evidence) { c.Evidence = min(c.Evidence, e) }
+
+// coverFirmware is about what the firmware measures of itself.
+func (p *predictor) coverFirmware(b *Boot, c *Coverage) {
+	if b.Firmware == nil {
+		switch c.PCR {
+		case 0, 2:
+			c.not("firmware and option ROMs: not a value that the OS controls")
+		case 1:
+			c.not("firmware configuration, boot variables and SMBIOS of the machine")
+		default:
+			c.not("firmware configuration and vendor: usually the separator alone")
+		}
+		return
+	}
+	c.State, c.Note = ExactBaseline, "as in the earlier boot"
+	if c.PCR != 1 {
+		return
+	}
+	if b.BootVariables != nil {
+		c.Note += ", with the boot variables given"
+	}
+	if p.row.SMBIOS && b.SMBIOS == nil && p.smbiosBefore == nil {
+		c.not("the stub measures SMBIOS structures, which neither are given nor are in the earlier boot")
+	}
+}
+
+func (p *predictor) coverBoot(b *Boot, c *Coverage) {
+	if b.Firmware != nil {
+		c.State = ExactBaseline
+	}
+	switch c.PCR {
+	case 4:
+		c.Note = "holds if no other boot option was tried before"
+		if p.row.InnerKernel {
+			c.weaken(EvidenceSource)
+			if b.Kernel == nil && !b.enforcing() {
+				c.not(fmt.Sprintf("stub %d has the firmware load and measure the kernel, whose digest is not given", p.row.Version))
+			}
+		}
+		if len(b.Addons) > 0 {
+			c.weaken(p.row.Addons)
+		}
+	case 5:
+		switch {
+		case !p.hasGPT:
+			c.not("partition table, loader.conf and how often ExitBootServices was tried")
+		case b.ExitBoot == ExitUnknown && b.Firmware == nil:
+			c.State, c.Note = OneOf, "ExitBootServices may fail the first time"
+		default:
+			c.Note = "partition table, loader.conf and ExitBootServices"
+		}
+		if b.GPT != nil && (b.ExitBoot != ExitUnknown) && c.State == ExactBaseline {
+			c.State = Exact
+		}
+	case 7:
+		c.Note = "holds for firmware that measures as edk2 does"
+		if b.Firmware != nil {
+			c.Note = "the earlier boot's, with the variables and authorities given"
+		}
+		if b.rarePCR7() {
+			c.weaken(EvidenceSource)
+		}
+	}
+}
+
+func (p *predictor) coverKernel(b *Boot, c *Coverage) {
+	switch {
+	case b.Initrd == nil:
+		c.not("initrds as handed over, which hold a secret of the machine from systemd 261 on")
+	case p.unknown != "":
+		c.not(p.unknown)
+	default:
+		c.Note = "holds for Linux 6.2 and later with EFI stub, given the initrds"
+		if p.row.BootSecret {
+			c.Note += ", the boot secret among them"
+		}
+	}
+}
+
+func (p *predictor) coverParameters(b *Boot, c *Coverage) {
+	c.Note = "holds without system extensions"
+	if c.PCR == 12 {
+		c.Note = "holds without add-ons, credentials, configuration extensions and a command line from elsewhere"
+		if b.Profile > 0 {
+			c.weaken(p.row.Profiles)
+			if b.Loader == nil {
+				c.weaken(EvidenceSource)
+			}
+		}
+		if b.Passed != "" || p.cmdlineExtra(b) != "" {
+			c.Note = "as given, and nothing else"
+			c.weaken(EvidenceSource)
+		}
+		if len(b.Addons) > 0 {
+			c.Note = "as given, and nothing else"
+			c.weaken(p.row.Addons)
+		}
+		for _, a := range b.Addons {
+			if a.DeviceTree != nil || a.Microcode != nil || a.Initrd != nil {
+				c.weaken(EvidenceSource)
+			}
+		}
+	}
+	for _, x := range b.Companions {
+		if x.PCR == c.PCR {
+			c.Note = "as given, and nothing else"
+			c.weaken(p.row.Archives)
+		}
+	}
+	if c.PCR == 12 && p.row.SMBIOSExtra && b.SMBIOS == nil {
+		c.Note += ", and without one in SMBIOS"
+	}
+}
+
+func (p *predictor) coverRest(b *Boot, c *Coverage) {
+	switch c.PCR {
+	case 8:
+		c.Note = "zero: GRUB's"
+	case PCRIMA:
+		c.not("the kernel's IMA")
+	case PCRKernel:
+		c.Note = "UKI sections"
+		if len(b.Phases) > 0 {
+			c.Note += " and phases " + strings.Join(b.Phases, ":")
+		}
+	case 14:
+		c.Note = "holds without shim"
+	case 15:
+		c.Note = "zero until userspace measures the machine ID and file systems"
+		if b.Userspace != nil && len(b.Userspace.IdentityWords) > 0 {
+			c.Note = "the words given"
+		}
+	}
 }

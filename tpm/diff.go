@@ -108,7 +108,7 @@ func (l *Log) covers(pcr int) bool {
 	if l.Coverage == nil {
 		return true
 	}
-	return slices.ContainsFunc(l.Coverage, func(c Coverage) bool { return c.PCR == pcr && c.State == Exact })
+	return slices.ContainsFunc(l.Coverage, func(c Coverage) bool { return c.PCR == pcr && c.State.known() })
 }
 
 // of lists the events that extend a PCR.

@@ -84,11 +84,11 @@ func TestPredictErrors(t *testing.T) {
 		change func(*Boot)
 		want   string
 	}{
-		{"no version", func(b *Boot) { b.Stub = 0 }, "tpm: predict: systemd stub 0: want 257 to 262"},
+		{"no version", func(b *Boot) { b.Stub = 0 }, "tpm: predict: systemd stub 0: want 252 to 262"},
 		{"newer", func(b *Boot) { b.Stub = 263 }, "tpm: predict: systemd stub 263 is newer than 262"},
-		{"older", func(b *Boot) { b.Stub = 256 }, "want 257 to 262"},
-		{"older cannot be renamed", func(b *Boot) { b.Stub, b.StubAs = 256, 257 }, "systemd stub 256"},
-		{"newer as unknown", func(b *Boot) { b.Stub, b.StubAs = 263, 255 }, "systemd stub 255"},
+		{"older", func(b *Boot) { b.Stub = 251 }, "want 252 to 262"},
+		{"older cannot be renamed", func(b *Boot) { b.Stub, b.StubAs = 251, 257 }, "systemd stub 251"},
+		{"newer as unknown", func(b *Boot) { b.Stub, b.StubAs = 263, 251 }, "systemd stub 251"},
 		{"no SecureBoot", func(b *Boot) { b.SecureBoot.SecureBoot = nil }, "want one byte, 0 or 1"},
 		{"SecureBoot 2", func(b *Boot) { b.SecureBoot.SecureBoot = []byte{2} }, "want one byte, 0 or 1"},
 		{"no authority", func(b *Boot) { b.Authorities = nil }, "would start nothing"},
@@ -121,7 +121,7 @@ func TestPredictErrors(t *testing.T) {
 	_, err := Predict(b)
 	var version *StubVersionError
 	require.True(t, errors.As(err, &version))
-	assert.Equal(t, StubVersionError{Version: 300, Oldest: 257, Newest: 262}, *version)
+	assert.Equal(t, StubVersionError{Version: 300, Oldest: 252, Newest: 262}, *version)
 }
 
 func TestPredictNewerStubAs(t *testing.T) {

@@ -9,7 +9,7 @@ type Evidence int
 
 const (
 	EvidenceNone   Evidence = iota // nobody looked
-	EvidenceSource                 // read in the source, not seen on a machine
+	EvidenceSource                 // read in the source or the documentation, not seen on a machine
 	EvidenceBooted                 // seen in the event log of a real boot
 )
 
@@ -29,17 +29,37 @@ type StubVersion struct {
 	Version  int      // systemd's major version
 	Evidence Evidence // of PCRs 4, 7 and 11 of a boot of the UKI's default profile
 	Profiles Evidence // of PCR 12 when another profile is booted
+	Addons   Evidence // of PCRs 4 and 12 with add-ons
+	Archives Evidence // of PCRs 12 and 13 with credentials and extensions
+
+	InnerKernel bool // the firmware loads the kernel in the UKI, and measures it into PCR 4 if Secure Boot is off
+	LoaderConf  bool // systemd-boot measures loader.conf into PCR 5
+	SMBIOSExtra bool // a string of SMBIOS type 11 adds to the command line
+	SMBIOS      bool // SMBIOS structures are measured into PCR 1
+	Console     bool // console= is added to a command line without one
+	BootSecret  bool // the initrds end in a secret of the machine
 }
 
-// stubVersions are all releases that [Predict] knows. They share the behaviour described there; 257 is the first whose
-// own PE loader keeps the inner kernel out of PCR 4, so earlier ones are another model.
+// stubVersions are all releases that [Predict] knows: the one table of how they differ. Booted are 252, 254, 257 and 262;
+// of the others the source and the release notes were read. That a stub before 257 keeps the kernel out of PCR 4 with
+// Secure Boot on, since it then replaces the firmware's check and with it the measurement, is from the source too.
 var stubVersions = []StubVersion{
-	{257, EvidenceBooted, EvidenceSource},
-	{258, EvidenceSource, EvidenceSource},
-	{259, EvidenceSource, EvidenceSource},
-	{260, EvidenceSource, EvidenceSource},
-	{261, EvidenceSource, EvidenceSource},
-	{262, EvidenceBooted, EvidenceBooted},
+	{Version: 252, Evidence: EvidenceBooted, Archives: EvidenceSource, InnerKernel: true},
+	{Version: 253, Evidence: EvidenceSource, Archives: EvidenceSource, InnerKernel: true},
+	{Version: 254, Evidence: EvidenceBooted, Addons: EvidenceSource, Archives: EvidenceSource, InnerKernel: true, SMBIOSExtra: true},
+	{Version: 255, Evidence: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, InnerKernel: true, LoaderConf: true, SMBIOSExtra: true},
+	{Version: 256, Evidence: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, InnerKernel: true, LoaderConf: true, SMBIOSExtra: true},
+	{Version: 257, Evidence: EvidenceBooted, Profiles: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, LoaderConf: true, SMBIOSExtra: true},
+	{Version: 258, Evidence: EvidenceSource, Profiles: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, LoaderConf: true, SMBIOSExtra: true},
+	{Version: 259, Evidence: EvidenceSource, Profiles: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, LoaderConf: true, SMBIOSExtra: true},
+	{Version: 260, Evidence: EvidenceSource, Profiles: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, LoaderConf: true, SMBIOSExtra: true},
+	{Version: 261, Evidence: EvidenceSource, Profiles: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, LoaderConf: true, SMBIOSExtra: true, SMBIOS: true, Console: true, BootSecret: true},
+	{Version: 262, Evidence: EvidenceBooted, Profiles: EvidenceBooted, Addons: EvidenceBooted, Archives: EvidenceBooted, LoaderConf: true, SMBIOSExtra: true, SMBIOS: true, Console: true, BootSecret: true},
+}
+
+// sectionSince says which release was the first to measure a section; those that are not here all did.
+var sectionSince = map[string]int{
+	".uname": 254, ".sbat": 254, ".ucode": 256, ".profile": 257, ".dtbauto": 257, ".hwids": 257, ".efifw": 258,
 }
 
 // StubVersions lists the releases of systemd's stub that [Predict] knows, ascending.
@@ -71,7 +91,8 @@ func stubRow(version, as int) (StubVersion, error) {
 		}
 		if find != version {
 			// Whatever was seen was seen of another version.
-			row = StubVersion{Version: version}
+			row.Version = version
+			row.Evidence, row.Profiles, row.Addons, row.Archives = EvidenceNone, EvidenceNone, EvidenceNone, EvidenceNone
 		}
 		return row, nil
 	}

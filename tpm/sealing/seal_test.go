@@ -6,7 +6,6 @@ import (
 	"crypto/rsa"
 	"testing"
 
-	"github.com/osmith-dev/osmith/tpm"
 	"github.com/stretchr/testify/require"
 )
 
@@ -14,14 +13,7 @@ func TestSealUnseal(t *testing.T) {
 	s := swtpm(t)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
-	pcrs, err := s.PCRs(crypto.SHA256, 11)
-	require.NoError(t, err)
-	digest, err := tpm.PolicyPCR(tpm.PolicyDigest{}, crypto.SHA256, pcrs)
-	require.NoError(t, err)
-	fp, err := tpm.Fingerprint(&key.PublicKey)
-	require.NoError(t, err)
-	sigs, err := tpm.Policies{{Bank: crypto.SHA256, PCRs: []int{11}, Fingerprint: fp, Digest: digest}}.Sign(key)
-	require.NoError(t, err)
+	sigs := s.signState(t, key, "")
 	for name, p := range map[string]Policy{
 		"tpm":    {},
 		"pcr":    {PCRs: []int{0, 7}},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"fmt"
 	"net"
 	"os/exec"
@@ -13,14 +14,16 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/tpm"
 	"github.com/stretchr/testify/require"
 )
 
 // simulator is a swtpm of a test, with firmware's part done: PCRs 0 and 7 of all banks are extended.
 type simulator struct {
 	*TPM
-	name string // for Open
-	port int    // of the TCP server; the control channel has the next one
+	device *Device
+	name   string // for Open
+	port   int    // of the TCP server; the control channel has the next one
 }
 
 // swtpm starts a new TPM on TCP ports, which end with the test.
@@ -64,10 +67,10 @@ func startSwtpm(t testing.TB, path string) (*simulator, error) {
 	t.Cleanup(func() { stop(); <-ended })
 	s := &simulator{name: fmt.Sprintf("swtpm:127.0.0.1:%d", port), port: port}
 	for range 500 {
-		d, err := Open(s.name)
-		if err == nil {
-			t.Cleanup(func() { d.Close() })
-			s.TPM = New(d)
+		var err error
+		if s.device, err = Open(s.name); err == nil {
+			t.Cleanup(func() { s.device.Close() })
+			s.TPM = New(s.device)
 			return s, nil
 		}
 		select {
@@ -78,6 +81,38 @@ func startSwtpm(t testing.TB, path string) (*simulator, error) {
 		}
 	}
 	return nil, fmt.Errorf("swtpm does not answer on port %d", port)
+}
+
+// disconnect leaves the TPM to another program, until connect.
+func (s *simulator) disconnect(t testing.TB) {
+	t.Helper()
+	require.NoError(t, s.device.Close())
+}
+
+func (s *simulator) connect(t testing.TB) {
+	t.Helper()
+	var err error
+	s.device, err = Open(s.name)
+	require.NoError(t, err)
+	s.TPM = New(s.device)
+}
+
+// signState signs the present state of PCR 11 in all banks.
+func (s *simulator) signState(t testing.TB, key *rsa.PrivateKey, ref string) tpm.Signatures {
+	t.Helper()
+	fingerprint, err := tpm.Fingerprint(&key.PublicKey)
+	require.NoError(t, err)
+	var policies tpm.Policies
+	for _, h := range tpm.Banks() {
+		pcrs, err := s.PCRs(h, tpm.PCRKernel)
+		require.NoError(t, err)
+		digest, err := tpm.PolicyPCR(tpm.PolicyDigest{}, h, pcrs)
+		require.NoError(t, err)
+		policies = append(policies, tpm.Policy{Bank: h, PCRs: []int{tpm.PCRKernel}, Fingerprint: fingerprint, Ref: ref, Digest: digest})
+	}
+	signatures, err := policies.Sign(key)
+	require.NoError(t, err)
+	return signatures
 }
 
 // freePorts finds two ports that follow each other.

@@ -1,0 +1,139 @@
+package tpm
+
+import (
+	"crypto"
+)
+
+// Variables are the contents of the Secure Boot variables, without the four bytes of attributes that efivarfs puts in
+// front. A variable that does not exist is nil.
+type Variables struct {
+	SecureBoot []byte // one byte, 0 or 1; always exists
+	PK, KEK    []byte
+	DB, DBX    []byte // EFI signature lists
+	DBT        []byte // rare; measured only if it exists
+}
+
+// Application is an EFI program that the firmware starts: a boot loader or a UKI.
+type Application struct {
+	Path    string                 // on the ESP, for the reader of the log; not measured
+	Size    int64                  // of the file, likewise
+	Digests map[crypto.Hash][]byte // Authenticode digests of the PE
+}
+
+// Addon is a signed .addon.efi that the stub loads. They are given in the order in which it does: those of
+// \loader\addons, then those beside the UKI, each directory sorted by name; without those it skips.
+type Addon struct {
+	Application
+	CommandLine string // of its .cmdline, "" for none
+
+	DeviceTree, Microcode, Initrd map[crypto.Hash][]byte // digests of the sections, nil for none
+}
+
+// Companion is an archive that the stub makes of files beside the UKI or in \loader: package uki builds them.
+type Companion struct {
+	PCR         int    // 12; 13 for system extensions
+	Description string // of the event: "Credentials initrd"
+	Digests     map[crypto.Hash][]byte
+}
+
+// BootVariable is one of BootOrder and Boot####, as efivarfs has it without attributes.
+type BootVariable struct {
+	Name string
+	Data []byte
+}
+
+// PartitionTable is the GPT of the disk that is booted from, as on disk.
+type PartitionTable struct {
+	Header  []byte // its 92 bytes, or the sector
+	Entries []byte // the array; unused entries may be left out
+}
+
+// ExitBoot says how often ExitBootServices is called before it succeeds.
+type ExitBoot int
+
+const (
+	ExitUnknown     ExitBoot = iota // as in Boot.Firmware; without one, once or retried
+	ExitOnce                        // it succeeds at once
+	ExitRetried                     // it fails, and succeeds when it is called again, as with OVMF 2026.08
+	ExitNotMeasured                 // firmware that measures nothing then
+)
+
+// Boot describes, by values, a boot of UEFI firmware into a UKI with systemd's stub. What has no value is absent: a boot
+// without add-ons, companions, a passed command line, loader.conf. Four things are different, since they are always there
+// and may be unknown: GPT, SMBIOS, BootVariables and Initrd. The PCRs that depend on those are then not predicted.
+type Boot struct {
+	// Banks to predict; nil is every bank that all the digests below are given in.
+	Banks []crypto.Hash
+
+	// Firmware is the log of an earlier boot of this machine: what PCRs 0 to 3 and 6 then held is expected again, but
+	// for what is given here. Nil: edk2's order of events, and those PCRs are not predicted.
+	Firmware *Log
+
+	SecureBoot Variables
+
+	// Authorities are the entries of db (EFI_SIGNATURE_DATA: owner GUID, then certificate or hash) that let the loader
+	// and the UKI start, in that order. One that comes twice is measured once. With Secure Boot off they are ignored,
+	// since the firmware verifies nothing.
+	Authorities [][]byte
+
+	// BootVariables are BootOrder, then the Boot#### that it lists, in its order: PCR 1. Nil: those of Firmware.
+	BootVariables []BootVariable
+
+	// SMBIOS are the structures of the machine, as in /sys/firmware/dmi/tables/DMI: systemd 261 measures some into
+	// PCR 1, and a string of type 11 may add to the command line. Nil: what Firmware has of them, and no string.
+	SMBIOS []byte
+
+	// GPT is measured into PCR 5. Nil: that of Firmware.
+	GPT *PartitionTable
+
+	// ExitBoot is about the end of PCR 5.
+	ExitBoot ExitBoot
+
+	Loader     *Application // systemd-boot; nil when the firmware starts the UKI itself
+	LoaderConf []byte       // contents of \loader\loader.conf, nil if there is no such file
+	UKI        Application
+	Sections   []Measurement // of the UKI and the profile that is booted, in the order in which the stub measures
+	Profile    int           // that is booted; 0 is the default
+
+	// Kernel is the PE in .linux. Stubs before 257 have the firmware load it, which measures it if Secure Boot is off.
+	Kernel *Application
+
+	// CommandLine is the contents of .cmdline, of which Sections has the digest. The kernel measures what becomes of it
+	// into PCR 9.
+	CommandLine []byte
+
+	// Passed is the command line that the loader or the boot entry hands to the UKI, without a profile's "@1". The stub
+	// takes it if there is no .cmdline or Secure Boot is off, and never in a confidential VM.
+	Passed       string
+	Confidential bool // a confidential VM: no command line from elsewhere
+
+	Addons     []Addon
+	Companions []Companion // in the stub's order: credentials, system extensions, configuration extensions
+
+	// Console is what stubs of 261 and later add to a command line without console=: "console=…" by the consoles of the
+	// firmware. Empty: unknown.
+	Console string
+
+	// Initrd are digests of all initrds as the kernel gets them, one behind the other, which hold a secret of the machine
+	// from systemd 261 on. Nil: unknown, and so is PCR 9.
+	Initrd map[crypto.Hash][]byte
+
+	// Phases are what userspace extends PCR 11 with up to the moment of interest; none is the moment when the kernel
+	// starts.
+	Phases []string
+
+	// Userspace is what systemd measures into other PCRs up to that moment; nil is nothing.
+	Userspace *Userspace
+
+	// Stub is the version of systemd that stub and loader are of. One that is newer than all of [StubVersions] is a
+	// [*StubVersionError], unless StubAs names the known version to treat it as.
+	Stub, StubAs int
+}
+
+// Userspace is what systemd's services measure after the kernel has started, beside the phases.
+type Userspace struct {
+	Separator     bool     // "os-separator" of systemd 261, from the initrd, into PCRs 0 to 7, 9 and 12 to 14
+	NVPCRs        []string // the words that begin with "nvpcr-init:" (259), in their order, into PCR 9
+	NVSeparator   bool     // "nvpcr-separator" (262) behind them
+	IdentityWords []string // into PCR 15, in their order: see [MachineIDWord] and [FileSystem.Word]
+}
