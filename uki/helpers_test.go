@@ -62,7 +62,7 @@ func sectionNames(t testing.TB, b []byte) (names []string) {
 	return names
 }
 
-// sectionDigests are the data of all sections of an image by profile and name; -1 is what they share.
+// sectionDigests are the hashes of all sections of an image by profile and name; -1 is what they share.
 func sectionDigests(t testing.TB, b []byte) map[string]string {
 	f, err := uki.Open(source(b))
 	require.NoError(t, err)
@@ -71,7 +71,7 @@ func sectionDigests(t testing.TB, b []byte) map[string]string {
 		h := sha256.New()
 		_, err := io.Copy(h, f.SectionData(i))
 		require.NoError(t, err)
-		out[fmt.Sprint(s.Profile)+s.Name] = hex.EncodeToString(h.Sum(nil))
+		out[fmt.Sprint(s.Profile)+s.Name] += hex.EncodeToString(h.Sum(nil))
 	}
 	return out
 }

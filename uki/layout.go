@@ -104,10 +104,10 @@ func (p *plan) layout() (*Assembled, error) {
 // checkGeometry refuses stubs that a section cannot be appended to.
 func (p *plan) checkGeometry() error {
 	f := p.stub
-	end := int64(0) // address behind the section before
+	end := roundUp(int64(f.SizeOfHeaders), int64(f.FileAlignment)) // address behind the headers or the section before
 	for _, s := range f.Sections {
 		if int64(s.VirtualAddress) < end {
-			return partError("Stub", "section %s at address %#x overlaps the one before, which ends at %#x", s.Name, s.VirtualAddress, end)
+			return partError("Stub", "section %s at address %#x overlaps what is before it, which ends at %#x", s.Name, s.VirtualAddress, end)
 		}
 		end = int64(s.VirtualAddress) + int64(s.VirtualSize)
 		if s.Offset%f.FileAlignment != 0 || s.RawSize%f.FileAlignment != 0 {
