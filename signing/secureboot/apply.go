@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -67,6 +68,9 @@ func (v Variables) Apply(name string, auth []byte, appendWrite bool) (Variables,
 func (v *Variables) admit(a *Auth, name string, appendWrite bool) error {
 	if _, err := VendorGUID(name); err != nil {
 		return err
+	}
+	if name == "PK" && appendWrite {
+		return errors.New("secureboot: PK is replaced, not appended to: firmware would not leave out what it has, and PK has room for one")
 	}
 	switch {
 	case v.SetupMode && name != "PK":

@@ -1,0 +1,181 @@
+package secureboot_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+)
+
+const (
+	global = "-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+	image  = "-d719b2cb-3d3a-4596-a3bc-dad00e67656f"
+	shim   = "-605dab50-e046-4300-abb6-3dd810dd8b23"
+)
+
+// efivars is a copy of /sys/firmware/efi/efivars of a real boot, with SecureBoot and SetupMode.
+func efivars(t testing.TB) fstest.MapFS {
+	t.Helper()
+	dir := fstest.MapFS{
+		"SecureBoot" + global: {Data: []byte{6, 0, 0, 0, 1}},
+		"SetupMode" + global:  {Data: []byte{6, 0, 0, 0, 0}},
+		"BootOrder" + global:  {Data: []byte{7, 0, 0, 0, 0, 0}},
+	}
+	for _, name := range []string{"PK" + global, "KEK" + global, "db" + image, "dbx" + image} {
+		b, err := os.ReadFile(filepath.Join("testdata", "boot", name))
+		require.NoError(t, err)
+		dir[name] = &fstest.MapFile{Data: b}
+	}
+	return dir
+}
+
+func TestReadVariables(t *testing.T) {
+	dir := efivars(t)
+	v, err := secureboot.ReadVariables(dir)
+	require.NoError(t, err)
+	b := bootVariables(t)
+	require.Equal(t, secureboot.Variables{SecureBoot: true, PK: b["PK"], KEK: b["KEK"], DB: b["db"], DBX: b["dbx"]}, v)
+	require.Equal(t, b["dbx"], v.Get("dbx"))
+	require.Nil(t, v.Get("dbt"))
+	require.Nil(t, v.Get("Boot0000"))
+
+	dir["SbatLevelRT"+shim] = &fstest.MapFile{Data: []byte("\x06\x00\x00\x00sbat,1,2024010900\n")}
+	dir["dbt"+image] = dir["db"+image]
+	delete(dir, "dbx"+image)
+	v, err = secureboot.ReadVariables(dir)
+	require.NoError(t, err)
+	require.Equal(t, "sbat,1,2024010900\n", string(v.SBATLevel))
+	require.Equal(t, b["db"], v.DBT)
+	require.Nil(t, v.DBX)
+
+	for name, c := range map[string]struct {
+		file string
+		data []byte // nil: absent
+		want string
+	}{
+		"wrong directory":             {"SecureBoot" + global, nil, "file does not exist"},
+		"SetupMode missing":           {"SetupMode" + global, nil, "file does not exist"},
+		"SecureBoot without bytes":    {"SecureBoot" + global, []byte{6, 0, 0, 0}, "want one byte"},
+		"SecureBoot 2":                {"SecureBoot" + global, []byte{6, 0, 0, 0, 2}, "want one byte"},
+		"short":                       {"db" + image, []byte{0x27, 0, 0}, "attributes of db at byte 0"},
+		"db without authentication":   {"db" + image, []byte{7, 0, 0, 0}, "variable db has the attributes 0x00000007, want 0x00000027"},
+		"no attributes in front":      {"PK" + global, b["PK"], "attributes"},
+		"broken list":                 {"KEK" + global, []byte{0x27, 0, 0, 0, 1}, "KEK: signature list at byte 4"},
+		"SbatLevelRT set by somebody": {"SbatLevelRT" + shim, []byte{7, 0, 0, 0, 1}, "want 0x00000006"},
+		"too large":                   {"dbx" + image, make([]byte, 1<<20+1), "more than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := efivars(t)
+			delete(dir, c.file)
+			if c.data != nil {
+				dir[c.file] = &fstest.MapFile{Data: c.data}
+			}
+			v, err := secureboot.ReadVariables(dir)
+			require.ErrorContains(t, err, c.want)
+			require.Equal(t, secureboot.Variables{}, v)
+			require.Equal(t, c.data == nil, errors.Is(err, fs.ErrNotExist))
+		})
+	}
+	_, err = secureboot.ParseVariableFile("Boot0000", make([]byte, 8))
+	require.ErrorContains(t, err, `variable "Boot0000"`)
+}
+
+// Debian's variable stores, and what virt-fw-vars and we write into an empty one.
+func TestStores(t *testing.T) {
+	r := testtools.Trixie(t)
+	read := func(name string) []byte {
+		b, err := os.ReadFile(r.Path("usr/share/OVMF", name))
+		require.NoError(t, err)
+		return b
+	}
+	empty, err := secureboot.ParseStore(read("OVMF_VARS_4M.fd"))
+	require.NoError(t, err)
+	require.Equal(t, secureboot.Variables{SetupMode: true, Times: map[string]time.Time{}}, empty)
+
+	ms, err := secureboot.ParseStore(read("OVMF_VARS_4M.ms.fd"))
+	require.NoError(t, err)
+	require.True(t, ms.SecureBoot)
+	require.False(t, ms.SetupMode)
+	require.Equal(t, time.Date(2026, 1, 4, 18, 19, 20, 0, time.UTC).Year(), ms.Times["PK"].Year())
+
+	h := hierarchy(t)
+	want, err := h.Variables()
+	require.NoError(t, err)
+	want.DBX = lists(t, secureboot.HashList(owner, sha256.Sum256(nil)))
+	b, err := want.WriteStore(read("OVMF_VARS_4M.fd"), when)
+	require.NoError(t, err)
+	got, err := secureboot.ParseStore(b)
+	require.NoError(t, err)
+	want.Times = map[string]time.Time{"PK": when, "KEK": when, "db": when, "dbx": when}
+	require.Equal(t, want, got)
+
+	// virt-fw-vars, given the same lists, stores the same.
+	dir := t.TempDir()
+	_, pk := pemFiles(t, h.PK)
+	_, kek := pemFiles(t, h.KEK)
+	_, db := pemFiles(t, h.DB)
+	for name, from := range map[string]string{"pk.pem": pk, "kek.pem": kek, "db.pem": db} {
+		b, err := os.ReadFile(from)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), b, 0o600))
+	}
+	r.Run(t, dir, "virt-fw-vars", "-i", "/usr/share/OVMF/OVMF_VARS_4M.fd", "-o", filepath.Join(dir, "out.fd"), "--secure-boot",
+		"--set-pk", owner.String(), filepath.Join(dir, "pk.pem"), "--add-kek", owner.String(), filepath.Join(dir, "kek.pem"),
+		"--add-db", owner.String(), filepath.Join(dir, "db.pem"))
+	theirs, err := os.ReadFile(filepath.Join(dir, "out.fd"))
+	require.NoError(t, err)
+	v, err := secureboot.ParseStore(theirs)
+	require.NoError(t, err)
+	require.Equal(t, want.PK, v.PK)
+	require.Equal(t, want.KEK, v.KEK)
+	require.Equal(t, want.DB, v.DB)
+	require.True(t, v.SecureBoot)
+
+	// Ours replaces theirs, and they can be read by virt-fw-vars.
+	other, err := foreignHierarchy(t).Variables()
+	require.NoError(t, err)
+	other.SecureBoot = false
+	b, err = other.WriteStore(theirs, when)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "ours.fd"), b, 0o600))
+	out := r.Run(t, dir, "virt-fw-vars", "-i", filepath.Join(dir, "ours.fd"), "--print", "--verbose")
+	require.Contains(t, out, "Acme OS Platform Key")
+	got, err = secureboot.ParseStore(b)
+	require.NoError(t, err)
+	require.Equal(t, other.PK, got.PK)
+	require.Empty(t, got.DBX)
+	require.False(t, got.SecureBoot)
+
+	for _, bad := range [][]byte{nil, []byte("x"), read("OVMF_CODE_4M.fd")} {
+		_, err := secureboot.ParseStore(bad)
+		_, ok := errors.AsType[*secureboot.FormatError](err)
+		require.True(t, ok, "%v", err)
+		_, err = want.WriteStore(bad, when)
+		require.Error(t, err)
+	}
+	want.DB = make([]byte, 300<<10)
+	_, err = want.WriteStore(theirs, when)
+	require.ErrorContains(t, err, "are free")
+}
+
+func FuzzParseVariableFile(f *testing.F) {
+	for name, file := range efivars(f) {
+		f.Add(name[:2], file.Data)
+	}
+	f.Add("SbatLevelRT", []byte("\x06\x00\x00\x00sbat,1,2024010900\n"))
+	f.Fuzz(func(t *testing.T, name string, data []byte) {
+		b, err := secureboot.ParseVariableFile(name, data)
+		if (b == nil) != (err != nil) {
+			t.Fatalf("%x and error %v", b, err)
+		}
+	})
+}

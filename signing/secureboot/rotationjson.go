@@ -1,0 +1,105 @@
+package secureboot
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// RotationSchema names the form of a [Rotation] in JSON.
+const RotationSchema = "osmith.rotation/1"
+
+type rotationJSON struct {
+	Schema    string      `json:"schema"`
+	Start     Fingerprint `json:"start"`
+	Reached   int         `json:"reached"`
+	ReachedIn string      `json:"reachedIn"`
+	Steps     []stepJSON  `json:"steps"`
+}
+
+type stepJSON struct {
+	Kind     string       `json:"kind"`
+	Text     string       `json:"text"`
+	Variable string       `json:"variable,omitempty"`
+	Append   bool         `json:"append,omitempty"`
+	Auth     []byte       `json:"auth,omitempty"` // base64
+	After    *Fingerprint `json:"after,omitempty"`
+}
+
+var (
+	_ json.Marshaler   = Rotation{}
+	_ json.Unmarshaler = (*Rotation)(nil)
+)
+
+// MarshalJSON writes the object with schema [RotationSchema]. It holds signed updates, but no secrets.
+func (r Rotation) MarshalJSON() ([]byte, error) {
+	o := rotationJSON{Schema: RotationSchema, Start: r.Start, Reached: r.Reached, ReachedIn: r.ReachedIn, Steps: []stepJSON{}}
+	for _, s := range r.Steps {
+		j := stepJSON{Kind: s.Kind, Text: s.Text}
+		if s.Kind == StepWrite {
+			after := s.After
+			j.Variable, j.Append, j.Auth, j.After = s.Variable, s.Append, s.Auth, &after
+		}
+		o.Steps = append(o.Steps, j)
+	}
+	return json.Marshal(o)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote and nothing else. The updates are parsed; whether a machine takes them, [Rotation.Next] finds out.
+func (r *Rotation) UnmarshalJSON(b []byte) error {
+	var o rotationJSON
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&o); err != nil {
+		return fmt.Errorf("secureboot: rotation: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("secureboot: rotation: more than one JSON value")
+	}
+	if o.Schema != RotationSchema {
+		return fmt.Errorf("secureboot: rotation: schema %q, want %q", o.Schema, RotationSchema)
+	}
+	n := Rotation{Start: o.Start, Reached: o.Reached, ReachedIn: o.ReachedIn, Steps: []Step{}}
+	writes := 0
+	if err := o.Start.check(); err != nil {
+		return fmt.Errorf("secureboot: rotation: start: %w", err)
+	}
+	for i, j := range o.Steps {
+		s := Step{Kind: j.Kind, Text: j.Text}
+		switch {
+		case j.Kind == StepInstall && j.Variable == "" && j.Auth == nil && j.After == nil && !j.Append:
+		case j.Kind == StepWrite && j.After != nil:
+			writes++
+			if _, err := VendorGUID(j.Variable); err != nil {
+				return fmt.Errorf("secureboot: rotation: step %d: %s", i+1, bare(err))
+			}
+			if _, err := ParseAuth(j.Auth); err != nil {
+				return fmt.Errorf("secureboot: rotation: step %d: %w", i+1, err)
+			}
+			if err := j.After.check(); err != nil {
+				return fmt.Errorf("secureboot: rotation: step %d: %w", i+1, err)
+			}
+			s.Pending, s.After = Pending{j.Variable, j.Auth, j.Append}, *j.After
+		default:
+			return fmt.Errorf("secureboot: rotation: step %d: kind %q, want write with variable, auth and after, or install without", i+1, j.Kind)
+		}
+		n.Steps = append(n.Steps, s)
+	}
+	if o.Reached < 0 || o.Reached > writes {
+		return fmt.Errorf("secureboot: rotation: reached %d of %d writes", o.Reached, writes)
+	}
+	*r = n
+	return nil
+}
+
+func (f Fingerprint) check() error {
+	for _, s := range []string{f.PK, f.KEK, f.DB} {
+		if b, err := hex.DecodeString(s); err != nil || len(b) != 32 || hex.EncodeToString(b) != s {
+			return fmt.Errorf("fingerprint %q: want 64 lower-case hexadecimal digits", s)
+		}
+	}
+	return nil
+}
