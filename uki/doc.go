@@ -19,10 +19,13 @@
 // Measurements and bytes are values: PCR arithmetic and policies are package tpm's, Secure Boot signatures
 // signing/authenticode's.
 //
+// An [Image] may have several profiles, device trees that the stub picks by hardware, and microcode; an [Addon] is what
+// one machine adds to an image that stays as it was signed; [ProfileOf] takes a profile out of one image for another.
+//
 // # Limits
 //
-// The version of the kernel is found in x86 bzImages only (set Uname for others), and compressed kernels that are no PE
-// image are refused. Device trees, microcode, profiles and hardware identification can be given as Sections, but are
-// not built here; an image in which the stub picks a section by hardware has no predictable measurements. The stub must
-// be unsigned and its sections aligned. Results stay below 4 GiB.
+// The version of the kernel is found in x86 bzImages, and by its banner in images of other architectures, plain or
+// compressed with gzip; a kernel that is compressed as a whole has to be decompressed before it is given
+// ([DecompressKernel] does gzip). The stub must be unsigned and its sections in the order of their addresses. Results
+// stay below 4 GiB.
 package uki

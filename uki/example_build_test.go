@@ -1,0 +1,121 @@
+package uki_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+// One image that the boot menu shows twice: the second profile has another command line, the rest is shared.
+func ExampleImage_profiles() {
+	image := &uki.Image{
+		Stub: stub, Linux: kernel, Initrd: []uki.Source{initrd}, OSRelease: []byte("ID=example\n"),
+		Cmdline:  "ro quiet",
+		Profile:  []byte("ID=main\nTITLE=Start\n"),
+		Profiles: []uki.Profile{{Profile: []byte("ID=reset\nTITLE=Factory reset\n"), Cmdline: "ro factory-reset"}},
+	}
+	measured, err := image.MeasureVariants()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, v := range measured {
+		for _, m := range v.Sections {
+			if m.Section == ".cmdline" || m.Section == ".profile" {
+				fmt.Println("profile", v.Profile, m.Section, m.Size, "bytes")
+			}
+		}
+	}
+	assembled, err := image.Assemble()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("room for", assembled.FreeSections(), "more sections")
+	// Output:
+	// profile 0 .cmdline 8 bytes
+	// profile 0 .profile 20 bytes
+	// profile 1 .cmdline 16 bytes
+	// profile 1 .profile 29 bytes
+	// room for 184 more sections
+}
+
+func ExampleAddon() {
+	addon := &uki.Addon{
+		Stub:    bytes.NewReader(petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{{Name: ".text", Content: []byte{0xf4}, Code: true}}}.Bytes()),
+		Cmdline: "console=ttyS0",
+		Uname:   "6.12.0", // for images with this kernel only
+	}
+	assembled, err := addon.Assemble()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	n, err := assembled.WriteTo(io.Discard) // /loader/addons/serial.addon.efi
+	fmt.Println(n, err)
+
+	addon.Cmdline = ""
+	_, err = addon.Assemble()
+	fmt.Println(err)
+	// Output:
+	// 3072 <nil>
+	// uki: Addon: not given: nothing that a stub would apply (Cmdline, DeviceTree, DeviceTreeAuto, Initrd, Microcode)
+}
+
+// A profile that somebody else made is joined to an image of our own.
+func ExampleProfileOf() {
+	theirs := &uki.Profile{Profile: []byte("ID=debug\nTITLE=Debug\n"), Cmdline: "debug"}
+	carried, err := theirs.Assemble(stub) // or ukify build --profile=
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	f, err := uki.OpenProfile(carried)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	profile, err := uki.ProfileOf(f, 0)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	image := &uki.Image{Stub: stub, Linux: kernel, Cmdline: "ro quiet", OSRelease: []byte("ID=example\n"), Profiles: []uki.Profile{profile}}
+	assembled, err := image.Assemble()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	joined, err := uki.Open(assembled)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, s := range joined.Sections() {
+		if s.Profile >= 0 {
+			fmt.Println("profile", s.Profile, "has", s.Name)
+		}
+	}
+	// Output:
+	// profile 0 has .profile
+	// profile 1 has .profile
+	// profile 1 has .cmdline
+}
+
+func ExampleDecompressKernel() {
+	var compressed bytes.Buffer // Image.gz of arm64
+	w := gzip.NewWriter(&compressed)
+	_, _ = io.Copy(w, strings.NewReader("MZ..."))
+	_ = w.Close()
+
+	var plain bytes.Buffer // a file
+	n, err := uki.DecompressKernel(&plain, bytes.NewReader(compressed.Bytes()))
+	fmt.Println(n, err, plain.String())
+	// Output: 5 <nil> MZ...
+}
