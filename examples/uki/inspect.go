@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"unicode/utf8"
 
@@ -26,7 +25,7 @@ func inspectFlags(*flag.FlagSet) func(*call, []string) error {
 		r, err := c.inspect(src, f, kind)
 		finish()
 		if err != nil {
-			return fmt.Errorf("%s: %w", src.name, err)
+			return about{src.name, err}
 		}
 		return c.Answer(r, r.tree().String())
 	}

@@ -21,7 +21,7 @@ func (c *call) join(image string, signatures *text, by *signer, name string) err
 	}
 	signed, err := tpm.ParseSignatures(content)
 	if err != nil {
-		return fmt.Errorf("-pcrsig: %w", err)
+		return about{"-pcrsig", err}
 	}
 	src, err := c.open(image)
 	if err != nil {
@@ -44,7 +44,7 @@ func (c *call) join(image string, signatures *text, by *signer, name string) err
 			return err
 		}
 		if err := edit.JoinPCRSignature(profile, b); err != nil {
-			return fmt.Errorf("%s: %w", image, err)
+			return about{image, err}
 		}
 	}
 	if used < len(signed) {
@@ -52,7 +52,7 @@ func (c *call) join(image string, signatures *text, by *signer, name string) err
 	}
 	assembled, err := edit.Assemble()
 	if err != nil {
-		return fmt.Errorf("%s: %w", image, err)
+		return about{image, err}
 	}
 	r := &buildResult{header: c.header(name), Signed: by != nil, PCRSignature: true, FreeSections: assembled.FreeSections()}
 	finish := c.watch(src.Size())
@@ -114,11 +114,8 @@ func verify(f *uki.File, profile int, signatures tpm.Signatures) error {
 			continue
 		}
 		if err := s.Verify(key); err != nil {
-			return fmt.Errorf("-pcrsig: %w", err)
+			return about{"-pcrsig", err}
 		}
 	}
 	return nil
 }
-
-// cannot is for an input that a verb cannot work on, which is no answer of the verb: the error is not passed on as one.
-func cannot(name string, err error) error { return fmt.Errorf("%s: %v", name, err) }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -24,7 +23,7 @@ func (c *call) openUKI(name string) (*input, *uki.File, error) {
 	}
 	f, err := uki.Open(src)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, about{name, err}
 	}
 	return src, f, nil
 }
@@ -47,5 +46,5 @@ func (c *call) openAny(name string) (src *input, f *uki.File, kind string, err e
 			return src, f, kindAddon, nil
 		}
 	}
-	return nil, nil, "", fmt.Errorf("%s: %w", name, err)
+	return nil, nil, "", about{name, err}
 }

@@ -168,7 +168,7 @@ func (r reader) hwids(dir string) []uki.HWID {
 	}
 	ids, err := uki.ReadHWIDs(os.DirFS(dir))
 	if err != nil {
-		r.fail(fmt.Errorf("-hwids %s: %w", dir, err))
+		r.fail(about{"-hwids " + dir, err})
 	}
 	return ids
 }

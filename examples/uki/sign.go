@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"flag"
-	"fmt"
 	"io"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -44,7 +43,7 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		err = signer.sign(o, src)
 		finish()
 		if err != nil {
-			return fmt.Errorf("%s: %w", src.name, err)
+			return about{src.name, err}
 		}
 		c.close() // it may be what is replaced
 		if err := cli.Keep(o); err != nil {
@@ -86,6 +85,9 @@ func readSigner(keyName, certName string) (*signer, error) {
 	certs, err := cli.ReadCertificates(certName)
 	if err != nil {
 		return nil, err
+	}
+	if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(certs[0].PublicKey) {
+		return nil, fmt.Errorf("%s is not the key of the certificate in %s", keyName, certName)
 	}
 	when, err := signingTime()
 	if err != nil {

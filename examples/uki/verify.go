@@ -72,5 +72,5 @@ func (c *call) verified(src *input, good *authenticode.Signature, err error) err
 		return err
 	}
 	r.Error = err.Error()
-	return errors.Join(cli.No{Err: fmt.Errorf("%s: %w", src.name, err)}, c.Answer(r, ""))
+	return errors.Join(cli.No{Err: about{src.name, err}}, c.Answer(r, ""))
 }

@@ -1,0 +1,24 @@
+package main
+
+import "strings"
+
+// about names the file that an error is about. The package's name in front of the error is that of the program, which is
+// said already.
+type about struct {
+	name string
+	err  error
+}
+
+func (a about) Error() string {
+	return a.name + ": " + strings.TrimPrefix(strings.TrimPrefix(a.err.Error(), "uki: "), "authenticode: ")
+}
+
+// Unwrap keeps what the error is.
+func (a about) Unwrap() error { return a.err }
+
+// cannot is for an input that a verb cannot work on, which is no answer of the verb, so that there is nothing to unwrap.
+func cannot(name string, err error) error { return unanswered{about{name, err}} }
+
+type unanswered struct{ about about }
+
+func (u unanswered) Error() string { return u.about.Error() }
