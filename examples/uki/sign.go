@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"flag"
+	"fmt"
 	"io"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
