@@ -2,6 +2,7 @@ package sealing
 
 import (
 	"bytes"
+	"crypto/hkdf"
 	"crypto/pbkdf2"
 	"crypto/sha256"
 	"encoding/base64"
@@ -17,25 +18,62 @@ const (
 	stretchedSize    = 32
 )
 
-// authValue is the authorisation value of the sealed objects for a PIN. Tokens before systemd 253 have no salt: then it is
-// the hash of the PIN alone. A TPM drops zero bytes at the end of an authorisation value, so they are dropped here.
-func (t *Token) authValue(pin string) ([]byte, error) {
-	text := []byte(pin)
-	if t.Salt != nil {
-		var key []byte
-		if a := t.Argon2id; a != nil {
-			if err := a.check(); err != nil {
-				return nil, fmt.Errorf("sealing: PIN: argon2id: %w", err)
-			}
-			key = argon2.IDKey(text, t.Salt, a.Iterations, uint32(a.Memory>>10), a.Lanes, stretchedSize)
-		} else {
-			var err error
-			if key, err = pbkdf2.Key(sha256.New, pin, t.Salt, pbkdf2Iterations, stretchedSize); err != nil {
-				return nil, fmt.Errorf("sealing: PIN: %w", err)
-			}
+// argonLabel is the HKDF info with which systemd 262 mixes an Argon2id PIN into an unsealed secret.
+const argonLabel = "systemd-tpm2-argon2id-lock"
+
+// A stretched PIN.
+type stretched struct {
+	auth []byte // authorisation value of the sealed objects
+	mix  []byte // goes into the secret after it was unsealed; nil unless Argon2id
+}
+
+// stretch turns a PIN into keys. Tokens before systemd 253 have no salt: then the authorisation value is the hash of the
+// PIN alone. With Argon2id the TPM is asked with one half of what comes out, and the secret needs the other, so that a TPM
+// that gives everything away does not give away the volume. A TPM drops zero bytes at the end of an authorisation value,
+// so they are dropped here.
+func (t *Token) stretch(pin string) (stretched, error) {
+	text, out := []byte(pin), stretched{}
+	switch a := t.Argon2id; {
+	case a != nil:
+		if err := a.check(); err != nil {
+			return stretched{}, fmt.Errorf("sealing: PIN: argon2id: %w", err)
+		}
+		key := argon2.IDKey(text, t.Salt, a.Iterations, uint32(a.Memory>>10), a.Lanes, 2*stretchedSize)
+		out.mix = key[:stretchedSize]
+		text = base64.StdEncoding.AppendEncode(nil, key[stretchedSize:])
+	case t.Salt != nil:
+		key, err := pbkdf2.Key(sha256.New, pin, t.Salt, pbkdf2Iterations, stretchedSize)
+		if err != nil {
+			return stretched{}, fmt.Errorf("sealing: PIN: %w", err)
 		}
 		text = base64.StdEncoding.AppendEncode(nil, key)
 	}
 	digest := sha256.Sum256(text)
-	return bytes.TrimRight(digest[:], "\x00"), nil
+	out.auth = bytes.TrimRight(digest[:], "\x00")
+	return out, nil
+}
+
+// secret is what Unseal returns for what comes out of the TPM.
+func (s stretched) secret(unsealed []byte) ([]byte, error) {
+	if s.mix == nil {
+		return unsealed, nil
+	}
+	secret, err := hkdf.Key(sha256.New, s.mix, unsealed, argonLabel, secretSize)
+	if err != nil {
+		return nil, fmt.Errorf("sealing: PIN: %w", err)
+	}
+	return secret, nil
+}
+
+// Secret is what [TPM.Unseal] returns of a token into which sealed was sealed. That is sealed itself, unless the PIN is
+// stretched by Argon2id: then it is 32 bytes derived from both.
+func (t *Token) Secret(sealed []byte, pin string) ([]byte, error) {
+	if t.Argon2id == nil {
+		return bytes.Clone(sealed), nil
+	}
+	s, err := t.stretch(pin)
+	if err != nil {
+		return nil, err
+	}
+	return s.secret(sealed)
 }

@@ -32,7 +32,7 @@ type Policy struct {
 	PCRLock *PCRLock
 
 	// PIN must be given; "" for none. It is stretched by PBKDF2, which every systemd since 253 reads, or by Argon2id, which
-	// systemd reads since 262.
+	// systemd reads since 262; then what comes out again is [Token.Secret] of what was sealed.
 	PIN      string
 	Argon2id *Argon2id
 }

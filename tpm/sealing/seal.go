@@ -37,9 +37,9 @@ func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	var auth []byte
+	var pin stretched
 	if p.PIN != "" {
-		if auth, err = token.authValue(p.PIN); err != nil {
+		if pin, err = token.stretch(p.PIN); err != nil {
 			return nil, err
 		}
 	}
@@ -48,7 +48,7 @@ func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
 		if err != nil {
 			return nil, err
 		}
-		b, err := t.create(srk, part, auth, digest)
+		b, err := t.create(srk, part, pin.auth, digest)
 		if err != nil {
 			return nil, err
 		}
@@ -57,8 +57,12 @@ func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
 	if err := token.check(); err != nil {
 		return nil, err
 	}
+	want, err := pin.secret(secret)
+	if err != nil {
+		return nil, err
+	}
 	with.PIN = p.PIN
-	if err := t.selfTest(token, secret, with); err != nil {
+	if err := t.selfTest(token, want, with); err != nil {
 		return nil, err
 	}
 	return token, nil

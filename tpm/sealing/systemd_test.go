@@ -37,9 +37,9 @@ func newVolume(t *testing.T, root testtools.Root) *volume {
 	v.write(t, "key", []byte("pw"))
 	f, err := os.Create(v.path("vol"))
 	require.NoError(t, err)
-	require.NoError(t, f.Truncate(24<<20))
+	require.NoError(t, f.Truncate(32<<20))
 	require.NoError(t, f.Close())
-	testtools.Run(t, "cryptsetup", "luksFormat", "--batch-mode", "--type=luks2", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", v.path("vol"), v.path("key"))
+	testtools.Run(t, "cryptsetup", "luksFormat", "--batch-mode", "--type=luks2", "--luks2-metadata-size=256k", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", v.path("vol"), v.path("key"))
 	return v
 }
 
@@ -59,7 +59,10 @@ func (v *volume) systemd(t *testing.T, pin string, tool string, args ...string) 
 	t.Helper()
 	v.disconnect(t)
 	defer v.connect(t)
-	const script = `mount -t tmpfs tmpfs /run && mkdir -p /run/systemd /run/cryptsetup && if [ -e pcrsig.json ]; then cp pcrsig.json /run/systemd/tpm2-pcr-signature.json; fi; exec "$@"`
+	const script = `mount -t tmpfs tmpfs /run && mkdir -p /run/systemd /run/cryptsetup && if [ -e pcrsig.json ]; then cp pcrsig.json /run/systemd/tpm2-pcr-signature.json; fi
+"$@" </dev/null & tool=$!
+(sleep 30; kill $tool) >/dev/null 2>&1 & # it asks for a passphrase after a failure
+wait $tool`
 	if v.root.Name == "host" {
 		return v.root.Try(t, v.dir, "env", append([]string{"NEWPIN=" + pin, "PIN=" + pin, tool}, args...)...)
 	}
@@ -195,7 +198,9 @@ func TestTokensForSystemd(t *testing.T) {
 					token, err := v.Seal(secret, p, with)
 					require.NoError(t, err)
 					token.Keyslots = []int{1}
-					v.add(t, token, secret)
+					opens, err := token.Secret(secret, p.PIN)
+					require.NoError(t, err)
+					v.add(t, token, opens)
 					out, err := v.systemd(t, p.PIN, "systemd-cryptenroll", "--unlock-tpm2-device="+v.device(), "--recovery-key", v.path("vol"))
 					require.NoError(t, err)
 					require.Contains(t, out, "recovery key")

@@ -128,6 +128,9 @@ func (t *Token) check() error {
 		if err := t.Argon2id.check(); err != nil {
 			return fail("tpm2_argon2id", err)
 		}
+		if !t.PIN || len(t.Salt) < 8 {
+			return fail("tpm2_argon2id", errors.New("no PIN, or no salt for it"))
+		}
 	}
 	return nil
 }

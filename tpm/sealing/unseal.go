@@ -38,12 +38,12 @@ func (t *TPM) Unseal(token *Token, with Unlock) ([]byte, error) {
 		return nil, err
 	}
 	defer release()
-	var auth []byte
+	var pin stretched
 	if token.PIN {
 		if with.PIN == "" {
 			return nil, fmt.Errorf("sealing: unseal: %w", ErrNeedPIN)
 		}
-		if auth, err = token.authValue(with.PIN); err != nil {
+		if pin, err = token.stretch(with.PIN); err != nil {
 			return nil, err
 		}
 	}
@@ -53,13 +53,13 @@ func (t *TPM) Unseal(token *Token, with Unlock) ([]byte, error) {
 	}
 	var secret []byte
 	for i, b := range token.Blobs {
-		part, err := t.unsealBlob(token, srk, b, plans[i], auth, with)
+		part, err := t.unsealBlob(token, srk, b, plans[i], pin.auth, with)
 		if err != nil {
 			return nil, err
 		}
 		secret = append(secret, part...)
 	}
-	return secret, nil
+	return pin.secret(secret)
 }
 
 // plans are the steps of the policies of the blobs, in systemd's order: PolicyAuthorize or PolicyAuthorizeNV, a blob for
