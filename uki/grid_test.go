@@ -224,6 +224,9 @@ func (d *drawer) profiles(c *toolCase) (args []string) {
 		p.Profile = fmt.Appendf(nil, "ID=other%d\nTITLE=%s\n", i, strings.Repeat("o", d.size()))
 		if d.has(4) {
 			k := petest.Kernel(fmt.Sprintf("6.13.%d-profile", i))
+			if d.has(2) { // not NX-compatible
+				k[88+70], k[88+71] = 0, 0
+			}
 			p.Linux = source(k)
 			own = append(own, "--linux="+d.file("linux", k))
 			if p.OSRelease == nil {

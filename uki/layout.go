@@ -149,11 +149,6 @@ func (p *plan) header(stubSize int64) ([]byte, error) {
 	if size > maxHeaders {
 		return nil, partError("Stub", "SizeOfHeaders %d is above the limit of %d", f.SizeOfHeaders, maxHeaders)
 	}
-	for _, s := range f.Sections {
-		if s.RawSize > 0 && int64(s.Offset) < size {
-			return nil, partError("Stub", "section %s at offset %#x overlaps the headers, which end at %#x", s.Name, s.Offset, size)
-		}
-	}
 	used := f.Fields.SectionTable + int64(len(f.Sections))*sectionHeaderSize
 	if need := used + int64(len(p.added))*sectionHeaderSize; need > size {
 		what := fmt.Sprintf("header of the stub with %d more sections, of which %d fit", len(p.added), (size-used)/sectionHeaderSize)

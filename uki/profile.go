@@ -60,8 +60,8 @@ func (p *Profile) contents(where string) ([]content, error) {
 }
 
 // Assemble makes a PE image of the profile alone, as ukify build --profile= does on an add-on stub: a means to carry
-// a profile that others join to their image (see [ProfileOf]), not something to boot. It is laid out as
-// [Image.Assemble] says.
+// a profile that others join to their image (see [ProfileOf]), not something to boot. It has no .sbat, and is laid out
+// as [Image.Assemble] says.
 func (p *Profile) Assemble(stub Source) (*Assembled, error) {
 	if stub == nil {
 		return nil, &PartError{"Stub", ErrMissing}

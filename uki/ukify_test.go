@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/uki"
@@ -73,6 +74,14 @@ func (d *drawer) drawAddon(i int) (toolCase, func() (*uki.Assembled, error)) {
 	if i%3 == 0 {
 		p.Profile, p.Sections = []byte("ID=x"), sections
 		p.DeviceTreeAuto, p.HWIDs = trees.DeviceTreeAuto, trees.HWIDs
+		if i%2 == 0 {
+			k := d.drawKernel()
+			p.Linux = source(k)
+			args = append(args, "--linux="+d.file("linux", k))
+			if p.OSRelease == nil {
+				args = append(args, "--os-release=")
+			}
+		}
 		c.lines = []string{d.ukify(append(args, "--profile=ID=x"))}
 		return c, func() (*uki.Assembled, error) { return p.Assemble(source(stub)) }
 	}
@@ -175,4 +184,29 @@ func TestUkifyFirmwareHeader(t *testing.T) {
 	fw, err := uki.ParseFirmware(s)
 	require.NoError(t, err)
 	assert.Equal(t, "acme", fw.ID)
+}
+
+// When profiles with kernels are joined, ukify looks at all kernels for what the image promises (NX), as we do, but at
+// the base's only for what revokes it (SBAT): the kernel of a profile could not be revoked.
+func TestUkifyMergesOneSBAT(t *testing.T) {
+	r := testtools.Forky(t)
+	d := newDrawer(t, 7, t.TempDir(), 262)
+	d.readParts(r)
+	base := petest.Kernel("6.12.0")
+	other := petest.Kernel("6.13.0", petest.Section{Name: ".sbat", Content: []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nlinux,7\n")})
+	other[88+70], other[88+71] = 0, 0 // DllCharacteristics of the optional header at 88
+	in := func(name string) string { return filepath.Join(d.dir, name) }
+	r.Run(t, d.dir, "sh", "-ec", strings.Join([]string{
+		d.ukify([]string{"--profile=ID=other", "--linux=" + d.file("other", other), "--os-release=", "--stub=" + d.addon, "--output=" + in("profile.efi")}),
+		d.ukify([]string{"--stub=" + d.file("stub", d.stubs[262]), "--linux=" + d.file("linux", base), "--os-release=", "--join-profile=" + in("profile.efi"), "--output=" + in("joined.efi")}),
+	}, "\n"))
+	theirs, err := os.ReadFile(in("joined.efi"))
+	require.NoError(t, err)
+	im := uki.Image{Stub: source(d.stubs[262]), Linux: source(base), Profiles: []uki.Profile{openProfile(t, in("profile.efi"), 0)}}
+	for what, b := range map[string][]byte{"theirs": theirs, "ours": assemble(t, &im)} {
+		f, err := pe.Parse(source(b), int64(len(b)))
+		require.NoError(t, err)
+		assert.Zero(t, f.DllCharacteristics&pe.DllNXCompat, what)
+		assert.Equal(t, what == "ours", bytes.Contains(b[f.Sections[3].Offset:][:1024], []byte("linux,7\n")), what)
+	}
 }
