@@ -5,12 +5,9 @@ package e2e
 import (
 	"bytes"
 	"crypto"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
-	"unicode/utf16"
 
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/signing/authenticode"
@@ -133,6 +130,9 @@ func (s *System) Predict(b UKIBoot) (*tpm.Bank, error) {
 		return nil, err
 	}
 	boot.UKI = *image
+	if boot.Addons, err = addons(b.Addons, bank); err != nil {
+		return nil, err
+	}
 	log, err := tpm.Predict(boot)
 	if err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func (s *System) Predict(b UKIBoot) (*tpm.Bank, error) {
 	if err != nil {
 		return nil, err
 	}
-	return banks[bank], s.addAddons(banks[bank], b.Addons)
+	return banks[bank], nil
 }
 
 // Evaluate asks the machine's firmware about an image.
@@ -161,32 +161,22 @@ func (s *System) Evaluate(src uki.Source) (secureboot.Verdict, map[crypto.Hash][
 	return s.Facts.Firmware.Evaluate(digests, candidates), digests, nil
 }
 
-// addAddons extends a bank with what the stub measures of add-ons with command lines.
-func (s *System) addAddons(b *tpm.Bank, addons [][]byte) error {
-	var lines []string
-	for _, addon := range addons {
-		digest, err := authenticode.Digest(bytes.NewReader(addon), b.Hash())
+// addons are what the stub takes from add-ons with command lines.
+func addons(files [][]byte, bank crypto.Hash) (out []tpm.Addon, err error) {
+	for _, file := range files {
+		src := bytes.NewReader(file)
+		digests, err := authenticode.Digests(src, bank)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := b.Extend(4, digest); err != nil {
-			return err
-		}
-		f, err := uki.OpenAddon(bytes.NewReader(addon))
+		f, err := uki.OpenAddon(src)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		line, _ := f.Cmdline()
-		lines = append(lines, line)
+		out = append(out, tpm.Addon{Application: tpm.Application{Digests: digests}, CommandLine: line})
 	}
-	if len(lines) == 0 {
-		return nil
-	}
-	var text []byte
-	for _, unit := range utf16.Encode([]rune(strings.Join(lines, " ") + "\x00")) {
-		text = binary.LittleEndian.AppendUint16(text, unit)
-	}
-	return b.Measure(12, text)
+	return out, nil
 }
 
 func stubRelease(f *uki.File) (int, error) {
