@@ -164,9 +164,9 @@ func (t *TPM) srk() (*storageKey, error) {
 	if k != nil || err != nil {
 		return k, err
 	}
-	created, err := t.createPrimary(tpm2.ECCSRKTemplate)
+	created, err := t.createPrimary(eccTemplate())
 	if errors.Is(err, tpm2.TPMRCCurve) || errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCType) {
-		created, err = t.createPrimary(tpm2.RSASRKTemplate)
+		created, err = t.createPrimary(rsaTemplate())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("sealing: make the storage root key: %w", err)
@@ -186,6 +186,20 @@ func (t *TPM) srk() (*storageKey, error) {
 	return k, err
 }
 
+// eccTemplate and rsaTemplate are the TCG's templates (TPM v2.0 Provisioning Guidance 1.0), but with nothing in
+// "unique", as systemd has them: what is there decides which key the TPM makes of its seed.
+func eccTemplate() tpm2.TPMTPublic {
+	template := tpm2.ECCSRKTemplate
+	template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
+	return template
+}
+
+func rsaTemplate() tpm2.TPMTPublic {
+	template := tpm2.RSASRKTemplate
+	template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{})
+	return template
+}
+
 func (t *TPM) createPrimary(template tpm2.TPMTPublic) (*tpm2.CreatePrimaryResponse, error) {
 	return execute(t, tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(template)})
 }
@@ -193,9 +207,9 @@ func (t *TPM) createPrimary(template tpm2.TPMTPublic) (*tpm2.CreatePrimaryRespon
 // legacyKey is the primary key that systemd before 254 sealed under. It has no handle and is made anew each time from the
 // TPM's seed. The salt of the sessions goes to the key that the TPM shows: the token pins none.
 func (t *TPM) legacyKey(token *Token) (*storageKey, func(), error) {
-	template := tpm2.ECCSRKTemplate
+	template := eccTemplate()
 	if token.PrimaryAlgorithm == "rsa" {
-		template = tpm2.RSASRKTemplate
+		template = rsaTemplate()
 	}
 	template.ObjectAttributes.NoDA = false
 	created, err := t.createPrimary(template)

@@ -13,9 +13,10 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/stretchr/testify/require"
+
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/tpm"
-	"github.com/stretchr/testify/require"
 )
 
 // simulator is a swtpm of a test, with firmware's part done: PCRs 0 and 7 of all banks are extended.

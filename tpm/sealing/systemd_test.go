@@ -10,11 +10,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/tpm"
-	"github.com/stretchr/testify/require"
 )
 
 // A volume is a LUKS2 file with the passphrase "pw" in slot 0, that systemd's tools and we put tokens into.
@@ -64,7 +67,7 @@ func (v *volume) systemd(t *testing.T, pin string, tool string, args ...string) 
 (sleep 30; kill $tool) >/dev/null 2>&1 & # it asks for a passphrase after a failure
 wait $tool`
 	if v.root.Name == "host" {
-		return v.root.Try(t, v.dir, "env", append([]string{"NEWPIN=" + pin, "PIN=" + pin, tool}, args...)...)
+		return v.root.Try(t, v.dir, "env", append([]string{"PASSWORD=pw", "NEWPIN=" + pin, tool}, args...)...)
 	}
 	return v.root.Try(t, v.dir, "sh", append([]string{"-c", script, "sh", "env", "NEWPIN=" + pin, "PIN=" + pin, "SYSTEMD_LOG_TARGET=console",
 		"SYSTEMD_TPM2_DEVICE=" + v.device(), tool}, args...)...)
@@ -74,10 +77,10 @@ wait $tool`
 func (v *volume) enroll(t *testing.T, pin string, args ...string) json.RawMessage {
 	t.Helper()
 	before := v.tokens(t)
-	out, err := v.systemd(t, pin, "systemd-cryptenroll", append(append([]string{"--unlock-key-file=" + v.path("key")}, args...), v.path("vol"))...)
-	if err != nil && v.root.Name == "host" { // 252 reads the passphrase from the environment only
-		t.Fatal(err)
+	if v.root.Name != "host" { // 252 reads the passphrase from the environment only
+		args = append([]string{"--unlock-key-file=" + v.path("key")}, args...)
 	}
+	out, err := v.systemd(t, pin, "systemd-cryptenroll", append(args, v.path("vol"))...)
 	require.NoError(t, err)
 	for id, token := range v.tokens(t) {
 		if _, old := before[id]; !old {
@@ -162,6 +165,63 @@ func TestTokensOfSystemd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTokensOfSystemd252 has no storage root key: a primary key is made for each use, and PINs are not salted.
+func TestTokensOfSystemd252(t *testing.T) {
+	t.Parallel()
+	testtools.Require(t, "systemd-cryptenroll")
+	if out := testtools.Run(t, "systemd-cryptenroll", "--version"); !strings.HasPrefix(out, "systemd 252 ") {
+		t.Skipf("this machine has another version: %s", out)
+	}
+	v := newVolume(t, testtools.Host(t))
+	for _, args := range [][]string{{"--tpm2-pcrs=0+7"}, {"--tpm2-pcrs=0", "--tpm2-with-pin=yes"}} {
+		token, err := ParseToken(v.enroll(t, "pin", append([]string{"--tpm2-device=" + v.device()}, args...)...))
+		require.NoError(t, err)
+		require.Nil(t, token.SRK)
+		secret, err := v.Unseal(token, Unlock{PIN: "pin"})
+		require.NoError(t, err)
+		v.opens(t, secret, token.Keyslots[0])
+	}
+}
+
+// TestSameSRK makes the storage root key that systemd makes.
+func TestSameSRK(t *testing.T) {
+	t.Parallel()
+	for _, root := range []func(testing.TB) testtools.Root{testtools.Trixie, testtools.Forky} {
+		v := newVolume(t, root(t))
+		_, err := v.systemd(t, "", "systemd-analyze", "srk")
+		require.Error(t, err, "a new TPM has none")
+		token, err := ParseToken(v.enroll(t, "", "--tpm2-device="+v.device(), "--tpm2-pcrs="))
+		require.NoError(t, err)
+		theirs, err := parseSRK(token.SRK)
+		require.NoError(t, err)
+		_, err = execute(v.TPM, tpm2.EvictControl{Auth: tpm2.TPMRHOwner, ObjectHandle: theirs.named(), PersistentHandle: SRKHandle})
+		require.NoError(t, err)
+		_, err = v.Unseal(token, Unlock{})
+		require.ErrorIs(t, err, ErrMissingKey)
+		ours, err := v.srk()
+		require.NoError(t, err)
+		require.Equal(t, theirs.name, ours.name)
+		secret, err := v.Unseal(token, Unlock{})
+		require.NoError(t, err)
+		v.opens(t, secret, token.Keyslots[0])
+	}
+}
+
+// TestImportedToken was made without the TPM, from its public key alone.
+func TestImportedToken(t *testing.T) {
+	t.Parallel()
+	v := newVolume(t, testtools.Forky(t))
+	srk, err := v.srk()
+	require.NoError(t, err)
+	v.write(t, "srk.pub", tpm2.Marshal(tpm2.New2B(srk.public)))
+	zero := fmt.Sprintf("15:sha256=%064x", 0)
+	token, err := ParseToken(v.enroll(t, "", "--tpm2-device-key="+v.path("srk.pub"), "--tpm2-pcrs="+zero))
+	require.NoError(t, err)
+	secret, err := v.Unseal(token, Unlock{})
+	require.NoError(t, err)
+	v.opens(t, secret, token.Keyslots[0])
 }
 
 // TestTokensForSystemd has systemd-cryptenroll unlock a volume by tokens of ours, to add a recovery key.
