@@ -1,22 +1,28 @@
 // Package secureboot makes and reads the variables by which UEFI firmware decides what it runs (UEFI Specification 2.10, sections 8.2.2,
 // 32.3 to 32.6, https://uefi.org/specs/UEFI/2.10/32_Secure_Boot_and_Driver_Signing.html), and answers whether a machine would run
-// an image.
+// an image, today and after a change.
 //
 //	keys, err := secureboot.Generate(nil, secureboot.GenerateOptions{CommonName: "Acme OS", Owner: owner, NotBefore: from, NotAfter: to})
-//	auth, err := keys.EnrollOwnKeysOnly(when)                // PK.auth, KEK.auth, db.auth
+//	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{Keep: microsofts}})
+//	files, err := enrollment.LoaderKeys("auto")              // for the ESP; systemd-boot enrols them
 //	...
-//	lists, err := secureboot.ParseSignatureLists(dbx)        // what does this machine refuse?
-//	verdict := variables.Evaluate(digests, candidates)       // would it run this image?
-//	if verdict.Allowed { fmt.Println(verdict.Reason) }       // db has the certificate "CN=Acme OS Signature Database Key"
+//	machine, err := secureboot.ReadVariables(os.DirFS("/sys/firmware/efi/efivars"))
+//	report := machine.EvaluateSet(images, secureboot.SetOptions{Pending: pending})
+//	fmt.Print(report)                                        // uki.efi: allowed: db has the certificate "CN=Acme OS Signature Database Key"
+//
+// What it does, in the order of a machine's life: [Generate] and [NewKeyPair] make keys and certificates; [Hierarchy.Enroll] signs them in, not
+// without a decision on option ROMs; [SignVariable], [Update] and [Hierarchy.SignUpdate] change variables later; [Variables.Apply] tells what a change would do, or why
+// firmware would refuse it; [Variables.EvaluateSet] what would boot; [PlanRotation] exchanges keys step by step with no step that locks out.
+// State comes from efivarfs ([ReadVariables]) or from the variable store of a virtual machine ([ParseStore], [Variables.WriteStore]).
 //
 // Signature lists of every type are read and written back as they were; certificates and the digests of images and certificates are
 // understood. An .auth file is EFI_VARIABLE_AUTHENTICATION_2 with a bare SignedData, without signed attributes, under SHA-256:
-// byte for byte what sign-efi-sig-list of efitools writes for the same key, time and content. With ContentInfo is
+// byte for byte what sign-efi-sig-list of efitools writes for the same key, time and content. With ContentInfo, as bootctl writes it, is
 // accepted when reading. Times and dates are arguments; firmware looks at none but the time stamps of variables.
 //
 // [Variables.Evaluate] takes the digests and signatures of an image as values, from package authenticode or elsewhere. It follows
 // edk2; its verdict names the entry of db that PCR 7 will have.
 //
-// Limits: RSA PKCS #1 v1.5 and ECDSA; no time stamps of signatures; SBAT and shim's MOK lists are not looked at; Microsoft's
-// certificates are not shipped. Rotation of keys, and reading variables from efivarfs, are not here yet.
+// Limits: RSA PKCS #1 v1.5 and ECDSA; no time stamps of signatures; of shim only its SBAT level is looked at, not its MOK lists; audit and deployed
+// mode, which edk2 does not have, are not known; Microsoft's certificates are in a table by name and fingerprint, but not shipped.
 package secureboot

@@ -92,16 +92,12 @@ func TestReadVariables(t *testing.T) {
 // Debian's variable stores, and what virt-fw-vars and we write into an empty one.
 func TestStores(t *testing.T) {
 	r := testtools.Trixie(t)
-	read := func(name string) []byte {
-		b, err := os.ReadFile(r.Path("usr/share/OVMF", name))
-		require.NoError(t, err)
-		return b
-	}
-	empty, err := secureboot.ParseStore(read("OVMF_VARS_4M.fd"))
+	debian := func(name string) []byte { return read(t, r.Path("usr/share/OVMF", name)) }
+	empty, err := secureboot.ParseStore(debian("OVMF_VARS_4M.fd"))
 	require.NoError(t, err)
 	require.Equal(t, secureboot.Variables{SetupMode: true, Times: map[string]time.Time{}}, empty)
 
-	ms, err := secureboot.ParseStore(read("OVMF_VARS_4M.ms.fd"))
+	ms, err := secureboot.ParseStore(debian("OVMF_VARS_4M.ms.fd"))
 	require.NoError(t, err)
 	require.True(t, ms.SecureBoot)
 	require.False(t, ms.SetupMode)
@@ -111,7 +107,7 @@ func TestStores(t *testing.T) {
 	want, err := h.Variables()
 	require.NoError(t, err)
 	want.DBX = lists(t, secureboot.HashList(owner, sha256.Sum256(nil)))
-	b, err := want.WriteStore(read("OVMF_VARS_4M.fd"), when)
+	b, err := want.WriteStore(debian("OVMF_VARS_4M.fd"), when)
 	require.NoError(t, err)
 	got, err := secureboot.ParseStore(b)
 	require.NoError(t, err)
@@ -155,7 +151,25 @@ func TestStores(t *testing.T) {
 	require.Empty(t, got.DBX)
 	require.False(t, got.SecureBoot)
 
-	for _, bad := range [][]byte{nil, []byte("x"), read("OVMF_CODE_4M.fd")} {
+	// virt-fw-vars takes our dbx update out of its .auth file.
+	payload := lists(t, secureboot.HashList(owner, [32]byte{1}, [32]byte{2}))
+	dbx, err := h.SignUpdate(secureboot.Update{Name: "dbx", Payload: payload, Time: when})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "dbx.auth"), dbx, 0o600))
+	r.Run(t, dir, "virt-fw-vars", "-i", filepath.Join(dir, "ours.fd"), "-o", filepath.Join(dir, "dbx.fd"), "--set-dbx", filepath.Join(dir, "dbx.auth"))
+	v, err = secureboot.ParseStore(read(t, filepath.Join(dir, "dbx.fd")))
+	require.NoError(t, err)
+	require.Equal(t, payload, v.DBX)
+
+	// forky's store has a dbx of thousands of bytes that Microsoft published.
+	v, err = secureboot.ParseStore(read(t, testtools.Forky(t).Path("usr/share/OVMF/OVMF_VARS_4M.ms.fd")))
+	require.NoError(t, err)
+	l, err := secureboot.ParseSignatureLists(v.DBX)
+	require.NoError(t, err)
+	require.Equal(t, v.DBX, lists(t, l...))
+	require.Greater(t, len(v.DBX), 20000)
+
+	for _, bad := range [][]byte{nil, []byte("x"), debian("OVMF_CODE_4M.fd")} {
 		_, err := secureboot.ParseStore(bad)
 		_, ok := errors.AsType[*secureboot.FormatError](err)
 		require.True(t, ok, "%v", err)

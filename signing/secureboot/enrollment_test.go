@@ -145,40 +145,36 @@ func TestNewKeyPair(t *testing.T) {
 	require.ErrorContains(t, err, "no key")
 }
 
-// systemd-boot's own enrolment files, as bootctl makes them, are those that we make of the same keys and time; but it puts a ContentInfo
-// around the SignedData (262) where efitools and we have none.
+// systemd-boot's own enrolment files, as bootctl 262 makes them, are those that we make of the same keys and time; but it puts a ContentInfo
+// around the SignedData where efitools and we have none.
 func TestBootctlAutoEnroll(t *testing.T) {
-	for release, root := range map[string]func(testing.TB) testtools.Root{"trixie": testtools.Trixie, "forky": testtools.Forky} {
-		t.Run(release, func(t *testing.T) {
-			r := root(t)
-			dir := t.TempDir()
-			h := hierarchy(t)
-			key, cert := pemFiles(t, h.DB)
-			for name, from := range map[string]string{"key.pem": key, "cert.pem": cert} {
-				b, err := os.ReadFile(from)
-				require.NoError(t, err)
-				require.NoError(t, os.WriteFile(filepath.Join(dir, name), b, 0o600))
-			}
-			esp := filepath.Join(dir, "esp")
-			require.NoError(t, os.Mkdir(esp, 0o700))
-			r.Run(t, dir, "env", "SYSTEMD_RELAX_ESP_CHECKS=1", "bootctl", "install", "--esp-path="+esp, "--no-variables",
-				"--secure-boot-auto-enroll=yes", "--certificate="+filepath.Join(dir, "cert.pem"), "--private-key="+filepath.Join(dir, "key.pem"))
-			all := &secureboot.Hierarchy{PK: h.DB, KEK: h.DB, DB: h.DB} // it uses one key for all, and no owner
-			for _, name := range []string{"PK", "KEK", "db"} {
-				theirs, err := os.ReadFile(filepath.Join(esp, "loader/keys/auto", name+".auth"))
-				require.NoError(t, err)
-				a, err := secureboot.VerifyAuth(theirs, name, false, []*x509.Certificate{h.DB.Cert})
-				require.NoError(t, err)
-				e, err := all.EnrollOwnKeysOnly(a.Time)
-				require.NoError(t, err)
-				ours := map[string][]byte{"PK": e.PK, "KEK": e.KEK, "db": e.DB}[name]
-				const header, wrapping = 40, 19
-				if len(theirs) == len(ours)+wrapping {
-					ours[16] += wrapping // length of the certificate; small enough here to stay in its byte
-					theirs = append(theirs[:header:header], theirs[header+wrapping:]...)
-				}
-				require.Equal(t, hexOf(theirs), hexOf(ours), name)
-			}
-		})
+	r := testtools.Forky(t)
+	dir := t.TempDir()
+	h := hierarchy(t)
+	key, cert := pemFiles(t, h.DB)
+	for name, from := range map[string]string{"key.pem": key, "cert.pem": cert} {
+		b, err := os.ReadFile(from)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), b, 0o600))
+	}
+	esp := filepath.Join(dir, "esp")
+	require.NoError(t, os.Mkdir(esp, 0o700))
+	r.Run(t, dir, "env", "SYSTEMD_RELAX_ESP_CHECKS=1", "bootctl", "install", "--esp-path="+esp, "--no-variables",
+		"--secure-boot-auto-enroll=yes", "--certificate="+filepath.Join(dir, "cert.pem"), "--private-key="+filepath.Join(dir, "key.pem"))
+	all := &secureboot.Hierarchy{PK: h.DB, KEK: h.DB, DB: h.DB} // it uses one key for all, and no owner
+	for _, name := range []string{"PK", "KEK", "db"} {
+		theirs, err := os.ReadFile(filepath.Join(esp, "loader/keys/auto", name+".auth"))
+		require.NoError(t, err)
+		a, err := secureboot.VerifyAuth(theirs, name, false, []*x509.Certificate{h.DB.Cert})
+		require.NoError(t, err)
+		e, err := all.EnrollOwnKeysOnly(a.Time)
+		require.NoError(t, err)
+		ours := map[string][]byte{"PK": e.PK, "KEK": e.KEK, "db": e.DB}[name]
+		const header, wrapping = 40, 19
+		if len(theirs) == len(ours)+wrapping {
+			ours[16] += wrapping // length of the certificate; small enough here to stay in its byte
+			theirs = append(theirs[:header:header], theirs[header+wrapping:]...)
+		}
+		require.Equal(t, hexOf(theirs), hexOf(ours), name)
 	}
 }

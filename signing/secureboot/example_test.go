@@ -4,7 +4,9 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"testing/fstest"
 	"time"
 
 	"github.com/osmith-dev/osmith/signing/secureboot"
@@ -79,4 +81,130 @@ func ExampleParseSignatureLists() {
 	// Output:
 	// true 00000000-0000-0000-0000-000000000000 32
 	// true 00000000-0000-0000-0000-000000000000 32
+}
+
+func ExampleHierarchy_Enroll() {
+	year := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	keys, err := secureboot.Generate(nil, secureboot.GenerateOptions{CommonName: "Acme OS", NotBefore: year, NotAfter: year.AddDate(20, 0, 0)})
+	if err != nil {
+		panic(err)
+	}
+	_, err = keys.Enroll(secureboot.EnrollOptions{Time: year})
+	fmt.Println(errors.Is(err, secureboot.ErrOptionROMs))
+
+	card := sha256.Sum256([]byte("stands for the digest of a network card's option ROM, from PCR 2 of an event log"))
+	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: year, OptionROMs: secureboot.OptionROMs{AllowDigests: [][32]byte{card}}})
+	if err != nil {
+		panic(err)
+	}
+	files, err := enrollment.LoaderKeys("auto")
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range files {
+		fmt.Println(f.Path)
+	}
+	// Output:
+	// true
+	// loader/keys/auto/db.auth
+	// loader/keys/auto/KEK.auth
+	// loader/keys/auto/PK.auth
+}
+
+func ExampleVariables_Apply() {
+	year := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	keys, err := secureboot.Generate(nil, secureboot.GenerateOptions{CommonName: "Acme OS", NotBefore: year, NotAfter: year.AddDate(20, 0, 0)})
+	if err != nil {
+		panic(err)
+	}
+	machine, err := keys.Variables()
+	if err != nil {
+		panic(err)
+	}
+	payload, err := secureboot.AppendSignatureLists(nil, secureboot.HashList(keys.Owner, [32]byte{1}))
+	if err != nil {
+		panic(err)
+	}
+	dbx, err := keys.SignUpdate(secureboot.Update{Name: "dbx", Payload: payload, Time: year})
+	if err != nil {
+		panic(err)
+	}
+	after, err := machine.Apply("dbx", dbx, false)
+	fmt.Println(len(after.DBX), err)
+	_, err = after.Apply("dbx", dbx, false)
+	fmt.Println(err)
+	// Output:
+	// 76 <nil>
+	// secureboot: firmware would refuse the update of dbx: its time 2026-01-01T00:00:00Z is not later than 2026-01-01T00:00:00Z, that of the variable
+}
+
+func ExampleReadVariables() {
+	// os.DirFS("/sys/firmware/efi/efivars") on a machine; this is a copy of it.
+	efivars := fstest.MapFS{
+		"SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c": {Data: []byte{6, 0, 0, 0, 0}},
+		"SetupMode-8be4df61-93ca-11d2-aa0d-00e098032b8c":  {Data: []byte{6, 0, 0, 0, 1}},
+	}
+	v, err := secureboot.ReadVariables(efivars)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(v.SetupMode, v.SecureBoot, len(v.PK))
+	// Output: true false 0
+}
+
+func ExampleVariables_EvaluateSet() {
+	year := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	keys, err := secureboot.Generate(nil, secureboot.GenerateOptions{CommonName: "Acme OS", NotBefore: year, NotAfter: year.AddDate(20, 0, 0)})
+	if err != nil {
+		panic(err)
+	}
+	machine, err := keys.Variables()
+	if err != nil {
+		panic(err)
+	}
+	digest := sha256.Sum256([]byte("stands for the Authenticode digest of a UKI"))
+	uki := secureboot.Image{Name: "acmeos_7.efi", Digests: map[crypto.Hash][]byte{crypto.SHA256: digest[:]},
+		Signatures: []secureboot.Candidate{{Hash: crypto.SHA256, Digest: digest[:], Signer: keys.DB.Cert}}}
+	fmt.Print(machine.EvaluateSet([]secureboot.Image{uki}, secureboot.SetOptions{At: year.AddDate(30, 0, 0)}))
+	// Output:
+	// acmeos_7.efi: allowed: db has the certificate "CN=Acme OS Signature Database Key"
+	//   warning: the certificate "CN=Acme OS Signature Database Key" in db has expired on 2046-01-01; firmware does not care, but nothing new will be signed by it
+}
+
+func ExamplePlanRotation() {
+	year := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	options := secureboot.GenerateOptions{CommonName: "Acme OS", NotBefore: year, NotAfter: year.AddDate(20, 0, 0)}
+	old, err := secureboot.Generate(nil, options)
+	if err != nil {
+		panic(err)
+	}
+	fresh, err := secureboot.Generate(nil, options)
+	if err != nil {
+		panic(err)
+	}
+	machine, err := old.Variables()
+	if err != nil {
+		panic(err)
+	}
+	// Only the key of PK is exchanged.
+	plan, err := secureboot.PlanRotation(secureboot.RotationOptions{Machine: machine, Old: old, New: &secureboot.Hierarchy{PK: fresh.PK}, Time: year})
+	if err != nil {
+		panic(err)
+	}
+	for boot := range 3 {
+		action, err := plan.Next(secureboot.State{Variables: machine, BootID: fmt.Sprint(boot)})
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(action.Kind)
+		if action.Kind == secureboot.ActionWrite {
+			if machine, err = machine.Apply(action.Step.Variable, action.Step.Auth, action.Step.Append); err != nil {
+				panic(err)
+			}
+		}
+	}
+	// Output:
+	// write
+	// reboot
+	// done
 }

@@ -1,0 +1,212 @@
+package secureboot_test
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+)
+
+// Lists that efitools and sbsigntool make are ours byte for byte, and efitools takes the certificates out of ours.
+func TestListsAsEfitools(t *testing.T) {
+	h := hierarchy(t)
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out")
+	_, cert := pemFiles(t, h.DB)
+
+	testtools.Require(t, "cert-to-efi-hash-list")
+	for bits, hash := range map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512} {
+		testtools.Run(t, "cert-to-efi-hash-list", "-g", owner.String(), "-t", when.Format(time.DateTime), "-s", bits, cert, out)
+		l, err := secureboot.CertificateHashList(owner, hash, when, h.DB.Cert)
+		require.NoError(t, err)
+		require.Equal(t, hexOf(read(t, out)), hexOf(lists(t, l)), bits)
+	}
+
+	testtools.Require(t, "sbsiglist")
+	sum := sha256.Sum256([]byte("image"))
+	hashFile, der := filepath.Join(dir, "hash"), filepath.Join(dir, "der")
+	require.NoError(t, os.WriteFile(hashFile, sum[:], 0o600))
+	require.NoError(t, os.WriteFile(der, h.DB.Cert.Raw, 0o600))
+	testtools.Run(t, "sbsiglist", "--owner", owner.String(), "--type", "sha256", "--output", out, hashFile)
+	require.Equal(t, read(t, out), lists(t, secureboot.HashList(owner, sum)))
+	testtools.Run(t, "sbsiglist", "--owner", owner.String(), "--type", "x509", "--output", out, der)
+	require.Equal(t, read(t, out), lists(t, secureboot.CertificateList(owner, h.DB.Cert)))
+
+	testtools.Require(t, "sig-list-to-certs")
+	esl := filepath.Join(dir, "esl")
+	require.NoError(t, os.WriteFile(esl, lists(t, secureboot.CertificateList(owner, h.KEK.Cert), secureboot.CertificateList(owner, h.DB.Cert)), 0o600))
+	testtools.Run(t, "sig-list-to-certs", esl, filepath.Join(dir, "cert"))
+	require.Equal(t, h.KEK.Cert.Raw, read(t, filepath.Join(dir, "cert-0.der")))
+	require.Equal(t, h.DB.Cert.Raw, read(t, filepath.Join(dir, "cert-1.der")))
+}
+
+// The digest that hash-to-efi-sig-list finds in a real loader.
+func TestHashToEfiSigList(t *testing.T) {
+	testtools.Require(t, "hash-to-efi-sig-list")
+	out := filepath.Join(t.TempDir(), "out")
+	testtools.Run(t, "hash-to-efi-sig-list", testtools.Trixie(t).Part(t, "loader"), out)
+	b := read(t, out)
+	l, err := secureboot.ParseSignatureLists(b)
+	require.NoError(t, err)
+	require.Equal(t, secureboot.TypeSHA256, l[0].Type)
+	require.Equal(t, b, lists(t, secureboot.HashList(l[0].Signatures[0].Owner, [32]byte(l[0].Signatures[0].Data))))
+}
+
+// Updates that sbvarsign signs are taken by the machine that Apply simulates. It stamps them with the time of its run.
+func TestSbvarsign(t *testing.T) {
+	testtools.Require(t, "sbvarsign")
+	h := hierarchy(t)
+	v, err := h.Variables()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	esl, out := filepath.Join(dir, "esl"), filepath.Join(dir, "auth")
+	payload := lists(t, secureboot.HashList(owner, [32]byte{1}))
+	require.NoError(t, os.WriteFile(esl, payload, 0o600))
+	key, cert := pemFiles(t, h.KEK)
+	for attrs, add := range map[string]bool{
+		"NON_VOLATILE,BOOTSERVICE_ACCESS,RUNTIME_ACCESS":              false,
+		"NON_VOLATILE,BOOTSERVICE_ACCESS,RUNTIME_ACCESS,APPEND_WRITE": true,
+	} {
+		testtools.Run(t, "sbvarsign", "--key", key, "--cert", cert, "--attr", attrs, "--output", out, "dbx", esl)
+		after, err := v.Apply("dbx", read(t, out), add)
+		require.NoError(t, err, attrs)
+		require.Equal(t, payload, after.DBX)
+		_, err = v.Apply("dbx", read(t, out), !add)
+		require.ErrorIs(t, err, secureboot.ErrSignature)
+		_, err = v.Apply("db", read(t, out), add)
+		require.ErrorIs(t, err, secureboot.ErrSignature)
+	}
+}
+
+// sign-efi-sig-list and we delete a variable with the same bytes.
+func TestDeletionAsEfitools(t *testing.T) {
+	testtools.Require(t, "sign-efi-sig-list")
+	h := hierarchy(t)
+	dir := t.TempDir()
+	empty, out := filepath.Join(dir, "empty"), filepath.Join(dir, "out")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	key, cert := pemFiles(t, h.PK)
+	testtools.Run(t, "sign-efi-sig-list", "-t", when.Format(time.DateTime), "-k", key, "-c", cert, "PK", empty, out)
+	ours, err := h.SignUpdate(secureboot.Update{Name: "PK", Time: when})
+	require.NoError(t, err)
+	require.Equal(t, read(t, out), ours)
+	v, err := h.Variables()
+	require.NoError(t, err)
+	v, err = v.Apply("PK", ours, false)
+	require.NoError(t, err)
+	require.True(t, v.SetupMode)
+}
+
+// The variables of others' machines, out of their event logs: they parse, are written back as they were, and their dbx stops what it should.
+func TestVariablesOfOthers(t *testing.T) {
+	dirs, err := filepath.Glob("testdata/logs/*")
+	require.NoError(t, err)
+	require.Len(t, dirs, 4)
+	known := 0
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			v := secureboot.Variables{SecureBoot: true, PK: read(t, dir+"/PK"), KEK: read(t, dir+"/KEK"), DB: read(t, dir+"/db"), DBX: read(t, dir+"/dbx")}
+			for _, name := range []string{"PK", "KEK", "db", "dbx"} {
+				l, err := secureboot.ParseSignatureLists(v.Get(name))
+				require.NoError(t, err)
+				require.Equal(t, v.Get(name), lists(t, l...))
+				if name == "dbx" {
+					continue
+				}
+				certs, err := secureboot.Certificates(l)
+				require.NoError(t, err)
+				for _, c := range certs {
+					if _, ok := secureboot.Identify(c); ok {
+						known++
+					}
+				}
+			}
+			l, err := secureboot.ParseSignatureLists(v.DBX)
+			require.NoError(t, err)
+			stopped := 0
+			for _, list := range l {
+				for _, s := range list.Signatures {
+					if list.Type != secureboot.TypeSHA256 {
+						continue
+					}
+					stopped++
+					r := v.Evaluate(map[crypto.Hash][]byte{crypto.SHA256: s.Data}, nil)
+					require.True(t, r.Revoked, hex.EncodeToString(s.Data))
+				}
+			}
+			require.Greater(t, stopped, 10)
+			require.Greater(t, v.Space(), int64(len(v.PK)+len(v.KEK)+len(v.DB)+2*len(v.DBX)))
+
+			// Enrolling our keys, with all that the machine has, keeps what its vendor signed and what is revoked.
+			e, err := hierarchy(t).Enroll(secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{KeepDB: v.DB}, KeepKEK: v.KEK, DBX: v.DBX})
+			require.NoError(t, err)
+			require.Equal(t, string(v.DB), string(e.Variables.DB[len(e.Variables.DB)-len(v.DB):]))
+			require.Equal(t, v.DBX, e.Variables.DBX)
+		})
+	}
+	require.GreaterOrEqual(t, known, 3*len(dirs), "Microsoft's certificates of 2011")
+}
+
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	require.NoError(t, err)
+	return b
+}
+
+// Whatever an .auth file holds, a machine of ours takes it only if our key signed it, and it never panics.
+func FuzzApply(f *testing.F) {
+	h := hierarchy(f)
+	v, err := h.Variables()
+	require.NoError(f, err)
+	taken := map[string]bool{}
+	for _, name := range []string{"PK", "KEK", "db", "dbx"} {
+		b, err := h.SignUpdate(secureboot.Update{Name: name, Payload: lists(f, secureboot.CertificateList(owner, h.DB.Cert)), Time: when})
+		require.NoError(f, err)
+		f.Add(name, b, false)
+		a, err := secureboot.ParseAuth(b)
+		require.NoError(f, err)
+		taken[name+string(a.Payload)] = true
+	}
+	f.Fuzz(func(t *testing.T, name string, b []byte, add bool) {
+		after, err := v.Apply(name, b, add)
+		if err == nil && !taken[name+string(after.Get(name))] {
+			t.Fatalf("taken: %s %x", name, b)
+		}
+		setup := secureboot.Variables{SetupMode: true}
+		if after, err = setup.Apply(name, b, add); err == nil {
+			_ = after.EvaluateSet([]secureboot.Image{signed("x", secureboot.KeyPair{Cert: &x509.Certificate{}})}, secureboot.SetOptions{}).String()
+		}
+	})
+}
+
+func FuzzRotation(f *testing.F) {
+	r, o := rotation(f)
+	b, err := r.MarshalJSON()
+	require.NoError(f, err)
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var r secureboot.Rotation
+		if r.UnmarshalJSON(b) != nil {
+			return
+		}
+		again, err := r.MarshalJSON()
+		require.NoError(t, err)
+		var r2 secureboot.Rotation
+		require.NoError(t, r2.UnmarshalJSON(again))
+		require.Equal(t, r, r2)
+		_ = r.String()
+		if a, err := r.Next(secureboot.State{Variables: o.Machine, BootID: "x", Images: o.MustBoot}); err == nil && a.Kind == "" {
+			t.Fatal("no action and no error")
+		}
+	})
+}
