@@ -1,15 +1,15 @@
 package tpm
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 )
 
 // Difference is one event by which a boot differs from what was expected. Missing and extra events have one side only.
 type Difference struct {
 	PCR              int
 	Expected, Actual *Event // nil if the other log alone has the event
+
+	role string // what the event's program is in its boot, "" if it is none
 }
 
 // Kind is "changed", "missing" or "extra".
@@ -23,82 +23,28 @@ func (d Difference) Kind() string {
 	return "changed"
 }
 
-// String is a line for people: which PCR, what, and how it differs.
-func (d Difference) String() string {
-	switch {
-	case d.Actual == nil:
-		return fmt.Sprintf("PCR %d: missing: %s", d.PCR, what(d.Expected))
-	case d.Expected == nil:
-		return fmt.Sprintf("PCR %d: not expected: %s (%s)", d.PCR, what(d.Actual), shortDigest(d.Actual))
-	}
-	if d.Expected.Type == d.Actual.Type {
-		if s, ok := describeVariableChange(d.Expected, d.Actual); ok {
-			return fmt.Sprintf("PCR %d: %s", d.PCR, s)
-		}
-	}
-	want, got := what(d.Expected), what(d.Actual)
-	if want == got || d.Expected.Type == d.Actual.Type && isImage(d.Expected.Type) {
-		return fmt.Sprintf("PCR %d: %s is another: %s, expected %s", d.PCR, got, shortDigest(d.Actual), shortDigest(d.Expected))
-	}
-	return fmt.Sprintf("PCR %d: %s (%s) in place of %s (%s)", d.PCR, got, shortDigest(d.Actual), want, shortDigest(d.Expected))
-}
-
-func isImage(t EventType) bool {
-	return t == EventEFIBootServicesApplication || t == EventEFIBootServicesDriver || t == EventEFIRuntimeServicesDriver
-}
-
-// what names an event in a sentence.
-func what(e *Event) string {
-	text := e.Describe()
-	switch {
-	case isImage(e.Type):
-		return "program " + text
-	case e.Type == EventEFIVariableDriverConfig:
-		return "Secure Boot variable " + text
-	case e.Type == EventEFIVariableAuthority:
-		return "authority " + text
-	case e.Type == EventSeparator:
-		return text
-	case e.Type == EventIPL && e.PCR == PCRKernel && strings.HasPrefix(text, "."):
-		return "UKI section " + text
-	}
-	return fmt.Sprintf("%v %q", e.Type, text)
-}
-
-// describeVariableChange says how a variable differs when both events are of the same one.
-func describeVariableChange(want, got *Event) (string, bool) {
-	if want.Type != EventEFIVariableDriverConfig && want.Type != EventEFIVariableAuthority {
-		return "", false
-	}
-	wv, wn, wd, ok1 := splitVariable(want.Data)
-	gv, gn, gd, ok2 := splitVariable(got.Data)
-	if !ok1 || !ok2 || wv != gv || wn != gn {
-		return "", false
-	}
-	switch {
-	case want.Type == EventEFIVariableAuthority:
-		return fmt.Sprintf("a program was let in by another entry of %s", gn), true
-	case gn == "SecureBoot" && len(wd) == 1 && len(gd) == 1:
-		return fmt.Sprintf("SecureBoot is %d, expected %d", gd[0], wd[0]), true
-	case len(gd) > len(wd):
-		return fmt.Sprintf("%s grew by %d bytes to %d", gn, len(gd)-len(wd), len(gd)), true
-	case len(gd) < len(wd):
-		return fmt.Sprintf("%s shrank by %d bytes to %d", gn, len(wd)-len(gd), len(gd)), true
-	}
-	return fmt.Sprintf("%s has other contents of the same size, %d bytes", gn, len(gd)), true
-}
-
 // Diff compares a boot with what was expected, event by event in each PCR, by the digests of the banks that both logs
-// have. Of a predicted log only the PCRs that its Coverage calls exact are compared. Differences are in the order of
+// have. Of a predicted log only the PCRs that its Coverage gives one value are compared. Differences are in the order of
 // PCRs, then of events; none means that the boot was the expected one as far as the expectation goes. The log of a
 // machine's firmware ends when the kernel starts: predict without phases to compare with it.
 func Diff(expected, actual *Log) []Difference {
 	var out []Difference
+	roles := make(map[*Event]string)
+	expected.roles(roles)
+	actual.roles(roles)
 	for pcr := range PCRCount {
 		if !expected.covers(pcr) || !actual.covers(pcr) {
 			continue
 		}
-		out = append(out, diffPCR(pcr, expected.of(pcr), actual.of(pcr))...)
+		for _, d := range diffPCR(pcr, expected.of(pcr), actual.of(pcr)) {
+			if d.Expected != nil {
+				d.role = roles[d.Expected]
+			}
+			if d.Actual != nil && d.role == "" {
+				d.role = roles[d.Actual]
+			}
+			out = append(out, d)
+		}
 	}
 	return out
 }

@@ -36,7 +36,7 @@ func TestDiffNamesTheChange(t *testing.T) {
 	}{
 		{"nothing", func(*Boot) {}, nil},
 		{"UKI", func(b *Boot) { b.UKI.Digests = digest("other") },
-			[]string{`PCR 4: program \EFI\Linux\bootlab_2+2-1.efi (19987872 bytes) is another: f95be491ee6ea2eb…, expected d9298a10d1b07358…`}},
+			[]string{`PCR 4: the UKI \EFI\Linux\bootlab_2+2-1.efi is another (Authenticode f95be491ee6ea2eb…, expected d9298a10d1b07358…)`}},
 		{"command line", func(b *Boot) { b.Sections[2].Digests = digest("quiet") },
 			[]string{"PCR 11: UKI section .cmdline is another: be7b713342a0c9aa…, expected 008f0747f4e27c84…"}},
 		{"a section less", func(b *Boot) { b.Sections = append(b.Sections[:4:4], b.Sections[5:]...) },
@@ -46,7 +46,7 @@ func TestDiffNamesTheChange(t *testing.T) {
 		{"dbx", func(b *Boot) { b.SecureBoot.DBX = b.SecureBoot.DBX[:28] }, []string{"PCR 7: dbx grew by 48 bytes to 76"}},
 		{"dbx larger", func(b *Boot) { b.SecureBoot.DBX = append(bytes.Clone(b.SecureBoot.DBX), 1) }, []string{"PCR 7: dbx shrank by 1 bytes to 76"}},
 		{"KEK", func(b *Boot) { b.SecureBoot.KEK = make([]byte, len(b.SecureBoot.KEK)) }, []string{"PCR 7: KEK has other contents of the same size, 829 bytes"}},
-		{"no loader", func(b *Boot) { b.Loader = nil }, []string{`PCR 4: not expected: program \EFI\BOOT\BOOTX64.EFI (163744 bytes) (5da56c77af91c2fd…)`}},
+		{"no loader", func(b *Boot) { b.Loader = nil }, []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI was not expected (5da56c77af91c2fd…)`}},
 		{"Secure Boot off", func(b *Boot) { b.SecureBoot.SecureBoot = []byte{0} },
 			[]string{"PCR 7: SecureBoot is 1, expected 0", "PCR 7: not expected: authority db = 799 bytes (9cdcd80c34fdf599…)"}},
 	} {
@@ -70,12 +70,16 @@ func TestDiffProfile(t *testing.T) {
 	require.NoError(t, err)
 	expected, err := ParseLog(bootVectors(t)[0].log)
 	require.NoError(t, err)
-	got := lines(Diff(expected, actual))
-	assert.Contains(t, got, "PCR 12: not expected: EV_IPL \"@1\" (6fe1a7eea0028054…)\n")
+	ds := Diff(expected, actual)
+	assert.Equal(t, "PCR 4: the UKI \\EFI\\Linux\\bootlab_2.efi is another (Authenticode 4d3a783f757f3fae…, expected f95be491ee6ea2eb…)\n"+
+		"PCR 5: loader.conf is another (d2a4761fe6142611…, expected d5806e53425536a7…)\n"+
+		"PCR 12: not expected: EV_EVENT_TAG \"profile: 1\" (60864aae26451939…)\n", lines(Causes(ds)))
+	got := lines(ds)
+	assert.Contains(t, got, "PCR 12: command line '@1' was not expected (6fe1a7eea0028054…)\n")
 	assert.Contains(t, got, "PCR 12: not expected: EV_EVENT_TAG \"profile: 1\" (60864aae26451939…)\n")
 	assert.Contains(t, got, "PCR 11: not expected: UKI section .profile (")
 	assert.Contains(t, got, "PCR 11: UKI section .cmdline is another: ")
-	assert.Contains(t, got, "PCR 5: EV_EVENT_TAG \"loader.conf: loader.conf\" is another: ")
+	assert.Contains(t, got, "PCR 5: loader.conf is another (d2a4761fe6142611…, expected d5806e53425536a7…)")
 	assert.NotContains(t, got, "PCR 7:")
 }
 

@@ -1,0 +1,201 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/binary"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// One input of a whole boot is changed; what is named is that input, and nothing that follows from it.
+func TestCausesNameTheInput(t *testing.T) {
+	vectors := bootVectors(t)
+	firmware, err := ParseLog(vectors[2].log)
+	require.NoError(t, err)
+	digest := func(s string) map[crypto.Hash][]byte {
+		return map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte(s))}
+	}
+	addon := Addon{Application: Application{Path: `\loader\addons\x.addon.efi`, Size: 1, Digests: digest("addon")}, CommandLine: "lab.addon=x"}
+	base := wholeBoot(t, vectors[0], firmware)
+	base.Addons = []Addon{addon}
+	base.Companions = []Companion{{12, "Credentials initrd", digest("credentials")}}
+	expected, err := Predict(base)
+	require.NoError(t, err)
+	list := func(n int) []byte {
+		hash := func(i int) []byte { return append(make([]byte, 16), sum(crypto.SHA256, []byte{byte(i)})...) }
+		b := unhex(t, "2616c4c14c509240aca941f936934328")
+		b = binary.LittleEndian.AppendUint32(b, uint32(28+48*n))
+		b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, 0), 48)
+		for i := range n {
+			b = append(b, hash(i)...)
+		}
+		return b
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Boot)
+		want   []string
+	}{
+		{"nothing", func(*Boot) {}, nil},
+		{"another build of the UKI", func(b *Boot) {
+			b.UKI.Digests, b.Sections[3].Digests, b.Initrd = digest("uki"), digest("initrd"), digest("initrds")
+		}, []string{"PCR 11: UKI section .initrd is another: "}},
+		{"only the stub of the UKI", func(b *Boot) { b.UKI.Digests = digest("uki") },
+			[]string{`PCR 4: the UKI \EFI\Linux\uki-2.efi is another (Authenticode `}},
+		{"command line", func(b *Boot) {
+			b.CommandLine = []byte("quiet console=tty0")
+			b.Sections[2].Digests, b.UKI.Digests = digest("quiet console=tty0"), digest("uki")
+		}, []string{"PCR 11: UKI section .cmdline is another: "}},
+		{"no add-on", func(b *Boot) { b.Addons = nil }, []string{`PCR 4: add-on \loader\addons\x.addon.efi is missing`}},
+		{"credentials", func(b *Boot) { b.Companions[0].Digests, b.Initrd = digest("other"), digest("initrds") },
+			[]string{`PCR 12: EV_IPL "Credentials initrd" is another: `}},
+		{"the machine's secret", func(b *Boot) { b.Initrd = digest("secret") }, []string{"PCR 9: the initrds that the kernel got are others, or their secret is ("}},
+		{"loader.conf", func(b *Boot) { b.LoaderConf = []byte("timeout 5\n") }, []string{"PCR 5: loader.conf is another ("}},
+		{"loader", func(b *Boot) { b.Loader.Digests = digest("loader") }, []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI is another (Authenticode `}},
+		{"dbx", func(b *Boot) { b.SecureBoot.DBX = append(bytes.Clone(b.SecureBoot.DBX), list(3)...) }, []string{"PCR 7: dbx grew by 3 entries to 4, with hash 6e340b9cffb37a98…, with hash 4bf5122f344554c5…, with hash dbc1b4c900ffe48d…"}},
+		{"dbx less", func(b *Boot) { b.SecureBoot.DBX = list(5) }, []string{"PCR 7: dbx has 5 entries that were not expected, and lacks 1"}},
+		{"db", func(b *Boot) { b.SecureBoot.DB = append(bytes.Clone(b.SecureBoot.DB), b.SecureBoot.KEK...) }, []string{"PCR 7: db grew by 1 entry to 2, with certificate 'CN=bootlab KEK'"}},
+		{"boot order", func(b *Boot) {
+			b.BootVariables = slices.Clone(b.BootVariables)
+			b.BootVariables[0].Data = []byte{0, 0, 2, 0, 1, 0}
+		}, []string{"PCR 1: BootOrder is 0000,0002,0001, expected 0002,0000,0001"}},
+		{"a boot entry", func(b *Boot) {
+			b.BootVariables = slices.Clone(b.BootVariables)
+			b.BootVariables[1].Data = b.BootVariables[2].Data
+		}, []string{"PCR 1: Boot0002 is 'BootManagerMenuApp' Fv("}},
+		{"a boot entry more", func(b *Boot) {
+			b.BootVariables = append(slices.Clone(b.BootVariables), BootVariable{"Boot0007", b.BootVariables[2].Data})
+		}, []string{"PCR 1: not expected: boot variable Boot0007 = 88 bytes ("}},
+		{"a partition", func(b *Boot) {
+			table := bytes.Clone(b.GPT.Entries)
+			table[128+40]++
+			b.GPT = &PartitionTable{b.GPT.Header, table}
+		}, []string{"PCR 5: the partition table is another: partition 'bootlab_2' 888e819b-71d1-6f93-9d27-c2b116f42a8e has LBAs 247808 to 280320, expected 247808 to 280575"}},
+		{"Secure Boot off", func(b *Boot) { b.SecureBoot.SecureBoot = []byte{0} }, []string{"PCR 7: SecureBoot is 0, expected 1"}},
+		{"SMBIOS string", func(b *Boot) { b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=x") },
+			[]string{`PCR 1: not expected: EV_EVENT_TAG "SMBIOS type 11: smbios:type11" (`}},
+		{"passed", func(b *Boot) { b.Passed = "debug" }, []string{`PCR 12: command line 'debug' was not expected (`}},
+		{"retry", func(b *Boot) { b.ExitBoot = ExitOnce }, []string{"PCR 5: missing: EV_EFI_ACTION \"Exit Boot Services", "PCR 5: missing: EV_EFI_ACTION \"Exit Boot Services"}},
+		{"phase", func(b *Boot) { b.Phases = []string{PhaseEnterInitrd} }, []string{`PCR 11: not expected: EV_IPL "enter-initrd" (`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := base
+			b.Sections, b.Companions = slices.Clone(b.Sections), slices.Clone(b.Companions)
+			loader := *b.Loader
+			b.Loader = &loader
+			c.change(&b)
+			actual, err := Predict(b)
+			require.NoError(t, err)
+			all := Diff(expected, actual)
+			got := Causes(all)
+			require.Len(t, got, len(c.want), lines(all))
+			for i, want := range c.want {
+				assert.True(t, strings.HasPrefix(got[i].String(), want), "%s\nwant %s", got[i], want)
+				raw, err := json.Marshal(got[i])
+				require.NoError(t, err)
+				var back struct {
+					PCR              int
+					Kind, Text       string
+					Expected, Actual *struct{ Type, Description string }
+				}
+				require.NoError(t, json.Unmarshal(raw, &back))
+				assert.Equal(t, got[i].PCR, back.PCR)
+				assert.Equal(t, got[i].Text(), back.Text)
+				assert.Equal(t, back.Kind != "extra", back.Expected != nil)
+				assert.Equal(t, back.Kind != "missing", back.Actual != nil)
+			}
+		})
+	}
+}
+
+// withOEMString adds a structure of type 11 as QEMU does, before the end of a table.
+func withOEMString(table []byte, s string) []byte {
+	end := bytes.LastIndex(table, []byte{127, 4})
+	out := append(bytes.Clone(table[:end]), 11, 5, 0x00, 0x0e, 1)
+	return append(append(append(out, s...), 0, 0), table[end:]...)
+}
+
+// Boots of which there are only values, not logs: the same machine with add-ons, archives beside the UKI, a string in
+// SMBIOS, and without console= on the command line. The digests were read from those boots' logs.
+func TestPredictVariants(t *testing.T) {
+	vectors := bootVectors(t)
+	firmware, err := ParseLog(vectors[0].log)
+	require.NoError(t, err)
+	digest := func(s string) map[crypto.Hash][]byte { return map[crypto.Hash][]byte{crypto.SHA256: unhex(t, s)} }
+	for _, c := range []struct {
+		name   string
+		change func(*Boot)
+		want   map[int]string // start of a PCR
+	}{
+		{"add-ons", func(b *Boot) {
+			b.Addons = []Addon{
+				{Application: Application{Digests: digest("224788ffed6c8a4344f4e80c1120d9a66e2d346e9f56d68d7adaa735b0162beb")}, CommandLine: "lab.addon=global"},
+				{Application: Application{Digests: digest("b487b1f711ca1f91f646c50595a1a50c6c8a42eca3fbc70d552643613f130ace")}, CommandLine: "lab.addon=local"},
+			}
+		}, map[int]string{4: "94d01876ae4ed1eb", 5: "260c409866d40c35", 11: "be2b60665db80f8d", 12: "3ee409b51507a564"}},
+		{"archives", func(b *Boot) {
+			b.Companions = []Companion{
+				{12, "Credentials initrd", digest("52571349b198c90b84bf8b476ef074d0886c1606e7749dc7c2de6440b48fd769")},
+				{12, "Global credentials initrd", digest("f88ef5a15df3845ff2f67c41819665a100cfae8feb07ee76c5cb70ee2ca3056f")},
+				{13, "System extension initrd", digest("7f828356afeea7981e0e68b3a21cffaad35b67f795b2768f2429be724780caa9")},
+				{12, "Configuration extension initrd", digest("6320e912da5a3ac4eee45d52f2ae5b327936501952bbe84944d7cc0c7c0056ba")},
+			}
+		}, map[int]string{4: "349201d4eb4ba746", 12: "932b8c0dcf30b201", 13: "7b7b7087c2feba7c"}},
+		{"SMBIOS", func(b *Boot) {
+			b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=lab.smbios")
+		}, map[int]string{12: "b29a279f773cba3f"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := wholeBoot(t, vectors[0], firmware)
+			c.change(&b)
+			log, err := Predict(b)
+			require.NoError(t, err)
+			values, err := log.Values(crypto.SHA256)
+			require.NoError(t, err)
+			for n, want := range c.want {
+				assert.Equal(t, want, hexOf(values[n])[:16], "PCR %d", n)
+			}
+		})
+	}
+	// The structure of type 11, and what the kernel hashed after the stub had added the console of the firmware.
+	b := wholeBoot(t, vectors[0], firmware)
+	b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=lab.smbios")
+	b.CommandLine = []byte(strings.Replace(string(b.CommandLine), "console=ttyS0,115200 ", "", 1))
+	b.Sections = slices.Clone(b.Sections)
+	b.Sections[2].Digests = map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, b.CommandLine)}
+	b.Console = "console=uart,io,0x3f8"
+	log, err := Predict(b)
+	require.NoError(t, err)
+	assert.Contains(t, hexes(log, 1), "9003439038665fe02dd8d2768ae86bdfd05dfe17661cd116df1a3023cc1906ca")
+	b.SMBIOS = vectors[0].boot.SMBIOS
+	log, err = Predict(b)
+	require.NoError(t, err)
+	assert.Contains(t, hexes(log, 9), "15104467d5ffcd5f42bed199a7e895794e500302557754fc21350621dacfe09f")
+	assert.Equal(t, "86f7454f3fc90436", hexOf(mustValues(t, log)[11])[:16])
+	b.Console = ""
+	log, err = Predict(b)
+	require.NoError(t, err)
+	assert.Equal(t, NotPredicted, log.Coverage[9].State)
+	assert.Contains(t, log.Coverage[9].Note, "console=")
+}
+
+func hexes(l *Log, pcr int) []string {
+	var out []string
+	for _, e := range l.of(pcr) {
+		out = append(out, hexOf(e.Digests[crypto.SHA256]))
+	}
+	return out
+}
+
+func mustValues(t *testing.T, l *Log) map[int][]byte {
+	t.Helper()
+	values, err := l.Values(crypto.SHA256)
+	require.NoError(t, err)
+	return values
+}
