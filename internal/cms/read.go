@@ -189,7 +189,13 @@ func (sd *SignedData) parseContent(c *cursor) (err error) {
 		return err
 	}
 	in := e.cursor()
-	if e, err = in.next("content"); err != nil {
+	// The tag is not signed. Types other than data have a structure of their own, which their readers know.
+	if sd.ContentType.Equal(OIDData) {
+		e, err = in.expect(tagOctets, "content")
+	} else {
+		e, err = in.next("content")
+	}
+	if err != nil {
 		return err
 	}
 	sd.Content, sd.ContentOffset = e.full, e.off

@@ -167,6 +167,9 @@ func (p *parser) parse() (*File, error) {
 		return nil, bad(0, "MS-DOS header", "magic is % x, want 4d 5a: %w", dos[:2], ErrNotPE)
 	}
 	peOff := int64(le.Uint32(dos[dosLfanew:]))
+	if peOff < dosHeaderSize {
+		return nil, bad(dosLfanew, "PE header", "at %d it overlaps the MS-DOS header", peOff)
+	}
 	coff, err := p.read(peOff, coffHeaderSize, "PE header")
 	if err != nil {
 		return nil, err

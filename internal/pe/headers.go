@@ -20,5 +20,5 @@ func HeadersSize(prefix []byte) (int64, error) {
 	if need := at + 4; int64(len(prefix)) < need {
 		return need, nil
 	}
-	return max(int64(le.Uint32(prefix[at:])), at+4, dosHeaderSize), nil
+	return max(int64(le.Uint32(prefix[at:])), at+4), nil
 }

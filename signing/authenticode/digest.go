@@ -109,12 +109,13 @@ func hashedRegions(f *pe.File) ([]pe.Range, error) {
 
 // scan feeds regions of the source to fn piece by piece, with the offset of each piece, until the first error.
 func scan(src io.ReaderAt, regions []pe.Range, fn func(off int64, b []byte) error) error {
-	var buf []byte
+	var largest int64
+	for _, r := range regions {
+		largest = max(largest, r.Size)
+	}
+	buf := make([]byte, min(largest, bufferSize))
 	for _, r := range regions {
 		for off, end := r.Offset, r.End(); off < end; {
-			if buf == nil {
-				buf = make([]byte, bufferSize)
-			}
 			b := buf[:min(int64(len(buf)), end-off)]
 			n, err := src.ReadAt(b, off)
 			if n < len(b) {

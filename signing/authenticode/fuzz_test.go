@@ -1,0 +1,131 @@
+package authenticode_test
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"testing"
+
+	"github.com/osmith-dev/osmith/signing/authenticode"
+)
+
+func FuzzSignatures(f *testing.F) {
+	id := newIdentity(f, "256a", "self", nil)
+	foreign := newIdentity(f, "256b", "foreign", nil)
+	f.Add(image(0))
+	f.Add(sign(f, image(3), id, authenticode.SignOptions{Time: when}))
+	f.Add(sign(f, sign(f, image(0), id, authenticode.SignOptions{}), id, authenticode.SignOptions{}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		src := bytes.NewReader(data)
+		sigs, err := authenticode.Signatures(src)
+		if (sigs == nil) != (err != nil) {
+			t.Fatalf("%v and error %v", sigs, err)
+		}
+		if s, err := authenticode.Verify(src, foreign.list()); err == nil || s != nil {
+			t.Fatal("accepted with a foreign certificate")
+		}
+		sum, err := authenticode.Digest(src, crypto.SHA256)
+		if (sum == nil) != (err != nil) {
+			t.Fatalf("%x and error %v", sum, err)
+		}
+		// What can be signed again verifies.
+		var out bytes.Buffer
+		if authenticode.Sign(&out, src, id.key, id.cert, authenticode.SignOptions{}) == nil {
+			_, err := authenticode.Verify(bytes.NewReader(out.Bytes()), id.list())
+			if _, ok := errors.AsType[*authenticode.FormatError](err); err != nil && !ok { // of an older signature
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// However an image is cut up, the digests are those of the whole, and both refuse the same.
+func FuzzDigester(f *testing.F) {
+	id := newIdentity(f, "256a", "self", nil)
+	f.Add(image(0), uint16(100))
+	f.Add(image(13), uint16(1))
+	f.Add(sign(f, image(3), id, authenticode.SignOptions{Time: when}), uint16(4096))
+	f.Fuzz(func(t *testing.T, data []byte, piece uint16) {
+		d, err := authenticode.NewDigester(crypto.SHA256, crypto.SHA1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for b := data; len(b) > 0; {
+			n := min(len(b), int(piece)+1)
+			if m, err := d.Write(b[:n]); (err == nil) != (m == n) && err == nil {
+				t.Fatalf("%d of %d bytes without an error", m, n)
+			}
+			b = b[n:]
+		}
+		got, err := d.Sums()
+		if (got == nil) != (err != nil) {
+			t.Fatalf("%v and error %v", got, err)
+		}
+		want, wantErr := authenticode.Digests(bytes.NewReader(data), crypto.SHA256, crypto.SHA1)
+		switch {
+		case err == nil && wantErr != nil:
+			t.Fatalf("hashed what Digests refuses: %v", wantErr)
+		case err != nil:
+			if _, ok := errors.AsType[*authenticode.FormatError](err); !ok {
+				t.Fatalf("error of type %T: %v", err, err)
+			}
+		default:
+			for h := range want {
+				if !bytes.Equal(got[h], want[h]) {
+					t.Fatalf("%v: %x, want %x", h, got[h], want[h])
+				}
+			}
+		}
+		var file memoryFile
+		s, err := authenticode.NewStreamSigner(&file, id.key, id.cert, authenticode.SignOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = s.Write(data)
+		err = s.Close()
+		var signed bytes.Buffer
+		if wantErr := authenticode.Sign(&signed, bytes.NewReader(data), id.key, id.cert, authenticode.SignOptions{}); (err == nil) != (wantErr == nil) {
+			t.Fatalf("StreamSigner: %v, Sign: %v", err, wantErr)
+		}
+		if err == nil && !bytes.Equal(file.b, signed.Bytes()) {
+			t.Fatal("not the file of Sign")
+		}
+	})
+}
+
+// What is taken off leaves what was there before; what can be listed can be taken off.
+func FuzzRemove(f *testing.F) {
+	id := newIdentity(f, "256a", "self", nil)
+	once := sign(f, image(3), id, authenticode.SignOptions{Time: when})
+	f.Add(image(0))
+	f.Add(once)
+	f.Add(sign(f, once, id, authenticode.SignOptions{}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		entries, err := authenticode.Entries(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		for i, e := range entries {
+			if !bytes.Equal(data[e.Offset:][:len(e.Message)], e.Message) {
+				t.Fatalf("signature %d is not at 0x%x", i, e.Offset)
+			}
+		}
+		var out bytes.Buffer
+		err = authenticode.Remove(&out, bytes.NewReader(data), all)
+		if (err == nil) != (len(entries) > 0) {
+			t.Fatalf("%d signatures, and %v", len(entries), err)
+		}
+		var again bytes.Buffer
+		if authenticode.Sign(&again, bytes.NewReader(data), id.key, id.cert, authenticode.SignOptions{}) != nil {
+			return
+		}
+		last := func(i int, _ authenticode.Signature) bool { return i == len(entries) }
+		out.Reset()
+		if err := authenticode.Remove(&out, bytes.NewReader(again.Bytes()), last); err != nil {
+			t.Fatal(err)
+		}
+		if n := min(len(data), out.Len()); len(entries) > 0 && !bytes.Equal(mask(out.Bytes()), mask(data)) {
+			t.Fatalf("%d bytes, before %d", out.Len(), n)
+		}
+	})
+}
