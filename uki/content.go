@@ -26,17 +26,13 @@ func (f *File) index(name string) int { return f.profileIndex(0, name) }
 
 // profileIndex is the section of that name that counts in a profile, or -1. A profile that is not there shares all.
 func (f *File) profileIndex(profile int, name string) int {
-	shared := -1
-	for i, s := range f.sections {
-		switch {
-		case s.Name != name:
-		case s.Profile == profile:
-			return i
-		case s.Profile < 0 && shared < 0:
-			shared = i
-		}
+	if i, ok := f.first[sectionKey{profile, name}]; ok {
+		return i
 	}
-	return shared
+	if i, ok := f.first[sectionKey{-1, name}]; ok {
+		return i
+	}
+	return -1
 }
 
 // text is the content of a section that has to be small; nil for -1.

@@ -22,6 +22,7 @@ type File struct {
 	pe       *pe.File
 	kind     fileKind
 	sections []SectionInfo
+	first    map[sectionKey]int // the first section of a name among the shared ones (-1) or in a profile
 	profiles []ProfileInfo
 	cmdline  []byte
 	osrel    []byte
@@ -39,6 +40,11 @@ type SectionInfo struct {
 	RawSize        int64 // in the file, with alignment padding
 	VirtualAddress int64 // relative to where the image is loaded
 	Profile        int   // -1: shared by all profiles, else the index of the profile it belongs to
+}
+
+type sectionKey struct {
+	profile int
+	name    string
 }
 
 type fileKind int
@@ -67,11 +73,14 @@ func open(src Source, kind fileKind) (*File, error) {
 	if err != nil {
 		return nil, formatError(err)
 	}
-	f := &File{src: src, pe: p, kind: kind}
+	f := &File{src: src, pe: p, kind: kind, first: make(map[sectionKey]int)}
 	profile := -1
-	for _, s := range p.Sections {
+	for i, s := range p.Sections {
 		if s.Name == ".profile" {
 			profile++
+		}
+		if _, taken := f.first[sectionKey{profile, s.Name}]; !taken {
+			f.first[sectionKey{profile, s.Name}] = i
 		}
 		f.sections = append(f.sections, SectionInfo{Name: s.Name, Size: int64(s.VirtualSize), Offset: int64(s.Offset), RawSize: int64(s.RawSize),
 			VirtualAddress: int64(s.VirtualAddress), Profile: profile})

@@ -128,6 +128,7 @@ func TestUkifyInspectAgrees(t *testing.T) {
 			f, err := uki.Open(source(b))
 			require.NoError(t, err)
 			inspect(t, r, f, filepath.Join(dir, "image.efi"))
+			assert.Empty(t, f.Check())
 			assert.Equal(t, []uki.ProfileInfo{{0, "main", ""}, {1, "debug", "Debug it"}}, f.Profiles())
 			cmdline, err := f.ProfileCmdline(1)
 			require.NoError(t, err)
@@ -143,12 +144,14 @@ func TestUkifyInspectAgrees(t *testing.T) {
 			require.NoError(t, err)
 			f, err = uki.OpenProfile(source(b))
 			require.NoError(t, err)
+			assert.Empty(t, f.Check())
 			inspect(t, r, f, filepath.Join(dir, "profile.efi"))
 
 			b, err = os.ReadFile(filepath.Join(dir, "x.addon.efi"))
 			require.NoError(t, err)
 			f, err = uki.OpenAddon(source(b))
 			require.NoError(t, err)
+			assert.Empty(t, f.Check())
 			inspect(t, r, f, filepath.Join(dir, "x.addon.efi"))
 			version, err = f.StubVersion()
 			require.NoError(t, err)
@@ -229,4 +232,7 @@ func TestObjcopyMadeImages(t *testing.T) {
 	ms, err := f.Measurements()
 	require.NoError(t, err)
 	assert.Len(t, ms, 5)
+	for _, found := range f.Check() {
+		assert.NotEqual(t, uki.SeverityError, found.Severity, found)
+	}
 }
