@@ -133,11 +133,11 @@ func (f *File) profileCount() int {
 
 // take puts a section into its field; false if that would not give the same section again.
 func (p *Profile) take(name string, s *io.SectionReader) (bool, error) {
-	if s.Size() == 0 { // a field would leave it out
-		return false, nil
-	}
 	switch name {
 	case ".linux":
+		if s.Size() == 0 { // no kernel
+			return false, nil
+		}
 		p.Linux = s
 	case ".initrd":
 		p.Initrd = []Source{s}
@@ -164,6 +164,9 @@ func (p *Profile) take(name string, s *io.SectionReader) (bool, error) {
 }
 
 func (p *Profile) takeText(name string, s *io.SectionReader) (bool, error) {
+	if s.Size() == 0 { // the field would leave it out
+		return false, nil
+	}
 	b, err := readAll(s, s.Size(), maxText)
 	if err != nil {
 		return false, err
