@@ -22,10 +22,15 @@
 // An [Image] may have several profiles, device trees that the stub picks by hardware, and microcode; an [Addon] is what
 // one machine adds to an image that stays as it was signed; [ProfileOf] takes a profile out of one image for another.
 //
+// [File.Choose] says which device tree a machine gets, by the ids of [SMBIOS.CHIDs]; [File.Handover] predicts what the stub
+// passes to the kernel and measures into PCRs 12 and 13 on the way, with the files that lie next to the image
+// ([ReadCompanions]).
+//
 // # Limits
 //
 // The version of the kernel is found in x86 bzImages, and by its banner in images of other architectures, plain or
 // compressed with gzip; a kernel that is compressed as a whole has to be decompressed before it is given
 // ([DecompressKernel] does gzip). The stub must be unsigned and its sections in the order of their addresses. Results
-// stay below 4 GiB.
+// stay below 4 GiB. How stubs differ in what they do with companion files is known for 252, 254, 255, 257, 259 and 262 by
+// their source, of which 257 and 262 were booted; add-ons that firmware will refuse have to be left out by the caller.
 package uki

@@ -1,0 +1,67 @@
+package uki_test
+
+import (
+	"crypto"
+	"fmt"
+	"testing/fstest"
+
+	"github.com/osmith-dev/osmith/uki"
+)
+
+func ExampleFile_Handover() {
+	f, err := uki.Open(source(sectionsOf(".sdmagic", "#### LoaderInfo: systemd-stub 262 ####", ".linux", "kernel",
+		".cmdline", "ro quiet", ".initrd", "070701...", ".osrel", "ID=example\n")))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	esp := fstest.MapFS{ // in real programs the file system of the partition
+		"EFI/Linux/os_2.efi.extra.d/root.cred": {Data: []byte("secret")},
+		"loader/extensions/tools.sysext.raw":   {Data: []byte("erofs")},
+	}
+	companions, err := uki.ReadCompanions(esp, "EFI/Linux/os_2+3.efi")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	h, err := f.Handover(uki.Boot{Companions: companions, SecureBoot: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	digests, err := h.Measure(crypto.SHA256)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for i, e := range h.Events {
+		fmt.Printf("PCR %d: %s, %d bytes: %x...\n", e.PCR, e.Description, e.Data.Size(), digests.Events[i][crypto.SHA256][:4])
+	}
+	fmt.Printf("PCR 9: %s: %x...\n", h.Cmdline, digests.LoadOptions[crypto.SHA256][:4])
+	for _, p := range h.Initrds {
+		fmt.Println("initrd:", p.Name)
+	}
+	// Output:
+	// PCR 12: Credentials initrd, 524 bytes: 751aa748...
+	// PCR 13: Global system extension initrd, 532 bytes: 2bd1fe2b...
+	// PCR 9: ro quiet: 9d9b754a...
+	// initrd: .initrd
+	// initrd: Credentials initrd
+	// initrd: Global system extension initrd
+	// initrd: os-release
+}
+
+func ExampleSplitLoadOptions() {
+	fmt.Println(uki.SplitLoadOptions("@1 systemd.unit=rescue.target"))
+	fmt.Println(uki.SplitLoadOptions("quiet @1"))
+	// Output:
+	// 1 systemd.unit=rescue.target
+	// 0 quiet @1
+}
+
+func ExampleDeriveBootSecret() {
+	var variable, mixin [32]byte // of the machine and of the partition
+	secret := uki.DeriveBootSecret(variable, mixin, []byte("ID=example\n"))
+	fmt.Printf("%x\n", secret[:8])
+	// Output: 345ab8b56d0ddf24
+}
