@@ -106,7 +106,7 @@ func TestHeadersSize(t *testing.T) {
 	binary.LittleEndian.PutUint32(b[0x3c:], 1<<32-1)
 	n, err = HeadersSize(b)
 	require.NoError(t, err)
-	require.EqualValues(t, 1<<32-1+24+64, n)
+	require.Equal(t, int64(1<<32-1+24+64), n)
 }
 
 // However much of a file is there, parsing what HeadersSize asked for gives what parsing all gives.

@@ -13,21 +13,28 @@
 //	case errors.Is(err, authenticode.ErrUnsigned), errors.Is(err, authenticode.ErrUntrusted), errors.As(err, &changed):
 //	}
 //
-// A signature has the structure that sbsign writes: SignedData over SpcIndirectData with "<<<Obsolete>>>" for a file
-// link, the signed attributes contentType, messageDigest and, if a time is given, signingTime. The S/MIME capabilities that sbsign adds by
-// an accident of its library, and the statement type that osslsigncode adds, are left out: nobody looks at them. osslsigncode, sbverify and edk2
-// accept the result, and what osslsigncode, sbsign and pesign wrote is accepted here.
+// An image that is just being written need not be read again: a [Digester] hashes what passes by, and a [StreamSigner] signs it on the
+// way into its file. A key that is elsewhere signs between [Prepare] and [Prepared.Join]; [Prepared.JoinAttributes] and [Attach] take what
+// systemd-sbsign, sbsign or osslsigncode prepared or signed. [Signatures] and [Entries] list, [Remove], [RemoveAll] and SignOptions.Replace take away.
+//
+// A signature has the structure that sbsign and systemd-sbsign write: SignedData over SpcIndirectData with "<<<Obsolete>>>" for a file
+// link, the signed attributes contentType, messageDigest and, if a time is given, signingTime. The S/MIME capabilities that these two add by
+// an accident of their library, and the statement type that osslsigncode adds, are left out: nobody looks at them. sbverify, osslsigncode,
+// pesigcheck and edk2 accept the result, and what sbsign, systemd-sbsign, osslsigncode and pesign wrote is accepted here.
 //
 // Verification follows edk2 (SecurityPkg, DxeImageVerificationLib), not Windows: no dates, no time stamps, no key usage
-// of the signer; a certificate in the middle of a chain can be the trusted one. It is stricter in what it
-// parses: DER only, overlapping sections, bytes behind the certificate table and padding that is not zero are errors. Whether a given
-// machine would boot an image, with its db and dbx, is what package secureboot answers from the values that [Digests] and [Signatures] return.
+// of the signer; any of several signatures is enough; a certificate in the middle of a chain can be the trusted one. It is stricter in what it
+// parses: DER only, overlapping sections, bytes behind the certificate table, padding that is not zero, and a broken signature next to a good
+// one are errors. Whether a given machine would boot an image, with its db and dbx, is what package secureboot answers from the values that [Digests] and
+// [Signatures] return.
 //
-// An image that is just being written need not be read again: a [Digester] hashes what passes by, and a [StreamSigner] signs it on the
-// way into its file.
+// What Verify accepts can differ from what was signed in these bytes and no others: the checksum; the unsigned attributes of a signature, which is where
+// time stamps are; certificates in it that the path to the trusted one does not need; other entries of the certificate table.
 //
-// Files are read in pieces of 256 KiB at most, whatever their size; the certificate table is limited to 16 MiB.
+// Files are read in pieces of 256 KiB at most, whatever their size. The certificate table is limited to 16 MiB, the headers of an image to be
+// signed to 1 MiB.
 //
-// Limits: no removal of signatures yet, no time stamps, no page hashes, no SHA-1 signatures (read and listed, never accepted), no RSA-PSS. An image with gaps
-// between its sections can be verified but not signed, since tools disagree about its digest.
+// Limits: time stamps are read but neither made nor trusted; page hashes and nested signatures are ignored; SHA-1 signatures are read and listed, never
+// accepted, nor is a chain with one in it; no RSA-PSS. An image with gaps between its sections can be verified but not signed ([ErrGaps]),
+// since tools disagree about its digest.
 package authenticode

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -139,4 +140,112 @@ func ExampleStreamSigner() {
 	}
 	fmt.Println(sig.Signer.Subject)
 	// Output: CN=Acme OS db
+}
+
+// A key was exchanged: the signature of the old one goes, that of the new one takes its place. Without any signature the image is what it was.
+func ExampleRemove() {
+	oldKey, oldCert := exampleKey()
+	newKey, newCert := exampleKey()
+	image := bytes.NewReader(petest.Stub("262-1"))
+	var signed, renewed, plain bytes.Buffer
+	if err := authenticode.Sign(&signed, image, oldKey, oldCert, authenticode.SignOptions{}); err != nil {
+		panic(err)
+	}
+	o := authenticode.SignOptions{Replace: authenticode.SignedBy(oldCert)}
+	if err := authenticode.Sign(&renewed, bytes.NewReader(signed.Bytes()), newKey, newCert, o); err != nil {
+		panic(err)
+	}
+	err := authenticode.Remove(&plain, bytes.NewReader(renewed.Bytes()), authenticode.SignedBy(oldCert))
+	fmt.Println(errors.Is(err, authenticode.ErrNoMatch))
+	if err := authenticode.Remove(&plain, bytes.NewReader(renewed.Bytes()), authenticode.SignedBy(newCert)); err != nil {
+		panic(err)
+	}
+	fmt.Println(int64(plain.Len()) == image.Size())
+	// Output:
+	// true
+	// true
+}
+
+func ExampleRemoveAll() {
+	key, cert := exampleKey()
+	var signed, plain bytes.Buffer
+	if err := authenticode.Sign(&signed, bytes.NewReader(petest.Stub("262-1")), key, cert, authenticode.SignOptions{}); err != nil {
+		panic(err)
+	}
+	if err := authenticode.RemoveAll(&plain, bytes.NewReader(signed.Bytes())); err != nil {
+		panic(err)
+	}
+	_, err := authenticode.Verify(bytes.NewReader(plain.Bytes()), []*x509.Certificate{cert})
+	fmt.Println(err)
+	// Output: authenticode: the image is not signed
+}
+
+// A signature is carried from one copy of an image to another.
+func ExampleAttach() {
+	key, cert := exampleKey()
+	image := bytes.NewReader(petest.Stub("262-1"))
+	var signed, again bytes.Buffer
+	if err := authenticode.Sign(&signed, image, key, cert, authenticode.SignOptions{}); err != nil {
+		panic(err)
+	}
+	entries, err := authenticode.Entries(bytes.NewReader(signed.Bytes()))
+	if err != nil {
+		panic(err)
+	}
+	for _, e := range entries {
+		fmt.Println(e.Signer.Subject, len(e.Timestamps), "timestamps")
+	}
+	if err := authenticode.Attach(&again, image, entries[0].Message); err != nil {
+		panic(err)
+	}
+	fmt.Println(bytes.Equal(signed.Bytes(), again.Bytes()))
+	// Output:
+	// CN=Acme OS db 0 timestamps
+	// true
+}
+
+// Another tool prepared the attributes (systemd-sbsign sign --prepare-offline-signing), a key elsewhere signed them.
+func ExamplePrepared_JoinAttributes() {
+	key, cert := exampleKey()
+	image := bytes.NewReader(petest.Stub("262-1"))
+	theirs, err := authenticode.Prepare(image, cert, authenticode.SignOptions{Time: when}) // stands for that tool
+	if err != nil {
+		panic(err)
+	}
+	digest := sha256.Sum256(theirs.SignedAttributes)
+	signature, err := key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		panic(err)
+	}
+
+	p, err := authenticode.Prepare(image, cert, authenticode.SignOptions{})
+	if err != nil {
+		panic(err)
+	}
+	var signed bytes.Buffer
+	if err := p.JoinAttributes(&signed, image, theirs.SignedAttributes, signature); err != nil {
+		panic(err)
+	}
+	sig, err := authenticode.Verify(bytes.NewReader(signed.Bytes()), []*x509.Certificate{cert})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(sig.SigningTime.Format(time.DateOnly))
+	// Output: 2026-03-04
+}
+
+func ExampleSignatures() {
+	key, cert := exampleKey()
+	var signed bytes.Buffer
+	if err := authenticode.Sign(&signed, bytes.NewReader(petest.Stub("262-1")), key, cert, authenticode.SignOptions{Hash: crypto.SHA512}); err != nil {
+		panic(err)
+	}
+	sigs, err := authenticode.Signatures(bytes.NewReader(signed.Bytes()))
+	if err != nil {
+		panic(err)
+	}
+	for _, s := range sigs {
+		fmt.Println(s.Signer.Subject, s.Hash, s.Err)
+	}
+	// Output: CN=Acme OS db SHA-512 <nil>
 }
