@@ -34,6 +34,12 @@ func newVolume(t *testing.T, root testtools.Root) *volume {
 	var err error
 	v.key, err = rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
+	v.format(t)
+	return v
+}
+
+func (v *volume) format(t *testing.T) {
+	t.Helper()
 	pub, err := marshalPublicKey(&v.key.PublicKey)
 	require.NoError(t, err)
 	v.write(t, "pcr.pub", pub)
@@ -43,7 +49,6 @@ func newVolume(t *testing.T, root testtools.Root) *volume {
 	require.NoError(t, f.Truncate(32<<20))
 	require.NoError(t, f.Close())
 	testtools.Run(t, "cryptsetup", "luksFormat", "--batch-mode", "--type=luks2", "--luks2-metadata-size=256k", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", v.path("vol"), v.path("key"))
-	return v
 }
 
 func (v *volume) path(name string) string { return filepath.Join(v.dir, name) }
@@ -63,6 +68,7 @@ func (v *volume) systemd(t *testing.T, pin string, tool string, args ...string) 
 	v.disconnect(t)
 	defer v.connect(t)
 	const script = `mount -t tmpfs tmpfs /run && mkdir -p /run/systemd /run/cryptsetup && if [ -e pcrsig.json ]; then cp pcrsig.json /run/systemd/tpm2-pcr-signature.json; fi
+mount -t tmpfs tmpfs /var/lib && mkdir -p /var/lib/systemd; if [ -e pcrlock.json ]; then cp pcrlock.json /var/lib/systemd/; fi
 "$@" </dev/null & tool=$!
 (sleep 30; kill $tool) >/dev/null 2>&1 & # it asks for a passphrase after a failure
 wait $tool`
@@ -280,5 +286,5 @@ func (v *volume) add(t *testing.T, token *Token, secret []byte) {
 	text, err := token.MarshalJSON()
 	require.NoError(t, err)
 	v.write(t, "token.json", text)
-	testtools.Run(t, "cryptsetup", "token", "import", "--json-file", v.path("token.json"), v.path("vol"))
+	testtools.Run(t, "cryptsetup", "token", "import", "--disable-external-tokens", "--json-file", v.path("token.json"), v.path("vol"))
 }
