@@ -262,8 +262,8 @@ func deviceTree(compatible string, size int) []byte {
 	s = be.AppendUint32(s, 2) // FDT_END_NODE
 	s = be.AppendUint32(s, 9) // FDT_END
 	const header, reservations = 40, 16
-	var b []byte
-	for _, v := range []int{0xd00dfeed, header + reservations + len(s) + len(names), header + reservations, header + reservations + len(s),
+	b := be.AppendUint32(nil, 0xd00dfeed)
+	for _, v := range []int{header + reservations + len(s) + len(names), header + reservations, header + reservations + len(s),
 		header, 17, 16, 0, len(names), len(s)} {
 		b = be.AppendUint32(b, uint32(v))
 	}
