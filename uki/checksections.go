@@ -148,7 +148,7 @@ func (c *checker) signatureText(i int) {
 	b = bytes.Trim(b, "\x00 \t\r\n")
 	var banks map[string]json.RawMessage
 	switch {
-	case len(b) == 0 || string(b) == "{}":
+	case len(b) == 0 || string(b) == "{}" || bytes.Contains(b, []byte(`"tbs"`)) && !bytes.Contains(b, []byte(`"sig"`)):
 		c.warn("pcrsig-blank", s.Profile, s.Name, "reserved, but not signed yet")
 	case json.Unmarshal(b, &banks) != nil:
 		c.fail("pcrsig", s.Profile, s.Name, "is no JSON object: nothing that is sealed to its policies can be unsealed")

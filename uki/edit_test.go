@@ -38,8 +38,8 @@ func TestEditedIsAsBuilt(t *testing.T) {
 		"cmdline of a profile": {func(im *uki.Image) { im.Profiles[0].Cmdline = long }, func(e *uki.Edit) error {
 			return e.Replace(".cmdline", 1, strings.NewReader(long))
 		}},
-		"same place": {func(im *uki.Image) { im.Profiles[1].Cmdline = "another" }, func(e *uki.Edit) error {
-			return e.Replace(".cmdline", 2, strings.NewReader("another"))
+		"same place": {func(im *uki.Image) { im.Profiles[1].Cmdline = "OTHER" }, func(e *uki.Edit) error {
+			return e.Replace(".cmdline", 2, strings.NewReader("OTHER"))
 		}},
 		"no splash": {func(im *uki.Image) { im.Splash = nil }, func(e *uki.Edit) error { return e.Remove(".splash", -1) }},
 		"kernel without NX": {func(im *uki.Image) { im.Linux = source(withoutNX()); im.Uname = "6.13.0" }, func(e *uki.Edit) error {

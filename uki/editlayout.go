@@ -173,7 +173,7 @@ func (l *relayout) build() error {
 	}
 	l.table = append(l.table, p.Sections[:l.fixed]...)
 	initialised := int64(p.SizeOfInitializedData)
-	for _, s := range f.sections {
+	for _, s := range f.sections[l.fixed:] {
 		initialised -= s.Size
 	}
 	var memory int64
@@ -187,7 +187,9 @@ func (l *relayout) build() error {
 		}
 		s := l.table[n]
 		memory = max(memory, int64(s.VirtualAddress)+int64(s.VirtualSize))
-		initialised += int64(s.VirtualSize)
+		if n >= l.fixed { // ukify does not count what is exchanged in place
+			initialised += int64(s.VirtualSize)
+		}
 	}
 	image := roundUp(memory, int64(p.SectionAlignment))
 	if end := max(image, l.out.size, initialised); end > math.MaxUint32 {
