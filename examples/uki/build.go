@@ -39,7 +39,7 @@ func buildFlags(set *flag.FlagSet) func(*call, []string) error {
 			return err
 		}
 		im.PCRPublicKey = key
-		finish := c.watch(2 * c.total())
+		finish := c.watch(c.total())
 		r, err := c.build(im, ps, by, out.name)
 		finish()
 		if err != nil {

@@ -40,8 +40,11 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		if o.InPlace() && *out == "" {
 			return cli.Usagef("%s is a device: name the output with -o", name)
 		}
-		finish := c.watch(2 * src.Size())
-		err = signer.sign(o, src)
+		finish := c.watch(src.Size())
+		_, err = signer.through(o, func(w io.Writer) error {
+			_, err := io.Copy(w, io.NewSectionReader(src, 0, src.Size()))
+			return err
+		})
 		finish()
 		if err != nil {
 			return about{src.name, err}
@@ -95,8 +98,4 @@ func readSigner(keyName, certName string) (*signer, error) {
 		return nil, err
 	}
 	return &signer{key, certs[0], authenticode.SignOptions{Time: when, Chain: certs[1:]}}, nil
-}
-
-func (s *signer) sign(w io.Writer, src authenticode.Source) error {
-	return authenticode.Sign(w, src, s.key, s.cert, s.options)
 }

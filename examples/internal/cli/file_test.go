@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -26,6 +27,11 @@ func TestOutput(t *testing.T) {
 	content, err = os.ReadFile(name)
 	require.NoError(t, err)
 	require.Equal(t, "new", string(content))
+	info, err := os.Stat(name)
+	require.NoError(t, err)
+	if runtime.GOOS != "windows" {
+		require.Zero(t, info.Mode().Perm()&0o077)
+	}
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, left, 1)

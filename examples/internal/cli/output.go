@@ -40,7 +40,14 @@ func Create(name string) (*Output, error) {
 		}
 		return nil, err
 	}
-	return &Output{f, name, temporary}, nil
+	o := &Output{f, name, temporary}
+	if info != nil { // what is replaced keeps its permissions
+		if err := f.Chmod(info.Mode().Perm()); err != nil {
+			o.Drop()
+			return nil, err
+		}
+	}
+	return o, nil
 }
 
 // InPlace reports whether the output is a device, whose size is what it is.

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+)
+
+// pending are updates in the order of the command line, appends or not.
+type pending struct {
+	names *[]string
+	add   bool
+}
+
+func (p pending) String() string { return "" }
+
+func (p pending) Set(s string) error {
+	mark := "="
+	if p.add {
+		mark = "+"
+	}
+	*p.names = append(*p.names, mark+s)
+	return nil
+}
+
+func evaluateFlags(set *flag.FlagSet) func(*call, []string) error {
+	vars := set.String("vars", "", "`directory` of efivarfs or variable store")
+	var updates []string
+	set.Var(pending{&updates, false}, "pending", "`VAR=AUTH`: tell also what would be after this update; may be repeated")
+	set.Var(pending{&updates, true}, "pending-append", "`VAR=AUTH`: the same for an update that appends")
+	level := set.String("sbat-level", "", "`file` with shim's SbatLevel, instead of the machine's")
+	when := timeFlag(set)
+	return func(c *call, operands []string) error {
+		if err := required("vars", *vars); err != nil {
+			return err
+		}
+		v, err := readVariables(*vars)
+		if err != nil {
+			return err
+		}
+		if *level != "" {
+			if v.SBATLevel, err = readFile(*level, 64<<10); err != nil {
+				return err
+			}
+		}
+		var o secureboot.SetOptions
+		if o.At, err = when(); err != nil {
+			return err
+		}
+		if o.Pending, err = readPending(updates); err != nil {
+			return err
+		}
+		images, err := readImages(operands)
+		if err != nil {
+			return err
+		}
+		e := v.EvaluateSet(images, o)
+		text := fmt.Sprintf("Secure Boot %s, Setup Mode %s\n%s", onOff(v.SecureBoot), onOff(v.SetupMode), e)
+		r := evaluateResult{header: c.header(), SecureBoot: v.SecureBoot, SetupMode: v.SetupMode, Evaluation: e}
+		if err := c.Answer(r, text); err != nil {
+			return err
+		}
+		if e.Refused != nil {
+			return e.Refused
+		}
+		if !e.Allowed() {
+			return cli.No{Err: errors.New("not every image boots")}
+		}
+		return nil
+	}
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+func readPending(updates []string) (all []secureboot.Pending, err error) {
+	for _, u := range updates {
+		name, file, ok := strings.Cut(u[1:], "=")
+		if !ok || name == "" || file == "" {
+			return nil, cli.Usagef("-pending %q: want VAR=AUTH, such as dbx=dbx.auth", u[1:])
+		}
+		b, err := readFile(file, 1<<20)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, secureboot.Pending{Variable: name, Auth: b, Append: u[0] == '+'})
+	}
+	return all, nil
+}

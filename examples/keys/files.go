@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+)
+
+// maxStore bounds the file of a variable store.
+const maxStore = 64 << 20
+
+// readVariables takes a directory of efivarfs or the variable store of a virtual machine.
+func readVariables(name string) (secureboot.Variables, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return secureboot.Variables{}, err
+	}
+	var v secureboot.Variables
+	if info.IsDir() {
+		v, err = secureboot.ReadVariables(os.DirFS(name))
+	} else {
+		var b []byte
+		if b, err = readFile(name, maxStore); err != nil {
+			return v, err
+		}
+		v, err = secureboot.ParseStore(b)
+	}
+	if err != nil {
+		return v, fmt.Errorf("%s: %w", name, err)
+	}
+	return v, nil
+}
+
+// readFile reads a file of a bounded size.
+func readFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s: more than %d bytes", name, limit)
+	}
+	return b, nil
+}
+
+// readImages digests PE images and takes their signatures and SBAT.
+func readImages(names []string) (images []secureboot.Image, err error) {
+	for _, name := range names {
+		im, err := readImage(name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		images = append(images, im)
+	}
+	return images, nil
+}
+
+func readImage(name string) (im secureboot.Image, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return im, plain(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return im, plain(err)
+	}
+	if info.IsDir() {
+		return im, errors.New("it is a directory")
+	}
+	src := io.NewSectionReader(f, 0, info.Size())
+	im.Name = name
+	if im.Digests, err = authenticode.Digests(src, crypto.SHA256, crypto.SHA384, crypto.SHA512); err != nil {
+		return im, err
+	}
+	signatures, err := authenticode.Signatures(src)
+	if err != nil && !errors.Is(err, authenticode.ErrUnsigned) {
+		return im, err
+	}
+	for _, s := range signatures {
+		im.Signatures = append(im.Signatures, secureboot.Candidate(s))
+	}
+	file, err := pe.Parse(src, src.Size())
+	if err != nil {
+		return im, err
+	}
+	if s, ok := file.Section(".sbat"); ok {
+		const limit = 1 << 20
+		im.SBAT, err = io.ReadAll(io.LimitReader(io.NewSectionReader(src, int64(s.Offset), int64(s.RawSize)), limit))
+	}
+	return im, err
+}
+
+// plain drops the name of a file that the caller adds.
+func plain(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err
+	}
+	return err
+}
+
+// names of the keys in a directory.
+var names = []string{"PK", "KEK", "db", "PCR", "verity"}
+
+func pairs(h *secureboot.Hierarchy) []*secureboot.KeyPair {
+	return []*secureboot.KeyPair{&h.PK, &h.KEK, &h.DB, &h.PCR, &h.Verity}
+}
+
+// readHierarchy reads PK, KEK and db from a directory of generate. With partly, those that are not there stay empty.
+func readHierarchy(dir string, partly bool) (*secureboot.Hierarchy, error) {
+	h := new(secureboot.Hierarchy)
+	found := 0
+	for i, p := range pairs(h)[:3] {
+		base := filepath.Join(dir, names[i])
+		certs, err := cli.ReadCertificates(base + ".crt")
+		if errors.Is(err, fs.ErrNotExist) && partly {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		p.Cert = certs[0]
+		if p.Key, err = cli.ReadKey(base + ".key"); err != nil {
+			return nil, err
+		}
+		found++
+		if esl, err := os.ReadFile(base + ".esl"); err == nil && h.Owner == (secureboot.GUID{}) {
+			lists, err := secureboot.ParseSignatureLists(esl)
+			if err != nil {
+				return nil, fmt.Errorf("%s.esl: %w", base, err)
+			}
+			if len(lists) > 0 {
+				h.Owner = lists[0].Signatures[0].Owner
+			}
+		}
+	}
+	if found == 0 {
+		return nil, fmt.Errorf("%s has none of PK, KEK, db (.crt and .key)", dir)
+	}
+	return h, nil
+}
+
+// writeKey writes a private key that only its owner can read.
+func writeKey(name string, key crypto.Signer) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	o, err := cli.Create(name)
+	if err != nil {
+		return err
+	}
+	defer o.Drop()
+	if err := o.Chmod(0o600); err != nil {
+		return err
+	}
+	if _, err := o.Write(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
+		return err
+	}
+	return cli.Keep(o)
+}
+
+func certificatePEM(c *x509.Certificate) []byte {
+	var b bytes.Buffer
+	_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}) // a buffer takes everything
+	return b.Bytes()
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+)
+
+const blackScreen = "warning: the .auth files enrol these keys alone; option ROMs of graphics, network and storage cards are signed by Microsoft, as a rule, " +
+	"and a machine that needs one may show nothing any more, not even its setup menu. Say what to do about them: -keep, -keep-vars, -option-rom-digest, or " +
+	"-trust-no-option-roms-at-the-risk-of-a-black-screen\n"
+
+func generateFlags(set *flag.FlagSet) func(*call, []string) error {
+	out := set.String("o", "", "`directory` for the files")
+	name := set.String("cn", "osmith example", "`name` that the certificates begin with")
+	owner := set.String("owner", "", "`GUID` of the owner in the variables (default: random)")
+	bits := set.Int("bits", 2048, "size of the RSA `keys`: 2048, 3072 or 4096")
+	years := set.Int("years", 20, "`years` that the certificates are valid; firmware does not look")
+	roms := addROMFlags(set)
+	set.StringVar(&roms.vars, "keep-vars", "", "`directory` of efivarfs or variable store: db, KEK and dbx of this machine are kept too")
+	return func(c *call, _ []string) error {
+		if err := required("o", *out, "cn", *name); err != nil {
+			return err
+		}
+		if *years < 1 || *years > 1000 {
+			return cli.Usagef("-years %d: want 1 to 1000", *years)
+		}
+		at, err := sourceDate()
+		if err != nil {
+			return err
+		}
+		o := secureboot.GenerateOptions{CommonName: *name, NotBefore: at, NotAfter: at.AddDate(*years, 0, 0), Bits: *bits}
+		if o.Owner, err = parseOwner(*owner); err != nil {
+			return err
+		}
+		enroll := secureboot.EnrollOptions{Time: at}
+		if enroll.OptionROMs, err = roms.decision(); err != nil {
+			return err
+		}
+		if roms.vars != "" {
+			v, err := readVariables(roms.vars)
+			if err != nil {
+				return err
+			}
+			enroll.OptionROMs.KeepDB, enroll.KeepKEK, enroll.DBX = v.DB, v.KEK, v.DBX
+		}
+		if err := vacant(*out); err != nil {
+			return err
+		}
+		h, err := secureboot.Generate(nil, o)
+		if err != nil {
+			return err
+		}
+		var e *secureboot.Enrollment
+		if roms.decided() {
+			e, err = h.Enroll(enroll)
+		} else {
+			e, err = h.EnrollOwnKeysOnly(at)
+		}
+		if err != nil {
+			return err
+		}
+		r, err := writeHierarchy(*out, h, e)
+		if err != nil {
+			return err
+		}
+		if !roms.decided() {
+			fmt.Fprint(c.Stderr, blackScreen)
+		}
+		r.header = c.header()
+		return c.Answer(r, strings.Join(r.Files, "\n")+"\n")
+	}
+}
+
+func parseOwner(text string) (g secureboot.GUID, err error) {
+	if text != "" {
+		if g, err = secureboot.ParseGUID(text); err != nil {
+			err = cli.Usagef("-owner: %v", err)
+		}
+		return g, err
+	}
+	_, _ = rand.Read(g[:]) // never fails
+	g[6], g[8] = g[6]&0x0f|0x40, g[8]&0x3f|0x80
+	return g, nil
+}
+
+// vacant makes sure that no key is overwritten.
+func vacant(dir string) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	for _, name := range names {
+		for _, ext := range []string{".key", ".crt", ".esl", ".auth"} {
+			path := filepath.Join(dir, name+ext)
+			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+				if err == nil {
+					err = fmt.Errorf("%s is there already: keys are not overwritten", path)
+				}
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func writeHierarchy(dir string, h *secureboot.Hierarchy, e *secureboot.Enrollment) (*generateResult, error) {
+	r := &generateResult{Owner: h.Owner.String(), Keys: map[string]keyResult{}}
+	add := func(name string, content []byte) error {
+		r.Files = append(r.Files, name)
+		return cli.WriteFile(filepath.Join(dir, name), content)
+	}
+	for i, p := range pairs(h) {
+		name := names[i]
+		r.Files = append(r.Files, name+".key")
+		if err := writeKey(filepath.Join(dir, name+".key"), p.Key); err != nil {
+			return nil, err
+		}
+		if err := add(name+".crt", certificatePEM(p.Cert)); err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(p.Cert.Raw)
+		r.Keys[name] = keyResult{Subject: p.Cert.Subject.String(), CertificateFingerprint: hex.EncodeToString(sum[:])}
+	}
+	for _, v := range []struct {
+		name string
+		auth []byte
+	}{{"PK", e.PK}, {"KEK", e.KEK}, {"db", e.DB}, {"dbx", e.DBX}} {
+		if v.auth == nil {
+			continue
+		}
+		if err := add(v.name+".esl", e.Variables.Get(v.name)); err != nil {
+			return nil, err
+		}
+		if err := add(v.name+".auth", v.auth); err != nil {
+			return nil, err
+		}
+	}
+	r.Space = e.Variables.Space()
+	return r, nil
+}

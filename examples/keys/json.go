@@ -1,0 +1,58 @@
+package main
+
+import "github.com/osmith-dev/osmith/signing/secureboot"
+
+const schema = "osmith.keys/1"
+
+// header begins every object.
+type header struct {
+	Schema string `json:"schema"`
+	Verb   string `json:"verb"`
+}
+
+func (c *call) header() header { return header{schema, c.Verb} }
+
+// generateResult is the object of generate.
+type generateResult struct {
+	header
+	Owner string               `json:"owner"`
+	Keys  map[string]keyResult `json:"keys"`  // PK, KEK, db, PCR, verity
+	Files []string             `json:"files"` // in the directory of -o
+	Space int64                `json:"space"` // bytes of a variable store that the enrolment needs
+}
+
+type keyResult struct {
+	Subject                string `json:"subject"`
+	CertificateFingerprint string `json:"certificateFingerprint"` // SHA-256
+}
+
+// authResult is the object of auth.
+type authResult struct {
+	header
+	Variable    string `json:"variable"`
+	Append      bool   `json:"append"`
+	Time        string `json:"time"`
+	Signer      string `json:"signer"`
+	PayloadSize int64  `json:"payloadSize"` // bytes of signature lists, 0 deletes
+	Size        int64  `json:"size"`        // bytes written
+}
+
+// evaluateResult is the object of evaluate. The evaluation is an object of its own, with schema osmith.evaluation/1: allowed, images (name, now, after),
+// pendingRefused, changed, warnings.
+type evaluateResult struct {
+	header
+	SecureBoot bool                   `json:"secureBoot"`
+	SetupMode  bool                   `json:"setupMode"`
+	Evaluation *secureboot.Evaluation `json:"evaluation"`
+}
+
+// rotateResult is the object of rotate. The rotation is the plan as in its file, with schema osmith.rotation/1.
+type rotateResult struct {
+	header
+	Action   string               `json:"action,omitempty"` // write, install, reboot, done
+	Text     string               `json:"text,omitempty"`
+	Variable string               `json:"variable,omitempty"` // of a write
+	Append   bool                 `json:"append,omitempty"`
+	Images   []string             `json:"images,omitempty"` // to be installed anew
+	Rotation *secureboot.Rotation `json:"rotation"`
+}

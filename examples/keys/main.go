@@ -1,0 +1,69 @@
+// This program demonstrates packages signing/secureboot and signing/authenticode: it makes the keys of a Secure Boot hierarchy, signs changes
+// of variables, tells what a machine would boot, and exchanges keys step by step.
+//
+//	keys generate -o DIR [-cn NAME] [-owner GUID] [-bits N] [-years N] [-keep CERT]... [-keep-vars DIR|FD] [-option-rom-digest HEX]...
+//	       [-trust-no-option-roms-at-the-risk-of-a-black-screen]
+//	keys auth -var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]
+//	keys evaluate -vars DIR|FD [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... [-sbat-level F] [-time T] PE...
+//	keys rotate -plan F -vars DIR|FD -old DIR -new DIR [-revoke] [-keep CERT]... [-room BYTES] [-time T] [PE...]
+//	keys rotate -plan F -vars DIR|FD [-boot-id ID] [-o AUTH] [PE...]
+//	keys rotate -plan F
+//
+// generate writes PK, KEK, db, PCR and verity as .key (PKCS #8, readable by the owner alone) and .crt, the first three also as .esl and as .auth, which
+// systemd-boot enrols from /loader/keys/NAME. Nothing is overwritten. Without a word on option ROMs, which are -keep and the flags
+// behind it, the .auth files hold these keys alone, and a warning says what that may do to a machine.
+//
+// -vars is a directory like /sys/firmware/efi/efivars, or the variable store of a virtual machine, OVMF_VARS.fd. T is a time like
+// 2026-01-31T12:00:00Z; without it there is SOURCE_DATE_EPOCH, and without that the clock.
+//
+// rotate with -old and -new, directories of generate, makes a plan from the machine as it is, and writes it to a file that is not there yet. A directory that lacks a
+// key means that this one stays. PE are all images that have to boot. With -vars alone it tells what to do next: write an update (-o
+// takes it), install images, reboot, or nothing any more; and notes in the plan how far the machine is. -boot-id is the machine's /proc/sys/kernel/random/boot_id; it is
+// read there if -vars is /sys/firmware/efi/efivars. With -plan alone the plan is shown.
+//
+// Flags may come before or after operands, with one dash or two. All verbs take -json. With -json one object is printed on stdout; it has
+// "schema": "osmith.keys/1", "verb" and what json.go lists. Outputs are written beside their names and renamed.
+//
+// Exit status: 0 yes; 1 no: an image would not boot, an update or plan is refused; 2 usage or I/O.
+package main
+
+import (
+	"errors"
+	"flag"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+)
+
+func main() { program.Main() }
+
+var program = cli.Program{Name: "keys", IsNo: isNo, Verbs: []cli.Verb{
+	{Name: "generate", Usage: "-o DIR [-cn NAME] [-owner GUID] [flags]", Example: "keys generate -o keys -cn 'Acme OS' -keep MicCorUEFCA2011.crt",
+		Flags: verb(generateFlags)},
+	{Name: "auth", Usage: "-var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]",
+		Example: "keys auth -var dbx -esl old.esl -key keys/KEK.key -cert keys/KEK.crt -append -o dbx.auth", Flags: verb(authFlags)},
+	{Name: "evaluate", Usage: "-vars DIR|FD [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... PE...",
+		Example: "keys evaluate -vars /sys/firmware/efi/efivars -pending-append dbx=dbx.auth linux.efi", Least: 1, Most: 1 << 16, Flags: verb(evaluateFlags)},
+	{Name: "rotate", Usage: "-plan F [-vars DIR|FD [-old DIR -new DIR] [PE...]]",
+		Example: "keys rotate -plan plan.json -vars OVMF_VARS.fd -old keys -new keys2 linux.efi", Most: 1 << 16, Flags: verb(rotateFlags)},
+}}
+
+// isNo tells a negative answer of the library from what is wrong with the call.
+func isNo(err error) bool {
+	var refused *secureboot.RefusedError
+	var lockout *secureboot.LockoutError
+	var off *secureboot.OffPlanError
+	var space *secureboot.SpaceError
+	return errors.As(err, &refused) || errors.As(err, &lockout) || errors.As(err, &off) || errors.As(err, &space) || errors.Is(err, secureboot.ErrOptionROMs)
+}
+
+// A call is one run of a verb.
+type call struct{ *cli.Call }
+
+// verb gives a verb its call.
+func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
+	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
+		do := flags(set)
+		return func(c *cli.Call, operands []string) error { return do(&call{c}, operands) }
+	}
+}

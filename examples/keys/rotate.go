@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+)
+
+// thisMachine is where the variables of the machine are that the program runs on.
+const thisMachine = "/sys/firmware/efi/efivars"
+
+type rotateFlagSet struct {
+	plan, vars, old, fresh, bootID, out string
+	revoke                              bool
+	room                                int64
+	roms                                *romFlags
+	when                                func() (time.Time, error)
+}
+
+func rotateFlags(set *flag.FlagSet) func(*call, []string) error {
+	var f rotateFlagSet
+	set.StringVar(&f.plan, "plan", "", "`file` with the plan")
+	set.StringVar(&f.vars, "vars", "", "`directory` of efivarfs or variable store")
+	set.StringVar(&f.old, "old", "", "`directory` with the keys that the machine has")
+	set.StringVar(&f.fresh, "new", "", "`directory` with the keys that it is to have")
+	set.BoolVar(&f.revoke, "revoke", false, "put the old db certificate into dbx at the end")
+	set.Int64Var(&f.room, "room", 0, "`bytes` that the machine has for these variables (default: not checked)")
+	set.StringVar(&f.bootID, "boot-id", "", "the machine's boot `ID`")
+	set.StringVar(&f.out, "o", "", "`file` for the update that is to be written next")
+	f.roms = addROMFlags(set)
+	f.when = timeFlag(set)
+	return func(c *call, operands []string) error {
+		if err := required("plan", f.plan); err != nil {
+			return err
+		}
+		switch {
+		case f.old != "" || f.fresh != "":
+			if err := required("vars", f.vars, "old", f.old, "new", f.fresh); err != nil {
+				return err
+			}
+			if f.out != "" || f.bootID != "" {
+				return cli.Usagef("-o and -boot-id are for a plan that is there: without -old and -new")
+			}
+			return c.makePlan(&f, operands)
+		case f.revoke || f.room != 0 || f.roms.decided():
+			return cli.Usagef("a plan is made with -old and -new")
+		case f.vars != "":
+			return c.nextStep(&f, operands)
+		case len(operands) > 0 || f.out != "" || f.bootID != "":
+			return cli.Usagef("-vars is missing")
+		}
+		return c.showPlan(&f)
+	}
+}
+
+func (c *call) makePlan(f *rotateFlagSet, images []string) error {
+	if _, err := os.Lstat(f.plan); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = fmt.Errorf("%s is there already: a plan is not overwritten", f.plan)
+		}
+		return err
+	}
+	o := secureboot.RotationOptions{RevokeOld: f.revoke, RoomForVariables: f.room}
+	var err error
+	if o.Machine, err = readVariables(f.vars); err != nil {
+		return err
+	}
+	if o.Old, err = readHierarchy(f.old, false); err != nil {
+		return err
+	}
+	if o.New, err = readHierarchy(f.fresh, true); err != nil {
+		return err
+	}
+	if o.Time, err = f.when(); err != nil {
+		return err
+	}
+	if o.OptionROMs, err = f.roms.decision(); err != nil {
+		return err
+	}
+	if o.MustBoot, err = readImages(images); err != nil {
+		return err
+	}
+	r, err := secureboot.PlanRotation(o)
+	if err != nil {
+		return err
+	}
+	if err := writePlan(f.plan, r); err != nil {
+		return err
+	}
+	return c.Answer(rotateResult{header: c.header(), Rotation: r}, r.String())
+}
+
+func (c *call) showPlan(f *rotateFlagSet) error {
+	r, err := readPlan(f.plan)
+	if err != nil {
+		return err
+	}
+	return c.Answer(rotateResult{header: c.header(), Rotation: r}, r.String())
+}
+
+func (c *call) nextStep(f *rotateFlagSet, images []string) error {
+	r, err := readPlan(f.plan)
+	if err != nil {
+		return err
+	}
+	s := secureboot.State{BootID: f.bootID}
+	if s.BootID == "" && strings.TrimRight(f.vars, "/") == thisMachine {
+		b, err := readFile("/proc/sys/kernel/random/boot_id", 100)
+		if err != nil {
+			return err
+		}
+		s.BootID = strings.TrimSpace(string(b))
+	}
+	if s.BootID == "" {
+		return cli.Usagef("-boot-id is missing")
+	}
+	if s.Variables, err = readVariables(f.vars); err != nil {
+		return err
+	}
+	if s.Images, err = readImages(images); err != nil {
+		return err
+	}
+	a, err := r.Next(s)
+	if err != nil {
+		return err
+	}
+	result := rotateResult{header: c.header(), Rotation: r, Action: a.Kind, Text: a.Text, Images: a.Images}
+	text := a.Kind + ": " + a.Text + "\n"
+	if a.Kind == secureboot.ActionWrite {
+		result.Variable, result.Append = a.Step.Variable, a.Step.Append
+		if f.out != "" {
+			if err := cli.WriteFile(f.out, a.Step.Auth); err != nil {
+				return err
+			}
+			mode := "replace"
+			if a.Step.Append {
+				mode = "append"
+			}
+			text += fmt.Sprintf("%s: write it to %s (%s), then ask again\n", f.out, a.Step.Variable, mode)
+		}
+	}
+	if err := writePlan(f.plan, r); err != nil {
+		return err
+	}
+	return c.Answer(result, text)
+}
+
+func readPlan(name string) (*secureboot.Rotation, error) {
+	b, err := readFile(name, 16<<20)
+	if err != nil {
+		return nil, err
+	}
+	r := new(secureboot.Rotation)
+	if err := json.Unmarshal(b, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return r, nil
+}
+
+func writePlan(name string, r *secureboot.Rotation) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if err := json.Indent(&text, b, "", "  "); err != nil {
+		return err
+	}
+	text.WriteByte('\n')
+	return cli.WriteFile(name, text.Bytes())
+}
