@@ -85,6 +85,35 @@ func (w *Writer) WriteManifest(m ocispec.Manifest, ref string) (ocispec.Descript
 	return d, w.list(d, ref)
 }
 
+// WriteIndex stores an index of manifests and lists it as WriteManifest does.
+func (w *Writer) WriteIndex(index ocispec.Index, ref string) (ocispec.Descriptor, error) {
+	index.Versioned = specs.Versioned{SchemaVersion: 2}
+	index.MediaType = ocispec.MediaTypeImageIndex
+	b, err := json.Marshal(index)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("ocilayout: index: %w", err)
+	}
+	d, err := w.WriteBlob(index.MediaType, bytes.NewReader(b))
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	d.ArtifactType = index.ArtifactType
+	return d, w.list(d, ref)
+}
+
+// WriteRaw stores a manifest or index whose bytes are known, and lists it as WriteManifest does. The descriptor must be that of
+// the bytes.
+func (w *Writer) WriteRaw(d ocispec.Descriptor, b []byte, ref string) error {
+	got, err := w.WriteBlob(d.MediaType, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	if got.Digest != d.Digest || got.Size != d.Size {
+		return fmt.Errorf("ocilayout: %d bytes with digest %s, described as %d with %s", got.Size, got.Digest, d.Size, d.Digest)
+	}
+	return w.list(d, ref)
+}
+
 func (w *Writer) list(d ocispec.Descriptor, ref string) error {
 	index, err := w.readIndex()
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/osmith-dev/osmith/internal/ocilayout"
 )
 
 var (
@@ -121,21 +123,7 @@ func (r Rejection) String() string {
 }
 
 // A DigestError says that a blob is not the one that its descriptor names.
-type DigestError struct {
-	Want, Got         digest.Digest
-	WantSize, GotSize int64 // bytes; GotSize is at least so much if it is larger than WantSize
-}
-
-func (e *DigestError) Error() string {
-	if e.WantSize != e.GotSize {
-		more := ""
-		if e.GotSize > e.WantSize {
-			more = " or more"
-		}
-		return fmt.Sprintf("cosign: blob %s: %d bytes%s, want %d", e.Want, e.GotSize, more, e.WantSize)
-	}
-	return fmt.Sprintf("cosign: blob %s: the content has digest %s", e.Want, e.Got)
-}
+type DigestError = ocilayout.DigestError
 
 // A FormatError says where a document is not what its format demands.
 type FormatError struct {

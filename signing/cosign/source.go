@@ -2,14 +2,12 @@ package cosign
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"hash"
 	"io"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith/internal/ocilayout"
 )
 
 // Limits on what is read into memory, in bytes.
@@ -46,84 +44,13 @@ func OpenBlob(ctx context.Context, src Source, desc ocispec.Descriptor) (io.Read
 	if err != nil {
 		return nil, fmt.Errorf("cosign: blob %s: %w", desc.Digest, err)
 	}
-	return &blobReader{ctx: ctx, r: r, hash: sha256.New(), want: desc}, nil
+	return ocilayout.CheckedReader(ctx, r, desc, "cosign"), nil
 }
 
 // checkDescriptor refuses digests that do not protect what they name.
 func checkDescriptor(desc ocispec.Descriptor) error {
-	if err := desc.Digest.Validate(); err != nil {
-		return fmt.Errorf("cosign: digest %q: %w", desc.Digest, err)
-	}
-	if a := desc.Digest.Algorithm(); a != digest.SHA256 {
-		return fmt.Errorf("cosign: digest %q: %s is not supported, want sha256", desc.Digest, a)
-	}
-	if desc.Size < 0 {
-		return fmt.Errorf("cosign: blob %s: a size of %d bytes", desc.Digest, desc.Size)
-	}
-	return nil
+	return ocilayout.CheckDescriptor("cosign", desc)
 }
-
-type blobReader struct {
-	ctx  context.Context
-	r    io.ReadCloser
-	hash hash.Hash
-	want ocispec.Descriptor
-	got  int64
-	err  error
-}
-
-func (b *blobReader) Read(p []byte) (int, error) {
-	if b.err != nil {
-		return 0, b.err
-	}
-	if b.err = b.ctx.Err(); b.err != nil {
-		return 0, b.err
-	}
-	if len(p) == 0 {
-		return 0, nil
-	}
-	// One byte more than there should be shows that there is more.
-	left := b.want.Size - b.got
-	var extra [1]byte
-	if left == 0 {
-		p = extra[:]
-	} else if int64(len(p)) > left {
-		p = p[:left]
-	}
-	n, err := b.r.Read(p)
-	if n < 0 || n > len(p) {
-		b.err = errors.New("cosign: blob: the source returned an impossible count")
-		return 0, b.err
-	}
-	b.got += int64(n)
-	if b.got > b.want.Size {
-		b.err = b.mismatch("")
-		return 0, b.err
-	}
-	b.hash.Write(p[:n])
-	switch {
-	case err == io.EOF:
-		b.err = b.finish()
-	case err != nil:
-		b.err = fmt.Errorf("cosign: blob %s: %w", b.want.Digest, err)
-	}
-	return n, b.err
-}
-
-// finish returns io.EOF for a good blob.
-func (b *blobReader) finish() error {
-	got := digest.NewDigest(digest.SHA256, b.hash)
-	if b.got != b.want.Size || got != b.want.Digest {
-		return b.mismatch(got)
-	}
-	return io.EOF
-}
-
-func (b *blobReader) mismatch(got digest.Digest) error {
-	return &DigestError{Want: b.want.Digest, Got: got, WantSize: b.want.Size, GotSize: b.got}
-}
-
-func (b *blobReader) Close() error { return b.r.Close() }
 
 // readBlob returns a blob of limited size, checked.
 func readBlob(ctx context.Context, src Source, desc ocispec.Descriptor, limit int64) ([]byte, error) {

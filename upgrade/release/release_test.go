@@ -57,11 +57,11 @@ func TestOpenRefuses(t *testing.T) {
 		{"tampered-layer", func(t *testing.T, dir string, d digest.Digest) digest.Digest {
 			require.NoError(t, os.WriteFile(blob(dir, "root"), []byte("rott"), 0o644))
 			return d
-		}, "has the digest"},
+		}, "the content has digest"},
 		{"short-layer", func(t *testing.T, dir string, d digest.Digest) digest.Digest {
 			require.NoError(t, os.WriteFile(blob(dir, "uki"), []byte("uk"), 0o644))
 			return d
-		}, "has 2 bytes, its descriptor says 3"},
+		}, "2 bytes, want 3"},
 		{"missing-layer", func(t *testing.T, dir string, d digest.Digest) digest.Digest {
 			require.NoError(t, os.Remove(blob(dir, "tree")))
 			return d
@@ -72,8 +72,8 @@ func TestOpenRefuses(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(p, append(b, ' '), 0o644))
 			return d
-		}, "has the digest"},
-		{"not-a-digest", func(t *testing.T, dir string, d digest.Digest) digest.Digest { return "sha256:../../etc/passwd" }, "want sha256"},
+		}, "the content has digest"},
+		{"not-a-digest", func(t *testing.T, dir string, d digest.Digest) digest.Digest { return "sha256:../../etc/passwd" }, "invalid checksum digest"},
 		{"not-a-release", func(t *testing.T, dir string, d digest.Digest) digest.Digest {
 			other := []byte(`{"schemaVersion":2,"artifactType":"text/plain"}`)
 			require.NoError(t, os.WriteFile(blob(dir, string(other)), other, 0o644))

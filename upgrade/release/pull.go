@@ -1,0 +1,200 @@
+package release
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith/internal/ocilayout"
+)
+
+// PullOptions are the choices of [Pull]; the zero value is usable.
+type PullOptions struct {
+	// Ref is the name under which the layout lists the release; it lists it without one if this is empty.
+	Ref string
+
+	// Skip leaves layers of some types out, by media type: the root file system of a release that verity.Patch
+	// puts together from the old one. [Open] refuses a layout that lacks a layer.
+	Skip []string
+
+	// Progress, if not nil, is told how many bytes of the release are there.
+	Progress func(done, total int64)
+}
+
+// Pull copies the release that a describes from a source into the OCI layout in dir, which is made if absent. Every blob is held
+// against its digest and size before it gets the name under which anybody would look for it; a blob that is there is not fetched again.
+// An interrupted transfer is taken up where it stopped, by the same call, if the source is a [RangeSource]; what had arrived is read once for its digest.
+// The manifest is written last, so a layout that lists a release has all of it but what was skipped.
+//
+// The error for content that is not what was promised is a [*DigestError].
+func Pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOptions) error {
+	w, err := ocilayout.Create(dir)
+	if err != nil {
+		return fmt.Errorf("release: pull: %w", err)
+	}
+	p := &puller{ctx: ctx, src: src, dir: dir, progress: o.Progress, total: a.Config.Size}
+	blobs := []ocispec.Descriptor{a.Config}
+	seen := map[digest.Digest]bool{a.Config.Digest: true}
+	for _, l := range a.Layers {
+		skip := seen[l.Digest]
+		for _, t := range o.Skip {
+			skip = skip || t == l.MediaType
+		}
+		seen[l.Digest] = true
+		if !skip {
+			blobs = append(blobs, l)
+			p.total += l.Size
+		}
+	}
+	for _, b := range blobs {
+		if err := ocilayout.CheckDescriptor("release", b); err != nil {
+			return err
+		}
+		if err := p.pull(b); err != nil {
+			return err
+		}
+	}
+	if err := w.WriteRaw(a.Descriptor, a.manifest, o.Ref); err != nil {
+		return fmt.Errorf("release: pull: %w", err)
+	}
+	return nil
+}
+
+type puller struct {
+	ctx         context.Context
+	src         BlobSource
+	dir         string
+	progress    func(done, total int64)
+	done, total int64
+}
+
+func (p *puller) report(n int64) {
+	p.done += n
+	if p.progress != nil {
+		p.progress(p.done, p.total)
+	}
+}
+
+// pull fetches one blob into a file of its own and renames that when all of it is right.
+func (p *puller) pull(d ocispec.Descriptor) error {
+	name := filepath.Join(p.dir, filepath.FromSlash(blobPath(d.Digest)))
+	if info, err := os.Stat(name); err == nil && info.Size() == d.Size {
+		if err := p.check(name, d); err == nil {
+			p.report(d.Size)
+			return nil
+		} else if p.ctx.Err() != nil {
+			return p.ctx.Err()
+		}
+	}
+	partial := filepath.Join(p.dir, ".partial-"+d.Digest.Encoded())
+	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return fmt.Errorf("release: pull: %w", err)
+	}
+	err = p.fill(f, d)
+	var wrong *DigestError
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if errors.As(err, &wrong) {
+		// What was taken up again may be at fault, and would be next time.
+		return errors.Join(err, os.Remove(partial))
+	}
+	if err != nil {
+		return fmt.Errorf("release: pull: %w", err)
+	}
+	if err := os.Rename(partial, name); err != nil {
+		return fmt.Errorf("release: pull: %w", err)
+	}
+	return nil
+}
+
+// check reads a blob that is there already.
+func (p *puller) check(name string, d ocispec.Descriptor) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(io.Discard, ocilayout.CheckedReader(p.ctx, f, d, "release"))
+	return err
+}
+
+// fill completes a file that may have the beginning of the blob.
+func (p *puller) fill(f *os.File, d ocispec.Descriptor) error {
+	h := sha256.New()
+	have, err := p.resume(f, d, h)
+	if err != nil {
+		return err
+	}
+	p.report(have)
+	if have < d.Size {
+		var r io.ReadCloser
+		if have > 0 {
+			r, err = p.src.(RangeSource).BlobRange(p.ctx, d, have, d.Size-have)
+		} else {
+			r, err = p.src.Blob(p.ctx, d)
+		}
+		if err != nil {
+			return fmt.Errorf("blob %s: %w", d.Digest, err)
+		}
+		// One byte more than promised is as wrong as one less.
+		n, err := io.Copy(io.MultiWriter(f, h, progressWriter{p}), io.LimitReader(&cancelReader{p.ctx, r}, d.Size-have+1))
+		have += n
+		if err = errors.Join(err, r.Close()); err != nil {
+			return fmt.Errorf("blob %s: after %d of %d bytes: %w", d.Digest, have, d.Size, err)
+		}
+	}
+	return ocilayout.CheckDigest("release", d, digest.NewDigest(digest.SHA256, h), have)
+}
+
+// resume hashes what an earlier attempt has left, as far as it can be of use.
+func (p *puller) resume(f *os.File, d ocispec.Descriptor, h hash.Hash) (int64, error) {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, err
+	}
+	_, ranges := p.src.(RangeSource)
+	if !ranges || size > d.Size {
+		size = 0
+	}
+	if err := f.Truncate(size); err != nil {
+		return 0, err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return 0, err
+	}
+	if _, err := io.CopyN(h, &cancelReader{p.ctx, f}, size); err != nil {
+		return 0, err
+	}
+	return size, nil
+}
+
+type progressWriter struct{ p *puller }
+
+func (w progressWriter) Write(b []byte) (int, error) {
+	w.p.report(int64(len(b)))
+	return len(b), nil
+}
+
+// cancelReader ends a long read when the context does.
+type cancelReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *cancelReader) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(b)
+}
