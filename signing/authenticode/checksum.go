@@ -13,10 +13,11 @@ func (c *checksum) add(off int64, b []byte) {
 		c.sum += uint64(b[0]) << 8
 		b = b[1:]
 	}
+	// Words of 32 bits fold into the same sum, as 1<<16 is 1 modulo 0xffff; 64 bits leave room for 16 GiB of them.
 	var s uint64
 	for len(b) >= 8 {
 		v := binary.LittleEndian.Uint64(b)
-		s += v&0xffff + v>>16&0xffff + v>>32&0xffff + v>>48
+		s += v>>32 + v&0xffffffff
 		b = b[8:]
 	}
 	for ; len(b) >= 2; b = b[2:] {
@@ -25,7 +26,7 @@ func (c *checksum) add(off int64, b []byte) {
 	if len(b) == 1 {
 		s += uint64(b[0])
 	}
-	c.sum += s
+	c.sum += s>>32 + s&0xffffffff
 }
 
 // value folds the sum for a file of so many bytes.

@@ -65,6 +65,9 @@ func parseIndirectData(sd *cms.SignedData) (h crypto.Hash, sum []byte, err error
 	if !sd.ContentType.Equal(oidIndirectData) {
 		return 0, nil, fmt.Errorf("content type %v, want SpcIndirectData (%v)", sd.ContentType, oidIndirectData)
 	}
+	if sd.Content == nil {
+		return 0, nil, errors.New("the message carries no content")
+	}
 	var d indirectData
 	rest, err := asn1.Unmarshal(sd.Content, &d)
 	if err != nil {
