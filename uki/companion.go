@@ -137,11 +137,10 @@ func companionFiles(esp fs.FS, dir string) ([]CompanionFile, error) {
 
 // stubTakes says whether the stub considers a file of that name: hidden files, names that are not ASCII and very long
 // ones are passed over.
-func stubTakes(name string) bool {
-	if name == "" || name[0] == '.' || len(name) > 255 {
-		return false
-	}
-	return strings.IndexFunc(name, func(r rune) bool { return r > 0x7f }) < 0
+func stubTakes(name string) bool { return name != "" && name[0] != '.' && plainName(name) }
+
+func plainName(name string) bool {
+	return len(name) <= 255 && strings.IndexFunc(name, func(r rune) bool { return r > 0x7f }) < 0
 }
 
 // findFold finds a directory whatever the case of its name is; "" if there is none.

@@ -41,54 +41,77 @@ const (
 // archive packs files into a cpio archive as the stub does: the directory with those above it, the files, a trailer.
 // Nothing is read before the result is.
 func (t *cpioTarget) archive(files []CompanionFile) (*view, error) {
-	v := new(view)
-	inode := uint32(1)
-	put := func(mode uint32, name string, src Source) {
-		size := int64(0)
-		if src != nil {
-			size = src.Size()
-		}
-		h := cpioHeader(inode, mode, 1, uint32(size), name)
-		inode++
-		v.add("cpio header", bytes.NewReader(h), int64(len(h)))
-		v.padTo(4)
-		if src != nil {
-			v.add(name, src, size)
-			v.padTo(4)
-		}
-	}
-	for i, c := range t.dir {
-		if c == '/' && i > 0 {
-			put(cpioDir|0o555, t.dir[:i], nil)
-		}
-	}
-	put(cpioDir|t.dirMode, t.dir, nil)
+	w := cpioWriter{view: new(view), inode: new(uint32)}
+	w.directories(t)
 	for _, f := range files {
-		if f.Content == nil {
-			return nil, fmt.Errorf("uki: companion file %q: %w", f.Name, ErrMissing)
+		if err := w.file(t, f); err != nil {
+			return nil, err
 		}
-		if n := f.Content.Size(); n > math.MaxUint32 {
-			return nil, &SpaceError{"cpio archive, file " + f.Name, n, math.MaxUint32}
-		}
-		put(cpioFile|t.fileMode, t.dir+"/"+f.Name, f.Content)
 	}
-	trailer := cpioHeader(0, 0, 1, 0, "TRAILER!!!")
-	v.add("cpio trailer", bytes.NewReader(trailer), int64(len(trailer)))
-	v.padTo(4)
-	return v, nil
+	w.trailer()
+	return w.view, nil
 }
+
+// A cpioWriter appends to an archive. Inodes are numbered from 1.
+type cpioWriter struct {
+	*view
+	inode *uint32
+}
+
+func (w *cpioWriter) entry(mode uint32, name string, src Source) {
+	size := int64(0)
+	if src != nil {
+		size = src.Size()
+	}
+	*w.inode++
+	h := cpioHeader(*w.inode, mode, uint32(size), name)
+	w.add("cpio header", bytes.NewReader(h), int64(len(h)))
+	w.padTo(4)
+	if src != nil {
+		w.add(name, src, size)
+		w.padTo(4)
+	}
+}
+
+func (w *cpioWriter) directories(t *cpioTarget) {
+	for i, c := range t.dir {
+		if c == '/' {
+			w.entry(cpioDir|0o555, t.dir[:i], nil)
+		}
+	}
+	w.entry(cpioDir|t.dirMode, t.dir, nil)
+}
+
+func (w *cpioWriter) file(t *cpioTarget, f CompanionFile) error {
+	if f.Content == nil {
+		return fmt.Errorf("uki: companion file %q: %w", f.Name, ErrMissing)
+	}
+	if n := f.Content.Size(); n > math.MaxUint32 {
+		return &SpaceError{"cpio archive, file " + f.Name, n, math.MaxUint32}
+	}
+	w.entry(cpioFile|t.fileMode, t.dir+"/"+f.Name, f.Content)
+	return nil
+}
+
+func (w *cpioWriter) trailer() {
+	h := cpioHeader(0, 0, 0, cpioTrailer)
+	w.add("cpio trailer", bytes.NewReader(h), int64(len(h)))
+	w.padTo(4)
+}
+
+const cpioTrailer = "TRAILER!!!"
 
 // cpioHeader is a header of the "new ASCII" format with the name behind it (Linux, Documentation/driver-api/
 // early-userspace/buffer-format.rst): magic, then inode, mode, uid, gid, links, mtime, size, four device numbers, size of
 // the name with its NUL byte, and checksum. The stub leaves times and owners zero, so that measurements are stable.
-func cpioHeader(inode, mode, links, size uint32, name string) []byte {
+func cpioHeader(inode, mode, size uint32, name string) []byte {
 	var b strings.Builder
 	b.WriteString("070701")
-	for _, n := range []uint32{inode, mode, 0, 0, links, 0, size, 0, 0, 0, 0} {
+	for _, n := range []uint32{inode, mode, 0, 0, 1, 0, size, 0, 0, 0, 0} {
 		fmt.Fprintf(&b, "%08x", n)
 	}
 	// The trailer of the stub is a constant, with the length of its name in upper case.
-	if name == "TRAILER!!!" {
+	if name == cpioTrailer {
 		b.WriteString("0000000B")
 	} else {
 		fmt.Fprintf(&b, "%08x", len(name)+1)
