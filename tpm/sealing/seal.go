@@ -22,6 +22,7 @@ func Passphrase(secret []byte) []byte { return base64.StdEncoding.AppendEncode(n
 // and unsealed if that is possible at present: the PCRs have the values that were sealed for, and with has what the policy
 // needs (of it only Signatures and PCRLock are used). If the secret does not come out, the error is [ErrSelfTest].
 func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
+	planned := p.Values != nil
 	p, err := t.prepare(p)
 	if err != nil {
 		return nil, err
@@ -63,7 +64,7 @@ func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
 		return nil, err
 	}
 	with.PIN = p.PIN
-	if err := t.selfTest(token, want, with); err != nil {
+	if err := t.selfTest(token, want, planned, with); err != nil {
 		return nil, err
 	}
 	return token, nil
@@ -122,12 +123,13 @@ func (t *TPM) create(srk *storageKey, secret, auth []byte, policy tpm.PolicyDige
 }
 
 // selfTest unseals, if the policy can hold at present; in any case the objects are loaded and their policies compared.
-func (t *TPM) selfTest(token *Token, secret []byte, with Unlock) error {
+// planned says that the values of PCRs were given, for another state of the machine perhaps.
+func (t *TPM) selfTest(token *Token, secret []byte, planned bool, with Unlock) error {
 	got, err := t.Unseal(token, with)
 	var policy *PolicyError
 	switch {
-	case errors.As(err, &policy) && (!with.tests(token) || token.Values != nil && len(policy.PCRs) > 0):
-		return nil // it was loaded, and is for another state of the machine
+	case errors.As(err, &policy) && (!with.tests(token) || planned && len(policy.PCRs) > 0):
+		return nil
 	case err != nil:
 		return fmt.Errorf("sealing: self test: %w", err)
 	case !bytes.Equal(got, secret):

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -25,6 +24,9 @@ type simulator struct {
 	device *Device
 	name   string // for Open
 	port   int    // of the TCP server; the control channel has the next one
+	state  string // directory
+	end    func()
+	ended  chan struct{}
 }
 
 // swtpm starts a new TPM on TCP ports, which end with the test.
@@ -54,34 +56,58 @@ func blankSwtpm(t testing.TB) *simulator {
 func startSwtpm(t testing.TB, path string) (*simulator, error) {
 	t.Helper()
 	port := freePorts(t)
-	ctx, stop := context.WithCancel(context.Background())
-	t.Cleanup(stop)
+	s := &simulator{name: fmt.Sprintf("swtpm:127.0.0.1:%d", port), port: port, state: t.TempDir()}
+	t.Cleanup(s.stop)
+	return s, s.start(t, path)
+}
+
+func (s *simulator) stop() {
+	if s.device != nil {
+		s.device.Close()
+	}
+	s.end()
+	<-s.ended
+}
+
+func (s *simulator) start(t testing.TB, path string) error {
+	t.Helper()
+	ctx, end := context.WithCancel(context.Background())
 	var messages bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, "socket", "--tpm2", "--tpmstate", "dir="+t.TempDir(),
-		"--server", fmt.Sprintf("type=tcp,port=%d,bindaddr=127.0.0.1", port),
-		"--ctrl", fmt.Sprintf("type=tcp,port=%d,bindaddr=127.0.0.1", port+1),
+	cmd := exec.CommandContext(ctx, path, "socket", "--tpm2", "--tpmstate", "dir="+s.state,
+		"--server", fmt.Sprintf("type=tcp,port=%d,bindaddr=127.0.0.1", s.port),
+		"--ctrl", fmt.Sprintf("type=tcp,port=%d,bindaddr=127.0.0.1", s.port+1),
 		"--flags", "not-need-init,startup-clear")
 	cmd.Stderr, cmd.WaitDelay = &messages, time.Second
+	ended := make(chan struct{})
+	s.end, s.ended = end, ended
 	require.NoError(t, cmd.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() { stop(); <-ended })
-	s := &simulator{name: fmt.Sprintf("swtpm:127.0.0.1:%d", port), port: port}
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // killed, or the messages say why
+	}()
 	for range 500 {
 		var err error
 		if s.device, err = Open(s.name); err == nil {
-			t.Cleanup(func() { s.device.Close() })
 			s.TPM = New(s.device)
-			return s, nil
+			return nil
 		}
 		select {
-		case err := <-ended:
-			ended <- err
-			return nil, fmt.Errorf("swtpm: %w\n%s", err, messages.Bytes())
+		case <-ended:
+			return fmt.Errorf("swtpm ended\n%s", messages.Bytes())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	return nil, fmt.Errorf("swtpm does not answer on port %d", port)
+	return fmt.Errorf("swtpm does not answer on port %d", s.port)
+}
+
+// reboot cuts the power and has firmware measure again, other than before what is given.
+func (s *simulator) reboot(t testing.TB, more ...measured) {
+	t.Helper()
+	s.stop()
+	require.NoError(t, s.start(t, testtools.Require(t, "swtpm")))
+	for _, m := range append([]measured{{0, "firmware"}}, more...) {
+		s.extend(t, m.pcr, []byte(m.data))
+	}
 }
 
 // disconnect leaves the TPM to another program, until connect.
@@ -148,6 +174,3 @@ func (s *simulator) extend(t testing.TB, pcr int, data []byte) {
 	}.Execute(s.transport)
 	require.NoError(t, err)
 }
-
-// socketPath is for the other kind of socket that Open knows.
-func socketPath(t testing.TB) string { return filepath.Join(t.TempDir(), "s") }
