@@ -85,15 +85,15 @@ func summary(pcrsig string) string {
 	}
 	var lines []string
 	for _, h := range tpm.Banks() {
-		count, keys := 0, map[string]bool{}
+		found, keys := 0, map[string]bool{}
 		for _, s := range signatures {
 			if s.Bank == h {
-				count++
+				found++
 				keys[fmt.Sprintf("%x", s.Fingerprint[:8])] = true
 			}
 		}
-		if count > 0 {
-			lines = append(lines, fmt.Sprintf("%s: %d policies by %d keys", tpm.BankName(h), count, len(keys)))
+		if found > 0 {
+			lines = append(lines, fmt.Sprintf("%s: %d policies by %s", tpm.BankName(h), found, count(len(keys), "key")))
 		}
 	}
 	return strings.Join(lines, "\n")
@@ -114,4 +114,12 @@ func (v variant) below(parent *node) {
 		}
 		n.add("%s %s", p.Banks["sha256"], when)
 	}
+}
+
+// count is such as "1 key" or "2 keys".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/uki"
 )
 
 const schema = "osmith.uki/1"
@@ -104,6 +105,28 @@ type pcr11 struct {
 type measureResult struct {
 	header
 	Variants []variant `json:"variants"`
+}
+
+// checkResult is the object of check.
+type checkResult struct {
+	header
+	Good     bool      `json:"good"` // no errors; warnings are none
+	Findings []finding `json:"findings"`
+
+	errors int
+	unread error
+}
+
+// finding is something that firmware, boot loader or stub would dislike.
+type finding struct {
+	File     string `json:"file"`
+	Severity string `json:"severity"` // error, warning
+	Code     string `json:"code"`
+	Section  string `json:"section,omitempty"`
+	Profile  int    `json:"profile"` // -1: what all profiles share
+	Text     string `json:"text"`
+
+	said uki.Finding
 }
 
 // signature is one Secure Boot signature.

@@ -9,6 +9,7 @@
 //	uki build -join-pcrsig F -pcrsig TEXT|@F -o F [-secureboot-private-key F -secureboot-certificate F]
 //	uki addon -cmdline TEXT|@F -o F [flags]
 //	uki inspect F
+//	uki check F [ADDON]...
 //	uki measure F [-phases P]... [-profile N] [-pcr-banks LIST]
 //	uki sign -key F -cert F [-o F] F
 //	uki verify -cert F... F
@@ -27,7 +28,10 @@
 // -json one object is printed on stdout; it has "schema": "osmith.uki/1", "verb" and what json.go lists. -progress json
 // writes lines {"verb": "build", "done": 4096, "total": 8192} to stderr, in bytes.
 //
-// Exit status: 0 yes; 1 no: not verified, an error found, not an image that could be measured; 2 usage or I/O.
+// build signs policies for every way to boot: on a machine that none of the device trees is for, too, which ukify forgets.
+// check lists what firmware, boot loaders or the stub would dislike; only errors are a no, warnings are not.
+//
+// Exit status: 0 yes; 1 no: not verified, errors found, not an image that could be measured; 2 usage or I/O.
 package main
 
 import (
@@ -48,6 +52,7 @@ var program = cli.Program{Name: "uki", IsNo: isNo, Verbs: []cli.Verb{
 	{Name: "addon", Usage: "-cmdline TEXT|@F -o F [flags]", Example: "uki addon -cmdline 'debug' -stub addonx64.efi.stub -o debug.addon.efi",
 		Flags: verb(addonFlags)},
 	{Name: "inspect", Usage: "F", Example: "uki inspect linux.efi", Least: 1, Most: 1, Flags: verb(inspectFlags)},
+	{Name: "check", Usage: "F [ADDON]...", Example: "uki check linux.efi linux.efi.extra.d/*.addon.efi", Least: 1, Most: 1000, Flags: verb(checkFlags)},
 	{Name: "measure", Usage: "F [-phases P]... [-profile N] [-pcr-banks LIST]", Example: "uki measure linux.efi -phases enter-initrd -pcr-banks sha256",
 		Least: 1, Most: 1, Flags: verb(measureFlags)},
 	{Name: "sign", Usage: "-key F -cert F [-o F] F", Example: "uki sign -key db.key -cert db.crt -o signed.efi linux.efi", Least: 1, Most: 1, Flags: verb(signFlags)},

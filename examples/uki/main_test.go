@@ -79,7 +79,7 @@ func workshop(t *testing.T) (dir string, path func(name string) string) {
 	write("addon", petest.Stub("262"))
 	write("linux", petest.Kernel("6.12.0-stand-in"))
 	write("initrd", []byte("initrd"))
-	write("osrel", []byte("ID=acme\nPRETTY_NAME=\"Acme OS 1\"\n"))
+	write("osrel", []byte("ID=acme\nVERSION_ID=1\nPRETTY_NAME=\"Acme OS 1\"\n"))
 	for _, name := range []string{"pcr", "pcr2", "db"} {
 		key, err := rsa.GenerateKey(rand.Reader, 2048)
 		require.NoError(t, err)
@@ -172,7 +172,7 @@ func TestInspect(t *testing.T) {
 	text := ok(t, "inspect", path("out.efi"))
 	for _, want := range []string{
 		"├─ system  Acme OS 1\n", "├─ kernel  6.12.0-stand-in\n", "├─ stub    262\n", "│  └─ CN=Acme db, sha256\n",
-		"│  │  └─ ro quiet\n", "│  │  └─ systemd.factory_reset=1\n", "sha384: 4 policies by 1 keys\n",
+		"│  │  └─ ro quiet\n", "│  │  └─ systemd.factory_reset=1\n", "sha384: 4 policies by 1 key\n",
 		"profile 1 (reset", "after enter-initrd:leave-initrd\n",
 	} {
 		require.Contains(t, text, want)

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+)
+
+const (
+	global   = "-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+	security = "-d719b2cb-3d3a-4596-a3bc-dad00e67656f"
+	noROMs   = "-trust-no-option-roms-at-the-risk-of-a-black-screen"
+)
+
+func call3(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	t.Setenv("SOURCE_DATE_EPOCH", "1767225600")
+	var out, err bytes.Buffer
+	status = program.Run(context.Background(), args, &out, &err)
+	return status, out.String(), err.String()
+}
+
+// ok runs what must work and returns what it prints.
+func ok(t *testing.T, args ...string) string {
+	t.Helper()
+	status, stdout, stderr := call3(t, args...)
+	require.Zero(t, status, stderr)
+	require.Empty(t, stderr)
+	return stdout
+}
+
+// object decodes the one object that -json prints.
+func object(t *testing.T, text string, into any) {
+	t.Helper()
+	dec := json.NewDecoder(strings.NewReader(text))
+	require.NoError(t, dec.Decode(into), text)
+	require.False(t, dec.More(), "one object")
+}
+
+// generated makes keys and returns their directory.
+func generated(t *testing.T, cn string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "keys")
+	ok(t, "generate", "-o", dir, "-cn", cn, "-owner", "11111111-2222-3333-4444-555555555555", noROMs)
+	return dir
+}
+
+// machine is a directory of efivarfs.
+func machine(t *testing.T, v secureboot.Variables) string {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name string, attributes byte, content []byte) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), append([]byte{attributes, 0, 0, 0}, content...), 0o600))
+	}
+	flag := map[bool][]byte{true: {1}, false: {0}}
+	write("SecureBoot"+global, 6, flag[v.SecureBoot])
+	write("SetupMode"+global, 6, flag[v.SetupMode])
+	for _, name := range []string{"PK", "KEK", "db", "dbx"} {
+		vendor, err := secureboot.VendorGUID(name)
+		require.NoError(t, err)
+		if v.Get(name) != nil {
+			write(name+"-"+vendor.String(), 0x27, v.Get(name))
+		}
+	}
+	return dir
+}
+
+// owned is a machine with the keys of a directory.
+func owned(t *testing.T, keys string) string {
+	t.Helper()
+	h, err := readHierarchy(keys, false)
+	require.NoError(t, err)
+	v, err := h.Variables()
+	require.NoError(t, err)
+	return machine(t, v)
+}
+
+// loader is an image signed by the db keys of some directories.
+func loader(t *testing.T, keys ...string) string {
+	t.Helper()
+	b := petest.Loader("257")
+	for _, dir := range keys {
+		h, err := readHierarchy(dir, false)
+		require.NoError(t, err)
+		var out bytes.Buffer
+		require.NoError(t, authenticode.Sign(&out, bytes.NewReader(b), h.DB.Key, h.DB.Cert, authenticode.SignOptions{}))
+		b = out.Bytes()
+	}
+	name := filepath.Join(t.TempDir(), "loader.efi")
+	require.NoError(t, os.WriteFile(name, b, 0o600))
+	return name
+}
+
+func read(t *testing.T, name ...string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(name...))
+	require.NoError(t, err)
+	return b
+}
+
+func TestGenerate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new", "keys")
+	var r generateResult
+	status, stdout, stderr := call3(t, "generate", "-o", dir, "-cn", "Acme OS", "-json")
+	require.Zero(t, status, stderr)
+	require.Contains(t, stderr, "may show nothing any more")
+	object(t, stdout, &r)
+	require.Len(t, r.Files, 16)
+	require.Equal(t, "CN=Acme OS Verity Signing Key", r.Keys["verity"].Subject)
+	require.Equal(t, "4", r.Owner[14:15], "a random GUID")
+	v := secureboot.Variables{SetupMode: true}
+	for _, name := range []string{"db", "KEK", "PK"} {
+		var err error
+		v, err = v.Apply(name, read(t, dir, name+".auth"), false)
+		require.NoError(t, err)
+		require.Equal(t, read(t, dir, name+".esl"), v.Get(name))
+		require.Equal(t, time.Unix(1767225600, 0).UTC(), v.Times[name])
+	}
+	require.True(t, v.SecureBoot)
+	require.Equal(t, r.Space, v.Space())
+	for _, name := range names {
+		info, err := os.Stat(filepath.Join(dir, name+".key"))
+		require.NoError(t, err)
+		require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	}
+	_, err := readHierarchy(dir, false)
+	require.NoError(t, err)
+
+	// openssl takes the keys for those of the certificates.
+	testtools.Require(t, "openssl")
+	for _, name := range names {
+		public := testtools.Output(t, "openssl", "pkey", "-in", filepath.Join(dir, name+".key"), "-pubout")
+		require.Equal(t, public, testtools.Output(t, "openssl", "x509", "-in", filepath.Join(dir, name+".crt"), "-noout", "-pubkey"))
+	}
+}
+
+// What a machine has can be kept: its db, its KEK, its dbx.
+func TestGenerateKeeps(t *testing.T) {
+	vendor := generated(t, "Vendor")
+	fd := testtools.Trixie(t).Path("usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+	dir := filepath.Join(t.TempDir(), "keys")
+	ok(t, "generate", "-o", dir, "-keep-vars", fd, "-keep", filepath.Join(vendor, "db.crt"), "-option-rom-digest", strings.Repeat("ab", 32))
+	v, err := readVariables(fd)
+	require.NoError(t, err)
+	require.Contains(t, string(read(t, dir, "db.esl")), string(v.DB))
+	require.Contains(t, string(read(t, dir, "db.esl")), strings.Repeat("\xab", 32))
+	require.Contains(t, string(read(t, dir, "KEK.esl")), string(v.KEK))
+	require.Equal(t, v.DBX, read(t, dir, "dbx.esl"))
+	certs, err := readHierarchy(vendor, false)
+	require.NoError(t, err)
+	require.Contains(t, string(read(t, dir, "db.esl")), string(certs.DB.Cert.Raw))
+}
+
+func TestAuthAsEfitools(t *testing.T) {
+	testtools.Require(t, "sign-efi-sig-list")
+	keys := generated(t, "Acme OS")
+	out, theirs := filepath.Join(keys, "out.auth"), filepath.Join(keys, "theirs.auth")
+	for _, add := range []bool{false, true} {
+		ours := []string{"auth", "-var", "dbx", "-esl", filepath.Join(keys, "db.esl"), "-key", filepath.Join(keys, "KEK.key"), "-cert", filepath.Join(keys, "KEK.crt"), "-time", "2026-03-04T05:06:07Z", "-o", out}
+		efitools := []string{"-t", "2026-03-04 05:06:07", "-k", filepath.Join(keys, "KEK.key"), "-c", filepath.Join(keys, "KEK.crt"), "dbx", filepath.Join(keys, "db.esl"), theirs}
+		if add {
+			ours, efitools = append(ours, "-append"), append([]string{"-a"}, efitools...)
+		}
+		var r authResult
+		object(t, ok(t, append(ours, "-json")...), &r)
+		testtools.Run(t, "sign-efi-sig-list", efitools...)
+		require.Equal(t, read(t, theirs), read(t, out))
+		require.Equal(t, int64(len(read(t, out))), r.Size)
+		require.Equal(t, add, r.Append)
+	}
+	var r authResult
+	object(t, ok(t, "auth", "-var", "PK", "-delete", "-key", filepath.Join(keys, "PK.key"), "-cert", filepath.Join(keys, "PK.crt"), "-o", out, "-json"), &r)
+	require.Zero(t, r.PayloadSize)
+	require.Equal(t, "2026-01-01T00:00:00Z", r.Time)
+}
+
+func TestEvaluate(t *testing.T) {
+	keys, other := generated(t, "Acme OS"), generated(t, "Other")
+	m, good, bad := owned(t, keys), loader(t, keys), loader(t, other)
+	require.Contains(t, ok(t, "evaluate", "-vars", m, good), `loader.efi: allowed: db has the certificate "CN=Acme OS Signature Database Key"`)
+	status, stdout, stderr := call3(t, "evaluate", "-vars", m, good, bad)
+	require.Equal(t, 1, status)
+	require.Contains(t, stdout, "refused: signature 0")
+	require.Equal(t, "keys: not every image boots\n", stderr)
+
+	// An update that is pending.
+	auth := filepath.Join(keys, "dbx.auth")
+	ok(t, "auth", "-var", "dbx", "-append", "-esl", filepath.Join(keys, "db.esl"), "-key", filepath.Join(keys, "KEK.key"), "-cert", filepath.Join(keys, "KEK.crt"), "-o", auth)
+	var r struct {
+		header
+		SecureBoot, SetupMode bool
+		Evaluation            struct {
+			Schema  string
+			Allowed bool
+			Changed []string
+		}
+	}
+	status, stdout, _ = call3(t, "evaluate", "-vars", m, "-pending-append", "dbx="+auth, good, "-json")
+	require.Equal(t, 1, status)
+	object(t, stdout, &r)
+	require.Equal(t, header{"osmith.keys/1", "evaluate"}, r.header)
+	require.Equal(t, []string{good}, r.Evaluation.Changed)
+	require.True(t, r.SecureBoot)
+	status, _, stderr = call3(t, "evaluate", "-vars", m, "-pending", "dbx="+auth, good)
+	require.Equal(t, 1, status)
+	require.Contains(t, stderr, "firmware would refuse the update of dbx")
+
+	// shim's level.
+	level := filepath.Join(keys, "level")
+	require.NoError(t, os.WriteFile(level, []byte("sbat,1,2024010900\nsystemd-boot,99\n"), 0o600))
+	status, stdout, _ = call3(t, "evaluate", "-vars", m, "-sbat-level", level, good)
+	require.Equal(t, 1, status)
+	require.Contains(t, stdout, "revoked by SBAT")
+	require.Contains(t, ok(t, "evaluate", "-vars", machine(t, secureboot.Variables{SetupMode: true}), bad), "Setup Mode on")
+}
+
+// Debian's signed shim on a machine with Microsoft's keys.
+func TestEvaluateShim(t *testing.T) {
+	r := testtools.Trixie(t)
+	fd := r.Path("usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+	out := ok(t, "evaluate", "-vars", fd, "-time", "2027-01-01T00:00:00Z", r.Path("opt/signed/usr/lib/shim/shimx64.efi.signed"))
+	require.Contains(t, out, "allowed: db has the certificate \"CN=Microsoft Corporation UEFI CA 2011")
+	require.Contains(t, out, "has expired on 2026-06-27; firmware does not care")
+	status, out, _ := call3(t, "evaluate", "-vars", fd, r.Path("opt/signed/usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed"))
+	require.Equal(t, 1, status)
+	require.Contains(t, out, "Debian Secure Boot")
+}
+
+// A whole rotation, step by step, by the program alone.
+func TestRotate(t *testing.T) {
+	old, fresh := generated(t, "Old"), generated(t, "New")
+	m, image := owned(t, old), loader(t, old)
+	plan, update := filepath.Join(t.TempDir(), "plan.json"), filepath.Join(t.TempDir(), "step.auth")
+	text := ok(t, "rotate", "-plan", plan, "-vars", m, "-old", old, "-new", fresh, "-revoke", noROMs, image)
+	require.Equal(t, 7, strings.Count(text, "[ ]"))
+	require.Equal(t, text, ok(t, "rotate", "-plan", plan))
+	status, _, stderr := call3(t, "rotate", "-plan", plan, "-vars", m, "-old", old, "-new", fresh, noROMs)
+	require.Equal(t, 2, status)
+	require.Contains(t, stderr, "a plan is not overwritten")
+
+	v, err := readVariables(m)
+	require.NoError(t, err)
+	var actions []string
+	boot := 0
+	for range 40 {
+		var r rotateResult
+		object(t, ok(t, "rotate", "-plan", plan, "-vars", m, "-boot-id", strings.Repeat("b", boot+1), "-o", update, image, "-json"), &r)
+		actions = append(actions, r.Action)
+		require.Equal(t, "osmith.keys/1", r.Schema)
+		ok(t, "evaluate", "-vars", m, image)
+		switch r.Action {
+		case secureboot.ActionWrite:
+			v, err = v.Apply(r.Variable, read(t, update), r.Append)
+			require.NoError(t, err)
+			m = machine(t, v)
+		case secureboot.ActionInstall:
+			require.Equal(t, []string{image}, r.Images)
+			image = loader(t, fresh)
+		case secureboot.ActionReboot:
+			boot++
+		}
+		if r.Action == secureboot.ActionDone {
+			break
+		}
+	}
+	require.Equal(t, "write reboot install write reboot write reboot write reboot write reboot write reboot done", strings.Join(actions, " "))
+	require.Equal(t, 7, strings.Count(ok(t, "rotate", "-plan", plan), "[x]"))
+	status, stdout, _ := call3(t, "evaluate", "-vars", m, loader(t, old))
+	require.Equal(t, 1, status)
+	require.Contains(t, stdout, "revoked: ")
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+func checkFlags(*flag.FlagSet) func(*call, []string) error {
+	return func(c *call, operands []string) error {
+		r := checkResult{header: c.header(operands[0]), Good: true, Findings: []finding{}}
+		image := c.check(&r, operands[0], nil)
+		for _, name := range operands[1:] {
+			c.check(&r, name, image)
+		}
+		if r.unread != nil {
+			return r.unread
+		}
+		answer := c.Answer(r, r.text())
+		if r.Good {
+			return answer
+		}
+		return errors.Join(cli.No{Err: fmt.Errorf("%s found", count(r.errors, "error"))}, answer)
+	}
+}
+
+// check adds what is found about a file, as an add-on of an image if one is given.
+func (c *call) check(r *checkResult, name string, image *uki.File) *uki.File {
+	_, f, kind, err := c.openAny(name)
+	var format *uki.FormatError
+	switch {
+	case errors.As(err, &format):
+		r.add(name, uki.Finding{Severity: uki.SeverityError, Code: "malformed", Profile: -1, Text: strings.TrimPrefix(format.Error(), "uki: ")})
+		return nil
+	case err != nil:
+		r.unread = errors.Join(r.unread, err)
+		return nil
+	}
+	findings := f.Check()
+	if image != nil {
+		if kind != kindAddon {
+			r.add(name, uki.Finding{Severity: uki.SeverityError, Code: "no-addon", Profile: -1, Text: "not an add-on, but a " + kindNames[kind]})
+			return f
+		}
+		findings = image.CheckAddon(f)
+	}
+	for _, x := range findings {
+		r.add(name, x)
+	}
+	return f
+}
+
+func (r *checkResult) add(name string, x uki.Finding) {
+	if x.Severity == uki.SeverityError {
+		r.Good = false
+		r.errors++
+	}
+	r.Findings = append(r.Findings, finding{name, x.Severity.String(), x.Code, x.Section, x.Profile, x.Text, x})
+}
+
+func (r *checkResult) text() string {
+	var b strings.Builder
+	for _, f := range r.Findings {
+		fmt.Fprintf(&b, "%s: %s\n", f.File, printable(f.said.String()))
+	}
+	return b.String()
+}
