@@ -3,6 +3,7 @@ package uki_test
 import (
 	"crypto"
 	"fmt"
+	"strings"
 	"testing/fstest"
 
 	"github.com/osmith-dev/osmith/uki"
@@ -64,4 +65,32 @@ func ExampleDeriveBootSecret() {
 	secret := uki.DeriveBootSecret(variable, mixin, []byte("ID=example\n"))
 	fmt.Printf("%x\n", secret[:8])
 	// Output: 345ab8b56d0ddf24
+}
+
+func ExampleReadCompanions() {
+	esp := fstest.MapFS{
+		"EFI/Linux/os_2.efi.extra.d/root.cred":       {},
+		"EFI/Linux/os_2.efi.extra.d/debug.addon.efi": {},
+		"LOADER/EXTENSIONS/etc.confext.raw":          {},
+	}
+	c, err := uki.ReadCompanions(esp, "EFI/Linux/os_2+3-1.efi")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(c.Credentials[0].Name, c.Addons[0].Name, c.GlobalConfexts[0].Name, c.Counted)
+	// Output: root.cred debug.addon.efi etc.confext.raw true
+}
+
+func ExampleEntryExtras() {
+	h, err := uki.EntryExtras([]uki.CompanionFile{{Name: "root.cred", Content: strings.NewReader("secret")}}, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(h.Events[0].PCR, h.Events[0].Description)
+	fmt.Println(h.Initrd().Size()) // Previous of a Boot
+	// Output:
+	// 12 Entry credentials initrd
+	// 524
 }

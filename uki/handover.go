@@ -72,7 +72,7 @@ const (
 // a way that is not known for the stub's, the error is [ErrUnknownStub].
 //
 // What is known: systemd 252, 254, 255, 257, 259 and 262 by their source; 252 to 256 and 258 to 261 else by the release
-// notes. Booted: 257 and 262.
+// notes. Booted: 257 and 262. A stub of 252 that was built with efi-tpm-pcr-compat measures into PCR 8 as well.
 func (f *File) Handover(b Boot) (*Handover, error) {
 	list, release, err := f.contents(b.AssumeStub)
 	if err != nil {

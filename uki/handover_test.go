@@ -196,6 +196,8 @@ func TestHandoverUnknown(t *testing.T) {
 		{256, uki.Boot{Companions: &uki.Companions{Addons: tree}}, ""},
 		{256, uki.Boot{Hardware: smbios}, "white space around it"},
 		{255, uki.Boot{Hardware: smbios}, ""},
+		{254, uki.Boot{Cmdline: " "}, "nothing but white space"},
+		{254, uki.Boot{Cmdline: " ", SecureBoot: true}, ""},
 		{260, uki.Boot{Previous: strings.NewReader("x")}, "set up already"},
 		{253, uki.Boot{Companions: &uki.Companions{Counted: true, Sysexts: []uki.CompanionFile{companion("a.raw", "")}}}, "boot counter"},
 		{254, uki.Boot{Companions: &uki.Companions{Counted: true, Sysexts: []uki.CompanionFile{companion("a.raw", "")}}}, ""},
@@ -230,4 +232,24 @@ func TestHandoverRefuses(t *testing.T) {
 		addonFile("c.addon.efi", ".cmdline", "c"), addonFile("d.addon.efi", ".cmdline", "d", ".uname", "6.1\x00")}}})
 	require.NoError(t, err)
 	require.Equal(t, "b c", h.Cmdline)
+}
+
+// Of a device tree that is picked by hardware, an add-on has its own .hwids.
+func TestHandoverTreeAddons(t *testing.T) {
+	plain, other := string(treeFor("v,plain")), string(treeFor("v,other"))
+	auto := addonFile("a.addon.efi", ".dtb", plain, ".dtbauto", string(treeFor("v,a")), ".dtbauto", other,
+		".hwids", encoded(t, hwidOf(laptop, "", 9, uki.HWIDDeviceTree, "v,other")))
+	f := stubImage(t, 262, ".cmdline", "x", ".hwids", encoded(t, hwidOf(laptop, "", 9, uki.HWIDDeviceTree, "v,a")))
+	for _, c := range []struct {
+		hw   uki.Hardware
+		want string
+	}{{uki.Hardware{}, plain}, {uki.Hardware{SMBIOS: &laptop}, other}, {uki.Hardware{SMBIOS: &laptop, DeviceTree: "v,a"}, string(treeFor("v,a"))}} {
+		h, err := f.Handover(uki.Boot{Hardware: c.hw, Companions: &uki.Companions{GlobalAddons: []uki.CompanionFile{auto}}})
+		require.NoError(t, err)
+		require.Equal(t, "12 a.addon.efi", eventText(h))
+		require.EqualValues(t, 0x6c46f751, h.Events[0].Tag)
+		b, err := io.ReadAll(io.NewSectionReader(h.Events[0].Data, 0, h.Events[0].Data.Size()))
+		require.NoError(t, err)
+		require.Equal(t, c.want, string(b))
+	}
 }

@@ -17,7 +17,11 @@ func (h *handover) passedCmdline() error {
 	if len(passed) > 0 && !h.printable(passed) { // taken for something else than text
 		refused = true
 	}
+	blank := len(passed) > 0
 	passed = mangleCmdline(passed, h.release)
+	if blank = blank && len(passed) == 0; blank && !refused && h.release < 257 {
+		return h.unknown("what becomes of a passed command line of nothing but white space")
+	}
 	if !refused && len(passed) > 0 {
 		h.measureCmdline(passed)
 		h.cmdline = passed
