@@ -104,12 +104,15 @@ func ParseVariableFile(name string, b []byte) ([]byte, error) {
 // Secure Boot; their absence is an [fs.ErrNotExist]. Times are not known to efivarfs.
 func ReadVariables(dir fs.FS) (Variables, error) {
 	var v Variables
-	for name, flag := range map[string]*bool{"SecureBoot": &v.SecureBoot, "SetupMode": &v.SetupMode} {
-		content, err := readVariable(dir, name, GlobalVariable)
+	for _, state := range []struct {
+		name string
+		flag *bool
+	}{{"SecureBoot", &v.SecureBoot}, {"SetupMode", &v.SetupMode}} {
+		content, err := readVariable(dir, state.name, GlobalVariable)
 		if err != nil {
 			return Variables{}, err
 		}
-		*flag = content[0] == 1
+		*state.flag = content[0] == 1
 	}
 	others := append(v.slots(), slot{"SbatLevelRT", shimLock, attributesState, &v.SBATLevel})
 	for _, s := range others {

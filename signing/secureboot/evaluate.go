@@ -220,10 +220,10 @@ func revoked(dbx []SignatureList, s *Candidate, sum []byte) string {
 		}
 		for _, e := range l.Signatures {
 			c, err := x509.ParseCertificate(e.Data)
+			if bytes.Equal(e.Data, s.Signer.Raw) {
+				return fmt.Sprintf("dbx has the certificate %q", s.Signer.Subject)
+			}
 			if err != nil {
-				if bytes.Equal(e.Data, s.Signer.Raw) {
-					return fmt.Sprintf("dbx has the certificate %q", s.Signer.Subject)
-				}
 				continue
 			}
 			if cms.Chain(s.Signer, s.Certificates, []*x509.Certificate{c}) != nil {
