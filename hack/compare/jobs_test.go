@@ -12,9 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/partition/fat"
-	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -32,7 +30,10 @@ var jobs = []job{
 	{"disk image: ESP 114 MB, root 236 MB, verity", "systemd-repart", 0.40, diskImage},
 	{"FAT, one file of 200 MB", "mkfs.vfat + mcopy", 1.10, fatOneFile},
 	{"FAT, 1,000 long names", "mkfs.vfat + mcopy", 0.05, fatManyFiles},
-	{"UKI, initrd of 64 MiB", "ukify build", 0.12, ukiAssemble},
+	{"UKI, initrd of 100 MB", "ukify build", 0.12, ukiAssemble},
+	{"UKI, Secure Boot signature", "ukify build + systemd-sbsign", 0.16, ukiSigned},
+	{"UKI, 4 PCR banks signed, Secure Boot signature", "ukify build + systemd-measure, systemd-sbsign", 0.22, ukiMeasuredAndSigned},
+	{"PCR 11 of a UKI of 214 MB, 4 banks", "systemd-measure calculate", 0.75, ukiMeasure},
 }
 
 const (
@@ -132,34 +133,6 @@ func fatSides(b *testing.B, dir string, files []fat.File, size int64, copying st
 		},
 		reference: host(b, fmt.Sprintf("cd %s; rm -f theirs; truncate -s %d theirs; mkfs.vfat -F 32 -i 12345678 -n ESP theirs; %s",
 			dir, size, copying), "mkfs.vfat", "mcopy", "mmd"),
-	}
-}
-
-func ukiAssemble(b *testing.B) sides {
-	r := testtools.Forky(b)
-	dir := b.TempDir()
-	initrd := noise(b, filepath.Join(dir, "initrd"), 64*mib)
-	const cmdline, osRelease = "ro quiet", "ID=test\nVERSION_ID=1\n"
-	image := &uki.Image{
-		Stub:      source(open(b, r.Part(b, "stub"))),
-		Linux:     source(open(b, r.Part(b, "kernel"))),
-		Initrd:    []uki.Source{source(initrd)},
-		Cmdline:   cmdline,
-		OSRelease: []byte(osRelease),
-	}
-	return sides{
-		ours: func() error {
-			return create(filepath.Join(dir, "ours"), func(f *os.File) error {
-				assembled, err := image.Assemble()
-				if err != nil {
-					return err
-				}
-				_, err = assembled.WriteTo(f)
-				return err
-			})
-		},
-		reference: inTree(b, r, dir, "ukify", "build", "--linux=/opt/kernel/vmlinuz", "--initrd="+initrd.Name(),
-			"--cmdline="+cmdline, "--os-release="+osRelease, "--output="+filepath.Join(dir, "theirs")),
 	}
 }
 
