@@ -34,15 +34,16 @@ type toolCase struct {
 // alignment boundaries.
 type drawer struct {
 	*mathrand.Rand
-	t       testing.TB
-	dir     string
-	release int // of ukify
-	stubs   map[int][]byte
-	addon   string // stub that profiles are carried on
-	kernel  []byte // a real one
-	private string // key to sign with, and its other half
-	public  []byte
-	files   int
+	t        testing.TB
+	dir      string
+	release  int // of ukify
+	stubs    map[int][]byte
+	addon    string // stub of add-ons, and that profiles are carried on
+	oldAddon string // that of systemd 254
+	kernel   []byte // a real one
+	private  string // key to sign with, and its other half
+	public   []byte
+	files    int
 }
 
 func newDrawer(t testing.TB, seed uint64, dir string, release int) *drawer {

@@ -8,8 +8,9 @@ type Source interface {
 	Size() int64
 }
 
-// Image describes a unified kernel image by its parts. Stub and Linux are required; a part that is nil or empty is
-// absent from the image. Sources are read when the result is read, so they must stay unchanged until then.
+// Image describes a unified kernel image by its parts. Stub and Linux are required; a part that is nil, and text that is
+// empty, is absent from the image. A Source of no bytes is an empty section, which stubs ignore, as ukify makes of an
+// empty file. Sources are read when the result is read, so they must stay unchanged until then.
 type Image struct {
 	Stub  Source // systemd-stub, unsigned: linuxx64.efi.stub, linuxaa64.efi.stub...
 	Linux Source // the kernel, a PE image with an EFI stub; may be signed
@@ -48,7 +49,7 @@ type Image struct {
 	PCRPublicKey []byte // PEM, "PUBLIC KEY": goes into .pcrpkey, which is measured
 	PCRSignature []byte // JSON: goes into .pcrsig, which is not measured
 
-	// PCRSignatureReserve is how many bytes .pcrsig has at least. A shorter PCRSignature is padded with spaces, which
+	// PCRSignatureReserve is how many bytes .pcrsig has, with or without a PCRSignature yet. A shorter PCRSignature is padded with spaces, which
 	// JSON allows, and a longer one is a [SpaceError]. 0: as many as PCRSignature has.
 	PCRSignatureReserve int
 

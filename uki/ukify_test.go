@@ -58,7 +58,11 @@ func (d *drawer) drawAddon(i int) (toolCase, func() (*uki.Assembled, error)) {
 	d.files++
 	c := toolCase{dir: filepath.Join(d.dir, fmt.Sprintf("case-%d", d.files))}
 	require.NoError(d.t, os.Mkdir(c.dir, 0o755))
-	stub, err := os.ReadFile(d.addon)
+	stubFile := d.addon
+	if i%4 == 3 {
+		stubFile = d.oldAddon
+	}
+	stub, err := os.ReadFile(stubFile)
 	require.NoError(d.t, err)
 	p, args := d.parts(i%3 == 0)
 	if len(args) == 0 || p.Cmdline == "" {
@@ -67,7 +71,7 @@ func (d *drawer) drawAddon(i int) (toolCase, func() (*uki.Assembled, error)) {
 	}
 	var trees uki.Image
 	args = append(args, d.trees(&trees)...)
-	args = append(args, "--stub="+d.addon, "--output="+filepath.Join(c.dir, "theirs.efi"))
+	args = append(args, "--stub="+stubFile, "--output="+filepath.Join(c.dir, "theirs.efi"))
 	extra := d.bytes(d.size())
 	args = append(args, "--section=.extra:@"+d.file("extra", extra))
 	sections := []uki.Section{{Name: ".extra", Content: source(extra)}}
