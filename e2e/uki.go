@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/signing/authenticode"
@@ -81,20 +82,44 @@ func measurements(v uki.VariantMeasurements) []tpm.Measurement {
 
 // A UKIBoot is a boot of an image that UKI made.
 type UKIBoot struct {
-	Image   []byte
-	Profile int
-	Addons  [][]byte // in the order in which the stub takes them
-	Phases  []string
+	Image      []byte
+	Profile    int
+	Companions *uki.Companions // files beside the image; nil: none
+	BootSecret []byte          // as the machine reported it
+	Phases     []string
 }
 
-// Predict is what PCRs 4, 7, 11 and 12 of the SHA-256 bank will hold.
-func (s *System) Predict(b UKIBoot) (*tpm.Bank, error) {
-	const bank = crypto.SHA256
+const sha256Bank = crypto.SHA256
+
+// Predict is what the PCRs of the SHA-256 bank will hold, as far as that can be said: 4, 7, 9, 11, 12 and 13 at least.
+func (s *System) Predict(b UKIBoot) (map[int][]byte, error) {
 	f, err := uki.Open(bytes.NewReader(b.Image))
 	if err != nil {
 		return nil, err
 	}
-	sections, err := f.MeasurementsWith(uki.MeasureOptions{Profile: b.Profile}, bank)
+	boot, err := s.boot(f, b)
+	if err != nil {
+		return nil, err
+	}
+	if err := handOver(boot, f, b); err != nil {
+		return nil, err
+	}
+	log, err := tpm.Predict(*boot)
+	if err != nil {
+		return nil, err
+	}
+	values, err := log.Values(sha256Bank)
+	for _, n := range []int{4, 7, 9, 11, 12, 13} {
+		if err == nil && values[n] == nil {
+			err = fmt.Errorf("e2e: PCR %d is not predicted: %v", n, log.Coverage)
+		}
+	}
+	return values, err
+}
+
+// boot is what the firmware sees, and what the stub measures of the image itself.
+func (s *System) boot(f *uki.File, b UKIBoot) (*tpm.Boot, error) {
+	sections, err := f.MeasurementsWith(uki.MeasureOptions{Profile: b.Profile}, sha256Bank)
 	if err != nil {
 		return nil, err
 	}
@@ -103,45 +128,76 @@ func (s *System) Predict(b UKIBoot) (*tpm.Bank, error) {
 		return nil, err
 	}
 	v := s.Facts.Firmware
-	boot := tpm.Boot{Banks: []crypto.Hash{bank}, Stub: release, Profile: b.Profile, Phases: b.Phases,
+	boot := &tpm.Boot{Banks: []crypto.Hash{sha256Bank}, Stub: release, Profile: b.Profile, Phases: b.Phases,
 		Sections:   measurements(uki.VariantMeasurements{Sections: sections}),
 		SecureBoot: tpm.Variables{SecureBoot: []byte{1}, PK: v.PK, KEK: v.KEK, DB: v.DB, DBX: v.DBX}}
+	application := func(src uki.Source) (tpm.Application, error) {
+		verdict, digests, err := s.Evaluate(src)
+		if err != nil {
+			return tpm.Application{}, err
+		}
+		if !verdict.Allowed {
+			return tpm.Application{}, errors.New(verdict.Reason)
+		}
+		authority, err := verdict.Authority.AppendBinary(nil)
+		boot.Authorities = append(boot.Authorities, authority)
+		return tpm.Application{Digests: digests}, err
+	}
 	loader, err := s.Builder.SignedLoader()
 	if err != nil {
 		return nil, err
 	}
-	application := func(src uki.Source) (*tpm.Application, error) {
-		verdict, digests, err := s.Evaluate(src)
+	started, err := application(loader)
+	if err != nil {
+		return nil, err
+	}
+	boot.Loader = &started
+	if boot.UKI, err = application(bytes.NewReader(b.Image)); err != nil || b.Companions == nil {
+		return boot, err
+	}
+	for _, file := range slices.Concat(b.Companions.GlobalAddons, b.Companions.Addons) {
+		addon, err := uki.OpenAddon(file.Content)
 		if err != nil {
 			return nil, err
 		}
-		if !verdict.Allowed {
-			return nil, errors.New(verdict.Reason)
+		loaded, err := application(file.Content)
+		if err != nil {
+			return nil, err
 		}
-		authority, err := verdict.Authority.AppendBinary(nil)
-		boot.Authorities = append(boot.Authorities, authority)
-		return &tpm.Application{Digests: digests}, err
+		line, _ := addon.Cmdline()
+		boot.Addons = append(boot.Addons, tpm.Addon{Application: loaded, CommandLine: line})
 	}
-	if boot.Loader, err = application(loader); err != nil {
-		return nil, err
-	}
-	image, err := application(bytes.NewReader(b.Image))
+	return boot, nil
+}
+
+// handOver adds to a boot what the stub passes to the kernel: command line, archives of companion files, and the initrd of
+// which those are part.
+func handOver(boot *tpm.Boot, f *uki.File, b UKIBoot) error {
+	line, err := f.ProfileCmdline(b.Profile)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	boot.UKI = *image
-	if boot.Addons, err = addons(b.Addons, bank); err != nil {
-		return nil, err
+	boot.CommandLine = []byte(line)
+	var archived uki.Companions // add-ons have been seen to
+	if b.Companions != nil {
+		archived = *b.Companions
+		archived.Addons, archived.GlobalAddons = nil, nil
 	}
-	log, err := tpm.Predict(boot)
+	handover, err := f.Handover(uki.Boot{Profile: b.Profile, SecureBoot: true, Companions: &archived, BootSecret: b.BootSecret})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	banks, err := log.Replay(bank)
+	digests, err := handover.Measure(sha256Bank)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return banks[bank], nil
+	boot.Initrd = digests.Initrd
+	for i, event := range handover.Events {
+		if event.Tag == 0 { // else it is the profile's number
+			boot.Companions = append(boot.Companions, tpm.Companion{PCR: event.PCR, Description: event.Description, Digests: digests.Events[i]})
+		}
+	}
+	return nil
 }
 
 // Evaluate asks the machine's firmware about an image.
@@ -159,24 +215,6 @@ func (s *System) Evaluate(src uki.Source) (secureboot.Verdict, map[crypto.Hash][
 		candidates[i] = secureboot.Candidate(c)
 	}
 	return s.Facts.Firmware.Evaluate(digests, candidates), digests, nil
-}
-
-// addons are what the stub takes from add-ons with command lines.
-func addons(files [][]byte, bank crypto.Hash) (out []tpm.Addon, err error) {
-	for _, file := range files {
-		src := bytes.NewReader(file)
-		digests, err := authenticode.Digests(src, bank)
-		if err != nil {
-			return nil, err
-		}
-		f, err := uki.OpenAddon(src)
-		if err != nil {
-			return nil, err
-		}
-		line, _ := f.Cmdline()
-		out = append(out, tpm.Addon{Application: tpm.Application{Digests: digests}, CommandLine: line})
-	}
-	return out, nil
 }
 
 func stubRelease(f *uki.File) (int, error) {

@@ -7,6 +7,7 @@ import (
 	"crypto"
 	"os"
 	"testing"
+	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
@@ -52,18 +53,34 @@ func TestUKI(t *testing.T) {
 	rep = bootUKI(t, s, "2-profile-1", UKIBoot{Image: image, Profile: 1})
 	require.Equal(t, "other", rep.Version)
 
-	// Two add-ons; what they add to the command line makes the guest append our dbx.
+	// Two add-ons; what they add to the command line makes the guest append our dbx. Other files that a stub passes on, too.
 	stub := openSource(t, r.Part(t, "addon-stub"))
 	global, err := s.Addon(stub, "acme.addon=global")
 	require.NoError(t, err)
 	local, err := s.Addon(stub, "osmith.append=keys/dbx.auth")
 	require.NoError(t, err)
 	dbx, auth := s.revoke(t, image)
-	write("acme_1.efi",
-		fat.File{Path: "loader/addons/acme.addon.efi", Content: bytes.NewReader(global)},
-		fat.File{Path: "EFI/Linux/acme_1.efi.extra.d/append.addon.efi", Content: bytes.NewReader(local)},
-		fat.File{Path: "keys/dbx.auth", Content: bytes.NewReader(auth)})
-	rep = bootUKI(t, s, "3-add-ons", UKIBoot{Image: image, Addons: [][]byte{global, local}})
+	esp, files := fstest.MapFS{}, []fat.File{}
+	for name, content := range map[string][]byte{
+		"loader/addons/acme.addon.efi":                      global,
+		"EFI/Linux/acme_1.efi.extra.d/append.addon.efi":     local,
+		"EFI/Linux/acme_1.efi.extra.d/acme.cred":            []byte("a credential"),
+		"EFI/Linux/acme_1.efi.extra.d/acme.sysext.raw":      []byte("a system extension"),
+		"EFI/Linux/acme_1.efi.extra.d/acme.confext.raw":     []byte("a configuration extension"),
+		"loader/credentials/b.cred":                         []byte("a credential for every image"),
+		"loader/credentials/a.cred":                         {},
+		"loader/extensions/acme.raw":                        []byte("a system extension for every image"),
+		"loader/extensions/acme.confext.raw":                []byte("and a configuration"),
+		"keys/dbx.auth":                                     auth,
+		"EFI/Linux/acme_1.efi.extra.d/what nobody asks for": []byte("nothing"),
+	} {
+		esp[name] = &fstest.MapFile{Data: content}
+		files = append(files, fat.File{Path: name, Content: bytes.NewReader(content)})
+	}
+	write("acme_1.efi", files...)
+	companions, err := uki.ReadCompanions(esp, first.Path)
+	require.NoError(t, err)
+	rep = bootUKI(t, s, "3-companions", UKIBoot{Image: image, Companions: companions})
 	cmdline, _ := open(t, image).Cmdline()
 	require.Equal(t, cmdline+" acme.addon=global osmith.append=keys/dbx.auth", rep.Cmdline)
 	require.Equal(t, dbx, rep.Variables["dbx"])
@@ -87,24 +104,26 @@ func TestUKI(t *testing.T) {
 // bootUKI boots, expects a report, holds it against the prediction, and finds a signed policy for what the TPM has.
 func bootUKI(t *testing.T, s *System, name string, what UKIBoot) *report.Report {
 	t.Helper()
-	early, err := s.Predict(what)
-	require.NoError(t, err)
-	what.Phases = []string{tpm.PhaseEnterInitrd}
-	late, err := s.Predict(what)
-	require.NoError(t, err)
-
 	r := boot(t, s.Machine, name, Reported).Report
 	require.True(t, r.SecureBoot())
-	for _, n := range []int{4, 7, 11, 12} {
-		require.Equal(t, hexOf(early.PCR(n)), hexOf(r.InitrdPCRs["sha256"][n]), "PCR %d as the kernel started", n)
-		require.Equal(t, hexOf(late.PCR(n)), hexOf(r.PCRs["sha256"][n]), "PCR %d after enter-initrd", n)
+	require.Len(t, r.BootSecret, 32)
+	what.BootSecret = r.BootSecret // the one thing that only the machine knows
+	for moment, got := range map[string]report.PCRs{"as the kernel started": r.InitrdPCRs, "after enter-initrd": r.PCRs} {
+		if what.Phases = nil; moment != "as the kernel started" {
+			what.Phases = []string{tpm.PhaseEnterInitrd}
+		}
+		want, err := s.Predict(what)
+		require.NoError(t, err)
+		for n, value := range want {
+			require.Equal(t, hexOf(value), hexOf(got["sha256"][n]), "PCR %d %s", n, moment)
+		}
 	}
 	require.NoError(t, replays(r))
 
 	section, ok := open(t, what.Image).ProfileSection(what.Profile, ".pcrsig")
 	require.True(t, ok)
 	content := make([]byte, section.Size())
-	_, err = section.ReadAt(content, 0)
+	_, err := section.ReadAt(content, 0)
 	require.NoError(t, err)
 	signatures, err := tpm.ParseSignatures(content)
 	require.NoError(t, err)

@@ -19,9 +19,10 @@ const handover = "/run/osmith-initrd.json"
 
 // handed is the content of that file.
 type handed struct {
-	PCRs   report.PCRs
-	DataID string
-	HashID string
+	PCRs       report.PCRs
+	BootSecret []byte
+	DataID     string
+	HashID     string
 }
 
 type mount struct {
@@ -64,11 +65,15 @@ func runInitrd() error {
 	if err := extendPCR(11, "enter-initrd", pcrs); err != nil {
 		return err
 	}
+	secret, err := os.ReadFile("/.extra/boot-secret")
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
 	if args["osmith.report"] == "initrd" {
-		return reportAndStop(&report.Report{InitrdPCRs: pcrs}, args)
+		return reportAndStop(&report.Report{InitrdPCRs: pcrs, BootSecret: secret}, args)
 	}
 
-	h := handed{PCRs: pcrs}
+	h := handed{PCRs: pcrs, BootSecret: secret}
 	if h.DataID, h.HashID, err = openRoot(args["roothash"]); err != nil {
 		return err
 	}

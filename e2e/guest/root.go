@@ -32,7 +32,7 @@ func runRoot() error {
 	if err := json.Unmarshal(b, &h); err != nil {
 		return fmt.Errorf("%s: %w", handover, err)
 	}
-	r := &report.Report{InitrdPCRs: h.PCRs}
+	r := &report.Report{InitrdPCRs: h.PCRs, BootSecret: h.BootSecret}
 	if r.Root, err = readRoot(); err != nil {
 		return err
 	}

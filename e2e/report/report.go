@@ -13,6 +13,10 @@ type Report struct {
 	PCRs       PCRs   // when the report was made: PCR 11 has "enter-initrd"
 	EventLog   []byte // binary_bios_measurements; nil when the kernel has none
 
+	// BootSecret is what the stub left in /.extra/boot-secret; nil when it left
+	// none, as stubs before systemd 261.
+	BootSecret []byte
+
 	// Variables holds the EFI variables Loader*, Stub*, SecureBoot, SetupMode,
 	// PK, KEK, db and dbx by name, without their four attribute bytes. A
 	// variable that does not exist is absent.
