@@ -86,6 +86,9 @@ type Boot struct {
 	// GPT is measured into PCR 5. Nil: that of Firmware.
 	GPT *PartitionTable
 
+	// Separator is what ends the firmware's part of PCRs 0 to 7: zeros, or ones as the specification allows too.
+	Separator [4]byte
+
 	// ExitBoot is about the end of PCR 5.
 	ExitBoot ExitBoot
 

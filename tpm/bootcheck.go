@@ -25,6 +25,9 @@ func (b *Boot) check(row StubVersion) error {
 			}
 		}
 	}
+	if !allByte(b.Separator[:], 0) && !allByte(b.Separator[:], 0xff) {
+		return fmt.Errorf("tpm: predict: separator %x: want zeros or ones", b.Separator)
+	}
 	if err := b.checkSections(row); err != nil {
 		return err
 	}

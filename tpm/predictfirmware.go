@@ -19,8 +19,6 @@ const (
 	actionExitSucceed = "Exit Boot Services Returned with Success"
 )
 
-var separator = []byte{0, 0, 0, 0}
-
 // The vendors of the Secure Boot variables (UEFI 2.10, sections 3.3 and 32.4.1).
 var (
 	globalVariable        = efi.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
@@ -40,7 +38,7 @@ func (p *predictor) firmware(b *Boot) error {
 		for _, pcr := range []int{1, 4, 5} {
 			known := pcr == 4 || pcr == 5 && b.GPT != nil || pcr == 1 && (b.BootVariables != nil || b.SMBIOS != nil)
 			if known {
-				p.data(pcr, EventSeparator, separator)
+				p.data(pcr, EventSeparator, b.Separator[:])
 			}
 		}
 	}
@@ -60,7 +58,7 @@ func (p *predictor) firmware(b *Boot) error {
 // variables measures the Secure Boot configuration as edk2 does (MeasureAllSecureVariables), then the separator.
 func (p *predictor) variables(b *Boot) {
 	p.secureBoot(b)
-	p.data(7, EventSeparator, separator)
+	p.data(7, EventSeparator, b.Separator[:])
 }
 
 // secureBoot measures the variables: one that does not exist counts as empty, except dbt.
@@ -138,6 +136,8 @@ func (p *predictor) baseline(b *Boot) error {
 				p.bootVariables(b, e)
 			}
 			bootVars = true
+		case e.Type == EventSeparator && e.PCR <= 7 && b.Separator != [4]byte{}:
+			p.data(e.PCR, EventSeparator, b.Separator[:])
 		case e.PCR == 5 && (e.Type == EventEFIGPT || e.Type == EventEFIGPT2):
 			if b.GPT == nil {
 				p.keep(e)

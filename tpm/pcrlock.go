@@ -1,0 +1,180 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// LockRecord is a measurement that a .pcrlock file expects.
+type LockRecord struct {
+	PCR     int
+	Digests map[crypto.Hash][]byte
+}
+
+// LockVariant is one .pcrlock file: measurements that happen together, in their order. One without records always
+// matches (systemd.pcrlock(5)).
+type LockVariant struct {
+	Name    string // of the file, without .pcrlock, where a component has several
+	Records []LockRecord
+}
+
+// LockComponent is a part of a boot of which one variant happens. The ID begins with digits that say when.
+type LockComponent struct {
+	ID       string
+	Variants []LockVariant
+}
+
+// lockFile is the object that systemd reads. Its manual page speaks of an array; the code wants this.
+type lockFile struct {
+	Records []lockFileRecord `json:"records"`
+}
+
+type lockFileRecord struct {
+	PCR     int          `json:"pcr"`
+	Digests []jsonDigest `json:"digests"`
+}
+
+// maxLockFile bounds a .pcrlock file in bytes and maxLockRecords its records; systemd's largest have a few dozen.
+const (
+	maxLockFile    = 4 << 20
+	maxLockRecords = 4096
+)
+
+// ParseLockVariant reads a .pcrlock file. Digests of hashes that are no bank here are left out, as are the fields that
+// systemd ignores.
+func ParseLockVariant(name string, data []byte) (LockVariant, error) {
+	fail := func(format string, args ...any) (LockVariant, error) {
+		return LockVariant{}, &FormatError{Field: ".pcrlock", Err: fmt.Errorf(format, args...)}
+	}
+	if len(data) > maxLockFile {
+		return fail("%d bytes, want %d or fewer", len(data), maxLockFile)
+	}
+	var f struct {
+		Records *[]struct {
+			PCR     *int              `json:"pcr"`
+			Digests []json.RawMessage `json:"digests"`
+		} `json:"records"`
+	}
+	if err := json.Unmarshal(data, &f); err != nil {
+		return fail("%w", err)
+	}
+	if f.Records == nil || len(*f.Records) > maxLockRecords {
+		return fail("want an object with up to %d \"records\"", maxLockRecords)
+	}
+	v := LockVariant{Name: name, Records: make([]LockRecord, 0, len(*f.Records))}
+	for i, r := range *f.Records {
+		if r.PCR == nil || *r.PCR < 0 || *r.PCR >= PCRCount {
+			return fail("record %d: want a PCR from 0 to %d", i, PCRCount-1)
+		}
+		digests, err := readDigests(r.Digests)
+		if err != nil {
+			return fail("record %d: %w", i, err)
+		}
+		if len(digests) == 0 {
+			return fail("record %d: no digest of a known bank", i)
+		}
+		v.Records = append(v.Records, LockRecord{*r.PCR, digests})
+	}
+	return v, nil
+}
+
+// MarshalJSON is the file as systemd-pcrlock writes it, without a newline at the end.
+func (v LockVariant) MarshalJSON() ([]byte, error) {
+	f := lockFile{Records: make([]lockFileRecord, 0, len(v.Records))}
+	for _, r := range v.Records {
+		if r.PCR < 0 || r.PCR >= PCRCount {
+			return nil, fmt.Errorf("tpm: .pcrlock: PCR %d: want 0 to %d", r.PCR, PCRCount-1)
+		}
+		f.Records = append(f.Records, lockFileRecord{r.PCR, jsonDigests(&Event{Digests: r.Digests})})
+	}
+	return json.Marshal(f)
+}
+
+// Files are the component's files by their paths below pcrlock.d, with a newline at the end as systemd's have.
+func (c LockComponent) Files() (map[string][]byte, error) {
+	if c.ID == "" || strings.ContainsAny(c.ID, "/\x00") || len(c.Variants) == 0 {
+		return nil, fmt.Errorf("tpm: .pcrlock: component %q with %d variants", escape(c.ID), len(c.Variants))
+	}
+	out := make(map[string][]byte, len(c.Variants))
+	for _, v := range c.Variants {
+		if v.Name == "" || strings.ContainsAny(v.Name, "/\x00") {
+			return nil, fmt.Errorf("tpm: .pcrlock: component %s: variant %q", c.ID, escape(v.Name))
+		}
+		b, err := v.MarshalJSON()
+		if err != nil {
+			return nil, err
+		}
+		file := path.Join(c.ID+".pcrlock.d", v.Name+".pcrlock")
+		if _, twice := out[file]; twice {
+			return nil, fmt.Errorf("tpm: .pcrlock: %s comes twice", file)
+		}
+		out[file] = append(b, '\n')
+	}
+	return out, nil
+}
+
+// ErrNoLog is for a caller that passes no predicted logs.
+var ErrNoLog = errors.New("tpm: .pcrlock: no predicted logs")
+
+// Components sorts the events of predicted boots into the components that systemd-pcrlock knows, by the names that its own
+// verbs use; a component has one variant for each way in which the boots differ. What systemd ships itself (actions,
+// separators, phases) is left out, but for a repeated call of ExitBootServices, which it does not know. Write the files
+// to /var/lib/pcrlock.d. Multi-profile UKIs, which systemd-pcrlock lock-uki refuses, are variants like others.
+func (a Alternatives) Components() ([]LockComponent, error) {
+	if len(a) == 0 {
+		return nil, ErrNoLog
+	}
+	var ids []string
+	perLog := make([]map[string][]LockRecord, len(a))
+	for i, l := range a {
+		perLog[i] = make(map[string][]LockRecord)
+		s := newLockSorter(l)
+		for k := range l.Events {
+			e := &l.Events[k]
+			id := s.component(e)
+			if id == "" {
+				continue
+			}
+			perLog[i][id] = append(perLog[i][id], LockRecord{e.PCR, e.Digests})
+			if !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+		}
+	}
+	slices.Sort(ids)
+	out := make([]LockComponent, 0, len(ids))
+	for _, id := range ids {
+		c := LockComponent{ID: id}
+		for _, records := range perLog {
+			rs := records[id] // none: in this boot the component does nothing
+			if rs == nil && id == lockExit {
+				continue // systemd's own variants
+			}
+			if slices.ContainsFunc(c.Variants, func(v LockVariant) bool { return slices.EqualFunc(v.Records, rs, sameRecord) }) {
+				continue
+			}
+			name := "generated"
+			if id == lockExit {
+				name = "200-retried" // before systemd's own, of which it holds the events too
+			}
+			if n := len(c.Variants); n > 0 {
+				name = fmt.Sprintf("generated-%d", n+1)
+			}
+			c.Variants = append(c.Variants, LockVariant{name, rs})
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+func sameRecord(a, b LockRecord) bool {
+	return a.PCR == b.PCR && len(a.Digests) == len(b.Digests) && !slices.ContainsFunc(Banks(), func(h crypto.Hash) bool {
+		return !bytes.Equal(a.Digests[h], b.Digests[h])
+	})
+}
