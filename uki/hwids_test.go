@@ -185,3 +185,15 @@ func ukifySection(t *testing.T, root testtools.Root, dir, name string, options .
 	require.True(t, ok, name)
 	return b[s.Offset:][:s.VirtualSize]
 }
+
+func FuzzHWIDFile(f *testing.F) {
+	f.Add(`{"type":"devicetree","name":"Zeta","compatible":"v,z","hwids":["` + hwidA + `"]}`)
+	f.Add(`{"type":"uefi-fw","name":"","fwid":"x","hwids":["urn:uuid:{` + hwidA + `}"]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		ids, err := uki.ReadHWIDs(fstest.MapFS{"x.json": {Data: []byte(text)}})
+		require.Equal(t, err != nil, ids == nil)
+		for i, id := range ids {
+			require.True(t, i == 0 || bytes.Compare(ids[i-1].CHID[:], id.CHID[:]) < 0)
+		}
+	})
+}
