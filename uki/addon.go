@@ -14,12 +14,12 @@ import (
 type Addon struct {
 	Stub Source // systemd's addon stub, unsigned: addonx64.efi.stub...
 
-	Cmdline        string // appended to that of the image, behind a space
+	Cmdline        string // appended to that of the image
 	DeviceTree     Source
 	DeviceTreeAuto []Source
-	HWIDs          []HWID   // to pick among DeviceTreeAuto
-	Initrd         []Source // since systemd 257
-	Microcode      Source   // since systemd 257
+	HWIDs          []HWID // to pick among DeviceTreeAuto
+	Initrd         []Source
+	Microcode      Source
 
 	// Uname restricts the add-on to images that have the same one in .uname, or none.
 	Uname string
@@ -74,7 +74,8 @@ func (a *Addon) plan() (*plan, error) {
 		}
 	}
 	if !applies {
-		return nil, &PartError{"Addon", fmt.Errorf("%w: nothing that a stub would apply (Cmdline, DeviceTree, DeviceTreeAuto, Initrd, Microcode)", ErrMissing)}
+		const parts = "Cmdline, DeviceTree, DeviceTreeAuto, Initrd, Microcode"
+		return nil, &PartError{"Addon", fmt.Errorf("%w: nothing that a stub would apply (%s)", ErrMissing, parts)}
 	}
 	return p, p.checkNames()
 }

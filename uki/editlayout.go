@@ -54,7 +54,6 @@ func (l *relayout) finish() (*Assembled, error) {
 	if err != nil {
 		return nil, fmt.Errorf("uki: edit: the result would be useless: %w", err)
 	}
-	l.out.sections = f.pe.Sections
 	l.out.free = int(int64(f.pe.SizeOfHeaders)-f.pe.Fields.SectionTable)/sectionHeaderSize - len(f.sections)
 	return l.out, nil
 }

@@ -49,8 +49,8 @@ type Image struct {
 	PCRPublicKey []byte // PEM, "PUBLIC KEY": goes into .pcrpkey, which is measured
 	PCRSignature []byte // JSON: goes into .pcrsig, which is not measured
 
-	// PCRSignatureReserve is how many bytes .pcrsig has, with or without a PCRSignature yet. A shorter PCRSignature is padded with spaces, which
-	// JSON allows, and a longer one is a [SpaceError]. 0: as many as PCRSignature has.
+	// PCRSignatureReserve is how many bytes .pcrsig has, with or without a PCRSignature yet. A shorter PCRSignature is
+	// padded with spaces, which JSON allows, and a longer one is a [SpaceError]. 0: as many as PCRSignature has.
 	PCRSignatureReserve int
 
 	// Sections are further sections in the order given. Names have at most eight printable ASCII characters.

@@ -15,9 +15,7 @@ const sectionHeaderSize = 40
 // random as a Source and written in one pass with WriteTo; neither holds more than a buffer in memory.
 type Assembled struct {
 	view
-	plan     *plan
-	sections []pe.Section // of the stub, then those of plan.added
-	free     int
+	free int
 }
 
 // FreeSections is how many more sections the header has room for.
@@ -96,7 +94,6 @@ func (p *plan) layout() (*Assembled, error) {
 	if err := p.patch(header, sections, uint32(initialised)); err != nil {
 		return nil, err
 	}
-	out.plan, out.sections = p, sections
 	out.free = (len(header)-int(stub.Fields.SectionTable))/sectionHeaderSize - len(sections)
 	return out, nil
 }
