@@ -25,7 +25,9 @@ func (a *Assembled) FreeSections() int { return a.free }
 // is written: missing or unusable parts with a [*PartError], parts that do not fit with a [*SpaceError].
 //
 // The bytes are those that ukify 262 writes for the same parts: sections in its order, addresses by the stub's own
-// SectionAlignment, file offsets by its FileAlignment, the merged .sbat in place of the stub's.
+// SectionAlignment, file offsets by its FileAlignment, the merged .sbat in place of the stub's. Where ukify is wrong they
+// differ: .efifw has the header that the stub wants, .sbat has the lines of the kernels in profiles too, and one that
+// would reach over the stub's next section is refused.
 func (im *Image) Assemble() (*Assembled, error) {
 	p, err := im.plan()
 	if err != nil {
