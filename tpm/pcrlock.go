@@ -125,7 +125,7 @@ var ErrNoLog = errors.New("tpm: .pcrlock: no predicted logs")
 // Components sorts the events of predicted boots into the components that systemd-pcrlock knows, by the names that its own
 // verbs use; a component has one variant for each way in which the boots differ. What systemd ships itself (actions,
 // separators, phases) is left out, but for a repeated call of ExitBootServices, which it does not know. Write the files
-// to /var/lib/pcrlock.d. Multi-profile UKIs, which systemd-pcrlock lock-uki refuses, are variants like others.
+// to /var/lib/pcrlock.d. PCRs that are not known of every boot are not locked. Multi-profile UKIs, which systemd-pcrlock lock-uki refuses, are variants like others.
 func (a Alternatives) Components() ([]LockComponent, error) {
 	if len(a) == 0 {
 		return nil, ErrNoLog
@@ -138,7 +138,7 @@ func (a Alternatives) Components() ([]LockComponent, error) {
 		for k := range l.Events {
 			e := &l.Events[k]
 			id := s.component(e)
-			if id == "" {
+			if id == "" || slices.ContainsFunc(a, func(o *Log) bool { return !o.covers(e.PCR) }) {
 				continue
 			}
 			perLog[i][id] = append(perLog[i][id], LockRecord{e.PCR, e.Digests})

@@ -63,6 +63,8 @@ func (s *lockSorter) component(e *Event) string {
 		return ""
 	case s.roles[e] != "":
 		return s.program(s.roles[e])
+	case e.Type == EventIPL:
+		return s.ipl(e)
 	case e.PCR == 7 && e.Type == EventEFIVariableAuthority:
 		return lockAuthority
 	case e.PCR == 7:
@@ -71,8 +73,6 @@ func (s *lockSorter) component(e *Event) string {
 		return lockGPT
 	case e.Type == EventTag:
 		return s.tagged(e)
-	case e.Type == EventIPL:
-		return s.ipl(e)
 	}
 	return s.ofFirmware(e.PCR)
 }

@@ -27,10 +27,10 @@ func (n *nvIndex) serialize() []byte {
 	return append(b, tpm2.Marshal(tpm2.New2B(n.public))...)
 }
 
-// parseNV reads what serialize writes.
-func parseNV(b []byte) (*nvIndex, error) {
+// parseNV reads what serialize writes; what names the field that it is in.
+func parseNV(what string, b []byte) (*nvIndex, error) {
 	fail := func(field string, at int, err error) (*nvIndex, error) {
-		return nil, &FormatError{Offset: int64(at), Field: "tpm2_pcrlock_nv: " + field, Err: err}
+		return nil, &FormatError{Offset: int64(at), Field: what + ": " + field, Err: err}
 	}
 	if len(b) < 6 {
 		return fail("handle", len(b), errShort)

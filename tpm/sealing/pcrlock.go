@@ -31,7 +31,7 @@ func (t *Token) locked(lock *PCRLock) (step, error) {
 	if t.PCRLockNV == nil {
 		return lockedBy{lock, nil}, nil
 	}
-	n, err := parseNV(t.PCRLockNV)
+	n, err := parseNV("tpm2_pcrlock_nv", t.PCRLockNV)
 	return lockedBy{lock, n}, err
 }
 
@@ -159,16 +159,4 @@ func (l *PCRLock) steps(t *TPM) ([]either, error) {
 		several = append([]either{{l.Bank, []map[int][]byte{single}}}, several...)
 	}
 	return several, nil
-}
-
-// or tells the session that its digest is one of several.
-func (t *TPM) or(a *attempt, branches []tpm.PolicyDigest) error {
-	var list tpm2.TPMLDigest
-	for _, b := range branches {
-		list.Digests = append(list.Digests, tpm2.TPM2BDigest{Buffer: b[:]})
-	}
-	if _, err := execute(t, tpm2.PolicyOr{PolicySession: a.session.Handle(), PHashList: list}); err != nil {
-		return fmt.Errorf("sealing: PolicyOR: %w", err)
-	}
-	return nil
 }

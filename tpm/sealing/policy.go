@@ -21,6 +21,14 @@ type Policy struct {
 	PCRs   []int
 	Values map[int][]byte
 
+	// Alternatives, in place of Values, are several states of the PCRs, at most 64: any of them will do. Only this package
+	// unseals such a token. For one that systemd must unlock, see [TPM.Reseal].
+	Alternatives []map[int][]byte
+
+	// Floor is a counter that must not have been raised above the value; nil for none. Only this package unseals such a
+	// token.
+	Floor *Floor
+
 	// PublicKey is of the vendor that signs PCR policies: PCRs PublicKeyPCRs (nil: 11) must be in a state that a signature
 	// covers, whenever that is made. PublicKeyRef names a policy reference (systemd 262), "" for none.
 	PublicKey     *rsa.PublicKey
@@ -122,15 +130,30 @@ func (t *TPM) prepareBank(p *Policy) (err error) {
 
 // prepareValues takes the values given for exactly the literal PCRs, or those at present.
 func (t *TPM) prepareValues(p *Policy) error {
+	if p.Alternatives != nil {
+		if p.Values != nil || len(p.Alternatives) < 2 || len(p.Alternatives) > maxAlternatives || len(p.PCRs) == 0 {
+			return fmt.Errorf("sealing: policy: %d alternatives for PCRs %v: want 2 to %d, and no values beside them", len(p.Alternatives), p.PCRs, maxAlternatives)
+		}
+		for _, set := range p.Alternatives {
+			if err := p.checkValues(set); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	if p.Values == nil && len(p.PCRs) > 0 {
 		values, err := t.PCRs(p.Bank, p.PCRs...)
 		p.Values = values
 		return err
 	}
-	if len(p.Values) != len(p.PCRs) || len(missing(p.Values, p.PCRs)) > 0 {
-		return fmt.Errorf("sealing: policy: values of PCRs %v for PCRs %v", sortedKeys(p.Values), p.PCRs)
+	return p.checkValues(p.Values)
+}
+
+func (p *Policy) checkValues(values map[int][]byte) error {
+	if len(values) != len(p.PCRs) || len(missing(values, p.PCRs)) > 0 {
+		return fmt.Errorf("sealing: policy: values of PCRs %v for PCRs %v", sortedKeys(values), p.PCRs)
 	}
-	for n, v := range p.Values {
+	for n, v := range values {
 		if len(v) != p.Bank.Size() {
 			return fmt.Errorf("sealing: policy: PCR %d: a value of %d bytes, want %d for %s", n, len(v), p.Bank.Size(), tpm.BankName(p.Bank))
 		}

@@ -22,7 +22,7 @@ func Passphrase(secret []byte) []byte { return base64.StdEncoding.AppendEncode(n
 // and unsealed if that is possible at present: the PCRs have the values that were sealed for, and with has what the policy
 // needs (of it only Signatures and PCRLock are used). If the secret does not come out, the error is [ErrSelfTest].
 func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
-	planned := p.Values != nil
+	planned := p.Values != nil || p.Alternatives != nil
 	p, err := t.prepare(p)
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
 // newToken is the token without its blobs, and the steps of the policy of each.
 func (t *TPM) newToken(p Policy, srk *storageKey) (*Token, [][]step, error) {
 	token := &Token{
-		Bank: p.Bank, PCRs: p.PCRs, Values: p.Values, PrimaryAlgorithm: srk.algorithm(),
+		Bank: p.Bank, PCRs: p.PCRs, Values: p.Values, Alternatives: p.Alternatives, PrimaryAlgorithm: srk.algorithm(),
 		PublicKeyPCRs: p.PublicKeyPCRs, PublicKeyRef: p.PublicKeyRef,
 		PIN: p.PIN != "", Argon2id: p.Argon2id, SRK: srk.serialize(),
 	}
@@ -93,6 +93,13 @@ func (t *TPM) newToken(p Policy, srk *storageKey) (*Token, [][]step, error) {
 			return nil, nil, err
 		}
 		token.PCRLock, token.PCRLockNV = true, nv.serialize()
+	}
+	if p.Floor != nil {
+		n, err := t.counter(p.Floor.Index)
+		if err != nil {
+			return nil, nil, err
+		}
+		token.Floor = &TokenFloor{NV: n.serialize(), Most: p.Floor.Most}
 	}
 	plans, err := token.plans(p.PCRLock)
 	return token, plans, err

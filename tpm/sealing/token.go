@@ -11,8 +11,14 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// TokenType is the type of the LUKS2 token in which systemd keeps sealed keys.
-const TokenType = "systemd-tpm2"
+// Types of LUKS2 tokens.
+const (
+	// TokenType is that of the token in which systemd keeps sealed keys.
+	TokenType = "systemd-tpm2"
+	// OwnTokenType is that of a token with Alternatives or a Floor, which systemd does not know and leaves alone. It has the
+	// fields of the other, and two more.
+	OwnTokenType = "osmith-tpm2"
+)
 
 // Token is a sealed secret: the systemd-tpm2 token of a LUKS2 header as a value, field by field. [TPM.Seal] makes one,
 // [TPM.Unseal] opens one, whether it was made here or by systemd-cryptenroll.
@@ -48,6 +54,11 @@ type Token struct {
 	// neither writes nor reads this field (osmith_pcr_values); nil if it is not there.
 	Values map[int][]byte
 
+	// Alternatives are several states of the PCRs, any of which will do (osmith_pcr_alternatives), and Floor is a counter that
+	// must not have been raised (osmith_floor). A token with one of them is of [OwnTokenType].
+	Alternatives []map[int][]byte
+	Floor        *TokenFloor
+
 	// Extra are fields that are not listed here, which are kept.
 	Extra map[string]json.RawMessage
 }
@@ -57,6 +68,20 @@ type Argon2id struct {
 	Memory     int64 // bytes
 	Iterations uint32
 	Lanes      uint8
+}
+
+// TokenFloor is a [Floor] in a token.
+type TokenFloor struct {
+	NV   []byte `json:"nv"` // the counter, as tpm2-tss writes an NV index
+	Most uint64 `json:"most"`
+}
+
+// Type is the type of the token, which depends on what is in it.
+func (t *Token) Type() string {
+	if t.Alternatives != nil || t.Floor != nil {
+		return OwnTokenType
+	}
+	return TokenType
 }
 
 // maxBlobs is as many policies as systemd ever combines, and some.
@@ -112,17 +137,27 @@ func (t *Token) check() error {
 		}
 	}
 	if t.PCRLockNV != nil {
-		if _, err := parseNV(t.PCRLockNV); err != nil {
+		if _, err := parseNV("tpm2_pcrlock_nv", t.PCRLockNV); err != nil {
 			return err
 		}
 	}
-	for _, n := range sortedKeys(t.Values) {
-		if !slices.Contains(t.PCRs, n) || len(t.Values[n]) != t.Bank.Size() {
-			return fail("osmith_pcr_values", fmt.Errorf("PCR %d: not one of the policy, or not of its bank", n))
+	if t.Floor != nil {
+		if _, err := parseNV("osmith_floor", t.Floor.NV); err != nil {
+			return err
 		}
 	}
-	if t.Values != nil && len(t.Values) != len(t.PCRs) {
-		return fail("osmith_pcr_values", fmt.Errorf("%d of %d PCRs", len(t.Values), len(t.PCRs)))
+	if t.Values != nil {
+		if err := t.checkValues(t.Values); err != nil {
+			return fail("osmith_pcr_values", err)
+		}
+	}
+	if n := len(t.Alternatives); t.Alternatives != nil && (n < 2 || n > maxAlternatives || t.Values != nil) {
+		return fail("osmith_pcr_alternatives", fmt.Errorf("%d of them: want 2 to %d, and no values", n, maxAlternatives))
+	}
+	for _, set := range t.Alternatives {
+		if err := t.checkValues(set); err != nil {
+			return fail("osmith_pcr_alternatives", err)
+		}
 	}
 	if t.Argon2id != nil {
 		if err := t.Argon2id.check(); err != nil {
@@ -130,6 +165,19 @@ func (t *Token) check() error {
 		}
 		if !t.PIN || len(t.Salt) < 8 {
 			return fail("tpm2_argon2id", errors.New("no PIN, or no salt for it"))
+		}
+	}
+	return nil
+}
+
+// checkValues wants values of exactly the literal PCRs.
+func (t *Token) checkValues(values map[int][]byte) error {
+	if len(values) != len(t.PCRs) {
+		return fmt.Errorf("%d of %d PCRs", len(values), len(t.PCRs))
+	}
+	for _, n := range sortedKeys(values) {
+		if !slices.Contains(t.PCRs, n) || len(values[n]) != t.Bank.Size() {
+			return fmt.Errorf("PCR %d: not one of the policy, or not of its bank", n)
 		}
 	}
 	return nil

@@ -71,6 +71,16 @@ var fields = []field{
 	argonField("tpm2_argon2id_iterations", func(a *Argon2id) any { return &a.Iterations }),
 	argonField("tpm2_argon2id_lanes", func(a *Argon2id) any { return &a.Lanes }),
 	{"osmith_pcr_values", writeValues, readValues},
+	{"osmith_pcr_alternatives", writeAlternatives, readAlternatives},
+	{"osmith_floor", func(t *Token) any {
+		if t.Floor == nil {
+			return nil
+		}
+		return t.Floor
+	}, func(t *Token, raw json.RawMessage) error {
+		t.Floor = &TokenFloor{}
+		return strictly(raw, t.Floor)
+	}},
 }
 
 // MarshalJSON is the token as systemd writes it: one blob is a string, several are an array.
@@ -79,7 +89,7 @@ func (t *Token) MarshalJSON() ([]byte, error) {
 		return nil, err
 	}
 	var b bytes.Buffer
-	b.WriteString(`{"type":"` + TokenType + `"`)
+	b.WriteString(`{"type":"` + t.Type() + `"`)
 	put := func(name string, v any) error {
 		text, err := json.Marshal(v)
 		if err != nil {
@@ -133,7 +143,7 @@ func ParseToken(data []byte) (*Token, error) {
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
 		return fail("token", errors.New("not a JSON object"))
 	}
-	t := &Token{}
+	t, kind := &Token{}, ""
 	seen := map[string]bool{}
 	for dec.More() {
 		key, err := dec.Token()
@@ -149,7 +159,15 @@ func ParseToken(data []byte) (*Token, error) {
 		if err := dec.Decode(&raw); err != nil {
 			return fail(name, err)
 		}
-		if err := t.set(name, raw); err != nil {
+		if name == "type" {
+			err = json.Unmarshal(raw, &kind)
+			if err == nil && kind != TokenType && kind != OwnTokenType {
+				err = fmt.Errorf("%q: want %q", kind, TokenType)
+			}
+		} else {
+			err = t.set(name, raw)
+		}
+		if err != nil {
 			return fail(name, err)
 		}
 	}
@@ -167,6 +185,9 @@ func ParseToken(data []byte) (*Token, error) {
 	if err := t.check(); err != nil {
 		return fail("token", err)
 	}
+	if kind != t.Type() {
+		return fail("type", fmt.Errorf("%q: want %q for what is in it", kind, t.Type()))
+	}
 	return t, nil
 }
 
@@ -181,13 +202,6 @@ func (t *Token) UnmarshalJSON(data []byte) error {
 }
 
 func (t *Token) set(name string, raw json.RawMessage) error {
-	if name == "type" {
-		var kind string
-		if err := json.Unmarshal(raw, &kind); err != nil || kind != TokenType {
-			return fmt.Errorf("%s: want %q", raw, TokenType)
-		}
-		return nil
-	}
 	for _, f := range fields {
 		if f.name == name {
 			if string(raw) == "null" {
@@ -235,32 +249,78 @@ func writeValues(t *Token) any {
 	if t.Values == nil {
 		return nil
 	}
+	return valuesText(t.Values)
+}
+
+func readValues(t *Token, raw json.RawMessage) (err error) {
+	t.Values, err = parseValues(raw)
+	return err
+}
+
+func writeAlternatives(t *Token) any {
+	if t.Alternatives == nil {
+		return nil
+	}
+	sets := []map[string]string{}
+	for _, set := range t.Alternatives {
+		sets = append(sets, valuesText(set))
+	}
+	return sets
+}
+
+func readAlternatives(t *Token, raw json.RawMessage) error {
+	var sets []json.RawMessage
+	if err := json.Unmarshal(raw, &sets); err != nil {
+		return err
+	}
+	if len(sets) > maxAlternatives {
+		return fmt.Errorf("%d of them: want at most %d", len(sets), maxAlternatives)
+	}
+	t.Alternatives = []map[int][]byte{}
+	for _, set := range sets {
+		values, err := parseValues(set)
+		if err != nil {
+			return err
+		}
+		t.Alternatives = append(t.Alternatives, values)
+	}
+	return nil
+}
+
+func valuesText(values map[int][]byte) map[string]string {
 	text := map[string]string{}
-	for n, v := range t.Values {
+	for n, v := range values {
 		text[strconv.Itoa(n)] = hex.EncodeToString(v)
 	}
 	return text
 }
 
-func readValues(t *Token, raw json.RawMessage) error {
+func parseValues(raw json.RawMessage) (map[int][]byte, error) {
 	var text map[string]string
 	if err := json.Unmarshal(raw, &text); err != nil {
-		return err
+		return nil, err
 	}
 	if len(text) > tpm.PCRCount {
-		return fmt.Errorf("%d PCRs", len(text))
+		return nil, fmt.Errorf("%d PCRs", len(text))
 	}
-	t.Values = map[int][]byte{}
+	values := map[int][]byte{}
 	for key, s := range text {
 		n, err := strconv.Atoi(key)
 		if err != nil || strconv.Itoa(n) != key {
-			return fmt.Errorf("%q: not a number", key)
+			return nil, fmt.Errorf("%q: not a number", key)
 		}
-		if t.Values[n], err = hex.DecodeString(s); err != nil {
-			return err
+		if values[n], err = hex.DecodeString(s); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return values, nil
+}
+
+// strictly decodes an object without fields that are not known.
+func strictly(raw json.RawMessage, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	return dec.Decode(into)
 }
 
 // readList reads a string, or an array of them.

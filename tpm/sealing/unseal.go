@@ -64,7 +64,7 @@ func (t *TPM) Unseal(token *Token, with Unlock) ([]byte, error) {
 }
 
 // plans are the steps of the policies of the blobs, in systemd's order: PolicyAuthorize or PolicyAuthorizeNV, a blob for
-// each if both are wanted; then PolicyPCR; then PolicyAuthValue.
+// each if both are wanted; then PolicyPCR; then PolicyAuthValue. Floors stand before the last.
 func (t *Token) plans(lock *PCRLock) ([][]step, error) {
 	var first []step
 	if t.PublicKey != nil && len(t.PublicKeyPCRs) > 0 {
@@ -82,8 +82,18 @@ func (t *Token) plans(lock *PCRLock) ([][]step, error) {
 		first = append(first, s)
 	}
 	var rest []step
-	if len(t.PCRs) > 0 {
+	switch {
+	case t.Alternatives != nil:
+		rest = append(rest, anyOf{t.Bank, t.PCRs, t.Alternatives})
+	case len(t.PCRs) > 0:
 		rest = append(rest, literal{t.Bank, t.PCRs, t.Values})
+	}
+	if t.Floor != nil {
+		index, err := parseNV("osmith_floor", t.Floor.NV)
+		if err != nil {
+			return nil, err
+		}
+		rest = append(rest, notAbove{index, t.Floor.Most})
 	}
 	if t.PIN {
 		rest = append(rest, authValue{})

@@ -1,0 +1,162 @@
+package tpm
+
+import (
+	"crypto"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestComponents(t *testing.T) {
+	vectors := bootVectors(t)
+	firmware, err := ParseLog(vectors[1].log)
+	require.NoError(t, err)
+	b := wholeBoot(t, vectors[3], firmware)
+	require.Equal(t, 1, b.Profile)
+	b.Addons = []Addon{{Application: Application{Path: `\x.addon.efi`, Digests: b.UKI.Digests}, CommandLine: "a"}}
+	b.Companions = []Companion{{12, "Credentials initrd", b.UKI.Digests}}
+	b.Userspace = &Userspace{Separator: true, NVPCRs: []string{"nvpcr-init:x:0x1d10200:00"}, NVSeparator: true,
+		IdentityWords: []string{"machine-id:0", FileSystem{Path: "/", Type: "erofs"}.Word(), "cryptsetup:x"}}
+	b.Phases = []string{PhaseEnterInitrd}
+	zero := wholeBoot(t, vectors[3], firmware)
+	zero.Profile, zero.Sections, zero.CommandLine = 0, vectors[3].first, nil
+	zero.ExitBoot = ExitOnce
+	all, err := PredictAll(b, zero)
+	require.NoError(t, err)
+	components, err := all.Components()
+	require.NoError(t, err)
+	got := map[string][]int{} // records of each variant
+	for _, c := range components {
+		for _, v := range c.Variants {
+			got[c.ID] = append(got[c.ID], len(v.Records))
+		}
+	}
+	assert.Equal(t, map[string][]int{
+		"240-secureboot-policy":             {5},
+		"250-firmware-code-early":           {3},
+		"250-firmware-config-early":         {8},
+		"550-firmware-config-late":          {1},
+		"600-gpt":                           {1},
+		"620-secureboot-authority":          {1},
+		"630-boot-loader":                   {1},
+		"635-smbios":                        {1},
+		"640-loader-conf":                   {1},
+		"650-uki":                           {19, 17}, // PE, 16 for sections, 2 for the profile
+		"660-addons":                        {2, 0},
+		"670-companions":                    {1, 0},
+		"700-action-efi-exit-boot-services": {4},
+		"820-machine-id":                    {1, 0},
+		"830-root-file-system":              {1, 0},
+		"845-identity":                      {1, 0},
+	}, got)
+	for _, c := range components {
+		files, err := c.Files()
+		require.NoError(t, err)
+		require.Len(t, files, len(c.Variants))
+		for name, data := range files {
+			assert.True(t, strings.HasPrefix(name, c.ID+".pcrlock.d/"), name)
+			_, err := ParseLockVariant("x", data)
+			require.NoError(t, err)
+		}
+	}
+	// PCR 9 is not known of the second boot, so it is not locked; of the first alone it is.
+	components, err = all[:1].Components()
+	require.NoError(t, err)
+	assert.Len(t, components, 19)
+	_, err = Alternatives{}.Components()
+	assert.ErrorIs(t, err, ErrNoLog)
+	for _, c := range []LockComponent{{}, {ID: "a/b", Variants: []LockVariant{{Name: "x"}}}, {ID: "a"}, {ID: "a", Variants: []LockVariant{{}}},
+		{ID: "a", Variants: []LockVariant{{Name: "x"}, {Name: "x"}}}, {ID: "a", Variants: []LockVariant{{Name: "x", Records: []LockRecord{{PCR: 24}}}}}} {
+		_, err := c.Files()
+		assert.Error(t, err)
+	}
+}
+
+func TestParseLockVariantErrors(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"", "unexpected end of JSON"},
+		{"[]", "cannot unmarshal array"},
+		{"{}", `want an object with up to 4096 "records"`},
+		{`{"records":[{}]}`, "record 0: want a PCR from 0 to 23"},
+		{`{"records":[{"pcr":24}]}`, "record 0: want a PCR from 0 to 23"},
+		{`{"records":[{"pcr":1,"digests":[]}]}`, "record 0: no digest of a known bank"},
+		{`{"records":[{"pcr":1,"digests":[{"hashAlg":"sha256","digest":"00"}]}]}`, "record 0: a sha256 digest of 1 bytes, want 32"},
+		{strings.Repeat(" ", maxLockFile+1), "want 4194304 or fewer"},
+	} {
+		v, err := ParseLockVariant("x", []byte(c.in))
+		require.ErrorContains(t, err, c.want)
+		assert.Empty(t, v)
+		var format *FormatError
+		assert.ErrorAs(t, err, &format)
+	}
+	v, err := ParseLockVariant("x", []byte(`{"records":[]}`))
+	require.NoError(t, err)
+	b, err := v.MarshalJSON()
+	require.NoError(t, err)
+	assert.Equal(t, `{"records":[]}`, string(b))
+}
+
+func TestLockPolicy(t *testing.T) {
+	value := func(b byte) []byte { return sum(crypto.SHA256, []byte{b}) }
+	p := &LockPolicy{Bank: crypto.SHA256, Values: map[int][][]byte{7: {value(7)}, 4: {value(1), value(2)}}, NVIndex: 0x1800001, SRKHandle: []byte{1}}
+	b, err := p.MarshalJSON()
+	require.NoError(t, err)
+	assert.Equal(t, `{"pcrBank":"sha256","pcrValues":[{"pcr":4,"values":["`+hexOf(value(1))+`","`+hexOf(value(2))+`"]},{"pcr":7,"values":["`+
+		hexOf(value(7))+`"]}],"nvIndex":25165825,"srkHandle":"AQ=="}`, string(b))
+	again, err := ParseLockPolicy(b)
+	require.NoError(t, err)
+	assert.Equal(t, p, again)
+	ok, bad := p.Allows(map[int][]byte{4: value(2), 7: value(7), 9: value(9)})
+	assert.True(t, ok)
+	assert.Empty(t, bad)
+	ok, bad = p.Allows(map[int][]byte{4: value(3)})
+	assert.False(t, ok)
+	assert.Equal(t, []int{4, 7}, bad)
+	ok, _ = (&LockPolicy{}).Allows(nil)
+	assert.False(t, ok)
+
+	for _, c := range []struct{ in, want string }{
+		{"", "unexpected end"},
+		{`{"pcrBank":"md5"}`, `bank "md5"`},
+		{`{"pcrBank":"sha256","pcrValues":[{"pcr":24,"values":["00"]}]}`, "PCR 24: want each PCR"},
+		{`{"pcrBank":"sha256","pcrValues":[{"pcr":1}]}`, "PCR 1: want each PCR"},
+		{`{"pcrBank":"sha256","pcrValues":[{"pcr":1,"values":["0g"]}]}`, `PCR 1: value "0g": want 64`},
+		{`{"pcrBank":"sha256","nvPublic":"%"}`, "nvPublic: illegal base64"},
+	} {
+		p, err := ParseLockPolicy([]byte(c.in))
+		require.ErrorContains(t, err, c.want)
+		assert.Nil(t, p)
+	}
+	_, err = (&LockPolicy{Bank: crypto.SHA256, Values: map[int][][]byte{1: {{1}}}}).MarshalJSON()
+	assert.ErrorContains(t, err, "a value of 1 bytes")
+	_, err = (&LockPolicy{}).MarshalJSON()
+	assert.ErrorIs(t, err, ErrBank)
+}
+
+// FuzzParseLock: .pcrlock and pcrlock.json: no panic, nil exactly with an error, one form per value.
+func FuzzParseLock(f *testing.F) {
+	f.Add([]byte(`{"records":[{"pcr":5,"digests":[{"hashAlg":"sha1","digest":"bb4b26be1892ac2ff20f1e97a78a87967134c6f5"}]}]}`))
+	f.Add([]byte(`{"pcrBank":"sha1","pcrValues":[{"pcr":5,"values":["bb4b26be1892ac2ff20f1e97a78a87967134c6f5"]}],"nvIndex":25165825,"nvPublic":"AQ=="}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if v, err := ParseLockVariant("x", raw); err == nil {
+			b, err := v.MarshalJSON()
+			require.NoError(t, err)
+			again, err := ParseLockVariant("x", b)
+			require.NoError(t, err)
+			require.Equal(t, v, again)
+		}
+		p, err := ParseLockPolicy(raw)
+		require.Equal(t, err != nil, p == nil)
+		if p == nil {
+			return
+		}
+		b, err := json.Marshal(p)
+		require.NoError(t, err)
+		again, err := ParseLockPolicy(b)
+		require.NoError(t, err)
+		require.Equal(t, p.Values, again.Values)
+	})
+}

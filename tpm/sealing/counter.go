@@ -1,0 +1,165 @@
+package sealing
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+// A counter in the TPM can only go up, also if it is removed and defined again: it then starts above every counter that
+// the TPM ever had. A secret with a [Floor] of its value is lost once the counter is raised, and with it the version of the
+// system that it belongs to: the way back is closed. Nothing but [TPM.RaiseCounter] raises one.
+
+// Counters are of this kind: the owner (whose authorisation is empty unless somebody has set it) may raise and remove
+// them, and everybody may read them. Attempts to do so with a wrong value are no attempts to guess a PIN.
+const counterAttributes = tpm.NVCounter | tpm.NVOwnerWrite | tpm.NVOwnerRead | tpm.NVAuthRead | tpm.NVNoDA
+
+const counterSize = 8 // bytes
+
+// maxRaise bounds by how much a counter is raised in one call: each step wears the TPM's memory.
+const maxRaise = 1000
+
+var errNotCounter = errors.New("it is not a counter that was defined here")
+
+// DefineCounter makes a counter and returns its first value, which is not zero on a TPM that had counters before. index is
+// 0x01800000 to 0x01bfffff for the owner's (TCG registry of reserved handles, 2.2.2).
+func (t *TPM) DefineCounter(index uint32) (uint64, error) {
+	if index < 0x01800000 || index > 0x01bfffff {
+		return 0, fmt.Errorf("sealing: counter 0x%08x: want an index from 0x01800000 to 0x01bfffff", index)
+	}
+	public, err := (tpm.NVPublic{Index: index, Attributes: counterAttributes, Size: counterSize}).AppendBinary(nil)
+	if err != nil {
+		return 0, err
+	}
+	area, err := unmarshal[tpm2.TPMSNVPublic](public)
+	if err != nil {
+		return 0, fmt.Errorf("sealing: counter 0x%08x: %w", index, err)
+	}
+	if _, err := execute(t, tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(*area)}); err != nil {
+		return 0, fmt.Errorf("sealing: define counter 0x%08x: %w", index, err)
+	}
+	if err := t.increment(index); err != nil { // without which it has no value
+		return 0, err
+	}
+	return t.Counter(index)
+}
+
+// Counter reads a counter. One that does not exist is [ErrNoIndex].
+func (t *TPM) Counter(index uint32) (uint64, error) {
+	n, err := t.counter(index)
+	if err != nil {
+		return 0, err
+	}
+	rsp, err := execute(t, tpm2.NVRead{
+		AuthHandle: tpm2.AuthHandle{Handle: n.handle, Name: n.named().Name, Auth: tpm2.PasswordAuth(nil)},
+		NVIndex:    n.named(), Size: counterSize,
+	})
+	if err != nil {
+		return 0, fmt.Errorf("sealing: read counter 0x%08x: %w", index, err)
+	}
+	if len(rsp.Data.Buffer) != counterSize {
+		return 0, fmt.Errorf("sealing: read counter 0x%08x: %d bytes: %w", index, len(rsp.Data.Buffer), ErrResponse)
+	}
+	return binary.BigEndian.Uint64(rsp.Data.Buffer), nil
+}
+
+// counter is the index, if it is a counter.
+func (t *TPM) counter(index uint32) (*nvIndex, error) {
+	n, err := t.readNV(index)
+	if err != nil {
+		return nil, err
+	}
+	public, err := tpm.ParseNVPublic(tpm2.Marshal(n.public))
+	if err != nil {
+		return nil, fmt.Errorf("sealing: counter 0x%08x: %w", index, err)
+	}
+	if public.Attributes&^tpm.NVWritten != counterAttributes || len(public.Policy) != 0 {
+		return nil, fmt.Errorf("sealing: counter 0x%08x: %w", index, errNotCounter)
+	}
+	return n, nil
+}
+
+// RaiseCounter raises a counter until it has the value, which may not be more than 1000 away, or by nothing if it has it
+// or more. It returns the value that it has then. This cannot be undone: every secret with a lower [Floor] is lost.
+func (t *TPM) RaiseCounter(index uint32, value uint64) (uint64, error) {
+	now, err := t.Counter(index)
+	if err != nil {
+		return 0, err
+	}
+	if value > now && value-now > maxRaise {
+		return 0, fmt.Errorf("sealing: raise counter 0x%08x from %d to %d: want at most %d more", index, now, value, maxRaise)
+	}
+	for ; now < value; now++ {
+		if err := t.increment(index); err != nil {
+			return 0, err
+		}
+	}
+	return t.Counter(index)
+}
+
+func (t *TPM) increment(index uint32) error {
+	n, err := t.counter(index)
+	if err != nil {
+		return err
+	}
+	if _, err := execute(t, tpm2.NVIncrement{AuthHandle: tpm2.TPMRHOwner, NVIndex: n.named()}); err != nil {
+		return fmt.Errorf("sealing: raise counter 0x%08x: %w", index, err)
+	}
+	return nil
+}
+
+// RemoveCounter removes a counter. Every secret with a [Floor] of it is lost.
+func (t *TPM) RemoveCounter(index uint32) error {
+	n, err := t.counter(index)
+	if err != nil {
+		return err
+	}
+	if _, err := execute(t, tpm2.NVUndefineSpace{AuthHandle: tpm2.TPMRHOwner, NVIndex: n.named()}); err != nil {
+		return fmt.Errorf("sealing: remove counter 0x%08x: %w", index, err)
+	}
+	return nil
+}
+
+// Floor binds a secret to a counter: it can be had while the counter has at most this value.
+type Floor struct {
+	Index uint32
+	Most  uint64
+}
+
+// notAbove: a counter has at most a value.
+type notAbove struct {
+	index *nvIndex
+	most  uint64
+}
+
+func (n notAbove) operand() []byte { return binary.BigEndian.AppendUint64(nil, n.most) }
+
+func (n notAbove) digest(d tpm.PolicyDigest) (tpm.PolicyDigest, error) {
+	return tpm.PolicyNV(d, n.index.name, n.operand(), 0, tpm.NVAtMost)
+}
+
+func (n notAbove) satisfy(t *TPM, a *attempt) error {
+	_, err := execute(t, tpm2.PolicyNV{
+		AuthHandle:    tpm2.AuthHandle{Handle: n.index.handle, Name: n.index.named().Name, Auth: tpm2.PasswordAuth(nil)},
+		NVIndex:       n.index.named(),
+		PolicySession: a.session.Handle(),
+		OperandB:      tpm2.TPM2BOperand{Buffer: n.operand()},
+		Operation:     tpm2.TPMEOUnsignedLE,
+	})
+	switch {
+	case errors.Is(err, tpm2.TPMRCPolicy):
+		return &PolicyError{Err: fmt.Errorf("%w: counter 0x%08x is above %d", ErrFloor, uint32(n.index.handle), n.most)}
+	case errors.Is(err, tpm2.TPMRCHandle):
+		return &PolicyError{Err: fmt.Errorf("counter 0x%08x: %w", uint32(n.index.handle), ErrNoIndex)}
+	case err != nil:
+		return fmt.Errorf("sealing: PolicyNV: %w", err)
+	}
+	return nil
+}
+
+// ErrFloor is the cause of a [*PolicyError] where a counter was raised above the floor: the secret is of a version that
+// must not be gone back to.
+var ErrFloor = errors.New("the secret is of a version that was given up")
