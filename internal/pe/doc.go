@@ -4,5 +4,5 @@
 //
 // It is written for hostile input: every size is held against the file before it is used, nothing is allocated from an
 // unchecked count, and section data is read by the caller when and if it wants it. Symbol tables, relocations, imports
-// and the COFF string table are not looked at.
+// and the COFF string table are not looked at. A reader of a stream learns from [HeadersSize] how much it has to keep for that.
 package pe

@@ -168,6 +168,8 @@ func TestForeignVariety(t *testing.T) {
 			if c.bad != "" {
 				require.ErrorContains(t, sigs[0].Err, c.bad)
 				require.Equal(t, sigs[0].Err, err)
+				_, err = authenticode.Verify(bytes.NewReader(sign(t, b, id, authenticode.SignOptions{})), id.list())
+				require.NoError(t, err, "a good one behind it is enough")
 			} else {
 				require.NoError(t, err)
 			}

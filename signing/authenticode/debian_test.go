@@ -50,6 +50,42 @@ func TestSignRealParts(t *testing.T) {
 	}
 }
 
+// Parts of other versions and another architecture: the stubs of 252, which have a symbol table behind their sections, and of 254, and those for
+// arm64 with a kernel.
+func TestSignOtherParts(t *testing.T) {
+	testtools.Require(t, "sbverify")
+	r := testtools.Trixie(t)
+	id := newIdentity(t, "rsa1", "self", nil)
+	_, cert := id.files(t)
+	for pattern, want := range map[string]int{
+		"stub-252/usr/lib/systemd/boot/efi/*.efi*":  2,
+		"stub-254/usr/lib/systemd/boot/efi/*.efi*":  3,
+		"arm64/usr/lib/systemd/boot/efi/*aa64.efi*": 2,
+		"arm64/boot/vmlinuz*":                       1,
+	} {
+		files, err := filepath.Glob(r.Path("opt", pattern))
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, len(files), want, pattern)
+		for _, path := range files {
+			t.Run(filepath.Base(path)+" "+pattern[:8], func(t *testing.T) {
+				plain := readFile(t, path)
+				sigs, err := authenticode.Signatures(bytes.NewReader(plain))
+				require.NoError(t, err)
+				var file memoryFile
+				s, err := authenticode.NewStreamSigner(&file, id.key, id.cert, authenticode.SignOptions{Time: when})
+				require.NoError(t, err)
+				_, err = s.Write(plain)
+				require.NoError(t, err)
+				require.NoError(t, s.Close())
+				require.True(t, bytes.Equal(sign(t, plain, id, authenticode.SignOptions{Time: when}), file.b))
+				testtools.Run(t, "sbverify", "--cert", cert, write(t, "signed.efi", file.b))
+				ours := func(i int, _ authenticode.Signature) bool { return i == len(sigs) }
+				require.True(t, bytes.Equal(mask(plain), mask(remove(t, file.b, ours)[:len(plain)])))
+			})
+		}
+	}
+}
+
 // Debian's chain as a machine with Microsoft's keys sees it: Microsoft signed shim, twice, and shim carries the certificate that leads to all the
 // rest. Every file verifies with the certificates of one side and not with the other's, and no tampered copy does.
 func TestDebiansSignatures(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"errors"
+	"path/filepath"
 	"testing"
 
 	"github.com/osmith-dev/osmith/signing/authenticode"
@@ -15,6 +16,13 @@ func FuzzSignatures(f *testing.F) {
 	f.Add(image(0))
 	f.Add(sign(f, image(3), id, authenticode.SignOptions{Time: when}))
 	f.Add(sign(f, sign(f, image(0), id, authenticode.SignOptions{}), id, authenticode.SignOptions{}))
+	found, err := filepath.Glob("testdata/*.efi")
+	if err != nil || len(found) == 0 {
+		f.Fatalf("no seeds: %v", err)
+	}
+	for _, path := range found {
+		f.Add(readFile(f, path))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		src := bytes.NewReader(data)
 		sigs, err := authenticode.Signatures(src)
