@@ -205,7 +205,7 @@ func TestObjcopyMadeImages(t *testing.T) {
 	dir := t.TempDir()
 	content := map[string][]byte{".osrel": []byte("ID=test\n"), ".cmdline": []byte("ro"), ".linux": petest.Kernel("6.12.0-x"), ".initrd": bytes.Repeat([]byte("initrd"), 999)}
 	var args []string
-	address := 0x20000
+	address := int64(0x20000)
 	for _, name := range []string{".osrel", ".cmdline", ".linux", ".initrd"} {
 		p := filepath.Join(dir, name[1:])
 		require.NoError(t, os.WriteFile(p, content[name], 0o644))
