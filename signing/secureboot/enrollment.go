@@ -9,6 +9,8 @@ import (
 	"time"
 )
 
+var errNoCertificate = errors.New("secureboot: the hierarchy lacks a certificate")
+
 // Enrollment is the .auth files that put a hierarchy into a machine in Setup Mode, to be written in the order db, dbx, KEK, PK: with PK,
 // Setup Mode ends. systemd-boot takes them from the directory of [Enrollment.LoaderKeys].
 type Enrollment struct {
@@ -47,6 +49,31 @@ func (h *Hierarchy) Enroll(o EnrollOptions) (*Enrollment, error) {
 	if err := h.Check(); err != nil {
 		return nil, err
 	}
+	updates, err := h.EnrollUpdates(o)
+	if err != nil {
+		return nil, err
+	}
+	e := &Enrollment{Variables: Variables{SetupMode: true}}
+	files := map[string]*[]byte{"PK": &e.PK, "KEK": &e.KEK, "db": &e.DB, "dbx": &e.DBX}
+	for _, u := range updates {
+		auth, err := h.SignUpdate(u)
+		if err != nil {
+			return nil, err
+		}
+		if e.Variables, err = e.Variables.Apply(u.Name, auth, u.Append); err != nil {
+			return nil, err
+		}
+		*files[u.Name] = auth
+	}
+	return e, nil
+}
+
+// EnrollUpdates are the updates that [Hierarchy.Enroll] signs, in the order in which they are written: db, dbx, KEK, PK. It needs the certificates of PK, KEK and DB,
+// but no key: each [Update.Digest] can be signed elsewhere, by the key of PK for PK and KEK, by that of KEK for db and dbx, and goes into [Update.Join].
+func (h *Hierarchy) EnrollUpdates(o EnrollOptions) ([]Update, error) {
+	if h.PK.Cert == nil || h.KEK.Cert == nil || h.DB.Cert == nil {
+		return nil, errNoCertificate
+	}
 	kept, err := o.OptionROMs.lists(h.Owner, h.PK.Cert, h.KEK.Cert, h.DB.Cert)
 	if err != nil {
 		return nil, err
@@ -65,38 +92,29 @@ func (h *Hierarchy) Enroll(o EnrollOptions) (*Enrollment, error) {
 		}
 	}
 	kek := append([]SignatureList{CertificateList(h.Owner, h.KEK.Cert)}, without(keks, h.KEK.Cert)...)
-
-	e := &Enrollment{}
-	v := Variables{SetupMode: true}
-	sign := func(name string, auth *[]byte, payload []byte, lists ...SignatureList) error {
-		if payload, err = AppendSignatureLists(payload, lists...); err != nil {
-			return err
-		}
-		if *auth, err = h.SignUpdate(Update{Name: name, Payload: payload, Time: o.Time}); err != nil {
-			return err
-		}
-		v, err = v.Apply(name, *auth, false)
-		return err
-	}
-	if err := sign("db", &e.DB, nil, db...); err != nil {
+	dbx, err := ParseSignatureLists(o.DBX)
+	if err != nil {
 		return nil, err
 	}
-	if len(o.DBX) > 0 {
-		if err := sign("dbx", &e.DBX, o.DBX[:len(o.DBX):len(o.DBX)]); err != nil {
+	var v Variables
+	var updates []Update
+	for _, x := range []struct {
+		name  string
+		data  *[]byte
+		lists []SignatureList
+	}{{"db", &v.DB, db}, {"dbx", &v.DBX, dbx}, {"KEK", &v.KEK, kek}, {"PK", &v.PK, []SignatureList{CertificateList(h.Owner, h.PK.Cert)}}} {
+		if len(x.lists) == 0 {
+			continue
+		}
+		if *x.data, err = AppendSignatureLists(nil, x.lists...); err != nil {
 			return nil, err
 		}
-	}
-	if err := sign("KEK", &e.KEK, nil, kek...); err != nil {
-		return nil, err
-	}
-	if err := sign("PK", &e.PK, nil, CertificateList(h.Owner, h.PK.Cert)); err != nil {
-		return nil, err
+		updates = append(updates, Update{Name: x.name, Payload: *x.data, Time: o.Time})
 	}
 	if need := v.Space(); o.RoomForVariables > 0 && need > o.RoomForVariables {
 		return nil, &SpaceError{Need: need, Room: o.RoomForVariables}
 	}
-	e.Variables = v
-	return e, nil
+	return updates, nil
 }
 
 func without(lists []SignatureList, c *x509.Certificate) []SignatureList {
@@ -180,7 +198,7 @@ func (h *Hierarchy) EnrollOwnKeysOnly(at time.Time) (*Enrollment, error) {
 
 func (h *Hierarchy) payload(p KeyPair) ([]byte, error) {
 	if p.Cert == nil {
-		return nil, errors.New("secureboot: the hierarchy lacks a certificate")
+		return nil, errNoCertificate
 	}
 	return AppendSignatureLists(nil, CertificateList(h.Owner, p.Cert))
 }

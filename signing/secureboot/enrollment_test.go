@@ -80,6 +80,33 @@ func TestEnroll(t *testing.T) {
 	}
 }
 
+// An enrolment whose keys are elsewhere is the same.
+func TestEnrollUpdates(t *testing.T) {
+	h := hierarchy(t)
+	o := secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{AllowDigests: [][32]byte{{7}}}, DBX: lists(t, secureboot.HashList(owner, [32]byte{1}))}
+	want, err := h.Enroll(o)
+	require.NoError(t, err)
+	public := &secureboot.Hierarchy{Owner: owner, PK: secureboot.KeyPair{Cert: h.PK.Cert}, KEK: secureboot.KeyPair{Cert: h.KEK.Cert}, DB: secureboot.KeyPair{Cert: h.DB.Cert}}
+	updates, err := public.EnrollUpdates(o)
+	require.NoError(t, err)
+	require.Len(t, updates, 4)
+	for _, u := range updates {
+		p := h.KEK
+		if u.Name == "PK" || u.Name == "KEK" {
+			p = h.PK
+		}
+		digest, err := u.Digest()
+		require.NoError(t, err)
+		signature, err := p.Key.Sign(nil, digest, crypto.SHA256)
+		require.NoError(t, err)
+		auth, err := u.Join(p.Cert, signature)
+		require.NoError(t, err)
+		require.Equal(t, map[string][]byte{"PK": want.PK, "KEK": want.KEK, "db": want.DB, "dbx": want.DBX}[u.Name], auth)
+	}
+	_, err = new(secureboot.Hierarchy).EnrollUpdates(o)
+	require.ErrorContains(t, err, "lacks a certificate")
+}
+
 func TestLoaderKeysRefuses(t *testing.T) {
 	e, err := hierarchy(t).EnrollOwnKeysOnly(when)
 	require.NoError(t, err)
