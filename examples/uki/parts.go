@@ -59,7 +59,7 @@ func (p *partFlags) image(c *call) (*uki.Image, error) {
 	var err error
 	read := reader{c: c, err: &err}
 	im.Stub = read.source(cmp.Or(p.stub, defaultStub("linux")))
-	im.Linux = read.source(p.linux)
+	im.Linux = read.kernel(p.linux)
 	im.Initrd = read.sources(p.initrds)
 	im.Microcode = read.source(p.microcode)
 	im.Splash = read.source(p.splash)
@@ -123,6 +123,18 @@ func (r reader) source(name string) uki.Source {
 		return nil
 	}
 	in, err := r.c.open(name)
+	if err != nil {
+		r.fail(err)
+		return nil
+	}
+	return in
+}
+
+func (r reader) kernel(name string) uki.Source {
+	if *r.err != nil {
+		return nil
+	}
+	in, err := r.c.openKernel(name)
 	if err != nil {
 		r.fail(err)
 		return nil

@@ -24,6 +24,10 @@ func TestRefused(t *testing.T) {
 	write("two/fw/b", "b")
 	cut := read(t, path("out.efi"))
 	write("cut.efi", string(cut[:len(cut)/2]))
+	packed := compressed(t, read(t, path("linux")))
+	write("cut.gz", string(packed[:len(packed)/2]))
+	write("xz", "\xfd7zXZ\x00 and more")
+	t.Setenv("TMPDIR", dir)
 	before := names(t, dir)
 	with := func(args ...string) []string { return append(build(path, "-o", path("new.efi")), args...) }
 	tests := map[string]struct {
@@ -40,6 +44,8 @@ func TestRefused(t *testing.T) {
 		"stub is text":      {with("-stub", path("text")), 2, "Stub: "},
 		"kernel is text":    {with("-linux", path("text")), 2, "Linux: "},
 		"kernel is dir":     {with("-linux", dir), 2, "is a directory"},
+		"kernel cut gzip":   {with("-linux", path("cut.gz")), 2, path("cut.gz") + ": "},
+		"kernel lzma":       {with("-linux", path("xz")), 2, "compressed with xz"},
 		"initrd absent":     {with("-initrd", path("absent")), 2, path("absent")},
 		"initrd empty name": {with("-initrd", ""), 2, "it is empty"},
 		"cmdline absent":    {with("-cmdline", "@"+path("absent")), 2, path("absent")},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,11 +24,13 @@ func TestBuildAsUkify(t *testing.T) {
 	}
 	require.NoError(t, os.WriteFile(path("cmdline"), []byte(" as  it is\n"), 0o600))
 	require.NoError(t, os.WriteFile(path("sbat"), []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nacme,1,Acme,acme,1,https://example.org\n"), 0o600))
+	require.NoError(t, os.WriteFile(path("linux.gz"), compressed(t, read(t, path("linux"))), 0o600))
 	image := []string{"--stub=stub", "--linux=linux", "--os-release=@osrel"}
 	for name, args := range map[string][]string{
 		"plain":    append(image, "--initrd=initrd", "--initrd=osrel", "--cmdline= two\twords \n"),
 		"files":    append(image, "--cmdline=@cmdline", "--sbat=@sbat", "--section=.acme:text", "--section=.file:@initrd", "--uname=1.2", "--splash=initrd"),
 		"no-osrel": {"--stub=stub", "--linux=linux", "--os-release=", "--microcode=initrd", "--devicetree=initrd"},
+		"gzip":     {"--stub=stub", "--linux=linux.gz", "--os-release=@osrel", "--uname=1.2"},
 		"policies": append(image, "--cmdline=x", "--pcr-private-key=pcr.key", "--pcr-public-key=pcr.pub", "--pcr-banks=sha384,sha256"),
 		"two-keys": append(image, "--pcr-private-key=pcr.key", "--pcr-public-key=pcr.pub", "--phases=enter-initrd,enter-initrd:leave-initrd",
 			"--pcr-private-key=pcr2.key", "--pcr-public-key=pcr2.pub", "--phases=enter-initrd"),
@@ -65,6 +68,16 @@ func inDirectory(dir string, args []string) (out []string) {
 		out = append(out, name+"="+value)
 	}
 	return out
+}
+
+func compressed(t *testing.T, b []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	_, err := z.Write(b)
+	require.NoError(t, err)
+	require.NoError(t, z.Close())
+	return out.Bytes()
 }
 
 func readPart(t *testing.T, r testtools.Root, name string) []byte {
