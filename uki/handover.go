@@ -44,14 +44,41 @@ type Handover struct {
 	// Initrds are the parts of the initrd. Each is padded with zeros to a multiple of four bytes, unless it is the only
 	// one.
 	Initrds []InitrdPart
+	// Addons are those that the stub applies, in its order. It loads the others too, which the firmware measures.
+	Addons []AppliedAddon
 }
 
 // StubEvent is a measurement other than that of a section.
 type StubEvent struct {
+	Kind        StubEventKind
 	PCR         int
 	Tag         uint32 // of an EV_EVENT_TAG event; 0: an EV_IPL event
 	Description string // in the event log, as UTF-16LE with a NUL at the end
 	Data        Source // what is hashed
+}
+
+// StubEventKind says what was measured.
+type StubEventKind int
+
+// The kinds of events, in the order in which stubs since systemd 257 measure them.
+const (
+	EventProfile         StubEventKind = iota + 1 // number of a profile that is not the default one
+	EventPassedCmdline                            // command line that the boot loader passed
+	EventAddonCmdline                             // command lines of add-ons
+	EventSMBIOSCmdline                            // command line from SMBIOS
+	EventAddonDeviceTree                          // device tree of one add-on
+	EventArchive                                  // credentials, system or configuration extensions
+	EventAddonMicrocode                           // microcode of one add-on
+	EventAddonInitrd                              // initrd of one add-on
+)
+
+func (k StubEventKind) String() string {
+	names := []string{"profile", "passed command line", "add-on command line", "SMBIOS command line", "add-on device tree", "companion files",
+		"add-on microcode", "add-on initrd"}
+	if k < 1 || int(k) > len(names) {
+		return fmt.Sprintf("StubEventKind(%d)", int(k))
+	}
+	return names[k-1]
 }
 
 // InitrdPart is one part of what the kernel gets as initrd.
@@ -98,7 +125,6 @@ type handover struct {
 	boot    Boot
 	out     *Handover
 	cmdline []uint16
-	addons  []addonParts
 	packed  map[*cpioTarget]*view
 }
 
@@ -111,8 +137,8 @@ func (h *handover) section(name string) *content {
 	return &h.list[i]
 }
 
-func (h *handover) event(pcr int, tag uint32, description string, data Source) {
-	h.out.Events = append(h.out.Events, StubEvent{pcr, tag, description, data})
+func (h *handover) event(kind StubEventKind, pcr int, tag uint32, description string, data Source) {
+	h.out.Events = append(h.out.Events, StubEvent{kind, pcr, tag, description, data})
 }
 
 // unknown is the error for what is not known of a release.
@@ -124,7 +150,7 @@ func (h *handover) unknown(format string, args ...any) error {
 func (h *handover) profile() error {
 	if h.boot.Profile != 0 {
 		text := strconv.Itoa(h.boot.Profile)
-		h.event(pcrKernelConfig, tagProfile, text, bytes.NewReader(terminated(utf16.Encode([]rune(text)))))
+		h.event(EventProfile, pcrKernelConfig, tagProfile, text, bytes.NewReader(terminated(utf16.Encode([]rune(text)))))
 	}
 	return nil
 }
@@ -170,7 +196,7 @@ func (h *handover) archives() error {
 			return err
 		}
 		h.packed[a.target] = v
-		h.event(a.target.pcr, 0, a.target.event, v)
+		h.event(EventArchive, a.target.pcr, 0, a.target.event, v)
 	}
 	if h.release < 257 {
 		if h.release == 256 && h.countTrees() > 0 && len(h.packed) > 0 {

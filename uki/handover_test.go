@@ -93,6 +93,17 @@ func TestHandoverByRelease(t *testing.T) {
 		assert.Equal(t, c.cmdline, h.Cmdline, c.release)
 		assert.Equal(t, c.initrds, initrdText(h), c.release)
 		if c.release == 262 {
+			var kinds []string
+			for _, e := range h.Events {
+				kinds = append(kinds, e.Kind.String())
+			}
+			assert.Equal(t, "passed command line; add-on command line; SMBIOS command line; add-on device tree; add-on device tree; companion files; companion files; "+
+				"companion files; companion files; companion files; companion files; add-on microcode; add-on microcode; add-on initrd; add-on initrd", strings.Join(kinds, "; "))
+			require.Len(t, h.Addons, 2)
+			assert.Equal(t, "g.addon.efi", h.Addons[0].Name)
+			assert.True(t, h.Addons[0].Global)
+			assert.Equal(t, " local\n", h.Addons[1].Cmdline)
+			assert.EqualValues(t, 2, h.Addons[1].Microcode.Size())
 			b.Previous, b.Consoles = strings.NewReader("earlier"), []string{"console=ttyS0", "console=tty0"}
 			b.SecureBoot = true
 			h, err = f.Handover(b)
@@ -232,6 +243,7 @@ func TestHandoverRefuses(t *testing.T) {
 		addonFile("c.addon.efi", ".cmdline", "c"), addonFile("d.addon.efi", ".cmdline", "d", ".uname", "6.1\x00")}}})
 	require.NoError(t, err)
 	require.Equal(t, "b c", h.Cmdline)
+	require.Len(t, h.Addons, 2)
 }
 
 // Of a device tree that is picked by hardware, an add-on has its own .hwids.

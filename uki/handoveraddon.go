@@ -7,14 +7,14 @@ import (
 	"sort"
 )
 
-// addonParts is what an add-on gives to the stub.
-type addonParts struct {
-	name    string
-	global  bool
-	cmdline []byte
-	tree    Source
-	initrd  Source
-	ucode   Source
+// AppliedAddon is what the stub takes from an add-on: the sections that its release applies, if they are for the machine.
+type AppliedAddon struct {
+	Name       string // of the file
+	Global     bool   // from loader/addons
+	Cmdline    string // content of .cmdline, "" for none
+	DeviceTree Source // nil for none, and so the others
+	Microcode  Source
+	Initrd     Source
 }
 
 // mergeFiles sorts files as the stub takes them: by name, byte by byte.
@@ -41,8 +41,8 @@ func (h *handover) loadAddons() error {
 				return fmt.Errorf("uki: add-on %s: %w", file.Name, err)
 			}
 			if a != nil {
-				a.global = dir.global
-				h.addons = append(h.addons, *a)
+				a.Global = dir.global
+				h.out.Addons = append(h.out.Addons, *a)
 			}
 		}
 	}
@@ -50,7 +50,7 @@ func (h *handover) loadAddons() error {
 }
 
 // loadAddon reads an add-on; nil for one that the stub ignores.
-func (h *handover) loadAddon(file CompanionFile) (*addonParts, error) {
+func (h *handover) loadAddon(file CompanionFile) (*AppliedAddon, error) {
 	f, err := OpenAddon(file.Content)
 	if err != nil {
 		return nil, err
@@ -85,15 +85,16 @@ func (h *handover) loadAddon(file CompanionFile) (*addonParts, error) {
 	return h.partsOf(file.Name, first)
 }
 
-// partsOf takes the sections that the release applies: .cmdline since systemd 254, .dtb since 255, .initrd, .ucode and
+// partsOf takes the sections that the release applies, nil if there are none: .cmdline since systemd 254, .dtb since 255, .initrd, .ucode and
 // .dtbauto since 257.
-func (h *handover) partsOf(name string, first map[string]*content) (*addonParts, error) {
-	a := &addonParts{name: name}
+func (h *handover) partsOf(name string, first map[string]*content) (*AppliedAddon, error) {
+	a := &AppliedAddon{Name: name}
 	if c := first[".cmdline"]; c != nil {
-		var err error
-		if a.cmdline, err = readAll(c.src, c.size, maxText); err != nil {
+		text, err := readAll(c.src, c.size, maxText)
+		if err != nil {
 			return nil, &FormatError{0, "section .cmdline", err}
 		}
+		a.Cmdline = string(text)
 	}
 	source := func(name string, since int) Source {
 		c := first[name]
@@ -102,9 +103,12 @@ func (h *handover) partsOf(name string, first map[string]*content) (*addonParts,
 		}
 		return io.NewSectionReader(c.src, 0, c.size)
 	}
-	a.initrd, a.ucode = source(".initrd", 257), source(".ucode", 257)
-	if a.tree = source(".dtbauto", 257); a.tree == nil {
-		a.tree = source(".dtb", 255)
+	a.Initrd, a.Microcode = source(".initrd", 257), source(".ucode", 257)
+	if a.DeviceTree = source(".dtbauto", 257); a.DeviceTree == nil {
+		a.DeviceTree = source(".dtb", 255)
+	}
+	if a.Cmdline == "" && a.DeviceTree == nil && a.Microcode == nil && a.Initrd == nil {
+		return nil, nil
 	}
 	return a, nil
 }
@@ -135,8 +139,8 @@ func (h *handover) forThisKernel(c *content) (bool, error) {
 
 func (h *handover) countTrees() int {
 	n := 0
-	for _, a := range h.addons {
-		if a.tree != nil {
+	for _, a := range h.out.Addons {
+		if a.DeviceTree != nil {
 			n++
 		}
 	}
@@ -145,9 +149,9 @@ func (h *handover) countTrees() int {
 
 // measureTrees measures the device trees of add-ons.
 func (h *handover) measureTrees() {
-	for _, a := range h.addons {
-		if a.tree != nil {
-			h.event(pcrKernelConfig, tagTreeAddon, a.name, a.tree)
+	for _, a := range h.out.Addons {
+		if a.DeviceTree != nil {
+			h.event(EventAddonDeviceTree, pcrKernelConfig, tagTreeAddon, a.Name, a.DeviceTree)
 		}
 	}
 }

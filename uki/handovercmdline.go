@@ -23,7 +23,7 @@ func (h *handover) passedCmdline() error {
 		return h.unknown("what becomes of a passed command line of nothing but white space")
 	}
 	if !refused && len(passed) > 0 {
-		h.measureCmdline(passed)
+		h.measureCmdline(EventPassedCmdline, passed)
 		h.cmdline = passed
 		return nil
 	}
@@ -52,8 +52,8 @@ func (h *handover) printable(units []uint16) bool {
 	return true
 }
 
-func (h *handover) measureCmdline(units []uint16) {
-	h.event(pcrKernelConfig, 0, string(utf16.Decode(units)), bytes.NewReader(terminated(units)))
+func (h *handover) measureCmdline(kind StubEventKind, units []uint16) {
+	h.event(kind, pcrKernelConfig, 0, string(utf16.Decode(units)), bytes.NewReader(terminated(units)))
 }
 
 // addonCmdlines appends the command lines of add-ons, global ones first, and measures them all together: since systemd
@@ -61,38 +61,38 @@ func (h *handover) measureCmdline(units []uint16) {
 func (h *handover) addonCmdlines() error {
 	if h.release == 254 {
 		for _, global := range []bool{true, false} {
-			texts := h.addonTexts(func(a *addonParts) bool { return a.global == global })
+			texts := h.addonTexts(func(a *AppliedAddon) bool { return a.Global == global })
 			if len(texts) > 1 {
 				return h.unknown("whether command lines of several add-ons are measured together depends on the point release")
 			}
-			h.addCmdline(mangleCmdline(joinAddons(texts, h.release), h.release))
+			h.addCmdline(EventAddonCmdline, mangleCmdline(joinAddons(texts, h.release), h.release))
 		}
 		return nil
 	}
-	texts := h.addonTexts(func(*addonParts) bool { return true })
+	texts := h.addonTexts(func(*AppliedAddon) bool { return true })
 	text := mangleCmdline(joinAddons(texts, h.release), h.release)
 	if h.release == 256 && !sameUnits(text, mangleCmdline(joinAddons(texts, 257), 257)) {
 		return h.unknown("what becomes of white space around command lines of add-ons")
 	}
-	h.addCmdline(text)
+	h.addCmdline(EventAddonCmdline, text)
 	return nil
 }
 
-func (h *handover) addonTexts(want func(*addonParts) bool) [][]byte {
-	var texts [][]byte
-	for i := range h.addons {
-		if a := &h.addons[i]; a.cmdline != nil && want(a) {
-			texts = append(texts, a.cmdline)
+func (h *handover) addonTexts(want func(*AppliedAddon) bool) []string {
+	var texts []string
+	for i := range h.out.Addons {
+		if a := &h.out.Addons[i]; a.Cmdline != "" && want(a) {
+			texts = append(texts, a.Cmdline)
 		}
 	}
 	return texts
 }
 
 // joinAddons puts command lines one behind the other; since systemd 257 each is cleaned up first.
-func joinAddons(texts [][]byte, release int) []uint16 {
+func joinAddons(texts []string, release int) []uint16 {
 	var all []uint16
 	for _, text := range texts {
-		units := stubUTF16(text)
+		units := stubUTF16([]byte(text))
 		if release >= 257 {
 			units = mangleCmdline(units, release)
 		}
@@ -103,9 +103,9 @@ func joinAddons(texts [][]byte, release int) []uint16 {
 
 func sameUnits(a, b []uint16) bool { return string(utf16.Decode(a)) == string(utf16.Decode(b)) }
 
-func (h *handover) addCmdline(units []uint16) {
+func (h *handover) addCmdline(kind StubEventKind, units []uint16) {
 	if len(units) > 0 {
-		h.measureCmdline(units)
+		h.measureCmdline(kind, units)
 		h.cmdline = joinCmdline(h.cmdline, units)
 	}
 }
@@ -127,7 +127,7 @@ func (h *handover) smbiosCmdline() error {
 		}
 		clean = raw
 	}
-	h.addCmdline(clean)
+	h.addCmdline(EventSMBIOSCmdline, clean)
 	return nil
 }
 

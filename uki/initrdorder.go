@@ -14,10 +14,10 @@ func (h *handover) initrds() error {
 	if h.boot.Previous != nil && h.release < 261 {
 		return h.unknown("stubs before 261 cannot add to an initrd that is set up already")
 	}
-	for i := len(h.addons) - 1; i >= 0; i-- {
-		if a := h.addons[i]; a.ucode != nil {
-			h.event(pcrKernelConfig, tagUcodeAddon, a.name, a.ucode)
-			h.initrd(a.name, a.ucode)
+	for i := len(h.out.Addons) - 1; i >= 0; i-- {
+		if a := h.out.Addons[i]; a.Microcode != nil {
+			h.event(EventAddonMicrocode, pcrKernelConfig, tagUcodeAddon, a.Name, a.Microcode)
+			h.initrd(a.Name, a.Microcode)
 		}
 	}
 	h.initrdSection(".ucode")
@@ -33,10 +33,10 @@ func (h *handover) initrds() error {
 	if err := h.extraFiles(); err != nil {
 		return err
 	}
-	for _, a := range h.addons {
-		if a.initrd != nil {
-			h.event(pcrKernelConfig, tagInitrdAddon, a.name, a.initrd)
-			h.initrd(a.name, a.initrd)
+	for _, a := range h.out.Addons {
+		if a.Initrd != nil {
+			h.event(EventAddonInitrd, pcrKernelConfig, tagInitrdAddon, a.Name, a.Initrd)
+			h.initrd(a.Name, a.Initrd)
 		}
 	}
 	return nil
