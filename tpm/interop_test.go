@@ -79,6 +79,17 @@ func TestInteropSystemdMeasure(t *testing.T) {
 				require.NoError(t, err)
 				out = r.Output(t, dir, "/usr/lib/systemd/systemd-measure", append([]string{"sign", "--policyref=initrd"}, keys...)...)
 				requireJSON(t, out, sigs)
+
+				// Both in one file: those for the initrd behind those for everybody.
+				plain, err := SignPolicies(testKey, c.banks, c.sections, c.paths)
+				require.NoError(t, err)
+				b, err := plain.MarshalJSON()
+				require.NoError(t, err)
+				file := filepath.Join(dir, "plain.json")
+				require.NoError(t, os.WriteFile(file, b, 0o644))
+				out = r.Output(t, dir, "/usr/lib/systemd/systemd-measure", append([]string{"sign", "--policyref=initrd", "--append=" + file}, keys...)...)
+				requireJSON(t, out, plain.Merge(sigs...))
+				require.Equal(t, plain.Merge(sigs...), plain.Merge(sigs...).Merge(plain...))
 			}
 		})
 	}

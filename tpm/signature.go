@@ -186,3 +186,15 @@ func sortPaths(paths [][]string) ([][]string, error) {
 	slices.SortStableFunc(out, func(a, b []string) int { return strings.Compare(strings.Join(a, ":"), strings.Join(b, ":")) })
 	return slices.CompactFunc(out, slices.Equal[[]string]), nil
 }
+
+// Merge adds signatures that are not there yet, as systemd-measure --append does: those of one UKI with a reference and
+// without, or by an old key and a new one. Entries keep their order, each bank's new ones after its old ones.
+func (s Signatures) Merge(more ...Signature) Signatures {
+	out := slices.Clone(s)
+	for _, m := range more {
+		if _, there := out.Find(m.Policy); !there {
+			out = append(out, m)
+		}
+	}
+	return out
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
+
 	"github.com/osmith-dev/osmith/tpm"
 )
 
@@ -104,8 +105,8 @@ func (t *TPM) or(a *attempt, branches []tpm.PolicyDigest) error {
 // with one key slot; systemd tries each. The old token is good for as long as its policy holds: remove it from the volume
 // when the tokens are written.
 //
-// It asks of each policy what [TPM.Seal] does, and fails as a whole. A token whose PIN was stretched by Argon2id, or
-// policies that cut secrets in two where the old one did not, are [ErrNotSupported].
+// It asks of each policy what [TPM.Seal] does, and fails as a whole. PINs that are stretched by Argon2id, in the token or
+// a policy, are [ErrNotSupported]: they are part of the secret.
 func (t *TPM) Reseal(token *Token, with Unlock, policies ...Policy) ([]*Token, error) {
 	if token.Argon2id != nil {
 		return nil, fmt.Errorf("sealing: reseal: a secret that an Argon2id PIN is part of: %w: seal another one", ErrNotSupported)
@@ -116,7 +117,7 @@ func (t *TPM) Reseal(token *Token, with Unlock, policies ...Policy) ([]*Token, e
 	}
 	out := make([]*Token, 0, len(policies))
 	for i, p := range policies {
-		if p.Argon2id != nil || p.parts() > 1 && p.parts() != len(token.Blobs) {
+		if p.Argon2id != nil {
 			return nil, fmt.Errorf("sealing: reseal: policy %d: %w: the secret would be another", i, ErrNotSupported)
 		}
 		sealed, err := t.Seal(secret, p, with)

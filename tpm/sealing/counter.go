@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
+
 	"github.com/osmith-dev/osmith/tpm"
 )
 

@@ -11,8 +11,9 @@ import (
 	"os"
 	"testing"
 
-	"github.com/osmith-dev/osmith/tpm"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/tpm"
 )
 
 // between sits between us and a TPM.

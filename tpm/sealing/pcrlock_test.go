@@ -8,10 +8,11 @@ import (
 	"os"
 	"testing"
 
-	"github.com/osmith-dev/osmith/internal/testtools"
-	"github.com/osmith-dev/osmith/tpm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/tpm"
 )
 
 // makePolicy has systemd-pcrlock write a policy that allows what simulators measure, and another PCR 7.

@@ -7,10 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/osmith-dev/osmith/internal/testtools"
-	"github.com/osmith-dev/osmith/tpm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/tpm"
 )
 
 // version is an OS whose PCR 11 the vendor signs for.
@@ -142,6 +143,22 @@ func TestLockout(t *testing.T) {
 	require.NoError(t, err, "a secret without PIN is not concerned")
 	assert.Zero(t, Lockout{Failed: 1, Most: 3, Interval: time.Second}.Wait())
 	assert.Equal(t, 3*time.Second, Lockout{Failed: 5, Most: 3, Interval: time.Second}.Wait())
+}
+
+// TestPowerCuts does not lock the TPM out of secrets without PIN, which real machines have died of.
+func TestPowerCuts(t *testing.T) {
+	t.Parallel()
+	s := swtpm(t)
+	token, err := s.Seal([]byte("secret"), Policy{PCRs: []int{7}}, Unlock{})
+	require.NoError(t, err)
+	for range 4 {
+		s.powerCut(t, measured{7, "secure boot"})
+		_, err = s.Unseal(token, Unlock{})
+		require.NoError(t, err)
+	}
+	l, err := s.Lockout()
+	require.NoError(t, err)
+	require.Zero(t, l.Failed)
 }
 
 func TestMissingKey(t *testing.T) {

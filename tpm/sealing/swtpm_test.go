@@ -100,8 +100,16 @@ func (s *simulator) start(t testing.TB, path string) error {
 	return fmt.Errorf("swtpm does not answer on port %d", s.port)
 }
 
-// reboot cuts the power and has firmware measure again, other than before what is given.
+// reboot shuts down and has firmware measure again, besides PCR 0 what is given.
 func (s *simulator) reboot(t testing.TB, more ...measured) {
+	t.Helper()
+	_, err := tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear}.Execute(s.transport)
+	require.NoError(t, err)
+	s.powerCut(t, more...)
+}
+
+// powerCut is a reboot without shutting down.
+func (s *simulator) powerCut(t testing.TB, more ...measured) {
 	t.Helper()
 	s.stop()
 	require.NoError(t, s.start(t, testtools.Require(t, "swtpm")))

@@ -6,8 +6,9 @@ import (
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
-	"github.com/osmith-dev/osmith/tpm"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/tpm"
 )
 
 func tpmHandle(n uint32) tpm2.TPMHandle { return tpm2.TPMHandle(n) }
@@ -63,7 +64,7 @@ func TestBadTokens(t *testing.T) {
 		"argon lanes":    {`"tpm2_argon2id_lanes":2`, `"tpm2_argon2id_lanes":2000`, "cannot unmarshal"},
 		"argon, no PIN":  {`"tpm2-pin":true,`, ``, "no PIN"},
 		"argon, no salt": {`"tpm2_salt"`, `"tpm2_salz"`, "no salt"},
-		"values":         {`"tpm2-pin":true`, `"tpm2-pin":true,"osmith_pcr_values":{"7":"00"}`, "PCR 7"},
+		"values":         {`"tpm2-pin":true`, `"tpm2-pin":true,"osmith_pcr_values":{"7":"00","0":"00"}`, "PCR 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := strings.Replace(sampleToken, tt.old, tt.new, 1)
