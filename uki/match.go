@@ -11,8 +11,9 @@ import (
 
 // Hardware is what the stub goes by when it picks .dtbauto and .efifw sections.
 type Hardware struct {
-	// DeviceTree is the first compatible string of the device tree that the firmware itself provides
-	// ([DeviceTreeCompatible] of /sys/firmware/fdt); "": it provides none, as on most machines that also have ACPI.
+	// DeviceTree is the first compatible string of the device tree that the firmware itself provides (see
+	// [DeviceTreeCompatible]; what Linux shows in /sys/firmware/fdt may have come from an image); "": it provides none, as
+	// on most machines that have ACPI.
 	DeviceTree string
 	SMBIOS     *SMBIOS // nil: none
 	Panel      string  // identifier of the display ([PanelID]) if the firmware knows it; "": unknown
