@@ -1,0 +1,311 @@
+package httpblob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Doer sends requests: *http.Client is one.
+type Doer interface {
+	Do(*http.Request) (*http.Response, error)
+}
+
+// ErrNoRanges says that a server sent a whole file where a part of it was asked for.
+var ErrNoRanges = errors.New("the server does not serve ranges")
+
+// A Retry says how often and when something is tried again that may work later. The zero value is 5 attempts, a second after
+// the first and twice as long after each further one, a little more or less by chance, so that a fleet does not come back as one.
+type Retry struct {
+	Attempts int                                            // in all; 0: 5, 1: none is repeated
+	Wait     func(attempt int) time.Duration                // after the n-th attempt, from 1
+	Notify   func(attempt int, wait time.Duration, e error) // is told of every attempt that failed and will be repeated
+}
+
+func (r Retry) attempts() int {
+	if r.Attempts == 0 {
+		return 5
+	}
+	return max(r.Attempts, 1)
+}
+
+func (r Retry) wait(attempt int) time.Duration {
+	if r.Wait != nil {
+		return r.Wait(attempt)
+	}
+	d := time.Second << min(attempt-1, 5)
+	return d*3/4 + rand.N(d/2)
+}
+
+// A StatusError is an answer that is not the file.
+type StatusError struct {
+	URL    string
+	Status int
+}
+
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("%s: %d %s", e.URL, e.Status, http.StatusText(e.Status))
+}
+
+// Is makes an error of status 404 one of [fs.ErrNotExist].
+func (e *StatusError) Is(target error) bool {
+	return target == fs.ErrNotExist && (e.Status == http.StatusNotFound || e.Status == http.StatusGone)
+}
+
+// temporary reports whether the same request may be answered later.
+func (e *StatusError) temporary() bool {
+	return e.Status >= 500 && e.Status != http.StatusNotImplemented || e.Status == http.StatusTooManyRequests || e.Status == http.StatusRequestTimeout
+}
+
+// A Client reads files.
+type Client struct {
+	Do    Doer
+	Retry Retry
+}
+
+// Open reads n bytes from an offset of a file of a known size. Failures that may pass are tried again as Retry says, those
+// in the middle of the transfer from where it broke; the reader ends with io.EOF after n bytes, and with an error if the server has another idea
+// of the file. Nothing says that the bytes are the right ones.
+func (c Client) Open(ctx context.Context, url string, off, n, size int64) (io.ReadCloser, error) {
+	if off < 0 || n < 0 || n > size-off {
+		return nil, fmt.Errorf("%s: %d bytes at %d of %d", url, n, off, size)
+	}
+	r := &reader{client: c, ctx: ctx, url: url, at: off, end: off + n, size: size}
+	if n == 0 {
+		return r, nil
+	}
+	if err := r.open(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Get reads a small file of unknown size; more than limit bytes are an error.
+func (c Client) Get(ctx context.Context, url string, limit int64) ([]byte, error) {
+	var b []byte
+	attempt := 0
+	return b, c.again(ctx, &attempt, func() error {
+		response, err := c.send(ctx, url, nil)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return &StatusError{url, response.StatusCode}
+		}
+		b, err = io.ReadAll(io.LimitReader(response.Body, limit+1))
+		if err != nil {
+			return err
+		}
+		if int64(len(b)) > limit {
+			b = nil
+			return &permanent{fmt.Errorf("%s: more than %d bytes", url, limit)}
+		}
+		return nil
+	})
+}
+
+// permanent is an error that trying again does not mend.
+type permanent struct{ error }
+
+func (p *permanent) Unwrap() error { return p.error }
+
+// again calls do until it works, or Retry has enough. attempt counts the failures, over several calls if it is the same one.
+func (c Client) again(ctx context.Context, attempt *int, do func() error) error {
+	for {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		*attempt++
+		var status *StatusError
+		var hopeless *permanent
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, &hopeless):
+			return hopeless.error
+		case errors.As(err, &status) && !status.temporary(), *attempt >= c.Retry.attempts():
+			return err
+		}
+		wait := c.Retry.wait(*attempt)
+		if c.Retry.Notify != nil {
+			c.Retry.Notify(*attempt, wait, err)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+func (c Client) send(ctx context.Context, url string, header http.Header) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, &permanent{err}
+	}
+	for k, v := range header {
+		request.Header[k] = v
+	}
+	// What is compressed on the way has other offsets.
+	request.Header.Set("Accept-Encoding", "identity")
+	return c.Do.Do(request)
+}
+
+type reader struct {
+	client        Client
+	ctx           context.Context
+	url           string
+	at, end, size int64
+	body          io.ReadCloser
+	attempt       int
+	err           error
+}
+
+// open asks for what is missing.
+func (r *reader) open() error {
+	return r.client.again(r.ctx, &r.attempt, func() error {
+		var header http.Header
+		whole := r.at == 0 && r.end == r.size
+		if !whole {
+			header = http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", r.at, r.end-1)}}
+		}
+		response, err := r.client.send(r.ctx, r.url, header)
+		if err != nil {
+			return err
+		}
+		if err := r.check(response, whole); err != nil {
+			return errors.Join(err, response.Body.Close())
+		}
+		r.body = response.Body
+		return nil
+	})
+}
+
+// check makes sure that the answer is what was asked for.
+func (r *reader) check(response *http.Response, whole bool) error {
+	switch {
+	case whole && response.StatusCode == http.StatusOK:
+		if n := response.ContentLength; n >= 0 && n != r.size {
+			return &permanent{fmt.Errorf("%s: %d bytes, want %d", r.url, n, r.size)}
+		}
+		return nil
+	case !whole && response.StatusCode == http.StatusOK:
+		return &permanent{fmt.Errorf("%s: %w", r.url, ErrNoRanges)}
+	case !whole && response.StatusCode == http.StatusPartialContent:
+		first, last, size, err := parseContentRange(response.Header.Get("Content-Range"))
+		if err != nil {
+			return &permanent{fmt.Errorf("%s: %w", r.url, err)}
+		}
+		if first != r.at || last != r.end-1 || size >= 0 && size != r.size {
+			return &permanent{fmt.Errorf("%s: bytes %d to %d of %d, asked for %d to %d of %d", r.url, first, last, size, r.at, r.end-1, r.size)}
+		}
+		return nil
+	}
+	return &StatusError{r.url, response.StatusCode}
+}
+
+// parseContentRange reads "bytes FIRST-LAST/SIZE"; size is -1 for "*" (RFC 9110, section 14.4).
+func parseContentRange(s string) (first, last, size int64, err error) {
+	bad := fmt.Errorf("Content-Range %q is not bytes FIRST-LAST/SIZE", s)
+	rest, ok := strings.CutPrefix(s, "bytes ")
+	if !ok {
+		return 0, 0, 0, bad
+	}
+	span, total, ok := strings.Cut(rest, "/")
+	from, to, ok2 := strings.Cut(span, "-")
+	if !ok || !ok2 {
+		return 0, 0, 0, bad
+	}
+	number := func(s string) int64 {
+		n, err := strconv.ParseUint(s, 10, 63)
+		if err != nil {
+			return -1
+		}
+		return int64(n)
+	}
+	first, last, size = number(from), number(to), number(total)
+	if first < 0 || last < first || size < 0 && total != "*" || size >= 0 && last >= size {
+		return 0, 0, 0, bad
+	}
+	return first, last, size, nil
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for r.at < r.end {
+		if r.body == nil {
+			if r.err = r.open(); r.err != nil {
+				return 0, r.err
+			}
+		}
+		n, err := r.body.Read(p[:min(int64(len(p)), r.end-r.at)])
+		r.at += int64(n)
+		if err != nil && r.at < r.end {
+			r.broke(err)
+		}
+		if n > 0 {
+			r.attempt = 0 // it goes on: the patience is for standing still
+			return n, nil
+		}
+		if r.err != nil {
+			return 0, r.err
+		}
+	}
+	return 0, r.finish()
+}
+
+// broke closes a transfer that ended early, and lets the next Read begin another one after a while.
+func (r *reader) broke(err error) {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	r.body.Close()
+	r.body = nil
+	failed := false
+	r.err = r.client.again(r.ctx, &r.attempt, func() error {
+		if failed {
+			return nil
+		}
+		failed = true
+		return fmt.Errorf("%s: after %d of %d bytes: %w", r.url, r.at, r.size, err)
+	})
+}
+
+// finish makes sure that nothing more arrives than was asked for.
+func (r *reader) finish() error {
+	if r.err = io.EOF; r.body != nil {
+		var more [1]byte
+		if n, _ := r.body.Read(more[:]); n > 0 {
+			r.err = fmt.Errorf("%s: more than the %d bytes that were asked for", r.url, r.size)
+		}
+	}
+	return r.err
+}
+
+func (r *reader) Close() error {
+	if r.err == nil {
+		r.err = fs.ErrClosed
+	}
+	if r.body == nil {
+		return nil
+	}
+	body := r.body
+	r.body = nil
+	return body.Close()
+}

@@ -1,0 +1,204 @@
+package weblayout_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/upgrade/release"
+	"github.com/osmith-dev/osmith/upgrade/release/weblayout"
+)
+
+func contents() release.Contents {
+	return release.Contents{
+		ID: "acme", Version: "2", UKI: strings.NewReader("uki"), Root: strings.NewReader(strings.Repeat("root", 5000)),
+		Tree: strings.NewReader("tree"), RootHash: make([]byte, 32),
+	}
+}
+
+// signed is a layout with a signed release of the name v2.
+func signed(t testing.TB) (dir string, d ocispec.Descriptor, key crypto.PublicKey) {
+	t.Helper()
+	dir = t.TempDir()
+	d, err := release.Pack(dir, "v2", contents())
+	require.NoError(t, err)
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	store, err := cosign.OpenDir(dir)
+	require.NoError(t, err)
+	require.NoError(t, cosign.Sign(t.Context(), store, d, signer, cosign.SignOptions{}))
+	return dir, d, signer.Public()
+}
+
+// serve is nothing but a file server, with something in front of it.
+func serve(t testing.TB, dir string, front func(n int, w http.ResponseWriter, r *http.Request) bool) *weblayout.Source {
+	t.Helper()
+	files, n := http.FileServer(http.Dir(dir)), 0
+	server := httptest.NewServer(http.StripPrefix("/os/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n++
+		if front == nil || !front(n, w, r) {
+			files.ServeHTTP(w, r)
+		}
+	})))
+	t.Cleanup(server.Close)
+	src, err := weblayout.Open(server.URL+"/os/", weblayout.Options{Client: server.Client(), Attempts: 3, Wait: func(int) time.Duration { return 0 }})
+	require.NoError(t, err)
+	return src
+}
+
+func fetch(t testing.TB, src *weblayout.Source, dir string, key crypto.PublicKey) error {
+	t.Helper()
+	ctx := t.Context()
+	d, err := src.Resolve(ctx, "v2")
+	if err != nil {
+		return err
+	}
+	result, err := cosign.Verify(ctx, src, d, cosign.Policy{Keys: []crypto.PublicKey{key}})
+	if err != nil {
+		return err
+	}
+	a, err := release.Read(ctx, src, result.Subject)
+	if err != nil {
+		return err
+	}
+	return release.Pull(ctx, src, a, dir, release.PullOptions{Ref: "v2"})
+}
+
+// A release goes from a plain file server to a disk, verified.
+func TestFileServer(t *testing.T) {
+	from, d, key := signed(t)
+	dir := t.TempDir()
+	require.NoError(t, fetch(t, serve(t, from, nil), dir, key))
+	r, err := release.Open(t.Context(), os.DirFS(dir), d.Digest)
+	require.NoError(t, err)
+	require.Equal(t, int64(20000), r.Root.Size())
+	require.NoError(t, r.Close())
+
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	require.ErrorIs(t, fetch(t, serve(t, from, nil), t.TempDir(), other.Public()), cosign.ErrUntrusted)
+}
+
+// A server that fails every other time only takes longer.
+func TestFailures(t *testing.T) {
+	from, _, key := signed(t)
+	src := serve(t, from, func(n int, w http.ResponseWriter, _ *http.Request) bool {
+		if n%2 == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		return n%2 == 1
+	})
+	require.NoError(t, fetch(t, src, t.TempDir(), key))
+	src = serve(t, from, func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
+	require.ErrorContains(t, fetch(t, src, t.TempDir(), key), "weblayout: http://")
+}
+
+// A blob that was altered on the server is refused, and so is an index that leads elsewhere.
+func TestTampered(t *testing.T) {
+	from, _, key := signed(t)
+	var wrong *release.DigestError
+	root := filepath.Join(from, "blobs", "sha256")
+	src := serve(t, from, func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		if b, err := os.ReadFile(filepath.Join(root, filepath.Base(r.URL.Path))); err == nil && len(b) == 20000 {
+			b[10000] ^= 1
+			_, _ = w.Write(b)
+			return true
+		}
+		return false
+	})
+	require.ErrorAs(t, fetch(t, src, t.TempDir(), key), &wrong)
+
+	c := contents()
+	c.Version = "3"
+	_, err := release.Pack(from, "v2", c) // takes the name over
+	require.NoError(t, err)
+	err = fetch(t, serve(t, from, nil), t.TempDir(), key)
+	require.ErrorIs(t, err, cosign.ErrUntrusted)
+}
+
+func TestErrors(t *testing.T) {
+	for _, base := range []string{"", "updates.example", "file:///os", "https://", "https://x/?a", "https://x/#a", "https://x\x00"} {
+		_, err := weblayout.Open(base, weblayout.Options{Client: http.DefaultClient})
+		require.ErrorContains(t, err, "weblayout: ", base)
+	}
+	_, err := weblayout.Open("https://x", weblayout.Options{})
+	require.ErrorContains(t, err, "no HTTP client")
+
+	from, d, _ := signed(t)
+	src := serve(t, from, nil)
+	_, err = src.Resolve(t.Context(), "v9")
+	require.ErrorIs(t, err, weblayout.ErrNotFound)
+	got, err := src.Resolve(t.Context(), d.Digest.String())
+	require.NoError(t, err)
+	require.Equal(t, d.Digest, got.Digest)
+	_, err = src.Blob(t.Context(), ocispec.Descriptor{Digest: "sha256:../../../etc/passwd"})
+	require.ErrorContains(t, err, "weblayout: digest")
+	gone := ocispec.Descriptor{Digest: "sha256:0000000000000000000000000000000000000000000000000000000000000000", Size: 1}
+	_, err = src.Blob(t.Context(), gone)
+	require.True(t, errors.Is(err, os.ErrNotExist), "%v", err)
+	src = serve(t, t.TempDir(), func(_ int, w http.ResponseWriter, _ *http.Request) bool { fmt.Fprint(w, "{"); return true })
+	_, err = src.Resolve(t.Context(), "v2")
+	require.ErrorContains(t, err, "index.json: unexpected")
+	_, err = src.Signatures(t.Context(), d)
+	require.Error(t, err)
+
+	// A server without ranges serves whole blobs.
+	src = serve(t, from, func(_ int, _ http.ResponseWriter, r *http.Request) bool { r.Header.Del("Range"); return false })
+	_, err = src.BlobRange(t.Context(), d, 1, 10)
+	require.ErrorIs(t, err, weblayout.ErrNoRanges)
+	whole, err := src.Blob(t.Context(), d)
+	require.NoError(t, err)
+	require.NoError(t, whole.Close())
+}
+
+func ExampleOpen() {
+	dir, err := os.MkdirTemp("", "layout")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	if _, err := release.Pack(dir, "v2", contents()); err != nil {
+		fmt.Println(err)
+		return
+	}
+	server := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	defer server.Close()
+
+	ctx := context.Background()
+	src, err := weblayout.Open(server.URL, weblayout.Options{Client: server.Client()})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	d, err := src.Resolve(ctx, "v2")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	a, err := release.Read(ctx, src, d) // after cosign.Verify of d
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(a.ID, a.Version, a.Size(), "bytes")
+	// Output: acme 2 20007 bytes
+}
