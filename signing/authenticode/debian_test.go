@@ -111,6 +111,9 @@ func TestDebiansSignatures(t *testing.T) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			checkSigned(t, path, readFile(t, path), []*x509.Certificate{debian}, microsoft...)
 			testtools.Run(t, "sbverify", "--cert", cert, path)
+			out := osslsigncode(t, "verify", "-CAfile", write(t, "debian.pem", readFile(t, cert)), "-ignore-timestamp", "-ignore-cdp", "-in", write(t, "signed.efi", readFile(t, path)))
+			require.Contains(t, out, "Succeeded")
+			require.NotContains(t, out, "MISMATCH")
 		})
 	}
 	t.Run("kernel of forky", func(t *testing.T) {
@@ -134,6 +137,8 @@ func checkShim(t *testing.T, shim []byte, microsoft []*x509.Certificate, debian 
 				require.NoError(t, err)
 				require.True(t, v.Signer.Equal(s.Signer))
 				found++
+				cert := write(t, "microsoft.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+				testtools.Run(t, "sbverify", "--cert", cert, write(t, "shim.efi", shim))
 			}
 		}
 	}

@@ -24,17 +24,19 @@
 //
 // Verification follows edk2 (SecurityPkg, DxeImageVerificationLib), not Windows: no dates, no time stamps, no key usage
 // of the signer; any of several signatures is enough; a certificate in the middle of a chain can be the trusted one. It is stricter in what it
-// parses: DER only, overlapping sections, bytes behind the certificate table, padding that is not zero, and a broken signature next to a good
-// one are errors. Whether a given machine would boot an image, with its db and dbx, is what package secureboot answers from the values that [Digests] and
-// [Signatures] return.
+// parses: DER only; overlapping sections, bytes behind the certificate table, padding that is not zero, and a signature that cannot be read next to a
+// good one are errors. Whether a given machine would boot an image, with its db and dbx, is what package secureboot answers from the values
+// that [Digests] and [Signatures] return.
 //
-// What Verify accepts can differ from what was signed in these bytes and no others: the checksum; the unsigned attributes of a signature, which is where
-// time stamps are; certificates in it that the path to the trusted one does not need; other entries of the certificate table.
+// Of an image that Verify accepts, all is what was signed but for the checksum in its header and what is not signed in the certificate table: unsigned
+// attributes, which is where time stamps are; certificates that the path to the trusted one does not need, and revocation lists; whether
+// algorithms have no parameters or NULL ones, and by what the signer is named; other entries; and the lengths around these. Without any of them no bit can be changed.
 //
 // Files are read in pieces of 256 KiB at most, whatever their size. The certificate table is limited to 16 MiB, the headers of an image to be
 // signed to 1 MiB.
 //
-// Limits: time stamps are read but neither made nor trusted; page hashes and nested signatures are ignored; SHA-1 signatures are read and listed, never
-// accepted, nor is a chain with one in it; no RSA-PSS. An image with gaps between its sections can be verified but not signed ([ErrGaps]),
-// since tools disagree about its digest.
+// Limits: time stamps are read but neither made nor trusted; page hashes and nested signatures are ignored; SHA-1 signatures are read and
+// listed, never accepted, nor is a chain with one in it; no RSA-PSS. A certificate that crypto/x509 cannot parse makes its
+// signature one that cannot be read. An image with gaps between its sections can be verified but not signed ([ErrGaps]), since tools
+// disagree about its digest.
 package authenticode

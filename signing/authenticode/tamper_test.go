@@ -221,6 +221,30 @@ func TestWhatIsNotCovered(t *testing.T) {
 	}
 }
 
+// The length of an entry may count the padding or not, as tools do: both are accepted, and nothing in between.
+func TestLengthOfAnEntry(t *testing.T) {
+	counted := 0
+	for n := range 8 { // lengths of all kinds
+		id := newIdentity(t, "rsa1", "selfself"[:n+1], nil)
+		signed := sign(t, uki(), id, authenticode.SignOptions{})
+		at := tableAt(signed)
+		length := int(binary.LittleEndian.Uint32(signed[at:]))
+		require.Equal(t, (length+7)/8*8, len(signed)-at)
+		for l := length - 16; l <= length+16; l++ {
+			bad := bytes.Clone(signed)
+			binary.LittleEndian.PutUint32(bad[at:], uint32(l))
+			_, err := authenticode.Verify(bytes.NewReader(bad), id.list())
+			if l == length || l == len(signed)-at {
+				require.NoError(t, err)
+				counted++
+			} else {
+				require.Error(t, err, "length %d instead of %d", l, length)
+			}
+		}
+	}
+	require.Greater(t, counted, 10)
+}
+
 const unsignedText = "unsigned attributes, whatever they be"
 
 // withUnsignedAttributes adds an element [1] to the end of the only signer of the last signature. Each element around it ends there too and has a length of
