@@ -126,15 +126,17 @@ func (s *System) cutUpgrade(t *testing.T, set *acmeos.Set) {
 func TestLifecycleStable(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
-	s := newSystem(t, testtools.Trixie(t))
+	r := testtools.Trixie(t)
+	s := newSystem(t, r)
 	v1, v2 := build(t, s, "1"), build(t, s, "2")
 	installAndEnrol(t, s, v1)
 	bootGood(t, s, "1-first", v1)
+	t.Run("companions", func(t *testing.T) { profileWithCompanions(t, s, r) })
 
 	_, err := s.Upgrade(t.Context(), v2, upgrade.Options{}, nil)
 	require.NoError(t, err)
-	r := bootGood(t, s, "2-upgraded", v2)
-	require.Equal(t, report.Blessed, r.Bless.Result)
+	rep := bootGood(t, s, "2-upgraded", v2)
+	require.Equal(t, report.Blessed, rep.Bless.Result)
 
 	damagedSlot(t, s, build(t, s, "3"), v2)
 

@@ -156,16 +156,11 @@ func (s *System) boot(f *uki.File, b UKIBoot) (*tpm.Boot, error) {
 		return boot, err
 	}
 	for _, file := range slices.Concat(b.Companions.GlobalAddons, b.Companions.Addons) {
-		addon, err := uki.OpenAddon(file.Content)
-		if err != nil {
-			return nil, err
-		}
 		loaded, err := application(file.Content)
 		if err != nil {
 			return nil, err
 		}
-		line, _ := addon.Cmdline()
-		boot.Addons = append(boot.Addons, tpm.Addon{Application: loaded, CommandLine: line})
+		boot.Addons = append(boot.Addons, tpm.Addon{Application: loaded})
 	}
 	return boot, nil
 }
@@ -178,12 +173,7 @@ func handOver(boot *tpm.Boot, f *uki.File, b UKIBoot) error {
 		return err
 	}
 	boot.CommandLine = []byte(line)
-	var archived uki.Companions // add-ons have been seen to
-	if b.Companions != nil {
-		archived = *b.Companions
-		archived.Addons, archived.GlobalAddons = nil, nil
-	}
-	handover, err := f.Handover(uki.Boot{Profile: b.Profile, SecureBoot: true, Companions: &archived, BootSecret: b.BootSecret})
+	handover, err := f.Handover(uki.Boot{Profile: b.Profile, SecureBoot: true, Companions: b.Companions, BootSecret: b.BootSecret})
 	if err != nil {
 		return err
 	}
@@ -193,9 +183,15 @@ func handOver(boot *tpm.Boot, f *uki.File, b UKIBoot) error {
 	}
 	boot.Initrd = digests.Initrd
 	for i, event := range handover.Events {
-		if event.Tag == 0 { // else it is the profile's number
+		if event.Kind == uki.EventArchive {
 			boot.Companions = append(boot.Companions, tpm.Companion{PCR: event.PCR, Description: event.Description, Digests: digests.Events[i]})
 		}
+	}
+	if len(handover.Addons) != len(boot.Addons) {
+		return fmt.Errorf("e2e: the stub would apply %d of %d add-ons", len(handover.Addons), len(boot.Addons))
+	}
+	for i, a := range handover.Addons {
+		boot.Addons[i].CommandLine = a.Cmdline
 	}
 	return nil
 }

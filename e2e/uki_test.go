@@ -5,7 +5,10 @@ package e2e
 import (
 	"bytes"
 	"crypto"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"testing/fstest"
 
@@ -21,7 +24,7 @@ import (
 )
 
 // TestUKI is one machine, with firmware that protects memory strictly (no page is writable and executable, which misaligned
-// sections would be): keys from our .auth files, an image in both of its profiles, with add-ons, and revoked by our dbx.
+// sections would be): keys from our .auth files, an image in both of its profiles, with companion files, and revoked by our dbx.
 func TestUKI(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -29,17 +32,10 @@ func TestUKI(t *testing.T) {
 	s := newSystem(t, r)
 	s.Machine.Code = r.Path("usr/share/OVMF/OVMF_CODE_4M.secboot.strictnx.fd")
 	s.Machine.Vars = r.Part(t, "ovmf-vars")
+	image := twoProfiles(t, s)
+	first := espFiles{"EFI/Linux/acme_1.efi": image}
 
-	image, err := s.UKI("1", uki.Profile{Profile: []byte("ID=other\nTITLE=Another way\n"), Cmdline: kernelArguments + " osmith.report=initrd osmith.version=other"})
-	require.NoError(t, err)
-	next, err := s.UKI("2")
-	require.NoError(t, err)
-	first := fat.File{Path: "EFI/Linux/acme_1.efi", Content: bytes.NewReader(image)}
-	write := func(choice string, files ...fat.File) {
-		require.NoError(t, s.WriteESP(bootloader.Config{Default: choice}, append(files, first)...))
-	}
-
-	write("acme_1.efi")
+	first.write(t, s, "acme_1.efi")
 	b := boot(t, s.Machine, "0-enrol", Reset)
 	require.Contains(t, b.Serial, "Custom Secure Boot keys successfully enrolled", "setup mode ends by our files")
 	rep := bootUKI(t, s, "1-profile-0", UKIBoot{Image: image})
@@ -49,38 +45,16 @@ func TestUKI(t *testing.T) {
 	require.Equal(t, [][]byte{want.PK, want.KEK, want.DB, nil},
 		[][]byte{rep.Variables["PK"], rep.Variables["KEK"], rep.Variables["db"], rep.Variables["dbx"]}, "what .auth files carry")
 
-	write("acme_1.efi@other")
+	first.write(t, s, "acme_1.efi@other")
 	rep = bootUKI(t, s, "2-profile-1", UKIBoot{Image: image, Profile: 1})
 	require.Equal(t, "other", rep.Version)
 
-	// Two add-ons; what they add to the command line makes the guest append our dbx. Other files that a stub passes on, too.
-	stub := openSource(t, r.Part(t, "addon-stub"))
-	global, err := s.Addon(stub, "acme.addon=global")
-	require.NoError(t, err)
-	local, err := s.Addon(stub, "osmith.append=keys/dbx.auth")
-	require.NoError(t, err)
+	// What the second add-on adds to the command line makes the guest append our dbx.
 	dbx, auth := s.revoke(t, image)
-	esp, files := fstest.MapFS{}, []fat.File{}
-	for name, content := range map[string][]byte{
-		"loader/addons/acme.addon.efi":                      global,
-		"EFI/Linux/acme_1.efi.extra.d/append.addon.efi":     local,
-		"EFI/Linux/acme_1.efi.extra.d/acme.cred":            []byte("a credential"),
-		"EFI/Linux/acme_1.efi.extra.d/acme.sysext.raw":      []byte("a system extension"),
-		"EFI/Linux/acme_1.efi.extra.d/acme.confext.raw":     []byte("a configuration extension"),
-		"loader/credentials/b.cred":                         []byte("a credential for every image"),
-		"loader/credentials/a.cred":                         {},
-		"loader/extensions/acme.raw":                        []byte("a system extension for every image"),
-		"loader/extensions/acme.confext.raw":                []byte("and a configuration"),
-		"keys/dbx.auth":                                     auth,
-		"EFI/Linux/acme_1.efi.extra.d/what nobody asks for": []byte("nothing"),
-	} {
-		esp[name] = &fstest.MapFile{Data: content}
-		files = append(files, fat.File{Path: name, Content: bytes.NewReader(content)})
-	}
-	write("acme_1.efi", files...)
-	companions, err := uki.ReadCompanions(esp, first.Path)
-	require.NoError(t, err)
-	rep = bootUKI(t, s, "3-companions", UKIBoot{Image: image, Companions: companions})
+	files := withCompanions(t, s, r, first, "osmith.append=keys/dbx.auth")
+	files["keys/dbx.auth"] = auth
+	files.write(t, s, "acme_1.efi")
+	rep = bootUKI(t, s, "3-companions", UKIBoot{Image: image, Companions: files.companions(t)})
 	cmdline, _ := open(t, image).Cmdline()
 	require.Equal(t, cmdline+" acme.addon=global osmith.append=keys/dbx.auth", rep.Cmdline)
 	require.Equal(t, dbx, rep.Variables["dbx"])
@@ -89,16 +63,102 @@ func TestUKI(t *testing.T) {
 	verdict, _, err := s.Evaluate(bytes.NewReader(image))
 	require.NoError(t, err)
 	require.False(t, verdict.Allowed, verdict.Reason)
-	write("acme_1.efi")
+	first.write(t, s, "acme_1.efi")
 	// The loader comes back from an entry whose tries are counted; from this one the firmware asks a person.
 	s.Machine.StopAt = []string{"No bootable option or device was found"}
 	b = boot(t, s.Machine, "4-revoked", Stopped)
-	require.Contains(t, b.Serial, `acme_1.efi: Access denied`, "the firmware's word for it")
+	require.Contains(t, b.Serial, "acme_1.efi: Access denied", "the firmware's word for it")
 	s.Machine.StopAt = nil
 
-	write("acme_2.efi", fat.File{Path: "EFI/Linux/acme_2.efi", Content: bytes.NewReader(next)})
+	next, err := s.UKI("2")
+	require.NoError(t, err)
+	espFiles{"EFI/Linux/acme_1.efi": image, "EFI/Linux/acme_2.efi": next}.write(t, s, "acme_2.efi")
 	rep = bootUKI(t, s, "5-next", UKIBoot{Image: next})
 	require.Equal(t, "2", rep.Version)
+}
+
+// profileWithCompanions boots another profile than the default one with companion files, on a machine like that of s, which
+// has enrolled our keys.
+func profileWithCompanions(t *testing.T, s *System, r testtools.Root) {
+	t.Helper()
+	machine := *s.Machine
+	machine.Disk = ""
+	clone, err := machine.Clone(t.TempDir())
+	require.NoError(t, err)
+	clone.Disk = filepath.Join(clone.Dir, "esp.img")
+	other := *s
+	other.Machine = clone
+
+	image := twoProfiles(t, &other)
+	files := withCompanions(t, s, r, espFiles{"EFI/Linux/acme_1.efi": image}, "acme.addon=local")
+	files.write(t, &other, "acme_1.efi@other")
+	rep := bootUKI(t, &other, "profile-1-companions", UKIBoot{Image: image, Profile: 1, Companions: files.companions(t)})
+	require.Equal(t, "other", rep.Version)
+	cmdline, err := open(t, image).ProfileCmdline(1)
+	require.NoError(t, err)
+	require.Equal(t, cmdline+" acme.addon=global acme.addon=local", rep.Cmdline)
+}
+
+func twoProfiles(t *testing.T, s *System) []byte {
+	t.Helper()
+	image, err := s.UKI("1", uki.Profile{
+		Profile: []byte("ID=other\nTITLE=Another way\n"),
+		Cmdline: kernelArguments + " osmith.report=initrd osmith.version=other",
+	})
+	require.NoError(t, err)
+	return image
+}
+
+// espFiles are files on an ESP by path.
+type espFiles map[string][]byte
+
+// write makes an ESP of them for the machine, with an entry that is booted.
+func (files espFiles) write(t *testing.T, s *System, entry string) {
+	t.Helper()
+	var list []fat.File
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		list = append(list, fat.File{Path: name, Content: bytes.NewReader(files[name])})
+	}
+	require.NoError(t, s.WriteESP(bootloader.Config{Default: entry}, list...))
+}
+
+// companions are what the stub finds for acme_1.efi.
+func (files espFiles) companions(t *testing.T) *uki.Companions {
+	t.Helper()
+	esp := fstest.MapFS{}
+	for name, content := range files {
+		esp[name] = &fstest.MapFile{Data: content}
+	}
+	found, err := uki.ReadCompanions(esp, "EFI/Linux/acme_1.efi")
+	require.NoError(t, err)
+	require.Len(t, found.Addons, 1)
+	require.Len(t, found.GlobalAddons, 1)
+	return found
+}
+
+// withCompanions adds a file of each kind that a stub passes on; two are add-ons, the second with the command line given.
+func withCompanions(t *testing.T, s *System, r testtools.Root, image espFiles, cmdline string) espFiles {
+	t.Helper()
+	stub, err := os.ReadFile(r.Part(t, "addon-stub"))
+	require.NoError(t, err)
+	global, err := s.Addon(bytes.NewReader(stub), "acme.addon=global")
+	require.NoError(t, err)
+	local, err := s.Addon(bytes.NewReader(stub), cmdline)
+	require.NoError(t, err)
+	files := espFiles{
+		"loader/addons/acme.addon.efi":                      global,
+		"EFI/Linux/acme_1.efi.extra.d/acme.addon.efi":       local,
+		"EFI/Linux/acme_1.efi.extra.d/acme.cred":            []byte("a credential"),
+		"EFI/Linux/acme_1.efi.extra.d/acme.sysext.raw":      []byte("a system extension"),
+		"EFI/Linux/acme_1.efi.extra.d/acme.confext.raw":     []byte("a configuration extension"),
+		"EFI/Linux/acme_1.efi.extra.d/what nobody asks for": []byte("nothing"),
+		"loader/credentials/b.cred":                         []byte("a credential for every image"),
+		"loader/credentials/a.cred":                         {},
+		"loader/extensions/acme.raw":                        []byte("a system extension for every image"), // not for 257
+		"loader/extensions/acme.confext.raw":                []byte("and a configuration"),
+	}
+	maps.Copy(files, image)
+	return files
 }
 
 // bootUKI boots, expects a report, holds it against the prediction, and finds a signed policy for what the TPM has.
@@ -106,7 +166,6 @@ func bootUKI(t *testing.T, s *System, name string, what UKIBoot) *report.Report 
 	t.Helper()
 	r := boot(t, s.Machine, name, Reported).Report
 	require.True(t, r.SecureBoot())
-	require.Len(t, r.BootSecret, 32)
 	what.BootSecret = r.BootSecret // the one thing that only the machine knows
 	for moment, got := range map[string]report.PCRs{"as the kernel started": r.InitrdPCRs, "after enter-initrd": r.PCRs} {
 		if what.Phases = nil; moment != "as the kernel started" {
@@ -158,11 +217,4 @@ func open(t *testing.T, image []byte) *uki.File {
 	f, err := uki.Open(bytes.NewReader(image))
 	require.NoError(t, err)
 	return f
-}
-
-func openSource(t *testing.T, name string) *bytes.Reader {
-	t.Helper()
-	b, err := os.ReadFile(name)
-	require.NoError(t, err)
-	return bytes.NewReader(b)
 }
