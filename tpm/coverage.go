@@ -150,7 +150,7 @@ func (p *predictor) coverKernel(b *Boot, c *Coverage) {
 	case p.unknown != "":
 		c.not(p.unknown)
 	default:
-		c.Note = "holds for Linux 6.2 and later with EFI stub, given the initrds"
+		c.Note = "holds for kernels that measure command line and initrds, as Linux 7.2 does"
 		if p.row.BootSecret {
 			c.Note += ", the boot secret among them"
 		}

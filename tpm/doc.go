@@ -15,25 +15,38 @@
 //	banks, err := log.Replay()
 //	fmt.Printf("PCR 4 will be %x\n", banks[crypto.SHA256].PCR(4))
 //
+// # Logs
+//
+// [ParseLog] reads crypto-agile and SHA-1 logs, with findings about what firmware did wrong; [Event.Payload] reads what an
+// event says, [Event.Attested] whether its digest covers that. [ParseFinalEvents] and [ParseUserspaceLog] read what was
+// measured after the log was fetched and by systemd. [VerifyQuote], [Quote.Check] and [Log.VerifyQuote] tie a log to what a
+// TPM signed, offline. [Log.MarshalBinary] and [Log.CEL] write logs.
+//
+// # Predictions
+//
+// [Boot] describes a boot by values. Everything that it does not know is a PCR that the prediction's [Coverage] does not
+// claim, never a guess. With the log of an earlier boot as Boot.Firmware, PCRs 0 to 9 and 11 to 15 are known before the
+// boot; without one, those that the OS controls. Foreign behaviour that depends on a version is a row of [StubVersions]
+// (252 to 262), with the evidence for it. [Diff] says how a boot differs, [Causes] why. [PredictAll] is about boots any of
+// which may happen: their policy as a [PolicyTree], or as the .pcrlock files and the policy of systemd-pcrlock.
+//
 // # What it follows
 //
 //   - event logs: [TCG PC Client Platform Firmware Profile] 1.06, crypto-agile and SHA-1 format;
-//   - banks and policies: [TPM 2.0 Library], parts 1 to 3;
-//   - PCRs 11 and 12: the [measurements of systemd's stub and loader], as versions 257 and 262 make them;
-//   - .pcrsig: the JSON that [systemd-measure] and ukify write, byte for byte;
-//   - PCRs 4 and 7: edk2.
-//
-// Foreign behaviour that depends on a version is a row of [StubVersions], with the evidence for it; each prediction says
-// in its [Coverage] which PCRs it holds for, and why not for the others.
+//   - banks, policies, quotes: [TPM 2.0 Library], parts 1 to 3;
+//   - PCRs 1, 5, 9 and 11 to 15: the [measurements of systemd's stub and loader] and of Linux' EFI stub;
+//   - .pcrsig: the JSON that [systemd-measure] and ukify write, byte for byte; .pcrlock files as [systemd-pcrlock] reads them;
+//   - PCRs 4, 5 and 7: edk2, or the firmware of the earlier boot.
 //
 // # Limits
 //
-// Predicted are PCRs 4, 7, 8 and 11 to 15 of UEFI firmware that starts systemd-boot and a UKI, or the UKI alone: no shim,
-// no add-ons, credentials or extensions, no Type #1 entries, no stubs before 257. Policies are PolicyPCR and
-// PolicyAuthorize. PCR policies are signed with RSA, the only kind that systemd verifies. Nothing here talks to a TPM.
+// Predicted are boots of UEFI firmware that starts systemd-boot and a UKI, or the UKI alone: no shim, no GRUB, no Type #1
+// entries. PCR 10 (IMA) is never predicted. Initrds are given as one digest; package uki builds the archives that the stub
+// adds. PCR policies are signed with RSA, the only kind that systemd verifies. Nothing here talks to a TPM.
 //
 // [TCG PC Client Platform Firmware Profile]: https://trustedcomputinggroup.org/resource/pc-client-specific-platform-firmware-profile-specification/
 // [TPM 2.0 Library]: https://trustedcomputinggroup.org/resource/tpm-library-specification/
 // [measurements of systemd's stub and loader]: https://systemd.io/TPM2_PCR_MEASUREMENTS/
+// [systemd-pcrlock]: https://www.freedesktop.org/software/systemd/man/latest/systemd-pcrlock.html
 // [systemd-measure]: https://www.freedesktop.org/software/systemd/man/latest/systemd-measure.html
 package tpm

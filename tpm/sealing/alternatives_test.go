@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/osmith-dev/osmith/tpm"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/tpm"
 )
 
 // state is what PCRs will be after some measurements.

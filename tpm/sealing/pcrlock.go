@@ -11,23 +11,15 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// PCRLock is a policy of systemd-pcrlock: which values PCRs may have. Its digest is in an NV index of the TPM, so that it
-// can change without sealing anything again.
-type PCRLock struct {
-	Bank   crypto.Hash
-	Values map[int][][]byte // the values that each PCR may have, at most 8, in the order of the policy
-	Index  uint32           // NV index, 0x01000000 to 0x01ffffff
-}
-
 var errNoPCRLock = errors.New("the policy of systemd-pcrlock (pcrlock.json) is needed")
 
 // lockedBy: the PCRs are as the policy in an NV index allows.
 type lockedBy struct {
-	lock  *PCRLock
+	lock  *tpm.LockPolicy
 	index *nvIndex // nil in tokens of systemd 255 and 256, which do not name it
 }
 
-func (t *Token) locked(lock *PCRLock) (step, error) {
+func (t *Token) locked(lock *tpm.LockPolicy) (step, error) {
 	if t.PCRLockNV == nil {
 		return lockedBy{lock, nil}, nil
 	}
@@ -46,7 +38,7 @@ func (l lockedBy) satisfy(t *TPM, a *attempt) error {
 	if l.lock == nil {
 		return &PolicyError{Err: errNoPCRLock}
 	}
-	handle := l.lock.Index
+	handle := l.lock.NVIndex
 	if l.index != nil {
 		handle = uint32(l.index.handle)
 	}
@@ -57,7 +49,7 @@ func (l lockedBy) satisfy(t *TPM, a *attempt) error {
 	if err != nil {
 		return err
 	}
-	if err := l.lock.satisfy(t, a); err != nil {
+	if err := t.satisfyLock(l.lock, a); err != nil {
 		return err
 	}
 	_, err = execute(t, tpm2.PolicyAuthorizeNV{
@@ -72,10 +64,10 @@ func (l lockedBy) satisfy(t *TPM, a *attempt) error {
 	return nil
 }
 
-// satisfy goes through the policy as systemd does: one PolicyPCR for all PCRs with one value, then for each of the others a
+// satisfyLock goes through the policy as systemd does: one PolicyPCR for all PCRs with one value, then for each of the others a
 // PolicyPCR and a PolicyOR of the digests that its values lead to.
-func (l *PCRLock) satisfy(t *TPM, a *attempt) error {
-	steps, err := l.steps(t)
+func (t *TPM) satisfyLock(l *tpm.LockPolicy, a *attempt) error {
+	steps, err := t.lockSteps(l)
 	if err != nil {
 		return err
 	}
@@ -119,8 +111,8 @@ func (e either) branches(start tpm.PolicyDigest) ([]tpm.PolicyDigest, error) {
 	return out, nil
 }
 
-// steps splits the values, and tells beforehand which PCRs have none of theirs.
-func (l *PCRLock) steps(t *TPM) ([]either, error) {
+// lockSteps splits the values, and tells beforehand which PCRs have none of theirs.
+func (t *TPM) lockSteps(l *tpm.LockPolicy) ([]either, error) {
 	pcrs := sortedKeys(l.Values)
 	if err := checkPCRs(pcrs); err != nil || len(pcrs) == 0 {
 		return nil, fmt.Errorf("sealing: pcrlock policy: PCRs %v: want some of 0 to %d", pcrs, tpm.PCRCount-1)

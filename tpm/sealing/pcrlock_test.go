@@ -2,8 +2,6 @@ package sealing
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"testing"
@@ -16,7 +14,7 @@ import (
 )
 
 // makePolicy has systemd-pcrlock write a policy that allows what simulators measure, and another PCR 7.
-func (v *volume) makePolicy(t *testing.T) *PCRLock {
+func (v *volume) makePolicy(t *testing.T) *tpm.LockPolicy {
 	t.Helper()
 	component := func(pcr int, data string) []byte {
 		return fmt.Appendf(nil, `{"records":[{"pcr":%d,"digests":[{"hashAlg":"sha256","digest":"%x"}]}]}`, pcr, sha256.Sum256([]byte(data)))
@@ -31,30 +29,8 @@ func (v *volume) makePolicy(t *testing.T) *PCRLock {
 	require.NoError(t, err)
 	text, err := os.ReadFile(v.path("pcrlock.json"))
 	require.NoError(t, err, out)
-	return readPCRLock(t, text)
-}
-
-func readPCRLock(t *testing.T, text []byte) *PCRLock {
-	t.Helper()
-	var file struct {
-		PCRBank   string `json:"pcrBank"`
-		PCRValues []struct {
-			PCR    int      `json:"pcr"`
-			Values []string `json:"values"`
-		} `json:"pcrValues"`
-		NVIndex uint32 `json:"nvIndex"`
-	}
-	require.NoError(t, json.Unmarshal(text, &file))
-	bank, err := tpm.BankByName(file.PCRBank)
+	lock, err := tpm.ParseLockPolicy(text)
 	require.NoError(t, err)
-	lock := &PCRLock{Bank: bank, Index: file.NVIndex, Values: map[int][][]byte{}}
-	for _, p := range file.PCRValues {
-		for _, s := range p.Values {
-			value, err := hex.DecodeString(s)
-			require.NoError(t, err)
-			lock.Values[p.PCR] = append(lock.Values[p.PCR], value)
-		}
-	}
 	return lock
 }
 

@@ -37,7 +37,7 @@ type Policy struct {
 
 	// PCRLock is the policy of systemd-pcrlock, kept in an NV index of this TPM; nil for none. With PublicKey both must
 	// hold, and the secret is cut in two.
-	PCRLock *PCRLock
+	PCRLock *tpm.LockPolicy
 
 	// PIN must be given; "" for none. It is stretched by PBKDF2, which every systemd since 253 reads, or by Argon2id, which
 	// systemd reads since 262; then what comes out again is [Token.Secret] of what was sealed.

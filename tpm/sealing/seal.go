@@ -88,7 +88,7 @@ func (t *TPM) newToken(p Policy, srk *storageKey) (*Token, [][]step, error) {
 		rand.Read(token.Salt) // never fails
 	}
 	if p.PCRLock != nil {
-		nv, err := t.readNV(p.PCRLock.Index)
+		nv, err := t.readNV(p.PCRLock.NVIndex)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -12,8 +12,8 @@ import (
 // Unlock is what a policy may ask for.
 type Unlock struct {
 	PIN        string
-	Signatures tpm.Signatures // of the UKI that is booted, see [tpm.ParseSignatures]
-	PCRLock    *PCRLock       // contents of pcrlock.json
+	Signatures tpm.Signatures  // of the UKI that is booted, see [tpm.ParseSignatures]
+	PCRLock    *tpm.LockPolicy // contents of pcrlock.json
 
 	// Expected is the boot that the secret was sealed for, and Actual the one that took place: if the policy does not
 	// hold, the error says by which events they differ. Both may be nil.
@@ -65,7 +65,7 @@ func (t *TPM) Unseal(token *Token, with Unlock) ([]byte, error) {
 
 // plans are the steps of the policies of the blobs, in systemd's order: PolicyAuthorize or PolicyAuthorizeNV, a blob for
 // each if both are wanted; then PolicyPCR; then PolicyAuthValue. Floors stand before the last.
-func (t *Token) plans(lock *PCRLock) ([][]step, error) {
+func (t *Token) plans(lock *tpm.LockPolicy) ([][]step, error) {
 	var first []step
 	if t.PublicKey != nil && len(t.PublicKeyPCRs) > 0 {
 		key, err := parsePublicKey(t.PublicKey)
