@@ -49,7 +49,7 @@ type evaluateResult struct {
 // rotateResult is the object of rotate. The rotation is the plan as in its file, with schema osmith.rotation/1.
 type rotateResult struct {
 	header
-	Action   string               `json:"action,omitempty"` // write, install, reboot, done
+	Action   string               `json:"action,omitempty"` // sign, write, install, reboot, done
 	Text     string               `json:"text,omitempty"`
 	Variable string               `json:"variable,omitempty"` // of a write
 	Append   bool                 `json:"append,omitempty"`

@@ -8,6 +8,7 @@ import (
 
 // Kinds of actions.
 const (
+	ActionSign    = "sign"    // have Action.Step signed: Step.Digest, Step.Join
 	ActionWrite   = "write"   // give firmware Action.Step's update
 	ActionInstall = "install" // replace the images in Action.Images
 	ActionReboot  = "reboot"  // and ask again
@@ -18,7 +19,7 @@ const (
 type Action struct {
 	Kind   string
 	Text   string   // for a person
-	Step   *Step    // of a write or installation
+	Step   *Step    // of a signature, write or installation; it points into the plan
 	Images []string // to be replaced before the old key can go
 }
 
@@ -83,12 +84,15 @@ func (r *Rotation) Next(s State) (Action, error) {
 			}
 			continue
 		}
-		after, err := v.Apply(step.Variable, step.Auth, step.Append)
+		after, err := step.apply(v)
 		if err != nil {
 			return Action{}, err
 		}
 		if err := lockout(after, s.Images, step.Text); err != nil {
 			return Action{}, err
+		}
+		if step.Unsigned != nil {
+			return Action{Kind: ActionSign, Text: fmt.Sprintf("have it signed by %s: %s", title(step.Unsigned.Signer), step.Text), Step: step}, nil
 		}
 		return Action{Kind: ActionWrite, Text: step.Text, Step: step}, nil
 	}
@@ -102,7 +106,7 @@ func inTheEnd(v Variables, rest []Step, images []Image) (*LockoutError, error) {
 			continue
 		}
 		var err error
-		if v, err = v.Apply(step.Variable, step.Auth, step.Append); err != nil {
+		if v, err = step.apply(v); err != nil {
 			return nil, err
 		}
 		if e := blocked(v, images, step.Text); e != nil {
@@ -153,7 +157,7 @@ func (r *Rotation) position(v Variables) (int, error) {
 			if have == expected {
 				found = writes
 			}
-		case found == writes-1 && revokedBy(v, s.Auth):
+		case found == writes-1 && s.revoked(v):
 			found = writes
 		}
 		if writes == r.Reached {
@@ -175,13 +179,17 @@ func (r *Rotation) position(v Variables) (int, error) {
 	return 0, e
 }
 
-// revokedBy reports whether dbx has what an update appends to it.
-func revokedBy(v Variables, auth []byte) bool {
-	a, err := ParseAuth(auth)
-	if err != nil {
+// revoked reports whether dbx has what the step appends to it.
+func (s *Step) revoked(v Variables) bool {
+	var payload []byte
+	if s.Unsigned != nil {
+		payload = s.Unsigned.Update.Payload
+	} else if a, err := ParseAuth(s.Auth); err == nil {
+		payload = a.Payload
+	} else {
 		return false
 	}
-	more, err := ParseSignatureLists(a.Payload)
+	more, err := ParseSignatureLists(payload)
 	if err != nil {
 		return false
 	}

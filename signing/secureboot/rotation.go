@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -39,6 +38,48 @@ type Step struct {
 	// Of a write: the update, and what the machine has afterwards.
 	Pending
 	After Fingerprint
+
+	// Unsigned is the update as long as Auth is missing, because the plan was made without the key.
+	Unsigned *Unsigned
+}
+
+// Unsigned is an update that some key elsewhere has to sign.
+type Unsigned struct {
+	Update Update
+	Signer *x509.Certificate // of the key
+}
+
+// Digest returns what the key of Unsigned.Signer has to sign, as [Update.Digest] does.
+func (s *Step) Digest() ([]byte, error) {
+	if s.Unsigned == nil {
+		return nil, errors.New("secureboot: rotation: there is nothing to sign in this step")
+	}
+	return s.Unsigned.Update.Digest()
+}
+
+// Join puts a signature over [Step.Digest] into the step, after checking it.
+func (s *Step) Join(signature []byte) error {
+	if s.Unsigned == nil {
+		return errors.New("secureboot: rotation: there is nothing to sign in this step")
+	}
+	auth, err := s.Unsigned.Update.Join(s.Unsigned.Signer, signature)
+	if err != nil {
+		return err
+	}
+	s.Auth, s.Unsigned = auth, nil
+	return nil
+}
+
+// apply is what firmware makes of the step, once it is signed.
+func (s *Step) apply(v Variables) (Variables, error) {
+	if s.Unsigned == nil {
+		return v.Apply(s.Variable, s.Auth, s.Append)
+	}
+	u := s.Unsigned.Update
+	if err := checkPayload(u.Name, u.Payload); err != nil {
+		return Variables{}, &RefusedError{u.Name, err}
+	}
+	return v.write(u.Name, u.Payload, u.Time, u.Append)
 }
 
 // A Fingerprint is the SHA-256 digests of the content of PK, KEK and db, in hexadecimal.
@@ -62,7 +103,8 @@ type RotationOptions struct {
 	Machine Variables
 
 	// Old and New differ in the keys that are exchanged: any of PK, KEK and DB. A pair of New without a certificate means that the key stays.
-	// A machine that has some of the steps behind it already gets a plan for the rest.
+	// A machine that has some of the steps behind it already gets a plan for the rest. A certificate without a key is one whose key is elsewhere:
+	// steps that it has to sign stay unsigned until [Step.Join].
 	Old, New *Hierarchy
 
 	// Time is that of the first step; each further one is a second later.
@@ -177,10 +219,14 @@ func (p *planner) pk() KeyPair { return p.holds(p.v.PK, p.Old.PK, p.new.PK) }
 func (p *planner) kek() KeyPair { return p.holds(p.v.KEK, p.Old.KEK, p.new.KEK) }
 
 func (p *planner) holds(data []byte, old, fresh KeyPair) KeyPair {
-	if l, err := ParseSignatureLists(data); err == nil && containsCertificate(l, old.Cert) && old.Key != nil {
-		return old
+	l, err := ParseSignatureLists(data)
+	if err != nil || !containsCertificate(l, old.Cert) {
+		return fresh
 	}
-	return fresh
+	if old.Key == nil && fresh.Key != nil && containsCertificate(l, fresh.Cert) {
+		return fresh
+	}
+	return old
 }
 
 func (p *planner) write(text, name string, appendWrite bool, signer KeyPair, lists ...SignatureList) error {
@@ -189,14 +235,21 @@ func (p *planner) write(text, name string, appendWrite bool, signer KeyPair, lis
 		return err
 	}
 	at := p.Time.Add(time.Duration(len(p.plan.Steps)) * time.Second)
-	auth, err := Update{Name: name, Payload: payload, Time: at, Append: appendWrite}.Sign(signer.Key, signer.Cert)
-	if err != nil {
+	u := Update{Name: name, Payload: payload, Time: at, Append: appendWrite}
+	step := Step{Kind: StepWrite, Text: text, Pending: Pending{Variable: name, Append: appendWrite}}
+	if signer.Key == nil {
+		if _, err := u.Digest(); err != nil {
+			return err
+		}
+		step.Unsigned = &Unsigned{u, signer.Cert}
+	} else if step.Auth, err = u.Sign(signer.Key, signer.Cert); err != nil {
 		return err
 	}
-	if p.v, err = p.v.Apply(name, auth, appendWrite); err != nil {
+	if p.v, err = step.apply(p.v); err != nil {
 		return err
 	}
-	p.plan.Steps = append(p.plan.Steps, Step{Kind: StepWrite, Text: text, Pending: Pending{name, auth, appendWrite}, After: p.v.fingerprint()})
+	step.After = p.v.fingerprint()
+	p.plan.Steps = append(p.plan.Steps, step)
 	return p.check()
 }
 
@@ -284,37 +337,4 @@ func (p *planner) revoke() error {
 func title(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.Raw)
 	return fmt.Sprintf("%q (SHA-256 %x...)", c.Subject, sum[:4])
-}
-
-// A LockoutError says that something that has to boot would not.
-type LockoutError struct {
-	When   string // today, or the step after which it would be so
-	Images []string
-	Reason string // about the first
-}
-
-func (e *LockoutError) Error() string {
-	return fmt.Sprintf("secureboot: rotation: %s: the machine would not boot %s: %s", e.When, strings.Join(e.Images, ", "), e.Reason)
-}
-
-func lockout(v Variables, images []Image, when string) error {
-	if e := blocked(v, images, when); e != nil {
-		return e
-	}
-	return nil
-}
-
-func blocked(v Variables, images []Image, when string) *LockoutError {
-	var e *LockoutError
-	for _, im := range images {
-		r := v.EvaluateImage(im, time.Time{})
-		if r.Allowed {
-			continue
-		}
-		if e == nil {
-			e = &LockoutError{When: when, Reason: r.Reason}
-		}
-		e.Images = append(e.Images, im.Name)
-	}
-	return e
 }

@@ -2,11 +2,13 @@ package secureboot
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // RotationSchema names the form of a [Rotation] in JSON.
@@ -25,8 +27,13 @@ type stepJSON struct {
 	Text     string       `json:"text"`
 	Variable string       `json:"variable,omitempty"`
 	Append   bool         `json:"append,omitempty"`
-	Auth     []byte       `json:"auth,omitempty"` // base64
+	Auth     []byte       `json:"auth,omitempty"` // base64, as Payload and Signer
 	After    *Fingerprint `json:"after,omitempty"`
+
+	// Of a write that is not signed.
+	Payload []byte     `json:"payload,omitempty"`
+	Time    *time.Time `json:"time,omitempty"`
+	Signer  []byte     `json:"signer,omitempty"` // DER
 }
 
 var (
@@ -42,6 +49,10 @@ func (r Rotation) MarshalJSON() ([]byte, error) {
 		if s.Kind == StepWrite {
 			after := s.After
 			j.Variable, j.Append, j.Auth, j.After = s.Variable, s.Append, s.Auth, &after
+			if u := s.Unsigned; u != nil {
+				at := u.Update.Time.UTC().Truncate(time.Second)
+				j.Payload, j.Time, j.Signer = u.Update.Payload, &at, u.Signer.Raw
+			}
 		}
 		o.Steps = append(o.Steps, j)
 	}
@@ -68,31 +79,62 @@ func (r *Rotation) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("secureboot: rotation: start: %w", err)
 	}
 	for i, j := range o.Steps {
-		s := Step{Kind: j.Kind, Text: j.Text}
-		switch {
-		case j.Kind == StepInstall && j.Variable == "" && j.Auth == nil && j.After == nil && !j.Append:
-		case j.Kind == StepWrite && j.After != nil:
+		if j.Kind == StepWrite {
 			writes++
-			if _, err := VendorGUID(j.Variable); err != nil {
-				return fmt.Errorf("secureboot: rotation: step %d: %s", i+1, bare(err))
-			}
-			if _, err := ParseAuth(j.Auth); err != nil {
-				return fmt.Errorf("secureboot: rotation: step %d: %w", i+1, err)
-			}
-			if err := j.After.check(); err != nil {
-				return fmt.Errorf("secureboot: rotation: step %d: %w", i+1, err)
-			}
-			s.Pending, s.After = Pending{j.Variable, j.Auth, j.Append}, *j.After
-		default:
-			return fmt.Errorf("secureboot: rotation: step %d: kind %q, want write with variable, auth and after, or install without", i+1, j.Kind)
 		}
-		n.Steps = append(n.Steps, s)
+		step, err := j.step()
+		if err != nil {
+			return fmt.Errorf("secureboot: rotation: step %d: %s", i+1, bare(err))
+		}
+		n.Steps = append(n.Steps, step)
 	}
 	if o.Reached < 0 || o.Reached > writes {
 		return fmt.Errorf("secureboot: rotation: reached %d of %d writes", o.Reached, writes)
 	}
 	*r = n
 	return nil
+}
+
+// step checks what a step says.
+func (j *stepJSON) step() (Step, error) {
+	s := Step{Kind: j.Kind, Text: j.Text}
+	unsigned := j.Payload != nil || j.Time != nil || j.Signer != nil
+	if j.Kind == StepInstall && j.Variable == "" && j.Auth == nil && j.After == nil && !j.Append && !unsigned {
+		return s, nil
+	}
+	if j.Kind != StepWrite || j.After == nil || unsigned == (j.Auth != nil) {
+		return s, fmt.Errorf("kind %q, want write with variable, after, and either auth or payload, time and signer, or install without", j.Kind)
+	}
+	if _, err := VendorGUID(j.Variable); err != nil {
+		return s, err
+	}
+	if err := j.After.check(); err != nil {
+		return s, err
+	}
+	s.Pending, s.After = Pending{j.Variable, j.Auth, j.Append}, *j.After
+	if !unsigned {
+		_, err := ParseAuth(j.Auth)
+		return s, err
+	}
+	if j.Time == nil {
+		return s, errors.New("payload without time")
+	}
+	signer, err := x509.ParseCertificate(j.Signer)
+	if err != nil {
+		return s, fmt.Errorf("signer: %w", err)
+	}
+	if len(j.Payload) == 0 {
+		j.Payload = nil
+	}
+	u := Update{Name: j.Variable, Payload: j.Payload, Time: j.Time.UTC(), Append: j.Append}
+	if !u.Time.Equal(u.Time.Truncate(time.Second)) {
+		return s, fmt.Errorf("time %v: want whole seconds", u.Time)
+	}
+	if _, err := u.Digest(); err != nil {
+		return s, err
+	}
+	s.Unsigned = &Unsigned{u, signer}
+	return s, nil
 }
 
 func (f Fingerprint) check() error {

@@ -1,0 +1,66 @@
+package secureboot_test
+
+import (
+	"crypto/x509"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/signing/secureboot"
+)
+
+// Whatever an .auth file holds, a machine of ours takes it only if our key signed it, and it never panics.
+func FuzzApply(f *testing.F) {
+	h := hierarchy(f)
+	v, err := h.Variables()
+	require.NoError(f, err)
+	taken := map[string]bool{}
+	for _, name := range []string{"PK", "KEK", "db", "dbx"} {
+		b, err := h.SignUpdate(secureboot.Update{Name: name, Payload: lists(f, secureboot.CertificateList(owner, h.DB.Cert)), Time: when})
+		require.NoError(f, err)
+		f.Add(name, b, false)
+		a, err := secureboot.ParseAuth(b)
+		require.NoError(f, err)
+		taken[name+string(a.Payload)] = true
+	}
+	f.Fuzz(func(t *testing.T, name string, b []byte, add bool) {
+		after, err := v.Apply(name, b, add)
+		if err == nil && !taken[name+string(after.Get(name))] {
+			t.Fatalf("taken: %s %x", name, b)
+		}
+		setup := secureboot.Variables{SetupMode: true}
+		if after, err = setup.Apply(name, b, add); err == nil {
+			_ = after.EvaluateSet([]secureboot.Image{signed("x", secureboot.KeyPair{Cert: &x509.Certificate{}})}, secureboot.SetOptions{}).String()
+		}
+	})
+}
+
+func FuzzRotation(f *testing.F) {
+	r, o := rotation(f)
+	b, err := r.MarshalJSON()
+	require.NoError(f, err)
+	f.Add(b)
+	unsigned := *o.Old
+	unsigned.KEK.Key, unsigned.PK.Key = nil, nil
+	o.Old = &unsigned
+	r, err = secureboot.PlanRotation(o)
+	require.NoError(f, err)
+	b, err = r.MarshalJSON()
+	require.NoError(f, err)
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var r secureboot.Rotation
+		if r.UnmarshalJSON(b) != nil {
+			return
+		}
+		again, err := r.MarshalJSON()
+		require.NoError(t, err)
+		var r2 secureboot.Rotation
+		require.NoError(t, r2.UnmarshalJSON(again))
+		require.Equal(t, r, r2)
+		_ = r.String()
+		if a, err := r.Next(secureboot.State{Variables: o.Machine, BootID: "x", Images: o.MustBoot}); err == nil && a.Kind == "" {
+			t.Fatal("no action and no error")
+		}
+	})
+}
