@@ -25,7 +25,7 @@ func addonFlags(set *flag.FlagSet) func(*call, []string) error {
 		}
 		assembled, err := addon.Assemble()
 		if err != nil {
-			return err
+			return byFlag(err)
 		}
 		r := &buildResult{header: c.header(out.name), Signed: by != nil, FreeSections: assembled.FreeSections()}
 		finish := c.watch(c.total())

@@ -43,7 +43,7 @@ func buildFlags(set *flag.FlagSet) func(*call, []string) error {
 		r, err := c.build(im, ps, by, out.name)
 		finish()
 		if err != nil {
-			return err
+			return byFlag(err)
 		}
 		return c.Answer(r, r.text())
 	}
@@ -93,7 +93,7 @@ func (c *call) buildProfile(parts *partFlags, key []byte, ps *policies, by *sign
 	profile.PCRPublicKey = key
 	assembled, err := profile.Assemble(stub)
 	if err != nil {
-		return err
+		return byFlag(err)
 	}
 	r := &buildResult{header: c.header(name), Signed: by != nil, FreeSections: assembled.FreeSections()}
 	if r.Size, r.SHA256, err = write(name, by, writerTo(assembled)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -92,7 +93,9 @@ func parseBanks(s string) (banks []crypto.Hash, err error) {
 		if err != nil {
 			return nil, cli.Usagef("-pcr-banks: %v", err)
 		}
-		banks = append(banks, h)
+		if !slices.Contains(banks, h) {
+			banks = append(banks, h)
+		}
 	}
 	if banks == nil {
 		return nil, cli.Usagef("-pcr-banks %q: no bank", s)

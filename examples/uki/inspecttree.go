@@ -17,7 +17,9 @@ func (r *inspectResult) tree() *node {
 	if r.Kind == kindImage || r.Uname != "" {
 		root.add("kernel  %s", cmp.Or(r.Uname, "version unknown"))
 	}
-	root.add("stub    %s", cmp.Or(r.StubVersion, "version unknown"))
+	if r.Kind != kindProfile {
+		root.add("stub    %s", cmp.Or(r.StubVersion, "version unknown"))
+	}
 	root.add("digest  sha256 %s (Authenticode)", r.Authenticode["sha256"])
 	signed := root.add("Secure Boot signatures: %d", len(r.Signatures))
 	for _, s := range r.Signatures {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -15,7 +16,7 @@ import (
 func measureFlags(set *flag.FlagSet) func(*call, []string) error {
 	var phases list
 	set.Var(&phases, "phases", "`paths` of boot phases, as enter-initrd,enter-initrd:leave-initrd (default: those that ukify signs); may be repeated")
-	profile := set.Int("profile", -1, "index `N` of the one profile to measure (default: all)")
+	profile := set.String("profile", "", "`N`, the index of the one profile to measure (default: all)")
 	banks := set.String("pcr-banks", "", "PCR banks, a `list` such as sha256,sha384 (default: all four)")
 	return func(c *call, operands []string) error {
 		paths, err := parsePhases(strings.Join(phases, ","))
@@ -41,7 +42,7 @@ func measureFlags(set *flag.FlagSet) func(*call, []string) error {
 		}
 		result := measureResult{header: c.header(src.name), Variants: []variant{}}
 		for _, v := range variants {
-			if *profile >= 0 && v.Profile != *profile {
+			if *profile != "" && strconv.Itoa(v.Profile) != *profile {
 				continue
 			}
 			described, err := describeVariant(f, v, hashes, paths)
@@ -51,7 +52,7 @@ func measureFlags(set *flag.FlagSet) func(*call, []string) error {
 			result.Variants = append(result.Variants, described)
 		}
 		if len(result.Variants) == 0 {
-			return cli.Usagef("-profile %d: the image has profiles 0 to %d", *profile, variants[len(variants)-1].Profile)
+			return cli.Usagef("-profile %s: the image has profiles 0 to %d", *profile, variants[len(variants)-1].Profile)
 		}
 		return c.Answer(result, measureText(result.Variants, hashes))
 	}

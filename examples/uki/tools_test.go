@@ -25,6 +25,9 @@ func TestBuildAsUkify(t *testing.T) {
 	require.NoError(t, os.WriteFile(path("cmdline"), []byte(" as  it is\n"), 0o600))
 	require.NoError(t, os.WriteFile(path("sbat"), []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nacme,1,Acme,acme,1,https://example.org\n"), 0o600))
 	require.NoError(t, os.WriteFile(path("linux.gz"), compressed(t, read(t, path("linux"))), 0o600))
+	require.NoError(t, os.Mkdir(path("hw"), 0o755))
+	require.NoError(t, os.WriteFile(path("hw/acme.json"), []byte(`{"type": "devicetree", "name": "Acme One", "compatible": "acme,one",
+		"hwids": ["11111111-2222-3333-4444-555555555555", "11111111-2222-3333-4444-666666666666"]}`), 0o600))
 	image := []string{"--stub=stub", "--linux=linux", "--os-release=@osrel"}
 	for name, args := range map[string][]string{
 		"plain":    append(image, "--initrd=initrd", "--initrd=osrel", "--cmdline= two\twords \n"),
@@ -34,9 +37,10 @@ func TestBuildAsUkify(t *testing.T) {
 		"policies": append(image, "--cmdline=x", "--pcr-private-key=pcr.key", "--pcr-public-key=pcr.pub", "--pcr-banks=sha384,sha256"),
 		"two-keys": append(image, "--pcr-private-key=pcr.key", "--pcr-public-key=pcr.pub", "--phases=enter-initrd,enter-initrd:leave-initrd",
 			"--pcr-private-key=pcr2.key", "--pcr-public-key=pcr2.pub", "--phases=enter-initrd"),
-		"profile": {"--stub=addon", "--profile=ID=reset\nTITLE=Factory reset", "--cmdline=reset  now", "--os-release="},
-		"joined":  append(image, "--profile=ID=main", "--join-profile=reset.efi", "--cmdline=x", "--pcr-private-key=pcr.key", "--pcr-public-key=pcr.pub"),
-		"addon":   {"--stub=addon", "--cmdline=debug  now", "--uname=1.2"},
+		"hardware": append(image, "--devicetree-auto=initrd", "--devicetree-auto=osrel", "--hwids=hw"),
+		"profile":  {"--stub=addon", "--profile=ID=reset\nTITLE=Factory reset", "--cmdline=reset  now", "--os-release="},
+		"joined":   append(image, "--profile=ID=main", "--join-profile=reset.efi", "--cmdline=x", "--pcr-private-key=pcr.key", "--pcr-public-key=pcr.pub"),
+		"addon":    {"--stub=addon", "--cmdline=debug  now", "--uname=1.2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "joined" {
@@ -59,8 +63,8 @@ func inDirectory(dir string, args []string) (out []string) {
 	for _, arg := range args {
 		name, value, _ := strings.Cut(arg, "=")
 		switch prefix, file, isFile := strings.Cut(value, "@"); {
-		case name == "--stub", name == "--linux", name == "--initrd", name == "--splash", name == "--microcode", name == "--devicetree",
-			name == "--join-profile", strings.HasSuffix(name, "-key"):
+		case name == "--stub", name == "--linux", name == "--initrd", name == "--splash", name == "--microcode", name == "--hwids",
+			strings.HasPrefix(name, "--devicetree"), name == "--join-profile", strings.HasSuffix(name, "-key"):
 			value = filepath.Join(dir, value)
 		case isFile:
 			value = prefix + "@" + filepath.Join(dir, file)
