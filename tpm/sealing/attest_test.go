@@ -110,3 +110,42 @@ func FuzzKeys(f *testing.F) {
 		assert.Equal(t, err == nil, challenge != nil)
 	})
 }
+
+// TestRSA has a storage root key that is RSA, as on TPMs without curves.
+func TestRSA(t *testing.T) {
+	t.Parallel()
+	s := swtpm(t)
+	created, err := s.createPrimary(rsaTemplate())
+	require.NoError(t, err)
+	_, err = execute(s.TPM, tpm2.EvictControl{
+		Auth: tpm2.TPMRHOwner, ObjectHandle: tpm2.NamedHandle{Handle: created.ObjectHandle, Name: created.Name}, PersistentHandle: SRKHandle,
+	})
+	require.NoError(t, err)
+	s.flush(created.ObjectHandle)
+	token, err := s.Seal([]byte("secret"), Policy{PCRs: []int{7}, PIN: "1"}, Unlock{})
+	require.NoError(t, err)
+	require.Equal(t, "rsa", token.PrimaryAlgorithm)
+	key, err := s.CreateAttestationKey()
+	require.NoError(t, err)
+	q, err := s.Quote(key, []byte("nonce"), map[crypto.Hash][]int{crypto.SHA256: {7}})
+	require.NoError(t, err)
+	public, err := key.PublicKey()
+	require.NoError(t, err)
+	_, err = tpm.VerifyQuote(public, q.Attest, q.Signature, []byte("nonce"))
+	require.NoError(t, err)
+}
+
+// TestForeignSRK refuses a key at the handle that is no storage root key.
+func TestForeignSRK(t *testing.T) {
+	t.Parallel()
+	s := swtpm(t)
+	template := attestationTemplate(&storageKey{})
+	created, err := s.createPrimary(template)
+	require.NoError(t, err)
+	_, err = execute(s.TPM, tpm2.EvictControl{
+		Auth: tpm2.TPMRHOwner, ObjectHandle: tpm2.NamedHandle{Handle: created.ObjectHandle, Name: created.Name}, PersistentHandle: SRKHandle,
+	})
+	require.NoError(t, err)
+	_, err = s.Seal([]byte("secret"), Policy{}, Unlock{})
+	require.ErrorIs(t, err, ErrSRK)
+}

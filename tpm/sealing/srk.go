@@ -178,7 +178,7 @@ func (t *TPM) srk() (*storageKey, error) {
 		PersistentHandle: SRKHandle,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("sealing: keep the storage root key at 0x%08x: %w", SRKHandle, err)
+		return nil, fmt.Errorf("sealing: keep the storage root key at 0x%08x: %w", uint32(SRKHandle), err)
 	}
 	if k, err = t.readKey(SRKHandle); err == nil && k == nil {
 		err = fmt.Errorf("sealing: storage root key: %w: it was made and is not there", ErrSRK)

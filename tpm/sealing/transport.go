@@ -2,7 +2,6 @@ package sealing
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -112,6 +111,3 @@ func again(code uint32) bool {
 	const yielded, testing, retry = 0x908, 0x90a, 0x922
 	return code == yielded || code == testing || code == retry
 }
-
-// errNoDevices is the cause where TPMs have no device files.
-var errNoDevices = errors.New("TPM devices are opened on Linux only; elsewhere bring a Transport")
