@@ -115,6 +115,16 @@ func (c Client) Get(ctx context.Context, url string, limit int64) ([]byte, error
 // permanent is an error that trying again does not mend.
 type permanent struct{ error }
 
+// Permanent marks an error of what is given to Again as one that trying again does not mend.
+func Permanent(err error) error { return &permanent{err} }
+
+// Again calls do, which sends a request by other means, until it works or Retry has enough. A *StatusError says by itself whether it
+// may pass.
+func (c Client) Again(ctx context.Context, do func() error) error {
+	attempt := 0
+	return c.again(ctx, &attempt, do)
+}
+
 func (p *permanent) Unwrap() error { return p.error }
 
 // again calls do until it works, or Retry has enough. attempt counts the failures, over several calls if it is the same one.

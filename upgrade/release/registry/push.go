@@ -1,0 +1,232 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/upgrade/release"
+)
+
+// statusOf finds the HTTP status in an error of the library.
+func statusOf(err error) (int, bool) {
+	var response *errcode.ErrorResponse
+	if errors.As(err, &response) && response.StatusCode >= http.StatusBadRequest {
+		return response.StatusCode, true
+	}
+	return 0, false
+}
+
+// A Writer puts what it is given into a repository: signatures by cosign.Sign, releases by release.PackInto. Blobs of which the
+// digest is not known beforehand wait in a temporary file, since a registry wants to be told before it takes them.
+type Writer struct {
+	*Repository
+	ctx context.Context
+}
+
+var (
+	_ cosign.Store  = (*Writer)(nil)
+	_ release.Store = (*Writer)(nil)
+)
+
+// Writer returns a store of the repository whose requests end with the context.
+func (r *Repository) Writer(ctx context.Context) *Writer { return &Writer{r, ctx} }
+
+// WriteBlob uploads a blob unless the repository has it.
+func (w *Writer) WriteBlob(mediaType string, content io.Reader) (ocispec.Descriptor, error) {
+	var none ocispec.Descriptor
+	f, err := os.CreateTemp("", "osmith-blob-*")
+	if err != nil {
+		return none, fmt.Errorf("registry: %w", err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, h), content)
+	if err != nil {
+		return none, fmt.Errorf("registry: blob: %w", err)
+	}
+	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.NewDigest(digest.SHA256, h), Size: n}
+	return d, w.push(w.ctx, d, io.NewSectionReader(f, 0, n))
+}
+
+// push uploads a blob, from its beginning at every attempt.
+func (r *Repository) push(ctx context.Context, d ocispec.Descriptor, content *io.SectionReader) error {
+	return r.again(ctx, d.Digest.String(), func() error {
+		there, err := r.repo.Blobs().Exists(ctx, d)
+		if err != nil || there {
+			return err
+		}
+		return r.repo.Blobs().Push(ctx, d, io.NewSectionReader(content, 0, content.Size()))
+	})
+}
+
+// WriteManifest stores a manifest, under a tag if that is not empty. If the registry has no referrers API, the list of those that refer to
+// the same artifact is brought up to date.
+func (w *Writer) WriteManifest(m ocispec.Manifest, tag string) (ocispec.Descriptor, error) {
+	m.Versioned = specs.Versioned{SchemaVersion: 2}
+	m.MediaType = ocispec.MediaTypeImageManifest
+	b, err := json.Marshal(m)
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("registry: manifest: %w", err)
+	}
+	d := ocispec.Descriptor{MediaType: m.MediaType, ArtifactType: m.ArtifactType, Digest: digest.SHA256.FromBytes(b), Size: int64(len(b))}
+	return d, w.pushManifest(w.ctx, d, b, tag)
+}
+
+func (r *Repository) pushManifest(ctx context.Context, d ocispec.Descriptor, b []byte, tag string) error {
+	return r.again(ctx, d.Digest.String(), func() error {
+		var err error
+		if tag == "" {
+			err = r.repo.Manifests().Push(ctx, d, bytes.NewReader(b))
+		} else {
+			err = r.repo.Manifests().PushReference(ctx, d, bytes.NewReader(b), tag)
+		}
+		if errors.Is(err, errdef.ErrAlreadyExists) {
+			return nil
+		}
+		return err
+	})
+}
+
+// PushOptions are the choices of [Repository.Push].
+type PushOptions struct {
+	Tag      string                  // for the release; none if empty
+	Progress func(done, total int64) // bytes of blobs, if not nil
+}
+
+// Push uploads a release with everything that is known to refer to it: from, such as a cosign.Layout, is asked for both. Blobs that the
+// repository has are not sent again. Manifests come last, the release before its signatures, so that nothing is listed that is not whole.
+func (r *Repository) Push(ctx context.Context, from cosign.Source, artifact ocispec.Descriptor, o PushOptions) error {
+	signatures, err := from.Signatures(ctx, artifact)
+	if err != nil {
+		return fmt.Errorf("registry: push: %w", err)
+	}
+	p := &pusher{to: r, from: from, progress: o.Progress}
+	if err := p.manifest(ctx, artifact, o.Tag); err != nil {
+		return err
+	}
+	for _, s := range signatures {
+		tag := ""
+		if s.Annotations != nil {
+			tag = s.Annotations[ocispec.AnnotationRefName]
+		}
+		if err := p.manifest(ctx, s, p.signatureTag(ctx, s, artifact, tag)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type pusher struct {
+	to          *Repository
+	from        cosign.Source
+	progress    func(done, total int64)
+	done, total int64
+}
+
+// document reads a manifest, checked.
+func (p *pusher) document(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	const maxDocument = 4 << 20
+	if d.Size > maxDocument {
+		return nil, fmt.Errorf("registry: push: %s: %d bytes, at most %d are read of a manifest", d.Digest, d.Size, maxDocument)
+	}
+	blob, err := cosign.OpenBlob(ctx, p.from, d)
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Close()
+	return io.ReadAll(blob)
+}
+
+// node is what a manifest or an index refers to.
+type node struct {
+	MediaType string               `json:"mediaType"`
+	Config    *ocispec.Descriptor  `json:"config"`
+	Layers    []ocispec.Descriptor `json:"layers"`
+	Manifests []ocispec.Descriptor `json:"manifests"`
+	Subject   *ocispec.Descriptor  `json:"subject"`
+}
+
+// manifest uploads a manifest after everything that it refers to.
+func (p *pusher) manifest(ctx context.Context, d ocispec.Descriptor, tag string) error {
+	b, err := p.document(ctx, d)
+	if err != nil {
+		return err
+	}
+	var n node
+	if err := json.Unmarshal(b, &n); err != nil {
+		return fmt.Errorf("registry: push: %s: %w", d.Digest, err)
+	}
+	if d.MediaType = n.MediaType; !isManifest(d) {
+		return fmt.Errorf("registry: push: %s: media type %q is none of a manifest", d.Digest, n.MediaType)
+	}
+	for _, m := range n.Manifests {
+		if err := p.manifest(ctx, m, ""); err != nil {
+			return err
+		}
+	}
+	blobs := n.Layers
+	if n.Config != nil {
+		blobs = append(blobs, *n.Config)
+	}
+	for _, blob := range blobs {
+		p.total += blob.Size
+	}
+	for _, blob := range blobs {
+		if err := p.blob(ctx, blob); err != nil {
+			return err
+		}
+	}
+	return p.to.pushManifest(ctx, d, b, tag)
+}
+
+// blob uploads a blob straight from the source, which is checked on the way: the registry compares the digest, too.
+func (p *pusher) blob(ctx context.Context, d ocispec.Descriptor) error {
+	err := p.to.again(ctx, d.Digest.String(), func() error {
+		there, err := p.to.repo.Blobs().Exists(ctx, d)
+		if err != nil || there {
+			return err
+		}
+		r, err := cosign.OpenBlob(ctx, p.from, d)
+		if err != nil {
+			return err
+		}
+		return errors.Join(p.to.repo.Blobs().Push(ctx, d, r), r.Close())
+	})
+	if err == nil {
+		p.done += d.Size
+		if p.progress != nil {
+			p.progress(p.done, p.total)
+		}
+	}
+	return err
+}
+
+// signatureTag is the tag under which cosign looks for a manifest that names no subject.
+func (p *pusher) signatureTag(ctx context.Context, d, artifact ocispec.Descriptor, known string) string {
+	b, err := p.document(ctx, d)
+	var n node
+	if err != nil || json.Unmarshal(b, &n) != nil || n.Subject != nil {
+		return known
+	}
+	for _, l := range n.Layers {
+		if l.MediaType == "application/vnd.dsse.envelope.v1+json" {
+			return "sha256-" + artifact.Digest.Encoded() + ".att"
+		}
+	}
+	return "sha256-" + artifact.Digest.Encoded() + ".sig"
+}

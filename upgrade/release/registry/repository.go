@@ -1,0 +1,230 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"slices"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/osmith-dev/osmith/internal/httpblob"
+	"github.com/osmith-dev/osmith/internal/ocilayout"
+	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/upgrade/release"
+)
+
+// maxReferrers bounds how many manifests are looked at that refer to one artifact.
+const maxReferrers = 1024
+
+// ErrNotFound says that the repository has nothing of a name or digest. It is [fs.ErrNotExist].
+var ErrNotFound = fs.ErrNotExist
+
+// Credentials are what a registry asks for. The zero value is nobody in particular.
+type Credentials struct {
+	Username, Password string
+	RefreshToken       string // of OAuth 2, instead of a password
+	AccessToken        string // ready to be used
+}
+
+// Options are the choices of [Open].
+type Options struct {
+	// Client sends the requests, with whatever proxies and certificates they need. It must be given: no connection is
+	// made that nobody asked for.
+	Client *http.Client
+
+	// Credentials, if not nil, is asked for what to say to a registry that wants to know, by the host name.
+	Credentials func(ctx context.Context, host string) (Credentials, error)
+
+	// PlainHTTP speaks to the registry without encryption. What is fetched is checked all the same, but passwords are not safe.
+	PlainHTTP bool
+
+	// Attempts, Wait and OnRetry are about requests that may work when they are repeated; see package weblayout.
+	Attempts int
+	Wait     func(attempt int) time.Duration
+	OnRetry  func(attempt int, wait time.Duration, err error)
+}
+
+// A Repository is one repository of a registry. It may be used by several goroutines.
+type Repository struct {
+	repo   *remote.Repository // pushes as the registry's answers suggest
+	byAPI  *remote.Repository // asks the referrers API
+	byTag  *remote.Repository // reads the list of referrers under its tag
+	client httpblob.Client
+}
+
+var (
+	_ cosign.Source       = (*Repository)(nil)
+	_ release.RangeSource = (*Repository)(nil)
+)
+
+// Open describes the repository of a name such as registry.example/os/acme, without a tag and without a digest. Nothing is read yet.
+func Open(name string, o Options) (*Repository, error) {
+	if o.Client == nil {
+		return nil, errors.New("registry: no HTTP client is given")
+	}
+	client := &auth.Client{Client: o.Client, Cache: auth.NewCache()}
+	if o.Credentials != nil {
+		client.Credential = func(ctx context.Context, host string) (auth.Credential, error) {
+			c, err := o.Credentials(ctx, host)
+			return auth.Credential{Username: c.Username, Password: c.Password, RefreshToken: c.RefreshToken, AccessToken: c.AccessToken}, err
+		}
+	}
+	r := &Repository{client: httpblob.Client{Do: client, Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry}}}
+	for _, to := range []**remote.Repository{&r.repo, &r.byAPI, &r.byTag} {
+		repo, err := remote.NewRepository(name)
+		if err != nil {
+			return nil, fmt.Errorf("registry: %q: %w", name, err)
+		}
+		if repo.Reference.Reference != "" {
+			return nil, fmt.Errorf("registry: %q: want the name of a repository, without %q", name, repo.Reference.Reference)
+		}
+		repo.Client, repo.PlainHTTP = client, o.PlainHTTP
+		// The list under the tag is rewritten when a manifest is pushed; what it was before is not ours to delete.
+		repo.SkipReferrersGC = true
+		*to = repo
+	}
+	if err := errors.Join(r.byAPI.SetReferrersCapability(true), r.byTag.SetReferrersCapability(false)); err != nil {
+		return nil, fmt.Errorf("registry: %q: %w", name, err)
+	}
+	return r, nil
+}
+
+// Name is that of the repository, for the rules of a policy.
+func (r *Repository) Name() string {
+	return r.repo.Reference.Registry + "/" + r.repo.Reference.Repository
+}
+
+// again repeats what goes through the library; it has no retries of its own here, so that they show.
+func (r *Repository) again(ctx context.Context, what string, do func() error) error {
+	err := r.client.Again(ctx, func() error {
+		err := do()
+		if errors.Is(err, errdef.ErrNotFound) || errors.Is(err, errdef.ErrUnsupported) {
+			return httpblob.Permanent(fmt.Errorf("%w (%w)", ErrNotFound, err))
+		}
+		if errors.Is(err, errdef.ErrInvalidReference) || errors.Is(err, errdef.ErrInvalidDigest) {
+			return httpblob.Permanent(err)
+		}
+		if status, ok := statusOf(err); ok {
+			return fmt.Errorf("%w (%w)", &httpblob.StatusError{URL: r.Name(), Status: status}, err)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("registry: %s: %s: %w", r.Name(), what, err)
+	}
+	return nil
+}
+
+// Resolve returns the descriptor of a tag or digest. It is a hint where to look: what it leads to is for cosign.Verify to judge.
+func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
+	var d ocispec.Descriptor
+	err := r.again(ctx, reference, func() (err error) {
+		d, err = r.repo.Resolve(ctx, reference)
+		return err
+	})
+	return d, err
+}
+
+// Signatures lists what may hold signatures and attestations of an artifact: what cosign's tags name, and all that refers to it by the
+// API or the list under the referrers tag.
+func (r *Repository) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	if err := ocilayout.CheckDescriptor("registry", subject); err != nil {
+		return nil, err
+	}
+	var found []ocispec.Descriptor
+	for _, suffix := range []string{".sig", ".att"} {
+		d, err := r.Resolve(ctx, "sha256-"+subject.Digest.Encoded()+suffix)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, d)
+	}
+	// Both ways, always: a client that took the registry for one without an API has written a list that the API does not show in
+	// full, and one that did not has added to what the list does not show.
+	for _, repo := range []*remote.Repository{r.byAPI, r.byTag} {
+		referrers, err := r.referrers(ctx, repo, subject)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range referrers {
+			if !slices.ContainsFunc(found, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
+				found = append(found, d)
+			}
+		}
+	}
+	return found, nil
+}
+
+func (r *Repository) referrers(ctx context.Context, repo *remote.Repository, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	var list []ocispec.Descriptor
+	return list, r.again(ctx, "referrers of "+subject.Digest.String(), func() error {
+		list = nil
+		return repo.Referrers(ctx, subject, "", func(page []ocispec.Descriptor) error {
+			if list = append(list, page...); len(list) > maxReferrers {
+				return httpblob.Permanent(fmt.Errorf("more than %d manifests refer to it", maxReferrers))
+			}
+			return nil
+		})
+	})
+}
+
+// Blob opens a blob or a manifest. The transfer of a blob that breaks goes on by a range request.
+func (r *Repository) Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	if isManifest(d) {
+		return r.manifest(ctx, d)
+	}
+	if d.Size < 0 || d.MediaType == "" {
+		// Only a digest is known, of a manifest most likely.
+		if m, err := r.manifest(ctx, d); err == nil || !errors.Is(err, ErrNotFound) {
+			return m, err
+		}
+	}
+	return r.BlobRange(ctx, d, 0, d.Size)
+}
+
+func isManifest(d ocispec.Descriptor) bool {
+	return d.MediaType == ocispec.MediaTypeImageManifest || d.MediaType == ocispec.MediaTypeImageIndex ||
+		d.MediaType == "application/vnd.docker.distribution.manifest.v2+json" || d.MediaType == "application/vnd.docker.distribution.manifest.list.v2+json"
+}
+
+// manifest opens what the registry keeps apart from blobs.
+func (r *Repository) manifest(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	var body io.ReadCloser
+	err := r.again(ctx, d.Digest.String(), func() (err error) {
+		_, body, err = r.repo.Manifests().FetchReference(ctx, d.Digest.String())
+		return err
+	})
+	return body, err
+}
+
+// BlobRange opens n bytes of a blob, not of a manifest, from an offset on.
+func (r *Repository) BlobRange(ctx context.Context, d ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
+	if err := ocilayout.CheckDescriptor("registry", d); err != nil {
+		return nil, err
+	}
+	scheme := "https"
+	if r.repo.PlainHTTP {
+		scheme = "http"
+	}
+	url := fmt.Sprintf("%s://%s/v2/%s/blobs/%s", scheme, r.repo.Reference.Host(), r.repo.Reference.Repository, d.Digest)
+	ctx = auth.AppendRepositoryScope(ctx, r.repo.Reference, auth.ActionPull)
+	body, err := r.client.Open(ctx, url, off, n, d.Size)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %s: %w", r.Name(), err)
+	}
+	return body, nil
+}
