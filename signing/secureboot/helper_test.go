@@ -1,6 +1,7 @@
 package secureboot_test
 
 import (
+	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"os"
@@ -21,11 +22,34 @@ var (
 	options  = secureboot.GenerateOptions{CommonName: "Acme OS", Owner: owner, NotBefore: from, NotAfter: from.AddDate(1, 0, 0)}
 )
 
-// Two hierarchies, made once per run; the certificates of both have long expired.
+// Two hierarchies; the certificates of both have long expired.
 var (
-	ours    = sync.OnceValues(func() (*secureboot.Hierarchy, error) { return secureboot.Generate(nil, options) })
-	foreign = sync.OnceValues(func() (*secureboot.Hierarchy, error) { return secureboot.Generate(nil, options) })
+	ours    = sync.OnceValues(func() (*secureboot.Hierarchy, error) { return readKeys("ours.pem") })
+	foreign = sync.OnceValues(func() (*secureboot.Hierarchy, error) { return readKeys("foreign.pem") })
 )
+
+// readKeys reads a hierarchy that was made by Generate once, so that the tests need not wait for new keys.
+func readKeys(name string) (*secureboot.Hierarchy, error) {
+	rest, err := os.ReadFile(filepath.Join("testdata", "keys", name))
+	if err != nil {
+		return nil, err
+	}
+	h := &secureboot.Hierarchy{Owner: owner}
+	for _, p := range []*secureboot.KeyPair{&h.PK, &h.KEK, &h.DB, &h.PCR, &h.Verity} {
+		var key, cert *pem.Block
+		key, rest = pem.Decode(rest)
+		cert, rest = pem.Decode(rest)
+		k, err := x509.ParsePKCS8PrivateKey(key.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		p.Key = k.(crypto.Signer)
+		if p.Cert, err = x509.ParseCertificate(cert.Bytes); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
 
 func hierarchy(t testing.TB) *secureboot.Hierarchy {
 	t.Helper()

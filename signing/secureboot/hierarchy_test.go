@@ -18,12 +18,16 @@ import (
 func hexOf(b []byte) string { return hex.EncodeToString(b) }
 
 func TestGenerate(t *testing.T) {
-	h := hierarchy(t)
+	h, err := secureboot.Generate(nil, options)
+	require.NoError(t, err)
+	require.NoError(t, h.Check())
 	require.Equal(t, owner, h.Owner)
-	names := map[string]secureboot.KeyPair{"Platform Key": h.PK, "Key Exchange Key": h.KEK, "Signature Database Key": h.DB}
-	require.Len(t, names, 3)
+	names := map[string]secureboot.KeyPair{
+		"Platform Key": h.PK, "Key Exchange Key": h.KEK, "Signature Database Key": h.DB, "PCR Signing Key": h.PCR, "Verity Signing Key": h.Verity,
+	}
 	for name, p := range names {
 		require.Equal(t, "CN=Acme OS "+name, p.Cert.Subject.String())
+		require.Equal(t, name != "PCR Signing Key" && name != "Verity Signing Key", p.Cert.IsCA)
 		require.Equal(t, p.Cert.RawSubject, p.Cert.RawIssuer)
 		require.NoError(t, p.Cert.CheckSignature(p.Cert.SignatureAlgorithm, p.Cert.RawTBSCertificate, p.Cert.Signature))
 		require.True(t, p.Cert.NotBefore.Equal(options.NotBefore))
