@@ -10,18 +10,25 @@ import (
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
 
-func FuzzSignatures(f *testing.F) {
-	id := newIdentity(f, "256a", "self", nil)
-	foreign := newIdentity(f, "256b", "foreign", nil)
-	f.Add(image(0))
-	f.Add(sign(f, image(3), id, authenticode.SignOptions{Time: when}))
-	f.Add(sign(f, sign(f, image(0), id, authenticode.SignOptions{}), id, authenticode.SignOptions{}))
+// seeds are the images of testdata: small, so that the fuzzer is quick with them.
+func seeds(f *testing.F) [][]byte {
+	f.Helper()
 	found, err := filepath.Glob("testdata/*.efi")
 	if err != nil || len(found) == 0 {
 		f.Fatalf("no seeds: %v", err)
 	}
+	var list [][]byte
 	for _, path := range found {
-		f.Add(readFile(f, path))
+		list = append(list, readFile(f, path))
+	}
+	return list
+}
+
+func FuzzSignatures(f *testing.F) {
+	id := newIdentity(f, "256a", "self", nil)
+	foreign := newIdentity(f, "256b", "foreign", nil)
+	for _, b := range seeds(f) {
+		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		src := bytes.NewReader(data)
@@ -50,9 +57,9 @@ func FuzzSignatures(f *testing.F) {
 // However an image is cut up, the digests are those of the whole, and both refuse the same.
 func FuzzDigester(f *testing.F) {
 	id := newIdentity(f, "256a", "self", nil)
-	f.Add(image(0), uint16(100))
-	f.Add(image(13), uint16(1))
-	f.Add(sign(f, image(3), id, authenticode.SignOptions{Time: when}), uint16(4096))
+	for i, b := range seeds(f) {
+		f.Add(b, []uint16{0, 99, 4095}[i%3])
+	}
 	f.Fuzz(func(t *testing.T, data []byte, piece uint16) {
 		d, err := authenticode.NewDigester(crypto.SHA256, crypto.SHA1)
 		if err != nil {
@@ -104,10 +111,9 @@ func FuzzDigester(f *testing.F) {
 // What is taken off leaves what was there before; what can be listed can be taken off.
 func FuzzRemove(f *testing.F) {
 	id := newIdentity(f, "256a", "self", nil)
-	once := sign(f, image(3), id, authenticode.SignOptions{Time: when})
-	f.Add(image(0))
-	f.Add(once)
-	f.Add(sign(f, once, id, authenticode.SignOptions{}))
+	for _, b := range seeds(f) {
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		entries, err := authenticode.Entries(bytes.NewReader(data))
 		if err != nil {
