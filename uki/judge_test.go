@@ -75,7 +75,7 @@ func judgePCRs(t *testing.T, dir string, cases []measuredCase) {
 }
 
 // effective are the measured sections of a variant: the first of each name before the first .profile, replaced by the
-// first of that name in the profile; the device tree picked in place of .dtb; nothing that is empty or that the release
+// first of that name in the profile; the device tree picked besides .dtb; nothing that is empty or that the release
 // does not know.
 func effective(t *testing.T, f *uki.File, release int, v uki.Variant) map[string][]byte {
 	known := []string{".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".pcrpkey"}
@@ -106,9 +106,6 @@ func effective(t *testing.T, f *uki.File, release int, v uki.Variant) map[string
 				out[s.Name] = b
 			}
 		}
-	}
-	if out[".dtbauto"] != nil {
-		delete(out, ".dtb")
 	}
 	for name, b := range out {
 		isKnown := false

@@ -84,8 +84,8 @@ func (s *scope) effective(name string) int {
 }
 
 // selectVariant picks the sections that a stub of that release measures for a variant, in measured order. A device tree
-// that is picked by hardware takes the place of .dtb, which is not measured then. systemd 262, src/boot/stub.c
-// (find_sections, measure_sections).
+// that is picked by hardware takes the place of .dtb for the kernel, but both are measured: systemd 262, src/boot/stub.c
+// (find_sections, measure_sections), and the policies that ukify 262 signs.
 func selectVariant(list []content, v Variant, release int) ([]int, error) {
 	s, err := scopeOf(list, v.Profile, release)
 	if err != nil {
@@ -112,7 +112,6 @@ func selectVariant(list []content, v Variant, release int) ([]int, error) {
 			if at, ok := picked[k.name]; ok {
 				i = at
 			}
-		case k.name == ".dtb" && v.DeviceTree > 0:
 		default:
 			i = s.effective(k.name)
 		}

@@ -60,7 +60,7 @@ func TestUkifySignsOurVariants(t *testing.T) {
 	profile := filepath.Join(dir, "profile.efi")
 	r.Run(t, dir, "ukify", "build", "--profile=ID=debug", "--cmdline=debug", "--output="+profile)
 	r.Run(t, dir, "ukify", append([]string{"build", "--linux=" + file("kernel", petest.Kernel("6.12.0-x")), "--cmdline=ro", "--os-release=ID=x\nVERSION_ID=1\n",
-		"--microcode=" + file("ucode", []byte("microcode")), "--splash=" + file("splash", []byte("BM")), "--hwids=",
+		"--microcode=" + file("ucode", []byte("microcode")), "--splash=" + file("splash", []byte("BM")), "--hwids=", "--devicetree=" + file("plain", []byte("for all")),
 		"--devicetree-auto=" + file("one", []byte("first tree")), "--devicetree-auto=" + file("two", bytes.Repeat([]byte("second"), 999)),
 		"--profile=ID=main", "--join-profile=" + profile, "--output=" + filepath.Join(dir, "image.efi")}, keys...)...)
 	b, err := os.ReadFile(filepath.Join(dir, "image.efi"))

@@ -82,11 +82,11 @@ func TestVariants(t *testing.T) {
 	}
 	for v, want := range map[uki.Variant]string{
 		{}:                                       "linux6 osrel5 dtb5 profile8",
-		{DeviceTree: 1}:                          "linux6 osrel5 profile8 dtbauto5",
-		{DeviceTree: 2, Firmware: 1}:             "linux6 osrel5 profile8 dtbauto7 efifw2",
+		{DeviceTree: 1}:                          "linux6 osrel5 dtb5 profile8 dtbauto5",
+		{DeviceTree: 2, Firmware: 1}:             "linux6 osrel5 dtb5 profile8 dtbauto7 efifw2",
 		{Profile: 1}:                             "linux6 osrel5 cmdline5 dtb5 profile7",
-		{Profile: 1, DeviceTree: 1}:              "linux6 osrel5 cmdline5 profile7 dtbauto5",
-		{Profile: 1, DeviceTree: 3, Firmware: 1}: "linux6 osrel5 cmdline5 profile7 dtbauto9 efifw2",
+		{Profile: 1, DeviceTree: 1}:              "linux6 osrel5 cmdline5 dtb5 profile7 dtbauto5",
+		{Profile: 1, DeviceTree: 3, Firmware: 1}: "linux6 osrel5 cmdline5 dtb5 profile7 dtbauto9 efifw2",
 		{Profile: 2}:                             "linux6 osrel5 dtb14 profile7",
 	} {
 		assert.Equal(t, want, got(v), v)
