@@ -231,22 +231,18 @@ func (r reader) profiles(names list) (out []uki.Profile) {
 			return nil
 		}
 		f, err := uki.OpenProfile(src)
-		if err == nil {
-			count := 0
-			for _, s := range f.Sections() {
-				count = max(count, s.Profile+1)
-			}
-			for i := range max(count, 1) {
-				var p uki.Profile
-				if p, err = uki.ProfileOf(f, i); err != nil {
-					break
-				}
-				out = append(out, p)
-			}
-		}
 		if err != nil {
 			r.fail(cannot("-join-profile "+name, err))
 			return nil
+		}
+		for i := range f.Profiles() {
+			p, err := uki.ProfileOf(f, i)
+			if err != nil {
+				r.fail(cannot("-join-profile "+name, err))
+				return nil
+			}
+			p.PCRSignature = nil // it was made for the image that the profile comes from
+			out = append(out, p)
 		}
 	}
 	return out
