@@ -191,6 +191,7 @@ func TestBanks(t *testing.T) {
 	_, err := s.Seal([]byte("secret"), Policy{}, Unlock{})
 	require.NoError(t, err, "no PCRs, no bank")
 
+	s = tcpSwtpm(t)
 	s.disconnect(t)
 	testtools.Run(t, "tpm2", "pcrallocate", "--tcti", "swtpm:host=127.0.0.1,port="+s.name[len("swtpm:127.0.0.1:"):], "sha256:none+sha384:all+sha1:none+sha512:all")
 	s.connect(t)

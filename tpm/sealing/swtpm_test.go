@@ -7,7 +7,9 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -23,13 +25,14 @@ type simulator struct {
 	*TPM
 	device *Device
 	name   string // for Open
-	port   int    // of the TCP server; the control channel has the next one
+	port   int    // of a TCP server; the control channel has the next one
+	server []string
 	state  string // directory
 	end    func()
 	ended  chan struct{}
 }
 
-// swtpm starts a new TPM on TCP ports, which end with the test.
+// swtpm starts a new TPM on a socket of its own, which ends with the test.
 func swtpm(t testing.TB) *simulator {
 	t.Helper()
 	s := blankSwtpm(t)
@@ -41,10 +44,28 @@ func swtpm(t testing.TB) *simulator {
 // blankSwtpm is a TPM that no firmware has measured into.
 func blankSwtpm(t testing.TB) *simulator {
 	t.Helper()
-	path := testtools.Require(t, "swtpm")
+	s := newSimulator(t)
+	socket := filepath.Join(s.state, "socket")
+	s.name, s.server = "swtpm:"+socket, []string{"--server", "type=unixio,path=" + socket}
+	require.NoError(t, s.start(t))
+	return s
+}
+
+// tcpSwtpm is a TPM on TCP ports, for other programs to talk to.
+func tcpSwtpm(t testing.TB) *simulator {
+	t.Helper()
 	for try := 0; ; try++ {
-		s, err := startSwtpm(t, path)
+		s := newSimulator(t)
+		s.port = freePorts(t)
+		s.name = fmt.Sprintf("swtpm:127.0.0.1:%d", s.port)
+		s.server = []string{
+			"--server", fmt.Sprintf("type=tcp,port=%d,bindaddr=127.0.0.1", s.port),
+			"--ctrl", fmt.Sprintf("type=tcp,port=%d,bindaddr=127.0.0.1", s.port+1),
+		}
+		err := s.start(t)
 		if err == nil {
+			s.extend(t, 0, []byte("firmware"))
+			s.extend(t, 7, []byte("secure boot"))
 			return s
 		}
 		if try == 5 { // its ports were taken, each time?
@@ -53,12 +74,17 @@ func blankSwtpm(t testing.TB) *simulator {
 	}
 }
 
-func startSwtpm(t testing.TB, path string) (*simulator, error) {
+func newSimulator(t testing.TB) *simulator {
 	t.Helper()
-	port := freePorts(t)
-	s := &simulator{name: fmt.Sprintf("swtpm:127.0.0.1:%d", port), port: port, state: t.TempDir()}
-	t.Cleanup(s.stop)
-	return s, s.start(t, path)
+	testtools.Require(t, "swtpm")
+	state, err := os.MkdirTemp("", "swtpm") // a socket's path must be short
+	require.NoError(t, err)
+	s := &simulator{state: state, end: func() {}}
+	t.Cleanup(func() {
+		s.stop()
+		os.RemoveAll(state)
+	})
+	return s
 }
 
 func (s *simulator) stop() {
@@ -66,17 +92,17 @@ func (s *simulator) stop() {
 		s.device.Close()
 	}
 	s.end()
-	<-s.ended
+	if s.ended != nil {
+		<-s.ended
+	}
 }
 
-func (s *simulator) start(t testing.TB, path string) error {
+func (s *simulator) start(t testing.TB) error {
 	t.Helper()
 	ctx, end := context.WithCancel(context.Background())
 	var messages bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, "socket", "--tpm2", "--tpmstate", "dir="+s.state,
-		"--server", fmt.Sprintf("type=tcp,port=%d,bindaddr=127.0.0.1", s.port),
-		"--ctrl", fmt.Sprintf("type=tcp,port=%d,bindaddr=127.0.0.1", s.port+1),
-		"--flags", "not-need-init,startup-clear")
+	args := append([]string{"socket", "--tpm2", "--tpmstate", "dir=" + s.state, "--flags", "not-need-init,startup-clear"}, s.server...)
+	cmd := exec.CommandContext(ctx, testtools.Require(t, "swtpm"), args...)
 	cmd.Stderr, cmd.WaitDelay = &messages, time.Second
 	ended := make(chan struct{})
 	s.end, s.ended = end, ended
@@ -85,19 +111,26 @@ func (s *simulator) start(t testing.TB, path string) error {
 		defer close(ended)
 		_ = cmd.Wait() // killed, or the messages say why
 	}()
-	for range 500 {
-		var err error
-		if s.device, err = Open(s.name); err == nil {
-			s.TPM = New(s.device)
-			return nil
+	for range 1000 {
+		device, err := Open(s.name)
+		if err == nil {
+			s.device, s.TPM = device, New(device)
+			// It may be another's that has the port.
+			require.NoError(t, device.conn.(net.Conn).SetDeadline(time.Now().Add(5*time.Second)))
+			_, err = s.Lockout()
+			require.NoError(t, device.conn.(net.Conn).SetDeadline(time.Time{}))
 		}
 		select {
 		case <-ended:
 			return fmt.Errorf("swtpm ended\n%s", messages.Bytes())
-		case <-time.After(10 * time.Millisecond):
+		default:
+			if err == nil {
+				return nil
+			}
+			time.Sleep(5 * time.Millisecond)
 		}
 	}
-	return fmt.Errorf("swtpm does not answer on port %d", s.port)
+	return fmt.Errorf("swtpm does not answer as %s", s.name)
 }
 
 // reboot shuts down and has firmware measure again, besides PCR 0 what is given.
@@ -112,7 +145,7 @@ func (s *simulator) reboot(t testing.TB, more ...measured) {
 func (s *simulator) powerCut(t testing.TB, more ...measured) {
 	t.Helper()
 	s.stop()
-	require.NoError(t, s.start(t, testtools.Require(t, "swtpm")))
+	require.NoError(t, s.start(t))
 	for _, m := range append([]measured{{0, "firmware"}}, more...) {
 		s.extend(t, m.pcr, []byte(m.data))
 	}

@@ -30,7 +30,7 @@ type volume struct {
 
 func newVolume(t *testing.T, root testtools.Root) *volume {
 	t.Helper()
-	v := &volume{simulator: swtpm(t), root: root, dir: t.TempDir()}
+	v := &volume{simulator: tcpSwtpm(t), root: root, dir: t.TempDir()}
 	var err error
 	v.key, err = rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
