@@ -41,10 +41,7 @@ func (p *plan) layout() (*Assembled, error) {
 	if err := p.checkGeometry(); err != nil {
 		return nil, err
 	}
-	stubSize, err := p.withoutSymbols()
-	if err != nil {
-		return nil, &PartError{"Stub", err}
-	}
+	stubSize := p.stubSrc.Size()
 	header, err := p.header(stubSize)
 	if err != nil {
 		return nil, err
@@ -90,7 +87,7 @@ func (p *plan) layout() (*Assembled, error) {
 	if initialised > math.MaxUint32 {
 		return nil, &SpaceError{"SizeOfInitializedData", int64(initialised), math.MaxUint32}
 	}
-	if stubSize != p.stubSrc.Size() { // the symbol table was cut off
+	if p.noSymbols {
 		clear(header[stub.Fields.COFF+8:][:8]) // PointerToSymbolTable, NumberOfSymbols
 	}
 	if err := p.patch(header, sections, uint32(initialised)); err != nil {
@@ -109,36 +106,8 @@ func (p *plan) checkGeometry() error {
 			return partError("Stub", "section %s at address %#x overlaps what is before it, which ends at %#x", s.Name, s.VirtualAddress, end)
 		}
 		end = int64(s.VirtualAddress) + int64(s.VirtualSize)
-		if s.Offset%f.FileAlignment != 0 || s.RawSize%f.FileAlignment != 0 {
-			return partError("Stub", "section %s at offset %#x of size %#x: not aligned to FileAlignment %d", s.Name, s.Offset, s.RawSize, f.FileAlignment)
-		}
 	}
 	return nil
-}
-
-// withoutSymbols is the stub's size without a COFF symbol table, which stubs up to 252 still have, if that is the last
-// thing in the file. Elsewhere it stays.
-func (p *plan) withoutSymbols() (int64, error) {
-	const symbolSize = 18
-	size := p.stubSrc.Size()
-	if p.stub.SymbolTable == 0 {
-		return size, nil
-	}
-	var b [4]byte
-	if _, err := p.stubSrc.ReadAt(b[:], p.stub.Fields.COFF+12); err != nil {
-		return 0, fmt.Errorf("reading NumberOfSymbols: %w", noEOF(err))
-	}
-	end := int64(p.stub.SymbolTable) + symbolSize*int64(binary.LittleEndian.Uint32(b[:]))
-	if end <= size-4 {
-		if _, err := p.stubSrc.ReadAt(b[:], end); err != nil {
-			return 0, fmt.Errorf("reading the size of the string table: %w", noEOF(err))
-		}
-		end += int64(binary.LittleEndian.Uint32(b[:]))
-	}
-	if end == size && int64(p.stub.SymbolTable) >= p.stub.DataEnd() {
-		return int64(p.stub.SymbolTable), nil
-	}
-	return size, nil
 }
 
 // header reads the stub's headers into memory, extended to FileAlignment, and checks that the new section headers fit.
@@ -188,6 +157,8 @@ func (p *plan) patch(header []byte, sections []pe.Section, initialised uint32) e
 		row := table[i*sectionHeaderSize:][:sectionHeaderSize]
 		if i < len(f.Sections) {
 			le.PutUint32(row[8:], s.VirtualSize)
+			le.PutUint32(row[16:], s.RawSize)
+			le.PutUint32(row[20:], s.Offset)
 		} else {
 			copy(row, pe.AppendSectionHeader(nil, s))
 		}

@@ -21,15 +21,14 @@ func TestBadStubs(t *testing.T) {
 	}{
 		"overlapping sections": {func(b []byte) []byte { copy(row(t, b, ".rodata")[12:16], row(t, b, ".text")[12:16]); return b }, "section .rodata at address 0x2000 overlaps"},
 		"section in headers":   {func(b []byte) []byte { le.PutUint32(row(t, b, ".text")[12:], 0x1000); return b }, "section .text at address 0x1000 overlaps"},
-		"unaligned offset": {func(b []byte) []byte {
-			le.PutUint32(row(t, b, ".sdmagic")[20:], uint32(len(b)-511))
-			le.PutUint32(row(t, b, ".sdmagic")[16:], 10)
+		"unaligned and out of order": {func(b []byte) []byte {
+			copy(row(t, b, ".sdmagic")[16:24], row(t, b, ".text")[16:24])
+			le.PutUint32(row(t, b, ".sdmagic")[16:], 100)
 			return b
-		}, "not aligned to FileAlignment"},
-		"unaligned size": {func(b []byte) []byte { le.PutUint32(row(t, b, ".sdmagic")[16:], 100); return b }, "not aligned to FileAlignment"},
-		"driver":         {func(b []byte) []byte { b[optional+68] = 11; return b }, "not an EFI stub: subsystem 11"},
-		"no sections":    {func(b []byte) []byte { le.PutUint16(b[64+6:], 0); return b }, "not an EFI stub: no sections"},
-		"bad SBAT":       {func(b []byte) []byte { copy(b[le.Uint32(row(t, b, ".sbat")[20:]):], "SBAT"); return b }, "SBAT begins with"},
+		}, "section .sdmagic at offset 0x2000 is not aligned"},
+		"driver":      {func(b []byte) []byte { b[optional+68] = 11; return b }, "not an EFI stub: subsystem 11"},
+		"no sections": {func(b []byte) []byte { le.PutUint16(b[64+6:], 0); return b }, "not an EFI stub: no sections"},
+		"bad SBAT":    {func(b []byte) []byte { copy(b[le.Uint32(row(t, b, ".sbat")[20:]):], "SBAT"); return b }, "SBAT begins with"},
 		"huge headers": {func([]byte) []byte {
 			return petest.Image{SizeOfHeaders: 2 << 20, Sections: []petest.Section{{Name: ".text", Content: []byte{0xf4}}}}.Bytes()
 		}, "SizeOfHeaders 2097152 is above the limit"},

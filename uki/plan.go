@@ -13,11 +13,12 @@ const maxHeaders = 1 << 20
 
 // A plan is a checked set of parts: headers of stub and kernels read, nothing written.
 type plan struct {
-	stub    *pe.File
-	stubSrc Source
-	linux   []*pe.File // the kernels of all profiles
-	sbat    *content   // in place of the stub's own, if that has one and it is to be exchanged
-	added   []content  // in file order
+	stub      *pe.File
+	stubSrc   Source
+	noSymbols bool       // stubSrc lacks the symbol table that the header speaks of
+	linux     []*pe.File // the kernels of all profiles
+	sbat      *content   // in place of the stub's own, if that has one and it is to be exchanged
+	added     []content  // in file order
 }
 
 // plan checks the parts and puts them into file order.
@@ -120,7 +121,11 @@ func planOn(stub Source) (*plan, error) {
 	if err := checkStub(f); err != nil {
 		return nil, &PartError{"Stub", err}
 	}
-	return &plan{stub: f, stubSrc: stub}, nil
+	p := &plan{stub: f}
+	if err := p.stubSource(stub); err != nil {
+		return nil, &PartError{"Stub", err}
+	}
+	return p, nil
 }
 
 // unameOf is the version to put into .uname.

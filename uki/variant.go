@@ -77,7 +77,7 @@ func (im *Image) contents() ([]content, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	version, versionErr := stubVersion(im.Stub, p.stub)
+	version, versionErr := stubVersion(p.stubSrc, p.stub)
 	release, err := knownRelease(version, versionErr, im.AssumeStub)
 	if err != nil {
 		return nil, 0, &PartError{"Stub", err}
