@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/signing/authenticode"
 )
 
 // What other tools made, kept in testdata: how is in its README.
