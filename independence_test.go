@@ -46,11 +46,17 @@ var allowed = map[string]struct{ own, modules []string }{
 	"uki":                  {modules: []string{"golang.org/x/sys"}},
 	"bootloader":           {modules: []string{"golang.org/x/sys"}},
 	"tpm":                  {modules: []string{"github.com/google/go-tpm"}},
+	"tpm/sealing": {own: []string{"tpm"}, modules: []string{
+		"github.com/google/go-tpm", "golang.org/x/crypto", "golang.org/x/sys", // crypto: Argon2id of PINs since systemd 262
+	}},
 	"signing":              {},
 	"signing/authenticode": {},
 	"signing/secureboot":   {},
 	"signing/cosign":       {modules: cosignModules},
 	"upgrade/release": {modules: []string{
+		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec",
+	}},
+	"upgrade/release/weblayout": {own: []string{"upgrade/release"}, modules: []string{
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec",
 	}},
 	"upgrade": {

@@ -73,20 +73,18 @@ func (p *Plan) judgeFits() Judgement {
 // judgeBoots asks whether loader and firmware accept the UKI, and whether the kernel will find and accept its root.
 func (p *Plan) judgeBoots(ctx context.Context) Judgement {
 	j := Judgement{Verdict: Boots}
-	if _, err := stubRelease(p.identity.file); err != nil {
+	if err := p.unified.stubErr; err != nil {
 		j.fail(err)
 	}
 	if err := checkArchitecture(p.release.UKI, p.state.loader); err != nil {
 		j.fail(err)
 	}
-	im, err := p.machine.examine(p.Entry, p.release.UKI)
-	switch {
-	case err != nil:
+	if err := p.unified.imageErr; err != nil {
 		j.fail(err)
-	case !im.verdict.Allowed:
-		j.fail(&SecureBootError{p.Entry, im.verdict.Reason})
-	default:
-		j.pass("firmware: %s", im.verdict.Reason)
+	} else if err := p.unified.image.refused(); err != nil {
+		j.fail(err)
+	} else {
+		j.pass("firmware: %s", p.unified.image.verdict.Reason)
 	}
 	p.judgeChoice(&j)
 	if err := p.release.checkSet(ctx, p.identity.file); err != nil {

@@ -3,14 +3,11 @@ package upgrade
 import (
 	"crypto"
 	"crypto/rsa"
-	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/osmith-dev/osmith/bootloader"
-	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -32,6 +29,10 @@ type Machine struct {
 	// Banks are the PCR banks to predict. None: SHA-256.
 	Banks []crypto.Hash
 
+	// Hardware is what the stub picks device trees and firmware by, of a UKI that has several. Nil: unknown; PCR 11 of such a
+	// UKI is then not predicted, and every one of its variants must have its policy.
+	Hardware *uki.Hardware
+
 	// Running is the path on the ESP of the UKI that runs now (StubImageIdentifier, LoaderEntrySelected). Empty: the
 	// entry that the loader would choose.
 	Running string
@@ -44,38 +45,6 @@ func (m *Machine) banks() []crypto.Hash {
 	return m.Banks
 }
 
-// image is a PE image with what firmware and TPM see of it.
-type image struct {
-	path    string
-	size    int64
-	digests map[crypto.Hash][]byte
-	verdict secureboot.Verdict
-}
-
-// examine hashes a PE image and asks the machine's firmware about it.
-func (m *Machine) examine(path string, src Source) (*image, error) {
-	// The firmware compares SHA-256 hashes with db and dbx whatever the banks are.
-	hashes := m.banks()
-	if !slices.Contains(hashes, crypto.SHA256) {
-		hashes = append(slices.Clone(hashes), crypto.SHA256)
-	}
-	im := &image{path: path, size: src.Size()}
-	var err error
-	if im.digests, err = authenticode.Digests(src, hashes...); err != nil {
-		return nil, err
-	}
-	signatures, err := authenticode.Signatures(src)
-	if err != nil && !errors.Is(err, authenticode.ErrUnsigned) {
-		return nil, err
-	}
-	candidates := make([]secureboot.Candidate, len(signatures))
-	for i, s := range signatures {
-		candidates[i] = secureboot.Candidate(s)
-	}
-	im.verdict = m.Firmware.Evaluate(im.digests, candidates)
-	return im, nil
-}
-
 // SecureBootError says why the machine's firmware will not start an image.
 type SecureBootError struct {
 	Path   string
@@ -86,7 +55,7 @@ func (e *SecureBootError) Error() string {
 	return fmt.Sprintf("upgrade: firmware will not start %s: %s", e.Path, e.Reason)
 }
 
-// PredictBoot predicts what the machine measures when loader starts the UKI: the log of PCRs 4, 7 and 11, up to the
+// PredictBoot predicts what the machine measures when loader starts the UKI in its default profile: the log of PCRs 4, 7 and 11, up to the
 // phases given (none: when the kernel starts). loader may be nil for a UKI that the firmware starts itself. An image the
 // firmware refuses is a [*SecureBootError].
 func PredictBoot(m Machine, loader, ukiImage Source, phases ...string) (*tpm.Log, error) {
@@ -94,28 +63,27 @@ func PredictBoot(m Machine, loader, ukiImage Source, phases ...string) (*tpm.Log
 	if err != nil {
 		return nil, err
 	}
-	stub, err := stubRelease(f)
+	return m.predict(loader, m.examineUKI("the UKI", f, ukiImage), phases...)
+}
+
+func (m *Machine) predict(loader Source, u *unified, phases ...string) (*tpm.Log, error) {
+	if u.stubErr != nil {
+		return nil, u.stubErr
+	}
+	ms, err := m.booted(u)
 	if err != nil {
 		return nil, err
 	}
-	ms, err := f.Measurements(m.banks()...)
-	if err != nil {
-		return nil, err
+	if u.imageErr != nil {
+		return nil, u.imageErr
 	}
-	b := tpm.Boot{Banks: m.banks(), Stub: stub, Phases: phases, SecureBoot: tpm.Variables{
+	b := tpm.Boot{Banks: m.banks(), Stub: u.stub, Sections: ms, Phases: phases, SecureBoot: tpm.Variables{
 		SecureBoot: flag(m.Firmware.SecureBoot),
 		PK:         m.Firmware.PK, KEK: m.Firmware.KEK, DB: m.Firmware.DB, DBX: m.Firmware.DBX,
 	}}
-	for _, x := range ms {
-		b.Sections = append(b.Sections, tpm.Measurement(x))
-	}
-	add := func(path string, src Source) (*tpm.Application, error) {
-		im, err := m.examine(path, src)
-		if err != nil {
+	add := func(im *image) (*tpm.Application, error) {
+		if err := im.refused(); err != nil {
 			return nil, err
-		}
-		if !im.verdict.Allowed {
-			return nil, &SecureBootError{path, im.verdict.Reason}
 		}
 		if a := im.verdict.Authority; a != nil {
 			authority, err := a.AppendBinary(nil)
@@ -124,14 +92,18 @@ func PredictBoot(m Machine, loader, ukiImage Source, phases ...string) (*tpm.Log
 			}
 			b.Authorities = append(b.Authorities, authority)
 		}
-		return &tpm.Application{Path: path, Size: im.size, Digests: im.digests}, nil
+		return &tpm.Application{Path: im.path, Size: im.size, Digests: im.digests}, nil
 	}
 	if loader != nil {
-		if b.Loader, err = add("the boot loader", loader); err != nil {
+		im, err := m.examine("the boot loader", loader)
+		if err != nil {
+			return nil, err
+		}
+		if b.Loader, err = add(im); err != nil {
 			return nil, err
 		}
 	}
-	app, err := add("the UKI", ukiImage)
+	app, err := add(u.image)
 	if err != nil {
 		return nil, err
 	}

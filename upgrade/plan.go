@@ -43,6 +43,7 @@ type Plan struct {
 	machine  Machine
 	state    *State
 	identity *identity
+	unified  *unified // the release's UKI
 	tries    int
 	obsolete []espFile // entries and staged files to remove first
 	leftover leftover  // of an interrupted upgrade on the ESP
@@ -89,7 +90,8 @@ func NewPlan(ctx context.Context, disk Disk, r Release, m Machine, o Options) (*
 	}
 	p.leftover = p.state.tryRepair()
 	p.steps()
-	p.Judgements = []Judgement{p.judgeFits(), p.judgeBoots(ctx), m.judgeUnlocks(p.identity.file), p.judgeReturns()}
+	p.unified = m.examineUKI(p.Entry, p.identity.file, r.UKI)
+	p.Judgements = []Judgement{p.judgeFits(), p.judgeBoots(ctx), m.judgeUnlocks(p.unified), p.judgeReturns()}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -105,7 +107,7 @@ func NewPlan(ctx context.Context, disk Disk, r Release, m Machine, o Options) (*
 // says already; any other reason is a restriction of that verdict.
 func (p *Plan) predict() {
 	var err error
-	p.Predicted, err = PredictBoot(p.machine, p.state.loader, p.release.UKI)
+	p.Predicted, err = p.machine.predict(p.state.loader, p.unified)
 	var refused *SecureBootError
 	if err != nil && !errors.As(err, &refused) {
 		i := slices.IndexFunc(p.Judgements, func(j Judgement) bool { return j.Verdict == Boots })

@@ -75,8 +75,8 @@ func (p *Plan) judgeReturns() Judgement {
 		j.fail(err)
 	} else if im, err := p.machine.examine(running.Path, src); err != nil {
 		j.fail(err)
-	} else if !im.verdict.Allowed {
-		j.fail(&SecureBootError{running.Path, im.verdict.Reason})
+	} else if err := im.refused(); err != nil {
+		j.fail(err)
 	}
 	p.judgeLoader(&j)
 	return j
