@@ -105,13 +105,18 @@ type Boot struct {
 	// into PCR 9.
 	CommandLine []byte
 
-	// Passed is the command line that the loader or the boot entry hands to the UKI, without a profile's "@1". The stub
-	// takes it if there is no .cmdline or Secure Boot is off, and never in a confidential VM.
+	// Passed is the command line that the loader or the boot entry hands to the UKI, without a profile's "@1". With Secure
+	// Boot on the stub refuses it if there is a .cmdline, and in a confidential VM.
 	Passed       string
-	Confidential bool // a confidential VM: no command line from elsewhere
+	Confidential bool // a confidential VM, where SMBIOS adds nothing to the command line either
 
 	Addons     []Addon
 	Companions []Companion // in the stub's order: credentials, system extensions, configuration extensions
+
+	// Handover is what the stub measures into PCRs 12 and 13 and passes to the kernel, where that is known as a whole:
+	// package uki predicts it from an image and the files beside it, for each release. Then CommandLine, Companions, and
+	// of Addons everything but the digests for PCR 4 are not looked at. Stubs before 257 need it if there is anything.
+	Handover *Handover
 
 	// Console is what stubs of 261 and later add to a command line without console=: "console=…" by the consoles of the
 	// firmware. Empty: unknown.
@@ -131,6 +136,20 @@ type Boot struct {
 	// Stub is the version of systemd that stub and loader are of. One that is newer than all of [StubVersions] is a
 	// [*StubVersionError], unless StubAs names the known version to treat it as.
 	Stub, StubAs int
+}
+
+// Handover is the stub's part of a boot behind the measurement of the sections.
+type Handover struct {
+	Events      []StubEvent // in their order
+	LoadOptions []byte      // of the kernel: UTF-16LE with a NUL at the end
+}
+
+// StubEvent is one measurement of the stub.
+type StubEvent struct {
+	PCR         int    // 12 or 13
+	Tag         Tag    // of an EV_EVENT_TAG; 0: an EV_IPL event
+	Description string // beside the digest, not measured
+	Digests     map[crypto.Hash][]byte
 }
 
 // Userspace is what systemd's services measure after the kernel has started, beside the phases.

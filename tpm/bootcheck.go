@@ -99,6 +99,13 @@ func (b *Boot) checkAddons(row StubVersion) error {
 			return fmt.Errorf("tpm: predict: companion %q in PCR %d: want PCR 12 or 13 and the stub's description", escape(c.Description), c.PCR)
 		}
 	}
+	if b.Handover != nil {
+		for _, e := range b.Handover.Events {
+			if e.PCR != 12 && e.PCR != 13 {
+				return fmt.Errorf("tpm: predict: the stub measures %q into PCR %d: want 12 or 13", escape(e.Description), e.PCR)
+			}
+		}
+	}
 	for _, s := range []string{b.Passed, b.Console} {
 		if strings.ContainsRune(s, 0) {
 			return fmt.Errorf("tpm: predict: command line %q holds a NUL", escape(s))

@@ -149,6 +149,8 @@ func (p *predictor) coverKernel(b *Boot, c *Coverage) {
 		c.not("initrds as handed over, which hold a secret of the machine from systemd 261 on")
 	case p.unknown != "":
 		c.not(p.unknown)
+	case b.Handover == nil && p.row.Version < 257 && p.parameters(b):
+		c.not("the command line is not known: give a Handover")
 	default:
 		c.Note = "holds for kernels that measure command line and initrds, as Linux 7.2 does"
 		if p.row.BootSecret {
@@ -181,6 +183,19 @@ func (p *predictor) coverParameters(b *Boot, c *Coverage) {
 			}
 		}
 	}
+	if b.Handover != nil {
+		c.Note = "what the stub hands over, as given"
+		for _, e := range b.Handover.Events {
+			if e.PCR == c.PCR && e.Tag != TagProfile {
+				c.weaken(p.row.Archives)
+			}
+		}
+		return
+	}
+	if c.PCR == 12 && p.row.Version < 257 && p.parameters(b) {
+		c.not(fmt.Sprintf("how stub %d measures command lines and add-ons is not known here: give a Handover", p.row.Version))
+		return
+	}
 	for _, x := range b.Companions {
 		if x.PCR == c.PCR {
 			c.Note = "as given, and nothing else"
@@ -190,6 +205,11 @@ func (p *predictor) coverParameters(b *Boot, c *Coverage) {
 	if c.PCR == 12 && p.row.SMBIOSExtra && b.SMBIOS == nil {
 		c.Note += ", and without one in SMBIOS"
 	}
+}
+
+// parameters reports whether the stub has anything from outside the UKI to put together.
+func (p *predictor) parameters(b *Boot) bool {
+	return len(b.Addons) > 0 || b.takesPassed() || p.cmdlineExtra(b) != ""
 }
 
 func (p *predictor) coverRest(b *Boot, c *Coverage) {

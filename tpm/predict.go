@@ -69,7 +69,7 @@ type predictor struct {
 	exits        []Event // of an earlier boot: ExitBootServices
 	hasGPT       bool
 	authority    [][]byte // measured so far
-	options      string   // that the kernel is started with, as far as known
+	loadOptions  []byte   // that the kernel is started with, as far as known
 	unknown      string   // why it is not known
 }
 
@@ -118,6 +118,11 @@ func (b *Boot) wants() []wanted {
 	}
 	for _, c := range b.Companions {
 		out = append(out, wanted{c.Description + ": a digest", c.Digests})
+	}
+	if b.Handover != nil {
+		for _, e := range b.Handover.Events {
+			out = append(out, wanted{escape(e.Description) + ": a digest", e.Digests})
+		}
 	}
 	if b.Initrd != nil {
 		out = append(out, wanted{"initrds: a digest", b.Initrd})

@@ -13,7 +13,9 @@ func (p *predictor) kernel(b *Boot) {
 	if b.Initrd == nil || p.unknown != "" {
 		return
 	}
-	p.hash(9, EventTag, utf16z(p.options), taggedData(TagLoadOptions, []byte("LOADED_IMAGE::LoadOptions\x00")))
+	if len(p.loadOptions) > 0 {
+		p.hash(9, EventTag, p.loadOptions, taggedData(TagLoadOptions, []byte("LOADED_IMAGE::LoadOptions\x00")))
+	}
 	p.add(9, EventTag, b.Initrd, taggedData(TagInitrd, []byte("Linux initrd\x00")))
 }
 

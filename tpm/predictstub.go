@@ -16,6 +16,10 @@ func (p *predictor) stub(b *Boot) error {
 		return err
 	}
 	p.smbios(b)
+	if b.Handover != nil {
+		p.handover(b)
+		return nil
+	}
 	options, known := p.ownOptions(b)
 	if b.takesPassed() {
 		p.data(12, EventIPL, utf16z(options))
@@ -53,6 +57,21 @@ func (p *predictor) stub(b *Boot) error {
 	return nil
 }
 
+// handover is what somebody else predicted of the stub.
+func (p *predictor) handover(b *Boot) {
+	for i := range b.Addons {
+		p.application(&b.Addons[i].Application)
+	}
+	for _, e := range b.Handover.Events {
+		if e.Tag != 0 {
+			p.add(e.PCR, EventTag, e.Digests, taggedData(e.Tag, utf16z(e.Description)))
+		} else {
+			p.add(e.PCR, EventIPL, e.Digests, utf16z(e.Description))
+		}
+	}
+	p.loadOptions = b.Handover.LoadOptions
+}
+
 // How the stub describes its tagged events. The texts are not measured.
 const (
 	devicetreeText = "Device tree addon"
@@ -71,7 +90,7 @@ func (p *predictor) profile(b *Boot) {
 	if b.Loader != nil && options != "" {
 		p.data(12, EventIPL, utf16z(options))
 	}
-	if b.Profile != 0 {
+	if b.Profile != 0 && b.Handover == nil {
 		payload := utf16z(number)
 		p.hash(12, EventTag, payload, taggedData(TagProfile, payload))
 	}
@@ -99,9 +118,9 @@ func (p *predictor) sections(ms []Measurement) error {
 }
 
 // takesPassed reports whether the stub takes the command line that it is passed. With Secure Boot on it does only if the
-// UKI has none, and in a confidential VM it never does.
+// UKI has none, and not in a confidential VM.
 func (b *Boot) takesPassed() bool {
-	return b.Passed != "" && !b.Confidential && (!b.enforcing() || !hasSection(b.Sections, ".cmdline"))
+	return b.Passed != "" && (!b.enforcing() || !b.Confidential && !hasSection(b.Sections, ".cmdline"))
 }
 
 // ownOptions is the command line before anything is added to it; known is false if only its digest is given.
@@ -149,7 +168,9 @@ func (p *predictor) setOptions(b *Boot, options string, known bool) {
 	case p.row.Console && !hasConsole(options):
 		options = join(options, b.Console)
 	}
-	p.options = options
+	if options != "" {
+		p.loadOptions = utf16z(options)
+	}
 }
 
 // hasConsole reports whether a command line names a console.

@@ -154,7 +154,27 @@ func TestPredictParameterOrder(t *testing.T) {
 	b.Confidential = true
 	log, err = Predict(b)
 	require.NoError(t, err)
-	assert.Equal(t, "x y z", log.of(12)[0].Describe(), "nothing from elsewhere")
+	assert.Equal(t, "x y z", log.of(12)[1].Describe())
+	assert.NotEqual(t, "extra", log.of(12)[2].Describe(), "nothing from SMBIOS in a confidential VM")
+	b.Stub, b.Addons[0].Microcode, b.Addons[0].Initrd, b.Addons[1].Microcode, b.Addons[1].Initrd = 256, nil, nil, nil, nil
+	log, err = Predict(b)
+	require.NoError(t, err)
+	assert.Equal(t, NotPredicted, log.Coverage[12].State)
+	assert.Contains(t, log.Coverage[12].Note, "give a Handover")
+
+	// The same from somebody who knows.
+	b.Handover = &Handover{Events: []StubEvent{{12, 0, "x", d("x")}, {12, TagDeviceTree, "y", d("y")}, {13, 0, "z", d("z")}}, LoadOptions: utf16z("kernel")}
+	b.Initrd = d("initrds")
+	log, err = Predict(b)
+	require.NoError(t, err)
+	assert.Equal(t, []string{hexOf(d("x")[crypto.SHA256]), hexOf(d("y")[crypto.SHA256])}, hexes(log, 12))
+	assert.Equal(t, []string{hexOf(d("z")[crypto.SHA256])}, hexes(log, 13))
+	assert.Equal(t, []string{hexOf(sum(crypto.SHA256, utf16z("kernel"))), hexOf(d("initrds")[crypto.SHA256])}, hexes(log, 9))
+	assert.Equal(t, Exact, log.Coverage[12].State)
+	assert.Equal(t, Exact, log.Coverage[9].State)
+	b.Handover.Events[0].PCR = 11
+	_, err = Predict(b)
+	assert.ErrorContains(t, err, `the stub measures "x" into PCR 11`)
 }
 
 func TestUserspaceWords(t *testing.T) {
