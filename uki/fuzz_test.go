@@ -25,6 +25,9 @@ func FuzzAssemble(f *testing.F) {
 	f.Add(smallStub("sbat,1\n"), kernel)
 	f.Add(withSymbolTable(smallStub("sbat,1\n")), kernel)
 	f.Add(addonStub(), gzipped(f, kernel))
+	unaligned := smallStub("sbat,1\n")
+	copy(row(f, unaligned, ".sdmagic")[16:], "\x29\x00") // SizeOfRawData
+	f.Add(unaligned, kernel)
 	f.Fuzz(func(t *testing.T, stub, kernel []byte) {
 		p := uki.Profile{Profile: []byte("ID=x"), Cmdline: "debug", Initrd: []uki.Source{strings.NewReader("i")}}
 		im := uki.Image{Stub: source(stub), Linux: source(kernel), OSRelease: []byte("ID=x"), Profiles: []uki.Profile{p}}
