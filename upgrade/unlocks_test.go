@@ -1,0 +1,142 @@
+package upgrade_test
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/hex"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade"
+)
+
+// withUKI is a release whose UKI was changed before it was signed. sign says for which profiles it gets a policy.
+func (s *system) withUKI(set *acmeos.Set, change func(im *uki.Image), sign ...int) upgrade.Release {
+	s.t.Helper()
+	key, err := s.builder.Keys.PCRPublicKey()
+	require.NoError(s.t, err)
+	im := &uki.Image{
+		Stub: s.builder.Parts.Stub, Linux: s.builder.Parts.Linux, Initrd: []uki.Source{s.builder.Parts.Initrd},
+		Cmdline: "roothash=" + hex.EncodeToString(set.RootHash), OSRelease: acmeos.OSRelease(set.Version), PCRPublicKey: key,
+	}
+	change(im)
+	variants, err := im.MeasureVariants(tpm.Banks()...)
+	require.NoError(s.t, err)
+	for _, n := range sign {
+		var all tpm.Signatures
+		for _, v := range variants {
+			if v.Profile != n {
+				continue
+			}
+			ms := make([]tpm.Measurement, len(v.Sections))
+			for i, m := range v.Sections {
+				ms[i] = tpm.Measurement(m)
+			}
+			signatures, err := tpm.SignPolicies(s.builder.Keys.PCR, nil, ms, nil)
+			require.NoError(s.t, err)
+			all = append(all, signatures...)
+		}
+		text, err := all.MarshalJSON()
+		require.NoError(s.t, err)
+		if n == 0 {
+			im.PCRSignature = text
+		} else {
+			im.Profiles[n-1].PCRSignature = text
+		}
+	}
+	assembled, err := im.Assemble()
+	require.NoError(s.t, err)
+	var signed bytes.Buffer
+	db := s.builder.Keys.SecureBoot.DB
+	require.NoError(s.t, authenticode.Sign(&signed, assembled, db.Key, db.Cert, authenticode.SignOptions{Time: when}))
+	r := set.Upgrade()
+	r.UKI = bytes.NewReader(signed.Bytes())
+	return r
+}
+
+func profiles(im *uki.Image) {
+	im.Profile = []byte("ID=main\nTITLE=Acme\n")
+	im.Profiles = []uki.Profile{{Profile: []byte("ID=reset\nTITLE=Reset\n"), Cmdline: im.Cmdline + " reset"}}
+}
+
+// The profile that boots by default must unlock; another one that does not is a warning.
+func TestProfilesUnlock(t *testing.T) {
+	s := newSystem(t, "")
+	set := s.build("2")
+	for _, test := range []struct {
+		signed []int
+		want   upgrade.Outcome
+		reason string
+	}{
+		{[]int{0, 1}, upgrade.Pass, "has signed PCR 11 in all default phases"},
+		{[]int{0}, upgrade.Warn, "profile 1 does not unlock: the UKI carries no signed PCR policies"},
+		{nil, upgrade.Fail, "carries no signed PCR policies"},
+	} {
+		p, err := upgrade.NewPlan(t.Context(), s.disk, s.withUKI(set, profiles, test.signed...), s.machine, upgrade.Options{})
+		require.NoError(t, err)
+		j := judgement(t, p, upgrade.Unlocks)
+		require.Equal(t, test.want, j.Outcome, "%v", j.Reasons)
+		var text string
+		for _, r := range j.Reasons {
+			text += r.Text + "\n"
+		}
+		require.Contains(t, text, test.reason)
+	}
+}
+
+// A UKI for several boards unlocks on each only if each has its policy, and PCR 11 is known when the board is.
+func TestVariantsUnlock(t *testing.T) {
+	s := newSystem(t, "")
+	set := s.build("2")
+	board := func(compatible string) uki.Source { return bytes.NewReader(flattenedTree(compatible)) }
+	trees := func(im *uki.Image) { im.DeviceTreeAuto = []uki.Source{board("acme,one"), board("acme,two")} }
+	release := s.withUKI(set, trees, 0)
+	p, err := upgrade.NewPlan(t.Context(), s.disk, release, s.machine, upgrade.Options{})
+	require.NoError(t, err)
+	require.Equal(t, upgrade.Pass, judgement(t, p, upgrade.Unlocks).Outcome)
+	require.Equal(t, upgrade.Warn, judgement(t, p, upgrade.Boots).Outcome, "PCRs cannot be predicted")
+	require.Nil(t, p.Predicted)
+
+	values := map[string]bool{}
+	for _, compatible := range []string{"acme,one", "acme,two", "acme,three"} {
+		m := s.machine
+		m.Hardware = &uki.Hardware{DeviceTree: compatible}
+		p, err := upgrade.NewPlan(t.Context(), s.disk, release, m, upgrade.Options{})
+		require.NoError(t, err)
+		require.NotNil(t, p.Predicted)
+		banks, err := p.Predicted.Replay(crypto.SHA256)
+		require.NoError(t, err)
+		values[hex.EncodeToString(banks[crypto.SHA256].PCR(11))] = true
+	}
+	require.Len(t, values, 3)
+}
+
+// flattenedTree is a device tree blob with nothing but the root's compatible (Devicetree Specification 0.4, chapter 5).
+func flattenedTree(compatible string) []byte {
+	u32 := func(b []byte, v ...uint32) []byte {
+		for _, x := range v {
+			b = append(b, byte(x>>24), byte(x>>16), byte(x>>8), byte(x))
+		}
+		return b
+	}
+	value := append([]byte(compatible), 0)
+	n := uint32(len(value))
+	for len(value)%4 != 0 {
+		value = append(value, 0)
+	}
+	tree := u32(nil, 1, 0, 3, n, 0)
+	tree = append(tree, value...)
+	tree = u32(tree, 2, 9)
+	names := []byte("compatible\x00")
+	const header, reserved = 40, 16
+	at := uint32(header + reserved)
+	size := at + uint32(len(tree)) + uint32(len(names))
+	b := u32(nil, 0xd00dfeed, size, at, at+uint32(len(tree)), header, 17, 16, 0, uint32(len(names)), uint32(len(tree)))
+	b = append(b, make([]byte, reserved)...)
+	return append(append(b, tree...), names...)
+}
