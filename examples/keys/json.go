@@ -37,8 +37,8 @@ type authResult struct {
 	Size        int64  `json:"size"`        // bytes written
 }
 
-// evaluateResult is the object of evaluate. The evaluation is an object of its own, with schema osmith.evaluation/1: allowed, images (name, now, after),
-// pendingRefused, changed, warnings.
+// evaluateResult is the object of evaluate. The evaluation is an object of its own, with schema osmith.evaluation/1: allowed, images (name,
+// now, after), pendingRefused, changed, warnings.
 type evaluateResult struct {
 	header
 	SecureBoot bool                   `json:"secureBoot"`

@@ -9,17 +9,18 @@
 //	keys rotate -plan F -vars DIR|FD [-boot-id ID] [-o AUTH] [PE...]
 //	keys rotate -plan F
 //
-// generate writes PK, KEK, db, PCR and verity as .key (PKCS #8, readable by the owner alone) and .crt, the first three also as .esl and as .auth, which
-// systemd-boot enrols from /loader/keys/NAME. Nothing is overwritten. Without a word on option ROMs, which are -keep and the flags
-// behind it, the .auth files hold these keys alone, and a warning says what that may do to a machine.
+// generate writes PK, KEK, db, PCR and verity as .key (PKCS #8, readable by the owner alone) and .crt, the first three also as .esl and as
+// .auth, which systemd-boot enrols from /loader/keys/NAME. Nothing is overwritten. Without a word on option ROMs, which are -keep and the
+// flags behind it, the .auth files hold these keys alone, and a warning says what that may do to a machine.
 //
 // -vars is a directory like /sys/firmware/efi/efivars, or the variable store of a virtual machine, OVMF_VARS.fd. T is a time like
 // 2026-01-31T12:00:00Z; without it there is SOURCE_DATE_EPOCH, and without that the clock.
 //
-// rotate with -old and -new, directories of generate, makes a plan from the machine as it is, and writes it to a file that is not there yet. A directory that lacks a
-// key means that this one stays. PE are all images that have to boot. With -vars alone it tells what to do next: write an update (-o
-// takes it), install images, reboot, or nothing any more; and notes in the plan how far the machine is. -boot-id is the machine's /proc/sys/kernel/random/boot_id; it is
-// read there if -vars is /sys/firmware/efi/efivars. With -plan alone the plan is shown.
+// rotate with -old and -new, directories of generate, makes a plan from the machine as it is, and writes it to a file that is not there
+// yet. A directory that lacks a key means that this one stays. PE are all images that have to boot. With -vars alone it tells what to do
+// next: write an update (-o takes it), install images, reboot, or nothing any more; and notes in the plan how far the machine is. -boot-id
+// is the machine's /proc/sys/kernel/random/boot_id; it is read there if -vars is /sys/firmware/efi/efivars. With -plan alone the plan is
+// shown.
 //
 // Flags may come before or after operands, with one dash or two. All verbs take -json. With -json one object is printed on stdout; it has
 // "schema": "osmith.keys/1", "verb" and what json.go lists. Outputs are written beside their names and renamed.

@@ -45,14 +45,14 @@ func (e *StaleError) Error() string {
 		e.Update.UTC().Format(time.RFC3339), e.Variable.UTC().Format(time.RFC3339))
 }
 
-// Apply tells what the variables are after firmware has been given an update, an .auth file, for the variable of that name, and after the next start; or why
-// it would be refused, a [*RefusedError]. v itself stays as it is. appendWrite has to be what was signed.
+// Apply tells what the variables are after firmware has been given an update, an .auth file, for the variable of that name, and after the
+// next start; or why it would be refused, a [*RefusedError]. v itself stays as it is. appendWrite has to be what was signed.
 //
-// It follows edk2 (SecurityPkg, AuthVariableLib): in Setup Mode everything is taken without a look at signature and time, but PK, which has to be signed
-// by the key that it brings; otherwise PK and KEK are taken from the certificate in PK itself, db, dbx and dbt from that or from one that a certificate in KEK
-// leads to, dbr likewise. The time has to be later than that of the variable, if Times has it, but for an append; this keeps the later of both. An append leaves
-// out entries that the variable has. Lists of unknown types and certificates without an RSA key are refused. Deleting PK ends in Setup
-// Mode; a first PK in Secure Boot.
+// It follows edk2 (SecurityPkg, AuthVariableLib): in Setup Mode everything is taken without a look at signature and time, but PK, which has
+// to be signed by the key that it brings; otherwise PK and KEK are taken from the certificate in PK itself, db, dbx and dbt from that or
+// from one that a certificate in KEK leads to, dbr likewise. The time has to be later than that of the variable, if Times has it, but for
+// an append; this keeps the later of both. An append leaves out entries that the variable has. Lists of unknown types and certificates
+// without an RSA key are refused. Deleting PK ends in Setup Mode; a first PK in Secure Boot.
 func (v Variables) Apply(name string, auth []byte, appendWrite bool) (Variables, error) {
 	a, err := ParseAuth(auth)
 	if err == nil {

@@ -104,8 +104,8 @@ func (u Update) Join(cert *x509.Certificate, signature []byte) ([]byte, error) {
 	return append(b, u.Payload...), nil
 }
 
-// checkFixedOffsets makes sure of what edk2 (AuthService.c, VerifyTimeBasedPayload) looks at before it parses a message: a length of two bytes, and the
-// identifier of SHA-256 at byte 13 of a bare SignedData or 32 of one in a ContentInfo.
+// checkFixedOffsets makes sure of what edk2 (AuthService.c, VerifyTimeBasedPayload) looks at before it parses a message: a length of two
+// bytes, and the identifier of SHA-256 at byte 13 of a bare SignedData or 32 of one in a ContentInfo.
 func checkFixedOffsets(m []byte, off int) error {
 	const bare, wrapped = 13, 32
 	sha := []byte{0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01}
@@ -178,10 +178,10 @@ func ParseAuth(b []byte) (*Auth, error) {
 	return a, nil
 }
 
-// VerifyAuth reads an .auth file and checks it as firmware does for the variable of that name: the signature covers name, vendor, attributes (which say
-// whether the update appends), time and content, and was made by one of the trusted certificates or by one issued by them. These are
-// the certificate in PK for PK and KEK, those in KEK for db and dbx. Whether the time is later than the variable's is for the caller
-// to compare. Errors are [*FormatError], [ErrSignature], [ErrUntrusted].
+// VerifyAuth reads an .auth file and checks it as firmware does for the variable of that name: the signature covers name, vendor,
+// attributes (which say whether the update appends), time and content, and was made by one of the trusted certificates or by one issued by
+// them. These are the certificate in PK for PK and KEK, those in KEK for db and dbx. Whether the time is later than the variable's is for
+// the caller to compare. Errors are [*FormatError], [ErrSignature], [ErrUntrusted].
 func VerifyAuth(b []byte, name string, appendWrite bool, trusted []*x509.Certificate) (*Auth, error) {
 	a, err := ParseAuth(b)
 	if err != nil {

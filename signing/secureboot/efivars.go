@@ -99,9 +99,9 @@ func ParseVariableFile(name string, b []byte) ([]byte, error) {
 	return content, nil
 }
 
-// ReadVariables reads the Secure Boot state of a machine from /sys/firmware/efi/efivars, as os.DirFS has it, or from a copy of that directory: the files
-// PK-8be4df61-93ca-11d2-aa0d-00e098032b8c and so on. Only SecureBoot and SetupMode have to be there, so that a wrong directory is not taken for a machine without
-// Secure Boot; their absence is an [fs.ErrNotExist]. Times are not known to efivarfs.
+// ReadVariables reads the Secure Boot state of a machine from /sys/firmware/efi/efivars, as os.DirFS has it, or from a copy of that
+// directory: the files PK-8be4df61-93ca-11d2-aa0d-00e098032b8c and so on. Only SecureBoot and SetupMode have to be there, so that a wrong
+// directory is not taken for a machine without Secure Boot; their absence is an [fs.ErrNotExist]. Times are not known to efivarfs.
 func ReadVariables(dir fs.FS) (Variables, error) {
 	var v Variables
 	for _, state := range []struct {
@@ -145,8 +145,9 @@ func readVariable(dir fs.FS, name string, vendor GUID) ([]byte, error) {
 	return ParseVariableFile(name, b)
 }
 
-// ParseStore reads the Secure Boot state of a virtual machine from its variable store, an OVMF_VARS.fd, or from a dump of hardware with such a one.
-// SecureBoot and SetupMode are not stored; they are what edk2 makes of PK and SecureBootEnable at its next start. Times are known.
+// ParseStore reads the Secure Boot state of a virtual machine from its variable store, an OVMF_VARS.fd, or from a dump of hardware with
+// such a one. SecureBoot and SetupMode are not stored; they are what edk2 makes of PK and SecureBootEnable at its next start. Times are
+// known.
 func ParseStore(image []byte) (Variables, error) {
 	s, err := varstore.Parse(image)
 	if err != nil {

@@ -68,8 +68,9 @@ func (h *Hierarchy) Enroll(o EnrollOptions) (*Enrollment, error) {
 	return e, nil
 }
 
-// EnrollUpdates are the updates that [Hierarchy.Enroll] signs, in the order in which they are written: db, dbx, KEK, PK. It needs the certificates of PK, KEK and DB,
-// but no key: each [Update.Digest] can be signed elsewhere, by the key of PK for PK and KEK, by that of KEK for db and dbx, and goes into [Update.Join].
+// EnrollUpdates are the updates that [Hierarchy.Enroll] signs, in the order in which they are written: db, dbx, KEK, PK. It needs the
+// certificates of PK, KEK and DB, but no key: each [Update.Digest] can be signed elsewhere, by the key of PK for PK and KEK, by that of KEK
+// for db and dbx, and goes into [Update.Join].
 func (h *Hierarchy) EnrollUpdates(o EnrollOptions) ([]Update, error) {
 	if h.PK.Cert == nil || h.KEK.Cert == nil || h.DB.Cert == nil {
 		return nil, errNoCertificate

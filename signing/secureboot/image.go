@@ -19,9 +19,9 @@ type Image struct {
 	SBAT []byte
 }
 
-// EvaluateImage is [Variables.Evaluate] together with what else decides about an image on a machine whose SBATLevel is known: shim refuses an image with a component
-// below the level, and one whose .sbat it cannot parse. at is the time for warnings about certificates that have expired, which firmware does not care
-// about; the zero time asks for none.
+// EvaluateImage is [Variables.Evaluate] together with what else decides about an image on a machine whose SBATLevel is known: shim refuses
+// an image with a component below the level, and one whose .sbat it cannot parse. at is the time for warnings about certificates that have
+// expired, which firmware does not care about; the zero time asks for none.
 func (v Variables) EvaluateImage(im Image, at time.Time) Verdict {
 	r := v.Evaluate(im.Digests, im.Signatures)
 	if !r.Allowed || !v.SecureBoot || v.SetupMode {

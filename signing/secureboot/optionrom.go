@@ -55,8 +55,8 @@ func (o OptionROMs) lists(owner GUID, own ...*x509.Certificate) ([]SignatureList
 	return kept, nil
 }
 
-// goodForOptionROMs reports whether lists have anything that option ROMs may be verified by: digests, one of Microsoft's certificates for them, or one
-// that is neither known nor our own, as the vendor of the machine would have it.
+// goodForOptionROMs reports whether lists have anything that option ROMs may be verified by: digests, one of Microsoft's certificates for
+// them, or one that is neither known nor our own, as the vendor of the machine would have it.
 func goodForOptionROMs(lists []SignatureList, own []*x509.Certificate) bool {
 	for _, l := range lists {
 		for _, h := range imageHashes {

@@ -34,8 +34,8 @@ type State struct {
 	Images []Image
 }
 
-// An OffPlanError says that PK, KEK or db are not as any step leaves them: somebody else has changed them, or the plan is that of another machine.
-// Make a new plan from the machine as it is.
+// An OffPlanError says that PK, KEK or db are not as any step leaves them: somebody else has changed them, or the plan is that of another
+// machine. Make a new plan from the machine as it is.
 type OffPlanError struct {
 	Variables []string // that differ from what the plan expects where it last was
 }
@@ -44,10 +44,10 @@ func (e *OffPlanError) Error() string {
 	return fmt.Sprintf("secureboot: rotation: %s changed outside the plan: make a new one from here", strings.Join(e.Variables, ", "))
 }
 
-// Next tells what to do with a machine in this state. It notes in r how far the machine is, so store r again afterwards; should that be lost,
-// the machine is rebooted once more than needed. A write is returned only when all images boot before and after it, an installation when some image would not boot
-// after the rest of the plan; images that cannot boot today, or would not after a step that the plan did not foresee, are a [*LockoutError].
-// Other errors are [*OffPlanError] and [*RefusedError].
+// Next tells what to do with a machine in this state. It notes in r how far the machine is, so store r again afterwards; should that be
+// lost, the machine is rebooted once more than needed. A write, or its signature, is returned only when all images boot before and after it, an installation
+// when some image would not boot after the rest of the plan; images that cannot boot today, or would not after a step that the plan did not
+// foresee, are a [*LockoutError]. Other errors are [*OffPlanError] and [*RefusedError].
 func (r *Rotation) Next(s State) (Action, error) {
 	if s.BootID == "" {
 		return Action{}, errors.New("secureboot: rotation: the state has no BootID")

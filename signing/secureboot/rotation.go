@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A Rotation is a plan for exchanging keys of a machine: steps with reboots between them, of which each changes one variable, and after each of which
-// everything that has to boot does. It is a value: store it as JSON, ask [Rotation.Next] what to do, do it, ask again.
+// A Rotation is a plan for exchanging keys of a machine: steps with reboots between them, of which each changes one variable, and after
+// each of which everything that has to boot does. It is a value: store it as JSON, ask [Rotation.Next] what to do, do it, ask again.
 //
 // PK, KEK and db are told from the plan's by their content. When somebody else changes one in between, such as an update of db by Microsoft,
 // Next says so, and a new plan from there takes up what is left: both keys are valid until the last steps.
@@ -113,7 +113,8 @@ type RotationOptions struct {
 	// MustBoot are the images on the machine now. The old ones among them have to be replaced before the old key goes.
 	MustBoot []Image
 
-	// OptionROMs is the decision that a new db needs. The entries of the machine's db stay anyway, and count as a decision if they are good for option ROMs.
+	// OptionROMs is the decision that a new db needs. The entries of the machine's db stay anyway, and count as a decision if they are good
+	// for option ROMs.
 	OptionROMs OptionROMs
 
 	// RevokeOld puts the old db certificate into dbx at the end: whatever it signed never boots again, on no account. Without it the
@@ -124,9 +125,9 @@ type RotationOptions struct {
 	RoomForVariables int64
 }
 
-// PlanRotation makes the plan and tries it: every step is applied to the machine, as firmware would, and everything that has to boot is evaluated
-// until the images have to be replaced. Errors are [ErrOptionROMs], [*SpaceError], [*LockoutError], [*RefusedError], or say what is wrong with the options.
-// The plan has no steps when there is nothing left to do.
+// PlanRotation makes the plan and tries it: every step is applied to the machine, as firmware would, and everything that has to boot is
+// evaluated until the images have to be replaced. Errors are [ErrOptionROMs], [*SpaceError], [*LockoutError], [*RefusedError], or say what
+// is wrong with the options. The plan has no steps when there is nothing left to do.
 //
 // The order: the new certificate into db; images by the new key; the new one into KEK; PK; the old one out of KEK; the old one out of db; the old
 // one into dbx.

@@ -173,7 +173,8 @@ type verdictJSON struct {
 	Warnings    []string `json:"warnings,omitempty"`
 }
 
-// MarshalJSON writes the object with schema [EvaluationSchema]: allowed, images with their verdicts now and after, pendingRefused, changed, warnings.
+// MarshalJSON writes the object with schema [EvaluationSchema]: allowed, images with their verdicts now and after, pendingRefused, changed,
+// warnings.
 func (e *Evaluation) MarshalJSON() ([]byte, error) {
 	o := evaluationJSON{Schema: EvaluationSchema, Allowed: e.Allowed(), Images: []imageJSON{}, Changed: e.Changed(), Warnings: e.Warnings}
 	if e.Refused != nil {
