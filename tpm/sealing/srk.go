@@ -223,3 +223,27 @@ func (t *TPM) legacyKey(token *Token) (*storageKey, func(), error) {
 	}
 	return k, func() { t.flush(created.ObjectHandle) }, nil
 }
+
+// Has reports whether the TPM is the one that sealed the token and has still the key for it: nil, or [ErrMissingKey].
+func (t *TPM) Has(token *Token) error {
+	if err := token.check(); err != nil {
+		return err
+	}
+	k, release, err := t.sealedUnder(token)
+	if err != nil {
+		return err
+	}
+	defer release()
+	for _, raw := range token.Blobs {
+		b, err := parseBlob(raw)
+		if err != nil {
+			return err
+		}
+		object, _, err := t.load(k, b)
+		if err != nil {
+			return err
+		}
+		t.flush(object.Handle)
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+// This program demonstrates package tpm/sealing: it seals secrets to a TPM 2.0 and gets them back, in the form that systemd keeps in
+// LUKS2 volumes.
+//
+//	seal seal [-tpm DEV] -secret F -o TOKEN [-pcrs LIST] [-bank NAME] [-public-key F] [-public-key-pcrs LIST] [-public-key-ref NAME]
+//	     [-signature F] [-pcrlock F] [-pin] [-keyslot N]
+//	seal unseal [-tpm DEV] [-o F] [-signature F] [-pcrlock F] [-pin] [-passphrase] [-expected LOG -actual LOG] TOKEN
+//	seal status [-tpm DEV] [TOKEN]
+//
+// DEV is a device like /dev/tpmrm0, which is the default, or swtpm:HOST:PORT, or swtpm:PATH of a socket. LIST is like 7,11 or 7+11; a
+// number may have a value: 7=HEX. No PCR is bound that is not named; with -public-key PCR 11 must be in a state that the key has
+// signed for (-signature is a .pcrsig), with -pcrlock the PCRs must be as a pcrlock.json of systemd-pcrlock says. -pin reads a PIN from the first line of
+// standard input. TOKEN is JSON as `cryptsetup token export` prints and `cryptsetup token import` reads it, with -keyslot for the slot.
+//
+// -secret is a file of up to 128 bytes; what unseal gives with -passphrase is what systemd unlocks a volume with: the secret in base64.
+// Without -o, unseal prints the secret. -expected and -actual are event logs, a predicted and a real one: if the policy does not
+// hold, the differences tell why. status says which banks can be sealed to and whether the TPM is locked out; with a token, what
+// the token asks for.
+//
+// Flags may come before or after operands, with one dash or two. All verbs take -json. With -json one object is printed on stdout; it has
+// "schema": "osmith.seal/1", "verb" and what json.go lists. Outputs are written beside their names and renamed; secrets are
+// readable by their owner alone.
+//
+// Exit status: 0 yes; 1 no: the policy does not hold, the PIN is wrong, the TPM is locked out or another one, the bank is of no use; 2
+// usage or I/O.
+package main
+
+import (
+	"errors"
+	"flag"
+	"io"
+	"os"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/tpm/sealing"
+)
+
+func main() { program.Main() }
+
+// stdin is where PINs come from.
+var stdin io.Reader = os.Stdin
+
+var program = cli.Program{Name: "seal", IsNo: isNo, Verbs: []cli.Verb{
+	{Name: "seal", Usage: "[-tpm DEV] -secret F -o TOKEN [-pcrs LIST] [-public-key F] [-pin] [flags]",
+		Example: "seal seal -tpm swtpm:localhost:2321 -secret key.bin -public-key pcr.pub -o token.json", Flags: verb(sealFlags)},
+	{Name: "unseal", Usage: "[-tpm DEV] [-o F] [-signature F] [-pin] [flags] TOKEN",
+		Example: "seal unseal -signature pcrsig.json -o key.bin token.json", Least: 1, Most: 1, Flags: verb(unsealFlags)},
+	{Name: "status", Usage: "[-tpm DEV] [TOKEN]", Example: "seal status -tpm /dev/tpmrm0 token.json", Most: 1, Flags: verb(statusFlags)},
+}}
+
+// isNo tells a negative answer of the TPM from what is wrong with the call.
+func isNo(err error) bool {
+	var policy *sealing.PolicyError
+	var lockout *sealing.LockoutError
+	var bank *sealing.BankError
+	for _, no := range []error{sealing.ErrPIN, sealing.ErrNeedPIN, sealing.ErrMissingKey, sealing.ErrSelfTest, sealing.ErrSRK} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return errors.As(err, &policy) || errors.As(err, &lockout) || errors.As(err, &bank)
+}
+
+// A call is one run of a verb.
+type call struct {
+	*cli.Call
+	device string
+}
+
+// verb gives a verb its call.
+func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
+	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
+		device := set.String("tpm", "/dev/tpmrm0", "`device`, or swtpm:HOST:PORT, or swtpm:PATH")
+		do := flags(set)
+		return func(c *cli.Call, operands []string) error { return do(&call{c, *device}, operands) }
+	}
+}
+
+// open opens the TPM.
+func (c *call) open() (*sealing.TPM, func(), error) {
+	device, err := sealing.Open(c.device)
+	if err != nil {
+		return nil, nil, err
+	}
+	return sealing.New(device), func() { device.Close() }, nil
+}
