@@ -2,6 +2,7 @@ package uki_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -203,4 +204,68 @@ func TestCheckAddon(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, append(want, "machine"), codes(f.CheckAddon(addon)))
 	}
+}
+
+// large claims to be of a size that no test writes.
+type large struct {
+	uki.Source
+	size int64
+}
+
+func (l large) Size() int64 { return l.size }
+
+func TestCheckSize(t *testing.T) {
+	im := good()
+	b := assemble(t, &im)
+	for size, want := range map[int64]string{3 << 30: "(too-large)", 5 << 30: "too-large"} {
+		f, err := uki.Open(large{source(b), size})
+		require.NoError(t, err)
+		assert.Equal(t, []string{want, "(trailing-data)"}, codes(f.Check()))
+	}
+}
+
+// breaking can be read until it is broken.
+type breaking struct {
+	uki.Source
+	broken bool
+}
+
+func (b *breaking) ReadAt(p []byte, off int64) (int, error) {
+	if b.broken {
+		return 0, errors.New("broken")
+	}
+	return b.Source.ReadAt(p, off)
+}
+
+func TestCheckOfWhatCannotBeRead(t *testing.T) {
+	im := good()
+	im.Splash = strings.NewReader("BM")
+	src := &breaking{Source: source(assemble(t, &im))}
+	f, err := uki.Open(src)
+	require.NoError(t, err)
+	src.broken = true
+	assert.Equal(t, []string{"unreadable", "unreadable", "unreadable", "linux-not-pe", "unreadable"}, codes(f.Check()))
+	assert.Contains(t, f.Check()[0].Text, "broken")
+	_, err = f.Measurements()
+	assert.ErrorContains(t, err, "broken")
+	e := f.Edit()
+	require.NoError(t, e.Remove(".splash", 0))
+	_, err = e.Assemble()
+	assert.ErrorContains(t, err, "broken")
+}
+
+func TestCheckManyProfiles(t *testing.T) {
+	im := petest.Image{SizeOfHeaders: 0x4000, Sections: []petest.Section{{Name: ".text", Content: []byte{0xf4}, Code: true},
+		{Name: ".sdmagic", Content: []byte("#### LoaderInfo: systemd-stub 262 ####")}}}
+	for range 257 {
+		im.Sections = append(im.Sections, petest.Section{Name: ".profile", Content: []byte("TITLE=x")})
+	}
+	im.Sections = append(im.Sections, petest.Section{Name: ".linux", Content: petest.Kernel("6.12.0")})
+	f, err := uki.Open(source(im.Bytes()))
+	require.NoError(t, err)
+	list := codes(f.Check())
+	assert.Contains(t, list, "too-many-profiles")
+	assert.Contains(t, list, "no-linux")
+	assert.Contains(t, list, "no-osrel")
+	assert.Contains(t, list, "(profile-id)")
 }

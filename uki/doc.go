@@ -26,6 +26,10 @@
 // passes to the kernel and measures into PCRs 12 and 13 on the way, with the files that lie next to the image
 // ([ReadCompanions]).
 //
+// [Assembled.WriteStream] writes, measures for all PCR banks and signs in one pass. What exists, from whatever tool, is
+// opened with [Open], judged with [File.Check], and changed with [File.Edit], which refuses to lose in silence what a
+// change destroys.
+//
 // # Limits
 //
 // The version of the kernel is found in x86 bzImages, and by its banner in images of other architectures, plain or

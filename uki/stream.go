@@ -32,7 +32,8 @@ type WriteOptions struct {
 // The result is that of MeasureVariants.
 //
 // A .pcrsig is signed while it is written, so it has to stand behind all that it covers, which it does in images that
-// Assemble lays out. What makes a single pass impossible is refused before a byte is written.
+// Assemble lays out. What makes a single pass impossible is refused before a byte is written, and so are add-ons and
+// profiles, of which nothing is measured before another image has them: [ErrNotUKI].
 func (a *Assembled) WriteStream(w io.Writer, o WriteOptions) ([]VariantMeasurements, error) {
 	f, err := Open(a)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 )
 
 // A Variant is one way in which the stub can boot an image: the profile that was asked for, and what it picks by the
-// hardware it finds. The zero value is the default profile on a machine that none of the .dtbauto and .efifw sections
+// hardware it finds ([File.Choose] says what that is on a machine). The zero value is the default profile on a machine that none of the .dtbauto and .efifw sections
 // is for, and the only variant of an image that has neither those sections nor profiles.
 type Variant struct {
 	// Profile is the index of the profile, 0 if the image has none.
@@ -20,6 +20,10 @@ type Variant struct {
 
 // VariantMeasurements is what the stub measures into PCR 11 when it boots that variant, in measured order. Variants
 // share the digests of sections that count in several of them.
+//
+// Variants without a DeviceTree and Firmware are held against real boots. What is measured of the sections that are
+// picked by hardware is known from the stub's source and from the policies that ukify 262 signs (.dtbauto), and from the
+// source alone (.efifw).
 type VariantMeasurements struct {
 	Variant
 	Sections []Measurement
