@@ -8,6 +8,7 @@ package ocilayout
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -51,7 +52,8 @@ func Create(dir string) (*Writer, error) {
 
 // WriteBlob copies r into the layout and returns its descriptor.
 func (w *Writer) WriteBlob(mediaType string, r io.Reader) (ocispec.Descriptor, error) {
-	tmp, err := os.CreateTemp(w.dir, ".blob-*")
+	// Not os.CreateTemp, whose files nobody but their owner can read: a web server is somebody else.
+	tmp, err := os.OpenFile(filepath.Join(w.dir, ".blob-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("ocilayout: %w", err)
 	}

@@ -170,6 +170,26 @@ func (l *Layout) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser
 	return l.fsys.Open(blobPath(desc.Digest))
 }
 
+// BlobRange opens n bytes of a blob from an offset on, if the files of the layout implement io.ReaderAt as those of os.DirFS do. There is no
+// digest to hold a part against.
+func (l *Layout) BlobRange(ctx context.Context, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
+	if off < 0 || n < 0 || n > desc.Size-off {
+		return nil, fmt.Errorf("cosign: layout: blob %s: %d bytes at %d of %d", desc.Digest, n, off, desc.Size)
+	}
+	f, err := l.Blob(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	ra, ok := f.(io.ReaderAt)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("cosign: layout: blob %s: the layout's files cannot be read at an offset", desc.Digest), f.Close())
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(ra, off, n), f}, nil
+}
+
 // Signatures finds manifests by looking at every blob, because cosign save stores
 // manifests that it does not list in the index.
 func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {

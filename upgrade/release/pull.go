@@ -21,6 +21,10 @@ type PullOptions struct {
 	// Ref is the name under which the layout lists the release; it lists it without one if this is empty.
 	Ref string
 
+	// Index, if not nil, is what Select has chosen the release from. It is stored, too, and has Ref instead of the release, so
+	// that signatures of the index can be verified again; the releases for other architectures that it lists are not there.
+	Index *ocispec.Descriptor
+
 	// Skip leaves layers of some types out, by media type: the root file system of a release that verity.Patch
 	// puts together from the old one. [Open] refuses a layout that lacks a layer.
 	Skip []string
@@ -62,7 +66,22 @@ func Pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOp
 			return err
 		}
 	}
-	if err := w.WriteRaw(a.Descriptor, a.manifest, o.Ref); err != nil {
+	ref := o.Ref
+	if o.Index != nil {
+		ref = ""
+	}
+	if err := w.WriteRaw(a.Descriptor, a.manifest, ref); err != nil {
+		return fmt.Errorf("release: pull: %w", err)
+	}
+	if o.Index == nil {
+		return nil
+	}
+	b, err := document(ctx, src, *o.Index)
+	if err != nil {
+		return err
+	}
+	index := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, ArtifactType: ArtifactType, Digest: o.Index.Digest, Size: int64(len(b))}
+	if err := w.WriteRaw(index, b, o.Ref); err != nil {
 		return fmt.Errorf("release: pull: %w", err)
 	}
 	return nil
