@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,9 +47,12 @@ type drawer struct {
 	files    int
 }
 
+// signingKey is one for all tests: it is not what they are about, and takes its time.
+var signingKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 func newDrawer(t testing.TB, seed uint64, dir string, release int) *drawer {
 	d := &drawer{Rand: mathrand.New(mathrand.NewPCG(seed, uint64(release))), t: t, dir: dir, release: release, stubs: make(map[int][]byte)}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := signingKey()
 	require.NoError(t, err)
 	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	require.NoError(t, err)
