@@ -161,3 +161,35 @@ func read(t testing.TB, name string) []byte {
 	require.NoError(t, err)
 	return b
 }
+
+// Microsoft's published updates of dbx, all of one time and signed below a certificate in KEK: a machine takes them, once, and has then what a machine of the cloud had.
+func TestMicrosoftsUpdates(t *testing.T) {
+	const dir = "testdata/logs/rhel8-uefi/"
+	empty := secureboot.Variables{SecureBoot: true, PK: read(t, dir+"PK"), KEK: read(t, dir+"KEK"), DB: read(t, dir+"db")}
+	update := func(name string) []byte { return read(t, "testdata/microsoft/dbxupdate"+name+".bin") }
+	v, err := empty.Apply("dbx", update("_x64-2020-10-12"), true)
+	require.NoError(t, err)
+	require.Equal(t, read(t, dir+"dbx"), v.DBX)
+	require.Equal(t, time.Date(2010, 3, 6, 19, 17, 21, 0, time.UTC), v.Times["dbx"])
+
+	again, err := v.Apply("dbx", update("_x64-2020-10-12"), true)
+	require.NoError(t, err)
+	require.Equal(t, v.DBX, again.DBX)
+	for _, name := range []string{"-2014-08-11", "_x64-2021-04-29"} {
+		next, err := v.Apply("dbx", update(name), true)
+		require.NoError(t, err)
+		require.Equal(t, string(v.DBX), string(next.DBX[:len(v.DBX)]))
+		v = next
+	}
+	_, err = empty.Apply("dbx", update("_x64-2021-04-29"), false)
+	require.ErrorIs(t, err, secureboot.ErrSignature)
+	_, err = v.Apply("db", update("_x64-2021-04-29"), true)
+	require.ErrorIs(t, err, secureboot.ErrSignature)
+	v.KEK = v.PK // without Microsoft's KEK nothing of theirs comes in any more
+	_, err = v.Apply("dbx", update("_x64-2021-04-29"), true)
+	require.ErrorIs(t, err, secureboot.ErrUntrusted)
+	b := update("_x64-2020-10-12")
+	b[len(b)-1] ^= 1
+	_, err = empty.Apply("dbx", b, true)
+	require.ErrorIs(t, err, secureboot.ErrSignature)
+}
