@@ -123,7 +123,8 @@ func pairs(h *secureboot.Hierarchy) []*secureboot.KeyPair {
 	return []*secureboot.KeyPair{&h.PK, &h.KEK, &h.DB, &h.PCR, &h.Verity}
 }
 
-// readHierarchy reads PK, KEK and db from a directory of generate. With partly, those that are not there stay empty.
+// readHierarchy reads PK, KEK and db from a directory of generate. With partly, those that are not there stay empty. A key may be missing
+// where its certificate is.
 func readHierarchy(dir string, partly bool) (*secureboot.Hierarchy, error) {
 	h := new(secureboot.Hierarchy)
 	found := 0
@@ -137,7 +138,9 @@ func readHierarchy(dir string, partly bool) (*secureboot.Hierarchy, error) {
 			return nil, err
 		}
 		p.Cert = certs[0]
-		if p.Key, err = cli.ReadKey(base + ".key"); err != nil {
+		if p.Key, err = cli.ReadKey(base + ".key"); errors.Is(err, fs.ErrNotExist) {
+			p.Key = nil // it is elsewhere
+		} else if err != nil {
 			return nil, err
 		}
 		found++
@@ -152,7 +155,7 @@ func readHierarchy(dir string, partly bool) (*secureboot.Hierarchy, error) {
 		}
 	}
 	if found == 0 {
-		return nil, fmt.Errorf("%s has none of PK, KEK, db (.crt and .key)", dir)
+		return nil, fmt.Errorf("%s has none of PK, KEK, db (.crt)", dir)
 	}
 	return h, nil
 }

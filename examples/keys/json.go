@@ -54,5 +54,6 @@ type rotateResult struct {
 	Variable string               `json:"variable,omitempty"` // of a write
 	Append   bool                 `json:"append,omitempty"`
 	Images   []string             `json:"images,omitempty"` // to be installed anew
+	Digest   string               `json:"digest,omitempty"` // SHA-256, to be signed
 	Rotation *secureboot.Rotation `json:"rotation"`
 }

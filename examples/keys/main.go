@@ -6,7 +6,7 @@
 //	keys auth -var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]
 //	keys evaluate -vars DIR|FD [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... [-sbat-level F] [-time T] PE...
 //	keys rotate -plan F -vars DIR|FD -old DIR -new DIR [-revoke] [-keep CERT]... [-room BYTES] [-time T] [PE...]
-//	keys rotate -plan F -vars DIR|FD [-boot-id ID] [-o AUTH] [PE...]
+//	keys rotate -plan F -vars DIR|FD [-boot-id ID] [-signature F] [-o F] [PE...]
 //	keys rotate -plan F
 //
 // generate writes PK, KEK, db, PCR and verity as .key (PKCS #8, readable by the owner alone) and .crt, the first three also as .esl and as
@@ -17,10 +17,12 @@
 // 2026-01-31T12:00:00Z; without it there is SOURCE_DATE_EPOCH, and without that the clock.
 //
 // rotate with -old and -new, directories of generate, makes a plan from the machine as it is, and writes it to a file that is not there
-// yet. A directory that lacks a key means that this one stays. PE are all images that have to boot. With -vars alone it tells what to do
+// yet. A directory that lacks a
+// certificate means that this key stays. PE are all images that have to boot. With -vars alone it tells what to do
 // next: write an update (-o takes it), install images, reboot, or nothing any more; and notes in the plan how far the machine is. -boot-id
 // is the machine's /proc/sys/kernel/random/boot_id; it is read there if -vars is /sys/firmware/efi/efivars. With -plan alone the plan is
-// shown.
+// shown. A directory may have a certificate whose key is elsewhere: steps that it has to sign wait for -signature, of the digest that -o
+// takes: openssl pkeyutl -sign -inkey F -pkeyopt digest:sha256 -in DIGEST -out SIGNATURE.
 //
 // Flags may come before or after operands, with one dash or two. All verbs take -json. With -json one object is printed on stdout; it has
 // "schema": "osmith.keys/1", "verb" and what json.go lists. Outputs are written beside their names and renamed.

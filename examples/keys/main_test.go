@@ -284,3 +284,33 @@ func TestRotate(t *testing.T) {
 	require.Equal(t, 1, status)
 	require.Contains(t, stdout, "revoked: ")
 }
+
+// The key of PK is in a safe.
+func TestRotateSignedElsewhere(t *testing.T) {
+	testtools.Require(t, "openssl")
+	old, fresh, safe := generated(t, "Old"), generated(t, "New"), t.TempDir()
+	key, digest, signature := filepath.Join(safe, "PK.key"), filepath.Join(safe, "digest"), filepath.Join(safe, "signature")
+	require.NoError(t, os.Rename(filepath.Join(old, "PK.key"), key))
+	for _, name := range []string{"KEK.crt", "db.crt"} {
+		require.NoError(t, os.Remove(filepath.Join(fresh, name)))
+	}
+	h, err := readHierarchy(old, false)
+	require.NoError(t, err)
+	v, err := h.Variables()
+	require.NoError(t, err)
+	m, plan := machine(t, v), filepath.Join(safe, "plan.json")
+	ok(t, "rotate", "-plan", plan, "-vars", m, "-old", old, "-new", fresh)
+	next := []string{"rotate", "-plan", plan, "-vars", m, "-boot-id", "b"}
+	require.Contains(t, ok(t, append(next, "-o", digest)...), "sign: have it signed by \"CN=Old Platform Key\"")
+	testtools.Run(t, "openssl", "pkeyutl", "-sign", "-inkey", key, "-pkeyopt", "digest:sha256", "-in", digest, "-out", signature)
+	status, _, stderr := call3(t, append(next, "-signature", digest)...)
+	require.Equal(t, 2, status)
+	require.Contains(t, stderr, "digest: secureboot: signature to join")
+	require.Contains(t, ok(t, append(next, "-signature", signature, "-o", digest)...), "write: replace PK")
+	v, err = v.Apply("PK", read(t, digest), false)
+	require.NoError(t, err)
+	require.Equal(t, read(t, fresh, "PK.esl"), v.PK)
+	status, _, stderr = call3(t, append(next, "-signature", signature)...)
+	require.Equal(t, 2, status)
+	require.Contains(t, stderr, "the next step needs none")
+}

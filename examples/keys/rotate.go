@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -19,11 +20,11 @@ import (
 const thisMachine = "/sys/firmware/efi/efivars"
 
 type rotateFlagSet struct {
-	plan, vars, old, fresh, bootID, out string
-	revoke                              bool
-	room                                int64
-	roms                                *romFlags
-	when                                func() (time.Time, error)
+	plan, vars, old, fresh, bootID, out, signature string
+	revoke                                         bool
+	room                                           int64
+	roms                                           *romFlags
+	when                                           func() (time.Time, error)
 }
 
 func rotateFlags(set *flag.FlagSet) func(*call, []string) error {
@@ -35,7 +36,8 @@ func rotateFlags(set *flag.FlagSet) func(*call, []string) error {
 	set.BoolVar(&f.revoke, "revoke", false, "put the old db certificate into dbx at the end")
 	set.Int64Var(&f.room, "room", 0, "`bytes` that the machine has for these variables (default: not checked)")
 	set.StringVar(&f.bootID, "boot-id", "", "the machine's boot `ID`")
-	set.StringVar(&f.out, "o", "", "`file` for the update that is to be written next")
+	set.StringVar(&f.out, "o", "", "`file` for the update that is to be written next, or for the digest that is to be signed")
+	set.StringVar(&f.signature, "signature", "", "`file` with the bare signature that the next step was waiting for")
 	f.roms = addROMFlags(set)
 	f.when = timeFlag(set)
 	return func(c *call, operands []string) error {
@@ -47,15 +49,15 @@ func rotateFlags(set *flag.FlagSet) func(*call, []string) error {
 			if err := required("vars", f.vars, "old", f.old, "new", f.fresh); err != nil {
 				return err
 			}
-			if f.out != "" || f.bootID != "" {
-				return cli.Usagef("-o and -boot-id are for a plan that is there: without -old and -new")
+			if f.out != "" || f.bootID != "" || f.signature != "" {
+				return cli.Usagef("-o, -boot-id and -signature are for a plan that is there: without -old and -new")
 			}
 			return c.makePlan(&f, operands)
 		case f.revoke || f.room != 0 || f.roms.decided():
 			return cli.Usagef("a plan is made with -old and -new")
 		case f.vars != "":
 			return c.nextStep(&f, operands)
-		case len(operands) > 0 || f.out != "" || f.bootID != "":
+		case len(operands) > 0 || f.out != "" || f.bootID != "" || f.signature != "":
 			return cli.Usagef("-vars is missing")
 		}
 		return c.showPlan(&f)
@@ -133,6 +135,21 @@ func (c *call) nextStep(f *rotateFlagSet, images []string) error {
 	if err != nil {
 		return err
 	}
+	if f.signature != "" {
+		if a.Kind != secureboot.ActionSign {
+			return fmt.Errorf("-signature: the next step needs none: %s", a.Text)
+		}
+		b, err := readFile(f.signature, 64<<10)
+		if err != nil {
+			return err
+		}
+		if err := a.Step.Join(b); err != nil {
+			return fmt.Errorf("%s: %w", f.signature, err)
+		}
+		if a, err = r.Next(s); err != nil {
+			return err
+		}
+	}
 	result := rotateResult{header: c.header(), Rotation: r, Action: a.Kind, Text: a.Text, Images: a.Images}
 	text := a.Kind + ": " + a.Text + "\n"
 	if a.Kind == secureboot.ActionWrite {
@@ -146,6 +163,19 @@ func (c *call) nextStep(f *rotateFlagSet, images []string) error {
 				mode = "append"
 			}
 			text += fmt.Sprintf("%s: write it to %s (%s), then ask again\n", f.out, a.Step.Variable, mode)
+		}
+	}
+	if a.Kind == secureboot.ActionSign {
+		digest, err := a.Step.Digest()
+		if err != nil {
+			return err
+		}
+		result.Digest = hex.EncodeToString(digest)
+		text += "SHA-256 digest: " + result.Digest + "\n"
+		if f.out != "" {
+			if err := cli.WriteFile(f.out, digest); err != nil {
+				return err
+			}
 		}
 	}
 	if err := writePlan(f.plan, r); err != nil {
