@@ -173,7 +173,7 @@ func ukiMeasure(b *testing.B) sides {
 	b.Cleanup(func() { image.Close() })
 	_, err = a.WriteTo(image)
 	require.NoError(b, err)
-	args := []string{"/usr/lib/systemd/systemd-measure", "calculate", "--phase=:"}
+	args := []string{"/usr/lib/systemd/systemd-measure", "calculate", "--json=short", "--phase=:"}
 	f, err := uki.Open(source(image))
 	require.NoError(b, err)
 	for _, name := range []string{"linux", "osrel", "cmdline", "initrd", "uname", "sbat"} {
