@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// bootJSON is a boot, as BOOT.json describes it. Keys that are left out mean that there is no such thing; firmware, disk,
+// smbios and variables that are left out mean that it is not known.
+type bootJSON struct {
+	Firmware   string   `json:"firmware"`   // log of an earlier boot of the machine
+	Variables  string   `json:"variables"`  // directory with efivarfs' files; without it Secure Boot is off
+	SMBIOS     string   `json:"smbios"`     // /sys/firmware/dmi/tables/DMI
+	Disk       string   `json:"disk"`       // image or device that is booted from, for its partition table
+	SectorSize int64    `json:"sectorSize"` // of the disk in bytes; 512 if left out
+	Loader     string   `json:"loader"`     // systemd-boot
+	LoaderPath string   `json:"loaderPath"` // on the ESP, for the reader of the log
+	LoaderConf string   `json:"loaderConf"` // loader.conf
+	UKI        string   `json:"uki"`
+	UKIPath    string   `json:"ukiPath"` // on the ESP; its companions are looked for beside it
+	ESP        string   `json:"esp"`     // directory with the ESP's files, for companions
+	Profile    int      `json:"profile"`
+	Cmdline    string   `json:"cmdline"`      // passed by the loader
+	Consoles   []string `json:"consoles"`     // "console=…" that stubs since 261 add
+	BootSecret string   `json:"bootSecret"`   // 32 bytes that stubs since 261 pass on
+	NoSecret   bool     `json:"noBootSecret"` // the stub has none: no variable, or no mixin on the ESP
+	DeviceTree string   `json:"deviceTree"`   // first compatible string of the firmware's own
+	ExitBoot   string   `json:"exitBoot"`     // "once", "retried" or "not measured"
+	Phases     []string `json:"phases"`       // of userspace, up to the moment of interest
+	Banks      []string `json:"banks"`        // sha256 if left out
+	StubAs     int      `json:"stubAs"`       // release to treat an unknown stub as
+}
+
+// bootFile is one boot, or several any of which may happen.
+type bootFile struct {
+	Schema string `json:"schema"` // "osmith.boot/1", or left out
+	bootJSON
+	Boots []bootJSON `json:"boots"`
+}
+
+// readBoots reads BOOT.json. Paths in it become relative to the working directory.
+func readBoots(name string) ([]bootJSON, error) {
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	var f bootFile
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&f); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if f.Schema != "" && f.Schema != "osmith.boot/1" {
+		return nil, fmt.Errorf("%s: schema %q, want osmith.boot/1", name, f.Schema)
+	}
+	boots := f.Boots
+	if f.UKI != "" {
+		boots = append([]bootJSON{f.bootJSON}, boots...)
+	}
+	if len(boots) == 0 {
+		return nil, fmt.Errorf("%s: no boot: want \"uki\" or \"boots\"", name)
+	}
+	for i := range boots {
+		b := &boots[i]
+		if b.UKI == "" {
+			return nil, fmt.Errorf("%s: boot %d has no \"uki\"", name, i)
+		}
+		for _, p := range []*string{&b.Firmware, &b.Variables, &b.SMBIOS, &b.Disk, &b.Loader, &b.LoaderConf, &b.UKI, &b.ESP, &b.BootSecret} {
+			if *p != "" && !filepath.IsAbs(*p) {
+				*p = filepath.Join(filepath.Dir(name), *p)
+			}
+		}
+	}
+	return boots, nil
+}

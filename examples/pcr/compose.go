@@ -1,0 +1,193 @@
+package main
+
+import (
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+// composer makes a boot of the parts that the packages know.
+type composer struct {
+	in     bootJSON
+	out    tpm.Boot
+	banks  []crypto.Hash
+	files  []*os.File
+	secure secureboot.Variables
+	image  *uki.File
+	stub   int
+}
+
+// compose reads what a BOOT.json names. All files are closed when it returns; only digests are left of large ones.
+func compose(in bootJSON) (tpm.Boot, error) {
+	c := &composer{in: in}
+	defer func() {
+		for _, f := range c.files {
+			_ = f.Close() // read only
+		}
+	}()
+	for _, step := range []func() error{c.options, c.machine, c.disk, c.programs, c.handover} {
+		if err := step(); err != nil {
+			return tpm.Boot{}, err
+		}
+	}
+	return c.out, nil
+}
+
+func (c *composer) open(name string) (*io.SectionReader, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	c.files = append(c.files, f)
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	return io.NewSectionReader(f, 0, size), nil
+}
+
+// optional reads a small file; no name is no file.
+func optional(name string) ([]byte, error) {
+	if name == "" {
+		return nil, nil
+	}
+	return os.ReadFile(name)
+}
+
+func (c *composer) options() (err error) {
+	if c.banks, err = parseBanks(strings.Join(c.in.Banks, ",")); err != nil {
+		return err
+	}
+	if c.banks == nil {
+		c.banks = []crypto.Hash{crypto.SHA256}
+	}
+	exits := map[string]tpm.ExitBoot{"": tpm.ExitUnknown, "once": tpm.ExitOnce, "retried": tpm.ExitRetried, "not measured": tpm.ExitNotMeasured}
+	exit, ok := exits[c.in.ExitBoot]
+	if !ok {
+		return fmt.Errorf("exitBoot %q: want once, retried or not measured", c.in.ExitBoot)
+	}
+	c.out = tpm.Boot{Banks: c.banks, ExitBoot: exit, Profile: c.in.Profile, Passed: c.in.Cmdline, Phases: c.in.Phases, StubAs: c.in.StubAs}
+	return nil
+}
+
+// machine reads what is the machine's.
+func (c *composer) machine() (err error) {
+	if c.in.Firmware != "" {
+		if c.out.Firmware, err = readLog(c.in.Firmware, ""); err != nil {
+			return err
+		}
+	}
+	if c.out.SMBIOS, err = optional(c.in.SMBIOS); err != nil {
+		return err
+	}
+	if c.in.Variables != "" {
+		dir := os.DirFS(c.in.Variables)
+		if c.secure, err = secureboot.ReadVariables(dir); err != nil {
+			return err
+		}
+		if c.out.BootVariables, err = readBootVariables(dir); err != nil {
+			return err
+		}
+	}
+	flag := []byte{0}
+	if c.secure.SecureBoot {
+		flag[0] = 1
+	}
+	c.out.SecureBoot = tpm.Variables{SecureBoot: flag, PK: c.secure.PK, KEK: c.secure.KEK, DB: c.secure.DB, DBX: c.secure.DBX, DBT: c.secure.DBT}
+	c.out.LoaderConf, err = optional(c.in.LoaderConf)
+	return err
+}
+
+// program hashes a program, and asks the firmware whether it would start it.
+func (c *composer) program(path string, src authenticode.Source) (*tpm.Application, error) {
+	hashes := c.banks
+	if !slices.Contains(hashes, crypto.SHA256) { // which db and dbx have, whatever the banks are
+		hashes = append(slices.Clone(hashes), crypto.SHA256)
+	}
+	digests, err := authenticode.Digests(src, hashes...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	signatures, err := authenticode.Signatures(src)
+	if err != nil && !errors.Is(err, authenticode.ErrUnsigned) {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	candidates := make([]secureboot.Candidate, len(signatures))
+	for i, s := range signatures {
+		candidates[i] = secureboot.Candidate(s)
+	}
+	verdict := c.secure.Evaluate(digests, candidates)
+	if !verdict.Allowed {
+		return nil, &refusedError{path, verdict.Reason}
+	}
+	if verdict.Authority != nil && c.secure.SecureBoot {
+		authority, err := verdict.Authority.AppendBinary(nil)
+		if err != nil {
+			return nil, err
+		}
+		c.out.Authorities = append(c.out.Authorities, authority)
+	}
+	return &tpm.Application{Path: path, Size: src.Size(), Digests: digests}, nil
+}
+
+// refusedError says that the firmware would not start a program.
+type refusedError struct{ path, reason string }
+
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("firmware would not start %s: %s", e.path, e.reason)
+}
+
+// programs reads the loader and the UKI.
+func (c *composer) programs() error {
+	if c.in.Loader != "" {
+		src, err := c.open(c.in.Loader)
+		if err != nil {
+			return err
+		}
+		if c.out.Loader, err = c.program(or(c.in.LoaderPath, `\EFI\BOOT\BOOTX64.EFI`), src); err != nil {
+			return err
+		}
+	}
+	src, err := c.open(c.in.UKI)
+	if err != nil {
+		return err
+	}
+	app, err := c.program(or(c.in.UKIPath, `\EFI\Linux\linux.efi`), src)
+	if err != nil {
+		return err
+	}
+	c.out.UKI = *app
+	if c.image, err = uki.Open(src); err != nil {
+		return err
+	}
+	version, err := c.image.StubVersion()
+	if err != nil {
+		return err
+	}
+	digits := strings.IndexFunc(version, func(r rune) bool { return r < '0' || r > '9' })
+	if digits < 0 {
+		digits = len(version)
+	}
+	if c.stub, err = strconv.Atoi(version[:digits]); err != nil {
+		return fmt.Errorf("%s: stub version %q: %w", c.in.UKI, version, err)
+	}
+	c.out.Stub = c.stub
+	return nil
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

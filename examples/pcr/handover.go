@@ -1,0 +1,182 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+// handover predicts what the stub measures and passes on, with the files beside the image.
+func (c *composer) handover() error {
+	boot := uki.Boot{Profile: c.in.Profile, Cmdline: c.in.Cmdline, SecureBoot: c.secure.SecureBoot, Consoles: c.in.Consoles, AssumeStub: c.in.StubAs}
+	boot.Hardware.DeviceTree = c.in.DeviceTree
+	var err error
+	if c.out.SMBIOS != nil {
+		if boot.Hardware.SMBIOS, err = uki.ParseSMBIOS(c.out.SMBIOS); err != nil {
+			return err
+		}
+	}
+	if boot.BootSecret, err = optional(c.in.BootSecret); err != nil {
+		return err
+	}
+	if boot.Companions, err = c.companions(); err != nil {
+		return err
+	}
+	variant, err := c.image.ChooseWith(c.in.Profile, boot.Hardware, c.in.StubAs)
+	if err != nil {
+		return err
+	}
+	if err := c.sections(variant); err != nil {
+		return err
+	}
+	h, err := c.image.Handover(boot)
+	if err != nil {
+		return err
+	}
+	digests, err := h.Measure(c.banks...)
+	if err != nil {
+		return err
+	}
+	c.out.Handover = &tpm.Handover{LoadOptions: h.LoadOptions}
+	for i, e := range h.Events {
+		c.out.Handover.Events = append(c.out.Handover.Events, tpm.StubEvent{PCR: e.PCR, Tag: tpm.Tag(e.Tag), Description: e.Description, Digests: digests.Events[i]})
+	}
+	if c.stub < 261 || boot.BootSecret != nil || c.in.NoSecret {
+		c.out.Initrd = digests.Initrd
+	}
+	return nil
+}
+
+// sections measures the variant of the image that boots.
+func (c *composer) sections(v uki.Variant) error {
+	all, err := c.image.MeasureVariants(c.banks...)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(all, func(m uki.VariantMeasurements) bool { return m.Variant == v })
+	if i < 0 {
+		return fmt.Errorf("%s: profile %d is not in it", c.in.UKI, c.in.Profile)
+	}
+	for _, m := range all[i].Sections {
+		c.out.Sections = append(c.out.Sections, tpm.Measurement(m))
+	}
+	if c.stub >= 257 {
+		return nil
+	}
+	kernel, ok := c.image.Section(".linux")
+	if !ok {
+		return nil
+	}
+	digests, err := authenticode.Digests(kernel, c.banks...)
+	if err != nil {
+		return fmt.Errorf("the kernel in %s: %w", c.in.UKI, err)
+	}
+	c.out.Kernel = &tpm.Application{Size: kernel.Size(), Digests: digests}
+	return nil
+}
+
+// companions finds the files beside the image. Add-ons that the firmware refuses are none.
+func (c *composer) companions() (*uki.Companions, error) {
+	if c.in.ESP == "" {
+		return nil, nil
+	}
+	if c.in.UKIPath == "" {
+		return nil, errors.New("\"esp\" needs \"ukiPath\": the companions of which image?")
+	}
+	found, err := uki.ReadCompanions(os.DirFS(c.in.ESP), strings.Trim(strings.ReplaceAll(c.in.UKIPath, `\`, "/"), "/"))
+	if err != nil {
+		return nil, err
+	}
+	for _, list := range []*[]uki.CompanionFile{&found.GlobalAddons, &found.Addons} {
+		var accepted []uki.CompanionFile
+		for _, f := range *list {
+			app, err := c.program(f.Name, f.Content)
+			var refused *refusedError
+			if errors.As(err, &refused) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			accepted = append(accepted, f)
+			c.out.Addons = append(c.out.Addons, tpm.Addon{Application: *app})
+		}
+		*list = accepted
+	}
+	return found, nil
+}
+
+const globalGUID = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
+// readBootVariables reads BootOrder and what it lists; a directory without them tells nothing.
+func readBootVariables(dir fs.FS) ([]tpm.BootVariable, error) {
+	read := func(name string) (tpm.BootVariable, error) {
+		b, err := fs.ReadFile(dir, name+"-"+globalGUID)
+		if err != nil {
+			return tpm.BootVariable{}, err
+		}
+		if len(b) < 4 { // the attributes
+			return tpm.BootVariable{}, fmt.Errorf("variable %s: %d bytes", name, len(b))
+		}
+		return tpm.BootVariable{Name: name, Data: b[4:]}, nil
+	}
+	order, err := read("BootOrder")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := []tpm.BootVariable{order}
+	for b := order.Data; len(b) >= 2; b = b[2:] {
+		v, err := read(fmt.Sprintf("Boot%04X", binary.LittleEndian.Uint16(b)))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // which firmware passes by, too
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// disk reads the partition table as it is on the disk.
+func (c *composer) disk() error {
+	if c.in.Disk == "" {
+		return nil
+	}
+	src, err := c.open(c.in.Disk)
+	if err != nil {
+		return err
+	}
+	sector := c.in.SectorSize
+	if sector == 0 {
+		sector = 512
+	}
+	const headerSize, most = 92, 1 << 20
+	header := make([]byte, headerSize)
+	if _, err := src.ReadAt(header, sector); err != nil {
+		return fmt.Errorf("%s: GPT header: %w", c.in.Disk, err)
+	}
+	le := binary.LittleEndian
+	at, size := le.Uint64(header[72:]), uint64(le.Uint32(header[80:]))*uint64(le.Uint32(header[84:]))
+	if size > most || at > uint64(src.Size()) {
+		return fmt.Errorf("%s: GPT header: %d bytes of entries at LBA %d", c.in.Disk, size, at)
+	}
+	entries := make([]byte, size)
+	if _, err := io.ReadFull(io.NewSectionReader(src, int64(at)*sector, int64(size)), entries); err != nil {
+		return fmt.Errorf("%s: GPT entries: %w", c.in.Disk, err)
+	}
+	c.out.GPT = &tpm.PartitionTable{Header: header, Entries: entries}
+	return nil
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"crypto"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+const schema = "osmith.pcr/1"
+
+// header begins every object.
+type header struct {
+	Schema string `json:"schema"`
+	Verb   string `json:"verb"`
+}
+
+func (c *call) header() header { return header{schema, c.Verb} }
+
+// logResult is the object of log. Digests are lower-case hexadecimal, offsets count bytes.
+type logResult struct {
+	header
+	Events   []event   `json:"events"`
+	Findings []finding `json:"findings"`
+}
+
+type event struct {
+	PCR         int               `json:"pcr"`
+	Type        string            `json:"type"`
+	Digests     map[string]string `json:"digests"` // by bank
+	Description string            `json:"description"`
+	Attested    bool              `json:"attested"` // the digest covers what the description is made of
+}
+
+type finding struct {
+	Event  int    `json:"event"` // -1 if it belongs to none
+	Offset int64  `json:"offset"`
+	Text   string `json:"text"`
+}
+
+// replayResult is the object of replay: values by bank and PCR.
+type replayResult struct {
+	header
+	PCRs     map[string]map[int]string `json:"pcrs"`
+	Verified *bool                     `json:"verified,omitempty"` // with -pcrs
+	Wrong    []int                     `json:"wrong,omitempty"`    // PCRs that differ
+}
+
+// predictResult is the object of predict: what is known of each PCR of each boot, and the values that are possible.
+type predictResult struct {
+	header
+	Boots []predictedBoot             `json:"boots"`
+	PCRs  map[string]map[int][]string `json:"pcrs"` // that all boots predict
+}
+
+type predictedBoot struct {
+	Coverage []coverage `json:"coverage"`
+}
+
+type coverage struct {
+	PCR      int    `json:"pcr"`
+	State    string `json:"state"`
+	Evidence string `json:"evidence"`
+	Note     string `json:"note"`
+}
+
+// diffResult is the object of diff. Causes are the differences that do not follow from others; Boot is the index of the
+// expected boot that was compared, the one that differs least.
+type diffResult struct {
+	header
+	Equal       bool             `json:"equal"`
+	Boot        int              `json:"boot"`
+	Causes      []tpm.Difference `json:"causes"`
+	Differences []tpm.Difference `json:"differences"`
+}
+
+// signResult is the object of sign.
+type signResult struct {
+	header
+	Policies    int    `json:"policies"`
+	Fingerprint string `json:"fingerprint"`
+}
+
+// pcrlockResult is the object of pcrlock: paths below the output directory.
+type pcrlockResult struct {
+	header
+	Files []string `json:"files"`
+}
+
+func hexes(digests map[crypto.Hash][]byte) map[string]string {
+	out := make(map[string]string, len(digests))
+	for h, d := range digests {
+		out[tpm.BankName(h)] = hex.EncodeToString(d)
+	}
+	return out
+}
+
+// parseBanks reads a list of names; empty is nil.
+func parseBanks(list string) ([]crypto.Hash, error) {
+	var out []crypto.Hash
+	for _, name := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' }) {
+		h, err := tpm.BankByName(name)
+		if err != nil {
+			return nil, fmt.Errorf("banks: %w", err)
+		}
+		out = append(out, h)
+	}
+	return out, nil
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+// readLog reads a firmware's log and, if one is named, userspace's.
+func readLog(name, userspace string) (*tpm.Log, error) {
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	log, err := tpm.ParseLog(raw)
+	if err != nil || userspace == "" {
+		return log, err
+	}
+	if raw, err = os.ReadFile(userspace); err != nil {
+		return nil, err
+	}
+	u, err := tpm.ParseUserspaceLog(raw)
+	if err != nil {
+		return nil, err
+	}
+	out := log.WithUserspace(u)
+	for _, f := range u.Findings {
+		if f.Event >= 0 {
+			f.Event += len(log.Events)
+		}
+		out.Findings = append(out.Findings, f)
+	}
+	return out, nil
+}
+
+func logFlags(set *flag.FlagSet) func(*call, []string) error {
+	userspace := set.String("userspace", "", "systemd's log of measurements, a `file`")
+	return func(c *call, operands []string) error {
+		log, err := readLog(operands[0], *userspace)
+		if err != nil {
+			return err
+		}
+		r := logResult{header: c.header(), Events: []event{}, Findings: []finding{}}
+		for i := range log.Events {
+			e := &log.Events[i]
+			r.Events = append(r.Events, event{e.PCR, e.Type.String(), hexes(e.Digests), e.Describe(), e.Attested()})
+		}
+		text := log.String()
+		for _, f := range log.Findings {
+			r.Findings = append(r.Findings, finding{f.Event, f.Offset, f.Text})
+			text += fmt.Sprintf("finding: %v\n", f)
+		}
+		return c.Answer(r, text)
+	}
+}
+
+func replayFlags(set *flag.FlagSet) func(*call, []string) error {
+	userspace := set.String("userspace", "", "systemd's log of measurements, a `file`")
+	pcrs := set.String("pcrs", "", "values that a TPM has, a JSON `file`")
+	bank := set.String("bank", "", "replay this `bank` alone")
+	return func(c *call, operands []string) error {
+		log, err := readLog(operands[0], *userspace)
+		if err != nil {
+			return err
+		}
+		banks, err := parseBanks(*bank)
+		if err != nil {
+			return cli.Usagef("-bank: %v", err)
+		}
+		replayed, err := log.Replay(banks...)
+		if err != nil {
+			return err
+		}
+		r := replayResult{header: c.header(), PCRs: map[string]map[int]string{}}
+		var text strings.Builder
+		for _, h := range tpm.Banks() {
+			b, ok := replayed[h]
+			if !ok {
+				continue
+			}
+			values := map[int]string{}
+			for n, v := range b.Values() {
+				values[n] = hex.EncodeToString(v)
+			}
+			r.PCRs[tpm.BankName(h)] = values
+			for n := range tpm.PCRCount {
+				fmt.Fprintf(&text, "%s %2d %s\n", tpm.BankName(h), n, values[n])
+			}
+		}
+		if *pcrs == "" {
+			return c.Answer(r, text.String())
+		}
+		return c.compare(log, replayed, *pcrs, r, text.String())
+	}
+}
+
+// compare answers whether a log explains what a TPM has.
+func (c *call) compare(log *tpm.Log, replayed map[crypto.Hash]*tpm.Bank, file string, r replayResult, text string) error {
+	values, err := readPCRs(file)
+	if err != nil {
+		return err
+	}
+	var failures []error
+	compared := 0
+	for h, pcrs := range values {
+		if _, ok := replayed[h]; !ok {
+			continue
+		}
+		compared++
+		err := log.Verify(h, pcrs)
+		var replay *tpm.ReplayError
+		switch {
+		case errors.As(err, &replay):
+			for _, n := range replay.PCRs {
+				if !slices.Contains(r.Wrong, n) {
+					r.Wrong = append(r.Wrong, n)
+				}
+			}
+			failures = append(failures, err)
+		case err != nil:
+			return err
+		}
+	}
+	if compared == 0 {
+		return fmt.Errorf("%s: no bank that the log has", file)
+	}
+	slices.Sort(r.Wrong)
+	verified := failures == nil
+	r.Verified = &verified
+	if verified {
+		return c.Answer(r, text+"the log explains the TPM's values\n")
+	}
+	return errors.Join(cli.No{Err: errors.Join(failures...)}, c.Answer(r, text))
+}
+
+// readPCRs reads {"sha256": {"0": "HEX"}}, without the PCRs that no firmware's log explains.
+func readPCRs(file string) (map[crypto.Hash]map[int][]byte, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var named map[string]map[int]string
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if err := dec.Decode(&named); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	out := map[crypto.Hash]map[int][]byte{}
+	for name, values := range named {
+		h, err := tpm.BankByName(name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		out[h] = map[int][]byte{}
+		for n, text := range values {
+			v, err := hex.DecodeString(text)
+			if err != nil || len(v) != h.Size() {
+				return nil, fmt.Errorf("%s: PCR %d: %q is no %s value", file, n, text, name)
+			}
+			if n != tpm.PCRIMA && n < 16 {
+				out[h][n] = v
+			}
+		}
+	}
+	return out, nil
+}

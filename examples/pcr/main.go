@@ -1,0 +1,60 @@
+// This program demonstrates package tpm: it reads event logs, replays and compares them, predicts what a boot will measure,
+// signs policies for it and writes .pcrlock files, without a TPM, without root and on any platform.
+//
+//	pcr log FILE [-userspace F]
+//	pcr replay FILE [-userspace F] [-pcrs PCRS.json] [-bank NAME]
+//	pcr predict BOOT.json [-log OUT]
+//	pcr diff EXPECTED ACTUAL
+//	pcr sign UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON
+//	pcr pcrlock BOOT.json -o DIR
+//
+// FILE and ACTUAL are logs as in /sys/kernel/security/tpm0/binary_bios_measurements; -userspace adds systemd's own,
+// /run/log/systemd/tpm2-measure.log. PCRS.json holds the values that a TPM has: {"sha256": {"0": "HEX", …}}; PCRs 10 and 16
+// to 23 in it are not compared. EXPECTED is a BOOT.json, or a log, of which those PCRs are compared that it has events for.
+// predict -log writes the events of those PCRs that are predicted. diff lists first what explains the rest.
+//
+// BOOT.json describes a boot, or with {"boots": […]} several any of which may happen; boot.go lists its keys. Paths in it
+// are relative to it. A .pcrsig of -o holds the policies of all profiles, unless -profile names one.
+//
+// Flags may come before or after operands, with one dash or two. With -json one object is printed on stdout; it has
+// "schema": "osmith.pcr/1", "verb" and what json.go lists.
+//
+// Exit status: 0 yes; 1 no: the log does not replay to the values, the boots differ; 2 usage or I/O.
+package main
+
+import (
+	"context"
+	"flag"
+	"io"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+)
+
+func main() { program.Main() }
+
+var program = cli.Program{Name: "pcr", Verbs: []cli.Verb{
+	{Name: "log", Usage: "FILE [-userspace F]", Example: "pcr log /sys/kernel/security/tpm0/binary_bios_measurements", Least: 1, Most: 1, Flags: verb(logFlags)},
+	{Name: "replay", Usage: "FILE [-userspace F] [-pcrs PCRS.json] [-bank NAME]", Example: "pcr replay log.bin -pcrs pcrs.json",
+		Least: 1, Most: 1, Flags: verb(replayFlags)},
+	{Name: "predict", Usage: "BOOT.json [-log OUT]", Example: "pcr predict boot.json -log expected.bin", Least: 1, Most: 1, Flags: verb(predictFlags)},
+	{Name: "diff", Usage: "EXPECTED ACTUAL", Example: "pcr diff boot.json /sys/kernel/security/tpm0/binary_bios_measurements",
+		Least: 2, Most: 2, Flags: verb(diffFlags)},
+	{Name: "sign", Usage: "UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON",
+		Example: "pcr sign linux.efi -key pcr.key -o linux.pcrsig", Least: 1, Most: 1, Flags: verb(signFlags)},
+	{Name: "pcrlock", Usage: "BOOT.json -o DIR", Example: "pcr pcrlock boot.json -o /var/lib/pcrlock.d", Least: 1, Most: 1, Flags: verb(pcrlockFlags)},
+}}
+
+// A call is one run of a verb.
+type call struct{ *cli.Call }
+
+// verb gives a verb its call.
+func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
+	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
+		do := flags(set)
+		return func(c *cli.Call, operands []string) error { return do(&call{c}, operands) }
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	return program.Run(ctx, args, stdout, stderr)
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+// vectors are the real boots of package tpm.
+const vectors = "../../tpm/testdata/boot/"
+
+// pcr runs the program as from a shell.
+func pcr(t testing.TB, want int, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	got := run(context.Background(), args, &out, &err)
+	require.Equal(t, want, got, "pcr %s\n%s%s", strings.Join(args, " "), out.String(), err.String())
+	return out.String(), err.String()
+}
+
+// object decodes what a verb prints with -json.
+func object(t testing.TB, text string) map[string]any {
+	t.Helper()
+	var v map[string]any
+	require.NoError(t, json.Unmarshal([]byte(text), &v))
+	require.Equal(t, "osmith.pcr/1", v["schema"])
+	return v
+}
+
+func abs(t testing.TB, path string) string {
+	t.Helper()
+	p, err := filepath.Abs(path)
+	require.NoError(t, err)
+	return p
+}
+
+// machine makes a directory with a loader, a UKI, an ESP with a credential and a BOOT.json that has everything.
+func machine(t testing.TB) map[string]any {
+	t.Helper()
+	boot := map[string]any{
+		"firmware": abs(t, vectors+"b-setupmode-262/binary_bios_measurements"), "smbios": abs(t, vectors+"b-setupmode-262/DMI"),
+		"loader": "loader.efi", "loaderConf": "esp/loader/loader.conf", "uki": "linux.efi", "ukiPath": "EFI/Linux/os_1.efi",
+		"esp": "esp", "consoles": []string{"console=tty0"}, "noBootSecret": true,
+	}
+	stub := petest.Stub("262")
+	image := &uki.Image{Stub: bytes.NewReader(stub), Linux: bytes.NewReader(petest.Kernel("6.1.0")), Initrd: []uki.Source{bytes.NewReader([]byte("initrd"))},
+		OSRelease: []byte("ID=test\nVERSION_ID=1\n"), Cmdline: "quiet"}
+	assembled, err := image.Assemble()
+	require.NoError(t, err)
+	var raw bytes.Buffer
+	_, err = assembled.WriteTo(&raw)
+	require.NoError(t, err)
+	t.Chdir(t.TempDir())
+	for name, content := range map[string][]byte{
+		"linux.efi": raw.Bytes(), "loader.efi": petest.Loader("262"), "esp/loader/loader.conf": []byte("timeout 0\n"),
+		"esp/EFI/Linux/os_1.efi.extra.d/a.cred": []byte("secret"),
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
+		require.NoError(t, os.WriteFile(name, content, 0o644))
+	}
+	write(t, "boot.json", boot)
+	return boot
+}
+
+func write(t testing.TB, name string, v any) {
+	t.Helper()
+	b, err := json.Marshal(v)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(name, b, 0o644))
+}
+
+func TestLog(t *testing.T) {
+	file := vectors + "a-sb-sdboot-262/binary_bios_measurements"
+	out, _ := pcr(t, 0, "log", file)
+	require.Contains(t, out, "partition table b0071ab0-")
+	out, _ = pcr(t, 0, "log", file, "--json")
+	require.Len(t, object(t, out)["events"], 53)
+	out, _ = pcr(t, 0, "log", file, "-userspace", "../../tpm/testdata/userspace/tpm2-measure.log", "-json")
+	require.Len(t, object(t, out)["events"], 53+23)
+	pcr(t, 2, "log", "main.go")
+	pcr(t, 2, "log")
+	pcr(t, 2, "log", "nowhere")
+	pcr(t, 2, "log", file, "-userspace", "main.go")
+	_, text := pcr(t, 0, "log", "-h")
+	require.Contains(t, text, "example: pcr log")
+}
+
+func TestReplay(t *testing.T) {
+	dir := vectors + "a-sb-sdboot-262/"
+	out, _ := pcr(t, 0, "replay", dir+"binary_bios_measurements", "-pcrs", dir+"pcrs-initrd.json")
+	require.Contains(t, out, "sha256  4 349201d4eb4ba746")
+
+	pcr(t, 2, "-json", "replay") // the verb comes first
+}
+
+func TestReplayWrong(t *testing.T) {
+	log, pcrs := vectors+"a-sb-sdboot-262/binary_bios_measurements", vectors+"b-setupmode-262/pcrs-initrd.json"
+	out, text := pcr(t, 1, "replay", log, "-pcrs", pcrs, "-json")
+	v := object(t, out)
+	require.Equal(t, false, v["verified"])
+	require.Equal(t, []any{7.0, 9.0}, v["wrong"])
+	require.Contains(t, text, "PCR 7 is 65caf8dd")
+	pcr(t, 2, "replay", log, "-pcrs", "main.go")
+	pcr(t, 2, "replay", log, "-bank", "md5")
+	pcr(t, 2, "replay", log, "-bank", "sha1")
+}
+
+func TestPredictAndDiff(t *testing.T) {
+	boot := machine(t)
+	out, _ := pcr(t, 0, "predict", "boot.json", "-log", "expected.bin", "-json")
+	v := object(t, out)
+	values := v["pcrs"].(map[string]any)["sha256"].(map[string]any)
+	for _, n := range []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "11", "12", "13", "14", "15"} {
+		require.Len(t, values[n], 1, "PCR %s", n)
+	}
+	require.NotContains(t, values, "10")
+	out, _ = pcr(t, 0, "predict", "boot.json")
+	require.Contains(t, out, "PCR 10: not predicted: the kernel's IMA\n")
+
+	// The boot as it was expected, whichever way the expectation is given.
+	for _, expected := range []string{"boot.json", "expected.bin"} {
+		out, _ = pcr(t, 0, "diff", expected, "expected.bin")
+		require.Equal(t, "the boot is the expected one\n", out)
+	}
+	// Another credential: that is named, and not the initrd that holds it.
+	require.NoError(t, os.WriteFile("esp/EFI/Linux/os_1.efi.extra.d/a.cred", []byte("other"), 0o644))
+	out, text := pcr(t, 1, "diff", "boot.json", "expected.bin")
+	require.Contains(t, out, "PCR 12: EV_IPL \"Credentials initrd\" is another: ")
+	require.Contains(t, out, "and 1 that follow from that\n")
+	require.Contains(t, text, "the boot differs in 2 events")
+	out, _ = pcr(t, 1, "diff", "boot.json", "expected.bin", "-json")
+	require.Len(t, object(t, out)["causes"], 1)
+	require.Len(t, object(t, out)["differences"], 2)
+
+	// Two boots, either of which may happen: the old credential is gone, so it is neither.
+	boot["exitBoot"] = "once"
+	write(t, "two.json", map[string]any{"schema": "osmith.boot/1", "boots": []any{boot, boot}})
+	pcr(t, 2, "predict", "two.json", "-log", "out.bin")
+	out, _ = pcr(t, 1, "diff", "two.json", "expected.bin", "-json")
+	require.Equal(t, false, object(t, out)["equal"])
+}
+
+func TestPCRLock(t *testing.T) {
+	machine(t)
+	out, _ := pcr(t, 0, "pcrlock", "boot.json", "-o", "locks")
+	files := strings.Fields(out)
+	require.Contains(t, files, "650-uki.pcrlock.d/generated.pcrlock")
+	require.Contains(t, files, "240-secureboot-policy.pcrlock.d/generated.pcrlock")
+	for _, f := range files {
+		raw, err := os.ReadFile(filepath.Join("locks", f))
+		require.NoError(t, err)
+		_, err = tpm.ParseLockVariant(f, raw)
+		require.NoError(t, err)
+	}
+	pcr(t, 2, "pcrlock", "boot.json")
+}
+
+func TestSign(t *testing.T) {
+	key := abs(t, "../../tpm/testdata/example-key.pem")
+	machine(t)
+	out, _ := pcr(t, 0, "sign", "linux.efi", "-key", key, "-o", "a.json", "-json")
+	require.Equal(t, 16.0, object(t, out)["policies"], "four banks, four phases")
+	pcr(t, 0, "sign", "linux.efi", "-key", key, "-o", "b.json", "-banks", "sha256", "-phases", "enter-initrd,:", "-ref", "initrd", "-profile", "0")
+	raw, err := os.ReadFile("b.json")
+	require.NoError(t, err)
+	signed, err := tpm.ParseSignatures(raw)
+	require.NoError(t, err)
+	require.Len(t, signed, 2)
+	require.Equal(t, "initrd", signed[0].Ref)
+	pcr(t, 2, "sign", "linux.efi", "-key", key)
+	pcr(t, 2, "sign", "linux.efi", "-key", key, "-o", "c.json", "-profile", "3")
+	pcr(t, 2, "sign", "boot.json", "-key", key, "-o", "c.json")
+	require.NoFileExists(t, "c.json")
+}
+
+func TestBootErrors(t *testing.T) {
+	for _, c := range []struct{ name, json, want string }{
+		{"no JSON", `x`, "invalid character"},
+		{"unknown key", `{"ukii": "x"}`, `unknown field "ukii"`},
+		{"schema", `{"schema": "osmith.boot/2"}`, "want osmith.boot/1"},
+		{"nothing", `{}`, `no boot: want "uki" or "boots"`},
+		{"no uki", `{"boots": [{}]}`, `boot 0 has no "uki"`},
+		{"exit", `{"uki": "linux.efi", "exitBoot": "twice"}`, `exitBoot "twice"`},
+		{"bank", `{"uki": "linux.efi", "banks": ["md5"]}`, `bank "md5"`},
+		{"no file", `{"uki": "other.efi"}`, "other.efi"},
+		{"no path", `{"uki": "linux.efi", "esp": "esp"}`, `"esp" needs "ukiPath"`},
+		{"disk", `{"uki": "linux.efi", "disk": "boot.json"}`, "GPT header"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			machine(t)
+			require.NoError(t, os.WriteFile("bad.json", []byte(c.json), 0o644))
+			_, text := pcr(t, 2, "predict", "bad.json")
+			require.Contains(t, text, c.want)
+		})
+	}
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+// predictFile predicts all boots of a BOOT.json.
+func predictFile(name string) (tpm.Alternatives, error) {
+	described, err := readBoots(name)
+	if err != nil {
+		return nil, err
+	}
+	var boots []tpm.Boot
+	for i, in := range described {
+		b, err := compose(in)
+		if err != nil {
+			return nil, fmt.Errorf("boot %d: %w", i, err)
+		}
+		boots = append(boots, b)
+	}
+	return tpm.PredictAll(boots...)
+}
+
+func predictFlags(set *flag.FlagSet) func(*call, []string) error {
+	out := set.String("log", "", "write the predicted log to `OUT`")
+	return func(c *call, operands []string) error {
+		all, err := predictFile(operands[0])
+		if err != nil {
+			return err
+		}
+		r := predictResult{header: c.header(), PCRs: map[string]map[int][]string{}}
+		var text strings.Builder
+		for i, l := range all {
+			var b predictedBoot
+			for _, x := range l.Coverage {
+				b.Coverage = append(b.Coverage, coverage{x.PCR, x.State.String(), x.Evidence.String(), x.Note})
+				if i == 0 {
+					fmt.Fprintln(&text, x)
+				}
+			}
+			r.Boots = append(r.Boots, b)
+		}
+		for _, h := range all[0].Banks() {
+			values, err := all.Values(h)
+			if err != nil {
+				return err
+			}
+			r.PCRs[tpm.BankName(h)] = map[int][]string{}
+			for n := range tpm.PCRCount {
+				for _, v := range values[n] {
+					r.PCRs[tpm.BankName(h)][n] = append(r.PCRs[tpm.BankName(h)][n], hex.EncodeToString(v))
+					if n < 16 {
+						fmt.Fprintf(&text, "%s %2d %x\n", tpm.BankName(h), n, v)
+					}
+				}
+			}
+		}
+		if *out != "" {
+			if len(all) != 1 {
+				return cli.Usagef("-log: the boot may go %d ways; describe one", len(all))
+			}
+			if err := writeLog(*out, all[0]); err != nil {
+				return err
+			}
+		}
+		return c.Answer(r, text.String())
+	}
+}
+
+// writeLog writes the events of those PCRs that are predicted: in a file nothing says which are whole.
+func writeLog(name string, l *tpm.Log) error {
+	out := tpm.Log{}
+	for _, e := range l.Events {
+		known := slices.ContainsFunc(l.Coverage, func(c tpm.Coverage) bool {
+			return c.PCR == e.PCR && (c.State == tpm.Exact || c.State == tpm.ExactBaseline)
+		})
+		if known || e.Type == tpm.EventNoAction {
+			out.Events = append(out.Events, e)
+		}
+	}
+	raw, err := out.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	return cli.WriteFile(name, raw)
+}
+
+func diffFlags(*flag.FlagSet) func(*call, []string) error {
+	return func(c *call, operands []string) error {
+		actual, err := readLog(operands[1], "")
+		if err != nil {
+			return err
+		}
+		raw, err := os.ReadFile(operands[0])
+		if err != nil {
+			return err
+		}
+		r := diffResult{header: c.header(), Causes: []tpm.Difference{}}
+		if bytes.HasPrefix(bytes.TrimSpace(raw), []byte{'{'}) {
+			all, err := predictFile(operands[0])
+			if err != nil {
+				return err
+			}
+			r.Boot, r.Differences = all.Diff(actual)
+		} else {
+			expected, err := tpm.ParseLog(raw)
+			if err != nil {
+				return err
+			}
+			r.Differences = tpm.Diff(expected, actual)
+			r.Differences = slices.DeleteFunc(r.Differences, func(d tpm.Difference) bool {
+				return !slices.ContainsFunc(expected.Events, func(e tpm.Event) bool { return e.PCR == d.PCR && e.Type != tpm.EventNoAction })
+			})
+		}
+		if len(r.Differences) == 0 {
+			r.Equal, r.Differences = true, []tpm.Difference{}
+			return c.Answer(r, "the boot is the expected one\n")
+		}
+		r.Causes = tpm.Causes(r.Differences)
+		var text strings.Builder
+		for _, d := range r.Causes {
+			fmt.Fprintln(&text, d)
+		}
+		if more := len(r.Differences) - len(r.Causes); more > 0 {
+			fmt.Fprintf(&text, "and %d that follow from that\n", more)
+		}
+		if err := c.Answer(r, text.String()); err != nil {
+			return err
+		}
+		return cli.No{Err: fmt.Errorf("the boot differs in %d events", len(r.Differences))}
+	}
+}
+
+func pcrlockFlags(set *flag.FlagSet) func(*call, []string) error {
+	dir := set.String("o", "", "`directory` to write the files to, as /var/lib/pcrlock.d")
+	return func(c *call, operands []string) error {
+		if *dir == "" {
+			return cli.Usagef("-o is missing")
+		}
+		all, err := predictFile(operands[0])
+		if err != nil {
+			return err
+		}
+		components, err := all.Components()
+		if err != nil {
+			return err
+		}
+		r := pcrlockResult{header: c.header(), Files: []string{}}
+		for _, component := range components {
+			files, err := component.Files()
+			if err != nil {
+				return err
+			}
+			for name, content := range files {
+				target := filepath.Join(*dir, filepath.FromSlash(name))
+				if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+					return err
+				}
+				if err := cli.WriteFile(target, content); err != nil {
+					return err
+				}
+				r.Files = append(r.Files, name)
+			}
+		}
+		slices.Sort(r.Files)
+		return c.Answer(r, strings.Join(r.Files, "\n")+"\n")
+	}
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"encoding/hex"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+func signFlags(set *flag.FlagSet) func(*call, []string) error {
+	keyFile := set.String("key", "", "RSA key in `PEM`")
+	phases := set.String("phases", "", "`paths` of boot phases, as enter-initrd,enter-initrd:leave-initrd; a lone : is the moment before")
+	bankList := set.String("banks", "", "PCR banks to sign for, a `list` (default: all four)")
+	ref := set.String("ref", "", "`name` of a policy reference, as initrd (systemd 262)")
+	profile := set.Int("profile", -1, "sign for this `profile` alone")
+	out := set.String("o", "", "`file` for the JSON of a .pcrsig section")
+	return func(c *call, operands []string) error {
+		if *keyFile == "" || *out == "" {
+			return cli.Usagef("-key and -o are needed")
+		}
+		key, err := cli.ReadKey(*keyFile)
+		if err != nil {
+			return err
+		}
+		public, ok := key.Public().(*rsa.PublicKey)
+		if !ok {
+			return fmt.Errorf("%s: %w", *keyFile, tpm.ErrKey)
+		}
+		banks, err := parseBanks(*bankList)
+		if err != nil {
+			return cli.Usagef("-banks: %v", err)
+		}
+		variants, err := measure(operands[0], *profile, banks)
+		if err != nil {
+			return err
+		}
+		var signed tpm.Signatures
+		for _, sections := range variants {
+			policies, err := tpm.PreparePolicies(public, banks, sections, parsePhases(*phases), *ref)
+			if err != nil {
+				return err
+			}
+			s, err := policies.Sign(key)
+			if err != nil {
+				return err
+			}
+			signed = signed.Merge(s...)
+		}
+		text, err := signed.MarshalJSON()
+		if err != nil {
+			return err
+		}
+		if err := cli.WriteFile(*out, text); err != nil {
+			return err
+		}
+		fingerprint, err := tpm.Fingerprint(public)
+		if err != nil {
+			return err
+		}
+		r := signResult{c.header(), len(signed), hex.EncodeToString(fingerprint[:])}
+		return c.Answer(r, fmt.Sprintf("%d policies signed by %s\n", r.Policies, r.Fingerprint))
+	}
+}
+
+// parsePhases reads paths; empty is nil, the default ones.
+func parsePhases(list string) [][]string {
+	var out [][]string
+	for _, path := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' }) {
+		words := strings.FieldsFunc(path, func(r rune) bool { return r == ':' })
+		out = append(out, words)
+	}
+	return out
+}
+
+// measure hashes the sections of every way to boot an image, or those of one profile.
+func measure(name string, profile int, banks []crypto.Hash) ([][]tpm.Measurement, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // read only
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	image, err := uki.Open(io.NewSectionReader(f, 0, size))
+	if err != nil {
+		return nil, err
+	}
+	if banks == nil {
+		banks = tpm.Banks()
+	}
+	all, err := image.MeasureVariants(banks...)
+	if err != nil {
+		return nil, err
+	}
+	var out [][]tpm.Measurement
+	for _, v := range all {
+		if profile >= 0 && v.Profile != profile {
+			continue
+		}
+		var sections []tpm.Measurement
+		for _, m := range v.Sections {
+			sections = append(sections, tpm.Measurement(m))
+		}
+		out = append(out, sections)
+	}
+	if out == nil {
+		return nil, fmt.Errorf("%s: no profile %d", name, profile)
+	}
+	return out, nil
+}
