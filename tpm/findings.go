@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"bytes"
+	"crypto"
 	"errors"
 	"fmt"
 )
@@ -46,6 +47,30 @@ func (r *logReader) check(offset int, e *Event) {
 		if _, _, data, ok := splitVariable(e.Data); !ok || !hashedAs(e, data) {
 			note("%v whose digest is neither that of its data nor that of the variable", e.Type)
 		}
+	}
+}
+
+// checkHeader notes what is wrong with the first event of a crypto-agile log.
+func (r *logReader) checkHeader(e *Event, id SpecID) {
+	note := func(offset int, format string, args ...any) {
+		r.log.Findings = append(r.log.Findings, Finding{0, int64(offset), fmt.Sprintf(format, args...)})
+	}
+	if digest := e.Digests[crypto.SHA1]; !allByte(digest, 0) {
+		r.log.headerDigest = digest
+		note(8, "the header has a digest; it extends nothing")
+	}
+	if e.PCR != 0 {
+		note(0, "the header is for PCR %d", e.PCR)
+	}
+	if id.Major != 2 || id.PlatformClass > 1 || id.UintnSize != 1 && id.UintnSize != 2 {
+		note(headerData, "the header is of version %d.%d, platform class %d, with integers of %d bytes", id.Major, id.Minor, id.PlatformClass, 4*int(id.UintnSize))
+	}
+	at := len(specIDSignature) + 12 + 4*len(id.Algorithms)
+	switch {
+	case at >= len(e.Data):
+		note(headerData+at, "the header ends before the size of its vendor info")
+	case int(e.Data[at]) != len(id.Vendor):
+		note(headerData+at, "the header has %d bytes of vendor info and says %d", len(id.Vendor), e.Data[at])
 	}
 }
 

@@ -61,16 +61,14 @@ func TestParseLogErrors(t *testing.T) {
 		{"short type", []byte{1, 2, 3, 4, 5}, 4, "type"},
 		{"short digest", make([]byte, 20), 8, "digest"},
 		{"sha1 data of 4 GiB", logBytes(make([]byte, 28)).u32(0xffffffff), 28, "data size at 0x1c: 4294967295 bytes, 0 left"},
-		{"header digest", patched(8, 1), 8, "header: digest at 0x8: not zero"},
 		{"header without algorithms", header(), 56, "algorithm count at 0x38: 0, want 1 to 16"},
 		{"header with many algorithms", patched(56, 1<<31), 56, "2147483648, want 1 to 16"},
 		{"header algorithms cut", patched(56, 3), 64, "the log ends inside it"},
 		{"header sha256 of 20 bytes", header(0xb, 20), 60, "sha256 with digests of 20 bytes, want 32"},
 		{"header empty digests", header(0x99, 0), 60, "0x0099 with digests of 0 bytes"},
 		{"header twice", header(0xb, 32, 0xb, 32), 64, "0x000b comes twice"},
-		{"header vendor info", append(logBytes(nil).u32(0, 3).bytes(make([]byte, 20)...).u32(33), append(bytes.Clone(sha256Only[32:64]), 9)...), 64, "vendor info at 0x40: 9 bytes, 0 left"},
-		{"digest count", sha256Only.u32(0, 1, 2), 73, "digest count at 0x49: 2, the header lists 1 algorithms"},
-		{"digest algorithm", sha256Only.u32(0, 1, 1).u16(4), 77, "0x0004 is not in the header"},
+		{"digest count", sha256Only.u32(0, 1, 17), 73, "digest count at 0x49: 17, the header lists 1 algorithms"},
+		{"digest algorithm", sha256Only.u32(0, 1, 1).u16(0x12), 77, "0x0012 is not in the header"},
 		{"digest cut", sha256Only.u32(0, 1, 1).u16(0xb).bytes(1), 79, "digest at 0x4f: 32 bytes, 1 left"},
 		{"data cut", sha256Only.event(0, 1).event(0, 1, 1, 2, 3)[:65+50+49+1], 65 + 50 + 46, "event 2: data size"},
 		{"algorithm twice", header(0xb, 32, 0xc, 48).u32(0, 1, 2).u16(0xb).bytes(make([]byte, 32)...).u16(0xb).bytes(1), 0, "0x000b comes twice"},
@@ -92,6 +90,12 @@ func TestParseLogErrors(t *testing.T) {
 // What firmware does wrong is read, kept, and told.
 func TestFindings(t *testing.T) {
 	base := header(0xb, 32)
+	changed := func(offset int, v byte) logBytes {
+		b := bytes.Clone(base)
+		b[offset] = v
+		return b
+	}
+	short := append(logBytes(nil).u32(0, 3).bytes(make([]byte, 20)...).u32(32), base[32:64]...)
 	for _, c := range []struct {
 		name string
 		in   logBytes
@@ -99,6 +103,13 @@ func TestFindings(t *testing.T) {
 	}{
 		{"padding", base.event(4, 5, 'x').bytes(make([]byte, 100)...), "at 0x74: 100 bytes of padding behind the last event"},
 		{"padding of ones", base.event(4, 5, 'x').bytes(bytes.Repeat([]byte{0xff}, 7)...), "at 0x74: 7 bytes of padding behind the last event"},
+		{"header digest", changed(8, 1), "event 0 at 0x8: the header has a digest; it extends nothing"},
+		{"header PCR", changed(0, 1), "event 0 at 0x0: the header is for PCR 1"},
+		{"header version", changed(32+21, 1), "event 0 at 0x20: the header is of version 1.0, platform class 0, with integers of 8 bytes"},
+		{"header vendor info", changed(64, 9), "event 0 at 0x40: the header has 0 bytes of vendor info and says 9"},
+		{"header without vendor info", short, "event 0 at 0x40: the header ends before the size of its vendor info"},
+		{"bank that the header lacks", base.u32(4, 5, 1).u16(4).bytes(make([]byte, 20)...).u32(1).bytes('x'),
+			"event 1 at 0x41: its digests are not those that the header lists, in that order"},
 		{"PCR", base.event(24, 5, 'x'), "event 1 at 0x41: EV_ACTION for PCR 24, which no TPM has"},
 		{"PCR -1", base.event(0xffffffff, 5, 'x'), "event 1 at 0x41: EV_ACTION for PCR -1, which no TPM has"},
 		{"type", base.event(4, 0x99, 'x'), "event 1 at 0x41: unknown event type 0x00000099"},

@@ -22,8 +22,9 @@ type Log struct {
 	// claims to hold everything.
 	Coverage []Coverage
 
-	sha1Only bool   // read from a log in the format of TPM 1.2
-	trailer  []byte // padding behind the last event
+	sha1Only     bool   // read from a log in the format of TPM 1.2
+	headerDigest []byte // of the first event of a crypto-agile log, if it is not zeros
+	trailer      []byte // padding behind the last event
 }
 
 // Finding is something that firmware should not have written.
@@ -83,10 +84,7 @@ func ParseLog(data []byte) (*Log, error) {
 			return nil, r.inData(headerData, err)
 		}
 		r.banks = id.Algorithms
-		// The header's digest field is in the old format and has no meaning.
-		if !allByte(first.Digests[crypto.SHA1], 0) {
-			return nil, r.fail(8, "header: digest", errors.New("not zero"))
-		}
+		r.checkHeader(&first, id)
 		first.Digests = nil
 	} else {
 		r.log.sha1Only = true
@@ -193,7 +191,7 @@ func (r *logReader) event2() (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
-	if count > uint32(len(r.banks)) {
+	if count > maxAlgorithms {
 		return Event{}, r.fail(at, "digest count", fmt.Errorf("%d, the header lists %d algorithms", count, len(r.banks)))
 	}
 	e.Digests = make(map[crypto.Hash][]byte, count)
@@ -206,7 +204,8 @@ func (r *logReader) event2() (Event, error) {
 			return Event{}, err
 		}
 		k := slices.IndexFunc(r.banks, func(a Algorithm) bool { return a.ID == id })
-		if k < 0 {
+		size, ok := digestSize(r.banks, id)
+		if !ok { // of which nobody says how long its digests are
 			return Event{}, r.fail(at, "digest algorithm", fmt.Errorf("0x%04x is not in the header", id))
 		}
 		if slices.Contains(order, id) {
@@ -214,7 +213,7 @@ func (r *logReader) event2() (Event, error) {
 		}
 		inOrder = inOrder && k == i
 		order = append(order, id)
-		digest, err := r.take(r.banks[k].Size, "digest")
+		digest, err := r.take(size, "digest")
 		if err != nil {
 			return Event{}, err
 		}
@@ -232,6 +231,18 @@ func (r *logReader) event2() (Event, error) {
 	}
 	e.Data, err = r.eventData()
 	return e, err
+}
+
+// digestSize is the length of an algorithm's digests by the header, or by what everybody knows.
+func digestSize(banks []Algorithm, id uint16) (int, bool) {
+	if k := slices.IndexFunc(banks, func(a Algorithm) bool { return a.ID == id }); k >= 0 {
+		return banks[k].Size, true
+	}
+	a, ok := byID(id)
+	if !ok {
+		return 0, false
+	}
+	return a.hash.Size(), true
 }
 
 func (r *logReader) eventData() ([]byte, error) {

@@ -42,7 +42,7 @@ func (l *Log) AppendBinary(b []byte) ([]byte, error) {
 		}
 		b = appendHead(b, e)
 		if i == 0 {
-			b = append(b, make([]byte, crypto.SHA1.Size())...)
+			b = append(b, l.header20()...)
 		} else if b, err = appendDigests(b, e, id.Algorithms); err != nil {
 			return nil, fmt.Errorf("tpm: writing an event log: event %d: %w", i, err)
 		}
@@ -50,6 +50,14 @@ func (l *Log) AppendBinary(b []byte) ([]byte, error) {
 		b = append(b, e.Data...)
 	}
 	return append(b, l.trailer...), nil
+}
+
+// header20 is the digest field of the first event, which is in the old format and has no meaning.
+func (l *Log) header20() []byte {
+	if l.headerDigest != nil {
+		return l.headerDigest
+	}
+	return make([]byte, crypto.SHA1.Size())
 }
 
 func (l *Log) appendSHA1(b []byte) ([]byte, error) {
@@ -85,8 +93,7 @@ func appendDigests(b []byte, e *Event, banks []Algorithm) ([]byte, error) {
 		if a, ok := byID(id); ok {
 			digest = e.Digests[a.hash]
 		}
-		k := slices.IndexFunc(banks, func(k Algorithm) bool { return k.ID == id })
-		if k < 0 || len(digest) != banks[k].Size {
+		if size, ok := digestSize(banks, id); !ok || len(digest) != size {
 			return nil, fmt.Errorf("algorithm 0x%04x: a digest of %d bytes: %w", id, len(digest), ErrBank)
 		}
 		b = binary.LittleEndian.AppendUint16(b, id)

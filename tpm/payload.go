@@ -120,6 +120,14 @@ func (e *Event) Payload() (Payload, error) {
 	if s, ok := textOf(e.Data); ok {
 		return Text(s), nil
 	}
+	if e.Type == EventPostCode || e.Type == EventPostCode2 || e.Type == EventCRTMContents {
+		if f, err := readFirmwareBlob(e.Data); err == nil {
+			return f, nil
+		}
+		if f, err := readFirmwareBlob2(e.Data); err == nil {
+			return f, nil
+		}
+	}
 	return Opaque(e.Data), nil
 }
 

@@ -81,11 +81,9 @@ func readSpecID(data []byte) (SpecID, error) {
 		s.Algorithms = append(s.Algorithms, a)
 		at += 4
 	}
-	if at == len(data) {
-		return short("vendor info")
-	}
-	if s.Vendor = data[at+1:]; int(data[at]) != len(s.Vendor) {
-		return SpecID{}, dataError(at, "header: vendor info", "%d bytes, %d left", data[at], len(s.Vendor))
+	// A wrong size of the vendor info keeps nobody from reading on: it is a finding.
+	if at < len(data) {
+		s.Vendor = data[at+1:]
 	}
 	return s, nil
 }
