@@ -300,3 +300,49 @@ func TestEditTrailingData(t *testing.T) {
 	im.Splash = nil
 	assert.Equal(t, assemble(t, &im), written(t, a))
 }
+
+// Add-ons and profiles are edited like images.
+func TestEditAddonAndProfile(t *testing.T) {
+	image := petest.Image{SizeOfHeaders: 0x400, Sections: []petest.Section{{Name: ".text", Content: []byte{0xf4}, Code: true},
+		{Name: ".profile", Content: []byte("ID=x")}, {Name: ".cmdline", Content: []byte("x")}}}
+	f, err := uki.OpenProfile(source(image.Bytes()))
+	require.NoError(t, err)
+	e := f.Edit()
+	require.NoError(t, e.Replace(".cmdline", 0, strings.NewReader("longer")))
+	require.NoError(t, e.Add(".osrel", 0, strings.NewReader("ID=x")))
+	a, err := e.Assemble()
+	require.NoError(t, err)
+	f, err = uki.OpenProfile(a)
+	require.NoError(t, err)
+	cmdline, err := f.ProfileCmdline(0)
+	require.NoError(t, err)
+	assert.Equal(t, "longer", cmdline)
+	_, err = a.WriteStream(io.Discard, uki.WriteOptions{})
+	assert.ErrorIs(t, err, uki.ErrNotUKI)
+
+	image.Sections = append(image.Sections[:1:1], image.Sections[2])
+	f, err = uki.OpenAddon(source(image.Bytes()))
+	require.NoError(t, err)
+	e = f.Edit()
+	require.NoError(t, e.Add(".uname", -1, strings.NewReader("6.12.0")))
+	a, err = e.Assemble()
+	require.NoError(t, err)
+	f, err = uki.OpenAddon(a)
+	require.NoError(t, err)
+	assert.Equal(t, "6.12.0", f.Uname())
+	require.NoError(t, e.Remove(".cmdline", -1))
+	_, err = e.Assemble()
+	assert.ErrorIs(t, err, uki.ErrNotAddon)
+}
+
+func TestEditSharedBytes(t *testing.T) {
+	im := rich()
+	b := assemble(t, &im)
+	copy(row(t, b, ".uname")[20:24], row(t, b, ".osrel")[20:24])
+	f, err := uki.Open(source(b))
+	require.NoError(t, err)
+	e := f.Edit()
+	require.NoError(t, e.Replace(".osrel", -1, strings.NewReader("ID=y")))
+	_, err = e.Assemble()
+	assert.ErrorContains(t, err, "shares bytes of the file with section .uname")
+}

@@ -213,8 +213,10 @@ func (l *relayout) keep() error {
 	sort.Slice(changed, func(a, b int) bool { return f.sections[changed[a].old].Offset < f.sections[changed[b].old].Offset })
 	for _, r := range changed {
 		s := f.sections[r.old]
-		if s.Offset < l.out.size {
-			return &FormatError{s.Offset, "section " + s.Name, fmt.Errorf("shares bytes of the file with another, or with the headers")}
+		for i, o := range f.sections {
+			if i != r.old && o.Offset < s.Offset+s.RawSize && s.Offset < o.Offset+o.RawSize {
+				return &FormatError{s.Offset, "section " + s.Name, fmt.Errorf("shares bytes of the file with section %s", o.Name)}
+			}
 		}
 		l.out.add("image", offsetReader{f.src, l.out.size}, s.Offset-l.out.size)
 		l.out.add(r.name, r.content, r.content.Size())
