@@ -17,11 +17,10 @@
 // 2026-01-31T12:00:00Z; without it there is SOURCE_DATE_EPOCH, and without that the clock.
 //
 // rotate with -old and -new, directories of generate, makes a plan from the machine as it is, and writes it to a file that is not there
-// yet. A directory that lacks a
-// certificate means that this key stays. PE are all images that have to boot. With -vars alone it tells what to do
-// next: write an update (-o takes it), install images, reboot, or nothing any more; and notes in the plan how far the machine is. -boot-id
-// is the machine's /proc/sys/kernel/random/boot_id; it is read there if -vars is /sys/firmware/efi/efivars. With -plan alone the plan is
-// shown. A directory may have a certificate whose key is elsewhere: steps that it has to sign wait for -signature, of the digest that -o
+// yet. A directory that lacks a certificate means that this key stays. PE are all images that have to boot. With -vars alone it tells what
+// to do next: write an update (-o takes it), install images, reboot, or nothing any more; and notes in the plan how far the machine is.
+// -boot-id is the machine's /proc/sys/kernel/random/boot_id; it is read there if -vars is /sys/firmware/efi/efivars. With -plan alone the
+// plan is shown. A directory may have a certificate whose key is elsewhere: steps that it has to sign wait for -signature, of the digest that -o
 // takes: openssl pkeyutl -sign -inkey F -pkeyopt digest:sha256 -in DIGEST -out SIGNATURE.
 //
 // Flags may come before or after operands, with one dash or two. All verbs take -json. With -json one object is printed on stdout; it has

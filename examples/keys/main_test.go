@@ -50,11 +50,30 @@ func object(t *testing.T, text string, into any) {
 	require.False(t, dec.More(), "one object")
 }
 
-// generated makes keys and returns their directory.
+// made are directories of keys by the name in their certificates, each made once.
+var made = map[string]string{}
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	for _, dir := range made {
+		if err := os.RemoveAll(dir); err != nil {
+			status = 1
+		}
+	}
+	os.Exit(status)
+}
+
+// generated returns a directory of keys, for the test to do with as it likes.
 func generated(t *testing.T, cn string) string {
 	t.Helper()
+	if made[cn] == "" {
+		dir, err := os.MkdirTemp("", "keys")
+		require.NoError(t, err)
+		made[cn] = dir
+		ok(t, "generate", "-o", dir, "-cn", cn, "-owner", "11111111-2222-3333-4444-555555555555", noROMs)
+	}
 	dir := filepath.Join(t.TempDir(), "keys")
-	ok(t, "generate", "-o", dir, "-cn", cn, "-owner", "11111111-2222-3333-4444-555555555555", noROMs)
+	require.NoError(t, os.CopyFS(dir, os.DirFS(made[cn])))
 	return dir
 }
 
@@ -151,7 +170,7 @@ func TestGenerate(t *testing.T) {
 
 // What a machine has can be kept: its db, its KEK, its dbx.
 func TestGenerateKeeps(t *testing.T) {
-	vendor := generated(t, "Vendor")
+	vendor := generated(t, "Other")
 	fd := testtools.Trixie(t).Path("usr/share/OVMF/OVMF_VARS_4M.ms.fd")
 	dir := filepath.Join(t.TempDir(), "keys")
 	ok(t, "generate", "-o", dir, "-keep-vars", fd, "-keep", filepath.Join(vendor, "db.crt"), "-option-rom-digest", strings.Repeat("ab", 32))
@@ -243,7 +262,7 @@ func TestEvaluateShim(t *testing.T) {
 
 // A whole rotation, step by step, by the program alone.
 func TestRotate(t *testing.T) {
-	old, fresh := generated(t, "Old"), generated(t, "New")
+	old, fresh := generated(t, "Acme OS"), generated(t, "Other")
 	m, image := owned(t, old), loader(t, old)
 	plan, update := filepath.Join(t.TempDir(), "plan.json"), filepath.Join(t.TempDir(), "step.auth")
 	text := ok(t, "rotate", "-plan", plan, "-vars", m, "-old", old, "-new", fresh, "-revoke", noROMs, image)
@@ -288,7 +307,7 @@ func TestRotate(t *testing.T) {
 // The key of PK is in a safe.
 func TestRotateSignedElsewhere(t *testing.T) {
 	testtools.Require(t, "openssl")
-	old, fresh, safe := generated(t, "Old"), generated(t, "New"), t.TempDir()
+	old, fresh, safe := generated(t, "Acme OS"), generated(t, "Other"), t.TempDir()
 	key, digest, signature := filepath.Join(safe, "PK.key"), filepath.Join(safe, "digest"), filepath.Join(safe, "signature")
 	require.NoError(t, os.Rename(filepath.Join(old, "PK.key"), key))
 	for _, name := range []string{"KEK.crt", "db.crt"} {
@@ -301,7 +320,7 @@ func TestRotateSignedElsewhere(t *testing.T) {
 	m, plan := machine(t, v), filepath.Join(safe, "plan.json")
 	ok(t, "rotate", "-plan", plan, "-vars", m, "-old", old, "-new", fresh)
 	next := []string{"rotate", "-plan", plan, "-vars", m, "-boot-id", "b"}
-	require.Contains(t, ok(t, append(next, "-o", digest)...), "sign: have it signed by \"CN=Old Platform Key\"")
+	require.Contains(t, ok(t, append(next, "-o", digest)...), "sign: have it signed by \"CN=Acme OS Platform Key\"")
 	testtools.Run(t, "openssl", "pkeyutl", "-sign", "-inkey", key, "-pkeyopt", "digest:sha256", "-in", digest, "-out", signature)
 	status, _, stderr := call3(t, append(next, "-signature", digest)...)
 	require.Equal(t, 2, status)

@@ -85,7 +85,7 @@ func ExampleParseSignatureLists() {
 
 func ExampleHierarchy_Enroll() {
 	year := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	keys, err := secureboot.Generate(nil, secureboot.GenerateOptions{CommonName: "Acme OS", NotBefore: year, NotAfter: year.AddDate(20, 0, 0)})
+	keys, err := ours() // made by Generate
 	if err != nil {
 		panic(err)
 	}
@@ -113,7 +113,7 @@ func ExampleHierarchy_Enroll() {
 
 func ExampleVariables_Apply() {
 	year := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	keys, err := secureboot.Generate(nil, secureboot.GenerateOptions{CommonName: "Acme OS", NotBefore: year, NotAfter: year.AddDate(20, 0, 0)})
+	keys, err := ours() // made by Generate
 	if err != nil {
 		panic(err)
 	}
@@ -154,7 +154,7 @@ func ExampleReadVariables() {
 
 func ExampleVariables_EvaluateSet() {
 	year := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	keys, err := secureboot.Generate(nil, secureboot.GenerateOptions{CommonName: "Acme OS", NotBefore: year, NotAfter: year.AddDate(20, 0, 0)})
+	keys, err := ours() // made by Generate
 	if err != nil {
 		panic(err)
 	}
@@ -165,20 +165,19 @@ func ExampleVariables_EvaluateSet() {
 	digest := sha256.Sum256([]byte("stands for the Authenticode digest of a UKI"))
 	uki := secureboot.Image{Name: "acmeos_7.efi", Digests: map[crypto.Hash][]byte{crypto.SHA256: digest[:]},
 		Signatures: []secureboot.Candidate{{Hash: crypto.SHA256, Digest: digest[:], Signer: keys.DB.Cert}}}
-	fmt.Print(machine.EvaluateSet([]secureboot.Image{uki}, secureboot.SetOptions{At: year.AddDate(30, 0, 0)}))
+	fmt.Print(machine.EvaluateSet([]secureboot.Image{uki}, secureboot.SetOptions{At: year}))
 	// Output:
 	// acmeos_7.efi: allowed: db has the certificate "CN=Acme OS Signature Database Key"
-	//   warning: the certificate "CN=Acme OS Signature Database Key" in db has expired on 2046-01-01; firmware does not care, but nothing new will be signed by it
+	//   warning: the certificate "CN=Acme OS Signature Database Key" in db has expired on 2002-01-01; firmware does not care, but nothing new will be signed by it
 }
 
 func ExamplePlanRotation() {
 	year := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	options := secureboot.GenerateOptions{CommonName: "Acme OS", NotBefore: year, NotAfter: year.AddDate(20, 0, 0)}
-	old, err := secureboot.Generate(nil, options)
+	old, err := ours() // made by Generate, as the next
 	if err != nil {
 		panic(err)
 	}
-	fresh, err := secureboot.Generate(nil, options)
+	fresh, err := foreign()
 	if err != nil {
 		panic(err)
 	}
