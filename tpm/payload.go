@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith/internal/efi"
@@ -173,18 +174,27 @@ func (e *Event) Attested() bool {
 		v, err := readVariable(e.Data)
 		return err == nil && hashedAs(e, v.Data)
 	case EventIPL:
-		s, _ := textOf(e.Data)
-		if hashedAs(e, append([]byte(s), 0)) { // the name of a section, by systemd's stub
-			return true
-		}
-		// GRUB writes "grub_cmd: X" and hashes X.
-		_, command, ok := strings.Cut(string(e.Data), ": ")
-		return ok && (hashedAs(e, []byte(command)) || hashedAs(e, []byte(strings.TrimSuffix(command, "\x00"))))
+		return attestedText(e)
 	case EventTag: // a profile's number is measured as it is written beside the digest
 		t, err := readTagged(e.Data)
 		return err == nil && hashedAs(e, t.Data)
 	}
 	return false
+}
+
+// attestedText reports whether the digest of a boot loader's event is of the text beside it, in one of the forms that they
+// write: systemd's stub hashes the name of a section with a NUL, old systemd-boot counts one byte too many, and GRUB writes
+// "grub_cmd X" or "grub_cmd: X" and hashes X.
+func attestedText(e *Event) bool {
+	s, ok := textOf(e.Data)
+	if !ok {
+		return false
+	}
+	forms := [][]byte{append([]byte(s), 0), []byte(s), utf16z(s), efi.AppendUTF16(nil, s)}
+	if _, command, ok := strings.Cut(s, " "); ok && strings.HasPrefix(s, "grub_") {
+		forms = append(forms, []byte(command), append([]byte(command), 0))
+	}
+	return slices.ContainsFunc(forms, func(f []byte) bool { return hashedAs(e, f) })
 }
 
 // dataError is about an event's data; the offset counts from their start.

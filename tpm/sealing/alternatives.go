@@ -122,7 +122,7 @@ func (t *TPM) Reseal(token *Token, with Unlock, policies ...Policy) ([]*Token, e
 		}
 		sealed, err := t.Seal(secret, p, with)
 		if err != nil {
-			return nil, fmt.Errorf("sealing: reseal: policy %d: %w", i, err)
+			return nil, fmt.Errorf("sealing: reseal: policy %d: %w", i, inner{err})
 		}
 		sealed.Keyslots = append([]int(nil), token.Keyslots...)
 		out = append(out, sealed)

@@ -41,6 +41,12 @@ func (e *FormatError) Error() string {
 
 func (e *FormatError) Unwrap() error { return e.Err }
 
+// inner is an error of this package inside another one, which names the package.
+type inner struct{ error }
+
+func (e inner) Error() string { return strings.TrimPrefix(e.error.Error(), "sealing: ") }
+func (e inner) Unwrap() error { return e.error }
+
 // BankState says why a bank of PCRs must not be sealed to.
 type BankState int
 
@@ -80,7 +86,7 @@ type PolicyError struct {
 	// what the values were: a token of systemd does not say.
 	Expected map[int][]byte
 	PCRs     []int
-	// Differences say which events made them differ, if logs were given.
+	// Differences say which events made them differ, if logs were given: the causes of [tpm.Diff] ([tpm.Causes]).
 	Differences []tpm.Difference
 	// Err is what failed, if it is not the value of a PCR: no signature, another key, an NV index.
 	Err error

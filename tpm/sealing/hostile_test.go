@@ -9,6 +9,7 @@ import (
 	"errors"
 	mathrand "math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -138,10 +139,14 @@ func TestHostileTPM(t *testing.T) {
 		got, err := evil.Unseal(token, with)
 		if err == nil {
 			require.Equal(t, secret, got)
+		} else {
+			require.Equal(t, 1, strings.Count(err.Error(), "sealing:"), err)
 		}
 		evil.Lockout()
 		s.flushAll(t)
-		if sealed, err := evil.Seal(secret, p, with); err == nil {
+		if sealed, err := evil.Seal(secret, p, with); err != nil {
+			require.Equal(t, 1, strings.Count(err.Error(), "sealing:"), err)
+		} else {
 			s.flushAll(t)
 			got, err := s.Unseal(sealed, with)
 			require.NoError(t, err)
@@ -210,7 +215,7 @@ func FuzzResponse(f *testing.F) {
 			func() error { _, err := evil.Seal([]byte("secret"), Policy{}, Unlock{}); return err },
 			func() error { return evil.CheckBank(crypto.SHA256) },
 		} {
-			require.Error(t, do())
+			require.ErrorContains(t, do(), "sealing: ")
 		}
 		_, _ = evil.Lockout()
 		_, _ = evil.readNV(0x01000001)

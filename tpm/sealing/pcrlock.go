@@ -44,7 +44,7 @@ func (l lockedBy) satisfy(t *TPM, a *attempt) error {
 	}
 	index, err := t.readNV(handle)
 	if errors.Is(err, ErrNoIndex) {
-		return &PolicyError{Bank: l.lock.Bank, Err: err}
+		return &PolicyError{Bank: l.lock.Bank, Err: inner{err}}
 	}
 	if err != nil {
 		return err

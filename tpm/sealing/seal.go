@@ -138,7 +138,7 @@ func (t *TPM) selfTest(token *Token, secret []byte, planned bool, with Unlock) e
 	case errors.As(err, &policy) && (!with.tests(token) || planned && len(policy.PCRs) > 0):
 		return nil
 	case err != nil:
-		return fmt.Errorf("sealing: self test: %w", err)
+		return fmt.Errorf("sealing: self test: %w", inner{err})
 	case !bytes.Equal(got, secret):
 		return fmt.Errorf("sealing: self test: %w", ErrSelfTest)
 	}

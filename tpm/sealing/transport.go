@@ -94,10 +94,10 @@ func (c checked) Send(command []byte) ([]byte, error) {
 	for wait := 4 * time.Millisecond; ; wait *= 2 {
 		response, err := c.Transport.Send(command)
 		if err != nil {
-			return nil, err
+			return nil, inner{err}
 		}
 		if len(response) < headerSize || uint64(binary.BigEndian.Uint32(response[2:])) != uint64(len(response)) {
-			return nil, fmt.Errorf("sealing: TPM: %d bytes that are no response: %w", len(response), ErrResponse)
+			return nil, fmt.Errorf("TPM: %d bytes that are no response: %w", len(response), ErrResponse)
 		}
 		if !again(binary.BigEndian.Uint32(response[6:])) || wait >= 4*time.Millisecond<<maxTries {
 			return response, nil

@@ -134,6 +134,9 @@ func (t *TPM) unsealBlob(token *Token, srk *storageKey, raw []byte, steps []step
 	if errors.Is(err, tpm2.TPMRCPolicyFail) || errors.Is(err, tpm2.TPMRCPCRChanged) {
 		return nil, t.mismatch(token, with, errNotReached)
 	}
+	if errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth) {
+		return nil, fmt.Errorf("sealing: unseal: %w", ErrPIN)
+	}
 	if err != nil {
 		return nil, t.explain("unseal", err)
 	}
@@ -203,7 +206,7 @@ func (t *TPM) mismatch(token *Token, with Unlock, err error) error {
 		}
 	}
 	if with.Expected != nil && with.Actual != nil {
-		policy.Differences = tpm.Diff(with.Expected, with.Actual)
+		policy.Differences = tpm.Causes(tpm.Diff(with.Expected, with.Actual))
 	}
 	return policy
 }
@@ -234,12 +237,10 @@ func (t *TPM) explain(what string, err error) error {
 			return err
 		}
 		return &LockoutError{l}
-	case errors.Is(err, tpm2.TPMRCAuthFail), errors.Is(err, tpm2.TPMRCBadAuth):
-		return fmt.Errorf("sealing: %s: %w", what, ErrPIN)
 	case errors.Is(err, tpm2.TPMRCIntegrity):
 		return fmt.Errorf("sealing: %s: %w", what, ErrMissingKey)
 	}
-	return fmt.Errorf("sealing: %s: %w", what, err)
+	return fmt.Errorf("sealing: %s: %w", what, inner{err})
 }
 
 // sealedUnder is the key that the token names, which must be the one that the TPM has.
