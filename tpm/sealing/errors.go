@@ -17,7 +17,7 @@ var (
 	ErrSRK = errors.New("not a storage root key to seal under")
 	// ErrMissingKey says that the TPM does not have the key that a secret was sealed under: it is another TPM, or it was
 	// cleared. The secret cannot be had from it any more.
-	ErrMissingKey = errors.New("the TPM does not have the key that the secret is sealed under")
+	ErrMissingKey = errors.New("the TPM does not have the key that it was sealed under")
 	// ErrPIN says that the PIN is not the one that the secret was sealed with.
 	ErrPIN = errors.New("wrong PIN")
 	// ErrNeedPIN says that there is a PIN and none was given.
