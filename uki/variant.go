@@ -59,7 +59,13 @@ func (im *Image) Variants() ([]Variant, error) {
 // MeasureVariants is what the stub measures in each of Variants. Each section is read and hashed once, whatever the
 // number of variants and of hashes; the hashes run in parallel. Without any, SHA-256 is used.
 func (f *File) MeasureVariants(hashes ...crypto.Hash) ([]VariantMeasurements, error) {
-	list, release, err := f.contents(0)
+	return f.MeasureVariantsWith(0, hashes...)
+}
+
+// MeasureVariantsWith is MeasureVariants with the behaviour of another systemd release than the stub's own, such as the
+// last known one for a stub that is newer ([ErrUnknownStub]). 0: the stub's own.
+func (f *File) MeasureVariantsWith(assumeStub int, hashes ...crypto.Hash) ([]VariantMeasurements, error) {
+	list, release, err := f.contents(assumeStub)
 	if err != nil {
 		return nil, err
 	}

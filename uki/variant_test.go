@@ -123,6 +123,9 @@ func TestVariantsOfOldStubs(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.MeasureVariants()
 	assert.ErrorIs(t, err, uki.ErrUnknownStub)
+	ms, err := f.MeasureVariantsWith(262)
+	require.NoError(t, err)
+	assert.Len(t, ms, 20)
 }
 
 func TestVariantsOfAnImage(t *testing.T) {
