@@ -163,6 +163,9 @@ func (v *verification) candidate(ctx context.Context, desc ocispec.Descriptor) e
 		reject(0, "", err)
 		return nil
 	}
+	if m.Subject != nil && m.Subject.Digest != v.Subject.Digest {
+		return nil // it does not say that it is about this artifact; a source may return others, too
+	}
 	for _, layer := range m.Layers {
 		format := layerFormat(layer)
 		if format == 0 {
