@@ -1,0 +1,172 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/upgrade/release"
+)
+
+func inspectFlags(set *flag.FlagSet) func(*call, []string) error {
+	check := set.Bool("check", false, "read every blob, too, and hold it against its digest")
+	return func(c *call, operands []string) error {
+		l, d, err := c.find(operands[0], operands[1])
+		if err != nil {
+			return err
+		}
+		r := &inspectResult{header: c.header(), Digest: string(d.Digest), Layers: []layer{}, Manifests: []entry{}, Signatures: []attached{}, Checked: *check}
+		if err := c.inspect(l, d, r); err != nil {
+			return err
+		}
+		return c.Answer(r, r.text())
+	}
+}
+
+// document reads a manifest, checked.
+func (c *call) document(l *layout, d ocispec.Descriptor, into any) error {
+	const most = 4 << 20
+	if d.Size > most {
+		return fmt.Errorf("%s: a manifest of %d bytes", d.Digest, d.Size)
+	}
+	blob, err := cosign.OpenBlob(c, l, d)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	b, err := io.ReadAll(blob)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return cli.No{Err: fmt.Errorf("%s: %w", d.Digest, err)}
+	}
+	return nil
+}
+
+func (c *call) inspect(l *layout, d ocispec.Descriptor, r *inspectResult) error {
+	var index ocispec.Index
+	if err := c.document(l, d, &index); err != nil {
+		return err
+	}
+	if index.ArtifactType != release.ArtifactType {
+		return cli.No{Err: fmt.Errorf("%s is a %q, not a release (%s)", d.Digest, index.ArtifactType, release.ArtifactType)}
+	}
+	r.Kind = "release"
+	if index.Manifests != nil {
+		r.Kind = "index"
+		for _, m := range index.Manifests {
+			e := entry{Digest: string(m.Digest), Size: m.Size}
+			if m.Platform != nil {
+				e.Arch = m.Platform.Architecture
+			}
+			r.Manifests = append(r.Manifests, e)
+		}
+	} else if err := c.inspectRelease(l, d, r); err != nil {
+		return err
+	}
+	candidates, err := l.Signatures(c, d)
+	if err != nil {
+		return err
+	}
+	for _, candidate := range candidates {
+		a, err := c.attached(l, candidate, d)
+		if err != nil {
+			return err
+		}
+		if a != nil {
+			r.Signatures = append(r.Signatures, *a)
+		}
+	}
+	return nil
+}
+
+func (c *call) inspectRelease(l *layout, d ocispec.Descriptor, r *inspectResult) error {
+	a, err := release.Read(c, l, d)
+	if err != nil {
+		return err
+	}
+	r.ID, r.Version, r.Arch, r.RootHash, r.Size = a.ID, a.Version, a.Architecture, hex.EncodeToString(a.RootHash), a.Size()
+	draw, done := c.Progress(), int64(0)
+	for _, part := range a.Layers {
+		r.Layers = append(r.Layers, layer{part.MediaType, part.Annotations[ocispec.AnnotationTitle], string(part.Digest), part.Size})
+		if !r.Checked {
+			continue
+		}
+		blob, err := cosign.OpenBlob(c, l, part)
+		if errors.Is(err, fs.ErrNotExist) {
+			return cli.No{Err: err}
+		}
+		if err != nil {
+			return err
+		}
+		if err := discard(blob); err != nil {
+			return err
+		}
+		if done += part.Size; draw != nil {
+			draw(done, max(a.Size(), done))
+		}
+	}
+	return nil
+}
+
+// attached describes a manifest that may hold signatures; nil if it belongs to something else.
+func (c *call) attached(l *layout, d, artifact ocispec.Descriptor) (*attached, error) {
+	var m ocispec.Manifest
+	if err := c.document(l, d, &m); err != nil {
+		return nil, err
+	}
+	if m.Subject != nil && m.Subject.Digest != artifact.Digest || m.Subject == nil && m.ArtifactType != "" {
+		return nil, nil
+	}
+	a := &attached{Manifest: string(d.Digest), MediaTypes: []string{}}
+	for _, l := range m.Layers {
+		a.MediaTypes = append(a.MediaTypes, l.MediaType)
+	}
+	return a, nil
+}
+
+func (r *inspectResult) text() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	switch r.Kind {
+	case "release":
+		line("release %s %s", shown(r.ID), shown(r.Version))
+		line("  digest    %s", r.Digest)
+		line("  root hash %s", r.RootHash)
+		if r.Arch != "" {
+			line("  for       %s", shown(r.Arch))
+		}
+		line("layers: %d bytes", r.Size)
+		for _, l := range r.Layers {
+			line("  %12d  %-24s %s", l.Size, shown(l.Title), strings.TrimPrefix(l.MediaType, "application/"))
+			line("                %s", l.Digest)
+		}
+	case "index":
+		line("index of %d releases", len(r.Manifests))
+		line("  digest    %s", r.Digest)
+		for _, m := range r.Manifests {
+			line("  %-9s %s", shown(m.Arch), m.Digest)
+		}
+	}
+	line("signatures and attestations, not verified: %d", len(r.Signatures))
+	for _, s := range r.Signatures {
+		line("  %s", s.Manifest)
+		for _, t := range s.MediaTypes {
+			line("    %s", shown(t))
+		}
+	}
+	if r.Checked {
+		line("every blob is what its digest says")
+	}
+	return b.String()
+}

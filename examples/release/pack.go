@@ -1,0 +1,191 @@
+package main
+
+import (
+	"cmp"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/release"
+	"github.com/osmith-dev/osmith/verity"
+)
+
+// packing is what the flags of pack say.
+type packing struct {
+	out, ref, id, version, arch                        string
+	uki, root, tree, rootHash, signature, loader, pcrs string
+	addons, sboms                                      list
+}
+
+func packFlags(set *flag.FlagSet) func(*call, []string) error {
+	p := new(packing)
+	set.StringVar(&p.out, "o", "", "`directory` of the layout, made if there is none")
+	set.StringVar(&p.ref, "ref", "", "`name` in the layout (default: the version)")
+	set.StringVar(&p.id, "id", "", "`name` of the system (default: IMAGE_ID or ID of the UKI's os-release)")
+	set.StringVar(&p.version, "version", "", "`version` (default: IMAGE_VERSION or VERSION_ID of the UKI's os-release)")
+	set.StringVar(&p.arch, "arch", "", "`architecture` as Go names it: amd64, arm64, riscv64...")
+	set.StringVar(&p.uki, "uki", "", "`file` with the signed UKI")
+	set.StringVar(&p.root, "root", "", "`file` with the root file system")
+	set.StringVar(&p.tree, "tree", "", "`file` with superblock and hash tree of it")
+	set.StringVar(&p.rootHash, "roothash", "", "`HEX` that the root hash must be (default: as computed)")
+	set.StringVar(&p.signature, "sig", "", "`file` with the content of the verity-sig partition")
+	set.StringVar(&p.loader, "loader", "", "`file` with the signed boot loader")
+	set.StringVar(&p.pcrs, "pcrs", "", "`file` with predicted PCRs, JSON")
+	set.Var(&p.addons, "addon", "`file` with a signed add-on of the UKI; may be repeated")
+	set.Var(&p.sboms, "sbom", "`file` with an SBOM, SPDX or CycloneDX in JSON; may be repeated")
+	return func(c *call, _ []string) error {
+		if err := required("o", p.out, "uki", p.uki, "root", p.root, "tree", p.tree); err != nil {
+			return err
+		}
+		return c.pack(p)
+	}
+}
+
+func (c *call) pack(p *packing) error {
+	contents, err := c.contents(p)
+	if err != nil {
+		return err
+	}
+	ref := cmp.Or(p.ref, contents.Version)
+	d, err := release.Pack(p.out, ref, *contents)
+	if err != nil {
+		return err
+	}
+	l, err := existing(p.out)
+	if err != nil {
+		return err
+	}
+	packed, err := release.Read(c, l, d)
+	if err != nil {
+		return err
+	}
+	r := packResult{header: c.header(), Digest: string(d.Digest), Ref: ref, ID: contents.ID, Version: contents.Version,
+		RootHash: hex.EncodeToString(contents.RootHash), Size: packed.Size()}
+	return c.Answer(r, fmt.Sprintf("%s %s\n%s\n", shown(r.ID), shown(r.Version), r.Digest))
+}
+
+// contents opens the parts and makes sure that they belong together.
+func (c *call) contents(p *packing) (*release.Contents, error) {
+	r := &release.Contents{ID: p.id, Version: p.version, Architecture: p.arch}
+	for _, part := range []struct {
+		name string
+		to   *release.Source
+	}{{p.uki, &r.UKI}, {p.root, &r.Root}, {p.tree, &r.Tree}, {p.signature, &r.RootHashSignature}, {p.loader, &r.Loader}, {p.pcrs, &r.PCRs}} {
+		if part.name == "" {
+			continue
+		}
+		section, err := c.open(part.name)
+		if err != nil {
+			return nil, err
+		}
+		*part.to = section
+	}
+	for _, name := range p.addons {
+		section, err := c.open(name)
+		if err != nil {
+			return nil, err
+		}
+		r.Addons = append(r.Addons, release.File{Name: filepath.Base(name), Content: section})
+	}
+	for _, name := range p.sboms {
+		document, err := c.sbom(name)
+		if err != nil {
+			return nil, err
+		}
+		r.SBOMs = append(r.SBOMs, *document)
+	}
+	if err := identify(r, p.uki); err != nil {
+		return nil, err
+	}
+	return r, c.bind(r, p)
+}
+
+// identify takes what was not said from the UKI.
+func identify(r *release.Contents, name string) error {
+	image, err := uki.Open(r.UKI)
+	if err != nil {
+		return cli.No{Err: fmt.Errorf("-uki %s: %w", name, err)}
+	}
+	system, err := image.OSRelease()
+	if err != nil && (r.ID == "" || r.Version == "") {
+		return cli.No{Err: fmt.Errorf("-uki %s: %w", name, err)}
+	}
+	r.ID = cmp.Or(r.ID, system["IMAGE_ID"], system["ID"])
+	r.Version = cmp.Or(r.Version, system["IMAGE_VERSION"], system["VERSION_ID"])
+	if r.ID == "" || r.Version == "" {
+		return cli.Usagef("the os-release of %s does not say all of it: give -id and -version", name)
+	}
+	return nil
+}
+
+// bind computes the root hash, which makes root file system and tree one image, and compares it with what else is said
+// about it.
+func (c *call) bind(r *release.Contents, p *packing) error {
+	superblock, err := verity.ReadSuperblock(r.Tree, 0)
+	if err != nil {
+		return cli.No{Err: fmt.Errorf("-tree %s: %w", p.tree, err)}
+	}
+	if superblock.DataSize() != r.Root.Size() {
+		return cli.No{Err: fmt.Errorf("-tree %s is one of %d bytes, and %s has %d", p.tree, superblock.DataSize(), p.root, r.Root.Size())}
+	}
+	same := &comparison{tree: r.Tree}
+	finish := c.Watch(r.Root.Size(), same.progress(r.Root.Size()))
+	r.RootHash, err = verity.Format(c, same, r.Root, superblock.Params(0))
+	finish()
+	if err != nil {
+		return err
+	}
+	if same.differs {
+		return cli.No{Err: fmt.Errorf("-tree %s is not the hash tree of %s", p.tree, p.root)}
+	}
+	if want := p.rootHash; want != "" {
+		b, err := hex.DecodeString(want)
+		if err != nil {
+			return cli.Usagef("-roothash: %v", err)
+		}
+		if string(b) != string(r.RootHash) {
+			return cli.No{Err: fmt.Errorf("-roothash %s: the root hash of %s is %x", want, p.root, r.RootHash)}
+		}
+	}
+	if r.RootHashSignature == nil {
+		return nil
+	}
+	signed, err := verity.ReadSignature(r.RootHashSignature)
+	if err != nil {
+		return cli.No{Err: fmt.Errorf("-sig %s: %w", p.signature, err)}
+	}
+	if string(signed.RootHash) != string(r.RootHash) {
+		return cli.No{Err: fmt.Errorf("-sig %s is over root hash %x, and that of %s is %x", p.signature, signed.RootHash, p.root, r.RootHash)}
+	}
+	return nil
+}
+
+// sbom opens an SBOM and tells its kind by its content.
+func (c *call) sbom(name string) (*release.Document, error) {
+	section, err := c.open(name)
+	if err != nil {
+		return nil, err
+	}
+	var head struct {
+		SPDX      string `json:"spdxVersion"`
+		CycloneDX string `json:"bomFormat"`
+	}
+	if err := json.NewDecoder(io.NewSectionReader(section, 0, section.Size())).Decode(&head); err != nil {
+		return nil, cli.No{Err: fmt.Errorf("-sbom %s: %w", name, err)}
+	}
+	d := &release.Document{Name: filepath.Base(name), Content: section}
+	switch {
+	case head.SPDX != "":
+		d.MediaType = release.MediaTypeSPDX
+	case head.CycloneDX == "CycloneDX":
+		d.MediaType = release.MediaTypeCycloneDX
+	default:
+		return nil, cli.No{Err: fmt.Errorf("-sbom %s: neither SPDX nor CycloneDX", name)}
+	}
+	return d, nil
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"net"
+	"net/http"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// patience is how long requests may take to end when the server is told to.
+const patience = 10 * time.Second
+
+func serveFlags(set *flag.FlagSet) func(*call, []string) error {
+	listen := set.String("listen", "127.0.0.1:0", "`address` and port to listen at; port 0 is any that is free")
+	return func(c *call, operands []string) error {
+		if _, err := existing(operands[0]); err != nil {
+			return err
+		}
+		ctx, stop := signal.NotifyContext(c, syscall.SIGTERM)
+		defer stop()
+		listener, err := net.Listen("tcp", *listen)
+		if err != nil {
+			return err
+		}
+		r := serveResult{header: c.header(), URL: "http://" + listener.Addr().String() + "/"}
+		if err := c.Answer(r, r.URL+"\n"); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		return serve(ctx, listener, operands[0])
+	}
+}
+
+// serve answers until the context ends, and then finishes what was begun. Any web server that serves files would do.
+func serve(ctx context.Context, listener net.Listener, dir string) error {
+	server := &http.Server{Handler: http.FileServer(http.Dir(dir)), ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if err := server.Shutdown(last); err != nil {
+		return errors.Join(err, server.Close())
+	}
+	return nil
+}

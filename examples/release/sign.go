@@ -1,0 +1,110 @@
+package main
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/signing/cosign"
+)
+
+// predicateTypes are the short names of -type.
+var predicateTypes = map[string]string{
+	"slsaprovenance": cosign.PredicateSLSAProvenance, "slsaprovenance02": cosign.PredicateSLSAProvenance02,
+	"spdx": cosign.PredicateSPDX, "cyclonedx": cosign.PredicateCycloneDX,
+}
+
+// formatNames are those of -format, for signatures and for attestations.
+var formatNames = map[cosign.Format]string{cosign.SimpleSigning: "legacy", cosign.DSSE: "legacy", cosign.Bundle: "bundle"}
+
+// formats returns what -format asks for; legacy is the old format of what is to be written.
+func formats(name string, legacy cosign.Format, unsaid ...cosign.Format) ([]cosign.Format, error) {
+	switch name {
+	case "":
+		return unsaid, nil
+	case "legacy":
+		return []cosign.Format{legacy}, nil
+	case "bundle":
+		return []cosign.Format{cosign.Bundle}, nil
+	}
+	return nil, cli.Usagef("-format %q: want legacy or bundle", name)
+}
+
+func signFlags(set *flag.FlagSet) func(*call, []string) error {
+	key := set.String("key", "", "`file` with the private key, PEM")
+	format := set.String("format", "", "`legacy` (of cosign 1 and 2) or bundle (of cosign 3) (default: both)")
+	reference := set.String("reference", "", "`name` that a legacy signature says the release has, such as registry.example/os")
+	return func(c *call, operands []string) error {
+		if err := required("key", *key); err != nil {
+			return err
+		}
+		which, err := formats(*format, cosign.SimpleSigning, cosign.SimpleSigning, cosign.Bundle)
+		if err != nil {
+			return err
+		}
+		return c.sign(operands, *key, "", which, nil, *reference)
+	}
+}
+
+func attestFlags(set *flag.FlagSet) func(*call, []string) error {
+	key := set.String("key", "", "`file` with the private key, PEM")
+	format := set.String("format", "", "`legacy` (of cosign 1 and 2) or bundle (of cosign 3, the default)")
+	kind := set.String("type", "", "`type` of the predicate: a URI, slsaprovenance, slsaprovenance02, spdx or cyclonedx")
+	predicate := set.String("predicate", "", "`file` with the predicate, JSON")
+	return func(c *call, operands []string) error {
+		if err := required("key", *key, "type", *kind, "predicate", *predicate); err != nil {
+			return err
+		}
+		which, err := formats(*format, cosign.DSSE, cosign.Bundle)
+		if err != nil {
+			return err
+		}
+		text, err := readSmall(*predicate)
+		if err != nil {
+			return err
+		}
+		return c.sign(operands, *key, cmp.Or(predicateTypes[*kind], *kind), which, text, "")
+	}
+}
+
+// sign signs an artifact, or with a predicate type a statement about it.
+func (c *call) sign(operands []string, keyName, predicateType string, which []cosign.Format, predicate []byte, reference string) error {
+	signer, err := readSigner(keyName)
+	if err != nil {
+		return err
+	}
+	l, err := existing(operands[0])
+	if err != nil {
+		return err
+	}
+	artifact, err := l.Resolve(operands[1])
+	if err != nil {
+		return err
+	}
+	// What is signed is there, and is what its digest says.
+	manifest, err := cosign.OpenBlob(c, l, artifact)
+	if err != nil {
+		return err
+	}
+	if err := discard(manifest); err != nil {
+		return err
+	}
+	o := cosign.SignOptions{Formats: which, Reference: reference}
+	if predicateType == "" {
+		err = cosign.Sign(c, l, artifact, signer, o)
+	} else {
+		err = cosign.Attest(c, l, artifact, predicateType, predicate, signer, o)
+	}
+	if err != nil {
+		return err
+	}
+	r := signResult{header: c.header(), Digest: string(artifact.Digest), Type: predicateType}
+	if r.Key, err = fingerprint(signer.Public()); err != nil {
+		return err
+	}
+	for _, f := range which {
+		r.Formats = append(r.Formats, formatNames[f])
+	}
+	return c.Answer(r, fmt.Sprintf("%s by key %s\n", r.Digest, r.Key))
+}
