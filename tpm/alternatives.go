@@ -27,7 +27,7 @@ func PredictAll(boots ...Boot) (Alternatives, error) {
 			b.ExitBoot = way
 			l, err := Predict(b)
 			if err != nil {
-				return nil, fmt.Errorf("tpm: predict: boot %d: %w", i, err)
+				return nil, &wrapError{fmt.Sprintf("predict: boot %d", i), err}
 			}
 			out = append(out, l)
 		}

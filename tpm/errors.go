@@ -22,7 +22,7 @@ type FormatError struct {
 }
 
 func (e *FormatError) Error() string {
-	return fmt.Sprintf("tpm: %s at 0x%x: %v", e.Field, e.Offset, e.Err)
+	return fmt.Sprintf("tpm: %s at 0x%x: %s", e.Field, e.Offset, bare(e.Err))
 }
 
 func (e *FormatError) Unwrap() error { return e.Err }
@@ -46,3 +46,18 @@ func (e *ReplayError) Error() string {
 	}
 	return b.String()
 }
+
+// bare is an error's text without the name of this package, which the error around it begins with.
+func bare(err error) string {
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "tpm: "), "predict: ")
+}
+
+// wrapError puts a text before an error of this package.
+type wrapError struct {
+	text string // after "tpm: "
+	err  error
+}
+
+func (e *wrapError) Error() string { return "tpm: " + e.text + ": " + bare(e.err) }
+
+func (e *wrapError) Unwrap() error { return e.err }

@@ -33,7 +33,7 @@ func (l *Log) AppendBinary(b []byte) ([]byte, error) {
 	}
 	id, err := readSpecID(events[0].Data)
 	if err != nil {
-		return nil, fmt.Errorf("tpm: writing an event log: header: %w", err)
+		return nil, &wrapError{"writing an event log", err}
 	}
 	for i := range events {
 		e := &events[i]

@@ -33,7 +33,7 @@ func Predict(b Boot) (*Log, error) {
 	}
 	p := predictor{row: row, banks: banks, log: &Log{Events: []Event{newSpecID(banks)}}}
 	if p.structures, err = readSMBIOS(b.SMBIOS); err != nil {
-		return nil, err
+		return nil, &wrapError{"predict", err}
 	}
 	if err := p.firmware(&b); err != nil {
 		return nil, err

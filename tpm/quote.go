@@ -100,7 +100,7 @@ type QuoteError struct {
 func (e *QuoteError) Error() string {
 	switch {
 	case e.Err != nil:
-		return fmt.Sprintf("tpm: quote: %s: %v", e.Field, e.Err)
+		return fmt.Sprintf("tpm: quote: %s: %s", e.Field, bare(e.Err))
 	case len(e.Want) == 0:
 		return fmt.Sprintf("tpm: quote: %s is %x, want none", e.Field, e.Got)
 	}
@@ -124,6 +124,9 @@ func VerifyQuote(key crypto.PublicKey, attest, signature, nonce []byte) (*Quote,
 	q, err := ParseQuote(attest)
 	if err != nil {
 		return nil, err
+	}
+	if len(q.PCRDigest) != sig.Hash.Size() {
+		return nil, &QuoteError{Field: "PCR digest", Err: fmt.Errorf("%d bytes, the signature is over %s", len(q.PCRDigest), BankName(sig.Hash))}
 	}
 	if !bytes.Equal(q.Nonce, nonce) {
 		return nil, &QuoteError{Field: "nonce", Want: bytes.Clone(nonce), Got: q.Nonce}

@@ -29,7 +29,7 @@ func state(t *testing.T, pcrs []int, boot ...measured) map[int][]byte {
 
 func TestAlternatives(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	pcrs := []int{4, 7}
@@ -72,7 +72,7 @@ func TestAlternatives(t *testing.T) {
 // TestReseal makes tokens for the systems that run, are staged and were before; they open the same slot.
 func TestReseal(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	secret := (&Policy{}).NewSecret()
 	old, err := s.Seal(secret, Policy{PCRs: []int{7}}, Unlock{})
 	require.NoError(t, err)
@@ -106,7 +106,7 @@ func TestReseal(t *testing.T) {
 
 func TestFloor(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	const index = 0x01800042
 	_, err := s.Counter(index)
 	require.ErrorIs(t, err, ErrNoIndex)

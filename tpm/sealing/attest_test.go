@@ -15,7 +15,7 @@ import (
 
 func TestQuote(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	key, err := s.CreateAttestationKey()
 	require.NoError(t, err)
 	text, err := json.Marshal(key)
@@ -41,7 +41,7 @@ func TestQuote(t *testing.T) {
 	require.NoError(t, err)
 	require.Error(t, other.VerifyQuote(quoted))
 
-	stranger := swtpm(t)
+	stranger := newTPM(t)
 	_, err = stranger.Quote(key, nonce, pcrs)
 	require.ErrorIs(t, err, ErrMissingKey)
 	for _, bad := range []map[crypto.Hash][]int{nil, {crypto.SHA256: nil}, {crypto.SHA256: {7, 0}}, {crypto.MD5: {0}}} {
@@ -54,7 +54,7 @@ func TestQuote(t *testing.T) {
 
 func TestChallenge(t *testing.T) {
 	t.Parallel()
-	s, stranger := swtpm(t), swtpm(t)
+	s, stranger := newTPM(t), newTPM(t)
 	key, err := s.CreateAttestationKey()
 	require.NoError(t, err)
 	ek, err := s.EndorsementKey()
@@ -114,7 +114,7 @@ func FuzzKeys(f *testing.F) {
 // TestRSA has a storage root key that is RSA, as on TPMs without curves.
 func TestRSA(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	created, err := s.createPrimary(rsaTemplate())
 	require.NoError(t, err)
 	_, err = execute(s.TPM, tpm2.EvictControl{
@@ -138,7 +138,7 @@ func TestRSA(t *testing.T) {
 // TestForeignSRK refuses a key at the handle that is no storage root key.
 func TestForeignSRK(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	template := attestationTemplate(&storageKey{})
 	created, err := s.createPrimary(template)
 	require.NoError(t, err)

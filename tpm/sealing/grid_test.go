@@ -26,7 +26,7 @@ func TestGrid(t *testing.T) {
 		seed, rounds = uint64(time.Now().UnixNano()), 400
 	}
 	t.Logf("seed %d", seed)
-	g := &grid{simulator: swtpm(t), random: mathrand.New(mathrand.NewPCG(seed, 0))}
+	g := &grid{simulator: newTPM(t), random: mathrand.New(mathrand.NewPCG(seed, 0))}
 	var err error
 	g.key, err = rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)

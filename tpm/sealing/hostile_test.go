@@ -42,7 +42,7 @@ func command(b []byte) uint32 { return binary.BigEndian.Uint32(b[6:]) }
 // TestBus has somebody listen on the bus.
 func TestBus(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	var wire bytes.Buffer
 	listened := New(between{s.device, func(command, response []byte) []byte {
 		wire.Write(command)
@@ -63,7 +63,7 @@ func TestBus(t *testing.T) {
 	require.NotContains(t, wire.String(), string(pin.auth))
 
 	// Somebody on the bus who shows a key of his own as the storage root key.
-	mine := swtpm(t)
+	mine := newTPM(t)
 	fake, err := mine.srk()
 	require.NoError(t, err)
 	real, err := s.srk()
@@ -93,7 +93,7 @@ func TestBus(t *testing.T) {
 
 func TestOnes(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	capped := New(between{s.device, func(c, response []byte) []byte {
 		if command(c) == ccPCRRead {
 			n := int(binary.BigEndian.Uint32(response[24:]))
@@ -115,7 +115,7 @@ func TestOnes(t *testing.T) {
 // TestHostileTPM changes what a TPM answers: nothing panics, and no secret comes out that was not sealed.
 func TestHostileTPM(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	with := Unlock{Signatures: s.signState(t, key, ""), PIN: "1234"}

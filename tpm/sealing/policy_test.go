@@ -4,12 +4,14 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/internal/swtpm"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/tpm"
 )
@@ -29,7 +31,7 @@ func version(t *testing.T, key *rsa.PrivateKey, s *simulator, words ...string) (
 // the boot has gone on.
 func TestVersions(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	boot1, signatures1 := version(t, key, s, "kernel 1", "enter-initrd")
@@ -73,7 +75,7 @@ func TestVersions(t *testing.T) {
 // TestMismatch says which PCR differs, and by which event.
 func TestMismatch(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	token, err := s.Seal([]byte("secret"), Policy{PCRs: []int{0, 7}}, Unlock{})
 	require.NoError(t, err)
 	boot := []measured{{0, "firmware"}, {7, "other keys"}}
@@ -116,7 +118,7 @@ func TestMismatch(t *testing.T) {
 
 func TestLockout(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	guarded, err := s.Seal([]byte("secret"), Policy{PIN: "right"}, Unlock{})
 	require.NoError(t, err)
 	open, err := s.Seal([]byte("secret"), Policy{PCRs: []int{7}}, Unlock{})
@@ -148,7 +150,7 @@ func TestLockout(t *testing.T) {
 // TestPowerCuts does not lock the TPM out of secrets without PIN, which real machines have died of.
 func TestPowerCuts(t *testing.T) {
 	t.Parallel()
-	s := swtpm(t)
+	s := newTPM(t)
 	token, err := s.Seal([]byte("secret"), Policy{PCRs: []int{7}}, Unlock{})
 	require.NoError(t, err)
 	for range 4 {
@@ -163,7 +165,7 @@ func TestPowerCuts(t *testing.T) {
 
 func TestMissingKey(t *testing.T) {
 	t.Parallel()
-	a, b := swtpm(t), swtpm(t)
+	a, b := newTPM(t), newTPM(t)
 	token, err := a.Seal([]byte("secret"), Policy{}, Unlock{})
 	require.NoError(t, err)
 	_, err = b.Unseal(token, Unlock{})
@@ -181,7 +183,7 @@ func TestMissingKey(t *testing.T) {
 
 func TestBanks(t *testing.T) {
 	t.Parallel()
-	s := blankSwtpm(t)
+	s := connected(t, swtpm.Start(t))
 	var unfit *BankError
 	for _, p := range []Policy{{PCRs: []int{7}}, {PCRs: []int{7}, Bank: crypto.SHA384}} {
 		_, err := s.Seal([]byte("secret"), p, Unlock{})
@@ -191,9 +193,9 @@ func TestBanks(t *testing.T) {
 	_, err := s.Seal([]byte("secret"), Policy{}, Unlock{})
 	require.NoError(t, err, "no PCRs, no bank")
 
-	s = tcpSwtpm(t)
+	s = tcpTPM(t)
 	s.disconnect(t)
-	testtools.Run(t, "tpm2", "pcrallocate", "--tcti", "swtpm:host=127.0.0.1,port="+s.name[len("swtpm:127.0.0.1:"):], "sha256:none+sha384:all+sha1:none+sha512:all")
+	testtools.Run(t, "tpm2", "pcrallocate", "--tcti", fmt.Sprintf("swtpm:host=127.0.0.1,port=%d", s.machine.Port), "sha256:none+sha384:all+sha1:none+sha512:all")
 	s.connect(t)
 	s.reboot(t)
 	banks, err := s.Banks()

@@ -10,7 +10,7 @@ import (
 )
 
 func TestSealUnseal(t *testing.T) {
-	s := swtpm(t)
+	s := newTPM(t)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	sigs := s.signState(t, key, "")

@@ -30,7 +30,7 @@ type volume struct {
 
 func newVolume(t *testing.T, root testtools.Root) *volume {
 	t.Helper()
-	v := &volume{simulator: tcpSwtpm(t), root: root, dir: t.TempDir()}
+	v := &volume{simulator: tcpTPM(t), root: root, dir: t.TempDir()}
 	var err error
 	v.key, err = rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
@@ -59,7 +59,7 @@ func (v *volume) write(t *testing.T, name string, data []byte) {
 }
 
 // device is the TPM as systemd's tools are told.
-func (v *volume) device() string { return fmt.Sprintf("swtpm:host=127.0.0.1,port=%d", v.port) }
+func (v *volume) device() string { return fmt.Sprintf("swtpm:host=127.0.0.1,port=%d", v.machine.Port) }
 
 // systemd runs a tool of the tree while our connection to the TPM is closed: swtpm has one at a time. The signatures are
 // where systemd looks for them, the PIN in the variables that its tools read.
