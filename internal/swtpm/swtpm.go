@@ -7,6 +7,9 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -21,21 +24,51 @@ import (
 
 // TPM is a swtpm that ends with its test. It talks to one program at a time.
 type TPM struct {
-	Socket string // path of its unix socket
+	Socket string // path of its unix socket; "" if it is on TCP
+	Port   int    // of its TCP server on 127.0.0.1, which tpm2-tss talks to; the control channel has the next one
 
-	dir   string
-	end   func()
-	ended chan struct{}
+	dir    string
+	server []string
+	end    func()
+	ended  chan struct{}
 }
 
-// Start starts a new TPM.
+// Start starts a new TPM on a unix socket.
 func Start(t testing.TB) *TPM {
+	t.Helper()
+	s := create(t)
+	s.Socket = filepath.Join(s.dir, "socket")
+	s.server = []string{"--server", "type=unixio,path=" + s.Socket}
+	require.NoError(t, s.start(t))
+	return s
+}
+
+// StartTCP starts a new TPM on TCP, for programs that know nothing else.
+func StartTCP(t testing.TB) *TPM {
+	t.Helper()
+	for try := 0; ; try++ {
+		s := create(t)
+		s.Port = freePorts(t)
+		s.server = []string{
+			"--server", fmt.Sprintf("type=tcp,port=%d,bindaddr=127.0.0.1", s.Port),
+			"--ctrl", fmt.Sprintf("type=tcp,port=%d,bindaddr=127.0.0.1", s.Port+1),
+		}
+		err := s.start(t)
+		if err == nil {
+			return s
+		}
+		if try == 5 { // its ports were taken, each time?
+			t.Fatal(err)
+		}
+	}
+}
+
+func create(t testing.TB) *TPM {
 	t.Helper()
 	testtools.Require(t, "swtpm")
 	dir, err := os.MkdirTemp("", "swtpm") // a socket's path must be short
 	require.NoError(t, err)
-	s := &TPM{Socket: filepath.Join(dir, "socket"), dir: dir}
-	s.start(t)
+	s := &TPM{dir: dir, end: func() {}}
 	t.Cleanup(func() {
 		s.stop()
 		os.RemoveAll(dir)
@@ -43,19 +76,52 @@ func Start(t testing.TB) *TPM {
 	return s
 }
 
+// freePorts finds two ports that follow each other.
+func freePorts(t testing.TB) int {
+	t.Helper()
+	for range 100 {
+		a, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		port := a.Addr().(*net.TCPAddr).Port
+		b, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
+		a.Close()
+		if err == nil {
+			b.Close()
+			return port
+		}
+	}
+	t.Fatal("no two free ports")
+	return 0
+}
+
+// Name is how package tpm/sealing calls it.
+func (s *TPM) Name() string {
+	if s.Socket != "" {
+		return "swtpm:" + s.Socket
+	}
+	return fmt.Sprintf("swtpm:127.0.0.1:%d", s.Port)
+}
+
+func (s *TPM) dial() (net.Conn, error) {
+	if s.Socket != "" {
+		return net.Dial("unix", s.Socket)
+	}
+	return net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.Port))
+}
+
 // Reboot cuts the power: what was sealed stays, PCRs and sessions do not.
 func (s *TPM) Reboot(t testing.TB) {
 	t.Helper()
 	s.stop()
-	s.start(t)
+	require.NoError(t, s.start(t))
 }
 
-func (s *TPM) start(t testing.TB) {
+func (s *TPM) start(t testing.TB) error {
 	t.Helper()
 	ctx, end := context.WithCancel(context.Background())
 	var messages bytes.Buffer
-	cmd := exec.CommandContext(ctx, testtools.Require(t, "swtpm"), "socket", "--tpm2", "--tpmstate", "dir="+s.dir,
-		"--server", "type=unixio,path="+s.Socket, "--flags", "not-need-init,startup-clear")
+	args := append([]string{"socket", "--tpm2", "--tpmstate", "dir=" + s.dir, "--flags", "not-need-init,startup-clear"}, s.server...)
+	cmd := exec.CommandContext(ctx, testtools.Require(t, "swtpm"), args...)
 	cmd.Stderr, cmd.WaitDelay = &messages, time.Second
 	require.NoError(t, cmd.Start())
 	s.end, s.ended = end, make(chan struct{})
@@ -64,22 +130,57 @@ func (s *TPM) start(t testing.TB) {
 		_ = cmd.Wait() // killed, or the messages say why
 	}()
 	for range 1000 {
-		if conn, err := net.Dial("unix", s.Socket); err == nil {
-			require.NoError(t, conn.Close())
-			return
-		}
+		answers := s.answers()
 		select {
 		case <-s.ended:
-			t.Fatalf("swtpm ended\n%s", messages.Bytes())
-		case <-time.After(5 * time.Millisecond):
+			return fmt.Errorf("swtpm ended\n%s", messages.Bytes())
+		default:
 		}
+		if answers {
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
-	t.Fatal("swtpm does not answer")
+	return errors.New("swtpm does not answer")
+}
+
+// answers sends TPM2_Startup, which does nothing to a TPM that was started. What answers at a TCP port may be another
+// test's, but then this one has ended.
+func (s *TPM) answers() bool {
+	conn, err := s.dial()
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	if conn.SetDeadline(time.Now().Add(5*time.Second)) != nil {
+		return false
+	}
+	_, err = exchange(conn, []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0})
+	return err == nil
+}
+
+// exchange sends a command and reads the response.
+func exchange(conn net.Conn, command []byte) ([]byte, error) {
+	if _, err := conn.Write(command); err != nil {
+		return nil, err
+	}
+	response := make([]byte, 4096)
+	if _, err := io.ReadFull(conn, response[:10]); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(response[2:])
+	if size < 10 || int(size) > len(response) {
+		return nil, fmt.Errorf("a response of %d bytes", size)
+	}
+	_, err := io.ReadFull(conn, response[10:size])
+	return response[:size], err
 }
 
 func (s *TPM) stop() {
 	s.end()
-	<-s.ended
+	if s.ended != nil {
+		<-s.ended
+	}
 }
 
 // Extend measures data into a PCR of the banks sha256 and sha384, as firmware does. Nothing else may be connected.
@@ -93,14 +194,10 @@ func (s *TPM) Extend(t testing.TB, pcr int, data []byte) {
 	b = append(append(b, 0, 0, 0, 2, 0x00, 0x0b), short[:]...)
 	b = append(append(b, 0x00, 0x0c), long[:]...)
 	be.PutUint32(b[2:], uint32(len(b)))
-	conn, err := net.Dial("unix", s.Socket)
+	conn, err := s.dial()
 	require.NoError(t, err)
 	defer conn.Close()
-	_, err = conn.Write(b)
+	response, err := exchange(conn, b)
 	require.NoError(t, err)
-	response := make([]byte, 4096)
-	n, err := conn.Read(response)
-	require.NoError(t, err)
-	require.GreaterOrEqual(t, n, 10)
 	require.Zero(t, be.Uint32(response[6:]), "response code")
 }
