@@ -13,8 +13,13 @@ func (l *Log) roles(out map[*Event]string) {
 	if stub < 0 {
 		return
 	}
+	addons := false
 	for i := range l.Events {
 		e := &l.Events[i]
+		if (Difference{}).isCommandLine(e) && addons {
+			out[e] = "command line add-on"
+			addons = false // it is the first line after them
+		}
 		if e.PCR != 4 || e.Type != EventEFIBootServicesApplication {
 			continue
 		}
@@ -22,6 +27,7 @@ func (l *Log) roles(out map[*Event]string) {
 		switch {
 		case err == nil && strings.HasSuffix(strings.ToLower(p.Path.File()), ".addon.efi"):
 			out[e] = "add-on"
+			addons = true
 		case i < stub:
 			programs = append(programs, e)
 			out[e] = "the boot loader"

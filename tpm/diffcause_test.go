@@ -114,6 +114,95 @@ func TestCausesNameTheInput(t *testing.T) {
 	}
 }
 
+// All differences that a change makes, as text.
+func TestDiffTexts(t *testing.T) {
+	vectors := bootVectors(t)
+	firmware, err := ParseLog(vectors[2].log)
+	require.NoError(t, err)
+	digest := func(s string) map[crypto.Hash][]byte {
+		return map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte(s))}
+	}
+	addon := func(name string) Addon {
+		return Addon{Application: Application{Path: `\loader\addons\` + name + `.addon.efi`, Digests: digest(name)}, CommandLine: "lab." + name}
+	}
+	base := wholeBoot(t, vectors[0], firmware)
+	base.Addons = []Addon{addon("a"), addon("b")}
+	expected, err := Predict(base)
+	require.NoError(t, err)
+	for _, c := range []struct {
+		name   string
+		change func(*Boot)
+		want   []string
+	}{
+		{"one add-on less", func(b *Boot) { b.Addons = b.Addons[:1] }, []string{
+			`PCR 4: add-on \loader\addons\b.addon.efi is missing`, "PCR 9: the kernel's command line is another (", "PCR 12: command line add-on 'lab.b' is missing",
+		}},
+		{"no add-on", func(b *Boot) { b.Addons = nil }, []string{
+			`PCR 4: add-on \loader\addons\a.addon.efi is missing`, `PCR 4: add-on \loader\addons\b.addon.efi is missing`, "PCR 9: ",
+			"PCR 12: command line add-on 'lab.a lab.b' is missing",
+		}},
+		{"another order", func(b *Boot) { b.Addons = []Addon{b.Addons[1], b.Addons[0]} }, []string{
+			"PCR 4: ", "PCR 4: ", "PCR 9: ", "PCR 12: command line add-on 'lab.b lab.a' has its words in another order, expected 'lab.a lab.b'",
+		}},
+		{"another text", func(b *Boot) { b.Addons = []Addon{b.Addons[0], addon("b")}; b.Addons[1].CommandLine = "lab.c" }, []string{
+			"PCR 9: ", "PCR 12: command line add-on 'lab.b' is missing, 'lab.c' was not expected",
+		}},
+		{"partitions", func(b *Boot) {
+			table := bytes.Clone(b.GPT.Entries)
+			copy(table[128:], make([]byte, 128))
+			table[2*128+16] ^= 1
+			table[48] ^= 4
+			b.GPT = &PartitionTable{append(bytes.Clone(b.GPT.Header[:56]), append(make([]byte, 16), b.GPT.Header[72:]...)...), table}
+		}, []string{"PCR 5: the partition table is another: of disk 00000000-0000-0000-0000-000000000000, expected "}},
+		{"only the table's header", func(b *Boot) {
+			header := bytes.Clone(b.GPT.Header)
+			header[16] ^= 1
+			b.GPT = &PartitionTable{header, b.GPT.Entries}
+		}, []string{"PCR 5: the partition table is another: its header differs"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := base
+			c.change(&b)
+			actual, err := Predict(b)
+			require.NoError(t, err)
+			got := Diff(expected, actual)
+			require.Len(t, got, len(c.want), lines(got))
+			for i, want := range c.want {
+				assert.True(t, strings.HasPrefix(got[i].String(), want), "%s\nwant %s", got[i], want)
+			}
+		})
+	}
+}
+
+// Firmware that measures boot variables whole, in either type of event, is expected to do so again.
+func TestBootVariableStyles(t *testing.T) {
+	vectors := bootVectors(t)
+	for _, typ := range []EventType{EventEFIVariableBoot, EventEFIVariableBoot2} {
+		firmware, err := ParseLog(vectors[2].log)
+		require.NoError(t, err)
+		for i := range firmware.Events {
+			if e := &firmware.Events[i]; e.Type == EventEFIVariableBoot {
+				e.Type, e.Digests = typ, map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, e.Data)}
+			}
+		}
+		b := wholeBoot(t, vectors[0], firmware)
+		log, err := Predict(b)
+		require.NoError(t, err)
+		seen := 0
+		for _, e := range log.of(1) {
+			if e.Type == typ {
+				assert.True(t, hashedAs(e, e.Data))
+				seen++
+			}
+		}
+		assert.Equal(t, len(b.BootVariables), seen)
+		b.BootVariables = nil
+		again, err := Predict(b)
+		require.NoError(t, err)
+		assert.Equal(t, log.of(1), again.of(1), "the machine's own are the same")
+	}
+}
+
 // withOEMString adds a structure of type 11 as QEMU does, before the end of a table.
 func withOEMString(table []byte, s string) []byte {
 	end := bytes.LastIndex(table, []byte{127, 4})

@@ -32,10 +32,10 @@ func (d Difference) Text() string {
 // oneSided is about an event that one log alone has.
 func (d Difference) oneSided(e *Event, before, after string) string {
 	switch {
+	case d.isCommandLine(e):
+		return fmt.Sprintf("%s '%s'%s", d.lineName(), e.Describe(), after)
 	case d.role != "":
 		return d.named(e) + after
-	case d.isCommandLine(e):
-		return fmt.Sprintf("command line '%s'%s", e.Describe(), after)
 	}
 	return before + what(e)
 }
@@ -70,7 +70,7 @@ func (d Difference) change() (string, bool) {
 	case d.isCommandLine(d.Expected) && d.isCommandLine(d.Actual):
 		want, _ := textOf(d.Expected.Data)
 		got, _ := textOf(d.Actual.Data)
-		return describeWords(want, got), true
+		return describeWords(d.lineName(), want, got), true
 	case t == EventTag:
 		return d.taggedChange()
 	}
@@ -98,8 +98,16 @@ func (d Difference) taggedChange() (string, bool) {
 	return fmt.Sprintf("%s is another (%s, expected %s)", name, shortDigest(d.Actual), shortDigest(d.Expected)), true
 }
 
+// lineName is what a command line in PCR 12 is.
+func (d Difference) lineName() string {
+	if d.role != "" {
+		return d.role
+	}
+	return "command line"
+}
+
 // describeWords compares two command lines word by word.
-func describeWords(want, got string) string {
+func describeWords(name, want, got string) string {
 	missing, extra := minusWords(want, got), minusWords(got, want)
 	var parts []string
 	if missing != "" {
@@ -109,9 +117,9 @@ func describeWords(want, got string) string {
 		parts = append(parts, fmt.Sprintf("'%s' was not expected", escape(extra)))
 	}
 	if parts == nil {
-		return fmt.Sprintf("command line '%s' has its words in another order, expected '%s'", escape(got), escape(want))
+		return fmt.Sprintf("%s '%s' has its words in another order, expected '%s'", name, escape(got), escape(want))
 	}
-	return "command line: " + strings.Join(parts, ", ")
+	return name + " " + strings.Join(parts, ", ")
 }
 
 // minusWords are the words of a that b does not have, in order.
