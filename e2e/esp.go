@@ -11,6 +11,7 @@ import (
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/tpm"
 )
 
 // WriteESP gives the machine a new disk with nothing but an EFI system partition: systemd-boot under our signature with
@@ -28,6 +29,9 @@ func (s *System) WriteESP(config bootloader.Config, files ...fat.File) error {
 	installed, err := (&bootloader.Installation{Loader: loader, Config: &config,
 		Keys: []bootloader.EnrolmentKeys{{Name: "auto", PK: enrolment.PK, KEK: enrolment.KEK, DB: enrolment.DB}}}).Files()
 	if err != nil {
+		return err
+	}
+	if s.loaderConf, err = config.MarshalText(); err != nil {
 		return err
 	}
 	for _, f := range installed {
@@ -59,4 +63,19 @@ func (s *System) WriteESP(config bootloader.Config, files ...fat.File) error {
 	}
 	err = partition.WriteImage(disk, image, partition.WriteOptions{TargetIsZero: true})
 	return errors.Join(err, disk.Close())
+}
+
+// partitionTable is the GPT of the disk as the firmware measures it: UEFI Specification 2.10, 5.3.2.
+func (s *System) partitionTable() (*tpm.PartitionTable, error) {
+	disk, err := os.Open(s.Machine.Disk)
+	if err != nil {
+		return nil, err
+	}
+	defer disk.Close()
+	const sector, entries, entrySize = 512, 128, 128
+	b := make([]byte, sector+entries*entrySize)
+	if _, err := disk.ReadAt(b, sector); err != nil {
+		return nil, err
+	}
+	return &tpm.PartitionTable{Header: b[:92], Entries: b[sector:]}, nil
 }

@@ -37,6 +37,7 @@ type System struct {
 	Facts   upgrade.Machine // what plans and predictions are told about it
 
 	dir, guest string
+	loaderConf []byte // on the ESP that WriteESP made
 	sets       []*acmeos.Set
 }
 

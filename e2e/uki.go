@@ -86,12 +86,13 @@ type UKIBoot struct {
 	Profile    int
 	Companions *uki.Companions // files beside the image; nil: none
 	BootSecret []byte          // as the machine reported it
+	Exit       tpm.ExitBoot    // how the kernel leaves the firmware
 	Phases     []string
 }
 
 const sha256Bank = crypto.SHA256
 
-// Predict is what the PCRs of the SHA-256 bank will hold, as far as that can be said: 4, 7, 9, 11, 12 and 13 at least.
+// Predict is what the PCRs of the SHA-256 bank will hold, as far as that can be said: 4, 5, 7, 9, 11, 12 and 13 at least.
 func (s *System) Predict(b UKIBoot) (map[int][]byte, error) {
 	f, err := uki.Open(bytes.NewReader(b.Image))
 	if err != nil {
@@ -109,7 +110,7 @@ func (s *System) Predict(b UKIBoot) (map[int][]byte, error) {
 		return nil, err
 	}
 	values, err := log.Values(sha256Bank)
-	for _, n := range []int{4, 7, 9, 11, 12, 13} {
+	for _, n := range []int{4, 5, 7, 9, 11, 12, 13} {
 		if err == nil && values[n] == nil {
 			err = fmt.Errorf("e2e: PCR %d is not predicted: %v", n, log.Coverage)
 		}
@@ -128,7 +129,12 @@ func (s *System) boot(f *uki.File, b UKIBoot) (*tpm.Boot, error) {
 		return nil, err
 	}
 	v := s.Facts.Firmware
+	gpt, err := s.partitionTable()
+	if err != nil {
+		return nil, err
+	}
 	boot := &tpm.Boot{Banks: []crypto.Hash{sha256Bank}, Stub: release, Profile: b.Profile, Phases: b.Phases,
+		GPT: gpt, LoaderConf: s.loaderConf, ExitBoot: b.Exit,
 		Sections:   measurements(uki.VariantMeasurements{Sections: sections}),
 		SecureBoot: tpm.Variables{SecureBoot: []byte{1}, PK: v.PK, KEK: v.KEK, DB: v.DB, DBX: v.DBX}}
 	application := func(src uki.Source) (tpm.Application, error) {

@@ -171,8 +171,15 @@ func bootUKI(t *testing.T, s *System, name string, what UKIBoot) *report.Report 
 		if what.Phases = nil; moment != "as the kernel started" {
 			what.Phases = []string{tpm.PhaseEnterInitrd}
 		}
+		what.Exit = tpm.ExitRetried
+		retried, err := s.Predict(what)
+		require.NoError(t, err)
+		what.Exit = tpm.ExitOnce
 		want, err := s.Predict(what)
 		require.NoError(t, err)
+		if hexOf(retried[5]) == hexOf(got["sha256"][5]) { // OVMF of 2026 makes kernels try twice, that of 2022 does not
+			want = retried
+		}
 		for n, value := range want {
 			require.Equal(t, hexOf(value), hexOf(got["sha256"][n]), "PCR %d %s", n, moment)
 		}
