@@ -1,6 +1,7 @@
 package sealing_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -89,4 +90,104 @@ func ExamplePolicyError() {
 func ExamplePassphrase() {
 	fmt.Printf("%s\n", sealing.Passphrase([]byte("0123456789abcdef0123456789abcdef")))
 	// Output: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=
+}
+
+// Before an upgrade: tokens for the system that runs and the one that is staged, which open one key slot. Take the values
+// of the staged one from its predicted log.
+func ExampleTPM_Reseal() {
+	device, err := sealing.Open("/dev/tpmrm0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer device.Close()
+	running, err := sealing.ParseToken([]byte(enrolled))
+	if err != nil {
+		log.Fatal(err)
+	}
+	var staged *tpm.Log // of tpm.Predict
+	values, err := staged.Values(crypto.SHA256)
+	if err != nil {
+		log.Fatal(err)
+	}
+	tokens, err := sealing.New(device).Reseal(running, sealing.Unlock{},
+		sealing.Policy{PCRs: []int{4, 7}},
+		sealing.Policy{PCRs: []int{4, 7}, Bank: crypto.SHA256, Values: map[int][]byte{4: values[4], 7: values[7]}},
+	)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(tokens), "tokens for slots", tokens[0].Keyslots)
+}
+
+// A floor under a secret of version 7: once version 8 has proved itself, the counter is raised, and the way back is closed.
+func ExampleTPM_RaiseCounter() {
+	device, err := sealing.Open("/dev/tpmrm0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer device.Close()
+	const index = 0x01800100
+	t := sealing.New(device)
+	now, err := t.Counter(index)
+	if errors.Is(err, sealing.ErrNoIndex) {
+		now, err = t.DefineCounter(index)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	policy := sealing.Policy{Floor: &sealing.Floor{Index: index, Most: now}}
+	if _, err := t.Seal(policy.NewSecret(), policy, sealing.Unlock{}); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := t.RaiseCounter(index, now+1); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Remote attestation, both sides in one place: the verifier makes a challenge for the machine's endorsement key, the
+// machine answers it and quotes.
+func ExampleTPM_Quote() {
+	device, err := sealing.Open("/dev/tpmrm0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer device.Close()
+	t := sealing.New(device)
+	key, err := t.CreateAttestationKey()
+	if err != nil {
+		log.Fatal(err)
+	}
+	ek, err := t.EndorsementKey()
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	name, err := key.Name() // of key.Public, which the machine sends with ek
+	if err != nil {
+		log.Fatal(err)
+	}
+	challenge, want, err := sealing.NewChallenge(ek, name)
+	if err != nil {
+		log.Fatal(err)
+	}
+	nonce := []byte("fresh and random")
+
+	got, err := t.Answer(key, challenge)
+	if err != nil {
+		log.Fatal(err)
+	}
+	quote, err := t.Quote(key, nonce, map[crypto.Hash][]int{crypto.SHA256: {4, 7, 11}})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	public, err := key.PublicKey()
+	if err != nil {
+		log.Fatal(err)
+	}
+	verified, err := tpm.VerifyQuote(public, quote.Attest, quote.Signature, nonce)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("the TPM's own key:", bytes.Equal(got, want), "PCRs:", verified.Check(quote.PCRs) == nil)
 }

@@ -56,7 +56,7 @@ func TestBus(t *testing.T) {
 	got, err := listened.Unseal(token, Unlock{PIN: "1234"})
 	require.NoError(t, err)
 	require.Equal(t, secret, got)
-	pin, err := token.stretch("1234")
+	pin, err := token.stretch("1234", 0)
 	require.NoError(t, err)
 	require.NotZero(t, wire.Len())
 	require.NotContains(t, wire.String(), string(secret))

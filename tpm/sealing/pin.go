@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"math"
 
 	"golang.org/x/crypto/argon2"
 )
@@ -31,12 +32,20 @@ type stretched struct {
 // PIN alone. With Argon2id the TPM is asked with one half of what comes out, and the secret needs the other, so that a TPM
 // that gives everything away does not give away the volume. A TPM drops zero bytes at the end of an authorisation value,
 // so they are dropped here.
-func (t *Token) stretch(pin string) (stretched, error) {
+//
+// memory is the most that Argon2id may take, in bytes; 0 is 2 GiB, and half of the address space at most.
+func (t *Token) stretch(pin string, memory int64) (stretched, error) {
 	text, out := []byte(pin), stretched{}
 	switch a := t.Argon2id; {
 	case a != nil:
 		if err := a.check(); err != nil {
 			return stretched{}, fmt.Errorf("sealing: PIN: argon2id: %w", err)
+		}
+		if memory == 0 {
+			memory = 2 << 30
+		}
+		if memory = min(memory, math.MaxInt/2); a.Memory > memory {
+			return stretched{}, fmt.Errorf("sealing: PIN: argon2id with %d bytes of memory, %d at most: %w", a.Memory, memory, ErrNotSupported)
 		}
 		key := argon2.IDKey(text, t.Salt, a.Iterations, uint32(a.Memory>>10), a.Lanes, 2*stretchedSize)
 		out.mix = key[:stretchedSize]
@@ -71,7 +80,7 @@ func (t *Token) Secret(sealed []byte, pin string) ([]byte, error) {
 	if t.Argon2id == nil {
 		return bytes.Clone(sealed), nil
 	}
-	s, err := t.stretch(pin)
+	s, err := t.stretch(pin, 0)
 	if err != nil {
 		return nil, err
 	}

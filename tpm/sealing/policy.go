@@ -13,6 +13,9 @@ import (
 
 // Policy says when a secret may be had again. What is named must all hold; the zero value binds the secret to the TPM
 // alone. No PCR is bound that is not named.
+//
+// For the root volume of a system whose vendor signs the enter-initrd phase of its UKIs, name the PublicKey, and PCR 15 with
+// a Value of zeros if the system extends it once a volume is unlocked: then the secret is out of reach of what runs later.
 type Policy struct {
 	// Bank is the bank of all PCRs here. 0 is the first of SHA-256, SHA-384 and SHA-512 that firmware measures into.
 	Bank crypto.Hash

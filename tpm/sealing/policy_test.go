@@ -57,6 +57,11 @@ func TestVersions(t *testing.T) {
 	var policy *PolicyError
 	require.ErrorAs(t, err, &policy)
 	require.Contains(t, policy.Actual, tpm.PCRKernel)
+	expected, err := tpm.ParseLog(eventLog(boot2))
+	require.NoError(t, err)
+	_, err = s.Unseal(token, Unlock{Signatures: all, Expected: expected, Actual: expected.WithUserspace(&tpm.UserspaceLog{})})
+	require.ErrorAs(t, err, &policy)
+	require.Equal(t, []int{tpm.PCRKernel}, policy.PCRs)
 
 	s.reboot(t, measured{7, "secure boot"}, measured{tpm.PCRKernel, "kernel 3"})
 	_, err = s.Unseal(token, Unlock{Signatures: all})

@@ -19,9 +19,13 @@ func Passphrase(secret []byte) []byte { return base64.StdEncoding.AppendEncode(n
 // it comes out again when the policy holds. See [Policy.NewSecret] for a secret.
 //
 // PCRs are taken from a bank that firmware measures into, or the answer is a [*BankError]. What was sealed is loaded,
-// and unsealed if that is possible at present: the PCRs have the values that were sealed for, and with has what the policy
-// needs (of it only Signatures and PCRLock are used). If the secret does not come out, the error is [ErrSelfTest].
+// and unsealed if that is possible at present: the PCRs have the values that were sealed for, and with has the signatures
+// that the policy needs; its PIN and pcrlock policy are those of p. If the secret does not come out, the error is
+// [ErrSelfTest].
 func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
+	if with.PCRLock == nil {
+		with.PCRLock = p.PCRLock
+	}
 	planned := p.Values != nil || p.Alternatives != nil
 	p, err := t.prepare(p)
 	if err != nil {
@@ -41,7 +45,7 @@ func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
 	}
 	var pin stretched
 	if p.PIN != "" {
-		if pin, err = token.stretch(p.PIN); err != nil {
+		if pin, err = token.stretch(p.PIN, with.PINMemory); err != nil {
 			return nil, err
 		}
 	}

@@ -79,6 +79,16 @@ func TestBadTokens(t *testing.T) {
 	}
 }
 
+func TestPINMemory(t *testing.T) {
+	token, err := ParseToken([]byte(sampleToken))
+	require.NoError(t, err)
+	_, err = token.stretch("1234", 1<<20)
+	require.ErrorIs(t, err, ErrNotSupported)
+	token.Argon2id.Memory = 4 << 30
+	_, err = token.Secret([]byte("sealed"), "1234")
+	require.ErrorIs(t, err, ErrNotSupported, "the default")
+}
+
 func TestUnknownFieldsAreKept(t *testing.T) {
 	text := strings.TrimSuffix(sampleToken, "}") + `,"more":{"a":[1,2]}}`
 	token, err := ParseToken([]byte(text))

@@ -1,6 +1,7 @@
 package sealing
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
 
@@ -12,6 +13,7 @@ import (
 // Unlock is what a policy may ask for.
 type Unlock struct {
 	PIN        string
+	PINMemory  int64           // most that Argon2id may take to stretch the PIN, in bytes; 0 is 2 GiB
 	Signatures tpm.Signatures  // of the UKI that is booted, see [tpm.ParseSignatures]
 	PCRLock    *tpm.LockPolicy // contents of pcrlock.json
 
@@ -44,7 +46,7 @@ func (t *TPM) Unseal(token *Token, with Unlock) ([]byte, error) {
 		if with.PIN == "" {
 			return nil, fmt.Errorf("sealing: unseal: %w", ErrNeedPIN)
 		}
-		if pin, err = token.stretch(with.PIN); err != nil {
+		if pin, err = token.stretch(with.PIN, with.PINMemory); err != nil {
 			return nil, err
 		}
 	}
@@ -198,12 +200,16 @@ func (t *TPM) mismatch(token *Token, with Unlock, err error) error {
 			}
 			policy.Actual = values
 		}
-		if policy.Expected = token.Values; policy.Expected == nil && with.Expected != nil && len(token.PCRs) > 0 {
-			policy.Expected = replayed(with.Expected, token)
+		if policy.Expected = token.Values; policy.Expected == nil {
+			policy.Expected = replayed(with.Expected, token.Bank, token.PCRs)
 		}
 		if policy.PCRs = differing(policy.Expected, policy.Actual); len(policy.PCRs) == 0 && (len(token.PCRs) == 0 || policy.Expected != nil) {
 			policy.Err = errOtherPolicy
 		}
+	}
+	if policy.Expected == nil { // signed for
+		policy.Expected = replayed(with.Expected, policy.Bank, sortedKeys(policy.Actual))
+		policy.PCRs = differing(policy.Expected, policy.Actual)
 	}
 	if with.Expected != nil && with.Actual != nil {
 		policy.Differences = tpm.Causes(tpm.Diff(with.Expected, with.Actual))
@@ -213,17 +219,23 @@ func (t *TPM) mismatch(token *Token, with Unlock, err error) error {
 
 var errOtherPolicy = errors.New("it was sealed to another policy than the token says")
 
-// replayed are the values that a log gives the literal PCRs; nil if it does not.
-func replayed(l *tpm.Log, token *Token) map[int][]byte {
-	values, err := l.Values(token.Bank)
+// replayed are the values that a log gives PCRs; nil if there is no log, or it gives none.
+func replayed(l *tpm.Log, bank crypto.Hash, pcrs []int) map[int][]byte {
+	if l == nil || len(pcrs) == 0 {
+		return nil
+	}
+	values, err := l.Values(bank)
 	if err != nil {
 		return nil
 	}
 	out := map[int][]byte{}
-	for _, n := range token.PCRs {
+	for _, n := range pcrs {
 		if v, ok := values[n]; ok {
 			out[n] = v
 		}
+	}
+	if len(out) == 0 {
+		return nil
 	}
 	return out
 }
