@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/tpm"
@@ -149,17 +150,29 @@ func (g *grid) lock(t *testing.T) *tpm.LockPolicy {
 	digest, err := lock.Digest()
 	require.NoError(t, err)
 	contents := tpm.ApprovedPolicy(digest)
+	// The index is written under a policy that is easy to satisfy.
+	policy := tpm.PolicyCommandCode(tpm.PolicyDigest{}, uint32(tpm2.TPMCCNVWrite))
 	n, err := g.readNV(index)
 	if err != nil {
 		require.ErrorIs(t, err, ErrNoIndex)
 		_, err = execute(g.TPM, tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
-			NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, Attributes: tpm2.TPMANV{OwnerWrite: true, OwnerRead: true}, DataSize: uint16(len(contents)),
+			NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, Attributes: tpm2.TPMANV{PolicyWrite: true, OwnerRead: true},
+			AuthPolicy: tpm2.TPM2BDigest{Buffer: policy[:]}, DataSize: uint16(len(contents)),
 		})})
 		require.NoError(t, err)
 		n, err = g.readNV(index)
 		require.NoError(t, err)
+		_, err = g.Seal(make([]byte, 64), Policy{PCRLock: lock}, Unlock{})
+		require.ErrorIs(t, err, ErrNotSupported, "not written yet")
 	}
-	_, err = execute(g.TPM, tpm2.NVWrite{AuthHandle: tpm2.TPMRHOwner, NVIndex: n.named(), Data: tpm2.TPM2BMaxNVBuffer{Buffer: contents}})
+	session := tpm2.Policy(tpm2.TPMAlgSHA256, nonceSize, func(to transport.TPM, s tpm2.TPMISHPolicy, _ tpm2.TPM2BNonce) error {
+		_, err := tpm2.PolicyCommandCode{PolicySession: s, Code: tpm2.TPMCCNVWrite}.Execute(to)
+		return err
+	})
+	_, err = execute(g.TPM, tpm2.NVWrite{
+		AuthHandle: tpm2.AuthHandle{Handle: n.handle, Name: n.named().Name, Auth: session}, NVIndex: n.named(),
+		Data: tpm2.TPM2BMaxNVBuffer{Buffer: contents},
+	})
 	require.NoError(t, err)
 	return lock
 }

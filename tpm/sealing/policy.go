@@ -39,7 +39,8 @@ type Policy struct {
 	PublicKeyRef  string
 
 	// PCRLock is the policy of systemd-pcrlock, kept in an NV index of this TPM; nil for none. With PublicKey both must
-	// hold, and the secret is cut in two.
+	// hold, and the secret is cut in two. An index that anybody may write, not only who satisfies its own policy, is
+	// [ErrNotSupported].
 	PCRLock *tpm.LockPolicy
 
 	// PIN must be given; "" for none. It is stretched by PBKDF2, which every systemd since 253 reads, or by Argon2id, which
@@ -116,6 +117,11 @@ func (t *TPM) prepare(p Policy) (Policy, error) {
 		p.Bank = 0
 	} else if err := t.prepareBank(&p); err != nil {
 		return Policy{}, err
+	}
+	if p.PCRLock != nil {
+		if err := t.CheckBank(p.PCRLock.Bank); err != nil {
+			return Policy{}, err
+		}
 	}
 	return p, t.prepareValues(&p)
 }

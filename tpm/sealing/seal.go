@@ -96,6 +96,9 @@ func (t *TPM) newToken(p Policy, srk *storageKey) (*Token, [][]step, error) {
 		if err != nil {
 			return nil, nil, err
 		}
+		if a := nv.public.Attributes; a.OwnerWrite || a.AuthWrite || a.PPWrite || !a.PolicyWrite || !a.Written {
+			return nil, nil, fmt.Errorf("sealing: NV index 0x%08x: not one that is written under a policy of its own: %w", p.PCRLock.NVIndex, ErrNotSupported)
+		}
 		token.PCRLock, token.PCRLockNV = true, nv.serialize()
 	}
 	if p.Floor != nil {

@@ -277,12 +277,42 @@ func TestTokensForSystemd(t *testing.T) {
 	}
 }
 
+// TestResealForSystemd has tokens for two systems in one volume with one slot: systemd finds the one that fits.
+func TestResealForSystemd(t *testing.T) {
+	t.Parallel()
+	for _, root := range []func(testing.TB) testtools.Root{testtools.Trixie, testtools.Forky} {
+		v := newVolume(t, root(t))
+		secret := (&Policy{}).NewSecret()
+		old, err := v.Seal(secret, Policy{PCRs: []int{7}}, Unlock{})
+		require.NoError(t, err)
+		old.Keyslots = []int{1}
+		tokens, err := v.Reseal(old, Unlock{},
+			Policy{Bank: crypto.SHA256, PCRs: []int{7}, Values: state(t, []int{7}, measured{7, "staged"})},
+			Policy{Bank: crypto.SHA256, PCRs: []int{7}, Values: state(t, []int{7}, measured{7, "secure boot"})})
+		require.NoError(t, err)
+		v.add(t, tokens[0], secret)
+		v.importToken(t, tokens[1])
+		for _, boot := range []string{"secure boot", "staged"} {
+			v.reboot(t, measured{7, boot})
+			before := len(v.tokens(t))
+			_, err = v.systemd(t, "", "systemd-cryptenroll", "--unlock-tpm2-device="+v.device(), "--recovery-key", v.path("vol"))
+			require.NoError(t, err, "%s: %s", v.root.Name, boot)
+			require.Len(t, v.tokens(t), before+1)
+		}
+	}
+}
+
 // add makes the secret open slot 1 and writes the token to the volume.
 func (v *volume) add(t *testing.T, token *Token, secret []byte) {
 	t.Helper()
 	v.write(t, "passphrase", Passphrase(secret))
 	testtools.Run(t, "cryptsetup", "luksAddKey", "--batch-mode", "--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000", "--new-key-slot=1",
 		"--key-file", v.path("key"), v.path("vol"), v.path("passphrase"))
+	v.importToken(t, token)
+}
+
+func (v *volume) importToken(t *testing.T, token *Token) {
+	t.Helper()
 	text, err := token.MarshalJSON()
 	require.NoError(t, err)
 	v.write(t, "token.json", text)
