@@ -57,6 +57,9 @@ func TestMutatedLog(t *testing.T) {
 				if a.Type == EventEFIVariableBoot || a.Type == EventTag || a.Type == EventIPL {
 					continue // attested, but for the name
 				}
+				if n := len(a.Data); byteTooMany(a) && bytes.Equal(a.Data[:n-1], w.Data[:n-1]) {
+					continue // the byte too many
+				}
 				require.False(t, a.Attested(), "%s: byte 0x%x, event %d: %s", name, at, i, a.Describe())
 			}
 		}

@@ -173,6 +173,8 @@ func (e *Event) Attested() bool {
 	case EventEFIVariableBoot:
 		v, err := readVariable(e.Data)
 		return err == nil && hashedAs(e, v.Data)
+	case EventEFIVariableAuthority:
+		return byteTooMany(e)
 	case EventIPL:
 		return attestedText(e)
 	case EventTag: // a profile's number is measured as it is written beside the digest

@@ -33,11 +33,12 @@
 //
 // # Limits
 //
-// Keys that sign policies are RSA, the only kind that systemd verifies. A storage root key of another kind than RSA or NIST
+// Sealing trusts the storage root key that the TPM shows; unsealing does not, since the token has its name. Keys that
+// sign policies are RSA, the only kind that systemd verifies. A storage root key of another kind than RSA or NIST
 // curves with AES is refused, not replaced, and the authorisations of owner and endorsement hierarchy must be empty.
 // Secrets are not sealed without the TPM at hand, though such tokens of systemd are unsealed. Reading and writing the
-// volume itself is not done here. The package draws random bytes for salts, nonces and [Policy.NewSecret]; it waits, for a
-// second at most, when a TPM asks for patience. Devices are opened on Linux; elsewhere bring a [Transport].
+// volume itself is not done here. The package draws random bytes for salts, nonces and [Policy.NewSecret]; it waits,
+// for a second at most, when a TPM asks for patience. Devices are opened on Linux; elsewhere bring a [Transport].
 //
 // [TPM 2.0 Library]: https://trustedcomputinggroup.org/resource/tpm-library-specification/
 // [go-tpm]: https://github.com/google/go-tpm
