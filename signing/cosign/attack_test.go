@@ -75,7 +75,7 @@ func TestSimpleSigningPayloads(t *testing.T) {
 		"only another case":   {`"critical"`, `"Critical"`, `cosign: payload: critical: key "Critical" differs in letter case only`},
 		"no image":            {`"image"`, `"images"`, "cosign: payload: critical.image: missing"},
 		"number":              {`"DIGEST"`, "1", "cosign: payload: critical.image.docker-manifest-digest: not a string"},
-		"trailing text":       {`"optional":null}`, `"optional":null}{}`, "cosign: payload: something follows the JSON object"},
+		"trailing text":       {`"optional":null}`, `"optional":null}{}`, "cosign: payload: something follows the JSON value"},
 		"list":                {good, `[` + good + `]`, "cosign: payload: not a JSON object"},
 		"deep":                {"null", strings.Repeat("[", 1000) + strings.Repeat("]", 1000), "nested more than 64 deep"},
 		"upper-case digest":   {"DIGEST", "UPPER", "made for another artifact"},

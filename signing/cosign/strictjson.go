@@ -1,95 +1,35 @@
 package cosign
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// An object is a JSON object that can be read in one way only. The decoder of
-// encoding/json takes the last of two equal keys and does not mind their letter case,
-// other decoders take the first; signed documents must not depend on that.
+// An object is a JSON object that can be read in one way only.
 type object struct {
 	document string
 	path     string
 	members  map[string]any
 }
 
-// maxDepth bounds the nesting of a document.
-const maxDepth = 64
-
 // parseObject decodes a document that consists of one object and no key twice.
 func parseObject(document string, b []byte) (object, error) {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	fail := func(err error) (object, error) {
-		return object{}, &FormatError{Document: document, Err: err}
-	}
-	v, err := parseValue(d, 0)
+	v, err := strictjson.Parse(b)
 	if err != nil {
-		return fail(err)
+		return object{}, &FormatError{Document: document, Err: err}
 	}
 	members, ok := v.(map[string]any)
 	if !ok {
-		return fail(errors.New("not a JSON object"))
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return fail(errors.New("something follows the JSON object"))
+		return object{}, &FormatError{Document: document, Err: errors.New("not a JSON object")}
 	}
 	return object{document: document, members: members}, nil
-}
-
-func parseValue(d *json.Decoder, depth int) (any, error) {
-	if depth > maxDepth {
-		return nil, fmt.Errorf("nested more than %d deep", maxDepth)
-	}
-	t, err := d.Token()
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return nil, err
-	}
-	switch t {
-	case json.Delim('{'):
-		members := map[string]any{}
-		for d.More() {
-			t, err := d.Token()
-			if err != nil {
-				return nil, err
-			}
-			key, ok := t.(string)
-			if !ok {
-				return nil, fmt.Errorf("key %v is not a string", t)
-			}
-			if _, ok := members[key]; ok {
-				return nil, fmt.Errorf("key %q appears twice", key)
-			}
-			if members[key], err = parseValue(d, depth+1); err != nil {
-				return nil, err
-			}
-		}
-		_, err = d.Token()
-		return members, err
-	case json.Delim('['):
-		list := []any{}
-		for d.More() {
-			v, err := parseValue(d, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		_, err = d.Token()
-		return list, err
-	}
-	return t, nil
 }
 
 func (o object) field(key string) string {

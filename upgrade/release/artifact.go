@@ -3,12 +3,28 @@ package release
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
+
+// A FormatError says what is wrong with a document that has the digest by which it was named: it is no release, or its
+// author has made a mistake.
+type FormatError struct {
+	Document string // manifest, config, index
+	Digest   digest.Digest
+	Err      error
+}
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("release: %s %s: %v", e.Document, e.Digest, e.Err)
+}
+
+// Unwrap is what is wrong.
+func (e *FormatError) Unwrap() error { return e.Err }
 
 // An Artifact is what the manifest of a release says, before any of its layers was fetched.
 type Artifact struct {
@@ -32,10 +48,10 @@ func Read(ctx context.Context, src BlobSource, d ocispec.Descriptor) (*Artifact,
 	}
 	a := &Artifact{Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactType, Digest: d.Digest, Size: int64(len(b))}, manifest: b}
 	fail := func(err error) (*Artifact, error) {
-		return nil, fmt.Errorf("release: manifest %s: %w", d.Digest, err)
+		return nil, &FormatError{"manifest", d.Digest, err}
 	}
 	var m ocispec.Manifest
-	if err := json.Unmarshal(b, &m); err != nil {
+	if err := strictjson.Unmarshal(b, &m); err != nil {
 		return fail(err)
 	}
 	if m.ArtifactType != ArtifactType {
@@ -62,20 +78,20 @@ func Read(ctx context.Context, src BlobSource, d ocispec.Descriptor) (*Artifact,
 func (a *Artifact) readConfig(ctx context.Context, src BlobSource) error {
 	d := a.Config
 	if d.MediaType != MediaTypeConfig {
-		return fmt.Errorf("release: manifest %s: config of type %q, want %q", a.Descriptor.Digest, d.MediaType, MediaTypeConfig)
+		return &FormatError{"manifest", a.Descriptor.Digest, fmt.Errorf("config of type %q, want %q", d.MediaType, MediaTypeConfig)}
 	}
 	if d.Size < 0 {
-		return fmt.Errorf("release: manifest %s: config of %d bytes", a.Descriptor.Digest, d.Size)
+		return &FormatError{"manifest", a.Descriptor.Digest, fmt.Errorf("config of %d bytes", d.Size)}
 	}
 	b, err := document(ctx, src, d)
 	if err != nil {
 		return err
 	}
 	fail := func(format string, args ...any) error {
-		return fmt.Errorf("release: config %s: "+format, append([]any{d.Digest}, args...)...)
+		return &FormatError{"config", d.Digest, fmt.Errorf(format, args...)}
 	}
 	var c config
-	if err := json.Unmarshal(b, &c); err != nil {
+	if err := strictjson.Unmarshal(b, &c); err != nil {
 		return fail("%w", err)
 	}
 	if c.Schema != Schema {

@@ -130,8 +130,9 @@ func document(ctx context.Context, src BlobSource, d ocispec.Descriptor) ([]byte
 	if len(b) > maxDocument {
 		return nil, fmt.Errorf("release: blob %s: more than %d bytes", d.Digest, maxDocument)
 	}
-	if got := digest.SHA256.FromBytes(b); got != d.Digest {
-		return nil, fmt.Errorf("release: blob %s: the content has digest %s", d.Digest, got)
+	d.Size = int64(len(b))
+	if err := ocilayout.CheckDigest("release", d, digest.SHA256.FromBytes(b), d.Size); err != nil {
+		return nil, err
 	}
 	return b, nil
 }

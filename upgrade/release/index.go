@@ -2,7 +2,6 @@ package release
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith/internal/ocilayout"
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
 // ErrNoArchitecture says that an index has no release for an architecture.
@@ -55,7 +55,7 @@ func PackIndex(dir, ref string, manifests map[string]ocispec.Descriptor) (ocispe
 // vouches for, and through it for the entry.
 func Select(ctx context.Context, src BlobSource, d ocispec.Descriptor, architecture string) (ocispec.Descriptor, error) {
 	fail := func(err error) (ocispec.Descriptor, error) {
-		return ocispec.Descriptor{}, fmt.Errorf("release: index %s: %w", d.Digest, err)
+		return ocispec.Descriptor{}, &FormatError{"index", d.Digest, err}
 	}
 	b, err := document(ctx, src, d)
 	if err != nil {
@@ -66,7 +66,7 @@ func Select(ctx context.Context, src BlobSource, d ocispec.Descriptor, architect
 		ArtifactType string               `json:"artifactType"`
 		Config       *ocispec.Descriptor  `json:"config"`
 	}
-	if err := json.Unmarshal(b, &head); err != nil {
+	if err := strictjson.Unmarshal(b, &head); err != nil {
 		return fail(err)
 	}
 	switch {

@@ -52,6 +52,50 @@ func TestIndex(t *testing.T) {
 	require.ErrorContains(t, err, "the architecture of each")
 }
 
+// The index that a release was chosen from comes along, under the name.
+func TestPullIndex(t *testing.T) {
+	dir, to := t.TempDir(), t.TempDir()
+	d, err := release.Pack(dir, "", full())
+	require.NoError(t, err)
+	index, err := release.PackIndex(dir, "v2", map[string]ocispec.Descriptor{"amd64": d})
+	require.NoError(t, err)
+	src := &server{dir: dir}
+	a, err := release.Read(t.Context(), src, d)
+	require.NoError(t, err)
+	require.NoError(t, release.Pull(t.Context(), src, a, to, release.PullOptions{Ref: "v2", Index: &index}))
+	want, err := os.ReadFile(dir + "/index.json")
+	require.NoError(t, err)
+	got, err := os.ReadFile(to + "/index.json")
+	require.NoError(t, err)
+	require.JSONEq(t, string(want), string(got))
+	other := index
+	other.Digest = digest.FromString("something else")
+	require.ErrorIs(t, release.Pull(t.Context(), src, a, to, release.PullOptions{Index: &other}), os.ErrNotExist)
+}
+
+// A document that could be read in two ways is refused, whoever signed it.
+func TestAmbiguous(t *testing.T) {
+	dir := t.TempDir()
+	d, err := release.Pack(dir, "v2", full())
+	require.NoError(t, err)
+	src := &server{dir: dir}
+	r, err := src.Blob(t.Context(), d)
+	require.NoError(t, err)
+	good, err := io.ReadAll(r)
+	require.NoError(t, err)
+	for _, more := range []string{`"layers":[],`, `"Layers":[],`, `"artifactType":"x",`, `"manifests":[],`} {
+		b := bytes.Replace(good, []byte("{"), []byte("{"+more), 1)
+		d := ocispec.Descriptor{Digest: digest.FromBytes(b), Size: int64(len(b))}
+		_, err := release.Read(t.Context(), both{one{b}, src}, d)
+		var format *release.FormatError
+		if more == `"manifests":[],` {
+			_, err = release.Select(t.Context(), one{b}, d, "amd64")
+		}
+		require.ErrorAs(t, err, &format, more)
+		require.Equal(t, d.Digest, format.Digest)
+	}
+}
+
 func TestPackErrors(t *testing.T) {
 	for message, change := range map[string]func(c *release.Contents){
 		"needs an ID and a version":              func(c *release.Contents) { c.ID = "" },
