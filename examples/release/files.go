@@ -7,28 +7,25 @@ import (
 	"os"
 )
 
-// files are closed together at the end of a call, and those that are temporary are removed.
-type files struct {
-	all       []*os.File
-	temporary []string
-}
+// files are closed at the end of a call, and those that are temporary are removed.
+type files struct{ drop []func() }
 
 func (f *files) close() {
-	for _, file := range f.all {
-		_ = file.Close() // it was only read, or is temporary
-	}
-	for _, name := range f.temporary {
-		_ = os.Remove(name)
+	for _, drop := range f.drop {
+		drop()
 	}
 }
 
-// create makes a temporary file.
-func (f *files) create() (*os.File, error) {
-	file, err := os.CreateTemp("", "release-")
+// create makes a temporary file in a directory, or where the system has such files.
+func (f *files) create(dir string) (*os.File, error) {
+	file, err := os.CreateTemp(dir, ".release-")
 	if err != nil {
 		return nil, err
 	}
-	f.all, f.temporary = append(f.all, file), append(f.temporary, file.Name())
+	f.drop = append(f.drop, func() {
+		_ = file.Close() // whatever is in it was used already
+		_ = os.Remove(file.Name())
+	})
 	return file, nil
 }
 
@@ -49,7 +46,7 @@ func (f *files) open(name string) (*io.SectionReader, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	f.all = append(f.all, file)
+	f.drop = append(f.drop, func() { _ = file.Close() }) // it was only read
 	return io.NewSectionReader(file, 0, size), nil
 }
 

@@ -105,6 +105,11 @@ func (f *trustFlags) load(l *layout) (p cosign.Policy, err error) {
 	if p, err = rules.For(repository); err != nil {
 		return p, cli.No{Err: fmt.Errorf("%s: %w (see -repository)", f.policy, err)}
 	}
+	for _, a := range p.Authorities {
+		if len(a.Identities) > 0 {
+			return p, fmt.Errorf("%s: authority %q: %w; signing/cosign/keyless/examples/release verifies those", f.policy, a.Name, cosign.ErrNoIdentityVerifier)
+		}
+	}
 	p.At = time.Now()
 	if f.at != "" {
 		if p.At, err = time.Parse(time.RFC3339, f.at); err != nil {

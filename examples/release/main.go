@@ -45,6 +45,7 @@ import (
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
+	"github.com/osmith-dev/osmith/verity"
 )
 
 func main() { program.Main() }
@@ -69,8 +70,13 @@ var program = cli.Program{Name: "release", IsNo: isNo, Verbs: []cli.Verb{
 
 // isNo tells a release that is not what it should be from a call that went wrong.
 func isNo(err error) bool {
-	var digest *cosign.DigestError
-	return errors.As(err, &digest) || errors.Is(err, release.ErrNoArchitecture)
+	return errors.Is(err, release.ErrNoArchitecture) || is[*cosign.DigestError](err) || is[*release.FormatError](err) ||
+		is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*verity.FormatError](err) || is[*verity.ShortError](err)
+}
+
+func is[E error](err error) bool {
+	var e E
+	return errors.As(err, &e)
 }
 
 // A call is one run of a verb, with the files that it has open.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -17,7 +16,7 @@ import (
 // fetchTree fetches the hash tree.
 func (c *call) fetchTree(l *layout, rel *release.Artifact) (*io.SectionReader, error) {
 	d, _ := rel.Layer(release.MediaTypeTree)
-	f, err := c.create()
+	f, err := c.create("")
 	if err != nil {
 		return nil, err
 	}
@@ -47,9 +46,6 @@ func (c *call) patch(l *layout, rel *release.Artifact, p *pulling) (*patched, er
 	}
 	want := verity.Tree{Source: tree, RootHash: rel.RootHash}
 	delta, err := verity.Diff(c, verity.Tree{Source: oldTree}, want, verity.DiffOptions{})
-	if is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*verity.FormatError](err) || is[*verity.ShortError](err) {
-		return nil, cli.No{Err: err}
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -58,17 +54,7 @@ func (c *call) patch(l *layout, rel *release.Artifact, p *pulling) (*patched, er
 	if err != nil {
 		return nil, err
 	}
-	var out io.WriterAt
-	var kept *cli.Output
-	var whole *os.File
-	if p.outRoot != "" {
-		if kept, err = cli.Create(p.outRoot); err == nil {
-			out = kept
-			defer kept.Drop()
-		}
-	} else if whole, err = c.create(); err == nil {
-		out = whole
-	}
+	out, keep, err := c.target(root, p)
 	if err != nil {
 		return nil, err
 	}
@@ -76,12 +62,7 @@ func (c *call) patch(l *layout, rel *release.Artifact, p *pulling) (*patched, er
 	if err != nil {
 		return nil, err
 	}
-	if kept != nil {
-		err = cli.Keep(kept)
-	} else {
-		err = adopt(io.NewSectionReader(whole, 0, root.Size), root, p.out)
-	}
-	if err != nil {
+	if err := keep(); err != nil {
 		return nil, err
 	}
 	size := int64(delta.BlockSize)
@@ -89,25 +70,32 @@ func (c *call) patch(l *layout, rel *release.Artifact, p *pulling) (*patched, er
 		Damaged: done.Damaged * size}, nil
 }
 
-func is[E error](err error) bool {
-	var e E
-	return errors.As(err, &e)
-}
-
-// adopt puts a file that has the content of a layer into the layout, so that pulling finds it there.
-func adopt(content io.Reader, d ocispec.Descriptor, dir string) error {
-	store, err := cosign.OpenDir(dir)
+// target is where the new root file system goes: into a file of its own, or a temporary one that becomes a blob of the layout,
+// so that pulling finds it there.
+func (c *call) target(root ocispec.Descriptor, p *pulling) (out io.WriterAt, keep func() error, err error) {
+	if p.outRoot != "" {
+		file, err := cli.Create(p.outRoot)
+		if err != nil {
+			return nil, nil, err
+		}
+		c.drop = append(c.drop, file.Drop)
+		return file, func() error { return cli.Keep(file) }, nil
+	}
+	store, err := cosign.OpenDir(p.out)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	got, err := store.WriteBlob(d.MediaType, content)
+	file, err := c.create(p.out)
 	if err != nil {
+		return nil, nil, err
+	}
+	return file, func() error {
+		got, err := store.WriteBlob(root.MediaType, io.NewSectionReader(file, 0, root.Size))
+		if err == nil && got.Digest != root.Digest {
+			err = fmt.Errorf("the root file system was put together as its tree says, and has digest %s instead of %s", got.Digest, root.Digest)
+		}
 		return err
-	}
-	if got.Digest != d.Digest {
-		return fmt.Errorf("the root file system was put together as its tree says, and has digest %s instead of %s", got.Digest, d.Digest)
-	}
-	return nil
+	}, nil
 }
 
 func (r *pullResult) text() string {
