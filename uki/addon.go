@@ -44,7 +44,7 @@ func (a *Addon) plan() (*plan, error) {
 	if a.Stub == nil {
 		return nil, &PartError{"Stub", ErrMissing}
 	}
-	p, err := planOn(a.Stub)
+	p, err := planOn(a.Stub, "addon")
 	if err != nil {
 		return nil, err
 	}

@@ -12,14 +12,6 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// addonStub is like systemd's: code, the marker, and no .sbat.
-func addonStub() []byte {
-	return petest.Image{SizeOfHeaders: 1024, DllCharacteristics: 0x160, Sections: []petest.Section{
-		{Name: ".text", Content: []byte{0xf4}, Code: true},
-		{Name: ".sdmagic", Content: []byte("#### LoaderInfo: systemd-addon 262-1 ####\x00")},
-	}}.Bytes()
-}
-
 func TestBadAddons(t *testing.T) {
 	for name, c := range map[string]struct {
 		addon uki.Addon
@@ -27,16 +19,17 @@ func TestBadAddons(t *testing.T) {
 		is    error
 		text  string
 	}{
-		"no stub":      {uki.Addon{Cmdline: "x"}, "Stub", uki.ErrMissing, ""},
-		"text as stub": {uki.Addon{Stub: strings.NewReader("x"), Cmdline: "x"}, "Stub", uki.ErrNotPE, ""},
-		"nothing":      {uki.Addon{Stub: source(addonStub()), Uname: "x"}, "Addon", uki.ErrMissing, "nothing that a stub would apply"},
-		"empty initrd": {uki.Addon{Stub: source(addonStub()), Initrd: []uki.Source{strings.NewReader("")}}, "Addon", uki.ErrMissing, ""},
-		"kernel":       {uki.Addon{Stub: source(addonStub()), Cmdline: "x", Sections: section(".linux")}, "Sections", nil, ".linux"},
-		"profile":      {uki.Addon{Stub: source(addonStub()), Cmdline: "x", Sections: section(".profile")}, "Sections", nil, "profiles"},
-		"NUL":          {uki.Addon{Stub: source(addonStub()), Cmdline: "x\x00"}, "Cmdline", nil, "NUL"},
-		"SBAT":         {uki.Addon{Stub: source(addonStub()), Cmdline: "x", SBAT: []byte{0xff}}, "SBAT", nil, "UTF-8"},
-		"twice":        {uki.Addon{Stub: source(addonStub()), Cmdline: "x", Sections: section(".cmdline")}, "Sections", nil, "twice"},
-		"nil tree":     {uki.Addon{Stub: source(addonStub()), DeviceTreeAuto: []uki.Source{nil}}, "DeviceTreeAuto[0]", uki.ErrMissing, ""},
+		"no stub":        {uki.Addon{Cmdline: "x"}, "Stub", uki.ErrMissing, ""},
+		"text as stub":   {uki.Addon{Stub: strings.NewReader("x"), Cmdline: "x"}, "Stub", uki.ErrNotPE, ""},
+		"stub of images": {uki.Addon{Stub: source(petest.Stub("262-1")), Cmdline: "x"}, "Stub", uki.ErrNotStub, "this is systemd-stub, systemd-addon is wanted"},
+		"nothing":        {uki.Addon{Stub: source(petest.AddonStub("262-1")), Uname: "x"}, "Addon", uki.ErrMissing, "nothing that a stub would apply"},
+		"empty initrd":   {uki.Addon{Stub: source(petest.AddonStub("262-1")), Initrd: []uki.Source{strings.NewReader("")}}, "Addon", uki.ErrMissing, ""},
+		"kernel":         {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", Sections: section(".linux")}, "Sections", nil, ".linux"},
+		"profile":        {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", Sections: section(".profile")}, "Sections", nil, "profiles"},
+		"NUL":            {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x\x00"}, "Cmdline", nil, "NUL"},
+		"SBAT":           {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", SBAT: []byte{0xff}}, "SBAT", nil, "UTF-8"},
+		"twice":          {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", Sections: section(".cmdline")}, "Sections", nil, "twice"},
+		"nil tree":       {uki.Addon{Stub: source(petest.AddonStub("262-1")), DeviceTreeAuto: []uki.Source{nil}}, "DeviceTreeAuto[0]", uki.ErrMissing, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, err := c.addon.Assemble()
@@ -54,7 +47,7 @@ func TestBadAddons(t *testing.T) {
 
 // FreeSections is what can still be added, and the error for one more says how many fit.
 func TestFreeSections(t *testing.T) {
-	a := uki.Addon{Stub: source(addonStub()), Cmdline: "x"}
+	a := uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x"}
 	out, err := a.Assemble()
 	require.NoError(t, err)
 	free := out.FreeSections()

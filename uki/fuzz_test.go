@@ -24,7 +24,7 @@ func FuzzAssemble(f *testing.F) {
 	kernel := petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{{Name: ".text", Content: []byte(banner), Code: true}}}.Bytes()
 	f.Add(smallStub("sbat,1\n"), kernel)
 	f.Add(withSymbolTable(smallStub("sbat,1\n")), kernel)
-	f.Add(addonStub(), gzipped(f, kernel))
+	f.Add(petest.AddonStub("262-1"), gzipped(f, kernel))
 	unaligned := smallStub("sbat,1\n")
 	copy(row(f, unaligned, ".sdmagic")[16:], "\x29\x00") // SizeOfRawData
 	f.Add(unaligned, kernel)
@@ -99,11 +99,12 @@ func FuzzSBAT(f *testing.F) {
 			return out
 		}
 		kernel := petest.Kernel("6.12.0")
-		once := sbat(uki.Image{Stub: source(addonStub()), Linux: source(kernel), SBAT: b})
+		bare := petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{{Name: ".text", Content: []byte{0xf4}}}}.Bytes() // no .sbat of its own
+		once := sbat(uki.Image{Stub: source(bare), Linux: source(kernel), SBAT: b})
 		if once == nil {
 			return
 		}
-		if again := sbat(uki.Image{Stub: source(addonStub()), Linux: source(kernel), SBAT: once}); !bytes.Equal(once, again) {
+		if again := sbat(uki.Image{Stub: source(bare), Linux: source(kernel), SBAT: once}); !bytes.Equal(once, again) {
 			t.Fatalf("%q becomes %q", once, again)
 		}
 		// As the stub's own section.

@@ -50,6 +50,7 @@ func TestBadParts(t *testing.T) {
 		"cut stub":       {func(im *uki.Image) { im.Stub = source(petest.Stub("262")[:9000]) }, "Stub", nil, "section .rodata"},
 		"signed stub":    {func(im *uki.Image) { im.Stub = source(signed) }, "Stub", uki.ErrSigned, "signature"},
 		"loader as stub": {func(im *uki.Image) { im.Stub = source(petest.Loader("262")) }, "Stub", uki.ErrNotStub, ".osrel"},
+		"addon's stub":   {func(im *uki.Image) { im.Stub = source(petest.AddonStub("262-1")) }, "Stub", uki.ErrNotStub, "this is systemd-addon, systemd-stub is wanted"},
 		"image as stub":  {func(im *uki.Image) { b := complete(); im.Stub = source(assemble(t, &b)) }, "Stub", uki.ErrNotStub, ".osrel"},
 		"architecture":   {func(im *uki.Image) { im.Linux = source(arm) }, "Linux", nil, "machine type 0xaa64, the stub's is 0x8664"},
 		"no uname":       {func(im *uki.Image) { im.Linux = source(petest.Stub("1")) }, "Linux", uki.ErrUnknownUname, "HdrS"},

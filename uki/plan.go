@@ -33,7 +33,7 @@ func (im *Image) plan() (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := planOn(im.Stub)
+	p, err := planOn(im.Stub, "stub")
 	if err != nil {
 		return nil, err
 	}
@@ -112,14 +112,19 @@ func (im *Image) addProfiles(p *plan) error {
 	return nil
 }
 
-// planOn checks a stub, of an image or of an add-on.
-func planOn(stub Source) (*plan, error) {
+// planOn checks the stub of an image ("stub") or of an add-on ("addon"). Each starts without the other's sections and does nothing with
+// its own, so that a mix-up is refused. A stub that does not say what it is may be either, and "" takes both.
+func planOn(stub Source, program string) (*plan, error) {
 	f, err := pe.Parse(stub, stub.Size())
 	if err != nil {
 		return nil, unusable("Stub", err)
 	}
 	if err := checkStub(f); err != nil {
 		return nil, &PartError{"Stub", err}
+	}
+	other := map[string]string{"stub": "addon", "addon": "stub"}[program]
+	if _, err := programVersion(stub, f, other); err == nil && other != "" {
+		return nil, partError("Stub", "%w: this is systemd-%s, systemd-%s is wanted", ErrNotStub, other, program)
 	}
 	p := &plan{stub: f}
 	if err := p.stubSource(stub); err != nil {

@@ -66,7 +66,7 @@ func (p *Profile) Assemble(stub Source) (*Assembled, error) {
 	if stub == nil {
 		return nil, &PartError{"Stub", ErrMissing}
 	}
-	plan, err := planOn(stub)
+	plan, err := planOn(stub, "")
 	if err != nil {
 		return nil, err
 	}

@@ -76,7 +76,7 @@ func workshop(t *testing.T) (dir string, path func(name string) string) {
 	path = func(name string) string { return filepath.Join(dir, name) }
 	write := func(name string, b []byte) { require.NoError(t, os.WriteFile(path(name), b, 0o600)) }
 	write("stub", petest.Stub("262"))
-	write("addon", petest.Stub("262"))
+	write("addon", petest.AddonStub("262"))
 	write("linux", petest.Kernel("6.12.0-stand-in"))
 	write("initrd", []byte("initrd"))
 	write("osrel", []byte("ID=acme\nVERSION_ID=1\nPRETTY_NAME=\"Acme OS 1\"\n"))

@@ -24,7 +24,7 @@ type policyFlags struct {
 func addPolicyFlags(set *flag.FlagSet) *policyFlags {
 	p := new(policyFlags)
 	set.Var(&p.private, "pcr-private-key", "RSA key in `PEM` that signs policies for PCR 11, into .pcrsig; may be repeated")
-	set.Var(&p.public, "pcr-public-key", "its public half in `PEM`, as often as the private one; a single one goes into .pcrpkey")
+	set.Var(&p.public, "pcr-public-key", "its public half in `PEM`, or a certificate of it, as often as the private one; a single one goes into .pcrpkey")
 	set.Var(&p.phases, "phases", "`paths` of boot phases to sign for, as enter-initrd,enter-initrd:leave-initrd; as often as the keys")
 	set.StringVar(&p.banks, "pcr-banks", "", "PCR banks to sign for, a `list` such as sha256,sha384 (default: all four)")
 	set.BoolVar(&p.digests, "policy-digest", false, "print the policies to be signed elsewhere, as JSON; needs -pcr-public-key")
@@ -81,9 +81,7 @@ func (p *policyFlags) read() (ps *policies, embedded []byte, err error) {
 	}
 	switch {
 	case len(p.public) == 1:
-		if _, err = readRSA(p.public[0]); err == nil {
-			embedded, err = os.ReadFile(p.public[0])
-		}
+		embedded, err = publicText(p.public[0])
 	case len(p.public) == 0 && len(ps.keys) == 1:
 		embedded, err = publicPEM(ps.keys[0].public)
 	}
@@ -116,6 +114,22 @@ func (p *policyFlags) key(i int) (k policyKey, err error) {
 	}
 	k.public = public
 	return k, nil
+}
+
+// publicText is the file as it is, as ukify has it, or the key of a certificate.
+func publicText(name string) ([]byte, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	key, err := parseRSA(name, b)
+	if err != nil {
+		return nil, err
+	}
+	if block, _ := pem.Decode(b); block.Type == "PUBLIC KEY" {
+		return b, nil
+	}
+	return publicPEM(key)
 }
 
 func readRSA(name string) (*rsa.PublicKey, error) {

@@ -16,6 +16,14 @@ func Stub(version string) []byte {
 	return systemd("stub", version, 1024, nil)
 }
 
+// AddonStub is a stand-in for the stub of add-ons: code, the marker, no .sbat, and headers with room for 17 more sections.
+func AddonStub(version string) []byte {
+	return Image{SizeOfHeaders: 1024, DllCharacteristics: dllCharacteristics, Sections: []Section{
+		{Name: ".text", Content: halt, Code: true},
+		{Name: ".sdmagic", Content: []byte("#### LoaderInfo: systemd-addon " + version + " ####\x00")},
+	}}.Bytes()
+}
+
 // Loader is a stand-in for systemd-boot of that version.
 func Loader(version string) []byte {
 	osrel := Section{Name: ".osrel", Content: []byte("ID=systemd-boot\nVERSION=\"" + version + "\"\nNAME=\"systemd-boot " + version + "\"\n")}
