@@ -38,7 +38,21 @@ func (v *volume) makePolicy(t *testing.T) *tpm.LockPolicy {
 // the other way round.
 func TestPCRLock(t *testing.T) {
 	t.Parallel()
-	v := newVolume(t, testtools.Forky(t))
+	for _, root := range []func(testing.TB) testtools.Root{testtools.Trixie, testtools.Forky} {
+		root := root(t)
+		t.Run(root.Name, func(t *testing.T) {
+			t.Parallel()
+			testPCRLock(t, root)
+		})
+	}
+}
+
+func testPCRLock(t *testing.T, root testtools.Root) {
+	v := newVolume(t, root)
+	direct := "--tpm2-with-pin=direct"
+	if root.Name == "trixie" {
+		direct = "--tpm2-with-pin=yes" // the same; there was no other way
+	}
 	lock := v.makePolicy(t)
 	require.Len(t, lock.Values[7], 2)
 	device := "--tpm2-device=" + v.device()
@@ -46,7 +60,7 @@ func TestPCRLock(t *testing.T) {
 	for _, args := range [][]string{
 		{"--tpm2-pcrlock=" + v.path("pcrlock.json"), device},
 		{"--tpm2-pcrlock=" + v.path("pcrlock.json"), device, "--tpm2-public-key=" + v.path("pcr.pub")},
-		{"--tpm2-pcrlock=" + v.path("pcrlock.json"), device, "--tpm2-public-key=" + v.path("pcr.pub"), "--tpm2-with-pin=direct"},
+		{"--tpm2-pcrlock=" + v.path("pcrlock.json"), device, "--tpm2-public-key=" + v.path("pcr.pub"), direct},
 	} {
 		raw := v.enroll(t, "1234", args...)
 		token, err := ParseToken(raw)
@@ -59,6 +73,10 @@ func TestPCRLock(t *testing.T) {
 		secret, err := v.Unseal(token, with)
 		require.NoError(t, err, "%s", raw)
 		v.opens(t, secret, token.Keyslots[0])
+		token.PCRLockNV = nil // as in a token of systemd 255
+		old, err := v.Unseal(token, with)
+		require.NoError(t, err)
+		require.Equal(t, secret, old)
 		_, err = v.Unseal(token, Unlock{Signatures: with.Signatures, PIN: "1234"})
 		require.ErrorIs(t, err, errNoPCRLock)
 	}
