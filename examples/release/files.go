@@ -49,18 +49,3 @@ func (f *files) open(name string) (*io.SectionReader, error) {
 	f.drop = append(f.drop, func() { _ = file.Close() }) // it was only read
 	return io.NewSectionReader(file, 0, size), nil
 }
-
-// readSmall reads a document of limited size.
-func readSmall(name string) ([]byte, error) {
-	const most = 64 << 20
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	b, err := io.ReadAll(io.LimitReader(file, most+1))
-	if err == nil && len(b) > most {
-		err = fmt.Errorf("%s: more than %d bytes", name, most)
-	}
-	return b, err
-}

@@ -8,6 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
@@ -42,9 +43,9 @@ func indexFlags(set *flag.FlagSet) func(*call, []string) error {
 			}
 			switch {
 			case a.Architecture != "" && a.Architecture != arch:
-				return cli.No{Err: fmt.Errorf("%s: the release is for %s", operand, shown(a.Architecture))}
+				return cli.No{Err: fmt.Errorf("%s: the release is for %s", operand, releasecli.Shown(a.Architecture))}
 			case len(manifests) > 0 && (a.ID != r.ID || a.Version != r.Version):
-				return cli.No{Err: fmt.Errorf("%s is %s %s, and another is %s %s", operand, shown(a.ID), shown(a.Version), shown(r.ID), shown(r.Version))}
+				return cli.No{Err: fmt.Errorf("%s is %s %s, and another is %s %s", operand, releasecli.Shown(a.ID), releasecli.Shown(a.Version), releasecli.Shown(r.ID), releasecli.Shown(r.Version))}
 			}
 			r.ID, r.Version = a.ID, a.Version
 			r.Size += a.Size()
@@ -55,6 +56,6 @@ func indexFlags(set *flag.FlagSet) func(*call, []string) error {
 			return err
 		}
 		r.Digest = string(d.Digest)
-		return c.Answer(r, fmt.Sprintf("%s %s for %d architectures\n%s\n", shown(r.ID), shown(r.Version), len(manifests), r.Digest))
+		return c.Answer(r, fmt.Sprintf("%s %s for %d architectures\n%s\n", releasecli.Shown(r.ID), releasecli.Shown(r.Version), len(manifests), r.Digest))
 	}
 }

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
@@ -140,29 +141,29 @@ func (r *inspectResult) text() string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	switch r.Kind {
 	case "release":
-		line("release %s %s", shown(r.ID), shown(r.Version))
+		line("release %s %s", releasecli.Shown(r.ID), releasecli.Shown(r.Version))
 		line("  digest    %s", r.Digest)
 		line("  root hash %s", r.RootHash)
 		if r.Arch != "" {
-			line("  for       %s", shown(r.Arch))
+			line("  for       %s", releasecli.Shown(r.Arch))
 		}
 		line("layers: %d bytes", r.Size)
 		for _, l := range r.Layers {
-			line("  %12d  %-24s %s", l.Size, shown(l.Title), strings.TrimPrefix(l.MediaType, "application/"))
+			line("  %12d  %-24s %s", l.Size, releasecli.Shown(l.Title), strings.TrimPrefix(l.MediaType, "application/"))
 			line("                %s", l.Digest)
 		}
 	case "index":
 		line("index of %d releases", len(r.Manifests))
 		line("  digest    %s", r.Digest)
 		for _, m := range r.Manifests {
-			line("  %-9s %s", shown(m.Arch), m.Digest)
+			line("  %-9s %s", releasecli.Shown(m.Arch), m.Digest)
 		}
 	}
 	line("signatures and attestations, not verified: %d", len(r.Signatures))
 	for _, s := range r.Signatures {
 		line("  %s", s.Manifest)
 		for _, t := range s.MediaTypes {
-			line("    %s", shown(t))
+			line("    %s", releasecli.Shown(t))
 		}
 	}
 	if r.Checked {

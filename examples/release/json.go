@@ -1,8 +1,6 @@
 package main
 
-import "strconv"
-
-const schema = "osmith.release-report/1"
+import "github.com/osmith-dev/osmith/internal/releasecli"
 
 // header begins every object. Sizes are bytes, digests sha256:HEX, fingerprints and root hashes lower-case hexadecimal, in all
 // objects.
@@ -11,7 +9,7 @@ type header struct {
 	Verb   string `json:"verb"`
 }
 
-func (c *call) header() header { return header{schema, c.Verb} }
+func (c *call) header() header { return header{releasecli.Schema, c.Verb} }
 
 // packResult is the object of pack and index.
 type packResult struct {
@@ -36,33 +34,7 @@ type signResult struct {
 // verifyResult is the object of verify.
 type verifyResult struct {
 	header
-	Digest       string      `json:"digest"`
-	Verified     bool        `json:"verified"`
-	Signatures   []signature `json:"signatures"`   // that count
-	Attestations []signature `json:"attestations"` // that count
-	Rejected     []rejection `json:"rejected"`
-	Reason       string      `json:"reason,omitempty"` // of a no: unsigned, untrusted, digest
-	Error        string      `json:"error,omitempty"`
-}
-
-// signature says who signed, and what.
-type signature struct {
-	Authority     string `json:"authority"`         // of the policy; "" with -key
-	Key           string `json:"key,omitempty"`     // fingerprint
-	Issuer        string `json:"issuer,omitempty"`  // of a certificate
-	Subject       string `json:"subject,omitempty"` // of a certificate
-	Format        string `json:"format"`            // legacy, bundle
-	Manifest      string `json:"manifest"`          // digest of what holds it
-	PredicateType string `json:"predicateType,omitempty"`
-}
-
-// rejection is a signature that does not count.
-type rejection struct {
-	Manifest string `json:"manifest"`
-	Format   string `json:"format,omitempty"`
-	KeyHint  string `json:"keyHint,omitempty"` // what the signature says about its key: base64 of the fingerprint
-	Reason   string `json:"reason"`            // otherKey, otherArtifact, notValid, digest, malformed, missing, other
-	Error    string `json:"error"`
+	releasecli.Verification
 }
 
 // inspectResult is the object of inspect. Nothing in it is verified.
@@ -111,14 +83,14 @@ type serveResult struct {
 // pullResult is the object of pull.
 type pullResult struct {
 	header
-	Digest     string      `json:"digest"`  // that was verified
-	Release    string      `json:"release"` // digest of the release; another one if an index was verified
-	ID         string      `json:"id"`
-	Version    string      `json:"version"`
-	RootHash   string      `json:"rootHash"`
-	Signatures []signature `json:"signatures"`
-	Size       int64       `json:"size"`            // of all layers
-	Patch      *patched    `json:"patch,omitempty"` // with an old root
+	Digest     string                 `json:"digest"`  // that was verified
+	Release    string                 `json:"release"` // digest of the release; another one if an index was verified
+	ID         string                 `json:"id"`
+	Version    string                 `json:"version"`
+	RootHash   string                 `json:"rootHash"`
+	Signatures []releasecli.Signature `json:"signatures"`
+	Size       int64                  `json:"size"`            // of all layers
+	Patch      *patched               `json:"patch,omitempty"` // with an old root
 }
 
 // patched says where the root came from, in bytes but for requests.
@@ -128,12 +100,4 @@ type patched struct {
 	Fetched  int64 `json:"fetched"` // gaps included
 	Requests int64 `json:"requests"`
 	Damaged  int64 `json:"damaged"` // of the old root, fetched instead
-}
-
-// shown keeps what a stranger wrote from controlling the terminal.
-func shown(s string) string {
-	if q := strconv.Quote(s); q != `"`+s+`"` {
-		return q
-	}
-	return s
 }

@@ -43,7 +43,7 @@ import (
 	"flag"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
-	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
 )
@@ -70,7 +70,7 @@ var program = cli.Program{Name: "release", IsNo: isNo, Verbs: []cli.Verb{
 
 // isNo tells a release that is not what it should be from a call that went wrong.
 func isNo(err error) bool {
-	return errors.Is(err, release.ErrNoArchitecture) || is[*cosign.DigestError](err) || is[*release.FormatError](err) ||
+	return releasecli.IsRefusal(err) || errors.Is(err, release.ErrNoArchitecture) || is[*release.FormatError](err) ||
 		is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*verity.FormatError](err) || is[*verity.ShortError](err)
 }
 
@@ -92,7 +92,12 @@ func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.Flag
 		return func(c *cli.Call, operands []string) error {
 			call := &call{Call: c}
 			defer call.close()
-			return do(call, operands)
+			err := do(call, operands)
+			var misused releasecli.UsageError
+			if errors.As(err, &misused) {
+				return cli.Usagef("%s", misused.Text)
+			}
+			return err
 		}
 	}
 }
@@ -104,15 +109,5 @@ func required(flags ...string) error {
 			return cli.Usagef("-%s is missing", flags[i])
 		}
 	}
-	return nil
-}
-
-// A list is a flag that may be given several times.
-type list []string
-
-func (l *list) String() string { return "" }
-
-func (l *list) Set(s string) error {
-	*l = append(*l, s)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
@@ -19,7 +20,7 @@ import (
 type packing struct {
 	out, ref, id, version, arch                        string
 	uki, root, tree, rootHash, signature, loader, pcrs string
-	addons, sboms                                      list
+	addons, sboms                                      releasecli.List
 }
 
 func packFlags(set *flag.FlagSet) func(*call, []string) error {
@@ -66,7 +67,7 @@ func (c *call) pack(p *packing) error {
 	}
 	r := packResult{header: c.header(), Digest: string(d.Digest), Ref: ref, ID: contents.ID, Version: contents.Version,
 		RootHash: hex.EncodeToString(contents.RootHash), Size: packed.Size()}
-	return c.Answer(r, fmt.Sprintf("%s %s\n%s\n", shown(r.ID), shown(r.Version), r.Digest))
+	return c.Answer(r, fmt.Sprintf("%s %s\n%s\n", releasecli.Shown(r.ID), releasecli.Shown(r.Version), r.Digest))
 }
 
 // contents opens the parts and makes sure that they belong together.

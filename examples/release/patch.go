@@ -8,6 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
@@ -99,7 +100,7 @@ func (c *call) target(root ocispec.Descriptor, p *pulling) (out io.WriterAt, kee
 }
 
 func (r *pullResult) text() string {
-	text := fmt.Sprintf("%s %s\n%s\n", shown(r.ID), shown(r.Version), r.Release)
+	text := fmt.Sprintf("%s %s\n%s\n", releasecli.Shown(r.ID), releasecli.Shown(r.Version), r.Release)
 	for _, s := range r.Signatures {
 		text += fmt.Sprintf("signed by %s\n", s)
 	}

@@ -9,18 +9,19 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 // pulling is what the flags of pull say.
 type pulling struct {
-	trust                                     *trustFlags
+	trust                                     *releasecli.Trust
 	out, arch, oldRoot, oldTree, outRoot, ref string
 }
 
 func pullFlags(set *flag.FlagSet) func(*call, []string) error {
-	p := &pulling{trust: addTrustFlags(set)}
+	p := &pulling{trust: releasecli.AddTrust(set)}
 	set.StringVar(&p.out, "o", "", "`directory` of the layout to fetch to, made if there is none")
 	set.StringVar(&p.arch, "arch", runtime.GOARCH, "`architecture` to take from an index")
 	set.StringVar(&p.oldRoot, "old-root", "", "`file` or device with an older root file system, whose blocks are not fetched")
@@ -49,16 +50,17 @@ func (c *call) pull(from, ref string, p *pulling) error {
 	if err != nil {
 		return err
 	}
-	policy, err := p.trust.load(l)
+	policy, err := p.trust.Load(l.repository, nil)
 	if err != nil {
 		return err
 	}
 	// Nothing is fetched that was not verified before, but by its digest.
 	proof, err := cosign.Verify(c, l, artifact, policy)
 	if err != nil {
-		if reasonOf(err) != "" {
-			return cli.No{Err: err}
-		}
+		return err
+	}
+	verified, err := releasecli.NewVerification(artifact.Digest, proof, nil)
+	if err != nil {
 		return err
 	}
 	chosen, err := release.Select(c, l, proof.Subject, p.arch)
@@ -74,14 +76,7 @@ func (c *call) pull(from, ref string, p *pulling) error {
 		o.Index = &proof.Subject
 	}
 	r := pullResult{header: c.header(), Digest: string(proof.Subject.Digest), Release: string(chosen.Digest), ID: rel.ID, Version: rel.Version,
-		RootHash: hex.EncodeToString(rel.RootHash), Signatures: []signature{}, Size: rel.Size()}
-	for _, s := range proof.Signatures {
-		about, err := describe(s)
-		if err != nil {
-			return err
-		}
-		r.Signatures = append(r.Signatures, about)
-	}
+		RootHash: hex.EncodeToString(rel.RootHash), Signatures: verified.Signatures, Size: rel.Size()}
 	if p.oldRoot != "" {
 		// The tree is needed first, and the manifest is listed last.
 		if r.Patch, err = c.patch(l, rel, p); err != nil {

@@ -5,7 +5,7 @@ import (
 	"flag"
 	"fmt"
 
-	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 )
 
@@ -13,22 +13,6 @@ import (
 var predicateTypes = map[string]string{
 	"slsaprovenance": cosign.PredicateSLSAProvenance, "slsaprovenance02": cosign.PredicateSLSAProvenance02,
 	"spdx": cosign.PredicateSPDX, "cyclonedx": cosign.PredicateCycloneDX,
-}
-
-// formatNames are those of -format, for signatures and for attestations.
-var formatNames = map[cosign.Format]string{cosign.SimpleSigning: "legacy", cosign.DSSE: "legacy", cosign.Bundle: "bundle"}
-
-// formats returns what -format asks for; legacy is the old format of what is to be written.
-func formats(name string, legacy cosign.Format, unsaid ...cosign.Format) ([]cosign.Format, error) {
-	switch name {
-	case "":
-		return unsaid, nil
-	case "legacy":
-		return []cosign.Format{legacy}, nil
-	case "bundle":
-		return []cosign.Format{cosign.Bundle}, nil
-	}
-	return nil, cli.Usagef("-format %q: want legacy or bundle", name)
 }
 
 func signFlags(set *flag.FlagSet) func(*call, []string) error {
@@ -39,7 +23,7 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err := required("key", *key); err != nil {
 			return err
 		}
-		which, err := formats(*format, cosign.SimpleSigning, cosign.SimpleSigning, cosign.Bundle)
+		which, err := releasecli.Formats(*format, cosign.SimpleSigning, cosign.SimpleSigning, cosign.Bundle)
 		if err != nil {
 			return err
 		}
@@ -56,11 +40,11 @@ func attestFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err := required("key", *key, "type", *kind, "predicate", *predicate); err != nil {
 			return err
 		}
-		which, err := formats(*format, cosign.DSSE, cosign.Bundle)
+		which, err := releasecli.Formats(*format, cosign.DSSE, cosign.Bundle)
 		if err != nil {
 			return err
 		}
-		text, err := readSmall(*predicate)
+		text, err := releasecli.ReadFile(*predicate)
 		if err != nil {
 			return err
 		}
@@ -70,7 +54,7 @@ func attestFlags(set *flag.FlagSet) func(*call, []string) error {
 
 // sign signs an artifact, or with a predicate type a statement about it.
 func (c *call) sign(operands []string, keyName, predicateType string, which []cosign.Format, predicate []byte, reference string) error {
-	signer, err := readSigner(keyName)
+	signer, err := releasecli.ReadSigner(keyName)
 	if err != nil {
 		return err
 	}
@@ -100,11 +84,11 @@ func (c *call) sign(operands []string, keyName, predicateType string, which []co
 		return err
 	}
 	r := signResult{header: c.header(), Digest: string(artifact.Digest), Type: predicateType}
-	if r.Key, err = fingerprint(signer.Public()); err != nil {
+	if r.Key, err = releasecli.Fingerprint(signer.Public()); err != nil {
 		return err
 	}
 	for _, f := range which {
-		r.Formats = append(r.Formats, formatNames[f])
+		r.Formats = append(r.Formats, releasecli.FormatNames[f])
 	}
 	return c.Answer(r, fmt.Sprintf("%s by key %s\n", r.Digest, r.Key))
 }
