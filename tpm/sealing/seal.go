@@ -20,7 +20,8 @@ func Passphrase(secret []byte) []byte { return base64.StdEncoding.AppendEncode(n
 //
 // PCRs are taken from a bank that firmware measures into, or the answer is a [*BankError]. What was sealed is loaded,
 // and unsealed if that is possible at present: the PCRs have the values that were sealed for, and with has the signatures
-// that the policy needs; its PIN and pcrlock policy are those of p. If the secret does not come out, the error is
+// that the policy needs; its PIN and pcrlock policy are those of p. Signatures that are given must cover the present state:
+// an installer, which runs in another one, gives none. If the secret does not come out, the error is
 // [ErrSelfTest].
 func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
 	if with.PCRLock == nil {

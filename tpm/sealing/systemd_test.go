@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -176,7 +177,9 @@ func TestTokensOfSystemd(t *testing.T) {
 // TestTokensOfSystemd252 has no storage root key: a primary key is made for each use, and PINs are not salted.
 func TestTokensOfSystemd252(t *testing.T) {
 	t.Parallel()
-	testtools.Require(t, "systemd-cryptenroll")
+	if _, err := exec.LookPath("systemd-cryptenroll"); err != nil {
+		t.Skip("this machine has none")
+	}
 	if out := testtools.Run(t, "systemd-cryptenroll", "--version"); !strings.HasPrefix(out, "systemd 252 ") {
 		t.Skipf("this machine has another version: %s", out)
 	}
