@@ -99,7 +99,8 @@ func (e *Event) Payload() (Payload, error) {
 		return readNoAction(e)
 	case EventSeparator:
 		return Separator(e.Data), nil
-	case EventEFIVariableDriverConfig, EventEFIVariableBoot, EventEFIVariableBoot2, EventEFIVariableAuthority:
+	case EventEFIVariableDriverConfig, EventEFIVariableBoot, EventEFIVariableBoot2, EventEFIVariableAuthority,
+		EventEFISPDMDevicePolicy, EventEFISPDMDeviceAuthority:
 		return some(readVariable(e.Data))
 	case EventEFIBootServicesApplication, EventEFIBootServicesDriver, EventEFIRuntimeServicesDriver:
 		return some(readImageLoad(e.Data))

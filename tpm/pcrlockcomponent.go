@@ -49,7 +49,7 @@ func newLockSorter(l *Log) *lockSorter {
 // component is "" for what systemd ships itself and for what is not measured.
 func (s *lockSorter) component(e *Event) string {
 	switch {
-	case !e.extends():
+	case !e.extends() || e.PCR < 0 || e.PCR >= PCRCount:
 		return ""
 	case e.Type == EventSeparator && e.PCR <= 7:
 		s.separated[e.PCR] = true

@@ -124,8 +124,8 @@ func (p *predictor) baseline(b *Boot) error {
 		switch {
 		case started:
 			p.keepLate(e)
-		case isSpecID(e) || e.PCR >= 8 || e.PCR == 7 && e.Type == EventEFIVariableAuthority && attempt:
-			// Our own, or of the programs.
+		case isSpecID(e) || e.PCR >= 8 || e.PCR < 0 || e.PCR == 7 && e.Type == EventEFIVariableAuthority && attempt:
+			// Our own, or of the programs, or for PCRs that no TPM has.
 		case isSecureBootVariable(e):
 			if !secureBoot {
 				p.secureBoot(b)
@@ -170,7 +170,7 @@ func (p *predictor) keepLate(e *Event) {
 		p.smbiosBefore = append(p.smbiosBefore, p.copyOf(e))
 	case e.PCR == 5 && e.Type == EventEFIAction && strings.HasPrefix(string(e.Data), "Exit Boot Services"):
 		p.exits = append(p.exits, p.copyOf(e))
-	case e.extends() && (e.PCR <= 3 || e.PCR == 6) && e.Type != EventIPL:
+	case e.extends() && e.PCR >= 0 && (e.PCR <= 3 || e.PCR == 6) && e.Type != EventIPL:
 		p.late = append(p.late, p.copyOf(e))
 	}
 }
