@@ -19,6 +19,7 @@ import (
 
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/signing/cosign/keyless"
+	"github.com/osmith-dev/osmith/signing/cosign/keyless/internal/sigstoretest"
 )
 
 const (
@@ -92,7 +93,7 @@ func verify(dir *cosign.Dir, artifact ocispec.Descriptor, v cosign.IdentityVerif
 
 // good makes a signature of an artifact in both formats and a trusted root for it.
 type good struct {
-	sigstore
+	sigstoretest.Sigstore
 	dir      *cosign.Dir
 	artifact ocispec.Descriptor
 	bundle   *protobundle.Bundle // of version 0.1, around a statement
@@ -101,21 +102,21 @@ type good struct {
 
 func newGood(t testing.TB) *good {
 	t.Helper()
-	g := &good{sigstore: newSigstore(t), dir: openDir(t)}
+	g := &good{Sigstore: sigstoretest.New(t), dir: openDir(t)}
 	g.artifact = newArtifact(t, g.dir, "v1")
 	e, err := g.Attest(subject, issuer, statement(g.artifact))
 	require.NoError(t, err)
-	g.bundle = g.bundleOf(t, e, "0.1")
+	g.bundle = g.BundleOf(t, e, "0.1")
 	e, err = g.Sign(subject, issuer, payload(g.artifact))
 	require.NoError(t, err)
-	g.simple = g.bundleOf(t, e, "0.1")
+	g.simple = g.BundleOf(t, e, "0.1")
 	return g
 }
 
 func TestBothFormats(t *testing.T) {
 	g := newGood(t)
-	v := newVerifier(t, g.trustedRoot(t), private)
-	addBundle(t, g.dir, g.artifact, bundleJSON(t, g.bundle))
+	v := newVerifier(t, g.TrustedRoot(t), private)
+	addBundle(t, g.dir, g.artifact, sigstoretest.BundleJSON(t, g.bundle))
 	addSimple(t, g.dir, g.artifact, payload(g.artifact), annotationsOf(t, g.simple))
 	for _, id := range []cosign.Identity{who, {IssuerRegexp: "https://.*[.]example", SubjectRegexp: ".*@acme[.]example"}} {
 		result, err := verify(g.dir, g.artifact, v, cosign.Identity{Issuer: "https://other", Subject: "x"}, id)
@@ -138,7 +139,7 @@ func TestBothFormats(t *testing.T) {
 		assert.Equal(t, subject, other.Subject)
 	}
 	// A private authority's certificates are in no log, which the default asks for.
-	_, err := verify(g.dir, g.artifact, newVerifier(t, g.trustedRoot(t), keyless.Options{}), who)
+	_, err := verify(g.dir, g.artifact, newVerifier(t, g.TrustedRoot(t), keyless.Options{}), who)
 	require.ErrorIs(t, err, cosign.ErrUntrusted)
 	assert.ErrorContains(t, err, "certificate timestamp")
 }
@@ -146,7 +147,7 @@ func TestBothFormats(t *testing.T) {
 // Everything that can be altered in a bundle or beside it makes the signature worthless.
 func TestTampered(t *testing.T) {
 	g, stranger := newGood(t), newGood(t)
-	root := g.trustedRoot(t)
+	root := g.TrustedRoot(t)
 	v := newVerifier(t, root, private)
 	flip := func(b []byte) { b[len(b)/2] ^= 1 }
 	for name, change := range map[string]func(b *protobundle.Bundle){
@@ -186,7 +187,7 @@ func TestTampered(t *testing.T) {
 			require.Equal(t, g.artifact.Digest, newArtifact(t, dir, "v1").Digest)
 			b := proto.Clone(g.bundle).(*protobundle.Bundle)
 			change(b)
-			text := bundleJSON(t, b)
+			text := sigstoretest.BundleJSON(t, b)
 			addBundle(t, dir, g.artifact, text)
 			_, err := verify(dir, g.artifact, v, who)
 			require.ErrorIs(t, err, cosign.ErrUntrusted)
@@ -203,15 +204,15 @@ func TestInclusionProof(t *testing.T) {
 	g := newGood(t)
 	e, err := g.AttestAtTime(subject, issuer, statement(g.artifact), time.Now().Add(5*time.Minute), true)
 	require.NoError(t, err)
-	addBundle(t, g.dir, g.artifact, bundleJSON(t, g.bundleOf(t, e, "0.3")))
-	result, err := verify(g.dir, g.artifact, newVerifier(t, g.trustedRoot(t), private), who)
+	addBundle(t, g.dir, g.artifact, sigstoretest.BundleJSON(t, g.BundleOf(t, e, "0.3")))
+	result, err := verify(g.dir, g.artifact, newVerifier(t, g.TrustedRoot(t), private), who)
 	require.NoError(t, err)
 	require.Len(t, result.Signatures, 1)
 }
 
 func TestTamperedAnnotations(t *testing.T) {
 	g, stranger := newGood(t), newGood(t)
-	v := newVerifier(t, g.trustedRoot(t), private)
+	v := newVerifier(t, g.TrustedRoot(t), private)
 	theirs := annotationsOf(t, stranger.simple)
 	const entry, cert, sig = "dev.sigstore.cosign/bundle", "dev.sigstore.cosign/certificate", "dev.cosignproject.cosign/signature"
 	for name, change := range map[string]func(a map[string]string){
@@ -280,7 +281,7 @@ func TestPublicInstance(t *testing.T) {
 		_, err = newVerifier(t, root, o).VerifyIdentity(ctx, text, message, []cosign.Identity{id})
 		require.Error(t, err, name)
 	}
-	stranger := newVerifier(t, newSigstore(t).trustedRoot(t), private)
+	stranger := newVerifier(t, sigstoretest.New(t).TrustedRoot(t), private)
 	_, err = stranger.VerifyIdentity(ctx, text, message, []cosign.Identity{id})
 	require.Error(t, err)
 	gone, cancel := context.WithCancel(ctx)
@@ -292,14 +293,14 @@ func TestPublicInstance(t *testing.T) {
 // Without a log, a time of a timestamp authority still is needed, and enough.
 func TestWithoutLog(t *testing.T) {
 	g := newGood(t)
-	v := newVerifier(t, g.trustedRoot(t), keyless.Options{WithoutCertificateTimestamps: true, WithoutLogEntry: true})
+	v := newVerifier(t, g.TrustedRoot(t), keyless.Options{WithoutCertificateTimestamps: true, WithoutLogEntry: true})
 	g.bundle.VerificationMaterial.TlogEntries = nil
-	addBundle(t, g.dir, g.artifact, bundleJSON(t, g.bundle))
+	addBundle(t, g.dir, g.artifact, sigstoretest.BundleJSON(t, g.bundle))
 	_, err := verify(g.dir, g.artifact, v, who)
 	require.NoError(t, err)
 	other := newArtifact(t, g.dir, "v2")
 	g.bundle.VerificationMaterial.TimestampVerificationData = nil
-	addBundle(t, g.dir, other, bundleJSON(t, g.bundle))
+	addBundle(t, g.dir, other, sigstoretest.BundleJSON(t, g.bundle))
 	_, err = verify(g.dir, other, v, who)
 	require.ErrorIs(t, err, cosign.ErrUntrusted)
 }
@@ -307,21 +308,21 @@ func TestWithoutLog(t *testing.T) {
 // Two times are asked for, the log's and the authority's; an altered one is none.
 func TestTimestamps(t *testing.T) {
 	g := newGood(t)
-	v := newVerifier(t, g.trustedRoot(t), keyless.Options{WithoutCertificateTimestamps: true, Timestamps: 2})
-	addBundle(t, g.dir, g.artifact, bundleJSON(t, g.bundle))
+	v := newVerifier(t, g.TrustedRoot(t), keyless.Options{WithoutCertificateTimestamps: true, Timestamps: 2})
+	addBundle(t, g.dir, g.artifact, sigstoretest.BundleJSON(t, g.bundle))
 	_, err := verify(g.dir, g.artifact, v, who)
 	require.NoError(t, err)
 	stamp := g.bundle.VerificationMaterial.TimestampVerificationData.Rfc3161Timestamps[0].SignedTimestamp
 	stamp[len(stamp)/2] ^= 1
 	dir := openDir(t)
 	newArtifact(t, dir, "v1")
-	addBundle(t, dir, g.artifact, bundleJSON(t, g.bundle))
+	addBundle(t, dir, g.artifact, sigstoretest.BundleJSON(t, g.bundle))
 	_, err = verify(dir, g.artifact, v, who)
 	require.ErrorIs(t, err, cosign.ErrUntrusted)
 }
 
 func TestNewErrors(t *testing.T) {
-	root := newSigstore(t).trustedRoot(t)
+	root := sigstoretest.New(t).TrustedRoot(t)
 	for message, f := range map[string]func() (*keyless.Verifier, error){
 		"keyless: trusted root: ": func() (*keyless.Verifier, error) { return keyless.New([]byte("{"), private) },
 		"it has no certificate authority": func() (*keyless.Verifier, error) {
@@ -345,10 +346,10 @@ func TestNewErrors(t *testing.T) {
 // Whatever a bundle holds, it is not accepted for another message and nothing panics.
 func FuzzVerifyIdentity(f *testing.F) {
 	g := newGood(f)
-	v := newVerifier(f, g.trustedRoot(f), private)
+	v := newVerifier(f, g.TrustedRoot(f), private)
 	message := dsse.PAE("application/vnd.in-toto+json", statement(g.artifact))
-	f.Add(bundleJSON(f, g.bundle), message)
-	f.Add(bundleJSON(f, g.simple), payload(g.artifact))
+	f.Add(sigstoretest.BundleJSON(f, g.bundle), message)
+	f.Add(sigstoretest.BundleJSON(f, g.simple), payload(g.artifact))
 	f.Fuzz(func(t *testing.T, text, message []byte) {
 		id, err := v.VerifyIdentity(context.Background(), text, message, []cosign.Identity{who})
 		require.Equal(t, id == nil, err != nil)

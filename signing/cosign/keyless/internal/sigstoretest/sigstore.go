@@ -1,13 +1,12 @@
-package keyless_test
+// Package sigstoretest is a Sigstore of its own for tests, and writes what its clients would have written.
+package sigstoretest
 
 import (
 	"crypto"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"maps"
-	"slices"
 	"testing"
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
@@ -21,20 +20,21 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
-// A sigstore is a Fulcio, a Rekor and a timestamp authority of its own.
-type sigstore struct {
+// A Sigstore is a Fulcio, a Rekor and a timestamp authority of its own.
+type Sigstore struct {
 	*ca.VirtualSigstore
 }
 
-func newSigstore(t testing.TB) sigstore {
+// New starts a Sigstore.
+func New(t testing.TB) Sigstore {
 	t.Helper()
 	s, err := ca.NewVirtualSigstore()
 	require.NoError(t, err)
-	return sigstore{s}
+	return Sigstore{s}
 }
 
-// trustedRoot is what somebody trusts who trusts this Sigstore.
-func (s sigstore) trustedRoot(t testing.TB) []byte {
+// TrustedRoot is what somebody trusts who trusts this Sigstore.
+func (s Sigstore) TrustedRoot(t testing.TB) []byte {
 	t.Helper()
 	logs := func(m map[string]*root.TransparencyLog) map[string]*root.TransparencyLog {
 		m = maps.Clone(m)
@@ -54,7 +54,7 @@ func (s sigstore) trustedRoot(t testing.TB) []byte {
 }
 
 // promised is a log entry with the promise of the log, which the library's test entity keeps to itself.
-func (s sigstore) promised(t testing.TB, e *tlog.Entry) *rekor.TransparencyLogEntry {
+func (s Sigstore) promised(t testing.TB, e *tlog.Entry) *rekor.TransparencyLogEntry {
 	t.Helper()
 	tle := e.TransparencyLogEntry()
 	set, err := s.RekorSignPayload(tlog.RekorPayload{Body: base64.StdEncoding.EncodeToString(tle.CanonicalizedBody), IntegratedTime: tle.IntegratedTime,
@@ -67,8 +67,8 @@ func (s sigstore) promised(t testing.TB, e *tlog.Entry) *rekor.TransparencyLogEn
 	return tle
 }
 
-// bundleOf writes an entity of the virtual Sigstore as the bundle that a client would have written.
-func (s sigstore) bundleOf(t testing.TB, e *ca.TestEntity, version string) *protobundle.Bundle {
+// BundleOf writes an entity of the virtual Sigstore as the bundle that a client would have written.
+func (s Sigstore) BundleOf(t testing.TB, e *ca.TestEntity, version string) *protobundle.Bundle {
 	t.Helper()
 	content, err := e.VerificationContent()
 	require.NoError(t, err)
@@ -111,37 +111,10 @@ func (s sigstore) bundleOf(t testing.TB, e *ca.TestEntity, version string) *prot
 	return b
 }
 
-func bundleJSON(t testing.TB, b *protobundle.Bundle) []byte {
+// BundleJSON is the text of a bundle.
+func BundleJSON(t testing.TB, b *protobundle.Bundle) []byte {
 	t.Helper()
 	text, err := protojson.Marshal(b)
 	require.NoError(t, err)
 	return text
-}
-
-// annotationsOf writes the same entity as cosign 1 and 2 do.
-func annotationsOf(t testing.TB, b *protobundle.Bundle) map[string]string {
-	t.Helper()
-	chain := b.VerificationMaterial.GetX509CertificateChain().Certificates
-	entry := b.VerificationMaterial.TlogEntries[0]
-	log, err := json.Marshal(map[string]any{
-		"SignedEntryTimestamp": entry.InclusionPromise.SignedEntryTimestamp,
-		"Payload": map[string]any{
-			"body": entry.CanonicalizedBody, "integratedTime": entry.IntegratedTime, "logIndex": entry.LogIndex, "logID": hex.EncodeToString(entry.LogId.KeyId),
-		},
-	})
-	require.NoError(t, err)
-	stamp, err := json.Marshal(map[string]any{"SignedRFC3161Timestamp": b.VerificationMaterial.TimestampVerificationData.Rfc3161Timestamps[0].SignedTimestamp})
-	require.NoError(t, err)
-	sig := b.GetMessageSignature().GetSignature()
-	if env := b.GetDsseEnvelope(); env != nil {
-		sig = slices.Clone(env.Signatures[0].Sig)
-	}
-	return map[string]string{
-		"dev.cosignproject.cosign/signature":      base64.StdEncoding.EncodeToString(sig),
-		"dev.sigstore.cosign/certificate":         string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: chain[0].RawBytes})),
-		"dev.sigstore.cosign/chain":               "",
-		"dev.sigstore.cosign/bundle":              string(log),
-		"dev.sigstore.cosign/rfc3161timestamp":    string(stamp),
-		"dev.sigstore.cosign/something-of-others": "ignored",
-	}
 }
