@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -34,6 +35,8 @@ func (s *System) WriteESP(config bootloader.Config, files ...fat.File) error {
 	if s.loaderConf, err = config.MarshalText(); err != nil {
 		return err
 	}
+	// The stub makes one where there is none, and with it another boot secret than that of an earlier boot.
+	files = append(files, fat.File{Path: "loader/boot-secret-mixin", Content: bytes.NewReader(make([]byte, 32))})
 	for _, f := range installed {
 		files = append(files, fat.File{Path: f.Path, Content: f.Content})
 	}

@@ -130,12 +130,15 @@ func TestLifecycleStable(t *testing.T) {
 	s := newSystem(t, r)
 	v1, v2 := build(t, s, "1"), build(t, s, "2")
 	installAndEnrol(t, s, v1)
-	bootGood(t, s, "1-first", v1)
-	t.Run("companions", func(t *testing.T) { profileWithCompanions(t, s, r) })
+	rep := bootGood(t, s, "1-first", v1)
+	t.Run("companions", func(t *testing.T) {
+		other := s.onItsOwn(t)
+		profileWithCompanions(t, other, r, espFiles{firstPath: twoProfiles(t, other)}, rep)
+	})
 
 	_, err := s.Upgrade(t.Context(), v2, upgrade.Options{}, nil)
 	require.NoError(t, err)
-	rep := bootGood(t, s, "2-upgraded", v2)
+	rep = bootGood(t, s, "2-upgraded", v2)
 	require.Equal(t, report.Blessed, rep.Bless.Result)
 
 	damagedSlot(t, s, build(t, s, "3"), v2)
@@ -152,6 +155,19 @@ func TestLifecycleStable(t *testing.T) {
 	s.Machine.StopAt = []string{"No bootable option or device was found"}
 	boot(t, s.Machine, "foreign", Stopped)
 	require.Equal(t, "EFI/Linux/acme_4+1-2.efi", s.entry(t, v4), "tries are counted before the image is refused")
+}
+
+// onItsOwn is a system on a copy of the machine, with its keys and its TPM, but without its disk.
+func (s *System) onItsOwn(t *testing.T) *System {
+	t.Helper()
+	machine := *s.Machine
+	machine.Disk = ""
+	clone, err := machine.Clone(t.TempDir())
+	require.NoError(t, err)
+	clone.Disk = filepath.Join(clone.Dir, "esp.img")
+	other := *s
+	other.Machine = clone
+	return &other
 }
 
 func buildForeign(t *testing.T, s *System, version string) *acmeos.Set {

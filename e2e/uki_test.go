@@ -7,7 +7,6 @@ import (
 	"crypto"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"testing/fstest"
@@ -19,7 +18,6 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/secureboot"
-	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -32,35 +30,33 @@ func TestUKI(t *testing.T) {
 	s := newSystem(t, r)
 	s.Machine.Code = r.Path("usr/share/OVMF/OVMF_CODE_4M.secboot.strictnx.fd")
 	s.Machine.Vars = r.Part(t, "ovmf-vars")
-	image := twoProfiles(t, s)
-	first := espFiles{"EFI/Linux/acme_1.efi": image}
+	plain := twoProfiles(t, s)
+	first := espFiles{firstPath: plain}
 
 	first.write(t, s, "acme_1.efi")
 	b := boot(t, s.Machine, "0-enrol", Reset)
 	require.Contains(t, b.Serial, "Custom Secure Boot keys successfully enrolled", "setup mode ends by our files")
-	rep := bootUKI(t, s, "1-profile-0", UKIBoot{Image: image})
+	rep := bootUKI(t, s, "1-profile-0", first.boot(t, 0, nil))
 	require.Equal(t, "1", rep.Version)
 	want := s.Facts.Firmware
 	require.False(t, rep.SetupMode())
 	require.Equal(t, [][]byte{want.PK, want.KEK, want.DB, nil},
 		[][]byte{rep.Variables["PK"], rep.Variables["KEK"], rep.Variables["db"], rep.Variables["dbx"]}, "what .auth files carry")
 
-	first.write(t, s, "acme_1.efi@other")
-	rep = bootUKI(t, s, "2-profile-1", UKIBoot{Image: image, Profile: 1})
-	require.Equal(t, "other", rep.Version)
+	rep = profileWithCompanions(t, s, r, first, rep)
 
 	// What the second add-on adds to the command line makes the guest append our dbx.
-	dbx, auth := s.revoke(t, image)
+	dbx, auth := s.revoke(t, plain)
 	files := withCompanions(t, s, r, first, "osmith.append=keys/dbx.auth")
 	files["keys/dbx.auth"] = auth
 	files.write(t, s, "acme_1.efi")
-	rep = bootUKI(t, s, "3-companions", UKIBoot{Image: image, Companions: files.companions(t)})
-	cmdline, _ := open(t, image).Cmdline()
+	rep = bootUKI(t, s, "3-append", files.boot(t, 0, rep))
+	cmdline, _ := open(t, plain).Cmdline()
 	require.Equal(t, cmdline+" acme.addon=global osmith.append=keys/dbx.auth", rep.Cmdline)
 	require.Equal(t, dbx, rep.Variables["dbx"])
 
 	s.Facts.Firmware.DBX = dbx
-	verdict, _, err := s.Evaluate(bytes.NewReader(image))
+	verdict, _, err := s.Evaluate(bytes.NewReader(plain))
 	require.NoError(t, err)
 	require.False(t, verdict.Allowed, verdict.Reason)
 	first.write(t, s, "acme_1.efi")
@@ -70,41 +66,39 @@ func TestUKI(t *testing.T) {
 	require.Contains(t, b.Serial, "acme_1.efi: Access denied", "the firmware's word for it")
 	s.Machine.StopAt = nil
 
-	next, err := s.UKI("2")
+	next, err := s.UKI("2", uki.Image{})
 	require.NoError(t, err)
-	espFiles{"EFI/Linux/acme_1.efi": image, "EFI/Linux/acme_2.efi": next}.write(t, s, "acme_2.efi")
-	rep = bootUKI(t, s, "5-next", UKIBoot{Image: next})
+	files = espFiles{firstPath: next, "EFI/Linux/acme_0.efi": plain}
+	files.write(t, s, "acme_1.efi")
+	rep = bootUKI(t, s, "5-next", files.boot(t, 0, rep))
 	require.Equal(t, "2", rep.Version)
 }
 
-// profileWithCompanions boots another profile than the default one with companion files, on a machine like that of s, which
-// has enrolled our keys.
-func profileWithCompanions(t *testing.T, s *System, r testtools.Root) {
+// profileWithCompanions boots another profile than the default one of the image that is the first among files, with a
+// file of each kind that a stub passes on. Before is what an earlier boot of the machine reported.
+func profileWithCompanions(t *testing.T, s *System, r testtools.Root, files espFiles, before *report.Report) *report.Report {
 	t.Helper()
-	machine := *s.Machine
-	machine.Disk = ""
-	clone, err := machine.Clone(t.TempDir())
-	require.NoError(t, err)
-	clone.Disk = filepath.Join(clone.Dir, "esp.img")
-	other := *s
-	other.Machine = clone
-
-	image := twoProfiles(t, &other)
-	files := withCompanions(t, s, r, espFiles{"EFI/Linux/acme_1.efi": image}, "acme.addon=local")
-	files.write(t, &other, "acme_1.efi@other")
-	rep := bootUKI(t, &other, "profile-1-companions", UKIBoot{Image: image, Profile: 1, Companions: files.companions(t)})
+	files = withCompanions(t, s, r, files, "acme.addon=local")
+	files.write(t, s, "acme_1.efi@other")
+	rep := bootUKI(t, s, "2-profile-1-companions", files.boot(t, 1, before))
 	require.Equal(t, "other", rep.Version)
-	cmdline, err := open(t, image).ProfileCmdline(1)
+	cmdline, err := open(t, files[firstPath]).ProfileCmdline(1)
 	require.NoError(t, err)
 	require.Equal(t, cmdline+" acme.addon=global acme.addon=local", rep.Cmdline)
+	explained(t, s, r, files, before, rep)
+	return rep
 }
 
-func twoProfiles(t *testing.T, s *System) []byte {
+var otherProfile = []byte("ID=other\nTITLE=Another way\n")
+
+// twoProfiles is an image with a second profile, and with one of each id given.
+func twoProfiles(t *testing.T, s *System, more ...string) []byte {
 	t.Helper()
-	image, err := s.UKI("1", uki.Profile{
-		Profile: []byte("ID=other\nTITLE=Another way\n"),
-		Cmdline: kernelArguments + " osmith.report=initrd osmith.version=other",
-	})
+	profiles := []uki.Profile{{Profile: otherProfile, Cmdline: kernelArguments + " osmith.report=initrd osmith.version=other"}}
+	for _, id := range more {
+		profiles = append(profiles, uki.Profile{Profile: []byte("ID=" + id + "\n"), Cmdline: kernelArguments})
+	}
+	image, err := s.UKI("1", uki.Image{Profiles: profiles})
 	require.NoError(t, err)
 	return image
 }
@@ -122,18 +116,18 @@ func (files espFiles) write(t *testing.T, s *System, entry string) {
 	require.NoError(t, s.WriteESP(bootloader.Config{Default: entry}, list...))
 }
 
-// companions are what the stub finds for acme_1.efi.
-func (files espFiles) companions(t *testing.T) *uki.Companions {
-	t.Helper()
+// firstPath is the image that tests boot.
+const firstPath = "EFI/Linux/acme_1.efi"
+
+// boot describes a boot of that image. Before is what an earlier boot of the machine reported.
+func (files espFiles) boot(t *testing.T, profile int, before *report.Report) UKIBoot {
 	esp := fstest.MapFS{}
 	for name, content := range files {
 		esp[name] = &fstest.MapFile{Data: content}
 	}
-	found, err := uki.ReadCompanions(esp, "EFI/Linux/acme_1.efi")
+	found, err := uki.ReadCompanions(esp, firstPath)
 	require.NoError(t, err)
-	require.Len(t, found.Addons, 1)
-	require.Len(t, found.GlobalAddons, 1)
-	return found
+	return UKIBoot{Image: files[firstPath], Path: firstPath, Profile: profile, Companions: found, Before: before}
 }
 
 // withCompanions adds a file of each kind that a stub passes on; two are add-ons, the second with the command line given.
@@ -159,51 +153,6 @@ func withCompanions(t *testing.T, s *System, r testtools.Root, image espFiles, c
 	}
 	maps.Copy(files, image)
 	return files
-}
-
-// bootUKI boots, expects a report, holds it against the prediction, and finds a signed policy for what the TPM has.
-func bootUKI(t *testing.T, s *System, name string, what UKIBoot) *report.Report {
-	t.Helper()
-	r := boot(t, s.Machine, name, Reported).Report
-	require.True(t, r.SecureBoot())
-	what.BootSecret = r.BootSecret // the one thing that only the machine knows
-	for moment, got := range map[string]report.PCRs{"as the kernel started": r.InitrdPCRs, "after enter-initrd": r.PCRs} {
-		if what.Phases = nil; moment != "as the kernel started" {
-			what.Phases = []string{tpm.PhaseEnterInitrd}
-		}
-		what.Exit = tpm.ExitRetried
-		retried, err := s.Predict(what)
-		require.NoError(t, err)
-		what.Exit = tpm.ExitOnce
-		want, err := s.Predict(what)
-		require.NoError(t, err)
-		if hexOf(retried[5]) == hexOf(got["sha256"][5]) { // OVMF of 2026 makes kernels try twice, that of 2022 does not
-			want = retried
-		}
-		for n, value := range want {
-			require.Equal(t, hexOf(value), hexOf(got["sha256"][n]), "PCR %d %s", n, moment)
-		}
-	}
-	require.NoError(t, replays(r))
-
-	section, ok := open(t, what.Image).ProfileSection(what.Profile, ".pcrsig")
-	require.True(t, ok)
-	content := make([]byte, section.Size())
-	_, err := section.ReadAt(content, 0)
-	require.NoError(t, err)
-	signatures, err := tpm.ParseSignatures(content)
-	require.NoError(t, err)
-	key := &s.Builder.Keys.PCR.PublicKey
-	fingerprint, err := tpm.Fingerprint(key)
-	require.NoError(t, err)
-	for _, bank := range tpm.Banks() {
-		policy, err := tpm.PolicyPCR(tpm.PolicyDigest{}, bank, map[int][]byte{11: r.PCRs[tpm.BankName(bank)][11]})
-		require.NoError(t, err)
-		signature, ok := signatures.Find(tpm.Policy{Bank: bank, PCRs: []int{11}, Fingerprint: fingerprint, Digest: policy})
-		require.True(t, ok, "bank %s: no policy for what PCR 11 holds", tpm.BankName(bank))
-		require.NoError(t, signature.Verify(key))
-	}
-	return r
 }
 
 // revoke makes dbx as it will be, and the update that makes it so.

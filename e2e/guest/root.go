@@ -138,6 +138,10 @@ func reportAndStop(r *report.Report, args map[string]string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	r.SMBIOS, err = os.ReadFile("/sys/firmware/dmi/tables/DMI")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if r.Variables, err = readVariables(); err != nil {
 		return err
 	}

@@ -17,6 +17,9 @@ type Report struct {
 	// none, as stubs before systemd 261.
 	BootSecret []byte
 
+	// SMBIOS is /sys/firmware/dmi/tables/DMI; nil when the machine has none.
+	SMBIOS []byte
+
 	// Variables holds the EFI variables Loader*, Stub*, SecureBoot, SetupMode,
 	// PK, KEK, db and dbx by name, without their four attribute bytes. A
 	// variable that does not exist is absent.
