@@ -3,6 +3,7 @@ package cosign
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -17,6 +18,9 @@ var (
 	// ErrUntrusted says that an artifact has signatures, but none that a key of the
 	// policy vouches for. The error is an *UntrustedError.
 	ErrUntrusted = errors.New("no signature by a trusted key")
+
+	// ErrTooLarge says that a document is larger than any that is read into memory.
+	ErrTooLarge = errors.New("too large")
 
 	// ErrNotFound says that a source does not have what was asked for.
 	ErrNotFound = errors.New("not found")
@@ -39,6 +43,7 @@ type UntrustedError struct {
 	Subject  digest.Digest
 	Need, Of int                  // authorities that must have signed, of how many
 	Signed   []string             // who has
+	Absent   []string             // names of authorities who have not; Policy.Keys have none
 	Missing  []MissingAttestation // that the policy asks for
 	Rejected []Rejection          // signatures and attestations that do not count
 }
@@ -54,9 +59,9 @@ func (e *UntrustedError) Error() string {
 	fmt.Fprintf(&text, "cosign: %s: ", e.Subject)
 	switch {
 	case len(e.Signed) == 0:
-		fmt.Fprintf(&text, "%v", ErrUntrusted)
+		fmt.Fprintf(&text, "%v%s", ErrUntrusted, of(e.Absent))
 	case len(e.Signed) < e.Need:
-		fmt.Fprintf(&text, "signed by %s alone: %d of %d authorities must have signed", strings.Join(e.Signed, " and "), e.Need, e.Of)
+		fmt.Fprintf(&text, "signed by %s alone: %d of %d authorities must have signed%s", strings.Join(e.Signed, " and "), e.Need, e.Of, of(e.Absent))
 	default:
 		fmt.Fprintf(&text, "signed by %s", strings.Join(e.Signed, " and "))
 	}
@@ -84,6 +89,18 @@ func (e *UntrustedError) Error() string {
 		text.WriteString(r.String())
 	}
 	return text.String()
+}
+
+// of names the authorities of no signature in a message.
+func of(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	quoted := make([]string, 0, len(names))
+	for _, name := range names {
+		quoted = append(quoted, strconv.Quote(name))
+	}
+	return " (none by " + strings.Join(quoted, ", ") + ")"
 }
 
 // Is reports whether the target is ErrUntrusted.

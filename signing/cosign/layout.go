@@ -69,7 +69,7 @@ func (l *Layout) readFile(name string) ([]byte, error) {
 		return nil, fmt.Errorf("cosign: layout: %w", err)
 	}
 	if len(b) > maxManifest {
-		return nil, fmt.Errorf("cosign: layout: %s: more than %d bytes", name, maxManifest)
+		return nil, fmt.Errorf("cosign: layout: %s: %w: more than %d bytes", name, ErrTooLarge, maxManifest)
 	}
 	return b, nil
 }

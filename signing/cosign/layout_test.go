@@ -64,7 +64,7 @@ func TestOpenLayoutErrors(t *testing.T) {
 		"cosign: oci-layout: unexpected end of JSON":      {"oci-layout": file(``)},
 		"cosign: layout: open index.json":                 {"oci-layout": good},
 		"cosign: index: schemaVersion: 0, want 2":         {"oci-layout": good, "index.json": file(`{}`)},
-		"cosign: layout: index.json: more than 4194304 b": {"oci-layout": good, "index.json": file(strings.Repeat(" ", 5<<20))},
+		"cosign: layout: index.json: too large: more than 4194304 b": {"oci-layout": good, "index.json": file(strings.Repeat(" ", 5<<20))},
 	} {
 		layout, err := cosign.OpenLayout(fsys)
 		assert.Nil(t, layout)

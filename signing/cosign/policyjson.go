@@ -77,7 +77,7 @@ func matchRepository(pattern, name string) bool {
 // The result is complete but for Policy.At and Policy.Identities, and Verify judges it.
 func ParseRules(b []byte, keys fs.FS) (Rules, error) {
 	if len(b) > maxPolicy {
-		return nil, &FormatError{Document: "policy", Err: fmt.Errorf("%d bytes, at most %d are allowed", len(b), maxPolicy)}
+		return nil, &FormatError{Document: "policy", Err: fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, len(b), maxPolicy)}
 	}
 	o, err := parseObject("policy", b)
 	if err != nil {

@@ -55,7 +55,7 @@ func checkDescriptor(desc ocispec.Descriptor) error {
 // readBlob returns a blob of limited size, checked.
 func readBlob(ctx context.Context, src Source, desc ocispec.Descriptor, limit int64) ([]byte, error) {
 	if desc.Size > limit {
-		return nil, fmt.Errorf("cosign: blob %s: %d bytes, at most %d are allowed", desc.Digest, desc.Size, limit)
+		return nil, fmt.Errorf("cosign: blob %s: %w: %d bytes, at most %d are allowed", desc.Digest, ErrTooLarge, desc.Size, limit)
 	}
 	r, err := OpenBlob(ctx, src, desc)
 	if err != nil {

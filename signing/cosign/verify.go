@@ -116,9 +116,9 @@ type verification struct {
 // judge holds what was found against the policy.
 func (v *verification) judge() (*Result, error) {
 	if len(v.Signatures)+len(v.Attestations)+len(v.Rejected) == 0 {
-		return nil, fmt.Errorf("cosign: %s: %w", v.Subject.Digest, ErrUnsigned)
+		return nil, fmt.Errorf("cosign: %s: %w%s", v.Subject.Digest, ErrUnsigned, of(v.absent()))
 	}
-	u := &UntrustedError{Subject: v.Subject.Digest, Need: v.policy.threshold(), Of: len(v.authorities), Rejected: v.Rejected}
+	u := &UntrustedError{Subject: v.Subject.Digest, Need: v.policy.threshold(), Of: len(v.authorities), Absent: v.absent(), Rejected: v.Rejected}
 	for _, s := range v.Signatures {
 		if name := s.Signer(); !slices.Contains(u.Signed, name) {
 			u.Signed = append(u.Signed, name)
@@ -134,6 +134,17 @@ func (v *verification) judge() (*Result, error) {
 		return nil, u
 	}
 	return &v.Result, nil
+}
+
+// absent names the authorities that have not signed.
+func (v *verification) absent() (names []string) {
+	for _, a := range v.authorities {
+		signed := slices.ContainsFunc(v.Signatures, func(s Signature) bool { return s.Authority == a.Name })
+		if a.Name != "" && !signed {
+			names = append(names, a.Name)
+		}
+	}
+	return names
 }
 
 // signers counts the authorities that have signed.
@@ -252,7 +263,11 @@ func (v *verification) authority(ctx context.Context, e *envelope) (*Authority, 
 	for i := range v.authorities {
 		for _, key := range v.authorities[i].Keys {
 			if hint, err := KeyHint(key); err == nil && hint == e.hint {
-				return nil, nil, fmt.Errorf("%w: it names a trusted key, so it or the payload was altered", ErrOtherKey)
+				whose := "a trusted key"
+				if name := v.authorities[i].Name; name != "" {
+					whose = fmt.Sprintf("a key of %q", name)
+				}
+				return nil, nil, fmt.Errorf("%w: it names %s, so it or the payload was altered", ErrOtherKey, whose)
 			}
 		}
 	}

@@ -20,6 +20,9 @@ const (
 	unknownSize = -1      // in a descriptor of which only the digest is known
 )
 
+// ErrTooLarge says that a manifest, index or config is larger than any that is read.
+var ErrTooLarge = errors.New("too large")
+
 // A DigestError says that a blob is not what its descriptor promises.
 type DigestError = ocilayout.DigestError
 
@@ -105,7 +108,7 @@ func openBlob(ctx context.Context, src BlobSource, d ocispec.Descriptor) (io.Rea
 // document reads a small blob whole and holds it against its digest, and against its size if that is known.
 func document(ctx context.Context, src BlobSource, d ocispec.Descriptor) ([]byte, error) {
 	if d.Size > maxDocument {
-		return nil, fmt.Errorf("release: blob %s: %d bytes, at most %d are read of a document", d.Digest, d.Size, maxDocument)
+		return nil, fmt.Errorf("release: blob %s: %w: %d bytes, at most %d are read of a document", d.Digest, ErrTooLarge, d.Size, maxDocument)
 	}
 	if d.Size != unknownSize {
 		r, err := openBlob(ctx, src, d)
@@ -128,7 +131,7 @@ func document(ctx context.Context, src BlobSource, d ocispec.Descriptor) ([]byte
 		return nil, fmt.Errorf("release: blob %s: %w", d.Digest, err)
 	}
 	if len(b) > maxDocument {
-		return nil, fmt.Errorf("release: blob %s: more than %d bytes", d.Digest, maxDocument)
+		return nil, fmt.Errorf("release: blob %s: %w: more than %d bytes", d.Digest, ErrTooLarge, maxDocument)
 	}
 	d.Size = int64(len(b))
 	if err := ocilayout.CheckDigest("release", d, digest.SHA256.FromBytes(b), d.Size); err != nil {
