@@ -133,9 +133,13 @@ type Boot struct {
 	// Userspace is what systemd measures into other PCRs up to that moment; nil is nothing.
 	Userspace *Userspace
 
-	// Stub is the version of systemd that stub and loader are of. One that is newer than all of [StubVersions] is a
+	// Stub is the version of systemd that the stub is of. One that is newer than all of [StubVersions] is a
 	// [*StubVersionError], unless StubAs names the known version to treat it as.
 	Stub, StubAs int
+
+	// LoaderVersion is the version of systemd that the loader is of, where that is another: UKIs of several releases live
+	// beside one loader. 0: that of the stub. StubAs counts for it, too.
+	LoaderVersion int
 }
 
 // Handover is the stub's part of a boot behind the measurement of the sections.

@@ -99,7 +99,7 @@ func (p *predictor) coverFirmware(b *Boot, c *Coverage) {
 	if b.BootVariables != nil {
 		c.Note += ", with the boot variables given"
 	}
-	if p.row.SMBIOS && b.SMBIOS == nil && p.smbiosBefore == nil {
+	if (p.row.SMBIOS || b.Loader != nil && p.loader.SMBIOS) && b.SMBIOS == nil && p.smbiosBefore == nil {
 		c.not("the stub measures SMBIOS structures, which neither are given nor are in the earlier boot")
 	}
 }
@@ -111,11 +111,8 @@ func (p *predictor) coverBoot(b *Boot, c *Coverage) {
 	switch c.PCR {
 	case 4:
 		c.Note = "holds if no other boot option was tried before"
-		if p.row.InnerKernel {
-			c.weaken(EvidenceSource)
-			if b.Kernel == nil && !b.enforcing() {
-				c.not(fmt.Sprintf("stub %d has the firmware load and measure the kernel, whose digest is not given", p.row.Version))
-			}
+		if p.row.InnerKernel && b.Kernel == nil && !b.enforcing() {
+			c.not(fmt.Sprintf("stub %d has the firmware load and measure the kernel, whose digest is not given", p.row.Version))
 		}
 		if len(b.Addons) > 0 {
 			c.weaken(p.row.Addons)

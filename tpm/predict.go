@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"fmt"
 	"slices"
+
+	"github.com/osmith-dev/osmith/internal/smbios"
 )
 
 // Predict writes the event log that a boot will leave, and says in its Coverage for which PCRs its replay therefore
@@ -24,6 +26,12 @@ func Predict(b Boot) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	loader := row
+	if b.LoaderVersion != 0 {
+		if loader, err = stubRow(b.LoaderVersion, b.StubAs); err != nil {
+			return nil, err
+		}
+	}
 	if err := b.check(row); err != nil {
 		return nil, err
 	}
@@ -31,7 +39,7 @@ func Predict(b Boot) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := predictor{row: row, banks: banks, log: &Log{Events: []Event{newSpecID(banks)}}}
+	p := predictor{row: row, loader: loader, banks: banks, log: &Log{Events: []Event{newSpecID(banks)}}}
 	if p.structures, err = readSMBIOS(b.SMBIOS); err != nil {
 		return nil, &wrapError{"predict", err}
 	}
@@ -40,8 +48,8 @@ func Predict(b Boot) (*Log, error) {
 	}
 	if b.Loader != nil {
 		p.application(b.Loader)
-		p.smbios(&b)
-		if b.LoaderConf != nil && row.LoaderConf {
+		p.smbios(&b, loader)
+		if b.LoaderConf != nil && loader.LoaderConf {
 			p.hash(5, EventTag, b.LoaderConf, taggedData(TagLoaderConf, utf16z("loader.conf")))
 		}
 	}
@@ -58,10 +66,11 @@ func Predict(b Boot) (*Log, error) {
 
 // predictor appends events to a log.
 type predictor struct {
-	row        StubVersion
+	row        StubVersion // of the stub
+	loader     StubVersion
 	banks      []crypto.Hash
 	log        *Log
-	structures []smbiosStructure
+	structures []smbios.Structure
 
 	smbiosDone   bool
 	smbiosBefore []Event // of an earlier boot

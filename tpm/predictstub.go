@@ -15,7 +15,7 @@ func (p *predictor) stub(b *Boot) error {
 	if err := p.sections(sections); err != nil {
 		return err
 	}
-	p.smbios(b)
+	p.smbios(b, p.row)
 	if b.Handover != nil {
 		p.handover(b)
 		return nil

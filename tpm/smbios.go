@@ -2,48 +2,20 @@ package tpm
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"strings"
+
+	"github.com/osmith-dev/osmith/internal/smbios"
 )
 
-// smbiosStructure is one structure of an SMBIOS table with its strings (DMTF DSP0134, section 6.1).
-type smbiosStructure struct {
-	kind      byte
-	formatted byte   // length of the part before the strings
-	data      []byte // all of it, both NULs at the end included
-}
-
-// readSMBIOS splits a table into its structures, up to the end marker of type 127 if there is one.
-func readSMBIOS(table []byte) ([]smbiosStructure, error) {
-	var out []smbiosStructure
-	for at := 0; at < len(table); {
-		rest := table[at:]
-		if len(rest) < 4 || rest[1] < 4 || int(rest[1]) > len(rest) {
-			return nil, &FormatError{Offset: int64(at), Field: "SMBIOS table", Err: fmt.Errorf("no structure in %d bytes", len(rest))}
-		}
-		end := bytes.Index(rest[rest[1]:], []byte{0, 0})
-		if end < 0 {
-			return nil, &FormatError{Offset: int64(at), Field: "SMBIOS table", Err: fmt.Errorf("the strings of a structure of type %d do not end", rest[0])}
-		}
-		size := int(rest[1]) + end + 2
-		if rest[0] == 127 {
-			break
-		}
-		out = append(out, smbiosStructure{rest[0], rest[1], rest[:size:size]})
-		at += size
+// readSMBIOS splits a table into its structures.
+func readSMBIOS(table []byte) ([]smbios.Structure, error) {
+	list, err := smbios.Parse(table)
+	if err != nil {
+		e, _ := errors.AsType[*smbios.FormatError](err)
+		return nil, &FormatError{Offset: e.Offset, Field: e.Field, Err: e.Err}
 	}
-	return out, nil
-}
-
-// strings are those behind the formatted part.
-func (s *smbiosStructure) strings() []string {
-	var out []string
-	for _, text := range strings.Split(strings.TrimRight(string(s.data[s.formatted:]), "\x00"), "\x00") {
-		if text != "" {
-			out = append(out, text)
-		}
-	}
-	return out
+	return list, nil
 }
 
 // smbiosMeasured are the structures that systemd 261 measures, in its order, and their tags.
@@ -61,9 +33,10 @@ var smbiosMeasured = []struct {
 // wakeUpType is the byte of type 1 that says what switched the machine on, which is not measured.
 const wakeUpType = 0x18
 
-// smbios measures the structures. Those of an earlier boot stand in for a table that is not given.
-func (p *predictor) smbios(b *Boot) {
-	if !p.row.SMBIOS || p.smbiosDone {
+// smbios measures the structures, if the release of that row does; whoever of loader and stub comes first does it for both. Those of an earlier
+// boot stand in for a table that is not given.
+func (p *predictor) smbios(b *Boot, row StubVersion) {
+	if !row.SMBIOS || p.smbiosDone {
 		return
 	}
 	p.smbiosDone = true
@@ -73,11 +46,11 @@ func (p *predictor) smbios(b *Boot) {
 	}
 	for _, m := range smbiosMeasured {
 		for _, s := range p.structures {
-			if s.kind != m.kind {
+			if s.Type != m.kind {
 				continue
 			}
-			data := s.data
-			if s.kind == 1 && s.formatted > wakeUpType {
+			data := s.Raw
+			if s.Type == 1 && len(s.Area) > wakeUpType {
 				data = bytes.Clone(data)
 				data[wakeUpType] = 0
 			}
@@ -95,10 +68,10 @@ func (p *predictor) cmdlineExtra(b *Boot) string {
 		return ""
 	}
 	for _, s := range p.structures {
-		if s.kind != 11 {
+		if s.Type != 11 {
 			continue
 		}
-		for _, text := range s.strings() {
+		for _, text := range s.Strings {
 			if extra, ok := strings.CutPrefix(text, "io.systemd.stub.kernel-cmdline-extra="); ok {
 				return extra
 			}

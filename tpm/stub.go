@@ -41,8 +41,8 @@ type StubVersion struct {
 }
 
 // stubVersions are all releases that [Predict] knows: the one table of how they differ. Booted are 252, 254, 257 and 262;
-// of the others the source and the release notes were read. That a stub before 257 keeps the kernel out of PCR 4 with
-// Secure Boot on, since it then replaces the firmware's check and with it the measurement, is from the source too.
+// of the others the source and the release notes were read. With Secure Boot on, a stub before 257 keeps the kernel out of PCR 4, since it
+// then replaces the firmware's check and with it the measurement; 252 and 254 were booted both ways.
 var stubVersions = []StubVersion{
 	{Version: 252, Evidence: EvidenceBooted, Archives: EvidenceSource, InnerKernel: true},
 	{Version: 253, Evidence: EvidenceSource, Archives: EvidenceSource, InnerKernel: true},

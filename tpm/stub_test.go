@@ -43,7 +43,7 @@ func TestPredictInnerKernel(t *testing.T) {
 	log, err = Predict(b)
 	require.NoError(t, err)
 	assert.Equal(t, Exact, log.Coverage[4].State)
-	assert.Equal(t, EvidenceSource, log.Coverage[4].Evidence)
+	assert.Equal(t, EvidenceBooted, log.Coverage[4].Evidence)
 	es := log.of(4)
 	assert.Equal(t, digest[crypto.SHA256], es[len(es)-1].Digests[crypto.SHA256])
 	b.Stub = 257
@@ -53,6 +53,44 @@ func TestPredictInnerKernel(t *testing.T) {
 	b.Kernel.Digests = nil
 	_, err = Predict(b)
 	assert.ErrorIs(t, err, ErrBank)
+}
+
+// What the loader measures goes by its own release, not by the stub's.
+func TestPredictLoaderVersion(t *testing.T) {
+	b := wholeBoot(t, bootVectors(t)[0], nil)
+	require.Equal(t, 262, b.Stub)
+	count := func(stub, loader int) (conf, smbios int) {
+		t.Helper()
+		b.Stub, b.LoaderVersion, b.Initrd, b.Console = stub, loader, nil, ""
+		log, err := Predict(b)
+		require.NoError(t, err)
+		for _, e := range log.Events {
+			payload, err := e.Payload()
+			require.NoError(t, err)
+			tag, ok := payload.(Tagged)
+			switch {
+			case !ok:
+			case tag.Tag == TagLoaderConf:
+				conf++
+			case tag.Tag == TagSMBIOSType1:
+				smbios++
+			}
+		}
+		return conf, smbios
+	}
+	for _, c := range []struct{ stub, loader, conf, smbios int }{
+		{262, 0, 1, 1}, {262, 262, 1, 1}, {262, 254, 0, 1}, {254, 262, 1, 1}, {254, 0, 0, 0}, {257, 254, 0, 0}, {254, 257, 1, 0},
+	} {
+		conf, smbios := count(c.stub, c.loader)
+		assert.Equal(t, c, struct{ stub, loader, conf, smbios int }{c.stub, c.loader, conf, smbios})
+	}
+	b.LoaderVersion = 999
+	_, err := Predict(b)
+	var unknown *StubVersionError
+	require.ErrorAs(t, err, &unknown)
+	b.StubAs = 262
+	_, err = Predict(b)
+	require.NoError(t, err)
 }
 
 // Stub 252 passes by two sections that it does not know.
@@ -95,7 +133,7 @@ func TestPredictInputErrors(t *testing.T) {
 		{"GPT header", func(b *Boot) { b.GPT = &PartitionTable{} }, "GPT header of 0 bytes"},
 		{"GPT entries", func(b *Boot) { b.GPT = &PartitionTable{b.GPT.Header, make([]byte, 100)} }, "GPT entries: 100 bytes given"},
 		{"SMBIOS", func(b *Boot) { b.SMBIOS = []byte{1, 2, 3} }, "SMBIOS table at 0x0: no structure in 3 bytes"},
-		{"SMBIOS strings", func(b *Boot) { b.SMBIOS = []byte{1, 4, 0, 0, 'x'} }, "the strings of a structure of type 1 do not end"},
+		{"SMBIOS strings", func(b *Boot) { b.SMBIOS = []byte{1, 4, 0, 0, 'x'} }, "SMBIOS strings of type 1 at 0x4: no end"},
 		{"firmware of no boot", func(b *Boot) { b.Firmware = &Log{Events: firmware.Events[:5]} }, "no separator in PCR 4: no boot was tried"},
 		{"firmware bank", func(b *Boot) { b.Firmware = &Log{} }, "no bank that"},
 		{"initrd digest", func(b *Boot) {

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -102,6 +103,7 @@ func (m *Machine) predict(loader Source, u *unified, phases ...string) (*tpm.Log
 		if b.Loader, err = add(im); err != nil {
 			return nil, err
 		}
+		b.LoaderVersion = knownLoader(loader)
 	}
 	app, err := add(u.image)
 	if err != nil {
@@ -109,6 +111,20 @@ func (m *Machine) predict(loader Source, u *unified, phases ...string) (*tpm.Log
 	}
 	b.UKI = *app
 	return tpm.Predict(b)
+}
+
+// knownLoader is the systemd release of the loader; 0, which stands for that of the stub, if it does not tell or is not known, since nothing
+// that is predicted here depends on it.
+func knownLoader(loader Source) int {
+	version, err := bootloader.LoaderVersion(loader)
+	if err != nil {
+		return 0
+	}
+	n, err := releaseNumber(version)
+	if err != nil || !slices.ContainsFunc(tpm.StubVersions(), func(v tpm.StubVersion) bool { return v.Version == n }) {
+		return 0
+	}
+	return n
 }
 
 func flag(b bool) []byte {
