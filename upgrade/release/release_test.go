@@ -3,7 +3,6 @@ package release_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,23 +93,4 @@ func TestOpenRefuses(t *testing.T) {
 	c.Tree = nil
 	_, err := release.Pack(t.TempDir(), "v2", c)
 	require.ErrorContains(t, err, "release: pack: a release needs")
-}
-
-func ExamplePack() {
-	dir, err := os.MkdirTemp("", "release")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	d, err := release.Pack(dir, "v2", contents())
-	if err != nil {
-		panic(err)
-	}
-	r, err := release.Open(context.Background(), os.DirFS(dir), d.Digest)
-	if err != nil {
-		panic(err)
-	}
-	defer r.Close()
-	fmt.Println(r.ID, r.Version, r.UKI.Size())
-	// Output: acme 2 3
 }
