@@ -137,6 +137,10 @@ func TestBothFormats(t *testing.T) {
 		require.ErrorAs(t, err, &untrusted)
 		require.ErrorAs(t, untrusted.Rejected[0].Err, &other)
 		assert.Equal(t, subject, other.Subject)
+		assert.Equal(t, issuer, other.Issuer)
+		assert.Equal(t, g.artifact.Digest, untrusted.Subject)
+		assert.Equal(t, []string{"release"}, untrusted.Absent)
+		assert.ErrorContains(t, untrusted.Rejected[0].Err, `"release"`)
 	}
 	// A private authority's certificates are in no log, which the default asks for.
 	_, err := verify(g.dir, g.artifact, newVerifier(t, g.TrustedRoot(t), keyless.Options{}), who)

@@ -98,7 +98,10 @@ func (s *Source) Resolve(ctx context.Context, name string) (ocispec.Descriptor, 
 	case 0:
 		return ocispec.Descriptor{}, fmt.Errorf("weblayout: %s: %q: %w", s.base, name, ErrNotFound)
 	case 1:
-		return found[0], ocilayout.CheckDescriptor("weblayout", found[0])
+		if err := ocilayout.CheckDescriptor("weblayout", found[0]); err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		return found[0], nil
 	}
 	return ocispec.Descriptor{}, fmt.Errorf("weblayout: %s: %d entries have the name %q", s.base, len(found), name)
 }
