@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,11 +35,11 @@ type input struct {
 
 // explained holds the log of a boot against predictions of boots that have another input. Each time that input is named,
 // and nothing else. No boot is needed for it.
-func explained(t *testing.T, s *System, r testtools.Root, files espFiles, before, got *report.Report) {
+func explained(t *testing.T, s *System, inputs []input, files espFiles, before, got *report.Report) {
 	t.Helper()
 	actual, err := tpm.ParseLog(got.EventLog)
 	require.NoError(t, err)
-	for _, c := range inputs(s, r) {
+	for _, c := range inputs {
 		t.Run("explain "+c.name, func(t *testing.T) {
 			files := maps.Clone(files)
 			if c.files != nil {
@@ -85,13 +86,24 @@ func explained(t *testing.T, s *System, r testtools.Root, files espFiles, before
 
 var digestRE = regexp.MustCompile("[0-9a-f]{16}…")
 
-func inputs(s *System, r testtools.Root) []input {
+// inputs are those of a boot of the second profile of an image, with companion files.
+func inputs(s *System, r testtools.Root, im uki.Image) []input {
 	const extra = firstPath + ".extra.d/"
 	put := func(name, content string) func(*testing.T, espFiles) {
 		return func(_ *testing.T, files espFiles) { files[name] = []byte(content) }
 	}
 	without := func(name string) func(*testing.T, espFiles) {
 		return func(_ *testing.T, files espFiles) { delete(files, name) }
+	}
+	rebuilt := func(change func(*uki.Image)) func(*testing.T, espFiles) {
+		return func(t *testing.T, files espFiles) {
+			im := im
+			im.Profiles = slices.Clone(im.Profiles)
+			change(&im)
+			var err error
+			files[firstPath], err = s.UKI("1", im)
+			require.NoError(t, err)
+		}
 	}
 	esp := partition.SeedPartitionID(s.Builder.Seed, partition.ESP, 0)
 	return []input{
@@ -114,16 +126,13 @@ func inputs(s *System, r testtools.Root) []input {
 			causes: []string{`PCR 12: not expected: EV_IPL "Configuration extension initrd" (DIGEST)`}, pcrs: []int{9, 12}},
 		{name: "profile", boot: func(b *UKIBoot) { b.Profile = 0 },
 			causes: []string{`PCR 12: not expected: EV_EVENT_TAG "profile: 1" (DIGEST)`}, pcrs: []int{9, 9, 11, 11, 12, 12}},
-		{name: "another profile", files: func(t *testing.T, files espFiles) {
-			files[firstPath] = twoProfiles(t, s, "third")
-		}, boot: func(b *UKIBoot) { b.Profile = 2 },
+		{name: "another profile", files: rebuilt(func(im *uki.Image) {
+			im.Profiles = append(im.Profiles, uki.Profile{Profile: []byte("ID=third\n")})
+		}), boot: func(b *UKIBoot) { b.Profile = 2 },
 			causes: []string{`PCR 4: the UKI \EFI\Linux\acme_1.efi is another (Authenticode DIGEST, expected DIGEST)`, "PCR 12: profile 1 is booted, expected 2"},
 			pcrs:   []int{4, 9, 9, 11, 11, 12, 12}},
-		{name: "command line of the image", files: func(t *testing.T, files espFiles) {
-			var err error
-			files[firstPath], err = s.UKI("1", uki.Image{Profiles: []uki.Profile{{Profile: otherProfile, Cmdline: kernelArguments}}})
-			require.NoError(t, err)
-		}, causes: []string{`PCR 11: UKI section .cmdline is another: DIGEST, expected DIGEST`}, pcrs: []int{4, 9, 9, 11}},
+		{name: "command line of the image", files: rebuilt(func(im *uki.Image) { im.Profiles[0].Cmdline = kernelArguments }),
+			causes: []string{`PCR 11: UKI section .cmdline is another: DIGEST, expected DIGEST`}, pcrs: []int{4, 9, 9, 11}},
 		{name: "secret", boot: func(b *UKIBoot) {
 			another := *b.Before
 			another.BootSecret = bytes.Repeat([]byte{1}, 32)

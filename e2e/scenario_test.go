@@ -133,7 +133,8 @@ func TestLifecycleStable(t *testing.T) {
 	rep := bootGood(t, s, "1-first", v1)
 	t.Run("companions", func(t *testing.T) {
 		other := s.onItsOwn(t)
-		profileWithCompanions(t, other, r, espFiles{firstPath: twoProfiles(t, other)}, rep)
+		got := profileWithCompanions(t, other, r, forThisHardware(t, other, twoProfiles(), rep), rep)
+		requireMeasured(t, got, ".linux", ".osrel", ".cmdline", ".initrd", ".dtb", ".uname", ".sbat", ".pcrpkey", ".profile", ".dtbauto", ".hwids")
 	})
 
 	_, err := s.Upgrade(t.Context(), v2, upgrade.Options{}, nil)

@@ -30,7 +30,8 @@ func TestUKI(t *testing.T) {
 	s := newSystem(t, r)
 	s.Machine.Code = r.Path("usr/share/OVMF/OVMF_CODE_4M.secboot.strictnx.fd")
 	s.Machine.Vars = r.Part(t, "ovmf-vars")
-	plain := twoProfiles(t, s)
+	plain, err := s.UKI("1", twoProfiles())
+	require.NoError(t, err)
 	first := espFiles{firstPath: plain}
 
 	first.write(t, s, "acme_1.efi")
@@ -43,17 +44,21 @@ func TestUKI(t *testing.T) {
 	require.Equal(t, [][]byte{want.PK, want.KEK, want.DB, nil},
 		[][]byte{rep.Variables["PK"], rep.Variables["KEK"], rep.Variables["db"], rep.Variables["dbx"]}, "what .auth files carry")
 
-	rep = profileWithCompanions(t, s, r, first, rep)
+	rep = profileWithCompanions(t, s, r, twoProfiles(), rep)
 
-	// What the second add-on adds to the command line makes the guest append our dbx.
+	// The stub picks what is for this machine. What the second add-on adds to the command line makes the guest append our
+	// dbx.
 	dbx, auth := s.revoke(t, plain)
-	files := withCompanions(t, s, r, first, "osmith.append=keys/dbx.auth")
+	picky, err := s.UKI("1", forThisHardware(t, s, uki.Image{}, rep))
+	require.NoError(t, err)
+	files := withCompanions(t, s, r, espFiles{firstPath: picky}, "osmith.append=keys/dbx.auth")
 	files["keys/dbx.auth"] = auth
 	files.write(t, s, "acme_1.efi")
-	rep = bootUKI(t, s, "3-append", files.boot(t, 0, rep))
-	cmdline, _ := open(t, plain).Cmdline()
+	rep = bootUKI(t, s, "3-hardware-append", files.boot(t, 0, rep))
+	cmdline, _ := open(t, picky).Cmdline()
 	require.Equal(t, cmdline+" acme.addon=global osmith.append=keys/dbx.auth", rep.Cmdline)
 	require.Equal(t, dbx, rep.Variables["dbx"])
+	requireMeasured(t, rep, ".linux", ".osrel", ".cmdline", ".initrd", ".dtb", ".uname", ".sbat", ".pcrpkey", ".dtbauto", ".hwids", ".efifw")
 
 	s.Facts.Firmware.DBX = dbx
 	verdict, _, err := s.Evaluate(bytes.NewReader(plain))
@@ -74,33 +79,28 @@ func TestUKI(t *testing.T) {
 	require.Equal(t, "2", rep.Version)
 }
 
-// profileWithCompanions boots another profile than the default one of the image that is the first among files, with a
-// file of each kind that a stub passes on. Before is what an earlier boot of the machine reported.
-func profileWithCompanions(t *testing.T, s *System, r testtools.Root, files espFiles, before *report.Report) *report.Report {
+// profileWithCompanions boots the second profile of an image, with a file of each kind that a stub passes on. Before is
+// what an earlier boot of the machine reported.
+func profileWithCompanions(t *testing.T, s *System, r testtools.Root, im uki.Image, before *report.Report) *report.Report {
 	t.Helper()
-	files = withCompanions(t, s, r, files, "acme.addon=local")
+	image, err := s.UKI("1", im)
+	require.NoError(t, err)
+	files := withCompanions(t, s, r, espFiles{firstPath: image}, "acme.addon=local")
 	files.write(t, s, "acme_1.efi@other")
 	rep := bootUKI(t, s, "2-profile-1-companions", files.boot(t, 1, before))
 	require.Equal(t, "other", rep.Version)
 	cmdline, err := open(t, files[firstPath]).ProfileCmdline(1)
 	require.NoError(t, err)
 	require.Equal(t, cmdline+" acme.addon=global acme.addon=local", rep.Cmdline)
-	explained(t, s, r, files, before, rep)
+	explained(t, s, inputs(s, r, im), files, before, rep)
 	return rep
 }
 
-var otherProfile = []byte("ID=other\nTITLE=Another way\n")
-
-// twoProfiles is an image with a second profile, and with one of each id given.
-func twoProfiles(t *testing.T, s *System, more ...string) []byte {
-	t.Helper()
-	profiles := []uki.Profile{{Profile: otherProfile, Cmdline: kernelArguments + " osmith.report=initrd osmith.version=other"}}
-	for _, id := range more {
-		profiles = append(profiles, uki.Profile{Profile: []byte("ID=" + id + "\n"), Cmdline: kernelArguments})
-	}
-	image, err := s.UKI("1", uki.Image{Profiles: profiles})
-	require.NoError(t, err)
-	return image
+// twoProfiles is what an image with another profile has.
+func twoProfiles() uki.Image {
+	return uki.Image{Profiles: []uki.Profile{{
+		Profile: []byte("ID=other\nTITLE=Another way\n"), Cmdline: kernelArguments + " osmith.report=initrd osmith.version=other",
+	}}}
 }
 
 // espFiles are files on an ESP by path.

@@ -21,9 +21,8 @@ type Variant struct {
 // VariantMeasurements is what the stub measures into PCR 11 when it boots that variant, in measured order. Variants
 // share the digests of sections that count in several of them.
 //
-// Variants without a DeviceTree and Firmware are held against real boots. What is measured of the sections that are
-// picked by hardware is known from the stub's source and from the policies that ukify 262 signs (.dtbauto), and from the
-// source alone (.efifw).
+// All of it is held against real boots: without sections that are picked by hardware; of stubs 257 and 262 with device
+// trees; of 262 with firmware.
 type VariantMeasurements struct {
 	Variant
 	Sections []Measurement
