@@ -68,6 +68,9 @@ func (e *StatusError) temporary() bool {
 type Client struct {
 	Do    Doer
 	Retry Retry
+
+	// Stall is how long a server may send nothing before the request counts as broken; 0: a minute.
+	Stall time.Duration
 }
 
 // Open reads n bytes from an offset of a file of a known size. Failures that may pass are tried again as Retry says, those
@@ -91,7 +94,7 @@ func (c Client) Open(ctx context.Context, url string, off, n, size int64) (io.Re
 func (c Client) Get(ctx context.Context, url string, limit int64) ([]byte, error) {
 	var b []byte
 	attempt := 0
-	return b, c.again(ctx, &attempt, func() error {
+	err := c.again(ctx, &attempt, func() error {
 		response, err := c.send(ctx, url, nil)
 		if err != nil {
 			return err
@@ -105,11 +108,14 @@ func (c Client) Get(ctx context.Context, url string, limit int64) ([]byte, error
 			return err
 		}
 		if int64(len(b)) > limit {
-			b = nil
 			return &permanent{fmt.Errorf("%s: more than %d bytes", url, limit)}
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // permanent is an error that trying again does not mend.
@@ -169,7 +175,7 @@ func (c Client) send(ctx context.Context, url string, header http.Header) (*http
 	}
 	// What is compressed on the way has other offsets.
 	request.Header.Set("Accept-Encoding", "identity")
-	return c.Do.Do(request)
+	return c.patiently(ctx, request)
 }
 
 type reader struct {

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/osmith-dev/osmith/internal/httpblob"
 	"github.com/osmith-dev/osmith/internal/ocilayout"
 )
 
@@ -32,6 +33,9 @@ type BlobSource interface {
 	// Blob opens a blob or manifest by the digest of its descriptor. The error for a missing one is or wraps fs.ErrNotExist.
 	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 }
+
+// ErrNoRanges is what a [RangeSource] returns, wrapped or not, if it turns out to have whole blobs only.
+var ErrNoRanges = httpblob.ErrNoRanges
 
 // A RangeSource can begin in the middle of a blob.
 type RangeSource interface {

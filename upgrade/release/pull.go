@@ -160,6 +160,9 @@ func (p *puller) fill(f *os.File, d ocispec.Descriptor) error {
 		var r io.ReadCloser
 		if have > 0 {
 			r, err = p.src.(RangeSource).BlobRange(p.ctx, d, have, d.Size-have)
+			if errors.Is(err, ErrNoRanges) {
+				return p.again(f, d, have)
+			}
 		} else {
 			r, err = p.src.Blob(p.ctx, d)
 		}
@@ -174,6 +177,15 @@ func (p *puller) fill(f *os.File, d ocispec.Descriptor) error {
 		}
 	}
 	return ocilayout.CheckDigest("release", d, digest.NewDigest(digest.SHA256, h), have)
+}
+
+// again fetches a blob from its beginning, as its source cannot go on where it was.
+func (p *puller) again(f *os.File, d ocispec.Descriptor, have int64) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	p.report(-have)
+	return p.fill(f, d)
 }
 
 // resume hashes what an earlier attempt has left, as far as it can be of use.

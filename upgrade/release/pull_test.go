@@ -161,12 +161,32 @@ func TestPullResumes(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, left)
 
+	// A server that turns out to have no ranges is not asked for one twice.
+	dir = t.TempDir()
+	require.ErrorIs(t, release.Pull(t.Context(), rangeless{s}, a, dir, release.PullOptions{}), errCut)
+	s.cut = 0
+	var last int64
+	require.NoError(t, release.Pull(t.Context(), rangeless{s}, a, dir, release.PullOptions{Progress: func(done, total int64) {
+		require.LessOrEqual(t, done, total)
+		last = total - done
+	}}))
+	require.Zero(t, last)
+	open(t, dir, a)
+	s.cut = 10000
+
 	// A source that knows no ranges begins at the beginning.
 	dir = t.TempDir()
 	require.ErrorIs(t, release.Pull(t.Context(), sequential{s}, a, dir, release.PullOptions{}), errCut)
 	s.cut = 0
 	require.NoError(t, release.Pull(t.Context(), sequential{s}, a, dir, release.PullOptions{}))
 	open(t, dir, a)
+}
+
+// rangeless has whole blobs only, which it does not know.
+type rangeless struct{ *server }
+
+func (s rangeless) BlobRange(ctx context.Context, d ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
+	return nil, release.ErrNoRanges
 }
 
 // Nothing that is not what was signed gets a name, and what was kept of it does not spoil the next try.

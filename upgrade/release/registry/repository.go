@@ -50,6 +50,9 @@ type Options struct {
 	Attempts int
 	Wait     func(attempt int) time.Duration
 	OnRetry  func(attempt int, wait time.Duration, err error)
+
+	// Stall is how long the registry may send nothing of a blob before it is asked for the rest; 0: a minute.
+	Stall time.Duration
 }
 
 // A Repository is one repository of a registry. It may be used by several goroutines.
@@ -77,7 +80,7 @@ func Open(name string, o Options) (*Repository, error) {
 			return auth.Credential{Username: c.Username, Password: c.Password, RefreshToken: c.RefreshToken, AccessToken: c.AccessToken}, err
 		}
 	}
-	r := &Repository{client: httpblob.Client{Do: client, Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry}}}
+	r := &Repository{client: httpblob.Client{Do: client, Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry}, Stall: o.Stall}}
 	for _, to := range []**remote.Repository{&r.repo, &r.byAPI, &r.byTag} {
 		repo, err := remote.NewRepository(name)
 		if err != nil {
@@ -171,7 +174,7 @@ func (r *Repository) Signatures(ctx context.Context, subject ocispec.Descriptor)
 
 func (r *Repository) referrers(ctx context.Context, repo *remote.Repository, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	var list []ocispec.Descriptor
-	return list, r.again(ctx, "referrers of "+subject.Digest.String(), func() error {
+	err := r.again(ctx, "referrers of "+subject.Digest.String(), func() error {
 		list = nil
 		return repo.Referrers(ctx, subject, "", func(page []ocispec.Descriptor) error {
 			if list = append(list, page...); len(list) > maxReferrers {
@@ -180,6 +183,10 @@ func (r *Repository) referrers(ctx context.Context, repo *remote.Repository, sub
 			return nil
 		})
 	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 // Blob opens a blob or a manifest. The transfer of a blob that breaks goes on by a range request.

@@ -43,6 +43,9 @@ type Options struct {
 
 	// OnRetry is told of every attempt that failed and will be repeated.
 	OnRetry func(attempt int, wait time.Duration, err error)
+
+	// Stall is how long the server may send nothing before the request counts as broken; 0: a minute.
+	Stall time.Duration
 }
 
 // A Source is a layout behind a web server. It may be used by several goroutines.
@@ -66,7 +69,7 @@ func Open(base string, o Options) (*Source, error) {
 		return nil, fmt.Errorf("weblayout: %q is not a URL such as https://updates.example/acme", base)
 	}
 	return &Source{base: strings.TrimSuffix(u.String(), "/") + "/",
-		client: httpblob.Client{Do: o.Client, Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry}}}, nil
+		client: httpblob.Client{Do: o.Client, Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry}, Stall: o.Stall}}, nil
 }
 
 func (s *Source) index(ctx context.Context) (*ocispec.Index, error) {
