@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"testing"
@@ -109,13 +108,10 @@ func inputs(s *System, r testtools.Root, im uki.Image) []input {
 	return []input{
 		{name: "nothing"},
 		{name: "command line of an add-on", files: func(t *testing.T, files espFiles) {
-			stub, err := os.ReadFile(r.Part(t, "addon-stub"))
-			require.NoError(t, err)
-			files[extra+"acme.addon.efi"], err = s.Addon(bytes.NewReader(stub), "acme.addon=other")
-			require.NoError(t, err)
+			_, files[extra+"acme.addon.efi"] = addons(t, s, r, "acme.addon=other")
 		}, causes: []string{`PCR 4: add-on \EFI\Linux\acme_1.efi.extra.d\acme.addon.efi is another (Authenticode DIGEST, expected DIGEST)`}, pcrs: []int{4, 9, 12}},
 		{name: "an add-on", files: without("loader/addons/acme.addon.efi"),
-			causes: []string{`PCR 4: add-on \loader\addons\acme.addon.efi was not expected (DIGEST)`}, pcrs: []int{4, 9, 12}},
+			causes: []string{`PCR 4: add-on \loader\addons\acme.addon.efi was not expected (DIGEST)`}, pcrs: []int{4, 9, 12, 12}},
 		{name: "a credential", files: put(extra+"acme.cred", "another credential"),
 			causes: []string{`PCR 12: EV_IPL "Credentials initrd" is another: DIGEST, expected DIGEST`}, pcrs: []int{9, 12}},
 		{name: "a credential for every image", files: put("loader/credentials/a.cred", "not empty"),

@@ -15,7 +15,8 @@ import (
 )
 
 // Without an earlier boot, what only the machine knows is not claimed: its firmware, and the secret in the initrd of stubs
-// since systemd 261. With one, nothing is left open.
+// since systemd 261. PCR 5 then has one of two values, since with some firmware ExitBootServices fails the first time. With
+// one, nothing is left open.
 var (
 	everyPCR   = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15}
 	ownPCRs    = []int{4, 5, 7, 8, 11, 12, 13, 14, 15}
@@ -35,17 +36,20 @@ func bootUKI(t *testing.T, s *System, name string, what UKIBoot) *report.Report 
 	r := boot(t, s.Machine, name, Reported).Report
 	require.True(t, r.SecureBoot())
 	pcrs := everyPCR
-	if what.Before == nil && described.Stub < 261 {
-		pcrs = ownPCRs257
-	} else if what.Before == nil {
-		pcrs = ownPCRs
-	} else {
+	if what.Before != nil {
 		require.NotEqual(t, what.Before.EventLog, r.EventLog, "the log of an earlier boot is another")
-		for moment, banks := range predicted {
-			for bank, values := range banks {
-				for _, n := range pcrs {
-					require.Len(t, values[n], 1, "PCR %d of %s %s", n, bank, moment)
+	} else if pcrs = ownPCRs; described.Stub < 261 {
+		pcrs = ownPCRs257
+	}
+	for moment, banks := range predicted {
+		require.Len(t, banks, len(tpm.Banks()))
+		for bank, values := range banks {
+			for _, n := range pcrs {
+				ways := 1
+				if n == 5 && what.Before == nil {
+					ways = 2
 				}
+				require.Len(t, values[n], ways, "PCR %d of %s %s", n, bank, moment)
 			}
 		}
 	}

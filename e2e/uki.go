@@ -53,9 +53,9 @@ func (s *System) UKI(version string, more uki.Image) ([]byte, error) {
 	})
 }
 
-// Addon is an add-on with a command line, under our Secure Boot signature.
-func (s *System) Addon(stub uki.Source, cmdline string) ([]byte, error) {
-	assembled, err := (&uki.Addon{Stub: stub, Cmdline: cmdline}).Assemble()
+// Addon is an add-on under our Secure Boot signature.
+func (s *System) Addon(a uki.Addon) ([]byte, error) {
+	assembled, err := a.Assemble()
 	if err != nil {
 		return nil, err
 	}

@@ -130,15 +130,28 @@ func (files espFiles) boot(t *testing.T, profile int, before *report.Report) UKI
 	return UKIBoot{Image: files[firstPath], Path: firstPath, Profile: profile, Companions: found, Before: before}
 }
 
+// addons are one for all images and one for the first: between them they have a section of each kind.
+func addons(t *testing.T, s *System, r testtools.Root, cmdline string) (global, local []byte) {
+	t.Helper()
+	b, err := os.ReadFile(r.Part(t, "addon-stub"))
+	require.NoError(t, err)
+	stub := bytes.NewReader(b)
+	packed := func(name string) uki.Source {
+		var a archive
+		a.add(name, modeFile, []byte("of an add-on"))
+		return bytes.NewReader(a.finish())
+	}
+	global, err = s.Addon(uki.Addon{Stub: stub, Cmdline: "acme.addon=global", DeviceTree: bytes.NewReader(deviceTree("acme,addon"))})
+	require.NoError(t, err)
+	local, err = s.Addon(uki.Addon{Stub: stub, Cmdline: cmdline, Initrd: []uki.Source{packed("acme")}, Microcode: packed("early")})
+	require.NoError(t, err)
+	return global, local
+}
+
 // withCompanions adds a file of each kind that a stub passes on; two are add-ons, the second with the command line given.
 func withCompanions(t *testing.T, s *System, r testtools.Root, image espFiles, cmdline string) espFiles {
 	t.Helper()
-	stub, err := os.ReadFile(r.Part(t, "addon-stub"))
-	require.NoError(t, err)
-	global, err := s.Addon(bytes.NewReader(stub), "acme.addon=global")
-	require.NoError(t, err)
-	local, err := s.Addon(bytes.NewReader(stub), cmdline)
-	require.NoError(t, err)
+	global, local := addons(t, s, r, cmdline)
 	files := espFiles{
 		"loader/addons/acme.addon.efi":                      global,
 		"EFI/Linux/acme_1.efi.extra.d/acme.addon.efi":       local,

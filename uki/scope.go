@@ -85,8 +85,8 @@ func (s *scope) effective(name string) int {
 
 // selectVariant picks the sections that a stub of that release measures for a variant, in measured order. A device tree
 // that is picked by hardware takes the place of .dtb for the kernel, but both are measured: boots of 257 and 262; systemd
-// 262, src/boot/stub.c (find_sections, measure_sections), and the policies that ukify 262 signs. With .efifw a stub does
-// nothing else (boots of 262).
+// 262, src/boot/stub.c (find_sections, measure_sections), and the policies that ukify 262 signs. A stub does
+// nothing with .efifw but measure it: boots of 262.
 func selectVariant(list []content, v Variant, release int) ([]int, error) {
 	s, err := scopeOf(list, v.Profile, release)
 	if err != nil {
