@@ -16,9 +16,10 @@ type Transport interface {
 
 // Device is an open TPM. It is for one goroutine at a time.
 type Device struct {
-	conn io.ReadWriteCloser
-	// stream says that a response may come in pieces, as over a socket; a device gives it in one read.
-	stream bool
+	conn io.ReadWriteCloser // nil between the commands to a socket
+	// dial connects to a socket, for one command, as the TSS does: a swtpm that was told to disconnect hangs up after each. Over a
+	// socket a response may come in pieces; a device gives it in one read.
+	dial func() (net.Conn, error)
 }
 
 // Open opens a TPM by name:
@@ -34,11 +35,12 @@ func Open(name string) (*Device, error) {
 		if strings.ContainsAny(address, `/\`) {
 			network = "unix"
 		}
-		conn, err := net.DialTimeout(network, address, dialTime)
-		if err != nil {
+		d := &Device{dial: func() (net.Conn, error) { return net.DialTimeout(network, address, dialTime) }}
+		var err error
+		if d.conn, err = d.dial(); err != nil {
 			return nil, fmt.Errorf("sealing: open %s: %w", name, err)
 		}
-		return &Device{conn: conn, stream: true}, nil
+		return d, nil
 	}
 	conn, err := openDevice(name)
 	if err != nil {
@@ -56,32 +58,54 @@ const (
 
 // Send sends a command and reads the response.
 func (d *Device) Send(command []byte) ([]byte, error) {
+	if d.dial != nil {
+		return d.sendSocket(command)
+	}
 	if _, err := d.conn.Write(command); err != nil {
 		return nil, fmt.Errorf("sealing: TPM: write a command: %w", err)
 	}
 	response := make([]byte, maxResponse)
-	if !d.stream {
-		n, err := d.conn.Read(response)
-		if err != nil {
-			return nil, fmt.Errorf("sealing: TPM: read a response: %w", err)
-		}
-		return response[:n], nil
+	n, err := d.conn.Read(response)
+	if err != nil {
+		return nil, fmt.Errorf("sealing: TPM: read a response: %w", err)
 	}
-	if _, err := io.ReadFull(d.conn, response[:headerSize]); err != nil {
+	return response[:n], nil
+}
+
+func (d *Device) sendSocket(command []byte) ([]byte, error) {
+	conn := d.conn
+	d.conn = nil
+	if conn == nil {
+		var err error
+		if conn, err = d.dial(); err != nil {
+			return nil, fmt.Errorf("sealing: TPM: connect: %w", err)
+		}
+	}
+	defer conn.Close()
+	if _, err := conn.Write(command); err != nil {
+		return nil, fmt.Errorf("sealing: TPM: write a command: %w", err)
+	}
+	response := make([]byte, maxResponse)
+	if _, err := io.ReadFull(conn, response[:headerSize]); err != nil {
 		return nil, fmt.Errorf("sealing: TPM: read a response: %w", err)
 	}
 	size := binary.BigEndian.Uint32(response[2:])
 	if size < headerSize || size > maxResponse {
 		return nil, fmt.Errorf("sealing: TPM: response of %d bytes: %w", size, ErrResponse)
 	}
-	if _, err := io.ReadFull(d.conn, response[headerSize:size]); err != nil {
+	if _, err := io.ReadFull(conn, response[headerSize:size]); err != nil {
 		return nil, fmt.Errorf("sealing: TPM: read a response: %w", err)
 	}
 	return response[:size], nil
 }
 
 // Close closes the connection. Objects that are loaded in a swtpm stay there.
-func (d *Device) Close() error { return d.conn.Close() }
+func (d *Device) Close() error {
+	if d.conn == nil {
+		return nil
+	}
+	return d.conn.Close()
+}
 
 // checked is what all commands go through: it refuses responses that are not ones, and sends again what a TPM that is
 // busy asks for again.

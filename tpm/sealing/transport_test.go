@@ -10,9 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// answering is a device that reads one command and answers with b.
+// answering is a socket that reads one command, answers with b and hangs up, each time.
 func answering(t *testing.T, b []byte) *Device {
 	t.Helper()
+	return &Device{dial: func() (net.Conn, error) { return answer(b), nil }}
+}
+
+func answer(b []byte) net.Conn {
 	ours, theirs := net.Pipe()
 	go func() {
 		defer theirs.Close()
@@ -27,15 +31,18 @@ func answering(t *testing.T, b []byte) *Device {
 			b = b[n:]
 		}
 	}()
-	t.Cleanup(func() { ours.Close() })
-	return &Device{conn: ours, stream: true}
+	return ours
 }
 
 func TestStream(t *testing.T) {
 	good := []byte{0x80, 1, 0, 0, 0, 12, 0, 0, 0, 0, 1, 2}
-	got, err := answering(t, good).Send([]byte("command"))
-	require.NoError(t, err)
-	require.Equal(t, good, got)
+	d := answering(t, good)
+	for range 2 { // as a swtpm does that was told to disconnect
+		got, err := d.Send([]byte("command"))
+		require.NoError(t, err)
+		require.Equal(t, good, got)
+	}
+	require.NoError(t, d.Close())
 	for name, b := range map[string][]byte{
 		"nothing": nil, "cut": good[:11], "header cut": good[:5], "too small": {0x80, 1, 0, 0, 0, 9, 0, 0, 0, 0}, "too large": {0x80, 1, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0},
 	} {
