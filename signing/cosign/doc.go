@@ -37,6 +37,9 @@
 // JSON form. A policy that names an identity needs an IdentityVerifier, which package keyless has;
 // without it the policy is an error, and no signature makes up for it.
 //
+// CopySignatures takes signatures along when an artifact is copied, so that it can be
+// verified again where it is used.
+//
 // A result names a digest. What is installed must be read by that digest, checked
 // while it is read, as OpenBlob does; a tag may point elsewhere a moment later.
 //

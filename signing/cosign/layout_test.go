@@ -59,11 +59,11 @@ func TestOpenLayoutErrors(t *testing.T) {
 	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
 	good := file(`{"imageLayoutVersion":"1.0.0"}`)
 	for message, fsys := range map[string]fstest.MapFS{
-		"file does not exist":                             {},
-		`oci-layout: imageLayoutVersion: "2.0.0"`:         {"oci-layout": file(`{"imageLayoutVersion":"2.0.0"}`)},
-		"cosign: oci-layout: unexpected end of JSON":      {"oci-layout": file(``)},
-		"cosign: layout: open index.json":                 {"oci-layout": good},
-		"cosign: index: schemaVersion: 0, want 2":         {"oci-layout": good, "index.json": file(`{}`)},
+		"file does not exist":                                        {},
+		`oci-layout: imageLayoutVersion: "2.0.0"`:                    {"oci-layout": file(`{"imageLayoutVersion":"2.0.0"}`)},
+		"cosign: oci-layout: unexpected end of JSON":                 {"oci-layout": file(``)},
+		"cosign: layout: open index.json":                            {"oci-layout": good},
+		"cosign: index: schemaVersion: 0, want 2":                    {"oci-layout": good, "index.json": file(`{}`)},
 		"cosign: layout: index.json: too large: more than 4194304 b": {"oci-layout": good, "index.json": file(strings.Repeat(" ", 5<<20))},
 	} {
 		layout, err := cosign.OpenLayout(fsys)

@@ -11,12 +11,17 @@
 //	}
 //	plan, err := upgrade.NewPlan(ctx, disk, upgrade.Release{Version: rel.Version, UKI: rel.UKI, Root: rel.Root, ...}, machine)
 //
+// A release comes from elsewhere by Read and Pull, from any [BlobSource]: a layout of package cosign, a web server by package weblayout, a
+// registry by the module upgrade/release/registry. Of an index for several architectures, Select picks the release. docs/release.md
+// describes the format.
+//
 // # What is checked
 //
 // A release is named by the digest of its manifest, never by a tag. Open holds the manifest and the config against their
-// digests, and reads every layer once against its digest and size before it hands any of them out.
+// digests, and reads every layer once against its digest and size before it hands any of them out. Pull does the same before a blob
+// gets its name. Only a [BlobReader] hands on what has no digest; it is for verity.Patch, which has a hash tree.
 //
 // # Limits
 //
-// Layouts in a file system only; manifests and configs up to 4 MiB; one architecture per manifest.
+// Manifests, indexes and configs up to 4 MiB, in which no key may stand twice; SHA-256 only; layers are not compressed.
 package release

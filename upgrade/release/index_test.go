@@ -96,6 +96,17 @@ func TestAmbiguous(t *testing.T) {
 	}
 }
 
+func TestTooLarge(t *testing.T) {
+	b := append([]byte("{}"), bytes.Repeat([]byte(" "), 4<<20)...)
+	d := ocispec.Descriptor{Digest: digest.FromBytes(b), Size: int64(len(b))}
+	_, err := release.Read(t.Context(), one{b}, d)
+	require.ErrorIs(t, err, release.ErrTooLarge)
+	require.ErrorContains(t, err, d.Digest.String())
+	d.Size = -1 // not known
+	_, err = release.Select(t.Context(), one{b}, d, "amd64")
+	require.ErrorIs(t, err, release.ErrTooLarge)
+}
+
 func TestPackErrors(t *testing.T) {
 	for message, change := range map[string]func(c *release.Contents){
 		"needs an ID and a version":              func(c *release.Contents) { c.ID = "" },
