@@ -41,11 +41,11 @@ var allowed = map[string]struct{ own, modules []string }{
 	"verity/fec": {own: []string{"verity"}, modules: []string{
 		"github.com/klauspost/cpuid/v2", "github.com/klauspost/reedsolomon", "golang.org/x/sys",
 	}},
-	"partition":            {modules: []string{"golang.org/x/sys"}},
-	"partition/fat":        {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
-	"uki":                  {modules: []string{"golang.org/x/sys"}},
-	"bootloader":           {modules: []string{"golang.org/x/sys"}},
-	"tpm":                  {modules: []string{"github.com/google/go-tpm"}},
+	"partition":     {modules: []string{"golang.org/x/sys"}},
+	"partition/fat": {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
+	"uki":           {modules: []string{"golang.org/x/sys"}},
+	"bootloader":    {modules: []string{"golang.org/x/sys"}},
+	"tpm":           {modules: []string{"github.com/google/go-tpm"}},
 	"tpm/sealing": {own: []string{"tpm"}, modules: []string{
 		"github.com/google/go-tpm", "golang.org/x/crypto", "golang.org/x/sys", // crypto: Argon2id of PINs since systemd 262
 	}},
