@@ -1,7 +1,10 @@
 package httpblob
 
 import (
+	"bytes"
 	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,35 +14,38 @@ import (
 // A server that falls silent is left, and asked for the rest.
 func TestStall(t *testing.T) {
 	silent := make(chan struct{})
-	url, requests := serve(t, func(n int, w http.ResponseWriter, r *http.Request) bool {
-		switch n {
+	var requests atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch requests.Add(1) {
 		case 1: // no answer at all
 		case 2: // and half of one
 			w.Header().Set("Content-Length", "10000")
 			_, _ = w.Write(content[:5000])
 			_ = http.NewResponseController(w).Flush()
 		default:
-			return false
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+			return
 		}
 		select {
 		case <-silent:
 		case <-r.Context().Done():
 		}
-		return true
-	})
+	}))
+	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(silent) }) // before the server waits for its requests
+	url := server.URL
 	c, log := client(3)
 	c.Stall = 200 * time.Millisecond
 	b, err := read(t, c, url, 0, 10000)
 	require.NoError(t, err)
 	require.Equal(t, content, b)
-	require.Equal(t, 3, *requests)
+	require.EqualValues(t, 3, requests.Load())
 	require.Len(t, *log, 2)
 	for _, line := range *log {
 		require.Contains(t, line, ErrStalled.Error())
 	}
 
-	*requests = 0
+	requests.Store(0)
 	c, _ = client(1)
 	c.Stall = 50 * time.Millisecond
 	_, err = c.Get(t.Context(), url, 10000)
