@@ -157,12 +157,13 @@ func TestRequirements(t *testing.T) {
 		"github.com/diskfs/go-diskfs",          // tests: a second opinion on GPT and ESP
 		"github.com/erofs/go-erofs",            // examples and e2e: root file systems
 		"github.com/google/go-eventlog",        // tests: an oracle for event logs
-		"github.com/google/go-tpm",             // tests: policy digests; later tpm/sealing
+		"github.com/google/go-tpm",             // tpm/sealing: TPM commands; tests: policy digests
 		"github.com/klauspost/reedsolomon",     // verity/fec
 		"github.com/opencontainers/go-digest",  // cosign, upgrade/release
 		"github.com/opencontainers/image-spec", // cosign, upgrade/release
 		"github.com/sigstore/sigstore",         // cosign: keys
 		"github.com/stretchr/testify",          // tests
+		"golang.org/x/crypto",                  // tpm/sealing: Argon2id, as PINs of systemd 262 have it
 		"golang.org/x/sys",                     // _linux.go files
 	}, direct)
 }
