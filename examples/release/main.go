@@ -28,7 +28,7 @@
 //
 // pull verifies first and then fetches; what was fetched before is not fetched again. Signatures come along, so that LAYOUTDIR
 // can be verified by itself. With an old root file system and its tree, only the blocks that they lack are fetched; the new root
-// goes into LAYOUTDIR, or into the file of -o-root instead. Of an index, the release for -arch is taken.
+// goes into LAYOUTDIR, or into the file of -o-root instead; without that, all of it is fetched from a server without ranges. Of an index, the release for -arch is taken.
 //
 // Flags may come before or after operands, with one dash or two. All verbs take -json and -progress auto|bar|json|none. With
 // -json one object is printed on stdout; it has "schema": "osmith.release-report/1" ("osmith.release/1" is what a release has

@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/hex"
+	"errors"
 	"flag"
+	"fmt"
 	"runtime"
 	"strings"
 
@@ -79,7 +81,12 @@ func (c *call) pull(from, ref string, p *pulling) error {
 		RootHash: hex.EncodeToString(rel.RootHash), Signatures: verified.Signatures, Size: rel.Size()}
 	if p.oldRoot != "" {
 		// The tree is needed first, and the manifest is listed last.
-		if r.Patch, err = c.patch(l, rel, p); err != nil {
+		r.Patch, err = c.patch(l, rel, p)
+		if errors.Is(err, release.ErrNoRanges) && p.outRoot == "" {
+			fmt.Fprintf(c.Stderr, "release: %v: all of the root file system is fetched\n", release.ErrNoRanges)
+			err = nil
+		}
+		if err != nil {
 			return err
 		}
 		if p.outRoot != "" {

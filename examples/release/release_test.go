@@ -128,6 +128,29 @@ func TestPull(t *testing.T) {
 	assert.Contains(t, text, "index of 2 releases")
 }
 
+// A server without ranges costs more, and nothing else.
+func TestPullWithoutRanges(t *testing.T) {
+	w := newWorkshop(t)
+	packed := w.pack(t, "2")
+	w.sign(t, "2")
+	files := http.FileServer(http.Dir(w.path("layout")))
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		r.Header.Del("Range")
+		files.ServeHTTP(rw, r)
+	}))
+	defer server.Close()
+	pull := []string{"pull", server.URL, "2", "-key", w.path("build.pub"), "-o", w.path("to"), "-old-root", w.path("root1"), "-old-tree", w.path("tree1")}
+	status, _, stderr := call3(t, append(pull, "-o-root", w.path("new-root"))...)
+	assert.Equal(t, 2, status)
+	assert.Contains(t, stderr, release.ErrNoRanges.Error())
+	assert.NoFileExists(t, w.path("new-root"))
+	status, stdout, stderr := call3(t, pull...)
+	assert.Zero(t, status, stderr)
+	assert.Contains(t, stderr, "all of the root file system is fetched")
+	assert.Contains(t, stdout, packed.Digest)
+	ok(t, "inspect", w.path("to"), "2", "-check")
+}
+
 func TestServe(t *testing.T) {
 	w := newWorkshop(t)
 	w.pack(t, "2")
