@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -76,6 +77,13 @@ func (s *System) programs(out *tpm.Boot, b UKIBoot) error {
 		return err
 	}
 	out.Loader = &started
+	version, err := bootloader.LoaderVersion(loader)
+	if err != nil {
+		return err
+	}
+	if out.LoaderVersion, err = release(version); err != nil {
+		return err
+	}
 	if out.UKI, err = program(b.Path, bytes.NewReader(b.Image)); err != nil || b.Companions == nil {
 		return err
 	}
@@ -140,7 +148,11 @@ func stubRelease(f *uki.File) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	var n int
+	return release(version)
+}
+
+// release is the number that a version of systemd begins with.
+func release(version string) (n int, err error) {
 	_, err = fmt.Sscanf(version, "%d", &n)
 	return n, err
 }

@@ -174,11 +174,6 @@ func (p *predictor) coverParameters(b *Boot, c *Coverage) {
 			c.Note = "as given, and nothing else"
 			c.weaken(p.row.Addons)
 		}
-		for _, a := range b.Addons {
-			if a.DeviceTree != nil || a.Microcode != nil || a.Initrd != nil {
-				c.weaken(EvidenceSource)
-			}
-		}
 	}
 	if b.Handover != nil {
 		c.Note = "what the stub hands over, as given"

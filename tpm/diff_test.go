@@ -73,10 +73,10 @@ func TestDiffProfile(t *testing.T) {
 	ds := Diff(expected, actual)
 	assert.Equal(t, "PCR 4: the UKI \\EFI\\Linux\\bootlab_2.efi is another (Authenticode 4d3a783f757f3fae…, expected f95be491ee6ea2eb…)\n"+
 		"PCR 5: loader.conf is another (d2a4761fe6142611…, expected d5806e53425536a7…)\n"+
-		"PCR 12: not expected: EV_EVENT_TAG \"profile: 1\" (60864aae26451939…)\n", lines(Causes(ds)))
+		"PCR 12: profile 1 is booted, expected the default (60864aae26451939…)\n", lines(Causes(ds)))
 	got := lines(ds)
 	assert.Contains(t, got, "PCR 12: command line '@1' was not expected (6fe1a7eea0028054…)\n")
-	assert.Contains(t, got, "PCR 12: not expected: EV_EVENT_TAG \"profile: 1\" (60864aae26451939…)\n")
+	assert.Contains(t, got, "PCR 12: profile 1 is booted, expected the default (60864aae26451939…)\n")
 	assert.Contains(t, got, "PCR 11: not expected: UKI section .profile (")
 	assert.Contains(t, got, "PCR 11: UKI section .cmdline is another: ")
 	assert.Contains(t, got, "PCR 5: loader.conf is another (d2a4761fe6142611…, expected d5806e53425536a7…)")

@@ -36,6 +36,13 @@ func (d Difference) oneSided(e *Event, before, after string) string {
 		return fmt.Sprintf("%s '%s'%s", d.lineName(), e.Describe(), after)
 	case d.role != "":
 		return d.named(e) + after
+	case e.Type == EventTag:
+		if t, err := readTagged(e.Data); err == nil && t.Tag == TagProfile {
+			if d.Actual == nil {
+				return fmt.Sprintf("the default profile is booted, expected %s", describeText(t.Data))
+			}
+			return fmt.Sprintf("profile %s is booted, expected the default", describeText(t.Data))
+		}
 	}
 	return before + what(e)
 }

@@ -29,7 +29,7 @@ type StubVersion struct {
 	Version  int      // systemd's major version
 	Evidence Evidence // of PCRs 4, 7 and 11 of a boot of the UKI's default profile
 	Profiles Evidence // of PCR 12 when another profile is booted
-	Addons   Evidence // of PCRs 4 and 12 with add-ons
+	Addons   Evidence // of PCRs 4 and 12 with add-ons of every kind
 	Archives Evidence // of PCRs 12 and 13 with credentials and extensions
 
 	InnerKernel bool // the firmware loads the kernel in the UKI, and measures it into PCR 4 if Secure Boot is off
@@ -49,7 +49,7 @@ var stubVersions = []StubVersion{
 	{Version: 254, Evidence: EvidenceBooted, Addons: EvidenceSource, Archives: EvidenceSource, InnerKernel: true, SMBIOSExtra: true},
 	{Version: 255, Evidence: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, InnerKernel: true, LoaderConf: true, SMBIOSExtra: true},
 	{Version: 256, Evidence: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, InnerKernel: true, LoaderConf: true, SMBIOSExtra: true},
-	{Version: 257, Evidence: EvidenceBooted, Profiles: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, LoaderConf: true, SMBIOSExtra: true},
+	{Version: 257, Evidence: EvidenceBooted, Profiles: EvidenceBooted, Addons: EvidenceBooted, Archives: EvidenceBooted, LoaderConf: true, SMBIOSExtra: true},
 	{Version: 258, Evidence: EvidenceSource, Profiles: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, LoaderConf: true, SMBIOSExtra: true},
 	{Version: 259, Evidence: EvidenceSource, Profiles: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, LoaderConf: true, SMBIOSExtra: true},
 	{Version: 260, Evidence: EvidenceSource, Profiles: EvidenceSource, Addons: EvidenceSource, Archives: EvidenceSource, LoaderConf: true, SMBIOSExtra: true},
