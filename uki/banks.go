@@ -4,8 +4,13 @@ import (
 	"crypto"
 	"fmt"
 	"hash"
+	"io"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/osmith-dev/osmith/internal/sha512dual"
 )
 
 // How much is read at a time while it is hashed, and how many such pieces are on their way. The slowest hash decides the
@@ -15,13 +20,12 @@ const (
 	bankBuffers = 8
 )
 
-// banks hashes a sequence of sections with several hashes, each in a goroutine of its own, over buffers that they
-// share. A caller takes a buffer, fills it, hands it on with write and must release it.
+// banks hashes a sequence of sections with several hashes, each in a goroutine of its own (SHA-384 and SHA-512 in one, where they take
+// less together), over buffers that they share. A caller takes a buffer, fills it, hands it on with write and must release it.
 type banks struct {
-	hashes []crypto.Hash
-	free   chan *buffer
-	lanes  []*lane
-	wg     sync.WaitGroup
+	free  chan *buffer
+	lanes []*lane
+	wg    sync.WaitGroup
 }
 
 // A buffer is free again when the last of its users has released it.
@@ -37,12 +41,30 @@ func (b *buffer) release() {
 	}
 }
 
-// A lane is what one goroutine works on: one hash, one section after the other.
+// A lane is what one goroutine works on: one section after the other.
 type lane struct {
 	in    chan step
-	state hash.Hash
-	sums  [][]byte // of the sections that have ended
+	state digester
+	sums  []map[crypto.Hash][]byte // of the sections that have ended
 }
+
+// A digester is one hash, or two at a time.
+type digester interface {
+	io.Writer
+	Reset()
+	into(sums map[crypto.Hash][]byte)
+}
+
+type single struct {
+	hash.Hash
+	name crypto.Hash
+}
+
+func (s single) into(sums map[crypto.Hash][]byte) { sums[s.name] = s.Sum(nil) }
+
+type pair struct{ *sha512dual.Hasher }
+
+func (p pair) into(sums map[crypto.Hash][]byte) { sums[crypto.SHA384], sums[crypto.SHA512] = p.Sums() }
 
 // A step is one thing for a lane to do; only what is set is done, in the order of the fields.
 type step struct {
@@ -61,16 +83,20 @@ func newBanks(hashes []crypto.Hash) (*banks, error) {
 		hashes = []crypto.Hash{crypto.SHA256}
 	}
 	b := &banks{free: make(chan *buffer, bankBuffers)}
+	add := func(d digester) { b.lanes = append(b.lanes, &lane{in: make(chan step, bankBuffers), state: d}) }
+	dual := sha512dual.Accelerated() && slices.Contains(hashes, crypto.SHA384) && slices.Contains(hashes, crypto.SHA512)
+	if dual {
+		add(pair{sha512dual.New()})
+	}
 	seen := make(map[crypto.Hash]bool)
 	for _, h := range hashes {
 		if !h.Available() {
 			return nil, fmt.Errorf("uki: hash %v is not linked into this program", h)
 		}
-		if !seen[h] {
-			seen[h] = true
-			b.hashes = append(b.hashes, h)
-			b.lanes = append(b.lanes, &lane{in: make(chan step, bankBuffers), state: h.New()})
+		if !seen[h] && !(dual && (h == crypto.SHA384 || h == crypto.SHA512)) {
+			add(single{h.New(), h})
 		}
+		seen[h] = true
 	}
 	for range bankBuffers {
 		b.free <- &buffer{home: b.free}
@@ -91,7 +117,9 @@ func (l *lane) run() {
 			l.state.Write(zeros[:min(n, int64(len(zeros)))])
 		}
 		if s.end {
-			l.sums = append(l.sums, l.state.Sum(nil))
+			sums := make(map[crypto.Hash][]byte, 2)
+			l.state.into(sums)
+			l.sums = append(l.sums, sums)
 			l.state.Reset()
 		}
 		if s.reach != nil {
@@ -136,9 +164,9 @@ func (b *banks) wait() {
 
 // sums are the digests of the n-th section that has ended.
 func (b *banks) sums(n int) map[crypto.Hash][]byte {
-	m := make(map[crypto.Hash][]byte, len(b.hashes))
-	for i, h := range b.hashes {
-		m[h] = b.lanes[i].sums[n]
+	m := make(map[crypto.Hash][]byte, len(b.lanes)+1)
+	for _, l := range b.lanes {
+		maps.Copy(m, l.sums[n])
 	}
 	return m
 }
