@@ -16,6 +16,7 @@ import (
 type hasher struct {
 	algorithms []crypto.Hash
 	states     []hash.Hash
+	ahead      *ahead // of a single state, once there was something to do meanwhile
 }
 
 func newHasher(hashes []crypto.Hash) (*hasher, error) {
@@ -38,8 +39,18 @@ func newHasher(hashes []crypto.Hash) (*hasher, error) {
 // parallelFrom is the size from which a piece is hashed by several goroutines: hashing it takes far longer than starting one.
 const parallelFrom = 16 << 10
 
-// write hashes b under every algorithm and runs meanwhile, if there is one, at the same time.
+// write hashes b under every algorithm and runs meanwhile, if there is one, at the same time. With several algorithms it waits for all; a single
+// one may go on behind the caller's back until sums.
 func (s *hasher) write(b []byte, meanwhile func()) {
+	if len(s.states) == 1 && meanwhile != nil && len(b) >= parallelFrom {
+		if s.ahead == nil {
+			s.ahead = newAhead(s.states[0])
+		}
+		s.ahead.write(b)
+		meanwhile()
+		return
+	}
+	s.wait()
 	var wg sync.WaitGroup
 	for i, w := range s.states {
 		if last := i == len(s.states)-1; len(b) < parallelFrom || (last && meanwhile == nil) {
@@ -54,8 +65,16 @@ func (s *hasher) write(b []byte, meanwhile func()) {
 	wg.Wait()
 }
 
+// wait lets what goes on behind the caller's back come to its end.
+func (s *hasher) wait() {
+	if s.ahead != nil {
+		s.ahead.wait()
+	}
+}
+
 // sums returns the digests so far, as they would be with so many zeros (0 to 7) behind what was written.
 func (s *hasher) sums(padding int64) (map[crypto.Hash][]byte, error) {
+	s.wait()
 	m := make(map[crypto.Hash][]byte, len(s.states))
 	for i, h := range s.algorithms {
 		w := s.states[i]
