@@ -27,7 +27,8 @@ const maxHeaders = 1 << 20
 //
 // Checksum, certificate directory entry and certificate table are skipped as they pass by. An image with gaps between its sections is
 // refused with [ErrGaps], headers of more than 1 MiB are too, and bytes behind the certificate table are: use [Digests] for these.
-// Pieces of 16 KiB and more are hashed by one goroutine per algorithm; none is left running between two calls.
+// Pieces of 16 KiB and more are hashed by one goroutine per algorithm. The one behind a StreamSigner with a single algorithm may still work on copies of
+// the last pieces when a call returns, and ends when it is done with them; no other is left running between two calls.
 type Digester struct {
 	hasher *hasher
 	sum    checksum
