@@ -14,6 +14,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,9 +35,6 @@ var freeze = flag.Bool("freeze", false, "write "+compatDir+" anew; only before a
 
 // TestCompat builds a system from fixed keys and inputs and holds every byte that it writes against what was frozen.
 func TestCompat(t *testing.T) {
-	if *freeze {
-		writeKeys(t)
-	}
 	b := &acmeos.Builder{Keys: readKeys(t), Parts: acmeos.StandIns(), Seed: [16]byte{0xac, 0x3e}, Time: time.Unix(1_767_225_600, 0).UTC()}
 	dir := t.TempDir()
 	var sets []*acmeos.Set
@@ -105,6 +103,8 @@ func sum(t *testing.T, src upgrade.Source) string {
 // keyNames are the files of the frozen keys. They sign nothing but test data.
 var keyNames = []string{"PK", "KEK", "db", "pcr", "release"}
 
+var newKeys sync.Once
+
 func writeKeys(t *testing.T) {
 	t.Helper()
 	k, err := acmeos.GenerateKeys(time.Unix(1_767_225_600, 0))
@@ -125,6 +125,9 @@ func writeKeys(t *testing.T) {
 
 func readKeys(t *testing.T) *acmeos.Keys {
 	t.Helper()
+	if *freeze {
+		newKeys.Do(func() { writeKeys(t) }) // every test of this run uses the same
+	}
 	pairs := map[string]secureboot.KeyPair{}
 	for _, name := range keyNames {
 		b, err := os.ReadFile(filepath.Join(compatDir, name+".pem"))

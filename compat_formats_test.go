@@ -1,0 +1,114 @@
+package osmith_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/release"
+)
+
+// TestCompatFormats freezes what TestCompat's system has no use for: images with everything, add-ons, enrolments, rotations, policies of
+// artifacts, predicted logs, releases with everything.
+func TestCompatFormats(t *testing.T) {
+	keys := readKeys(t)
+	when := time.Unix(1_767_225_600, 0).UTC()
+	got := map[string]string{}
+	text := func(s string) *strings.Reader { return strings.NewReader(s) }
+	digest := func(b []byte) string { s := sha256.Sum256(b); return hex.EncodeToString(s[:]) }
+	read := func(w io.WriterTo, err error) []byte {
+		t.Helper()
+		require.NoError(t, err)
+		var b bytes.Buffer
+		_, err = w.WriteTo(&b)
+		require.NoError(t, err)
+		return b.Bytes()
+	}
+
+	image := uki.Image{
+		Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.12.0")), Initrd: []uki.Source{text("one"), text("three")},
+		Cmdline: "quiet", OSRelease: []byte("ID=acme\nVERSION_ID=1\n"), Microcode: text("microcode"), Splash: text("BM"),
+		DeviceTree: text("tree"), DeviceTreeAuto: []uki.Source{text("tree of one"), text("tree of two")},
+		HWIDs:    []uki.HWID{{Type: uki.HWIDDeviceTree, CHID: secureboot.GlobalVariable, Name: "one", Match: "acme,one"}},
+		Firmware: []uki.Firmware{{ID: "acme", Payload: text("firmware")}},
+		Profile:  []byte("ID=main\n"), PCRSignatureReserve: 64,
+		Profiles: []uki.Profile{{Profile: []byte("ID=reset\n"), Cmdline: "reset", PCRSignatureReserve: 64}},
+	}
+	got["uki-with-everything"] = digest(read(image.Assemble()))
+	got["addon"] = digest(read((&uki.Addon{Stub: bytes.NewReader(petest.AddonStub("262")), Cmdline: "debug", Uname: "6.12.0"}).Assemble()))
+	variants, err := image.MeasureVariants(crypto.SHA256)
+	require.NoError(t, err)
+	var values []byte
+	for _, v := range variants {
+		ms := make([]tpm.Measurement, len(v.Sections))
+		for i, m := range v.Sections {
+			ms[i] = tpm.Measurement(m)
+		}
+		value, err := tpm.PCR11(crypto.SHA256, ms)
+		require.NoError(t, err)
+		values = append(values, value...)
+	}
+	got["pcr-11-of-its-variants"] = fmt.Sprintf("%d: %s", len(variants), digest(values))
+
+	enrolment, err := keys.SecureBoot.EnrollOwnKeysOnly(when)
+	require.NoError(t, err)
+	got["enrolment"] = digest(append(append(append([]byte{}, enrolment.PK...), enrolment.KEK...), enrolment.DB...))
+	machine, err := keys.SecureBoot.Variables()
+	require.NoError(t, err)
+	rotation, err := secureboot.PlanRotation(secureboot.RotationOptions{Machine: machine, Old: keys.SecureBoot,
+		New: &secureboot.Hierarchy{DB: keys.SecureBoot.KEK, Owner: keys.SecureBoot.Owner}, Time: when.Add(time.Hour),
+		OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}, RevokeOld: true})
+	require.NoError(t, err)
+	rotationJSON, err := json.Marshal(rotation)
+	require.NoError(t, err)
+	got["rotation-json"] = digest(rotationJSON)
+
+	rules, err := json.Marshal(cosign.Rules{{Repository: "registry.example/os/*", Policy: cosign.Policy{Threshold: 2,
+		Authorities: []cosign.Authority{{Name: "release", Keys: []crypto.PublicKey{keys.Release.Public()}, NotBefore: when},
+			{Name: "ci", Identities: []cosign.Identity{{Issuer: "https://ci.example", SubjectRegexp: "https://ci[.]example/.*"}}}},
+		Attestations: []cosign.AttestationRule{{PredicateTypes: []string{cosign.PredicateSPDX}, Authorities: []string{"ci"}}}}}})
+	require.NoError(t, err)
+	got["cosign-policy-json"] = digest(rules)
+
+	log, err := tpm.Predict(tpm.Boot{Stub: 262, Banks: []crypto.Hash{crypto.SHA256}, SecureBoot: tpm.Variables{SecureBoot: []byte{0}},
+		UKI:      tpm.Application{Path: `\EFI\Linux\acme.efi`, Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}},
+		Sections: []tpm.Measurement{{Section: ".linux", Size: 1, Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}}}})
+	require.NoError(t, err)
+	raw, err := log.MarshalBinary()
+	require.NoError(t, err)
+	got["predicted-log"] = digest(raw)
+	cel, err := log.CEL()
+	require.NoError(t, err)
+	got["predicted-log-cel"] = digest(cel)
+
+	dir := filepath.Join(t.TempDir(), "layout")
+	d, err := release.Pack(dir, "1", release.Contents{ID: "acme", Version: "1", Architecture: "amd64", UKI: text("uki"), Root: text("root"), Tree: text("tree"),
+		RootHash: make([]byte, 32), RootHashSignature: text("signature"), Loader: text("loader"), PCRs: text("{}"),
+		Addons: []release.File{{Name: "a.addon.efi", Content: text("addon")}},
+		SBOMs:  []release.Document{{MediaType: release.MediaTypeSPDX, Name: "a.spdx.json", Content: text("{}")}}})
+	require.NoError(t, err)
+	got["release-with-everything"] = d.Digest.String()
+	index, err := release.PackIndex(dir, "all", map[string]ocispec.Descriptor{"amd64": d, "arm64": d})
+	require.NoError(t, err)
+	got["release-index"] = index.Digest.String()
+
+	b, err := json.MarshalIndent(got, "", "  ")
+	require.NoError(t, err)
+	compare(t, "formats.json", b)
+}
