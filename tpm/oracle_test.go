@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"crypto"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/google/go-eventlog/register"
 	"github.com/google/go-eventlog/tcg"
@@ -16,7 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/internal/swtpm"
 )
 
 // foreignLogs are the logs of other people's machines, by file name.
@@ -175,27 +173,8 @@ func tpmAlg(t *testing.T, h crypto.Hash) tpm2.TPMAlgID {
 // startTPM runs a software TPM for the test.
 func startTPM(t *testing.T) transport.TPM {
 	t.Helper()
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "tpm.sock")
-	cmd := exec.Command(testtools.Require(t, "swtpm"), "socket", "--tpm2", "--tpmstate", "dir="+dir,
-		"--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+filepath.Join(dir, "ctrl.sock"), "--flags", "not-need-init,startup-clear")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		conn, err := net.Dial("unix", socket)
-		if err == nil {
-			t.Cleanup(func() { _ = conn.Close() })
-			return transport.FromReadWriter(conn)
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("swtpm does not answer: %v\n%s", err, out.String())
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	conn, err := net.Dial("unix", swtpm.Start(t).Socket)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return transport.FromReadWriter(conn)
 }

@@ -60,6 +60,9 @@ func (w *Writer) WriteBlob(mediaType string, r io.Reader) (ocispec.Descriptor, e
 	defer os.Remove(tmp.Name())
 	h := sha256.New()
 	n, err := io.Copy(io.MultiWriter(tmp, h), r)
+	if err == nil {
+		err = tmp.Sync() // a power cut leaves no name with half of its content
+	}
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("ocilayout: blob: %w", err)
 	}
@@ -166,7 +169,15 @@ func (w *Writer) writeIndex(index *ocispec.Index) error {
 
 func (w *Writer) replace(name string, b []byte) error {
 	path := filepath.Join(w.dir, name)
-	if err := os.WriteFile(path+".new", b, 0o644); err != nil {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("ocilayout: %s: %w", name, err)
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("ocilayout: %s: %w", name, err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
