@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/signing/secureboot"
@@ -42,9 +43,9 @@ func TestCompatFormats(t *testing.T) {
 	}
 
 	image := uki.Image{
-		Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.12.0")), Initrd: []uki.Source{text("one"), text("three")},
+		Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.12.0")), Initrd: []osmith.Source{text("one"), text("three")},
 		Cmdline: "quiet", OSRelease: []byte("ID=acme\nVERSION_ID=1\n"), Microcode: text("microcode"), Splash: text("BM"),
-		DeviceTree: text("tree"), DeviceTreeAuto: []uki.Source{text("tree of one"), text("tree of two")},
+		DeviceTree: text("tree"), DeviceTreeAuto: []osmith.Source{text("tree of one"), text("tree of two")},
 		HWIDs:    []uki.HWID{{Type: uki.HWIDDeviceTree, CHID: secureboot.GlobalVariable, Name: "one", Match: "acme,one"}},
 		Firmware: []uki.Firmware{{ID: "acme", Payload: text("firmware")}},
 		Profile:  []byte("ID=main\n"), PCRSignatureReserve: 64,
@@ -56,9 +57,9 @@ func TestCompatFormats(t *testing.T) {
 	require.NoError(t, err)
 	var values []byte
 	for _, v := range variants {
-		ms := make([]tpm.Measurement, len(v.Sections))
+		ms := make([]osmith.Measurement, len(v.Sections))
 		for i, m := range v.Sections {
-			ms[i] = tpm.Measurement(m)
+			ms[i] = osmith.Measurement(m)
 		}
 		value, err := tpm.PCR11(crypto.SHA256, ms)
 		require.NoError(t, err)
@@ -88,7 +89,7 @@ func TestCompatFormats(t *testing.T) {
 
 	log, err := tpm.Predict(tpm.Boot{Stub: 262, Banks: []crypto.Hash{crypto.SHA256}, SecureBoot: tpm.Variables{SecureBoot: []byte{0}},
 		UKI:      tpm.Application{Path: `\EFI\Linux\acme.efi`, Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}},
-		Sections: []tpm.Measurement{{Section: ".linux", Size: 1, Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}}}})
+		Sections: []osmith.Measurement{{Section: ".linux", Size: 1, Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}}}})
 	require.NoError(t, err)
 	raw, err := log.MarshalBinary()
 	require.NoError(t, err)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/partition"
@@ -87,7 +88,7 @@ func compare(t *testing.T, name string, got []byte) {
 	require.Equal(t, string(bytes.ReplaceAll(want, []byte("\r\n"), []byte("\n"))), string(got))
 }
 
-func sum(t *testing.T, src upgrade.Source) string {
+func sum(t *testing.T, src osmith.Source) string {
 	t.Helper()
 	h := sha256.New()
 	buf := make([]byte, 1<<20)

@@ -1,5 +1,5 @@
-// Package osmith is the root of a set of independent packages to build, sign, measure, install, upgrade and roll back
-// image-based Linux systems. It holds no code; import the packages one by one:
+// Package osmith is the vocabulary of a set of independent packages to build, sign, measure, install, upgrade and roll back
+// image-based Linux systems: the types of the values that pass from one of them to another. Import the packages one by one:
 //
 //   - [github.com/osmith-dev/osmith/verity]: dm-verity hash trees, written and verified;
 //   - [github.com/osmith-dev/osmith/partition] and [github.com/osmith-dev/osmith/partition/fat]: GPT, A/B layouts, EFI system partitions;
@@ -9,8 +9,8 @@
 //   - [github.com/osmith-dev/osmith/bootloader]: systemd-boot on an ESP, boot counting, which entry boots next;
 //   - [github.com/osmith-dev/osmith/upgrade]: composes them: plan, apply, commit, roll back.
 //
-// No package imports another (upgrade and the examples do): values pass between them as standard types. Everything is
-// pure Go, needs no root, loop device or subprocess, and the same inputs give the same bytes.
+// None of these packages imports another one, except upgrade and the examples, which compose them. Everything is pure Go,
+// needs no root, loop device or subprocess, and the same inputs give the same bytes.
 //
 // examples/lifecycle is the whole flow in one program.
 package osmith

@@ -1,4 +1,4 @@
-package osmith
+package osmith_test
 
 import (
 	"bytes"

@@ -4,28 +4,16 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// Source is sized random-access input: *bytes.Reader and *io.SectionReader are ones.
-type Source interface {
-	io.ReaderAt
-	Size() int64
-}
-
-// File is a file to write to the ESP.
-type File struct {
-	Path    string // slash-separated, relative to the root of the ESP
-	Content Source
-}
-
 // Installation describes systemd-boot on an ESP.
 type Installation struct {
-	Loader Source  // systemd-boot, signed if Secure Boot is to accept it
-	Config *Config // nil: an empty loader.conf
+	Loader osmith.Source // systemd-boot, signed if Secure Boot is to accept it
+	Config *Config       // nil: an empty loader.conf
 
 	// Keys are Secure Boot keys that systemd-boot can enrol when the firmware is in setup mode. A set named "auto" is
 	// enrolled without being asked for, as secure-boot-enroll in loader.conf says.
@@ -46,7 +34,7 @@ type EnrolmentKeys struct {
 // Files lists what `bootctl install` puts on an ESP, besides a random seed: the loader under its own name and as the
 // fallback, loader.conf, loader/entries.srel, which says that Type #1 entries are used, and the keys. The file names
 // follow from the loader's architecture. A file that is not systemd-boot is refused ([ErrNotLoader]).
-func (in *Installation) Files() ([]File, error) {
+func (in *Installation) Files() ([]osmith.ESPFile, error) {
 	if in.Loader == nil {
 		return nil, fmt.Errorf("bootloader: %w", ErrMissingLoader)
 	}
@@ -74,13 +62,13 @@ func (in *Installation) Files() ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := []File{{"EFI/systemd/systemd-boot" + architecture + ".efi", in.Loader}}
+	files := []osmith.ESPFile{{Path: "EFI/systemd/systemd-boot" + architecture + ".efi", Content: in.Loader}}
 	if !in.OmitFallback {
-		files = append(files, File{"EFI/BOOT/BOOT" + strings.ToUpper(architecture) + ".EFI", in.Loader})
+		files = append(files, osmith.ESPFile{Path: "EFI/BOOT/BOOT" + strings.ToUpper(architecture) + ".EFI", Content: in.Loader})
 	}
 	files = append(files,
-		File{configPath, bytes.NewReader(text)},
-		File{"loader/entries.srel", strings.NewReader("type1\n")})
+		osmith.ESPFile{Path: configPath, Content: bytes.NewReader(text)},
+		osmith.ESPFile{Path: "loader/entries.srel", Content: strings.NewReader("type1\n")})
 	seen := make(map[string]bool)
 	for _, k := range in.Keys {
 		list, err := k.files()
@@ -96,11 +84,11 @@ func (in *Installation) Files() ([]File, error) {
 	return files, nil
 }
 
-func (k EnrolmentKeys) files() ([]File, error) {
+func (k EnrolmentKeys) files() ([]osmith.ESPFile, error) {
 	if k.Name == "" || k.Name[0] == '.' || strings.ContainsAny(k.Name, "\"*/:<>?\\|") {
 		return nil, fmt.Errorf("bootloader: enrolment keys %q: not a name that systemd-boot and FAT accept", k.Name)
 	}
-	var files []File
+	var files []osmith.ESPFile
 	for _, v := range []struct {
 		name     string
 		auth     []byte
@@ -112,7 +100,7 @@ func (k EnrolmentKeys) files() ([]File, error) {
 			}
 			return nil, fmt.Errorf("bootloader: enrolment keys %q: %s is missing, systemd-boot enrols all or nothing", k.Name, v.name)
 		}
-		files = append(files, File{"loader/keys/" + k.Name + "/" + v.name + ".auth", bytes.NewReader(v.auth)})
+		files = append(files, osmith.ESPFile{Path: "loader/keys/" + k.Name + "/" + v.name + ".auth", Content: bytes.NewReader(v.auth)})
 	}
 	return files, nil
 }
@@ -126,7 +114,7 @@ const (
 
 // LoaderVersion is the version of a systemd-boot binary, such as "262-1", as `bootctl status` shows it. Another program
 // is a [*FormatError] with [ErrNotLoader].
-func LoaderVersion(loader Source) (string, error) {
+func LoaderVersion(loader osmith.Source) (string, error) {
 	f, err := pe.Parse(loader, loader.Size())
 	if err != nil {
 		return "", formatError(err)

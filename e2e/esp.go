@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/partition"
@@ -17,7 +18,7 @@ import (
 
 // WriteESP gives the machine a new disk with nothing but an EFI system partition: systemd-boot under our signature with
 // its configuration, our keys for it to enrol, and files. Firmware variables and TPM stay.
-func (s *System) WriteESP(config bootloader.Config, files ...fat.File) error {
+func (s *System) WriteESP(config bootloader.Config, files ...osmith.ESPFile) error {
 	enrolment, err := s.Builder.Keys.SecureBoot.EnrollOwnKeysOnly(s.Builder.Time)
 	if err != nil {
 		return err
@@ -36,9 +37,9 @@ func (s *System) WriteESP(config bootloader.Config, files ...fat.File) error {
 		return err
 	}
 	// The stub makes one where there is none, and with it another boot secret than that of an earlier boot.
-	files = append(files, fat.File{Path: "loader/boot-secret-mixin", Content: bytes.NewReader(make([]byte, 32))})
+	files = append(files, osmith.ESPFile{Path: "loader/boot-secret-mixin", Content: bytes.NewReader(make([]byte, 32))})
 	for _, f := range installed {
-		files = append(files, fat.File{Path: f.Path, Content: f.Content})
+		files = append(files, osmith.ESPFile{Path: f.Path, Content: f.Content})
 	}
 	options := fat.Options{Kind: 32, Label: "ESP", Time: s.Builder.Time}
 	need, err := fat.MinSize(files, options)

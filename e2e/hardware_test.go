@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -24,11 +25,11 @@ func forThisHardware(t *testing.T, s *System, im uki.Image, rep *report.Report) 
 	require.Equal(t, "QEMU", smbios.Manufacturer)
 	const product = 9 // type of hardware id
 	own := smbios.CHIDs("")[product]
-	require.NotEqual(t, uki.GUID{}, own)
+	require.NotEqual(t, osmith.GUID{}, own)
 	another := uki.SMBIOS{Manufacturer: "Acme", ProductName: "One"}
 
 	im.DeviceTree = bytes.NewReader(deviceTree("acme,zero"))
-	im.DeviceTreeAuto = []uki.Source{bytes.NewReader(deviceTree("acme,one")), bytes.NewReader(deviceTree("acme,two"))}
+	im.DeviceTreeAuto = []osmith.Source{bytes.NewReader(deviceTree("acme,one")), bytes.NewReader(deviceTree("acme,two"))}
 	im.HWIDs = []uki.HWID{
 		{CHID: another.CHIDs("")[product], Type: uki.HWIDDeviceTree, Name: "One", Match: "acme,one"},
 		{CHID: own, Type: uki.HWIDDeviceTree, Name: "Two", Match: "acme,two"},

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/tpm"
@@ -56,7 +57,7 @@ func (s *System) Describe(b UKIBoot) (*tpm.Boot, error) {
 
 // programs are what the firmware is asked to start: the loader, the image and its add-ons.
 func (s *System) programs(out *tpm.Boot, b UKIBoot) error {
-	program := func(path string, src uki.Source) (tpm.Application, error) {
+	program := func(path string, src osmith.Source) (tpm.Application, error) {
 		verdict, digests, err := s.Evaluate(src)
 		if err != nil {
 			return tpm.Application{}, err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
@@ -25,7 +26,7 @@ func (s *System) UKI(version string, more uki.Image) ([]byte, error) {
 		return nil, err
 	}
 	im := more
-	im.Stub, im.Linux, im.Initrd, im.OSRelease = parts.Stub, parts.Linux, []uki.Source{parts.Initrd}, acmeos.OSRelease(version)
+	im.Stub, im.Linux, im.Initrd, im.OSRelease = parts.Stub, parts.Linux, []osmith.Source{parts.Initrd}, acmeos.OSRelease(version)
 	im.Cmdline = strings.TrimRight(kernelArguments+" osmith.report=initrd osmith.version="+version+" "+more.Cmdline, " ")
 	// Four signatures for each of four banks, with space for other sizes, and that for each way to pick sections.
 	room := 16 << 10 * (len(im.DeviceTreeAuto) + 1) * (len(im.Firmware) + 1)
@@ -72,16 +73,16 @@ func (s *System) sign(write func(io.Writer) error) ([]byte, error) {
 	return signed.Bytes(), err
 }
 
-func measurements(sections []uki.Measurement) []tpm.Measurement {
-	ms := make([]tpm.Measurement, len(sections))
+func measurements(sections []osmith.Measurement) []osmith.Measurement {
+	ms := make([]osmith.Measurement, len(sections))
 	for i, m := range sections {
-		ms[i] = tpm.Measurement(m)
+		ms[i] = osmith.Measurement(m)
 	}
 	return ms
 }
 
 // Evaluate asks the machine's firmware about an image.
-func (s *System) Evaluate(src uki.Source) (secureboot.Verdict, map[crypto.Hash][]byte, error) {
+func (s *System) Evaluate(src osmith.Source) (secureboot.Verdict, map[crypto.Hash][]byte, error) {
 	digests, err := authenticode.Digests(src, tpm.Banks()...)
 	if err != nil {
 		return secureboot.Verdict{}, nil, err

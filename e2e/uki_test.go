@@ -13,10 +13,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/internal/testtools"
-	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -109,9 +109,9 @@ type espFiles map[string][]byte
 // write makes an ESP of them for the machine, with an entry that is booted.
 func (files espFiles) write(t *testing.T, s *System, entry string) {
 	t.Helper()
-	var list []fat.File
+	var list []osmith.ESPFile
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		list = append(list, fat.File{Path: name, Content: bytes.NewReader(files[name])})
+		list = append(list, osmith.ESPFile{Path: name, Content: bytes.NewReader(files[name])})
 	}
 	require.NoError(t, s.WriteESP(bootloader.Config{Default: entry}, list...))
 }
@@ -136,14 +136,14 @@ func addons(t *testing.T, s *System, r testtools.Root, cmdline string) (global, 
 	b, err := os.ReadFile(r.Part(t, "addon-stub"))
 	require.NoError(t, err)
 	stub := bytes.NewReader(b)
-	packed := func(name string) uki.Source {
+	packed := func(name string) osmith.Source {
 		var a archive
 		a.add(name, modeFile, []byte("of an add-on"))
 		return bytes.NewReader(a.finish())
 	}
 	global, err = s.Addon(uki.Addon{Stub: stub, Cmdline: "acme.addon=global", DeviceTree: bytes.NewReader(deviceTree("acme,addon"))})
 	require.NoError(t, err)
-	local, err = s.Addon(uki.Addon{Stub: stub, Cmdline: cmdline, Initrd: []uki.Source{packed("acme")}, Microcode: packed("early")})
+	local, err = s.Addon(uki.Addon{Stub: stub, Cmdline: cmdline, Initrd: []osmith.Source{packed("acme")}, Microcode: packed("early")})
 	require.NoError(t, err)
 	return global, local
 }

@@ -3,14 +3,14 @@ package partition
 import (
 	"strings"
 
-	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith"
 )
 
 // archTypes are the six types of every architecture of the Discoverable Partitions Specification, under the name that
 // systemd gives the architecture.
 var archTypes = []struct {
 	arch  string
-	types [6]GUID // by archSuffixes
+	types [6]osmith.GUID // by archSuffixes
 }{
 	{"alpha", guids(
 		"6523f8ae-3eb1-4e2a-a05a-18b695ae656f",
@@ -184,15 +184,15 @@ var archSuffixes = [6][2]string{
 	{"usr-", ""}, {"usr-", "-verity"}, {"usr-", "-verity-sig"},
 }
 
-func guids(text ...string) (out [6]GUID) {
+func guids(text ...string) (out [6]osmith.GUID) {
 	for i, t := range text {
-		out[i] = efi.MustParseGUID(t)
+		out[i] = osmith.MustParseGUID(t)
 	}
 	return out
 }
 
 // archTypeName is the name of a type that belongs to an architecture.
-func archTypeName(id GUID) (string, bool) {
+func archTypeName(id osmith.GUID) (string, bool) {
 	for _, a := range archTypes {
 		for i, t := range a.types {
 			if t == id {
@@ -204,7 +204,7 @@ func archTypeName(id GUID) (string, bool) {
 }
 
 // archType is the type with a name such as "usr-riscv64-verity".
-func archType(name string) (GUID, bool) {
+func archType(name string) (osmith.GUID, bool) {
 	for i := len(archSuffixes) - 1; i >= 0; i-- { // the longer suffix first
 		s := archSuffixes[i]
 		if !strings.HasPrefix(name, s[0]) || !strings.HasSuffix(name, s[1]) || len(name) <= len(s[0])+len(s[1]) {
@@ -220,5 +220,5 @@ func archType(name string) (GUID, bool) {
 			}
 		}
 	}
-	return GUID{}, false
+	return osmith.GUID{}, false
 }

@@ -7,8 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
 // What another GPT library was found to do wrong, each as a test of ours. Headers that lie are in TestHostileHeaders,
@@ -76,7 +78,7 @@ func TestDefectsSeenElsewhere(t *testing.T) {
 		big.Entries = 300
 		for i := range 300 {
 			p := part(2048+8*uint64(i), 2048+8*uint64(i)+7)
-			p.ID = GUID{0: 1, 14: byte(i >> 8), 15: byte(i)}
+			p.ID = osmith.GUID{0: 1, 14: byte(i >> 8), 15: byte(i)}
 			big.Partitions = append(big.Partitions, p)
 		}
 		d := faultio.NewDisk(16 << 20)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -28,9 +29,9 @@ type Partition struct {
 	// table is written.
 	Number int
 	// Type is the partition type, for example [ESP].
-	Type GUID
+	Type osmith.GUID
 	// ID is the UniquePartitionGUID, PARTUUID to Linux. No two partitions may have the same.
-	ID GUID
+	ID osmith.GUID
 	// Name has at most [MaxName] UTF-16 units. A slot without content is called [EmptyName].
 	Name string
 	// FirstLBA and LastLBA are the first and the last sector, both included.
@@ -46,7 +47,7 @@ type Partition struct {
 func readEntry(b []byte, number int) Partition {
 	le := binary.LittleEndian
 	p := Partition{
-		Number: number, Type: efi.GUIDFromMixed(b), ID: efi.GUIDFromMixed(b[16:]),
+		Number: number, Type: efi.GUID(b), ID: efi.GUID(b[16:]),
 		FirstLBA: le.Uint64(b[32:]), LastLBA: le.Uint64(b[40:]), Attributes: le.Uint64(b[48:]),
 		Name: efi.DecodeUTF16(b[nameOffset : nameOffset+nameBytes]),
 	}
@@ -58,8 +59,8 @@ func readEntry(b []byte, number int) Partition {
 // put encodes p over the entry b; bytes beyond 128 stay.
 func (p *Partition) put(b []byte) {
 	le := binary.LittleEndian
-	p.Type.AppendMixed(b[:0])
-	p.ID.AppendMixed(b[16:16])
+	efi.AppendGUID(b[:0], p.Type)
+	efi.AppendGUID(b[16:16], p.ID)
 	le.PutUint64(b[32:], p.FirstLBA)
 	le.PutUint64(b[40:], p.LastLBA)
 	le.PutUint64(b[48:], p.Attributes)

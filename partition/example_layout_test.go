@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/partition"
 )
 
 // A disk of 64 GiB after the recipe of IncusOS, and what it takes to give its data partition the space of a larger disk.
 func ExamplePlanOnto() {
 	l := partition.IncusOS()
-	l.Seed = partition.GUID{1, 2, 3}
+	l.Seed = osmith.GUID{1, 2, 3}
 	l.Size = 64 << 30
 	im, err := partition.Plan(l)
 	if err != nil {
@@ -66,7 +67,7 @@ func ExampleReadLayout() {
 
 func ExampleFindSlots() {
 	l := partition.GNOMEOS()
-	l.Seed = partition.GUID{1, 2, 3}
+	l.Seed = osmith.GUID{1, 2, 3}
 	im, err := partition.Plan(l)
 	if err != nil {
 		fmt.Println(err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing/fstest"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/partition"
 )
@@ -29,7 +30,7 @@ func ExampleVerityIDs() {
 // A table whose primary copy is gone is read from its backup.
 func ExampleRead() {
 	image, err := partition.Plan(partition.Layout{Size: 8 << 20, Partitions: []partition.Spec{
-		{Type: partition.ESP, ID: partition.GUID{1}, Name: "esp", Size: 4 << 20},
+		{Type: partition.ESP, ID: osmith.GUID{1}, Name: "esp", Size: 4 << 20},
 	}})
 	if err != nil {
 		panic(err)

@@ -6,12 +6,13 @@ import (
 	"log"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/partition"
 )
 
-func id(s string) partition.GUID {
-	g, err := partition.ParseGUID(s)
+func id(s string) osmith.GUID {
+	g, err := osmith.ParseGUID(s)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
@@ -37,7 +38,7 @@ type header struct {
 	alternate   uint64
 	firstUsable uint64
 	lastUsable  uint64
-	diskID      GUID
+	diskID      osmith.GUID
 	entriesLBA  uint64
 	count       uint32
 	entrySize   uint32
@@ -68,7 +69,7 @@ func readHeader(r io.ReaderAt, lba, sectors uint64, ss int64, which string) (*he
 	}
 	h := &header{
 		sector: b, size: le.Uint32(b[12:]), myLBA: le.Uint64(b[24:]), alternate: le.Uint64(b[32:]),
-		firstUsable: le.Uint64(b[40:]), lastUsable: le.Uint64(b[48:]), diskID: efi.GUIDFromMixed(b[56:]),
+		firstUsable: le.Uint64(b[40:]), lastUsable: le.Uint64(b[48:]), diskID: efi.GUID(b[56:]),
 		entriesLBA: le.Uint64(b[72:]), count: le.Uint32(b[80:]), entrySize: le.Uint32(b[84:]), entriesCRC: le.Uint32(b[88:]),
 	}
 	if h.size < minHeaderSize || int64(h.size) > ss {
@@ -135,7 +136,7 @@ func (h *header) encode() []byte {
 	le.PutUint64(b[32:], h.alternate)
 	le.PutUint64(b[40:], h.firstUsable)
 	le.PutUint64(b[48:], h.lastUsable)
-	h.diskID.AppendMixed(b[56:56])
+	efi.AppendGUID(b[56:56], h.diskID)
 	le.PutUint64(b[72:], h.entriesLBA)
 	le.PutUint32(b[80:], h.count)
 	le.PutUint32(b[84:], h.entrySize)

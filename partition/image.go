@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
@@ -46,7 +47,7 @@ func (e *ReadBackError) Error() string {
 //
 //	ZeroRange(off, n int64) error
 //
-// and holes of the contents ([Source]) are not read. The bytes are the same in every case.
+// and holes of the contents ([osmith.Source]) are not read. The bytes are the same in every case.
 //
 // Of a plan onto an existing table ([PlanOnto]), only the new partitions are written, and the table. The target must
 // have ReadAt, and its table must be the one of the plan, else the error matches [ErrChanged] and nothing is written.
@@ -184,7 +185,7 @@ func (im *Image) jobs() ([]job, error) {
 // jobSize is what one worker copies at a time, in bytes.
 const jobSize = 16 << 20
 
-func appendJobs(out []job, off, size int64, content Source, name string) []job {
+func appendJobs(out []job, off, size int64, content osmith.Source, name string) []job {
 	if content == nil {
 		return append(out, job{off: off, size: size, name: name})
 	}
@@ -198,7 +199,7 @@ func appendJobs(out []job, off, size int64, content Source, name string) []job {
 
 // part is a piece of a Source that still knows its holes.
 type part struct {
-	src       Source
+	src       osmith.Source
 	off, size int64
 }
 

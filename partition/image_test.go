@@ -9,9 +9,11 @@ import (
 
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/partition/gpt"
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/testtools"
-	"github.com/stretchr/testify/require"
 )
 
 func TestImage(t *testing.T) {
@@ -147,8 +149,8 @@ func TestPlanRefuses(t *testing.T) {
 		"huge sum":      func(l *Layout) { l.Partitions[0].Size, l.Partitions[3].Size = 1<<62, 1<<62 },
 		"negative part": func(l *Layout) { l.Partitions[0].Size = -1 },
 		"name":          func(l *Layout) { l.Partitions[0].Name = strings.Repeat("𝄞", 19) },
-		"no type":       func(l *Layout) { l.Partitions[0].Type = GUID{} },
-		"no ID":         func(l *Layout) { l.Partitions[0].ID = GUID{} },
+		"no type":       func(l *Layout) { l.Partitions[0].Type = osmith.GUID{} },
+		"no ID":         func(l *Layout) { l.Partitions[0].ID = osmith.GUID{} },
 	} {
 		l := abLayout()
 		change(&l)

@@ -7,14 +7,15 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
 // job is a range of the disk to be written: content, or zeros.
 type job struct {
 	off, size int64
-	content   Source // of exactly size bytes; nil: zeros
-	name      string // of the partition; "": between partitions
+	content   osmith.Source // of exactly size bytes; nil: zeros
+	name      string        // of the partition; "": between partitions
 }
 
 func (j job) fail(err error) error {

@@ -3,31 +3,20 @@ package partition
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
-)
 
-// Source is sized random-access input: *bytes.Reader, *strings.Reader and *io.SectionReader are Sources. A Source
-// that also has
-//
-//	NextData(off int64) (start, end int64, err error)
-//
-// tells its holes: the first range at or after off that may hold anything but zeros, or [io.EOF]. On Linux the holes
-// of the file under an *io.SectionReader are found without it. ReadAt is called by several goroutines at once.
-type Source interface {
-	io.ReaderAt
-	Size() int64
-}
+	"github.com/osmith-dev/osmith"
+)
 
 // Spec is a partition to be laid out. Its size is fixed (Size), that of its Content, or between MinSize and MaxSize: then
 // it takes part in what is free, by Weight. Sizes are bytes.
 type Spec struct {
-	Type       GUID   // what is in it, for example [RootX8664]
-	ID         GUID   // PARTUUID; zero: derived from the Seed of the layout
-	Name       string // at most [MaxName] UTF-16 units; [EmptyName] for a slot without content
-	Size       int64  // the size, rounded up to 4096; 0: as large as Content and Reserve, or more (below)
+	Type       osmith.GUID // what is in it, for example [RootX8664]
+	ID         osmith.GUID // PARTUUID; zero: derived from the Seed of the layout
+	Name       string      // at most [MaxName] UTF-16 units; [EmptyName] for a slot without content
+	Size       int64       // the size, rounded up to 4096; 0: as large as Content and Reserve, or more (below)
 	Attributes uint64
-	Content    Source // what is in it, followed by zeros; nil: zeros
+	Content    osmith.Source // what is in it, followed by zeros; nil: zeros
 
 	// MinSize and MaxSize bound the size, which Weight then decides; both are rounded to 4096. With any of the three set,
 	// MaxSize 0 is no bound. They exclude Size.
@@ -71,12 +60,12 @@ type Copy struct {
 
 // Layout is a disk to be made, or what a disk is to have ([PlanOnto]). As JSON it has the schema "osmith.layout/1".
 type Layout struct {
-	DiskID     GUID  // zero: derived from Seed
-	Seed       GUID  // what IDs that are not given are derived from; zero: all IDs must be given
-	SectorSize int   // 512 (also 0) or 4096
-	Size       int64 // bytes of the disk; 0: as small as possible, rounded up to Align
-	Align      int64 // every partition starts at a multiple of it; 0: 1 MiB
-	Start      int64 // no partition starts before it; 0: behind the table
+	DiskID     osmith.GUID // zero: derived from Seed
+	Seed       osmith.GUID // what IDs that are not given are derived from; zero: all IDs must be given
+	SectorSize int         // 512 (also 0) or 4096
+	Size       int64       // bytes of the disk; 0: as small as possible, rounded up to Align
+	Align      int64       // every partition starts at a multiple of it; 0: 1 MiB
+	Start      int64       // no partition starts before it; 0: behind the table
 	Partitions []Spec
 }
 
@@ -118,7 +107,7 @@ func (l *Layout) identified() *Layout {
 		out.DiskID = SeedDiskID(l.Seed)
 	}
 	out.Partitions = append([]Spec{}, l.Partitions...)
-	count := map[GUID]int{}
+	count := map[osmith.GUID]int{}
 	for i := range out.Partitions {
 		s := &out.Partitions[i]
 		if s.ID.IsZero() {

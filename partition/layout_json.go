@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -23,32 +24,32 @@ const (
 
 // layoutJSON is a layout file. Sizes are bytes; what is left out is 0.
 type layoutJSON struct {
-	Schema     string     `json:"schema"`
-	DiskID     *GUID      `json:"diskId,omitempty"`
-	Seed       *GUID      `json:"seed,omitempty"`
-	SectorSize int        `json:"sectorSize,omitempty"`
-	Size       int64      `json:"size,omitempty"`
-	Align      int64      `json:"align,omitempty"`
-	Start      int64      `json:"start,omitempty"`
-	Partitions []specJSON `json:"partitions"`
+	Schema     string       `json:"schema"`
+	DiskID     *osmith.GUID `json:"diskId,omitempty"`
+	Seed       *osmith.GUID `json:"seed,omitempty"`
+	SectorSize int          `json:"sectorSize,omitempty"`
+	Size       int64        `json:"size,omitempty"`
+	Align      int64        `json:"align,omitempty"`
+	Start      int64        `json:"start,omitempty"`
+	Partitions []specJSON   `json:"partitions"`
 }
 
 type specJSON struct {
-	Number        int      `json:"number,omitempty"`
-	Type          string   `json:"type"`
-	ID            *GUID    `json:"id,omitempty"`
-	Name          string   `json:"name,omitempty"`
-	Size          int64    `json:"size,omitempty"`
-	MinSize       int64    `json:"minSize,omitempty"`
-	MaxSize       int64    `json:"maxSize,omitempty"`
-	Weight        uint32   `json:"weight,omitempty"`
-	Reserve       int64    `json:"reserve,omitempty"`
-	Priority      int32    `json:"priority,omitempty"`
-	PaddingMin    int64    `json:"paddingMin,omitempty"`
-	PaddingMax    int64    `json:"paddingMax,omitempty"`
-	PaddingWeight uint32   `json:"paddingWeight,omitempty"`
-	Flags         []string `json:"flags,omitempty"`
-	Content       *Fill    `json:"content,omitempty"`
+	Number        int          `json:"number,omitempty"`
+	Type          string       `json:"type"`
+	ID            *osmith.GUID `json:"id,omitempty"`
+	Name          string       `json:"name,omitempty"`
+	Size          int64        `json:"size,omitempty"`
+	MinSize       int64        `json:"minSize,omitempty"`
+	MaxSize       int64        `json:"maxSize,omitempty"`
+	Weight        uint32       `json:"weight,omitempty"`
+	Reserve       int64        `json:"reserve,omitempty"`
+	Priority      int32        `json:"priority,omitempty"`
+	PaddingMin    int64        `json:"paddingMin,omitempty"`
+	PaddingMax    int64        `json:"paddingMax,omitempty"`
+	PaddingWeight uint32       `json:"paddingWeight,omitempty"`
+	Flags         []string     `json:"flags,omitempty"`
+	Content       *Fill        `json:"content,omitempty"`
 }
 
 // MarshalJSON is the layout as a file: everything but the contents themselves. Types are names where they have one
@@ -66,7 +67,7 @@ func (l Layout) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-func optional(id GUID) *GUID {
+func optional(id osmith.GUID) *osmith.GUID {
 	if id.IsZero() {
 		return nil
 	}
@@ -131,7 +132,7 @@ func (s *specJSON) spec() (Spec, error) {
 	var ok bool
 	if out.Type, ok = TypeByName(s.Type); !ok {
 		var err error
-		if out.Type, err = ParseGUID(s.Type); err != nil {
+		if out.Type, err = osmith.ParseGUID(s.Type); err != nil {
 			return Spec{}, fmt.Errorf("type %q is neither the name of one nor a GUID", printable(s.Type))
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // OperationKind is what is done to a partition.
@@ -24,8 +26,8 @@ const (
 type Operation struct {
 	Kind    OperationKind `json:"op"`
 	Number  int           `json:"number,omitempty"` // entry number
-	Type    GUID          `json:"type"`
-	ID      GUID          `json:"id"`
+	Type    osmith.GUID   `json:"type"`
+	ID      osmith.GUID   `json:"id"`
 	Name    string        `json:"name"`
 	Offset  int64         `json:"offset"`
 	Size    int64         `json:"size"`
@@ -119,11 +121,11 @@ func (ops Operations) String() string {
 // MarshalJSON is the plan as an object with the schema "osmith.diskplan/1".
 func (im *Image) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
-		Schema     string     `json:"schema"`
-		DiskID     GUID       `json:"diskId"`
-		SectorSize int        `json:"sectorSize"`
-		Size       int64      `json:"size"`
-		NewTable   bool       `json:"newTable"`
-		Operations Operations `json:"operations"`
+		Schema     string      `json:"schema"`
+		DiskID     osmith.GUID `json:"diskId"`
+		SectorSize int         `json:"sectorSize"`
+		Size       int64       `json:"size"`
+		NewTable   bool        `json:"newTable"`
+		Operations Operations  `json:"operations"`
 	}{"osmith.diskplan/1", im.Table.DiskID, im.Table.SectorSize, im.Size, im.base == nil, im.operations})
 }

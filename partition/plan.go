@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Image is a planned disk: a table and what goes into its partitions.
@@ -12,9 +14,9 @@ type Image struct {
 	Table *Table
 	Size  int64 // bytes of the disk
 
-	contents   []Source // by index in Table.Partitions
-	fresh      []bool   // likewise: the partition is new, its content is to be written
-	base       *Table   // the table that was planned onto; nil: a new disk
+	contents   []osmith.Source // by index in Table.Partitions
+	fresh      []bool          // likewise: the partition is new, its content is to be written
+	base       *Table          // the table that was planned onto; nil: a new disk
 	operations []Operation
 }
 
@@ -120,7 +122,7 @@ func PlanOnto(t *Table, l Layout) (*Image, error) {
 	al.grow()
 	next := *t
 	next.Partitions = slices.Clone(t.Partitions)
-	im := &Image{Table: &next, Size: t.Size, base: t, contents: make([]Source, len(t.Partitions)), fresh: make([]bool, len(t.Partitions))}
+	im := &Image{Table: &next, Size: t.Size, base: t, contents: make([]osmith.Source, len(t.Partitions)), fresh: make([]bool, len(t.Partitions))}
 	for _, p := range t.Partitions {
 		if p.Number == 0 {
 			return nil, &EntryError{Name: p.Name, Err: errors.New("has no entry number: plan onto a table that was read")}
@@ -149,7 +151,7 @@ func PlanOnto(t *Table, l Layout) (*Image, error) {
 
 // unusedID is the derived ID of a new partition. When partitions were left out earlier, the one with its number may be on
 // the disk: then the next number that is free is taken, where systemd-repart takes a random ID.
-func (t *Table) unusedID(seed GUID, spec *Spec) GUID {
+func (t *Table) unusedID(seed osmith.GUID, spec *Spec) osmith.GUID {
 	id := spec.ID
 	for n := len(t.Partitions); t.Find(id) >= 0 && !seed.IsZero(); n++ {
 		id = SeedPartitionID(seed, spec.Type, n)
@@ -314,7 +316,7 @@ func (im *Image) add(spec *Spec, s *slice, next func() int) {
 
 // SetContent replaces the content of partition i (index in Table.Partitions), for content that depends on the plan: a
 // file system that is as large as its partition. Only a partition that the plan makes can be filled.
-func (im *Image) SetContent(i int, content Source) error {
+func (im *Image) SetContent(i int, content osmith.Source) error {
 	_, size := im.Table.Extent(i)
 	name := im.Table.Partitions[i].Name
 	if !im.fresh[i] {
@@ -333,4 +335,4 @@ func (im *Image) SetContent(i int, content Source) error {
 }
 
 // Content is what goes into partition i (index in Table.Partitions); nil for zeros and for a partition that stays.
-func (im *Image) Content(i int) Source { return im.contents[i] }
+func (im *Image) Content(i int) osmith.Source { return im.contents[i] }

@@ -1,5 +1,7 @@
 package partition
 
+import "github.com/osmith-dev/osmith"
+
 // The recipes are the layouts of known systems as values, to start from: neither IDs nor a seed nor contents are set,
 // slots are labelled "_empty" or as the system does, and sizes are those of the system. Change what you like and give it
 // to [Plan]. Where the real system decides a size itself, the table says so.
@@ -10,7 +12,7 @@ const (
 )
 
 // must is the type with a name of this package.
-func must(name string) GUID {
+func must(name string) osmith.GUID {
 	t, ok := TypeByName(name)
 	if !ok {
 		panic("partition: no type " + name) // a mistake in this file: every recipe is planned by a test

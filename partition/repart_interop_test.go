@@ -12,12 +12,13 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"github.com/osmith-dev/osmith/internal/efi"
-	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-var repartSeed = efi.MustParseGUID("11111111-2222-3333-4444-555555555555")
+var repartSeed = osmith.MustParseGUID("11111111-2222-3333-4444-555555555555")
 
 // repart runs the real systemd-repart over definitions and returns the path of the image.
 func repart(t testing.TB, root testtools.Root, dir string, defs map[string]string, image string, size int64, args ...string) (string, error) {

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // RepartOptions are what definition files of systemd-repart leave open.
@@ -241,7 +243,7 @@ func (d *definition) attributes() error {
 // systemd takes for known: src/shared/gpt.c).
 type kind struct{ noAuto, readOnly, growFS, verity bool }
 
-func kindOf(t GUID) kind {
+func kindOf(t osmith.GUID) kind {
 	name := TypeName(t)
 	sig, verity := strings.HasSuffix(name, "-verity-sig"), strings.HasSuffix(name, "-verity")
 	system := strings.HasPrefix(name, "root-") || strings.HasPrefix(name, "usr-")
@@ -256,10 +258,10 @@ func kindOf(t GUID) kind {
 	return kind{noAuto: t == Swap}
 }
 
-func isVeritySig(t GUID) bool { return strings.HasSuffix(TypeName(t), "-verity-sig") }
+func isVeritySig(t osmith.GUID) bool { return strings.HasSuffix(TypeName(t), "-verity-sig") }
 
 // typeFor finds a type by the names that systemd-repart takes: with or without architecture, or a GUID.
-func (o RepartOptions) typeFor(name string) (GUID, bool) {
+func (o RepartOptions) typeFor(name string) (osmith.GUID, bool) {
 	if t, ok := TypeByName(name); ok {
 		return t, true
 	}

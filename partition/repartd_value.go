@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -219,9 +220,9 @@ func sizeValue(value string, roundsUp bool) (int64, error) {
 }
 
 // parseID reads a GUID with or without dashes.
-func parseID(s string) (GUID, error) {
+func parseID(s string) (osmith.GUID, error) {
 	if len(s) == 32 && !strings.Contains(s, "-") {
 		s = s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 	}
-	return ParseGUID(s)
+	return osmith.ParseGUID(s)
 }

@@ -7,9 +7,10 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/osmith-dev/osmith/internal/efi"
-	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
 // Three of these were read from an image that systemd-repart 262 wrote; TestSeedsOfRepart reads them all again.
@@ -45,9 +46,9 @@ func TestSeedsOfRepart(t *testing.T) {
 	}
 	require.Equal(t, SeedDiskID(repartSeed), table.DiskID)
 	// verity superblock: UUID at 16, length of the salt at 80, salt at 88
-	require.Equal(t, SeedVerityUUID(repartSeed), efi.GUID(read(1, 16, 16)))
+	require.Equal(t, SeedVerityUUID(repartSeed), osmith.GUID(read(1, 16, 16)))
 	require.Equal(t, uint16(32), binary.LittleEndian.Uint16(read(1, 80, 2)))
 	require.Equal(t, SeedVeritySalt(repartSeed), read(1, 88, 32))
 	require.Equal(t, SeedPartitionID(repartSeed, Swap, 0), table.Partitions[2].ID)
-	require.Equal(t, FileSystemID(table.Partitions[2].ID), efi.GUID(read(2, 1036, 16))) // swap header
+	require.Equal(t, FileSystemID(table.Partitions[2].ID), osmith.GUID(read(2, 1036, 16))) // swap header
 }

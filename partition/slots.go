@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // SlotState says what a slot holds.
@@ -27,8 +29,8 @@ type Slot struct {
 	Label   string    // GPT name of the data partition
 	Version string    // from the label; "" if the slot is empty or its label does not match
 
-	Data, Tree, Signature             int  // indexes in Table.Partitions; -1: the slot has none
-	DataType, TreeType, SignatureType GUID // what the types are when the slot is installed
+	Data, Tree, Signature             int         // indexes in Table.Partitions; -1: the slot has none
+	DataType, TreeType, SignatureType osmith.GUID // what the types are when the slot is installed
 }
 
 // Name is "A", "B", "C" and so on; behind "Z" the index.
@@ -54,18 +56,18 @@ var ErrNoSlots = errors.New("partition: no A/B slots")
 type SlotOptions struct {
 	// Type is the type of the data partitions, for example [UsrX8664]. Zero: the one root or usr type that the table
 	// has, of those with a hash tree first; with several such types, an error.
-	Type GUID
+	Type osmith.GUID
 	// Match is the pattern of labels, as MatchPattern= of sysupdate.d has it: @v is the version, at least one character;
 	// the rest is literal. "": the version is what follows the last "_", or all of a label that has none.
 	Match string
 }
 
 // slotFamilies are the types that can make slots: data, hash tree, signature.
-func slotFamilies() [][3]GUID {
-	var out [][3]GUID
+func slotFamilies() [][3]osmith.GUID {
+	var out [][3]osmith.GUID
 	for _, a := range archTypes {
 		for _, kind := range []string{"root-", "usr-"} {
-			var family [3]GUID
+			var family [3]osmith.GUID
 			for k, suffix := range []string{"", "-verity", "-verity-sig"} {
 				family[k], _ = TypeByName(kind + a.arch + suffix)
 			}
@@ -86,7 +88,7 @@ func FindSlots(t *Table, o SlotOptions) (*Slots, error) {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return t.Partitions[a].Number - t.Partitions[b].Number })
-	list := func(id GUID) []int {
+	list := func(id osmith.GUID) []int {
 		var out []int
 		for _, i := range order {
 			if p := t.Partitions[i]; p.Type == id || p.Type == PartialType(id) || p.Type == PendingType(id) {
@@ -96,7 +98,7 @@ func FindSlots(t *Table, o SlotOptions) (*Slots, error) {
 		return out
 	}
 	type found struct {
-		types             [3]GUID
+		types             [3]osmith.GUID
 		data, trees, sigs []int
 	}
 	var all []found
@@ -141,10 +143,10 @@ func FindSlots(t *Table, o SlotOptions) (*Slots, error) {
 }
 
 // parts are the indexes of the slot's partitions and their types.
-func (s *Slot) parts() (indexes []int, types []GUID) {
+func (s *Slot) parts() (indexes []int, types []osmith.GUID) {
 	for k, i := range []int{s.Data, s.Tree, s.Signature} {
 		if i >= 0 {
-			indexes, types = append(indexes, i), append(types, []GUID{s.DataType, s.TreeType, s.SignatureType}[k])
+			indexes, types = append(indexes, i), append(types, []osmith.GUID{s.DataType, s.TreeType, s.SignatureType}[k])
 		}
 	}
 	return indexes, types

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -161,7 +162,7 @@ func (s *Slots) Pend(slot *Slot, label string, rootHash []byte) error {
 // Install marks a slot as complete, under a label, with the IDs that the root hash gives ([VerityIDs]; without a hash
 // tree rootHash is nil and the IDs stay). Write the table when the content of the slot has reached the disk.
 func (s *Slots) Install(slot *Slot, label string, rootHash []byte) error {
-	return s.finish(slot, label, rootHash, func(t GUID) GUID { return t })
+	return s.finish(slot, label, rootHash, func(t osmith.GUID) osmith.GUID { return t })
 }
 
 // Vacate marks a slot as empty. Its content and IDs stay as they are.
@@ -173,7 +174,7 @@ func (s *Slots) Vacate(slot *Slot) {
 	s.refresh(slot)
 }
 
-func (s *Slots) mark(slot *Slot, label string, state func(GUID) GUID) error {
+func (s *Slots) mark(slot *Slot, label string, state func(osmith.GUID) osmith.GUID) error {
 	switch n := efi.UTF16Len(label); {
 	case label == "" || label == EmptyName:
 		return fmt.Errorf("partition: slot %s: %q is no label for a version", slot.Name(), label)
@@ -190,7 +191,7 @@ func (s *Slots) mark(slot *Slot, label string, state func(GUID) GUID) error {
 	return nil
 }
 
-func (s *Slots) finish(slot *Slot, label string, rootHash []byte, state func(GUID) GUID) error {
+func (s *Slots) finish(slot *Slot, label string, rootHash []byte, state func(osmith.GUID) osmith.GUID) error {
 	if slot.Tree < 0 {
 		if len(rootHash) > 0 {
 			return fmt.Errorf("partition: slot %s has no hash tree: %w", slot.Name(), ErrRootHash)
@@ -201,7 +202,7 @@ func (s *Slots) finish(slot *Slot, label string, rootHash []byte, state func(GUI
 	if err != nil {
 		return err
 	}
-	for n, id := range []GUID{data, tree} {
+	for n, id := range []osmith.GUID{data, tree} {
 		i := []int{slot.Data, slot.Tree}[n]
 		if k := s.Table.Find(id); k >= 0 && k != i {
 			p := s.Table.Partitions[i]

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Table is a GUID partition table. The zero value of every field but SectorSize, Size and Partitions makes a usual table.
 type Table struct {
 	// DiskID is the DiskGUID.
-	DiskID GUID
+	DiskID osmith.GUID
 	// SectorSize is the logical sector size of the disk, 512 or 4096 bytes.
 	SectorSize int
 	// Size is the size of the disk in bytes.
@@ -54,7 +56,7 @@ func (t *Table) Section(r io.ReaderAt, i int) *io.SectionReader {
 }
 
 // Find returns the index of the partition with an ID, or -1.
-func (t *Table) Find(id GUID) int {
+func (t *Table) Find(id osmith.GUID) int {
 	return slices.IndexFunc(t.Partitions, func(p Partition) bool { return p.ID == id })
 }
 
@@ -178,7 +180,7 @@ func (t *Table) numbers(h *header) ([]int, error) {
 	}
 	out := make([]int, len(t.Partitions))
 	next := 1
-	ids := map[GUID]bool{}
+	ids := map[osmith.GUID]bool{}
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
 		out[i] = p.Number

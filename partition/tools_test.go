@@ -7,15 +7,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/testtools"
-	"github.com/stretchr/testify/require"
 )
 
 var (
-	diskID = efi.MustParseGUID("d15c0000-0000-4000-8000-000000000001")
-	idN    = func(n byte) GUID { return GUID{0: 0x1d, 6: 0x40, 8: 0x80, 15: n} }
+	diskID = osmith.MustParseGUID("d15c0000-0000-4000-8000-000000000001")
+	idN    = func(n byte) osmith.GUID { return osmith.GUID{0: 0x1d, 6: 0x40, 8: 0x80, 15: n} }
 	rootH  = []byte("\xa1first half of hash\xb2second half.")
 )
 

@@ -6,8 +6,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
 // shown parses the output of systemd-id128 show.
@@ -57,7 +59,7 @@ func TestTypesGolden(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, "8f1056be-9b05-47c4-81d6-be53128e5b54", id.String())
 	for _, v := range []struct {
-		id   GUID
+		id   osmith.GUID
 		name string
 	}{
 		{RootX8664, "root-x86-64"}, {RootX8664Verity, "root-x86-64-verity"}, {RootX8664VeritySig, "root-x86-64-verity-sig"},
@@ -88,7 +90,7 @@ func TestForeignTypesAgainstGdisk(t *testing.T) {
 	d := load(t, name)
 	table, err := Read(d, d.Size())
 	require.NoError(t, err)
-	var want []GUID
+	var want []osmith.GUID
 	for _, f := range foreignTypes {
 		if !strings.HasPrefix(f.name, "bottlerocket-") { // gdisk does not know these
 			want = append(want, f.id)
@@ -98,7 +100,7 @@ func TestForeignTypesAgainstGdisk(t *testing.T) {
 	for i, p := range table.Partitions {
 		require.Equal(t, want[i], p.Type, codes[i])
 	}
-	seen := map[GUID]bool{}
+	seen := map[osmith.GUID]bool{}
 	for _, f := range foreignTypes {
 		require.False(t, seen[f.id], f.name)
 		seen[f.id] = true

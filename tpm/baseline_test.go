@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // A UKI is planned for other people's machines: what their firmware did before is expected again, in all banks.
@@ -23,7 +25,7 @@ func TestPredictOnForeignFirmware(t *testing.T) {
 			return out
 		}
 		b.UKI.Digests = digests("uki")
-		b.Sections = []Measurement{{Section: ".linux", Size: 1, Digests: digests("k")}}
+		b.Sections = []osmith.Measurement{{Section: ".linux", Size: 1, Digests: digests("k")}}
 		b.Initrd, b.Console = digests("initrd"), "console=ttyS0"
 		found := false
 		for _, e := range firmware.of(7) {
@@ -84,7 +86,7 @@ func FuzzPredict(f *testing.F) {
 	}
 	digests := map[crypto.Hash][]byte{crypto.SHA1: make([]byte, 20), crypto.SHA256: make([]byte, 32), crypto.SHA384: make([]byte, 48), crypto.SHA512: make([]byte, 64)}
 	f.Fuzz(func(t *testing.T, raw, smbios, header, entries []byte) {
-		b := Boot{SecureBoot: Variables{SecureBoot: []byte{0}}, UKI: Application{Digests: digests}, Sections: []Measurement{{".linux", 1, digests}},
+		b := Boot{SecureBoot: Variables{SecureBoot: []byte{0}}, UKI: Application{Digests: digests}, Sections: []osmith.Measurement{{Section: ".linux", Size: 1, Digests: digests}},
 			Initrd: digests, SMBIOS: smbios, Stub: 262}
 		if len(header) > 0 {
 			b.GPT = &PartitionTable{header, entries}

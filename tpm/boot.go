@@ -2,6 +2,8 @@ package tpm
 
 import (
 	"crypto"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Variables are the contents of the Secure Boot variables, without the four bytes of attributes that efivarfs puts in
@@ -95,8 +97,8 @@ type Boot struct {
 	Loader     *Application // systemd-boot; nil when the firmware starts the UKI itself
 	LoaderConf []byte       // contents of \loader\loader.conf, nil if there is no such file
 	UKI        Application
-	Sections   []Measurement // of the UKI and the profile that is booted, in the order in which the stub measures
-	Profile    int           // that is booted; 0 is the default
+	Sections   []osmith.Measurement // of the UKI and the profile that is booted, in the order in which the stub measures
+	Profile    int                  // that is booted; 0 is the default
 
 	// Kernel is the PE in .linux. Stubs before 257 have the firmware load it, which measures it if Secure Boot is off.
 	Kernel *Application

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // check refuses descriptions of boots that cannot be.
@@ -67,7 +69,7 @@ func (b *Boot) checkSections(row StubVersion) error {
 	if b.CommandLine == nil {
 		return nil
 	}
-	i := slices.IndexFunc(b.Sections, func(m Measurement) bool { return m.Section == ".cmdline" })
+	i := slices.IndexFunc(b.Sections, func(m osmith.Measurement) bool { return m.Section == ".cmdline" })
 	if i < 0 {
 		return errors.New("tpm: predict: a command line is given, but the measurements hold no .cmdline section")
 	}
@@ -147,6 +149,6 @@ func (b *Boot) rarePCR7() bool {
 	return several || b.SecureBoot.DBT != nil
 }
 
-func hasSection(ms []Measurement, name string) bool {
-	return slices.ContainsFunc(ms, func(m Measurement) bool { return m.Section == name && m.Size > 0 })
+func hasSection(ms []osmith.Measurement, name string) bool {
+	return slices.ContainsFunc(ms, func(m osmith.Measurement) bool { return m.Section == name && m.Size > 0 })
 }

@@ -96,13 +96,13 @@ func nodeText(kind, sub byte, data []byte) string {
 	case is(pathMedia, 4, 0):
 		return efi.DecodeUTF16(data)
 	case is(pathMedia, 6, 16):
-		return "FvFile(" + efi.GUIDFromMixed(data).String() + ")"
+		return "FvFile(" + efi.GUID(data).String() + ")"
 	case is(pathMedia, 7, 16):
-		return "Fv(" + efi.GUIDFromMixed(data).String() + ")"
+		return "Fv(" + efi.GUID(data).String() + ")"
 	case is(pathMedia, 8, 20):
 		return fmt.Sprintf("Offset(0x%x,0x%x)", le.Uint64(data[4:]), le.Uint64(data[12:]))
 	case is(pathMedia, 9, 34):
-		return fmt.Sprintf("RamDisk(0x%x,0x%x,%d,%s)", le.Uint64(data), le.Uint64(data[8:]), le.Uint16(data[32:]), efi.GUIDFromMixed(data[16:]))
+		return fmt.Sprintf("RamDisk(0x%x,0x%x,%d,%s)", le.Uint64(data), le.Uint64(data[8:]), le.Uint16(data[32:]), efi.GUID(data[16:]))
 	case is(pathBBS, 1, 4):
 		return fmt.Sprintf("BBS(0x%x,%s)", le.Uint16(data), strings.TrimRight(string(data[4:]), "\x00"))
 	}
@@ -185,13 +185,13 @@ func hardDriveText(data []byte) string {
 	case 1:
 		return fmt.Sprintf("HD(%d,MBR,0x%08x,0x%x,0x%x)", number, le.Uint32(data[20:]), start, size)
 	case 2:
-		return fmt.Sprintf("HD(%d,GPT,%s,0x%x,0x%x)", number, efi.GUIDFromMixed(data[20:]), start, size)
+		return fmt.Sprintf("HD(%d,GPT,%s,0x%x,0x%x)", number, efi.GUID(data[20:]), start, size)
 	}
 	return fmt.Sprintf("HD(%d,%d,0,0x%x,0x%x)", number, data[37], start, size)
 }
 
 func vendorText(data []byte) string {
-	guid := efi.GUIDFromMixed(data).String()
+	guid := efi.GUID(data).String()
 	if len(data) == 16 {
 		return guid
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // lines are differences as text.
@@ -52,7 +54,7 @@ func TestDiffNamesTheChange(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := a.boot
-			b.Sections = append([]Measurement(nil), b.Sections...)
+			b.Sections = append([]osmith.Measurement(nil), b.Sections...)
 			c.change(&b)
 			expected, err := Predict(b)
 			require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -145,7 +146,7 @@ func describeGPTChange(want, got *Event) (string, bool) {
 	if w.Disk != g.Disk {
 		parts = append(parts, fmt.Sprintf("of disk %s, expected %s", g.Disk, w.Disk))
 	}
-	find := func(list []GPTPartition, id efi.GUID) (GPTPartition, bool) {
+	find := func(list []GPTPartition, id osmith.GUID) (GPTPartition, bool) {
 		i := slices.IndexFunc(list, func(p GPTPartition) bool { return p.ID == id })
 		if i < 0 {
 			return GPTPartition{}, false

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/tpm"
 )
 
@@ -31,13 +32,13 @@ func exampleKey() *rsa.PrivateKey {
 }
 
 // section measures small contents. Package uki does this for real ones, without holding them in memory.
-func section(name, data string) tpm.Measurement {
+func section(name, data string) osmith.Measurement {
 	digest := sha256.Sum256([]byte(data))
-	return tpm.Measurement{Section: name, Size: int64(len(data)), Digests: map[crypto.Hash][]byte{crypto.SHA256: digest[:]}}
+	return osmith.Measurement{Section: name, Size: int64(len(data)), Digests: map[crypto.Hash][]byte{crypto.SHA256: digest[:]}}
 }
 
-func sections() []tpm.Measurement {
-	return []tpm.Measurement{
+func sections() []osmith.Measurement {
+	return []osmith.Measurement{
 		section(".linux", "kernel"),
 		section(".osrel", "ID=test\nVERSION_ID=1\n"),
 		section(".cmdline", "quiet ro"),

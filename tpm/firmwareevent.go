@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -58,7 +59,7 @@ type HandoffTables struct {
 
 // HandoffTable is one entry of the system's configuration table.
 type HandoffTable struct {
-	Vendor  efi.GUID
+	Vendor  osmith.GUID
 	Address uint64
 }
 
@@ -98,7 +99,7 @@ func readHandoffTables(b []byte, at int) (HandoffTables, error) {
 	var h HandoffTables
 	for i := range count {
 		e := b[8+i*each:]
-		h.Tables = append(h.Tables, HandoffTable{efi.GUIDFromMixed(e), binary.LittleEndian.Uint64(e[16:])})
+		h.Tables = append(h.Tables, HandoffTable{efi.GUID(e), binary.LittleEndian.Uint64(e[16:])})
 	}
 	return h, nil
 }

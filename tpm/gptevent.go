@@ -4,12 +4,13 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
 // GPT is a UEFI_GPT_DATA (Firmware Profile 1.06, section 10.2.5): the partition table of the disk that was booted from.
 type GPT struct {
-	Disk                    efi.GUID
+	Disk                    osmith.GUID
 	FirstUsable, LastUsable uint64 // LBA
 	Partitions              []GPTPartition
 	Header                  []byte // as on disk
@@ -17,7 +18,7 @@ type GPT struct {
 
 // GPTPartition is one used entry of the table.
 type GPTPartition struct {
-	Type, ID          efi.GUID
+	Type, ID          osmith.GUID
 	FirstLBA, LastLBA uint64
 	Attributes        uint64
 	Name              string
@@ -46,11 +47,11 @@ func readGPT(b []byte) (GPT, error) {
 	if each < gptEntrySize || count > uint64(len(entries))/each {
 		return GPT{}, dataError(int(size), "partition count", "%d of %d bytes each, %d bytes left", count, each, len(entries))
 	}
-	g := GPT{Disk: efi.GUIDFromMixed(b[56:]), FirstUsable: le.Uint64(b[40:]), LastUsable: le.Uint64(b[48:]), Header: b[:size:size]}
+	g := GPT{Disk: efi.GUID(b[56:]), FirstUsable: le.Uint64(b[40:]), LastUsable: le.Uint64(b[48:]), Header: b[:size:size]}
 	for i := range count {
 		e := entries[i*each:]
 		g.Partitions = append(g.Partitions, GPTPartition{
-			Type: efi.GUIDFromMixed(e), ID: efi.GUIDFromMixed(e[16:]),
+			Type: efi.GUID(e), ID: efi.GUID(e[16:]),
 			FirstLBA: le.Uint64(e[32:]), LastLBA: le.Uint64(e[40:]), Attributes: le.Uint64(e[48:]), Name: efi.DecodeUTF16(e[56:128]),
 		})
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
@@ -99,7 +100,7 @@ func TestInteropSystemdMeasure(t *testing.T) {
 type measureCase struct {
 	args     []string
 	banks    []crypto.Hash
-	sections []Measurement
+	sections []osmith.Measurement
 	paths    [][]string
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -71,8 +72,8 @@ func TestPayloadsOfForeignLogs(t *testing.T) {
 
 func TestPayloadForms(t *testing.T) {
 	le := binary.LittleEndian
-	guid := efi.MustParseGUID("eb9d2d31-2d88-11d3-9a16-0090273fc14d")
-	tables := le.AppendUint64(guid.AppendMixed(le.AppendUint64(nil, 1)), 0x7000)
+	guid := osmith.MustParseGUID("eb9d2d31-2d88-11d3-9a16-0090273fc14d")
+	tables := le.AppendUint64(efi.AppendGUID(le.AppendUint64(nil, 1), guid), 0x7000)
 	blob := le.AppendUint64(le.AppendUint64(nil, 0x100), 0x20)
 	path := []byte{4, 4, 10, 0, '\\', 0, 'a', 0, 0, 0, 0x7f, 0xff, 4, 0}
 	spdm1 := append([]byte("SPDM Device Sec\x00"), 1, 0, 30, 0, 0, 0, 0, 0, 1, 0, 0, 0, 9, 9)
@@ -130,7 +131,7 @@ func TestDevicePaths(t *testing.T) {
 	node := func(kind, sub byte, data ...byte) []byte {
 		return append(le.AppendUint16([]byte{kind, sub}, uint16(4+len(data))), data...)
 	}
-	guid := efi.MustParseGUID("00112233-4455-6677-8899-aabbccddeeff").AppendMixed(nil)
+	guid := efi.AppendGUID(nil, osmith.MustParseGUID("00112233-4455-6677-8899-aabbccddeeff"))
 	z := func(n int) []byte { return make([]byte, n) }
 	for _, c := range []struct {
 		want string

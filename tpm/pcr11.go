@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // PCRKernel is the PCR into which systemd's stub measures the sections of a UKI and systemd the phases of the boot.
@@ -31,14 +33,6 @@ func DefaultPhasePaths() [][]string {
 	return paths
 }
 
-// Measurement is a section of a UKI as the stub measures it: the data as loaded, which is VirtualSize bytes with zeros
-// after the bytes of the file.
-type Measurement struct {
-	Section string                 // name with its dot
-	Size    int64                  // bytes; a section of size 0 is not measured
-	Digests map[crypto.Hash][]byte // of the data, for every bank that is asked for
-}
-
 // stubOrder is the order in which the stub measures, which is not that of the file. Names that a later stub may add
 // are let through anywhere.
 var stubOrder = []string{
@@ -53,7 +47,7 @@ type sectionEvent struct {
 }
 
 // sectionEvents calls f with each digest that the stub extends PCR 11 with, in order.
-func sectionEvents(h crypto.Hash, ms []Measurement, f func(e sectionEvent, digest []byte) error) error {
+func sectionEvents(h crypto.Hash, ms []osmith.Measurement, f func(e sectionEvent, digest []byte) error) error {
 	seen := make(map[string]bool, len(ms))
 	last := -1
 	for _, m := range ms {
@@ -91,7 +85,7 @@ func sectionEvents(h crypto.Hash, ms []Measurement, f func(e sectionEvent, diges
 	return nil
 }
 
-func checkMeasurement(m Measurement) error {
+func checkMeasurement(m osmith.Measurement) error {
 	switch {
 	case len(m.Section) < 2 || len(m.Section) > 8 || m.Section[0] != '.' || strings.ContainsRune(m.Section, 0):
 		return fmt.Errorf("tpm: section %q: want a dot and 1 to 7 characters", m.Section)
@@ -105,7 +99,7 @@ func checkMeasurement(m Measurement) error {
 // in the order given, which must be the stub's own: .linux, .osrel, .cmdline, .initrd, .ucode, .splash, .dtb, .uname,
 // .sbat, .pcrpkey, .profile, .dtbauto, .hwids, .efifw. It is not the order of the file, and known names out of it are an
 // error. .pcrsig and empty sections are skipped. Each phase is one word; a path such as "enter-initrd:leave-initrd" is two.
-func PCR11(h crypto.Hash, ms []Measurement, phases ...string) ([]byte, error) {
+func PCR11(h crypto.Hash, ms []osmith.Measurement, phases ...string) ([]byte, error) {
 	if err := checkBank(h); err != nil {
 		return nil, err
 	}
@@ -120,7 +114,7 @@ func PCR11(h crypto.Hash, ms []Measurement, phases ...string) ([]byte, error) {
 }
 
 // kernelBank is a bank after the stub.
-func kernelBank(h crypto.Hash, ms []Measurement) (*Bank, error) {
+func kernelBank(h crypto.Hash, ms []osmith.Measurement) (*Bank, error) {
 	b := NewBank(h)
 	err := sectionEvents(h, ms, func(_ sectionEvent, digest []byte) error { return b.Extend(PCRKernel, digest) })
 	if err != nil {

@@ -7,14 +7,16 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // measure hashes section contents for all banks, as package uki does.
-func measure(sections ...string) []Measurement {
-	var ms []Measurement
+func measure(sections ...string) []osmith.Measurement {
+	var ms []osmith.Measurement
 	for i := 0; i < len(sections); i += 2 {
 		data := []byte(sections[i+1])
-		m := Measurement{Section: sections[i], Size: int64(len(data)), Digests: make(map[crypto.Hash][]byte)}
+		m := osmith.Measurement{Section: sections[i], Size: int64(len(data)), Digests: make(map[crypto.Hash][]byte)}
 		for _, h := range Banks() {
 			m.Digests[h] = sum(h, data)
 		}
@@ -24,7 +26,7 @@ func measure(sections ...string) []Measurement {
 }
 
 // golden are the sections of the golden vectors below.
-func golden() []Measurement {
+func golden() []osmith.Measurement {
 	return measure(".linux", "kernel", ".osrel", "ID=test\nVERSION_ID=1\n", ".cmdline", "quiet ro", ".initrd", "\x00\x00\x00")
 }
 
@@ -60,7 +62,7 @@ func words(path string) []string {
 func TestPCR11Skips(t *testing.T) {
 	want, err := PCR11(crypto.SHA512, golden())
 	require.NoError(t, err)
-	ms := append(golden(), Measurement{Section: ".dtb"}, Measurement{Section: ".dtb"})
+	ms := append(golden(), osmith.Measurement{Section: ".dtb"}, osmith.Measurement{Section: ".dtb"})
 	ms = append(ms, measure(".uname", "", ".pcrsig", "{}", ".pcrsig", "{}")...)
 	got, err := PCR11(crypto.SHA512, ms)
 	require.NoError(t, err)
@@ -71,19 +73,19 @@ func TestPCR11Errors(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		bank   crypto.Hash
-		ms     []Measurement
+		ms     []osmith.Measurement
 		phases []string
 		want   string
 	}{
 		{"not a bank", crypto.SHA512_256, golden(), nil, "not a PCR bank"},
 		{"twice", crypto.SHA256, measure(".osrel", "a", ".osrel", "b"), nil, "section .osrel: given twice"},
 		{"order of the file", crypto.SHA256, measure(".osrel", "a", ".linux", "b"), nil, "section .linux: comes after .osrel; the stub measures it before"},
-		{"no digest", crypto.SHA256, []Measurement{{Section: ".linux", Size: 1}}, nil, "section .linux: no sha256 digest"},
-		{"short digest", crypto.SHA256, []Measurement{{".linux", 1, map[crypto.Hash][]byte{crypto.SHA256: {1}}}}, nil, "a digest of 1 bytes, want 32"},
+		{"no digest", crypto.SHA256, []osmith.Measurement{{Section: ".linux", Size: 1}}, nil, "section .linux: no sha256 digest"},
+		{"short digest", crypto.SHA256, []osmith.Measurement{{Section: ".linux", Size: 1, Digests: map[crypto.Hash][]byte{crypto.SHA256: {1}}}}, nil, "a digest of 1 bytes, want 32"},
 		{"no dot", crypto.SHA256, measure("linux", "k"), nil, `section "linux"`},
 		{"long name", crypto.SHA256, measure(".linux890", "k"), nil, `section ".linux890"`},
 		{"NUL", crypto.SHA256, measure(".lin\x00", "k"), nil, "want a dot"},
-		{"negative", crypto.SHA256, []Measurement{{Section: ".linux", Size: -1}}, nil, "size -1"},
+		{"negative", crypto.SHA256, []osmith.Measurement{{Section: ".linux", Size: -1}}, nil, "size -1"},
 		{"empty phase", crypto.SHA256, golden(), []string{""}, `phase ""`},
 		{"phase path", crypto.SHA256, golden(), []string{"a:b"}, `phase "a:b"`},
 	} {

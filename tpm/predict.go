@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/smbios"
 )
 
@@ -151,7 +152,7 @@ func (b *Boot) banks() ([]crypto.Hash, error) {
 	if want == nil {
 		for _, h := range Banks() {
 			missing := slices.ContainsFunc(wants, func(w wanted) bool { return w.digests[h] == nil }) ||
-				slices.ContainsFunc(b.Sections, func(m Measurement) bool { return m.Section != ".pcrsig" && m.Size > 0 && m.Digests[h] == nil }) ||
+				slices.ContainsFunc(b.Sections, func(m osmith.Measurement) bool { return m.Section != ".pcrsig" && m.Size > 0 && m.Digests[h] == nil }) ||
 				b.Firmware != nil && !slices.Contains(b.Firmware.Banks(), h)
 			if !missing {
 				want = append(want, h)

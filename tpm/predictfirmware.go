@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -21,8 +22,8 @@ const (
 
 // The vendors of the Secure Boot variables (UEFI 2.10, sections 3.3 and 32.4.1).
 var (
-	globalVariable        = efi.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
-	imageSecurityDatabase = efi.MustParseGUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
+	globalVariable        = osmith.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
+	imageSecurityDatabase = osmith.MustParseGUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
 )
 
 // firmware is everything up to the first program: an earlier boot's with what is planned in its place, or edk2's.
@@ -65,7 +66,7 @@ func (p *predictor) variables(b *Boot) {
 func (p *predictor) secureBoot(b *Boot) {
 	v := b.SecureBoot
 	for _, x := range []struct {
-		vendor efi.GUID
+		vendor osmith.GUID
 		name   string
 		data   []byte
 	}{
@@ -233,8 +234,8 @@ func (p *predictor) exitBoot(b *Boot) {
 }
 
 // variableData is a UEFI_VARIABLE_DATA (Firmware Profile 1.06, section 10.2.6).
-func variableData(vendor efi.GUID, name string, data []byte) []byte {
-	b := vendor.AppendMixed(nil)
+func variableData(vendor osmith.GUID, name string, data []byte) []byte {
+	b := efi.AppendGUID(nil, vendor)
 	b = binary.LittleEndian.AppendUint64(b, uint64(efi.UTF16Len(name)))
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(data)))
 	return append(efi.AppendUTF16(b, name), data...)

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // stub is what systemd's stub measures, in its order, and the programs that it has the firmware load.
 func (p *predictor) stub(b *Boot) error {
 	p.profile(b)
-	sections := slices.DeleteFunc(slices.Clone(b.Sections), func(m Measurement) bool { return unmeasured(m.Section, p.row) })
+	sections := slices.DeleteFunc(slices.Clone(b.Sections), func(m osmith.Measurement) bool { return unmeasured(m.Section, p.row) })
 	if err := p.sections(sections); err != nil {
 		return err
 	}
@@ -96,7 +98,7 @@ func (p *predictor) profile(b *Boot) {
 	}
 }
 
-func (p *predictor) sections(ms []Measurement) error {
+func (p *predictor) sections(ms []osmith.Measurement) error {
 	first := len(p.log.Events)
 	for _, h := range p.banks {
 		i := first

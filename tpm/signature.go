@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Policy is a PCR policy that a key is to sign, or has signed: "these PCRs of this bank have the values behind this
@@ -44,7 +46,7 @@ type Signatures []Signature
 // [Banks]) one per phase path (nil: [DefaultPhasePaths]; an empty path is the moment after the stub). Only the public
 // half of the key is needed. Banks and paths are put in the order of systemd-measure, whatever order they are given in,
 // and repeated paths are dropped. ref names a policy reference, "" for none.
-func PreparePolicies(key *rsa.PublicKey, banks []crypto.Hash, ms []Measurement, phasePaths [][]string, ref string) (Policies, error) {
+func PreparePolicies(key *rsa.PublicKey, banks []crypto.Hash, ms []osmith.Measurement, phasePaths [][]string, ref string) (Policies, error) {
 	fingerprint, err := Fingerprint(key)
 	if err != nil {
 		return nil, err
@@ -90,7 +92,7 @@ func PreparePolicies(key *rsa.PublicKey, banks []crypto.Hash, ms []Measurement, 
 
 // SignPolicies prepares the policies of a UKI and signs them: see [PreparePolicies] for the arguments. key may live in
 // an HSM; it must be RSA. The signatures are deterministic.
-func SignPolicies(key crypto.Signer, banks []crypto.Hash, ms []Measurement, phasePaths [][]string) (Signatures, error) {
+func SignPolicies(key crypto.Signer, banks []crypto.Hash, ms []osmith.Measurement, phasePaths [][]string) (Signatures, error) {
 	pub, err := rsaPublic(key)
 	if err != nil {
 		return nil, err

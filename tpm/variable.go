@@ -4,13 +4,14 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
 // Variable is a UEFI_VARIABLE_DATA (Firmware Profile 1.06, section 10.2.6): the contents of an EFI variable when it was
 // measured.
 type Variable struct {
-	Vendor efi.GUID
+	Vendor osmith.GUID
 	Name   string
 	Data   []byte
 }
@@ -44,18 +45,18 @@ func readVariable(b []byte) (Variable, error) {
 		return Variable{}, dataError(24, "variable contents", "%d bytes, %d left", size, uint64(len(rest))-2*units)
 	}
 	name, data := rest[:2*units], rest[2*units:]
-	return Variable{efi.GUIDFromMixed(b), efi.DecodeUTF16(name), data[:size:size]}, nil
+	return Variable{efi.GUID(b), efi.DecodeUTF16(name), data[:size:size]}, nil
 }
 
 // splitVariable is [readVariable] for callers that only want to know.
-func splitVariable(b []byte) (vendor efi.GUID, name string, data []byte, ok bool) {
+func splitVariable(b []byte) (vendor osmith.GUID, name string, data []byte, ok bool) {
 	v, err := readVariable(b)
 	return v.Vendor, escape(v.Name), v.Data, err == nil
 }
 
 // signatureEntry is one entry of an EFI signature list.
 type signatureEntry struct {
-	kind efi.GUID
+	kind osmith.GUID
 	data string // owner, then certificate or hash
 }
 
@@ -71,7 +72,7 @@ func signatureEntries(b []byte) (entries []signatureEntry, ok bool) {
 		if size < header+skip || size > uint64(len(b)) || each <= owner || (size-header-skip)%each != 0 {
 			return nil, false
 		}
-		kind := efi.GUIDFromMixed(b)
+		kind := efi.GUID(b)
 		for rest := b[header+skip : size]; len(rest) > 0; rest = rest[each:] {
 			entries = append(entries, signatureEntry{kind, string(rest[:each])})
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -23,9 +24,9 @@ type bootVector struct {
 	log    []byte
 	pcrs   map[int][]byte // sha256, at the start of the initrd
 	pcrsig []byte
-	boot   Boot              // as far as the inputs tell; never made from the log
-	phases map[string]string // phase path to PCR 11, as ukify printed it when it built the UKI, for profile 0
-	first  []Measurement     // of profile 0
+	boot   Boot                 // as far as the inputs tell; never made from the log
+	phases map[string]string    // phase path to PCR 11, as ukify printed it when it built the UKI, for profile 0
+	first  []osmith.Measurement // of profile 0
 }
 
 type vectorPE struct {
@@ -40,19 +41,19 @@ type vectorPE struct {
 }
 
 // measurements picks the sections of one profile.
-func (p *vectorPE) measurements(t *testing.T, profile int) []Measurement {
+func (p *vectorPE) measurements(t *testing.T, profile int) []osmith.Measurement {
 	t.Helper()
-	chosen := make(map[string]Measurement)
+	chosen := make(map[string]osmith.Measurement)
 	current := -1
 	for _, s := range p.Sections {
 		if s.Name == ".profile" {
 			current++
 		}
 		if current < 0 || current == profile {
-			chosen[s.Name] = Measurement{Section: s.Name, Size: s.VirtualSize, Digests: map[crypto.Hash][]byte{crypto.SHA256: unhex(t, s.SHA256)}}
+			chosen[s.Name] = osmith.Measurement{Section: s.Name, Size: s.VirtualSize, Digests: map[crypto.Hash][]byte{crypto.SHA256: unhex(t, s.SHA256)}}
 		}
 	}
-	var ms []Measurement
+	var ms []osmith.Measurement
 	for _, name := range stubOrder {
 		if m, ok := chosen[name]; ok {
 			ms = append(ms, m)
@@ -72,9 +73,9 @@ func bootVectors(t *testing.T) []bootVector {
 	dirs, err := filepath.Glob("testdata/boot/*-*")
 	require.NoError(t, err)
 	require.Len(t, dirs, 5, "the boots of testdata/boot")
-	owner, err := efi.ParseGUID(string(read(t, "testdata/boot/certs/owner.guid"))[:36])
+	owner, err := osmith.ParseGUID(string(read(t, "testdata/boot/certs/owner.guid"))[:36])
 	require.NoError(t, err)
-	authority := append(owner.AppendMixed(nil), read(t, "testdata/boot/certs/db.der")...)
+	authority := append(efi.AppendGUID(nil, owner), read(t, "testdata/boot/certs/db.der")...)
 	var out []bootVector
 	for _, dir := range dirs {
 		var in struct {

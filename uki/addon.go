@@ -3,6 +3,8 @@ package uki
 import (
 	"errors"
 	"fmt"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Addon describes a PE add-on by its parts: what one machine or one customer adds to an image that stays as it was
@@ -12,14 +14,14 @@ import (
 // Stub and one of Cmdline, DeviceTree, DeviceTreeAuto, Initrd and Microcode are required; the parts have the meaning
 // that they have in an [Image]. UAPI.5, "PE Addons", and systemd-stub(7).
 type Addon struct {
-	Stub Source // systemd's addon stub, unsigned: addonx64.efi.stub...
+	Stub osmith.Source // systemd's addon stub, unsigned: addonx64.efi.stub...
 
 	Cmdline        string // appended to that of the image
-	DeviceTree     Source
-	DeviceTreeAuto []Source
+	DeviceTree     osmith.Source
+	DeviceTreeAuto []osmith.Source
 	HWIDs          []HWID // to pick among DeviceTreeAuto
-	Initrd         []Source
-	Microcode      Source
+	Initrd         []osmith.Source
+	Microcode      osmith.Source
 
 	// Uname restricts the add-on to images that have the same one in .uname, or none.
 	Uname string

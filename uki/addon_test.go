@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -23,13 +24,13 @@ func TestBadAddons(t *testing.T) {
 		"text as stub":   {uki.Addon{Stub: strings.NewReader("x"), Cmdline: "x"}, "Stub", uki.ErrNotPE, ""},
 		"stub of images": {uki.Addon{Stub: source(petest.Stub("262-1")), Cmdline: "x"}, "Stub", uki.ErrNotStub, "this is systemd-stub, systemd-addon is wanted"},
 		"nothing":        {uki.Addon{Stub: source(petest.AddonStub("262-1")), Uname: "x"}, "Addon", uki.ErrMissing, "nothing that a stub would apply"},
-		"empty initrd":   {uki.Addon{Stub: source(petest.AddonStub("262-1")), Initrd: []uki.Source{strings.NewReader("")}}, "Addon", uki.ErrMissing, ""},
+		"empty initrd":   {uki.Addon{Stub: source(petest.AddonStub("262-1")), Initrd: []osmith.Source{strings.NewReader("")}}, "Addon", uki.ErrMissing, ""},
 		"kernel":         {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", Sections: section(".linux")}, "Sections", nil, ".linux"},
 		"profile":        {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", Sections: section(".profile")}, "Sections", nil, "profiles"},
 		"NUL":            {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x\x00"}, "Cmdline", nil, "NUL"},
 		"SBAT":           {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", SBAT: []byte{0xff}}, "SBAT", nil, "UTF-8"},
 		"twice":          {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", Sections: section(".cmdline")}, "Sections", nil, "twice"},
-		"nil tree":       {uki.Addon{Stub: source(petest.AddonStub("262-1")), DeviceTreeAuto: []uki.Source{nil}}, "DeviceTreeAuto[0]", uki.ErrMissing, ""},
+		"nil tree":       {uki.Addon{Stub: source(petest.AddonStub("262-1")), DeviceTreeAuto: []osmith.Source{nil}}, "DeviceTreeAuto[0]", uki.ErrMissing, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, err := c.addon.Assemble()
@@ -82,7 +83,7 @@ func (h huge) ReadAt(b []byte, _ int64) (int, error) {
 
 func TestFourGigabytes(t *testing.T) {
 	for what, change := range map[string]func(*uki.Image){
-		"image, at section .initrd": func(im *uki.Image) { im.Initrd = []uki.Source{huge(4<<30 - 1<<13)} },
+		"image, at section .initrd": func(im *uki.Image) { im.Initrd = []osmith.Source{huge(4<<30 - 1<<13)} },
 		"image, at section .ucode":  func(im *uki.Image) { im.Microcode = huge(1 << 40) },
 		"image, at section .b": func(im *uki.Image) {
 			im.Sections = []uki.Section{{Name: ".a", Content: huge(2 << 30)}, {Name: ".b", Content: huge(2 << 30)}}
@@ -97,7 +98,7 @@ func TestFourGigabytes(t *testing.T) {
 		assert.Equal(t, what, full.What)
 	}
 	im := complete()
-	im.Initrd = []uki.Source{huge(4<<30 - 1<<20)}
+	im.Initrd = []osmith.Source{huge(4<<30 - 1<<20)}
 	a, err := im.Assemble()
 	require.NoError(t, err)
 	assert.Greater(t, a.Size(), int64(4<<30-1<<20))

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -208,7 +209,7 @@ func TestCheckAddon(t *testing.T) {
 
 // large claims to be of a size that no test writes.
 type large struct {
-	uki.Source
+	osmith.Source
 	size int64
 }
 
@@ -226,7 +227,7 @@ func TestCheckSize(t *testing.T) {
 
 // breaking can be read until it is broken.
 type breaking struct {
-	uki.Source
+	osmith.Source
 	broken bool
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // CHIDTypes is the number of types of computer hardware ids: 0 to 14 are Microsoft's, 15 to 17 systemd's own with the
@@ -65,7 +67,7 @@ var chidNamespace = [16]byte{0x70, 0xff, 0xd8, 0x12, 0x4c, 0x7f, 0x4c, 0x7d}
 //
 // The stub computes the same ids from complete values, but hashes a missing SMBIOS string as an empty one;
 // [File.Choose] allows for that.
-func (s *SMBIOS) CHIDs(panel string) [CHIDTypes]GUID {
+func (s *SMBIOS) CHIDs(panel string) [CHIDTypes]osmith.GUID {
 	values := s.chidValues(panel)
 	for f, text := range map[chidField]string{chidManufacturer: s.Manufacturer, chidFamily: s.Family, chidProduct: s.ProductName,
 		chidSKU: s.SKU, chidBoardVendor: s.BoardVendor, chidBoard: s.BoardName, chidBIOSVendor: s.BIOSVendor, chidBIOSVersion: s.BIOSVersion} {
@@ -87,7 +89,7 @@ func (s *SMBIOS) CHIDs(panel string) [CHIDTypes]GUID {
 
 // stubCHIDs are the ids that the stub computes. It knows neither BIOS nor enclosure, and the types that a stub matches
 // do not need them (systemd 262, src/boot/chid.c).
-func (s *SMBIOS) stubCHIDs(panel string) [CHIDTypes]GUID {
+func (s *SMBIOS) stubCHIDs(panel string) [CHIDTypes]osmith.GUID {
 	values := s.chidValues(panel)
 	delete(values, chidBIOSVendor)
 	delete(values, chidBIOSVersion)
@@ -115,8 +117,8 @@ func chidText(s string) string {
 	return strings.TrimRight(strings.TrimLeft(strings.TrimLeft(s, " "), "0"), " ")
 }
 
-func computeCHIDs(values map[chidField]string) [CHIDTypes]GUID {
-	var ids [CHIDTypes]GUID
+func computeCHIDs(values map[chidField]string) [CHIDTypes]osmith.GUID {
+	var ids [CHIDTypes]osmith.GUID
 	for t, fields := range chidFields {
 		ids[t] = computeCHID(values, fields)
 	}
@@ -124,7 +126,7 @@ func computeCHIDs(values map[chidField]string) [CHIDTypes]GUID {
 }
 
 // computeCHID is the name-based UUID (RFC 9562, 5.5: SHA-1) of the fields, joined by "&" in UTF-16LE.
-func computeCHID(values map[chidField]string, fields chidField) GUID {
+func computeCHID(values map[chidField]string, fields chidField) osmith.GUID {
 	name := append([]byte(nil), chidNamespace[:]...)
 	for f := chidManufacturer; f < chidFieldsEnd; f <<= 1 {
 		if fields&f == 0 {
@@ -132,7 +134,7 @@ func computeCHID(values map[chidField]string, fields chidField) GUID {
 		}
 		text, ok := values[f]
 		if !ok {
-			return GUID{}
+			return osmith.GUID{}
 		}
 		if f != chidManufacturer {
 			name = append(name, '&', 0)
@@ -140,7 +142,7 @@ func computeCHID(values map[chidField]string, fields chidField) GUID {
 		name = appendUnits(name, stubUTF16([]byte(text)))
 	}
 	sum := sha1.Sum(name)
-	id := GUID(sum[:16])
+	id := osmith.GUID(sum[:16])
 	id[6] = id[6]&0x0f | 5<<4
 	id[8] = id[8]&0x3f | 0x80
 	return id

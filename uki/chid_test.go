@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -18,7 +19,7 @@ type machine struct {
 		uki.SMBIOS
 		EDID string // its first bytes
 	}
-	CHIDs map[string]uki.GUID
+	CHIDs map[string]osmith.GUID
 }
 
 func machines(t testing.TB) []machine {

@@ -8,12 +8,14 @@ import (
 	"path"
 	"sort"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // CompanionFile is a file next to a unified kernel image that the stub passes on. Names are plain file names.
 type CompanionFile struct {
 	Name    string
-	Content Source
+	Content osmith.Source
 }
 
 // Companions are the files on the partition of an image that its stub looks for: those in the directory IMAGE.extra.d

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // A cpioTarget is a directory of the initrd into which the stub puts files that it found or made, and how: systemd 262,
@@ -58,7 +60,7 @@ type cpioWriter struct {
 	inode *uint32
 }
 
-func (w *cpioWriter) entry(mode uint32, name string, src Source) {
+func (w *cpioWriter) entry(mode uint32, name string, src osmith.Source) {
 	size := int64(0)
 	if src != nil {
 		size = src.Size()

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // The flattened device tree: Devicetree Specification v0.4, 5.2 (header) and 5.4 (structure block). All big-endian.
@@ -25,7 +27,7 @@ var ErrNoCompatible = errors.New("no compatible string in the root node")
 // DeviceTreeCompatible reads the first compatible string of the root node of a flattened device tree, such as
 // "acer,aspire1": what the stub matches .dtbauto sections by. It goes by the stub's rules; a tree that the stub cannot
 // read is a [*FormatError]. Only the root node is read.
-func DeviceTreeCompatible(tree Source) (string, error) {
+func DeviceTreeCompatible(tree osmith.Source) (string, error) {
 	if tree == nil {
 		return "", &FormatError{0, "device tree", ErrMissing}
 	}
@@ -37,7 +39,7 @@ func DeviceTreeCompatible(tree Source) (string, error) {
 }
 
 type fdt struct {
-	src                     Source
+	src                     osmith.Source
 	structure, structureEnd int64
 	strings, stringsEnd     int64
 }

@@ -7,7 +7,7 @@
 // and what stubs 252 to 262 measure.
 //
 //	image := &uki.Image{
-//		Stub: stub, Linux: kernel, Initrd: []uki.Source{initrd},
+//		Stub: stub, Linux: kernel, Initrd: []osmith.Source{initrd},
 //		Cmdline:   "ro roothash=" + hex.EncodeToString(root),
 //		OSRelease: osRelease,
 //	}

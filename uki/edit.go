@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -29,8 +30,8 @@ type Edit struct {
 type row struct {
 	name    string
 	profile int
-	old     int    // index in the image, -1: there was none
-	content Source // nil: as it is
+	old     int           // index in the image, -1: there was none
+	content osmith.Source // nil: as it is
 }
 
 // Edit begins to change an image.
@@ -57,7 +58,7 @@ func (e *Edit) Strip() *Edit {
 }
 
 // Replace changes the content of a section. Of .dtbauto and .efifw a profile may have several: see ReplaceAt.
-func (e *Edit) Replace(name string, profile int, content Source) error {
+func (e *Edit) Replace(name string, profile int, content osmith.Source) error {
 	n, err := e.find(name, profile)
 	if err != nil {
 		return err
@@ -66,7 +67,7 @@ func (e *Edit) Replace(name string, profile int, content Source) error {
 }
 
 // ReplaceAt changes the content of the i-th of the Sections of the image.
-func (e *Edit) ReplaceAt(i int, content Source) error {
+func (e *Edit) ReplaceAt(i int, content osmith.Source) error {
 	n, err := e.at(i)
 	if err != nil {
 		return err
@@ -74,7 +75,7 @@ func (e *Edit) ReplaceAt(i int, content Source) error {
 	return e.replace(n, content)
 }
 
-func (e *Edit) replace(n int, content Source) error {
+func (e *Edit) replace(n int, content osmith.Source) error {
 	r := e.rows[n]
 	if r.old >= 0 && r.old < e.f.firstPayload() && r.name != ".sbat" {
 		return editError(r.name, "belongs to the stub, which is not changed")
@@ -118,7 +119,7 @@ func (e *Edit) remove(n int) error {
 
 // Add puts a section at the end of the shared ones or of a profile, but before the .pcrsig of the same, so that this
 // still stands behind all that it covers.
-func (e *Edit) Add(name string, profile int, content Source) error {
+func (e *Edit) Add(name string, profile int, content osmith.Source) error {
 	profile = e.normal(profile)
 	if err := checkName(name); err != nil {
 		return fmt.Errorf("uki: edit: %w", err)
@@ -257,7 +258,7 @@ func (e *Edit) at(i int) (int, error) {
 }
 
 // checkContent checks a kernel, of which the image's own headers depend; all else is the stub's business.
-func (e *Edit) checkContent(name string, content Source) error {
+func (e *Edit) checkContent(name string, content osmith.Source) error {
 	if content == nil {
 		return editError(name, "%w", ErrMissing)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
@@ -17,9 +18,9 @@ import (
 // rich is an image with a bit of everything.
 func rich() uki.Image {
 	im := complete()
-	im.Initrd = []uki.Source{strings.NewReader(strings.Repeat("initrd", 3000))}
+	im.Initrd = []osmith.Source{strings.NewReader(strings.Repeat("initrd", 3000))}
 	im.Splash = strings.NewReader("BM")
-	im.DeviceTreeAuto = []uki.Source{strings.NewReader("one"), strings.NewReader("two")}
+	im.DeviceTreeAuto = []osmith.Source{strings.NewReader("one"), strings.NewReader("two")}
 	im.Profile = []byte("ID=main\n")
 	im.Profiles = []uki.Profile{{Profile: []byte("ID=debug\n"), Cmdline: "debug"}, {Profile: []byte("ID=other\n"), Cmdline: "other"}}
 	return im
@@ -56,7 +57,7 @@ func TestEditedIsAsBuilt(t *testing.T) {
 			return err
 		}},
 		"one profile less": {func(im *uki.Image) { im.Profiles = im.Profiles[1:] }, func(e *uki.Edit) error { return e.RemoveProfile(1) }},
-		"section of a profile": {func(im *uki.Image) { im.Profiles[0].Initrd = []uki.Source{strings.NewReader("more")} }, func(e *uki.Edit) error {
+		"section of a profile": {func(im *uki.Image) { im.Profiles[0].Initrd = []osmith.Source{strings.NewReader("more")} }, func(e *uki.Edit) error {
 			return e.Add(".initrd", 1, strings.NewReader("more"))
 		}},
 	} {

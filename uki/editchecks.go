@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // stalePCRSignatures finds each .pcrsig that stays while something changes that it covers, and blanks it if that is
@@ -112,7 +114,7 @@ func (l *relayout) isBlank(i int) (bool, error) {
 }
 
 // blankSignature is a .pcrsig without signatures, of that size.
-func blankSignature(size int64) Source {
+func blankSignature(size int64) osmith.Source {
 	b := bytes.Repeat([]byte{' '}, int(min(size, maxText)))
 	copy(b, "{}"[:min(len(b), 2)])
 	return bytes.NewReader(b)

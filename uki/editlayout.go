@@ -8,6 +8,7 @@ import (
 	"math"
 	"sort"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -272,7 +273,7 @@ func (l *relayout) keptEnd() (int64, error) {
 
 // symbolTable is where the COFF symbol table and the strings behind it stand (Microsoft PE Format, "COFF Symbol Table"
 // and "COFF String Table").
-func symbolTable(src Source, p *pe.File) (pe.Range, error) {
+func symbolTable(src osmith.Source, p *pe.File) (pe.Range, error) {
 	const symbolSize = 18
 	if p.SymbolTable == 0 {
 		return pe.Range{}, nil

@@ -7,13 +7,15 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Firmware is one .efifw section: a firmware update for the machines whose hardware id leads to ID ([HWIDFirmware]).
 // Stubs of systemd 258 to 262 find and measure it; none of them applies it.
 type Firmware struct {
 	ID      string // "fwid", without NUL bytes
-	Payload Source
+	Payload osmith.Source
 }
 
 // The header of .efifw (systemd 262, src/boot/efi-firmware.h, EfiFwHeader), little-endian: u32 magic, u32 length of
@@ -26,7 +28,7 @@ const (
 )
 
 // EncodeFirmware is the content of a .efifw section, reading the payload when it is read.
-func EncodeFirmware(f Firmware) (Source, error) {
+func EncodeFirmware(f Firmware) (osmith.Source, error) {
 	if f.Payload == nil {
 		return nil, &PartError{"Firmware", fmt.Errorf("payload of %q: %w", f.ID, ErrMissing)}
 	}
@@ -50,7 +52,7 @@ func EncodeFirmware(f Firmware) (Source, error) {
 
 // ParseFirmware reads the content of a .efifw section by the rules of the stub. What the stub would not accept, such
 // as the headers that ukify 262 writes, is a [*FormatError].
-func ParseFirmware(src Source) (*Firmware, error) {
+func ParseFirmware(src osmith.Source) (*Firmware, error) {
 	bad := func(at int64, field, format string, args ...any) (*Firmware, error) {
 		return nil, &FormatError{at, ".efifw " + field, fmt.Errorf(format, args...)}
 	}

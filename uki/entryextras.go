@@ -1,6 +1,10 @@
 package uki
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+)
 
 // maxEntryExtra is the size above which systemd-boot ignores a file.
 const maxEntryExtra = 1536 << 20
@@ -11,7 +15,7 @@ const maxEntryExtra = 1536 << 20
 // an initrd that has been set up even before, or nil. Credentials, *.sysext.raw and *.confext.raw are taken; others and
 // empty files are ignored, and so is previous if nothing is taken: it then stays as it is. (systemd 262, src/boot/boot.c,
 // load_extras.)
-func EntryExtras(files []CompanionFile, previous Source) (*Handover, error) {
+func EntryExtras(files []CompanionFile, previous osmith.Source) (*Handover, error) {
 	kinds := []struct {
 		suffix, event string
 		target        *cpioTarget

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -14,7 +15,7 @@ import (
 // One image that the boot menu shows twice: the second profile has another command line, the rest is shared.
 func ExampleImage_profiles() {
 	image := &uki.Image{
-		Stub: stub, Linux: kernel, Initrd: []uki.Source{initrd}, OSRelease: []byte("ID=example\n"),
+		Stub: stub, Linux: kernel, Initrd: []osmith.Source{initrd}, OSRelease: []byte("ID=example\n"),
 		Cmdline:  "ro quiet",
 		Profile:  []byte("ID=main\nTITLE=Start\n"),
 		Profiles: []uki.Profile{{Profile: []byte("ID=reset\nTITLE=Factory reset\n"), Cmdline: "ro factory-reset"}},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -14,7 +15,7 @@ import (
 func twoProfiles() *uki.Image {
 	return &uki.Image{
 		Stub: stub, Linux: kernel, Cmdline: "ro quiet", OSRelease: []byte("ID=example\nVERSION_ID=1\n"),
-		DeviceTreeAuto: []uki.Source{strings.NewReader("a device tree")},
+		DeviceTreeAuto: []osmith.Source{strings.NewReader("a device tree")},
 		Profile:        []byte("ID=main\n"),
 		Profiles:       []uki.Profile{{Profile: []byte("ID=debug\nTITLE=Debug\n"), Cmdline: "ro debug"}},
 	}

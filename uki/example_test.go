@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -22,7 +23,7 @@ func ExampleImage_Assemble() {
 	image := &uki.Image{
 		Stub:      stub,
 		Linux:     kernel,
-		Initrd:    []uki.Source{initrd},
+		Initrd:    []osmith.Source{initrd},
 		Cmdline:   "ro quiet",
 		OSRelease: []byte("ID=example\nVERSION_ID=1\n"),
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sort"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -18,7 +19,7 @@ const (
 // File is an existing unified kernel image, add-on or profile. Only headers and the few text sections are read when it
 // is opened; all else is read when it is asked for.
 type File struct {
-	src      Source
+	src      osmith.Source
 	pe       *pe.File
 	kind     fileKind
 	sections []SectionInfo
@@ -59,13 +60,13 @@ const (
 // signed or not. A file that is no PE image or has no .linux section is refused ([ErrNotPE], [ErrNotUKI]), and so is
 // one whose known sections overlap or lie outside what firmware loads, because no one could say what the stub will see
 // of it; the error is a [*FormatError]. What is wrong in lesser ways, Check tells.
-func Open(src Source) (*File, error) { return open(src, kindImage) }
+func Open(src osmith.Source) (*File, error) { return open(src, kindImage) }
 
 // OpenAddon is Open for an add-on: an image without a kernel that brings parts for the stub of another one to apply,
 // one of .cmdline, .initrd, .ucode, .dtb and .dtbauto at least. Anything else is refused with [ErrNotAddon].
-func OpenAddon(src Source) (*File, error) { return open(src, kindAddon) }
+func OpenAddon(src osmith.Source) (*File, error) { return open(src, kindAddon) }
 
-func open(src Source, kind fileKind) (*File, error) {
+func open(src osmith.Source, kind fileKind) (*File, error) {
 	if src == nil {
 		return nil, &FormatError{0, "image", ErrMissing}
 	}

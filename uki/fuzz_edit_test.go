@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -41,7 +42,7 @@ func FuzzCheck(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, open := range []func(uki.Source) (*uki.File, error){uki.Open, uki.OpenAddon, uki.OpenProfile} {
+		for _, open := range []func(osmith.Source) (*uki.File, error){uki.Open, uki.OpenAddon, uki.OpenProfile} {
 			u, err := open(source(b))
 			if (u == nil) != (err != nil) {
 				t.Fatal(u, err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -29,7 +30,7 @@ func FuzzAssemble(f *testing.F) {
 	copy(row(f, unaligned, ".sdmagic")[16:], "\x29\x00") // SizeOfRawData
 	f.Add(unaligned, kernel)
 	f.Fuzz(func(t *testing.T, stub, kernel []byte) {
-		p := uki.Profile{Profile: []byte("ID=x"), Cmdline: "debug", Initrd: []uki.Source{strings.NewReader("i")}}
+		p := uki.Profile{Profile: []byte("ID=x"), Cmdline: "debug", Initrd: []osmith.Source{strings.NewReader("i")}}
 		im := uki.Image{Stub: source(stub), Linux: source(kernel), OSRelease: []byte("ID=x"), Profiles: []uki.Profile{p}}
 		a, err := im.Assemble()
 		if (a == nil) != (err != nil) {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -23,7 +24,7 @@ func TestPCR11Vectors(t *testing.T) {
 	im := uki.Image{
 		Stub:      bytes.NewReader(petest.Stub("262-1")),
 		Linux:     bytes.NewReader(petest.Kernel("6.12.0")),
-		Initrd:    []uki.Source{bytes.NewReader(make([]byte, 3))},
+		Initrd:    []osmith.Source{bytes.NewReader(make([]byte, 3))},
 		Cmdline:   "quiet ro",
 		OSRelease: []byte("ID=test\nVERSION_ID=1\n"),
 		OmitUname: true,

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"unicode/utf16"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Boot is what the stub meets when it starts, besides its image. The zero value is a boot of the default profile by a
@@ -24,7 +26,7 @@ type Boot struct {
 	// BootSecret is what the stub passes on since systemd 261 ([DeriveBootSecret]); nil: none.
 	BootSecret []byte
 	// Previous is the initrd that an earlier stage has set up already. Stubs take it since systemd 261.
-	Previous Source
+	Previous osmith.Source
 	// Consoles are the "console=" arguments that stubs since systemd 261 append if the command line has none, by the
 	// consoles that the firmware has.
 	Consoles []string
@@ -52,9 +54,9 @@ type Handover struct {
 type StubEvent struct {
 	Kind        StubEventKind
 	PCR         int
-	Tag         uint32 // of an EV_EVENT_TAG event; 0: an EV_IPL event
-	Description string // in the event log, as UTF-16LE with a NUL at the end
-	Data        Source // what is hashed
+	Tag         uint32        // of an EV_EVENT_TAG event; 0: an EV_IPL event
+	Description string        // in the event log, as UTF-16LE with a NUL at the end
+	Data        osmith.Source // what is hashed
 }
 
 // StubEventKind says what was measured.
@@ -84,7 +86,7 @@ func (k StubEventKind) String() string {
 // InitrdPart is one part of what the kernel gets as initrd.
 type InitrdPart struct {
 	Name    string // section or companion kind: ".initrd", "Credentials initrd", "os-release"..., or file name of an add-on
-	Content Source
+	Content osmith.Source
 }
 
 // Tags of events: systemd 262, src/fundamental/tpm2-pcr.h.
@@ -137,7 +139,7 @@ func (h *handover) section(name string) *content {
 	return &h.list[i]
 }
 
-func (h *handover) event(kind StubEventKind, pcr int, tag uint32, description string, data Source) {
+func (h *handover) event(kind StubEventKind, pcr int, tag uint32, description string, data osmith.Source) {
 	h.out.Events = append(h.out.Events, StubEvent{kind, pcr, tag, description, data})
 }
 
@@ -220,7 +222,7 @@ type HandoverDigests struct {
 func (h *Handover) Measure(hashes ...crypto.Hash) (*HandoverDigests, error) {
 	d := new(HandoverDigests)
 	var list []content
-	add := func(name string, src Source) { list = append(list, content{name, src, src.Size()}) }
+	add := func(name string, src osmith.Source) { list = append(list, content{name, src, src.Size()}) }
 	for _, e := range h.Events {
 		add(e.Description, e.Data)
 	}

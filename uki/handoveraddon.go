@@ -5,16 +5,18 @@ import (
 	"fmt"
 	"io"
 	"sort"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // AppliedAddon is what the stub takes from an add-on: the sections that its release applies, if they are for the machine.
 type AppliedAddon struct {
-	Name       string // of the file
-	Global     bool   // from loader/addons
-	Cmdline    string // content of .cmdline, "" for none
-	DeviceTree Source // nil for none, and so the others
-	Microcode  Source
-	Initrd     Source
+	Name       string        // of the file
+	Global     bool          // from loader/addons
+	Cmdline    string        // content of .cmdline, "" for none
+	DeviceTree osmith.Source // nil for none, and so the others
+	Microcode  osmith.Source
+	Initrd     osmith.Source
 }
 
 // mergeFiles sorts files as the stub takes them: by name, byte by byte.
@@ -96,7 +98,7 @@ func (h *handover) partsOf(name string, first map[string]*content) (*AppliedAddo
 		}
 		a.Cmdline = string(text)
 	}
-	source := func(name string, since int) Source {
+	source := func(name string, since int) osmith.Source {
 		c := first[name]
 		if c == nil || h.release < since {
 			return nil

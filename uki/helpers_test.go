@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -33,7 +34,7 @@ func written(t testing.TB, a *uki.Assembled) []byte {
 }
 
 // pcr11 is the value that the measurements leave in a PCR that was zero.
-func pcr11(h crypto.Hash, ms []uki.Measurement) []byte {
+func pcr11(h crypto.Hash, ms []osmith.Measurement) []byte {
 	pcr := make([]byte, h.Size())
 	extend := func(digest []byte) {
 		s := h.New()

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"sort"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 const maxHWIDFile = 1 << 20 // bytes of one JSON file; real ones have 1 KiB
@@ -21,7 +23,7 @@ const maxHWIDFile = 1 << 20 // bytes of one JSON file; real ones have 1 KiB
 // nothing refers to). A tree without such files is an error.
 func ReadHWIDs(tree fs.FS) ([]HWID, error) {
 	var devices []HWID // without CHID, in order
-	chids := make(map[HWID][]GUID)
+	chids := make(map[HWID][]osmith.GUID)
 	files := 0
 	err := fs.WalkDir(tree, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".json") {
@@ -81,7 +83,7 @@ func readFile(tree fs.FS, path string, limit int64) ([]byte, error) {
 
 // parseHWIDFile reads one description. Fields are looked up by their exact names: encoding/json alone would take
 // "Name" for "name".
-func parseHWIDFile(b []byte) (HWID, []GUID, error) {
+func parseHWIDFile(b []byte) (HWID, []osmith.GUID, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(b, &fields); err != nil {
 		return HWID{}, nil, err
@@ -125,7 +127,7 @@ func parseHWIDFile(b []byte) (HWID, []GUID, error) {
 	return d, ids, err
 }
 
-func parseHWIDList(raw json.RawMessage) ([]GUID, error) {
+func parseHWIDList(raw json.RawMessage) ([]osmith.GUID, error) {
 	if raw == nil {
 		return nil, fmt.Errorf(`field "hwids": %w`, ErrMissing)
 	}
@@ -133,7 +135,7 @@ func parseHWIDList(raw json.RawMessage) ([]GUID, error) {
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return nil, fmt.Errorf(`field "hwids": %w`, err)
 	}
-	ids := make([]GUID, 0, len(list))
+	ids := make([]osmith.GUID, 0, len(list))
 	for _, s := range list {
 		g, err := looseGUID(s)
 		if err != nil {
@@ -145,14 +147,14 @@ func parseHWIDList(raw json.RawMessage) ([]GUID, error) {
 }
 
 // looseGUID reads a GUID in the forms that ukify takes: with or without hyphens, in braces, as urn:uuid:.
-func looseGUID(s string) (GUID, error) {
+func looseGUID(s string) (osmith.GUID, error) {
 	digits := strings.TrimPrefix(strings.TrimPrefix(s, "urn:"), "uuid:")
 	digits = strings.ReplaceAll(strings.Trim(digits, "{}"), "-", "")
 	b, err := hex.DecodeString(digits)
-	if err = cmp.Or(err, lengthError(len(b), len(GUID{}))); err != nil {
-		return GUID{}, fmt.Errorf("%q is not a GUID: %w", firstRunes(s, 60), err)
+	if err = cmp.Or(err, lengthError(len(b), len(osmith.GUID{}))); err != nil {
+		return osmith.GUID{}, fmt.Errorf("%q is not a GUID: %w", firstRunes(s, 60), err)
 	}
-	return GUID(b), nil
+	return osmith.GUID(b), nil
 }
 
 func lengthError(have, want int) error {

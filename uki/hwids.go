@@ -10,11 +10,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
-
-// GUID is a 128-bit identifier with its bytes in text order, the same type in all osmith packages.
-type GUID = efi.GUID
 
 // HWIDType says what a hardware id leads to.
 type HWIDType uint8
@@ -38,7 +36,7 @@ func (t HWIDType) String() string {
 // HWID is one record of .hwids: a machine that has this computer hardware id gets the .dtbauto or .efifw section that
 // says Match.
 type HWID struct {
-	CHID  GUID
+	CHID  osmith.GUID
 	Type  HWIDType
 	Name  string // of the device, for people
 	Match string // first compatible string of the device tree, or id of the firmware
@@ -89,7 +87,7 @@ func EncodeHWIDs(ids []HWID) ([]byte, error) {
 	out := make([]byte, 0, size)
 	for _, id := range ids {
 		out = binary.LittleEndian.AppendUint32(out, uint32(id.Type)<<hwidTypeShift|hwidRecord)
-		out = id.CHID.AppendMixed(out)
+		out = efi.AppendGUID(out, id.CHID)
 		out = binary.LittleEndian.AppendUint32(out, offsets[id.Name])
 		out = binary.LittleEndian.AppendUint32(out, offsets[id.Match])
 	}
@@ -118,7 +116,7 @@ func ParseHWIDs(b []byte) ([]HWID, error) {
 		if descriptor == 0 {
 			return ids, nil
 		}
-		id := HWID{Type: HWIDType(descriptor >> hwidTypeShift), CHID: efi.GUIDFromMixed(r[4:])}
+		id := HWID{Type: HWIDType(descriptor >> hwidTypeShift), CHID: efi.GUID(r[4:])}
 		if descriptor&hwidSizeMask != hwidRecord || id.Type != HWIDDeviceTree && id.Type != HWIDFirmware {
 			return bad(at, "descriptor", "%#x is neither a device tree (%#x) nor firmware (%#x)", descriptor, 1<<hwidTypeShift|hwidRecord, 2<<hwidTypeShift|hwidRecord)
 		}

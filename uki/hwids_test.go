@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/uki"
@@ -30,8 +31,8 @@ func TestReadHWIDs(t *testing.T) {
 	}
 	ids, err := uki.ReadHWIDs(tree)
 	require.NoError(t, err)
-	id := func(s string) uki.GUID {
-		var g uki.GUID
+	id := func(s string) osmith.GUID {
+		var g osmith.GUID
 		require.NoError(t, g.UnmarshalText([]byte(s)))
 		return g
 	}
@@ -96,7 +97,7 @@ func TestHWIDsRefuse(t *testing.T) {
 }
 
 func FuzzHWIDs(f *testing.F) {
-	seed, err := uki.EncodeHWIDs([]uki.HWID{{Type: 1, Name: "n", Match: "m"}, {CHID: uki.GUID{1, 2, 3}, Type: 2, Match: "n"}})
+	seed, err := uki.EncodeHWIDs([]uki.HWID{{Type: 1, Name: "n", Match: "m"}, {CHID: osmith.GUID{1, 2, 3}, Type: 2, Match: "n"}})
 	require.NoError(f, err)
 	f.Add(seed)
 	f.Add([]byte{})
@@ -120,7 +121,7 @@ func FuzzHWIDs(f *testing.F) {
 // writeHWIDs fills a directory with random descriptions: devices in several files, ids in several devices.
 func writeHWIDs(t *testing.T, r *rand.Rand, dir string) {
 	names := []string{"Alpha", "Beta", "", "Ünïcode", "联想", "zeta", "Z"}
-	var pool [6]uki.GUID
+	var pool [6]osmith.GUID
 	for i := range pool {
 		for j := range pool[i] {
 			pool[i][j] = byte(r.Uint32())
@@ -133,7 +134,7 @@ func writeHWIDs(t *testing.T, r *rand.Rand, dir string) {
 		} else {
 			d["type"], d["fwid"] = "uefi-fw", names[r.IntN(len(names))]
 		}
-		ids := make([]uki.GUID, 1+r.IntN(5))
+		ids := make([]osmith.GUID, 1+r.IntN(5))
 		for j := range ids {
 			ids[j] = pool[r.IntN(len(pool))]
 		}

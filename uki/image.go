@@ -1,23 +1,17 @@
 package uki
 
-import "io"
-
-// Source is sized random-access input: *bytes.Reader, *strings.Reader and *io.SectionReader are ones.
-type Source interface {
-	io.ReaderAt
-	Size() int64
-}
+import "github.com/osmith-dev/osmith"
 
 // Image describes a unified kernel image by its parts. Stub and Linux are required; a part that is nil, and text that is
 // empty, is absent from the image. A Source of no bytes is an empty section, which stubs ignore, as ukify makes of an
 // empty file. Sources are read when the result is read, so they must stay unchanged until then.
 type Image struct {
-	Stub  Source // systemd-stub, unsigned: linuxx64.efi.stub, linuxaa64.efi.stub...
-	Linux Source // the kernel, a PE image with an EFI stub; may be signed
+	Stub  osmith.Source // systemd-stub, unsigned: linuxx64.efi.stub, linuxaa64.efi.stub...
+	Linux osmith.Source // the kernel, a PE image with an EFI stub; may be signed
 
 	// Initrd goes into one .initrd section: a single one unchanged, several one after the other, each padded with
 	// zeros to a multiple of four bytes.
-	Initrd []Source
+	Initrd []osmith.Source
 
 	// Cmdline is the kernel command line, byte for byte. (ukify normalises white space when the text is given as an
 	// argument and keeps it when it comes from a file.)
@@ -30,15 +24,15 @@ type Image struct {
 	Uname     string
 	OmitUname bool
 
-	Splash Source // BMP
+	Splash osmith.Source // BMP
 
-	Microcode Source // cpio archive that the kernel reads first; into .ucode
+	Microcode osmith.Source // cpio archive that the kernel reads first; into .ucode
 
 	// DeviceTree is the device tree for every machine (.dtb). Of DeviceTreeAuto, one .dtbauto section each, the stub
 	// takes the first one that is for the machine it runs on, in place of DeviceTree: by the compatible string of the
 	// firmware's own tree, or by the one that HWIDs give for the machine's hardware ids.
-	DeviceTree     Source
-	DeviceTreeAuto []Source
+	DeviceTree     osmith.Source
+	DeviceTreeAuto []osmith.Source
 	HWIDs          []HWID     // .hwids
 	Firmware       []Firmware // .efifw, one section each
 
@@ -71,5 +65,5 @@ type Image struct {
 // Section is a section to add to an [Image].
 type Section struct {
 	Name    string
-	Content Source
+	Content osmith.Source
 }

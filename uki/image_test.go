@@ -12,12 +12,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 )
 
-func source(b []byte) uki.Source { return bytes.NewReader(b) }
+func source(b []byte) osmith.Source { return bytes.NewReader(b) }
 
 func complete() uki.Image {
 	return uki.Image{Stub: source(petest.Stub("262-1")), Linux: source(petest.Kernel("6.12.0")), OSRelease: []byte("ID=x\n"), Cmdline: "ro"}
@@ -56,7 +57,7 @@ func TestBadParts(t *testing.T) {
 		"no uname":       {func(im *uki.Image) { im.Linux = source(petest.Stub("1")) }, "Linux", uki.ErrUnknownUname, "HdrS"},
 		"two unames":     {func(im *uki.Image) { im.Uname, im.OmitUname = "x", true }, "Uname", nil, "OmitUname"},
 		"NUL in cmdline": {func(im *uki.Image) { im.Cmdline = "a\x00b" }, "Cmdline", nil, "NUL"},
-		"nil initrd":     {func(im *uki.Image) { im.Initrd = []uki.Source{source(nil), nil} }, "Initrd[1]", uki.ErrMissing, ""},
+		"nil initrd":     {func(im *uki.Image) { im.Initrd = []osmith.Source{source(nil), nil} }, "Initrd[1]", uki.ErrMissing, ""},
 		"DER key":        {func(im *uki.Image) { im.PCRPublicKey = []byte{0x30, 0x82} }, "PCRPublicKey", nil, "PEM"},
 		"binary SBAT":    {func(im *uki.Image) { im.SBAT = []byte("a\x01b") }, "SBAT", nil, "unprintable"},
 		"twice":          {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".osrel", Content: source(nil)}} }, "Sections", nil, ".osrel is there twice"},
@@ -184,7 +185,7 @@ func TestNXFlagFollowsTheKernel(t *testing.T) {
 
 func TestAssembledReadsAnywhere(t *testing.T) {
 	im := complete()
-	im.Initrd = []uki.Source{strings.NewReader("a"), strings.NewReader("bcdef"), strings.NewReader("")}
+	im.Initrd = []osmith.Source{strings.NewReader("a"), strings.NewReader("bcdef"), strings.NewReader("")}
 	want := assemble(t, &im)
 	a, err := im.Assemble()
 	require.NoError(t, err)
@@ -212,7 +213,7 @@ func (s shrunk) Size() int64 { return s.Reader.Size() + 10 }
 
 func TestSourceThatEndsEarly(t *testing.T) {
 	im := complete()
-	im.Initrd = []uki.Source{shrunk{strings.NewReader("initrd")}}
+	im.Initrd = []osmith.Source{shrunk{strings.NewReader("initrd")}}
 	a, err := im.Assemble()
 	require.NoError(t, err)
 	_, err = a.WriteTo(io.Discard)

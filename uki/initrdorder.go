@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // initrds puts the parts of the initrd into the order in which the stub hands them over, and measures those of add-ons.
@@ -72,7 +74,7 @@ func (h *handover) extraFiles() error {
 	return h.extraFile(&cpioSecret, "boot-secret", bytes.NewReader(secret))
 }
 
-func (h *handover) extraFile(t *cpioTarget, name string, src Source) error {
+func (h *handover) extraFile(t *cpioTarget, name string, src osmith.Source) error {
 	v, err := t.archive([]CompanionFile{{name, src}})
 	if err == nil {
 		h.initrd(name, v)
@@ -86,14 +88,14 @@ func (h *handover) initrdSection(name string) {
 	}
 }
 
-func (h *handover) initrd(name string, src Source) {
+func (h *handover) initrd(name string, src osmith.Source) {
 	if src.Size() > 0 {
 		h.out.Initrds = append(h.out.Initrds, InitrdPart{name, src})
 	}
 }
 
 // Initrd is what the kernel gets as initrd, read when it is read, and hashes into PCR 9; nil if there is none.
-func (h *Handover) Initrd() Source {
+func (h *Handover) Initrd() osmith.Source {
 	switch len(h.Initrds) {
 	case 0:
 		return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -31,7 +32,7 @@ func judgePCRs(t *testing.T, dir string, cases []measuredCase) {
 	hashes := []crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512}
 	type question struct {
 		what   string
-		ours   []uki.Measurement
+		ours   []osmith.Measurement
 		hash   crypto.Hash
 		answer string
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -39,7 +40,7 @@ var compressions = []struct{ magic, format string }{
 }
 
 // compression names how a source is compressed as a whole, "" if it is not.
-func compression(src Source) (string, error) {
+func compression(src osmith.Source) (string, error) {
 	b := make([]byte, min(src.Size(), 16))
 	if n, err := src.ReadAt(b, 0); n < len(b) {
 		return "", fmt.Errorf("reading the first bytes: %w", noEOF(err))
@@ -53,7 +54,7 @@ func compression(src Source) (string, error) {
 }
 
 // parseKernel reads the PE headers of a kernel.
-func parseKernel(part string, kernel Source) (*pe.File, error) {
+func parseKernel(part string, kernel osmith.Source) (*pe.File, error) {
 	f, err := pe.Parse(kernel, kernel.Size())
 	if err == nil {
 		return f, nil
@@ -77,7 +78,7 @@ const maxKernel = 2 << 30
 //
 // Why not in Assemble: an image is read at random and its layout needs the size of each part, and what gzip notes of
 // the size cannot be trusted. So where the plain kernel is kept, in memory or in a file, is the caller's choice.
-func DecompressKernel(w io.Writer, kernel Source) (int64, error) {
+func DecompressKernel(w io.Writer, kernel osmith.Source) (int64, error) {
 	if kernel == nil {
 		return 0, &PartError{"Linux", ErrMissing}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -123,7 +124,7 @@ func (m *matcher) takes(c content) (bool, error) {
 
 // A failureNoter remembers that its source could not be read, which is something else than unusable content.
 type failureNoter struct {
-	Source
+	osmith.Source
 	err error
 }
 
@@ -142,7 +143,7 @@ func matchHWIDs(b []byte, kind HWIDType, hw Hardware, release int) *string {
 		return nil
 	}
 	type record struct {
-		chid   GUID
+		chid   osmith.GUID
 		offset uint32
 	}
 	var records []record
@@ -158,7 +159,7 @@ func matchHWIDs(b []byte, kind HWIDType, hw Hardware, release int) *string {
 		if k != HWIDDeviceTree && k != HWIDFirmware {
 			return nil
 		}
-		r := record{efi.GUIDFromMixed(b[at+4:]), binary.LittleEndian.Uint32(b[at+24:])}
+		r := record{efi.GUID(b[at+4:]), binary.LittleEndian.Uint32(b[at+24:])}
 		for _, offset := range []uint32{binary.LittleEndian.Uint32(b[at+20:]), r.offset} {
 			if _, err := hwidBytes(b, offset); err != nil {
 				return nil

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -119,7 +120,7 @@ func TestChooseBadTable(t *testing.T) {
 
 // wornOut can be read up to an offset.
 type wornOut struct {
-	uki.Source
+	osmith.Source
 	from int64
 }
 

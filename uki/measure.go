@@ -7,15 +7,9 @@ import (
 	_ "crypto/sha512"
 	"errors"
 	"fmt"
-)
 
-// Measurement is one section as the stub measures it into PCR 11. For each Measurement in order, the stub extends the
-// PCR twice: with the hash of the section's name and a NUL byte, and with the hash of its data.
-type Measurement struct {
-	Section string                 // ".linux", ".osrel"...
-	Size    int64                  // bytes of data as loaded
-	Digests map[crypto.Hash][]byte // of the data as loaded, one for each hash asked for
-}
+	"github.com/osmith-dev/osmith"
+)
 
 // Measurements is what the stub will measure when the image that Assemble lays out boots in its default profile, in
 // measured order. It does not depend on PCRSignature, so that it can be computed, signed, and the signature put into
@@ -24,7 +18,7 @@ type Measurement struct {
 //
 // What a stub measures depends on its release; [ErrUnknownStub] is returned for one that is newer than this package
 // knows or does not say (see AssumeStub).
-func (im *Image) Measurements(hashes ...crypto.Hash) ([]Measurement, error) {
+func (im *Image) Measurements(hashes ...crypto.Hash) ([]osmith.Measurement, error) {
 	list, release, err := im.contents()
 	if err != nil {
 		return nil, err
@@ -49,12 +43,12 @@ type MeasureOptions struct {
 // Measurements is what the embedded stub measures into PCR 11 when the image boots in its default profile, in measured
 // order. Each section is read once for all hashes, which run in parallel; without any, SHA-256 is used. If the stub
 // picks sections by the hardware, [ErrHardwareDependent] is returned: MeasureVariants has the measurements of all cases.
-func (f *File) Measurements(hashes ...crypto.Hash) ([]Measurement, error) {
+func (f *File) Measurements(hashes ...crypto.Hash) ([]osmith.Measurement, error) {
 	return f.MeasurementsWith(MeasureOptions{}, hashes...)
 }
 
 // MeasurementsWith is Measurements of another boot than the default one.
-func (f *File) MeasurementsWith(o MeasureOptions, hashes ...crypto.Hash) ([]Measurement, error) {
+func (f *File) MeasurementsWith(o MeasureOptions, hashes ...crypto.Hash) ([]osmith.Measurement, error) {
 	list, release, err := f.contents(o.AssumeStub)
 	if err != nil {
 		return nil, err
@@ -72,7 +66,7 @@ func (f *File) MeasurementsWith(o MeasureOptions, hashes ...crypto.Hash) ([]Meas
 }
 
 // measure hashes the chosen ones of the sections.
-func measure(list []content, chosen []int, hashes []crypto.Hash) ([]Measurement, error) {
+func measure(list []content, chosen []int, hashes []crypto.Hash) ([]osmith.Measurement, error) {
 	out, err := measureOnce(list, [][]int{chosen}, hashes)
 	if err != nil {
 		return nil, err
@@ -81,7 +75,7 @@ func measure(list []content, chosen []int, hashes []crypto.Hash) ([]Measurement,
 }
 
 // measureOnce hashes the sections of several choices, each section once.
-func measureOnce(list []content, choices [][]int, hashes []crypto.Hash) ([][]Measurement, error) {
+func measureOnce(list []content, choices [][]int, hashes []crypto.Hash) ([][]osmith.Measurement, error) {
 	b, err := newBanks(hashes)
 	if err != nil {
 		return nil, err
@@ -127,15 +121,15 @@ func (b *banks) section(c content) error {
 }
 
 // collect makes measurements of digests. A section that several choices have is one value.
-func collect(list []content, choices [][]int, digests func(i int) map[crypto.Hash][]byte) [][]Measurement {
-	known := make(map[int]Measurement)
-	out := make([][]Measurement, len(choices))
+func collect(list []content, choices [][]int, digests func(i int) map[crypto.Hash][]byte) [][]osmith.Measurement {
+	known := make(map[int]osmith.Measurement)
+	out := make([][]osmith.Measurement, len(choices))
 	for n, chosen := range choices {
-		out[n] = make([]Measurement, 0, len(chosen))
+		out[n] = make([]osmith.Measurement, 0, len(chosen))
 		for _, i := range chosen {
 			m, ok := known[i]
 			if !ok {
-				m = Measurement{Section: list[i].name, Size: list[i].size, Digests: digests(i)}
+				m = osmith.Measurement{Section: list[i].name, Size: list[i].size, Digests: digests(i)}
 				known[i] = m
 			}
 			out[n] = append(out[n], m)

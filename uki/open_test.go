@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/uki"
@@ -72,7 +73,7 @@ func TestKernelVersion(t *testing.T) {
 }
 
 func TestOpenAddonAndProfile(t *testing.T) {
-	image := func(names ...string) uki.Source {
+	image := func(names ...string) osmith.Source {
 		im := petest.Image{SizeOfHeaders: 0x1000, Sections: []petest.Section{{Name: ".sdmagic", Content: []byte("#### LoaderInfo: systemd-addon 262-1 ####")}}}
 		for _, n := range names {
 			im.Sections = append(im.Sections, petest.Section{Name: n, Content: []byte("ID=x")})

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // A content is a section as it will stand in the image.
 type content struct {
 	name string
-	src  Source
+	src  osmith.Source
 	size int64
 }
 
@@ -23,13 +25,13 @@ type parts struct {
 	osrel       []byte
 	cmdline     string
 	uname       string
-	splash      Source
+	splash      osmith.Source
 	pcrpkey     []byte
-	linux       Source
-	initrd      []Source
-	ucode       Source
-	dtb         Source
-	dtbauto     []Source
+	linux       osmith.Source
+	initrd      []osmith.Source
+	ucode       osmith.Source
+	dtb         osmith.Source
+	dtbauto     []osmith.Source
 	hwids       []HWID
 	firmware    []Firmware
 	sections    []Section
@@ -63,7 +65,7 @@ func (c *collector) bytes(name string, b []byte) {
 	}
 }
 
-func (c *collector) source(name string, s Source) {
+func (c *collector) source(name string, s osmith.Source) {
 	if s == nil {
 		return
 	}
@@ -71,7 +73,7 @@ func (c *collector) source(name string, s Source) {
 }
 
 // required is source for an element of a list, where nil can only be a mistake.
-func (c *collector) required(part, name string, s Source) {
+func (c *collector) required(part, name string, s osmith.Source) {
 	if s == nil {
 		c.fail(part, ErrMissing)
 		return
@@ -140,7 +142,7 @@ func (p *parts) order(list []content, own int) []content {
 
 // initrd makes one section of several archives: the kernel unpacks them one after the other and wants each at a
 // multiple of four bytes.
-func (c *collector) initrd(list []Source) {
+func (c *collector) initrd(list []osmith.Source) {
 	for i, s := range list {
 		if s == nil {
 			c.fail(fmt.Sprintf("Initrd[%d]", i), ErrMissing)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -14,7 +15,7 @@ const maxHeaders = 1 << 20
 // A plan is a checked set of parts: headers of stub and kernels read, nothing written.
 type plan struct {
 	stub      *pe.File
-	stubSrc   Source
+	stubSrc   osmith.Source
 	noSymbols bool       // stubSrc lacks the symbol table that the header speaks of
 	linux     []*pe.File // the kernels of all profiles
 	sbat      *content   // in place of the stub's own, if that has one and it is to be exchanged
@@ -37,7 +38,7 @@ func (im *Image) plan() (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	kernels := []Source{im.Linux}
+	kernels := []osmith.Source{im.Linux}
 	for i, profile := range im.Profiles {
 		if profile.Linux != nil {
 			k, err := parseKernel(fmt.Sprintf("Profiles[%d].Linux", i), profile.Linux)
@@ -114,7 +115,7 @@ func (im *Image) addProfiles(p *plan) error {
 
 // planOn checks the stub of an image ("stub") or of an add-on ("addon"). Each starts without the other's sections and does nothing with
 // its own, so that a mix-up is refused. A stub that does not say what it is may be either, and "" takes both.
-func planOn(stub Source, program string) (*plan, error) {
+func planOn(stub osmith.Source, program string) (*plan, error) {
 	f, err := pe.Parse(stub, stub.Size())
 	if err != nil {
 		return nil, unusable("Stub", err)
@@ -134,7 +135,7 @@ func planOn(stub Source, program string) (*plan, error) {
 }
 
 // unameOf is the version to put into .uname.
-func unameOf(where, given string, omit bool, kernel Source) (string, error) {
+func unameOf(where, given string, omit bool, kernel osmith.Source) (string, error) {
 	switch {
 	case omit && given != "":
 		return "", &PartError{where + "Uname", errors.New("both a value and OmitUname given")}
@@ -149,7 +150,7 @@ func unameOf(where, given string, omit bool, kernel Source) (string, error) {
 }
 
 // mergedSBAT is the SBAT of stub, kernels and caller in one.
-func (p *plan) mergedSBAT(kernels []Source, given []byte, otherwise string) ([]byte, error) {
+func (p *plan) mergedSBAT(kernels []osmith.Source, given []byte, otherwise string) ([]byte, error) {
 	stub, err := sbatOf(p.stubSrc, p.stub)
 	if err != nil {
 		return nil, &PartError{"Stub", err}

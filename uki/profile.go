@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Profile is a further profile of an [Image]: one more way to boot it, which the boot menu shows on its own. What is
@@ -16,17 +18,17 @@ type Profile struct {
 
 	OSRelease      []byte
 	Cmdline        string
-	DeviceTree     Source
-	DeviceTreeAuto []Source
+	DeviceTree     osmith.Source
+	DeviceTreeAuto []osmith.Source
 	HWIDs          []HWID
 	Uname          string // empty: found by ProbeUname if there is a Linux
 	OmitUname      bool
-	Splash         Source
+	Splash         osmith.Source
 	PCRPublicKey   []byte
-	Linux          Source
-	Initrd         []Source
+	Linux          osmith.Source
+	Initrd         []osmith.Source
 	Firmware       []Firmware
-	Microcode      Source
+	Microcode      osmith.Source
 
 	// Sections are further sections, and any known one, .sbat included, that is to be overridden by bytes that no field
 	// above allows.
@@ -62,7 +64,7 @@ func (p *Profile) contents(where string) ([]content, error) {
 // Assemble makes a PE image of the profile alone, as ukify build --profile= does on an add-on stub: a means to carry
 // a profile that others join to their image (see [ProfileOf]), not something to boot. It has no .sbat, and is laid out
 // as [Image.Assemble] says.
-func (p *Profile) Assemble(stub Source) (*Assembled, error) {
+func (p *Profile) Assemble(stub osmith.Source) (*Assembled, error) {
 	if stub == nil {
 		return nil, &PartError{"Stub", ErrMissing}
 	}
@@ -88,7 +90,7 @@ func (p *Profile) Assemble(stub Source) (*Assembled, error) {
 
 // OpenProfile is [Open] for an image that has profiles and need not have a kernel, such as ukify build --profile= and
 // [Profile.Assemble] make for others to join. One without a .profile section is an [ErrNotProfile].
-func OpenProfile(src Source) (*File, error) { return open(src, kindProfile) }
+func OpenProfile(src osmith.Source) (*File, error) { return open(src, kindProfile) }
 
 // ProfileOf is profile n of an existing image, to be joined to another one: of a multi-profile image, or of a PE image
 // that ukify build --profile= or [Profile.Assemble] made, whose only profile is 0. It has all sections that stand in
@@ -140,7 +142,7 @@ func (p *Profile) take(name string, s *io.SectionReader) (bool, error) {
 		}
 		p.Linux = s
 	case ".initrd":
-		p.Initrd = []Source{s}
+		p.Initrd = []osmith.Source{s}
 	case ".ucode":
 		p.Microcode = s
 	case ".splash":

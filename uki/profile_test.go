@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
@@ -25,10 +26,10 @@ LUYHi3s1pzGT7cVjiaUaymCXHhMZFL8W4W/fI0YjDOM5xkBQmuSLLn0CAwEAAQ==
 func everything() uki.Profile {
 	return uki.Profile{
 		Profile: []byte("ID=all\nTITLE=All\n"), OSRelease: []byte("ID=other\n"), Cmdline: "debug", DeviceTree: source(deviceTree("a", 1)),
-		DeviceTreeAuto: []uki.Source{source(deviceTree("b", 2)), source(deviceTree("c", 3))},
+		DeviceTreeAuto: []osmith.Source{source(deviceTree("b", 2)), source(deviceTree("c", 3))},
 		HWIDs:          []uki.HWID{{Type: uki.HWIDDeviceTree, Name: "Acme", Match: "b"}},
 		Uname:          "6.13.0", Splash: strings.NewReader("BM"), PCRPublicKey: []byte(publicKey), Linux: source(petest.Kernel("6.13.0")),
-		Initrd: []uki.Source{strings.NewReader("i")}, Firmware: []uki.Firmware{{ID: "fw", Payload: strings.NewReader("x")}},
+		Initrd: []osmith.Source{strings.NewReader("i")}, Firmware: []uki.Firmware{{ID: "fw", Payload: strings.NewReader("x")}},
 		Microcode: strings.NewReader("u"), PCRSignature: []byte("{}"),
 		Sections: []uki.Section{{Name: ".extra", Content: strings.NewReader("e")}, {Name: ".empty", Content: strings.NewReader("")},
 			{Name: ".sbat", Content: strings.NewReader("sbat,1\n")}},
@@ -144,7 +145,7 @@ func TestBadProfiles(t *testing.T) {
 		"two unames": {func(im *uki.Image) {
 			im.Profiles = []uki.Profile{{Profile: []byte("ID=a"), Uname: "x", OmitUname: true}}
 		}, "Profiles[0].Uname", "OmitUname"},
-		"nil tree":         {func(im *uki.Image) { im.DeviceTreeAuto = []uki.Source{nil} }, "DeviceTreeAuto[0]", "not given"},
+		"nil tree":         {func(im *uki.Image) { im.DeviceTreeAuto = []osmith.Source{nil} }, "DeviceTreeAuto[0]", "not given"},
 		"nil firmware":     {func(im *uki.Image) { im.Firmware = []uki.Firmware{{ID: "x"}} }, "Firmware[0]", "not given"},
 		"bad id":           {func(im *uki.Image) { im.HWIDs = []uki.HWID{{Type: 9}} }, "HWIDs", ""},
 		"both ways":        {func(im *uki.Image) { im.Profile, im.Sections = []byte("ID=a"), section(".profile") }, "Profile", "Sections has a .profile too"},
@@ -164,7 +165,7 @@ func TestBadProfiles(t *testing.T) {
 		})
 	}
 	p := uki.Profile{Profile: []byte("ID=x")}
-	for stub, is := range map[uki.Source]error{nil: uki.ErrMissing, strings.NewReader("x"): uki.ErrNotPE} {
+	for stub, is := range map[osmith.Source]error{nil: uki.ErrMissing, strings.NewReader("x"): uki.ErrNotPE} {
 		a, err := p.Assemble(stub)
 		assert.Nil(t, a)
 		assert.ErrorIs(t, err, is)

@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
 // withoutSymbols is the stub's size without a COFF symbol table, which stubs up to 252 still have, if that is the last
 // thing in the file. Elsewhere it stays.
-func withoutSymbols(stub Source, f *pe.File) (int64, error) {
+func withoutSymbols(stub osmith.Source, f *pe.File) (int64, error) {
 	const symbolSize = 18
 	size := stub.Size()
 	if f.SymbolTable == 0 {
@@ -36,7 +37,7 @@ func withoutSymbols(stub Source, f *pe.File) (int64, error) {
 // repaired moves the data of a stub's sections to multiples of FileAlignment, which old linkers did not do: zeros are
 // put in before data at another offset and behind data of another size, and all that follows moves along. So does
 // ukify. A stub that needs none of this is returned as it is.
-func repaired(stub Source, f *pe.File) (Source, []pe.Section, error) {
+func repaired(stub osmith.Source, f *pe.File) (osmith.Source, []pe.Section, error) {
 	align := int64(f.FileAlignment)
 	sections := append([]pe.Section(nil), f.Sections...)
 	out := new(view)
@@ -80,7 +81,7 @@ func repaired(stub Source, f *pe.File) (Source, []pe.Section, error) {
 const maxStub = 1 << 30
 
 // stubSource takes the stub as it is to be built on: without symbols, and with aligned sections.
-func (p *plan) stubSource(stub Source) error {
+func (p *plan) stubSource(stub osmith.Source) error {
 	size, err := withoutSymbols(stub, p.stub)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -45,7 +46,7 @@ func sbatLines(b []byte, headerRequired bool) ([]string, error) {
 }
 
 // sbatOf reads the component lines of a PE image's own .sbat section; an image without one has none.
-func sbatOf(src Source, f *pe.File) ([]string, error) {
+func sbatOf(src osmith.Source, f *pe.File) ([]string, error) {
 	s, ok := f.Section(".sbat")
 	if !ok {
 		return nil, nil

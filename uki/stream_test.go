@@ -11,13 +11,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/uki"
 )
 
 // reserved is an image with two profiles and two device trees, and room for a signature in each profile.
-func reserved(initrd uki.Source, room int) uki.Image {
+func reserved(initrd osmith.Source, room int) uki.Image {
 	im := complete()
-	im.Initrd = []uki.Source{initrd}
+	im.Initrd = []osmith.Source{initrd}
 	add := func(name, content string) {
 		im.Sections = append(im.Sections, uki.Section{Name: name, Content: strings.NewReader(content)})
 	}
@@ -96,7 +97,7 @@ func TestWriteStreamErrors(t *testing.T) {
 			im.Sections = append([]uki.Section{{Name: ".pcrsig", Content: strings.NewReader("  ")}}, im.Sections[0], im.Sections[1])
 		}, uki.WriteOptions{Sign: sign("", nil)}, nil, "stands before section .profile"},
 		"stub":   {func(im *uki.Image) { im.AssumeStub = 262; im.OmitUname = true }, uki.WriteOptions{AssumeStub: 300}, nil, "unknown stub version"},
-		"source": {func(im *uki.Image) { im.Initrd = []uki.Source{shrunk{strings.NewReader("i")}} }, uki.WriteOptions{}, nil, "reading .initrd"},
+		"source": {func(im *uki.Image) { im.Initrd = []osmith.Source{shrunk{strings.NewReader("i")}} }, uki.WriteOptions{}, nil, "reading .initrd"},
 		"hash":   {o: uki.WriteOptions{Hashes: []crypto.Hash{crypto.MD4}}, text: "not linked"},
 		"writer": {w: func() failing { return failing{no} }, text: "uki: writing at 0 of "},
 	} {

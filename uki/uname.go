@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Offsets of the x86 real-mode setup header (Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header").
@@ -33,14 +35,14 @@ const (
 // may be compressed with gzip, as a whole (Image.gz) or as the payload of an EFI zboot kernel (vmlinuz.efi); they are
 // decompressed into a buffer, no more. Other compressions are a [CompressedError]. Any error is a [PartError] with
 // [ErrUnknownUname].
-func ProbeUname(kernel Source) (string, error) {
+func ProbeUname(kernel osmith.Source) (string, error) {
 	if kernel == nil {
 		return "", &PartError{"Linux", ErrMissing}
 	}
 	return unameOf("", "", false, kernel)
 }
 
-func probeUname(kernel Source) (string, error) {
+func probeUname(kernel osmith.Source) (string, error) {
 	h := make([]byte, min(kernel.Size(), setupHeaderEnd))
 	if n, err := kernel.ReadAt(h, 0); n < len(h) {
 		return "", fmt.Errorf("reading the header: %w", noEOF(err))
@@ -82,7 +84,7 @@ func probeUname(kernel Source) (string, error) {
 }
 
 // setupUname follows the pointer in the setup header h.
-func setupUname(kernel Source, h []byte) (string, error) {
+func setupUname(kernel osmith.Source, h []byte) (string, error) {
 	at := 0x200 + int64(binary.LittleEndian.Uint16(h[setupKernelVersion:]))
 	if at == 0x200 || at >= kernel.Size() {
 		return "", fmt.Errorf("no version string: setup header points to %#x", at)

@@ -3,6 +3,8 @@ package uki
 import (
 	"crypto"
 	"fmt"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // A Variant is one way in which the stub can boot an image: the profile that was asked for, and what it picks by the
@@ -25,7 +27,7 @@ type Variant struct {
 // trees; of 262 with firmware.
 type VariantMeasurements struct {
 	Variant
-	Sections []Measurement
+	Sections []osmith.Measurement
 }
 
 // Bounds on what is enumerated for a foreign image. systemd 262 knows 256 profiles (src/fundamental/uki.h); each

@@ -17,13 +17,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/uki"
 )
 
 // policy is the TPM's PolicyPCR digest for PCR 11 of the SHA-256 bank (TPM 2.0 Library, part 3, "TPM2_PolicyPCR").
-func policy(ms []uki.Measurement, phases ...string) string {
+func policy(ms []osmith.Measurement, phases ...string) string {
 	pcr := pcr11(crypto.SHA256, ms)
 	for _, p := range phases {
 		d := sha256.Sum256([]byte(p))

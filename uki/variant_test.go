@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -40,7 +41,7 @@ func pick(stub string) []byte {
 	return im.Bytes()
 }
 
-func text(ms []uki.Measurement) string {
+func text(ms []osmith.Measurement) string {
 	var b strings.Builder
 	for _, m := range ms {
 		fmt.Fprintf(&b, "%s%d ", m.Section[1:], m.Size)
@@ -187,7 +188,7 @@ func TestSectionsAreReadOnce(t *testing.T) {
 	const size = 3<<20 + 1
 	initrd := &counting{Reader: strings.NewReader(strings.Repeat("i", size))}
 	im := complete()
-	im.Initrd = []uki.Source{initrd}
+	im.Initrd = []osmith.Source{initrd}
 	im.Sections = []uki.Section{{Name: ".dtbauto", Content: strings.NewReader("1")}, {Name: ".efifw", Content: strings.NewReader("2")}}
 	ms, err := im.MeasureVariants(crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512)
 	require.NoError(t, err)
@@ -197,7 +198,7 @@ func TestSectionsAreReadOnce(t *testing.T) {
 
 func BenchmarkMeasure(b *testing.B) {
 	im := complete()
-	im.Initrd = []uki.Source{strings.NewReader(strings.Repeat("i", 64<<20))}
+	im.Initrd = []osmith.Source{strings.NewReader(strings.Repeat("i", 64<<20))}
 	b.SetBytes(64 << 20)
 	for b.Loop() {
 		_, err := im.Measurements(crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/sparse"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/verity"
@@ -106,7 +107,7 @@ func (p *Plan) root() *partition.Window { return p.state.table.Window(p.disk, p.
 func (p *Plan) tree() *partition.Window { return p.state.table.Window(p.disk, p.Target.Tree) }
 
 // copy writes an image to the start of a partition.
-func (a *applier) copy(dst io.WriterAt, src Source) error {
+func (a *applier) copy(dst io.WriterAt, src osmith.Source) error {
 	target := sparse.Target{W: dst, Progress: a.report}
 	return target.Copy(0, cancelSource{src, a.ctx}, src.Size())
 }

@@ -3,14 +3,9 @@ package upgrade
 import (
 	"context"
 	"io"
-)
 
-// Source is sized random-access input: *[bytes.Reader], *[io.SectionReader] and *[github.com/osmith-dev/osmith/uki.Assembled]
-// satisfy it.
-type Source interface {
-	io.ReaderAt
-	Size() int64
-}
+	"github.com/osmith-dev/osmith"
+)
 
 // Disk is the storage of one machine: an image file or a block device, whole. If it has a method Sync() error, that is
 // called wherever the order of writes matters, and must return only when everything written before is on stable storage.
@@ -31,7 +26,7 @@ func syncDisk(d any) error {
 
 // cancelSource ends a long copy when the context does.
 type cancelSource struct {
-	Source
+	osmith.Source
 	ctx context.Context
 }
 

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
-	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -31,7 +31,7 @@ func (m *Machine) hashes() []crypto.Hash {
 }
 
 // examine hashes a PE image and asks the machine's firmware about it.
-func (m *Machine) examine(path string, src Source) (*image, error) {
+func (m *Machine) examine(path string, src osmith.Source) (*image, error) {
 	im := &image{path: path, size: src.Size()}
 	var err error
 	if im.digests, err = authenticode.Digests(src, m.hashes()...); err != nil {
@@ -73,7 +73,7 @@ type unified struct {
 }
 
 // examineUKI finds out about a UKI that goes by that path.
-func (m *Machine) examineUKI(path string, f *uki.File, src Source) *unified {
+func (m *Machine) examineUKI(path string, f *uki.File, src osmith.Source) *unified {
 	u := &unified{file: f}
 	u.image, u.imageErr = m.examine(path, src)
 	u.stub, u.stubErr = stubRelease(f)
@@ -82,7 +82,7 @@ func (m *Machine) examineUKI(path string, f *uki.File, src Source) *unified {
 }
 
 // booted is what the stub measures when the image boots in its default profile on this machine.
-func (m *Machine) booted(u *unified) ([]tpm.Measurement, error) {
+func (m *Machine) booted(u *unified) ([]osmith.Measurement, error) {
 	if u.measErr != nil {
 		return nil, u.measErr
 	}
@@ -118,10 +118,10 @@ func (u *unified) ofProfile(n int) []uki.VariantMeasurements {
 	return list
 }
 
-func measurements(list []uki.Measurement) []tpm.Measurement {
-	out := make([]tpm.Measurement, len(list))
+func measurements(list []osmith.Measurement) []osmith.Measurement {
+	out := make([]osmith.Measurement, len(list))
 	for i, x := range list {
-		out[i] = tpm.Measurement(x)
+		out[i] = osmith.Measurement(x)
 	}
 	return out
 }

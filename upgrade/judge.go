@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -96,7 +97,7 @@ func (p *Plan) judgeBoots(ctx context.Context) Judgement {
 }
 
 // checkArchitecture compares the machine types of UKI and loader.
-func checkArchitecture(ukiImage, loader Source) error {
+func checkArchitecture(ukiImage, loader osmith.Source) error {
 	a, err := pe.Parse(ukiImage, ukiImage.Size())
 	if err != nil {
 		return fmt.Errorf("upgrade: UKI: %w", err)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
@@ -59,7 +60,7 @@ func (e *SecureBootError) Error() string {
 // PredictBoot predicts what the machine measures when loader starts the UKI in its default profile: the log of PCRs 4, 7 and 11, up to the
 // phases given (none: when the kernel starts). loader may be nil for a UKI that the firmware starts itself. An image the
 // firmware refuses is a [*SecureBootError].
-func PredictBoot(m Machine, loader, ukiImage Source, phases ...string) (*tpm.Log, error) {
+func PredictBoot(m Machine, loader, ukiImage osmith.Source, phases ...string) (*tpm.Log, error) {
 	f, err := uki.Open(ukiImage)
 	if err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func PredictBoot(m Machine, loader, ukiImage Source, phases ...string) (*tpm.Log
 	return m.predict(loader, m.examineUKI("the UKI", f, ukiImage), phases...)
 }
 
-func (m *Machine) predict(loader Source, u *unified, phases ...string) (*tpm.Log, error) {
+func (m *Machine) predict(loader osmith.Source, u *unified, phases ...string) (*tpm.Log, error) {
 	if u.stubErr != nil {
 		return nil, u.stubErr
 	}
@@ -115,7 +116,7 @@ func (m *Machine) predict(loader Source, u *unified, phases ...string) (*tpm.Log
 
 // knownLoader is the systemd release of the loader; 0, which stands for that of the stub, if it does not tell or is not known, since nothing
 // that is predicted here depends on it.
-func knownLoader(loader Source) int {
+func knownLoader(loader osmith.Source) int {
 	version, err := bootloader.LoaderVersion(loader)
 	if err != nil {
 		return 0

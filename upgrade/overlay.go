@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // overlay is the ESP as it will be: some entries gone, one more there. The loader's menu is worked out on it, so that what a
@@ -15,7 +17,7 @@ type overlay struct {
 	fs.FS
 	gone  []string // paths
 	name  string   // path of the added file
-	added Source
+	added osmith.Source
 }
 
 func (o overlay) isGone(name string) bool {

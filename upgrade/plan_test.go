@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
@@ -22,7 +23,7 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-func source(b []byte) upgrade.Source { return bytes.NewReader(b) }
+func source(b []byte) osmith.Source { return bytes.NewReader(b) }
 
 func TestUpgrade(t *testing.T) {
 	s := newSystem(t, "")
@@ -370,7 +371,7 @@ func texts(j upgrade.Judgement) string {
 }
 
 // unsigned returns the image without its certificate table.
-func unsigned(t *testing.T, src upgrade.Source) upgrade.Source {
+func unsigned(t *testing.T, src osmith.Source) osmith.Source {
 	t.Helper()
 	b := make([]byte, src.Size())
 	_, err := src.ReadAt(b, 0)
@@ -378,7 +379,7 @@ func unsigned(t *testing.T, src upgrade.Source) upgrade.Source {
 	return source(stripCertificates(t, b))
 }
 
-func flipped(t *testing.T, src upgrade.Source, off int) upgrade.Source {
+func flipped(t *testing.T, src osmith.Source, off int) osmith.Source {
 	t.Helper()
 	b := make([]byte, src.Size())
 	_, err := src.ReadAt(b, 0)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/verity"
 )
@@ -16,9 +17,9 @@ import (
 // with what was planned.
 type Release struct {
 	Version  string // os-release IMAGE_VERSION of the UKI
-	UKI      Source
-	Root     Source
-	Tree     Source // superblock and hash tree of Root
+	UKI      osmith.Source
+	Root     osmith.Source
+	Tree     osmith.Source // superblock and hash tree of Root
 	RootHash []byte
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
@@ -25,7 +26,7 @@ type State struct {
 	slots  *partition.Slots
 	esp    *fat.FS
 	menu   *bootloader.Menu
-	loader Source // systemd-boot on the ESP
+	loader osmith.Source // systemd-boot on the ESP
 	staged []espFile
 
 	espWindow   *partition.Window
@@ -88,7 +89,7 @@ func inspect(disk Disk, m Machine) (*State, error) {
 }
 
 // architecture is the EFI name of the machine whose slots these are.
-func architecture(dataType partition.GUID) string {
+func architecture(dataType osmith.GUID) string {
 	if dataType == partition.RootARM64 || dataType == partition.UsrARM64 {
 		return "aa64"
 	}
@@ -201,7 +202,7 @@ func loaderPath(esp fs.FS) string {
 }
 
 // openFile opens a file on the ESP for reading at any offset. FAT files hold no resources that closing would free.
-func openFile(esp fs.FS, name string) (Source, error) {
+func openFile(esp fs.FS, name string) (osmith.Source, error) {
 	f, err := esp.Open(name)
 	if err != nil {
 		return nil, err
@@ -218,7 +219,7 @@ func openFile(esp fs.FS, name string) (Source, error) {
 }
 
 // sameContent compares a file on the ESP with src.
-func sameContent(esp fs.FS, name string, src Source) (bool, error) {
+func sameContent(esp fs.FS, name string, src osmith.Source) (bool, error) {
 	have, err := openFile(esp, name)
 	if err != nil {
 		return false, err
@@ -234,7 +235,7 @@ func sameContent(esp fs.FS, name string, src Source) (bool, error) {
 	return a == b, err
 }
 
-func digest(src Source) (sum [sha256.Size]byte, err error) {
+func digest(src osmith.Source) (sum [sha256.Size]byte, err error) {
 	h := sha256.New()
 	if _, err := io.Copy(h, io.NewSectionReader(src, 0, src.Size())); err != nil {
 		return sum, err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
@@ -21,7 +22,7 @@ func (s *system) withUKI(set *acmeos.Set, change func(im *uki.Image), sign ...in
 	key, err := s.builder.Keys.PCRPublicKey()
 	require.NoError(s.t, err)
 	im := &uki.Image{
-		Stub: s.builder.Parts.Stub, Linux: s.builder.Parts.Linux, Initrd: []uki.Source{s.builder.Parts.Initrd},
+		Stub: s.builder.Parts.Stub, Linux: s.builder.Parts.Linux, Initrd: []osmith.Source{s.builder.Parts.Initrd},
 		Cmdline: "roothash=" + hex.EncodeToString(set.RootHash), OSRelease: acmeos.OSRelease(set.Version), PCRPublicKey: key,
 	}
 	change(im)
@@ -33,9 +34,9 @@ func (s *system) withUKI(set *acmeos.Set, change func(im *uki.Image), sign ...in
 			if v.Profile != n {
 				continue
 			}
-			ms := make([]tpm.Measurement, len(v.Sections))
+			ms := make([]osmith.Measurement, len(v.Sections))
 			for i, m := range v.Sections {
-				ms[i] = tpm.Measurement(m)
+				ms[i] = osmith.Measurement(m)
 			}
 			signatures, err := tpm.SignPolicies(s.builder.Keys.PCR, nil, ms, nil)
 			require.NoError(s.t, err)
@@ -93,8 +94,8 @@ func TestProfilesUnlock(t *testing.T) {
 func TestVariantsUnlock(t *testing.T) {
 	s := newSystem(t, "")
 	set := s.build("2")
-	board := func(compatible string) uki.Source { return bytes.NewReader(flattenedTree(compatible)) }
-	trees := func(im *uki.Image) { im.DeviceTreeAuto = []uki.Source{board("acme,one"), board("acme,two")} }
+	board := func(compatible string) osmith.Source { return bytes.NewReader(flattenedTree(compatible)) }
+	trees := func(im *uki.Image) { im.DeviceTreeAuto = []osmith.Source{board("acme,one"), board("acme,two")} }
 	release := s.withUKI(set, trees, 0)
 	p, err := upgrade.NewPlan(t.Context(), s.disk, release, s.machine, upgrade.Options{})
 	require.NoError(t, err)

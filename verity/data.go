@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
@@ -26,7 +27,7 @@ func (l *layout) wide() bool { return l.perBlock > l.jobBlocks() }
 // A dataReader hashes data, by several goroutines.
 type dataReader struct {
 	*layout
-	src Source
+	src osmith.Source
 
 	mu sync.Mutex // looking for holes may move a file's position for a moment
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // A Tree is a hash tree to compare with another, and what it must be.
 type Tree struct {
 	// Source is the hash device. Bytes behind the tree are not looked at.
-	Source Source
+	Source osmith.Source
 
 	// RootHash is what the tree must have. Without it, a tree is only checked against
 	// itself, and says nothing about the image that it is believed to describe.

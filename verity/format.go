@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Format writes superblock and hash tree of the data and returns the root hash. It
@@ -14,7 +16,7 @@ import (
 // be the device that the data is on.
 //
 // Data that is not a whole number of blocks is an *AlignmentError.
-func Format(ctx context.Context, w io.WriterAt, data Source, p Params) ([]byte, error) {
+func Format(ctx context.Context, w io.WriterAt, data osmith.Source, p Params) ([]byte, error) {
 	l, err := newLayout(p, data.Size())
 	if err != nil {
 		return nil, err
@@ -53,7 +55,7 @@ type leaves struct {
 }
 
 // build writes all hash blocks and returns the root hash. A nil writer only computes.
-func build(ctx context.Context, w io.WriterAt, data Source, l *layout) ([]byte, error) {
+func build(ctx context.Context, w io.WriterAt, data osmith.Source, l *layout) ([]byte, error) {
 	up := newBuilder(l, w)
 	in := &dataReader{layout: l, src: data}
 	newWorker := func() func(int64, *leaves) error {

@@ -4,17 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // An Image is data with its hash tree, and the root hash that vouches for both.
 type Image struct {
 	// Data may be larger than the superblock says, as a partition usually is; what
 	// lies behind is not looked at.
-	Data Source
+	Data osmith.Source
 
 	// Tree is the hash device, which may be the same as Data. Bytes behind the tree
 	// are not looked at.
-	Tree Source
+	Tree osmith.Source
 
 	// RootHash must come from a place that is trusted: all else follows from it.
 	RootHash []byte
@@ -35,7 +37,7 @@ type Image struct {
 // Verify checks a whole image: every data block and every hash block against the
 // root hash, by the superblock at the start of the tree. It is short for
 // Image.Verify.
-func Verify(ctx context.Context, data, tree Source, root []byte) error {
+func Verify(ctx context.Context, data, tree osmith.Source, root []byte) error {
 	return Image{Data: data, Tree: tree, RootHash: root}.Verify(ctx)
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // The geometry of a tree with default parameters.
@@ -64,7 +66,7 @@ var testParams = Params{
 }
 
 // formatMemory returns the tree and root hash of the data.
-func formatMemory(t testing.TB, data Source, p Params) (memory, []byte) {
+func formatMemory(t testing.TB, data osmith.Source, p Params) (memory, []byte) {
 	t.Helper()
 	size, err := TreeSize(data.Size(), p)
 	require.NoError(t, err)

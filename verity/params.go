@@ -3,21 +3,8 @@ package verity
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 )
-
-// A Source is sized random-access input. *bytes.Reader, *strings.Reader and
-// *io.SectionReader are Sources. ReadAt is called from several goroutines.
-//
-// A Source may know its holes by a method NextData(off int64) (start, end int64, err
-// error), which returns the first range at or after off that may hold anything but
-// zeros, or io.EOF; on Linux an *io.SectionReader over an *os.File does without. Holes
-// are not read, and come out as zeros.
-type Source interface {
-	io.ReaderAt
-	Size() int64
-}
 
 const (
 	defaultHash      = "sha256"

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // PatchOptions are the choices of Patch; the zero value is usable.
@@ -68,7 +70,7 @@ type PatchResult struct {
 //
 // Memory: 1 MiB and four requests for each core, of which 32 are used at most, and some
 // 100 bytes for each range to fetch.
-func Patch(ctx context.Context, dst io.WriterAt, old Source, fetch io.ReaderAt, to Tree, d *Delta, o PatchOptions) (*PatchResult, error) {
+func Patch(ctx context.Context, dst io.WriterAt, old osmith.Source, fetch io.ReaderAt, to Tree, d *Delta, o PatchOptions) (*PatchResult, error) {
 	if to.RootHash == nil {
 		return nil, errors.New("verity: patch: the root hash of the new tree is not given")
 	}
@@ -131,7 +133,7 @@ type patcher struct {
 	next  *openTree
 	dst   io.WriterAt
 	have  io.ReaderAt // dst, if it is to be read
-	old   Source
+	old   osmith.Source
 	fetch io.ReaderAt
 	delta *Delta
 	PatchOptions

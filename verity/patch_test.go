@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
@@ -179,7 +180,7 @@ func TestPatchErrors(t *testing.T) {
 	d, err := Diff(ctx, treeOf(t, old, Params{}), tree, DiffOptions{})
 	require.NoError(t, err)
 	require.Equal(t, "0-1 same, 2 fetch, 3 moved from 2", spansText(d))
-	fails := func(text string, old Source, fetch memory, tree Tree, d *Delta, o PatchOptions) error {
+	fails := func(text string, old osmith.Source, fetch memory, tree Tree, d *Delta, o PatchOptions) error {
 		t.Helper()
 		dst := newMemory(4 * 4096)
 		var from interface {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // DefaultCacheSize is how much a Reader keeps of the tree if nothing else is asked
@@ -35,7 +37,7 @@ type readWorker struct {
 	slots []byte
 }
 
-var _ Source = (*Reader)(nil)
+var _ osmith.Source = (*Reader)(nil)
 
 // NewReader returns a reader of the image. It reads the superblock, if there is to be
 // one, and the top block of the tree; one that does not have the root hash is a

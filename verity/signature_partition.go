@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // MaxSignaturePartition is the largest verity-sig partition that is read, in bytes; systemd has the same limit.
@@ -57,7 +59,7 @@ func (s *Signature) Partition(size int64) ([]byte, error) {
 
 // ReadSignature reads the content of a verity-sig partition: one JSON object with the three fields and nothing else, then
 // NULs or nothing. The signature is not checked: see Verify.
-func ReadSignature(src Source) (*Signature, error) {
+func ReadSignature(src osmith.Source) (*Signature, error) {
 	size := src.Size()
 	if size < 0 || size > MaxSignaturePartition {
 		return nil, fmt.Errorf("verity: signature partition: %d bytes, at most %d are read", size, MaxSignaturePartition)

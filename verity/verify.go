@@ -3,6 +3,8 @@ package verity
 import (
 	"bytes"
 	"context"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Verify checks a whole image, in parallel: every data block and every hash block
@@ -28,7 +30,7 @@ func (im Image) Verify(ctx context.Context) error {
 type verifier struct {
 	*layout
 	data   *dataReader
-	hashes Source
+	hashes osmith.Source
 	root   []byte
 }
 

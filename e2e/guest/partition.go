@@ -111,5 +111,5 @@ func tableID(disk string, number int) (string, error) {
 	if _, err := f.ReadAt(entry, int64(first)*sector+int64(number-1)*int64(size)); err != nil {
 		return "", err
 	}
-	return efi.GUIDFromMixed(entry[16:]).String(), nil
+	return efi.GUID(entry[16:]).String(), nil
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
@@ -28,8 +29,8 @@ const ID = "acme"
 type Builder struct {
 	Keys  *Keys
 	Parts *Parts
-	Seed  partition.GUID // every UUID and salt is derived from it, as systemd-repart does
-	Time  time.Time      // goes into signatures and the ESP; the examples take it from SOURCE_DATE_EPOCH
+	Seed  osmith.GUID // every UUID and salt is derived from it, as systemd-repart does
+	Time  time.Time   // goes into signatures and the ESP; the examples take it from SOURCE_DATE_EPOCH
 
 	// Kernel command line besides roothash=.
 	Cmdline string
@@ -104,7 +105,7 @@ func (b *Builder) image(version string, rootHash []byte) (*uki.Assembled, error)
 	im := uki.Image{
 		Stub:         b.Parts.Stub,
 		Linux:        b.Parts.Linux,
-		Initrd:       []uki.Source{b.Parts.Initrd},
+		Initrd:       []osmith.Source{b.Parts.Initrd},
 		Cmdline:      cmdline,
 		OSRelease:    OSRelease(version),
 		PCRPublicKey: key,
@@ -113,9 +114,9 @@ func (b *Builder) image(version string, rootHash []byte) (*uki.Assembled, error)
 	if err != nil {
 		return nil, err
 	}
-	ms := make([]tpm.Measurement, len(measured))
+	ms := make([]osmith.Measurement, len(measured))
 	for i, m := range measured {
-		ms[i] = tpm.Measurement(m)
+		ms[i] = osmith.Measurement(m)
 	}
 	signatures, err := tpm.SignPolicies(b.Keys.PCR, nil, ms, nil)
 	if err != nil {
@@ -128,7 +129,7 @@ func (b *Builder) image(version string, rootHash []byte) (*uki.Assembled, error)
 }
 
 // SignedLoader is systemd-boot with our signature.
-func (b *Builder) SignedLoader() (Source, error) {
+func (b *Builder) SignedLoader() (osmith.Source, error) {
 	var out bytes.Buffer
 	db := b.Keys.SecureBoot.DB
 	if err := authenticode.Sign(&out, b.Parts.Loader, db.Key, db.Cert, authenticode.SignOptions{Time: b.Time}); err != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"path"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
@@ -53,7 +54,7 @@ func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
 	})
 }
 
-func rootTypes(architecture string) (root, tree partition.GUID) {
+func rootTypes(architecture string) (root, tree osmith.GUID) {
 	if architecture == "aa64" {
 		return partition.RootARM64, partition.RootARM64Verity
 	}
@@ -81,9 +82,9 @@ func (b *Builder) ESP(set *Set, o DiskOptions) (*fat.Image, error) {
 		return nil, err
 	}
 	uki := section(set.UKI)
-	files := []fat.File{{Path: path.Join("EFI/Linux", ID+"_"+set.Version+".efi"), Content: uki}}
+	files := []osmith.ESPFile{{Path: path.Join("EFI/Linux", ID+"_"+set.Version+".efi"), Content: uki}}
 	for _, f := range installed {
-		files = append(files, fat.File{Path: f.Path, Content: f.Content})
+		files = append(files, osmith.ESPFile{Path: f.Path, Content: f.Content})
 	}
 	options := fat.Options{Size: o.ESPSize, Kind: 32, VolumeID: 0xac3e0500, Label: "ESP", Time: b.Time}
 	if options.Size == 0 {

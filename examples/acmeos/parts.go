@@ -11,18 +11,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 )
 
-// Source is sized random-access input.
-type Source interface {
-	io.ReaderAt
-	Size() int64
-}
-
 // Parts are what we take from others and do not build: the boot chain of a distribution.
 type Parts struct {
-	Stub, Loader, Linux, Initrd Source
+	Stub, Loader, Linux, Initrd osmith.Source
 	Architecture                string // EFI name: "x64" or "aa64"
 	Origin                      string // where they come from, for the reader
 	StandIn                     bool   // none of them boots
@@ -87,7 +82,7 @@ func FindParts(dir string) (*Parts, error) {
 		part     string
 		patterns []string
 		get      string
-		to       *Source
+		to       *osmith.Source
 	}{
 		{"boot stub", under(boot, "linux"+arch+".efi.stub"), "install systemd-boot-efi (Debian) or systemd-boot-unsigned (Fedora)", &p.Stub},
 		{"boot loader", under(boot, "systemd-boot"+arch+".efi"), "install systemd-boot-efi (Debian) or systemd-boot-unsigned (Fedora)", &p.Loader},
@@ -115,7 +110,7 @@ func under(dirs []string, name string) []string {
 }
 
 // open opens the last file, by name, of the first pattern that matches any.
-func (p *Parts) open(patterns []string) (Source, error) {
+func (p *Parts) open(patterns []string) (osmith.Source, error) {
 	for _, pattern := range patterns {
 		names, err := filepath.Glob(pattern)
 		if err != nil {
@@ -141,7 +136,9 @@ func (p *Parts) open(patterns []string) (Source, error) {
 // StandIns are small images that have the form of the real parts and boot nothing, so that the flow can be seen
 // where no boot chain is installed.
 func StandIns() *Parts {
-	section := func(b []byte) Source { return io.NewSectionReader(strings.NewReader(string(b)), 0, int64(len(b))) }
+	section := func(b []byte) osmith.Source {
+		return io.NewSectionReader(strings.NewReader(string(b)), 0, int64(len(b)))
+	}
 	return &Parts{
 		Stub:         section(petest.Stub("262")),
 		Loader:       section(petest.Loader("262")),

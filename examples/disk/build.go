@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 )
@@ -31,7 +32,7 @@ func buildFlags(flags *flag.FlagSet) func(*call, []string) error {
 			l.SectorSize = *sectorSize
 		}
 		if *seed != "" {
-			if l.Seed, err = partition.ParseGUID(*seed); err != nil {
+			if l.Seed, err = osmith.ParseGUID(*seed); err != nil {
 				return cli.Usagef("-seed: %v", err)
 			}
 		}

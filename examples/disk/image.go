@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 )
@@ -64,7 +65,7 @@ func find(t *partition.Table, part string) (int, error) {
 			}
 		}
 	}
-	if id, err := partition.ParseGUID(part); err == nil {
+	if id, err := osmith.ParseGUID(part); err == nil {
 		if i := t.Find(id); i >= 0 {
 			return i, nil
 		}

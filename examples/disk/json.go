@@ -3,7 +3,7 @@ package main
 import (
 	"encoding/json"
 
-	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith"
 )
 
 const schema = "osmith.disk/1"
@@ -27,7 +27,7 @@ type planJSON struct {
 // inspectJSON is what inspect prints.
 type inspectJSON struct {
 	head
-	DiskID       partition.GUID  `json:"diskId"`
+	DiskID       osmith.GUID     `json:"diskId"`
 	Size         int64           `json:"size"`
 	SectorSize   int             `json:"sectorSize"`
 	Whole        bool            `json:"whole"` // both copies of the table are good
@@ -40,14 +40,14 @@ type inspectJSON struct {
 }
 
 type partitionJSON struct {
-	Number     int            `json:"number"`
-	Type       partition.GUID `json:"type"`
-	TypeName   string         `json:"typeName"`
-	ID         partition.GUID `json:"id"`
-	Name       string         `json:"name"`
-	Offset     int64          `json:"offset"`
-	Size       int64          `json:"size"`
-	Attributes []string       `json:"attributes"`
+	Number     int         `json:"number"`
+	Type       osmith.GUID `json:"type"`
+	TypeName   string      `json:"typeName"`
+	ID         osmith.GUID `json:"id"`
+	Name       string      `json:"name"`
+	Offset     int64       `json:"offset"`
+	Size       int64       `json:"size"`
+	Attributes []string    `json:"attributes"`
 }
 
 // slotJSON is one slot of an A/B system; the numbers are those of partitions, 0 for none.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
@@ -48,7 +49,7 @@ type contents struct {
 // size: the least that holds the files.
 type volume struct {
 	label string
-	files []fat.File
+	files []osmith.ESPFile
 	least int64
 }
 
@@ -134,7 +135,7 @@ func (c *contents) open(name string) (*io.SectionReader, error) {
 func (c *contents) copy(v *volume, dir string, f partition.Copy) error {
 	target := strings.Trim(path.Clean("/"+f.Target), "/")
 	if f.Source == "" {
-		v.files = append(v.files, fat.File{Path: target + "/"})
+		v.files = append(v.files, osmith.ESPFile{Path: target + "/"})
 		return nil
 	}
 	root := within(dir, f.Source)
@@ -153,14 +154,14 @@ func (c *contents) copy(v *volume, dir string, f partition.Copy) error {
 			return err
 		case d.IsDir():
 			if to != "" && to != "." {
-				v.files = append(v.files, fat.File{Path: to + "/"})
+				v.files = append(v.files, osmith.ESPFile{Path: to + "/"})
 			}
 			return nil
 		case !info.Mode().IsRegular():
 			return fmt.Errorf("%s is no regular file", name)
 		}
 		content, err := c.open(name)
-		v.files = append(v.files, fat.File{Path: to, Content: content})
+		v.files = append(v.files, osmith.ESPFile{Path: to, Content: content})
 		return err
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/signing/authenticode"
@@ -144,7 +145,7 @@ func readHierarchy(dir string, partly bool) (*secureboot.Hierarchy, error) {
 			return nil, err
 		}
 		found++
-		if esl, err := os.ReadFile(base + ".esl"); err == nil && h.Owner == (secureboot.GUID{}) {
+		if esl, err := os.ReadFile(base + ".esl"); err == nil && h.Owner == (osmith.GUID{}) {
 			lists, err := secureboot.ParseSignatureLists(esl)
 			if err != nil {
 				return nil, fmt.Errorf("%s.esl: %w", base, err)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -82,9 +83,9 @@ func generateFlags(set *flag.FlagSet) func(*call, []string) error {
 	}
 }
 
-func parseOwner(text string) (g secureboot.GUID, err error) {
+func parseOwner(text string) (g osmith.GUID, err error) {
 	if text != "" {
-		if g, err = secureboot.ParseGUID(text); err != nil {
+		if g, err = osmith.ParseGUID(text); err != nil {
 			err = cli.Usagef("-owner: %v", err)
 		}
 		return g, err

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
@@ -109,7 +110,7 @@ func (c *composer) machine() (err error) {
 }
 
 // program hashes a program, and asks the firmware whether it would start it.
-func (c *composer) program(path string, src authenticode.Source) (*tpm.Application, error) {
+func (c *composer) program(path string, src osmith.Source) (*tpm.Application, error) {
 	hashes := c.banks
 	if !slices.Contains(hashes, crypto.SHA256) { // which db and dbx have, whatever the banks are
 		hashes = append(slices.Clone(hashes), crypto.SHA256)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -67,7 +68,7 @@ func (c *composer) sections(v uki.Variant) error {
 		return fmt.Errorf("%s: profile %d is not in it", c.in.UKI, c.in.Profile)
 	}
 	for _, m := range all[i].Sections {
-		c.out.Sections = append(c.out.Sections, tpm.Measurement(m))
+		c.out.Sections = append(c.out.Sections, osmith.Measurement(m))
 	}
 	if c.stub >= 257 {
 		return nil

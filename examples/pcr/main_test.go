@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -53,7 +54,7 @@ func machine(t testing.TB) map[string]any {
 		"esp": "esp", "consoles": []string{"console=tty0"}, "noBootSecret": true,
 	}
 	stub := petest.Stub("262")
-	image := &uki.Image{Stub: bytes.NewReader(stub), Linux: bytes.NewReader(petest.Kernel("6.1.0")), Initrd: []uki.Source{bytes.NewReader([]byte("initrd"))},
+	image := &uki.Image{Stub: bytes.NewReader(stub), Linux: bytes.NewReader(petest.Kernel("6.1.0")), Initrd: []osmith.Source{bytes.NewReader([]byte("initrd"))},
 		OSRelease: []byte("ID=test\nVERSION_ID=1\n"), Cmdline: "quiet"}
 	assembled, err := image.Assemble()
 	require.NoError(t, err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -81,7 +82,7 @@ func parsePhases(list string) [][]string {
 }
 
 // measure hashes the sections of every way to boot an image, or those of one profile.
-func measure(name string, profile int, banks []crypto.Hash) ([][]tpm.Measurement, error) {
+func measure(name string, profile int, banks []crypto.Hash) ([][]osmith.Measurement, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -102,14 +103,14 @@ func measure(name string, profile int, banks []crypto.Hash) ([][]tpm.Measurement
 	if err != nil {
 		return nil, err
 	}
-	var out [][]tpm.Measurement
+	var out [][]osmith.Measurement
 	for _, v := range all {
 		if profile >= 0 && v.Profile != profile {
 			continue
 		}
-		var sections []tpm.Measurement
+		var sections []osmith.Measurement
 		for _, m := range v.Sections {
-			sections = append(sections, tpm.Measurement(m))
+			sections = append(sections, osmith.Measurement(m))
 		}
 		out = append(out, sections)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"path/filepath"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/uki"
@@ -75,7 +76,7 @@ func (c *call) contents(p *packing) (*release.Contents, error) {
 	r := &release.Contents{ID: p.id, Version: p.version, Architecture: p.arch}
 	for _, part := range []struct {
 		name string
-		to   *release.Source
+		to   *osmith.Source
 	}{{p.uki, &r.UKI}, {p.root, &r.Root}, {p.tree, &r.Tree}, {p.signature, &r.RootHashSignature}, {p.loader, &r.Loader}, {p.pcrs, &r.PCRs}} {
 		if part.name == "" {
 			continue

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -77,7 +78,7 @@ func (p *partFlags) image(c *call) (*uki.Image, error) {
 }
 
 // profileAlone describes an image that holds nothing but a profile.
-func (p *partFlags) profileAlone(c *call) (*uki.Profile, uki.Source, error) {
+func (p *partFlags) profileAlone(c *call) (*uki.Profile, osmith.Source, error) {
 	for _, f := range []struct {
 		name  string
 		given bool
@@ -118,7 +119,7 @@ func (r reader) fail(err error) {
 }
 
 // source opens a file; no name is no part. A nil *input would be a part, so that it must not come out.
-func (r reader) source(name string) uki.Source {
+func (r reader) source(name string) osmith.Source {
 	if name == "" || *r.err != nil {
 		return nil
 	}
@@ -130,7 +131,7 @@ func (r reader) source(name string) uki.Source {
 	return in
 }
 
-func (r reader) kernel(name string) uki.Source {
+func (r reader) kernel(name string) osmith.Source {
 	if *r.err != nil {
 		return nil
 	}
@@ -142,7 +143,7 @@ func (r reader) kernel(name string) uki.Source {
 	return in
 }
 
-func (r reader) sources(names list) (out []uki.Source) {
+func (r reader) sources(names list) (out []osmith.Source) {
 	for _, name := range names {
 		out = append(out, r.source(name))
 	}
@@ -214,7 +215,7 @@ func (r reader) sections(values list) (out []uki.Section) {
 			r.fail(cli.Usagef("-section %q: want NAME:TEXT or NAME:@FILE", value))
 			return nil
 		}
-		var src uki.Source = strings.NewReader(content)
+		var src osmith.Source = strings.NewReader(content)
 		if file, isFile := strings.CutPrefix(content, "@"); isFile {
 			src = r.source(file)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -54,12 +55,12 @@ func (ps *policies) room(variants []uki.VariantMeasurements) (int, error) {
 }
 
 // placeholder is a measurement like no other.
-func (ps *policies) placeholder(n int) []uki.Measurement {
-	m := uki.Measurement{Section: ".linux", Size: 1, Digests: map[crypto.Hash][]byte{}}
+func (ps *policies) placeholder(n int) []osmith.Measurement {
+	m := osmith.Measurement{Section: ".linux", Size: 1, Digests: map[crypto.Hash][]byte{}}
 	for _, h := range ps.banks {
 		m.Digests[h] = binary.BigEndian.AppendUint64(make([]byte, h.Size()-8), uint64(n))
 	}
-	return []uki.Measurement{m}
+	return []osmith.Measurement{m}
 }
 
 // options make each .pcrsig while the image is written.
@@ -119,10 +120,10 @@ func (ps *policies) waiting(variants []uki.VariantMeasurements) (json.RawMessage
 	return all.MarshalJSON()
 }
 
-func forTPM(measured []uki.Measurement) []tpm.Measurement {
-	ms := make([]tpm.Measurement, len(measured))
+func forTPM(measured []osmith.Measurement) []osmith.Measurement {
+	ms := make([]osmith.Measurement, len(measured))
 	for i, m := range measured {
-		ms[i] = tpm.Measurement(m)
+		ms[i] = osmith.Measurement(m)
 	}
 	return ms
 }

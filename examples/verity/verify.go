@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/verity"
 	"github.com/osmith-dev/osmith/verity/fec"
@@ -117,7 +118,7 @@ func (f *imageFiles) open(params *paramFlags, data, tree, parity string, root []
 }
 
 // layout returns the parameters of the image, the size of its data, and its hash area.
-func (f *imageFiles) layout() (p verity.Params, dataSize int64, hash fec.Source, err error) {
+func (f *imageFiles) layout() (p verity.Params, dataSize int64, hash osmith.Source, err error) {
 	if im := f.image; im.Params != nil {
 		p, dataSize = *im.Params, im.Data.Size()
 	} else {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
@@ -28,12 +29,12 @@ func diskImage(b *testing.B) sides {
 	require.NoError(b, os.MkdirAll(filepath.Join(dir, "tree/EFI/Linux"), 0o700))
 	require.NoError(b, os.MkdirAll(filepath.Join(dir, "repart.d"), 0o700))
 	root := noise(b, filepath.Join(dir, "root.erofs"), 57_600*4096) // 236 MB
-	var files []fat.File
+	var files []osmith.ESPFile
 	for _, f := range []struct {
 		name string
 		size int64
 	}{{"EFI/Linux/os_1.0.efi", 100_000_000}, {"EFI/Linux/rescue.efi", 14_000_000}} {
-		files = append(files, fat.File{Path: f.name, Content: source(noise(b, filepath.Join(dir, "tree", f.name), f.size))})
+		files = append(files, osmith.ESPFile{Path: f.name, Content: source(noise(b, filepath.Join(dir, "tree", f.name), f.size))})
 	}
 	for name, text := range map[string]string{
 		"10-esp.conf":    "[Partition]\nType=esp\nFormat=vfat\nCopyFiles=/tree:/\nSizeMinBytes=128M\nSizeMaxBytes=128M\n",
@@ -44,7 +45,7 @@ func diskImage(b *testing.B) sides {
 	}
 	salt, err := hex.DecodeString(saltHex)
 	require.NoError(b, err)
-	id := func(n byte) partition.GUID { return partition.GUID{6: 0x40, 8: 0x80, 15: n} }
+	id := func(n byte) osmith.GUID { return osmith.GUID{6: 0x40, 8: 0x80, 15: n} }
 	write := func(f *os.File) error {
 		p := verity.Params{Salt: salt}
 		size, err := verity.TreeSize(57_600*4096, p)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/verity"
 )
@@ -109,23 +110,23 @@ func verityVerify(b *testing.B) sides {
 func fatOneFile(b *testing.B) sides {
 	dir := b.TempDir()
 	file := noise(b, filepath.Join(dir, "linux.efi"), 200_000_000)
-	return fatSides(b, dir, []fat.File{{Path: "EFI/Linux/linux.efi", Content: source(file)}}, 256*mib,
+	return fatSides(b, dir, []osmith.ESPFile{{Path: "EFI/Linux/linux.efi", Content: source(file)}}, 256*mib,
 		"mmd -i theirs ::/EFI ::/EFI/Linux; mcopy -i theirs linux.efi ::/EFI/Linux/")
 }
 
 func fatManyFiles(b *testing.B) sides {
 	dir := b.TempDir()
 	require.NoError(b, os.Mkdir(filepath.Join(dir, "many"), 0o700))
-	var files []fat.File
+	var files []osmith.ESPFile
 	// 2,000 of them take mcopy minutes.
 	for i := range 1000 {
 		name := fmt.Sprintf("many/a rather long name of file number %04d.conf", i)
-		files = append(files, fat.File{Path: name, Content: source(noise(b, filepath.Join(dir, name), 100))})
+		files = append(files, osmith.ESPFile{Path: name, Content: source(noise(b, filepath.Join(dir, name), 100))})
 	}
 	return fatSides(b, dir, files, 64*mib, "mcopy -s -i theirs many ::/")
 }
 
-func fatSides(b *testing.B, dir string, files []fat.File, size int64, copying string) sides {
+func fatSides(b *testing.B, dir string, files []osmith.ESPFile, size int64, copying string) sides {
 	return sides{
 		ours: func() error {
 			return create(filepath.Join(dir, "ours"), func(f *os.File) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/tpm"
 )
 
@@ -18,7 +19,7 @@ import (
 func eventLog(b *testing.B) sides {
 	const events = 10_000
 	first, err := tpm.Predict(tpm.Boot{Stub: 262, Banks: []crypto.Hash{crypto.SHA1, crypto.SHA256}, SecureBoot: tpm.Variables{SecureBoot: []byte{0}},
-		UKI: tpm.Application{Path: `\EFI\Linux\acme.efi`, Digests: digestsOf("uki")}, Sections: []tpm.Measurement{{Section: ".linux", Size: 6, Digests: digestsOf("kernel")}}})
+		UKI: tpm.Application{Path: `\EFI\Linux\acme.efi`, Digests: digestsOf("uki")}, Sections: []osmith.Measurement{{Section: ".linux", Size: 6, Digests: digestsOf("kernel")}}})
 	require.NoError(b, err)
 	log := &tpm.Log{Events: first.Events}
 	for i := len(log.Events); i < events; i++ {

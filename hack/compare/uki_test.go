@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
@@ -51,7 +52,7 @@ func newUKIJob(b *testing.B, r testtools.Root, initrdSize int64) *ukiJob {
 		image: uki.Image{
 			Stub:      source(open(b, r.Part(b, "stub"))),
 			Linux:     source(open(b, r.Part(b, "kernel"))),
-			Initrd:    []uki.Source{source(initrd)},
+			Initrd:    []osmith.Source{source(initrd)},
 			Cmdline:   ukiCmdline,
 			OSRelease: []byte(ukiOSRelease),
 		},
@@ -146,9 +147,9 @@ func ukiMeasuredAndSigned(b *testing.B) sides {
 		j.args = append(j.args, "--pcr-banks="+name)
 	}
 	o := uki.WriteOptions{Hashes: banks, Sign: func(variants []uki.VariantMeasurements) ([]byte, error) {
-		var ms []tpm.Measurement
+		var ms []osmith.Measurement
 		for _, m := range variants[0].Sections {
-			ms = append(ms, tpm.Measurement(m))
+			ms = append(ms, osmith.Measurement(m))
 		}
 		signed, err := tpm.SignPolicies(j.key, banks, ms, tpm.DefaultPhasePaths())
 		if err != nil {

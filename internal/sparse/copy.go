@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 	"sync"
-)
 
-// Source is sized random-access input.
-type Source interface {
-	io.ReaderAt
-	Size() int64
-}
+	"github.com/osmith-dev/osmith"
+)
 
 // DataFinder is a source that knows its holes. NextData returns the first range [start, end) at or after off that may
 // hold anything but zeros. When there is none it returns [io.EOF], or a start at or beyond the size.
@@ -26,7 +23,7 @@ type ZeroRanger interface {
 
 // NextData finds the next data of any source: through [DataFinder]; on Linux through the holes of the file under an
 // [io.SectionReader]; otherwise all the rest is data. At the end it returns (size, size, nil).
-func NextData(src Source, off int64) (start, end int64, err error) {
+func NextData(src osmith.Source, off int64) (start, end int64, err error) {
 	size := src.Size()
 	if off >= size {
 		return size, size, nil
@@ -49,9 +46,23 @@ func NextData(src Source, off int64) (start, end int64, err error) {
 		return start, min(end, size), nil
 	case *io.SectionReader:
 		r, base, n := s.Outer()
-		if start, end, ok := fileData(r, base+off, base+n); ok {
-			return start - base, end - base, nil
+		var d *osmith.Device
+		switch r := r.(type) {
+		case *osmith.Device:
+			d = r
+		case *os.File:
+			if d, err = osmith.NewDevice(r); err != nil {
+				return off, size, nil
+			}
 		}
+		// Where the section ends beyond the file, let the read say so.
+		if d == nil || base+n > d.Size() {
+			return off, size, nil
+		}
+		if start, end, err = d.NextData(base + off); err != nil {
+			return 0, 0, err
+		}
+		return min(start-base, size), min(end-base, size), nil
 	}
 	return off, size, nil
 }
@@ -112,7 +123,7 @@ func (t *Target) Zeros(off, n int64) error {
 }
 
 // Copy writes n bytes at off: all of src, then zeros. src must not be larger than n.
-func (t *Target) Copy(off int64, src Source, n int64) error {
+func (t *Target) Copy(off int64, src osmith.Source, n int64) error {
 	size := src.Size()
 	if size > n {
 		return fmt.Errorf("source has %d bytes, room for %d", size, n)
@@ -134,7 +145,7 @@ func (t *Target) Copy(off int64, src Source, n int64) error {
 	return t.Zeros(off+size, n-size)
 }
 
-func (t *Target) copyData(base int64, src Source, pos, end int64) error {
+func (t *Target) copyData(base int64, src osmith.Source, pos, end int64) error {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	for begun := pos; pos < end; {

@@ -7,8 +7,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
 type zeroing struct {

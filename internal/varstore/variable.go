@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
 // A Variable is one that the firmware would find.
 type Variable struct {
 	Name       string
-	Vendor     efi.GUID
+	Vendor     osmith.GUID
 	Attributes uint32
 	Time       [16]byte // EFI_TIME of the last authenticated write, zero if there was none
 	Data       []byte
@@ -65,7 +66,7 @@ func Parse(image []byte) (*Store, error) {
 	s := &Store{Authenticated: authenticated, image: image, start: start, end: end}
 	type id struct {
 		name   string
-		vendor efi.GUID
+		vendor osmith.GUID
 	}
 	found := map[id]int{} // place in s.Variables
 	final := map[id]bool{}
@@ -119,7 +120,7 @@ func (s *Store) parseVariable(pos int) (v Variable, state byte, size int, err er
 	name := b[header : header+int(nameSize)]
 	v = Variable{
 		Name:       efi.DecodeUTF16(name),
-		Vendor:     efi.GUIDFromMixed(b[sizes+8:]),
+		Vendor:     efi.GUID(b[sizes+8:]),
 		Attributes: le.Uint32(b[attributesOffset:]),
 		Data:       b[header+int(nameSize) : size : size],
 	}
@@ -137,7 +138,7 @@ func (s *Store) parseVariable(pos int) (v Variable, state byte, size int, err er
 }
 
 // Get returns a variable.
-func (s *Store) Get(name string, vendor efi.GUID) (Variable, bool) {
+func (s *Store) Get(name string, vendor osmith.GUID) (Variable, bool) {
 	for _, v := range s.Variables {
 		if v.Name == name && v.Vendor == vendor {
 			return v, true
@@ -193,7 +194,7 @@ func (s *Store) Replace(variables []Variable) ([]byte, error) {
 		}
 		b = le.AppendUint32(b, uint32(2*efi.UTF16Len(v.Name)+2))
 		b = le.AppendUint32(b, uint32(len(v.Data)))
-		b = v.Vendor.AppendMixed(b)
+		b = efi.AppendGUID(b, v.Vendor)
 		b = append(efi.AppendUTF16(b, v.Name), 0, 0)
 		b = append(b, v.Data...)
 		for len(b)%4 != 0 && len(b) < cap(b) {

@@ -12,21 +12,22 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/internal/varstore"
 )
 
 var (
-	vendor = efi.MustParseGUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
-	other  = efi.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
+	vendor = osmith.MustParseGUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
+	other  = osmith.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
 )
 
 // volume is a firmware volume with a store of size bytes in front of more of the volume.
 func volume(guid string, size int, variables ...[]byte) []byte {
 	le := binary.LittleEndian
 	b := make([]byte, 16)
-	b = efi.MustParseGUID("fff12b8d-7696-4c8b-a985-2747075b4f50").AppendMixed(b)
+	b = efi.AppendGUID(b, osmith.MustParseGUID("fff12b8d-7696-4c8b-a985-2747075b4f50"))
 	b = le.AppendUint64(b, uint64(72+size+64))
 	b = append(b, "_FVH"...)
 	b = le.AppendUint32(b, 0x4feff)
@@ -38,7 +39,7 @@ func volume(guid string, size int, variables ...[]byte) []byte {
 		sum += le.Uint16(b[i:])
 	}
 	le.PutUint16(b[50:], -sum)
-	b = efi.MustParseGUID(guid).AppendMixed(b)
+	b = efi.AppendGUID(b, osmith.MustParseGUID(guid))
 	b = le.AppendUint32(b, uint32(size))
 	b = append(b, 0x5a, 0xfe, 0, 0, 0, 0, 0, 0)
 	for _, v := range variables {
@@ -65,7 +66,7 @@ func variable(auth bool, state byte, name string, data []byte) []byte {
 	}
 	b = le.AppendUint32(b, uint32(2*len(name)+2))
 	b = le.AppendUint32(b, uint32(len(data)))
-	b = vendor.AppendMixed(b)
+	b = efi.AppendGUID(b, vendor)
 	b = append(efi.AppendUTF16(b, name), 0, 0)
 	return append(b, data...)
 }
@@ -201,7 +202,7 @@ func TestVirtFwVars(t *testing.T) {
 		var o struct {
 			Variables []struct {
 				Name       string
-				GUID       efi.GUID
+				GUID       osmith.GUID
 				Attr       uint32
 				Data, Time string
 			}

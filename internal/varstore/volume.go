@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -47,9 +48,9 @@ const (
 )
 
 var (
-	guidNVData        = efi.MustParseGUID("fff12b8d-7696-4c8b-a985-2747075b4f50") // gEfiSystemNvDataFvGuid
-	guidStore         = efi.MustParseGUID("ddcf3616-3275-4164-98b6-fe85707ffe7d") // gEfiVariableGuid
-	guidAuthenticated = efi.MustParseGUID("aaf32c78-947b-439a-a180-2e144ec37792") // gEfiAuthenticatedVariableGuid
+	guidNVData        = osmith.MustParseGUID("fff12b8d-7696-4c8b-a985-2747075b4f50") // gEfiSystemNvDataFvGuid
+	guidStore         = osmith.MustParseGUID("ddcf3616-3275-4164-98b6-fe85707ffe7d") // gEfiVariableGuid
+	guidAuthenticated = osmith.MustParseGUID("aaf32c78-947b-439a-a180-2e144ec37792") // gEfiAuthenticatedVariableGuid
 )
 
 // findStore checks the volume's header and that of the store in it: start and end of the variables.
@@ -64,7 +65,7 @@ func findStore(b []byte) (start, end int, authenticated bool, err error) {
 	if string(b[volumeSigOffset:volumeSigOffset+4]) != "_FVH" {
 		return 0, 0, false, bad(volumeSigOffset, "signature", "%q, want _FVH: this is no firmware volume", b[volumeSigOffset:volumeSigOffset+4])
 	}
-	if g := efi.GUIDFromMixed(b[volumeGUIDOffset:]); g != guidNVData {
+	if g := efi.GUID(b[volumeGUIDOffset:]); g != guidNVData {
 		return 0, 0, false, bad(volumeGUIDOffset, "file system", "%v: this volume does not hold variables (%v)", g, guidNVData)
 	}
 	if r := b[volumeRevOffset]; r != volumeRevision {
@@ -84,7 +85,7 @@ func findStore(b []byte) (start, end int, authenticated bool, err error) {
 	if sum != 0 {
 		return 0, 0, false, bad(volumeHdrOffset+2, "checksum", "the header's words add up to 0x%04x, want 0", sum)
 	}
-	switch g := efi.GUIDFromMixed(b[header:]); g {
+	switch g := efi.GUID(b[header:]); g {
 	case guidAuthenticated:
 		authenticated = true
 	case guidStore:

@@ -10,8 +10,10 @@ import (
 	"testing/fstest"
 	"time"
 
-	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
 func pattern(n int, seed byte) []byte {
@@ -23,22 +25,22 @@ func pattern(n int, seed byte) []byte {
 	return b
 }
 
-func esp() []File {
-	return []File{
-		{"EFI/BOOT/BOOTX64.EFI", bytes.NewReader(pattern(100_000, 1))},
-		{"EFI/systemd/systemd-bootx64.efi", bytes.NewReader(pattern(100_000, 1))},
-		{"EFI/Linux/os_1.0+3-0.efi", bytes.NewReader(pattern(3<<20+17, 2))},
-		{"loader/loader.conf", strings.NewReader("timeout 3\n")},
-		{"loader/entries.srel", strings.NewReader("type1\n")},
-		{"loader/loader.con1", strings.NewReader("x")},
-		{"loader/empty", strings.NewReader("")},
-		{"loader/.hidden", strings.NewReader("h")},
-		{"loader/entries/", nil},
-		{"loader/Größe 日本 𝄞.txt", strings.NewReader("unicode")},
+func esp() []osmith.ESPFile {
+	return []osmith.ESPFile{
+		{Path: "EFI/BOOT/BOOTX64.EFI", Content: bytes.NewReader(pattern(100_000, 1))},
+		{Path: "EFI/systemd/systemd-bootx64.efi", Content: bytes.NewReader(pattern(100_000, 1))},
+		{Path: "EFI/Linux/os_1.0+3-0.efi", Content: bytes.NewReader(pattern(3<<20+17, 2))},
+		{Path: "loader/loader.conf", Content: strings.NewReader("timeout 3\n")},
+		{Path: "loader/entries.srel", Content: strings.NewReader("type1\n")},
+		{Path: "loader/loader.con1", Content: strings.NewReader("x")},
+		{Path: "loader/empty", Content: strings.NewReader("")},
+		{Path: "loader/.hidden", Content: strings.NewReader("h")},
+		{Path: "loader/entries/", Content: nil},
+		{Path: "loader/Größe 日本 𝄞.txt", Content: strings.NewReader("unicode")},
 	}
 }
 
-func build(t testing.TB, files []File, o Options) *faultio.Disk {
+func build(t testing.TB, files []osmith.ESPFile, o Options) *faultio.Disk {
 	t.Helper()
 	im, err := Plan(files, o)
 	require.NoError(t, err)
@@ -117,9 +119,9 @@ func TestBuildSameBytes(t *testing.T) {
 }
 
 func TestMinSize(t *testing.T) {
-	files := append(esp(), File{"big", bytes.NewReader(make([]byte, 80<<20))})
+	files := append(esp(), osmith.ESPFile{Path: "big", Content: bytes.NewReader(make([]byte, 80<<20))})
 	for _, ss := range []int{512, 4096} {
-		for _, set := range [][]File{nil, esp(), files} {
+		for _, set := range [][]osmith.ESPFile{nil, esp(), files} {
 			o := Options{SectorSize: ss, Kind: 32}
 			need, err := MinSize(set, o)
 			require.NoError(t, err)
@@ -144,12 +146,12 @@ func TestBuildRefuses(t *testing.T) {
 	var name *NameError
 	for _, bad := range []string{"", "/a", "a//b", "a/../b", ".", "a:b", "x?y", "con", "aux.txt", "lpt1", "end.", "end ", "a\x01", "a\x7fb",
 		"bad\xff", strings.Repeat("a", 256), strings.Repeat("𝄞", 128), `a\b`} {
-		_, err := Plan([]File{{bad, x}}, Options{})
+		_, err := Plan([]osmith.ESPFile{{Path: bad, Content: x}}, Options{})
 		require.ErrorAs(t, err, &name, bad)
 	}
-	_, err := Plan([]File{{strings.Repeat("a", 255), x}, {"a/console", x}, {"b/com0", x}}, Options{})
+	_, err := Plan([]osmith.ESPFile{{Path: strings.Repeat("a", 255), Content: x}, {Path: "a/console", Content: x}, {Path: "b/com0", Content: x}}, Options{})
 	require.NoError(t, err)
-	for _, set := range [][]File{{{"a/b", x}, {"A/B", x}}, {{"a", x}, {"a/b", x}}, {{"a/b", x}, {"a", x}}} {
+	for _, set := range [][]osmith.ESPFile{{{Path: "a/b", Content: x}, {Path: "A/B", Content: x}}, {{Path: "a", Content: x}, {Path: "a/b", Content: x}}, {{Path: "a/b", Content: x}, {Path: "a", Content: x}}} {
 		_, err := Plan(set, Options{})
 		require.ErrorIs(t, err, fs.ErrExist)
 	}
@@ -166,11 +168,11 @@ func TestBuildRefuses(t *testing.T) {
 
 // Thousands of names that begin alike get distinct short names, in linear time.
 func TestManyNames(t *testing.T) {
-	var files []File
+	var files []osmith.ESPFile
 	for i := range 2000 {
-		files = append(files, File{fmt.Sprintf("dir/a long name number %d.conf", i), strings.NewReader("x")})
+		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("dir/a long name number %d.conf", i), Content: strings.NewReader("x")})
 	}
-	files = append(files, File{"dir/ALONGN~1.CON", strings.NewReader("taken")})
+	files = append(files, osmith.ESPFile{Path: "dir/ALONGN~1.CON", Content: strings.NewReader("taken")})
 	d := build(t, files, Options{ShortCase: true})
 	requireClean(t, d)
 	f, err := OpenReader(d, d.Size())
@@ -181,7 +183,7 @@ func TestManyNames(t *testing.T) {
 }
 
 func TestShortCase(t *testing.T) {
-	set := []File{{"loader.efi", strings.NewReader("1")}, {"ABC.txt", strings.NewReader("2")}, {"AbC.doc", strings.NewReader("3")}}
+	set := []osmith.ESPFile{{Path: "loader.efi", Content: strings.NewReader("1")}, {Path: "ABC.txt", Content: strings.NewReader("2")}, {Path: "AbC.doc", Content: strings.NewReader("3")}}
 	d := build(t, set, Options{ShortCase: true})
 	requireClean(t, d)
 	f, err := OpenReader(d, d.Size())

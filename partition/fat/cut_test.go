@@ -10,8 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
 // snapshot is what a reader sees: path -> contents, directories with a slash and nothing.
@@ -133,9 +135,9 @@ func TestCutFullDirectory(t *testing.T) {
 }
 
 func testCutFullDirectory(t *testing.T, o Options) {
-	var files []File
+	var files []osmith.ESPFile
 	for i := range 7 { // '.', '..' and seven sets of two entries: one sector, one cluster
-		files = append(files, File{fmt.Sprintf("d/%c.lower", 'a'+i), strings.NewReader(fmt.Sprint("file ", i))})
+		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("d/%c.lower", 'a'+i), Content: strings.NewReader(fmt.Sprint("file ", i))})
 	}
 	t.Run("grow", func(t *testing.T) {
 		cutEverywhere(t, build(t, files, o), func(f *FS) error { return f.WriteFile("d/new name.txt", strings.NewReader("new")) })
@@ -161,9 +163,9 @@ func testCutFullDirectory(t *testing.T, o Options) {
 // Clusters of several sectors: a set that does not fit the rest of a sector goes to the next one, and what another
 // writer left behind the end marker must not show up.
 func TestCutNextSector(t *testing.T) {
-	var files []File
+	var files []osmith.ESPFile
 	for i := range 6 { // '.', '..' and six sets of two entries: two entries are left
-		files = append(files, File{fmt.Sprintf("d/%c.lower", 'a'+i), strings.NewReader(fmt.Sprint("file ", i))})
+		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("d/%c.lower", 'a'+i), Content: strings.NewReader(fmt.Sprint("file ", i))})
 	}
 	disk := func(t *testing.T, garbage bool) *faultio.Disk {
 		d := build(t, files, Options{Size: 260 << 20})

@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
 // What another FAT library was found to do wrong, each as a test of ours on every kind of FAT. FATs too short for the
@@ -106,9 +108,9 @@ func defectRemove(t *testing.T, o Options) {
 }
 
 func defectRename(t *testing.T, o Options) {
-	var files []File
+	var files []osmith.ESPFile
 	for i := range 60 {
-		files = append(files, File{fmt.Sprintf("EFI/Linux/entry number %02d.efi", i), strings.NewReader(fmt.Sprint(i))})
+		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("EFI/Linux/entry number %02d.efi", i), Content: strings.NewReader(fmt.Sprint(i))})
 	}
 	d := build(t, files, o)
 	before := snapshot(t, d)
@@ -130,7 +132,7 @@ func defectRename(t *testing.T, o Options) {
 }
 
 func defectNames(t *testing.T, o Options) {
-	d := build(t, []File{{"loader/loader.conf", strings.NewReader("1")}, {"loader/loader.con1", strings.NewReader("2")}}, o)
+	d := build(t, []osmith.ESPFile{{Path: "loader/loader.conf", Content: strings.NewReader("1")}, {Path: "loader/loader.con1", Content: strings.NewReader("2")}}, o)
 	f, err := Open(d, d.Size())
 	require.NoError(t, err)
 	for _, name := range []string{"loader/loader.con2", "loader/.hidden", "loader/" + strings.Repeat("x", 255), "loader/console"} {
@@ -158,7 +160,7 @@ func defectNames(t *testing.T, o Options) {
 }
 
 func defectEmpty(t *testing.T, o Options) {
-	d := build(t, []File{{"built", strings.NewReader("")}}, o)
+	d := build(t, []osmith.ESPFile{{Path: "built", Content: strings.NewReader("")}}, o)
 	f, err := Open(d, d.Size())
 	require.NoError(t, err)
 	require.NoError(t, f.WriteFile("written", strings.NewReader("")))

@@ -6,7 +6,7 @@
 //
 // A new volume from files, the same bytes each time:
 //
-//	files := []fat.File{
+//	files := []osmith.ESPFile{
 //		{Path: "EFI/BOOT/BOOTX64.EFI", Content: loader},
 //		{Path: "EFI/Linux/os_1.0+3-0.efi", Content: uki},
 //	}

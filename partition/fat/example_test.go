@@ -6,6 +6,7 @@ import (
 	"log"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
@@ -15,7 +16,7 @@ import (
 func disk(size int64) *faultio.Disk { return faultio.NewDisk(size) }
 
 func ExampleBuild() {
-	files := []fat.File{
+	files := []osmith.ESPFile{
 		{Path: "EFI/BOOT/BOOTX64.EFI", Content: strings.NewReader("boot loader")},
 		{Path: "EFI/Linux/os_1.0+3-0.efi", Content: strings.NewReader("unified kernel image")},
 		{Path: "loader/entries/"},
@@ -72,9 +73,9 @@ func ExampleOpen() {
 
 func ExampleMinSize() {
 	uki := strings.NewReader(strings.Repeat("x", 100<<20))
-	size, err := fat.MinSize([]fat.File{{Path: "EFI/Linux/os.efi", Content: uki}}, fat.Options{})
+	size, err := fat.MinSize([]osmith.ESPFile{{Path: "EFI/Linux/os.efi", Content: uki}}, fat.Options{})
 	fmt.Println(size>>20, "MiB", err)
-	_, err = fat.Plan([]fat.File{{Path: "EFI/Linux/os.efi", Content: uki}}, fat.Options{Size: 64 << 20})
+	_, err = fat.Plan([]osmith.ESPFile{{Path: "EFI/Linux/os.efi", Content: uki}}, fat.Options{Size: 64 << 20})
 	fmt.Println(err)
 	// Output:
 	// 100 MiB <nil>
@@ -83,13 +84,13 @@ func ExampleMinSize() {
 
 // A planned volume is the content of a partition: it exists nowhere before the disk is written.
 func ExamplePlan() {
-	esp, err := fat.Plan([]fat.File{
+	esp, err := fat.Plan([]osmith.ESPFile{
 		{Path: "EFI/BOOT/BOOTX64.EFI", Content: strings.NewReader("boot loader")},
 	}, fat.Options{Size: 64 << 20, Label: "ESP", HiddenSectors: 2048})
 	if err != nil {
 		log.Fatal(err)
 	}
-	id, err := partition.ParseGUID("9c6ea2a5-3d3c-4c3a-9a55-0d1f8f3a6b02")
+	id, err := osmith.ParseGUID("9c6ea2a5-3d3c-4c3a-9a55-0d1f8f3a6b02")
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -13,9 +13,11 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/testtools"
-	"github.com/stretchr/testify/require"
 )
 
 // foreign makes a volume with mkfs.vfat and mtools.
@@ -137,9 +139,9 @@ func TestFixedRoot(t *testing.T) {
 	require.ErrorIs(t, err, ErrDirectoryFull)
 	require.Equal(t, 512, n-1)
 	requireClean(t, d)
-	var files []File
+	var files []osmith.ESPFile
 	for i := range 3000 {
-		files = append(files, File{fmt.Sprintf("a long name of number %d", i), strings.NewReader("")})
+		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("a long name of number %d", i), Content: strings.NewReader("")})
 	}
 	for _, o := range []Options{{Size: 16 << 20}, {Size: 16 << 20, Kind: 12}, {Kind: AnyKind, SectorSize: 4096}} {
 		d := build(t, files, o)
@@ -154,9 +156,9 @@ func TestFixedRoot(t *testing.T) {
 
 // A FAT12 entry in two sectors cannot be changed by one write: a directory that ends there does not grow.
 func TestFAT12EntryInTwoSectors(t *testing.T) {
-	var files []File
+	var files []osmith.ESPFile
 	for i := range 400 {
-		files = append(files, File{fmt.Sprintf("D%d/FILE", i), strings.NewReader("")})
+		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("D%d/FILE", i), Content: strings.NewReader("")})
 	}
 	d := build(t, files, Options{Size: 2 << 20, Kind: 12, ClusterSize: 512})
 	f, err := Open(d, d.Size())

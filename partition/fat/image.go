@@ -7,23 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
-
-// Source is sized random-access input: *bytes.Reader, *strings.Reader and *io.SectionReader are Sources.
-type Source interface {
-	io.ReaderAt
-	Size() int64
-}
-
-// File is a file to be put on a new volume.
-type File struct {
-	// Path has its parts separated by slashes, without a leading one. Parent directories are made as needed. A path
-	// that ends with a slash is a directory, which may stay empty.
-	Path string
-	// Content is read once while the volume is written; at most 4 GiB - 1 byte. It is nil for a directory.
-	Content Source
-}
 
 // Options are the parameters of a new volume. The same files and options give the same bytes.
 type Options struct {
@@ -55,7 +41,7 @@ type Options struct {
 // AnyKind as Kind of [Options] takes the smallest volume of any kind.
 const AnyKind = -1
 
-// Image is a planned volume. It is a [Source] that makes up its bytes as they are read, and knows its holes, so that it
+// Image is a planned volume. It is a [osmith.Source] that makes up its bytes as they are read, and knows its holes, so that it
 // can be the content of a partition without existing anywhere first. It holds the directories in memory, but no files.
 type Image struct {
 	geo      geometry
@@ -67,7 +53,7 @@ type Image struct {
 type segment struct {
 	off, size int64
 	bytes     []byte
-	file      Source
+	file      osmith.Source
 	path      string
 }
 
@@ -190,7 +176,7 @@ func (im *Image) NextData(off int64) (start, end int64, err error) {
 }
 
 // Build writes a volume with the given files to the start of w, in one pass and in ascending order.
-func Build(w io.WriterAt, files []File, o Options) error {
+func Build(w io.WriterAt, files []osmith.ESPFile, o Options) error {
 	im, err := Plan(files, o)
 	if err != nil {
 		return err

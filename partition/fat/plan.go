@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"math"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // node is a file or directory of a volume to be built.
@@ -12,7 +14,7 @@ type node struct {
 	name     string
 	path     string
 	dir      bool
-	content  Source
+	content  osmith.Source
 	size     int64
 	children []*node
 	byName   map[string]*node
@@ -29,7 +31,7 @@ type node struct {
 // 4 KiB (32 KiB above 8 GiB) with which the count is that of the kind and the files fit; a FAT12 or FAT16 may have larger
 // ones. A size that is too small is a [*SpaceError], a name that FAT cannot hold a [*NameError], a name given twice (in
 // any case) matches [fs.ErrExist].
-func Plan(files []File, o Options) (*Image, error) {
+func Plan(files []osmith.ESPFile, o Options) (*Image, error) {
 	root, p, err := plant(files, o)
 	if err != nil {
 		return nil, err
@@ -67,7 +69,7 @@ func Plan(files []File, o Options) (*Image, error) {
 // MinSize is the size in bytes of the smallest volume that holds the files: of the Kind in o, by default a FAT32, which
 // has at least 33 MiB with 512-byte sectors and 257 MiB with 4096-byte ones: fewer than 65,525 clusters are not a FAT32.
 // Size in o is ignored.
-func MinSize(files []File, o Options) (int64, error) {
+func MinSize(files []osmith.ESPFile, o Options) (int64, error) {
 	o.Size = 0
 	root, p, err := plant(files, o)
 	if err != nil {
@@ -89,7 +91,7 @@ func (n *node) clusters(cs int64) int64 {
 }
 
 // plant checks files and options and makes the tree.
-func plant(files []File, o Options) (*node, *planner, error) {
+func plant(files []osmith.ESPFile, o Options) (*node, *planner, error) {
 	p, err := newPlanner(o)
 	if err != nil {
 		return nil, nil, err
@@ -106,7 +108,7 @@ func plant(files []File, o Options) (*node, *planner, error) {
 	return root, p, root.measure(p.ss, o, true)
 }
 
-func (n *node) add(f File) error {
+func (n *node) add(f osmith.ESPFile) error {
 	path, isDir := strings.CutSuffix(f.Path, "/")
 	if isDir != (f.Content == nil) {
 		return &NameError{Name: f.Path, Why: "a directory ends with a slash and has no content, a file has content"}

@@ -7,9 +7,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/testtools"
-	"github.com/stretchr/testify/require"
 )
 
 // requireAccepted has fsck.fat and mtools look at a volume, which both say to be of the kind.
@@ -26,8 +28,8 @@ func requireAccepted(t *testing.T, d *faultio.Disk, kind int) {
 	require.NoError(t, os.Remove(name))
 }
 
-func small() []File {
-	return []File{{"EFI/BOOT/file with a long name.efi", strings.NewReader(strings.Repeat("x", 5000))}, {"loader/loader.conf", strings.NewReader("timeout 3\n")}}
+func small() []osmith.ESPFile {
+	return []osmith.ESPFile{{Path: "EFI/BOOT/file with a long name.efi", Content: strings.NewReader(strings.Repeat("x", 5000))}, {Path: "loader/loader.conf", Content: strings.NewReader("timeout 3\n")}}
 }
 
 // Every whole MiB from 1 to 4096 is a volume that fsck.fat and mtools accept. The geometry is checked for all of
@@ -133,7 +135,7 @@ func TestAnyKind(t *testing.T) {
 		bytes int64
 		kind  int
 	}{{1000, 12}, {1 << 20, 12}, {100 << 20, 12}, {200 << 20, 16}, {3 << 30, 32}} {
-		files := []File{{"file", zeros(c.bytes)}}
+		files := []osmith.ESPFile{{Path: "file", Content: zeros(c.bytes)}}
 		for _, o := range []Options{{Kind: AnyKind}, {Kind: AnyKind, SectorSize: 4096}} {
 			need, err := MinSize(files, o)
 			require.NoError(t, err)
@@ -150,7 +152,7 @@ func TestAnyKind(t *testing.T) {
 	// What does not fit the size says how large a volume does, of the kind that it will be.
 	for _, size := range []int64{1 << 20, 8 << 20, 30 << 20, 33 << 20, 64 << 20} {
 		for bytes := size - 1<<20; bytes <= size+1<<20; bytes += 100_000 {
-			files := []File{{"file", zeros(bytes)}}
+			files := []osmith.ESPFile{{Path: "file", Content: zeros(bytes)}}
 			_, err := Plan(files, Options{Size: size})
 			if err == nil {
 				continue

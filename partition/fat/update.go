@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
@@ -110,7 +111,7 @@ func (f *FS) fits(d *directory, n int, size int64, name string) error {
 }
 
 // store writes content to free clusters and links them. Nothing refers to them yet.
-func (f *FS) store(name string, content Source) ([]run, error) {
+func (f *FS) store(name string, content osmith.Source) ([]run, error) {
 	g := &f.geo
 	size := content.Size()
 	if size < 0 || size > math.MaxUint32 {
@@ -170,13 +171,13 @@ func (f *FS) discard(runs []run) error {
 // written. Its directory must exist. The data is written first, then both FATs, then the one sector of the
 // directory that makes the file appear: a power cut leaves the volume with the whole file or without it, at worst
 // with lost clusters, which [FS.Repair] frees.
-func (f *FS) WriteFile(name string, content Source) error {
+func (f *FS) WriteFile(name string, content osmith.Source) error {
 	return f.change("write", name, func() error {
 		return f.create(name, content, attrArchive, stampOf(f.Time))
 	})
 }
 
-func (f *FS) create(name string, content Source, attr byte, t stamp) error {
+func (f *FS) create(name string, content osmith.Source, attr byte, t stamp) error {
 	d, base, err := f.parent(name)
 	if err != nil {
 		return err
@@ -210,7 +211,7 @@ func (f *FS) placeOrDiscard(d *directory, set []byte, runs []run) error {
 
 // ReplaceFile gives an existing file new contents: they are written to free clusters, one sector write switches to
 // them, and the old clusters are freed. A power cut leaves the old or the new contents.
-func (f *FS) ReplaceFile(name string, content Source) error {
+func (f *FS) ReplaceFile(name string, content osmith.Source) error {
 	return f.change("replace", name, func() error {
 		d, e, err := f.walk(name)
 		if err != nil {

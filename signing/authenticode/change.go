@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -16,7 +17,7 @@ type body struct {
 }
 
 // newBody reads an image for its checksum alone.
-func newBody(f *pe.File, src Source) (body, error) {
+func newBody(f *pe.File, src osmith.Source) (body, error) {
 	b := body{file: f, end: f.Size}
 	if f.Certificates.Size != 0 {
 		b.end = f.Certificates.Offset

@@ -8,14 +8,9 @@ import (
 	"io"
 	"slices"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
-
-// Source is a file of known size that can be read anywhere; *bytes.Reader and *io.SectionReader are ones.
-type Source interface {
-	io.ReaderAt
-	Size() int64
-}
 
 // bufferSize bounds what is in memory of an image at any time.
 const bufferSize = 256 << 10
@@ -26,7 +21,7 @@ const bufferSize = 256 << 10
 // one that firmware takes of the file as it is.
 //
 // Firmware measures this value into PCR 4 and compares it with the SHA-256 entries of db and dbx.
-func Digest(src Source, h crypto.Hash) ([]byte, error) {
+func Digest(src osmith.Source, h crypto.Hash) ([]byte, error) {
 	m, err := Digests(src, h)
 	if err != nil {
 		return nil, err
@@ -35,7 +30,7 @@ func Digest(src Source, h crypto.Hash) ([]byte, error) {
 }
 
 // Digests is [Digest] for several hashes in one pass over the file.
-func Digests(src Source, hashes ...crypto.Hash) (map[crypto.Hash][]byte, error) {
+func Digests(src osmith.Source, hashes ...crypto.Hash) (map[crypto.Hash][]byte, error) {
 	f, err := parse(src)
 	if err != nil {
 		return nil, err
@@ -43,7 +38,7 @@ func Digests(src Source, hashes ...crypto.Hash) (map[crypto.Hash][]byte, error) 
 	return digests(f, src, hashes)
 }
 
-func parse(src Source) (*pe.File, error) {
+func parse(src osmith.Source) (*pe.File, error) {
 	f, err := pe.Parse(src, src.Size())
 	if err != nil {
 		return nil, inFile(0, err)
@@ -51,7 +46,7 @@ func parse(src Source) (*pe.File, error) {
 	return f, nil
 }
 
-func digests(f *pe.File, src Source, hashes []crypto.Hash) (map[crypto.Hash][]byte, error) {
+func digests(f *pe.File, src osmith.Source, hashes []crypto.Hash) (map[crypto.Hash][]byte, error) {
 	w, err := newHasher(hashes)
 	if err != nil {
 		return nil, err

@@ -1,5 +1,7 @@
 package authenticode
 
+import "github.com/osmith-dev/osmith"
+
 // An Entry is a signature as it stands in the certificate table, with what surrounds it there and is not signed.
 type Entry struct {
 	Signature
@@ -12,7 +14,7 @@ type Entry struct {
 }
 
 // Entries lists the signatures of an image like [Signatures], with more about each.
-func Entries(src Source) ([]Entry, error) {
+func Entries(src osmith.Source) ([]Entry, error) {
 	f, err := parse(src)
 	if err != nil {
 		return nil, err

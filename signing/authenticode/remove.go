@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -22,7 +23,7 @@ func SignedBy(cert *x509.Certificate) func(i int, s Signature) bool {
 // When the last signature goes, the certificate directory entry is cleared and the result is the image before it was signed, with two reservations that
 // sbattach and osslsigncode have too: the checksum is the right one, whatever it was before (stubs and linkers often leave it zero), and up to 7
 // zeros stay with which an image of odd size was padded, since nothing tells them from the image.
-func Remove(w io.Writer, src Source, remove func(i int, s Signature) bool) error {
+func Remove(w io.Writer, src osmith.Source, remove func(i int, s Signature) bool) error {
 	return edit(w, src, func(entries []entry) ([]byte, error) {
 		selected, err := selectEntries(entries, remove)
 		if err != nil {
@@ -40,7 +41,7 @@ func Remove(w io.Writer, src Source, remove func(i int, s Signature) bool) error
 
 // RemoveAll writes a copy of an image without its certificate table, whatever is in there: entries that no [Remove] can name, and tables that cannot be
 // parsed. What is said there about the result goes for it too.
-func RemoveAll(w io.Writer, src Source) error {
+func RemoveAll(w io.Writer, src osmith.Source) error {
 	f, err := parse(src)
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func RemoveAll(w io.Writer, src Source) error {
 // Attach writes a copy of an image with a signature that was made elsewhere, behind those it has: message is what sbsign --detached, osslsigncode
 // extract-signature and [Entry].Message yield, a PKCS #7 SignedData in DER. It must be valid and about this image: its Err and [*DigestError] are the
 // errors otherwise.
-func Attach(w io.Writer, src Source, message []byte) error {
+func Attach(w io.Writer, src osmith.Source, message []byte) error {
 	sd, err := parseMessage(message, 0)
 	if err != nil {
 		return err
@@ -92,7 +93,7 @@ func Attach(w io.Writer, src Source, message []byte) error {
 }
 
 // digestForSigning feeds a whole image to a digester.
-func digestForSigning(src Source, h crypto.Hash) (*Digester, error) {
+func digestForSigning(src osmith.Source, h crypto.Hash) (*Digester, error) {
 	// The size is known: what is wrong with it need not wait for the end of a pass.
 	f, err := parse(src)
 	if err != nil {
@@ -111,7 +112,7 @@ func digestForSigning(src Source, h crypto.Hash) (*Digester, error) {
 }
 
 // edit writes a copy of a signed image with another certificate table.
-func edit(w io.Writer, src Source, fn func(entries []entry) ([]byte, error)) error {
+func edit(w io.Writer, src osmith.Source, fn func(entries []entry) ([]byte, error)) error {
 	f, err := parse(src)
 	if err != nil {
 		return err
@@ -127,7 +128,7 @@ func edit(w io.Writer, src Source, fn func(entries []entry) ([]byte, error)) err
 	return rewrite(w, src, f, table)
 }
 
-func rewrite(w io.Writer, src Source, f *pe.File, table []byte) error {
+func rewrite(w io.Writer, src osmith.Source, f *pe.File, table []byte) error {
 	b, err := newBody(f, src)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/cms"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
@@ -43,7 +44,7 @@ func (o SignOptions) hash() crypto.Hash {
 // The key must be that of cert, RSA or ECDSA. The same inputs give the same bytes with an RSA key (PKCS #1 v1.5) and with an
 // *ecdsa.PrivateKey (RFC 6979). src is read twice and must not change in between; it never is in memory as a whole.
 // On an error what was written is no image.
-func Sign(w io.Writer, src Source, key crypto.Signer, cert *x509.Certificate, o SignOptions) error {
+func Sign(w io.Writer, src osmith.Source, key crypto.Signer, cert *x509.Certificate, o SignOptions) error {
 	p, err := Prepare(src, cert, o)
 	if err != nil {
 		return err
@@ -71,7 +72,7 @@ type Prepared struct {
 
 // Prepare is the first half of [Sign]. It depends on its arguments alone: to join in another process, prepare again from
 // the same image, certificate and options.
-func Prepare(src Source, cert *x509.Certificate, o SignOptions) (*Prepared, error) {
+func Prepare(src osmith.Source, cert *x509.Certificate, o SignOptions) (*Prepared, error) {
 	if err := o.check(cert); err != nil {
 		return nil, err
 	}
@@ -142,7 +143,7 @@ func checkContiguous(f *pe.File) error {
 }
 
 // Join writes the signed image from the image and a signature over p.Digest, after checking the signature against the certificate.
-func (p *Prepared) Join(w io.Writer, src Source, signature []byte) error {
+func (p *Prepared) Join(w io.Writer, src osmith.Source, signature []byte) error {
 	return p.join(w, src, p.template, signature)
 }
 
@@ -150,13 +151,13 @@ func (p *Prepared) Join(w io.Writer, src Source, signature []byte) error {
 // --prepare-offline-signing; signature is over these, under p.Hash. They are one DER element of type SET and must be about this image:
 // a content type of SpcIndirectData, the message digest of what this package signs, which is what sbsign and systemd-sbsign sign too, and
 // anything else, a signing time for one, which counts instead of that of the options.
-func (p *Prepared) JoinAttributes(w io.Writer, src Source, attributes, signature []byte) error {
+func (p *Prepared) JoinAttributes(w io.Writer, src osmith.Source, attributes, signature []byte) error {
 	t := p.template
 	t.RawAttributes = attributes
 	return p.join(w, src, t, signature)
 }
 
-func (p *Prepared) join(w io.Writer, src Source, t cms.Template, signature []byte) error {
+func (p *Prepared) join(w io.Writer, src osmith.Source, t cms.Template, signature []byte) error {
 	if src.Size() != p.body.file.Size {
 		return fmt.Errorf("authenticode: the image has %d bytes, %d when it was prepared", src.Size(), p.body.file.Size)
 	}

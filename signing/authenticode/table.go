@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
@@ -23,7 +24,7 @@ const (
 )
 
 // guidPKCS7 is EFI_CERT_TYPE_PKCS7_GUID.
-var guidPKCS7 = efi.MustParseGUID("4aafd29d-68df-49ee-8aa9-347d375665a7")
+var guidPKCS7 = osmith.MustParseGUID("4aafd29d-68df-49ee-8aa9-347d375665a7")
 
 // An entry is one WIN_CERTIFICATE.
 type entry struct {
@@ -33,7 +34,7 @@ type entry struct {
 }
 
 // readTable reads the certificate table and splits it. It returns the table's bytes too.
-func readTable(f *pe.File, src Source) (raw []byte, entries []entry, err error) {
+func readTable(f *pe.File, src osmith.Source) (raw []byte, entries []entry, err error) {
 	t := f.Certificates
 	if t.Size == 0 {
 		return nil, nil, nil
@@ -119,7 +120,7 @@ func parseEntry(b []byte, at int64) (entry, error) {
 	case certTypePKCS7:
 		return entry{offset: at + certHeaderSize, data: b[certHeaderSize:]}, nil
 	case certTypeEFIGUID:
-		if len(b) > certGUIDAndStart && efi.GUIDFromMixed(b[certHeaderSize:]) == guidPKCS7 {
+		if len(b) > certGUIDAndStart && efi.GUID(b[certHeaderSize:]) == guidPKCS7 {
 			return entry{offset: at + certGUIDAndStart, data: b[certGUIDAndStart:]}, nil
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -16,7 +17,7 @@ func FuzzCertificateTable(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(appendEntry(nil, []byte("message")))
 	f.Add(appendEntry(appendEntry(nil, make([]byte, 8)), []byte("another")))
-	guid := appendEntry(nil, append(guidPKCS7.AppendMixed(nil), "message of a GUID"...))
+	guid := appendEntry(nil, append(efi.AppendGUID(nil, guidPKCS7), "message of a GUID"...))
 	binary.LittleEndian.PutUint16(guid[6:], certTypeEFIGUID)
 	f.Add(guid)
 	f.Fuzz(func(t *testing.T, table []byte) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/cms"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
@@ -27,7 +28,7 @@ type Signature struct {
 // Signatures lists the signatures of an image in the order of the file, without an error or an entry for an unsigned one.
 // A certificate table that cannot be read is a [*FormatError]; a well-formed signature with an outdated algorithm or a
 // wrong signature value is listed with its Err.
-func Signatures(src Source) ([]Signature, error) {
+func Signatures(src osmith.Source) ([]Signature, error) {
 	f, err := parse(src)
 	if err != nil {
 		return nil, err
@@ -35,7 +36,7 @@ func Signatures(src Source) ([]Signature, error) {
 	return signatures(f, src)
 }
 
-func signatures(f *pe.File, src Source) ([]Signature, error) {
+func signatures(f *pe.File, src osmith.Source) ([]Signature, error) {
 	_, entries, err := readTable(f, src)
 	if err != nil {
 		return nil, err
@@ -112,7 +113,7 @@ func newSignature(sd *cms.SignedData, offset int64) (Signature, error) {
 // signers, the Err of the signature, or a [*FormatError].
 //
 // Revocation is not part of it: for the answer of a machine with db and dbx see package secureboot.
-func Verify(src Source, trusted []*x509.Certificate) (*Signature, error) {
+func Verify(src osmith.Source, trusted []*x509.Certificate) (*Signature, error) {
 	f, err := parse(src)
 	if err != nil {
 		return nil, err

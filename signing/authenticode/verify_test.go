@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -123,7 +124,7 @@ func TestHandOverToSecureboot(t *testing.T) {
 	for _, s := range sigs {
 		candidates = append(candidates, secureboot.Candidate(s))
 	}
-	db, err := secureboot.AppendSignatureLists(nil, secureboot.CertificateList(secureboot.GUID{}, id.cert))
+	db, err := secureboot.AppendSignatureLists(nil, secureboot.CertificateList(osmith.GUID{}, id.cert))
 	require.NoError(t, err)
 	verdict := secureboot.Variables{SecureBoot: true, DB: db}.Evaluate(digests, candidates)
 	require.True(t, verdict.Allowed, verdict.Reason)

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/cms"
 )
 
@@ -157,7 +158,7 @@ func (a *Auth) verify(name string, appendWrite bool, certs []*x509.Certificate, 
 }
 
 // notInEDK2 are types of the specification that CheckSignatureListFormat does not list.
-var notInEDK2 = map[GUID]bool{TypeSM3: true, TypeX509SM3: true, TypeExternalManagement: true}
+var notInEDK2 = map[osmith.GUID]bool{TypeSM3: true, TypeX509SM3: true, TypeExternalManagement: true}
 
 // checkPayload is edk2's CheckSignatureListFormat, for what is not checked when a list is parsed.
 func checkPayload(name string, payload []byte) error {

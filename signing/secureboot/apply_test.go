@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
@@ -42,7 +42,7 @@ func TestApply(t *testing.T) {
 		}
 		return []secureboot.SignatureList{secureboot.HashList(owner, all...)}
 	}
-	unknown := lists(t, secureboot.SignatureList{Type: efi.MustParseGUID("01234567-89ab-cdef-0123-456789abcdef"), Signatures: []secureboot.Signature{{Data: []byte{1}}}})
+	unknown := lists(t, secureboot.SignatureList{Type: osmith.MustParseGUID("01234567-89ab-cdef-0123-456789abcdef"), Signatures: []secureboot.Signature{{Data: []byte{1}}}})
 	sm3 := lists(t, secureboot.SignatureList{Type: secureboot.TypeSM3, Signatures: []secureboot.Signature{{Data: make([]byte, 32)}}})
 	headed := lists(t, secureboot.SignatureList{Type: secureboot.TypeSHA256, Header: []byte{1}, Signatures: []secureboot.Signature{{Data: make([]byte, 32)}}})
 	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -79,8 +79,8 @@ func TestApply(t *testing.T) {
 		{"append of what is there", user, h.KEK, U{Name: "db", Payload: cert(h.DB), Time: later, Append: true}, string(user.DB), nil},
 		{"append of nothing", user, h.KEK, U{Name: "db", Time: later, Append: true}, string(user.DB), nil},
 		{"append, one of three is there", user, h.KEK, U{Name: "dbx", Payload: lists(t, hash(2, 1, 3)...), Time: later, Append: true}, string(user.DBX) + string(lists(t, hash(2, 3)...)), nil},
-		{"append of another owner's", user, h.KEK, U{Name: "dbx", Payload: lists(t, secureboot.HashList(secureboot.GUID{}, [32]byte{1})), Time: later, Append: true},
-			string(user.DBX) + string(lists(t, secureboot.HashList(secureboot.GUID{}, [32]byte{1}))), nil},
+		{"append of another owner's", user, h.KEK, U{Name: "dbx", Payload: lists(t, secureboot.HashList(osmith.GUID{}, [32]byte{1})), Time: later, Append: true},
+			string(user.DBX) + string(lists(t, secureboot.HashList(osmith.GUID{}, [32]byte{1}))), nil},
 		{"append to what is not there", user, h.KEK, U{Name: "dbt", Payload: lists(t, hash(2, 2)...), Time: later, Append: true}, string(lists(t, hash(2, 2)...)), nil},
 		{"deletion", user, h.KEK, U{Name: "dbx", Time: later}, "", nil},
 		{"deletion of what is not there", user, h.KEK, U{Name: "dbt", Time: later}, "", secureboot.ErrNoVariable},

@@ -99,7 +99,7 @@ func (u Update) Join(cert *x509.Certificate, signature []byte) ([]byte, error) {
 	b = binary.LittleEndian.AppendUint32(b, uint32(certHeaderSize+len(message)))
 	b = binary.LittleEndian.AppendUint16(b, certRevision)
 	b = binary.LittleEndian.AppendUint16(b, certTypeEFIGUID)
-	b = guidPKCS7.AppendMixed(b)
+	b = efi.AppendGUID(b, guidPKCS7)
 	b = append(b, message...)
 	return append(b, u.Payload...), nil
 }
@@ -144,7 +144,7 @@ func ParseAuth(b []byte) (*Auth, error) {
 	if rev, typ := le.Uint16(cert[4:]), le.Uint16(cert[6:]); rev != certRevision || typ != certTypeEFIGUID {
 		return nil, bad(timeSize+4, "WIN_CERTIFICATE", "revision 0x%04x and type 0x%04x, want 0x%04x and 0x%04x", rev, typ, certRevision, certTypeEFIGUID)
 	}
-	if g := efi.GUIDFromMixed(cert[8:]); g != guidPKCS7 {
+	if g := efi.GUID(cert[8:]); g != guidPKCS7 {
 		return nil, bad(timeSize+8, "certificate type", "%v, want PKCS #7 (%v)", g, guidPKCS7)
 	}
 	size := int64(le.Uint32(cert))

@@ -6,12 +6,14 @@ import (
 	"crypto/x509"
 	"fmt"
 	"time"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // DigestList is the list of Authenticode digests of images under one hash, in the order given: SHA-1, SHA-224, SHA-256, SHA-384 or
 // SHA-512. All firmware knows SHA-256.
-func DigestList(owner GUID, h crypto.Hash, digests ...[]byte) (SignatureList, error) {
-	types := map[crypto.Hash]GUID{crypto.SHA1: TypeSHA1, crypto.SHA224: TypeSHA224, crypto.SHA256: TypeSHA256, crypto.SHA384: TypeSHA384, crypto.SHA512: TypeSHA512}
+func DigestList(owner osmith.GUID, h crypto.Hash, digests ...[]byte) (SignatureList, error) {
+	types := map[crypto.Hash]osmith.GUID{crypto.SHA1: TypeSHA1, crypto.SHA224: TypeSHA224, crypto.SHA256: TypeSHA256, crypto.SHA384: TypeSHA384, crypto.SHA512: TypeSHA512}
 	typ, ok := types[h]
 	if !ok {
 		return SignatureList{}, fmt.Errorf("secureboot: no signature list holds %v digests", h)
@@ -29,7 +31,7 @@ func DigestList(owner GUID, h crypto.Hash, digests ...[]byte) (SignatureList, er
 // CertificateHashList is the list for dbx that revokes certificates by the digest of their to-be-signed part, SHA-256, SHA-384 or SHA-512, which
 // takes far less room than the certificates. from is the time from which signatures are void; the zero time, always. Firmware looks at
 // it only for signatures with a time stamp.
-func CertificateHashList(owner GUID, h crypto.Hash, from time.Time, certs ...*x509.Certificate) (SignatureList, error) {
+func CertificateHashList(owner osmith.GUID, h crypto.Hash, from time.Time, certs ...*x509.Certificate) (SignatureList, error) {
 	for typ, known := range certificateHashes {
 		if known != h {
 			continue
@@ -68,7 +70,7 @@ func Merge(lists []SignatureList, more ...SignatureList) []SignatureList {
 }
 
 // Without returns lists without the entries for which drop is true. Lists that have nothing left vanish.
-func Without(lists []SignatureList, drop func(typ GUID, s Signature) bool) []SignatureList {
+func Without(lists []SignatureList, drop func(typ osmith.GUID, s Signature) bool) []SignatureList {
 	rest := []SignatureList{}
 	for _, l := range lists {
 		kept := SignatureList{Type: l.Type, Header: l.Header}
@@ -84,7 +86,7 @@ func Without(lists []SignatureList, drop func(typ GUID, s Signature) bool) []Sig
 	return rest
 }
 
-func contains(lists []SignatureList, typ GUID, s Signature) bool {
+func contains(lists []SignatureList, typ osmith.GUID, s Signature) bool {
 	for _, l := range lists {
 		if l.Type != typ {
 			continue

@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/varstore"
 )
 
@@ -20,8 +20,8 @@ const (
 
 // shimLock is the vendor of shim's variables.
 var (
-	shimLock         = efi.MustParseGUID("605dab50-e046-4300-abb6-3dd810dd8b23")
-	secureBootEnable = efi.MustParseGUID("f0a30bc7-af08-4556-99c4-001009c93a44") // gEfiSecureBootEnableDisableGuid of edk2
+	shimLock         = osmith.MustParseGUID("605dab50-e046-4300-abb6-3dd810dd8b23")
+	secureBootEnable = osmith.MustParseGUID("f0a30bc7-af08-4556-99c4-001009c93a44") // gEfiSecureBootEnableDisableGuid of edk2
 )
 
 // maxVariable bounds one variable; edk2 takes 64 KiB at most, hardware less.
@@ -49,7 +49,7 @@ func (v *Variables) slots() []slot {
 
 type slot struct {
 	name       string
-	vendor     GUID
+	vendor     osmith.GUID
 	attributes uint32
 	data       *[]byte
 }
@@ -128,7 +128,7 @@ func ReadVariables(dir fs.FS) (Variables, error) {
 	return v, nil
 }
 
-func readVariable(dir fs.FS, name string, vendor GUID) ([]byte, error) {
+func readVariable(dir fs.FS, name string, vendor osmith.GUID) ([]byte, error) {
 	path := name + "-" + vendor.String()
 	f, err := dir.Open(path)
 	if err != nil {

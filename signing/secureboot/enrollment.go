@@ -7,6 +7,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"github.com/osmith-dev/osmith"
 )
 
 var errNoCertificate = errors.New("secureboot: the hierarchy lacks a certificate")
@@ -119,7 +121,7 @@ func (h *Hierarchy) EnrollUpdates(o EnrollOptions) ([]Update, error) {
 }
 
 func without(lists []SignatureList, c *x509.Certificate) []SignatureList {
-	return Without(lists, func(typ GUID, s Signature) bool { return typ == TypeX509 && string(s.Data) == string(c.Raw) })
+	return Without(lists, func(typ osmith.GUID, s Signature) bool { return typ == TypeX509 && string(s.Data) == string(c.Raw) })
 }
 
 // A SpaceError says that the variables do not fit into the room that the caller allows. Firmware whose store is full may not start.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
@@ -167,7 +168,7 @@ func TestAuthorityOfARealBoot(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, entry, 799)
 
-	event := secureboot.ImageSecurityDatabase.AppendMixed(nil)
+	event := efi.AppendGUID(nil, secureboot.ImageSecurityDatabase)
 	event = append(event, 2, 0, 0, 0, 0, 0, 0, 0, 0x1f, 3, 0, 0, 0, 0, 0, 0, 'd', 0, 'b', 0)
 	digest := sha256.Sum256(append(event, entry...))
 	require.Equal(t, "9cdcd80c34fdf599c9decc7826ae297d579fca10f3487ae8b491b3382ab85dee", hexOf(digest[:]))

@@ -9,6 +9,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
@@ -65,7 +66,7 @@ func ExampleSignVariable() {
 }
 
 func ExampleParseSignatureLists() {
-	esl, err := secureboot.AppendSignatureLists(nil, secureboot.HashList(secureboot.GUID{}, [32]byte{1}, [32]byte{2}))
+	esl, err := secureboot.AppendSignatureLists(nil, secureboot.HashList(osmith.GUID{}, [32]byte{1}, [32]byte{2}))
 	if err != nil {
 		panic(err)
 	}

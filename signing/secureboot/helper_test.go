@@ -12,11 +12,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 var (
-	owner, _ = secureboot.ParseGUID("11111111-2222-3333-4444-555555555555")
+	owner, _ = osmith.ParseGUID("11111111-2222-3333-4444-555555555555")
 	from     = time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
 	when     = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	options  = secureboot.GenerateOptions{CommonName: "Acme OS", Owner: owner, NotBefore: from, NotAfter: from.AddDate(1, 0, 0)}

@@ -9,6 +9,8 @@ import (
 	"io"
 	"math/big"
 	"time"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // A Hierarchy is the keys of a machine's owner: PK changes PK and KEK, KEK changes db and dbx, DB signs images. Keys may
@@ -21,7 +23,7 @@ type Hierarchy struct {
 	PCR, Verity KeyPair
 
 	// Owner is noted with each certificate in the variables; it has no effect but is measured into PCR 7. Zero is allowed, systemd uses it.
-	Owner GUID
+	Owner osmith.GUID
 }
 
 // GenerateOptions are the choices of [Generate].
@@ -31,7 +33,7 @@ type GenerateOptions struct {
 	CommonName string
 
 	// Owner becomes Hierarchy.Owner.
-	Owner GUID
+	Owner osmith.GUID
 
 	// NotBefore and NotAfter are written into the certificates. Firmware looks at neither; build tools may.
 	NotBefore, NotAfter time.Time

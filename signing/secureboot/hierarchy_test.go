@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -89,7 +90,7 @@ func TestOpensslVerifies(t *testing.T) {
 	wrapped := []byte{0x30, 0x82, byte((size + 15) >> 8), byte(size + 15), 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2, 0xa0, 0x82, byte(size >> 8), byte(size)}
 	wrapped = append(wrapped, signed...)
 
-	content := append([]byte("d\x00b\x00"), secureboot.ImageSecurityDatabase.AppendMixed(nil)...)
+	content := append([]byte("d\x00b\x00"), efi.AppendGUID(nil, secureboot.ImageSecurityDatabase)...)
 	content = append(content, 0x27, 0, 0, 0)
 	content = append(content, e.DB[:16]...)
 	content = append(content, e.DB[40+size:]...)

@@ -7,25 +7,26 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
 // A Signature is one EFI_SIGNATURE_DATA: who added it, and a certificate or digest (UEFI Specification 2.10, section 32.4.1).
 type Signature struct {
-	Owner GUID
+	Owner osmith.GUID
 	Data  []byte
 }
 
 // AppendBinary appends EFI_SIGNATURE_DATA: the owner in its mixed-endian form, then the data. This is what firmware measures into PCR 7
 // for the entry of db by which it accepted an image.
 func (s Signature) AppendBinary(b []byte) ([]byte, error) {
-	return append(s.Owner.AppendMixed(b), s.Data...), nil
+	return append(efi.AppendGUID(b, s.Owner), s.Data...), nil
 }
 
 // A SignatureList is one EFI_SIGNATURE_LIST: signatures of one type and one size. A certificate has a list of its own, as a rule;
 // digests of one kind share one.
 type SignatureList struct {
-	Type       GUID
+	Type       osmith.GUID
 	Header     []byte // empty for all types in use
 	Signatures []Signature
 }
@@ -70,7 +71,7 @@ func parseList(b []byte, pos int) (l SignatureList, size int, err error) {
 	if each <= ownerSize || each > body || body%each != 0 {
 		return l, 0, bad(pos+24, "signature size", "%d, want more than %d and a divisor of the %d bytes of signatures", each, ownerSize, body)
 	}
-	l.Type = efi.GUIDFromMixed(b)
+	l.Type = efi.GUID(b)
 	if want, ok := sizes[l.Type]; ok && each != int64(ownerSize+want) {
 		return l, 0, bad(pos+24, "signature size", "%d, a list of type %v has %d", each, l.Type, ownerSize+want)
 	}
@@ -78,7 +79,7 @@ func parseList(b []byte, pos int) (l SignatureList, size int, err error) {
 	l.Header = b[listHeaderSize:first:first]
 	l.Signatures = make([]Signature, 0, body/each)
 	for rest := b[first:total]; len(rest) > 0; rest = rest[each:] {
-		l.Signatures = append(l.Signatures, Signature{Owner: efi.GUIDFromMixed(rest), Data: rest[ownerSize:each:each]})
+		l.Signatures = append(l.Signatures, Signature{Owner: efi.GUID(rest), Data: rest[ownerSize:each:each]})
 	}
 	return l, int(total), nil
 }
@@ -99,7 +100,7 @@ func AppendSignatureLists(b []byte, lists ...SignatureList) ([]byte, error) {
 		if total > math.MaxInt32 {
 			return nil, fmt.Errorf("secureboot: signature list %d: %d bytes are too many", i, total)
 		}
-		b = l.Type.AppendMixed(b)
+		b = efi.AppendGUID(b, l.Type)
 		b = le.AppendUint32(b, uint32(total))
 		b = le.AppendUint32(b, uint32(len(l.Header)))
 		b = le.AppendUint32(b, uint32(each))
@@ -108,19 +109,19 @@ func AppendSignatureLists(b []byte, lists ...SignatureList) ([]byte, error) {
 			if len(s.Data) != n {
 				return nil, fmt.Errorf("secureboot: signature list %d: signature %d has %d bytes, the first %d: put it into a list of its own", i, j, len(s.Data), n)
 			}
-			b = append(s.Owner.AppendMixed(b), s.Data...)
+			b = append(efi.AppendGUID(b, s.Owner), s.Data...)
 		}
 	}
 	return b, nil
 }
 
 // CertificateList is the list for one certificate.
-func CertificateList(owner GUID, cert *x509.Certificate) SignatureList {
+func CertificateList(owner osmith.GUID, cert *x509.Certificate) SignatureList {
 	return SignatureList{Type: TypeX509, Signatures: []Signature{{Owner: owner, Data: cert.Raw}}}
 }
 
 // HashList is the list of the SHA-256 Authenticode digests of images, in the order given.
-func HashList(owner GUID, digests ...[32]byte) SignatureList {
+func HashList(owner osmith.GUID, digests ...[32]byte) SignatureList {
 	l := SignatureList{Type: TypeSHA256}
 	for _, d := range digests {
 		l.Signatures = append(l.Signatures, Signature{Owner: owner, Data: append([]byte(nil), d[:]...)})

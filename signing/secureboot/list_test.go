@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -34,8 +35,8 @@ func TestListsOfARealBoot(t *testing.T) {
 }
 
 // header is a signature list of a type with arbitrary sizes and n bytes behind its header.
-func header(typ secureboot.GUID, list, head, each uint32, n int) []byte {
-	b := typ.AppendMixed(nil)
+func header(typ osmith.GUID, list, head, each uint32, n int) []byte {
+	b := efi.AppendGUID(nil, typ)
 	for _, v := range []uint32{list, head, each} {
 		b = binary.LittleEndian.AppendUint32(b, v)
 	}
@@ -43,7 +44,7 @@ func header(typ secureboot.GUID, list, head, each uint32, n int) []byte {
 }
 
 func TestParseSignatureLists(t *testing.T) {
-	unknown := efi.MustParseGUID("01234567-89ab-cdef-0123-456789abcdef")
+	unknown := osmith.MustParseGUID("01234567-89ab-cdef-0123-456789abcdef")
 	x, sha := secureboot.TypeX509, secureboot.TypeSHA256
 	good := header(sha, 28+96, 0, 48, 96)
 	for _, c := range []struct {

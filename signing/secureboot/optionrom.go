@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // ErrOptionROMs says that nothing was decided about option ROMs. It is what stands between a fleet and black screens.
@@ -30,7 +32,7 @@ type OptionROMs struct {
 }
 
 // lists are what the decision puts into db, after a check that it is one. Our own certificates do not make it one.
-func (o OptionROMs) lists(owner GUID, own ...*x509.Certificate) ([]SignatureList, error) {
+func (o OptionROMs) lists(owner osmith.GUID, own ...*x509.Certificate) ([]SignatureList, error) {
 	kept, err := ParseSignatureLists(o.KeepDB)
 	if err != nil {
 		return nil, err
@@ -81,7 +83,7 @@ func goodForOptionROMs(lists []SignatureList, own []*x509.Certificate) bool {
 }
 
 // microsoftOwner is the owner that Microsoft gives its certificates, or ours.
-func microsoftOwner(c *x509.Certificate, ours GUID) GUID {
+func microsoftOwner(c *x509.Certificate, ours osmith.GUID) osmith.GUID {
 	if _, ok := Identify(c); ok {
 		return MicrosoftOwner
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -16,14 +17,14 @@ const (
 )
 
 // VendorGUID returns the vendor of a Secure Boot key variable: PK, KEK, db, dbx, dbt or dbr. The name is case-sensitive, as in firmware.
-func VendorGUID(name string) (GUID, error) {
+func VendorGUID(name string) (osmith.GUID, error) {
 	switch name {
 	case "PK", "KEK":
 		return GlobalVariable, nil
 	case "db", "dbx", "dbt", "dbr":
 		return ImageSecurityDatabase, nil
 	}
-	return GUID{}, fmt.Errorf("secureboot: variable %q: want PK, KEK, db, dbx, dbt or dbr", name)
+	return osmith.GUID{}, fmt.Errorf("secureboot: variable %q: want PK, KEK, db, dbx, dbt or dbr", name)
 }
 
 // timeSize is that of EFI_TIME (UEFI Specification 2.10, section 8.3.1): u16 year, u8 month, day, hour, minute, second, pad, u32
@@ -74,7 +75,7 @@ func signedBytes(name string, payload []byte, stamp []byte, appendWrite bool) ([
 	if appendWrite {
 		attrs |= attributeAppend
 	}
-	b := vendor.AppendMixed(efi.AppendUTF16(nil, name))
+	b := efi.AppendGUID(efi.AppendUTF16(nil, name), vendor)
 	b = binary.LittleEndian.AppendUint32(b, attrs)
 	b = append(b, stamp...)
 	return append(b, payload...), nil

@@ -2,10 +2,11 @@ package release
 
 import (
 	"fmt"
-	"io"
 	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Media types of the format, version 1. A layer is found by its type; docs/release.md describes them.
@@ -25,23 +26,17 @@ const (
 	MediaTypeCycloneDX = "application/vnd.cyclonedx+json" // an SBOM
 )
 
-// Source is sized random-access input.
-type Source interface {
-	io.ReaderAt
-	Size() int64
-}
-
 // A File is a part of which a release has any number.
 type File struct {
 	Name    string // base name; distinct among those of its kind
-	Content Source
+	Content osmith.Source
 }
 
 // A Document is an SBOM of a release.
 type Document struct {
 	MediaType string // MediaTypeSPDX or MediaTypeCycloneDX
 	Name      string
-	Content   Source
+	Content   osmith.Source
 }
 
 // A kind is what a release can have as a layer, in the order of the manifest.
@@ -68,13 +63,13 @@ var kinds = []kind{
 // A part is a layer to be written.
 type part struct {
 	mediaType, title string
-	src              Source
+	src              osmith.Source
 }
 
 // parts lists the layers of contents in the order of the manifest.
 func (c *Contents) parts() ([]part, error) {
 	base := c.ID + "_" + c.Version
-	single := map[string]Source{
+	single := map[string]osmith.Source{
 		MediaTypeUKI: c.UKI, MediaTypeRoot: c.Root, MediaTypeTree: c.Tree, MediaTypeRootHashSignature: c.RootHashSignature,
 		MediaTypeLoader: c.Loader, MediaTypePCRs: c.PCRs,
 	}

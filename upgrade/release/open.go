@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/ocilayout"
 )
 
@@ -45,7 +46,7 @@ func (r *Release) open(ctx context.Context, fsys fs.FS) error {
 		return err
 	}
 	r.ID, r.Version, r.RootHash, r.Architecture = a.ID, a.Version, a.RootHash, a.Architecture
-	single := map[string]*Source{
+	single := map[string]*osmith.Source{
 		MediaTypeUKI: &r.UKI, MediaTypeRoot: &r.Root, MediaTypeTree: &r.Tree, MediaTypeRootHashSignature: &r.RootHashSignature,
 		MediaTypeLoader: &r.Loader, MediaTypePCRs: &r.PCRs,
 	}
@@ -68,7 +69,7 @@ func (r *Release) open(ctx context.Context, fsys fs.FS) error {
 }
 
 // layer opens a blob and reads it once against its digest.
-func (r *Release) layer(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) (Source, error) {
+func (r *Release) layer(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) (osmith.Source, error) {
 	if err := ocilayout.CheckDescriptor("release", d); err != nil {
 		return nil, err
 	}

@@ -10,24 +10,25 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/ocilayout"
 )
 
 // Contents is one version of an operating system for one architecture. The fields after RootHash may be empty.
 type Contents struct {
-	ID       string // os-release IMAGE_ID or ID of the system
-	Version  string // os-release IMAGE_VERSION
-	UKI      Source // signed
-	Root     Source // root file system image
-	Tree     Source // dm-verity superblock and hash tree of Root
+	ID       string        // os-release IMAGE_ID or ID of the system
+	Version  string        // os-release IMAGE_VERSION
+	UKI      osmith.Source // signed
+	Root     osmith.Source // root file system image
+	Tree     osmith.Source // dm-verity superblock and hash tree of Root
 	RootHash []byte
 
-	Architecture      string     // as Go and OCI name it: amd64, arm64, riscv64...
-	RootHashSignature Source     // the content of a verity-sig partition
-	Loader            Source     // signed boot loader that the release was tested with
-	Addons            []File     // signed add-ons of the UKI
-	PCRs              Source     // JSON: predicted PCRs
-	SBOMs             []Document // software bills of materials
+	Architecture      string        // as Go and OCI name it: amd64, arm64, riscv64...
+	RootHashSignature osmith.Source // the content of a verity-sig partition
+	Loader            osmith.Source // signed boot loader that the release was tested with
+	Addons            []File        // signed add-ons of the UKI
+	PCRs              osmith.Source // JSON: predicted PCRs
+	SBOMs             []Document    // software bills of materials
 }
 
 // Schema names the config's format.

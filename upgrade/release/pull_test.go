@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
@@ -93,7 +94,7 @@ func open(t *testing.T, dir string, a *release.Artifact) *release.Release {
 	return r
 }
 
-func text(t *testing.T, s release.Source) string {
+func text(t *testing.T, s osmith.Source) string {
 	t.Helper()
 	b, err := io.ReadAll(io.NewSectionReader(s, 0, s.Size()))
 	require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
@@ -61,7 +62,7 @@ func (b *Boot) String() string {
 }
 
 // rebootsOnError is whether the loader reboots when firmware refuses an image, as systemd-boot does since 258.
-func rebootsOnError(loader upgrade.Source) bool {
+func rebootsOnError(loader osmith.Source) bool {
 	version, err := bootloader.LoaderVersion(loader)
 	return err == nil && bootloader.CompareVersions(version, "258~") >= 0
 }
@@ -105,7 +106,7 @@ func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
 }
 
 // start is what happens from the moment when the loader starts a UKI.
-func (m *Machine) start(ctx context.Context, table *partition.Table, esp *fat.FS, loader upgrade.Source, path string) (*Boot, error) {
+func (m *Machine) start(ctx context.Context, table *partition.Table, esp *fat.FS, loader osmith.Source, path string) (*Boot, error) {
 	b := &Boot{Entry: path}
 	image, err := open(esp, path)
 	if err != nil {
@@ -173,7 +174,7 @@ func (m *Machine) openESP(t *partition.Table) (*fat.FS, error) {
 	return fat.Open(esp, esp.Size())
 }
 
-func open(esp *fat.FS, name string) (upgrade.Source, error) {
+func open(esp *fat.FS, name string) (osmith.Source, error) {
 	f, err := esp.Open(name)
 	if err != nil {
 		return nil, err
@@ -207,7 +208,7 @@ func (m *Machine) mount(ctx context.Context, t *partition.Table, hash []byte) er
 	if err != nil {
 		return err
 	}
-	find := func(id partition.GUID) (*io.SectionReader, error) {
+	find := func(id osmith.GUID) (*io.SectionReader, error) {
 		i := t.Find(id)
 		if i < 0 {
 			return nil, fmt.Errorf("no partition %s", id)

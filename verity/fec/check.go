@@ -3,6 +3,8 @@ package fec
 import (
 	"context"
 	"sync"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Check tells whether the parity, which may be longer than [Size], is that of data and
@@ -16,7 +18,7 @@ import (
 // see [Repair].
 //
 // A parity that is too short is a *ShortError. Time and memory are those of Encode.
-func Check(ctx context.Context, data, hash, parity Source, p Params) error {
+func Check(ctx context.Context, data, hash, parity osmith.Source, p Params) error {
 	c, err := newCovered(data, hash, p)
 	if err != nil {
 		return err
@@ -76,7 +78,7 @@ func Check(ctx context.Context, data, hash, parity Source, p Params) error {
 
 // locate returns the blocks of a round in which the code finds errors, or nil if there
 // are more than it can find.
-func (c *covered) locate(parity Source, n int64) ([]int64, error) {
+func (c *covered) locate(parity osmith.Source, n int64) ([]int64, error) {
 	rs, err := newEncoder(c.Roots)
 	if err != nil {
 		return nil, err

@@ -3,18 +3,20 @@ package fec
 import (
 	"fmt"
 	"io"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // covered is data and hash area, one behind the other, and zeros behind them up to
 // the end of the last row.
 type covered struct {
 	geometry
-	dataSource Source
-	hashSource Source // may be nil if hash is 0
+	dataSource osmith.Source
+	hashSource osmith.Source // may be nil if hash is 0
 }
 
 // newCovered measures the sources. The hash area may be nil: then there is none.
-func newCovered(data, hash Source, p Params) (*covered, error) {
+func newCovered(data, hash osmith.Source, p Params) (*covered, error) {
 	var hashSize int64
 	if hash != nil {
 		hashSize = hash.Size()

@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"github.com/klauspost/reedsolomon"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // memory is about what all workers together keep, in bytes.
@@ -27,7 +29,7 @@ func columns() int {
 //
 // It reads every byte once, in parallel, and keeps some 30 MiB however much there is.
 // Writes come from several goroutines and are in no particular order.
-func Encode(ctx context.Context, parity io.WriterAt, data, hash Source, p Params) error {
+func Encode(ctx context.Context, parity io.WriterAt, data, hash osmith.Source, p Params) error {
 	c, err := newCovered(data, hash, p)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/verity"
 	"github.com/osmith-dev/osmith/verity/fec"
 )
@@ -41,7 +42,7 @@ func image() (data, tree device, root []byte) {
 }
 
 // encoded is the parity of an image.
-func encoded(data, hash fec.Source, roots int) device {
+func encoded(data, hash osmith.Source, roots int) device {
 	p := fec.Params{Roots: roots}
 	size, err := fec.Size(data.Size(), hash.Size(), p)
 	if err != nil {

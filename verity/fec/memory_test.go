@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -56,7 +57,7 @@ var testParams = verity.Params{
 }
 
 // format returns the hash device and the root hash of the data.
-func format(t testing.TB, data Source, p verity.Params) (device, []byte) {
+func format(t testing.TB, data osmith.Source, p verity.Params) (device, []byte) {
 	t.Helper()
 	size, err := verity.TreeSize(data.Size(), p)
 	require.NoError(t, err)
@@ -67,7 +68,7 @@ func format(t testing.TB, data Source, p verity.Params) (device, []byte) {
 }
 
 // encode returns the parity.
-func encode(t testing.TB, data, hash Source, p Params) device {
+func encode(t testing.TB, data, hash osmith.Source, p Params) device {
 	t.Helper()
 	var hashSize int64
 	if hash != nil {

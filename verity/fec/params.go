@@ -5,15 +5,9 @@ import (
 	"io"
 	"math"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/verity"
 )
-
-// A Source is sized random-access input. *bytes.Reader, *strings.Reader and
-// *io.SectionReader are Sources. ReadAt is called from several goroutines.
-type Source interface {
-	io.ReaderAt
-	Size() int64
-}
 
 const (
 	codeword = 255 // symbols of a codeword, parity included: GF(256) without zero
@@ -121,7 +115,7 @@ func Blocks(dataSize, hashSize int64, p Params) (int64, error) {
 // Of the parameters, HashOffset, NoSuperblock and HashBlockSize matter; a superblock
 // that was read gives them by its method Params. A device that ends before the area
 // starts is a *ShortError.
-func HashArea(device Source, p verity.Params) (*io.SectionReader, error) {
+func HashArea(device osmith.Source, p verity.Params) (*io.SectionReader, error) {
 	start, err := verity.TreeStart(p)
 	if err != nil {
 		return nil, err

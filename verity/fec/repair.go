@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -15,14 +16,14 @@ import (
 type Image struct {
 	// Data is the data, all of it: of a partition that is larger, only what the
 	// superblock's DataSize says.
-	Data Source
+	Data osmith.Source
 
 	// Hash is the hash area, as HashArea returns it: the tree and whatever the code
 	// covers behind it. nil is an empty one.
-	Hash Source
+	Hash osmith.Source
 
 	// Parity is the FEC area. It may be larger than Size.
-	Parity Source
+	Parity osmith.Source
 
 	// Params say how the tree was made. A superblock that was read gives them by its
 	// method Params; since no code covers it, they may have to come from elsewhere.
@@ -92,7 +93,7 @@ func Repair(ctx context.Context, im Image, data, hash io.WriterAt) (*Report, err
 type repairer struct {
 	*covered
 	tree   *tree
-	parity Source
+	parity osmith.Source
 	toData io.WriterAt
 	toHash io.WriterAt
 

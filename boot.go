@@ -1,0 +1,61 @@
+package osmith
+
+import (
+	"crypto"
+	"fmt"
+	"strconv"
+)
+
+// Measurement is one section of a unified kernel image as systemd-stub measures it into PCR 11: the PCR is extended
+// with the hash of the section's name and a NUL byte, then with the hash of its data. Measurements come in the order in
+// which the stub measures.
+type Measurement struct {
+	Section string                 // ".linux", ".osrel", ...
+	Size    int64                  // bytes of data as loaded
+	Digests map[crypto.Hash][]byte // of the data as loaded, one for each hash asked for
+}
+
+// FirmwareVariables are the raw contents of the EFI variables that decide what a machine boots, and that it measures into
+// PCR 7. They are without the four bytes of attributes that efivarfs puts in front. A variable that does not exist is nil,
+// and is not the same as one that is empty.
+type FirmwareVariables struct {
+	SecureBoot []byte // one byte: 1 when firmware verifies what it starts
+	SetupMode  []byte // one byte: 1 when there is no PK
+	PK, KEK    []byte // EFI signature lists, as all of the next
+	DB, DBX    []byte
+	DBT, DBR   []byte // rare
+	SbatLevel  []byte // shim's SbatLevelRT: the components that it still starts
+}
+
+// Handover is what systemd-stub does behind the measurement of the sections: what it measures into PCRs 12 and 13, and what
+// it hands to the kernel, which measures that into PCR 9.
+type Handover struct {
+	Events      []HandoverEvent        // in their order
+	LoadOptions []byte                 // of the kernel: UTF-16LE with a NUL at the end; nil: none
+	Initrd      map[crypto.Hash][]byte // digests of all initrds as the kernel gets them; nil: none, or unknown
+}
+
+// HandoverEvent is one measurement of a [Handover].
+type HandoverEvent struct {
+	PCR         int    // 12 or 13
+	Tag         uint32 // of an EV_EVENT_TAG; 0: an EV_IPL event
+	Description string // beside the digest, not measured
+	Digests     map[crypto.Hash][]byte
+}
+
+// Version is the version of a systemd program, as its .sdmagic section and `bootctl status` show it: "257.13-1~deb13u1".
+// The number of the release alone ("262") is one, too.
+type Version string
+
+// Release is the number of the systemd release that the version begins with: 257 of "257.13-1~deb13u1".
+func (v Version) Release() (int, error) {
+	digits := 0
+	for digits < len(v) && v[digits] >= '0' && v[digits] <= '9' {
+		digits++
+	}
+	n, err := strconv.Atoi(string(v[:digits]))
+	if err != nil {
+		return 0, fmt.Errorf("systemd version %q does not begin with the number of a release", string(v))
+	}
+	return n, nil
+}

@@ -1,0 +1,102 @@
+package osmith
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+// Source is sized random-access input. [*bytes.Reader], [*strings.Reader] and [*io.SectionReader] are Sources; [OpenFile]
+// makes one of a file or a block device. A Source must not change while it is in use.
+//
+// A Source may also have the method NextData of [Device], and knows its holes then.
+type Source interface {
+	io.ReaderAt
+	Size() int64 // in bytes
+}
+
+// ESPFile is a file to be put on an EFI system partition.
+type ESPFile struct {
+	Path    string // slash-separated, relative to the root of the file system: "EFI/Linux/acme_1.efi"
+	Content Source
+}
+
+// Device is an open file or block device: a [Source] that can also be written to and knows its holes. Wrapping a Device in
+// a type without these methods loses the holes and, on Linux, the early start of writing to the disk.
+type Device struct {
+	file *os.File
+	size int64
+}
+
+// OpenFile opens a file or a block device for reading. Close it after use. For writing, open it with [os.OpenFile] and
+// call [NewDevice].
+func OpenFile(path string) (*Device, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	d, err := NewDevice(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// NewDevice makes a Device of an open file or block device, whose size is found now and taken not to change. It is an error
+// for what has no size: a pipe, a directory. The Device takes over f: [Device.Close] closes it.
+func NewDevice(f *os.File) (*Device, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().IsRegular() {
+		return &Device{f, info.Size()}, nil
+	}
+	if info.Mode()&os.ModeDevice == 0 || info.Mode()&os.ModeCharDevice != 0 {
+		return nil, fmt.Errorf("%s: neither a file nor a block device", f.Name())
+	}
+	// The end of a block device is its size, where the system lets one seek there.
+	old, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, err
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Seek(old, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return &Device{f, size}, nil
+}
+
+// ReadAt implements [io.ReaderAt].
+func (d *Device) ReadAt(p []byte, off int64) (int, error) { return d.file.ReadAt(p, off) }
+
+// WriteAt implements [io.WriterAt]. It fails for a Device of [OpenFile], which is open for reading.
+func (d *Device) WriteAt(p []byte, off int64) (int, error) { return d.file.WriteAt(p, off) }
+
+// Size is the number of bytes that there were when the Device was made.
+func (d *Device) Size() int64 { return d.size }
+
+// Sync returns when all that was written is on stable storage (fsync(2)).
+func (d *Device) Sync() error { return d.file.Sync() }
+
+// Close closes the file.
+func (d *Device) Close() error { return d.file.Close() }
+
+// File is the file itself. It is closed with the Device.
+func (d *Device) File() *os.File { return d.file }
+
+// NextData returns the first range [start, end) at or behind off that may hold anything but zeros, in bytes. When there is
+// none, start and end are the size. Where the system cannot tell, all the rest is data.
+func (d *Device) NextData(off int64) (start, end int64, err error) {
+	if off >= d.size {
+		return d.size, d.size, nil
+	}
+	if start, end, ok := nextData(d.file, off, d.size); ok {
+		return start, end, nil
+	}
+	return off, d.size, nil
+}

@@ -1,0 +1,42 @@
+package osmith
+
+import (
+	"errors"
+	"io"
+	"os"
+	"syscall"
+)
+
+// lseek(2), since Linux 3.1.
+const (
+	seekData = 3
+	seekHole = 4
+)
+
+// nextData finds the first data in [off, end) of a file by SEEK_DATA. ok is false when its file system cannot say. The file
+// position, which ReadAt does not use, is put back.
+func nextData(f *os.File, off, end int64) (start, stop int64, ok bool) {
+	old, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0, 0, false
+	}
+	defer f.Seek(old, io.SeekStart)
+	start, err = f.Seek(off, seekData)
+	if errors.Is(err, syscall.ENXIO) { // nothing but a hole up to the end of the file
+		if info, err := f.Stat(); err != nil || info.Size() < end {
+			return 0, 0, false // the file has become shorter: let the read say so
+		}
+		return end, end, true
+	}
+	if err != nil || start < off {
+		return 0, 0, false
+	}
+	if start >= end {
+		return end, end, true
+	}
+	stop, err = f.Seek(start, seekHole)
+	if err != nil || stop <= start {
+		return 0, 0, false
+	}
+	return start, min(stop, end), true
+}
