@@ -112,6 +112,17 @@ func TestFormatError(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, int64(512), format.Offset)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.EqualError(t, &osmith.FormatError{Offset: -1, Field: "payload: critical.type", Err: errors.New("missing")}, "payload: critical.type: missing")
+}
+
+func TestDigestError(t *testing.T) {
+	for text, err := range map[string]*osmith.DigestError{
+		"content of sha256:aa: 3 bytes, want 4":         {Want: "sha256:aa", WantSize: 4, GotSize: 3},
+		"content of sha256:aa: 5 bytes or more, want 4": {Want: "sha256:aa", WantSize: 4, GotSize: 5},
+		"content of sha256:aa has the digest sha256:bb": {Want: "sha256:aa", Got: "sha256:bb", WantSize: 4, GotSize: 4},
+	} {
+		require.EqualError(t, err, text)
+	}
 }
 
 func TestVersion(t *testing.T) {
