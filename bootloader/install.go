@@ -138,7 +138,7 @@ func LoaderVersion(loader osmith.Source) (string, error) {
 
 // formatError turns an error of the PE reader into this package's type.
 func formatError(err error) error {
-	var f *pe.FormatError
+	var f *osmith.FormatError
 	if !errors.As(err, &f) {
 		return &FormatError{0, "image", err}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -61,7 +62,7 @@ func partError(part, format string, args ...any) error {
 
 // formatError turns an error of the PE reader into this package's type.
 func formatError(err error) *FormatError {
-	var f *pe.FormatError
+	var f *osmith.FormatError
 	if !errors.As(err, &f) {
 		return &FormatError{0, "image", err}
 	}

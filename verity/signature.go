@@ -110,7 +110,7 @@ func VerifySignature(pkcs7, root []byte, trusted []*x509.Certificate) (signer *x
 	if err := checkRootHash(root); err != nil {
 		return nil, fmt.Errorf("verity: signature: %w", err)
 	}
-	sd, rest, err := cms.Parse(pkcs7)
+	sd, rest, err := cms.Parse(pkcs7, 0)
 	if err != nil {
 		return nil, fmt.Errorf("verity: signature: %w", err)
 	}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/osmith-dev/osmith"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/cms"
@@ -96,10 +98,10 @@ func TestBadMessages(t *testing.T) {
 		{"behind the signature", withSigner(one, name, sha256Alg, rsaAlg, signature, one), "signer", 0, "unexpected bytes follow"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			sd, rest, err := cms.Parse(c.b)
+			sd, rest, err := cms.Parse(c.b, 0)
 			require.Nil(t, sd)
 			require.Nil(t, rest)
-			e, ok := errors.AsType[*cms.FormatError](err)
+			e, ok := errors.AsType[*osmith.FormatError](err)
 			require.True(t, ok, "%v", err)
 			require.ErrorContains(t, err, c.text)
 			require.Equal(t, c.field, e.Field)
@@ -109,7 +111,7 @@ func TestBadMessages(t *testing.T) {
 		})
 	}
 	for name, b := range map[string][]byte{"no signer": signedData(one, el(0x31), detached, el(0x31)), "a signer": signedData(one, el(0x31, sha256Alg), detached, el(0x31, signer))} {
-		_, _, err := cms.Parse(b)
+		_, _, err := cms.Parse(b, 0)
 		require.NoError(t, err, name)
 	}
 }
@@ -132,7 +134,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"empty attributes", withSigner(one, name, sha256Alg, el(0xa0), rsaAlg, signature), id, "attribute 1.2.840.113549.1.9.3 is missing"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			sd, _, err := cms.Parse(c.b)
+			sd, _, err := cms.Parse(c.b, 0)
 			require.NoError(t, err)
 			require.ErrorContains(t, sd.Check(&sd.Signers[0], c.id.cert, []byte("content")), c.want)
 		})
@@ -153,7 +155,7 @@ func TestMalleability(t *testing.T) {
 			if tmpl.Content != nil {
 				detached = nil
 			}
-			sd, _, err := cms.Parse(der)
+			sd, _, err := cms.Parse(der, 0)
 			require.NoError(t, err)
 			si := &sd.Signers[0]
 			again := cms.Template{Hash: si.Hash, ContentType: sd.ContentType, Content: sd.Content, Certificate: sd.Certificate(si), Bare: sd.Bare}
@@ -178,7 +180,7 @@ func TestMalleability(t *testing.T) {
 					continue
 				}
 				bad[i/8] ^= 1 << (i % 8)
-				if sd, rest, err := cms.Parse(bad); err == nil && len(rest) == 0 && sd.Version == 1 && len(sd.Signers) == 1 && sd.Certificate(&sd.Signers[0]) != nil {
+				if sd, rest, err := cms.Parse(bad, 0); err == nil && len(rest) == 0 && sd.Version == 1 && len(sd.Signers) == 1 && sd.Certificate(&sd.Signers[0]) != nil {
 					if sd.Check(&sd.Signers[0], id.cert, detached) == nil {
 						t.Fatalf("%s: bit %d of byte %d of %d changed, and accepted", name, i%8, i/8, len(der))
 					}
@@ -194,11 +196,11 @@ func TestRawAttributesRefused(t *testing.T) {
 	octets, err := asn1.Marshal([]byte("content"))
 	require.NoError(t, err)
 	for want, b := range map[string][]byte{
-		"signed attributes to join: signed attributes at byte 0 of it: ends in the middle of an element":  {},
-		"signed attributes to join: signed attributes at byte 0 of it: tag 0x30, want 0x31":               {0x30, 0},
-		"signed attributes to join: signed attributes at byte 2 of it: unexpected bytes follow":           {0x31, 0, 0},
+		"signed attributes to join: signed attributes at 0x0 of it: ends in the middle of an element":  {},
+		"signed attributes to join: signed attributes at 0x0 of it: tag 0x30, want 0x31":               {0x30, 0},
+		"signed attributes to join: signed attributes at 0x2 of it: unexpected bytes follow":           {0x31, 0, 0},
 		"signed attributes to join: attribute 1.2.840.113549.1.9.3 is missing":                            {0x31, 0},
-		"signed attributes to join: signed attribute at byte 20 of it: not in the order that DER demands": el(0x31, attribute, attribute),
+		"signed attributes to join: signed attribute at 0x14 of it: not in the order that DER demands": el(0x31, attribute, attribute),
 	} {
 		_, err := (&cms.Template{Content: octets, Certificate: id.cert, RawAttributes: b}).Prepare()
 		require.EqualError(t, err, want)

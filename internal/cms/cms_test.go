@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/osmith-dev/osmith"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/cms"
@@ -93,7 +95,7 @@ func TestSignAndCheck(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, der, again, "deterministic")
 
-				sd, rest, err := cms.Parse(append(der, 1, 2))
+				sd, rest, err := cms.Parse(append(der, 1, 2), 0)
 				require.NoError(t, err, name)
 				require.Equal(t, []byte{1, 2}, rest)
 				require.Equal(t, der, sd.Raw)
@@ -160,7 +162,7 @@ func TestAttributesAreMandatory(t *testing.T) {
 	tmpl.Attributes = false
 	der, err := tmpl.Sign(id.key)
 	require.NoError(t, err)
-	sd, _, err := cms.Parse(der)
+	sd, _, err := cms.Parse(der, 0)
 	require.NoError(t, err)
 	require.ErrorContains(t, sd.Check(&sd.Signers[0], id.cert, nil), "without signed attributes")
 }
@@ -260,7 +262,7 @@ func TestOpenssl(t *testing.T) {
 			testtools.Run(t, "openssl", args...)
 			der, err := os.ReadFile(out)
 			require.NoError(t, err)
-			sd, rest, err := cms.Parse(der)
+			sd, rest, err := cms.Parse(der, 0)
 			require.NoError(t, err, args)
 			require.Empty(t, rest)
 			si := &sd.Signers[0]
@@ -287,10 +289,10 @@ func TestParseRefuses(t *testing.T) {
 	der, err := forms(id, []byte("x"), crypto.SHA256)["verity"].Sign(id.key)
 	require.NoError(t, err)
 	for i := range der {
-		sd, _, err := cms.Parse(der[:i])
+		sd, _, err := cms.Parse(der[:i], 0)
 		require.Error(t, err)
 		require.Nil(t, sd)
-		_, ok := errors.AsType[*cms.FormatError](err)
+		_, ok := errors.AsType[*osmith.FormatError](err)
 		require.True(t, ok, "%v", err)
 	}
 	for want, b := range map[string][]byte{
@@ -303,11 +305,11 @@ func TestParseRefuses(t *testing.T) {
 		"want SignedData":        append([]byte{0x30, 13, 6, 9}, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1, 5, 0),
 		"content of the message": append([]byte{0x30, 13, 6, 9}, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2, 5, 0),
 	} {
-		sd, _, err := cms.Parse(b)
+		sd, _, err := cms.Parse(b, 0)
 		require.ErrorContains(t, err, want)
 		require.Nil(t, sd)
 	}
-	_, _, err = cms.Parse(make([]byte, cms.MaxSize+1))
+	_, _, err = cms.Parse(make([]byte, cms.MaxSize+1), 0)
 	require.ErrorContains(t, err, "limit")
 }
 
@@ -320,7 +322,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(der)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		sd, rest, err := cms.Parse(data)
+		sd, rest, err := cms.Parse(data, 0)
 		if (sd == nil) != (err != nil) {
 			t.Fatalf("%v and error %v", sd, err)
 		}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Identifier octets of the elements used here (ITU-T X.690, section 8.1.2).
@@ -23,23 +25,10 @@ const (
 	tagPrimitive = 0x80 // context 0, primitive
 )
 
-// A FormatError says where a message is not what it should be. Offset counts bytes from the start of the input.
-type FormatError struct {
-	Offset int64
-	Field  string
-	Err    error
-}
-
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("cms: %s at byte %d: %v", e.Field, e.Offset, e.Err)
-}
-
-func (e *FormatError) Unwrap() error { return e.Err }
-
 // within names the part of a message, with offsets of its own, that an error is about.
 func within(part string, err error) error {
-	if e, ok := errors.AsType[*FormatError](err); ok {
-		return fmt.Errorf("%s: %s at byte %d of it: %w", part, e.Field, e.Offset, e.Err)
+	if e, ok := errors.AsType[*osmith.FormatError](err); ok {
+		return fmt.Errorf("%s: %s at 0x%x of it: %w", part, e.Field, e.Offset, e.Err)
 	}
 	return fmt.Errorf("%s: %w", part, err)
 }
@@ -68,7 +57,7 @@ func (c *cursor) empty() bool { return len(c.b) == 0 }
 func (c *cursor) is(tag byte) bool { return len(c.b) > 0 && c.b[0] == tag }
 
 func (c *cursor) fail(field string, err error) error {
-	return &FormatError{Offset: c.off, Field: field, Err: err}
+	return &osmith.FormatError{Offset: c.off, Field: field, Err: err}
 }
 
 var (
@@ -136,7 +125,7 @@ func (c *cursor) oid(field string) (asn1.ObjectIdentifier, error) {
 	}
 	var id asn1.ObjectIdentifier
 	if _, err := asn1.Unmarshal(e.full, &id); err != nil {
-		return nil, &FormatError{Offset: e.off, Field: field, Err: err}
+		return nil, &osmith.FormatError{Offset: e.off, Field: field, Err: err}
 	}
 	return id, nil
 }
@@ -158,7 +147,7 @@ func (c *cursor) algorithm(field string) (asn1.ObjectIdentifier, error) {
 		return nil, err
 	}
 	if known(id) && (e.tag != tagNull || len(e.body) != 0) {
-		return nil, &FormatError{Offset: e.off, Field: field + " parameters", Err: errors.New("want NULL or none")}
+		return nil, &osmith.FormatError{Offset: e.off, Field: field + " parameters", Err: errors.New("want NULL or none")}
 	}
 	return id, in.end(field)
 }

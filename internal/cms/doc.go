@@ -17,7 +17,7 @@
 // trusts. [Chain] is the firmware's notion of trust: the signer's certificate is a trusted one, or a chain of signatures leads
 // from it to one.
 //
-// Errors other than [*FormatError] carry no package name: the public package that calls adds its own.
+// Errors carry no package name: the public package that calls adds its own.
 //
 // Not here: encryption, making counter-signatures and time stamps, or trusting them, RSA-PSS, Ed25519, SHA-1 signatures,
 // and indefinite-length BER.

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Limits of what is read; real messages stay far below.
@@ -28,7 +30,7 @@ type SignedData struct {
 	ContentType asn1.ObjectIdentifier
 	Content     []byte // the DER element carried, nil when detached
 
-	ContentOffset int64 // of Content in the input
+	ContentOffset int64 // of Content in the file
 
 	Digests      []asn1.ObjectIdentifier
 	Certificates []*x509.Certificate
@@ -57,12 +59,13 @@ type Attribute struct {
 	Values [][]byte
 }
 
-// Parse reads one message, with or without ContentInfo, and returns what follows it.
-func Parse(b []byte) (sd *SignedData, rest []byte, err error) {
+// Parse reads one message, with or without ContentInfo, and returns what follows it. The offset is that of b in the file that it comes from:
+// offsets in errors and in the result count from the start of the file.
+func Parse(b []byte, offset int64) (sd *SignedData, rest []byte, err error) {
 	if len(b) > MaxSize {
-		return nil, nil, &FormatError{Field: "message", Err: fmt.Errorf("%d bytes, limit %d", len(b), MaxSize)}
+		return nil, nil, &osmith.FormatError{Offset: offset, Field: "message", Err: fmt.Errorf("%d bytes, limit %d", len(b), MaxSize)}
 	}
-	c := &cursor{b: b}
+	c := &cursor{b: b, off: offset}
 	outer, err := c.expect(tagSequence, "message")
 	if err != nil {
 		return nil, nil, err
@@ -89,7 +92,7 @@ func unwrap(c *cursor) (*cursor, error) {
 		return nil, err
 	}
 	if !id.Equal(OIDSignedData) {
-		return nil, &FormatError{Offset: at, Field: "content type of the message", Err: fmt.Errorf("%v, want SignedData (%v)", id, OIDSignedData)}
+		return nil, &osmith.FormatError{Offset: at, Field: "content type of the message", Err: fmt.Errorf("%v, want SignedData (%v)", id, OIDSignedData)}
 	}
 	e, err := c.expect(tagContext0, "content of the message")
 	if err == nil {
@@ -161,7 +164,7 @@ func (sd *SignedData) parse(c *cursor) error {
 	}
 	// CMS has version 3 for these two; PKCS #7 knows 1 only. 4 and 5 come with certificates of other kinds.
 	if v == 3 && sd.ContentType.Equal(OIDData) && !slices.ContainsFunc(sd.Signers, func(si SignerInfo) bool { return si.Serial == nil }) {
-		return &FormatError{Offset: at, Field: "SignedData version", Err: errors.New("3, but neither content type nor a signer calls for it")}
+		return &osmith.FormatError{Offset: at, Field: "SignedData version", Err: errors.New("3, but neither content type nor a signer calls for it")}
 	}
 	return c.end("SignedData")
 }
@@ -174,7 +177,7 @@ func version(c *cursor, field string, accepted ...byte) (byte, error) {
 	if len(e.body) == 1 && bytes.IndexByte(accepted, e.body[0]) >= 0 {
 		return e.body[0], nil
 	}
-	return 0, &FormatError{Offset: e.off, Field: field, Err: fmt.Errorf("0x%x, want one of %v", e.body, accepted)}
+	return 0, &osmith.FormatError{Offset: e.off, Field: field, Err: fmt.Errorf("0x%x, want one of %v", e.body, accepted)}
 }
 
 func (sd *SignedData) parseContent(c *cursor) (err error) {
@@ -220,7 +223,7 @@ func (sd *SignedData) parseCertificates(c *cursor) error {
 		}
 		cert, err := x509.ParseCertificate(e.full)
 		if err != nil {
-			return &FormatError{Offset: e.off, Field: "certificate", Err: err}
+			return &osmith.FormatError{Offset: e.off, Field: "certificate", Err: err}
 		}
 		sd.Certificates = append(sd.Certificates, cert)
 	}
@@ -290,7 +293,7 @@ func (si *SignerInfo) parseName(c *cursor) error {
 		return err
 	}
 	if _, err := asn1.Unmarshal(e.full, &si.Serial); err != nil {
-		return &FormatError{Offset: e.off, Field: "serial number", Err: err}
+		return &osmith.FormatError{Offset: e.off, Field: "serial number", Err: err}
 	}
 	return in.end("issuer and serial number")
 }

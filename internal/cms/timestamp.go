@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Identifiers of what makes a timestamp: the token of RFC 3161 as Authenticode attaches it (attribute szOID_RFC3161_counterSign of Microsoft's wincrypt.h),
@@ -65,7 +67,7 @@ func (sd *SignedData) Timestamps(si *SignerInfo) []Timestamp {
 
 // readToken reads a TimeStampToken, a SignedData over TSTInfo (RFC 3161, section 2.4.2).
 func (t *Timestamp) readToken(b []byte, si *SignerInfo) error {
-	token, rest, err := Parse(b)
+	token, rest, err := Parse(b, 0)
 	if err != nil {
 		return within("timestamp token", err)
 	}
@@ -132,7 +134,7 @@ func parseTimestampInfo(c *cursor) (h crypto.Hash, imprint []byte, at time.Time,
 		return 0, nil, at, err
 	}
 	if _, err := asn1.Unmarshal(e.full, &at); err != nil {
-		return 0, nil, at, &FormatError{Offset: e.off, Field: "genTime", Err: err}
+		return 0, nil, at, &osmith.FormatError{Offset: e.off, Field: "genTime", Err: err}
 	}
 	return HashByOID(id), imprint, at.UTC(), nil
 }

@@ -60,7 +60,7 @@ func TestTimestamps(t *testing.T) {
 	stranger := issue(t, ecKey(t), named("stranger", false), nil)
 	der, err := (&cms.Template{Digest: make([]byte, 32), Certificate: id.cert, Chain: []*x509.Certificate{clock.cert}}).Sign(id.key)
 	require.NoError(t, err)
-	sd, _, err := cms.Parse(der)
+	sd, _, err := cms.Parse(der, 0)
 	require.NoError(t, err)
 	si := &sd.Signers[0]
 	require.Nil(t, sd.Timestamps(si))
@@ -77,14 +77,14 @@ func TestTimestamps(t *testing.T) {
 	}{
 		{"token", unsigned(tokenID, tok(good)), fraction, ""},
 		{"counter-signature", unsigned(counterID, counterSigner(t, clock, si.Signature, when)), when, ""},
-		{"no set", []byte{0xa1}, time.Time{}, "unsigned attributes at byte 0: ends in the middle"},
-		{"no attributes", el(0xa1, one), time.Time{}, "unsigned attribute at byte 2: tag 0x02"},
-		{"token that is none", unsigned(tokenID, el(4)), time.Time{}, "timestamp token: message at byte 0 of it: tag 0x04"},
-		{"more than a token", unsigned(tokenID, el(0x30, tok(good)[4:], one)), time.Time{}, "timestamp token: message at byte"},
+		{"no set", []byte{0xa1}, time.Time{}, "unsigned attributes at 0x0: ends in the middle"},
+		{"no attributes", el(0xa1, one), time.Time{}, "unsigned attribute at 0x2: tag 0x02"},
+		{"token that is none", unsigned(tokenID, el(4)), time.Time{}, "timestamp token: message at 0x0 of it: tag 0x04"},
+		{"more than a token", unsigned(tokenID, el(0x30, tok(good)[4:], one)), time.Time{}, "timestamp token: message at 0x"},
 		{"another content type", unsigned(tokenID, token(t, clock, cms.OIDData, el(4, good))), time.Time{}, "content type 1.2.840.113549.1.7.1"},
 		{"not in octets", unsigned(tokenID, token(t, clock, infoType, el(0x30, good))), time.Time{}, "tag 0x30, want 0x04"},
-		{"version 2", unsigned(tokenID, tok(info(2, sha256Alg, sum[:], "20260304050607Z"))), time.Time{}, "TSTInfo version at byte"},
-		{"month 13", unsigned(tokenID, tok(info(1, sha256Alg, sum[:], "20261304050607Z"))), time.Time{}, "genTime at byte"},
+		{"version 2", unsigned(tokenID, tok(info(2, sha256Alg, sum[:], "20260304050607Z"))), time.Time{}, "TSTInfo version at 0x"},
+		{"month 13", unsigned(tokenID, tok(info(1, sha256Alg, sum[:], "20261304050607Z"))), time.Time{}, "genTime at 0x"},
 		{"about another signature", unsigned(tokenID, tok(info(1, sha256Alg, sum[1:], "20260304050607Z"))), time.Time{}, "it is about another signature"},
 		{"SHA-1", unsigned(tokenID, tok(info(1, sha1Alg, sum[:20], "20260304050607Z"))), time.Time{}, "it is about another signature"},
 		{"changed", unsigned(tokenID, bytes.Replace(tok(good), []byte("20260304"), []byte("20250304"), 1)), time.Time{}, "does not have the digest that was signed"},
@@ -92,7 +92,7 @@ func TestTimestamps(t *testing.T) {
 		{"counter-signature of a stranger", unsigned(counterID, counterSigner(t, stranger, si.Signature, when)), time.Time{}, "does not carry the certificate"},
 		{"counter-signature of another signature", unsigned(counterID, counterSigner(t, clock, sum[:], when)), time.Time{}, "does not have the digest that was signed"},
 		{"counter-signature without a time", unsigned(counterID, counterSigner(t, clock, si.Signature, time.Time{})), time.Time{}, "it states no time"},
-		{"counter-signature that is none", unsigned(counterID, el(4)), time.Time{}, "counter-signature: signer at byte 0 of it: tag 0x04"},
+		{"counter-signature that is none", unsigned(counterID, el(4)), time.Time{}, "counter-signature: signer at 0x0 of it: tag 0x04"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			si.Unsigned = c.unsigned
@@ -117,7 +117,7 @@ func FuzzTimestamps(f *testing.F) {
 	other := issue(f, ecKey(f), named("other", true), nil)
 	der, err := (&cms.Template{Digest: make([]byte, 32), Certificate: id.cert}).Sign(id.key)
 	require.NoError(f, err)
-	sd, _, err := cms.Parse(der)
+	sd, _, err := cms.Parse(der, 0)
 	require.NoError(f, err)
 	si := &sd.Signers[0]
 	sum := sha256.Sum256(si.Signature)

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // A Template says what is signed, by which certificate, and in which of the forms that firmware, kernel and tools expect. The zero
@@ -141,7 +143,7 @@ func (t *Template) checkRawAttributes(sum []byte) error {
 			return err
 		}
 		if bytes.Compare(e.full, before) <= 0 {
-			return &FormatError{Offset: e.off, Field: "signed attribute", Err: errors.New("not in the order that DER demands")}
+			return &osmith.FormatError{Offset: e.off, Field: "signed attribute", Err: errors.New("not in the order that DER demands")}
 		}
 		before = e.full
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Offsets and sizes of the fixed headers (Microsoft PE Format, "MS-DOS Stub", "COFF File Header", "Optional Header").
@@ -43,21 +45,8 @@ const (
 // DllCharacteristics bit that promises to run with non-executable data and stack.
 const DllNXCompat = 0x0100
 
-// ErrNotPE is returned (wrapped in a [FormatError]) for a file without MZ and PE signatures.
+// ErrNotPE is returned (wrapped in a [osmith.FormatError]) for a file without MZ and PE signatures.
 var ErrNotPE = errors.New("not a PE image")
-
-// FormatError says which header field of a PE image is wrong, and where in the file it stands.
-type FormatError struct {
-	Offset int64
-	Field  string
-	Err    error
-}
-
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("pe: %s at %#x: %v", e.Field, e.Offset, e.Err)
-}
-
-func (e *FormatError) Unwrap() error { return e.Err }
 
 // File is what the headers of one image say. All offsets are file offsets.
 type File struct {
@@ -124,7 +113,7 @@ func (s Section) Data() Range {
 func (s Section) Raw() Range { return Range{int64(s.Offset), int64(s.RawSize)} }
 
 // Parse reads the headers of an image of size bytes. Sections that reach outside the file, a certificate table that
-// overlaps them, and header sizes that contradict each other are errors of type [*FormatError].
+// overlaps them, and header sizes that contradict each other are errors of type [*osmith.FormatError].
 func Parse(r io.ReaderAt, size int64) (*File, error) {
 	p := parser{r: r, size: size}
 	return p.parse()
@@ -136,7 +125,7 @@ type parser struct {
 }
 
 func bad(off int64, field, format string, args ...any) error {
-	return &FormatError{off, field, fmt.Errorf(format, args...)}
+	return &osmith.FormatError{Offset: off, Field: field, Err: fmt.Errorf(format, args...)}
 }
 
 // read returns n bytes at off; n is bounded by the caller.
@@ -149,7 +138,7 @@ func (p *parser) read(off int64, n int, field string) ([]byte, error) {
 		if err == nil || err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
-		return nil, &FormatError{off, field, err}
+		return nil, &osmith.FormatError{Offset: off, Field: field, Err: err}
 	}
 	return b, nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/osmith-dev/osmith"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -64,7 +66,7 @@ func TestLies(t *testing.T) {
 			b := c.lie(image())
 			f, err := Parse(bytes.NewReader(b), int64(len(b)))
 			require.Nil(t, f)
-			e, ok := errors.AsType[*FormatError](err)
+			e, ok := errors.AsType[*osmith.FormatError](err)
 			require.True(t, ok, "%v", err)
 			require.Equal(t, c.field, e.Field)
 			require.Equal(t, c.offset, e.Offset)

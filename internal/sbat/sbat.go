@@ -4,23 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
-// A FormatError says where SBAT data is not what it should be. Offset counts bytes from its start.
-type FormatError struct {
-	Offset int64
-	Field  string
-	Err    error
-}
-
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("sbat: %s at byte %d: %v", e.Field, e.Offset, e.Err)
-}
-
-func (e *FormatError) Unwrap() error { return e.Err }
-
 func bad(off int, field, format string, args ...any) error {
-	return &FormatError{Offset: int64(off), Field: field, Err: fmt.Errorf(format, args...)}
+	return &osmith.FormatError{Offset: int64(off), Field: field, Err: fmt.Errorf(format, args...)}
 }
 
 // MaxSize bounds what is read; real sections have some hundred bytes.

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/osmith-dev/osmith"
+
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/sbat"
@@ -43,7 +45,7 @@ func TestParse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e, err := sbat.Parse([]byte(c.text))
 			require.Nil(t, e)
-			f, ok := errors.AsType[*sbat.FormatError](err)
+			f, ok := errors.AsType[*osmith.FormatError](err)
 			require.True(t, ok, "%v", err)
 			require.Equal(t, c.offset, f.Offset, "%v", err)
 			require.NotNil(t, errors.Unwrap(err))

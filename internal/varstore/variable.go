@@ -57,7 +57,7 @@ type Store struct {
 	used       int // by all copies, deleted ones too
 }
 
-// Parse reads the volume at the start of image. Errors are of type [*FormatError]. The result points into image.
+// Parse reads the volume at the start of image. Errors are of type [*osmith.FormatError]. The result points into image.
 func Parse(image []byte) (*Store, error) {
 	start, end, authenticated, err := findStore(image)
 	if err != nil {
@@ -179,11 +179,11 @@ func (s *Store) Replace(variables []Variable) ([]byte, error) {
 	for i, v := range variables {
 		switch {
 		case v.Name == "":
-			return nil, fmt.Errorf("varstore: variable %d has no name", i)
+			return nil, fmt.Errorf("variable %d has no name", i)
 		case s.size(v) > int64(cap(b)-len(b)):
-			return nil, fmt.Errorf("varstore: variable %q: it needs %d bytes, %d are free", v.Name, s.size(v), cap(b)-len(b))
+			return nil, fmt.Errorf("variable %q: it needs %d bytes, %d are free", v.Name, s.size(v), cap(b)-len(b))
 		case !s.Authenticated && v.Time != [16]byte{}:
-			return nil, errors.New("varstore: variable " + v.Name + ": this store has no room for a time stamp")
+			return nil, errors.New("variable " + v.Name + ": this store has no room for a time stamp")
 		}
 		b = append(b, 0xaa, 0x55, stateAdded, 0)
 		b = le.AppendUint32(b, v.Attributes)

@@ -182,7 +182,7 @@ func TestParseRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, err := varstore.Parse(c.data)
 			require.Nil(t, s)
-			e, ok := errors.AsType[*varstore.FormatError](err)
+			e, ok := errors.AsType[*osmith.FormatError](err)
 			require.True(t, ok, "%v", err)
 			require.Equal(t, c.offset, e.Offset, "%v", err)
 			require.NotNil(t, errors.Unwrap(err))

@@ -8,21 +8,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
-// A FormatError says where a variable store is not what it should be. Offset counts bytes from the start of the volume.
-type FormatError struct {
-	Offset int64
-	Field  string
-	Err    error
-}
-
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("varstore: %s at byte %d: %v", e.Field, e.Offset, e.Err)
-}
-
-func (e *FormatError) Unwrap() error { return e.Err }
-
 func bad(off int, field, format string, args ...any) error {
-	return &FormatError{Offset: int64(off), Field: field, Err: fmt.Errorf(format, args...)}
+	return &osmith.FormatError{Offset: int64(off), Field: field, Err: fmt.Errorf(format, args...)}
 }
 
 // MaxSize bounds an image: flash chips with variables have at most a few MiB, and OVMF's largest volume 528 KiB.

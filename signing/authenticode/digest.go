@@ -41,7 +41,7 @@ func Digests(src osmith.Source, hashes ...crypto.Hash) (map[crypto.Hash][]byte, 
 func parse(src osmith.Source) (*pe.File, error) {
 	f, err := pe.Parse(src, src.Size())
 	if err != nil {
-		return nil, inFile(0, err)
+		return nil, inFile(err)
 	}
 	return f, nil
 }

@@ -96,7 +96,7 @@ func (d *Digester) Write(b []byte) (int, error) {
 func (d *Digester) headers() error {
 	need, err := pe.HeadersSize(d.header)
 	if err != nil {
-		return inFile(0, err)
+		return inFile(err)
 	}
 	if need > maxHeaders {
 		return &FormatError{Offset: 0, Field: "headers", Err: fmt.Errorf("%d bytes, limit %d", need, maxHeaders)}
@@ -107,7 +107,7 @@ func (d *Digester) headers() error {
 	// What depends on the size of the file is looked at when that is known.
 	f, err := pe.Parse(bytes.NewReader(d.header), math.MaxInt64)
 	if err != nil {
-		return inFile(0, err)
+		return inFile(err)
 	}
 	if _, err := hashedRegions(f); err != nil {
 		return err
@@ -161,7 +161,7 @@ func (d *Digester) finish() error {
 	}
 	f, err := pe.Parse(bytes.NewReader(d.header), d.size)
 	if err != nil {
-		return inFile(0, err)
+		return inFile(err)
 	}
 	if d.file == nil { // it has not failed before: cannot happen
 		return &FormatError{Offset: d.size, Field: "headers", Err: errors.New("they are not complete")}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/osmith-dev/osmith/internal/cms"
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -48,13 +48,10 @@ func (e *DigestError) Error() string {
 	return fmt.Sprintf("authenticode: the image was changed after it was signed: its %v digest is %x, the signed one %x", e.Hash, e.Actual, e.Signed)
 }
 
-// inFile turns an error of the PE or CMS reader, whose input starts at base, into one of this package.
-func inFile(base int64, err error) error {
-	if e, ok := errors.AsType[*pe.FormatError](err); ok {
-		return &FormatError{Offset: base + e.Offset, Field: e.Field, Err: e.Err}
-	}
-	if e, ok := errors.AsType[*cms.FormatError](err); ok {
-		return &FormatError{Offset: base + e.Offset, Field: e.Field, Err: e.Err}
+// inFile turns an error of the PE or CMS reader into one of this package.
+func inFile(err error) error {
+	if e, ok := errors.AsType[*osmith.FormatError](err); ok {
+		return &FormatError{Offset: e.Offset, Field: e.Field, Err: e.Err}
 	}
 	return fmt.Errorf("authenticode: %w", err)
 }

@@ -51,7 +51,7 @@ func Sign(w io.Writer, src osmith.Source, key crypto.Signer, cert *x509.Certific
 	}
 	signature, err := cms.SignDigest(key, cert, p.Hash, p.Digest)
 	if err != nil {
-		return inFile(0, err)
+		return inFile(err)
 	}
 	return p.Join(w, src, signature)
 }
@@ -123,7 +123,7 @@ func prepare(d *Digester, cert *x509.Certificate, o SignOptions) (*Prepared, err
 	}
 	req, err := p.template.Prepare()
 	if err != nil {
-		return nil, inFile(0, err)
+		return nil, inFile(err)
 	}
 	p.SignedAttributes, p.Digest = req.Attributes, req.Digest
 	return p, nil
@@ -172,7 +172,7 @@ func (p *Prepared) join(w io.Writer, src osmith.Source, t cms.Template, signatur
 func (p *Prepared) change(t cms.Template, signature []byte) (*change, error) {
 	message, err := t.Join(signature)
 	if err != nil {
-		return nil, inFile(0, err)
+		return nil, inFile(err)
 	}
 	return p.body.withTable(append(appendEntry(p.before[:len(p.before):len(p.before)], message), p.after...))
 }

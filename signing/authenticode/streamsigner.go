@@ -35,7 +35,7 @@ func NewStreamSigner(w io.WriterAt, key crypto.Signer, cert *x509.Certificate, o
 		return nil, err
 	}
 	if err := cms.CheckKey(key, cert); err != nil {
-		return nil, inFile(0, err)
+		return nil, inFile(err)
 	}
 	d, err := NewDigester(append([]crypto.Hash{o.hash()}, more...)...)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *StreamSigner) Close() error {
 	}
 	signature, err := cms.SignDigest(s.key, s.cert, p.Hash, p.Digest)
 	if err != nil {
-		return inFile(0, err)
+		return inFile(err)
 	}
 	c, err := p.change(p.template, signature)
 	if err != nil {

@@ -65,9 +65,9 @@ func parseSignatures(entries []entry) ([]Signature, error) {
 
 // parseMessage reads the PKCS #7 message at an offset of the file, padding included where a tool counts that.
 func parseMessage(b []byte, offset int64) (*cms.SignedData, error) {
-	sd, rest, err := cms.Parse(b)
+	sd, rest, err := cms.Parse(b, offset)
 	if err != nil {
-		return nil, inFile(offset, err)
+		return nil, inFile(err)
 	}
 	bad := func(off int, err error) (*cms.SignedData, error) {
 		return nil, &FormatError{Offset: offset + int64(off), Field: "signature", Err: err}

@@ -73,7 +73,7 @@ func (u Update) Sign(key crypto.Signer, cert *x509.Certificate) ([]byte, error) 
 	}
 	signature, err := cms.SignDigest(key, cert, crypto.SHA256, sum)
 	if err != nil {
-		return nil, at(0, err)
+		return nil, at(err)
 	}
 	return u.Join(cert, signature)
 }
@@ -87,7 +87,7 @@ func (u Update) Join(cert *x509.Certificate, signature []byte) ([]byte, error) {
 	t := cms.Template{Digest: sum, Certificate: cert, Bare: true}
 	message, err := t.Join(signature)
 	if err != nil {
-		return nil, at(0, err)
+		return nil, at(err)
 	}
 	if err := checkFixedOffsets(message, 0); err != nil {
 		return nil, err
@@ -155,9 +155,9 @@ func ParseAuth(b []byte) (*Auth, error) {
 	if err := checkFixedOffsets(message, authHeaderSize); err != nil {
 		return nil, err
 	}
-	sd, rest, err := cms.Parse(message)
+	sd, rest, err := cms.Parse(message, authHeaderSize)
 	if err != nil {
-		return nil, at(authHeaderSize, err)
+		return nil, at(err)
 	}
 	switch {
 	case len(rest) != 0:

@@ -176,7 +176,7 @@ func ParseStore(image []byte) (Variables, error) {
 }
 
 func fromStore(err error) error {
-	if e, ok := errors.AsType[*varstore.FormatError](err); ok {
+	if e, ok := errors.AsType[*osmith.FormatError](err); ok {
 		return &FormatError{Offset: e.Offset, Field: e.Field, Err: e.Err}
 	}
 	return fmt.Errorf("secureboot: variable store: %w", err)

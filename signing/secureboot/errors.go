@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/osmith-dev/osmith/internal/cms"
+	"github.com/osmith-dev/osmith"
 )
 
 // Sentinels for what callers branch on.
@@ -36,10 +36,10 @@ func bad(off int, field, format string, args ...any) error {
 	return &FormatError{Offset: int64(off), Field: field, Err: fmt.Errorf(format, args...)}
 }
 
-// at turns an error of the CMS reader, whose input starts at base, into one of this package.
-func at(base int, err error) error {
-	if e, ok := errors.AsType[*cms.FormatError](err); ok {
-		return &FormatError{Offset: int64(base) + e.Offset, Field: e.Field, Err: e.Err}
+// at turns an error of the CMS reader into one of this package.
+func at(err error) error {
+	if e, ok := errors.AsType[*osmith.FormatError](err); ok {
+		return &FormatError{Offset: e.Offset, Field: e.Field, Err: e.Err}
 	}
 	return fmt.Errorf("secureboot: %w", err)
 }
