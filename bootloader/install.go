@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -45,13 +46,8 @@ func (in *Installation) Files() ([]osmith.ESPFile, error) {
 	if err != nil {
 		return nil, formatError(err)
 	}
-	architecture := ""
-	for name, m := range machines {
-		if m == f.Machine {
-			architecture = name
-		}
-	}
-	if architecture == "" {
+	machine, ok := arch.ByMachine(f.Machine)
+	if !ok {
 		return nil, fmt.Errorf("bootloader: loader for machine type %#04x, which has no EFI name", f.Machine)
 	}
 	config := in.Config
@@ -62,9 +58,9 @@ func (in *Installation) Files() ([]osmith.ESPFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := []osmith.ESPFile{{Path: "EFI/systemd/systemd-boot" + architecture + ".efi", Content: in.Loader}}
+	files := []osmith.ESPFile{{Path: "EFI/systemd/systemd-boot" + machine.EFI + ".efi", Content: in.Loader}}
 	if !in.OmitFallback {
-		files = append(files, osmith.ESPFile{Path: "EFI/BOOT/BOOT" + strings.ToUpper(architecture) + ".EFI", Content: in.Loader})
+		files = append(files, osmith.ESPFile{Path: machine.Loader(), Content: in.Loader})
 	}
 	files = append(files,
 		osmith.ESPFile{Path: configPath, Content: bytes.NewReader(text)},

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+
+	"github.com/osmith-dev/osmith/internal/arch"
 )
 
 // What systemd-boot reads of a UKI, and how little it checks (systemd 262, src/boot/pe.c): the section table, and of it
@@ -18,12 +20,6 @@ const (
 	maxProfiles    = 256
 	maxTextSection = 1 << 20
 )
-
-// machines are the PE machine types of the EFI architecture names (UEFI Specification 2.10, section 3.5.1.1).
-var machines = map[string]uint16{
-	"ia32": 0x014c, "x64": 0x8664, "arm": 0x01c2, "aa64": 0xaa64, "riscv32": 0x5032, "riscv64": 0x5064,
-	"loongarch32": 0x6232, "loongarch64": 0x6264,
-}
 
 // A peSection is a row of the section table as far as it is looked at.
 type peSection struct {
@@ -51,7 +47,7 @@ func readSections(r io.ReaderAt, architecture string) (list []peSection, sizeOfI
 	if string(h[:4]) != "PE\x00\x00" {
 		return nil, 0, errors.New("not a PE image")
 	}
-	if m, ok := machines[architecture]; ok && le.Uint16(h[4:]) != m {
+	if a, ok := arch.ByEFI(architecture); ok && le.Uint16(h[4:]) != a.Machine {
 		return nil, 0, fmt.Errorf("machine type %#04x: %w", le.Uint16(h[4:]), errNotForHere)
 	}
 	count, optional := int(le.Uint16(h[6:])), int64(le.Uint16(h[20:]))

@@ -1,6 +1,9 @@
 package partition
 
-import "github.com/osmith-dev/osmith"
+import (
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/arch"
+)
 
 // Partition types of the Discoverable Partitions Specification
 // (https://uapi-group.org/specifications/specs/discoverable_partitions_specification/).
@@ -15,19 +18,19 @@ var (
 	UserHome     = osmith.MustParseGUID("773f91ef-66d4-49b5-bd83-d683bf40ad16")
 	LinuxGeneric = osmith.MustParseGUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 
-	RootX8664          = osmith.MustParseGUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
-	RootX8664Verity    = osmith.MustParseGUID("2c7357ed-ebd2-46d9-aec1-23d437ec2bf5")
-	RootX8664VeritySig = osmith.MustParseGUID("41092b05-9fc8-4523-994f-2def0408b176")
-	UsrX8664           = osmith.MustParseGUID("8484680c-9521-48c6-9c11-b0720656f69e")
-	UsrX8664Verity     = osmith.MustParseGUID("77ff5f63-e7b6-4633-acf4-1565b864c0e6")
-	UsrX8664VeritySig  = osmith.MustParseGUID("e7bb33fb-06cf-4e81-8273-e543b413e2e2")
+	RootX8664          = arch.X8664.Types[arch.Root]
+	RootX8664Verity    = arch.X8664.Types[arch.RootVerity]
+	RootX8664VeritySig = arch.X8664.Types[arch.RootVeritySig]
+	UsrX8664           = arch.X8664.Types[arch.Usr]
+	UsrX8664Verity     = arch.X8664.Types[arch.UsrVerity]
+	UsrX8664VeritySig  = arch.X8664.Types[arch.UsrVeritySig]
 
-	RootARM64          = osmith.MustParseGUID("b921b045-1df0-41c3-af44-4c6f280d3fae")
-	RootARM64Verity    = osmith.MustParseGUID("df3300ce-d69f-4c92-978c-9bfb0f38d820")
-	RootARM64VeritySig = osmith.MustParseGUID("6db69de6-29f4-4758-a7a5-962190f00ce3")
-	UsrARM64           = osmith.MustParseGUID("b0e01050-ee5f-4390-949a-9101b17104e9")
-	UsrARM64Verity     = osmith.MustParseGUID("6e11a4e7-fbca-4ded-b9e9-e1a512bb664e")
-	UsrARM64VeritySig  = osmith.MustParseGUID("c23ce4ff-44bd-4b00-b2d4-b41b3419e02a")
+	RootARM64          = arch.ARM64.Types[arch.Root]
+	RootARM64Verity    = arch.ARM64.Types[arch.RootVerity]
+	RootARM64VeritySig = arch.ARM64.Types[arch.RootVeritySig]
+	UsrARM64           = arch.ARM64.Types[arch.Usr]
+	UsrARM64Verity     = arch.ARM64.Types[arch.UsrVerity]
+	UsrARM64VeritySig  = arch.ARM64.Types[arch.UsrVeritySig]
 )
 
 // BIOSBoot is where GRUB keeps the part of itself that a BIOS machine loads.
@@ -55,8 +58,8 @@ func TypeName(id osmith.GUID) string {
 			}
 		}
 	}
-	if name, ok := archTypeName(id); ok {
-		return name
+	if a, role, ok := arch.ByType(id); ok {
+		return a.TypeName(role)
 	}
 	return id.String()
 }
@@ -75,7 +78,7 @@ func TypeByName(name string) (osmith.GUID, bool) {
 			}
 		}
 	}
-	return archType(name)
+	return arch.TypeByName(name)
 }
 
 // Attribute bits: 0 to 2 are those of UEFI for every type (UEFI 2.10, table 5.7), 59, 60 and 63 those of the Discoverable

@@ -9,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
 // Headers with valid checksums that lie. The other table is used; without one it is an error that names the field.

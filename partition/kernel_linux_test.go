@@ -8,9 +8,10 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
 func TestKernelChanges(t *testing.T) {

@@ -5,8 +5,9 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
 // A slot goes from _empty over partial and pending to its version, one table write each. After a cut in any of them

@@ -5,8 +5,9 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
 func wipe(d *faultio.Disk, lba uint64, n int) { d.WriteAt(make([]byte, n), int64(lba)*512) }

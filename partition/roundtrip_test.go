@@ -11,12 +11,24 @@ import (
 	"testing"
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/testtools"
-	"github.com/stretchr/testify/require"
 )
 
 // randomTable makes a table with partitions in any order and number, of any type, name and attributes.
+// anyType is a partition type of some architecture.
+func anyType(rng *rand.Rand) osmith.GUID {
+	for {
+		if id := arch.Table[rng.IntN(len(arch.Table))].Types[rng.IntN(6)]; !id.IsZero() {
+			return id
+		}
+	}
+}
+
 func randomTable(rng *rand.Rand, ss int) *Table {
 	t := &Table{SectorSize: ss, Size: 16<<20 + rng.Int64N(16<<20)/int64(ss)*int64(ss)}
 	for i := range t.DiskID {
@@ -31,7 +43,7 @@ func randomTable(rng *rand.Rand, ss int) *Table {
 		lba += rng.Uint64N(50) * step
 		size := (1 + rng.Uint64N(300)) * step
 		p := Partition{
-			Type: archTypes[rng.IntN(len(archTypes))].types[rng.IntN(6)], Name: names[rng.IntN(len(names))],
+			Type: anyType(rng), Name: names[rng.IntN(len(names))],
 			Attributes: bits[rng.IntN(len(bits))], FirstLBA: lba, LastLBA: lba + size - 1,
 		}
 		if rng.IntN(3) == 0 {

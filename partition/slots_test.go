@@ -90,7 +90,7 @@ func TestTarget(t *testing.T) {
 		{"not given up in vain", []string{"acme_9", "acme_1", "acme_2"}, TargetOptions{Running: hashN(1), DataSize: 6 << 20}, "C", "C"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.o.Compare = strings.Compare
+			c.o.Compare = func(a, b *Slot) int { return strings.Compare(a.Version, b.Version) }
 			got, err := threeSlots(t, c.labels...).Target(c.o)
 			require.NoError(t, err)
 			var vacate string

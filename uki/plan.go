@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -255,6 +256,6 @@ func checkStub(f *pe.File) error {
 
 // sameArchitecture allows the two x86 machine types to mix: a 32-bit stub may start a 64-bit kernel.
 func sameArchitecture(stub, kernel uint16) bool {
-	x86 := func(m uint16) bool { return m == pe.MachineI386 || m == pe.MachineAMD64 }
+	x86 := func(m uint16) bool { return m == arch.X86.Machine || m == arch.X8664.Machine }
 	return stub == kernel || x86(stub) && x86(kernel)
 }

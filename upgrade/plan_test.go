@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -158,6 +159,40 @@ func TestTypeOneEntry(t *testing.T) {
 	require.ElementsMatch(t, []string{"EFI/Linux/acme_1.efi", "loader/entries/old.conf"}, removed)
 	require.NoError(t, p.Apply(context.Background(), nil))
 	require.Equal(t, "3", s.boot().Version)
+}
+
+// TestArchitectures: the partition types say which loader the disk has and which UKIs it shows.
+func TestArchitectures(t *testing.T) {
+	s := newSystem(t, "")
+	table, err := partition.Read(s.disk, s.disk.Size())
+	require.NoError(t, err)
+	window := table.Window(s.disk, 0)
+	loader := "EFI/BOOT/BOOTX64.EFI"
+	for _, c := range []struct{ name, loader string }{
+		{"arm64", "EFI/BOOT/BOOTAA64.EFI"}, {"riscv64", "EFI/BOOT/BOOTRISCV64.EFI"}, {"loongarch64", "EFI/BOOT/BOOTLOONGARCH64.EFI"},
+		{"x86", "EFI/BOOT/BOOTIA32.EFI"}, {"arm", "EFI/BOOT/BOOTARM.EFI"}, {"s390x", ""},
+	} {
+		for i := range table.Partitions[1:] {
+			id, ok := partition.TypeByName([]string{"root-" + c.name, "root-" + c.name + "-verity"}[i%2])
+			require.True(t, ok)
+			table.Partitions[1+i].Type = id
+		}
+		require.NoError(t, table.Write(s.disk))
+		_, err = upgrade.Inspect(s.disk, s.machine)
+		if c.loader == "" {
+			require.ErrorContains(t, err, "root-s390x")
+			continue
+		}
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		require.ErrorContains(t, err, c.loader)
+		esp, err := fat.Open(window, window.Size())
+		require.NoError(t, err)
+		require.NoError(t, esp.Rename(loader, c.loader))
+		loader = c.loader
+		state, err := upgrade.Inspect(s.disk, s.machine)
+		require.NoError(t, err)
+		require.Empty(t, state.Entries, "the UKI is for x86-64")
+	}
 }
 
 // TestRunningIsProtected: whatever the loader would choose, the slot of the running system is not written.

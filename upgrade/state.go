@@ -12,6 +12,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
@@ -68,7 +69,11 @@ func inspect(disk Disk, m Machine) (*State, error) {
 	if s.esp, err = fat.Open(s.espWindow, s.espWindow.Size()); err != nil {
 		return nil, err
 	}
-	s.menuOptions = bootloader.MenuOptions{Architecture: architecture(s.Slots[0].DataType)}
+	machine, err := architecture(s.Slots[0].DataType)
+	if err != nil {
+		return nil, err
+	}
+	s.menuOptions = bootloader.MenuOptions{Architecture: machine.EFI}
 	if s.menu, err = bootloader.ReadMenu(s.esp, s.menuOptions); err != nil {
 		return nil, err
 	}
@@ -82,18 +87,19 @@ func inspect(disk Disk, m Machine) (*State, error) {
 	if err := s.running(m); err != nil {
 		return nil, err
 	}
-	if s.loader, err = openFile(s.esp, loaderPath(s.esp)); err != nil {
+	if s.loader, err = openFile(s.esp, machine.Loader()); err != nil {
 		return nil, fmt.Errorf("upgrade: boot loader on the ESP: %w", err)
 	}
 	return s, s.findStaged()
 }
 
-// architecture is the EFI name of the machine whose slots these are.
-func architecture(dataType osmith.GUID) string {
-	if dataType == partition.RootARM64 || dataType == partition.UsrARM64 {
-		return "aa64"
+// architecture is that of the machine whose slots these are.
+func architecture(dataType osmith.GUID) (*arch.Architecture, error) {
+	a, _, ok := arch.ByType(dataType)
+	if !ok || a.EFI == "" {
+		return nil, fmt.Errorf("upgrade: slots of type %s: EFI has no boot loader for this architecture", partition.TypeName(dataType))
 	}
-	return "x64"
+	return a, nil
 }
 
 // findESP is the one EFI system partition of the disk.
@@ -189,16 +195,6 @@ func (s *State) findStaged() error {
 		s.staged = append(s.staged, espFile{path.Join(entryDir, f.Name()), info.Size()})
 	}
 	return nil
-}
-
-// loaderPath is where the firmware finds the loader: the removable-media path, which every firmware tries.
-func loaderPath(esp fs.FS) string {
-	for _, name := range []string{"EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/BOOTAA64.EFI"} {
-		if _, err := fs.Stat(esp, name); err == nil {
-			return name
-		}
-	}
-	return "EFI/BOOT/BOOTX64.EFI"
 }
 
 // openFile opens a file on the ESP for reading at any offset. FAT files hold no resources that closing would free.

@@ -1,7 +1,9 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -72,24 +74,8 @@ func (p *Plan) choose(ctx context.Context) error {
 		return fmt.Errorf("upgrade: %s names the root hash %s, which no slot holds: there is no telling which slot is safe to write",
 			running.Path, hash(running.RootHash))
 	}
-	// Empty and half-written slots first, then the one whose entry the loader likes least.
-	free := func(s *Slot) int {
-		if s.State != partition.SlotInstalled {
-			return -1
-		}
-		at := slices.IndexFunc(p.state.Entries, func(e *Entry) bool { return e.Slot == s })
-		if at < 0 {
-			return 0
-		}
-		return 1 + len(p.state.Entries) - at
-	}
-	for _, s := range p.state.Slots {
-		if s != running.Slot && (p.Target == nil || free(s) < free(p.Target)) {
-			p.Target = s
-		}
-	}
-	if p.Target == nil {
-		return fmt.Errorf("upgrade: %w besides the running one", partition.ErrNoSlots)
+	if p.Target, err = p.target(running); err != nil {
+		return err
 	}
 	for _, e := range p.state.Entries {
 		if e.Slot == p.Target || strings.EqualFold(uncounted(e.Path), entryDir+"/"+stem+".efi") {
@@ -104,6 +90,36 @@ func (p *Plan) choose(ctx context.Context) error {
 	}
 	p.obsolete = append(p.obsolete, p.state.staged...)
 	return nil
+}
+
+// target chooses the slot to write: a free one, or the one whose entry the loader likes least. When the release fits none
+// of them, the smallest that may be written is the target, and the fits verdict says what is missing.
+func (p *Plan) target(running *Entry) (*Slot, error) {
+	rank := func(s *partition.Slot) int {
+		if s.State != partition.SlotInstalled {
+			return -1
+		}
+		at := slices.IndexFunc(p.state.Entries, func(e *Entry) bool { return e.Slot != nil && e.Slot.Slot == s })
+		if at < 0 {
+			return 0
+		}
+		return 1 + len(p.state.Entries) - at
+	}
+	o := partition.TargetOptions{
+		Running:  running.RootHash,
+		DataSize: p.release.Root.Size(), TreeSize: p.release.Tree.Size(),
+		Compare: func(a, b *partition.Slot) int { return cmp.Compare(rank(a), rank(b)) },
+	}
+	target, err := p.state.slots.Target(o)
+	var space *partition.SpaceError
+	if errors.As(err, &space) {
+		o.DataSize, o.TreeSize = 0, 0
+		target, err = p.state.slots.Target(o)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("upgrade: %w", err)
+	}
+	return p.state.Slots[target.Slot.Index], nil
 }
 
 // isInstalled reports whether an entry and its slot hold the release whole, so that there is nothing to write. A slot that

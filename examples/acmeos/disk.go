@@ -54,6 +54,7 @@ func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
 	})
 }
 
+// rootTypes are the types of root file system and hash tree for an architecture by its EFI name.
 func rootTypes(architecture string) (root, tree osmith.GUID) {
 	if architecture == "aa64" {
 		return partition.RootARM64, partition.RootARM64Verity

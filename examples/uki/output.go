@@ -9,6 +9,7 @@ import (
 	"runtime"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
 
@@ -90,6 +91,9 @@ func writerTo(image io.WriterTo) func(io.Writer) error {
 
 // defaultStub is where systemd installs the stub for this machine: kind is linux or addon.
 func defaultStub(kind string) string {
-	architecture := map[string]string{"amd64": "x64", "386": "ia32", "arm64": "aa64", "arm": "arm", "riscv64": "riscv64", "loong64": "loongarch64"}[runtime.GOARCH]
-	return fmt.Sprintf("/usr/lib/systemd/boot/efi/%s%s.efi.stub", kind, architecture)
+	a, ok := arch.ByGo(runtime.GOARCH)
+	if !ok {
+		a = new(arch.Architecture)
+	}
+	return fmt.Sprintf("/usr/lib/systemd/boot/efi/%s%s.efi.stub", kind, a.EFI)
 }

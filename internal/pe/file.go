@@ -32,15 +32,8 @@ const (
 	directoryCertificate = 4 // index of the "Certificate Table" data directory
 )
 
-// Machine types and subsystem values that matter to EFI.
-const (
-	MachineI386  = 0x014c
-	MachineAMD64 = 0x8664
-	MachineARM64 = 0xaa64
-	MachineRV64  = 0x5064
-
-	SubsystemEFIApplication = 10
-)
+// SubsystemEFIApplication is the subsystem of programs that firmware starts as such.
+const SubsystemEFIApplication = 10
 
 // DllCharacteristics bit that promises to run with non-executable data and stack.
 const DllNXCompat = 0x0100

@@ -18,7 +18,7 @@ func image() []byte {
 	copy(b, "MZ")
 	le.PutUint32(b[0x3c:], 0x40)
 	copy(b[0x40:], "PE\x00\x00")
-	le.PutUint16(b[0x44:], MachineAMD64)
+	le.PutUint16(b[0x44:], 0x8664)
 	le.PutUint16(b[0x46:], 1)
 	le.PutUint16(b[0x54:], 240)
 	opt := b[0x58:]
@@ -37,7 +37,7 @@ func TestParse(t *testing.T) {
 	b := image()
 	f, err := Parse(bytes.NewReader(b), int64(len(b)))
 	require.NoError(t, err)
-	require.Equal(t, uint16(MachineAMD64), f.Machine)
+	require.Equal(t, uint16(0x8664), f.Machine)
 	require.Equal(t, uint16(SubsystemEFIApplication), f.Subsystem)
 	require.Equal(t, int64(0x600), f.DataEnd())
 	s, ok := f.Section(".text")

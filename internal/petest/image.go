@@ -3,6 +3,7 @@ package petest
 import (
 	"encoding/binary"
 
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
@@ -48,7 +49,7 @@ func (im Image) Bytes() []byte {
 	copy(b, "MZ")
 	le.PutUint32(b[0x3c:], peOffset)
 	copy(b[peOffset:], "PE\x00\x00")
-	le.PutUint16(b[peOffset+4:], pe.MachineAMD64)
+	le.PutUint16(b[peOffset+4:], arch.X8664.Machine)
 	le.PutUint16(b[peOffset+6:], uint16(len(im.Sections)))
 	le.PutUint16(b[peOffset+20:], optionalSize)
 	le.PutUint16(b[peOffset+22:], 0x022e) // executable, large addresses, no line numbers, symbols or debug data

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/tpm"
@@ -78,15 +80,11 @@ func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
 	if err != nil {
 		return stuck("no EFI system partition: %v", err), nil
 	}
-	architecture := "x64"
-	loader, err := open(esp, "EFI/BOOT/BOOTX64.EFI")
+	machine, loader, err := findLoader(esp)
 	if err != nil {
-		architecture = "aa64"
-		if loader, err = open(esp, "EFI/BOOT/BOOTAA64.EFI"); err != nil {
-			return stuck("no boot loader: %v", err), nil
-		}
+		return stuck("no boot loader: %v", err), nil
 	}
-	menu, err := bootloader.ReadMenu(esp, bootloader.MenuOptions{Architecture: architecture})
+	menu, err := bootloader.ReadMenu(esp, bootloader.MenuOptions{Architecture: machine.EFI})
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +101,20 @@ func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
 		path = to
 	}
 	return m.start(ctx, table, esp, loader, path)
+}
+
+// findLoader finds the boot loader that firmware starts, for a machine of whatever architecture the disk is.
+func findLoader(esp *fat.FS) (*arch.Architecture, osmith.Source, error) {
+	for i := range arch.Table {
+		a := &arch.Table[i]
+		if a.EFI == "" {
+			continue
+		}
+		if loader, err := open(esp, a.Loader()); !errors.Is(err, fs.ErrNotExist) {
+			return a, loader, err
+		}
+	}
+	return nil, nil, fmt.Errorf("%s: %w", arch.X8664.Loader(), fs.ErrNotExist)
 }
 
 // start is what happens from the moment when the loader starts a UKI.
