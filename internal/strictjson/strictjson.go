@@ -1,5 +1,11 @@
-// Package strictjson reads JSON documents that can be read in one way only. The decoder of encoding/json takes the last of two
-// equal keys and does not mind their letter case, other decoders take the first; what is signed must not depend on that.
+// Package strictjson reads JSON documents that can be read in one way only, and is the one place where documents are read
+// so. The decoder of encoding/json takes the last of two equal keys, takes "Name" for "name", and replaces text that is not
+// UTF-8; other decoders do otherwise, and the decoder of the next Go release may, too. What is signed or trusted must
+// not depend on that.
+//
+// Refused are: a key twice in an object, keys that differ in letter case only from each other or from the field that is
+// read, text that is not UTF-8 or not Unicode, more than 64 levels, anything behind the value. Errors are
+// [*osmith.FormatError] with the offset in the document; their texts are of this package and the same with every Go release.
 package strictjson
 
 import (
@@ -8,105 +14,92 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
-	"unicode"
+
+	"github.com/osmith-dev/osmith"
 )
 
-// maxDepth bounds the nesting of a document.
-const maxDepth = 64
+// An Option changes what [Unmarshal] takes.
+type Option int
 
-// Parse decodes a document that is one value, with no key twice in an object. Numbers are json.Number.
-func Parse(b []byte) (any, error) { return parse(b, func(key string) string { return key }) }
+// KnownFields refuses keys that the Go value has no field for.
+const KnownFields Option = 1
 
-// Unmarshal is json.Unmarshal of a document in which no object has two keys that are the same or differ in letter case only.
-func Unmarshal(b []byte, into any) error {
-	if _, err := parse(b, fold); err != nil {
+// Unmarshal decodes a document into a Go value, by the rules of encoding/json besides those of this package. Numbers in an
+// interface are json.Number. Of values that decode themselves (UnmarshalJSON) only the text is checked here, and in
+// documents for an interface or a map keys that differ in letter case only are refused as well.
+func Unmarshal(b []byte, into any, options ...Option) error {
+	doc, err := scan(b, fold)
+	if err != nil {
 		return err
 	}
-	return json.Unmarshal(b, into)
+	c := checker{doc: b}
+	for _, o := range options {
+		c.known = c.known || o == KnownFields
+	}
+	if err := c.value(doc, into); err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	err = d.Decode(into)
+	if _, ours := errors.AsType[*osmith.FormatError](err); err == nil || ours {
+		return err
+	}
+	return &osmith.FormatError{Field: "JSON", Err: err}
 }
 
-// fold makes equal what encoding/json takes for the same field.
-func fold(key string) string {
-	return strings.Map(func(r rune) rune {
-		least := r
-		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-			least = min(least, f)
-		}
-		return least
-	}, key)
-}
-
-type parser struct {
-	*json.Decoder
-	same func(key string) string
-}
-
-func parse(b []byte, same func(string) string) (any, error) {
-	p := parser{json.NewDecoder(bytes.NewReader(b)), same}
-	p.UseNumber()
-	v, err := p.value(0)
-	if err != nil {
+// Parse decodes a document that may have any keys, but none twice in an object. Numbers are json.Number.
+func Parse(b []byte) (any, error) {
+	if _, err := scan(b, exact); err != nil {
 		return nil, err
 	}
-	if _, err := p.Token(); err != io.EOF {
-		return nil, errors.New("something follows the JSON value")
+	var v any
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		return nil, &osmith.FormatError{Field: "JSON", Err: err}
 	}
 	return v, nil
 }
 
-func (p parser) value(depth int) (any, error) {
-	if depth > maxDepth {
-		return nil, fmt.Errorf("nested more than %d deep", maxDepth)
-	}
-	t, err := p.Token()
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
+// A Member is a key of an object and its value, as they stand in the document.
+type Member struct {
+	Key    string
+	Offset int64 // of the value
+	Value  json.RawMessage
+}
+
+// Object splits a document that is an object into its members, in the order of the document. No key is there twice; what
+// the values are is for the caller to find out with [Unmarshal].
+func Object(b []byte) ([]Member, error) {
+	doc, err := scan(b, exact)
 	if err != nil {
 		return nil, err
 	}
-	switch t {
-	case json.Delim('{'):
-		return p.object(depth)
-	case json.Delim('['):
-		list := []any{}
-		for p.More() {
-			v, err := p.value(depth + 1)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		_, err = p.Token()
-		return list, err
+	if doc.kind != object {
+		return nil, &osmith.FormatError{Offset: int64(doc.start), Field: "JSON", Err: fmt.Errorf("%v, want an object", doc.kind)}
 	}
-	return t, nil
+	members := make([]Member, len(doc.parts))
+	for i, p := range doc.parts {
+		members[i] = Member{Key: p.key, Offset: int64(p.start), Value: b[p.start:p.end]}
+	}
+	return members, nil
 }
 
-func (p parser) object(depth int) (any, error) {
-	members, seen := map[string]any{}, map[string]string{}
-	for p.More() {
-		t, err := p.Token()
-		if err != nil {
-			return nil, err
-		}
-		key, ok := t.(string)
-		if !ok {
-			return nil, fmt.Errorf("key %v is not a string", t)
-		}
-		other, twice := seen[p.same(key)]
-		if twice && other == key {
-			return nil, fmt.Errorf("key %q appears twice", key)
-		}
-		if twice {
-			return nil, fmt.Errorf("keys %q and %q differ in letter case only", other, key)
-		}
-		seen[p.same(key)] = key
-		if members[key], err = p.value(depth + 1); err != nil {
-			return nil, err
-		}
+// Array splits a document that is an array into its elements, in the order of the document. Their keys are empty.
+func Array(b []byte) ([]Member, error) {
+	doc, err := scan(b, exact)
+	if err != nil {
+		return nil, err
 	}
-	_, err := p.Token()
-	return members, err
+	if doc.kind != array {
+		return nil, &osmith.FormatError{Offset: int64(doc.start), Field: "JSON", Err: fmt.Errorf("%v, want an array", doc.kind)}
+	}
+	elements := make([]Member, len(doc.parts))
+	for i, p := range doc.parts {
+		elements[i] = Member{Offset: int64(p.start), Value: b[p.start:p.end]}
+	}
+	return elements, nil
 }
+
+var errEnd = fmt.Errorf("the document ends here: %w", io.ErrUnexpectedEOF)

@@ -70,12 +70,12 @@ func TestSimpleSigningPayloads(t *testing.T) {
 	for name, test := range map[string]struct{ from, to, message string }{
 		"another artifact":    {"DIGEST", other, "made for another artifact: " + other},
 		"another type":        {"cosign container image signature", "atomic container signature", `cosign: payload: critical.type: "atomic container signature", want "cosign container image signature"`},
-		"key twice":           {`"docker-manifest-digest"`, `"docker-manifest-digest":"` + other + `","docker-manifest-digest"`, `cosign: payload: key "docker-manifest-digest" appears twice`},
+		"key twice":           {`"docker-manifest-digest"`, `"docker-manifest-digest":"` + other + `","docker-manifest-digest"`, `cosign: payload: critical.image at 0x9d: key "docker-manifest-digest" appears twice`},
 		"key in another case": {`"docker-manifest-digest"`, `"Docker-Manifest-Digest":"` + other + `","docker-manifest-digest"`, `key "Docker-Manifest-Digest" differs in letter case only`},
 		"only another case":   {`"critical"`, `"Critical"`, `cosign: payload: critical: key "Critical" differs in letter case only`},
 		"no image":            {`"image"`, `"images"`, "cosign: payload: critical.image: missing"},
 		"number":              {`"DIGEST"`, "1", "cosign: payload: critical.image.docker-manifest-digest: not a string"},
-		"trailing text":       {`"optional":null}`, `"optional":null}{}`, "cosign: payload: something follows the JSON value"},
+		"trailing text":       {`"optional":null}`, `"optional":null}{}`, "cosign: payload: JSON at 0xd9: something follows the JSON value"},
 		"list":                {good, `[` + good + `]`, "cosign: payload: not a JSON object"},
 		"deep":                {"null", strings.Repeat("[", 1000) + strings.Repeat("]", 1000), "nested more than 64 deep"},
 		"upper-case digest":   {"DIGEST", "UPPER", "made for another artifact"},
@@ -104,7 +104,7 @@ func TestBundleStatements(t *testing.T) {
 		"no subject":       {`{"digest":{"sha256":"HEX"}}`, "", "cosign: statement: subject: empty"},
 		"another hash":     {"sha256", "sha512", "cosign: statement: subject[0].digest.sha256: missing"},
 		"subject twice":    {`"subject"`, `"subject":[],"subject"`, `key "subject" appears twice`},
-		"not JSON":         {good, "hello", "cosign: statement: invalid character"},
+		"not JSON":         {good, "hello", "cosign: statement: JSON at 0x0: 'h', want a JSON value"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, dir, artifact := newArtifact(t)

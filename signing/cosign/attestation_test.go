@@ -73,12 +73,12 @@ func TestAttestedOnly(t *testing.T) {
 	_, err := cosign.Verify(ctx, dir, artifact, cosign.Policy{Keys: public("p256")})
 	assert.ErrorIs(t, err, cosign.ErrUntrusted)
 	for message, err := range map[string]error{
-		"no predicate type":                         cosign.Attest(ctx, dir, artifact, "", []byte("{}"), testKeys()["p256"], cosign.SignOptions{}),
-		"cosign: predicate: not a JSON object":      cosign.Attest(ctx, dir, artifact, "x", []byte("[]"), testKeys()["p256"], cosign.SignOptions{}),
-		`cosign: predicate: key "a" appears twice`:  cosign.Attest(ctx, dir, artifact, "x", []byte(`{"a":1,"a":2}`), testKeys()["p256"], cosign.SignOptions{}),
-		"cannot have the predicate type of a sign":  cosign.Attest(ctx, dir, artifact, "https://sigstore.dev/cosign/sign/v1", []byte("{}"), testKeys()["p256"], cosign.SignOptions{}),
-		"simple signing: not a format of attestat":  cosign.Attest(ctx, dir, artifact, "x", []byte("{}"), testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.SimpleSigning}}),
-		"cosign: attestation: not a format of sign": cosign.Sign(ctx, dir, artifact, testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.DSSE}}),
+		"no predicate type":                                     cosign.Attest(ctx, dir, artifact, "", []byte("{}"), testKeys()["p256"], cosign.SignOptions{}),
+		"cosign: predicate: not a JSON object":                  cosign.Attest(ctx, dir, artifact, "x", []byte("[]"), testKeys()["p256"], cosign.SignOptions{}),
+		`cosign: predicate: JSON at 0x7: key "a" appears twice`: cosign.Attest(ctx, dir, artifact, "x", []byte(`{"a":1,"a":2}`), testKeys()["p256"], cosign.SignOptions{}),
+		"cannot have the predicate type of a sign":              cosign.Attest(ctx, dir, artifact, "https://sigstore.dev/cosign/sign/v1", []byte("{}"), testKeys()["p256"], cosign.SignOptions{}),
+		"simple signing: not a format of attestat":              cosign.Attest(ctx, dir, artifact, "x", []byte("{}"), testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.SimpleSigning}}),
+		"cosign: attestation: not a format of sign":             cosign.Sign(ctx, dir, artifact, testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.DSSE}}),
 	} {
 		assert.ErrorContains(t, err, message)
 	}

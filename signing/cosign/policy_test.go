@@ -223,7 +223,7 @@ func TestParseRulesErrors(t *testing.T) {
 		`rules[0].authorities[1].notBefore: "2026-01-01T00:00:00"`: {"2026-01-01T00:00:00Z", "2026-01-01T00:00:00"},
 		`rules[0].authorities[2].identities[0]: issuer: want`:      {"subjectRegexp", "issuerRegexp"},
 		`rules[0].attestations[0].predicateTypes: element 0`:       {`["https://spdx.dev/Document"]`, `[1]`},
-		`policy: something follows`:                                {`"**"`, `"**"`},
+		`something follows`:                                        {`"**"`, `"**"`},
 	} {
 		text := strings.Replace(policyText, change[0], change[1], 1)
 		if change[0] == change[1] {

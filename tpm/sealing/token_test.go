@@ -41,7 +41,7 @@ func TestBadTokens(t *testing.T) {
 	for name, tt := range map[string]struct{ old, new, err string }{
 		"not JSON":       {"{", "[", "not a JSON object"},
 		"end":            {`"tpm2-pin":true`, `"tpm2-pin":true}{`, "something follows"},
-		"cut":            {`"tpm2_argon2id_lanes":2}`, ``, "EOF"},
+		"cut":            {`"tpm2_argon2id_lanes":2}`, ``, "token at 0x36"},
 		"type":           {`systemd-tpm2`, `systemd-tpm3`, `want "systemd-tpm2"`},
 		"no type":        {`"type":"systemd-tpm2",`, ``, "type at"},
 		"slot":           {`["3"]`, `["99"]`, "want 0 to 31"},
