@@ -121,7 +121,7 @@ func handOver(out *tpm.Boot, f *uki.File, b UKIBoot) error {
 	if err != nil {
 		return err
 	}
-	out.Sections = measurements(sections)
+	out.Sections = sections
 	handover, err := f.Handover(boot)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // Without an earlier boot, what only the machine knows is not claimed: its firmware, and the secret in the initrd of stubs
@@ -92,15 +93,15 @@ func (s *System) requirePolicies(t *testing.T, what UKIBoot, r *report.Report) {
 	content := make([]byte, section.Size())
 	_, err := section.ReadAt(content, 0)
 	require.NoError(t, err)
-	signatures, err := tpm.ParseSignatures(content)
+	signatures, err := policy.ParseSignatures(content)
 	require.NoError(t, err)
 	key := &s.Builder.Keys.PCR.PublicKey
-	fingerprint, err := tpm.Fingerprint(key)
+	fingerprint, err := policy.Fingerprint(key)
 	require.NoError(t, err)
 	for _, bank := range tpm.Banks() {
-		policy, err := tpm.PolicyPCR(tpm.PolicyDigest{}, bank, map[int][]byte{11: r.PCRs[tpm.BankName(bank)][11]})
+		digest, err := policy.PolicyPCR(policy.Digest{}, bank, map[int][]byte{11: r.PCRs[tpm.BankName(bank)][11]})
 		require.NoError(t, err)
-		signature, ok := signatures.Find(tpm.Policy{Bank: bank, PCRs: []int{11}, Fingerprint: fingerprint, Digest: policy})
+		signature, ok := signatures.Find(policy.PCRPolicy{Bank: bank, PCRs: []int{11}, Fingerprint: fingerprint, Digest: digest})
 		require.True(t, ok, "bank %s: no policy for what PCR 11 holds", tpm.BankName(bank))
 		require.NoError(t, signature.Verify(key))
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -40,9 +41,13 @@ func (s *System) UKI(version string, more uki.Image) ([]byte, error) {
 	}
 	return s.sign(func(w io.Writer) error {
 		_, err := assembled.WriteStream(w, uki.WriteOptions{Hashes: tpm.Banks(), Sign: func(variants []uki.VariantMeasurements) ([]byte, error) {
-			var all tpm.Signatures
+			var all policy.Signatures
 			for _, v := range variants {
-				signatures, err := tpm.SignPolicies(keys.PCR, nil, measurements(v.Sections), nil)
+				states, err := tpm.PCR11States(v.Sections, nil, nil)
+				if err != nil {
+					return nil, err
+				}
+				signatures, err := policy.Sign(keys.PCR, states, "")
 				if err != nil {
 					return nil, err
 				}
@@ -71,14 +76,6 @@ func (s *System) sign(write func(io.Writer) error) ([]byte, error) {
 	db := s.Builder.Keys.SecureBoot.DB
 	err := authenticode.Sign(&signed, bytes.NewReader(unsigned.Bytes()), db.Key, db.Cert, authenticode.SignOptions{Time: s.Builder.Time})
 	return signed.Bytes(), err
-}
-
-func measurements(sections []osmith.Measurement) []osmith.Measurement {
-	ms := make([]osmith.Measurement, len(sections))
-	for i, m := range sections {
-		ms[i] = osmith.Measurement(m)
-	}
-	return ms
 }
 
 // Evaluate asks the machine's firmware about an image.

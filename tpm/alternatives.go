@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -63,35 +64,33 @@ func (a Alternatives) Values(bank crypto.Hash) (map[int][][]byte, error) {
 	return out, nil
 }
 
-// Policy joins the alternatives: the values of these PCRs must be those of one of the boots, all of the same one. That is
-// more than systemd-pcrlock asks, whose policy ([LockPolicyDigest]) lets each PCR have any of its values.
-func (a Alternatives) Policy(bank crypto.Hash, pcrs ...int) (*PolicyTree, error) {
+// States are the values of some PCRs that any of the boots may leave, one entry for each that differs from those before it, in
+// the order of the alternatives. PCRs that one of them does not predict are an error. AnyState of package policy is the policy
+// that one of the states is there, and Policy.Alternatives of package sealing seals to it.
+func (a Alternatives) States(bank crypto.Hash, pcrs ...int) ([]map[int][]byte, error) {
 	if len(a) == 0 || len(pcrs) == 0 {
-		return nil, errors.New("tpm: alternatives: no boots or no PCRs for a policy")
+		return nil, errors.New("tpm: alternatives: no boots or no PCRs")
 	}
-	var leaves []PolicyDigest
+	var out []map[int][]byte
 	for _, l := range a {
 		values, err := l.Values(bank)
 		if err != nil {
 			return nil, err
 		}
-		chosen := make(map[int][]byte, len(pcrs))
+		state := make(map[int][]byte, len(pcrs))
 		for _, n := range pcrs {
 			v, ok := values[n]
 			if !ok {
 				return nil, fmt.Errorf("tpm: alternatives: PCR %d is not predicted", n)
 			}
-			chosen[n] = v
+			state[n] = v
 		}
-		d, err := PolicyPCR(PolicyDigest{}, bank, chosen)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Contains(leaves, d) {
-			leaves = append(leaves, d)
+		same := func(o map[int][]byte) bool { return maps.EqualFunc(o, state, bytes.Equal) }
+		if !slices.ContainsFunc(out, same) {
+			out = append(out, state)
 		}
 	}
-	return NewPolicyTree(leaves...)
+	return out, nil
 }
 
 // Diff compares a boot with the alternative that it differs least from, and says which one that is.
@@ -102,53 +101,4 @@ func (a Alternatives) Diff(actual *Log) (index int, ds []Difference) {
 		}
 	}
 	return index, ds
-}
-
-// LockPolicyDigest is the policy that systemd-pcrlock makes of the values that PCRs may have: one PolicyPCR over all that
-// have a single value, then for each other PCR, ascending, a PolicyOR of one PolicyPCR per value. systemd unlocks at most
-// [MaxPolicyOR] values per PCR; more are a [*TooManyValuesError].
-func LockPolicyDigest(bank crypto.Hash, values map[int][][]byte) (PolicyDigest, error) {
-	single := make(map[int][]byte)
-	for n, vs := range values {
-		switch {
-		case len(vs) == 0:
-			return PolicyDigest{}, fmt.Errorf("tpm: pcrlock policy: PCR %d has no value", n)
-		case len(vs) > MaxPolicyOR:
-			return PolicyDigest{}, &TooManyValuesError{PCR: n, Values: len(vs)}
-		case len(vs) == 1:
-			single[n] = vs[0]
-		}
-	}
-	if len(values) == 0 {
-		return PolicyDigest{}, errors.New("tpm: pcrlock policy: no PCRs")
-	}
-	var d PolicyDigest
-	var err error
-	if len(single) > 0 {
-		if d, err = PolicyPCR(d, bank, single); err != nil {
-			return PolicyDigest{}, err
-		}
-	}
-	for _, n := range sortedPCRs(values) {
-		if len(values[n]) == 1 {
-			continue
-		}
-		branches := make([]PolicyDigest, len(values[n]))
-		for i, v := range values[n] {
-			if branches[i], err = PolicyPCR(d, bank, map[int][]byte{n: v}); err != nil {
-				return PolicyDigest{}, err
-			}
-		}
-		if d, err = PolicyOR(branches...); err != nil {
-			return PolicyDigest{}, err
-		}
-	}
-	return d, nil
-}
-
-// TooManyValuesError says that a PCR may have more values than systemd could unlock for.
-type TooManyValuesError struct{ PCR, Values int }
-
-func (e *TooManyValuesError) Error() string {
-	return fmt.Sprintf("tpm: pcrlock policy: PCR %d may have %d values; systemd unlocks for %d or fewer", e.PCR, e.Values, MaxPolicyOR)
 }

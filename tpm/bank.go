@@ -4,11 +4,29 @@ import (
 	"bytes"
 	"crypto"
 	"fmt"
-	"sort"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
+// ErrBank is the cause of every error about a hash that is not one of [Banks], or that a log or measurement lacks.
+var ErrBank = pcrbank.ErrUnknown
+
+// Banks are the PCR banks of this package: sha1, sha256, sha384 and sha512. The order is that of systemd-measure.
+func Banks() []crypto.Hash { return pcrbank.Hashes() }
+
+// BankName is the name of a bank as systemd and the kernel write it ("sha256"). Of a hash that is no bank of this
+// package it is the hash's own name.
+func BankName(h crypto.Hash) string { return pcrbank.Name(h) }
+
+// BankByName is the inverse of [BankName]; letter case does not matter.
+func BankByName(name string) (crypto.Hash, error) {
+	h, err := pcrbank.ByName(name)
+	return h, prefix.Error(pkg, err)
+}
+
 // PCRCount is how many PCRs a bank of a PC client TPM has: 0 to 23.
-const PCRCount = 24
+const PCRCount = pcrbank.Count
 
 // Bank is the PCRs of one hash algorithm as a TPM holds them after a reset: all zero, but 17 to 22, which hold all
 // ones until a dynamic launch (TCG PC Client Platform TPM Profile 1.05, table 7).
@@ -39,10 +57,7 @@ func (b *Bank) Hash() crypto.Hash { return b.hash }
 
 // Extend replaces the PCR by the hash of itself and the digest, which must have the length of the bank's hash.
 func (b *Bank) Extend(pcr int, digest []byte) error {
-	if err := b.extend(pcr, digest); err != nil {
-		return fmt.Errorf("tpm: %w", err)
-	}
-	return nil
+	return prefix.Error(pkg, b.extend(pcr, digest))
 }
 
 func (b *Bank) extend(pcr int, digest []byte) error {
@@ -105,12 +120,10 @@ func (b *Bank) dynamicLaunch() {
 	}
 }
 
-// sortedPCRs are the keys of m, ascending.
-func sortedPCRs[V any](m map[int]V) []int {
-	ns := make([]int, 0, len(m))
-	for n := range m {
-		ns = append(ns, n)
-	}
-	sort.Ints(ns)
-	return ns
-}
+// checkBank is the error for a hash that is no bank.
+func checkBank(h crypto.Hash) error { return prefix.Error(pkg, pcrbank.Check(h)) }
+
+// checkBanks is [checkBank] for a list, which must not be empty nor name a bank twice.
+func checkBanks(hs []crypto.Hash) error { return prefix.Error(pkg, pcrbank.CheckAll(hs)) }
+
+func sum(h crypto.Hash, parts ...[]byte) []byte { return pcrbank.Sum(h, parts...) }

@@ -4,6 +4,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // jsonDigest is a digest in the TCG Canonical Event Log's JSON and in .pcrlock files.
@@ -45,9 +47,9 @@ func (l *Log) CEL() ([]byte, error) {
 // jsonDigests lists an event's digests in the order of [Banks].
 func jsonDigests(e *Event) []jsonDigest {
 	out := make([]jsonDigest, 0, len(e.Digests))
-	for _, a := range algorithms {
-		if d, ok := e.Digests[a.hash]; ok {
-			out = append(out, jsonDigest{a.name, hex.EncodeToString(d)})
+	for _, a := range pcrbank.All {
+		if d, ok := e.Digests[a.Hash]; ok {
+			out = append(out, jsonDigest{a.Name, hex.EncodeToString(d)})
 		}
 	}
 	return out

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // What was once written stays so: testdata/compat holds bytes of released versions. OSMITH_UPDATE=1 writes those that
@@ -20,12 +22,16 @@ func TestCompat(t *testing.T) {
 	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
 	require.NoError(t, err)
 
-	sigs, err := SignPolicies(key, nil, golden(), nil)
+	states, err := PCR11States(golden(), nil, nil)
+	require.NoError(t, err)
+	sigs, err := policy.Sign(key, states, "")
 	require.NoError(t, err)
 	pcrsig, err := sigs.MarshalJSON()
 	require.NoError(t, err)
 
-	policies, err := PreparePolicies(&key.PublicKey, []crypto.Hash{crypto.SHA256}, golden(), nil, "initrd")
+	states, err = PCR11States(golden(), []crypto.Hash{crypto.SHA256}, nil)
+	require.NoError(t, err)
+	policies, err := policy.Prepare(&key.PublicKey, states, "initrd")
 	require.NoError(t, err)
 	unsigned, err := policies.MarshalJSON()
 	require.NoError(t, err)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // maxText bounds the description of one event, in bytes before escaping.
@@ -88,7 +90,7 @@ func shortDigest(e *Event) string {
 		return "-"
 	}
 	for _, i := range []int{1, 0, 2, 3} { // sha256 first
-		if d, ok := e.Digests[algorithms[i].hash]; ok && len(d) > 8 {
+		if d, ok := e.Digests[pcrbank.All[i].Hash]; ok && len(d) > 8 {
 			return hex.EncodeToString(d[:8]) + "…"
 		}
 	}

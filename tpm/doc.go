@@ -1,12 +1,8 @@
-// Package tpm computes what a measured boot leaves in the PCRs of a TPM 2.0, before the boot and without a TPM, explains
-// what a boot did leave there, and signs policies over it.
+// Package tpm computes what a measured boot leaves in the PCRs of a TPM 2.0, before the boot and without a TPM, and explains
+// what a boot did leave there.
 //
 // A prediction is an event log that has not happened yet: [Predict] writes a [Log] from the parts of a boot, [ParseLog]
 // reads that of a machine, and both replay ([Log.Replay]), compare ([Diff]) and print in the same way.
-//
-//	key, _ := rsa.GenerateKey(rand.Reader, 2048)
-//	sigs, err := tpm.SignPolicies(key, nil, measurements, nil) // all banks, the four default phases
-//	pcrsig, err := sigs.MarshalJSON()                          // contents of the UKI's .pcrsig
 //
 //	log, err := tpm.Predict(tpm.Boot{
 //		SecureBoot: variables, Authorities: authorities,
@@ -28,21 +24,23 @@
 // claim, never a guess. With the log of an earlier boot as Boot.Firmware, PCRs 0 to 9 and 11 to 15 are known before the
 // boot; without one, those that the OS controls. Foreign behaviour that depends on a version is a row of [StubVersions]
 // (252 to 262), with the evidence for it. [Diff] says how a boot differs, [Causes] why. [PredictAll] is about boots any of
-// which may happen: their policy as a [PolicyTree], or as the .pcrlock files and the policy of systemd-pcrlock.
+// which may happen: their states for a policy ([Alternatives.States]), and the .pcrlock files of systemd-pcrlock. [PCR11] and
+// [PCR11States] compute PCR 11 alone, from the measurements of a UKI's sections. Package policy computes, signs and reads
+// policies over PCR values; package sealing satisfies them with a TPM.
 //
 // # What it follows
 //
 //   - event logs: [TCG PC Client Platform Firmware Profile] 1.06, crypto-agile and SHA-1 format;
-//   - banks, policies, quotes: [TPM 2.0 Library], parts 1 to 3;
+//   - banks and quotes: [TPM 2.0 Library], parts 1 to 3;
 //   - PCRs 1, 5, 9 and 11 to 15: the [measurements of systemd's stub and loader] and of Linux' EFI stub;
-//   - .pcrsig: the JSON that [systemd-measure] and ukify write, byte for byte; .pcrlock files as [systemd-pcrlock] reads them;
+//   - PCR 11 and its phases as [systemd-measure] computes them; .pcrlock files as [systemd-pcrlock] reads them;
 //   - PCRs 4, 5 and 7: edk2, or the firmware of the earlier boot.
 //
 // # Limits
 //
 // Predicted are boots of UEFI firmware that starts systemd-boot and a UKI, or the UKI alone: no shim, no GRUB, no Type #1
 // entries. PCR 10 (IMA) is never predicted. Initrds are given as one digest; package uki builds the archives that the stub
-// adds. PCR policies are signed with RSA, the only kind that systemd verifies. Nothing here talks to a TPM.
+// adds. Nothing here talks to a TPM.
 //
 // [TCG PC Client Platform Firmware Profile]: https://trustedcomputinggroup.org/resource/pc-client-specific-platform-firmware-profile-specification/
 // [TPM 2.0 Library]: https://trustedcomputinggroup.org/resource/tpm-library-specification/

@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 func must[T any](v T, err error) T {
@@ -93,9 +94,9 @@ func ExamplePredictAll() {
 	all := must(tpm.PredictAll(plannedBoot(), other))
 	values := must(all.Values(crypto.SHA256))
 	fmt.Println("values of PCR 4 and PCR 7:", len(values[4]), len(values[7]))
-	tree := must(all.Policy(crypto.SHA256, 4, 7))
+	tree := must(policy.AnyState(policy.Digest{}, crypto.SHA256, must(all.States(crypto.SHA256, 4, 7))))
 	fmt.Println("one PolicyOR deep:", tree.Depth() == 1)
-	lock := must(tpm.LockPolicyDigest(crypto.SHA256, map[int][][]byte{4: values[4], 7: values[7]}))
+	lock := must(policy.PCRLockDigest(crypto.SHA256, map[int][][]byte{4: values[4], 7: values[7]}))
 	fmt.Println("as systemd-pcrlock has it:", len(lock.String()))
 	// Output:
 	// values of PCR 4 and PCR 7: 2 1

@@ -3,10 +3,7 @@ package tpm_test
 import (
 	"bytes"
 	"crypto"
-	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log"
@@ -16,20 +13,6 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/tpm"
 )
-
-// exampleKey is a key for examples; everybody has it.
-func exampleKey() *rsa.PrivateKey {
-	text, err := os.ReadFile("testdata/example-key.pem")
-	if err != nil {
-		log.Fatal(err)
-	}
-	block, _ := pem.Decode(text)
-	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
-	if err != nil {
-		log.Fatal(err)
-	}
-	return key
-}
 
 // section measures small contents. Package uki does this for real ones, without holding them in memory.
 func section(name, data string) osmith.Measurement {
@@ -68,52 +51,6 @@ func ExampleBank() {
 	}
 	fmt.Printf("%x\n", bank.PCR(11))
 	// Output: d15b0e8e244e65c40f024e95773f2347ce4ef3ffe6b597c9a14b50bbab6df319
-}
-
-func ExampleSignPolicies() {
-	sigs, err := tpm.SignPolicies(exampleKey(), []crypto.Hash{crypto.SHA256}, sections(), [][]string{{tpm.PhaseEnterInitrd}})
-	if err != nil {
-		log.Fatal(err)
-	}
-	pcrsig, err := sigs.MarshalJSON()
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Printf("%.240s...\n", pcrsig)
-	// Output: {"sha256": [{"pcrs": [11], "pkfp": "601384dbcad064d25593cfab7daa36c1b4b905ff85bfabe1d6fb32912048a633", "pol": "b162986d4e896d9b209de8d3df8f0fdf6e6387f6697ba4fbf6d484fe3ba81728", "sig": "Hm7Zd7mBNFOsUttl6ngF0/BkVp/o7eB/oNdFrKGt7c+JkcPJoSi0pU...
-}
-
-// The private key is elsewhere: only bytes to sign leave this program, and only signatures come back.
-func ExamplePolicies_Join() {
-	key := exampleKey()
-	policies, err := tpm.PreparePolicies(&key.PublicKey, []crypto.Hash{crypto.SHA256}, sections(), nil, "")
-	if err != nil {
-		log.Fatal(err)
-	}
-	var made [][]byte
-	for _, p := range policies { // on the machine with the key
-		digest := sha256.Sum256(p.TBS())
-		s, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
-		if err != nil {
-			log.Fatal(err)
-		}
-		made = append(made, s)
-	}
-	sigs, err := policies.Join(&key.PublicKey, made)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(len(sigs), "signed policies, the first is", sigs[0].Digest)
-	// Output: 4 signed policies, the first is b162986d4e896d9b209de8d3df8f0fdf6e6387f6697ba4fbf6d484fe3ba81728
-}
-
-func ExamplePolicyAuthorize() {
-	sealed, err := tpm.PolicyAuthorize(&exampleKey().PublicKey, tpm.PolicyRef(""))
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(sealed)
-	// Output: 1ed73e93fd746804f3f51258b8c82ebfe6d0d1fdbf5bc768545a38fd4b506bde
 }
 
 func ExamplePredict() {
@@ -222,23 +159,4 @@ func ExampleLog_Verify() {
 		fmt.Println("PCRs that the log does not explain:", replay.PCRs)
 	}
 	// Output: PCRs that the log does not explain: [15]
-}
-
-func ExampleParseSignatures() {
-	raw, err := os.ReadFile("testdata/boot/a-sb-sdboot-262/tpm2-pcr-signature.json")
-	if err != nil {
-		log.Fatal(err)
-	}
-	sigs, err := tpm.ParseSignatures(raw)
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, s := range sigs {
-		fmt.Println(tpm.BankName(s.Bank), s.PCRs, s.Digest)
-	}
-	// Output:
-	// sha256 [11] 26216e87ce4234c0c23f901613462a9c4eed4f46df2af0e0ac7b45bc66991983
-	// sha256 [11] 10a8ec2c4a3184f941e2b318aa6d838129b1f562489519bf33be49c733f28fb0
-	// sha256 [11] 5e69c8bbdabbc38c680cfb3dd19b69eb8d005f5fb1f4f48b87dddfe29366b20c
-	// sha256 [11] b317c5acace350512a678aafb1ff9963f1a76ece25947ede0fd27b04323c35a3
 }

@@ -5,18 +5,21 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // ParseFinalEvents reads an EFI_TCG2_FINAL_EVENTS_TABLE (TCG EFI Protocol Specification 1.00 revision 0.13, section 7):
 // the events after the boot loader fetched the log, ExitBootServices among them. main is the crypto-agile log that they
 // belong to, whose header says how long digests are. Findings are as of [ParseLog]; offsets count from the table's start.
-func ParseFinalEvents(table []byte, main *Log) ([]Event, []Finding, error) {
+func ParseFinalEvents(table []byte, main *Log) (_ []Event, _ []Finding, err error) {
+	defer prefix.Add(pkg, &err)
 	if main.sha1Only || len(main.Events) == 0 || !isSpecID(&main.Events[0]) {
-		return nil, nil, fmt.Errorf("tpm: final events: the log is not crypto-agile: %w", ErrBank)
+		return nil, nil, fmt.Errorf("final events: the log is not crypto-agile: %w", ErrBank)
 	}
 	id, err := readSpecID(main.Events[0].Data)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("final events: %w", err)
 	}
 	const header = 16
 	r := &logReader{data: bytes.Clone(table), log: &Log{}, banks: id.Algorithms}

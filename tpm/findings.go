@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // check notes what is wrong with an event that could be read. A log whose events were changed and whose digests were
@@ -17,9 +19,9 @@ func (r *logReader) check(offset int, e *Event) {
 		note("its digests are not those that the header lists, in that order")
 	}
 	if !e.extends() {
-		for _, a := range algorithms {
-			if !allByte(e.Digests[a.hash], 0) {
-				note("%v with a %s digest that is not zero; it extends nothing", e.Type, a.name)
+		for _, a := range pcrbank.All {
+			if !allByte(e.Digests[a.Hash], 0) {
+				note("%v with a %s digest that is not zero; it extends nothing", e.Type, a.Name)
 			}
 		}
 		if n, ok := e.locality(); ok && n != 0 && n != 3 && n != 4 {
@@ -33,7 +35,7 @@ func (r *logReader) check(offset int, e *Event) {
 	if _, known := eventNames[e.Type]; !known {
 		note("unknown event type %v", e.Type)
 	}
-	if _, err := e.Payload(); err != nil {
+	if _, err := e.payload(); err != nil {
 		note("%v whose data cannot be read: %v", e.Type, errors.Unwrap(err))
 	}
 	if len(e.Digests) == 0 {

@@ -37,36 +37,6 @@ func FuzzParseLog(f *testing.F) {
 	})
 }
 
-// FuzzParseSignatures: no panic, nil exactly with an error, and one form per value.
-func FuzzParseSignatures(f *testing.F) {
-	f.Add(read(f, "testdata/boot/a-sb-sdboot-262/tpm2-pcr-signature.json"))
-	f.Add([]byte(`{"sha256":[{"pcrs":[11],"pkfp":"` + hexOf(make([]byte, 32)) + `","ref":"initrd","pol":"` + hexOf(make([]byte, 32)) + `","tbs":"00","sig":""}]}`))
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		if p, err := ParsePolicies(raw); err != nil {
-			require.Nil(t, p)
-		} else {
-			b, err := p.MarshalJSON()
-			require.NoError(t, err)
-			again, err := ParsePolicies(b)
-			require.NoError(t, err)
-			require.ElementsMatch(t, p, again) // banks without entries are not written
-		}
-		s, err := ParseSignatures(raw)
-		if err != nil {
-			require.Nil(t, s)
-			return
-		}
-		b, err := s.MarshalJSON()
-		require.NoError(t, err)
-		again, err := ParseSignatures(b)
-		require.NoError(t, err)
-		require.Equal(t, s, again)
-		twice, err := again.MarshalJSON()
-		require.NoError(t, err)
-		require.Equal(t, b, twice)
-	})
-}
-
 // FuzzDiff: comparing any two logs ends, without panic.
 func FuzzDiff(f *testing.F) {
 	f.Add(read(f, "testdata/boot/a-sb-sdboot-262/binary_bios_measurements"), read(f, "testdata/boot/f-profile1-262/binary_bios_measurements"))

@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // logBytes builds logs field by field.
@@ -78,7 +80,7 @@ func TestParseLogErrors(t *testing.T) {
 			require.ErrorContains(t, err, c.want)
 			assert.Nil(t, log)
 			assert.True(t, strings.HasPrefix(err.Error(), "tpm: event log: event "), err.Error())
-			var format *FormatError
+			var format *osmith.FormatError
 			require.True(t, errors.As(err, &format))
 			if c.offset != 0 {
 				assert.Equal(t, c.offset, format.Offset)

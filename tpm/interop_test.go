@@ -18,6 +18,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // systemd-measure over random sections: the same PCRs, and the same bytes of signed and unsigned policies.
@@ -58,22 +59,24 @@ func TestInteropSystemdMeasure(t *testing.T) {
 					c.args = append(slices.DeleteFunc(c.args, func(arg string) bool { return strings.HasPrefix(arg, "--bank=") }), "--bank=SHA256")
 				}
 				keys := append([]string{"--private-key=" + private, "--public-key=" + public}, c.args...)
-				sigs, err := SignPolicies(testKey, c.banks, c.sections, c.paths)
+				states, err := PCR11States(c.sections, c.banks, c.paths)
+				require.NoError(t, err)
+				sigs, err := policy.Sign(testKey, states, "")
 				require.NoError(t, err)
 				out = r.Output(t, dir, "/usr/lib/systemd/systemd-measure", append([]string{"sign"}, keys...)...)
 				requireJSON(t, out, sigs)
-				parsed, err := ParseSignatures([]byte(out))
+				parsed, err := policy.ParseSignatures([]byte(out))
 				require.NoError(t, err)
 				require.Equal(t, sigs, parsed)
 
 				if name != "forky" {
 					continue // policy-digest is new in 258, --policyref in 262
 				}
-				policies, err := PreparePolicies(&testKey.PublicKey, c.banks, c.sections, c.paths, "initrd")
+				policies, err := policy.Prepare(&testKey.PublicKey, states, "initrd")
 				require.NoError(t, err)
 				out = r.Output(t, dir, "/usr/lib/systemd/systemd-measure", append([]string{"policy-digest", "--policyref=initrd", "--public-key=" + public}, c.args...)...)
 				requireJSON(t, out, policies)
-				again, err := ParsePolicies([]byte(out))
+				again, err := policy.ParsePCRPolicies([]byte(out))
 				require.NoError(t, err)
 				require.Equal(t, policies, again)
 				sigs, err = policies.Sign(testKey)
@@ -82,7 +85,7 @@ func TestInteropSystemdMeasure(t *testing.T) {
 				requireJSON(t, out, sigs)
 
 				// Both in one file: those for the initrd behind those for everybody.
-				plain, err := SignPolicies(testKey, c.banks, c.sections, c.paths)
+				plain, err := policy.Sign(testKey, states, "")
 				require.NoError(t, err)
 				b, err := plain.MarshalJSON()
 				require.NoError(t, err)

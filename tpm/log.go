@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Log is a measured boot, event by event: one that has happened, parsed from a machine, or one that has not happened
@@ -67,8 +70,9 @@ type logReader struct {
 // ParseLog reads a TCG event log: the crypto-agile format of TPM 2.0 firmware, or the SHA-1 format of TPM 1.2 (TCG PC
 // Client Platform Firmware Profile 1.06, section 10.2). Linux has it as
 // /sys/kernel/security/tpm0/binary_bios_measurements. What can be read without doubt is read, and what was odd about it
-// is in Findings; a size or count that cannot be true, or a log that ends inside an event, is a [*FormatError].
-func ParseLog(data []byte) (*Log, error) {
+// is in Findings; a size or count that cannot be true, or a log that ends inside an event, is a [*osmith.FormatError].
+func ParseLog(data []byte) (_ *Log, err error) {
+	defer prefix.Add(pkg, &err)
 	r := &logReader{data: bytes.Clone(data), log: &Log{}}
 	if len(r.data) == 0 {
 		return nil, r.fail(0, "header", errEmpty)
@@ -113,16 +117,16 @@ func ParseLog(data []byte) (*Log, error) {
 }
 
 func (r *logReader) fail(off int, field string, err error) error {
-	return &FormatError{Offset: int64(off), Field: fmt.Sprintf("event log: event %d: %s", r.event, field), Err: err}
+	return &osmith.FormatError{Offset: int64(off), Field: fmt.Sprintf("event log: event %d: %s", r.event, field), Err: err}
 }
 
 // inData is an error about an event's data, which start at off, as one about the log.
 func (r *logReader) inData(off int, err error) error {
-	var format *FormatError
-	if !errors.As(err, &format) {
+	format, ok := errors.AsType[*osmith.FormatError](err)
+	if !ok {
 		return r.fail(off, "data", err)
 	}
-	return r.fail(off+int(format.Offset), strings.TrimPrefix(format.Field, "event data: "), format.Err)
+	return r.fail(off+int(format.Offset), format.Field, format.Err)
 }
 
 // take returns the next n bytes.
@@ -217,8 +221,8 @@ func (r *logReader) event2() (Event, error) {
 		if err != nil {
 			return Event{}, err
 		}
-		if a, ok := byID(id); ok {
-			e.Digests[a.hash] = digest
+		if a, ok := pcrbank.ByID(id); ok {
+			e.Digests[a.Hash] = digest
 			continue
 		}
 		if e.foreign == nil {
@@ -238,11 +242,11 @@ func digestSize(banks []Algorithm, id uint16) (int, bool) {
 	if k := slices.IndexFunc(banks, func(a Algorithm) bool { return a.ID == id }); k >= 0 {
 		return banks[k].Size, true
 	}
-	a, ok := byID(id)
+	a, ok := pcrbank.ByID(id)
 	if !ok {
 		return 0, false
 	}
-	return a.hash.Size(), true
+	return a.Hash.Size(), true
 }
 
 func (r *logReader) eventData() ([]byte, error) {
@@ -282,15 +286,15 @@ func allByte(b []byte, v byte) bool {
 // Banks are the hashes that every event of the log which extends a PCR has a digest for, in the order of [Banks].
 func (l *Log) Banks() []crypto.Hash {
 	var hs []crypto.Hash
-	for _, a := range algorithms {
+	for _, a := range pcrbank.All {
 		found := false
 		missing := slices.ContainsFunc(l.Events, func(e Event) bool {
-			_, ok := e.Digests[a.hash]
+			_, ok := e.Digests[a.Hash]
 			found = found || ok
 			return e.extends() && !ok
 		})
 		if found && !missing {
-			hs = append(hs, a.hash)
+			hs = append(hs, a.Hash)
 		}
 	}
 	return hs

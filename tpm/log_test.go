@@ -38,8 +38,8 @@ func TestReplayRealBoots(t *testing.T) {
 			var replay *ReplayError
 			require.True(t, errors.As(log.Verify(crypto.SHA256, want), &replay))
 			assert.Equal(t, []int{7, 10}, replay.PCRs)
-			assert.Equal(t, v.pcrs[7], replay.Replayed[7])
-			assert.Equal(t, make([]byte, 32), replay.Actual[7])
+			assert.Equal(t, v.pcrs[7], replay.Got[7])
+			assert.Equal(t, make([]byte, 32), replay.Want[7])
 			assert.Contains(t, replay.Error(), "PCR 7 is 0000")
 
 			_, err = log.Replay(crypto.SHA1)

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 var (
@@ -19,7 +22,8 @@ var (
 func (l *Log) MarshalBinary() ([]byte, error) { return l.AppendBinary(nil) }
 
 // AppendBinary appends what [Log.MarshalBinary] returns.
-func (l *Log) AppendBinary(b []byte) ([]byte, error) {
+func (l *Log) AppendBinary(b []byte) (_ []byte, err error) {
+	defer prefix.Add(pkg, &err)
 	if l.sha1Only {
 		return l.appendSHA1(b)
 	}
@@ -27,24 +31,24 @@ func (l *Log) AppendBinary(b []byte) ([]byte, error) {
 	if len(events) == 0 || !isSpecID(&events[0]) {
 		banks := l.Banks()
 		if len(banks) == 0 {
-			return nil, fmt.Errorf("tpm: writing an event log: no bank that every event has a digest for: %w", ErrBank)
+			return nil, fmt.Errorf("writing an event log: no bank that every event has a digest for: %w", ErrBank)
 		}
 		events = slices.Concat([]Event{newSpecID(banks)}, events)
 	}
 	id, err := readSpecID(events[0].Data)
 	if err != nil {
-		return nil, &wrapError{"writing an event log", err}
+		return nil, fmt.Errorf("writing an event log: %w", err)
 	}
 	for i := range events {
 		e := &events[i]
 		if uint64(len(e.Data)) > math.MaxUint32 {
-			return nil, fmt.Errorf("tpm: writing an event log: event %d: %d bytes of data", i, len(e.Data))
+			return nil, fmt.Errorf("writing an event log: event %d: %d bytes of data", i, len(e.Data))
 		}
 		b = appendHead(b, e)
 		if i == 0 {
 			b = append(b, l.header20()...)
 		} else if b, err = appendDigests(b, e, id.Algorithms); err != nil {
-			return nil, fmt.Errorf("tpm: writing an event log: event %d: %w", i, err)
+			return nil, fmt.Errorf("writing an event log: event %d: %w", i, err)
 		}
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Data)))
 		b = append(b, e.Data...)
@@ -65,7 +69,7 @@ func (l *Log) appendSHA1(b []byte) ([]byte, error) {
 		e := &l.Events[i]
 		digest := e.Digests[crypto.SHA1]
 		if len(digest) != crypto.SHA1.Size() || uint64(len(e.Data)) > math.MaxUint32 {
-			return nil, fmt.Errorf("tpm: writing an event log: event %d: a sha1 digest of %d bytes and %d bytes of data", i, len(digest), len(e.Data))
+			return nil, fmt.Errorf("writing an event log: event %d: a sha1 digest of %d bytes and %d bytes of data", i, len(digest), len(e.Data))
 		}
 		b = append(appendHead(b, e), digest...)
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Data)))
@@ -90,8 +94,8 @@ func appendDigests(b []byte, e *Event, banks []Algorithm) ([]byte, error) {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(order)))
 	for _, id := range order {
 		digest := e.foreign[id]
-		if a, ok := byID(id); ok {
-			digest = e.Digests[a.hash]
+		if a, ok := pcrbank.ByID(id); ok {
+			digest = e.Digests[a.Hash]
 		}
 		if size, ok := digestSize(banks, id); !ok || len(digest) != size {
 			return nil, fmt.Errorf("algorithm 0x%04x: a digest of %d bytes: %w", id, len(digest), ErrBank)

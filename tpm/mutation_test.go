@@ -2,12 +2,29 @@ package tpm
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/binary"
+	mrand "math/rand/v2"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+// grid is the randomness of a grid and its size: fixed and a third of it, or fresh with OSMITH_TEST_LONG.
+func grid(t *testing.T, full int) (*mrand.Rand, int) {
+	t.Helper()
+	if os.Getenv("OSMITH_TEST_LONG") == "" {
+		return mrand.New(mrand.NewPCG(1, 2)), full / 3
+	}
+	var b [8]byte
+	_, err := rand.Read(b[:])
+	require.NoError(t, err)
+	seed := binary.LittleEndian.Uint64(b[:])
+	t.Logf("seed %d", seed)
+	return mrand.New(mrand.NewPCG(seed, 2)), full
+}
 
 // A log in which a byte was changed is refused, or has a finding that it had not, or replays to other values, or the
 // byte is one that nothing vouches for: the type and the data of an event that is not attested, and the header.

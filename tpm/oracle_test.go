@@ -14,7 +14,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/swtpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // foreignLogs are the logs of other people's machines, by file name.
@@ -81,7 +83,9 @@ func TestForeignLogsRoundTrip(t *testing.T) {
 // the judge of ours.
 func TestInteropSWTPM(t *testing.T) {
 	tpm := startTPM(t)
-	sigs, err := PreparePolicies(&testKey.PublicKey, nil, golden(), [][]string{{PhaseEnterInitrd}}, "initrd")
+	states, err := PCR11States(golden(), nil, [][]string{{PhaseEnterInitrd}})
+	require.NoError(t, err)
+	sigs, err := policy.Prepare(&testKey.PublicKey, states, "initrd")
 	require.NoError(t, err)
 	signed, err := sigs.Sign(testKey)
 	require.NoError(t, err)
@@ -89,8 +93,8 @@ func TestInteropSWTPM(t *testing.T) {
 	// Extend PCR 11 of all four banks.
 	extend := func(data []byte) {
 		var digests tpm2.TPMLDigestValues
-		for _, a := range algorithms {
-			digests.Digests = append(digests.Digests, tpm2.TPMTHA{HashAlg: tpm2.TPMAlgID(a.id), Digest: sum(a.hash, data)})
+		for _, a := range pcrbank.All {
+			digests.Digests = append(digests.Digests, tpm2.TPMTHA{HashAlg: tpm2.TPMAlgID(a.ID), Digest: sum(a.Hash, data)})
 		}
 		_, err := tpm2.PCRExtend{PCRHandle: tpm2.AuthHandle{Handle: 11, Auth: tpm2.PasswordAuth(nil)}, Digests: digests}.Execute(tpm)
 		require.NoError(t, err)
@@ -110,7 +114,7 @@ func TestInteropSWTPM(t *testing.T) {
 	})
 	key, err := tpm2.LoadExternal{InPublic: public, Hierarchy: tpm2.TPMRHOwner}.Execute(tpm)
 	require.NoError(t, err)
-	name, err := KeyName(&testKey.PublicKey)
+	name, err := policy.KeyName(&testKey.PublicKey)
 	require.NoError(t, err)
 	assert.Equal(t, key.Name.Buffer, name)
 
@@ -137,10 +141,10 @@ func TestInteropSWTPM(t *testing.T) {
 		require.NoError(t, err, "the TPM accepts the signature")
 		_, err = tpm2.PolicyAuthorize{
 			PolicySession: session.Handle(), ApprovedPolicy: tpm2.TPM2BDigest{Buffer: s.Digest[:]},
-			PolicyRef: tpm2.TPM2BDigest{Buffer: PolicyRef("initrd")}, KeySign: tpm2.TPM2BName{Buffer: name}, CheckTicket: ticket.Validation,
+			PolicyRef: tpm2.TPM2BDigest{Buffer: policy.PolicyRef("initrd")}, KeySign: tpm2.TPM2BName{Buffer: name}, CheckTicket: ticket.Validation,
 		}.Execute(tpm)
 		require.NoError(t, err)
-		authorized, err := PolicyAuthorize(&testKey.PublicKey, PolicyRef("initrd"))
+		authorized, err := policy.PolicyAuthorize(&testKey.PublicKey, policy.PolicyRef("initrd"))
 		require.NoError(t, err)
 		assert.Equal(t, policyOf(t, tpm, session), authorized[:], "PolicyAuthorize")
 
@@ -149,7 +153,7 @@ func TestInteropSWTPM(t *testing.T) {
 		_, err = tpm2.PolicyPCR{PolicySession: session.Handle(), Pcrs: selection}.Execute(tpm)
 		require.NoError(t, err)
 		zero := make([]byte, s.Bank.Size())
-		next, err := PolicyPCR(authorized, s.Bank, map[int][]byte{0: zero, 7: zero, 11: want, 23: zero})
+		next, err := policy.PolicyPCR(authorized, s.Bank, map[int][]byte{0: zero, 7: zero, 11: want, 23: zero})
 		require.NoError(t, err)
 		assert.Equal(t, policyOf(t, tpm, session), next[:], "PolicyPCR after PolicyAuthorize")
 		require.NoError(t, closer())
@@ -165,9 +169,9 @@ func policyOf(t *testing.T, tpm transport.TPM, session tpm2.Session) []byte {
 
 func tpmAlg(t *testing.T, h crypto.Hash) tpm2.TPMAlgID {
 	t.Helper()
-	a, ok := byHash(h)
+	a, ok := pcrbank.ByHash(h)
 	require.True(t, ok)
-	return tpm2.TPMAlgID(a.id)
+	return tpm2.TPMAlgID(a.ID)
 }
 
 // startTPM runs a software TPM for the test.

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Payload is what the data of an event says, read by the event's type. It is one of [SpecID], [StartupLocality],
@@ -90,10 +92,18 @@ func readImageLoad(b []byte) (ImageLoad, error) {
 	return ImageLoad{le.Uint64(b), le.Uint64(b[8:]), le.Uint64(b[16:]), DevicePath(b[32 : 32+n : 32+n])}, nil
 }
 
-// Payload reads the event's data. Data that do not have the form of the event's type are a [*FormatError] whose Offset
+// Payload reads the event's data. Data that do not have the form of the event's type are a [*osmith.FormatError] whose Offset
 // counts from the start of the data; types without a form give [Text] or [Opaque]. Nothing vouches for what it says
 // unless [Event.Attested].
 func (e *Event) Payload() (Payload, error) {
+	p, err := e.payload()
+	if err != nil {
+		return nil, prefix.Error(pkg, fmt.Errorf("event data: %w", err))
+	}
+	return p, nil
+}
+
+func (e *Event) payload() (Payload, error) {
 	switch e.Type {
 	case EventNoAction:
 		return readNoAction(e)
@@ -202,7 +212,7 @@ func attestedText(e *Event) bool {
 
 // dataError is about an event's data; the offset counts from their start.
 func dataError(offset int, field, format string, args ...any) error {
-	return &FormatError{Offset: int64(offset), Field: "event data: " + field, Err: fmt.Errorf(format, args...)}
+	return &osmith.FormatError{Offset: int64(offset), Field: field, Err: fmt.Errorf(format, args...)}
 }
 
 // textOf is the data as text if they are text, in UTF-16 or in UTF-8, without the NULs at the end.

@@ -116,7 +116,7 @@ func TestPayloadForms(t *testing.T) {
 			p, err := e.Payload()
 			if err != nil {
 				assert.ErrorContains(t, err, c.want)
-				var format *FormatError
+				var format *osmith.FormatError
 				assert.ErrorAs(t, err, &format)
 				assert.Nil(t, p)
 				return

@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"crypto"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -111,6 +112,40 @@ func PCR11(h crypto.Hash, ms []osmith.Measurement, phases ...string) ([]byte, er
 		return nil, err
 	}
 	return b.PCR(PCRKernel), nil
+}
+
+// PCR11States are the values that PCR 11 has at the given points of a boot, for package policy to sign: each state is values
+// by bank and PCR. banks are nil for all of [Banks]; phasePaths are nil for [DefaultPhasePaths], and an empty path is the
+// moment after the stub. States come in the order in which systemd-measure signs for them, by the text of their paths, and
+// repeated paths are dropped. See [PCR11] for the measurements.
+func PCR11States(ms []osmith.Measurement, banks []crypto.Hash, phasePaths [][]string) ([]map[crypto.Hash]map[int][]byte, error) {
+	if banks == nil {
+		banks = Banks()
+	}
+	if phasePaths == nil {
+		phasePaths = DefaultPhasePaths()
+	}
+	if err := checkBanks(banks); err != nil {
+		return nil, err
+	}
+	if len(banks) == 0 || len(phasePaths) == 0 {
+		return nil, errors.New("tpm: PCR 11: no banks or no phase paths")
+	}
+	paths := slices.Clone(phasePaths)
+	slices.SortStableFunc(paths, func(a, b []string) int { return strings.Compare(strings.Join(a, ":"), strings.Join(b, ":")) })
+	paths = slices.CompactFunc(paths, slices.Equal[[]string])
+	out := make([]map[crypto.Hash]map[int][]byte, len(paths))
+	for i, path := range paths {
+		out[i] = make(map[crypto.Hash]map[int][]byte, len(banks))
+		for _, h := range banks {
+			value, err := PCR11(h, ms, path...)
+			if err != nil {
+				return nil, err
+			}
+			out[i][h] = map[int][]byte{PCRKernel: value}
+		}
+	}
+	return out, nil
 }
 
 // kernelBank is a bank after the stub.

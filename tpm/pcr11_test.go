@@ -2,6 +2,8 @@ package tpm
 
 import (
 	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"strings"
 	"testing"
 
@@ -9,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // measure hashes section contents for all banks, as package uki does.
@@ -131,4 +134,74 @@ func TestBankNames(t *testing.T) {
 	_, err := BankByName("md5")
 	assert.EqualError(t, err, `tpm: bank "md5": want sha1, sha256, sha384 or sha512`)
 	assert.Equal(t, "MD5", BankName(crypto.MD5))
+}
+
+// testKey is made once; its signatures are only compared with each other.
+var testKey = func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+}()
+
+// The .pcrsig sections of real UKIs: our policies over their measurements are theirs, their signatures are valid, and
+// our writer gives their bytes.
+func TestSignaturesRealUKIs(t *testing.T) {
+	for _, v := range bootVectors(t) {
+		t.Run(v.name, func(t *testing.T) {
+			key := vectorKey(t)
+			sigs, err := policy.ParseSignatures(v.pcrsig)
+			require.NoError(t, err)
+			require.NotEmpty(t, sigs)
+			for _, s := range sigs {
+				assert.NoError(t, s.Verify(key))
+			}
+			raw, err := sigs.MarshalJSON()
+			require.NoError(t, err)
+			assert.Equal(t, string(v.pcrsig), string(raw))
+
+			states, err := PCR11States(v.boot.Sections, []crypto.Hash{crypto.SHA256}, nil)
+			require.NoError(t, err)
+			policies, err := policy.Prepare(key, states, "")
+			require.NoError(t, err)
+			require.Len(t, policies, len(sigs))
+			values := make([][]byte, len(sigs))
+			for i := range sigs {
+				assert.Equal(t, sigs[i].PCRPolicy, policies[i])
+				found, ok := sigs.Find(policies[i])
+				assert.True(t, ok)
+				values[i] = found.Value
+			}
+			joined, err := policies.Join(key, values)
+			require.NoError(t, err)
+			assert.Equal(t, sigs, joined)
+		})
+	}
+}
+
+// systemd-measure sorts phase paths by their text and drops repetitions; ":" is the moment after the stub.
+func TestPCR11States(t *testing.T) {
+	paths := [][]string{{"sysinit", "b"}, nil, {"a", "c"}, {"a"}, {"a", "c"}, {}}
+	got, err := PCR11States(golden(), []crypto.Hash{crypto.SHA512, crypto.SHA384}, paths)
+	require.NoError(t, err)
+	require.Len(t, got, 4)
+	for i, path := range [][]string{nil, {"a"}, {"a", "c"}, {"sysinit", "b"}} {
+		require.Len(t, got[i], 2)
+		for _, h := range []crypto.Hash{crypto.SHA384, crypto.SHA512} {
+			want, err := PCR11(h, golden(), path...)
+			require.NoError(t, err)
+			assert.Equal(t, map[int][]byte{11: want}, got[i][h])
+		}
+	}
+	got, err = PCR11States(golden(), nil, nil)
+	require.NoError(t, err)
+	assert.Len(t, got, len(DefaultPhasePaths()))
+	assert.Len(t, got[0], len(Banks()))
+	_, err = PCR11States(golden(), nil, [][]string{})
+	assert.EqualError(t, err, "tpm: PCR 11: no banks or no phase paths")
+	_, err = PCR11States(golden(), nil, [][]string{{"a:b"}})
+	assert.ErrorContains(t, err, `phase "a:b"`)
+	_, err = PCR11States(golden(), []crypto.Hash{crypto.MD5}, nil)
+	assert.ErrorIs(t, err, ErrBank)
 }

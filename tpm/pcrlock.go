@@ -9,6 +9,9 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // LockRecord is a measurement that a .pcrlock file expects.
@@ -50,7 +53,7 @@ const (
 // systemd ignores.
 func ParseLockVariant(name string, data []byte) (LockVariant, error) {
 	fail := func(format string, args ...any) (LockVariant, error) {
-		return LockVariant{}, &FormatError{Field: ".pcrlock", Err: fmt.Errorf(format, args...)}
+		return LockVariant{}, prefix.Error(pkg, &osmith.FormatError{Field: ".pcrlock", Err: fmt.Errorf(format, args...)})
 	}
 	if len(data) > maxLockFile {
 		return fail("%d bytes, want %d or fewer", len(data), maxLockFile)

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 const pcrlockTool = "/usr/lib/systemd/systemd-pcrlock"
@@ -93,7 +94,10 @@ func TestInteropPCRLock(t *testing.T) {
 			checkLockLog(t, run("log"))
 
 			const pcrs = "--pcr=0+1+2+3+4+5+7+9+11+12+13+14+15"
-			var theirs map[string][]lockPolicyPCR
+			var theirs map[string][]struct {
+				PCR    int      `json:"pcr"`
+				Values []string `json:"values"`
+			}
 			require.NoError(t, json.Unmarshal([]byte(run("--location=740-", pcrs, "predict")), &theirs))
 			ours, err := all.Values(crypto.SHA256)
 			require.NoError(t, err)
@@ -132,7 +136,7 @@ func checkLockPolicy(t *testing.T, dir, socket string, run func()) {
 	t.Helper()
 	run()
 	raw := read(t, dir, "policy.json")
-	p, err := ParseLockPolicy(raw)
+	p, err := policy.ParsePCRLock(raw)
 	require.NoError(t, err)
 	require.Len(t, p.Values, 5)
 	again, err := p.MarshalJSON()
@@ -147,9 +151,9 @@ func checkLockPolicy(t *testing.T, dir, socket string, run func()) {
 	tpm := transport.FromReadWriter(conn)
 	public, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(p.NVIndex)}.Execute(tpm)
 	require.NoError(t, err)
-	parsed, err := ParseNVPublic(p.NVPublic[2:]) // behind the length of a TPM2B
+	parsed, err := policy.ParseNVPublic(p.NVPublic[2:]) // behind the length of a TPM2B
 	require.NoError(t, err)
-	parsed.Attributes |= NVWritten
+	parsed.Attributes |= policy.NVWritten
 	name, err := parsed.Name()
 	require.NoError(t, err)
 	assert.Equal(t, public.NVName.Buffer, name)
@@ -158,7 +162,7 @@ func checkLockPolicy(t *testing.T, dir, socket string, run func()) {
 		NVIndex:    tpm2.NamedHandle{Handle: tpm2.TPMHandle(p.NVIndex), Name: public.NVName}, Size: 34,
 	}.Execute(tpm)
 	require.NoError(t, err)
-	approved, err := ParseApprovedPolicy(contents.Data.Buffer)
+	approved, err := policy.ParseApprovedPolicy(contents.Data.Buffer)
 	require.NoError(t, err)
 	assert.Equal(t, approved, digest)
 }

@@ -5,6 +5,10 @@ import (
 	"crypto"
 	"fmt"
 	"slices"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/tpmwire"
 )
 
 // PCRSelection names some PCRs of one bank.
@@ -36,51 +40,52 @@ const (
 
 // ParseQuote reads a TPMS_ATTEST of a quote, as TPM2_Quote returns it without the length in front and tpm2_quote -m writes
 // it. Its signature is another matter: [VerifyQuote].
-func ParseQuote(attest []byte) (*Quote, error) {
-	r := &wireReader{data: bytes.Clone(attest), what: "quote"}
-	if v := r.u32("magic"); r.err == nil && v != tpmGenerated {
-		r.fail(0, "magic", fmt.Errorf("0x%08x, want 0x%08x: not made by a TPM", v, uint32(tpmGenerated)))
+func ParseQuote(attest []byte) (_ *Quote, err error) {
+	defer prefix.Add(pkg, &err)
+	r := tpmwire.NewReader("quote", bytes.Clone(attest))
+	if v := r.U32("magic"); r.OK() && v != tpmGenerated {
+		r.Fail(0, "magic", fmt.Errorf("0x%08x, want 0x%08x: not made by a TPM", v, uint32(tpmGenerated)))
 	}
-	if v := r.u16("type"); r.err == nil && v != stAttestQuote {
-		r.fail(4, "type", fmt.Errorf("0x%04x, want 0x%04x for a quote", v, stAttestQuote))
+	if v := r.U16("type"); r.OK() && v != stAttestQuote {
+		r.Fail(4, "type", fmt.Errorf("0x%04x, want 0x%04x for a quote", v, stAttestQuote))
 	}
-	q := &Quote{Signer: r.sized("signer"), Nonce: r.sized("nonce"), Clock: r.u64("clock"), Resets: r.u32("reset count"), Restarts: r.u32("restart count")}
-	at := r.pos
-	safe := r.u8("safe")
+	q := &Quote{Signer: r.Sized("signer"), Nonce: r.Sized("nonce"), Clock: r.U64("clock"), Resets: r.U32("reset count"), Restarts: r.U32("restart count")}
+	at := r.Pos()
+	safe := r.U8("safe")
 	if safe > 1 {
-		r.fail(at, "safe", fmt.Errorf("%d, want 0 or 1", safe))
+		r.Fail(at, "safe", fmt.Errorf("%d, want 0 or 1", safe))
 	}
-	q.Safe, q.FirmwareVersion = safe == 1, r.u64("firmware version")
-	at = r.pos
-	count := r.u32("PCR selections")
+	q.Safe, q.FirmwareVersion = safe == 1, r.U64("firmware version")
+	at = r.Pos()
+	count := r.U32("PCR selections")
 	if count > maxSelections {
-		r.fail(at, "PCR selections", fmt.Errorf("%d, want %d or fewer", count, maxSelections))
+		r.Fail(at, "PCR selections", fmt.Errorf("%d, want %d or fewer", count, maxSelections))
 	}
-	for i := uint32(0); i < count && r.err == nil; i++ {
+	for i := uint32(0); i < count && r.OK(); i++ {
 		q.Selections = append(q.Selections, readSelection(r))
 	}
-	q.PCRDigest = r.sized("PCR digest")
-	if err := r.end(); err != nil {
+	q.PCRDigest = r.Sized("PCR digest")
+	if err := r.End(); err != nil {
 		return nil, err
 	}
 	return q, nil
 }
 
 // readSelection reads a TPMS_PCR_SELECTION (part 2, section 10.6.1).
-func readSelection(r *wireReader) PCRSelection {
-	at := r.pos
-	id := r.u16("bank")
-	a, ok := byID(id)
+func readSelection(r *tpmwire.Reader) PCRSelection {
+	at := r.Pos()
+	id := r.U16("bank")
+	a, ok := pcrbank.ByID(id)
 	if !ok {
-		r.fail(at, "bank", fmt.Errorf("algorithm 0x%04x: %w", id, ErrBank))
+		r.Fail(at, "bank", fmt.Errorf("algorithm 0x%04x: %w", id, ErrBank))
 	}
-	at = r.pos
-	n := r.u8("PCR bitmap")
+	at = r.Pos()
+	n := r.U8("PCR bitmap")
 	if n > maxSelectBytes {
-		r.fail(at, "PCR bitmap", fmt.Errorf("%d bytes, want %d or fewer", n, maxSelectBytes))
+		r.Fail(at, "PCR bitmap", fmt.Errorf("%d bytes, want %d or fewer", n, maxSelectBytes))
 	}
-	s := PCRSelection{Bank: a.hash}
-	for i, bits := range r.take(int(n), "PCR bitmap") {
+	s := PCRSelection{Bank: a.Hash}
+	for i, bits := range r.Take(int(n), "PCR bitmap") {
 		for bit := range 8 {
 			if bits&(1<<bit) != 0 {
 				s.PCRs = append(s.PCRs, 8*i+bit)
@@ -100,11 +105,11 @@ type QuoteError struct {
 func (e *QuoteError) Error() string {
 	switch {
 	case e.Err != nil:
-		return fmt.Sprintf("tpm: quote: %s: %s", e.Field, bare(e.Err))
+		return fmt.Sprintf("quote: %s: %v", e.Field, e.Err)
 	case len(e.Want) == 0:
-		return fmt.Sprintf("tpm: quote: %s is %x, want none", e.Field, e.Got)
+		return fmt.Sprintf("quote: %s is %x, want none", e.Field, e.Got)
 	}
-	return fmt.Sprintf("tpm: quote: %s is %x, want %x", e.Field, e.Got, e.Want)
+	return fmt.Sprintf("quote: %s is %x, want %x", e.Field, e.Got, e.Want)
 }
 
 func (e *QuoteError) Unwrap() error { return e.Err }
@@ -113,13 +118,14 @@ func (e *QuoteError) Unwrap() error { return e.Err }
 // with signature (a TPMT_SIGNATURE: RSASSA, RSAPSS or ECDSA with SHA-256 or more) in answer to this nonce. What is wrong
 // is a [*QuoteError]. That the key lives in a TPM is not checked here; nor are the PCRs, which the quote only has a
 // digest of: see [Quote.Check] and [Log.VerifyQuote].
-func VerifyQuote(key crypto.PublicKey, attest, signature, nonce []byte) (*Quote, error) {
+func VerifyQuote(key crypto.PublicKey, attest, signature, nonce []byte) (_ *Quote, err error) {
+	defer prefix.Add(pkg, &err)
 	sig, err := ParseTPMSignature(signature)
 	if err != nil {
 		return nil, err
 	}
 	if err := sig.Verify(key, attest); err != nil {
-		return nil, &QuoteError{Field: "signature", Err: err}
+		return nil, &QuoteError{Field: "signature", Err: prefix.Bare(err)}
 	}
 	q, err := ParseQuote(attest)
 	if err != nil {
@@ -147,7 +153,8 @@ func (q *Quote) Has(bank crypto.Hash, pcrs ...int) bool {
 // Check compares PCR values, as the machine reported them, with the digest in the quote. A value that the quote covers
 // and that is not given is an error, and so is a quote that covers none: its digest says nothing. Values that the quote
 // does not cover are not looked at, so ask [Quote.Has] for those that matter.
-func (q *Quote) Check(values map[crypto.Hash]map[int][]byte) error {
+func (q *Quote) Check(values map[crypto.Hash]map[int][]byte) (err error) {
+	defer prefix.Add(pkg, &err)
 	digest, err := q.digest(func(bank crypto.Hash, pcr int) ([]byte, error) {
 		v, ok := values[bank][pcr]
 		if !ok {
@@ -169,11 +176,11 @@ func (q *Quote) Check(values map[crypto.Hash]map[int][]byte) error {
 
 // digest hashes what value returns for each quoted PCR. The hash is that of the signature; the digest's length tells it.
 func (q *Quote) digest(value func(bank crypto.Hash, pcr int) ([]byte, error)) ([]byte, error) {
-	i := slices.IndexFunc(algorithms, func(a algorithm) bool { return a.hash.Size() == len(q.PCRDigest) })
+	i := slices.IndexFunc(pcrbank.All, func(a pcrbank.Algorithm) bool { return a.Hash.Size() == len(q.PCRDigest) })
 	if i < 0 {
 		return nil, &QuoteError{Field: "PCR digest", Err: fmt.Errorf("%d bytes, which no hash known here has", len(q.PCRDigest))}
 	}
-	w := algorithms[i].hash.New()
+	w := pcrbank.All[i].Hash.New()
 	covered := 0
 	for _, s := range q.Selections {
 		for _, n := range s.PCRs {

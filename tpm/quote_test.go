@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // Quotes of a software TPM by each kind of key and scheme.
@@ -51,7 +53,7 @@ func TestInteropQuote(t *testing.T) {
 			primary, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(template)}.Execute(tpm)
 			require.NoError(t, err)
 			defer func() { _, _ = tpm2.FlushContext{FlushHandle: primary.ObjectHandle}.Execute(tpm) }()
-			ours, err := ObjectName(primary.OutPublic.Bytes())
+			ours, err := policy.ObjectName(primary.OutPublic.Bytes())
 			require.NoError(t, err)
 			assert.Equal(t, primary.Name.Buffer, ours)
 			nonce := []byte("a nonce of the verifier")

@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Replay computes the PCRs that the log leads to, in the given banks or in all that the log has. Events of type
 // EV_NO_ACTION extend nothing; one of them may tell the startup locality, with which PCR 0 then begins, as it begins with
 // 4 before an H-CRTM event. PCRs 17 to 22 begin with ones, or with zeros if the log extends one of them: only a dynamic
 // launch does, and it resets them. Events for PCRs that no TPM has are skipped (and are findings of [ParseLog]).
-func (l *Log) Replay(banks ...crypto.Hash) (map[crypto.Hash]*Bank, error) {
+func (l *Log) Replay(banks ...crypto.Hash) (_ map[crypto.Hash]*Bank, err error) {
+	defer prefix.Add(pkg, &err)
 	if len(banks) == 0 {
 		banks = l.Banks()
 	}
@@ -50,10 +54,10 @@ func (l *Log) replay(h crypto.Hash) (*Bank, error) {
 		}
 		digest, ok := e.Digests[h]
 		if !ok {
-			return nil, fmt.Errorf("tpm: replay: event %d has no %s digest: %w", i, BankName(h), ErrBank)
+			return nil, fmt.Errorf("replay: event %d has no %s digest: %w", i, BankName(h), ErrBank)
 		}
 		if err := b.extend(e.PCR, digest); err != nil {
-			return nil, fmt.Errorf("tpm: replay: event %d: %w", i, err)
+			return nil, fmt.Errorf("replay: event %d: %w", i, err)
 		}
 		extended = extended || e.PCR == 0
 	}
@@ -84,28 +88,29 @@ func (l *Log) Values(bank crypto.Hash) (map[int][]byte, error) {
 // Verify replays one bank and compares it with what a TPM reports for some PCRs. It returns a [*ReplayError] that names
 // those which differ. PCRs that the firmware's log does not hold, such as 10 and whatever userspace extended, should
 // not be passed; PCRs that a predicted log does not cover, and no PCRs at all, are another error.
-func (l *Log) Verify(bank crypto.Hash, pcrs map[int][]byte) error {
+func (l *Log) Verify(bank crypto.Hash, pcrs map[int][]byte) (err error) {
+	defer prefix.Add(pkg, &err)
 	values, err := l.Values(bank)
 	if err != nil {
 		return err
 	}
 	if len(pcrs) == 0 {
-		return errors.New("tpm: verify: no PCRs to compare")
+		return errors.New("verify: no PCRs to compare")
 	}
-	bad := &ReplayError{Bank: bank, Replayed: make(map[int][]byte), Actual: make(map[int][]byte)}
-	for _, n := range sortedPCRs(pcrs) {
+	bad := &ReplayError{Bank: bank, Want: make(map[int][]byte), Got: make(map[int][]byte)}
+	for _, n := range pcrbank.PCRs(pcrs) {
 		if n < 0 || n >= PCRCount {
-			return fmt.Errorf("tpm: verify: PCR %d: want 0 to %d", n, PCRCount-1)
+			return fmt.Errorf("verify: PCR %d: want 0 to %d", n, PCRCount-1)
 		}
 		got, ok := values[n]
 		if !ok {
-			return fmt.Errorf("tpm: verify: PCR %d is not predicted", n)
+			return fmt.Errorf("verify: PCR %d is not predicted", n)
 		}
 		if bytes.Equal(got, pcrs[n]) {
 			continue
 		}
 		bad.PCRs = append(bad.PCRs, n)
-		bad.Replayed[n], bad.Actual[n] = got, bytes.Clone(pcrs[n])
+		bad.Want[n], bad.Got[n] = bytes.Clone(pcrs[n]), got
 	}
 	if len(bad.PCRs) > 0 {
 		return bad

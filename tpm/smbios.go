@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/smbios"
 )
 
@@ -13,7 +14,7 @@ func readSMBIOS(table []byte) ([]smbios.Structure, error) {
 	list, err := smbios.Parse(table)
 	if err != nil {
 		e, _ := errors.AsType[*smbios.FormatError](err)
-		return nil, &FormatError{Offset: e.Offset, Field: e.Field, Err: e.Err}
+		return nil, &osmith.FormatError{Offset: e.Offset, Field: e.Field, Err: e.Err}
 	}
 	return list, nil
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // SpecID is a TCG_EfiSpecIdEvent (Firmware Profile 1.06, section 10.4.5.1): the first event of a crypto-agile log, which
@@ -27,8 +29,8 @@ type Algorithm struct {
 
 // String is the name of a bank of this package, the number of any other hash.
 func (a Algorithm) String() string {
-	if k, ok := byID(a.ID); ok {
-		return k.name
+	if k, ok := pcrbank.ByID(a.ID); ok {
+		return k.Name
 	}
 	return fmt.Sprintf("0x%04x", a.ID)
 }
@@ -69,8 +71,8 @@ func readSpecID(data []byte) (SpecID, error) {
 			return short("algorithms")
 		}
 		a := Algorithm{le.Uint16(data[at:]), int(le.Uint16(data[at+2:]))}
-		if k, ok := byID(a.ID); ok && k.hash.Size() != a.Size {
-			return SpecID{}, dataError(at, "header: algorithms", "%s with digests of %d bytes, want %d", k.name, a.Size, k.hash.Size())
+		if k, ok := pcrbank.ByID(a.ID); ok && k.Hash.Size() != a.Size {
+			return SpecID{}, dataError(at, "header: algorithms", "%s with digests of %d bytes, want %d", k.Name, a.Size, k.Hash.Size())
 		}
 		if a.Size == 0 || a.Size > 1024 {
 			return SpecID{}, dataError(at, "header: algorithms", "%v with digests of %d bytes", a, a.Size)
@@ -94,8 +96,8 @@ func newSpecID(banks []crypto.Hash) Event {
 	data = append(data, 0, 0, 0, 0, 0, 2, 2, 2)
 	data = binary.LittleEndian.AppendUint32(data, uint32(len(banks)))
 	for _, h := range banks {
-		a, _ := byHash(h)
-		data = binary.LittleEndian.AppendUint16(data, a.id)
+		a, _ := pcrbank.ByHash(h)
+		data = binary.LittleEndian.AppendUint16(data, a.ID)
 		data = binary.LittleEndian.AppendUint16(data, uint16(h.Size()))
 	}
 	return Event{Type: EventNoAction, Data: append(data, 0)}

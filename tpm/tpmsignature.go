@@ -8,6 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/tpmwire"
 )
 
 // Signature schemes of the TCG Algorithm Registry.
@@ -26,42 +30,44 @@ type TPMSignature struct {
 }
 
 // ParseTPMSignature reads a TPMT_SIGNATURE, as TPM2_Quote returns it and tpm2_quote -s writes it.
-func ParseTPMSignature(b []byte) (*TPMSignature, error) {
-	r := &wireReader{data: bytes.Clone(b), what: "TPM signature"}
-	scheme := r.u16("scheme")
-	at := r.pos
-	id := r.u16("hash")
-	a, ok := byID(id)
+func ParseTPMSignature(b []byte) (_ *TPMSignature, err error) {
+	defer prefix.Add(pkg, &err)
+	r := tpmwire.NewReader("TPM signature", bytes.Clone(b))
+	scheme := r.U16("scheme")
+	at := r.Pos()
+	id := r.U16("hash")
+	a, ok := pcrbank.ByID(id)
 	if !ok {
-		r.fail(at, "hash", fmt.Errorf("algorithm 0x%04x: %w", id, ErrBank))
+		r.Fail(at, "hash", fmt.Errorf("algorithm 0x%04x: %w", id, ErrBank))
 	}
-	s := &TPMSignature{Hash: a.hash}
+	s := &TPMSignature{Hash: a.Hash}
 	switch scheme {
 	case algRSASSA, algRSAPSS:
 		s.Scheme = "rsassa"
 		if scheme == algRSAPSS {
 			s.Scheme = "rsapss"
 		}
-		s.RSA = r.sized("signature")
+		s.RSA = r.Sized("signature")
 	case algECDSA:
 		s.Scheme = "ecdsa"
-		s.R, s.S = new(big.Int).SetBytes(r.sized("r")), new(big.Int).SetBytes(r.sized("s"))
+		s.R, s.S = new(big.Int).SetBytes(r.Sized("r")), new(big.Int).SetBytes(r.Sized("s"))
 	default:
-		r.fail(0, "scheme", fmt.Errorf("0x%04x, want RSASSA, RSAPSS or ECDSA", scheme))
+		r.Fail(0, "scheme", fmt.Errorf("0x%04x, want RSASSA, RSAPSS or ECDSA", scheme))
 	}
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
 // Verify reports whether the key made the signature over message. A SHA-1 signature is refused.
-func (s *TPMSignature) Verify(key crypto.PublicKey, message []byte) error {
+func (s *TPMSignature) Verify(key crypto.PublicKey, message []byte) (err error) {
+	defer prefix.Add(pkg, &err)
 	if err := checkBank(s.Hash); err != nil {
 		return err
 	}
 	if s.Hash == crypto.SHA1 {
-		return errors.New("tpm: a signature over SHA-1 proves nothing")
+		return errors.New("a signature over SHA-1 proves nothing")
 	}
 	digest := sum(s.Hash, message)
 	switch k := key.(type) {
@@ -75,17 +81,17 @@ func (s *TPMSignature) Verify(key crypto.PublicKey, message []byte) error {
 	case *ecdsa.PublicKey:
 		if s.Scheme == "ecdsa" {
 			if s.R == nil || s.S == nil || !ecdsa.Verify(k, digest, s.R, s.S) {
-				return errors.New("tpm: not a signature by this key over this message")
+				return errors.New("not a signature by this key over this message")
 			}
 			return nil
 		}
 	}
-	return fmt.Errorf("tpm: a signature by %s and a key of type %T", s.Scheme, key)
+	return fmt.Errorf("a signature by %s and a key of type %T", s.Scheme, key)
 }
 
 func wrapVerify(err error) error {
 	if err != nil {
-		return fmt.Errorf("tpm: not a signature by this key over this message: %w", err)
+		return fmt.Errorf("not a signature by this key over this message: %w", err)
 	}
 	return nil
 }

@@ -7,6 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Record is an entry of systemd's own log: userspace extended a PCR or an NvPCR.
@@ -52,13 +55,14 @@ type jsonRecord struct {
 }
 
 // ParseUserspaceLog reads systemd's log of measurements (RFC 7464: 0x1e, JSON, newline). A record at the end that is cut
-// is a finding, since a writer may have died; anything else that is no record is a [*FormatError]. So is a word whose
+// is a finding, since a writer may have died; anything else that is no record is a [*osmith.FormatError]. So is a word whose
 // digest is another's a finding: nothing but the digests counts.
 func ParseUserspaceLog(data []byte) (*UserspaceLog, error) {
 	u := &UserspaceLog{}
 	pos := 0
 	fail := func(field string, err error) (*UserspaceLog, error) {
-		return nil, &FormatError{Offset: int64(pos), Field: fmt.Sprintf("userspace log: record %d: %s", len(u.Records), field), Err: err}
+		format := &osmith.FormatError{Offset: int64(pos), Field: fmt.Sprintf("userspace log: record %d: %s", len(u.Records), field), Err: err}
+		return nil, prefix.Error(pkg, format)
 	}
 	for pos < len(data) {
 		if data[pos] != 0x1e {

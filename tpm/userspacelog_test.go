@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // What systemd 262's own tools wrote in a real boot. Every digest in it is that of its word.
@@ -62,7 +64,7 @@ func TestUserspaceLogErrors(t *testing.T) {
 			u, err := ParseUserspaceLog([]byte(c.in))
 			require.ErrorContains(t, err, c.want)
 			assert.Nil(t, u)
-			var format *FormatError
+			var format *osmith.FormatError
 			assert.ErrorAs(t, err, &format)
 		})
 	}

@@ -52,7 +52,7 @@ func ExampleAssembled_WriteStream() {
 		Hashes: []crypto.Hash{crypto.SHA256, crypto.SHA384},
 		Sign: func(variants []uki.VariantMeasurements) ([]byte, error) {
 			fmt.Printf("to sign for profile %d: %d ways to boot\n", variants[0].Profile, len(variants))
-			return []byte(`{"sha256":[]}`), nil // tpm.SignPolicies
+			return []byte(`{"sha256":[]}`), nil // see tpm.PCR11States and policy.Sign
 		},
 	})
 	fmt.Println(len(variants), out.Len(), err)

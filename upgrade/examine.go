@@ -91,7 +91,7 @@ func (m *Machine) booted(u *unified) ([]osmith.Measurement, error) {
 		return nil, errors.New("upgrade: the UKI has no default profile")
 	}
 	if len(own) == 1 {
-		return measurements(own[0].Sections), nil
+		return own[0].Sections, nil
 	}
 	if m.Hardware == nil {
 		return nil, fmt.Errorf("upgrade: the stub picks one of %d sets of sections by the hardware, which Machine.Hardware does not tell: %w", len(own), uki.ErrHardwareDependent)
@@ -104,7 +104,7 @@ func (m *Machine) booted(u *unified) ([]osmith.Measurement, error) {
 	if i < 0 {
 		return nil, fmt.Errorf("upgrade: the stub picks %+v, which is none of the image's %d variants", chosen, len(own))
 	}
-	return measurements(own[i].Sections), nil
+	return own[i].Sections, nil
 }
 
 // ofProfile are the variants of a profile.
@@ -116,12 +116,4 @@ func (u *unified) ofProfile(n int) []uki.VariantMeasurements {
 		}
 	}
 	return list
-}
-
-func measurements(list []osmith.Measurement) []osmith.Measurement {
-	out := make([]osmith.Measurement, len(list))
-	for i, x := range list {
-		out[i] = osmith.Measurement(x)
-	}
-	return out
 }

@@ -3,8 +3,6 @@ package upgrade
 import (
 	"crypto"
 	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -87,15 +86,15 @@ func (m *Machine) profileUnlocks(u *unified, profile int) (ok string, why error)
 		}
 		return "", fmt.Errorf("upgrade: %w, and this machine has secrets sealed to such a policy", ErrNoPolicy)
 	}
-	key, err := publicKey(pemKey)
+	key, err := policy.ParsePublicKey(pemKey)
 	if err != nil {
 		return "", fmt.Errorf("upgrade: .pcrpkey: %w", err)
 	}
-	print, err := tpm.Fingerprint(key)
+	print, err := policy.Fingerprint(key)
 	if err != nil {
 		return "", fmt.Errorf("upgrade: .pcrpkey: %w", err)
 	}
-	signatures, err := tpm.ParseSignatures(signed)
+	signatures, err := policy.ParseSignatures(signed)
 	if err != nil {
 		return "", fmt.Errorf("upgrade: .pcrsig: %w", err)
 	}
@@ -115,18 +114,18 @@ func (m *Machine) profileUnlocks(u *unified, profile int) (ok string, why error)
 
 // coversPhases checks that for the SHA-256 bank, which systemd prefers to unlock with, every default phase of PCR 11 has a
 // valid signature.
-func coversPhases(v uki.VariantMeasurements, key *rsa.PublicKey, print [32]byte, signatures []tpm.Signature) error {
+func coversPhases(v uki.VariantMeasurements, key *rsa.PublicKey, print [32]byte, signatures []policy.Signature) error {
 	const bank = crypto.SHA256
 	for _, phases := range tpm.DefaultPhasePaths() {
-		value, err := tpm.PCR11(bank, measurements(v.Sections), phases...)
+		value, err := tpm.PCR11(bank, v.Sections, phases...)
 		if err != nil {
 			return err
 		}
-		want, err := tpm.PolicyPCR(tpm.PolicyDigest{}, bank, map[int][]byte{tpm.PCRKernel: value})
+		want, err := policy.PolicyPCR(policy.Digest{}, bank, map[int][]byte{tpm.PCRKernel: value})
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(signatures, func(s tpm.Signature) bool {
+		if !slices.ContainsFunc(signatures, func(s policy.Signature) bool {
 			return s.Bank == bank && s.Digest == want && s.Ref == "" && s.Fingerprint == print && s.Verify(key) == nil
 		}) {
 			return &PolicyError{tpm.BankName(bank), phases, v.Variant}
@@ -149,21 +148,4 @@ func text(f *uki.File, profile int, name string) ([]byte, bool, error) {
 		return nil, false, fmt.Errorf("upgrade: section %s: %w", name, err)
 	}
 	return []byte(strings.TrimRight(string(b), "\x00")), true, nil
-}
-
-// publicKey reads the PEM form that .pcrpkey holds.
-func publicKey(b []byte) (*rsa.PublicKey, error) {
-	block, _ := pem.Decode(b)
-	if block == nil || block.Type != "PUBLIC KEY" {
-		return nil, errors.New("want a PEM block PUBLIC KEY")
-	}
-	k, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	key, ok := k.(*rsa.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("a %T: systemd unlocks with RSA keys only", k)
-	}
-	return key, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 )
@@ -29,16 +30,14 @@ func (s *system) withUKI(set *acmeos.Set, change func(im *uki.Image), sign ...in
 	variants, err := im.MeasureVariants(tpm.Banks()...)
 	require.NoError(s.t, err)
 	for _, n := range sign {
-		var all tpm.Signatures
+		var all policy.Signatures
 		for _, v := range variants {
 			if v.Profile != n {
 				continue
 			}
-			ms := make([]osmith.Measurement, len(v.Sections))
-			for i, m := range v.Sections {
-				ms[i] = osmith.Measurement(m)
-			}
-			signatures, err := tpm.SignPolicies(s.builder.Keys.PCR, nil, ms, nil)
+			states, err := tpm.PCR11States(v.Sections, nil, nil)
+			require.NoError(s.t, err)
+			signatures, err := policy.Sign(s.builder.Keys.PCR, states, "")
 			require.NoError(s.t, err)
 			all = append(all, signatures...)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -114,11 +115,11 @@ func (b *Builder) image(version string, rootHash []byte) (*uki.Assembled, error)
 	if err != nil {
 		return nil, err
 	}
-	ms := make([]osmith.Measurement, len(measured))
-	for i, m := range measured {
-		ms[i] = osmith.Measurement(m)
+	states, err := tpm.PCR11States(measured, nil, nil)
+	if err != nil {
+		return nil, err
 	}
-	signatures, err := tpm.SignPolicies(b.Keys.PCR, nil, ms, nil)
+	signatures, err := policy.Sign(b.Keys.PCR, states, "")
 	if err != nil {
 		return nil, err
 	}

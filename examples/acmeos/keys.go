@@ -5,13 +5,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // Owner marks the entries of our signature lists.
@@ -47,10 +46,4 @@ func GenerateKeys(notBefore time.Time) (*Keys, error) {
 }
 
 // PCRPublicKey is the PEM form that goes into .pcrpkey.
-func (k *Keys) PCRPublicKey() ([]byte, error) {
-	der, err := x509.MarshalPKIXPublicKey(k.PCR.Public())
-	if err != nil {
-		return nil, fmt.Errorf("PCR key: %w", err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
-}
+func (k *Keys) PCRPublicKey() ([]byte, error) { return policy.MarshalPublicKey(&k.PCR.PublicKey) }

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -67,9 +66,7 @@ func (c *composer) sections(v uki.Variant) error {
 	if i < 0 {
 		return fmt.Errorf("%s: profile %d is not in it", c.in.UKI, c.in.Profile)
 	}
-	for _, m := range all[i].Sections {
-		c.out.Sections = append(c.out.Sections, osmith.Measurement(m))
-	}
+	c.out.Sections = all[i].Sections
 	if c.stub >= 257 {
 		return nil
 	}

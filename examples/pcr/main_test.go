@@ -14,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -174,7 +175,7 @@ func TestSign(t *testing.T) {
 	pcr(t, 0, "sign", "linux.efi", "-key", key, "-o", "b.json", "-banks", "sha256", "-phases", "enter-initrd,:", "-ref", "initrd", "-profile", "0")
 	raw, err := os.ReadFile("b.json")
 	require.NoError(t, err)
-	signed, err := tpm.ParseSignatures(raw)
+	signed, err := policy.ParseSignatures(raw)
 	require.NoError(t, err)
 	require.Len(t, signed, 2)
 	require.Equal(t, "initrd", signed[0].Ref)

@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -33,7 +34,7 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		}
 		public, ok := key.Public().(*rsa.PublicKey)
 		if !ok {
-			return fmt.Errorf("%s: %w", *keyFile, tpm.ErrKey)
+			return fmt.Errorf("%s: %w", *keyFile, policy.ErrKey)
 		}
 		banks, err := parseBanks(*bankList)
 		if err != nil {
@@ -43,13 +44,13 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		var signed tpm.Signatures
-		for _, sections := range variants {
-			policies, err := tpm.PreparePolicies(public, banks, sections, parsePhases(*phases), *ref)
+		var signed policy.Signatures
+		for _, v := range variants {
+			states, err := tpm.PCR11States(v.Sections, banks, parsePhases(*phases))
 			if err != nil {
 				return err
 			}
-			s, err := policies.Sign(key)
+			s, err := policy.Sign(key, states, *ref)
 			if err != nil {
 				return err
 			}
@@ -62,7 +63,7 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err := cli.WriteFile(*out, text); err != nil {
 			return err
 		}
-		fingerprint, err := tpm.Fingerprint(public)
+		fingerprint, err := policy.Fingerprint(public)
 		if err != nil {
 			return err
 		}
@@ -82,7 +83,7 @@ func parsePhases(list string) [][]string {
 }
 
 // measure hashes the sections of every way to boot an image, or those of one profile.
-func measure(name string, profile int, banks []crypto.Hash) ([][]osmith.Measurement, error) {
+func measure(name string, profile int, banks []crypto.Hash) ([]uki.VariantMeasurements, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -103,18 +104,8 @@ func measure(name string, profile int, banks []crypto.Hash) ([][]osmith.Measurem
 	if err != nil {
 		return nil, err
 	}
-	var out [][]osmith.Measurement
-	for _, v := range all {
-		if profile >= 0 && v.Profile != profile {
-			continue
-		}
-		var sections []osmith.Measurement
-		for _, m := range v.Sections {
-			sections = append(sections, osmith.Measurement(m))
-		}
-		out = append(out, sections)
-	}
-	if out == nil {
+	out := slices.DeleteFunc(all, func(v uki.VariantMeasurements) bool { return profile >= 0 && v.Profile != profile })
+	if len(out) == 0 {
 		return nil, fmt.Errorf("%s: no profile %d", name, profile)
 	}
 	return out, nil

@@ -12,7 +12,7 @@ import (
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/internal/testtools"
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -52,7 +52,7 @@ func TestAgainstSystemd(t *testing.T) {
 	pcr(t, 0, "sign", "linux.efi", "-key", key, "-o", "ours.json", "-ref", "initrd", "-phases", "enter-initrd")
 	got, err := os.ReadFile("ours.json")
 	require.NoError(t, err)
-	signed, err := tpm.ParseSignatures(got)
+	signed, err := policy.ParseSignatures(got)
 	require.NoError(t, err)
 	f, err := os.Open("linux.efi")
 	require.NoError(t, err)
@@ -77,7 +77,7 @@ func TestAgainstSystemd(t *testing.T) {
 	}
 	out := r.Output(t, dir, "/usr/lib/systemd/systemd-measure", "sign", "--linux=kernel", "--initrd=initrd", "--osrel=os-release", "--cmdline=cmdline",
 		"--uname=uname", "--sbat=sbat", "--policyref=initrd", "--phase=enter-initrd", "--private-key="+key, "--public-key="+filepath.Join(dir, "pub.pem"))
-	theirs, err := tpm.ParseSignatures([]byte(out))
+	theirs, err := policy.ParseSignatures([]byte(out))
 	require.NoError(t, err)
 	require.Equal(t, theirs, signed)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/tpm/sealing"
 )
 
@@ -38,7 +39,7 @@ func (f unlockFlags) read() (u sealing.Unlock, err error) {
 		if err != nil {
 			return u, err
 		}
-		if u.Signatures, err = tpm.ParseSignatures(text); err != nil {
+		if u.Signatures, err = policy.ParseSignatures(text); err != nil {
 			return u, fmt.Errorf("%s: %w", *f.signature, err)
 		}
 	}
@@ -47,7 +48,7 @@ func (f unlockFlags) read() (u sealing.Unlock, err error) {
 		if err != nil {
 			return u, err
 		}
-		if u.PCRLock, err = tpm.ParseLockPolicy(text); err != nil {
+		if u.PCRLock, err = policy.ParsePCRLock(text); err != nil {
 			return u, fmt.Errorf("%s: %w", *f.pcrlock, err)
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/swtpm"
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/tpm/sealing"
 )
 
@@ -85,11 +85,11 @@ func (b *bench) signature(t *testing.T, key *rsa.PrivateKey) {
 	defer device.Close()
 	pcrs, err := sealing.New(device).PCRs(crypto.SHA256, 11)
 	require.NoError(t, err)
-	digest, err := tpm.PolicyPCR(tpm.PolicyDigest{}, crypto.SHA256, pcrs)
+	digest, err := policy.PolicyPCR(policy.Digest{}, crypto.SHA256, pcrs)
 	require.NoError(t, err)
-	fingerprint, err := tpm.Fingerprint(&key.PublicKey)
+	fingerprint, err := policy.Fingerprint(&key.PublicKey)
 	require.NoError(t, err)
-	signatures, err := tpm.Policies{{Bank: crypto.SHA256, PCRs: []int{11}, Fingerprint: fingerprint, Digest: digest}}.Sign(key)
+	signatures, err := policy.PCRPolicies{{Bank: crypto.SHA256, PCRs: []int{11}, Fingerprint: fingerprint, Digest: digest}}.Sign(key)
 	require.NoError(t, err)
 	text, err := signatures.MarshalJSON()
 	require.NoError(t, err)

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // TestSignElsewhere: policies go out, signatures come back, and the image ends up with those of one that is signed here.
@@ -26,14 +26,14 @@ func TestSignElsewhere(t *testing.T) {
 	require.False(t, r.PCRSignature)
 	require.Contains(t, ok(t, "inspect", path("waiting.efi")), "room for the signatures of 8 policies")
 
-	policies, err := tpm.ParsePolicies(r.Policies)
+	policies, err := policy.ParsePCRPolicies(r.Policies)
 	require.NoError(t, err)
 	require.Len(t, policies, 2*2*4)
 	key, err := cli.ReadKey(path("pcr.key"))
 	require.NoError(t, err)
 	signed, err := policies.Sign(key)
 	require.NoError(t, err)
-	save := func(s tpm.Signatures) {
+	save := func(s policy.Signatures) {
 		b, err := s.MarshalJSON()
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(path("signed.json"), b, 0o600))
@@ -60,11 +60,11 @@ func TestSignElsewhere(t *testing.T) {
 	require.NoError(t, err)
 	public, err := readRSA(path("pcr2.pub"))
 	require.NoError(t, err)
-	fingerprint, err := tpm.Fingerprint(public)
+	fingerprint, err := policy.Fingerprint(public)
 	require.NoError(t, err)
 	stray := policies[0]
 	stray.Fingerprint = fingerprint
-	more, err := tpm.Policies{stray}.Sign(other)
+	more, err := policy.PCRPolicies{stray}.Sign(other)
 	require.NoError(t, err)
 	save(append(signed, more...))
 	refused("1 of 17 signatures are for policies that", join...)

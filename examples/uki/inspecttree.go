@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // tree is the object for people.
@@ -78,8 +79,8 @@ func (s section) below(parent *node) {
 
 // summary says for how many values each bank has a signed policy.
 func summary(pcrsig string) string {
-	signatures, err := tpm.ParseSignatures([]byte(pcrsig))
-	if waiting, unsigned := tpm.ParsePolicies([]byte(pcrsig)); err != nil && unsigned == nil {
+	signatures, err := policy.ParseSignatures([]byte(pcrsig))
+	if waiting, unsigned := policy.ParsePCRPolicies([]byte(pcrsig)); err != nil && unsigned == nil {
 		return fmt.Sprintf("room for the signatures of %d policies", len(waiting))
 	}
 	if err != nil {

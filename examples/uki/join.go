@@ -7,6 +7,7 @@ import (
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -19,7 +20,7 @@ func (c *call) join(image string, signatures *text, by *signer, name string) err
 	if err != nil {
 		return err
 	}
-	signed, err := tpm.ParseSignatures(content)
+	signed, err := policy.ParseSignatures(content)
 	if err != nil {
 		return about{"-pcrsig", err}
 	}
@@ -65,7 +66,7 @@ func (c *call) join(image string, signatures *text, by *signer, name string) err
 }
 
 // waiting are the signatures for the policies that stand in a profile's .pcrsig, in their order.
-func waiting(f *uki.File, profile int, signed tpm.Signatures) (out tpm.Signatures, err error) {
+func waiting(f *uki.File, profile int, signed policy.Signatures) (out policy.Signatures, err error) {
 	section, ok := f.ProfileSection(profile, ".pcrsig")
 	if !ok {
 		return nil, errors.New("no .pcrsig: build the image with -policy-digest")
@@ -74,7 +75,7 @@ func waiting(f *uki.File, profile int, signed tpm.Signatures) (out tpm.Signature
 	if err != nil {
 		return nil, err
 	}
-	policies, err := tpm.ParsePolicies(content)
+	policies, err := policy.ParsePCRPolicies(content)
 	if err != nil {
 		return nil, fmt.Errorf("its .pcrsig does not wait for signatures: %w", err)
 	}
@@ -92,7 +93,7 @@ func waiting(f *uki.File, profile int, signed tpm.Signatures) (out tpm.Signature
 const maxPCRSig = 16 << 20
 
 // verify checks the signatures by the key in .pcrpkey, as far as they are by that.
-func verify(f *uki.File, profile int, signatures tpm.Signatures) error {
+func verify(f *uki.File, profile int, signatures policy.Signatures) error {
 	section, ok := f.ProfileSection(profile, ".pcrpkey")
 	if !ok || section.Size() > maxText {
 		return nil
@@ -105,7 +106,7 @@ func verify(f *uki.File, profile int, signatures tpm.Signatures) error {
 	if err != nil {
 		return err
 	}
-	fingerprint, err := tpm.Fingerprint(key)
+	fingerprint, err := policy.Fingerprint(key)
 	if err != nil {
 		return err
 	}

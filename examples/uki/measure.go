@@ -71,7 +71,7 @@ func describeVariant(f *uki.File, v uki.VariantMeasurements, banks []crypto.Hash
 		}
 		out.Sections = append(out.Sections, s)
 	}
-	ms := forTPM(v.Sections)
+	ms := v.Sections
 	for _, path := range paths {
 		p := pcr11{path, map[string]string{}}
 		for _, h := range banks {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -46,9 +47,9 @@ func (ps *policies) room(variants []uki.VariantMeasurements) (int, error) {
 		b, err := unsigned.MarshalJSON()
 		return len(b) + 1024*len(unsigned), err
 	}
-	var signed tpm.Signatures
+	var signed policy.Signatures
 	for _, p := range unsigned {
-		signed = append(signed, tpm.Signature{Policy: p, Value: make([]byte, ps.keyOf(p).public.Size())})
+		signed = append(signed, policy.Signature{PCRPolicy: p, Value: make([]byte, ps.keyOf(p).public.Size())})
 	}
 	b, err := signed.MarshalJSON()
 	return len(b), err
@@ -73,9 +74,9 @@ func (ps *policies) options() uki.WriteOptions {
 		if ps.digests {
 			return unsigned.MarshalJSON()
 		}
-		var signed tpm.Signatures
+		var signed policy.Signatures
 		for _, p := range unsigned {
-			s, err := tpm.Policies{p}.Sign(ps.keyOf(p).signer)
+			s, err := policy.PCRPolicies{p}.Sign(ps.keyOf(p).signer)
 			if err != nil {
 				return nil, err
 			}
@@ -86,15 +87,19 @@ func (ps *policies) options() uki.WriteOptions {
 }
 
 // of lists the policies for some ways to boot, each once.
-func (ps *policies) of(variants []uki.VariantMeasurements) (all tpm.Policies, err error) {
+func (ps *policies) of(variants []uki.VariantMeasurements) (all policy.PCRPolicies, err error) {
 	for _, v := range variants {
 		for _, k := range ps.keys {
-			list, err := tpm.PreparePolicies(k.public, ps.banks, forTPM(v.Sections), k.phases, "")
+			states, err := tpm.PCR11States(v.Sections, ps.banks, k.phases)
+			if err != nil {
+				return nil, err
+			}
+			list, err := policy.Prepare(k.public, states, "")
 			if err != nil {
 				return nil, err
 			}
 			for _, p := range list {
-				if !slices.ContainsFunc(all, func(q tpm.Policy) bool {
+				if !slices.ContainsFunc(all, func(q policy.PCRPolicy) bool {
 					return q.Bank == p.Bank && q.Fingerprint == p.Fingerprint && q.Digest == p.Digest
 				}) {
 					all = append(all, p)
@@ -106,7 +111,7 @@ func (ps *policies) of(variants []uki.VariantMeasurements) (all tpm.Policies, er
 }
 
 // keyOf is the key that a policy is for.
-func (ps *policies) keyOf(p tpm.Policy) policyKey {
+func (ps *policies) keyOf(p policy.PCRPolicy) policyKey {
 	i := slices.IndexFunc(ps.keys, func(k policyKey) bool { return k.fingerprint == p.Fingerprint })
 	return ps.keys[i]
 }
@@ -118,12 +123,4 @@ func (ps *policies) waiting(variants []uki.VariantMeasurements) (json.RawMessage
 		return nil, err
 	}
 	return all.MarshalJSON()
-}
-
-func forTPM(measured []osmith.Measurement) []osmith.Measurement {
-	ms := make([]osmith.Measurement, len(measured))
-	for i, m := range measured {
-		ms[i] = osmith.Measurement(m)
-	}
-	return ms
 }

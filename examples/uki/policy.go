@@ -4,14 +4,13 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/pem"
 	"flag"
 	"fmt"
 	"os"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // policyFlags say for which values of PCR 11 policies are signed, by whom.
@@ -74,7 +73,7 @@ func (p *policyFlags) read() (ps *policies, embedded []byte, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		if key.fingerprint, err = tpm.Fingerprint(key.public); err != nil {
+		if key.fingerprint, err = policy.Fingerprint(key.public); err != nil {
 			return nil, nil, err
 		}
 		ps.keys = append(ps.keys, key)
@@ -83,7 +82,7 @@ func (p *policyFlags) read() (ps *policies, embedded []byte, err error) {
 	case len(p.public) == 1:
 		embedded, err = publicText(p.public[0])
 	case len(p.public) == 0 && len(ps.keys) == 1:
-		embedded, err = publicPEM(ps.keys[0].public)
+		embedded, err = policy.MarshalPublicKey(ps.keys[0].public)
 	}
 	return ps, embedded, err
 }
@@ -129,7 +128,7 @@ func publicText(name string) ([]byte, error) {
 	if block, _ := pem.Decode(b); block.Type == "PUBLIC KEY" {
 		return b, nil
 	}
-	return publicPEM(key)
+	return policy.MarshalPublicKey(key)
 }
 
 func readRSA(name string) (*rsa.PublicKey, error) {
@@ -150,12 +149,4 @@ func parseRSA(name string, b []byte) (*rsa.PublicKey, error) {
 		return nil, fmt.Errorf("%s: a key of type %T; TPM policies are signed with RSA", name, key)
 	}
 	return public, nil
-}
-
-func publicPEM(key *rsa.PublicKey) ([]byte, error) {
-	der, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
 }

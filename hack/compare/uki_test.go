@@ -21,6 +21,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -147,11 +148,11 @@ func ukiMeasuredAndSigned(b *testing.B) sides {
 		j.args = append(j.args, "--pcr-banks="+name)
 	}
 	o := uki.WriteOptions{Hashes: banks, Sign: func(variants []uki.VariantMeasurements) ([]byte, error) {
-		var ms []osmith.Measurement
-		for _, m := range variants[0].Sections {
-			ms = append(ms, osmith.Measurement(m))
+		states, err := tpm.PCR11States(variants[0].Sections, banks, nil)
+		if err != nil {
+			return nil, err
 		}
-		signed, err := tpm.SignPolicies(j.key, banks, ms, tpm.DefaultPhasePaths())
+		signed, err := policy.Sign(j.key, states, "")
 		if err != nil {
 			return nil, err
 		}

@@ -7,11 +7,11 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // maxAlternatives bounds the states that one secret is sealed for: two levels of PolicyOR.
-const maxAlternatives = tpm.MaxPolicyOR * tpm.MaxPolicyOR
+const maxAlternatives = policy.MaxPolicyOR * policy.MaxPolicyOR
 
 // anyOf: some PCRs have one of several sets of values.
 type anyOf struct {
@@ -20,21 +20,21 @@ type anyOf struct {
 	sets []map[int][]byte
 }
 
-func (o anyOf) tree(start tpm.PolicyDigest) (*tpm.PolicyTree, error) {
-	branches := make([]tpm.PolicyDigest, len(o.sets))
+func (o anyOf) tree(start policy.Digest) (*policy.Tree, error) {
+	branches := make([]policy.Digest, len(o.sets))
 	for i, set := range o.sets {
 		var err error
-		if branches[i], err = tpm.PolicyPCR(start, o.bank, set); err != nil {
+		if branches[i], err = policy.PolicyPCR(start, o.bank, set); err != nil {
 			return nil, err
 		}
 	}
-	return tpm.NewPolicyTree(branches...)
+	return policy.NewTree(branches...)
 }
 
-func (o anyOf) digest(start tpm.PolicyDigest) (tpm.PolicyDigest, error) {
+func (o anyOf) digest(start policy.Digest) (policy.Digest, error) {
 	tree, err := o.tree(start)
 	if err != nil {
-		return tpm.PolicyDigest{}, err
+		return policy.Digest{}, err
 	}
 	return tree.Digest(), nil
 }
@@ -89,7 +89,7 @@ func (o anyOf) none(actual map[int][]byte, differ []int) error {
 }
 
 // or tells the session that its digest is one of several.
-func (t *TPM) or(a *attempt, branches []tpm.PolicyDigest) error {
+func (t *TPM) or(a *attempt, branches []policy.Digest) error {
 	var list tpm2.TPMLDigest
 	for _, b := range branches {
 		list.Digests = append(list.Digests, tpm2.TPM2BDigest{Buffer: b[:]})

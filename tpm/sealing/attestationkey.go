@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // AttestationKey is a key that only signs what a TPM says about itself: ECDSA on P-256, or RSASSA with 2048 bits where the
@@ -84,7 +85,7 @@ func (k *AttestationKey) PublicKey() (crypto.PublicKey, error) {
 }
 
 // Name is the TPM's name of the key, which a [Challenge] is made out to.
-func (k *AttestationKey) Name() ([]byte, error) { return tpm.ObjectName(k.Public) }
+func (k *AttestationKey) Name() ([]byte, error) { return policy.ObjectName(k.Public) }
 
 // load loads the key, which only the TPM that made it can.
 func (t *TPM) loadAttestationKey(k *AttestationKey) (tpm2.NamedHandle, error) {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // EKHandle is where the endorsement key lives if somebody has made it persistent (TCG TPM v2.0 Provisioning Guidance 1.0,
@@ -69,7 +69,7 @@ func parseEK(handle tpm2.TPMHandle, area []byte) (*storageKey, error) {
 		!bytes.Equal(public.AuthPolicy.Buffer, tpm2.ECCEKTemplate.AuthPolicy.Buffer) {
 		return fail(errors.New("not made after a template of the TCG with SHA-256"))
 	}
-	name, err := tpm.ObjectName(area)
+	name, err := policy.ObjectName(area)
 	if err != nil {
 		return fail(err)
 	}

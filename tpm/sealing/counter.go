@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // A counter in the TPM can only go up, also if it is removed and defined again: it then starts above every counter that
@@ -16,7 +16,7 @@ import (
 
 // Counters are of this kind: the owner (whose authorisation is empty unless somebody has set it) may raise and remove
 // them, and everybody may read them. Attempts to do so with a wrong value are no attempts to guess a PIN.
-const counterAttributes = tpm.NVCounter | tpm.NVOwnerWrite | tpm.NVOwnerRead | tpm.NVAuthRead | tpm.NVNoDA
+const counterAttributes = policy.NVCounter | policy.NVOwnerWrite | policy.NVOwnerRead | policy.NVAuthRead | policy.NVNoDA
 
 const counterSize = 8 // bytes
 
@@ -31,7 +31,7 @@ func (t *TPM) DefineCounter(index uint32) (uint64, error) {
 	if index < 0x01800000 || index > 0x01bfffff {
 		return 0, fmt.Errorf("sealing: counter 0x%08x: want an index from 0x01800000 to 0x01bfffff", index)
 	}
-	public, err := (tpm.NVPublic{Index: index, Attributes: counterAttributes, Size: counterSize}).AppendBinary(nil)
+	public, err := (policy.NVPublic{Index: index, Attributes: counterAttributes, Size: counterSize}).AppendBinary(nil)
 	if err != nil {
 		return 0, err
 	}
@@ -73,11 +73,11 @@ func (t *TPM) counter(index uint32) (*nvIndex, error) {
 	if err != nil {
 		return nil, err
 	}
-	public, err := tpm.ParseNVPublic(tpm2.Marshal(n.public))
+	public, err := policy.ParseNVPublic(tpm2.Marshal(n.public))
 	if err != nil {
 		return nil, fmt.Errorf("sealing: counter 0x%08x: %w", index, err)
 	}
-	if public.Attributes&^tpm.NVWritten != counterAttributes || len(public.Policy) != 0 {
+	if public.Attributes&^policy.NVWritten != counterAttributes || len(public.Policy) != 0 {
 		return nil, fmt.Errorf("sealing: counter 0x%08x: %w", index, errNotCounter)
 	}
 	return n, nil
@@ -138,8 +138,8 @@ type notAbove struct {
 
 func (n notAbove) operand() []byte { return binary.BigEndian.AppendUint64(nil, n.most) }
 
-func (n notAbove) digest(d tpm.PolicyDigest) (tpm.PolicyDigest, error) {
-	return tpm.PolicyNV(d, n.index.name, n.operand(), 0, tpm.NVAtMost)
+func (n notAbove) digest(d policy.Digest) (policy.Digest, error) {
+	return policy.PolicyNV(d, n.index.name, n.operand(), 0, policy.ComparisonAtMost)
 }
 
 func (n notAbove) satisfy(t *TPM, a *attempt) error {

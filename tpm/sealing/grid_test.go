@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // TestGrid seals to random policies of everything that there is: the TPM comes to the digests that were computed without it,
@@ -133,10 +134,10 @@ func (g *grid) value(bank crypto.Hash) []byte {
 }
 
 // lock is a policy as of systemd-pcrlock, in an NV index that is written here.
-func (g *grid) lock(t *testing.T) *tpm.LockPolicy {
+func (g *grid) lock(t *testing.T) *policy.PCRLock {
 	t.Helper()
 	const index = 0x01800002
-	lock := &tpm.LockPolicy{Bank: crypto.SHA256, NVIndex: index, Values: map[int][][]byte{}}
+	lock := &policy.PCRLock{Bank: crypto.SHA256, NVIndex: index, Values: map[int][][]byte{}}
 	for _, n := range g.some() {
 		now, err := g.PCRs(lock.Bank, n)
 		require.NoError(t, err)
@@ -149,15 +150,17 @@ func (g *grid) lock(t *testing.T) *tpm.LockPolicy {
 	}
 	digest, err := lock.Digest()
 	require.NoError(t, err)
-	contents := tpm.ApprovedPolicy(digest)
+	contents := policy.ApprovedPolicy(digest)
 	// The index is written under a policy that is easy to satisfy.
-	policy := tpm.PolicyCommandCode(tpm.PolicyDigest{}, uint32(tpm2.TPMCCNVWrite))
+	calculator, err := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
+	require.NoError(t, err)
+	require.NoError(t, tpm2.PolicyCommandCode{Code: tpm2.TPMCCNVWrite}.Update(calculator))
 	n, err := g.readNV(index)
 	if err != nil {
 		require.ErrorIs(t, err, ErrNoIndex)
 		_, err = execute(g.TPM, tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
 			NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, Attributes: tpm2.TPMANV{PolicyWrite: true, OwnerRead: true},
-			AuthPolicy: tpm2.TPM2BDigest{Buffer: policy[:]}, DataSize: uint16(len(contents)),
+			AuthPolicy: tpm2.TPM2BDigest{Buffer: calculator.Hash().Digest}, DataSize: uint16(len(contents)),
 		})})
 		require.NoError(t, err)
 		n, err = g.readNV(index)

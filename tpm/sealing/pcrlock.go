@@ -9,17 +9,18 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 var errNoPCRLock = errors.New("the policy of systemd-pcrlock (pcrlock.json) is needed")
 
 // lockedBy: the PCRs are as the policy in an NV index allows.
 type lockedBy struct {
-	lock  *tpm.LockPolicy
+	lock  *policy.PCRLock
 	index *nvIndex // nil in tokens of systemd 255 and 256, which do not name it
 }
 
-func (t *Token) locked(lock *tpm.LockPolicy) (step, error) {
+func (t *Token) locked(lock *policy.PCRLock) (step, error) {
 	if t.PCRLockNV == nil {
 		return lockedBy{lock, nil}, nil
 	}
@@ -27,11 +28,11 @@ func (t *Token) locked(lock *tpm.LockPolicy) (step, error) {
 	return lockedBy{lock, n}, err
 }
 
-func (l lockedBy) digest(tpm.PolicyDigest) (tpm.PolicyDigest, error) {
+func (l lockedBy) digest(policy.Digest) (policy.Digest, error) {
 	if l.index == nil {
-		return tpm.PolicyDigest{}, errors.New("sealing: PolicyAuthorizeNV: the NV index is not known")
+		return policy.Digest{}, errors.New("sealing: PolicyAuthorizeNV: the NV index is not known")
 	}
-	return tpm.PolicyAuthorizeNV(l.index.name)
+	return policy.PolicyAuthorizeNV(l.index.name)
 }
 
 func (l lockedBy) satisfy(t *TPM, a *attempt) error {
@@ -66,7 +67,7 @@ func (l lockedBy) satisfy(t *TPM, a *attempt) error {
 
 // satisfyLock goes through the policy as systemd does: one PolicyPCR for all PCRs with one value, then for each of the others a
 // PolicyPCR and a PolicyOR of the digests that its values lead to.
-func (t *TPM) satisfyLock(l *tpm.LockPolicy, a *attempt) error {
+func (t *TPM) satisfyLock(l *policy.PCRLock, a *attempt) error {
 	steps, err := t.lockSteps(l)
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ func (t *TPM) satisfyLock(l *tpm.LockPolicy, a *attempt) error {
 		if err := t.or(a, branches); err != nil {
 			return err
 		}
-		if running, err = tpm.PolicyOR(branches...); err != nil {
+		if running, err = policy.PolicyOR(branches...); err != nil {
 			return err
 		}
 	}
@@ -99,10 +100,10 @@ type either struct {
 	values []map[int][]byte
 }
 
-func (e either) branches(start tpm.PolicyDigest) ([]tpm.PolicyDigest, error) {
-	var out []tpm.PolicyDigest
+func (e either) branches(start policy.Digest) ([]policy.Digest, error) {
+	var out []policy.Digest
 	for _, v := range e.values {
-		d, err := tpm.PolicyPCR(start, e.bank, v)
+		d, err := policy.PolicyPCR(start, e.bank, v)
 		if err != nil {
 			return nil, err
 		}
@@ -112,7 +113,7 @@ func (e either) branches(start tpm.PolicyDigest) ([]tpm.PolicyDigest, error) {
 }
 
 // lockSteps splits the values, and tells beforehand which PCRs have none of theirs.
-func (t *TPM) lockSteps(l *tpm.LockPolicy) ([]either, error) {
+func (t *TPM) lockSteps(l *policy.PCRLock) ([]either, error) {
 	pcrs := sortedKeys(l.Values)
 	if err := checkPCRs(pcrs); err != nil || len(pcrs) == 0 {
 		return nil, fmt.Errorf("sealing: pcrlock policy: PCRs %v: want some of 0 to %d", pcrs, tpm.PCRCount-1)
@@ -126,8 +127,8 @@ func (t *TPM) lockSteps(l *tpm.LockPolicy) ([]either, error) {
 	wrong := &PolicyError{Bank: l.Bank, Actual: actual, Expected: map[int][]byte{}}
 	for _, n := range pcrs {
 		values := l.Values[n]
-		if len(values) == 0 || len(values) > tpm.MaxPolicyOR {
-			return nil, fmt.Errorf("sealing: pcrlock policy: PCR %d has %d values: want 1 to %d", n, len(values), tpm.MaxPolicyOR)
+		if len(values) == 0 || len(values) > policy.MaxPolicyOR {
+			return nil, fmt.Errorf("sealing: pcrlock policy: PCR %d has %d values: want 1 to %d", n, len(values), policy.MaxPolicyOR)
 		}
 		found := false
 		e := either{bank: l.Bank}

@@ -10,11 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/testtools"
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // makePolicy has systemd-pcrlock write a policy that allows what simulators measure, and another PCR 7.
-func (v *volume) makePolicy(t *testing.T) *tpm.LockPolicy {
+func (v *volume) makePolicy(t *testing.T) *policy.PCRLock {
 	t.Helper()
 	component := func(pcr int, data string) []byte {
 		return fmt.Appendf(nil, `{"records":[{"pcr":%d,"digests":[{"hashAlg":"sha256","digest":"%x"}]}]}`, pcr, sha256.Sum256([]byte(data)))
@@ -29,7 +29,7 @@ func (v *volume) makePolicy(t *testing.T) *tpm.LockPolicy {
 	require.NoError(t, err)
 	text, err := os.ReadFile(v.path("pcrlock.json"))
 	require.NoError(t, err, out)
-	lock, err := tpm.ParseLockPolicy(text)
+	lock, err := policy.ParsePCRLock(text)
 	require.NoError(t, err)
 	return lock
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // Policy says when a secret may be had again. What is named must all hold; the zero value binds the secret to the TPM
@@ -41,7 +42,7 @@ type Policy struct {
 	// PCRLock is the policy of systemd-pcrlock, kept in an NV index of this TPM; nil for none. With PublicKey both must
 	// hold, and the secret is cut in two. An index that anybody may write, not only who satisfies its own policy, is
 	// [ErrNotSupported].
-	PCRLock *tpm.LockPolicy
+	PCRLock *policy.PCRLock
 
 	// PIN must be given; "" for none. It is stretched by PBKDF2, which every systemd since 253 reads, or by Argon2id, which
 	// systemd reads since 262; then what comes out again is [Token.Secret] of what was sealed.
@@ -109,7 +110,7 @@ func (t *TPM) prepare(p Policy) (Policy, error) {
 		}
 	}
 	if p.PublicKey != nil {
-		if _, err := tpm.KeyName(p.PublicKey); err != nil {
+		if _, err := policy.KeyName(p.PublicKey); err != nil {
 			return Policy{}, err
 		}
 	}

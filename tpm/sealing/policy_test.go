@@ -14,10 +14,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/swtpm"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // version is an OS whose PCR 11 the vendor signs for.
-func version(t *testing.T, key *rsa.PrivateKey, s *simulator, words ...string) ([]measured, tpm.Signatures) {
+func version(t *testing.T, key *rsa.PrivateKey, s *simulator, words ...string) ([]measured, policy.Signatures) {
 	t.Helper()
 	boot := []measured{{7, "secure boot"}}
 	for _, w := range words {
@@ -36,7 +37,7 @@ func TestVersions(t *testing.T) {
 	require.NoError(t, err)
 	boot1, signatures1 := version(t, key, s, "kernel 1", "enter-initrd")
 	boot2, signatures2 := version(t, key, s, "kernel 2", "enter-initrd")
-	all := append(append(tpm.Signatures{}, signatures1...), signatures2...)
+	all := append(append(policy.Signatures{}, signatures1...), signatures2...)
 
 	s.reboot(t, measured{7, "installer"})
 	secret := (&Policy{}).NewSecret()

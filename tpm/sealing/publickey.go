@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // parsePublicKey reads the PEM of the key that signs PCR policies.
@@ -24,9 +24,9 @@ func parsePublicKey(text []byte) (*rsa.PublicKey, error) {
 	}
 	pub, ok := key.(*rsa.PublicKey)
 	if !ok {
-		return nil, fmt.Errorf("%T: %w", key, tpm.ErrKey)
+		return nil, fmt.Errorf("%T: %w", key, policy.ErrKey)
 	}
-	_, err = tpm.KeyName(pub) // checks what a TPM can load
+	_, err = policy.KeyName(pub) // checks what a TPM can load
 	return pub, err
 }
 
@@ -39,7 +39,7 @@ func marshalPublicKey(key *rsa.PublicKey) ([]byte, error) {
 }
 
 // loadPublicKey loads the key so that the TPM verifies with it. Its name is what a policy holds, so the template is
-// systemd's ([tpm.KeyName]).
+// systemd's ([policy.KeyName]).
 func (t *TPM) loadPublicKey(key *rsa.PublicKey) (tpm2.NamedHandle, error) {
 	rsp, err := execute(t, tpm2.LoadExternal{
 		InPublic: tpm2.New2B(tpm2.TPMTPublic{

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/stretchr/testify/require"
 
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // TestRefusedPolicies are such that make no sense or protect nothing.
@@ -25,7 +25,7 @@ func TestRefusedPolicies(t *testing.T) {
 	odd.E = 3
 	now, err := s.PCRs(crypto.SHA256, 7)
 	require.NoError(t, err)
-	lock := &tpm.LockPolicy{Bank: crypto.SHA256, NVIndex: 0x01800077, Values: map[int][][]byte{7: {now[7]}}}
+	lock := &policy.PCRLock{Bank: crypto.SHA256, NVIndex: 0x01800077, Values: map[int][][]byte{7: {now[7]}}}
 	for name, tt := range map[string]struct {
 		p   Policy
 		err string

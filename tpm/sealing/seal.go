@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // Passphrase is what systemd unlocks a volume with, of an unsealed secret: the secret in base64.
@@ -115,7 +115,7 @@ func (t *TPM) newToken(p Policy, srk *storageKey) (*Token, [][]step, error) {
 
 // create seals one object. Objects without a PIN are not subject to the protection against guessing, which power cuts
 // would trip.
-func (t *TPM) create(srk *storageKey, secret, auth []byte, policy tpm.PolicyDigest) (blob, error) {
+func (t *TPM) create(srk *storageKey, secret, auth []byte, policy policy.Digest) (blob, error) {
 	rsp, err := execute(t, tpm2.Create{
 		ParentHandle: srk.authorized(encryptIn(srk)),
 		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{

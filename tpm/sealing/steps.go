@@ -11,11 +11,12 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // A step is one condition of a policy. It knows what it does to the policy digest, and how to satisfy it in a session.
 type step interface {
-	digest(tpm.PolicyDigest) (tpm.PolicyDigest, error)
+	digest(policy.Digest) (policy.Digest, error)
 	satisfy(t *TPM, s *attempt) error
 }
 
@@ -25,13 +26,13 @@ type attempt struct {
 	srk     *storageKey
 	with    Unlock
 	// running is the digest that the session should have.
-	running tpm.PolicyDigest
+	running policy.Digest
 }
 
-func digestOf(steps []step) (d tpm.PolicyDigest, err error) {
+func digestOf(steps []step) (d policy.Digest, err error) {
 	for _, s := range steps {
 		if d, err = s.digest(d); err != nil {
-			return tpm.PolicyDigest{}, err
+			return policy.Digest{}, err
 		}
 	}
 	return d, nil
@@ -44,8 +45,8 @@ type literal struct {
 	values map[int][]byte // nil: not known, whatever they are at present
 }
 
-func (l literal) digest(d tpm.PolicyDigest) (tpm.PolicyDigest, error) {
-	return tpm.PolicyPCR(d, l.bank, l.values)
+func (l literal) digest(d policy.Digest) (policy.Digest, error) {
+	return policy.PolicyPCR(d, l.bank, l.values)
 }
 
 // satisfy leaves out the expected digest: whether it is the right one shows when the policy is complete, and then all
@@ -66,8 +67,8 @@ type signed struct {
 	ref  string
 }
 
-func (s signed) digest(tpm.PolicyDigest) (tpm.PolicyDigest, error) {
-	return tpm.PolicyAuthorize(s.key, tpm.PolicyRef(s.ref))
+func (s signed) digest(policy.Digest) (policy.Digest, error) {
+	return policy.PolicyAuthorize(s.key, policy.PolicyRef(s.ref))
 }
 
 func (s signed) satisfy(t *TPM, a *attempt) error {
@@ -90,7 +91,7 @@ func (s signed) satisfy(t *TPM, a *attempt) error {
 	_, err = execute(t, tpm2.PolicyAuthorize{
 		PolicySession:  a.session.Handle(),
 		ApprovedPolicy: tpm2.TPM2BDigest{Buffer: approved[:]},
-		PolicyRef:      tpm2.TPM2BDigest{Buffer: tpm.PolicyRef(s.ref)},
+		PolicyRef:      tpm2.TPM2BDigest{Buffer: policy.PolicyRef(s.ref)},
 		KeySign:        key.Name,
 		CheckTicket:    ticket,
 	})
@@ -101,23 +102,23 @@ func (s signed) satisfy(t *TPM, a *attempt) error {
 }
 
 // find is the signature for the present state of the PCRs.
-func (s signed) find(t *TPM, a *attempt) (tpm.Signature, tpm.PolicyDigest, error) {
-	fail := func(err error) (tpm.Signature, tpm.PolicyDigest, error) {
-		return tpm.Signature{}, tpm.PolicyDigest{}, err
+func (s signed) find(t *TPM, a *attempt) (policy.Signature, policy.Digest, error) {
+	fail := func(err error) (policy.Signature, policy.Digest, error) {
+		return policy.Signature{}, policy.Digest{}, err
 	}
 	values, err := t.PCRs(s.bank, s.pcrs...)
 	if err != nil {
 		return fail(err)
 	}
-	digest, err := tpm.PolicyPCR(a.running, s.bank, values)
+	digest, err := policy.PolicyPCR(a.running, s.bank, values)
 	if err != nil {
 		return fail(err)
 	}
-	fingerprint, err := tpm.Fingerprint(s.key)
+	fingerprint, err := policy.Fingerprint(s.key)
 	if err != nil {
 		return fail(err)
 	}
-	found, ok := a.with.Signatures.Find(tpm.Policy{Bank: s.bank, PCRs: s.pcrs, Fingerprint: fingerprint, Ref: s.ref, Digest: digest})
+	found, ok := a.with.Signatures.Find(policy.PCRPolicy{Bank: s.bank, PCRs: s.pcrs, Fingerprint: fingerprint, Ref: s.ref, Digest: digest})
 	if !ok {
 		return fail(&PolicyError{Bank: s.bank, Actual: values, Err: fmt.Errorf("%w: %s PCRs %v among %d signatures", ErrNoSignature, tpm.BankName(s.bank), s.pcrs, len(a.with.Signatures))})
 	}
@@ -130,8 +131,8 @@ func (s signed) find(t *TPM, a *attempt) (tpm.Signature, tpm.PolicyDigest, error
 // authValue: the PIN is known.
 type authValue struct{}
 
-func (authValue) digest(d tpm.PolicyDigest) (tpm.PolicyDigest, error) {
-	return tpm.PolicyAuthValue(d), nil
+func (authValue) digest(d policy.Digest) (policy.Digest, error) {
+	return policy.PolicyAuthValue(d), nil
 }
 
 func (authValue) satisfy(t *TPM, a *attempt) error {
@@ -156,7 +157,7 @@ func (t *TPM) satisfy(a *attempt, steps []step) error {
 }
 
 // reached compares what the session came to with what the object asks for.
-func (t *TPM) reached(a *attempt, want tpm.PolicyDigest) error {
+func (t *TPM) reached(a *attempt, want policy.Digest) error {
 	got, err := t.digest(a.session)
 	if err != nil {
 		return fmt.Errorf("sealing: read the policy digest: %w", err)

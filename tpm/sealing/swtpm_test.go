@@ -10,6 +10,7 @@ import (
 
 	"github.com/osmith-dev/osmith/internal/swtpm"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // simulator is a software TPM with a connection to it.
@@ -81,17 +82,17 @@ func (s *simulator) connect(t testing.TB) {
 }
 
 // signState signs the present state of PCR 11 in all banks.
-func (s *simulator) signState(t testing.TB, key *rsa.PrivateKey, ref string) tpm.Signatures {
+func (s *simulator) signState(t testing.TB, key *rsa.PrivateKey, ref string) policy.Signatures {
 	t.Helper()
-	fingerprint, err := tpm.Fingerprint(&key.PublicKey)
+	fingerprint, err := policy.Fingerprint(&key.PublicKey)
 	require.NoError(t, err)
-	var policies tpm.Policies
+	var policies policy.PCRPolicies
 	for _, h := range tpm.Banks() {
 		pcrs, err := s.PCRs(h, tpm.PCRKernel)
 		require.NoError(t, err)
-		digest, err := tpm.PolicyPCR(tpm.PolicyDigest{}, h, pcrs)
+		digest, err := policy.PolicyPCR(policy.Digest{}, h, pcrs)
 		require.NoError(t, err)
-		policies = append(policies, tpm.Policy{Bank: h, PCRs: []int{tpm.PCRKernel}, Fingerprint: fingerprint, Ref: ref, Digest: digest})
+		policies = append(policies, policy.PCRPolicy{Bank: h, PCRs: []int{tpm.PCRKernel}, Fingerprint: fingerprint, Ref: ref, Digest: digest})
 	}
 	signatures, err := policies.Sign(key)
 	require.NoError(t, err)

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/testtools"
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // A volume is a LUKS2 file with the passphrase "pw" in slot 0, that systemd's tools and we put tokens into.
@@ -115,7 +115,7 @@ func (v *volume) opens(t *testing.T, secret []byte, slot int) {
 }
 
 // sign signs the present state of PCR 11 in all banks, and puts the signatures where systemd finds them.
-func (v *volume) sign(t *testing.T, ref string) tpm.Signatures {
+func (v *volume) sign(t *testing.T, ref string) policy.Signatures {
 	t.Helper()
 	sigs := v.signState(t, v.key, ref)
 	text, err := sigs.MarshalJSON()

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // Types of LUKS2 tokens.
@@ -31,7 +32,7 @@ type Token struct {
 	// policy can say. Each holds a part of the secret, in order.
 	Blobs [][]byte
 	// PolicyHashes are the policies of the blobs (tpm2-policy-hash).
-	PolicyHashes []tpm.PolicyDigest
+	PolicyHashes []policy.Digest
 
 	Bank             crypto.Hash // of all PCRs (tpm2-pcr-bank); 0 if there are none
 	PCRs             []int       // whose values the policy holds (tpm2-pcrs), ascending

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/stretchr/testify/require"
 
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 func tpmHandle(n uint32) tpm2.TPMHandle { return tpm2.TPMHandle(n) }
@@ -135,7 +135,7 @@ func FuzzBlob(f *testing.F) {
 		}
 		if n, err := parseNV("x", data); err == nil {
 			require.Equal(t, data, n.serialize())
-			public, err := tpm.ParseNVPublic(tpm2.Marshal(n.public))
+			public, err := policy.ParseNVPublic(tpm2.Marshal(n.public))
 			require.NoError(t, err)
 			name, err := public.Name()
 			require.NoError(t, err)

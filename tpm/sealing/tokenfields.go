@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // field is one field of the JSON: how it is written and read. Fields are written in this order, which is systemd's.
@@ -41,7 +42,7 @@ var fields = []field{
 	{"tpm2-primary-alg", func(t *Token) any { return unlessEmpty(t.PrimaryAlgorithm) }, func(t *Token, raw json.RawMessage) error {
 		return json.Unmarshal(raw, &t.PrimaryAlgorithm)
 	}},
-	{"tpm2-policy-hash", func(t *Token) any { return oneOrAll(t.PolicyHashes, tpm.PolicyDigest.String) }, func(t *Token, raw json.RawMessage) error {
+	{"tpm2-policy-hash", func(t *Token) any { return oneOrAll(t.PolicyHashes, policy.Digest.String) }, func(t *Token, raw json.RawMessage) error {
 		return readList(raw, func(s string) error { return appendTo(&t.PolicyHashes, s, decodeDigest) })
 	}},
 	{"tpm2-pin", func(t *Token) any { return ifTrue(t.PIN) }, func(t *Token, raw json.RawMessage) error { return json.Unmarshal(raw, &t.PIN) }},
@@ -223,7 +224,7 @@ func appendTo[T any](list *[]T, text string, decode func(string) (T, error)) err
 	return err
 }
 
-func decodeDigest(text string) (d tpm.PolicyDigest, err error) {
+func decodeDigest(text string) (d policy.Digest, err error) {
 	b, err := hex.DecodeString(text)
 	if err == nil && len(b) != len(d) {
 		err = fmt.Errorf("%d bytes, want %d", len(b), len(d))

@@ -8,14 +8,15 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // Unlock is what a policy may ask for.
 type Unlock struct {
 	PIN        string
-	PINMemory  int64           // most that Argon2id may take to stretch the PIN, in bytes; 0 is 2 GiB
-	Signatures tpm.Signatures  // of the UKI that is booted, see [tpm.ParseSignatures]
-	PCRLock    *tpm.LockPolicy // contents of pcrlock.json
+	PINMemory  int64             // most that Argon2id may take to stretch the PIN, in bytes; 0 is 2 GiB
+	Signatures policy.Signatures // of the UKI that is booted, see [policy.ParseSignatures]
+	PCRLock    *policy.PCRLock   // contents of pcrlock.json
 
 	// Expected is the boot that the secret was sealed for, and Actual the one that took place: if the policy does not
 	// hold, the error says by which events they differ. Both may be nil.
@@ -67,7 +68,7 @@ func (t *TPM) Unseal(token *Token, with Unlock) ([]byte, error) {
 
 // plans are the steps of the policies of the blobs, in systemd's order: PolicyAuthorize or PolicyAuthorizeNV, a blob for
 // each if both are wanted; then PolicyPCR; then PolicyAuthValue. Floors stand before the last.
-func (t *Token) plans(lock *tpm.LockPolicy) ([][]step, error) {
+func (t *Token) plans(lock *policy.PCRLock) ([][]step, error) {
 	var first []step
 	if t.PublicKey != nil && len(t.PublicKeyPCRs) > 0 {
 		key, err := parsePublicKey(t.PublicKey)
@@ -146,15 +147,15 @@ func (t *TPM) unsealBlob(token *Token, srk *storageKey, raw []byte, steps []step
 }
 
 // load loads a sealed object, and returns the policy that it asks for.
-func (t *TPM) load(srk *storageKey, b blob) (tpm2.NamedHandle, tpm.PolicyDigest, error) {
-	fail := func(err error) (tpm2.NamedHandle, tpm.PolicyDigest, error) {
-		return tpm2.NamedHandle{}, tpm.PolicyDigest{}, err
+func (t *TPM) load(srk *storageKey, b blob) (tpm2.NamedHandle, policy.Digest, error) {
+	fail := func(err error) (tpm2.NamedHandle, policy.Digest, error) {
+		return tpm2.NamedHandle{}, policy.Digest{}, err
 	}
 	public, err := unmarshal[tpm2.TPMTPublic](b.public)
 	if err != nil {
 		return fail(&FormatError{Field: "tpm2-blob: public area", Err: err})
 	}
-	if public.Type != tpm2.TPMAlgKeyedHash || public.NameAlg != tpm2.TPMAlgSHA256 || len(public.AuthPolicy.Buffer) != len(tpm.PolicyDigest{}) {
+	if public.Type != tpm2.TPMAlgKeyedHash || public.NameAlg != tpm2.TPMAlgSHA256 || len(public.AuthPolicy.Buffer) != len(policy.Digest{}) {
 		return fail(&FormatError{Field: "tpm2-blob: public area", Err: errors.New("not a sealed object with a SHA-256 policy")})
 	}
 	if public.ObjectAttributes.UserWithAuth {
@@ -182,7 +183,7 @@ func (t *TPM) load(srk *storageKey, b blob) (tpm2.NamedHandle, tpm.PolicyDigest,
 	if err != nil {
 		return fail(t.explain("load", err))
 	}
-	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, tpm.PolicyDigest(public.AuthPolicy.Buffer), nil
+	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, policy.Digest(public.AuthPolicy.Buffer), nil
 }
 
 // mismatch says why a policy does not hold, as far as is known.

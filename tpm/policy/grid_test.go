@@ -1,4 +1,4 @@
-package tpm
+package policy_test
 
 import (
 	"bytes"
@@ -14,6 +14,10 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // grid is the randomness of a grid and its size: fixed and a third of it, or fresh with OSMITH_TEST_LONG.
@@ -41,21 +45,21 @@ func randomBytes(rnd *mrand.Rand, n int) []byte {
 // policyGrid runs random sequences of policy commands in trial sessions of a software TPM, and here.
 type policyGrid struct {
 	t       *testing.T
-	tpm     transport.TPM
+	chip    transport.TPM
 	rnd     *mrand.Rand
 	session tpm2.Session
 	nv      tpm2.NamedHandle // a written index
 	nvName  []byte
 	pcrs    map[crypto.Hash]map[int][]byte
 	key     *tpm2.LoadExternalResponse
-	want    PolicyDigest
+	want    policy.Digest
 	script  string
 }
 
 func TestInteropPolicyGrid(t *testing.T) {
-	tpm := startTPM(t)
+	chip := startTPM(t)
 	rnd, n := grid(t, 240)
-	g := &policyGrid{t: t, tpm: tpm, rnd: rnd, pcrs: map[crypto.Hash]map[int][]byte{}}
+	g := &policyGrid{t: t, chip: chip, rnd: rnd, pcrs: map[crypto.Hash]map[int][]byte{}}
 	g.defineNV()
 	g.extendPCRs()
 	public := tpm2.New2B(tpm2.TPMTPublic{
@@ -65,22 +69,22 @@ func TestInteropPolicyGrid(t *testing.T) {
 		Unique:           tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: testKey.N.Bytes()}),
 	})
 	var err error
-	g.key, err = tpm2.LoadExternal{InPublic: public, Hierarchy: tpm2.TPMRHOwner}.Execute(tpm)
+	g.key, err = tpm2.LoadExternal{InPublic: public, Hierarchy: tpm2.TPMRHOwner}.Execute(chip)
 	require.NoError(t, err)
-	steps := []func(){g.pcr, g.authValue, g.nvWritten, g.commandCode, g.policyNV, g.or, g.authorize, g.authorizeNV, g.signed, g.secret}
+	steps := []func(){g.pcr, g.authValue, g.policyNV, g.or, g.authorize, g.authorizeNV}
 	for range n {
-		session, closer, err := tpm2.PolicySession(tpm, tpm2.TPMAlgSHA256, 16, tpm2.Trial())
+		session, closer, err := tpm2.PolicySession(chip, tpm2.TPMAlgSHA256, 16, tpm2.Trial())
 		require.NoError(t, err)
-		g.session, g.want, g.script = session, PolicyDigest{}, ""
+		g.session, g.want, g.script = session, policy.Digest{}, ""
 		for range 1 + rnd.IntN(6) {
 			steps[rnd.IntN(len(steps))]()
-			require.Equal(t, policyOf(t, tpm, session), g.want[:], g.script)
+			require.Equal(t, policyOf(t, chip, session), g.want[:], g.script)
 		}
 		require.NoError(t, closer())
 	}
 }
 
-func (g *policyGrid) must(d PolicyDigest, err error, name string) {
+func (g *policyGrid) must(d policy.Digest, err error, name string) {
 	require.NoError(g.t, err, name)
 	g.want = d
 	g.script += name + " "
@@ -94,53 +98,53 @@ func (g *policyGrid) defineNV() {
 	attributes := tpm2.TPMANV{OwnerWrite: true, AuthWrite: true, OwnerRead: true, AuthRead: true, NoDA: true, NT: tpm2.TPMNTOrdinary}
 	_, err := tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
 		NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, Attributes: attributes, DataSize: 34,
-	})}.Execute(g.tpm)
+	})}.Execute(g.chip)
 	g.run(err)
-	p := NVPublic{Index: index, Attributes: NVOwnerWrite | NVAuthWrite | NVOwnerRead | NVAuthRead | NVNoDA, Size: 34}
+	p := policy.NVPublic{Index: index, Attributes: policy.NVOwnerWrite | policy.NVAuthWrite | policy.NVOwnerRead | policy.NVAuthRead | policy.NVNoDA, Size: 34}
 	name := g.nvRead(index, p)
 	_, err = tpm2.NVWrite{
 		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
-		NVIndex:    tpm2.NamedHandle{Handle: index, Name: tpm2.TPM2BName{Buffer: name}}, Data: tpm2.TPM2BMaxNVBuffer{Buffer: ApprovedPolicy(PolicyDigest{})},
-	}.Execute(g.tpm)
+		NVIndex:    tpm2.NamedHandle{Handle: index, Name: tpm2.TPM2BName{Buffer: name}}, Data: tpm2.TPM2BMaxNVBuffer{Buffer: policy.ApprovedPolicy(policy.Digest{})},
+	}.Execute(g.chip)
 	g.run(err)
-	p.Attributes |= NVWritten
+	p.Attributes |= policy.NVWritten
 	g.nvName = g.nvRead(index, p)
 	g.nv = tpm2.NamedHandle{Handle: index, Name: tpm2.TPM2BName{Buffer: g.nvName}}
 }
 
 // nvRead is the TPM's name of an index, which must be ours.
-func (g *policyGrid) nvRead(index tpm2.TPMHandle, p NVPublic) []byte {
-	r, err := tpm2.NVReadPublic{NVIndex: index}.Execute(g.tpm)
+func (g *policyGrid) nvRead(index tpm2.TPMHandle, p policy.NVPublic) []byte {
+	r, err := tpm2.NVReadPublic{NVIndex: index}.Execute(g.chip)
 	g.run(err)
 	name, err := p.Name()
 	g.run(err)
 	require.Equal(g.t, r.NVName.Buffer, name)
-	parsed, err := ParseNVPublic(r.NVPublic.Bytes())
+	parsed, err := policy.ParseNVPublic(r.NVPublic.Bytes())
 	g.run(err)
 	require.Equal(g.t, p.Attributes, parsed.Attributes)
 	return name
 }
 
 func (g *policyGrid) extendPCRs() {
-	for _, a := range algorithms {
-		g.pcrs[a.hash] = map[int][]byte{}
-		bank := NewBank(a.hash)
+	for _, a := range pcrbank.All {
+		g.pcrs[a.Hash] = map[int][]byte{}
+		bank := tpm.NewBank(a.Hash)
 		for n := range 16 {
-			digest := randomBytes(g.rnd, a.hash.Size())
+			digest := randomBytes(g.rnd, a.Hash.Size())
 			_, err := tpm2.PCRExtend{PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(n), Auth: tpm2.PasswordAuth(nil)},
-				Digests: tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgID(a.id), Digest: digest}}}}.Execute(g.tpm)
+				Digests: tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgID(a.ID), Digest: digest}}}}.Execute(g.chip)
 			g.run(err)
 			g.run(bank.Extend(n, digest))
 		}
-		g.pcrs[a.hash] = bank.Values()
+		g.pcrs[a.Hash] = bank.Values()
 	}
 }
 
 func (g *policyGrid) pcr() {
-	h := Banks()[g.rnd.IntN(4)]
+	h := tpm.Banks()[g.rnd.IntN(4)]
 	values := map[int][]byte{}
 	var list []uint
-	for n := range PCRCount {
+	for n := range tpm.PCRCount {
 		if g.rnd.IntN(3) == 0 {
 			values[n] = g.pcrs[h][n]
 			list = append(list, uint(n))
@@ -150,62 +154,46 @@ func (g *policyGrid) pcr() {
 		return
 	}
 	_, err := tpm2.PolicyPCR{PolicySession: g.session.Handle(), Pcrs: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
-		{Hash: tpmAlg(g.t, h), PCRSelect: tpm2.PCClientCompatible.PCRs(list...)}}}}.Execute(g.tpm)
+		{Hash: tpmAlg(g.t, h), PCRSelect: tpm2.PCClientCompatible.PCRs(list...)}}}}.Execute(g.chip)
 	g.run(err)
-	d, err := PolicyPCR(g.want, h, values)
+	d, err := policy.PolicyPCR(g.want, h, values)
 	g.must(d, err, fmt.Sprintf("PCR(%v %v)", h, list))
 }
 
 func (g *policyGrid) authValue() {
-	_, err := tpm2.PolicyAuthValue{PolicySession: g.session.Handle()}.Execute(g.tpm)
+	_, err := tpm2.PolicyAuthValue{PolicySession: g.session.Handle()}.Execute(g.chip)
 	g.run(err)
-	g.must(PolicyAuthValue(g.want), nil, "AuthValue")
-}
-
-func (g *policyGrid) nvWritten() {
-	written := g.rnd.IntN(2) == 0
-	d := PolicyNvWritten(g.want, written)
-	_, err := tpm2.PolicyNVWritten{PolicySession: g.session.Handle(), WrittenSet: written}.Execute(g.tpm)
-	if err != nil { // the other value was asked for before in this session
-		return
-	}
-	g.must(d, nil, "NvWritten")
-}
-
-func (g *policyGrid) commandCode() {
-	_, err := tpm2.PolicyCommandCode{PolicySession: g.session.Handle(), Code: tpm2.TPMCCUnseal}.Execute(g.tpm)
-	g.run(err)
-	g.must(PolicyCommandCode(g.want, uint32(tpm2.TPMCCUnseal)), nil, "CommandCode")
+	g.must(policy.PolicyAuthValue(g.want), nil, "AuthValue")
 }
 
 func (g *policyGrid) policyNV() {
 	operand := randomBytes(g.rnd, 1+g.rnd.IntN(8))
-	offset, op := uint16(g.rnd.IntN(20)), Comparison(g.rnd.IntN(int(lastNVComparison)+1))
+	offset, op := uint16(g.rnd.IntN(20)), policy.Comparison(g.rnd.IntN(int(policy.ComparisonAllBitsClear)+1))
 	_, err := tpm2.PolicyNV{
 		AuthHandle:    tpm2.AuthHandle{Handle: g.nv.Handle, Name: g.nv.Name, Auth: tpm2.PasswordAuth(nil)},
 		NVIndex:       g.nv,
 		PolicySession: g.session.Handle(), OperandB: tpm2.TPM2BOperand{Buffer: operand}, Offset: offset, Operation: tpm2.TPMEO(op),
-	}.Execute(g.tpm)
+	}.Execute(g.chip)
 	g.run(err)
-	d, err := PolicyNV(g.want, g.nvName, operand, offset, op)
+	d, err := policy.PolicyNV(g.want, g.nvName, operand, offset, op)
 	g.must(d, err, "NV")
 }
 
 func (g *policyGrid) or() {
-	var branches []PolicyDigest
+	var branches []policy.Digest
 	var list tpm2.TPMLDigest
 	for range 2 + g.rnd.IntN(7) {
-		d := PolicyDigest(randomBytes(g.rnd, 32))
+		d := policy.Digest(randomBytes(g.rnd, 32))
 		branches, list.Digests = append(branches, d), append(list.Digests, tpm2.TPM2BDigest{Buffer: d[:]})
 	}
-	_, err := tpm2.PolicyOr{PolicySession: g.session.Handle(), PHashList: list}.Execute(g.tpm)
+	_, err := tpm2.PolicyOr{PolicySession: g.session.Handle(), PHashList: list}.Execute(g.chip)
 	g.run(err)
-	d, err := PolicyOR(branches...)
+	d, err := policy.PolicyOR(branches...)
 	g.must(d, err, "OR")
 }
 
 func (g *policyGrid) ref() []byte {
-	return [][]byte{nil, PolicyRef("initrd"), randomBytes(g.rnd, 5)}[g.rnd.IntN(3)]
+	return [][]byte{nil, policy.PolicyRef("initrd"), randomBytes(g.rnd, 5)}[g.rnd.IntN(3)]
 }
 
 func (g *policyGrid) authorize() {
@@ -213,70 +201,43 @@ func (g *policyGrid) authorize() {
 	_, err := tpm2.PolicyAuthorize{
 		PolicySession: g.session.Handle(), ApprovedPolicy: tpm2.TPM2BDigest{Buffer: g.want[:]}, PolicyRef: tpm2.TPM2BDigest{Buffer: ref},
 		KeySign: g.key.Name, CheckTicket: tpm2.TPMTTKVerified{Tag: tpm2.TPMSTVerified, Hierarchy: tpm2.TPMRHOwner, Digest: tpm2.TPM2BDigest{Buffer: make([]byte, 32)}},
-	}.Execute(g.tpm)
+	}.Execute(g.chip)
 	g.run(err)
-	d, err := PolicyAuthorize(&testKey.PublicKey, ref)
-	require.NoError(g.t, err)
-	byName, err := PolicyAuthorizeName(g.key.Name.Buffer, ref)
-	require.Equal(g.t, d, byName)
+	d, err := policy.PolicyAuthorize(&testKey.PublicKey, ref)
 	g.must(d, err, "Authorize")
 }
 
 func (g *policyGrid) authorizeNV() {
 	_, err := tpm2.PolicyAuthorizeNV{
 		AuthHandle: tpm2.AuthHandle{Handle: g.nv.Handle, Name: g.nv.Name, Auth: tpm2.PasswordAuth(nil)}, NVIndex: g.nv, PolicySession: g.session.Handle(),
-	}.Execute(g.tpm)
+	}.Execute(g.chip)
 	g.run(err)
-	d, err := PolicyAuthorizeNV(g.nvName)
+	d, err := policy.PolicyAuthorizeNV(g.nvName)
 	g.must(d, err, "AuthorizeNV")
-}
-
-func (g *policyGrid) signed() {
-	ref := g.ref()
-	_, err := tpm2.PolicySigned{
-		AuthObject: tpm2.NamedHandle{Handle: g.key.ObjectHandle, Name: g.key.Name}, PolicySession: g.session.Handle(),
-		PolicyRef: tpm2.TPM2BNonce{Buffer: ref},
-		Auth: tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgRSASSA, Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgRSASSA,
-			&tpm2.TPMSSignatureRSA{Hash: tpm2.TPMAlgSHA256, Sig: tpm2.TPM2BPublicKeyRSA{Buffer: make([]byte, 256)}})},
-	}.Execute(g.tpm)
-	g.run(err)
-	d, err := PolicySigned(g.want, g.key.Name.Buffer, ref)
-	g.must(d, err, "Signed")
-}
-
-func (g *policyGrid) secret() {
-	ref := g.ref()
-	_, err := tpm2.PolicySecret{
-		AuthHandle:    tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
-		PolicySession: g.session.Handle(), PolicyRef: tpm2.TPM2BNonce{Buffer: ref},
-	}.Execute(g.tpm)
-	g.run(err)
-	d, err := PolicySecret(g.want, binary.BigEndian.AppendUint32(nil, uint32(tpm2.TPMRHOwner)), ref)
-	g.must(d, err, "Secret")
 }
 
 // A TPM walks the path of a tree of 20 policies.
 func TestInteropPolicyTree(t *testing.T) {
-	tpm := startTPM(t)
+	chip := startTPM(t)
 	zero := make([]byte, 32)
-	var leaves []PolicyDigest
+	var leaves []policy.Digest
 	for i := range 20 {
-		v := sum(crypto.SHA256, []byte{byte(i)})
+		v := pcrbank.Sum(crypto.SHA256, []byte{byte(i)})
 		if i == 13 || i == 17 {
 			v = zero // what the TPM has
 		}
-		d, err := PolicyPCR(PolicyDigest{}, crypto.SHA256, map[int][]byte{7: v})
+		d, err := policy.PolicyPCR(policy.Digest{}, crypto.SHA256, map[int][]byte{7: v})
 		require.NoError(t, err)
 		leaves = append(leaves, d)
 	}
-	tree, err := NewPolicyTree(leaves...)
+	tree, err := policy.NewTree(leaves...)
 	require.NoError(t, err)
 	require.Equal(t, 2, tree.Depth())
 	for _, leaf := range []int{13, 17} {
-		session, closer, err := tpm2.PolicySession(tpm, tpm2.TPMAlgSHA256, 16)
+		session, closer, err := tpm2.PolicySession(chip, tpm2.TPMAlgSHA256, 16)
 		require.NoError(t, err)
 		_, err = tpm2.PolicyPCR{PolicySession: session.Handle(), Pcrs: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
-			{Hash: tpm2.TPMAlgSHA256, PCRSelect: tpm2.PCClientCompatible.PCRs(7)}}}}.Execute(tpm)
+			{Hash: tpm2.TPMAlgSHA256, PCRSelect: tpm2.PCClientCompatible.PCRs(7)}}}}.Execute(chip)
 		require.NoError(t, err)
 		path, err := tree.Path(leaf)
 		require.NoError(t, err)
@@ -285,11 +246,11 @@ func TestInteropPolicyTree(t *testing.T) {
 			for _, d := range branches {
 				list.Digests = append(list.Digests, tpm2.TPM2BDigest{Buffer: bytes.Clone(d[:])})
 			}
-			_, err = tpm2.PolicyOr{PolicySession: session.Handle(), PHashList: list}.Execute(tpm)
+			_, err = tpm2.PolicyOr{PolicySession: session.Handle(), PHashList: list}.Execute(chip)
 			require.NoError(t, err)
 		}
 		want := tree.Digest()
-		assert.Equal(t, want[:], policyOf(t, tpm, session))
+		assert.Equal(t, want[:], policyOf(t, chip, session))
 		require.NoError(t, closer())
 	}
 }
