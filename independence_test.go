@@ -112,6 +112,9 @@ func TestIndependence(t *testing.T) {
 	for _, p := range goList(t, "-deps", "./...") {
 		byPath[p.ImportPath] = p
 	}
+	for _, dep := range byPath[module].Deps {
+		require.True(t, byPath[dep].Standard, "the vocabulary imports the standard library only, not %s", dep)
+	}
 	seen := 0
 	for path, p := range byPath {
 		name, ours := strings.CutPrefix(path, module+"/")
@@ -128,7 +131,7 @@ func TestIndependence(t *testing.T) {
 		for _, dep := range p.Deps {
 			d := byPath[dep]
 			switch own, ours := strings.CutPrefix(dep, module+"/"); {
-			case d.Standard || ours && strings.HasPrefix(own, "internal/"):
+			case d.Standard || dep == module || ours && strings.HasPrefix(own, "internal/"):
 			case ours:
 				if !slices.Contains(rule.own, own) {
 					t.Errorf("%s imports %s", name, own)
