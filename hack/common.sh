@@ -23,6 +23,22 @@ need_go() {
 	export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 }
 
+# The two Go releases that are supported, in their newest versions: that of the go line in go.mod, and the next one.
+# CONTRIBUTING.md has the rule. A new version of either is changed here and nowhere else.
+go_releases="go1.26.11 go1.27.4"
+
+# other_go prints the supported release that the Go on PATH is not.
+other_go() {
+	here=$(go env GOVERSION)
+	for release in $go_releases; do
+		case $here. in
+		"${release%.*}".*) ;;
+		*) other=$release ;;
+		esac
+	done
+	printf '%s\n' "$other"
+}
+
 # modules prints the directory of every module but the one of the tools.
 modules() {
 	find . -name go.mod -not -path '*/testdata/*' -not -path './hack/tools/*' | sed 's,/go.mod$,,' | sort
@@ -62,6 +78,9 @@ end_steps() {
 # lint_step is a step of hack/test and all of hack/lint.
 lint_step() {
 	step lint
+	lint
+}
+lint() {
 	testrun check gofmt -- sh -c 'bad=$(gofmt -l .); [ -z "$bad" ] || { echo "not formatted: $bad"; exit 1; }'
 	# Built outside the checkout; Go's build cache makes it a matter of a second.
 	(cd hack/tools && testrun check "build staticcheck" -- env GOWORK=off \

@@ -9,7 +9,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/cosign"
 )
 
@@ -81,7 +80,7 @@ func NewVerification(artifact digest.Digest, result *cosign.Result, err error) (
 
 // Reason names a refusal; "" for other errors.
 func Reason(err error) string {
-	var digest *osmith.DigestError
+	var digest *cosign.DigestError
 	switch {
 	case errors.Is(err, cosign.ErrUnsigned):
 		return "unsigned"
@@ -113,7 +112,7 @@ func rejections(all []cosign.Rejection) []Rejection {
 
 // rejectedFor names why a signature does not count.
 func rejectedFor(err error) string {
-	var digest *osmith.DigestError
+	var digest *cosign.DigestError
 	var format *cosign.FormatError
 	switch {
 	case errors.Is(err, cosign.ErrOtherKey):

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/osmith-dev/osmith/internal/ocilayout"
 )
 
 var (
@@ -136,6 +138,9 @@ func (r Rejection) String() string {
 	}
 	return fmt.Sprintf("%s: %v", text, r.Err)
 }
+
+// A DigestError says that a blob is not the one that its descriptor names.
+type DigestError = ocilayout.DigestError
 
 // A FormatError says where a document is not what its format demands.
 type FormatError struct {

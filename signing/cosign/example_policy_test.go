@@ -13,7 +13,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/cosign"
 )
 
@@ -157,7 +156,7 @@ func ExampleOpenBlob() {
 	}
 	defer r.Close()
 	_, err = io.ReadAll(r)
-	var wrong *osmith.DigestError
+	var wrong *cosign.DigestError
 	fmt.Println("wrong:", errors.As(err, &wrong))
 	// Output:
 	// a layer, <nil>
