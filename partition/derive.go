@@ -4,12 +4,14 @@ import (
 	"fmt"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // VerityIDs are the partition IDs by which a root hash finds its partitions: the first 128 bits for the data, the
 // last 128 bits for the hash tree, without version bits (Discoverable Partitions Specification, "Partition UUIDs").
 // The hash must have at least 32 bytes, so that the two do not overlap; else the error matches [ErrRootHash].
 func VerityIDs(root []byte) (data, tree osmith.GUID, err error) {
+	defer prefix.Add("partition", &err)
 	if len(root) < 32 || len(root) > 64 {
 		return osmith.GUID{}, osmith.GUID{}, fmt.Errorf("%w: %d bytes, want 32 to 64", ErrRootHash, len(root))
 	}

@@ -7,7 +7,7 @@ import (
 
 var (
 	// ErrNoTable: neither a primary nor a backup GPT was found. Errors of [Read] wrap it together with the reasons.
-	ErrNoTable = errors.New("partition: no GPT")
+	ErrNoTable = errors.New("no GPT")
 	// ErrOverlap: two partitions share a sector.
 	ErrOverlap = errors.New("overlaps")
 	// ErrRange: a partition lies outside of the usable sectors.
@@ -17,23 +17,10 @@ var (
 	// ErrDuplicateID: two partitions have one ID.
 	ErrDuplicateID = errors.New("has the ID of another partition")
 	// ErrHybridMBR: the MBR lists partitions besides the protective one. Editing only the GPT would let the two disagree.
-	ErrHybridMBR = errors.New("partition: hybrid MBR")
+	ErrHybridMBR = errors.New("hybrid MBR")
 	// ErrRootHash: a root hash that is too short to make two different IDs from.
-	ErrRootHash = errors.New("partition: root hash")
+	ErrRootHash = errors.New("root hash")
 )
-
-// FormatError is a structure on disk that breaks the format.
-type FormatError struct {
-	Offset int64  // bytes from the start of the disk
-	Field  string // for example "primary header: NumberOfPartitionEntries"
-	Err    error
-}
-
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("partition: %s at 0x%x: %v", e.Field, e.Offset, e.Err)
-}
-
-func (e *FormatError) Unwrap() error { return e.Err }
 
 // EntryError is a partition that must not be written.
 type EntryError struct {
@@ -43,7 +30,7 @@ type EntryError struct {
 }
 
 func (e *EntryError) Error() string {
-	return fmt.Sprintf("partition: number %d (%q): %v", e.Number, e.Name, e.Err)
+	return fmt.Sprintf("number %d (%q): %v", e.Number, e.Name, e.Err)
 }
 
 func (e *EntryError) Unwrap() error { return e.Err }
@@ -56,7 +43,7 @@ type SpaceError struct {
 }
 
 func (e *SpaceError) Error() string {
-	return fmt.Sprintf("partition: %q does not fit: needs %d bytes, has %d: %d bytes are missing", e.Partition, e.Need, e.Have, e.Missing())
+	return fmt.Sprintf("%q does not fit: needs %d bytes, has %d: %d bytes are missing", e.Partition, e.Need, e.Have, e.Missing())
 }
 
 // Missing is how many bytes are missing.

@@ -54,11 +54,11 @@ func (h *header) arraySectors(ss int64) uint64 {
 func readHeader(r io.ReaderAt, lba, sectors uint64, ss int64, which string) (*header, error) {
 	off := int64(lba) * ss
 	fail := func(at int64, field, format string, args ...any) error {
-		return &FormatError{Offset: off + at, Field: which + " header: " + field, Err: fmt.Errorf(format, args...)}
+		return &osmith.FormatError{Offset: off + at, Field: which + " header: " + field, Err: fmt.Errorf(format, args...)}
 	}
 	b := make([]byte, ss)
 	if err := sparse.ReadFull(r, b, off); err != nil {
-		return nil, fmt.Errorf("partition: %s header at 0x%x: %w", which, off, err)
+		return nil, fmt.Errorf("%s header at 0x%x: %w", which, off, err)
 	}
 	le := binary.LittleEndian
 	if string(b[:8]) != signature {
@@ -114,10 +114,10 @@ func readArray(r io.ReaderAt, h *header, ss int64, which string) ([]byte, error)
 	off := int64(h.entriesLBA) * ss
 	b := make([]byte, int64(h.arraySectors(ss))*ss) // at most maxArray and a sector
 	if err := sparse.ReadFull(r, b, off); err != nil {
-		return nil, fmt.Errorf("partition: %s entries at 0x%x: %w", which, off, err)
+		return nil, fmt.Errorf("%s entries at 0x%x: %w", which, off, err)
 	}
 	if got := crc32.ChecksumIEEE(b[:h.count*h.entrySize]); got != h.entriesCRC {
-		return nil, &FormatError{Offset: off, Field: which + " entries: PartitionEntryArrayCRC32",
+		return nil, &osmith.FormatError{Offset: off, Field: which + " entries: PartitionEntryArrayCRC32",
 			Err: fmt.Errorf("%w: 0x%08x, computed 0x%08x", errArrayCRC, h.entriesCRC, got)}
 	}
 	return b, nil

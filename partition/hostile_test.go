@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
@@ -57,7 +58,7 @@ func TestHostileHeaders(t *testing.T) {
 		table, err := Read(d, d.Size())
 		require.NoError(t, err, c.field)
 		require.True(t, table.UsedBackup)
-		var format *FormatError
+		var format *osmith.FormatError
 		require.ErrorAs(t, table.PrimaryErr, &format)
 		require.True(t, strings.HasSuffix(format.Field, ": "+c.field), "%s: %v", c.field, format)
 		lie(d.Size()/512 - 1)
@@ -108,7 +109,7 @@ func TestReadErrors(t *testing.T) {
 		d.WriteAt(backwards.array, int64(h.entriesLBA)*512)
 		d.WriteAt(h.encode(), int64(h.myLBA)*512)
 	}
-	var format *FormatError
+	var format *osmith.FormatError
 	_, err = Read(d, d.Size())
 	require.ErrorAs(t, err, &format)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
@@ -26,7 +27,7 @@ type WriteOptions struct {
 }
 
 // ErrChanged: the table of the disk is not the one that was planned onto.
-var ErrChanged = errors.New("partition: the partition table has changed since the plan was made")
+var ErrChanged = errors.New("the partition table has changed since the plan was made")
 
 // ReadBackError: the target does not hold what was written to it.
 type ReadBackError struct {
@@ -36,9 +37,9 @@ type ReadBackError struct {
 
 func (e *ReadBackError) Error() string {
 	if e.Partition == "" {
-		return fmt.Sprintf("partition: read back: byte %d is not what was written", e.Offset)
+		return fmt.Sprintf("read back: byte %d is not what was written", e.Offset)
 	}
-	return fmt.Sprintf("partition: read back: byte %d, in %q, is not what was written", e.Offset, e.Partition)
+	return fmt.Sprintf("read back: byte %d, in %q, is not what was written", e.Offset, e.Partition)
 }
 
 // WriteImage writes a planned disk: contents and the zeros between them, in ascending order but several at a time, then
@@ -52,21 +53,22 @@ func (e *ReadBackError) Error() string {
 // Of a plan onto an existing table ([PlanOnto]), only the new partitions are written, and the table. The target must
 // have ReadAt, and its table must be the one of the plan, else the error matches [ErrChanged] and nothing is written.
 // Until the table is written, the disk has its old partitions.
-func WriteImage(w io.WriterAt, im *Image, o WriteOptions) error {
+func WriteImage(w io.WriterAt, im *Image, o WriteOptions) (err error) {
+	defer prefix.Add("partition", &err)
 	t := im.Table
 	if err := t.Check(); err != nil {
 		return err
 	}
 	if len(im.contents) != len(t.Partitions) {
-		return fmt.Errorf("partition: %d partitions in the table, %d were planned", len(t.Partitions), len(im.contents))
+		return fmt.Errorf("%d partitions in the table, %d were planned", len(t.Partitions), len(im.contents))
 	}
 	r, readable := w.(io.ReaderAt)
 	if !readable && (o.ReadBack || im.base != nil) {
-		return errors.New("partition: the target cannot be read: it has no ReadAt")
+		return errors.New("the target cannot be read: it has no ReadAt")
 	}
 	if im.base != nil {
 		if o.TargetIsZero {
-			return errors.New("partition: a disk that has partitions is not zero (TargetIsZero)")
+			return errors.New("a disk that has partitions is not zero (TargetIsZero)")
 		}
 		if err := im.unchanged(r); err != nil {
 			return err
@@ -115,7 +117,7 @@ func WriteImage(w io.WriterAt, im *Image, o WriteOptions) error {
 
 // unchanged compares the table of the disk with the one that was planned onto.
 func (im *Image) unchanged(r io.ReaderAt) error {
-	now, err := ReadSectors(r, im.base.Size, im.base.SectorSize)
+	now, err := readSectors(r, im.base.Size, im.base.SectorSize)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrChanged, err)
 	}
@@ -133,7 +135,7 @@ func sameTable(a, b *Table) bool {
 }
 
 func (im *Image) compareTable(r io.ReaderAt) error {
-	now, err := ReadSectors(r, im.Size, im.Table.SectorSize)
+	now, err := readSectors(r, im.Size, im.Table.SectorSize)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", &ReadBackError{}, err)
@@ -173,7 +175,7 @@ func (im *Image) jobs() ([]job, error) {
 		off, size := t.Extent(i)
 		name := t.Partitions[i].Name
 		if off < pos {
-			return nil, fmt.Errorf("partition: %q starts at %d, before the end of what comes first (%d)", name, off, pos)
+			return nil, fmt.Errorf("%q starts at %d, before the end of what comes first (%d)", name, off, pos)
 		}
 		out = append(out, job{off: pos, size: off - pos})
 		out = appendJobs(out, off, size, im.contents[i], name)

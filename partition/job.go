@@ -20,9 +20,9 @@ type job struct {
 
 func (j job) fail(err error) error {
 	if j.name == "" {
-		return fmt.Errorf("partition: zeros at %d: %w", j.off, err)
+		return fmt.Errorf("zeros at %d: %w", j.off, err)
 	}
-	return fmt.Errorf("partition: content of %q: %w", j.name, err)
+	return fmt.Errorf("content of %q: %w", j.name, err)
 }
 
 func (j job) write(w io.WriterAt, zero bool, progress func(int64)) error {

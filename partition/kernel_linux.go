@@ -13,20 +13,23 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // UpdateKernel tells Linux which partitions the disk has, disk being its open block device. Each partition that is new,
 // gone or changed is told by itself (ioctl BLKPG, include/uapi/linux/blkpg.h), so that the others may be in use,
 // unlike with BLKRRPART. A partition in use may grow or shrink; one that is in use and is gone or has moved stays as the
 // kernel knows it, and is part of the error, an [*EntryError] with EBUSY. All others are told nevertheless.
-func UpdateKernel(disk *os.File, t *Table) error {
+func UpdateKernel(disk *os.File, t *Table) (err error) {
+	defer prefix.Add("partition", &err)
 	info, err := disk.Stat()
 	if err != nil {
-		return fmt.Errorf("partition: %w", err)
+		return err
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || st.Mode&syscall.S_IFMT != syscall.S_IFBLK {
-		return fmt.Errorf("partition: %s is not a block device", disk.Name())
+		return fmt.Errorf("%s is not a block device", disk.Name())
 	}
 	rdev := uint64(st.Rdev)
 	have, err := kernelPartitions(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(rdev), unix.Minor(rdev)))
@@ -43,7 +46,7 @@ func UpdateKernel(disk *os.File, t *Table) error {
 	}
 	conn, err := disk.SyscallConn()
 	if err != nil {
-		return fmt.Errorf("partition: %w", err)
+		return err
 	}
 	var failed []error
 	gone := map[int]bool{} // could not be deleted: do not add it again
@@ -53,7 +56,7 @@ func UpdateKernel(disk *os.File, t *Table) error {
 		}
 		var told error
 		if err := conn.Control(func(fd uintptr) { told = c.tell(fd) }); err != nil {
-			return fmt.Errorf("partition: %w", err)
+			return err
 		}
 		if told != nil {
 			gone[c.number] = true
@@ -73,10 +76,10 @@ type extent struct {
 func kernelPartitions(dir string) ([]extent, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*", "partition"))
 	if err != nil {
-		return nil, fmt.Errorf("partition: %w", err)
+		return nil, err
 	}
 	if _, err := os.Stat(dir); err != nil {
-		return nil, fmt.Errorf("partition: %w", err)
+		return nil, err
 	}
 	var out []extent
 	for _, name := range names {
@@ -84,10 +87,10 @@ func kernelPartitions(dir string) ([]extent, error) {
 		for i, attribute := range []string{"partition", "start", "size"} {
 			b, err := os.ReadFile(filepath.Join(filepath.Dir(name), attribute))
 			if err != nil {
-				return nil, fmt.Errorf("partition: %w", err)
+				return nil, err
 			}
 			if v[i], err = strconv.ParseInt(strings.TrimSpace(string(b)), 10, 54); err != nil {
-				return nil, fmt.Errorf("partition: %s of %s: %w", attribute, filepath.Dir(name), err)
+				return nil, fmt.Errorf("%s of %s: %w", attribute, filepath.Dir(name), err)
 			}
 		}
 		out = append(out, extent{number: int(v[0]), start: v[1] * 512, size: v[2] * 512})

@@ -79,7 +79,7 @@ func (l *Layout) sectorSize() (int64, error) {
 	case 4096:
 		return 4096, nil
 	}
-	return 0, fmt.Errorf("partition: sector size %d: want 512 or 4096", l.SectorSize)
+	return 0, fmt.Errorf("sector size %d: want 512 or 4096", l.SectorSize)
 }
 
 // align checks Align and Start and returns the first.
@@ -89,10 +89,10 @@ func (l *Layout) align(ss int64) (int64, error) {
 		align = 1 << 20
 	}
 	if align < ss || align%ss != 0 || align > 1<<40 {
-		return 0, fmt.Errorf("partition: alignment %d: want a multiple of the sector size %d, at most 1 TiB", l.Align, ss)
+		return 0, fmt.Errorf("alignment %d: want a multiple of the sector size %d, at most 1 TiB", l.Align, ss)
 	}
 	if l.Start < 0 || l.Start > 1<<40 {
-		return 0, fmt.Errorf("partition: start %d: want 0 to 1 TiB", l.Start)
+		return 0, fmt.Errorf("start %d: want 0 to 1 TiB", l.Start)
 	}
 	return align, nil
 }
@@ -141,7 +141,7 @@ func (s *Spec) bounds() (bounds, error) {
 	}{{"size", s.Size}, {"minimum size", s.MinSize}, {"maximum size", s.MaxSize}, {"reserve", s.Reserve},
 		{"minimum padding", s.PaddingMin}, {"maximum padding", s.PaddingMax}} {
 		if v.n < 0 || v.n > largest {
-			return none, fmt.Errorf("partition: %q: %s %d: want 0 to 2^60", s.Name, v.name, v.n)
+			return none, fmt.Errorf("%q: %s %d: want 0 to 2^60", s.Name, v.name, v.n)
 		}
 	}
 	flexible := s.MinSize > 0 || s.MaxSize > 0 || s.Weight > 0
@@ -186,7 +186,7 @@ func (s *Spec) content() (int64, error) {
 	}
 	n := s.Content.Size()
 	if n < 0 || n > largest {
-		return 0, fmt.Errorf("partition: %q: content of %d bytes", s.Name, n)
+		return 0, fmt.Errorf("%q: content of %d bytes", s.Name, n)
 	}
 	return n + s.Reserve, nil
 }

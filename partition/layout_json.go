@@ -12,6 +12,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // LayoutSchema is the value of "schema" in a layout file.
@@ -76,37 +77,36 @@ func optional(id osmith.GUID) *osmith.GUID {
 
 // ReadLayout reads a layout file, an object with the schema [LayoutSchema]. A field that it does not know is an error, so
 // that no wish is passed over.
-func ReadLayout(r io.Reader) (Layout, error) {
+func ReadLayout(r io.Reader) (l Layout, err error) {
+	defer prefix.Add("partition", &err)
 	b, err := io.ReadAll(io.LimitReader(r, maxLayout+1))
 	if err != nil {
-		return Layout{}, fmt.Errorf("partition: layout: %w", err)
+		return Layout{}, fmt.Errorf("layout: %w", err)
 	}
 	if len(b) > maxLayout {
-		return Layout{}, fmt.Errorf("partition: layout: more than %d bytes", maxLayout)
+		return Layout{}, fmt.Errorf("layout: more than %d bytes", maxLayout)
 	}
-	var l Layout
-	if err := l.UnmarshalJSON(b); err != nil {
-		return Layout{}, err
-	}
-	return l, nil
+	err = l.UnmarshalJSON(b)
+	return l, err
 }
 
 // UnmarshalJSON is [ReadLayout]. After an error the layout is what it was.
-func (l *Layout) UnmarshalJSON(b []byte) error {
+func (l *Layout) UnmarshalJSON(b []byte) (err error) {
+	defer prefix.Add("partition", &err)
 	var in layoutJSON
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&in); err != nil {
-		return fmt.Errorf("partition: layout: %w", err)
+		return fmt.Errorf("layout: %w", err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("partition: layout: something follows the object")
+		return errors.New("layout: something follows the object")
 	}
 	if in.Schema != LayoutSchema {
-		return fmt.Errorf("partition: layout: schema %q, want %q", printable(in.Schema), LayoutSchema)
+		return fmt.Errorf("layout: schema %q, want %q", printable(in.Schema), LayoutSchema)
 	}
 	if len(in.Partitions) > maxSpecs {
-		return fmt.Errorf("partition: layout: %d partitions, at most %d", len(in.Partitions), maxSpecs)
+		return fmt.Errorf("layout: %d partitions, at most %d", len(in.Partitions), maxSpecs)
 	}
 	out := Layout{SectorSize: in.SectorSize, Size: in.Size, Align: in.Align, Start: in.Start}
 	if in.DiskID != nil {
@@ -118,7 +118,7 @@ func (l *Layout) UnmarshalJSON(b []byte) error {
 	for i := range in.Partitions {
 		s, err := in.Partitions[i].spec()
 		if err != nil {
-			return fmt.Errorf("partition: layout: partition %d (%q): %w", i+1, printable(in.Partitions[i].Name), err)
+			return fmt.Errorf("layout: partition %d (%q): %w", i+1, printable(in.Partitions[i].Name), err)
 		}
 		out.Partitions = append(out.Partitions, s)
 	}

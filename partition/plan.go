@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Image is a planned disk: a table and what goes into its partitions.
@@ -24,7 +25,8 @@ type Image struct {
 // and what is free shared out by weight as systemd-repart does it. Nothing is read or written, and the same layout gives
 // the same disk. What does not fit is a [*SpaceError] that names the first partition which does not; everything that
 // [Table.Check] finds is refused.
-func Plan(l Layout) (*Image, error) {
+func Plan(l Layout) (im *Image, err error) {
+	defer prefix.Add("partition", &err)
 	ss, err := l.sectorSize()
 	if err != nil {
 		return nil, err
@@ -34,7 +36,7 @@ func Plan(l Layout) (*Image, error) {
 		return nil, err
 	}
 	if l.Size < 0 || l.Size%ss != 0 || l.Size > largest {
-		return nil, fmt.Errorf("partition: disk size %d: want a multiple of the sector size %d, at most 2^60", l.Size, ss)
+		return nil, fmt.Errorf("disk size %d: want a multiple of the sector size %d, at most 2^60", l.Size, ss)
 	}
 	l = *l.identified()
 	for i := range l.Partitions {
@@ -68,7 +70,7 @@ func Plan(l Layout) (*Image, error) {
 		return nil, &SpaceError{Need: end + tail, Have: size, Partition: miss.slice.name}
 	}
 	al.grow()
-	im := &Image{Table: &Table{DiskID: l.DiskID, SectorSize: int(ss), Size: size, AllowUnaligned: al.align%grain != 0}, Size: size}
+	im = &Image{Table: &Table{DiskID: l.DiskID, SectorSize: int(ss), Size: size, AllowUnaligned: al.align%grain != 0}, Size: size}
 	next := numbers(&l, nil)
 	for _, s := range al.place() {
 		im.add(&l.Partitions[s.spec], s, next)
@@ -93,18 +95,18 @@ func Plan(l Layout) (*Image, error) {
 // type itself.
 //
 // The table is not changed. Size and DiskID of the layout are not used, its SectorSize must be 0 or that of the table.
-func PlanOnto(t *Table, l Layout) (*Image, error) {
+func PlanOnto(t *Table, l Layout) (im *Image, err error) {
+	defer prefix.Add("partition", &err)
 	if err := t.Check(); err != nil {
 		return nil, err
 	}
 	if l.SectorSize != 0 && l.SectorSize != t.SectorSize {
-		return nil, fmt.Errorf("partition: the layout is for sectors of %d bytes, the disk has %d", l.SectorSize, t.SectorSize)
+		return nil, fmt.Errorf("the layout is for sectors of %d bytes, the disk has %d", l.SectorSize, t.SectorSize)
 	}
 	if t.Size > largest {
-		return nil, fmt.Errorf("partition: disk size %d: want at most 2^60", t.Size)
+		return nil, fmt.Errorf("disk size %d: want at most 2^60", t.Size)
 	}
 	al := &allocator{}
-	var err error
 	if al.align, err = l.align(int64(t.SectorSize)); err != nil {
 		return nil, err
 	}
@@ -122,7 +124,7 @@ func PlanOnto(t *Table, l Layout) (*Image, error) {
 	al.grow()
 	next := *t
 	next.Partitions = slices.Clone(t.Partitions)
-	im := &Image{Table: &next, Size: t.Size, base: t, contents: make([]osmith.Source, len(t.Partitions)), fresh: make([]bool, len(t.Partitions))}
+	im = &Image{Table: &next, Size: t.Size, base: t, contents: make([]osmith.Source, len(t.Partitions)), fresh: make([]bool, len(t.Partitions))}
 	for _, p := range t.Partitions {
 		if p.Number == 0 {
 			return nil, &EntryError{Name: p.Name, Err: errors.New("has no entry number: plan onto a table that was read")}
@@ -195,7 +197,7 @@ func (al *allocator) least(start int64) (int64, error) {
 			continue
 		}
 		if end = pos + s.needed(); end > largest {
-			return 0, fmt.Errorf("partition: %q: the disk would have more than 2^60 bytes", s.name)
+			return 0, fmt.Errorf("%q: the disk would have more than 2^60 bytes", s.name)
 		}
 		pos = al.alignUp(end)
 	}
@@ -316,7 +318,8 @@ func (im *Image) add(spec *Spec, s *slice, next func() int) {
 
 // SetContent replaces the content of partition i (index in Table.Partitions), for content that depends on the plan: a
 // file system that is as large as its partition. Only a partition that the plan makes can be filled.
-func (im *Image) SetContent(i int, content osmith.Source) error {
+func (im *Image) SetContent(i int, content osmith.Source) (err error) {
+	defer prefix.Add("partition", &err)
 	_, size := im.Table.Extent(i)
 	name := im.Table.Partitions[i].Name
 	if !im.fresh[i] {

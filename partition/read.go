@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"io"
 
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
@@ -17,14 +19,20 @@ import (
 // where the disk ended before it grew: where the protective MBR says, behind the last partition of primary entries that
 // are left, in the last MiB, and at the end of every MiB up to 2 GiB and of every GiB up to 256 GiB. The first one
 // that is whole is taken. This search needs a protective MBR or the signature of a primary header.
-func Read(r io.ReaderAt, size int64) (*Table, error) {
+func Read(r io.ReaderAt, size int64) (t *Table, err error) {
+	defer prefix.Add("partition", &err)
 	return read(r, size, 512, 4096)
 }
 
 // ReadSectors is [Read] for a disk whose sector size is known.
-func ReadSectors(r io.ReaderAt, size int64, sectorSize int) (*Table, error) {
+func ReadSectors(r io.ReaderAt, size int64, sectorSize int) (t *Table, err error) {
+	defer prefix.Add("partition", &err)
+	return readSectors(r, size, sectorSize)
+}
+
+func readSectors(r io.ReaderAt, size int64, sectorSize int) (*Table, error) {
 	if sectorSize != 512 && sectorSize != 4096 {
-		return nil, fmt.Errorf("partition: sector size %d: want 512 or 4096", sectorSize)
+		return nil, fmt.Errorf("sector size %d: want 512 or 4096", sectorSize)
 	}
 	return read(r, size, int64(sectorSize))
 }
@@ -34,7 +42,7 @@ func read(r io.ReaderAt, size int64, sectorSizes ...int64) (*Table, error) {
 	for _, primary := range []bool{true, false} {
 		for _, ss := range sectorSizes {
 			if size/ss < 6 {
-				reasons = append(reasons, fmt.Errorf("partition: a disk of %d bytes is too small for a GPT with %d-byte sectors", size, ss))
+				reasons = append(reasons, fmt.Errorf("a disk of %d bytes is too small for a GPT with %d-byte sectors", size, ss))
 				continue
 			}
 			t, err := readTable(r, size, ss, primary)
@@ -79,7 +87,7 @@ func readTable(r io.ReaderAt, size, ss int64, fromPrimary bool) (*Table, error) 
 	}
 	t.mbr = make([]byte, ss)
 	if err := sparse.ReadFull(r, t.mbr, 0); err != nil {
-		return nil, fmt.Errorf("partition: MBR: %w", err)
+		return nil, fmt.Errorf("MBR: %w", err)
 	}
 	t.HybridMBR = isHybrid(t.mbr)
 	return t, nil
@@ -101,15 +109,15 @@ func readBoth(r io.ReaderAt, lba, sectors uint64, ss int64, which string) (*head
 func agree(p, b *header, pa, ba []byte) error {
 	switch {
 	case b.alternate != p.myLBA:
-		return fmt.Errorf("partition: backup header has the primary in sector %d", b.alternate)
+		return fmt.Errorf("backup header has the primary in sector %d", b.alternate)
 	case b.diskID != p.diskID:
-		return fmt.Errorf("partition: backup header has disk ID %s, the primary %s", b.diskID, p.diskID)
+		return fmt.Errorf("backup header has disk ID %s, the primary %s", b.diskID, p.diskID)
 	case b.count != p.count || b.entrySize != p.entrySize:
-		return fmt.Errorf("partition: backup header has %d entries of %d bytes, the primary %d of %d", b.count, b.entrySize, p.count, p.entrySize)
+		return fmt.Errorf("backup header has %d entries of %d bytes, the primary %d of %d", b.count, b.entrySize, p.count, p.entrySize)
 	case b.entriesCRC != p.entriesCRC:
-		return errors.New("partition: backup entries differ from the primary ones")
+		return errors.New("backup entries differ from the primary ones")
 	case b.firstUsable != p.firstUsable || b.lastUsable != p.lastUsable:
-		return fmt.Errorf("partition: backup header has usable sectors %d to %d, the primary %d to %d",
+		return fmt.Errorf("backup header has usable sectors %d to %d, the primary %d to %d",
 			b.firstUsable, b.lastUsable, p.firstUsable, p.lastUsable)
 	}
 	return nil
@@ -146,7 +154,7 @@ func (t *Table) readEntries(h *header) error {
 			continue
 		}
 		if p.FirstLBA > p.LastLBA || p.LastLBA >= t.sectors() {
-			return &FormatError{
+			return &osmith.FormatError{
 				Offset: int64(h.entriesLBA)*int64(t.SectorSize) + int64(i)*int64(h.entrySize) + 32,
 				Field:  fmt.Sprintf("entry %d (%q): StartingLBA", i+1, p.Name),
 				Err:    fmt.Errorf("sectors %d to %d on a disk of %d sectors", p.FirstLBA, p.LastLBA, t.sectors()),

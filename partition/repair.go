@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
@@ -59,9 +60,9 @@ func (r *Repaired) String() string {
 //
 // A table that was moved leaves its old backup header behind, which could be taken for a table later. It is made zero in
 // the end, unless it lies in a partition.
-func Repair(disk ReadWriterAt, size int64, o RepairOptions) (*Repaired, error) {
+func Repair(disk ReadWriterAt, size int64, o RepairOptions) (done *Repaired, err error) {
+	defer prefix.Add("partition", &err)
 	var t *Table
-	var err error
 	if o.SectorSize == 0 {
 		t, err = Read(disk, size)
 	} else {
@@ -71,7 +72,7 @@ func Repair(disk ReadWriterAt, size int64, o RepairOptions) (*Repaired, error) {
 		return nil, err
 	}
 	t.KeepHybridMBR = o.KeepHybridMBR
-	done := &Repaired{Primary: t.PrimaryErr, Backup: t.BackupErr}
+	done = &Repaired{Primary: t.PrimaryErr, Backup: t.BackupErr}
 	place, end := uint64(0), t.sectors()-1
 	if t.backup != nil {
 		place = t.backup.myLBA
@@ -116,7 +117,7 @@ func (t *Table) forget(disk ReadWriterAt, lba uint64) error {
 	ss := int64(t.SectorSize)
 	sector := make([]byte, ss)
 	if err := sparse.ReadFull(disk, sector, int64(lba)*ss); err != nil {
-		return fmt.Errorf("partition: old backup header: %w", err)
+		return fmt.Errorf("old backup header: %w", err)
 	}
 	if string(sector[:len(signature)]) != signature {
 		return nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // RepartOptions are what definition files of systemd-repart leave open.
@@ -28,9 +29,9 @@ type RepartError struct {
 
 func (e *RepartError) Error() string {
 	if e.Line == 0 {
-		return fmt.Sprintf("partition: %s: %v", e.File, e.Err)
+		return fmt.Sprintf("%s: %v", e.File, e.Err)
 	}
-	return fmt.Sprintf("partition: %s:%d: %v", e.File, e.Line, e.Err)
+	return fmt.Sprintf("%s:%d: %v", e.File, e.Line, e.Err)
 }
 
 func (e *RepartError) Unwrap() error { return e.Err }
@@ -54,19 +55,20 @@ const (
 // passed over; Encrypt, Verity, Minimize and Integrity may be off. Every other key, and what depends on the machine
 // (CopyBlocks=auto, UUID=null), is a [*RepartError] with the line, as is everything that systemd-repart warns about and
 // ignores. Paths are taken as they are written: they are for whoever opens the content ([Fill]).
-func ReadRepart(fsys fs.FS, o RepartOptions) (Layout, error) {
+func ReadRepart(fsys fs.FS, o RepartOptions) (l Layout, err error) {
+	defer prefix.Add("partition", &err)
 	names, err := fs.Glob(fsys, "*.conf")
 	if err != nil {
-		return Layout{}, fmt.Errorf("partition: definition files: %w", err)
+		return Layout{}, fmt.Errorf("definition files: %w", err)
 	}
 	if len(names) == 0 {
-		return Layout{}, fmt.Errorf("partition: no definition files (*.conf): %w", fs.ErrNotExist)
+		return Layout{}, fmt.Errorf("no definition files (*.conf): %w", fs.ErrNotExist)
 	}
 	if len(names) > maxRepartFiles {
-		return Layout{}, fmt.Errorf("partition: %d definition files, at most %d", len(names), maxRepartFiles)
+		return Layout{}, fmt.Errorf("%d definition files, at most %d", len(names), maxRepartFiles)
 	}
 	slices.Sort(names)
-	l := Layout{Align: grain, Start: 1 << 20}
+	l = Layout{Align: grain, Start: 1 << 20}
 	labels := map[string]bool{}
 	for _, name := range names {
 		text, err := readSmall(fsys, name)

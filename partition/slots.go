@@ -10,6 +10,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // SlotState says what a slot holds.
@@ -52,7 +53,7 @@ type Slots struct {
 }
 
 // ErrNoSlots: a table has no root or usr partitions, or the wrong number of hash trees for them.
-var ErrNoSlots = errors.New("partition: no A/B slots")
+var ErrNoSlots = errors.New("no A/B slots")
 
 // SlotOptions are the options of [FindSlots].
 type SlotOptions struct {
@@ -66,9 +67,10 @@ type SlotOptions struct {
 
 // FindSlots pairs the partitions of a table into slots. Either every data partition has a hash tree, or none; the same
 // holds for signatures. Otherwise, and when there are no data partitions, the error matches [ErrNoSlots].
-func FindSlots(t *Table, o SlotOptions) (*Slots, error) {
+func FindSlots(t *Table, o SlotOptions) (s *Slots, err error) {
+	defer prefix.Add("partition", &err)
 	if o.Match != "" && strings.Count(o.Match, "@v") != 1 {
-		return nil, fmt.Errorf("partition: pattern %q of slots: want one @v", o.Match)
+		return nil, fmt.Errorf("pattern %q of slots: want one @v", o.Match)
 	}
 	order := make([]int, len(t.Partitions))
 	for i := range order {
@@ -117,7 +119,7 @@ func FindSlots(t *Table, o SlotOptions) (*Slots, error) {
 				len(others), TypeName(f.types[k+1]))
 		}
 	}
-	s := &Slots{Table: t, match: o.Match}
+	s = &Slots{Table: t, match: o.Match}
 	for n, data := range f.data {
 		slot := &Slot{Index: n, Data: data, Tree: -1, Signature: -1, DataType: f.types[0], TreeType: f.types[1], SignatureType: f.types[2]}
 		if len(f.trees) > 0 {
@@ -227,13 +229,14 @@ type Target struct {
 }
 
 // ErrNoTarget: every slot that would fit is protected.
-var ErrNoTarget = errors.New("partition: no slot may be overwritten")
+var ErrNoTarget = errors.New("no slot may be overwritten")
 
 // Target chooses the slot for a new version by the rules of systemd-sysupdate: there must be two slots; while there are
 // InstancesMax versions or no free slot fits, the first unprotected one in the order of Compare is given up; the smallest
 // free slot that fits is taken. A slot whose write did not end counts as free; one whose label does not match the pattern of
 // [SlotOptions] is left alone. When all slots are too small, the error is a [*SpaceError].
-func (s *Slots) Target(o TargetOptions) (*Target, error) {
+func (s *Slots) Target(o TargetOptions) (target *Target, err error) {
+	defer prefix.Add("partition", &err)
 	if len(s.Slots) < 2 {
 		return nil, fmt.Errorf("%w: %d slot, an update needs two", ErrNoSlots, len(s.Slots))
 	}
@@ -255,7 +258,7 @@ func (s *Slots) Target(o TargetOptions) (*Target, error) {
 	}
 	if len(old) > 1 {
 		if o.Compare == nil {
-			return nil, fmt.Errorf("partition: slots %s and %s could be given up: TargetOptions.Compare must say which comes first",
+			return nil, fmt.Errorf("slots %s and %s could be given up: TargetOptions.Compare must say which comes first",
 				old[0].Name(), old[1].Name())
 		}
 		slices.SortStableFunc(old, o.Compare)
@@ -264,7 +267,7 @@ func (s *Slots) Target(o TargetOptions) (*Target, error) {
 	if o.InstancesMax > 0 {
 		limit = min(limit, max(o.InstancesMax, 2))
 	}
-	target := &Target{}
+	target = &Target{}
 	for len(old) > 0 && (kept+len(old) >= limit || s.smallest(free, o) == nil) {
 		target.Vacate = append(target.Vacate, old[0])
 		free, old = append(free, old[0]), old[1:]
@@ -348,18 +351,18 @@ func (s *Slots) tooSmall(slots []*Slot, o TargetOptions) error {
 // Begin marks a slot as being written: its types become [PartialType], so that nothing uses half of it. The label is set
 // to that of the new version. Write the table before the first byte goes into the slot.
 func (s *Slots) Begin(slot *Slot, label string) error {
-	return s.mark(slot, label, PartialType)
+	return prefix.Error("partition", s.mark(slot, label, PartialType))
 }
 
 // Pend marks a slot as complete but not yet to be used ([PendingType]).
 func (s *Slots) Pend(slot *Slot, label string, rootHash []byte) error {
-	return s.finish(slot, label, rootHash, PendingType)
+	return prefix.Error("partition", s.finish(slot, label, rootHash, PendingType))
 }
 
 // Install marks a slot as complete, under a label, with the IDs that the root hash gives ([VerityIDs]; without a hash
 // tree rootHash is nil and the IDs stay). Write the table when the content of the slot has reached the disk.
 func (s *Slots) Install(slot *Slot, label string, rootHash []byte) error {
-	return s.finish(slot, label, rootHash, func(t osmith.GUID) osmith.GUID { return t })
+	return prefix.Error("partition", s.finish(slot, label, rootHash, func(t osmith.GUID) osmith.GUID { return t }))
 }
 
 // Vacate marks a slot as empty. Its content and IDs stay as they are.
@@ -374,11 +377,11 @@ func (s *Slots) Vacate(slot *Slot) {
 func (s *Slots) mark(slot *Slot, label string, state func(osmith.GUID) osmith.GUID) error {
 	switch n := efi.UTF16Len(label); {
 	case label == "" || label == EmptyName:
-		return fmt.Errorf("partition: slot %s: %q is no label for a version", slot.Name(), label)
+		return fmt.Errorf("slot %s: %q is no label for a version", slot.Name(), label)
 	case n > MaxName:
-		return fmt.Errorf("partition: slot %s: the label has %d UTF-16 units, at most %d fit", slot.Name(), n, MaxName)
+		return fmt.Errorf("slot %s: the label has %d UTF-16 units, at most %d fit", slot.Name(), n, MaxName)
 	case s.version(label) == "":
-		return fmt.Errorf("partition: slot %s: the label %q does not match %q", slot.Name(), label, s.match)
+		return fmt.Errorf("slot %s: the label %q does not match %q", slot.Name(), label, s.match)
 	}
 	indexes, types := slot.parts()
 	for k, i := range indexes {
@@ -391,7 +394,7 @@ func (s *Slots) mark(slot *Slot, label string, state func(osmith.GUID) osmith.GU
 func (s *Slots) finish(slot *Slot, label string, rootHash []byte, state func(osmith.GUID) osmith.GUID) error {
 	if slot.Tree < 0 {
 		if len(rootHash) > 0 {
-			return fmt.Errorf("partition: slot %s has no hash tree: %w", slot.Name(), ErrRootHash)
+			return fmt.Errorf("slot %s has no hash tree: %w", slot.Name(), ErrRootHash)
 		}
 		return s.mark(slot, label, state)
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Table is a GUID partition table. The zero value of every field but SectorSize, Size and Partitions makes a usual table.
@@ -74,11 +75,11 @@ func (t *Table) sectors() uint64 { return uint64(t.Size) / uint64(t.SectorSize) 
 // geometry fills in what is not set and returns the two headers that Write will write.
 func (t *Table) geometry() (primary, backup *header, err error) {
 	if t.SectorSize != 512 && t.SectorSize != 4096 {
-		return nil, nil, fmt.Errorf("partition: sector size %d: want 512 or 4096", t.SectorSize)
+		return nil, nil, fmt.Errorf("sector size %d: want 512 or 4096", t.SectorSize)
 	}
 	ss := int64(t.SectorSize)
 	if t.Size < 0 {
-		return nil, nil, fmt.Errorf("partition: disk size %d", t.Size)
+		return nil, nil, fmt.Errorf("disk size %d", t.Size)
 	}
 	sectors := t.sectors()
 	model := t.primary
@@ -88,7 +89,7 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 	if model == nil {
 		count := cmp.Or(t.Entries, defaultCount)
 		if count < 1 || count > maxArray/defaultEntry {
-			return nil, nil, fmt.Errorf("partition: a table of %d entries: want 1 to %d", count, maxArray/defaultEntry)
+			return nil, nil, fmt.Errorf("a table of %d entries: want 1 to %d", count, maxArray/defaultEntry)
 		}
 		model = &header{sector: make([]byte, ss), size: minHeaderSize, count: uint32(count), entrySize: defaultEntry, entriesLBA: 2}
 	}
@@ -96,7 +97,7 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 	p.myLBA = 1
 	n := p.arraySectors(ss)
 	if sectors < 2*n+4 {
-		return nil, nil, fmt.Errorf("partition: a disk of %d bytes is too small for a GPT", t.Size)
+		return nil, nil, fmt.Errorf("a disk of %d bytes is too small for a GPT", t.Size)
 	}
 	b := p
 	if t.backup != nil {
@@ -109,7 +110,7 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 		b.entriesLBA = b.myLBA - n
 	}
 	if b.myLBA >= sectors || b.myLBA < n+2 {
-		return nil, nil, fmt.Errorf("partition: backup header in sector %d of %d", b.myLBA, sectors)
+		return nil, nil, fmt.Errorf("backup header in sector %d of %d", b.myLBA, sectors)
 	}
 	if t.primary == nil && t.backup != nil {
 		p.entriesLBA = t.primaryArray(n)
@@ -127,11 +128,11 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 	b.count, b.entrySize = p.count, p.entrySize
 	switch {
 	case p.firstUsable > p.lastUsable:
-		err = fmt.Errorf("partition: usable sectors %d to %d", p.firstUsable, p.lastUsable)
+		err = fmt.Errorf("usable sectors %d to %d", p.firstUsable, p.lastUsable)
 	case p.entriesLBA < 2 || p.entriesLBA+n > p.firstUsable:
-		err = fmt.Errorf("partition: primary entries in %d sectors from %d, but sectors are usable from %d", n, p.entriesLBA, p.firstUsable)
+		err = fmt.Errorf("primary entries in %d sectors from %d, but sectors are usable from %d", n, p.entriesLBA, p.firstUsable)
 	case b.entriesLBA <= p.lastUsable || b.entriesLBA+n > b.myLBA:
-		err = fmt.Errorf("partition: backup entries in %d sectors from %d, between the last usable sector %d and the header in %d",
+		err = fmt.Errorf("backup entries in %d sectors from %d, between the last usable sector %d and the header in %d",
 			n, b.entriesLBA, p.lastUsable, b.myLBA)
 	}
 	if err != nil {
@@ -151,7 +152,8 @@ func (t *Table) primaryArray(n uint64) uint64 {
 
 // Check reports the first thing for which [Table.Write] would refuse the table. Errors about one partition are
 // [*EntryError].
-func (t *Table) Check() error {
+func (t *Table) Check() (err error) {
+	defer prefix.Add("partition", &err)
 	p, _, err := t.geometry()
 	if err != nil {
 		return err
@@ -228,7 +230,8 @@ func (t *Table) numbers(h *header) ([]int, error) {
 
 // Resize tells the table that its disk now has size bytes and moves the backup to the new end. Partitions stay where
 // they are; a disk that has become too small for them is refused.
-func (t *Table) Resize(size int64) error {
+func (t *Table) Resize(size int64) (err error) {
+	defer prefix.Add("partition", &err)
 	next := *t
 	next.Size, next.LastUsableLBA = size, 0
 	if next.primary == nil && next.backup != nil {
@@ -242,7 +245,7 @@ func (t *Table) Resize(size int64) error {
 	if next.primary != nil {
 		p := *next.primary
 		if size < 0 || size/int64(t.SectorSize) < 2 {
-			return fmt.Errorf("partition: disk size %d", size)
+			return fmt.Errorf("disk size %d", size)
 		}
 		p.alternate = next.sectors() - 1
 		next.primary = &p

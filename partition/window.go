@@ -3,6 +3,8 @@ package partition
 import (
 	"fmt"
 	"io"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // ReadWriterAt is a disk or an image of one.
@@ -34,17 +36,17 @@ func (w *Window) ReadAt(p []byte, off int64) (int, error) {
 // WriteAt implements [io.WriterAt]. A write that would leave the partition is refused whole.
 func (w *Window) WriteAt(p []byte, off int64) (int, error) {
 	if err := w.inside(off, int64(len(p))); err != nil {
-		return 0, err
+		return 0, prefix.Error("partition", err)
 	}
 	return w.disk.WriteAt(p, w.off+off)
 }
 
 func (w *Window) inside(off, n int64) error {
 	if off < 0 || n < 0 || off > w.size || n > w.size-off {
-		return fmt.Errorf("partition: write of %d bytes at %d in a partition of %d bytes", n, off, w.size)
+		return fmt.Errorf("write of %d bytes at %d in a partition of %d bytes", n, off, w.size)
 	}
 	return nil
 }
 
 // Sync calls the Sync method of the disk, if it has one.
-func (w *Window) Sync() error { return syncTarget(w.disk) }
+func (w *Window) Sync() error { return prefix.Error("partition", syncTarget(w.disk)) }

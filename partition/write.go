@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Write writes both tables and the protective MBR. A table that [Check] refuses is not written at all.
@@ -18,7 +20,8 @@ import (
 // What the table was read with stays: number and size of entries, the place of both entry arrays, bytes of header
 // and entries that this package does not know, boot code. A table that was not read takes 128 entries at the
 // usual places.
-func (t *Table) Write(w io.WriterAt) error {
+func (t *Table) Write(w io.WriterAt) (err error) {
+	defer prefix.Add("partition", &err)
 	if err := t.Check(); err != nil {
 		return err
 	}
@@ -91,7 +94,7 @@ func (t *Table) encodeEntries(h *header) ([]byte, error) {
 
 func writeAt(w io.WriterAt, b []byte, off int64, what string) error {
 	if _, err := w.WriteAt(b, off); err != nil {
-		return fmt.Errorf("partition: %s at 0x%x: %w", what, off, err)
+		return fmt.Errorf("%s at 0x%x: %w", what, off, err)
 	}
 	return nil
 }
@@ -99,7 +102,7 @@ func writeAt(w io.WriterAt, b []byte, off int64, what string) error {
 func syncTarget(w io.WriterAt) error {
 	if s, ok := w.(interface{ Sync() error }); ok {
 		if err := s.Sync(); err != nil {
-			return fmt.Errorf("partition: sync: %w", err)
+			return fmt.Errorf("sync: %w", err)
 		}
 	}
 	return nil

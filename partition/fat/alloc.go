@@ -57,10 +57,10 @@ func (f *FS) reconcile() (sectors int, err error) {
 			n := min(fatChunk, g.fatSize-pos)
 			at := g.fatOff + int64(k)*g.fatSize + pos
 			if err := sparse.ReadFull(f.r, a[:n], g.fatOff+int64(g.active)*g.fatSize+pos); err != nil {
-				return sectors, fmt.Errorf("fat: FAT %d: %w", g.active, err)
+				return sectors, fmt.Errorf("FAT %d: %w", g.active, err)
 			}
 			if err := sparse.ReadFull(f.r, b[:n], at); err != nil {
-				return sectors, fmt.Errorf("fat: FAT %d: %w", k, err)
+				return sectors, fmt.Errorf("FAT %d: %w", k, err)
 			}
 			for i := int64(0); i < n; i += g.sectorSize {
 				if bytes.Equal(a[i:i+g.sectorSize], b[i:i+g.sectorSize]) {
@@ -197,7 +197,7 @@ func (f *FS) patch(runs []run, value func(i int, c uint32) uint32) error {
 				size := min((end(stop-1)+g.sectorSize-1)/g.sectorSize*g.sectorSize-start, fatChunk, g.fatSize-start)
 				b := make([]byte, size)
 				if err := sparse.ReadFull(f.r, b, g.fatOff+int64(g.active)*g.fatSize+start); err != nil {
-					return f.fail(fmt.Errorf("fat: FAT: %w", err))
+					return f.fail(fmt.Errorf("FAT: %w", err))
 				}
 				for ; c < stop && end(c) <= start+size; c++ {
 					g.putEntry(b, begin(c)-start, c, value(i, c))
@@ -219,7 +219,7 @@ func (f *FS) writeInfo() error {
 	}
 	b := make([]byte, f.geo.sectorSize)
 	if err := sparse.ReadFull(f.r, b, f.geo.fsInfo); err != nil {
-		return f.fail(fmt.Errorf("fat: FSInfo: %w", err))
+		return f.fail(fmt.Errorf("FSInfo: %w", err))
 	}
 	le := binary.LittleEndian
 	if le.Uint32(b) != fsInfoLead || le.Uint32(b[484:]) != fsInfoStruct {
@@ -246,7 +246,7 @@ func (f *FS) Free() int64 {
 
 func (f *FS) write(b []byte, off int64) error {
 	if _, err := f.w.WriteAt(b, off); err != nil {
-		return f.fail(fmt.Errorf("fat: write at 0x%x: %w", off, err))
+		return f.fail(fmt.Errorf("write at 0x%x: %w", off, err))
 	}
 	return nil
 }
@@ -254,7 +254,7 @@ func (f *FS) write(b []byte, off int64) error {
 func (f *FS) sync() error {
 	if s, ok := f.w.(interface{ Sync() error }); ok {
 		if err := s.Sync(); err != nil {
-			return f.fail(fmt.Errorf("fat: sync: %w", err))
+			return f.fail(fmt.Errorf("sync: %w", err))
 		}
 	}
 	return nil

@@ -76,7 +76,7 @@ func readGeometry(r io.ReaderAt, size int64) (*geometry, error) {
 	}
 	b := make([]byte, 512)
 	if err := sparse.ReadFull(r, b, 0); err != nil {
-		return nil, fmt.Errorf("fat: boot sector: %w", err)
+		return nil, fmt.Errorf("boot sector: %w", err)
 	}
 	le := binary.LittleEndian
 	if b[510] != 0x55 || b[511] != 0xaa {

@@ -23,15 +23,15 @@ func newPlanner(o Options) (*planner, error) {
 		p.ss = 512
 	case 512, 1024, 2048, 4096:
 	default:
-		return nil, fmt.Errorf("fat: sector size %d: want 512, 1024, 2048 or 4096", p.ss)
+		return nil, fmt.Errorf("sector size %d: want 512, 1024, 2048 or 4096", p.ss)
 	}
 	if n := p.cs / p.ss; p.cs != 0 && (p.cs < p.ss || p.cs%p.ss != 0 || n > 128 || n&(n-1) != 0) {
-		return nil, fmt.Errorf("fat: cluster size %d: want 1 to 128 sectors of %d bytes, a power of two", p.cs, p.ss)
+		return nil, fmt.Errorf("cluster size %d: want 1 to 128 sectors of %d bytes, a power of two", p.cs, p.ss)
 	}
 	switch p.kind {
 	case AnyKind, 0, 12, 16, 32:
 	default:
-		return nil, fmt.Errorf("fat: kind %d: want 12, 16 or 32", p.kind)
+		return nil, fmt.Errorf("kind %d: want 12, 16 or 32", p.kind)
 	}
 	return p, nil
 }
@@ -137,7 +137,7 @@ func (p *planner) minSize(root *node, above int64) (int64, error) {
 		}
 	}
 	if best == math.MaxInt64 {
-		return 0, errors.New("fat: the files are too large for the volume that was asked for")
+		return 0, errors.New("the files are too large for the volume that was asked for")
 	}
 	return best, nil
 }

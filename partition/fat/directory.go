@@ -75,7 +75,7 @@ func (f *FS) readDir(cluster uint32, path string) (*directory, error) {
 	if d.cluster == 0 {
 		d.buf = make([]byte, g.rootSize)
 		if err := sparse.ReadFull(f.r, d.buf, g.rootOff); err != nil {
-			return nil, fmt.Errorf("fat: root directory: %w", err)
+			return nil, fmt.Errorf("root directory: %w", err)
 		}
 	} else {
 		var err error
@@ -87,7 +87,7 @@ func (f *FS) readDir(cluster uint32, path string) (*directory, error) {
 			p := make([]byte, int64(r.n)*g.clusterSize)
 			off := g.clusterOff(r.first)
 			if err := sparse.ReadFull(f.r, p, off); err != nil {
-				return nil, fmt.Errorf("fat: directory /%s at 0x%x: %w", path, off, err)
+				return nil, fmt.Errorf("directory /%s at 0x%x: %w", path, off, err)
 			}
 			d.buf = append(d.buf, p...)
 		}

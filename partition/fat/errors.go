@@ -3,43 +3,32 @@ package fat
 import (
 	"errors"
 	"fmt"
+
+	"github.com/osmith-dev/osmith"
 )
 
 var (
 	// ErrReadOnly: the volume was opened for reading, or is laid out as FAT32 with fewer than 65,525 clusters: what Linux
 	// takes for FAT32 others may take for FAT16, and a write by one would damage it for the other.
-	ErrReadOnly = errors.New("fat: volume cannot be written")
+	ErrReadOnly = errors.New("volume cannot be written")
 	// ErrCrossDirectory: old and new name of a rename are in different directories. FAT cannot do that with one sector
 	// write, so a power cut would leave both names on one chain or none. Write the new file, then remove the old one.
-	ErrCrossDirectory = errors.New("fat: rename to another directory")
+	ErrCrossDirectory = errors.New("rename to another directory")
 	// ErrNotEmpty: a directory that still holds something cannot be removed.
-	ErrNotEmpty = errors.New("fat: directory is not empty")
+	ErrNotEmpty = errors.New("directory is not empty")
 	// ErrNoRoom: a directory cannot be renamed because its sector of the parent directory has no room for the longer
 	// name.
-	ErrNoRoom = errors.New("fat: no room in the directory sector for the new name")
+	ErrNoRoom = errors.New("no room in the directory sector for the new name")
 	// ErrDirectoryFull: a directory has 65,536 entries, or is the root directory of a FAT12 or FAT16, which cannot grow.
-	ErrDirectoryFull = errors.New("fat: directory is full")
+	ErrDirectoryFull = errors.New("directory is full")
 	// ErrNotDirectory: a path goes through a file.
-	ErrNotDirectory = errors.New("fat: not a directory")
+	ErrNotDirectory = errors.New("not a directory")
 	// ErrIsDirectory: a directory was named where a file is meant.
-	ErrIsDirectory = errors.New("fat: is a directory")
+	ErrIsDirectory = errors.New("is a directory")
 )
 
-// FormatError is a volume that breaks its own format.
-type FormatError struct {
-	Offset int64  // bytes from the start of the volume
-	Field  string // for example "boot sector: BPB_BytsPerSec"
-	Err    error
-}
-
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("fat: %s at 0x%x: %v", e.Field, e.Offset, e.Err)
-}
-
-func (e *FormatError) Unwrap() error { return e.Err }
-
 func badFormat(off int64, field, format string, args ...any) error {
-	return &FormatError{Offset: off, Field: field, Err: fmt.Errorf(format, args...)}
+	return &osmith.FormatError{Offset: off, Field: field, Err: fmt.Errorf(format, args...)}
 }
 
 // SpaceError: the content does not fit.
@@ -50,7 +39,7 @@ type SpaceError struct {
 }
 
 func (e *SpaceError) Error() string {
-	return fmt.Sprintf("fat: %s: needs %d bytes, has %d: %d bytes are missing", e.What, e.Need, e.Have, e.Need-e.Have)
+	return fmt.Sprintf("%s: needs %d bytes, has %d: %d bytes are missing", e.What, e.Need, e.Have, e.Need-e.Have)
 }
 
 // NameError is a name or path that FAT cannot hold.
@@ -59,4 +48,4 @@ type NameError struct {
 	Why  string
 }
 
-func (e *NameError) Error() string { return fmt.Sprintf("fat: name %q: %s", e.Name, e.Why) }
+func (e *NameError) Error() string { return fmt.Sprintf("name %q: %s", e.Name, e.Why) }

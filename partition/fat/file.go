@@ -22,11 +22,10 @@ type runReader struct {
 	runs  []run
 	start []int64 // first byte of each run in the file
 	size  int64
-	name  string
 }
 
 func newFile(f *FS, runs []run, i *info) *file {
-	r := &runReader{f: f, runs: runs, size: i.Size(), name: i.name}
+	r := &runReader{f: f, runs: runs, size: i.Size()}
 	var pos int64
 	for _, k := range runs {
 		r.start = append(r.start, pos)
@@ -44,7 +43,7 @@ func (r *runReader) ReadAt(p []byte, off int64) (int, error) {
 		k := min(int64(len(p)-n), int64(r.runs[i].n)*r.f.geo.clusterSize-in, r.size-off)
 		at := r.f.geo.clusterOff(r.runs[i].first) + in
 		if err := sparse.ReadFull(r.f.r, p[n:n+int(k)], at); err != nil {
-			return n, fmt.Errorf("fat: %s at 0x%x: %w", r.name, at, err)
+			return n, fmt.Errorf("cluster at 0x%x: %w", at, err)
 		}
 		n += int(k)
 		off += k
@@ -59,7 +58,7 @@ func (f *file) Stat() (fs.FileInfo, error) { return f.info, nil }
 
 func (f *file) Close() error {
 	if f.closed {
-		return fs.ErrClosed
+		return pathError("close", f.info.name, fs.ErrClosed)
 	}
 	f.closed = true
 	return nil
@@ -67,9 +66,23 @@ func (f *file) Close() error {
 
 func (f *file) Read(p []byte) (int, error) {
 	if f.closed {
-		return 0, fs.ErrClosed
+		return 0, pathError("read", f.info.name, fs.ErrClosed)
 	}
-	return f.SectionReader.Read(p)
+	n, err := f.SectionReader.Read(p)
+	return n, f.readError(err)
+}
+
+func (f *file) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.SectionReader.ReadAt(p, off)
+	return n, f.readError(err)
+}
+
+// readError is err for the user of the file. The end of the file stays what it is.
+func (f *file) readError(err error) error {
+	if err == io.EOF {
+		return err
+	}
+	return pathError("read", f.info.name, err)
 }
 
 // dirFile is an open directory.
@@ -83,7 +96,7 @@ func (d *dirFile) Stat() (fs.FileInfo, error) { return d.info, nil }
 func (d *dirFile) Close() error               { return nil }
 
 func (d *dirFile) Read([]byte) (int, error) {
-	return 0, &fs.PathError{Op: "read", Path: d.info.name, Err: ErrIsDirectory}
+	return 0, pathError("read", d.info.name, ErrIsDirectory)
 }
 
 func (d *dirFile) ReadDir(n int) ([]fs.DirEntry, error) {

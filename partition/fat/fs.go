@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
@@ -49,8 +50,8 @@ type ReadWriterAt interface {
 
 // Open opens the volume in the first size bytes of rw for reading and updating. Nothing is written before the first
 // change. A FAT32 with fewer than 65,525 clusters opens too, but cannot be changed ([ErrReadOnly]).
-func Open(rw ReadWriterAt, size int64) (*FS, error) {
-	f, err := OpenReader(rw, size)
+func Open(rw ReadWriterAt, size int64) (f *FS, err error) {
+	f, err = OpenReader(rw, size)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,8 @@ func Open(rw ReadWriterAt, size int64) (*FS, error) {
 }
 
 // OpenReader opens the volume in the first size bytes of r for reading.
-func OpenReader(r io.ReaderAt, size int64) (*FS, error) {
+func OpenReader(r io.ReaderAt, size int64) (f *FS, err error) {
+	defer prefix.Add("fat", &err)
 	g, err := readGeometry(r, size)
 	if err != nil {
 		return nil, err
@@ -160,14 +162,14 @@ func (f *FS) Open(name string) (fs.File, error) {
 	defer f.mu.RUnlock()
 	e, d, err := f.find(name)
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		return nil, pathError("open", name, err)
 	}
 	if d != nil {
 		return &dirFile{info: newInfo(e, name), entries: d.list()}, nil
 	}
 	file, err := f.openFile(e, name)
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		return nil, pathError("open", name, err)
 	}
 	return file, nil
 }
@@ -190,7 +192,7 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 		err = ErrNotDirectory
 	}
 	if err != nil {
-		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+		return nil, pathError("readdir", name, err)
 	}
 	return d.list(), nil
 }
@@ -206,15 +208,15 @@ func (f *FS) ReadFile(name string) ([]byte, error) {
 		Size() int64
 	})
 	if !ok {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: ErrIsDirectory}
+		return nil, pathError("read", name, ErrIsDirectory)
 	}
 	size := int(src.Size())
 	if int64(size) != src.Size() {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("fat: file is too large for the memory of this system")}
+		return nil, pathError("read", name, errors.New("file is too large for the memory of this system"))
 	}
 	b := make([]byte, size) // as many clusters exist: openFile followed the chain
 	if err := sparse.ReadFull(src, b, 0); err != nil {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
+		return nil, pathError("read", name, err)
 	}
 	return b, nil
 }
@@ -225,7 +227,7 @@ func (f *FS) Stat(name string) (fs.FileInfo, error) {
 	defer f.mu.RUnlock()
 	d, e, err := f.walk(name)
 	if err != nil {
-		return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
+		return nil, pathError("stat", name, err)
 	}
 	if e == nil && d != nil {
 		return newInfo(nil, "."), nil
@@ -295,19 +297,19 @@ func (d *directory) list() []fs.DirEntry {
 // splitPath returns parent and last element of a path.
 func splitPath(name string) (dir, base string) { return path.Dir(name), path.Base(name) }
 
-// opError wraps err with what was tried. Errors of this package and of io/fs stay visible to errors.Is and errors.As.
-func opError(op, name string, err error) error {
+// pathError says what was tried. It begins with the name of the package, as errors of all packages do; errors of this
+// package and of io/fs stay visible to errors.Is and errors.As.
+func pathError(op, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
+	if e, ok := err.(*fs.PathError); ok && strings.HasPrefix(e.Op, "fat: ") {
 		return err
 	}
-	return &fs.PathError{Op: op, Path: name, Err: err}
+	return &fs.PathError{Op: "fat: " + op, Path: name, Err: err}
 }
 
-var errBroken = errors.New("fat: an earlier write failed: open the volume again")
+var errBroken = errors.New("an earlier write failed: open the volume again")
 
 func (f *FS) fail(err error) error {
 	if err != nil && f.broken == nil {

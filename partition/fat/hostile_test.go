@@ -7,8 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
 func put(d *faultio.Disk, off int64, b ...byte) { d.WriteAt(b, off) }
@@ -43,7 +45,7 @@ func TestHostileBootSector(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		f, err := Open(d, d.Size())
 		runtime.ReadMemStats(&after)
-		var format *FormatError
+		var format *osmith.FormatError
 		require.ErrorAs(t, err, &format, field)
 		require.Nil(t, f)
 		require.Contains(t, format.Field, strings.Fields(field)[0])
@@ -81,7 +83,7 @@ func testHostileChains(t *testing.T, o Options) {
 		f.geo.putEntry(b, 0, c, v)
 		d.WriteAt(b, f.geo.fatOff+at)
 	}
-	var format *FormatError
+	var format *osmith.FormatError
 	for name, change := range map[string]func(d *faultio.Disk, f *FS, file, dir *entry){
 		"cycle":     func(d *faultio.Disk, f *FS, file, dir *entry) { set(d, f, file.cluster+100, file.cluster+50) },
 		"self":      func(d *faultio.Disk, f *FS, file, dir *entry) { set(d, f, file.cluster, file.cluster) },
@@ -145,7 +147,7 @@ func TestHostileNames(t *testing.T) {
 	list, err := f.ReadDir(".")
 	require.NoError(t, err)
 	require.Equal(t, "short.txt", list[0].Name())
-	var format *FormatError
+	var format *osmith.FormatError
 	write(appendShort(nil, padShort("A/B", ""), 0, attrArchive, 0, 0, stamp{}))
 	_, err = f.ReadDir(".")
 	require.ErrorAs(t, err, &format)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
@@ -72,11 +73,10 @@ func (im *Image) Kind() int { return im.geo.kind }
 func (im *Image) ClusterSize() int64 { return im.geo.clusterSize }
 
 // ReadAt implements [io.ReaderAt].
-func (im *Image) ReadAt(p []byte, off int64) (int, error) {
+func (im *Image) ReadAt(p []byte, off int64) (n int, err error) {
 	if off < 0 {
-		return 0, fmt.Errorf("fat: read at %d", off)
+		return 0, prefix.Error("fat", fmt.Errorf("read at %d", off))
 	}
-	n := 0
 	for n < len(p) && off < im.geo.total {
 		q := p[n:min(int64(len(p)), int64(n)+im.geo.total-off)]
 		i := im.find(off)
@@ -89,7 +89,7 @@ func (im *Image) ReadAt(p []byte, off int64) (int, error) {
 			s := &im.segments[i]
 			q = q[:min(int64(len(q)), s.off+s.size-off)]
 			if err := im.readSegment(s, q, off-s.off); err != nil {
-				return n, err
+				return n, prefix.Error("fat", err)
 			}
 		}
 		n += len(q)
@@ -118,7 +118,7 @@ func (im *Image) readSegment(s *segment, p []byte, off int64) error {
 		copy(p, s.bytes[off:])
 	case s.file != nil:
 		if err := sparse.ReadFull(s.file, p, off); err != nil {
-			return fmt.Errorf("fat: %s: %w", s.path, err)
+			return fmt.Errorf("%s: %w", s.path, err)
 		}
 	default:
 		im.readFAT(p, off)
@@ -166,7 +166,7 @@ func (im *Image) NextData(off int64) (start, end int64, err error) {
 		}
 		start, end, err := sparse.NextData(s.file, at-s.off)
 		if err != nil {
-			return 0, 0, fmt.Errorf("fat: %s: %w", s.path, err)
+			return 0, 0, prefix.Error("fat", fmt.Errorf("%s: %w", s.path, err))
 		}
 		if start < end {
 			return s.off + start, s.off + end, nil
@@ -176,7 +176,8 @@ func (im *Image) NextData(off int64) (start, end int64, err error) {
 }
 
 // Build writes a volume with the given files to the start of w, in one pass and in ascending order.
-func Build(w io.WriterAt, files []osmith.ESPFile, o Options) error {
+func Build(w io.WriterAt, files []osmith.ESPFile, o Options) (err error) {
+	defer prefix.Add("fat", &err)
 	im, err := Plan(files, o)
 	if err != nil {
 		return err
@@ -188,8 +189,5 @@ func Build(w io.WriterAt, files []osmith.ESPFile, o Options) error {
 			o.Progress(done, im.Size())
 		}
 	}}
-	if err := to.Copy(0, im, im.Size()); err != nil {
-		return fmt.Errorf("fat: build: %w", err)
-	}
-	return nil
+	return to.Copy(0, im, im.Size())
 }

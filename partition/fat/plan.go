@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // node is a file or directory of a volume to be built.
@@ -31,7 +32,8 @@ type node struct {
 // 4 KiB (32 KiB above 8 GiB) with which the count is that of the kind and the files fit; a FAT12 or FAT16 may have larger
 // ones. A size that is too small is a [*SpaceError], a name that FAT cannot hold a [*NameError], a name given twice (in
 // any case) matches [fs.ErrExist].
-func Plan(files []osmith.ESPFile, o Options) (*Image, error) {
+func Plan(files []osmith.ESPFile, o Options) (im *Image, err error) {
+	defer prefix.Add("fat", &err)
 	root, p, err := plant(files, o)
 	if err != nil {
 		return nil, err
@@ -43,10 +45,10 @@ func Plan(files []osmith.ESPFile, o Options) (*Image, error) {
 		}
 	}
 	if size < 0 || size%p.ss != 0 {
-		return nil, fmt.Errorf("fat: size %d is not a multiple of the sector size %d", size, p.ss)
+		return nil, fmt.Errorf("size %d is not a multiple of the sector size %d", size, p.ss)
 	}
 	if size/p.ss > math.MaxUint32 {
-		return nil, fmt.Errorf("fat: size %d is more than 2^32 sectors", size)
+		return nil, fmt.Errorf("size %d is more than 2^32 sectors", size)
 	}
 	p.size = size
 	kind := 0
@@ -69,7 +71,8 @@ func Plan(files []osmith.ESPFile, o Options) (*Image, error) {
 // MinSize is the size in bytes of the smallest volume that holds the files: of the Kind in o, by default a FAT32, which
 // has at least 33 MiB with 512-byte sectors and 257 MiB with 4096-byte ones: fewer than 65,525 clusters are not a FAT32.
 // Size in o is ignored.
-func MinSize(files []osmith.ESPFile, o Options) (int64, error) {
+func MinSize(files []osmith.ESPFile, o Options) (size int64, err error) {
+	defer prefix.Add("fat", &err)
 	o.Size = 0
 	root, p, err := plant(files, o)
 	if err != nil {
@@ -129,14 +132,14 @@ func (n *node) add(f osmith.ESPFile) error {
 		case last && isDir && next.dir: // a directory may be named again
 			continue
 		case last || !next.dir:
-			return fmt.Errorf("fat: %s: %w as %s", f.Path, fs.ErrExist, next.path)
+			return fmt.Errorf("%s: %w as %s", f.Path, fs.ErrExist, next.path)
 		}
 		at = next
 	}
 	if !isDir {
 		at.content, at.size = f.Content, f.Content.Size()
 		if at.size < 0 || at.size > math.MaxUint32 {
-			return fmt.Errorf("fat: %s: %d bytes: a file has at most 4 GiB - 1", f.Path, at.size)
+			return fmt.Errorf("%s: %d bytes: a file has at most 4 GiB - 1", f.Path, at.size)
 		}
 	}
 	return nil
@@ -155,7 +158,7 @@ func (n *node) measure(ss int64, o Options, root bool) error {
 		if c.short == (shortName{}) {
 			s, ok := taken.take(c.name)
 			if !ok {
-				return fmt.Errorf("fat: %s: no short name is left", c.path)
+				return fmt.Errorf("%s: no short name is left", c.path)
 			}
 			c.short = s
 		}
@@ -167,7 +170,7 @@ func (n *node) measure(ss int64, o Options, root bool) error {
 	}
 	n.dirBytes = max(int64(len(n.entries(0, ss, o, root))), entrySize)
 	if n.dirBytes > maxDirBytes {
-		return fmt.Errorf("fat: /%s: %d entries: a directory has at most 65,536", n.path, n.dirBytes/entrySize)
+		return fmt.Errorf("/%s: %d entries: a directory has at most 65,536", n.path, n.dirBytes/entrySize)
 	}
 	return nil
 }

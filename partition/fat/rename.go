@@ -67,7 +67,7 @@ func (f *FS) rename(d *directory, e *entry, oldName, newName, base string) error
 	if err != nil {
 		return err
 	}
-	if err := f.create(newName, src, e.attr, e.written); err != nil {
+	if err := f.create(newName, src.SectionReader, e.attr, e.written); err != nil {
 		return err
 	}
 	d, e, err = f.walk(oldName)

@@ -1,6 +1,10 @@
 package fat
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
+)
 
 // Repaired says what [FS.Repair] put right.
 type Repaired struct {
@@ -12,10 +16,10 @@ type Repaired struct {
 // Repair puts right what a power cut during an update leaves: a second FAT that lags behind, clusters that are marked
 // but belong to no file, and pieces of long names. A volume that is damaged in another way is left alone, and the
 // damage is the error.
-func (f *FS) Repair() (Repaired, error) {
+func (f *FS) Repair() (done Repaired, err error) {
+	defer prefix.Add("fat", &err)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var done Repaired
 	if f.w == nil || f.geo.few {
 		return done, ErrReadOnly
 	}

@@ -114,7 +114,7 @@ func (f *FS) place(d *directory, set []byte) error {
 			return err
 		}
 		if at = f.slot(d, n); at < 0 {
-			return fmt.Errorf("fat: directory /%s has no room for %d entries", d.path, n) // cannot be: grow made it
+			return fmt.Errorf("directory /%s has no room for %d entries", d.path, n) // cannot be: grow made it
 		}
 	}
 	if err := f.clean(d, at+n); err != nil {

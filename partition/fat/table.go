@@ -35,7 +35,7 @@ func (w *window) bytes(off, n int64) ([]byte, error) {
 		at := w.g.fatOff + int64(w.g.active)*w.g.fatSize + start
 		if err := sparse.ReadFull(w.r, w.buf, at); err != nil {
 			w.buf = nil
-			return nil, fmt.Errorf("fat: FAT at 0x%x: %w", at, err)
+			return nil, fmt.Errorf("FAT at 0x%x: %w", at, err)
 		}
 	}
 	return w.buf[off-w.off : off-w.off+n], nil
@@ -105,7 +105,7 @@ func (w *window) next(c uint32) (next uint32, end bool, err error) {
 type run struct{ first, n uint32 }
 
 // runs follows the chain from first for exactly need clusters, or to its end if need is negative, then at most limit
-// clusters. A chain that ends early, goes on past the limit, or bites its tail is a [*FormatError]. The work is
+// clusters. A chain that ends early, goes on past the limit, or bites its tail is a [*osmith.FormatError]. The work is
 // bounded by need or limit.
 func (w *window) runs(first uint32, need, limit int64, name string) ([]run, error) {
 	fail := func(format string, args ...any) error {

@@ -16,18 +16,18 @@ func (f *FS) change(op, name string, do func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.writable(); err != nil {
-		return opError(op, name, err)
+		return pathError(op, name, err)
 	}
 	if !fs.ValidPath(name) || name == "." {
-		return opError(op, name, fs.ErrInvalid)
+		return pathError(op, name, fs.ErrInvalid)
 	}
 	if err := do(); err != nil {
-		return opError(op, name, err)
+		return pathError(op, name, err)
 	}
 	if err := f.writeInfo(); err != nil {
-		return opError(op, name, err)
+		return pathError(op, name, err)
 	}
-	return opError(op, name, f.sync())
+	return pathError(op, name, f.sync())
 }
 
 // writable prepares for the first change.
@@ -85,7 +85,7 @@ func shortFor(d *directory, name string, skip *entry) (shortName, error) {
 	}
 	s, ok := taken.take(name)
 	if !ok {
-		return s, fmt.Errorf("fat: no short name is left in /%s", d.path)
+		return s, fmt.Errorf("no short name is left in /%s", d.path)
 	}
 	return s, nil
 }
@@ -115,7 +115,7 @@ func (f *FS) store(name string, content osmith.Source) ([]run, error) {
 	g := &f.geo
 	size := content.Size()
 	if size < 0 || size > math.MaxUint32 {
-		return nil, fmt.Errorf("fat: %d bytes: a file has at most 4 GiB - 1", size)
+		return nil, fmt.Errorf("%d bytes: a file has at most 4 GiB - 1", size)
 	}
 	if size == 0 {
 		return nil, nil
@@ -138,7 +138,7 @@ func (f *FS) store(name string, content osmith.Source) ([]run, error) {
 		to := sparse.Target{W: f.w, Sync: true}
 		if err := to.Copy(g.clusterOff(r.first), piece, room); err != nil {
 			f.release(runs) // the FAT on disk still says free
-			return nil, fmt.Errorf("fat: content of /%s, run %d: %w", name, i, err)
+			return nil, fmt.Errorf("content of /%s, run %d: %w", name, i, err)
 		}
 		pos += room
 	}

@@ -1,0 +1,64 @@
+package partition
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/faultio"
+)
+
+// Every error begins with the name of the package, once.
+func TestErrorsAreNamedOnce(t *testing.T) {
+	second := func(_ any, err error) error { return err }
+	im, d := image(t, abLayout())
+	table, err := Read(d, d.Size())
+	require.NoError(t, err)
+	hybrid := *table
+	hybrid.HybridMBR = true
+	slots, err := FindSlots(table, SlotOptions{})
+	require.NoError(t, err)
+	slot := slots.Slots[0]
+	other := faultio.NewDisk(d.Size())
+	onto, err := PlanOnto(table, Layout{})
+	require.NoError(t, err)
+	_, _, short := VerityIDs([]byte{1})
+	_, outside := im.Table.Window(d, 0).WriteAt([]byte{1}, -1)
+	for name, err := range map[string]error{
+		"Read":             second(Read(other, other.Size())),
+		"ReadSectors":      second(ReadSectors(d, d.Size(), 4096)),
+		"ReadSectors size": second(ReadSectors(d, d.Size(), 7)),
+		"Plan":             second(Plan(Layout{Partitions: []Spec{{Name: "x"}}})),
+		"Plan space":       second(Plan(Layout{Size: 1 << 20, Seed: osmith.GUID{1}, Partitions: []Spec{{Type: ESP, Size: 2 << 20}}})),
+		"PlanOnto":         second(PlanOnto(&hybrid, Layout{})),
+		"WriteImage":       WriteImage(other, onto, WriteOptions{}),
+		"SetContent":       onto.SetContent(0, bytes.NewReader(nil)),
+		"Repair":           second(Repair(other, other.Size(), RepairOptions{})),
+		"ReadLayout":       second(ReadLayout(strings.NewReader("{"))),
+		"UnmarshalJSON":    new(Layout).UnmarshalJSON([]byte("[]")),
+		"ReadRepart":       second(ReadRepart(fstest.MapFS{}, RepartOptions{})),
+		"ReadRepart line":  second(ReadRepart(fstest.MapFS{"a.conf": {Data: []byte("[Partition]\nType=tea\n")}}, RepartOptions{})),
+		"FindSlots":        second(FindSlots(&Table{}, SlotOptions{})),
+		"Target":           second(slots.Target(TargetOptions{Running: bytes.Repeat([]byte{9}, 32)})),
+		"Begin":            slots.Begin(slot, EmptyName),
+		"Pend":             slots.Pend(slot, "x_1", []byte{1}),
+		"Install":          slots.Install(slot, "x_1", nil),
+		"Check":            hybrid.Check(),
+		"Write":            hybrid.Write(other),
+		"Resize":           table.Resize(512),
+		"VerityIDs":        short,
+		"Window.WriteAt":   outside,
+	} {
+		require.Error(t, err, name)
+		require.True(t, strings.HasPrefix(err.Error(), "partition: "), "%s: %v", name, err)
+		require.Equal(t, 1, strings.Count(err.Error(), "partition: "), "%s: %v", name, err)
+	}
+	var format *osmith.FormatError
+	require.True(t, errors.As(second(ReadSectors(d, d.Size(), 4096)), &format))
+	require.False(t, strings.Contains(format.Error(), "partition: "))
+}
