@@ -30,17 +30,44 @@ type FirmwareVariables struct {
 // Handover is what systemd-stub does behind the measurement of the sections: what it measures into PCRs 12 and 13, and what
 // it hands to the kernel, which measures that into PCR 9.
 type Handover struct {
+	Passed      string                 // what the boot loader starts the stub with, and measures first: "@1 quiet"
 	Events      []HandoverEvent        // in their order
 	LoadOptions []byte                 // of the kernel: UTF-16LE with a NUL at the end; nil: none
 	Initrd      map[crypto.Hash][]byte // digests of all initrds as the kernel gets them; nil: none, or unknown
+	Unknown     string                 // what is not known of LoadOptions and Initrd; "": nothing
 }
 
 // HandoverEvent is one measurement of a [Handover].
 type HandoverEvent struct {
+	Kind        HandoverKind
 	PCR         int    // 12 or 13
 	Tag         uint32 // of an EV_EVENT_TAG; 0: an EV_IPL event
 	Description string // beside the digest, not measured
 	Digests     map[crypto.Hash][]byte
+}
+
+// HandoverKind says what a [HandoverEvent] measures.
+type HandoverKind int
+
+// The kinds of events, in the order in which stubs since systemd 257 measure them.
+const (
+	HandoverProfile         HandoverKind = iota + 1 // number of a profile that is not the default one
+	HandoverPassedCmdline                           // command line that the boot loader passed
+	HandoverAddonCmdline                            // command lines of add-ons
+	HandoverSMBIOSCmdline                           // command line from SMBIOS
+	HandoverAddonDeviceTree                         // device tree of one add-on
+	HandoverArchive                                 // credentials, system or configuration extensions
+	HandoverAddonMicrocode                          // microcode of one add-on
+	HandoverAddonInitrd                             // initrd of one add-on
+)
+
+func (k HandoverKind) String() string {
+	names := []string{"profile", "passed command line", "add-on command line", "SMBIOS command line", "add-on device tree",
+		"companion files", "add-on microcode", "add-on initrd"}
+	if k < 1 || int(k) > len(names) {
+		return fmt.Sprintf("HandoverKind(%d)", int(k))
+	}
+	return names[k-1]
 }
 
 // Version is the version of a systemd program, as its .sdmagic section and `bootctl status` show it: "257.13-1~deb13u1".

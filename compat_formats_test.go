@@ -83,7 +83,7 @@ func TestCompatFormats(t *testing.T) {
 	require.NoError(t, err)
 	got["cosign-policy-json"] = digest(rules)
 
-	log, err := tpm.Predict(tpm.Boot{Stub: 262, Banks: []crypto.Hash{crypto.SHA256}, SecureBoot: tpm.Variables{SecureBoot: []byte{0}},
+	log, err := tpm.Predict(tpm.Boot{Stub: "262", Banks: []crypto.Hash{crypto.SHA256}, SecureBoot: tpm.Variables{SecureBoot: []byte{0}},
 		UKI:      tpm.Application{Path: `\EFI\Linux\acme.efi`, Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}},
 		Sections: []osmith.Measurement{{Section: ".linux", Size: 1, Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}}}})
 	require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // Installation describes systemd-boot on an ESP.
@@ -101,16 +102,9 @@ func (k EnrolmentKeys) files() ([]osmith.ESPFile, error) {
 	return files, nil
 }
 
-// The loader's marker in .sdmagic: "#### LoaderInfo: systemd-boot VERSION ####" (systemd, src/boot/boot.c).
-const (
-	magicStart = "#### LoaderInfo: systemd-boot "
-	magicEnd   = " ####"
-	maxMagic   = 256
-)
-
 // LoaderVersion is the version of a systemd-boot binary, such as "262-1", as `bootctl status` shows it. Another program
 // is a [*FormatError] with [ErrNotLoader].
-func LoaderVersion(loader osmith.Source) (string, error) {
+func LoaderVersion(loader osmith.Source) (osmith.Version, error) {
 	f, err := pe.Parse(loader, loader.Size())
 	if err != nil {
 		return "", formatError(err)
@@ -120,16 +114,15 @@ func LoaderVersion(loader osmith.Source) (string, error) {
 		return "", &FormatError{f.Fields.SectionTable, "section table", fmt.Errorf("no .sdmagic section: %w", ErrNotLoader)}
 	}
 	at := s.Data()
-	b := make([]byte, min(at.Size, maxMagic))
+	b := make([]byte, min(at.Size, sdstub.MaxMarker))
 	if err := readFull(loader, b, at.Offset); err != nil {
 		return "", &FormatError{at.Offset, "section .sdmagic", err}
 	}
-	rest, ok := bytes.CutPrefix(b, []byte(magicStart))
-	version, _, found := bytes.Cut(rest, []byte(magicEnd))
-	if !ok || !found || len(version) == 0 {
+	version, ok := sdstub.VersionOf(b, sdstub.ProgramBoot)
+	if !ok {
 		return "", &FormatError{at.Offset, "section .sdmagic", fmt.Errorf("holds %q: %w", b, ErrNotLoader)}
 	}
-	return string(version), nil
+	return version, nil
 }
 
 // formatError turns an error of the PE reader into this package's type.

@@ -35,9 +35,9 @@ func (s *System) Describe(b UKIBoot) (*tpm.Boot, error) {
 		return nil, err
 	}
 	v := s.Facts.Firmware
-	out := &tpm.Boot{Profile: b.Profile, LoaderConf: s.loaderConf,
+	out := &tpm.Boot{LoaderConf: s.loaderConf,
 		SecureBoot: tpm.Variables{SecureBoot: []byte{1}, PK: v.PK, KEK: v.KEK, DB: v.DB, DBX: v.DBX}}
-	if out.Stub, err = stubRelease(f); err != nil {
+	if out.Stub, err = f.StubVersion(); err != nil {
 		return nil, err
 	}
 	if out.GPT, err = s.partitionTable(); err != nil {
@@ -78,11 +78,7 @@ func (s *System) programs(out *tpm.Boot, b UKIBoot) error {
 		return err
 	}
 	out.Loader = &started
-	version, err := bootloader.LoaderVersion(loader)
-	if err != nil {
-		return err
-	}
-	if out.LoaderVersion, err = release(version); err != nil {
+	if out.LoaderVersion, err = bootloader.LoaderVersion(loader); err != nil {
 		return err
 	}
 	if out.UKI, err = program(b.Path, bytes.NewReader(b.Image)); err != nil || b.Companions == nil {
@@ -97,7 +93,7 @@ func (s *System) programs(out *tpm.Boot, b UKIBoot) error {
 			if err != nil {
 				return err
 			}
-			out.Addons = append(out.Addons, tpm.Addon{Application: loaded})
+			out.Addons = append(out.Addons, loaded)
 		}
 	}
 	return nil
@@ -129,33 +125,17 @@ func handOver(out *tpm.Boot, f *uki.File, b UKIBoot) error {
 	if len(handover.Addons) != len(out.Addons) {
 		return fmt.Errorf("e2e: the stub would apply %d of %d add-ons", len(handover.Addons), len(out.Addons))
 	}
-	digests, err := handover.Measure(tpm.Banks()...)
-	if err != nil {
-		return err
-	}
-	out.Handover = &tpm.Handover{LoadOptions: handover.LoadOptions}
-	for i, e := range handover.Events {
-		out.Handover.Events = append(out.Handover.Events,
-			tpm.StubEvent{PCR: e.PCR, Tag: tpm.Tag(e.Tag), Description: e.Description, Digests: digests.Events[i]})
-	}
-	if out.Stub < 261 || boot.BootSecret != nil {
-		out.Initrd = digests.Initrd
-	}
-	return nil
+	out.Handover, err = handover.Measure(tpm.Banks()...)
+	return err
 }
 
+// stubRelease is the systemd release of an image's stub.
 func stubRelease(f *uki.File) (int, error) {
 	version, err := f.StubVersion()
 	if err != nil {
 		return 0, err
 	}
-	return release(version)
-}
-
-// release is the number that a version of systemd begins with.
-func release(version string) (n int, err error) {
-	_, err = fmt.Sscanf(version, "%d", &n)
-	return n, err
+	return version.Release()
 }
 
 // The moments of a boot at which the guest reads the PCRs.

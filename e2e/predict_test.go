@@ -31,6 +31,8 @@ func bootUKI(t *testing.T, s *System, name string, what UKIBoot) *report.Report 
 	t.Helper()
 	described, err := s.Describe(what)
 	require.NoError(t, err)
+	release, err := described.Stub.Release()
+	require.NoError(t, err)
 	predicted, err := PredictValues(*described)
 	require.NoError(t, err)
 	written := s.writeDown(t, name, predicted)
@@ -40,7 +42,7 @@ func bootUKI(t *testing.T, s *System, name string, what UKIBoot) *report.Report 
 	pcrs := everyPCR
 	if what.Before != nil {
 		require.False(t, bytes.Equal(what.Before.EventLog, r.EventLog), "the log of an earlier boot is another")
-	} else if pcrs = ownPCRs; described.Stub < 261 {
+	} else if pcrs = ownPCRs; release < 261 {
 		pcrs = ownPCRs257
 	}
 	for moment, banks := range predicted {

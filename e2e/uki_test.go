@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -56,7 +57,7 @@ func TestUKI(t *testing.T) {
 	files.write(t, s, "acme_1.efi")
 	rep = bootUKI(t, s, "3-hardware-append", files.boot(t, 0, rep))
 	cmdline, _ := open(t, picky).Cmdline()
-	require.Equal(t, cmdline+" acme.addon=global osmith.append=keys/dbx.auth", rep.Cmdline)
+	require.Equal(t, cmdline+" acme.addon=global osmith.append=keys/dbx.auth"+oddText, rep.Cmdline)
 	require.Equal(t, dbx, rep.Variables["dbx"])
 	requireMeasured(t, rep, ".linux", ".osrel", ".cmdline", ".initrd", ".dtb", ".uname", ".sbat", ".pcrpkey", ".dtbauto", ".hwids", ".efifw")
 
@@ -91,7 +92,7 @@ func profileWithCompanions(t *testing.T, s *System, r testtools.Root, im uki.Ima
 	require.Equal(t, "other", rep.Version)
 	cmdline, err := open(t, files[firstPath]).ProfileCmdline(1)
 	require.NoError(t, err)
-	require.Equal(t, cmdline+" acme.addon=global acme.addon=local", rep.Cmdline)
+	require.Equal(t, cmdline+" acme.addon=global acme.addon=local"+oddText, rep.Cmdline)
 	explained(t, s, inputs(s, r, im), files, before, rep)
 	return rep
 }
@@ -133,9 +134,8 @@ func (files espFiles) boot(t *testing.T, profile int, before *report.Report) UKI
 // addons are one for all images and one for the first: between them they have a section of each kind.
 func addons(t *testing.T, s *System, r testtools.Root, cmdline string) (global, local []byte) {
 	t.Helper()
-	b, err := os.ReadFile(r.Part(t, "addon-stub"))
-	require.NoError(t, err)
-	stub := bytes.NewReader(b)
+	stub := addonStub(t, r)
+	var err error
 	packed := func(name string) osmith.Source {
 		var a archive
 		a.add(name, modeFile, []byte("of an add-on"))
@@ -148,7 +148,15 @@ func addons(t *testing.T, s *System, r testtools.Root, cmdline string) (global, 
 	return global, local
 }
 
-// withCompanions adds a file of each kind that a stub passes on; two are add-ons, the second with the command line given.
+func addonStub(t *testing.T, r testtools.Root) osmith.Source {
+	t.Helper()
+	b, err := os.ReadFile(r.Part(t, "addon-stub"))
+	require.NoError(t, err)
+	return bytes.NewReader(b)
+}
+
+// withCompanions adds a file of each kind that a stub passes on. Two of them are add-ons of all parts, the second with the
+// command line given; the others have odd command lines.
 func withCompanions(t *testing.T, s *System, r testtools.Root, image espFiles, cmdline string) espFiles {
 	t.Helper()
 	global, local := addons(t, s, r, cmdline)
@@ -164,9 +172,21 @@ func withCompanions(t *testing.T, s *System, r testtools.Root, image espFiles, c
 		"loader/extensions/acme.raw":                        []byte("a system extension for every image"), // not for 257
 		"loader/extensions/acme.confext.raw":                []byte("and a configuration"),
 	}
+	for name, cmdline := range oddCmdlines {
+		var err error
+		files["EFI/Linux/acme_1.efi.extra.d/"+name], err = s.Addon(uki.Addon{Stub: addonStub(t, r), Sections: []uki.Section{{Name: ".cmdline", Content: strings.NewReader(cmdline)}}})
+		require.NoError(t, err)
+	}
 	maps.Copy(files, image)
 	return files
 }
+
+// oddCmdlines are add-ons by name whose command lines are not all text that the stub takes, and oddText what it makes of them.
+var oddCmdlines = map[string]string{
+	"odd-1.addon.efi": "a\x00b", "odd-2.addon.efi": "name=\U0001f600", "odd-3.addon.efi": "caf\xe9", "odd-4.addon.efi": "z\xe9abc",
+}
+
+const oddText = " a name= caf zc"
 
 // revoke makes dbx as it will be, and the update that makes it so.
 func (s *System) revoke(t *testing.T, image []byte) (dbx, auth []byte) {

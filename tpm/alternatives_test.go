@@ -62,7 +62,7 @@ func TestAlternatives(t *testing.T) {
 
 	_, err = PredictAll()
 	assert.ErrorContains(t, err, "no boots")
-	b.Stub = 0
+	b.Stub = ""
 	_, err = PredictAll(a, b)
 	assert.ErrorContains(t, err, "boot 1: ")
 	_, err = Alternatives{}.Values(crypto.SHA256)

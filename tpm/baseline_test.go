@@ -16,7 +16,7 @@ func TestPredictOnForeignFirmware(t *testing.T) {
 	for name, raw := range foreignLogs(t) {
 		firmware, err := ParseLog(raw)
 		require.NoError(t, err)
-		b := Boot{Firmware: firmware, Stub: 262, Banks: firmware.Banks()}
+		b := Boot{Firmware: firmware, Stub: "262", Banks: firmware.Banks()}
 		digests := func(s string) map[crypto.Hash][]byte {
 			out := map[crypto.Hash][]byte{}
 			for _, h := range Banks() {
@@ -26,7 +26,7 @@ func TestPredictOnForeignFirmware(t *testing.T) {
 		}
 		b.UKI.Digests = digests("uki")
 		b.Sections = []osmith.Measurement{{Section: ".linux", Size: 1, Digests: digests("k")}}
-		b.Initrd, b.Console = digests("initrd"), "console=ttyS0"
+		b.Handover = &osmith.Handover{Initrd: digests("initrd"), LoadOptions: loadOptions("console=ttyS0")}
 		found := false
 		for _, e := range firmware.of(7) {
 			v, err := readVariable(e.Data)
@@ -87,7 +87,7 @@ func FuzzPredict(f *testing.F) {
 	digests := map[crypto.Hash][]byte{crypto.SHA1: make([]byte, 20), crypto.SHA256: make([]byte, 32), crypto.SHA384: make([]byte, 48), crypto.SHA512: make([]byte, 64)}
 	f.Fuzz(func(t *testing.T, raw, smbios, header, entries []byte) {
 		b := Boot{SecureBoot: Variables{SecureBoot: []byte{0}}, UKI: Application{Digests: digests}, Sections: []osmith.Measurement{{Section: ".linux", Size: 1, Digests: digests}},
-			Initrd: digests, SMBIOS: smbios, Stub: 262}
+			Handover: &osmith.Handover{Initrd: digests}, SMBIOS: smbios, Stub: "262"}
 		if len(header) > 0 {
 			b.GPT = &PartitionTable{header, entries}
 		}

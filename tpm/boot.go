@@ -22,22 +22,6 @@ type Application struct {
 	Digests map[crypto.Hash][]byte // Authenticode digests of the PE
 }
 
-// Addon is a signed .addon.efi that the stub loads. They are given in the order in which it does: those of
-// \loader\addons, then those beside the UKI, each directory sorted by name; without those it skips.
-type Addon struct {
-	Application
-	CommandLine string // of its .cmdline, "" for none
-
-	DeviceTree, Microcode, Initrd map[crypto.Hash][]byte // digests of the sections, nil for none
-}
-
-// Companion is an archive that the stub makes of files beside the UKI or in \loader: package uki builds them.
-type Companion struct {
-	PCR         int    // 12; 13 for system extensions
-	Description string // of the event: "Credentials initrd"
-	Digests     map[crypto.Hash][]byte
-}
-
 // BootVariable is one of BootOrder and Boot####, as efivarfs has it without attributes.
 type BootVariable struct {
 	Name string
@@ -62,7 +46,8 @@ const (
 
 // Boot describes, by values, a boot of UEFI firmware into a UKI with systemd's stub. What has no value is absent: a boot
 // without add-ons, companions, a passed command line, loader.conf. Four things are different, since they are always there
-// and may be unknown: GPT, SMBIOS, BootVariables and Initrd. The PCRs that depend on those are then not predicted.
+// and may be unknown: GPT, SMBIOS, BootVariables and the initrds of Handover. The PCRs that depend on those are then not
+// predicted.
 type Boot struct {
 	// Banks to predict; nil is every bank that all the digests below are given in.
 	Banks []crypto.Hash
@@ -81,8 +66,8 @@ type Boot struct {
 	// BootVariables are BootOrder, then the Boot#### that it lists, in its order: PCR 1. Nil: those of Firmware.
 	BootVariables []BootVariable
 
-	// SMBIOS are the structures of the machine, as in /sys/firmware/dmi/tables/DMI: systemd 261 measures some into
-	// PCR 1, and a string of type 11 may add to the command line. Nil: what Firmware has of them, and no string.
+	// SMBIOS are the structures of the machine, as in /sys/firmware/dmi/tables/DMI, of which systemd 261 measures some into
+	// PCR 1. Nil: what Firmware has of them.
 	SMBIOS []byte
 
 	// GPT is measured into PCR 5. Nil: that of Firmware.
@@ -98,35 +83,19 @@ type Boot struct {
 	LoaderConf []byte       // contents of \loader\loader.conf, nil if there is no such file
 	UKI        Application
 	Sections   []osmith.Measurement // of the UKI and the profile that is booted, in the order in which the stub measures
-	Profile    int                  // that is booted; 0 is the default
 
 	// Kernel is the PE in .linux. Stubs before 257 have the firmware load it, which measures it if Secure Boot is off.
 	Kernel *Application
 
-	// CommandLine is the contents of .cmdline, of which Sections has the digest. The kernel measures what becomes of it
-	// into PCR 9.
-	CommandLine []byte
+	// Addons are the signed .addon.efi that the stub loads, in the order in which it does: those of \loader\addons, then
+	// those beside the UKI, each directory sorted by name; without those that the firmware refuses. What they bring is in
+	// Handover.
+	Addons []Application
 
-	// Passed is the command line that the loader or the boot entry hands to the UKI, without a profile's "@1". With Secure
-	// Boot on the stub refuses it if there is a .cmdline, and in a confidential VM.
-	Passed       string
-	Confidential bool // a confidential VM, where SMBIOS adds nothing to the command line either
-
-	Addons     []Addon
-	Companions []Companion // in the stub's order: credentials, system extensions, configuration extensions
-
-	// Handover is what the stub measures into PCRs 12 and 13 and passes to the kernel, where that is known as a whole:
-	// package uki predicts it from an image and the files beside it, for each release. Then CommandLine, Companions, and
-	// of Addons everything but the digests for PCR 4 are not looked at. Stubs before 257 need it if there is anything.
-	Handover *Handover
-
-	// Console is what stubs of 261 and later add to a command line without console=: "console=…" by the consoles of the
-	// firmware. Empty: unknown.
-	Console string
-
-	// Initrd are digests of all initrds as the kernel gets them, one behind the other, which hold a secret of the machine
-	// from systemd 261 on. Nil: unknown, and so is PCR 9.
-	Initrd map[crypto.Hash][]byte
+	// Handover is what the stub measures into PCRs 12 and 13 and passes to the kernel: the profile, command lines, add-ons,
+	// companion files and initrds. Package uki predicts it for each release. Nil: the default profile, and nothing from
+	// outside the UKI; what the kernel gets is unknown, and so is PCR 9.
+	Handover *osmith.Handover
 
 	// Phases are what userspace extends PCR 11 with up to the moment of interest; none is the moment when the kernel
 	// starts.
@@ -135,27 +104,14 @@ type Boot struct {
 	// Userspace is what systemd measures into other PCRs up to that moment; nil is nothing.
 	Userspace *Userspace
 
-	// Stub is the version of systemd that the stub is of. One that is newer than all of [StubVersions] is a
-	// [*StubVersionError], unless StubAs names the known version to treat it as.
-	Stub, StubAs int
+	// Stub is the version of the UKI's stub. One that is newer than all of [StubVersions] is a [*StubVersionError], unless
+	// AssumeStub names the release to treat it as.
+	Stub       osmith.Version
+	AssumeStub int
 
-	// LoaderVersion is the version of systemd that the loader is of, where that is another: UKIs of several releases live
-	// beside one loader. 0: that of the stub. StubAs counts for it, too.
-	LoaderVersion int
-}
-
-// Handover is the stub's part of a boot behind the measurement of the sections.
-type Handover struct {
-	Events      []StubEvent // in their order
-	LoadOptions []byte      // of the kernel: UTF-16LE with a NUL at the end
-}
-
-// StubEvent is one measurement of the stub.
-type StubEvent struct {
-	PCR         int    // 12 or 13
-	Tag         Tag    // of an EV_EVENT_TAG; 0: an EV_IPL event
-	Description string // beside the digest, not measured
-	Digests     map[crypto.Hash][]byte
+	// LoaderVersion is the version of the loader, where that is another: UKIs of several releases live beside one loader.
+	// "": that of the stub. AssumeStub counts for it, too.
+	LoaderVersion osmith.Version
 }
 
 // Userspace is what systemd's services measure after the kernel has started, beside the phases.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // check refuses descriptions of boots that cannot be.
@@ -43,7 +44,7 @@ func (b *Boot) check(row StubVersion) error {
 			return fmt.Errorf("tpm: predict: boot variable %q: want BootOrder or Boot####", v.Name)
 		}
 	}
-	if err := b.checkAddons(row); err != nil {
+	if err := b.checkHandover(row); err != nil {
 		return err
 	}
 	return b.checkUserspace()
@@ -52,69 +53,50 @@ func (b *Boot) check(row StubVersion) error {
 var bootVariableName = regexp.MustCompile(`^Boot(Order|[0-9A-F]{4})$`)
 
 func (b *Boot) checkSections(row StubVersion) error {
-	if b.Profile < 0 || b.Profile > 255 {
-		return fmt.Errorf("tpm: predict: profile %d: want 0 to 255", b.Profile)
-	}
 	if !hasSection(b.Sections, ".linux") {
 		return errors.New("tpm: predict: the UKI's measurements hold no .linux section")
 	}
 	for _, m := range b.Sections {
-		if since := sectionSince[m.Section]; since > row.Version && m.Size > 0 && !unmeasured(m.Section, row) {
-			return fmt.Errorf("tpm: predict: stub %d does not measure %s: %d was the first that does", row.Version, m.Section, since)
+		if s := sdstub.SectionOf(m.Section); s != nil && s.Since > row.Release && m.Size > 0 && !unmeasured(m.Section, row) {
+			return fmt.Errorf("tpm: predict: stub %d does not measure %s: %d was the first that does", row.Release, m.Section, s.Since)
 		}
 	}
-	if b.Profile > 0 && !hasSection(b.Sections, ".profile") {
-		return fmt.Errorf("tpm: predict: profile %d is booted, but its measurements hold no .profile section", b.Profile)
-	}
-	if b.CommandLine == nil {
-		return nil
-	}
-	i := slices.IndexFunc(b.Sections, func(m osmith.Measurement) bool { return m.Section == ".cmdline" })
-	if i < 0 {
-		return errors.New("tpm: predict: a command line is given, but the measurements hold no .cmdline section")
-	}
-	for h, d := range b.Sections[i].Digests {
-		if checkBank(h) == nil && !bytes.Equal(d, sum(h, b.CommandLine)) {
-			return fmt.Errorf("tpm: predict: the command line of %d bytes is not the one in .cmdline: %s %x, expected %x",
-				len(b.CommandLine), BankName(h), sum(h, b.CommandLine), d)
-		}
+	if b.measures(osmith.HandoverProfile) && !hasSection(b.Sections, ".profile") {
+		return errors.New("tpm: predict: another profile than the default is booted, but its measurements hold no .profile section")
 	}
 	return nil
 }
 
-// unmeasured are sections that UKIs have for others than the stub: an old one passes them by.
-func unmeasured(section string, row StubVersion) bool {
-	return (section == ".uname" || section == ".sbat") && row.Version < sectionSince[section]
+// measures reports whether the stub has an event of that kind.
+func (b *Boot) measures(kind osmith.HandoverKind) bool {
+	return b.Handover != nil && slices.ContainsFunc(b.Handover.Events, func(e osmith.HandoverEvent) bool { return e.Kind == kind })
 }
 
-func (b *Boot) checkAddons(row StubVersion) error {
-	if len(b.Addons) > 0 && row.Addons == EvidenceNone && row.Version < 254 {
-		return fmt.Errorf("tpm: predict: stub %d has no add-ons: 254 was the first", row.Version)
+// unmeasured are sections that UKIs have for others than the stub: an old one passes them by.
+func unmeasured(section string, row StubVersion) bool {
+	return (section == ".uname" || section == ".sbat") && row.Release < sdstub.SectionOf(section).Since
+}
+
+func (b *Boot) checkHandover(row StubVersion) error {
+	if first := sdstub.SectionOf(".cmdline").Addon; len(b.Addons) > 0 && row.Release < first {
+		return fmt.Errorf("tpm: predict: stub %d has no add-ons: %d was the first", row.Release, first)
 	}
-	for _, a := range b.Addons {
-		if (a.Microcode != nil || a.Initrd != nil) && row.Version < 257 {
-			return fmt.Errorf("tpm: predict: stub %d takes no initrd or microcode from %s: 257 was the first", row.Version, a.name())
+	if b.Handover == nil {
+		return nil
+	}
+	for _, e := range b.Handover.Events {
+		if e.PCR != sdstub.PCRConfig && e.PCR != sdstub.PCRSysexts {
+			return fmt.Errorf("tpm: predict: the stub measures %q into PCR %d: want 12 or 13", escape(e.Description), e.PCR)
+		}
+		if e.Kind < osmith.HandoverProfile || e.Kind > osmith.HandoverAddonInitrd {
+			return fmt.Errorf("tpm: predict: the stub measures %q, which is of no known kind: %v", escape(e.Description), e.Kind)
 		}
 	}
-	for _, c := range b.Companions {
-		if c.PCR != 12 && c.PCR != 13 || c.Description == "" || len(c.Description) > maxText {
-			return fmt.Errorf("tpm: predict: companion %q in PCR %d: want PCR 12 or 13 and the stub's description", escape(c.Description), c.PCR)
-		}
+	if strings.ContainsRune(b.Handover.Passed, 0) {
+		return fmt.Errorf("tpm: predict: command line %q holds a NUL", escape(b.Handover.Passed))
 	}
-	if b.Handover != nil {
-		for _, e := range b.Handover.Events {
-			if e.PCR != 12 && e.PCR != 13 {
-				return fmt.Errorf("tpm: predict: the stub measures %q into PCR %d: want 12 or 13", escape(e.Description), e.PCR)
-			}
-		}
-	}
-	for _, s := range []string{b.Passed, b.Console} {
-		if strings.ContainsRune(s, 0) {
-			return fmt.Errorf("tpm: predict: command line %q holds a NUL", escape(s))
-		}
-	}
-	if b.Console != "" && !strings.HasPrefix(b.Console, "console=") {
-		return fmt.Errorf("tpm: predict: console %q: want \"console=…\"", escape(b.Console))
+	if n := len(b.Handover.LoadOptions); n > 0 && (n%2 != 0 || !allByte(b.Handover.LoadOptions[n-2:], 0)) {
+		return fmt.Errorf("tpm: predict: load options of %d bytes: want UTF-16 with a NUL at the end", n)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
@@ -48,7 +49,8 @@ func TestCompat(t *testing.T) {
 		SecureBoot:  Variables{SecureBoot: []byte{1}, PK: []byte("pk"), KEK: []byte("kek"), DB: []byte("0123456789abcdef-db"), DBT: []byte("dbt")},
 		Authorities: [][]byte{[]byte("0123456789abcdef-db")},
 		Loader:      &loader, UKI: program(`\EFI\Linux\os.efi`),
-		Sections: append(golden(), measure(".profile", "ID=x\n")...), Profile: 2, Phases: []string{PhaseEnterInitrd}, Stub: 262,
+		Sections: append(golden(), measure(".profile", "ID=x\n")...), Phases: []string{PhaseEnterInitrd}, Stub: "262",
+		Handover: &osmith.Handover{Passed: "@2", Events: []osmith.HandoverEvent{profileEvent("2")}},
 	})
 	require.NoError(t, err)
 	raw, err := log.MarshalBinary()

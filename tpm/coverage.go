@@ -3,6 +3,9 @@ package tpm
 import (
 	"fmt"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // State says how far a PCR is predicted.
@@ -67,7 +70,7 @@ func (p *predictor) coverage(b *Boot) []Coverage {
 		if c.State == NotPredicted {
 			c.Evidence = EvidenceNone
 		} else if c.Evidence != EvidenceBooted {
-			c.Note += fmt.Sprintf("; not verified by such a boot with stub %d", p.row.Version)
+			c.Note += fmt.Sprintf("; not verified by such a boot with stub %s", b.Stub)
 		}
 		out = append(out, c)
 	}
@@ -112,7 +115,7 @@ func (p *predictor) coverBoot(b *Boot, c *Coverage) {
 	case 4:
 		c.Note = "holds if no other boot option was tried before"
 		if p.row.InnerKernel && b.Kernel == nil && !b.enforcing() {
-			c.not(fmt.Sprintf("stub %d has the firmware load and measure the kernel, whose digest is not given", p.row.Version))
+			c.not(fmt.Sprintf("stub %d has the firmware load and measure the kernel, whose digest is not given", p.row.Release))
 		}
 		if len(b.Addons) > 0 {
 			c.weaken(p.row.Addons)
@@ -141,13 +144,11 @@ func (p *predictor) coverBoot(b *Boot, c *Coverage) {
 }
 
 func (p *predictor) coverKernel(b *Boot, c *Coverage) {
-	switch {
-	case b.Initrd == nil:
+	switch h := b.Handover; {
+	case h != nil && h.Unknown != "":
+		c.not(h.Unknown)
+	case h == nil || h.Initrd == nil:
 		c.not("initrds as handed over, which hold a secret of the machine from systemd 261 on")
-	case p.unknown != "":
-		c.not(p.unknown)
-	case b.Handover == nil && p.row.Version < 257 && p.parameters(b):
-		c.not("the command line is not known: give a Handover")
 	default:
 		c.Note = "holds for kernels that measure command line and initrds, as Linux 7.2 does"
 		if p.row.BootSecret {
@@ -157,51 +158,46 @@ func (p *predictor) coverKernel(b *Boot, c *Coverage) {
 }
 
 func (p *predictor) coverParameters(b *Boot, c *Coverage) {
-	c.Note = "holds without system extensions"
-	if c.PCR == 12 {
-		c.Note = "holds without add-ons, credentials, configuration extensions and a command line from elsewhere"
-		if b.Profile > 0 {
-			c.weaken(p.row.Profiles)
-			if b.Loader == nil {
-				c.weaken(EvidenceSource)
-			}
-		}
-		if b.Passed != "" || p.cmdlineExtra(b) != "" {
-			c.Note = "as given, and nothing else"
-			c.weaken(EvidenceSource)
-		}
-		if len(b.Addons) > 0 {
-			c.Note = "as given, and nothing else"
-			c.weaken(p.row.Addons)
-		}
-	}
-	if b.Handover != nil {
+	switch {
+	case b.Handover != nil:
 		c.Note = "what the stub hands over, as given"
 		for _, e := range b.Handover.Events {
-			if e.PCR == c.PCR && e.Tag != TagProfile {
-				c.weaken(p.row.Archives)
+			if e.PCR == c.PCR {
+				c.weaken(p.evidenceOf(b, e.Kind))
 			}
 		}
-		return
-	}
-	if c.PCR == 12 && p.row.Version < 257 && p.parameters(b) {
-		c.not(fmt.Sprintf("how stub %d measures command lines and add-ons is not known here: give a Handover", p.row.Version))
-		return
-	}
-	for _, x := range b.Companions {
-		if x.PCR == c.PCR {
-			c.Note = "as given, and nothing else"
-			c.weaken(p.row.Archives)
+		if c.PCR == sdstub.PCRConfig && b.Handover.Passed != "" && !b.measures(osmith.HandoverProfile) {
+			c.weaken(EvidenceSource)
 		}
-	}
-	if c.PCR == 12 && p.row.SMBIOSExtra && b.SMBIOS == nil {
-		c.Note += ", and without one in SMBIOS"
+	case c.PCR == sdstub.PCRSysexts:
+		c.Note = "holds without system extensions"
+	case len(b.Addons) > 0:
+		c.not("what the add-ons bring is not given: want a Handover")
+	case p.addsCmdline():
+		c.not("what SMBIOS adds to the command line is not given: want a Handover")
+	default:
+		c.Note = "holds without credentials, configuration extensions and a command line from elsewhere"
+		if p.row.SMBIOSExtra && b.SMBIOS == nil {
+			c.Note += ", and without one in SMBIOS"
+		}
 	}
 }
 
-// parameters reports whether the stub has anything from outside the UKI to put together.
-func (p *predictor) parameters(b *Boot) bool {
-	return len(b.Addons) > 0 || b.takesPassed() || p.cmdlineExtra(b) != ""
+// evidenceOf says how it is known what the stub measures of that kind.
+func (p *predictor) evidenceOf(b *Boot, kind osmith.HandoverKind) Evidence {
+	switch kind {
+	case osmith.HandoverProfile:
+		if b.Loader == nil {
+			return min(p.row.Profiles, EvidenceSource)
+		}
+		return p.row.Profiles
+	case osmith.HandoverPassedCmdline, osmith.HandoverSMBIOSCmdline:
+		return min(p.row.Evidence, EvidenceSource)
+	case osmith.HandoverArchive:
+		return p.row.Archives
+	default:
+		return p.row.Addons
+	}
 }
 
 func (p *predictor) coverRest(b *Boot, c *Coverage) {

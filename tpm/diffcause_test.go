@@ -11,6 +11,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 )
 
 // One input of a whole boot is changed; what is named is that input, and nothing that follows from it.
@@ -21,10 +24,11 @@ func TestCausesNameTheInput(t *testing.T) {
 	digest := func(s string) map[crypto.Hash][]byte {
 		return map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte(s))}
 	}
-	addon := Addon{Application: Application{Path: `\loader\addons\x.addon.efi`, Size: 1, Digests: digest("addon")}, CommandLine: "lab.addon=x"}
+	addon := Application{Path: `\loader\addons\x.addon.efi`, Size: 1, Digests: digest("addon")}
 	base := wholeBoot(t, vectors[0], firmware)
-	base.Addons = []Addon{addon}
-	base.Companions = []Companion{{12, "Credentials initrd", digest("credentials")}}
+	base.Addons = []Application{addon}
+	addonLine := cmdlineEvent(osmith.HandoverAddonCmdline, "lab.addon=x")
+	base.handOver(addonLine, archiveEvent(12, "Credentials initrd", digest("credentials"))).LoadOptions = loadOptions("quiet lab.addon=x")
 	expected, err := Predict(base)
 	require.NoError(t, err)
 	list := func(n int) []byte {
@@ -44,18 +48,20 @@ func TestCausesNameTheInput(t *testing.T) {
 	}{
 		{"nothing", func(*Boot) {}, nil},
 		{"another build of the UKI", func(b *Boot) {
-			b.UKI.Digests, b.Sections[3].Digests, b.Initrd = digest("uki"), digest("initrd"), digest("initrds")
+			b.UKI.Digests, b.Sections[3].Digests, b.Handover.Initrd = digest("uki"), digest("initrd"), digest("initrds")
 		}, []string{"PCR 11: UKI section .initrd is another: "}},
 		{"only the stub of the UKI", func(b *Boot) { b.UKI.Digests = digest("uki") },
 			[]string{`PCR 4: the UKI \EFI\Linux\uki-2.efi is another (Authenticode `}},
 		{"command line", func(b *Boot) {
-			b.CommandLine = []byte("quiet console=tty0")
+			b.Handover.LoadOptions = loadOptions("quiet console=tty0 lab.addon=x")
 			b.Sections[2].Digests, b.UKI.Digests = digest("quiet console=tty0"), digest("uki")
 		}, []string{"PCR 11: UKI section .cmdline is another: "}},
-		{"no add-on", func(b *Boot) { b.Addons = nil }, []string{`PCR 4: add-on \loader\addons\x.addon.efi is missing`}},
-		{"credentials", func(b *Boot) { b.Companions[0].Digests, b.Initrd = digest("other"), digest("initrds") },
+		{"no add-on", func(b *Boot) {
+			b.Addons, b.Handover.Events, b.Handover.LoadOptions = nil, b.Handover.Events[1:], loadOptions("quiet")
+		}, []string{`PCR 4: add-on \loader\addons\x.addon.efi is missing`}},
+		{"credentials", func(b *Boot) { b.Handover.Events[1].Digests, b.Handover.Initrd = digest("other"), digest("initrds") },
 			[]string{`PCR 12: EV_IPL "Credentials initrd" is another: `}},
-		{"the machine's secret", func(b *Boot) { b.Initrd = digest("secret") }, []string{"PCR 9: the initrds that the kernel got are others, or their secret is ("}},
+		{"the machine's secret", func(b *Boot) { b.Handover.Initrd = digest("secret") }, []string{"PCR 9: the initrds that the kernel got are others, or their secret is ("}},
 		{"loader.conf", func(b *Boot) { b.LoaderConf = []byte("timeout 5\n") }, []string{"PCR 5: loader.conf is another ("}},
 		{"loader", func(b *Boot) { b.Loader.Digests = digest("loader") }, []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI is another (Authenticode `}},
 		{"dbx", func(b *Boot) { b.SecureBoot.DBX = append(bytes.Clone(b.SecureBoot.DBX), list(3)...) }, []string{"PCR 7: dbx grew by 3 entries to 4, with hash 6e340b9cffb37a98…, with hash 4bf5122f344554c5…, with hash dbc1b4c900ffe48d…"}},
@@ -78,15 +84,19 @@ func TestCausesNameTheInput(t *testing.T) {
 			b.GPT = &PartitionTable{b.GPT.Header, table}
 		}, []string{"PCR 5: the partition table is another: partition 'bootlab_2' 888e819b-71d1-6f93-9d27-c2b116f42a8e has LBAs 247808 to 280320, expected 247808 to 280575"}},
 		{"Secure Boot off", func(b *Boot) { b.SecureBoot.SecureBoot = []byte{0} }, []string{"PCR 7: SecureBoot is 0, expected 1"}},
-		{"SMBIOS string", func(b *Boot) { b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=x") },
+		{"SMBIOS string", func(b *Boot) {
+			b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=x")
+			b.handOver(cmdlineEvent(osmith.HandoverSMBIOSCmdline, "x")).LoadOptions = loadOptions("quiet lab.addon=x x")
+		},
 			[]string{`PCR 1: not expected: EV_EVENT_TAG "SMBIOS type 11: smbios:type11" (`}},
-		{"passed", func(b *Boot) { b.Passed = "debug" }, []string{`PCR 12: command line 'debug' was not expected (`}},
+		{"passed", func(b *Boot) { b.Handover.Passed = "debug" }, []string{`PCR 12: command line 'debug' was not expected (`}},
 		{"retry", func(b *Boot) { b.ExitBoot = ExitOnce }, []string{"PCR 5: missing: EV_EFI_ACTION \"Exit Boot Services", "PCR 5: missing: EV_EFI_ACTION \"Exit Boot Services"}},
 		{"phase", func(b *Boot) { b.Phases = []string{PhaseEnterInitrd} }, []string{`PCR 11: not expected: EV_IPL "enter-initrd" (`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := base
-			b.Sections, b.Companions = slices.Clone(b.Sections), slices.Clone(b.Companions)
+			b.Sections = slices.Clone(b.Sections)
+			b.handOver()
 			loader := *b.Loader
 			b.Loader = &loader
 			c.change(&b)
@@ -122,11 +132,18 @@ func TestDiffTexts(t *testing.T) {
 	digest := func(s string) map[crypto.Hash][]byte {
 		return map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte(s))}
 	}
-	addon := func(name string) Addon {
-		return Addon{Application: Application{Path: `\loader\addons\` + name + `.addon.efi`, Digests: digest(name)}, CommandLine: "lab." + name}
+	addon := func(name string) Application {
+		return Application{Path: `\loader\addons\` + name + `.addon.efi`, Digests: digest(name)}
+	}
+	handOver := func(b *Boot, addons string) {
+		b.Handover = &osmith.Handover{Initrd: b.Handover.Initrd, LoadOptions: loadOptions("quiet " + addons)}
+		if addons != "" {
+			b.handOver(cmdlineEvent(osmith.HandoverAddonCmdline, addons))
+		}
 	}
 	base := wholeBoot(t, vectors[0], firmware)
-	base.Addons = []Addon{addon("a"), addon("b")}
+	base.Addons = []Application{addon("a"), addon("b")}
+	handOver(&base, "lab.a lab.b")
 	expected, err := Predict(base)
 	require.NoError(t, err)
 	for _, c := range []struct {
@@ -134,17 +151,17 @@ func TestDiffTexts(t *testing.T) {
 		change func(*Boot)
 		want   []string
 	}{
-		{"one add-on less", func(b *Boot) { b.Addons = b.Addons[:1] }, []string{
+		{"one add-on less", func(b *Boot) { b.Addons = b.Addons[:1]; handOver(b, "lab.a") }, []string{
 			`PCR 4: add-on \loader\addons\b.addon.efi is missing`, "PCR 9: the kernel's command line is another (", "PCR 12: command line add-on 'lab.b' is missing",
 		}},
-		{"no add-on", func(b *Boot) { b.Addons = nil }, []string{
+		{"no add-on", func(b *Boot) { b.Addons = nil; handOver(b, "") }, []string{
 			`PCR 4: add-on \loader\addons\a.addon.efi is missing`, `PCR 4: add-on \loader\addons\b.addon.efi is missing`, "PCR 9: ",
 			"PCR 12: command line add-on 'lab.a lab.b' is missing",
 		}},
-		{"another order", func(b *Boot) { b.Addons = []Addon{b.Addons[1], b.Addons[0]} }, []string{
+		{"another order", func(b *Boot) { b.Addons = []Application{b.Addons[1], b.Addons[0]}; handOver(b, "lab.b lab.a") }, []string{
 			"PCR 4: ", "PCR 4: ", "PCR 9: ", "PCR 12: command line add-on 'lab.b lab.a' has its words in another order, expected 'lab.a lab.b'",
 		}},
-		{"another text", func(b *Boot) { b.Addons = []Addon{b.Addons[0], addon("b")}; b.Addons[1].CommandLine = "lab.c" }, []string{
+		{"another text", func(b *Boot) { handOver(b, "lab.a lab.c") }, []string{
 			"PCR 9: ", "PCR 12: command line add-on 'lab.b' is missing, 'lab.c' was not expected",
 		}},
 		{"partitions", func(b *Boot) {
@@ -223,21 +240,23 @@ func TestPredictVariants(t *testing.T) {
 		want   map[int]string // start of a PCR
 	}{
 		{"add-ons", func(b *Boot) {
-			b.Addons = []Addon{
-				{Application: Application{Digests: digest("224788ffed6c8a4344f4e80c1120d9a66e2d346e9f56d68d7adaa735b0162beb")}, CommandLine: "lab.addon=global"},
-				{Application: Application{Digests: digest("b487b1f711ca1f91f646c50595a1a50c6c8a42eca3fbc70d552643613f130ace")}, CommandLine: "lab.addon=local"},
+			b.Addons = []Application{
+				{Digests: digest("224788ffed6c8a4344f4e80c1120d9a66e2d346e9f56d68d7adaa735b0162beb")},
+				{Digests: digest("b487b1f711ca1f91f646c50595a1a50c6c8a42eca3fbc70d552643613f130ace")},
 			}
+			b.handOver(cmdlineEvent(osmith.HandoverAddonCmdline, "lab.addon=global lab.addon=local"))
 		}, map[int]string{4: "94d01876ae4ed1eb", 5: "260c409866d40c35", 11: "be2b60665db80f8d", 12: "3ee409b51507a564"}},
 		{"archives", func(b *Boot) {
-			b.Companions = []Companion{
-				{12, "Credentials initrd", digest("52571349b198c90b84bf8b476ef074d0886c1606e7749dc7c2de6440b48fd769")},
-				{12, "Global credentials initrd", digest("f88ef5a15df3845ff2f67c41819665a100cfae8feb07ee76c5cb70ee2ca3056f")},
-				{13, "System extension initrd", digest("7f828356afeea7981e0e68b3a21cffaad35b67f795b2768f2429be724780caa9")},
-				{12, "Configuration extension initrd", digest("6320e912da5a3ac4eee45d52f2ae5b327936501952bbe84944d7cc0c7c0056ba")},
-			}
+			b.handOver(
+				archiveEvent(12, "Credentials initrd", digest("52571349b198c90b84bf8b476ef074d0886c1606e7749dc7c2de6440b48fd769")),
+				archiveEvent(12, "Global credentials initrd", digest("f88ef5a15df3845ff2f67c41819665a100cfae8feb07ee76c5cb70ee2ca3056f")),
+				archiveEvent(13, "System extension initrd", digest("7f828356afeea7981e0e68b3a21cffaad35b67f795b2768f2429be724780caa9")),
+				archiveEvent(12, "Configuration extension initrd", digest("6320e912da5a3ac4eee45d52f2ae5b327936501952bbe84944d7cc0c7c0056ba")),
+			)
 		}, map[int]string{4: "349201d4eb4ba746", 12: "932b8c0dcf30b201", 13: "7b7b7087c2feba7c"}},
 		{"SMBIOS", func(b *Boot) {
 			b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=lab.smbios")
+			b.handOver(cmdlineEvent(osmith.HandoverSMBIOSCmdline, "lab.smbios"))
 		}, map[int]string{12: "b29a279f773cba3f"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -255,10 +274,11 @@ func TestPredictVariants(t *testing.T) {
 	// The structure of type 11, and what the kernel hashed after the stub had added the console of the firmware.
 	b := wholeBoot(t, vectors[0], firmware)
 	b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=lab.smbios")
-	b.CommandLine = []byte(strings.Replace(string(b.CommandLine), "console=ttyS0,115200 ", "", 1))
+	cmdline := strings.Replace(efi.DecodeUTF16(b.Handover.LoadOptions), "console=ttyS0,115200 ", "", 1)
+	cmdline = strings.TrimRight(cmdline, "\x00")
 	b.Sections = slices.Clone(b.Sections)
-	b.Sections[2].Digests = map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, b.CommandLine)}
-	b.Console = "console=uart,io,0x3f8"
+	b.Sections[2].Digests = map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte(cmdline))}
+	b.Handover.LoadOptions = loadOptions(cmdline + " console=uart,io,0x3f8")
 	log, err := Predict(b)
 	require.NoError(t, err)
 	assert.Contains(t, hexes(log, 1), "9003439038665fe02dd8d2768ae86bdfd05dfe17661cd116df1a3023cc1906ca")
@@ -267,7 +287,7 @@ func TestPredictVariants(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, hexes(log, 9), "15104467d5ffcd5f42bed199a7e895794e500302557754fc21350621dacfe09f")
 	assert.Equal(t, "86f7454f3fc90436", hexOf(mustValues(t, log)[11])[:16])
-	b.Console = ""
+	b.Handover.Unknown = "the stub adds console=, which is not given"
 	log, err = Predict(b)
 	require.NoError(t, err)
 	assert.Equal(t, NotPredicted, log.Coverage[9].State)

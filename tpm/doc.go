@@ -6,7 +6,8 @@
 //
 //	log, err := tpm.Predict(tpm.Boot{
 //		SecureBoot: variables, Authorities: authorities,
-//		Loader: &loader, UKI: uki, Sections: measurements, Stub: 262,
+//		Loader: &loader, UKI: image, Sections: measurements, Stub: "262.1-1",
+//		Handover: handover, // of uki.File.Handover, measured
 //	})
 //	banks, err := log.Replay()
 //	fmt.Printf("PCR 4 will be %x\n", banks[crypto.SHA256].PCR(4))
@@ -39,8 +40,8 @@
 // # Limits
 //
 // Predicted are boots of UEFI firmware that starts systemd-boot and a UKI, or the UKI alone: no shim, no GRUB, no Type #1
-// entries. PCR 10 (IMA) is never predicted. Initrds are given as one digest; package uki builds the archives that the stub
-// adds. Nothing here talks to a TPM.
+// entries. PCR 10 (IMA) is never predicted. What the stub hands over is given: package uki predicts it. Nothing here talks to
+// a TPM.
 //
 // [TCG PC Client Platform Firmware Profile]: https://trustedcomputinggroup.org/resource/pc-client-specific-platform-firmware-profile-specification/
 // [TPM 2.0 Library]: https://trustedcomputinggroup.org/resource/tpm-library-specification/

@@ -11,6 +11,8 @@ import (
 	"log"
 	"os"
 
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
@@ -32,6 +34,11 @@ func machineLog() *tpm.Log {
 	return must(tpm.ParseLog(must(os.ReadFile("testdata/boot/b-setupmode-262/binary_bios_measurements"))))
 }
 
+// handOver is what the stub passes to the kernel with that command line.
+func handOver(cmdline string) *osmith.Handover {
+	return &osmith.Handover{LoadOptions: append(efi.AppendUTF16(nil, cmdline), 0, 0), Initrd: digest("initrds")}
+}
+
 // plannedBoot is the next boot of that machine.
 func plannedBoot() tpm.Boot {
 	return tpm.Boot{
@@ -40,9 +47,9 @@ func plannedBoot() tpm.Boot {
 		Loader:     &tpm.Application{Path: `\EFI\BOOT\BOOTX64.EFI`, Digests: digest("loader")},
 		LoaderConf: []byte("timeout 0\n"),
 		UKI:        tpm.Application{Path: `\EFI\Linux\os_2.efi`, Digests: digest("uki")},
-		Sections:   sections(), CommandLine: []byte("quiet ro"), Console: "console=tty0",
-		Initrd: digest("initrds"),
-		Stub:   262,
+		Sections:   sections(),
+		Handover:   handOver("quiet ro console=tty0"), // as package uki predicts it
+		Stub:       "262",
 	}
 }
 
@@ -68,7 +75,7 @@ func ExampleBoot() {
 func ExampleCauses() {
 	expected := must(tpm.Predict(plannedBoot()))
 	b := plannedBoot()
-	b.CommandLine = []byte("quiet ro debug")
+	b.Handover = handOver("quiet ro debug console=tty0")
 	b.Sections[2] = section(".cmdline", "quiet ro debug")
 	b.UKI.Digests = digest("another uki")
 	differences := tpm.Diff(expected, must(tpm.Predict(b)))

@@ -60,7 +60,7 @@ func ExamplePredict() {
 		Loader:     &loader,
 		UKI:        program(`\EFI\Linux\os-1.efi`),
 		Sections:   sections(),
-		Stub:       262,
+		Stub:       "262",
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -104,7 +104,7 @@ func ExamplePredict() {
 func ExampleDiff() {
 	boot := tpm.Boot{
 		SecureBoot: tpm.Variables{SecureBoot: []byte{0}},
-		UKI:        program(`\EFI\Linux\os-1.efi`), Sections: sections(), Stub: 262,
+		UKI:        program(`\EFI\Linux\os-1.efi`), Sections: sections(), Stub: "262",
 	}
 	expected, err := tpm.Predict(boot)
 	if err != nil {

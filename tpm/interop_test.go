@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
@@ -111,7 +112,8 @@ func randomMeasure(t *testing.T, rnd *rand.Rand, dir string, young bool) measure
 	t.Helper()
 	require.NoError(t, os.Mkdir(dir, 0o755))
 	var c measureCase
-	for _, name := range stubOrder {
+	for _, s := range sdstub.Sections() {
+		name := s.Name
 		switch {
 		case name == ".pcrsig": // no option
 			continue

@@ -4,14 +4,14 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // PCRKernel is the PCR into which systemd's stub measures the sections of a UKI and systemd the phases of the boot.
-const PCRKernel = 11
+const PCRKernel = sdstub.PCRSections
 
 // The words that systemd extends PCR 11 with while it boots (systemd-pcrphase.service(8)).
 const (
@@ -34,13 +34,6 @@ func DefaultPhasePaths() [][]string {
 	return paths
 }
 
-// stubOrder is the order in which the stub measures, which is not that of the file. Names that a later stub may add
-// are let through anywhere.
-var stubOrder = []string{
-	".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrsig", ".pcrpkey",
-	".profile", ".dtbauto", ".hwids", ".efifw",
-}
-
 // sectionEvent is one of the two extends that a section causes.
 type sectionEvent struct {
 	section string
@@ -50,16 +43,17 @@ type sectionEvent struct {
 // sectionEvents calls f with each digest that the stub extends PCR 11 with, in order.
 func sectionEvents(h crypto.Hash, ms []osmith.Measurement, f func(e sectionEvent, digest []byte) error) error {
 	seen := make(map[string]bool, len(ms))
-	last := -1
+	last, lastName := -1, ""
 	for _, m := range ms {
 		if err := checkMeasurement(m); err != nil {
 			return err
 		}
-		if i := slices.Index(stubOrder, m.Section); i >= 0 {
+		// Names that a later stub may add are let through anywhere.
+		if i := sdstub.Order(m.Section); i >= 0 {
 			if i < last {
-				return fmt.Errorf("tpm: section %s: comes after %s; the stub measures it before", m.Section, stubOrder[last])
+				return fmt.Errorf("tpm: section %s: comes after %s; the stub measures it before", m.Section, lastName)
 			}
-			last = i
+			last, lastName = i, m.Section
 		}
 		// The signatures are made over the PCR, so their section cannot be in it.
 		if m.Section == ".pcrsig" || m.Size == 0 {

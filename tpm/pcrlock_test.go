@@ -16,14 +16,14 @@ func TestComponents(t *testing.T) {
 	firmware, err := ParseLog(vectors[1].log)
 	require.NoError(t, err)
 	b := wholeBoot(t, vectors[3], firmware)
-	require.Equal(t, 1, b.Profile)
-	b.Addons = []Addon{{Application: Application{Path: `\x.addon.efi`, Digests: b.UKI.Digests}, CommandLine: "a"}}
-	b.Companions = []Companion{{12, "Credentials initrd", b.UKI.Digests}}
+	require.Equal(t, "@1", b.Handover.Passed)
+	b.Addons = []Application{{Path: `\x.addon.efi`, Digests: b.UKI.Digests}}
+	b.handOver(cmdlineEvent(osmith.HandoverAddonCmdline, "a"), archiveEvent(12, "Credentials initrd", b.UKI.Digests))
 	b.Userspace = &Userspace{Separator: true, NVPCRs: []string{"nvpcr-init:x:0x1d10200:00"}, NVSeparator: true,
 		IdentityWords: []string{"machine-id:0", FileSystem{Path: "/", Type: "erofs"}.Word(), "cryptsetup:x"}}
 	b.Phases = []string{PhaseEnterInitrd}
 	zero := wholeBoot(t, vectors[3], firmware)
-	zero.Profile, zero.Sections, zero.CommandLine = 0, vectors[3].first, nil
+	zero.Handover, zero.Sections = nil, vectors[3].first
 	zero.ExitBoot = ExitOnce
 	all, err := PredictAll(b, zero)
 	require.NoError(t, err)

@@ -21,15 +21,15 @@ import (
 //   - PCR 7 the Secure Boot variables, a separator and the authorities;
 //   - PCR 9 the command line and the initrds, as the kernel gets them;
 //   - PCR 11 the sections of the UKI, then the phases;
-//   - PCRs 12 and 13 the profile unless it is the default, command lines from elsewhere, add-ons, companions.
+//   - PCRs 12 and 13 what the loader passes to the stub, and the events of [Boot.Handover].
 func Predict(b Boot) (*Log, error) {
-	row, err := stubRow(b.Stub, b.StubAs)
+	row, err := stubRow(b.Stub, b.AssumeStub)
 	if err != nil {
 		return nil, err
 	}
 	loader := row
-	if b.LoaderVersion != 0 {
-		if loader, err = stubRow(b.LoaderVersion, b.StubAs); err != nil {
+	if b.LoaderVersion != "" {
+		if loader, err = stubRow(b.LoaderVersion, b.AssumeStub); err != nil {
 			return nil, err
 		}
 	}
@@ -55,6 +55,9 @@ func Predict(b Boot) (*Log, error) {
 		}
 	}
 	p.application(&b.UKI)
+	if b.Loader != nil {
+		p.passed(&b)
+	}
 	if err := p.stub(&b); err != nil {
 		return nil, err
 	}
@@ -79,8 +82,6 @@ type predictor struct {
 	exits        []Event // of an earlier boot: ExitBootServices
 	hasGPT       bool
 	authority    [][]byte // measured so far
-	loadOptions  []byte   // that the kernel is started with, as far as known
-	unknown      string   // why it is not known
 }
 
 // add appends an event with given digests, of which it keeps those of the banks.
@@ -120,22 +121,14 @@ func (b *Boot) wants() []wanted {
 	}
 	for _, a := range b.Addons {
 		out = append(out, wanted{a.name() + ": an Authenticode digest", a.Digests})
-		for name, digests := range map[string]map[crypto.Hash][]byte{".dtb": a.DeviceTree, ".ucode": a.Microcode, ".initrd": a.Initrd} {
-			if digests != nil {
-				out = append(out, wanted{a.name() + ": section " + name + ": a digest", digests})
-			}
-		}
-	}
-	for _, c := range b.Companions {
-		out = append(out, wanted{c.Description + ": a digest", c.Digests})
 	}
 	if b.Handover != nil {
 		for _, e := range b.Handover.Events {
 			out = append(out, wanted{escape(e.Description) + ": a digest", e.Digests})
 		}
-	}
-	if b.Initrd != nil {
-		out = append(out, wanted{"initrds: a digest", b.Initrd})
+		if b.Handover.Initrd != nil {
+			out = append(out, wanted{"initrds: a digest", b.Handover.Initrd})
+		}
 	}
 	return out
 }

@@ -65,7 +65,7 @@ func TestPredictPhases(t *testing.T) {
 	for _, v := range bootVectors(t) {
 		for path, want := range v.phases {
 			b := v.boot
-			b.Phases, b.Profile, b.Sections = strings.Split(path, ":"), 0, v.first
+			b.Phases, b.Handover, b.Sections = strings.Split(path, ":"), nil, v.first
 			log, err := Predict(b)
 			require.NoError(t, err)
 			values, err := log.Values(crypto.SHA256)
@@ -84,22 +84,21 @@ func TestPredictErrors(t *testing.T) {
 		change func(*Boot)
 		want   string
 	}{
-		{"no version", func(b *Boot) { b.Stub = 0 }, "tpm: predict: systemd stub 0: want 252 to 262"},
-		{"newer", func(b *Boot) { b.Stub = 263 }, "tpm: predict: systemd stub 263 is newer than 262"},
-		{"older", func(b *Boot) { b.Stub = 251 }, "want 252 to 262"},
-		{"older cannot be renamed", func(b *Boot) { b.Stub, b.StubAs = 251, 257 }, "systemd stub 251"},
-		{"newer as unknown", func(b *Boot) { b.Stub, b.StubAs = 263, 251 }, "systemd stub 251"},
+		{"no version", func(b *Boot) { b.Stub = "" }, `tpm: predict: systemd stub "": want release 252 to 262`},
+		{"newer", func(b *Boot) { b.Stub = "263~rc1" }, "tpm: predict: systemd stub 263~rc1 is newer than 262"},
+		{"older", func(b *Boot) { b.Stub = "251" }, "want release 252 to 262"},
+		{"older cannot be renamed", func(b *Boot) { b.Stub, b.AssumeStub = "251", 257 }, `systemd stub "251"`},
+		{"newer as unknown", func(b *Boot) { b.Stub, b.AssumeStub = "263", 251 }, `systemd stub "251"`},
 		{"no SecureBoot", func(b *Boot) { b.SecureBoot.SecureBoot = nil }, "want one byte, 0 or 1"},
 		{"SecureBoot 2", func(b *Boot) { b.SecureBoot.SecureBoot = []byte{2} }, "want one byte, 0 or 1"},
 		{"no authority", func(b *Boot) { b.Authorities = nil }, "would start nothing"},
 		{"foreign authority", func(b *Boot) { b.Authorities = [][]byte{make([]byte, 40)} }, "is no entry of db"},
 		{"empty authority", func(b *Boot) { b.Authorities = [][]byte{{}} }, "is no entry of db"},
 		{"no sections", func(b *Boot) { b.Sections = nil }, "no .linux section"},
-		{"no profile section", func(b *Boot) { b.Profile = 1 }, "no .profile section"},
+		{"no profile section", func(b *Boot) { b.handOver(profileEvent("1")) }, "no .profile section"},
 		{".efifw before 258", func(b *Boot) {
-			b.Stub, b.Sections = 257, append(b.Sections[:len(b.Sections):len(b.Sections)], measure(".efifw", "x")...)
+			b.Stub, b.Sections = "257", append(b.Sections[:len(b.Sections):len(b.Sections)], measure(".efifw", "x")...)
 		}, "stub 257 does not measure .efifw"},
-		{"profile 256", func(b *Boot) { b.Profile = 256 }, "want 0 to 255"},
 		{"phase path as word", func(b *Boot) { b.Phases = []string{"a:b"} }, "want one word"},
 		{"bank without digests", func(b *Boot) { b.Banks = []crypto.Hash{crypto.SHA384} }, "an Authenticode digest of 0 bytes, want 48 for sha384"},
 		{"no bank", func(b *Boot) { b.Banks = []crypto.Hash{} }, "no bank"},
@@ -117,25 +116,25 @@ func TestPredictErrors(t *testing.T) {
 		})
 	}
 	b := good
-	b.Stub = 300
+	b.Stub = "300"
 	_, err := Predict(b)
 	var version *StubVersionError
 	require.True(t, errors.As(err, &version))
-	assert.Equal(t, StubVersionError{Version: 300, Oldest: 252, Newest: 262}, *version)
+	assert.Equal(t, StubVersionError{Version: "300", Oldest: 252, Newest: 262}, *version)
 }
 
-func TestPredictNewerStubAs(t *testing.T) {
+func TestPredictAssumeStub(t *testing.T) {
 	b := bootVectors(t)[0].boot
 	want, err := Predict(b)
 	require.NoError(t, err)
-	b.Stub, b.StubAs = 263, 262
+	b.Stub, b.AssumeStub = "263.1", 262
 	got, err := Predict(b)
 	require.NoError(t, err)
 	assert.Equal(t, want.Events, got.Events)
 	assert.Equal(t, EvidenceNone, got.Coverage[4].Evidence)
-	assert.Contains(t, got.Coverage[4].Note, "not verified by such a boot with stub 263")
+	assert.Contains(t, got.Coverage[4].Note, "not verified by such a boot with stub 263.1")
 
-	b.Stub, b.StubAs = 260, 0
+	b.Stub, b.AssumeStub = "260.2-1", 0
 	got, err = Predict(b)
 	require.NoError(t, err)
 	assert.Equal(t, EvidenceSource, got.Coverage[11].Evidence)

@@ -48,7 +48,7 @@ func wholeBoot(t *testing.T, v bootVector, firmware *Log) Boot {
 	b.SMBIOS = in.read("DMI")
 	b.GPT = &PartitionTable{Header: in.read("gpt-header.bin"), Entries: in.read("gpt-entries.bin")}
 	b.LoaderConf = in.read("loader.conf")
-	b.CommandLine = bytes.TrimSuffix(in.read("cmdline"), []byte{'\n'})
+	b.handOver().LoadOptions = loadOptions(string(bytes.TrimSuffix(in.read("cmdline"), []byte{'\n'})))
 	b.ExitBoot = ExitRetried // as OVMF 2026.08 has it done
 	var variables map[string]struct{ Value any }
 	require.NoError(t, json.Unmarshal(in.read("efivars.json"), &variables))
@@ -69,7 +69,7 @@ func wholeBoot(t *testing.T, v bootVector, firmware *Log) Boot {
 	addArchive(h, "os-release", 0o444, in.read("os-release"))
 	addArchive(h, "profile", 0o444, in.read("profile"))
 	addArchive(h, "boot-secret", 0o400, in.read("boot-secret"))
-	b.Initrd = map[crypto.Hash][]byte{crypto.SHA256: h.Sum(nil)}
+	b.Handover.Initrd = map[crypto.Hash][]byte{crypto.SHA256: h.Sum(nil)}
 	require.NotEmpty(t, in.seen)
 	return b
 }

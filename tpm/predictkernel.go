@@ -10,13 +10,14 @@ func (p *predictor) kernel(b *Boot) {
 	if p.row.InnerKernel && b.Kernel != nil && !b.enforcing() {
 		p.application(b.Kernel)
 	}
-	if b.Initrd == nil || p.unknown != "" {
+	h := b.Handover
+	if h == nil || h.Initrd == nil || h.Unknown != "" {
 		return
 	}
-	if len(p.loadOptions) > 0 {
-		p.hash(9, EventTag, p.loadOptions, taggedData(TagLoadOptions, []byte("LOADED_IMAGE::LoadOptions\x00")))
+	if len(h.LoadOptions) > 0 {
+		p.hash(9, EventTag, h.LoadOptions, taggedData(TagLoadOptions, []byte("LOADED_IMAGE::LoadOptions\x00")))
 	}
-	p.add(9, EventTag, b.Initrd, taggedData(TagInitrd, []byte("Linux initrd\x00")))
+	p.add(9, EventTag, h.Initrd, taggedData(TagInitrd, []byte("Linux initrd\x00")))
 }
 
 // separatorPCRs are those that systemd 261 ends the firmware's part of, from the initrd.

@@ -3,9 +3,11 @@ package tpm
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/internal/smbios"
 )
 
@@ -19,21 +21,6 @@ func readSMBIOS(table []byte) ([]smbios.Structure, error) {
 	return list, nil
 }
 
-// smbiosMeasured are the structures that systemd 261 measures, in its order, and their tags.
-var smbiosMeasured = []struct {
-	kind byte
-	all  bool // not only the first of its type
-	tag  Tag
-	name string
-}{
-	{1, false, TagSMBIOSType1, "smbios:type1"},
-	{2, false, TagSMBIOSType2, "smbios:type2"},
-	{11, true, TagSMBIOSType11, "smbios:type11"},
-}
-
-// wakeUpType is the byte of type 1 that says what switched the machine on, which is not measured.
-const wakeUpType = 0x18
-
 // smbios measures the structures, if the release of that row does; whoever of loader and stub comes first does it for both. Those of an earlier
 // boot stand in for a table that is not given.
 func (p *predictor) smbios(b *Boot, row StubVersion) {
@@ -45,38 +32,27 @@ func (p *predictor) smbios(b *Boot, row StubVersion) {
 		p.log.Events = append(p.log.Events, p.smbiosBefore...)
 		return
 	}
-	for _, m := range smbiosMeasured {
+	for _, m := range sdstub.SMBIOSEvents() {
 		for _, s := range p.structures {
-			if s.Type != m.kind {
+			if s.Type != m.Type {
 				continue
 			}
 			data := s.Raw
-			if s.Type == 1 && len(s.Area) > wakeUpType {
+			if s.Type == 1 && len(s.Area) > sdstub.WakeUpType {
 				data = bytes.Clone(data)
-				data[wakeUpType] = 0
+				data[sdstub.WakeUpType] = 0
 			}
-			p.hash(1, EventTag, data, taggedData(m.tag, utf16z(m.name)))
-			if !m.all {
+			p.hash(1, EventTag, data, taggedData(Tag(m.Tag), utf16z(m.Name)))
+			if !m.All {
 				break
 			}
 		}
 	}
 }
 
-// cmdlineExtra is what the first string of this kind adds to the command line.
-func (p *predictor) cmdlineExtra(b *Boot) string {
-	if !p.row.SMBIOSExtra || b.Confidential {
-		return ""
-	}
-	for _, s := range p.structures {
-		if s.Type != 11 {
-			continue
-		}
-		for _, text := range s.Strings {
-			if extra, ok := strings.CutPrefix(text, "io.systemd.stub.kernel-cmdline-extra="); ok {
-				return extra
-			}
-		}
-	}
-	return ""
+// addsCmdline reports whether the machine adds to the command line by SMBIOS.
+func (p *predictor) addsCmdline() bool {
+	return p.row.SMBIOSExtra && slices.ContainsFunc(p.structures, func(s smbios.Structure) bool {
+		return s.Type == 11 && slices.ContainsFunc(s.Strings, func(text string) bool { return strings.HasPrefix(text, sdstub.CmdlineExtra) })
+	})
 }

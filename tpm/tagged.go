@@ -3,6 +3,8 @@ package tpm
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // Tag is the number by which the event of a boot loader, of systemd's stub or of the kernel is known.
@@ -10,16 +12,16 @@ type Tag uint32
 
 // The tags of Linux (drivers/firmware/efi/libstub) and systemd.
 const (
-	TagInitrd       Tag = 0x8f3b22ec // Linux, PCR 9: the initrd as it was handed over
-	TagLoadOptions  Tag = 0x8f3b22ed // Linux, PCR 9: the command line
-	TagSMBIOSType1  Tag = 0xd5cb7cbc // systemd 261, PCR 1
-	TagSMBIOSType2  Tag = 0xe0d47bc8 // likewise
-	TagSMBIOSType11 Tag = 0xc0b3bd23 // likewise
-	TagLoaderConf   Tag = 0xf5bc582a // systemd-boot, PCR 5
-	TagProfile      Tag = 0x13aed6db // stub, PCR 12: the number of the profile
-	TagDeviceTree   Tag = 0x6c46f751 // stub, PCR 12: an add-on's
-	TagMicrocode    Tag = 0xdac08e1a // likewise
-	TagInitrdAddon  Tag = 0x49dffe0f // likewise
+	TagInitrd       Tag = 0x8f3b22ec                // Linux, PCR 9: the initrd as it was handed over
+	TagLoadOptions  Tag = 0x8f3b22ed                // Linux, PCR 9: the command line
+	TagSMBIOSType1  Tag = sdstub.TagSMBIOSType1     // systemd 261, PCR 1
+	TagSMBIOSType2  Tag = sdstub.TagSMBIOSType2     // likewise
+	TagSMBIOSType11 Tag = sdstub.TagSMBIOSType11    // likewise
+	TagLoaderConf   Tag = sdstub.TagLoaderConf      // systemd-boot, PCR 5
+	TagProfile      Tag = sdstub.TagProfile         // stub, PCR 12: the number of the profile
+	TagDeviceTree   Tag = sdstub.TagAddonDeviceTree // stub, PCR 12: an add-on's
+	TagMicrocode    Tag = sdstub.TagAddonMicrocode  // likewise
+	TagInitrdAddon  Tag = sdstub.TagAddonInitrd     // likewise
 )
 
 var tagNames = map[Tag]string{

@@ -16,6 +16,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // bootVector is a real boot of testdata/boot: what went into it, and what came out.
@@ -54,8 +55,8 @@ func (p *vectorPE) measurements(t *testing.T, profile int) []osmith.Measurement 
 		}
 	}
 	var ms []osmith.Measurement
-	for _, name := range stubOrder {
-		if m, ok := chosen[name]; ok {
+	for _, s := range sdstub.Sections() {
+		if m, ok := chosen[s.Name]; ok {
 			ms = append(ms, m)
 		}
 	}
@@ -101,20 +102,22 @@ func bootVectors(t *testing.T) []bootVector {
 		for _, m := range in.Measure.SHA256 {
 			v.phases[m.Phase] = m.Hash
 		}
-		v.boot = Boot{SecureBoot: sigdb(t, dir), Authorities: [][]byte{authority, authority}, Stub: 262}
+		v.boot = Boot{SecureBoot: sigdb(t, dir), Authorities: [][]byte{authority, authority}, Stub: "262"}
 		v.boot.UKI = in.UKI.application(t, `\EFI\Linux\`+in.UKI.File)
 		if in.Loader != nil {
 			loader := in.Loader.application(t, `\EFI\BOOT\BOOTX64.EFI`)
 			v.boot.Loader = &loader
 		}
+		profile := 0
 		switch v.name {
 		case "o-systemd-257":
-			v.boot.Stub = 257
+			v.boot.Stub = "257"
 		case "f-profile1-262":
-			v.boot.Profile = 1
+			profile = 1
+			v.boot.handOver(profileEvent("1")).Passed = "@1"
 		}
 		v.first = in.UKI.measurements(t, 0)
-		v.boot.Sections = in.UKI.measurements(t, v.boot.Profile)
+		v.boot.Sections = in.UKI.measurements(t, profile)
 		out = append(out, v)
 	}
 	return out

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // Addon describes a PE add-on by its parts: what one machine or one customer adds to an image that stays as it was
@@ -66,12 +67,12 @@ func (a *Addon) plan() (*plan, error) {
 	}
 	applies := false
 	for _, s := range p.added {
-		switch k := kindOf(s.name); {
+		switch k := sdstub.SectionOf(s.name); {
 		case s.name == ".linux":
 			return nil, &PartError{"Sections", errors.New("a .linux makes it an image of its own, which no stub loads as an add-on")}
 		case s.name == ".profile":
 			return nil, &PartError{"Sections", errors.New("an add-on has no profiles")}
-		case k != nil && k.addon && s.size > 0:
+		case k != nil && k.Addon > 0 && s.size > 0:
 			applies = true
 		}
 	}

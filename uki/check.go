@@ -51,8 +51,8 @@ func (f Finding) String() string {
 // an error of Open. Kernels and text sections are read, initrds are not.
 func (f *File) Check() []Finding {
 	c := &checker{f: f, payload: f.firstPayload()}
-	var err error
-	if c.release, err = knownRelease(f.version, f.versionErr, 0); err != nil && f.kind == kindImage {
+	row, err := knownRelease(f.version, f.versionErr, 0)
+	if c.release = row.Number; err != nil && f.kind == kindImage {
 		c.warn("stub-unknown", -1, "", "%v: what it measures cannot be told", err)
 	}
 	c.geometry()

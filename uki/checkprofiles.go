@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // profiles checks that each profile is something that can boot.
@@ -71,9 +72,9 @@ func (c *checker) signatures() {
 func (c *checker) behind(pcrsig, profile int) string {
 	for i := pcrsig + 1; i < len(c.f.sections); i++ {
 		s := c.f.sections[i]
-		if k := kindOf(s.Name); k == nil || !k.measured || s.Size == 0 || s.Profile >= 0 && s.Profile != profile {
+		if k := sdstub.SectionOf(s.Name); k == nil || !k.Measured || s.Size == 0 || s.Profile >= 0 && s.Profile != profile {
 			continue
-		} else if k.repeats || c.f.profileIndex(profile, s.Name) == i {
+		} else if k.Repeats || c.f.profileIndex(profile, s.Name) == i {
 			return s.Name
 		}
 	}

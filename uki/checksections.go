@@ -4,16 +4,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // sections checks each section by itself.
 func (c *checker) sections() {
 	for i, s := range c.f.sections {
-		k := kindOf(s.Name)
+		k := sdstub.SectionOf(s.Name)
 		if k == nil {
 			continue
 		}
-		if !k.repeats && c.f.first[sectionKey{s.Profile, s.Name}] != i {
+		if !k.Repeats && c.f.first[sectionKey{s.Profile, s.Name}] != i {
 			c.fail("duplicate", s.Profile, s.Name, "there are several: the stub takes the first and passes over this one")
 			continue
 		}
@@ -25,8 +27,8 @@ func (c *checker) sections() {
 			c.warn("zero-fill", s.Profile, s.Name, "%d bytes in memory, %d in the file: the rest is zeros", s.Size, s.RawSize)
 		}
 		// Stubs that do not read .uname and .sbat lose nothing: the former is for other readers, too, the latter for shim.
-		if c.release > 0 && c.release < k.since && s.Name != ".uname" && s.Name != ".sbat" {
-			c.fail("stub-too-old", s.Profile, s.Name, "the stub is of systemd %d and knows no such section, which came with %d", c.release, k.since)
+		if c.release > 0 && c.release < k.Since && s.Name != ".uname" && s.Name != ".sbat" {
+			c.fail("stub-too-old", s.Profile, s.Name, "the stub is of systemd %d and knows no such section, which came with %d", c.release, k.Since)
 		}
 		c.content(i)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // CHIDTypes is the number of types of computer hardware ids: 0 to 14 are Microsoft's, 15 to 17 systemd's own with the
@@ -139,18 +140,11 @@ func computeCHID(values map[chidField]string, fields chidField) osmith.GUID {
 		if f != chidManufacturer {
 			name = append(name, '&', 0)
 		}
-		name = appendUnits(name, stubUTF16([]byte(text)))
+		name = sdstub.AppendUnits(name, sdstub.UTF16([]byte(text)))
 	}
 	sum := sha1.Sum(name)
 	id := osmith.GUID(sum[:16])
 	id[6] = id[6]&0x0f | 5<<4
 	id[8] = id[8]&0x3f | 0x80
 	return id
-}
-
-func appendUnits(b []byte, units []uint16) []byte {
-	for _, u := range units {
-		b = append(b, byte(u), byte(u>>8))
-	}
-	return b
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Sections lists all sections in the order of the file, those of the stub included.
@@ -63,7 +65,7 @@ func (f *File) data(i int) *io.SectionReader {
 
 // StubVersion is the version in the marker of the stub, of an add-on its own stub's, such as "262-1";
 // [ErrUnknownStub] if it has none.
-func (f *File) StubVersion() (string, error) {
+func (f *File) StubVersion() (osmith.Version, error) {
 	if f.versionErr != nil {
 		return "", fmt.Errorf("uki: %w", f.versionErr)
 	}

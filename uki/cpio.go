@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // A cpioTarget is a directory of the initrd into which the stub puts files that it found or made, and how: systemd 262,
@@ -19,20 +20,14 @@ type cpioTarget struct {
 }
 
 var (
-	cpioCredentials       = cpioTarget{".extra/credentials", 0o500, 0o400, pcrKernelConfig, "Credentials initrd"}
-	cpioGlobalCredentials = cpioTarget{".extra/global_credentials", 0o500, 0o400, pcrKernelConfig, "Global credentials initrd"}
-	cpioSysexts           = cpioTarget{".extra/sysext", 0o555, 0o444, pcrSysexts, "System extension initrd"}
-	cpioGlobalSysexts     = cpioTarget{".extra/global_sysext", 0o555, 0o444, pcrSysexts, "Global system extension initrd"}
-	cpioConfexts          = cpioTarget{".extra/confext", 0o555, 0o444, pcrKernelConfig, "Configuration extension initrd"}
-	cpioGlobalConfexts    = cpioTarget{".extra/global_confext", 0o555, 0o444, pcrKernelConfig, "Global configuration extension initrd"}
+	cpioCredentials       = cpioTarget{".extra/credentials", 0o500, 0o400, sdstub.PCRConfig, "Credentials initrd"}
+	cpioGlobalCredentials = cpioTarget{".extra/global_credentials", 0o500, 0o400, sdstub.PCRConfig, "Global credentials initrd"}
+	cpioSysexts           = cpioTarget{".extra/sysext", 0o555, 0o444, sdstub.PCRSysexts, "System extension initrd"}
+	cpioGlobalSysexts     = cpioTarget{".extra/global_sysext", 0o555, 0o444, sdstub.PCRSysexts, "Global system extension initrd"}
+	cpioConfexts          = cpioTarget{".extra/confext", 0o555, 0o444, sdstub.PCRConfig, "Configuration extension initrd"}
+	cpioGlobalConfexts    = cpioTarget{".extra/global_confext", 0o555, 0o444, sdstub.PCRConfig, "Global configuration extension initrd"}
 	cpioMeta              = cpioTarget{dir: ".extra", dirMode: 0o555, fileMode: 0o444}
 	cpioSecret            = cpioTarget{dir: ".extra", dirMode: 0o555, fileMode: 0o400}
-)
-
-// PCRs that the stub writes besides that of the sections (systemd, docs/TPM2_PCR_MEASUREMENTS).
-const (
-	pcrKernelConfig = 12
-	pcrSysexts      = 13
 )
 
 const (

@@ -8,6 +8,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // An Edit is a list of changes to an image, a profile or an add-on. The image itself stays as it is: Assemble makes
@@ -134,7 +135,7 @@ func (e *Edit) Add(name string, profile int, content osmith.Source) error {
 	for n, r := range e.rows {
 		if r.profile == profile {
 			found = true
-			if k := kindOf(name); r.name == name && (k == nil || !k.repeats) {
+			if k := sdstub.SectionOf(name); r.name == name && (k == nil || !k.Repeats) {
 				return editError(name, "is there already: see Replace")
 			}
 			if r.name == ".pcrsig" && name != ".pcrsig" {

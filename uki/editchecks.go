@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // stalePCRSignatures finds each .pcrsig that stays while something changes that it covers, and blanks it if that is
@@ -69,22 +70,23 @@ func (l *relayout) covers(rows []row, profile int) (int, covered) {
 			list[i].size = l.f.sections[r.old].Size
 		}
 	}
-	release, err := knownRelease(l.f.version, l.f.versionErr, 0)
-	if err != nil || release < kindOf(".profile").since {
-		release = newestStub // what older ones do not know makes no difference to them
+	row, err := knownRelease(l.f.version, l.f.versionErr, 0)
+	release := row.Number
+	if err != nil || release < sdstub.SectionOf(".profile").Since {
+		release = sdstub.Newest() // what older ones do not know makes no difference to them
 	}
 	s, err := scopeOf(list, profile, release)
 	if err != nil {
 		return -1, nil
 	}
 	var c covered
-	for _, k := range sectionKinds {
-		if !k.measured {
+	for _, k := range sdstub.Sections() {
+		if !k.Measured {
 			continue
 		}
-		sections := s.candidates(k.name)
-		if !k.repeats {
-			sections = []int{s.effective(k.name)}
+		sections := s.candidates(k.Name)
+		if !k.Repeats {
+			sections = []int{s.effective(k.Name)}
 		}
 		for _, i := range sections {
 			switch {

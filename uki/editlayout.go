@@ -10,6 +10,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // A relayout is the result of an edit in the making.
@@ -80,7 +81,7 @@ func (l *relayout) losses() error {
 // firstPayload is the first section that was added to the stub. All before it are the stub's own.
 func (f *File) firstPayload() int {
 	for i, s := range f.sections {
-		if kindOf(s.Name) != nil && s.Name != ".sbat" {
+		if sdstub.SectionOf(s.Name) != nil && s.Name != ".sbat" {
 			return i
 		}
 	}
@@ -135,7 +136,7 @@ func (l *relayout) place() error {
 		c := f.pe.Sections[l.fixed+i].Characteristics
 		const code, execute, write = 0x20, 0x20000000, 0x80000000
 		runs := int64(f.pe.EntryPoint) >= s.VirtualAddress && int64(f.pe.EntryPoint) < s.VirtualAddress+max(s.Size, 1)
-		if runs || kindOf(s.Name) == nil && c&(code|execute|write) != 0 {
+		if runs || sdstub.SectionOf(s.Name) == nil && c&(code|execute|write) != 0 {
 			return editError(s.Name, "is code or data of a program, stands behind what is changed and cannot move")
 		}
 	}

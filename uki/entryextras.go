@@ -51,7 +51,7 @@ func EntryExtras(files []CompanionFile, previous osmith.Source) (*Handover, erro
 			continue
 		}
 		k.archive.trailer()
-		h.Events = append(h.Events, StubEvent{Kind: EventArchive, PCR: k.target.pcr, Description: k.event, Data: k.archive.view})
+		h.Events = append(h.Events, StubEvent{Kind: osmith.HandoverArchive, PCR: k.target.pcr, Description: k.event, Data: k.archive.view})
 		if len(h.Initrds) == 0 && previous != nil && previous.Size() > 0 {
 			h.Initrds = append(h.Initrds, InitrdPart{"previous initrd", previous})
 		}

@@ -25,27 +25,27 @@ func ExampleFile_Handover() {
 		fmt.Println(err)
 		return
 	}
-	h, err := f.Handover(uki.Boot{Companions: companions, SecureBoot: true})
+	h, err := f.Handover(uki.Boot{Companions: companions, SecureBoot: true, NoBootSecret: true, Consoles: []string{"console=tty0"}})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	digests, err := h.Measure(crypto.SHA256)
+	measured, err := h.Measure(crypto.SHA256) // Handover of a tpm.Boot
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	for i, e := range h.Events {
-		fmt.Printf("PCR %d: %s, %d bytes: %x...\n", e.PCR, e.Description, e.Data.Size(), digests.Events[i][crypto.SHA256][:4])
+	for _, e := range measured.Events {
+		fmt.Printf("PCR %d: %s: %x...\n", e.PCR, e.Description, e.Digests[crypto.SHA256][:4])
 	}
-	fmt.Printf("PCR 9: %s: %x...\n", h.Cmdline, digests.LoadOptions[crypto.SHA256][:4])
+	fmt.Printf("PCR 9: %s, initrd %x...\n", h.Cmdline, measured.Initrd[crypto.SHA256][:4])
 	for _, p := range h.Initrds {
 		fmt.Println("initrd:", p.Name)
 	}
 	// Output:
-	// PCR 12: Credentials initrd, 524 bytes: 751aa748...
-	// PCR 13: Global system extension initrd, 532 bytes: 2bd1fe2b...
-	// PCR 9: ro quiet: 9d9b754a...
+	// PCR 12: Credentials initrd: 751aa748...
+	// PCR 13: Global system extension initrd: 2bd1fe2b...
+	// PCR 9: ro quiet console=tty0, initrd 28a50f92...
 	// initrd: .initrd
 	// initrd: Credentials initrd
 	// initrd: Global system extension initrd

@@ -6,6 +6,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // What is held in memory of an image: text sections, which real ones keep below a few KiB.
@@ -29,7 +30,7 @@ type File struct {
 	osrel    []byte
 	uname    []byte
 
-	version    string
+	version    osmith.Version
 	versionErr error
 }
 
@@ -103,9 +104,9 @@ func open(src osmith.Source, kind fileKind) (*File, error) {
 	if err := f.readProfiles(); err != nil {
 		return nil, err
 	}
-	program := "stub"
+	program := sdstub.ProgramStub
 	if kind == kindAddon {
-		program = "addon"
+		program = sdstub.ProgramAddon
 	}
 	f.version, f.versionErr = programVersion(src, p, program)
 	return f, nil
@@ -117,7 +118,7 @@ func (f *File) checkKind() error {
 	for _, s := range f.sections {
 		linux = linux || s.Name == ".linux"
 		profile = profile || s.Name == ".profile"
-		if k := kindOf(s.Name); k != nil && k.addon && s.Profile < 0 {
+		if k := sdstub.SectionOf(s.Name); k != nil && k.Addon > 0 && s.Profile < 0 {
 			part = true
 		}
 	}
@@ -154,7 +155,7 @@ func (f *File) checkMemory(p *pe.File) error {
 	sort.SliceStable(order, func(a, b int) bool {
 		return f.sections[order[a]].VirtualAddress < f.sections[order[b]].VirtualAddress
 	})
-	known := func(i int) bool { return kindOf(f.sections[i].Name) != nil }
+	known := func(i int) bool { return sdstub.SectionOf(f.sections[i].Name) != nil }
 	bad := func(i int, format string, args ...any) error {
 		at := p.Fields.SectionTable + int64(i)*sectionHeaderSize
 		return &FormatError{at, "section " + f.sections[i].Name, fmt.Errorf(format, args...)}

@@ -83,7 +83,7 @@ func TestRealBootsMeasureTheSameSections(t *testing.T) {
 			require.NoError(t, err)
 			version, err := f.StubVersion()
 			require.NoError(t, err)
-			require.Equal(t, boot.Stub, version)
+			require.EqualValues(t, boot.Stub, version)
 			ms, err := f.MeasurementsWith(uki.MeasureOptions{Profile: boot.Profile})
 			require.NoError(t, err)
 			require.Len(t, ms, len(boot.Measured))

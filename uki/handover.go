@@ -5,9 +5,11 @@ import (
 	"crypto"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // Boot is what the stub meets when it starts, besides its image. The zero value is a boot of the default profile by a
@@ -23,15 +25,18 @@ type Boot struct {
 	Companions *Companions
 	Hardware   Hardware
 
-	// BootSecret is what the stub passes on since systemd 261 ([DeriveBootSecret]); nil: none.
-	BootSecret []byte
+	// BootSecret is what the stub passes on since systemd 261 ([DeriveBootSecret]); nil: unknown, or none if NoBootSecret
+	// says so: there is no variable LoaderBootSecret, or no mixin on the partition.
+	BootSecret   []byte
+	NoBootSecret bool
+
 	// Previous is the initrd that an earlier stage has set up already. Stubs take it since systemd 261.
 	Previous osmith.Source
 	// Consoles are the "console=" arguments that stubs since systemd 261 append if the command line has none, by the
-	// consoles that the firmware has.
+	// consoles that the firmware has. Nil: unknown; empty: none.
 	Consoles []string
 
-	AssumeStub int // systemd release whose behaviour to assume; 0: the stub's own
+	AssumeStub int // systemd release that a stub is treated as whose own is not known ([ErrUnknownStub])
 }
 
 // Handover is what the stub passes to the kernel, and what it measures on the way except for the image's own sections
@@ -48,39 +53,21 @@ type Handover struct {
 	Initrds []InitrdPart
 	// Addons are those that the stub applies, in its order. It loads the others too, which the firmware measures.
 	Addons []AppliedAddon
+
+	// Unknown is what is missing for all that the kernel gets, since the [Boot] does not say it; "": nothing. LoadOptions and
+	// Initrds are then without it.
+	Unknown string
+
+	passed string
 }
 
 // StubEvent is a measurement other than that of a section.
 type StubEvent struct {
-	Kind        StubEventKind
+	Kind        osmith.HandoverKind
 	PCR         int
 	Tag         uint32        // of an EV_EVENT_TAG event; 0: an EV_IPL event
 	Description string        // in the event log, as UTF-16LE with a NUL at the end
 	Data        osmith.Source // what is hashed
-}
-
-// StubEventKind says what was measured.
-type StubEventKind int
-
-// The kinds of events, in the order in which stubs since systemd 257 measure them.
-const (
-	EventProfile         StubEventKind = iota + 1 // number of a profile that is not the default one
-	EventPassedCmdline                            // command line that the boot loader passed
-	EventAddonCmdline                             // command lines of add-ons
-	EventSMBIOSCmdline                            // command line from SMBIOS
-	EventAddonDeviceTree                          // device tree of one add-on
-	EventArchive                                  // credentials, system or configuration extensions
-	EventAddonMicrocode                           // microcode of one add-on
-	EventAddonInitrd                              // initrd of one add-on
-)
-
-func (k StubEventKind) String() string {
-	names := []string{"profile", "passed command line", "add-on command line", "SMBIOS command line", "add-on device tree", "companion files",
-		"add-on microcode", "add-on initrd"}
-	if k < 1 || int(k) > len(names) {
-		return fmt.Sprintf("StubEventKind(%d)", int(k))
-	}
-	return names[k-1]
 }
 
 // InitrdPart is one part of what the kernel gets as initrd.
@@ -89,20 +76,16 @@ type InitrdPart struct {
 	Content osmith.Source
 }
 
-// Tags of events: systemd 262, src/fundamental/tpm2-pcr.h.
-const (
-	tagProfile     = 0x13aed6db
-	tagTreeAddon   = 0x6c46f751
-	tagUcodeAddon  = 0xdac08e1a
-	tagInitrdAddon = 0x49dffe0f
-)
-
 // Handover predicts what the embedded stub does in a boot. Nothing large is read; only texts are. Where releases differ in
 // a way that is not known for the stub's, the error is [ErrUnknownStub].
 //
 // What is known: systemd 252, 254, 255, 257, 259 and 262 by their source; 252 to 256 and 258 to 261 else by the release
 // notes. Booted: 257 and 262. A stub of 252 that was built with efi-tpm-pcr-compat measures into PCR 8 as well.
 func (f *File) Handover(b Boot) (*Handover, error) {
+	row, err := f.release(b.AssumeStub)
+	if err != nil {
+		return nil, err
+	}
 	list, release, err := f.contents(b.AssumeStub)
 	if err != nil {
 		return nil, err
@@ -111,7 +94,7 @@ func (f *File) Handover(b Boot) (*Handover, error) {
 	if err != nil {
 		return nil, fmt.Errorf("uki: %w", err)
 	}
-	h := &handover{scope: s, boot: b, out: new(Handover)}
+	h := &handover{scope: s, row: row, boot: b, out: &Handover{passed: b.passed()}}
 	for _, step := range []func() error{h.profile, h.passedCmdline, h.loadAddons, h.addonCmdlines, h.smbiosCmdline, h.archives, h.initrds} {
 		if err := step(); err != nil {
 			return nil, err
@@ -121,9 +104,18 @@ func (f *File) Handover(b Boot) (*Handover, error) {
 	return h.out, nil
 }
 
+// passed is what the boot loader starts the stub with.
+func (b *Boot) passed() string {
+	if b.Profile == 0 {
+		return b.Cmdline
+	}
+	return strings.TrimSuffix(fmt.Sprintf("@%d %s", b.Profile, b.Cmdline), " ")
+}
+
 // handover is a Handover in the making.
 type handover struct {
 	*scope
+	row     sdstub.Release
 	boot    Boot
 	out     *Handover
 	cmdline []uint16
@@ -133,13 +125,13 @@ type handover struct {
 // section is the section of that name that counts; nil if there is none or the stub does not know it.
 func (h *handover) section(name string) *content {
 	i := h.effective(name)
-	if i < 0 || h.list[i].size == 0 || h.release < kindOf(name).since {
+	if i < 0 || h.list[i].size == 0 || h.release < sdstub.SectionOf(name).Since {
 		return nil
 	}
 	return &h.list[i]
 }
 
-func (h *handover) event(kind StubEventKind, pcr int, tag uint32, description string, data osmith.Source) {
+func (h *handover) event(kind osmith.HandoverKind, pcr int, tag uint32, description string, data osmith.Source) {
 	h.out.Events = append(h.out.Events, StubEvent{kind, pcr, tag, description, data})
 }
 
@@ -152,13 +144,10 @@ func (h *handover) unknown(format string, args ...any) error {
 func (h *handover) profile() error {
 	if h.boot.Profile != 0 {
 		text := strconv.Itoa(h.boot.Profile)
-		h.event(EventProfile, pcrKernelConfig, tagProfile, text, bytes.NewReader(terminated(utf16.Encode([]rune(text)))))
+		h.event(osmith.HandoverProfile, sdstub.PCRConfig, sdstub.TagProfile, text, bytes.NewReader(sdstub.Bytes(utf16.Encode([]rune(text)))))
 	}
 	return nil
 }
-
-// terminated is UTF-16LE with a NUL at the end.
-func terminated(units []uint16) []byte { return append(appendUnits(nil, units), 0, 0) }
 
 // archives packs the companion files of each kind that the release knows, and measures them.
 func (h *handover) archives() error {
@@ -198,7 +187,7 @@ func (h *handover) archives() error {
 			return err
 		}
 		h.packed[a.target] = v
-		h.event(EventArchive, a.target.pcr, 0, a.target.event, v)
+		h.event(osmith.HandoverArchive, a.target.pcr, 0, a.target.event, v)
 	}
 	if h.release < 257 {
 		if h.release == 256 && h.countTrees() > 0 && len(h.packed) > 0 {
@@ -209,31 +198,19 @@ func (h *handover) archives() error {
 	return nil
 }
 
-// HandoverDigests are the digests of what a Handover leaves in PCRs, by hash.
-type HandoverDigests struct {
-	Events []map[crypto.Hash][]byte // of the data of each of Events
-	// What kernels measure into PCR 9 themselves, in this order; nil for what they do not get.
-	LoadOptions map[crypto.Hash][]byte
-	Initrd      map[crypto.Hash][]byte
-}
-
-// Measure hashes the data of all events and what the kernel gets, each in one pass for all hashes. Without any hash,
-// SHA-256 is used.
-func (h *Handover) Measure(hashes ...crypto.Hash) (*HandoverDigests, error) {
-	d := new(HandoverDigests)
+// Measure hashes the data of all events and what the kernel gets as initrd, each in one pass for all hashes. Without any
+// hash, SHA-256 is used. The result is what package tpm predicts a boot by.
+func (h *Handover) Measure(hashes ...crypto.Hash) (*osmith.Handover, error) {
+	out := &osmith.Handover{Passed: h.passed, LoadOptions: h.LoadOptions, Unknown: h.Unknown}
 	var list []content
-	add := func(name string, src osmith.Source) { list = append(list, content{name, src, src.Size()}) }
 	for _, e := range h.Events {
-		add(e.Description, e.Data)
+		list = append(list, content{e.Description, e.Data, e.Data.Size()})
 	}
-	if h.LoadOptions != nil {
-		add("load options", bytes.NewReader(h.LoadOptions))
-	}
-	if src := h.Initrd(); src != nil {
-		add("initrd", src)
+	if src := h.Initrd(); src != nil && h.Unknown == "" {
+		list = append(list, content{"initrd", src, src.Size()})
 	}
 	if len(list) == 0 {
-		return d, nil
+		return out, nil
 	}
 	all := make([]int, len(list))
 	for i := range all {
@@ -243,15 +220,11 @@ func (h *Handover) Measure(hashes ...crypto.Hash) (*HandoverDigests, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range h.Events {
-		d.Events = append(d.Events, digests[i].Digests)
+	for i, e := range h.Events {
+		out.Events = append(out.Events, osmith.HandoverEvent{Kind: e.Kind, PCR: e.PCR, Tag: e.Tag, Description: e.Description, Digests: digests[i].Digests})
 	}
-	rest := digests[len(h.Events):]
-	if h.LoadOptions != nil {
-		d.LoadOptions, rest = rest[0].Digests, rest[1:]
+	if len(digests) > len(h.Events) {
+		out.Initrd = digests[len(h.Events)].Digests
 	}
-	if len(rest) > 0 {
-		d.Initrd = rest[0].Digests
-	}
-	return d, nil
+	return out, nil
 }

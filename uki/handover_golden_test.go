@@ -68,11 +68,12 @@ func TestHandoverOfRealBoots(t *testing.T) {
 
 			d, err := h.Measure(crypto.SHA256, crypto.SHA384)
 			require.NoError(t, err)
-			require.Equal(t, boot.LoadOptionsSHA256, hex.EncodeToString(d.LoadOptions[crypto.SHA256]))
+			options := sha256.Sum256(d.LoadOptions)
+			require.Equal(t, boot.LoadOptionsSHA256, hex.EncodeToString(options[:]))
 			if profile != 0 {
 				require.Len(t, h.Events, 1)
 				require.Equal(t, 12, h.Events[0].PCR)
-				require.Equal(t, boot.ProfileSHA256, hex.EncodeToString(d.Events[0][crypto.SHA256]))
+				require.Equal(t, boot.ProfileSHA256, hex.EncodeToString(d.Events[0].Digests[crypto.SHA256]))
 			} else {
 				require.Empty(t, h.Events)
 			}

@@ -127,8 +127,8 @@ func TestHandoverCmdlineDigests(t *testing.T) {
 	d, err := h.Measure()
 	require.NoError(t, err)
 	require.Len(t, d.Events, 2)
-	require.Equal(t, "19ce2301f4cfdcbd202da893db69d4e23179e50f18181e1419d09259955c7a02", hex.EncodeToString(d.Events[0][crypto.SHA256]))
-	require.Equal(t, "392e79829981353ed845c3e9b73964028311073e829f6e6ebd495d8e73edd685", hex.EncodeToString(d.Events[1][crypto.SHA256]))
+	require.Equal(t, "19ce2301f4cfdcbd202da893db69d4e23179e50f18181e1419d09259955c7a02", hex.EncodeToString(d.Events[0].Digests[crypto.SHA256]))
+	require.Equal(t, "392e79829981353ed845c3e9b73964028311073e829f6e6ebd495d8e73edd685", hex.EncodeToString(d.Events[1].Digests[crypto.SHA256]))
 	require.Nil(t, d.Initrd)
 }
 

@@ -7,6 +7,7 @@ import (
 	"sort"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // AppliedAddon is what the stub takes from an add-on: the sections that its release applies, if they are for the machine.
@@ -68,11 +69,11 @@ func (h *handover) loadAddon(file CompanionFile) (*AppliedAddon, error) {
 	first := make(map[string]*content)
 	for i := range list {
 		c := &list[i]
-		k := kindOf(c.name)
-		if k == nil || h.release < k.since || c.size == 0 || first[c.name] != nil {
+		k := sdstub.SectionOf(c.name)
+		if k == nil || h.release < k.Since || c.size == 0 || first[c.name] != nil {
 			continue
 		}
-		if k.repeats {
+		if k.Repeats {
 			if ok, err := m.takes(*c); err != nil {
 				return nil, err
 			} else if !ok {
@@ -87,8 +88,7 @@ func (h *handover) loadAddon(file CompanionFile) (*AppliedAddon, error) {
 	return h.partsOf(file.Name, first)
 }
 
-// partsOf takes the sections that the release applies, nil if there are none: .cmdline since systemd 254, .dtb since 255, .initrd, .ucode and
-// .dtbauto since 257.
+// partsOf takes the sections that the release applies, nil if there are none.
 func (h *handover) partsOf(name string, first map[string]*content) (*AppliedAddon, error) {
 	a := &AppliedAddon{Name: name}
 	if c := first[".cmdline"]; c != nil {
@@ -98,16 +98,16 @@ func (h *handover) partsOf(name string, first map[string]*content) (*AppliedAddo
 		}
 		a.Cmdline = string(text)
 	}
-	source := func(name string, since int) osmith.Source {
+	source := func(name string) osmith.Source {
 		c := first[name]
-		if c == nil || h.release < since {
+		if c == nil || h.release < sdstub.SectionOf(name).Addon {
 			return nil
 		}
 		return io.NewSectionReader(c.src, 0, c.size)
 	}
-	a.Initrd, a.Microcode = source(".initrd", 257), source(".ucode", 257)
-	if a.DeviceTree = source(".dtbauto", 257); a.DeviceTree == nil {
-		a.DeviceTree = source(".dtb", 255)
+	a.Initrd, a.Microcode = source(".initrd"), source(".ucode")
+	if a.DeviceTree = source(".dtbauto"); a.DeviceTree == nil {
+		a.DeviceTree = source(".dtb")
 	}
 	if a.Cmdline == "" && a.DeviceTree == nil && a.Microcode == nil && a.Initrd == nil {
 		return nil, nil
@@ -153,7 +153,7 @@ func (h *handover) countTrees() int {
 func (h *handover) measureTrees() {
 	for _, a := range h.out.Addons {
 		if a.DeviceTree != nil {
-			h.event(EventAddonDeviceTree, pcrKernelConfig, tagTreeAddon, a.Name, a.DeviceTree)
+			h.event(osmith.HandoverAddonDeviceTree, sdstub.PCRConfig, sdstub.TagAddonDeviceTree, a.Name, a.DeviceTree)
 		}
 	}
 }

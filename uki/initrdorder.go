@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // initrds puts the parts of the initrd into the order in which the stub hands them over, and measures those of add-ons.
@@ -18,7 +19,7 @@ func (h *handover) initrds() error {
 	}
 	for i := len(h.out.Addons) - 1; i >= 0; i-- {
 		if a := h.out.Addons[i]; a.Microcode != nil {
-			h.event(EventAddonMicrocode, pcrKernelConfig, tagUcodeAddon, a.Name, a.Microcode)
+			h.event(osmith.HandoverAddonMicrocode, sdstub.PCRConfig, sdstub.TagAddonMicrocode, a.Name, a.Microcode)
 			h.initrd(a.Name, a.Microcode)
 		}
 	}
@@ -37,7 +38,7 @@ func (h *handover) initrds() error {
 	}
 	for _, a := range h.out.Addons {
 		if a.Initrd != nil {
-			h.event(EventAddonInitrd, pcrKernelConfig, tagInitrdAddon, a.Name, a.Initrd)
+			h.event(osmith.HandoverAddonInitrd, sdstub.PCRConfig, sdstub.TagAddonInitrd, a.Name, a.Initrd)
 			h.initrd(a.Name, a.Initrd)
 		}
 	}
@@ -65,7 +66,13 @@ func (h *handover) extraFiles() error {
 		}
 	}
 	secret := h.boot.BootSecret
-	if h.release < 261 || secret == nil {
+	if !h.row.BootSecret {
+		return nil
+	}
+	if secret == nil {
+		if !h.boot.NoBootSecret {
+			h.out.Unknown = "the boot secret, which the stub puts into the initrd, is not given"
+		}
 		return nil
 	}
 	if len(secret) != bootSecretSize {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // Hardware is what the stub goes by when it picks .dtbauto and .efifw sections.
@@ -85,7 +86,7 @@ func newMatcher(slice []content, hw Hardware, release int) (*matcher, error) {
 		m.tree = &hw.DeviceTree
 	}
 	for _, c := range slice {
-		if c.name != ".hwids" || release < kindOf(".hwids").since {
+		if c.name != ".hwids" || release < sdstub.SectionOf(".hwids").Since {
 			continue
 		}
 		if c.size > maxHWIDs {

@@ -68,14 +68,16 @@ func TestChoose(t *testing.T) {
 		require.NoError(t, err)
 		assert.Contains(t, vs, v, name)
 	}
-	v, err := f.ChooseWith(0, uki.Hardware{SMBIOS: &laptop}, 257)
-	require.NoError(t, err)
-	require.Equal(t, uki.Variant{}, v, "257 refuses a table with firmware")
-	_, err = f.Choose(2, uki.Hardware{})
+	_, err := f.Choose(2, uki.Hardware{})
 	require.ErrorContains(t, err, "profile 2: the image has 2")
 }
 
 func TestChooseByRelease(t *testing.T) {
+	f := stubImage(t, 257, ".dtbauto", string(treeFor("v,a")), ".hwids",
+		encoded(t, hwidOf(laptop, "", 3, uki.HWIDDeviceTree, "v,a"), hwidOf(laptop, "", 11, uki.HWIDFirmware, "fw-b")))
+	v, err := f.Choose(0, uki.Hardware{SMBIOS: &laptop})
+	require.NoError(t, err)
+	require.Equal(t, uki.Variant{}, v, "257 refuses a table with firmware")
 	ids := encoded(t, hwidOf(laptop, "ABC1234", 17, uki.HWIDDeviceTree, "v,a"), hwidOf(laptop, "", 14, uki.HWIDDeviceTree, "v,b"), hwidOf(laptop, "", 10, uki.HWIDDeviceTree, "v,b"))
 	for release, want := range map[int]int{256: 0, 257: 2, 258: 1, 262: 1} {
 		f := stubImage(t, release, ".dtbauto", string(treeFor("v,a")), ".dtbauto", string(treeFor("v,b")), ".hwids", ids)

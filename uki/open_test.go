@@ -97,7 +97,7 @@ func TestOpenAddonAndProfile(t *testing.T) {
 		if err == nil {
 			version, err := f.StubVersion()
 			require.NoError(t, err)
-			assert.Equal(t, "262-1", version)
+			assert.EqualValues(t, "262-1", version)
 			_, err = f.Measurements()
 			assert.ErrorIs(t, err, uki.ErrNotUKI)
 		}
@@ -154,9 +154,9 @@ func TestUkifyInspectAgrees(t *testing.T) {
 			require.NoError(t, err)
 			assert.Empty(t, f.Check())
 			inspect(t, r, f, filepath.Join(dir, "x.addon.efi"))
-			version, err = f.StubVersion()
+			addonVersion, err := f.StubVersion()
 			require.NoError(t, err)
-			assert.Regexp(t, `^2\d\d`, version)
+			assert.Regexp(t, `^2\d\d`, string(addonVersion))
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // maxHeaders bounds the PE headers, which are the one part of the stub that is held in memory. Real ones have 20 KiB.
@@ -212,7 +213,7 @@ func (p *plan) checkNames() error {
 			// Each profile begins a new set of names (UAPI.5, "Multi-Profile UKIs").
 			clear(seen)
 		}
-		if k := kindOf(s.name); seen[s.name] && (k == nil || !k.repeats) {
+		if k := sdstub.SectionOf(s.name); seen[s.name] && (k == nil || !k.Repeats) {
 			return partError("Sections", "%s is there twice", s.name)
 		}
 		seen[s.name] = true
@@ -247,7 +248,7 @@ func checkStub(f *pe.File) error {
 		return fmt.Errorf("%w: no sections", ErrNotStub)
 	}
 	for _, s := range f.Sections {
-		if k := kindOf(s.Name); k != nil && s.Name != ".sbat" {
+		if k := sdstub.SectionOf(s.Name); k != nil && s.Name != ".sbat" {
 			return fmt.Errorf("%w: it has a section %s already, as a finished image or another program has", ErrNotStub, s.Name)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // Profile is a further profile of an [Image]: one more way to boot it, which the boot menu shows on its own. What is
@@ -106,7 +107,7 @@ func ProfileOf(f *File, n int) (Profile, error) {
 		if s.Profile != n || n < 0 {
 			continue
 		}
-		if k := kindOf(s.Name); seen[s.Name] && (k == nil || !k.repeats) {
+		if k := sdstub.SectionOf(s.Name); seen[s.Name] && (k == nil || !k.Repeats) {
 			return Profile{}, &FormatError{s.Offset, "section " + s.Name, fmt.Errorf("profile %d has two", n)}
 		}
 		seen[s.Name] = true

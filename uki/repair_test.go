@@ -112,7 +112,7 @@ func TestOldStubsAreRepaired(t *testing.T) {
 		require.NoError(t, err, name)
 		version, err := f.StubVersion()
 		require.NoError(t, err, name)
-		assert.Equal(t, "252.39", version, name)
+		assert.EqualValues(t, "252.39", version, name)
 		ours, err := im.Measurements()
 		require.NoError(t, err, name)
 		theirs, err := f.Measurements()

@@ -1,6 +1,10 @@
 package uki
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/osmith-dev/osmith/internal/sdstub"
+)
 
 // A scope is the sections that count in one profile, as indices into the sections of the image: those before the first
 // .profile, which all profiles share, and those from the profile's own .profile up to the next one (systemd 262,
@@ -46,7 +50,7 @@ func scopeOf(list []content, profile, release int) (*scope, error) {
 	if profile < 0 || profile > max(n, 0) {
 		return nil, fmt.Errorf("profile %d: the image has %d", profile, n+1)
 	}
-	if since := kindOf(".profile").since; n >= 0 && release < since {
+	if since := sdstub.SectionOf(".profile").Since; n >= 0 && release < since {
 		return nil, fmt.Errorf("section .profile needs a stub of systemd %d or later, this is %d", since, release)
 	}
 	return s, nil
@@ -55,7 +59,7 @@ func scopeOf(list []content, profile, release int) (*scope, error) {
 // candidates are the sections of that name, in file order. Of most kinds only the last slice's first one counts, see
 // effective. A stub that does not know the section yet has none.
 func (s *scope) candidates(name string) []int {
-	if k := kindOf(name); k != nil && s.release < k.since {
+	if k := sdstub.SectionOf(name); k != nil && s.release < k.Since {
 		return nil
 	}
 	var out []int
@@ -103,18 +107,18 @@ func selectVariant(list []content, v Variant, release int) ([]int, error) {
 		}
 	}
 	var out []int
-	for _, k := range sectionKinds {
-		if !k.measured || release < k.since {
+	for _, k := range sdstub.Sections() {
+		if !k.Measured || release < k.Since {
 			continue
 		}
 		i := -1
 		switch {
-		case k.repeats:
-			if at, ok := picked[k.name]; ok {
+		case k.Repeats:
+			if at, ok := picked[k.Name]; ok {
 				i = at
 			}
 		default:
-			i = s.effective(k.name)
+			i = s.effective(k.Name)
 		}
 		if i >= 0 && list[i].size > 0 {
 			out = append(out, i)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/internal/smbios"
 )
 
@@ -78,14 +79,11 @@ func (s *SMBIOS) take(x *smbios.Structure) {
 	}
 }
 
-// stubCmdlineExtra is the OEM string with which a hypervisor adds to the kernel command line (systemd-stub(7)).
-const stubCmdlineExtra = "io.systemd.stub.kernel-cmdline-extra="
-
 // CmdlineExtra is what the first OEM string io.systemd.stub.kernel-cmdline-extra= gives, which stubs since systemd 254
 // append to the kernel command line; false without such a string.
 func (s *SMBIOS) CmdlineExtra() (string, bool) {
 	for _, text := range s.OEMStrings {
-		if extra, ok := strings.CutPrefix(text, stubCmdlineExtra); ok {
+		if extra, ok := strings.CutPrefix(text, sdstub.CmdlineExtra); ok {
 			return extra, true
 		}
 	}

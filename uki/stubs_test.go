@@ -43,7 +43,7 @@ func TestRealStubs(t *testing.T) {
 			release, err := f.StubVersion()
 			require.NoError(t, err)
 			if version != "arm" {
-				assert.True(t, strings.HasPrefix(release, version), release)
+				assert.True(t, strings.HasPrefix(string(release), version), release)
 			}
 			want := []string{}
 			if version == "252" { // pages of 512 bytes, and .sdmagic in the middle of one

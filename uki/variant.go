@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // A Variant is one way in which the stub can boot an image: the profile that was asked for, and what it picks by the
@@ -88,28 +89,37 @@ func (im *Image) contents() ([]content, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	version, versionErr := stubVersion(p.stubSrc, p.stub)
-	release, err := knownRelease(version, versionErr, im.AssumeStub)
+	version, versionErr := programVersion(p.stubSrc, p.stub, sdstub.ProgramStub)
+	row, err := knownRelease(version, versionErr, im.AssumeStub)
 	if err != nil {
 		return nil, 0, &PartError{"Stub", err}
 	}
-	return p.all(false), release, nil
+	return p.all(false), row.Number, nil
 }
 
 // contents are the sections in file order, one for each of Sections, and the release that says which of them count.
 func (f *File) contents(assume int) ([]content, int, error) {
-	if f.kind != kindImage {
-		return nil, 0, fmt.Errorf("uki: %w: opened as a part of other images, whose stub measures it", ErrNotUKI)
-	}
-	n, err := knownRelease(f.version, f.versionErr, assume)
+	row, err := f.release(assume)
 	if err != nil {
-		return nil, 0, fmt.Errorf("uki: %w", err)
+		return nil, 0, err
 	}
 	list := make([]content, len(f.sections))
 	for i, s := range f.sections {
 		list[i] = content{s.Name, f.data(i), s.Size}
 	}
-	return list, n, nil
+	return list, row.Number, nil
+}
+
+// release is how the stub of an image behaves.
+func (f *File) release(assume int) (sdstub.Release, error) {
+	if f.kind != kindImage {
+		return sdstub.Release{}, fmt.Errorf("uki: %w: opened as a part of other images, whose stub measures it", ErrNotUKI)
+	}
+	row, err := knownRelease(f.version, f.versionErr, assume)
+	if err != nil {
+		return sdstub.Release{}, fmt.Errorf("uki: %w", err)
+	}
+	return row, nil
 }
 
 func variantsOf(list []content, release int) ([]Variant, error) {

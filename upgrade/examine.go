@@ -65,7 +65,7 @@ type unified struct {
 	image    *image
 	imageErr error
 
-	stub    int // systemd release
+	stub    osmith.Version
 	stubErr error
 
 	variants []uki.VariantMeasurements
@@ -76,7 +76,7 @@ type unified struct {
 func (m *Machine) examineUKI(path string, f *uki.File, src osmith.Source) *unified {
 	u := &unified{file: f}
 	u.image, u.imageErr = m.examine(path, src)
-	u.stub, u.stubErr = stubRelease(f)
+	u.stub, u.stubErr = f.StubVersion()
 	u.variants, u.measErr = f.MeasureVariants(m.hashes()...)
 	return u
 }

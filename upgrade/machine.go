@@ -5,8 +5,6 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
@@ -114,18 +112,18 @@ func (m *Machine) predict(loader osmith.Source, u *unified, phases ...string) (*
 	return tpm.Predict(b)
 }
 
-// knownLoader is the systemd release of the loader; 0, which stands for that of the stub, if it does not tell or is not known, since nothing
-// that is predicted here depends on it.
-func knownLoader(loader osmith.Source) int {
+// knownLoader is the version of the loader; "", which stands for that of the stub, if it does not tell or is not known, since
+// nothing that is predicted here depends on it.
+func knownLoader(loader osmith.Source) osmith.Version {
 	version, err := bootloader.LoaderVersion(loader)
 	if err != nil {
-		return 0
+		return ""
 	}
-	n, err := releaseNumber(version)
-	if err != nil || !slices.ContainsFunc(tpm.StubVersions(), func(v tpm.StubVersion) bool { return v.Version == n }) {
-		return 0
+	n, err := version.Release()
+	if err != nil || !slices.ContainsFunc(tpm.StubVersions(), func(v tpm.StubVersion) bool { return v.Release == n }) {
+		return ""
 	}
-	return n
+	return version
 }
 
 func flag(b bool) []byte {
@@ -133,25 +131,4 @@ func flag(b bool) []byte {
 		return []byte{1}
 	}
 	return []byte{0}
-}
-
-// stubRelease is the systemd release of the UKI's stub: 262 for "262.1-1".
-func stubRelease(f *uki.File) (int, error) {
-	v, err := f.StubVersion()
-	if err != nil {
-		return 0, err
-	}
-	return releaseNumber(v)
-}
-
-func releaseNumber(version string) (int, error) {
-	digits := version
-	if i := strings.IndexFunc(version, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
-		digits = version[:i]
-	}
-	n, err := strconv.Atoi(digits)
-	if err != nil {
-		return 0, fmt.Errorf("upgrade: systemd version %q does not begin with a number", version)
-	}
-	return n, nil
 }

@@ -89,7 +89,7 @@ func (p *Plan) judgeLoader(j *Judgement) {
 		j.warn("the boot loader on the ESP is not a systemd-boot whose version can be read (%v): whether it counts tries is unknown", err)
 		return
 	}
-	n, err := releaseNumber(version)
+	n, err := version.Release()
 	switch {
 	case err != nil:
 		j.warn("%v", err)

@@ -24,14 +24,14 @@ type bootJSON struct {
 	ESP        string   `json:"esp"`     // directory with the ESP's files, for companions
 	Profile    int      `json:"profile"`
 	Cmdline    string   `json:"cmdline"`      // passed by the loader
-	Consoles   []string `json:"consoles"`     // "console=…" that stubs since 261 add
+	Consoles   []string `json:"consoles"`     // "console=…" that stubs since 261 add; []: none
 	BootSecret string   `json:"bootSecret"`   // 32 bytes that stubs since 261 pass on
 	NoSecret   bool     `json:"noBootSecret"` // the stub has none: no variable, or no mixin on the ESP
 	DeviceTree string   `json:"deviceTree"`   // first compatible string of the firmware's own
 	ExitBoot   string   `json:"exitBoot"`     // "once", "retried" or "not measured"
 	Phases     []string `json:"phases"`       // of userspace, up to the moment of interest
 	Banks      []string `json:"banks"`        // sha256 if left out
-	StubAs     int      `json:"stubAs"`       // release to treat an unknown stub as
+	AssumeStub int      `json:"stubAs"`       // release to treat an unknown stub as
 }
 
 // bootFile is one boot, or several any of which may happen.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
@@ -25,7 +24,6 @@ type composer struct {
 	files  []*os.File
 	secure secureboot.Variables
 	image  *uki.File
-	stub   int
 }
 
 // compose reads what a BOOT.json names. All files are closed when it returns; only digests are left of large ones.
@@ -77,7 +75,7 @@ func (c *composer) options() (err error) {
 	if !ok {
 		return fmt.Errorf("exitBoot %q: want once, retried or not measured", c.in.ExitBoot)
 	}
-	c.out = tpm.Boot{Banks: c.banks, ExitBoot: exit, Profile: c.in.Profile, Passed: c.in.Cmdline, Phases: c.in.Phases, StubAs: c.in.StubAs}
+	c.out = tpm.Boot{Banks: c.banks, ExitBoot: exit, Phases: c.in.Phases, AssumeStub: c.in.AssumeStub}
 	return nil
 }
 
@@ -171,19 +169,8 @@ func (c *composer) programs() error {
 	if c.image, err = uki.Open(src); err != nil {
 		return err
 	}
-	version, err := c.image.StubVersion()
-	if err != nil {
-		return err
-	}
-	digits := strings.IndexFunc(version, func(r rune) bool { return r < '0' || r > '9' })
-	if digits < 0 {
-		digits = len(version)
-	}
-	if c.stub, err = strconv.Atoi(version[:digits]); err != nil {
-		return fmt.Errorf("%s: stub version %q: %w", c.in.UKI, version, err)
-	}
-	c.out.Stub = c.stub
-	return nil
+	c.out.Stub, err = c.image.StubVersion()
+	return err
 }
 
 func or(s, otherwise string) string {

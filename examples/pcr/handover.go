@@ -17,7 +17,8 @@ import (
 
 // handover predicts what the stub measures and passes on, with the files beside the image.
 func (c *composer) handover() error {
-	boot := uki.Boot{Profile: c.in.Profile, Cmdline: c.in.Cmdline, SecureBoot: c.secure.SecureBoot, Consoles: c.in.Consoles, AssumeStub: c.in.StubAs}
+	boot := uki.Boot{Profile: c.in.Profile, Cmdline: c.in.Cmdline, SecureBoot: c.secure.SecureBoot, Consoles: c.in.Consoles,
+		NoBootSecret: c.in.NoSecret, AssumeStub: c.in.AssumeStub}
 	boot.Hardware.DeviceTree = c.in.DeviceTree
 	var err error
 	if c.out.SMBIOS != nil {
@@ -31,7 +32,7 @@ func (c *composer) handover() error {
 	if boot.Companions, err = c.companions(); err != nil {
 		return err
 	}
-	variant, err := c.image.ChooseWith(c.in.Profile, boot.Hardware, c.in.StubAs)
+	variant, err := c.image.ChooseWith(c.in.Profile, boot.Hardware, c.in.AssumeStub)
 	if err != nil {
 		return err
 	}
@@ -42,18 +43,8 @@ func (c *composer) handover() error {
 	if err != nil {
 		return err
 	}
-	digests, err := h.Measure(c.banks...)
-	if err != nil {
-		return err
-	}
-	c.out.Handover = &tpm.Handover{LoadOptions: h.LoadOptions}
-	for i, e := range h.Events {
-		c.out.Handover.Events = append(c.out.Handover.Events, tpm.StubEvent{PCR: e.PCR, Tag: tpm.Tag(e.Tag), Description: e.Description, Digests: digests.Events[i]})
-	}
-	if c.stub < 261 || boot.BootSecret != nil || c.in.NoSecret {
-		c.out.Initrd = digests.Initrd
-	}
-	return nil
+	c.out.Handover, err = h.Measure(c.banks...)
+	return err
 }
 
 // sections measures the variant of the image that boots.
@@ -67,8 +58,9 @@ func (c *composer) sections(v uki.Variant) error {
 		return fmt.Errorf("%s: profile %d is not in it", c.in.UKI, c.in.Profile)
 	}
 	c.out.Sections = all[i].Sections
-	if c.stub >= 257 {
-		return nil
+	release, err := c.out.Stub.Release()
+	if err != nil || !slices.ContainsFunc(tpm.StubVersions(), func(v tpm.StubVersion) bool { return v.Release == release && v.InnerKernel }) {
+		return nil // the firmware does not load the kernel
 	}
 	kernel, ok := c.image.Section(".linux")
 	if !ok {
@@ -106,7 +98,7 @@ func (c *composer) companions() (*uki.Companions, error) {
 				return nil, err
 			}
 			accepted = append(accepted, f)
-			c.out.Addons = append(c.out.Addons, tpm.Addon{Application: *app})
+			c.out.Addons = append(c.out.Addons, *app)
 		}
 		*list = accepted
 	}

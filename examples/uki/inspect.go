@@ -41,7 +41,7 @@ func (c *call) inspect(src *input, f *uki.File, kind string) (*inspectResult, er
 	if err != nil && !errors.Is(err, uki.ErrUnknownStub) {
 		return nil, err
 	}
-	r.StubVersion = version
+	r.StubVersion = string(version)
 	if kernel, err := f.KernelVersion(); kind == kindImage && err == nil {
 		r.Uname = kernel
 	}

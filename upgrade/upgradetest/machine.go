@@ -66,7 +66,7 @@ func (b *Boot) String() string {
 // rebootsOnError is whether the loader reboots when firmware refuses an image, as systemd-boot does since 258.
 func rebootsOnError(loader osmith.Source) bool {
 	version, err := bootloader.LoaderVersion(loader)
-	return err == nil && bootloader.CompareVersions(version, "258~") >= 0
+	return err == nil && bootloader.CompareVersions(string(version), "258~") >= 0
 }
 
 // Boot switches the machine on once. An error means that the disk could not be read or written; a disk that does not boot

@@ -1,0 +1,60 @@
+package sdstub
+
+// Section is what systemd-stub does with the sections of one name.
+type Section struct {
+	Name     string
+	Since    int  // first release whose stub reads, and if measured measures, the section
+	Measured bool // into PCR 11
+	Repeats  bool // more than one instance per profile; the stub picks by hardware
+	Override bool // an instance in a profile takes the place of the one shared by all profiles
+	Addon    int  // first release whose stub applies it when an add-on carries it; 0: none does
+}
+
+// sections is the one table of sections. Its order is the canonical one, in which the stub measures whatever the order in the
+// file; it is append-only. Sources, column by column:
+//
+//   - name, order, measured, repeats, override: systemd 262, src/fundamental/uki.c and uki.h, src/boot/pe.c
+//     (pe_locate_profile_sections), and UAPI.5 "Unified Kernel Image", sections "UKI Components" and "Multi-Profile UKIs"
+//     (https://uapi-group.org/specifications/specs/unified_kernel_image/);
+//   - since: the unified_sections array of systemd 252 and 253 (eight sections), NEWS of 254 (.uname), 256 (.ucode), 257
+//     (.profile, .dtbauto, .hwids), 258 (.efifw), and systemd issue 27990 (.sbat, 254);
+//   - add-on: systemd-stub(7), "Companion Files"; UAPI.5, "PE Addons"; systemd 254, cmdline_append_and_measure_addons; systemd
+//     255, 257 and 262, load_addons.
+var sections = []Section{
+	{Name: ".linux", Since: 252, Measured: true, Override: true},
+	{Name: ".osrel", Since: 252, Measured: true, Override: true},
+	{Name: ".cmdline", Since: 252, Measured: true, Override: true, Addon: 254},
+	{Name: ".initrd", Since: 252, Measured: true, Override: true, Addon: 257},
+	{Name: ".ucode", Since: 256, Measured: true, Override: true, Addon: 257},
+	{Name: ".splash", Since: 252, Measured: true, Override: true},
+	{Name: ".dtb", Since: 252, Measured: true, Override: true, Addon: 255},
+	{Name: ".uname", Since: 254, Measured: true, Override: true},
+	{Name: ".sbat", Since: 254, Measured: true, Override: true},
+	{Name: ".pcrsig", Since: 252, Override: true}, // signatures over PCR 11 cannot be in it
+	{Name: ".pcrpkey", Since: 252, Measured: true, Override: true},
+	{Name: ".profile", Since: 257, Measured: true},
+	{Name: ".dtbauto", Since: 257, Measured: true, Repeats: true, Override: true, Addon: 257},
+	{Name: ".hwids", Since: 257, Measured: true, Override: true},
+	{Name: ".efifw", Since: 258, Measured: true, Repeats: true, Override: true},
+}
+
+// Sections are all rows of the table, in the order in which the stub measures.
+func Sections() []Section { return append([]Section(nil), sections...) }
+
+// SectionOf is the row of a name; nil for a section that is none of the stub's business.
+func SectionOf(name string) *Section {
+	if i := Order(name); i >= 0 {
+		return &sections[i]
+	}
+	return nil
+}
+
+// Order is the place of a section in the order in which the stub measures; -1 for a section that is none of its business.
+func Order(name string) int {
+	for i := range sections {
+		if sections[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
