@@ -95,10 +95,10 @@ func TestCompatFormats(t *testing.T) {
 	got["predicted-log-cel"] = digest(cel)
 
 	dir := filepath.Join(t.TempDir(), "layout")
-	d, err := release.Pack(dir, "1", release.Contents{ID: "acme", Version: "1", Architecture: "amd64", UKI: text("uki"), Root: text("root"), Tree: text("tree"),
+	d, err := release.Pack(dir, "1", &release.Release{ID: "acme", Version: "1", Architecture: "amd64", UKI: text("uki"), Root: text("root"), Tree: text("tree"),
 		RootHash: make([]byte, 32), RootHashSignature: text("signature"), Loader: text("loader"), PCRs: text("{}"),
-		Addons: []release.File{{Name: "a.addon.efi", Content: text("addon")}},
-		SBOMs:  []release.Document{{MediaType: release.MediaTypeSPDX, Name: "a.spdx.json", Content: text("{}")}}})
+		Addons: []release.Addon{{Name: "a.addon.efi", Content: text("addon")}},
+		SBOMs:  []release.SBOM{{MediaType: release.MediaTypeSPDX, Name: "a.spdx.json", Content: text("{}")}}})
 	require.NoError(t, err)
 	got["release-with-everything"] = d.Digest.String()
 	index, err := release.PackIndex(dir, "all", map[string]ocispec.Descriptor{"amd64": d, "arm64": d})

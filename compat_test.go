@@ -51,11 +51,11 @@ func TestCompat(t *testing.T) {
 	require.NoError(t, err)
 	disk := faultio.NewDisk(image.Size)
 	require.NoError(t, partition.WriteImage(disk, image, partition.WriteOptions{TargetIsZero: true}))
-	manifest, err := release.Pack(filepath.Join(dir, "release"), "v2", sets[1].Contents())
+	manifest, err := release.Pack(filepath.Join(dir, "release"), "v2", sets[1].Release())
 	require.NoError(t, err)
 	machine, err := b.Machine()
 	require.NoError(t, err)
-	plan, err := upgrade.NewPlan(context.Background(), disk, sets[1].Upgrade(), machine, upgrade.Options{})
+	plan, err := upgrade.NewPlan(context.Background(), disk, sets[1].Release(), machine, upgrade.Options{})
 	require.NoError(t, err)
 	planJSON, err := json.MarshalIndent(plan, "", "  ")
 	require.NoError(t, err)
@@ -64,8 +64,8 @@ func TestCompat(t *testing.T) {
 
 	got := map[string]string{
 		"root-hash":        hex.EncodeToString(sets[0].RootHash),
-		"verity-tree":      sum(t, sets[0].Upgrade().Tree),
-		"uki-signed":       sum(t, sets[0].Upgrade().UKI),
+		"verity-tree":      sum(t, sets[0].Release().Tree),
+		"uki-signed":       sum(t, sets[0].Release().UKI),
 		"disk":             before,
 		"disk-upgraded":    sum(t, disk),
 		"release-manifest": manifest.Digest.String(),

@@ -20,7 +20,7 @@ func (e *FormatError) Error() string {
 // Unwrap returns what is wrong with the field.
 func (e *FormatError) Unwrap() error { return e.Err }
 
-// DigestError says that content is not what it was named by. Every package that reads content by its digest returns it.
+// DigestError says that a blob is not the one that its digest and size name. Every package that reads blobs by digest returns it.
 type DigestError struct {
 	Want, Got         string // as OCI writes digests, "sha256:" and hexadecimal digits; Got is empty when the size differs
 	WantSize, GotSize int64  // in bytes; when GotSize is the larger one, there may be more
@@ -29,9 +29,9 @@ type DigestError struct {
 func (e *DigestError) Error() string {
 	switch {
 	case e.GotSize > e.WantSize:
-		return fmt.Sprintf("content of %s: %d bytes or more, want %d", e.Want, e.GotSize, e.WantSize)
+		return fmt.Sprintf("blob %s: %d bytes or more, want %d", e.Want, e.GotSize, e.WantSize)
 	case e.GotSize < e.WantSize:
-		return fmt.Sprintf("content of %s: %d bytes, want %d", e.Want, e.GotSize, e.WantSize)
+		return fmt.Sprintf("blob %s: %d bytes, want %d", e.Want, e.GotSize, e.WantSize)
 	}
-	return fmt.Sprintf("content of %s has the digest %s", e.Want, e.Got)
+	return fmt.Sprintf("blob %s: the content has digest %s", e.Want, e.Got)
 }

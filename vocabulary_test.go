@@ -117,9 +117,9 @@ func TestFormatError(t *testing.T) {
 
 func TestDigestError(t *testing.T) {
 	for text, err := range map[string]*osmith.DigestError{
-		"content of sha256:aa: 3 bytes, want 4":         {Want: "sha256:aa", WantSize: 4, GotSize: 3},
-		"content of sha256:aa: 5 bytes or more, want 4": {Want: "sha256:aa", WantSize: 4, GotSize: 5},
-		"content of sha256:aa has the digest sha256:bb": {Want: "sha256:aa", Got: "sha256:bb", WantSize: 4, GotSize: 4},
+		"blob sha256:aa: 3 bytes, want 4":                  {Want: "sha256:aa", WantSize: 4, GotSize: 3},
+		"blob sha256:aa: 5 bytes or more, want 4":          {Want: "sha256:aa", WantSize: 4, GotSize: 5},
+		"blob sha256:aa: the content has digest sha256:bb": {Want: "sha256:aa", Got: "sha256:bb", WantSize: 4, GotSize: 4},
 	} {
 		require.EqualError(t, err, text)
 	}

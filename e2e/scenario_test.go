@@ -115,9 +115,9 @@ func (s *System) cutUpgrade(t *testing.T, set *acmeos.Set) {
 	disk, err := s.OpenDisk()
 	require.NoError(t, err)
 	defer disk.Close()
-	plan, err := upgrade.NewPlan(t.Context(), disk, set.Upgrade(), s.Facts, upgrade.Options{})
+	plan, err := upgrade.NewPlan(t.Context(), disk, set.Release(), s.Facts, upgrade.Options{})
 	require.NoError(t, err)
-	disk.CutAfter(set.Upgrade().Root.Size() / 2)
+	disk.CutAfter(set.Release().Root.Size() / 2)
 	require.ErrorIs(t, plan.Apply(t.Context(), nil), acmeos.ErrPowerCut)
 }
 

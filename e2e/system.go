@@ -137,7 +137,7 @@ func (s *System) Upgrade(ctx context.Context, set *acmeos.Set, o upgrade.Options
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
-	if plan, err = upgrade.NewPlan(ctx, disk, set.Upgrade(), s.Facts, o); err != nil {
+	if plan, err = upgrade.NewPlan(ctx, disk, set.Release(), s.Facts, o); err != nil {
 		return nil, err
 	}
 	return plan, plan.Apply(ctx, progress)
@@ -174,7 +174,7 @@ func (s *System) Prediction(set *acmeos.Set, phases ...string) (*tpm.Bank, error
 	if err != nil {
 		return nil, err
 	}
-	log, err := upgrade.PredictBoot(s.Facts, loader, set.Upgrade().UKI, phases...)
+	log, err := upgrade.PredictBoot(s.Facts, loader, set.Release().UKI, phases...)
 	if err != nil {
 		return nil, err
 	}

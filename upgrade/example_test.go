@@ -49,7 +49,7 @@ func Example() {
 	defer remove()
 
 	ctx := context.Background()
-	plan, err := upgrade.NewPlan(ctx, disk, set.Upgrade(), machine, upgrade.Options{})
+	plan, err := upgrade.NewPlan(ctx, disk, set.Release(), machine, upgrade.Options{})
 	if err != nil {
 		panic(err)
 	}
@@ -89,7 +89,7 @@ func ExamplePlan_Apply_refused() {
 	machine.Loader.EntryDefault = "acme_1.efi" // somebody pressed "d" in the boot menu
 
 	ctx := context.Background()
-	plan, err := upgrade.NewPlan(ctx, disk, set.Upgrade(), machine, upgrade.Options{})
+	plan, err := upgrade.NewPlan(ctx, disk, set.Release(), machine, upgrade.Options{})
 	if err != nil {
 		panic(err)
 	}
@@ -105,7 +105,7 @@ func ExamplePlan_Apply_refused() {
 func ExamplePredictBoot() {
 	_, machine, set, remove := exampleDisk()
 	defer remove()
-	log := must(upgrade.PredictBoot(machine, nil, set.Upgrade().UKI))
+	log := must(upgrade.PredictBoot(machine, nil, set.Release().UKI))
 	for _, c := range log.Coverage {
 		if c.PCR == 4 || c.PCR == 7 || c.PCR == 11 {
 			fmt.Println(c.PCR, c.State)

@@ -88,7 +88,7 @@ func (p *Plan) judgeBoots(ctx context.Context) Judgement {
 		j.pass("firmware: %s", p.unified.image.verdict.Reason)
 	}
 	p.judgeChoice(&j)
-	if err := p.release.checkSet(ctx, p.identity.file); err != nil {
+	if err := checkSet(ctx, &p.release, p.identity.file); err != nil {
 		j.fail(err)
 	} else {
 		j.pass("root file system, hash tree and the UKI's command line have the root hash %s", hash(p.release.RootHash))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 // DefaultTries is how often a new set may fail to be blessed before the loader prefers the old one.
@@ -39,7 +40,7 @@ type Plan struct {
 	Predicted  *tpm.Log // of the first boot of the new set; nil if it cannot boot
 
 	disk     Disk
-	release  Release
+	release  release.Release
 	machine  Machine
 	state    *State
 	identity *identity
@@ -52,9 +53,11 @@ type Plan struct {
 
 // NewPlan looks at the disk and the release and works out the upgrade. It reads both, the root file system once, and
 // writes nothing. An error means that disk or release cannot be understood; whether the upgrade is a good idea is in the
-// plan's judgements.
-func NewPlan(ctx context.Context, disk Disk, r Release, m Machine, o Options) (*Plan, error) {
-	p := &Plan{disk: disk, release: r, machine: m, tries: o.Tries}
+// plan's judgements. Of the release it takes the UKI and the root file system with its hash tree: boot loader, add-ons and
+// root hash signature are not installed. Its sources must not change until the plan is applied; what was written is compared with
+// what was planned.
+func NewPlan(ctx context.Context, disk Disk, r *release.Release, m Machine, o Options) (*Plan, error) {
+	p := &Plan{disk: disk, release: *r, machine: m, tries: o.Tries}
 	if p.tries == 0 {
 		p.tries = DefaultTries
 	}
@@ -67,7 +70,7 @@ func NewPlan(ctx context.Context, disk Disk, r Release, m Machine, o Options) (*
 		}
 	}
 	var err error
-	if p.identity, err = r.identify(); err != nil {
+	if p.identity, err = identify(r); err != nil {
 		return nil, err
 	}
 	p.Version = p.identity.version

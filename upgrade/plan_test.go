@@ -21,6 +21,7 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -204,7 +205,7 @@ func TestRunningIsProtected(t *testing.T) {
 	require.Equal(t, "B", p.Target.Name())
 	require.Equal(t, "EFI/Linux/acme_1.efi", p.From)
 	s.machine.Running = "EFI/Linux/acme_9.efi"
-	_, err := upgrade.NewPlan(context.Background(), s.disk, s.build("3").Upgrade(), s.machine, upgrade.Options{})
+	_, err := upgrade.NewPlan(context.Background(), s.disk, s.build("3").Release(), s.machine, upgrade.Options{})
 	require.ErrorContains(t, err, "is this the disk the machine booted from?")
 }
 
@@ -214,58 +215,58 @@ func TestRefused(t *testing.T) {
 	require.NoError(t, err)
 	tests := []struct {
 		name    string
-		change  func(s *system) upgrade.Release
+		change  func(s *system) *release.Release
 		verdict upgrade.Verdict
 		as      any    // pointer to a typed error
 		want    string // in the text
 	}{
-		{"foreign-signature", func(s *system) upgrade.Release {
+		{"foreign-signature", func(s *system) *release.Release {
 			s.builder.Foreign = other
 			defer func() { s.builder.Foreign = nil }()
-			return s.build("2").Upgrade()
+			return s.build("2").Release()
 		}, upgrade.Boots, new(*upgrade.SecureBootError), "firmware will not start EFI/Linux/acme_2+3.efi"},
-		{"unsigned", func(s *system) upgrade.Release {
-			r := s.build("2").Upgrade()
+		{"unsigned", func(s *system) *release.Release {
+			r := s.build("2").Release()
 			r.UKI = unsigned(s.t, r.UKI)
 			return r
 		}, upgrade.Boots, new(*upgrade.SecureBootError), "firmware will not start"},
-		{"tampered-root", func(s *system) upgrade.Release {
-			r := s.build("2").Upgrade()
+		{"tampered-root", func(s *system) *release.Release {
+			r := s.build("2").Release()
 			r.Root = flipped(s.t, r.Root, 5000)
 			return r
 		}, upgrade.Boots, new(*verity.MismatchError), "verity: "},
-		{"other-root-hash", func(s *system) upgrade.Release {
-			r := s.build("2").Upgrade()
+		{"other-root-hash", func(s *system) *release.Release {
+			r := s.build("2").Release()
 			r.RootHash = bytes.Repeat([]byte{7}, 32)
 			return r
 		}, upgrade.Boots, new(*upgrade.RootHashError), "root hash of the UKI's command line"},
-		{"slot-too-small", func(s *system) upgrade.Release {
+		{"slot-too-small", func(s *system) *release.Release {
 			root := s.dir + "/big.raw"
 			require.NoError(s.t, acmeos.WriteRoot(root, "2", map[string][]byte{"/data": make([]byte, 2<<20)}))
 			set, err := s.builder.Build(context.Background(), s.dir, "2", root)
 			require.NoError(s.t, err)
 			s.t.Cleanup(func() { set.Close() })
-			return set.Upgrade()
+			return set.Release()
 		}, upgrade.Fits, new(*upgrade.SlotSpaceError), "bytes are missing"},
-		{"esp-too-small", func(s *system) upgrade.Release {
+		{"esp-too-small", func(s *system) *release.Release {
 			s.builder.Parts.Initrd = source(make([]byte, 60<<20))
-			return s.build("2").Upgrade()
+			return s.build("2").Release()
 		}, upgrade.Fits, new(*upgrade.ESPSpaceError), "bytes are missing"},
-		{"other-pcr-key", func(s *system) upgrade.Release {
+		{"other-pcr-key", func(s *system) *release.Release {
 			s.machine.PCRKeys = []*rsa.PublicKey{&other.PCR.PublicKey}
-			return s.build("2").Upgrade()
+			return s.build("2").Release()
 		}, upgrade.Unlocks, nil, "none of the 1 keys this machine's secrets are sealed to"},
-		{"pinned-to-old", func(s *system) upgrade.Release {
+		{"pinned-to-old", func(s *system) *release.Release {
 			s.machine.Loader.EntryDefault = "acme_1.efi"
-			return s.build("2").Upgrade()
+			return s.build("2").Release()
 		}, upgrade.Boots, nil, "LoaderEntryDefault"},
-		{"pinned-to-new", func(s *system) upgrade.Release {
+		{"pinned-to-new", func(s *system) *release.Release {
 			s.machine.Loader.EntryDefault = "acme_2*"
 			s.machine.Running = "EFI/Linux/acme_1.efi"
-			return s.build("2").Upgrade()
+			return s.build("2").Release()
 		}, upgrade.Returns, nil, "even when it has failed"},
-		{"older-version", func(s *system) upgrade.Release {
-			return s.build("0").Upgrade()
+		{"older-version", func(s *system) *release.Release {
+			return s.build("0").Release()
 		}, upgrade.Boots, nil, "sorts behind it"},
 	}
 	for _, tt := range tests {
@@ -299,32 +300,32 @@ func TestRefused(t *testing.T) {
 // TestUnusable lists what cannot be planned at all.
 func TestUnusable(t *testing.T) {
 	s := newSystem(t, "")
-	good := s.build("2").Upgrade()
+	good := s.build("2").Release()
 	tests := []struct {
 		name   string
-		change func(r *upgrade.Release, o *upgrade.Options)
+		change func(r *release.Release, o *upgrade.Options)
 		want   string
 	}{
-		{"no-uki", func(r *upgrade.Release, _ *upgrade.Options) { r.UKI = nil }, "upgrade: a release needs a UKI"},
-		{"no-pe", func(r *upgrade.Release, _ *upgrade.Options) { r.UKI = strings.NewReader("#!/bin/sh") }, "uki: "},
-		{"short-root-hash", func(r *upgrade.Release, _ *upgrade.Options) { r.RootHash = r.RootHash[:20] }, "20 bytes, want 32"},
-		{"other-version", func(r *upgrade.Release, _ *upgrade.Options) { r.Version = "7" }, `version "7", its UKI says "2"`},
-		{"tries", func(_ *upgrade.Release, o *upgrade.Options) { o.Tries = 100 }, "100 tries: want 1 to 99"},
-		{"verdict", func(_ *upgrade.Release, o *upgrade.Options) { o.Override = []upgrade.Verdict{"all"} }, `"all" is no verdict`},
+		{"no-uki", func(r *release.Release, _ *upgrade.Options) { r.UKI = nil }, "upgrade: a release needs a UKI"},
+		{"no-pe", func(r *release.Release, _ *upgrade.Options) { r.UKI = strings.NewReader("#!/bin/sh") }, "uki: "},
+		{"short-root-hash", func(r *release.Release, _ *upgrade.Options) { r.RootHash = r.RootHash[:20] }, "20 bytes, want 32"},
+		{"other-version", func(r *release.Release, _ *upgrade.Options) { r.Version = "7" }, `version "7", its UKI says "2"`},
+		{"tries", func(_ *release.Release, o *upgrade.Options) { o.Tries = 100 }, "100 tries: want 1 to 99"},
+		{"verdict", func(_ *release.Release, o *upgrade.Options) { o.Override = []upgrade.Verdict{"all"} }, `"all" is no verdict`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r, o := good, upgrade.Options{}
+			r, o := *good, upgrade.Options{}
 			tt.change(&r, &o)
-			p, err := upgrade.NewPlan(context.Background(), s.disk, r, s.machine, o)
+			p, err := upgrade.NewPlan(context.Background(), s.disk, &r, s.machine, o)
 			require.Nil(t, p)
 			require.ErrorContains(t, err, tt.want)
 		})
 	}
 	var format *uki.FormatError
-	r := good
+	r := *good
 	r.UKI = strings.NewReader("#!/bin/sh")
-	_, err := upgrade.NewPlan(context.Background(), s.disk, r, s.machine, upgrade.Options{})
+	_, err := upgrade.NewPlan(context.Background(), s.disk, &r, s.machine, upgrade.Options{})
 	require.ErrorAs(t, err, &format)
 	require.ErrorIs(t, err, uki.ErrNotPE)
 

@@ -8,20 +8,10 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
 )
-
-// Release is a set to install. The sources must not change until the plan is applied; what was written is compared
-// with what was planned.
-type Release struct {
-	Version  string // os-release IMAGE_VERSION of the UKI
-	UKI      osmith.Source
-	Root     osmith.Source
-	Tree     osmith.Source // superblock and hash tree of Root
-	RootHash []byte
-}
 
 // rootHashSize is the size of SHA-256 digests, the only ones whose halves are partition IDs of 16 bytes each.
 const rootHashSize = 32
@@ -56,7 +46,7 @@ type identity struct {
 func (i identity) label() string { return i.id + "_" + i.version }
 
 // identify reads the UKI's own names. They decide about the label of the slot and the name of the entry.
-func (r *Release) identify() (*identity, error) {
+func identify(r *release.Release) (*identity, error) {
 	if r.UKI == nil || r.Root == nil || r.Tree == nil {
 		return nil, errors.New("upgrade: a release needs a UKI, a root file system and its hash tree")
 	}
@@ -121,7 +111,7 @@ func rootHashIn(cmdline string) ([]byte, error) {
 }
 
 // checkSet proves that UKI, tree and root file system belong together. It reads the root file system once.
-func (r *Release) checkSet(ctx context.Context, f *uki.File) error {
+func checkSet(ctx context.Context, r *release.Release, f *uki.File) error {
 	cmdline, ok := f.Cmdline()
 	if !ok {
 		return errors.New("upgrade: the UKI has no command line of its own, so nothing binds it to a root file system")

@@ -74,7 +74,7 @@ func (s *system) on(disk *faultio.Disk) *system {
 
 func (s *system) plan(set *acmeos.Set, o upgrade.Options) *upgrade.Plan {
 	s.t.Helper()
-	p, err := upgrade.NewPlan(context.Background(), s.disk, set.Upgrade(), s.machine, o)
+	p, err := upgrade.NewPlan(context.Background(), s.disk, set.Release(), s.machine, o)
 	require.NoError(s.t, err)
 	return p
 }

@@ -15,10 +15,11 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 // withUKI is a release whose UKI was changed before it was signed. sign says for which profiles it gets a policy.
-func (s *system) withUKI(set *acmeos.Set, change func(im *uki.Image), sign ...int) upgrade.Release {
+func (s *system) withUKI(set *acmeos.Set, change func(im *uki.Image), sign ...int) *release.Release {
 	s.t.Helper()
 	key, err := s.builder.Keys.PCRPublicKey()
 	require.NoError(s.t, err)
@@ -54,7 +55,7 @@ func (s *system) withUKI(set *acmeos.Set, change func(im *uki.Image), sign ...in
 	var signed bytes.Buffer
 	db := s.builder.Keys.SecureBoot.DB
 	require.NoError(s.t, authenticode.Sign(&signed, assembled, db.Key, db.Cert, authenticode.SignOptions{Time: when}))
-	r := set.Upgrade()
+	r := set.Release()
 	r.UKI = bytes.NewReader(signed.Bytes())
 	return r
 }

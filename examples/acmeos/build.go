@@ -148,20 +148,9 @@ func (b *Builder) Machine() (upgrade.Machine, error) {
 	return upgrade.Machine{Firmware: v, PCRKeys: []*rsa.PublicKey{&b.Keys.PCR.PublicKey}}, nil
 }
 
-// Upgrade is the set as input of an upgrade plan.
-func (s *Set) Upgrade() upgrade.Release {
-	return upgrade.Release{
-		Version:  s.Version,
-		UKI:      section(s.UKI),
-		Root:     section(s.Root),
-		Tree:     section(s.Tree),
-		RootHash: s.RootHash,
-	}
-}
-
-// Contents is the set as input of a release artifact.
-func (s *Set) Contents() release.Contents {
-	return release.Contents{
+// Release is the set as release.Pack packs it, and as upgrade.NewPlan takes it.
+func (s *Set) Release() *release.Release {
+	return &release.Release{
 		ID: ID, Version: s.Version,
 		UKI: section(s.UKI), Root: section(s.Root), Tree: section(s.Tree), RootHash: s.RootHash,
 	}

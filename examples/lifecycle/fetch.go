@@ -39,7 +39,7 @@ func (s *story) fetch(dir, ref string) (r *release.Release, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	src, err := weblayout.Open(base, weblayout.Options{Client: &http.Client{}})
+	src, err := weblayout.Open(base, weblayout.OpenOptions{Client: &http.Client{}})
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (s *story) fetch(dir, ref string) (r *release.Release, err error) {
 	if err := release.Pull(s.ctx, src, rel, cache, release.PullOptions{Ref: ref}); err != nil {
 		return nil, err
 	}
-	if r, err = release.Open(s.ctx, os.DirFS(cache), verified.Subject.Digest); err != nil {
+	if r, err = release.Open(s.ctx, os.DirFS(cache), verified.Subject); err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, r)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/cosign"
@@ -157,7 +158,7 @@ func (s *story) predict(set *acmeos.Set) error {
 	if err != nil {
 		return err
 	}
-	log, err := upgrade.PredictBoot(s.machine, loader, set.Upgrade().UKI)
+	log, err := upgrade.PredictBoot(s.machine, loader, set.Release().UKI)
 	if err != nil {
 		return err
 	}
@@ -190,7 +191,7 @@ func (s *story) releaseTwo() (*release.Release, error) {
 		return nil, err
 	}
 	dir := filepath.Join(s.dir, "release")
-	packed, err := release.Pack(dir, "v2", set.Contents())
+	packed, err := release.Pack(dir, "v2", set.Release())
 	if err != nil {
 		return nil, err
 	}
@@ -205,8 +206,8 @@ func (s *story) releaseTwo() (*release.Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.say("%s  signed in both cosign formats, served as files, verified, pulled", opened.Digest)
-	s.result.ReleaseDigest = opened.Digest.String()
+	s.say("%s  signed in both cosign formats, served as files, verified, pulled", opened.Descriptor.Digest)
+	s.result.ReleaseDigest = opened.Descriptor.Digest.String()
 	return opened, nil
 }
 
@@ -246,9 +247,7 @@ func (s *story) upgradeWithPowerCut(r *release.Release) error {
 }
 
 func (s *story) plan(r *release.Release) (*upgrade.Plan, error) {
-	return upgrade.NewPlan(s.ctx, s.disk, upgrade.Release{
-		Version: r.Version, UKI: r.UKI, Root: r.Root, Tree: r.Tree, RootHash: r.RootHash,
-	}, s.machine, upgrade.Options{})
+	return upgrade.NewPlan(s.ctx, s.disk, r, s.machine, upgrade.Options{})
 }
 
 // versionThree comes twice: tampered with on the way, and genuine but damaged on the disk.
@@ -259,7 +258,7 @@ func (s *story) versionThree() error {
 		return err
 	}
 	dir := filepath.Join(s.dir, "release")
-	packed, err := release.Pack(dir, "v3", set.Contents())
+	packed, err := release.Pack(dir, "v3", set.Release())
 	if err != nil {
 		return err
 	}
@@ -284,7 +283,7 @@ func (s *story) versionThree() error {
 		return err
 	}
 	_, err = s.fetch(dir, "v3")
-	var wrong *release.DigestError
+	var wrong *osmith.DigestError
 	if !errors.As(err, &wrong) {
 		return &brokenPromise{fmt.Sprintf("a tampered release was met with: %v", err)}
 	}

@@ -19,7 +19,7 @@ import (
 
 // A source is where verify, inspect and pull read from.
 type source interface {
-	cosign.Source
+	cosign.ArtifactSource
 	release.RangeSource
 }
 
@@ -34,7 +34,7 @@ type layout struct {
 // layout opens a directory, an archive, or what is behind an address.
 func (c *call) layout(name string) (*layout, error) {
 	if scheme, rest, ok := strings.Cut(name, "://"); ok && (scheme == "http" || scheme == "https") {
-		web, err := weblayout.Open(name, weblayout.Options{Client: http.DefaultClient, OnRetry: c.retry})
+		web, err := weblayout.Open(name, weblayout.OpenOptions{Client: http.DefaultClient, OnRetry: c.retry})
 		if err != nil {
 			return nil, cli.Usagef("%v", err)
 		}

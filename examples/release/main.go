@@ -42,6 +42,7 @@ import (
 	"errors"
 	"flag"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -70,7 +71,7 @@ var program = cli.Program{Name: "release", IsNo: isNo, Verbs: []cli.Verb{
 
 // isNo tells a release that is not what it should be from a call that went wrong.
 func isNo(err error) bool {
-	return releasecli.IsRefusal(err) || errors.Is(err, release.ErrNoArchitecture) || is[*release.FormatError](err) ||
+	return releasecli.IsRefusal(err) || errors.Is(err, release.ErrNoArchitecture) || is[*osmith.FormatError](err) ||
 		is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*verity.FormatError](err) || is[*verity.ShortError](err)
 }
 

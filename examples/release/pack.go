@@ -54,7 +54,7 @@ func (c *call) pack(p *packing) error {
 		return err
 	}
 	ref := cmp.Or(p.ref, contents.Version)
-	d, err := release.Pack(p.out, ref, *contents)
+	d, err := release.Pack(p.out, ref, contents)
 	if err != nil {
 		return err
 	}
@@ -72,8 +72,8 @@ func (c *call) pack(p *packing) error {
 }
 
 // contents opens the parts and makes sure that they belong together.
-func (c *call) contents(p *packing) (*release.Contents, error) {
-	r := &release.Contents{ID: p.id, Version: p.version, Architecture: p.arch}
+func (c *call) contents(p *packing) (*release.Release, error) {
+	r := &release.Release{ID: p.id, Version: p.version, Architecture: p.arch}
 	for _, part := range []struct {
 		name string
 		to   *osmith.Source
@@ -92,7 +92,7 @@ func (c *call) contents(p *packing) (*release.Contents, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.Addons = append(r.Addons, release.File{Name: filepath.Base(name), Content: section})
+		r.Addons = append(r.Addons, release.Addon{Name: filepath.Base(name), Content: section})
 	}
 	for _, name := range p.sboms {
 		document, err := c.sbom(name)
@@ -108,7 +108,7 @@ func (c *call) contents(p *packing) (*release.Contents, error) {
 }
 
 // identify takes what was not said from the UKI.
-func identify(r *release.Contents, name string) error {
+func identify(r *release.Release, name string) error {
 	image, err := uki.Open(r.UKI)
 	if err != nil {
 		return cli.No{Err: fmt.Errorf("-uki %s: %w", name, err)}
@@ -127,7 +127,7 @@ func identify(r *release.Contents, name string) error {
 
 // bind computes the root hash, which makes root file system and tree one image, and compares it with what else is said
 // about it.
-func (c *call) bind(r *release.Contents, p *packing) error {
+func (c *call) bind(r *release.Release, p *packing) error {
 	superblock, err := verity.ReadSuperblock(r.Tree, 0)
 	if err != nil {
 		return cli.No{Err: fmt.Errorf("-tree %s: %w", p.tree, err)}
@@ -168,7 +168,7 @@ func (c *call) bind(r *release.Contents, p *packing) error {
 }
 
 // sbom opens an SBOM and tells its kind by its content.
-func (c *call) sbom(name string) (*release.Document, error) {
+func (c *call) sbom(name string) (*release.SBOM, error) {
 	section, err := c.open(name)
 	if err != nil {
 		return nil, err
@@ -180,7 +180,7 @@ func (c *call) sbom(name string) (*release.Document, error) {
 	if err := json.NewDecoder(io.NewSectionReader(section, 0, section.Size())).Decode(&head); err != nil {
 		return nil, cli.No{Err: fmt.Errorf("-sbom %s: %w", name, err)}
 	}
-	d := &release.Document{Name: filepath.Base(name), Content: section}
+	d := &release.SBOM{Name: filepath.Base(name), Content: section}
 	switch {
 	case head.SPDX != "":
 		d.MediaType = release.MediaTypeSPDX

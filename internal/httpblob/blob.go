@@ -1,3 +1,5 @@
+// Package httpblob reads files of known size over HTTP (RFC 9110, section 14, "Range Requests"): from any offset, with retries, and
+// going on where a transfer broke. The adapters to web servers and registries share it.
 package httpblob
 
 import (
@@ -17,9 +19,6 @@ import (
 type Doer interface {
 	Do(*http.Request) (*http.Response, error)
 }
-
-// ErrNoRanges says that a server sent a whole file where a part of it was asked for.
-var ErrNoRanges = errors.New("the server does not serve ranges")
 
 // A Retry says how often and when something is tried again that may work later. The zero value is 5 attempts, a second after
 // the first and twice as long after each further one, a little more or less by chance, so that a fleet does not come back as one.
@@ -68,6 +67,10 @@ func (e *StatusError) temporary() bool {
 type Client struct {
 	Do    Doer
 	Retry Retry
+
+	// NoRanges is the error, which comes wrapped, for a server that sends a whole file where a part of it was asked for. It
+	// must be set.
+	NoRanges error
 
 	// Stall is how long a server may send nothing before the request counts as broken; 0: a minute.
 	Stall time.Duration
@@ -217,7 +220,7 @@ func (r *reader) check(response *http.Response, whole bool) error {
 		}
 		return nil
 	case !whole && response.StatusCode == http.StatusOK:
-		return &permanent{fmt.Errorf("%s: %w", r.url, ErrNoRanges)}
+		return &permanent{fmt.Errorf("%s: %w", r.url, r.client.NoRanges)}
 	case !whole && response.StatusCode == http.StatusPartialContent:
 		first, last, size, err := parseContentRange(response.Header.Get("Content-Range"))
 		if err != nil {

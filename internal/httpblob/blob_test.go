@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+var errNoRanges = errors.New("no ranges")
+
 var content = bytes.Repeat([]byte("0123456789"), 1000)
 
 // serve answers with f until it returns false, and with the file after that.
@@ -34,7 +36,7 @@ func serve(t *testing.T, f func(n int, w http.ResponseWriter, r *http.Request) b
 
 func client(attempts int) (Client, *[]string) {
 	var log []string
-	return Client{Do: http.DefaultClient, Retry: Retry{Attempts: attempts,
+	return Client{Do: http.DefaultClient, NoRanges: errNoRanges, Retry: Retry{Attempts: attempts,
 		Wait:   func(int) time.Duration { return 0 },
 		Notify: func(n int, _ time.Duration, err error) { log = append(log, fmt.Sprintf("%d: %v", n, err)) },
 	}}, &log
@@ -135,7 +137,7 @@ func TestRetries(t *testing.T) {
 // A server with another idea of the file is not believed, and not asked again.
 func TestLies(t *testing.T) {
 	for message, answer := range map[string]func(w http.ResponseWriter){
-		"the server does not serve ranges": func(w http.ResponseWriter) { _, _ = w.Write(content) },
+		"no ranges": func(w http.ResponseWriter) { _, _ = w.Write(content) },
 		"bytes 1 to 10 of 10000, asked":    func(w http.ResponseWriter) { partial(w, "bytes 1-10/10000", 10) },
 		"bytes 0 to 9 of 20000, asked":     func(w http.ResponseWriter) { partial(w, "bytes 0-9/20000", 10) },
 		`Content-Range "" is not`:          func(w http.ResponseWriter) { partial(w, "", 10) },

@@ -9,56 +9,37 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith"
 )
 
-// A DigestError says that a blob is not the one that its descriptor names.
-type DigestError struct {
-	Want, Got         digest.Digest // Got is empty if the size differs
-	WantSize, GotSize int64         // bytes; GotSize is at least so much if it is larger than WantSize
-
-	prefix string // of the package that the caller sees
-}
-
-func (e *DigestError) Error() string {
-	if e.WantSize != e.GotSize {
-		more := ""
-		if e.GotSize > e.WantSize {
-			more = " or more"
-		}
-		return fmt.Sprintf("%s: blob %s: %d bytes%s, want %d", e.prefix, e.Want, e.GotSize, more, e.WantSize)
-	}
-	return fmt.Sprintf("%s: blob %s: the content has digest %s", e.prefix, e.Want, e.Got)
-}
-
 // CheckDescriptor refuses digests that do not protect what they name, and those that would be another path.
-func CheckDescriptor(prefix string, desc ocispec.Descriptor) error {
+func CheckDescriptor(desc ocispec.Descriptor) error {
 	if err := desc.Digest.Validate(); err != nil {
-		return fmt.Errorf("%s: digest %q: %w", prefix, desc.Digest, err)
+		return fmt.Errorf("digest %q: %w", desc.Digest, err)
 	}
 	if a := desc.Digest.Algorithm(); a != digest.SHA256 {
-		return fmt.Errorf("%s: digest %q: %s is not supported, want sha256", prefix, desc.Digest, a)
+		return fmt.Errorf("digest %q: %s is not supported, want sha256", desc.Digest, a)
 	}
 	if desc.Size < 0 {
-		return fmt.Errorf("%s: blob %s: a size of %d bytes", prefix, desc.Digest, desc.Size)
+		return fmt.Errorf("blob %s: a size of %d bytes", desc.Digest, desc.Size)
 	}
 	return nil
 }
 
 // CheckedReader checks size and digest of a blob while it is read, without keeping it: the end is io.EOF only if everything
-// before is what the descriptor names, and a *DigestError otherwise. The descriptor must have passed CheckDescriptor. Errors begin with
-// prefix.
-func CheckedReader(ctx context.Context, r io.ReadCloser, want ocispec.Descriptor, prefix string) io.ReadCloser {
-	return &checkedReader{ctx: ctx, r: r, hash: sha256.New(), want: want, prefix: prefix}
+// before is what the descriptor names, and a *osmith.DigestError otherwise. The descriptor must have passed CheckDescriptor.
+func CheckedReader(ctx context.Context, r io.ReadCloser, want ocispec.Descriptor) io.ReadCloser {
+	return &checkedReader{ctx: ctx, r: r, hash: sha256.New(), want: want}
 }
 
 type checkedReader struct {
-	ctx    context.Context
-	r      io.ReadCloser
-	hash   hash.Hash
-	want   ocispec.Descriptor
-	got    int64
-	err    error
-	prefix string
+	ctx  context.Context
+	r    io.ReadCloser
+	hash hash.Hash
+	want ocispec.Descriptor
+	got  int64
+	err  error
 }
 
 func (b *checkedReader) Read(p []byte) (int, error) {
@@ -81,12 +62,12 @@ func (b *checkedReader) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p)
 	if n < 0 || n > len(p) {
-		b.err = fmt.Errorf("%s: blob %s: the source returned an impossible count", b.prefix, b.want.Digest)
+		b.err = fmt.Errorf("blob %s: the source returned an impossible count", b.want.Digest)
 		return 0, b.err
 	}
 	b.got += int64(n)
 	if b.got > b.want.Size {
-		b.err = b.mismatch("")
+		b.err = mismatch(b.want, "", b.got)
 		return 0, b.err
 	}
 	b.hash.Write(p[:n])
@@ -94,29 +75,32 @@ func (b *checkedReader) Read(p []byte) (int, error) {
 	case err == io.EOF:
 		b.err = b.finish()
 	case err != nil:
-		b.err = fmt.Errorf("%s: blob %s: %w", b.prefix, b.want.Digest, err)
+		b.err = fmt.Errorf("blob %s: %w", b.want.Digest, err)
 	}
 	return n, b.err
 }
 
 // finish returns io.EOF for a good blob.
 func (b *checkedReader) finish() error {
-	if err := CheckDigest(b.prefix, b.want, digest.NewDigest(digest.SHA256, b.hash), b.got); err != nil {
+	if err := CheckDigest(b.want, digest.NewDigest(digest.SHA256, b.hash), b.got); err != nil {
 		return err
 	}
 	return io.EOF
 }
 
-func (b *checkedReader) mismatch(got digest.Digest) error {
-	return &DigestError{Want: b.want.Digest, Got: got, WantSize: b.want.Size, GotSize: b.got, prefix: b.prefix}
-}
-
 func (b *checkedReader) Close() error { return b.r.Close() }
 
-// CheckDigest compares what a blob was found to be with its descriptor; the error is a *DigestError.
-func CheckDigest(prefix string, want ocispec.Descriptor, got digest.Digest, size int64) error {
-	if size != want.Size || got != want.Digest {
-		return &DigestError{Want: want.Digest, Got: got, WantSize: want.Size, GotSize: size, prefix: prefix}
+// CheckDigest compares what a blob was found to be with its descriptor; the error is a *osmith.DigestError.
+func CheckDigest(want ocispec.Descriptor, got digest.Digest, size int64) error {
+	if size != want.Size {
+		return mismatch(want, "", size)
+	}
+	if got != want.Digest {
+		return mismatch(want, got, size)
 	}
 	return nil
+}
+
+func mismatch(want ocispec.Descriptor, got digest.Digest, size int64) error {
+	return &osmith.DigestError{Want: string(want.Digest), Got: string(got), WantSize: want.Size, GotSize: size}
 }

@@ -35,11 +35,11 @@ type Writer struct {
 func Create(dir string) (*Writer, error) {
 	w := &Writer{dir}
 	if err := os.MkdirAll(filepath.Join(dir, ocispec.ImageBlobsDir, "sha256"), 0o755); err != nil {
-		return nil, fmt.Errorf("ocilayout: %w", err)
+		return nil, err
 	}
 	header, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
 	if err != nil {
-		return nil, fmt.Errorf("ocilayout: %w", err)
+		return nil, err
 	}
 	if err := w.replace(ocispec.ImageLayoutFile, header); err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func (w *Writer) WriteBlob(mediaType string, r io.Reader) (ocispec.Descriptor, e
 	// Not os.CreateTemp, whose files nobody but their owner can read: a web server is somebody else.
 	tmp, err := os.OpenFile(filepath.Join(w.dir, ".blob-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("ocilayout: %w", err)
+		return ocispec.Descriptor{}, err
 	}
 	defer os.Remove(tmp.Name())
 	h := sha256.New()
@@ -64,11 +64,11 @@ func (w *Writer) WriteBlob(mediaType string, r io.Reader) (ocispec.Descriptor, e
 		err = tmp.Sync() // a power cut leaves no name with half of its content
 	}
 	if err = errors.Join(err, tmp.Close()); err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("ocilayout: blob: %w", err)
+		return ocispec.Descriptor{}, fmt.Errorf("blob: %w", err)
 	}
 	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.NewDigest(digest.SHA256, h), Size: n}
 	if err := os.Rename(tmp.Name(), filepath.Join(w.dir, ocispec.ImageBlobsDir, "sha256", d.Digest.Encoded())); err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("ocilayout: blob: %w", err)
+		return ocispec.Descriptor{}, fmt.Errorf("blob: %w", err)
 	}
 	return d, nil
 }
@@ -80,7 +80,7 @@ func (w *Writer) WriteManifest(m ocispec.Manifest, ref string) (ocispec.Descript
 	m.MediaType = ocispec.MediaTypeImageManifest
 	b, err := json.Marshal(m)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("ocilayout: manifest: %w", err)
+		return ocispec.Descriptor{}, fmt.Errorf("manifest: %w", err)
 	}
 	d, err := w.WriteBlob(m.MediaType, bytes.NewReader(b))
 	if err != nil {
@@ -96,7 +96,7 @@ func (w *Writer) WriteIndex(index ocispec.Index, ref string) (ocispec.Descriptor
 	index.MediaType = ocispec.MediaTypeImageIndex
 	b, err := json.Marshal(index)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("ocilayout: index: %w", err)
+		return ocispec.Descriptor{}, fmt.Errorf("index: %w", err)
 	}
 	d, err := w.WriteBlob(index.MediaType, bytes.NewReader(b))
 	if err != nil {
@@ -114,7 +114,7 @@ func (w *Writer) WriteRaw(d ocispec.Descriptor, b []byte, ref string) error {
 		return err
 	}
 	if got.Digest != d.Digest || got.Size != d.Size {
-		return fmt.Errorf("ocilayout: %d bytes with digest %s, described as %d with %s", got.Size, got.Digest, d.Size, d.Digest)
+		return fmt.Errorf("%d bytes with digest %s, described as %d with %s", got.Size, got.Digest, d.Size, d.Digest)
 	}
 	return w.list(d, ref)
 }
@@ -137,19 +137,19 @@ func (w *Writer) list(d ocispec.Descriptor, ref string) error {
 func (w *Writer) readIndex() (*ocispec.Index, error) {
 	f, err := os.Open(filepath.Join(w.dir, ocispec.ImageIndexFile))
 	if err != nil {
-		return nil, fmt.Errorf("ocilayout: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxIndex+1))
 	if err != nil {
-		return nil, fmt.Errorf("ocilayout: index: %w", err)
+		return nil, fmt.Errorf("index: %w", err)
 	}
 	if len(b) > maxIndex {
-		return nil, fmt.Errorf("ocilayout: index: more than %d bytes", maxIndex)
+		return nil, fmt.Errorf("index: more than %d bytes", maxIndex)
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(b, &index); err != nil {
-		return nil, fmt.Errorf("ocilayout: index: %w", err)
+		return nil, fmt.Errorf("index: %w", err)
 	}
 	return &index, nil
 }
@@ -162,7 +162,7 @@ func (w *Writer) writeIndex(index *ocispec.Index) error {
 	}
 	b, err := json.Marshal(index)
 	if err != nil {
-		return fmt.Errorf("ocilayout: index: %w", err)
+		return fmt.Errorf("index: %w", err)
 	}
 	return w.replace(ocispec.ImageIndexFile, b)
 }
@@ -171,17 +171,17 @@ func (w *Writer) replace(name string, b []byte) error {
 	path := filepath.Join(w.dir, name)
 	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
-		return fmt.Errorf("ocilayout: %s: %w", name, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	_, err = f.Write(b)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("ocilayout: %s: %w", name, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("ocilayout: %s: %w", name, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
 }

@@ -42,5 +42,5 @@ func TestWriter(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "index.json"), []byte("{"), 0o644))
 	_, err = w.WriteManifest(ocispec.Manifest{}, "v2")
-	require.ErrorContains(t, err, "ocilayout: index: ")
+	require.ErrorContains(t, err, "index: ")
 }

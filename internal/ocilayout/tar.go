@@ -29,14 +29,14 @@ func TarFS(r io.ReaderAt, size int64) (fs.FS, error) {
 			return t, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("ocilayout: tar: %w", err)
+			return nil, fmt.Errorf("tar: %w", err)
 		}
 		at, err := section.Seek(0, io.SeekCurrent)
 		if err != nil {
-			return nil, fmt.Errorf("ocilayout: tar: %w", err)
+			return nil, fmt.Errorf("tar: %w", err)
 		}
 		if err := t.add(h, r, at, size); err != nil {
-			return nil, fmt.Errorf("ocilayout: tar: %q: %w", h.Name, err)
+			return nil, fmt.Errorf("tar: %q: %w", h.Name, err)
 		}
 	}
 }

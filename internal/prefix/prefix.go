@@ -7,6 +7,8 @@
 //	}
 package prefix
 
+import "io"
+
 // Add names pkg in front of *err, unless it is nil or pkg has done so already.
 func Add(pkg string, err *error) {
 	if *err == nil {
@@ -32,6 +34,24 @@ func Bare(err error) error {
 	}
 	return err
 }
+
+// Reader puts the name in front of the errors of a reader that leaves the package, but io.EOF.
+func Reader(pkg string, r io.ReadCloser) io.ReadCloser { return &reader{pkg, r} }
+
+type reader struct {
+	pkg string
+	r   io.ReadCloser
+}
+
+func (r *reader) Read(b []byte) (int, error) {
+	n, err := r.r.Read(b)
+	if err != io.EOF {
+		Add(r.pkg, &err)
+	}
+	return n, err
+}
+
+func (r *reader) Close() error { return Error(r.pkg, r.r.Close()) }
 
 type named struct {
 	pkg string

@@ -3,7 +3,9 @@ package prefix_test
 import (
 	"fmt"
 	"io"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
 
@@ -26,4 +28,14 @@ func TestAdd(t *testing.T) {
 	require.Equal(t, inner, prefix.Bare(err))
 	require.Equal(t, inner, prefix.Bare(inner))
 	require.EqualError(t, prefix.Error("upgrade", err), "upgrade: uki: section .linux: unexpected EOF")
+}
+
+func TestReader(t *testing.T) {
+	r := prefix.Reader("cosign", io.NopCloser(strings.NewReader("abc")))
+	b, err := io.ReadAll(r)
+	require.NoError(t, err)
+	require.Equal(t, "abc", string(b))
+	require.NoError(t, r.Close())
+	_, err = prefix.Reader("cosign", io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF))).Read(b)
+	require.EqualError(t, err, "cosign: unexpected EOF")
 }

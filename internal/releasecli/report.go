@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/cosign"
 )
 
@@ -80,7 +81,7 @@ func NewVerification(artifact digest.Digest, result *cosign.Result, err error) (
 
 // Reason names a refusal; "" for other errors.
 func Reason(err error) string {
-	var digest *cosign.DigestError
+	var digest *osmith.DigestError
 	switch {
 	case errors.Is(err, cosign.ErrUnsigned):
 		return "unsigned"
@@ -112,7 +113,7 @@ func rejections(all []cosign.Rejection) []Rejection {
 
 // rejectedFor names why a signature does not count.
 func rejectedFor(err error) string {
-	var digest *cosign.DigestError
+	var digest *osmith.DigestError
 	var format *cosign.FormatError
 	switch {
 	case errors.Is(err, cosign.ErrOtherKey):

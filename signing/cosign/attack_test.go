@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/cosign"
 )
 
@@ -215,7 +216,7 @@ func TestAlteredBlobs(t *testing.T) {
 			require.NoError(t, os.WriteFile(name, bad, 0o600))
 			result, err := cosign.Verify(ctx, dir, artifact, cosign.Policy{Keys: public("ed25519")})
 			if filepath.Base(name) == artifact.Digest.Encoded() {
-				var mismatch *cosign.DigestError
+				var mismatch *osmith.DigestError
 				require.ErrorAs(t, err, &mismatch)
 				continue
 			}

@@ -165,7 +165,7 @@ func TestMemoryAndTar(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, result.Signatures, 2)
 	_, err = cosign.OpenTar(strings.NewReader("x"), 1)
-	assert.ErrorContains(t, err, "cosign: layout: ocilayout: tar: ")
+	assert.ErrorContains(t, err, "cosign: layout: tar: ")
 
 	var m cosign.Memory
 	config, err := m.WriteBlob(ocispec.MediaTypeEmptyJSON, strings.NewReader("{}"))

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/cosign"
 )
 
@@ -54,12 +55,12 @@ func TestBadInput(t *testing.T) {
 			sign(t, dir, artifact, cosign.Bundle)
 			overwrite(t, path, artifact, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
 			return artifact
-		}, new(cosign.DigestError), false, nil},
+		}, new(osmith.DigestError), false, nil},
 		"tampered blob": {func(t *testing.T, path string, dir *cosign.Dir, artifact ocispec.Descriptor) ocispec.Descriptor {
 			addBundle(t, dir, artifact, "{}")
 			overwrite(t, path, ocispec.Descriptor{Digest: "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}, func(b []byte) []byte { return []byte("[]") })
 			return artifact
-		}, new(cosign.DigestError), true, []string{"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}},
+		}, new(osmith.DigestError), true, []string{"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}},
 		"tag that names another now": {func(t *testing.T, path string, dir *cosign.Dir, artifact ocispec.Descriptor) ocispec.Descriptor {
 			sign(t, dir, artifact, cosign.SimpleSigning)
 			evil := addArtifact(t, dir, "evil")
@@ -146,12 +147,12 @@ func TestBadInput(t *testing.T) {
 				require.Len(t, untrusted.Rejected, 1)
 				err = untrusted.Rejected[0].Err
 			}
-			var mismatch *cosign.DigestError
+			var mismatch *osmith.DigestError
 			var format *cosign.FormatError
 			switch test.err.(type) {
 			case nil:
 				require.ErrorAs(t, err, &format)
-			case *cosign.DigestError:
+			case *osmith.DigestError:
 				require.ErrorAs(t, err, &mismatch)
 			default:
 				require.ErrorIs(t, err, test.err)

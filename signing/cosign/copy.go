@@ -8,12 +8,14 @@ import (
 	"io/fs"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // CopySignatures copies the signatures and attestations of an artifact from a source to a store, so that it
 // can be verified there, too, and returns how many manifests held some. Nothing is judged but that they are
 // about the artifact; what is damaged or missing stays behind, as Verify would reject it.
-func CopySignatures(ctx context.Context, to Store, from Source, artifact ocispec.Descriptor) (int, error) {
+func CopySignatures(ctx context.Context, to Store, from ArtifactSource, artifact ocispec.Descriptor) (int, error) {
 	if err := checkDescriptor(artifact); err != nil {
 		return 0, err
 	}
@@ -36,12 +38,12 @@ func CopySignatures(ctx context.Context, to Store, from Source, artifact ocispec
 
 // spoiled tells what is wrong with a blob from what is wrong with the way to it.
 func spoiled(err error) bool {
-	var digest *DigestError
+	var digest *osmith.DigestError
 	var format *FormatError
 	return errors.As(err, &digest) || errors.As(err, &format) || errors.Is(err, ErrNotFound) || errors.Is(err, fs.ErrNotExist)
 }
 
-func copyManifest(ctx context.Context, to Store, from Source, artifact, desc ocispec.Descriptor) (bool, error) {
+func copyManifest(ctx context.Context, to Store, from ArtifactSource, artifact, desc ocispec.Descriptor) (bool, error) {
 	content, err := readBlob(ctx, from, desc, maxManifest)
 	if err != nil {
 		return false, err
@@ -68,7 +70,7 @@ func copyManifest(ctx context.Context, to Store, from Source, artifact, desc oci
 }
 
 // copyTagged adds the layers of a manifest without a subject to those that the store has under the tag.
-func copyTagged(ctx context.Context, to Store, from Source, artifact ocispec.Descriptor, m *manifest) (bool, error) {
+func copyTagged(ctx context.Context, to Store, from ArtifactSource, artifact ocispec.Descriptor, m *manifest) (bool, error) {
 	some := false
 	for _, layer := range m.Layers {
 		format := layerFormat(layer)
@@ -102,7 +104,7 @@ func copyTagged(ctx context.Context, to Store, from Source, artifact ocispec.Des
 	return some, nil
 }
 
-func copyBlob(ctx context.Context, to Store, from Source, desc ocispec.Descriptor) error {
+func copyBlob(ctx context.Context, to Store, from ArtifactSource, desc ocispec.Descriptor) error {
 	content, err := readBlob(ctx, from, desc, maxPayload)
 	if err != nil {
 		return err

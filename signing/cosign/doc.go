@@ -13,7 +13,7 @@
 // Attestations, signed statements about an artifact such as where it was built or what is in it,
 // are read and written in both formats, too.
 //
-// Artifacts come from a Source; an OCI image layout
+// Artifacts come from an ArtifactSource; an OCI image layout
 // (https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md) in any
 // fs.FS, a directory or a tar archive is built in, and Memory. Registries are
 // for a module of their own, upgrade/release/registry.

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-
-	"github.com/osmith-dev/osmith/internal/ocilayout"
 )
 
 var (
@@ -138,9 +136,6 @@ func (r Rejection) String() string {
 	}
 	return fmt.Sprintf("%s: %v", text, r.Err)
 }
-
-// A DigestError says that a blob is not the one that its descriptor names.
-type DigestError = ocilayout.DigestError
 
 // A FormatError says where a document is not what its format demands.
 type FormatError struct {

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/cosign"
 )
 
@@ -156,7 +157,7 @@ func ExampleOpenBlob() {
 	}
 	defer r.Close()
 	_, err = io.ReadAll(r)
-	var wrong *cosign.DigestError
+	var wrong *osmith.DigestError
 	fmt.Println("wrong:", errors.As(err, &wrong))
 	// Output:
 	// a layer, <nil>

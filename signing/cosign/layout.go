@@ -25,7 +25,7 @@ type Layout struct {
 	fsys fs.FS
 }
 
-var _ Source = (*Layout)(nil)
+var _ ArtifactSource = (*Layout)(nil)
 
 // OpenLayout opens the layout at the root of a file system, such as os.DirFS(dir).
 func OpenLayout(fsys fs.FS) (*Layout, error) {

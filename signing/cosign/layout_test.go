@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/cosign"
 )
 
@@ -107,7 +108,7 @@ func TestOpenBlob(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, int64(size), n)
 
-	var mismatch *cosign.DigestError
+	var mismatch *osmith.DigestError
 	_, err = read(size-1, want)
 	require.ErrorAs(t, err, &mismatch)
 	assert.EqualError(t, err, "cosign: blob "+string(want.Digest)+": 8388607 bytes, want 8388608")
@@ -120,7 +121,7 @@ func TestOpenBlob(t *testing.T) {
 	other.Digest = digest.Digest("sha256:" + strings.Repeat("0", 64))
 	_, err = read(size, other)
 	require.ErrorAs(t, err, &mismatch)
-	assert.Equal(t, want.Digest, mismatch.Got)
+	assert.Equal(t, string(want.Digest), mismatch.Got)
 	assert.EqualError(t, err, "cosign: blob "+string(other.Digest)+": the content has digest "+string(want.Digest))
 
 	for _, bad := range []ocispec.Descriptor{

@@ -13,9 +13,9 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature/options"
 )
 
-// A Store is a Source that signatures can be written to. Dir is one.
+// A Store is an ArtifactSource that signatures can be written to. Dir is one.
 type Store interface {
-	Source
+	ArtifactSource
 	// WriteBlob stores a blob and describes it.
 	WriteBlob(mediaType string, content io.Reader) (ocispec.Descriptor, error)
 	// WriteManifest stores a manifest, and lets a tag name it if that is not empty.

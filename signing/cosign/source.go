@@ -8,6 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith/internal/ocilayout"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Limits on what is read into memory, in bytes.
@@ -16,9 +17,9 @@ const (
 	maxPayload  = 1 << 20
 )
 
-// A Source is where artifacts and their signatures come from. Nothing that it
+// An ArtifactSource is where artifacts and their signatures come from. Nothing that it
 // returns is trusted.
-type Source interface {
+type ArtifactSource interface {
 	// Blob opens a blob or manifest by the digest of its descriptor. The error for
 	// a missing one is or wraps ErrNotFound or fs.ErrNotExist.
 	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
@@ -34,9 +35,9 @@ type Source interface {
 
 // OpenBlob opens a blob and checks its size and digest while it is read, without
 // keeping it. The end of the blob is io.EOF only if everything that was read before
-// is what the descriptor names, and a *DigestError otherwise: act upon nothing until
+// is what the descriptor names, and a *osmith.DigestError otherwise: act upon nothing until
 // then.
-func OpenBlob(ctx context.Context, src Source, desc ocispec.Descriptor) (io.ReadCloser, error) {
+func OpenBlob(ctx context.Context, src ArtifactSource, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := checkDescriptor(desc); err != nil {
 		return nil, err
 	}
@@ -44,16 +45,16 @@ func OpenBlob(ctx context.Context, src Source, desc ocispec.Descriptor) (io.Read
 	if err != nil {
 		return nil, fmt.Errorf("cosign: blob %s: %w", desc.Digest, err)
 	}
-	return ocilayout.CheckedReader(ctx, r, desc, "cosign"), nil
+	return prefix.Reader("cosign", ocilayout.CheckedReader(ctx, r, desc)), nil
 }
 
 // checkDescriptor refuses digests that do not protect what they name.
 func checkDescriptor(desc ocispec.Descriptor) error {
-	return ocilayout.CheckDescriptor("cosign", desc)
+	return prefix.Error("cosign", ocilayout.CheckDescriptor(desc))
 }
 
 // readBlob returns a blob of limited size, checked.
-func readBlob(ctx context.Context, src Source, desc ocispec.Descriptor, limit int64) ([]byte, error) {
+func readBlob(ctx context.Context, src ArtifactSource, desc ocispec.Descriptor, limit int64) ([]byte, error) {
 	if desc.Size > limit {
 		return nil, fmt.Errorf("cosign: blob %s: %w: %d bytes, at most %d are allowed", desc.Digest, ErrTooLarge, desc.Size, limit)
 	}

@@ -79,7 +79,7 @@ func (s *Signed) Signer() string {
 // Without any signature the error is ErrUnsigned, without as many good ones as the policy
 // asks for it is an *UntrustedError. A policy that could not be satisfied, or that names identities
 // without a way to check them, is an error, too.
-func Verify(ctx context.Context, src Source, artifact ocispec.Descriptor, p Policy) (*Result, error) {
+func Verify(ctx context.Context, src ArtifactSource, artifact ocispec.Descriptor, p Policy) (*Result, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func Verify(ctx context.Context, src Source, artifact ocispec.Descriptor, p Poli
 // A verification goes through all candidates.
 type verification struct {
 	Result
-	src         Source
+	src         ArtifactSource
 	policy      Policy
 	authorities []Authority
 	seen        map[string]bool // signatures, by payload and value

@@ -11,8 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/osmith-dev/osmith/internal/httpblob"
 	"github.com/osmith-dev/osmith/internal/ocilayout"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Limits and sizes in bytes.
@@ -24,9 +24,6 @@ const (
 // ErrTooLarge says that a manifest, index or config is larger than any that is read.
 var ErrTooLarge = errors.New("too large")
 
-// A DigestError says that a blob is not what its descriptor promises.
-type DigestError = ocilayout.DigestError
-
 // A BlobSource is where the parts of a release come from; the sources of package cosign, of package weblayout and of
 // the registry module are some. Nothing that it returns is trusted.
 type BlobSource interface {
@@ -35,7 +32,7 @@ type BlobSource interface {
 }
 
 // ErrNoRanges is what a [RangeSource] returns, wrapped or not, if it turns out to have whole blobs only.
-var ErrNoRanges = httpblob.ErrNoRanges
+var ErrNoRanges = errors.New("the server does not serve ranges")
 
 // A RangeSource can begin in the middle of a blob.
 type RangeSource interface {
@@ -56,8 +53,8 @@ type BlobReader struct {
 // hash tree. Nothing else is checked here, as a piece has no digest: for anything but blocks of
 // a verity image use [Pull]. Concurrent reads are concurrent requests.
 func NewBlobReader(ctx context.Context, src RangeSource, desc ocispec.Descriptor) (*BlobReader, error) {
-	if err := ocilayout.CheckDescriptor("release", desc); err != nil {
-		return nil, err
+	if err := ocilayout.CheckDescriptor(desc); err != nil {
+		return nil, prefix.Error("release", err)
 	}
 	return &BlobReader{ctx, src, desc}, nil
 }
@@ -66,9 +63,17 @@ func NewBlobReader(ctx context.Context, src RangeSource, desc ocispec.Descriptor
 func (b *BlobReader) Size() int64 { return b.desc.Size }
 
 // ReadAt implements [io.ReaderAt]. A source that returns less than it was asked for is an error.
-func (b *BlobReader) ReadAt(p []byte, off int64) (int, error) {
+func (b *BlobReader) ReadAt(p []byte, off int64) (n int, err error) {
+	n, err = b.readAt(p, off)
+	if err != io.EOF {
+		prefix.Add("release", &err)
+	}
+	return n, err
+}
+
+func (b *BlobReader) readAt(p []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, errors.New("release: blob: negative offset")
+		return 0, errors.New("blob: negative offset")
 	}
 	if off >= b.desc.Size {
 		return 0, io.EOF
@@ -82,7 +87,7 @@ func (b *BlobReader) ReadAt(p []byte, off int64) (int, error) {
 	}
 	r, err := b.src.BlobRange(b.ctx, b.desc, off, int64(len(p)))
 	if err != nil {
-		return 0, fmt.Errorf("release: blob %s: %d bytes at %d: %w", b.desc.Digest, len(p), off, err)
+		return 0, fmt.Errorf("blob %s: %d bytes at %d: %w", b.desc.Digest, len(p), off, err)
 	}
 	n, err := io.ReadFull(r, p)
 	if e := r.Close(); err == nil {
@@ -92,27 +97,27 @@ func (b *BlobReader) ReadAt(p []byte, off int64) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return n, fmt.Errorf("release: blob %s: %d of %d bytes at %d: %w", b.desc.Digest, n, len(p), off, err)
+		return n, fmt.Errorf("blob %s: %d of %d bytes at %d: %w", b.desc.Digest, n, len(p), off, err)
 	}
 	return n, end
 }
 
 // openBlob opens a blob that is checked while it is read.
 func openBlob(ctx context.Context, src BlobSource, d ocispec.Descriptor) (io.ReadCloser, error) {
-	if err := ocilayout.CheckDescriptor("release", d); err != nil {
+	if err := ocilayout.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	r, err := src.Blob(ctx, d)
 	if err != nil {
-		return nil, fmt.Errorf("release: blob %s: %w", d.Digest, err)
+		return nil, fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
-	return ocilayout.CheckedReader(ctx, r, d, "release"), nil
+	return ocilayout.CheckedReader(ctx, r, d), nil
 }
 
 // document reads a small blob whole and holds it against its digest, and against its size if that is known.
 func document(ctx context.Context, src BlobSource, d ocispec.Descriptor) ([]byte, error) {
 	if d.Size > maxDocument {
-		return nil, fmt.Errorf("release: blob %s: %w: %d bytes, at most %d are read of a document", d.Digest, ErrTooLarge, d.Size, maxDocument)
+		return nil, fmt.Errorf("blob %s: %w: %d bytes, at most %d are read of a document", d.Digest, ErrTooLarge, d.Size, maxDocument)
 	}
 	if d.Size != unknownSize {
 		r, err := openBlob(ctx, src, d)
@@ -122,23 +127,23 @@ func document(ctx context.Context, src BlobSource, d ocispec.Descriptor) ([]byte
 		defer r.Close()
 		return io.ReadAll(r)
 	}
-	if err := ocilayout.CheckDescriptor("release", ocispec.Descriptor{Digest: d.Digest}); err != nil {
+	if err := ocilayout.CheckDescriptor(ocispec.Descriptor{Digest: d.Digest}); err != nil {
 		return nil, err
 	}
 	r, err := src.Blob(ctx, d)
 	if err != nil {
-		return nil, fmt.Errorf("release: blob %s: %w", d.Digest, err)
+		return nil, fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
 	defer r.Close()
 	b, err := io.ReadAll(io.LimitReader(r, maxDocument+1))
 	if err != nil {
-		return nil, fmt.Errorf("release: blob %s: %w", d.Digest, err)
+		return nil, fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
 	if len(b) > maxDocument {
-		return nil, fmt.Errorf("release: blob %s: %w: more than %d bytes", d.Digest, ErrTooLarge, maxDocument)
+		return nil, fmt.Errorf("blob %s: %w: more than %d bytes", d.Digest, ErrTooLarge, maxDocument)
 	}
 	d.Size = int64(len(b))
-	if err := ocilayout.CheckDigest("release", d, digest.SHA256.FromBytes(b), d.Size); err != nil {
+	if err := ocilayout.CheckDigest(d, digest.SHA256.FromBytes(b), d.Size); err != nil {
 		return nil, err
 	}
 	return b, nil

@@ -2,14 +2,28 @@
 // system and its hash tree as layers of one manifest, with a small JSON config that binds them (OCI Image Format
 // Specification 1.1, https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md, "Guidelines for Artifact Usage").
 //
-//	desc, err := release.Pack(dir, "v2", release.Contents{ID: "acme", Version: "2", UKI: uki, Root: root, Tree: tree, RootHash: hash})
-//	...
-//	// Later and elsewhere, from a digest that cosign.Verify has vouched for:
-//	rel, err := release.Open(ctx, os.DirFS(dir), digest)
+// The vendor packs:
+//
+//	packed, err := release.Pack(dir, "v2", &release.Release{
+//		ID: "acme", Version: "2", UKI: uki, Root: root, Tree: tree, RootHash: rootHash,
+//	})
 //	if err != nil {
 //		return err
 //	}
-//	plan, err := upgrade.NewPlan(ctx, disk, upgrade.Release{Version: rel.Version, UKI: rel.UKI, Root: rel.Root, ...}, machine)
+//	fmt.Println("sign this digest:", packed.Digest)
+//
+// Later and elsewhere, what cosign.Verify has vouched for is opened, and planned:
+//
+//	verified, err := cosign.Verify(ctx, layout, artifact, policy)
+//	if err != nil {
+//		return err
+//	}
+//	rel, err := release.Open(ctx, os.DirFS(dir), verified.Subject)
+//	if err != nil {
+//		return err
+//	}
+//	defer rel.Close()
+//	plan, err := upgrade.NewPlan(ctx, disk, rel, machine, upgrade.Options{})
 //
 // A release comes from elsewhere by Read and Pull, from any [BlobSource]: a layout of package cosign, a web server by package weblayout, a
 // registry by the module upgrade/release/registry. Of an index for several architectures, Select picks the release. docs/release.md
@@ -23,5 +37,5 @@
 //
 // # Limits
 //
-// Manifests, indexes and configs up to 4 MiB, in which no key may stand twice; SHA-256 only; layers are not compressed.
+// Manifests, indexes and configs up to 4 MiB, in which no key may appear twice; SHA-256 only; layers are not compressed.
 package release

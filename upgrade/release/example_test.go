@@ -44,7 +44,7 @@ func ExampleOpen() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	r, err := release.Open(context.Background(), os.DirFS(dir), d.Digest) // of a cosign.Result
+	r, err := release.Open(context.Background(), os.DirFS(dir), d) // of a cosign.Result
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func ExamplePull() {
 	if err := release.Pull(ctx, src, a, to, release.PullOptions{Ref: "v2", Index: &index}); err != nil {
 		log.Fatal(err)
 	}
-	r, err := release.Open(ctx, os.DirFS(to), d.Digest)
+	r, err := release.Open(ctx, os.DirFS(to), d)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -7,29 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/ocilayout"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
-
-// Contents is one version of an operating system for one architecture. The fields after RootHash may be empty.
-type Contents struct {
-	ID       string        // os-release IMAGE_ID or ID of the system
-	Version  string        // os-release IMAGE_VERSION
-	UKI      osmith.Source // signed
-	Root     osmith.Source // root file system image
-	Tree     osmith.Source // dm-verity superblock and hash tree of Root
-	RootHash []byte
-
-	Architecture      string        // as Go and OCI name it: amd64, arm64, riscv64...
-	RootHashSignature osmith.Source // the content of a verity-sig partition
-	Loader            osmith.Source // signed boot loader that the release was tested with
-	Addons            []File        // signed add-ons of the UKI
-	PCRs              osmith.Source // JSON: predicted PCRs
-	SBOMs             []Document    // software bills of materials
-}
 
 // Schema names the config's format.
 const Schema = "osmith.release/1"
@@ -53,42 +38,48 @@ type Store interface {
 
 // Pack writes the release into the OCI layout in dir, which is made if absent, and lists it under ref. The same contents
 // give the same digest.
-func Pack(dir, ref string, c Contents) (ocispec.Descriptor, error) {
+func Pack(dir, ref string, r *Release) (d ocispec.Descriptor, err error) {
+	defer prefix.Add("release", &err)
 	w, err := ocilayout.Create(dir)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("release: pack: %w", err)
+		return d, fmt.Errorf("pack: %w", err)
 	}
-	return PackInto(w, ref, c)
+	return pack(w, ref, r)
 }
 
 // PackInto is Pack into another store than a directory. Every part is read once, front to back.
-func PackInto(w Store, ref string, c Contents) (ocispec.Descriptor, error) {
-	d, err := pack(w, ref, c)
+func PackInto(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
+	d, err := pack(w, ref, r)
+	return d, prefix.Error("release", err)
+}
+
+func pack(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
+	d, err := write(w, ref, r)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("release: pack: %w", err)
+		return ocispec.Descriptor{}, fmt.Errorf("pack: %w", err)
 	}
 	return d, nil
 }
 
-func pack(w Store, ref string, c Contents) (ocispec.Descriptor, error) {
+func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 	var none ocispec.Descriptor
 	switch {
-	case c.ID == "" || c.Version == "":
+	case r.ID == "" || r.Version == "":
 		return none, errors.New("a release needs an ID and a version")
-	case len(c.RootHash) == 0:
+	case len(r.RootHash) == 0:
 		return none, errors.New("a release needs a root hash")
 	}
-	list, err := c.parts()
+	list, err := r.parts()
 	if err != nil {
 		return none, err
 	}
-	doc, err := json.Marshal(config{Schema, c.ID, c.Version, hex.EncodeToString(c.RootHash), c.Architecture})
+	doc, err := json.Marshal(config{Schema, r.ID, r.Version, hex.EncodeToString(r.RootHash), r.Architecture})
 	if err != nil {
 		return none, err
 	}
 	m := ocispec.Manifest{ArtifactType: ArtifactType, Annotations: map[string]string{
-		ocispec.AnnotationTitle:   c.ID,
-		ocispec.AnnotationVersion: c.Version,
+		ocispec.AnnotationTitle:   r.ID,
+		ocispec.AnnotationVersion: r.Version,
 	}}
 	if m.Config, err = w.WriteBlob(MediaTypeConfig, bytes.NewReader(doc)); err != nil {
 		return none, err
@@ -105,4 +96,37 @@ func pack(w Store, ref string, c Contents) (ocispec.Descriptor, error) {
 		m.Layers = append(m.Layers, d)
 	}
 	return w.WriteManifest(m, ref)
+}
+
+// PackIndex joins releases of the same version for several architectures, which are in the layout in dir already, under one
+// name. manifests are what Pack returned, by architecture. The same manifests give the same digest.
+func PackIndex(dir, ref string, manifests map[string]ocispec.Descriptor) (ocispec.Descriptor, error) {
+	fail := func(err error) (ocispec.Descriptor, error) {
+		return ocispec.Descriptor{}, prefix.Error("release", fmt.Errorf("pack: %w", err))
+	}
+	if len(manifests) == 0 {
+		return fail(errors.New("an index needs a release"))
+	}
+	w, err := ocilayout.Create(dir)
+	if err != nil {
+		return fail(err)
+	}
+	index := ocispec.Index{ArtifactType: ArtifactType}
+	for architecture, d := range manifests {
+		if architecture == "" {
+			return fail(errors.New("an index needs the architecture of each release"))
+		}
+		index.Manifests = append(index.Manifests, ocispec.Descriptor{
+			MediaType: ocispec.MediaTypeImageManifest, Digest: d.Digest, Size: d.Size, ArtifactType: ArtifactType,
+			Platform: &ocispec.Platform{OS: "linux", Architecture: architecture},
+		})
+	}
+	slices.SortFunc(index.Manifests, func(a, b ocispec.Descriptor) int {
+		return strings.Compare(a.Platform.Architecture, b.Platform.Architecture)
+	})
+	d, err := w.WriteIndex(index, ref)
+	if err != nil {
+		return fail(err)
+	}
+	return d, nil
 }

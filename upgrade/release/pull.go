@@ -13,7 +13,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/ocilayout"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // PullOptions are the choices of [Pull]; the zero value is usable.
@@ -38,11 +40,15 @@ type PullOptions struct {
 // An interrupted transfer is taken up where it stopped, by the same call, if the source is a [RangeSource]; what had arrived is read once for its digest.
 // The manifest is written last, so a layout that lists a release has all of it but what was skipped.
 //
-// The error for content that is not what was promised is a [*DigestError].
+// The error for content that is not what was promised is a [*osmith.DigestError].
 func Pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOptions) error {
+	return prefix.Error("release", pull(ctx, src, a, dir, o))
+}
+
+func pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOptions) error {
 	w, err := ocilayout.Create(dir)
 	if err != nil {
-		return fmt.Errorf("release: pull: %w", err)
+		return fmt.Errorf("pull: %w", err)
 	}
 	p := &puller{ctx: ctx, src: src, dir: dir, progress: o.Progress, total: a.Config.Size}
 	blobs := []ocispec.Descriptor{a.Config}
@@ -59,7 +65,7 @@ func Pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOp
 		}
 	}
 	for _, b := range blobs {
-		if err := ocilayout.CheckDescriptor("release", b); err != nil {
+		if err := ocilayout.CheckDescriptor(b); err != nil {
 			return err
 		}
 		if err := p.pull(b); err != nil {
@@ -71,7 +77,7 @@ func Pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOp
 		ref = ""
 	}
 	if err := w.WriteRaw(a.Descriptor, a.manifest, ref); err != nil {
-		return fmt.Errorf("release: pull: %w", err)
+		return fmt.Errorf("pull: %w", err)
 	}
 	if o.Index == nil {
 		return nil
@@ -82,7 +88,7 @@ func Pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOp
 	}
 	index := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, ArtifactType: ArtifactType, Digest: o.Index.Digest, Size: int64(len(b))}
 	if err := w.WriteRaw(index, b, o.Ref); err != nil {
-		return fmt.Errorf("release: pull: %w", err)
+		return fmt.Errorf("pull: %w", err)
 	}
 	return nil
 }
@@ -116,10 +122,10 @@ func (p *puller) pull(d ocispec.Descriptor) error {
 	partial := filepath.Join(p.dir, ".partial-"+d.Digest.Encoded())
 	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return fmt.Errorf("release: pull: %w", err)
+		return fmt.Errorf("pull: %w", err)
 	}
 	err = p.fill(f, d)
-	var wrong *DigestError
+	var wrong *osmith.DigestError
 	if err == nil {
 		err = f.Sync()
 	}
@@ -129,10 +135,10 @@ func (p *puller) pull(d ocispec.Descriptor) error {
 		return errors.Join(err, os.Remove(partial))
 	}
 	if err != nil {
-		return fmt.Errorf("release: pull: %w", err)
+		return fmt.Errorf("pull: %w", err)
 	}
 	if err := os.Rename(partial, name); err != nil {
-		return fmt.Errorf("release: pull: %w", err)
+		return fmt.Errorf("pull: %w", err)
 	}
 	return nil
 }
@@ -144,7 +150,7 @@ func (p *puller) check(name string, d ocispec.Descriptor) error {
 		return err
 	}
 	defer f.Close()
-	_, err = io.Copy(io.Discard, ocilayout.CheckedReader(p.ctx, f, d, "release"))
+	_, err = io.Copy(io.Discard, ocilayout.CheckedReader(p.ctx, f, d))
 	return err
 }
 
@@ -176,7 +182,7 @@ func (p *puller) fill(f *os.File, d ocispec.Descriptor) error {
 			return fmt.Errorf("blob %s: after %d of %d bytes: %w", d.Digest, have, d.Size, err)
 		}
 	}
-	return ocilayout.CheckDigest("release", d, digest.NewDigest(digest.SHA256, h), have)
+	return ocilayout.CheckDigest(d, digest.NewDigest(digest.SHA256, h), have)
 }
 
 // again fetches a blob from its beginning, as its source cannot go on where it was.

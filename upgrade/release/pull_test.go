@@ -18,15 +18,15 @@ import (
 )
 
 // full is a release with one of everything.
-func full() release.Contents {
+func full() *release.Release {
 	c := contents()
 	c.Architecture = "amd64"
 	c.Root = bytes.NewReader(bytes.Repeat([]byte("0123456789abcdef"), 1<<12))
 	c.RootHashSignature = strings.NewReader("signature")
 	c.Loader = strings.NewReader("loader")
-	c.Addons = []release.File{{Name: "console.addon.efi", Content: strings.NewReader("addon")}}
+	c.Addons = []release.Addon{{Name: "console.addon.efi", Content: strings.NewReader("addon")}}
 	c.PCRs = strings.NewReader("{}")
-	c.SBOMs = []release.Document{{MediaType: release.MediaTypeSPDX, Name: "acme.spdx.json", Content: strings.NewReader("{}")}}
+	c.SBOMs = []release.SBOM{{MediaType: release.MediaTypeSPDX, Name: "acme.spdx.json", Content: strings.NewReader("{}")}}
 	return c
 }
 
@@ -88,7 +88,7 @@ func serve(t *testing.T) (*server, *release.Artifact) {
 
 func open(t *testing.T, dir string, a *release.Artifact) *release.Release {
 	t.Helper()
-	r, err := release.Open(t.Context(), os.DirFS(dir), a.Descriptor.Digest)
+	r, err := release.Open(t.Context(), os.DirFS(dir), a.Descriptor)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
 	return r
@@ -203,12 +203,12 @@ func TestPullRefuses(t *testing.T) {
 			dir := t.TempDir()
 			s.change = change
 			err := release.Pull(t.Context(), s, a, dir, release.PullOptions{Ref: "v2"})
-			var wrong *release.DigestError
+			var wrong *osmith.DigestError
 			require.ErrorAs(t, err, &wrong)
 			blobs, err := filepath.Glob(filepath.Join(dir, "blobs", "sha256", "*"))
 			require.NoError(t, err)
 			require.Empty(t, blobs)
-			_, err = release.Open(t.Context(), os.DirFS(dir), a.Descriptor.Digest)
+			_, err = release.Open(t.Context(), os.DirFS(dir), a.Descriptor)
 			require.Error(t, err)
 			s.change = nil
 			require.NoError(t, release.Pull(t.Context(), s, a, dir, release.PullOptions{}))
@@ -220,7 +220,7 @@ func TestPullRefuses(t *testing.T) {
 	root, _ := a.Layer(release.MediaTypeRoot)
 	partial := filepath.Join(dir, ".partial-"+root.Digest.Encoded())
 	require.NoError(t, os.WriteFile(partial, []byte("something else"), 0o644))
-	require.ErrorAs(t, release.Pull(t.Context(), s, a, dir, release.PullOptions{}), new(*release.DigestError))
+	require.ErrorAs(t, release.Pull(t.Context(), s, a, dir, release.PullOptions{}), new(*osmith.DigestError))
 	require.NoError(t, release.Pull(t.Context(), s, a, dir, release.PullOptions{}))
 
 	gone, cancel := context.WithCancel(t.Context())
@@ -232,7 +232,7 @@ func TestPullSkips(t *testing.T) {
 	s, a := serve(t)
 	dir := t.TempDir()
 	require.NoError(t, release.Pull(t.Context(), s, a, dir, release.PullOptions{Skip: []string{release.MediaTypeRoot}}))
-	_, err := release.Open(t.Context(), os.DirFS(dir), a.Descriptor.Digest)
+	_, err := release.Open(t.Context(), os.DirFS(dir), a.Descriptor)
 	require.ErrorIs(t, err, os.ErrNotExist)
 
 	root, _ := a.Layer(release.MediaTypeRoot)

@@ -9,13 +9,14 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-func contents() release.Contents {
-	return release.Contents{
+func contents() *release.Release {
+	return &release.Release{
 		ID: "acme", Version: "2",
 		UKI:      strings.NewReader("uki"),
 		Root:     strings.NewReader("root"),
@@ -32,7 +33,7 @@ func TestRoundTrip(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, d.Digest, again.Digest)
 
-	r, err := release.Open(context.Background(), os.DirFS(dir), d.Digest)
+	r, err := release.Open(context.Background(), os.DirFS(dir), d)
 	require.NoError(t, err)
 	defer r.Close()
 	require.Equal(t, "acme", r.ID)
@@ -84,7 +85,7 @@ func TestOpenRefuses(t *testing.T) {
 			dir := t.TempDir()
 			d, err := release.Pack(dir, "v2", contents())
 			require.NoError(t, err)
-			r, err := release.Open(context.Background(), os.DirFS(dir), tt.damage(t, dir, d.Digest))
+			r, err := release.Open(context.Background(), os.DirFS(dir), ocispec.Descriptor{Digest: tt.damage(t, dir, d.Digest), Size: -1})
 			require.Nil(t, r)
 			require.ErrorContains(t, err, tt.want)
 		})

@@ -1,7 +1,7 @@
 // Package registry reads releases from OCI registries, and puts them there (OCI Distribution Specification 1.1,
 // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md). A Repository is a source of package cosign and of package release:
 //
-//	repo, err := registry.Open("registry.example/os/acme", registry.Options{Client: http.DefaultClient})
+//	repo, err := registry.Open("registry.example/os/acme", registry.OpenOptions{Client: http.DefaultClient})
 //	if err != nil {
 //		return err
 //	}

@@ -34,7 +34,7 @@ func ExampleOpen() {
 func publishAndFetch() error {
 	server := httptest.NewServer(ggcr.New(ggcr.WithReferrersSupport(true), ggcr.Logger(stdlog.New(io.Discard, "", 0))))
 	defer server.Close()
-	repo, err := registry.Open(strings.TrimPrefix(server.URL, "http://")+"/os/acme", registry.Options{Client: server.Client(), PlainHTTP: true})
+	repo, err := registry.Open(strings.TrimPrefix(server.URL, "http://")+"/os/acme", registry.OpenOptions{Client: server.Client(), PlainHTTP: true})
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func push() error {
 	if err := cosign.Sign(ctx, layout, artifact, key, cosign.SignOptions{}); err != nil {
 		return err
 	}
-	repo, err := registry.Open(strings.TrimPrefix(server.URL, "http://")+"/os/acme", registry.Options{Client: server.Client(), PlainHTTP: true})
+	repo, err := registry.Open(strings.TrimPrefix(server.URL, "http://")+"/os/acme", registry.OpenOptions{Client: server.Client(), PlainHTTP: true})
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,8 @@ import (
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
@@ -46,20 +48,20 @@ var (
 func (r *Repository) Writer(ctx context.Context) *Writer { return &Writer{r, ctx} }
 
 // WriteBlob uploads a blob unless the repository has it.
-func (w *Writer) WriteBlob(mediaType string, content io.Reader) (ocispec.Descriptor, error) {
-	var none ocispec.Descriptor
+func (w *Writer) WriteBlob(mediaType string, content io.Reader) (d ocispec.Descriptor, err error) {
+	defer prefix.Add("registry", &err)
 	f, err := os.CreateTemp("", "osmith-blob-*")
 	if err != nil {
-		return none, fmt.Errorf("registry: %w", err)
+		return d, err
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
 	h := sha256.New()
 	n, err := io.Copy(io.MultiWriter(f, h), content)
 	if err != nil {
-		return none, fmt.Errorf("registry: blob: %w", err)
+		return d, fmt.Errorf("blob: %w", err)
 	}
-	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.NewDigest(digest.SHA256, h), Size: n}
+	d = ocispec.Descriptor{MediaType: mediaType, Digest: digest.NewDigest(digest.SHA256, h), Size: n}
 	return d, w.push(w.ctx, d, io.NewSectionReader(f, 0, n))
 }
 
@@ -76,14 +78,15 @@ func (r *Repository) push(ctx context.Context, d ocispec.Descriptor, content *io
 
 // WriteManifest stores a manifest, under a tag if that is not empty. If the registry has no referrers API, the list of those that refer to
 // the same artifact is brought up to date.
-func (w *Writer) WriteManifest(m ocispec.Manifest, tag string) (ocispec.Descriptor, error) {
+func (w *Writer) WriteManifest(m ocispec.Manifest, tag string) (d ocispec.Descriptor, err error) {
+	defer prefix.Add("registry", &err)
 	m.Versioned = specs.Versioned{SchemaVersion: 2}
 	m.MediaType = ocispec.MediaTypeImageManifest
 	b, err := json.Marshal(m)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("registry: manifest: %w", err)
+		return d, fmt.Errorf("manifest: %w", err)
 	}
-	d := ocispec.Descriptor{MediaType: m.MediaType, ArtifactType: m.ArtifactType, Digest: digest.SHA256.FromBytes(b), Size: int64(len(b))}
+	d = ocispec.Descriptor{MediaType: m.MediaType, ArtifactType: m.ArtifactType, Digest: digest.SHA256.FromBytes(b), Size: int64(len(b))}
 	return d, w.pushManifest(w.ctx, d, b, tag)
 }
 
@@ -110,10 +113,11 @@ type PushOptions struct {
 
 // Push uploads a release with everything that is known to refer to it: from, such as a cosign.Layout, is asked for both. Blobs that the
 // repository has are not sent again. Manifests come last, the release before its signatures, so that nothing is listed that is not whole.
-func (r *Repository) Push(ctx context.Context, from cosign.Source, artifact ocispec.Descriptor, o PushOptions) error {
+func (r *Repository) Push(ctx context.Context, from cosign.ArtifactSource, artifact ocispec.Descriptor, o PushOptions) (err error) {
+	defer prefix.Add("registry", &err)
 	signatures, err := from.Signatures(ctx, artifact)
 	if err != nil {
-		return fmt.Errorf("registry: push: %w", err)
+		return fmt.Errorf("push: %w", err)
 	}
 	p := &pusher{to: r, from: from, progress: o.Progress}
 	if err := p.manifest(ctx, artifact, o.Tag); err != nil {
@@ -133,7 +137,7 @@ func (r *Repository) Push(ctx context.Context, from cosign.Source, artifact ocis
 
 type pusher struct {
 	to          *Repository
-	from        cosign.Source
+	from        cosign.ArtifactSource
 	progress    func(done, total int64)
 	done, total int64
 }
@@ -142,7 +146,7 @@ type pusher struct {
 func (p *pusher) document(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
 	const maxDocument = 4 << 20
 	if d.Size > maxDocument {
-		return nil, fmt.Errorf("registry: push: %s: %d bytes, at most %d are read of a manifest", d.Digest, d.Size, maxDocument)
+		return nil, fmt.Errorf("push: %s: %d bytes, at most %d are read of a manifest", d.Digest, d.Size, maxDocument)
 	}
 	blob, err := cosign.OpenBlob(ctx, p.from, d)
 	if err != nil {
@@ -169,10 +173,10 @@ func (p *pusher) manifest(ctx context.Context, d ocispec.Descriptor, tag string)
 	}
 	var n node
 	if err := json.Unmarshal(b, &n); err != nil {
-		return fmt.Errorf("registry: push: %s: %w", d.Digest, err)
+		return &osmith.FormatError{Offset: -1, Field: "manifest " + string(d.Digest), Err: err}
 	}
 	if d.MediaType = n.MediaType; !isManifest(d) {
-		return fmt.Errorf("registry: push: %s: media type %q is none of a manifest", d.Digest, n.MediaType)
+		return fmt.Errorf("push: %s: media type %q is none of a manifest", d.Digest, n.MediaType)
 	}
 	for _, m := range n.Manifests {
 		if err := p.manifest(ctx, m, ""); err != nil {

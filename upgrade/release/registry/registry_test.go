@@ -40,9 +40,9 @@ func start(t testing.TB, referrers bool, front func(w http.ResponseWriter, r *ht
 	return strings.TrimPrefix(server.URL, "http://") + "/os/acme"
 }
 
-func open(t testing.TB, name string, change func(o *registry.Options)) *registry.Repository {
+func open(t testing.TB, name string, change func(o *registry.OpenOptions)) *registry.Repository {
 	t.Helper()
-	o := registry.Options{Client: http.DefaultClient, PlainHTTP: true, Attempts: 3, Wait: func(int) time.Duration { return 0 }}
+	o := registry.OpenOptions{Client: http.DefaultClient, PlainHTTP: true, Attempts: 3, Wait: func(int) time.Duration { return 0 }}
 	if change != nil {
 		change(&o)
 	}
@@ -51,8 +51,8 @@ func open(t testing.TB, name string, change func(o *registry.Options)) *registry
 	return repo
 }
 
-func contents() release.Contents {
-	return release.Contents{
+func contents() *release.Release {
+	return &release.Release{
 		ID: "acme", Version: "2", UKI: strings.NewReader("uki"), Root: strings.NewReader(strings.Repeat("root", 50000)),
 		Tree: strings.NewReader("tree"), RootHash: make([]byte, 32),
 	}
@@ -125,7 +125,7 @@ func TestPushAndPull(t *testing.T) {
 			}}))
 			dir := t.TempDir()
 			require.NoError(t, fetch(t, repo, dir, policy(key.Public())))
-			r, err := release.Open(t.Context(), os.DirFS(dir), d.Digest)
+			r, err := release.Open(t.Context(), os.DirFS(dir), d)
 			require.NoError(t, err)
 			require.Equal(t, "2", r.Version)
 			require.NoError(t, r.Close())
@@ -166,7 +166,7 @@ func TestRangesAndFailures(t *testing.T) {
 		return false
 	})
 	var retries atomic.Int64
-	repo := open(t, name, func(o *registry.Options) {
+	repo := open(t, name, func(o *registry.OpenOptions) {
 		o.OnRetry = func(int, time.Duration, error) { retries.Add(1) }
 	})
 	require.NoError(t, repo.Push(t.Context(), store, d, registry.PushOptions{Tag: "v2"}))
@@ -197,7 +197,7 @@ func TestCredentials(t *testing.T) {
 		return true
 	})
 	with := func(password string) *registry.Repository {
-		return open(t, name, func(o *registry.Options) {
+		return open(t, name, func(o *registry.OpenOptions) {
 			o.Credentials = func(_ context.Context, host string) (registry.Credentials, error) {
 				require.True(t, strings.HasPrefix(name, host))
 				return registry.Credentials{Username: "acme", Password: password}, nil
@@ -212,7 +212,7 @@ func TestCredentials(t *testing.T) {
 		require.NotErrorIs(t, err, registry.ErrNotFound)
 	}
 	asked := errors.New("no keyring")
-	repo := open(t, name, func(o *registry.Options) {
+	repo := open(t, name, func(o *registry.OpenOptions) {
 		o.Credentials = func(context.Context, string) (registry.Credentials, error) { return registry.Credentials{}, asked }
 	})
 	require.ErrorIs(t, fetch(t, repo, t.TempDir(), policy(key.Public())), asked)
@@ -245,10 +245,10 @@ func TestTampered(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	for _, name := range []string{"", "registry.example", "registry.example/os:v2", "registry.example/OS", "registry.example/os@sha256:00"} {
-		_, err := registry.Open(name, registry.Options{Client: http.DefaultClient})
+		_, err := registry.Open(name, registry.OpenOptions{Client: http.DefaultClient})
 		require.ErrorContains(t, err, "registry: ", name)
 	}
-	_, err := registry.Open("registry.example/os", registry.Options{})
+	_, err := registry.Open("registry.example/os", registry.OpenOptions{})
 	require.ErrorContains(t, err, "no HTTP client")
 	repo := open(t, start(t, true, nil), nil)
 	_, err = repo.Resolve(t.Context(), "v9")

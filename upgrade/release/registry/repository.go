@@ -17,6 +17,7 @@ import (
 
 	"github.com/osmith-dev/osmith/internal/httpblob"
 	"github.com/osmith-dev/osmith/internal/ocilayout"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
@@ -34,8 +35,8 @@ type Credentials struct {
 	AccessToken        string // ready to be used
 }
 
-// Options are the choices of [Open].
-type Options struct {
+// OpenOptions are the choices of [Open].
+type OpenOptions struct {
 	// Client sends the requests, with whatever proxies and certificates they need. It must be given: no connection is
 	// made that nobody asked for.
 	Client *http.Client
@@ -64,14 +65,15 @@ type Repository struct {
 }
 
 var (
-	_ cosign.Source       = (*Repository)(nil)
-	_ release.RangeSource = (*Repository)(nil)
+	_ cosign.ArtifactSource = (*Repository)(nil)
+	_ release.RangeSource   = (*Repository)(nil)
 )
 
 // Open describes the repository of a name such as registry.example/os/acme, without a tag and without a digest. Nothing is read yet.
-func Open(name string, o Options) (*Repository, error) {
+func Open(name string, o OpenOptions) (r *Repository, err error) {
+	defer prefix.Add("registry", &err)
 	if o.Client == nil {
-		return nil, errors.New("registry: no HTTP client is given")
+		return nil, errors.New("no HTTP client is given")
 	}
 	client := &auth.Client{Client: o.Client, Cache: auth.NewCache()}
 	if o.Credentials != nil {
@@ -80,14 +82,15 @@ func Open(name string, o Options) (*Repository, error) {
 			return auth.Credential{Username: c.Username, Password: c.Password, RefreshToken: c.RefreshToken, AccessToken: c.AccessToken}, err
 		}
 	}
-	r := &Repository{client: httpblob.Client{Do: client, Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry}, Stall: o.Stall}}
+	r = &Repository{client: httpblob.Client{Do: client, Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry},
+		Stall: o.Stall, NoRanges: release.ErrNoRanges}}
 	for _, to := range []**remote.Repository{&r.repo, &r.byAPI, &r.byTag} {
 		repo, err := remote.NewRepository(name)
 		if err != nil {
-			return nil, fmt.Errorf("registry: %q: %w", name, err)
+			return nil, fmt.Errorf("%q: %w", name, err)
 		}
 		if repo.Reference.Reference != "" {
-			return nil, fmt.Errorf("registry: %q: want the name of a repository, without %q", name, repo.Reference.Reference)
+			return nil, fmt.Errorf("%q: want the name of a repository, without %q", name, repo.Reference.Reference)
 		}
 		repo.Client, repo.PlainHTTP = client, o.PlainHTTP
 		// The list under the tag is rewritten when a manifest is pushed; what it was before is not ours to delete.
@@ -95,7 +98,7 @@ func Open(name string, o Options) (*Repository, error) {
 		*to = repo
 	}
 	if err := errors.Join(r.byAPI.SetReferrersCapability(true), r.byTag.SetReferrersCapability(false)); err != nil {
-		return nil, fmt.Errorf("registry: %q: %w", name, err)
+		return nil, fmt.Errorf("%q: %w", name, err)
 	}
 	return r, nil
 }
@@ -121,13 +124,18 @@ func (r *Repository) again(ctx context.Context, what string, do func() error) er
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("registry: %s: %s: %w", r.Name(), what, err)
+		return fmt.Errorf("%s: %s: %w", r.Name(), what, err)
 	}
 	return nil
 }
 
 // Resolve returns the descriptor of a tag or digest. It is a hint where to look: what it leads to is for cosign.Verify to judge.
 func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
+	d, err := r.resolve(ctx, reference)
+	return d, prefix.Error("registry", err)
+}
+
+func (r *Repository) resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
 	var d ocispec.Descriptor
 	err := r.again(ctx, reference, func() (err error) {
 		d, err = r.repo.Resolve(ctx, reference)
@@ -138,13 +146,13 @@ func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Des
 
 // Signatures lists what may hold signatures and attestations of an artifact: what cosign's tags name, and all that refers to it by the
 // API or the list under the referrers tag.
-func (r *Repository) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	if err := ocilayout.CheckDescriptor("registry", subject); err != nil {
+func (r *Repository) Signatures(ctx context.Context, subject ocispec.Descriptor) (found []ocispec.Descriptor, err error) {
+	defer prefix.Add("registry", &err)
+	if err := ocilayout.CheckDescriptor(subject); err != nil {
 		return nil, err
 	}
-	var found []ocispec.Descriptor
 	for _, suffix := range []string{".sig", ".att"} {
-		d, err := r.Resolve(ctx, "sha256-"+subject.Digest.Encoded()+suffix)
+		d, err := r.resolve(ctx, "sha256-"+subject.Digest.Encoded()+suffix)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -190,14 +198,12 @@ func (r *Repository) referrers(ctx context.Context, repo *remote.Repository, sub
 }
 
 // Blob opens a blob or a manifest. The transfer of a blob that breaks goes on by a range request.
-func (r *Repository) Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	if isManifest(d) {
-		return r.manifest(ctx, d)
-	}
-	if d.Size < 0 || d.MediaType == "" {
-		// Only a digest is known, of a manifest most likely.
-		if m, err := r.manifest(ctx, d); err == nil || !errors.Is(err, ErrNotFound) {
-			return m, err
+func (r *Repository) Blob(ctx context.Context, d ocispec.Descriptor) (body io.ReadCloser, err error) {
+	// When only a digest is known, it is that of a manifest most likely.
+	unsure := d.Size < 0 || d.MediaType == ""
+	if isManifest(d) || unsure {
+		if body, err = r.manifest(ctx, d); err == nil || !unsure || !errors.Is(err, ErrNotFound) {
+			return body, prefix.Error("registry", err)
 		}
 	}
 	return r.BlobRange(ctx, d, 0, d.Size)
@@ -219,8 +225,9 @@ func (r *Repository) manifest(ctx context.Context, d ocispec.Descriptor) (io.Rea
 }
 
 // BlobRange opens n bytes of a blob, not of a manifest, from an offset on.
-func (r *Repository) BlobRange(ctx context.Context, d ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
-	if err := ocilayout.CheckDescriptor("registry", d); err != nil {
+func (r *Repository) BlobRange(ctx context.Context, d ocispec.Descriptor, off, n int64) (body io.ReadCloser, err error) {
+	defer prefix.Add("registry", &err)
+	if err := ocilayout.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
 	scheme := "https"
@@ -229,9 +236,8 @@ func (r *Repository) BlobRange(ctx context.Context, d ocispec.Descriptor, off, n
 	}
 	url := fmt.Sprintf("%s://%s/v2/%s/blobs/%s", scheme, r.repo.Reference.Host(), r.repo.Reference.Repository, d.Digest)
 	ctx = auth.AppendRepositoryScope(ctx, r.repo.Reference, auth.ActionPull)
-	body, err := r.client.Open(ctx, url, off, n, d.Size)
-	if err != nil {
-		return nil, fmt.Errorf("registry: %s: %w", r.Name(), err)
+	if body, err = r.client.Open(ctx, url, off, n, d.Size); err != nil {
+		return nil, fmt.Errorf("%s: %w", r.Name(), err)
 	}
-	return body, nil
+	return prefix.Reader("registry", body), nil
 }

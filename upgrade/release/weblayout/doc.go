@@ -2,7 +2,7 @@
 // blobs/sha256/HEX (OCI Image Format Specification 1.1, image-layout.md). There is no server side to run; http.FileServer will do. A server that answers
 // range requests lets a transfer be taken up where it broke, and lets verity.Patch fetch no more than the blocks that a machine does not have.
 //
-//	src, err := weblayout.Open("https://updates.example/acme/", weblayout.Options{Client: http.DefaultClient})
+//	src, err := weblayout.Open("https://updates.example/acme/", weblayout.OpenOptions{Client: http.DefaultClient})
 //	if err != nil {
 //		return err
 //	}
@@ -20,7 +20,7 @@
 //	}
 //	err = release.Pull(ctx, src, rel, dir, release.PullOptions{})
 //
-// A Source is one of package cosign and of package release. Nothing that the server says is trusted: whoever reads a blob holds it
+// A Layout is a source of package cosign and of package release. Nothing that the server says is trusted: whoever reads a blob holds it
 // against its digest.
 //
 // # Limits

@@ -80,7 +80,7 @@ type fleet struct {
 	server *direct
 	from   version
 	to     version
-	src    *weblayout.Source
+	src    *weblayout.Layout
 	rel    *release.Artifact
 }
 
@@ -104,11 +104,11 @@ func newFleet(t testing.TB, blocks int, changed float64) *fleet {
 	}
 	f := &fleet{from: newVersion(t, old), to: newVersion(t, next)}
 	dir := t.TempDir()
-	d, err := release.Pack(dir, "v2", release.Contents{ID: "acme", Version: "2", UKI: bytes.NewReader(make([]byte, 64<<10)),
+	d, err := release.Pack(dir, "v2", &release.Release{ID: "acme", Version: "2", UKI: bytes.NewReader(make([]byte, 64<<10)),
 		Root: f.to.root, Tree: f.to.tree, RootHash: f.to.hash})
 	require.NoError(t, err)
 	f.server = &direct{handler: http.FileServer(http.Dir(dir))}
-	f.src, err = weblayout.Open("http://updates.example", weblayout.Options{Client: &http.Client{Transport: f.server}, Attempts: 1})
+	f.src, err = weblayout.Open("http://updates.example", weblayout.OpenOptions{Client: &http.Client{Transport: f.server}, Attempts: 1})
 	require.NoError(t, err)
 	f.rel, err = release.Read(t.Context(), f.src, d)
 	require.NoError(t, err)

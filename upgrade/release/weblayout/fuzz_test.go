@@ -19,7 +19,7 @@ func FuzzIndex(f *testing.F) {
 		server := &direct{handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write(index)
 		})}
-		src, err := weblayout.Open("http://updates.example", weblayout.Options{Client: &http.Client{Transport: server}, Attempts: 1})
+		src, err := weblayout.Open("http://updates.example", weblayout.OpenOptions{Client: &http.Client{Transport: server}, Attempts: 1})
 		require.NoError(t, err)
 		d, err := src.Resolve(t.Context(), "v2")
 		if err == nil {

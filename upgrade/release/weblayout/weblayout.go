@@ -13,8 +13,10 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/httpblob"
 	"github.com/osmith-dev/osmith/internal/ocilayout"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
@@ -24,11 +26,8 @@ const maxIndex = 4 << 20
 // ErrNotFound says that the layout has nothing of a name.
 var ErrNotFound = errors.New("not found")
 
-// ErrNoRanges says that the server sends whole files only.
-var ErrNoRanges = httpblob.ErrNoRanges
-
-// Options are the choices of [Open].
-type Options struct {
+// OpenOptions are the choices of [Open].
+type OpenOptions struct {
 	// Client sends the requests, with whatever proxies, certificates and headers they need. It must be given: no
 	// connection is made that nobody asked for.
 	Client *http.Client
@@ -48,46 +47,48 @@ type Options struct {
 	Stall time.Duration
 }
 
-// A Source is a layout behind a web server. It may be used by several goroutines.
-type Source struct {
+// A Layout is an OCI image layout behind a web server. It may be used by several goroutines.
+type Layout struct {
 	base   string
 	client httpblob.Client
 }
 
-var _ release.RangeSource = (*Source)(nil)
+var _ release.RangeSource = (*Layout)(nil)
 
 // Open describes the layout at a URL; a last slash does not matter. Nothing is read yet.
-func Open(base string, o Options) (*Source, error) {
+func Open(base string, o OpenOptions) (l *Layout, err error) {
+	defer prefix.Add("weblayout", &err)
 	if o.Client == nil {
-		return nil, errors.New("weblayout: no HTTP client is given")
+		return nil, errors.New("no HTTP client is given")
 	}
 	u, err := url.Parse(base)
 	if err != nil {
-		return nil, fmt.Errorf("weblayout: %w", err)
+		return nil, err
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("weblayout: %q is not a URL such as https://updates.example/acme", base)
+		return nil, fmt.Errorf("%q is not a URL such as https://updates.example/acme", base)
 	}
-	return &Source{base: strings.TrimSuffix(u.String(), "/") + "/",
-		client: httpblob.Client{Do: o.Client, Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry}, Stall: o.Stall}}, nil
+	return &Layout{base: strings.TrimSuffix(u.String(), "/") + "/", client: httpblob.Client{Do: o.Client,
+		Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry}, Stall: o.Stall, NoRanges: release.ErrNoRanges}}, nil
 }
 
-func (s *Source) index(ctx context.Context) (*ocispec.Index, error) {
-	b, err := s.client.Get(ctx, s.base+ocispec.ImageIndexFile, maxIndex)
+func (l *Layout) index(ctx context.Context) (*ocispec.Index, error) {
+	b, err := l.client.Get(ctx, l.base+ocispec.ImageIndexFile, maxIndex)
 	if err != nil {
-		return nil, fmt.Errorf("weblayout: %w", err)
+		return nil, err
 	}
 	index := new(ocispec.Index)
 	if err := json.Unmarshal(b, index); err != nil {
-		return nil, fmt.Errorf("weblayout: %s: %w", s.base+ocispec.ImageIndexFile, err)
+		return nil, &osmith.FormatError{Offset: -1, Field: l.base + ocispec.ImageIndexFile, Err: err}
 	}
 	return index, nil
 }
 
 // Resolve returns the descriptor of what index.json lists under a name (the annotation org.opencontainers.image.ref.name) or a digest. It
 // is a hint where to look: what it leads to is for cosign.Verify to judge.
-func (s *Source) Resolve(ctx context.Context, name string) (ocispec.Descriptor, error) {
-	index, err := s.index(ctx)
+func (l *Layout) Resolve(ctx context.Context, name string) (d ocispec.Descriptor, err error) {
+	defer prefix.Add("weblayout", &err)
+	index, err := l.index(ctx)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -99,24 +100,24 @@ func (s *Source) Resolve(ctx context.Context, name string) (ocispec.Descriptor, 
 	}
 	switch len(found) {
 	case 0:
-		return ocispec.Descriptor{}, fmt.Errorf("weblayout: %s: %q: %w", s.base, name, ErrNotFound)
+		return ocispec.Descriptor{}, fmt.Errorf("%s: %q: %w", l.base, name, ErrNotFound)
 	case 1:
-		if err := ocilayout.CheckDescriptor("weblayout", found[0]); err != nil {
+		if err := ocilayout.CheckDescriptor(found[0]); err != nil {
 			return ocispec.Descriptor{}, err
 		}
 		return found[0], nil
 	}
-	return ocispec.Descriptor{}, fmt.Errorf("weblayout: %s: %d entries have the name %q", s.base, len(found), name)
+	return ocispec.Descriptor{}, fmt.Errorf("%s: %d entries have the name %q", l.base, len(found), name)
 }
 
 // Signatures lists what may hold signatures of an artifact: every entry of the index that is not known to be something else.
-func (s *Source) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	index, err := s.index(ctx)
+func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) (found []ocispec.Descriptor, err error) {
+	defer prefix.Add("weblayout", &err)
+	index, err := l.index(ctx)
 	if err != nil {
 		return nil, err
 	}
 	tag := "sha256-" + subject.Digest.Encoded() + "."
-	var found []ocispec.Descriptor
 	for _, d := range index.Manifests {
 		ref := d.Annotations[ocispec.AnnotationRefName]
 		switch {
@@ -128,27 +129,20 @@ func (s *Source) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]
 	return found, nil
 }
 
-func (s *Source) url(d ocispec.Descriptor) (string, error) {
-	if err := ocilayout.CheckDescriptor("weblayout", d); err != nil {
-		return "", err
-	}
-	return s.base + ocispec.ImageBlobsDir + "/sha256/" + d.Digest.Encoded(), nil
-}
-
 // Blob opens a blob. A transfer that breaks goes on by a range request.
-func (s *Source) Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	return s.BlobRange(ctx, d, 0, d.Size)
+func (l *Layout) Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	return l.BlobRange(ctx, d, 0, d.Size)
 }
 
-// BlobRange opens n bytes of a blob from an offset on. A server without ranges is [ErrNoRanges] unless it is the whole blob.
-func (s *Source) BlobRange(ctx context.Context, d ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
-	u, err := s.url(d)
-	if err != nil {
+// BlobRange opens n bytes of a blob from an offset on. A server without ranges is [release.ErrNoRanges] unless it is the whole blob.
+func (l *Layout) BlobRange(ctx context.Context, d ocispec.Descriptor, off, n int64) (r io.ReadCloser, err error) {
+	defer prefix.Add("weblayout", &err)
+	if err := ocilayout.CheckDescriptor(d); err != nil {
 		return nil, err
 	}
-	r, err := s.client.Open(ctx, u, off, n, d.Size)
-	if err != nil {
-		return nil, fmt.Errorf("weblayout: %w", err)
+	url := l.base + ocispec.ImageBlobsDir + "/sha256/" + d.Digest.Encoded()
+	if r, err = l.client.Open(ctx, url, off, n, d.Size); err != nil {
+		return nil, err
 	}
-	return r, nil
+	return prefix.Reader("weblayout", r), nil
 }

@@ -19,13 +19,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/upgrade/release/weblayout"
 )
 
-func contents() release.Contents {
-	return release.Contents{
+func contents() *release.Release {
+	return &release.Release{
 		ID: "acme", Version: "2", UKI: strings.NewReader("uki"), Root: strings.NewReader(strings.Repeat("root", 5000)),
 		Tree: strings.NewReader("tree"), RootHash: make([]byte, 32),
 	}
@@ -46,7 +47,7 @@ func signed(t testing.TB) (dir string, d ocispec.Descriptor, key crypto.PublicKe
 }
 
 // serve is nothing but a file server, with something in front of it.
-func serve(t testing.TB, dir string, front func(n int, w http.ResponseWriter, r *http.Request) bool) *weblayout.Source {
+func serve(t testing.TB, dir string, front func(n int, w http.ResponseWriter, r *http.Request) bool) *weblayout.Layout {
 	t.Helper()
 	files, n := http.FileServer(http.Dir(dir)), 0
 	server := httptest.NewServer(http.StripPrefix("/os/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -56,12 +57,12 @@ func serve(t testing.TB, dir string, front func(n int, w http.ResponseWriter, r 
 		}
 	})))
 	t.Cleanup(server.Close)
-	src, err := weblayout.Open(server.URL+"/os/", weblayout.Options{Client: server.Client(), Attempts: 3, Wait: func(int) time.Duration { return 0 }})
+	src, err := weblayout.Open(server.URL+"/os/", weblayout.OpenOptions{Client: server.Client(), Attempts: 3, Wait: func(int) time.Duration { return 0 }})
 	require.NoError(t, err)
 	return src
 }
 
-func fetch(t testing.TB, src *weblayout.Source, dir string, key crypto.PublicKey) error {
+func fetch(t testing.TB, src *weblayout.Layout, dir string, key crypto.PublicKey) error {
 	t.Helper()
 	ctx := t.Context()
 	d, err := src.Resolve(ctx, "v2")
@@ -84,7 +85,7 @@ func TestFileServer(t *testing.T) {
 	from, d, key := signed(t)
 	dir := t.TempDir()
 	require.NoError(t, fetch(t, serve(t, from, nil), dir, key))
-	r, err := release.Open(t.Context(), os.DirFS(dir), d.Digest)
+	r, err := release.Open(t.Context(), os.DirFS(dir), d)
 	require.NoError(t, err)
 	require.Equal(t, int64(20000), r.Root.Size())
 	require.NoError(t, r.Close())
@@ -114,7 +115,7 @@ func TestFailures(t *testing.T) {
 // A blob that was altered on the server is refused, and so is an index that leads elsewhere.
 func TestTampered(t *testing.T) {
 	from, _, key := signed(t)
-	var wrong *release.DigestError
+	var wrong *osmith.DigestError
 	root := filepath.Join(from, "blobs", "sha256")
 	src := serve(t, from, func(_ int, w http.ResponseWriter, r *http.Request) bool {
 		if b, err := os.ReadFile(filepath.Join(root, filepath.Base(r.URL.Path))); err == nil && len(b) == 20000 {
@@ -136,10 +137,10 @@ func TestTampered(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	for _, base := range []string{"", "updates.example", "file:///os", "https://", "https://x/?a", "https://x/#a", "https://x\x00"} {
-		_, err := weblayout.Open(base, weblayout.Options{Client: http.DefaultClient})
+		_, err := weblayout.Open(base, weblayout.OpenOptions{Client: http.DefaultClient})
 		require.ErrorContains(t, err, "weblayout: ", base)
 	}
-	_, err := weblayout.Open("https://x", weblayout.Options{})
+	_, err := weblayout.Open("https://x", weblayout.OpenOptions{})
 	require.ErrorContains(t, err, "no HTTP client")
 
 	from, d, _ := signed(t)
@@ -163,7 +164,7 @@ func TestErrors(t *testing.T) {
 	// A server without ranges serves whole blobs.
 	src = serve(t, from, func(_ int, _ http.ResponseWriter, r *http.Request) bool { r.Header.Del("Range"); return false })
 	_, err = src.BlobRange(t.Context(), d, 1, 10)
-	require.ErrorIs(t, err, weblayout.ErrNoRanges)
+	require.ErrorIs(t, err, release.ErrNoRanges)
 	whole, err := src.Blob(t.Context(), d)
 	require.NoError(t, err)
 	require.NoError(t, whole.Close())
@@ -184,7 +185,7 @@ func ExampleOpen() {
 	defer server.Close()
 
 	ctx := context.Background()
-	src, err := weblayout.Open(server.URL, weblayout.Options{Client: server.Client()})
+	src, err := weblayout.Open(server.URL, weblayout.OpenOptions{Client: server.Client()})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -150,10 +150,10 @@ func verify(ctx context.Context, operands []string, trust *releasecli.Trust, roo
 }
 
 // find opens a layout and what it has under a name.
-func find(ctx context.Context, name, ref string) (src cosign.Source, d ocispec.Descriptor, repository string, closer func(), err error) {
+func find(ctx context.Context, name, ref string) (src cosign.ArtifactSource, d ocispec.Descriptor, repository string, closer func(), err error) {
 	closer = func() {}
 	if scheme, rest, ok := strings.Cut(name, "://"); ok && (scheme == "http" || scheme == "https") {
-		web, err := weblayout.Open(name, weblayout.Options{Client: http.DefaultClient})
+		web, err := weblayout.Open(name, weblayout.OpenOptions{Client: http.DefaultClient})
 		if err != nil {
 			return nil, d, "", nil, err
 		}

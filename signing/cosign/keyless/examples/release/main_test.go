@@ -33,7 +33,7 @@ func TestVerify(t *testing.T) {
 	path := func(name string) string { return filepath.Join(dir, name) }
 	layout, err := cosign.OpenDir(path("layout"))
 	require.NoError(t, err)
-	contents := release.Contents{ID: "acme", Version: "2", UKI: strings.NewReader("uki"), Root: strings.NewReader("root"),
+	contents := &release.Release{ID: "acme", Version: "2", UKI: strings.NewReader("uki"), Root: strings.NewReader("root"),
 		Tree: strings.NewReader("tree"), RootHash: make([]byte, 32)}
 	d, err := release.PackInto(layout, "2", contents)
 	require.NoError(t, err)

@@ -26,8 +26,8 @@ import (
 	"os"
 	"os/signal"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/releasecli"
-	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
@@ -115,8 +115,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // statusOf tells a release that is not what it should be from a call that went wrong.
 func statusOf(err error) int {
-	var digest *cosign.DigestError
-	var format *release.FormatError
+	var digest *osmith.DigestError
+	var format *osmith.FormatError
 	switch {
 	case err == nil:
 		return 0

@@ -64,7 +64,7 @@ func TestRegistry(t *testing.T) {
 	repo := strings.TrimPrefix(server.URL, "http://") + "/os/acme"
 	dir := t.TempDir()
 	layout := filepath.Join(dir, "layout")
-	d, err := release.Pack(layout, "2-amd64", release.Contents{ID: "acme", Version: "2", UKI: strings.NewReader("uki"), Root: strings.NewReader("root"),
+	d, err := release.Pack(layout, "2-amd64", &release.Release{ID: "acme", Version: "2", UKI: strings.NewReader("uki"), Root: strings.NewReader("root"),
 		Tree: strings.NewReader("tree"), RootHash: make([]byte, 32), Architecture: "amd64"})
 	require.NoError(t, err)
 	index, err := release.PackIndex(layout, "2", map[string]ocispec.Descriptor{"amd64": d})
@@ -98,7 +98,7 @@ func TestRegistry(t *testing.T) {
 	to := filepath.Join(dir, "to")
 	p := object(t, 0, "pull", repo+":2", "-policy", policy, "-arch", "amd64", "-o", to)
 	assert.Equal(t, d.Digest.String(), p.Release.Digest)
-	rel, err := release.Open(t.Context(), os.DirFS(to), d.Digest)
+	rel, err := release.Open(t.Context(), os.DirFS(to), d)
 	require.NoError(t, err)
 	require.NoError(t, rel.Close())
 	// With its signatures it can go on to the next registry.

@@ -13,6 +13,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -29,7 +30,7 @@ func (c *call) open(name string) (*registry.Repository, string, error) {
 		}
 		base, ref = name[:max(colon, 0)], name[colon+1:]
 	}
-	o := registry.Options{Client: http.DefaultClient, PlainHTTP: c.plainHTTP, OnRetry: func(attempt int, wait time.Duration, err error) {
+	o := registry.OpenOptions{Client: http.DefaultClient, PlainHTTP: c.plainHTTP, OnRetry: func(attempt int, wait time.Duration, err error) {
 		fmt.Fprintf(c.stderr, "release: attempt %d: %v; the next in %v\n", attempt, err, wait.Round(100*time.Millisecond))
 	}}
 	if c.user != "" {
@@ -154,7 +155,7 @@ func inspectFlags(c *call) func() error {
 		}
 		var index ocispec.Index
 		if err := json.Unmarshal(text, &index); err != nil {
-			return &release.FormatError{Document: "manifest", Digest: artifact.Digest, Err: err}
+			return &osmith.FormatError{Offset: -1, Field: "manifest " + string(artifact.Digest), Err: err}
 		}
 		if index.Manifests == nil {
 			a, err := release.Read(c, repo, artifact)

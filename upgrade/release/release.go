@@ -1,12 +1,15 @@
 package release
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Media types of the format, version 1. A layer is found by its type; docs/release.md describes them.
@@ -26,17 +29,49 @@ const (
 	MediaTypeCycloneDX = "application/vnd.cyclonedx+json" // an SBOM
 )
 
-// A File is a part of which a release has any number.
-type File struct {
-	Name    string // base name; distinct among those of its kind
+// Release is one version of an operating system for one architecture. The fields that Pack does not need may be empty. The
+// sources must not change while the release is in use.
+type Release struct {
+	ID       string        // os-release IMAGE_ID or ID of the system
+	Version  string        // os-release IMAGE_VERSION
+	UKI      osmith.Source // signed
+	Root     osmith.Source // root file system image
+	Tree     osmith.Source // dm-verity superblock and hash tree of Root
+	RootHash []byte
+
+	Architecture      string        // as Go and OCI name it: amd64, arm64, riscv64...; not needed by Pack, as what follows
+	RootHashSignature osmith.Source // the content of a verity-sig partition
+	Loader            osmith.Source // signed boot loader that the release was tested with
+	Addons            []Addon       // signed add-ons of the UKI
+	PCRs              osmith.Source // JSON: predicted PCRs
+	SBOMs             []SBOM        // software bills of materials
+
+	// Descriptor is that of the manifest, of a release that [Open] has read. Pack does not look at it.
+	Descriptor ocispec.Descriptor
+
+	files []fs.File
+}
+
+// Addon is a signed add-on of the UKI. Where it belongs on an ESP is for whoever installs it to decide.
+type Addon struct {
+	Name    string // of the file: letters, digits, "_" and, not first, ".", "-" and "+"; distinct
 	Content osmith.Source
 }
 
-// A Document is an SBOM of a release.
-type Document struct {
+// SBOM is a software bill of materials of a release.
+type SBOM struct {
 	MediaType string // MediaTypeSPDX or MediaTypeCycloneDX
-	Name      string
+	Name      string // of the file, as that of an Addon; distinct among those of the media type
 	Content   osmith.Source
+}
+
+// Close closes the layers of a release that [Open] has read.
+func (r *Release) Close() error {
+	var errs []error
+	for _, f := range r.files {
+		errs = append(errs, f.Close())
+	}
+	return prefix.Error("release", errors.Join(errs...))
 }
 
 // A kind is what a release can have as a layer, in the order of the manifest.
@@ -66,24 +101,29 @@ type part struct {
 	src              osmith.Source
 }
 
-// parts lists the layers of contents in the order of the manifest.
-func (c *Contents) parts() ([]part, error) {
-	base := c.ID + "_" + c.Version
-	single := map[string]osmith.Source{
-		MediaTypeUKI: c.UKI, MediaTypeRoot: c.Root, MediaTypeTree: c.Tree, MediaTypeRootHashSignature: c.RootHashSignature,
-		MediaTypeLoader: c.Loader, MediaTypePCRs: c.PCRs,
+// single are the fields for the types that a release has one layer of at most.
+func (r *Release) single() map[string]*osmith.Source {
+	return map[string]*osmith.Source{
+		MediaTypeUKI: &r.UKI, MediaTypeRoot: &r.Root, MediaTypeTree: &r.Tree, MediaTypeRootHashSignature: &r.RootHashSignature,
+		MediaTypeLoader: &r.Loader, MediaTypePCRs: &r.PCRs,
 	}
-	named := map[string][]File{MediaTypeAddon: c.Addons}
-	for _, d := range c.SBOMs {
+}
+
+// parts lists the layers of a release in the order of the manifest.
+func (r *Release) parts() ([]part, error) {
+	base := r.ID + "_" + r.Version
+	single := r.single()
+	named := map[string][]Addon{MediaTypeAddon: r.Addons}
+	for _, d := range r.SBOMs {
 		if d.MediaType != MediaTypeSPDX && d.MediaType != MediaTypeCycloneDX {
 			return nil, fmt.Errorf("SBOM %q: media type %q, want %s or %s", d.Name, d.MediaType, MediaTypeSPDX, MediaTypeCycloneDX)
 		}
-		named[d.MediaType] = append(named[d.MediaType], File{d.Name, d.Content})
+		named[d.MediaType] = append(named[d.MediaType], Addon{d.Name, d.Content})
 	}
 	var list []part
 	for _, k := range kinds {
 		if !k.repeats {
-			src := single[k.mediaType]
+			src := *single[k.mediaType]
 			if src == nil && k.required {
 				return nil, fmt.Errorf("a release needs a %s", k.what)
 			}

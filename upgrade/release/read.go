@@ -1,0 +1,246 @@
+package release
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/ocilayout"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/strictjson"
+)
+
+// A formatError says what is wrong with a document that has the digest by which it was named: it is no release, or its author
+// has made a mistake.
+func formatError(document string, d digest.Digest, err error) error {
+	return &osmith.FormatError{Offset: -1, Field: document + " " + string(d), Err: err}
+}
+
+// ErrNoArchitecture says that an index has no release for an architecture.
+var ErrNoArchitecture = errors.New("no release for this architecture")
+
+// An Artifact is what the manifest of a release says, before any of its layers was fetched.
+type Artifact struct {
+	ID, Version  string
+	Architecture string // "" if the release does not say
+	RootHash     []byte
+	Descriptor   ocispec.Descriptor // of the manifest
+	Config       ocispec.Descriptor
+	Layers       []ocispec.Descriptor // of the types that this package knows, in the order of the manifest
+
+	manifest []byte
+	byType   map[string][]ocispec.Descriptor
+}
+
+// Read fetches manifest and config of the release that d names, and holds both against their digests. The size in d counts if it is not
+// negative.
+func Read(ctx context.Context, src BlobSource, d ocispec.Descriptor) (*Artifact, error) {
+	a, err := read(ctx, src, d)
+	return a, prefix.Error("release", err)
+}
+
+func read(ctx context.Context, src BlobSource, d ocispec.Descriptor) (*Artifact, error) {
+	b, err := document(ctx, src, d)
+	if err != nil {
+		return nil, err
+	}
+	a := &Artifact{Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactType, Digest: d.Digest, Size: int64(len(b))}, manifest: b}
+	fail := func(err error) (*Artifact, error) {
+		return nil, formatError("manifest", d.Digest, err)
+	}
+	var m ocispec.Manifest
+	if err := strictjson.Unmarshal(b, &m); err != nil {
+		return fail(err)
+	}
+	if m.ArtifactType != ArtifactType {
+		return fail(fmt.Errorf("it is a %q, not a %q", m.ArtifactType, ArtifactType))
+	}
+	if m.MediaType != ocispec.MediaTypeImageManifest {
+		return fail(fmt.Errorf("media type %q: an index must be narrowed down to one architecture first", m.MediaType))
+	}
+	if a.byType, err = layers(&m); err != nil {
+		return fail(err)
+	}
+	for _, l := range m.Layers {
+		if _, known := a.byType[l.MediaType]; known {
+			a.Layers = append(a.Layers, l)
+		}
+	}
+	a.Config = m.Config
+	if err := a.readConfig(ctx, src); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Artifact) readConfig(ctx context.Context, src BlobSource) error {
+	d := a.Config
+	if d.MediaType != MediaTypeConfig {
+		return formatError("manifest", a.Descriptor.Digest, fmt.Errorf("config of type %q, want %q", d.MediaType, MediaTypeConfig))
+	}
+	if d.Size < 0 {
+		return formatError("manifest", a.Descriptor.Digest, fmt.Errorf("config of %d bytes", d.Size))
+	}
+	b, err := document(ctx, src, d)
+	if err != nil {
+		return err
+	}
+	fail := func(format string, args ...any) error {
+		return formatError("config", d.Digest, fmt.Errorf(format, args...))
+	}
+	var c config
+	if err := strictjson.Unmarshal(b, &c); err != nil {
+		return fail("%w", err)
+	}
+	if c.Schema != Schema {
+		return fail("schema %q, want %q", c.Schema, Schema)
+	}
+	if c.ID == "" || c.Version == "" {
+		return fail("no ID or no version")
+	}
+	if a.RootHash, err = hex.DecodeString(c.RootHash); err != nil || len(a.RootHash) == 0 {
+		return fail("root hash %q is not hexadecimal", c.RootHash)
+	}
+	a.ID, a.Version, a.Architecture = c.ID, c.Version, c.Architecture
+	return nil
+}
+
+// Layer is the one layer of a type; false if there is none. Of the types that may be there more than once it is the first.
+func (a *Artifact) Layer(mediaType string) (ocispec.Descriptor, bool) {
+	if list := a.byType[mediaType]; len(list) > 0 {
+		return list[0], true
+	}
+	return ocispec.Descriptor{}, false
+}
+
+// Size is what has to be fetched for all layers, in bytes; a layer that stands there twice counts once.
+func (a *Artifact) Size() int64 {
+	var n int64
+	seen := map[digest.Digest]bool{}
+	for _, l := range a.Layers {
+		if !seen[l.Digest] {
+			n += l.Size
+		}
+		seen[l.Digest] = true
+	}
+	return n
+}
+
+// Select returns the descriptor of the release for an architecture: of an index, whose bytes are held against d, the entry; d itself if
+// it names a release and not an index, whose own architecture is then Read's to compare. The digest of d is what a signature
+// vouches for, and through it for the entry.
+func Select(ctx context.Context, src BlobSource, d ocispec.Descriptor, architecture string) (ocispec.Descriptor, error) {
+	found, err := selectFrom(ctx, src, d, architecture)
+	return found, prefix.Error("release", err)
+}
+
+func selectFrom(ctx context.Context, src BlobSource, d ocispec.Descriptor, architecture string) (ocispec.Descriptor, error) {
+	fail := func(err error) (ocispec.Descriptor, error) {
+		return ocispec.Descriptor{}, formatError("index", d.Digest, err)
+	}
+	b, err := document(ctx, src, d)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	var head struct {
+		Manifests    []ocispec.Descriptor `json:"manifests"`
+		ArtifactType string               `json:"artifactType"`
+		Config       *ocispec.Descriptor  `json:"config"`
+	}
+	if err := strictjson.Unmarshal(b, &head); err != nil {
+		return fail(err)
+	}
+	switch {
+	case head.Manifests == nil:
+		return d, nil
+	case head.Config != nil:
+		return fail(errors.New("it is an index and a manifest at once"))
+	case head.ArtifactType != ArtifactType:
+		return fail(fmt.Errorf("it is a %q, not a %q", head.ArtifactType, ArtifactType))
+	}
+	var found []ocispec.Descriptor
+	var others []string
+	for _, m := range head.Manifests {
+		switch {
+		case m.Platform == nil || m.ArtifactType != ArtifactType:
+		case m.Platform.Architecture == architecture:
+			found = append(found, m)
+		default:
+			others = append(others, m.Platform.Architecture)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return fail(fmt.Errorf("%w: %q; there are %s", ErrNoArchitecture, architecture, strings.Join(others, ", ")))
+	}
+	return fail(fmt.Errorf("%d releases for %q", len(found), architecture))
+}
+
+// Open reads the release whose manifest d names from an OCI layout, and verifies every byte of it against its digest before it
+// hands any layer out. d is what cosign.Verify returns as the subject, or what [Select] has chosen from it; a negative size in it does not
+// count. The files of fsys must implement [io.ReaderAt], as those of [os.DirFS] do. Close the release after use.
+func Open(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) (*Release, error) {
+	r := new(Release)
+	if err := r.open(ctx, fsys, d); err != nil {
+		for _, f := range r.files {
+			err = errors.Join(err, f.Close())
+		}
+		return nil, prefix.Error("release", err)
+	}
+	return r, nil
+}
+
+func (r *Release) open(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) error {
+	a, err := read(ctx, layoutFS{fsys}, d)
+	if err != nil {
+		return err
+	}
+	r.ID, r.Version, r.RootHash, r.Architecture, r.Descriptor = a.ID, a.Version, a.RootHash, a.Architecture, a.Descriptor
+	single := r.single()
+	for _, l := range a.Layers {
+		src, err := r.layer(ctx, fsys, l)
+		if err != nil {
+			return err
+		}
+		name := l.Annotations[ocispec.AnnotationTitle]
+		switch to := single[l.MediaType]; {
+		case to != nil:
+			*to = src
+		case l.MediaType == MediaTypeAddon:
+			r.Addons = append(r.Addons, Addon{name, src})
+		default:
+			r.SBOMs = append(r.SBOMs, SBOM{l.MediaType, name, src})
+		}
+	}
+	return nil
+}
+
+// layer opens a blob and reads it once against its digest.
+func (r *Release) layer(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) (osmith.Source, error) {
+	if err := ocilayout.CheckDescriptor(d); err != nil {
+		return nil, err
+	}
+	f, err := fsys.Open(blobPath(d.Digest))
+	if err != nil {
+		return nil, fmt.Errorf("blob %s: %w", d.Digest, err)
+	}
+	r.files = append(r.files, f)
+	ra, ok := f.(io.ReaderAt)
+	if !ok {
+		return nil, fmt.Errorf("blob %s: the layout's files cannot be read at an offset", d.Digest)
+	}
+	if _, err := io.Copy(io.Discard, ocilayout.CheckedReader(ctx, f, d)); err != nil {
+		return nil, err
+	}
+	return io.NewSectionReader(ra, 0, d.Size), nil
+}
