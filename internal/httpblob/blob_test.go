@@ -137,14 +137,14 @@ func TestRetries(t *testing.T) {
 // A server with another idea of the file is not believed, and not asked again.
 func TestLies(t *testing.T) {
 	for message, answer := range map[string]func(w http.ResponseWriter){
-		"no ranges": func(w http.ResponseWriter) { _, _ = w.Write(content) },
-		"bytes 1 to 10 of 10000, asked":    func(w http.ResponseWriter) { partial(w, "bytes 1-10/10000", 10) },
-		"bytes 0 to 9 of 20000, asked":     func(w http.ResponseWriter) { partial(w, "bytes 0-9/20000", 10) },
-		`Content-Range "" is not`:          func(w http.ResponseWriter) { partial(w, "", 10) },
-		`Content-Range "bytes 0-9"`:        func(w http.ResponseWriter) { partial(w, "bytes 0-9", 10) },
-		`"bytes 9-0/10000" is not`:         func(w http.ResponseWriter) { partial(w, "bytes 9-0/10000", 10) },
-		`"bytes 0-9/9" is not`:             func(w http.ResponseWriter) { partial(w, "bytes 0-9/9", 10) },
-		"more than the":                    func(w http.ResponseWriter) { partial(w, "bytes 0-9/10000", 11) },
+		"no ranges":                     func(w http.ResponseWriter) { _, _ = w.Write(content) },
+		"bytes 1 to 10 of 10000, asked": func(w http.ResponseWriter) { partial(w, "bytes 1-10/10000", 10) },
+		"bytes 0 to 9 of 20000, asked":  func(w http.ResponseWriter) { partial(w, "bytes 0-9/20000", 10) },
+		`Content-Range "" is not`:       func(w http.ResponseWriter) { partial(w, "", 10) },
+		`Content-Range "bytes 0-9"`:     func(w http.ResponseWriter) { partial(w, "bytes 0-9", 10) },
+		`"bytes 9-0/10000" is not`:      func(w http.ResponseWriter) { partial(w, "bytes 9-0/10000", 10) },
+		`"bytes 0-9/9" is not`:          func(w http.ResponseWriter) { partial(w, "bytes 0-9/9", 10) },
+		"more than the":                 func(w http.ResponseWriter) { partial(w, "bytes 0-9/10000", 11) },
 	} {
 		url, n := serve(t, func(_ int, w http.ResponseWriter, _ *http.Request) bool { answer(w); return true })
 		c, _ := client(3)

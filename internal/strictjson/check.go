@@ -2,10 +2,12 @@ package strictjson
 
 import (
 	"encoding"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,14 +17,16 @@ import (
 // checker holds a document against the type that it is decoded into, so that encoding/json has nothing left to be lenient
 // about or to find words for.
 type checker struct {
-	doc   []byte
-	known bool
+	doc      []byte
+	known    bool // only keys that there are fields for
+	complete bool
 }
 
 var (
 	jsonUnmarshaler = reflect.TypeFor[json.Unmarshaler]()
 	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 	jsonNumber      = reflect.TypeFor[json.Number]()
+	rawMessage      = reflect.TypeFor[json.RawMessage]()
 )
 
 func (c checker) value(v value, into any) error {
@@ -51,6 +55,8 @@ func (c checker) check(v value, t reflect.Type, path string) error {
 		t = t.Elem()
 	}
 	switch p := reflect.PointerTo(t); {
+	case v.kind == null && c.complete && !leftAlone(t):
+		return fail("null, want a value")
 	case v.kind == null || p.Implements(jsonUnmarshaler) || t.Implements(jsonUnmarshaler):
 		return nil
 	case t == jsonNumber:
@@ -73,7 +79,17 @@ func (c checker) check(v value, t reflect.Type, path string) error {
 		}
 	case reflect.Slice, reflect.Array:
 		if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 {
-			return want(text) // base64
+			if err := want(text); err != nil {
+				return err
+			}
+			var s string
+			if err := json.Unmarshal(c.doc[v.start:v.end], &s); err != nil {
+				return fail("%w", err)
+			}
+			if _, err := base64.StdEncoding.Strict().DecodeString(s); err != nil {
+				return fail("not base64: %w", err)
+			}
+			return nil
 		}
 		if err := want(array); err != nil {
 			return err
@@ -108,8 +124,9 @@ func (c checker) check(v value, t reflect.Type, path string) error {
 func (c checker) members(v value, t reflect.Type, path string) error {
 	fields := map[string]reflect.Type{}
 	folded := map[string]string{}
+	var missing []string
 	for _, f := range reflect.VisibleFields(t) {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Tag.Get("json") == "-" || !f.IsExported() || f.Anonymous && name == "" {
 			continue
 		}
@@ -119,9 +136,13 @@ func (c checker) members(v value, t reflect.Type, path string) error {
 		if _, outer := fields[name]; !outer {
 			fields[name] = f.Type
 			folded[fold(name)] = name
+			if c.complete && !strings.Contains(options, "omit") && !leftAlone(f.Type) {
+				missing = append(missing, name)
+			}
 		}
 	}
 	for _, m := range v.parts {
+		missing = slices.DeleteFunc(missing, func(name string) bool { return name == m.key })
 		ft, exact := fields[m.key]
 		name, alike := folded[fold(m.key)]
 		var err error
@@ -140,8 +161,14 @@ func (c checker) members(v value, t reflect.Type, path string) error {
 			return err
 		}
 	}
+	if len(missing) > 0 {
+		return &osmith.FormatError{Offset: int64(v.start), Field: strings.TrimPrefix(path+"."+missing[0], "."), Err: errors.New("missing")}
+	}
 	return nil
 }
+
+// leftAlone reports whether [Complete] does not ask for a value of a field.
+func leftAlone(t reflect.Type) bool { return t == rawMessage || t.Kind() == reflect.Interface }
 
 // numbers says what a number must be, by the kind of its field.
 var numbers = map[reflect.Kind]string{

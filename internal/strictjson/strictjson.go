@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/osmith-dev/osmith"
 )
@@ -21,21 +22,33 @@ import (
 // An Option changes what [Unmarshal] takes.
 type Option int
 
-// KnownFields refuses keys that the Go value has no field for.
-const KnownFields Option = 1
+const (
+	// KnownFields refuses keys that the Go value has no field for.
+	KnownFields Option = iota + 1
+
+	// Complete refuses null, and a document without a member for each field, but for fields with omitempty or omitzero. A field
+	// of an interface type or [json.RawMessage] takes null, and need not be there.
+	Complete
+
+	// ForeignKeys takes keys that no field is for and that differ from each other in letter case only: a document of which
+	// only a part is read may have them.
+	ForeignKeys
+)
 
 // Unmarshal decodes a document into a Go value, by the rules of encoding/json besides those of this package. Numbers in an
 // interface are json.Number. Of values that decode themselves (UnmarshalJSON) only the text is checked here, and in
-// documents for an interface or a map keys that differ in letter case only are refused as well.
+// documents for an interface or a map keys that differ in letter case only are refused as well. Bytes are base64 whose unused
+// bits are zero.
 func Unmarshal(b []byte, into any, options ...Option) error {
-	doc, err := scan(b, fold)
+	same := fold
+	if slices.Contains(options, ForeignKeys) {
+		same = exact
+	}
+	doc, err := scan(b, same)
 	if err != nil {
 		return err
 	}
-	c := checker{doc: b}
-	for _, o := range options {
-		c.known = c.known || o == KnownFields
-	}
+	c := checker{doc: b, known: slices.Contains(options, KnownFields), complete: slices.Contains(options, Complete)}
 	if err := c.value(doc, into); err != nil {
 		return err
 	}

@@ -191,6 +191,53 @@ func TestUnmarshal(t *testing.T) {
 	require.ErrorContains(t, Unmarshal([]byte(`{}`), inner{}), "not a pointer")
 }
 
+func TestOptions(t *testing.T) {
+	for _, tt := range []struct {
+		text   string
+		option Option
+		err    string
+	}{
+		{`{"a":"","c":{"d":0,"e":null},"f":null}`, Complete, ""},
+		{`{"a":"","b":"","c":{"d":0}}`, Complete, ""},
+		{`{"b":"","c":{"d":0}}`, Complete, "a at 0x0: missing"},
+		{`{"a":"","c":{}}`, Complete, "c.d at 0xc: missing"},
+		{`{"a":"","b":null,"c":{"d":0}}`, Complete, "b at 0xc: null, want a value"},
+		{`{"a":null}`, Complete, "a at 0x5: null, want a value"},
+		{`{"id":null}`, Complete, "id at 0x6: null, want a value"},
+		{`{"list":[null]}`, Complete, "list[0] at 0x9: null, want a value"},
+		{`{"map":{"a":null}}`, Complete, "map.a at 0xc: null, want a value"},
+		{`null`, Complete, "JSON at 0x0: null, want a value"},
+		{`{"x":1,"X":1,"raw":{"a":1,"A":1},"any":{"a":1,"A":1}}`, ForeignKeys, ""},
+		{`{"x":1,"x":1}`, ForeignKeys, `JSON at 0x7: key "x" appears twice`},
+		{`{"raw":{"a":1,"a":1}}`, ForeignKeys, `raw at 0xe: key "a" appears twice`},
+		{`{"name":"","Name":""}`, ForeignKeys, `Name at 0x12: key "Name" differs in letter case, want "name"`},
+	} {
+		var into any = new(sample)
+		if tt.option == Complete {
+			into = new(struct {
+				A string  `json:"a"`
+				B *string `json:"b,omitempty"`
+				C struct {
+					D int `json:"d"`
+					E any `json:"e"`
+				} `json:"c"`
+				F    json.RawMessage   `json:"f"`
+				ID   osmith.GUID       `json:"id,omitzero"`
+				List []inner           `json:"list,omitempty"`
+				Map  map[string]string `json:"map,omitempty"`
+			})
+		}
+		err := Unmarshal([]byte(tt.text), into, tt.option)
+		if tt.err == "" {
+			require.NoError(t, err, tt.text)
+		} else {
+			require.EqualError(t, err, tt.err, tt.text)
+		}
+	}
+	// Only one text stands for some bytes.
+	require.EqualError(t, Unmarshal([]byte(`{"bytes":"AAF="}`), new(inner)), "bytes at 0x9: not base64: illegal base64 data at input byte 3")
+}
+
 func TestObject(t *testing.T) {
 	members, err := Object([]byte(` {"b": [1, 2],"a":"x" } `))
 	require.NoError(t, err)
