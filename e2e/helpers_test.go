@@ -56,6 +56,7 @@ func boot(t testing.TB, m *Machine, name string, want Ended) *Boot {
 	if err != nil {
 		t.Fatal(err)
 	}
+	book(t, m, b.CPU)
 	t.Log(b)
 	if b.Ended != want {
 		t.Fatalf("boot %s: %s, want %s; the end of its serial log:\n%s", name, b.Ended, want, b.Tail(40))
