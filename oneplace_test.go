@@ -408,3 +408,31 @@ func exportData(t *testing.T, patterns ...string) (types.Importer, []string) {
 		return os.Open(files[p])
 	}), matching
 }
+
+// TestSettings asks CONTRIBUTING.md for every environment variable of ours that a person may set.
+func TestSettings(t *testing.T) {
+	contributing, err := os.ReadFile("CONTRIBUTING.md")
+	require.NoError(t, err)
+	between := []string{"OSMITH_STEP", "OSMITH_STEPS", "OSMITH_RECIPE"} // from one script to the next
+	seen := 0
+	err = filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "testdata" || d.Name() == ".git"):
+			return filepath.SkipDir
+		case !d.Type().IsRegular() || path.Ext(name) != ".go" && path.Ext(name) != ".sh" && path.Ext(name) != "":
+			return nil
+		}
+		b, err := os.ReadFile(name)
+		for _, setting := range regexp.MustCompile(`\bOSMITH_[A-Z0-9_]+\b`).FindAllString(string(b), -1) {
+			seen++
+			if !slices.Contains(between, setting) && !strings.Contains(string(contributing), "`"+setting) {
+				t.Errorf("%s: %s is not in CONTRIBUTING.md", filepath.ToSlash(name), setting)
+			}
+		}
+		return err
+	})
+	require.NoError(t, err)
+	require.Greater(t, seen, 20)
+}

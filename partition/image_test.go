@@ -47,7 +47,7 @@ func TestGoldenDump(t *testing.T) {
 	out := testtools.Run(t, "sfdisk", "--dump", name)
 	out = strings.ReplaceAll(out, name, "disk.img")
 	golden := "testdata/ab.sfdisk"
-	if os.Getenv("OSMITH_UPDATE_GOLDEN") == "1" {
+	if os.Getenv("OSMITH_UPDATE") == "1" {
 		require.NoError(t, os.WriteFile(golden, []byte(out), 0o644))
 	}
 	want, err := os.ReadFile(golden)

@@ -12,10 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// grid is the randomness of a grid and its size: fixed and a third of it, or fresh with OSMITH_TEST_LONG.
+// grid is the randomness of a grid and its size: fixed and a third of it, or fresh with OSMITH_LONG.
 func grid(t *testing.T, full int) (*mrand.Rand, int) {
 	t.Helper()
-	if os.Getenv("OSMITH_TEST_LONG") == "" {
+	if os.Getenv("OSMITH_LONG") == "" {
 		return mrand.New(mrand.NewPCG(1, 2)), full / 3
 	}
 	var b [8]byte

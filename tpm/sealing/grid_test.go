@@ -24,7 +24,7 @@ import (
 func TestGrid(t *testing.T) {
 	t.Parallel()
 	seed, rounds := uint64(1), 40
-	if os.Getenv("OSMITH_TEST_LONG") != "" {
+	if os.Getenv("OSMITH_LONG") != "" {
 		seed, rounds = uint64(time.Now().UnixNano()), 400
 	}
 	t.Logf("seed %d", seed)

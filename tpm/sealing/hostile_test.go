@@ -125,7 +125,7 @@ func TestHostileTPM(t *testing.T) {
 	require.NoError(t, err)
 	random := mathrand.New(mathrand.NewPCG(1, 2))
 	rounds := 100
-	if os.Getenv("OSMITH_TEST_LONG") != "" {
+	if os.Getenv("OSMITH_LONG") != "" {
 		rounds = 2000
 	}
 	for range rounds {
