@@ -1,0 +1,75 @@
+package osmith_test
+
+import (
+	"context"
+	"crypto"
+	"io"
+	"io/fs"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/upgrade/release"
+)
+
+// The passages that users make from one package to another. That they compile is the test: none needs a loop, a conversion
+// or a type that is declared twice.
+var (
+	_ = imageToPrediction
+	_ = loaderToESP
+	_ = releaseToUpgrade
+)
+
+// imageToPrediction takes what the stub measures and hands over, and its version, from a UKI to a prediction.
+func imageToPrediction(f *uki.File, at uki.Boot) (*tpm.Log, []byte, error) {
+	sections, err := f.Measurements(crypto.SHA256, crypto.SHA384)
+	if err != nil {
+		return nil, nil, err
+	}
+	pcr11, err := tpm.PCR11(crypto.SHA256, sections, tpm.PhaseEnterInitrd)
+	if err != nil {
+		return nil, nil, err
+	}
+	stub, err := f.StubVersion()
+	if err != nil {
+		return nil, nil, err
+	}
+	handed, err := f.Handover(at)
+	if err != nil {
+		return nil, nil, err
+	}
+	handover, err := handed.Measure(crypto.SHA256, crypto.SHA384)
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := tpm.Predict(tpm.Boot{Sections: sections, Stub: stub, Handover: handover})
+	return log, pcr11, err
+}
+
+// loaderToESP puts the files of a boot loader on a new ESP, and on one that is there.
+func loaderToESP(esp io.WriterAt, loader osmith.Source, more ...osmith.ESPFile) error {
+	files, err := (&bootloader.Installation{Loader: loader}).Files()
+	if err != nil {
+		return err
+	}
+	return fat.Build(esp, append(files, more...), fat.Options{})
+}
+
+// releaseToUpgrade plans the upgrade to what a policy has vouched for.
+func releaseToUpgrade(ctx context.Context, layout fs.FS, src cosign.ArtifactSource, p cosign.Policy, artifact ocispec.Descriptor, disk upgrade.Disk, m upgrade.Machine) (*upgrade.Plan, error) {
+	verified, err := cosign.Verify(ctx, src, artifact, p)
+	if err != nil {
+		return nil, err
+	}
+	r, err := release.Open(ctx, layout, verified.Subject)
+	if err != nil {
+		return nil, err
+	}
+	return upgrade.NewPlan(ctx, disk, r, m, upgrade.Options{})
+}
