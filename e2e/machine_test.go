@@ -58,7 +58,7 @@ func TestBootEndings(t *testing.T) {
 	t.Run("failed", func(t *testing.T) {
 		m := directMachine(t, r, guest)
 		b := boot(t, m, "no-roothash", Failed)
-		require.Contains(t, b.Reason, `roothash=""`)
+		require.Contains(t, b.Reason, "neither roothash= nor usrhash=")
 		require.Nil(t, b.Report)
 	})
 	t.Run("stopped", func(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/osmith-dev/osmith/e2e/report"
@@ -18,6 +17,7 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/verity/dm"
 )
 
 // BootParts are the files of a distribution that a system is built around.
@@ -206,8 +206,8 @@ func (s *System) Check(b *Boot, set *acmeos.Set) error {
 	if v := r.Verity; v == nil || v.Target != "verity" || v.Status != "V" || v.RootHash != root {
 		fail("dm-verity is %+v, want root hash %s in state V", v, root)
 	}
-	if !strings.Contains(r.Cmdline, "roothash="+root) {
-		fail("command line %q", r.Cmdline)
+	if c, err := dm.ParseCmdline(r.Cmdline); err != nil || hex.EncodeToString(c.Root.RootHash) != root {
+		fail("command line %q, want roothash=%s: %v", r.Cmdline, root, err)
 	}
 	for _, moment := range []struct {
 		name   string

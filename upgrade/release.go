@@ -11,6 +11,7 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
+	"github.com/osmith-dev/osmith/verity/dm"
 )
 
 // rootHashSize is the size of SHA-256 digests, the only ones whose halves are partition IDs of 16 bytes each.
@@ -85,29 +86,29 @@ func first(m map[string]string, keys ...string) string {
 	return ""
 }
 
-// rootHashIn reads roothash= or usrhash= from a kernel command line.
-func rootHashIn(cmdline string) ([]byte, error) {
-	var found []byte
-	for word := range strings.FieldsSeq(cmdline) {
-		for _, key := range []string{"roothash=", "usrhash="} {
-			v, ok := strings.CutPrefix(word, key)
-			if !ok {
-				continue
-			}
-			b, err := hex.DecodeString(v)
-			if err != nil {
-				return nil, fmt.Errorf("upgrade: %s on the command line: %w", word, err)
-			}
-			if found != nil && !bytes.Equal(found, b) {
-				return nil, errors.New("upgrade: the command line names two root hashes")
-			}
-			found = b
+// boundRootHash returns the root hash that binds what boots with a command line to one root file system: it boots verified, by
+// this root hash alone, and from the partitions that the root hash names.
+func boundRootHash(cmdline string) ([]byte, error) {
+	c, err := dm.ParseCmdline(cmdline)
+	if err != nil {
+		return nil, fmt.Errorf("upgrade: %w", err)
+	}
+	volumes, err := c.Verified()
+	if err != nil {
+		return nil, fmt.Errorf("upgrade: %w", err)
+	}
+	root := volumes[0].RootHash
+	for _, v := range volumes {
+		if !bytes.Equal(v.RootHash, root) {
+			return nil, fmt.Errorf("upgrade: the command line names two root hashes, roothash=%x and usrhash=%x: a release has one", root, v.RootHash)
+		}
+		data, tree := v.Devices()
+		if wantData, wantTree := (dm.Volume{RootHash: root}).Devices(); data != wantData || tree != wantTree {
+			return nil, fmt.Errorf("upgrade: the command line takes the file system from %s and %s, not from the partitions that the root hash names, %s and %s",
+				data, tree, wantData, wantTree)
 		}
 	}
-	if found == nil {
-		return nil, errors.New("upgrade: the command line has no roothash= or usrhash=, so nothing binds the UKI to a root file system")
-	}
-	return found, nil
+	return root, nil
 }
 
 // checkSet proves that UKI, tree and root file system belong together. It reads the root file system once.
@@ -116,7 +117,7 @@ func checkSet(ctx context.Context, r *release.Release, f *uki.File) error {
 	if !ok {
 		return errors.New("upgrade: the UKI has no command line of its own, so nothing binds it to a root file system")
 	}
-	inUKI, err := rootHashIn(cmdline)
+	inUKI, err := boundRootHash(cmdline)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith/verity/dm"
+
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/arch"
@@ -129,12 +131,19 @@ func (s *State) entry(b *bootloader.Entry) (*Entry, error) {
 		return nil, err
 	}
 	e.size = info.Size()
-	if e.RootHash, err = rootHashIn(b.Options); err != nil {
+	// Whether it boots verified is asked of a release, not here: an entry that switches verity off needs its slot as well.
+	c, err := dm.ParseCmdline(b.Options)
+	if err != nil {
 		return e, nil
 	}
-	for _, slot := range s.Slots {
-		if slices.Equal(slot.RootHash, e.RootHash) {
-			e.Slot = slot
+	for _, v := range []dm.Volume{c.Usr, c.Root} {
+		if v.RootHash == nil {
+			continue
+		}
+		e.RootHash = v.RootHash
+		if i := slices.IndexFunc(s.Slots, func(slot *Slot) bool { return slices.Equal(slot.RootHash, v.RootHash) }); i >= 0 {
+			e.Slot = s.Slots[i]
+			break
 		}
 	}
 	return e, nil

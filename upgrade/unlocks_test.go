@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/hex"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -87,6 +88,41 @@ func TestProfilesUnlock(t *testing.T) {
 			text += r.Text + "\n"
 		}
 		require.Contains(t, text, test.reason)
+	}
+}
+
+// A release must boot verified, by its root hash alone and from the partitions that the root hash names.
+func TestVerifiedBoot(t *testing.T) {
+	s := newSystem(t, "")
+	set := s.build("2")
+	hash := hex.EncodeToString(set.RootHash)
+	for cmdline, want := range map[string]string{
+		"quiet 'roothash=" + hash + "'":                                       "",
+		"roothash=00 rd.roothash=" + strings.ToUpper(hash):                    "",
+		"usrhash=" + hash:                                                     "",
+		"roothash=" + hash + " systemd.verity=0":                              "systemd.verity=0 switches verity off",
+		"roothash=" + hash + " quiet rd.systemd.verity=off":                   "systemd.verity=0 switches verity off",
+		"title=\"roothash=" + hash + " \"":                                    "neither roothash= nor usrhash=",
+		"roothash=" + hash + " roothash=xy":                                   "command line: roothash at 0x",
+		"roothash=" + hash + " usrhash=" + hash[2:] + "00":                    "names two root hashes",
+		"roothash=" + hash[2:] + "00":                                         "root hash of the UKI's command line",
+		"roothash=" + hash + " systemd.verity_root_data=/dev/sdb":             "takes the file system from /dev/sdb and /dev/disk/by-partuuid/",
+		"roothash=" + hash + " systemd.verity_root_options=ignore-corruption": "ignore-corruption in systemd.verity_root_options=",
+	} {
+		r := s.withUKI(set, func(im *uki.Image) { im.Cmdline = cmdline })
+		p, err := upgrade.NewPlan(t.Context(), s.disk, r, s.machine, upgrade.Options{})
+		require.NoError(t, err)
+		j := judgement(t, p, upgrade.Boots)
+		if want == "" {
+			require.Equal(t, upgrade.Pass, j.Outcome, "%s: %v", cmdline, j.Reasons)
+			continue
+		}
+		require.Equal(t, upgrade.Fail, j.Outcome, "%s: %v", cmdline, j.Reasons)
+		var text string
+		for _, r := range j.Reasons {
+			text += r.Text + "\n"
+		}
+		require.Contains(t, text, want, cmdline)
 	}
 }
 

@@ -87,34 +87,3 @@ func ExampleVerifySignature() {
 	// Output:
 	// verity: signature: certificate "CN=Acme root hashes": the signer is not trusted
 }
-
-func ExampleParseTable() {
-	table, err := verity.ParseTable("1 /dev/sda2 /dev/sda3 4096 4096 300 1 sha256 " +
-		"855dbba5d611145e870a35fad02e6c229e173c0559c67bc1d3050cac845aca0f - 1 panic_on_corruption")
-	if err != nil {
-		log.Fatal(err)
-	}
-	table.Options.IOError = verity.PanicOnError
-	fmt.Println(table.Target())
-	// Output:
-	// 0 2400 verity 1 /dev/sda2 /dev/sda3 4096 4096 300 1 sha256 855dbba5d611145e870a35fad02e6c229e173c0559c67bc1d3050cac845aca0f - 2 panic_on_corruption panic_on_error
-}
-
-func ExampleCmdline_Encode() {
-	text, err := verity.Cmdline{
-		Root: verity.Volume{RootHash: exampleRoot, Options: verity.VolumeOptions{Corruption: verity.PanicOnCorruption}},
-	}.Encode()
-	fmt.Println(text, err)
-	// Output:
-	// roothash=abababababababababababababababababababababababababababababababab systemd.verity_root_options=panic-on-corruption <nil>
-}
-
-func ExampleParseCmdline() {
-	c, err := verity.ParseCmdline("quiet roothash=abababababababababababababababab systemd.verity_root_options=ignore-corruption")
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(c.Root.Options.Corruption == verity.IgnoreCorruption)
-	// Output:
-	// true
-}

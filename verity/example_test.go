@@ -149,20 +149,3 @@ func ExampleMaxSharedDataSize() {
 	// Output:
 	// 1065345024 1065345024 <nil>
 }
-
-func ExampleSuperblock_Table() {
-	data, tree := image(), make(device, 20480)
-	root, err := verity.Format(context.Background(), tree, data, verity.Params{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	sb, err := verity.ReadSuperblock(tree, 0)
-	if err != nil {
-		log.Fatal(err)
-	}
-	table := sb.Table("/dev/vda2", "/dev/vda3", root)
-	table.Options.Corruption = verity.RestartOnCorruption
-	fmt.Printf("0 %d verity %v\n", table.Sectors(), table)
-	// Output:
-	// 0 2400 verity 1 /dev/vda2 /dev/vda3 4096 4096 300 1 sha256 c2c0537189317b02662f681f015f6051d1c945f8c41103e75d230ca6fd3afc43 - 1 restart_on_corruption
-}

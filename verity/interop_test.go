@@ -11,28 +11,17 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// seed is fixed, and with OSMITH_LONG=1 fresh.
-func seed(t testing.TB) (r *rand.Rand, long bool) {
-	s := uint64(2026)
-	if long = os.Getenv("OSMITH_LONG") == "1"; long {
-		s = uint64(time.Now().UnixNano())
-	}
-	t.Logf("seed %d", s)
-	return rand.New(rand.NewPCG(s, 0)), long
-}
-
 // TestInteropVeritysetup compares trees with those of two releases of veritysetup over
 // random parameters, has it verify ours, and verifies its own.
 func TestInteropVeritysetup(t *testing.T) {
 	const batch = 25
-	r, long := seed(t)
+	r, long := testtools.Seed(t)
 	batches := 4
 	if long {
 		batches = 14

@@ -19,20 +19,6 @@ const MaxSignaturePartition = 4 << 20
 // signatureUnit is what the content of a verity-sig partition is padded to, in bytes.
 const signatureUnit = 4096
 
-// A TextError says where a text that was parsed is wrong: a table, a kernel command line or the JSON of a verity-sig partition.
-type TextError struct {
-	Text   string // what the text is, such as "table"
-	Offset int64  // byte offset in the text
-	Field  string // name of the field in its specification
-	Err    error
-}
-
-func (e *TextError) Error() string {
-	return fmt.Sprintf("verity: %s: %s at byte %d: %v", e.Text, e.Field, e.Offset, e.Err)
-}
-
-func (e *TextError) Unwrap() error { return e.Err }
-
 // Partition returns the content of a verity-sig partition as systemd-repart writes it: a JSON text and NULs up to size
 // bytes. 0 stands for the next multiple of 4096.
 func (s *Signature) Partition(size int64) ([]byte, error) {
@@ -73,7 +59,7 @@ func ReadSignature(src osmith.Source) (*Signature, error) {
 	}
 	s, field, at, err := parseSignature(b)
 	if err != nil {
-		return nil, &TextError{Text: "signature partition", Offset: at, Field: field, Err: err}
+		return nil, fmt.Errorf("verity: %w", &osmith.FormatError{Offset: at, Field: "signature partition: " + field, Err: err})
 	}
 	return s, nil
 }

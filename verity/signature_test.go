@@ -20,8 +20,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
+
+const digest32 = "855dbba5d611145e870a35fad02e6c229e173c0559c67bc1d3050cac845aca0f"
 
 var signedRoot, _ = hex.DecodeString(digest32)
 
@@ -175,16 +178,16 @@ func TestReadSignature(t *testing.T) {
 
 func TestReadSignatureRefuses(t *testing.T) {
 	for name, tt := range map[string]struct{ old, new, want string }{
-		"nothing":           {partitionText, "", "object at byte 0: unexpected EOF"},
-		"nul":               {partitionText, "\x00\x00", "object at byte 0: unexpected EOF"},
+		"nothing":           {partitionText, "", "object at 0x0: unexpected EOF"},
+		"nul":               {partitionText, "\x00\x00", "object at 0x0: unexpected EOF"},
 		"array":             {partitionText, "[]", "want an object"},
-		"cut":               {`"}`, "", "signature at byte "},
-		"behind":            {`"}`, `"}{}`, `padding at byte 130: byte 0x7b`},
-		"behind-nul":        {`"}`, "\"}\x00\x00{", "padding at byte 132: byte 0x7b, want NUL"},
-		"missing":           {`"rootHash":"00ff",`, "", "rootHash at byte 112: it is missing"},
-		"twice":             {`"rootHash"`, `"rootHash":"00ff","rootHash"`, "rootHash at byte 18: it is there twice"},
-		"case":              {`"rootHash"`, `"roothash"`, "roothash at byte 11: unknown field"},
-		"unknown":           {`"rootHash"`, `"x":"","rootHash"`, "x at byte 4: unknown field"},
+		"cut":               {`"}`, "", "signature at 0x"},
+		"behind":            {`"}`, `"}{}`, `padding at 0x82: byte 0x7b`},
+		"behind-nul":        {`"}`, "\"}\x00\x00{", "padding at 0x84: byte 0x7b, want NUL"},
+		"missing":           {`"rootHash":"00ff",`, "", "rootHash at 0x70: it is missing"},
+		"twice":             {`"rootHash"`, `"rootHash":"00ff","rootHash"`, "rootHash at 0x12: it is there twice"},
+		"case":              {`"rootHash"`, `"roothash"`, "roothash at 0xb: unknown field"},
+		"unknown":           {`"rootHash"`, `"x":"","rootHash"`, "x at 0x4: unknown field"},
 		"number":            {`"00ff"`, `1`, "not a string"},
 		"null":              {`"00ff"`, `null`, "not a string"},
 		"object":            {`"00ff"`, `{}`, "not a string"},
@@ -199,7 +202,7 @@ func TestReadSignatureRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, err := ReadSignature(strings.NewReader(strings.Replace(partitionText, tt.old, tt.new, 1)))
 			require.Nil(t, s)
-			var text *TextError
+			var text *osmith.FormatError
 			require.ErrorAs(t, err, &text)
 			assert.ErrorContains(t, err, tt.want)
 		})

@@ -53,7 +53,7 @@ func runInitrd() error {
 	if err := (mount{fs: "efivarfs", dir: "/sys/firmware/efi/efivars", optional: true}).mount(); err != nil {
 		return err
 	}
-	_, args, err := readCmdline()
+	cmdline, args, err := readCmdline()
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func runInitrd() error {
 	}
 
 	h := handed{PCRs: pcrs, BootSecret: secret}
-	if h.DataID, h.HashID, err = openRoot(args["roothash"]); err != nil {
+	if h.DataID, h.HashID, err = openRoot(cmdline); err != nil {
 		return err
 	}
 	b, err := json.Marshal(h)

@@ -3,31 +3,38 @@
 package main
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/devmapper"
 	"github.com/osmith-dev/osmith/verity"
+	"github.com/osmith-dev/osmith/verity/dm"
 )
 
 // rootName is the device-mapper name of the root.
 const rootName = "root"
 
-// openRoot finds the two partitions that a root hash names, activates
-// dm-verity over them and mounts the result read-only at /sysroot. It returns
-// the PARTUUIDs of the two.
-func openRoot(hash string) (dataID, hashID string, err error) {
-	root, err := hex.DecodeString(hash)
-	if err != nil || len(root) != 32 {
-		return "", "", fmt.Errorf("verity: roothash=%q is not 64 hexadecimal digits", hash)
+// openRoot finds the two partitions that the root hash of a command line names,
+// activates dm-verity over them and mounts the result read-only at /sysroot. It
+// returns the PARTUUIDs of the two.
+func openRoot(cmdline string) (dataID, hashID string, err error) {
+	c, err := dm.ParseCmdline(cmdline)
+	if err != nil {
+		return "", "", err
 	}
-	dataID, hashID = textID(root[:16]), textID(root[16:])
+	if _, err := c.Verified(); err != nil {
+		return "", "", err
+	}
+	root := c.Root.RootHash
+	if len(root) != 32 {
+		return "", "", fmt.Errorf("verity: roothash=%x is not 64 hexadecimal digits", root)
+	}
+	dataID, hashID = osmith.GUID(root[:16]).String(), osmith.GUID(root[16:]).String()
 	data, err := findPartition(dataID)
 	if err != nil {
 		return "", "", fmt.Errorf("verity: data: %w", err)
@@ -40,11 +47,14 @@ func openRoot(hash string) (dataID, hashID string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	table := sb.Table("/dev/"+data, "/dev/"+tree, root)
+	table, err := dm.NewTable(sb.Params(0), "/dev/"+data, "/dev/"+tree, sb.DataSize(), root)
+	if err != nil {
+		return "", "", err
+	}
 	if err := tryActivation(table); err != nil {
 		return "", "", err
 	}
-	node, err := verity.Activate(rootName, "", table)
+	node, err := dm.Activate(rootName, "", table)
 	if err != nil {
 		return "", "", err
 	}
@@ -69,31 +79,31 @@ func readSuperblock(name string) (*verity.Superblock, error) {
 
 // tryActivation makes a device with many options and removes it again: the kernel
 // must list it as package verity wrote it, and failures must leave nothing.
-func tryActivation(table verity.Table) error {
+func tryActivation(table dm.Table) error {
 	const name, uuid = "try", "OSMITH-TRY"
-	table.Options = verity.TableOptions{
-		Corruption: verity.RestartOnCorruption, IOError: verity.RestartOnError,
+	table.Options = dm.TableOptions{
+		Corruption: dm.CorruptionRestart, IOError: dm.IOErrorRestart,
 		IgnoreZeroBlocks: true, CheckAtMostOnce: true, TryVerifyInTasklet: true,
 	}
 	broken := table
 	broken.HashDevice = "/dev/absent"
-	if _, err := verity.Activate(name, uuid, broken); err == nil {
+	if _, err := dm.Activate(name, uuid, broken); err == nil {
 		return errors.New("verity: a device without a tree was activated")
 	}
-	if _, err := verity.Active(name); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := dm.Active(name); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("verity: a failed activation left a device: %w", err)
 	}
-	if err := verity.Deactivate(name); !errors.Is(err, fs.ErrNotExist) {
+	if err := dm.Deactivate(name); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("verity: deactivate what is not there: %w", err)
 	}
-	node, err := verity.Activate(name, uuid, table)
+	node, err := dm.Activate(name, uuid, table)
 	if err != nil {
 		return err
 	}
-	if _, err := verity.Activate(name, uuid, table); !errors.Is(err, fs.ErrExist) {
+	if _, err := dm.Activate(name, uuid, table); !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("verity: activate a second time: %w", err)
 	}
-	m, err := verity.Active(name)
+	m, err := dm.Active(name)
 	if err != nil {
 		return err
 	}
@@ -102,7 +112,7 @@ func tryActivation(table verity.Table) error {
 	if listed.String() != table.String() || m.UUID != uuid || m.Device != node || !m.ReadOnly || m.Corrupted {
 		return fmt.Errorf("verity: asked for %v on %s, the kernel has %+v", table, node, m)
 	}
-	if err := verity.Deactivate(name); err != nil {
+	if err := dm.Deactivate(name); err != nil {
 		return err
 	}
 	if _, err := os.Stat(node); !errors.Is(err, fs.ErrNotExist) {
@@ -131,11 +141,4 @@ func tableOf(name string, status bool) (target, bool, error) {
 	}
 	t := info.Targets[0]
 	return target{kind: t.Type, params: t.Params}, info.ReadOnly, nil
-}
-
-// textID spells 16 bytes as a partition ID, in text order as the Discoverable
-// Partitions Specification has it.
-func textID(b []byte) string {
-	h := hex.EncodeToString(b)
-	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
 }

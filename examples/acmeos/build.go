@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rsa"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +20,7 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
+	"github.com/osmith-dev/osmith/verity/dm"
 )
 
 // ID is the system's name in os-release, file names and labels.
@@ -95,7 +95,10 @@ func (b *Builder) Build(ctx context.Context, dir, version string, root string) (
 }
 
 func (b *Builder) image(version string, rootHash []byte) (*uki.Assembled, error) {
-	cmdline := "roothash=" + hex.EncodeToString(rootHash)
+	cmdline, err := dm.Cmdline{Root: dm.Volume{RootHash: rootHash}}.Encode()
+	if err != nil {
+		return nil, err
+	}
 	if b.Cmdline != "" {
 		cmdline += " " + b.Cmdline
 	}

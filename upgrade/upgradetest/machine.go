@@ -2,13 +2,11 @@ package upgradetest
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"slices"
-	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
@@ -19,6 +17,7 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/verity"
+	"github.com/osmith-dev/osmith/verity/dm"
 )
 
 // Machine is a machine with its disk and the firmware variables that the plan assumed.
@@ -145,11 +144,7 @@ func (m *Machine) start(ctx context.Context, table *partition.Table, esp *fat.FS
 		return nil, err
 	}
 	cmdline, _ := f.Cmdline()
-	b.RootHash, err = rootHash(cmdline)
-	if err == nil {
-		err = m.mount(ctx, table, b.RootHash)
-	}
-	if err != nil {
+	if b.RootHash, err = m.mountVerified(ctx, table, cmdline); err != nil {
 		b.Outcome, b.Reason = Failed, err.Error()
 		return b, nil
 	}
@@ -202,16 +197,23 @@ func open(esp *fat.FS, name string) (osmith.Source, error) {
 	return io.NewSectionReader(r, 0, info.Size()), nil
 }
 
-// rootHash is what an initrd takes from the command line.
-func rootHash(cmdline string) ([]byte, error) {
-	for word := range strings.FieldsSeq(cmdline) {
-		for _, key := range []string{"roothash=", "usrhash="} {
-			if v, ok := strings.CutPrefix(word, key); ok {
-				return hex.DecodeString(v)
-			}
+// mountVerified does what an initrd does with a command line: every file system that it names a root hash of must be there and
+// right. It returns the first root hash.
+func (m *Machine) mountVerified(ctx context.Context, t *partition.Table, cmdline string) ([]byte, error) {
+	c, err := dm.ParseCmdline(cmdline)
+	if err != nil {
+		return nil, err
+	}
+	volumes, err := c.Verified()
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range volumes {
+		if err := m.mount(ctx, t, v.RootHash); err != nil {
+			return volumes[0].RootHash, err
 		}
 	}
-	return nil, errors.New("the command line names no root hash")
+	return volumes[0].RootHash, nil
 }
 
 // mount finds the partitions of a root hash by their IDs, whatever their labels say, and reads all of the root.

@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -19,21 +18,11 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// seed is fixed, and with OSMITH_LONG=1 fresh.
-func seed(t testing.TB) (r *rand.Rand, long bool) {
-	s := uint64(2026)
-	if long = os.Getenv("OSMITH_LONG") == "1"; long {
-		s = uint64(time.Now().UnixNano())
-	}
-	t.Logf("seed %d", s)
-	return rand.New(rand.NewPCG(s, 0)), long
-}
-
 // TestInteropVeritysetup compares the parity with that of two releases of veritysetup
 // over random parameters, and has them look for the damage that we repair: veritysetup
 // verify only counts the wrong bytes, without erasures and without writing.
 func TestInteropVeritysetup(t *testing.T) {
-	r, long := seed(t)
+	r, long := testtools.Seed(t)
 	n := 30
 	if long {
 		n = 150

@@ -1,6 +1,10 @@
-package verity
+package dm
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
+)
 
 // A Mapping is a live verity device.
 type Mapping struct {
@@ -24,13 +28,14 @@ type Mapping struct {
 // "CRYPT-VERITY-00112233445566778899aabbccddeeff-NAME" with the UUID of the
 // superblock. udev, where it runs, makes the link /dev/mapper/NAME later.
 //
-// Elsewhere than on Linux the error is ErrNotSupported.
+// Elsewhere than on Linux the error is verity.ErrNotSupported.
 func Activate(name, uuid string, t Table) (device string, err error) {
-	if err := t.Check(); err != nil {
+	defer prefix.Add("dm", &err)
+	if err := t.checkTable(); err != nil {
 		return "", err
 	}
 	if device, err = activate(name, uuid, t.Target()); err != nil {
-		return "", fmt.Errorf("verity: activate: %w", err)
+		return "", fmt.Errorf("activate: %w", err)
 	}
 	return device, nil
 }
@@ -39,7 +44,7 @@ func Activate(name, uuid string, t Table) (device string, err error) {
 // fs.ErrNotExist; one in use stays, with unix.EBUSY.
 func Deactivate(name string) error {
 	if err := deactivate(name); err != nil {
-		return fmt.Errorf("verity: deactivate: %w", err)
+		return prefix.Error("dm", fmt.Errorf("deactivate: %w", err))
 	}
 	return nil
 }
@@ -49,7 +54,7 @@ func Deactivate(name string) error {
 func Active(name string) (*Mapping, error) {
 	m, err := active(name)
 	if err != nil {
-		return nil, fmt.Errorf("verity: active device: %w", err)
+		return nil, prefix.Error("dm", fmt.Errorf("active device: %w", err))
 	}
 	return m, nil
 }

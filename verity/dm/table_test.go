@@ -1,15 +1,22 @@
-package verity
+package dm
 
 import (
+	"bytes"
+	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/verity"
 )
 
 const digest32 = "855dbba5d611145e870a35fad02e6c229e173c0559c67bc1d3050cac845aca0f"
+
+var signedRoot, _ = hex.DecodeString(digest32)
 
 // goodTables are texts that parse and come out again as they went in.
 var goodTables = map[string]string{
@@ -39,7 +46,7 @@ func TestParseTable(t *testing.T) {
 	table, err := ParseTable(goodTables["all"])
 	require.NoError(t, err)
 	assert.Equal(t, TableOptions{
-		Corruption: PanicOnCorruption, IOError: RestartOnError, IgnoreZeroBlocks: true, CheckAtMostOnce: true, TryVerifyInTasklet: true,
+		Corruption: CorruptionPanic, IOError: IOErrorRestart, IgnoreZeroBlocks: true, CheckAtMostOnce: true, TryVerifyInTasklet: true,
 		FEC:                TableFEC{Device: "/dev/sda4", Start: 1, Blocks: 304, Roots: 24},
 		RootHashSigKeyDesc: "cryptsetup:x",
 	}, table.Options)
@@ -94,9 +101,9 @@ func TestParseTableRefuses(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			_, err := ParseTable(tt.text)
-			var text *TextError
+			var text *osmith.FormatError
 			require.True(t, errors.As(err, &text), "%v", err)
-			assert.Equal(t, tt.field, text.Field)
+			assert.Equal(t, "table: "+tt.field, text.Field)
 			assert.ErrorContains(t, err, tt.want)
 			assert.Equal(t, tt.field == "version", text.Offset == 0, "where it is: %v", err)
 		})
@@ -105,9 +112,9 @@ func TestParseTableRefuses(t *testing.T) {
 
 func TestParseTargetRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                               "start sector at byte 0: it is missing",
-		"0 8":                            "target type at byte 3: it is missing",
-		"0 8 verity":                     "target parameters at byte 10: it is missing",
+		"":                               "start sector at 0x0: it is missing",
+		"0 8":                            "target type at 0x3: it is missing",
+		"0 8 verity":                     "target parameters at 0xa: it is missing",
 		"0 0 verity x":                   "0 sectors",
 		"0 8 Verity x":                   "not the name of a target",
 		"0 8 veritysixteenchr x":         "not the name of a target",
@@ -131,7 +138,7 @@ func TestCheck(t *testing.T) {
 		"hash start block: -1":                  func(t *Table) { t.HashStart = -1 },
 		"algorithm: a name of 0 bytes":          func(t *Table) { t.Algorithm = "" },
 		`algorithm: "sha 256"`:                  func(t *Table) { t.Algorithm = "sha 256" },
-		"root digest: root hash: 0 bytes":       func(t *Table) { t.RootHash = nil },
+		"root digest: 0 bytes":                  func(t *Table) { t.RootHash = nil },
 		"corruption mode: unknown reaction 4":   func(t *Table) { t.Options.Corruption = 4 },
 		"corruption mode: unknown reaction -1":  func(t *Table) { t.Options.Corruption = -1 },
 		"error mode: unknown reaction 3":        func(t *Table) { t.Options.IOError = 3 },
@@ -141,8 +148,56 @@ func TestCheck(t *testing.T) {
 	} {
 		table := good
 		change(&table)
-		assert.ErrorContains(t, table.Check(), "verity: table: "+want)
+		assert.ErrorContains(t, table.Check(), "dm: table: "+want)
 	}
+}
+
+func TestNewTable(t *testing.T) {
+	for _, tt := range []struct {
+		p     verity.Params
+		start int64
+	}{
+		{verity.Params{}, 1},
+		{verity.Params{HashBlockSize: 512}, 1},
+		{verity.Params{HashOffset: 1 << 20}, 257},
+		{verity.Params{HashOffset: 1<<20 + 512}, 257},
+		{verity.Params{HashOffset: 1 << 20, NoSuperblock: true}, 256},
+		{verity.Params{HashOffset: 1 << 20, HashBlockSize: 65536}, 17},
+	} {
+		table, err := NewTable(tt.p, "/dev/a", "/dev/a", 300*4096, signedRoot)
+		require.NoError(t, err)
+		assert.Equal(t, tt.start, table.HashStart, "%+v", tt.p)
+		assert.Equal(t, int64(300), table.DataBlocks)
+	}
+	table, err := NewTable(verity.Params{ChromeOS: true, Salt: []byte{1}}, "/dev/a", "/dev/b", 4096, signedRoot)
+	require.NoError(t, err)
+	assert.Equal(t, "0 /dev/a /dev/b 4096 4096 1 1 sha256 "+digest32+" 01", table.String())
+
+	_, err = NewTable(verity.Params{}, "/dev/a", "/dev/b", 4095, signedRoot)
+	require.Error(t, err)
+	_, err = NewTable(verity.Params{}, "/dev/a", "/dev/b", 4096, signedRoot[1:])
+	require.ErrorContains(t, err, "root digest: 31 bytes")
+	_, err = NewTable(verity.Params{}, "", "/dev/b", 4096, signedRoot)
+	require.ErrorContains(t, err, "data device: no name")
+}
+
+func TestTable(t *testing.T) {
+	sb := verity.Superblock{HashType: 1, Algorithm: "sha224", DataBlockSize: 4096, HashBlockSize: 4096, DataBlocks: 300, Salt: []byte{1, 2, 3, 4, 5, 6, 7, 8}}
+	root := bytes.Repeat([]byte{0xab}, 28)
+	table, err := NewTable(sb.Params(0), "/dev/sda2", "/dev/sda3", sb.DataSize(), root) // a hash that package verity does not compute
+	require.NoError(t, err)
+	assert.Equal(t, uint64(300*8), table.Sectors())
+	assert.Equal(t, "1 /dev/sda2 /dev/sda3 4096 4096 300 1 sha224 "+hex.EncodeToString(root)+" 0102030405060708", table.String())
+
+	table.Salt = nil
+	table.DataDevice = `/dev/my disk\x`
+	table.Options = TableOptions{
+		Corruption: CorruptionPanic, IgnoreZeroBlocks: true, CheckAtMostOnce: true,
+		TryVerifyInTasklet: true, RootHashSigKeyDesc: "cryptsetup:x",
+	}
+	assert.Equal(t, `1 /dev/my\ disk\\x /dev/sda3 4096 4096 300 1 sha224 `+hex.EncodeToString(root)+` - 6 `+
+		`panic_on_corruption ignore_zero_blocks check_at_most_once try_verify_in_tasklet `+
+		`root_hash_sig_key_desc cryptsetup:x`, table.String())
 }
 
 func FuzzParseTable(f *testing.F) {

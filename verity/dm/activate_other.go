@@ -1,10 +1,12 @@
 //go:build !linux
 
-package verity
+package dm
 
 import (
 	"fmt"
 	"runtime"
+
+	"github.com/osmith-dev/osmith/verity"
 )
 
 func activate(string, string, Target) (string, error) { return "", errNoDeviceMapper() }
@@ -12,5 +14,5 @@ func deactivate(string) error                         { return errNoDeviceMapper
 func active(string) (*Mapping, error)                 { return nil, errNoDeviceMapper() }
 
 func errNoDeviceMapper() error {
-	return fmt.Errorf("the device-mapper on %s: %w", runtime.GOOS, ErrNotSupported)
+	return fmt.Errorf("the device-mapper on %s: %w", runtime.GOOS, verity.ErrNotSupported)
 }

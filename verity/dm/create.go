@@ -1,4 +1,4 @@
-package verity
+package dm
 
 import (
 	"errors"
@@ -66,7 +66,7 @@ func (t Target) checkEarly(readWrite bool) error {
 	if err := checkField(t.Params); err != nil {
 		return err
 	}
-	if again, err := ParseTarget(t.String()); err != nil {
+	if again, err := parseTarget(t.String()); err != nil {
 		return err
 	} else if again != t {
 		return fmt.Errorf("target %q cannot be written", t.String())
@@ -74,7 +74,7 @@ func (t Target) checkEarly(readWrite bool) error {
 	if t.Type != "verity" {
 		return nil
 	}
-	table, err := ParseTable(t.Params)
+	table, err := parseTable(t.Params)
 	switch {
 	case err != nil:
 		return err
@@ -163,7 +163,7 @@ func parseCreate(value string) ([]EarlyDevice, error) {
 			return nil, fmt.Errorf("%s: flags %q, want ro or rw", d.Name, fields[3])
 		}
 		for _, f := range fields[4:] {
-			t, err := ParseTarget(f)
+			t, err := parseTarget(f)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", d.Name, err)
 			}

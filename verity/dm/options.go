@@ -1,14 +1,18 @@
-package verity
+package dm
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/verity"
 )
 
 // VolumeOptions are the options of systemd.verity_root_options= and its sibling,
@@ -19,14 +23,14 @@ type VolumeOptions struct {
 	// Params are those of the image. Where there is a superblock it has them all but
 	// for HashOffset, and nothing else of Params need be given; without one, DataBlocks must be
 	// given too.
-	Params     Params
+	Params     verity.Params
 	DataBlocks int64 // data-blocks=; 0 for all that the superblock or the device has
 
-	Corruption       Reaction // ignore-corruption, restart-on-corruption or panic-on-corruption
-	IgnoreZeroBlocks bool     // ignore-zero-blocks
-	CheckAtMostOnce  bool     // check-at-most-once
+	Corruption       Corruption // ignore-corruption, restart-on-corruption or panic-on-corruption
+	IgnoreZeroBlocks bool       // ignore-zero-blocks
+	CheckAtMostOnce  bool       // check-at-most-once
 
-	FECDevice string // fec-device=; "" for no error correction
+	FECDevice string // fec-device=: an absolute path or PARTUUID=...; "" for no error correction
 	FECOffset int64  // fec-offset= in bytes
 	FECRoots  int    // fec-roots=, 2 to 24; 0 for systemd's default of 2
 
@@ -38,29 +42,36 @@ type VolumeOptions struct {
 	// MeasureNvPCR is tpm2-measure-nvpcr= (systemd 260); "" for the default.
 	MeasureNvPCR string
 
-	// Other holds options that say when and not how: "_netdev", "noauto", "nofail",
-	// "x-initrd.attach".
+	// Other holds options that say when and not how: "_netdev", "auto", "fail", "noauto",
+	// "nofail", "x-initrd.attach".
 	Other []string
+
+	// Unknown holds what systemd warns of and passes over, such as a misspelt option. It is
+	// read, never written.
+	Unknown []string
 }
 
-var otherOptions = []string{"_netdev", "noauto", "nofail", "x-initrd.attach"}
+var otherOptions = []string{"_netdev", "auto", "fail", "noauto", "nofail", "x-initrd.attach"}
 
 // check says what systemd or the kernel would refuse.
 func (o VolumeOptions) check() error {
-	if err := o.Params.withDefaults().check(); err != nil {
-		return fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "verity: "))
+	if _, err := verity.TreeStart(o.Params); err != nil {
+		return prefix.Bare(err)
 	}
 	switch {
-	case o.Corruption != ReturnError && o.Corruption.argument() == "":
+	case !o.Corruption.valid():
 		return fmt.Errorf("corruption: unknown reaction %d", o.Corruption)
 	case o.DataBlocks < 0:
 		return fmt.Errorf("data-blocks: %d", o.DataBlocks)
 	case o.FECDevice == "" && (o.FECOffset != 0 || o.FECRoots != 0):
 		return errors.New("fec-device: it is missing, with other values for error correction given")
+	case o.FECDevice != "" && (!strings.HasPrefix(devicePath(o.FECDevice), "/") || checkVolumeDevice(o.FECDevice) != nil):
+		return fmt.Errorf("fec-device: %q is no absolute path", o.FECDevice)
 	case o.FECOffset < 0 || o.FECOffset%512 != 0:
 		return fmt.Errorf("fec-offset: %d is not a multiple of 512", o.FECOffset)
-	case o.FECRoots != 0 && (o.FECRoots < minFECRoots || o.FECRoots > maxFECRoots):
-		return fmt.Errorf("fec-roots: %d, want %d to %d", o.FECRoots, minFECRoots, maxFECRoots)
+	}
+	if err := checkFECRoots(o.FECRoots); err != nil && o.FECRoots != 0 {
+		return fmt.Errorf("fec-roots: %w", err)
 	}
 	switch s := o.RootHashSignature; {
 	case s == "" || s == "auto" || strings.HasPrefix(s, "/"):
@@ -87,6 +98,9 @@ func (o VolumeOptions) encode() (string, error) {
 	if err := o.check(); err != nil {
 		return "", err
 	}
+	if len(o.Unknown) > 0 {
+		return "", fmt.Errorf("option %q is not known", o.Unknown[0])
+	}
 	var list []string
 	add := func(condition bool, option string) {
 		if condition {
@@ -96,7 +110,7 @@ func (o VolumeOptions) encode() (string, error) {
 	p := o.Params
 	hash := p.Hash
 	if p.UUID != ([16]byte{}) {
-		hash = p.withDefaults().Hash // systemd 254 took uuid= for the hash: a hash= behind it puts that right
+		hash = cmp.Or(p.Hash, "sha256") // systemd 254 took uuid= for the hash: a hash= behind it puts that right
 	}
 	add(p.NoSuperblock, "superblock=no")
 	add(p.ChromeOS, "format=0")
@@ -110,9 +124,9 @@ func (o VolumeOptions) encode() (string, error) {
 	case p.NoSuperblock:
 		list = append(list, "salt=-") // systemd takes 32 bytes of salt for granted
 	}
-	add(p.UUID != [16]byte{}, "uuid="+formatUUID(p.UUID))
+	add(p.UUID != [16]byte{}, "uuid="+osmith.GUID(p.UUID).String())
 	add(hash != "", "hash="+hash)
-	add(o.Corruption != ReturnError, strings.ReplaceAll(o.Corruption.argument(), "_", "-"))
+	add(o.Corruption != CorruptionFail, strings.ReplaceAll(corruptionArguments[o.Corruption], "_", "-"))
 	add(o.IgnoreZeroBlocks, "ignore-zero-blocks")
 	add(o.CheckAtMostOnce, "check-at-most-once")
 	add(o.FECDevice != "", "fec-device="+o.FECDevice)
@@ -129,30 +143,34 @@ func (o VolumeOptions) encode() (string, error) {
 	return strings.Join(list, ","), nil
 }
 
-// parseVolumeOptions reads the list; each option may be there once.
+// parseVolumeOptions reads the list as systemd-veritysetup does: of an option that is given twice the last counts, and one
+// that is not known is passed over.
 func parseVolumeOptions(text string) (o VolumeOptions, err error) {
-	seen := map[string]bool{}
-	for _, option := range strings.Split(text, ",") {
+	if text == "-" {
+		return o, nil
+	}
+	list, err := splitOptions(text)
+	if err != nil {
+		return o, err
+	}
+	for _, option := range list {
 		name, value, hasValue := strings.Cut(option, "=")
-		kind := name
-		if strings.HasSuffix(name, "-corruption") {
-			kind = "corruption"
-		}
-		if seen[kind] {
-			return VolumeOptions{}, fmt.Errorf("option %q: given twice, or with another of its kind", name)
-		}
-		seen[kind] = true
-		if hasValue {
-			if value == "" || strings.Contains(value, `\`) {
-				return VolumeOptions{}, fmt.Errorf("option %q: %q is no value", name, value)
-			}
-			err = o.setValue(name, value)
-		} else {
+		switch {
+		case option == "":
+			continue
+		case !hasValue:
 			err = o.setFlag(name)
+		default:
+			err = o.setValue(name, value)
 		}
-		if err != nil {
+		if err == errUnknownOption {
+			o.Unknown = append(o.Unknown, option)
+		} else if err != nil {
 			return VolumeOptions{}, fmt.Errorf("option %q: %w", name, err)
 		}
+	}
+	if o.FECDevice == "" {
+		o.FECOffset, o.FECRoots = 0, 0 // they mean nothing alone
 	}
 	if err := o.check(); err != nil {
 		return VolumeOptions{}, err
@@ -160,16 +178,35 @@ func parseVolumeOptions(text string) (o VolumeOptions, err error) {
 	return o, nil
 }
 
+// splitOptions cuts at commas. A backslash takes its meaning from a comma or another backslash, and may stand nowhere else.
+func splitOptions(text string) ([]string, error) {
+	list := []string{""}
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == ',':
+			list = append(list, "")
+			continue
+		case c == '\\':
+			if i++; i == len(text) || text[i] != ',' && text[i] != '\\' {
+				return nil, fmt.Errorf("%q: a backslash with nothing to escape", text)
+			}
+		}
+		list[len(list)-1] += text[i : i+1]
+	}
+	return list, nil
+}
+
 var errUnknownOption = errors.New("not known")
 
 func (o *VolumeOptions) setFlag(name string) error {
+	if c := slices.Index(corruptionArguments, strings.ReplaceAll(name, "-", "_")); c > 0 && !strings.Contains(name, "_") {
+		if o.Corruption != CorruptionFail && o.Corruption != Corruption(c) {
+			return errors.New("given with another of its kind, which the kernel refuses")
+		}
+		o.Corruption = Corruption(c)
+		return nil
+	}
 	switch name {
-	case "ignore-corruption":
-		o.Corruption = IgnoreCorruption
-	case "restart-on-corruption":
-		o.Corruption = RestartOnCorruption
-	case "panic-on-corruption":
-		o.Corruption = PanicOnCorruption
 	case "ignore-zero-blocks":
 		o.IgnoreZeroBlocks = true
 	case "check-at-most-once":
@@ -178,7 +215,9 @@ func (o *VolumeOptions) setFlag(name string) error {
 		if !slices.Contains(otherOptions, name) {
 			return errUnknownOption
 		}
-		o.Other = append(o.Other, name)
+		if !slices.Contains(o.Other, name) {
+			o.Other = append(o.Other, name)
+		}
 	}
 	return nil
 }
@@ -187,7 +226,9 @@ func (o *VolumeOptions) setValue(name, value string) (err error) {
 	p := &o.Params
 	switch name {
 	case "superblock":
-		p.NoSuperblock, err = parseNo(value)
+		var has bool
+		has, err = parseBoolean(value)
+		p.NoSuperblock = !has
 	case "format":
 		if value != "0" && value != "1" {
 			return fmt.Errorf("%q, want 0 or 1", value)
@@ -202,22 +243,34 @@ func (o *VolumeOptions) setValue(name, value string) (err error) {
 	case "hash-offset":
 		p.HashOffset, err = parseSize(value)
 	case "salt":
-		if value != "-" {
+		if p.Salt = nil; value != "-" && value != "" {
 			p.Salt, err = hex.DecodeString(value)
 		}
 	case "uuid":
-		p.UUID, err = parseUUID(value)
+		var id osmith.GUID
+		id, err = osmith.ParseGUID(value)
+		p.UUID = id
 	case "hash":
 		p.Hash = value
 	case "fec-device":
+		if value == "" {
+			return errors.New("no value")
+		}
 		o.FECDevice = value
 	case "fec-offset":
-		o.FECOffset, err = parseSize(value)
+		if o.FECOffset, err = parseSize(value); err == nil && o.FECOffset%512 != 0 {
+			err = fmt.Errorf("%s is not a multiple of 512", value)
+		}
 	case "fec-roots":
 		var n int64
-		n, err = parseNumber(value)
-		o.FECRoots = int(min(n, math.MaxInt32))
+		if n, err = parseNumber(value); err == nil {
+			o.FECRoots = int(min(n, math.MaxInt32))
+			err = checkFECRoots(o.FECRoots)
+		}
 	case "root-hash-signature":
+		if value == "" {
+			return errors.New("no value")
+		}
 		o.RootHashSignature = value
 	case "tpm2-measure-nvpcr":
 		o.MeasureNvPCR = value
@@ -227,21 +280,13 @@ func (o *VolumeOptions) setValue(name, value string) (err error) {
 	return err
 }
 
-// parseNo reads a boolean as systemd does and returns its opposite.
-func parseNo(value string) (bool, error) {
-	switch strings.ToLower(value) {
-	case "1", "yes", "y", "true", "t", "on":
-		return false, nil
-	case "0", "no", "n", "false", "f", "off":
-		return true, nil
-	}
-	return false, fmt.Errorf("%q is not a boolean", value)
-}
-
 // parseSize reads bytes, or with one of the letters K, M, G or T so many times 1024 of
 // them.
 func parseSize(value string) (int64, error) {
 	digits, shift := value, 0
+	if value == "" {
+		return 0, errors.New("no value")
+	}
 	if i := strings.IndexByte("KMGT", value[len(value)-1]); i >= 0 {
 		digits, shift = value[:len(value)-1], 10*(i+1)
 	}
@@ -257,23 +302,8 @@ func parseSize(value string) (int64, error) {
 
 func parseBlockSize(value string) (int, error) {
 	n, err := parseSize(value)
-	if err == nil {
-		err = checkBlockSize(n)
+	if err == nil && (n > maxBlockSize || checkPowerOfTwo(int(n)) != nil) {
+		err = fmt.Errorf("%s bytes, want a power of two from %d to %d", value, minBlockSize, maxBlockSize)
 	}
 	return int(n), err
-}
-
-func formatUUID(u [16]byte) string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
-}
-
-func parseUUID(text string) (u [16]byte, err error) {
-	b, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
-	if err != nil || len(b) != len(u) {
-		return u, errors.New(strconv.Quote(text) + " is not a UUID")
-	}
-	if u = [16]byte(b); formatUUID(u) != strings.ToLower(text) {
-		return [16]byte{}, errors.New(strconv.Quote(text) + " is not a UUID")
-	}
-	return u, nil
 }

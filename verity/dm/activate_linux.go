@@ -1,4 +1,4 @@
-package verity
+package dm
 
 import (
 	"fmt"
@@ -23,7 +23,7 @@ func active(name string) (*Mapping, error) {
 		return nil, fmt.Errorf("%q is no verity device", name)
 	}
 	m := &Mapping{Name: info.Name, UUID: info.UUID, Device: info.Node, ReadOnly: info.ReadOnly}
-	if m.Table, err = ParseTable(info.Targets[0].Params); err != nil {
+	if m.Table, err = parseTable(info.Targets[0].Params); err != nil {
 		return nil, err
 	}
 	// Asked second, so that it covers everything read up to here.
