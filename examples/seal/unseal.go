@@ -26,10 +26,10 @@ func unsealFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		if with.Expected, err = readLog(*expected); err != nil {
+		if with.Want, err = readLog(*expected); err != nil {
 			return err
 		}
-		if with.Actual, err = readLog(*actual); err != nil {
+		if with.Got, err = readLog(*actual); err != nil {
 			return err
 		}
 		t, closeTPM, err := c.open()

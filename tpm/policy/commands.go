@@ -26,6 +26,20 @@ type Digest [sha256.Size]byte
 // String is the digest in hexadecimal, as in the "pol" field of a .pcrsig.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
+// MarshalText implements [encoding.TextMarshaler]: the text is that of [Digest.String].
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (d *Digest) UnmarshalText(text []byte) error {
+	if len(text) != 2*len(d) {
+		return prefix.Error(pkg, fmt.Errorf("%d characters, want %d", len(text), 2*len(d)))
+	}
+	if _, err := hex.Decode(d[:], text); err != nil {
+		return prefix.Error(pkg, fmt.Errorf("not hexadecimal: %w", err))
+	}
+	return nil
+}
+
 // Command codes (TPM 2.0 Library, part 2, section 6.5.2).
 const (
 	ccPolicyNV          = 0x00000149

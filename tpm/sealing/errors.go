@@ -7,8 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/tpm"
 )
+
+// pkg is what errors of this package begin with.
+const pkg = "sealing"
 
 var (
 	// ErrResponse is the cause of every error about an answer that no TPM gives: cut, of another command, impossible.
@@ -28,41 +32,22 @@ var (
 	ErrNotSupported = errors.New("not supported")
 )
 
-// FormatError says where a token, or a structure inside one, does not follow its format.
-type FormatError struct {
-	Offset int64  // in bytes from the start of the JSON, or of the structure that Field names
-	Field  string // what was being read
-	Err    error  // what is wrong with it
-}
-
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("sealing: %s at 0x%x: %v", e.Field, e.Offset, e.Err)
-}
-
-func (e *FormatError) Unwrap() error { return e.Err }
-
-// inner is an error of this package inside another one, which names the package.
-type inner struct{ error }
-
-func (e inner) Error() string { return strings.TrimPrefix(e.error.Error(), "sealing: ") }
-func (e inner) Unwrap() error { return e.error }
-
 // BankState says why a bank of PCRs must not be sealed to.
 type BankState int
 
 const (
-	BankAbsent BankState = iota + 1 // the TPM has not allocated it
-	BankZero                        // nothing was ever measured into PCRs 0 to 15: a policy would hold for any boot
-	BankOnes                        // they are all ones, or ones and zeros: the firmware has capped the bank or locked it out
+	BankStateAbsent BankState = iota + 1 // the TPM has not allocated it
+	BankStateZero                        // nothing was ever measured into PCRs 0 to 15: a policy would hold for any boot
+	BankStateOnes                        // they are all ones, or ones and zeros: the firmware has capped the bank or locked it out
 )
 
 func (s BankState) String() string {
 	switch s {
-	case BankAbsent:
+	case BankStateAbsent:
 		return "the TPM has no such bank"
-	case BankZero:
+	case BankStateZero:
 		return "PCRs 0 to 15 are all zero: firmware does not measure into it"
-	case BankOnes:
+	case BankStateOnes:
 		return "PCRs 0 to 15 are all ones: firmware has given it up"
 	}
 	return fmt.Sprintf("state %d", int(s))
@@ -75,17 +60,17 @@ type BankError struct {
 }
 
 func (e *BankError) Error() string {
-	return fmt.Sprintf("sealing: PCR bank %s: %v", tpm.BankName(e.Bank), e.State)
+	return fmt.Sprintf("PCR bank %s: %v", pcrbank.Name(e.Bank), e.State)
 }
 
 // PolicyError says that the machine is not in a state that the secret was sealed for.
 type PolicyError struct {
-	Bank   crypto.Hash
-	Actual map[int][]byte // the PCRs of the policy as they are
-	// Expected are their values when it was sealed, and PCRs those that differ, ascending. Both are nil if it is not known
-	// what the values were: a token of systemd does not say.
-	Expected map[int][]byte
-	PCRs     []int
+	Bank crypto.Hash
+	Got  map[int][]byte // the PCRs of the policy as they are
+	// Want are their values when it was sealed, and PCRs those that differ, ascending. Both are nil if it is not known what
+	// the values were: a token of systemd does not say.
+	Want map[int][]byte
+	PCRs []int
 	// Differences say which events made them differ, if logs were given: the causes of [tpm.Diff] ([tpm.Causes]).
 	Differences []tpm.Difference
 	// Err is what failed, if it is not the value of a PCR: no signature, another key, an NV index.
@@ -94,18 +79,18 @@ type PolicyError struct {
 
 func (e *PolicyError) Error() string {
 	var b strings.Builder
-	b.WriteString("sealing: the policy does not hold:")
+	b.WriteString("the policy does not hold:")
 	switch {
 	case e.Err != nil:
 		fmt.Fprintf(&b, " %v", e.Err)
 	case len(e.PCRs) == 0:
-		fmt.Fprintf(&b, " %s PCRs %v are not as when it was sealed", tpm.BankName(e.Bank), sortedKeys(e.Actual))
+		fmt.Fprintf(&b, " %s PCRs %v are not as when it was sealed", pcrbank.Name(e.Bank), pcrbank.PCRs(e.Got))
 	}
 	for i, n := range e.PCRs {
 		if i > 0 || e.Err != nil {
 			b.WriteByte(';')
 		}
-		fmt.Fprintf(&b, " %s PCR %d is %x, sealed for %x", tpm.BankName(e.Bank), n, e.Actual[n], e.Expected[n])
+		fmt.Fprintf(&b, " %s PCR %d is %x, sealed for %x", pcrbank.Name(e.Bank), n, e.Got[n], e.Want[n])
 	}
 	for _, d := range e.Differences {
 		fmt.Fprintf(&b, "; %v", d)
@@ -123,7 +108,7 @@ var ErrNoSignature = errors.New("no signature for the present state of the PCRs"
 type LockoutError struct{ Lockout }
 
 func (e *LockoutError) Error() string {
-	text := fmt.Sprintf("sealing: the TPM is locked out after %d of %d failed attempts", e.Failed, e.Most)
+	text := fmt.Sprintf("the TPM is locked out after %d of %d failed attempts", e.Failed, e.Most)
 	switch {
 	case e.Interval == 0:
 		return text + " and does not recover by itself: reset it with the lockout authorization"

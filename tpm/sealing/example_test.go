@@ -76,15 +76,15 @@ func ExampleTPM_Unseal() {
 func ExampleLockout_Wait() {
 	l := sealing.Lockout{Locked: true, Failed: 32, Most: 32, Interval: 600e9}
 	fmt.Println(l.Left(), l.Wait(), &sealing.LockoutError{Lockout: l})
-	// Output: 0 10m0s sealing: the TPM is locked out after 32 of 32 failed attempts: the next one is allowed in at most 10m0s; the secret itself is unharmed
+	// Output: 0 10m0s the TPM is locked out after 32 of 32 failed attempts: the next one is allowed in at most 10m0s; the secret itself is unharmed
 }
 
 func ExamplePolicyError() {
 	fmt.Println(&sealing.PolicyError{
 		Bank: crypto.SHA256, PCRs: []int{7},
-		Actual: map[int][]byte{7: {0xaa}}, Expected: map[int][]byte{7: {0xbb}},
+		Got: map[int][]byte{7: {0xaa}}, Want: map[int][]byte{7: {0xbb}},
 	})
-	// Output: sealing: the policy does not hold: sha256 PCR 7 is aa, sealed for bb
+	// Output: the policy does not hold: sha256 PCR 7 is aa, sealed for bb
 }
 
 func ExamplePassphrase() {

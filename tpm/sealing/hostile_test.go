@@ -107,7 +107,7 @@ func TestOnes(t *testing.T) {
 	}})
 	var unfit *BankError
 	require.ErrorAs(t, capped.CheckBank(crypto.SHA256), &unfit)
-	require.Equal(t, BankOnes, unfit.State)
+	require.Equal(t, BankStateOnes, unfit.State)
 	_, err := capped.Seal([]byte("secret"), Policy{PCRs: []int{7}}, Unlock{})
 	require.ErrorAs(t, err, &unfit)
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Lockout is the state of the TPM's protection against guessing (TPM 2.0 Library, part 1, section 19.8). It concerns
@@ -38,7 +40,8 @@ func (l Lockout) Wait() time.Duration {
 }
 
 // Lockout reads the state of the protection against guessing.
-func (t *TPM) Lockout() (Lockout, error) {
+func (t *TPM) Lockout() (_ Lockout, err error) {
+	defer prefix.Add(pkg, &err)
 	values := map[tpm2.TPMPT]uint32{}
 	for _, p := range []tpm2.TPMPT{tpm2.TPMPTPermanent, tpm2.TPMPTLockoutCounter, tpm2.TPMPTMaxAuthFail, tpm2.TPMPTLockoutInterval, tpm2.TPMPTLockoutRecovery} {
 		v, err := t.property(p)
@@ -60,11 +63,11 @@ func (t *TPM) Lockout() (Lockout, error) {
 func (t *TPM) property(p tpm2.TPMPT) (uint32, error) {
 	rsp, err := execute(t, tpm2.GetCapability{Capability: tpm2.TPMCapTPMProperties, Property: uint32(p), PropertyCount: 1})
 	if err != nil {
-		return 0, fmt.Errorf("sealing: read the TPM's property 0x%x: %w", uint32(p), err)
+		return 0, fmt.Errorf("read the TPM's property 0x%x: %w", uint32(p), err)
 	}
 	list, err := rsp.CapabilityData.Data.TPMProperties()
 	if err != nil || len(list.TPMProperty) == 0 || list.TPMProperty[0].Property != p {
-		return 0, fmt.Errorf("sealing: read the TPM's property 0x%x: %w", uint32(p), ErrResponse)
+		return 0, fmt.Errorf("read the TPM's property 0x%x: %w", uint32(p), ErrResponse)
 	}
 	return list.TPMProperty[0].Value, nil
 }

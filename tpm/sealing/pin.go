@@ -10,6 +10,8 @@ import (
 	"math"
 
 	"golang.org/x/crypto/argon2"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // How systemd stretches a PIN before it becomes the authorisation value of the sealed object.
@@ -39,13 +41,13 @@ func (t *Token) stretch(pin string, memory int64) (stretched, error) {
 	switch a := t.Argon2id; {
 	case a != nil:
 		if err := a.check(); err != nil {
-			return stretched{}, fmt.Errorf("sealing: PIN: argon2id: %w", err)
+			return stretched{}, fmt.Errorf("PIN: argon2id: %w", err)
 		}
 		if memory == 0 {
 			memory = 2 << 30
 		}
 		if memory = min(memory, math.MaxInt/2); a.Memory > memory {
-			return stretched{}, fmt.Errorf("sealing: PIN: argon2id with %d bytes of memory, %d at most: %w", a.Memory, memory, ErrNotSupported)
+			return stretched{}, fmt.Errorf("PIN: argon2id with %d bytes of memory, %d at most: %w", a.Memory, memory, ErrNotSupported)
 		}
 		key := argon2.IDKey(text, t.Salt, a.Iterations, uint32(a.Memory>>10), a.Lanes, 2*stretchedSize)
 		out.mix = key[:stretchedSize]
@@ -53,7 +55,7 @@ func (t *Token) stretch(pin string, memory int64) (stretched, error) {
 	case t.Salt != nil:
 		key, err := pbkdf2.Key(sha256.New, pin, t.Salt, pbkdf2Iterations, stretchedSize)
 		if err != nil {
-			return stretched{}, fmt.Errorf("sealing: PIN: %w", err)
+			return stretched{}, fmt.Errorf("PIN: %w", err)
 		}
 		text = base64.StdEncoding.AppendEncode(nil, key)
 	}
@@ -69,14 +71,15 @@ func (s stretched) secret(unsealed []byte) ([]byte, error) {
 	}
 	secret, err := hkdf.Key(sha256.New, s.mix, unsealed, argonLabel, secretSize)
 	if err != nil {
-		return nil, fmt.Errorf("sealing: PIN: %w", err)
+		return nil, fmt.Errorf("PIN: %w", err)
 	}
 	return secret, nil
 }
 
 // Secret is what [TPM.Unseal] returns of a token into which sealed was sealed. That is sealed itself, unless the PIN is
 // stretched by Argon2id: then it is 32 bytes derived from both.
-func (t *Token) Secret(sealed []byte, pin string) ([]byte, error) {
+func (t *Token) Secret(sealed []byte, pin string) (_ []byte, err error) {
+	defer prefix.Add(pkg, &err)
 	if t.Argon2id == nil {
 		return bytes.Clone(sealed), nil
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
@@ -76,9 +77,9 @@ func (p *Policy) cut(secret []byte) ([][]byte, error) {
 	n := p.parts()
 	switch {
 	case len(secret) == 0 || len(secret) > n*maxSecret:
-		return nil, fmt.Errorf("sealing: a secret of %d bytes: want 1 to %d", len(secret), n*maxSecret)
+		return nil, fmt.Errorf("a secret of %d bytes: want 1 to %d", len(secret), n*maxSecret)
 	case n > 1 && (len(secret) < n*secretSize || len(secret)%n != 0):
-		return nil, fmt.Errorf("sealing: a secret of %d bytes for %d policies: each part must hold at least %d random bytes of its own", len(secret), n, secretSize)
+		return nil, fmt.Errorf("a secret of %d bytes for %d policies: each part must hold at least %d random bytes of its own", len(secret), n, secretSize)
 	}
 	var parts [][]byte
 	for size := len(secret) / n; len(secret) > 0; secret = secret[size:] {
@@ -89,11 +90,11 @@ func (p *Policy) cut(secret []byte) ([][]byte, error) {
 
 // prepare fills in what the policy leaves to the TPM, and checks it.
 func (t *TPM) prepare(p Policy) (Policy, error) {
-	fail := func(err error) (Policy, error) { return Policy{}, fmt.Errorf("sealing: policy: %w", err) }
+	fail := func(err error) (Policy, error) { return Policy{}, fmt.Errorf("policy: %w", err) }
 	if p.PublicKey != nil && p.PublicKeyPCRs == nil {
 		p.PublicKeyPCRs = []int{tpm.PCRKernel}
 	}
-	if err := errors.Join(checkPCRs(p.PCRs), checkPCRs(p.PublicKeyPCRs)); err != nil {
+	if err := errors.Join(pcrbank.CheckPCRs(p.PCRs), pcrbank.CheckPCRs(p.PublicKeyPCRs)); err != nil {
 		return fail(err)
 	}
 	switch {
@@ -132,8 +133,8 @@ func (t *TPM) prepareBank(p *Policy) (err error) {
 		p.Bank, err = t.chooseBank()
 		return err
 	}
-	if _, ok := algorithms[p.Bank]; !ok {
-		return fmt.Errorf("sealing: policy: bank %v: %w", p.Bank, tpm.ErrBank)
+	if err := pcrbank.Check(p.Bank); err != nil {
+		return fmt.Errorf("policy: %w", err)
 	}
 	return t.CheckBank(p.Bank)
 }
@@ -142,7 +143,7 @@ func (t *TPM) prepareBank(p *Policy) (err error) {
 func (t *TPM) prepareValues(p *Policy) error {
 	if p.Alternatives != nil {
 		if p.Values != nil || len(p.Alternatives) < 2 || len(p.Alternatives) > maxAlternatives || len(p.PCRs) == 0 {
-			return fmt.Errorf("sealing: policy: %d alternatives for PCRs %v: want 2 to %d, and no values beside them", len(p.Alternatives), p.PCRs, maxAlternatives)
+			return fmt.Errorf("policy: %d alternatives for PCRs %v: want 2 to %d, and no values beside them", len(p.Alternatives), p.PCRs, maxAlternatives)
 		}
 		for _, set := range p.Alternatives {
 			if err := p.checkValues(set); err != nil {
@@ -161,20 +162,20 @@ func (t *TPM) prepareValues(p *Policy) error {
 
 func (p *Policy) checkValues(values map[int][]byte) error {
 	if len(values) != len(p.PCRs) || len(missing(values, p.PCRs)) > 0 {
-		return fmt.Errorf("sealing: policy: values of PCRs %v for PCRs %v", sortedKeys(values), p.PCRs)
+		return fmt.Errorf("policy: values of PCRs %v for PCRs %v", pcrbank.PCRs(values), p.PCRs)
 	}
 	for n, v := range values {
 		if len(v) != p.Bank.Size() {
-			return fmt.Errorf("sealing: policy: PCR %d: a value of %d bytes, want %d for %s", n, len(v), p.Bank.Size(), tpm.BankName(p.Bank))
+			return fmt.Errorf("policy: PCR %d: a value of %d bytes, want %d for %s", n, len(v), p.Bank.Size(), pcrbank.Name(p.Bank))
 		}
 	}
 	return nil
 }
 
-// differing are the PCRs that are not as expected, ascending.
-func differing(expected, actual map[int][]byte) (pcrs []int) {
-	for _, n := range sortedKeys(expected) {
-		if !bytes.Equal(expected[n], actual[n]) {
+// differing are the PCRs whose values are not those wanted, ascending.
+func differing(want, got map[int][]byte) (pcrs []int) {
+	for _, n := range pcrbank.PCRs(want) {
+		if !bytes.Equal(want[n], got[n]) {
 			pcrs = append(pcrs, n)
 		}
 	}

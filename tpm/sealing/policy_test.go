@@ -57,10 +57,10 @@ func TestVersions(t *testing.T) {
 	require.ErrorIs(t, err, ErrNoSignature)
 	var policy *PolicyError
 	require.ErrorAs(t, err, &policy)
-	require.Contains(t, policy.Actual, tpm.PCRKernel)
+	require.Contains(t, policy.Got, tpm.PCRKernel)
 	expected, err := tpm.ParseLog(eventLog(boot2))
 	require.NoError(t, err)
-	_, err = s.Unseal(token, Unlock{Signatures: all, Expected: expected, Actual: expected.WithUserspace(&tpm.UserspaceLog{})})
+	_, err = s.Unseal(token, Unlock{Signatures: all, Want: expected, Got: expected.WithUserspace(&tpm.UserspaceLog{})})
 	require.ErrorAs(t, err, &policy)
 	require.Equal(t, []int{tpm.PCRKernel}, policy.PCRs)
 
@@ -91,18 +91,18 @@ func TestMismatch(t *testing.T) {
 	actual, err := tpm.ParseLog(eventLog(boot))
 	require.NoError(t, err)
 
-	_, err = s.Unseal(token, Unlock{Expected: expected, Actual: actual})
+	_, err = s.Unseal(token, Unlock{Want: expected, Got: actual})
 	var policy *PolicyError
 	require.ErrorAs(t, err, &policy)
 	assert.Equal(t, []int{7}, policy.PCRs)
 	assert.Equal(t, crypto.SHA256, policy.Bank)
-	assert.Equal(t, token.Values, policy.Expected)
+	assert.Equal(t, token.Values, policy.Want)
 	require.Len(t, policy.Differences, 1)
 	assert.ErrorContains(t, err, "sha256 PCR 7 is ")
 	assert.ErrorContains(t, err, `"other keys"`)
 
 	token.Values = nil // as in a token of systemd
-	_, err = s.Unseal(token, Unlock{Expected: expected})
+	_, err = s.Unseal(token, Unlock{Want: expected})
 	require.ErrorAs(t, err, &policy)
 	assert.Equal(t, []int{7}, policy.PCRs)
 	_, err = s.Unseal(token, Unlock{})
@@ -194,7 +194,7 @@ func TestBanks(t *testing.T) {
 	for _, p := range []Policy{{PCRs: []int{7}}, {PCRs: []int{7}, Bank: crypto.SHA384}} {
 		_, err := s.Seal([]byte("secret"), p, Unlock{})
 		require.ErrorAs(t, err, &unfit)
-		require.Equal(t, BankZero, unfit.State)
+		require.Equal(t, BankStateZero, unfit.State)
 	}
 	_, err := s.Seal([]byte("secret"), Policy{}, Unlock{})
 	require.NoError(t, err, "no PCRs, no bank")
@@ -209,7 +209,7 @@ func TestBanks(t *testing.T) {
 	require.Equal(t, []crypto.Hash{crypto.SHA384, crypto.SHA512}, banks)
 	_, err = s.Seal([]byte("secret"), Policy{PCRs: []int{7}, Bank: crypto.SHA256}, Unlock{})
 	require.ErrorAs(t, err, &unfit)
-	require.Equal(t, BankAbsent, unfit.State)
+	require.Equal(t, BankStateAbsent, unfit.State)
 	require.ErrorContains(t, err, "PCR bank sha256")
 	_, err = s.PCRs(crypto.SHA256)
 	require.ErrorAs(t, err, &unfit)

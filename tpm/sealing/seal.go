@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
@@ -23,12 +24,13 @@ func Passphrase(secret []byte) []byte { return base64.StdEncoding.AppendEncode(n
 // that the policy needs; its PIN and pcrlock policy are those of p. Signatures that are given must cover the present state:
 // an installer, which runs in another one, gives none. If the secret does not come out, the error is
 // [ErrSelfTest].
-func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
+func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (_ *Token, err error) {
+	defer prefix.Add(pkg, &err)
 	if with.PCRLock == nil {
 		with.PCRLock = p.PCRLock
 	}
 	planned := p.Values != nil || p.Alternatives != nil
-	p, err := t.prepare(p)
+	p, err = t.prepare(p)
 	if err != nil {
 		return nil, err
 	}
@@ -75,18 +77,43 @@ func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (*Token, error) {
 	return token, nil
 }
 
+// Reseal unseals a token and seals its secret anew for each policy, in order. All open what the old one opens, so that
+// tokens for the system that runs, the one that is staged and the one before can stand next to each other in a volume
+// with one key slot; systemd tries each. The old token is good for as long as its policy holds: remove it from the volume
+// when the tokens are written.
+//
+// It asks of each policy what [TPM.Seal] does, and fails as a whole. PINs that are stretched by Argon2id, in the token or
+// a policy, are [ErrNotSupported]: they are part of the secret.
+func (t *TPM) Reseal(token *Token, with Unlock, policies ...Policy) (_ []*Token, err error) {
+	defer prefix.Add(pkg, &err)
+	if token.Argon2id != nil {
+		return nil, fmt.Errorf("reseal: a secret that an Argon2id PIN is part of: %w: seal another one", ErrNotSupported)
+	}
+	secret, err := t.Unseal(token, with)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*Token, 0, len(policies))
+	for i, p := range policies {
+		if p.Argon2id != nil {
+			return nil, fmt.Errorf("reseal: policy %d: %w: the secret would be another", i, ErrNotSupported)
+		}
+		sealed, err := t.Seal(secret, p, with)
+		if err != nil {
+			return nil, fmt.Errorf("reseal: policy %d: %w", i, prefix.Bare(err))
+		}
+		sealed.Keyslots = append([]int(nil), token.Keyslots...)
+		out = append(out, sealed)
+	}
+	return out, nil
+}
+
 // newToken is the token without its blobs, and the steps of the policy of each.
 func (t *TPM) newToken(p Policy, srk *storageKey) (*Token, [][]step, error) {
 	token := &Token{
 		Bank: p.Bank, PCRs: p.PCRs, Values: p.Values, Alternatives: p.Alternatives, PrimaryAlgorithm: srk.algorithm(),
-		PublicKeyPCRs: p.PublicKeyPCRs, PublicKeyRef: p.PublicKeyRef,
+		PublicKey: p.PublicKey, PublicKeyPCRs: p.PublicKeyPCRs, PublicKeyRef: p.PublicKeyRef,
 		PIN: p.PIN != "", Argon2id: p.Argon2id, SRK: srk.serialize(),
-	}
-	if p.PublicKey != nil {
-		var err error
-		if token.PublicKey, err = marshalPublicKey(p.PublicKey); err != nil {
-			return nil, nil, fmt.Errorf("sealing: public key: %w", err)
-		}
 	}
 	if token.PIN {
 		token.Salt = make([]byte, saltSize)
@@ -98,7 +125,7 @@ func (t *TPM) newToken(p Policy, srk *storageKey) (*Token, [][]step, error) {
 			return nil, nil, err
 		}
 		if a := nv.public.Attributes; a.OwnerWrite || a.AuthWrite || a.PPWrite || !a.PolicyWrite || !a.Written {
-			return nil, nil, fmt.Errorf("sealing: NV index 0x%08x: not one that is written under a policy of its own: %w", p.PCRLock.NVIndex, ErrNotSupported)
+			return nil, nil, fmt.Errorf("NV index 0x%08x: not one that is written under a policy of its own: %w", p.PCRLock.NVIndex, ErrNotSupported)
 		}
 		token.PCRLock, token.PCRLockNV = true, nv.serialize()
 	}
@@ -146,9 +173,9 @@ func (t *TPM) selfTest(token *Token, secret []byte, planned bool, with Unlock) e
 	case errors.As(err, &policy) && (!with.tests(token) || planned && len(policy.PCRs) > 0):
 		return nil
 	case err != nil:
-		return fmt.Errorf("sealing: self test: %w", inner{err})
+		return fmt.Errorf("self test: %w", prefix.Bare(err))
 	case !bytes.Equal(got, secret):
-		return fmt.Errorf("sealing: self test: %w", ErrSelfTest)
+		return fmt.Errorf("self test: %w", ErrSelfTest)
 	}
 	return nil
 }

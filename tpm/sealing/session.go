@@ -1,8 +1,151 @@
 package sealing
 
 import (
+	"bytes"
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+
 	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 )
+
+// policySession is a salted policy session whose responses are encrypted (TPM 2.0 Library, part 1, sections 19.6 and 21).
+// It stands in for go-tpm's, which cuts an authorisation value at its first zero byte where only zeros at the end are to be
+// dropped: one PIN in eight would be refused.
+type policySession struct {
+	handle                tpm2.TPMHandle
+	key                   []byte // of the session
+	auth                  []byte // of the object, without zeros at the end
+	nonceCaller, nonceTPM []byte
+}
+
+var _ tpm2.Session = (*policySession)(nil)
+
+var errSessionHMAC = errors.New("the HMAC of the response is wrong")
+
+// startPolicy starts a policy session. What is done in it is not secret, what it returns is.
+func (t *TPM) startPolicy(srk *storageKey, auth []byte, trial bool) (*policySession, error) {
+	s := &policySession{auth: bytes.TrimRight(auth, "\x00"), nonceCaller: make([]byte, nonceSize)}
+	rand.Read(s.nonceCaller) // never fails
+	kind := tpm2.TPMSEPolicy
+	if trial {
+		kind = tpm2.TPMSETrial
+	}
+	type secret struct{ salt, encrypted []byte }
+	salt, err := guard(func() (secret, error) {
+		key, err := tpm2.ImportEncapsulationKey(&srk.public)
+		if err != nil {
+			return secret{}, err
+		}
+		salt, encrypted, err := tpm2.CreateEncryptedSalt(rand.Reader, key)
+		return secret{salt, encrypted}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	rsp, err := execute(t, tpm2.StartAuthSession{
+		TPMKey:        srk.handle,
+		Bind:          tpm2.TPMRHNull,
+		NonceCaller:   tpm2.TPM2BNonce{Buffer: s.nonceCaller},
+		EncryptedSalt: tpm2.TPM2BEncryptedSecret{Buffer: salt.encrypted},
+		SessionType:   kind,
+		Symmetric: tpm2.TPMTSymDef{
+			Algorithm: tpm2.TPMAlgAES,
+			KeyBits:   tpm2.NewTPMUSymKeyBits(tpm2.TPMAlgAES, tpm2.TPMKeyBits(aesBits)),
+			Mode:      tpm2.NewTPMUSymMode(tpm2.TPMAlgAES, tpm2.TPMAlgCFB),
+		},
+		AuthHash: tpm2.TPMAlgSHA256,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.handle, s.nonceTPM = tpm2.TPMHandle(rsp.SessionHandle.HandleValue()), rsp.NonceTPM.Buffer
+	s.key = tpm2.KDFa(crypto.SHA256, salt.salt, "ATH", s.nonceTPM, s.nonceCaller, 8*sha256.Size)
+	return s, nil
+}
+
+func (s *policySession) Init(transport.TPM) error           { return nil }
+func (s *policySession) CleanupFailure(transport.TPM) error { return nil }
+func (s *policySession) NonceTPM() tpm2.TPM2BNonce          { return tpm2.TPM2BNonce{Buffer: s.nonceTPM} }
+func (s *policySession) IsEncryption() bool                 { return true }
+func (s *policySession) IsDecryption() bool                 { return false }
+func (s *policySession) Encrypt([]byte) error               { return nil }
+func (s *policySession) Handle() tpm2.TPMHandle             { return s.handle }
+
+func (s *policySession) NewNonceCaller() error {
+	s.nonceCaller = make([]byte, nonceSize)
+	rand.Read(s.nonceCaller) // never fails
+	return nil
+}
+
+// Attributes of a session (TPMA_SESSION; part 2, section 8.4): it goes on after the command, and the response is encrypted.
+const (
+	sessionContinue = 1 << 0
+	sessionEncrypt  = 1 << 6
+)
+
+func (s *policySession) mac(attributes byte, parts ...[]byte) []byte {
+	w := hmac.New(sha256.New, s.secret())
+	for _, p := range parts {
+		w.Write(p)
+	}
+	w.Write([]byte{attributes})
+	return w.Sum(nil)
+}
+
+func (s *policySession) secret() []byte { return append(bytes.Clone(s.key), s.auth...) }
+
+func (s *policySession) Authorize(cc tpm2.TPMCC, parms, addNonces []byte, names []tpm2.TPM2BName, _ int) (*tpm2.TPMSAuthCommand, error) {
+	h := sha256.New()
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(cc)))
+	for _, n := range names {
+		h.Write(n.Buffer)
+	}
+	h.Write(parms)
+	return &tpm2.TPMSAuthCommand{
+		Handle:     s.handle,
+		Nonce:      tpm2.TPM2BNonce{Buffer: s.nonceCaller},
+		Attributes: tpm2.TPMASession{ContinueSession: true, Encrypt: true},
+		Authorization: tpm2.TPM2BData{
+			Buffer: s.mac(sessionContinue|sessionEncrypt, h.Sum(nil), s.nonceCaller, s.nonceTPM, addNonces),
+		},
+	}, nil
+}
+
+func (s *policySession) Validate(rc tpm2.TPMRC, cc tpm2.TPMCC, parms []byte, _ []tpm2.TPM2BName, _ int, auth *tpm2.TPMSAuthResponse) error {
+	s.nonceTPM = auth.Nonce.Buffer
+	h := sha256.New()
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(rc)))
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(cc)))
+	h.Write(parms)
+	if !auth.Attributes.ContinueSession || !auth.Attributes.Encrypt || auth.Attributes.Decrypt || auth.Attributes.Audit {
+		return errSessionHMAC
+	}
+	want := s.mac(sessionContinue|sessionEncrypt, h.Sum(nil), s.nonceTPM, s.nonceCaller)
+	if !hmac.Equal(want, auth.Authorization.Buffer) {
+		return errSessionHMAC
+	}
+	return nil
+}
+
+// Decrypt decrypts what a command returned (part 1, section 21.3).
+func (s *policySession) Decrypt(parameter []byte) error {
+	const keySize = aesBits / 8
+	keyIV := tpm2.KDFa(crypto.SHA256, s.secret(), "CFB", s.nonceTPM, s.nonceCaller, 8*(keySize+aes.BlockSize))
+	block, err := aes.NewCipher(keyIV[:keySize])
+	if err != nil {
+		return err
+	}
+	//lint:ignore SA1019 the mode that TPMs encrypt parameters in
+	cipher.NewCFBDecrypter(block, keyIV[keySize:]).XORKeyStream(parameter, parameter)
+	return nil
+}
 
 // Sessions are salted with the storage root key, whose public half is compared with the one that the secret was sealed
 // under, and encrypt the first parameter: what listens on the bus between here and the TPM learns nothing.

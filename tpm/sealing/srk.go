@@ -2,11 +2,12 @@ package sealing
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // SRKHandle is where the storage root key lives (TCG TPM v2.0 Provisioning Guidance 1.0, section 7.8; systemd alike).
@@ -28,53 +29,28 @@ func (k *storageKey) authorized(session tpm2.Session) tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: k.handle, Name: tpm2.TPM2BName{Buffer: k.name}, Auth: session}
 }
 
-// serialize is the key in the form of tpm2_srk: what tpm2-tss writes for an object, its handle, its name, the number 1
-// for a key, and its public area.
+// serialize is the key in the form of tpm2_srk.
 func (k *storageKey) serialize() []byte {
-	public := tpm2.Marshal(tpm2.New2B(k.public))
-	b := binary.BigEndian.AppendUint32(nil, uint32(k.handle))
-	b = append(binary.BigEndian.AppendUint16(b, uint16(len(k.name))), k.name...)
-	return append(binary.BigEndian.AppendUint32(b, resourceKey), public...)
+	r := resource{handle: uint32(k.handle), name: k.name, kind: resourceKey, public: tpm2.Marshal(k.public)}
+	return r.bytes()
 }
-
-// Kinds of objects in what tpm2-tss writes.
-const (
-	resourceKey = 1
-	resourceNV  = 2
-)
-
-var errName = errors.New("its name is not that of its public area")
 
 // parseSRK reads what serialize writes.
 func parseSRK(b []byte) (*storageKey, error) {
-	fail := func(field string, at int, err error) (*storageKey, error) {
-		return nil, &FormatError{Offset: int64(at), Field: "tpm2_srk: " + field, Err: err}
-	}
-	if len(b) < 6 {
-		return fail("handle", len(b), errShort)
-	}
-	handle := binary.BigEndian.Uint32(b)
-	if handle>>24 != 0x81 {
-		return fail("handle", 0, fmt.Errorf("0x%08x: want that of a persistent object", handle))
-	}
-	name, rest, ok := sized(b[4:])
-	if !ok || len(rest) < 4 {
-		return fail("name", 4, errShort)
-	}
-	at := len(b) - len(rest)
-	if kind := binary.BigEndian.Uint32(rest); kind != resourceKey {
-		return fail("kind", at, fmt.Errorf("%d: want %d, a key", kind, resourceKey))
-	}
-	public, end, ok := sized(rest[4:])
-	if !ok || len(end) != 0 {
-		return fail("public area", at+4, errShort)
-	}
-	k, err := newStorageKey(tpm2.TPMHandle(handle), public)
+	const what = "tpm2_srk"
+	r, err := parseResource(what, resourceKey, b)
 	if err != nil {
-		return fail("public area", at+4, err)
+		return nil, err
 	}
-	if !bytes.Equal(k.name, name) {
-		return fail("name", 4, errName)
+	if r.handle>>24 != 0x81 {
+		return nil, r.fail(what, errors.New("want the handle of a persistent object"))
+	}
+	k, err := newStorageKey(tpm2.TPMHandle(r.handle), r.public)
+	if err == nil && !bytes.Equal(k.name, r.name) {
+		err = errName
+	}
+	if err != nil {
+		return nil, r.fail(what, err)
 	}
 	return k, nil
 }
@@ -147,11 +123,11 @@ func (t *TPM) readKey(handle tpm2.TPMHandle) (*storageKey, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("sealing: read the key 0x%08x: %w", handle, err)
+		return nil, fmt.Errorf("read the key 0x%08x: %w", handle, err)
 	}
 	k, err := newStorageKey(handle, rsp.OutPublic.Bytes())
 	if err != nil {
-		return nil, fmt.Errorf("sealing: storage root key 0x%08x: %w: %w", handle, ErrSRK, err)
+		return nil, fmt.Errorf("storage root key 0x%08x: %w: %w", handle, ErrSRK, err)
 	}
 	return k, nil
 }
@@ -169,7 +145,7 @@ func (t *TPM) srk() (*storageKey, error) {
 		created, err = t.createPrimary(rsaTemplate())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("sealing: make the storage root key: %w", err)
+		return nil, fmt.Errorf("make the storage root key: %w", err)
 	}
 	defer t.flush(created.ObjectHandle)
 	_, err = execute(t, tpm2.EvictControl{
@@ -178,10 +154,10 @@ func (t *TPM) srk() (*storageKey, error) {
 		PersistentHandle: SRKHandle,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("sealing: keep the storage root key at 0x%08x: %w", uint32(SRKHandle), err)
+		return nil, fmt.Errorf("keep the storage root key at 0x%08x: %w", uint32(SRKHandle), err)
 	}
 	if k, err = t.readKey(SRKHandle); err == nil && k == nil {
-		err = fmt.Errorf("sealing: storage root key: %w: it was made and is not there", ErrSRK)
+		err = fmt.Errorf("storage root key: %w: it was made and is not there", ErrSRK)
 	}
 	return k, err
 }
@@ -219,13 +195,14 @@ func (t *TPM) legacyKey(token *Token) (*storageKey, func(), error) {
 	k, err := newStorageKey(created.ObjectHandle, created.OutPublic.Bytes())
 	if err != nil {
 		t.flush(created.ObjectHandle)
-		return nil, nil, fmt.Errorf("sealing: primary key: %w: %w", ErrSRK, err)
+		return nil, nil, fmt.Errorf("primary key: %w: %w", ErrSRK, err)
 	}
 	return k, func() { t.flush(created.ObjectHandle) }, nil
 }
 
 // Has reports whether the TPM is the one that sealed the token and has still the key for it: nil, or [ErrMissingKey].
-func (t *TPM) Has(token *Token) error {
+func (t *TPM) Has(token *Token) (err error) {
+	defer prefix.Add(pkg, &err)
 	if err := token.check(); err != nil {
 		return err
 	}

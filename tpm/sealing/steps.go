@@ -10,7 +10,8 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
@@ -54,7 +55,7 @@ func (l literal) digest(d policy.Digest) (policy.Digest, error) {
 func (l literal) satisfy(t *TPM, a *attempt) error {
 	_, err := execute(t, tpm2.PolicyPCR{PolicySession: a.session.Handle(), Pcrs: selection(l.bank, l.pcrs)})
 	if err != nil {
-		return fmt.Errorf("sealing: PolicyPCR: %w", err)
+		return fmt.Errorf("PolicyPCR: %w", err)
 	}
 	return nil
 }
@@ -96,7 +97,7 @@ func (s signed) satisfy(t *TPM, a *attempt) error {
 		CheckTicket:    ticket,
 	})
 	if err != nil {
-		return fmt.Errorf("sealing: PolicyAuthorize: %w", err)
+		return fmt.Errorf("PolicyAuthorize: %w", err)
 	}
 	return nil
 }
@@ -120,10 +121,10 @@ func (s signed) find(t *TPM, a *attempt) (policy.Signature, policy.Digest, error
 	}
 	found, ok := a.with.Signatures.Find(policy.PCRPolicy{Bank: s.bank, PCRs: s.pcrs, Fingerprint: fingerprint, Ref: s.ref, Digest: digest})
 	if !ok {
-		return fail(&PolicyError{Bank: s.bank, Actual: values, Err: fmt.Errorf("%w: %s PCRs %v among %d signatures", ErrNoSignature, tpm.BankName(s.bank), s.pcrs, len(a.with.Signatures))})
+		return fail(&PolicyError{Bank: s.bank, Got: values, Err: fmt.Errorf("%w: %s PCRs %v among %d signatures", ErrNoSignature, pcrbank.Name(s.bank), s.pcrs, len(a.with.Signatures))})
 	}
 	if err := found.Verify(s.key); err != nil {
-		return fail(&PolicyError{Bank: s.bank, Actual: values, Err: err})
+		return fail(&PolicyError{Bank: s.bank, Got: values, Err: err})
 	}
 	return found, digest, nil
 }
@@ -137,7 +138,7 @@ func (authValue) digest(d policy.Digest) (policy.Digest, error) {
 
 func (authValue) satisfy(t *TPM, a *attempt) error {
 	if _, err := execute(t, tpm2.PolicyAuthValue{PolicySession: a.session.Handle()}); err != nil {
-		return fmt.Errorf("sealing: PolicyAuthValue: %w", err)
+		return fmt.Errorf("PolicyAuthValue: %w", err)
 	}
 	return nil
 }
@@ -160,7 +161,7 @@ func (t *TPM) satisfy(a *attempt, steps []step) error {
 func (t *TPM) reached(a *attempt, want policy.Digest) error {
 	got, err := t.digest(a.session)
 	if err != nil {
-		return fmt.Errorf("sealing: read the policy digest: %w", err)
+		return fmt.Errorf("read the policy digest: %w", err)
 	}
 	if !bytes.Equal(got, want[:]) {
 		return errNotReached
@@ -168,4 +169,268 @@ func (t *TPM) reached(a *attempt, want policy.Digest) error {
 	return nil
 }
 
-var errNotReached = errors.New("sealing: the policy came to another digest")
+var errNotReached = errors.New("the policy came to another digest")
+
+// loadPublicKey loads the key so that the TPM verifies with it. Its name is what a policy holds, so the template is
+// systemd's ([policy.KeyName]).
+func (t *TPM) loadPublicKey(key *rsa.PublicKey) (tpm2.NamedHandle, error) {
+	rsp, err := execute(t, tpm2.LoadExternal{
+		InPublic: tpm2.New2B(tpm2.TPMTPublic{
+			Type:             tpm2.TPMAlgRSA,
+			NameAlg:          tpm2.TPMAlgSHA256,
+			ObjectAttributes: tpm2.TPMAObject{UserWithAuth: true, Decrypt: true, SignEncrypt: true},
+			Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{
+				KeyBits: tpm2.TPMKeyBits(key.N.BitLen()), Exponent: uint32(key.E),
+			}),
+			Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: key.N.Bytes()}),
+		}),
+		Hierarchy: tpm2.TPMRHOwner,
+	})
+	if err != nil {
+		return tpm2.NamedHandle{}, fmt.Errorf("load the public key: %w", err)
+	}
+	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, nil
+}
+
+// verify has the TPM verify an RSASSA-PKCS1-v1_5 signature with SHA-256, for a ticket to show to PolicyAuthorize.
+func (t *TPM) verify(key tpm2.NamedHandle, digest [32]byte, signature []byte) (tpm2.TPMTTKVerified, error) {
+	rsp, err := execute(t, tpm2.VerifySignature{
+		KeyHandle: key,
+		Digest:    tpm2.TPM2BDigest{Buffer: digest[:]},
+		Signature: tpm2.TPMTSignature{
+			SigAlg: tpm2.TPMAlgRSASSA,
+			Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgRSASSA, &tpm2.TPMSSignatureRSA{
+				Hash: tpm2.TPMAlgSHA256, Sig: tpm2.TPM2BPublicKeyRSA{Buffer: signature},
+			}),
+		},
+	})
+	if err != nil {
+		return tpm2.TPMTTKVerified{}, fmt.Errorf("verify a PCR signature: %w", err)
+	}
+	return rsp.Validation, nil
+}
+
+// maxAlternatives bounds the states that one secret is sealed for: two levels of PolicyOR.
+const maxAlternatives = policy.MaxPolicyOR * policy.MaxPolicyOR
+
+// anyOf: some PCRs have one of several sets of values.
+type anyOf struct {
+	bank crypto.Hash
+	pcrs []int
+	sets []map[int][]byte
+}
+
+func (o anyOf) tree(start policy.Digest) (*policy.Tree, error) {
+	return policy.AnyState(start, o.bank, o.sets)
+}
+
+func (o anyOf) digest(start policy.Digest) (policy.Digest, error) {
+	tree, err := o.tree(start)
+	if err != nil {
+		return policy.Digest{}, err
+	}
+	return tree.Digest(), nil
+}
+
+func (o anyOf) satisfy(t *TPM, a *attempt) error {
+	actual, err := t.PCRs(o.bank, o.pcrs...)
+	if err != nil {
+		return err
+	}
+	which, closest := -1, o.pcrs
+	for i, set := range o.sets {
+		d := differing(set, actual)
+		if len(d) == 0 {
+			which = i
+		}
+		if len(d) < len(closest) || i == 0 {
+			closest = d
+		}
+	}
+	if which < 0 {
+		return o.none(actual, closest)
+	}
+	tree, err := o.tree(a.running)
+	if err != nil {
+		return err
+	}
+	path, err := tree.Path(which)
+	if err != nil {
+		return err
+	}
+	if err := (literal{bank: o.bank, pcrs: o.pcrs}).satisfy(t, a); err != nil {
+		return err
+	}
+	for _, branches := range path {
+		if err := t.or(a, branches); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errNoAlternative = errors.New("this is none of the states that it was sealed for; compared with the closest")
+
+// none says how the machine differs from the closest of the sets.
+func (o anyOf) none(actual map[int][]byte, differ []int) error {
+	for _, set := range o.sets {
+		if d := differing(set, actual); len(d) == len(differ) {
+			return &PolicyError{Bank: o.bank, Got: actual, Want: set, PCRs: d, Err: errNoAlternative}
+		}
+	}
+	return &PolicyError{Bank: o.bank, Got: actual, Err: errNoAlternative}
+}
+
+// or tells the session that its digest is one of several.
+func (t *TPM) or(a *attempt, branches []policy.Digest) error {
+	var list tpm2.TPMLDigest
+	for _, b := range branches {
+		list.Digests = append(list.Digests, tpm2.TPM2BDigest{Buffer: b[:]})
+	}
+	if _, err := execute(t, tpm2.PolicyOr{PolicySession: a.session.Handle(), PHashList: list}); err != nil {
+		return fmt.Errorf("PolicyOR: %w", err)
+	}
+	return nil
+}
+
+var errNoPCRLock = errors.New("the policy of systemd-pcrlock (pcrlock.json) is needed")
+
+// lockedBy: the PCRs are as the policy in an NV index allows.
+type lockedBy struct {
+	lock  *policy.PCRLock
+	index *nvIndex // nil in tokens of systemd 255 and 256, which do not name it
+}
+
+func (t *Token) locked(lock *policy.PCRLock) (step, error) {
+	if t.PCRLockNV == nil {
+		return lockedBy{lock, nil}, nil
+	}
+	n, err := parseNV("tpm2_pcrlock_nv", t.PCRLockNV)
+	return lockedBy{lock, n}, err
+}
+
+func (l lockedBy) digest(policy.Digest) (policy.Digest, error) {
+	if l.index == nil {
+		return policy.Digest{}, errors.New("PolicyAuthorizeNV: the NV index is not known")
+	}
+	return policy.PolicyAuthorizeNV(l.index.name)
+}
+
+func (l lockedBy) satisfy(t *TPM, a *attempt) error {
+	if l.lock == nil {
+		return &PolicyError{Err: errNoPCRLock}
+	}
+	handle := l.lock.NVIndex
+	if l.index != nil {
+		handle = uint32(l.index.handle)
+	}
+	index, err := t.readNV(handle)
+	if errors.Is(err, ErrNoIndex) {
+		return &PolicyError{Bank: l.lock.Bank, Err: prefix.Bare(err)}
+	}
+	if err != nil {
+		return err
+	}
+	if err := t.satisfyLock(l.lock, a); err != nil {
+		return err
+	}
+	_, err = execute(t, tpm2.PolicyAuthorizeNV{
+		AuthHandle: tpm2.TPMRHOwner, NVIndex: index.named(), PolicySession: a.session.Handle(),
+	})
+	if errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCPolicyFail) {
+		return &PolicyError{Bank: l.lock.Bank, Err: fmt.Errorf("NV index 0x%08x holds another policy than pcrlock.json", handle)}
+	}
+	if err != nil {
+		return fmt.Errorf("PolicyAuthorizeNV: %w", err)
+	}
+	return nil
+}
+
+// satisfyLock goes through the policy as systemd does: one PolicyPCR for all PCRs with one value, then for each of the others a
+// PolicyPCR and a PolicyOR of the digests that its values lead to.
+func (t *TPM) satisfyLock(l *policy.PCRLock, a *attempt) error {
+	steps, err := t.lockSteps(l)
+	if err != nil {
+		return err
+	}
+	running := a.running
+	for _, s := range steps {
+		branches, err := s.branches(running)
+		if err != nil {
+			return err
+		}
+		if err := (literal{bank: l.Bank, pcrs: pcrbank.PCRs(s.values[0])}).satisfy(t, a); err != nil {
+			return err
+		}
+		if running = branches[0]; len(branches) == 1 {
+			continue
+		}
+		if err := t.or(a, branches); err != nil {
+			return err
+		}
+		if running, err = policy.PolicyOR(branches...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// either: PCRs have one of several sets of values.
+type either struct {
+	bank   crypto.Hash
+	values []map[int][]byte
+}
+
+func (e either) branches(start policy.Digest) ([]policy.Digest, error) {
+	var out []policy.Digest
+	for _, v := range e.values {
+		d, err := policy.PolicyPCR(start, e.bank, v)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// lockSteps splits the values, and tells beforehand which PCRs have none of theirs.
+func (t *TPM) lockSteps(l *policy.PCRLock) ([]either, error) {
+	pcrs := pcrbank.PCRs(l.Values)
+	if err := pcrbank.CheckPCRs(pcrs); err != nil || len(pcrs) == 0 {
+		return nil, fmt.Errorf("pcrlock policy: PCRs %v: want some of 0 to %d", pcrs, pcrbank.Count-1)
+	}
+	actual, err := t.PCRs(l.Bank, pcrs...)
+	if err != nil {
+		return nil, err
+	}
+	single := map[int][]byte{}
+	var several []either
+	wrong := &PolicyError{Bank: l.Bank, Got: actual, Want: map[int][]byte{}}
+	for _, n := range pcrs {
+		values := l.Values[n]
+		if len(values) == 0 || len(values) > policy.MaxPolicyOR {
+			return nil, fmt.Errorf("pcrlock policy: PCR %d has %d values: want 1 to %d", n, len(values), policy.MaxPolicyOR)
+		}
+		found := false
+		e := either{bank: l.Bank}
+		for _, v := range values {
+			found = found || bytes.Equal(v, actual[n])
+			e.values = append(e.values, map[int][]byte{n: v})
+		}
+		if !found {
+			wrong.PCRs, wrong.Want[n] = append(wrong.PCRs, n), values[0]
+		}
+		if len(values) == 1 {
+			single[n] = values[0]
+		} else {
+			several = append(several, e)
+		}
+	}
+	if len(wrong.PCRs) > 0 {
+		return nil, wrong
+	}
+	if len(single) > 0 {
+		several = append([]either{{l.Bank, []map[int][]byte{single}}}, several...)
+	}
+	return several, nil
+}

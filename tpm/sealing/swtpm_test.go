@@ -106,7 +106,7 @@ func (s *simulator) extend(t testing.TB, pcr int, data []byte) {
 	for _, h := range []crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512} {
 		w := h.New()
 		w.Write(data)
-		digests.Digests = append(digests.Digests, tpm2.TPMTHA{HashAlg: algorithms[h], Digest: w.Sum(nil)})
+		digests.Digests = append(digests.Digests, tpm2.TPMTHA{HashAlg: algorithm(h), Digest: w.Sum(nil)})
 	}
 	_, err := tpm2.PCRExtend{
 		PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(pcr), Auth: tpm2.PasswordAuth(nil)}, Digests: digests,

@@ -41,7 +41,7 @@ func newVolume(t *testing.T, root testtools.Root) *volume {
 
 func (v *volume) format(t *testing.T) {
 	t.Helper()
-	pub, err := marshalPublicKey(&v.key.PublicKey)
+	pub, err := policy.MarshalPublicKey(&v.key.PublicKey)
 	require.NoError(t, err)
 	v.write(t, "pcr.pub", pub)
 	v.write(t, "key", []byte("pw"))

@@ -3,12 +3,22 @@ package sealing
 import (
 	"bytes"
 	"crypto"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/strictjson"
+	"github.com/osmith-dev/osmith/internal/tpmwire"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
@@ -38,9 +48,9 @@ type Token struct {
 	PCRs             []int       // whose values the policy holds (tpm2-pcrs), ascending
 	PrimaryAlgorithm string      // of the storage root key: "ecc" or "rsa" (tpm2-primary-alg); "" in very old tokens
 
-	PublicKey     []byte // PEM, of the key that signs PCR policies (tpm2_pubkey); nil for none
-	PublicKeyPCRs []int  // that the signed policies are over (tpm2_pubkey_pcrs)
-	PublicKeyRef  string // policy reference (tpm2_pubkey_ref, systemd 262); "" for none
+	PublicKey     *rsa.PublicKey // that signs PCR policies (tpm2_pubkey); nil for none
+	PublicKeyPCRs []int          // that the signed policies are over (tpm2_pubkey_pcrs)
+	PublicKeyRef  string         // policy reference (tpm2_pubkey_ref, systemd 262); "" for none
 
 	PIN      bool      // a PIN is needed (tpm2-pin)
 	Salt     []byte    // of the PIN (tpm2_salt); nil in tokens before systemd 253
@@ -62,6 +72,9 @@ type Token struct {
 
 	// Extra are fields that are not listed here, which are kept.
 	Extra map[string]json.RawMessage
+
+	// publicKeyText is PublicKey as the token had it: systemd-cryptenroll copies the user's file.
+	publicKeyText []byte
 }
 
 // Argon2id is the cost of stretching a PIN. A token with more than 4 GiB, 1000 passes or 255 lanes is refused.
@@ -85,12 +98,304 @@ func (t *Token) Type() string {
 	return TokenType
 }
 
+// Equal reports whether two tokens have the same fields.
+func (t *Token) Equal(u *Token) bool {
+	a, errA := t.MarshalJSON()
+	b, errB := u.MarshalJSON()
+	return errA == nil && errB == nil && bytes.Equal(a, b)
+}
+
+// tokenFields are a token as it stands in JSON. Fields are written in this order, which is systemd's.
+type tokenFields struct {
+	Type             string                   `json:"type"`
+	Keyslots         []string                 `json:"keyslots"`
+	Blobs            oneOrMany[base64Text]    `json:"tpm2-blob"`
+	PCRs             []int                    `json:"tpm2-pcrs"`
+	Bank             string                   `json:"tpm2-pcr-bank,omitempty"`
+	PrimaryAlgorithm string                   `json:"tpm2-primary-alg,omitempty"`
+	PolicyHashes     oneOrMany[policy.Digest] `json:"tpm2-policy-hash"`
+	PIN              bool                     `json:"tpm2-pin,omitempty"`
+	PCRLock          bool                     `json:"tpm2_pcrlock,omitempty"`
+	PublicKeyPCRs    []int                    `json:"tpm2_pubkey_pcrs,omitzero"`
+	PublicKey        base64Text               `json:"tpm2_pubkey,omitzero"` // PEM
+	PublicKeyRef     string                   `json:"tpm2_pubkey_ref,omitempty"`
+	Salt             base64Text               `json:"tpm2_salt,omitzero"`
+	SRK              base64Text               `json:"tpm2_srk,omitzero"`
+	PCRLockNV        base64Text               `json:"tpm2_pcrlock_nv,omitzero"`
+	ArgonMemory      *int64                   `json:"tpm2_argon2id_memcost,omitempty"`
+	ArgonIterations  *uint32                  `json:"tpm2_argon2id_iterations,omitempty"`
+	ArgonLanes       *uint8                   `json:"tpm2_argon2id_lanes,omitempty"`
+	Values           pcrValues                `json:"osmith_pcr_values,omitzero"`
+	Alternatives     []pcrValues              `json:"osmith_pcr_alternatives,omitzero"`
+	Floor            *TokenFloor              `json:"osmith_floor,omitempty"`
+}
+
+// required are the fields that every token of systemd has.
+var required = []string{"type", "keyslots", "tpm2-blob", "tpm2-pcrs", "tpm2-policy-hash"}
+
+// field is where the field of this name is read to; nil for one that is not known.
+func (f *tokenFields) field(name string) any {
+	v := reflect.ValueOf(f).Elem()
+	for i := range v.NumField() {
+		if tag, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ","); tag == name {
+			return v.Field(i).Addr().Interface()
+		}
+	}
+	return nil
+}
+
+// oneOrMany is a single value in JSON, or an array where there is not exactly one.
+type oneOrMany[T any] []T
+
+func (l oneOrMany[T]) MarshalJSON() ([]byte, error) {
+	if len(l) == 1 {
+		return json.Marshal(l[0])
+	}
+	return json.Marshal([]T(l))
+}
+
+func (l *oneOrMany[T]) UnmarshalJSON(b []byte) error {
+	if bytes.HasPrefix(b, []byte{'['}) {
+		return json.Unmarshal(b, (*[]T)(l))
+	}
+	*l = make([]T, 1)
+	return json.Unmarshal(b, &(*l)[0])
+}
+
+// base64Text are bytes that JSON has in base64. There are some, and one way to write them.
+type base64Text []byte
+
+func (b base64Text) MarshalText() ([]byte, error) {
+	return base64.StdEncoding.AppendEncode(nil, b), nil
+}
+
+func (b *base64Text) UnmarshalText(text []byte) (err error) {
+	if *b, err = base64.StdEncoding.Strict().AppendDecode(nil, text); err != nil {
+		return fmt.Errorf("not base64: %w", err)
+	}
+	if len(*b) == 0 {
+		return errors.New("empty")
+	}
+	return nil
+}
+
+// pcrValues are an object with the numbers of PCRs as keys and their values in hexadecimal.
+type pcrValues map[int][]byte
+
+func (p pcrValues) MarshalJSON() ([]byte, error) {
+	text := make(map[int]string, len(p))
+	for n, v := range p {
+		text[n] = hex.EncodeToString(v)
+	}
+	return json.Marshal(text)
+}
+
+func (p *pcrValues) UnmarshalJSON(b []byte) error {
+	var text map[string]string
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	*p = make(pcrValues, len(text))
+	for key, s := range text {
+		n, err := number(key)
+		if err != nil {
+			return err
+		}
+		if (*p)[n], err = hex.DecodeString(s); err != nil {
+			return fmt.Errorf("PCR %d: not hexadecimal: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// number reads a number that is written in the one way there is.
+func number(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || strconv.Itoa(n) != s {
+		return 0, fmt.Errorf("%q: not a number", s)
+	}
+	return n, nil
+}
+
+// maxToken bounds the JSON of a token. The largest LUKS2 header has 4 MiB for all of its metadata.
+const maxToken = 4 << 20
+
+// MarshalJSON is the token as systemd writes it: one blob is a string, several are an array.
+func (t *Token) MarshalJSON() (_ []byte, err error) {
+	defer prefix.Add(pkg, &err)
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	f := tokenFields{
+		Type: t.Type(), Keyslots: []string{}, PCRs: []int{}, PrimaryAlgorithm: t.PrimaryAlgorithm, PolicyHashes: t.PolicyHashes,
+		PIN: t.PIN, PCRLock: t.PCRLock, PublicKeyRef: t.PublicKeyRef, Salt: t.Salt, SRK: t.SRK, PCRLockNV: t.PCRLockNV,
+		Values: t.Values, Floor: t.Floor,
+	}
+	for _, n := range t.Keyslots {
+		f.Keyslots = append(f.Keyslots, strconv.Itoa(n))
+	}
+	for _, b := range t.Blobs {
+		f.Blobs = append(f.Blobs, b)
+	}
+	f.PCRs = append(f.PCRs, t.PCRs...)
+	if t.Bank != 0 {
+		f.Bank = pcrbank.Name(t.Bank)
+	}
+	if t.PublicKey != nil {
+		f.PublicKeyPCRs = append([]int{}, t.PublicKeyPCRs...)
+		if f.PublicKey, err = t.publicKeyPEM(); err != nil {
+			return nil, err
+		}
+	}
+	if a := t.Argon2id; a != nil {
+		f.ArgonMemory, f.ArgonIterations, f.ArgonLanes = &a.Memory, &a.Iterations, &a.Lanes
+	}
+	for _, set := range t.Alternatives {
+		f.Alternatives = append(f.Alternatives, set)
+	}
+	text, err := json.Marshal(f)
+	if err != nil || len(t.Extra) == 0 {
+		return text, err
+	}
+	for name := range t.Extra {
+		if f.field(name) != nil {
+			return nil, &osmith.FormatError{Offset: -1, Field: "Extra", Err: fmt.Errorf("%q is a field of its own", name)}
+		}
+	}
+	extra, err := json.Marshal(t.Extra) // sorted by name
+	if err != nil {
+		return nil, &osmith.FormatError{Offset: -1, Field: "Extra", Err: err}
+	}
+	return slices.Concat(text[:len(text)-1], []byte{','}, extra[1:]), nil
+}
+
+// publicKeyPEM is the text that the token had if it is still that of the key.
+func (t *Token) publicKeyPEM() ([]byte, error) {
+	if key, err := policy.ParsePublicKey(t.publicKeyText); err == nil && key.Equal(t.PublicKey) {
+		return t.publicKeyText, nil
+	}
+	return policy.MarshalPublicKey(t.PublicKey)
+}
+
+// ParseToken reads a systemd-tpm2 token, as `cryptsetup token export` prints it. What the fields hold is checked as far
+// as it can be without the TPM. Fields that are not known are kept; a field that comes twice is an error.
+func ParseToken(data []byte) (_ *Token, err error) {
+	defer prefix.Add(pkg, &err)
+	fail := func(offset int64, field string, err error) (*Token, error) {
+		if inner, ok := errors.AsType[*osmith.FormatError](err); ok {
+			err = inner.Err
+		}
+		return nil, &osmith.FormatError{Offset: offset, Field: field, Err: err}
+	}
+	if len(data) > maxToken {
+		return fail(0, "token", fmt.Errorf("%d bytes: want at most %d", len(data), maxToken))
+	}
+	members, err := strictjson.Object(data)
+	if err != nil {
+		return nil, fmt.Errorf("token: %w", err)
+	}
+	t, f := &Token{}, tokenFields{}
+	missing := slices.Clone(required)
+	for _, m := range members {
+		missing = slices.DeleteFunc(missing, func(name string) bool { return name == m.Key })
+		into := f.field(m.Key)
+		switch {
+		case into == nil:
+			if t.Extra == nil {
+				t.Extra = map[string]json.RawMessage{}
+			}
+			t.Extra[m.Key] = bytes.Clone(m.Value)
+		case string(m.Value) == "null":
+			return fail(m.Offset, m.Key, errors.New("null"))
+		default:
+			if err := strictjson.Unmarshal(m.Value, into, strictjson.KnownFields); err != nil {
+				return fail(m.Offset, m.Key, err)
+			}
+		}
+	}
+	if len(missing) > 0 {
+		return fail(-1, missing[0], errors.New("missing"))
+	}
+	if f.Type != TokenType && f.Type != OwnTokenType {
+		return fail(-1, "type", fmt.Errorf("%q: want %q", f.Type, TokenType))
+	}
+	if err := t.fill(&f); err != nil {
+		return nil, err
+	}
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	if f.Type != t.Type() {
+		return fail(-1, "type", fmt.Errorf("%q: want %q for what is in it", f.Type, t.Type()))
+	}
+	return t, nil
+}
+
+// UnmarshalJSON is [ParseToken].
+func (t *Token) UnmarshalJSON(data []byte) error {
+	parsed, err := ParseToken(data)
+	if err != nil {
+		return err
+	}
+	*t = *parsed
+	return nil
+}
+
+// fill takes over what was read.
+func (t *Token) fill(f *tokenFields) error {
+	fail := func(field string, err error) error { return &osmith.FormatError{Offset: -1, Field: field, Err: err} }
+	for _, s := range f.Keyslots {
+		n, err := number(s)
+		if err != nil {
+			return fail("keyslots", err)
+		}
+		t.Keyslots = append(t.Keyslots, n)
+	}
+	for _, b := range f.Blobs {
+		t.Blobs = append(t.Blobs, b)
+	}
+	t.PolicyHashes, t.PrimaryAlgorithm = f.PolicyHashes, f.PrimaryAlgorithm
+	t.PCRs, t.PublicKeyPCRs = append(t.PCRs, f.PCRs...), append(t.PublicKeyPCRs, f.PublicKeyPCRs...) // nil for none
+	t.PIN, t.Salt, t.PCRLock, t.PCRLockNV, t.SRK, t.PublicKeyRef = f.PIN, f.Salt, f.PCRLock, f.PCRLockNV, f.SRK, f.PublicKeyRef
+	t.Values, t.Floor = f.Values, f.Floor
+	if f.Bank != "" {
+		var err error
+		if t.Bank, err = pcrbank.ByName(f.Bank); err != nil {
+			return fail("tpm2-pcr-bank", fmt.Errorf("%q: %w", f.Bank, pcrbank.ErrUnknown))
+		}
+	}
+	if f.PublicKey != nil {
+		var err error
+		if t.PublicKey, err = policy.ParsePublicKey(f.PublicKey); err != nil {
+			return fail("tpm2_pubkey", prefix.Bare(err))
+		}
+		t.publicKeyText = f.PublicKey
+	}
+	if f.ArgonMemory != nil || f.ArgonIterations != nil || f.ArgonLanes != nil {
+		t.Argon2id = &Argon2id{Memory: orZero(f.ArgonMemory), Iterations: orZero(f.ArgonIterations), Lanes: orZero(f.ArgonLanes)}
+	}
+	if f.Alternatives != nil {
+		t.Alternatives = make([]map[int][]byte, len(f.Alternatives))
+		for i, set := range f.Alternatives {
+			t.Alternatives[i] = set
+		}
+	}
+	return nil
+}
+
+func orZero[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
 // maxBlobs is as many policies as systemd ever combines, and some.
 const maxBlobs = 8
 
 // check is what a token must be to be written or used.
 func (t *Token) check() error {
-	fail := func(field string, err error) error { return &FormatError{Field: field, Err: err} }
+	fail := func(field string, err error) error { return &osmith.FormatError{Offset: -1, Field: field, Err: err} }
 	for _, n := range t.Keyslots {
 		if n < 0 || n > 31 {
 			return fail("keyslots", fmt.Errorf("%d: want 0 to 31", n))
@@ -107,14 +412,14 @@ func (t *Token) check() error {
 			return err
 		}
 	}
-	if err := checkPCRs(t.PCRs); err != nil {
+	if err := pcrbank.CheckPCRs(t.PCRs); err != nil {
 		return fail("tpm2-pcrs", err)
 	}
-	if err := checkPCRs(t.PublicKeyPCRs); err != nil {
+	if err := pcrbank.CheckPCRs(t.PublicKeyPCRs); err != nil {
 		return fail("tpm2_pubkey_pcrs", err)
 	}
-	if _, known := algorithms[t.Bank]; t.Bank != 0 && !known {
-		return fail("tpm2-pcr-bank", tpm.ErrBank)
+	if err := pcrbank.Check(t.Bank); t.Bank != 0 && err != nil {
+		return fail("tpm2-pcr-bank", err)
 	}
 	if t.PrimaryAlgorithm != "" && t.PrimaryAlgorithm != "ecc" && t.PrimaryAlgorithm != "rsa" {
 		return fail("tpm2-primary-alg", fmt.Errorf("%q: want ecc or rsa", t.PrimaryAlgorithm))
@@ -128,8 +433,8 @@ func (t *Token) check() error {
 		return fail("tpm2_pubkey_ref", errors.New("a policy reference and no key"))
 	}
 	if t.PublicKey != nil {
-		if _, err := parsePublicKey(t.PublicKey); err != nil {
-			return fail("tpm2_pubkey", err)
+		if _, err := policy.KeyName(t.PublicKey); err != nil { // which checks that a TPM can load it
+			return fail("tpm2_pubkey", prefix.Bare(err))
 		}
 	}
 	if t.SRK != nil {
@@ -176,7 +481,7 @@ func (t *Token) checkValues(values map[int][]byte) error {
 	if len(values) != len(t.PCRs) {
 		return fmt.Errorf("%d of %d PCRs", len(values), len(t.PCRs))
 	}
-	for _, n := range sortedKeys(values) {
+	for _, n := range pcrbank.PCRs(values) {
 		if !slices.Contains(t.PCRs, n) || len(values[n]) != t.Bank.Size() {
 			return fmt.Errorf("PCR %d: not one of the policy, or not of its bank", n)
 		}
@@ -196,64 +501,29 @@ func (a *Argon2id) check() error {
 	return nil
 }
 
-// checkPCRs wants ascending numbers of PCRs.
-func checkPCRs(pcrs []int) error {
-	last := -1
-	for _, n := range pcrs {
-		if n <= last || n >= tpm.PCRCount {
-			return fmt.Errorf("%v: want ascending numbers from 0 to %d", pcrs, tpm.PCRCount-1)
-		}
-		last = n
-	}
-	return nil
-}
-
 // blob is a sealed object as a token holds it: TPM2B_PRIVATE, TPM2B_PUBLIC, and for one that was made without the TPM the
 // TPM2B_ENCRYPTED_SECRET with which it is imported.
 type blob struct{ private, public, seed []byte }
 
 func parseBlob(b []byte) (blob, error) {
-	fail := func(field string, rest []byte) (blob, error) {
-		return blob{}, &FormatError{Offset: int64(len(b) - len(rest)), Field: "tpm2-blob: " + field, Err: errShort}
+	r := tpmwire.NewReader("tpm2-blob", b)
+	out := blob{private: r.Sized("private area"), public: r.Sized("public area")}
+	if r.More() {
+		out.seed = r.Sized("import seed")
 	}
-	private, rest, ok := sized(b)
-	if !ok || len(private) == 0 {
-		return fail("private area", b)
+	if err := r.End(); err != nil {
+		return blob{}, err
 	}
-	public, seed, ok := sized(rest)
-	if !ok || len(public) == 0 {
-		return fail("public area", rest)
-	}
-	out := blob{private: private, public: public}
-	if len(seed) == 0 {
-		return out, nil
-	}
-	if out.seed, rest, ok = sized(seed); !ok || len(out.seed) == 0 || len(rest) != 0 {
-		return fail("import seed", seed)
+	if len(out.private) == 0 || len(out.public) == 0 || out.seed != nil && len(out.seed) == 0 {
+		return blob{}, &osmith.FormatError{Field: "tpm2-blob", Err: errors.New("an area of 0 bytes")}
 	}
 	return out, nil
 }
 
 func (b blob) bytes() []byte {
-	out := appendSized(appendSized(nil, b.private), b.public)
+	out := tpmwire.AppendSized(tpmwire.AppendSized(nil, b.private), b.public)
 	if b.seed != nil {
-		out = appendSized(out, b.seed)
+		out = tpmwire.AppendSized(out, b.seed)
 	}
 	return out
-}
-
-// Equal reports whether two tokens have the same fields.
-func (t *Token) Equal(u *Token) bool {
-	a, errA := t.MarshalJSON()
-	b, errB := u.MarshalJSON()
-	return errA == nil && errB == nil && bytes.Equal(a, b)
-}
-
-func sortedKeys[V any](m map[int]V) []int {
-	keys := make([]int, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

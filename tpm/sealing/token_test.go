@@ -1,13 +1,18 @@
 package sealing
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
@@ -39,29 +44,29 @@ func TestSampleToken(t *testing.T) {
 
 func TestBadTokens(t *testing.T) {
 	for name, tt := range map[string]struct{ old, new, err string }{
-		"not JSON":       {"{", "[", "not a JSON object"},
+		"not JSON":       {"{", "[{", "token: JSON at 0x"},
 		"end":            {`"tpm2-pin":true`, `"tpm2-pin":true}{`, "something follows"},
-		"cut":            {`"tpm2_argon2id_lanes":2}`, ``, "token at 0x36"},
+		"cut":            {`"tpm2_argon2id_lanes":2}`, ``, "token: JSON at 0x362: the document ends here"},
 		"type":           {`systemd-tpm2`, `systemd-tpm3`, `want "systemd-tpm2"`},
-		"no type":        {`"type":"systemd-tpm2",`, ``, "type at"},
+		"no type":        {`"type":"systemd-tpm2",`, ``, "type: missing"},
 		"slot":           {`["3"]`, `["99"]`, "want 0 to 31"},
 		"slot text":      {`["3"]`, `["+3"]`, "not a number"},
-		"blob":           {`"AJ4AIIH9`, `"//8AIIH9`, "tpm2-blob: private area at 0x0"},
-		"base64":         {`"AJ4AIIH9`, `"!J4AIIH9`, "illegal base64"},
+		"blob":           {`"AJ4AIIH9`, `"//8AIIH9`, "tpm2-blob: private area at 0x2"},
+		"base64":         {`"AJ4AIIH9`, `"!J4AIIH9`, "not base64"},
 		"no blob":        {`"tpm2-blob":"`, `"tpm2-blob":[],"x":"`, "want 1 to 8"},
 		"PCR":            {`[0,7]`, `[0,24]`, "want ascending numbers from 0 to 23"},
 		"PCR order":      {`[0,7]`, `[7,0]`, "want ascending"},
 		"bank":           {`"sha256"`, `"md5"`, "not a PCR bank"},
 		"no bank":        {`"tpm2-pcr-bank":"sha256",`, ``, "PCRs of no bank"},
 		"algorithm":      {`"ecc"`, `"dsa"`, "want ecc or rsa"},
-		"policy":         {`"a459f3`, `"a459`, "31 bytes, want 32"},
+		"policy":         {`"a459f3`, `"a459`, "62 characters, want 64"},
 		"null":           {`"tpm2-pin":true`, `"tpm2-pin":null`, "null"},
-		"twice":          {`"tpm2-pin":true`, `"tpm2-pin":true,"tpm2-pin":false`, "comes twice"},
+		"twice":          {`"tpm2-pin":true`, `"tpm2-pin":true,"tpm2-pin":false`, "tpm2-pin"},
 		"SRK handle":     {`"gQAAAQAi`, `"gAAAAQAi`, "persistent"},
 		"SRK name":       {`"gQAAAQAiAAv3`, `"gQAAAQAiAAv4`, "not that of its public area"},
 		"argon memory":   {`1119139327`, `1119139327000`, "want 16384 to 4294967296"},
 		"argon passes":   {`"tpm2_argon2id_iterations":2`, `"tpm2_argon2id_iterations":100000`, "want 1 to 1000"},
-		"argon lanes":    {`"tpm2_argon2id_lanes":2`, `"tpm2_argon2id_lanes":2000`, "cannot unmarshal"},
+		"argon lanes":    {`"tpm2_argon2id_lanes":2`, `"tpm2_argon2id_lanes":2000`, "tpm2_argon2id_lanes at "},
 		"argon, no PIN":  {`"tpm2-pin":true,`, ``, "no PIN"},
 		"argon, no salt": {`"tpm2_salt"`, `"tpm2_salz"`, "no salt"},
 		"values":         {`"tpm2-pin":true`, `"tpm2-pin":true,"osmith_pcr_values":{"7":"00","0":"00"}`, "PCR 0"},
@@ -72,8 +77,8 @@ func TestBadTokens(t *testing.T) {
 			token, err := ParseToken([]byte(text))
 			require.Nil(t, token)
 			require.ErrorContains(t, err, tt.err)
-			var format *FormatError
-			require.ErrorAs(t, err, &format)
+			_, ok := errors.AsType[*osmith.FormatError](err)
+			require.True(t, ok)
 			require.Equal(t, 1, strings.Count(err.Error(), "sealing:"), err)
 		})
 	}
@@ -142,4 +147,33 @@ func FuzzBlob(f *testing.F) {
 			require.Equal(t, n.name, name)
 		}
 	})
+}
+
+// A token has the text of the public key's file, as systemd-cryptenroll does: it stays as long as the key does.
+func TestTokenPublicKey(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	text, err := policy.MarshalPublicKey(&key.PublicKey)
+	require.NoError(t, err)
+	file := append([]byte("a comment\n"), text...)
+	raw := strings.Replace(sampleToken, `"tpm2_salt"`, `"tpm2_pubkey_pcrs":[11],"tpm2_pubkey":"`+base64.StdEncoding.EncodeToString(file)+`","tpm2_salt"`, 1)
+	token, err := ParseToken([]byte(raw))
+	require.NoError(t, err)
+	require.Equal(t, &key.PublicKey, token.PublicKey)
+	out, err := token.MarshalJSON()
+	require.NoError(t, err)
+	require.Equal(t, raw, string(out))
+
+	other, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	token.PublicKey = &other.PublicKey
+	out, err = token.MarshalJSON()
+	require.NoError(t, err)
+	token, err = ParseToken(out)
+	require.NoError(t, err)
+	require.Equal(t, &other.PublicKey, token.PublicKey)
+
+	token.PublicKey = &rsa.PublicKey{N: other.N, E: 3}
+	_, err = token.MarshalJSON()
+	require.EqualError(t, err, "sealing: tpm2_pubkey: PCR signing key: exponent 3: not an RSA key with exponent 65537")
 }

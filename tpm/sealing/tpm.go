@@ -1,6 +1,7 @@
 package sealing
 
 import (
+	"bytes"
 	"crypto"
 	"errors"
 	"fmt"
@@ -9,7 +10,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
-	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // TPM is a TPM 2.0 behind a [Transport]. It is for one goroutine at a time.
@@ -43,9 +45,10 @@ func guard[R any](do func() (R, error)) (r R, err error) {
 	return r, nil
 }
 
-// algorithms are the TPM's numbers of the banks.
-var algorithms = map[crypto.Hash]tpm2.TPMAlgID{
-	crypto.SHA1: tpm2.TPMAlgSHA1, crypto.SHA256: tpm2.TPMAlgSHA256, crypto.SHA384: tpm2.TPMAlgSHA384, crypto.SHA512: tpm2.TPMAlgSHA512,
+// algorithm is the TPM's number of a bank, 0 for a hash that is none.
+func algorithm(bank crypto.Hash) tpm2.TPMAlgID {
+	a, _ := pcrbank.ByHash(bank)
+	return tpm2.TPMAlgID(a.ID)
 }
 
 func selection(bank crypto.Hash, pcrs []int) tpm2.TPMLPCRSelection {
@@ -54,25 +57,26 @@ func selection(bank crypto.Hash, pcrs []int) tpm2.TPMLPCRSelection {
 		numbers[i] = uint(n)
 	}
 	return tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{
-		{Hash: algorithms[bank], PCRSelect: tpm2.PCClientCompatible.PCRs(numbers...)},
+		{Hash: algorithm(bank), PCRSelect: tpm2.PCClientCompatible.PCRs(numbers...)},
 	}}
 }
 
 // Banks are the PCR banks that are allocated, in the order of [tpm.Banks]. Banks that package tpm does not know are left
 // out.
-func (t *TPM) Banks() ([]crypto.Hash, error) {
+func (t *TPM) Banks() (_ []crypto.Hash, err error) {
+	defer prefix.Add(pkg, &err)
 	rsp, err := execute(t, tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1})
 	if err != nil {
-		return nil, fmt.Errorf("sealing: read the PCR banks: %w", err)
+		return nil, fmt.Errorf("read the PCR banks: %w", err)
 	}
 	assigned, err := rsp.CapabilityData.Data.AssignedPCR()
 	if err != nil {
-		return nil, fmt.Errorf("sealing: read the PCR banks: %w: %w", ErrResponse, err)
+		return nil, fmt.Errorf("read the PCR banks: %w: %w", ErrResponse, err)
 	}
 	banks := []crypto.Hash{}
-	for _, h := range tpm.Banks() {
+	for _, h := range pcrbank.Hashes() {
 		for _, s := range assigned.PCRSelections {
-			if s.Hash == algorithms[h] && !allBytes(s.PCRSelect, 0) {
+			if s.Hash == algorithm(h) && !allBytes(s.PCRSelect, 0) {
 				banks = append(banks, h)
 				break
 			}
@@ -82,17 +86,18 @@ func (t *TPM) Banks() ([]crypto.Hash, error) {
 }
 
 // PCRs reads PCRs of one bank, all 24 without numbers. A bank that the TPM does not have is a [*BankError].
-func (t *TPM) PCRs(bank crypto.Hash, pcrs ...int) (map[int][]byte, error) {
-	if _, ok := algorithms[bank]; !ok {
-		return nil, fmt.Errorf("sealing: read PCRs of bank %v: %w", bank, tpm.ErrBank)
+func (t *TPM) PCRs(bank crypto.Hash, pcrs ...int) (_ map[int][]byte, err error) {
+	defer prefix.Add(pkg, &err)
+	if err := pcrbank.Check(bank); err != nil {
+		return nil, fmt.Errorf("read PCRs: %w", err)
 	}
 	if len(pcrs) == 0 {
-		for n := range tpm.PCRCount {
+		for n := range pcrbank.Count {
 			pcrs = append(pcrs, n)
 		}
 	}
-	if err := checkPCRs(pcrs); err != nil {
-		return nil, fmt.Errorf("sealing: read PCRs: %w", err)
+	if err := pcrbank.CheckPCRs(pcrs); err != nil {
+		return nil, fmt.Errorf("read PCRs: %w", err)
 	}
 	for range maxTries {
 		values, err := t.readPCRs(bank, pcrs)
@@ -100,7 +105,7 @@ func (t *TPM) PCRs(bank crypto.Hash, pcrs ...int) (map[int][]byte, error) {
 			return values, err
 		}
 	}
-	return nil, fmt.Errorf("sealing: read PCRs: %w", errMoved)
+	return nil, fmt.Errorf("read PCRs: %w", errMoved)
 }
 
 var errMoved = errors.New("they are extended all the time")
@@ -116,7 +121,7 @@ func (t *TPM) readPCRs(bank crypto.Hash, pcrs []int) (map[int][]byte, error) {
 		}
 		rsp, err := execute(t, tpm2.PCRRead{PCRSelectionIn: selection(bank, left)})
 		if err != nil {
-			return nil, fmt.Errorf("sealing: read PCRs: %w", err)
+			return nil, fmt.Errorf("read PCRs: %w", err)
 		}
 		if !first && rsp.PCRUpdateCounter != state {
 			return nil, errMoved
@@ -132,21 +137,23 @@ func (t *TPM) readPCRs(bank crypto.Hash, pcrs []int) (map[int][]byte, error) {
 func takePCRs(values map[int][]byte, asked []int, bank crypto.Hash, rsp *tpm2.PCRReadResponse) error {
 	digests := rsp.PCRValues.Digests
 	for _, s := range rsp.PCRSelectionOut.PCRSelections {
-		for n := range 8 * min(len(s.PCRSelect), tpm.PCRCount/8) {
+		for n := range 8 * min(len(s.PCRSelect), pcrbank.Count/8) {
 			if s.PCRSelect[n/8]&(1<<(n%8)) == 0 {
 				continue
 			}
-			if s.Hash != algorithms[bank] || !slices.Contains(asked, n) || len(digests) == 0 || len(digests[0].Buffer) != bank.Size() {
-				return fmt.Errorf("sealing: read PCRs: not what was asked for: %w", ErrResponse)
+			if s.Hash != algorithm(bank) || !slices.Contains(asked, n) || len(digests) == 0 || len(digests[0].Buffer) != bank.Size() {
+				return fmt.Errorf("read PCRs: not what was asked for: %w", ErrResponse)
 			}
 			values[n], digests = digests[0].Buffer, digests[1:]
 		}
 	}
 	if len(missing(values, asked)) == len(asked) {
-		return &BankError{Bank: bank, State: BankAbsent}
+		return &BankError{Bank: bank, State: BankStateAbsent}
 	}
 	return nil
 }
+
+func allBytes(b []byte, value byte) bool { return bytes.Count(b, []byte{value}) == len(b) }
 
 func missing(values map[int][]byte, pcrs []int) (left []int) {
 	for _, n := range pcrs {
@@ -159,13 +166,14 @@ func missing(values map[int][]byte, pcrs []int) (left []int) {
 
 // CheckBank is a [*BankError] unless PCRs of the bank can stand for a boot: it is allocated, and firmware has measured
 // something into PCRs 0 to 15 of it. In a bank that firmware left alone, a policy holds nothing back.
-func (t *TPM) CheckBank(bank crypto.Hash) error {
+func (t *TPM) CheckBank(bank crypto.Hash) (err error) {
+	defer prefix.Add(pkg, &err)
 	allocated, err := t.Banks()
 	if err != nil {
 		return err
 	}
 	if !slices.Contains(allocated, bank) {
-		return &BankError{Bank: bank, State: BankAbsent}
+		return &BankError{Bank: bank, State: BankStateAbsent}
 	}
 	boot := make([]int, 16)
 	for n := range boot {
@@ -175,12 +183,12 @@ func (t *TPM) CheckBank(bank crypto.Hash) error {
 	if err != nil {
 		return err
 	}
-	state := BankZero
+	state := BankStateZero
 	for _, v := range values {
 		switch {
 		case allBytes(v, 0):
 		case allBytes(v, 0xff):
-			state = BankOnes
+			state = BankStateOnes
 		default:
 			return nil
 		}

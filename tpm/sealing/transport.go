@@ -7,6 +7,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Transport sends one command to a TPM 2.0 and returns its response. It is go-tpm's transport.TPM.
@@ -29,7 +31,8 @@ type Device struct {
 //	swtpm:/run/swtpm.sock    swtpm socket --server type=unixio,path=/run/swtpm.sock
 //
 // A swtpm must have been started up (--flags startup-clear), as firmware does for a real TPM.
-func Open(name string) (*Device, error) {
+func Open(name string) (_ *Device, err error) {
+	defer prefix.Add(pkg, &err)
 	if address, ok := strings.CutPrefix(name, "swtpm:"); ok {
 		network := "tcp"
 		if strings.ContainsAny(address, `/\`) {
@@ -38,13 +41,13 @@ func Open(name string) (*Device, error) {
 		d := &Device{dial: func() (net.Conn, error) { return net.DialTimeout(network, address, dialTime) }}
 		var err error
 		if d.conn, err = d.dial(); err != nil {
-			return nil, fmt.Errorf("sealing: open %s: %w", name, err)
+			return nil, fmt.Errorf("open %s: %w", name, err)
 		}
 		return d, nil
 	}
 	conn, err := openDevice(name)
 	if err != nil {
-		return nil, fmt.Errorf("sealing: open %s: %w", name, err)
+		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
 	return &Device{conn: conn}, nil
 }
@@ -57,17 +60,18 @@ const (
 )
 
 // Send sends a command and reads the response.
-func (d *Device) Send(command []byte) ([]byte, error) {
+func (d *Device) Send(command []byte) (_ []byte, err error) {
+	defer prefix.Add(pkg, &err)
 	if d.dial != nil {
 		return d.sendSocket(command)
 	}
 	if _, err := d.conn.Write(command); err != nil {
-		return nil, fmt.Errorf("sealing: TPM: write a command: %w", err)
+		return nil, fmt.Errorf("TPM: write a command: %w", err)
 	}
 	response := make([]byte, maxResponse)
 	n, err := d.conn.Read(response)
 	if err != nil {
-		return nil, fmt.Errorf("sealing: TPM: read a response: %w", err)
+		return nil, fmt.Errorf("TPM: read a response: %w", err)
 	}
 	return response[:n], nil
 }
@@ -78,23 +82,23 @@ func (d *Device) sendSocket(command []byte) ([]byte, error) {
 	if conn == nil {
 		var err error
 		if conn, err = d.dial(); err != nil {
-			return nil, fmt.Errorf("sealing: TPM: connect: %w", err)
+			return nil, fmt.Errorf("TPM: connect: %w", err)
 		}
 	}
 	defer conn.Close()
 	if _, err := conn.Write(command); err != nil {
-		return nil, fmt.Errorf("sealing: TPM: write a command: %w", err)
+		return nil, fmt.Errorf("TPM: write a command: %w", err)
 	}
 	response := make([]byte, maxResponse)
 	if _, err := io.ReadFull(conn, response[:headerSize]); err != nil {
-		return nil, fmt.Errorf("sealing: TPM: read a response: %w", err)
+		return nil, fmt.Errorf("TPM: read a response: %w", err)
 	}
 	size := binary.BigEndian.Uint32(response[2:])
 	if size < headerSize || size > maxResponse {
-		return nil, fmt.Errorf("sealing: TPM: response of %d bytes: %w", size, ErrResponse)
+		return nil, fmt.Errorf("TPM: response of %d bytes: %w", size, ErrResponse)
 	}
 	if _, err := io.ReadFull(conn, response[headerSize:size]); err != nil {
-		return nil, fmt.Errorf("sealing: TPM: read a response: %w", err)
+		return nil, fmt.Errorf("TPM: read a response: %w", err)
 	}
 	return response[:size], nil
 }
@@ -118,7 +122,7 @@ func (c checked) Send(command []byte) ([]byte, error) {
 	for wait := 4 * time.Millisecond; ; wait *= 2 {
 		response, err := c.Transport.Send(command)
 		if err != nil {
-			return nil, inner{err}
+			return nil, prefix.Bare(err)
 		}
 		if len(response) < headerSize || uint64(binary.BigEndian.Uint32(response[2:])) != uint64(len(response)) {
 			return nil, fmt.Errorf("TPM: %d bytes that are no response: %w", len(response), ErrResponse)

@@ -7,6 +7,9 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
@@ -18,9 +21,9 @@ type Unlock struct {
 	Signatures policy.Signatures // of the UKI that is booted, see [policy.ParseSignatures]
 	PCRLock    *policy.PCRLock   // contents of pcrlock.json
 
-	// Expected is the boot that the secret was sealed for, and Actual the one that took place: if the policy does not
-	// hold, the error says by which events they differ. Both may be nil.
-	Expected, Actual *tpm.Log
+	// Want is the boot that the secret was sealed for, and Got the one that took place: if the policy does not hold, the
+	// error says by which events they differ. Both may be nil.
+	Want, Got *tpm.Log
 }
 
 // tests reports whether there is something to satisfy each policy of the token with.
@@ -33,7 +36,8 @@ func (u *Unlock) tests(t *Token) bool {
 // A machine that is not in the state that the policy asks for is a [*PolicyError]; too many wrong PINs are a
 // [*LockoutError]. Errors are [ErrMissingKey], if another TPM sealed it, [ErrPIN] and [ErrNeedPIN]; one that is not
 // any of these is one of the TPM.
-func (t *TPM) Unseal(token *Token, with Unlock) ([]byte, error) {
+func (t *TPM) Unseal(token *Token, with Unlock) (_ []byte, err error) {
+	defer prefix.Add(pkg, &err)
 	if err := token.check(); err != nil {
 		return nil, err
 	}
@@ -45,7 +49,7 @@ func (t *TPM) Unseal(token *Token, with Unlock) ([]byte, error) {
 	var pin stretched
 	if token.PIN {
 		if with.PIN == "" {
-			return nil, fmt.Errorf("sealing: unseal: %w", ErrNeedPIN)
+			return nil, fmt.Errorf("unseal: %w", ErrNeedPIN)
 		}
 		if pin, err = token.stretch(with.PIN, with.PINMemory); err != nil {
 			return nil, err
@@ -71,11 +75,7 @@ func (t *TPM) Unseal(token *Token, with Unlock) ([]byte, error) {
 func (t *Token) plans(lock *policy.PCRLock) ([][]step, error) {
 	var first []step
 	if t.PublicKey != nil && len(t.PublicKeyPCRs) > 0 {
-		key, err := parsePublicKey(t.PublicKey)
-		if err != nil {
-			return nil, &FormatError{Field: "tpm2_pubkey", Err: err}
-		}
-		first = append(first, signed{t.Bank, t.PublicKeyPCRs, key, t.PublicKeyRef})
+		first = append(first, signed{t.Bank, t.PublicKeyPCRs, t.PublicKey, t.PublicKeyRef})
 	}
 	if t.PCRLock {
 		s, err := t.locked(lock)
@@ -138,7 +138,7 @@ func (t *TPM) unsealBlob(token *Token, srk *storageKey, raw []byte, steps []step
 		return nil, t.mismatch(token, with, errNotReached)
 	}
 	if errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth) {
-		return nil, fmt.Errorf("sealing: unseal: %w", ErrPIN)
+		return nil, fmt.Errorf("unseal: %w", ErrPIN)
 	}
 	if err != nil {
 		return nil, t.explain("unseal", err)
@@ -153,13 +153,13 @@ func (t *TPM) load(srk *storageKey, b blob) (tpm2.NamedHandle, policy.Digest, er
 	}
 	public, err := unmarshal[tpm2.TPMTPublic](b.public)
 	if err != nil {
-		return fail(&FormatError{Field: "tpm2-blob: public area", Err: err})
+		return fail(&osmith.FormatError{Offset: -1, Field: "tpm2-blob: public area", Err: err})
 	}
 	if public.Type != tpm2.TPMAlgKeyedHash || public.NameAlg != tpm2.TPMAlgSHA256 || len(public.AuthPolicy.Buffer) != len(policy.Digest{}) {
-		return fail(&FormatError{Field: "tpm2-blob: public area", Err: errors.New("not a sealed object with a SHA-256 policy")})
+		return fail(&osmith.FormatError{Offset: -1, Field: "tpm2-blob: public area", Err: errors.New("not a sealed object with a SHA-256 policy")})
 	}
 	if public.ObjectAttributes.UserWithAuth {
-		return fail(&FormatError{Field: "tpm2-blob: public area", Err: errors.New("the object does not ask for its policy")})
+		return fail(&osmith.FormatError{Offset: -1, Field: "tpm2-blob: public area", Err: errors.New("the object does not ask for its policy")})
 	}
 	private := b.private
 	if b.seed != nil {
@@ -188,34 +188,34 @@ func (t *TPM) load(srk *storageKey, b blob) (tpm2.NamedHandle, policy.Digest, er
 
 // mismatch says why a policy does not hold, as far as is known.
 func (t *TPM) mismatch(token *Token, with Unlock, err error) error {
-	var policy *PolicyError
-	if !errors.As(err, &policy) {
+	var mismatch *PolicyError
+	if !errors.As(err, &mismatch) {
 		if !errors.Is(err, errNotReached) {
 			return t.explain("policy", err)
 		}
-		policy = &PolicyError{Bank: token.Bank}
+		mismatch = &PolicyError{Bank: token.Bank}
 		if len(token.PCRs) > 0 {
 			values, err := t.PCRs(token.Bank, token.PCRs...)
 			if err != nil {
 				return err
 			}
-			policy.Actual = values
+			mismatch.Got = values
 		}
-		if policy.Expected = token.Values; policy.Expected == nil {
-			policy.Expected = replayed(with.Expected, token.Bank, token.PCRs)
+		if mismatch.Want = token.Values; mismatch.Want == nil {
+			mismatch.Want = replayed(with.Want, token.Bank, token.PCRs)
 		}
-		if policy.PCRs = differing(policy.Expected, policy.Actual); len(policy.PCRs) == 0 && (len(token.PCRs) == 0 || policy.Expected != nil) {
-			policy.Err = errOtherPolicy
+		if mismatch.PCRs = differing(mismatch.Want, mismatch.Got); len(mismatch.PCRs) == 0 && (len(token.PCRs) == 0 || mismatch.Want != nil) {
+			mismatch.Err = errOtherPolicy
 		}
 	}
-	if policy.Expected == nil { // signed for
-		policy.Expected = replayed(with.Expected, policy.Bank, sortedKeys(policy.Actual))
-		policy.PCRs = differing(policy.Expected, policy.Actual)
+	if mismatch.Want == nil { // signed for
+		mismatch.Want = replayed(with.Want, mismatch.Bank, pcrbank.PCRs(mismatch.Got))
+		mismatch.PCRs = differing(mismatch.Want, mismatch.Got)
 	}
-	if with.Expected != nil && with.Actual != nil {
-		policy.Differences = tpm.Causes(tpm.Diff(with.Expected, with.Actual))
+	if with.Want != nil && with.Got != nil {
+		mismatch.Differences = tpm.Causes(tpm.Diff(with.Want, with.Got))
 	}
-	return policy
+	return mismatch
 }
 
 var errOtherPolicy = errors.New("it was sealed to another policy than the token says")
@@ -251,9 +251,9 @@ func (t *TPM) explain(what string, err error) error {
 		}
 		return &LockoutError{l}
 	case errors.Is(err, tpm2.TPMRCIntegrity):
-		return fmt.Errorf("sealing: %s: %w", what, ErrMissingKey)
+		return fmt.Errorf("%s: %w", what, ErrMissingKey)
 	}
-	return fmt.Errorf("sealing: %s: %w", what, inner{err})
+	return fmt.Errorf("%s: %w", what, prefix.Bare(err))
 }
 
 // sealedUnder is the key that the token names, which must be the one that the TPM has.
@@ -270,10 +270,10 @@ func (t *TPM) sealedUnder(token *Token) (*storageKey, func(), error) {
 		return nil, nil, err
 	}
 	if k == nil {
-		return nil, nil, fmt.Errorf("sealing: unseal: key 0x%08x: %w: there is none", pinned.handle, ErrMissingKey)
+		return nil, nil, fmt.Errorf("unseal: key 0x%08x: %w: there is none", pinned.handle, ErrMissingKey)
 	}
 	if string(k.name) != string(pinned.name) {
-		return nil, nil, fmt.Errorf("sealing: unseal: key 0x%08x: %w: it has %x, not %x", pinned.handle, ErrMissingKey, k.name, pinned.name)
+		return nil, nil, fmt.Errorf("unseal: key 0x%08x: %w: it has %x, not %x", pinned.handle, ErrMissingKey, k.name, pinned.name)
 	}
 	return k, func() {}, nil
 }

@@ -1,12 +1,14 @@
 package sealing
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
 
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
@@ -27,9 +29,10 @@ var errNotCounter = errors.New("it is not a counter that was defined here")
 
 // DefineCounter makes a counter and returns its first value, which is not zero on a TPM that had counters before. index is
 // 0x01800000 to 0x01bfffff for the owner's (TCG registry of reserved handles, 2.2.2).
-func (t *TPM) DefineCounter(index uint32) (uint64, error) {
+func (t *TPM) DefineCounter(index uint32) (_ uint64, err error) {
+	defer prefix.Add(pkg, &err)
 	if index < 0x01800000 || index > 0x01bfffff {
-		return 0, fmt.Errorf("sealing: counter 0x%08x: want an index from 0x01800000 to 0x01bfffff", index)
+		return 0, fmt.Errorf("counter 0x%08x: want an index from 0x01800000 to 0x01bfffff", index)
 	}
 	public, err := (policy.NVPublic{Index: index, Attributes: counterAttributes, Size: counterSize}).AppendBinary(nil)
 	if err != nil {
@@ -37,10 +40,10 @@ func (t *TPM) DefineCounter(index uint32) (uint64, error) {
 	}
 	area, err := unmarshal[tpm2.TPMSNVPublic](public)
 	if err != nil {
-		return 0, fmt.Errorf("sealing: counter 0x%08x: %w", index, err)
+		return 0, fmt.Errorf("counter 0x%08x: %w", index, err)
 	}
 	if _, err := execute(t, tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(*area)}); err != nil {
-		return 0, fmt.Errorf("sealing: define counter 0x%08x: %w", index, err)
+		return 0, fmt.Errorf("define counter 0x%08x: %w", index, err)
 	}
 	if err := t.increment(index); err != nil { // without which it has no value
 		return 0, err
@@ -49,7 +52,8 @@ func (t *TPM) DefineCounter(index uint32) (uint64, error) {
 }
 
 // Counter reads a counter. One that does not exist is [ErrNoIndex].
-func (t *TPM) Counter(index uint32) (uint64, error) {
+func (t *TPM) Counter(index uint32) (_ uint64, err error) {
+	defer prefix.Add(pkg, &err)
 	n, err := t.counter(index)
 	if err != nil {
 		return 0, err
@@ -59,10 +63,10 @@ func (t *TPM) Counter(index uint32) (uint64, error) {
 		NVIndex:    n.named(), Size: counterSize,
 	})
 	if err != nil {
-		return 0, fmt.Errorf("sealing: read counter 0x%08x: %w", index, err)
+		return 0, fmt.Errorf("read counter 0x%08x: %w", index, err)
 	}
 	if len(rsp.Data.Buffer) != counterSize {
-		return 0, fmt.Errorf("sealing: read counter 0x%08x: %d bytes: %w", index, len(rsp.Data.Buffer), ErrResponse)
+		return 0, fmt.Errorf("read counter 0x%08x: %d bytes: %w", index, len(rsp.Data.Buffer), ErrResponse)
 	}
 	return binary.BigEndian.Uint64(rsp.Data.Buffer), nil
 }
@@ -75,23 +79,24 @@ func (t *TPM) counter(index uint32) (*nvIndex, error) {
 	}
 	public, err := policy.ParseNVPublic(tpm2.Marshal(n.public))
 	if err != nil {
-		return nil, fmt.Errorf("sealing: counter 0x%08x: %w", index, err)
+		return nil, fmt.Errorf("counter 0x%08x: %w", index, err)
 	}
 	if public.Attributes&^policy.NVWritten != counterAttributes || len(public.Policy) != 0 {
-		return nil, fmt.Errorf("sealing: counter 0x%08x: %w", index, errNotCounter)
+		return nil, fmt.Errorf("counter 0x%08x: %w", index, errNotCounter)
 	}
 	return n, nil
 }
 
 // RaiseCounter raises a counter until it has the value, which may not be more than 1000 away, or by nothing if it has it
 // or more. It returns the value that it has then. This cannot be undone: every secret with a lower [Floor] is lost.
-func (t *TPM) RaiseCounter(index uint32, value uint64) (uint64, error) {
+func (t *TPM) RaiseCounter(index uint32, value uint64) (_ uint64, err error) {
+	defer prefix.Add(pkg, &err)
 	now, err := t.Counter(index)
 	if err != nil {
 		return 0, err
 	}
 	if value > now && value-now > maxRaise {
-		return 0, fmt.Errorf("sealing: raise counter 0x%08x from %d to %d: want at most %d more", index, now, value, maxRaise)
+		return 0, fmt.Errorf("raise counter 0x%08x from %d to %d: want at most %d more", index, now, value, maxRaise)
 	}
 	for ; now < value; now++ {
 		if err := t.increment(index); err != nil {
@@ -107,19 +112,20 @@ func (t *TPM) increment(index uint32) error {
 		return err
 	}
 	if _, err := execute(t, tpm2.NVIncrement{AuthHandle: tpm2.TPMRHOwner, NVIndex: n.named()}); err != nil {
-		return fmt.Errorf("sealing: raise counter 0x%08x: %w", index, err)
+		return fmt.Errorf("raise counter 0x%08x: %w", index, err)
 	}
 	return nil
 }
 
 // RemoveCounter removes a counter. Every secret with a [Floor] of it is lost.
-func (t *TPM) RemoveCounter(index uint32) error {
+func (t *TPM) RemoveCounter(index uint32) (err error) {
+	defer prefix.Add(pkg, &err)
 	n, err := t.counter(index)
 	if err != nil {
 		return err
 	}
 	if _, err := execute(t, tpm2.NVUndefineSpace{AuthHandle: tpm2.TPMRHOwner, NVIndex: n.named()}); err != nil {
-		return fmt.Errorf("sealing: remove counter 0x%08x: %w", index, err)
+		return fmt.Errorf("remove counter 0x%08x: %w", index, err)
 	}
 	return nil
 }
@@ -156,7 +162,7 @@ func (n notAbove) satisfy(t *TPM, a *attempt) error {
 	case errors.Is(err, tpm2.TPMRCHandle):
 		return &PolicyError{Err: fmt.Errorf("counter 0x%08x: %w", uint32(n.index.handle), ErrNoIndex)}
 	case err != nil:
-		return fmt.Errorf("sealing: PolicyNV: %w", err)
+		return fmt.Errorf("PolicyNV: %w", err)
 	}
 	return nil
 }
@@ -164,3 +170,79 @@ func (n notAbove) satisfy(t *TPM, a *attempt) error {
 // ErrFloor is the cause of a [*PolicyError] where a counter was raised above the floor: the secret is of a version that
 // must not be gone back to.
 var ErrFloor = errors.New("the secret is of a version that was given up")
+
+// nvIndex is an NV index of the TPM as it was read.
+type nvIndex struct {
+	handle tpm2.TPMHandle
+	public tpm2.TPMSNVPublic
+	name   []byte // computed from public
+}
+
+func (n *nvIndex) named() tpm2.NamedHandle {
+	return tpm2.NamedHandle{Handle: n.handle, Name: tpm2.TPM2BName{Buffer: n.name}}
+}
+
+// serialize is the index in the form of tpm2_pcrlock_nv.
+func (n *nvIndex) serialize() []byte {
+	r := resource{handle: uint32(n.handle), name: n.name, kind: resourceNV, public: tpm2.Marshal(n.public)}
+	return r.bytes()
+}
+
+// parseNV reads what serialize writes; what names the field that it is in.
+func parseNV(what string, b []byte) (*nvIndex, error) {
+	r, err := parseResource(what, resourceNV, b)
+	if err != nil {
+		return nil, err
+	}
+	n, err := newNVIndex(r.public)
+	switch {
+	case err != nil:
+	case uint32(n.handle) != r.handle:
+		err = fmt.Errorf("0x%08x in its public area", uint32(n.handle))
+	case !bytes.Equal(n.name, r.name):
+		err = errName
+	}
+	if err != nil {
+		return nil, r.fail(what, err)
+	}
+	return n, nil
+}
+
+func newNVIndex(area []byte) (*nvIndex, error) {
+	public, err := unmarshal[tpm2.TPMSNVPublic](area)
+	if err != nil {
+		return nil, err
+	}
+	if public.NVIndex>>24 != 1 {
+		return nil, fmt.Errorf("index 0x%08x: want 0x01000000 to 0x01ffffff", uint32(public.NVIndex))
+	}
+	if public.NameAlg != tpm2.TPMAlgSHA256 {
+		return nil, fmt.Errorf("name algorithm 0x%04x: want SHA-256", uint16(public.NameAlg))
+	}
+	name, err := guard(func() (*tpm2.TPM2BName, error) { return tpm2.NVName(public) })
+	if err != nil {
+		return nil, err
+	}
+	return &nvIndex{handle: tpm2.TPMHandle(public.NVIndex), public: *public, name: name.Buffer}, nil
+}
+
+// ErrNoIndex says that the TPM has no such NV index.
+var ErrNoIndex = errors.New("the TPM has no such NV index")
+
+func (t *TPM) readNV(index uint32) (*nvIndex, error) {
+	rsp, err := execute(t, tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(index)})
+	if errors.Is(err, tpm2.TPMRCHandle) {
+		return nil, fmt.Errorf("NV index 0x%08x: %w", index, ErrNoIndex)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("NV index 0x%08x: %w", index, err)
+	}
+	n, err := newNVIndex(rsp.NVPublic.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("NV index 0x%08x: %w", index, err)
+	}
+	if uint32(n.handle) != index {
+		return nil, fmt.Errorf("NV index 0x%08x: it is 0x%08x: %w", index, uint32(n.handle), ErrResponse)
+	}
+	return n, nil
+}
