@@ -12,6 +12,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
 // LockRecord is a measurement that a .pcrlock file expects.
@@ -53,19 +54,19 @@ const (
 // systemd ignores.
 func ParseLockVariant(name string, data []byte) (LockVariant, error) {
 	fail := func(format string, args ...any) (LockVariant, error) {
-		return LockVariant{}, prefix.Error(pkg, &osmith.FormatError{Field: ".pcrlock", Err: fmt.Errorf(format, args...)})
+		return LockVariant{}, prefix.Error(pkg, &osmith.FormatError{Offset: -1, Field: ".pcrlock", Err: fmt.Errorf(format, args...)})
 	}
 	if len(data) > maxLockFile {
 		return fail("%d bytes, want %d or fewer", len(data), maxLockFile)
 	}
 	var f struct {
 		Records *[]struct {
-			PCR     *int              `json:"pcr"`
-			Digests []json.RawMessage `json:"digests"`
+			PCR     *int         `json:"pcr"`
+			Digests []jsonDigest `json:"digests"`
 		} `json:"records"`
 	}
-	if err := json.Unmarshal(data, &f); err != nil {
-		return fail("%w", err)
+	if err := strictjson.Unmarshal(data, &f); err != nil {
+		return LockVariant{}, prefix.Error(pkg, fmt.Errorf(".pcrlock: %w", err))
 	}
 	if f.Records == nil || len(*f.Records) > maxLockRecords {
 		return fail("want an object with up to %d \"records\"", maxLockRecords)

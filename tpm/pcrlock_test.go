@@ -78,8 +78,8 @@ func TestComponents(t *testing.T) {
 
 func TestParseLockVariantErrors(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
-		{"", "unexpected end of JSON"},
-		{"[]", "cannot unmarshal array"},
+		{"", "tpm: .pcrlock: JSON at 0x0: the document ends here"},
+		{"[]", "tpm: .pcrlock: JSON"},
 		{"{}", `want an object with up to 4096 "records"`},
 		{`{"records":[{}]}`, "record 0: want a PCR from 0 to 23"},
 		{`{"records":[{"pcr":24}]}`, "record 0: want a PCR from 0 to 23"},

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
 // Record is an entry of systemd's own log: userspace extended a PCR or an NvPCR.
@@ -41,10 +41,10 @@ var (
 // jsonRecord is a record as systemd writes it: a subset of the TCG Canonical Event Log in JSON (systemd 262,
 // TPM2_PCR_MEASUREMENTS).
 type jsonRecord struct {
-	PCR         *int              `json:"pcr"`
-	NVIndex     *uint32           `json:"nv_index"`
-	Digests     []json.RawMessage `json:"digests"`
-	ContentType string            `json:"content_type"`
+	PCR         *int         `json:"pcr"`
+	NVIndex     *uint32      `json:"nv_index"`
+	Digests     []jsonDigest `json:"digests"`
+	ContentType string       `json:"content_type"`
 	Content     struct {
 		NVName    string  `json:"nvIndexName"`
 		Word      *string `json:"string"`
@@ -61,8 +61,11 @@ func ParseUserspaceLog(data []byte) (*UserspaceLog, error) {
 	u := &UserspaceLog{}
 	pos := 0
 	fail := func(field string, err error) (*UserspaceLog, error) {
-		format := &osmith.FormatError{Offset: int64(pos), Field: fmt.Sprintf("userspace log: record %d: %s", len(u.Records), field), Err: err}
-		return nil, prefix.Error(pkg, format)
+		offset := int64(pos)
+		if inner, ok := errors.AsType[*osmith.FormatError](err); ok {
+			offset, err = offset+1+max(inner.Offset, 0), inner.Err // behind the separator
+		}
+		return nil, prefix.Error(pkg, &osmith.FormatError{Offset: offset, Field: fmt.Sprintf("userspace log: record %d: %s", len(u.Records), field), Err: err})
 	}
 	for pos < len(data) {
 		if data[pos] != 0x1e {
@@ -94,7 +97,7 @@ func ParseUserspaceLog(data []byte) (*UserspaceLog, error) {
 
 func readRecord(text []byte) (Record, error) {
 	var j jsonRecord
-	if err := json.Unmarshal(text, &j); err != nil {
+	if err := strictjson.Unmarshal(text, &j); err != nil {
 		return Record{}, err
 	}
 	r := Record{PCR: -1, NVName: j.Content.NVName, EventType: j.Content.EventType, BootID: j.Content.BootID, Timestamp: j.Content.Timestamp}
@@ -115,16 +118,12 @@ func readRecord(text []byte) (Record, error) {
 }
 
 // readDigests reads the digests of a record; those of hashes that are no bank here are left out.
-func readDigests(list []json.RawMessage) (map[crypto.Hash][]byte, error) {
+func readDigests(list []jsonDigest) (map[crypto.Hash][]byte, error) {
 	out := make(map[crypto.Hash][]byte, len(list))
-	for _, raw := range list {
-		var d jsonDigest
-		if err := json.Unmarshal(raw, &d); err != nil {
-			return nil, err
-		}
+	for _, d := range list {
 		value, err := hex.DecodeString(d.Digest)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("a %s digest that is not hexadecimal: %w", escape(d.HashAlg), err)
 		}
 		h, err := BankByName(d.HashAlg)
 		if err != nil {

@@ -51,7 +51,7 @@ func TestUserspaceLogErrors(t *testing.T) {
 	zero := strings.Repeat("00", 32)
 	for _, c := range []struct{ name, in, want string }{
 		{"no separator", `{"pcr":1}`, "userspace log: record 0: start at 0x0: no record separator"},
-		{"not JSON", "\x1e{\n", "record 0: record at 0x0: unexpected end of JSON"},
+		{"not JSON", "\x1e{\n", "record 0: record at 0x3: the document ends here"},
 		{"no PCR", "\x1e{}\n", "want a PCR from 0 to 23"},
 		{"PCR and index", "\x1e" + `{"pcr":1,"nv_index":3}` + "\n", "not both"},
 		{"PCR 24", "\x1e" + `{"pcr":24}` + "\n", "want a PCR from 0 to 23"},

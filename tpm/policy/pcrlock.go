@@ -12,6 +12,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
 // PCRLock is a pcrlock.json: the values that systemd-pcrlock make-policy allows, and the NV index that holds the policy's
@@ -49,14 +50,14 @@ const maxPCRLock = 4 << 20
 // ParsePCRLock reads a pcrlock.json.
 func ParsePCRLock(data []byte) (*PCRLock, error) {
 	fail := func(format string, args ...any) (*PCRLock, error) {
-		return nil, prefix.Error(pkg, &osmith.FormatError{Field: "pcrlock.json", Err: fmt.Errorf(format, args...)})
+		return nil, prefix.Error(pkg, &osmith.FormatError{Offset: -1, Field: "pcrlock.json", Err: fmt.Errorf(format, args...)})
 	}
 	if len(data) > maxPCRLock {
 		return fail("%d bytes, want %d or fewer", len(data), maxPCRLock)
 	}
 	var f pcrLockFile
-	if err := json.Unmarshal(data, &f); err != nil {
-		return fail("not such a JSON object: %w", err)
+	if err := strictjson.Unmarshal(data, &f); err != nil {
+		return nil, prefix.Error(pkg, fmt.Errorf("pcrlock.json: %w", err))
 	}
 	bank, err := pcrbank.ByName(f.Bank)
 	if err != nil {

@@ -12,13 +12,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"unicode/utf8"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
 // PCRPolicy is a PCR policy that a key is to sign, or has signed: "these PCRs of this bank have the values behind this
@@ -310,7 +310,7 @@ func ParseSignatures(data []byte) (Signatures, error) {
 		}
 		value, err := base64.StdEncoding.Strict().DecodeString(*e.Sig)
 		if err != nil {
-			return fmt.Errorf("sig: %w", err)
+			return fmt.Errorf("sig: not base64: %w", err)
 		}
 		out = append(out, Signature{PCRPolicy: p, Value: value})
 		return nil
@@ -341,71 +341,44 @@ func ParsePCRPolicies(data []byte) (PCRPolicies, error) {
 // parseBanks walks the object in the order of the file; a bank that comes twice is an error.
 func parseBanks(data []byte, add func(PCRPolicy, entry) error) (err error) {
 	defer prefix.Add(pkg, &err)
-	fail := func(dec *json.Decoder, field string, err error) error {
-		return &osmith.FormatError{Offset: dec.InputOffset(), Field: ".pcrsig: " + field, Err: err}
+	fail := func(offset int64, field string, err error) error {
+		if inner, ok := errors.AsType[*osmith.FormatError](err); ok {
+			offset, err = offset+max(inner.Offset, 0), inner.Err
+		}
+		return &osmith.FormatError{Offset: offset, Field: ".pcrsig: " + field, Err: err}
 	}
 	data = bytes.TrimRight(data, "\x00 \n\r\t")
-	dec := json.NewDecoder(bytes.NewReader(data))
 	if len(data) > maxPCRSig {
-		return fail(dec, "size", fmt.Errorf("%d bytes, want at most %d", len(data), maxPCRSig))
+		return fail(0, "size", fmt.Errorf("%d bytes, want at most %d", len(data), maxPCRSig))
 	}
-	if t, err := dec.Token(); err != nil {
-		return fail(dec, "object", noEOF(err))
-	} else if t != json.Delim('{') {
-		return fail(dec, "object", fmt.Errorf("starts with %v, want {", t))
+	banks, err := strictjson.Object(data)
+	if err != nil {
+		return fail(0, "JSON", err)
 	}
-	seen := make(map[crypto.Hash]bool)
-	for dec.More() {
-		t, err := dec.Token()
+	for _, bank := range banks {
+		h, err := pcrbank.ByName(bank.Key)
+		if err != nil || pcrbank.Name(h) != bank.Key {
+			return fail(bank.Offset, "bank", fmt.Errorf("%q: %w", bank.Key, ErrBank))
+		}
+		entries, err := strictjson.Array(bank.Value)
 		if err != nil {
-			return fail(dec, "bank", noEOF(err))
+			return fail(bank.Offset, bank.Key, err)
 		}
-		name, _ := t.(string) // JSON has no other keys
-		h, err := pcrbank.ByName(name)
-		if err != nil || pcrbank.Name(h) != name {
-			return fail(dec, "bank", fmt.Errorf("%q: %w", name, ErrBank))
-		}
-		if seen[h] {
-			return fail(dec, "bank", fmt.Errorf("%q: comes twice", name))
-		}
-		seen[h] = true
-		if t, err := dec.Token(); err != nil {
-			return fail(dec, name, noEOF(err))
-		} else if t != json.Delim('[') {
-			return fail(dec, name, fmt.Errorf("is %v, want an array", t))
-		}
-		for i := 0; dec.More(); i++ {
+		for i, element := range entries {
 			var e entry
-			if err := dec.Decode(&e); err != nil {
-				return fail(dec, name, noEOF(err))
-			}
-			p, err := e.policy(h)
+			err := strictjson.Unmarshal(element.Value, &e)
 			if err == nil {
-				err = add(p, e)
+				var p PCRPolicy
+				if p, err = e.policy(h); err == nil {
+					err = add(p, e)
+				}
 			}
 			if err != nil {
-				return fail(dec, fmt.Sprintf("%s[%d]", name, i), err)
+				return fail(bank.Offset+element.Offset, fmt.Sprintf("%s[%d]", bank.Key, i), err)
 			}
 		}
-		if _, err := dec.Token(); err != nil { // the closing bracket
-			return fail(dec, name, noEOF(err))
-		}
-	}
-	if _, err := dec.Token(); err != nil { // the closing brace
-		return fail(dec, "object", noEOF(err))
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return fail(dec, "end", errors.New("something follows the object"))
 	}
 	return nil
-}
-
-// noEOF turns the end of the input into what it means here.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 func (e entry) policy(h crypto.Hash) (PCRPolicy, error) {
@@ -413,12 +386,8 @@ func (e entry) policy(h crypto.Hash) (PCRPolicy, error) {
 	if e.PCRs == nil {
 		return p, fmt.Errorf("pcrs: %w", errNoValue)
 	}
-	last := -1
-	for _, n := range *e.PCRs {
-		if n <= last || n >= pcrbank.Count {
-			return p, fmt.Errorf("pcrs: %v: want ascending numbers from 0 to %d", *e.PCRs, pcrbank.Count-1)
-		}
-		last = n
+	if err := pcrbank.CheckPCRs(*e.PCRs); err != nil {
+		return p, fmt.Errorf("pcrs: %w", err)
 	}
 	p.PCRs = *e.PCRs
 	if err := decodeHex(p.Fingerprint[:], e.PKFP); err != nil {
@@ -446,6 +415,8 @@ func decodeHex(dst []byte, s *string) error {
 	if len(*s) != 2*len(dst) {
 		return fmt.Errorf("%d characters, want %d", len(*s), 2*len(dst))
 	}
-	_, err := hex.Decode(dst, []byte(*s))
-	return err
+	if _, err := hex.Decode(dst, []byte(*s)); err != nil {
+		return fmt.Errorf("not hexadecimal: %w", err)
+	}
+	return nil
 }

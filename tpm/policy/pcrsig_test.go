@@ -151,20 +151,20 @@ func TestParseSignaturesErrors(t *testing.T) {
 	_, err := policy.ParseSignatures([]byte(`{"sha256":[` + entry() + `]}`))
 	require.NoError(t, err)
 	for _, c := range []struct{ name, in, want string }{
-		{"empty", "", "unexpected EOF"},
-		{"array", "[]", "want {"},
-		{"truncated", `{"sha256":[`, "sha256 at 0xb"},
+		{"empty", "", "the document ends here"},
+		{"array", "[]", "want an object"},
+		{"truncated", `{"sha256":[`, "the document ends here"},
 		{"unknown bank", `{"md5":[]}`, "not a PCR bank that is known here"},
 		{"bank in capitals", `{"SHA256":[]}`, "not a PCR bank that is known here"},
-		{"bank twice", `{"sha256":[],"sha256":[]}`, "comes twice"},
+		{"bank twice", `{"sha256":[],"sha256":[]}`, "JSON at 0xd"},
 		{"bank not array", `{"sha256":{}}`, "want an array"},
-		{"more", `{} {}`, "something follows"},
+		{"more", `{} {}`, "JSON at 0x3"},
 		{"pcrs missing", `{"sha256":[` + entry(`"pcrs":[11],`, "") + `]}`, "pcrs: no value"},
 		{"pcrs order", `{"sha256":[` + entry(`[11]`, "[11,4]") + `]}`, "want ascending"},
 		{"pcrs range", `{"sha256":[` + entry(`[11]`, "[24]") + `]}`, "want ascending"},
 		{"pkfp short", `{"sha256":[` + entry("abab", "ab") + `]}`, "pkfp: 32 characters"},
-		{"pol hex", `{"sha256":[` + entry("cd", "xy") + `]}`, "pol: encoding/hex"},
-		{"sig base64", `{"sha256":[` + entry("AA==", "A") + `]}`, "sig: illegal base64"},
+		{"pol hex", `{"sha256":[` + entry("cd", "xy") + `]}`, "pol: not hexadecimal"},
+		{"sig base64", `{"sha256":[` + entry("AA==", "A") + `]}`, "sig: not base64"},
 		{"ref empty", `{"sha256":[` + entry(`"pcrs"`, `"ref":"","pcrs"`) + `]}`, "ref:"},
 		{"tbs wrong", `{"sha256":[` + entry(`"pcrs"`, `"tbs":"00","pcrs"`) + `]}`, "tbs:"},
 	} {
