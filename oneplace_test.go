@@ -56,7 +56,6 @@ var notLanded = []string{
 	"TestOnePlace: type FormatError is in signing/authenticode: type FormatError, want it in . only",
 	"TestOnePlace: type FormatError is in signing/cosign: type FormatError, want it in . only",
 	"TestOnePlace: type FormatError is in signing/secureboot: type FormatError, want it in . only",
-	"TestOnePlace: type FormatError is in tpm/sealing: type FormatError, want it in . only",
 	"TestOnePlace: type FormatError is in uki: type FormatError, want it in . only",
 	"TestOnePlace: type FormatError is in upgrade/release: type FormatError, want it in . only",
 	"TestOnePlace: type FormatError is in verity: type FormatError, want it in . only",

@@ -3,6 +3,7 @@ package osmith_test
 import (
 	"context"
 	"crypto"
+	"crypto/rsa"
 	"io"
 	"io/fs"
 
@@ -13,6 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
+	"github.com/osmith-dev/osmith/tpm/sealing"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -24,6 +27,9 @@ var (
 	_ = imageToPrediction
 	_ = loaderToESP
 	_ = releaseToUpgrade
+	_ = measurementsToSignatures
+	_ = tokenToPolicies
+	_ = bootsToPolicies
 )
 
 // imageToPrediction takes what the stub measures and hands over, and its version, from a UKI to a prediction.
@@ -72,4 +78,32 @@ func releaseToUpgrade(ctx context.Context, layout fs.FS, src cosign.ArtifactSour
 		return nil, err
 	}
 	return upgrade.NewPlan(ctx, disk, r, m, upgrade.Options{})
+}
+
+// measurementsToSignatures signs for what a UKI will leave in PCR 11.
+func measurementsToSignatures(im *uki.Image, key crypto.Signer) (policy.Signatures, error) {
+	sections, err := im.Measurements(tpm.Banks()...)
+	if err != nil {
+		return nil, err
+	}
+	states, err := tpm.PCR11States(sections, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return policy.Sign(key, states, "")
+}
+
+// tokenToPolicies takes the key that signs for a volume's token to the next secret and to an upgrade.
+func tokenToPolicies(token *sealing.Token) (sealing.Policy, upgrade.Machine) {
+	return sealing.Policy{PublicKey: token.PublicKey}, upgrade.Machine{PCRKeys: []*rsa.PublicKey{token.PublicKey}}
+}
+
+// bootsToPolicies seals to any of several boots, here and as a policy.
+func bootsToPolicies(all tpm.Alternatives) (sealing.Policy, *policy.Tree, error) {
+	states, err := all.States(crypto.SHA256, 4, 7)
+	if err != nil {
+		return sealing.Policy{}, nil, err
+	}
+	tree, err := policy.AnyState(policy.Digest{}, crypto.SHA256, states)
+	return sealing.Policy{PCRs: []int{4, 7}, Alternatives: states}, tree, err
 }
