@@ -1,7 +1,6 @@
 package partition
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
 // LayoutSchema is the value of "schema" in a layout file.
@@ -94,13 +94,8 @@ func ReadLayout(r io.Reader) (l Layout, err error) {
 func (l *Layout) UnmarshalJSON(b []byte) (err error) {
 	defer prefix.Add("partition", &err)
 	var in layoutJSON
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&in); err != nil {
+	if err := strictjson.Unmarshal(b, &in, strictjson.KnownFields); err != nil {
 		return fmt.Errorf("layout: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("layout: something follows the object")
 	}
 	if in.Schema != LayoutSchema {
 		return fmt.Errorf("layout: schema %q, want %q", printable(in.Schema), LayoutSchema)

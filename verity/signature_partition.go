@@ -5,12 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
 // MaxSignaturePartition is the largest verity-sig partition that is read, in bytes; systemd has the same limit.
@@ -75,63 +75,36 @@ func parseSignature(b []byte) (s *Signature, field string, at int64, err error) 
 			}
 		}
 	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	t, err := dec.Token()
-	if err == nil && t != json.Delim('{') {
-		err = fmt.Errorf("%v, want an object", t)
-	}
+	members, err := strictjson.Object(text)
 	if err != nil {
-		return nil, "object", 0, unexpectedEOF(err)
+		format, ok := errors.AsType[*osmith.FormatError](err)
+		if !ok {
+			return nil, "object", 0, err
+		}
+		return nil, format.Field, format.Offset, format.Err
 	}
 	s = new(Signature)
 	seen := map[string]bool{}
-	for dec.More() {
-		at = dec.InputOffset()
-		key, err := dec.Token()
-		if err != nil {
-			return nil, "object", at, unexpectedEOF(err)
+	for _, m := range members {
+		seen[m.Key] = true
+		var value string
+		if err := strictjson.Unmarshal(m.Value, &value, strictjson.Complete); err != nil {
+			return nil, m.Key, m.Offset, errors.New("not a string")
 		}
-		name := key.(string) // the decoder lets nothing else stand there
-		if seen[name] {
-			return nil, name, at, errors.New("it is there twice")
+		if err := s.set(m.Key, value); err != nil {
+			return nil, m.Key, m.Offset, err
 		}
-		seen[name] = true
-		at = dec.InputOffset()
-		value, err := dec.Token()
-		if err != nil {
-			return nil, name, at, unexpectedEOF(err)
-		}
-		if err := s.set(name, value); err != nil {
-			return nil, name, at, err
-		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, "object", dec.InputOffset(), unexpectedEOF(err)
 	}
 	for _, name := range []string{"rootHash", "certificateFingerprint", "signature"} {
 		if !seen[name] {
-			return nil, name, dec.InputOffset(), errors.New("it is missing")
+			return nil, name, int64(len(text)), errors.New("it is missing")
 		}
-	}
-	if rest := bytes.TrimLeft(text[dec.InputOffset():], " \t\r\n"); len(rest) > 0 {
-		return nil, "padding", int64(len(text) - len(rest)), fmt.Errorf("byte %#02x, want NUL", rest[0])
 	}
 	return s, "", 0, nil
 }
 
-func unexpectedEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
 // set takes one value of the object.
-func (s *Signature) set(name string, value json.Token) (err error) {
-	text, ok := value.(string)
-	if !ok {
-		return errors.New("not a string")
-	}
+func (s *Signature) set(name, text string) (err error) {
 	switch name {
 	case "rootHash":
 		if s.RootHash, err = parseHex(text); err != nil {

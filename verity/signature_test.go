@@ -178,16 +178,16 @@ func TestReadSignature(t *testing.T) {
 
 func TestReadSignatureRefuses(t *testing.T) {
 	for name, tt := range map[string]struct{ old, new, want string }{
-		"nothing":           {partitionText, "", "object at 0x0: unexpected EOF"},
-		"nul":               {partitionText, "\x00\x00", "object at 0x0: unexpected EOF"},
+		"nothing":           {partitionText, "", "JSON at 0x0: the document ends here: unexpected EOF"},
+		"nul":               {partitionText, "\x00\x00", "JSON at 0x0: the document ends here: unexpected EOF"},
 		"array":             {partitionText, "[]", "want an object"},
 		"cut":               {`"}`, "", "signature at 0x"},
-		"behind":            {`"}`, `"}{}`, `padding at 0x82: byte 0x7b`},
+		"behind":            {`"}`, `"}{}`, "JSON at 0x82: something follows"},
 		"behind-nul":        {`"}`, "\"}\x00\x00{", "padding at 0x84: byte 0x7b, want NUL"},
 		"missing":           {`"rootHash":"00ff",`, "", "rootHash at 0x70: it is missing"},
-		"twice":             {`"rootHash"`, `"rootHash":"00ff","rootHash"`, "rootHash at 0x12: it is there twice"},
-		"case":              {`"rootHash"`, `"roothash"`, "roothash at 0xb: unknown field"},
-		"unknown":           {`"rootHash"`, `"x":"","rootHash"`, "x at 0x4: unknown field"},
+		"twice":             {`"rootHash"`, `"rootHash":"00ff","rootHash"`, `JSON at 0x13: key "rootHash" appears twice`},
+		"case":              {`"rootHash"`, `"roothash"`, "roothash at 0xc: unknown field"},
+		"unknown":           {`"rootHash"`, `"x":"","rootHash"`, "x at 0x5: unknown field"},
 		"number":            {`"00ff"`, `1`, "not a string"},
 		"null":              {`"00ff"`, `null`, "not a string"},
 		"object":            {`"00ff"`, `{}`, "not a string"},

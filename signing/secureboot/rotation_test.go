@@ -348,15 +348,15 @@ func TestRotationJSON(t *testing.T) {
 	require.NoError(t, json.Unmarshal(b, &o))
 	require.Equal(t, "osmith.rotation/1", o["schema"])
 	for want, change := range map[string]func(map[string]any){
-		"schema":        func(o map[string]any) { o["schema"] = "osmith.rotation/2" },
-		"unknown field": func(o map[string]any) { o["more"] = 1 },
-		"reached 99":    func(o map[string]any) { o["reached"] = 99 },
-		"reached -1":    func(o map[string]any) { o["reached"] = -1 },
-		"fingerprint":   func(o map[string]any) { o["start"] = map[string]any{"PK": "x"} },
-		"kind":          func(o map[string]any) { o["steps"] = []any{map[string]any{"kind": "jump"}} },
-		"header":        func(o map[string]any) { o["steps"] = []any{with(o["steps"].([]any)[0], "auth", "AAAA")} },
-		"either auth":   func(o map[string]any) { o["steps"] = []any{with(o["steps"].([]any)[0], "payload", "AAAA")} },
-		`variable "x"`:  func(o map[string]any) { o["steps"] = []any{with(o["steps"].([]any)[0], "variable", "x")} },
+		"schema":       func(o map[string]any) { o["schema"] = "osmith.rotation/2" },
+		"is not known": func(o map[string]any) { o["more"] = 1 },
+		"reached 99":   func(o map[string]any) { o["reached"] = 99 },
+		"reached -1":   func(o map[string]any) { o["reached"] = -1 },
+		"fingerprint":  func(o map[string]any) { o["start"] = map[string]any{"PK": "x"} },
+		"kind":         func(o map[string]any) { o["steps"] = []any{map[string]any{"kind": "jump"}} },
+		"header":       func(o map[string]any) { o["steps"] = []any{with(o["steps"].([]any)[0], "auth", "AAAA")} },
+		"either auth":  func(o map[string]any) { o["steps"] = []any{with(o["steps"].([]any)[0], "payload", "AAAA")} },
+		`variable "x"`: func(o map[string]any) { o["steps"] = []any{with(o["steps"].([]any)[0], "variable", "x")} },
 	} {
 		t.Run(want, func(t *testing.T) {
 			c := maps.Clone(o)

@@ -1,14 +1,14 @@
 package secureboot
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
+
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
 // RotationSchema names the form of a [Rotation] in JSON.
@@ -62,13 +62,8 @@ func (r Rotation) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON reads what MarshalJSON wrote and nothing else. The updates are parsed; whether a machine takes them, [Rotation.Next] finds out.
 func (r *Rotation) UnmarshalJSON(b []byte) error {
 	var o rotationJSON
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&o); err != nil {
+	if err := strictjson.Unmarshal(b, &o, strictjson.KnownFields); err != nil {
 		return fmt.Errorf("secureboot: rotation: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("secureboot: rotation: more than one JSON value")
 	}
 	if o.Schema != RotationSchema {
 		return fmt.Errorf("secureboot: rotation: schema %q, want %q", o.Schema, RotationSchema)
