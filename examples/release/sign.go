@@ -23,7 +23,7 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err := required("key", *key); err != nil {
 			return err
 		}
-		which, err := releasecli.Formats(*format, cosign.SimpleSigning, cosign.SimpleSigning, cosign.Bundle)
+		which, err := releasecli.Formats(*format, cosign.FormatSimpleSigning, cosign.FormatSimpleSigning, cosign.FormatBundle)
 		if err != nil {
 			return err
 		}
@@ -40,7 +40,7 @@ func attestFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err := required("key", *key, "type", *kind, "predicate", *predicate); err != nil {
 			return err
 		}
-		which, err := releasecli.Formats(*format, cosign.DSSE, cosign.Bundle)
+		which, err := releasecli.Formats(*format, cosign.FormatDSSE, cosign.FormatBundle)
 		if err != nil {
 			return err
 		}
@@ -81,7 +81,7 @@ func (c *call) sign(operands []string, keyName, predicateType string, which []co
 		err = cosign.Attest(c, l, artifact, predicateType, predicate, signer, o)
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%v", err) // no answer about the release, so its type is not kept
 	}
 	r := signResult{header: c.header(), Digest: string(artifact.Digest), Type: predicateType}
 	if r.Key, err = releasecli.Fingerprint(signer.Public()); err != nil {

@@ -84,7 +84,7 @@ func Fingerprint(key crypto.PublicKey) (string, error) {
 }
 
 // FormatNames are those of -format, for signatures and for attestations.
-var FormatNames = map[cosign.Format]string{cosign.SimpleSigning: "legacy", cosign.DSSE: "legacy", cosign.Bundle: "bundle"}
+var FormatNames = map[cosign.Format]string{cosign.FormatSimpleSigning: "legacy", cosign.FormatDSSE: "legacy", cosign.FormatBundle: "bundle"}
 
 // Formats returns what -format asks for; legacy is the old format of what is to be written.
 func Formats(name string, legacy cosign.Format, unsaid ...cosign.Format) ([]cosign.Format, error) {
@@ -94,7 +94,7 @@ func Formats(name string, legacy cosign.Format, unsaid ...cosign.Format) ([]cosi
 	case "legacy":
 		return []cosign.Format{legacy}, nil
 	case "bundle":
-		return []cosign.Format{cosign.Bundle}, nil
+		return []cosign.Format{cosign.FormatBundle}, nil
 	}
 	return nil, usagef("-format %q: want legacy or bundle", name)
 }

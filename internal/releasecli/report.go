@@ -68,7 +68,7 @@ func NewVerification(artifact digest.Digest, result *cosign.Result, err error) (
 		v.Signatures = append(v.Signatures, about)
 	}
 	for _, a := range result.Attestations {
-		about, err := describe(a.Signed)
+		about, err := describe(a.Signature)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +93,7 @@ func Reason(err error) string {
 	return ""
 }
 
-func describe(s cosign.Signed) (about Signature, err error) {
+func describe(s cosign.Signature) (about Signature, err error) {
 	about = Signature{Authority: s.Authority, Format: FormatNames[s.Format], Manifest: string(s.Manifest)}
 	if s.Identity != nil {
 		about.Issuer, about.Subject = s.Identity.Issuer, s.Identity.Subject
@@ -114,7 +114,7 @@ func rejections(all []cosign.Rejection) []Rejection {
 // rejectedFor names why a signature does not count.
 func rejectedFor(err error) string {
 	var digest *osmith.DigestError
-	var format *cosign.FormatError
+	var format *osmith.FormatError
 	switch {
 	case errors.Is(err, cosign.ErrOtherKey):
 		return "otherKey"

@@ -50,7 +50,7 @@ func (t *Trust) Load(repository string, identities cosign.IdentityVerifier) (p c
 	}
 	rules, err := cosign.ParseRules(text, os.DirFS(filepath.Dir(t.policy)))
 	if err != nil {
-		return p, fmt.Errorf("%s: %w", t.policy, err)
+		return p, fmt.Errorf("%s: %v", t.policy, err) // no answer about the artifact, so its type is not kept
 	}
 	if p, err = rules.For(cmp.Or(t.repository, repository)); err != nil {
 		return p, fmt.Errorf("%s: %w (see -repository)", t.policy, err)

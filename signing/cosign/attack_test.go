@@ -70,14 +70,14 @@ func TestSimpleSigningPayloads(t *testing.T) {
 	const other = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 	for name, test := range map[string]struct{ from, to, message string }{
 		"another artifact":    {"DIGEST", other, "made for another artifact: " + other},
-		"another type":        {"cosign container image signature", "atomic container signature", `cosign: payload: critical.type: "atomic container signature", want "cosign container image signature"`},
-		"key twice":           {`"docker-manifest-digest"`, `"docker-manifest-digest":"` + other + `","docker-manifest-digest"`, `cosign: payload: critical.image at 0x9d: key "docker-manifest-digest" appears twice`},
-		"key in another case": {`"docker-manifest-digest"`, `"Docker-Manifest-Digest":"` + other + `","docker-manifest-digest"`, `key "Docker-Manifest-Digest" differs in letter case only`},
-		"only another case":   {`"critical"`, `"Critical"`, `cosign: payload: critical: key "Critical" differs in letter case only`},
-		"no image":            {`"image"`, `"images"`, "cosign: payload: critical.image: missing"},
-		"number":              {`"DIGEST"`, "1", "cosign: payload: critical.image.docker-manifest-digest: not a string"},
-		"trailing text":       {`"optional":null}`, `"optional":null}{}`, "cosign: payload: JSON at 0xd9: something follows the JSON value"},
-		"list":                {good, `[` + good + `]`, "cosign: payload: not a JSON object"},
+		"another type":        {"cosign container image signature", "atomic container signature", `payload: critical.type: "atomic container signature", want "cosign container image signature"`},
+		"key twice":           {`"docker-manifest-digest"`, `"docker-manifest-digest":"` + other + `","docker-manifest-digest"`, `payload: critical.image at 0x9d: key "docker-manifest-digest" appears twice`},
+		"key in another case": {`"docker-manifest-digest"`, `"Docker-Manifest-Digest":"` + other + `","docker-manifest-digest"`, `key "Docker-Manifest-Digest" differs in letter case, want "docker-manifest-digest"`},
+		"only another case":   {`"critical"`, `"Critical"`, `payload: Critical at 0xc: key "Critical" differs in letter case, want "critical"`},
+		"no image":            {`"image"`, `"images"`, "payload: critical.image at 0xc: missing"},
+		"number":              {`"DIGEST"`, "1", "payload: critical.image.docker-manifest-digest at 0x53: a number, want a string"},
+		"trailing text":       {`"optional":null}`, `"optional":null}{}`, "payload: JSON at 0xd9: something follows the JSON value"},
+		"list":                {good, `[` + good + `]`, "payload: JSON at 0x0: an array, want an object"},
 		"deep":                {"null", strings.Repeat("[", 1000) + strings.Repeat("]", 1000), "nested more than 64 deep"},
 		"upper-case digest":   {"DIGEST", "UPPER", "made for another artifact"},
 	} {
@@ -98,14 +98,14 @@ func TestBundleStatements(t *testing.T) {
 	other := strings.Repeat("0", 64)
 	for name, test := range map[string]struct{ from, to, message string }{
 		"another artifact": {"HEX", other, "made for another artifact: sha256:" + other},
-		"no predicate":     {`,"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}`, `,"predicateType":"https://slsa.dev/provenance/v1"`, "cosign: statement: predicate: missing"},
-		"no predicateType": {"https://sigstore.dev/cosign/sign/v1", "", "cosign: statement: predicateType: empty"},
-		"an old statement": {"Statement/v1", "Statement/v0.1", "cosign: statement: _type: "},
-		"another type":     {"Statement/v1", "Statement/v2", "cosign: statement: _type: "},
-		"no subject":       {`{"digest":{"sha256":"HEX"}}`, "", "cosign: statement: subject: empty"},
-		"another hash":     {"sha256", "sha512", "cosign: statement: subject[0].digest.sha256: missing"},
+		"no predicate":     {`,"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}`, `,"predicateType":"https://slsa.dev/provenance/v1"`, "statement: predicate: missing"},
+		"no predicateType": {"https://sigstore.dev/cosign/sign/v1", "", "statement: predicateType: empty"},
+		"an old statement": {"Statement/v1", "Statement/v0.1", "statement: _type: "},
+		"another type":     {"Statement/v1", "Statement/v2", "statement: _type: "},
+		"no subject":       {`{"digest":{"sha256":"HEX"}}`, "", "statement: subject: empty"},
+		"another hash":     {"sha256", "sha512", "statement: subject[0].digest.sha256: missing"},
 		"subject twice":    {`"subject"`, `"subject":[],"subject"`, `key "subject" appears twice`},
-		"not JSON":         {good, "hello", "cosign: statement: JSON at 0x0: 'h', want a JSON value"},
+		"not JSON":         {good, "hello", "statement: JSON at 0x0: 'h', want a JSON value"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, dir, artifact := newArtifact(t)
@@ -137,15 +137,15 @@ func TestBundleErrors(t *testing.T) {
 	_, dir, artifact := newArtifact(t)
 	good := bundleText(t, "{}")
 	for name, test := range map[string]struct{ from, to, message string }{
-		"unknown version":    {"bundle.v0.3", "bundle.v0.9", `cosign: bundle: mediaType: "application/vnd.dev.sigstore.bundle.v0.9+json"`},
-		"message signature":  {`"dsseEnvelope"`, `"messageSignature"`, "cosign: bundle: messageSignature.signature: missing"},
-		"no content":         {`"dsseEnvelope"`, `"dsse"`, "cosign: bundle: dsseEnvelope: missing"},
-		"two contents":       {`"mediaType"`, `"messageSignature":{},"mediaType"`, "cosign: bundle: messageSignature: there is a dsseEnvelope, too"},
-		"other payload type": {"vnd.in-toto", "vnd.other", "cosign: bundle: dsseEnvelope.payloadType: "},
+		"unknown version":    {"bundle.v0.3", "bundle.v0.9", `bundle: mediaType: "application/vnd.dev.sigstore.bundle.v0.9+json"`},
+		"message signature":  {`"dsseEnvelope"`, `"messageSignature"`, "bundle: messageSignature.signature at 0x14: missing"},
+		"no content":         {`"dsseEnvelope"`, `"dsse"`, "bundle: dsseEnvelope: missing"},
+		"two contents":       {`"mediaType"`, `"messageSignature":{"signature":"AAAA"},"mediaType"`, "bundle: messageSignature: there is a dsseEnvelope, too"},
+		"other payload type": {"vnd.in-toto", "vnd.other", "bundle: dsseEnvelope.payloadType: "},
 		"two payloads":       {`"payload":`, `"payload":"","payload":`, `key "payload" appears twice`},
-		"no signature":       {`"sig":"`, `"sig":"!`, "cosign: bundle: dsseEnvelope.signatures[0].sig: illegal base64"},
-		"signatures":         {`"signatures":[`, `"signatures":[{},`, "cosign: bundle: dsseEnvelope.signatures: 2, want 1"},
-		"cut off":            {"}", "", "cosign: bundle: "},
+		"no signature":       {`"sig":"`, `"sig":"!`, "bundle: dsseEnvelope.signatures[0].sig at 0x64: not base64: illegal base64"},
+		"signatures":         {`"signatures":[`, `"signatures":[{"sig":"AAAA"},`, "bundle: dsseEnvelope.signatures: 2, want 1"},
+		"cut off":            {"}", "", "bundle: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, dir, artifact := newArtifact(t)
@@ -177,7 +177,7 @@ func TestGoodBesideBad(t *testing.T) {
 func TestMovedSignature(t *testing.T) {
 	ctx := context.Background()
 	path, dir, artifact := newArtifact(t)
-	require.NoError(t, cosign.Sign(ctx, dir, artifact, testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.SimpleSigning}}))
+	require.NoError(t, cosign.Sign(ctx, dir, artifact, testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatSimpleSigning}}))
 	evil := addArtifact(t, dir, "evil")
 	index := layoutIndex(t, path)
 	for i := range index.Manifests {
@@ -195,7 +195,7 @@ func TestMovedSignature(t *testing.T) {
 func TestAlteredBlobs(t *testing.T) {
 	ctx := context.Background()
 	path, dir, artifact := newArtifact(t)
-	for _, format := range []cosign.Format{cosign.SimpleSigning, cosign.Bundle} {
+	for _, format := range []cosign.Format{cosign.FormatSimpleSigning, cosign.FormatBundle} {
 		require.NoError(t, cosign.Sign(ctx, dir, artifact, testKeys()["ed25519"], cosign.SignOptions{Formats: []cosign.Format{format}}))
 	}
 	good, err := cosign.Verify(ctx, dir, artifact, cosign.Policy{Keys: public("ed25519")})

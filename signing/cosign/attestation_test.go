@@ -28,7 +28,7 @@ func TestAttestationRules(t *testing.T) {
 	_, dir, artifact := newArtifact(t)
 	require.NoError(t, cosign.Sign(ctx, dir, artifact, testKeys()["p256"], cosign.SignOptions{}))
 	for _, key := range []string{"p256", "ed25519", "p521"} {
-		for _, format := range []cosign.Format{cosign.Bundle, cosign.DSSE} {
+		for _, format := range []cosign.Format{cosign.FormatBundle, cosign.FormatDSSE} {
 			require.NoError(t, cosign.Attest(ctx, dir, artifact, cosign.PredicateSPDX, []byte(predicate), testKeys()[key],
 				cosign.SignOptions{Formats: []cosign.Format{format}}))
 		}
@@ -73,12 +73,12 @@ func TestAttestedOnly(t *testing.T) {
 	_, err := cosign.Verify(ctx, dir, artifact, cosign.Policy{Keys: public("p256")})
 	assert.ErrorIs(t, err, cosign.ErrUntrusted)
 	for message, err := range map[string]error{
-		"no predicate type":                                     cosign.Attest(ctx, dir, artifact, "", []byte("{}"), testKeys()["p256"], cosign.SignOptions{}),
-		"cosign: predicate: not a JSON object":                  cosign.Attest(ctx, dir, artifact, "x", []byte("[]"), testKeys()["p256"], cosign.SignOptions{}),
+		"no predicate type": cosign.Attest(ctx, dir, artifact, "", []byte("{}"), testKeys()["p256"], cosign.SignOptions{}),
+		"cosign: predicate: JSON at 0x0: an array, want":        cosign.Attest(ctx, dir, artifact, "x", []byte("[]"), testKeys()["p256"], cosign.SignOptions{}),
 		`cosign: predicate: JSON at 0x7: key "a" appears twice`: cosign.Attest(ctx, dir, artifact, "x", []byte(`{"a":1,"a":2}`), testKeys()["p256"], cosign.SignOptions{}),
 		"cannot have the predicate type of a sign":              cosign.Attest(ctx, dir, artifact, "https://sigstore.dev/cosign/sign/v1", []byte("{}"), testKeys()["p256"], cosign.SignOptions{}),
-		"simple signing: not a format of attestat":              cosign.Attest(ctx, dir, artifact, "x", []byte("{}"), testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.SimpleSigning}}),
-		"cosign: attestation: not a format of sign":             cosign.Sign(ctx, dir, artifact, testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.DSSE}}),
+		"simple signing: not a format of attestat":              cosign.Attest(ctx, dir, artifact, "x", []byte("{}"), testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatSimpleSigning}}),
+		"cosign: attestation: not a format of sign":             cosign.Sign(ctx, dir, artifact, testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatDSSE}}),
 	} {
 		assert.ErrorContains(t, err, message)
 	}
@@ -91,9 +91,9 @@ var attesters = []struct {
 	format cosign.Format
 	args   []string
 }{
-	{"2.5-dsse", testtools.Trixie, cosign.DSSE, []string{"--tlog-upload=false"}},
-	{"3.1-dsse", testtools.Forky, cosign.DSSE, []string{"--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false"}},
-	{"3.1-bundle", testtools.Forky, cosign.Bundle, []string{"--signing-config", "signing-config.json"}},
+	{"2.5-dsse", testtools.Trixie, cosign.FormatDSSE, []string{"--tlog-upload=false"}},
+	{"3.1-dsse", testtools.Forky, cosign.FormatDSSE, []string{"--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false"}},
+	{"3.1-bundle", testtools.Forky, cosign.FormatBundle, []string{"--signing-config", "signing-config.json"}},
 }
 
 // TestInteropAttestations lets cosign attest and us verify, in the saved layout, and the other way round.
@@ -103,7 +103,7 @@ func TestInteropAttestations(t *testing.T) {
 		t.Run(a.name, func(t *testing.T) {
 			root, dir := a.root(t), t.TempDir()
 			writeKeys(t, dir)
-			if a.format == cosign.Bundle {
+			if a.format == cosign.FormatBundle {
 				runCosign(t, root, dir, "signing-config", "create", "--out", "signing-config.json")
 			}
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "sbom.json"), []byte(predicate), 0o600))
@@ -176,7 +176,7 @@ func TestMemoryAndTar(t *testing.T) {
 	require.ErrorIs(t, err, cosign.ErrUnsigned)
 	for range 2 {
 		require.NoError(t, cosign.Sign(ctx, &m, desc, testKeys()["rsa"], cosign.SignOptions{}))
-		require.NoError(t, cosign.Attest(ctx, &m, desc, "x", []byte("{}"), testKeys()["rsa"], cosign.SignOptions{Formats: []cosign.Format{cosign.DSSE, cosign.Bundle}}))
+		require.NoError(t, cosign.Attest(ctx, &m, desc, "x", []byte("{}"), testKeys()["rsa"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatDSSE, cosign.FormatBundle}}))
 	}
 	result, err = cosign.Verify(ctx, &m, desc, cosign.Policy{Keys: public("rsa")})
 	require.NoError(t, err)

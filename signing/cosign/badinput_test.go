@@ -52,7 +52,7 @@ func TestBadInput(t *testing.T) {
 			return artifact
 		}, cosign.ErrOtherKey, true, nil},
 		"tampered manifest": {func(t *testing.T, path string, dir *cosign.Dir, artifact ocispec.Descriptor) ocispec.Descriptor {
-			sign(t, dir, artifact, cosign.Bundle)
+			sign(t, dir, artifact, cosign.FormatBundle)
 			overwrite(t, path, artifact, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
 			return artifact
 		}, new(osmith.DigestError), false, nil},
@@ -62,7 +62,7 @@ func TestBadInput(t *testing.T) {
 			return artifact
 		}, new(osmith.DigestError), true, []string{"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}},
 		"tag that names another now": {func(t *testing.T, path string, dir *cosign.Dir, artifact ocispec.Descriptor) ocispec.Descriptor {
-			sign(t, dir, artifact, cosign.SimpleSigning)
+			sign(t, dir, artifact, cosign.FormatSimpleSigning)
 			evil := addArtifact(t, dir, "evil")
 			index := layoutIndex(t, path)
 			for i, d := range index.Manifests {
@@ -81,7 +81,7 @@ func TestBadInput(t *testing.T) {
 			return d
 		}, cosign.ErrUnsigned, false, []string{`"vendor"`}},
 		"tag in place of a digest": {func(t *testing.T, path string, dir *cosign.Dir, artifact ocispec.Descriptor) ocispec.Descriptor {
-			sign(t, dir, artifact, cosign.SimpleSigning)
+			sign(t, dir, artifact, cosign.FormatSimpleSigning)
 			artifact.Digest = "sha256:v1"
 			return artifact
 		}, digest.ErrDigestInvalidLength, false, nil},
@@ -124,7 +124,7 @@ func TestBadInput(t *testing.T) {
 			return s[:i] + s[strings.Index(s[i:], "]")+i:]
 		}), nil, true, []string{"signatures"}},
 		"signed by somebody else": {func(t *testing.T, _ string, dir *cosign.Dir, artifact ocispec.Descriptor) ocispec.Descriptor {
-			require.NoError(t, cosign.Sign(context.Background(), dir, artifact, testKeys()["rsa"], cosign.SignOptions{Formats: []cosign.Format{cosign.Bundle}}))
+			require.NoError(t, cosign.Sign(context.Background(), dir, artifact, testKeys()["rsa"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatBundle}}))
 			return artifact
 		}, cosign.ErrOtherKey, true, nil},
 	} {
@@ -148,7 +148,7 @@ func TestBadInput(t *testing.T) {
 				err = untrusted.Rejected[0].Err
 			}
 			var mismatch *osmith.DigestError
-			var format *cosign.FormatError
+			var format *osmith.FormatError
 			switch test.err.(type) {
 			case nil:
 				require.ErrorAs(t, err, &format)

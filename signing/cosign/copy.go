@@ -10,20 +10,22 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/ocilayout"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // CopySignatures copies the signatures and attestations of an artifact from a source to a store, so that it
 // can be verified there, too, and returns how many manifests held some. Nothing is judged but that they are
 // about the artifact; what is damaged or missing stays behind, as Verify would reject it.
-func CopySignatures(ctx context.Context, to Store, from ArtifactSource, artifact ocispec.Descriptor) (int, error) {
-	if err := checkDescriptor(artifact); err != nil {
+func CopySignatures(ctx context.Context, to Store, from ArtifactSource, artifact ocispec.Descriptor) (copied int, err error) {
+	defer prefix.Add("cosign", &err)
+	if err := ocilayout.CheckDescriptor(artifact); err != nil {
 		return 0, err
 	}
-	candidates, err := from.Signatures(ctx, artifact)
+	candidates, err := findSignatures(ctx, from, artifact)
 	if err != nil {
-		return 0, fmt.Errorf("cosign: %s: find signatures: %w", artifact.Digest, err)
+		return 0, err
 	}
-	copied := 0
 	for _, c := range candidates {
 		some, err := copyManifest(ctx, to, from, artifact, c)
 		if err != nil && !spoiled(err) {
@@ -39,7 +41,7 @@ func CopySignatures(ctx context.Context, to Store, from ArtifactSource, artifact
 // spoiled tells what is wrong with a blob from what is wrong with the way to it.
 func spoiled(err error) bool {
 	var digest *osmith.DigestError
-	var format *FormatError
+	var format *osmith.FormatError
 	return errors.As(err, &digest) || errors.As(err, &format) || errors.Is(err, ErrNotFound) || errors.Is(err, fs.ErrNotExist)
 }
 
@@ -64,7 +66,7 @@ func copyManifest(ctx context.Context, to Store, from ArtifactSource, artifact, 
 		}
 	}
 	if _, err := to.WriteManifest(m.Manifest, ""); err != nil {
-		return false, fmt.Errorf("cosign: manifest: %w", err)
+		return false, fmt.Errorf("manifest: %w", prefix.Bare(err))
 	}
 	return true, nil
 }
@@ -74,7 +76,7 @@ func copyTagged(ctx context.Context, to Store, from ArtifactSource, artifact oci
 	some := false
 	for _, layer := range m.Layers {
 		format := layerFormat(layer)
-		if format != SimpleSigning && format != DSSE {
+		if format != FormatSimpleSigning && format != FormatDSSE {
 			continue
 		}
 		blob, err := readBlob(ctx, from, layer, maxPayload)
@@ -92,7 +94,7 @@ func copyTagged(ctx context.Context, to Store, from ArtifactSource, artifact oci
 			return some, err
 		}
 		tag := signatureTag(artifact.Digest)
-		if format == DSSE {
+		if format == FormatDSSE {
 			tag = attestationTag(artifact.Digest)
 		}
 		d := &Draft{format: format, artifact: artifact}
@@ -110,7 +112,7 @@ func copyBlob(ctx context.Context, to Store, from ArtifactSource, desc ocispec.D
 		return err
 	}
 	if _, err := to.WriteBlob(desc.MediaType, bytes.NewReader(content)); err != nil {
-		return fmt.Errorf("cosign: blob %s: %w", desc.Digest, err)
+		return fmt.Errorf("blob %s: %w", desc.Digest, prefix.Bare(err))
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func TestCopySignatures(t *testing.T) {
 	require.NoError(t, cosign.Sign(ctx, from, artifact, testKeys()["p256"], cosign.SignOptions{}))
 	require.NoError(t, cosign.Sign(ctx, from, other, testKeys()["p256"], cosign.SignOptions{}))
 	require.NoError(t, cosign.Attest(ctx, from, artifact, cosign.PredicateSPDX, []byte(`{"a":1}`), testKeys()["p256"],
-		cosign.SignOptions{Formats: []cosign.Format{cosign.Bundle, cosign.DSSE}}))
+		cosign.SignOptions{Formats: []cosign.Format{cosign.FormatBundle, cosign.FormatDSSE}}))
 	require.NoError(t, cosign.Sign(ctx, to, artifact, testKeys()["rsa"], cosign.SignOptions{}))
 
 	for range 2 { // again changes nothing
@@ -59,7 +59,7 @@ func TestCopySpoiled(t *testing.T) {
 	ctx := context.Background()
 	path, from, artifact := newArtifact(t)
 	require.NoError(t, cosign.Sign(ctx, from, artifact, testKeys()["p256"], cosign.SignOptions{}))
-	require.NoError(t, cosign.Sign(ctx, from, artifact, testKeys()["ed25519"], cosign.SignOptions{Formats: []cosign.Format{cosign.Bundle}}))
+	require.NoError(t, cosign.Sign(ctx, from, artifact, testKeys()["ed25519"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatBundle}}))
 	result, err := cosign.Verify(ctx, from, artifact, cosign.Policy{Keys: public("ed25519")})
 	require.NoError(t, err)
 	name := filepath.Join(path, "blobs", "sha256", result.Signatures[0].Manifest.Encoded())

@@ -2,7 +2,7 @@
 // signed, and signs artifacts the same way. What it reads and writes is what the
 // cosign tool of the Sigstore project reads and writes, in both of its formats:
 //
-//   - the simple-signing format of cosign 1 and 2: a manifest under the tag
+//   - simple signing, the format of cosign 1 and 2: a manifest under the tag
 //     sha256-HEX.sig whose layers are signed payloads
 //     (https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md);
 //   - the Sigstore bundle of cosign 3 (v0.1 to v0.3 are read, v0.3 is written): a manifest
@@ -30,7 +30,7 @@
 //	if err != nil {
 //		return err // errors.Is: ErrUnsigned, ErrUntrusted
 //	}
-//	install(result.Subject.Digest, result.Manifest)
+//	rel, err := release.Open(ctx, os.DirFS("release"), result.Subject)
 //
 // A Policy is one key, or several authorities of which some must sign, with keys on their way in
 // and out, required attestations, and identities; Rules are policies for repositories and have a

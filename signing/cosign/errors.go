@@ -39,7 +39,7 @@ var (
 // An UntrustedError lists what an artifact has instead of what a policy asks for.
 type UntrustedError struct {
 	Subject  digest.Digest
-	Need, Of int                  // authorities that must have signed, of how many
+	Want, Of int                  // authorities that must have signed, of how many
 	Signed   []string             // who has
 	Absent   []string             // names of authorities who have not; Policy.Keys have none
 	Missing  []MissingAttestation // that the policy asks for
@@ -54,12 +54,12 @@ type MissingAttestation struct {
 
 func (e *UntrustedError) Error() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "cosign: %s: ", e.Subject)
+	fmt.Fprintf(&text, "%s: ", e.Subject)
 	switch {
 	case len(e.Signed) == 0:
 		fmt.Fprintf(&text, "%v%s", ErrUntrusted, of(e.Absent))
-	case len(e.Signed) < e.Need:
-		fmt.Fprintf(&text, "signed by %s alone: %d of %d authorities must have signed%s", strings.Join(e.Signed, " and "), e.Need, e.Of, of(e.Absent))
+	case len(e.Signed) < e.Want:
+		fmt.Fprintf(&text, "signed by %s alone: %d of %d authorities must have signed%s", strings.Join(e.Signed, " and "), e.Want, e.Of, of(e.Absent))
 	default:
 		fmt.Fprintf(&text, "signed by %s", strings.Join(e.Signed, " and "))
 	}
@@ -136,19 +136,3 @@ func (r Rejection) String() string {
 	}
 	return fmt.Sprintf("%s: %v", text, r.Err)
 }
-
-// A FormatError says where a document is not what its format demands.
-type FormatError struct {
-	Document string // "index", "manifest", "payload", "bundle", "statement", ...
-	Field    string // dotted path, or "" for the document
-	Err      error
-}
-
-func (e *FormatError) Error() string {
-	if e.Field == "" {
-		return fmt.Sprintf("cosign: %s: %v", e.Document, e.Err)
-	}
-	return fmt.Sprintf("cosign: %s: %s: %v", e.Document, e.Field, e.Err)
-}
-
-func (e *FormatError) Unwrap() error { return e.Err }

@@ -60,7 +60,7 @@ func ExampleParseRules() {
 	ctx, store := context.Background(), new(cosign.Memory)
 	artifact := exampleArtifact(store)
 	for _, name := range []string{"rsa", "p256"} {
-		if err := cosign.Sign(ctx, store, artifact, testKeys()[name], cosign.SignOptions{Formats: []cosign.Format{cosign.SimpleSigning}}); err != nil {
+		if err := cosign.Sign(ctx, store, artifact, testKeys()[name], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatSimpleSigning}}); err != nil {
 			log.Fatal(err)
 		}
 		_, err := cosign.Verify(ctx, store, artifact, policy)

@@ -99,7 +99,7 @@ func ExamplePrepare() {
 		Digest:    "sha256:2daeb1f36095b44b318410b3f4e8b5d989dcc7bb023d1426c492dab0a3053e74",
 		Size:      1234,
 	}
-	draft, err := cosign.Prepare(artifact, public("p256")[0], cosign.SimpleSigning, cosign.SignOptions{Reference: "registry.example/os"})
+	draft, err := cosign.Prepare(artifact, public("p256")[0], cosign.FormatSimpleSigning, cosign.SignOptions{Reference: "registry.example/os"})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -112,7 +112,7 @@ func FuzzAnnotations(f *testing.F) {
 		`{"SignedEntryTimestamp":"AA==","Payload":{"body":"eyJraW5kIjoiaGFzaGVkcmVrb3JkIiwiYXBpVmVyc2lvbiI6IjAuMC4xIn0=","integratedTime":1,"logIndex":2,"logID":"00"}}`,
 		`{"SignedRFC3161Timestamp":"AA=="}`)
 	f.Fuzz(func(t *testing.T, certificate, entry, stamp string) {
-		e := &envelope{format: SimpleSigning, message: []byte("m"), signature: []byte("s")}
+		e := &envelope{format: FormatSimpleSigning, message: []byte("m"), signature: []byte("s")}
 		b, err := bundleOf(e, map[string]string{annotationCertificate: certificate, annotationLogEntry: entry, annotationTimestamp: stamp})
 		if (b == nil) != (err != nil) {
 			t.Fatalf("result %q with error %v", b, err)

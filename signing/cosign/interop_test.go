@@ -48,9 +48,9 @@ var signers = []struct {
 	format cosign.Format
 	args   []string
 }{
-	{"2.5-simple", testtools.Trixie, cosign.SimpleSigning, []string{"--tlog-upload=false"}},
-	{"3.1-simple", testtools.Forky, cosign.SimpleSigning, []string{"--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false"}},
-	{"3.1-bundle", testtools.Forky, cosign.Bundle, []string{"--signing-config", "signing-config.json"}},
+	{"2.5-simple", testtools.Trixie, cosign.FormatSimpleSigning, []string{"--tlog-upload=false"}},
+	{"3.1-simple", testtools.Forky, cosign.FormatSimpleSigning, []string{"--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false"}},
+	{"3.1-bundle", testtools.Forky, cosign.FormatBundle, []string{"--signing-config", "signing-config.json"}},
 }
 
 // TestInteropCosignSigns verifies what cosign signed in a registry and saved.
@@ -59,7 +59,7 @@ func TestInteropCosignSigns(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			root, dir := s.root(t), t.TempDir()
 			writeKeys(t, dir)
-			if s.format == cosign.Bundle {
+			if s.format == cosign.FormatBundle {
 				runCosign(t, root, dir, "signing-config", "create", "--out", "signing-config.json")
 			}
 			path, _, artifact := newArtifact(t)
@@ -103,7 +103,7 @@ func checkSaved(t testing.TB, dir string, format cosign.Format, keys []crypto.Pu
 	var untrusted *cosign.UntrustedError
 	require.ErrorAs(t, err, &untrusted)
 	assert.Len(t, untrusted.Rejected, len(keys))
-	if format == cosign.Bundle {
+	if format == cosign.FormatBundle {
 		assert.Len(t, untrusted.Hints(), len(keys))
 	}
 }

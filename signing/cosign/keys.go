@@ -17,21 +17,28 @@ import (
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/options"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // ParseKeys returns the public keys of a PEM file such as cosign.pub; there must be
 // at least one, and nothing but public keys and certificates. Of a certificate, only
 // the key counts: neither its dates nor its names are looked at.
 func ParseKeys(text []byte) ([]crypto.PublicKey, error) {
+	keys, err := parseKeys(text)
+	return keys, prefix.Error("cosign", err)
+}
+
+func parseKeys(text []byte) ([]crypto.PublicKey, error) {
 	var keys []crypto.PublicKey
 	for len(bytes.TrimSpace(text)) > 0 {
 		block, rest := pem.Decode(text)
 		if block == nil {
-			return nil, errors.New("cosign: key: not a PEM block")
+			return nil, errors.New("key: not a PEM block")
 		}
 		key, err := parseKey(block)
 		if err != nil {
-			return nil, fmt.Errorf("cosign: key: PEM block %q: %w", block.Type, err)
+			return nil, fmt.Errorf("key: PEM block %q: %w", block.Type, err)
 		}
 		if err := checkKey(key); err != nil {
 			return nil, err
@@ -39,7 +46,7 @@ func ParseKeys(text []byte) ([]crypto.PublicKey, error) {
 		keys, text = append(keys, key), rest
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("cosign: key: the file is empty")
+		return nil, errors.New("key: the file is empty")
 	}
 	return keys, nil
 }
@@ -66,21 +73,21 @@ func checkKey(key crypto.PublicKey) error {
 	switch key := key.(type) {
 	case *ecdsa.PublicKey:
 		if key == nil || key.Curve != elliptic.P256() && key.Curve != elliptic.P384() && key.Curve != elliptic.P521() {
-			return errors.New("cosign: key: ECDSA needs a key on P-256, P-384 or P-521")
+			return errors.New("key: ECDSA needs a key on P-256, P-384 or P-521")
 		}
 	case *rsa.PublicKey:
 		if key == nil || key.N == nil {
-			return errors.New("cosign: key: the RSA key is empty")
+			return errors.New("key: the RSA key is empty")
 		}
 		if n := key.N.BitLen(); n < minRSA || n > maxRSA {
-			return fmt.Errorf("cosign: key: RSA with %d bits, want %d to %d", n, minRSA, maxRSA)
+			return fmt.Errorf("key: RSA with %d bits, want %d to %d", n, minRSA, maxRSA)
 		}
 	case ed25519.PublicKey:
 		if len(key) != ed25519.PublicKeySize {
-			return fmt.Errorf("cosign: key: %d bytes, want %d for Ed25519", len(key), ed25519.PublicKeySize)
+			return fmt.Errorf("key: %d bytes, want %d for Ed25519", len(key), ed25519.PublicKeySize)
 		}
 	default:
-		return fmt.Errorf("cosign: key: %T is not supported, want *ecdsa.PublicKey, *rsa.PublicKey or ed25519.PublicKey", key)
+		return fmt.Errorf("key: %T is not supported, want *ecdsa.PublicKey, *rsa.PublicKey or ed25519.PublicKey", key)
 	}
 	return nil
 }
@@ -90,7 +97,7 @@ func checkKey(key crypto.PublicKey) error {
 func KeyHint(key crypto.PublicKey) (string, error) {
 	der, err := cryptoutils.MarshalPublicKeyToDER(key)
 	if err != nil {
-		return "", fmt.Errorf("cosign: key: %w", err)
+		return "", prefix.Error("cosign", fmt.Errorf("key: %w", err))
 	}
 	sum := sha256.Sum256(der)
 	return base64.StdEncoding.EncodeToString(sum[:]), nil
@@ -122,7 +129,7 @@ func verifiers(key crypto.PublicKey) ([]signature.Verifier, error) {
 	case *ecdsa.PublicKey:
 		details, err := signature.GetDefaultAlgorithmDetails(key)
 		if err != nil {
-			return nil, fmt.Errorf("cosign: key: %w", err)
+			return nil, fmt.Errorf("key: %w", err)
 		}
 		if h := details.GetHashType(); h != crypto.SHA256 {
 			algorithms = append(algorithms, []signature.LoadOption{options.WithHash(h)})
@@ -132,7 +139,7 @@ func verifiers(key crypto.PublicKey) ([]signature.Verifier, error) {
 	for _, o := range algorithms {
 		v, err := signature.LoadVerifierWithOpts(key, o...)
 		if err != nil {
-			return nil, fmt.Errorf("cosign: key: %w", err)
+			return nil, fmt.Errorf("key: %w", err)
 		}
 		all = append(all, v)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith/internal/ocilayout"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // maxCandidates bounds the manifests that one artifact's signatures are looked for in.
@@ -29,6 +31,11 @@ var _ ArtifactSource = (*Layout)(nil)
 
 // OpenLayout opens the layout at the root of a file system, such as os.DirFS(dir).
 func OpenLayout(fsys fs.FS) (*Layout, error) {
+	l, err := openLayout(fsys)
+	return l, prefix.Error("cosign", err)
+}
+
+func openLayout(fsys fs.FS) (*Layout, error) {
 	l := &Layout{fsys: fsys}
 	b, err := l.readFile(ocispec.ImageLayoutFile)
 	if err != nil {
@@ -36,11 +43,10 @@ func OpenLayout(fsys fs.FS) (*Layout, error) {
 	}
 	var header ocispec.ImageLayout
 	if err := json.Unmarshal(b, &header); err != nil {
-		return nil, &FormatError{Document: ocispec.ImageLayoutFile, Err: err}
+		return nil, malformed(ocispec.ImageLayoutFile, "%w", err)
 	}
 	if header.Version != ocispec.ImageLayoutVersion {
-		return nil, &FormatError{Document: ocispec.ImageLayoutFile, Field: "imageLayoutVersion",
-			Err: fmt.Errorf("%q, want %q", header.Version, ocispec.ImageLayoutVersion)}
+		return nil, malformed(ocispec.ImageLayoutFile+": imageLayoutVersion", "%q, want %q", header.Version, ocispec.ImageLayoutVersion)
 	}
 	if _, err := l.index(); err != nil {
 		return nil, err
@@ -53,7 +59,7 @@ func OpenLayout(fsys fs.FS) (*Layout, error) {
 func OpenTar(r io.ReaderAt, size int64) (*Layout, error) {
 	fsys, err := ocilayout.TarFS(r, size)
 	if err != nil {
-		return nil, fmt.Errorf("cosign: layout: %w", err)
+		return nil, prefix.Error("cosign", fmt.Errorf("layout: %w", err))
 	}
 	return OpenLayout(fsys)
 }
@@ -61,15 +67,15 @@ func OpenTar(r io.ReaderAt, size int64) (*Layout, error) {
 func (l *Layout) readFile(name string) ([]byte, error) {
 	f, err := l.fsys.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("cosign: layout: %w", err)
+		return nil, fmt.Errorf("layout: %w", err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
 	if err != nil {
-		return nil, fmt.Errorf("cosign: layout: %w", err)
+		return nil, fmt.Errorf("layout: %w", err)
 	}
 	if len(b) > maxManifest {
-		return nil, fmt.Errorf("cosign: layout: %s: %w: more than %d bytes", name, ErrTooLarge, maxManifest)
+		return nil, fmt.Errorf("layout: %s: %w: more than %d bytes", name, ErrTooLarge, maxManifest)
 	}
 	return b, nil
 }
@@ -85,10 +91,10 @@ func (l *Layout) index() (*ocispec.Index, error) {
 func parseIndex(b []byte) (*ocispec.Index, error) {
 	index := new(ocispec.Index)
 	if err := json.Unmarshal(b, index); err != nil {
-		return nil, &FormatError{Document: "index", Err: err}
+		return nil, malformed("index", "%w", err)
 	}
 	if index.SchemaVersion != 2 {
-		return nil, &FormatError{Document: "index", Field: "schemaVersion", Err: fmt.Errorf("%d, want 2", index.SchemaVersion)}
+		return nil, malformed("index: schemaVersion", "%d, want 2", index.SchemaVersion)
 	}
 	return index, nil
 }
@@ -98,6 +104,11 @@ func parseIndex(b []byte) (*ocispec.Index, error) {
 // stands for the only artifact of the index. Names and descriptors are not trusted;
 // Verify decides.
 func (l *Layout) Resolve(name string) (ocispec.Descriptor, error) {
+	desc, err := l.resolve(name)
+	return desc, prefix.Error("cosign", err)
+}
+
+func (l *Layout) resolve(name string) (ocispec.Descriptor, error) {
 	index, err := l.index()
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -112,16 +123,16 @@ func (l *Layout) Resolve(name string) (ocispec.Descriptor, error) {
 	}
 	switch {
 	case len(found) > 1:
-		return ocispec.Descriptor{}, fmt.Errorf("cosign: layout: %q: %d artifacts have the name", name, len(found))
+		return ocispec.Descriptor{}, fmt.Errorf("layout: %q: %d artifacts have the name", name, len(found))
 	case len(found) == 1:
-		if err := checkDescriptor(found[0]); err != nil {
+		if err := ocilayout.CheckDescriptor(found[0]); err != nil {
 			return ocispec.Descriptor{}, err
 		}
 		return found[0], nil
 	case strings.Contains(name, ":"):
 		return l.unlisted(digest.Digest(name))
 	}
-	return ocispec.Descriptor{}, fmt.Errorf("cosign: layout: %q: %w", name, ErrNotFound)
+	return ocispec.Descriptor{}, fmt.Errorf("layout: %q: %w", name, ErrNotFound)
 }
 
 // isSignature reports whether an entry of the index does not look like an artifact
@@ -136,14 +147,14 @@ func isSignature(d ocispec.Descriptor) bool {
 // unlisted describes a manifest that the index does not list.
 func (l *Layout) unlisted(d digest.Digest) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{Digest: d}
-	if err := checkDescriptor(desc); err != nil {
+	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	info, err := fs.Stat(l.fsys, blobPath(d))
 	if errors.Is(err, fs.ErrNotExist) {
-		return ocispec.Descriptor{}, fmt.Errorf("cosign: layout: %q: %w", d, ErrNotFound)
+		return ocispec.Descriptor{}, fmt.Errorf("layout: %q: %w", d, ErrNotFound)
 	} else if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("cosign: layout: %w", err)
+		return ocispec.Descriptor{}, fmt.Errorf("layout: %w", err)
 	}
 	desc.Size = info.Size()
 	content, err := readBlob(context.Background(), l, desc, maxManifest)
@@ -164,17 +175,22 @@ func blobPath(d digest.Digest) string {
 
 // Blob opens a blob.
 func (l *Layout) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	if err := checkDescriptor(desc); err != nil {
-		return nil, err
+	if err := ocilayout.CheckDescriptor(desc); err != nil {
+		return nil, prefix.Error("cosign", err)
 	}
-	return l.fsys.Open(blobPath(desc.Digest))
+	f, err := l.fsys.Open(blobPath(desc.Digest))
+	if err != nil {
+		return nil, prefix.Error("cosign", err)
+	}
+	return f, nil
 }
 
 // BlobRange opens n bytes of a blob from an offset on, if the files of the layout implement io.ReaderAt as those of os.DirFS do. There is no
 // digest to hold a part against.
-func (l *Layout) BlobRange(ctx context.Context, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
+func (l *Layout) BlobRange(ctx context.Context, desc ocispec.Descriptor, off, n int64) (r io.ReadCloser, err error) {
+	defer prefix.Add("cosign", &err)
 	if off < 0 || n < 0 || n > desc.Size-off {
-		return nil, fmt.Errorf("cosign: layout: blob %s: %d bytes at %d of %d", desc.Digest, n, off, desc.Size)
+		return nil, fmt.Errorf("layout: blob %s: %d bytes at %d of %d", desc.Digest, n, off, desc.Size)
 	}
 	f, err := l.Blob(ctx, desc)
 	if err != nil {
@@ -182,7 +198,7 @@ func (l *Layout) BlobRange(ctx context.Context, desc ocispec.Descriptor, off, n 
 	}
 	ra, ok := f.(io.ReaderAt)
 	if !ok {
-		return nil, errors.Join(fmt.Errorf("cosign: layout: blob %s: the layout's files cannot be read at an offset", desc.Digest), f.Close())
+		return nil, errors.Join(fmt.Errorf("layout: blob %s: the layout's files cannot be read at an offset", desc.Digest), f.Close())
 	}
 	return struct {
 		io.Reader
@@ -192,8 +208,9 @@ func (l *Layout) BlobRange(ctx context.Context, desc ocispec.Descriptor, off, n 
 
 // Signatures finds manifests by looking at every blob, because cosign save stores
 // manifests that it does not list in the index.
-func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	if err := checkDescriptor(subject); err != nil {
+func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) (found []ocispec.Descriptor, err error) {
+	defer prefix.Add("cosign", &err)
+	if err := ocilayout.CheckDescriptor(subject); err != nil {
 		return nil, err
 	}
 	index, err := l.index()
@@ -211,9 +228,8 @@ func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]
 	}
 	entries, err := fs.ReadDir(l.fsys, path.Join(ocispec.ImageBlobsDir, string(digest.SHA256)))
 	if err != nil {
-		return nil, fmt.Errorf("cosign: layout: %w", err)
+		return nil, fmt.Errorf("layout: %w", err)
 	}
-	var found []ocispec.Descriptor
 	for _, entry := range entries {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -230,7 +246,7 @@ func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]
 			continue
 		}
 		if len(found) == maxCandidates {
-			return nil, fmt.Errorf("cosign: layout: more than %d manifests may hold signatures of %s", maxCandidates, subject.Digest)
+			return nil, fmt.Errorf("layout: more than %d manifests may hold signatures of %s", maxCandidates, subject.Digest)
 		}
 		found = append(found, desc)
 	}
@@ -243,12 +259,12 @@ func (l *Layout) candidate(d, subject digest.Digest, own bool) (ocispec.Descript
 	var none ocispec.Descriptor
 	f, err := l.fsys.Open(blobPath(d))
 	if err != nil {
-		return none, false, fmt.Errorf("cosign: layout: %w", err)
+		return none, false, fmt.Errorf("layout: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return none, false, fmt.Errorf("cosign: layout: %w", err)
+		return none, false, fmt.Errorf("layout: %w", err)
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxManifest {
 		return none, false, nil
@@ -257,18 +273,53 @@ func (l *Layout) candidate(d, subject digest.Digest, own bool) (ocispec.Descript
 	head := make([]byte, 512)
 	n, err := io.ReadFull(f, head)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return none, false, fmt.Errorf("cosign: layout: %w", err)
+		return none, false, fmt.Errorf("layout: %w", err)
 	}
 	if !bytes.HasPrefix(bytes.TrimLeft(head[:n], " \t\r\n"), []byte("{")) {
 		return none, false, nil
 	}
 	rest, err := io.ReadAll(io.LimitReader(f, maxManifest))
 	if err != nil {
-		return none, false, fmt.Errorf("cosign: layout: %w", err)
+		return none, false, fmt.Errorf("layout: %w", err)
 	}
 	m, err := parseManifest(append(head[:n], rest...))
 	if err != nil || !m.mayHoldSignatures(subject, own) {
 		return none, false, nil
 	}
 	return ocispec.Descriptor{MediaType: m.MediaType, Digest: d, Size: info.Size(), ArtifactType: m.ArtifactType}, true, nil
+}
+
+// A Dir is an OCI image layout in a directory, to read and to write.
+type Dir struct {
+	*Layout
+	writer *ocilayout.Writer
+}
+
+var _ Store = (*Dir)(nil)
+
+// OpenDir opens the layout in a directory, and makes it if there is none yet. It is
+// not safe for two writers at once.
+func OpenDir(dir string) (*Dir, error) {
+	w, err := ocilayout.Create(dir)
+	if err != nil {
+		return nil, prefix.Error("cosign", fmt.Errorf("layout: %w", err))
+	}
+	l, err := OpenLayout(os.DirFS(dir))
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{Layout: l, writer: w}, nil
+}
+
+// WriteBlob stores a blob.
+func (d *Dir) WriteBlob(mediaType string, content io.Reader) (ocispec.Descriptor, error) {
+	desc, err := d.writer.WriteBlob(mediaType, content)
+	return desc, prefix.Error("cosign", err)
+}
+
+// WriteManifest stores a manifest and lists it in the index. A manifest that had the
+// tag before loses it.
+func (d *Dir) WriteManifest(m ocispec.Manifest, tag string) (ocispec.Descriptor, error) {
+	desc, err := d.writer.WriteManifest(m, tag)
+	return desc, prefix.Error("cosign", err)
 }

@@ -28,6 +28,33 @@ const (
 	kindAttestations        = "dev.cosignproject.cosign/atts"
 )
 
+// A Format is one of the ways in which cosign stores a signature.
+type Format int
+
+const (
+	// FormatSimpleSigning is the format of cosign 1 and 2: a signed payload as a layer,
+	// the signature as its annotation.
+	FormatSimpleSigning Format = iota + 1
+	// FormatBundle is the format of cosign 3, for signatures and attestations: a Sigstore
+	// bundle that refers to the artifact as its subject.
+	FormatBundle
+	// FormatDSSE is the format of the attestations of cosign 1 and 2: a signed envelope as a
+	// layer.
+	FormatDSSE
+)
+
+func (f Format) String() string {
+	switch f {
+	case FormatSimpleSigning:
+		return "simple signing"
+	case FormatBundle:
+		return "bundle"
+	case FormatDSSE:
+		return "attestation"
+	}
+	return fmt.Sprintf("format %d", int(f))
+}
+
 // maxLayers bounds the signatures of one manifest.
 const maxLayers = 256
 
@@ -35,6 +62,11 @@ const maxLayers = 256
 // of an artifact.
 func signatureTag(subject digest.Digest) string {
 	return string(subject.Algorithm()) + "-" + subject.Encoded() + ".sig"
+}
+
+// attestationTag is the name that cosign 2 gives to the attestations of an artifact.
+func attestationTag(subject digest.Digest) string {
+	return string(subject.Algorithm()) + "-" + subject.Encoded() + ".att"
 }
 
 // A manifest is an image manifest that leads to signatures. Nothing in it is signed,
@@ -46,13 +78,13 @@ type manifest struct {
 func parseManifest(b []byte) (*manifest, error) {
 	m := new(manifest)
 	if err := json.Unmarshal(b, &m.Manifest); err != nil {
-		return nil, &FormatError{Document: "manifest", Err: err}
+		return nil, malformed("manifest", "%w", err)
 	}
 	if m.SchemaVersion != 2 {
-		return nil, &FormatError{Document: "manifest", Field: "schemaVersion", Err: fmt.Errorf("%d, want 2", m.SchemaVersion)}
+		return nil, malformed("manifest: schemaVersion", "%d, want 2", m.SchemaVersion)
 	}
 	if len(m.Layers) > maxLayers && m.format() != 0 {
-		return nil, &FormatError{Document: "manifest", Field: "layers", Err: fmt.Errorf("%d, at most %d are allowed", len(m.Layers), maxLayers)}
+		return nil, malformed("manifest: layers", "%d, at most %d are allowed", len(m.Layers), maxLayers)
 	}
 	return m, nil
 }
@@ -70,11 +102,11 @@ func (m *manifest) format() Format {
 func layerFormat(layer ocispec.Descriptor) Format {
 	switch {
 	case layer.MediaType == mediaTypeSimpleSigning:
-		return SimpleSigning
+		return FormatSimpleSigning
 	case layer.MediaType == mediaTypeDSSE:
-		return DSSE
+		return FormatDSSE
 	case strings.HasPrefix(layer.MediaType, bundlePrefix):
-		return Bundle
+		return FormatBundle
 	}
 	return 0
 }
@@ -86,5 +118,22 @@ func (m *manifest) mayHoldSignatures(subject digest.Digest, own bool) bool {
 		return m.format() != 0 && m.Subject.Digest == subject
 	}
 	f := m.format()
-	return own && (f == SimpleSigning || f == DSSE)
+	return own && (f == FormatSimpleSigning || f == FormatDSSE)
+}
+
+// An imageConfig is the image configuration that tools expect even of a manifest
+// that holds signatures.
+type imageConfig struct {
+	Architecture string         `json:"architecture"`
+	OS           string         `json:"os"`
+	RootFS       ocispec.RootFS `json:"rootfs"`
+	Config       struct{}       `json:"config"`
+}
+
+func newConfig(layers []ocispec.Descriptor) ([]byte, error) {
+	c := imageConfig{RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}}
+	for _, layer := range layers {
+		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, layer.Digest)
+	}
+	return json.Marshal(c)
 }

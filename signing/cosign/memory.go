@@ -11,6 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Memory is a Store that keeps everything in memory: signatures on their way somewhere
@@ -30,7 +32,7 @@ func (m *Memory) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser
 	defer m.mu.Unlock()
 	b, ok := m.blobs[desc.Digest]
 	if !ok {
-		return nil, fmt.Errorf("cosign: memory: %s: %w", desc.Digest, ErrNotFound)
+		return nil, prefix.Error("cosign", fmt.Errorf("memory: %s: %w", desc.Digest, ErrNotFound))
 	}
 	return io.NopCloser(bytes.NewReader(b)), nil
 }
@@ -46,7 +48,7 @@ func (m *Memory) Resolve(name string) (ocispec.Descriptor, error) {
 	if desc, ok := m.manifests[d]; ok {
 		return desc, nil
 	}
-	return ocispec.Descriptor{}, fmt.Errorf("cosign: memory: %q: %w", name, ErrNotFound)
+	return ocispec.Descriptor{}, prefix.Error("cosign", fmt.Errorf("memory: %q: %w", name, ErrNotFound))
 }
 
 // Signatures finds the manifests that refer to the subject, and those under its tags.
@@ -68,7 +70,7 @@ func (m *Memory) Signatures(_ context.Context, subject ocispec.Descriptor) ([]oc
 func (m *Memory) WriteBlob(mediaType string, content io.Reader) (ocispec.Descriptor, error) {
 	b, err := io.ReadAll(content)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("cosign: memory: %w", err)
+		return ocispec.Descriptor{}, prefix.Error("cosign", fmt.Errorf("memory: %w", err))
 	}
 	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.SHA256.FromBytes(b), Size: int64(len(b))}
 	m.mu.Lock()
@@ -86,7 +88,7 @@ func (m *Memory) WriteManifest(content ocispec.Manifest, tag string) (ocispec.De
 	content.MediaType = ocispec.MediaTypeImageManifest
 	b, err := json.Marshal(content)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("cosign: memory: %w", err)
+		return ocispec.Descriptor{}, prefix.Error("cosign", fmt.Errorf("memory: %w", err))
 	}
 	desc, err := m.WriteBlob(content.MediaType, bytes.NewReader(b))
 	if err != nil {

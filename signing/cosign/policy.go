@@ -1,11 +1,14 @@
 package cosign
 
 import (
+	"context"
 	"crypto"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -117,7 +120,7 @@ func (p *Policy) threshold() int { return max(p.Threshold, 1) }
 // that leave open what they mean.
 func (p *Policy) check() error {
 	fail := func(format string, args ...any) error {
-		return fmt.Errorf("cosign: policy: "+format, args...)
+		return fmt.Errorf("policy: "+format, args...)
 	}
 	all := p.authorities()
 	if len(all) == 0 {
@@ -196,4 +199,94 @@ func (a *Authority) valid(at time.Time) error {
 func equalKeys(a, b crypto.PublicKey) bool {
 	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
 	return ok && k.Equal(b)
+}
+
+// An AttestationRule asks for a signed statement about the artifact, such as where it
+// was built.
+type AttestationRule struct {
+	// PredicateTypes are the types of statement that satisfy the rule, one of which
+	// there must be: PredicateSLSAProvenance, PredicateSPDX...
+	PredicateTypes []string
+
+	// Authorities are the names of those of the policy whose statements count; none
+	// means all of them. Threshold is how many must have made one; 0 means 1.
+	Authorities []string
+	Threshold   int
+
+	// Check looks at the predicate of an authentic statement about the artifact; a
+	// statement that it returns an error for does not count. nil accepts all.
+	Check func(predicateType string, predicate json.RawMessage) error
+}
+
+func (r *AttestationRule) check(names map[string]bool, all int) error {
+	if len(r.PredicateTypes) == 0 || slices.Contains(r.PredicateTypes, "") {
+		return errors.New("no predicate type")
+	}
+	if slices.Contains(r.PredicateTypes, predicateType) {
+		return fmt.Errorf("%s is the predicate type of signatures", predicateType)
+	}
+	for i, name := range r.Authorities {
+		if !names[name] {
+			return fmt.Errorf("the policy has no authority %q", name)
+		}
+		if slices.Contains(r.Authorities[:i], name) {
+			return fmt.Errorf("authority %q stands there twice", name)
+		}
+	}
+	if len(r.Authorities) > 0 {
+		all = len(r.Authorities)
+	}
+	if r.Threshold < 0 || max(r.Threshold, 1) > all {
+		return fmt.Errorf("a threshold of %d with %d authorities", r.Threshold, all)
+	}
+	return nil
+}
+
+func (r *AttestationRule) String() string {
+	text := strings.Join(r.PredicateTypes, " or ")
+	if len(r.Authorities) > 0 {
+		text += " by " + strings.Join(r.Authorities, ", ")
+	}
+	if r.Threshold > 1 {
+		text += fmt.Sprintf(" (%d of them)", r.Threshold)
+	}
+	return text
+}
+
+// satisfied counts the authorities whose attestations satisfy a rule. The errors of
+// Check are the reasons why others do not.
+func (r *AttestationRule) satisfied(all []Attestation) (bool, []error) {
+	var by []string
+	var reasons []error
+	for _, a := range all {
+		if !slices.Contains(r.PredicateTypes, a.PredicateType) ||
+			len(r.Authorities) > 0 && !slices.Contains(r.Authorities, a.Authority) || slices.Contains(by, a.Authority) {
+			continue
+		}
+		if r.Check != nil {
+			if err := r.Check(a.PredicateType, a.Predicate); err != nil {
+				reasons = append(reasons, fmt.Errorf("%s by %s: %w", a.PredicateType, a.Signer(), err))
+				continue
+			}
+		}
+		by = append(by, a.Authority)
+	}
+	return len(by) >= max(r.Threshold, 1), reasons
+}
+
+// An IdentityVerifier checks signatures that were made with a short-lived certificate
+// instead of a key that is known beforehand.
+type IdentityVerifier interface {
+	// VerifyIdentity checks a Sigstore bundle (JSON, version 0.1 to 0.3) that carries a
+	// certificate: that the signature in it is over message or, in a DSSE envelope,
+	// over the message that the envelope is encoded as; that the certificate was valid
+	// when that was made, as far as the verifier demands proof; and that one of
+	// the identities matches the certificate. It returns what the certificate says.
+	VerifyIdentity(ctx context.Context, bundle, message []byte, ids []Identity) (*VerifiedIdentity, error)
+}
+
+// A VerifiedIdentity is whom a certificate names that made a signature.
+type VerifiedIdentity struct {
+	Issuer, Subject string
+	Time            time.Time // of the signature, as a log or a timestamp authority attests it
 }

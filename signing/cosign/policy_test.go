@@ -37,7 +37,7 @@ func TestThreshold(t *testing.T) {
 	assert.Equal(t, []string{`authority "build"`}, untrusted.Signed)
 	assert.Contains(t, err.Error(), string(artifact.Digest)+`: signed by authority "build" alone: 2 of 3 authorities must have signed (none by "release", "board"): 2 found that do not count`)
 
-	require.NoError(t, cosign.Sign(ctx, dir, artifact, testKeys()["rsa"], cosign.SignOptions{Formats: []cosign.Format{cosign.Bundle}}))
+	require.NoError(t, cosign.Sign(ctx, dir, artifact, testKeys()["rsa"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatBundle}}))
 	result, err := cosign.Verify(ctx, dir, artifact, policy)
 	require.NoError(t, err)
 	signers := map[string]int{}
@@ -210,20 +210,20 @@ func TestParseRules(t *testing.T) {
 
 func TestParseRulesErrors(t *testing.T) {
 	for message, change := range map[string][2]string{
-		`policy: schema: "osmith.policy/2"`:                        {"policy/1", "policy/2"},
-		`policy: rules: empty`:                                     {policyText, `{"schema":"osmith.policy/1","rules":[]}`},
-		`key "threshold" appears twice`:                            {`"threshold":2`, `"threshold":2,"threshold":1`},
-		`rules[0].Threshold: unknown; known are repository`:        {`"threshold":2`, `"threshold":2,"Threshold":1`},
-		`rules[0].threshold: 0, want 1 to 1000`:                    {`"threshold":2`, `"threshold":0`},
-		`rules[0].threshold: not a number`:                         {`"threshold":2`, `"threshold":"2"`},
-		`rules[0].repository: "" is not a pattern`:                 {"registry.example/os/*", ""},
-		`rules[0].repository: "[" is not a pattern`:                {"registry.example/os/*", "["},
-		`rules[0].authorities[0].keys: open gone.pub`:              {"build.pub", "gone.pub"},
-		`rules[0].authorities[1].keys: cosign: key: PEM block`:     {`["PEM"]`, `["-----BEGIN X-----\nAAAA\n-----END X-----\n"]`},
-		`rules[0].authorities[1].notBefore: "2026-01-01T00:00:00"`: {"2026-01-01T00:00:00Z", "2026-01-01T00:00:00"},
-		`rules[0].authorities[2].identities[0]: issuer: want`:      {"subjectRegexp", "issuerRegexp"},
-		`rules[0].attestations[0].predicateTypes: element 0`:       {`["https://spdx.dev/Document"]`, `[1]`},
-		`something follows`:                                        {`"**"`, `"**"`},
+		`policy: schema: "osmith.policy/2"`:                             {"policy/1", "policy/2"},
+		`policy: rules: empty`:                                          {policyText, `{"schema":"osmith.policy/1","rules":[]}`},
+		`key "threshold" appears twice`:                                 {`"threshold":2`, `"threshold":2,"threshold":1`},
+		`rules[0].Threshold at 0x67: key "Threshold" differs`:           {`"threshold":2`, `"threshold":2,"Threshold":1`},
+		`rules[0].threshold: 0, want 1 to 1000`:                         {`"threshold":2`, `"threshold":0`},
+		`rules[0].threshold at 0x59: a string, want a number`:           {`"threshold":2`, `"threshold":"2"`},
+		`rules[0].repository: "" is not a pattern`:                      {"registry.example/os/*", ""},
+		`rules[0].repository: "[" is not a pattern`:                     {"registry.example/os/*", "["},
+		`rules[0].authorities[0].keys: open gone.pub`:                   {"build.pub", "gone.pub"},
+		`rules[0].authorities[1].keys: key: PEM block`:                  {`["PEM"]`, `["-----BEGIN X-----\nAAAA\n-----END X-----\n"]`},
+		`rules[0].authorities[1].notBefore: "2026-01-01T00:00:00"`:      {"2026-01-01T00:00:00Z", "2026-01-01T00:00:00"},
+		`rules[0].authorities[2].identities[0]: issuer: want`:           {"subjectRegexp", "issuerRegexp"},
+		`rules[0].attestations[0].predicateTypes[0] at 0x20f: a number`: {`["https://spdx.dev/Document"]`, `[1]`},
+		`something follows`:                                             {`"**"`, `"**"`},
 	} {
 		text := strings.Replace(policyText, change[0], change[1], 1)
 		if change[0] == change[1] {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,20 +13,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/options"
+
+	"github.com/osmith-dev/osmith/internal/ocilayout"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// A Store is an ArtifactSource that signatures can be written to. Dir is one.
-type Store interface {
-	ArtifactSource
-	// WriteBlob stores a blob and describes it.
-	WriteBlob(mediaType string, content io.Reader) (ocispec.Descriptor, error)
-	// WriteManifest stores a manifest, and lets a tag name it if that is not empty.
-	WriteManifest(m ocispec.Manifest, tag string) (ocispec.Descriptor, error)
-}
-
-// SignOptions are choices for a signature. The zero value signs in both formats.
+// SignOptions are choices for a signature or an attestation. The zero value signs in both formats, and attests as a bundle.
 type SignOptions struct {
-	Formats []Format // to write; none means SimpleSigning and Bundle
+	Formats []Format // to write; none means FormatSimpleSigning and FormatBundle for Sign, FormatBundle for Attest
 
 	// Reference is what the payload of the simple-signing format says the artifact
 	// is called, such as registry.example/os. Verifiers here do not look at it.
@@ -36,53 +32,73 @@ type SignOptions struct {
 }
 
 // Sign signs an artifact with a key and stores the signatures. The artifact itself
-// need not be in the store; cosign and Verify want to find it there.
-func Sign(ctx context.Context, store Store, artifact ocispec.Descriptor, signer crypto.Signer, o SignOptions) error {
-	return signAll(ctx, store, artifact, signer.Public(), signDigests(signer, o.Rand), o)
-}
-
-// SignWith is Sign by a signer of package signature of Sigstore: a key in a KMS, for
-// instance, loaded by one of its modules. It must sign as cosign does with such a key:
-// ECDSA and RSA with SHA-256.
-func SignWith(ctx context.Context, store Store, artifact ocispec.Descriptor, signer signature.Signer, o SignOptions) error {
-	key, err := signer.PublicKey(options.WithContext(ctx))
-	if err != nil {
-		return fmt.Errorf("cosign: sign: %w", err)
-	}
-	return signAll(ctx, store, artifact, key, func(message []byte, _ crypto.Hash) ([]byte, error) {
-		return signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
-	}, o)
-}
-
-// A signFunc signs a message, with that hash if it is not 0.
-type signFunc func(message []byte, h crypto.Hash) ([]byte, error)
-
-func signDigests(signer crypto.Signer, random io.Reader) signFunc {
-	return func(message []byte, h crypto.Hash) ([]byte, error) {
-		if h != 0 {
-			state := h.New()
-			state.Write(message)
-			message = state.Sum(nil)
-		}
-		return signer.Sign(random, message, h)
-	}
-}
-
-func signAll(ctx context.Context, store Store, artifact ocispec.Descriptor, key crypto.PublicKey, sign signFunc, o SignOptions) error {
+// need not be in the store; cosign and Verify want to find it there. For a key that hashes what it signs itself, the signer
+// is a [crypto.MessageSigner]; [SigstoreSigner] makes one of a signer of Sigstore.
+func Sign(ctx context.Context, store Store, artifact ocispec.Descriptor, signer crypto.Signer, o SignOptions) (err error) {
+	defer prefix.Add("cosign", &err)
 	formats := o.Formats
 	if len(formats) == 0 {
-		formats = []Format{SimpleSigning, Bundle}
+		formats = []Format{FormatSimpleSigning, FormatBundle}
 	}
 	for _, format := range formats {
-		d, err := Prepare(artifact, key, format, o)
+		d, err := prepare(artifact, signer.Public(), format, o)
 		if err != nil {
 			return err
 		}
-		if err := d.sign(ctx, store, sign); err != nil {
+		if err := d.sign(ctx, store, signer, o.Rand); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Attest signs a statement about an artifact with a key and stores it: a bundle unless
+// the options say FormatDSSE. The predicate is a JSON object.
+func Attest(ctx context.Context, store Store, artifact ocispec.Descriptor, predicateType string, predicate []byte, signer crypto.Signer, o SignOptions) (err error) {
+	defer prefix.Add("cosign", &err)
+	formats := o.Formats
+	if len(formats) == 0 {
+		formats = []Format{FormatBundle}
+	}
+	for _, format := range formats {
+		d, err := prepareAttestation(artifact, signer.Public(), format, predicateType, predicate)
+		if err != nil {
+			return err
+		}
+		if err := d.sign(ctx, store, signer, o.Rand); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SigstoreSigner makes a signer for [Sign] and [Attest] of one of package signature of Sigstore: a key in a KMS, for
+// instance, loaded by one of its modules. It must sign as cosign does with such a key: ECDSA and RSA with SHA-256. What it
+// signs are messages; its method Sign, which is for digests, is an error.
+func SigstoreSigner(ctx context.Context, signer signature.Signer) (crypto.Signer, error) {
+	key, err := signer.PublicKey(options.WithContext(ctx))
+	if err != nil {
+		return nil, prefix.Error("cosign", fmt.Errorf("sign: %w", err))
+	}
+	return &sigstoreSigner{ctx, signer, key}, nil
+}
+
+type sigstoreSigner struct {
+	ctx    context.Context
+	signer signature.Signer
+	key    crypto.PublicKey
+}
+
+var _ crypto.MessageSigner = (*sigstoreSigner)(nil)
+
+func (s *sigstoreSigner) Public() crypto.PublicKey { return s.key }
+
+func (s *sigstoreSigner) SignMessage(_ io.Reader, message []byte, _ crypto.SignerOpts) ([]byte, error) {
+	return s.signer.SignMessage(bytes.NewReader(message), options.WithContext(s.ctx))
+}
+
+func (s *sigstoreSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("a signer of Sigstore signs messages, not digests")
 }
 
 // A Draft is a signature that lacks its value, which may be made elsewhere.
@@ -98,26 +114,58 @@ type Draft struct {
 // Prepare makes the draft of a signature by the private half of a key. Of the
 // options, only those about the payload matter.
 func Prepare(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, o SignOptions) (*Draft, error) {
+	d, err := prepare(artifact, key, format, o)
+	return d, prefix.Error("cosign", err)
+}
+
+func prepare(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, o SignOptions) (*Draft, error) {
 	d, err := newDraft(artifact, key, format, predicateType)
 	if err != nil {
 		return nil, err
 	}
 	switch format {
-	case SimpleSigning:
+	case FormatSimpleSigning:
 		d.payload, err = newPayload(artifact.Digest, o)
-	case Bundle:
+	case FormatBundle:
 		d.payload, err = newStatement(artifact.Digest, claim{})
 	default:
 		err = errors.New("not a format of signatures")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cosign: %v: %w", format, err)
+		return nil, fmt.Errorf("%v: %w", format, err)
+	}
+	return d, nil
+}
+
+// PrepareAttestation makes the draft of an attestation by the private half of a key, in
+// the format FormatBundle or FormatDSSE.
+func PrepareAttestation(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, predicateType string, predicate []byte) (*Draft, error) {
+	d, err := prepareAttestation(artifact, key, format, predicateType, predicate)
+	return d, prefix.Error("cosign", err)
+}
+
+func prepareAttestation(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, predicateType string, predicate []byte) (*Draft, error) {
+	if format != FormatBundle && format != FormatDSSE {
+		return nil, fmt.Errorf("%v: not a format of attestations", format)
+	}
+	if predicateType == "" {
+		return nil, errors.New("attestation: no predicate type")
+	}
+	if err := decode("predicate", predicate, new(struct{})); err != nil {
+		return nil, err
+	}
+	d, err := newDraft(artifact, key, format, predicateType)
+	if err != nil {
+		return nil, err
+	}
+	if d.payload, err = newStatement(artifact.Digest, claim{predicateType, predicate}); err != nil {
+		return nil, fmt.Errorf("attestation: %w", err)
 	}
 	return d, nil
 }
 
 func newDraft(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, predicateType string) (*Draft, error) {
-	if err := checkDescriptor(artifact); err != nil {
+	if err := ocilayout.CheckDescriptor(artifact); err != nil {
 		return nil, err
 	}
 	if err := checkKey(key); err != nil {
@@ -126,17 +174,17 @@ func newDraft(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, 
 	return &Draft{format: format, artifact: artifact, key: key, hash: signingHash(key), predicateType: predicateType}, nil
 }
 
-func (d *Draft) sign(ctx context.Context, store Store, sign signFunc) error {
-	sig, err := sign(d.Message(), d.hash)
+func (d *Draft) sign(ctx context.Context, store Store, signer crypto.Signer, random io.Reader) error {
+	sig, err := crypto.SignMessage(signer, random, d.Message(), d.hash)
 	if err != nil {
-		return fmt.Errorf("cosign: sign: %w", err)
+		return fmt.Errorf("sign: %w", err)
 	}
-	return d.Join(ctx, store, sig)
+	return d.join(ctx, store, sig)
 }
 
 // Message returns the bytes to be signed.
 func (d *Draft) Message() []byte {
-	if d.format == SimpleSigning {
+	if d.format == FormatSimpleSigning {
 		return bytes.Clone(d.payload)
 	}
 	return preAuthenticationEncoding(dssePayloadType, d.payload)
@@ -148,13 +196,17 @@ func (d *Draft) Hash() crypto.Hash { return d.hash }
 
 // Join puts draft and signature together and stores them, if the signature is right.
 func (d *Draft) Join(ctx context.Context, store Store, sig []byte) error {
+	return prefix.Error("cosign", d.join(ctx, store, sig))
+}
+
+func (d *Draft) join(ctx context.Context, store Store, sig []byte) error {
 	if err := verifySignature(d.key, d.Message(), sig); err != nil {
-		return fmt.Errorf("cosign: sign: the signature does not fit the key: %w", err)
+		return fmt.Errorf("sign: the signature does not fit the key: %w", err)
 	}
 	switch d.format {
-	case Bundle:
+	case FormatBundle:
 		return d.joinBundle(store, sig)
-	case DSSE:
+	case FormatDSSE:
 		return d.joinDSSE(ctx, store, sig)
 	}
 	return d.joinSimpleSigning(ctx, store, sig)
@@ -167,15 +219,15 @@ func (d *Draft) joinBundle(store Store, sig []byte) error {
 	}
 	content, err := newBundle(hint, d.payload, sig)
 	if err != nil {
-		return fmt.Errorf("cosign: bundle: %w", err)
+		return fmt.Errorf("bundle: %w", err)
 	}
 	layer, err := store.WriteBlob(mediaTypeBundle, bytes.NewReader(content))
 	if err != nil {
-		return fmt.Errorf("cosign: bundle: %w", err)
+		return fmt.Errorf("bundle: %w", prefix.Bare(err))
 	}
 	config, err := store.WriteBlob(ocispec.MediaTypeEmptyJSON, bytes.NewReader(ocispec.DescriptorEmptyJSON.Data))
 	if err != nil {
-		return fmt.Errorf("cosign: bundle: %w", err)
+		return fmt.Errorf("bundle: %w", prefix.Bare(err))
 	}
 	_, err = store.WriteManifest(ocispec.Manifest{
 		ArtifactType: mediaTypeBundle,
@@ -188,7 +240,101 @@ func (d *Draft) joinBundle(store Store, sig []byte) error {
 		},
 	}, "")
 	if err != nil {
-		return fmt.Errorf("cosign: bundle: %w", err)
+		return fmt.Errorf("bundle: %w", prefix.Bare(err))
 	}
 	return nil
+}
+
+// joinSimpleSigning adds the signature to those that the artifact has: in this
+// format all of them are in the one manifest under the tag.
+func (d *Draft) joinSimpleSigning(ctx context.Context, store Store, sig []byte) error {
+	layer, err := store.WriteBlob(mediaTypeSimpleSigning, bytes.NewReader(d.payload))
+	if err != nil {
+		return fmt.Errorf("payload: %w", prefix.Bare(err))
+	}
+	layer.Annotations = map[string]string{annotationSignature: base64.StdEncoding.EncodeToString(sig)}
+	return d.joinTagged(ctx, store, layer, signatureTag(d.artifact.Digest))
+}
+
+// joinDSSE adds an attestation to those under the tag.
+func (d *Draft) joinDSSE(ctx context.Context, store Store, sig []byte) error {
+	content, err := json.Marshal(newDSSE(d.payload, sig))
+	if err != nil {
+		return fmt.Errorf("attestation: %w", err)
+	}
+	layer, err := store.WriteBlob(mediaTypeDSSE, bytes.NewReader(content))
+	if err != nil {
+		return fmt.Errorf("attestation: %w", prefix.Bare(err))
+	}
+	// The signature is in the envelope; cosign wants the annotation all the same.
+	layer.Annotations = map[string]string{annotationSignature: "", "predicateType": d.predicateType}
+	return d.joinTagged(ctx, store, layer, attestationTag(d.artifact.Digest))
+}
+
+// joinTagged writes the manifest under the tag anew, with one more layer.
+func (d *Draft) joinTagged(ctx context.Context, store Store, layer ocispec.Descriptor, tag string) error {
+	layers, err := d.tagged(ctx, store)
+	if err != nil {
+		return err
+	}
+	layers = appendLayer(layers, layer)
+	content, err := newConfig(layers)
+	if err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	config, err := store.WriteBlob(ocispec.MediaTypeImageConfig, bytes.NewReader(content))
+	if err != nil {
+		return fmt.Errorf("config: %w", prefix.Bare(err))
+	}
+	_, err = store.WriteManifest(ocispec.Manifest{Config: config, Layers: layers}, tag)
+	if err != nil {
+		return fmt.Errorf("manifest: %w", prefix.Bare(err))
+	}
+	return nil
+}
+
+// tagged returns the layers of the draft's format that the artifact has.
+func (d *Draft) tagged(ctx context.Context, store Store) ([]ocispec.Descriptor, error) {
+	candidates, err := findSignatures(ctx, store, d.artifact)
+	if err != nil {
+		return nil, err
+	}
+	var layers []ocispec.Descriptor
+	for _, c := range candidates {
+		content, err := readBlob(ctx, store, c, maxManifest)
+		if err != nil {
+			return nil, err
+		}
+		m, err := parseManifest(content)
+		if err != nil {
+			return nil, err
+		}
+		for _, layer := range m.Layers {
+			if layerFormat(layer) != d.format {
+				continue
+			}
+			blob, err := readBlob(ctx, store, layer, maxPayload)
+			if err != nil {
+				return nil, err
+			}
+			e, err := parseLayer(d.format, layer, blob, nil)
+			if err != nil {
+				continue // not worth keeping; Verify would reject it
+			}
+			if _, err := e.read(e.payload, d.artifact.Digest); err == nil {
+				layers = appendLayer(layers, layer)
+			}
+		}
+	}
+	return layers, nil
+}
+
+// appendLayer appends a signature unless it is there already.
+func appendLayer(layers []ocispec.Descriptor, layer ocispec.Descriptor) []ocispec.Descriptor {
+	for _, have := range layers {
+		if have.Digest == layer.Digest && have.Annotations[annotationSignature] == layer.Annotations[annotationSignature] {
+			return layers
+		}
+	}
+	return append(layers, layer)
 }

@@ -44,8 +44,8 @@ func TestSignAndVerify(t *testing.T) {
 				formats[s.Format] = string(s.Payload)
 				assert.Equal(t, key.Public(), s.Key)
 			}
-			assert.Contains(t, formats[cosign.SimpleSigning], `"docker-reference":"registry.example/os"`)
-			assert.Contains(t, formats[cosign.Bundle], `"predicateType":"https://sigstore.dev/cosign/sign/v1"`)
+			assert.Contains(t, formats[cosign.FormatSimpleSigning], `"docker-reference":"registry.example/os"`)
+			assert.Contains(t, formats[cosign.FormatBundle], `"predicateType":"https://sigstore.dev/cosign/sign/v1"`)
 		})
 	}
 }
@@ -136,11 +136,11 @@ func TestPolicy(t *testing.T) {
 	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	require.NoError(t, err)
 	for message, key := range map[string]crypto.PublicKey{
-		"cosign: key: RSA with 1024 bits, want 2048 to 16384":              &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 1023), E: 65537},
-		"cosign: key: the RSA key is empty":                                (*rsa.PublicKey)(nil),
-		"cosign: key: ECDSA needs a key on P-256, P-384 or P-521":          p224.Public(),
-		"cosign: key: 3 bytes, want 32 for Ed25519":                        ed25519.PublicKey("key"),
-		"cosign: key: <nil> is not supported, want *ecdsa.PublicKey, *rsa": nil,
+		"key: RSA with 1024 bits, want 2048 to 16384":              &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 1023), E: 65537},
+		"key: the RSA key is empty":                                (*rsa.PublicKey)(nil),
+		"key: ECDSA needs a key on P-256, P-384 or P-521":          p224.Public(),
+		"key: 3 bytes, want 32 for Ed25519":                        ed25519.PublicKey("key"),
+		"key: <nil> is not supported, want *ecdsa.PublicKey, *rsa": nil,
 	} {
 		_, err := cosign.Verify(ctx, dir, artifact, cosign.Policy{Keys: []crypto.PublicKey{key}})
 		assert.ErrorContains(t, err, message)
@@ -160,19 +160,27 @@ func TestParseKeys(t *testing.T) {
 }
 
 // A signer of Sigstore, here one of PSS, which no crypto.Signer is asked for.
-func TestSignWith(t *testing.T) {
+func TestSigstoreSigner(t *testing.T) {
 	ctx := context.Background()
 	_, dir, artifact := newArtifact(t)
 	pss, err := signature.LoadRSAPSSSigner(testKeys()["rsa"].(*rsa.PrivateKey), crypto.SHA256, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 	require.NoError(t, err)
-	require.NoError(t, cosign.SignWith(ctx, dir, artifact, pss, cosign.SignOptions{}))
+	signer, err := cosign.SigstoreSigner(ctx, pss)
+	require.NoError(t, err)
+	require.NoError(t, cosign.Sign(ctx, dir, artifact, signer, cosign.SignOptions{}))
+	require.NoError(t, cosign.Attest(ctx, dir, artifact, cosign.PredicateSPDX, []byte(predicate), signer, cosign.SignOptions{}))
 	result, err := cosign.Verify(ctx, dir, artifact, cosign.Policy{Keys: public("rsa")})
 	require.NoError(t, err)
 	assert.Len(t, result.Signatures, 2)
+	assert.Len(t, result.Attestations, 1)
+	_, err = signer.Sign(nil, make([]byte, 32), crypto.SHA256)
+	require.Error(t, err, "a digest")
 
 	wrong, err := signature.LoadECDSASigner(testKeys()["p256"].(*ecdsa.PrivateKey), crypto.SHA512)
 	require.NoError(t, err)
-	assert.ErrorContains(t, cosign.SignWith(ctx, dir, artifact, wrong, cosign.SignOptions{}), "the signature does not fit the key")
+	signer, err = cosign.SigstoreSigner(ctx, wrong)
+	require.NoError(t, err)
+	assert.ErrorContains(t, cosign.Sign(ctx, dir, artifact, signer, cosign.SignOptions{}), "the signature does not fit the key")
 }
 
 // The key of a certificate is a key, whenever that was valid.

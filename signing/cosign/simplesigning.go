@@ -13,6 +13,18 @@ import (
 // (SIGNATURE_SPEC.md, "Payloads").
 const payloadType = "cosign container image signature"
 
+// A simplePayload has the members of a payload in the order in which cosign writes them. Those of type any are not read.
+type simplePayload struct {
+	Critical struct {
+		Identity any `json:"identity"`
+		Image    struct {
+			DockerManifestDigest digest.Digest `json:"docker-manifest-digest"`
+		} `json:"image"`
+		Type string `json:"type"`
+	} `json:"critical"`
+	Optional any `json:"optional"`
+}
+
 // parseSimpleSigning reads a signature from the annotation of its payload.
 func parseSimpleSigning(annotation string, payload []byte) (*envelope, error) {
 	sig, err := base64.StdEncoding.Strict().DecodeString(annotation)
@@ -20,7 +32,7 @@ func parseSimpleSigning(annotation string, payload []byte) (*envelope, error) {
 		err = errors.New("missing")
 	}
 	if err != nil {
-		return nil, &FormatError{Document: "manifest", Field: "annotation " + annotationSignature, Err: err}
+		return nil, malformed("manifest: annotation "+annotationSignature, "%w", err)
 	}
 	return &envelope{
 		message:   payload,
@@ -30,59 +42,24 @@ func parseSimpleSigning(annotation string, payload []byte) (*envelope, error) {
 	}, nil
 }
 
-// readPayload checks that a payload says no more than that the artifact is signed.
+// readPayload checks that a payload says that the artifact is signed, and no more.
 func readPayload(payload []byte, subject digest.Digest) (*claim, error) {
-	if err := checkPayload(payload, subject); err != nil {
+	var p simplePayload
+	if err := decode("payload", payload, &p); err != nil {
 		return nil, err
+	}
+	if got := p.Critical.Type; got != payloadType {
+		return nil, malformed("payload: critical.type", "%q, want %q", got, payloadType)
+	}
+	if got := p.Critical.Image.DockerManifestDigest; got != subject {
+		return nil, fmt.Errorf("%w: %s", ErrOtherArtifact, got)
 	}
 	return new(claim), nil
 }
 
-// checkPayload checks that a payload is a signature of the artifact.
-func checkPayload(payload []byte, subject digest.Digest) error {
-	o, err := parseObject("payload", payload)
-	if err != nil {
-		return err
-	}
-	critical, err := o.object("critical")
-	if err != nil {
-		return err
-	}
-	if err := critical.expect("type", payloadType); err != nil {
-		return err
-	}
-	image, err := critical.object("image")
-	if err != nil {
-		return err
-	}
-	got, err := image.text("docker-manifest-digest")
-	if err != nil {
-		return err
-	}
-	if got != string(subject) {
-		return fmt.Errorf("%w: %s", ErrOtherArtifact, got)
-	}
-	return nil
-}
-
-// A simplePayload has the members of a payload in the order in which cosign writes
-// them.
-type simplePayload struct {
-	Critical struct {
-		Identity struct {
-			DockerReference string `json:"docker-reference"`
-		} `json:"identity"`
-		Image struct {
-			DockerManifestDigest digest.Digest `json:"docker-manifest-digest"`
-		} `json:"image"`
-		Type string `json:"type"`
-	} `json:"critical"`
-	Optional map[string]string `json:"optional"`
-}
-
 func newPayload(subject digest.Digest, o SignOptions) ([]byte, error) {
 	var p simplePayload
-	p.Critical.Identity.DockerReference = o.Reference
+	p.Critical.Identity = map[string]string{"docker-reference": o.Reference}
 	p.Critical.Image.DockerManifestDigest = subject
 	p.Critical.Type = payloadType
 	return json.Marshal(p)

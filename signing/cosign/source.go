@@ -33,38 +33,59 @@ type ArtifactSource interface {
 	Signatures(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error)
 }
 
+// A Store is an ArtifactSource that signatures can be written to. Dir is one.
+type Store interface {
+	ArtifactSource
+	// WriteBlob stores a blob and describes it.
+	WriteBlob(mediaType string, content io.Reader) (ocispec.Descriptor, error)
+	// WriteManifest stores a manifest, and lets a tag name it if that is not empty.
+	WriteManifest(m ocispec.Manifest, tag string) (ocispec.Descriptor, error)
+}
+
 // OpenBlob opens a blob and checks its size and digest while it is read, without
 // keeping it. The end of the blob is io.EOF only if everything that was read before
 // is what the descriptor names, and a *osmith.DigestError otherwise: act upon nothing until
 // then.
 func OpenBlob(ctx context.Context, src ArtifactSource, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	if err := checkDescriptor(desc); err != nil {
+	r, err := openBlob(ctx, src, desc)
+	if err != nil {
+		return nil, prefix.Error("cosign", err)
+	}
+	return prefix.Reader("cosign", r), nil
+}
+
+func openBlob(ctx context.Context, src ArtifactSource, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return nil, err
 	}
 	r, err := src.Blob(ctx, desc)
 	if err != nil {
-		return nil, fmt.Errorf("cosign: blob %s: %w", desc.Digest, err)
+		return nil, fmt.Errorf("blob %s: %w", desc.Digest, prefix.Bare(err))
 	}
-	return prefix.Reader("cosign", ocilayout.CheckedReader(ctx, r, desc)), nil
+	return ocilayout.CheckedReader(ctx, r, desc), nil
 }
 
-// checkDescriptor refuses digests that do not protect what they name.
-func checkDescriptor(desc ocispec.Descriptor) error {
-	return prefix.Error("cosign", ocilayout.CheckDescriptor(desc))
+// findSignatures asks a source for what may hold signatures of an artifact.
+func findSignatures(ctx context.Context, src ArtifactSource, artifact ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	found, err := src.Signatures(ctx, artifact)
+	if err != nil {
+		return nil, fmt.Errorf("%s: find signatures: %w", artifact.Digest, prefix.Bare(err))
+	}
+	return found, nil
 }
 
 // readBlob returns a blob of limited size, checked.
 func readBlob(ctx context.Context, src ArtifactSource, desc ocispec.Descriptor, limit int64) ([]byte, error) {
 	if desc.Size > limit {
-		return nil, fmt.Errorf("cosign: blob %s: %w: %d bytes, at most %d are allowed", desc.Digest, ErrTooLarge, desc.Size, limit)
+		return nil, fmt.Errorf("blob %s: %w: %d bytes, at most %d are allowed", desc.Digest, ErrTooLarge, desc.Size, limit)
 	}
-	r, err := OpenBlob(ctx, src, desc)
+	r, err := openBlob(ctx, src, desc)
 	if err != nil {
 		return nil, err
 	}
 	b, err := io.ReadAll(r)
 	if e := r.Close(); err == nil && e != nil {
-		err = fmt.Errorf("cosign: blob %s: %w", desc.Digest, e)
+		err = fmt.Errorf("blob %s: %w", desc.Digest, e)
 	}
 	if err != nil {
 		return nil, err

@@ -26,72 +26,11 @@ const (
 	PredicateCycloneDX        = "https://cyclonedx.org/bom"
 )
 
-// readStatement checks that an in-toto statement is about the artifact.
-func readStatement(payload []byte, subject digest.Digest) (*claim, error) {
-	o, err := parseObject("statement", payload)
-	if err != nil {
-		return nil, err
-	}
-	typ, err := o.text("_type")
-	if err != nil {
-		return nil, err
-	}
-	if typ != statementType && typ != statementTypeOld {
-		return nil, o.errorf("_type", "%q, want %q", typ, statementType)
-	}
-	predicate, err := o.text("predicateType")
-	if err != nil {
-		return nil, err
-	}
-	if predicate == "" {
-		return nil, o.errorf("predicateType", "empty")
-	}
-	if err := hasSubject(o, subject); err != nil {
-		return nil, err
-	}
-	if predicate == predicateType {
-		if typ != statementType {
-			return nil, o.errorf("_type", "%q, want %q for a signature", typ, statementType)
-		}
-		return new(claim), nil
-	}
-	// The document was parsed strictly, so there is one way to read the predicate.
-	var raw struct {
-		Predicate json.RawMessage `json:"predicate"`
-	}
-	if _, err := o.lookup("predicate"); err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(payload, &raw); err != nil {
-		return nil, &FormatError{Document: "statement", Err: err}
-	}
-	return &claim{predicateType: predicate, predicate: raw.Predicate}, nil
-}
-
-func hasSubject(o object, subject digest.Digest) error {
-	subjects, err := o.objects("subject")
-	if err != nil {
-		return err
-	}
-	if len(subjects) == 0 {
-		return o.errorf("subject", "empty")
-	}
-	var other string
-	for _, s := range subjects {
-		digests, err := s.object("digest")
-		if err != nil {
-			return err
-		}
-		got, err := digests.text(string(subject.Algorithm()))
-		if err != nil {
-			return err
-		}
-		if got == subject.Encoded() {
-			return nil
-		}
-		other = got
-	}
-	return fmt.Errorf("%w: %s:%s", ErrOtherArtifact, subject.Algorithm(), other)
+// A claim is what an authentic payload says about its artifact: that it is signed
+// (no predicate type), or something else.
+type claim struct {
+	predicateType string
+	predicate     json.RawMessage
 }
 
 // The members of a statement, in the order in which cosign writes them.
@@ -103,19 +42,59 @@ type (
 		Predicate     json.RawMessage    `json:"predicate"`
 	}
 	statementSubject struct {
-		Digest map[digest.Algorithm]string `json:"digest"`
+		Digest struct {
+			SHA256 string `json:"sha256,omitzero"`
+		} `json:"digest,omitzero"`
 	}
 )
+
+// readStatement checks that an in-toto statement is about the artifact.
+func readStatement(payload []byte, subject digest.Digest) (*claim, error) {
+	var s statement
+	if err := decode("statement", payload, &s); err != nil {
+		return nil, err
+	}
+	switch {
+	case s.Type != statementType && s.Type != statementTypeOld:
+		return nil, malformed("statement: _type", "%q, want %q", s.Type, statementType)
+	case s.PredicateType == "":
+		return nil, malformed("statement: predicateType", "empty")
+	case len(s.Subject) == 0:
+		return nil, malformed("statement: subject", "empty")
+	}
+	if err := hasSubject(s.Subject, subject); err != nil {
+		return nil, err
+	}
+	switch {
+	case s.PredicateType != predicateType && s.Predicate == nil:
+		return nil, malformed("statement: predicate", "missing")
+	case s.PredicateType != predicateType:
+		return &claim{predicateType: s.PredicateType, predicate: s.Predicate}, nil
+	case s.Type != statementType:
+		return nil, malformed("statement: _type", "%q, want %q for a signature", s.Type, statementType)
+	}
+	return new(claim), nil
+}
+
+func hasSubject(subjects []statementSubject, subject digest.Digest) error {
+	var other string
+	for i, s := range subjects {
+		switch s.Digest.SHA256 {
+		case "":
+			return malformed(fmt.Sprintf("statement: subject[%d].digest.sha256", i), "missing")
+		case subject.Encoded():
+			return nil
+		}
+		other = s.Digest.SHA256
+	}
+	return fmt.Errorf("%w: %s:%s", ErrOtherArtifact, subject.Algorithm(), other)
+}
 
 // newStatement is what is signed about an artifact. An empty predicate type stands for
 // a signature.
 func newStatement(subject digest.Digest, c claim) ([]byte, error) {
-	s := statement{
-		Type:          statementType,
-		Subject:       []statementSubject{{map[digest.Algorithm]string{subject.Algorithm(): subject.Encoded()}}},
-		PredicateType: c.predicateType,
-		Predicate:     c.predicate,
-	}
+	s := statement{Type: statementType, Subject: make([]statementSubject, 1), PredicateType: c.predicateType, Predicate: c.predicate}
+	s.Subject[0].Digest.SHA256 = subject.Encoded()
 	if c.predicateType == "" {
 		s.PredicateType, s.Predicate = predicateType, json.RawMessage("{}")
 	}

@@ -3,39 +3,15 @@ package cosign
 import (
 	"context"
 	"crypto"
+	"encoding/json"
 	"fmt"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
-
-// A Format is one of the ways in which cosign stores a signature.
-type Format int
-
-const (
-	// SimpleSigning is the format of cosign 1 and 2: a signed payload as a layer,
-	// the signature as its annotation.
-	SimpleSigning Format = iota + 1
-	// Bundle is the format of cosign 3, for signatures and attestations: a Sigstore
-	// bundle that refers to the artifact as its subject.
-	Bundle
-	// DSSE is the format of the attestations of cosign 1 and 2: a signed envelope as a
-	// layer.
-	DSSE
-)
-
-func (f Format) String() string {
-	switch f {
-	case SimpleSigning:
-		return "simple signing"
-	case Bundle:
-		return "bundle"
-	case DSSE:
-		return "attestation"
-	}
-	return fmt.Sprintf("format %d", int(f))
-}
 
 // A Result is the proof that an artifact satisfies a policy.
 type Result struct {
@@ -47,11 +23,8 @@ type Result struct {
 	Rejected     []Rejection   // that do not
 }
 
-// A Signature is one that a trusted authority made for the artifact.
-type Signature = Signed
-
-// Signed says who signed something, and how.
-type Signed struct {
+// A Signature says who signed an artifact, and how. The authority is one of the policy, and trusted.
+type Signature struct {
 	Format    Format
 	Authority string           // of the policy; empty for Policy.Keys
 	Key       crypto.PublicKey // of the policy; nil for a signature by certificate
@@ -61,7 +34,7 @@ type Signed struct {
 }
 
 // Signer names who signed, for a person.
-func (s *Signed) Signer() string {
+func (s *Signature) Signer() string {
 	who := fmt.Sprintf("authority %q", s.Authority)
 	if s.Authority == "" {
 		who = "a key of the policy"
@@ -72,6 +45,14 @@ func (s *Signed) Signer() string {
 	return who
 }
 
+// An Attestation is a statement about the artifact that a trusted authority signed. What
+// it says is true as far as that authority is believed.
+type Attestation struct {
+	Signature
+	PredicateType string
+	Predicate     json.RawMessage // as it stands in the statement
+}
+
 // Verify checks that those whom the policy names signed the artifact and made the attestations it
 // asks for, and that the source has the manifest that was signed. The artifact is what
 // the digest of the descriptor names; where that came from does not matter.
@@ -80,6 +61,11 @@ func (s *Signed) Signer() string {
 // asks for it is an *UntrustedError. A policy that could not be satisfied, or that names identities
 // without a way to check them, is an error, too.
 func Verify(ctx context.Context, src ArtifactSource, artifact ocispec.Descriptor, p Policy) (*Result, error) {
+	result, err := verify(ctx, src, artifact, p)
+	return result, prefix.Error("cosign", err)
+}
+
+func verify(ctx context.Context, src ArtifactSource, artifact ocispec.Descriptor, p Policy) (*Result, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
@@ -87,12 +73,12 @@ func Verify(ctx context.Context, src ArtifactSource, artifact ocispec.Descriptor
 	if err != nil {
 		return nil, err
 	}
-	candidates, err := src.Signatures(ctx, artifact)
+	candidates, err := findSignatures(ctx, src, artifact)
 	if err != nil {
-		return nil, fmt.Errorf("cosign: %s: find signatures: %w", artifact.Digest, err)
+		return nil, err
 	}
 	if len(candidates) > maxCandidates {
-		return nil, fmt.Errorf("cosign: %s: %d manifests with signatures, at most %d are looked at", artifact.Digest, len(candidates), maxCandidates)
+		return nil, fmt.Errorf("%s: %d manifests with signatures, at most %d are looked at", artifact.Digest, len(candidates), maxCandidates)
 	}
 	v := &verification{src: src, policy: p, authorities: p.authorities(), seen: map[string]bool{},
 		Result: Result{Subject: artifact, Manifest: content}}
@@ -116,9 +102,9 @@ type verification struct {
 // judge holds what was found against the policy.
 func (v *verification) judge() (*Result, error) {
 	if len(v.Signatures)+len(v.Attestations)+len(v.Rejected) == 0 {
-		return nil, fmt.Errorf("cosign: %s: %w%s", v.Subject.Digest, ErrUnsigned, of(v.absent()))
+		return nil, fmt.Errorf("%s: %w%s", v.Subject.Digest, ErrUnsigned, of(v.absent()))
 	}
-	u := &UntrustedError{Subject: v.Subject.Digest, Need: v.policy.threshold(), Of: len(v.authorities), Absent: v.absent(), Rejected: v.Rejected}
+	u := &UntrustedError{Subject: v.Subject.Digest, Want: v.policy.threshold(), Of: len(v.authorities), Absent: v.absent(), Rejected: v.Rejected}
 	for _, s := range v.Signatures {
 		if name := s.Signer(); !slices.Contains(u.Signed, name) {
 			u.Signed = append(u.Signed, name)
@@ -130,7 +116,7 @@ func (v *verification) judge() (*Result, error) {
 			u.Missing = append(u.Missing, MissingAttestation{r.String(), reasons})
 		}
 	}
-	if v.signers() < u.Need || len(u.Missing) > 0 {
+	if v.signers() < u.Want || len(u.Missing) > 0 {
 		return nil, u
 	}
 	return &v.Result, nil
@@ -226,7 +212,7 @@ func (v *verification) repeated(e *envelope) bool {
 
 // verify finds the authority of the policy that made the signature. Only then is the
 // payload parsed.
-func (v *verification) verify(ctx context.Context, e *envelope) (*Signed, *claim, error) {
+func (v *verification) verify(ctx context.Context, e *envelope) (*Signature, *claim, error) {
 	a, s, err := v.authority(ctx, e)
 	if err != nil {
 		return nil, nil, err
@@ -249,11 +235,11 @@ func (v *verification) verify(ctx context.Context, e *envelope) (*Signed, *claim
 }
 
 // authority returns who made a signature.
-func (v *verification) authority(ctx context.Context, e *envelope) (*Authority, *Signed, error) {
+func (v *verification) authority(ctx context.Context, e *envelope) (*Authority, *Signature, error) {
 	for i := range v.authorities {
 		for _, key := range v.authorities[i].Keys {
 			if verifySignature(key, e.message, e.signature) == nil {
-				return &v.authorities[i], &Signed{Key: key}, nil
+				return &v.authorities[i], &Signature{Key: key}, nil
 			}
 		}
 	}
@@ -275,7 +261,7 @@ func (v *verification) authority(ctx context.Context, e *envelope) (*Authority, 
 }
 
 // certified returns whose certificate made a signature.
-func (v *verification) certified(ctx context.Context, e *envelope) (*Authority, *Signed, error) {
+func (v *verification) certified(ctx context.Context, e *envelope) (*Authority, *Signature, error) {
 	err := ErrOtherKey
 	for i := range v.authorities {
 		a := &v.authorities[i]
@@ -291,7 +277,7 @@ func (v *verification) certified(ctx context.Context, e *envelope) (*Authority, 
 		if !slices.ContainsFunc(a.Identities, func(want Identity) bool { return want.Matches(id.Issuer, id.Subject) }) {
 			return nil, nil, fmt.Errorf("%w: %q: the verifier accepted %s of %s, whom the policy does not name", ErrOtherKey, a.Name, id.Subject, id.Issuer)
 		}
-		return a, &Signed{Identity: id}, nil
+		return a, &Signature{Identity: id}, nil
 	}
 	return nil, nil, err
 }

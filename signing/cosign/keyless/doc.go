@@ -2,7 +2,7 @@
 // Sigstore's authority Fulcio instead of a key that is known beforehand, and recorded in its log
 // Rekor. It is the IdentityVerifier of package cosign's policies:
 //
-//	verifier, err := keyless.New(trustedRoot, keyless.Options{}) // the bytes of a trusted_root.json
+//	verifier, err := keyless.New(trustedRoot, keyless.VerifierOptions{}) // the bytes of a trusted_root.json
 //	if err != nil {
 //		return err
 //	}

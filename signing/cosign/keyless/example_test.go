@@ -19,7 +19,7 @@ func ExampleNew() {
 		fmt.Println(err)
 		return
 	}
-	verifier, err := keyless.New(root, keyless.Options{})
+	verifier, err := keyless.New(root, keyless.VerifierOptions{})
 	if err != nil {
 		fmt.Println(err)
 		return

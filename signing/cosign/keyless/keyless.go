@@ -12,14 +12,15 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/signing/cosign"
 )
 
 // maxTrustedRoot bounds the trusted root, in bytes; that of the public instance has 7 KiB.
 const maxTrustedRoot = 4 << 20
 
-// Options say which proofs are asked for. The zero value is what Sigstore's public instance gives.
-type Options struct {
+// VerifierOptions say which proofs are asked for. The zero value is what Sigstore's public instance gives.
+type VerifierOptions struct {
 	// LogEntries, Timestamps and CertificateTimestamps are how many logs or authorities
 	// must vouch for the signature, its time and its certificate; 0 means 1.
 	LogEntries            int
@@ -44,24 +45,25 @@ var _ cosign.IdentityVerifier = (*Verifier)(nil)
 
 // New reads a trusted root: the JSON document that Sigstore's TUF repository and "cosign trusted-root create" call
 // trusted_root.json. It is never fetched, and how it came here is what all trust rests on.
-func New(trustedRoot []byte, o Options) (*Verifier, error) {
+func New(trustedRoot []byte, o VerifierOptions) (v *Verifier, err error) {
+	defer prefix.Add("keyless", &err)
 	if len(trustedRoot) > maxTrustedRoot {
-		return nil, fmt.Errorf("keyless: trusted root: %d bytes, at most %d are allowed", len(trustedRoot), maxTrustedRoot)
+		return nil, fmt.Errorf("trusted root: %d bytes, at most %d are allowed", len(trustedRoot), maxTrustedRoot)
 	}
 	for name, n := range map[string]int{"LogEntries": o.LogEntries, "Timestamps": o.Timestamps, "CertificateTimestamps": o.CertificateTimestamps} {
 		if n < 0 {
-			return nil, fmt.Errorf("keyless: options: %s is %d", name, n)
+			return nil, fmt.Errorf("options: %s is %d", name, n)
 		}
 	}
 	if o.WithoutLogEntry && o.LogEntries > 0 || o.WithoutCertificateTimestamps && o.CertificateTimestamps > 0 {
-		return nil, errors.New("keyless: options: proofs are both asked for and done without")
+		return nil, errors.New("options: proofs are both asked for and done without")
 	}
 	material, err := root.NewTrustedRootFromJSON(trustedRoot)
 	if err != nil {
-		return nil, fmt.Errorf("keyless: trusted root: %w", err)
+		return nil, fmt.Errorf("trusted root: %w", err)
 	}
 	if len(material.FulcioCertificateAuthorities()) == 0 {
-		return nil, errors.New("keyless: trusted root: it has no certificate authority, so nothing could be verified")
+		return nil, errors.New("trusted root: it has no certificate authority, so nothing could be verified")
 	}
 	// A time is always asked for: without one, any certificate would be good for ever.
 	options := []verify.VerifierOption{verify.WithObserverTimestamps(max(o.Timestamps, 1))}
@@ -71,24 +73,25 @@ func New(trustedRoot []byte, o Options) (*Verifier, error) {
 	if !o.WithoutCertificateTimestamps {
 		options = append(options, verify.WithSignedCertificateTimestamps(max(o.CertificateTimestamps, 1)))
 	}
-	v, err := verify.NewVerifier(material, options...)
+	verifier, err := verify.NewVerifier(material, options...)
 	if err != nil {
-		return nil, fmt.Errorf("keyless: %w", err)
+		return nil, err
 	}
-	return &Verifier{v}, nil
+	return &Verifier{verifier}, nil
 }
 
 // VerifyIdentity implements cosign.IdentityVerifier.
-func (v *Verifier) VerifyIdentity(ctx context.Context, text, message []byte, ids []cosign.Identity) (*cosign.VerifiedIdentity, error) {
+func (v *Verifier) VerifyIdentity(ctx context.Context, text, message []byte, ids []cosign.Identity) (who *cosign.VerifiedIdentity, err error) {
+	defer prefix.Add("keyless", &err)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if len(ids) == 0 {
-		return nil, errors.New("keyless: no identity is trusted")
+		return nil, errors.New("no identity is trusted")
 	}
 	var b bundle.Bundle
 	if err := b.UnmarshalJSON(text); err != nil {
-		return nil, fmt.Errorf("keyless: bundle: %w", err)
+		return nil, fmt.Errorf("bundle: %w", err)
 	}
 	artifact, err := artifactOf(&b, message)
 	if err != nil {
@@ -97,18 +100,19 @@ func (v *Verifier) VerifyIdentity(ctx context.Context, text, message []byte, ids
 	// Who signed is compared below, by the rules of package cosign, for any number of identities.
 	result, err := v.verifier.Verify(&b, verify.NewPolicy(artifact, verify.WithoutIdentitiesUnsafe()))
 	if err != nil {
-		return nil, fmt.Errorf("keyless: %w", err)
+		return nil, err
 	}
 	if result.Signature == nil || result.Signature.Certificate == nil {
-		return nil, errors.New("keyless: the signature is not by a certificate")
+		return nil, errors.New("the signature is not by a certificate")
 	}
 	c := result.Signature.Certificate
-	for _, id := range ids {
-		if id.Matches(c.Issuer, c.SubjectAlternativeName) {
-			return &cosign.VerifiedIdentity{Issuer: c.Issuer, Subject: c.SubjectAlternativeName, Time: earliest(result)}, nil
+	id := cosign.VerifiedIdentity{Issuer: c.Issuer, Subject: c.SubjectAlternativeName, Time: earliest(result)}
+	for _, want := range ids {
+		if want.Matches(id.Issuer, id.Subject) {
+			return &id, nil
 		}
 	}
-	return nil, &IdentityError{Issuer: c.Issuer, Subject: c.SubjectAlternativeName, Want: ids}
+	return nil, &IdentityError{Want: ids, Got: id}
 }
 
 // artifactOf says what the signature in the bundle must be over. The message of a DSSE envelope is in the
@@ -116,7 +120,7 @@ func (v *Verifier) VerifyIdentity(ctx context.Context, text, message []byte, ids
 func artifactOf(b *bundle.Bundle, message []byte) (verify.ArtifactPolicyOption, error) {
 	content, err := b.SignatureContent()
 	if err != nil {
-		return nil, fmt.Errorf("keyless: bundle: %w", err)
+		return nil, fmt.Errorf("bundle: %w", err)
 	}
 	e := content.EnvelopeContent()
 	if e == nil {
@@ -125,10 +129,10 @@ func artifactOf(b *bundle.Bundle, message []byte) (verify.ArtifactPolicyOption, 
 	raw := e.RawEnvelope()
 	payload, err := raw.DecodeB64Payload()
 	if err != nil {
-		return nil, fmt.Errorf("keyless: bundle: %w", err)
+		return nil, fmt.Errorf("bundle: %w", err)
 	}
 	if !bytes.Equal(dsse.PAE(raw.PayloadType, payload), message) {
-		return nil, errors.New("keyless: bundle: the envelope holds another message than the one to be verified")
+		return nil, errors.New("bundle: the envelope holds another message than the one to be verified")
 	}
 	// Package cosign compares the subject of the statement with the artifact.
 	return verify.WithoutArtifactUnsafe(), nil
@@ -147,10 +151,10 @@ func earliest(r *verify.VerificationResult) time.Time {
 
 // An IdentityError says that a signature is good, and by somebody who is not trusted.
 type IdentityError struct {
-	Issuer, Subject string // of the certificate
-	Want            []cosign.Identity
+	Want []cosign.Identity // any of them
+	Got  cosign.VerifiedIdentity
 }
 
 func (e *IdentityError) Error() string {
-	return fmt.Sprintf("keyless: signed by %s of %s, want %v", e.Subject, e.Issuer, e.Want)
+	return fmt.Sprintf("signed by %s of %s, want %v", e.Got.Subject, e.Got.Issuer, e.Want)
 }

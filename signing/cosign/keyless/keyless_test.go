@@ -30,9 +30,9 @@ const (
 var who = cosign.Identity{Issuer: issuer, Subject: subject}
 
 // options of a Sigstore whose authority writes no certificate transparency log.
-var private = keyless.Options{WithoutCertificateTimestamps: true}
+var private = keyless.VerifierOptions{WithoutCertificateTimestamps: true}
 
-func newVerifier(t testing.TB, root []byte, o keyless.Options) *keyless.Verifier {
+func newVerifier(t testing.TB, root []byte, o keyless.VerifierOptions) *keyless.Verifier {
 	t.Helper()
 	v, err := keyless.New(root, o)
 	require.NoError(t, err)
@@ -136,14 +136,14 @@ func TestBothFormats(t *testing.T) {
 		var untrusted *cosign.UntrustedError
 		require.ErrorAs(t, err, &untrusted)
 		require.ErrorAs(t, untrusted.Rejected[0].Err, &other)
-		assert.Equal(t, subject, other.Subject)
-		assert.Equal(t, issuer, other.Issuer)
+		assert.Equal(t, subject, other.Got.Subject)
+		assert.Equal(t, issuer, other.Got.Issuer)
 		assert.Equal(t, g.artifact.Digest, untrusted.Subject)
 		assert.Equal(t, []string{"release"}, untrusted.Absent)
 		assert.ErrorContains(t, untrusted.Rejected[0].Err, `"release"`)
 	}
 	// A private authority's certificates are in no log, which the default asks for.
-	_, err := verify(g.dir, g.artifact, newVerifier(t, g.TrustedRoot(t), keyless.Options{}), who)
+	_, err := verify(g.dir, g.artifact, newVerifier(t, g.TrustedRoot(t), keyless.VerifierOptions{}), who)
 	require.ErrorIs(t, err, cosign.ErrUntrusted)
 	assert.ErrorContains(t, err, "certificate timestamp")
 }
@@ -269,7 +269,7 @@ func TestPublicInstance(t *testing.T) {
 	message := dsse.PAE(doc.DSSEEnvelope.PayloadType, doc.DSSEEnvelope.Payload)
 	id := cosign.Identity{Issuer: "https://token.actions.githubusercontent.com", SubjectRegexp: "https://github[.]com/sigstore/sigstore-js/.*"}
 	ctx := context.Background()
-	v := newVerifier(t, root, keyless.Options{})
+	v := newVerifier(t, root, keyless.VerifierOptions{})
 	got, err := v.VerifyIdentity(ctx, text, message, []cosign.Identity{id})
 	require.NoError(t, err)
 	assert.Equal(t, "https://github.com/sigstore/sigstore-js/.github/workflows/release.yml@refs/heads/main", got.Subject)
@@ -281,7 +281,7 @@ func TestPublicInstance(t *testing.T) {
 	require.ErrorContains(t, err, "no identity is trusted")
 	_, err = v.VerifyIdentity(ctx, []byte("{}"), message, []cosign.Identity{id})
 	require.ErrorContains(t, err, "keyless: bundle: ")
-	for name, o := range map[string]keyless.Options{"logs": {LogEntries: 2}, "times": {Timestamps: 3}, "certificate logs": {CertificateTimestamps: 2}} {
+	for name, o := range map[string]keyless.VerifierOptions{"logs": {LogEntries: 2}, "times": {Timestamps: 3}, "certificate logs": {CertificateTimestamps: 2}} {
 		_, err = newVerifier(t, root, o).VerifyIdentity(ctx, text, message, []cosign.Identity{id})
 		require.Error(t, err, name)
 	}
@@ -297,7 +297,7 @@ func TestPublicInstance(t *testing.T) {
 // Without a log, a time of a timestamp authority still is needed, and enough.
 func TestWithoutLog(t *testing.T) {
 	g := newGood(t)
-	v := newVerifier(t, g.TrustedRoot(t), keyless.Options{WithoutCertificateTimestamps: true, WithoutLogEntry: true})
+	v := newVerifier(t, g.TrustedRoot(t), keyless.VerifierOptions{WithoutCertificateTimestamps: true, WithoutLogEntry: true})
 	g.bundle.VerificationMaterial.TlogEntries = nil
 	addBundle(t, g.dir, g.artifact, sigstoretest.BundleJSON(t, g.bundle))
 	_, err := verify(g.dir, g.artifact, v, who)
@@ -312,7 +312,7 @@ func TestWithoutLog(t *testing.T) {
 // Two times are asked for, the log's and the authority's; an altered one is none.
 func TestTimestamps(t *testing.T) {
 	g := newGood(t)
-	v := newVerifier(t, g.TrustedRoot(t), keyless.Options{WithoutCertificateTimestamps: true, Timestamps: 2})
+	v := newVerifier(t, g.TrustedRoot(t), keyless.VerifierOptions{WithoutCertificateTimestamps: true, Timestamps: 2})
 	addBundle(t, g.dir, g.artifact, sigstoretest.BundleJSON(t, g.bundle))
 	_, err := verify(g.dir, g.artifact, v, who)
 	require.NoError(t, err)
@@ -332,13 +332,13 @@ func TestNewErrors(t *testing.T) {
 		"it has no certificate authority": func() (*keyless.Verifier, error) {
 			return keyless.New([]byte(`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`), private)
 		},
-		"LogEntries is -1": func() (*keyless.Verifier, error) { return keyless.New(root, keyless.Options{LogEntries: -1}) },
+		"LogEntries is -1": func() (*keyless.Verifier, error) { return keyless.New(root, keyless.VerifierOptions{LogEntries: -1}) },
 		"both asked for and done without": func() (*keyless.Verifier, error) {
-			return keyless.New(root, keyless.Options{LogEntries: 1, WithoutLogEntry: true})
+			return keyless.New(root, keyless.VerifierOptions{LogEntries: 1, WithoutLogEntry: true})
 		},
 		"at most 4194304 are allowed": func() (*keyless.Verifier, error) { return keyless.New(make([]byte, 5<<20), private) },
 		"keyless: options: proofs are both a": func() (*keyless.Verifier, error) {
-			return keyless.New(root, keyless.Options{CertificateTimestamps: 1, WithoutCertificateTimestamps: true})
+			return keyless.New(root, keyless.VerifierOptions{CertificateTimestamps: 1, WithoutCertificateTimestamps: true})
 		},
 	} {
 		v, err := f()

@@ -74,8 +74,8 @@ func signed(t testing.TB, key crypto.Signer) (*cosign.Dir, ocispec.Descriptor) {
 	store, err := cosign.OpenDir(dir)
 	require.NoError(t, err)
 	require.NoError(t, cosign.Sign(t.Context(), store, d, key, cosign.SignOptions{}))
-	require.NoError(t, cosign.Attest(t.Context(), store, d, cosign.PredicateSPDX, []byte(`{"a":1}`), key, cosign.SignOptions{Formats: []cosign.Format{cosign.Bundle}}))
-	require.NoError(t, cosign.Attest(t.Context(), store, d, cosign.PredicateCycloneDX, []byte(`{"a":1}`), key, cosign.SignOptions{Formats: []cosign.Format{cosign.DSSE}}))
+	require.NoError(t, cosign.Attest(t.Context(), store, d, cosign.PredicateSPDX, []byte(`{"a":1}`), key, cosign.SignOptions{Formats: []cosign.Format{cosign.FormatBundle}}))
+	require.NoError(t, cosign.Attest(t.Context(), store, d, cosign.PredicateCycloneDX, []byte(`{"a":1}`), key, cosign.SignOptions{Formats: []cosign.Format{cosign.FormatDSSE}}))
 	return store, d
 }
 

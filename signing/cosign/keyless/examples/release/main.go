@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	trust := releasecli.AddTrust(flags)
 	root := flags.String("trusted-root", "", "`file` trusted_root.json of the Sigstore instance")
-	var o keyless.Options
+	var o keyless.VerifierOptions
 	flags.BoolVar(&o.WithoutLogEntry, "without-log-entry", false, "accept signatures that no transparency log has recorded")
 	flags.BoolVar(&o.WithoutCertificateTimestamps, "without-certificate-timestamps", false, "accept certificates that no transparency log has recorded")
 	asJSON := flags.Bool("json", false, "print one JSON object on stdout")
@@ -117,7 +117,7 @@ func parse(flags *flag.FlagSet, args []string) (operands []string, err error) {
 }
 
 // verify returns what is to be reported, with the error if it is a refusal.
-func verify(ctx context.Context, operands []string, trust *releasecli.Trust, root string, o keyless.Options) (*releasecli.Verification, error) {
+func verify(ctx context.Context, operands []string, trust *releasecli.Trust, root string, o keyless.VerifierOptions) (*releasecli.Verification, error) {
 	if len(operands) != 2 {
 		return nil, releasecli.UsageError{Text: fmt.Sprintf("%d operands, want LAYOUT REF", len(operands))}
 	}

@@ -83,7 +83,7 @@ func signFlags(c *call) func() error {
 	key := c.flags.String("key", "", "`file` with the private key, PEM")
 	format := c.flags.String("format", "", "`legacy` (of cosign 1 and 2) or bundle (of cosign 3) (default: both)")
 	return func() error {
-		which, err := releasecli.Formats(*format, cosign.SimpleSigning, cosign.SimpleSigning, cosign.Bundle)
+		which, err := releasecli.Formats(*format, cosign.FormatSimpleSigning, cosign.FormatSimpleSigning, cosign.FormatBundle)
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
 // PolicySchema names the JSON form of a list of rules.
@@ -42,7 +45,7 @@ func (r Rules) For(repository string) (Policy, error) {
 			return rule.Policy, nil
 		}
 	}
-	return Policy{}, fmt.Errorf("cosign: policy: repository %q: %w", repository, ErrNoRule)
+	return Policy{}, prefix.Error("cosign", fmt.Errorf("policy: repository %q: %w", repository, ErrNoRule))
 }
 
 func matchRepository(pattern, name string) bool {
@@ -76,29 +79,27 @@ func matchRepository(pattern, name string) bool {
 // A key is the PEM text itself, or the name of a file in keys with one or more of them; keys may be nil.
 // The result is complete but for Policy.At and Policy.Identities, and Verify judges it.
 func ParseRules(b []byte, keys fs.FS) (Rules, error) {
+	rules, err := parseRules(b, keys)
+	return rules, prefix.Error("cosign", err)
+}
+
+func parseRules(b []byte, keys fs.FS) (Rules, error) {
 	if len(b) > maxPolicy {
-		return nil, &FormatError{Document: "policy", Err: fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, len(b), maxPolicy)}
+		return nil, malformed("policy", "%w: %d bytes, at most %d are allowed", ErrTooLarge, len(b), maxPolicy)
 	}
-	o, err := parseObject("policy", b)
-	if err != nil {
+	var doc jsonRules
+	if err := decode("policy", b, &doc, strictjson.KnownFields); err != nil {
 		return nil, err
 	}
-	if err := o.only("schema", "rules"); err != nil {
-		return nil, err
+	if doc.Schema != PolicySchema {
+		return nil, malformed("policy: schema", "%q, want %q", doc.Schema, PolicySchema)
 	}
-	if err := o.expect("schema", PolicySchema); err != nil {
-		return nil, err
+	if len(doc.Rules) == 0 {
+		return nil, malformed("policy: rules", "empty")
 	}
-	list, err := o.objects("rules")
-	if err != nil {
-		return nil, err
-	}
-	if len(list) == 0 {
-		return nil, o.errorf("rules", "empty")
-	}
-	rules := make(Rules, 0, len(list))
-	for _, r := range list {
-		rule, err := parseRule(r, keys)
+	rules := make(Rules, 0, len(doc.Rules))
+	for i, j := range doc.Rules {
+		rule, err := j.rule(fmt.Sprintf("policy: rules[%d]", i), keys)
 		if err != nil {
 			return nil, err
 		}
@@ -107,134 +108,79 @@ func ParseRules(b []byte, keys fs.FS) (Rules, error) {
 	return rules, nil
 }
 
-func parseRule(o object, keys fs.FS) (*Rule, error) {
-	err := o.only("repository", "threshold", "authorities", "attestations")
-	if err != nil {
+// rule is what a member of the document means; where is its path.
+func (j *jsonRule) rule(where string, keys fs.FS) (*Rule, error) {
+	if _, err := path.Match(j.Repository, ""); err != nil || j.Repository == "" {
+		return nil, malformed(where+".repository", "%q is not a pattern", j.Repository)
+	}
+	r := &Rule{Repository: j.Repository}
+	var err error
+	if r.Policy.Threshold, err = threshold(where, j.Threshold); err != nil {
 		return nil, err
 	}
-	r := new(Rule)
-	if r.Repository, err = o.text("repository"); err != nil {
-		return nil, err
-	}
-	if _, err := path.Match(r.Repository, ""); err != nil || r.Repository == "" {
-		return nil, o.errorf("repository", "%q is not a pattern", r.Repository)
-	}
-	if r.Policy.Threshold, err = o.count("threshold"); err != nil {
-		return nil, err
-	}
-	list, err := o.objects("authorities")
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range list {
-		authority, err := parseAuthority(a, keys)
+	for i, a := range j.Authorities {
+		authority, err := a.authority(fmt.Sprintf("%s.authorities[%d]", where, i), keys)
 		if err != nil {
 			return nil, err
 		}
 		r.Policy.Authorities = append(r.Policy.Authorities, *authority)
 	}
-	if !o.has("attestations") {
-		return r, nil
-	}
-	if list, err = o.objects("attestations"); err != nil {
-		return nil, err
-	}
-	for _, a := range list {
-		rule, err := parseAttestationRule(a)
+	for i, a := range j.Attestations {
+		n, err := threshold(fmt.Sprintf("%s.attestations[%d]", where, i), a.Threshold)
 		if err != nil {
 			return nil, err
 		}
-		r.Policy.Attestations = append(r.Policy.Attestations, *rule)
+		r.Policy.Attestations = append(r.Policy.Attestations, AttestationRule{PredicateTypes: a.PredicateTypes, Authorities: a.Authorities, Threshold: n})
 	}
 	return r, nil
 }
 
-func parseAuthority(o object, keys fs.FS) (*Authority, error) {
-	err := o.only("name", "keys", "identities", "notBefore", "notAfter")
-	if err != nil {
-		return nil, err
+// threshold returns a number from 1 to 1000, 0 without the member.
+func threshold(where string, n *int) (int, error) {
+	if n == nil {
+		return 0, nil
 	}
-	a := new(Authority)
-	if a.Name, err = o.text("name"); err != nil {
-		return nil, err
+	if *n < 1 || *n > 1000 {
+		return 0, malformed(where+".threshold", "%d, want 1 to 1000", *n)
 	}
-	names, err := o.texts("keys")
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
+	return *n, nil
+}
+
+func (j *jsonAuthority) authority(where string, keys fs.FS) (*Authority, error) {
+	a := &Authority{Name: j.Name}
+	for _, name := range j.Keys {
 		list, err := loadKeys(name, keys)
 		if err != nil {
-			return nil, o.errorf("keys", "%w", err)
+			return nil, malformed(where+".keys", "%w", err)
 		}
 		a.Keys = append(a.Keys, list...)
 	}
-	if o.has("identities") {
-		list, err := o.objects("identities")
-		if err != nil {
-			return nil, err
+	for i, id := range j.Identities {
+		if err := Identity(id).check(); err != nil {
+			return nil, malformed(fmt.Sprintf("%s.identities[%d]", where, i), "%w", err)
 		}
-		for _, i := range list {
-			id, err := parseIdentity(i)
-			if err != nil {
-				return nil, err
-			}
-			a.Identities = append(a.Identities, *id)
+		a.Identities = append(a.Identities, Identity(id))
+	}
+	for _, t := range []struct {
+		name string
+		text *string
+		to   *time.Time
+	}{{"notBefore", j.NotBefore, &a.NotBefore}, {"notAfter", j.NotAfter, &a.NotAfter}} {
+		if t.text == nil {
+			continue
 		}
-	}
-	if a.NotBefore, err = o.time("notBefore"); err != nil {
-		return nil, err
-	}
-	if a.NotAfter, err = o.time("notAfter"); err != nil {
-		return nil, err
+		at, err := time.Parse(time.RFC3339, *t.text)
+		if err != nil || at.IsZero() {
+			return nil, malformed(where+"."+t.name, "%q, want a time such as 2026-01-31T12:00:00Z", *t.text)
+		}
+		*t.to = at
 	}
 	return a, nil
 }
 
-func parseIdentity(o object) (*Identity, error) {
-	if err := o.only("issuer", "issuerRegexp", "subject", "subjectRegexp"); err != nil {
-		return nil, err
-	}
-	id := new(Identity)
-	for _, f := range []struct {
-		key string
-		to  *string
-	}{{"issuer", &id.Issuer}, {"issuerRegexp", &id.IssuerRegexp}, {"subject", &id.Subject}, {"subjectRegexp", &id.SubjectRegexp}} {
-		if !o.has(f.key) {
-			continue
-		}
-		var err error
-		if *f.to, err = o.text(f.key); err != nil {
-			return nil, err
-		}
-	}
-	if err := id.check(); err != nil {
-		return nil, &FormatError{Document: o.document, Field: o.path, Err: err}
-	}
-	return id, nil
-}
-
-func parseAttestationRule(o object) (*AttestationRule, error) {
-	err := o.only("predicateTypes", "authorities", "threshold")
-	if err != nil {
-		return nil, err
-	}
-	r := new(AttestationRule)
-	if r.PredicateTypes, err = o.texts("predicateTypes"); err != nil {
-		return nil, err
-	}
-	if r.Authorities, err = o.texts("authorities"); err != nil {
-		return nil, err
-	}
-	if r.Threshold, err = o.count("threshold"); err != nil {
-		return nil, err
-	}
-	return r, nil
-}
-
 func loadKeys(name string, keys fs.FS) ([]crypto.PublicKey, error) {
 	if strings.HasPrefix(strings.TrimSpace(name), "-----BEGIN ") {
-		return ParseKeys([]byte(name))
+		return parseKeys([]byte(name))
 	}
 	if keys == nil {
 		return nil, fmt.Errorf("%q: not PEM text, and there is no place to find a file", name)
@@ -250,7 +196,7 @@ func loadKeys(name string, keys fs.FS) ([]crypto.PublicKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := ParseKeys(b)
+	list, err := parseKeys(b)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", name, err)
 	}
@@ -260,10 +206,11 @@ func loadKeys(name string, keys fs.FS) ([]crypto.PublicKey, error) {
 // MarshalJSON writes the form that ParseRules reads, with the keys as PEM text. Policy.Keys become
 // the authority "key". The functions of a policy cannot be written: a rule with AttestationRule.Check
 // is an error.
-func (r Rules) MarshalJSON() ([]byte, error) {
+func (r Rules) MarshalJSON() (b []byte, err error) {
+	defer prefix.Add("cosign", &err)
 	doc := jsonRules{Schema: PolicySchema, Rules: []jsonRule{}}
 	for _, rule := range r {
-		j := jsonRule{Repository: rule.Repository, Threshold: rule.Policy.Threshold}
+		j := jsonRule{Repository: rule.Repository, Threshold: optional(rule.Policy.Threshold), Authorities: []jsonAuthority{}}
 		for _, a := range rule.Policy.authorities() {
 			authority, err := newJSONAuthority(a)
 			if err != nil {
@@ -273,9 +220,9 @@ func (r Rules) MarshalJSON() ([]byte, error) {
 		}
 		for _, a := range rule.Policy.Attestations {
 			if a.Check != nil {
-				return nil, fmt.Errorf("cosign: policy: attestation %s: its check is a function", a.String())
+				return nil, fmt.Errorf("policy: attestation %s: its check is a function", a.String())
 			}
-			j.Attestations = append(j.Attestations, jsonAttestation{a.PredicateTypes, a.Authorities, a.Threshold})
+			j.Attestations = append(j.Attestations, jsonAttestation{a.PredicateTypes, a.Authorities, optional(a.Threshold)})
 		}
 		doc.Rules = append(doc.Rules, j)
 	}
@@ -290,25 +237,31 @@ func newJSONAuthority(a Authority) (*jsonAuthority, error) {
 	for _, k := range a.Keys {
 		text, err := cryptoutils.MarshalPublicKeyToPEM(k)
 		if err != nil {
-			return nil, fmt.Errorf("cosign: policy: authority %q: %w", j.Name, err)
+			return nil, fmt.Errorf("policy: authority %q: %w", j.Name, err)
 		}
 		j.Keys = append(j.Keys, string(text))
 	}
 	for _, id := range a.Identities {
 		j.Identities = append(j.Identities, jsonIdentity(id))
 	}
-	for _, t := range []struct {
-		at time.Time
-		to *string
-	}{{a.NotBefore, &j.NotBefore}, {a.NotAfter, &j.NotAfter}} {
-		if !t.at.IsZero() {
-			*t.to = t.at.UTC().Format(time.RFC3339)
-		}
+	if !a.NotBefore.IsZero() {
+		j.NotBefore = new(a.NotBefore.UTC().Format(time.RFC3339))
+	}
+	if !a.NotAfter.IsZero() {
+		j.NotAfter = new(a.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return j, nil
 }
 
-// The members of a policy in the order in which they are written.
+// optional is how a threshold is written: not at all, when it is the default.
+func optional(n int) *int {
+	if n == 0 {
+		return nil
+	}
+	return &n
+}
+
+// The members of a policy in the order in which they are written. What is nil was not there.
 type (
 	jsonRules struct {
 		Schema string     `json:"schema"`
@@ -316,7 +269,7 @@ type (
 	}
 	jsonRule struct {
 		Repository   string            `json:"repository"`
-		Threshold    int               `json:"threshold,omitempty"`
+		Threshold    *int              `json:"threshold,omitempty"`
 		Authorities  []jsonAuthority   `json:"authorities"`
 		Attestations []jsonAttestation `json:"attestations,omitempty"`
 	}
@@ -324,8 +277,8 @@ type (
 		Name       string         `json:"name"`
 		Keys       []string       `json:"keys,omitempty"`
 		Identities []jsonIdentity `json:"identities,omitempty"`
-		NotBefore  string         `json:"notBefore,omitempty"`
-		NotAfter   string         `json:"notAfter,omitempty"`
+		NotBefore  *string        `json:"notBefore,omitempty"`
+		NotAfter   *string        `json:"notAfter,omitempty"`
 	}
 	jsonIdentity struct {
 		Issuer        string `json:"issuer,omitempty"`
@@ -334,8 +287,8 @@ type (
 		SubjectRegexp string `json:"subjectRegexp,omitempty"`
 	}
 	jsonAttestation struct {
-		PredicateTypes []string `json:"predicateTypes"`
+		PredicateTypes []string `json:"predicateTypes,omitempty"`
 		Authorities    []string `json:"authorities,omitempty"`
-		Threshold      int      `json:"threshold,omitempty"`
+		Threshold      *int     `json:"threshold,omitempty"`
 	}
 )
