@@ -199,7 +199,7 @@ func TestRawAttributesRefused(t *testing.T) {
 		"signed attributes to join: signed attributes at 0x0 of it: ends in the middle of an element":  {},
 		"signed attributes to join: signed attributes at 0x0 of it: tag 0x30, want 0x31":               {0x30, 0},
 		"signed attributes to join: signed attributes at 0x2 of it: unexpected bytes follow":           {0x31, 0, 0},
-		"signed attributes to join: attribute 1.2.840.113549.1.9.3 is missing":                            {0x31, 0},
+		"signed attributes to join: attribute 1.2.840.113549.1.9.3 is missing":                         {0x31, 0},
 		"signed attributes to join: signed attribute at 0x14 of it: not in the order that DER demands": el(0x31, attribute, attribute),
 	} {
 		_, err := (&cms.Template{Content: octets, Certificate: id.cert, RawAttributes: b}).Prepare()

@@ -61,7 +61,7 @@ func TestPCRLock(t *testing.T) {
 		{`{"pcrBank":"sha256","pcrValues":[{"pcr":24,"values":["00"]}]}`, "PCR 24: want each PCR"},
 		{`{"pcrBank":"sha256","pcrValues":[{"pcr":1}]}`, "PCR 1: want each PCR"},
 		{`{"pcrBank":"sha256","pcrValues":[{"pcr":1,"values":["0g"]}]}`, `PCR 1: value "0g": want 64`},
-		{`{"pcrBank":"sha256","nvPublic":"%"}`, "JSON"},
+		{`{"pcrBank":"sha256","nvPublic":"%"}`, "nvPublic at 0x1f: not base64"},
 	} {
 		p, err := policy.ParsePCRLock([]byte(c.in))
 		require.ErrorContains(t, err, "policy: pcrlock.json: "+c.want)
