@@ -22,6 +22,7 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/uki/hwid"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
@@ -46,7 +47,7 @@ func TestCompatFormats(t *testing.T) {
 		Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.12.0")), Initrd: []osmith.Source{text("one"), text("three")},
 		Cmdline: "quiet", OSRelease: []byte("ID=acme\nVERSION_ID=1\n"), Microcode: text("microcode"), Splash: text("BM"),
 		DeviceTree: text("tree"), DeviceTreeAuto: []osmith.Source{text("tree of one"), text("tree of two")},
-		HWIDs:    []uki.HWID{{Type: uki.HWIDDeviceTree, CHID: secureboot.GlobalVariable, Name: "one", Match: "acme,one"}},
+		HWIDs:    []hwid.Record{{Type: hwid.TypeDeviceTree, CHID: secureboot.GlobalVariable, Name: "one", Match: "acme,one"}},
 		Firmware: []uki.Firmware{{ID: "acme", Payload: text("firmware")}},
 		Profile:  []byte("ID=main\n"), PCRSignatureReserve: 64,
 		Profiles: []uki.Profile{{Profile: []byte("ID=reset\n"), Cmdline: "reset", PCRSignatureReserve: 64}},

@@ -44,7 +44,8 @@ var allowed = map[string]struct{ own, modules []string }{
 	}},
 	"partition":     {modules: []string{"golang.org/x/sys"}},
 	"partition/fat": {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
-	"uki":           {modules: []string{"golang.org/x/sys"}},
+	"uki":           {own: []string{"uki/hwid"}, modules: []string{"golang.org/x/sys"}},
+	"uki/hwid":      {},
 	"bootloader":    {modules: []string{"golang.org/x/sys"}},
 	"tpm":           {},
 	"tpm/policy":    {}, // a signer of a .pcrsig links no event log, so not package tpm
@@ -62,13 +63,13 @@ var allowed = map[string]struct{ own, modules []string }{
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec",
 	}},
 	"upgrade": {
-		own: []string{"verity", "verity/dm", "partition", "partition/fat", "uki", "bootloader", "tpm", "tpm/policy",
+		own: []string{"verity", "verity/dm", "partition", "partition/fat", "uki", "uki/hwid", "bootloader", "tpm", "tpm/policy",
 			"signing/authenticode", "signing/secureboot", "upgrade/release"},
 		modules: []string{"golang.org/x/sys", "github.com/google/go-tpm",
 			"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
 	},
 	"upgrade/upgradetest": {
-		own: []string{"upgrade", "verity", "verity/dm", "partition", "partition/fat", "uki", "bootloader", "tpm", "tpm/policy",
+		own: []string{"upgrade", "verity", "verity/dm", "partition", "partition/fat", "uki", "uki/hwid", "bootloader", "tpm", "tpm/policy",
 			"signing/authenticode", "signing/secureboot", "upgrade/release"},
 		modules: []string{"golang.org/x/sys", "github.com/google/go-tpm",
 			"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},

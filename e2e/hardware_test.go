@@ -14,32 +14,33 @@ import (
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 // forThisHardware adds device trees to an image, and firmware if the stub knows that, of which the second ones are for the
 // machine: by the hardware id of its manufacturer and product, out of the tables that it reported.
 func forThisHardware(t *testing.T, s *System, im uki.Image, rep *report.Report) uki.Image {
 	t.Helper()
-	smbios, err := uki.ParseSMBIOS(rep.SMBIOS)
+	smbios, err := hwid.ParseSMBIOS(rep.SMBIOS)
 	require.NoError(t, err)
 	require.Equal(t, "QEMU", smbios.Manufacturer)
 	const product = 9 // type of hardware id
 	own := smbios.CHIDs("")[product]
 	require.NotEqual(t, osmith.GUID{}, own)
-	another := uki.SMBIOS{Manufacturer: "Acme", ProductName: "One"}
+	another := hwid.SMBIOS{Manufacturer: "Acme", ProductName: "One"}
 
 	im.DeviceTree = bytes.NewReader(deviceTree("acme,zero"))
 	im.DeviceTreeAuto = []osmith.Source{bytes.NewReader(deviceTree("acme,one")), bytes.NewReader(deviceTree("acme,two"))}
-	im.HWIDs = []uki.HWID{
-		{CHID: another.CHIDs("")[product], Type: uki.HWIDDeviceTree, Name: "One", Match: "acme,one"},
-		{CHID: own, Type: uki.HWIDDeviceTree, Name: "Two", Match: "acme,two"},
+	im.HWIDs = []hwid.Record{
+		{CHID: another.CHIDs("")[product], Type: hwid.TypeDeviceTree, Name: "One", Match: "acme,one"},
+		{CHID: own, Type: hwid.TypeDeviceTree, Name: "Two", Match: "acme,two"},
 	}
 	want := uki.Variant{DeviceTree: 2}
 	image, err := s.UKI("1", im)
 	require.NoError(t, err)
 	if release, err := stubRelease(open(t, image)); err != nil || release >= 258 {
 		require.NoError(t, err)
-		im.HWIDs = append(im.HWIDs, uki.HWID{CHID: own, Type: uki.HWIDFirmware, Name: "Two", Match: "two"})
+		im.HWIDs = append(im.HWIDs, hwid.Record{CHID: own, Type: hwid.TypeFirmware, Name: "Two", Match: "two"})
 		im.Firmware = []uki.Firmware{
 			{ID: "one", Payload: bytes.NewReader([]byte("firmware one"))},
 			{ID: "two", Payload: bytes.NewReader([]byte("firmware two"))},

@@ -14,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 // A UKIBoot is a boot of an image that [System.UKI] made, from the disk that [System.WriteESP] made.
@@ -104,7 +105,7 @@ func handOver(out *tpm.Boot, f *uki.File, b UKIBoot) error {
 	boot := uki.Boot{Profile: b.Profile, SecureBoot: true, Companions: b.Companions}
 	if b.Before != nil {
 		var err error
-		if boot.Hardware.SMBIOS, err = uki.ParseSMBIOS(b.Before.SMBIOS); err != nil {
+		if boot.Hardware.SMBIOS, err = hwid.ParseSMBIOS(b.Before.SMBIOS); err != nil {
 			return err
 		}
 		boot.BootSecret = b.Before.BootSecret

@@ -41,7 +41,7 @@ func Predict(b Boot) (*Log, error) {
 		return nil, err
 	}
 	p := predictor{row: row, loader: loader, banks: banks, log: &Log{Events: []Event{newSpecID(banks)}}}
-	if p.structures, err = readSMBIOS(b.SMBIOS); err != nil {
+	if p.structures, err = smbios.Parse(b.SMBIOS); err != nil {
 		return nil, &wrapError{"predict", err}
 	}
 	if err := p.firmware(&b); err != nil {

@@ -2,24 +2,12 @@ package tpm
 
 import (
 	"bytes"
-	"errors"
 	"slices"
 	"strings"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/internal/smbios"
 )
-
-// readSMBIOS splits a table into its structures.
-func readSMBIOS(table []byte) ([]smbios.Structure, error) {
-	list, err := smbios.Parse(table)
-	if err != nil {
-		e, _ := errors.AsType[*smbios.FormatError](err)
-		return nil, &osmith.FormatError{Offset: e.Offset, Field: e.Field, Err: e.Err}
-	}
-	return list, nil
-}
 
 // smbios measures the structures, if the release of that row does; whoever of loader and stub comes first does it for both. Those of an earlier
 // boot stand in for a table that is not given.

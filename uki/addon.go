@@ -6,6 +6,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/sdstub"
+	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 // Addon describes a PE add-on by its parts: what one machine or one customer adds to an image that stays as it was
@@ -20,7 +21,7 @@ type Addon struct {
 	Cmdline        string // appended to that of the image
 	DeviceTree     osmith.Source
 	DeviceTreeAuto []osmith.Source
-	HWIDs          []HWID // to pick among DeviceTreeAuto
+	HWIDs          []hwid.Record // to pick among DeviceTreeAuto
 	Initrd         []osmith.Source
 	Microcode      osmith.Source
 

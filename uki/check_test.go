@@ -13,6 +13,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 const checkKey = `-----BEGIN PUBLIC KEY-----
@@ -57,7 +58,7 @@ func TestCheck(t *testing.T) {
 			im.Sections = append(im.Sections, uki.Section{Name: pairs[i], Content: text(pairs[i+1])})
 		}
 	}
-	hwids, err := uki.EncodeHWIDs([]uki.HWID{{Type: uki.HWIDDeviceTree, Name: "x", Match: "x,y"}})
+	hwids, err := hwid.Encode([]hwid.Record{{Type: hwid.TypeDeviceTree, Name: "x", Match: "x,y"}})
 	require.NoError(t, err)
 	for name, c := range map[string]struct {
 		image func(*uki.Image)

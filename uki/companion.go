@@ -1,15 +1,18 @@
 package uki
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path"
 	"sort"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // CompanionFile is a file next to a unified kernel image that the stub passes on. Names are plain file names.
@@ -219,4 +222,165 @@ func readFileAt(file fs.File, b []byte, off int64) (int, error) {
 		err = io.EOF
 	}
 	return n, err
+}
+
+// maxEntryExtra is the size above which systemd-boot ignores a file.
+const maxEntryExtra = 1536 << 20
+
+// EntryExtras predicts what systemd-boot, since release 261, makes of the files that the "extra" lines of a Boot Loader
+// Specification entry for a unified kernel image name: events that it measures before the image starts, and an initrd,
+// which is [Boot].Previous for the image's stub. files are in the order of the lines, with their plain names; previous is
+// an initrd that has been set up even before, or nil. Credentials, *.sysext.raw and *.confext.raw are taken; others and
+// empty files are ignored, and so is previous if nothing is taken: it then stays as it is. (systemd 262, src/boot/boot.c,
+// load_extras.)
+func EntryExtras(files []CompanionFile, previous osmith.Source) (*Handover, error) {
+	kinds := []struct {
+		suffix, event string
+		target        *cpioTarget
+		archive       *cpioWriter
+	}{
+		{".cred", "Entry credentials initrd", &cpioCredentials, nil},
+		{".sysext.raw", "Entry system extension initrd", &cpioSysexts, nil},
+		{".confext.raw", "Entry configuration extension initrd", &cpioConfexts, nil},
+	}
+	inode := new(uint32) // the archives count in common
+	for _, f := range files {
+		for i := range kinds {
+			k := &kinds[i]
+			if !strings.HasSuffix(strings.ToLower(f.Name), k.suffix) {
+				continue
+			}
+			if !plainName(f.Name) || f.Content != nil && (f.Content.Size() == 0 || f.Content.Size() > maxEntryExtra) {
+				break
+			}
+			if k.archive == nil {
+				k.archive = &cpioWriter{new(view), inode}
+			}
+			k.archive.directories(k.target) // once more for each file
+			if err := k.archive.file(k.target, f); err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
+	h := new(Handover)
+	for _, k := range kinds {
+		if k.archive == nil {
+			continue
+		}
+		k.archive.trailer()
+		h.Events = append(h.Events, StubEvent{Kind: osmith.HandoverArchive, PCR: k.target.pcr, Description: k.event, Data: k.archive.view})
+		if len(h.Initrds) == 0 && previous != nil && previous.Size() > 0 {
+			h.Initrds = append(h.Initrds, InitrdPart{"previous initrd", previous})
+		}
+		h.Initrds = append(h.Initrds, InitrdPart{k.event, k.archive.view})
+	}
+	return h, nil
+}
+
+// A cpioTarget is a directory of the initrd into which the stub puts files that it found or made, and how: systemd 262,
+// src/boot/cpio.c.
+type cpioTarget struct {
+	dir               string
+	dirMode, fileMode uint32
+	pcr               int    // 0: not measured
+	event             string // description in the event log
+}
+
+var (
+	cpioCredentials       = cpioTarget{".extra/credentials", 0o500, 0o400, sdstub.PCRConfig, "Credentials initrd"}
+	cpioGlobalCredentials = cpioTarget{".extra/global_credentials", 0o500, 0o400, sdstub.PCRConfig, "Global credentials initrd"}
+	cpioSysexts           = cpioTarget{".extra/sysext", 0o555, 0o444, sdstub.PCRSysexts, "System extension initrd"}
+	cpioGlobalSysexts     = cpioTarget{".extra/global_sysext", 0o555, 0o444, sdstub.PCRSysexts, "Global system extension initrd"}
+	cpioConfexts          = cpioTarget{".extra/confext", 0o555, 0o444, sdstub.PCRConfig, "Configuration extension initrd"}
+	cpioGlobalConfexts    = cpioTarget{".extra/global_confext", 0o555, 0o444, sdstub.PCRConfig, "Global configuration extension initrd"}
+	cpioMeta              = cpioTarget{dir: ".extra", dirMode: 0o555, fileMode: 0o444}
+	cpioSecret            = cpioTarget{dir: ".extra", dirMode: 0o555, fileMode: 0o400}
+)
+
+const (
+	cpioFile = 0o100000 // S_IFREG
+	cpioDir  = 0o040000 // S_IFDIR
+)
+
+// archive packs files into a cpio archive as the stub does: the directory with those above it, the files, a trailer.
+// Nothing is read before the result is.
+func (t *cpioTarget) archive(files []CompanionFile) (*view, error) {
+	w := cpioWriter{view: new(view), inode: new(uint32)}
+	w.directories(t)
+	for _, f := range files {
+		if err := w.file(t, f); err != nil {
+			return nil, err
+		}
+	}
+	w.trailer()
+	return w.view, nil
+}
+
+// A cpioWriter appends to an archive. Inodes are numbered from 1.
+type cpioWriter struct {
+	*view
+	inode *uint32
+}
+
+func (w *cpioWriter) entry(mode uint32, name string, src osmith.Source) {
+	size := int64(0)
+	if src != nil {
+		size = src.Size()
+	}
+	*w.inode++
+	h := cpioHeader(*w.inode, mode, uint32(size), name)
+	w.add("cpio header", bytes.NewReader(h), int64(len(h)))
+	w.padTo(4)
+	if src != nil {
+		w.add(name, src, size)
+		w.padTo(4)
+	}
+}
+
+func (w *cpioWriter) directories(t *cpioTarget) {
+	for i, c := range t.dir {
+		if c == '/' {
+			w.entry(cpioDir|0o555, t.dir[:i], nil)
+		}
+	}
+	w.entry(cpioDir|t.dirMode, t.dir, nil)
+}
+
+func (w *cpioWriter) file(t *cpioTarget, f CompanionFile) error {
+	if f.Content == nil {
+		return fmt.Errorf("uki: companion file %q: %w", f.Name, ErrMissing)
+	}
+	if n := f.Content.Size(); n > math.MaxUint32 {
+		return &SpaceError{"cpio archive, file " + f.Name, n, math.MaxUint32}
+	}
+	w.entry(cpioFile|t.fileMode, t.dir+"/"+f.Name, f.Content)
+	return nil
+}
+
+func (w *cpioWriter) trailer() {
+	h := cpioHeader(0, 0, 0, cpioTrailer)
+	w.add("cpio trailer", bytes.NewReader(h), int64(len(h)))
+	w.padTo(4)
+}
+
+const cpioTrailer = "TRAILER!!!"
+
+// cpioHeader is a header of the "new ASCII" format with the name behind it (Linux, Documentation/driver-api/
+// early-userspace/buffer-format.rst): magic, then inode, mode, uid, gid, links, mtime, size, four device numbers, size of
+// the name with its NUL byte, and checksum. The stub leaves times and owners zero, so that measurements are stable.
+func cpioHeader(inode, mode, size uint32, name string) []byte {
+	var b strings.Builder
+	b.WriteString("070701")
+	for _, n := range []uint32{inode, mode, 0, 0, 1, 0, size, 0, 0, 0, 0} {
+		fmt.Fprintf(&b, "%08x", n)
+	}
+	// The trailer of the stub is a constant, with the length of its name in upper case.
+	if name == cpioTrailer {
+		b.WriteString("0000000B")
+	} else {
+		fmt.Fprintf(&b, "%08x", len(name)+1)
+	}
+	b.WriteString("00000000" + name + "\x00")
+	return []byte(b.String())
 }

@@ -22,7 +22,7 @@
 // An [Image] may have several profiles, device trees that the stub picks by hardware, and microcode; an [Addon] is what
 // one machine adds to an image that stays as it was signed; [ProfileOf] takes a profile out of one image for another.
 //
-// [File.Choose] says which device tree a machine gets, by the ids of [SMBIOS.CHIDs]; [File.Handover] predicts what the stub
+// [File.Choose] says which device tree a machine gets, by the ids of [hwid.SMBIOS.CHIDs]; [File.Handover] predicts what the stub
 // passes to the kernel and measures into PCRs 12 and 13 on the way, with the files that lie next to the image
 // ([ReadCompanions]).
 //

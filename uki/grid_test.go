@@ -19,6 +19,7 @@ import (
 
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 // A toolCase is one set of parts, for us as values and for ukify as files and options.
@@ -210,7 +211,7 @@ func (d *drawer) trees(im *uki.Image) (args []string) {
 			text := fmt.Sprintf(`{"type": "devicetree", "name": "Acme %d", "compatible": "acme,machine-%d", "hwids": ["f83b2743-4d7a-5fc5-ab29-8f7c3955ce9%d"]}`, i, i, i)
 			require.NoError(d.t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("acme-%d.json", i)), []byte(text), 0o644))
 		}
-		ids, err := uki.ReadHWIDs(os.DirFS(dir))
+		ids, err := hwid.Read(os.DirFS(dir))
 		require.NoError(d.t, err)
 		im.HWIDs = ids
 		args = append(args, "--hwids="+dir)

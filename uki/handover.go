@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto"
 	"fmt"
+	"io"
+	"sort"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -227,4 +229,260 @@ func (h *Handover) Measure(hashes ...crypto.Hash) (*osmith.Handover, error) {
 		out.Initrd = digests[len(h.Events)].Digests
 	}
 	return out, nil
+}
+
+// AppliedAddon is what the stub takes from an add-on: the sections that its release applies, if they are for the machine.
+type AppliedAddon struct {
+	Name       string        // of the file
+	Global     bool          // from loader/addons
+	Cmdline    string        // content of .cmdline, "" for none
+	DeviceTree osmith.Source // nil for none, and so the others
+	Microcode  osmith.Source
+	Initrd     osmith.Source
+}
+
+// mergeFiles sorts files as the stub takes them: by name, byte by byte.
+func mergeFiles(a, b []CompanionFile) []CompanionFile {
+	all := append(append([]CompanionFile(nil), a...), b...)
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	return all
+}
+
+// loadAddons opens the add-ons, global ones first. systemd 254, src/boot/efi/stub.c, cmdline_append_and_measure_addons;
+// systemd 255, 257 and 262, load_addons.
+func (h *handover) loadAddons() error {
+	c := h.boot.Companions
+	if c == nil || h.release < 254 {
+		return nil
+	}
+	for _, dir := range []struct {
+		files  []CompanionFile
+		global bool
+	}{{c.GlobalAddons, true}, {c.Addons, false}} {
+		for _, file := range mergeFiles(dir.files, nil) {
+			a, err := h.loadAddon(file)
+			if err != nil {
+				return fmt.Errorf("uki: add-on %s: %w", file.Name, err)
+			}
+			if a != nil {
+				a.Global = dir.global
+				h.out.Addons = append(h.out.Addons, *a)
+			}
+		}
+	}
+	return nil
+}
+
+// loadAddon reads an add-on; nil for one that the stub ignores.
+func (h *handover) loadAddon(file CompanionFile) (*AppliedAddon, error) {
+	f, err := OpenAddon(file.Content)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]content, len(f.sections))
+	for i, s := range f.sections {
+		list[i] = content{s.Name, f.data(i), s.Size}
+	}
+	m, err := newMatcher(list, h.boot.Hardware, h.release)
+	if err != nil {
+		return nil, err
+	}
+	first := make(map[string]*content)
+	for i := range list {
+		c := &list[i]
+		k := sdstub.SectionOf(c.name)
+		if k == nil || h.release < k.Since || c.size == 0 || first[c.name] != nil {
+			continue
+		}
+		if k.Repeats {
+			if ok, err := m.takes(*c); err != nil {
+				return nil, err
+			} else if !ok {
+				continue
+			}
+		}
+		first[c.name] = c
+	}
+	if ok, err := h.forThisKernel(first[".uname"]); err != nil || !ok {
+		return nil, err
+	}
+	return h.partsOf(file.Name, first)
+}
+
+// partsOf takes the sections that the release applies, nil if there are none.
+func (h *handover) partsOf(name string, first map[string]*content) (*AppliedAddon, error) {
+	a := &AppliedAddon{Name: name}
+	if c := first[".cmdline"]; c != nil {
+		text, err := readAll(c.src, c.size, maxText)
+		if err != nil {
+			return nil, &FormatError{0, "section .cmdline", err}
+		}
+		a.Cmdline = string(text)
+	}
+	source := func(name string) osmith.Source {
+		c := first[name]
+		if c == nil || h.release < sdstub.SectionOf(name).Addon {
+			return nil
+		}
+		return io.NewSectionReader(c.src, 0, c.size)
+	}
+	a.Initrd, a.Microcode = source(".initrd"), source(".ucode")
+	if a.DeviceTree = source(".dtbauto"); a.DeviceTree == nil {
+		a.DeviceTree = source(".dtb")
+	}
+	if a.Cmdline == "" && a.DeviceTree == nil && a.Microcode == nil && a.Initrd == nil {
+		return nil, nil
+	}
+	return a, nil
+}
+
+// forThisKernel compares .uname of the add-on, as far as it goes, with that of the image. Images and add-ons without one
+// go with everything.
+func (h *handover) forThisKernel(c *content) (bool, error) {
+	own := h.section(".uname")
+	if c == nil || own == nil {
+		return true, nil
+	}
+	want, err := readAll(own.src, own.size, maxText)
+	if err != nil {
+		return false, &FormatError{0, "section .uname", err}
+	}
+	have, err := readAll(c.src, c.size, maxText)
+	if err != nil {
+		return false, &FormatError{0, "section .uname", err}
+	}
+	want, _, _ = bytes.Cut(want, []byte{0})
+	prefix, _, ended := bytes.Cut(have, []byte{0})
+	same := bytes.HasPrefix(want, prefix) && (!ended || len(prefix) == len(want))
+	if !same && (h.release == 255 || h.release == 256) {
+		return false, h.unknown("whether an add-on for kernel %q is ignored under kernel %q depends on the point release", prefix, want)
+	}
+	return same, nil
+}
+
+func (h *handover) countTrees() int {
+	n := 0
+	for _, a := range h.out.Addons {
+		if a.DeviceTree != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// measureTrees measures the device trees of add-ons.
+func (h *handover) measureTrees() {
+	for _, a := range h.out.Addons {
+		if a.DeviceTree != nil {
+			h.event(osmith.HandoverAddonDeviceTree, sdstub.PCRConfig, sdstub.TagAddonDeviceTree, a.Name, a.DeviceTree)
+		}
+	}
+}
+
+// initrds puts the parts of the initrd into the order in which the stub hands them over, and measures those of add-ons.
+// Microcode comes first, and that of the last add-on before all, since the kernel takes the first that it finds; the
+// parts of later add-ons overwrite files of earlier ones. systemd 252 and 255, src/boot/efi/stub.c, efi_main and run;
+// systemd 257 and 262, src/boot/stub.c, run.
+func (h *handover) initrds() error {
+	if h.boot.Previous != nil && h.release < 261 {
+		return h.unknown("stubs before 261 cannot add to an initrd that is set up already")
+	}
+	for i := len(h.out.Addons) - 1; i >= 0; i-- {
+		if a := h.out.Addons[i]; a.Microcode != nil {
+			h.event(osmith.HandoverAddonMicrocode, sdstub.PCRConfig, sdstub.TagAddonMicrocode, a.Name, a.Microcode)
+			h.initrd(a.Name, a.Microcode)
+		}
+	}
+	h.initrdSection(".ucode")
+	if h.boot.Previous != nil {
+		h.initrd("previous initrd", h.boot.Previous)
+	}
+	h.initrdSection(".initrd")
+	for _, t := range []*cpioTarget{&cpioCredentials, &cpioGlobalCredentials, &cpioSysexts, &cpioGlobalSysexts, &cpioConfexts, &cpioGlobalConfexts} {
+		if v := h.packed[t]; v != nil {
+			h.initrd(t.event, v)
+		}
+	}
+	if err := h.extraFiles(); err != nil {
+		return err
+	}
+	for _, a := range h.out.Addons {
+		if a.Initrd != nil {
+			h.event(osmith.HandoverAddonInitrd, sdstub.PCRConfig, sdstub.TagAddonInitrd, a.Name, a.Initrd)
+			h.initrd(a.Name, a.Initrd)
+		}
+	}
+	return nil
+}
+
+// extraFiles wraps what the initrd shall find of the image and the boot in /.extra. Sections have been measured
+// themselves, or must not be.
+func (h *handover) extraFiles() error {
+	for _, x := range []struct {
+		section, name string
+		since         int
+	}{
+		{".pcrsig", "tpm2-pcr-signature.json", 252},
+		{".pcrpkey", "tpm2-pcr-public-key.pem", 252},
+		{".osrel", "os-release", 257},
+		{".profile", "profile", 257},
+	} {
+		c := h.section(x.section)
+		if c == nil || h.release < x.since {
+			continue
+		}
+		if err := h.extraFile(&cpioMeta, x.name, io.NewSectionReader(c.src, 0, c.size)); err != nil {
+			return err
+		}
+	}
+	secret := h.boot.BootSecret
+	if !h.row.BootSecret {
+		return nil
+	}
+	if secret == nil {
+		if !h.boot.NoBootSecret {
+			h.out.Unknown = "the boot secret, which the stub puts into the initrd, is not given"
+		}
+		return nil
+	}
+	if len(secret) != bootSecretSize {
+		return fmt.Errorf("uki: boot secret: %d bytes, want %d", len(secret), bootSecretSize)
+	}
+	return h.extraFile(&cpioSecret, "boot-secret", bytes.NewReader(secret))
+}
+
+func (h *handover) extraFile(t *cpioTarget, name string, src osmith.Source) error {
+	v, err := t.archive([]CompanionFile{{name, src}})
+	if err == nil {
+		h.initrd(name, v)
+	}
+	return err
+}
+
+func (h *handover) initrdSection(name string) {
+	if c := h.section(name); c != nil {
+		h.initrd(name, io.NewSectionReader(c.src, 0, c.size))
+	}
+}
+
+func (h *handover) initrd(name string, src osmith.Source) {
+	if src.Size() > 0 {
+		h.out.Initrds = append(h.out.Initrds, InitrdPart{name, src})
+	}
+}
+
+// Initrd is what the kernel gets as initrd, read when it is read, and hashes into PCR 9; nil if there is none.
+func (h *Handover) Initrd() osmith.Source {
+	switch len(h.Initrds) {
+	case 0:
+		return nil
+	case 1:
+		return h.Initrds[0].Content
+	}
+	v := new(view)
+	for _, p := range h.Initrds {
+		v.add(p.Name, p.Content, p.Content.Size())
+		v.padTo(4)
+	}
+	return v
 }

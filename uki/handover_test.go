@@ -13,6 +13,7 @@ import (
 
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 func sectionsOf(list ...string) []byte {
@@ -86,7 +87,7 @@ func TestHandoverByRelease(t *testing.T) {
 	} {
 		f := stubImage(t, c.release, ".osrel", "ID=x\n", ".cmdline", "own", ".initrd", "initrd", ".ucode", "ucode", ".uname", "6.1", ".pcrsig", "{}", ".pcrpkey", "key")
 		b := uki.Boot{Cmdline: "passed", Companions: allCompanions(), BootSecret: make([]byte, 32)}
-		b.Hardware.SMBIOS = &uki.SMBIOS{OEMStrings: []string{"io.systemd.stub.kernel-cmdline-extra=smbios"}}
+		b.Hardware.SMBIOS = &hwid.SMBIOS{OEMStrings: []string{"io.systemd.stub.kernel-cmdline-extra=smbios"}}
 		h, err := f.Handover(b)
 		require.NoError(t, err)
 		assert.Equal(t, c.events, eventText(h), c.release)
@@ -121,7 +122,7 @@ func TestHandoverCmdlineDigests(t *testing.T) {
 		Addons:       []uki.CompanionFile{addonFile("local.addon.efi", ".cmdline", "lab.addon=local\n")},
 		GlobalAddons: []uki.CompanionFile{addonFile("global.addon.efi", ".cmdline", "lab.addon=global")},
 	}}
-	b.Hardware.SMBIOS = &uki.SMBIOS{OEMStrings: []string{"io.systemd.stub.kernel-cmdline-extra=lab.smbios"}}
+	b.Hardware.SMBIOS = &hwid.SMBIOS{OEMStrings: []string{"io.systemd.stub.kernel-cmdline-extra=lab.smbios"}}
 	h, err := f.Handover(b)
 	require.NoError(t, err)
 	d, err := h.Measure()
@@ -192,7 +193,7 @@ func TestHandoverUnknown(t *testing.T) {
 	two := []uki.CompanionFile{addonFile("a.addon.efi", ".cmdline", "a "), addonFile("b.addon.efi", ".cmdline", "b")}
 	other := []uki.CompanionFile{addonFile("a.addon.efi", ".cmdline", "a", ".uname", "6.2")}
 	tree := []uki.CompanionFile{addonFile("a.addon.efi", ".dtb", "a")}
-	smbios := uki.Hardware{SMBIOS: &uki.SMBIOS{OEMStrings: []string{"io.systemd.stub.kernel-cmdline-extra= x"}}}
+	smbios := uki.Hardware{SMBIOS: &hwid.SMBIOS{OEMStrings: []string{"io.systemd.stub.kernel-cmdline-extra= x"}}}
 	for _, c := range []struct {
 		release int
 		boot    uki.Boot
@@ -250,8 +251,8 @@ func TestHandoverRefuses(t *testing.T) {
 func TestHandoverTreeAddons(t *testing.T) {
 	plain, other := string(treeFor("v,plain")), string(treeFor("v,other"))
 	auto := addonFile("a.addon.efi", ".dtb", plain, ".dtbauto", string(treeFor("v,a")), ".dtbauto", other,
-		".hwids", encoded(t, hwidOf(laptop, "", 9, uki.HWIDDeviceTree, "v,other")))
-	f := stubImage(t, 262, ".cmdline", "x", ".hwids", encoded(t, hwidOf(laptop, "", 9, uki.HWIDDeviceTree, "v,a")))
+		".hwids", encoded(t, hwidOf(laptop, "", 9, hwid.TypeDeviceTree, "v,other")))
+	f := stubImage(t, 262, ".cmdline", "x", ".hwids", encoded(t, hwidOf(laptop, "", 9, hwid.TypeDeviceTree, "v,a")))
 	for _, c := range []struct {
 		hw   uki.Hardware
 		want string

@@ -14,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 const publicKey = `-----BEGIN PUBLIC KEY-----
@@ -27,7 +28,7 @@ func everything() uki.Profile {
 	return uki.Profile{
 		Profile: []byte("ID=all\nTITLE=All\n"), OSRelease: []byte("ID=other\n"), Cmdline: "debug", DeviceTree: source(deviceTree("a", 1)),
 		DeviceTreeAuto: []osmith.Source{source(deviceTree("b", 2)), source(deviceTree("c", 3))},
-		HWIDs:          []uki.HWID{{Type: uki.HWIDDeviceTree, Name: "Acme", Match: "b"}},
+		HWIDs:          []hwid.Record{{Type: hwid.TypeDeviceTree, Name: "Acme", Match: "b"}},
 		Uname:          "6.13.0", Splash: strings.NewReader("BM"), PCRPublicKey: []byte(publicKey), Linux: source(petest.Kernel("6.13.0")),
 		Initrd: []osmith.Source{strings.NewReader("i")}, Firmware: []uki.Firmware{{ID: "fw", Payload: strings.NewReader("x")}},
 		Microcode: strings.NewReader("u"), PCRSignature: []byte("{}"),
@@ -147,7 +148,7 @@ func TestBadProfiles(t *testing.T) {
 		}, "Profiles[0].Uname", "OmitUname"},
 		"nil tree":         {func(im *uki.Image) { im.DeviceTreeAuto = []osmith.Source{nil} }, "DeviceTreeAuto[0]", "not given"},
 		"nil firmware":     {func(im *uki.Image) { im.Firmware = []uki.Firmware{{ID: "x"}} }, "Firmware[0]", "not given"},
-		"bad id":           {func(im *uki.Image) { im.HWIDs = []uki.HWID{{Type: 9}} }, "HWIDs", ""},
+		"bad id":           {func(im *uki.Image) { im.HWIDs = []hwid.Record{{Type: 9}} }, "HWIDs", ""},
 		"both ways":        {func(im *uki.Image) { im.Profile, im.Sections = []byte("ID=a"), section(".profile") }, "Profile", "Sections has a .profile too"},
 		"too many":         {func(im *uki.Image) { im.Profiles = make([]uki.Profile, 256) }, "Profiles", "257 profiles"},
 		"negative reserve": {func(im *uki.Image) { im.PCRSignatureReserve = -1 }, "PCRSignatureReserve", "want 0"},

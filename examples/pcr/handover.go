@@ -13,6 +13,7 @@ import (
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 // handover predicts what the stub measures and passes on, with the files beside the image.
@@ -22,7 +23,7 @@ func (c *composer) handover() error {
 	boot.Hardware.DeviceTree = c.in.DeviceTree
 	var err error
 	if c.out.SMBIOS != nil {
-		if boot.Hardware.SMBIOS, err = uki.ParseSMBIOS(c.out.SMBIOS); err != nil {
+		if boot.Hardware.SMBIOS, err = hwid.ParseSMBIOS(c.out.SMBIOS); err != nil {
 			return err
 		}
 	}

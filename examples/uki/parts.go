@@ -12,6 +12,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 // partFlags are the flags for what goes into an image.
@@ -175,11 +176,11 @@ func (r reader) sbat(values list) []byte {
 	return out
 }
 
-func (r reader) hwids(dir string) []uki.HWID {
+func (r reader) hwids(dir string) []hwid.Record {
 	if dir == "" || *r.err != nil {
 		return nil
 	}
-	ids, err := uki.ReadHWIDs(os.DirFS(dir))
+	ids, err := hwid.Read(os.DirFS(dir))
 	if err != nil {
 		r.fail(about{"-hwids " + dir, err})
 	}

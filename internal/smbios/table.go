@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+
+	"github.com/osmith-dev/osmith"
 )
 
 const (
@@ -11,19 +13,6 @@ const (
 	endOfTable = 127
 	maxTable   = 16 << 20
 )
-
-// FormatError says where a table is not what it should be. Offset counts bytes from its start.
-type FormatError struct {
-	Offset int64
-	Field  string
-	Err    error
-}
-
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("smbios: %s at %#x: %v", e.Field, e.Offset, e.Err)
-}
-
-func (e *FormatError) Unwrap() error { return e.Err }
 
 // A Structure is one structure of a table. Its bytes are the table's.
 type Structure struct {
@@ -44,10 +33,10 @@ func (s *Structure) Text(offset int) string {
 	return ""
 }
 
-// Parse splits a table, up to the end-of-table structure if there is one. A table that is cut off, or whose strings are, is a *FormatError.
+// Parse splits a table, up to the end-of-table structure if there is one. A table that is cut off, or whose strings are, is a *osmith.FormatError.
 func Parse(table []byte) ([]Structure, error) {
 	if len(table) > maxTable {
-		return nil, &FormatError{0, "SMBIOS table", fmt.Errorf("%d bytes are more than the limit of %d", len(table), maxTable)}
+		return nil, &osmith.FormatError{Field: "SMBIOS table", Err: fmt.Errorf("%d bytes are more than the limit of %d", len(table), maxTable)}
 	}
 	var out []Structure
 	for at := 0; len(table)-at >= headerSize; {
@@ -56,18 +45,18 @@ func Parse(table []byte) ([]Structure, error) {
 			break
 		}
 		if length < headerSize || length > len(table)-at {
-			return nil, &FormatError{int64(at) + 1, "SMBIOS structure length", fmt.Errorf("%d, want %d to %d", length, headerSize, len(table)-at)}
+			return nil, &osmith.FormatError{Offset: int64(at) + 1, Field: "SMBIOS structure length", Err: fmt.Errorf("%d, want %d to %d", length, headerSize, len(table)-at)}
 		}
 		texts, size, err := split(table[at+length:])
 		if err != nil {
-			return nil, &FormatError{int64(at + length), fmt.Sprintf("SMBIOS strings of type %d", kind), err}
+			return nil, &osmith.FormatError{Offset: int64(at + length), Field: fmt.Sprintf("SMBIOS strings of type %d", kind), Err: err}
 		}
 		end := at + length + size
 		out = append(out, Structure{Type: kind, Area: table[at : at+length : at+length], Strings: texts, Raw: table[at:end:end]})
 		at = end
 	}
 	if len(out) == 0 && 0 < len(table) && len(table) < headerSize {
-		return nil, &FormatError{0, "SMBIOS table", fmt.Errorf("no structure in %d bytes", len(table))}
+		return nil, &osmith.FormatError{Field: "SMBIOS table", Err: fmt.Errorf("no structure in %d bytes", len(table))}
 	}
 	return out, nil
 }

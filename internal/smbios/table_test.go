@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 )
 
 func TestParse(t *testing.T) {
@@ -28,7 +30,7 @@ func TestParse(t *testing.T) {
 		"one NUL":                 "\x01\x04\x00\x00\x00",
 	} {
 		_, err := Parse([]byte(bad))
-		var f *FormatError
+		var f *osmith.FormatError
 		require.ErrorAs(t, err, &f, name)
 	}
 	_, err = Parse(make([]byte, maxTable+1))

@@ -1,4 +1,4 @@
-package uki_test
+package hwid_test
 
 import (
 	"errors"
@@ -7,7 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 // structure is an SMBIOS structure with its strings.
@@ -25,9 +26,9 @@ func structure(kind byte, area []byte, texts ...string) []byte {
 func TestParseSMBIOSOfVM(t *testing.T) {
 	table, err := os.ReadFile("testdata/dmi-qemu.bin")
 	require.NoError(t, err)
-	s, err := uki.ParseSMBIOS(table)
+	s, err := hwid.ParseSMBIOS(table)
 	require.NoError(t, err)
-	require.Equal(t, &uki.SMBIOS{Manufacturer: "QEMU", ProductName: "Standard PC (Q35 + ICH9, 2009)", BIOSVendor: "Debian distribution of EDK II",
+	require.Equal(t, &hwid.SMBIOS{Manufacturer: "QEMU", ProductName: "Standard PC (Q35 + ICH9, 2009)", BIOSVendor: "Debian distribution of EDK II",
 		BIOSVersion: "2026.08+ds-2", BIOSRelease: "0.0", EnclosureType: "1"}, s)
 }
 
@@ -40,20 +41,20 @@ func TestParseSMBIOS(t *testing.T) {
 	table = append(table, structure(2, []byte{1, 2, 0, 0}, "board vendor", "board")...)
 	table = append(table, structure(3, []byte{0, 0x8a})...)
 	table = append(table, structure(0, make([]byte, 4), "too short")...)
-	want := &uki.SMBIOS{Manufacturer: "vendor", ProductName: "product", SKU: "sku", BoardVendor: "board vendor", BoardName: "board",
+	want := &hwid.SMBIOS{Manufacturer: "vendor", ProductName: "product", SKU: "sku", BoardVendor: "board vendor", BoardName: "board",
 		EnclosureType: "10", OEMStrings: []string{"a=b", "io.systemd.stub.kernel-cmdline-extra=quiet splash", "io.systemd.stub.kernel-cmdline-extra=second"}}
 
-	s, err := uki.ParseSMBIOS(table)
+	s, err := hwid.ParseSMBIOS(table)
 	require.NoError(t, err)
 	require.Equal(t, want, s)
 	extra, ok := s.CmdlineExtra()
 	require.True(t, ok)
 	require.Equal(t, "quiet splash", extra)
 
-	s, err = uki.ParseSMBIOS(append(append(table, structure(127, nil)...), "what follows the end is not read"...))
+	s, err = hwid.ParseSMBIOS(append(append(table, structure(127, nil)...), "what follows the end is not read"...))
 	require.NoError(t, err)
 	require.Equal(t, want, s)
-	_, ok = new(uki.SMBIOS).CmdlineExtra()
+	_, ok = new(hwid.SMBIOS).CmdlineExtra()
 	require.False(t, ok)
 }
 
@@ -69,9 +70,9 @@ func TestParseSMBIOSRefuses(t *testing.T) {
 		"strings": {good[:len(good)-1], 27, "no end"},
 		"none":    {good[:27], 27, "no end"},
 	} {
-		s, err := uki.ParseSMBIOS(c.table)
+		s, err := hwid.ParseSMBIOS(c.table)
 		require.Nil(t, s, name)
-		var f *uki.FormatError
+		var f *osmith.FormatError
 		require.True(t, errors.As(err, &f), "%s: %v", name, err)
 		require.Equal(t, c.offset, f.Offset, name)
 		require.ErrorContains(t, err, c.text, name)
@@ -84,7 +85,7 @@ func FuzzSMBIOS(f *testing.F) {
 	f.Add(table)
 	f.Add(structure(1, make([]byte, 23), "vendor"))
 	f.Fuzz(func(t *testing.T, table []byte) {
-		s, err := uki.ParseSMBIOS(table)
+		s, err := hwid.ParseSMBIOS(table)
 		require.Equal(t, err != nil, s == nil)
 		if err == nil {
 			s.CHIDs("ABC1234")

@@ -1,4 +1,4 @@
-package uki
+package hwid
 
 import (
 	"crypto/sha1"
@@ -66,8 +66,8 @@ var chidNamespace = [16]byte{0x70, 0xff, 0xd8, 0x12, 0x4c, 0x7f, 0x4c, 0x7d}
 // if a field of it is not given (or a number is none). panel is that of [PanelID], "" for none. Leading spaces and zeros and trailing spaces
 // of a value do not count.
 //
-// The stub computes the same ids from complete values, but hashes a missing SMBIOS string as an empty one;
-// [File.Choose] allows for that.
+// The stub computes the same ids from complete values, but hashes a missing SMBIOS string as an empty one; [Match] allows for
+// that.
 func (s *SMBIOS) CHIDs(panel string) [CHIDTypes]osmith.GUID {
 	values := s.chidValues(panel)
 	for f, text := range map[chidField]string{chidManufacturer: s.Manufacturer, chidFamily: s.Family, chidProduct: s.ProductName,

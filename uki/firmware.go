@@ -11,7 +11,7 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Firmware is one .efifw section: a firmware update for the machines whose hardware id leads to ID ([HWIDFirmware]).
+// Firmware is one .efifw section: a firmware update for the machines whose hardware id leads to ID ([hwid.TypeFirmware]).
 // Stubs of systemd 258 to 262 find and measure it; none of them applies it.
 type Firmware struct {
 	ID      string // "fwid", without NUL bytes

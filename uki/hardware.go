@@ -1,14 +1,13 @@
 package uki
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/sdstub"
+	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 // Hardware is what the stub goes by when it picks .dtbauto and .efifw sections.
@@ -17,19 +16,8 @@ type Hardware struct {
 	// [DeviceTreeCompatible]; what Linux shows in /sys/firmware/fdt may have come from an image); "": it provides none, as
 	// on most machines that have ACPI.
 	DeviceTree string
-	SMBIOS     *SMBIOS // nil: none
-	Panel      string  // identifier of the display ([PanelID]) if the firmware knows it; "": unknown
-}
-
-// stubCHIDOrder is the order in which a stub tries the types of hardware ids, from the most specific one. The ids with
-// a display came with systemd 258 (systemd 257 and 262, src/boot/chid.c, chid_match).
-var stubCHIDOrder = []int{17, 16, 15, 3, 6, 8, 10, 4, 5, 7, 9, 11}
-
-func chidOrder(release int) []int {
-	if release < 258 {
-		return stubCHIDOrder[3:]
-	}
-	return stubCHIDOrder
+	SMBIOS     *hwid.SMBIOS // nil: none
+	Panel      string       // identifier of the display ([hwid.PanelID]) if the firmware knows it; "": unknown
 }
 
 // Choose says which variant the embedded stub boots on a machine: which .dtbauto and .efifw section of a profile it
@@ -89,17 +77,17 @@ func newMatcher(slice []content, hw Hardware, release int) (*matcher, error) {
 		if c.name != ".hwids" || release < sdstub.SectionOf(".hwids").Since {
 			continue
 		}
-		if c.size > maxHWIDs {
-			return nil, &FormatError{0, "section .hwids", fmt.Errorf("%d bytes are more than the limit of %d", c.size, maxHWIDs)}
+		if c.size > hwid.MaxTable {
+			return nil, &FormatError{0, "section .hwids", fmt.Errorf("%d bytes, want %d or fewer", c.size, hwid.MaxTable)}
 		}
-		b, err := readAll(c.src, c.size, maxHWIDs)
+		b, err := readAll(c.src, c.size, hwid.MaxTable)
 		if err != nil {
 			return nil, fmt.Errorf("uki: section .hwids: %w", err)
 		}
 		if m.tree == nil {
-			m.tree = matchHWIDs(b, HWIDDeviceTree, hw, release)
+			m.tree = match(b, hwid.TypeDeviceTree, hw, release)
 		}
-		m.firmware = matchHWIDs(b, HWIDFirmware, hw, release)
+		m.firmware = match(b, hwid.TypeFirmware, hw, release)
 		break // the first one counts
 	}
 	return m, nil
@@ -137,56 +125,10 @@ func (n *failureNoter) ReadAt(b []byte, off int64) (int, error) {
 	return k, err
 }
 
-// matchHWIDs is the string of the record that a stub finds for the machine; nil if it finds none or does not accept the
-// table. Ids that the machine does not have are zero, and a record with a zero id matches those.
-func matchHWIDs(b []byte, kind HWIDType, hw Hardware, release int) *string {
-	if release < 258 && kind == HWIDFirmware {
-		return nil
-	}
-	type record struct {
-		chid   osmith.GUID
-		offset uint32
-	}
-	var records []record
-	for at := 0; at+hwidRecord < len(b); at += hwidRecord {
-		descriptor := binary.LittleEndian.Uint32(b[at:])
-		if descriptor == 0 {
-			break
-		}
-		if release < 258 && descriptor != uint32(HWIDDeviceTree)<<hwidTypeShift|hwidRecord {
-			return nil // stubs of 257 refuse a table that has anything else
-		}
-		k := HWIDType(descriptor >> hwidTypeShift)
-		if k != HWIDDeviceTree && k != HWIDFirmware {
-			return nil
-		}
-		r := record{efi.GUID(b[at+4:]), binary.LittleEndian.Uint32(b[at+24:])}
-		for _, offset := range []uint32{binary.LittleEndian.Uint32(b[at+20:]), r.offset} {
-			if _, err := hwidBytes(b, offset); err != nil {
-				return nil
-			}
-		}
-		if k == kind {
-			records = append(records, r)
-		}
-	}
-	sm := hw.SMBIOS
-	if sm == nil {
-		sm = new(SMBIOS)
-	}
-	ids := sm.stubCHIDs(hw.Panel)
-	for _, t := range chidOrder(release) {
-		for _, r := range records {
-			if r.chid != ids[t] {
-				continue
-			}
-			if r.offset == 0 {
-				return nil
-			}
-			text, _ := hwidBytes(b, r.offset)
-			match := string(text)
-			return &match
-		}
+// match is the string that the stub finds for the machine; nil if it finds none.
+func match(table []byte, kind hwid.Type, hw Hardware, release int) *string {
+	if text, ok := hwid.Match(table, kind, hw.SMBIOS, hw.Panel, release); ok {
+		return &text
 	}
 	return nil
 }

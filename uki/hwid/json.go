@@ -1,4 +1,4 @@
-package uki
+package hwid
 
 import (
 	"bytes"
@@ -12,29 +12,31 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-const maxHWIDFile = 1 << 20 // bytes of one JSON file; real ones have 1 KiB
+const maxFile = 1 << 20 // bytes of one JSON file; real ones have 1 KiB
 
-// ReadHWIDs reads a directory tree of ukify's hardware descriptions, such as /usr/lib/systemd/boot/hwids/aa64: JSON
+// Read reads a directory tree of ukify's hardware descriptions, such as /usr/lib/systemd/boot/hwids/aa64: JSON
 // objects with "type" ("devicetree" or "uefi-fw"), "name", "hwids" and "compatible" or "fwid", in files *.json. The
 // records come in the order in which ukify 262 writes them: devices in order of their first file (sorted by path),
 // each with its ids in ascending order and once. A device without ids leaves no record (ukify keeps its strings, which
 // nothing refers to). A tree without such files is an error.
-func ReadHWIDs(tree fs.FS) ([]HWID, error) {
-	var devices []HWID // without CHID, in order
-	chids := make(map[HWID][]osmith.GUID)
+func Read(tree fs.FS) (records []Record, err error) {
+	defer prefix.Add("hwid", &err)
+	var devices []Record // without CHID, in order
+	chids := make(map[Record][]osmith.GUID)
 	files := 0
-	err := fs.WalkDir(tree, ".", func(path string, entry fs.DirEntry, err error) error {
+	err = fs.WalkDir(tree, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".json") {
 			return err
 		}
 		files++
-		b, err := readFile(tree, path, maxHWIDFile)
+		b, err := readFile(tree, path, maxFile)
 		if err != nil {
 			return err
 		}
-		device, ids, err := parseHWIDFile(b)
+		device, ids, err := parseFile(b)
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
@@ -45,12 +47,12 @@ func ReadHWIDs(tree fs.FS) ([]HWID, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, &PartError{"HWIDs", err}
+		return nil, err
 	}
 	if files == 0 {
-		return nil, partError("HWIDs", "no file *.json: %w", ErrMissing)
+		return nil, fmt.Errorf("no file *.json: %w", ErrMissing)
 	}
-	out := []HWID{}
+	out := []Record{}
 	for _, device := range devices {
 		ids := chids[device]
 		sort.Slice(ids, func(a, b int) bool { return bytes.Compare(ids[a][:], ids[b][:]) < 0 })
@@ -81,12 +83,12 @@ func readFile(tree fs.FS, path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// parseHWIDFile reads one description. Fields are looked up by their exact names: encoding/json alone would take
+// parseFile reads one description. Fields are looked up by their exact names: encoding/json alone would take
 // "Name" for "name".
-func parseHWIDFile(b []byte) (HWID, []osmith.GUID, error) {
+func parseFile(b []byte) (Record, []osmith.GUID, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(b, &fields); err != nil {
-		return HWID{}, nil, err
+		return Record{}, nil, err
 	}
 	text := func(key string) (string, error) {
 		var s *string
@@ -101,33 +103,33 @@ func parseHWIDFile(b []byte) (HWID, []osmith.GUID, error) {
 	}
 	kind, err := text("type")
 	if err != nil {
-		return HWID{}, nil, err
+		return Record{}, nil, err
 	}
-	var d HWID
+	var d Record
 	match, other := "compatible", "fwid"
 	switch kind {
 	case "devicetree":
-		d.Type = HWIDDeviceTree
+		d.Type = TypeDeviceTree
 	case "uefi-fw":
-		d.Type = HWIDFirmware
+		d.Type = TypeFirmware
 		match, other = other, match
 	default:
-		return HWID{}, nil, fmt.Errorf(`field "type": %q is neither "devicetree" nor "uefi-fw"`, kind)
+		return Record{}, nil, fmt.Errorf(`field "type": %q is neither "devicetree" nor "uefi-fw"`, kind)
 	}
 	if _, ok := fields[other]; ok {
-		return HWID{}, nil, fmt.Errorf("field %q does not go with type %q", other, kind)
+		return Record{}, nil, fmt.Errorf("field %q does not go with type %q", other, kind)
 	}
 	if d.Name, err = text("name"); err != nil {
-		return HWID{}, nil, err
+		return Record{}, nil, err
 	}
 	if d.Match, err = text(match); err != nil {
-		return HWID{}, nil, err
+		return Record{}, nil, err
 	}
-	ids, err := parseHWIDList(fields["hwids"])
+	ids, err := parseIDs(fields["hwids"])
 	return d, ids, err
 }
 
-func parseHWIDList(raw json.RawMessage) ([]osmith.GUID, error) {
+func parseIDs(raw json.RawMessage) ([]osmith.GUID, error) {
 	if raw == nil {
 		return nil, fmt.Errorf(`field "hwids": %w`, ErrMissing)
 	}

@@ -10,26 +10,27 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 var (
-	laptop = uki.SMBIOS{Manufacturer: "First Vendor", ProductName: "Device 1", SKU: "KD01", Family: "Laptop X", BoardName: "FODM1", BoardVendor: "First ODM"}
-	tablet = uki.SMBIOS{Manufacturer: "Second Vendor", ProductName: "Device 2", SKU: "KD02", Family: "Tablet Y", BoardName: "SODM2", BoardVendor: "Second ODM"}
+	laptop = hwid.SMBIOS{Manufacturer: "First Vendor", ProductName: "Device 1", SKU: "KD01", Family: "Laptop X", BoardName: "FODM1", BoardVendor: "First ODM"}
+	tablet = hwid.SMBIOS{Manufacturer: "Second Vendor", ProductName: "Device 2", SKU: "KD02", Family: "Tablet Y", BoardName: "SODM2", BoardVendor: "Second ODM"}
 )
 
 // hwidOf is a record for a machine by one type of hardware id.
-func hwidOf(s uki.SMBIOS, panel string, kind int, what uki.HWIDType, match string) uki.HWID {
-	return uki.HWID{CHID: s.CHIDs(panel)[kind], Type: what, Name: "name", Match: match}
+func hwidOf(s hwid.SMBIOS, panel string, kind int, what hwid.Type, match string) hwid.Record {
+	return hwid.Record{CHID: s.CHIDs(panel)[kind], Type: what, Name: "name", Match: match}
 }
 
-func encoded(t testing.TB, ids ...uki.HWID) string {
-	b, err := uki.EncodeHWIDs(ids)
+func encoded(t testing.TB, ids ...hwid.Record) string {
+	b, err := hwid.Encode(ids)
 	require.NoError(t, err)
 	return string(b)
 }
 
 func TestChoose(t *testing.T) {
-	const tree, fw = uki.HWIDDeviceTree, uki.HWIDFirmware
+	const tree, fw = hwid.TypeDeviceTree, hwid.TypeFirmware
 	a, b, c := string(treeFor("v,a", "v,b")), string(treeFor("v,b")), string(treeFor("v,c"))
 	fwA, fwB := string(encodeFirmware(t, "fw-a", "1")), string(encodeFirmware(t, "fw-b", "2"))
 	f := stubImage(t, 262,
@@ -74,11 +75,11 @@ func TestChoose(t *testing.T) {
 
 func TestChooseByRelease(t *testing.T) {
 	f := stubImage(t, 257, ".dtbauto", string(treeFor("v,a")), ".hwids",
-		encoded(t, hwidOf(laptop, "", 3, uki.HWIDDeviceTree, "v,a"), hwidOf(laptop, "", 11, uki.HWIDFirmware, "fw-b")))
+		encoded(t, hwidOf(laptop, "", 3, hwid.TypeDeviceTree, "v,a"), hwidOf(laptop, "", 11, hwid.TypeFirmware, "fw-b")))
 	v, err := f.Choose(0, uki.Hardware{SMBIOS: &laptop})
 	require.NoError(t, err)
 	require.Equal(t, uki.Variant{}, v, "257 refuses a table with firmware")
-	ids := encoded(t, hwidOf(laptop, "ABC1234", 17, uki.HWIDDeviceTree, "v,a"), hwidOf(laptop, "", 14, uki.HWIDDeviceTree, "v,b"), hwidOf(laptop, "", 10, uki.HWIDDeviceTree, "v,b"))
+	ids := encoded(t, hwidOf(laptop, "ABC1234", 17, hwid.TypeDeviceTree, "v,a"), hwidOf(laptop, "", 14, hwid.TypeDeviceTree, "v,b"), hwidOf(laptop, "", 10, hwid.TypeDeviceTree, "v,b"))
 	for release, want := range map[int]int{256: 0, 257: 2, 258: 1, 262: 1} {
 		f := stubImage(t, release, ".dtbauto", string(treeFor("v,a")), ".dtbauto", string(treeFor("v,b")), ".hwids", ids)
 		v, err := f.Choose(0, uki.Hardware{SMBIOS: &laptop, Panel: "ABC1234"})
@@ -94,19 +95,19 @@ func TestChooseIncompleteSMBIOS(t *testing.T) {
 	lacking := laptop
 	lacking.SKU = ""
 	require.True(t, lacking.CHIDs("")[4].IsZero())
-	match := func(id uki.HWID, hw uki.Hardware) int {
+	match := func(id hwid.Record, hw uki.Hardware) int {
 		f := stubImage(t, 262, ".dtbauto", string(treeFor("v,a")), ".hwids", encoded(t, id))
 		v, err := f.Choose(0, hw)
 		require.NoError(t, err)
 		return v.DeviceTree
 	}
-	require.Equal(t, 1, match(hwidOf(full, "", 4, uki.HWIDDeviceTree, "v,a"), uki.Hardware{SMBIOS: &lacking}))
-	require.Equal(t, 1, match(uki.HWID{Type: uki.HWIDDeviceTree, Match: "v,a"}, uki.Hardware{}))
-	require.Equal(t, 0, match(uki.HWID{Type: uki.HWIDDeviceTree, Match: "v,a"}, uki.Hardware{Panel: "ABC1234"}))
+	require.Equal(t, 1, match(hwidOf(full, "", 4, hwid.TypeDeviceTree, "v,a"), uki.Hardware{SMBIOS: &lacking}))
+	require.Equal(t, 1, match(hwid.Record{Type: hwid.TypeDeviceTree, Match: "v,a"}, uki.Hardware{}))
+	require.Equal(t, 0, match(hwid.Record{Type: hwid.TypeDeviceTree, Match: "v,a"}, uki.Hardware{Panel: "ABC1234"}))
 }
 
 func TestChooseBadTable(t *testing.T) {
-	good := encoded(t, hwidOf(laptop, "", 3, uki.HWIDDeviceTree, "v,a"))
+	good := encoded(t, hwidOf(laptop, "", 3, hwid.TypeDeviceTree, "v,a"))
 	for name, table := range map[string]string{
 		"type":      "\x1c\x00\x00\x30" + good[4:],
 		"offset":    good[:24] + "\xff" + good[25:],
