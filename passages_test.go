@@ -11,6 +11,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/tpm"
@@ -26,6 +27,7 @@ import (
 var (
 	_ = imageToPrediction
 	_ = loaderToESP
+	_ = tablesToPrediction
 	_ = releaseToUpgrade
 	_ = measurementsToSignatures
 	_ = tokenToPolicies
@@ -67,8 +69,21 @@ func loaderToESP(esp io.WriterAt, loader osmith.Source, more ...osmith.ESPFile) 
 	return fat.Build(esp, append(files, more...), fat.Options{})
 }
 
+// tablesToPrediction takes the partition table of a disk, or that of a planned one, to a prediction.
+func tablesToPrediction(disk osmith.Source, planned *partition.Image, boot, first *tpm.Boot) (err error) {
+	table, err := partition.Read(disk, partition.ReadOptions{})
+	if err != nil {
+		return err
+	}
+	if boot.GPT.Header, boot.GPT.Entries, err = table.MarshalPrimary(); err != nil {
+		return err
+	}
+	first.GPT.Header, first.GPT.Entries, err = planned.Table.MarshalPrimary()
+	return err
+}
+
 // releaseToUpgrade plans the upgrade to what a policy has vouched for.
-func releaseToUpgrade(ctx context.Context, layout fs.FS, src cosign.ArtifactSource, p cosign.Policy, artifact ocispec.Descriptor, disk upgrade.Disk, m upgrade.Machine) (*upgrade.Plan, error) {
+func releaseToUpgrade(ctx context.Context, layout fs.FS, src cosign.ArtifactSource, p cosign.Policy, artifact ocispec.Descriptor, disk osmith.Disk, m upgrade.Machine) (*upgrade.Plan, error) {
 	verified, err := cosign.Verify(ctx, src, artifact, p)
 	if err != nil {
 		return nil, err

@@ -15,14 +15,27 @@ type Source interface {
 	Size() int64 // in bytes
 }
 
+// Disk is a block device, a partition of one, or an image in a file or in memory: a [Source] that can be written to. What
+// writes to one uses these methods where it has them:
+//
+//	Sync() error                   // returns when all that was written is on stable storage
+//	ZeroRange(off, n int64) error  // makes n bytes zero faster than writing them does, or fails with errors.ErrUnsupported
+//	StartWriteback(off, n int64)   // begins to put n written bytes on stable storage, without waiting
+//
+// Without Sync a power cut may undo writes in any order.
+type Disk interface {
+	Source
+	io.WriterAt
+}
+
 // ESPFile is a file to be put on an EFI system partition.
 type ESPFile struct {
 	Path    string // slash-separated, relative to the root of the file system: "EFI/Linux/acme_1.efi"
 	Content Source
 }
 
-// Device is an open file or block device: a [Source] that can also be written to and knows its holes. Wrapping a Device in
-// a type without these methods loses the holes and, on Linux, the early start of writing to the disk.
+// Device is an open file or block device: a [Disk] that knows its holes. Wrapping a Device in a type without its methods
+// loses the holes and, on Linux, the early start of writing to the medium.
 type Device struct {
 	file *os.File
 	size int64

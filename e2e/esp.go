@@ -69,17 +69,18 @@ func (s *System) WriteESP(config bootloader.Config, files ...osmith.ESPFile) err
 	return errors.Join(err, disk.Close())
 }
 
-// partitionTable is the GPT of the disk as the firmware measures it: UEFI Specification 2.10, 5.3.2.
+// partitionTable is the GPT of the disk, which the firmware measures.
 func (s *System) partitionTable() (*tpm.PartitionTable, error) {
-	disk, err := os.Open(s.Machine.Disk)
+	disk, err := osmith.OpenFile(s.Machine.Disk)
 	if err != nil {
 		return nil, err
 	}
 	defer disk.Close()
-	const sector, entries, entrySize = 512, 128, 128
-	b := make([]byte, sector+entries*entrySize)
-	if _, err := disk.ReadAt(b, sector); err != nil {
+	table, err := partition.Read(disk, partition.ReadOptions{})
+	if err != nil {
 		return nil, err
 	}
-	return &tpm.PartitionTable{Header: b[:92], Entries: b[sector:]}, nil
+	var gpt tpm.PartitionTable
+	gpt.Header, gpt.Entries, err = table.MarshalPrimary()
+	return &gpt, err
 }

@@ -150,7 +150,7 @@ func (s *System) Damage(set *acmeos.Set) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
-	off, size, err := acmeos.PartitionOf(disk, disk.Size(), set.RootHash)
+	off, size, err := acmeos.PartitionOf(disk, set.RootHash)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func TestDefectsSeenElsewhere(t *testing.T) {
 		d.ReadAt(want, 0)
 		require.Equal(t, []byte{0x55, 0xaa}, want[510:])
 		d.WriteAt(make([]byte, 512), 0)
-		got, err := Read(d, d.Size())
+		got, err := Read(d, ReadOptions{})
 		require.NoError(t, err)
 		require.NoError(t, got.Write(d))
 		b := make([]byte, 512)
@@ -83,7 +83,7 @@ func TestDefectsSeenElsewhere(t *testing.T) {
 		}
 		d := faultio.NewDisk(16 << 20)
 		require.NoError(t, big.Write(d))
-		got, err := Read(d, d.Size())
+		got, err := Read(d, ReadOptions{})
 		require.NoError(t, err)
 		require.NoError(t, got.BackupErr)
 		require.Len(t, got.Partitions, 300)
@@ -111,7 +111,7 @@ func TestDefectsSeenElsewhere(t *testing.T) {
 			d.WriteAt(h.encode(), int64(h.myLBA)*512)
 		}
 		before := make([]byte, 40*512)
-		got, err := Read(d, d.Size())
+		got, err := Read(d, ReadOptions{})
 		require.NoError(t, err)
 		require.NoError(t, got.BackupErr)
 		require.Equal(t, 64, got.Entries)
@@ -123,13 +123,13 @@ func TestDefectsSeenElsewhere(t *testing.T) {
 		d.ReadAt(after, 0)
 		require.Equal(t, before[1024+128:], after[1024+128:])
 		require.Equal(t, before[512+92:1024], after[512+92:1024])
-		got, err = Read(d, d.Size())
+		got, err = Read(d, ReadOptions{})
 		require.NoError(t, err)
 		require.Equal(t, "renamed", got.Partitions[0].Name)
 	})
 	t.Run("sector size 0", func(t *testing.T) {
 		require.Error(t, (&Table{Size: 16 << 20}).Write(faultio.NewDisk(16<<20)))
-		_, err := ReadSectors(faultio.NewDisk(16<<20), 16<<20, 0)
+		_, err := Read(faultio.NewDisk(16<<20), ReadOptions{SectorSize: 1000})
 		require.Error(t, err)
 	})
 	t.Run("two runs", func(t *testing.T) {

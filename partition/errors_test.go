@@ -17,7 +17,7 @@ import (
 func TestErrorsAreNamedOnce(t *testing.T) {
 	second := func(_ any, err error) error { return err }
 	im, d := image(t, abLayout())
-	table, err := Read(d, d.Size())
+	table, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	hybrid := *table
 	hybrid.HybridMBR = true
@@ -30,15 +30,15 @@ func TestErrorsAreNamedOnce(t *testing.T) {
 	_, _, short := VerityIDs([]byte{1})
 	_, outside := im.Table.Window(d, 0).WriteAt([]byte{1}, -1)
 	for name, err := range map[string]error{
-		"Read":             second(Read(other, other.Size())),
-		"ReadSectors":      second(ReadSectors(d, d.Size(), 4096)),
-		"ReadSectors size": second(ReadSectors(d, d.Size(), 7)),
+		"Read":             second(Read(other, ReadOptions{})),
+		"Read sectors":     second(Read(d, ReadOptions{SectorSize: 4096})),
+		"Read sector size": second(Read(d, ReadOptions{SectorSize: 7})),
 		"Plan":             second(Plan(Layout{Partitions: []Spec{{Name: "x"}}})),
 		"Plan space":       second(Plan(Layout{Size: 1 << 20, Seed: osmith.GUID{1}, Partitions: []Spec{{Type: ESP, Size: 2 << 20}}})),
 		"PlanOnto":         second(PlanOnto(&hybrid, Layout{})),
 		"WriteImage":       WriteImage(other, onto, WriteOptions{}),
 		"SetContent":       onto.SetContent(0, bytes.NewReader(nil)),
-		"Repair":           second(Repair(other, other.Size(), RepairOptions{})),
+		"Repair":           second(Repair(other, RepairOptions{})),
 		"ReadLayout":       second(ReadLayout(strings.NewReader("{"))),
 		"UnmarshalJSON":    new(Layout).UnmarshalJSON([]byte("[]")),
 		"ReadRepart":       second(ReadRepart(fstest.MapFS{}, RepartOptions{})),
@@ -59,6 +59,6 @@ func TestErrorsAreNamedOnce(t *testing.T) {
 		require.Equal(t, 1, strings.Count(err.Error(), "partition: "), "%s: %v", name, err)
 	}
 	var format *osmith.FormatError
-	require.True(t, errors.As(second(ReadSectors(d, d.Size(), 4096)), &format))
+	require.True(t, errors.As(second(Read(d, ReadOptions{SectorSize: 4096})), &format))
 	require.False(t, strings.Contains(format.Error(), "partition: "))
 }

@@ -42,7 +42,7 @@ func ExampleRead() {
 	if _, err := disk.WriteAt(make([]byte, 512), 512); err != nil {
 		panic(err)
 	}
-	table, err := partition.Read(disk, disk.Size())
+	table, err := partition.Read(disk, partition.ReadOptions{})
 	if err != nil {
 		panic(err)
 	}

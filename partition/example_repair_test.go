@@ -22,13 +22,13 @@ func ExampleRepair() {
 	image.ReadAt(b, 0)
 	disk.WriteAt(b, 0)
 
-	done, err := partition.Repair(disk, disk.Size(), partition.RepairOptions{})
+	done, err := partition.Repair(disk, partition.RepairOptions{})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	fmt.Println(done)
-	table, err = partition.Read(disk, disk.Size())
+	table, err = partition.Read(disk, partition.ReadOptions{})
 	if err != nil {
 		fmt.Println(err)
 		return

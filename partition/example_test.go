@@ -73,7 +73,7 @@ func ExampleWriteImage() {
 	if err := partition.WriteImage(disk, im, partition.WriteOptions{TargetIsZero: true}); err != nil {
 		log.Fatal(err)
 	}
-	table, err := partition.Read(disk, disk.Size())
+	table, err := partition.Read(disk, partition.ReadOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func ExampleTable_Write() {
 	if err := partition.WriteImage(disk, im, partition.WriteOptions{TargetIsZero: true}); err != nil {
 		log.Fatal(err)
 	}
-	table, err := partition.Read(disk, disk.Size())
+	table, err := partition.Read(disk, partition.ReadOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func ExampleTable_Write() {
 	if err := table.Write(disk); err != nil {
 		log.Fatal(err)
 	}
-	table, err = partition.Read(disk, disk.Size())
+	table, err = partition.Read(disk, partition.ReadOptions{})
 	fmt.Println(table.Partitions[3].Name, err)
 	// Output: root_1.1 <nil>
 }

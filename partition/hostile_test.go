@@ -55,7 +55,7 @@ func TestHostileHeaders(t *testing.T) {
 			d.WriteAt(b, lba*512)
 		}
 		lie(1)
-		table, err := Read(d, d.Size())
+		table, err := Read(d, ReadOptions{})
 		require.NoError(t, err, c.field)
 		require.True(t, table.UsedBackup)
 		var format *osmith.FormatError
@@ -64,7 +64,7 @@ func TestHostileHeaders(t *testing.T) {
 		lie(d.Size()/512 - 1)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		table, err = Read(d, d.Size())
+		table, err = Read(d, ReadOptions{})
 		runtime.ReadMemStats(&after)
 		require.ErrorIs(t, err, ErrNoTable, c.field)
 		require.ErrorAs(t, err, &format)
@@ -73,7 +73,15 @@ func TestHostileHeaders(t *testing.T) {
 	}
 }
 
-type failing struct{ io.ReaderAt }
+// claims says that a disk has another size.
+type claims struct {
+	io.ReaderAt
+	size int64
+}
+
+func (c claims) Size() int64 { return c.size }
+
+type failing struct{ osmith.Source }
 
 var errDisk = errors.New("disk error")
 
@@ -81,25 +89,25 @@ func (f failing) ReadAt(p []byte, off int64) (int, error) {
 	if off < 8192 && off+int64(len(p)) > 512 {
 		return 0, errDisk
 	}
-	return f.ReaderAt.ReadAt(p, off)
+	return f.Source.ReadAt(p, off)
 }
 
 func TestReadErrors(t *testing.T) {
 	_, d := image(t, abLayout())
-	table, err := Read(failing{d}, d.Size())
+	table, err := Read(failing{d}, ReadOptions{})
 	require.NoError(t, err, "an unreadable primary is what the backup is for")
 	require.ErrorIs(t, table.PrimaryErr, errDisk)
 	for _, size := range []int64{-1, 0, 1, 512, 1024, 4096} {
-		_, err := Read(d, size)
+		_, err := Read(claims{d, size}, ReadOptions{})
 		require.ErrorIs(t, err, ErrNoTable)
 	}
-	_, err = Read(d, d.Size()-1<<20)
+	_, err = Read(io.NewSectionReader(d, 0, d.Size()-1<<20), ReadOptions{})
 	require.ErrorIs(t, err, ErrNoTable, "a truncated image")
-	_, err = ReadSectors(d, d.Size(), 4096)
+	_, err = Read(d, ReadOptions{SectorSize: 4096})
 	require.ErrorIs(t, err, ErrNoTable)
-	_, err = ReadSectors(d, d.Size(), 0)
+	_, err = Read(d, ReadOptions{SectorSize: 1})
 	require.Error(t, err)
-	backwards, err := Read(d, d.Size())
+	backwards, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	backwards.Partitions[0].FirstLBA, backwards.Partitions[0].LastLBA = 9000, 8000
 	for _, h := range []*header{backwards.primary, backwards.backup} {
@@ -110,7 +118,7 @@ func TestReadErrors(t *testing.T) {
 		d.WriteAt(h.encode(), int64(h.myLBA)*512)
 	}
 	var format *osmith.FormatError
-	_, err = Read(d, d.Size())
+	_, err = Read(d, ReadOptions{})
 	require.ErrorAs(t, err, &format)
 }
 
@@ -189,7 +197,7 @@ func FuzzRead(f *testing.F) {
 		}
 		d := faultio.NewDisk(int64(len(b)))
 		d.WriteAt(b, 0)
-		table, err := Read(d, d.Size())
+		table, err := Read(d, ReadOptions{})
 		if (table == nil) == (err == nil) {
 			t.Fatal("table and error")
 		}
@@ -198,8 +206,8 @@ func FuzzRead(f *testing.F) {
 		}
 		Diagram(table, d.Size(), 80)
 		fixed := d.Clone()
-		if _, err := Repair(fixed, d.Size(), RepairOptions{SectorSize: table.SectorSize}); err == nil {
-			whole, err := ReadSectors(fixed, d.Size(), table.SectorSize)
+		if _, err := Repair(fixed, RepairOptions{SectorSize: table.SectorSize}); err == nil {
+			whole, err := Read(fixed, ReadOptions{SectorSize: table.SectorSize})
 			if err != nil || whole.PrimaryErr != nil || whole.BackupErr != nil {
 				t.Fatal("not whole after a repair", err, whole)
 			}
@@ -211,7 +219,7 @@ func FuzzRead(f *testing.F) {
 		if err := table.Write(d); err != nil {
 			t.Fatal(err)
 		}
-		again, err := Read(d, d.Size())
+		again, err := Read(d, ReadOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
-	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
 // WriteOptions are the options of [WriteImage].
@@ -117,7 +116,7 @@ func WriteImage(w io.WriterAt, im *Image, o WriteOptions) (err error) {
 
 // unchanged compares the table of the disk with the one that was planned onto.
 func (im *Image) unchanged(r io.ReaderAt) error {
-	now, err := readSectors(r, im.base.Size, im.base.SectorSize)
+	now, err := read(io.NewSectionReader(r, 0, im.base.Size), im.base.SectorSize)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrChanged, err)
 	}
@@ -135,7 +134,7 @@ func sameTable(a, b *Table) bool {
 }
 
 func (im *Image) compareTable(r io.ReaderAt) error {
-	now, err := readSectors(r, im.Size, im.Table.SectorSize)
+	now, err := read(io.NewSectionReader(r, 0, im.Size), im.Table.SectorSize)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", &ReadBackError{}, err)
@@ -194,29 +193,7 @@ func appendJobs(out []job, off, size int64, content osmith.Source, name string) 
 	n := content.Size()
 	for pos := int64(0); pos < n; pos += jobSize {
 		k := min(jobSize, n-pos)
-		out = append(out, job{off: off + pos, size: k, content: &part{content, pos, k}, name: name})
+		out = append(out, job{off: off + pos, size: k, content: io.NewSectionReader(content, pos, k), name: name})
 	}
 	return append(out, job{off: off + n, size: size - n, name: name})
-}
-
-// part is a piece of a Source that still knows its holes.
-type part struct {
-	src       osmith.Source
-	off, size int64
-}
-
-func (p *part) Size() int64 { return p.size }
-
-func (p *part) ReadAt(b []byte, off int64) (int, error) {
-	return io.NewSectionReader(p.src, p.off, p.size).ReadAt(b, off)
-}
-
-func (p *part) NextData(off int64) (start, end int64, err error) {
-	if start, end, err = sparse.NextData(p.src, p.off+off); err != nil {
-		return 0, 0, err
-	}
-	if start -= p.off; start >= p.size {
-		return 0, 0, io.EOF
-	}
-	return start, min(end-p.off, p.size), nil
 }

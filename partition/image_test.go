@@ -20,7 +20,7 @@ func TestImage(t *testing.T) {
 	im, d := image(t, abLayout())
 	require.Equal(t, int64(97<<20), im.Size)
 	requireVerified(t, d)
-	got, err := Read(d, d.Size())
+	got, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	require.Equal(t, diskID, got.DiskID)
 	require.False(t, got.UsedBackup)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
@@ -92,7 +93,9 @@ func TestUpdateKernel(t *testing.T) {
 	disk, err := os.OpenFile(loop, os.O_RDWR, 0)
 	require.NoError(t, err)
 	defer disk.Close()
-	table, err := Read(disk, d.Size())
+	device, err := osmith.NewDevice(disk)
+	require.NoError(t, err)
+	table, err := Read(device, ReadOptions{})
 	require.NoError(t, err)
 	known := func() []extent {
 		have, err := kernelPartitions("/sys/class/block/" + filepath.Base(loop))

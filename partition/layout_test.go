@@ -41,7 +41,7 @@ func TestRecipes(t *testing.T) {
 			require.NoError(t, err)
 			d := faultio.NewDisk(im.Size)
 			require.NoError(t, WriteImage(d, im, WriteOptions{TargetIsZero: true}))
-			table, err := Read(d, d.Size())
+			table, err := Read(d, ReadOptions{})
 			require.NoError(t, err)
 			again, err := PlanOnto(table, l)
 			require.NoError(t, err)
@@ -194,7 +194,7 @@ func TestReadBack(t *testing.T) {
 		var back *ReadBackError
 		require.ErrorAs(t, err, &back)
 		require.Equal(t, off, back.Offset)
-		_, err = Read(bad.Disk, im.Size)
+		_, err = Read(bad.Disk, ReadOptions{})
 		require.ErrorIs(t, err, ErrNoTable)
 	}
 	require.Error(t, WriteImage(writeOnly{d}, im, WriteOptions{ReadBack: true}))
@@ -227,7 +227,7 @@ func TestWriteOnto(t *testing.T) {
 	require.NoError(t, err)
 	_, err = grown.WriteAt(content, 0)
 	require.NoError(t, err)
-	table, err := Read(grown, grown.Size())
+	table, err := Read(grown, ReadOptions{})
 	require.NoError(t, err)
 	require.NoError(t, table.Resize(grown.Size()))
 	next, err := PlanOnto(table, Layout{Seed: repartSeed, Partitions: []Spec{
@@ -240,7 +240,7 @@ func TestWriteOnto(t *testing.T) {
 	disk.Record()
 	require.NoError(t, WriteImage(disk, next, WriteOptions{ReadBack: true}))
 	for k := range len(disk.Writes()) + 1 {
-		got, err := Read(disk.Prefix(k), disk.Size())
+		got, err := Read(disk.Prefix(k), ReadOptions{})
 		require.NoError(t, err)
 		got.Size = im.Size
 		if s := show(got); s != old {
@@ -248,7 +248,7 @@ func TestWriteOnto(t *testing.T) {
 			require.Equal(t, show(next.Table), show(got))
 		}
 	}
-	got, err := Read(disk, disk.Size())
+	got, err := Read(disk, ReadOptions{})
 	require.NoError(t, err)
 	home := make([]byte, 15)
 	_, err = got.Section(disk, got.Find(next.Table.Partitions[6].ID)).ReadAt(home, 0)

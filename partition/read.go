@@ -12,32 +12,35 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// Read reads the table of a disk of size bytes, the primary if it is good, else the backup (UsedBackup, PrimaryErr).
-// The sector size is detected: 512 or 4096. A disk without a table is an error that matches [ErrNoTable].
+// ReadOptions are the options of [Read].
+type ReadOptions struct {
+	// SectorSize is the logical sector size of the disk, 512 or 4096 bytes; 0: it is detected.
+	SectorSize int
+}
+
+// Read reads the table of a disk, the primary if it is good, else the backup (UsedBackup, PrimaryErr).
+// A disk without a table is an error that matches [ErrNoTable].
 //
 // The backup is looked for where the primary header says, damaged or not, and in the last sector of the disk; then
 // where the disk ended before it grew: where the protective MBR says, behind the last partition of primary entries that
 // are left, in the last MiB, and at the end of every MiB up to 2 GiB and of every GiB up to 256 GiB. The first one
 // that is whole is taken. This search needs a protective MBR or the signature of a primary header.
-func Read(r io.ReaderAt, size int64) (t *Table, err error) {
+func Read(disk osmith.Source, o ReadOptions) (t *Table, err error) {
 	defer prefix.Add("partition", &err)
-	return read(r, size, 512, 4096)
+	return read(disk, o.SectorSize)
 }
 
-// ReadSectors is [Read] for a disk whose sector size is known.
-func ReadSectors(r io.ReaderAt, size int64, sectorSize int) (t *Table, err error) {
-	defer prefix.Add("partition", &err)
-	return readSectors(r, size, sectorSize)
-}
-
-func readSectors(r io.ReaderAt, size int64, sectorSize int) (*Table, error) {
-	if sectorSize != 512 && sectorSize != 4096 {
+// read takes 0 for a sector size that is to be detected.
+func read(r osmith.Source, sectorSize int) (*Table, error) {
+	sectorSizes := []int64{512, 4096}
+	switch sectorSize {
+	case 0:
+	case 512, 4096:
+		sectorSizes = []int64{int64(sectorSize)}
+	default:
 		return nil, fmt.Errorf("sector size %d: want 512 or 4096", sectorSize)
 	}
-	return read(r, size, int64(sectorSize))
-}
-
-func read(r io.ReaderAt, size int64, sectorSizes ...int64) (*Table, error) {
+	size := r.Size()
 	var reasons []error
 	for _, primary := range []bool{true, false} {
 		for _, ss := range sectorSizes {

@@ -42,7 +42,7 @@ func TestCutRelabel(t *testing.T) {
 			case "backup":
 				wipe(cut, last(cut), 512)
 			}
-			table, err := Read(cut, cut.Size())
+			table, err := Read(cut, ReadOptions{})
 			require.NoError(t, err)
 			before := append([]Partition(nil), table.Partitions...)
 			state(&table.Partitions[3], &table.Partitions[4])
@@ -71,7 +71,7 @@ func requireEitherTable(t *testing.T, d *faultio.Disk, before, after []Partition
 	before, after = plain(before), plain(after)
 	old, new := 0, 0
 	check := func(cut *faultio.Disk, at string) {
-		got, err := Read(cut, cut.Size())
+		got, err := Read(cut, ReadOptions{})
 		require.NoError(t, err, "%s, %s", what, at)
 		if p := plain(got.Partitions); fmt.Sprint(p) == fmt.Sprint(before) {
 			old++

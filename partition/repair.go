@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
@@ -53,21 +54,16 @@ func (r *Repaired) String() string {
 	return strings.Join(out, "\n")
 }
 
-// Repair makes the table of a disk of size bytes whole: a primary or backup that cannot be read, or disagrees, is
+// Repair makes the table of a disk whole: a primary or backup that cannot be read, or disagrees, is
 // written anew from the other one; the backup of a disk that grew is moved to its end; the protective MBR is put right.
 // Partitions stay as they are, and so does everything that [Table.Write] keeps. If there is nothing to repair, nothing
 // is written. The writes come in such an order that after a power cut at any of them the table can be read, and repaired.
 //
 // A table that was moved leaves its old backup header behind, which could be taken for a table later. It is made zero in
 // the end, unless it lies in a partition.
-func Repair(disk ReadWriterAt, size int64, o RepairOptions) (done *Repaired, err error) {
+func Repair(disk osmith.Disk, o RepairOptions) (done *Repaired, err error) {
 	defer prefix.Add("partition", &err)
-	var t *Table
-	if o.SectorSize == 0 {
-		t, err = Read(disk, size)
-	} else {
-		t, err = ReadSectors(disk, size, o.SectorSize)
-	}
+	t, err := read(disk, o.SectorSize)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +77,7 @@ func Repair(disk ReadWriterAt, size int64, o RepairOptions) (done *Repaired, err
 	}
 	if place != end {
 		done.MovedFrom, done.MovedTo = place, end
-		if err := t.Resize(size); err != nil {
+		if err := t.Resize(disk.Size()); err != nil {
 			return nil, err
 		}
 	}
@@ -101,7 +97,7 @@ func Repair(disk ReadWriterAt, size int64, o RepairOptions) (done *Repaired, err
 }
 
 // forget makes the header in a sector zero, if there is one that nothing else owns.
-func (t *Table) forget(disk ReadWriterAt, lba uint64) error {
+func (t *Table) forget(disk osmith.Disk, lba uint64) error {
 	_, b, err := t.geometry()
 	if err != nil {
 		return err

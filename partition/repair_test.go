@@ -53,11 +53,11 @@ func TestCutRepair(t *testing.T) {
 			if c.damage != nil {
 				c.damage(d)
 			}
-			table, err := Read(d, d.Size())
+			table, err := Read(d, ReadOptions{})
 			require.NoError(t, err)
 			want := table.Partitions
 			d.Record()
-			done, err := Repair(d, d.Size(), RepairOptions{})
+			done, err := Repair(d, RepairOptions{})
 			require.NoError(t, err)
 			require.Equal(t, []bool{c.primary, c.backup, c.moved, c.mbr},
 				[]bool{done.Primary != nil, done.Backup != nil, done.MovedFrom != done.MovedTo, done.MBR}, done.String())
@@ -76,18 +76,18 @@ func TestCutRepair(t *testing.T) {
 			requireVerified(t, d)
 			rng := rand.New(rand.NewPCG(7, uint64(c.size)))
 			check := func(cut *faultio.Disk, what string) {
-				got, err := Read(cut, cut.Size())
+				got, err := Read(cut, ReadOptions{})
 				require.NoError(t, err, what)
 				require.Equal(t, want, got.Partitions, what)
-				_, err = Repair(cut, cut.Size(), RepairOptions{})
+				_, err = Repair(cut, RepairOptions{})
 				require.NoError(t, err, what)
-				got, err = Read(cut, cut.Size())
+				got, err = Read(cut, ReadOptions{})
 				require.NoError(t, err, what)
 				require.Equal(t, want, got.Partitions, what)
 				require.NoError(t, got.PrimaryErr)
 				require.NoError(t, got.BackupErr)
 				require.Equal(t, last(cut), got.backup.myLBA)
-				again, err := Repair(cut, cut.Size(), RepairOptions{})
+				again, err := Repair(cut, RepairOptions{})
 				require.NoError(t, err)
 				require.False(t, again.Changed(), "%s: %s", what, again)
 			}
@@ -108,19 +108,19 @@ func TestCutRepair(t *testing.T) {
 
 func TestRepairRefuses(t *testing.T) {
 	_, d := image(t, abLayout())
-	_, err := Repair(faultio.NewDisk(1<<20), 1<<20, RepairOptions{})
+	_, err := Repair(faultio.NewDisk(1<<20), RepairOptions{})
 	require.ErrorIs(t, err, ErrNoTable)
-	_, err = Repair(d, d.Size(), RepairOptions{SectorSize: 4096})
+	_, err = Repair(d, RepairOptions{SectorSize: 4096})
 	require.ErrorIs(t, err, ErrNoTable)
-	_, err = Repair(d, d.Size(), RepairOptions{SectorSize: 512})
+	_, err = Repair(d, RepairOptions{SectorSize: 512})
 	require.NoError(t, err)
 	hybrid := grown(d, 256<<20)
 	hybrid.WriteAt([]byte{0x0c}, 446+16+4)
-	_, err = Repair(hybrid, hybrid.Size(), RepairOptions{})
+	_, err = Repair(hybrid, RepairOptions{})
 	require.ErrorIs(t, err, ErrHybridMBR)
 	before := make([]byte, 512)
 	hybrid.ReadAt(before, 0)
-	done, err := Repair(hybrid, hybrid.Size(), RepairOptions{KeepHybridMBR: true})
+	done, err := Repair(hybrid, RepairOptions{KeepHybridMBR: true})
 	require.NoError(t, err)
 	require.True(t, done.Changed())
 	require.False(t, done.MBR)
@@ -132,7 +132,7 @@ func TestRepairRefuses(t *testing.T) {
 	d = d.Clone()
 	wipe(d, 1, 512)
 	d.CutAfter(2)
-	_, err = Repair(d, d.Size(), RepairOptions{})
+	_, err = Repair(d, RepairOptions{})
 	require.ErrorIs(t, err, faultio.ErrCut)
 }
 
@@ -166,14 +166,14 @@ func TestFindBackup(t *testing.T) {
 			}
 			wipe(d, 1, 64*512)
 			c.keep(d)
-			table, err := Read(d, d.Size())
+			table, err := Read(d, ReadOptions{})
 			require.NoError(t, err)
 			require.True(t, table.UsedBackup)
 			require.Error(t, table.PrimaryErr)
 			require.Equal(t, uint64(c.old/512-1), table.backup.myLBA)
 			require.Len(t, table.Partitions, 6)
 			wipe(d, 0, 512) // without a trace of a GPT, a header inside of the disk is somebody's data
-			_, err = Read(d, d.Size())
+			_, err = Read(d, ReadOptions{})
 			require.ErrorIs(t, err, ErrNoTable)
 		})
 	}
@@ -186,7 +186,7 @@ func TestFindBackup(t *testing.T) {
 		d := grown(small, 512<<20)
 		wipe(d, 1, 512)
 		gpt(d)
-		table, err := Read(d, d.Size())
+		table, err := Read(d, ReadOptions{})
 		require.NoError(t, err)
 		require.Equal(t, uint64(l.Size/512-1), table.backup.myLBA)
 	})

@@ -54,12 +54,10 @@ func show(t *Table) string {
 
 func tableOf(t testing.TB, name string) *Table {
 	t.Helper()
-	f, err := os.Open(name)
+	d, err := osmith.OpenFile(name)
 	require.NoError(t, err)
-	defer f.Close()
-	info, err := f.Stat()
-	require.NoError(t, err)
-	table, err := Read(f, info.Size())
+	defer d.Close()
+	table, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	return table
 }

@@ -3,6 +3,7 @@ package partition
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -104,7 +105,7 @@ func roundTrip(t *testing.T, table *Table, sgdisk, sfdisk string) {
 	t.Helper()
 	d := faultio.NewDisk(table.Size)
 	require.NoError(t, table.Write(d))
-	got, err := Read(d, d.Size())
+	got, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	require.NoError(t, got.BackupErr)
 	same(t, table, got)
@@ -161,7 +162,7 @@ func fromFdisk(t *testing.T, table *Table, d *faultio.Disk, name, sgdisk, sfdisk
 		testtools.Run(t, "sh", "-ec", `"$0" --dump "$1" | "$0" --quiet "$2"`, sfdisk, name, other)
 	}
 	theirs := load(t, other)
-	got, err := Read(theirs, theirs.Size())
+	got, err := Read(theirs, ReadOptions{})
 	require.NoError(t, err)
 	require.NoError(t, got.BackupErr)
 	same(t, table, got)
@@ -190,7 +191,7 @@ func fromDiskfs(t *testing.T, table *Table, name string) {
 			fmt.Sprint(q.End, q.Name, q.Attributes, strings.ToUpper(q.GUID), strings.ToUpper(string(q.Type))))
 	}
 	require.NoError(t, theirs.Write(f, table.Size))
-	got, err := ReadSectors(f, table.Size, table.SectorSize)
+	got, err := Read(io.NewSectionReader(f, 0, table.Size), ReadOptions{SectorSize: table.SectorSize})
 	require.NoError(t, err)
 	require.NoError(t, got.BackupErr)
 	same(t, table, got)

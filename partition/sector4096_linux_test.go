@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
@@ -56,10 +57,11 @@ func TestSectors4096(t *testing.T) {
 		other := loopDevice(t, name)
 		testtools.Run(t, "sh", "-ec", `"$0" --dump "$1" | "$0" --quiet --no-reread --no-tell-kernel "$2"`, sfdisk, ours, other)
 		testtools.Run(t, "sync", name)
-		f, err := os.Open(other)
+		device, err := osmith.OpenFile(other)
 		require.NoError(t, err)
-		got, err := Read(f, table.Size)
-		require.NoError(t, f.Close())
+		require.Equal(t, table.Size, device.Size())
+		got, err := Read(device, ReadOptions{})
+		require.NoError(t, device.Close())
 		require.NoError(t, err)
 		require.Equal(t, 4096, got.SectorSize)
 		require.NoError(t, got.BackupErr)

@@ -41,7 +41,7 @@ func TestCutWrite(t *testing.T) {
 			if c.damage != nil {
 				c.damage(d)
 			}
-			table, err := Read(d, d.Size())
+			table, err := Read(d, ReadOptions{})
 			require.NoError(t, err)
 			before := append([]Partition(nil), table.Partitions...)
 			table.Partitions[3].Name, table.Partitions[3].Type = "root_2.0", PartialType(RootX8664)
@@ -55,7 +55,7 @@ func TestCutWrite(t *testing.T) {
 			after := table.Partitions
 			rng := rand.New(rand.NewPCG(5, 6))
 			check := func(cut *faultio.Disk, what string) {
-				got, err := Read(cut, cut.Size())
+				got, err := Read(cut, ReadOptions{})
 				require.NoError(t, err, what)
 				if len(got.Partitions) == len(before) {
 					require.Equal(t, before, got.Partitions, what)
@@ -82,7 +82,7 @@ func TestCutWrite(t *testing.T) {
 // An edit keeps what it does not know: boot code, header and entry tails, odd names, unused entries.
 func TestKeepsTheUnknown(t *testing.T) {
 	_, d := image(t, abLayout())
-	table, err := Read(d, d.Size())
+	table, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	le := binary.LittleEndian
 	for _, h := range []*header{table.primary, table.backup} {
@@ -101,7 +101,7 @@ func TestKeepsTheUnknown(t *testing.T) {
 	d.WriteAt([]byte{0x80}, 446)
 	before := make([]byte, d.Size())
 	d.ReadAt(before, 0)
-	table, err = Read(d, d.Size())
+	table, err = Read(d, ReadOptions{})
 	require.NoError(t, err)
 	require.NoError(t, table.BackupErr)
 	require.NoError(t, table.Write(d))
@@ -193,7 +193,7 @@ func TestMovedTable(t *testing.T) {
 		if damage {
 			d.WriteAt(make([]byte, 512), 512)
 		}
-		table, err := Read(d, d.Size())
+		table, err := Read(d, ReadOptions{})
 		require.NoError(t, err)
 		require.Equal(t, damage, table.UsedBackup)
 		table.Partitions[0].Name = fmt.Sprint("esp ", damage)
@@ -202,7 +202,7 @@ func TestMovedTable(t *testing.T) {
 		d.ReadAt(got, 16*512)
 		require.True(t, bytes.Equal(uboot, got))
 		requireVerified(t, d)
-		table, err = Read(d, d.Size())
+		table, err = Read(d, ReadOptions{})
 		require.NoError(t, err)
 		require.Equal(t, uint64(1024), table.primary.entriesLBA)
 	}
@@ -214,13 +214,13 @@ func TestManyEntries(t *testing.T) {
 	require.NoError(t, os.Truncate(name, 64<<20))
 	testtools.Run(t, "sgdisk", "-S", "256", "-n", "200:2048:4095", "-c", "200:far", name)
 	d := load(t, name)
-	table, err := Read(d, d.Size())
+	table, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	require.Equal(t, 200, table.Partitions[0].Number)
 	table.Partitions = append(table.Partitions, Partition{Type: ESP, ID: idN(7), Name: "new", FirstLBA: 4096, LastLBA: 8191})
 	require.NoError(t, table.Write(d))
 	requireVerified(t, d)
-	table, err = Read(d, d.Size())
+	table, err = Read(d, ReadOptions{})
 	require.NoError(t, err)
 	require.Equal(t, []int{1, 200}, []int{table.Partitions[0].Number, table.Partitions[1].Number})
 	require.EqualValues(t, 256, table.primary.count)
@@ -233,7 +233,7 @@ func TestResize(t *testing.T) {
 	small.ReadAt(b, 0)
 	d := faultio.NewDisk(256 << 20)
 	d.WriteAt(b, 0)
-	table, err := Read(d, d.Size())
+	table, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	require.NoError(t, table.BackupErr)
 	require.Equal(t, uint64(small.Size()/512-1), table.primary.alternate)
@@ -253,7 +253,7 @@ func TestUnaligned(t *testing.T) {
 	im.Table.Partitions[4].FirstLBA++
 	im.Table.AllowUnaligned = true
 	require.NoError(t, im.Table.Write(d))
-	table, err := Read(d, d.Size())
+	table, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	table.Partitions[4].Name = "renamed"
 	require.NoError(t, table.Write(d))
@@ -271,7 +271,7 @@ func testHybridMBR(t *testing.T, kind byte) {
 	_, d := image(t, abLayout())
 	d.WriteAt([]byte{kind}, 446+4)
 	d.WriteAt([]byte{0x0c}, 446+16+4)
-	table, err := Read(d, d.Size())
+	table, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	require.True(t, table.HybridMBR)
 	require.ErrorIs(t, table.Write(d), ErrHybridMBR)

@@ -95,7 +95,7 @@ func TestForeignTypesAgainstGdisk(t *testing.T) {
 	}
 	testtools.Run(t, "sgdisk", append(args, name)...)
 	d := load(t, name)
-	table, err := Read(d, d.Size())
+	table, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	var want []osmith.GUID
 	for _, f := range foreignTypes {

@@ -25,16 +25,10 @@ func (t *Table) Write(w io.WriterAt) (err error) {
 	if err := t.Check(); err != nil {
 		return err
 	}
-	p, b, err := t.geometry()
+	p, b, array, err := t.encode()
 	if err != nil {
 		return err
 	}
-	array, err := t.encodeEntries(p)
-	if err != nil {
-		return err
-	}
-	p.entriesCRC = crc32.ChecksumIEEE(array[:p.count*p.entrySize])
-	b.entriesCRC = p.entriesCRC
 	order := []*header{b, p}
 	if t.UsedBackup {
 		order = []*header{p, b}
@@ -63,6 +57,32 @@ func (t *Table) Write(w io.WriterAt) (err error) {
 		return err
 	}
 	return syncTarget(w)
+}
+
+// MarshalPrimary is the primary header, without the rest of its sector, and the array of all entries, as [Table.Write] writes
+// them; those of a table that was read and not changed are as on the disk. Firmware measures them into PCR 5: they are
+// Header and Entries of tpm.PartitionTable. The error is that of [Table.Check], which a hybrid MBR does not matter to here.
+func (t *Table) MarshalPrimary() (header, entries []byte, err error) {
+	defer prefix.Add("partition", &err)
+	p, _, array, err := t.encode()
+	if err != nil {
+		return nil, nil, err
+	}
+	return p.encode()[:p.size], array[:p.count*p.entrySize], nil
+}
+
+// encode returns both headers, with all fields set, and the entries in whole sectors.
+func (t *Table) encode() (primary, backup *header, array []byte, err error) {
+	p, b, err := t.geometry()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if array, err = t.encodeEntries(p); err != nil {
+		return nil, nil, nil, err
+	}
+	p.entriesCRC = crc32.ChecksumIEEE(array[:p.count*p.entrySize])
+	b.entriesCRC = p.entriesCRC
+	return p, b, array, nil
 }
 
 // encodeEntries puts the partitions over the array that was read. Entries that are not in use any more become zero.

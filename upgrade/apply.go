@@ -108,7 +108,7 @@ func (p *Plan) tree() *partition.Window { return p.state.table.Window(p.disk, p.
 
 // copy writes an image to the start of a partition.
 func (a *applier) copy(dst io.WriterAt, src osmith.Source) error {
-	target := sparse.Target{W: dst, Progress: a.report}
+	target := sparse.Target{W: dst, Progress: a.report, Sync: true} // the step ends with a sync
 	return target.Copy(0, cancelSource{src, a.ctx}, src.Size())
 }
 

@@ -5,12 +5,13 @@ import (
 	"path"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 )
 
 // Commit makes an entry permanent: it loses its boot counter. It is what a machine does once it has found the new version
 // good (bless). The path is that of the entry with any counter; committing twice is not an error.
-func Commit(disk Disk, entry string) error {
+func Commit(disk osmith.Disk, entry string) error {
 	return rename(disk, entry, "commit", func(_ *State, e *Entry) (from, to string, err error) {
 		from, to = e.Good()
 		return from, to, nil
@@ -19,7 +20,7 @@ func Commit(disk Disk, entry string) error {
 
 // Rollback marks an entry as bad, committed or not: the loader sorts it last and boots another one at the next start.
 // Without another entry that can boot it is [ErrNothingToReturnTo]. Rolling back twice is not an error.
-func Rollback(disk Disk, entry string) error {
+func Rollback(disk osmith.Disk, entry string) error {
 	return rename(disk, entry, "roll back", func(s *State, e *Entry) (from, to string, err error) {
 		if !s.hasOther(e) {
 			return "", "", ErrNothingToReturnTo
@@ -45,7 +46,7 @@ func (s *State) hasOther(e *Entry) bool {
 	return false
 }
 
-func rename(disk Disk, entry, verb string, change func(*State, *Entry) (from, to string, err error)) error {
+func rename(disk osmith.Disk, entry, verb string, change func(*State, *Entry) (from, to string, err error)) error {
 	s, err := inspect(disk, Machine{})
 	if err != nil {
 		return err

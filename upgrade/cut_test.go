@@ -77,7 +77,7 @@ func (s *system) requireEntriesWhole() {
 	s.t.Helper()
 	state, err := upgrade.Inspect(s.disk, s.machine)
 	require.NoError(s.t, err)
-	table, err := partition.Read(s.disk, s.disk.Size())
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
 	require.NoError(s.t, err)
 	for _, e := range state.Entries {
 		require.NotNil(s.t, e.Slot, "%s has no slot", e.Path)
@@ -109,10 +109,10 @@ func TestLeftoversAreRepaired(t *testing.T) {
 
 func free(t *testing.T, s *system) int64 {
 	t.Helper()
-	table, err := partition.Read(s.disk, s.disk.Size())
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
 	require.NoError(t, err)
 	esp := table.Section(s.disk, 0)
-	f, err := fat.OpenReader(esp, esp.Size())
+	f, err := fat.OpenReader(esp)
 	require.NoError(t, err)
 	return f.Free()
 }

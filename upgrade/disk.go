@@ -2,18 +2,10 @@ package upgrade
 
 import (
 	"context"
-	"io"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sparse"
 )
-
-// Disk is the storage of one machine: an image file or a block device, whole. If it has a method Sync() error, that is
-// called wherever the order of writes matters, and must return only when everything written before is on stable storage.
-type Disk interface {
-	io.ReaderAt
-	io.WriterAt
-	Size() int64
-}
 
 type syncer interface{ Sync() error }
 
@@ -35,4 +27,9 @@ func (c cancelSource) ReadAt(b []byte, off int64) (int, error) {
 		return 0, err
 	}
 	return c.Source.ReadAt(b, off)
+}
+
+// NextData knows the holes of the source.
+func (c cancelSource) NextData(off int64) (start, end int64, err error) {
+	return sparse.NextData(c.Source, off)
 }

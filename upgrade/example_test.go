@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/partition"
@@ -15,7 +16,7 @@ import (
 )
 
 // exampleDisk is a disk with version 1 of an imaginary system, the machine it is for, and the set of version 2.
-func exampleDisk() (disk upgrade.Disk, machine upgrade.Machine, set *acmeos.Set, remove func()) {
+func exampleDisk() (disk osmith.Disk, machine upgrade.Machine, set *acmeos.Set, remove func()) {
 	dir := must(os.MkdirTemp("", "upgrade"))
 	b := &acmeos.Builder{Keys: must(keys()), Parts: acmeos.StandIns(), Time: when}
 	var sets []*acmeos.Set

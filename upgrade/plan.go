@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -39,7 +40,7 @@ type Plan struct {
 	Steps      []Step
 	Predicted  *tpm.Log // of the first boot of the new set; nil if it cannot boot
 
-	disk     Disk
+	disk     osmith.Disk
 	release  release.Release
 	machine  Machine
 	state    *State
@@ -56,7 +57,7 @@ type Plan struct {
 // plan's judgements. Of the release it takes the UKI and the root file system with its hash tree: boot loader, add-ons and
 // root hash signature are not installed. Its sources must not change until the plan is applied; what was written is compared with
 // what was planned.
-func NewPlan(ctx context.Context, disk Disk, r *release.Release, m Machine, o Options) (*Plan, error) {
+func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o Options) (*Plan, error) {
 	p := &Plan{disk: disk, release: *r, machine: m, tries: o.Tries}
 	if p.tries == 0 {
 		p.tries = DefaultTries

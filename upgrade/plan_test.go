@@ -123,7 +123,7 @@ func TestDamagedInstallation(t *testing.T) {
 	s.machine.Running = "EFI/Linux/acme_1.efi"
 	require.True(t, s.plan(set, upgrade.Options{}).Installed)
 
-	off, _, err := acmeos.PartitionOf(s.disk, s.disk.Size(), set.RootHash)
+	off, _, err := acmeos.PartitionOf(s.disk, set.RootHash)
 	require.NoError(t, err)
 	_, err = s.disk.WriteAt([]byte{0xff}, off+8192+5)
 	require.NoError(t, err)
@@ -138,10 +138,10 @@ func TestTypeOneEntry(t *testing.T) {
 	s := newSystem(t, "")
 	old := s.build("2")
 	s.install(old)
-	table, err := partition.Read(s.disk, s.disk.Size())
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
 	require.NoError(t, err)
 	window := table.Window(s.disk, 0)
-	esp, err := fat.Open(window, window.Size())
+	esp, err := fat.Open(window)
 	require.NoError(t, err)
 	require.NoError(t, esp.MkdirAll("loader/entries"))
 	state, err := upgrade.Inspect(s.disk, s.machine)
@@ -165,7 +165,7 @@ func TestTypeOneEntry(t *testing.T) {
 // TestArchitectures: the partition types say which loader the disk has and which UKIs it shows.
 func TestArchitectures(t *testing.T) {
 	s := newSystem(t, "")
-	table, err := partition.Read(s.disk, s.disk.Size())
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
 	require.NoError(t, err)
 	window := table.Window(s.disk, 0)
 	loader := "EFI/BOOT/BOOTX64.EFI"
@@ -186,7 +186,7 @@ func TestArchitectures(t *testing.T) {
 		}
 		require.ErrorIs(t, err, fs.ErrNotExist)
 		require.ErrorContains(t, err, c.loader)
-		esp, err := fat.Open(window, window.Size())
+		esp, err := fat.Open(window)
 		require.NoError(t, err)
 		require.NoError(t, esp.Rename(loader, c.loader))
 		loader = c.loader

@@ -3,19 +3,20 @@ package upgrade
 import (
 	"io"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
 // scratch is a partition that can be written to without being changed: what a plan needs to try something out.
 type scratch struct {
-	io.ReaderAt
+	osmith.Source
 	written map[int64][scratchSector]byte // by sector
 }
 
 const scratchSector = 512
 
 func (s *scratch) ReadAt(b []byte, off int64) (int, error) {
-	n, err := s.ReaderAt.ReadAt(b, off)
+	n, err := s.Source.ReadAt(b, off)
 	for at := off / scratchSector * scratchSector; at < off+int64(n); at += scratchSector {
 		sector, ok := s.written[at]
 		if !ok {
@@ -54,7 +55,7 @@ func (l leftover) any() bool { return l.err == nil && l.repaired != fat.Repaired
 
 // tryRepair repairs a copy that nobody keeps.
 func (s *State) tryRepair() (l leftover) {
-	esp, err := fat.Open(&scratch{s.espWindow, map[int64][scratchSector]byte{}}, s.espWindow.Size())
+	esp, err := fat.Open(&scratch{s.espWindow, map[int64][scratchSector]byte{}})
 	if err != nil {
 		return leftover{err: err}
 	}

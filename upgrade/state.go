@@ -54,12 +54,12 @@ type espFile struct {
 var ErrNoESP = errors.New("no EFI system partition")
 
 // Inspect reads what a disk holds. It writes nothing.
-func Inspect(disk Disk, m Machine) (*State, error) { return inspect(disk, m) }
+func Inspect(disk osmith.Disk, m Machine) (*State, error) { return inspect(disk, m) }
 
-func inspect(disk Disk, m Machine) (*State, error) {
+func inspect(disk osmith.Disk, m Machine) (*State, error) {
 	s := &State{}
 	var err error
-	if s.table, err = partition.Read(disk, disk.Size()); err != nil {
+	if s.table, err = partition.Read(disk, partition.ReadOptions{}); err != nil {
 		return nil, err
 	}
 	if s.slots, s.Slots, err = findSlots(s.table); err != nil {
@@ -68,7 +68,7 @@ func inspect(disk Disk, m Machine) (*State, error) {
 	if s.espWindow, err = findESP(disk, s.table); err != nil {
 		return nil, err
 	}
-	if s.esp, err = fat.Open(s.espWindow, s.espWindow.Size()); err != nil {
+	if s.esp, err = fat.Open(s.espWindow); err != nil {
 		return nil, err
 	}
 	machine, err := architecture(s.Slots[0].DataType)
@@ -105,7 +105,7 @@ func architecture(dataType osmith.GUID) (*arch.Architecture, error) {
 }
 
 // findESP is the one EFI system partition of the disk.
-func findESP(disk Disk, t *partition.Table) (*partition.Window, error) {
+func findESP(disk osmith.Disk, t *partition.Table) (*partition.Window, error) {
 	var found []int
 	for i, p := range t.Partitions {
 		if p.Type == partition.ESP {

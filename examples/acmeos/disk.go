@@ -2,7 +2,6 @@ package acmeos
 
 import (
 	"fmt"
-	"io"
 	"path"
 
 	"github.com/osmith-dev/osmith"
@@ -101,8 +100,8 @@ func (b *Builder) ESP(set *Set, o DiskOptions) (*fat.Image, error) {
 func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
 
 // PartitionOf returns the extent of a slot's root partition of a disk: to look at it, or to damage it.
-func PartitionOf(disk io.ReaderAt, size int64, rootHash []byte) (off, length int64, err error) {
-	t, err := partition.Read(disk, size)
+func PartitionOf(disk osmith.Source, rootHash []byte) (off, size int64, err error) {
+	t, err := partition.Read(disk, partition.ReadOptions{})
 	if err != nil {
 		return 0, 0, err
 	}
@@ -114,6 +113,6 @@ func PartitionOf(disk io.ReaderAt, size int64, rootHash []byte) (off, length int
 	if i < 0 {
 		return 0, 0, fmt.Errorf("no partition %s", data)
 	}
-	off, length = t.Extent(i)
-	return off, length, nil
+	off, size = t.Extent(i)
+	return off, size, nil
 }

@@ -71,20 +71,20 @@ func (c *call) write(name string, im *partition.Image, show func(done, total int
 		return err
 	}
 	defer out.Drop()
-	device := out.InPlace()
-	if device {
-		have, err := sizeOf(out.File)
-		if err != nil {
+	if !out.InPlace() {
+		if err := out.Truncate(im.Size); err != nil {
 			return err
 		}
-		if have != im.Size {
-			return cli.Usagef("%s has %d bytes, the disk is planned with %d: give -size %d", name, have, im.Size, have)
-		}
-	} else if err := out.Truncate(im.Size); err != nil {
+	}
+	device, err := osmith.NewDevice(out.File)
+	if err != nil {
 		return err
 	}
-	target := &stoppable{out.File, c}
-	if err := partition.WriteImage(target, im, partition.WriteOptions{TargetIsZero: !device, Progress: show}); err != nil {
+	if have := device.Size(); have != im.Size {
+		return cli.Usagef("%s has %d bytes, the disk is planned with %d: give -size %d", name, have, im.Size, have)
+	}
+	target := &stoppable{device, c}
+	if err := partition.WriteImage(target, im, partition.WriteOptions{TargetIsZero: !out.InPlace(), Progress: show}); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return cli.Keep(out)
@@ -92,10 +92,7 @@ func (c *call) write(name string, im *partition.Image, show func(done, total int
 
 // stoppable ends a long write when the user interrupts it.
 type stoppable struct {
-	file interface {
-		WriteAt(p []byte, off int64) (int, error)
-		Sync() error
-	}
+	*osmith.Device
 	c *call
 }
 
@@ -103,7 +100,5 @@ func (s *stoppable) WriteAt(p []byte, off int64) (int, error) {
 	if err := s.c.Err(); err != nil {
 		return 0, err
 	}
-	return s.file.WriteAt(p, off)
+	return s.Device.WriteAt(p, off)
 }
-
-func (s *stoppable) Sync() error { return s.file.Sync() }

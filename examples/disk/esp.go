@@ -11,6 +11,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
@@ -33,9 +34,9 @@ func withESP(operand string, flag int, do func(*fat.FS) error) error {
 	window := t.Window(disk, i)
 	var volume *fat.FS
 	if flag == os.O_RDONLY {
-		volume, err = fat.OpenReader(window, window.Size())
+		volume, err = fat.OpenReader(window)
 	} else {
-		volume, err = fat.Open(window, window.Size())
+		volume, err = fat.Open(window)
 	}
 	if err != nil {
 		return fmt.Errorf("%s, partition %d: %w", name, t.Partitions[i].Number, err)
@@ -76,37 +77,32 @@ func espCat(c *call, operands []string) error {
 
 // espPut writes a file that is new, or replaces one; both survive a power cut. Directories are made as needed.
 func espPut(c *call, operands []string) error {
-	src, err := os.Open(operands[1])
+	src, err := osmith.OpenFile(operands[1])
 	if err != nil {
 		return err
 	}
 	defer src.Close()
-	size, err := sizeOf(src)
-	if err != nil {
-		return err
-	}
 	return withESP(operands[0], os.O_RDWR, func(volume *fat.FS) error {
 		name := inside(operands[2])
 		if info, err := volume.Stat(name); err == nil && info.IsDir() || strings.HasSuffix(operands[2], "/") {
 			name = path.Join(name, path.Base(strings.ReplaceAll(operands[1], `\`, "/")))
 		}
-		content := io.NewSectionReader(src, 0, size)
 		_, err := volume.Stat(name)
 		switch {
 		case err == nil:
-			err = volume.ReplaceFile(name, content)
+			err = volume.ReplaceFile(name, src)
 		case errors.Is(err, fs.ErrNotExist):
 			if dir := path.Dir(name); dir != "." {
 				if err := volume.MkdirAll(dir); err != nil {
 					return err
 				}
 			}
-			err = volume.WriteFile(name, content)
+			err = volume.WriteFile(name, src)
 		}
 		if err != nil {
 			return err
 		}
-		return c.Answer(fileJSON{head: c.head(operands[0]), Path: name, Size: size, Free: volume.Free()}, "")
+		return c.Answer(fileJSON{head: c.head(operands[0]), Path: name, Size: src.Size(), Free: volume.Free()}, "")
 	})
 }
 

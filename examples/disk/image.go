@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -13,47 +12,17 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// An image is a disk image or block device.
-type image struct {
-	*os.File
-	size int64
-}
-
-func openImage(name string, flag int) (*image, error) {
-	f, err := os.OpenFile(name, flag, 0)
-	if err != nil {
-		return nil, err
-	}
-	size, err := sizeOf(f)
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &image{f, size}, nil
-}
-
 // openDisk opens an image and reads its table. A disk without one is a negative answer.
-func openDisk(name string, flag int) (*image, *partition.Table, error) {
-	im, err := openImage(name, flag)
+func openDisk(name string, flag int) (*osmith.Device, *partition.Table, error) {
+	im, err := cli.OpenDevice(name, flag)
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err := partition.Read(im, im.size)
+	t, err := partition.Read(im, partition.ReadOptions{})
 	if err != nil {
 		return nil, nil, errors.Join(table(name, err), im.Close())
 	}
 	return im, t, nil
-}
-
-// sizeOf is the size of a regular file or block device.
-func sizeOf(f *os.File) (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	if info.IsDir() {
-		return 0, fmt.Errorf("%s is a directory", f.Name())
-	}
-	return f.Seek(0, io.SeekEnd)
 }
 
 // find is the index of a partition by number, PARTUUID or name. A name that two partitions have is refused.

@@ -22,14 +22,14 @@ func inspectFlags(flags *flag.FlagSet) func(*call, []string) error {
 		}
 		defer im.Close()
 		if *svg != "" {
-			if err := cli.WriteFile(*svg, []byte(partition.SVG(t, im.size))); err != nil {
+			if err := cli.WriteFile(*svg, []byte(partition.SVG(t, im.Size()))); err != nil {
 				return err
 			}
 		}
 		object := describe(t)
-		object.head, object.Size = c.head(operands[0]), im.size
+		object.head, object.Size = c.head(operands[0]), im.Size()
 		var text strings.Builder
-		text.WriteString(partition.Diagram(t, im.size, 100))
+		text.WriteString(partition.Diagram(t, im.Size(), 100))
 		for _, s := range object.Slots {
 			fmt.Fprintf(&text, "slot %s  %-9s  %s  %s\n", s.Name, s.State, s.Label, s.RootHash)
 		}
@@ -91,7 +91,7 @@ func plan(c *call, operands []string) error {
 		return err
 	}
 	defer disk.Close()
-	if err := t.Resize(disk.size); err != nil { // the backup table of a disk that grew moves first
+	if err := t.Resize(disk.Size()); err != nil { // the backup table of a disk that grew moves first
 		return err
 	}
 	l, dir, err := readLayout(operands[1])
@@ -118,12 +118,12 @@ func plan(c *call, operands []string) error {
 }
 
 func repair(c *call, operands []string) error {
-	disk, err := openImage(operands[0], os.O_RDWR)
+	disk, err := cli.OpenDevice(operands[0], os.O_RDWR)
 	if err != nil {
 		return err
 	}
 	defer disk.Close()
-	done, err := partition.Repair(disk, disk.size, partition.RepairOptions{})
+	done, err := partition.Repair(disk, partition.RepairOptions{})
 	if err != nil {
 		return table(operands[0], err)
 	}

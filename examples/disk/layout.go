@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -40,7 +39,7 @@ func readLayout(name string) (l partition.Layout, dir string, err error) {
 
 // contents are the open files of a layout.
 type contents struct {
-	files []*os.File
+	files []*osmith.Device
 	fats  []*volume
 	time  time.Time
 }
@@ -75,9 +74,11 @@ func openContent(l *partition.Layout, dir string) (c *contents, err error) {
 		switch {
 		case s.Fill == nil:
 		case s.Fill.FAT == nil:
-			if s.Content, err = c.open(within(dir, s.Fill.File)); err != nil {
+			content, err := c.open(within(dir, s.Fill.File))
+			if err != nil {
 				return nil, fmt.Errorf("content of %q: %w", s.Name, err)
 			}
+			s.Content = content
 		default:
 			v := &volume{label: s.Fill.FAT.Label}
 			for _, f := range s.Fill.FAT.Files {
@@ -121,14 +122,13 @@ func (c *contents) makeFAT(im *partition.Image) error {
 	return nil
 }
 
-func (c *contents) open(name string) (*io.SectionReader, error) {
-	f, err := os.Open(name)
+func (c *contents) open(name string) (*osmith.Device, error) {
+	f, err := osmith.OpenFile(name)
 	if err != nil {
 		return nil, err
 	}
 	c.files = append(c.files, f)
-	size, err := sizeOf(f)
-	return io.NewSectionReader(f, 0, size), err
+	return f, nil
 }
 
 // copy adds a file, or all of a directory in the order of names.
@@ -161,8 +161,11 @@ func (c *contents) copy(v *volume, dir string, f partition.Copy) error {
 			return fmt.Errorf("%s is no regular file", name)
 		}
 		content, err := c.open(name)
+		if err != nil {
+			return err
+		}
 		v.files = append(v.files, osmith.ESPFile{Path: to, Content: content})
-		return err
+		return nil
 	})
 }
 

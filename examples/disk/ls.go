@@ -126,7 +126,7 @@ func openFS(r *io.SectionReader) (kind string, fsys fs.FS, err error) {
 		fsys, err = iso9660.Read(storage, r.Size(), 0, 2048)
 	case has(510, "\x55\xaa"):
 		kind = "fat"
-		fsys, err = fat.OpenReader(r, r.Size())
+		fsys, err = fat.OpenReader(r)
 	default:
 		err = cli.No{Err: errors.New("no file system that can be read here (FAT, SquashFS, EROFS, ext4, ISO 9660)")}
 	}

@@ -313,7 +313,7 @@ func (s *story) versionThree() error {
 
 // damageSlot changes one byte in the middle of an installed root file system.
 func (s *story) damageSlot(rootHash []byte) error {
-	off, _, err := acmeos.PartitionOf(s.disk, s.disk.Size(), rootHash)
+	off, _, err := acmeos.PartitionOf(s.disk, rootHash)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ type bootJSON struct {
 	Variables  string   `json:"variables"`  // directory with efivarfs' files; without it Secure Boot is off
 	SMBIOS     string   `json:"smbios"`     // /sys/firmware/dmi/tables/DMI
 	Disk       string   `json:"disk"`       // image or device that is booted from, for its partition table
-	SectorSize int64    `json:"sectorSize"` // of the disk in bytes; 512 if left out
+	SectorSize int      `json:"sectorSize"` // of the disk in bytes; detected if left out
 	Loader     string   `json:"loader"`     // systemd-boot
 	LoaderPath string   `json:"loaderPath"` // on the ESP, for the reader of the log
 	LoaderConf string   `json:"loaderConf"` // loader.conf

@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -21,7 +20,7 @@ type composer struct {
 	in     bootJSON
 	out    tpm.Boot
 	banks  []crypto.Hash
-	files  []*os.File
+	files  []*osmith.Device
 	secure secureboot.Variables
 	image  *uki.File
 }
@@ -42,17 +41,13 @@ func compose(in bootJSON) (tpm.Boot, error) {
 	return c.out, nil
 }
 
-func (c *composer) open(name string) (*io.SectionReader, error) {
-	f, err := os.Open(name)
+func (c *composer) open(name string) (*osmith.Device, error) {
+	f, err := osmith.OpenFile(name)
 	if err != nil {
 		return nil, err
 	}
 	c.files = append(c.files, f)
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return nil, err
-	}
-	return io.NewSectionReader(f, 0, size), nil
+	return f, nil
 }
 
 // optional reads a small file; no name is no file.

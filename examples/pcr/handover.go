@@ -4,12 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -141,7 +141,7 @@ func readBootVariables(dir fs.FS) ([]tpm.BootVariable, error) {
 	return out, nil
 }
 
-// disk reads the partition table as it is on the disk.
+// disk reads the partition table.
 func (c *composer) disk() error {
 	if c.in.Disk == "" {
 		return nil
@@ -150,24 +150,11 @@ func (c *composer) disk() error {
 	if err != nil {
 		return err
 	}
-	sector := c.in.SectorSize
-	if sector == 0 {
-		sector = 512
+	table, err := partition.Read(src, partition.ReadOptions{SectorSize: c.in.SectorSize})
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.in.Disk, err)
 	}
-	const headerSize, most = 92, 1 << 20
-	header := make([]byte, headerSize)
-	if _, err := src.ReadAt(header, sector); err != nil {
-		return fmt.Errorf("%s: GPT header: %w", c.in.Disk, err)
-	}
-	le := binary.LittleEndian
-	at, size := le.Uint64(header[72:]), uint64(le.Uint32(header[80:]))*uint64(le.Uint32(header[84:]))
-	if size > most || at > uint64(src.Size()) {
-		return fmt.Errorf("%s: GPT header: %d bytes of entries at LBA %d", c.in.Disk, size, at)
-	}
-	entries := make([]byte, size)
-	if _, err := io.ReadFull(io.NewSectionReader(src, int64(at)*sector, int64(size)), entries); err != nil {
-		return fmt.Errorf("%s: GPT entries: %w", c.in.Disk, err)
-	}
-	c.out.GPT = &tpm.PartitionTable{Header: header, Entries: entries}
-	return nil
+	c.out.GPT = new(tpm.PartitionTable)
+	c.out.GPT.Header, c.out.GPT.Entries, err = table.MarshalPrimary()
+	return err
 }

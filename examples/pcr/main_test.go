@@ -196,7 +196,7 @@ func TestBootErrors(t *testing.T) {
 		{"bank", `{"uki": "linux.efi", "banks": ["md5"]}`, `bank "md5"`},
 		{"no file", `{"uki": "other.efi"}`, "other.efi"},
 		{"no path", `{"uki": "linux.efi", "esp": "esp"}`, `"esp" needs "ukiPath"`},
-		{"disk", `{"uki": "linux.efi", "disk": "boot.json"}`, "GPT header"},
+		{"disk", `{"uki": "linux.efi", "disk": "boot.json"}`, "no GPT"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			machine(t)

@@ -3,9 +3,9 @@ package fat
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
 	"math/bits"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
@@ -68,9 +68,10 @@ func (g *geometry) clusterOff(c uint32) int64 { return g.dataOff + int64(c-2)*g.
 
 func (g *geometry) valid(c uint32) bool { return c >= 2 && c-2 < g.clusters }
 
-// readGeometry decodes the boot sector of a volume that lies in the first size bytes of r.
-func readGeometry(r io.ReaderAt, size int64) (*geometry, error) {
+// readGeometry decodes the boot sector of the volume at the start of r.
+func readGeometry(r osmith.Source) (*geometry, error) {
 	const where = "boot sector: "
+	size := r.Size()
 	if size < 512 {
 		return nil, badFormat(0, "boot sector", "the volume has %d bytes", size)
 	}

@@ -60,7 +60,7 @@ func TestBuild(t *testing.T) {
 	}
 	require.Equal(t, string(pattern(3<<20+17, 2)), mtool(t, d, "mtype", "::EFI/Linux/os_1.0+3-0.efi"))
 
-	f, err := OpenReader(d, d.Size())
+	f, err := OpenReader(d)
 	require.NoError(t, err)
 	require.Equal(t, "ESP", f.Label())
 	require.Equal(t, uint32(0x1234abcd), f.VolumeID())
@@ -175,7 +175,7 @@ func TestManyNames(t *testing.T) {
 	files = append(files, osmith.ESPFile{Path: "dir/ALONGN~1.CON", Content: strings.NewReader("taken")})
 	d := build(t, files, Options{ShortCase: true})
 	requireClean(t, d)
-	f, err := OpenReader(d, d.Size())
+	f, err := OpenReader(d)
 	require.NoError(t, err)
 	b, err := f.ReadFile("dir/ALONGN~1.CON")
 	require.NoError(t, err)
@@ -186,7 +186,7 @@ func TestShortCase(t *testing.T) {
 	set := []osmith.ESPFile{{Path: "loader.efi", Content: strings.NewReader("1")}, {Path: "ABC.txt", Content: strings.NewReader("2")}, {Path: "AbC.doc", Content: strings.NewReader("3")}}
 	d := build(t, set, Options{ShortCase: true})
 	requireClean(t, d)
-	f, err := OpenReader(d, d.Size())
+	f, err := OpenReader(d)
 	require.NoError(t, err)
 	require.NoError(t, fstest.TestFS(f, "loader.efi", "ABC.txt", "AbC.doc"))
 	root, err := f.readDir(0, "")

@@ -19,7 +19,7 @@ import (
 // snapshot is what a reader sees: path -> contents, directories with a slash and nothing.
 func snapshot(t *testing.T, d *faultio.Disk) map[string]string {
 	t.Helper()
-	f, err := OpenReader(d, d.Size())
+	f, err := OpenReader(d)
 	require.NoError(t, err)
 	out := map[string]string{}
 	require.NoError(t, fs.WalkDir(f, ".", func(name string, e fs.DirEntry, err error) error {
@@ -44,7 +44,7 @@ func equal(a, b map[string]string) bool { return maps.Equal(a, b) }
 func cutEverywhere(t *testing.T, d *faultio.Disk, op func(*FS) error, extra ...func(map[string]string) bool) {
 	t.Helper()
 	before := snapshot(t, d)
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
 	d.Record()
 	require.NoError(t, op(f))
@@ -63,7 +63,7 @@ func cutEverywhere(t *testing.T, d *faultio.Disk, op func(*FS) error, extra ...f
 		if deep {
 			requireSurvivable(t, cut)
 			again := cut.Clone()
-			f, err := Open(again, again.Size())
+			f, err := Open(again)
 			require.NoError(t, err)
 			_, err = f.Repair()
 			require.NoError(t, err, what)
@@ -115,7 +115,7 @@ func TestCutUpdates(t *testing.T) {
 	} {
 		for _, o := range []Options{{Size: 40 << 20}, {Size: 24 << 20}, {Size: 6 << 20, Kind: 12}} {
 			d := build(t, esp(), o)
-			f, err := Open(d, d.Size())
+			f, err := Open(d)
 			require.NoError(t, err)
 			t.Run(fmt.Sprintf("%s on FAT%d", c.name, f.Kind()), func(t *testing.T) {
 				t.Parallel() // fsck.fat mostly waits
@@ -153,7 +153,7 @@ func testCutFullDirectory(t *testing.T, o Options) {
 	})
 	t.Run("repack", func(t *testing.T) {
 		d := build(t, files, o)
-		f, err := Open(d, d.Size())
+		f, err := Open(d)
 		require.NoError(t, err)
 		require.NoError(t, f.Remove("d/f.lower"))
 		cutEverywhere(t, d, func(f *FS) error { return f.Rename("d/c.lower", "d/a longer name.lower") })
@@ -169,7 +169,7 @@ func TestCutNextSector(t *testing.T) {
 	}
 	disk := func(t *testing.T, garbage bool) *faultio.Disk {
 		d := build(t, files, Options{Size: 260 << 20})
-		f, err := Open(d, d.Size())
+		f, err := Open(d)
 		require.NoError(t, err)
 		require.Equal(t, int64(4096), f.ClusterSize())
 		if garbage {
@@ -191,7 +191,7 @@ func TestCutNextSector(t *testing.T) {
 					return
 				}
 				before := snapshot(t, d) // fsck.fat looks behind the marker, so that it has no say here
-				f, err := Open(d, d.Size())
+				f, err := Open(d)
 				require.NoError(t, err)
 				d.Record()
 				require.NoError(t, f.WriteFile(name, strings.NewReader("new")))
@@ -213,7 +213,7 @@ func TestCutWhileRunning(t *testing.T) {
 	before := snapshot(t, base)
 	for k := 0; ; k++ {
 		d := base.Clone()
-		f, err := Open(d, d.Size())
+		f, err := Open(d)
 		require.NoError(t, err)
 		d.CutAfter(k)
 		err = f.Rename("EFI/Linux/os_1.0+3-0.efi", "EFI/Linux/os_1.0+2-1.efi")

@@ -45,7 +45,7 @@ func TestDefectsSeenElsewhere(t *testing.T) {
 		d.ReadAt(b, 0)
 		le := binary.LittleEndian
 		require.Equal(t, []uint32{2048, 0xcafe0001}, []uint32{le.Uint32(b[28:]), le.Uint32(b[67:])})
-		f, err := Open(d, d.Size())
+		f, err := Open(d)
 		require.NoError(t, err)
 		require.Equal(t, f.Free(), int64(le.Uint32(b[512+488:]))*f.ClusterSize(), "the free count of FSInfo")
 	})
@@ -53,7 +53,7 @@ func TestDefectsSeenElsewhere(t *testing.T) {
 
 func defectDotDot(t *testing.T, o Options) {
 	d := build(t, esp(), o)
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
 	require.NoError(t, f.MkdirAll("top/sub"))
 	for _, name := range []string{"EFI", "loader", "top"} {
@@ -73,7 +73,7 @@ func defectFull(t *testing.T, o Options) {
 	require.NoError(t, Build(d, esp(), o))
 	guard := bytes.Repeat([]byte("guard"), 1<<18)[:1<<20]
 	d.WriteAt(guard, o.Size)
-	f, err := Open(d, o.Size)
+	f, err := Open(d)
 	require.NoError(t, err)
 	for i := 0; err == nil; i++ {
 		err = f.WriteFile(fmt.Sprint("fill ", i), bytes.NewReader(make([]byte, 256<<10)))
@@ -94,7 +94,7 @@ func defectFull(t *testing.T, o Options) {
 
 func defectRemove(t *testing.T, o Options) {
 	d := build(t, nil, o)
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
 	free := f.Free()
 	big := bytes.NewReader(make([]byte, free/3))
@@ -114,7 +114,7 @@ func defectRename(t *testing.T, o Options) {
 	}
 	d := build(t, files, o)
 	before := snapshot(t, d)
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
 	d.Record()
 	require.NoError(t, f.Rename("EFI/Linux/entry number 30.efi", "EFI/Linux/entry number XX.efi"))
@@ -133,7 +133,7 @@ func defectRename(t *testing.T, o Options) {
 
 func defectNames(t *testing.T, o Options) {
 	d := build(t, []osmith.ESPFile{{Path: "loader/loader.conf", Content: strings.NewReader("1")}, {Path: "loader/loader.con1", Content: strings.NewReader("2")}}, o)
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
 	for _, name := range []string{"loader/loader.con2", "loader/.hidden", "loader/" + strings.Repeat("x", 255), "loader/console"} {
 		require.NoError(t, f.WriteFile(name, strings.NewReader(name)))
@@ -161,7 +161,7 @@ func defectNames(t *testing.T, o Options) {
 
 func defectEmpty(t *testing.T, o Options) {
 	d := build(t, []osmith.ESPFile{{Path: "built", Content: strings.NewReader("")}}, o)
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
 	require.NoError(t, f.WriteFile("written", strings.NewReader("")))
 	for _, name := range []string{"built", "written"} {
@@ -177,12 +177,12 @@ func defectEmpty(t *testing.T, o Options) {
 
 func defectCopies(t *testing.T, o Options) {
 	d := build(t, esp(), o)
-	g, err := readGeometry(d, d.Size())
+	g, err := readGeometry(d)
 	require.NoError(t, err)
 	before := snapshot(t, d)
 	d.WriteAt(make([]byte, 512), g.fatOff+g.fatSize) // the second FAT
 	require.True(t, equal(before, snapshot(t, d)), "it is read all the same")
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
 	require.NoError(t, f.WriteFile("new", strings.NewReader("new")))
 	requireClean(t, d)

@@ -26,9 +26,9 @@ func TestErrorsAreNamedOnce(t *testing.T) {
 	d := faultio.NewDisk(64 << 20)
 	files := []osmith.ESPFile{{Path: "EFI/a.efi", Content: strings.NewReader("loader")}}
 	require.NoError(t, Build(d, files, Options{Size: d.Size()}))
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
-	reader, err := OpenReader(d, d.Size())
+	reader, err := OpenReader(d)
 	require.NoError(t, err)
 	bad := []osmith.ESPFile{{Path: "a", Content: source}}
 	im, err := Plan(bad, Options{Size: d.Size()})
@@ -39,8 +39,8 @@ func TestErrorsAreNamedOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
 	for name, err := range map[string]error{
-		"OpenReader":    second(OpenReader(faultio.NewDisk(1<<20), 1<<20)),
-		"Open":          second(Open(faultio.NewDisk(512), 512)),
+		"OpenReader":    second(OpenReader(faultio.NewDisk(1 << 20))),
+		"Open":          second(Open(faultio.NewDisk(512))),
 		"Build":         Build(faultio.NewDisk(64<<20), bad, Options{Size: 64 << 20}),
 		"Plan name":     second(Plan([]osmith.ESPFile{{Path: "a/?", Content: source}}, Options{})),
 		"Plan size":     second(Plan(files, Options{Size: 1})),

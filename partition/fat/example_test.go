@@ -12,7 +12,7 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// disk stands for a partition; an *os.File of an image or device does as well.
+// disk stands for a partition; an [osmith.Device], of an image file or a block device, does as well.
 func disk(size int64) *faultio.Disk { return faultio.NewDisk(size) }
 
 func ExampleBuild() {
@@ -26,7 +26,7 @@ func ExampleBuild() {
 	if err := fat.Build(esp, files, o); err != nil {
 		log.Fatal(err)
 	}
-	f, err := fat.OpenReader(esp, o.Size)
+	f, err := fat.OpenReader(esp)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func ExampleOpen() {
 	if err := fat.Build(esp, nil, fat.Options{Size: esp.Size(), TargetIsZero: true}); err != nil {
 		log.Fatal(err)
 	}
-	f, err := fat.Open(esp, esp.Size())
+	f, err := fat.Open(esp)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func ExamplePlan() {
 		log.Fatal(err)
 	}
 	window := im.Table.Window(target, 0)
-	f, err := fat.Open(window, window.Size())
+	f, err := fat.Open(window)
 	if err != nil {
 		log.Fatal(err)
 	}

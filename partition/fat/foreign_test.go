@@ -74,7 +74,7 @@ func TestForeign(t *testing.T) {
 	} {
 		t.Run(strings.Join(c.args, ""), func(t *testing.T) {
 			d := foreign(t, c.size, c.args...)
-			f, err := Open(d, c.size)
+			f, err := Open(d)
 			require.NoError(t, err)
 			require.Equal(t, c.kind, f.Kind())
 			require.Equal(t, "FOREIGN", f.Label())
@@ -106,7 +106,7 @@ func TestFewClusters(t *testing.T) {
 	require.NoError(t, err)
 	d := faultio.NewDisk(20 << 20)
 	d.WriteAt(b, 0)
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
 	require.Equal(t, 32, f.Kind())
 	require.NoError(t, fstest.TestFS(f))
@@ -119,7 +119,7 @@ func TestFewClusters(t *testing.T) {
 	require.NoError(t, err)
 	d = faultio.NewDisk(im.Size())
 	d.WriteAt(b, 0)
-	f, err = Open(d, d.Size())
+	f, err = Open(d)
 	require.NoError(t, err)
 	require.NoError(t, fstest.TestFS(f, "EFI/Linux/os_1.0+3-0.efi", "loader/empty"))
 	require.ErrorIs(t, f.WriteFile("new", strings.NewReader("x")), ErrReadOnly)
@@ -130,7 +130,7 @@ func TestFewClusters(t *testing.T) {
 // The root directory of a FAT16 has its size for good; a builder that is given more names makes it larger.
 func TestFixedRoot(t *testing.T) {
 	d := build(t, nil, Options{Size: 16 << 20})
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
 	n := 0
 	for ; err == nil; n++ {
@@ -146,7 +146,7 @@ func TestFixedRoot(t *testing.T) {
 	for _, o := range []Options{{Size: 16 << 20}, {Size: 16 << 20, Kind: 12}, {Kind: AnyKind, SectorSize: 4096}} {
 		d := build(t, files, o)
 		requireClean(t, d)
-		f, err := OpenReader(d, d.Size())
+		f, err := OpenReader(d)
 		require.NoError(t, err)
 		entries, err := f.ReadDir(".")
 		require.NoError(t, err)
@@ -161,7 +161,7 @@ func TestFAT12EntryInTwoSectors(t *testing.T) {
 		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("D%d/FILE", i), Content: strings.NewReader("")})
 	}
 	d := build(t, files, Options{Size: 2 << 20, Kind: 12, ClusterSize: 512})
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
 	refused := 0
 	for i := range 400 {
@@ -192,7 +192,7 @@ func TestRandomUpdates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(11, 12))
-			f, err := Open(d, d.Size())
+			f, err := Open(d)
 			require.NoError(t, err)
 			free := f.Free()
 			require.NoError(t, f.MkdirAll("work/deep/dir"))
@@ -239,7 +239,7 @@ func TestRandomUpdates(t *testing.T) {
 				}
 				if step%100 == 99 {
 					requireClean(t, d)
-					f, err = Open(d, d.Size()) // and from the disk again
+					f, err = Open(d) // and from the disk again
 					require.NoError(t, err)
 				}
 			}
@@ -268,7 +268,7 @@ func TestFull(t *testing.T) {
 	require.NoError(t, Build(d, esp(), o))
 	guard := bytes.Repeat([]byte("guard"), 1<<18)[:1<<20]
 	d.WriteAt(guard, o.Size)
-	f, err := Open(d, o.Size)
+	f, err := Open(d)
 	require.NoError(t, err)
 	var space *SpaceError
 	for i := 0; ; i++ {
@@ -296,7 +296,7 @@ func TestFull(t *testing.T) {
 
 func TestUpdateRefuses(t *testing.T) {
 	d := build(t, esp(), Options{Size: 34 << 20})
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
 	x := strings.NewReader("x")
 	var name *NameError
@@ -338,7 +338,7 @@ func TestUpdateRefuses(t *testing.T) {
 	require.NoError(t, f.WriteFile("new", x), "a broken source does not break the volume")
 	requireClean(t, d)
 
-	ro, err := OpenReader(d, d.Size())
+	ro, err := OpenReader(d)
 	require.NoError(t, err)
 	require.ErrorIs(t, ro.WriteFile("y", x), ErrReadOnly)
 	_, err = ro.Repair()

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
@@ -41,28 +42,21 @@ var (
 	_ fs.StatFS     = (*FS)(nil)
 )
 
-// ReadWriterAt is a disk, a partition of it or an image file. If it also has a method Sync() error, updates call it
-// between steps whose order matters after a power cut.
-type ReadWriterAt interface {
-	io.ReaderAt
-	io.WriterAt
-}
-
-// Open opens the volume in the first size bytes of rw for reading and updating. Nothing is written before the first
-// change. A FAT32 with fewer than 65,525 clusters opens too, but cannot be changed ([ErrReadOnly]).
-func Open(rw ReadWriterAt, size int64) (f *FS, err error) {
-	f, err = OpenReader(rw, size)
+// Open opens the volume on a disk, or at the start of one, for reading and updating. Nothing is written before the first
+// change. If the disk has a method Sync, updates call it between steps whose order matters after a power cut. A FAT32 with fewer than 65,525 clusters opens too, but cannot be changed ([ErrReadOnly]).
+func Open(disk osmith.Disk) (f *FS, err error) {
+	f, err = OpenReader(disk)
 	if err != nil {
 		return nil, err
 	}
-	f.w = rw
+	f.w = disk
 	return f, nil
 }
 
-// OpenReader opens the volume in the first size bytes of r for reading.
-func OpenReader(r io.ReaderAt, size int64) (f *FS, err error) {
+// OpenReader opens the volume at the start of r for reading.
+func OpenReader(r osmith.Source) (f *FS, err error) {
 	defer prefix.Add("fat", &err)
-	g, err := readGeometry(r, size)
+	g, err := readGeometry(r)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package fat
 
 import (
 	"encoding/binary"
+	"io"
 	"io/fs"
 	"runtime"
 	"strings"
@@ -43,7 +44,7 @@ func TestHostileBootSector(t *testing.T) {
 		d.WriteAt(b, 0)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		f, err := Open(d, d.Size())
+		f, err := Open(d)
 		runtime.ReadMemStats(&after)
 		var format *osmith.FormatError
 		require.ErrorAs(t, err, &format, field)
@@ -52,10 +53,18 @@ func TestHostileBootSector(t *testing.T) {
 		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
 	}
 	for _, size := range []int64{-1, 0, 511} {
-		_, err := Open(faultio.NewDisk(1024), size)
+		_, err := OpenReader(claims{faultio.NewDisk(1024), size})
 		require.Error(t, err)
 	}
 }
+
+// claims says that a disk has another size.
+type claims struct {
+	io.ReaderAt
+	size int64
+}
+
+func (c claims) Size() int64 { return c.size }
 
 // Chains that bite their tail, cross, end early or leave the volume.
 func TestHostileChains(t *testing.T) {
@@ -67,7 +76,7 @@ func TestHostileChains(t *testing.T) {
 func testHostileChains(t *testing.T, o Options) {
 	open := func(change func(d *faultio.Disk, f *FS, file, dir *entry)) *FS {
 		d := build(t, esp(), o)
-		f, err := Open(d, d.Size())
+		f, err := Open(d)
 		require.NoError(t, err)
 		_, file, err := f.walk("EFI/Linux/os_1.0+3-0.efi")
 		require.NoError(t, err)
@@ -129,7 +138,7 @@ func testHostileChains(t *testing.T, o Options) {
 // Names on disk that cannot be names of a path are errors or fall back to the short name.
 func TestHostileNames(t *testing.T) {
 	d := build(t, nil, Options{Size: 34 << 20})
-	f, err := Open(d, d.Size())
+	f, err := Open(d)
 	require.NoError(t, err)
 	root := f.geo.clusterOff(2)
 	s := padShort("SHORT", "TXT")
@@ -193,7 +202,7 @@ func FuzzOpen(f *testing.F) {
 			}
 			put(d, off, changes[3])
 		}
-		v, err := Open(d, d.Size())
+		v, err := Open(d)
 		if (v == nil) == (err == nil) {
 			t.Fatal("volume and error")
 		}

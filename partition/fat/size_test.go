@@ -119,7 +119,7 @@ func TestEveryClusterSize(t *testing.T) {
 				seen[fmt.Sprint(ss, kind)] = true
 				d := build(t, small(), Options{Size: need + 7*cs + ss, SectorSize: int(ss), ClusterSize: cs, Kind: kind})
 				requireAccepted(t, d, kind)
-				f, err := Open(d, d.Size())
+				f, err := Open(d)
 				require.NoError(t, err)
 				require.NoError(t, f.WriteFile("loader/new file.conf", strings.NewReader("new")))
 				requireClean(t, d)

@@ -22,7 +22,7 @@ import (
 
 // Machine is a machine with its disk and the firmware variables that the plan assumed.
 type Machine struct {
-	Disk upgrade.Disk
+	Disk osmith.Disk
 	upgrade.Machine
 }
 
@@ -71,7 +71,7 @@ func rebootsOnError(loader osmith.Source) bool {
 // Boot switches the machine on once. An error means that the disk could not be read or written; a disk that does not boot
 // is an outcome.
 func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
-	table, err := partition.Read(m.Disk, m.Disk.Size())
+	table, err := partition.Read(m.Disk, partition.ReadOptions{})
 	if err != nil {
 		return stuck("no partition table: %v", err), nil
 	}
@@ -178,7 +178,7 @@ func (m *Machine) openESP(t *partition.Table) (*fat.FS, error) {
 		return nil, errors.New("not in the table")
 	}
 	esp := t.Window(m.Disk, i)
-	return fat.Open(esp, esp.Size())
+	return fat.Open(esp)
 }
 
 func open(esp *fat.FS, name string) (osmith.Source, error) {

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // An Output is written beside its name and gets it by [Keep], so that a failure leaves no half file. A device is written in
@@ -48,6 +50,19 @@ func Create(name string) (*Output, error) {
 		}
 	}
 	return o, nil
+}
+
+// OpenDevice opens a file or block device for the uses of flag, which are those of [os.OpenFile].
+func OpenDevice(name string, flag int) (*osmith.Device, error) {
+	f, err := os.OpenFile(name, flag, 0)
+	if err != nil {
+		return nil, err
+	}
+	d, err := osmith.NewDevice(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return d, nil
 }
 
 // InPlace reports whether the output is a device, whose size is what it is.
