@@ -92,8 +92,14 @@ func commentSnippets(f *sourceFile) []snippet {
 
 // notMendedYet has the files whose code does not compile. It is empty when the house is built.
 var notMendedYet = []string{
-	"signing/authenticode/digester.go", "signing/authenticode/doc.go", "signing/authenticode/spc.go", "signing/authenticode/streamsigner.go",
-	"signing/doc.go", "signing/secureboot/doc.go", "upgrade/doc.go", "upgrade/release/doc.go", "verity/fec/doc.go",
+	"signing/authenticode/digester.go",
+	"signing/authenticode/doc.go",
+	"signing/authenticode/spc.go",
+	"signing/authenticode/streamsigner.go",
+	"signing/doc.go",
+	"signing/secureboot/doc.go",
+	"upgrade/doc.go",
+	"verity/fec/doc.go",
 }
 
 // TestDocs compiles the code in the documents and in the doc comments of the public packages.

@@ -6,6 +6,7 @@ import (
 	"go/scanner"
 	"go/token"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ var notMergedYet = [][2]string{
 	{"examples/internal/cli/cli.go", "signing/cosign/keyless/examples/release/main.go"},
 	{"examples/internal/cli/pem.go", "internal/releasecli/keys.go"},
 	{"examples/keys/auth.go", "examples/verity/sign.go"},
-	{"examples/keys/files.go", "uki/hwidjson.go"},
+	{"examples/keys/files.go", "uki/hwid/json.go"},
 	{"examples/pcr/main.go", "examples/verity/main.go"},
 	{"examples/release/json.go", "upgrade/release/registry/examples/release/report.go"},
 	{"examples/release/main.go", "examples/uki/main.go"},
@@ -150,7 +151,7 @@ func repeats(names []string, files map[string][]codeLine) []repeat {
 	return found
 }
 
-var duplicateRow = regexp.MustCompile("(?m)^\\| `([^`]+\\.go)`, `([^`]+\\.go)` \\| (.+) \\|$")
+var duplicateRow = regexp.MustCompile("(?m)^\\| `([^`]+\\.(?:go|s))`, `([^`]+\\.(?:go|s))` \\| (.+) \\|$")
 
 // TestDuplicates finds code that is written twice. What has a reason to be is a row of the table in ARCHITECTURE.md.
 func TestDuplicates(t *testing.T) {
@@ -159,6 +160,19 @@ func TestDuplicates(t *testing.T) {
 	for _, f := range sourceFiles(t) {
 		files[f.name] = codeLines(f)
 		names = append(names, f.name)
+	}
+	assembly, err := filepath.Glob("internal/*/*.s")
+	require.NoError(t, err)
+	for _, name := range assembly {
+		b, err := os.ReadFile(name)
+		require.NoError(t, err)
+		name = filepath.ToSlash(name)
+		names = append(names, name)
+		for i, line := range strings.Split(string(b), "\n") {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "//") && !strings.HasPrefix(line, "#include") {
+				files[name] = append(files[name], codeLine{line, i + 1})
+			}
+		}
 	}
 	architecture, err := os.ReadFile("ARCHITECTURE.md")
 	require.NoError(t, err)
