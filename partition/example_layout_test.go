@@ -6,11 +6,12 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/layouts"
 )
 
-// A disk of 64 GiB after the recipe of IncusOS, and what it takes to give its data partition the space of a larger disk.
+// A disk of 64 GiB laid out as that of IncusOS, and what it takes to give its data partition the space of a larger disk.
 func ExamplePlanOnto() {
-	l := partition.IncusOS()
+	l := layouts.IncusOS()
 	l.Seed = osmith.GUID{1, 2, 3}
 	l.Size = 64 << 30
 	im, err := partition.Plan(l)
@@ -66,7 +67,7 @@ func ExampleReadLayout() {
 }
 
 func ExampleFindSlots() {
-	l := partition.GNOMEOS()
+	l := layouts.GNOMEOS()
 	l.Seed = osmith.GUID{1, 2, 3}
 	im, err := partition.Plan(l)
 	if err != nil {

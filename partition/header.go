@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
@@ -142,5 +144,147 @@ func (h *header) encode() []byte {
 	le.PutUint32(b[84:], h.entrySize)
 	le.PutUint32(b[88:], h.entriesCRC)
 	le.PutUint32(b[16:], headerCRC(b[:h.size]))
+	return b
+}
+
+// GPT entry, UEFI 2.10 section 5.3.3, table 5.6 (offset, size):
+//
+//	0 16 PartitionTypeGUID   32 8 StartingLBA   48  8 Attributes
+//	16 16 UniquePartitionGUID 40 8 EndingLBA     56 72 PartitionName, UTF-16LE
+const (
+	nameOffset = 56
+	nameBytes  = 72
+
+	// MaxName is the limit of a partition name in UTF-16 units. A character above U+FFFF takes two.
+	MaxName = nameBytes / 2
+)
+
+// Partition is one entry of a table.
+type Partition struct {
+	// Number is the entry number, from 1, as in /dev/sda1. [Read] sets it; 0 stands for the first free entry when the
+	// table is written.
+	Number int
+	// Type is the partition type, for example [ESP].
+	Type osmith.GUID
+	// ID is the UniquePartitionGUID, PARTUUID to Linux. No two partitions may have the same.
+	ID osmith.GUID
+	// Name has at most [MaxName] UTF-16 units. A slot without content is called [EmptyName].
+	Name string
+	// FirstLBA and LastLBA are the first and the last sector, both included.
+	FirstLBA, LastLBA uint64
+	// Attributes are the 64 flag bits; unknown ones are kept.
+	Attributes uint64
+
+	readLBA uint64          // FirstLBA as read
+	rawName [nameBytes]byte // as read: it is written back if Name still is what it decodes to
+}
+
+// readEntry decodes an entry in use.
+func readEntry(b []byte, number int) Partition {
+	le := binary.LittleEndian
+	p := Partition{
+		Number: number, Type: efi.GUID(b), ID: efi.GUID(b[16:]),
+		FirstLBA: le.Uint64(b[32:]), LastLBA: le.Uint64(b[40:]), Attributes: le.Uint64(b[48:]),
+		Name: efi.DecodeUTF16(b[nameOffset : nameOffset+nameBytes]),
+	}
+	p.readLBA = p.FirstLBA
+	copy(p.rawName[:], b[nameOffset:])
+	return p
+}
+
+// put encodes p over the entry b; bytes beyond 128 stay.
+func (p *Partition) put(b []byte) {
+	le := binary.LittleEndian
+	efi.AppendGUID(b[:0], p.Type)
+	efi.AppendGUID(b[16:16], p.ID)
+	le.PutUint64(b[32:], p.FirstLBA)
+	le.PutUint64(b[40:], p.LastLBA)
+	le.PutUint64(b[48:], p.Attributes)
+	name := b[nameOffset : nameOffset+nameBytes]
+	if p.Name == efi.DecodeUTF16(p.rawName[:]) {
+		copy(name, p.rawName[:])
+		return
+	}
+	clear(name)
+	copy(name, efi.AppendUTF16(nil, p.Name)) // checkName limits it
+}
+
+// checkName reports why name cannot be written. What was read may be anything and stays.
+func (p *Partition) checkName() error {
+	switch n := efi.UTF16Len(p.Name); {
+	case p.Name == efi.DecodeUTF16(p.rawName[:]):
+	case !utf8.ValidString(p.Name):
+		return errors.New("name is not valid UTF-8")
+	case strings.ContainsRune(p.Name, 0):
+		return errors.New("name contains a NUL, which would end it")
+	case n > MaxName:
+		return fmt.Errorf("name has %d UTF-16 units, at most %d fit", n, MaxName)
+	}
+	return nil
+}
+
+// Protective MBR, UEFI 2.10 section 5.2.3: 440 bytes of boot code, 4 disk signature, 2 unknown, four records of 16
+// bytes, 0x55 0xaa. A record: 0 BootIndicator, 1 StartingCHS, 4 OSType, 5 EndingCHS, 8 StartingLBA, 12 SizeInLBA.
+const (
+	mbrSize       = 512
+	mbrRecords    = 446
+	mbrRecordSize = 16
+	typeGPT       = 0xee
+)
+
+func mbrRecord(b []byte, i int) []byte { return b[mbrRecords+i*mbrRecordSize:][:mbrRecordSize] }
+
+// protective returns the record that covers a disk of the given number of sectors.
+func protective(sectors uint64) []byte {
+	le := binary.LittleEndian
+	r := make([]byte, mbrRecordSize)
+	copy(r[1:], []byte{0x00, 0x02, 0x00}) // CHS of LBA 1
+	r[4] = typeGPT
+	last := sectors - 1
+	copy(r[5:], []byte{0xff, 0xff, 0xff}) // CHS cannot say it
+	if cylinder := last / (255 * 63); cylinder <= 1023 {
+		in := last % (255 * 63)
+		r[5], r[6], r[7] = byte(in/63), byte(in%63+1)|byte(cylinder>>8<<6), byte(cylinder)
+	}
+	le.PutUint32(r[8:], 1)
+	le.PutUint32(r[12:], uint32(min(last, 0xffffffff)))
+	return r
+}
+
+// isHybrid reports whether an MBR lists partitions of its own, beside a protective record or without one.
+func isHybrid(b []byte) bool {
+	if b[510] != 0x55 || b[511] != 0xaa {
+		return false
+	}
+	for i := range 4 {
+		if kind := mbrRecord(b, i)[4]; kind != 0 && kind != typeGPT {
+			return true
+		}
+	}
+	return false
+}
+
+// updateMBR returns the sector 0 that protects a GPT on a disk of the given number of sectors. Boot code and
+// everything else outside of the records stays. A protective record stays too unless the disk has another size than
+// it says.
+func updateMBR(old []byte, sectors uint64, keep bool) []byte {
+	b := append([]byte(nil), old...)
+	if keep {
+		return b
+	}
+	want := protective(sectors)
+	for i := range 4 {
+		r := mbrRecord(b, i)
+		if r[4] == typeGPT && b[510] == 0x55 && b[511] == 0xaa {
+			if binary.LittleEndian.Uint32(r[12:]) != binary.LittleEndian.Uint32(want[12:]) {
+				want[0] = r[0] // some BIOSes boot only from an "active" record
+				copy(r, want)
+			}
+			return b
+		}
+	}
+	clear(b[mbrRecords : mbrRecords+4*mbrRecordSize])
+	copy(mbrRecord(b, 0), want)
+	b[510], b[511] = 0x55, 0xaa
 	return b
 }
