@@ -34,8 +34,6 @@ var notMergedYet = [][2]string{
 	{"examples/release/main.go", "examples/uki/main.go"},
 	{"examples/uki/addon.go", "examples/uki/build.go"},
 	{"internal/sdstub/release.go", "tpm/stub.go"},
-	{"partition/fat/slot.go", "partition/fat/update.go"},
-	{"partition/fat/update.go", "partition/fat/update.go"},
 	{"signing/authenticode/entries.go", "signing/authenticode/verify.go"},
 	{"signing/authenticode/verify.go", "signing/secureboot/evaluate.go"},
 	{"upgrade/state.go", "upgrade/upgradetest/machine.go"},

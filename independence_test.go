@@ -42,13 +42,14 @@ var allowed = map[string]struct{ own, modules []string }{
 	"verity/fec": {own: []string{"verity"}, modules: []string{
 		"github.com/klauspost/cpuid/v2", "github.com/klauspost/reedsolomon", "golang.org/x/sys",
 	}},
-	"partition":     {modules: []string{"golang.org/x/sys"}},
-	"partition/fat": {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
-	"uki":           {own: []string{"uki/hwid"}, modules: []string{"golang.org/x/sys"}},
-	"uki/hwid":      {},
-	"bootloader":    {modules: []string{"golang.org/x/sys"}},
-	"tpm":           {},
-	"tpm/policy":    {}, // a signer of a .pcrsig links no event log, so not package tpm
+	"partition":         {modules: []string{"golang.org/x/sys"}},
+	"partition/fat":     {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
+	"partition/layouts": {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
+	"uki":               {own: []string{"uki/hwid"}, modules: []string{"golang.org/x/sys"}},
+	"uki/hwid":          {},
+	"bootloader":        {modules: []string{"golang.org/x/sys"}},
+	"tpm":               {},
+	"tpm/policy":        {}, // a signer of a .pcrsig links no event log, so not package tpm
 	"tpm/sealing": {own: []string{"tpm", "tpm/policy"}, modules: []string{
 		"github.com/google/go-tpm", "golang.org/x/crypto", "golang.org/x/sys", // crypto: Argon2id of PINs since systemd 262
 	}},

@@ -66,7 +66,7 @@ func loaderToESP(esp io.WriterAt, loader osmith.Source, more ...osmith.ESPFile) 
 	if err != nil {
 		return err
 	}
-	return fat.Build(esp, append(files, more...), fat.Options{})
+	return fat.Build(esp, append(files, more...), fat.BuildOptions{})
 }
 
 // tablesToPrediction takes the partition table of a disk, or that of a planned one, to a prediction.

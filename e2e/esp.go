@@ -41,7 +41,7 @@ func (s *System) WriteESP(config bootloader.Config, files ...osmith.ESPFile) err
 	for _, f := range installed {
 		files = append(files, osmith.ESPFile{Path: f.Path, Content: f.Content})
 	}
-	options := fat.Options{Kind: 32, Label: "ESP", Time: s.Builder.Time}
+	options := fat.BuildOptions{Kind: 32, Label: "ESP", Time: s.Builder.Time}
 	need, err := fat.MinSize(files, options)
 	if err != nil {
 		return err

@@ -19,8 +19,8 @@
 //	fmt.Print(im)
 //
 // Sizes may also be shared out by weight, as systemd-repart does it and with the same result, and a layout may be a file
-// ([ReadLayout]), definition files of systemd-repart ([ReadRepart]) or that of a known system ([ParticleOS], [Talos] and
-// others). [PlanOnto] plans what a disk that is in use lacks, and takes nothing away. [FindSlots] is the A/B view of a table.
+// ([ReadLayout]), definition files of systemd-repart ([ReadRepart]) or that of a known system (package partition/layouts).
+// [PlanOnto] plans what a disk that is in use lacks, and takes nothing away. [FindSlots] is the A/B view of a table.
 //
 // A table that was read with [Read] can be edited and written again: what the package does not know stays byte for
 // byte, tables are not moved, and a power cut at any write leaves the old or the new table ([Table.Write]).

@@ -333,7 +333,7 @@ func (im *Image) SetContent(i int, content osmith.Source) (err error) {
 	}
 	im.contents[i] = content
 	for k := range im.operations {
-		if o := &im.operations[k]; o.Kind == Create && o.Number == im.Table.Partitions[i].Number {
+		if o := &im.operations[k]; o.Kind == OperationCreate && o.Number == im.Table.Partitions[i].Number {
 			o.Content = content.Size()
 		}
 	}
@@ -348,10 +348,10 @@ type OperationKind string
 
 // The kinds of operations.
 const (
-	Keep   OperationKind = "keep"   // it is there, and stays as it is
-	Grow   OperationKind = "grow"   // it gets larger, into free space behind it
-	Create OperationKind = "create" // it is made and its content is written
-	Skip   OperationKind = "skip"   // it is left out for lack of space: Priority
+	OperationKeep   OperationKind = "keep"   // it is there, and stays as it is
+	OperationGrow   OperationKind = "grow"   // it gets larger, into free space behind it
+	OperationCreate OperationKind = "create" // it is made and its content is written
+	OperationSkip   OperationKind = "skip"   // it is left out for lack of space: Priority
 )
 
 // Operation is what a plan does to one partition. Sizes and offsets are bytes.
@@ -377,7 +377,7 @@ func (im *Image) Operations() Operations { return slices.Clone(im.operations) }
 // list fills in the operations, once the table is complete.
 func (im *Image) list(l *Layout, al *allocator) {
 	for _, s := range al.slices {
-		o := Operation{Kind: Skip, Known: s.known}
+		o := Operation{Kind: OperationSkip, Known: s.known}
 		if s.dropped {
 			spec := &l.Partitions[s.spec]
 			o.Type, o.ID, o.Name, o.Size = spec.Type, spec.ID, spec.Name, s.min
@@ -389,20 +389,20 @@ func (im *Image) list(l *Layout, al *allocator) {
 		o.Offset, o.Size = im.Table.Extent(s.table)
 		switch {
 		case im.fresh[s.table]:
-			o.Kind = Create
+			o.Kind = OperationCreate
 			if c := im.contents[s.table]; c != nil {
 				o.Content = c.Size()
 			}
 		case o.Size > s.old:
-			o.Kind, o.OldSize = Grow, s.old
+			o.Kind, o.OldSize = OperationGrow, s.old
 		default:
-			o.Kind = Keep
+			o.Kind = OperationKeep
 		}
 		im.operations = append(im.operations, o)
 	}
 	slices.SortStableFunc(im.operations, func(a, b Operation) int {
-		if (a.Kind == Skip) != (b.Kind == Skip) {
-			return cmp.Compare(boolInt(a.Kind == Skip), boolInt(b.Kind == Skip))
+		if (a.Kind == OperationSkip) != (b.Kind == OperationSkip) {
+			return cmp.Compare(boolInt(a.Kind == OperationSkip), boolInt(b.Kind == OperationSkip))
 		}
 		return cmp.Compare(a.Offset, b.Offset)
 	})
@@ -415,7 +415,7 @@ func boolInt(b bool) int {
 	return 0
 }
 
-var marks = map[OperationKind]string{Keep: " ", Grow: "~", Create: "+", Skip: "!"}
+var marks = map[OperationKind]string{OperationKeep: " ", OperationGrow: "~", OperationCreate: "+", OperationSkip: "!"}
 
 // String is one line for each partition, like a diff: "+" is made, "~" grows, "!" is left out, " " stays.
 func (ops Operations) String() string {
@@ -432,9 +432,9 @@ func (ops Operations) String() string {
 		}
 		line := fmt.Sprintf("%s %3s  %s  %s  ", marks[o.Kind], number, pad(printable(o.Name), nameWidth), pad(TypeName(o.Type), kindWidth))
 		switch o.Kind {
-		case Skip:
+		case OperationSkip:
 			line += "left out: needs " + Bytes(o.Size)
-		case Grow:
+		case OperationGrow:
 			line += fmt.Sprintf("%s at %s, was %s", Bytes(o.Size), Bytes(o.Offset), Bytes(o.OldSize))
 		default:
 			line += fmt.Sprintf("%s at %s", Bytes(o.Size), Bytes(o.Offset))

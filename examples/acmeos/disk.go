@@ -86,7 +86,7 @@ func (b *Builder) ESP(set *Set, o DiskOptions) (*fat.Image, error) {
 	for _, f := range installed {
 		files = append(files, osmith.ESPFile{Path: f.Path, Content: f.Content})
 	}
-	options := fat.Options{Size: o.ESPSize, Kind: 32, VolumeID: 0xac3e0500, Label: "ESP", Time: b.Time}
+	options := fat.BuildOptions{Size: o.ESPSize, Kind: 32, VolumeID: 0xac3e0500, Label: "ESP", Time: b.Time}
 	if options.Size == 0 {
 		need, err := fat.MinSize(files, options)
 		if err != nil {

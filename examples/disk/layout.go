@@ -86,7 +86,7 @@ func openContent(l *partition.Layout, dir string) (c *contents, err error) {
 					return nil, fmt.Errorf("content of %q: %w", s.Name, err)
 				}
 			}
-			o := fat.Options{SectorSize: l.SectorSize, Label: v.label}
+			o := fat.BuildOptions{SectorSize: l.SectorSize, Label: v.label}
 			if s.Size > 0 || s.MinSize > 0 || s.MaxSize > 0 || s.Weight > 0 {
 				o.Kind = fat.AnyKind // its size is decided elsewhere
 			}
@@ -109,7 +109,7 @@ func (c *contents) makeFAT(im *partition.Image) error {
 		}
 		off, size := im.Table.Extent(i)
 		id := partition.FileSystemID(p.ID)
-		made, err := fat.Plan(v.files, fat.Options{Size: size, SectorSize: im.Table.SectorSize, Label: v.label, Time: c.time,
+		made, err := fat.Plan(v.files, fat.BuildOptions{Size: size, SectorSize: im.Table.SectorSize, Label: v.label, Time: c.time,
 			VolumeID:      uint32(id[0])<<24 | uint32(id[1])<<16 | uint32(id[2])<<8 | uint32(id[3]),
 			HiddenSectors: uint32(off / int64(im.Table.SectorSize))})
 		if err != nil {

@@ -61,7 +61,7 @@ func diskImage(b *testing.B) sides {
 		if err != nil {
 			return err
 		}
-		esp, err := fat.Plan(files, fat.Options{Size: 128 * mib, VolumeID: 0x12345678, Label: "ESP"})
+		esp, err := fat.Plan(files, fat.BuildOptions{Size: 128 * mib, VolumeID: 0x12345678, Label: "ESP"})
 		if err != nil {
 			return err
 		}

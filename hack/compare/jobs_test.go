@@ -130,7 +130,7 @@ func fatSides(b *testing.B, dir string, files []osmith.ESPFile, size int64, copy
 	return sides{
 		ours: func() error {
 			return create(filepath.Join(dir, "ours"), func(f *os.File) error {
-				return fat.Build(f, files, fat.Options{Size: size, VolumeID: 0x12345678, Label: "ESP"})
+				return fat.Build(f, files, fat.BuildOptions{Size: size, VolumeID: 0x12345678, Label: "ESP"})
 			})
 		},
 		reference: host(b, fmt.Sprintf("cd %s; rm -f theirs; truncate -s %d theirs; mkfs.vfat -F 32 -i 12345678 -n ESP theirs; %s",

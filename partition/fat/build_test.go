@@ -40,7 +40,7 @@ func esp() []osmith.ESPFile {
 	}
 }
 
-func build(t testing.TB, files []osmith.ESPFile, o Options) *faultio.Disk {
+func build(t testing.TB, files []osmith.ESPFile, o BuildOptions) *faultio.Disk {
 	t.Helper()
 	im, err := Plan(files, o)
 	require.NoError(t, err)
@@ -51,7 +51,7 @@ func build(t testing.TB, files []osmith.ESPFile, o Options) *faultio.Disk {
 }
 
 func TestBuild(t *testing.T) {
-	o := Options{Size: 64 << 20, VolumeID: 0x1234abcd, Label: "esp", Time: time.Date(2026, 3, 4, 5, 6, 8, 0, time.UTC), HiddenSectors: 2048}
+	o := BuildOptions{Size: 64 << 20, VolumeID: 0x1234abcd, Label: "esp", Time: time.Date(2026, 3, 4, 5, 6, 8, 0, time.UTC), HiddenSectors: 2048}
 	d := build(t, esp(), o)
 	requireClean(t, d)
 	list := mtool(t, d, "mdir", "-/", "-a", "::")
@@ -87,7 +87,7 @@ func TestBuild(t *testing.T) {
 // Holes and the state of the target change no byte, and neither does a second run.
 func TestBuildSameBytes(t *testing.T) {
 	for _, ss := range []int{512, 4096} {
-		o := Options{SectorSize: ss}
+		o := BuildOptions{SectorSize: ss}
 		a := build(t, esp(), o)
 		dirty := faultio.NewDisk(a.Size())
 		for off := int64(0); off < a.Size(); off += 1 << 20 {
@@ -122,7 +122,7 @@ func TestMinSize(t *testing.T) {
 	files := append(esp(), osmith.ESPFile{Path: "big", Content: bytes.NewReader(make([]byte, 80<<20))})
 	for _, ss := range []int{512, 4096} {
 		for _, set := range [][]osmith.ESPFile{nil, esp(), files} {
-			o := Options{SectorSize: ss, Kind: 32}
+			o := BuildOptions{SectorSize: ss, Kind: 32}
 			need, err := MinSize(set, o)
 			require.NoError(t, err)
 			o.Size = need
@@ -137,7 +137,7 @@ func TestMinSize(t *testing.T) {
 			require.ErrorContains(t, err, fmt.Sprint(need))
 		}
 	}
-	d := build(t, nil, Options{})
+	d := build(t, nil, BuildOptions{})
 	requireClean(t, d)
 }
 
@@ -146,20 +146,20 @@ func TestBuildRefuses(t *testing.T) {
 	var name *NameError
 	for _, bad := range []string{"", "/a", "a//b", "a/../b", ".", "a:b", "x?y", "con", "aux.txt", "lpt1", "end.", "end ", "a\x01", "a\x7fb",
 		"bad\xff", strings.Repeat("a", 256), strings.Repeat("𝄞", 128), `a\b`} {
-		_, err := Plan([]osmith.ESPFile{{Path: bad, Content: x}}, Options{})
+		_, err := Plan([]osmith.ESPFile{{Path: bad, Content: x}}, BuildOptions{})
 		require.ErrorAs(t, err, &name, bad)
 	}
-	_, err := Plan([]osmith.ESPFile{{Path: strings.Repeat("a", 255), Content: x}, {Path: "a/console", Content: x}, {Path: "b/com0", Content: x}}, Options{})
+	_, err := Plan([]osmith.ESPFile{{Path: strings.Repeat("a", 255), Content: x}, {Path: "a/console", Content: x}, {Path: "b/com0", Content: x}}, BuildOptions{})
 	require.NoError(t, err)
 	for _, set := range [][]osmith.ESPFile{{{Path: "a/b", Content: x}, {Path: "A/B", Content: x}}, {{Path: "a", Content: x}, {Path: "a/b", Content: x}}, {{Path: "a/b", Content: x}, {Path: "a", Content: x}}} {
-		_, err := Plan(set, Options{})
+		_, err := Plan(set, BuildOptions{})
 		require.ErrorIs(t, err, fs.ErrExist)
 	}
 	for _, label := range []string{"twelve chars", "a.b", "é", " x"} {
-		_, err := Plan(nil, Options{Label: label})
+		_, err := Plan(nil, BuildOptions{Label: label})
 		require.ErrorAs(t, err, &name)
 	}
-	for _, o := range []Options{{SectorSize: 513}, {Size: 64<<20 + 1}, {Size: -512}, {Kind: 8}, {Kind: -2}, {ClusterSize: 513}, {ClusterSize: 1536},
+	for _, o := range []BuildOptions{{SectorSize: 513}, {Size: 64<<20 + 1}, {Size: -512}, {Kind: 8}, {Kind: -2}, {ClusterSize: 513}, {ClusterSize: 1536},
 		{ClusterSize: 256}, {ClusterSize: -512}, {ClusterSize: 128 << 10}, {SectorSize: 4096, ClusterSize: 2048}, {Size: 4 << 40}} {
 		_, err := Plan(nil, o)
 		require.Error(t, err)
@@ -173,7 +173,7 @@ func TestManyNames(t *testing.T) {
 		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("dir/a long name number %d.conf", i), Content: strings.NewReader("x")})
 	}
 	files = append(files, osmith.ESPFile{Path: "dir/ALONGN~1.CON", Content: strings.NewReader("taken")})
-	d := build(t, files, Options{ShortCase: true})
+	d := build(t, files, BuildOptions{ShortCase: true})
 	requireClean(t, d)
 	f, err := OpenReader(d)
 	require.NoError(t, err)
@@ -184,7 +184,7 @@ func TestManyNames(t *testing.T) {
 
 func TestShortCase(t *testing.T) {
 	set := []osmith.ESPFile{{Path: "loader.efi", Content: strings.NewReader("1")}, {Path: "ABC.txt", Content: strings.NewReader("2")}, {Path: "AbC.doc", Content: strings.NewReader("3")}}
-	d := build(t, set, Options{ShortCase: true})
+	d := build(t, set, BuildOptions{ShortCase: true})
 	requireClean(t, d)
 	f, err := OpenReader(d)
 	require.NoError(t, err)

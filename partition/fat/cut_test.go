@@ -113,7 +113,7 @@ func TestCutUpdates(t *testing.T) {
 		{"replace with nothing", func(f *FS) error { return f.ReplaceFile("loader/loader.conf", strings.NewReader("")) }},
 		{"mkdir", func(f *FS) error { return f.MkdirAll("EFI/new") }},
 	} {
-		for _, o := range []Options{{Size: 40 << 20}, {Size: 24 << 20}, {Size: 6 << 20, Kind: 12}} {
+		for _, o := range []BuildOptions{{Size: 40 << 20}, {Size: 24 << 20}, {Size: 6 << 20, Kind: 12}} {
 			d := build(t, esp(), o)
 			f, err := Open(d)
 			require.NoError(t, err)
@@ -127,14 +127,14 @@ func TestCutUpdates(t *testing.T) {
 
 // A directory that is full has to grow, and one whose sector is full cannot take a longer name there.
 func TestCutFullDirectory(t *testing.T) {
-	for _, o := range []Options{{Size: 34 << 20}, {Size: 24 << 20, ClusterSize: 512}, {Size: 1 << 20, ClusterSize: 512}} {
+	for _, o := range []BuildOptions{{Size: 34 << 20}, {Size: 24 << 20, ClusterSize: 512}, {Size: 1 << 20, ClusterSize: 512}} {
 		im, err := Plan(nil, o)
 		require.NoError(t, err)
 		t.Run(fmt.Sprintf("FAT%d", im.Kind()), func(t *testing.T) { testCutFullDirectory(t, o) })
 	}
 }
 
-func testCutFullDirectory(t *testing.T, o Options) {
+func testCutFullDirectory(t *testing.T, o BuildOptions) {
 	var files []osmith.ESPFile
 	for i := range 7 { // '.', '..' and seven sets of two entries: one sector, one cluster
 		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("d/%c.lower", 'a'+i), Content: strings.NewReader(fmt.Sprint("file ", i))})
@@ -168,7 +168,7 @@ func TestCutNextSector(t *testing.T) {
 		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("d/%c.lower", 'a'+i), Content: strings.NewReader(fmt.Sprint("file ", i))})
 	}
 	disk := func(t *testing.T, garbage bool) *faultio.Disk {
-		d := build(t, files, Options{Size: 260 << 20})
+		d := build(t, files, BuildOptions{Size: 260 << 20})
 		f, err := Open(d)
 		require.NoError(t, err)
 		require.Equal(t, int64(4096), f.ClusterSize())
@@ -209,7 +209,7 @@ func TestCutNextSector(t *testing.T) {
 
 // The operation itself runs into the cut: the FS then refuses to go on, and the disk is old or new.
 func TestCutWhileRunning(t *testing.T) {
-	base := build(t, esp(), Options{Size: 40 << 20})
+	base := build(t, esp(), BuildOptions{Size: 40 << 20})
 	before := snapshot(t, base)
 	for k := 0; ; k++ {
 		d := base.Clone()

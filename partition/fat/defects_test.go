@@ -20,7 +20,7 @@ import (
 // What another FAT library was found to do wrong, each as a test of ours on every kind of FAT. FATs too short for the
 // volume are in TestEverySize, cycles and lies about sizes in the tests of hostile input.
 func TestDefectsSeenElsewhere(t *testing.T) {
-	for _, o := range []Options{{Size: 66<<20 + 77*512}, {Size: 32 << 20}, {Size: 5<<20 + 77*512, Kind: 12}} {
+	for _, o := range []BuildOptions{{Size: 66<<20 + 77*512}, {Size: 32 << 20}, {Size: 5<<20 + 77*512, Kind: 12}} {
 		im, err := Plan(nil, o)
 		require.NoError(t, err)
 		t.Run(fmt.Sprintf("FAT%d", im.Kind()), func(t *testing.T) {
@@ -34,12 +34,12 @@ func TestDefectsSeenElsewhere(t *testing.T) {
 		})
 	}
 	t.Run("a FAT32 of 20 MiB", func(t *testing.T) {
-		_, err := Plan(nil, Options{Size: 20 << 20, Kind: 32})
+		_, err := Plan(nil, BuildOptions{Size: 20 << 20, Kind: 32})
 		var space *SpaceError
 		require.ErrorAs(t, err, &space)
 	})
 	t.Run("what can be chosen", func(t *testing.T) {
-		o := Options{VolumeID: 0xcafe0001, HiddenSectors: 2048, Time: time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC)}
+		o := BuildOptions{VolumeID: 0xcafe0001, HiddenSectors: 2048, Time: time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC)}
 		d := build(t, esp(), o)
 		b := make([]byte, 1024)
 		d.ReadAt(b, 0)
@@ -51,7 +51,7 @@ func TestDefectsSeenElsewhere(t *testing.T) {
 	})
 }
 
-func defectDotDot(t *testing.T, o Options) {
+func defectDotDot(t *testing.T, o BuildOptions) {
 	d := build(t, esp(), o)
 	f, err := Open(d)
 	require.NoError(t, err)
@@ -68,7 +68,7 @@ func defectDotDot(t *testing.T, o Options) {
 	requireClean(t, d)
 }
 
-func defectFull(t *testing.T, o Options) {
+func defectFull(t *testing.T, o BuildOptions) {
 	d := faultio.NewDisk(o.Size + 1<<20)
 	require.NoError(t, Build(d, esp(), o))
 	guard := bytes.Repeat([]byte("guard"), 1<<18)[:1<<20]
@@ -92,7 +92,7 @@ func defectFull(t *testing.T, o Options) {
 	requireClean(t, d)
 }
 
-func defectRemove(t *testing.T, o Options) {
+func defectRemove(t *testing.T, o BuildOptions) {
 	d := build(t, nil, o)
 	f, err := Open(d)
 	require.NoError(t, err)
@@ -107,7 +107,7 @@ func defectRemove(t *testing.T, o Options) {
 	requireClean(t, d)
 }
 
-func defectRename(t *testing.T, o Options) {
+func defectRename(t *testing.T, o BuildOptions) {
 	var files []osmith.ESPFile
 	for i := range 60 {
 		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("EFI/Linux/entry number %02d.efi", i), Content: strings.NewReader(fmt.Sprint(i))})
@@ -131,7 +131,7 @@ func defectRename(t *testing.T, o Options) {
 	requireClean(t, d)
 }
 
-func defectNames(t *testing.T, o Options) {
+func defectNames(t *testing.T, o BuildOptions) {
 	d := build(t, []osmith.ESPFile{{Path: "loader/loader.conf", Content: strings.NewReader("1")}, {Path: "loader/loader.con1", Content: strings.NewReader("2")}}, o)
 	f, err := Open(d)
 	require.NoError(t, err)
@@ -159,7 +159,7 @@ func defectNames(t *testing.T, o Options) {
 	requireClean(t, d)
 }
 
-func defectEmpty(t *testing.T, o Options) {
+func defectEmpty(t *testing.T, o BuildOptions) {
 	d := build(t, []osmith.ESPFile{{Path: "built", Content: strings.NewReader("")}}, o)
 	f, err := Open(d)
 	require.NoError(t, err)
@@ -175,7 +175,7 @@ func defectEmpty(t *testing.T, o Options) {
 	requireClean(t, d)
 }
 
-func defectCopies(t *testing.T, o Options) {
+func defectCopies(t *testing.T, o BuildOptions) {
 	d := build(t, esp(), o)
 	g, err := readGeometry(d)
 	require.NoError(t, err)

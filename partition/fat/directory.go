@@ -81,7 +81,7 @@ func (f *FS) readDir(cluster uint32, path string) (*directory, error) {
 	} else {
 		var err error
 		limit := max(maxDirBytes/g.clusterSize, 1)
-		if d.runs, err = newWindow(f.r, g).runs(d.cluster, -1, limit, "directory /"+path); err != nil {
+		if d.runs, err = newTableReader(f.r, g).runs(d.cluster, -1, limit, "directory /"+path); err != nil {
 			return nil, err
 		}
 		for _, r := range d.runs {

@@ -10,7 +10,7 @@
 //		{Path: "EFI/BOOT/BOOTX64.EFI", Content: loader},
 //		{Path: "EFI/Linux/os_1.0+3-0.efi", Content: uki},
 //	}
-//	err := fat.Build(target, files, fat.Options{Size: 256 << 20, VolumeID: 0x12345678, Label: "ESP"})
+//	err := fat.Build(target, files, fat.BuildOptions{Size: 256 << 20, VolumeID: 0x12345678, Label: "ESP"})
 //
 // And an update of a live one, which a power cut cannot break:
 //

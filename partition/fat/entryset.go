@@ -80,13 +80,7 @@ func (f *FS) grow(d *directory, n int) error {
 			}
 		}
 	}
-	if err := f.sync(); err != nil {
-		return err
-	}
-	if err := f.link(runs); err != nil {
-		return err
-	}
-	if err := f.sync(); err != nil {
+	if err := f.linkWritten(runs); err != nil {
 		return err
 	}
 	tail := d.runs[len(d.runs)-1]

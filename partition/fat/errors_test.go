@@ -25,13 +25,13 @@ func TestErrorsAreNamedOnce(t *testing.T) {
 	source := badSource{&fs.PathError{Op: "read", Path: "/host/file", Err: errors.New("input/output error")}}
 	d := faultio.NewDisk(64 << 20)
 	files := []osmith.ESPFile{{Path: "EFI/a.efi", Content: strings.NewReader("loader")}}
-	require.NoError(t, Build(d, files, Options{Size: d.Size()}))
+	require.NoError(t, Build(d, files, BuildOptions{Size: d.Size()}))
 	f, err := Open(d)
 	require.NoError(t, err)
 	reader, err := OpenReader(d)
 	require.NoError(t, err)
 	bad := []osmith.ESPFile{{Path: "a", Content: source}}
-	im, err := Plan(bad, Options{Size: d.Size()})
+	im, err := Plan(bad, BuildOptions{Size: d.Size()})
 	require.NoError(t, err)
 	dir, err := f.Open("EFI")
 	require.NoError(t, err)
@@ -41,11 +41,11 @@ func TestErrorsAreNamedOnce(t *testing.T) {
 	for name, err := range map[string]error{
 		"OpenReader":    second(OpenReader(faultio.NewDisk(1 << 20))),
 		"Open":          second(Open(faultio.NewDisk(512))),
-		"Build":         Build(faultio.NewDisk(64<<20), bad, Options{Size: 64 << 20}),
-		"Plan name":     second(Plan([]osmith.ESPFile{{Path: "a/?", Content: source}}, Options{})),
-		"Plan size":     second(Plan(files, Options{Size: 1})),
-		"Plan space":    second(Plan(files, Options{Size: 1 << 20, Kind: 32})),
-		"MinSize":       second(MinSize([]osmith.ESPFile{{Path: "a"}}, Options{})),
+		"Build":         Build(faultio.NewDisk(64<<20), bad, BuildOptions{Size: 64 << 20}),
+		"Plan name":     second(Plan([]osmith.ESPFile{{Path: "a/?", Content: source}}, BuildOptions{})),
+		"Plan size":     second(Plan(files, BuildOptions{Size: 1})),
+		"Plan space":    second(Plan(files, BuildOptions{Size: 1 << 20, Kind: 32})),
+		"MinSize":       second(MinSize([]osmith.ESPFile{{Path: "a"}}, BuildOptions{})),
 		"Image.ReadAt":  second(im.ReadAt(make([]byte, im.Size()), 0)),
 		"Image.ReadAt<": second(im.ReadAt(nil, -1)),
 		"Repair":        second(reader.Repair()),

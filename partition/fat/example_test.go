@@ -21,7 +21,7 @@ func ExampleBuild() {
 		{Path: "EFI/Linux/os_1.0+3-0.efi", Content: strings.NewReader("unified kernel image")},
 		{Path: "loader/entries/"},
 	}
-	o := fat.Options{Size: 64 << 20, VolumeID: 0x2026_1123, Label: "ESP", TargetIsZero: true}
+	o := fat.BuildOptions{Size: 64 << 20, VolumeID: 0x2026_1123, Label: "ESP", TargetIsZero: true}
 	esp := disk(o.Size)
 	if err := fat.Build(esp, files, o); err != nil {
 		log.Fatal(err)
@@ -50,7 +50,7 @@ func ExampleBuild() {
 
 func ExampleOpen() {
 	esp := disk(64 << 20)
-	if err := fat.Build(esp, nil, fat.Options{Size: esp.Size(), TargetIsZero: true}); err != nil {
+	if err := fat.Build(esp, nil, fat.BuildOptions{Size: esp.Size(), TargetIsZero: true}); err != nil {
 		log.Fatal(err)
 	}
 	f, err := fat.Open(esp)
@@ -73,9 +73,9 @@ func ExampleOpen() {
 
 func ExampleMinSize() {
 	uki := strings.NewReader(strings.Repeat("x", 100<<20))
-	size, err := fat.MinSize([]osmith.ESPFile{{Path: "EFI/Linux/os.efi", Content: uki}}, fat.Options{})
+	size, err := fat.MinSize([]osmith.ESPFile{{Path: "EFI/Linux/os.efi", Content: uki}}, fat.BuildOptions{})
 	fmt.Println(size>>20, "MiB", err)
-	_, err = fat.Plan([]osmith.ESPFile{{Path: "EFI/Linux/os.efi", Content: uki}}, fat.Options{Size: 64 << 20})
+	_, err = fat.Plan([]osmith.ESPFile{{Path: "EFI/Linux/os.efi", Content: uki}}, fat.BuildOptions{Size: 64 << 20})
 	fmt.Println(err)
 	// Output:
 	// 100 MiB <nil>
@@ -86,7 +86,7 @@ func ExampleMinSize() {
 func ExamplePlan() {
 	esp, err := fat.Plan([]osmith.ESPFile{
 		{Path: "EFI/BOOT/BOOTX64.EFI", Content: strings.NewReader("boot loader")},
-	}, fat.Options{Size: 64 << 20, Label: "ESP", HiddenSectors: 2048})
+	}, fat.BuildOptions{Size: 64 << 20, Label: "ESP", HiddenSectors: 2048})
 	if err != nil {
 		log.Fatal(err)
 	}

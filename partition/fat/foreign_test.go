@@ -111,9 +111,9 @@ func TestFewClusters(t *testing.T) {
 	require.Equal(t, 32, f.Kind())
 	require.NoError(t, fstest.TestFS(f))
 
-	root, _, err := plant(esp(), Options{})
+	root, _, err := plant(esp(), BuildOptions{})
 	require.NoError(t, err)
-	im := lay(root, plan32(20<<20, 512, 512), Options{})
+	im := lay(root, plan32(20<<20, 512, 512), BuildOptions{})
 	b = make([]byte, im.Size())
 	_, err = im.ReadAt(b, 0)
 	require.NoError(t, err)
@@ -129,7 +129,7 @@ func TestFewClusters(t *testing.T) {
 
 // The root directory of a FAT16 has its size for good; a builder that is given more names makes it larger.
 func TestFixedRoot(t *testing.T) {
-	d := build(t, nil, Options{Size: 16 << 20})
+	d := build(t, nil, BuildOptions{Size: 16 << 20})
 	f, err := Open(d)
 	require.NoError(t, err)
 	n := 0
@@ -143,7 +143,7 @@ func TestFixedRoot(t *testing.T) {
 	for i := range 3000 {
 		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("a long name of number %d", i), Content: strings.NewReader("")})
 	}
-	for _, o := range []Options{{Size: 16 << 20}, {Size: 16 << 20, Kind: 12}, {Kind: AnyKind, SectorSize: 4096}} {
+	for _, o := range []BuildOptions{{Size: 16 << 20}, {Size: 16 << 20, Kind: 12}, {Kind: AnyKind, SectorSize: 4096}} {
 		d := build(t, files, o)
 		requireClean(t, d)
 		f, err := OpenReader(d)
@@ -160,7 +160,7 @@ func TestFAT12EntryInTwoSectors(t *testing.T) {
 	for i := range 400 {
 		files = append(files, osmith.ESPFile{Path: fmt.Sprintf("D%d/FILE", i), Content: strings.NewReader("")})
 	}
-	d := build(t, files, Options{Size: 2 << 20, Kind: 12, ClusterSize: 512})
+	d := build(t, files, BuildOptions{Size: 2 << 20, Kind: 12, ClusterSize: 512})
 	f, err := Open(d)
 	require.NoError(t, err)
 	refused := 0
@@ -185,9 +185,9 @@ func TestFAT12EntryInTwoSectors(t *testing.T) {
 // Hundreds of operations at random, on our volume and a foreign one, against a map; fsck.fat looks in between.
 func TestRandomUpdates(t *testing.T) {
 	for name, d := range map[string]*faultio.Disk{
-		"ours": build(t, esp(), Options{Size: 34 << 20}), "foreign": foreign(t, 34<<20, "-F", "32"),
-		"ours, FAT16": build(t, esp(), Options{Size: 32 << 20}), "foreign, FAT16": foreign(t, 32<<20, "-F", "16"),
-		"ours, FAT12": build(t, esp(), Options{Size: 30 << 20, Kind: 12}), "foreign, FAT12": foreign(t, 30<<20, "-F", "12"),
+		"ours": build(t, esp(), BuildOptions{Size: 34 << 20}), "foreign": foreign(t, 34<<20, "-F", "32"),
+		"ours, FAT16": build(t, esp(), BuildOptions{Size: 32 << 20}), "foreign, FAT16": foreign(t, 32<<20, "-F", "16"),
+		"ours, FAT12": build(t, esp(), BuildOptions{Size: 30 << 20, Kind: 12}), "foreign, FAT12": foreign(t, 30<<20, "-F", "12"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -263,7 +263,7 @@ func TestRandomUpdates(t *testing.T) {
 
 // Filling the volume never leaves it: the bytes behind it stay.
 func TestFull(t *testing.T) {
-	o := Options{Size: 34<<20 + 77*512}
+	o := BuildOptions{Size: 34<<20 + 77*512}
 	d := faultio.NewDisk(o.Size + 1<<20)
 	require.NoError(t, Build(d, esp(), o))
 	guard := bytes.Repeat([]byte("guard"), 1<<18)[:1<<20]
@@ -295,7 +295,7 @@ func TestFull(t *testing.T) {
 }
 
 func TestUpdateRefuses(t *testing.T) {
-	d := build(t, esp(), Options{Size: 34 << 20})
+	d := build(t, esp(), BuildOptions{Size: 34 << 20})
 	f, err := Open(d)
 	require.NoError(t, err)
 	x := strings.NewReader("x")

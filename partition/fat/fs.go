@@ -171,7 +171,7 @@ func (f *FS) Open(name string) (fs.File, error) {
 
 func (f *FS) openFile(e *entry, name string) (*file, error) {
 	need := (int64(e.size) + f.geo.clusterSize - 1) / f.geo.clusterSize
-	runs, err := newWindow(f.r, &f.geo).runs(e.cluster, need, 0, "/"+name)
+	runs, err := newTableReader(f.r, &f.geo).runs(e.cluster, need, 0, "/"+name)
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func TestHostileBootSector(t *testing.T) {
 		"BPB_RootClus beyond":               func(b []byte) { le.PutUint32(b[44:], 0x0fffffff) },
 		"BPB_TotSec32 beyond the partition": func(b []byte) { le.PutUint32(b[32:], 34<<11+1) },
 	} {
-		d := build(t, esp(), Options{Size: 34 << 20})
+		d := build(t, esp(), BuildOptions{Size: 34 << 20})
 		b := make([]byte, 512)
 		d.ReadAt(b, 0)
 		lie(b)
@@ -68,12 +68,12 @@ func (c claims) Size() int64 { return c.size }
 
 // Chains that bite their tail, cross, end early or leave the volume.
 func TestHostileChains(t *testing.T) {
-	for _, o := range []Options{{Size: 34 << 20}, {Size: 24 << 20}, {Size: 6 << 20, Kind: 12}} {
+	for _, o := range []BuildOptions{{Size: 34 << 20}, {Size: 24 << 20}, {Size: 6 << 20, Kind: 12}} {
 		testHostileChains(t, o)
 	}
 }
 
-func testHostileChains(t *testing.T, o Options) {
+func testHostileChains(t *testing.T, o BuildOptions) {
 	open := func(change func(d *faultio.Disk, f *FS, file, dir *entry)) *FS {
 		d := build(t, esp(), o)
 		f, err := Open(d)
@@ -137,7 +137,7 @@ func testHostileChains(t *testing.T, o Options) {
 
 // Names on disk that cannot be names of a path are errors or fall back to the short name.
 func TestHostileNames(t *testing.T) {
-	d := build(t, nil, Options{Size: 34 << 20})
+	d := build(t, nil, BuildOptions{Size: 34 << 20})
 	f, err := Open(d)
 	require.NoError(t, err)
 	root := f.geo.clusterOff(2)
@@ -170,7 +170,7 @@ func TestHostileNames(t *testing.T) {
 func FuzzOpen(f *testing.F) {
 	var images []*Image
 	var disks []*faultio.Disk
-	for _, o := range []Options{{Size: 34 << 20}, {Size: 24 << 20}, {Size: 6 << 20, Kind: 12}} {
+	for _, o := range []BuildOptions{{Size: 34 << 20}, {Size: 24 << 20}, {Size: 6 << 20, Kind: 12}} {
 		im, err := Plan(esp(), o)
 		if err != nil {
 			f.Fatal(err)

@@ -12,8 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// Options are the parameters of a new volume. The same files and options give the same bytes.
-type Options struct {
+// BuildOptions are the parameters of a new volume. The same files and options give the same bytes.
+type BuildOptions struct {
 	// Size is the size of the volume in bytes, a multiple of the sector size. 0: what [MinSize] says.
 	Size int64
 	// Kind is 12, 16 or 32; 0: FAT32 if a volume of Size can be one, else FAT16, else FAT12; with Size 0 the smallest
@@ -39,7 +39,7 @@ type Options struct {
 	Progress func(done, total int64)
 }
 
-// AnyKind as Kind of [Options] takes the smallest volume of any kind.
+// AnyKind as Kind of [BuildOptions] takes the smallest volume of any kind.
 const AnyKind = -1
 
 // Image is a planned volume. It is a [osmith.Source] that makes up its bytes as they are read, and knows its holes, so that it
@@ -176,7 +176,7 @@ func (im *Image) NextData(off int64) (start, end int64, err error) {
 }
 
 // Build writes a volume with the given files to the start of w, in one pass and in ascending order.
-func Build(w io.WriterAt, files []osmith.ESPFile, o Options) (err error) {
+func Build(w io.WriterAt, files []osmith.ESPFile, o BuildOptions) (err error) {
 	defer prefix.Add("fat", &err)
 	im, err := Plan(files, o)
 	if err != nil {

@@ -29,11 +29,11 @@ type node struct {
 // Plan lays out a volume: directories first, then the files in the order given, each in one run of clusters. An entry set
 // never crosses a sector, so that a later rename is one sector write.
 //
-// The kind is decided as firmware does, by the cluster count (Kind of [Options]). The cluster size is the largest up to
+// The kind is decided as firmware does, by the cluster count (Kind of [BuildOptions]). The cluster size is the largest up to
 // 4 KiB (32 KiB above 8 GiB) with which the count is that of the kind and the files fit; a FAT12 or FAT16 may have larger
 // ones. A size that is too small is a [*SpaceError], a name that FAT cannot hold a [*NameError], a name given twice (in
 // any case) matches [fs.ErrExist].
-func Plan(files []osmith.ESPFile, o Options) (im *Image, err error) {
+func Plan(files []osmith.ESPFile, o BuildOptions) (im *Image, err error) {
 	defer prefix.Add("fat", &err)
 	root, p, err := plant(files, o)
 	if err != nil {
@@ -72,7 +72,7 @@ func Plan(files []osmith.ESPFile, o Options) (im *Image, err error) {
 // MinSize is the size in bytes of the smallest volume that holds the files: of the Kind in o, by default a FAT32, which
 // has at least 33 MiB with 512-byte sectors and 257 MiB with 4096-byte ones: fewer than 65,525 clusters are not a FAT32.
 // Size in o is ignored.
-func MinSize(files []osmith.ESPFile, o Options) (size int64, err error) {
+func MinSize(files []osmith.ESPFile, o BuildOptions) (size int64, err error) {
 	defer prefix.Add("fat", &err)
 	o.Size = 0
 	root, p, err := plant(files, o)
@@ -95,7 +95,7 @@ func (n *node) clusters(cs int64) int64 {
 }
 
 // plant checks files and options and makes the tree.
-func plant(files []osmith.ESPFile, o Options) (*node, *planner, error) {
+func plant(files []osmith.ESPFile, o BuildOptions) (*node, *planner, error) {
 	p, err := newPlanner(o)
 	if err != nil {
 		return nil, nil, err
@@ -147,7 +147,7 @@ func (n *node) add(f osmith.ESPFile) error {
 }
 
 // measure chooses short names and finds the size of every directory.
-func (n *node) measure(ss int64, o Options, root bool) error {
+func (n *node) measure(ss int64, o BuildOptions, root bool) error {
 	taken := newAliases()
 	for _, c := range n.children { // names that are their own short name come first: nobody else may have it
 		if s, _, _, ok := exactShort(c.name); ok {
@@ -177,7 +177,7 @@ func (n *node) measure(ss int64, o Options, root bool) error {
 }
 
 // entries returns the contents of a directory whose parent starts at cluster parent (0: the root).
-func (n *node) entries(parent uint32, ss int64, o Options, root bool) []byte {
+func (n *node) entries(parent uint32, ss int64, o BuildOptions, root bool) []byte {
 	t := stampOf(o.Time)
 	var b []byte
 	if root {
@@ -206,7 +206,7 @@ func (n *node) entries(parent uint32, ss int64, o Options, root bool) []byte {
 }
 
 // lay assigns clusters and makes the image.
-func lay(root *node, g geometry, o Options) *Image {
+func lay(root *node, g geometry, o BuildOptions) *Image {
 	g.volumeID = o.VolumeID
 	g.label, _ = labelBytes(o.Label) // checked by plant
 	im := &Image{geo: g}
@@ -310,7 +310,7 @@ type planner struct {
 	size   int64 // 0: the smallest
 }
 
-func newPlanner(o Options) (*planner, error) {
+func newPlanner(o BuildOptions) (*planner, error) {
 	p := &planner{ss: int64(o.SectorSize), cs: o.ClusterSize, kind: o.Kind, size: o.Size}
 	switch p.ss {
 	case 0:

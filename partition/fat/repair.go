@@ -49,7 +49,7 @@ func (f *FS) Repair() (done Repaired, err error) {
 		}
 	}
 	var lost []run
-	w := newWindow(f.r, &f.geo)
+	w := newTableReader(f.r, &f.geo)
 	for c := uint32(2); c < f.geo.clusters+2; c++ {
 		if !f.used.has(c) || reach.has(c) {
 			continue

@@ -37,7 +37,7 @@ func small() []osmith.ESPFile {
 func TestEverySize(t *testing.T) {
 	for mib := int64(1); mib <= 4096; mib++ {
 		for _, ss := range []int64{512, 4096} {
-			im, err := Plan(small(), Options{Size: mib << 20, SectorSize: int(ss)})
+			im, err := Plan(small(), BuildOptions{Size: mib << 20, SectorSize: int(ss)})
 			if ss == 4096 && mib == 1 && err != nil {
 				t.Fatal(err)
 			}
@@ -58,7 +58,7 @@ func TestEverySize(t *testing.T) {
 			t.Parallel()
 			for i := g; i < len(sample); i += groups {
 				for _, ss := range []int{512, 4096} {
-					o := Options{Size: sample[i] << 20, SectorSize: ss}
+					o := BuildOptions{Size: sample[i] << 20, SectorSize: ss}
 					im, err := Plan(small(), o)
 					require.NoError(t, err)
 					requireAccepted(t, build(t, small(), o), im.Kind())
@@ -98,7 +98,7 @@ func TestEveryClusterSize(t *testing.T) {
 	for ss := int64(512); ss <= 4096; ss *= 2 {
 		for cs := ss; cs <= 128*ss; cs *= 2 {
 			for _, kind := range []int{12, 16, 32} {
-				o := Options{SectorSize: int(ss), ClusterSize: cs, Kind: kind}
+				o := BuildOptions{SectorSize: int(ss), ClusterSize: cs, Kind: kind}
 				need, err := MinSize(small(), o)
 				require.NoError(t, err)
 				for _, size := range []int64{need, need + 7*cs + ss} {
@@ -117,7 +117,7 @@ func TestEveryClusterSize(t *testing.T) {
 					continue
 				}
 				seen[fmt.Sprint(ss, kind)] = true
-				d := build(t, small(), Options{Size: need + 7*cs + ss, SectorSize: int(ss), ClusterSize: cs, Kind: kind})
+				d := build(t, small(), BuildOptions{Size: need + 7*cs + ss, SectorSize: int(ss), ClusterSize: cs, Kind: kind})
 				requireAccepted(t, d, kind)
 				f, err := Open(d)
 				require.NoError(t, err)
@@ -136,7 +136,7 @@ func TestAnyKind(t *testing.T) {
 		kind  int
 	}{{1000, 12}, {1 << 20, 12}, {100 << 20, 12}, {200 << 20, 16}, {3 << 30, 32}} {
 		files := []osmith.ESPFile{{Path: "file", Content: zeros(c.bytes)}}
-		for _, o := range []Options{{Kind: AnyKind}, {Kind: AnyKind, SectorSize: 4096}} {
+		for _, o := range []BuildOptions{{Kind: AnyKind}, {Kind: AnyKind, SectorSize: 4096}} {
 			need, err := MinSize(files, o)
 			require.NoError(t, err)
 			im, err := Plan(files, o)
@@ -153,14 +153,14 @@ func TestAnyKind(t *testing.T) {
 	for _, size := range []int64{1 << 20, 8 << 20, 30 << 20, 33 << 20, 64 << 20} {
 		for bytes := size - 1<<20; bytes <= size+1<<20; bytes += 100_000 {
 			files := []osmith.ESPFile{{Path: "file", Content: zeros(bytes)}}
-			_, err := Plan(files, Options{Size: size})
+			_, err := Plan(files, BuildOptions{Size: size})
 			if err == nil {
 				continue
 			}
 			var space *SpaceError
 			require.ErrorAs(t, err, &space)
 			require.Greater(t, space.Need, size)
-			_, err = Plan(files, Options{Size: space.Need})
+			_, err = Plan(files, BuildOptions{Size: space.Need})
 			require.NoError(t, err, "%d bytes: %v", bytes, space)
 		}
 	}

@@ -9,29 +9,29 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// window reads FAT entries of the active FAT through a small buffer. It is not shared between goroutines.
-type window struct {
+// tableReader reads FAT entries of the active FAT through a small buffer. It is not shared between goroutines.
+type tableReader struct {
 	r   io.ReaderAt
 	g   *geometry
 	off int64
 	buf []byte
 }
 
-const windowSize = 4096
+const tableBuffer = 4096
 
-func newWindow(r io.ReaderAt, g *geometry) *window { return &window{r: r, g: g} }
+func newTableReader(r io.ReaderAt, g *geometry) *tableReader { return &tableReader{r: r, g: g} }
 
 // bytes returns n bytes of the FAT at off, valid until the next call.
-func (w *window) bytes(off, n int64) ([]byte, error) {
+func (w *tableReader) bytes(off, n int64) ([]byte, error) {
 	if w.buf == nil || off < w.off || off+n > w.off+int64(len(w.buf)) {
-		start := off &^ (windowSize - 1)
-		if off+n > start+windowSize { // a FAT12 entry across two windows
+		start := off &^ (tableBuffer - 1)
+		if off+n > start+tableBuffer { // a FAT12 entry across two buffers
 			start = off
 		}
 		if w.buf == nil {
-			w.buf = make([]byte, windowSize)
+			w.buf = make([]byte, tableBuffer)
 		}
-		w.buf = w.buf[:min(windowSize, w.g.fatSize-start)]
+		w.buf = w.buf[:min(tableBuffer, w.g.fatSize-start)]
 		w.off = start
 		at := w.g.fatOff + int64(w.g.active)*w.g.fatSize + start
 		if err := sparse.ReadFull(w.r, w.buf, at); err != nil {
@@ -50,7 +50,7 @@ const (
 )
 
 // entry returns what the FAT says about cluster c, which must be valid: free, bad, end, or the next cluster.
-func (w *window) entry(c uint32) (uint32, error) {
+func (w *tableReader) entry(c uint32) (uint32, error) {
 	var v, bad uint32
 	switch w.g.kind {
 	case 12:
@@ -87,7 +87,7 @@ func (w *window) entry(c uint32) (uint32, error) {
 }
 
 // next follows a chain by one link; end is true at its end.
-func (w *window) next(c uint32) (next uint32, end bool, err error) {
+func (w *tableReader) next(c uint32) (next uint32, end bool, err error) {
 	v, err := w.entry(c)
 	if err != nil {
 		return 0, false, err
@@ -108,7 +108,7 @@ type run struct{ first, n uint32 }
 // runs follows the chain from first for exactly need clusters, or to its end if need is negative, then at most limit
 // clusters. A chain that ends early, goes on past the limit, or bites its tail is a [*osmith.FormatError]. The work is
 // bounded by need or limit.
-func (w *window) runs(first uint32, need, limit int64, name string) ([]run, error) {
+func (w *tableReader) runs(first uint32, need, limit int64, name string) ([]run, error) {
 	fail := func(format string, args ...any) error {
 		return badFormat(w.g.fatOff, "cluster chain of "+name, format, args...)
 	}
@@ -172,7 +172,7 @@ func (f *FS) load() error {
 		return nil
 	}
 	used, free := newBitmap(&f.geo), uint32(0)
-	w := newWindow(f.r, &f.geo)
+	w := newTableReader(f.r, &f.geo)
 	for c := uint32(2); c < f.geo.clusters+2; c++ {
 		v, err := w.entry(c)
 		if err != nil {
@@ -321,6 +321,18 @@ func (f *FS) link(runs []run) error {
 		}
 		return endOfChain
 	})
+}
+
+// linkWritten is link between two syncs: what the clusters hold is on the disk before the chain is, and the chain before
+// anything that refers to it.
+func (f *FS) linkWritten(runs []run) error {
+	if err := f.sync(); err != nil {
+		return err
+	}
+	if err := f.link(runs); err != nil {
+		return err
+	}
+	return f.sync()
 }
 
 // unlink writes the clusters of runs as free, to all FATs.

@@ -51,23 +51,23 @@ func (f *FS) writable() error {
 	return nil
 }
 
-// parent resolves the directory of a new name and checks that the name is free and can be written.
-func (f *FS) parent(name string) (*directory, string, error) {
+// newName resolves the directory of a new name, checks that the name is free and can be written, and chooses its alias.
+func (f *FS) newName(name string) (d *directory, base string, short shortName, err error) {
 	dir, base := splitPath(name)
 	if err := checkName(base); err != nil {
-		return nil, "", err
+		return nil, "", short, err
 	}
-	_, d, err := f.find(dir)
-	if err != nil {
-		return nil, "", err
+	if _, d, err = f.find(dir); err != nil {
+		return nil, "", short, err
 	}
 	if d == nil {
-		return nil, "", ErrNotDirectory
+		return nil, "", short, ErrNotDirectory
 	}
 	if d.lookup(base) != nil {
-		return nil, "", fs.ErrExist
+		return nil, "", short, fs.ErrExist
 	}
-	return d, base, nil
+	short, err = shortFor(d, base, nil)
+	return d, base, short, err
 }
 
 // shortFor chooses an alias in d, leaving out the one of skip.
@@ -142,13 +142,7 @@ func (f *FS) store(name string, content osmith.Source) ([]run, error) {
 		}
 		pos += room
 	}
-	if err := f.sync(); err != nil {
-		return nil, err
-	}
-	if err := f.link(runs); err != nil {
-		return nil, err
-	}
-	return runs, f.sync()
+	return runs, f.linkWritten(runs)
 }
 
 func firstOf(runs []run) uint32 {
@@ -178,11 +172,7 @@ func (f *FS) WriteFile(name string, content osmith.Source) error {
 }
 
 func (f *FS) create(name string, content osmith.Source, attr byte, t stamp) error {
-	d, base, err := f.parent(name)
-	if err != nil {
-		return err
-	}
-	short, err := shortFor(d, base, nil)
+	d, base, short, err := f.newName(name)
 	if err != nil {
 		return err
 	}
@@ -249,7 +239,7 @@ func (f *FS) chain(e *entry, name string) ([]run, error) {
 	if e.cluster == 0 && !e.isDir() {
 		return nil, nil
 	}
-	return newWindow(f.r, &f.geo).runs(e.cluster, -1, int64(f.geo.clusters), "/"+name)
+	return newTableReader(f.r, &f.geo).runs(e.cluster, -1, int64(f.geo.clusters), "/"+name)
 }
 
 // MkdirAll makes a directory and the parents that are missing. One that exists is no error.
@@ -284,11 +274,7 @@ func (f *FS) MkdirAll(name string) error {
 }
 
 func (f *FS) mkdir(name string) error {
-	d, base, err := f.parent(name)
-	if err != nil {
-		return err
-	}
-	short, err := shortFor(d, base, nil)
+	d, base, short, err := f.newName(name)
 	if err != nil {
 		return err
 	}
@@ -313,13 +299,7 @@ func (f *FS) mkdir(name string) error {
 	if err := f.write(b, g.clusterOff(runs[0].first)); err != nil {
 		return err
 	}
-	if err := f.sync(); err != nil {
-		return err
-	}
-	if err := f.link(runs); err != nil {
-		return err
-	}
-	if err := f.sync(); err != nil {
+	if err := f.linkWritten(runs); err != nil {
 		return err
 	}
 	return f.placeOrDiscard(d, set, runs)

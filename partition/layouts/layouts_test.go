@@ -42,7 +42,7 @@ func TestLayouts(t *testing.T) {
 			again, err := partition.PlanOnto(table, l)
 			require.NoError(t, err)
 			for _, o := range again.Operations() {
-				require.Equal(t, partition.Keep, o.Kind, again.Operations().String())
+				require.Equal(t, partition.OperationKeep, o.Kind, again.Operations().String())
 			}
 			testtools.Require(t, "sgdisk")
 			f, err := os.Create(filepath.Join(t.TempDir(), "disk.img"))
