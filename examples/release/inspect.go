@@ -13,33 +13,36 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
-	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 func inspectFlags(set *flag.FlagSet) func(*call, []string) error {
+	access := accessFlags(set)
 	check := set.Bool("check", false, "read every blob, too, and hold it against its digest")
 	return func(c *call, operands []string) error {
-		l, d, err := c.find(operands[0], operands[1])
+		p, d, err := c.find(operands, access)
 		if err != nil {
 			return err
 		}
 		r := &inspectResult{header: c.header(), Digest: string(d.Digest), Layers: []layer{}, Manifests: []entry{}, Signatures: []attached{}, Checked: *check}
-		if err := c.inspect(l, d, r); err != nil {
+		if err := c.inspect(p, d, r); err != nil {
 			return err
+		}
+		if p.registry != nil {
+			return c.Answer(r.inRegistry(p.repository), r.text())
 		}
 		return c.Answer(r, r.text())
 	}
 }
 
 // document reads a manifest, checked.
-func (c *call) document(l *layout, d ocispec.Descriptor, into any) error {
+func (c *call) document(p *place, d ocispec.Descriptor, into any) error {
 	const most = 4 << 20
 	if d.Size > most {
 		return fmt.Errorf("%s: a manifest of %d bytes", d.Digest, d.Size)
 	}
-	blob, err := cosign.OpenBlob(c, l, d)
+	blob, err := cosign.OpenBlob(c, p, d)
 	if err != nil {
 		return err
 	}
@@ -54,9 +57,9 @@ func (c *call) document(l *layout, d ocispec.Descriptor, into any) error {
 	return nil
 }
 
-func (c *call) inspect(l *layout, d ocispec.Descriptor, r *inspectResult) error {
+func (c *call) inspect(p *place, d ocispec.Descriptor, r *inspectResult) error {
 	var index ocispec.Index
-	if err := c.document(l, d, &index); err != nil {
+	if err := c.document(p, d, &index); err != nil {
 		return err
 	}
 	if index.ArtifactType != release.ArtifactType {
@@ -72,15 +75,15 @@ func (c *call) inspect(l *layout, d ocispec.Descriptor, r *inspectResult) error 
 			}
 			r.Manifests = append(r.Manifests, e)
 		}
-	} else if err := c.inspectRelease(l, d, r); err != nil {
+	} else if err := c.inspectRelease(p, d, r); err != nil {
 		return err
 	}
-	candidates, err := l.Signatures(c, d)
+	candidates, err := p.Signatures(c, d)
 	if err != nil {
 		return err
 	}
 	for _, candidate := range candidates {
-		a, err := c.attached(l, candidate, d)
+		a, err := c.attached(p, candidate, d)
 		if err != nil {
 			return err
 		}
@@ -91,8 +94,8 @@ func (c *call) inspect(l *layout, d ocispec.Descriptor, r *inspectResult) error 
 	return nil
 }
 
-func (c *call) inspectRelease(l *layout, d ocispec.Descriptor, r *inspectResult) error {
-	a, err := release.Read(c, l, d)
+func (c *call) inspectRelease(p *place, d ocispec.Descriptor, r *inspectResult) error {
+	a, err := release.Read(c, p, d)
 	if err != nil {
 		return err
 	}
@@ -103,7 +106,7 @@ func (c *call) inspectRelease(l *layout, d ocispec.Descriptor, r *inspectResult)
 		if !r.Checked {
 			continue
 		}
-		blob, err := cosign.OpenBlob(c, l, part)
+		blob, err := cosign.OpenBlob(c, p, part)
 		if errors.Is(err, fs.ErrNotExist) {
 			return cli.No{Err: err}
 		}
@@ -121,9 +124,9 @@ func (c *call) inspectRelease(l *layout, d ocispec.Descriptor, r *inspectResult)
 }
 
 // attached describes a manifest that may hold signatures; nil if it belongs to something else.
-func (c *call) attached(l *layout, d, artifact ocispec.Descriptor) (*attached, error) {
+func (c *call) attached(p *place, d, artifact ocispec.Descriptor) (*attached, error) {
 	var m ocispec.Manifest
-	if err := c.document(l, d, &m); err != nil {
+	if err := c.document(p, d, &m); err != nil {
 		return nil, err
 	}
 	if m.Subject != nil && m.Subject.Digest != artifact.Digest || m.Subject == nil && m.ArtifactType != "" {
@@ -141,29 +144,29 @@ func (r *inspectResult) text() string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	switch r.Kind {
 	case "release":
-		line("release %s %s", releasecli.Shown(r.ID), releasecli.Shown(r.Version))
+		line("release %s %s", shown(r.ID), shown(r.Version))
 		line("  digest    %s", r.Digest)
 		line("  root hash %s", r.RootHash)
 		if r.Arch != "" {
-			line("  for       %s", releasecli.Shown(r.Arch))
+			line("  for       %s", shown(r.Arch))
 		}
 		line("layers: %d bytes", r.Size)
 		for _, l := range r.Layers {
-			line("  %12d  %-24s %s", l.Size, releasecli.Shown(l.Title), strings.TrimPrefix(l.MediaType, "application/"))
+			line("  %12d  %-24s %s", l.Size, shown(l.Title), strings.TrimPrefix(l.MediaType, "application/"))
 			line("                %s", l.Digest)
 		}
 	case "index":
 		line("index of %d releases", len(r.Manifests))
 		line("  digest    %s", r.Digest)
 		for _, m := range r.Manifests {
-			line("  %-9s %s", releasecli.Shown(m.Arch), m.Digest)
+			line("  %-9s %s", shown(m.Arch), m.Digest)
 		}
 	}
 	line("signatures and attestations, not verified: %d", len(r.Signatures))
 	for _, s := range r.Signatures {
 		line("  %s", s.Manifest)
 		for _, t := range s.MediaTypes {
-			line("    %s", releasecli.Shown(t))
+			line("    %s", shown(t))
 		}
 	}
 	if r.Checked {

@@ -1,6 +1,16 @@
 package main
 
-import "github.com/osmith-dev/osmith/internal/releasecli"
+import (
+	"encoding/hex"
+	"strconv"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith/upgrade/release"
+)
+
+// schema is that of the object which is printed with -json. The config of a release has "osmith.release/1".
+const schema = "osmith.release-report/1"
 
 // header begins every object. Sizes are bytes, digests sha256:HEX, fingerprints and root hashes lower-case hexadecimal, in all
 // objects.
@@ -9,7 +19,7 @@ type header struct {
 	Verb   string `json:"verb"`
 }
 
-func (c *call) header() header { return header{releasecli.Schema, c.Verb} }
+func (c *call) header() header { return header{schema, c.Verb} }
 
 // packResult is the object of pack and index.
 type packResult struct {
@@ -34,7 +44,7 @@ type signResult struct {
 // verifyResult is the object of verify.
 type verifyResult struct {
 	header
-	releasecli.Verification
+	verification
 }
 
 // inspectResult is the object of inspect. Nothing in it is verified.
@@ -83,14 +93,14 @@ type serveResult struct {
 // pullResult is the object of pull.
 type pullResult struct {
 	header
-	Digest     string                 `json:"digest"`  // that was verified
-	Release    string                 `json:"release"` // digest of the release; another one if an index was verified
-	ID         string                 `json:"id"`
-	Version    string                 `json:"version"`
-	RootHash   string                 `json:"rootHash"`
-	Signatures []releasecli.Signature `json:"signatures"`
-	Size       int64                  `json:"size"`            // of all layers
-	Patch      *patched               `json:"patch,omitempty"` // with an old root
+	Digest     string      `json:"digest"`  // that was verified
+	Release    string      `json:"release"` // digest of the release; another one if an index was verified
+	ID         string      `json:"id"`
+	Version    string      `json:"version"`
+	RootHash   string      `json:"rootHash"`
+	Signatures []signature `json:"signatures"`
+	Size       int64       `json:"size"`            // of all layers
+	Patch      *patched    `json:"patch,omitempty"` // with an old root
 }
 
 // patched says where the root came from, in bytes but for requests.
@@ -100,4 +110,116 @@ type patched struct {
 	Fetched  int64 `json:"fetched"` // gaps included
 	Requests int64 `json:"requests"`
 	Damaged  int64 `json:"damaged"` // of the old root, fetched instead
+}
+
+// registryResult is the object of sign, attest, verify, inspect and pull of a registry, and of push.
+type registryResult struct {
+	header
+	Name         string        `json:"name"` // REGISTRY/REPO
+	Digest       string        `json:"digest"`
+	Key          string        `json:"key,omitempty"`          // of sign and attest: fingerprint
+	Formats      []string      `json:"formats,omitempty"`      // of sign and attest
+	Type         string        `json:"type,omitempty"`         // of attest: the predicate type
+	Verification *verification `json:"verification,omitempty"` // of verify and pull
+	Release      *about        `json:"release,omitempty"`      // of inspect and pull
+	Manifests    []indexed     `json:"manifests,omitempty"`    // of inspect, of an index
+	Signatures   []string      `json:"signatures,omitempty"`   // of inspect: what may hold some; nothing is verified
+	Checked      bool          `json:"checked,omitempty"`      // of inspect with -check
+	Patch        *patched      `json:"patch,omitempty"`        // of pull with an old root
+}
+
+// about is what a release says of itself.
+type about struct {
+	Digest       string  `json:"digest"`
+	ID           string  `json:"id"`
+	Version      string  `json:"version"`
+	Architecture string  `json:"architecture,omitempty"`
+	RootHash     string  `json:"rootHash"`
+	Size         int64   `json:"size"`
+	Layers       []layer `json:"layers"`
+}
+
+// indexed is a release in an index.
+type indexed struct {
+	Architecture string `json:"architecture"`
+	Digest       string `json:"digest"`
+}
+
+func newAbout(a *release.Artifact) *about {
+	return &about{Digest: string(a.Descriptor.Digest), ID: a.ID, Version: a.Version, Architecture: a.Architecture,
+		RootHash: hex.EncodeToString(a.RootHash), Size: a.Size(), Layers: layers(a)}
+}
+
+func layers(a *release.Artifact) []layer {
+	list := []layer{}
+	for _, l := range a.Layers {
+		list = append(list, layer{l.MediaType, l.Annotations[ocispec.AnnotationTitle], string(l.Digest), l.Size})
+	}
+	return list
+}
+
+// inRegistry is what inspect says of a registry.
+func (r *inspectResult) inRegistry(name string) registryResult {
+	out := registryResult{header: r.header, Name: name, Digest: r.Digest, Checked: r.Checked}
+	if r.Kind == "release" {
+		out.Release = &about{Digest: r.Digest, ID: r.ID, Version: r.Version, Architecture: r.Arch, RootHash: r.RootHash, Size: r.Size, Layers: r.Layers}
+	}
+	for _, m := range r.Manifests {
+		out.Manifests = append(out.Manifests, indexed{m.Arch, m.Digest})
+	}
+	for _, s := range r.Signatures {
+		out.Signatures = append(out.Signatures, s.Manifest)
+	}
+	return out
+}
+
+// verification is what is said about an artifact that was verified, or refused. Digests are sha256:HEX, fingerprints lower-case
+// hexadecimal.
+type verification struct {
+	Digest       string      `json:"digest"`
+	Verified     bool        `json:"verified"`
+	Signatures   []signature `json:"signatures"`   // that count
+	Attestations []signature `json:"attestations"` // that count
+	Rejected     []rejection `json:"rejected"`
+	Reason       string      `json:"reason,omitempty"` // of a no: unsigned, untrusted, digest
+	Error        string      `json:"error,omitempty"`
+}
+
+// signature says who signed, and what.
+type signature struct {
+	Authority     string `json:"authority"`         // of the policy; "" with -key
+	Key           string `json:"key,omitempty"`     // fingerprint: SHA-256 of the SubjectPublicKeyInfo
+	Issuer        string `json:"issuer,omitempty"`  // of a certificate
+	Subject       string `json:"subject,omitempty"` // of a certificate
+	Format        string `json:"format"`            // legacy, bundle
+	Manifest      string `json:"manifest"`          // digest of what holds it
+	PredicateType string `json:"predicateType,omitempty"`
+}
+
+// rejection is a signature that does not count.
+type rejection struct {
+	Manifest string `json:"manifest"`
+	Format   string `json:"format,omitempty"`
+	KeyHint  string `json:"keyHint,omitempty"` // what the signature says about its key: base64 of the fingerprint
+	Reason   string `json:"reason"`            // otherKey, otherArtifact, notValid, digest, malformed, missing, other
+	Error    string `json:"error"`
+}
+
+// shown keeps what a stranger wrote from controlling the terminal.
+func shown(s string) string {
+	if q := strconv.Quote(s); q != `"`+s+`"` {
+		return q
+	}
+	return s
+}
+
+// A list is a flag that may be given several times.
+type list []string
+
+func (l *list) String() string { return "" }
+
+// Set adds one.
+func (l *list) Set(s string) error {
+	*l = append(*l, s)
+	return nil
 }

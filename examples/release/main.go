@@ -1,39 +1,45 @@
-// This program demonstrates packages upgrade/release, signing/cosign and upgrade/release/weblayout: it packs a version of an
-// operating system as an OCI artifact, signs, verifies, serves and fetches it, without a registry and on any platform.
+// This program demonstrates packages upgrade/release, weblayout and registry, and signing/cosign and keyless: it packs a version of
+// an operating system as an OCI artifact, signs, verifies, serves, pushes and fetches it, on any platform.
 //
 //	release pack -o LAYOUTDIR -uki F -root F -tree F [-id ID] [-version V] [-roothash HEX] [-sig F] [-loader F] [-addon F]...
 //	        [-pcrs F] [-sbom F]... [-arch A] [-ref REF]
 //	release index -o LAYOUTDIR -ref REF ARCH=REF...
 //	release sign LAYOUTDIR REF -key F [-format legacy|bundle] [-reference NAME]
 //	release attest LAYOUTDIR REF -key F -type T -predicate F [-format legacy|bundle]
-//	release verify LAYOUT REF -policy P.json|-key F... [-repository NAME] [-at TIME]
+//	release verify LAYOUT REF -policy P.json|-key F... [-repository NAME] [-at TIME] [-trusted-root F]
 //	release inspect LAYOUT REF [-check]
 //	release serve LAYOUTDIR -listen 127.0.0.1:PORT
+//	release push LAYOUTDIR REF REGISTRY/REPO:TAG
 //	release pull LAYOUT REF -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F [-o-root F]] [-arch A]
-//	        [-repository NAME] [-at TIME]
+//	        [-repository NAME] [-at TIME] [-trusted-root F]
 //
 // LAYOUT is an OCI image layout: a directory, a tar archive, or the http or https address of a directory that a web server
 // serves, release serve or any other. REF is a name in it, or a digest; a name is believed by nobody, and every answer says
-// the digest that it is about.
+// the digest that it is about. sign, attest, verify, inspect and pull take a repository of a registry instead of LAYOUT REF:
+// REGISTRY/REPO:TAG or REGISTRY/REPO@sha256:HEX. They and push take -user NAME, whose password is in REGISTRY_PASSWORD, and
+// -plain-http. push takes the signatures along.
 //
 // pack takes ID and version from the UKI's os-release (IMAGE_ID or ID, IMAGE_VERSION or VERSION_ID) and the root hash from
 // root and tree, which must fit each other. REF is the version unless -ref says otherwise. sign without -format signs in
-// both formats of cosign; keys are PEM as openssl writes them, or cosign's own, encrypted with what COSIGN_PASSWORD holds. -type
-// is a predicate type, or one of slsaprovenance, slsaprovenance02, spdx and cyclonedx.
+// both formats of cosign: legacy is that of cosign 1 and 2, simple signing, and bundle that of cosign 3. Keys are PEM as openssl
+// writes them, or cosign's own, encrypted with what COSIGN_PASSWORD holds. -type is a predicate type, or one of slsaprovenance,
+// slsaprovenance02, spdx and cyclonedx.
 //
 // A policy is the JSON of package cosign ("osmith.policy/1"); the files of keys in it are relative to it. The rule that
-// counts is that of -repository, or of the address without its scheme if LAYOUT is one. The validity of authorities is held
-// against -at (RFC 3339), or the clock. Policies that name identities need the program in
-// signing/cosign/keyless/examples/release; registries, that in upgrade/release/registry/examples/release.
+// counts is that of -repository, or of the address without its scheme if LAYOUT is one, or of REGISTRY/REPO. The validity of
+// authorities is held against -at (RFC 3339), or the clock. A policy that names identities needs -trusted-root, the file
+// trusted_root.json of a Sigstore instance, such as "cosign trusted-root create" makes; it is never fetched. -without-log-entry and
+// -without-certificate-timestamps do without proofs that a private Sigstore cannot give.
 //
 // pull verifies first and then fetches; what was fetched before is not fetched again. Signatures come along, so that LAYOUTDIR
 // can be verified by itself. With an old root file system and its tree, only the blocks that they lack are fetched; the new root
-// goes into LAYOUTDIR, or into the file of -o-root instead; without that, all of it is fetched from a server without ranges. Of an index, the release for -arch is taken.
+// goes into LAYOUTDIR, or into the file of -o-root instead; without that, all of it is fetched from a server without ranges. Of an
+// index, the release for -arch is taken.
 //
 // Flags may come before or after operands, with one dash or two. All verbs take -json and -progress auto|bar|json|none. With
 // -json one object is printed on stdout; it has "schema": "osmith.release-report/1" ("osmith.release/1" is what a release has
 // inside), "verb" and what json.go lists. -progress json writes lines {"verb": "pull", "done": 4096, "total": 8192} to stderr,
-// in bytes.
+// in bytes. Retries are told on stderr.
 //
 // Exit status: 0 yes; 1 no: parts that do not fit, not verified, damaged, not a release; 2 usage or I/O.
 package main
@@ -44,7 +50,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
-	"github.com/osmith-dev/osmith/internal/releasecli"
+	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
 )
@@ -56,28 +62,30 @@ var program = cli.Program{Name: "release", IsNo: isNo, Verbs: []cli.Verb{
 		Example: "release pack -o layout -uki acme_2.efi -root acme_2.root.raw -tree acme_2.verity.raw", Flags: verb(packFlags)},
 	{Name: "index", Usage: "-o LAYOUTDIR -ref REF ARCH=REF...", Example: "release index -o layout -ref 2 amd64=2-amd64 arm64=2-arm64",
 		Least: 1, Most: 100, Flags: verb(indexFlags)},
-	{Name: "sign", Usage: "LAYOUTDIR REF -key F [-format legacy|bundle]", Example: "release sign layout 2 -key cosign.key",
-		Least: 2, Most: 2, Flags: verb(signFlags)},
-	{Name: "attest", Usage: "LAYOUTDIR REF -key F -type T -predicate F [-format legacy|bundle]",
-		Example: "release attest layout 2 -key cosign.key -type slsaprovenance -predicate provenance.json", Least: 2, Most: 2, Flags: verb(attestFlags)},
-	{Name: "verify", Usage: "LAYOUT REF -policy P.json|-key F...", Example: "release verify layout 2 -key cosign.pub",
-		Least: 2, Most: 2, Flags: verb(verifyFlags)},
-	{Name: "inspect", Usage: "LAYOUT REF [-check]", Example: "release inspect layout 2", Least: 2, Most: 2, Flags: verb(inspectFlags)},
+	{Name: "sign", Usage: "LAYOUTDIR REF|REGISTRY/REPO:TAG -key F [-format legacy|bundle]", Example: "release sign layout 2 -key cosign.key",
+		Least: 1, Most: 2, Flags: verb(signFlags)},
+	{Name: "attest", Usage: "LAYOUTDIR REF|REGISTRY/REPO:TAG -key F -type T -predicate F [-format legacy|bundle]",
+		Example: "release attest layout 2 -key cosign.key -type slsaprovenance -predicate provenance.json", Least: 1, Most: 2, Flags: verb(attestFlags)},
+	{Name: "verify", Usage: "LAYOUT REF|REGISTRY/REPO:TAG -policy P.json|-key F... [-trusted-root F]", Example: "release verify layout 2 -key cosign.pub",
+		Least: 1, Most: 2, Flags: verb(verifyFlags)},
+	{Name: "inspect", Usage: "LAYOUT REF|REGISTRY/REPO:TAG [-check]", Example: "release inspect layout 2", Least: 1, Most: 2, Flags: verb(inspectFlags)},
 	{Name: "serve", Usage: "LAYOUTDIR -listen 127.0.0.1:PORT", Example: "release serve layout -listen 127.0.0.1:8000",
 		Least: 1, Most: 1, Flags: verb(serveFlags)},
-	{Name: "pull", Usage: "LAYOUT REF -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F]",
-		Example: "release pull http://127.0.0.1:8000/ 2 -key cosign.pub -o cache", Least: 2, Most: 2, Flags: verb(pullFlags)},
+	{Name: "push", Usage: "LAYOUTDIR REF REGISTRY/REPO:TAG", Example: "release push layout 2 registry.example/os/acme:2",
+		Least: 3, Most: 3, Flags: verb(pushFlags)},
+	{Name: "pull", Usage: "LAYOUT REF|REGISTRY/REPO:TAG -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F]",
+		Example: "release pull http://127.0.0.1:8000/ 2 -key cosign.pub -o cache", Least: 1, Most: 2, Flags: verb(pullFlags)},
 }}
 
 // isNo tells a release that is not what it should be from a call that went wrong.
 func isNo(err error) bool {
-	return releasecli.IsRefusal(err) || errors.Is(err, release.ErrNoArchitecture) || is[*osmith.FormatError](err) ||
-		is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*verity.FormatError](err) || is[*verity.ShortError](err)
+	return reason(err) != "" || errors.Is(err, cosign.ErrNoRule) || errors.Is(err, release.ErrNoArchitecture) || is[*osmith.FormatError](err) ||
+		is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*verity.ShortError](err)
 }
 
 func is[E error](err error) bool {
-	var e E
-	return errors.As(err, &e)
+	_, ok := errors.AsType[E](err)
+	return ok
 }
 
 // A call is one run of a verb, with the files that it has open.
@@ -93,12 +101,7 @@ func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.Flag
 		return func(c *cli.Call, operands []string) error {
 			call := &call{Call: c}
 			defer call.close()
-			err := do(call, operands)
-			var misused releasecli.UsageError
-			if errors.As(err, &misused) {
-				return cli.Usagef("%s", misused.Text)
-			}
-			return err
+			return do(call, operands)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/hex"
 	"encoding/json"
@@ -8,10 +9,13 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
-	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
@@ -21,7 +25,7 @@ import (
 type packing struct {
 	out, ref, id, version, arch                        string
 	uki, root, tree, rootHash, signature, loader, pcrs string
-	addons, sboms                                      releasecli.List
+	addons, sboms                                      list
 }
 
 func packFlags(set *flag.FlagSet) func(*call, []string) error {
@@ -68,7 +72,7 @@ func (c *call) pack(p *packing) error {
 	}
 	r := packResult{header: c.header(), Digest: string(d.Digest), Ref: ref, ID: contents.ID, Version: contents.Version,
 		RootHash: hex.EncodeToString(contents.RootHash), Size: packed.Size()}
-	return c.Answer(r, fmt.Sprintf("%s %s\n%s\n", releasecli.Shown(r.ID), releasecli.Shown(r.Version), r.Digest))
+	return c.Answer(r, fmt.Sprintf("%s %s\n%s\n", shown(r.ID), shown(r.Version), r.Digest))
 }
 
 // contents opens the parts and makes sure that they belong together.
@@ -81,18 +85,18 @@ func (c *call) contents(p *packing) (*release.Release, error) {
 		if part.name == "" {
 			continue
 		}
-		section, err := c.open(part.name)
+		file, err := c.open(part.name)
 		if err != nil {
 			return nil, err
 		}
-		*part.to = section
+		*part.to = file
 	}
 	for _, name := range p.addons {
-		section, err := c.open(name)
+		file, err := c.open(name)
 		if err != nil {
 			return nil, err
 		}
-		r.Addons = append(r.Addons, release.Addon{Name: filepath.Base(name), Content: section})
+		r.Addons = append(r.Addons, release.Addon{Name: filepath.Base(name), Content: file})
 	}
 	for _, name := range p.sboms {
 		document, err := c.sbom(name)
@@ -169,7 +173,7 @@ func (c *call) bind(r *release.Release, p *packing) error {
 
 // sbom opens an SBOM and tells its kind by its content.
 func (c *call) sbom(name string) (*release.SBOM, error) {
-	section, err := c.open(name)
+	file, err := c.open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -177,10 +181,10 @@ func (c *call) sbom(name string) (*release.SBOM, error) {
 		SPDX      string `json:"spdxVersion"`
 		CycloneDX string `json:"bomFormat"`
 	}
-	if err := json.NewDecoder(io.NewSectionReader(section, 0, section.Size())).Decode(&head); err != nil {
+	if err := json.NewDecoder(io.NewSectionReader(file, 0, file.Size())).Decode(&head); err != nil {
 		return nil, cli.No{Err: fmt.Errorf("-sbom %s: %w", name, err)}
 	}
-	d := &release.SBOM{Name: filepath.Base(name), Content: section}
+	d := &release.SBOM{Name: filepath.Base(name), Content: file}
 	switch {
 	case head.SPDX != "":
 		d.MediaType = release.MediaTypeSPDX
@@ -190,4 +194,75 @@ func (c *call) sbom(name string) (*release.SBOM, error) {
 		return nil, cli.No{Err: fmt.Errorf("-sbom %s: neither SPDX nor CycloneDX", name)}
 	}
 	return d, nil
+}
+
+// A comparison is written to instead of a file that should have the same bytes already.
+type comparison struct {
+	tree    io.ReaderAt
+	differs bool
+	written atomic.Int64
+}
+
+// WriteAt compares.
+func (c *comparison) WriteAt(b []byte, off int64) (int, error) {
+	have := make([]byte, len(b))
+	if n, err := c.tree.ReadAt(have, off); n < len(have) && err != nil && err != io.EOF {
+		return 0, err
+	}
+	c.differs = c.differs || !bytes.Equal(b, have)
+	c.written.Add(int64(len(b)))
+	return len(b), nil
+}
+
+// progress estimates how much of the data was read from how much of its tree was written: a digest of 32 bytes for a block of 4096.
+func (c *comparison) progress(total int64) func() int64 {
+	return func() int64 { return min(c.written.Load()*128, total) }
+}
+
+func indexFlags(set *flag.FlagSet) func(*call, []string) error {
+	out := set.String("o", "", "`directory` of the layout with the releases")
+	ref := set.String("ref", "", "`name` of the index in the layout")
+	return func(c *call, operands []string) error {
+		if err := required("o", *out, "ref", *ref); err != nil {
+			return err
+		}
+		l, err := existing(*out)
+		if err != nil {
+			return err
+		}
+		r := packResult{header: c.header(), Ref: *ref}
+		manifests := map[string]ocispec.Descriptor{}
+		for _, operand := range operands {
+			arch, name, ok := strings.Cut(operand, "=")
+			if !ok || arch == "" || name == "" {
+				return cli.Usagef("%q: want ARCH=REF, such as amd64=2-amd64", operand)
+			}
+			if _, twice := manifests[arch]; twice {
+				return cli.Usagef("%s: two releases for %s", operand, arch)
+			}
+			d, err := l.Resolve(name)
+			if err != nil {
+				return err
+			}
+			a, err := release.Read(c, l, d)
+			if err != nil {
+				return err
+			}
+			switch {
+			case a.Architecture != "" && a.Architecture != arch:
+				return cli.No{Err: fmt.Errorf("%s: the release is for %s", operand, shown(a.Architecture))}
+			case len(manifests) > 0 && (a.ID != r.ID || a.Version != r.Version):
+				return cli.No{Err: fmt.Errorf("%s is %s %s, and another is %s %s", operand, shown(a.ID), shown(a.Version), shown(r.ID), shown(r.Version))}
+			}
+			r.ID, r.Version = a.ID, a.Version
+			r.Size += a.Size()
+			manifests[arch] = d
+		}
+		d, err := release.PackIndex(*out, *ref, manifests)
+		if err != nil {
+			return err
+		}
+		r.Digest = string(d.Digest)
+		return c.Answer(r, fmt.Sprintf("%s %s for %d architectures\n%s\n", shown(r.ID), shown(r.Version), len(manifests), r.Digest))
+	}
 }

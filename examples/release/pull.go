@@ -5,25 +5,27 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"runtime"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
-	"github.com/osmith-dev/osmith/internal/releasecli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
+	"github.com/osmith-dev/osmith/verity"
 )
 
 // pulling is what the flags of pull say.
 type pulling struct {
-	trust                                     *releasecli.Trust
-	out, arch, oldRoot, oldTree, outRoot, ref string
+	trust                                *trust
+	access                               *access
+	out, arch, oldRoot, oldTree, outRoot string
 }
 
 func pullFlags(set *flag.FlagSet) func(*call, []string) error {
-	p := &pulling{trust: releasecli.AddTrust(set)}
+	p := &pulling{trust: trustFlags(set), access: accessFlags(set)}
 	set.StringVar(&p.out, "o", "", "`directory` of the layout to fetch to, made if there is none")
 	set.StringVar(&p.arch, "arch", runtime.GOARCH, "`architecture` to take from an index")
 	set.StringVar(&p.oldRoot, "old-root", "", "`file` or device with an older root file system, whose blocks are not fetched")
@@ -39,49 +41,37 @@ func pullFlags(set *flag.FlagSet) func(*call, []string) error {
 		if p.outRoot != "" && p.oldRoot == "" {
 			return cli.Usagef("-o-root without -old-root: the layout has the root file system")
 		}
-		p.ref = operands[1]
-		if strings.Contains(p.ref, ":") {
-			p.ref = "" // a digest is no name
-		}
-		return c.pull(operands[0], operands[1], p)
+		return c.pull(operands, p)
 	}
 }
 
-func (c *call) pull(from, ref string, p *pulling) error {
-	l, artifact, err := c.find(from, ref)
-	if err != nil {
-		return err
-	}
-	policy, err := p.trust.Load(l.repository, nil)
-	if err != nil {
-		return err
-	}
+func (c *call) pull(operands []string, p *pulling) error {
 	// Nothing is fetched that was not verified before, but by its digest.
-	proof, err := cosign.Verify(c, l, artifact, policy)
+	from, proof, policy, err := c.verify(operands, p.trust, p.access)
+	if err != nil {
+		if proof != nil && from.registry != nil {
+			return errors.Join(err, c.Answer(proof.object(c), ""))
+		}
+		return err
+	}
+	subject := proof.result.Subject
+	chosen, err := release.Select(c, from, subject, p.arch)
 	if err != nil {
 		return err
 	}
-	verified, err := releasecli.NewVerification(artifact.Digest, proof, nil)
+	rel, err := release.Read(c, from, chosen)
 	if err != nil {
 		return err
 	}
-	chosen, err := release.Select(c, l, proof.Subject, p.arch)
-	if err != nil {
-		return err
+	o := release.PullOptions{Ref: from.name(), Progress: c.Progress()}
+	if chosen.Digest != subject.Digest {
+		o.Index = &subject
 	}
-	rel, err := release.Read(c, l, chosen)
-	if err != nil {
-		return err
-	}
-	o := release.PullOptions{Ref: p.ref, Progress: c.Progress()}
-	if chosen.Digest != proof.Subject.Digest {
-		o.Index = &proof.Subject
-	}
-	r := pullResult{header: c.header(), Digest: string(proof.Subject.Digest), Release: string(chosen.Digest), ID: rel.ID, Version: rel.Version,
-		RootHash: hex.EncodeToString(rel.RootHash), Signatures: verified.Signatures, Size: rel.Size()}
+	r := pullResult{header: c.header(), Digest: string(subject.Digest), Release: string(chosen.Digest), ID: rel.ID, Version: rel.Version,
+		RootHash: hex.EncodeToString(rel.RootHash), Signatures: proof.Signatures, Size: rel.Size()}
 	if p.oldRoot != "" {
 		// The tree is needed first, and the manifest is listed last.
-		r.Patch, err = c.patch(l, rel, p)
+		r.Patch, err = c.patch(from, rel, p)
 		if errors.Is(err, release.ErrNoRanges) && p.outRoot == "" {
 			fmt.Fprintf(c.Stderr, "release: %v: all of the root file system is fetched\n", release.ErrNoRanges)
 			err = nil
@@ -93,24 +83,129 @@ func (c *call) pull(from, ref string, p *pulling) error {
 			o.Skip = []string{release.MediaTypeRoot}
 		}
 	}
-	if err := release.Pull(c, l, rel, p.out, o); err != nil {
+	if err := release.Pull(c, from, rel, p.out, o); err != nil {
 		return err
 	}
-	if err := c.keepProof(l, proof.Subject, policy, p.out); err != nil {
+	if err := c.keepProof(from, subject, policy, p.out); err != nil {
 		return err
+	}
+	if from.registry != nil {
+		return c.Answer(registryResult{header: r.header, Name: from.repository, Digest: r.Digest, Verification: &proof.verification,
+			Release: newAbout(rel), Patch: r.Patch}, r.text())
 	}
 	return c.Answer(r, r.text())
 }
 
 // keepProof copies the signatures, and verifies again what the layout has now.
-func (c *call) keepProof(l *layout, artifact ocispec.Descriptor, policy cosign.Policy, out string) error {
+func (c *call) keepProof(from *place, artifact ocispec.Descriptor, policy cosign.Policy, out string) error {
 	store, err := cosign.OpenDir(out)
 	if err != nil {
 		return err
 	}
-	if _, err := cosign.CopySignatures(c, store, l, artifact); err != nil {
+	if _, err := cosign.CopySignatures(c, store, from, artifact); err != nil {
 		return err
 	}
 	_, err = cosign.Verify(c, store, artifact, policy)
 	return err
+}
+
+// fetchTree fetches the hash tree.
+func (c *call) fetchTree(from *place, rel *release.Artifact) (*io.SectionReader, error) {
+	d, _ := rel.Layer(release.MediaTypeTree)
+	f, err := c.create("")
+	if err != nil {
+		return nil, err
+	}
+	blob, err := cosign.OpenBlob(c, from, d)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(f, blob); err != nil {
+		return nil, errors.Join(err, blob.Close())
+	}
+	return io.NewSectionReader(f, 0, d.Size), blob.Close()
+}
+
+// patch puts the new root file system together from the old one and what that lacks.
+func (c *call) patch(from *place, rel *release.Artifact, p *pulling) (*patched, error) {
+	old, err := c.open(p.oldRoot)
+	if err != nil {
+		return nil, err
+	}
+	oldTree, err := c.open(p.oldTree)
+	if err != nil {
+		return nil, err
+	}
+	tree, err := c.fetchTree(from, rel)
+	if err != nil {
+		return nil, err
+	}
+	for name, tree := range map[string]osmith.Source{"-old-tree " + p.oldTree: oldTree, "the hash tree of the release": tree} {
+		if _, err := verity.ReadSuperblock(tree, 0); err != nil {
+			return nil, cli.No{Err: fmt.Errorf("%s: %w", name, err)}
+		}
+	}
+	want := verity.Tree{Source: tree, RootHash: rel.RootHash}
+	delta, err := verity.Diff(c, verity.Tree{Source: oldTree}, want, verity.DiffOptions{})
+	if err != nil {
+		return nil, err
+	}
+	root, _ := rel.Layer(release.MediaTypeRoot)
+	remote, err := release.NewBlobReader(c, from, root)
+	if err != nil {
+		return nil, err
+	}
+	out, keep, err := c.target(root, p)
+	if err != nil {
+		return nil, err
+	}
+	done, err := verity.Patch(c, out, old, remote, want, delta, verity.PatchOptions{MaxGap: 64 << 10, Progress: c.Progress()})
+	if err != nil {
+		return nil, err
+	}
+	if err := keep(); err != nil {
+		return nil, err
+	}
+	size := int64(delta.BlockSize)
+	return &patched{Reused: done.Copied * size, Zeroed: done.Zeroed * size, Fetched: done.RequestedBytes, Requests: done.Requests,
+		Damaged: done.Damaged * size}, nil
+}
+
+// target is where the new root file system goes: into a file of its own, or a temporary one that becomes a blob of the layout,
+// so that pulling finds it there.
+func (c *call) target(root ocispec.Descriptor, p *pulling) (out io.WriterAt, keep func() error, err error) {
+	if p.outRoot != "" {
+		file, err := cli.Create(p.outRoot)
+		if err != nil {
+			return nil, nil, err
+		}
+		c.drop = append(c.drop, file.Drop)
+		return file, func() error { return cli.Keep(file) }, nil
+	}
+	store, err := cosign.OpenDir(p.out)
+	if err != nil {
+		return nil, nil, err
+	}
+	file, err := c.create(p.out)
+	if err != nil {
+		return nil, nil, err
+	}
+	return file, func() error {
+		got, err := store.WriteBlob(root.MediaType, io.NewSectionReader(file, 0, root.Size))
+		if err == nil && got.Digest != root.Digest {
+			err = fmt.Errorf("the root file system was put together as its tree says, and has digest %s instead of %s", got.Digest, root.Digest)
+		}
+		return err
+	}, nil
+}
+
+func (r *pullResult) text() string {
+	text := fmt.Sprintf("%s %s\n%s\n", shown(r.ID), shown(r.Version), r.Release)
+	for _, s := range r.Signatures {
+		text += fmt.Sprintf("signed by %s\n", s)
+	}
+	if p := r.Patch; p != nil {
+		text += fmt.Sprintf("root: %d bytes fetched in %d requests, %d taken from the old one\n", p.Fetched, p.Requests, p.Reused)
+	}
+	return text
 }

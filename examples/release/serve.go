@@ -6,9 +6,14 @@ import (
 	"flag"
 	"net"
 	"net/http"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/upgrade/release/registry"
 )
 
 // patience is how long requests may take to end when the server is told to.
@@ -50,4 +55,30 @@ func serve(ctx context.Context, listener net.Listener, dir string) error {
 		return errors.Join(err, server.Close())
 	}
 	return nil
+}
+
+func pushFlags(set *flag.FlagSet) func(*call, []string) error {
+	access := accessFlags(set)
+	return func(c *call, operands []string) error {
+		layout, err := cosign.OpenLayout(os.DirFS(operands[0]))
+		if err != nil {
+			return err
+		}
+		artifact, err := layout.Resolve(operands[1])
+		if err != nil {
+			return err
+		}
+		to, err := c.inRegistry(operands[2], access)
+		if err != nil {
+			return err
+		}
+		tag := to.name()
+		if tag == "" {
+			return cli.Usagef("push wants a tag, not a digest")
+		}
+		if err := to.registry.Push(c, layout, artifact, registry.PushOptions{Tag: tag, Progress: c.Progress()}); err != nil {
+			return err
+		}
+		return c.Answer(registryResult{header: c.header(), Name: to.repository, Digest: string(artifact.Digest)}, string(artifact.Digest)+"\n")
+	}
 }

@@ -2,10 +2,19 @@ package main
 
 import (
 	"cmp"
+	"crypto"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"os"
 
-	"github.com/osmith-dev/osmith/internal/releasecli"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 )
 
@@ -16,6 +25,7 @@ var predicateTypes = map[string]string{
 }
 
 func signFlags(set *flag.FlagSet) func(*call, []string) error {
+	access := accessFlags(set)
 	key := set.String("key", "", "`file` with the private key, PEM")
 	format := set.String("format", "", "`legacy` (of cosign 1 and 2) or bundle (of cosign 3) (default: both)")
 	reference := set.String("reference", "", "`name` that a legacy signature says the release has, such as registry.example/os")
@@ -23,15 +33,16 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err := required("key", *key); err != nil {
 			return err
 		}
-		which, err := releasecli.Formats(*format, cosign.FormatSimpleSigning, cosign.FormatSimpleSigning, cosign.FormatBundle)
+		which, err := formats(*format, cosign.FormatSimpleSigning, cosign.FormatSimpleSigning, cosign.FormatBundle)
 		if err != nil {
 			return err
 		}
-		return c.sign(operands, *key, "", which, nil, *reference)
+		return c.sign(operands, access, *key, "", nil, cosign.SignOptions{Formats: which, Reference: *reference})
 	}
 }
 
 func attestFlags(set *flag.FlagSet) func(*call, []string) error {
+	access := accessFlags(set)
 	key := set.String("key", "", "`file` with the private key, PEM")
 	format := set.String("format", "", "`legacy` (of cosign 1 and 2) or bundle (of cosign 3, the default)")
 	kind := set.String("type", "", "`type` of the predicate: a URI, slsaprovenance, slsaprovenance02, spdx or cyclonedx")
@@ -40,55 +51,128 @@ func attestFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err := required("key", *key, "type", *kind, "predicate", *predicate); err != nil {
 			return err
 		}
-		which, err := releasecli.Formats(*format, cosign.FormatDSSE, cosign.FormatBundle)
+		which, err := formats(*format, cosign.FormatDSSE, cosign.FormatBundle)
 		if err != nil {
 			return err
 		}
-		text, err := releasecli.ReadFile(*predicate)
+		text, err := readFile(*predicate)
 		if err != nil {
 			return err
 		}
-		return c.sign(operands, *key, cmp.Or(predicateTypes[*kind], *kind), which, text, "")
+		return c.sign(operands, access, *key, cmp.Or(predicateTypes[*kind], *kind), text, cosign.SignOptions{Formats: which})
 	}
 }
 
 // sign signs an artifact, or with a predicate type a statement about it.
-func (c *call) sign(operands []string, keyName, predicateType string, which []cosign.Format, predicate []byte, reference string) error {
-	signer, err := releasecli.ReadSigner(keyName)
+func (c *call) sign(operands []string, a *access, keyName, predicateType string, predicate []byte, o cosign.SignOptions) error {
+	signer, err := readSigner(keyName)
 	if err != nil {
 		return err
 	}
-	l, err := existing(operands[0])
+	p, store, name, err := c.store(operands, a, o.Reference)
 	if err != nil {
 		return err
 	}
-	artifact, err := l.Resolve(operands[1])
+	o.Reference = name
+	artifact, err := p.resolve(c, p.ref)
 	if err != nil {
 		return err
 	}
 	// What is signed is there, and is what its digest says.
-	manifest, err := cosign.OpenBlob(c, l, artifact)
+	manifest, err := cosign.OpenBlob(c, p, artifact)
 	if err != nil {
 		return err
 	}
 	if err := discard(manifest); err != nil {
 		return err
 	}
-	o := cosign.SignOptions{Formats: which, Reference: reference}
 	if predicateType == "" {
-		err = cosign.Sign(c, l, artifact, signer, o)
+		err = cosign.Sign(c, store, artifact, signer, o)
 	} else {
-		err = cosign.Attest(c, l, artifact, predicateType, predicate, signer, o)
+		err = cosign.Attest(c, store, artifact, predicateType, predicate, signer, o)
 	}
 	if err != nil {
 		return fmt.Errorf("%v", err) // no answer about the release, so its type is not kept
 	}
 	r := signResult{header: c.header(), Digest: string(artifact.Digest), Type: predicateType}
-	if r.Key, err = releasecli.Fingerprint(signer.Public()); err != nil {
+	if r.Key, err = fingerprint(signer.Public()); err != nil {
 		return err
 	}
-	for _, f := range which {
-		r.Formats = append(r.Formats, releasecli.FormatNames[f])
+	for _, f := range o.Formats {
+		r.Formats = append(r.Formats, formatNames[f])
 	}
-	return c.Answer(r, fmt.Sprintf("%s by key %s\n", r.Digest, r.Key))
+	text := fmt.Sprintf("%s by key %s\n", r.Digest, r.Key)
+	if p.registry != nil {
+		return c.Answer(registryResult{header: r.header, Name: p.repository, Digest: r.Digest, Key: r.Key, Formats: r.Formats, Type: r.Type}, text)
+	}
+	return c.Answer(r, text)
+}
+
+// readFile reads a document of limited size.
+func readFile(name string) ([]byte, error) {
+	const most = 64 << 20
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, most+1))
+	if err == nil && len(b) > most {
+		err = fmt.Errorf("%s: more than %d bytes", name, most)
+	}
+	return b, err
+}
+
+// readSigner reads a private key: PKCS #8, PKCS #1 or SEC 1, or cosign's own, which is encrypted with what COSIGN_PASSWORD holds.
+func readSigner(name string) (crypto.Signer, error) {
+	text, err := readFile(name)
+	if err != nil {
+		return nil, err
+	}
+	switch block, _ := pem.Decode(text); {
+	case block == nil:
+		return cli.ReadKey(name)
+	case block.Type != string(cryptoutils.EncryptedSigstorePrivateKeyPEMType) && block.Type != "ENCRYPTED COSIGN PRIVATE KEY":
+		return cli.ReadKey(name)
+	}
+	key, err := cryptoutils.UnmarshalPEMToPrivateKey(text, func(bool) ([]byte, error) {
+		if password, ok := os.LookupEnv("COSIGN_PASSWORD"); ok {
+			return []byte(password), nil
+		}
+		return nil, errors.New("it is encrypted, and COSIGN_PASSWORD is not set")
+	})
+	signer, ok := key.(crypto.Signer)
+	if err == nil && !ok {
+		err = fmt.Errorf("a key of type %T cannot sign", key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return signer, nil
+}
+
+// fingerprint is the SHA-256 of a key's SubjectPublicKeyInfo.
+func fingerprint(key crypto.PublicKey) (string, error) {
+	der, err := cryptoutils.MarshalPublicKeyToDER(key)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// formatNames are those of -format, for signatures and for attestations.
+var formatNames = map[cosign.Format]string{cosign.FormatSimpleSigning: "legacy", cosign.FormatDSSE: "legacy", cosign.FormatBundle: "bundle"}
+
+// formats returns what -format asks for; legacy is the old format of what is to be written.
+func formats(name string, legacy cosign.Format, unsaid ...cosign.Format) ([]cosign.Format, error) {
+	switch name {
+	case "":
+		return unsaid, nil
+	case "legacy":
+		return []cosign.Format{legacy}, nil
+	case "bundle":
+		return []cosign.Format{cosign.FormatBundle}, nil
+	}
+	return nil, cli.Usagef("-format %q: want legacy or bundle", name)
 }

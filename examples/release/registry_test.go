@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -25,15 +23,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-func call3(t *testing.T, args ...string) (status int, stdout, stderr string) {
-	t.Helper()
-	var out, err bytes.Buffer
-	status = run(context.Background(), args, &out, &err)
-	return status, out.String(), err.String()
-}
-
-// object runs a verb with -json and decodes the one object.
-func object(t *testing.T, status int, args ...string) (r report) {
+// ask runs a verb about a registry with -json and decodes the one object.
+func ask(t *testing.T, status int, args ...string) (r registryResult) {
 	t.Helper()
 	got, stdout, stderr := call3(t, append(args, "-json", "-plain-http")...)
 	require.Equal(t, status, got, stderr)
@@ -78,32 +69,32 @@ func TestRegistry(t *testing.T) {
 	require.NoError(t, os.WriteFile(identities, []byte(`{"schema": "osmith.policy/1", "rules": [{"repository": "**",
 		"authorities": [{"name": "ci", "identities": [{"issuer": "a", "subject": "b"}]}]}]}`), 0o600))
 
-	assert.Equal(t, index.Digest.String(), object(t, 0, "push", layout, "2", repo+":2").Digest)
-	assert.Equal(t, "unsigned", object(t, 1, "verify", repo+":2", "-policy", policy).Verification.Reason)
-	s := object(t, 0, "sign", repo+":2", "-key", private)
+	assert.Equal(t, index.Digest.String(), ask(t, 0, "push", layout, "2", repo+":2").Digest)
+	assert.Equal(t, "unsigned", ask(t, 1, "verify", repo+":2", "-policy", policy).Verification.Reason)
+	s := ask(t, 0, "sign", repo+":2", "-key", private)
 	assert.Equal(t, []string{"legacy", "bundle"}, s.Formats)
-	v := object(t, 0, "verify", repo+"@"+index.Digest.String(), "-policy", policy)
+	v := ask(t, 0, "verify", repo+"@"+index.Digest.String(), "-policy", policy)
 	assert.Equal(t, repo, v.Name)
 	assert.Equal(t, "build", v.Verification.Signatures[0].Authority)
 	assert.Len(t, v.Verification.Signatures, 2)
-	assert.Equal(t, "untrusted", object(t, 1, "verify", repo+":2", "-key", other).Verification.Reason)
+	assert.Equal(t, "untrusted", ask(t, 1, "verify", repo+":2", "-key", other).Verification.Reason)
 
-	i := object(t, 0, "inspect", repo+":2")
-	assert.Equal(t, []entry{{"amd64", d.Digest.String()}}, i.Manifests)
+	i := ask(t, 0, "inspect", repo+":2")
+	assert.Equal(t, []indexed{{"amd64", d.Digest.String()}}, i.Manifests)
 	assert.Len(t, i.Signatures, 2)
-	i = object(t, 0, "inspect", repo+"@"+d.Digest.String())
+	i = ask(t, 0, "inspect", repo+"@"+d.Digest.String())
 	assert.Equal(t, "acme", i.Release.ID)
 	assert.Len(t, i.Release.Layers, 3)
 
 	to := filepath.Join(dir, "to")
-	p := object(t, 0, "pull", repo+":2", "-policy", policy, "-arch", "amd64", "-o", to)
+	p := ask(t, 0, "pull", repo+":2", "-policy", policy, "-arch", "amd64", "-o", to)
 	assert.Equal(t, d.Digest.String(), p.Release.Digest)
 	rel, err := release.Open(t.Context(), os.DirFS(to), d)
 	require.NoError(t, err)
 	require.NoError(t, rel.Close())
 	// With its signatures it can go on to the next registry.
-	object(t, 0, "push", to, "2", repo+"-mirror:2")
-	assert.Len(t, object(t, 0, "verify", repo+"-mirror:2", "-key", public).Verification.Signatures, 2)
+	ask(t, 0, "push", to, "2", repo+"-mirror:2")
+	assert.Len(t, ask(t, 0, "verify", repo+"-mirror:2", "-key", public).Verification.Signatures, 2)
 	status, stdout, _ := call3(t, "verify", repo+":2", "-key", public, "-plain-http")
 	assert.Zero(t, status)
 	assert.Contains(t, stdout, index.Digest.String()+"\nsigned by key "+s.Key)
@@ -113,14 +104,12 @@ func TestRegistry(t *testing.T) {
 		status int
 		want   string
 	}{
-		"nothing":    {nil, 2, "usage: release push"},
-		"verb":       {[]string{"frob"}, 2, `no verb "frob"`},
-		"operands":   {[]string{"verify", "a", "b"}, 2, "2 operands, want 1"},
+		"operands":   {[]string{"push", "a", "b"}, 2, "2 operands: want LAYOUTDIR REF REGISTRY"},
 		"no tag":     {[]string{"verify", repo}, 2, "want REGISTRY/REPO:TAG"},
 		"no name":    {[]string{"verify", ":2"}, 2, "registry: "},
 		"not there":  {[]string{"verify", repo + ":9", "-key", public}, 2, "not"},
 		"no key":     {[]string{"verify", repo + ":2"}, 2, "either -policy or -key"},
-		"identities": {[]string{"verify", repo + ":2", "-policy", identities}, 2, "keyless/examples/release"},
+		"identities": {[]string{"verify", repo + ":2", "-policy", identities}, 2, "-trusted-root is missing"},
 		"no rule":    {[]string{"verify", repo + ":2", "-policy", policy, "-repository", "x"}, 1, "no rule matches"},
 		"other key":  {[]string{"pull", repo + ":2", "-key", other, "-o", filepath.Join(dir, "x")}, 1, "no signature by a trusted key"},
 		"arch":       {[]string{"pull", repo + ":2", "-key", public, "-o", filepath.Join(dir, "x"), "-arch", "m68k"}, 1, "no release for this architecture"},
@@ -143,5 +132,5 @@ func TestRegistry(t *testing.T) {
 	assert.NoDirExists(t, filepath.Join(dir, "x"))
 	status, _, stderr := call3(t, "pull", "-h")
 	assert.Zero(t, status)
-	assert.Contains(t, stderr, "example: release verify")
+	assert.Contains(t, stderr, "example: release pull")
 }
