@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"fmt"
 	"strconv"
+	"time"
 )
 
 // Measurement is one section of a unified kernel image as systemd-stub measures it into PCR 11: the PCR is extended
@@ -23,8 +24,12 @@ type FirmwareVariables struct {
 	SetupMode  []byte // one byte: 1 when there is no PK
 	PK, KEK    []byte // EFI signature lists, as all of the next
 	DB, DBX    []byte
-	DBT, DBR   []byte // rare
+	DBT, DBR   []byte // time stamp and recovery databases, rare
 	SbatLevel  []byte // shim's SbatLevelRT: the components that it still starts
+
+	// Times are when PK, KEK, db, dbx, dbt and dbr, by these names, were last written, as far as that is known: firmware keeps the
+	// times and a variable store shows them, efivarfs does not. Firmware refuses an update that is not later.
+	Times map[string]time.Time
 }
 
 // Handover is what systemd-stub does behind the measurement of the sections: what it measures into PCRs 12 and 13, and what

@@ -64,14 +64,13 @@ func TestCompatFormats(t *testing.T) {
 	}
 	got["pcr-11-of-its-variants"] = fmt.Sprintf("%d: %s", len(variants), digest(values))
 
-	enrolment, err := keys.SecureBoot.EnrollOwnKeysOnly(when)
+	nothingElse := secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}
+	enrolment, err := keys.SecureBoot.Enroll(secureboot.EnrollOptions{Time: when, OptionROMs: nothingElse})
 	require.NoError(t, err)
 	got["enrolment"] = digest(append(append(append([]byte{}, enrolment.PK...), enrolment.KEK...), enrolment.DB...))
-	machine, err := keys.SecureBoot.Variables()
-	require.NoError(t, err)
-	rotation, err := secureboot.PlanRotation(secureboot.RotationOptions{Machine: machine, Old: keys.SecureBoot,
+	rotation, err := secureboot.PlanRotation(secureboot.RotationOptions{Machine: enrolment.Variables, Old: keys.SecureBoot,
 		New: &secureboot.Hierarchy{DB: keys.SecureBoot.KEK, Owner: keys.SecureBoot.Owner}, Time: when.Add(time.Hour),
-		OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}, RevokeOld: true})
+		OptionROMs: nothingElse, RevokeOld: true})
 	require.NoError(t, err)
 	rotationJSON, err := json.Marshal(rotation)
 	require.NoError(t, err)
@@ -84,7 +83,7 @@ func TestCompatFormats(t *testing.T) {
 	require.NoError(t, err)
 	got["cosign-policy-json"] = digest(rules)
 
-	log, err := tpm.Predict(tpm.Boot{Stub: "262", Banks: []crypto.Hash{crypto.SHA256}, SecureBoot: tpm.Variables{SecureBoot: []byte{0}},
+	log, err := tpm.Predict(tpm.Boot{Stub: "262", Banks: []crypto.Hash{crypto.SHA256}, Variables: &osmith.FirmwareVariables{SecureBoot: []byte{0}},
 		UKI:      tpm.Application{Path: `\EFI\Linux\acme.efi`, Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}},
 		Sections: []osmith.Measurement{{Section: ".linux", Size: 1, Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}}}})
 	require.NoError(t, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
+	"errors"
 	"io"
 	"io/fs"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/tpm/sealing"
@@ -28,6 +30,8 @@ var (
 	_ = imageToPrediction
 	_ = loaderToESP
 	_ = tablesToPrediction
+	_ = enrollmentToESP
+	_ = variablesToFirmware
 	_ = releaseToUpgrade
 	_ = measurementsToSignatures
 	_ = tokenToPolicies
@@ -80,6 +84,44 @@ func tablesToPrediction(disk osmith.Source, planned *partition.Image, boot, firs
 	}
 	first.GPT.Header, first.GPT.Entries, err = planned.Table.MarshalPrimary()
 	return err
+}
+
+// enrollmentToESP puts a boot loader on a new ESP, with keys that it enrols, and keys on one that is there.
+func enrollmentToESP(esp io.WriterAt, loader osmith.Source, e *secureboot.Enrollment) error {
+	keys, err := e.LoaderKeys("auto")
+	if err != nil {
+		return err
+	}
+	files, err := (&bootloader.Installation{Loader: loader, Keys: keys}).Files()
+	if err != nil {
+		return err
+	}
+	return errors.Join(fat.Build(esp, files, fat.BuildOptions{}), fat.Build(esp, keys, fat.BuildOptions{}))
+}
+
+// variablesToFirmware takes a machine's variables and an image to the firmware's answer, to an upgrade and to a prediction.
+func variablesToFirmware(efivars fs.FS, program osmith.Source, pending secureboot.Pending) (*tpm.Log, upgrade.Machine, error) {
+	variables, err := secureboot.ReadVariables(efivars)
+	if err != nil {
+		return nil, upgrade.Machine{}, err
+	}
+	if variables, err = secureboot.Apply(variables, pending); err != nil {
+		return nil, upgrade.Machine{}, err
+	}
+	image, err := secureboot.ReadImage(program, tpm.Banks()...)
+	if err != nil {
+		return nil, upgrade.Machine{}, err
+	}
+	boot := tpm.Boot{Variables: &variables, UKI: tpm.Application{Size: program.Size(), Digests: image.Digests}}
+	if a := secureboot.Evaluate(variables, image, secureboot.EvaluateOptions{}).Authority; a != nil {
+		entry, err := a.AppendBinary(nil)
+		if err != nil {
+			return nil, upgrade.Machine{}, err
+		}
+		boot.Authorities = append(boot.Authorities, entry)
+	}
+	log, err := tpm.Predict(boot)
+	return log, upgrade.Machine{Firmware: &variables}, err
 }
 
 // releaseToUpgrade plans the upgrade to what a policy has vouched for.

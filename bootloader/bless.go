@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Status is what is known about a counted boot.
@@ -42,17 +44,17 @@ type bootNames struct {
 // parseBootCountPath reads the content of LoaderBootCountPath, `\EFI\Linux\os+2-1.efi`; slashes will do too.
 func parseBootCountPath(s string) (bootNames, error) {
 	if s == "" {
-		return bootNames{}, fmt.Errorf("bootloader: LoaderBootCountPath is not set: %w", ErrNotCounted)
+		return bootNames{}, fmt.Errorf("LoaderBootCountPath is not set: %w", ErrNotCounted)
 	}
 	p := espPath(s)
 	dir, file := path.Split(p)
 	suffix := strings.ToLower(path.Ext(file))
 	if suffix != ".efi" && suffix != ".conf" || !fs.ValidPath(p) {
-		return bootNames{}, fmt.Errorf("bootloader: LoaderBootCountPath %q: %w", s, ErrName)
+		return bootNames{}, fmt.Errorf("LoaderBootCountPath %q: %w", s, ErrName)
 	}
 	stem, c, ok := ParseName(file, suffix)
 	if !ok {
-		return bootNames{}, fmt.Errorf("bootloader: LoaderBootCountPath %q has no counter: %w", s, ErrNotCounted)
+		return bootNames{}, fmt.Errorf("LoaderBootCountPath %q has no counter: %w", s, ErrNotCounted)
 	}
 	suffix = file[len(file)-len(suffix):]
 	bad := c.spent()
@@ -63,7 +65,8 @@ func parseBootCountPath(s string) (bootNames, error) {
 // BootStatus is what has been decided about the current boot, as `systemd-bless-boot status` says. bootCountPath is the
 // content of the EFI variable LoaderBootCountPath; a boot without it was not counted ([ErrNotCounted]). The file system
 // is the one the entry is on, ESP or XBOOTLDR; [ErrNoEntry] if it is not on this one.
-func BootStatus(fsys fs.FS, bootCountPath string) (Status, error) {
+func BootStatus(fsys fs.FS, bootCountPath string) (s Status, err error) {
+	defer prefix.Add("bootloader", &err)
 	n, err := parseBootCountPath(bootCountPath)
 	if err != nil {
 		return 0, err
@@ -81,7 +84,7 @@ func BootStatus(fsys fs.FS, bootCountPath string) (Status, error) {
 			return c.status, nil
 		}
 	}
-	return 0, fmt.Errorf("bootloader: %s: %w", n.booted, ErrNoEntry)
+	return 0, fmt.Errorf("%s: %w", n.booted, ErrNoEntry)
 }
 
 // Bless is the rename that gives the current boot a status: Good takes the counter off, Bad sets it to no tries left,
@@ -94,6 +97,7 @@ func BootStatus(fsys fs.FS, bootCountPath string) (Status, error) {
 // The counter keeps the width of its numbers, as the Boot Loader Specification asks since 2026; for numbers of one digit
 // that is what systemd-bless-boot writes too.
 func Bless(fsys fs.FS, bootCountPath string, to Status) (from, target string, err error) {
+	defer prefix.Add("bootloader", &err)
 	n, err := parseBootCountPath(bootCountPath)
 	if err != nil {
 		return "", "", err
@@ -106,11 +110,11 @@ func Bless(fsys fs.FS, bootCountPath string, to Status) (from, target string, er
 		target, sources = n.bad, []string{n.booted, n.good}
 	case Indeterminate:
 		if n.counter.TriesLeft == 0 {
-			return "", "", fmt.Errorf("bootloader: %s: %w", n.booted, ErrAlreadyBad)
+			return "", "", fmt.Errorf("%s: %w", n.booted, ErrAlreadyBad)
 		}
 		target, sources = n.booted, []string{n.good, n.bad, n.badPlain}
 	default:
-		return "", "", fmt.Errorf("bootloader: a boot cannot be declared %v", to)
+		return "", "", fmt.Errorf("a boot cannot be declared %v", to)
 	}
 	there, err := exists(fsys, target)
 	if err != nil {
@@ -123,7 +127,7 @@ func Bless(fsys fs.FS, bootCountPath string, to Status) (from, target string, er
 			return "", "", err
 		case !found || from == target:
 		case there:
-			return "", "", fmt.Errorf("bootloader: %s and %s: %w", from, target, ErrTwinExists)
+			return "", "", fmt.Errorf("%s and %s: %w", from, target, ErrTwinExists)
 		default:
 			return from, target, nil
 		}
@@ -131,7 +135,7 @@ func Bless(fsys fs.FS, bootCountPath string, to Status) (from, target string, er
 	if there {
 		return target, target, nil
 	}
-	return "", "", fmt.Errorf("bootloader: %s: %w", n.booted, ErrNoEntry)
+	return "", "", fmt.Errorf("%s: %w", n.booted, ErrNoEntry)
 }
 
 func exists(fsys fs.FS, name string) (bool, error) {
@@ -141,6 +145,6 @@ func exists(fsys fs.FS, name string) (bool, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	default:
-		return false, fmt.Errorf("bootloader: %w", err)
+		return false, err
 	}
 }

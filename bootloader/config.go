@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Config is loader/loader.conf. Empty fields are absent from the file, and the loader's defaults hold.
@@ -147,7 +149,8 @@ func (c *Config) set(l line) (ignored string) {
 
 // MarshalText writes the file, one line for each field that is set. A value that would not be read back is an error
 // that wraps [ErrConfigValue]. Comments and unknown keys of a parsed file are not kept.
-func (c *Config) MarshalText() ([]byte, error) {
+func (c *Config) MarshalText() (text []byte, err error) {
+	defer prefix.Add("bootloader", &err)
 	var b bytes.Buffer
 	for _, k := range configKeys {
 		value := ""
@@ -159,10 +162,10 @@ func (c *Config) MarshalText() ([]byte, error) {
 			case No:
 				value = "no"
 			default:
-				return nil, fmt.Errorf("bootloader: loader.conf: %s: Switch(%d): %w", k.name, *k.flag(c), ErrConfigValue)
+				return nil, fmt.Errorf("loader.conf: %s: Switch(%d): %w", k.name, *k.flag(c), ErrConfigValue)
 			}
 		} else if value = *k.text(c); value != "" && (!k.ok(value) || !survives(value)) {
-			return nil, fmt.Errorf("bootloader: loader.conf: %s %q: %w", k.name, value, ErrConfigValue)
+			return nil, fmt.Errorf("loader.conf: %s %q: %w", k.name, value, ErrConfigValue)
 		}
 		if value != "" {
 			fmt.Fprintf(&b, "%s %s\n", k.name, value)

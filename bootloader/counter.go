@@ -5,6 +5,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Counter is the boot counter in an entry's file name: NAME+LEFT.efi or NAME+LEFT-DONE.efi (UAPI.1, "Boot counting").
@@ -97,9 +99,10 @@ func allNines(width int) int {
 // CountedName is the file name, in EFI/Linux, of a new Unified Kernel Image that gets that many tries: "STEM+3.efi".
 // Stems that systemd-boot would skip or take for something else are refused, and so are characters that systemd's
 // programs do not accept in the name of an entry, although the loader does: bootctl would not show it.
-func CountedName(stem string, tries int) (string, error) {
+func CountedName(stem string, tries int) (name string, err error) {
+	defer prefix.Add("bootloader", &err)
 	if tries < 1 || tries > math.MaxInt32 {
-		return "", fmt.Errorf("bootloader: %d tries for %q: %w", tries, stem, ErrName)
+		return "", fmt.Errorf("%d tries for %q: %w", tries, stem, ErrName)
 	}
 	if err := checkStem(stem, ".efi"); err != nil {
 		return "", err
@@ -111,7 +114,7 @@ func CountedName(stem string, tries int) (string, error) {
 func checkStem(stem, suffix string) error {
 	name := stem + suffix
 	bad := func(why string) error {
-		return fmt.Errorf("bootloader: stem %q: %s: %w", stem, why, ErrName)
+		return fmt.Errorf("stem %q: %s: %w", stem, why, ErrName)
 	}
 	if stem == "" || stem[0] == '.' || hasPrefixFold(name, "auto-") {
 		return bad("systemd-boot skips such files")

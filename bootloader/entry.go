@@ -1,6 +1,7 @@
 package bootloader
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -135,7 +136,7 @@ func compare(a, b *Entry) int {
 		if r := CompareVersions(b.Version, a.Version); r != 0 {
 			return r
 		}
-		if r := intCompare(a.Profile, b.Profile); r != 0 {
+		if r := cmp.Compare(a.Profile, b.Profile); r != 0 {
 			return r
 		}
 	}
@@ -143,17 +144,17 @@ func compare(a, b *Entry) int {
 		return r
 	}
 	if a.baseID != "" && b.baseID != "" {
-		if r := intCompare(a.Profile, b.Profile); r != 0 {
+		if r := cmp.Compare(a.Profile, b.Profile); r != 0 {
 			return r
 		}
 	}
 	if !a.Counted || !b.Counted {
 		return 0
 	}
-	if r := intCompare(b.TriesLeft, a.TriesLeft); r != 0 {
+	if r := cmp.Compare(b.TriesLeft, a.TriesLeft); r != 0 {
 		return r
 	}
-	return intCompare(a.TriesDone, b.TriesDone)
+	return cmp.Compare(a.TriesDone, b.TriesDone)
 }
 
 func (e *Entry) id() string {

@@ -1,9 +1,6 @@
 package bootloader
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
 // What a caller may want to branch on.
 var (
@@ -16,16 +13,3 @@ var (
 	ErrConfigValue   = errors.New("value that systemd-boot would ignore")
 	ErrMissingLoader = errors.New("no boot loader given")
 )
-
-// FormatError says what is wrong in a file and where.
-type FormatError struct {
-	Offset int64
-	Field  string
-	Err    error
-}
-
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("bootloader: %s at %#x: %v", e.Field, e.Offset, e.Err)
-}
-
-func (e *FormatError) Unwrap() error { return e.Err }

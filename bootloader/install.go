@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
@@ -17,39 +20,31 @@ type Installation struct {
 	Loader osmith.Source // systemd-boot, signed if Secure Boot is to accept it
 	Config *Config       // nil: an empty loader.conf
 
-	// Keys are Secure Boot keys that systemd-boot can enrol when the firmware is in setup mode. A set named "auto" is
-	// enrolled without being asked for, as secure-boot-enroll in loader.conf says.
-	Keys []EnrolmentKeys
+	// Keys are Secure Boot keys that systemd-boot can enrol when the firmware is in setup mode: signed updates of PK, KEK, db
+	// and, if need be, dbx, as loader/keys/NAME/PK.auth and so on. A set named "auto" is enrolled without being asked for, as
+	// secure-boot-enroll in loader.conf says.
+	Keys []osmith.ESPFile
 
 	// OmitFallback leaves out EFI/BOOT/BOOTX64.EFI, which firmware starts when no boot entry of its own works, and on
 	// removable media.
 	OmitFallback bool
 }
 
-// EnrolmentKeys are authenticated EFI variables (.auth files) for the directory loader/keys/NAME.
-type EnrolmentKeys struct {
-	Name        string
-	PK, KEK, DB []byte
-	DBX         []byte // optional
-}
-
 // Files lists what `bootctl install` puts on an ESP, besides a random seed: the loader under its own name and as the
 // fallback, loader.conf, loader/entries.srel, which says that Type #1 entries are used, and the keys. The file names
 // follow from the loader's architecture. A file that is not systemd-boot is refused ([ErrNotLoader]).
-func (in *Installation) Files() ([]osmith.ESPFile, error) {
+func (in *Installation) Files() (files []osmith.ESPFile, err error) {
+	defer prefix.Add("bootloader", &err)
 	if in.Loader == nil {
-		return nil, fmt.Errorf("bootloader: %w", ErrMissingLoader)
+		return nil, ErrMissingLoader
 	}
-	if _, err := LoaderVersion(in.Loader); err != nil {
-		return nil, err
-	}
-	f, err := pe.Parse(in.Loader, in.Loader.Size())
+	_, f, err := readLoader(in.Loader)
 	if err != nil {
-		return nil, formatError(err)
+		return nil, err
 	}
 	machine, ok := arch.ByMachine(f.Machine)
 	if !ok {
-		return nil, fmt.Errorf("bootloader: loader for machine type %#04x, which has no EFI name", f.Machine)
+		return nil, fmt.Errorf("loader for machine type %#04x, which has no EFI name", f.Machine)
 	}
 	config := in.Config
 	if config == nil {
@@ -59,80 +54,82 @@ func (in *Installation) Files() ([]osmith.ESPFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := []osmith.ESPFile{{Path: "EFI/systemd/systemd-boot" + machine.EFI + ".efi", Content: in.Loader}}
+	files = []osmith.ESPFile{{Path: "EFI/systemd/systemd-boot" + machine.EFI + ".efi", Content: in.Loader}}
 	if !in.OmitFallback {
 		files = append(files, osmith.ESPFile{Path: machine.Loader(), Content: in.Loader})
 	}
 	files = append(files,
 		osmith.ESPFile{Path: configPath, Content: bytes.NewReader(text)},
 		osmith.ESPFile{Path: "loader/entries.srel", Content: strings.NewReader("type1\n")})
-	seen := make(map[string]bool)
-	for _, k := range in.Keys {
-		list, err := k.files()
-		if err != nil {
-			return nil, err
-		}
-		if seen[lower(k.Name)] {
-			return nil, fmt.Errorf("bootloader: enrolment keys %q are there twice", k.Name)
-		}
-		seen[lower(k.Name)] = true
-		files = append(files, list...)
+	if err := checkKeys(in.Keys); err != nil {
+		return nil, err
 	}
-	return files, nil
+	return append(files, in.Keys...), nil
 }
 
-func (k EnrolmentKeys) files() ([]osmith.ESPFile, error) {
-	if k.Name == "" || k.Name[0] == '.' || strings.ContainsAny(k.Name, "\"*/:<>?\\|") {
-		return nil, fmt.Errorf("bootloader: enrolment keys %q: not a name that systemd-boot and FAT accept", k.Name)
-	}
-	var files []osmith.ESPFile
-	for _, v := range []struct {
-		name     string
-		auth     []byte
-		optional bool
-	}{{"PK", k.PK, false}, {"KEK", k.KEK, false}, {"db", k.DB, false}, {"dbx", k.DBX, true}} {
-		if len(v.auth) == 0 {
-			if v.optional {
-				continue
-			}
-			return nil, fmt.Errorf("bootloader: enrolment keys %q: %s is missing, systemd-boot enrols all or nothing", k.Name, v.name)
+// checkKeys refuses sets of keys that systemd-boot or FAT would not take.
+func checkKeys(files []osmith.ESPFile) error {
+	sets := map[string]map[string]bool{} // by name, in lower case: the files of each
+	for _, f := range files {
+		dir, file := path.Split(f.Path)
+		name := path.Base(dir)
+		if dir != "loader/keys/"+name+"/" || name[0] == '.' || strings.ContainsAny(name, "\"*/:<>?\\|") || !slices.Contains(keyFiles, file) {
+			return fmt.Errorf("enrolment keys: path %q: want loader/keys/NAME/, where systemd-boot and FAT accept NAME, and PK.auth, KEK.auth, db.auth or dbx.auth", f.Path)
 		}
-		files = append(files, osmith.ESPFile{Path: "loader/keys/" + k.Name + "/" + v.name + ".auth", Content: bytes.NewReader(v.auth)})
+		if f.Content == nil || f.Content.Size() == 0 {
+			return fmt.Errorf("enrolment keys: %s is empty", f.Path)
+		}
+		set := sets[lower(name)]
+		if set == nil {
+			set = map[string]bool{}
+			sets[lower(name)] = set
+		}
+		if set[file] {
+			return fmt.Errorf("enrolment keys: %s is there twice", f.Path)
+		}
+		set[file] = true
 	}
-	return files, nil
+	for name, set := range sets {
+		for _, file := range keyFiles[:3] {
+			if !set[file] {
+				return fmt.Errorf("enrolment keys %q: %s is missing, systemd-boot enrols all or nothing", name, file)
+			}
+		}
+	}
+	return nil
 }
+
+// keyFiles are the files of a set of keys; the last one may be missing.
+var keyFiles = []string{"PK.auth", "KEK.auth", "db.auth", "dbx.auth"}
 
 // LoaderVersion is the version of a systemd-boot binary, such as "262-1", as `bootctl status` shows it. Another program
-// is a [*FormatError] with [ErrNotLoader].
+// is an [*osmith.FormatError] with [ErrNotLoader].
 func LoaderVersion(loader osmith.Source) (osmith.Version, error) {
+	version, _, err := readLoader(loader)
+	return version, prefix.Error("bootloader", err)
+}
+
+// readLoader reads the headers and the version of a systemd-boot binary.
+func readLoader(loader osmith.Source) (osmith.Version, *pe.File, error) {
 	f, err := pe.Parse(loader, loader.Size())
 	if err != nil {
-		return "", formatError(err)
+		if e, ok := errors.AsType[*osmith.FormatError](err); ok && errors.Is(err, pe.ErrNotPE) {
+			e.Err = fmt.Errorf("%w: %w", ErrNotLoader, e.Err)
+		}
+		return "", nil, err
 	}
 	s, ok := f.Section(".sdmagic")
 	if !ok {
-		return "", &FormatError{f.Fields.SectionTable, "section table", fmt.Errorf("no .sdmagic section: %w", ErrNotLoader)}
+		return "", nil, &osmith.FormatError{Offset: f.Fields.SectionTable, Field: "section table", Err: fmt.Errorf("no .sdmagic section: %w", ErrNotLoader)}
 	}
 	at := s.Data()
 	b := make([]byte, min(at.Size, sdstub.MaxMarker))
 	if err := readFull(loader, b, at.Offset); err != nil {
-		return "", &FormatError{at.Offset, "section .sdmagic", err}
+		return "", nil, &osmith.FormatError{Offset: at.Offset, Field: "section .sdmagic", Err: err}
 	}
 	version, ok := sdstub.VersionOf(b, sdstub.ProgramBoot)
 	if !ok {
-		return "", &FormatError{at.Offset, "section .sdmagic", fmt.Errorf("holds %q: %w", b, ErrNotLoader)}
+		return "", nil, &osmith.FormatError{Offset: at.Offset, Field: "section .sdmagic", Err: fmt.Errorf("holds %q: %w", b, ErrNotLoader)}
 	}
-	return version, nil
-}
-
-// formatError turns an error of the PE reader into this package's type.
-func formatError(err error) error {
-	var f *osmith.FormatError
-	if !errors.As(err, &f) {
-		return &FormatError{0, "image", err}
-	}
-	if errors.Is(f.Err, pe.ErrNotPE) {
-		return &FormatError{f.Offset, f.Field, fmt.Errorf("%w: %w", ErrNotLoader, f.Err)}
-	}
-	return &FormatError{f.Offset, f.Field, f.Err}
+	return version, f, nil
 }

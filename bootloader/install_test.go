@@ -10,13 +10,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
 func TestInstallation(t *testing.T) {
 	loader := bytes.NewReader(petest.Loader("262-1"))
-	in := Installation{Loader: loader, Config: &Config{Timeout: "0"}, Keys: []EnrolmentKeys{{Name: "auto", PK: []byte("pk"), KEK: []byte("kek"), DB: []byte("db")}}}
+	in := Installation{Loader: loader, Config: &Config{Timeout: "0"}, Keys: keys("auto", "PK", "KEK", "db")}
 	files, err := in.Files()
 	require.NoError(t, err)
 	got := make(map[string]string)
@@ -35,19 +36,33 @@ func TestInstallation(t *testing.T) {
 		"kernel":     {Loader: bytes.NewReader(petest.Kernel("6"))},
 		"text":       {Loader: strings.NewReader("text")},
 		"config":     {Loader: loader, Config: &Config{Timeout: "x"}},
-		"no db":      {Loader: loader, Keys: []EnrolmentKeys{{Name: "a", PK: []byte("pk"), KEK: []byte("kek")}}},
-		"bad name":   {Loader: loader, Keys: []EnrolmentKeys{{Name: "a/b", PK: []byte("pk"), KEK: []byte("kek"), DB: []byte("x")}}},
-		"two of one": {Loader: loader, Keys: append(in.Keys, in.Keys...)},
+		"no db":      {Loader: loader, Keys: keys("a", "PK", "KEK")},
+		"no PK":      {Loader: loader, Keys: keys("a", "KEK", "db", "dbx")},
+		"bad name":   {Loader: loader, Keys: keys("a/b", "PK", "KEK", "db")},
+		"no name":    {Loader: loader, Keys: keys("", "PK", "KEK", "db")},
+		"hidden":     {Loader: loader, Keys: keys(".a", "PK", "KEK", "db")},
+		"dbt":        {Loader: loader, Keys: keys("a", "PK", "KEK", "db", "dbt")},
+		"empty":      {Loader: loader, Keys: append(keys("a", "PK", "KEK", "db"), osmith.ESPFile{Path: "loader/keys/a/dbx.auth", Content: strings.NewReader("")})},
+		"elsewhere":  {Loader: loader, Keys: []osmith.ESPFile{{Path: "EFI/Linux/PK.auth", Content: loader}}},
+		"two of one": {Loader: loader, Keys: append(in.Keys, keys("AUTO", "PK", "KEK", "db")...)},
 	} {
 		files, err := bad.Files()
 		assert.Nil(t, files, name)
-		assert.Error(t, err, name)
+		require.Error(t, err, name)
+		assert.Equal(t, 1, strings.Count(err.Error(), "bootloader: "), "%v", err)
 		if name == "stub" || name == "kernel" || name == "text" {
 			assert.ErrorIs(t, err, ErrNotLoader)
-			var f *FormatError
+			var f *osmith.FormatError
 			assert.ErrorAs(t, err, &f)
 		}
 	}
+}
+
+func keys(name string, variables ...string) (files []osmith.ESPFile) {
+	for _, v := range variables {
+		files = append(files, osmith.ESPFile{Path: "loader/keys/" + name + "/" + v + ".auth", Content: strings.NewReader(strings.ToLower(v))})
+	}
+	return files
 }
 
 func TestRealLoader(t *testing.T) {
@@ -59,7 +74,7 @@ func TestRealLoader(t *testing.T) {
 			version, err := LoaderVersion(bytes.NewReader(b))
 			require.NoError(t, err)
 			t.Log(version)
-			assert.Regexp(t, `^\d{3}[.~+-]`, version)
+			assert.Regexp(t, `^\d{3}[.~+-]`, string(version))
 		})
 	}
 }

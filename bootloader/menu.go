@@ -8,6 +8,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // The places where systemd-boot looks, relative to the file system.
@@ -54,22 +56,23 @@ type Finding struct {
 // Files are taken in the order of [fs.ReadDir]; the loader takes them in the order of the FAT directory. That matters
 // only for entries that the sorting does not tell apart, such as a counted and an uncounted file of one entry, which is a
 // Finding with [ErrTwinExists].
-func ReadMenu(esp fs.FS, o MenuOptions) (*Menu, error) {
-	m := &Menu{Config: new(Config)}
+func ReadMenu(esp fs.FS, o MenuOptions) (m *Menu, err error) {
+	defer prefix.Add("bootloader", &err)
+	m = &Menu{Config: new(Config)}
 	if b, err := readFile(esp, configPath); err == nil {
 		m.Config = ParseConfig(b)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("bootloader: %w", err)
+		return nil, err
 	}
 	for i, fsys := range []fs.FS{esp, o.XBOOTLDR} {
 		if fsys == nil {
 			continue
 		}
 		if err := m.readType2(fsys, i == 1, o); err != nil {
-			return nil, fmt.Errorf("bootloader: %w", err)
+			return nil, err
 		}
 		if err := m.readType1(fsys, i == 1, o); err != nil {
-			return nil, fmt.Errorf("bootloader: %w", err)
+			return nil, err
 		}
 	}
 	m.findTwins()

@@ -1,5 +1,7 @@
 package bootloader
 
+import "cmp"
+
 // CompareVersions orders version strings as systemd-boot does, negative if a is older than b (UAPI.10; the code's way
 // where it differs from the text: digits against a segment without digits are always newer, even 0). It is a total
 // order on the classes of strings that it does not tell apart, such as "1_" and "1". Numbers may have any length.
@@ -7,14 +9,14 @@ func CompareVersions(a, b string) int {
 	for {
 		a, b = skipSeparators(a), skipSeparators(b)
 		// A pre-release is older than everything, the end of the string included, so it comes first.
-		if r, ok := prefix(&a, &b, '~'); !ok {
+		if r, ok := cutBoth(&a, &b, '~'); !ok {
 			return r
 		}
 		if a == "" || b == "" {
 			return boolCompare(a != "", b != "")
 		}
 		for _, c := range []byte{'-', '^', '.'} {
-			if r, ok := prefix(&a, &b, c); !ok {
+			if r, ok := cutBoth(&a, &b, c); !ok {
 				return r
 			}
 		}
@@ -30,8 +32,8 @@ func CompareVersions(a, b string) int {
 	}
 }
 
-// prefix drops c from both strings if both begin with it. If only one does, that one is older and ok is false.
-func prefix(a, b *string, c byte) (r int, ok bool) {
+// cutBoth drops c from both strings if both begin with it. If only one does, that one is older and ok is false.
+func cutBoth(a, b *string, c byte) (r int, ok bool) {
 	inA, inB := *a != "" && (*a)[0] == c, *b != "" && (*b)[0] == c
 	if inA != inB {
 		return boolCompare(!inA, !inB), false
@@ -48,17 +50,17 @@ func compareNumbers(a, b string) int {
 	}
 	a, b = trimZeros(a), trimZeros(b)
 	if len(a) != len(b) {
-		return intCompare(len(a), len(b))
+		return cmp.Compare(len(a), len(b))
 	}
-	return stringCompare(a, b)
+	return cmp.Compare(a, b)
 }
 
 func compareWords(a, b string) int {
 	n := min(len(a), len(b))
-	if r := stringCompare(a[:n], b[:n]); r != 0 {
+	if r := cmp.Compare(a[:n], b[:n]); r != 0 {
 		return r
 	}
-	return intCompare(len(a), len(b))
+	return cmp.Compare(len(a), len(b))
 }
 
 // skipSeparators drops leading characters that have no meaning in a version.
@@ -98,24 +100,4 @@ func boolCompare(a, b bool) int {
 		return -1
 	}
 	return 1
-}
-
-func intCompare(a, b int) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
-func stringCompare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }

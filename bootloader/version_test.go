@@ -1,6 +1,7 @@
 package bootloader
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -16,7 +17,7 @@ func TestCompareVersionsChain(t *testing.T) {
 	chain := []string{"122.1", "123~rc1-1", "123", "123-a", "123-a.1", "123-1", "123-1.1", "123^post1", "123.a-1", "123.1-1", "123a-1", "124-1"}
 	for i, a := range chain {
 		for j, b := range chain {
-			assert.Equal(t, intCompare(i, j), CompareVersions(a, b), "%s %s", a, b)
+			assert.Equal(t, cmp.Compare(i, j), CompareVersions(a, b), "%s %s", a, b)
 		}
 	}
 	for _, c := range []struct {

@@ -19,7 +19,11 @@ import (
 // WriteESP gives the machine a new disk with nothing but an EFI system partition: systemd-boot under our signature with
 // its configuration, our keys for it to enrol, and files. Firmware variables and TPM stay.
 func (s *System) WriteESP(config bootloader.Config, files ...osmith.ESPFile) error {
-	enrolment, err := s.Builder.Keys.SecureBoot.EnrollOwnKeysOnly(s.Builder.Time)
+	enrolment, err := s.Builder.Enroll()
+	if err != nil {
+		return err
+	}
+	keys, err := enrolment.LoaderKeys("auto")
 	if err != nil {
 		return err
 	}
@@ -28,8 +32,7 @@ func (s *System) WriteESP(config bootloader.Config, files ...osmith.ESPFile) err
 		return err
 	}
 	config.Timeout, config.SecureBootEnroll = "0", "force"
-	installed, err := (&bootloader.Installation{Loader: loader, Config: &config,
-		Keys: []bootloader.EnrolmentKeys{{Name: "auto", PK: enrolment.PK, KEK: enrolment.KEK, DB: enrolment.DB}}}).Files()
+	installed, err := (&bootloader.Installation{Loader: loader, Config: &config, Keys: keys}).Files()
 	if err != nil {
 		return err
 	}

@@ -143,7 +143,9 @@ func inputs(s *System, r testtools.Root, im uki.Image) []input {
 		}, causes: []string{fmt.Sprintf("PCR 5: the partition table is another: partition 'esp' %v has another type, name or flags", esp)}, pcrs: []int{5}},
 		{name: "dbx", values: func(b *tpm.Boot) {
 			keys := s.Builder.Keys.SecureBoot
-			b.SecureBoot.DBX, _ = secureboot.AppendSignatureLists(nil, secureboot.HashList(keys.Owner, [32]byte{1}))
+			variables := *b.Variables
+			variables.DBX, _ = secureboot.AppendSignatureLists(nil, secureboot.SHA256List(keys.Owner, [32]byte{1}))
+			b.Variables = &variables
 		}, causes: []string{"PCR 7: dbx shrank by 1 entry to 0, without hash DIGEST"}, pcrs: []int{7}},
 		{name: "boot loader", values: func(b *tpm.Boot) {
 			loader := *b.Loader

@@ -35,9 +35,7 @@ func (s *System) Describe(b UKIBoot) (*tpm.Boot, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := s.Facts.Firmware
-	out := &tpm.Boot{LoaderConf: s.loaderConf,
-		SecureBoot: tpm.Variables{SecureBoot: []byte{1}, PK: v.PK, KEK: v.KEK, DB: v.DB, DBX: v.DBX}}
+	out := &tpm.Boot{LoaderConf: s.loaderConf, Variables: s.Facts.Firmware}
 	if out.Stub, err = f.StubVersion(); err != nil {
 		return nil, err
 	}

@@ -80,17 +80,9 @@ func (s *System) sign(write func(io.Writer) error) ([]byte, error) {
 
 // Evaluate asks the machine's firmware about an image.
 func (s *System) Evaluate(src osmith.Source) (secureboot.Verdict, map[crypto.Hash][]byte, error) {
-	digests, err := authenticode.Digests(src, tpm.Banks()...)
+	im, err := secureboot.ReadImage(src, tpm.Banks()...)
 	if err != nil {
 		return secureboot.Verdict{}, nil, err
 	}
-	signatures, err := authenticode.Signatures(src)
-	if err != nil {
-		return secureboot.Verdict{}, nil, err
-	}
-	candidates := make([]secureboot.Candidate, len(signatures))
-	for i, c := range signatures {
-		candidates[i] = secureboot.Candidate(c)
-	}
-	return s.Facts.Firmware.Evaluate(digests, candidates), digests, nil
+	return secureboot.Evaluate(*s.Facts.Firmware, im, secureboot.EvaluateOptions{}), im.Digests, nil
 }

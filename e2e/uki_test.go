@@ -61,7 +61,9 @@ func TestUKI(t *testing.T) {
 	require.Equal(t, dbx, rep.Variables["dbx"])
 	requireMeasured(t, rep, ".linux", ".osrel", ".cmdline", ".initrd", ".dtb", ".uname", ".sbat", ".pcrpkey", ".dtbauto", ".hwids", ".efifw")
 
-	s.Facts.Firmware.DBX = dbx
+	revoked := *s.Facts.Firmware
+	revoked.DBX = dbx
+	s.Facts.Firmware = &revoked
 	verdict, _, err := s.Evaluate(bytes.NewReader(plain))
 	require.NoError(t, err)
 	require.False(t, verdict.Allowed, verdict.Reason)
@@ -194,9 +196,9 @@ func (s *System) revoke(t *testing.T, image []byte) (dbx, auth []byte) {
 	_, digests, err := s.Evaluate(bytes.NewReader(image))
 	require.NoError(t, err)
 	keys := s.Builder.Keys.SecureBoot
-	dbx, err = secureboot.AppendSignatureLists(nil, secureboot.HashList(keys.Owner, [32]byte(digests[crypto.SHA256])))
+	dbx, err = secureboot.AppendSignatureLists(nil, secureboot.SHA256List(keys.Owner, [32]byte(digests[crypto.SHA256])))
 	require.NoError(t, err)
-	auth, err = secureboot.Update{Name: "dbx", Payload: dbx, Time: s.Builder.Time, Append: true}.Sign(keys.KEK.Key, keys.KEK.Cert)
+	auth, err = secureboot.Update{Variable: "dbx", Payload: dbx, Time: s.Builder.Time, Append: true}.Sign(keys.KEK.Key, keys.KEK.Cert)
 	require.NoError(t, err)
 	return dbx, auth
 }

@@ -13,10 +13,10 @@
 // kernel checks when it sets up the root file system, belongs to package verity; the signature of a PCR policy, which the TPM checks
 // before it gives away the disk's key, to package tpm.
 //
-//	keys, err := secureboot.Generate(nil, options)                             // once
-//	err = authenticode.Sign(out, image, keys.DB.Key, keys.DB.Cert, ...) // every build
-//	sigs, err := authenticode.Signatures(signed)                               // before an upgrade:
-//	verdict := variables.Evaluate(digests, candidates)                         // would it boot?
+//	keys, err := secureboot.Generate(nil, options)                                             // once
+//	err = authenticode.Sign(out, unsigned, keys.DB.Key, keys.DB.Cert, authenticode.SignOptions{}) // every build
+//	image, err := secureboot.ReadImage(signed)                                                 // before an upgrade:
+//	verdict := secureboot.Evaluate(variables, image, secureboot.EvaluateOptions{})             // would it boot?
 //
 // All keys are crypto.Signer values, so they may live in an HSM, a KMS or a file.
 package signing

@@ -25,6 +25,7 @@ func TestPredictOnForeignFirmware(t *testing.T) {
 			return out
 		}
 		b.UKI.Digests = digests("uki")
+		b.Variables = new(osmith.FirmwareVariables)
 		b.Sections = []osmith.Measurement{{Section: ".linux", Size: 1, Digests: digests("k")}}
 		b.Handover = &osmith.Handover{Initrd: digests("initrd"), LoadOptions: loadOptions("console=ttyS0")}
 		found := false
@@ -35,22 +36,22 @@ func TestPredictOnForeignFirmware(t *testing.T) {
 			}
 			switch v.Name {
 			case "SecureBoot":
-				b.SecureBoot.SecureBoot, found = v.Data, true
+				b.Variables.SecureBoot, found = v.Data, true
 			case "PK":
-				b.SecureBoot.PK = v.Data
+				b.Variables.PK = v.Data
 			case "KEK":
-				b.SecureBoot.KEK = v.Data
+				b.Variables.KEK = v.Data
 			case "db":
-				b.SecureBoot.DB = v.Data
+				b.Variables.DB = v.Data
 			case "dbx":
-				b.SecureBoot.DBX = v.Data
+				b.Variables.DBX = v.Data
 			}
 		}
-		if !found || len(b.SecureBoot.SecureBoot) != 1 {
+		if !found || len(b.Variables.SecureBoot) != 1 {
 			continue // firmware without Secure Boot, or one that measures it as absent
 		}
-		if b.SecureBoot.SecureBoot[0] == 1 {
-			entries, ok := signatureEntries(b.SecureBoot.DB)
+		if b.Variables.SecureBoot[0] == 1 {
+			entries, ok := signatureEntries(b.Variables.DB)
 			require.True(t, ok)
 			b.Authorities = [][]byte{[]byte(entries[0].data)}
 		}
@@ -86,7 +87,7 @@ func FuzzPredict(f *testing.F) {
 	}
 	digests := map[crypto.Hash][]byte{crypto.SHA1: make([]byte, 20), crypto.SHA256: make([]byte, 32), crypto.SHA384: make([]byte, 48), crypto.SHA512: make([]byte, 64)}
 	f.Fuzz(func(t *testing.T, raw, smbios, header, entries []byte) {
-		b := Boot{SecureBoot: Variables{SecureBoot: []byte{0}}, UKI: Application{Digests: digests}, Sections: []osmith.Measurement{{Section: ".linux", Size: 1, Digests: digests}},
+		b := Boot{Variables: &osmith.FirmwareVariables{SecureBoot: []byte{0}}, UKI: Application{Digests: digests}, Sections: []osmith.Measurement{{Section: ".linux", Size: 1, Digests: digests}},
 			Handover: &osmith.Handover{Initrd: digests}, SMBIOS: smbios, Stub: "262"}
 		if len(header) > 0 {
 			b.GPT = &PartitionTable{header, entries}

@@ -6,15 +6,6 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Variables are the contents of the Secure Boot variables, without the four bytes of attributes that efivarfs puts in
-// front. A variable that does not exist is nil.
-type Variables struct {
-	SecureBoot []byte // one byte, 0 or 1; always exists
-	PK, KEK    []byte
-	DB, DBX    []byte // EFI signature lists
-	DBT        []byte // rare; measured only if it exists
-}
-
 // Application is an EFI program that the firmware starts: a boot loader or a UKI.
 type Application struct {
 	Path    string                 // on the ESP, for the reader of the log; not measured
@@ -56,7 +47,9 @@ type Boot struct {
 	// for what is given here. Nil: edk2's order of events, and those PCRs are not predicted.
 	Firmware *Log
 
-	SecureBoot Variables
+	// Variables are the firmware's. Those that do not exist count as empty, except DBT, which is measured only if it exists. SecureBoot
+	// always exists.
+	Variables *osmith.FirmwareVariables
 
 	// Authorities are the entries of db (EFI_SIGNATURE_DATA: owner GUID, then certificate or hash) that let the loader
 	// and the UKI start, in that order. One that comes twice is measured once. With Secure Boot off they are ignored,

@@ -14,7 +14,10 @@ import (
 
 // check refuses descriptions of boots that cannot be.
 func (b *Boot) check(row StubVersion) error {
-	sb := b.SecureBoot.SecureBoot
+	if b.Variables == nil {
+		return errors.New("tpm: predict: the firmware's variables are not given")
+	}
+	sb := b.Variables.SecureBoot
 	if len(sb) != 1 || sb[0] > 1 {
 		return fmt.Errorf("tpm: predict: variable SecureBoot is %x: want one byte, 0 or 1", sb)
 	}
@@ -23,7 +26,7 @@ func (b *Boot) check(row StubVersion) error {
 			return errors.New("tpm: predict: Secure Boot is on and no authority is given: the firmware would start nothing")
 		}
 		for i, a := range b.Authorities {
-			if len(a) <= 16 || !bytes.Contains(b.SecureBoot.DB, a) {
+			if len(a) <= 16 || !bytes.Contains(b.Variables.DB, a) {
 				return fmt.Errorf("tpm: predict: authority %d of %d bytes is no entry of db", i, len(a))
 			}
 		}
@@ -119,16 +122,16 @@ func (b *Boot) checkUserspace() error {
 }
 
 // enforcing reports whether the firmware verifies what it starts.
-func (b *Boot) enforcing() bool { return b.SecureBoot.SecureBoot[0] == 1 }
+func (b *Boot) enforcing() bool { return b.Variables.SecureBoot[0] == 1 }
 
 // rarePCR7 reports whether PCR 7 rests on what was read in edk2's source and not seen: keys with Secure Boot off, a dbt,
 // or more than one authority.
 func (b *Boot) rarePCR7() bool {
 	if !b.enforcing() {
-		return len(b.SecureBoot.PK) > 0 || b.SecureBoot.DBT != nil
+		return len(b.Variables.PK) > 0 || b.Variables.DBT != nil
 	}
 	several := slices.ContainsFunc(b.Authorities, func(a []byte) bool { return !bytes.Equal(a, b.Authorities[0]) })
-	return several || b.SecureBoot.DBT != nil
+	return several || b.Variables.DBT != nil
 }
 
 func hasSection(ms []osmith.Measurement, name string) bool {

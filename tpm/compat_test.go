@@ -46,7 +46,7 @@ func TestCompat(t *testing.T) {
 	}
 	loader := program(`\EFI\BOOT\BOOTX64.EFI`)
 	log, err := Predict(Boot{
-		SecureBoot:  Variables{SecureBoot: []byte{1}, PK: []byte("pk"), KEK: []byte("kek"), DB: []byte("0123456789abcdef-db"), DBT: []byte("dbt")},
+		Variables:   &osmith.FirmwareVariables{SecureBoot: []byte{1}, PK: []byte("pk"), KEK: []byte("kek"), DB: []byte("0123456789abcdef-db"), DBT: []byte("dbt")},
 		Authorities: [][]byte{[]byte("0123456789abcdef-db")},
 		Loader:      &loader, UKI: program(`\EFI\Linux\os.efi`),
 		Sections: append(golden(), measure(".profile", "ID=x\n")...), Phases: []string{PhaseEnterInitrd}, Stub: "262",

@@ -45,15 +45,17 @@ func TestDiffNamesTheChange(t *testing.T) {
 			[]string{"PCR 11: not expected: UKI section .uname (name) (da7a6d941caa9d28…)", "PCR 11: not expected: UKI section .uname (4370d3c38f689586…)"}},
 		{"a phase more", func(b *Boot) { b.Phases = []string{PhaseEnterInitrd} },
 			[]string{`PCR 11: missing: EV_IPL "enter-initrd"`}},
-		{"dbx", func(b *Boot) { b.SecureBoot.DBX = b.SecureBoot.DBX[:28] }, []string{"PCR 7: dbx grew by 48 bytes to 76"}},
-		{"dbx larger", func(b *Boot) { b.SecureBoot.DBX = append(bytes.Clone(b.SecureBoot.DBX), 1) }, []string{"PCR 7: dbx shrank by 1 bytes to 76"}},
-		{"KEK", func(b *Boot) { b.SecureBoot.KEK = make([]byte, len(b.SecureBoot.KEK)) }, []string{"PCR 7: KEK has other contents of the same size, 829 bytes"}},
+		{"dbx", func(b *Boot) { b.Variables.DBX = b.Variables.DBX[:28] }, []string{"PCR 7: dbx grew by 48 bytes to 76"}},
+		{"dbx larger", func(b *Boot) { b.Variables.DBX = append(bytes.Clone(b.Variables.DBX), 1) }, []string{"PCR 7: dbx shrank by 1 bytes to 76"}},
+		{"KEK", func(b *Boot) { b.Variables.KEK = make([]byte, len(b.Variables.KEK)) }, []string{"PCR 7: KEK has other contents of the same size, 829 bytes"}},
 		{"no loader", func(b *Boot) { b.Loader = nil }, []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI was not expected (5da56c77af91c2fd…)`}},
-		{"Secure Boot off", func(b *Boot) { b.SecureBoot.SecureBoot = []byte{0} },
+		{"Secure Boot off", func(b *Boot) { b.Variables.SecureBoot = []byte{0} },
 			[]string{"PCR 7: SecureBoot is 1, expected 0", "PCR 7: not expected: authority db = 799 bytes (9cdcd80c34fdf599…)"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := a.boot
+			variables := *b.Variables
+			b.Variables = &variables
 			b.Sections = append([]osmith.Measurement(nil), b.Sections...)
 			c.change(&b)
 			expected, err := Predict(b)

@@ -64,9 +64,9 @@ func TestCausesNameTheInput(t *testing.T) {
 		{"the machine's secret", func(b *Boot) { b.Handover.Initrd = digest("secret") }, []string{"PCR 9: the initrds that the kernel got are others, or their secret is ("}},
 		{"loader.conf", func(b *Boot) { b.LoaderConf = []byte("timeout 5\n") }, []string{"PCR 5: loader.conf is another ("}},
 		{"loader", func(b *Boot) { b.Loader.Digests = digest("loader") }, []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI is another (Authenticode `}},
-		{"dbx", func(b *Boot) { b.SecureBoot.DBX = append(bytes.Clone(b.SecureBoot.DBX), list(3)...) }, []string{"PCR 7: dbx grew by 3 entries to 4, with hash 6e340b9cffb37a98…, with hash 4bf5122f344554c5…, with hash dbc1b4c900ffe48d…"}},
-		{"dbx less", func(b *Boot) { b.SecureBoot.DBX = list(5) }, []string{"PCR 7: dbx has 5 entries that were not expected, and lacks 1"}},
-		{"db", func(b *Boot) { b.SecureBoot.DB = append(bytes.Clone(b.SecureBoot.DB), b.SecureBoot.KEK...) }, []string{"PCR 7: db grew by 1 entry to 2, with certificate 'CN=bootlab KEK'"}},
+		{"dbx", func(b *Boot) { b.Variables.DBX = append(bytes.Clone(b.Variables.DBX), list(3)...) }, []string{"PCR 7: dbx grew by 3 entries to 4, with hash 6e340b9cffb37a98…, with hash 4bf5122f344554c5…, with hash dbc1b4c900ffe48d…"}},
+		{"dbx less", func(b *Boot) { b.Variables.DBX = list(5) }, []string{"PCR 7: dbx has 5 entries that were not expected, and lacks 1"}},
+		{"db", func(b *Boot) { b.Variables.DB = append(bytes.Clone(b.Variables.DB), b.Variables.KEK...) }, []string{"PCR 7: db grew by 1 entry to 2, with certificate 'CN=bootlab KEK'"}},
 		{"boot order", func(b *Boot) {
 			b.BootVariables = slices.Clone(b.BootVariables)
 			b.BootVariables[0].Data = []byte{0, 0, 2, 0, 1, 0}
@@ -83,7 +83,7 @@ func TestCausesNameTheInput(t *testing.T) {
 			table[128+40]++
 			b.GPT = &PartitionTable{b.GPT.Header, table}
 		}, []string{"PCR 5: the partition table is another: partition 'bootlab_2' 888e819b-71d1-6f93-9d27-c2b116f42a8e has LBAs 247808 to 280320, expected 247808 to 280575"}},
-		{"Secure Boot off", func(b *Boot) { b.SecureBoot.SecureBoot = []byte{0} }, []string{"PCR 7: SecureBoot is 0, expected 1"}},
+		{"Secure Boot off", func(b *Boot) { b.Variables.SecureBoot = []byte{0} }, []string{"PCR 7: SecureBoot is 0, expected 1"}},
 		{"SMBIOS string", func(b *Boot) {
 			b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=x")
 			b.handOver(cmdlineEvent(osmith.HandoverSMBIOSCmdline, "x")).LoadOptions = loadOptions("quiet lab.addon=x x")
@@ -95,6 +95,8 @@ func TestCausesNameTheInput(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := base
+			variables := *b.Variables
+			b.Variables = &variables
 			b.Sections = slices.Clone(b.Sections)
 			b.handOver()
 			loader := *b.Loader

@@ -5,7 +5,7 @@
 // reads that of a machine, and both replay ([Log.Replay]), compare ([Diff]) and print in the same way.
 //
 //	log, err := tpm.Predict(tpm.Boot{
-//		SecureBoot: variables, Authorities: authorities,
+//		Variables: variables, Authorities: authorities,
 //		Loader: &loader, UKI: image, Sections: measurements, Stub: "262.1-1",
 //		Handover: handover, // of uki.File.Handover, measured
 //	})

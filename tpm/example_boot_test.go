@@ -43,7 +43,7 @@ func handOver(cmdline string) *osmith.Handover {
 func plannedBoot() tpm.Boot {
 	return tpm.Boot{
 		Firmware:   machineLog(),
-		SecureBoot: tpm.Variables{SecureBoot: []byte{0}},
+		Variables:  &osmith.FirmwareVariables{SecureBoot: []byte{0}},
 		Loader:     &tpm.Application{Path: `\EFI\BOOT\BOOTX64.EFI`, Digests: digest("loader")},
 		LoaderConf: []byte("timeout 0\n"),
 		UKI:        tpm.Application{Path: `\EFI\Linux\os_2.efi`, Digests: digest("uki")},

@@ -56,11 +56,11 @@ func ExampleBank() {
 func ExamplePredict() {
 	loader := program(`\EFI\systemd\systemd-bootx64.efi`)
 	predicted, err := tpm.Predict(tpm.Boot{
-		SecureBoot: tpm.Variables{SecureBoot: []byte{0}}, // setup mode: no keys
-		Loader:     &loader,
-		UKI:        program(`\EFI\Linux\os-1.efi`),
-		Sections:   sections(),
-		Stub:       "262",
+		Variables: &osmith.FirmwareVariables{SecureBoot: []byte{0}}, // setup mode: no keys
+		Loader:    &loader,
+		UKI:       program(`\EFI\Linux\os-1.efi`),
+		Sections:  sections(),
+		Stub:      "262",
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -103,8 +103,8 @@ func ExamplePredict() {
 
 func ExampleDiff() {
 	boot := tpm.Boot{
-		SecureBoot: tpm.Variables{SecureBoot: []byte{0}},
-		UKI:        program(`\EFI\Linux\os-1.efi`), Sections: sections(), Stub: "262",
+		Variables: &osmith.FirmwareVariables{SecureBoot: []byte{0}},
+		UKI:       program(`\EFI\Linux\os-1.efi`), Sections: sections(), Stub: "262",
 	}
 	expected, err := tpm.Predict(boot)
 	if err != nil {

@@ -89,8 +89,9 @@ func TestPredictErrors(t *testing.T) {
 		{"older", func(b *Boot) { b.Stub = "251" }, "want release 252 to 262"},
 		{"older cannot be renamed", func(b *Boot) { b.Stub, b.AssumeStub = "251", 257 }, `systemd stub "251"`},
 		{"newer as unknown", func(b *Boot) { b.Stub, b.AssumeStub = "263", 251 }, `systemd stub "251"`},
-		{"no SecureBoot", func(b *Boot) { b.SecureBoot.SecureBoot = nil }, "want one byte, 0 or 1"},
-		{"SecureBoot 2", func(b *Boot) { b.SecureBoot.SecureBoot = []byte{2} }, "want one byte, 0 or 1"},
+		{"no variables", func(b *Boot) { b.Variables = nil }, "variables are not given"},
+		{"no SecureBoot", func(b *Boot) { b.Variables.SecureBoot = nil }, "want one byte, 0 or 1"},
+		{"SecureBoot 2", func(b *Boot) { b.Variables.SecureBoot = []byte{2} }, "want one byte, 0 or 1"},
 		{"no authority", func(b *Boot) { b.Authorities = nil }, "would start nothing"},
 		{"foreign authority", func(b *Boot) { b.Authorities = [][]byte{make([]byte, 40)} }, "is no entry of db"},
 		{"empty authority", func(b *Boot) { b.Authorities = [][]byte{{}} }, "is no entry of db"},
@@ -108,6 +109,8 @@ func TestPredictErrors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := good
+			variables := *b.Variables
+			b.Variables = &variables
 			c.change(&b)
 			log, err := Predict(b)
 			require.ErrorContains(t, err, c.want)

@@ -64,7 +64,7 @@ func (p *predictor) variables(b *Boot) {
 
 // secureBoot measures the variables: one that does not exist counts as empty, except dbt.
 func (p *predictor) secureBoot(b *Boot) {
-	v := b.SecureBoot
+	v := b.Variables
 	for _, x := range []struct {
 		vendor osmith.GUID
 		name   string

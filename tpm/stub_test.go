@@ -34,7 +34,7 @@ func TestStubVersions(t *testing.T) {
 // A stub before 257 has the firmware load the kernel: with Secure Boot off that is one more program.
 func TestPredictInnerKernel(t *testing.T) {
 	b := bootVectors(t)[1].boot
-	require.Equal(t, byte(0), b.SecureBoot.SecureBoot[0])
+	require.Equal(t, byte(0), b.Variables.SecureBoot[0])
 	b.Stub = "254"
 	log, err := Predict(b)
 	require.NoError(t, err)

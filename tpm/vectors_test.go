@@ -102,7 +102,7 @@ func bootVectors(t *testing.T) []bootVector {
 		for _, m := range in.Measure.SHA256 {
 			v.phases[m.Phase] = m.Hash
 		}
-		v.boot = Boot{SecureBoot: sigdb(t, dir), Authorities: [][]byte{authority, authority}, Stub: "262"}
+		v.boot = Boot{Variables: sigdb(t, dir), Authorities: [][]byte{authority, authority}, Stub: "262"}
 		v.boot.UKI = in.UKI.application(t, `\EFI\Linux\`+in.UKI.File)
 		if in.Loader != nil {
 			loader := in.Loader.application(t, `\EFI\BOOT\BOOTX64.EFI`)
@@ -124,7 +124,7 @@ func bootVectors(t *testing.T) []bootVector {
 }
 
 // sigdb reads the Secure Boot variables of a boot, of which setup mode lacks most.
-func sigdb(t *testing.T, dir string) Variables {
+func sigdb(t *testing.T, dir string) *osmith.FirmwareVariables {
 	t.Helper()
 	variable := func(name, vendor string) []byte {
 		b, err := os.ReadFile(filepath.Join(dir, "sigdb", name+"-"+vendor))
@@ -136,7 +136,7 @@ func sigdb(t *testing.T, dir string) Variables {
 		return b[4:]
 	}
 	global, security := globalVariable.String(), imageSecurityDatabase.String()
-	return Variables{
+	return &osmith.FirmwareVariables{
 		SecureBoot: variable("SecureBoot", global), PK: variable("PK", global), KEK: variable("KEK", global),
 		DB: variable("db", security), DBX: variable("dbx", security), DBT: variable("dbt", security),
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -32,21 +31,12 @@ func (m *Machine) hashes() []crypto.Hash {
 
 // examine hashes a PE image and asks the machine's firmware about it.
 func (m *Machine) examine(path string, src osmith.Source) (*image, error) {
-	im := &image{path: path, size: src.Size()}
-	var err error
-	if im.digests, err = authenticode.Digests(src, m.hashes()...); err != nil {
-		return nil, err
-	}
-	signatures, err := authenticode.Signatures(src)
+	im, err := secureboot.ReadImage(src, m.hashes()...)
 	if err != nil {
 		return nil, err
 	}
-	candidates := make([]secureboot.Candidate, len(signatures))
-	for i, s := range signatures {
-		candidates[i] = secureboot.Candidate(s)
-	}
-	im.verdict = m.Firmware.Evaluate(im.digests, candidates)
-	return im, nil
+	verdict := secureboot.Evaluate(*m.firmware(), im, secureboot.EvaluateOptions{})
+	return &image{path: path, size: src.Size(), digests: im.Digests, verdict: verdict}, nil
 }
 
 // refused is the firmware's refusal as an error.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
-	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -16,8 +15,8 @@ import (
 // Machine is what is known of the machine that will boot the disk. The caller reads it from efivarfs, from a provisioning
 // record, or makes it up for a machine that does not exist yet.
 type Machine struct {
-	// Firmware is the Secure Boot configuration. The zero value is a machine without Secure Boot.
-	Firmware secureboot.Variables
+	// Firmware is the Secure Boot configuration. Nil is a machine without Secure Boot.
+	Firmware *osmith.FirmwareVariables
 
 	// Loader is the loader's variables as far as they choose an entry.
 	Loader bootloader.Variables
@@ -43,6 +42,14 @@ func (m *Machine) banks() []crypto.Hash {
 		return []crypto.Hash{crypto.SHA256}
 	}
 	return m.Banks
+}
+
+// firmware is the Secure Boot configuration that verdicts and predictions take.
+func (m *Machine) firmware() *osmith.FirmwareVariables {
+	if m.Firmware == nil {
+		return &osmith.FirmwareVariables{SecureBoot: []byte{0}}
+	}
+	return m.Firmware
 }
 
 // SecureBootError says why the machine's firmware will not start an image.
@@ -77,10 +84,7 @@ func (m *Machine) predict(loader osmith.Source, u *unified, phases ...string) (*
 	if u.imageErr != nil {
 		return nil, u.imageErr
 	}
-	b := tpm.Boot{Banks: m.banks(), Stub: u.stub, Sections: ms, Phases: phases, SecureBoot: tpm.Variables{
-		SecureBoot: flag(m.Firmware.SecureBoot),
-		PK:         m.Firmware.PK, KEK: m.Firmware.KEK, DB: m.Firmware.DB, DBX: m.Firmware.DBX,
-	}}
+	b := tpm.Boot{Banks: m.banks(), Stub: u.stub, Sections: ms, Phases: phases, Variables: m.firmware()}
 	add := func(im *image) (*tpm.Application, error) {
 		if err := im.refused(); err != nil {
 			return nil, err
@@ -124,11 +128,4 @@ func knownLoader(loader osmith.Source) osmith.Version {
 		return ""
 	}
 	return version
-}
-
-func flag(b bool) []byte {
-	if b {
-		return []byte{1}
-	}
-	return []byte{0}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
@@ -142,13 +143,18 @@ func (b *Builder) SignedLoader() (osmith.Source, error) {
 	return bytes.NewReader(out.Bytes()), nil
 }
 
+// Enroll signs our keys into a machine, and nothing else: it is a virtual one, without cards that bring firmware.
+func (b *Builder) Enroll() (*secureboot.Enrollment, error) {
+	return b.Keys.SecureBoot.Enroll(secureboot.EnrollOptions{Time: b.Time, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
+}
+
 // Machine is a machine of ours after enrolment, as upgrade plans want it.
 func (b *Builder) Machine() (upgrade.Machine, error) {
-	v, err := b.Keys.SecureBoot.Variables()
+	e, err := b.Enroll()
 	if err != nil {
 		return upgrade.Machine{}, err
 	}
-	return upgrade.Machine{Firmware: v, PCRKeys: []*rsa.PublicKey{&b.Keys.PCR.PublicKey}}, nil
+	return upgrade.Machine{Firmware: &e.Variables, PCRKeys: []*rsa.PublicKey{&b.Keys.PCR.PublicKey}}, nil
 }
 
 // Release is the set as release.Pack packs it, and as upgrade.NewPlan takes it.

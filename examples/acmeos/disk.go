@@ -70,12 +70,14 @@ func (b *Builder) ESP(set *Set, o DiskOptions) (*fat.Image, error) {
 	}
 	install := bootloader.Installation{Loader: loader, Config: &bootloader.Config{Timeout: "0"}}
 	if o.Enroll {
-		e, err := b.Keys.SecureBoot.EnrollOwnKeysOnly(b.Time)
+		e, err := b.Enroll()
 		if err != nil {
 			return nil, err
 		}
 		install.Config.SecureBootEnroll = "force"
-		install.Keys = []bootloader.EnrolmentKeys{{Name: "auto", PK: e.PK, KEK: e.KEK, DB: e.DB}}
+		if install.Keys, err = e.LoaderKeys("auto"); err != nil {
+			return nil, err
+		}
 	}
 	installed, err := install.Files()
 	if err != nil {

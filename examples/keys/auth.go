@@ -35,7 +35,7 @@ func authFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		u := secureboot.Update{Name: *variable, Time: at, Append: *add}
+		u := secureboot.Update{Variable: *variable, Time: at, Append: *add}
 		if *esl != "" {
 			if u.Payload, err = readFile(*esl, 1<<20); err != nil {
 				return err
@@ -63,7 +63,7 @@ func authFlags(set *flag.FlagSet) func(*call, []string) error {
 			return err
 		}
 		return c.Answer(authResult{
-			header: c.header(), Variable: u.Name, Append: u.Append, Time: at.Format(time.RFC3339), Signer: certs[0].Subject.String(),
+			header: c.header(), Variable: u.Variable, Append: u.Append, Time: at.Format(time.RFC3339), Signer: certs[0].Subject.String(),
 			PayloadSize: int64(len(u.Payload)), Size: int64(len(b)),
 		}, "")
 	}

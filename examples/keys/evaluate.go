@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -43,11 +44,11 @@ func evaluateFlags(set *flag.FlagSet) func(*call, []string) error {
 			return err
 		}
 		if *level != "" {
-			if v.SBATLevel, err = readFile(*level, 64<<10); err != nil {
+			if v.SbatLevel, err = readFile(*level, 64<<10); err != nil {
 				return err
 			}
 		}
-		var o secureboot.SetOptions
+		var o secureboot.EvaluateSetOptions
 		if o.At, err = when(); err != nil {
 			return err
 		}
@@ -58,9 +59,9 @@ func evaluateFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		e := v.EvaluateSet(images, o)
-		text := fmt.Sprintf("Secure Boot %s, Setup Mode %s\n%s", onOff(v.SecureBoot), onOff(v.SetupMode), e)
-		r := evaluateResult{header: c.header(), SecureBoot: v.SecureBoot, SetupMode: v.SetupMode, Evaluation: e}
+		e := secureboot.EvaluateSet(v, images, o)
+		text := fmt.Sprintf("Secure Boot %s, Setup Mode %s\n%s", onOff(isSet(v.SecureBoot)), onOff(isSet(v.SetupMode)), e)
+		r := evaluateResult{header: c.header(), SecureBoot: isSet(v.SecureBoot), SetupMode: isSet(v.SetupMode), Evaluation: e}
 		if err := c.Answer(r, text); err != nil {
 			return err
 		}
@@ -73,6 +74,9 @@ func evaluateFlags(set *flag.FlagSet) func(*call, []string) error {
 		return nil
 	}
 }
+
+// isSet reads the content of SecureBoot or SetupMode.
+func isSet(content []byte) bool { return bytes.Equal(content, []byte{1}) }
 
 func onOff(b bool) string {
 	if b {

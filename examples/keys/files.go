@@ -14,8 +14,6 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
-	"github.com/osmith-dev/osmith/internal/pe"
-	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
@@ -23,12 +21,11 @@ import (
 const maxStore = 64 << 20
 
 // readVariables takes a directory of efivarfs or the variable store of a virtual machine.
-func readVariables(name string) (secureboot.Variables, error) {
+func readVariables(name string) (v osmith.FirmwareVariables, err error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return secureboot.Variables{}, err
+		return v, err
 	}
-	var v secureboot.Variables
 	if info.IsDir() {
 		v, err = secureboot.ReadVariables(os.DirFS(name))
 	} else {
@@ -51,22 +48,21 @@ func readFile(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
+	var b bytes.Buffer
+	if n, err := b.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
 		return nil, err
-	}
-	if int64(len(b)) > limit {
+	} else if n > limit {
 		return nil, fmt.Errorf("%s: more than %d bytes", name, limit)
 	}
-	return b, nil
+	return b.Bytes(), nil
 }
 
-// readImages digests PE images and takes their signatures and SBAT.
+// readImages reads PE images.
 func readImages(names []string) (images []secureboot.Image, err error) {
 	for _, name := range names {
 		im, err := readImage(name)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, err
 		}
 		images = append(images, im)
 	}
@@ -74,47 +70,16 @@ func readImages(names []string) (images []secureboot.Image, err error) {
 }
 
 func readImage(name string) (im secureboot.Image, err error) {
-	f, err := os.Open(name)
+	f, err := osmith.OpenFile(name)
 	if err != nil {
-		return im, plain(err)
+		return im, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return im, plain(err)
+	if im, err = secureboot.ReadImage(f); err != nil {
+		return im, fmt.Errorf("%s: %w", name, err)
 	}
-	if info.IsDir() {
-		return im, errors.New("it is a directory")
-	}
-	src := io.NewSectionReader(f, 0, info.Size())
 	im.Name = name
-	if im.Digests, err = authenticode.Digests(src, crypto.SHA256, crypto.SHA384, crypto.SHA512); err != nil {
-		return im, err
-	}
-	signatures, err := authenticode.Signatures(src)
-	if err != nil && !errors.Is(err, authenticode.ErrUnsigned) {
-		return im, err
-	}
-	for _, s := range signatures {
-		im.Signatures = append(im.Signatures, secureboot.Candidate(s))
-	}
-	file, err := pe.Parse(src, src.Size())
-	if err != nil {
-		return im, err
-	}
-	if s, ok := file.Section(".sbat"); ok {
-		const limit = 1 << 20
-		im.SBAT, err = io.ReadAll(io.LimitReader(io.NewSectionReader(src, int64(s.Offset), int64(s.RawSize)), limit))
-	}
-	return im, err
-}
-
-// plain drops the name of a file that the caller adds.
-func plain(err error) error {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return p.Err
-	}
-	return err
+	return im, nil
 }
 
 // names of the keys in a directory.

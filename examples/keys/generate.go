@@ -62,12 +62,10 @@ func generateFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		var e *secureboot.Enrollment
-		if roms.decided() {
-			e, err = h.Enroll(enroll)
-		} else {
-			e, err = h.EnrollOwnKeysOnly(at)
+		if !roms.decided() {
+			enroll.OptionROMs.TrustNoOptionROMsAtTheRiskOfABlackScreen = true // said below
 		}
+		e, err := h.Enroll(enroll)
 		if err != nil {
 			return err
 		}
@@ -139,13 +137,13 @@ func writeHierarchy(dir string, h *secureboot.Hierarchy, e *secureboot.Enrollmen
 		if v.auth == nil {
 			continue
 		}
-		if err := add(v.name+".esl", e.Variables.Get(v.name)); err != nil {
+		if err := add(v.name+".esl", secureboot.Content(e.Variables, v.name)); err != nil {
 			return nil, err
 		}
 		if err := add(v.name+".auth", v.auth); err != nil {
 			return nil, err
 		}
 	}
-	r.Space = e.Variables.Space()
+	r.Space = secureboot.Space(e.Variables)
 	return r, nil
 }

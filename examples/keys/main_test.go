@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/authenticode"
@@ -77,21 +78,23 @@ func generated(t *testing.T, cn string) string {
 	return dir
 }
 
+// setup is a machine in Setup Mode.
+var setup = osmith.FirmwareVariables{SecureBoot: []byte{0}, SetupMode: []byte{1}}
+
 // machine is a directory of efivarfs.
-func machine(t *testing.T, v secureboot.Variables) string {
+func machine(t *testing.T, v osmith.FirmwareVariables) string {
 	t.Helper()
 	dir := t.TempDir()
 	write := func(name string, attributes byte, content []byte) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), append([]byte{attributes, 0, 0, 0}, content...), 0o600))
 	}
-	flag := map[bool][]byte{true: {1}, false: {0}}
-	write("SecureBoot"+global, 6, flag[v.SecureBoot])
-	write("SetupMode"+global, 6, flag[v.SetupMode])
+	write("SecureBoot"+global, 6, v.SecureBoot)
+	write("SetupMode"+global, 6, v.SetupMode)
 	for _, name := range []string{"PK", "KEK", "db", "dbx"} {
 		vendor, err := secureboot.VendorGUID(name)
 		require.NoError(t, err)
-		if v.Get(name) != nil {
-			write(name+"-"+vendor.String(), 0x27, v.Get(name))
+		if content := secureboot.Content(v, name); content != nil {
+			write(name+"-"+vendor.String(), 0x27, content)
 		}
 	}
 	return dir
@@ -102,9 +105,9 @@ func owned(t *testing.T, keys string) string {
 	t.Helper()
 	h, err := readHierarchy(keys, false)
 	require.NoError(t, err)
-	v, err := h.Variables()
+	e, err := h.Enroll(secureboot.EnrollOptions{Time: time.Unix(0, 0), OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
 	require.NoError(t, err)
-	return machine(t, v)
+	return machine(t, e.Variables)
 }
 
 // loader is an image signed by the db keys of some directories.
@@ -140,16 +143,16 @@ func TestGenerate(t *testing.T) {
 	require.Len(t, r.Files, 16)
 	require.Equal(t, "CN=Acme OS Verity Signing Key", r.Keys["verity"].Subject)
 	require.Equal(t, "4", r.Owner[14:15], "a random GUID")
-	v := secureboot.Variables{SetupMode: true}
+	v := setup
 	for _, name := range []string{"db", "KEK", "PK"} {
 		var err error
-		v, err = v.Apply(name, read(t, dir, name+".auth"), false)
+		v, err = secureboot.Apply(v, secureboot.Pending{Variable: name, Auth: read(t, dir, name+".auth")})
 		require.NoError(t, err)
-		require.Equal(t, read(t, dir, name+".esl"), v.Get(name))
+		require.Equal(t, read(t, dir, name+".esl"), secureboot.Content(v, name))
 		require.Equal(t, time.Unix(1767225600, 0).UTC(), v.Times[name])
 	}
-	require.True(t, v.SecureBoot)
-	require.Equal(t, r.Space, v.Space())
+	require.Equal(t, []byte{1}, v.SecureBoot)
+	require.Equal(t, r.Space, secureboot.Space(v))
 	for _, name := range names {
 		info, err := os.Stat(filepath.Join(dir, name+".key"))
 		require.NoError(t, err)
@@ -245,7 +248,7 @@ func TestEvaluate(t *testing.T) {
 	status, stdout, _ = call3(t, "evaluate", "-vars", m, "-sbat-level", level, good)
 	require.Equal(t, 1, status)
 	require.Contains(t, stdout, "revoked by SBAT")
-	require.Contains(t, ok(t, "evaluate", "-vars", machine(t, secureboot.Variables{SetupMode: true}), bad), "Setup Mode on")
+	require.Contains(t, ok(t, "evaluate", "-vars", machine(t, setup), bad), "Setup Mode on")
 }
 
 // Debian's signed shim on a machine with Microsoft's keys.
@@ -284,7 +287,7 @@ func TestRotate(t *testing.T) {
 		ok(t, "evaluate", "-vars", m, image)
 		switch r.Action {
 		case secureboot.ActionWrite:
-			v, err = v.Apply(r.Variable, read(t, update), r.Append)
+			v, err = secureboot.Apply(v, secureboot.Pending{Variable: r.Variable, Auth: read(t, update), Append: r.Append})
 			require.NoError(t, err)
 			m = machine(t, v)
 		case secureboot.ActionInstall:
@@ -309,15 +312,11 @@ func TestRotateSignedElsewhere(t *testing.T) {
 	testtools.Require(t, "openssl")
 	old, fresh, safe := generated(t, "Acme OS"), generated(t, "Other"), t.TempDir()
 	key, digest, signature := filepath.Join(safe, "PK.key"), filepath.Join(safe, "digest"), filepath.Join(safe, "signature")
+	m, plan := owned(t, old), filepath.Join(safe, "plan.json")
 	require.NoError(t, os.Rename(filepath.Join(old, "PK.key"), key))
 	for _, name := range []string{"KEK.crt", "db.crt"} {
 		require.NoError(t, os.Remove(filepath.Join(fresh, name)))
 	}
-	h, err := readHierarchy(old, false)
-	require.NoError(t, err)
-	v, err := h.Variables()
-	require.NoError(t, err)
-	m, plan := machine(t, v), filepath.Join(safe, "plan.json")
 	ok(t, "rotate", "-plan", plan, "-vars", m, "-old", old, "-new", fresh)
 	next := []string{"rotate", "-plan", plan, "-vars", m, "-boot-id", "b"}
 	require.Contains(t, ok(t, append(next, "-o", digest)...), "sign: have it signed by \"CN=Acme OS Platform Key\"")
@@ -326,7 +325,9 @@ func TestRotateSignedElsewhere(t *testing.T) {
 	require.Equal(t, 2, status)
 	require.Contains(t, stderr, "digest: secureboot: signature to join")
 	require.Contains(t, ok(t, append(next, "-signature", signature, "-o", digest)...), "write: replace PK")
-	v, err = v.Apply("PK", read(t, digest), false)
+	v, err := readVariables(m)
+	require.NoError(t, err)
+	v, err = secureboot.Apply(v, secureboot.Pending{Variable: "PK", Auth: read(t, digest)})
 	require.NoError(t, err)
 	require.Equal(t, read(t, fresh, "PK.esl"), v.PK)
 	status, _, stderr = call3(t, append(next, "-signature", signature)...)

@@ -8,8 +8,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 func list3(t *testing.T, dir string) (all []string) {
@@ -24,7 +22,7 @@ func list3(t *testing.T, dir string) (all []string) {
 func TestRefused(t *testing.T) {
 	keys, other := generated(t, "Acme OS"), generated(t, "Other")
 	m, image := owned(t, keys), loader(t, keys)
-	foreign, setup := owned(t, generated(t, "Foreign")), machine(t, secureboot.Variables{SetupMode: true})
+	foreign, setup := owned(t, generated(t, "Foreign")), machine(t, setup)
 	dir := t.TempDir()
 	file := func(name, content string) string {
 		path := filepath.Join(dir, name)
@@ -71,9 +69,9 @@ func TestRefused(t *testing.T) {
 		"evaluate-wrong-dir": {[]string{"evaluate", "-vars", dir, image}, 2, "variable SecureBoot"},
 		"evaluate-odd-vars":  {[]string{"evaluate", "-vars", odd, image}, 2, "firmware volume"},
 		"evaluate-absent":    {[]string{"evaluate", "-vars", m, out}, 2, "out: "},
-		"evaluate-dir":       {[]string{"evaluate", "-vars", m, dir}, 2, "is a directory"},
+		"evaluate-dir":       {[]string{"evaluate", "-vars", m, dir}, 2, "neither a file nor a block device"},
 		"evaluate-odd":       {[]string{"evaluate", "-vars", m, odd}, 2, "odd: "},
-		"evaluate-cut":       {[]string{"evaluate", "-vars", m, cut}, 2, "cut.efi: authenticode: "},
+		"evaluate-cut":       {[]string{"evaluate", "-vars", m, cut}, 2, "cut.efi: secureboot: "},
 		"pending-form":       {[]string{"evaluate", "-vars", m, "-pending", "dbx", image}, 2, "want VAR=AUTH"},
 		"pending-absent":     {[]string{"evaluate", "-vars", m, "-pending", "dbx=" + out, image}, 2, "out"},
 		"rotate-no-plan":     {[]string{"rotate"}, 2, "-plan is missing"},

@@ -2,14 +2,11 @@ package main
 
 import (
 	"crypto"
-	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -21,7 +18,7 @@ type composer struct {
 	out    tpm.Boot
 	banks  []crypto.Hash
 	files  []*osmith.Device
-	secure secureboot.Variables
+	secure osmith.FirmwareVariables
 	image  *uki.File
 }
 
@@ -84,6 +81,7 @@ func (c *composer) machine() (err error) {
 	if c.out.SMBIOS, err = optional(c.in.SMBIOS); err != nil {
 		return err
 	}
+	c.secure.SecureBoot = []byte{0}
 	if c.in.Variables != "" {
 		dir := os.DirFS(c.in.Variables)
 		if c.secure, err = secureboot.ReadVariables(dir); err != nil {
@@ -93,45 +91,29 @@ func (c *composer) machine() (err error) {
 			return err
 		}
 	}
-	flag := []byte{0}
-	if c.secure.SecureBoot {
-		flag[0] = 1
-	}
-	c.out.SecureBoot = tpm.Variables{SecureBoot: flag, PK: c.secure.PK, KEK: c.secure.KEK, DB: c.secure.DB, DBX: c.secure.DBX, DBT: c.secure.DBT}
+	c.out.Variables = &c.secure
 	c.out.LoaderConf, err = optional(c.in.LoaderConf)
 	return err
 }
 
 // program hashes a program, and asks the firmware whether it would start it.
 func (c *composer) program(path string, src osmith.Source) (*tpm.Application, error) {
-	hashes := c.banks
-	if !slices.Contains(hashes, crypto.SHA256) { // which db and dbx have, whatever the banks are
-		hashes = append(slices.Clone(hashes), crypto.SHA256)
-	}
-	digests, err := authenticode.Digests(src, hashes...)
+	im, err := secureboot.ReadImage(src, c.banks...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	signatures, err := authenticode.Signatures(src)
-	if err != nil && !errors.Is(err, authenticode.ErrUnsigned) {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	candidates := make([]secureboot.Candidate, len(signatures))
-	for i, s := range signatures {
-		candidates[i] = secureboot.Candidate(s)
-	}
-	verdict := c.secure.Evaluate(digests, candidates)
+	verdict := secureboot.Evaluate(c.secure, im, secureboot.EvaluateOptions{})
 	if !verdict.Allowed {
 		return nil, &refusedError{path, verdict.Reason}
 	}
-	if verdict.Authority != nil && c.secure.SecureBoot {
+	if verdict.Authority != nil {
 		authority, err := verdict.Authority.AppendBinary(nil)
 		if err != nil {
 			return nil, err
 		}
 		c.out.Authorities = append(c.out.Authorities, authority)
 	}
-	return &tpm.Application{Path: path, Size: src.Size(), Digests: digests}, nil
+	return &tpm.Application{Path: path, Size: src.Size(), Digests: im.Digests}, nil
 }
 
 // refusedError says that the firmware would not start a program.

@@ -18,7 +18,7 @@ import (
 
 // handover predicts what the stub measures and passes on, with the files beside the image.
 func (c *composer) handover() error {
-	boot := uki.Boot{Profile: c.in.Profile, Cmdline: c.in.Cmdline, SecureBoot: c.secure.SecureBoot, Consoles: c.in.Consoles,
+	boot := uki.Boot{Profile: c.in.Profile, Cmdline: c.in.Cmdline, SecureBoot: c.secure.SecureBoot[0] == 1, Consoles: c.in.Consoles,
 		NoBootSecret: c.in.NoSecret, AssumeStub: c.in.AssumeStub}
 	boot.Hardware.DeviceTree = c.in.DeviceTree
 	var err error

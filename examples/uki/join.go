@@ -22,7 +22,7 @@ func (c *call) join(image string, signatures *text, by *signer, name string) err
 	}
 	signed, err := policy.ParseSignatures(content)
 	if err != nil {
-		return about{"-pcrsig", err}
+		return cannot("-pcrsig", err)
 	}
 	src, err := c.open(image)
 	if err != nil {
@@ -37,7 +37,7 @@ func (c *call) join(image string, signatures *text, by *signer, name string) err
 	for profile := range max(len(f.Profiles()), 1) {
 		joined, err := waiting(f, profile, signed)
 		if err != nil {
-			return fmt.Errorf("%s: profile %d: %w", image, profile, err)
+			return cannot(image, fmt.Errorf("profile %d: %w", profile, err))
 		}
 		used += len(joined)
 		b, err := joined.MarshalJSON()
@@ -115,7 +115,7 @@ func verify(f *uki.File, profile int, signatures policy.Signatures) error {
 			continue
 		}
 		if err := s.Verify(key); err != nil {
-			return about{"-pcrsig", err}
+			return cannot("-pcrsig", err)
 		}
 	}
 	return nil

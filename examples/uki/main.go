@@ -38,8 +38,8 @@ import (
 	"errors"
 	"flag"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
-	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -62,7 +62,7 @@ var program = cli.Program{Name: "uki", IsNo: isNo, Verbs: []cli.Verb{
 // isNo tells what is wrong with the image from what is wrong with the call.
 func isNo(err error) bool {
 	var format *uki.FormatError
-	var signed *authenticode.FormatError
+	var signed *osmith.FormatError
 	return errors.As(err, &format) || errors.As(err, &signed) || errors.Is(err, uki.ErrUnknownStub)
 }
 

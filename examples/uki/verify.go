@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
@@ -55,7 +56,7 @@ func (c *call) verified(src *input, good *authenticode.Signature, err error) err
 		return c.Answer(r, fmt.Sprintf("%s: signed by %s\n", src.name, r.Signer))
 	}
 	var changed *authenticode.DigestError
-	var format *authenticode.FormatError
+	var format *osmith.FormatError
 	var unsigned = errors.Is(err, authenticode.ErrUnsigned)
 	switch {
 	case unsigned:

@@ -18,7 +18,7 @@ import (
 // eventLog parses and replays a long log in both of its banks, as tpm2_eventlog does, which also prints it.
 func eventLog(b *testing.B) sides {
 	const events = 10_000
-	first, err := tpm.Predict(tpm.Boot{Stub: "262", Banks: []crypto.Hash{crypto.SHA1, crypto.SHA256}, SecureBoot: tpm.Variables{SecureBoot: []byte{0}},
+	first, err := tpm.Predict(tpm.Boot{Stub: "262", Banks: []crypto.Hash{crypto.SHA1, crypto.SHA256}, Variables: &osmith.FirmwareVariables{SecureBoot: []byte{0}},
 		UKI: tpm.Application{Path: `\EFI\Linux\acme.efi`, Digests: digestsOf("uki")}, Sections: []osmith.Measurement{{Section: ".linux", Size: 6, Digests: digestsOf("kernel")}}})
 	require.NoError(b, err)
 	log := &tpm.Log{Events: first.Events}

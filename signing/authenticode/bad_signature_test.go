@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/cms"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
@@ -97,13 +98,14 @@ func TestBadSignatures(t *testing.T) {
 			require.Nil(t, sigs)
 			require.ErrorContains(t, err, c.text)
 			require.Equal(t, err, verifyErr)
-			e, ok := errors.AsType[*authenticode.FormatError](err)
+			e, ok := errors.AsType[*osmith.FormatError](err)
 			require.True(t, ok, "%T", err)
 			require.Equal(t, c.field, e.Field)
 			if c.offset >= 0 {
 				require.EqualValues(t, table+8+c.offset, e.Offset)
 			} else {
 				require.Greater(t, e.Offset, int64(table+8), "where the content is")
+				require.Less(t, e.Offset, int64(table+8+len(c.message)), "where the content is")
 			}
 		})
 	}

@@ -2,7 +2,6 @@ package authenticode_test
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/x509"
 	"debug/pe"
 	"encoding/binary"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/varstore"
 
 	"github.com/osmith-dev/osmith/internal/testtools"
@@ -192,7 +192,7 @@ func readFile(t testing.TB, path string) []byte {
 func TestMachineWithMicrosoftsKeys(t *testing.T) {
 	r := testtools.Trixie(t)
 	db := variable(t, r, "db")
-	machine := secureboot.Variables{SecureBoot: true, DB: db}
+	machine := osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: db}
 	verdict := evaluate(t, machine, readFile(t, r.Part(t, "kernel")))
 	require.False(t, verdict.Allowed)
 	require.Contains(t, verdict.Reason, "no certificate in db leads there")
@@ -207,12 +207,12 @@ func TestMachineWithMicrosoftsKeys(t *testing.T) {
 // Microsoft's timestamps on shim are about its signatures; Debian's and ours have none.
 func TestMicrosoftsTimestamps(t *testing.T) {
 	shim := readFile(t, testtools.Trixie(t).Path("opt/signed/usr/lib/shim/shimx64.efi.signed"))
-	entries, err := authenticode.Entries(bytes.NewReader(shim))
+	entries, err := authenticode.Signatures(bytes.NewReader(shim))
 	require.NoError(t, err)
 	require.Len(t, entries, 2)
 	for _, e := range entries {
-		require.Len(t, e.Timestamps, 1)
-		stamp := e.Timestamps[0]
+		require.Len(t, e.Timestamps(), 1)
+		stamp := e.Timestamps()[0]
 		require.NoError(t, stamp.Err)
 		require.True(t, stamp.RFC3161)
 		require.Contains(t, stamp.Authority.Subject.String(), "Microsoft Time-Stamp Service")
@@ -220,17 +220,11 @@ func TestMicrosoftsTimestamps(t *testing.T) {
 	}
 }
 
-func evaluate(t *testing.T, v secureboot.Variables, b []byte) secureboot.Verdict {
+func evaluate(t *testing.T, v osmith.FirmwareVariables, b []byte) secureboot.Verdict {
 	t.Helper()
-	digests, err := authenticode.Digests(bytes.NewReader(b), crypto.SHA256)
+	im, err := secureboot.ReadImage(bytes.NewReader(b))
 	require.NoError(t, err)
-	sigs, err := authenticode.Signatures(bytes.NewReader(b))
-	require.NoError(t, err)
-	var candidates []secureboot.Candidate
-	for _, s := range sigs {
-		candidates = append(candidates, secureboot.Candidate(s))
-	}
-	return v.Evaluate(digests, candidates)
+	return secureboot.Evaluate(v, im, secureboot.EvaluateOptions{})
 }
 
 // variable takes a Secure Boot variable out of the store of OVMF that has Microsoft's keys.

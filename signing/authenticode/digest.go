@@ -1,19 +1,17 @@
 package authenticode
 
 import (
-	"cmp"
+	"bytes"
 	"crypto"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
+	"math"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/signedpe"
 )
-
-// bufferSize bounds what is in memory of an image at any time.
-const bufferSize = 256 << 10
 
 // Digest returns the Authenticode digest of an image under h: SHA-1, SHA-256, SHA-384 or SHA-512. It covers everything but the PE
 // checksum, the certificate directory entry and the certificate table, so that signing does not change it, with one exception: Sign
@@ -21,7 +19,7 @@ const bufferSize = 256 << 10
 // one that firmware takes of the file as it is.
 //
 // Firmware measures this value into PCR 4 and compares it with the SHA-256 entries of db and dbx.
-func Digest(src osmith.Source, h crypto.Hash) ([]byte, error) {
+func Digest(src osmith.Source, h crypto.Hash) (sum []byte, err error) {
 	m, err := Digests(src, h)
 	if err != nil {
 		return nil, err
@@ -30,100 +28,200 @@ func Digest(src osmith.Source, h crypto.Hash) ([]byte, error) {
 }
 
 // Digests is [Digest] for several hashes in one pass over the file.
-func Digests(src osmith.Source, hashes ...crypto.Hash) (map[crypto.Hash][]byte, error) {
-	f, err := parse(src)
-	if err != nil {
-		return nil, err
-	}
-	return digests(f, src, hashes)
-}
-
-func parse(src osmith.Source) (*pe.File, error) {
+func Digests(src osmith.Source, hashes ...crypto.Hash) (sums map[crypto.Hash][]byte, err error) {
+	defer prefix.Add("authenticode", &err)
 	f, err := pe.Parse(src, src.Size())
 	if err != nil {
-		return nil, inFile(err)
+		return nil, err
 	}
-	return f, nil
+	return signedpe.Digests(f, src, hashes...)
 }
 
-func digests(f *pe.File, src osmith.Source, hashes []crypto.Hash) (map[crypto.Hash][]byte, error) {
-	w, err := newHasher(hashes)
+// ErrGaps is wrapped in the [osmith.FormatError] of an image that cannot be signed or hashed in one pass, because bytes between its sections belong to
+// none: the specification skips them and makes up for their number at the end of the file, osslsigncode hashes the file as it stands.
+var ErrGaps = errors.New("firmware and signing tools disagree about the digest of such an image")
+
+// maxHeaders bounds the headers of an image that is signed or hashed in one pass. They are in memory until their end.
+const maxHeaders = 1 << 20
+
+// A Digester computes Authenticode digests of an image that is written to it front to back, once: for several hashes in one pass, behind
+// whatever produces the image, without ever seeing it as a whole. The results are those of [Digests].
+//
+//	d, err := authenticode.NewDigester(crypto.SHA256, crypto.SHA384)
+//	_, err = io.Copy(io.MultiWriter(file, d), unsigned)
+//	sums, err := d.Sums()
+//
+// Checksum, certificate directory entry and certificate table are skipped as they pass by. An image with gaps between its sections is
+// refused with [ErrGaps], headers of more than 1 MiB are too, and bytes behind the certificate table are: use [Digests] for these.
+// Pieces of 16 KiB and more are hashed by one goroutine per algorithm. The one behind a StreamSigner with a single algorithm may still work on copies of
+// the last pieces when a call returns, and ends when it is done with them; no other is left running between two calls.
+type Digester struct {
+	hasher *signedpe.Hasher
+	sum    checksum
+	header []byte // of the file, complete as soon as file is set
+	need   int64  // bytes of header to collect until more is known
+	file   *pe.File
+	end    int64 // where hashing stops: the certificate table or the end of all files
+	size   int64 // bytes written
+	err    error // the first one of Write
+
+	signing bool   // the image is to be signed: it needs a directory entry, and
+	table   []byte // the bytes from end on are kept
+
+	// sink takes what is hashed while it is hashed, from start to end of the image.
+	sink func(off int64, b []byte) error
+}
+
+// NewDigester returns a Digester for SHA-1, SHA-256, SHA-384 or SHA-512, one or several.
+func NewDigester(hashes ...crypto.Hash) (*Digester, error) {
+	h, err := signedpe.NewHasher(hashes)
 	if err != nil {
-		return nil, err
+		return nil, prefix.Error("authenticode", err)
 	}
-	regions, err := hashedRegions(f)
+	return &Digester{hasher: h, need: pe.FirstRead}, nil
+}
+
+// Write takes the next bytes of the image. An image that has to be refused is refused as soon as its headers have passed, with a
+// [*osmith.FormatError]; so is every later call.
+func (d *Digester) Write(b []byte) (int, error) {
+	n, err := d.write(b)
+	return n, prefix.Error("authenticode", err)
+}
+
+func (d *Digester) write(b []byte) (int, error) {
+	if d.err != nil {
+		return 0, d.err
+	}
+	n := 0
+	for d.file == nil && n < len(b) {
+		m := int(min(d.need-int64(len(d.header)), int64(len(b)-n)))
+		d.header = append(d.header, b[n:n+m]...)
+		n += m
+		d.size += int64(m)
+		if int64(len(d.header)) == d.need {
+			if d.err = d.headers(); d.err != nil {
+				return n, d.err
+			}
+		}
+	}
+	if covered := min(int64(len(b)-n), max(d.end-d.size, 0)); covered > 0 {
+		if d.err = d.add(b[n : n+int(covered)]); d.err != nil {
+			return n, d.err
+		}
+		n += int(covered)
+	}
+	if n < len(b) {
+		if d.signing {
+			if len(d.table)+len(b)-n > signedpe.MaxTableSize {
+				d.err = signedpe.TableTooLarge(d.file)
+				return n, d.err
+			}
+			d.table = append(d.table, b[n:]...)
+		}
+		d.size += int64(len(b) - n)
+	}
+	return len(b), nil
+}
+
+// headers is called whenever as many bytes are there as were needed; it asks for more, or hashes the headers.
+func (d *Digester) headers() error {
+	need, err := pe.HeadersSize(d.header)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	err = scan(src, regions, func(_ int64, b []byte) error {
-		w.write(b, nil)
+	if need > maxHeaders {
+		return &osmith.FormatError{Offset: 0, Field: "headers", Err: fmt.Errorf("%d bytes, limit %d", need, maxHeaders)}
+	}
+	if d.need = need; need > int64(len(d.header)) {
 		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	return w.sums(0)
-}
-
-// hashedRegions lists what the digest covers, in order (Windows Authenticode Portable Executable Signature Format, version 1.0,
-// "Calculating the PE Image Hash"; edk2 SecurityPkg DxeImageVerificationLib, HashPeImage): the headers without checksum and certificate
-// directory entry, the sections in the order of their data, and then, counted from the number of bytes hashed so far, whatever is left
-// of the file without as many bytes as the certificate table has.
-func hashedRegions(f *pe.File) ([]pe.Range, error) {
-	headers := int64(f.SizeOfHeaders)
-	var regions []pe.Range
+	// What depends on the size of the file is looked at when that is known.
+	f, err := pe.Parse(bytes.NewReader(d.header), math.MaxInt64)
+	if err != nil {
+		return err
+	}
+	if _, err := signedpe.Regions(f); err != nil {
+		return err
+	}
+	if err := checkContiguous(f); err != nil {
+		return err
+	}
+	if d.signing && f.Fields.CertificateDirectory == 0 {
+		return &osmith.FormatError{Offset: f.Fields.OptionalHeader, Field: "optional header", Err: errors.New("it has no certificate directory entry")}
+	}
+	d.file, d.end = f, math.MaxInt64
+	if f.Certificates.Size != 0 {
+		d.end = f.Certificates.Offset
+	}
 	from := int64(0)
-	for _, skip := range skipped(f) {
-		regions = append(regions, pe.Range{Offset: from, Size: skip.Offset - from})
+	for _, skip := range signedpe.Skipped(f) {
+		d.hash(from, skip.Offset)
 		from = skip.End()
 	}
-	regions = append(regions, pe.Range{Offset: from, Size: headers - from})
-
-	sections := make([]pe.Section, 0, len(f.Sections))
-	for _, s := range f.Sections {
-		if s.RawSize > 0 {
-			sections = append(sections, s)
-		}
-	}
-	slices.SortStableFunc(sections, func(a, b pe.Section) int { return cmp.Compare(a.Offset, b.Offset) })
-	hashed, end := headers, headers
-	for _, s := range sections {
-		r := s.Raw()
-		if r.Offset < end {
-			return nil, &FormatError{Offset: r.Offset, Field: "section " + s.Name, Err: fmt.Errorf("overlaps the section before it, which ends at 0x%x", end)}
-		}
-		regions = append(regions, r)
-		end = r.End()
-		hashed += r.Size
-	}
-	if rest := f.Size - f.Certificates.Size - hashed; rest > 0 {
-		regions = append(regions, pe.Range{Offset: hashed, Size: rest})
-	}
-	return regions, nil
-}
-
-// scan feeds regions of the source to fn piece by piece, with the offset of each piece, until the first error.
-func scan(src io.ReaderAt, regions []pe.Range, fn func(off int64, b []byte) error) error {
-	var largest int64
-	for _, r := range regions {
-		largest = max(largest, r.Size)
-	}
-	buf := make([]byte, min(largest, bufferSize))
-	for _, r := range regions {
-		for off, end := r.Offset, r.End(); off < end; {
-			b := buf[:min(int64(len(buf)), end-off)]
-			n, err := src.ReadAt(b, off)
-			if n < len(b) {
-				if err == nil || errors.Is(err, io.EOF) {
-					err = io.ErrUnexpectedEOF
-				}
-				return fmt.Errorf("authenticode: read %d bytes at 0x%x: %w", len(b), off, err)
-			}
-			if err := fn(off, b); err != nil {
-				return err
-			}
-			off += int64(n)
-		}
+	d.hash(from, need)
+	if d.sink != nil {
+		return d.sink(0, d.header)
 	}
 	return nil
+}
+
+// hash adds a part of the headers.
+func (d *Digester) hash(from, to int64) {
+	d.hasher.Write(d.header[from:to], nil)
+	d.sum.add(from, d.header[from:to])
+}
+
+// add takes bytes behind the headers.
+func (d *Digester) add(b []byte) (err error) {
+	d.hasher.Write(b, func() {
+		d.sum.add(d.size, b)
+		if d.sink != nil {
+			err = d.sink(d.size, b)
+		}
+	})
+	if err == nil {
+		d.size += int64(len(b))
+	}
+	return err
+}
+
+// finish looks at what could not be judged before the end of the image.
+func (d *Digester) finish() error {
+	if d.err != nil {
+		return d.err
+	}
+	f, err := pe.Parse(bytes.NewReader(d.header), d.size)
+	if err != nil {
+		return err
+	}
+	if d.file == nil { // it has not failed before: cannot happen
+		return &osmith.FormatError{Offset: d.size, Field: "headers", Err: errors.New("they are not complete")}
+	}
+	d.file = f
+	if c := f.Certificates; c.Size != 0 && c.End() != d.size {
+		return signedpe.BytesBehind(f)
+	}
+	return nil
+}
+
+// body is the image without its certificate table, once finish is content.
+func (d *Digester) body() body { return body{file: d.file, end: min(d.end, d.size), sum: d.sum} }
+
+// Sums returns the digests of what was written as a complete file. It can be called again, also after more was written.
+func (d *Digester) Sums() (sums map[crypto.Hash][]byte, err error) {
+	defer prefix.Add("authenticode", &err)
+	if err := d.finish(); err != nil {
+		return nil, err
+	}
+	return d.hasher.Sums(0)
+}
+
+// SumsAsSigned returns the digests that the image will have once [Sign] has padded it to a multiple of 8 bytes: those that a signature is
+// about and that firmware measures of the signed file. They differ from [Digester.Sums] only for an image of another size.
+func (d *Digester) SumsAsSigned() (sums map[crypto.Hash][]byte, err error) {
+	defer prefix.Add("authenticode", &err)
+	if err := d.finish(); err != nil {
+		return nil, err
+	}
+	return d.hasher.Sums(d.body().padding())
 }

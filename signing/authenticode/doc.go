@@ -2,10 +2,8 @@
 // Executable Signature Format, version 1.0; UEFI Specification 2.10, section 32.5,
 // https://uefi.org/specs/UEFI/2.10/32_Secure_Boot_and_Driver_Signing.html).
 //
-//	img, err := os.Open("linux.efi")                     // any io.ReaderAt with a size
-//	src := io.NewSectionReader(img, 0, size)
+//	src, err := osmith.OpenFile("linux.efi")
 //	err = authenticode.Sign(out, src, key, cert, authenticode.SignOptions{Time: when})
-//	...
 //	sum, err := authenticode.Digest(src, crypto.SHA256)  // what PCR 4 and dbx entries are about
 //	sig, err := authenticode.Verify(signed, []*x509.Certificate{cert})
 //	var changed *authenticode.DigestError
@@ -15,7 +13,7 @@
 //
 // An image that is just being written need not be read again: a [Digester] hashes what passes by, and a [StreamSigner] signs it on the
 // way into its file. A key that is elsewhere signs between [Prepare] and [Prepared.Join]; [Prepared.JoinAttributes] and [Attach] take what
-// systemd-sbsign, sbsign or osslsigncode prepared or signed. [Signatures] and [Entries] list, [Remove], [RemoveAll] and SignOptions.Replace take away.
+// systemd-sbsign, sbsign or osslsigncode prepared or signed. [Signatures] lists, [Remove], [RemoveAll] and SignOptions.Replace take away.
 //
 // A signature has the structure that sbsign and systemd-sbsign write: SignedData over SpcIndirectData with "<<<Obsolete>>>" for a file
 // link, the signed attributes contentType, messageDigest and, if a time is given, signingTime. The S/MIME capabilities that these two add by
@@ -25,8 +23,7 @@
 // Verification follows edk2 (SecurityPkg, DxeImageVerificationLib), not Windows: no dates, no time stamps, no key usage
 // of the signer; any of several signatures is enough; a certificate in the middle of a chain can be the trusted one. It is stricter in what it
 // parses: DER only; overlapping sections, bytes behind the certificate table, padding that is not zero, and a signature that cannot be read next to a
-// good one are errors. Whether a given machine would boot an image, with its db and dbx, is what package secureboot answers from the values
-// that [Digests] and [Signatures] return.
+// good one are errors. Whether a given machine would boot an image, with its db and dbx, is what package secureboot answers.
 //
 // Of an image that Verify accepts, all is what was signed but for the checksum in its header and what is not signed in the certificate table: unsigned
 // attributes, which is where time stamps are; certificates that the path to the trusted one does not need, and revocation lists; whether

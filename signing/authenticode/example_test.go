@@ -188,12 +188,12 @@ func ExampleAttach() {
 	if err := authenticode.Sign(&signed, image, key, cert, authenticode.SignOptions{}); err != nil {
 		panic(err)
 	}
-	entries, err := authenticode.Entries(bytes.NewReader(signed.Bytes()))
+	entries, err := authenticode.Signatures(bytes.NewReader(signed.Bytes()))
 	if err != nil {
 		panic(err)
 	}
 	for _, e := range entries {
-		fmt.Println(e.Signer.Subject, len(e.Timestamps), "timestamps")
+		fmt.Println(e.Signer.Subject, len(e.Timestamps()), "timestamps")
 	}
 	if err := authenticode.Attach(&again, image, entries[0].Message); err != nil {
 		panic(err)

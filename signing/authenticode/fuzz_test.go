@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
 
@@ -47,7 +48,7 @@ func FuzzSignatures(f *testing.F) {
 		var out bytes.Buffer
 		if authenticode.Sign(&out, src, id.key, id.cert, authenticode.SignOptions{}) == nil {
 			_, err := authenticode.Verify(bytes.NewReader(out.Bytes()), id.list())
-			if _, ok := errors.AsType[*authenticode.FormatError](err); err != nil && !ok { // of an older signature
+			if _, ok := errors.AsType[*osmith.FormatError](err); err != nil && !ok { // of an older signature
 				t.Fatal(err)
 			}
 		}
@@ -81,7 +82,7 @@ func FuzzDigester(f *testing.F) {
 		case err == nil && wantErr != nil:
 			t.Fatalf("hashed what Digests refuses: %v", wantErr)
 		case err != nil:
-			if _, ok := errors.AsType[*authenticode.FormatError](err); !ok {
+			if _, ok := errors.AsType[*osmith.FormatError](err); !ok {
 				t.Fatalf("error of type %T: %v", err, err)
 			}
 		default:
@@ -115,7 +116,7 @@ func FuzzRemove(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		entries, err := authenticode.Entries(bytes.NewReader(data))
+		entries, err := authenticode.Signatures(bytes.NewReader(data))
 		if err != nil {
 			return
 		}

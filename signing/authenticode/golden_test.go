@@ -64,7 +64,7 @@ func TestGoldenSignatures(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.file, func(t *testing.T) {
 			b := readFile(t, filepath.Join("testdata", c.file))
-			entries, err := authenticode.Entries(bytes.NewReader(b))
+			entries, err := authenticode.Signatures(bytes.NewReader(b))
 			require.NoError(t, err)
 			require.Len(t, entries, c.signatures)
 			for _, e := range entries {
@@ -76,17 +76,17 @@ func TestGoldenSignatures(t *testing.T) {
 					require.Equal(t, c.time, e.SigningTime)
 				}
 				if c.timestamp.IsZero() {
-					require.Empty(t, e.Timestamps)
+					require.Empty(t, e.Timestamps())
 					continue
 				}
-				require.Len(t, e.Timestamps, 1)
-				require.NoError(t, e.Timestamps[0].Err)
-				require.Equal(t, c.timestamp, e.Timestamps[0].Time)
-				require.Equal(t, "CN=osmith test clock", e.Timestamps[0].Authority.Subject.String())
+				require.Len(t, e.Timestamps(), 1)
+				require.NoError(t, e.Timestamps()[0].Err)
+				require.Equal(t, c.timestamp, e.Timestamps()[0].Time)
+				require.Equal(t, "CN=osmith test clock", e.Timestamps()[0].Authority.Subject.String())
 			}
 			s, err := authenticode.Verify(bytes.NewReader(b), []*x509.Certificate{ca})
 			require.NoError(t, err)
-			require.Equal(t, entries[0].Signature, *s)
+			require.Equal(t, entries[0], *s)
 
 			// Taken apart and put together again.
 			bare := remove(t, b, all)
@@ -96,7 +96,7 @@ func TestGoldenSignatures(t *testing.T) {
 				require.NoError(t, authenticode.Attach(&out, bytes.NewReader(bare), e.Message))
 				bare = out.Bytes()
 			}
-			again, err := authenticode.Entries(bytes.NewReader(bare))
+			again, err := authenticode.Signatures(bytes.NewReader(bare))
 			require.NoError(t, err)
 			require.Len(t, again, c.signatures)
 			for i := range again {

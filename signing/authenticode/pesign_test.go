@@ -100,11 +100,11 @@ func TestTimestamps(t *testing.T) {
 	b := readFile(t, out)
 	_, err = authenticode.Verify(bytes.NewReader(b), id.list())
 	require.NoError(t, err)
-	entries, err := authenticode.Entries(bytes.NewReader(b))
+	entries, err := authenticode.Signatures(bytes.NewReader(b))
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
-	require.Len(t, entries[0].Timestamps, 1)
-	stamp := entries[0].Timestamps[0]
+	require.Len(t, entries[0].Timestamps(), 1)
+	stamp := entries[0].Timestamps()[0]
 	require.NoError(t, stamp.Err)
 	require.True(t, stamp.RFC3161)
 	require.Equal(t, time.Unix(1700000000, 0).UTC(), stamp.Time)
@@ -120,9 +120,9 @@ func TestTimestamps(t *testing.T) {
 		bad[i] ^= 1
 		_, err := authenticode.Verify(bytes.NewReader(bad), id.list())
 		require.NoError(t, err)
-		entries, err := authenticode.Entries(bytes.NewReader(bad))
+		entries, err := authenticode.Signatures(bytes.NewReader(bad))
 		require.NoError(t, err)
-		for _, s := range entries[0].Timestamps {
+		for _, s := range entries[0].Timestamps() {
 			require.Equal(t, s.Err != nil, s.Time.IsZero())
 			if s.Err == nil {
 				require.Equal(t, stamp.Time, s.Time)

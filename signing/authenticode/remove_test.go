@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
@@ -168,12 +169,12 @@ func TestAttach(t *testing.T) {
 	id, other := newIdentity(t, "rsa1", "self", nil), newIdentity(t, "256a", "other", nil)
 	for _, trailing := range []int{0, 5} {
 		signed := sign(t, image(trailing), id, authenticode.SignOptions{Hash: crypto.SHA384})
-		entries, err := authenticode.Entries(bytes.NewReader(signed))
+		entries, err := authenticode.Signatures(bytes.NewReader(signed))
 		require.NoError(t, err)
 		require.Len(t, entries, 1)
 		e := entries[0]
 		require.Equal(t, e.Message, signed[e.Offset:][:len(e.Message)])
-		require.Empty(t, e.Timestamps)
+		require.Empty(t, e.Timestamps())
 
 		attach := func(img, message []byte) ([]byte, error) {
 			var out bytes.Buffer
@@ -195,7 +196,7 @@ func TestAttach(t *testing.T) {
 		_, err = attach(image(trailing), bad)
 		require.ErrorContains(t, err, "the RSA signature is not one of this key")
 		got, err = attach(image(trailing), e.Message[1:])
-		require.ErrorAs(t, err, new(*authenticode.FormatError))
+		require.ErrorAs(t, err, new(*osmith.FormatError))
 		require.Empty(t, got)
 	}
 

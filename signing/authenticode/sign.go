@@ -11,6 +11,8 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/cms"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/signedpe"
 )
 
 // SignOptions are the choices of [Sign]. The zero value is what Secure Boot needs.
@@ -44,14 +46,15 @@ func (o SignOptions) hash() crypto.Hash {
 // The key must be that of cert, RSA or ECDSA. The same inputs give the same bytes with an RSA key (PKCS #1 v1.5) and with an
 // *ecdsa.PrivateKey (RFC 6979). src is read twice and must not change in between; it never is in memory as a whole.
 // On an error what was written is no image.
-func Sign(w io.Writer, src osmith.Source, key crypto.Signer, cert *x509.Certificate, o SignOptions) error {
+func Sign(w io.Writer, src osmith.Source, key crypto.Signer, cert *x509.Certificate, o SignOptions) (err error) {
+	defer prefix.Add("authenticode", &err)
 	p, err := Prepare(src, cert, o)
 	if err != nil {
 		return err
 	}
 	signature, err := cms.SignDigest(key, cert, p.Hash, p.Digest)
 	if err != nil {
-		return inFile(err)
+		return err
 	}
 	return p.Join(w, src, signature)
 }
@@ -72,7 +75,8 @@ type Prepared struct {
 
 // Prepare is the first half of [Sign]. It depends on its arguments alone: to join in another process, prepare again from
 // the same image, certificate and options.
-func Prepare(src osmith.Source, cert *x509.Certificate, o SignOptions) (*Prepared, error) {
+func Prepare(src osmith.Source, cert *x509.Certificate, o SignOptions) (p *Prepared, err error) {
+	defer prefix.Add("authenticode", &err)
 	if err := o.check(cert); err != nil {
 		return nil, err
 	}
@@ -86,10 +90,10 @@ func Prepare(src osmith.Source, cert *x509.Certificate, o SignOptions) (*Prepare
 // check looks at what can be wrong before an image is read.
 func (o SignOptions) check(cert *x509.Certificate) error {
 	if cert == nil {
-		return errors.New("authenticode: no certificate of the signer")
+		return errors.New("no certificate of the signer")
 	}
 	if cms.HashOID(o.hash()) == nil {
-		return fmt.Errorf("authenticode: digest algorithm %v: want SHA-256, SHA-384 or SHA-512", o.hash())
+		return fmt.Errorf("digest algorithm %v: want SHA-256, SHA-384 or SHA-512", o.hash())
 	}
 	return nil
 }
@@ -101,20 +105,20 @@ func prepare(d *Digester, cert *x509.Certificate, o SignOptions) (*Prepared, err
 		return nil, err
 	}
 	p := &Prepared{Hash: o.hash(), ImageDigest: sums[o.hash()], body: d.body()}
-	entries, err := splitTable(d.file, d.table)
+	entries, err := signedpe.SplitTable(d.file, d.table)
 	if err != nil {
 		return nil, err
 	}
 	if p.before, p.after, err = around(entries, o.Replace); err != nil {
 		return nil, err
 	}
-	content, err := encodeIndirectData(p.Hash, p.ImageDigest)
+	content, err := signedpe.EncodeIndirectData(p.Hash, p.ImageDigest)
 	if err != nil {
 		return nil, err
 	}
 	p.template = cms.Template{
 		Hash:        p.Hash,
-		ContentType: oidIndirectData,
+		ContentType: signedpe.OIDIndirectData,
 		Content:     content,
 		Attributes:  true,
 		SigningTime: o.Time,
@@ -123,7 +127,7 @@ func prepare(d *Digester, cert *x509.Certificate, o SignOptions) (*Prepared, err
 	}
 	req, err := p.template.Prepare()
 	if err != nil {
-		return nil, inFile(err)
+		return nil, err
 	}
 	p.SignedAttributes, p.Digest = req.Attributes, req.Digest
 	return p, nil
@@ -137,14 +141,14 @@ func checkContiguous(f *pe.File) error {
 		sum += int64(s.RawSize)
 	}
 	if end := f.DataEnd(); sum != end {
-		return &FormatError{Offset: sum, Field: "section data", Err: fmt.Errorf("%d bytes before 0x%x belong to no section; %w", end-sum, end, ErrGaps)}
+		return &osmith.FormatError{Offset: sum, Field: "section data", Err: fmt.Errorf("%d bytes before 0x%x belong to no section; %w", end-sum, end, ErrGaps)}
 	}
 	return nil
 }
 
 // Join writes the signed image from the image and a signature over p.Digest, after checking the signature against the certificate.
 func (p *Prepared) Join(w io.Writer, src osmith.Source, signature []byte) error {
-	return p.join(w, src, p.template, signature)
+	return prefix.Error("authenticode", p.join(w, src, p.template, signature))
 }
 
 // JoinAttributes is [Prepared.Join] for signed attributes that another tool prepared for the same image, such as systemd-sbsign with
@@ -154,12 +158,12 @@ func (p *Prepared) Join(w io.Writer, src osmith.Source, signature []byte) error 
 func (p *Prepared) JoinAttributes(w io.Writer, src osmith.Source, attributes, signature []byte) error {
 	t := p.template
 	t.RawAttributes = attributes
-	return p.join(w, src, t, signature)
+	return prefix.Error("authenticode", p.join(w, src, t, signature))
 }
 
 func (p *Prepared) join(w io.Writer, src osmith.Source, t cms.Template, signature []byte) error {
 	if src.Size() != p.body.file.Size {
-		return fmt.Errorf("authenticode: the image has %d bytes, %d when it was prepared", src.Size(), p.body.file.Size)
+		return fmt.Errorf("the image has %d bytes, %d when it was prepared", src.Size(), p.body.file.Size)
 	}
 	c, err := p.change(t, signature)
 	if err != nil {
@@ -172,7 +176,93 @@ func (p *Prepared) join(w io.Writer, src osmith.Source, t cms.Template, signatur
 func (p *Prepared) change(t cms.Template, signature []byte) (*change, error) {
 	message, err := t.Join(signature)
 	if err != nil {
-		return nil, inFile(err)
+		return nil, err
 	}
-	return p.body.withTable(append(appendEntry(p.before[:len(p.before):len(p.before)], message), p.after...))
+	return p.body.withTable(append(signedpe.AppendEntry(p.before[:len(p.before):len(p.before)], message), p.after...))
+}
+
+// A StreamSigner signs an image while it is written: what [Sign] does in two passes over a file, in one behind whatever produces the image. It
+// copies the image through to a file, hashing it on the way, and Close adds padding, certificate table and the two header fields.
+// The file is byte for byte the one that Sign writes.
+//
+//	s, err := authenticode.NewStreamSigner(file, key, cert, authenticode.SignOptions{})
+//	_, err = io.Copy(s, unsigned)
+//	err = s.Close()
+//
+// The image may carry signatures; the new one is added behind them. What [Digester] refuses is refused.
+type StreamSigner struct {
+	digester *Digester
+	w        io.WriterAt
+	key      crypto.Signer
+	cert     *x509.Certificate
+	options  SignOptions
+	prepared *Prepared
+	closed   bool
+}
+
+// NewStreamSigner returns a signer that writes to w from offset 0 on; io.NewOffsetWriter puts the image elsewhere. Of more hashes, such as those of a
+// TPM's banks, it computes the digests in the same pass: see [StreamSigner.Sums].
+func NewStreamSigner(w io.WriterAt, key crypto.Signer, cert *x509.Certificate, o SignOptions, more ...crypto.Hash) (s *StreamSigner, err error) {
+	defer prefix.Add("authenticode", &err)
+	if err := o.check(cert); err != nil {
+		return nil, err
+	}
+	if err := cms.CheckKey(key, cert); err != nil {
+		return nil, err
+	}
+	d, err := NewDigester(append([]crypto.Hash{o.hash()}, more...)...)
+	if err != nil {
+		return nil, err
+	}
+	d.signing = true
+	d.sink = func(off int64, b []byte) error {
+		if n, err := w.WriteAt(b, off); err != nil {
+			return writing(off+int64(n), err)
+		}
+		return nil
+	}
+	return &StreamSigner{digester: d, w: w, key: key, cert: cert, options: o}, nil
+}
+
+// Write takes the next bytes of the image. After an error the file is of no use.
+func (s *StreamSigner) Write(b []byte) (int, error) {
+	if s.closed {
+		return 0, prefix.Error("authenticode", errors.New("write after Close"))
+	}
+	return s.digester.Write(b)
+}
+
+// Close signs and completes the file; only then is it an image. It closes nothing else. To give up, do not call it. A second call is an error.
+func (s *StreamSigner) Close() (err error) {
+	defer prefix.Add("authenticode", &err)
+	if s.closed {
+		return errors.New("closed twice")
+	}
+	s.closed = true
+	p, err := prepare(s.digester, s.cert, s.options)
+	if err != nil {
+		return err
+	}
+	signature, err := cms.SignDigest(s.key, s.cert, p.Hash, p.Digest)
+	if err != nil {
+		return err
+	}
+	c, err := p.change(p.template, signature)
+	if err != nil {
+		return err
+	}
+	if err := c.patch(s.w); err != nil {
+		return err
+	}
+	s.prepared = p
+	return nil
+}
+
+// Sums returns the Authenticode digests of the signed image under the hash of the signature and all others asked for, once Close has
+// succeeded.
+func (s *StreamSigner) Sums() (map[crypto.Hash][]byte, error) {
+	if s.prepared == nil {
+		return nil, prefix.Error("authenticode", errors.New("the image is not signed yet"))
+	}
+	return s.digester.SumsAsSigned()
 }

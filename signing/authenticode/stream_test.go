@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
 
@@ -144,7 +145,7 @@ func TestStreamRefuses(t *testing.T) {
 			sums, err := d.Sums()
 			require.Nil(t, sums)
 			require.ErrorContains(t, err, c.want)
-			_, ok := errors.AsType[*authenticode.FormatError](err)
+			_, ok := errors.AsType[*osmith.FormatError](err)
 			require.True(t, ok, "%T", err)
 			_, err2 = d.SumsAsSigned()
 			require.EqualError(t, err2, err.Error())

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
@@ -101,7 +102,7 @@ func TestMutations(t *testing.T) {
 		_, err := authenticode.Verify(bytes.NewReader(bad), id.list())
 		if err != nil {
 			refused++
-			_, format := errors.AsType[*authenticode.FormatError](err)
+			_, format := errors.AsType[*osmith.FormatError](err)
 			_, digest := errors.AsType[*authenticode.DigestError](err)
 			if !format && !digest && !errors.Is(err, authenticode.ErrUnsigned) && !errors.Is(err, authenticode.ErrUntrusted) {
 				require.ErrorContains(t, err, "authenticode: ")
@@ -251,7 +252,7 @@ const unsignedText = "unsigned attributes, whatever they be"
 // two bytes.
 func withUnsignedAttributes(t *testing.T, signed []byte) []byte {
 	t.Helper()
-	entries, err := authenticode.Entries(bytes.NewReader(signed))
+	entries, err := authenticode.Signatures(bytes.NewReader(signed))
 	require.NoError(t, err)
 	message := append(bytes.Clone(entries[0].Message), 0xa1, byte(len(unsignedText)))
 	message = append(message, unsignedText...)

@@ -2,7 +2,6 @@ package authenticode_test
 
 import (
 	"bytes"
-	"crypto"
 	"encoding/binary"
 	"errors"
 	"testing"
@@ -39,7 +38,7 @@ func TestVerifyErrors(t *testing.T) {
 	_, err = authenticode.Verify(bytes.NewReader(changed), leaf.list())
 	e, ok := errors.AsType[*authenticode.DigestError](err)
 	require.True(t, ok, "%v", err)
-	require.NotEqual(t, e.Signed, e.Actual)
+	require.NotEqual(t, e.Want, e.Got)
 
 	// A second signature by somebody else does not spoil the first.
 	twice := sign(t, signed, foreign, authenticode.SignOptions{})
@@ -94,7 +93,7 @@ func TestCertificateTable(t *testing.T) {
 			sigs, err := authenticode.Signatures(bytes.NewReader(b))
 			require.ErrorContains(t, err, c.want)
 			require.Nil(t, sigs)
-			e, ok := errors.AsType[*authenticode.FormatError](err)
+			e, ok := errors.AsType[*osmith.FormatError](err)
 			require.True(t, ok, "%T", err)
 			if c.offset >= 0 {
 				require.Equal(t, c.offset, e.Offset)
@@ -112,21 +111,15 @@ func TestCertificateTable(t *testing.T) {
 	require.ErrorIs(t, err, authenticode.ErrUnsigned)
 }
 
-// What one package returns is what the other takes.
-func TestHandOverToSecureboot(t *testing.T) {
+// What this package signs is what the other one reads.
+func TestSignedForSecureboot(t *testing.T) {
 	id := newIdentity(t, "rsa1", "self", nil)
 	signed := bytes.NewReader(sign(t, image(0), id, authenticode.SignOptions{}))
-	digests, err := authenticode.Digests(signed, crypto.SHA256)
+	im, err := secureboot.ReadImage(signed)
 	require.NoError(t, err)
-	sigs, err := authenticode.Signatures(signed)
-	require.NoError(t, err)
-	var candidates []secureboot.Candidate
-	for _, s := range sigs {
-		candidates = append(candidates, secureboot.Candidate(s))
-	}
 	db, err := secureboot.AppendSignatureLists(nil, secureboot.CertificateList(osmith.GUID{}, id.cert))
 	require.NoError(t, err)
-	verdict := secureboot.Variables{SecureBoot: true, DB: db}.Evaluate(digests, candidates)
+	verdict := secureboot.Evaluate(osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: db}, im, secureboot.EvaluateOptions{})
 	require.True(t, verdict.Allowed, verdict.Reason)
 	require.Equal(t, id.cert.Raw, verdict.Authority.Data)
 }

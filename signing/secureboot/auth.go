@@ -7,14 +7,35 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/cms"
 	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// EFI_VARIABLE_AUTHENTICATION_2 (UEFI Specification 2.10, section 8.2.2): EFI_TIME, then WIN_CERTIFICATE_UEFI_GUID, which is u32 length
-// with header, u16 revision, u16 type, GUID, SignedData. The new content of the variable follows.
+// Sentinels for what callers branch on.
+var (
+	// ErrUntrusted says that an update is well-formed and signed, but by none of the trusted certificates.
+	ErrUntrusted = errors.New("the update is not signed by a trusted certificate")
+
+	// ErrSignature says that the signature of an update does not fit it: other content, another variable, attributes or time.
+	ErrSignature = errors.New("the signature does not fit the update")
+)
+
+// guidPKCS7 is EFI_CERT_TYPE_PKCS7_GUID.
+var guidPKCS7 = osmith.MustParseGUID("4aafd29d-68df-49ee-8aa9-347d375665a7")
+
+// winCertificate is the beginning of WIN_CERTIFICATE_UEFI_GUID, which follows the time in EFI_VARIABLE_AUTHENTICATION_2 (UEFI Specification
+// 2.10, section 8.2.2). SignedData follows it, then the new content of the variable.
+type winCertificate struct {
+	Length         uint32 // with this header
+	Revision, Type uint16
+	CertType       [16]byte // mixed-endian
+}
+
 const (
 	certHeaderSize  = 24
 	certRevision    = 0x0200
@@ -22,38 +43,43 @@ const (
 	authHeaderSize  = timeSize + certHeaderSize
 )
 
-// An Update is a change of a key variable that a key is about to sign.
+// An Update is a change of a variable that holds keys, which a key is about to sign.
 type Update struct {
-	Name    string    // PK, KEK, db, dbx, dbt or dbr
-	Payload []byte    // signature lists; empty deletes the variable
-	Time    time.Time // whole seconds count; firmware refuses one that is not later than the variable's, unless Append
-	Append  bool      // add to the variable instead of replacing it; firmware drops entries that it already has
+	Variable string    // PK, KEK, db, dbx, dbt or dbr
+	Payload  []byte    // signature lists; empty deletes the variable
+	Time     time.Time // whole seconds count; firmware refuses one that is not later than the variable's, unless Append
+	Append   bool      // add to the variable instead of replacing it; firmware drops entries that it already has
 }
 
-// SignVariable returns the .auth form of a change, ready for SetVariable, for the firmware's menu, or for systemd-boot's enrolment
-// from /loader/keys. PK and KEK are signed by the key of PK, db and dbx by one of KEK; in Setup Mode firmware takes all but PK without
-// looking at the signature, and PK signed by itself.
-func SignVariable(name string, payload []byte, at time.Time, key crypto.Signer, cert *x509.Certificate, appendWrite bool) ([]byte, error) {
-	return Update{Name: name, Payload: payload, Time: at, Append: appendWrite}.Sign(key, cert)
+// A Pending update is one that is signed but not written: a dbx that is about to come, a step of a rotation.
+type Pending struct {
+	Variable string
+	Auth     []byte // the .auth file
+	Append   bool   // as it was signed
 }
 
 // Digest returns the SHA-256 digest that a key has to sign: RSA by PKCS #1 v1.5, or ECDSA. See [Update.Join].
 func (u Update) Digest() ([]byte, error) {
+	sum, err := u.digest()
+	return sum, prefix.Error("secureboot", err)
+}
+
+func (u Update) digest() ([]byte, error) {
 	if u.Time.IsZero() {
-		return nil, errors.New("secureboot: an update needs a time")
+		return nil, errors.New("an update needs a time")
 	}
 	stamp, err := appendTime(nil, u.Time)
 	if err != nil {
 		return nil, err
 	}
-	lists, err := ParseSignatureLists(u.Payload)
+	lists, err := parseLists(u.Payload)
 	if err != nil {
 		return nil, err
 	}
-	if u.Name == "PK" && len(u.Payload) > 0 && (len(lists) != 1 || len(lists[0].Signatures) != 1 || lists[0].Type != TypeX509) {
-		return nil, errors.New("secureboot: PK holds exactly one certificate")
+	if u.Variable == "PK" && len(u.Payload) > 0 && (len(lists) != 1 || len(lists[0].Signatures) != 1 || lists[0].Type != TypeX509) {
+		return nil, errors.New("PK holds exactly one certificate")
 	}
-	signed, err := signedBytes(u.Name, u.Payload, stamp, u.Append)
+	signed, err := signedBytes(u.Variable, u.Payload, stamp, u.Append)
 	if err != nil {
 		return nil, err
 	}
@@ -61,33 +87,41 @@ func (u Update) Digest() ([]byte, error) {
 	return sum[:], nil
 }
 
-// Sign signs an update. The same inputs give the same bytes with an RSA key and with an *ecdsa.PrivateKey; not all firmware
-// takes ECDSA.
-func (u Update) Sign(key crypto.Signer, cert *x509.Certificate) ([]byte, error) {
+// Sign returns the .auth form of an update, ready for SetVariable, for the firmware's menu, or for systemd-boot's enrolment from
+// /loader/keys. PK and KEK are signed by the key of PK, db and dbx by one of KEK; in Setup Mode firmware takes all but PK without
+// looking at the signature, and PK signed by itself. The same inputs give the same bytes with an RSA key and with an *ecdsa.PrivateKey;
+// not all firmware takes ECDSA.
+func (u Update) Sign(key crypto.Signer, cert *x509.Certificate) (auth []byte, err error) {
+	defer prefix.Add("secureboot", &err)
 	if cert == nil {
-		return nil, errors.New("secureboot: no certificate of the signer")
+		return nil, errors.New("no certificate of the signer")
 	}
-	sum, err := u.Digest()
+	sum, err := u.digest()
 	if err != nil {
 		return nil, err
 	}
 	signature, err := cms.SignDigest(key, cert, crypto.SHA256, sum)
 	if err != nil {
-		return nil, at(err)
+		return nil, err
 	}
-	return u.Join(cert, signature)
+	return u.join(cert, signature)
 }
 
 // Join returns the .auth form from a signature over [Update.Digest] made elsewhere, after checking it against the certificate.
 func (u Update) Join(cert *x509.Certificate, signature []byte) ([]byte, error) {
-	sum, err := u.Digest()
+	auth, err := u.join(cert, signature)
+	return auth, prefix.Error("secureboot", err)
+}
+
+func (u Update) join(cert *x509.Certificate, signature []byte) ([]byte, error) {
+	sum, err := u.digest()
 	if err != nil {
 		return nil, err
 	}
 	t := cms.Template{Digest: sum, Certificate: cert, Bare: true}
 	message, err := t.Join(signature)
 	if err != nil {
-		return nil, at(err)
+		return nil, err
 	}
 	if err := checkFixedOffsets(message, 0); err != nil {
 		return nil, err
@@ -96,10 +130,12 @@ func (u Update) Join(cert *x509.Certificate, signature []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b = binary.LittleEndian.AppendUint32(b, uint32(certHeaderSize+len(message)))
-	b = binary.LittleEndian.AppendUint16(b, certRevision)
-	b = binary.LittleEndian.AppendUint16(b, certTypeEFIGUID)
-	b = efi.AppendGUID(b, guidPKCS7)
+	b, err = binary.Append(b, binary.LittleEndian, winCertificate{
+		Length: uint32(certHeaderSize + len(message)), Revision: certRevision, Type: certTypeEFIGUID, CertType: [16]byte(efi.AppendGUID(nil, guidPKCS7)),
+	})
+	if err != nil {
+		return nil, err
+	}
 	b = append(b, message...)
 	return append(b, u.Payload...), nil
 }
@@ -130,8 +166,13 @@ type Auth struct {
 }
 
 // ParseAuth reads an .auth file without judging its signature. What firmware would refuse before it looks at the signature is a
-// [*FormatError]. The result points into b.
+// [*osmith.FormatError]. The result points into b.
 func ParseAuth(b []byte) (*Auth, error) {
+	a, err := parseAuth(b)
+	return a, prefix.Error("secureboot", err)
+}
+
+func parseAuth(b []byte) (*Auth, error) {
 	if len(b) < authHeaderSize {
 		return nil, bad(0, "header", "%d bytes, want at least %d", len(b), authHeaderSize)
 	}
@@ -139,15 +180,18 @@ func ParseAuth(b []byte) (*Auth, error) {
 	if err != nil {
 		return nil, err
 	}
-	le := binary.LittleEndian
 	cert := b[timeSize:]
-	if rev, typ := le.Uint16(cert[4:]), le.Uint16(cert[6:]); rev != certRevision || typ != certTypeEFIGUID {
-		return nil, bad(timeSize+4, "WIN_CERTIFICATE", "revision 0x%04x and type 0x%04x, want 0x%04x and 0x%04x", rev, typ, certRevision, certTypeEFIGUID)
+	var h winCertificate
+	if _, err := binary.Decode(cert, binary.LittleEndian, &h); err != nil {
+		return nil, err
 	}
-	if g := efi.GUID(cert[8:]); g != guidPKCS7 {
+	if h.Revision != certRevision || h.Type != certTypeEFIGUID {
+		return nil, bad(timeSize+4, "WIN_CERTIFICATE", "revision 0x%04x and type 0x%04x, want 0x%04x and 0x%04x", h.Revision, h.Type, certRevision, certTypeEFIGUID)
+	}
+	if g := efi.GUID(h.CertType[:]); g != guidPKCS7 {
 		return nil, bad(timeSize+8, "certificate type", "%v, want PKCS #7 (%v)", g, guidPKCS7)
 	}
-	size := int64(le.Uint32(cert))
+	size := int64(h.Length)
 	if size < certHeaderSize || size > int64(len(cert)) {
 		return nil, bad(timeSize, "certificate length", "%d, want %d to the %d bytes left", size, certHeaderSize, len(cert))
 	}
@@ -157,7 +201,7 @@ func ParseAuth(b []byte) (*Auth, error) {
 	}
 	sd, rest, err := cms.Parse(message, authHeaderSize)
 	if err != nil {
-		return nil, at(err)
+		return nil, err
 	}
 	switch {
 	case len(rest) != 0:
@@ -171,24 +215,112 @@ func ParseAuth(b []byte) (*Auth, error) {
 	if a.Signer = sd.Certificate(&sd.Signers[0]); a.Signer == nil {
 		return nil, bad(authHeaderSize, "SignedData", "it does not carry the signer's certificate")
 	}
-	if _, err := ParseSignatureLists(a.Payload); err != nil {
-		e, _ := errors.AsType[*FormatError](err)
-		return nil, bad(timeSize+int(size)+int(e.Offset), e.Field, "%w", e.Err)
+	if _, err := parseLists(a.Payload); err != nil {
+		if e, ok := errors.AsType[*osmith.FormatError](err); ok {
+			e.Offset += timeSize + size
+		}
+		return nil, err
 	}
 	return a, nil
 }
 
-// VerifyAuth reads an .auth file and checks it as firmware does for the variable of that name: the signature covers name, vendor,
-// attributes (which say whether the update appends), time and content, and was made by one of the trusted certificates or by one issued by
-// them. These are the certificate in PK for PK and KEK, those in KEK for db and dbx. Whether the time is later than the variable's is for
-// the caller to compare. Errors are [*FormatError], [ErrSignature], [ErrUntrusted].
-func VerifyAuth(b []byte, name string, appendWrite bool, trusted []*x509.Certificate) (*Auth, error) {
-	a, err := ParseAuth(b)
-	if err != nil {
+// VerifyAuth reads an .auth file and checks it as firmware does for its variable: the signature covers name, vendor, attributes (which
+// say whether the update appends), time and content, and was made by one of the trusted certificates or by one issued by them. These are
+// the certificate in PK for PK and KEK, those in KEK for db and dbx. Whether the time is later than the variable's is for the caller to
+// compare. Errors are [*osmith.FormatError], [ErrSignature], [ErrUntrusted].
+func VerifyAuth(p Pending, trusted []*x509.Certificate) (a *Auth, err error) {
+	defer prefix.Add("secureboot", &err)
+	if a, err = parseAuth(p.Auth); err != nil {
 		return nil, err
 	}
-	if err := a.verify(name, appendWrite, trusted, false); err != nil {
+	if err := a.verify(p, trusted, false); err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+// verify checks the signature of an update; exactly means that the signer is one of certs itself, as edk2 wants it of PK.
+func (a *Auth) verify(p Pending, certs []*x509.Certificate, exactly bool) error {
+	signed, err := signedBytes(p.Variable, a.Payload, a.stamp, p.Append)
+	if err != nil {
+		return err
+	}
+	if err := a.message.Check(&a.message.Signers[0], a.Signer, signed); err != nil {
+		return fmt.Errorf("%w (variable %s, append %t): %w", ErrSignature, p.Variable, p.Append, err)
+	}
+	if exactly {
+		for _, c := range certs {
+			if bytes.Equal(c.Raw, a.Signer.Raw) {
+				return nil
+			}
+		}
+	} else if cms.Chain(a.Signer, a.Certificates, certs) != nil {
+		return nil
+	}
+	return fmt.Errorf("%w: signed by %q", ErrUntrusted, a.Signer.Subject)
+}
+
+// efiTime is EFI_TIME (UEFI Specification 2.10, section 8.3.1). All after the second is zero in a variable's time stamp (section 8.2.2).
+type efiTime struct {
+	Year                             uint16
+	Month, Day, Hour, Minute, Second uint8
+	_                                uint8
+	Nanosecond                       uint32
+	TimeZone                         int16
+	Daylight                         uint8
+	_                                uint8
+}
+
+const timeSize = 16
+
+func appendTime(b []byte, t time.Time) ([]byte, error) {
+	t = t.UTC()
+	if y := t.Year(); y < 1900 || y > 9999 {
+		return nil, fmt.Errorf("time %v: the year is not one of 1900 to 9999", t)
+	}
+	return binary.Append(b, binary.LittleEndian, efiTime{Year: uint16(t.Year()), Month: uint8(t.Month()), Day: uint8(t.Day()),
+		Hour: uint8(t.Hour()), Minute: uint8(t.Minute()), Second: uint8(t.Second())})
+}
+
+// appendOptionalTime is [appendTime], with zero bytes for no time.
+func appendOptionalTime(b []byte, t time.Time) ([]byte, error) {
+	if t.IsZero() {
+		return append(b, make([]byte, timeSize)...), nil
+	}
+	return appendTime(b, t)
+}
+
+func parseTime(b []byte) (time.Time, error) {
+	for i, x := range b[7:timeSize] {
+		if x != 0 {
+			return time.Time{}, bad(7+i, "time stamp", "byte 0x%02x after the seconds, want zero", x)
+		}
+	}
+	var e efiTime
+	if _, err := binary.Decode(b, binary.LittleEndian, &e); err != nil {
+		return time.Time{}, err
+	}
+	t := time.Date(int(e.Year), time.Month(e.Month), int(e.Day), int(e.Hour), int(e.Minute), int(e.Second), 0, time.UTC)
+	again, err := appendTime(nil, t)
+	if err != nil || !bytes.Equal(again, b[:timeSize]) {
+		return time.Time{}, bad(0, "time stamp", "%d-%d-%d %d:%d:%d is no date and time from 1900 on", e.Year, e.Month, e.Day, e.Hour, e.Minute, e.Second)
+	}
+	return t, nil
+}
+
+// signedBytes is what the signature of an update covers (UEFI Specification 2.10, section 8.2.2): name in UTF-16LE without NUL, vendor,
+// attributes, time stamp, new content.
+func signedBytes(name string, payload []byte, stamp []byte, appendWrite bool) ([]byte, error) {
+	vendor, err := vendorGUID(name)
+	if err != nil {
+		return nil, err
+	}
+	attrs := uint32(attributesKeys)
+	if appendWrite {
+		attrs |= attributeAppend
+	}
+	b := efi.AppendGUID(efi.AppendUTF16(nil, name), vendor)
+	b = binary.LittleEndian.AppendUint32(b, attrs)
+	b = append(b, stamp...)
+	return append(b, payload...), nil
 }

@@ -12,51 +12,52 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 func TestAuthRoundTrip(t *testing.T) {
 	h := hierarchy(t)
-	content := lists(t, secureboot.CertificateList(owner, h.DB.Cert), secureboot.HashList(owner, [32]byte{1}, [32]byte{2}))
+	content := lists(t, secureboot.CertificateList(owner, h.DB.Cert), secureboot.SHA256List(owner, [32]byte{1}, [32]byte{2}))
 	for _, c := range []struct {
 		name    string
 		payload []byte
 		add     bool
 	}{
-		{"db", content, false}, {"db", content, true}, {"dbx", lists(t, secureboot.HashList(owner, [32]byte{9})), true},
+		{"db", content, false}, {"db", content, true}, {"dbx", lists(t, secureboot.SHA256List(owner, [32]byte{9})), true},
 		{"KEK", lists(t, secureboot.CertificateList(owner, h.KEK.Cert)), false},
 		{"PK", lists(t, secureboot.CertificateList(owner, h.PK.Cert)), false},
 		{"PK", nil, false}, {"dbt", content, false}, {"dbr", content, false},
 	} {
-		b, err := secureboot.SignVariable(c.name, c.payload, when.Add(999), h.KEK.Key, h.KEK.Cert, c.add)
+		b, err := secureboot.Update{Variable: c.name, Payload: c.payload, Time: when.Add(999), Append: c.add}.Sign(h.KEK.Key, h.KEK.Cert)
 		require.NoError(t, err)
-		again, err := secureboot.SignVariable(c.name, c.payload, when, h.KEK.Key, h.KEK.Cert, c.add)
+		again, err := secureboot.Update{Variable: c.name, Payload: c.payload, Time: when, Append: c.add}.Sign(h.KEK.Key, h.KEK.Cert)
 		require.NoError(t, err)
 		require.Equal(t, again, b, "the same bytes, fractions of a second do not count")
 
-		a, err := secureboot.VerifyAuth(b, c.name, c.add, []*x509.Certificate{h.PK.Cert, h.KEK.Cert})
+		a, err := secureboot.VerifyAuth(secureboot.Pending{Variable: c.name, Auth: b, Append: c.add}, []*x509.Certificate{h.PK.Cert, h.KEK.Cert})
 		require.NoError(t, err)
 		require.Equal(t, when, a.Time)
 		require.Equal(t, string(c.payload), string(a.Payload))
 		require.Equal(t, h.KEK.Cert.Raw, a.Signer.Raw)
 
-		_, err = secureboot.VerifyAuth(b, c.name, !c.add, []*x509.Certificate{h.KEK.Cert})
+		_, err = secureboot.VerifyAuth(secureboot.Pending{Variable: c.name, Auth: b, Append: !c.add}, []*x509.Certificate{h.KEK.Cert})
 		require.ErrorIs(t, err, secureboot.ErrSignature)
-		_, err = secureboot.VerifyAuth(b, c.name, c.add, []*x509.Certificate{foreignHierarchy(t).KEK.Cert})
+		_, err = secureboot.VerifyAuth(secureboot.Pending{Variable: c.name, Auth: b, Append: c.add}, []*x509.Certificate{foreignHierarchy(t).KEK.Cert})
 		require.ErrorIs(t, err, secureboot.ErrUntrusted)
-		_, err = secureboot.VerifyAuth(b, c.name, c.add, nil)
+		_, err = secureboot.VerifyAuth(secureboot.Pending{Variable: c.name, Auth: b, Append: c.add}, nil)
 		require.ErrorIs(t, err, secureboot.ErrUntrusted)
 		for _, other := range []string{"PK", "KEK", "db", "dbx"} {
 			if other != c.name {
-				_, err = secureboot.VerifyAuth(b, other, c.add, []*x509.Certificate{h.KEK.Cert})
+				_, err = secureboot.VerifyAuth(secureboot.Pending{Variable: other, Auth: b, Append: c.add}, []*x509.Certificate{h.KEK.Cert})
 				require.ErrorIs(t, err, secureboot.ErrSignature)
 			}
 		}
 	}
 }
 
-func TestSignVariableRefuses(t *testing.T) {
+func TestUpdateRefuses(t *testing.T) {
 	h := hierarchy(t)
 	db := lists(t, secureboot.CertificateList(owner, h.DB.Cert))
 	two := lists(t, secureboot.CertificateList(owner, h.PK.Cert), secureboot.CertificateList(owner, h.KEK.Cert))
@@ -78,12 +79,12 @@ func TestSignVariableRefuses(t *testing.T) {
 		{"another's certificate", "db", db, when, h.KEK.Key, h.PK.Cert, "secureboot: the key is not that of the certificate"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b, err := secureboot.SignVariable(c.variable, c.payload, c.at, c.key, c.cert, false)
+			b, err := secureboot.Update{Variable: c.variable, Payload: c.payload, Time: c.at}.Sign(c.key, c.cert)
 			require.ErrorContains(t, err, c.want)
 			require.Nil(t, b)
 		})
 	}
-	u := secureboot.Update{Name: "db", Payload: db, Time: when}
+	u := secureboot.Update{Variable: "db", Payload: db, Time: when}
 	_, err := u.Join(h.KEK.Cert, make([]byte, 256))
 	require.ErrorContains(t, err, "secureboot: signature to join")
 }
@@ -91,7 +92,7 @@ func TestSignVariableRefuses(t *testing.T) {
 // A signature made elsewhere from the digest gives the same file.
 func TestUpdateJoin(t *testing.T) {
 	h := hierarchy(t)
-	u := secureboot.Update{Name: "dbx", Payload: lists(t, secureboot.HashList(owner, [32]byte{7})), Time: when, Append: true}
+	u := secureboot.Update{Variable: "dbx", Payload: lists(t, secureboot.SHA256List(owner, [32]byte{7})), Time: when, Append: true}
 	digest, err := u.Digest()
 	require.NoError(t, err)
 	signature, err := h.KEK.Key.Sign(nil, digest, crypto.SHA256)
@@ -106,15 +107,15 @@ func TestUpdateJoin(t *testing.T) {
 // Every byte of an update counts, and every bit of its headers.
 func TestAuthTampered(t *testing.T) {
 	h := hierarchy(t)
-	b, err := secureboot.SignVariable("db", lists(t, secureboot.CertificateList(owner, h.DB.Cert)), when, h.KEK.Key, h.KEK.Cert, false)
+	b, err := secureboot.Update{Variable: "db", Payload: lists(t, secureboot.CertificateList(owner, h.DB.Cert)), Time: when}.Sign(h.KEK.Key, h.KEK.Cert)
 	require.NoError(t, err)
 	trusted := []*x509.Certificate{h.KEK.Cert}
-	_, err = secureboot.VerifyAuth(b, "db", false, trusted)
+	_, err = secureboot.VerifyAuth(secureboot.Pending{Variable: "db", Auth: b}, trusted)
 	require.NoError(t, err)
 	for i := 0; i < 8*len(b); {
 		bad := bytes.Clone(b)
 		bad[i/8] ^= 1 << (i % 8)
-		if _, err := secureboot.VerifyAuth(bad, "db", false, trusted); err == nil {
+		if _, err := secureboot.VerifyAuth(secureboot.Pending{Variable: "db", Auth: bad}, trusted); err == nil {
 			t.Fatalf("accepted with bit %d of byte %d changed (0x%02x)", i%8, i/8, b[i/8])
 		}
 		if i++; i > 8*128 { // behind the headers one bit of each byte will do
@@ -122,12 +123,12 @@ func TestAuthTampered(t *testing.T) {
 		}
 	}
 	for i := range b {
-		a, err := secureboot.VerifyAuth(b[:i], "db", false, trusted)
+		a, err := secureboot.VerifyAuth(secureboot.Pending{Variable: "db", Auth: b[:i]}, trusted)
 		if err == nil || a != nil {
 			t.Fatalf("accepted when cut to %d bytes", i)
 		}
 	}
-	var e *secureboot.FormatError
+	var e *osmith.FormatError
 	_, err = secureboot.ParseAuth(b[:30])
 	require.True(t, errors.As(err, &e))
 }
@@ -155,10 +156,10 @@ func TestSameAsEfitools(t *testing.T) {
 			testtools.Run(t, "sign-efi-sig-list", args...)
 			theirs, err := os.ReadFile(auth)
 			require.NoError(t, err)
-			ours, err := secureboot.SignVariable(name, payload, when, h.KEK.Key, h.KEK.Cert, add)
+			ours, err := secureboot.Update{Variable: name, Payload: payload, Time: when, Append: add}.Sign(h.KEK.Key, h.KEK.Cert)
 			require.NoError(t, err)
 			require.Equal(t, theirs, ours, "%s append %t", name, add)
-			_, err = secureboot.VerifyAuth(theirs, name, add, []*x509.Certificate{h.KEK.Cert})
+			_, err = secureboot.VerifyAuth(secureboot.Pending{Variable: name, Auth: theirs, Append: add}, []*x509.Certificate{h.KEK.Cert})
 			require.NoError(t, err)
 		}
 	}
@@ -166,8 +167,8 @@ func TestSameAsEfitools(t *testing.T) {
 
 func FuzzParseAuth(f *testing.F) {
 	h := hierarchy(f)
-	for _, payload := range [][]byte{nil, lists(f, secureboot.HashList(owner, [32]byte{1}))} {
-		b, err := secureboot.SignVariable("db", payload, when, h.KEK.Key, h.KEK.Cert, false)
+	for _, payload := range [][]byte{nil, lists(f, secureboot.SHA256List(owner, [32]byte{1}))} {
+		b, err := secureboot.Update{Variable: "db", Payload: payload, Time: when}.Sign(h.KEK.Key, h.KEK.Cert)
 		require.NoError(f, err)
 		f.Add(b)
 	}
@@ -176,7 +177,7 @@ func FuzzParseAuth(f *testing.F) {
 		if (a == nil) != (err != nil) {
 			t.Fatalf("%v and error %v", a, err)
 		}
-		if _, err := secureboot.VerifyAuth(data, "db", false, []*x509.Certificate{foreignHierarchy(t).KEK.Cert}); err == nil {
+		if _, err := secureboot.VerifyAuth(secureboot.Pending{Variable: "db", Auth: data}, []*x509.Certificate{foreignHierarchy(t).KEK.Cert}); err == nil {
 			t.Fatal("accepted with a foreign certificate")
 		}
 	})

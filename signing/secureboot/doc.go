@@ -5,16 +5,16 @@
 //	keys, err := secureboot.Generate(nil, secureboot.GenerateOptions{CommonName: "Acme OS", Owner: owner, NotBefore: from, NotAfter: to})
 //	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{Keep: microsofts}})
 //	files, err := enrollment.LoaderKeys("auto")              // for the ESP; systemd-boot enrols them
-//	...
 //	machine, err := secureboot.ReadVariables(os.DirFS("/sys/firmware/efi/efivars"))
-//	report := machine.EvaluateSet(images, secureboot.SetOptions{Pending: pending})
+//	image, err := secureboot.ReadImage(file)
+//	report := secureboot.EvaluateSet(machine, []secureboot.Image{image}, secureboot.EvaluateSetOptions{Pending: pending})
 //	fmt.Print(report)                                        // uki.efi: allowed: db has the certificate "CN=Acme OS Signature Database Key"
 //
 // What it does, in the order of a machine's life: [Generate] and [NewKeyPair] make keys and certificates; [Hierarchy.Enroll] signs them in,
-// not without a decision on option ROMs; [SignVariable], [Update] and [Hierarchy.SignUpdate] change variables later; [Variables.Apply]
-// tells what a change would do, or why firmware would refuse it; [Variables.EvaluateSet] what would boot; [PlanRotation] exchanges keys
-// step by step with no step that locks out. State comes from efivarfs ([ReadVariables]) or from the variable store of a virtual machine
-// ([ParseStore], [Variables.WriteStore]).
+// not without a decision on option ROMs; [Update] and [Hierarchy.SignUpdate] change variables later; [Apply] tells what a change would do,
+// or why firmware would refuse it; [Evaluate] and [EvaluateSet] what would boot; [PlanRotation] exchanges keys step by step with no step
+// that locks out. The state of a machine is a value, [osmith.FirmwareVariables], which package tpm takes too. It comes from efivarfs
+// ([ReadVariables]) or from the variable store of a virtual machine ([ParseStore], [WriteStore]).
 //
 // Signature lists of every type are read and written back as they were; certificates and the digests of images and certificates are
 // understood. An .auth file is EFI_VARIABLE_AUTHENTICATION_2 with a bare SignedData, without signed attributes, under SHA-256:
@@ -24,8 +24,7 @@
 // Keys are crypto.Signers, wherever they are; and every signature can be made elsewhere without one: [Update.Digest] and [Update.Join],
 // [Hierarchy.EnrollUpdates], [Step.Digest] and [Step.Join].
 //
-// [Variables.Evaluate] takes the digests and signatures of an image as values, from package authenticode or elsewhere. It follows
-// edk2; its verdict names the entry of db that PCR 7 will have.
+// [Evaluate] follows edk2; its verdict names the entry of db that PCR 7 will have.
 //
 // Limits: RSA PKCS #1 v1.5 and ECDSA; no time stamps of signatures; of shim only its SBAT level is looked at, not its MOK lists; audit and
 // deployed mode, which edk2 does not have, are not known; Microsoft's certificates are in a table by name and fingerprint, but not shipped.

@@ -1,17 +1,20 @@
 package secureboot
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-var errNoCertificate = errors.New("secureboot: the hierarchy lacks a certificate")
+var errNoCertificate = errors.New("the hierarchy lacks a certificate")
 
 // Enrollment is the .auth files that put a hierarchy into a machine in Setup Mode, to be written in the order db, dbx, KEK, PK: with PK,
 // Setup Mode ends. systemd-boot takes them from the directory of [Enrollment.LoaderKeys].
@@ -20,7 +23,7 @@ type Enrollment struct {
 	DBX         []byte // nil: dbx stays as it is
 
 	// Variables are what the machine has afterwards.
-	Variables Variables
+	Variables osmith.FirmwareVariables
 }
 
 // EnrollOptions are the choices of [Hierarchy.Enroll].
@@ -47,25 +50,26 @@ type EnrollOptions struct {
 
 // Enroll signs the enrolment of this hierarchy together with what the options keep. Without a decision on option ROMs it is
 // [ErrOptionROMs], beyond the room a [*SpaceError]. The result is checked by applying it to a machine in Setup Mode.
-func (h *Hierarchy) Enroll(o EnrollOptions) (*Enrollment, error) {
+func (h *Hierarchy) Enroll(o EnrollOptions) (e *Enrollment, err error) {
+	defer prefix.Add("secureboot", &err)
 	if err := h.Check(); err != nil {
 		return nil, err
 	}
-	updates, err := h.EnrollUpdates(o)
+	updates, err := h.enrollUpdates(o)
 	if err != nil {
 		return nil, err
 	}
-	e := &Enrollment{Variables: Variables{SetupMode: true}}
+	e = &Enrollment{Variables: osmith.FirmwareVariables{SecureBoot: bit(false), SetupMode: bit(true)}}
 	files := map[string]*[]byte{"PK": &e.PK, "KEK": &e.KEK, "db": &e.DB, "dbx": &e.DBX}
 	for _, u := range updates {
 		auth, err := h.SignUpdate(u)
 		if err != nil {
 			return nil, err
 		}
-		if e.Variables, err = e.Variables.Apply(u.Name, auth, u.Append); err != nil {
+		if e.Variables, err = apply(e.Variables, Pending{Variable: u.Variable, Auth: auth, Append: u.Append}); err != nil {
 			return nil, err
 		}
-		*files[u.Name] = auth
+		*files[u.Variable] = auth
 	}
 	return e, nil
 }
@@ -74,6 +78,11 @@ func (h *Hierarchy) Enroll(o EnrollOptions) (*Enrollment, error) {
 // certificates of PK, KEK and DB, but no key: each [Update.Digest] can be signed elsewhere, by the key of PK for PK and KEK, by that of KEK
 // for db and dbx, and goes into [Update.Join].
 func (h *Hierarchy) EnrollUpdates(o EnrollOptions) ([]Update, error) {
+	updates, err := h.enrollUpdates(o)
+	return updates, prefix.Error("secureboot", err)
+}
+
+func (h *Hierarchy) enrollUpdates(o EnrollOptions) ([]Update, error) {
 	if h.PK.Cert == nil || h.KEK.Cert == nil || h.DB.Cert == nil {
 		return nil, errNoCertificate
 	}
@@ -82,24 +91,24 @@ func (h *Hierarchy) EnrollUpdates(o EnrollOptions) ([]Update, error) {
 		return nil, err
 	}
 	db := append([]SignatureList{CertificateList(h.Owner, h.DB.Cert)}, without(kept, h.DB.Cert)...)
-	keks, err := ParseSignatureLists(o.KeepKEK)
+	keks, err := parseLists(o.KeepKEK)
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range o.KEK {
 		if known, ok := Identify(c); ok && known.Variable != "KEK" {
-			return nil, fmt.Errorf("secureboot: %s is a certificate for %s, not for KEK", known.Name, known.Variable)
+			return nil, fmt.Errorf("%s is a certificate for %s, not for KEK", known.Name, known.Variable)
 		}
 		if !containsCertificate(keks, c) {
 			keks = append(keks, CertificateList(microsoftOwner(c, h.Owner), c))
 		}
 	}
 	kek := append([]SignatureList{CertificateList(h.Owner, h.KEK.Cert)}, without(keks, h.KEK.Cert)...)
-	dbx, err := ParseSignatureLists(o.DBX)
+	dbx, err := parseLists(o.DBX)
 	if err != nil {
 		return nil, err
 	}
-	var v Variables
+	var v osmith.FirmwareVariables
 	var updates []Update
 	for _, x := range []struct {
 		name  string
@@ -109,114 +118,113 @@ func (h *Hierarchy) EnrollUpdates(o EnrollOptions) ([]Update, error) {
 		if len(x.lists) == 0 {
 			continue
 		}
-		if *x.data, err = AppendSignatureLists(nil, x.lists...); err != nil {
+		if *x.data, err = appendLists(nil, x.lists...); err != nil {
 			return nil, err
 		}
-		updates = append(updates, Update{Name: x.name, Payload: *x.data, Time: o.Time})
+		updates = append(updates, Update{Variable: x.name, Payload: *x.data, Time: o.Time})
 	}
-	if need := v.Space(); o.RoomForVariables > 0 && need > o.RoomForVariables {
-		return nil, &SpaceError{Need: need, Room: o.RoomForVariables}
+	if err := checkSpace(v, o.RoomForVariables); err != nil {
+		return nil, err
 	}
 	return updates, nil
 }
 
-func without(lists []SignatureList, c *x509.Certificate) []SignatureList {
-	return Without(lists, func(typ osmith.GUID, s Signature) bool { return typ == TypeX509 && string(s.Data) == string(c.Raw) })
-}
-
-// A SpaceError says that the variables do not fit into the room that the caller allows. Firmware whose store is full may not start.
-type SpaceError struct {
-	Need, Room int64 // bytes
-}
-
-func (e *SpaceError) Error() string {
-	return fmt.Sprintf("secureboot: the variables need %d bytes of the machine's store, there is room for %d", e.Need, e.Room)
-}
-
-// Space estimates the bytes that PK, KEK, db, dbx, dbt and dbr take in a variable store: each with a header and its name as edk2 writes
-// them, and once more the largest, for the copy that an update makes before the old one goes.
-func (v Variables) Space() int64 {
-	const header = 60
-	var sum, largest int64
-	for _, s := range v.slots() {
-		if len(*s.data) == 0 {
-			continue
-		}
-		n := (header + int64(2*len(s.name)+2) + int64(len(*s.data)) + 3) &^ 3
-		sum += n
-		largest = max(largest, n)
-	}
-	return sum + largest
-}
-
-// A LoaderKey is a file for the ESP.
-type LoaderKey struct {
-	Path    string // from the root of the ESP, with slashes
-	Content []byte
-}
-
-// LoaderKeys are the files from which systemd-boot enrols the keys of a machine in Setup Mode: /loader/keys/NAME/{db,dbx,KEK,PK}.auth
+// LoaderKeys are the files from which systemd-boot enrols the keys of a machine in Setup Mode: loader/keys/NAME/{PK,KEK,db,dbx}.auth
 // (systemd-boot(7)). The directory named auto is the one that "secure-boot-enroll if-safe" and "force" in loader.conf take without asking.
-func (e *Enrollment) LoaderKeys(name string) ([]LoaderKey, error) {
-	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\\:*?\"<>|") {
-		return nil, fmt.Errorf("secureboot: %q cannot be the name of a directory on an ESP", name)
+func (e *Enrollment) LoaderKeys(name string) ([]osmith.ESPFile, error) {
+	if name == "" || name[0] == '.' || strings.ContainsAny(name, "\"*/:<>?\\|") {
+		return nil, prefix.Error("secureboot", fmt.Errorf("%q cannot be the name of a directory on an ESP", name))
 	}
-	var keys []LoaderKey
+	var files []osmith.ESPFile
 	for _, f := range []struct {
 		name string
 		auth []byte
-	}{{"db", e.DB}, {"dbx", e.DBX}, {"KEK", e.KEK}, {"PK", e.PK}} {
+	}{{"PK", e.PK}, {"KEK", e.KEK}, {"db", e.DB}, {"dbx", e.DBX}} {
 		if f.auth != nil {
-			keys = append(keys, LoaderKey{path.Join("loader/keys", name, f.name+".auth"), f.auth})
+			files = append(files, osmith.ESPFile{Path: path.Join("loader/keys", name, f.name+".auth"), Content: bytes.NewReader(f.auth)})
 		}
 	}
-	return keys, nil
+	return files, nil
 }
 
-// EnrollOwnKeysOnly signs an enrolment after which the machine believes in this hierarchy and in nothing else. Option
-// ROMs of graphics, network and storage cards are signed by Microsoft; a machine that needs one to show a picture or to find its disk, and
-// whose db has lost Microsoft's certificate, may not get as far as its setup menu. Use it for virtual machines and for
-// hardware that is known to do without; [Hierarchy.Enroll] keeps what others need.
-func (h *Hierarchy) EnrollOwnKeysOnly(at time.Time) (*Enrollment, error) {
-	var e Enrollment
-	for _, v := range []struct {
-		name    string
-		content KeyPair
-		auth    *[]byte
-	}{{"PK", h.PK, &e.PK}, {"KEK", h.KEK, &e.KEK}, {"db", h.DB, &e.DB}} {
-		payload, err := h.payload(v.content)
-		if err != nil {
-			return nil, err
-		}
-		if *v.auth, err = h.SignUpdate(Update{Name: v.name, Payload: payload, Time: at}); err != nil {
-			return nil, err
-		}
-	}
-	var err error
-	if e.Variables, err = h.Variables(); err != nil {
+// ErrOptionROMs says that nothing was decided about option ROMs. It is what stands between a fleet and black screens.
+var ErrOptionROMs = errors.New("no decision on option ROMs: graphics, network and storage cards bring firmware that is signed by a certificate in db, " +
+	"as a rule Microsoft Corporation UEFI CA 2011. A machine that needs such a card for a picture or for its disk, and whose db has lost that certificate, may not even " +
+	"show its setup menu, and can then only be repaired by replacing its flash. Keep certificates (Keep, KeepDB), allow the digests of the option ROMs " +
+	"that the event log of such a machine has in PCR 2 (AllowDigests), or set TrustNoOptionROMsAtTheRiskOfABlackScreen")
+
+// OptionROMs is the decision on option ROMs that every enrolment and rotation needs: at least one of the first three, or the last.
+type OptionROMs struct {
+	// Keep are certificates that stay in db or are put there, Microsoft's for example: see [KnownCertificates] for what each
+	// is for. Of the known ones at least one has to be good for option ROMs.
+	Keep []*x509.Certificate
+
+	// KeepDB is the content of the machine's own db: every entry of it stays, as far as any certificate or digest is in it.
+	KeepDB []byte
+
+	// AllowDigests are the SHA-256 Authenticode digests of the option ROMs of the machine, from the events of type
+	// EV_EFI_BOOT_SERVICES_DRIVER and EV_EFI_RUNTIME_SERVICES_DRIVER in PCR 2 of its event log. A firmware update of a card changes them.
+	AllowDigests [][32]byte
+
+	// TrustNoOptionROMsAtTheRiskOfABlackScreen is for virtual machines and for hardware that is known to do without.
+	TrustNoOptionROMsAtTheRiskOfABlackScreen bool
+}
+
+// lists are what the decision puts into db, after a check that it is one. Our own certificates do not make it one.
+func (o OptionROMs) lists(owner osmith.GUID, own ...*x509.Certificate) ([]SignatureList, error) {
+	kept, err := parseLists(o.KeepDB)
+	if err != nil {
 		return nil, err
 	}
-	return &e, nil
-}
-
-func (h *Hierarchy) payload(p KeyPair) ([]byte, error) {
-	if p.Cert == nil {
-		return nil, errNoCertificate
-	}
-	return AppendSignatureLists(nil, CertificateList(h.Owner, p.Cert))
-}
-
-// Variables are those of a machine after [Hierarchy.EnrollOwnKeysOnly] and a reboot: Secure Boot on, dbx absent.
-func (h *Hierarchy) Variables() (Variables, error) {
-	v := Variables{SecureBoot: true}
-	for _, c := range []struct {
-		pair KeyPair
-		data *[]byte
-	}{{h.PK, &v.PK}, {h.KEK, &v.KEK}, {h.DB, &v.DB}} {
-		var err error
-		if *c.data, err = h.payload(c.pair); err != nil {
-			return Variables{}, err
+	decided := o.TrustNoOptionROMsAtTheRiskOfABlackScreen || len(o.AllowDigests) > 0 || goodForOptionROMs(kept, own)
+	for _, c := range o.Keep {
+		known, ok := Identify(c)
+		decided = decided || known.OptionROMs || (!ok && !slices.ContainsFunc(own, c.Equal))
+		if ok && known.Variable != "db" {
+			return nil, errors.New("" + known.Name + " is a certificate for " + known.Variable + ", not for db")
+		}
+		if !containsCertificate(kept, c) {
+			kept = append(kept, CertificateList(microsoftOwner(c, owner), c))
 		}
 	}
-	return v, nil
+	if !decided {
+		return nil, ErrOptionROMs
+	}
+	if len(o.AllowDigests) > 0 {
+		kept = Merge(kept, SHA256List(owner, o.AllowDigests...))
+	}
+	return kept, nil
+}
+
+// goodForOptionROMs reports whether lists have anything that option ROMs may be verified by: digests, one of Microsoft's certificates for
+// them, or one that is neither known nor our own, as the vendor of the machine would have it.
+func goodForOptionROMs(lists []SignatureList, own []*x509.Certificate) bool {
+	for _, l := range lists {
+		for _, h := range imageHashes {
+			if l.Type == h.typ {
+				return true
+			}
+		}
+		if l.Type != TypeX509 {
+			continue
+		}
+		for _, s := range l.Signatures {
+			c, err := x509.ParseCertificate(s.Data)
+			if err != nil {
+				continue
+			}
+			if known, ok := Identify(c); known.OptionROMs || (!ok && !slices.ContainsFunc(own, c.Equal)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// microsoftOwner is the owner that Microsoft gives its certificates, or ours.
+func microsoftOwner(c *x509.Certificate, ours osmith.GUID) osmith.GUID {
+	if _, ok := Identify(c); ok {
+		return MicrosoftOwner
+	}
+	return ours
 }

@@ -7,10 +7,12 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -33,15 +35,15 @@ func TestEnroll(t *testing.T) {
 		{"our own key is none", secureboot.EnrollOptions{OptionROMs: R{KeepDB: lists(t, secureboot.CertificateList(owner, h.DB.Cert)), Keep: C{h.DB.Cert}}}, nil, "no decision on option ROMs"},
 		{"KEK in db", secureboot.EnrollOptions{OptionROMs: R{Keep: C{ms["Microsoft Corporation KEK CA 2011"]}}}, nil, "is a certificate for KEK, not for db"},
 		{"db in KEK", secureboot.EnrollOptions{OptionROMs: R{AllowDigests: [][32]byte{card}}, KEK: C{ms["Windows UEFI CA 2023"]}}, nil, "is a certificate for db, not for KEK"},
-		{"broken db to keep", secureboot.EnrollOptions{OptionROMs: R{KeepDB: []byte{1}}}, nil, "signature list at byte 0"},
-		{"broken KEK to keep", secureboot.EnrollOptions{OptionROMs: R{AllowDigests: [][32]byte{card}}, KeepKEK: []byte{1}}, nil, "signature list at byte 0"},
-		{"broken dbx", secureboot.EnrollOptions{OptionROMs: R{AllowDigests: [][32]byte{card}}, DBX: []byte{1}}, nil, "signature list at byte 0"},
+		{"broken db to keep", secureboot.EnrollOptions{OptionROMs: R{KeepDB: []byte{1}}}, nil, "signature list at 0x0"},
+		{"broken KEK to keep", secureboot.EnrollOptions{OptionROMs: R{AllowDigests: [][32]byte{card}}, KeepKEK: []byte{1}}, nil, "signature list at 0x0"},
+		{"broken dbx", secureboot.EnrollOptions{OptionROMs: R{AllowDigests: [][32]byte{card}}, DBX: []byte{1}}, nil, "signature list at 0x0"},
 		{"no room", secureboot.EnrollOptions{OptionROMs: R{AllowDigests: [][32]byte{card}}, RoomForVariables: 3000}, nil, "there is room for 3000"},
 		{"the risk", secureboot.EnrollOptions{OptionROMs: R{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}}, C{}, ""},
 		{"digests", secureboot.EnrollOptions{OptionROMs: R{AllowDigests: [][32]byte{card}}, RoomForVariables: 5000}, C{}, ""},
 		{"one of Microsoft's", secureboot.EnrollOptions{OptionROMs: R{Keep: C{ms["Microsoft Corporation UEFI CA 2011"]}}}, C{ms["Microsoft Corporation UEFI CA 2011"]}, ""},
 		{"the new one, twice", secureboot.EnrollOptions{OptionROMs: R{Keep: C{ms["Microsoft Option ROM UEFI CA 2023"], ms["Microsoft Option ROM UEFI CA 2023"]}}}, C{ms["Microsoft Option ROM UEFI CA 2023"]}, ""},
-		{"the vendor's", secureboot.EnrollOptions{OptionROMs: R{KeepDB: vendor}, KeepKEK: vendor, KEK: C{ms["Microsoft Corporation KEK 2K CA 2023"]}, DBX: lists(t, secureboot.HashList(owner, card))},
+		{"the vendor's", secureboot.EnrollOptions{OptionROMs: R{KeepDB: vendor}, KeepKEK: vendor, KEK: C{ms["Microsoft Corporation KEK 2K CA 2023"]}, DBX: lists(t, secureboot.SHA256List(owner, card))},
 			C{foreignHierarchy(t).DB.Cert}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -54,16 +56,16 @@ func TestEnroll(t *testing.T) {
 				return
 			}
 			require.NoError(t, err)
-			v := secureboot.Variables{SetupMode: true}
+			v := osmith.FirmwareVariables{SetupMode: []byte{1}}
 			keys, err := e.LoaderKeys("auto")
 			require.NoError(t, err)
 			names := map[string]string{"loader/keys/auto/db.auth": "db", "loader/keys/auto/dbx.auth": "dbx", "loader/keys/auto/KEK.auth": "KEK", "loader/keys/auto/PK.auth": "PK"}
-			for _, k := range keys { // in systemd-boot's order
-				v, err = v.Apply(names[k.Path], k.Content, false)
+			for _, k := range keys {
+				v, err = secureboot.Apply(v, secureboot.Pending{Variable: names[k.Path], Auth: content(t, k)})
 				require.NoError(t, err)
 			}
 			require.Equal(t, e.Variables, v)
-			require.True(t, v.SecureBoot)
+			require.Equal(t, []byte{1}, v.SecureBoot)
 			require.Equal(t, c.o.DBX, v.DBX)
 			require.Equal(t, c.o.DBX != nil, e.DBX != nil)
 			for _, cert := range append(c.db, h.DB.Cert) {
@@ -73,9 +75,9 @@ func TestEnroll(t *testing.T) {
 				require.True(t, holds(t, v.KEK, cert))
 			}
 			if c.o.OptionROMs.AllowDigests != nil {
-				require.True(t, v.Evaluate(map[crypto.Hash][]byte{crypto.SHA256: card[:]}, nil).Allowed)
+				require.True(t, secureboot.Evaluate(v, secureboot.Image{Digests: map[crypto.Hash][]byte{crypto.SHA256: card[:]}}, secureboot.EvaluateOptions{}).Allowed)
 			}
-			require.Positive(t, v.Space())
+			require.Positive(t, secureboot.Space(v))
 		})
 	}
 }
@@ -83,7 +85,7 @@ func TestEnroll(t *testing.T) {
 // An enrolment whose keys are elsewhere is the same.
 func TestEnrollUpdates(t *testing.T) {
 	h := hierarchy(t)
-	o := secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{AllowDigests: [][32]byte{{7}}}, DBX: lists(t, secureboot.HashList(owner, [32]byte{1}))}
+	o := secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{AllowDigests: [][32]byte{{7}}}, DBX: lists(t, secureboot.SHA256List(owner, [32]byte{1}))}
 	want, err := h.Enroll(o)
 	require.NoError(t, err)
 	public := &secureboot.Hierarchy{Owner: owner, PK: secureboot.KeyPair{Cert: h.PK.Cert}, KEK: secureboot.KeyPair{Cert: h.KEK.Cert}, DB: secureboot.KeyPair{Cert: h.DB.Cert}}
@@ -92,7 +94,7 @@ func TestEnrollUpdates(t *testing.T) {
 	require.Len(t, updates, 4)
 	for _, u := range updates {
 		p := h.KEK
-		if u.Name == "PK" || u.Name == "KEK" {
+		if u.Variable == "PK" || u.Variable == "KEK" {
 			p = h.PK
 		}
 		digest, err := u.Digest()
@@ -101,15 +103,22 @@ func TestEnrollUpdates(t *testing.T) {
 		require.NoError(t, err)
 		auth, err := u.Join(p.Cert, signature)
 		require.NoError(t, err)
-		require.Equal(t, map[string][]byte{"PK": want.PK, "KEK": want.KEK, "db": want.DB, "dbx": want.DBX}[u.Name], auth)
+		require.Equal(t, map[string][]byte{"PK": want.PK, "KEK": want.KEK, "db": want.DB, "dbx": want.DBX}[u.Variable], auth)
 	}
 	_, err = new(secureboot.Hierarchy).EnrollUpdates(o)
 	require.ErrorContains(t, err, "lacks a certificate")
 }
 
-func TestLoaderKeysRefuses(t *testing.T) {
-	e, err := hierarchy(t).EnrollOwnKeysOnly(when)
+func content(t testing.TB, f osmith.ESPFile) []byte {
+	t.Helper()
+	b := make([]byte, f.Content.Size())
+	_, err := f.Content.ReadAt(b, 0)
 	require.NoError(t, err)
+	return b
+}
+
+func TestLoaderKeysRefuses(t *testing.T) {
+	e := enrolled(t, hierarchy(t))
 	for _, name := range []string{"", ".", "..", "a/b", `a\b`, "a:b"} {
 		keys, err := e.LoaderKeys(name)
 		require.ErrorContains(t, err, "cannot be the name of a directory")
@@ -192,11 +201,13 @@ func TestBootctlAutoEnroll(t *testing.T) {
 	for _, name := range []string{"PK", "KEK", "db"} {
 		theirs, err := os.ReadFile(filepath.Join(esp, "loader/keys/auto", name+".auth"))
 		require.NoError(t, err)
-		a, err := secureboot.VerifyAuth(theirs, name, false, []*x509.Certificate{h.DB.Cert})
+		a, err := secureboot.VerifyAuth(secureboot.Pending{Variable: name, Auth: theirs}, []*x509.Certificate{h.DB.Cert})
 		require.NoError(t, err)
-		e, err := all.EnrollOwnKeysOnly(a.Time)
+		updates, err := all.EnrollUpdates(secureboot.EnrollOptions{Time: a.Time, OptionROMs: nothingElse.OptionROMs})
 		require.NoError(t, err)
-		ours := map[string][]byte{"PK": e.PK, "KEK": e.KEK, "db": e.DB}[name]
+		i := slices.IndexFunc(updates, func(u secureboot.Update) bool { return u.Variable == name })
+		ours, err := all.SignUpdate(updates[i])
+		require.NoError(t, err)
 		const header, wrapping = 40, 19
 		if len(theirs) == len(ours)+wrapping {
 			ours[16] += wrapping // length of the certificate; small enough here to stay in its byte

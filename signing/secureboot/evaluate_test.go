@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -65,7 +66,7 @@ func TestEvaluate(t *testing.T) {
 		return l
 	}
 	hashes := func(d ...[32]byte) []secureboot.SignatureList {
-		return []secureboot.SignatureList{secureboot.HashList(owner, d...)}
+		return []secureboot.SignatureList{secureboot.SHA256List(owner, d...)}
 	}
 	tbs := func(p secureboot.KeyPair) []secureboot.SignatureList {
 		d := sha256.Sum256(p.Cert.RawTBSCertificate)
@@ -117,8 +118,8 @@ func TestEvaluate(t *testing.T) {
 		{"unrelated dbx", certs(h.DB), append(append(hashes(other), tbs(f.DB)...), certs(f.PK)...), sigs{by(h.DB)}, h.DB.Cert.Raw, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := secureboot.Variables{SecureBoot: true, DB: lists(t, c.db...), DBX: lists(t, c.dbx...)}
-			got := v.Evaluate(digests, c.sigs)
+			v := osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: lists(t, c.db...), DBX: lists(t, c.dbx...)}
+			got := secureboot.Evaluate(v, secureboot.Image{Digests: digests, Signatures: c.sigs}, secureboot.EvaluateOptions{})
 			require.Contains(t, got.Reason, c.reason)
 			require.NotEmpty(t, got.Reason)
 			require.Equal(t, c.authority != nil, got.Allowed, got.Reason)
@@ -128,27 +129,27 @@ func TestEvaluate(t *testing.T) {
 			}
 			require.Equal(t, c.authority, got.Authority.Data)
 
-			v.SecureBoot = false
-			require.True(t, v.Evaluate(digests, nil).Allowed)
+			v.SecureBoot = []byte{0}
+			require.True(t, secureboot.Evaluate(v, secureboot.Image{Digests: digests, Signatures: nil}, secureboot.EvaluateOptions{}).Allowed)
 		})
 	}
 
 	for _, c := range []struct {
-		v      secureboot.Variables
+		v      osmith.FirmwareVariables
 		want   bool
 		reason string
 	}{
-		{secureboot.Variables{}, true, "Secure Boot is off"},
-		{secureboot.Variables{SetupMode: true}, true, "Setup Mode"},
-		{secureboot.Variables{SetupMode: true, SecureBoot: true}, true, "Setup Mode"},
-		{secureboot.Variables{SecureBoot: true, DB: []byte{1}}, false, "db cannot be parsed"},
-		{secureboot.Variables{SecureBoot: true, DB: lists(t, certs(h.DB)...), DBX: []byte{1}}, false, "dbx cannot be parsed"},
+		{osmith.FirmwareVariables{}, true, "Secure Boot is off"},
+		{osmith.FirmwareVariables{SetupMode: []byte{1}}, true, "Setup Mode"},
+		{osmith.FirmwareVariables{SetupMode: []byte{1}, SecureBoot: []byte{1}}, true, "Setup Mode"},
+		{osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: []byte{1}}, false, "db cannot be parsed"},
+		{osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: lists(t, certs(h.DB)...), DBX: []byte{1}}, false, "dbx cannot be parsed"},
 	} {
-		got := c.v.Evaluate(digests, sigs{by(h.DB)})
+		got := secureboot.Evaluate(c.v, secureboot.Image{Digests: digests, Signatures: sigs{by(h.DB)}}, secureboot.EvaluateOptions{})
 		require.Equal(t, c.want, got.Allowed)
 		require.Contains(t, got.Reason, c.reason)
 	}
-	got := secureboot.Variables{SecureBoot: true}.Evaluate(nil, nil)
+	got := secureboot.Evaluate(osmith.FirmwareVariables{SecureBoot: []byte{1}}, secureboot.Image{}, secureboot.EvaluateOptions{})
 	require.False(t, got.Allowed)
 	require.Contains(t, got.Reason, "was not given")
 }
@@ -156,13 +157,13 @@ func TestEvaluate(t *testing.T) {
 // The authority of a real boot: the log of that machine has this digest in PCR 7 for UEFI_VARIABLE_DATA with this entry of db.
 func TestAuthorityOfARealBoot(t *testing.T) {
 	b := bootVariables(t)
-	v := secureboot.Variables{SecureBoot: true, PK: b["PK"], KEK: b["KEK"], DB: b["db"], DBX: b["dbx"]}
+	v := osmith.FirmwareVariables{SecureBoot: []byte{1}, PK: b["PK"], KEK: b["KEK"], DB: b["db"], DBX: b["dbx"]}
 	l, err := secureboot.ParseSignatureLists(v.DB)
 	require.NoError(t, err)
 	certs, err := secureboot.Certificates(l)
 	require.NoError(t, err)
 	sum := sha256.Sum256([]byte("image"))
-	verdict := v.Evaluate(map[crypto.Hash][]byte{crypto.SHA256: sum[:]}, []secureboot.Candidate{{Hash: crypto.SHA256, Digest: sum[:], Signer: certs[0]}})
+	verdict := secureboot.Evaluate(v, secureboot.Image{Digests: map[crypto.Hash][]byte{crypto.SHA256: sum[:]}, Signatures: []secureboot.Candidate{{Hash: crypto.SHA256, Digest: sum[:], Signer: certs[0]}}}, secureboot.EvaluateOptions{})
 	require.True(t, verdict.Allowed, verdict.Reason)
 	entry, err := verdict.Authority.AppendBinary(nil)
 	require.NoError(t, err)

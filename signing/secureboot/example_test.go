@@ -22,42 +22,44 @@ func Example() {
 	}
 
 	// The machine's variables after enrolment, and what it would say to an image signed by the db key.
-	machine, err := keys.Variables()
+	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
 	if err != nil {
 		panic(err)
 	}
+	machine := enrollment.Variables
 	digest := sha256.Sum256([]byte("stands for the Authenticode digest of a PE image"))
 	digests := map[crypto.Hash][]byte{crypto.SHA256: digest[:]}
 	signature := secureboot.Candidate{Hash: crypto.SHA256, Digest: digest[:], Signer: keys.DB.Cert}
-	fmt.Println(machine.Evaluate(digests, []secureboot.Candidate{signature}).Reason)
+	image := secureboot.Image{Digests: digests, Signatures: []secureboot.Candidate{signature}} // ReadImage reads it from a file
+	fmt.Println(secureboot.Evaluate(machine, image, secureboot.EvaluateOptions{}).Reason)
 
 	// Withdrawing the image.
-	machine.DBX, err = secureboot.AppendSignatureLists(machine.DBX, secureboot.HashList(keys.Owner, digest))
+	machine.DBX, err = secureboot.AppendSignatureLists(machine.DBX, secureboot.SHA256List(keys.Owner, digest))
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(machine.Evaluate(digests, []secureboot.Candidate{signature}).Allowed)
+	fmt.Println(secureboot.Evaluate(machine, image, secureboot.EvaluateOptions{}).Allowed)
 	// Output:
 	// db has the certificate "CN=Acme OS Signature Database Key"
 	// false
 }
 
-func ExampleSignVariable() {
+func ExampleUpdate_Sign() {
 	year := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	keys, err := secureboot.Generate(nil, secureboot.GenerateOptions{CommonName: "Acme OS", NotBefore: year, NotAfter: year.AddDate(20, 0, 0)})
 	if err != nil {
 		panic(err)
 	}
 	revoked := sha256.Sum256([]byte("stands for the Authenticode digest of an old image"))
-	payload, err := secureboot.AppendSignatureLists(nil, secureboot.HashList(keys.Owner, revoked))
+	payload, err := secureboot.AppendSignatureLists(nil, secureboot.SHA256List(keys.Owner, revoked))
 	if err != nil {
 		panic(err)
 	}
-	auth, err := secureboot.SignVariable("dbx", payload, year, keys.KEK.Key, keys.KEK.Cert, true)
+	auth, err := secureboot.Update{Variable: "dbx", Payload: payload, Time: year, Append: true}.Sign(keys.KEK.Key, keys.KEK.Cert)
 	if err != nil {
 		panic(err)
 	}
-	update, err := secureboot.VerifyAuth(auth, "dbx", true, []*x509.Certificate{keys.KEK.Cert})
+	update, err := secureboot.VerifyAuth(secureboot.Pending{Variable: "dbx", Auth: auth, Append: true}, []*x509.Certificate{keys.KEK.Cert})
 	if err != nil {
 		panic(err)
 	}
@@ -66,7 +68,7 @@ func ExampleSignVariable() {
 }
 
 func ExampleParseSignatureLists() {
-	esl, err := secureboot.AppendSignatureLists(nil, secureboot.HashList(osmith.GUID{}, [32]byte{1}, [32]byte{2}))
+	esl, err := secureboot.AppendSignatureLists(nil, secureboot.SHA256List(osmith.GUID{}, [32]byte{1}, [32]byte{2}))
 	if err != nil {
 		panic(err)
 	}
@@ -107,32 +109,33 @@ func ExampleHierarchy_Enroll() {
 	}
 	// Output:
 	// true
-	// loader/keys/auto/db.auth
-	// loader/keys/auto/KEK.auth
 	// loader/keys/auto/PK.auth
+	// loader/keys/auto/KEK.auth
+	// loader/keys/auto/db.auth
 }
 
-func ExampleVariables_Apply() {
+func ExampleApply() {
 	year := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	keys, err := ours() // made by Generate
 	if err != nil {
 		panic(err)
 	}
-	machine, err := keys.Variables()
+	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
 	if err != nil {
 		panic(err)
 	}
-	payload, err := secureboot.AppendSignatureLists(nil, secureboot.HashList(keys.Owner, [32]byte{1}))
+	machine := enrollment.Variables
+	payload, err := secureboot.AppendSignatureLists(nil, secureboot.SHA256List(keys.Owner, [32]byte{1}))
 	if err != nil {
 		panic(err)
 	}
-	dbx, err := keys.SignUpdate(secureboot.Update{Name: "dbx", Payload: payload, Time: year})
+	dbx, err := keys.SignUpdate(secureboot.Update{Variable: "dbx", Payload: payload, Time: year})
 	if err != nil {
 		panic(err)
 	}
-	after, err := machine.Apply("dbx", dbx, false)
+	after, err := secureboot.Apply(machine, secureboot.Pending{Variable: "dbx", Auth: dbx})
 	fmt.Println(len(after.DBX), err)
-	_, err = after.Apply("dbx", dbx, false)
+	_, err = secureboot.Apply(after, secureboot.Pending{Variable: "dbx", Auth: dbx})
 	fmt.Println(err)
 	// Output:
 	// 76 <nil>
@@ -149,24 +152,25 @@ func ExampleReadVariables() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(v.SetupMode, v.SecureBoot, len(v.PK))
-	// Output: true false 0
+	fmt.Println(v.SetupMode, v.SecureBoot, v.PK == nil)
+	// Output: [1] [0] true
 }
 
-func ExampleVariables_EvaluateSet() {
+func ExampleEvaluateSet() {
 	year := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	keys, err := ours() // made by Generate
 	if err != nil {
 		panic(err)
 	}
-	machine, err := keys.Variables()
+	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
 	if err != nil {
 		panic(err)
 	}
+	machine := enrollment.Variables
 	digest := sha256.Sum256([]byte("stands for the Authenticode digest of a UKI"))
 	uki := secureboot.Image{Name: "acmeos_7.efi", Digests: map[crypto.Hash][]byte{crypto.SHA256: digest[:]},
 		Signatures: []secureboot.Candidate{{Hash: crypto.SHA256, Digest: digest[:], Signer: keys.DB.Cert}}}
-	fmt.Print(machine.EvaluateSet([]secureboot.Image{uki}, secureboot.SetOptions{At: year}))
+	fmt.Print(secureboot.EvaluateSet(machine, []secureboot.Image{uki}, secureboot.EvaluateSetOptions{At: year}))
 	// Output:
 	// acmeos_7.efi: allowed: db has the certificate "CN=Acme OS Signature Database Key"
 	//   warning: the certificate "CN=Acme OS Signature Database Key" in db has expired on 2002-01-01; firmware does not care, but nothing new will be signed by it
@@ -182,12 +186,13 @@ func ExamplePlanRotation() {
 	if err != nil {
 		panic(err)
 	}
-	machine, err := old.Variables()
+	enrollment, err := old.Enroll(secureboot.EnrollOptions{Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
 	if err != nil {
 		panic(err)
 	}
+	machine := enrollment.Variables
 	// Only the key of PK is exchanged.
-	plan, err := secureboot.PlanRotation(secureboot.RotationOptions{Machine: machine, Old: old, New: &secureboot.Hierarchy{PK: fresh.PK}, Time: year})
+	plan, err := secureboot.PlanRotation(secureboot.RotationOptions{Machine: machine, Old: old, New: &secureboot.Hierarchy{PK: fresh.PK}, Time: year.AddDate(1, 0, 0)})
 	if err != nil {
 		panic(err)
 	}
@@ -198,7 +203,7 @@ func ExamplePlanRotation() {
 		}
 		fmt.Println(action.Kind)
 		if action.Kind == secureboot.ActionWrite {
-			if machine, err = machine.Apply(action.Step.Variable, action.Step.Auth, action.Step.Append); err != nil {
+			if machine, err = secureboot.Apply(machine, action.Step.Pending); err != nil {
 				panic(err)
 			}
 		}

@@ -6,17 +6,17 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 // Whatever an .auth file holds, a machine of ours takes it only if our key signed it, and it never panics.
 func FuzzApply(f *testing.F) {
 	h := hierarchy(f)
-	v, err := h.Variables()
-	require.NoError(f, err)
+	v := enrolled(f, h).Variables
 	taken := map[string]bool{}
 	for _, name := range []string{"PK", "KEK", "db", "dbx"} {
-		b, err := h.SignUpdate(secureboot.Update{Name: name, Payload: lists(f, secureboot.CertificateList(owner, h.DB.Cert)), Time: when})
+		b, err := h.SignUpdate(secureboot.Update{Variable: name, Payload: lists(f, secureboot.CertificateList(owner, h.DB.Cert)), Time: when})
 		require.NoError(f, err)
 		f.Add(name, b, false)
 		a, err := secureboot.ParseAuth(b)
@@ -24,13 +24,13 @@ func FuzzApply(f *testing.F) {
 		taken[name+string(a.Payload)] = true
 	}
 	f.Fuzz(func(t *testing.T, name string, b []byte, add bool) {
-		after, err := v.Apply(name, b, add)
-		if err == nil && !taken[name+string(after.Get(name))] {
+		after, err := secureboot.Apply(v, secureboot.Pending{Variable: name, Auth: b, Append: add})
+		if err == nil && !taken[name+string(secureboot.Content(after, name))] {
 			t.Fatalf("taken: %s %x", name, b)
 		}
-		setup := secureboot.Variables{SetupMode: true}
-		if after, err = setup.Apply(name, b, add); err == nil {
-			_ = after.EvaluateSet([]secureboot.Image{signed("x", secureboot.KeyPair{Cert: &x509.Certificate{}})}, secureboot.SetOptions{}).String()
+		setup := osmith.FirmwareVariables{SetupMode: []byte{1}}
+		if after, err = secureboot.Apply(setup, secureboot.Pending{Variable: name, Auth: b, Append: add}); err == nil {
+			_ = secureboot.EvaluateSet(after, []secureboot.Image{signed("x", secureboot.KeyPair{Cert: &x509.Certificate{}})}, secureboot.EvaluateSetOptions{}).String()
 		}
 	})
 }

@@ -66,6 +66,18 @@ func foreignHierarchy(t testing.TB) *secureboot.Hierarchy {
 	return h
 }
 
+// nothingElse enrols a hierarchy alone.
+var nothingElse = secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}}
+
+// enrolled is a machine with a hierarchy and nothing else, of which no times are known.
+func enrolled(t testing.TB, h *secureboot.Hierarchy) *secureboot.Enrollment {
+	t.Helper()
+	e, err := h.Enroll(nothingElse)
+	require.NoError(t, err)
+	e.Variables.Times = nil
+	return e
+}
+
 func lists(t testing.TB, l ...secureboot.SignatureList) []byte {
 	t.Helper()
 	b, err := secureboot.AppendSignatureLists(nil, l...)

@@ -57,34 +57,34 @@ func TestGenerateRefuses(t *testing.T) {
 	require.Nil(t, h)
 }
 
-func TestEnrollOwnKeysOnly(t *testing.T) {
+func TestEnrollNothingElse(t *testing.T) {
 	h := hierarchy(t)
-	e, err := h.EnrollOwnKeysOnly(when)
-	require.NoError(t, err)
-	v, err := h.Variables()
-	require.NoError(t, err)
-	require.True(t, v.SecureBoot)
+	e := enrolled(t, h)
+	v := e.Variables
+	require.Equal(t, []byte{1}, v.SecureBoot)
+	require.Equal(t, []byte{0}, v.SetupMode)
+	require.Equal(t, lists(t, secureboot.CertificateList(owner, h.DB.Cert)), v.DB)
+	require.Nil(t, v.DBX)
 	for _, c := range []struct {
 		name          string
 		auth, content []byte
 		signer        *x509.Certificate
 	}{{"PK", e.PK, v.PK, h.PK.Cert}, {"KEK", e.KEK, v.KEK, h.PK.Cert}, {"db", e.DB, v.DB, h.KEK.Cert}} {
-		a, err := secureboot.VerifyAuth(c.auth, c.name, false, []*x509.Certificate{c.signer})
+		a, err := secureboot.VerifyAuth(secureboot.Pending{Variable: c.name, Auth: c.auth}, []*x509.Certificate{c.signer})
 		require.NoError(t, err)
 		require.Equal(t, c.content, a.Payload)
 	}
-	_, err = (&secureboot.Hierarchy{}).EnrollOwnKeysOnly(when)
-	require.ErrorContains(t, err, "lacks a certificate")
-	_, err = (&secureboot.Hierarchy{}).Variables()
-	require.Error(t, err)
+	_, err := (&secureboot.Hierarchy{}).Enroll(nothingElse)
+	require.EqualError(t, err, "secureboot: the hierarchy lacks key or certificate of PK")
+	_, err = (&secureboot.Hierarchy{}).EnrollUpdates(nothingElse)
+	require.EqualError(t, err, "secureboot: the hierarchy lacks a certificate")
 }
 
 // openssl takes our SignedData for what it is, once it has a ContentInfo around it.
 func TestOpensslVerifies(t *testing.T) {
 	testtools.Require(t, "openssl")
 	h := hierarchy(t)
-	e, err := h.EnrollOwnKeysOnly(when)
-	require.NoError(t, err)
+	e := enrolled(t, h)
 	size := int(e.DB[16]) | int(e.DB[17])<<8 - 24
 	signed := e.DB[40 : 40+size]
 	wrapped := []byte{0x30, 0x82, byte((size + 15) >> 8), byte(size + 15), 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2, 0xa0, 0x82, byte(size >> 8), byte(size)}

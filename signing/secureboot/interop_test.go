@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -25,7 +26,7 @@ func TestListsAsEfitools(t *testing.T) {
 	testtools.Require(t, "cert-to-efi-hash-list")
 	for bits, hash := range map[string]crypto.Hash{"256": crypto.SHA256, "384": crypto.SHA384, "512": crypto.SHA512} {
 		testtools.Run(t, "cert-to-efi-hash-list", "-g", owner.String(), "-t", when.Format(time.DateTime), "-s", bits, cert, out)
-		l, err := secureboot.CertificateHashList(owner, hash, when, h.DB.Cert)
+		l, err := secureboot.CertificateDigestList(owner, hash, when, h.DB.Cert)
 		require.NoError(t, err)
 		require.Equal(t, hexOf(read(t, out)), hexOf(lists(t, l)), bits)
 	}
@@ -36,7 +37,7 @@ func TestListsAsEfitools(t *testing.T) {
 	require.NoError(t, os.WriteFile(hashFile, sum[:], 0o600))
 	require.NoError(t, os.WriteFile(der, h.DB.Cert.Raw, 0o600))
 	testtools.Run(t, "sbsiglist", "--owner", owner.String(), "--type", "sha256", "--output", out, hashFile)
-	require.Equal(t, read(t, out), lists(t, secureboot.HashList(owner, sum)))
+	require.Equal(t, read(t, out), lists(t, secureboot.SHA256List(owner, sum)))
 	testtools.Run(t, "sbsiglist", "--owner", owner.String(), "--type", "x509", "--output", out, der)
 	require.Equal(t, read(t, out), lists(t, secureboot.CertificateList(owner, h.DB.Cert)))
 
@@ -57,18 +58,17 @@ func TestHashToEfiSigList(t *testing.T) {
 	l, err := secureboot.ParseSignatureLists(b)
 	require.NoError(t, err)
 	require.Equal(t, secureboot.TypeSHA256, l[0].Type)
-	require.Equal(t, b, lists(t, secureboot.HashList(l[0].Signatures[0].Owner, [32]byte(l[0].Signatures[0].Data))))
+	require.Equal(t, b, lists(t, secureboot.SHA256List(l[0].Signatures[0].Owner, [32]byte(l[0].Signatures[0].Data))))
 }
 
 // Updates that sbvarsign signs are taken by the machine that Apply simulates. It stamps them with the time of its run.
 func TestSbvarsign(t *testing.T) {
 	testtools.Require(t, "sbvarsign")
 	h := hierarchy(t)
-	v, err := h.Variables()
-	require.NoError(t, err)
+	v := enrolled(t, h).Variables
 	dir := t.TempDir()
 	esl, out := filepath.Join(dir, "esl"), filepath.Join(dir, "auth")
-	payload := lists(t, secureboot.HashList(owner, [32]byte{1}))
+	payload := lists(t, secureboot.SHA256List(owner, [32]byte{1}))
 	require.NoError(t, os.WriteFile(esl, payload, 0o600))
 	key, cert := pemFiles(t, h.KEK)
 	for attrs, add := range map[string]bool{
@@ -76,12 +76,12 @@ func TestSbvarsign(t *testing.T) {
 		"NON_VOLATILE,BOOTSERVICE_ACCESS,RUNTIME_ACCESS,APPEND_WRITE": true,
 	} {
 		testtools.Run(t, "sbvarsign", "--key", key, "--cert", cert, "--attr", attrs, "--output", out, "dbx", esl)
-		after, err := v.Apply("dbx", read(t, out), add)
+		after, err := secureboot.Apply(v, secureboot.Pending{Variable: "dbx", Auth: read(t, out), Append: add})
 		require.NoError(t, err, attrs)
 		require.Equal(t, payload, after.DBX)
-		_, err = v.Apply("dbx", read(t, out), !add)
+		_, err = secureboot.Apply(v, secureboot.Pending{Variable: "dbx", Auth: read(t, out), Append: !add})
 		require.ErrorIs(t, err, secureboot.ErrSignature)
-		_, err = v.Apply("db", read(t, out), add)
+		_, err = secureboot.Apply(v, secureboot.Pending{Variable: "db", Auth: read(t, out), Append: add})
 		require.ErrorIs(t, err, secureboot.ErrSignature)
 	}
 }
@@ -95,14 +95,13 @@ func TestDeletionAsEfitools(t *testing.T) {
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
 	key, cert := pemFiles(t, h.PK)
 	testtools.Run(t, "sign-efi-sig-list", "-t", when.Format(time.DateTime), "-k", key, "-c", cert, "PK", empty, out)
-	ours, err := h.SignUpdate(secureboot.Update{Name: "PK", Time: when})
+	ours, err := h.SignUpdate(secureboot.Update{Variable: "PK", Time: when})
 	require.NoError(t, err)
 	require.Equal(t, read(t, out), ours)
-	v, err := h.Variables()
+	v := enrolled(t, h).Variables
+	v, err = secureboot.Apply(v, secureboot.Pending{Variable: "PK", Auth: ours})
 	require.NoError(t, err)
-	v, err = v.Apply("PK", ours, false)
-	require.NoError(t, err)
-	require.True(t, v.SetupMode)
+	require.Equal(t, []byte{1}, v.SetupMode)
 }
 
 // The variables of others' machines, out of their event logs: they parse, are written back as they were, and their dbx stops what it should.
@@ -113,11 +112,11 @@ func TestVariablesOfOthers(t *testing.T) {
 	known := 0
 	for _, dir := range dirs {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
-			v := secureboot.Variables{SecureBoot: true, PK: read(t, dir+"/PK"), KEK: read(t, dir+"/KEK"), DB: read(t, dir+"/db"), DBX: read(t, dir+"/dbx")}
+			v := osmith.FirmwareVariables{SecureBoot: []byte{1}, PK: read(t, dir+"/PK"), KEK: read(t, dir+"/KEK"), DB: read(t, dir+"/db"), DBX: read(t, dir+"/dbx")}
 			for _, name := range []string{"PK", "KEK", "db", "dbx"} {
-				l, err := secureboot.ParseSignatureLists(v.Get(name))
+				l, err := secureboot.ParseSignatureLists(secureboot.Content(v, name))
 				require.NoError(t, err)
-				require.Equal(t, v.Get(name), lists(t, l...))
+				require.Equal(t, secureboot.Content(v, name), lists(t, l...))
 				if name == "dbx" {
 					continue
 				}
@@ -138,12 +137,12 @@ func TestVariablesOfOthers(t *testing.T) {
 						continue
 					}
 					stopped++
-					r := v.Evaluate(map[crypto.Hash][]byte{crypto.SHA256: s.Data}, nil)
+					r := secureboot.Evaluate(v, secureboot.Image{Digests: map[crypto.Hash][]byte{crypto.SHA256: s.Data}, Signatures: nil}, secureboot.EvaluateOptions{})
 					require.True(t, r.Revoked, hex.EncodeToString(s.Data))
 				}
 			}
 			require.Greater(t, stopped, 10)
-			require.Greater(t, v.Space(), int64(len(v.PK)+len(v.KEK)+len(v.DB)+2*len(v.DBX)))
+			require.Greater(t, secureboot.Space(v), int64(len(v.PK)+len(v.KEK)+len(v.DB)+2*len(v.DBX)))
 
 			// Enrolling our keys, with all that the machine has, keeps what its vendor signed and what is revoked.
 			e, err := hierarchy(t).Enroll(secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{KeepDB: v.DB}, KeepKEK: v.KEK, DBX: v.DBX})
@@ -165,31 +164,31 @@ func read(t testing.TB, name string) []byte {
 // Microsoft's published updates of dbx, all of one time and signed below a certificate in KEK: a machine takes them, once, and has then what a machine of the cloud had.
 func TestMicrosoftsUpdates(t *testing.T) {
 	const dir = "testdata/logs/rhel8-uefi/"
-	empty := secureboot.Variables{SecureBoot: true, PK: read(t, dir+"PK"), KEK: read(t, dir+"KEK"), DB: read(t, dir+"db")}
+	empty := osmith.FirmwareVariables{SecureBoot: []byte{1}, PK: read(t, dir+"PK"), KEK: read(t, dir+"KEK"), DB: read(t, dir+"db")}
 	update := func(name string) []byte { return read(t, "testdata/microsoft/dbxupdate"+name+".bin") }
-	v, err := empty.Apply("dbx", update("_x64-2020-10-12"), true)
+	v, err := secureboot.Apply(empty, secureboot.Pending{Variable: "dbx", Auth: update("_x64-2020-10-12"), Append: true})
 	require.NoError(t, err)
 	require.Equal(t, read(t, dir+"dbx"), v.DBX)
 	require.Equal(t, time.Date(2010, 3, 6, 19, 17, 21, 0, time.UTC), v.Times["dbx"])
 
-	again, err := v.Apply("dbx", update("_x64-2020-10-12"), true)
+	again, err := secureboot.Apply(v, secureboot.Pending{Variable: "dbx", Auth: update("_x64-2020-10-12"), Append: true})
 	require.NoError(t, err)
 	require.Equal(t, v.DBX, again.DBX)
 	for _, name := range []string{"-2014-08-11", "_x64-2021-04-29"} {
-		next, err := v.Apply("dbx", update(name), true)
+		next, err := secureboot.Apply(v, secureboot.Pending{Variable: "dbx", Auth: update(name), Append: true})
 		require.NoError(t, err)
 		require.Equal(t, string(v.DBX), string(next.DBX[:len(v.DBX)]))
 		v = next
 	}
-	_, err = empty.Apply("dbx", update("_x64-2021-04-29"), false)
+	_, err = secureboot.Apply(empty, secureboot.Pending{Variable: "dbx", Auth: update("_x64-2021-04-29")})
 	require.ErrorIs(t, err, secureboot.ErrSignature)
-	_, err = v.Apply("db", update("_x64-2021-04-29"), true)
+	_, err = secureboot.Apply(v, secureboot.Pending{Variable: "db", Auth: update("_x64-2021-04-29"), Append: true})
 	require.ErrorIs(t, err, secureboot.ErrSignature)
 	v.KEK = v.PK // without Microsoft's KEK nothing of theirs comes in any more
-	_, err = v.Apply("dbx", update("_x64-2021-04-29"), true)
+	_, err = secureboot.Apply(v, secureboot.Pending{Variable: "dbx", Auth: update("_x64-2021-04-29"), Append: true})
 	require.ErrorIs(t, err, secureboot.ErrUntrusted)
 	b := update("_x64-2020-10-12")
 	b[len(b)-1] ^= 1
-	_, err = empty.Apply("dbx", b, true)
+	_, err = secureboot.Apply(empty, secureboot.Pending{Variable: "dbx", Auth: b, Append: true})
 	require.ErrorIs(t, err, secureboot.ErrSignature)
 }

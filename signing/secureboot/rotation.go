@@ -5,9 +5,15 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
 // A Rotation is a plan for exchanging keys of a machine: steps with reboots between them, of which each changes one variable, and after
@@ -49,10 +55,12 @@ type Unsigned struct {
 	Signer *x509.Certificate // of the key
 }
 
+var errNothingToSign = errors.New("rotation: there is nothing to sign in this step")
+
 // Digest returns what the key of Unsigned.Signer has to sign, as [Update.Digest] does.
 func (s *Step) Digest() ([]byte, error) {
 	if s.Unsigned == nil {
-		return nil, errors.New("secureboot: rotation: there is nothing to sign in this step")
+		return nil, prefix.Error("secureboot", errNothingToSign)
 	}
 	return s.Unsigned.Update.Digest()
 }
@@ -60,7 +68,7 @@ func (s *Step) Digest() ([]byte, error) {
 // Join puts a signature over [Step.Digest] into the step, after checking it.
 func (s *Step) Join(signature []byte) error {
 	if s.Unsigned == nil {
-		return errors.New("secureboot: rotation: there is nothing to sign in this step")
+		return prefix.Error("secureboot", errNothingToSign)
 	}
 	auth, err := s.Unsigned.Update.Join(s.Unsigned.Signer, signature)
 	if err != nil {
@@ -71,15 +79,15 @@ func (s *Step) Join(signature []byte) error {
 }
 
 // apply is what firmware makes of the step, once it is signed.
-func (s *Step) apply(v Variables) (Variables, error) {
+func (s *Step) apply(v osmith.FirmwareVariables) (osmith.FirmwareVariables, error) {
 	if s.Unsigned == nil {
-		return v.Apply(s.Variable, s.Auth, s.Append)
+		return apply(v, s.Pending)
 	}
 	u := s.Unsigned.Update
-	if err := checkPayload(u.Name, u.Payload); err != nil {
-		return Variables{}, &RefusedError{u.Name, err}
+	if err := checkPayload(u.Variable, u.Payload); err != nil {
+		return osmith.FirmwareVariables{}, &RefusedError{u.Variable, err}
 	}
-	return v.write(u.Name, u.Payload, u.Time, u.Append)
+	return write(v, u)
 }
 
 // A Fingerprint is the SHA-256 digests of the content of PK, KEK and db, in hexadecimal.
@@ -89,7 +97,7 @@ type Fingerprint struct {
 	DB  string `json:"db"`
 }
 
-func (v Variables) fingerprint() Fingerprint {
+func fingerprint(v osmith.FirmwareVariables) Fingerprint {
 	sum := func(b []byte) string {
 		s := sha256.Sum256(b)
 		return hex.EncodeToString(s[:])
@@ -100,7 +108,7 @@ func (v Variables) fingerprint() Fingerprint {
 // RotationOptions are what a plan is made of.
 type RotationOptions struct {
 	// Machine is the state now, best right after a start. Content of db and KEK that is not the old keys' stays.
-	Machine Variables
+	Machine osmith.FirmwareVariables
 
 	// Old and New differ in the keys that are exchanged: any of PK, KEK and DB. A pair of New without a certificate means that the key stays.
 	// A machine that has some of the steps behind it already gets a plan for the rest. A certificate without a key is one whose key is elsewhere:
@@ -131,11 +139,14 @@ type RotationOptions struct {
 //
 // The order: the new certificate into db; images by the new key; the new one into KEK; PK; the old one out of KEK; the old one out of db; the old
 // one into dbx.
-func PlanRotation(o RotationOptions) (*Rotation, error) {
+func PlanRotation(o RotationOptions) (r *Rotation, err error) {
+	defer prefix.Add("secureboot", &err)
 	if o.Old == nil || o.New == nil {
-		return nil, errors.New("secureboot: rotation: old and new hierarchy are both needed")
+		return nil, errors.New("rotation: old and new hierarchy are both needed")
 	}
-	p := planner{RotationOptions: o, v: o.Machine, plan: &Rotation{Start: o.Machine.fingerprint(), Steps: []Step{}}}
+	p := planner{
+		RotationOptions: o, v: o.Machine, plan: &Rotation{Start: fingerprint(o.Machine), Steps: []Step{}}, lists: map[string][]SignatureList{},
+	}
 	if err := p.prepare(); err != nil {
 		return nil, err
 	}
@@ -152,57 +163,77 @@ func PlanRotation(o RotationOptions) (*Rotation, error) {
 
 type planner struct {
 	RotationOptions
-	v       Variables // after the steps so far
-	new     Hierarchy // New with what stays from Old
+	v       osmith.FirmwareVariables   // after the steps so far
+	lists   map[string][]SignatureList // content of PK, KEK, db and, to revoke, dbx in v
+	new     Hierarchy                  // New with what stays from Old
 	kept    []SignatureList
 	swapped bool // MustBoot will be other images by now
 	plan    *Rotation
 }
 
 func (p *planner) prepare() error {
-	if p.v.SetupMode {
-		return errors.New("secureboot: rotation: the machine is in Setup Mode: enrol the new keys instead")
+	setup, err := isSet("SetupMode", p.v.SetupMode)
+	if err != nil {
+		return err
 	}
-	p.v.SecureBoot = true // plan for the machine that enforces
+	if setup {
+		return errors.New("rotation: the machine is in Setup Mode: enrol the new keys instead")
+	}
+	p.v.SecureBoot = bit(true) // plan for the machine that enforces
 	p.new = *p.New
 	for _, k := range []struct{ fresh, old *KeyPair }{{&p.new.PK, &p.Old.PK}, {&p.new.KEK, &p.Old.KEK}, {&p.new.DB, &p.Old.DB}} {
 		if k.fresh.Cert == nil {
 			*k.fresh = *k.old
 		}
 		if k.fresh.Cert == nil || k.old.Cert == nil {
-			return errors.New("secureboot: rotation: the old hierarchy lacks a certificate")
+			return errors.New("rotation: the old hierarchy lacks a certificate")
 		}
 	}
 	for _, k := range []struct {
 		name       string
-		data       []byte
 		old, fresh KeyPair
-	}{{"PK", p.v.PK, p.Old.PK, p.new.PK}, {"KEK", p.v.KEK, p.Old.KEK, p.new.KEK}, {"db", p.v.DB, p.Old.DB, p.new.DB}} {
-		l, err := ParseSignatureLists(k.data)
-		if err != nil {
-			return fmt.Errorf("secureboot: rotation: %s of the machine: %w", k.name, err)
+	}{{"PK", p.Old.PK, p.new.PK}, {"KEK", p.Old.KEK, p.new.KEK}, {"db", p.Old.DB, p.new.DB}} {
+		if err := p.parse(k.name); err != nil {
+			return err
 		}
-		if !containsCertificate(l, k.old.Cert) && !containsCertificate(l, k.fresh.Cert) {
-			return fmt.Errorf("secureboot: rotation: %s of the machine has neither the old certificate %q nor the new one", k.name, k.old.Cert.Subject)
+		if !p.has(k.name, k.old) && !p.has(k.name, k.fresh) {
+			return fmt.Errorf("rotation: %s of the machine has neither the old certificate %q nor the new one", k.name, k.old.Cert.Subject)
 		}
 	}
 	if p.Old.DB.same(p.new.DB) {
 		if p.RevokeOld {
-			return errors.New("secureboot: rotation: RevokeOld would revoke the db key that stays")
+			return errors.New("rotation: RevokeOld would revoke the db key that stays")
 		}
 		return nil
 	}
+	if p.RevokeOld {
+		if err := p.parse("dbx"); err != nil {
+			return err
+		}
+	}
 	decision := p.OptionROMs
 	decision.KeepDB = p.v.DB
-	var err error
 	p.kept, err = decision.lists(p.new.Owner, p.Old.PK.Cert, p.Old.KEK.Cert, p.Old.DB.Cert, p.new.PK.Cert, p.new.KEK.Cert, p.new.DB.Cert)
 	return err
 }
 
+// parse reads a variable of the machine; afterwards write keeps track of it.
+func (p *planner) parse(name string) (err error) {
+	if p.lists[name], err = parseLists(Content(p.v, name)); err != nil {
+		return fmt.Errorf("rotation: %s of the machine: %w", name, err)
+	}
+	return nil
+}
+
+// has reports whether a variable has the certificate of a pair.
+func (p *planner) has(name string, pair KeyPair) bool {
+	return containsCertificate(p.lists[name], pair.Cert)
+}
+
 // check holds the machine as it would be now against what has to boot and against its room.
 func (p *planner) check() error {
-	if need := p.v.Space(); p.RoomForVariables > 0 && need > p.RoomForVariables {
-		return &SpaceError{Need: need, Room: p.RoomForVariables}
+	if err := checkSpace(p.v, p.RoomForVariables); err != nil {
+		return err
 	}
 	if p.swapped {
 		return nil
@@ -215,31 +246,27 @@ func (p *planner) check() error {
 }
 
 // pk and kek are the pairs with which the machine, as it is by now, takes updates.
-func (p *planner) pk() KeyPair { return p.holds(p.v.PK, p.Old.PK, p.new.PK) }
+func (p *planner) pk() KeyPair { return p.holds("PK", p.Old.PK, p.new.PK) }
 
-func (p *planner) kek() KeyPair { return p.holds(p.v.KEK, p.Old.KEK, p.new.KEK) }
+func (p *planner) kek() KeyPair { return p.holds("KEK", p.Old.KEK, p.new.KEK) }
 
-func (p *planner) holds(data []byte, old, fresh KeyPair) KeyPair {
-	l, err := ParseSignatureLists(data)
-	if err != nil || !containsCertificate(l, old.Cert) {
-		return fresh
-	}
-	if old.Key == nil && fresh.Key != nil && containsCertificate(l, fresh.Cert) {
+func (p *planner) holds(name string, old, fresh KeyPair) KeyPair {
+	if !p.has(name, old) || (old.Key == nil && fresh.Key != nil && p.has(name, fresh)) {
 		return fresh
 	}
 	return old
 }
 
 func (p *planner) write(text, name string, appendWrite bool, signer KeyPair, lists ...SignatureList) error {
-	payload, err := AppendSignatureLists(nil, lists...)
+	payload, err := appendLists(nil, lists...)
 	if err != nil {
 		return err
 	}
 	at := p.Time.Add(time.Duration(len(p.plan.Steps)) * time.Second)
-	u := Update{Name: name, Payload: payload, Time: at, Append: appendWrite}
+	u := Update{Variable: name, Payload: payload, Time: at, Append: appendWrite}
 	step := Step{Kind: StepWrite, Text: text, Pending: Pending{Variable: name, Append: appendWrite}}
 	if signer.Key == nil {
-		if _, err := u.Digest(); err != nil {
+		if _, err := u.digest(); err != nil {
 			return err
 		}
 		step.Unsigned = &Unsigned{u, signer.Cert}
@@ -249,7 +276,11 @@ func (p *planner) write(text, name string, appendWrite bool, signer KeyPair, lis
 	if p.v, err = step.apply(p.v); err != nil {
 		return err
 	}
-	step.After = p.v.fingerprint()
+	if appendWrite {
+		lists = Merge(p.lists[name], lists...)
+	}
+	p.lists[name] = lists
+	step.After = fingerprint(p.v)
 	p.plan.Steps = append(p.plan.Steps, step)
 	return p.check()
 }
@@ -258,14 +289,11 @@ func (p *planner) addDB() error {
 	if p.Old.DB.same(p.new.DB) {
 		return nil
 	}
-	have, err := ParseSignatureLists(p.v.DB)
-	if err != nil {
-		return err
-	}
 	var more []SignatureList
-	if !containsCertificate(have, p.new.DB.Cert) {
+	if !p.has("db", p.new.DB) {
 		more = append(more, CertificateList(p.new.Owner, p.new.DB.Cert))
 	}
+	have := p.lists["db"]
 	more = append(more, Merge(have, p.kept...)[len(have):]...)
 	if len(more) == 0 {
 		return nil
@@ -274,11 +302,7 @@ func (p *planner) addDB() error {
 }
 
 func (p *planner) install() error {
-	have, err := ParseSignatureLists(p.v.DB)
-	if err != nil {
-		return err
-	}
-	if p.Old.DB.same(p.new.DB) || !containsCertificate(have, p.Old.DB.Cert) {
+	if p.Old.DB.same(p.new.DB) || !p.has("db", p.Old.DB) {
 		return nil
 	}
 	p.plan.Steps = append(p.plan.Steps, Step{Kind: StepInstall, Text: fmt.Sprintf("install images signed by %s", title(p.new.DB.Cert))})
@@ -286,48 +310,40 @@ func (p *planner) install() error {
 }
 
 func (p *planner) addKEK() error {
-	have, err := ParseSignatureLists(p.v.KEK)
-	if err != nil || containsCertificate(have, p.new.KEK.Cert) {
-		return err
+	if p.has("KEK", p.new.KEK) {
+		return nil
 	}
 	return p.write(fmt.Sprintf("add %s to KEK", title(p.new.KEK.Cert)), "KEK", true, p.pk(), CertificateList(p.new.Owner, p.new.KEK.Cert))
 }
 
 func (p *planner) replacePK() error {
-	have, err := ParseSignatureLists(p.v.PK)
-	if err != nil || containsCertificate(have, p.new.PK.Cert) {
-		return err
+	if p.has("PK", p.new.PK) {
+		return nil
 	}
 	return p.write(fmt.Sprintf("replace PK by %s", title(p.new.PK.Cert)), "PK", false, p.Old.PK, CertificateList(p.new.Owner, p.new.PK.Cert))
 }
 
 func (p *planner) dropKEK() error {
-	have, err := ParseSignatureLists(p.v.KEK)
-	if err != nil || p.Old.KEK.same(p.new.KEK) || !containsCertificate(have, p.Old.KEK.Cert) {
-		return err
+	if p.Old.KEK.same(p.new.KEK) || !p.has("KEK", p.Old.KEK) {
+		return nil
 	}
-	return p.write(fmt.Sprintf("remove %s from KEK", title(p.Old.KEK.Cert)), "KEK", false, p.pk(), without(have, p.Old.KEK.Cert)...)
+	return p.write(fmt.Sprintf("remove %s from KEK", title(p.Old.KEK.Cert)), "KEK", false, p.pk(), without(p.lists["KEK"], p.Old.KEK.Cert)...)
 }
 
 func (p *planner) dropDB() error {
-	have, err := ParseSignatureLists(p.v.DB)
-	if err != nil || p.Old.DB.same(p.new.DB) || !containsCertificate(have, p.Old.DB.Cert) {
-		return err
+	if p.Old.DB.same(p.new.DB) || !p.has("db", p.Old.DB) {
+		return nil
 	}
 	p.swapped = true
-	return p.write(fmt.Sprintf("remove %s from db", title(p.Old.DB.Cert)), "db", false, p.kek(), without(have, p.Old.DB.Cert)...)
+	return p.write(fmt.Sprintf("remove %s from db", title(p.Old.DB.Cert)), "db", false, p.kek(), without(p.lists["db"], p.Old.DB.Cert)...)
 }
 
 func (p *planner) revoke() error {
-	if !p.RevokeOld {
+	if !p.RevokeOld || certificateRevoked(p.lists["dbx"], p.Old.DB.Cert) {
 		return nil
 	}
-	list, err := CertificateHashList(p.new.Owner, crypto.SHA256, time.Time{}, p.Old.DB.Cert)
+	list, err := CertificateDigestList(p.new.Owner, crypto.SHA256, time.Time{}, p.Old.DB.Cert)
 	if err != nil {
-		return err
-	}
-	have, err := ParseSignatureLists(p.v.DBX)
-	if err != nil || certificateRevoked(have, p.Old.DB.Cert) {
 		return err
 	}
 	p.swapped = true
@@ -338,4 +354,384 @@ func (p *planner) revoke() error {
 func title(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.Raw)
 	return fmt.Sprintf("%q (SHA-256 %x...)", c.Subject, sum[:4])
+}
+
+// Kinds of actions.
+const (
+	ActionSign    = "sign"    // have Action.Step signed: Step.Digest, Step.Join
+	ActionWrite   = "write"   // give firmware Action.Step's update
+	ActionInstall = "install" // replace the images in Action.Images
+	ActionReboot  = "reboot"  // and ask again
+	ActionDone    = "done"
+)
+
+// An Action is what to do next.
+type Action struct {
+	Kind   string
+	Text   string   // for a person
+	Step   *Step    // of a signature, write or installation; it points into the plan
+	Images []string // to be replaced before the old key can go
+}
+
+// A State is a machine in the middle of a rotation.
+type State struct {
+	Variables osmith.FirmwareVariables
+
+	// BootID is a text that differs from boot to boot, such as /proc/sys/kernel/random/boot_id.
+	BootID string
+
+	// Images are all that have to boot, as they are installed now: the boot loader and every release that the machine may fall back to.
+	Images []Image
+}
+
+// An OffPlanError says that PK, KEK or db are not as any step leaves them: somebody else has changed them, or the plan is that of another
+// machine. Make a new plan from the machine as it is.
+type OffPlanError struct {
+	Variables []string // that differ from what the plan expects where it last was
+}
+
+func (e *OffPlanError) Error() string {
+	return fmt.Sprintf("rotation: %s changed outside the plan: make a new one from here", strings.Join(e.Variables, ", "))
+}
+
+// Next tells what to do with a machine in this state. It notes in r how far the machine is, so store r again afterwards; should that be
+// lost, the machine is rebooted once more than needed. A write, or its signature, is returned only when all images boot before and after it, an installation
+// when some image would not boot after the rest of the plan; images that cannot boot today, or would not after a step that the plan did not
+// foresee, are a [*LockoutError]. Other errors are [*OffPlanError] and [*RefusedError].
+func (r *Rotation) Next(s State) (a Action, err error) {
+	defer prefix.Add("secureboot", &err)
+	if s.BootID == "" {
+		return Action{}, errors.New("rotation: the state has no BootID")
+	}
+	setup, err := isSet("SetupMode", s.Variables.SetupMode)
+	if err != nil {
+		return Action{}, err
+	}
+	if setup {
+		return Action{}, errors.New("rotation: the machine is in Setup Mode: its PK is gone")
+	}
+	reached, err := r.position(s.Variables)
+	if err != nil {
+		return Action{}, err
+	}
+	if reached != r.Reached {
+		r.Reached, r.ReachedIn = reached, s.BootID
+	}
+	if r.ReachedIn == s.BootID {
+		return Action{Kind: ActionReboot, Text: "reboot: the last change has not been booted with yet"}, nil
+	}
+	v := s.Variables
+	v.SecureBoot = bit(true) // judge as the machine that enforces would
+	if err := lockout(v, s.Images, "today"); err != nil {
+		return Action{}, err
+	}
+	rest := r.after(reached)
+	for i := range rest {
+		step := &rest[i]
+		if step.Kind == StepInstall {
+			stuck, err := inTheEnd(v, rest, s.Images)
+			if err != nil {
+				return Action{}, err
+			}
+			if stuck != nil {
+				text := fmt.Sprintf("%s: %s would not boot in the end: %s", step.Text, strings.Join(stuck.Images, ", "), stuck.Reason)
+				return Action{Kind: ActionInstall, Text: text, Step: step, Images: stuck.Images}, nil
+			}
+			continue
+		}
+		after, err := step.apply(v)
+		if err != nil {
+			return Action{}, err
+		}
+		if err := lockout(after, s.Images, step.Text); err != nil {
+			return Action{}, err
+		}
+		if step.Unsigned != nil {
+			return Action{Kind: ActionSign, Text: fmt.Sprintf("have it signed by %s: %s", title(step.Unsigned.Signer), step.Text), Step: step}, nil
+		}
+		return Action{Kind: ActionWrite, Text: step.Text, Step: step}, nil
+	}
+	return Action{Kind: ActionDone, Text: "done: the machine has the new keys"}, nil
+}
+
+// inTheEnd tells which images any of the writes that are left would stop.
+func inTheEnd(v osmith.FirmwareVariables, rest []Step, images []Image) (*LockoutError, error) {
+	for _, step := range rest {
+		if step.Kind != StepWrite {
+			continue
+		}
+		var err error
+		if v, err = step.apply(v); err != nil {
+			return nil, err
+		}
+		if e := blocked(v, images, step.Text); e != nil {
+			return e, nil
+		}
+	}
+	return nil, nil
+}
+
+// after are the steps behind so many writes.
+func (r *Rotation) after(writes int) []Step {
+	for i, s := range r.Steps {
+		if s.Kind != StepWrite {
+			continue
+		}
+		if writes == 0 {
+			return r.Steps[r.installBefore(i):]
+		}
+		writes--
+	}
+	return nil
+}
+
+// installBefore moves back over installations, which leave no trace in the variables.
+func (r *Rotation) installBefore(i int) int {
+	for i > 0 && r.Steps[i-1].Kind == StepInstall {
+		i--
+	}
+	return i
+}
+
+// position is how many writes a machine has behind it.
+func (r *Rotation) position(v osmith.FirmwareVariables) (int, error) {
+	have := fingerprint(v)
+	expected, writes, found := r.Start, 0, -1
+	at := r.Start // where the plan last was
+	if have == expected {
+		found = 0
+	}
+	for _, s := range r.Steps {
+		if s.Kind != StepWrite {
+			continue
+		}
+		writes++
+		switch {
+		case s.Variable != "dbx":
+			expected = s.After
+			if have == expected {
+				found = writes
+			}
+		case found == writes-1 && s.revoked(v):
+			found = writes
+		}
+		if writes == r.Reached {
+			at = expected
+		}
+	}
+	if found >= 0 {
+		return found, nil
+	}
+	e := &OffPlanError{}
+	for _, k := range []struct {
+		name     string
+		have, at string
+	}{{"PK", have.PK, at.PK}, {"KEK", have.KEK, at.KEK}, {"db", have.DB, at.DB}} {
+		if k.have != k.at {
+			e.Variables = append(e.Variables, k.name)
+		}
+	}
+	return 0, e
+}
+
+// revoked reports whether dbx has what the step appends to it.
+func (s *Step) revoked(v osmith.FirmwareVariables) bool {
+	var payload []byte
+	if s.Unsigned != nil {
+		payload = s.Unsigned.Update.Payload
+	} else if a, err := parseAuth(s.Auth); err == nil {
+		payload = a.Payload
+	} else {
+		return false
+	}
+	more, err := parseLists(payload)
+	if err != nil {
+		return false
+	}
+	have, err := parseLists(v.DBX)
+	return err == nil && len(Merge(have, more...)) == len(have)
+}
+
+// String is the plan for a person: a line for each step, with a mark at those that are done.
+func (r *Rotation) String() string {
+	var b strings.Builder
+	left := len(r.after(r.Reached))
+	for i, s := range r.Steps {
+		mark := " "
+		if i < len(r.Steps)-left {
+			mark = "x"
+		}
+		fmt.Fprintf(&b, "[%s] %d. %s\n", mark, i+1, s.Text)
+		if s.Kind == StepWrite {
+			fmt.Fprintf(&b, "       reboot\n")
+		}
+	}
+	if len(r.Steps) == 0 {
+		b.WriteString("nothing to do\n")
+	}
+	return b.String()
+}
+
+// A LockoutError says that something that has to boot would not.
+type LockoutError struct {
+	When   string // today, or the step after which it would be so
+	Images []string
+	Reason string // about the first
+}
+
+func (e *LockoutError) Error() string {
+	return fmt.Sprintf("rotation: %s: the machine would not boot %s: %s", e.When, strings.Join(e.Images, ", "), e.Reason)
+}
+
+func lockout(v osmith.FirmwareVariables, images []Image, when string) error {
+	if e := blocked(v, images, when); e != nil {
+		return e
+	}
+	return nil
+}
+
+func blocked(v osmith.FirmwareVariables, images []Image, when string) *LockoutError {
+	var e *LockoutError
+	for _, im := range images {
+		r := Evaluate(v, im, EvaluateOptions{})
+		if r.Allowed {
+			continue
+		}
+		if e == nil {
+			e = &LockoutError{When: when, Reason: r.Reason}
+		}
+		e.Images = append(e.Images, im.Name)
+	}
+	return e
+}
+
+// RotationSchema names the form of a [Rotation] in JSON.
+const RotationSchema = "osmith.rotation/1"
+
+type rotationJSON struct {
+	Schema    string      `json:"schema"`
+	Start     Fingerprint `json:"start"`
+	Reached   int         `json:"reached"`
+	ReachedIn string      `json:"reachedIn"`
+	Steps     []stepJSON  `json:"steps"`
+}
+
+type stepJSON struct {
+	Kind     string       `json:"kind"`
+	Text     string       `json:"text"`
+	Variable string       `json:"variable,omitempty"`
+	Append   bool         `json:"append,omitempty"`
+	Auth     []byte       `json:"auth,omitempty"` // base64, as Payload and Signer
+	After    *Fingerprint `json:"after,omitempty"`
+
+	// Of a write that is not signed.
+	Payload []byte     `json:"payload,omitempty"`
+	Time    *time.Time `json:"time,omitempty"`
+	Signer  []byte     `json:"signer,omitempty"` // DER
+}
+
+var (
+	_ json.Marshaler   = Rotation{}
+	_ json.Unmarshaler = (*Rotation)(nil)
+)
+
+// MarshalJSON writes the object with schema [RotationSchema]. It holds signed updates, but no secrets.
+func (r Rotation) MarshalJSON() ([]byte, error) {
+	o := rotationJSON{Schema: RotationSchema, Start: r.Start, Reached: r.Reached, ReachedIn: r.ReachedIn, Steps: []stepJSON{}}
+	for _, s := range r.Steps {
+		j := stepJSON{Kind: s.Kind, Text: s.Text}
+		if s.Kind == StepWrite {
+			after := s.After
+			j.Variable, j.Append, j.Auth, j.After = s.Variable, s.Append, s.Auth, &after
+			if u := s.Unsigned; u != nil {
+				at := u.Update.Time.UTC().Truncate(time.Second)
+				j.Payload, j.Time, j.Signer = u.Update.Payload, &at, u.Signer.Raw
+			}
+		}
+		o.Steps = append(o.Steps, j)
+	}
+	return json.Marshal(o)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote and nothing else. The updates are parsed; whether a machine takes them, [Rotation.Next] finds out.
+func (r *Rotation) UnmarshalJSON(b []byte) (err error) {
+	defer prefix.Add("secureboot", &err)
+	var o rotationJSON
+	if err := strictjson.Unmarshal(b, &o, strictjson.KnownFields); err != nil {
+		return fmt.Errorf("rotation: %w", err)
+	}
+	if o.Schema != RotationSchema {
+		return fmt.Errorf("rotation: schema %q, want %q", o.Schema, RotationSchema)
+	}
+	n := Rotation{Start: o.Start, Reached: o.Reached, ReachedIn: o.ReachedIn, Steps: []Step{}}
+	writes := 0
+	if err := o.Start.check(); err != nil {
+		return fmt.Errorf("rotation: start: %w", err)
+	}
+	for i, j := range o.Steps {
+		if j.Kind == StepWrite {
+			writes++
+		}
+		step, err := j.step()
+		if err != nil {
+			return fmt.Errorf("rotation: step %d: %w", i+1, err)
+		}
+		n.Steps = append(n.Steps, step)
+	}
+	if o.Reached < 0 || o.Reached > writes {
+		return fmt.Errorf("rotation: reached %d of %d writes", o.Reached, writes)
+	}
+	*r = n
+	return nil
+}
+
+// step checks what a step says.
+func (j *stepJSON) step() (Step, error) {
+	s := Step{Kind: j.Kind, Text: j.Text}
+	unsigned := j.Payload != nil || j.Time != nil || j.Signer != nil
+	if j.Kind == StepInstall && j.Variable == "" && j.Auth == nil && j.After == nil && !j.Append && !unsigned {
+		return s, nil
+	}
+	if j.Kind != StepWrite || j.After == nil || unsigned == (j.Auth != nil) {
+		return s, fmt.Errorf("kind %q, want write with variable, after, and either auth or payload, time and signer, or install without", j.Kind)
+	}
+	if _, err := vendorGUID(j.Variable); err != nil {
+		return s, err
+	}
+	if err := j.After.check(); err != nil {
+		return s, err
+	}
+	s.Pending, s.After = Pending{j.Variable, j.Auth, j.Append}, *j.After
+	if !unsigned {
+		_, err := parseAuth(j.Auth)
+		return s, err
+	}
+	if j.Time == nil {
+		return s, errors.New("payload without time")
+	}
+	signer, err := x509.ParseCertificate(j.Signer)
+	if err != nil {
+		return s, fmt.Errorf("signer: %w", err)
+	}
+	if len(j.Payload) == 0 {
+		j.Payload = nil
+	}
+	u := Update{Variable: j.Variable, Payload: j.Payload, Time: j.Time.UTC(), Append: j.Append}
+	if !u.Time.Equal(u.Time.Truncate(time.Second)) {
+		return s, fmt.Errorf("time %v: want whole seconds", u.Time)
+	}
+	if _, err := u.digest(); err != nil {
+		return s, err
+	}
+	s.Unsigned = &Unsigned{u, signer}
+	return s, nil
+}
+
+func (f Fingerprint) check() error {
+	for _, s := range []string{f.PK, f.KEK, f.DB} {
+		if b, err := hex.DecodeString(s); err != nil || len(b) != 32 || hex.EncodeToString(b) != s {
+			return fmt.Errorf("fingerprint %q: want 64 lower-case hexadecimal digits", s)
+		}
+	}
+	return nil
 }

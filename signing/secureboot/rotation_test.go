@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
@@ -31,7 +32,7 @@ func signed(name string, by ...secureboot.KeyPair) secureboot.Image {
 // A machine that is rotated, with a store that survives reboots and a plan file that may get lost.
 type machine struct {
 	t         testing.TB
-	variables secureboot.Variables
+	variables osmith.FirmwareVariables
 	boots     int
 	images    []secureboot.Image
 	plan      []byte
@@ -43,7 +44,7 @@ func (m *machine) state() secureboot.State {
 
 // boots says whether everything on the machine starts.
 func (m *machine) check() {
-	e := m.variables.EvaluateSet(m.images, secureboot.SetOptions{})
+	e := secureboot.EvaluateSet(m.variables, m.images, secureboot.EvaluateSetOptions{})
 	require.True(m.t, e.Allowed(), "%v", e)
 }
 
@@ -88,12 +89,11 @@ func TestRotationNeverLocksOut(t *testing.T) {
 			m.images[0] = signed("loader", old.DB, foreignHierarchy(t).DB)
 		}
 		var err error
-		m.variables, err = old.Variables()
-		require.NoError(t, err)
+		m.variables = enrolled(t, &old).Variables
 		m.variables.DB = append(m.variables.DB, lists(t, secureboot.CertificateList(owner, vendor.Cert))...)
 		if rng.IntN(2) == 0 {
 			m.variables.KEK = append(lists(t, secureboot.CertificateList(owner, vendor.Cert)), m.variables.KEK...)
-			m.variables.DBX = lists(t, secureboot.HashList(owner, [32]byte{1}))
+			m.variables.DBX = lists(t, secureboot.SHA256List(owner, [32]byte{1}))
 			m.variables.Times = map[string]time.Time{"db": when.Add(-time.Hour), "KEK": when.Add(-time.Hour)}
 		}
 		o := secureboot.RotationOptions{
@@ -136,7 +136,7 @@ func TestRotationNeverLocksOut(t *testing.T) {
 					}
 				}
 			case secureboot.ActionWrite:
-				m.variables, err = m.variables.Apply(a.Step.Variable, a.Step.Auth, a.Step.Append)
+				m.variables, err = secureboot.Apply(m.variables, a.Step.Pending)
 				require.NoError(t, err)
 				if rng.IntN(2) == 0 {
 					m.boots++
@@ -154,7 +154,7 @@ func TestRotationNeverLocksOut(t *testing.T) {
 			}
 		}
 		require.True(t, holds(t, m.variables.DB, vendor.Cert), "what others put into db stays")
-		gone := m.variables.EvaluateImage(signed("old", old.DB), time.Time{})
+		gone := secureboot.Evaluate(m.variables, signed("old", old.DB), secureboot.EvaluateOptions{})
 		require.Equal(t, which&4 == 0, gone.Allowed)
 		require.Equal(t, o.RevokeOld, gone.Revoked)
 	}
@@ -177,8 +177,7 @@ func holds(t testing.TB, data []byte, c *x509.Certificate) bool {
 func rotation(t testing.TB) (*secureboot.Rotation, secureboot.RotationOptions) {
 	t.Helper()
 	old, fresh := hierarchy(t), foreignHierarchy(t)
-	v, err := old.Variables()
-	require.NoError(t, err)
+	v := enrolled(t, old).Variables
 	o := secureboot.RotationOptions{
 		Machine: v, Old: old, New: fresh, Time: when, MustBoot: []secureboot.Image{signed("UKI", old.DB)}, RevokeOld: true,
 		OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true},
@@ -216,7 +215,7 @@ func TestPlanRotationRefuses(t *testing.T) {
 		want   string
 	}{
 		"no hierarchy": {func(o *secureboot.RotationOptions) { o.New = nil }, "both needed"},
-		"Setup Mode":   {func(o *secureboot.RotationOptions) { o.Machine.SetupMode = true }, "Setup Mode"},
+		"Setup Mode":   {func(o *secureboot.RotationOptions) { o.Machine.SetupMode = []byte{1} }, "Setup Mode"},
 		"not ours": {func(o *secureboot.RotationOptions) {
 			o.Machine.KEK = lists(t, secureboot.CertificateList(owner, third.KEK.Cert))
 		}, "KEK of the machine has neither"},
@@ -299,7 +298,7 @@ func TestRotationSignedElsewhere(t *testing.T) {
 		case secureboot.ActionReboot:
 			m.boots++
 		case secureboot.ActionWrite:
-			m.variables, err = m.variables.Apply(a.Step.Variable, a.Step.Auth, a.Step.Append)
+			m.variables, err = secureboot.Apply(m.variables, a.Step.Pending)
 			require.NoError(t, err)
 		}
 		m.check()
@@ -315,7 +314,7 @@ func TestNextRefuses(t *testing.T) {
 	_, err := r.Next(secureboot.State{Variables: o.Machine})
 	require.ErrorContains(t, err, "BootID")
 	v := o.Machine
-	v.SetupMode = true
+	v.SetupMode = []byte{1}
 	_, err = r.Next(secureboot.State{Variables: v, BootID: "1"})
 	require.ErrorContains(t, err, "Setup Mode")
 	v = o.Machine
@@ -330,7 +329,7 @@ func TestNextRefuses(t *testing.T) {
 	require.Equal(t, "today", lock.When)
 
 	// A plan whose update was exchanged is refused by the machine's own keys.
-	foreign, err := secureboot.SignVariable("db", nil, when, foreignHierarchy(t).KEK.Key, foreignHierarchy(t).KEK.Cert, true)
+	foreign, err := secureboot.Update{Variable: "db", Time: when, Append: true}.Sign(foreignHierarchy(t).KEK.Key, foreignHierarchy(t).KEK.Cert)
 	require.NoError(t, err)
 	r.Steps[0].Auth = foreign
 	_, err = r.Next(secureboot.State{Variables: o.Machine, BootID: "1"})

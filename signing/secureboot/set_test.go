@@ -12,10 +12,9 @@ import (
 
 const sbatText = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md\nsystemd-boot,1,The systemd Developers,systemd,257,https://systemd.io/\n"
 
-func TestEvaluateImage(t *testing.T) {
+func TestEvaluateSBATAndDates(t *testing.T) {
 	h := hierarchy(t)
-	v, err := h.Variables()
-	require.NoError(t, err)
+	v := enrolled(t, h).Variables
 	long := when.AddDate(50, 0, 0)
 	leaf := issue(t, "leaf", false, h.KEK, h.DB)
 	for _, c := range []struct {
@@ -41,34 +40,33 @@ func TestEvaluateImage(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			m, im := v, signed("image", c.by)
 			if c.level != "" {
-				m.SBATLevel = []byte(c.level)
+				m.SbatLevel = []byte(c.level)
 			}
 			if c.sbat != "" {
 				im.SBAT = []byte(c.sbat)
 			}
-			r := m.EvaluateImage(im, c.at)
+			r := secureboot.Evaluate(m, im, secureboot.EvaluateOptions{At: c.at})
 			require.Equal(t, c.allowed, r.Allowed, r.Reason)
 			require.Equal(t, c.revoked, r.Revoked)
 			require.Contains(t, r.Reason, c.reason)
 			require.Len(t, r.Warnings, c.warnings, "%v", r.Warnings)
-			m.SecureBoot = false
-			require.True(t, m.EvaluateImage(im, c.at).Allowed)
+			m.SecureBoot = []byte{0}
+			require.True(t, secureboot.Evaluate(m, im, secureboot.EvaluateOptions{At: c.at}).Allowed)
 		})
 	}
 }
 
 func TestEvaluateSet(t *testing.T) {
 	h, f := hierarchy(t), foreignHierarchy(t)
-	v, err := h.Variables()
-	require.NoError(t, err)
+	v := enrolled(t, h).Variables
 	images := []secureboot.Image{signed("loader", h.DB), signed("old UKI", h.DB), signed("foreign", f.DB)}
-	e := v.EvaluateSet(images[:2], secureboot.SetOptions{})
+	e := secureboot.EvaluateSet(v, images[:2], secureboot.EvaluateSetOptions{})
 	require.True(t, e.Allowed())
 	require.Nil(t, e.After)
 
-	dbx := auth(t, h.KEK, secureboot.Update{Name: "dbx", Payload: lists(t, secureboot.HashList(owner, [32]byte(images[1].Digests[5]))), Time: when, Append: true})
-	db := auth(t, h.KEK, secureboot.Update{Name: "db", Payload: lists(t, secureboot.CertificateList(owner, f.DB.Cert)), Time: when, Append: true})
-	e = v.EvaluateSet(images, secureboot.SetOptions{Pending: []secureboot.Pending{{"dbx", dbx, true}, {"db", db, true}}})
+	dbx := auth(t, h.KEK, secureboot.Update{Variable: "dbx", Payload: lists(t, secureboot.SHA256List(owner, [32]byte(images[1].Digests[5]))), Time: when, Append: true})
+	db := auth(t, h.KEK, secureboot.Update{Variable: "db", Payload: lists(t, secureboot.CertificateList(owner, f.DB.Cert)), Time: when, Append: true})
+	e = secureboot.EvaluateSet(v, images, secureboot.EvaluateSetOptions{Pending: []secureboot.Pending{{Variable: "dbx", Auth: dbx, Append: true}, {Variable: "db", Auth: db, Append: true}}})
 	require.False(t, e.Allowed())
 	require.Equal(t, []string{"old UKI", "foreign"}, e.Changed())
 	require.Contains(t, e.String(), "loader: allowed: db has the certificate")
@@ -96,7 +94,7 @@ func TestEvaluateSet(t *testing.T) {
 	require.Len(t, o.Images[0].Now.Certificate, 64)
 
 	// An update that firmware would not take is no update.
-	e = v.EvaluateSet(images[:1], secureboot.SetOptions{Pending: []secureboot.Pending{{"dbx", dbx, false}}})
+	e = secureboot.EvaluateSet(v, images[:1], secureboot.EvaluateSetOptions{Pending: []secureboot.Pending{{Variable: "dbx", Auth: dbx}}})
 	require.ErrorIs(t, e.Refused, secureboot.ErrSignature)
 	require.False(t, e.Allowed())
 	require.Nil(t, e.Images[0].After)

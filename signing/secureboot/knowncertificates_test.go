@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -71,13 +72,13 @@ func TestTestKeys(t *testing.T) {
 	} {
 		p, err := secureboot.NewKeyPair(hierarchy(t).PK.Key, secureboot.CertificateOptions{CommonName: name, NotBefore: from, NotAfter: when})
 		require.NoError(t, err)
-		require.Equal(t, want, secureboot.TestKey(p.Cert), name)
-		v := secureboot.Variables{SecureBoot: true, PK: lists(t, secureboot.CertificateList(owner, p.Cert))}
-		require.Equal(t, want, len(v.EvaluateSet(nil, secureboot.SetOptions{}).Warnings) == 1)
+		require.Equal(t, want, secureboot.IsTestKey(p.Cert), name)
+		v := osmith.FirmwareVariables{SecureBoot: []byte{1}, PK: lists(t, secureboot.CertificateList(owner, p.Cert))}
+		require.Equal(t, want, len(secureboot.EvaluateSet(v, nil, secureboot.EvaluateSetOptions{}).Warnings) == 1)
 	}
 	b, err := os.ReadFile(testtools.Trixie(t).Path("usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd"))
 	require.NoError(t, err)
 	v, err := secureboot.ParseStore(b)
 	require.NoError(t, err)
-	require.Len(t, v.EvaluateSet(nil, secureboot.SetOptions{}).Warnings, 3)
+	require.Len(t, secureboot.EvaluateSet(v, nil, secureboot.EvaluateSetOptions{}).Warnings, 3)
 }

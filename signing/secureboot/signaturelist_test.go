@@ -84,7 +84,7 @@ func TestParseSignatureLists(t *testing.T) {
 				return
 			}
 			require.Nil(t, l)
-			e, ok := errors.AsType[*secureboot.FormatError](err)
+			e, ok := errors.AsType[*osmith.FormatError](err)
 			require.True(t, ok, "%v", err)
 			require.Equal(t, c.offset, e.Offset, "%v", err)
 		})

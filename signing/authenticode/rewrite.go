@@ -1,12 +1,14 @@
 package authenticode
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/signedpe"
 )
 
 // A body is an image without its certificate table.
@@ -24,11 +26,11 @@ func newBody(f *pe.File, src osmith.Source) (body, error) {
 	}
 	var regions []pe.Range
 	from := int64(0)
-	for _, skip := range append(skipped(f), pe.Range{Offset: b.end}) {
+	for _, skip := range append(signedpe.Skipped(f), pe.Range{Offset: b.end}) {
 		regions = append(regions, pe.Range{Offset: from, Size: skip.Offset - from})
 		from = skip.End()
 	}
-	err := scan(src, regions, func(off int64, p []byte) error {
+	err := signedpe.Scan(src, regions, func(off int64, p []byte) error {
 		b.sum.add(off, p)
 		return nil
 	})
@@ -36,7 +38,7 @@ func newBody(f *pe.File, src osmith.Source) (body, error) {
 }
 
 // padding is the number of zeros between the data and a certificate table.
-func (b body) padding() int64 { return -b.end & (certAlignment - 1) }
+func (b body) padding() int64 { return -b.end & (signedpe.Alignment - 1) }
 
 // A change is how a file with another certificate table differs from the one that was read: two header fields, and all from the end of
 // the image's data on. All edits are made of it.
@@ -49,23 +51,24 @@ type change struct {
 
 // withTable works out the change for a certificate table. Without one the directory entry is cleared.
 func (b body) withTable(table []byte) (*change, error) {
+	le := binary.LittleEndian
 	c := &change{body: b}
 	size := b.end
 	if len(table) == 0 {
-		c.entry = appendUint32(0, 0)
+		c.entry = make([]byte, 8)
 	} else {
 		start := b.end + b.padding()
 		size = start + int64(len(table))
-		if size > math.MaxUint32 || len(table) > maxTableSize {
-			return nil, fmt.Errorf("authenticode: the signed image would have %d bytes, %d of them certificates; the header counts to %d, firmware to %d", size, len(table), uint32(math.MaxUint32), maxTableSize)
+		if size > math.MaxUint32 || len(table) > signedpe.MaxTableSize {
+			return nil, fmt.Errorf("the signed image would have %d bytes, %d of them certificates; the header counts to %d, firmware to %d", size, len(table), uint32(math.MaxUint32), signedpe.MaxTableSize)
 		}
 		c.tail = append(make([]byte, b.padding()), table...)
-		c.entry = appendUint32(start, int64(len(table)))
+		c.entry = le.AppendUint32(le.AppendUint32(nil, uint32(start)), uint32(len(table)))
 	}
 	sum := b.sum
 	sum.add(b.file.Fields.CertificateDirectory, c.entry)
 	sum.add(b.end, c.tail)
-	c.checksum = appendUint32(int64(sum.value(size)))
+	c.checksum = le.AppendUint32(nil, sum.value(size))
 	return c, nil
 }
 
@@ -96,7 +99,7 @@ func (c *change) patch(w io.WriterAt) error {
 }
 
 func writing(off int64, err error) error {
-	return fmt.Errorf("authenticode: write at 0x%x: %w", off, err)
+	return fmt.Errorf("write at 0x%x: %w", off, err)
 }
 
 // A patcher copies ranges of a source and bytes to a writer until the first error.
@@ -111,7 +114,7 @@ func (p *patcher) copy(from, to int64) {
 	if p.err != nil {
 		return
 	}
-	err := scan(p.src, []pe.Range{{Offset: from, Size: to - from}}, func(_ int64, b []byte) error {
+	err := signedpe.Scan(p.src, []pe.Range{{Offset: from, Size: to - from}}, func(_ int64, b []byte) error {
 		p.write(b)
 		return p.err
 	})
@@ -129,4 +132,40 @@ func (p *patcher) write(b []byte) {
 		p.err = writing(p.off+int64(n), err)
 	}
 	p.off += int64(n)
+}
+
+// A checksum sums up the words of a file for the CheckSum field of the optional header (Microsoft PE Format, "Optional Header
+// Windows-Specific Fields"; the algorithm is that of ImageHlp's CheckSumMappedFile): 16-bit little-endian words added with end-around
+// carry, the field itself taken as zero, plus the length of the file. Since carries are folded at the end, pieces can be added in any
+// order, each with its offset.
+type checksum struct{ sum uint64 }
+
+func (c *checksum) add(off int64, b []byte) {
+	if len(b) > 0 && off&1 == 1 {
+		c.sum += uint64(b[0]) << 8
+		b = b[1:]
+	}
+	// Words of 32 bits fold into the same sum, as 1<<16 is 1 modulo 0xffff; 64 bits leave room for 16 GiB of them.
+	var s uint64
+	for len(b) >= 8 {
+		v := binary.LittleEndian.Uint64(b)
+		s += v>>32 + v&0xffffffff
+		b = b[8:]
+	}
+	for ; len(b) >= 2; b = b[2:] {
+		s += uint64(binary.LittleEndian.Uint16(b))
+	}
+	if len(b) == 1 {
+		s += uint64(b[0])
+	}
+	c.sum += s>>32 + s&0xffffffff
+}
+
+// value folds the sum for a file of so many bytes.
+func (c checksum) value(size int64) uint32 {
+	s := c.sum
+	for s > 0xffff {
+		s = s&0xffff + s>>16
+	}
+	return uint32(s) + uint32(size)
 }

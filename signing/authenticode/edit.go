@@ -3,19 +3,15 @@ package authenticode
 import (
 	"bytes"
 	"crypto"
-	"crypto/x509"
 	"errors"
 	"io"
 	"slices"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/signedpe"
 )
-
-// SignedBy selects the signatures that name a certificate as their signer's, valid or not: for [Remove] and SignOptions.Replace.
-func SignedBy(cert *x509.Certificate) func(i int, s Signature) bool {
-	return func(_ int, s Signature) bool { return s.Signer != nil && s.Signer.Equal(cert) }
-}
 
 // Remove writes a copy of an image without the signatures for which remove returns true; i counts them as [Signatures] lists them. The
 // others stay as they are, byte for byte. If there is nothing to remove, nothing is written and the error is [ErrNoMatch] or [ErrUnsigned].
@@ -23,8 +19,9 @@ func SignedBy(cert *x509.Certificate) func(i int, s Signature) bool {
 // When the last signature goes, the certificate directory entry is cleared and the result is the image before it was signed, with two reservations that
 // sbattach and osslsigncode have too: the checksum is the right one, whatever it was before (stubs and linkers often leave it zero), and up to 7
 // zeros stay with which an image of odd size was padded, since nothing tells them from the image.
-func Remove(w io.Writer, src osmith.Source, remove func(i int, s Signature) bool) error {
-	return edit(w, src, func(entries []entry) ([]byte, error) {
+func Remove(w io.Writer, src osmith.Source, remove func(i int, s Signature) bool) (err error) {
+	defer prefix.Add("authenticode", &err)
+	return edit(w, src, func(entries []signedpe.Entry) ([]byte, error) {
 		selected, err := selectEntries(entries, remove)
 		if err != nil {
 			return nil, err
@@ -32,7 +29,7 @@ func Remove(w io.Writer, src osmith.Source, remove func(i int, s Signature) bool
 		var table []byte
 		for i, e := range entries {
 			if !selected[i] {
-				table = append(table, e.raw...)
+				table = append(table, e.Raw...)
 			}
 		}
 		return table, nil
@@ -41,8 +38,9 @@ func Remove(w io.Writer, src osmith.Source, remove func(i int, s Signature) bool
 
 // RemoveAll writes a copy of an image without its certificate table, whatever is in there: entries that no [Remove] can name, and tables that cannot be
 // parsed. What is said there about the result goes for it too.
-func RemoveAll(w io.Writer, src osmith.Source) error {
-	f, err := parse(src)
+func RemoveAll(w io.Writer, src osmith.Source) (err error) {
+	defer prefix.Add("authenticode", &err)
+	f, err := pe.Parse(src, src.Size())
 	if err != nil {
 		return err
 	}
@@ -51,20 +49,17 @@ func RemoveAll(w io.Writer, src osmith.Source) error {
 		return ErrUnsigned
 	}
 	if t.End() != f.Size {
-		return bytesBehind(f)
+		return signedpe.BytesBehind(f)
 	}
 	return rewrite(w, src, f, nil)
 }
 
 // Attach writes a copy of an image with a signature that was made elsewhere, behind those it has: message is what sbsign --detached, osslsigncode
-// extract-signature and [Entry].Message yield, a PKCS #7 SignedData in DER. It must be valid and about this image: its Err and [*DigestError] are the
+// extract-signature and [Signature].Message yield, a PKCS #7 SignedData in DER. It must be valid and about this image: its Err and [*DigestError] are the
 // errors otherwise.
-func Attach(w io.Writer, src osmith.Source, message []byte) error {
-	sd, err := parseMessage(message, 0)
-	if err != nil {
-		return err
-	}
-	s, err := newSignature(sd, 0)
+func Attach(w io.Writer, src osmith.Source, message []byte) (err error) {
+	defer prefix.Add("authenticode", &err)
+	s, err := signedpe.ReadSignature(message, 0)
 	if err != nil {
 		return err
 	}
@@ -80,12 +75,12 @@ func Attach(w io.Writer, src osmith.Source, message []byte) error {
 		return err
 	}
 	if sum := sums[s.Hash]; !bytes.Equal(sum, s.Digest) {
-		return &DigestError{Hash: s.Hash, Signed: s.Digest, Actual: sum}
+		return &DigestError{Hash: s.Hash, Want: s.Digest, Got: sum}
 	}
-	if _, err := splitTable(d.file, d.table); err != nil {
+	if _, err := signedpe.SplitTable(d.file, d.table); err != nil {
 		return err
 	}
-	c, err := d.body().withTable(appendEntry(d.table, sd.Raw))
+	c, err := d.body().withTable(signedpe.AppendEntry(d.table, s.Message.Raw))
 	if err != nil {
 		return err
 	}
@@ -95,7 +90,7 @@ func Attach(w io.Writer, src osmith.Source, message []byte) error {
 // digestForSigning feeds a whole image to a digester.
 func digestForSigning(src osmith.Source, h crypto.Hash) (*Digester, error) {
 	// The size is known: what is wrong with it need not wait for the end of a pass.
-	f, err := parse(src)
+	f, err := pe.Parse(src, src.Size())
 	if err != nil {
 		return nil, err
 	}
@@ -104,20 +99,20 @@ func digestForSigning(src osmith.Source, h crypto.Hash) (*Digester, error) {
 		return nil, err
 	}
 	d.signing = true
-	err = scan(src, []pe.Range{{Size: f.Size}}, func(_ int64, b []byte) error {
-		_, err := d.Write(b)
+	err = signedpe.Scan(src, []pe.Range{{Size: f.Size}}, func(_ int64, b []byte) error {
+		_, err := d.write(b)
 		return err
 	})
 	return d, err
 }
 
 // edit writes a copy of a signed image with another certificate table.
-func edit(w io.Writer, src osmith.Source, fn func(entries []entry) ([]byte, error)) error {
-	f, err := parse(src)
+func edit(w io.Writer, src osmith.Source, fn func(entries []signedpe.Entry) ([]byte, error)) error {
+	f, err := pe.Parse(src, src.Size())
 	if err != nil {
 		return err
 	}
-	_, entries, err := readTable(f, src)
+	entries, err := signedpe.ReadTable(f, src)
 	if err != nil {
 		return err
 	}
@@ -141,8 +136,8 @@ func rewrite(w io.Writer, src osmith.Source, f *pe.File, table []byte) error {
 }
 
 // selectEntries applies a choice of signatures to the entries of a table.
-func selectEntries(entries []entry, choose func(i int, s Signature) bool) ([]bool, error) {
-	sigs, err := parseSignatures(entries)
+func selectEntries(entries []signedpe.Entry, choose func(i int, s Signature) bool) ([]bool, error) {
+	sigs, err := signatures(entries)
 	if err != nil {
 		return nil, err
 	}
@@ -150,12 +145,12 @@ func selectEntries(entries []entry, choose func(i int, s Signature) bool) ([]boo
 		return nil, ErrUnsigned
 	}
 	if choose == nil {
-		return nil, errors.New("authenticode: no function to choose signatures with")
+		return nil, errors.New("no function to choose signatures with")
 	}
 	selected := make([]bool, len(entries))
 	n := 0
 	for i, e := range entries {
-		if e.data != nil {
+		if e.Message != nil {
 			selected[i] = choose(n, sigs[n])
 			n++
 		}
@@ -167,7 +162,7 @@ func selectEntries(entries []entry, choose func(i int, s Signature) bool) ([]boo
 }
 
 // around returns the parts of a certificate table before and behind a new entry, which takes the place of those that replace chooses.
-func around(entries []entry, replace func(i int, s Signature) bool) (before, after []byte, err error) {
+func around(entries []signedpe.Entry, replace func(i int, s Signature) bool) (before, after []byte, err error) {
 	selected := make([]bool, len(entries))
 	if replace != nil {
 		if selected, err = selectEntries(entries, replace); err != nil {
@@ -180,9 +175,9 @@ func around(entries []entry, replace func(i int, s Signature) bool) (before, aft
 		case selected[i]:
 			found = true
 		case found:
-			after = append(after, e.raw...)
+			after = append(after, e.Raw...)
 		default:
-			before = append(before, e.raw...)
+			before = append(before, e.Raw...)
 		}
 	}
 	return before, after, nil

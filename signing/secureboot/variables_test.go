@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -38,18 +39,18 @@ func TestReadVariables(t *testing.T) {
 	v, err := secureboot.ReadVariables(os.DirFS("testdata/boot"))
 	require.NoError(t, err)
 	b := bootVariables(t)
-	require.Equal(t, secureboot.Variables{SecureBoot: true, PK: b["PK"], KEK: b["KEK"], DB: b["db"], DBX: b["dbx"]}, v)
+	require.Equal(t, osmith.FirmwareVariables{SecureBoot: []byte{1}, SetupMode: []byte{0}, PK: b["PK"], KEK: b["KEK"], DB: b["db"], DBX: b["dbx"]}, v)
 	dir := efivars(t)
-	require.Equal(t, b["dbx"], v.Get("dbx"))
-	require.Nil(t, v.Get("dbt"))
-	require.Nil(t, v.Get("Boot0000"))
+	require.Equal(t, b["dbx"], secureboot.Content(v, "dbx"))
+	require.Nil(t, secureboot.Content(v, "dbt"))
+	require.Nil(t, secureboot.Content(v, "Boot0000"))
 
 	dir["SbatLevelRT"+shim] = &fstest.MapFile{Data: []byte("\x06\x00\x00\x00sbat,1,2024010900\n")}
 	dir["dbt"+image] = dir["db"+image]
 	delete(dir, "dbx"+image)
 	v, err = secureboot.ReadVariables(dir)
 	require.NoError(t, err)
-	require.Equal(t, "sbat,1,2024010900\n", string(v.SBATLevel))
+	require.Equal(t, "sbat,1,2024010900\n", string(v.SbatLevel))
 	require.Equal(t, b["db"], v.DBT)
 	require.Nil(t, v.DBX)
 
@@ -62,10 +63,10 @@ func TestReadVariables(t *testing.T) {
 		"SetupMode missing":           {"SetupMode" + global, nil, "file does not exist"},
 		"SecureBoot without bytes":    {"SecureBoot" + global, []byte{6, 0, 0, 0}, "want one byte"},
 		"SecureBoot 2":                {"SecureBoot" + global, []byte{6, 0, 0, 0, 2}, "want one byte"},
-		"short":                       {"db" + image, []byte{0x27, 0, 0}, "attributes of db at byte 0"},
+		"short":                       {"db" + image, []byte{0x27, 0, 0}, "attributes of db at 0x0"},
 		"db without authentication":   {"db" + image, []byte{7, 0, 0, 0}, "variable db has the attributes 0x00000007, want 0x00000027"},
 		"no attributes in front":      {"PK" + global, b["PK"], "attributes"},
-		"broken list":                 {"KEK" + global, []byte{0x27, 0, 0, 0, 1}, "KEK: signature list at byte 4"},
+		"broken list":                 {"KEK" + global, []byte{0x27, 0, 0, 0, 1}, "KEK: signature list at 0x4"},
 		"SbatLevelRT set by somebody": {"SbatLevelRT" + shim, []byte{7, 0, 0, 0, 1}, "want 0x00000006"},
 		"too large":                   {"dbx" + image, make([]byte, 1<<20+1), "more than"},
 	} {
@@ -77,7 +78,7 @@ func TestReadVariables(t *testing.T) {
 			}
 			v, err := secureboot.ReadVariables(dir)
 			require.ErrorContains(t, err, c.want)
-			require.Equal(t, secureboot.Variables{}, v)
+			require.Equal(t, osmith.FirmwareVariables{}, v)
 			require.Equal(t, c.data == nil, errors.Is(err, fs.ErrNotExist))
 		})
 	}
@@ -91,19 +92,18 @@ func TestStores(t *testing.T) {
 	debian := func(name string) []byte { return read(t, r.Path("usr/share/OVMF", name)) }
 	empty, err := secureboot.ParseStore(debian("OVMF_VARS_4M.fd"))
 	require.NoError(t, err)
-	require.Equal(t, secureboot.Variables{SetupMode: true, Times: map[string]time.Time{}}, empty)
+	require.Equal(t, osmith.FirmwareVariables{SecureBoot: []byte{0}, SetupMode: []byte{1}, Times: map[string]time.Time{}}, empty)
 
 	ms, err := secureboot.ParseStore(debian("OVMF_VARS_4M.ms.fd"))
 	require.NoError(t, err)
-	require.True(t, ms.SecureBoot)
-	require.False(t, ms.SetupMode)
+	require.Equal(t, []byte{1}, ms.SecureBoot)
+	require.Equal(t, []byte{0}, ms.SetupMode)
 	require.Equal(t, time.Date(2026, 1, 4, 18, 19, 20, 0, time.UTC).Year(), ms.Times["PK"].Year())
 
 	h := hierarchy(t)
-	want, err := h.Variables()
-	require.NoError(t, err)
-	want.DBX = lists(t, secureboot.HashList(owner, sha256.Sum256(nil)))
-	b, err := want.WriteStore(debian("OVMF_VARS_4M.fd"), when)
+	want := enrolled(t, h).Variables
+	want.DBX = lists(t, secureboot.SHA256List(owner, sha256.Sum256(nil)))
+	b, err := secureboot.WriteStore(debian("OVMF_VARS_4M.fd"), want, when)
 	require.NoError(t, err)
 	got, err := secureboot.ParseStore(b)
 	require.NoError(t, err)
@@ -130,13 +130,12 @@ func TestStores(t *testing.T) {
 	require.Equal(t, want.PK, v.PK)
 	require.Equal(t, want.KEK, v.KEK)
 	require.Equal(t, want.DB, v.DB)
-	require.True(t, v.SecureBoot)
+	require.Equal(t, []byte{1}, v.SecureBoot)
 
 	// Ours replaces theirs, and they can be read by virt-fw-vars.
-	other, err := foreignHierarchy(t).Variables()
-	require.NoError(t, err)
-	other.SecureBoot = false
-	b, err = other.WriteStore(theirs, when)
+	other := enrolled(t, foreignHierarchy(t)).Variables
+	other.SecureBoot = []byte{0}
+	b, err = secureboot.WriteStore(theirs, other, when)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "ours.fd"), b, 0o600))
 	out := r.Run(t, dir, "virt-fw-vars", "-i", filepath.Join(dir, "ours.fd"), "--print", "--verbose")
@@ -145,11 +144,11 @@ func TestStores(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, other.PK, got.PK)
 	require.Empty(t, got.DBX)
-	require.False(t, got.SecureBoot)
+	require.Equal(t, []byte{0}, got.SecureBoot)
 
 	// virt-fw-vars takes our dbx update out of its .auth file.
-	payload := lists(t, secureboot.HashList(owner, [32]byte{1}, [32]byte{2}))
-	dbx, err := h.SignUpdate(secureboot.Update{Name: "dbx", Payload: payload, Time: when})
+	payload := lists(t, secureboot.SHA256List(owner, [32]byte{1}, [32]byte{2}))
+	dbx, err := h.SignUpdate(secureboot.Update{Variable: "dbx", Payload: payload, Time: when})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "dbx.auth"), dbx, 0o600))
 	r.Run(t, dir, "virt-fw-vars", "-i", filepath.Join(dir, "ours.fd"), "-o", filepath.Join(dir, "dbx.fd"), "--set-dbx", filepath.Join(dir, "dbx.auth"))
@@ -167,13 +166,13 @@ func TestStores(t *testing.T) {
 
 	for _, bad := range [][]byte{nil, []byte("x"), debian("OVMF_CODE_4M.fd")} {
 		_, err := secureboot.ParseStore(bad)
-		_, ok := errors.AsType[*secureboot.FormatError](err)
+		_, ok := errors.AsType[*osmith.FormatError](err)
 		require.True(t, ok, "%v", err)
-		_, err = want.WriteStore(bad, when)
+		_, err = secureboot.WriteStore(bad, want, when)
 		require.Error(t, err)
 	}
 	want.DB = make([]byte, 300<<10)
-	_, err = want.WriteStore(theirs, when)
+	_, err = secureboot.WriteStore(theirs, want, when)
 	require.ErrorContains(t, err, "are free")
 }
 

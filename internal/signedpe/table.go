@@ -1,9 +1,10 @@
-package authenticode
+package signedpe
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
@@ -13,72 +14,70 @@ import (
 // Fields of WIN_CERTIFICATE (UEFI Specification 2.10, section 32.2.4; PE Format, "The Attribute Certificate Table"): u32 length with
 // header, u16 revision, u16 type, then the certificate; each entry starts at a multiple of 8 bytes.
 const (
+	Alignment    = 8        // bytes, at which the table and each entry start
+	MaxTableSize = 16 << 20 // bytes
+
 	certHeaderSize   = 8
 	certRevision     = 0x0200
 	certTypePKCS7    = 0x0002 // WIN_CERT_TYPE_PKCS_SIGNED_DATA
 	certTypeEFIGUID  = 0x0ef1 // WIN_CERT_TYPE_EFI_GUID: a GUID, then what it names
-	certAlignment    = 8
-	maxTableSize     = 16 << 20
-	maxTableEntries  = 64
 	certGUIDAndStart = certHeaderSize + 16
+	maxTableEntries  = 64
 )
 
 // guidPKCS7 is EFI_CERT_TYPE_PKCS7_GUID.
 var guidPKCS7 = osmith.MustParseGUID("4aafd29d-68df-49ee-8aa9-347d375665a7")
 
-// An entry is one WIN_CERTIFICATE.
-type entry struct {
-	raw    []byte // all of it, header and padding
-	offset int64  // of data in the file
-	data   []byte // the PKCS #7 part, nil in an entry of a type that firmware skips
+// An Entry is one WIN_CERTIFICATE.
+type Entry struct {
+	Raw           []byte // all of it, header and padding
+	Offset        int64  // of Raw in the file
+	Message       []byte // the PKCS #7 part, nil in an entry of a type that firmware skips
+	MessageOffset int64  // of Message in the file
 }
 
-// readTable reads the certificate table and splits it. It returns the table's bytes too.
-func readTable(f *pe.File, src osmith.Source) (raw []byte, entries []entry, err error) {
+// ReadTable reads the certificate table and splits it.
+func ReadTable(f *pe.File, src io.ReaderAt) ([]Entry, error) {
 	t := f.Certificates
-	if t.Size == 0 {
-		return nil, nil, nil
+	if t.Size > MaxTableSize {
+		return nil, TableTooLarge(f)
 	}
-	if t.Size > maxTableSize {
-		return nil, nil, tableTooLarge(f)
-	}
-	err = scan(src, []pe.Range{t}, func(_ int64, b []byte) error {
+	var raw []byte
+	err := Scan(src, []pe.Range{t}, func(_ int64, b []byte) error {
 		raw = append(raw, b...)
 		return nil
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	entries, err = splitTable(f, raw)
-	if err != nil {
-		return nil, nil, err
-	}
-	return raw, entries, nil
+	return SplitTable(f, raw)
 }
 
-func tableTooLarge(f *pe.File) error {
-	return &FormatError{Offset: f.Certificates.Offset, Field: "certificate table", Err: fmt.Errorf("%d bytes, limit %d", f.Certificates.Size, maxTableSize)}
+// TableTooLarge is the error of a certificate table of more than [MaxTableSize].
+func TableTooLarge(f *pe.File) error {
+	return &osmith.FormatError{Offset: f.Certificates.Offset, Field: "certificate table", Err: fmt.Errorf("%d bytes, limit %d", f.Certificates.Size, MaxTableSize)}
 }
 
-func bytesBehind(f *pe.File) error {
+// BytesBehind is the error of a file that goes on behind its certificate table.
+func BytesBehind(f *pe.File) error {
 	end := f.Certificates.End()
-	return &FormatError{Offset: end, Field: "certificate table", Err: fmt.Errorf("%d bytes follow it, firmware would hash the wrong range", f.Size-end)}
+	return &osmith.FormatError{Offset: end, Field: "certificate table", Err: fmt.Errorf("%d bytes follow it, firmware would hash the wrong range", f.Size-end)}
 }
 
-// splitTable splits the certificate table as firmware does. Nothing is lost: the raw parts one after the other are the table.
-func splitTable(f *pe.File, raw []byte) (entries []entry, err error) {
+// SplitTable splits the certificate table as firmware does. Nothing is lost: the raw parts one after the other are the table.
+func SplitTable(f *pe.File, raw []byte) (entries []Entry, err error) {
 	t := f.Certificates
 	if t.Size == 0 {
 		return nil, nil
 	}
-	bad := func(off int64, field string, err error) ([]entry, error) {
-		return nil, &FormatError{Offset: off, Field: field, Err: err}
+	bad := func(off int64, field string, err error) ([]Entry, error) {
+		return nil, &osmith.FormatError{Offset: off, Field: field, Err: err}
 	}
-	if t.Offset%certAlignment != 0 {
-		return bad(t.Offset, "certificate table", fmt.Errorf("does not start at a multiple of %d", certAlignment))
+	if t.Offset%Alignment != 0 {
+		return bad(t.Offset, "certificate table", fmt.Errorf("does not start at a multiple of %d", Alignment))
 	}
 	if t.End() != f.Size {
-		return nil, bytesBehind(f)
+		return nil, BytesBehind(f)
 	}
 	for pos := 0; pos < len(raw); {
 		at := t.Offset + int64(pos)
@@ -97,14 +96,14 @@ func splitTable(f *pe.File, raw []byte) (entries []entry, err error) {
 		if err != nil {
 			return nil, err
 		}
-		next := (size + certAlignment - 1) / certAlignment * certAlignment
+		next := (size + Alignment - 1) / Alignment * Alignment
 		if next > int64(len(left)) {
 			return bad(at, "WIN_CERTIFICATE length", fmt.Errorf("%d, and its padding to %d does not fit the table", size, next))
 		}
 		if !allZero(left[size:next]) {
 			return bad(at+size, "padding of a WIN_CERTIFICATE", errors.New("not zero"))
 		}
-		e.raw = left[:next:next]
+		e.Raw, e.Offset = left[:next:next], at
 		entries = append(entries, e)
 		pos += int(next)
 	}
@@ -112,30 +111,30 @@ func splitTable(f *pe.File, raw []byte) (entries []entry, err error) {
 }
 
 // parseEntry looks at one WIN_CERTIFICATE of which b is all but the padding.
-func parseEntry(b []byte, at int64) (entry, error) {
+func parseEntry(b []byte, at int64) (Entry, error) {
 	if rev := binary.LittleEndian.Uint16(b[4:]); rev != certRevision {
-		return entry{}, &FormatError{Offset: at + 4, Field: "WIN_CERTIFICATE revision", Err: fmt.Errorf("0x%04x, want 0x%04x", rev, certRevision)}
+		return Entry{}, &osmith.FormatError{Offset: at + 4, Field: "WIN_CERTIFICATE revision", Err: fmt.Errorf("0x%04x, want 0x%04x", rev, certRevision)}
 	}
 	switch binary.LittleEndian.Uint16(b[6:]) {
 	case certTypePKCS7:
-		return entry{offset: at + certHeaderSize, data: b[certHeaderSize:]}, nil
+		return Entry{MessageOffset: at + certHeaderSize, Message: b[certHeaderSize:]}, nil
 	case certTypeEFIGUID:
 		if len(b) > certGUIDAndStart && efi.GUID(b[certHeaderSize:]) == guidPKCS7 {
-			return entry{offset: at + certGUIDAndStart, data: b[certGUIDAndStart:]}, nil
+			return Entry{MessageOffset: at + certGUIDAndStart, Message: b[certGUIDAndStart:]}, nil
 		}
 	}
-	return entry{}, nil
+	return Entry{}, nil
 }
 
-// appendEntry appends a WIN_CERTIFICATE with a PKCS #7 message and its padding. Like sbsign and unlike osslsigncode, the length does
+// AppendEntry appends a WIN_CERTIFICATE with a PKCS #7 message and its padding. Like sbsign and unlike osslsigncode, the length does
 // not count the padding; firmware takes both.
-func appendEntry(b, message []byte) []byte {
+func AppendEntry(b, message []byte) []byte {
 	size := certHeaderSize + len(message)
 	b = binary.LittleEndian.AppendUint32(b, uint32(size))
 	b = binary.LittleEndian.AppendUint16(b, certRevision)
 	b = binary.LittleEndian.AppendUint16(b, certTypePKCS7)
 	b = append(b, message...)
-	for ; size%certAlignment != 0; size++ {
+	for ; size%Alignment != 0; size++ {
 		b = append(b, 0)
 	}
 	return b

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"strings"
 	"time"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // A KnownCertificate is one that Microsoft publishes for the variables of PCs (Windows Secure Boot Key Creation and Management Guidance,
@@ -22,6 +24,9 @@ type KnownCertificate struct {
 	// OptionROMs says that cards in the field have firmware which leads to it.
 	OptionROMs bool
 }
+
+// MicrosoftOwner is the owner that Microsoft's instructions give to its certificates and digests.
+var MicrosoftOwner = osmith.MustParseGUID("77fa9abd-0359-4d32-bd60-28f4e78f784b")
 
 var knownCertificates = []KnownCertificate{
 	{Name: "Microsoft Corporation KEK CA 2011", Variable: "KEK", Expires: day(2026, 6, 24),
@@ -68,10 +73,10 @@ func Identify(c *x509.Certificate) (known KnownCertificate, ok bool) {
 	return KnownCertificate{}, false
 }
 
-// TestKey reports whether a certificate calls itself one for tests: firmware vendors have shipped machines with a PK of
+// IsTestKey reports whether a certificate calls itself one for tests: firmware vendors have shipped machines with a PK of
 // AMI's reference code, "DO NOT TRUST - AMI Test PK", whose private key has leaked (CVE-2024-8105), and with "DO NOT SHIP" and SnakeOil keys.
 // On such a machine anyone can change the variables.
-func TestKey(c *x509.Certificate) bool {
+func IsTestKey(c *x509.Certificate) bool {
 	for _, name := range []string{c.Subject.String(), c.Issuer.String()} {
 		name = strings.ToUpper(name)
 		for _, mark := range []string{"DO NOT TRUST", "DO NOT SHIP", "SNAKEOIL"} {

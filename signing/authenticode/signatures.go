@@ -1,0 +1,95 @@
+package authenticode
+
+import (
+	"crypto"
+	"crypto/x509"
+	"time"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/cms"
+	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/signedpe"
+)
+
+// A Signature is what one signature of an image says. Only Err is a judgement; whether the image still has that digest, and whether the
+// signer is trusted, is for [Verify] or, in a machine's view, for package secureboot.
+type Signature struct {
+	Hash         crypto.Hash         // digest algorithm, 0 if it is not SHA-256, SHA-384 or SHA-512
+	Digest       []byte              // digest of the image when it was signed
+	Signer       *x509.Certificate   // nil if the signature does not carry it
+	Certificates []*x509.Certificate // all that the signature carries
+	SigningTime  time.Time           // as the signer claims, zero if it does not
+	Err          error               // why the signature is not one by Signer over Digest; nil if it is
+
+	Offset  int64  // of Message in the file, in bytes
+	Message []byte // PKCS #7 SignedData, DER, without padding: see [Attach]
+
+	signed *cms.SignedData
+}
+
+// Signatures lists the signatures of an image in the order of the file, without an error or an entry for an unsigned one.
+// A certificate table that cannot be read is a [*osmith.FormatError]; a well-formed signature with an outdated algorithm or a
+// wrong signature value is listed with its Err.
+func Signatures(src osmith.Source) (list []Signature, err error) {
+	defer prefix.Add("authenticode", &err)
+	_, list, err = read(src)
+	return list, err
+}
+
+// read reads the headers and the signatures of an image.
+func read(src osmith.Source) (*pe.File, []Signature, error) {
+	f, err := pe.Parse(src, src.Size())
+	if err != nil {
+		return nil, nil, err
+	}
+	entries, err := signedpe.ReadTable(f, src)
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err := signatures(entries)
+	return f, list, err
+}
+
+func signatures(entries []signedpe.Entry) ([]Signature, error) {
+	found, err := signedpe.Signatures(entries)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Signature, len(found))
+	for i, s := range found {
+		list[i] = Signature{
+			Hash: s.Hash, Digest: s.Digest, Signer: s.Signer, Certificates: s.Message.Certificates, SigningTime: s.SigningTime,
+			Err: prefix.Error("authenticode", s.Err), Offset: s.Offset, Message: s.Message.Raw, signed: s.Message,
+		}
+	}
+	return list, nil
+}
+
+// SignedBy selects the signatures that name a certificate as their signer's, valid or not: for [Remove] and SignOptions.Replace.
+func SignedBy(cert *x509.Certificate) func(i int, s Signature) bool {
+	return func(_ int, s Signature) bool { return s.Signer != nil && s.Signer.Equal(cert) }
+}
+
+// A Timestamp is somebody's statement that a signature existed at a time, added to it later and not covered by it. That it is there does not
+// mean that anybody trusts its authority.
+type Timestamp struct {
+	RFC3161   bool              // a token as RFC 3161 has it; else a PKCS #9 counter-signature, the older kind
+	Time      time.Time         // zero when Err is set
+	Authority *x509.Certificate // whose statement it is, nil if that cannot be told
+	Err       error             // why it is not a valid statement by Authority about this signature; nil if it is
+}
+
+// Timestamps are the counter-signatures of a signature from [Signatures], each checked to be about it and to be made by its authority. Firmware does
+// not look at them, nor does [Verify].
+func (s *Signature) Timestamps() []Timestamp {
+	if s.signed == nil {
+		return nil
+	}
+	var list []Timestamp
+	for _, t := range s.signed.Timestamps(&s.signed.Signers[0]) {
+		t.Err = prefix.Error("authenticode", t.Err)
+		list = append(list, Timestamp(t))
+	}
+	return list
+}

@@ -1,0 +1,344 @@
+package secureboot
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/prefix"
+)
+
+// Types of signature lists (UEFI Specification 2.10, section 32.4.1; the two of SM3 as in MdePkg/Include/Guid/ImageAuthentication.h of edk2).
+// Lists of other types are kept as they are.
+var (
+	TypeX509               = osmith.MustParseGUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072") // a DER certificate
+	TypeSHA1               = osmith.MustParseGUID("826ca512-cf10-4ac9-b187-be01496631bd") // digests of images
+	TypeSHA224             = osmith.MustParseGUID("0b6e5233-a65c-44c9-9407-d9ab83bfc8bd")
+	TypeSHA256             = osmith.MustParseGUID("c1c41626-504c-4092-aca9-41f936934328")
+	TypeSHA384             = osmith.MustParseGUID("ff3e5307-9fd0-48c9-85f1-8ad56c701e01")
+	TypeSHA512             = osmith.MustParseGUID("093e0fae-a6c4-4f50-9f1b-d41e2b89c19a")
+	TypeSM3                = osmith.MustParseGUID("57347f87-7a9b-403a-b93c-dc4afb7a0ebc")
+	TypeX509SHA256         = osmith.MustParseGUID("3bd2a492-96c0-4079-b420-fcf98ef103ed") // digest of a certificate's to-be-signed part, then EFI_TIME
+	TypeX509SHA384         = osmith.MustParseGUID("7076876e-80c2-4ee6-aad2-28b349a6865b")
+	TypeX509SHA512         = osmith.MustParseGUID("446dbf63-2502-4cda-bcfa-2465d2b0fe9d")
+	TypeX509SM3            = osmith.MustParseGUID("60d807e5-10b4-49a9-9331-e40437888d37")
+	TypeRSA2048            = osmith.MustParseGUID("3c5766e8-269c-4e34-aa14-ed776e85b3b6") // a bare modulus
+	TypeRSA2048SHA1        = osmith.MustParseGUID("67f8444f-8743-48f1-a328-1eaab8736080") // an RSA-2048 signature of a SHA-1 digest
+	TypeRSA2048SHA256      = osmith.MustParseGUID("e2b36190-879b-4a3d-ad8d-f2e7bba32784") // an RSA-2048 signature of a SHA-256 digest
+	TypeExternalManagement = osmith.MustParseGUID("452e8ced-dfff-4b8c-ae01-5118862e682c") // keys that a management entity outside the machine sets
+)
+
+// typeNames are the specification's, without EFI_CERT_ and _GUID.
+var typeNames = map[osmith.GUID]string{
+	TypeX509: "X509", TypeSHA1: "SHA1", TypeSHA224: "SHA224", TypeSHA256: "SHA256", TypeSHA384: "SHA384", TypeSHA512: "SHA512", TypeSM3: "SM3",
+	TypeX509SHA256: "X509_SHA256", TypeX509SHA384: "X509_SHA384", TypeX509SHA512: "X509_SHA512", TypeX509SM3: "X509_SM3",
+	TypeRSA2048: "RSA2048", TypeRSA2048SHA1: "RSA2048_SHA1", TypeRSA2048SHA256: "RSA2048_SHA256", TypeExternalManagement: "EXTERNAL_MANAGEMENT",
+}
+
+// TypeName is the specification's name of a list type, such as X509 or SHA256, and the GUID of a type that it does not know.
+func TypeName(t osmith.GUID) string {
+	if n, ok := typeNames[t]; ok {
+		return n
+	}
+	return t.String()
+}
+
+// sizes are those of the signature data (without owner) where the type fixes one; edk2 refuses others.
+var sizes = map[osmith.GUID]int{
+	TypeSHA1: 20, TypeSHA224: 28, TypeSHA256: 32, TypeSHA384: 48, TypeSHA512: 64, TypeSM3: 32,
+	TypeX509SHA256: 32 + timeSize, TypeX509SHA384: 48 + timeSize, TypeX509SHA512: 64 + timeSize, TypeX509SM3: 32 + timeSize,
+	TypeRSA2048: 256, TypeRSA2048SHA1: 256, TypeRSA2048SHA256: 256, TypeExternalManagement: 1,
+}
+
+// imageHashes and certificateHashes say which list type holds which digest, strongest first as edk2 tries them.
+var (
+	imageHashes = []struct {
+		hash crypto.Hash
+		typ  osmith.GUID
+	}{{crypto.SHA512, TypeSHA512}, {crypto.SHA384, TypeSHA384}, {crypto.SHA256, TypeSHA256}}
+
+	certificateHashes = map[osmith.GUID]crypto.Hash{
+		TypeX509SHA256: crypto.SHA256, TypeX509SHA384: crypto.SHA384, TypeX509SHA512: crypto.SHA512,
+	}
+)
+
+// A Signature is one EFI_SIGNATURE_DATA: who added it, and a certificate or digest (UEFI Specification 2.10, section 32.4.1).
+type Signature struct {
+	Owner osmith.GUID
+	Data  []byte
+}
+
+// AppendBinary appends EFI_SIGNATURE_DATA: the owner in its mixed-endian form, then the data. This is what firmware measures into PCR 7
+// for the entry of db by which it accepted an image.
+func (s Signature) AppendBinary(b []byte) ([]byte, error) {
+	return append(efi.AppendGUID(b, s.Owner), s.Data...), nil
+}
+
+// A SignatureList is one EFI_SIGNATURE_LIST: signatures of one type and one size. A certificate has a list of its own, as a rule;
+// digests of one kind share one.
+type SignatureList struct {
+	Type       osmith.GUID
+	Header     []byte // empty for all types in use
+	Signatures []Signature
+}
+
+// listHeader is the beginning of EFI_SIGNATURE_LIST (UEFI Specification 2.10, section 32.4.1). A header of the type's and the signatures follow.
+type listHeader struct {
+	Type          [16]byte // mixed-endian
+	ListSize      uint32   // of all of it
+	HeaderSize    uint32   // of the type's header
+	SignatureSize uint32   // of each signature with its owner
+}
+
+const (
+	listHeaderSize = 28
+	ownerSize      = 16
+)
+
+// ParseSignatureLists reads the content of PK, KEK, db, dbx and the like, or an .esl file: any number of lists. Bytes from efivarfs
+// have four attribute bytes in front, which do not belong here. Types that are not known are kept; a known type with a wrong
+// size, a list without signatures, and sizes that do not add up are errors of type [*osmith.FormatError]. The result points into data.
+func ParseSignatureLists(data []byte) ([]SignatureList, error) {
+	lists, err := parseLists(data)
+	return lists, prefix.Error("secureboot", err)
+}
+
+func parseLists(data []byte) ([]SignatureList, error) {
+	lists := []SignatureList{}
+	for pos := 0; pos < len(data); {
+		l, n, err := parseList(data[pos:], pos)
+		if err != nil {
+			return nil, err
+		}
+		lists = append(lists, l)
+		pos += n
+	}
+	return lists, nil
+}
+
+func parseList(b []byte, pos int) (l SignatureList, size int, err error) {
+	var h listHeader
+	if _, err := binary.Decode(b, binary.LittleEndian, &h); err != nil {
+		return l, 0, bad(pos, "signature list", "%d bytes left, its header has %d", len(b), listHeaderSize)
+	}
+	total, header, each := int64(h.ListSize), int64(h.HeaderSize), int64(h.SignatureSize)
+	if total > int64(len(b)) || total < listHeaderSize {
+		return l, 0, bad(pos+16, "size of a signature list", "%d, want %d to the %d bytes left", total, listHeaderSize, len(b))
+	}
+	body := total - listHeaderSize
+	if header > body {
+		return l, 0, bad(pos+20, "header size of a signature list", "%d, the list has %d bytes left", header, body)
+	}
+	body -= header
+	if each <= ownerSize || each > body || body%each != 0 {
+		return l, 0, bad(pos+24, "signature size", "%d, want more than %d and a divisor of the %d bytes of signatures", each, ownerSize, body)
+	}
+	l.Type = efi.GUID(h.Type[:])
+	if want, ok := sizes[l.Type]; ok && each != int64(ownerSize+want) {
+		return l, 0, bad(pos+24, "signature size", "%d, a list of type %v has %d", each, l.Type, ownerSize+want)
+	}
+	first := listHeaderSize + int(header)
+	l.Header = b[listHeaderSize:first:first]
+	l.Signatures = make([]Signature, 0, body/each)
+	for rest := b[first:total]; len(rest) > 0; rest = rest[each:] {
+		l.Signatures = append(l.Signatures, Signature{Owner: efi.GUID(rest), Data: rest[ownerSize:each:each]})
+	}
+	return l, int(total), nil
+}
+
+// AppendSignatureLists appends the binary form of lists. All signatures of a list must have the same size.
+func AppendSignatureLists(b []byte, lists ...SignatureList) ([]byte, error) {
+	b, err := appendLists(b, lists...)
+	return b, prefix.Error("secureboot", err)
+}
+
+func appendLists(b []byte, lists ...SignatureList) ([]byte, error) {
+	for i, l := range lists {
+		if len(l.Signatures) == 0 {
+			return nil, fmt.Errorf("signature list %d has no signatures", i)
+		}
+		n := len(l.Signatures[0].Data)
+		if want, ok := sizes[l.Type]; n == 0 || (ok && n != want) {
+			return nil, fmt.Errorf("signature list %d: %d bytes of data do not suit its type %v", i, n, l.Type)
+		}
+		each := int64(ownerSize + n)
+		total := listHeaderSize + int64(len(l.Header)) + each*int64(len(l.Signatures))
+		if total > math.MaxInt32 {
+			return nil, fmt.Errorf("signature list %d: %d bytes are too many", i, total)
+		}
+		h := listHeader{[16]byte(efi.AppendGUID(nil, l.Type)), uint32(total), uint32(len(l.Header)), uint32(each)}
+		var err error
+		if b, err = binary.Append(b, binary.LittleEndian, h); err != nil {
+			return nil, err
+		}
+		b = append(b, l.Header...)
+		for j, s := range l.Signatures {
+			if len(s.Data) != n {
+				return nil, fmt.Errorf("signature list %d: signature %d has %d bytes, the first %d: put it into a list of its own", i, j, len(s.Data), n)
+			}
+			b = append(efi.AppendGUID(b, s.Owner), s.Data...)
+		}
+	}
+	return b, nil
+}
+
+// CertificateList is the list for one certificate.
+func CertificateList(owner osmith.GUID, cert *x509.Certificate) SignatureList {
+	return SignatureList{Type: TypeX509, Signatures: []Signature{{Owner: owner, Data: cert.Raw}}}
+}
+
+// Certificates returns the certificates of all lists of type X.509, in order.
+func Certificates(lists []SignatureList) ([]*x509.Certificate, error) {
+	certs, err := certificates(lists)
+	return certs, prefix.Error("secureboot", err)
+}
+
+func certificates(lists []SignatureList) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for _, l := range lists {
+		if l.Type != TypeX509 {
+			continue
+		}
+		for _, s := range l.Signatures {
+			c, err := x509.ParseCertificate(s.Data)
+			if err != nil {
+				return nil, fmt.Errorf("certificate owned by %v: %w", s.Owner, err)
+			}
+			certs = append(certs, c)
+		}
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("the signature lists hold no certificate")
+	}
+	return certs, nil
+}
+
+// DigestList is the list of Authenticode digests of images under one hash, in the order given: SHA-1, SHA-224, SHA-256, SHA-384 or
+// SHA-512. See [SHA256List].
+func DigestList(owner osmith.GUID, h crypto.Hash, digests ...[]byte) (SignatureList, error) {
+	types := map[crypto.Hash]osmith.GUID{crypto.SHA1: TypeSHA1, crypto.SHA224: TypeSHA224, crypto.SHA256: TypeSHA256, crypto.SHA384: TypeSHA384, crypto.SHA512: TypeSHA512}
+	typ, ok := types[h]
+	if !ok {
+		return SignatureList{}, prefix.Error("secureboot", fmt.Errorf("no signature list holds %v digests", h))
+	}
+	l := SignatureList{Type: typ}
+	for i, d := range digests {
+		if len(d) != h.Size() {
+			return SignatureList{}, prefix.Error("secureboot", fmt.Errorf("digest %d has %d bytes, %v has %d", i, len(d), h, h.Size()))
+		}
+		l.Signatures = append(l.Signatures, Signature{Owner: owner, Data: bytes.Clone(d)})
+	}
+	return l, nil
+}
+
+// SHA256List is [DigestList] for SHA-256, which all firmware knows.
+func SHA256List(owner osmith.GUID, digests ...[32]byte) SignatureList {
+	l := SignatureList{Type: TypeSHA256}
+	for _, d := range digests {
+		l.Signatures = append(l.Signatures, Signature{Owner: owner, Data: bytes.Clone(d[:])})
+	}
+	return l
+}
+
+// CertificateDigestList is the list for dbx that revokes certificates by the digest of their to-be-signed part, SHA-256, SHA-384 or SHA-512, which
+// takes far less room than the certificates. from is the time from which signatures are void; the zero time, always. Firmware looks at
+// it only for signatures with a time stamp.
+func CertificateDigestList(owner osmith.GUID, h crypto.Hash, from time.Time, certs ...*x509.Certificate) (SignatureList, error) {
+	for typ, known := range certificateHashes {
+		if known != h {
+			continue
+		}
+		l := SignatureList{Type: typ}
+		for _, c := range certs {
+			w := h.New()
+			w.Write(c.RawTBSCertificate)
+			data, err := appendOptionalTime(w.Sum(nil), from)
+			if err != nil {
+				return SignatureList{}, prefix.Error("secureboot", err)
+			}
+			l.Signatures = append(l.Signatures, Signature{Owner: owner, Data: data})
+		}
+		return l, nil
+	}
+	return SignatureList{}, prefix.Error("secureboot", fmt.Errorf("certificates are not revoked by their %v digests, but SHA-256, SHA-384, SHA-512", h))
+}
+
+// Merge appends the entries of more that lists does not have, as edk2 does when a variable is appended to (AuthService.c,
+// FilterSignatureList): entries are equal if type, size, owner and data are. Lists of more that have nothing new vanish.
+func Merge(lists []SignatureList, more ...SignatureList) []SignatureList {
+	merged := append([]SignatureList(nil), lists...)
+	for _, l := range more {
+		fresh := SignatureList{Type: l.Type, Header: l.Header}
+		for _, s := range l.Signatures {
+			if !contains(lists, l.Type, s) {
+				fresh.Signatures = append(fresh.Signatures, s)
+			}
+		}
+		if len(fresh.Signatures) > 0 {
+			merged = append(merged, fresh)
+		}
+	}
+	return merged
+}
+
+// Without returns lists without the entries for which drop is true. Lists that have nothing left vanish.
+func Without(lists []SignatureList, drop func(typ osmith.GUID, s Signature) bool) []SignatureList {
+	rest := []SignatureList{}
+	for _, l := range lists {
+		kept := SignatureList{Type: l.Type, Header: l.Header}
+		for _, s := range l.Signatures {
+			if !drop(l.Type, s) {
+				kept.Signatures = append(kept.Signatures, s)
+			}
+		}
+		if len(kept.Signatures) > 0 {
+			rest = append(rest, kept)
+		}
+	}
+	return rest
+}
+
+// without returns lists without a certificate, whoever owns it.
+func without(lists []SignatureList, c *x509.Certificate) []SignatureList {
+	return Without(lists, func(typ osmith.GUID, s Signature) bool { return typ == TypeX509 && string(s.Data) == string(c.Raw) })
+}
+
+func contains(lists []SignatureList, typ osmith.GUID, s Signature) bool {
+	for _, l := range lists {
+		if l.Type != typ {
+			continue
+		}
+		for _, have := range l.Signatures {
+			if have.Owner == s.Owner && bytes.Equal(have.Data, s.Data) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// containsCertificate looks for a certificate whoever owns it.
+func containsCertificate(lists []SignatureList, c *x509.Certificate) bool {
+	for _, l := range lists {
+		if l.Type != TypeX509 {
+			continue
+		}
+		for _, s := range l.Signatures {
+			if bytes.Equal(s.Data, c.Raw) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func bad(off int, field, format string, args ...any) error {
+	return &osmith.FormatError{Offset: int64(off), Field: field, Err: fmt.Errorf(format, args...)}
+}

@@ -1,0 +1,88 @@
+package secureboot
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/varstore"
+)
+
+// ParseStore reads the Secure Boot state of a virtual machine from its variable store, an OVMF_VARS.fd, or from a dump of hardware with
+// such a one. SecureBoot and SetupMode are not stored; they are what edk2 makes of PK and SecureBootEnable at its next start. Times are
+// known.
+func ParseStore(image []byte) (v osmith.FirmwareVariables, err error) {
+	defer prefix.Add("secureboot", &err)
+	s, err := varstore.Parse(image)
+	if err != nil {
+		return v, err
+	}
+	v.Times = map[string]time.Time{}
+	for _, k := range keyVariables(&v) {
+		stored, ok := s.Get(k.name, k.vendor)
+		if !ok {
+			continue
+		}
+		if stored.Attributes != k.attributes {
+			return osmith.FirmwareVariables{}, &AttributesError{Variable: k.name, Want: k.attributes, Got: stored.Attributes}
+		}
+		if stored.Time != [16]byte{} {
+			if v.Times[k.name], err = parseTime(stored.Time[:]); err != nil {
+				return osmith.FirmwareVariables{}, fmt.Errorf("variable %s: %w", k.name, errors.Unwrap(err))
+			}
+		}
+		*k.data = stored.Data
+	}
+	setup := len(v.PK) == 0
+	enable, ok := s.Get("SecureBootEnable", secureBootEnable)
+	v.SetupMode, v.SecureBoot = bit(setup), bit(!setup && (!ok || bytes.Equal(enable.Data, []byte{1})))
+	return v, nil
+}
+
+// WriteStore returns the variable store of a virtual machine with these variables in it, all others as they were: a machine that starts with it
+// has the keys without an enrolment. Variables without a time get at.
+func WriteStore(image []byte, v osmith.FirmwareVariables, at time.Time) (out []byte, err error) {
+	defer prefix.Add("secureboot", &err)
+	s, err := varstore.Parse(image)
+	if err != nil {
+		return nil, err
+	}
+	enforces, err := isSet("SecureBoot", v.SecureBoot)
+	if err != nil {
+		return nil, err
+	}
+	enable := bit(enforces)
+	ours := append(keyVariables(&v), variable{"SecureBootEnable", secureBootEnable, attributesPrivate, &enable})
+	var all []varstore.Variable
+	for _, old := range s.Variables {
+		mine := false
+		for _, k := range ours {
+			mine = mine || (old.Name == k.name && old.Vendor == k.vendor)
+		}
+		if !mine {
+			all = append(all, old)
+		}
+	}
+	for _, k := range ours {
+		if len(*k.data) == 0 {
+			continue
+		}
+		n := varstore.Variable{Name: k.name, Vendor: k.vendor, Attributes: k.attributes, Data: *k.data}
+		if k.attributes == attributesKeys {
+			when, ok := v.Times[k.name]
+			if !ok {
+				when = at
+			}
+			stamp, err := appendOptionalTime(nil, when)
+			if err != nil {
+				return nil, err
+			}
+			n.Time = [16]byte(stamp)
+		}
+		all = append(all, n)
+	}
+	return s.Replace(all)
+}

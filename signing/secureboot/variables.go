@@ -1,0 +1,223 @@
+package secureboot
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+)
+
+// Vendors of the variables (UEFI Specification 2.10, sections 3.3 and 32.6.1; shim; edk2's gEfiSecureBootEnableDisableGuid).
+var (
+	GlobalVariable        = osmith.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c") // PK, KEK, SecureBoot, SetupMode
+	ImageSecurityDatabase = osmith.MustParseGUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f") // db, dbx, dbt, dbr
+
+	shimLock         = osmith.MustParseGUID("605dab50-e046-4300-abb6-3dd810dd8b23") // SbatLevelRT
+	secureBootEnable = osmith.MustParseGUID("f0a30bc7-af08-4556-99c4-001009c93a44")
+)
+
+// Attributes of the variables (UEFI Specification 2.10, section 8.2.1).
+const (
+	attributesKeys    = 0x00000027 // non-volatile, boot services, runtime, time-based authentication: PK to dbr
+	attributesState   = 0x00000006 // boot services, runtime: SecureBoot, SetupMode, SbatLevelRT
+	attributesPrivate = 0x00000003 // non-volatile, boot services: SecureBootEnable
+	attributeAppend   = 0x00000040
+)
+
+// maxVariable bounds one variable in bytes; edk2 takes 64 KiB at most, hardware less.
+const maxVariable = 1 << 20
+
+// A variable is where one of the firmware's variables is kept, and what it has to look like.
+type variable struct {
+	name       string
+	vendor     osmith.GUID
+	attributes uint32
+	data       *[]byte
+}
+
+// keyVariables are the variables that hold signature lists.
+func keyVariables(v *osmith.FirmwareVariables) []variable {
+	return []variable{
+		{"PK", GlobalVariable, attributesKeys, &v.PK}, {"KEK", GlobalVariable, attributesKeys, &v.KEK},
+		{"db", ImageSecurityDatabase, attributesKeys, &v.DB}, {"dbx", ImageSecurityDatabase, attributesKeys, &v.DBX},
+		{"dbt", ImageSecurityDatabase, attributesKeys, &v.DBT}, {"dbr", ImageSecurityDatabase, attributesKeys, &v.DBR},
+	}
+}
+
+// allVariables are those of [ReadVariables].
+func allVariables(v *osmith.FirmwareVariables) []variable {
+	return append(keyVariables(v), variable{"SecureBoot", GlobalVariable, attributesState, &v.SecureBoot},
+		variable{"SetupMode", GlobalVariable, attributesState, &v.SetupMode}, variable{"SbatLevelRT", shimLock, attributesState, &v.SbatLevel})
+}
+
+// Content returns the content of PK, KEK, db, dbx, dbt or dbr; nil if there is no such variable.
+func Content(v osmith.FirmwareVariables, name string) []byte {
+	for _, k := range keyVariables(&v) {
+		if k.name == name {
+			return *k.data
+		}
+	}
+	return nil
+}
+
+// VendorGUID returns the vendor of a variable that holds keys: PK, KEK, db, dbx, dbt or dbr. The name is case-sensitive, as in firmware.
+func VendorGUID(name string) (osmith.GUID, error) {
+	vendor, err := vendorGUID(name)
+	return vendor, prefix.Error("secureboot", err)
+}
+
+func vendorGUID(name string) (osmith.GUID, error) {
+	for _, k := range keyVariables(new(osmith.FirmwareVariables)) {
+		if k.name == name {
+			return k.vendor, nil
+		}
+	}
+	return osmith.GUID{}, fmt.Errorf("variable %q: want PK, KEK, db, dbx, dbt or dbr", name)
+}
+
+// bit is the content of SecureBoot or SetupMode.
+func bit(set bool) []byte {
+	if set {
+		return []byte{1}
+	}
+	return []byte{0}
+}
+
+// isSet reads the content of SecureBoot or SetupMode. A variable that does not exist is not set.
+func isSet(name string, content []byte) (bool, error) {
+	if content == nil {
+		return false, nil
+	}
+	if len(content) != 1 || content[0] > 1 {
+		return false, bad(0, name, "%x, want one byte 00 or 01", content[:min(len(content), 16)])
+	}
+	return content[0] == 1, nil
+}
+
+// An AttributesError is a variable whose attributes are not those it has to have: it is not protected as the real one is, or the file is
+// not from efivarfs.
+type AttributesError struct {
+	Variable  string
+	Want, Got uint32
+}
+
+func (e *AttributesError) Error() string {
+	return fmt.Sprintf("variable %s has the attributes 0x%08x, want 0x%08x", e.Variable, e.Got, e.Want)
+}
+
+// ParseVariableFile reads a file of efivarfs with a Secure Boot variable: four bytes of attributes, which have to be those of the variable
+// of that name, and the content, which is returned. Names are PK, KEK, db, dbx, dbt, dbr, SecureBoot, SetupMode, SbatLevelRT.
+// Errors are [*osmith.FormatError] and [*AttributesError].
+func ParseVariableFile(name string, b []byte) ([]byte, error) {
+	content, err := parseVariableFile(name, b)
+	return content, prefix.Error("secureboot", err)
+}
+
+func parseVariableFile(name string, b []byte) ([]byte, error) {
+	for _, k := range allVariables(new(osmith.FirmwareVariables)) {
+		if k.name == name {
+			return k.parse(b)
+		}
+	}
+	_, err := vendorGUID(name)
+	return nil, err
+}
+
+func (k variable) parse(b []byte) ([]byte, error) {
+	const attributesSize = 4
+	if len(b) < attributesSize {
+		return nil, bad(0, "attributes of "+k.name, "%d bytes, want 4 and the content", len(b))
+	}
+	if got := binary.LittleEndian.Uint32(b); got != k.attributes {
+		return nil, &AttributesError{Variable: k.name, Want: k.attributes, Got: got}
+	}
+	content := b[attributesSize:]
+	var err error
+	switch k.name {
+	case "SecureBoot", "SetupMode":
+		_, err = isSet(k.name, content)
+	case "SbatLevelRT":
+	default:
+		_, err = parseLists(content)
+	}
+	if e, ok := errors.AsType[*osmith.FormatError](err); ok {
+		if e.Offset += attributesSize; e.Field != k.name {
+			e.Field = k.name + ": " + e.Field
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return content, nil
+}
+
+// ReadVariables reads the Secure Boot state of a machine from /sys/firmware/efi/efivars, as os.DirFS has it, or from a copy of that
+// directory: the files PK-8be4df61-93ca-11d2-aa0d-00e098032b8c and so on. Only SecureBoot and SetupMode have to be there, so that a wrong
+// directory is not taken for a machine without Secure Boot; their absence is an [fs.ErrNotExist]. Times are not known to efivarfs.
+func ReadVariables(dir fs.FS) (v osmith.FirmwareVariables, err error) {
+	defer prefix.Add("secureboot", &err)
+	for _, k := range allVariables(&v) {
+		content, err := k.read(dir)
+		if errors.Is(err, fs.ErrNotExist) && k.name != "SecureBoot" && k.name != "SetupMode" {
+			continue
+		}
+		if err != nil {
+			return osmith.FirmwareVariables{}, err
+		}
+		*k.data = content
+	}
+	return v, nil
+}
+
+func (k variable) read(dir fs.FS) ([]byte, error) {
+	f, err := dir.Open(k.name + "-" + k.vendor.String())
+	if err != nil {
+		return nil, fmt.Errorf("variable %s: %w", k.name, err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxVariable+1))
+	if err != nil {
+		return nil, fmt.Errorf("variable %s: %w", k.name, err)
+	}
+	if len(b) > maxVariable {
+		return nil, fmt.Errorf("variable %s: more than %d bytes", k.name, maxVariable)
+	}
+	return k.parse(b)
+}
+
+// Space estimates the bytes that PK, KEK, db, dbx, dbt and dbr take in a variable store: each with a header and its name as edk2 writes
+// them, and once more the largest, for the copy that an update makes before the old one goes.
+func Space(v osmith.FirmwareVariables) int64 {
+	const header = 60
+	var sum, largest int64
+	for _, k := range keyVariables(&v) {
+		if len(*k.data) == 0 {
+			continue
+		}
+		n := (header + int64(2*len(k.name)+2) + int64(len(*k.data)) + 3) &^ 3
+		sum += n
+		largest = max(largest, n)
+	}
+	return sum + largest
+}
+
+// A SpaceError says that the variables do not fit into the room that the caller allows. Firmware whose store is full may not start.
+type SpaceError struct {
+	Need, Room int64 // bytes
+}
+
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("the variables need %d bytes of the machine's store, there is room for %d", e.Need, e.Room)
+}
+
+// checkSpace holds variables against a room in bytes; 0 is not checked.
+func checkSpace(v osmith.FirmwareVariables, room int64) error {
+	if need := Space(v); room > 0 && need > room {
+		return &SpaceError{Need: need, Room: room}
+	}
+	return nil
+}
