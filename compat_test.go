@@ -55,7 +55,7 @@ func TestCompat(t *testing.T) {
 	require.NoError(t, err)
 	machine, err := b.Machine()
 	require.NoError(t, err)
-	plan, err := upgrade.NewPlan(context.Background(), disk, sets[1].Release(), machine, upgrade.Options{})
+	plan, err := upgrade.NewPlan(context.Background(), disk, sets[1].Release(), machine, upgrade.PlanOptions{})
 	require.NoError(t, err)
 	planJSON, err := json.MarshalIndent(plan, "", "  ")
 	require.NoError(t, err)

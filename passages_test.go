@@ -134,7 +134,7 @@ func releaseToUpgrade(ctx context.Context, layout fs.FS, src cosign.ArtifactSour
 	if err != nil {
 		return nil, err
 	}
-	return upgrade.NewPlan(ctx, disk, r, m, upgrade.Options{})
+	return upgrade.NewPlan(ctx, disk, r, m, upgrade.PlanOptions{})
 }
 
 // measurementsToSignatures signs for what a UKI will leave in PCR 11.

@@ -65,7 +65,7 @@ func TestLifecycle(t *testing.T) {
 	s.cutUpgrade(t, v2)
 	bootGood(t, s, "2-after-power-cut", v1)
 
-	plan, err := s.Upgrade(t.Context(), v2, upgrade.Options{}, nil)
+	plan, err := s.Upgrade(t.Context(), v2, upgrade.PlanOptions{}, nil)
 	require.NoError(t, err)
 	require.Equal(t, "EFI/Linux/acme_2+3.efi", plan.Entry)
 	require.Equal(t, "B", plan.Target.Name())
@@ -79,12 +79,12 @@ func TestLifecycle(t *testing.T) {
 
 	t.Run("foreign signature", func(t *testing.T) {
 		v4 := buildForeign(t, s, "4")
-		_, err := s.Upgrade(t.Context(), v4, upgrade.Options{}, nil)
-		requireRefused(t, err, upgrade.Boots)
-		_, err = s.Upgrade(t.Context(), v4, upgrade.Options{Override: []upgrade.Verdict{upgrade.Returns}}, nil)
-		requireRefused(t, err, upgrade.Boots)
+		_, err := s.Upgrade(t.Context(), v4, upgrade.PlanOptions{}, nil)
+		requireRefused(t, err, upgrade.ProofBoots)
+		_, err = s.Upgrade(t.Context(), v4, upgrade.PlanOptions{Override: []upgrade.Proof{upgrade.ProofReturns}}, nil)
+		requireRefused(t, err, upgrade.ProofBoots)
 
-		_, err = s.Upgrade(t.Context(), v4, upgrade.Options{Tries: 2, Override: []upgrade.Verdict{upgrade.Boots}}, nil)
+		_, err = s.Upgrade(t.Context(), v4, upgrade.PlanOptions{Tries: 2, Override: []upgrade.Proof{upgrade.ProofBoots}}, nil)
 		require.NoError(t, err)
 		for _, name := range []string{"foreign-first", "foreign-second"} {
 			b := boot(t, s.Machine, name, Reset)
@@ -97,7 +97,7 @@ func TestLifecycle(t *testing.T) {
 // damagedSlot upgrades to a version whose slot is then damaged where the guest reads, and sees the tries used up.
 func damagedSlot(t *testing.T, s *System, bad, good *acmeos.Set) *upgrade.Plan {
 	t.Helper()
-	plan, err := s.Upgrade(t.Context(), bad, upgrade.Options{Tries: 2}, nil)
+	plan, err := s.Upgrade(t.Context(), bad, upgrade.PlanOptions{Tries: 2}, nil)
 	require.NoError(t, err)
 	require.NoError(t, s.Damage(bad))
 	for _, name := range []string{"damaged-first", "damaged-second"} {
@@ -115,7 +115,7 @@ func (s *System) cutUpgrade(t *testing.T, set *acmeos.Set) {
 	disk, err := s.OpenDisk()
 	require.NoError(t, err)
 	defer disk.Close()
-	plan, err := upgrade.NewPlan(t.Context(), disk, set.Release(), s.Facts, upgrade.Options{})
+	plan, err := upgrade.NewPlan(t.Context(), disk, set.Release(), s.Facts, upgrade.PlanOptions{})
 	require.NoError(t, err)
 	disk.CutAfter(set.Release().Root.Size() / 2)
 	require.ErrorIs(t, plan.Apply(t.Context(), nil), acmeos.ErrPowerCut)
@@ -137,7 +137,7 @@ func TestLifecycleStable(t *testing.T) {
 		requireMeasured(t, got, ".linux", ".osrel", ".cmdline", ".initrd", ".dtb", ".uname", ".sbat", ".pcrpkey", ".profile", ".dtbauto", ".hwids")
 	})
 
-	_, err := s.Upgrade(t.Context(), v2, upgrade.Options{}, nil)
+	_, err := s.Upgrade(t.Context(), v2, upgrade.PlanOptions{}, nil)
 	require.NoError(t, err)
 	rep = bootGood(t, s, "2-upgraded", v2)
 	require.Equal(t, report.Blessed, rep.Bless.Result)
@@ -145,11 +145,11 @@ func TestLifecycleStable(t *testing.T) {
 	damagedSlot(t, s, build(t, s, "3"), v2)
 
 	v4 := buildForeign(t, s, "4")
-	plan, err := s.Upgrade(t.Context(), v4, upgrade.Options{Override: []upgrade.Verdict{upgrade.Boots}}, nil)
+	plan, err := s.Upgrade(t.Context(), v4, upgrade.PlanOptions{Override: []upgrade.Proof{upgrade.ProofBoots}}, nil)
 	require.NoError(t, err)
-	for _, j := range plan.Judgements {
-		if j.Verdict == upgrade.Returns {
-			require.Equal(t, upgrade.Warn, j.Outcome, "%v", j.Reasons)
+	for _, j := range plan.Verdicts {
+		if j.Proof == upgrade.ProofReturns {
+			require.Equal(t, upgrade.OutcomeWarn, j.Outcome, "%v", j.Reasons)
 		}
 	}
 	// The firmware tries the ESP once more when the loader gives up, which costs a second try, and then asks a person.
@@ -180,12 +180,12 @@ func buildForeign(t *testing.T, s *System, version string) *acmeos.Set {
 	return build(t, s, version)
 }
 
-func requireRefused(t *testing.T, err error, verdict upgrade.Verdict) {
+func requireRefused(t *testing.T, err error, verdict upgrade.Proof) {
 	t.Helper()
 	var refused *upgrade.RefusedError
 	require.True(t, errors.As(err, &refused), "%v", err)
-	require.Len(t, refused.Judgements, 1)
-	require.Equal(t, verdict, refused.Judgements[0].Verdict)
+	require.Len(t, refused.Verdicts, 1)
+	require.Equal(t, verdict, refused.Verdicts[0].Proof)
 }
 
 // entry is the path of a version's entry on the ESP.

@@ -131,7 +131,7 @@ func (s *System) Install(set *acmeos.Set) (*partition.Image, error) {
 func (s *System) OpenDisk() (*acmeos.ImageFile, error) { return acmeos.OpenImage(s.Machine.Disk) }
 
 // Upgrade plans and applies an upgrade to set.
-func (s *System) Upgrade(ctx context.Context, set *acmeos.Set, o upgrade.Options, progress upgrade.Progress) (plan *upgrade.Plan, err error) {
+func (s *System) Upgrade(ctx context.Context, set *acmeos.Set, o upgrade.PlanOptions, progress upgrade.Progress) (plan *upgrade.Plan, err error) {
 	disk, err := s.OpenDisk()
 	if err != nil {
 		return nil, err

@@ -6,19 +6,57 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sparse"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/verity"
 )
+
+// StepKind names what a step does.
+type StepKind string
+
+// The kinds of steps, in the order in which a plan has them.
+const (
+	StepRepairESP    StepKind = "repair-esp"    // what a power cut left in its file system
+	StepRemoveEntry  StepKind = "remove-entry"  // the boot entry that needs the target slot
+	StepRemoveStaged StepKind = "remove-staged" // what an interrupted upgrade left on the ESP
+	StepMarkPartial  StepKind = "mark-partial"
+	StepWriteRoot    StepKind = "write-root"
+	StepWriteTree    StepKind = "write-tree"
+	StepVerifySlot   StepKind = "verify-slot"
+	StepActivateSlot StepKind = "activate-slot" // final types, labels and IDs
+	StepStageUKI     StepKind = "stage-uki"     // under a name the loader does not look at
+	StepAddEntry     StepKind = "add-entry"     // rename it: from here on it boots
+)
+
+// Step is one part of an upgrade. A power cut within or behind any but the last leaves the old set booting.
+type Step struct {
+	Kind   StepKind `json:"kind"`
+	Target string   `json:"target"` // path on the ESP, or partition
+	Bytes  int64    `json:"bytes"`  // that are written or read
+	to     string   // of a rename
+}
+
+// String is the step in a few words.
+func (s Step) String() string {
+	switch {
+	case s.to != "":
+		return fmt.Sprintf("%s %s -> %s", s.Kind, s.Target, path.Base(s.to))
+	case s.Bytes > 0:
+		return fmt.Sprintf("%s %s (%d bytes)", s.Kind, s.Target, s.Bytes)
+	}
+	return fmt.Sprintf("%s %s", s.Kind, s.Target)
+}
 
 // Progress is called while a plan is applied: before each step with its number, and within the steps that write or read
 // much. Done and total are bytes of all steps together.
 type Progress func(step int, done, total int64)
 
 // ErrApplied is returned when a plan is applied for the second time: the disk is not what it was when the plan was made.
-var ErrApplied = errors.New("upgrade: this plan was applied already, whole or in part: make a new one")
+var ErrApplied = errors.New("this plan was applied already, whole or in part: make a new one")
 
 // Apply carries the plan out. Without the verdicts, and without an override that names each failed one, it is a
 // [*RefusedError] and nothing is written. After any other error, or a power cut, the old set still boots and the
@@ -26,7 +64,8 @@ var ErrApplied = errors.New("upgrade: this plan was applied already, whole or in
 // A plan is applied once ([ErrApplied]).
 //
 // The disk must be as it was when the plan was made, and nobody else may write to it.
-func (p *Plan) Apply(ctx context.Context, progress Progress) error {
+func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
+	defer prefix.Add("upgrade", &err)
 	if err := p.Refused(); err != nil {
 		return err
 	}
@@ -45,10 +84,10 @@ func (p *Plan) Apply(ctx context.Context, progress Progress) error {
 			return err
 		}
 		if err := a.do(s); err != nil {
-			return fmt.Errorf("upgrade: %s: %w", s, err)
+			return fmt.Errorf("%s: %w", s, err)
 		}
 		if err := syncDisk(p.disk); err != nil {
-			return fmt.Errorf("upgrade: %s: sync: %w", s, err)
+			return fmt.Errorf("%s: sync: %w", s, err)
 		}
 	}
 	return nil
@@ -100,7 +139,7 @@ func (a *applier) do(s Step) error {
 	case StepAddEntry:
 		return p.state.esp.Rename(s.Target, s.to)
 	}
-	return fmt.Errorf("no such step")
+	return fmt.Errorf("no step of the kind %q", s.Kind)
 }
 
 func (p *Plan) root() *partition.Window { return p.state.table.Window(p.disk, p.Target.Data) }
@@ -140,5 +179,32 @@ type ReadBackError struct {
 }
 
 func (e *ReadBackError) Error() string {
-	return fmt.Sprintf("upgrade: %s read back is not what was written (SHA-256 %x): is the medium failing?", e.Path, e.Want)
+	return fmt.Sprintf("%s read back is not what was written (SHA-256 %x): is the medium failing?", e.Path, e.Want)
+}
+
+type syncer interface{ Sync() error }
+
+func syncDisk(d any) error {
+	if s, ok := d.(syncer); ok {
+		return s.Sync()
+	}
+	return nil
+}
+
+// cancelSource ends a long copy when the context does.
+type cancelSource struct {
+	osmith.Source
+	ctx context.Context
+}
+
+func (c cancelSource) ReadAt(b []byte, off int64) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.Source.ReadAt(b, off)
+}
+
+// NextData knows the holes of the source.
+func (c cancelSource) NextData(off int64) (start, end int64, err error) {
+	return sparse.NextData(c.Source, off)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Commit makes an entry permanent: it loses its boot counter. It is what a machine does once it has found the new version
@@ -46,27 +47,28 @@ func (s *State) hasOther(e *Entry) bool {
 	return false
 }
 
-func rename(disk osmith.Disk, entry, verb string, change func(*State, *Entry) (from, to string, err error)) error {
+func rename(disk osmith.Disk, entry, verb string, change func(*State, *Entry) (from, to string, err error)) (err error) {
+	defer prefix.Add("upgrade", &err)
 	s, err := inspect(disk, Machine{})
 	if err != nil {
 		return err
 	}
 	e := s.byPath(entry)
 	if e == nil {
-		return fmt.Errorf("upgrade: %s: no entry %s on the ESP", verb, uncounted(entry))
+		return fmt.Errorf("%s: no entry %s on the ESP", verb, uncounted(entry))
 	}
 	from, to, err := change(s, e)
 	if err != nil {
-		return fmt.Errorf("upgrade: %s %s: %w", verb, e.Path, err)
+		return fmt.Errorf("%s %s: %w", verb, e.Path, err)
 	}
 	if from == to {
 		return nil
 	}
 	if err := s.esp.Rename(from, to); err != nil {
-		return fmt.Errorf("upgrade: %s: %w", verb, err)
+		return fmt.Errorf("%s: %w", verb, err)
 	}
 	if err := syncDisk(disk); err != nil {
-		return fmt.Errorf("upgrade: %s: sync: %w", verb, err)
+		return fmt.Errorf("%s: sync: %w", verb, err)
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 // record applies the upgrade to set and returns the disk with all its writes.
 func (s *system) record(version string) (*faultio.Disk, *upgrade.Plan) {
 	s.t.Helper()
-	p := s.plan(s.build(version), upgrade.Options{})
+	p := s.plan(s.build(version), upgrade.PlanOptions{})
 	s.disk.Record()
 	require.NoError(s.t, p.Apply(context.Background(), nil))
 	return s.disk, p
@@ -64,7 +64,7 @@ func TestPowerCut(t *testing.T) {
 			for k := 0; k < len(writes); k += 1 + k%3 {
 				again := s.on(disk.Prefix(k))
 				again.boot()
-				p := again.plan(set, upgrade.Options{})
+				p := again.plan(set, upgrade.PlanOptions{})
 				require.NoError(t, p.Apply(context.Background(), nil), "after a cut behind write %d", k)
 				require.Equal(t, tt.to, again.boot().Version)
 			}
@@ -97,7 +97,7 @@ func TestLeftoversAreRepaired(t *testing.T) {
 	repaired := 0
 	for k := range whole.disk.Writes() {
 		left := s.on(whole.disk.Prefix(k))
-		p := left.plan(set, upgrade.Options{})
+		p := left.plan(set, upgrade.PlanOptions{})
 		if p.Steps[0].Kind == upgrade.StepRepairESP {
 			repaired++
 		}
@@ -142,7 +142,7 @@ func TestCutWhileRunning(t *testing.T) {
 	set := s.build("2")
 	for _, k := range []int{0, 1, 5, 9} {
 		cut := s.on(s.disk.Clone())
-		p := cut.plan(set, upgrade.Options{})
+		p := cut.plan(set, upgrade.PlanOptions{})
 		cut.disk.CutAfter(k)
 		require.ErrorIs(t, p.Apply(context.Background(), nil), faultio.ErrCut)
 		require.Equal(t, "1", s.on(cut.disk.Clone()).boot().Version)

@@ -50,12 +50,12 @@ func Example() {
 	defer remove()
 
 	ctx := context.Background()
-	plan, err := upgrade.NewPlan(ctx, disk, set.Release(), machine, upgrade.Options{})
+	plan, err := upgrade.NewPlan(ctx, disk, set.Release(), machine, upgrade.PlanOptions{})
 	if err != nil {
 		panic(err)
 	}
-	for _, j := range plan.Judgements {
-		fmt.Printf("%-7s %s\n", j.Verdict, j.Outcome)
+	for _, j := range plan.Verdicts {
+		fmt.Printf("%-7s %s\n", j.Proof, j.Outcome)
 	}
 	if err := plan.Apply(ctx, nil); err != nil {
 		panic(err)
@@ -90,7 +90,7 @@ func ExamplePlan_Apply_refused() {
 	machine.Loader.EntryDefault = "acme_1.efi" // somebody pressed "d" in the boot menu
 
 	ctx := context.Background()
-	plan, err := upgrade.NewPlan(ctx, disk, set.Release(), machine, upgrade.Options{})
+	plan, err := upgrade.NewPlan(ctx, disk, set.Release(), machine, upgrade.PlanOptions{})
 	if err != nil {
 		panic(err)
 	}

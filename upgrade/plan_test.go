@@ -30,10 +30,10 @@ func source(b []byte) osmith.Source { return bytes.NewReader(b) }
 func TestUpgrade(t *testing.T) {
 	s := newSystem(t, "")
 	set := s.build("2")
-	p := s.plan(set, upgrade.Options{})
+	p := s.plan(set, upgrade.PlanOptions{})
 	require.NoError(t, p.Refused())
-	for _, j := range p.Judgements {
-		require.Equal(t, upgrade.Pass, j.Outcome, "%s: %s", j.Verdict, texts(j))
+	for _, j := range p.Verdicts {
+		require.Equal(t, upgrade.OutcomePass, j.Outcome, "%s: %s", j.Proof, texts(j))
 		require.NotEmpty(t, j.Reasons)
 	}
 	require.Equal(t, "EFI/Linux/acme_1.efi", p.From)
@@ -66,7 +66,7 @@ func TestUpgrade(t *testing.T) {
 	require.Equal(t, "EFI/Linux/acme_2.efi", s.boot().Entry)
 
 	// The same set again is nothing to do; the state says where things are.
-	again := s.plan(set, upgrade.Options{})
+	again := s.plan(set, upgrade.PlanOptions{})
 	require.True(t, again.Installed)
 	require.Empty(t, again.Steps)
 	require.NoError(t, again.Apply(context.Background(), nil))
@@ -78,7 +78,7 @@ func TestUpgrade(t *testing.T) {
 
 func TestFallBack(t *testing.T) {
 	s := newSystem(t, "")
-	p := s.plan(s.build("2"), upgrade.Options{Tries: 2})
+	p := s.plan(s.build("2"), upgrade.PlanOptions{Tries: 2})
 	require.NoError(t, p.Apply(context.Background(), nil))
 	// Good boots that nobody commits use up their tries, too.
 	require.Equal(t, "2", s.boot().Version)
@@ -91,14 +91,14 @@ func TestRollback(t *testing.T) {
 	require.ErrorIs(t, upgrade.Rollback(s.disk, "EFI/Linux/acme_1.efi"), upgrade.ErrNothingToReturnTo)
 	require.Equal(t, "1", s.boot().Version)
 
-	p := s.plan(s.build("2"), upgrade.Options{})
+	p := s.plan(s.build("2"), upgrade.PlanOptions{})
 	require.NoError(t, p.Apply(context.Background(), nil))
 	require.NoError(t, upgrade.Rollback(s.disk, p.Entry))
 	require.NoError(t, upgrade.Rollback(s.disk, p.Entry), "twice is once")
 	require.Equal(t, "1", s.boot().Version)
 	require.ErrorContains(t, upgrade.Rollback(s.disk, "EFI/Linux/other.efi"), "upgrade: roll back: no entry EFI/Linux/other.efi")
 	// What was rolled back can be installed again.
-	require.NoError(t, s.plan(s.build("2"), upgrade.Options{}).Apply(context.Background(), nil))
+	require.NoError(t, s.plan(s.build("2"), upgrade.PlanOptions{}).Apply(context.Background(), nil))
 	require.Equal(t, "2", s.boot().Version)
 
 	// What was committed can be rolled back, too.
@@ -109,7 +109,7 @@ func TestRollback(t *testing.T) {
 
 func TestApplyOnce(t *testing.T) {
 	s := newSystem(t, "")
-	p := s.plan(s.build("2"), upgrade.Options{})
+	p := s.plan(s.build("2"), upgrade.PlanOptions{})
 	require.NoError(t, p.Apply(context.Background(), nil))
 	require.ErrorIs(t, p.Apply(context.Background(), nil), upgrade.ErrApplied)
 }
@@ -118,16 +118,16 @@ func TestApplyOnce(t *testing.T) {
 func TestDamagedInstallation(t *testing.T) {
 	s := newSystem(t, "")
 	set := s.build("2")
-	p := s.plan(set, upgrade.Options{})
+	p := s.plan(set, upgrade.PlanOptions{})
 	require.NoError(t, p.Apply(context.Background(), nil))
 	s.machine.Running = "EFI/Linux/acme_1.efi"
-	require.True(t, s.plan(set, upgrade.Options{}).Installed)
+	require.True(t, s.plan(set, upgrade.PlanOptions{}).Installed)
 
 	off, _, err := acmeos.PartitionOf(s.disk, set.RootHash)
 	require.NoError(t, err)
 	_, err = s.disk.WriteAt([]byte{0xff}, off+8192+5)
 	require.NoError(t, err)
-	again := s.plan(set, upgrade.Options{})
+	again := s.plan(set, upgrade.PlanOptions{})
 	require.False(t, again.Installed)
 	require.NoError(t, again.Apply(context.Background(), nil))
 	require.Equal(t, "2", s.boot().Version)
@@ -149,7 +149,7 @@ func TestTypeOneEntry(t *testing.T) {
 	conf := fmt.Sprintf("title old\nlinux /EFI/Linux/acme_1.efi\noptions roothash=%x\n", state.Slots[0].RootHash)
 	require.NoError(t, esp.WriteFile("loader/entries/old.conf", strings.NewReader(conf)))
 
-	p := s.plan(s.build("3"), upgrade.Options{})
+	p := s.plan(s.build("3"), upgrade.PlanOptions{})
 	require.Equal(t, "A", p.Target.Name())
 	var removed []string
 	for _, step := range p.Steps {
@@ -201,11 +201,11 @@ func TestRunningIsProtected(t *testing.T) {
 	s := newSystem(t, "")
 	s.install(s.build("2"))
 	s.machine.Running = `\EFI\Linux\acme_1.efi`
-	p := s.plan(s.build("3"), upgrade.Options{})
+	p := s.plan(s.build("3"), upgrade.PlanOptions{})
 	require.Equal(t, "B", p.Target.Name())
 	require.Equal(t, "EFI/Linux/acme_1.efi", p.From)
 	s.machine.Running = "EFI/Linux/acme_9.efi"
-	_, err := upgrade.NewPlan(context.Background(), s.disk, s.build("3").Release(), s.machine, upgrade.Options{})
+	_, err := upgrade.NewPlan(context.Background(), s.disk, s.build("3").Release(), s.machine, upgrade.PlanOptions{})
 	require.ErrorContains(t, err, "is this the disk the machine booted from?")
 }
 
@@ -216,7 +216,7 @@ func TestRefused(t *testing.T) {
 	tests := []struct {
 		name    string
 		change  func(s *system) *release.Release
-		verdict upgrade.Verdict
+		verdict upgrade.Proof
 		as      any    // pointer to a typed error
 		want    string // in the text
 	}{
@@ -224,22 +224,22 @@ func TestRefused(t *testing.T) {
 			s.builder.Foreign = other
 			defer func() { s.builder.Foreign = nil }()
 			return s.build("2").Release()
-		}, upgrade.Boots, new(*upgrade.SecureBootError), "firmware will not start EFI/Linux/acme_2+3.efi"},
+		}, upgrade.ProofBoots, new(*upgrade.SecureBootError), "firmware will not start EFI/Linux/acme_2+3.efi"},
 		{"unsigned", func(s *system) *release.Release {
 			r := s.build("2").Release()
 			r.UKI = unsigned(s.t, r.UKI)
 			return r
-		}, upgrade.Boots, new(*upgrade.SecureBootError), "firmware will not start"},
+		}, upgrade.ProofBoots, new(*upgrade.SecureBootError), "firmware will not start"},
 		{"tampered-root", func(s *system) *release.Release {
 			r := s.build("2").Release()
 			r.Root = flipped(s.t, r.Root, 5000)
 			return r
-		}, upgrade.Boots, new(*verity.MismatchError), "verity: "},
+		}, upgrade.ProofBoots, new(*verity.MismatchError), "verity: "},
 		{"other-root-hash", func(s *system) *release.Release {
 			r := s.build("2").Release()
 			r.RootHash = bytes.Repeat([]byte{7}, 32)
 			return r
-		}, upgrade.Boots, new(*upgrade.RootHashError), "root hash of the UKI's command line"},
+		}, upgrade.ProofBoots, new(*upgrade.RootHashError), "root hash of the UKI's command line"},
 		{"slot-too-small", func(s *system) *release.Release {
 			root := s.dir + "/big.raw"
 			require.NoError(s.t, acmeos.WriteRoot(root, "2", map[string][]byte{"/data": make([]byte, 2<<20)}))
@@ -247,40 +247,40 @@ func TestRefused(t *testing.T) {
 			require.NoError(s.t, err)
 			s.t.Cleanup(func() { set.Close() })
 			return set.Release()
-		}, upgrade.Fits, new(*upgrade.SlotSpaceError), "bytes are missing"},
+		}, upgrade.ProofFits, new(*upgrade.SlotSpaceError), "bytes are missing"},
 		{"esp-too-small", func(s *system) *release.Release {
 			s.builder.Parts.Initrd = source(make([]byte, 60<<20))
 			return s.build("2").Release()
-		}, upgrade.Fits, new(*upgrade.ESPSpaceError), "bytes are missing"},
+		}, upgrade.ProofFits, new(*upgrade.ESPSpaceError), "bytes are missing"},
 		{"other-pcr-key", func(s *system) *release.Release {
 			s.machine.PCRKeys = []*rsa.PublicKey{&other.PCR.PublicKey}
 			return s.build("2").Release()
-		}, upgrade.Unlocks, nil, "none of the 1 keys this machine's secrets are sealed to"},
+		}, upgrade.ProofUnlocks, nil, "none of the 1 keys this machine's secrets are sealed to"},
 		{"pinned-to-old", func(s *system) *release.Release {
 			s.machine.Loader.EntryDefault = "acme_1.efi"
 			return s.build("2").Release()
-		}, upgrade.Boots, nil, "LoaderEntryDefault"},
+		}, upgrade.ProofBoots, nil, "LoaderEntryDefault"},
 		{"pinned-to-new", func(s *system) *release.Release {
 			s.machine.Loader.EntryDefault = "acme_2*"
 			s.machine.Running = "EFI/Linux/acme_1.efi"
 			return s.build("2").Release()
-		}, upgrade.Returns, nil, "even when it has failed"},
+		}, upgrade.ProofReturns, nil, "even when it has failed"},
 		{"older-version", func(s *system) *release.Release {
 			return s.build("0").Release()
-		}, upgrade.Boots, nil, "sorts behind it"},
+		}, upgrade.ProofBoots, nil, "sorts behind it"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSystem(t, "")
 			r := tt.change(s)
-			p, err := upgrade.NewPlan(context.Background(), s.disk, r, s.machine, upgrade.Options{})
+			p, err := upgrade.NewPlan(context.Background(), s.disk, r, s.machine, upgrade.PlanOptions{})
 			require.NoError(t, err)
 			s.disk.Record()
 			err = p.Apply(context.Background(), nil)
 			var refused *upgrade.RefusedError
 			require.ErrorAs(t, err, &refused)
-			require.Len(t, refused.Judgements, 1, "%v", err)
-			require.Equal(t, tt.verdict, refused.Judgements[0].Verdict)
+			require.Len(t, refused.Verdicts, 1, "%v", err)
+			require.Equal(t, tt.verdict, refused.Verdicts[0].Proof)
 			require.ErrorContains(t, err, tt.want)
 			if tt.as != nil {
 				require.ErrorAs(t, err, tt.as)
@@ -288,8 +288,8 @@ func TestRefused(t *testing.T) {
 			require.Empty(t, s.disk.Writes())
 
 			// Another verdict's name does not help.
-			for _, v := range upgrade.Verdicts() {
-				p, err := upgrade.NewPlan(context.Background(), s.disk, r, s.machine, upgrade.Options{Override: []upgrade.Verdict{v}})
+			for _, v := range upgrade.Proofs() {
+				p, err := upgrade.NewPlan(context.Background(), s.disk, r, s.machine, upgrade.PlanOptions{Override: []upgrade.Proof{v}})
 				require.NoError(t, err)
 				require.Equal(t, v == tt.verdict, p.Refused() == nil, "override %s", v)
 			}
@@ -303,19 +303,19 @@ func TestUnusable(t *testing.T) {
 	good := s.build("2").Release()
 	tests := []struct {
 		name   string
-		change func(r *release.Release, o *upgrade.Options)
+		change func(r *release.Release, o *upgrade.PlanOptions)
 		want   string
 	}{
-		{"no-uki", func(r *release.Release, _ *upgrade.Options) { r.UKI = nil }, "upgrade: a release needs a UKI"},
-		{"no-pe", func(r *release.Release, _ *upgrade.Options) { r.UKI = strings.NewReader("#!/bin/sh") }, "uki: "},
-		{"short-root-hash", func(r *release.Release, _ *upgrade.Options) { r.RootHash = r.RootHash[:20] }, "20 bytes, want 32"},
-		{"other-version", func(r *release.Release, _ *upgrade.Options) { r.Version = "7" }, `version "7", its UKI says "2"`},
-		{"tries", func(_ *release.Release, o *upgrade.Options) { o.Tries = 100 }, "100 tries: want 1 to 99"},
-		{"verdict", func(_ *release.Release, o *upgrade.Options) { o.Override = []upgrade.Verdict{"all"} }, `"all" is no verdict`},
+		{"no-uki", func(r *release.Release, _ *upgrade.PlanOptions) { r.UKI = nil }, "upgrade: a release needs a UKI"},
+		{"no-pe", func(r *release.Release, _ *upgrade.PlanOptions) { r.UKI = strings.NewReader("#!/bin/sh") }, "uki: "},
+		{"short-root-hash", func(r *release.Release, _ *upgrade.PlanOptions) { r.RootHash = r.RootHash[:20] }, "20 bytes, want 32"},
+		{"other-version", func(r *release.Release, _ *upgrade.PlanOptions) { r.Version = "7" }, `version "7", its UKI says "2"`},
+		{"tries", func(_ *release.Release, o *upgrade.PlanOptions) { o.Tries = 100 }, "100 tries: want 1 to 99"},
+		{"verdict", func(_ *release.Release, o *upgrade.PlanOptions) { o.Override = []upgrade.Proof{"all"} }, `verdict "all": want fits, boots, unlocks or returns`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r, o := *good, upgrade.Options{}
+			r, o := *good, upgrade.PlanOptions{}
 			tt.change(&r, &o)
 			p, err := upgrade.NewPlan(context.Background(), s.disk, &r, s.machine, o)
 			require.Nil(t, p)
@@ -325,7 +325,7 @@ func TestUnusable(t *testing.T) {
 	var format *uki.FormatError
 	r := *good
 	r.UKI = strings.NewReader("#!/bin/sh")
-	_, err := upgrade.NewPlan(context.Background(), s.disk, &r, s.machine, upgrade.Options{})
+	_, err := upgrade.NewPlan(context.Background(), s.disk, &r, s.machine, upgrade.PlanOptions{})
 	require.ErrorAs(t, err, &format)
 	require.ErrorIs(t, err, uki.ErrNotPE)
 
@@ -335,12 +335,12 @@ func TestUnusable(t *testing.T) {
 	})
 	t.Run("cancelled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
-		p := s.plan(s.build("2"), upgrade.Options{})
+		p := s.plan(s.build("2"), upgrade.PlanOptions{})
 		cancel()
 		s.disk.Record()
 		require.ErrorIs(t, p.Apply(ctx, nil), context.Canceled)
 		require.Empty(t, s.disk.Writes())
-		_, err := upgrade.NewPlan(ctx, s.disk, good, s.machine, upgrade.Options{})
+		_, err := upgrade.NewPlan(ctx, s.disk, good, s.machine, upgrade.PlanOptions{})
 		require.ErrorIs(t, err, context.Canceled)
 	})
 }
@@ -361,26 +361,26 @@ func (e emptyDisk) ReadAt(b []byte, off int64) (int, error) {
 // TestOldLoaderWarns: before 258 a refused image needs a person.
 func TestOldLoaderWarns(t *testing.T) {
 	s := newSystem(t, "257.13")
-	p := s.plan(s.build("2"), upgrade.Options{})
-	j := judgement(t, p, upgrade.Returns)
-	require.Equal(t, upgrade.Warn, j.Outcome)
+	p := s.plan(s.build("2"), upgrade.PlanOptions{})
+	j := verdict(t, p, upgrade.ProofReturns)
+	require.Equal(t, upgrade.OutcomeWarn, j.Outcome)
 	require.Contains(t, texts(j), "needs 258 or later")
 	require.NoError(t, p.Refused(), "a warning is no refusal")
 }
 
 func TestUncommittedRunningWarns(t *testing.T) {
 	s := newSystem(t, "")
-	require.NoError(t, s.plan(s.build("2"), upgrade.Options{}).Apply(context.Background(), nil))
+	require.NoError(t, s.plan(s.build("2"), upgrade.PlanOptions{}).Apply(context.Background(), nil))
 	require.Equal(t, "2", s.boot().Version)
 	s.machine.Running = "EFI/Linux/acme_2+2-1.efi"
-	j := judgement(t, s.plan(s.build("3"), upgrade.Options{}), upgrade.Returns)
-	require.Equal(t, upgrade.Warn, j.Outcome)
+	j := verdict(t, s.plan(s.build("3"), upgrade.PlanOptions{}), upgrade.ProofReturns)
+	require.Equal(t, upgrade.OutcomeWarn, j.Outcome)
 	require.Contains(t, texts(j), "not committed")
 }
 
 func TestPlanJSON(t *testing.T) {
 	s := newSystem(t, "")
-	b, err := json.Marshal(s.plan(s.build("2"), upgrade.Options{}))
+	b, err := json.Marshal(s.plan(s.build("2"), upgrade.PlanOptions{}))
 	require.NoError(t, err)
 	var got struct {
 		Schema, Version, Slot, Entry string
@@ -398,7 +398,7 @@ func TestPlanJSON(t *testing.T) {
 	require.Len(t, got.PCRs["sha256"]["11"], 64)
 }
 
-func texts(j upgrade.Judgement) string {
+func texts(j upgrade.Verdict) string {
 	var b strings.Builder
 	for _, r := range j.Reasons {
 		fmt.Fprintln(&b, r.Outcome, r.Text)
@@ -422,4 +422,14 @@ func flipped(t *testing.T, src osmith.Source, off int) osmith.Source {
 	require.NoError(t, err)
 	b[off] ^= 1
 	return source(b)
+}
+
+// A verdict without an outcome proves nothing.
+func TestUnknownOutcome(t *testing.T) {
+	p := &upgrade.Plan{Verdicts: []upgrade.Verdict{{Proof: upgrade.ProofFits}}}
+	var refused *upgrade.RefusedError
+	require.ErrorAs(t, p.Refused(), &refused)
+	require.Equal(t, upgrade.ProofFits, refused.Verdicts[0].Proof)
+	require.Equal(t, "unknown", refused.Verdicts[0].Outcome.String())
+	require.Equal(t, "pass warn fail Outcome(4)", fmt.Sprint(upgrade.OutcomePass, upgrade.OutcomeWarn, upgrade.OutcomeFail, upgrade.Outcome(4)))
 }

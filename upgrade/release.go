@@ -17,7 +17,7 @@ import (
 // rootHashSize is the size of SHA-256 digests, the only ones whose halves are partition IDs of 16 bytes each.
 const rootHashSize = 32
 
-// RootHashError says that a root hash has the wrong length or stands in one place and not in another.
+// RootHashError says that a root hash has the wrong length, or that a part of the set has another root hash than the release.
 type RootHashError struct {
 	Where     string
 	Want, Got []byte
@@ -25,9 +25,9 @@ type RootHashError struct {
 
 func (e *RootHashError) Error() string {
 	if len(e.Got) != rootHashSize && e.Want == nil {
-		return fmt.Sprintf("upgrade: root hash of %s: %d bytes, want %d", e.Where, len(e.Got), rootHashSize)
+		return fmt.Sprintf("root hash of %s: %d bytes, want %d", e.Where, len(e.Got), rootHashSize)
 	}
-	return fmt.Sprintf("upgrade: root hash of %s is %s, the release's is %s", e.Where, hash(e.Got), hash(e.Want))
+	return fmt.Sprintf("root hash of %s is %s, the release's is %s", e.Where, hash(e.Got), hash(e.Want))
 }
 
 func hash(b []byte) string {
@@ -49,7 +49,7 @@ func (i identity) label() string { return i.id + "_" + i.version }
 // identify reads the UKI's own names. They decide about the label of the slot and the name of the entry.
 func identify(r *release.Release) (*identity, error) {
 	if r.UKI == nil || r.Root == nil || r.Tree == nil {
-		return nil, errors.New("upgrade: a release needs a UKI, a root file system and its hash tree")
+		return nil, errors.New("a release needs a UKI, a root file system and its hash tree")
 	}
 	if len(r.RootHash) != rootHashSize {
 		return nil, &RootHashError{Where: "the release", Got: r.RootHash}
@@ -64,15 +64,15 @@ func identify(r *release.Release) (*identity, error) {
 	}
 	id := identity{id: first(osrel, "IMAGE_ID", "ID"), version: first(osrel, "IMAGE_VERSION", "VERSION_ID"), file: f}
 	if id.id == "" || id.version == "" {
-		return nil, errors.New("upgrade: the UKI's os-release names no IMAGE_ID or no IMAGE_VERSION")
+		return nil, errors.New("the UKI's os-release names no IMAGE_ID or no IMAGE_VERSION")
 	}
 	for _, s := range []string{id.id, id.version} {
 		if strings.ContainsAny(s, "/\\+:*?\"<>|") {
-			return nil, fmt.Errorf("upgrade: %q of the UKI's os-release cannot be part of a file name", s)
+			return nil, fmt.Errorf("%q of the UKI's os-release cannot be part of a file name", s)
 		}
 	}
 	if r.Version != "" && r.Version != id.version {
-		return nil, fmt.Errorf("upgrade: the release is version %q, its UKI says %q", r.Version, id.version)
+		return nil, fmt.Errorf("the release is version %q, its UKI says %q", r.Version, id.version)
 	}
 	return &id, nil
 }
@@ -91,20 +91,20 @@ func first(m map[string]string, keys ...string) string {
 func boundRootHash(cmdline string) ([]byte, error) {
 	c, err := dm.ParseCmdline(cmdline)
 	if err != nil {
-		return nil, fmt.Errorf("upgrade: %w", err)
+		return nil, err
 	}
 	volumes, err := c.Verified()
 	if err != nil {
-		return nil, fmt.Errorf("upgrade: %w", err)
+		return nil, err
 	}
 	root := volumes[0].RootHash
 	for _, v := range volumes {
 		if !bytes.Equal(v.RootHash, root) {
-			return nil, fmt.Errorf("upgrade: the command line names two root hashes, roothash=%x and usrhash=%x: a release has one", root, v.RootHash)
+			return nil, fmt.Errorf("the command line names two root hashes, roothash=%x and usrhash=%x: a release has one", root, v.RootHash)
 		}
 		data, tree := v.Devices()
 		if wantData, wantTree := (dm.Volume{RootHash: root}).Devices(); data != wantData || tree != wantTree {
-			return nil, fmt.Errorf("upgrade: the command line takes the file system from %s and %s, not from the partitions that the root hash names, %s and %s",
+			return nil, fmt.Errorf("the command line takes the file system from %s and %s, not from the partitions that the root hash names, %s and %s",
 				data, tree, wantData, wantTree)
 		}
 	}
@@ -115,7 +115,7 @@ func boundRootHash(cmdline string) ([]byte, error) {
 func checkSet(ctx context.Context, r *release.Release, f *uki.File) error {
 	cmdline, ok := f.Cmdline()
 	if !ok {
-		return errors.New("upgrade: the UKI has no command line of its own, so nothing binds it to a root file system")
+		return errors.New("the UKI has no command line of its own, so nothing binds it to a root file system")
 	}
 	inUKI, err := boundRootHash(cmdline)
 	if err != nil {

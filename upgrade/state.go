@@ -1,22 +1,19 @@
 package upgrade
 
 import (
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
 
-	"github.com/osmith-dev/osmith/verity/dm"
-
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/arch"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/verity/dm"
 )
 
 // State is what a disk holds: slots, and the entries that boot them.
@@ -44,17 +41,11 @@ type Entry struct {
 	size     int64
 }
 
-// espFile is a file on the ESP.
-type espFile struct {
-	path string
-	size int64
-}
-
-// ErrNoESP is returned for a disk without an EFI system partition.
-var ErrNoESP = errors.New("no EFI system partition")
-
 // Inspect reads what a disk holds. It writes nothing.
-func Inspect(disk osmith.Disk, m Machine) (*State, error) { return inspect(disk, m) }
+func Inspect(disk osmith.Disk, m Machine) (*State, error) {
+	s, err := inspect(disk, m)
+	return s, prefix.Error("upgrade", err)
+}
 
 func inspect(disk osmith.Disk, m Machine) (*State, error) {
 	s := &State{}
@@ -90,7 +81,7 @@ func inspect(disk osmith.Disk, m Machine) (*State, error) {
 		return nil, err
 	}
 	if s.loader, err = openFile(s.esp, machine.Loader()); err != nil {
-		return nil, fmt.Errorf("upgrade: boot loader on the ESP: %w", err)
+		return nil, fmt.Errorf("boot loader on the ESP: %w", err)
 	}
 	return s, s.findStaged()
 }
@@ -99,27 +90,9 @@ func inspect(disk osmith.Disk, m Machine) (*State, error) {
 func architecture(dataType osmith.GUID) (*arch.Architecture, error) {
 	a, _, ok := arch.ByType(dataType)
 	if !ok || a.EFI == "" {
-		return nil, fmt.Errorf("upgrade: slots of type %s: EFI has no boot loader for this architecture", partition.TypeName(dataType))
+		return nil, fmt.Errorf("slots of type %s: EFI has no boot loader for this architecture", partition.TypeName(dataType))
 	}
 	return a, nil
-}
-
-// findESP is the one EFI system partition of the disk.
-func findESP(disk osmith.Disk, t *partition.Table) (*partition.Window, error) {
-	var found []int
-	for i, p := range t.Partitions {
-		if p.Type == partition.ESP {
-			found = append(found, i)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return nil, fmt.Errorf("upgrade: %w in the partition table", ErrNoESP)
-	case 1:
-	default:
-		return nil, fmt.Errorf("upgrade: %d EFI system partitions: which one the firmware starts is not to be told from the disk", len(found))
-	}
-	return t.Window(disk, found[0]), nil
 }
 
 // entry reads what binds a menu entry to a slot: the root hash on its command line, which a UKI carries and a Type #1
@@ -160,7 +133,7 @@ func (s *State) running(m Machine) error {
 	}
 	name := strings.TrimPrefix(strings.ReplaceAll(m.Running, `\`, "/"), "/")
 	if s.Running = s.byPath(name); s.Running == nil {
-		return fmt.Errorf("upgrade: the running UKI %s is not on the ESP: is this the disk the machine booted from?", m.Running)
+		return fmt.Errorf("the running UKI %s is not on the ESP: is this the disk the machine booted from?", m.Running)
 	}
 	return nil
 }
@@ -184,67 +157,36 @@ func uncounted(name string) string {
 	return path.Join(path.Dir(name), stem+".efi")
 }
 
-// findStaged lists UKIs that an interrupted upgrade left.
-func (s *State) findStaged() error {
-	files, err := s.esp.ReadDir(entryDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+// Slot is one place for a root file system and its hash tree: the n-th root partition of the table together with the
+// n-th root-verity partition of the same architecture ([partition.FindSlots]).
+type Slot struct {
+	*partition.Slot
+	RootHash []byte // of an installed slot: both partition IDs, one behind the other
+
+	rootSize, treeSize int64
+}
+
+// findSlots is the A/B view of a table: two slots or more, each with a hash tree.
+func findSlots(t *partition.Table) (*partition.Slots, []*Slot, error) {
+	found, err := partition.FindSlots(t, partition.SlotOptions{})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	for _, f := range files {
-		if !strings.HasSuffix(strings.ToLower(f.Name()), stagedSuffix) {
-			continue
+	if len(found.Slots) < 2 {
+		return nil, nil, fmt.Errorf("%w: the table has one, an upgrade needs another", partition.ErrNoSlots)
+	}
+	var slots []*Slot
+	for _, s := range found.Slots {
+		if s.Tree < 0 {
+			return nil, nil, fmt.Errorf("slot %s has no hash tree partition: its content could not be verified", s.Name())
 		}
-		info, err := f.Info()
-		if err != nil {
-			return err
+		if s.Signature >= 0 {
+			return nil, nil, fmt.Errorf("slot %s has a signature partition, which a release cannot fill yet", s.Name())
 		}
-		s.staged = append(s.staged, espFile{path.Join(entryDir, f.Name()), info.Size()})
+		slot := &Slot{Slot: s, RootHash: found.RootHash(s)}
+		_, slot.rootSize = t.Extent(s.Data)
+		_, slot.treeSize = t.Extent(s.Tree)
+		slots = append(slots, slot)
 	}
-	return nil
-}
-
-// openFile opens a file on the ESP for reading at any offset. FAT files hold no resources that closing would free.
-func openFile(esp fs.FS, name string) (osmith.Source, error) {
-	f, err := esp.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	r, ok := f.(io.ReaderAt)
-	if !ok || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("upgrade: %s on the ESP is not a file that can be read at an offset", name)
-	}
-	return io.NewSectionReader(r, 0, info.Size()), nil
-}
-
-// sameContent compares a file on the ESP with src.
-func sameContent(esp fs.FS, name string, src osmith.Source) (bool, error) {
-	have, err := openFile(esp, name)
-	if err != nil {
-		return false, err
-	}
-	if have.Size() != src.Size() {
-		return false, nil
-	}
-	a, err := digest(have)
-	if err != nil {
-		return false, err
-	}
-	b, err := digest(src)
-	return a == b, err
-}
-
-func digest(src osmith.Source) (sum [sha256.Size]byte, err error) {
-	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(src, 0, src.Size())); err != nil {
-		return sum, err
-	}
-	h.Sum(sum[:0])
-	return sum, nil
+	return found, slots, nil
 }

@@ -72,7 +72,7 @@ func (s *system) on(disk *faultio.Disk) *system {
 	return &other
 }
 
-func (s *system) plan(set *acmeos.Set, o upgrade.Options) *upgrade.Plan {
+func (s *system) plan(set *acmeos.Set, o upgrade.PlanOptions) *upgrade.Plan {
 	s.t.Helper()
 	p, err := upgrade.NewPlan(context.Background(), s.disk, set.Release(), s.machine, o)
 	require.NoError(s.t, err)
@@ -82,7 +82,7 @@ func (s *system) plan(set *acmeos.Set, o upgrade.Options) *upgrade.Plan {
 // install upgrades, boots and commits.
 func (s *system) install(set *acmeos.Set) {
 	s.t.Helper()
-	p := s.plan(set, upgrade.Options{})
+	p := s.plan(set, upgrade.PlanOptions{})
 	require.NoError(s.t, p.Apply(context.Background(), nil))
 	require.Equal(s.t, set.Version, s.boot().Version)
 	require.NoError(s.t, upgrade.Commit(s.disk, p.Entry))
@@ -99,16 +99,16 @@ func (s *system) boot() *upgradetest.Boot {
 	return last
 }
 
-// judgement returns one of a plan's four.
-func judgement(t *testing.T, p *upgrade.Plan, v upgrade.Verdict) upgrade.Judgement {
+// verdict returns one of a plan's four.
+func verdict(t *testing.T, p *upgrade.Plan, v upgrade.Proof) upgrade.Verdict {
 	t.Helper()
-	for _, j := range p.Judgements {
-		if j.Verdict == v {
+	for _, j := range p.Verdicts {
+		if j.Proof == v {
 			return j
 		}
 	}
-	t.Fatalf("no judgement %s in the plan", v)
-	return upgrade.Judgement{}
+	t.Fatalf("no verdict %s in the plan", v)
+	return upgrade.Verdict{}
 }
 
 // stripCertificates cuts the signature off a PE image.

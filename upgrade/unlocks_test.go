@@ -75,13 +75,13 @@ func TestProfilesUnlock(t *testing.T) {
 		want   upgrade.Outcome
 		reason string
 	}{
-		{[]int{0, 1}, upgrade.Pass, "has signed PCR 11 in all default phases"},
-		{[]int{0}, upgrade.Warn, "profile 1 does not unlock: the UKI carries no signed PCR policies"},
-		{nil, upgrade.Fail, "carries no signed PCR policies"},
+		{[]int{0, 1}, upgrade.OutcomePass, "has signed PCR 11 in all default phases"},
+		{[]int{0}, upgrade.OutcomeWarn, "profile 1 does not unlock: the UKI carries no signed PCR policies"},
+		{nil, upgrade.OutcomeFail, "carries no signed PCR policies"},
 	} {
-		p, err := upgrade.NewPlan(t.Context(), s.disk, s.withUKI(set, profiles, test.signed...), s.machine, upgrade.Options{})
+		p, err := upgrade.NewPlan(t.Context(), s.disk, s.withUKI(set, profiles, test.signed...), s.machine, upgrade.PlanOptions{})
 		require.NoError(t, err)
-		j := judgement(t, p, upgrade.Unlocks)
+		j := verdict(t, p, upgrade.ProofUnlocks)
 		require.Equal(t, test.want, j.Outcome, "%v", j.Reasons)
 		var text string
 		for _, r := range j.Reasons {
@@ -110,14 +110,14 @@ func TestVerifiedBoot(t *testing.T) {
 		"roothash=" + hash + " systemd.verity_root_options=ignore-corruption": "ignore-corruption in systemd.verity_root_options=",
 	} {
 		r := s.withUKI(set, func(im *uki.Image) { im.Cmdline = cmdline })
-		p, err := upgrade.NewPlan(t.Context(), s.disk, r, s.machine, upgrade.Options{})
+		p, err := upgrade.NewPlan(t.Context(), s.disk, r, s.machine, upgrade.PlanOptions{})
 		require.NoError(t, err)
-		j := judgement(t, p, upgrade.Boots)
+		j := verdict(t, p, upgrade.ProofBoots)
 		if want == "" {
-			require.Equal(t, upgrade.Pass, j.Outcome, "%s: %v", cmdline, j.Reasons)
+			require.Equal(t, upgrade.OutcomePass, j.Outcome, "%s: %v", cmdline, j.Reasons)
 			continue
 		}
-		require.Equal(t, upgrade.Fail, j.Outcome, "%s: %v", cmdline, j.Reasons)
+		require.Equal(t, upgrade.OutcomeFail, j.Outcome, "%s: %v", cmdline, j.Reasons)
 		var text string
 		for _, r := range j.Reasons {
 			text += r.Text + "\n"
@@ -133,17 +133,17 @@ func TestVariantsUnlock(t *testing.T) {
 	board := func(compatible string) osmith.Source { return bytes.NewReader(flattenedTree(compatible)) }
 	trees := func(im *uki.Image) { im.DeviceTreeAuto = []osmith.Source{board("acme,one"), board("acme,two")} }
 	release := s.withUKI(set, trees, 0)
-	p, err := upgrade.NewPlan(t.Context(), s.disk, release, s.machine, upgrade.Options{})
+	p, err := upgrade.NewPlan(t.Context(), s.disk, release, s.machine, upgrade.PlanOptions{})
 	require.NoError(t, err)
-	require.Equal(t, upgrade.Pass, judgement(t, p, upgrade.Unlocks).Outcome)
-	require.Equal(t, upgrade.Warn, judgement(t, p, upgrade.Boots).Outcome, "PCRs cannot be predicted")
+	require.Equal(t, upgrade.OutcomePass, verdict(t, p, upgrade.ProofUnlocks).Outcome)
+	require.Equal(t, upgrade.OutcomeWarn, verdict(t, p, upgrade.ProofBoots).Outcome, "PCRs cannot be predicted")
 	require.Nil(t, p.Predicted)
 
 	values := map[string]bool{}
 	for _, compatible := range []string{"acme,one", "acme,two", "acme,three"} {
 		m := s.machine
 		m.Hardware = &uki.Hardware{DeviceTree: compatible}
-		p, err := upgrade.NewPlan(t.Context(), s.disk, release, m, upgrade.Options{})
+		p, err := upgrade.NewPlan(t.Context(), s.disk, release, m, upgrade.PlanOptions{})
 		require.NoError(t, err)
 		require.NotNil(t, p.Predicted)
 		banks, err := p.Predicted.Replay(crypto.SHA256)

@@ -191,7 +191,7 @@ func (s *show) upgrade(version string) (*acmeos.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan, err := s.Upgrade(s.ctx, set, upgrade.Options{}, nil)
+	plan, err := s.Upgrade(s.ctx, set, upgrade.PlanOptions{}, nil)
 	if plan != nil {
 		for line := range strings.Lines(plan.String()) {
 			s.say("%s", strings.TrimRight(line, "\n"))

@@ -247,7 +247,7 @@ func (s *story) upgradeWithPowerCut(r *release.Release) error {
 }
 
 func (s *story) plan(r *release.Release) (*upgrade.Plan, error) {
-	return upgrade.NewPlan(s.ctx, s.disk, r, s.machine, upgrade.Options{})
+	return upgrade.NewPlan(s.ctx, s.disk, r, s.machine, upgrade.PlanOptions{})
 }
 
 // versionThree comes twice: tampered with on the way, and genuine but damaged on the disk.

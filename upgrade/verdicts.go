@@ -1,0 +1,461 @@
+package upgrade
+
+import (
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+// Proof names one of the four things that a plan must prove before anything is written.
+type Proof string
+
+// The four proofs, in the order in which a plan lists its verdicts on them.
+const (
+	ProofFits    Proof = "fits"    // slot and ESP hold the set at the worst moment
+	ProofBoots   Proof = "boots"   // firmware, loader and kernel will accept it
+	ProofUnlocks Proof = "unlocks" // the TPM will release what is sealed to the signed PCR policy
+	ProofReturns Proof = "returns" // the old set boots again if the new one fails
+)
+
+// Proofs lists all four.
+func Proofs() []Proof { return []Proof{ProofFits, ProofBoots, ProofUnlocks, ProofReturns} }
+
+// ParseProof reads the name of a proof.
+func ParseProof(s string) (Proof, error) {
+	if p := Proof(s); slices.Contains(Proofs(), p) {
+		return p, nil
+	}
+	return "", prefix.Error("upgrade", fmt.Errorf("verdict %q: want fits, boots, unlocks or returns", s))
+}
+
+// Outcome is how a verdict came out. Higher is worse. The zero value is no outcome: nothing was looked at, and nothing is proven.
+type Outcome int
+
+// The outcomes of a verdict.
+const (
+	OutcomePass Outcome = iota + 1 // proven
+	OutcomeWarn                    // works, with a restriction that the reasons name
+	OutcomeFail                    // Apply refuses unless the proof is overridden by name
+)
+
+var outcomeNames = [...]string{"unknown", "pass", "warn", "fail"}
+
+// String is "pass", "warn" or "fail"; "unknown" for the zero value.
+func (o Outcome) String() string {
+	if o < 0 || int(o) >= len(outcomeNames) {
+		return fmt.Sprintf("Outcome(%d)", int(o))
+	}
+	return outcomeNames[o]
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// Verdict is the answer to one proof with its reasons: what was proven, what was not, and what to do about it.
+type Verdict struct {
+	Proof      Proof    `json:"verdict"`
+	Outcome    Outcome  `json:"outcome"` // the worst of the reasons'
+	Reasons    []Reason `json:"reasons"`
+	Overridden bool     `json:"overridden,omitempty"`
+}
+
+// passes reports whether the verdict lets the plan be applied. A verdict without an outcome does not.
+func (v *Verdict) passes() bool { return v.Outcome == OutcomePass || v.Outcome == OutcomeWarn }
+
+// Reason is one finding behind a verdict.
+type Reason struct {
+	Outcome Outcome `json:"outcome"`
+	Text    string  `json:"text"`
+	Err     error   `json:"-"` // typed, behind a failure
+}
+
+func (v *Verdict) add(o Outcome, text string, err error) {
+	v.Outcome = max(v.Outcome, o)
+	v.Reasons = append(v.Reasons, Reason{o, text, err})
+}
+
+func (v *Verdict) pass(format string, args ...any) {
+	v.add(OutcomePass, fmt.Sprintf(format, args...), nil)
+}
+
+func (v *Verdict) warn(format string, args ...any) {
+	v.add(OutcomeWarn, fmt.Sprintf(format, args...), nil)
+}
+
+// fail records err as a reason against the set.
+func (v *Verdict) fail(err error) { v.add(OutcomeFail, err.Error(), err) }
+
+// RefusedError is returned by [Plan.Apply] for a plan with failed verdicts that the options do not override.
+type RefusedError struct {
+	Verdicts []Verdict // the failed ones
+}
+
+func (e *RefusedError) Error() string {
+	var parts []string
+	for _, j := range e.Verdicts {
+		for _, r := range j.Reasons {
+			if r.Outcome == OutcomeFail {
+				parts = append(parts, fmt.Sprintf("%s: %s", j.Proof, r.Text))
+			}
+		}
+	}
+	return "refused, nothing was written: " + strings.Join(parts, "; ")
+}
+
+// Unwrap gives the typed errors behind the refusal to [errors.Is] and [errors.As].
+func (e *RefusedError) Unwrap() []error {
+	var errs []error
+	for _, j := range e.Verdicts {
+		for _, r := range j.Reasons {
+			if r.Err != nil {
+				errs = append(errs, r.Err)
+			}
+		}
+	}
+	return errs
+}
+
+// SlotSpaceError says that a part of the set does not fit its partition.
+type SlotSpaceError struct {
+	Slot       string // "A", "B"
+	Part       string // "root file system", "hash tree"
+	Need, Have int64  // bytes
+}
+
+func (e *SlotSpaceError) Error() string {
+	return fmt.Sprintf("the %s needs %d bytes, its partition in slot %s has %d: %d bytes are missing",
+		e.Part, e.Need, e.Slot, e.Have, e.Need-e.Have)
+}
+
+// ESPSpaceError says that the UKI does not fit the ESP at the worst moment, when the old and the new one are there.
+type ESPSpaceError struct {
+	Need, Have int64 // bytes, in whole clusters
+}
+
+func (e *ESPSpaceError) Error() string {
+	return fmt.Sprintf("the UKI needs %d bytes on the ESP, %d will be free: %d bytes are missing", e.Need, e.Have, e.Need-e.Have)
+}
+
+// judgeFits compares the set with the target slot and with what the ESP has free once the entry of the slot's old version
+// is gone.
+func (p *Plan) judgeFits() Verdict {
+	j := Verdict{Proof: ProofFits}
+	t := p.Target
+	for _, x := range []struct {
+		part       string
+		need, have int64
+	}{
+		{"root file system", p.release.Root.Size(), t.rootSize},
+		{"hash tree", p.release.Tree.Size(), t.treeSize},
+	} {
+		if x.need > x.have {
+			j.fail(&SlotSpaceError{t.Name(), x.part, x.need, x.have})
+		} else {
+			j.pass("%s: %d of %d bytes of its partition in slot %s", x.part, x.need, x.have, t.Name())
+		}
+	}
+	cluster := p.state.esp.ClusterSize()
+	clusters := func(n int64) int64 { return (n + cluster - 1) / cluster * cluster }
+	if p.leftover.err != nil {
+		j.fail(p.leftover.err)
+		return j
+	}
+	if p.leftover.any() {
+		j.pass("an interrupted upgrade left %s on the ESP, which the first step puts right", p.leftover.repaired)
+	}
+	have := p.leftover.free
+	need := clusters(p.release.UKI.Size())
+	for _, old := range p.obsolete {
+		have += clusters(old.size)
+	}
+	// The directory may need one more cluster for the new name.
+	need += cluster
+	if need > have {
+		j.fail(&ESPSpaceError{need, have})
+	} else {
+		j.pass("UKI: %d bytes of %d free on the ESP, %d releases of this size left", need, have, have/need)
+	}
+	return j
+}
+
+// judgeBoots asks whether loader and firmware accept the UKI, and whether the kernel will find and accept its root.
+func (p *Plan) judgeBoots(ctx context.Context) Verdict {
+	j := Verdict{Proof: ProofBoots}
+	if err := p.unified.stubErr; err != nil {
+		j.fail(err)
+	}
+	if err := checkArchitecture(p.release.UKI, p.state.loader); err != nil {
+		j.fail(err)
+	}
+	if err := p.unified.imageErr; err != nil {
+		j.fail(err)
+	} else if err := p.unified.image.refused(); err != nil {
+		j.fail(err)
+	} else {
+		j.pass("firmware: %s", p.unified.image.verdict.Reason)
+	}
+	p.judgeChoice(&j)
+	if err := checkSet(ctx, &p.release, p.identity.file); err != nil {
+		j.fail(err)
+	} else {
+		j.pass("root file system, hash tree and the UKI's command line have the root hash %s", hash(p.release.RootHash))
+	}
+	return j
+}
+
+// checkArchitecture compares the machine types of UKI and loader.
+func checkArchitecture(ukiImage, loader osmith.Source) error {
+	a, err := pe.Parse(ukiImage, ukiImage.Size())
+	if err != nil {
+		return fmt.Errorf("UKI: %w", err)
+	}
+	b, err := pe.Parse(loader, loader.Size())
+	if err != nil {
+		return fmt.Errorf("boot loader on the ESP: %w", err)
+	}
+	if a.Machine != b.Machine {
+		return fmt.Errorf("the UKI is for machine type %#x, the boot loader on the ESP for %#x", a.Machine, b.Machine)
+	}
+	return nil
+}
+
+// maxPolicy bounds what is read of a UKI's .pcrsig and .pcrpkey.
+const maxPolicy = 1 << 20
+
+// ErrNoPolicy is the reason of an unlocks verdict for a UKI without signed PCR policies on a machine that needs them.
+var ErrNoPolicy = errors.New("the UKI carries no signed PCR policies (.pcrsig and .pcrpkey)")
+
+// PolicyError says that a UKI's signed policies do not cover what the machine will measure.
+type PolicyError struct {
+	Bank    string      // "sha256"
+	Phase   []string    // state of PCR 11 that no signature covers
+	Variant uki.Variant // of the UKI
+}
+
+func (e *PolicyError) Error() string {
+	of := ""
+	if e.Variant != (uki.Variant{}) {
+		of = fmt.Sprintf(" for %s", variantName(e.Variant))
+	}
+	return fmt.Sprintf("no valid signature in .pcrsig covers PCR 11 of bank %s in the phase %q%s", e.Bank, strings.Join(e.Phase, ":"), of)
+}
+
+// variantName is "profile 1, device tree 2".
+func variantName(v uki.Variant) string {
+	parts := []string{fmt.Sprintf("profile %d", v.Profile)}
+	if v.DeviceTree != 0 {
+		parts = append(parts, fmt.Sprintf("device tree %d", v.DeviceTree))
+	}
+	if v.Firmware != 0 {
+		parts = append(parts, fmt.Sprintf("firmware %d", v.Firmware))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// judgeUnlocks compares the policies that the UKI carries with the PCR 11 values that its own sections will give, and
+// their key with the machine's. What boots by default must unlock; that another profile does not is a restriction, as rescue and
+// reset profiles may well be meant to be without secrets.
+func (m *Machine) judgeUnlocks(u *unified) Verdict {
+	j := Verdict{Proof: ProofUnlocks}
+	if u.measErr != nil {
+		j.fail(u.measErr)
+		return j
+	}
+	for n := range max(len(u.file.Profiles()), 1) {
+		ok, why := m.profileUnlocks(u, n)
+		switch {
+		case n == 0 && why != nil:
+			j.fail(why)
+		case n == 0:
+			j.pass("%s", ok)
+		case why != nil:
+			j.warn("profile %d does not unlock: %v", n, why)
+		}
+	}
+	return j
+}
+
+// profileUnlocks judges one profile in all its variants.
+func (m *Machine) profileUnlocks(u *unified, profile int) (ok string, why error) {
+	pemKey, hasKey, err := text(u.file, profile, ".pcrpkey")
+	if err != nil {
+		return "", err
+	}
+	signed, hasSignatures, err := text(u.file, profile, ".pcrsig")
+	if err != nil {
+		return "", err
+	}
+	if !hasKey || !hasSignatures {
+		if len(m.PCRKeys) == 0 {
+			return "nothing is sealed on this machine and the UKI carries no PCR policy", nil
+		}
+		return "", fmt.Errorf("%w, and this machine has secrets sealed to such a policy", ErrNoPolicy)
+	}
+	key, err := policy.ParsePublicKey(pemKey)
+	if err != nil {
+		return "", fmt.Errorf(".pcrpkey: %w", err)
+	}
+	print, err := policy.Fingerprint(key)
+	if err != nil {
+		return "", fmt.Errorf(".pcrpkey: %w", err)
+	}
+	signatures, err := policy.ParseSignatures(signed)
+	if err != nil {
+		return "", fmt.Errorf(".pcrsig: %w", err)
+	}
+	for _, v := range u.ofProfile(profile) {
+		if err := coversPhases(v, key, print, signatures); err != nil {
+			return "", err
+		}
+	}
+	switch {
+	case len(m.PCRKeys) == 0:
+		return "the signed PCR policies are valid in all default phases; no key is named that this machine's secrets are sealed to", nil
+	case slices.ContainsFunc(m.PCRKeys, func(k *rsa.PublicKey) bool { return k.Equal(key) }):
+		return fmt.Sprintf("key %x… that this machine's secrets are sealed to has signed PCR 11 in all default phases", print[:4]), nil
+	}
+	return "", fmt.Errorf(".pcrsig is signed by key %x…, none of the %d keys this machine's secrets are sealed to", print[:4], len(m.PCRKeys))
+}
+
+// coversPhases checks that for the SHA-256 bank, which systemd prefers to unlock with, every default phase of PCR 11 has a
+// valid signature.
+func coversPhases(v uki.VariantMeasurements, key *rsa.PublicKey, print [32]byte, signatures []policy.Signature) error {
+	const bank = crypto.SHA256
+	for _, phases := range tpm.DefaultPhasePaths() {
+		value, err := tpm.PCR11(bank, v.Sections, phases...)
+		if err != nil {
+			return err
+		}
+		want, err := policy.PolicyPCR(policy.Digest{}, bank, map[int][]byte{tpm.PCRKernel: value})
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(signatures, func(s policy.Signature) bool {
+			return s.Bank == bank && s.Digest == want && s.Ref == "" && s.Fingerprint == print && s.Verify(key) == nil
+		}) {
+			return &PolicyError{tpm.BankName(bank), phases, v.Variant}
+		}
+	}
+	return nil
+}
+
+// text reads a small section, without the padding NULs of a reserve.
+func text(f *uki.File, profile int, name string) ([]byte, bool, error) {
+	s, ok := f.ProfileSection(profile, name)
+	if !ok {
+		return nil, false, nil
+	}
+	if s.Size() > maxPolicy {
+		return nil, false, fmt.Errorf("section %s has %d bytes, more than %d", name, s.Size(), maxPolicy)
+	}
+	b, err := io.ReadAll(s)
+	if err != nil {
+		return nil, false, fmt.Errorf("section %s: %w", name, err)
+	}
+	return []byte(strings.TrimRight(string(b), "\x00")), true, nil
+}
+
+// rebootOnError is the first systemd-boot that reboots by itself when the firmware refuses an image.
+const rebootOnError = 258
+
+// ErrPinned is a reason of the boots or returns verdict: a default that names an entry keeps the loader from choosing.
+var ErrPinned = errors.New("the loader's default is pinned")
+
+// ErrNothingToReturnTo is a reason of the returns verdict for a disk on which no other entry would boot.
+var ErrNothingToReturnTo = errors.New("no other entry to fall back to")
+
+// menuWith is the loader's menu once the new entry is there under that name.
+func (p *Plan) menuWith(entry string) (*bootloader.Menu, error) {
+	o := overlay{FS: p.state.esp, name: entry, added: p.release.UKI}
+	for _, f := range p.obsolete {
+		o.gone = append(o.gone, f.path)
+	}
+	return bootloader.ReadMenu(o, p.state.menuOptions)
+}
+
+// judgeChoice asks whether the loader will choose the new entry.
+func (p *Plan) judgeChoice(j *Verdict) {
+	menu, err := p.menuWith(p.Entry)
+	if err != nil {
+		j.fail(err)
+		return
+	}
+	chosen, why := menu.Default(p.machine.Loader)
+	switch {
+	case chosen == nil:
+		j.fail(fmt.Errorf("the loader will boot nothing: %s", why))
+	case chosen.Path == p.Entry:
+		j.pass("loader: will boot %s (%s)", chosen.ID, why)
+	case why.Pinned():
+		j.fail(fmt.Errorf("%w: %s, so the loader boots %s and not the new version; clear it", ErrPinned, why, chosen.Path))
+	default:
+		j.fail(fmt.Errorf("the loader prefers %s (%s): version %s sorts behind it", chosen.Path, why, p.Version))
+	}
+}
+
+// judgeReturns asks what the loader boots once the new entry has used up its tries.
+func (p *Plan) judgeReturns() Verdict {
+	j := Verdict{Proof: ProofReturns}
+	running := p.state.Running
+	spent := bootloader.Counter{TriesDone: p.tries}
+	menu, err := p.menuWith(path.Join(entryDir, p.identity.label()+spent.String()+".efi"))
+	if err != nil {
+		j.fail(err)
+		return j
+	}
+	chosen, why := menu.Default(p.machine.Loader)
+	switch {
+	case chosen == nil:
+		j.fail(ErrNothingToReturnTo)
+	case strings.EqualFold(chosen.Path, running.Path):
+		j.pass("after %d failed boots the loader returns to %s", p.tries, running.Path)
+	case why.Pinned():
+		j.fail(fmt.Errorf("%w: %s boots %s even when it has failed; clear it", ErrPinned, why, chosen.Path))
+	default:
+		j.warn("after %d failed boots the loader goes to %s, not to the running %s", p.tries, chosen.Path, running.Path)
+	}
+	if running.Counted && !running.Bad() {
+		j.warn("the running version is not committed: it has %d tries left itself", running.TriesLeft)
+	}
+	if src, err := openFile(p.state.esp, running.Path); err != nil {
+		j.fail(err)
+	} else if im, err := p.machine.examine(running.Path, src); err != nil {
+		j.fail(err)
+	} else if err := im.refused(); err != nil {
+		j.fail(err)
+	}
+	p.judgeLoader(&j)
+	return j
+}
+
+// judgeLoader notes what the loader on the ESP does when firmware refuses an image.
+func (p *Plan) judgeLoader(j *Verdict) {
+	version, err := bootloader.LoaderVersion(p.state.loader)
+	if err != nil {
+		j.warn("the boot loader on the ESP is not a systemd-boot whose version can be read (%v): whether it counts tries is unknown", err)
+		return
+	}
+	n, err := version.Release()
+	switch {
+	case err != nil:
+		j.warn("%v", err)
+	case n < rebootOnError:
+		j.warn("systemd-boot %s stays in the firmware's menu after an image that the firmware refuses: coming back from a bad signature needs %d or later, or a person", version, rebootOnError)
+	default:
+		j.pass("systemd-boot %s reboots by itself after a refused image", version)
+	}
+}
