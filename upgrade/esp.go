@@ -185,24 +185,19 @@ func (s *State) findStaged() error {
 }
 
 // openFile opens a file on the ESP for reading at any offset. FAT files hold no resources that closing would free.
-func openFile(esp fs.FS, name string) (osmith.Source, error) {
+func openFile(esp *fat.FS, name string) (osmith.Source, error) {
 	f, err := esp.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
+	if src, ok := f.(osmith.Source); ok {
+		return src, nil
 	}
-	r, ok := f.(io.ReaderAt)
-	if !ok || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s on the ESP is not a file that can be read at an offset", name)
-	}
-	return io.NewSectionReader(r, 0, info.Size()), nil
+	return nil, fmt.Errorf("%s on the ESP is not a file", name)
 }
 
 // sameContent compares a file on the ESP with src.
-func sameContent(esp fs.FS, name string, src osmith.Source) (bool, error) {
+func sameContent(esp *fat.FS, name string, src osmith.Source) (bool, error) {
 	have, err := openFile(esp, name)
 	if err != nil {
 		return false, err

@@ -182,19 +182,15 @@ func (m *Machine) openESP(t *partition.Table) (*fat.FS, error) {
 }
 
 func open(esp *fat.FS, name string) (osmith.Source, error) {
-	f, err := esp.Open(name)
+	file, err := esp.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	r, ok := f.(io.ReaderAt)
+	image, ok := file.(osmith.Source)
 	if !ok {
 		return nil, fmt.Errorf("%s is not a file", name)
 	}
-	return io.NewSectionReader(r, 0, info.Size()), nil
+	return image, nil
 }
 
 // mountVerified does what an initrd does with a command line: every file system that it names a root hash of must be there and
