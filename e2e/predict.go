@@ -112,7 +112,7 @@ func handOver(out *tpm.Boot, f *uki.File, b UKIBoot) error {
 	if err != nil {
 		return err
 	}
-	sections, err := f.MeasurementsWith(uki.MeasureOptions{Variant: &variant}, tpm.Banks()...)
+	sections, err := f.MeasureVariant(variant, tpm.Banks()...)
 	if err != nil {
 		return err
 	}

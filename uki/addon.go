@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
@@ -36,7 +37,8 @@ type Addon struct {
 
 // Assemble checks the parts and lays the add-on out on its stub, in the bytes that ukify 262 writes for them; see
 // [Image.Assemble].
-func (a *Addon) Assemble() (*Assembled, error) {
+func (a *Addon) Assemble() (_ *Assembled, err error) {
+	defer prefix.Add("uki", &err)
 	p, err := a.plan()
 	if err != nil {
 		return nil, err

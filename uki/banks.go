@@ -91,7 +91,7 @@ func newBanks(hashes []crypto.Hash) (*banks, error) {
 	seen := make(map[crypto.Hash]bool)
 	for _, h := range hashes {
 		if !h.Available() {
-			return nil, fmt.Errorf("uki: hash %v is not linked into this program", h)
+			return nil, fmt.Errorf("hash %v is not linked into this program", h)
 		}
 		if !seen[h] && !(dual && (h == crypto.SHA384 || h == crypto.SHA512)) {
 			add(single{h.New(), h})

@@ -60,7 +60,7 @@ func (f Finding) String() string {
 // an error of Open. Kernels and text sections are read, initrds are not.
 func (f *File) Check() []Finding {
 	c := &checker{f: f, payload: f.firstPayload()}
-	row, err := knownRelease(f.version, f.versionErr, 0)
+	row, err := knownRelease(f.version, f.versionErr, f.assume)
 	if c.release = row.Number; err != nil && f.kind == kindImage {
 		c.warn("stub-unknown", -1, "", "%v: what it measures cannot be told", err)
 	}
@@ -106,15 +106,12 @@ func (c *checker) warn(code string, profile int, section, format string, args ..
 	c.out = append(c.out, Finding{SeverityWarning, code, section, profile, fmt.Sprintf(format, args...)})
 }
 
-// plain is the text of an error without the name of the package.
-func plain(err error) string { return strings.TrimPrefix(err.Error(), "uki: ") }
-
 // text reads a section for a check; what cannot be read is a finding.
 func (c *checker) text(i int) ([]byte, bool) {
 	b, err := c.f.text(i)
 	if err != nil {
 		s := c.f.sections[i]
-		c.fail("unreadable", s.Profile, s.Name, "%s", plain(err))
+		c.fail("unreadable", s.Profile, s.Name, "%v", prefix.Bare(err))
 	}
 	return b, err == nil
 }
@@ -321,7 +318,7 @@ func (c *checker) sbat() {
 	}
 	lines, err := sbatLines(b, true)
 	if err != nil {
-		c.fail("sbat", -1, ".sbat", "%s", plain(err))
+		c.fail("sbat", -1, ".sbat", "%v", prefix.Bare(err))
 		return
 	}
 	// Up to 257 stubs bring the section without room for more lines; from 258 on it has 1024 bytes, and what puts the
@@ -351,7 +348,7 @@ func (c *checker) kernelSBAT(i int, kernel *pe.File) {
 	data := f.data(i)
 	lines, err := sbatOf(data, kernel)
 	if err != nil {
-		c.warn("sbat-kernel", s.Profile, s.Name, "its own SBAT: %s", plain(err))
+		c.warn("sbat-kernel", s.Profile, s.Name, "its own SBAT: %v", prefix.Bare(err))
 		return
 	}
 	at := f.profileIndex(-1, ".sbat")
@@ -410,7 +407,7 @@ func (c *checker) content(i int) {
 		c.magic(i, "BM", "splash", "is no BMP image: the stub does not show it")
 	case ".dtb", ".dtbauto":
 		if _, err := DeviceTreeCompatible(c.f.data(i)); err != nil {
-			c.fail("device-tree", s.Profile, s.Name, "%s", plain(err))
+			c.fail("device-tree", s.Profile, s.Name, "%v", prefix.Bare(err))
 		}
 		if s.Name == ".dtbauto" && !c.hasHWIDs(s.Profile) {
 			c.warn("no-hwids", s.Profile, s.Name, "no .hwids stands with it: it is found only where the firmware has a device tree itself")
@@ -423,7 +420,7 @@ func (c *checker) content(i int) {
 		}
 	case ".efifw":
 		if _, err := ParseFirmware(c.f.data(i)); err != nil {
-			c.fail("efifw", s.Profile, s.Name, "the stub does not accept it: %s", plain(err))
+			c.fail("efifw", s.Profile, s.Name, "the stub does not accept it: %v", prefix.Bare(err))
 		}
 		if !c.hasHWIDs(s.Profile) {
 			c.fail("no-hwids", s.Profile, s.Name, "no .hwids stands with it: no machine will ever find it")
@@ -463,7 +460,7 @@ func (c *checker) osRelease(i int) {
 	}
 	fields, err := ParseOSRelease(bytes.TrimRight(b, "\x00"))
 	if err != nil {
-		c.fail("osrel", s.Profile, s.Name, "%s", plain(err))
+		c.fail("osrel", s.Profile, s.Name, "%v", prefix.Bare(err))
 		return
 	}
 	has := func(names ...string) bool {

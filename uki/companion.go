@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
@@ -44,9 +45,10 @@ type Companions struct {
 //
 // A boot with Secure Boot ignores add-ons that are not signed: what the firmware will refuse is to be left out of Addons
 // and GlobalAddons.
-func ReadCompanions(esp fs.FS, image string) (*Companions, error) {
+func ReadCompanions(esp fs.FS, image string) (_ *Companions, err error) {
+	defer prefix.Add("uki", &err)
 	if !fs.ValidPath(image) || image == "." {
-		return nil, fmt.Errorf("uki: companions: %q is not a path within the partition", image)
+		return nil, fmt.Errorf("companions: %q is not a path within the partition", image)
 	}
 	plain := withoutCounter(image)
 	c := &Companions{Counted: plain != image}
@@ -61,7 +63,7 @@ func ReadCompanions(esp fs.FS, image string) (*Companions, error) {
 	} {
 		files, err := companionFiles(esp, d.dir)
 		if err != nil {
-			return nil, fmt.Errorf("uki: companions: %w", err)
+			return nil, fmt.Errorf("companions: %w", err)
 		}
 		for _, f := range files {
 			list := d.credentials
@@ -192,7 +194,7 @@ func (f *fsFile) Size() int64 { return f.size }
 
 func (f *fsFile) ReadAt(b []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, errors.New("uki: negative offset")
+		return 0, errors.New("negative offset")
 	}
 	file, err := f.tree.Open(f.path)
 	if err != nil {
@@ -233,7 +235,8 @@ const maxEntryExtra = 1536 << 20
 // an initrd that has been set up even before, or nil. Credentials, *.sysext.raw and *.confext.raw are taken; others and
 // empty files are ignored, and so is previous if nothing is taken: it then stays as it is. (systemd 262, src/boot/boot.c,
 // load_extras.)
-func EntryExtras(files []CompanionFile, previous osmith.Source) (*Handover, error) {
+func EntryExtras(files []CompanionFile, previous osmith.Source) (_ *Handover, err error) {
+	defer prefix.Add("uki", &err)
 	kinds := []struct {
 		suffix, event string
 		target        *cpioTarget
@@ -349,7 +352,7 @@ func (w *cpioWriter) directories(t *cpioTarget) {
 
 func (w *cpioWriter) file(t *cpioTarget, f CompanionFile) error {
 	if f.Content == nil {
-		return fmt.Errorf("uki: companion file %q: %w", f.Name, ErrMissing)
+		return fmt.Errorf("companion file %q: %w", f.Name, ErrMissing)
 	}
 	if n := f.Content.Size(); n > math.MaxUint32 {
 		return &SpaceError{"cpio archive, file " + f.Name, n, math.MaxUint32}

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // The flattened device tree: Devicetree Specification v0.4, 5.2 (header) and 5.4 (structure block). All big-endian.
@@ -26,10 +27,11 @@ var ErrNoCompatible = errors.New("no compatible string in the root node")
 
 // DeviceTreeCompatible reads the first compatible string of the root node of a flattened device tree, such as
 // "acer,aspire1": what the stub matches .dtbauto sections by. It goes by the stub's rules; a tree that the stub cannot
-// read is a [*FormatError]. Only the root node is read.
-func DeviceTreeCompatible(tree osmith.Source) (string, error) {
+// read is a [*osmith.FormatError]. Only the root node is read.
+func DeviceTreeCompatible(tree osmith.Source) (_ string, err error) {
+	defer prefix.Add("uki", &err)
 	if tree == nil {
-		return "", &FormatError{0, "device tree", ErrMissing}
+		return "", &osmith.FormatError{0, "device tree", ErrMissing}
 	}
 	d := fdt{src: tree}
 	if err := d.readHeader(); err != nil {
@@ -45,7 +47,7 @@ type fdt struct {
 }
 
 func (d *fdt) bad(at int64, field, format string, args ...any) error {
-	return &FormatError{at, "device tree " + field, fmt.Errorf(format, args...)}
+	return &osmith.FormatError{at, "device tree " + field, fmt.Errorf(format, args...)}
 }
 
 func (d *fdt) read(at, size int64, field string) ([]byte, error) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -122,7 +123,7 @@ func TestDeviceTreeCompatibleRefuses(t *testing.T) {
 	} {
 		text, err := uki.DeviceTreeCompatible(bytes.NewReader(c.tree))
 		require.Empty(t, text, name)
-		var f *uki.FormatError
+		var f *osmith.FormatError
 		require.True(t, errors.As(err, &f), "%s: %v", name, err)
 		require.ErrorContains(t, err, c.text, name)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
@@ -56,11 +57,12 @@ func (e *Edit) Lose(what ...Loss) *Edit {
 // Strip removes all Secure Boot signatures.
 func (e *Edit) Strip() *Edit {
 	e.strip = true
-	return e.Lose(LoseSignatures)
+	return e.Lose(LossSignatures)
 }
 
 // Replace changes the content of a section. Of .dtbauto and .efifw a profile may have several: see ReplaceAt.
-func (e *Edit) Replace(name string, profile int, content osmith.Source) error {
+func (e *Edit) Replace(name string, profile int, content osmith.Source) (err error) {
+	defer prefix.Add("uki", &err)
 	n, err := e.find(name, profile)
 	if err != nil {
 		return err
@@ -69,7 +71,8 @@ func (e *Edit) Replace(name string, profile int, content osmith.Source) error {
 }
 
 // ReplaceAt changes the content of the i-th of the Sections of the image.
-func (e *Edit) ReplaceAt(i int, content osmith.Source) error {
+func (e *Edit) ReplaceAt(i int, content osmith.Source) (err error) {
+	defer prefix.Add("uki", &err)
 	n, err := e.at(i)
 	if err != nil {
 		return err
@@ -90,7 +93,8 @@ func (e *Edit) replace(n int, content osmith.Source) error {
 }
 
 // Remove takes a section away. A .profile goes only with its whole profile: see RemoveProfile.
-func (e *Edit) Remove(name string, profile int) error {
+func (e *Edit) Remove(name string, profile int) (err error) {
+	defer prefix.Add("uki", &err)
 	n, err := e.find(name, profile)
 	if err != nil {
 		return err
@@ -99,7 +103,8 @@ func (e *Edit) Remove(name string, profile int) error {
 }
 
 // RemoveAt takes the i-th of the Sections of the image away.
-func (e *Edit) RemoveAt(i int) error {
+func (e *Edit) RemoveAt(i int) (err error) {
+	defer prefix.Add("uki", &err)
 	n, err := e.at(i)
 	if err != nil {
 		return err
@@ -121,10 +126,11 @@ func (e *Edit) remove(n int) error {
 
 // Add puts a section at the end of the shared ones or of a profile, but before the .pcrsig of the same, so that this
 // still stands behind all that it covers.
-func (e *Edit) Add(name string, profile int, content osmith.Source) error {
+func (e *Edit) Add(name string, profile int, content osmith.Source) (err error) {
+	defer prefix.Add("uki", &err)
 	profile = e.normal(profile)
 	if err := checkName(name); err != nil {
-		return fmt.Errorf("uki: edit: %w", err)
+		return fmt.Errorf("edit: %w", err)
 	}
 	if err := e.checkContent(name, content); err != nil {
 		return err
@@ -159,7 +165,8 @@ func (e *Edit) Add(name string, profile int, content osmith.Source) error {
 
 // AddProfile appends a profile and returns its index. Its text has the fields ID and TITLE. The first profile that an
 // image gets is number 0, in which it boots by default.
-func (e *Edit) AddProfile(text []byte, sections ...Section) (int, error) {
+func (e *Edit) AddProfile(text []byte, sections ...Section) (_ int, err error) {
+	defer prefix.Add("uki", &err)
 	if len(text) == 0 {
 		return 0, editError(".profile", "%w", ErrMissing)
 	}
@@ -176,7 +183,8 @@ func (e *Edit) AddProfile(text []byte, sections ...Section) (int, error) {
 }
 
 // RemoveProfile takes a profile with all its sections away; those behind it are counted anew.
-func (e *Edit) RemoveProfile(profile int) error {
+func (e *Edit) RemoveProfile(profile int) (err error) {
+	defer prefix.Add("uki", &err)
 	if profile < 0 || profile >= e.profiles() {
 		return editError(".profile", "profile %d: the image has %d", profile, e.profiles())
 	}
@@ -197,7 +205,8 @@ func (e *Edit) RemoveProfile(profile int) error {
 // JoinPCRSignature puts a signature, the JSON text of a .pcrsig, into the room reserved for it: the section that counts
 // in that profile, its own or the shared one. The section becomes as long as the text, with zeros behind it, as by
 // ukify build --join-pcrsig=; a text of more bytes than the section has in the file is a [*SpaceError].
-func (e *Edit) JoinPCRSignature(profile int, signature []byte) error {
+func (e *Edit) JoinPCRSignature(profile int, signature []byte) (err error) {
+	defer prefix.Add("uki", &err)
 	n, err := e.find(".pcrsig", profile)
 	if errors.Is(err, ErrMissing) && profile >= 0 && profile < max(e.profiles(), 1) {
 		n, err = e.find(".pcrsig", -1)
@@ -256,7 +265,7 @@ func (e *Edit) at(i int) (int, error) {
 			return n, nil
 		}
 	}
-	return 0, fmt.Errorf("uki: edit: section number %d: %w", i, ErrMissing)
+	return 0, fmt.Errorf("edit: section number %d: %w", i, ErrMissing)
 }
 
 // checkContent checks a kernel, of which the image's own headers depend; all else is the stub's business.
@@ -281,7 +290,7 @@ func (e *Edit) checkContent(name string, content osmith.Source) error {
 }
 
 func editError(section, format string, args ...any) error {
-	return fmt.Errorf("uki: edit: section %s: %w", section, fmt.Errorf(format, args...))
+	return fmt.Errorf("edit: section %s: %w", section, fmt.Errorf(format, args...))
 }
 
 // A Loss is something that an image can have and that does not survive a change of the image.
@@ -289,25 +298,25 @@ type Loss int
 
 // What an [Edit] may be told to lose.
 const (
-	// LoseSignatures: the Secure Boot signatures, which cover all bytes.
-	LoseSignatures Loss = iota + 1
-	// LosePCRSignatures: each .pcrsig whose policies no longer match, because something that it covers changes and it is
+	// LossSignatures: the Secure Boot signatures, which cover all bytes.
+	LossSignatures Loss = iota + 1
+	// LossPCRSignatures: each .pcrsig whose policies no longer match, because something that it covers changes and it is
 	// not replaced in the same edit. The section stays, blank, as room for a new one.
-	LosePCRSignatures
-	// LoseTrailingData: bytes behind the last section that belong to none, if sections have to move.
-	LoseTrailingData
-	// LoseSymbols: the COFF symbol table, if it stands where sections have to move.
-	LoseSymbols
-	// LoseDebugDirectory: the debug directory, if what it points to has to move.
-	LoseDebugDirectory
+	LossPCRSignatures
+	// LossTrailingData: bytes behind the last section that belong to none, if sections have to move.
+	LossTrailingData
+	// LossSymbols: the COFF symbol table, if it stands where sections have to move.
+	LossSymbols
+	// LossDebugDirectory: the debug directory, if what it points to has to move.
+	LossDebugDirectory
 )
 
 var lossNames = map[Loss]string{
-	LoseSignatures:     "its Secure Boot signatures (LoseSignatures)",
-	LosePCRSignatures:  "PCR signatures for what it contained before (LosePCRSignatures)",
-	LoseTrailingData:   "the data behind its last section (LoseTrailingData)",
-	LoseSymbols:        "its COFF symbol table (LoseSymbols)",
-	LoseDebugDirectory: "its debug directory (LoseDebugDirectory)",
+	LossSignatures:     "its Secure Boot signatures (LossSignatures)",
+	LossPCRSignatures:  "PCR signatures for what it contained before (LossPCRSignatures)",
+	LossTrailingData:   "the data behind its last section (LossTrailingData)",
+	LossSymbols:        "its COFF symbol table (LossSymbols)",
+	LossDebugDirectory: "its debug directory (LossDebugDirectory)",
 }
 
 func (l Loss) String() string {
@@ -327,5 +336,5 @@ func (e *LossError) Error() string {
 	for _, l := range e.Losses {
 		names = append(names, l.String())
 	}
-	return "uki: edit: the image would lose " + strings.Join(names, ", ") + ": Edit.Lose allows that"
+	return "edit: the image would lose " + strings.Join(names, ", ") + ": Edit.Lose allows that"
 }

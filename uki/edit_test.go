@@ -234,19 +234,19 @@ func TestEditLosses(t *testing.T) {
 		}
 		return list
 	}
-	stale := []uki.Loss{uki.LosePCRSignatures}
+	stale := []uki.Loss{uki.LossPCRSignatures}
 	const blank = "{}           "
 
 	f := build()
 	e := f.Edit()
 	require.NoError(t, e.Replace(".cmdline", 1, strings.NewReader("new")))
 	assert.Equal(t, stale, lost(e))
-	assert.Equal(t, []string{signature, blank}, signatures(e.Lose(uki.LosePCRSignatures)))
+	assert.Equal(t, []string{signature, blank}, signatures(e.Lose(uki.LossPCRSignatures)))
 
 	e = f.Edit() // profile 1 has its own
 	require.NoError(t, e.Replace(".cmdline", -1, strings.NewReader("new")))
 	assert.Equal(t, stale, lost(e))
-	assert.Equal(t, []string{blank, signature}, signatures(e.Lose(uki.LosePCRSignatures)))
+	assert.Equal(t, []string{blank, signature}, signatures(e.Lose(uki.LossPCRSignatures)))
 
 	e = f.Edit() // covers both
 	require.NoError(t, e.Replace(".osrel", -1, strings.NewReader("ID=new")))
@@ -281,8 +281,8 @@ func TestEditTrailingData(t *testing.T) {
 	_, err = e.Assemble()
 	var l *uki.LossError
 	require.ErrorAs(t, err, &l)
-	assert.Equal(t, []uki.Loss{uki.LoseTrailingData}, l.Losses)
-	a, err = e.Lose(uki.LoseTrailingData).Assemble()
+	assert.Equal(t, []uki.Loss{uki.LossTrailingData}, l.Losses)
+	a, err = e.Lose(uki.LossTrailingData).Assemble()
 	require.NoError(t, err)
 	p, err := pe.Parse(a, a.Size())
 	require.NoError(t, err)
@@ -295,8 +295,8 @@ func TestEditTrailingData(t *testing.T) {
 	require.NoError(t, e.Remove(".splash", -1))
 	_, err = e.Assemble()
 	require.ErrorAs(t, err, &l)
-	assert.Equal(t, []uki.Loss{uki.LoseSymbols}, l.Losses)
-	a, err = e.Lose(uki.LoseSymbols).Assemble()
+	assert.Equal(t, []uki.Loss{uki.LossSymbols}, l.Losses)
+	a, err = e.Lose(uki.LossSymbols).Assemble()
 	require.NoError(t, err)
 	im.Splash = nil
 	assert.Equal(t, assemble(t, &im), written(t, a))

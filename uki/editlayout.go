@@ -11,6 +11,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
@@ -30,8 +31,9 @@ type relayout struct {
 
 // Assemble makes the image with the changes. What does not fit is a [*SpaceError], what cannot be preserved a
 // [*LossError]; nothing is read of what stays but headers.
-func (e *Edit) Assemble() (*Assembled, error) {
-	l := &relayout{f: e.f, rows: append([]row(nil), e.rows...), lose: e.lose, missing: make(map[Loss]bool), out: new(Assembled)}
+func (e *Edit) Assemble() (_ *Assembled, err error) {
+	defer prefix.Add("uki", &err)
+	l := &relayout{f: e.f, rows: append([]row(nil), e.rows...), lose: e.lose, missing: make(map[Loss]bool), out: &Assembled{assume: e.f.assume}}
 	changed := len(l.rows) != len(e.f.sections)
 	for i, r := range l.rows {
 		changed = changed || r.content != nil || r.old != i
@@ -53,9 +55,9 @@ func (e *Edit) Assemble() (*Assembled, error) {
 
 // finish opens the result, which is the last check.
 func (l *relayout) finish() (*Assembled, error) {
-	f, err := open(l.out, l.f.kind)
+	f, err := open(&l.out.view, l.f.kind)
 	if err != nil {
-		return nil, fmt.Errorf("uki: edit: the result would be useless: %w", err)
+		return nil, fmt.Errorf("edit: the result would be useless: %w", err)
 	}
 	l.out.free = int(int64(f.pe.SizeOfHeaders)-f.pe.Fields.SectionTable)/sectionHeaderSize - len(f.sections)
 	return l.out, nil
@@ -142,7 +144,7 @@ func (l *relayout) place() error {
 		}
 	}
 	if l.cut < stays {
-		return &FormatError{l.cut, "section table", fmt.Errorf("not in the order of the file: what stays ends at %#x", stays)}
+		return &osmith.FormatError{l.cut, "section table", fmt.Errorf("not in the order of the file: what stays ends at %#x", stays)}
 	}
 	return nil
 }
@@ -152,7 +154,7 @@ func (l *relayout) readHeader() error {
 	p := l.f.pe
 	b, err := readAll(l.f.src, int64(p.SizeOfHeaders), maxHeaders)
 	if err != nil {
-		return &FormatError{0, "headers", err}
+		return &osmith.FormatError{0, "headers", err}
 	}
 	l.header = b
 	end := p.Fields.SectionTable + int64(len(p.Sections))*sectionHeaderSize
@@ -161,7 +163,7 @@ func (l *relayout) readHeader() error {
 		return &SpaceError{"header of the image", need, int64(len(b))}
 	}
 	if need > end && len(bytes.Trim(b[end:need], "\x00")) > 0 {
-		return &FormatError{end, "headers", fmt.Errorf("other data stands where %d more section headers would go", len(l.rows)-len(p.Sections))}
+		return &osmith.FormatError{end, "headers", fmt.Errorf("other data stands where %d more section headers would go", len(l.rows)-len(p.Sections))}
 	}
 	return nil
 }
@@ -218,7 +220,7 @@ func (l *relayout) keep() error {
 		s := f.sections[r.old]
 		for i, o := range f.sections {
 			if i != r.old && o.Offset < s.Offset+s.RawSize && s.Offset < o.Offset+o.RawSize {
-				return &FormatError{s.Offset, "section " + s.Name, fmt.Errorf("shares bytes of the file with section %s", o.Name)}
+				return &osmith.FormatError{s.Offset, "section " + s.Name, fmt.Errorf("shares bytes of the file with section %s", o.Name)}
 			}
 		}
 		l.out.add("image", offsetReader{f.src, l.out.size}, s.Offset-l.out.size)
@@ -236,17 +238,17 @@ func (l *relayout) keptEnd() (int64, error) {
 	p := l.f.pe
 	end, data := p.Size, p.DataEnd()
 	if p.Certificates.Size > 0 {
-		l.loses(LoseSignatures)
+		l.loses(LossSignatures)
 		clear(l.header[p.Fields.CertificateDirectory:][:8])
 		if p.Certificates.End() < end {
-			l.loses(LoseTrailingData)
+			l.loses(LossTrailingData)
 		}
 		end = p.Certificates.Offset
 		// Signers pad to eight bytes before they add the table.
 		if pad := end - data; pad < 8 {
 			b, err := readAll(offsetReader{l.f.src, data}, pad, 8)
 			if err != nil {
-				return 0, &FormatError{data, "padding", err}
+				return 0, &osmith.FormatError{data, "padding", err}
 			}
 			if len(bytes.Trim(b, "\x00")) == 0 {
 				end = data
@@ -258,17 +260,17 @@ func (l *relayout) keptEnd() (int64, error) {
 	}
 	symbols, err := symbolTable(l.f.src, p)
 	if err != nil {
-		return 0, &FormatError{p.Fields.COFF, "symbol table", err}
+		return 0, &osmith.FormatError{p.Fields.COFF, "symbol table", err}
 	}
 	if symbols.Size > 0 && symbols.End() > l.cut {
-		l.loses(LoseSymbols)
+		l.loses(LossSymbols)
 		clear(l.header[p.Fields.COFF+8:][:8]) // PointerToSymbolTable, NumberOfSymbols
 		if symbols.Offset == data {
 			data = symbols.End()
 		}
 	}
 	if end > data {
-		l.loses(LoseTrailingData)
+		l.loses(LossTrailingData)
 	}
 	return l.cut, nil
 }
@@ -388,7 +390,7 @@ func (l *relayout) stalePCRSignatures() error {
 			return err
 		}
 		if !blank {
-			l.loses(LosePCRSignatures)
+			l.loses(LossPCRSignatures)
 			l.rows[n].content = blankSignature(l.f.sections[r.old].Size)
 		}
 	}
@@ -424,7 +426,7 @@ func (l *relayout) covers(rows []row, profile int) (int, covered) {
 			list[i].size = l.f.sections[r.old].Size
 		}
 	}
-	row, err := knownRelease(l.f.version, l.f.versionErr, 0)
+	row, err := knownRelease(l.f.version, l.f.versionErr, l.f.assume)
 	release := row.Number
 	if err != nil || release < sdstub.SectionOf(".profile").Since {
 		release = sdstub.Newest() // what older ones do not know makes no difference to them
@@ -509,7 +511,7 @@ func (l *relayout) checkDirectories() error {
 		if i != directoryDebug {
 			return editError(section, "data directory %d of the image points there", i)
 		}
-		l.loses(LoseDebugDirectory)
+		l.loses(LossDebugDirectory)
 		clear(entry)
 	}
 	return nil

@@ -8,7 +8,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// What a caller may want to branch on. They arrive wrapped in a [PartError] or [FormatError], which say where.
+// What a caller may want to branch on. They arrive wrapped in a [PartError] or [osmith.FormatError], which say where.
 var (
 	ErrMissing      = errors.New("not given")
 	ErrNotPE        = errors.New("not a PE image")
@@ -30,7 +30,7 @@ type PartError struct {
 	Err  error
 }
 
-func (e *PartError) Error() string { return "uki: " + e.Part + ": " + e.Err.Error() }
+func (e *PartError) Error() string { return e.Part + ": " + e.Err.Error() }
 func (e *PartError) Unwrap() error { return e.Err }
 
 // SpaceError is returned when a part does not fit where it has to go. Need and Have are bytes.
@@ -40,36 +40,23 @@ type SpaceError struct {
 }
 
 func (e *SpaceError) Error() string {
-	return fmt.Sprintf("uki: %s: needs %d bytes, has room for %d", e.What, e.Need, e.Have)
+	return fmt.Sprintf("%s: needs %d bytes, has room for %d", e.What, e.Need, e.Have)
 }
-
-// FormatError says what is wrong with an existing image and at which offset of the file.
-type FormatError struct {
-	Offset int64
-	Field  string
-	Err    error
-}
-
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("uki: %s at %#x: %v", e.Field, e.Offset, e.Err)
-}
-
-func (e *FormatError) Unwrap() error { return e.Err }
 
 func partError(part, format string, args ...any) error {
 	return &PartError{part, fmt.Errorf(format, args...)}
 }
 
-// formatError turns an error of the PE reader into this package's type.
-func formatError(err error) *FormatError {
-	var f *osmith.FormatError
-	if !errors.As(err, &f) {
-		return &FormatError{0, "image", err}
+// formatError is an error of the PE reader, with the sentinel of this package for what is no image at all.
+func formatError(err error) *osmith.FormatError {
+	f, ok := errors.AsType[*osmith.FormatError](err)
+	if !ok {
+		return &osmith.FormatError{Field: "image", Err: err}
 	}
 	if errors.Is(f.Err, pe.ErrNotPE) {
-		return &FormatError{f.Offset, f.Field, ErrNotPE}
+		return &osmith.FormatError{Offset: f.Offset, Field: f.Field, Err: ErrNotPE}
 	}
-	return &FormatError{f.Offset, f.Field, f.Err}
+	return f
 }
 
 // unusable is formatError for a part of an Image.
@@ -78,5 +65,5 @@ func unusable(part string, err error) error {
 	if errors.Is(f.Err, ErrNotPE) {
 		return &PartError{part, ErrNotPE}
 	}
-	return partError(part, "%s at %#x: %w", f.Field, f.Offset, f.Err)
+	return &PartError{part, f}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Firmware is one .efifw section: a firmware update for the machines whose hardware id leads to ID ([hwid.TypeFirmware]).
@@ -28,7 +29,8 @@ const (
 )
 
 // EncodeFirmware is the content of a .efifw section, reading the payload when it is read.
-func EncodeFirmware(f Firmware) (osmith.Source, error) {
+func EncodeFirmware(f Firmware) (_ osmith.Source, err error) {
+	defer prefix.Add("uki", &err)
 	if f.Payload == nil {
 		return nil, &PartError{"Firmware", fmt.Errorf("payload of %q: %w", f.ID, ErrMissing)}
 	}
@@ -51,10 +53,11 @@ func EncodeFirmware(f Firmware) (osmith.Source, error) {
 }
 
 // ParseFirmware reads the content of a .efifw section by the rules of the stub. What the stub would not accept, such
-// as the headers that ukify 262 writes, is a [*FormatError].
-func ParseFirmware(src osmith.Source) (*Firmware, error) {
+// as the headers that ukify 262 writes, is a [*osmith.FormatError].
+func ParseFirmware(src osmith.Source) (_ *Firmware, err error) {
+	defer prefix.Add("uki", &err)
 	bad := func(at int64, field, format string, args ...any) (*Firmware, error) {
-		return nil, &FormatError{at, ".efifw " + field, fmt.Errorf(format, args...)}
+		return nil, &osmith.FormatError{at, ".efifw " + field, fmt.Errorf(format, args...)}
 	}
 	if src == nil {
 		return bad(0, "section", "%w", ErrMissing)

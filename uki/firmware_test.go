@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -63,7 +64,7 @@ func TestFirmwareRefuses(t *testing.T) {
 		b[c.at] = c.to
 		fw, err := uki.ParseFirmware(bytes.NewReader(b))
 		require.Nil(t, fw, name)
-		var f *uki.FormatError
+		var f *osmith.FormatError
 		require.True(t, errors.As(err, &f), name)
 		require.Equal(t, c.offset, f.Offset, name)
 		require.ErrorContains(t, err, c.text, name)

@@ -91,7 +91,7 @@ func FuzzEdit(f *testing.F) {
 		if err != nil || tooMuch(u) || int(at) >= len(u.Sections()) {
 			return
 		}
-		e := u.Edit().Strip().Lose(uki.LosePCRSignatures, uki.LoseTrailingData, uki.LoseSymbols, uki.LoseDebugDirectory)
+		e := u.Edit().Strip().Lose(uki.LossPCRSignatures, uki.LossTrailingData, uki.LossSymbols, uki.LossDebugDirectory)
 		if e.ReplaceAt(int(at), strings.NewReader(text)) != nil {
 			return
 		}

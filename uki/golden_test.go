@@ -84,7 +84,7 @@ func TestRealBootsMeasureTheSameSections(t *testing.T) {
 			version, err := f.StubVersion()
 			require.NoError(t, err)
 			require.EqualValues(t, boot.Stub, version)
-			ms, err := f.MeasurementsWith(uki.MeasureOptions{Profile: boot.Profile})
+			ms, err := f.MeasureVariant(uki.Variant{Profile: boot.Profile})
 			require.NoError(t, err)
 			require.Len(t, ms, len(boot.Measured))
 			for i, want := range boot.Measured {

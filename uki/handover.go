@@ -11,6 +11,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
@@ -37,8 +38,6 @@ type Boot struct {
 	// Consoles are the "console=" arguments that stubs since systemd 261 append if the command line has none, by the
 	// consoles that the firmware has. Nil: unknown; empty: none.
 	Consoles []string
-
-	AssumeStub int // systemd release that a stub is treated as whose own is not known ([ErrUnknownStub])
 }
 
 // Handover is what the stub passes to the kernel, and what it measures on the way except for the image's own sections
@@ -83,18 +82,19 @@ type InitrdPart struct {
 //
 // What is known: systemd 252, 254, 255, 257, 259 and 262 by their source; 252 to 256 and 258 to 261 else by the release
 // notes. Booted: 257 and 262. A stub of 252 that was built with efi-tpm-pcr-compat measures into PCR 8 as well.
-func (f *File) Handover(b Boot) (*Handover, error) {
-	row, err := f.release(b.AssumeStub)
+func (f *File) Handover(b Boot) (_ *Handover, err error) {
+	defer prefix.Add("uki", &err)
+	row, err := f.release()
 	if err != nil {
 		return nil, err
 	}
-	list, release, err := f.contents(b.AssumeStub)
+	list, release, err := f.contents()
 	if err != nil {
 		return nil, err
 	}
 	s, err := scopeOf(list, b.Profile, release)
 	if err != nil {
-		return nil, fmt.Errorf("uki: %w", err)
+		return nil, err
 	}
 	h := &handover{scope: s, row: row, boot: b, out: &Handover{passed: b.passed()}}
 	for _, step := range []func() error{h.profile, h.passedCmdline, h.loadAddons, h.addonCmdlines, h.smbiosCmdline, h.archives, h.initrds} {
@@ -139,7 +139,7 @@ func (h *handover) event(kind osmith.HandoverKind, pcr int, tag uint32, descript
 
 // unknown is the error for what is not known of a release.
 func (h *handover) unknown(format string, args ...any) error {
-	return fmt.Errorf("uki: %w: systemd %d: %s", ErrUnknownStub, h.release, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: systemd %d: %s", ErrUnknownStub, h.release, fmt.Sprintf(format, args...))
 }
 
 // profile is measured unless it is the default one.
@@ -202,7 +202,8 @@ func (h *handover) archives() error {
 
 // Measure hashes the data of all events and what the kernel gets as initrd, each in one pass for all hashes. Without any
 // hash, SHA-256 is used. The result is what package tpm predicts a boot by.
-func (h *Handover) Measure(hashes ...crypto.Hash) (*osmith.Handover, error) {
+func (h *Handover) Measure(hashes ...crypto.Hash) (_ *osmith.Handover, err error) {
+	defer prefix.Add("uki", &err)
 	out := &osmith.Handover{Passed: h.passed, LoadOptions: h.LoadOptions, Unknown: h.Unknown}
 	var list []content
 	for _, e := range h.Events {
@@ -262,7 +263,7 @@ func (h *handover) loadAddons() error {
 		for _, file := range mergeFiles(dir.files, nil) {
 			a, err := h.loadAddon(file)
 			if err != nil {
-				return fmt.Errorf("uki: add-on %s: %w", file.Name, err)
+				return fmt.Errorf("add-on %s: %w", file.Name, err)
 			}
 			if a != nil {
 				a.Global = dir.global
@@ -275,7 +276,7 @@ func (h *handover) loadAddons() error {
 
 // loadAddon reads an add-on; nil for one that the stub ignores.
 func (h *handover) loadAddon(file CompanionFile) (*AppliedAddon, error) {
-	f, err := OpenAddon(file.Content)
+	f, err := open(file.Content, kindAddon)
 	if err != nil {
 		return nil, err
 	}
@@ -315,7 +316,7 @@ func (h *handover) partsOf(name string, first map[string]*content) (*AppliedAddo
 	if c := first[".cmdline"]; c != nil {
 		text, err := readAll(c.src, c.size, maxText)
 		if err != nil {
-			return nil, &FormatError{0, "section .cmdline", err}
+			return nil, &osmith.FormatError{0, "section .cmdline", err}
 		}
 		a.Cmdline = string(text)
 	}
@@ -345,11 +346,11 @@ func (h *handover) forThisKernel(c *content) (bool, error) {
 	}
 	want, err := readAll(own.src, own.size, maxText)
 	if err != nil {
-		return false, &FormatError{0, "section .uname", err}
+		return false, &osmith.FormatError{0, "section .uname", err}
 	}
 	have, err := readAll(c.src, c.size, maxText)
 	if err != nil {
-		return false, &FormatError{0, "section .uname", err}
+		return false, &osmith.FormatError{0, "section .uname", err}
 	}
 	want, _, _ = bytes.Cut(want, []byte{0})
 	prefix, _, ended := bytes.Cut(have, []byte{0})
@@ -446,7 +447,7 @@ func (h *handover) extraFiles() error {
 		return nil
 	}
 	if len(secret) != bootSecretSize {
-		return fmt.Errorf("uki: boot secret: %d bytes, want %d", len(secret), bootSecretSize)
+		return fmt.Errorf("boot secret: %d bytes, want %d", len(secret), bootSecretSize)
 	}
 	return h.extraFile(&cpioSecret, "boot-secret", bytes.NewReader(secret))
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
@@ -24,17 +25,15 @@ type Hardware struct {
 // picks. As the stub does, it compares trees with the firmware's own first and goes by .hwids if the firmware has none,
 // lets a section of the profile take the place of a shared one, reads for each of the two only the .hwids that stands
 // among them, and passes over tables and trees that it cannot read.
-func (f *File) Choose(profile int, hw Hardware) (Variant, error) { return f.ChooseWith(profile, hw, 0) }
-
-// ChooseWith is Choose for a stub that behaves as the one of the systemd release named; 0: the embedded stub's own.
-func (f *File) ChooseWith(profile int, hw Hardware, assumeStub int) (Variant, error) {
-	list, release, err := f.contents(assumeStub)
+func (f *File) Choose(profile int, hw Hardware) (_ Variant, err error) {
+	defer prefix.Add("uki", &err)
+	list, release, err := f.contents()
 	if err != nil {
 		return Variant{}, err
 	}
 	s, err := scopeOf(list, profile, release)
 	if err != nil {
-		return Variant{}, fmt.Errorf("uki: %w", err)
+		return Variant{}, err
 	}
 	v := Variant{Profile: profile}
 	for _, r := range []span{s.base, s.own} {
@@ -78,11 +77,11 @@ func newMatcher(slice []content, hw Hardware, release int) (*matcher, error) {
 			continue
 		}
 		if c.size > hwid.MaxTable {
-			return nil, &FormatError{0, "section .hwids", fmt.Errorf("%d bytes, want %d or fewer", c.size, hwid.MaxTable)}
+			return nil, &osmith.FormatError{0, "section .hwids", fmt.Errorf("%d bytes, want %d or fewer", c.size, hwid.MaxTable)}
 		}
 		b, err := readAll(c.src, c.size, hwid.MaxTable)
 		if err != nil {
-			return nil, fmt.Errorf("uki: section .hwids: %w", err)
+			return nil, fmt.Errorf("section .hwids: %w", err)
 		}
 		if m.tree == nil {
 			m.tree = match(b, hwid.TypeDeviceTree, hw, release)
@@ -106,7 +105,7 @@ func (m *matcher) takes(c content) (bool, error) {
 		ok = err == nil && fw.ID == *m.firmware
 	}
 	if src.err != nil {
-		return false, fmt.Errorf("uki: section %s: %w", c.name, src.err)
+		return false, fmt.Errorf("section %s: %w", c.name, src.err)
 	}
 	return ok, nil
 }

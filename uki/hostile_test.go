@@ -109,11 +109,11 @@ func TestEditDirectories(t *testing.T) {
 		require.NoError(t, err)
 		return nil
 	}
-	debug := []uki.Loss{uki.LoseDebugDirectory}
+	debug := []uki.Loss{uki.LossDebugDirectory}
 	assert.Nil(t, losses(build(6, ".rodata", func(b []byte, at uint32) { clear(b[at:][:28]) })), "stays with the stub")
 	e := build(6, ".initrd", nil)
 	assert.Equal(t, debug, losses(e))
-	a, err := e.Lose(uki.LoseDebugDirectory).Assemble()
+	a, err := e.Lose(uki.LossDebugDirectory).Assemble()
 	require.NoError(t, err)
 	assert.Equal(t, make([]byte, 8), written(t, a)[directories+48:][:8])
 

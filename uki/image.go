@@ -373,7 +373,7 @@ type collector struct {
 func (c *collector) fail(part string, err error) {
 	if c.err == nil {
 		var p *PartError
-		if errors.As(err, &p) { // of an encoder, which does not know whose part it was given
+		if err = prefix.Bare(err); errors.As(err, &p) { // of an encoder, which does not know whose part it was given
 			err = p.Err
 		}
 		c.err = &PartError{c.where + part, err}
@@ -495,7 +495,7 @@ func (c *collector) hardware(p *parts) {
 	if len(p.hwids) > 0 {
 		b, err := hwid.Encode(p.hwids)
 		if err != nil {
-			c.fail("HWIDs", prefix.Bare(err))
+			c.fail("HWIDs", err)
 			return
 		}
 		c.bytes(".hwids", b)

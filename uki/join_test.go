@@ -148,7 +148,7 @@ func TestStripSignatures(t *testing.T) {
 		_, err = e.Assemble()
 		var l *uki.LossError
 		require.ErrorAs(t, err, &l)
-		assert.Equal(t, []uki.Loss{uki.LoseSignatures}, l.Losses)
+		assert.Equal(t, []uki.Loss{uki.LossSignatures}, l.Losses)
 
 		a, err := f.Edit().Strip().Assemble()
 		require.NoError(t, err)
@@ -179,7 +179,7 @@ func TestEditObjcopyMade(t *testing.T) {
 	e := f.Edit()
 	require.NoError(t, e.Replace(".cmdline", -1, strings.NewReader(strings.Repeat("long ", 9000))))
 	require.NoError(t, e.Add(".initrd", -1, strings.NewReader("initrd")))
-	a, err := e.Lose(uki.LoseSymbols).Assemble()
+	a, err := e.Lose(uki.LossSymbols).Assemble()
 	require.NoError(t, err)
 	g, err := uki.Open(a)
 	require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Offsets of the x86 real-mode setup header (Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header").
@@ -36,7 +37,8 @@ const (
 // may be compressed with gzip, as a whole (Image.gz) or as the payload of an EFI zboot kernel (vmlinuz.efi); they are
 // decompressed into a buffer, no more. Other compressions are a [CompressedError]. Any error is a [PartError] with
 // [ErrUnknownUname].
-func ProbeUname(kernel osmith.Source) (string, error) {
+func ProbeUname(kernel osmith.Source) (_ string, err error) {
+	defer prefix.Add("uki", &err)
 	if kernel == nil {
 		return "", &PartError{"Linux", ErrMissing}
 	}
@@ -237,7 +239,8 @@ const maxKernel = 2 << 30
 //
 // Why not in Assemble: an image is read at random and its layout needs the size of each part, and what gzip notes of
 // the size cannot be trusted. So where the plain kernel is kept, in memory or in a file, is the caller's choice.
-func DecompressKernel(w io.Writer, kernel osmith.Source) (int64, error) {
+func DecompressKernel(w io.Writer, kernel osmith.Source) (_ int64, err error) {
+	defer prefix.Add("uki", &err)
 	if kernel == nil {
 		return 0, &PartError{"Linux", ErrMissing}
 	}
@@ -262,7 +265,7 @@ func DecompressKernel(w io.Writer, kernel osmith.Source) (int64, error) {
 	case in.err != nil:
 		return n, &PartError{"Linux", in.err}
 	case err != nil:
-		return n, fmt.Errorf("uki: writing the kernel at %d: %w", n, err)
+		return n, fmt.Errorf("writing the kernel at %d: %w", n, err)
 	case format == "" && n < kernel.Size():
 		return n, partError("Linux", "reading at %d: %w", n, io.ErrUnexpectedEOF)
 	}

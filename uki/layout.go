@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 const sectionHeaderSize = 40
@@ -15,7 +17,23 @@ const sectionHeaderSize = 40
 // random as a Source and written in one pass with WriteTo; neither holds more than a buffer in memory.
 type Assembled struct {
 	view
-	free int
+	free   int
+	assume int // AssumeStub of what it was made of
+}
+
+// ReadAt implements [io.ReaderAt].
+func (a *Assembled) ReadAt(b []byte, off int64) (int, error) {
+	n, err := a.view.ReadAt(b, off)
+	if err != io.EOF {
+		prefix.Add("uki", &err)
+	}
+	return n, err
+}
+
+// WriteTo implements [io.WriterTo]: one sequential pass over the sources.
+func (a *Assembled) WriteTo(w io.Writer) (n int64, err error) {
+	defer prefix.Add("uki", &err)
+	return a.view.WriteTo(w)
 }
 
 // FreeSections is how many more sections the header has room for.
@@ -28,12 +46,18 @@ func (a *Assembled) FreeSections() int { return a.free }
 // SectionAlignment, file offsets by its FileAlignment, the merged .sbat in place of the stub's. Where ukify is wrong they
 // differ: .efifw has the header that the stub wants, .sbat has the lines of the kernels in profiles too, and one that
 // would reach over the stub's next section is refused.
-func (im *Image) Assemble() (*Assembled, error) {
+func (im *Image) Assemble() (_ *Assembled, err error) {
+	defer prefix.Add("uki", &err)
 	p, err := im.plan()
 	if err != nil {
 		return nil, err
 	}
-	return p.layout()
+	out, err := p.layout()
+	if err != nil {
+		return nil, err
+	}
+	out.assume = im.AssumeStub
+	return out, nil
 }
 
 func (p *plan) layout() (*Assembled, error) {

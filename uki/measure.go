@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
@@ -19,7 +20,8 @@ import (
 //
 // What a stub measures depends on its release; [ErrUnknownStub] is returned for one that is newer than this package
 // knows or does not say (see AssumeStub).
-func (im *Image) Measurements(hashes ...crypto.Hash) ([]osmith.Measurement, error) {
+func (im *Image) Measurements(hashes ...crypto.Hash) (_ []osmith.Measurement, err error) {
+	defer prefix.Add("uki", &err)
 	list, release, err := im.contents()
 	if err != nil {
 		return nil, err
@@ -31,37 +33,33 @@ func (im *Image) Measurements(hashes ...crypto.Hash) ([]osmith.Measurement, erro
 	return measure(list, chosen, hashes)
 }
 
-// MeasureOptions choose what Measurements of a [File] predicts. The zero value is the default boot.
-type MeasureOptions struct {
-	Profile    int // index of the profile that boots; one other than 0 is also measured into PCR 12
-	AssumeStub int // systemd release whose behaviour to assume; 0: the stub's own
-
-	// Variant is what boots, of an image in which the stub picks sections by the hardware; its Profile counts, not the
-	// one above. Nil: the image has only one variant of the profile, [ErrHardwareDependent] if that is not so.
-	Variant *Variant
-}
-
 // Measurements is what the embedded stub measures into PCR 11 when the image boots in its default profile, in measured
 // order. Each section is read once for all hashes, which run in parallel; without any, SHA-256 is used. If the stub
 // picks sections by the hardware, [ErrHardwareDependent] is returned: MeasureVariants has the measurements of all cases.
-func (f *File) Measurements(hashes ...crypto.Hash) ([]osmith.Measurement, error) {
-	return f.MeasurementsWith(MeasureOptions{}, hashes...)
-}
-
-// MeasurementsWith is Measurements of another boot than the default one.
-func (f *File) MeasurementsWith(o MeasureOptions, hashes ...crypto.Hash) ([]osmith.Measurement, error) {
-	list, release, err := f.contents(o.AssumeStub)
+func (f *File) Measurements(hashes ...crypto.Hash) (_ []osmith.Measurement, err error) {
+	defer prefix.Add("uki", &err)
+	list, release, err := f.contents()
 	if err != nil {
 		return nil, err
 	}
-	var chosen []int
-	if o.Variant != nil {
-		chosen, err = selectVariant(list, *o.Variant, release)
-	} else {
-		chosen, err = selectOnly(list, o.Profile, release)
-	}
+	chosen, err := selectOnly(list, 0, release)
 	if err != nil {
-		return nil, fmt.Errorf("uki: %w", err)
+		return nil, err
+	}
+	return measure(list, chosen, hashes)
+}
+
+// MeasureVariant is Measurements of one way to boot: of another profile than the default one, which is also measured into PCR
+// 12, or of an image in which the stub picks sections by the hardware ([File.Choose]).
+func (f *File) MeasureVariant(v Variant, hashes ...crypto.Hash) (_ []osmith.Measurement, err error) {
+	defer prefix.Add("uki", &err)
+	list, release, err := f.contents()
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := selectVariant(list, v, release)
+	if err != nil {
+		return nil, err
 	}
 	return measure(list, chosen, hashes)
 }
@@ -85,7 +83,7 @@ func measureOnce(list []content, choices [][]int, hashes []crypto.Hash) ([][]osm
 	order := make(map[int]int) // of the sections: how many were hashed before it
 	for _, chosen := range choices {
 		if len(chosen) == 0 {
-			return nil, errors.New("uki: the stub would measure nothing")
+			return nil, errors.New("the stub would measure nothing")
 		}
 		for _, i := range chosen {
 			if _, ok := order[i]; ok {
@@ -172,8 +170,9 @@ const (
 // Variants lists all ways in which the image can boot: for each profile, none and each of its .dtbauto sections
 // combined with none and each of its .efifw sections. Stubs too old for such sections ignore them. The error is that of
 // Measurements for a stub or an image of which it is not known what counts.
-func (f *File) Variants() ([]Variant, error) {
-	list, release, err := f.contents(0)
+func (f *File) Variants() (_ []Variant, err error) {
+	defer prefix.Add("uki", &err)
+	list, release, err := f.contents()
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +180,8 @@ func (f *File) Variants() ([]Variant, error) {
 }
 
 // Variants is that of the [File] that Assemble makes.
-func (im *Image) Variants() ([]Variant, error) {
+func (im *Image) Variants() (_ []Variant, err error) {
+	defer prefix.Add("uki", &err)
 	list, release, err := im.contents()
 	if err != nil {
 		return nil, err
@@ -191,14 +191,9 @@ func (im *Image) Variants() ([]Variant, error) {
 
 // MeasureVariants is what the stub measures in each of Variants. Each section is read and hashed once, whatever the
 // number of variants and of hashes; the hashes run in parallel. Without any, SHA-256 is used.
-func (f *File) MeasureVariants(hashes ...crypto.Hash) ([]VariantMeasurements, error) {
-	return f.MeasureVariantsWith(0, hashes...)
-}
-
-// MeasureVariantsWith is MeasureVariants with the behaviour of another systemd release than the stub's own, such as the
-// last known one for a stub that is newer ([ErrUnknownStub]). 0: the stub's own.
-func (f *File) MeasureVariantsWith(assumeStub int, hashes ...crypto.Hash) ([]VariantMeasurements, error) {
-	list, release, err := f.contents(assumeStub)
+func (f *File) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements, err error) {
+	defer prefix.Add("uki", &err)
+	list, release, err := f.contents()
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +201,8 @@ func (f *File) MeasureVariantsWith(assumeStub int, hashes ...crypto.Hash) ([]Var
 }
 
 // MeasureVariants is that of the [File] that Assemble makes. It does not depend on any PCR signature in the image.
-func (im *Image) MeasureVariants(hashes ...crypto.Hash) ([]VariantMeasurements, error) {
+func (im *Image) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements, err error) {
+	defer prefix.Add("uki", &err)
 	list, release, err := im.contents()
 	if err != nil {
 		return nil, err
@@ -229,8 +225,8 @@ func (im *Image) contents() ([]content, int, error) {
 }
 
 // contents are the sections in file order, one for each of Sections, and the release that says which of them count.
-func (f *File) contents(assume int) ([]content, int, error) {
-	row, err := f.release(assume)
+func (f *File) contents() ([]content, int, error) {
+	row, err := f.release()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -242,31 +238,27 @@ func (f *File) contents(assume int) ([]content, int, error) {
 }
 
 // release is how the stub of an image behaves.
-func (f *File) release(assume int) (sdstub.Release, error) {
+func (f *File) release() (sdstub.Release, error) {
 	if f.kind != kindImage {
-		return sdstub.Release{}, fmt.Errorf("uki: %w: opened as a part of other images, whose stub measures it", ErrNotUKI)
+		return sdstub.Release{}, fmt.Errorf("%w: opened as a part of other images, whose stub measures it", ErrNotUKI)
 	}
-	row, err := knownRelease(f.version, f.versionErr, assume)
-	if err != nil {
-		return sdstub.Release{}, fmt.Errorf("uki: %w", err)
-	}
-	return row, nil
+	return knownRelease(f.version, f.versionErr, f.assume)
 }
 
 func variantsOf(list []content, release int) ([]Variant, error) {
 	var out []Variant
 	profiles := countProfiles(list)
 	if profiles > maxProfiles {
-		return nil, fmt.Errorf("uki: the image has %d profiles, stubs know %d", profiles, maxProfiles)
+		return nil, fmt.Errorf("the image has %d profiles, stubs know %d", profiles, maxProfiles)
 	}
 	for p := range max(profiles, 1) {
 		s, err := scopeOf(list, p, release)
 		if err != nil {
-			return nil, fmt.Errorf("uki: %w", err)
+			return nil, err
 		}
 		trees, firmware := len(s.candidates(".dtbauto")), len(s.candidates(".efifw"))
 		if n := len(out) + (trees+1)*(firmware+1); n > maxVariants {
-			return nil, fmt.Errorf("uki: the image can boot in more than %d ways: profile %d alone picks from %d .dtbauto and %d .efifw sections", maxVariants, p, trees, firmware)
+			return nil, fmt.Errorf("the image can boot in more than %d ways: profile %d alone picks from %d .dtbauto and %d .efifw sections", maxVariants, p, trees, firmware)
 		}
 		for d := range trees + 1 {
 			for w := range firmware + 1 {
@@ -287,7 +279,7 @@ func measureVariants(list []content, release int, hashes []crypto.Hash) ([]Varia
 	for _, v := range variants {
 		picked, err := selectVariant(list, v, release)
 		if err != nil {
-			return nil, fmt.Errorf("uki: %w", err)
+			return nil, err
 		}
 		chosen = append(chosen, picked)
 		out = append(out, VariantMeasurements{Variant: v})

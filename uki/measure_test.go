@@ -69,7 +69,7 @@ func TestVariants(t *testing.T) {
 	require.Len(t, ms, len(want))
 	for i, m := range ms {
 		assert.Equal(t, want[i], m.Variant)
-		alone, err := f.MeasurementsWith(uki.MeasureOptions{Variant: &m.Variant}, crypto.SHA1, crypto.SHA256)
+		alone, err := f.MeasureVariant(m.Variant, crypto.SHA1, crypto.SHA256)
 		require.NoError(t, err)
 		assert.Equal(t, alone, m.Sections)
 	}
@@ -100,7 +100,7 @@ func TestVariants(t *testing.T) {
 		{DeviceTree: -1}: "section .dtbauto number -1",
 		{Firmware: 2}:    "section .efifw number 2: profile 0 has 1",
 	} {
-		ms, err := f.MeasurementsWith(uki.MeasureOptions{Variant: &v})
+		ms, err := f.MeasureVariant(v)
 		assert.Nil(t, ms)
 		assert.ErrorContains(t, err, want)
 	}
@@ -124,7 +124,7 @@ func TestVariantsOfOldStubs(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.MeasureVariants()
 	assert.ErrorIs(t, err, uki.ErrUnknownStub)
-	ms, err := f.MeasureVariantsWith(262)
+	ms, err := f.AssumeStub(262).MeasureVariants()
 	require.NoError(t, err)
 	assert.Len(t, ms, 20)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
@@ -34,6 +35,7 @@ type File struct {
 
 	version    osmith.Version
 	versionErr error
+	assume     int // of AssumeStub
 }
 
 // SectionInfo is one row of the section table. Sizes and offsets are bytes.
@@ -62,16 +64,22 @@ const (
 // Open reads the headers of an image, which may come from anyone: made by this package, ukify, dracut or objcopy,
 // signed or not. A file that is no PE image or has no .linux section is refused ([ErrNotPE], [ErrNotUKI]), and so is
 // one whose known sections overlap or lie outside what firmware loads, because no one could say what the stub will see
-// of it; the error is a [*FormatError]. What is wrong in lesser ways, Check tells.
-func Open(src osmith.Source) (*File, error) { return open(src, kindImage) }
+// of it; the error is a [*osmith.FormatError]. What is wrong in lesser ways, Check tells.
+func Open(src osmith.Source) (_ *File, err error) {
+	defer prefix.Add("uki", &err)
+	return open(src, kindImage)
+}
 
 // OpenAddon is Open for an add-on: an image without a kernel that brings parts for the stub of another one to apply,
 // one of .cmdline, .initrd, .ucode, .dtb and .dtbauto at least. Anything else is refused with [ErrNotAddon].
-func OpenAddon(src osmith.Source) (*File, error) { return open(src, kindAddon) }
+func OpenAddon(src osmith.Source) (_ *File, err error) {
+	defer prefix.Add("uki", &err)
+	return open(src, kindAddon)
+}
 
 func open(src osmith.Source, kind fileKind) (*File, error) {
 	if src == nil {
-		return nil, &FormatError{0, "image", ErrMissing}
+		return nil, &osmith.FormatError{0, "image", ErrMissing}
 	}
 	p, err := pe.Parse(src, src.Size())
 	if err != nil {
@@ -90,10 +98,10 @@ func open(src osmith.Source, kind fileKind) (*File, error) {
 			VirtualAddress: int64(s.VirtualAddress), Profile: profile})
 	}
 	if err := f.checkKind(); err != nil {
-		return nil, &FormatError{p.Fields.SectionTable, "section table", err}
+		return nil, &osmith.FormatError{p.Fields.SectionTable, "section table", err}
 	}
 	if p.Subsystem != pe.SubsystemEFIApplication {
-		return nil, &FormatError{p.Fields.OptionalHeader, "subsystem", fmt.Errorf("%d, want %d (EFI application)", p.Subsystem, pe.SubsystemEFIApplication)}
+		return nil, &osmith.FormatError{p.Fields.OptionalHeader, "subsystem", fmt.Errorf("%d, want %d (EFI application)", p.Subsystem, pe.SubsystemEFIApplication)}
 	}
 	if err := f.checkMemory(p); err != nil {
 		return nil, err
@@ -160,7 +168,7 @@ func (f *File) checkMemory(p *pe.File) error {
 	known := func(i int) bool { return sdstub.SectionOf(f.sections[i].Name) != nil }
 	bad := func(i int, format string, args ...any) error {
 		at := p.Fields.SectionTable + int64(i)*sectionHeaderSize
-		return &FormatError{at, "section " + f.sections[i].Name, fmt.Errorf(format, args...)}
+		return &osmith.FormatError{at, "section " + f.sections[i].Name, fmt.Errorf(format, args...)}
 	}
 	end, last := int64(p.SizeOfHeaders), -1 // of the section that reaches furthest so far
 	for _, i := range order {
@@ -222,7 +230,7 @@ func (f *File) text(i int) ([]byte, error) {
 	s := f.sections[i]
 	b, err := readAll(f.data(i), s.Size, maxText)
 	if err != nil {
-		return nil, &FormatError{s.Offset, "section " + s.Name, err}
+		return nil, &osmith.FormatError{s.Offset, "section " + s.Name, err}
 	}
 	return b, nil
 }
@@ -242,11 +250,21 @@ func (f *File) data(i int) *io.SectionReader {
 
 // StubVersion is the version in the marker of the stub, of an add-on its own stub's, such as "262-1";
 // [ErrUnknownStub] if it has none.
-func (f *File) StubVersion() (osmith.Version, error) {
+func (f *File) StubVersion() (_ osmith.Version, err error) {
+	defer prefix.Add("uki", &err)
 	if f.versionErr != nil {
-		return "", fmt.Errorf("uki: %w", f.versionErr)
+		return "", f.versionErr
 	}
 	return f.version, nil
+}
+
+// AssumeStub is the same image with its stub treated as that of the systemd release named, if nothing is known of its own:
+// it is newer than this package, or does not say ([ErrUnknownStub]). That is a guess of the caller, on which all measurements
+// and hand-overs of the result rest.
+func (f *File) AssumeStub(release int) *File {
+	assumed := *f
+	assumed.assume = release
+	return &assumed
 }
 
 // Signed reports whether the image carries a certificate table, in which Secure Boot signatures stand.
@@ -254,15 +272,16 @@ func (f *File) Signed() bool { return f.pe.Certificates.Size > 0 }
 
 // KernelVersion is what `uname -r` will print: the text of .uname, or else what ProbeUname finds in the kernel of the
 // default profile. [ErrUnknownUname] is returned if neither says.
-func (f *File) KernelVersion() (string, error) {
+func (f *File) KernelVersion() (_ string, err error) {
+	defer prefix.Add("uki", &err)
 	if v := f.Uname(); v != "" {
 		return v, nil
 	}
 	linux, ok := f.Section(".linux")
 	if !ok {
-		return "", fmt.Errorf("uki: %w: there is no kernel", ErrUnknownUname)
+		return "", fmt.Errorf("%w: there is no kernel", ErrUnknownUname)
 	}
-	return ProbeUname(linux)
+	return unameOf("", "", false, linux)
 }
 
 // Cmdline is the built-in kernel command line of the default profile, up to a NUL byte if there is one; false if the
@@ -273,15 +292,17 @@ func (f *File) Cmdline() (string, bool) { return untilNUL(f.cmdline), f.index(".
 func (f *File) Uname() string { return untilNUL(f.uname) }
 
 // OSRelease parses .osrel. An image without one is an error: no boot loader lists it.
-func (f *File) OSRelease() (OSRelease, error) {
+func (f *File) OSRelease() (_ OSRelease, err error) {
+	defer prefix.Add("uki", &err)
 	if f.index(".osrel") < 0 {
-		return nil, fmt.Errorf("uki: section .osrel: %w", ErrMissing)
+		return nil, fmt.Errorf("section .osrel: %w", ErrMissing)
 	}
 	return ParseOSRelease(bytes.TrimRight(f.osrel, "\x00"))
 }
 
 // ProfileOSRelease is OSRelease of another profile than the default one, which has the shared one if none of its own.
-func (f *File) ProfileOSRelease(profile int) (OSRelease, error) {
+func (f *File) ProfileOSRelease(profile int) (_ OSRelease, err error) {
+	defer prefix.Add("uki", &err)
 	b, err := f.profileText(profile, ".osrel")
 	if err != nil {
 		return nil, err
@@ -290,7 +311,8 @@ func (f *File) ProfileOSRelease(profile int) (OSRelease, error) {
 }
 
 // ProfileCmdline is Cmdline of another profile than the default one.
-func (f *File) ProfileCmdline(profile int) (string, error) {
+func (f *File) ProfileCmdline(profile int) (_ string, err error) {
+	defer prefix.Add("uki", &err)
 	b, err := f.profileText(profile, ".cmdline")
 	return untilNUL(b), err
 }
@@ -302,7 +324,7 @@ func (f *File) profileText(profile int, name string) ([]byte, error) {
 	}
 	i := f.profileIndex(profile, name)
 	if i < 0 {
-		return nil, fmt.Errorf("uki: section %s: %w", name, ErrMissing)
+		return nil, fmt.Errorf("section %s: %w", name, ErrMissing)
 	}
 	return f.text(i)
 }

@@ -280,7 +280,7 @@ func TestOpenRefuses(t *testing.T) {
 			b := c.change(assemble(t, &im))
 			f, err := uki.Open(source(b))
 			require.Nil(t, f)
-			var fe *uki.FormatError
+			var fe *osmith.FormatError
 			require.ErrorAs(t, err, &fe)
 			if c.is != nil {
 				assert.ErrorIs(t, err, c.is)
@@ -330,7 +330,7 @@ func TestProfiles(t *testing.T) {
 	}
 	assert.Equal(t, []string{"0.profile", "1.profile", "1.cmdline", "2.profile"}, profiles)
 	sizes := func(profile int) (list []string) {
-		ms, err := f.MeasurementsWith(uki.MeasureOptions{Profile: profile})
+		ms, err := f.MeasureVariant(uki.Variant{Profile: profile})
 		require.NoError(t, err)
 		for _, m := range ms {
 			if m.Section == ".cmdline" || m.Section == ".profile" {
@@ -342,7 +342,7 @@ func TestProfiles(t *testing.T) {
 	assert.Equal(t, []string{".cmdline2", ".profile8"}, sizes(0))
 	assert.Equal(t, []string{".cmdline5", ".profile9"}, sizes(1))
 	assert.Equal(t, []string{".cmdline2", ".profile8"}, sizes(2))
-	_, err = f.MeasurementsWith(uki.MeasureOptions{Profile: 3})
+	_, err = f.MeasureVariant(uki.Variant{Profile: 3})
 	assert.ErrorContains(t, err, "the image has 3")
 	ours, err := im.Measurements()
 	require.NoError(t, err)
@@ -368,7 +368,7 @@ func TestOSRelease(t *testing.T) {
 	for text, offset := range map[string]int64{"x": 0, "ID=x\n1A=b": 5, "=x": 0, "A=\"x": 0, "A='": 0, `A=x\`: 0, "A=b c": 0, "#\n#\nA B=c": 4} {
 		got, err := uki.ParseOSRelease([]byte(text))
 		assert.Nil(t, got)
-		var fe *uki.FormatError
+		var fe *osmith.FormatError
 		require.ErrorAs(t, err, &fe, text)
 		assert.Equal(t, offset, fe.Offset, text)
 	}

@@ -3,6 +3,9 @@ package uki
 import (
 	"fmt"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // OSRelease holds the fields of an os-release file, unquoted. The ones a boot loader looks at are PRETTY_NAME, IMAGE_ID,
@@ -11,8 +14,9 @@ type OSRelease map[string]string
 
 // ParseOSRelease reads os-release(5) text (https://www.freedesktop.org/software/systemd/man/latest/os-release.html):
 // lines of KEY=VALUE with shell quoting but no expansion, blank lines and comments. A key that stands twice has its
-// last value. Anything else is a [*FormatError] with the offset of the line.
-func ParseOSRelease(b []byte) (OSRelease, error) {
+// last value. Anything else is a [*osmith.FormatError] with the offset of the line.
+func ParseOSRelease(b []byte) (_ OSRelease, err error) {
+	defer prefix.Add("uki", &err)
 	fields := make(OSRelease)
 	offset := int64(0)
 	for line := range strings.SplitAfterSeq(string(b), "\n") {
@@ -24,11 +28,11 @@ func ParseOSRelease(b []byte) (OSRelease, error) {
 		}
 		key, quoted, ok := strings.Cut(line, "=")
 		if !ok || !validKey(key) {
-			return nil, &FormatError{at, "os-release", fmt.Errorf("line %q is not KEY=VALUE", firstRunes(line, 40))}
+			return nil, &osmith.FormatError{at, "os-release", fmt.Errorf("line %q is not KEY=VALUE", firstRunes(line, 40))}
 		}
 		value, err := unquote(quoted)
 		if err != nil {
-			return nil, &FormatError{at, "os-release field " + key, err}
+			return nil, &osmith.FormatError{at, "os-release field " + key, err}
 		}
 		fields[key] = value
 	}

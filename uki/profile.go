@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
@@ -67,7 +68,8 @@ func (p *Profile) contents(where string) ([]content, error) {
 // Assemble makes a PE image of the profile alone, as ukify build --profile= does on an add-on stub: a means to carry
 // a profile that others join to their image (see [ProfileOf]), not something to boot. It has no .sbat, and is laid out
 // as [Image.Assemble] says.
-func (p *Profile) Assemble(stub osmith.Source) (*Assembled, error) {
+func (p *Profile) Assemble(stub osmith.Source) (_ *Assembled, err error) {
+	defer prefix.Add("uki", &err)
 	if stub == nil {
 		return nil, &PartError{"Stub", ErrMissing}
 	}
@@ -93,7 +95,10 @@ func (p *Profile) Assemble(stub osmith.Source) (*Assembled, error) {
 
 // OpenProfile is [Open] for an image that has profiles and need not have a kernel, such as ukify build --profile= and
 // [Profile.Assemble] make for others to join. One without a .profile section is an [ErrNotProfile].
-func OpenProfile(src osmith.Source) (*File, error) { return open(src, kindProfile) }
+func OpenProfile(src osmith.Source) (_ *File, err error) {
+	defer prefix.Add("uki", &err)
+	return open(src, kindProfile)
+}
 
 // ProfileOf is profile n of an existing image, to be joined to another one: of a multi-profile image, or of a PE image
 // that ukify build --profile= or [Profile.Assemble] made, whose only profile is 0. It has all sections that stand in
@@ -102,7 +107,8 @@ func OpenProfile(src osmith.Source) (*File, error) { return open(src, kindProfil
 //
 // What a field cannot hold byte for byte is in Sections. PCRSignature was made for the image it comes from: it has to be
 // made anew if a section that it does not override is another one there.
-func ProfileOf(f *File, n int) (Profile, error) {
+func ProfileOf(f *File, n int) (_ Profile, err error) {
+	defer prefix.Add("uki", &err)
 	var p Profile
 	seen := make(map[string]bool)
 	for i, s := range f.sections {
@@ -110,19 +116,19 @@ func ProfileOf(f *File, n int) (Profile, error) {
 			continue
 		}
 		if k := sdstub.SectionOf(s.Name); seen[s.Name] && (k == nil || !k.Repeats) {
-			return Profile{}, &FormatError{s.Offset, "section " + s.Name, fmt.Errorf("profile %d has two", n)}
+			return Profile{}, &osmith.FormatError{s.Offset, "section " + s.Name, fmt.Errorf("profile %d has two", n)}
 		}
 		seen[s.Name] = true
 		fits, err := p.take(s.Name, f.data(i))
 		if err != nil {
-			return Profile{}, &FormatError{s.Offset, "section " + s.Name, err}
+			return Profile{}, &osmith.FormatError{s.Offset, "section " + s.Name, err}
 		}
 		if !fits {
 			p.Sections = append(p.Sections, Section{s.Name, f.data(i)})
 		}
 	}
 	if !seen[".profile"] {
-		return Profile{}, fmt.Errorf("uki: profile %d: the image has %d", n, f.profileCount())
+		return Profile{}, fmt.Errorf("profile %d: the image has %d", n, f.profileCount())
 	}
 	p.OmitUname = p.Linux != nil && p.Uname == ""
 	return p, nil
@@ -237,7 +243,7 @@ func (f *File) ProfileSection(profile int, name string) (*io.SectionReader, bool
 
 func (f *File) checkProfile(profile int) error {
 	if profile < 0 || profile >= max(len(f.profiles), 1) {
-		return fmt.Errorf("uki: profile %d: the image has %d", profile, len(f.profiles))
+		return fmt.Errorf("profile %d: the image has %d", profile, len(f.profiles))
 	}
 	return nil
 }
@@ -251,7 +257,7 @@ func (f *File) readProfiles() error {
 		}
 		b, err := readAll(f.data(i), s.Size, room)
 		if err != nil {
-			return &FormatError{s.Offset, "section .profile", err}
+			return &osmith.FormatError{s.Offset, "section .profile", err}
 		}
 		room -= s.Size
 		fields := profileFields(b)

@@ -116,7 +116,7 @@ func TestProfileOfRefuses(t *testing.T) {
 		"limit":             profile(petest.Section{Name: ".pcrsig", Content: make([]byte, 2<<20)}),
 	} {
 		_, err := uki.ProfileOf(f, 0)
-		var fe *uki.FormatError
+		var fe *osmith.FormatError
 		require.ErrorAs(t, err, &fe)
 		assert.Contains(t, err.Error(), text)
 	}

@@ -35,10 +35,9 @@ func (v *view) padTo(align int64) { v.size = roundUp(v.size, align) }
 // Size is the length in bytes.
 func (v *view) Size() int64 { return v.size }
 
-// ReadAt implements [io.ReaderAt].
 func (v *view) ReadAt(b []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, errors.New("uki: negative offset")
+		return 0, errors.New("negative offset")
 	}
 	n := 0
 	for n < len(b) {
@@ -59,7 +58,7 @@ func (v *view) ReadAt(b []byte, off int64) (int, error) {
 				if err == nil || err == io.EOF {
 					err = io.ErrUnexpectedEOF
 				}
-				return n + max(m, 0), fmt.Errorf("uki: reading %s at %d of %d bytes: %w", p.name, off-p.off+int64(max(m, 0)), p.size, err)
+				return n + max(m, 0), fmt.Errorf("reading %s at %d of %d bytes: %w", p.name, off-p.off+int64(max(m, 0)), p.size, err)
 			}
 		}
 		n += len(chunk)
@@ -71,7 +70,7 @@ func (v *view) ReadAt(b []byte, off int64) (int, error) {
 // copyBuffer is how much is read at a time when an image is written or hashed.
 const copyBuffer = 256 << 10
 
-// WriteTo implements [io.WriterTo]: one sequential pass over the sources.
+// WriteTo is one sequential pass over the sources.
 func (v *view) WriteTo(w io.Writer) (int64, error) {
 	buf := make([]byte, min(copyBuffer, v.size))
 	var done int64
@@ -83,7 +82,7 @@ func (v *view) WriteTo(w io.Writer) (int64, error) {
 		n, err := w.Write(b)
 		done += int64(n)
 		if err != nil {
-			return done, fmt.Errorf("uki: writing at %d of %d bytes: %w", done, v.size, err)
+			return done, fmt.Errorf("writing at %d of %d bytes: %w", done, v.size, err)
 		}
 	}
 	return done, nil

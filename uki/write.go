@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"sort"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // WriteOptions say what happens while an image is written. The zero value measures with SHA-256 and signs nothing.
@@ -22,9 +25,6 @@ type WriteOptions struct {
 
 	// Progress is told after each piece how many bytes of all are written.
 	Progress func(done, total int64)
-
-	// AssumeStub names the systemd release whose measurements to predict, 0: the stub's own.
-	AssumeStub int
 }
 
 // WriteStream writes the image and measures it in the same single pass over its parts: each byte is read once,
@@ -34,11 +34,13 @@ type WriteOptions struct {
 // A .pcrsig is signed while it is written, so it has to stand behind all that it covers, which it does in images that
 // Assemble lays out. What makes a single pass impossible is refused before a byte is written, and so are add-ons and
 // profiles, of which nothing is measured before another image has them: [ErrNotUKI].
-func (a *Assembled) WriteStream(w io.Writer, o WriteOptions) ([]VariantMeasurements, error) {
-	f, err := Open(a)
+func (a *Assembled) WriteStream(w io.Writer, o WriteOptions) (_ []VariantMeasurements, err error) {
+	defer prefix.Add("uki", &err)
+	f, err := open(&a.view, kindImage)
 	if err != nil {
 		return nil, err
 	}
+	f.assume = a.assume
 	s, err := f.newStream(w, o)
 	if err != nil {
 		return nil, err
@@ -68,7 +70,7 @@ type part struct {
 }
 
 func (f *File) newStream(w io.Writer, o WriteOptions) (*stream, error) {
-	list, release, err := f.contents(o.AssumeStub)
+	list, release, err := f.contents()
 	if err != nil {
 		return nil, err
 	}
@@ -80,10 +82,10 @@ func (f *File) newStream(w io.Writer, o WriteOptions) (*stream, error) {
 	for n, v := range variants {
 		chosen, err := selectVariant(list, v, release)
 		if err != nil {
-			return nil, fmt.Errorf("uki: %w", err)
+			return nil, err
 		}
 		if len(chosen) == 0 {
-			return nil, errors.New("uki: the stub would measure nothing")
+			return nil, errors.New("the stub would measure nothing")
 		}
 		s.variants = append(s.variants, VariantMeasurements{Variant: v})
 		s.choices = append(s.choices, chosen)
@@ -92,14 +94,14 @@ func (f *File) newStream(w io.Writer, o WriteOptions) (*stream, error) {
 		}
 		slice, err := scopeOf(list, v.Profile, release)
 		if err != nil {
-			return nil, fmt.Errorf("uki: %w", err)
+			return nil, err
 		}
 		if i := slice.effective(".pcrsig"); i >= 0 {
 			s.covers[i] = append(s.covers[i], n)
 		}
 	}
 	if o.Sign != nil && len(s.covers) == 0 {
-		return nil, fmt.Errorf("uki: section .pcrsig: %w: signing while writing needs room for it, see PCRSignatureReserve", ErrMissing)
+		return nil, fmt.Errorf("section .pcrsig: %w: signing while writing needs room for it, see PCRSignatureReserve", ErrMissing)
 	}
 	if err := s.plan(); err != nil {
 		return nil, err
@@ -135,7 +137,7 @@ func (s *stream) plan() error {
 	place := make(map[int]int)
 	for n, p := range s.parts {
 		if n > 0 && p.off < s.parts[n-1].end {
-			return &FormatError{p.off, "section " + s.list[p.section].name, errors.New("shares bytes of the file with another: not to be had in one pass")}
+			return &osmith.FormatError{p.off, "section " + s.list[p.section].name, errors.New("shares bytes of the file with another: not to be had in one pass")}
 		}
 		place[p.section] = n
 	}
@@ -143,7 +145,7 @@ func (s *stream) plan() error {
 		for _, v := range variants {
 			for _, j := range s.choices[v] {
 				if place[j] > place[i] {
-					return &FormatError{s.f.sections[i].Offset, "section .pcrsig", fmt.Errorf("stands before section %s, which it covers: not to be signed in one pass", s.list[j].name)}
+					return &osmith.FormatError{s.f.sections[i].Offset, "section .pcrsig", fmt.Errorf("stands before section %s, which it covers: not to be signed in one pass", s.list[j].name)}
 				}
 			}
 		}
@@ -209,7 +211,7 @@ func (s *stream) write(b []byte) error {
 		err = io.ErrShortWrite
 	}
 	if err != nil {
-		return fmt.Errorf("uki: writing at %d of %d bytes: %w", s.done+int64(max(n, 0)), s.f.src.Size(), err)
+		return fmt.Errorf("writing at %d of %d bytes: %w", s.done+int64(max(n, 0)), s.f.src.Size(), err)
 	}
 	s.done += int64(n)
 	if s.o.Progress != nil {
@@ -224,7 +226,7 @@ func (s *stream) sign(p part) error {
 	signature, err := s.o.Sign(covered)
 	profile := covered[0].Profile
 	if err != nil {
-		return fmt.Errorf("uki: section .pcrsig of profile %d: %w", profile, err)
+		return fmt.Errorf("section .pcrsig of profile %d: %w", profile, err)
 	}
 	room := p.end - p.off
 	if int64(len(signature)) > room {

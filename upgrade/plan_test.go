@@ -322,7 +322,7 @@ func TestUnusable(t *testing.T) {
 			require.ErrorContains(t, err, tt.want)
 		})
 	}
-	var format *uki.FormatError
+	var format *osmith.FormatError
 	r := *good
 	r.UKI = strings.NewReader("#!/bin/sh")
 	_, err := upgrade.NewPlan(context.Background(), s.disk, &r, s.machine, upgrade.PlanOptions{})

@@ -146,6 +146,7 @@ func (c *composer) programs() error {
 	if c.image, err = uki.Open(src); err != nil {
 		return err
 	}
+	c.image = c.image.AssumeStub(c.in.AssumeStub)
 	c.out.Stub, err = c.image.StubVersion()
 	return err
 }

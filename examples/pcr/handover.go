@@ -19,7 +19,7 @@ import (
 // handover predicts what the stub measures and passes on, with the files beside the image.
 func (c *composer) handover() error {
 	boot := uki.Boot{Profile: c.in.Profile, Cmdline: c.in.Cmdline, SecureBoot: c.secure.SecureBoot[0] == 1, Consoles: c.in.Consoles,
-		NoBootSecret: c.in.NoSecret, AssumeStub: c.in.AssumeStub}
+		NoBootSecret: c.in.NoSecret}
 	boot.Hardware.DeviceTree = c.in.DeviceTree
 	var err error
 	if c.out.SMBIOS != nil {
@@ -33,7 +33,7 @@ func (c *composer) handover() error {
 	if boot.Companions, err = c.companions(); err != nil {
 		return err
 	}
-	variant, err := c.image.ChooseWith(c.in.Profile, boot.Hardware, c.in.AssumeStub)
+	variant, err := c.image.Choose(c.in.Profile, boot.Hardware)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -15,7 +16,7 @@ type about struct {
 }
 
 func (a about) Error() string {
-	return a.name + ": " + strings.TrimPrefix(strings.TrimPrefix(a.err.Error(), "uki: "), "authenticode: ")
+	return a.name + ": " + strings.TrimPrefix(prefix.Bare(a.err).Error(), "authenticode: ")
 }
 
 // Unwrap keeps what the error is.

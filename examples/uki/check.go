@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -31,10 +32,10 @@ func checkFlags(*flag.FlagSet) func(*call, []string) error {
 // check adds what is found about a file, as an add-on of an image if one is given.
 func (c *call) check(r *checkResult, name string, image *uki.File) *uki.File {
 	_, f, kind, err := c.openAny(name)
-	var format *uki.FormatError
+	var format *osmith.FormatError
 	switch {
 	case errors.As(err, &format):
-		r.add(name, uki.Finding{Severity: uki.SeverityError, Code: "malformed", Profile: -1, Text: strings.TrimPrefix(format.Error(), "uki: ")})
+		r.add(name, uki.Finding{Severity: uki.SeverityError, Code: "malformed", Profile: -1, Text: format.Error()})
 		return nil
 	case err != nil:
 		r.unread = errors.Join(r.unread, err)

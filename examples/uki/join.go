@@ -77,7 +77,7 @@ func waiting(f *uki.File, profile int, signed policy.Signatures) (out policy.Sig
 	}
 	policies, err := policy.ParsePCRPolicies(content)
 	if err != nil {
-		return nil, fmt.Errorf("its .pcrsig does not wait for signatures: %w", err)
+		return nil, fmt.Errorf("its .pcrsig does not wait for signatures: %v", err)
 	}
 	for _, p := range policies {
 		s, ok := signed.Find(p)

@@ -61,9 +61,8 @@ var program = cli.Program{Name: "uki", IsNo: isNo, Verbs: []cli.Verb{
 
 // isNo tells what is wrong with the image from what is wrong with the call.
 func isNo(err error) bool {
-	var format *uki.FormatError
-	var signed *osmith.FormatError
-	return errors.As(err, &format) || errors.As(err, &signed) || errors.Is(err, uki.ErrUnknownStub)
+	var format *osmith.FormatError
+	return errors.As(err, &format) || errors.Is(err, uki.ErrUnknownStub)
 }
 
 // A call is one run of a verb.
