@@ -35,7 +35,7 @@ func (h *handover) passedCmdline() error {
 	}
 	b, err := readAll(own.src, own.size, maxText)
 	if err != nil {
-		return &osmith.FormatError{0, "section .cmdline", err}
+		return &osmith.FormatError{Offset: 0, Field: "section .cmdline", Err: err}
 	}
 	h.cmdline = sdstub.Mangle(sdstub.UTF16(b), h.release)
 	return nil

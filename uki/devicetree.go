@@ -31,7 +31,7 @@ var ErrNoCompatible = errors.New("no compatible string in the root node")
 func DeviceTreeCompatible(tree osmith.Source) (_ string, err error) {
 	defer prefix.Add("uki", &err)
 	if tree == nil {
-		return "", &osmith.FormatError{0, "device tree", ErrMissing}
+		return "", &osmith.FormatError{Offset: 0, Field: "device tree", Err: ErrMissing}
 	}
 	d := fdt{src: tree}
 	if err := d.readHeader(); err != nil {
@@ -47,7 +47,7 @@ type fdt struct {
 }
 
 func (d *fdt) bad(at int64, field, format string, args ...any) error {
-	return &osmith.FormatError{at, "device tree " + field, fmt.Errorf(format, args...)}
+	return &osmith.FormatError{Offset: at, Field: "device tree " + field, Err: fmt.Errorf(format, args...)}
 }
 
 func (d *fdt) read(at, size int64, field string) ([]byte, error) {

@@ -144,7 +144,7 @@ func (l *relayout) place() error {
 		}
 	}
 	if l.cut < stays {
-		return &osmith.FormatError{l.cut, "section table", fmt.Errorf("not in the order of the file: what stays ends at %#x", stays)}
+		return &osmith.FormatError{Offset: l.cut, Field: "section table", Err: fmt.Errorf("not in the order of the file: what stays ends at %#x", stays)}
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ func (l *relayout) readHeader() error {
 	p := l.f.pe
 	b, err := readAll(l.f.src, int64(p.SizeOfHeaders), maxHeaders)
 	if err != nil {
-		return &osmith.FormatError{0, "headers", err}
+		return &osmith.FormatError{Offset: 0, Field: "headers", Err: err}
 	}
 	l.header = b
 	end := p.Fields.SectionTable + int64(len(p.Sections))*sectionHeaderSize
@@ -163,7 +163,7 @@ func (l *relayout) readHeader() error {
 		return &SpaceError{"header of the image", need, int64(len(b))}
 	}
 	if need > end && len(bytes.Trim(b[end:need], "\x00")) > 0 {
-		return &osmith.FormatError{end, "headers", fmt.Errorf("other data stands where %d more section headers would go", len(l.rows)-len(p.Sections))}
+		return &osmith.FormatError{Offset: end, Field: "headers", Err: fmt.Errorf("other data stands where %d more section headers would go", len(l.rows)-len(p.Sections))}
 	}
 	return nil
 }
@@ -220,7 +220,7 @@ func (l *relayout) keep() error {
 		s := f.sections[r.old]
 		for i, o := range f.sections {
 			if i != r.old && o.Offset < s.Offset+s.RawSize && s.Offset < o.Offset+o.RawSize {
-				return &osmith.FormatError{s.Offset, "section " + s.Name, fmt.Errorf("shares bytes of the file with section %s", o.Name)}
+				return &osmith.FormatError{Offset: s.Offset, Field: "section " + s.Name, Err: fmt.Errorf("shares bytes of the file with section %s", o.Name)}
 			}
 		}
 		l.out.add("image", offsetReader{f.src, l.out.size}, s.Offset-l.out.size)
@@ -248,7 +248,7 @@ func (l *relayout) keptEnd() (int64, error) {
 		if pad := end - data; pad < 8 {
 			b, err := readAll(offsetReader{l.f.src, data}, pad, 8)
 			if err != nil {
-				return 0, &osmith.FormatError{data, "padding", err}
+				return 0, &osmith.FormatError{Offset: data, Field: "padding", Err: err}
 			}
 			if len(bytes.Trim(b, "\x00")) == 0 {
 				end = data
@@ -260,7 +260,7 @@ func (l *relayout) keptEnd() (int64, error) {
 	}
 	symbols, err := symbolTable(l.f.src, p)
 	if err != nil {
-		return 0, &osmith.FormatError{p.Fields.COFF, "symbol table", err}
+		return 0, &osmith.FormatError{Offset: p.Fields.COFF, Field: "symbol table", Err: err}
 	}
 	if symbols.Size > 0 && symbols.End() > l.cut {
 		l.loses(LossSymbols)

@@ -57,7 +57,7 @@ func EncodeFirmware(f Firmware) (_ osmith.Source, err error) {
 func ParseFirmware(src osmith.Source) (_ *Firmware, err error) {
 	defer prefix.Add("uki", &err)
 	bad := func(at int64, field, format string, args ...any) (*Firmware, error) {
-		return nil, &osmith.FormatError{at, ".efifw " + field, fmt.Errorf(format, args...)}
+		return nil, &osmith.FormatError{Offset: at, Field: ".efifw " + field, Err: fmt.Errorf(format, args...)}
 	}
 	if src == nil {
 		return bad(0, "section", "%w", ErrMissing)

@@ -316,7 +316,7 @@ func (h *handover) partsOf(name string, first map[string]*content) (*AppliedAddo
 	if c := first[".cmdline"]; c != nil {
 		text, err := readAll(c.src, c.size, maxText)
 		if err != nil {
-			return nil, &osmith.FormatError{0, "section .cmdline", err}
+			return nil, &osmith.FormatError{Offset: 0, Field: "section .cmdline", Err: err}
 		}
 		a.Cmdline = string(text)
 	}
@@ -346,11 +346,11 @@ func (h *handover) forThisKernel(c *content) (bool, error) {
 	}
 	want, err := readAll(own.src, own.size, maxText)
 	if err != nil {
-		return false, &osmith.FormatError{0, "section .uname", err}
+		return false, &osmith.FormatError{Offset: 0, Field: "section .uname", Err: err}
 	}
 	have, err := readAll(c.src, c.size, maxText)
 	if err != nil {
-		return false, &osmith.FormatError{0, "section .uname", err}
+		return false, &osmith.FormatError{Offset: 0, Field: "section .uname", Err: err}
 	}
 	want, _, _ = bytes.Cut(want, []byte{0})
 	prefix, _, ended := bytes.Cut(have, []byte{0})

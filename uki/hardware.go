@@ -77,7 +77,7 @@ func newMatcher(slice []content, hw Hardware, release int) (*matcher, error) {
 			continue
 		}
 		if c.size > hwid.MaxTable {
-			return nil, &osmith.FormatError{0, "section .hwids", fmt.Errorf("%d bytes, want %d or fewer", c.size, hwid.MaxTable)}
+			return nil, &osmith.FormatError{Offset: 0, Field: "section .hwids", Err: fmt.Errorf("%d bytes, want %d or fewer", c.size, hwid.MaxTable)}
 		}
 		b, err := readAll(c.src, c.size, hwid.MaxTable)
 		if err != nil {

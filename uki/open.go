@@ -79,7 +79,7 @@ func OpenAddon(src osmith.Source) (_ *File, err error) {
 
 func open(src osmith.Source, kind fileKind) (*File, error) {
 	if src == nil {
-		return nil, &osmith.FormatError{0, "image", ErrMissing}
+		return nil, &osmith.FormatError{Offset: 0, Field: "image", Err: ErrMissing}
 	}
 	p, err := pe.Parse(src, src.Size())
 	if err != nil {
@@ -98,10 +98,10 @@ func open(src osmith.Source, kind fileKind) (*File, error) {
 			VirtualAddress: int64(s.VirtualAddress), Profile: profile})
 	}
 	if err := f.checkKind(); err != nil {
-		return nil, &osmith.FormatError{p.Fields.SectionTable, "section table", err}
+		return nil, &osmith.FormatError{Offset: p.Fields.SectionTable, Field: "section table", Err: err}
 	}
 	if p.Subsystem != pe.SubsystemEFIApplication {
-		return nil, &osmith.FormatError{p.Fields.OptionalHeader, "subsystem", fmt.Errorf("%d, want %d (EFI application)", p.Subsystem, pe.SubsystemEFIApplication)}
+		return nil, &osmith.FormatError{Offset: p.Fields.OptionalHeader, Field: "subsystem", Err: fmt.Errorf("%d, want %d (EFI application)", p.Subsystem, pe.SubsystemEFIApplication)}
 	}
 	if err := f.checkMemory(p); err != nil {
 		return nil, err
@@ -168,7 +168,7 @@ func (f *File) checkMemory(p *pe.File) error {
 	known := func(i int) bool { return sdstub.SectionOf(f.sections[i].Name) != nil }
 	bad := func(i int, format string, args ...any) error {
 		at := p.Fields.SectionTable + int64(i)*sectionHeaderSize
-		return &osmith.FormatError{at, "section " + f.sections[i].Name, fmt.Errorf(format, args...)}
+		return &osmith.FormatError{Offset: at, Field: "section " + f.sections[i].Name, Err: fmt.Errorf(format, args...)}
 	}
 	end, last := int64(p.SizeOfHeaders), -1 // of the section that reaches furthest so far
 	for _, i := range order {
@@ -230,7 +230,7 @@ func (f *File) text(i int) ([]byte, error) {
 	s := f.sections[i]
 	b, err := readAll(f.data(i), s.Size, maxText)
 	if err != nil {
-		return nil, &osmith.FormatError{s.Offset, "section " + s.Name, err}
+		return nil, &osmith.FormatError{Offset: s.Offset, Field: "section " + s.Name, Err: err}
 	}
 	return b, nil
 }

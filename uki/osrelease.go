@@ -28,11 +28,11 @@ func ParseOSRelease(b []byte) (_ OSRelease, err error) {
 		}
 		key, quoted, ok := strings.Cut(line, "=")
 		if !ok || !validKey(key) {
-			return nil, &osmith.FormatError{at, "os-release", fmt.Errorf("line %q is not KEY=VALUE", firstRunes(line, 40))}
+			return nil, &osmith.FormatError{Offset: at, Field: "os-release", Err: fmt.Errorf("line %q is not KEY=VALUE", firstRunes(line, 40))}
 		}
 		value, err := unquote(quoted)
 		if err != nil {
-			return nil, &osmith.FormatError{at, "os-release field " + key, err}
+			return nil, &osmith.FormatError{Offset: at, Field: "os-release field " + key, Err: err}
 		}
 		fields[key] = value
 	}

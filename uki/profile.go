@@ -116,12 +116,12 @@ func ProfileOf(f *File, n int) (_ Profile, err error) {
 			continue
 		}
 		if k := sdstub.SectionOf(s.Name); seen[s.Name] && (k == nil || !k.Repeats) {
-			return Profile{}, &osmith.FormatError{s.Offset, "section " + s.Name, fmt.Errorf("profile %d has two", n)}
+			return Profile{}, &osmith.FormatError{Offset: s.Offset, Field: "section " + s.Name, Err: fmt.Errorf("profile %d has two", n)}
 		}
 		seen[s.Name] = true
 		fits, err := p.take(s.Name, f.data(i))
 		if err != nil {
-			return Profile{}, &osmith.FormatError{s.Offset, "section " + s.Name, err}
+			return Profile{}, &osmith.FormatError{Offset: s.Offset, Field: "section " + s.Name, Err: err}
 		}
 		if !fits {
 			p.Sections = append(p.Sections, Section{s.Name, f.data(i)})
@@ -257,7 +257,7 @@ func (f *File) readProfiles() error {
 		}
 		b, err := readAll(f.data(i), s.Size, room)
 		if err != nil {
-			return &osmith.FormatError{s.Offset, "section .profile", err}
+			return &osmith.FormatError{Offset: s.Offset, Field: "section .profile", Err: err}
 		}
 		room -= s.Size
 		fields := profileFields(b)
