@@ -3,34 +3,38 @@ package verity
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"strings"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
 // An Origin is where a block of a new image comes from.
 type Origin uint8
 
 const (
-	Kept  Origin = iota // where it is to be written it is already
-	Same                // the old image has it at the same position
-	Moved               // the old image has it at another position
-	Zero                // it is all zeros
-	Fetch               // it must be fetched
+	OriginKept  Origin = iota // where it is to be written it is already
+	OriginSame                // the old image has it at the same position
+	OriginMoved               // the old image has it at another position
+	OriginZero                // it is all zeros
+	OriginFetch               // it must be fetched
 
 	origins
 )
 
 func (o Origin) String() string {
 	switch o {
-	case Kept:
+	case OriginKept:
 		return "kept"
-	case Same:
+	case OriginSame:
 		return "same"
-	case Moved:
+	case OriginMoved:
 		return "moved"
-	case Zero:
+	case OriginZero:
 		return "zero"
-	case Fetch:
+	case OriginFetch:
 		return "fetch"
 	}
 	return fmt.Sprintf("origin %d", uint8(o))
@@ -41,7 +45,7 @@ type Span struct {
 	Origin Origin
 	First  int64 // number of the first block
 	Count  int64 // number of blocks
-	From   int64 // for Same and Moved: number of the first block in the old image
+	From   int64 // for OriginSame and OriginMoved: number of the first block in the old image
 }
 
 func (s Span) String() string {
@@ -50,7 +54,7 @@ func (s Span) String() string {
 		text += fmt.Sprintf("-%d", s.First+s.Count-1)
 	}
 	text += " " + s.Origin.String()
-	if s.Origin == Moved {
+	if s.Origin == OriginMoved {
 		text += fmt.Sprintf(" from %d", s.From)
 	}
 	return text
@@ -90,7 +94,7 @@ func (d *Delta) String() string {
 func (d *Delta) add(o Origin, from int64) {
 	if n := len(d.Spans); n > 0 {
 		last := &d.Spans[n-1]
-		follows := o != Same && o != Moved || from == last.From+last.Count
+		follows := o != OriginSame && o != OriginMoved || from == last.From+last.Count
 		if last.Origin == o && follows {
 			last.Count++
 			return
@@ -106,7 +110,7 @@ func (d *Delta) add(o Origin, from int64) {
 // DiffOptions are what Diff may know besides the two trees.
 type DiffOptions struct {
 	// Target is the tree over what the place that will be written holds now, such as
-	// the slot of an A/B system that is not in use. Its blocks are Kept where they
+	// the slot of an A/B system that is not in use. Its blocks are OriginKept where they
 	// have their position already, which saves the write. No Source: nothing is known.
 	Target Tree
 }
@@ -118,7 +122,7 @@ type DiffOptions struct {
 // is damaged.
 //
 // Each block gets the first origin that applies in the order of the constants. Of
-// several blocks of the old image that are Moved candidates, the one that follows the
+// several blocks of the old image that are OriginMoved candidates, the one that follows the
 // block chosen before is taken, or else the first. The result depends on nothing but
 // the trees.
 //
@@ -131,25 +135,30 @@ type DiffOptions struct {
 // of blocks of 4096 bytes), and 32 bytes for each span of the result, twice that while
 // it grows. Beyond the first 16 Mi blocks of an old image (64 GiB), blocks are not found
 // at other positions.
-func Diff(ctx context.Context, from, to Tree, o DiffOptions) (*Delta, error) {
+func Diff(ctx context.Context, from, to Tree, o DiffOptions) (delta *Delta, err error) {
+	defer prefix.Add("verity", &err)
 	next, err := to.open("new tree")
 	if err != nil {
 		return nil, err
 	}
 	d := &differ{
-		next:  next.reader(),
-		delta: &Delta{BlockSize: next.DataBlockSize, Blocks: next.dataBlocks},
-		zero:  next.digest(newHasher(next.layout).appendHole(nil, 1), 0),
+		next:  next.walker(),
+		delta: &Delta{BlockSize: next.DataBlockSize, Blocks: next.dataBlocks()},
+		zero:  next.Digest(next.NewHasher().AppendHole(nil, 1), 0),
 	}
 	if from.Source != nil {
-		if d.old, err = openComparable(from, "old", next); err != nil {
+		old, err := openComparable(from, "old", next)
+		if err != nil {
 			return nil, err
 		}
+		d.old, d.found = old.walker(), old.again()
 	}
 	if o.Target.Source != nil {
-		if d.target, err = openComparable(o.Target, "target", next); err != nil {
+		target, err := openComparable(o.Target, "target", next)
+		if err != nil {
 			return nil, err
 		}
+		d.target = target.walker()
 	}
 	if d.old != nil {
 		if err := d.indexOld(ctx); err != nil {
@@ -162,7 +171,7 @@ func Diff(ctx context.Context, from, to Tree, o DiffOptions) (*Delta, error) {
 	return d.delta, nil
 }
 
-func openComparable(t Tree, name string, to *openTree) (*digestReader, error) {
+func openComparable(t Tree, name string, to *openTree) (*openTree, error) {
 	opened, err := t.open(name + " tree")
 	if err != nil {
 		return nil, err
@@ -170,17 +179,17 @@ func openComparable(t Tree, name string, to *openTree) (*digestReader, error) {
 	if err := opened.comparable(name, to); err != nil {
 		return nil, err
 	}
-	return opened.reader(), nil
+	return opened, nil
 }
 
 type differ struct {
-	next   *digestReader
-	old    *digestReader // nil if there is none; read in order
-	target *digestReader // nil if there is none
-	zero   []byte        // digest of a block of zeros
+	next   *hashtree.Walker
+	old    *hashtree.Walker // nil if there is none; read in order
+	target *hashtree.Walker // nil if there is none
+	zero   []byte           // digest of a block of zeros
 
 	index *digestIndex
-	found *digestReader // the old tree, read where the index points
+	found *hashtree.Walker // the old tree, read where the index points
 	delta *Delta
 }
 
@@ -188,12 +197,12 @@ type differ struct {
 const cancelEvery = 1 << 12
 
 func (d *differ) indexOld(ctx context.Context) error {
-	d.index, d.found = newDigestIndex(d.old.dataBlocks), d.old.reader()
-	for b := range d.old.dataBlocks {
+	d.index = newDigestIndex(d.old.Blocks[0])
+	for b := range d.old.Blocks[0] {
 		if b%cancelEvery == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		digest, err := d.old.want(b)
+		digest, err := d.old.Want(0, b)
 		if err != nil {
 			return err
 		}
@@ -205,11 +214,11 @@ func (d *differ) indexOld(ctx context.Context) error {
 }
 
 func (d *differ) compare(ctx context.Context) error {
-	for b := range d.next.dataBlocks {
+	for b := range d.next.Blocks[0] {
 		if b%cancelEvery == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		digest, err := d.next.want(b)
+		digest, err := d.next.Want(0, b)
 		if err != nil {
 			return err
 		}
@@ -224,39 +233,39 @@ func (d *differ) compare(ctx context.Context) error {
 
 // origin returns where a block of the new image comes from.
 func (d *differ) origin(block int64, digest []byte) (Origin, int64, error) {
-	if is, err := d.target.has(block, digest); is || err != nil {
-		return Kept, 0, err
+	if is, err := has(d.target, block, digest); is || err != nil {
+		return OriginKept, 0, err
 	}
-	if is, err := d.old.has(block, digest); is || err != nil {
-		return Same, block, err
+	if is, err := has(d.old, block, digest); is || err != nil {
+		return OriginSame, block, err
 	}
 	if d.old != nil {
 		from, err := d.find(digest)
 		if from >= 0 || err != nil {
-			return Moved, from, err
+			return OriginMoved, from, err
 		}
 	}
 	if bytes.Equal(digest, d.zero) {
-		return Zero, 0, nil
+		return OriginZero, 0, nil
 	}
-	return Fetch, 0, nil
+	return OriginFetch, 0, nil
 }
 
 // has says whether a tree has a digest at a position. No tree has none.
-func (r *digestReader) has(block int64, digest []byte) (bool, error) {
-	if r == nil || block >= r.dataBlocks {
+func has(w *hashtree.Walker, block int64, digest []byte) (bool, error) {
+	if w == nil || block >= w.Blocks[0] {
 		return false, nil
 	}
-	have, err := r.want(block)
+	have, err := w.Want(0, block)
 	return bytes.Equal(have, digest), err
 }
 
 // find returns which block of the old image has a digest, or -1.
 func (d *differ) find(digest []byte) (int64, error) {
-	if n := len(d.delta.Spans); n > 0 && d.delta.Spans[n-1].Origin == Moved {
+	if n := len(d.delta.Spans); n > 0 && d.delta.Spans[n-1].Origin == OriginMoved {
 		last := d.delta.Spans[n-1]
-		if next := last.From + last.Count; next < d.found.dataBlocks {
-			have, err := d.found.again(next)
+		if next := last.From + last.Count; next < d.found.Blocks[0] {
+			have, err := d.found.Want(0, next)
 			if bytes.Equal(have, digest) || err != nil {
 				return next, err
 			}
@@ -266,9 +275,73 @@ func (d *differ) find(digest []byte) (int64, error) {
 	if from < 0 {
 		return -1, nil
 	}
-	have, err := d.found.again(from)
+	have, err := d.found.Want(0, from)
 	if !bytes.Equal(have, digest) {
 		from = -1
 	}
 	return from, err
+}
+
+const (
+	// maxIndexed is the number of old blocks that Diff finds by digest: 64 GiB of
+	// blocks of 4096 bytes, for which the index has 256 MiB. Images of 4 GiB take 16.
+	maxIndexed = 1 << 24
+
+	// maxProbes bounds the work for digests that were chosen to collide. With
+	// honest ones a full index has runs of some 400 slots.
+	maxProbes = 1024
+)
+
+// A digestIndex finds blocks by digest, with 11 to 22 bytes a block. It keeps a part
+// of each digest only, so what it finds must be compared.
+type digestIndex struct {
+	slots []uint64 // part of the digest, then number of the block plus one; 0 is free
+	mask  uint64
+}
+
+// newDigestIndex returns an index with room for so many blocks, at most maxIndexed.
+func newDigestIndex(blocks int64) *digestIndex {
+	size := uint64(4)
+	for size < uint64(min(blocks, maxIndexed))*4/3 {
+		size *= 2
+	}
+	return &digestIndex{slots: make([]uint64, size), mask: size - 1}
+}
+
+// add adds a block unless an earlier one has the same digest.
+func (x *digestIndex) add(digest []byte, block int64) {
+	at, tag := x.place(digest)
+	for range maxProbes {
+		switch slot := x.slots[at]; {
+		case slot == 0:
+			x.slots[at] = tag | uint64(block+1)
+			return
+		case slot&tagMask == tag:
+			return
+		}
+		at = (at + 1) & x.mask
+	}
+}
+
+// find returns the block that may have the digest, or -1.
+func (x *digestIndex) find(digest []byte) int64 {
+	at, tag := x.place(digest)
+	for range maxProbes {
+		slot := x.slots[at]
+		if slot == 0 {
+			break
+		}
+		if slot&tagMask == tag {
+			return int64(slot&^uint64(tagMask)) - 1
+		}
+		at = (at + 1) & x.mask
+	}
+	return -1
+}
+
+const tagMask = 0xffffffff << 32
+
+// place returns where to look for a digest, and what to look for.
+func (x *digestIndex) place(digest []byte) (at, tag uint64) {
+	return binary.LittleEndian.Uint64(digest) & x.mask, binary.LittleEndian.Uint64(digest[8:]) & tagMask
 }

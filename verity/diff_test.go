@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // letters is an image with a block for each letter, all bytes of which are the letter;
@@ -105,23 +107,23 @@ func naive(old, target, to memory, blockSize int) *Delta {
 		next := -1
 		switch {
 		case bytes.Equal(block(target, n), want):
-			s.Origin = Kept
+			s.Origin = OriginKept
 		case bytes.Equal(block(old, n), want):
-			s.Origin, s.From = Same, int64(n)
+			s.Origin, s.From = OriginSame, int64(n)
 		case first >= 0:
 			if bytes.Equal(block(old, after), want) {
 				first = after
 			}
-			s.Origin, s.From = Moved, int64(first)
+			s.Origin, s.From = OriginMoved, int64(first)
 			next = first + 1
-		case isZero(want):
-			s.Origin = Zero
+		case len(bytes.Trim(want, "\x00")) == 0:
+			s.Origin = OriginZero
 		default:
-			s.Origin = Fetch
+			s.Origin = OriginFetch
 		}
 		after = next
 		if last := len(d.Spans) - 1; last >= 0 && d.Spans[last].Origin == s.Origin &&
-			(s.Origin != Same && s.Origin != Moved || d.Spans[last].From+d.Spans[last].Count == s.From) {
+			(s.Origin != OriginSame && s.Origin != OriginMoved || d.Spans[last].From+d.Spans[last].Count == s.From) {
 			d.Spans[last].Count++
 		} else {
 			d.Spans = append(d.Spans, s)
@@ -134,7 +136,7 @@ func naive(old, target, to memory, blockSize int) *Delta {
 func randomParams(r *rand.Rand) Params {
 	p := Params{
 		Salt:          make([]byte, r.IntN(40)),
-		Hash:          algorithms[r.IntN(len(algorithms))].name,
+		Hash:          []string{"sha1", "sha256", "sha384", "sha512"}[r.IntN(4)],
 		ChromeOS:      r.IntN(4) == 0,
 		DataBlockSize: 512 << r.IntN(4),
 		HashBlockSize: 512 << r.IntN(4),
@@ -228,7 +230,7 @@ func TestDiffIncompatible(t *testing.T) {
 	// Where a tree lies and its UUID make no difference.
 	d, err := Diff(context.Background(), treeOf(t, data, Params{Salt: []byte{1}, UUID: [16]byte{9}, HashOffset: 8192}), tree, DiffOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, int64(3), d.Total(Same))
+	assert.Equal(t, int64(3), d.Total(OriginSame))
 }
 
 func TestDiffDamagedTree(t *testing.T) {
@@ -275,7 +277,7 @@ func TestDiffDamagedTree(t *testing.T) {
 	whole.RootHash = nil
 	d, err := Diff(ctx, whole, whole, DiffOptions{})
 	require.NoError(t, err)
-	assert.Equal(t, int64(600), d.Total(Same))
+	assert.Equal(t, int64(600), d.Total(OriginSame))
 }
 
 func TestDiffErrors(t *testing.T) {
@@ -292,7 +294,7 @@ func TestDiffErrors(t *testing.T) {
 		text string
 	}{
 		{"empty", replaced(func(memory) memory { return nil }),
-			"verity: new tree: superblock: superblock at 0x0: 0 of 512 bytes: unexpected EOF"},
+			"verity: new tree: superblock at 0x0: 0 of 512 bytes: unexpected EOF"},
 		{"truncated", replaced(func(m memory) memory { return m[:8191] }),
 			"verity: new tree: tree: 8191 bytes: needs 8192"},
 		{"many blocks", replaced(func(m memory) memory { m[sbDataBlocks+5] = 1; return m }),
@@ -314,7 +316,7 @@ func TestDiffErrors(t *testing.T) {
 			require.Equal(t, 1, strings.Count(err.Error(), "verity: "), err)
 		})
 	}
-	var format *FormatError
+	var format *osmith.FormatError
 	_, err := Diff(ctx, replaced(func(memory) memory { return nil }), tree, DiffOptions{})
 	assert.ErrorAs(t, err, &format)
 	assert.ErrorContains(t, err, "verity: old tree: ")

@@ -25,7 +25,9 @@
 // amount of memory however large the image is. Where the data is written anyway, a
 // [Writer] makes the tree on the way. A [Reader] verifies what it reads, block by block,
 // as the kernel does. [MaxTreeSize], [MaxDataSize] and [MaxSharedDataSize] tell how
-// large partitions must be.
+// large partitions must be. [Diff] finds what a new image has in common with an old one, from
+// the trees alone, and [Patch] builds it. [SignRootHash] signs a root hash for the kernel.
+// Package verity/dm has what activates an image: tables and the kernel command line.
 //
 // [Params] has what veritysetup can choose: hash formats 1 and 0, SHA-1 and SHA-2,
 // block sizes, data and tree on one device, no superblock. An image without superblock,

@@ -22,19 +22,6 @@ var (
 	ErrData     = errors.New("data is damaged")
 )
 
-// A FormatError says which field of a superblock is wrong.
-type FormatError struct {
-	Offset int64  // byte offset of the field in the device that was read
-	Field  string // name of the field, as in cryptsetup's struct verity_sb
-	Err    error
-}
-
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("verity: superblock: %s at %#x: %v", e.Field, e.Offset, e.Err)
-}
-
-func (e *FormatError) Unwrap() error { return e.Err }
-
 // An AlignmentError says that the data cannot be cut into whole blocks.
 type AlignmentError struct {
 	Size      int64 // bytes of data
@@ -43,22 +30,22 @@ type AlignmentError struct {
 
 func (e *AlignmentError) Error() string {
 	if e.Size <= 0 {
-		return fmt.Sprintf("verity: data: %d bytes: there must be at least one block of %d bytes", e.Size, e.BlockSize)
+		return fmt.Sprintf("data: %d bytes: there must be at least one block of %d bytes", e.Size, e.BlockSize)
 	}
 	over := e.Size % int64(e.BlockSize)
-	return fmt.Sprintf("verity: data: %d bytes: not a multiple of the block size %d: %d bytes too many, or pad with %d",
+	return fmt.Sprintf("data: %d bytes: not a multiple of the block size %d: %d bytes too many, or pad with %d",
 		e.Size, e.BlockSize, over, int64(e.BlockSize)-over)
 }
 
 // A ShortError says that a device is smaller than the image on it.
 type ShortError struct {
 	Device string // "data" or "tree"
-	Need   int64  // bytes
-	Have   int64  // bytes
+	Want   int64  // bytes that are needed
+	Got    int64  // bytes that there are
 }
 
 func (e *ShortError) Error() string {
-	return fmt.Sprintf("verity: %s: %d bytes: needs %d", e.Device, e.Have, e.Need)
+	return fmt.Sprintf("%s: %d bytes: needs %d", e.Device, e.Got, e.Want)
 }
 
 // A BlockError says that a block read by a Reader is not what the root hash stands
@@ -75,7 +62,7 @@ type BlockError struct {
 }
 
 func (e *BlockError) Error() string {
-	return fmt.Sprintf("verity: %v: digest %x, want %x", Range{Level: e.Level, First: e.Block, Count: 1}, e.Got, e.Want)
+	return fmt.Sprintf("%v: digest %x, want %x", Range{Level: e.Level, First: e.Block, Count: 1}, e.Got, e.Want)
 }
 
 // Is reports whether the target is what the error says.
@@ -152,7 +139,7 @@ func (e *MismatchError) Error() string {
 	if e.DataBlocks > 0 {
 		parts = append(parts, fmt.Sprintf("%v: %d blocks", ErrData, e.DataBlocks))
 	}
-	text := "verity: image: " + strings.Join(parts, "; ")
+	text := "image: " + strings.Join(parts, "; ")
 	const shown = 4
 	for i, r := range e.Ranges {
 		switch {

@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
 // Format writes superblock and hash tree of the data and returns the root hash. It
@@ -16,12 +18,13 @@ import (
 // be the device that the data is on.
 //
 // Data that is not a whole number of blocks is an *AlignmentError.
-func Format(ctx context.Context, w io.WriterAt, data osmith.Source, p Params) ([]byte, error) {
+func Format(ctx context.Context, w io.WriterAt, data osmith.Source, p Params) (root []byte, err error) {
+	defer prefix.Add("verity", &err)
 	l, err := newLayout(p, data.Size())
 	if err != nil {
 		return nil, err
 	}
-	root, err := build(ctx, w, data, l)
+	root, err = build(ctx, w, data, l)
 	if err != nil {
 		return nil, err
 	}
@@ -36,13 +39,13 @@ func (l *layout) writeSuperblock(w io.WriterAt) error {
 	if l.NoSuperblock {
 		return nil
 	}
-	b, err := l.superblock(l.dataBlocks).AppendBinary(nil)
+	b, err := l.superblock(l.dataBlocks()).AppendBinary(nil)
 	if err != nil {
 		return err
 	}
-	b = appendZeros(b, int(l.tree-l.HashOffset)-len(b))
+	b = hashtree.AppendZeros(b, int(l.tree-l.HashOffset)-len(b))
 	if _, err := w.WriteAt(b, l.HashOffset); err != nil {
-		return fmt.Errorf("verity: tree: write superblock: %w", err)
+		return fmt.Errorf("tree: write superblock: %w", err)
 	}
 	return nil
 }
@@ -59,14 +62,14 @@ func build(ctx context.Context, w io.WriterAt, data osmith.Source, l *layout) ([
 	up := newBuilder(l, w)
 	in := &dataReader{layout: l, src: data}
 	newWorker := func() func(int64, *leaves) error {
-		hash, buf := newHasher(l), l.newBuffer()
+		hash, buf := l.NewHasher(), l.newBuffer()
 		var slots []byte
 		return func(job int64, out *leaves) error {
 			var err error
 			if slots, err = in.appendSlots(ctx, slots[:0], job, hash, buf); err != nil {
 				return err
 			}
-			hash.fill(out, slots)
+			l.fill(hash, out, slots)
 			return nil
 		}
 	}
@@ -77,28 +80,28 @@ func build(ctx context.Context, w io.WriterAt, data osmith.Source, l *layout) ([
 }
 
 // fill makes what a builder takes of the slots of a job.
-func (h *hasher) fill(out *leaves, slots []byte) {
+func (l *layout) fill(hash *hashtree.Hasher, out *leaves, slots []byte) {
 	out.blocks, out.slots = out.blocks[:0], out.slots[:0]
-	if h.wide() || h.top() == 0 {
+	if l.wide() || l.Top() == 0 {
 		out.slots = append(out.slots, slots...)
 		return
 	}
-	out.blocks = h.appendBlocks(out.blocks, slots)
-	out.slots = h.appendTree(out.slots, out.blocks)
+	out.blocks = l.AppendBlocks(out.blocks, slots)
+	out.slots = hash.AppendTree(out.slots, out.blocks)
 }
 
 // A builder keeps one unfinished hash block per level.
 type builder struct {
 	*layout
 	w       io.WriterAt
-	hash    *hasher
+	hash    *hashtree.Hasher
 	pending [][]byte // slots by level
 	written []int64  // finished blocks by level
 	root    []byte
 }
 
 func newBuilder(l *layout, w io.WriterAt) *builder {
-	return &builder{layout: l, w: w, hash: newHasher(l), pending: make([][]byte, l.top()+1), written: make([]int64, l.top()+1)}
+	return &builder{layout: l, w: w, hash: l.NewHasher(), pending: make([][]byte, l.Top()+1), written: make([]int64, l.Top()+1)}
 }
 
 // take takes the leaves of the next job.
@@ -115,11 +118,11 @@ func (b *builder) take(_ int64, in *leaves) error {
 
 // add puts the next slots into a level.
 func (b *builder) add(level int, slots []byte) error {
-	if level > b.top() {
-		b.root = append([]byte(nil), slots[:b.algorithm.size]...)
+	if level > b.Top() {
+		b.root = append([]byte(nil), slots[:b.DigestSize]...)
 		return nil
 	}
-	full := int(b.perBlock) * b.slot
+	full := int(b.PerBlock) * b.Slot
 	for len(slots) > 0 {
 		n := min(len(slots), full-len(b.pending[level]))
 		b.pending[level] = append(b.pending[level], slots[:n]...)
@@ -135,28 +138,28 @@ func (b *builder) add(level int, slots []byte) error {
 
 // flush writes the block of a level and adds its digest to the next.
 func (b *builder) flush(level int) error {
-	block := appendZeros(b.pending[level], b.HashBlockSize-len(b.pending[level]))
+	block := hashtree.AppendZeros(b.pending[level], b.HashBlockSize-len(b.pending[level]))
 	if err := b.write(level, b.written[level], block); err != nil {
 		return err
 	}
 	b.written[level]++
 	b.pending[level] = block[:0]
-	return b.add(level+1, b.hash.appendTree(nil, block))
+	return b.add(level+1, b.hash.AppendTree(nil, block))
 }
 
 func (b *builder) write(level int, block int64, blocks []byte) error {
 	if b.w == nil {
 		return nil
 	}
-	if _, err := b.w.WriteAt(blocks, b.offset(level, block)); err != nil {
-		return fmt.Errorf("verity: tree: write level %d at %#x: %w", level, b.offset(level, block), err)
+	if _, err := b.w.WriteAt(blocks, b.Offset(level, block)); err != nil {
+		return fmt.Errorf("tree: write level %d at %#x: %w", level, b.Offset(level, block), err)
 	}
 	return nil
 }
 
 // finish flushes what is unfinished, from the lowest level to the top.
 func (b *builder) finish() ([]byte, error) {
-	for level := 1; level <= b.top(); level++ {
+	for level := 1; level <= b.Top(); level++ {
 		if len(b.pending[level]) == 0 {
 			continue
 		}

@@ -1,9 +1,9 @@
 package verity
 
 import (
-	"errors"
 	"fmt"
-	"strings"
+
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
 const (
@@ -67,23 +67,23 @@ func (p Params) withDefaults() Params {
 // check checks parameters that have no defaults left.
 func (p Params) check() error {
 	if len(p.Salt) > MaxSaltSize {
-		return fmt.Errorf("verity: salt: %d bytes: at most %d are allowed", len(p.Salt), MaxSaltSize)
+		return fmt.Errorf("salt: %d bytes: at most %d are allowed", len(p.Salt), MaxSaltSize)
 	}
-	if _, ok := algorithmByName(p.Hash); !ok {
-		return fmt.Errorf("verity: hash: %q: %w: want %s", p.Hash, ErrNotSupported, algorithmNames())
+	if !hashtree.Known(p.Hash) {
+		return fmt.Errorf("hash: %q: %w: want %s", p.Hash, ErrNotSupported, hashtree.Names())
 	}
 	if err := checkBlockSize(int64(p.DataBlockSize)); err != nil {
-		return fmt.Errorf("verity: data block size: %w", err)
+		return fmt.Errorf("data block size: %w", err)
 	}
 	if err := checkBlockSize(int64(p.HashBlockSize)); err != nil {
-		return fmt.Errorf("verity: hash block size: %w", err)
+		return fmt.Errorf("hash block size: %w", err)
 	}
 	align := int64(SuperblockSize)
 	if p.NoSuperblock {
 		align = int64(p.HashBlockSize)
 	}
 	if p.HashOffset < 0 || p.HashOffset%align != 0 {
-		return fmt.Errorf("verity: hash offset: %d is not a multiple of %d", p.HashOffset, align)
+		return fmt.Errorf("hash offset: %d is not a multiple of %d", p.HashOffset, align)
 	}
 	return nil
 }
@@ -126,13 +126,3 @@ func checkDataSize(size int64, blockSize int) error {
 	}
 	return nil
 }
-
-func algorithmNames() string {
-	var names []string
-	for _, a := range algorithms {
-		names = append(names, a.name)
-	}
-	return strings.Join(names, ", ")
-}
-
-var errTooLarge = errors.New("data, tree and offset are more than a device can have")

@@ -1,6 +1,7 @@
 package verity
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
 // PatchOptions are the choices of Patch; the zero value is usable.
@@ -63,16 +66,17 @@ type PatchResult struct {
 // blocks; PatchOptions.Resume goes on from there. If dst has a method Sync() error, it
 // is called at the end.
 //
-// Blocks that the delta calls Kept are read from dst, which then must implement
+// Blocks that the delta calls OriginKept are read from dst, which then must implement
 // io.ReaderAt. The old image must not be dst itself. old may be nil if the delta takes
 // nothing from it, fetch if nothing has to be fetched. Patch writes the image only, not
 // its tree.
 //
 // Memory: 1 MiB and four requests for each core, of which 32 are used at most, and some
 // 100 bytes for each range to fetch.
-func Patch(ctx context.Context, dst io.WriterAt, old osmith.Source, fetch io.ReaderAt, to Tree, d *Delta, o PatchOptions) (*PatchResult, error) {
+func Patch(ctx context.Context, dst io.WriterAt, old osmith.Source, fetch io.ReaderAt, to Tree, d *Delta, o PatchOptions) (result *PatchResult, err error) {
+	defer prefix.Add("verity", &err)
 	if to.RootHash == nil {
-		return nil, errors.New("verity: patch: the root hash of the new tree is not given")
+		return nil, errors.New("patch: the root hash of the new tree is not given")
 	}
 	next, err := to.open("new tree")
 	if err != nil {
@@ -93,7 +97,7 @@ func Patch(ctx context.Context, dst io.WriterAt, old osmith.Source, fetch io.Rea
 	}
 	if s, ok := dst.(interface{ Sync() error }); ok {
 		if err := s.Sync(); err != nil {
-			return nil, fmt.Errorf("verity: patch: sync: %w", err)
+			return nil, fmt.Errorf("patch: sync: %w", err)
 		}
 	}
 	return p.result, nil
@@ -102,29 +106,29 @@ func Patch(ctx context.Context, dst io.WriterAt, old osmith.Source, fetch io.Rea
 // check checks that a delta covers all blocks of an image.
 func (d *Delta) check(to *openTree) error {
 	if d == nil {
-		return errors.New("verity: patch: there is no delta")
+		return errors.New("patch: there is no delta")
 	}
-	if d.BlockSize != to.DataBlockSize || d.Blocks != to.dataBlocks {
-		return fmt.Errorf("verity: patch: the delta is for %d blocks of %d bytes, the new tree for %d of %d",
-			d.Blocks, d.BlockSize, to.dataBlocks, to.DataBlockSize)
+	if d.BlockSize != to.DataBlockSize || d.Blocks != to.dataBlocks() {
+		return fmt.Errorf("patch: the delta is for %d blocks of %d bytes, the new tree for %d of %d",
+			d.Blocks, d.BlockSize, to.dataBlocks(), to.DataBlockSize)
 	}
 	var at int64
 	for i, s := range d.Spans {
 		switch {
 		case s.Origin >= origins || s.Count < 1 || s.Count > d.Blocks-at || s.First != at:
-			return fmt.Errorf("verity: patch: span %d of the delta, %v: want a known origin and the blocks from %d on", i, s, at)
+			return fmt.Errorf("patch: span %d of the delta, %v: want a known origin and the blocks from %d on", i, s, at)
 		case s.fromOld() && (s.From < 0 || s.From > to.maxBlocks()-s.Count):
-			return fmt.Errorf("verity: patch: span %d of the delta, %v: no image has that block", i, s)
+			return fmt.Errorf("patch: span %d of the delta, %v: no image has that block", i, s)
 		}
 		at += s.Count
 	}
 	if at != d.Blocks {
-		return fmt.Errorf("verity: patch: the delta ends at block %d of %d", at, d.Blocks)
+		return fmt.Errorf("patch: the delta ends at block %d of %d", at, d.Blocks)
 	}
 	return nil
 }
 
-func (s Span) fromOld() bool { return s.Origin == Same || s.Origin == Moved }
+func (s Span) fromOld() bool { return s.Origin == OriginSame || s.Origin == OriginMoved }
 
 // maxBlocks returns how many data blocks an image can have.
 func (l *layout) maxBlocks() int64 { return int64(1<<63-1) / int64(l.DataBlockSize) }
@@ -153,24 +157,24 @@ func (p *patcher) checkSources() error {
 		switch {
 		case s.fromOld():
 			need = max(need, s.From+s.Count)
-		case s.Origin == Kept:
+		case s.Origin == OriginKept:
 			kept += s.Count
-		case s.Origin == Fetch:
+		case s.Origin == OriginFetch:
 			fetched += s.Count
 		}
 	}
 	if need > 0 {
 		if p.old == nil {
-			return errors.New("verity: patch: the delta takes blocks from an old image, but there is none")
+			return errors.New("patch: the delta takes blocks from an old image, but there is none")
 		}
 		if have := p.old.Size(); have < need*p.blockSize() {
-			return &ShortError{Device: "old data", Need: need * p.blockSize(), Have: have}
+			return &ShortError{Device: "old data", Want: need * p.blockSize(), Got: have}
 		}
 	}
 	if kept > 0 || p.Resume {
 		var ok bool
 		if p.have, ok = p.dst.(io.ReaderAt); !ok {
-			return errors.New("verity: patch: blocks of dst are to be kept, but it cannot be read")
+			return errors.New("patch: blocks of dst are to be kept, but it cannot be read")
 		}
 	}
 	if fetched > 0 && !p.Resume && p.fetch == nil {
@@ -180,7 +184,7 @@ func (p *patcher) checkSources() error {
 }
 
 func (p *patcher) noFetch(blocks int64) error {
-	return fmt.Errorf("verity: patch: %d blocks must be fetched, but there is nothing to fetch from", blocks)
+	return fmt.Errorf("patch: %d blocks must be fetched, but there is nothing to fetch from", blocks)
 }
 
 func (p *patcher) blockSize() int64 { return int64(p.next.DataBlockSize) }
@@ -209,29 +213,29 @@ func (p *patcher) write(first int64, b []byte) error {
 		if err == nil {
 			err = io.ErrShortWrite
 		}
-		return fmt.Errorf("verity: patch: write %d bytes at %#x: %w", len(b), off, err)
+		return fmt.Errorf("patch: write %d bytes at %#x: %w", len(b), off, err)
 	}
 	return nil
 }
 
 // A checker compares blocks with the new tree. Each goroutine has its own.
 type checker struct {
-	*digestReader
-	slots []byte
+	walker *hashtree.Walker
+	slots  []byte
 }
 
-func (p *patcher) checker() *checker { return &checker{digestReader: p.next.reader()} }
+func (p *patcher) checker() *checker { return &checker{walker: p.next.walker()} }
 
 // check calls found for each block of a run, with its number in the run and the digest
 // that it must have and the one that it has.
 func (c *checker) check(first int64, content []byte, found func(i int, want, got []byte) error) error {
-	c.slots = c.hash.appendData(c.slots[:0], content)
-	for i := range len(c.slots) / c.layout.slot {
-		want, err := c.want(first + int64(i))
+	c.slots = c.walker.Hasher.AppendData(c.slots[:0], content)
+	for i := range len(c.slots) / c.walker.Slot {
+		want, err := c.walker.Want(0, first+int64(i))
 		if err != nil {
 			return err
 		}
-		if err := found(i, want, c.digest(c.slots, i)); err != nil {
+		if err := found(i, want, c.walker.Digest(c.slots, i)); err != nil {
 			return err
 		}
 	}
@@ -250,4 +254,277 @@ func (d *Delta) spansFrom(block int64) []Span {
 		return 0
 	})
 	return d.Spans[i:]
+}
+
+// localSize is the bytes of the new image that one job makes from local blocks.
+const localSize = 256 << 10
+
+// An outcome is what became of a block in a job.
+type outcome uint8
+
+const (
+	pending outcome = iota // must be fetched
+	right                  // dst has it
+	copied                 // in the buffer, verified
+	zeroed                 // in the buffer, verified
+	damaged                // must be fetched, though the delta promised otherwise
+)
+
+// blocks are those of one job.
+type blocks struct {
+	content  []byte
+	outcomes []outcome
+}
+
+// local makes all blocks that need not be fetched, and collects the missing ones.
+func (p *patcher) local(ctx context.Context) error {
+	per := max(localSize/p.blockSize(), 1)
+	jobs := (p.next.dataBlocks()-1)/per + 1
+	newWorker := func() func(int64, *blocks) error {
+		w := &localWorker{patcher: p, checker: p.checker(), readable: make([]bool, per)}
+		return func(job int64, out *blocks) error {
+			first := job * per
+			n := min(per, p.next.dataBlocks()-first)
+			if out.content == nil {
+				out.content, out.outcomes = make([]byte, per*p.blockSize()), make([]outcome, per)
+			}
+			out.content, out.outcomes = out.content[:n*p.blockSize()], out.outcomes[:n]
+			clear(out.outcomes)
+			return w.make(first, out)
+		}
+	}
+	return inOrder(ctx, jobs, newWorker, func(job int64, out *blocks) error {
+		return p.finishLocal(job*per, out)
+	})
+}
+
+// finishLocal writes the blocks of a job and counts.
+func (p *patcher) finishLocal(first int64, b *blocks) error {
+	size := int(p.blockSize())
+	var done int64
+	for i := 0; i < len(b.outcomes); {
+		switch b.outcomes[i] {
+		case copied, zeroed:
+			end := i
+			for end < len(b.outcomes) && (b.outcomes[end] == copied || b.outcomes[end] == zeroed) {
+				if b.outcomes[end] == copied {
+					p.result.Copied++
+				} else {
+					p.result.Zeroed++
+				}
+				end++
+			}
+			if err := p.write(first+int64(i), b.content[i*size:end*size]); err != nil {
+				return err
+			}
+			done += int64(end - i)
+			i = end
+			continue
+		case right:
+			p.result.Kept++
+			done++
+		case damaged:
+			p.result.Damaged++
+			p.miss(first + int64(i))
+		case pending:
+			p.miss(first + int64(i))
+		}
+		i++
+	}
+	p.progress(done)
+	return nil
+}
+
+type localWorker struct {
+	*patcher
+	*checker
+	readable []bool
+}
+
+// make makes the blocks of a job.
+func (w *localWorker) make(first int64, b *blocks) error {
+	end := first + int64(len(b.outcomes))
+	for _, s := range w.delta.spansFrom(first) {
+		if s.First >= end {
+			break
+		}
+		from := max(s.First, first)
+		part := blocks{outcomes: b.outcomes[from-first : min(s.First+s.Count, end)-first]}
+		part.content = b.content[(from-first)*w.blockSize():][:int64(len(part.outcomes))*w.blockSize()]
+		if err := w.span(s, from, &part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// span makes the blocks of a job that belong to one span.
+func (w *localWorker) span(s Span, first int64, b *blocks) error {
+	if w.Resume || s.Origin == OriginKept {
+		if err := w.try(w.have, first, first, b, right); err != nil {
+			return err
+		}
+	}
+	switch s.Origin {
+	case OriginSame, OriginMoved:
+		if err := w.try(w.old, s.From+first-s.First, first, b, copied); err != nil {
+			return err
+		}
+	case OriginZero:
+		if err := w.try(zeroReader{}, first, first, b, zeroed); err != nil {
+			return err
+		}
+	case OriginFetch:
+		return nil
+	}
+	for i := range b.outcomes {
+		if b.outcomes[i] == pending {
+			b.outcomes[i] = damaged
+		}
+	}
+	return nil
+}
+
+// try reads the blocks that are still pending from r, where the first one has the
+// number from, and gives those that are right the outcome.
+func (w *localWorker) try(r io.ReaderAt, from, first int64, b *blocks, to outcome) error {
+	size := w.blockSize()
+	for i := 0; i < len(b.outcomes); {
+		if b.outcomes[i] != pending {
+			i++
+			continue
+		}
+		end := i + 1
+		for end < len(b.outcomes) && b.outcomes[end] == pending {
+			end++
+		}
+		content := b.content[int64(i)*size : int64(end)*size]
+		readable := w.readable[:end-i]
+		readBlocks(r, content, (from+int64(i))*size, int(size), readable)
+		err := w.check(first+int64(i), content, func(n int, want, got []byte) error {
+			if readable[n] && bytes.Equal(want, got) {
+				b.outcomes[i+n] = to
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		i = end
+	}
+	return nil
+}
+
+// readBlocks reads a run of blocks, and if that fails, those that can be read.
+func readBlocks(r io.ReaderAt, b []byte, off int64, size int, readable []bool) {
+	n, _ := r.ReadAt(b, off)
+	all := n == len(b)
+	for i := range readable {
+		readable[i] = all
+		if !all {
+			n, _ := r.ReadAt(b[i*size:][:size], off+int64(i*size))
+			readable[i] = n == size
+		}
+	}
+}
+
+// A zeroReader reads as zeros everywhere.
+type zeroReader struct{}
+
+func (zeroReader) ReadAt(b []byte, _ int64) (int, error) {
+	clear(b)
+	return len(b), nil
+}
+
+const defaultRequest = 1 << 20
+
+// A request is one read of what is fetched.
+type request struct {
+	run           // all blocks that are read
+	missing []run // those that are needed
+}
+
+// requests puts the missing runs together to requests. Their runs are parts of the
+// patcher's, cut where a request ends.
+func (p *patcher) requests() []request {
+	most := max(int64(p.MaxRequest)/p.blockSize(), 1)
+	if p.MaxRequest == 0 {
+		most = max(defaultRequest/p.blockSize(), 1)
+	}
+	gap := max(int64(p.MaxGap), 0) / p.blockSize()
+	var all []request
+	for _, m := range p.missing {
+		for m.count > 0 {
+			if n := len(all); n > 0 {
+				last := &all[n-1]
+				between := m.first - (last.first + last.count)
+				if room := most - last.count - between; between <= gap && room > 0 {
+					part := run{m.first, min(m.count, room)}
+					last.count += between + part.count
+					last.missing = append(last.missing, part)
+					m.first, m.count = m.first+part.count, m.count-part.count
+					continue
+				}
+			}
+			part := run{m.first, min(m.count, most)}
+			all = append(all, request{run: part, missing: []run{part}})
+			m.first, m.count = m.first+part.count, m.count-part.count
+		}
+	}
+	return all
+}
+
+// fetchMissing fetches, verifies and writes what local has left.
+func (p *patcher) fetchMissing(ctx context.Context) error {
+	if len(p.missing) == 0 {
+		return nil
+	}
+	if p.fetch == nil {
+		var n int64
+		for _, m := range p.missing {
+			n += m.count
+		}
+		return p.noFetch(n)
+	}
+	requests := p.requests()
+	newWorker := func() func(int64, *[]byte) error {
+		check := p.checker()
+		return func(job int64, out *[]byte) error {
+			r := requests[job]
+			size := int(r.count * p.blockSize())
+			if cap(*out) < size {
+				*out = make([]byte, size)
+			}
+			*out = (*out)[:size]
+			if err := hashtree.ReadFull(p.fetch, *out, r.first*p.blockSize(), "fetch"); err != nil {
+				return err
+			}
+			for _, m := range r.missing {
+				content := (*out)[(m.first-r.first)*p.blockSize():][:m.count*p.blockSize()]
+				err := check.check(m.first, content, func(i int, want, got []byte) error {
+					if bytes.Equal(want, got) {
+						return nil
+					}
+					return fmt.Errorf("fetch: %w", &BlockError{Block: m.first + int64(i), Want: bytes.Clone(want), Got: bytes.Clone(got)})
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	return inOrder(ctx, int64(len(requests)), newWorker, func(job int64, out *[]byte) error {
+		r := requests[job]
+		p.result.Requests++
+		p.result.RequestedBytes += int64(len(*out))
+		for _, m := range r.missing {
+			if err := p.write(m.first, (*out)[(m.first-r.first)*p.blockSize():][:m.count*p.blockSize()]); err != nil {
+				return err
+			}
+			p.result.Fetched += m.count
+			p.progress(m.count)
+		}
+		return nil
+	})
 }

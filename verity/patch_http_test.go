@@ -65,7 +65,7 @@ func TestPatchHTTP(t *testing.T) {
 	tree := treeOf(t, to, testParams)
 	d, err := Diff(ctx, Tree{Source: oldTree, RootHash: oldRoot}, tree, DiffOptions{})
 	require.NoError(t, err)
-	require.Equal(t, int64(40), d.Total(Fetch))
+	require.Equal(t, int64(40), d.Total(OriginFetch))
 	for _, c := range []struct {
 		o        PatchOptions
 		requests int64

@@ -103,16 +103,16 @@ func TestPatchRandom(t *testing.T) {
 			for n := s.First; n < s.First+s.Count; n++ {
 				is := bytes.Equal(dst[n*int64(size):][:size], to[n*int64(size):][:size])
 				switch {
-				case is && (options.Resume || s.Origin == Kept):
+				case is && (options.Resume || s.Origin == OriginKept):
 					want.Kept++
-				case s.Origin == Zero:
+				case s.Origin == OriginZero:
 					want.Zeroed++
 				case s.fromOld() && !damaged[s.From+n-s.First]:
 					want.Copied++
 				default:
 					want.Fetched++
 					fetch.allowed[n] = true
-					if s.Origin != Fetch {
+					if s.Origin != OriginFetch {
 						want.Damaged++
 					}
 				}
@@ -214,14 +214,14 @@ func TestPatchErrors(t *testing.T) {
 
 	for text, spans := range map[string][]Span{
 		"the delta ends at block 0 of 4":      nil,
-		"the delta ends at block 3 of 4":      {{Fetch, 0, 3, 0}},
-		"span 0 of the delta, 0 fetch":        {{Fetch, 0, 0, 0}},
-		"span 0 of the delta, 0-4 fetch":      {{Fetch, 0, 5, 0}},
-		"span 1 of the delta, 3 fetch":        {{Fetch, 0, 2, 0}, {Fetch, 3, 1, 0}},
+		"the delta ends at block 3 of 4":      {{OriginFetch, 0, 3, 0}},
+		"span 0 of the delta, 0 fetch":        {{OriginFetch, 0, 0, 0}},
+		"span 0 of the delta, 0-4 fetch":      {{OriginFetch, 0, 5, 0}},
+		"span 1 of the delta, 3 fetch":        {{OriginFetch, 0, 2, 0}, {OriginFetch, 3, 1, 0}},
 		"span 0 of the delta, 0-3 origin 9":   {{9, 0, 4, 0}},
-		"span 0 of the delta, 0-3 moved from": {{Moved, 0, 4, -1}},
-		"span 0 of the delta, 0-3 moved":      {{Moved, 0, 4, 1<<51 - 3}},
-		"span 0 of the delta, 0-9223372":      {{Fetch, 0, 1<<63 - 1, 0}},
+		"span 0 of the delta, 0-3 moved from": {{OriginMoved, 0, 4, -1}},
+		"span 0 of the delta, 0-3 moved":      {{OriginMoved, 0, 4, 1<<51 - 3}},
+		"span 0 of the delta, 0-9223372":      {{OriginFetch, 0, 1<<63 - 1, 0}},
 	} {
 		fails("verity: patch: "+text, old, to, tree, &Delta{BlockSize: 4096, Blocks: 4, Spans: spans}, PatchOptions{})
 	}
@@ -256,10 +256,10 @@ func TestPatchDamagedTree(t *testing.T) {
 	device := tree.Source.(memory)
 	const damaged = 20 // the hash block over the blocks from 320 on
 	device[len(device)-(40-damaged)*512+3] ^= 1
-	for _, origin := range []Origin{Kept, Same, Zero, Fetch} {
+	for _, origin := range []Origin{OriginKept, OriginSame, OriginZero, OriginFetch} {
 		d := &Delta{BlockSize: 512, Blocks: 640, Spans: []Span{{Origin: origin, Count: 640}}}
 		dst := newMemory(to.Size())
-		if origin == Kept {
+		if origin == OriginKept {
 			copy(dst, to)
 		}
 		before := bytes.Clone(dst)
@@ -314,7 +314,7 @@ func TestPatchWrongDelta(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, to, dst)
 		require.Equal(t, int64(9), got.Kept+got.Copied+got.Zeroed+got.Fetched)
-		require.Equal(t, got.Fetched-d.Total(Fetch), got.Damaged)
+		require.Equal(t, got.Fetched-d.Total(OriginFetch), got.Damaged)
 	}
 }
 
@@ -335,7 +335,7 @@ func TestPatchPowerCut(t *testing.T) {
 	for _, o := range []DiffOptions{{}, {Target: treeOf(t, target, p)}} {
 		d, err := Diff(ctx, treeOf(t, old, p), tree, o)
 		require.NoError(t, err)
-		require.Positive(t, d.Total(Fetch))
+		require.Positive(t, d.Total(OriginFetch))
 		slot := func() *faultio.Disk {
 			disk := faultio.NewDisk(max(to.Size(), target.Size()))
 			_, err := disk.WriteAt(target, 0)

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
 // DefaultCacheSize is how much a Reader keeps of the tree if nothing else is asked
@@ -27,14 +29,14 @@ type ReaderOptions struct {
 type Reader struct {
 	layout  *layout
 	image   Image
-	cache   cache
 	workers sync.Pool // of *readWorker
 }
 
 type readWorker struct {
-	hash  *hasher
-	buf   []byte
-	slots []byte
+	hash   *hashtree.Hasher
+	walker hashtree.Walker
+	buf    []byte
+	slots  []byte
 }
 
 var _ osmith.Source = (*Reader)(nil)
@@ -42,7 +44,8 @@ var _ osmith.Source = (*Reader)(nil)
 // NewReader returns a reader of the image. It reads the superblock, if there is to be
 // one, and the top block of the tree; one that does not have the root hash is a
 // *BlockError. The errors are otherwise those of Image.Verify.
-func NewReader(im Image, o ReaderOptions) (*Reader, error) {
+func NewReader(im Image, o ReaderOptions) (r *Reader, err error) {
+	defer prefix.Add("verity", &err)
 	l, err := im.layout()
 	if err != nil {
 		return nil, err
@@ -52,17 +55,31 @@ func NewReader(im Image, o ReaderOptions) (*Reader, error) {
 	if size <= 0 {
 		size = DefaultCacheSize
 	}
-	r := &Reader{layout: l, image: im}
-	r.cache.max = int(max(1, min(size/int64(l.HashBlockSize), 1<<30)))
-	r.workers.New = func() any { return &readWorker{hash: newHasher(l), buf: l.newBuffer()} }
-	if l.top() > 0 {
+	cache := hashtree.NewCache(int(min(size/int64(l.HashBlockSize), 1<<30)))
+	r = &Reader{layout: l, image: im}
+	r.workers.New = func() any {
+		hash := l.NewHasher()
+		return &readWorker{hash: hash, buf: l.newBuffer(), walker: hashtree.Walker{
+			Layout: l.Layout, Hasher: hash, Root: im.RootHash, Cache: cache,
+			Read: func(b []byte, level int, number int64) error {
+				return hashtree.ReadFull(im.Tree, b, l.Offset(level, number), "tree")
+			},
+			Mismatch: l.blockError,
+		}}
+	}
+	if l.Top() > 0 {
 		w := r.workers.Get().(*readWorker)
 		defer r.workers.Put(w)
-		if _, err := r.block(w, l.top(), 0); err != nil {
+		if _, err := w.walker.Hold(l.Top(), 0); err != nil {
 			return nil, err
 		}
 	}
 	return r, nil
+}
+
+// blockError is the error for a hash block that does not have the digest that it must have.
+func (l *layout) blockError(h *hashtree.Held, want []byte) error {
+	return &BlockError{Level: h.Level, Block: h.Number, Want: bytes.Clone(want), Got: bytes.Clone(h.Got), top: h.Level == l.Top()}
 }
 
 // Size returns the number of bytes that the tree covers.
@@ -85,7 +102,7 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 		n += k
 		off += int64(k)
 		if err != nil {
-			return n, err
+			return n, prefix.Error("verity", err)
 		}
 	}
 	return n, nil
@@ -100,11 +117,11 @@ func (r *Reader) span(w *readWorker, p []byte, off int64) (int, error) {
 	skip := off % size
 	wanted := skip + min(int64(len(p)), int64(len(w.buf)))
 	buf := w.buf[:min((wanted+size-1)/size*size, int64(len(w.buf)), r.layout.dataSize()-first*size)]
-	if err := readFull(r.image.Data, buf, first*size, "data"); err != nil {
+	if err := hashtree.ReadFull(r.image.Data, buf, first*size, "data"); err != nil {
 		return 0, err
 	}
-	w.slots = w.hash.appendData(w.slots[:0], buf)
-	good, err := r.match(w, first)
+	w.slots = w.hash.AppendData(w.slots[:0], buf)
+	good, err := w.match(first)
 	if good == 0 {
 		return 0, err
 	}
@@ -116,51 +133,16 @@ func (r *Reader) span(w *readWorker, p []byte, off int64) (int, error) {
 }
 
 // match compares the slots of a run of data blocks and returns how many are right.
-func (r *Reader) match(w *readWorker, first int64) (int, error) {
-	var block []byte
-	leaf := int64(-1)
-	for i := range len(w.slots) / r.layout.slot {
-		n := first + int64(i)
-		want := r.image.RootHash
-		if r.layout.top() > 0 {
-			if n/r.layout.perBlock != leaf {
-				leaf = n / r.layout.perBlock
-				var err error
-				if block, err = r.block(w, 1, leaf); err != nil {
-					return i, err
-				}
-			}
-			want = r.layout.digest(block, int(n%r.layout.perBlock))
-		}
-		if got := r.layout.digest(w.slots, i); !bytes.Equal(got, want) {
-			return i, &BlockError{Block: n, Want: bytes.Clone(want), Got: bytes.Clone(got), top: r.layout.top() == 0}
-		}
-	}
-	return len(w.slots) / r.layout.slot, nil
-}
-
-// block returns a verified hash block. It must not be changed.
-func (r *Reader) block(w *readWorker, level int, number int64) ([]byte, error) {
-	at := r.layout.offset(level, number)
-	if b := r.cache.get(at); b != nil {
-		return b, nil
-	}
-	want := r.image.RootHash
-	if level < r.layout.top() {
-		above, err := r.block(w, level+1, number/r.layout.perBlock)
+func (w *readWorker) match(first int64) (int, error) {
+	n := len(w.slots) / w.walker.Slot
+	for i := range n {
+		want, err := w.walker.Want(0, first+int64(i))
 		if err != nil {
-			return nil, err
+			return i, err
 		}
-		want = r.layout.digest(above, int(number%r.layout.perBlock))
+		if got := w.walker.Digest(w.slots, i); !bytes.Equal(got, want) {
+			return i, &BlockError{Block: first + int64(i), Want: bytes.Clone(want), Got: bytes.Clone(got), top: w.walker.Top() == 0}
+		}
 	}
-	b := make([]byte, r.layout.HashBlockSize)
-	if err := readFull(r.image.Tree, b, at, "tree"); err != nil {
-		return nil, err
-	}
-	got := r.layout.digest(w.hash.appendTree(nil, b), 0)
-	if !bytes.Equal(got, want) {
-		return nil, &BlockError{Level: level, Block: number, Want: bytes.Clone(want), Got: got, top: level == r.layout.top()}
-	}
-	r.cache.put(at, b)
-	return b, nil
+	return n, nil
 }

@@ -188,14 +188,10 @@ func TestReaderCache(t *testing.T) {
 		case 0:
 			assert.Equal(t, int64(24*blockSize), tree.bytes.Load())
 		case 1:
-			assert.Greater(t, tree.bytes.Load(), int64(3*24*blockSize))
+			assert.GreaterOrEqual(t, tree.bytes.Load(), int64(3*24*blockSize))
 		}
-		assert.LessOrEqual(t, int64(r.cache.recent.Len()), max(1, r.cache.max64()))
-		assert.Len(t, r.cache.at, r.cache.recent.Len())
 	}
 }
-
-func (c *cache) max64() int64 { return int64(c.max) }
 
 func TestReaderConcurrent(t *testing.T) {
 	data, tree, root := numberedMemory(t, 2000)

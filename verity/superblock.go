@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // SuperblockSize is the number of bytes that a superblock occupies.
@@ -19,24 +22,39 @@ const (
 	maxBlockSize = 512 << 10
 )
 
-// Offsets of the fields of struct verity_sb, cryptsetup 2.8, lib/verity/verity.c.
-// All integers are little-endian.
+// rawSuperblock is struct verity_sb of cryptsetup 2.8, lib/verity/verity.c: little-endian.
+type rawSuperblock struct {
+	Signature     [8]byte // "verity" and two NULs
+	Version       uint32  // always 1
+	HashType      uint32
+	UUID          [16]byte // text order
+	Algorithm     [32]byte // NUL-padded
+	DataBlockSize uint32
+	HashBlockSize uint32
+	DataBlocks    uint64
+	SaltSize      uint16
+	Pad1          [6]byte // zero
+	Salt          [256]byte
+	Pad2          [168]byte // zero
+}
+
+// Offsets of its fields that errors are about.
 const (
-	sbMagic         = 0  // 8 bytes, "verity" and two NULs
-	sbVersion       = 8  // u32, always 1
-	sbHashType      = 12 // u32
-	sbUUID          = 16 // 16 bytes, text order
-	sbAlgorithm     = 32 // 32 bytes, NUL-padded
-	sbDataBlockSize = 64 // u32
-	sbHashBlockSize = 68 // u32
-	sbDataBlocks    = 72 // u64
-	sbSaltSize      = 80 // u16
-	sbPad1          = 82 // 6 bytes, zero
-	sbSalt          = 88 // 256 bytes, zero-padded
+	sbSignature     = 0
+	sbVersion       = 8
+	sbHashType      = 12
+	sbUUID          = 16
+	sbAlgorithm     = 32
+	sbDataBlockSize = 64
+	sbHashBlockSize = 68
+	sbDataBlocks    = 72
+	sbSaltSize      = 80
+	sbPad1          = 82
+	sbSalt          = 88
 	sbPad2          = 344
 )
 
-var magic = []byte("verity\x00\x00")
+var magic = [8]byte([]byte("verity\x00\x00"))
 
 // A Superblock is the header of a hash device. It says how the tree was made, but
 // not what the root hash is, and nothing protects it: a changed superblock shows
@@ -60,65 +78,72 @@ func (sb *Superblock) DataSize() int64 {
 
 // ReadSuperblock reads the superblock at a byte offset of a hash device. It is
 // strict: an unknown version or size and any byte that should be zero but is not
-// are errors of type *FormatError; a missing signature also is ErrNoSuperblock.
+// are errors of type *osmith.FormatError; a missing signature also is ErrNoSuperblock.
 // What follows the 512 bytes up to the end of the first hash block has no meaning
 // and is not looked at.
 func ReadSuperblock(r io.ReaderAt, off int64) (*Superblock, error) {
+	sb, err := readSuperblock(r, off)
+	return sb, prefix.Error("verity", err)
+}
+
+func readSuperblock(r io.ReaderAt, off int64) (*Superblock, error) {
 	if off < 0 {
-		return nil, &FormatError{Offset: off, Field: "superblock", Err: errors.New("negative offset")}
+		return nil, &osmith.FormatError{Offset: off, Field: "superblock", Err: errors.New("negative offset")}
 	}
 	b := make([]byte, SuperblockSize)
 	if n, err := r.ReadAt(b, off); n < len(b) {
 		if err == io.EOF {
 			err = fmt.Errorf("%d of %d bytes: %w", n, len(b), io.ErrUnexpectedEOF)
 		}
-		return nil, &FormatError{Offset: off, Field: "superblock", Err: err}
+		return nil, &osmith.FormatError{Offset: off, Field: "superblock", Err: err}
 	}
 	sb, at, err := parseSuperblock(b)
 	if err != nil {
-		return nil, &FormatError{Offset: off + int64(at), Field: fieldName(at), Err: err}
+		return nil, superblockError(off, at, err)
 	}
 	return sb, nil
 }
 
+// superblockError is an error about a field of the superblock at off.
+func superblockError(off int64, field int, err error) error {
+	return &osmith.FormatError{Offset: off + int64(field), Field: "superblock: " + fieldName(field), Err: err}
+}
+
 // parseSuperblock returns, with an error, the offset of the field it is about.
 func parseSuperblock(b []byte) (*Superblock, int, error) {
-	if !bytes.Equal(b[sbMagic:sbVersion], magic) {
-		return nil, sbMagic, ErrNoSuperblock
+	var raw rawSuperblock
+	if _, err := binary.Decode(b, binary.LittleEndian, &raw); err != nil {
+		return nil, 0, err
 	}
-	if v := binary.LittleEndian.Uint32(b[sbVersion:]); v != 1 {
-		return nil, sbVersion, fmt.Errorf("unknown version %d, want 1", v)
+	switch {
+	case raw.Signature != magic:
+		return nil, sbSignature, ErrNoSuperblock
+	case raw.Version != 1:
+		return nil, sbVersion, fmt.Errorf("unknown version %d, want 1", raw.Version)
+	case raw.SaltSize > MaxSaltSize:
+		return nil, sbSaltSize, fmt.Errorf("%d bytes, at most %d are allowed", raw.SaltSize, MaxSaltSize)
+	case raw.DataBlocks > math.MaxInt64:
+		return nil, sbDataBlocks, fmt.Errorf("%d blocks are more than a device can have", raw.DataBlocks)
 	}
-	dataBlockSize := binary.LittleEndian.Uint32(b[sbDataBlockSize:])
-	if err := checkBlockSize(int64(dataBlockSize)); err != nil {
+	if err := checkBlockSize(int64(raw.DataBlockSize)); err != nil {
 		return nil, sbDataBlockSize, err
 	}
-	hashBlockSize := binary.LittleEndian.Uint32(b[sbHashBlockSize:])
-	if err := checkBlockSize(int64(hashBlockSize)); err != nil {
+	if err := checkBlockSize(int64(raw.HashBlockSize)); err != nil {
 		return nil, sbHashBlockSize, err
 	}
-	saltSize := binary.LittleEndian.Uint16(b[sbSaltSize:])
-	if saltSize > MaxSaltSize {
-		return nil, sbSaltSize, fmt.Errorf("%d bytes, at most %d are allowed", saltSize, MaxSaltSize)
-	}
-	name := bytes.TrimRight(b[sbAlgorithm:sbDataBlockSize], "\x00")
 	sb := &Superblock{
-		HashType:      binary.LittleEndian.Uint32(b[sbHashType:]),
-		UUID:          [16]byte(b[sbUUID:sbAlgorithm]),
-		Algorithm:     string(name),
-		DataBlockSize: int(dataBlockSize),
-		HashBlockSize: int(hashBlockSize),
-		Salt:          append([]byte(nil), b[sbSalt:sbSalt+int(saltSize)]...),
+		HashType:      raw.HashType,
+		UUID:          raw.UUID,
+		Algorithm:     string(bytes.TrimRight(raw.Algorithm[:], "\x00")),
+		DataBlockSize: int(raw.DataBlockSize),
+		HashBlockSize: int(raw.HashBlockSize),
+		DataBlocks:    int64(raw.DataBlocks),
+		Salt:          append([]byte(nil), raw.Salt[:raw.SaltSize]...),
 	}
-	blocks := binary.LittleEndian.Uint64(b[sbDataBlocks:])
-	if blocks > math.MaxInt64 {
-		return nil, sbDataBlocks, fmt.Errorf("%d blocks are more than a device can have", blocks)
-	}
-	sb.DataBlocks = int64(blocks)
 	if at, err := sb.check(); err != nil {
 		return nil, at, err
 	}
-	for _, gap := range [][2]int{{sbPad1, sbSalt}, {sbSalt + int(saltSize), sbPad2}, {sbPad2, SuperblockSize}} {
+	for _, gap := range [][2]int{{sbPad1, sbSalt}, {sbSalt + int(raw.SaltSize), sbPad2}, {sbPad2, SuperblockSize}} {
 		for at := gap[0]; at < gap[1]; at++ {
 			if b[at] != 0 {
 				return nil, at, fmt.Errorf("byte %#02x where zero is required", b[at])
@@ -159,24 +184,24 @@ func (sb *Superblock) check() (int, error) {
 	return 0, nil
 }
 
-// AppendBinary appends the 512 bytes of the superblock. A value that no superblock
-// can hold is a *FormatError.
+// AppendBinary appends the 512 bytes of the superblock. A value that no superblock can hold is an *osmith.FormatError.
 func (sb *Superblock) AppendBinary(b []byte) ([]byte, error) {
 	if at, err := sb.check(); err != nil {
-		return nil, &FormatError{Offset: int64(at), Field: fieldName(at), Err: err}
+		return nil, prefix.Error("verity", superblockError(0, at, err))
 	}
-	var s [SuperblockSize]byte
-	copy(s[sbMagic:], magic)
-	binary.LittleEndian.PutUint32(s[sbVersion:], 1)
-	binary.LittleEndian.PutUint32(s[sbHashType:], sb.HashType)
-	copy(s[sbUUID:], sb.UUID[:])
-	copy(s[sbAlgorithm:], sb.Algorithm)
-	binary.LittleEndian.PutUint32(s[sbDataBlockSize:], uint32(sb.DataBlockSize))
-	binary.LittleEndian.PutUint32(s[sbHashBlockSize:], uint32(sb.HashBlockSize))
-	binary.LittleEndian.PutUint64(s[sbDataBlocks:], uint64(sb.DataBlocks))
-	binary.LittleEndian.PutUint16(s[sbSaltSize:], uint16(len(sb.Salt)))
-	copy(s[sbSalt:], sb.Salt)
-	return append(b, s[:]...), nil
+	raw := rawSuperblock{
+		Signature:     magic,
+		Version:       1,
+		HashType:      sb.HashType,
+		UUID:          sb.UUID,
+		DataBlockSize: uint32(sb.DataBlockSize),
+		HashBlockSize: uint32(sb.HashBlockSize),
+		DataBlocks:    uint64(sb.DataBlocks),
+		SaltSize:      uint16(len(sb.Salt)),
+	}
+	copy(raw.Algorithm[:], sb.Algorithm)
+	copy(raw.Salt[:], sb.Salt)
+	return binary.Append(b, binary.LittleEndian, &raw)
 }
 
 func checkBlockSize(n int64) error {
@@ -189,30 +214,20 @@ func checkBlockSize(n int64) error {
 	return nil
 }
 
+// fieldName returns the name of the field that an offset lies in.
 func fieldName(at int) string {
-	switch {
-	case at < sbVersion:
-		return "signature"
-	case at < sbHashType:
-		return "version"
-	case at < sbUUID:
-		return "hash_type"
-	case at < sbAlgorithm:
-		return "uuid"
-	case at < sbDataBlockSize:
-		return "algorithm"
-	case at < sbHashBlockSize:
-		return "data_block_size"
-	case at < sbDataBlocks:
-		return "hash_block_size"
-	case at < sbSaltSize:
-		return "data_blocks"
-	case at < sbPad1:
-		return "salt_size"
-	case at < sbSalt:
-		return "_pad1"
-	case at < sbPad2:
-		return "salt"
+	name := ""
+	for _, f := range []struct {
+		at   int
+		name string
+	}{
+		{sbSignature, "signature"}, {sbVersion, "version"}, {sbHashType, "hash_type"}, {sbUUID, "uuid"}, {sbAlgorithm, "algorithm"},
+		{sbDataBlockSize, "data_block_size"}, {sbHashBlockSize, "hash_block_size"}, {sbDataBlocks, "data_blocks"},
+		{sbSaltSize, "salt_size"}, {sbPad1, "_pad1"}, {sbSalt, "salt"}, {sbPad2, "_pad2"},
+	} {
+		if f.at <= at {
+			name = f.name
+		}
 	}
-	return "_pad2"
+	return name
 }

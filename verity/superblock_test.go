@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 )
 
 func testSuperblock() *Superblock {
@@ -63,7 +65,7 @@ func TestReadSuperblockStrict(t *testing.T) {
 		sb, err := ReadSuperblock(bytes.NewReader(b), 4096)
 		assert.Nil(t, sb)
 		assert.ErrorContains(t, err, test.message)
-		var format *FormatError
+		var format *osmith.FormatError
 		assert.ErrorAs(t, err, &format)
 	}
 }
@@ -88,9 +90,9 @@ func TestAppendBinaryErrors(t *testing.T) {
 		change(sb)
 		b, err := sb.AppendBinary(nil)
 		assert.Nil(t, b)
-		var format *FormatError
+		var format *osmith.FormatError
 		require.True(t, errors.As(err, &format))
-		assert.Equal(t, name, format.Field)
+		assert.Equal(t, "superblock: "+name, format.Field)
 	}
 }
 
@@ -130,8 +132,8 @@ func FuzzVerify(f *testing.F) {
 		tree := make(memory, 64<<10)
 		copy(tree[blockSize:], rest)
 		copy(tree, superblock)
-		for _, a := range algorithms {
-			im := Image{Data: data, Tree: tree, RootHash: make([]byte, a.size)}
+		for _, size := range []int{20, 32, 48, 64} { // of the four hashes
+			im := Image{Data: data, Tree: tree, RootHash: make([]byte, size)}
 			if err := im.Verify(context.Background()); err == nil {
 				t.Fatal("a root hash of zeros fits")
 			}

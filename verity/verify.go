@@ -3,9 +3,88 @@ package verity
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
+
+// An Image is data with its hash tree, and the root hash that vouches for both.
+type Image struct {
+	// Data may be larger than the superblock says, as a partition usually is; what
+	// lies behind is not looked at.
+	Data osmith.Source
+
+	// Tree is the hash device, which may be the same as Data. Bytes behind the tree
+	// are not looked at.
+	Tree osmith.Source
+
+	// RootHash must come from a place that is trusted: all else follows from it.
+	RootHash []byte
+
+	// HashOffset is where the superblock is on the hash device, in bytes.
+	HashOffset int64
+
+	// UUID, if it is not zero, is what the superblock must have. The root hash does
+	// not protect it.
+	UUID [16]byte
+
+	// Params are the parameters of an image that has no superblock, or nil to read
+	// them from the superblock. Its HashOffset is used then, and all of Data belongs
+	// to the image.
+	Params *Params
+}
+
+// Verify checks a whole image: every data block and every hash block against the
+// root hash, by the superblock at the start of the tree. It is short for
+// Image.Verify.
+func Verify(ctx context.Context, data, tree osmith.Source, root []byte) error {
+	return Image{Data: data, Tree: tree, RootHash: root}.Verify(ctx)
+}
+
+// layout reads the superblock, if there is to be one, and checks it and the sizes of
+// both devices.
+func (im Image) layout() (*layout, error) {
+	l, err := im.readLayout()
+	if err != nil {
+		return nil, err
+	}
+	if len(im.RootHash) != l.DigestSize {
+		return nil, fmt.Errorf("root hash: %d bytes, want %d for %s", len(im.RootHash), l.DigestSize, l.Hash)
+	}
+	if have := im.Data.Size(); have < l.dataSize() {
+		return nil, &ShortError{Device: "data", Want: l.dataSize(), Got: have}
+	}
+	if have := im.Tree.Size(); have < l.End {
+		return nil, &ShortError{Device: "tree", Want: l.End, Got: have}
+	}
+	return l, nil
+}
+
+func (im Image) readLayout() (*layout, error) {
+	if im.Params != nil {
+		p := *im.Params
+		p.NoSuperblock = true
+		return newLayout(p, im.Data.Size())
+	}
+	sb, err := readSuperblock(im.Tree, im.HashOffset)
+	if err != nil {
+		return nil, err
+	}
+	if im.UUID != ([16]byte{}) && im.UUID != sb.UUID {
+		return nil, superblockError(im.HashOffset, sbUUID, fmt.Errorf("%x, want %x", sb.UUID, im.UUID))
+	}
+	if !hashtree.Known(sb.Algorithm) {
+		return nil, superblockError(im.HashOffset, sbAlgorithm, fmt.Errorf("%s: %w: want %s", sb.Algorithm, ErrNotSupported, hashtree.Names()))
+	}
+	l, err := newLayout(sb.Params(im.HashOffset), sb.DataSize())
+	if errors.Is(err, hashtree.ErrTooLarge) {
+		return nil, superblockError(im.HashOffset, sbDataBlocks, err)
+	}
+	return l, err
+}
 
 // Verify checks a whole image, in parallel: every data block and every hash block
 // against the root hash. It returns nil only if all of them are what the root hash
@@ -13,15 +92,16 @@ import (
 //
 // A *MismatchError tells what is wrong and where. A device that is too small is a
 // *ShortError; a superblock that is none, or is of another UUID than expected, a
-// *FormatError. The superblock is not protected by the root hash; only its block
+// *osmith.FormatError. The superblock is not protected by the root hash; only its block
 // count, sizes and salt, which determine it, are.
-func (im Image) Verify(ctx context.Context) error {
+func (im Image) Verify(ctx context.Context) (err error) {
+	defer prefix.Add("verity", &err)
 	l, err := im.layout()
 	if err != nil {
 		return err
 	}
 	v := &verifier{layout: l, data: &dataReader{layout: l, src: im.Data}, hashes: im.Tree, root: im.RootHash}
-	if l.top() == 0 {
+	if l.Top() == 0 {
 		return v.single(ctx)
 	}
 	return v.image(ctx)
@@ -49,12 +129,13 @@ func (v *verifier) single(ctx context.Context) error {
 
 // image verifies an image that has a tree.
 func (v *verifier) image(ctx context.Context) error {
-	top := v.newPath(newHasher(v.layout))
-	if err := top.load(ctx, v.top(), 0, v.root); err != nil {
+	p := v.newPath(ctx, v.NewHasher())
+	top, err := p.walker.Hold(v.Top(), 0)
+	if err != nil {
 		return err
 	}
-	found := &findings{levels: make([]ranges, len(v.blocks))}
-	err := inOrder(ctx, v.jobs(), func() func(int64, *findings) error {
+	found := &findings{levels: make([]ranges, len(v.Blocks))}
+	err = inOrder(ctx, v.jobs(), func() func(int64, *findings) error {
 		return v.newWorker(ctx)
 	}, func(_ int64, out *findings) error {
 		found.merge(out)
@@ -63,9 +144,8 @@ func (v *verifier) image(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	e := found.mismatch()
-	e.Want, e.Got = v.root, top.levels[v.top()].stored
-	if top.levels[v.top()].state == doubtful {
+	e := found.mismatch(v.root, top.Got)
+	if p.state(v.Top(), 0) == doubtful {
 		// The top block neither has the root hash nor can be inferred. Either the
 		// root hash is another image's, or more than the top block is damaged.
 		if e.TreeBlocks == 1 && e.DataBlocks == 0 {
@@ -81,8 +161,7 @@ func (v *verifier) image(ctx context.Context) error {
 			return e
 		}
 		found.levels[0] = ranges{} // the data is intact after all
-		e = found.mismatch()
-		e.Want, e.Got = v.root, top.levels[v.top()].stored
+		e = found.mismatch(v.root, top.Got)
 	}
 	if e.TreeBlocks == 0 && e.DataBlocks == 0 {
 		return nil
@@ -93,42 +172,44 @@ func (v *verifier) image(ctx context.Context) error {
 // newWorker returns the function of one goroutine. It checks the data blocks of a
 // job, and every hash block whose first data block is among them.
 func (v *verifier) newWorker(ctx context.Context) func(int64, *findings) error {
-	hash, buf := newHasher(v.layout), v.newBuffer()
-	path := v.newPath(hash)
+	hash, buf := v.NewHasher(), v.newBuffer()
+	path := v.newPath(ctx, hash)
 	var slots, leaves, leafSlots []byte
 	return func(job int64, out *findings) error {
-		out.reset(len(v.blocks))
+		out.reset(len(v.Blocks))
 		var err error
 		if slots, err = v.data.appendSlots(ctx, slots[:0], job, hash, buf); err != nil {
 			return err
 		}
 		first := job * v.jobBlocks()
+		leaf := first / v.PerBlock
 		if v.wide() {
-			if err := path.follow(ctx, first/v.perBlock, 1); err != nil {
+			block, err := path.walker.Hold(1, leaf)
+			if err != nil {
 				return err
 			}
 			path.report(first, out)
-			v.compare(path.levels[1].block[int(first%v.perBlock)*v.slot:], slots, first, &out.levels[0])
+			v.compare(block.Content[int(first%v.PerBlock)*v.Slot:], slots, first, &out.levels[0])
 			return nil
 		}
-		leaf := first / v.perBlock
-		n := (len(slots)/v.slot-1)/int(v.perBlock) + 1
-		leaves = appendZeros(leaves[:0], n*v.HashBlockSize)
-		if err := readFull(v.hashes, leaves, v.offset(1, leaf), "tree"); err != nil {
+		n := (len(slots)/v.Slot-1)/int(v.PerBlock) + 1
+		leaves = hashtree.AppendZeros(leaves[:0], n*v.HashBlockSize)
+		if err := hashtree.ReadFull(v.hashes, leaves, v.Offset(1, leaf), "tree"); err != nil {
 			return err
 		}
-		leafSlots = hash.appendTree(leafSlots[:0], leaves)
+		leafSlots = hash.AppendTree(leafSlots[:0], leaves)
 		for i := range n {
-			under := slots[:min(len(slots), int(v.perBlock)*v.slot)]
+			under := slots[:min(len(slots), int(v.PerBlock)*v.Slot)]
 			slots = slots[len(under):]
-			block := leaves[i*v.HashBlockSize:][:v.HashBlockSize]
-			if err := path.follow(ctx, leaf, 2); err != nil {
+			path.under = under
+			block, err := path.walker.Put(1, leaf, leaves[i*v.HashBlockSize:][:v.HashBlockSize], v.Digest(leafSlots, i))
+			path.under = nil
+			if err != nil {
 				return err
 			}
-			path.take(leaf, block, v.digest(leafSlots, i), under)
 			path.report(first, out)
-			v.compare(path.levels[1].block, under, first, &out.levels[0])
-			first += v.perBlock
+			v.compare(block.Content, under, first, &out.levels[0])
+			first += v.PerBlock
 			leaf++
 		}
 		return nil
@@ -140,8 +221,8 @@ func (v *verifier) compare(block, slots []byte, first int64, to *ranges) {
 	if bytes.Equal(block[:len(slots)], slots) {
 		return
 	}
-	for i := range len(slots) / v.slot {
-		if !bytes.Equal(v.digest(block, i), v.digest(slots, i)) {
+	for i := range len(slots) / v.Slot {
+		if !bytes.Equal(v.Digest(block, i), v.Digest(slots, i)) {
 			to.add(first+int64(i), 1)
 		}
 	}

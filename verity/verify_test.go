@@ -14,10 +14,10 @@ func TestVerifyDamage(t *testing.T) {
 	data, tree, root := numberedMemory(t, blocks)
 	layout, err := newLayout(Params{}, blocks*blockSize)
 	require.NoError(t, err)
-	require.Equal(t, 3, layout.top())
+	require.Equal(t, 3, layout.Top())
 	flip := func(m memory, off int64) { m[off] ^= 0x10 }
-	hash := func(level int, block, at int64) int64 { return layout.offset(level, block) + at }
-	last := layout.blocks[1] - 1
+	hash := func(level int, block, at int64) int64 { return layout.Offset(level, block) + at }
+	last := layout.Blocks[1] - 1
 
 	for name, test := range map[string]struct {
 		damage  func(data, tree memory, root []byte)
@@ -83,7 +83,7 @@ func TestVerifyDamage(t *testing.T) {
 		},
 		"whole tree": {
 			damage: func(_, tr memory, _ []byte) { clear(tr[blockSize:]) },
-			ranges: []Range{{1, 0, layout.blocks[1]}, {2, 0, 2}, {3, 0, 1}},
+			ranges: []Range{{1, 0, layout.Blocks[1]}, {2, 0, 2}, {3, 0, 1}},
 			is:     []error{ErrTree},
 		},
 		"top and data": {

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
 // A Writer writes data on and makes its hash tree on the way, so that copying an
@@ -25,7 +28,7 @@ type Writer struct {
 }
 
 type writerJob struct {
-	hash  *hasher
+	hash  *hashtree.Hasher
 	buf   []byte
 	slots []byte
 	out   leaves
@@ -38,7 +41,7 @@ type writerJob struct {
 func NewWriter(data io.Writer, tree io.WriterAt, size int64, p Params) (*Writer, error) {
 	l, err := newLayout(p, size)
 	if err != nil {
-		return nil, err
+		return nil, prefix.Error("verity", err)
 	}
 	limit := min(runtime.GOMAXPROCS(0), 8) // of 2 MiB each
 	return &Writer{layout: l, data: data, tree: tree, up: newBuilder(l, tree), room: size, limit: limit}, nil
@@ -46,7 +49,8 @@ func NewWriter(data io.Writer, tree io.WriterAt, size int64, p Params) (*Writer,
 
 // Write implements io.Writer. More than the announced size is an error, and nothing
 // of it is written. After an error nothing more can be written.
-func (w *Writer) Write(b []byte) (int, error) {
+func (w *Writer) Write(b []byte) (n int, err error) {
+	defer prefix.Add("verity", &err)
 	if w.err != nil {
 		return 0, w.err
 	}
@@ -54,17 +58,20 @@ func (w *Writer) Write(b []byte) (int, error) {
 		return 0, errFinished
 	}
 	if int64(len(b)) > w.room {
-		w.err = fmt.Errorf("verity: data: %d bytes more than the %d that were announced", int64(len(b))-w.room, w.layout.dataSize())
+		w.err = fmt.Errorf("data: %d bytes more than the %d that were announced", int64(len(b))-w.room, w.layout.dataSize())
 		return 0, w.err
 	}
-	n := len(b)
+	n = len(b)
 	if w.data != nil {
 		n, w.err = w.data.Write(b)
 		if n < 0 || n > len(b) {
-			n, w.err = 0, errors.New("verity: data: invalid count of bytes from Write")
+			n, w.err = 0, errors.New("invalid count of bytes")
 		}
 		if n < len(b) && w.err == nil {
 			w.err = io.ErrShortWrite
+		}
+		if w.err != nil {
+			w.err = fmt.Errorf("data: write: %w", w.err)
 		}
 	}
 	w.room -= int64(n)
@@ -82,7 +89,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 	return n, w.err
 }
 
-var errFinished = errors.New("verity: data: write after Finish")
+var errFinished = errors.New("data: write after Finish")
 
 // buffer returns an empty buffer for a job; it may have to wait for one.
 func (w *Writer) buffer() []byte {
@@ -90,7 +97,7 @@ func (w *Writer) buffer() []byte {
 		w.wait()
 	}
 	if len(w.free) == 0 {
-		w.free = append(w.free, &writerJob{hash: newHasher(w.layout), buf: make([]byte, 0, min(jobSize, w.layout.dataSize()))})
+		w.free = append(w.free, &writerJob{hash: w.layout.NewHasher(), buf: make([]byte, 0, min(jobSize, w.layout.dataSize()))})
 	}
 	return w.free[len(w.free)-1].buf[:0]
 }
@@ -104,8 +111,8 @@ func (w *Writer) start() {
 	w.queue = append(w.queue, job)
 	go func() {
 		defer close(job.done)
-		job.slots = job.hash.appendData(job.slots[:0], job.buf)
-		job.hash.fill(&job.out, job.slots)
+		job.slots = job.hash.AppendData(job.slots[:0], job.buf)
+		w.layout.fill(job.hash, &job.out, job.slots)
 	}()
 }
 
@@ -128,14 +135,14 @@ func (w *Writer) Finish() ([]byte, error) {
 		w.finish()
 	}
 	if w.err != nil {
-		return nil, w.err
+		return nil, prefix.Error("verity", w.err)
 	}
 	return w.root, nil
 }
 
 func (w *Writer) finish() {
 	if w.room > 0 {
-		w.err = fmt.Errorf("verity: data: %d of %d bytes: %w", w.layout.dataSize()-w.room, w.layout.dataSize(), io.ErrUnexpectedEOF)
+		w.err = fmt.Errorf("data: %d of %d bytes: %w", w.layout.dataSize()-w.room, w.layout.dataSize(), io.ErrUnexpectedEOF)
 		return
 	}
 	if len(w.buf) > 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/verity"
 )
@@ -24,7 +25,7 @@ func diffFlags(*flag.FlagSet) func(*call, []string) error {
 		finish := c.watch(2*old.Size()+fresh.Size(), old, fresh)
 		delta, err := verity.Diff(c, verity.Tree{Source: old}, verity.Tree{Source: fresh}, verity.DiffOptions{})
 		finish()
-		if is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*verity.FormatError](err) || is[*verity.ShortError](err) {
+		if is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*osmith.FormatError](err) || is[*verity.ShortError](err) {
 			return cli.No{Err: err}
 		}
 		if err != nil {
@@ -38,12 +39,12 @@ func (c *call) diff(d *verity.Delta) error {
 	r := diffResult{header: c.header(), BlockSize: d.BlockSize, Blocks: d.Blocks, Totals: map[string]int64{}, Spans: []span{}}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%v\n", d)
-	for _, o := range []verity.Origin{verity.Same, verity.Moved, verity.Zero, verity.Fetch} {
+	for _, o := range []verity.Origin{verity.OriginSame, verity.OriginMoved, verity.OriginZero, verity.OriginFetch} {
 		r.Totals[o.String()] = d.Total(o)
 	}
 	for _, s := range d.Spans {
 		js := span{Origin: s.Origin.String(), First: s.First, Count: s.Count}
-		if s.Origin == verity.Same || s.Origin == verity.Moved {
+		if s.Origin == verity.OriginSame || s.Origin == verity.OriginMoved {
 			js.From = &s.From
 		}
 		r.Spans = append(r.Spans, js)

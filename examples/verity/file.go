@@ -7,13 +7,13 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/osmith-dev/osmith/internal/sparse"
+	"github.com/osmith-dev/osmith"
 )
 
 // An input is a file or block device that is read, and counts what is read for the bar.
 type input struct {
-	*os.File
-	section *io.SectionReader
+	*osmith.Device
+	section *io.SectionReader // what is read of it
 	info    os.FileInfo
 	count   func(n int)
 }
@@ -29,19 +29,18 @@ func openInput(name string, flag int) (*input, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &input{File: f, count: func(int) {}}
-	if in.info, err = f.Stat(); err == nil && in.info.IsDir() {
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
 		err = fmt.Errorf("%s is a directory", name)
 	}
+	var device *osmith.Device
 	if err == nil {
-		var size int64
-		size, err = f.Seek(0, io.SeekEnd) // of a block device, too
-		in.section = io.NewSectionReader(f, 0, size)
+		device, err = osmith.NewDevice(f)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return in, nil
+	return &input{Device: device, section: io.NewSectionReader(device, 0, device.Size()), info: info, count: func(int) {}}, nil
 }
 
 func (in *input) Size() int64 { return in.section.Size() }
@@ -54,7 +53,8 @@ func (in *input) ReadAt(b []byte, off int64) (int, error) {
 
 // NextData lets holes be passed over.
 func (in *input) NextData(off int64) (start, end int64, err error) {
-	return sparse.NextData(in.section, off)
+	start, end, err = in.Device.NextData(off)
+	return min(start, in.Size()), min(end, in.Size()), err
 }
 
 func (in *input) same(other *input) bool { return os.SameFile(in.info, other.info) }
@@ -62,7 +62,7 @@ func (in *input) same(other *input) bool { return os.SameFile(in.info, other.inf
 // first is the same file, cut after so many bytes.
 func (in *input) first(n int64) *input {
 	cut := *in
-	cut.section = io.NewSectionReader(in.File, 0, min(n, in.Size()))
+	cut.section = io.NewSectionReader(in.Device, 0, min(n, in.Size()))
 	return &cut
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/verity"
 	"github.com/osmith-dev/osmith/verity/fec"
@@ -74,9 +75,9 @@ func (f *formatter) shared(name string) error {
 		return err
 	}
 	defer all.Close()
-	err = f.format(all.first(f.params.HashOffset), &cli.Output{File: all.File}, name)
+	err = f.format(all.first(f.params.HashOffset), &cli.Output{File: all.File()}, name)
 	if err != nil && all.info.Mode().IsRegular() {
-		err = errors.Join(err, all.Truncate(all.Size()))
+		err = errors.Join(err, all.File().Truncate(all.Size()))
 	}
 	return err
 }
@@ -144,7 +145,7 @@ func (f *formatter) report(treeName string, dataSize int64, root []byte, treeSiz
 		r.Format = 0
 	}
 	if r.Superblock {
-		r.UUID = formatUUID(p.UUID)
+		r.UUID = osmith.GUID(p.UUID).String()
 	}
 	if f.parity != "" {
 		r.FECRoots = f.roots

@@ -4,10 +4,10 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"flag"
-	"fmt"
 	"io"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/verity"
 )
@@ -119,16 +119,12 @@ func parseRoot(text string) ([]byte, error) {
 	return b, nil
 }
 
-func parseUUID(text string) (u [16]byte, err error) {
-	b, err := hex.DecodeString(strings.ReplaceAll(text, "-", ""))
-	if err != nil || len(b) != len(u) || formatUUID([16]byte(b)) != strings.ToLower(text) {
-		return u, cli.Usagef("-uuid %q: not a UUID", text)
+func parseUUID(text string) ([16]byte, error) {
+	id, err := osmith.ParseGUID(text)
+	if err != nil {
+		return id, cli.Usagef("-uuid %q: not a UUID", text)
 	}
-	return [16]byte(b), nil
-}
-
-func formatUUID(u [16]byte) string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+	return id, nil
 }
 
 // required takes names and values of flags, and refuses those that are empty.

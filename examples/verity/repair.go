@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/verity"
 	"github.com/osmith-dev/osmith/verity/fec"
@@ -36,7 +37,7 @@ func repairFlags(set *flag.FlagSet) func(*call, []string) error {
 		}
 		defer files.close()
 		if *out == "" {
-			return c.repair(files, *roots, &cli.Output{File: files.data.File}, &cli.Output{File: files.tree.File})
+			return c.repair(files, *roots, &cli.Output{File: files.data.File()}, &cli.Output{File: files.tree.File()})
 		}
 		copied, err := cli.Create(*out)
 		if err != nil {
@@ -112,7 +113,7 @@ func (c *call) repaired(report *fec.Report, treeWritten bool, err error) error {
 	switch {
 	case err == nil:
 		return c.Answer(r, text)
-	case left == nil && !is[*verity.FormatError](err) && !is[*verity.ShortError](err) && !is[*fec.ShortError](err):
+	case left == nil && !is[*osmith.FormatError](err) && !is[*verity.ShortError](err):
 		return err
 	}
 	r.Error = err.Error()

@@ -51,8 +51,8 @@ func (c *call) verified(err error) error {
 		{"tree", errors.Is(err, verity.ErrTree)},
 		{"data", errors.Is(err, verity.ErrData)},
 		{"fec", is[*fec.ParityError](err)},
-		{"superblock", is[*verity.FormatError](err)},
-		{"size", is[*verity.ShortError](err) || is[*fec.ShortError](err)},
+		{"superblock", is[*osmith.FormatError](err)},
+		{"size", is[*verity.ShortError](err)},
 	} {
 		if f.is {
 			r.Findings = append(r.Findings, f.name)
@@ -129,7 +129,7 @@ func (f *imageFiles) layout() (p verity.Params, dataSize int64, hash osmith.Sour
 		p, dataSize = sb.Params(im.HashOffset), sb.DataSize()
 	}
 	if have := f.data.Size(); have < dataSize {
-		return p, 0, nil, &verity.ShortError{Device: "data", Need: dataSize, Have: have}
+		return p, 0, nil, &verity.ShortError{Device: "data", Want: dataSize, Got: have}
 	}
 	area, err := fec.HashArea(f.tree, p)
 	if err != nil {

@@ -154,7 +154,7 @@ func diff(ctx context.Context, title string, from, to *build, o verity.DiffOptio
 	}
 	took := time.Since(begin)
 	fmt.Printf("%s: %d spans, diff in %v\n", title, len(delta.Spans), took.Round(100*time.Microsecond))
-	for _, origin := range []verity.Origin{verity.Kept, verity.Same, verity.Moved, verity.Zero, verity.Fetch} {
+	for _, origin := range []verity.Origin{verity.OriginKept, verity.OriginSame, verity.OriginMoved, verity.OriginZero, verity.OriginFetch} {
 		if n := delta.Total(origin); n > 0 {
 			fmt.Printf("  %-6v %6d blocks  %5.1f MB  %5.1f %%\n", origin, n,
 				mega(n*int64(delta.BlockSize)), 100*float64(n)/float64(delta.Blocks))

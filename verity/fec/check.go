@@ -5,6 +5,9 @@ import (
 	"sync"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/verity"
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
 // Check tells whether the parity, which may be longer than [Size], is that of data and
@@ -17,14 +20,15 @@ import (
 // parity itself is damaged, or too much else. Only the root hash tells for certain:
 // see [Repair].
 //
-// A parity that is too short is a *ShortError. Time and memory are those of Encode.
-func Check(ctx context.Context, data, hash, parity osmith.Source, p Params) error {
+// A parity that is too short is a *verity.ShortError. Time and memory are those of Encode.
+func Check(ctx context.Context, data, hash, parity osmith.Source, p Params) (err error) {
+	defer prefix.Add("fec", &err)
 	c, err := newCovered(data, hash, p)
 	if err != nil {
 		return err
 	}
 	if have := parity.Size(); have < c.size() {
-		return &ShortError{Device: "parity", Need: c.size(), Have: have}
+		return &verity.ShortError{Device: "parity", Want: c.size(), Got: have}
 	}
 	var mu sync.Mutex
 	var differ damage // of rounds
@@ -35,7 +39,7 @@ func Check(ctx context.Context, data, hash, parity osmith.Source, p Params) erro
 			if len(stored) < len(b) {
 				stored = make([]byte, len(b))
 			}
-			if err := readFull(parity, stored[:len(b)], off, "parity"); err != nil {
+			if err := hashtree.ReadFull(parity, stored[:len(b)], off, "parity"); err != nil {
 				return err
 			}
 			var found damage
@@ -65,7 +69,7 @@ func Check(ctx context.Context, data, hash, parity osmith.Source, p Params) erro
 	e := &ParityError{Total: c.rounds, Offset: first}
 	for _, r := range differ.sorted() {
 		e.Differ += r.count
-		if len(e.Rounds) < MaxRanges {
+		if len(e.Rounds) < verity.MaxRanges {
 			e.Rounds = append(e.Rounds, Rounds{r.first, r.count})
 		}
 	}
@@ -95,7 +99,7 @@ func (c *covered) locate(parity osmith.Source, n int64) ([]int64, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := readFull(parity, stored, at*int64(c.Roots), "parity"); err != nil {
+		if err := hashtree.ReadFull(parity, stored, at*int64(c.Roots), "parity"); err != nil {
 			return nil, err
 		}
 		for i, b := range stored {

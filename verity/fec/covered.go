@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
 // covered is data and hash area, one behind the other, and zeros behind them up to
@@ -31,13 +32,13 @@ func newCovered(data, hash osmith.Source, p Params) (*covered, error) {
 // read fills b from offset off, which may be anywhere.
 func (c *covered) read(b []byte, off int64) error {
 	if n := min(c.data-off, int64(len(b))); n > 0 {
-		if err := readFull(c.dataSource, b[:n], off, "data"); err != nil {
+		if err := hashtree.ReadFull(c.dataSource, b[:n], off, "data"); err != nil {
 			return err
 		}
 		b, off = b[n:], off+n
 	}
 	if n := min(c.covered()-off, int64(len(b))); n > 0 {
-		if err := readFull(c.hashSource, b[:n], off-c.data, "hash area"); err != nil {
+		if err := hashtree.ReadFull(c.hashSource, b[:n], off-c.data, "hash area"); err != nil {
 			return err
 		}
 		b = b[n:]
@@ -63,25 +64,13 @@ func (c *covered) rowsOf(shards [][]byte, buffer, zero []byte, at int64, n int) 
 	return nil
 }
 
-// readFull fills b from a device that is large enough for it by its own account.
-func readFull(r io.ReaderAt, b []byte, off int64, device string) error {
-	n, err := r.ReadAt(b, off)
-	if n == len(b) {
-		return nil
-	}
-	if err == nil || err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return fmt.Errorf("fec: %s: read %d bytes at %#x: got %d: %w", device, len(b), off, n, err)
-}
-
 func writeFull(w io.WriterAt, b []byte, off int64, device string) error {
 	n, err := w.WriteAt(b, off)
 	if err == nil && n < len(b) {
 		err = io.ErrShortWrite
 	}
 	if err != nil {
-		return fmt.Errorf("fec: %s: write %d bytes at %#x: wrote %d: %w", device, len(b), off, n, err)
+		return fmt.Errorf("%s: write %d bytes at %#x: wrote %d: %w", device, len(b), off, n, err)
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func (d damage) sorted() damage {
 }
 
 // A Report says what Repair found and did. Ranges are in order of level, then block,
-// at most MaxRanges for each level and kind; the numbers count all blocks.
+// at most verity.MaxRanges for each level and kind; the numbers count all blocks.
 type Report struct {
 	Repaired       []verity.Range // blocks that were damaged and are not any more
 	RepairedBlocks int64
@@ -103,7 +103,7 @@ func (t *tree) list(runs damage, ranges *[]verity.Range, total *int64) {
 		listed := 0
 		for _, r := range runs {
 			first := max(r.first, start)
-			count := min(r.first+r.count, start+t.blocks[level]) - first
+			count := min(r.first+r.count, start+t.Blocks[level]) - first
 			if count <= 0 {
 				continue
 			}
@@ -112,7 +112,7 @@ func (t *tree) list(runs damage, ranges *[]verity.Range, total *int64) {
 			switch {
 			case listed > 0 && (*ranges)[n-1].First+(*ranges)[n-1].Count == first-start:
 				(*ranges)[n-1].Count += count
-			case listed < MaxRanges:
+			case listed < verity.MaxRanges:
 				*ranges = append(*ranges, verity.Range{Level: level, First: first - start, Count: count})
 				listed++
 			}

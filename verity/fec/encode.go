@@ -8,6 +8,7 @@ import (
 	"github.com/klauspost/reedsolomon"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // memory is about what all workers together keep, in bytes.
@@ -29,7 +30,8 @@ func columns() int {
 //
 // It reads every byte once, in parallel, and keeps some 30 MiB however much there is.
 // Writes come from several goroutines and are in no particular order.
-func Encode(ctx context.Context, parity io.WriterAt, data, hash osmith.Source, p Params) error {
+func Encode(ctx context.Context, parity io.WriterAt, data, hash osmith.Source, p Params) (err error) {
+	defer prefix.Add("fec", &err)
 	c, err := newCovered(data, hash, p)
 	if err != nil {
 		return err
@@ -68,7 +70,7 @@ func newEncoder(roots int) (reedsolomon.Encoder, error) {
 	rs, err := reedsolomon.New(codeword-roots, roots,
 		reedsolomon.WithCustomMatrix(parityMatrix(roots)), reedsolomon.WithMaxGoroutines(1))
 	if err != nil {
-		return nil, fmt.Errorf("fec: encoder with %d roots: %w", roots, err)
+		return nil, fmt.Errorf("encoder with %d roots: %w", roots, err)
 	}
 	return rs, nil
 }
@@ -112,7 +114,7 @@ func (w *encoding) parityOfRows(n int) ([]byte, error) {
 		w.shards[w.rows()+i] = w.parBuf[i*n : i*n+n]
 	}
 	if err := w.rs.Encode(w.shards); err != nil {
-		return nil, fmt.Errorf("fec: encoding %d codewords: %w", n, err)
+		return nil, fmt.Errorf("encoding %d codewords: %w", n, err)
 	}
 	out := w.out[:n*w.Roots]
 	interleave(out, w.shards[w.rows():])

@@ -86,7 +86,7 @@ func TestCheck(t *testing.T) {
 	assert.EqualValues(t, 3, e.Differ)
 	assert.EqualValues(t, 5, e.Total)
 	assert.Equal(t, []int64{1025}, e.Blocks)
-	assert.Equal(t, "fec: parity: does not agree with data and hash area in 3 of 5 rounds, first at "+
+	assert.Equal(t, "parity: does not agree with data and hash area in 3 of 5 rounds, first at "+
 		fmt.Sprintf("%#x", e.Offset)+": round 0, rounds 3-4", e.Error())
 	for i := range 3 {
 		data[i*5*512] ^= 0xff // more in a codeword of round 0 than can be found
@@ -128,7 +128,7 @@ func TestBadParams(t *testing.T) {
 		require.ErrorAs(t, Check(context.Background(), numbered(1), nil, device{}, p), &e)
 	}
 	for _, size := range []int64{0, -1, 4095, 4097, math.MaxInt64, math.MinInt64} {
-		var e *AlignmentError
+		var e *verity.AlignmentError
 		_, err := Size(size, 0, Params{})
 		require.ErrorAs(t, err, &e, "%d", size)
 		assert.Equal(t, size, e.Size)
@@ -138,13 +138,13 @@ func TestBadParams(t *testing.T) {
 		_, err := Size(4096, size, Params{})
 		require.ErrorAs(t, err, &e, "%d", size)
 	}
-	var short *ShortError
+	var short *verity.ShortError
 	err := Check(context.Background(), numbered(300), nil, make(device, 16383), Params{})
 	require.ErrorAs(t, err, &short)
-	assert.Equal(t, ShortError{"parity", 16384, 16383}, *short)
+	assert.Equal(t, verity.ShortError{Device: "parity", Want: 16384, Got: 16383}, *short)
 	_, err = HashArea(make(device, 4095), verity.Params{})
 	require.ErrorAs(t, err, &short)
-	assert.Equal(t, ShortError{"hash device", 4096, 4095}, *short)
+	assert.Equal(t, verity.ShortError{Device: "hash device", Want: 4096, Got: 4095}, *short)
 	_, err = HashArea(make(device, 8192), verity.Params{HashOffset: 100})
 	require.Error(t, err)
 }

@@ -15,36 +15,8 @@ type ParamError struct {
 }
 
 func (e *ParamError) Error() string {
-	return fmt.Sprintf("fec: %s: %d: want %s", e.Param, e.Value, e.Want)
+	return fmt.Sprintf("%s: %d: want %s", e.Param, e.Value, e.Want)
 }
-
-// An AlignmentError says that the data cannot be cut into whole blocks.
-type AlignmentError struct {
-	Size      int64 // bytes of data
-	BlockSize int   // bytes of a block
-}
-
-func (e *AlignmentError) Error() string {
-	if e.Size <= 0 {
-		return fmt.Sprintf("fec: data: %d bytes: there must be at least one block of %d bytes", e.Size, e.BlockSize)
-	}
-	return fmt.Sprintf("fec: data: %d bytes: not a multiple of the block size %d: %d bytes too many at %#x",
-		e.Size, e.BlockSize, e.Size%int64(e.BlockSize), e.Size-e.Size%int64(e.BlockSize))
-}
-
-// A ShortError says that a device ends before what it must hold does.
-type ShortError struct {
-	Device string // "data", "hash area", "parity" or "hash device"
-	Need   int64  // bytes
-	Have   int64  // bytes; also the offset at which the device ends
-}
-
-func (e *ShortError) Error() string {
-	return fmt.Sprintf("fec: %s: ends at %#x after %d bytes: %d are needed", e.Device, e.Have, e.Have, e.Need)
-}
-
-// MaxRanges is the number of ranges that an error or a [Report] lists of each kind.
-const MaxRanges = 64
 
 // Rounds is a run of rounds of the code. Round n covers the blocks n, n+R, n+2R, ...
 // of data and hash area taken together, where R is the number of rounds; its parity
@@ -63,7 +35,7 @@ func (r Rounds) String() string {
 // A ParityError is the answer of [Check] for parity that is not that of the data and
 // the hash area.
 type ParityError struct {
-	Rounds []Rounds // rounds that differ, in order, at most MaxRanges runs
+	Rounds []Rounds // rounds that differ, in order, at most verity.MaxRanges runs
 	Differ int64    // rounds that differ, all of them
 	Total  int64    // rounds there are
 	Offset int64    // of the first byte that differs, in the FEC area
@@ -72,7 +44,7 @@ type ParityError struct {
 
 func (e *ParityError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "fec: parity: does not agree with data and hash area in %d of %d rounds, first at %#x", e.Differ, e.Total, e.Offset)
+	fmt.Fprintf(&b, "parity: does not agree with data and hash area in %d of %d rounds, first at %#x", e.Differ, e.Total, e.Offset)
 	const shown = 4
 	for i, r := range e.Rounds {
 		switch {
@@ -99,10 +71,10 @@ type UnrepairedError struct {
 
 func (e *UnrepairedError) Error() string {
 	if e.RootHash {
-		return "fec: repair: " + verity.ErrRootHash.Error() + ": the parity confirms the hash tree as it is"
+		return "repair: " + verity.ErrRootHash.Error() + ": the parity confirms the hash tree as it is"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "fec: repair: %d blocks are beyond what the code can correct, %d were repaired", e.UnrepairedBlocks, e.RepairedBlocks)
+	fmt.Fprintf(&b, "repair: %d blocks are beyond what the code can correct, %d were repaired", e.UnrepairedBlocks, e.RepairedBlocks)
 	const shown = 4
 	for i, r := range e.Unrepaired {
 		switch {

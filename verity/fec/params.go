@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -69,7 +70,7 @@ func newGeometry(dataSize, hashSize int64, p Params) (geometry, error) {
 	}
 	bs := int64(p.BlockSize)
 	if dataSize <= 0 || dataSize%bs != 0 {
-		return geometry{}, &AlignmentError{Size: dataSize, BlockSize: p.BlockSize}
+		return geometry{}, &verity.AlignmentError{Size: dataSize, BlockSize: p.BlockSize}
 	}
 	if hashSize < 0 || hashSize > math.MaxInt64-codeword*bs-dataSize {
 		return geometry{}, &ParamError{Param: "hash area size", Value: hashSize, Want: "0 or more, and with the data less than 2^63"}
@@ -87,9 +88,10 @@ func (g geometry) size() int64     { return g.rowSize() * int64(g.Roots) }
 func (g geometry) perRound() int64 { return int64(g.BlockSize) * int64(g.Roots) }
 
 // Size returns how many bytes of parity cover so many bytes of data and of hash
-// area. The data must be a positive multiple of the block size (*AlignmentError); of
+// area. The data must be a positive multiple of the block size (*verity.AlignmentError); of
 // the hash area whole blocks count. Other errors are *ParamError.
-func Size(dataSize, hashSize int64, p Params) (int64, error) {
+func Size(dataSize, hashSize int64, p Params) (n int64, err error) {
+	defer prefix.Add("fec", &err)
 	g, err := newGeometry(dataSize, hashSize, p)
 	if err != nil {
 		return 0, err
@@ -99,7 +101,8 @@ func Size(dataSize, hashSize int64, p Params) (int64, error) {
 
 // Blocks returns how many blocks the code covers: fec_blocks of the device-mapper
 // table. Its errors are those of Size.
-func Blocks(dataSize, hashSize int64, p Params) (int64, error) {
+func Blocks(dataSize, hashSize int64, p Params) (n int64, err error) {
+	defer prefix.Add("fec", &err)
 	g, err := newGeometry(dataSize, hashSize, p)
 	if err != nil {
 		return 0, err
@@ -114,14 +117,15 @@ func Blocks(dataSize, hashSize int64, p Params) (int64, error) {
 //
 // Of the parameters, HashOffset, NoSuperblock and HashBlockSize matter; a superblock
 // that was read gives them by its method Params. A device that ends before the area
-// starts is a *ShortError.
-func HashArea(device osmith.Source, p verity.Params) (*io.SectionReader, error) {
+// starts is a *verity.ShortError.
+func HashArea(device osmith.Source, p verity.Params) (area *io.SectionReader, err error) {
+	defer prefix.Add("fec", &err)
 	start, err := verity.TreeStart(p)
 	if err != nil {
-		return nil, err
+		return nil, prefix.Bare(err)
 	}
 	if have := device.Size(); have < start {
-		return nil, &ShortError{Device: "hash device", Need: start, Have: have}
+		return nil, &verity.ShortError{Device: "hash device", Want: start, Got: have}
 	}
 	return io.NewSectionReader(device, start, device.Size()-start), nil
 }

@@ -1,6 +1,7 @@
 package fec
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"sync"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/verity"
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
 // An Image is what Repair works on. Nothing in it is changed but what the writers given
@@ -50,8 +53,8 @@ type Image struct {
 //
 // The report lists what was repaired; without any damage it is empty. If damage is
 // left the error is an *UnrepairedError, which holds the report; what could be
-// repaired then is. A wrong root hash, a device that is too short (*ShortError) and
-// parameters that do not fit (*ParamError, *AlignmentError, verity.ErrNotSupported)
+// repaired then is. A wrong root hash, a device that is too short (*verity.ShortError) and
+// parameters that do not fit (*ParamError, *verity.AlignmentError, verity.ErrNotSupported)
 // are errors too, as are those of the devices.
 //
 // Blocks behind the tree have no digest, so damage in them is not found; nor is
@@ -61,7 +64,8 @@ type Image struct {
 // damaged rounds again, in parallel. It keeps some 40 MiB (255 blocks if that is more), and
 // beyond that only what grows with the damage: 24 bytes for each run of damaged blocks,
 // about as many for each that was repaired, and the content of repaired hash blocks.
-func Repair(ctx context.Context, im Image, data, hash io.WriterAt) (*Report, error) {
+func Repair(ctx context.Context, im Image, data, hash io.WriterAt) (report *Report, err error) {
+	defer prefix.Add("fec", &err)
 	r, err := newRepairer(im, data, hash)
 	if err != nil {
 		return nil, err
@@ -82,7 +86,7 @@ func Repair(ctx context.Context, im Image, data, hash io.WriterAt) (*Report, err
 			break
 		}
 	}
-	report := r.report()
+	report = r.report()
 	if report.UnrepairedBlocks+report.UnprovenBlocks > 0 {
 		return nil, &UnrepairedError{Report: *report, RootHash: r.consistent && len(r.fixed) == 0}
 	}
@@ -111,7 +115,7 @@ func newRepairer(im Image, data, hash io.WriterAt) (*repairer, error) {
 	p.HashOffset, p.NoSuperblock = 0, true
 	treeSize, err := verity.TreeSize(im.Data.Size(), p)
 	if err != nil {
-		return nil, err
+		return nil, prefix.Bare(err)
 	}
 	c, err := newCovered(im.Data, im.Hash, Params{Roots: im.Roots, BlockSize: p.DataBlockSize})
 	if err != nil {
@@ -121,10 +125,10 @@ func newRepairer(im Image, data, hash io.WriterAt) (*repairer, error) {
 		return nil, &ParamError{Param: "hash block size", Value: int64(n), Want: fmt.Sprintf("%d, the data block size", c.BlockSize)}
 	}
 	if c.hash < treeSize {
-		return nil, &ShortError{Device: "hash area", Need: treeSize, Have: c.hash}
+		return nil, &verity.ShortError{Device: "hash area", Want: treeSize, Got: c.hash}
 	}
 	if have := im.Parity.Size(); have < c.size() {
-		return nil, &ShortError{Device: "parity", Need: c.size(), Have: have}
+		return nil, &verity.ShortError{Device: "parity", Want: c.size(), Got: have}
 	}
 	t, err := newTree(p, c.data/int64(c.BlockSize), c.BlockSize, im.RootHash)
 	if err != nil {
@@ -150,24 +154,22 @@ func (r *repairer) block(b []byte, block int64) error {
 	return r.read(b, block*int64(r.BlockSize))
 }
 
-// expected returns the digest that a block must have, or nil if that is not known.
-// The slice is valid as long as the buffer is not used for something else.
-func (r *repairer) expected(buffer []byte, block int64) ([]byte, error) {
+// walker returns what reads digests from hash blocks, as they are or as they were repaired. It looks only into those that are
+// asked for, and does not judge them.
+func (r *repairer) walker() *hashtree.Walker {
+	return &hashtree.Walker{
+		Layout: r.tree.Layout, Root: r.tree.root, Trusted: true,
+		Read: func(b []byte, level int, number int64) error { return r.block(b, r.tree.start[level]+number) },
+	}
+}
+
+// expected returns the digest that a block must have, or nil if that is not known. It is valid until the next call.
+func (r *repairer) expected(w *hashtree.Walker, block int64) ([]byte, error) {
 	level, number, ok := r.tree.position(block)
-	switch {
-	case !ok:
-		return nil, nil
-	case level == r.tree.top():
-		return r.tree.root, nil
-	}
-	parent, slot := r.tree.parent(level, number)
-	if r.state(parent) != good {
+	if !ok || level < r.tree.Top() && r.state(r.tree.parent(level, number)) != good {
 		return nil, nil
 	}
-	if err := r.block(buffer, parent); err != nil {
-		return nil, err
-	}
-	return r.tree.digestIn(buffer, slot), nil
+	return w.Want(level, number)
 }
 
 // repairAll tries to repair every damaged block, from the top of the tree down and the
@@ -178,7 +180,7 @@ func (r *repairer) repairAll(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	// The data lies in front of the tree, but comes last here.
-	hashRuns, dataRuns := r.damage.split(r.tree.blocks[0])
+	hashRuns, dataRuns := r.damage.split(r.tree.Blocks[0])
 	tried := make([]bool, r.rounds)
 	w := r.newRound(rs)
 	for _, n := range r.roundsOf(hashRuns, tried) {
@@ -283,4 +285,79 @@ func (r *repairer) report() *Report {
 	r.tree.list(damaged, &report.Unrepaired, &report.UnrepairedBlocks)
 	r.tree.list(doubted, &report.Unproven, &report.UnprovenBlocks)
 	return report
+}
+
+// rebuildAll makes damaged hash blocks anew from the blocks under them, where that has
+// the digest it should. It tells whether damaged hash blocks are left.
+func (w *round) rebuildAll(ctx context.Context, runs damage) (left bool, err error) {
+	for _, d := range runs {
+		if d.state == unproven {
+			continue
+		}
+		for block := d.first; block < d.first+d.count; block++ {
+			if w.state(block) == good {
+				continue
+			}
+			digest, err := w.expected(w.walker, block)
+			if err != nil {
+				return false, err
+			}
+			if digest == nil {
+				left = true
+				continue // nothing to compare with
+			}
+			// It may be undamaged, if it was doubted only for a damaged block above.
+			stored := make([]byte, w.BlockSize)
+			if err := w.block(stored, block); err != nil {
+				return false, err
+			}
+			if bytes.Equal(w.hash.Sum(stored), digest) {
+				continue
+			}
+			level, number, _ := w.tree.position(block)
+			done := false
+			// First from the blocks right under it, which are read soon; then from the
+			// data, in case hash blocks under it are damaged too.
+			for _, deep := range []bool{false, true} {
+				if deep && level == 1 {
+					break
+				}
+				content, err := w.rebuild(ctx, level, number, deep)
+				if err != nil {
+					return false, err
+				}
+				if done, err = w.verified(block, content); err != nil {
+					return false, err
+				}
+				if done {
+					break
+				}
+			}
+			left = left || !done
+		}
+	}
+	return left, nil
+}
+
+// rebuild returns the hash block that the blocks under it call for: those right under
+// it, or down to the data.
+func (w *round) rebuild(ctx context.Context, level int, number int64, deep bool) ([]byte, error) {
+	content, child := make([]byte, w.BlockSize), make([]byte, w.BlockSize)
+	first := number * w.tree.PerBlock
+	for i := range min(w.tree.PerBlock, w.tree.Blocks[level-1]-first) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		var err error
+		if deep && level > 1 {
+			child, err = w.rebuild(ctx, level-1, first+i, deep)
+		} else {
+			err = w.block(child, w.tree.start[level-1]+first+i)
+		}
+		if err != nil {
+			return nil, err
+		}
+		copy(w.tree.Digest(content, int(i)), w.hash.Sum(child))
+	}
+	return content, nil
 }

@@ -268,10 +268,10 @@ func TestRepairBadInput(t *testing.T) {
 	} {
 		im := f.image()
 		change(&im)
-		var short *ShortError
+		var short *verity.ShortError
 		_, err := Repair(context.Background(), im, nil, nil)
 		require.ErrorAs(t, err, &short, name)
-		assert.Less(t, short.Have, short.Need)
+		assert.Less(t, short.Got, short.Want)
 	}
 	for name, change := range map[string]func(im *Image){
 		"data":        func(im *Image) { im.Data = f.data[:100] },

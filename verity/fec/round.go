@@ -1,19 +1,22 @@
 package fec
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/klauspost/reedsolomon"
+
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
 // A round is the buffers for repairing rounds one after the other.
 type round struct {
 	*repairer
 	encoding *encoding
-	hash     *hasher
+	hash     *hashtree.Hasher
+	walker   *hashtree.Walker
 	anywhere *decoder // without erasures
 	stored   []byte   // parity as it is stored
-	parent   []byte   // a hash block
 
 	// right are the rows that hold what they should though damage says otherwise;
 	// open are those in which errors may be found.
@@ -31,10 +34,10 @@ func (r *repairer) newRound(rs reedsolomon.Encoder) *round {
 	return &round{
 		repairer: r,
 		encoding: r.newEncoding(rs, r.BlockSize),
-		hash:     r.tree.newHasher(),
+		hash:     r.tree.NewHasher(),
+		walker:   r.walker(),
 		anywhere: newDecoder(r.Roots, nil),
 		stored:   make([]byte, r.perRound()),
-		parent:   make([]byte, r.BlockSize),
 	}
 }
 
@@ -50,7 +53,7 @@ func (w *round) repair(n int64) error {
 		}
 		if !differs {
 			// The parity knows of no damage. That of the top block is then not damage.
-			top := w.tree.start[w.tree.top()]
+			top := w.tree.start[w.tree.Top()]
 			w.agrees = w.agrees || top%w.rounds == n && w.state(top) == bad
 			return nil
 		}
@@ -91,7 +94,7 @@ func (w *round) load(n int64) error {
 			copy(e.shards[row], content)
 		}
 	}
-	return readFull(w.parity, w.stored, n*w.perRound(), "parity")
+	return hashtree.ReadFull(w.parity, w.stored, n*w.perRound(), "parity")
 }
 
 // remainders leaves in encoding.out what computed and stored parity differ by, and
@@ -211,14 +214,14 @@ func (w *round) accept(n int64, left []int) (progress bool, err error) {
 
 // verified writes the content of a block if it is known to be right.
 func (w *round) verified(block int64, content []byte) (bool, error) {
-	digest, err := w.expected(w.parent, block)
-	if err != nil || digest == nil || !w.hash.matches(content, digest) {
+	digest, err := w.expected(w.walker, block)
+	if err != nil || digest == nil || !bytes.Equal(w.hash.Sum(content), digest) {
 		return false, err
 	}
 	if err := w.write(block, content); err != nil {
 		return false, err
 	}
-	if block < w.tree.blocks[0] {
+	if block < w.tree.Blocks[0] {
 		w.repaired = append(w.repaired, block)
 	} else {
 		// Only one goroutine works on rounds with damaged hash blocks.

@@ -1,8 +1,11 @@
 package fec
 
 import (
+	"bytes"
 	"context"
 	"sync"
+
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
 // scanSize is how much is read at once, in bytes, if it is more than a block.
@@ -12,18 +15,18 @@ const scanSize = 256 << 10
 // place of those on the devices.
 func (r *repairer) scan(ctx context.Context) error {
 	r.damage = nil
-	for level := r.tree.top(); level >= 0; level-- {
+	for level := r.tree.Top(); level >= 0; level-- {
 		var mu sync.Mutex
 		var found damage
 		jobs := int64(1)
-		if level < r.tree.top() {
-			jobs = r.tree.blocks[level+1]
+		if level < r.tree.Top() {
+			jobs = r.tree.Blocks[level+1]
 		}
 		err := parallel(ctx, workers(), jobs, func() func(int64) error {
 			s := &scanner{
 				repairer: r,
-				hash:     r.tree.newHasher(),
-				parent:   make([]byte, r.BlockSize),
+				hash:     r.tree.NewHasher(),
+				walker:   r.walker(),
 				children: make([]byte, max(scanSize, r.BlockSize)),
 			}
 			return func(job int64) error {
@@ -48,8 +51,9 @@ func (r *repairer) scan(ctx context.Context) error {
 // A scanner is the buffers of one goroutine.
 type scanner struct {
 	*repairer
-	hash     *hasher
-	parent   []byte
+	hash     *hashtree.Hasher
+	walker   *hashtree.Walker
+	slots    []byte
 	children []byte
 }
 
@@ -57,14 +61,9 @@ type scanner struct {
 func (s *scanner) under(ctx context.Context, level int, parent int64) (damage, error) {
 	t := s.tree
 	first, count, proven := int64(0), int64(1), true
-	if level < t.top() {
-		block := t.start[level+1] + parent
-		if err := s.block(s.parent, block); err != nil {
-			return nil, err
-		}
-		proven = s.state(block) == good
-		first = parent * t.perBlock
-		count = min(t.perBlock, t.blocks[level]-first)
+	if level < t.Top() {
+		proven = s.state(t.start[level+1]+parent) == good
+		first, count = parent*t.PerBlock, int64(t.Children(level+1, parent))
 	}
 	bs := int64(s.BlockSize)
 	var found damage
@@ -77,15 +76,20 @@ func (s *scanner) under(ctx context.Context, level int, parent int64) (damage, e
 		if err := s.read(s.children[:n*bs], at*bs); err != nil {
 			return nil, err
 		}
+		if level == 0 {
+			s.slots = s.hash.AppendData(s.slots[:0], s.children[:n*bs])
+		} else {
+			s.slots = s.hash.AppendTree(s.slots[:0], s.children[:n*bs])
+		}
 		for i := range n {
-			digest := t.root
-			if level < t.top() {
-				digest = t.digestIn(s.parent, int(done+i))
-			}
 			if _, fixed := s.fixed[at+i]; fixed {
 				continue
 			}
-			switch matches := s.hash.matches(s.children[i*bs:][:bs], digest); {
+			digest, err := s.walker.Want(level, first+done+i)
+			if err != nil {
+				return nil, err
+			}
+			switch matches := bytes.Equal(t.Digest(s.slots, int(i)), digest); {
 			case !matches && proven:
 				found.add(run{at + i, 1, bad})
 			case !matches:

@@ -1,13 +1,13 @@
-package verity
+package hashtree
 
 import (
 	"container/list"
 	"sync"
 )
 
-// A cache keeps the verified hash blocks that were used last, by their offset. Blocks
-// in it do not change, so a block that is dropped stays good for who still has it.
-type cache struct {
+// A Cache keeps the verified hash blocks that were used last, by their offset, for several walkers. Blocks in it do not change, so
+// a block that is dropped stays good for the walker that still has it.
+type Cache struct {
 	max int // number of blocks, at least 1
 
 	mu     sync.Mutex
@@ -20,8 +20,13 @@ type cached struct {
 	block []byte
 }
 
+// NewCache returns a cache of so many blocks; one at least.
+func NewCache(blocks int) *Cache {
+	return &Cache{max: max(blocks, 1), at: make(map[int64]*list.Element)}
+}
+
 // get returns nil if the block is not there.
-func (c *cache) get(at int64) []byte {
+func (c *Cache) get(at int64) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.at[at]
@@ -32,13 +37,10 @@ func (c *cache) get(at int64) []byte {
 	return e.Value.(cached).block
 }
 
-func (c *cache) put(at int64, block []byte) {
+func (c *Cache) put(at int64, block []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.at == nil {
-		c.at = make(map[int64]*list.Element)
-	}
-	if c.at[at] != nil { // someone else was faster
+	if c.at[at] != nil { // another walker was faster
 		return
 	}
 	for c.recent.Len() >= c.max {

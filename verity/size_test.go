@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
 func TestSizing(t *testing.T) {
@@ -69,9 +71,9 @@ func TestSizingErrors(t *testing.T) {
 	assert.EqualError(t, err, `verity: hash: "md5": not supported: want sha1, sha256, sha384, sha512`)
 
 	_, err = TreeSize(math.MaxInt64/4096*4096, Params{HashOffset: math.MaxInt64 / 4096 * 4096})
-	assert.ErrorIs(t, err, errTooLarge)
+	assert.ErrorIs(t, err, hashtree.ErrTooLarge)
 	_, err = SharedHashOffset(math.MaxInt64/4096*4096, Params{HashBlockSize: 8192})
-	assert.ErrorIs(t, err, errTooLarge)
+	assert.ErrorIs(t, err, hashtree.ErrTooLarge)
 	data, offset, err := MaxSharedDataSize(math.MaxInt64, Params{})
 	require.NoError(t, err)
 	assert.Equal(t, data, offset)
