@@ -11,12 +11,12 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-func buildFlags(flags *flag.FlagSet) func(*call, []string) error {
+func buildFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {
 	out := flags.String("o", "", "`image` to write")
 	size := flags.Int64("size", 0, "size of the disk in `bytes`; 0: that of the layout, or as small as possible")
 	sectorSize := flags.Int("sector-size", 0, "512 or 4096 `bytes`; 0: that of the layout, or 512")
 	seed := flags.String("seed", "", "`UUID` to derive IDs from that the layout does not give")
-	return func(c *call, operands []string) error {
+	return func(c *cli.Call, operands []string) error {
 		if *out == "" {
 			return cli.Usagef("-o is missing")
 		}
@@ -41,11 +41,10 @@ func buildFlags(flags *flag.FlagSet) func(*call, []string) error {
 				return err
 			}
 		}
-		content, err := openContent(&l, dir)
+		content, err := openContent(c, &l, dir)
 		if err != nil {
 			return err
 		}
-		defer content.close()
 		im, err := partition.Plan(l)
 		if err != nil {
 			return err
@@ -53,19 +52,19 @@ func buildFlags(flags *flag.FlagSet) func(*call, []string) error {
 		if err := content.makeFAT(im); err != nil {
 			return err
 		}
-		if err := c.write(*out, im, show); err != nil {
+		if err := write(c, *out, im, show); err != nil {
 			return err
 		}
 		plan, err := json.Marshal(im)
 		if err != nil {
 			return err
 		}
-		return c.Answer(planJSON{c.head(*out), true, plan}, im.String())
+		return c.Answer(planJSON{header(c, *out), true, plan}, im.String())
 	}
 }
 
 // write writes the image beside its name, and renames.
-func (c *call) write(name string, im *partition.Image, show func(done, total int64)) error {
+func write(c *cli.Call, name string, im *partition.Image, show func(done, total int64)) error {
 	out, err := cli.Create(name)
 	if err != nil {
 		return err
@@ -93,7 +92,7 @@ func (c *call) write(name string, im *partition.Image, show func(done, total int
 // stoppable ends a long write when the user interrupts it.
 type stoppable struct {
 	*osmith.Device
-	c *call
+	c *cli.Call
 }
 
 func (s *stoppable) WriteAt(p []byte, off int64) (int, error) {

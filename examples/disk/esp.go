@@ -11,19 +11,17 @@ import (
 	"path"
 	"strings"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// withESP opens the file system that an operand IMG[:PART] names, and closes it behind do.
-func withESP(operand string, flag int, do func(*fat.FS) error) error {
+// withESP opens the file system that an operand IMG[:PART] names.
+func withESP(c *cli.Call, operand string, flag int, do func(*fat.FS) error) error {
 	name, part := splitPart(operand)
-	disk, t, err := openDisk(name, flag)
+	disk, t, err := openDisk(c, name, flag)
 	if err != nil {
 		return err
 	}
-	defer disk.Close()
 	i, err := findESP(t)
 	if part != "" {
 		i, err = find(t, part)
@@ -41,18 +39,15 @@ func withESP(operand string, flag int, do func(*fat.FS) error) error {
 	if err != nil {
 		return fmt.Errorf("%s, partition %d: %w", name, t.Partitions[i].Number, err)
 	}
-	if err := do(volume); err != nil {
-		return missing(err)
-	}
-	return disk.Close()
+	return missing(do(volume))
 }
 
-func espLs(c *call, operands []string) error {
-	return withESP(operands[0], os.O_RDONLY, func(volume *fat.FS) error { return c.list(operands, 1, "fat", volume) })
+func espLs(c *cli.Call, operands []string) error {
+	return withESP(c, operands[0], os.O_RDONLY, func(volume *fat.FS) error { return list(c, operands, 1, "fat", volume) })
 }
 
-func espCat(c *call, operands []string) error {
-	return withESP(operands[0], os.O_RDONLY, func(volume *fat.FS) error {
+func espCat(c *cli.Call, operands []string) error {
+	return withESP(c, operands[0], os.O_RDONLY, func(volume *fat.FS) error {
 		name := inside(operands[1])
 		f, err := volume.Open(name)
 		if err != nil {
@@ -71,18 +66,17 @@ func espCat(c *call, operands []string) error {
 		if err != nil {
 			return err
 		}
-		return c.Answer(fileJSON{head: c.head(operands[0]), Path: name, Size: n, SHA256: hex.EncodeToString(h.Sum(nil)), Free: volume.Free()}, "")
+		return c.Answer(fileJSON{head: header(c, operands[0]), Path: name, Size: n, SHA256: hex.EncodeToString(h.Sum(nil)), Free: volume.Free()}, "")
 	})
 }
 
 // espPut writes a file that is new, or replaces one; both survive a power cut. Directories are made as needed.
-func espPut(c *call, operands []string) error {
-	src, err := osmith.OpenFile(operands[1])
+func espPut(c *cli.Call, operands []string) error {
+	src, err := c.Open(operands[1])
 	if err != nil {
 		return err
 	}
-	defer src.Close()
-	return withESP(operands[0], os.O_RDWR, func(volume *fat.FS) error {
+	return withESP(c, operands[0], os.O_RDWR, func(volume *fat.FS) error {
 		name := inside(operands[2])
 		if info, err := volume.Stat(name); err == nil && info.IsDir() || strings.HasSuffix(operands[2], "/") {
 			name = path.Join(name, path.Base(strings.ReplaceAll(operands[1], `\`, "/")))
@@ -102,26 +96,26 @@ func espPut(c *call, operands []string) error {
 		if err != nil {
 			return err
 		}
-		return c.Answer(fileJSON{head: c.head(operands[0]), Path: name, Size: src.Size(), Free: volume.Free()}, "")
+		return c.Answer(fileJSON{head: header(c, operands[0]), Path: name, Size: src.Size(), Free: volume.Free()}, "")
 	})
 }
 
-func espRm(c *call, operands []string) error {
-	return withESP(operands[0], os.O_RDWR, func(volume *fat.FS) error {
+func espRm(c *cli.Call, operands []string) error {
+	return withESP(c, operands[0], os.O_RDWR, func(volume *fat.FS) error {
 		name := inside(operands[1])
 		if err := volume.Remove(name); err != nil {
 			return err
 		}
-		return c.Answer(fileJSON{head: c.head(operands[0]), Path: name, Free: volume.Free()}, "")
+		return c.Answer(fileJSON{head: header(c, operands[0]), Path: name, Free: volume.Free()}, "")
 	})
 }
 
-func espMv(c *call, operands []string) error {
-	return withESP(operands[0], os.O_RDWR, func(volume *fat.FS) error {
+func espMv(c *cli.Call, operands []string) error {
+	return withESP(c, operands[0], os.O_RDWR, func(volume *fat.FS) error {
 		name := inside(operands[2])
 		if err := volume.Rename(inside(operands[1]), name); err != nil {
 			return err
 		}
-		return c.Answer(fileJSON{head: c.head(operands[0]), Path: name, Free: volume.Free()}, "")
+		return c.Answer(fileJSON{head: header(c, operands[0]), Path: name, Free: volume.Free()}, "")
 	})
 }

@@ -13,14 +13,14 @@ import (
 )
 
 // openDisk opens an image and reads its table. A disk without one is a negative answer.
-func openDisk(name string, flag int) (*osmith.Device, *partition.Table, error) {
-	im, err := cli.OpenDevice(name, flag)
+func openDisk(c *cli.Call, name string, flag int) (*cli.Input, *partition.Table, error) {
+	im, err := c.OpenFile(name, flag)
 	if err != nil {
 		return nil, nil, err
 	}
 	t, err := partition.Read(im, partition.ReadOptions{})
 	if err != nil {
-		return nil, nil, errors.Join(table(name, err), im.Close())
+		return nil, nil, table(name, err)
 	}
 	return im, t, nil
 }

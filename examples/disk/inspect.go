@@ -13,21 +13,20 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-func inspectFlags(flags *flag.FlagSet) func(*call, []string) error {
+func inspectFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {
 	svg := flags.String("svg", "", "`file` for a picture of the disk")
-	return func(c *call, operands []string) error {
-		im, t, err := openDisk(operands[0], os.O_RDONLY)
+	return func(c *cli.Call, operands []string) error {
+		im, t, err := openDisk(c, operands[0], os.O_RDONLY)
 		if err != nil {
 			return err
 		}
-		defer im.Close()
 		if *svg != "" {
 			if err := cli.WriteFile(*svg, []byte(partition.SVG(t, im.Size()))); err != nil {
 				return err
 			}
 		}
 		object := describe(t)
-		object.head, object.Size = c.head(operands[0]), im.Size()
+		object.head, object.Size = header(c, operands[0]), im.Size()
 		var text strings.Builder
 		text.WriteString(partition.Diagram(t, im.Size(), 100))
 		for _, s := range object.Slots {
@@ -85,12 +84,11 @@ func describe(t *partition.Table) *inspectJSON {
 	return out
 }
 
-func plan(c *call, operands []string) error {
-	disk, t, err := openDisk(operands[0], os.O_RDONLY)
+func plan(c *cli.Call, operands []string) error {
+	disk, t, err := openDisk(c, operands[0], os.O_RDONLY)
 	if err != nil {
 		return err
 	}
-	defer disk.Close()
 	if err := t.Resize(disk.Size()); err != nil { // the backup table of a disk that grew moves first
 		return err
 	}
@@ -98,11 +96,10 @@ func plan(c *call, operands []string) error {
 	if err != nil {
 		return err
 	}
-	content, err := openContent(&l, dir)
+	_, err = openContent(c, &l, dir)
 	if err != nil {
 		return err
 	}
-	defer content.close()
 	if l.Seed.IsZero() {
 		l.Seed = t.DiskID // a plan is not written: any IDs do
 	}
@@ -114,15 +111,14 @@ func plan(c *call, operands []string) error {
 	if err != nil {
 		return err
 	}
-	return c.Answer(planJSON{c.head(operands[0]), true, object}, im.Operations().String())
+	return c.Answer(planJSON{header(c, operands[0]), true, object}, im.Operations().String())
 }
 
-func repair(c *call, operands []string) error {
-	disk, err := cli.OpenDevice(operands[0], os.O_RDWR)
+func repair(c *cli.Call, operands []string) error {
+	disk, err := c.OpenFile(operands[0], os.O_RDWR)
 	if err != nil {
 		return err
 	}
-	defer disk.Close()
 	done, err := partition.Repair(disk, partition.RepairOptions{})
 	if err != nil {
 		return table(operands[0], err)
@@ -131,5 +127,5 @@ func repair(c *call, operands []string) error {
 		return err
 	}
 	text := strings.TrimRight(done.String(), "\n")
-	return c.Answer(repairJSON{c.head(operands[0]), done.Changed(), text}, text+"\n")
+	return c.Answer(repairJSON{header(c, operands[0]), done.Changed(), text}, text+"\n")
 }

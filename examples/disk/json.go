@@ -4,18 +4,18 @@ import (
 	"encoding/json"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 )
 
 const schema = "osmith.disk/1"
 
 // head is what every object of -json begins with.
 type head struct {
-	Schema string `json:"schema"`
-	Verb   string `json:"verb"`
-	Image  string `json:"image"`
+	cli.Header
+	Image string `json:"image"`
 }
 
-func (c *call) head(image string) head { return head{schema, c.Verb, image} }
+func header(c *cli.Call, image string) head { return head{c.Header(), image} }
 
 // planJSON is what build and plan print.
 type planJSON struct {

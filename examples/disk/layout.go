@@ -7,11 +7,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
@@ -37,11 +37,10 @@ func readLayout(name string) (l partition.Layout, dir string, err error) {
 	return l, filepath.Dir(name), err
 }
 
-// contents are the open files of a layout.
+// contents are what the partitions of a layout are filled with.
 type contents struct {
-	files []*osmith.Device
-	fats  []*volume
-	time  time.Time
+	call *cli.Call
+	time time.Time
 }
 
 // volume is a FAT file system, made once the size of its partition is known. Until then it is a Source that only has a
@@ -59,14 +58,9 @@ func (v *volume) ReadAt([]byte, int64) (int, error) {
 }
 
 // openContent opens what the layout fills partitions with.
-func openContent(l *partition.Layout, dir string) (c *contents, err error) {
-	c = &contents{}
-	defer func() {
-		if err != nil {
-			c.close()
-		}
-	}()
-	if c.time, err = sourceDate(); err != nil {
+func openContent(call *cli.Call, l *partition.Layout, dir string) (c *contents, err error) {
+	c = &contents{call: call}
+	if c.time, err = cli.SourceDate(time.Time{}); err != nil { // for which FAT has 1980
 		return nil, err
 	}
 	for i := range l.Partitions {
@@ -74,7 +68,7 @@ func openContent(l *partition.Layout, dir string) (c *contents, err error) {
 		switch {
 		case s.Fill == nil:
 		case s.Fill.FAT == nil:
-			content, err := c.open(within(dir, s.Fill.File))
+			content, err := c.call.Open(within(dir, s.Fill.File))
 			if err != nil {
 				return nil, fmt.Errorf("content of %q: %w", s.Name, err)
 			}
@@ -94,7 +88,6 @@ func openContent(l *partition.Layout, dir string) (c *contents, err error) {
 				return nil, fmt.Errorf("content of %q: %w", s.Name, err)
 			}
 			s.Content = v
-			c.fats = append(c.fats, v)
 		}
 	}
 	return c, nil
@@ -120,15 +113,6 @@ func (c *contents) makeFAT(im *partition.Image) error {
 		}
 	}
 	return nil
-}
-
-func (c *contents) open(name string) (*osmith.Device, error) {
-	f, err := osmith.OpenFile(name)
-	if err != nil {
-		return nil, err
-	}
-	c.files = append(c.files, f)
-	return f, nil
 }
 
 // copy adds a file, or all of a directory in the order of names.
@@ -160,7 +144,7 @@ func (c *contents) copy(v *volume, dir string, f partition.Copy) error {
 		case !info.Mode().IsRegular():
 			return fmt.Errorf("%s is no regular file", name)
 		}
-		content, err := c.open(name)
+		content, err := c.call.Open(name)
 		if err != nil {
 			return err
 		}
@@ -169,28 +153,9 @@ func (c *contents) copy(v *volume, dir string, f partition.Copy) error {
 	})
 }
 
-func (c *contents) close() {
-	for _, f := range c.files {
-		_ = f.Close() // only read
-	}
-}
-
 func within(dir, name string) string {
 	if filepath.IsAbs(name) {
 		return name
 	}
 	return filepath.Join(dir, filepath.FromSlash(name))
-}
-
-// sourceDate is SOURCE_DATE_EPOCH; without it the zero time, for which FAT has 1980.
-func sourceDate() (time.Time, error) {
-	text := os.Getenv("SOURCE_DATE_EPOCH")
-	if text == "" {
-		return time.Time{}, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH: %w", err)
-	}
-	return time.Unix(n, 0).UTC(), nil
 }

@@ -21,12 +21,11 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-func ls(c *call, operands []string) error {
-	disk, t, err := openDisk(operands[0], os.O_RDONLY)
+func ls(c *cli.Call, operands []string) error {
+	disk, t, err := openDisk(c, operands[0], os.O_RDONLY)
 	if err != nil {
 		return err
 	}
-	defer disk.Close()
 	i, err := find(t, operands[1])
 	if err != nil {
 		return err
@@ -35,11 +34,11 @@ func ls(c *call, operands []string) error {
 	if err != nil {
 		return fmt.Errorf("partition %s: %w", operands[1], err)
 	}
-	return c.list(operands, 2, kind, fsys)
+	return list(c, operands, 2, kind, fsys)
 }
 
 // list prints a directory, or one file.
-func (c *call) list(operands []string, at int, kind string, fsys fs.FS) error {
+func list(c *cli.Call, operands []string, at int, kind string, fsys fs.FS) error {
 	name := "."
 	if len(operands) > at {
 		name = inside(operands[at])
@@ -48,7 +47,7 @@ func (c *call) list(operands []string, at int, kind string, fsys fs.FS) error {
 	if err != nil {
 		return missing(err)
 	}
-	out := listJSON{head: c.head(operands[0]), FileSystem: kind, Path: name, Entries: []entryJSON{}}
+	out := listJSON{head: header(c, operands[0]), FileSystem: kind, Path: name, Entries: []entryJSON{}}
 	var text strings.Builder
 	for _, e := range entries {
 		info, err := e.Info()

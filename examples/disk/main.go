@@ -26,10 +26,7 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"flag"
-	"io"
 	"io/fs"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -39,39 +36,20 @@ import (
 
 func main() { program.Main() }
 
-var program = cli.Program{Name: "disk", IsNo: isNo, Verbs: []cli.Verb{
+var program = cli.Program{Name: "disk", Schema: schema, IsNo: isNo, Verbs: []cli.Verb{
 	{Name: "build", Usage: "-o IMG [-size N] [-sector-size N] [-seed UUID] LAYOUT.json|REPART.d",
-		Example: "disk build -o disk.img layout.json", Least: 1, Most: 1, Flags: verb(buildFlags)},
-	{Name: "inspect", Usage: "IMG [-svg F]", Example: "disk inspect disk.img -svg disk.svg", Least: 1, Most: 1, Flags: verb(inspectFlags)},
-	{Name: "plan", Usage: "IMG LAYOUT.json|REPART.d", Example: "disk plan disk.img layout.json", Least: 2, Most: 2, Flags: noFlags(plan)},
-	{Name: "repair", Usage: "IMG", Example: "disk repair disk.img", Least: 1, Most: 1, Flags: noFlags(repair)},
-	{Name: "ls", Usage: "IMG PART [PATH]", Example: "disk ls disk.img root_1 /etc", Least: 2, Most: 3, Flags: noFlags(ls)},
-	{Name: "esp ls", Usage: "IMG[:PART] [PATH]", Example: "disk esp ls disk.img EFI/Linux", Least: 1, Most: 2, Flags: noFlags(espLs)},
-	{Name: "esp cat", Usage: "IMG[:PART] PATH", Example: "disk esp cat disk.img loader/loader.conf", Least: 2, Most: 2, Flags: noFlags(espCat)},
-	{Name: "esp put", Usage: "IMG[:PART] FILE PATH", Example: "disk esp put disk.img os.efi EFI/Linux/os_2+3.efi", Least: 3, Most: 3, Flags: noFlags(espPut)},
-	{Name: "esp rm", Usage: "IMG[:PART] PATH", Example: "disk esp rm disk.img EFI/Linux/os_1.efi", Least: 2, Most: 2, Flags: noFlags(espRm)},
+		Example: "disk build -o disk.img layout.json", Least: 1, Most: 1, Flags: buildFlags},
+	{Name: "inspect", Usage: "IMG [-svg F]", Example: "disk inspect disk.img -svg disk.svg", Least: 1, Most: 1, Flags: inspectFlags},
+	{Name: "plan", Usage: "IMG LAYOUT.json|REPART.d", Example: "disk plan disk.img layout.json", Least: 2, Most: 2, Do: plan},
+	{Name: "repair", Usage: "IMG", Example: "disk repair disk.img", Least: 1, Most: 1, Do: repair},
+	{Name: "ls", Usage: "IMG PART [PATH]", Example: "disk ls disk.img root_1 /etc", Least: 2, Most: 3, Do: ls},
+	{Name: "esp ls", Usage: "IMG[:PART] [PATH]", Example: "disk esp ls disk.img EFI/Linux", Least: 1, Most: 2, Do: espLs},
+	{Name: "esp cat", Usage: "IMG[:PART] PATH", Example: "disk esp cat disk.img loader/loader.conf", Least: 2, Most: 2, Do: espCat},
+	{Name: "esp put", Usage: "IMG[:PART] FILE PATH", Example: "disk esp put disk.img os.efi EFI/Linux/os_2+3.efi", Least: 3, Most: 3, Do: espPut},
+	{Name: "esp rm", Usage: "IMG[:PART] PATH", Example: "disk esp rm disk.img EFI/Linux/os_1.efi", Least: 2, Most: 2, Do: espRm},
 	{Name: "esp mv", Usage: "IMG[:PART] OLD NEW",
-		Example: "disk esp mv disk.img EFI/Linux/os_2+3.efi EFI/Linux/os_2.efi", Least: 3, Most: 3, Flags: noFlags(espMv)},
+		Example: "disk esp mv disk.img EFI/Linux/os_2+3.efi EFI/Linux/os_2.efi", Least: 3, Most: 3, Do: espMv},
 }}
-
-// A call is one run of a verb.
-type call struct{ *cli.Call }
-
-// verb gives a verb its call.
-func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
-	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
-		do := flags(set)
-		return func(c *cli.Call, operands []string) error { return do(&call{c}, operands) }
-	}
-}
-
-func noFlags(do func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
-	return verb(func(*flag.FlagSet) func(*call, []string) error { return do })
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return program.Run(ctx, args, stdout, stderr)
-}
 
 // isNo tells a negative answer from a failure.
 func isNo(err error) bool {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -21,7 +20,7 @@ import (
 func disk(t testing.TB, want int, args ...string) (stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
-	got := run(context.Background(), args, &out, &err)
+	got := program.Run(t.Context(), args, &out, &err)
 	require.Equal(t, want, got, "disk %s\n%s%s", strings.Join(args, " "), out.String(), err.String())
 	return out.String(), err.String()
 }

@@ -19,66 +19,43 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 )
 
-func main() {
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+func main() { program.Main() }
+
+var program = cli.Program{Name: "lifecycle", Schema: schema, IsNo: isNo, Verbs: []cli.Verb{
+	{Usage: "[-parts DIR] [-out DIR] [-json]", Example: "go run ./examples/lifecycle -out /tmp/acme", Flags: flags},
+}}
+
+// isNo tells what had to hold and did not.
+func isNo(err error) bool {
+	_, broken := errors.AsType[*brokenPromise](err)
+	return broken
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("lifecycle", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	parts := flags.String("parts", "", "directory with linux*.efi.stub, systemd-boot*.efi, vmlinuz* and initrd*")
-	out := flags.String("out", "", "directory to leave disk image, sets and release in (default: a temporary one, removed)")
-	asJSON := flags.Bool("json", false, "print one JSON object on stdout, the story on stderr")
-	flags.Usage = func() {
-		fmt.Fprintln(stderr, "usage: lifecycle [-parts DIR] [-out DIR] [-json]\nexample: go run ./examples/lifecycle -out /tmp/acme")
-		flags.PrintDefaults()
-	}
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return 0
+func flags(set *flag.FlagSet) func(*cli.Call, []string) error {
+	parts := set.String("parts", "", "`directory` with linux*.efi.stub, systemd-boot*.efi, vmlinuz* and initrd*")
+	out := set.String("out", "", "`directory` to leave disk image, sets and release in (default: a temporary one, removed)")
+	return func(c *cli.Call, _ []string) error {
+		narration := c.Stdout
+		if c.JSON {
+			narration = c.Stderr
 		}
-		return 2
-	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "lifecycle: unexpected argument %q\n", flags.Arg(0))
-		flags.Usage()
-		return 2
-	}
-	narration := stdout
-	if *asJSON {
-		narration = stderr
-	}
-	result, err := lifecycle(ctx, narration, *parts, *out)
-	var broken *brokenPromise
-	switch {
-	case errors.As(err, &broken):
-		fmt.Fprintln(stderr, "lifecycle:", err)
-		return 1
-	case err != nil:
-		fmt.Fprintln(stderr, "lifecycle:", err)
-		return 2
-	}
-	if *asJSON {
-		enc := json.NewEncoder(stdout)
-		if err := enc.Encode(result); err != nil {
-			fmt.Fprintln(stderr, "lifecycle:", err)
-			return 2
+		result, err := lifecycle(c, narration, *parts, *out)
+		if err != nil {
+			return err
 		}
+		return c.Answer(result, "")
 	}
-	return 0
 }
 
 func lifecycle(ctx context.Context, w io.Writer, partsDir, out string) (*result, error) {
@@ -101,7 +78,8 @@ func lifecycle(ctx context.Context, w io.Writer, partsDir, out string) (*result,
 		return nil, err
 	}
 	defer parts.Close()
-	when, err := sourceDate()
+	// A fixed day, so that two runs differ in their keys alone.
+	when, err := cli.SourceDate(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 	if err != nil {
 		return nil, err
 	}
@@ -114,18 +92,4 @@ func lifecycle(ctx context.Context, w io.Writer, partsDir, out string) (*result,
 		s.result.Disk = ""
 	}
 	return &s.result, nil
-}
-
-// sourceDate is the time that goes into files and signatures: SOURCE_DATE_EPOCH, else a fixed day, so that two runs differ in
-// their keys alone.
-func sourceDate() (time.Time, error) {
-	text := os.Getenv("SOURCE_DATE_EPOCH")
-	if text == "" {
-		return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH: %w", err)
-	}
-	return time.Unix(n, 0).UTC(), nil
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 )
 
+const schema = "osmith.lifecycle/1"
+
 // result is what -json prints.
 type result struct {
 	Schema        string            `json:"schema"`
@@ -75,7 +77,7 @@ func (s *story) chapter(title string) { s.say("\n── %s", title) }
 
 // tell runs the chapters in order; each builds on the disk that the one before left.
 func (s *story) tell() error {
-	s.result = result{Schema: "osmith.lifecycle/1", Parts: s.parts.Origin, StandIn: s.parts.StandIn}
+	s.result = result{Schema: schema, Parts: s.parts.Origin, StandIn: s.parts.StandIn}
 	if s.parts.StandIn {
 		s.say("No boot stub, boot loader, kernel and initrd found here: using small stand-ins that have their form and boot nothing.")
 	} else {

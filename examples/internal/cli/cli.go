@@ -1,6 +1,6 @@
-// Package cli is what the example programs with verbs have in common, so that they behave alike: flags before or after
-// operands, -h with a working call, -json with one object on stdout, progress and errors on stderr, and the exit statuses
-// 0 yes, 1 no, 2 usage or I/O.
+// Package cli is what the example programs have in common, so that they behave alike: flags before or after
+// operands, -h with a working call, -json with one object on stdout, progress and errors on stderr, inputs that are closed in
+// the end, outputs that are written beside their names, and the exit statuses 0 yes, 1 no, 2 usage or I/O.
 package cli
 
 import (
@@ -17,19 +17,21 @@ import (
 
 // Program is a command and its verbs.
 type Program struct {
-	Name  string
-	Verbs []Verb
+	Name   string
+	Schema string // of the objects of -json: "osmith.keys/1"
+	Verbs  []Verb // one verb without a name is a program without verbs
 
 	// IsNo tells further errors that are a negative answer, besides [No]. It may be nil.
 	IsNo func(error) bool
 }
 
-// Verb is one thing that a program does. It declares its flags, and does its work once they are parsed.
+// Verb is one thing that a program does: Do, or with flags of its own what Flags returns, which declares them.
 type Verb struct {
-	Name           string // one or two words
+	Name           string // one or two words; "" for the only one
 	Usage, Example string
 	Least, Most    int // operands
-	Flags          func(*flag.FlagSet) func(*Call, []string) error
+	Flags          func(*flag.FlagSet) func(c *Call, operands []string) error
+	Do             func(c *Call, operands []string) error
 }
 
 // Call is one run of a verb.
@@ -40,8 +42,19 @@ type Call struct {
 	Stderr io.Writer
 	JSON   bool
 
-	progress string
+	schema, progress string
+	inputs           []*Input
+	ends             []func()
 }
+
+// Header is what every object of -json begins with.
+type Header struct {
+	Schema string `json:"schema"`
+	Verb   string `json:"verb"`
+}
+
+// Header is that of the verb's objects.
+func (c *Call) Header() Header { return Header{c.schema, c.Verb} }
 
 // No is the answer no, exit status 1.
 type No struct{ Err error }
@@ -68,6 +81,9 @@ func (p *Program) Main() {
 
 // Run runs the program and returns its exit status.
 func (p *Program) Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if p.Verbs[0].Name == "" {
+		return p.run(ctx, p.Verbs[0], args, stdout, stderr)
+	}
 	if len(args) == 0 {
 		p.usage(stderr, "")
 		return 2
@@ -97,24 +113,35 @@ func (p *Program) Run(ctx context.Context, args []string, stdout, stderr io.Writ
 func (p *Program) usage(w io.Writer, group string) {
 	for _, v := range p.Verbs {
 		if strings.HasPrefix(v.Name, group) {
-			fmt.Fprintf(w, "usage: %s %s %s\n", p.Name, v.Name, v.Usage)
+			fmt.Fprintln(w, p.usageOf(v))
 		}
 	}
 	fmt.Fprintf(w, "example: %s\n", p.Verbs[0].Example)
 }
 
+func (p *Program) usageOf(v Verb) string {
+	if v.Name == "" {
+		return fmt.Sprintf("usage: %s %s", p.Name, v.Usage)
+	}
+	return fmt.Sprintf("usage: %s %s %s", p.Name, v.Name, v.Usage)
+}
+
 func (p *Program) run(ctx context.Context, v Verb, args []string, stdout, stderr io.Writer) int {
-	c := &Call{Context: ctx, Verb: v.Name, Stdout: stdout, Stderr: stderr}
+	c := &Call{Context: ctx, Verb: v.Name, Stdout: stdout, Stderr: stderr, schema: p.Schema}
+	defer c.Close()
 	flags := flag.NewFlagSet(v.Name, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.BoolVar(&c.JSON, "json", false, "print one JSON object on stdout")
 	flags.StringVar(&c.progress, "progress", "auto", "`auto`, bar, json or none: how progress is shown on stderr")
-	usage := fmt.Sprintf("usage: %s %s %s\nexample: %s\n", p.Name, v.Name, v.Usage, v.Example)
+	usage := fmt.Sprintf("%s\nexample: %s\n", p.usageOf(v), v.Example)
 	flags.Usage = func() {
 		fmt.Fprint(stderr, usage)
 		flags.PrintDefaults()
 	}
-	do := v.Flags(flags)
+	do := v.Do
+	if v.Flags != nil {
+		do = v.Flags(flags)
+	}
 	operands, err := parseAnywhere(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0

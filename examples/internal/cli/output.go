@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/osmith-dev/osmith"
 )
 
 // An Output is written beside its name and gets it by [Keep], so that a failure leaves no half file. A device is written in
@@ -52,29 +50,26 @@ func Create(name string) (*Output, error) {
 	return o, nil
 }
 
-// OpenDevice opens a file or block device for the uses of flag, which are those of [os.OpenFile].
-func OpenDevice(name string, flag int) (*osmith.Device, error) {
-	f, err := os.OpenFile(name, flag, 0)
-	if err != nil {
-		return nil, err
-	}
-	d, err := osmith.NewDevice(f)
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return d, nil
-}
-
 // InPlace reports whether the output is a device, whose size is what it is.
 func (o *Output) InPlace() bool { return o.temporary == "" }
 
 // WriteFile writes a small file as an output.
-func WriteFile(name string, content []byte) error {
+func WriteFile(name string, content []byte) error { return writeFile(name, content, false) }
+
+// WriteSecret is [WriteFile] for what only its owner may read.
+func WriteSecret(name string, content []byte) error { return writeFile(name, content, true) }
+
+func writeFile(name string, content []byte, secret bool) error {
 	o, err := Create(name)
 	if err != nil {
 		return err
 	}
 	defer o.Drop()
+	if secret && !o.InPlace() {
+		if err := o.Chmod(0o600); err != nil {
+			return err
+		}
+	}
 	if _, err := o.Write(content); err != nil {
 		return err
 	}

@@ -41,6 +41,22 @@ func ReadKey(name string) (crypto.Signer, error) {
 	return nil, fmt.Errorf("%s: no private key in PEM", name)
 }
 
+// ReadSigner reads a private key and its certificates, of which the first is that of the key.
+func ReadSigner(keyName, certName string) (crypto.Signer, []*x509.Certificate, error) {
+	key, err := ReadKey(keyName)
+	if err != nil {
+		return nil, nil, err
+	}
+	certs, err := ReadCertificates(certName)
+	if err != nil {
+		return nil, nil, err
+	}
+	if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(certs[0].PublicKey) {
+		return nil, nil, fmt.Errorf("%s is not the key of the certificate in %s", keyName, certName)
+	}
+	return key, certs, nil
+}
+
 // ReadPublicKey reads a public key: PEM of a key or of a certificate.
 func ReadPublicKey(name string) (crypto.PublicKey, error) {
 	b, err := os.ReadFile(name)
