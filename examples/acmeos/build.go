@@ -6,7 +6,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -43,7 +42,7 @@ type Builder struct {
 // Set is one version: the unit that is released, installed and rolled back.
 type Set struct {
 	Version         string
-	UKI, Root, Tree *os.File
+	UKI, Root, Tree *osmith.Device
 	RootHash        []byte
 }
 
@@ -62,12 +61,12 @@ func OSRelease(version string) []byte {
 func (b *Builder) Build(ctx context.Context, dir, version string, root string) (*Set, error) {
 	set := &Set{Version: version}
 	var err error
-	if set.Root, err = os.Open(root); err != nil {
+	if set.Root, err = osmith.OpenFile(root); err != nil {
 		return nil, err
 	}
 	// 1. The hash tree binds the root file system to one hash.
 	set.Tree, err = create(filepath.Join(dir, ID+"_"+version+".verity.raw"), func(f *os.File) error {
-		set.RootHash, err = verity.Format(ctx, f, section(set.Root), verity.Params{
+		set.RootHash, err = verity.Format(ctx, f, set.Root, verity.Params{
 			Salt: partition.SeedVeritySalt(b.Seed),
 			UUID: partition.SeedVerityUUID(b.Seed),
 		})
@@ -161,21 +160,12 @@ func (b *Builder) Machine() (upgrade.Machine, error) {
 func (s *Set) Release() *release.Release {
 	return &release.Release{
 		ID: ID, Version: s.Version,
-		UKI: section(s.UKI), Root: section(s.Root), Tree: section(s.Tree), RootHash: s.RootHash,
+		UKI: s.UKI, Root: s.Root, Tree: s.Tree, RootHash: s.RootHash,
 	}
-}
-
-// section is the whole of an open file. A regular file that we made ourselves has a size.
-func section(f *os.File) *io.SectionReader {
-	info, err := f.Stat()
-	if err != nil {
-		return io.NewSectionReader(f, 0, 0)
-	}
-	return io.NewSectionReader(f, 0, info.Size())
 }
 
 // create writes a file beside its name and renames it, so that a failure leaves no half file, and opens the result.
-func create(name string, write func(*os.File) error) (*os.File, error) {
+func create(name string, write func(*os.File) error) (*osmith.Device, error) {
 	f, err := os.Create(name + ".new")
 	if err != nil {
 		return nil, err
@@ -186,5 +176,5 @@ func create(name string, write func(*os.File) error) (*os.File, error) {
 	if err := os.Rename(f.Name(), name); err != nil {
 		return nil, err
 	}
-	return os.Open(name)
+	return osmith.OpenFile(name)
 }

@@ -30,7 +30,7 @@ func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, tree := section(set.Root), section(set.Tree)
+	root, tree := set.Root, set.Tree
 	if o.RootSize == 0 {
 		o.RootSize = roundUp(root.Size()*3/2, mib)
 	}
@@ -83,18 +83,14 @@ func (b *Builder) ESP(set *Set, o DiskOptions) (*fat.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	uki := section(set.UKI)
-	files := []osmith.ESPFile{{Path: path.Join("EFI/Linux", ID+"_"+set.Version+".efi"), Content: uki}}
-	for _, f := range installed {
-		files = append(files, osmith.ESPFile{Path: f.Path, Content: f.Content})
-	}
+	files := append([]osmith.ESPFile{{Path: path.Join("EFI/Linux", ID+"_"+set.Version+".efi"), Content: set.UKI}}, installed...)
 	options := fat.BuildOptions{Size: o.ESPSize, Kind: 32, VolumeID: 0xac3e0500, Label: "ESP", Time: b.Time}
 	if options.Size == 0 {
 		need, err := fat.MinSize(files, options)
 		if err != nil {
 			return nil, err
 		}
-		options.Size = roundUp(need+uki.Size()*5/2, mib)
+		options.Size = roundUp(need+set.UKI.Size()*5/2, mib)
 	}
 	return fat.Plan(files, options)
 }

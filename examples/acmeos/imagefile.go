@@ -3,6 +3,8 @@ package acmeos
 import (
 	"errors"
 	"os"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // ErrPowerCut is what writes meet once the power is gone.
@@ -10,8 +12,7 @@ var ErrPowerCut = errors.New("the power is gone")
 
 // ImageFile is a disk image as package upgrade wants a disk, with a plug to pull.
 type ImageFile struct {
-	*os.File
-	size int64
+	*osmith.Device
 	left int64 // bytes until the cut; negative: no cut
 }
 
@@ -24,7 +25,7 @@ func CreateImage(name string, size int64) (*ImageFile, error) {
 	if err := f.Truncate(size); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &ImageFile{f, size, -1}, nil
+	return imageFile(f)
 }
 
 // OpenImage opens the image of a disk that is in no running machine.
@@ -33,15 +34,16 @@ func OpenImage(name string) (*ImageFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
+	return imageFile(f)
+}
+
+func imageFile(f *os.File) (*ImageFile, error) {
+	d, err := osmith.NewDevice(f)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &ImageFile{f, info.Size(), -1}, nil
+	return &ImageFile{d, -1}, nil
 }
-
-// Size is the size of the disk in bytes.
-func (d *ImageFile) Size() int64 { return d.size }
 
 // CutAfter pulls the plug when so many more bytes are written.
 func (d *ImageFile) CutAfter(bytes int64) { d.left = bytes }
@@ -52,13 +54,13 @@ func (d *ImageFile) Restore() { d.left = -1 }
 // WriteAt writes until the power is cut, whole sectors up to there, and nothing afterwards.
 func (d *ImageFile) WriteAt(b []byte, off int64) (int, error) {
 	if d.left < 0 {
-		return d.File.WriteAt(b, off)
+		return d.Device.WriteAt(b, off)
 	}
 	if int64(len(b)) <= d.left {
 		d.left -= int64(len(b))
-		return d.File.WriteAt(b, off)
+		return d.Device.WriteAt(b, off)
 	}
-	n, err := d.File.WriteAt(b[:d.left/512*512], off)
+	n, err := d.Device.WriteAt(b[:d.left/512*512], off)
 	d.left = 0
 	return n, errors.Join(ErrPowerCut, err)
 }
@@ -68,5 +70,5 @@ func (d *ImageFile) Sync() error {
 	if d.left == 0 {
 		return ErrPowerCut
 	}
-	return d.File.Sync()
+	return d.Device.Sync()
 }

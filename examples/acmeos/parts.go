@@ -1,9 +1,9 @@
 package acmeos
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,7 +22,7 @@ type Parts struct {
 	Origin                      string // where they come from, for the reader
 	StandIn                     bool   // none of them boots
 
-	files []*os.File
+	files []*osmith.Device
 }
 
 // Close closes the files.
@@ -119,16 +119,12 @@ func (p *Parts) open(patterns []string) (osmith.Source, error) {
 		if len(names) == 0 {
 			continue
 		}
-		f, err := os.Open(slices.Max(names))
+		f, err := osmith.OpenFile(slices.Max(names))
 		if err != nil {
 			return nil, err
 		}
 		p.files = append(p.files, f)
-		info, err := f.Stat()
-		if err != nil {
-			return nil, err
-		}
-		return io.NewSectionReader(f, 0, info.Size()), nil
+		return f, nil
 	}
 	return nil, nil
 }
@@ -136,14 +132,12 @@ func (p *Parts) open(patterns []string) (osmith.Source, error) {
 // StandIns are small images that have the form of the real parts and boot nothing, so that the flow can be seen
 // where no boot chain is installed.
 func StandIns() *Parts {
-	section := func(b []byte) osmith.Source {
-		return io.NewSectionReader(strings.NewReader(string(b)), 0, int64(len(b)))
-	}
+	source := func(b []byte) osmith.Source { return bytes.NewReader(b) }
 	return &Parts{
-		Stub:         section(petest.Stub("262")),
-		Loader:       section(petest.Loader("262")),
-		Linux:        section(petest.Kernel("6.18.0-acme")),
-		Initrd:       section([]byte("stand-in for an initrd")),
+		Stub:         source(petest.Stub("262")),
+		Loader:       source(petest.Loader("262")),
+		Linux:        source(petest.Kernel("6.18.0-acme")),
+		Initrd:       source([]byte("stand-in for an initrd")),
 		Architecture: "x64", // whatever this machine is: nothing runs them
 		Origin:       "stand-ins made here",
 		StandIn:      true,

@@ -30,40 +30,13 @@ func WriteRoot(name, version string, files map[string][]byte) (err error) {
 	return nil
 }
 
-var epoch = time.Unix(0, 0)
-
 func writeRoot(w io.WriteSeeker, version string, files map[string][]byte) error {
-	img := erofs.Create(w, erofs.WithBuildTime(0, 0))
-	made := map[string]bool{"/": true}
-	var mkdir func(dir string) error
-	mkdir = func(dir string) error {
-		if made[dir] {
-			return nil
-		}
-		made[dir] = true
-		if err := mkdir(path.Dir(dir)); err != nil {
-			return err
-		}
-		if err := img.Mkdir(dir, 0o755); err != nil {
-			return err
-		}
-		return img.Chtimes(dir, epoch, epoch)
-	}
+	root := NewRootImage(w)
 	add := func(name string, content []byte) error {
-		if err := mkdir(path.Dir(name)); err != nil {
+		return root.Add(name, func(w io.Writer) error {
+			_, err := w.Write(content)
 			return err
-		}
-		f, err := img.Create(name)
-		if err != nil {
-			return err
-		}
-		if _, err := f.Write(content); err != nil {
-			return err
-		}
-		if err := f.Close(); err != nil {
-			return err
-		}
-		return img.Chtimes(name, epoch, epoch)
+		})
 	}
 	if err := add("/etc/os-release", OSRelease(version)); err != nil {
 		return err
@@ -73,5 +46,53 @@ func writeRoot(w io.WriteSeeker, version string, files map[string][]byte) error 
 			return err
 		}
 	}
-	return img.Close()
+	return root.Close()
 }
+
+// RootImage is an EROFS image while it is written. It is not compressed, and all its times are 1970-01-01.
+type RootImage struct {
+	image *erofs.Writer
+	made  map[string]bool // directories
+}
+
+// NewRootImage begins an image. Close completes it.
+func NewRootImage(w io.WriteSeeker) *RootImage {
+	return &RootImage{erofs.Create(w, erofs.WithBuildTime(0, 0)), map[string]bool{"/": true}}
+}
+
+var epoch = time.Unix(0, 0)
+
+// Add puts a file, by its absolute path, and the directories that it needs into the image.
+func (r *RootImage) Add(name string, write func(io.Writer) error) error {
+	if err := r.mkdir(path.Dir(name)); err != nil {
+		return err
+	}
+	f, err := r.image.Create(name)
+	if err != nil {
+		return err
+	}
+	if err := write(f); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return r.image.Chtimes(name, epoch, epoch)
+}
+
+func (r *RootImage) mkdir(dir string) error {
+	if r.made[dir] {
+		return nil
+	}
+	r.made[dir] = true
+	if err := r.mkdir(path.Dir(dir)); err != nil {
+		return err
+	}
+	if err := r.image.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	return r.image.Chtimes(dir, epoch, epoch)
+}
+
+// Close completes the image.
+func (r *RootImage) Close() error { return r.image.Close() }

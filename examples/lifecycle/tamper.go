@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -12,10 +13,7 @@ import (
 
 // layerFile is where the layout keeps the root file system of a set.
 func layerFile(dir string, set *acmeos.Set) (string, error) {
-	if _, err := set.Root.Seek(0, 0); err != nil {
-		return "", err
-	}
-	d, err := digest.SHA256.FromReader(set.Root)
+	d, err := digest.SHA256.FromReader(io.NewSectionReader(set.Root, 0, set.Root.Size()))
 	if err != nil {
 		return "", err
 	}

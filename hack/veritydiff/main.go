@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -39,8 +40,7 @@ func main() {
 // A build is one version of the system.
 type build struct {
 	files tree
-	image *os.File
-	size  int64
+	image *osmith.Device
 	tree  verity.Tree
 	took  time.Duration // of formatting
 }
@@ -68,7 +68,7 @@ func measure(seed uint64, dir string, tools bool) error {
 		defer b.image.Close()
 		builds = append(builds, b)
 		fmt.Printf("build %d: %d files, %.1f MB in files, image %.1f MB, formatted in %v\n",
-			n+1, len(files), mega(files.size()), mega(b.size), b.took.Round(time.Millisecond))
+			n+1, len(files), mega(files.size()), mega(b.image.Size()), b.took.Round(time.Millisecond))
 	}
 	fmt.Println()
 
@@ -124,7 +124,11 @@ func formatBuild(image *os.File) (*build, error) {
 			return nil, err
 		}
 	}
-	b := &build{image: image, size: size}
+	device, err := osmith.NewDevice(image)
+	if err != nil {
+		return nil, err
+	}
+	b := &build{image: device}
 	// Equal blocks have equal digests only under the same salt.
 	salt := sha256.Sum256([]byte("the salt of all builds"))
 	params := verity.Params{Salt: salt[:]}
@@ -137,7 +141,7 @@ func formatBuild(image *os.File) (*build, error) {
 		return nil, err
 	}
 	begin := time.Now()
-	root, err := verity.Format(context.Background(), treeFile, io.NewSectionReader(image, 0, size), params)
+	root, err := verity.Format(context.Background(), treeFile, device, params)
 	if err != nil {
 		return nil, err
 	}
@@ -181,19 +185,18 @@ func patch(ctx context.Context, builds []*build, delta *verity.Delta, name strin
 		return err
 	}
 	defer slot.Close()
-	if _, err := io.Copy(slot, io.NewSectionReader(builds[0].image, 0, builds[0].size)); err != nil {
+	if _, err := io.Copy(slot, io.NewSectionReader(builds[0].image, 0, builds[0].image.Size())); err != nil {
 		return err
 	}
-	old := io.NewSectionReader(builds[1].image, 0, builds[1].size)
 	fetch := &counted{ReaderAt: builds[2].image}
 	begin := time.Now()
-	result, err := verity.Patch(ctx, unsynced{slot}, old, fetch, builds[2].tree, delta, verity.PatchOptions{MaxGap: gap})
+	result, err := verity.Patch(ctx, unsynced{slot}, builds[1].image, fetch, builds[2].tree, delta, verity.PatchOptions{MaxGap: gap})
 	if err != nil {
 		return err
 	}
 	took := time.Since(begin)
 	next := builds[2]
-	if err := verity.Verify(ctx, io.NewSectionReader(slot, 0, next.size), next.tree.Source, next.tree.RootHash); err != nil {
+	if err := verity.Verify(ctx, io.NewSectionReader(slot, 0, next.image.Size()), next.tree.Source, next.tree.RootHash); err != nil {
 		return fmt.Errorf("patched slot: %w", err)
 	}
 	fmt.Printf("patch, gaps up to %3d KiB: %4d requests for %5.1f MB, %v without fsync; slot verified\n",

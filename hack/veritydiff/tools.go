@@ -57,7 +57,7 @@ func measureTools(ctx context.Context, dir string, first, second tree) (err erro
 			}
 			builds = append(builds, b)
 		}
-		title := fmt.Sprintf("%s, %.1f MB, build 2 on top of build 1", tool.title, mega(builds[1].size))
+		title := fmt.Sprintf("%s, %.1f MB, build 2 on top of build 1", tool.title, mega(builds[1].image.Size()))
 		if _, err := diff(ctx, title, builds[0], builds[1], verity.DiffOptions{}); err != nil {
 			return err
 		}

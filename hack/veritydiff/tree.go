@@ -10,9 +10,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"time"
 
-	"github.com/erofs/go-erofs"
+	"github.com/osmith-dev/osmith/examples/acmeos"
 )
 
 // A tree is the files of one build, in the order of their paths.
@@ -170,8 +169,6 @@ func (p piece) writeTo(w io.Writer) error {
 	return err
 }
 
-var epoch = time.Unix(0, 0)
-
 // writeFiles writes the files below a directory.
 func (t tree) writeFiles(dir string) error {
 	for _, f := range t {
@@ -183,12 +180,7 @@ func (t tree) writeFiles(dir string) error {
 		if err != nil {
 			return err
 		}
-		for _, p := range f.content {
-			if err := p.writeTo(out); err != nil {
-				return errors.Join(err, out.Close())
-			}
-		}
-		if err := out.Close(); err != nil {
+		if err := errors.Join(f.writeTo(out), out.Close()); err != nil {
 			return err
 		}
 	}
@@ -197,41 +189,20 @@ func (t tree) writeFiles(dir string) error {
 
 // writeImage writes the files as an EROFS image without compression.
 func (t tree) writeImage(w io.WriteSeeker) error {
-	image := erofs.Create(w, erofs.WithBuildTime(0, 0))
-	made := map[string]bool{"/": true}
-	var mkdir func(dir string) error
-	mkdir = func(dir string) error {
-		if made[dir] {
-			return nil
-		}
-		made[dir] = true
-		if err := mkdir(path.Dir(dir)); err != nil {
-			return err
-		}
-		if err := image.Mkdir(dir, 0o755); err != nil {
-			return err
-		}
-		return image.Chtimes(dir, epoch, epoch)
-	}
+	image := acmeos.NewRootImage(w)
 	for _, f := range t {
-		if err := mkdir(path.Dir(f.path)); err != nil {
-			return err
-		}
-		out, err := image.Create(f.path)
-		if err != nil {
-			return err
-		}
-		for _, p := range f.content {
-			if err := p.writeTo(out); err != nil {
-				return err
-			}
-		}
-		if err := out.Close(); err != nil {
-			return err
-		}
-		if err := image.Chtimes(f.path, epoch, epoch); err != nil {
+		if err := image.Add(f.path, f.writeTo); err != nil {
 			return err
 		}
 	}
 	return image.Close()
+}
+
+func (f file) writeTo(w io.Writer) error {
+	for _, p := range f.content {
+		if err := p.writeTo(w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
