@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Alternatives are the logs of boots any one of which may happen: with this UKI or that, in this slot or the other, of
@@ -14,21 +16,22 @@ import (
 type Alternatives []*Log
 
 // PredictAll predicts every boot. One that [Predict] would only know as one of several ways is all of them here.
-func PredictAll(boots ...Boot) (Alternatives, error) {
+func PredictAll(boots ...Boot) (_ Alternatives, err error) {
+	defer prefix.Add(pkg, &err)
 	if len(boots) == 0 {
-		return nil, errors.New("tpm: predict: no boots")
+		return nil, errors.New("predict: no boots")
 	}
 	var out Alternatives
 	for i, b := range boots {
 		ways := []ExitBoot{b.ExitBoot}
-		if b.ExitBoot == ExitUnknown && b.Firmware == nil && b.GPT != nil {
-			ways = []ExitBoot{ExitOnce, ExitRetried}
+		if b.ExitBoot == ExitBootUnknown && b.Firmware == nil && b.GPT != nil {
+			ways = []ExitBoot{ExitBootOnce, ExitBootRetried}
 		}
 		for _, way := range ways {
 			b.ExitBoot = way
-			l, err := Predict(b)
+			l, err := predict(b)
 			if err != nil {
-				return nil, &wrapError{fmt.Sprintf("predict: boot %d", i), err}
+				return nil, fmt.Errorf("predict: boot %d: %w", i, err)
 			}
 			out = append(out, l)
 		}
@@ -38,9 +41,10 @@ func PredictAll(boots ...Boot) (Alternatives, error) {
 
 // Values are the distinct values that each PCR may have, in the order of the alternatives. PCRs that one of them does
 // not predict are left out.
-func (a Alternatives) Values(bank crypto.Hash) (map[int][][]byte, error) {
+func (a Alternatives) Values(bank crypto.Hash) (_ map[int][][]byte, err error) {
+	defer prefix.Add(pkg, &err)
 	if len(a) == 0 {
-		return nil, errors.New("tpm: no alternatives")
+		return nil, errors.New("no alternatives")
 	}
 	out := make(map[int][][]byte)
 	count := make(map[int]int)
@@ -67,9 +71,10 @@ func (a Alternatives) Values(bank crypto.Hash) (map[int][][]byte, error) {
 // States are the values of some PCRs that any of the boots may leave, one entry for each that differs from those before it, in
 // the order of the alternatives. PCRs that one of them does not predict are an error. AnyState of package policy is the policy
 // that one of the states is there, and Policy.Alternatives of package sealing seals to it.
-func (a Alternatives) States(bank crypto.Hash, pcrs ...int) ([]map[int][]byte, error) {
+func (a Alternatives) States(bank crypto.Hash, pcrs ...int) (_ []map[int][]byte, err error) {
+	defer prefix.Add(pkg, &err)
 	if len(a) == 0 || len(pcrs) == 0 {
-		return nil, errors.New("tpm: alternatives: no boots or no PCRs")
+		return nil, errors.New("alternatives: no boots or no PCRs")
 	}
 	var out []map[int][]byte
 	for _, l := range a {
@@ -81,7 +86,7 @@ func (a Alternatives) States(bank crypto.Hash, pcrs ...int) ([]map[int][]byte, e
 		for _, n := range pcrs {
 			v, ok := values[n]
 			if !ok {
-				return nil, fmt.Errorf("tpm: alternatives: PCR %d is not predicted", n)
+				return nil, fmt.Errorf("alternatives: PCR %d is not predicted", n)
 			}
 			state[n] = v
 		}

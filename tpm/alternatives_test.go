@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // twoUKIs are two boots of one machine that differ in the UKI.
@@ -13,17 +15,17 @@ func twoUKIs(t *testing.T) (a, b Boot) {
 	t.Helper()
 	a = wholeBoot(t, bootVectors(t)[0], nil)
 	b = a
-	b.UKI.Digests = map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte("other"))}
+	b.UKI.Digests = map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte("other"))}
 	b.Phases = []string{PhaseEnterInitrd}
 	return a, b
 }
 
 func TestAlternatives(t *testing.T) {
 	a, b := twoUKIs(t)
-	a.ExitBoot, b.ExitBoot = ExitUnknown, ExitUnknown
+	a.ExitBoot, b.ExitBoot = ExitBootUnknown, ExitBootUnknown
 	one, err := Predict(a)
 	require.NoError(t, err)
-	assert.Equal(t, OneOf, one.Coverage[5].State)
+	assert.Equal(t, PredictionOneOf, one.Coverage[5].Prediction)
 	assert.Contains(t, one.Coverage[5].String(), "PCR 5: one of several (booted): ")
 	values, err := one.Values(crypto.SHA256)
 	require.NoError(t, err)

@@ -38,7 +38,7 @@ type Bank struct {
 // NewBank returns a bank after a TPM reset. h is one of [Banks]; of any other hash every use is an error.
 func NewBank(h crypto.Hash) *Bank {
 	b := &Bank{hash: h}
-	if checkBank(h) != nil {
+	if pcrbank.Check(h) != nil {
 		return b
 	}
 	for i := range b.pcrs {
@@ -62,23 +62,23 @@ func (b *Bank) Extend(pcr int, digest []byte) error {
 
 func (b *Bank) extend(pcr int, digest []byte) error {
 	switch {
-	case checkBank(b.hash) != nil:
-		return fmt.Errorf("bank %v: %w", b.hash, ErrBank)
+	case pcrbank.Check(b.hash) != nil:
+		return pcrbank.Check(b.hash)
 	case pcr < 0 || pcr >= PCRCount:
 		return fmt.Errorf("PCR %d: want 0 to %d", pcr, PCRCount-1)
 	case len(digest) != b.hash.Size():
 		return fmt.Errorf("PCR %d: a digest of %d bytes, want %d for %s", pcr, len(digest), b.hash.Size(), BankName(b.hash))
 	}
-	b.pcrs[pcr] = sum(b.hash, b.pcrs[pcr], digest)
+	b.pcrs[pcr] = pcrbank.Sum(b.hash, b.pcrs[pcr], digest)
 	return nil
 }
 
 // Measure hashes data and extends the PCR with the digest.
 func (b *Bank) Measure(pcr int, data []byte) error {
-	if err := checkBank(b.hash); err != nil {
-		return err
+	if err := pcrbank.Check(b.hash); err != nil {
+		return prefix.Error(pkg, err)
 	}
-	return b.Extend(pcr, sum(b.hash, data))
+	return b.Extend(pcr, pcrbank.Sum(b.hash, data))
 }
 
 // PCR returns a copy of the value of a PCR, nil if there is no such PCR.
@@ -108,22 +108,31 @@ func (b *Bank) Values(pcrs ...int) map[int][]byte {
 // setLocality makes PCR 0 what it is when the TPM was started from locality 3 or 4: its last byte holds the number
 // (TCG PC Client Platform Firmware Profile 1.06, section 10.4.5.3).
 func (b *Bank) setLocality(locality byte) {
-	if checkBank(b.hash) == nil {
+	if pcrbank.Check(b.hash) == nil {
 		b.pcrs[0][b.hash.Size()-1] = locality
 	}
 }
 
 // dynamicLaunch makes PCRs 17 to 22 what they are after one (TCG PC Client Platform TPM Profile 1.05, table 7).
 func (b *Bank) dynamicLaunch() {
-	for i := 17; i <= 22 && checkBank(b.hash) == nil; i++ {
+	for i := 17; i <= 22 && pcrbank.Check(b.hash) == nil; i++ {
 		b.pcrs[i] = make([]byte, b.hash.Size())
 	}
 }
 
-// checkBank is the error for a hash that is no bank.
-func checkBank(h crypto.Hash) error { return prefix.Error(pkg, pcrbank.Check(h)) }
+// PCRIMA is the PCR that Linux' integrity measurement architecture extends with every file that it measures.
+const PCRIMA = 10
 
-// checkBanks is [checkBank] for a list, which must not be empty nor name a bank twice.
-func checkBanks(hs []crypto.Hash) error { return prefix.Error(pkg, pcrbank.CheckAll(hs)) }
-
-func sum(h crypto.Hash, parts ...[]byte) []byte { return pcrbank.Sum(h, parts...) }
+// BootAggregate is what IMA measures first: the hash of PCRs 0 to 9 as the kernel found them, of PCRs 0 to 7 in the sha1
+// bank (security/integrity/ima/ima_crypto.c, Linux 5.8 and later). It ties IMA's own log, which no firmware knows, to
+// this one.
+func (b *Bank) BootAggregate() []byte {
+	if pcrbank.Check(b.hash) != nil {
+		return nil
+	}
+	last := 9
+	if b.hash == crypto.SHA1 {
+		last = 7
+	}
+	return pcrbank.Sum(b.hash, b.pcrs[:last+1]...)
+}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // A UKI is planned for other people's machines: what their firmware did before is expected again, in all banks.
@@ -20,7 +21,7 @@ func TestPredictOnForeignFirmware(t *testing.T) {
 		digests := func(s string) map[crypto.Hash][]byte {
 			out := map[crypto.Hash][]byte{}
 			for _, h := range Banks() {
-				out[h] = sum(h, []byte(s))
+				out[h] = pcrbank.Sum(h, []byte(s))
 			}
 			return out
 		}

@@ -4,6 +4,8 @@ import (
 	"crypto"
 	"encoding/binary"
 	"testing"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // manyEvents is a log of n events with two banks.
@@ -13,7 +15,7 @@ func manyEvents(b *testing.B, n int) []byte {
 	for i := range n {
 		data := binary.LittleEndian.AppendUint64([]byte("an event of a boot loader "), uint64(i))
 		l.Events = append(l.Events, Event{PCR: i % 16, Type: EventEFIAction, Data: data, Digests: map[crypto.Hash][]byte{
-			crypto.SHA1: sum(crypto.SHA1, data), crypto.SHA256: sum(crypto.SHA256, data),
+			crypto.SHA1: pcrbank.Sum(crypto.SHA1, data), crypto.SHA256: pcrbank.Sum(crypto.SHA256, data),
 		}})
 	}
 	raw, err := l.MarshalBinary()

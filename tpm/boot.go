@@ -1,9 +1,17 @@
 package tpm
 
 import (
+	"bytes"
 	"crypto"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // Application is an EFI program that the firmware starts: a boot loader or a UKI.
@@ -29,10 +37,10 @@ type PartitionTable struct {
 type ExitBoot int
 
 const (
-	ExitUnknown     ExitBoot = iota // as in Boot.Firmware; without one, once or retried
-	ExitOnce                        // it succeeds at once
-	ExitRetried                     // it fails, and succeeds when it is called again, as with OVMF 2026.08
-	ExitNotMeasured                 // firmware that measures nothing then
+	ExitBootUnknown     ExitBoot = iota // as in Boot.Firmware; without one, once or retried
+	ExitBootOnce                        // it succeeds at once
+	ExitBootRetried                     // it fails, and succeeds when it is called again, as with OVMF 2026.08
+	ExitBootNotMeasured                 // firmware that measures nothing then
 )
 
 // Boot describes, by values, a boot of UEFI firmware into a UKI with systemd's stub. What has no value is absent: a boot
@@ -113,4 +121,198 @@ type Userspace struct {
 	NVPCRs        []string // the words that begin with "nvpcr-init:" (259), in their order, into PCR 9
 	NVSeparator   bool     // "nvpcr-separator" (262) behind them
 	IdentityWords []string // into PCR 15, in their order: see [MachineIDWord] and [FileSystem.Word]
+}
+
+// check refuses descriptions of boots that cannot be.
+func (b *Boot) check(row StubVersion) error {
+	if b.Variables == nil {
+		return errors.New("the firmware's variables are not given")
+	}
+	sb := b.Variables.SecureBoot
+	if len(sb) != 1 || sb[0] > 1 {
+		return fmt.Errorf("variable SecureBoot is %x: want one byte, 0 or 1", sb)
+	}
+	if b.enforcing() {
+		if len(b.Authorities) == 0 {
+			return errors.New("Secure Boot is on and no authority is given: the firmware would start nothing")
+		}
+		for i, a := range b.Authorities {
+			if len(a) <= 16 || !bytes.Contains(b.Variables.DB, a) {
+				return fmt.Errorf("authority %d of %d bytes is no entry of db", i, len(a))
+			}
+		}
+	}
+	if !allByte(b.Separator[:], 0) && !allByte(b.Separator[:], 0xff) {
+		return fmt.Errorf("separator %x: want zeros or ones", b.Separator)
+	}
+	if err := b.checkSections(row); err != nil {
+		return err
+	}
+	for _, p := range b.Phases {
+		if err := checkPhase(p); err != nil {
+			return err
+		}
+	}
+	for _, v := range b.BootVariables {
+		if !bootVariableName.MatchString(v.Name) {
+			return fmt.Errorf("boot variable %q: want BootOrder or Boot####", v.Name)
+		}
+	}
+	if err := b.checkHandover(row); err != nil {
+		return err
+	}
+	return b.checkUserspace()
+}
+
+var bootVariableName = regexp.MustCompile(`^Boot(Order|[0-9A-F]{4})$`)
+
+func (b *Boot) checkSections(row StubVersion) error {
+	if !hasSection(b.Sections, ".linux") {
+		return errors.New("the UKI's measurements hold no .linux section")
+	}
+	for _, m := range b.Sections {
+		if s := sdstub.SectionOf(m.Section); s != nil && s.Since > row.Release && m.Size > 0 && !unmeasured(m.Section, row) {
+			return fmt.Errorf("stub %d does not measure %s: %d was the first that does", row.Release, m.Section, s.Since)
+		}
+	}
+	if b.measures(osmith.HandoverProfile) && !hasSection(b.Sections, ".profile") {
+		return errors.New("another profile than the default is booted, but its measurements hold no .profile section")
+	}
+	return nil
+}
+
+// measures reports whether the stub has an event of that kind.
+func (b *Boot) measures(kind osmith.HandoverKind) bool {
+	return b.Handover != nil && slices.ContainsFunc(b.Handover.Events, func(e osmith.HandoverEvent) bool { return e.Kind == kind })
+}
+
+// unmeasured are sections that UKIs have for others than the stub: an old one passes them by.
+func unmeasured(section string, row StubVersion) bool {
+	return (section == ".uname" || section == ".sbat") && row.Release < sdstub.SectionOf(section).Since
+}
+
+func (b *Boot) checkHandover(row StubVersion) error {
+	if first := sdstub.SectionOf(".cmdline").Addon; len(b.Addons) > 0 && row.Release < first {
+		return fmt.Errorf("stub %d has no add-ons: %d was the first", row.Release, first)
+	}
+	if b.Handover == nil {
+		return nil
+	}
+	for _, e := range b.Handover.Events {
+		if e.PCR != sdstub.PCRConfig && e.PCR != sdstub.PCRSysexts {
+			return fmt.Errorf("the stub measures %q into PCR %d: want 12 or 13", escape(e.Description), e.PCR)
+		}
+		if e.Kind < osmith.HandoverProfile || e.Kind > osmith.HandoverAddonInitrd {
+			return fmt.Errorf("the stub measures %q, which is of no known kind: %v", escape(e.Description), e.Kind)
+		}
+	}
+	if strings.ContainsRune(b.Handover.Passed, 0) {
+		return fmt.Errorf("command line %q holds a NUL", escape(b.Handover.Passed))
+	}
+	if n := len(b.Handover.LoadOptions); n > 0 && (n%2 != 0 || !allByte(b.Handover.LoadOptions[n-2:], 0)) {
+		return fmt.Errorf("load options of %d bytes: want UTF-16 with a NUL at the end", n)
+	}
+	return nil
+}
+
+func (b *Boot) checkUserspace() error {
+	if b.Userspace == nil {
+		return nil
+	}
+	for _, w := range b.Userspace.NVPCRs {
+		if !strings.HasPrefix(w, wordNVInit) {
+			return fmt.Errorf("%q: want nvpcr-init:NAME:INDEX:NAME of the index", escape(w))
+		}
+	}
+	for _, w := range b.Userspace.IdentityWords {
+		if w == "" {
+			return errors.New("an empty word for PCR 15")
+		}
+	}
+	return nil
+}
+
+// enforcing reports whether the firmware verifies what it starts.
+func (b *Boot) enforcing() bool { return b.Variables.SecureBoot[0] == 1 }
+
+// rarePCR7 reports whether PCR 7 rests on what was read in edk2's source and not seen: keys with Secure Boot off, a dbt,
+// or more than one authority.
+func (b *Boot) rarePCR7() bool {
+	if !b.enforcing() {
+		return len(b.Variables.PK) > 0 || b.Variables.DBT != nil
+	}
+	several := slices.ContainsFunc(b.Authorities, func(a []byte) bool { return !bytes.Equal(a, b.Authorities[0]) })
+	return several || b.Variables.DBT != nil
+}
+
+func hasSection(ms []osmith.Measurement, name string) bool {
+	return slices.ContainsFunc(ms, func(m osmith.Measurement) bool { return m.Section == name && m.Size > 0 })
+}
+
+// wants are all digests of a boot that somebody else computed, by what they are of.
+func (b *Boot) wants() []wanted {
+	out := []wanted{{b.UKI.name() + ": an Authenticode digest", b.UKI.Digests}}
+	if b.Loader != nil {
+		out = append(out, wanted{b.Loader.name() + ": an Authenticode digest", b.Loader.Digests})
+	}
+	if b.Kernel != nil {
+		out = append(out, wanted{b.Kernel.name() + ": an Authenticode digest", b.Kernel.Digests})
+	}
+	for _, a := range b.Addons {
+		out = append(out, wanted{a.name() + ": an Authenticode digest", a.Digests})
+	}
+	if b.Handover != nil {
+		for _, e := range b.Handover.Events {
+			out = append(out, wanted{escape(e.Description) + ": a digest", e.Digests})
+		}
+		if b.Handover.Initrd != nil {
+			out = append(out, wanted{"initrds: a digest", b.Handover.Initrd})
+		}
+	}
+	return out
+}
+
+type wanted struct {
+	what    string
+	digests map[crypto.Hash][]byte
+}
+
+// banks are the ones to predict. Everything has digests of the right length in each of them.
+func (b *Boot) banks() ([]crypto.Hash, error) {
+	wants := b.wants()
+	want := b.Banks
+	if want == nil {
+		for _, h := range Banks() {
+			missing := slices.ContainsFunc(wants, func(w wanted) bool { return w.digests[h] == nil }) ||
+				slices.ContainsFunc(b.Sections, func(m osmith.Measurement) bool { return m.Section != ".pcrsig" && m.Size > 0 && m.Digests[h] == nil }) ||
+				b.Firmware != nil && !slices.Contains(b.Firmware.Banks(), h)
+			if !missing {
+				want = append(want, h)
+			}
+		}
+	}
+	if len(want) == 0 {
+		return nil, fmt.Errorf("no bank that loader, UKI and all sections have digests for: %w", ErrBank)
+	}
+	if err := pcrbank.CheckAll(want); err != nil {
+		return nil, err
+	}
+	for _, h := range want {
+		for _, w := range wants {
+			if len(w.digests[h]) != h.Size() {
+				return nil, fmt.Errorf("%s of %d bytes, want %d for %s: %w", w.what, len(w.digests[h]), h.Size(), BankName(h), ErrBank)
+			}
+		}
+		if b.Firmware != nil && !slices.Contains(b.Firmware.Banks(), h) {
+			return nil, fmt.Errorf("the earlier boot's log has no %s digests: %w", BankName(h), ErrBank)
+		}
+	}
+	return want, nil
+}
+
+func (a *Application) name() string {
+	if a.Path == "" {
+		return "EFI application"
+	}
+	return a.Path
 }

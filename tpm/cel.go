@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // jsonDigest is a digest in the TCG Canonical Event Log's JSON and in .pcrlock files.
@@ -29,7 +30,8 @@ type celContent struct {
 
 // CEL is the log in the JSON encoding of the TCG Canonical Event Log (version 1.0, content type pcclient_std), in the
 // form that "systemd-pcrlock cel" prints: one array, without the events that extend nothing, numbered as in the log.
-func (l *Log) CEL() ([]byte, error) {
+func (l *Log) CEL() (_ []byte, err error) {
+	defer prefix.Add(pkg, &err)
 	records := make([]celRecord, 0, len(l.Events))
 	for i := range l.Events {
 		e := &l.Events[i]
@@ -37,7 +39,7 @@ func (l *Log) CEL() ([]byte, error) {
 			continue
 		}
 		if e.PCR < 0 || e.PCR >= PCRCount {
-			return nil, fmt.Errorf("tpm: writing CEL: event %d is for PCR %d", i, e.PCR)
+			return nil, fmt.Errorf("writing CEL: event %d is for PCR %d", i, e.PCR)
 		}
 		records = append(records, celRecord{e.PCR, i, jsonDigests(e), "pcclient_std", celContent{e.Type.String(), hex.EncodeToString(e.Data)}})
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
@@ -40,7 +41,7 @@ func TestCompat(t *testing.T) {
 	program := func(path string) Application {
 		a := Application{Path: path, Size: int64(len(path)), Digests: make(map[crypto.Hash][]byte)}
 		for _, h := range Banks() {
-			a.Digests[h] = sum(h, []byte(path))
+			a.Digests[h] = pcrbank.Sum(h, []byte(path))
 		}
 		return a
 	}

@@ -16,15 +16,16 @@ const maxText = 160
 // Describe is one line for people on what the event's data says: the name of a variable, the path of a program, a
 // section, a text. It is made from what the firmware wrote, which nothing vouches for unless [Event.Attested].
 func (e *Event) Describe() string {
-	p, err := e.Payload()
+	p, err := e.payload()
 	if err != nil {
 		return describeText(e.Data)
 	}
-	if t, ok := p.(Text); ok && e.Type == EventIPL && e.PCR == PCRKernel && strings.HasPrefix(string(t), ".") {
-		// The stub measures a section's name, then its data, and writes the name beside both.
-		if hashedAs(e, append([]byte(t), 0)) {
-			return t.String() + " (name)"
-		}
+	s := e.Subject
+	if s.Kind == SubjectUnknown {
+		s = new(subjectReader).subject(e)
+	}
+	if s.Kind == SubjectSectionName { // the stub writes the name beside its digest and beside that of the data
+		return p.String() + " (name)"
 	}
 	return p.String()
 }

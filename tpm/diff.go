@@ -2,22 +2,22 @@ package tpm
 
 import (
 	"slices"
+	"strings"
 )
 
 // Difference is one event by which a boot differs from what was expected. Missing and extra events have one side only.
 type Difference struct {
-	PCR              int
-	Expected, Actual *Event // nil if the other log alone has the event
-
-	role string // what the event's program is in its boot, "" if it is none
+	PCR       int
+	Want, Got *Event // nil if the other log alone has the event
+	Subject   Subject
 }
 
 // Kind is "changed", "missing" or "extra".
 func (d Difference) Kind() string {
 	switch {
-	case d.Actual == nil:
+	case d.Got == nil:
 		return "missing"
-	case d.Expected == nil:
+	case d.Want == nil:
 		return "extra"
 	}
 	return "changed"
@@ -27,23 +27,12 @@ func (d Difference) Kind() string {
 // have. Of a predicted log only the PCRs that its Coverage gives one value are compared. Differences are in the order of
 // PCRs, then of events; none means that the boot was the expected one as far as the expectation goes. The log of a
 // machine's firmware ends when the kernel starts: predict without phases to compare with it.
-func Diff(expected, actual *Log) []Difference {
+func Diff(want, got *Log) []Difference {
 	var out []Difference
-	roles := make(map[*Event]string)
-	expected.roles(roles)
-	actual.roles(roles)
+	wanted, found := want.byPCR(), got.byPCR()
 	for pcr := range PCRCount {
-		if !expected.covers(pcr) || !actual.covers(pcr) {
-			continue
-		}
-		for _, d := range diffPCR(pcr, expected.of(pcr), actual.of(pcr)) {
-			if d.Expected != nil {
-				d.role = roles[d.Expected]
-			}
-			if d.Actual != nil && d.role == "" {
-				d.role = roles[d.Actual]
-			}
-			out = append(out, d)
+		if want.covers(pcr) && got.covers(pcr) {
+			out = append(out, diffPCR(pcr, wanted[pcr], found[pcr])...)
 		}
 	}
 	return out
@@ -54,29 +43,34 @@ func (l *Log) covers(pcr int) bool {
 	if l.Coverage == nil {
 		return true
 	}
-	return slices.ContainsFunc(l.Coverage, func(c Coverage) bool { return c.PCR == pcr && c.State.known() })
+	return slices.ContainsFunc(l.Coverage, func(c Coverage) bool { return c.PCR == pcr && c.Prediction.known() })
 }
 
-// of lists the events that extend a PCR.
-func (l *Log) of(pcr int) []*Event {
-	var es []*Event
-	for i := range l.Events {
-		if e := &l.Events[i]; e.PCR == pcr && e.extends() {
-			es = append(es, e)
+// A subjectEvent is an event and its subject in its log.
+type subjectEvent struct {
+	*Event
+	subject Subject
+}
+
+// byPCR lists the events that extend each PCR.
+func (l *Log) byPCR() (out [PCRCount][]subjectEvent) {
+	for i, s := range l.subjects() {
+		if e := &l.Events[i]; e.extends() && e.PCR >= 0 && e.PCR < PCRCount {
+			out[e.PCR] = append(out[e.PCR], subjectEvent{e, s})
 		}
 	}
-	return es
+	return out
 }
 
 // maxAlign bounds the table of the alignment. Larger logs that differ are compared position by position, between the
 // equal events at their start and end.
 const maxAlign = 4 << 20
 
-func diffPCR(pcr int, want, got []*Event) []Difference {
-	for len(want) > 0 && len(got) > 0 && want[0].sameDigests(got[0]) {
+func diffPCR(pcr int, want, got []subjectEvent) []Difference {
+	for len(want) > 0 && len(got) > 0 && want[0].sameDigests(got[0].Event) {
 		want, got = want[1:], got[1:]
 	}
-	for len(want) > 0 && len(got) > 0 && want[len(want)-1].sameDigests(got[len(got)-1]) {
+	for len(want) > 0 && len(got) > 0 && want[len(want)-1].sameDigests(got[len(got)-1].Event) {
 		want, got = want[:len(want)-1], got[:len(got)-1]
 	}
 	var out []Difference
@@ -90,7 +84,7 @@ func diffPCR(pcr int, want, got []*Event) []Difference {
 type gap struct{ want, wantEnd, got, gotEnd int }
 
 // align finds the gaps around a longest common subsequence.
-func align(want, got []*Event) []gap {
+func align(want, got []subjectEvent) []gap {
 	n, m := len(want), len(got)
 	if n == 0 || m == 0 || n > maxAlign/m {
 		return []gap{{0, n, 0, m}}
@@ -100,7 +94,7 @@ func align(want, got []*Event) []gap {
 	at := func(i, j int) *uint32 { return &length[i*(m+1)+j] }
 	for i := n - 1; i >= 0; i-- {
 		for j := m - 1; j >= 0; j-- {
-			if want[i].sameDigests(got[j]) {
+			if want[i].sameDigests(got[j].Event) {
 				*at(i, j) = *at(i+1, j+1) + 1
 			} else {
 				*at(i, j) = max(*at(i+1, j), *at(i, j+1))
@@ -112,7 +106,7 @@ func align(want, got []*Event) []gap {
 	i, j := 0, 0
 	for i < n && j < m {
 		switch {
-		case want[i].sameDigests(got[j]):
+		case want[i].sameDigests(got[j].Event):
 			gaps = append(gaps, gap{open.want, i, open.got, j})
 			i, j = i+1, j+1
 			open = gap{want: i, got: j}
@@ -127,56 +121,100 @@ func align(want, got []*Event) []gap {
 
 // pairUp makes changes of the events that one log has in place of the other's: in order, the next of the same type and
 // subject. What is left is missing or extra.
-func pairUp(pcr int, want, got []*Event) []Difference {
-	partner := make([]*Event, len(want))
+func pairUp(pcr int, want, got []subjectEvent) []Difference {
+	partner := make([]int, len(want)) // index into got, -1 for none
 	used := make([]bool, len(got))
 	small := len(got) == 0 || len(want) <= maxAlign/len(got)
-	keys := make([]string, len(got))
-	for j, g := range got {
-		keys[j] = subject(g)
-	}
 	next := 0
 	for i, w := range want {
+		partner[i] = -1
 		last := len(got)
 		if !small { // only the event in the same place
 			next, last = i, min(i+1, len(got))
 		}
-		key := subject(w)
 		for j := next; j < last; j++ {
-			if w.Type == got[j].Type && key == keys[j] {
-				partner[i], used[j], next = got[j], true, j+1
+			if w.Type == got[j].Type && w.subject.same(got[j].subject) {
+				partner[i], used[j], next = j, true, j+1
 				break
 			}
 		}
 	}
 	var out []Difference
 	for i, w := range want {
-		out = append(out, Difference{PCR: pcr, Expected: w, Actual: partner[i]})
+		d := Difference{PCR: pcr, Want: w.Event, Subject: w.subject}
+		if j := partner[i]; j >= 0 {
+			d.Got = got[j].Event
+			if w.subject.Kind == SubjectProgram { // the log ends before it tells
+				d.Subject = got[j].subject
+			}
+		}
+		out = append(out, d)
 	}
 	for j, g := range got {
 		if !used[j] {
-			out = append(out, Difference{PCR: pcr, Actual: g})
+			out = append(out, Difference{PCR: pcr, Got: g.Event, Subject: g.subject})
 		}
 	}
 	return out
 }
 
-// subject is what an event is about, if its kind has one: events about different variables or sections are not two
-// versions of one thing. Programs have none, since the path of a UKI changes with its boot counter.
-func subject(e *Event) string {
-	switch e.Type {
-	case EventEFIVariableDriverConfig, EventEFIVariableBoot, EventEFIVariableBoot2, EventEFIVariableAuthority:
-		if vendor, name, _, ok := splitVariable(e.Data); ok {
-			return vendor.String() + name
-		}
-	case EventIPL:
-		if e.PCR == PCRKernel {
-			return e.Describe()
-		}
-	case EventTag:
-		if len(e.Data) >= 4 {
-			return string(e.Data[:4])
-		}
+// Causes leaves those differences that are not explained by others: another section of the UKI is why its Authenticode
+// digest in PCR 4 is another, and another add-on why a command line is. It is what to tell a person first.
+func Causes(ds []Difference) []Difference {
+	c := causes{}
+	for _, d := range ds {
+		c.note(d.Subject)
 	}
-	return ""
+	return slices.DeleteFunc(slices.Clone(ds), c.explains)
+}
+
+// causes are what was found to differ, as far as it has consequences.
+type causes struct {
+	section, addon, profile, archive, smbios, secureBoot bool
+	cmdline, extra                                       bool
+}
+
+func (c *causes) note(s Subject) {
+	switch s.Kind {
+	case SubjectSection, SubjectSectionName:
+		c.section = true
+		c.cmdline = c.cmdline || s.Name == ".cmdline"
+	case SubjectAddon:
+		c.addon = true
+	case SubjectProfile:
+		c.profile = true
+	case SubjectCompanion, SubjectAddonMicrocode, SubjectAddonInitrd:
+		c.archive = true
+	case SubjectSMBIOS:
+		c.smbios = true
+	case SubjectPassed, SubjectCommandLine, SubjectAddonCommandLine:
+		c.extra = true
+	case SubjectVariable:
+		c.secureBoot = c.secureBoot || s.Name == "SecureBoot" && s.Vendor == globalVariable
+	}
+}
+
+// explains reports whether a difference follows from another.
+func (c *causes) explains(d Difference) bool {
+	switch d.Subject.Kind {
+	case SubjectUKI:
+		return d.Kind() == "changed" && c.section && !c.profile
+	case SubjectSection, SubjectSectionName:
+		return c.profile
+	case SubjectAddonDeviceTree, SubjectAddonMicrocode, SubjectAddonInitrd:
+		return c.addon
+	case SubjectPassed: // systemd-boot passes the number of a profile as "@1"
+		return c.addon || c.smbios || c.profile && strings.HasPrefix(d.Subject.Name, "@")
+	case SubjectCommandLine, SubjectAddonCommandLine:
+		return c.addon || c.smbios
+	case SubjectLoadOptions:
+		return c.cmdline || c.addon || c.profile || c.extra || c.smbios
+	case SubjectInitrd:
+		return c.section || c.profile || c.archive || c.addon
+	case SubjectAuthority:
+		return c.secureBoot
+	case SubjectTables:
+		return c.smbios
+	}
+	return false
 }

@@ -10,7 +10,23 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
+
+// of lists the events that extend a PCR.
+func (l *Log) of(pcr int) []*Event {
+	var es []*Event
+	for i := range l.Events {
+		if e := &l.Events[i]; e.PCR == pcr && e.extends() {
+			es = append(es, e)
+		}
+	}
+	return es
+}
+
+func isImage(t EventType) bool {
+	return t == EventEFIBootServicesApplication || t == EventEFIBootServicesDriver || t == EventEFIRuntimeServicesDriver
+}
 
 // lines are differences as text.
 func lines(ds []Difference) string {
@@ -29,7 +45,7 @@ func TestDiffNamesTheChange(t *testing.T) {
 	actual, err := ParseLog(a.log)
 	require.NoError(t, err)
 	digest := func(s string) map[crypto.Hash][]byte {
-		return map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte(s))}
+		return map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte(s))}
 	}
 	for _, c := range []struct {
 		name   string
@@ -96,7 +112,7 @@ func TestDiffLarge(t *testing.T) {
 			if i == 0 || i == n-1 {
 				data = []byte{byte(i)}
 			}
-			l.Events = append(l.Events, Event{PCR: 8, Type: EventIPL, Data: data, Digests: map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, data)}})
+			l.Events = append(l.Events, Event{PCR: 8, Type: EventIPL, Data: data, Digests: map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, data)}})
 		}
 		return l
 	}

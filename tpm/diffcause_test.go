@@ -14,6 +14,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // One input of a whole boot is changed; what is named is that input, and nothing that follows from it.
@@ -22,7 +23,7 @@ func TestCausesNameTheInput(t *testing.T) {
 	firmware, err := ParseLog(vectors[2].log)
 	require.NoError(t, err)
 	digest := func(s string) map[crypto.Hash][]byte {
-		return map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte(s))}
+		return map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte(s))}
 	}
 	addon := Application{Path: `\loader\addons\x.addon.efi`, Size: 1, Digests: digest("addon")}
 	base := wholeBoot(t, vectors[0], firmware)
@@ -32,7 +33,7 @@ func TestCausesNameTheInput(t *testing.T) {
 	expected, err := Predict(base)
 	require.NoError(t, err)
 	list := func(n int) []byte {
-		hash := func(i int) []byte { return append(make([]byte, 16), sum(crypto.SHA256, []byte{byte(i)})...) }
+		hash := func(i int) []byte { return append(make([]byte, 16), pcrbank.Sum(crypto.SHA256, []byte{byte(i)})...) }
 		b := unhex(t, "2616c4c14c509240aca941f936934328")
 		b = binary.LittleEndian.AppendUint32(b, uint32(28+48*n))
 		b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, 0), 48)
@@ -90,7 +91,7 @@ func TestCausesNameTheInput(t *testing.T) {
 		},
 			[]string{`PCR 1: not expected: EV_EVENT_TAG "SMBIOS type 11: smbios:type11" (`}},
 		{"passed", func(b *Boot) { b.Handover.Passed = "debug" }, []string{`PCR 12: command line 'debug' was not expected (`}},
-		{"retry", func(b *Boot) { b.ExitBoot = ExitOnce }, []string{"PCR 5: missing: EV_EFI_ACTION \"Exit Boot Services", "PCR 5: missing: EV_EFI_ACTION \"Exit Boot Services"}},
+		{"retry", func(b *Boot) { b.ExitBoot = ExitBootOnce }, []string{"PCR 5: missing: EV_EFI_ACTION \"Exit Boot Services", "PCR 5: missing: EV_EFI_ACTION \"Exit Boot Services"}},
 		{"phase", func(b *Boot) { b.Phases = []string{PhaseEnterInitrd} }, []string{`PCR 11: not expected: EV_IPL "enter-initrd" (`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -132,7 +133,7 @@ func TestDiffTexts(t *testing.T) {
 	firmware, err := ParseLog(vectors[2].log)
 	require.NoError(t, err)
 	digest := func(s string) map[crypto.Hash][]byte {
-		return map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte(s))}
+		return map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte(s))}
 	}
 	addon := func(name string) Application {
 		return Application{Path: `\loader\addons\` + name + `.addon.efi`, Digests: digest(name)}
@@ -201,7 +202,7 @@ func TestBootVariableStyles(t *testing.T) {
 		require.NoError(t, err)
 		for i := range firmware.Events {
 			if e := &firmware.Events[i]; e.Type == EventEFIVariableBoot {
-				e.Type, e.Digests = typ, map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, e.Data)}
+				e.Type, e.Digests = typ, map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, e.Data)}
 			}
 		}
 		b := wholeBoot(t, vectors[0], firmware)
@@ -279,7 +280,7 @@ func TestPredictVariants(t *testing.T) {
 	cmdline := strings.Replace(efi.DecodeUTF16(b.Handover.LoadOptions), "console=ttyS0,115200 ", "", 1)
 	cmdline = strings.TrimRight(cmdline, "\x00")
 	b.Sections = slices.Clone(b.Sections)
-	b.Sections[2].Digests = map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte(cmdline))}
+	b.Sections[2].Digests = map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte(cmdline))}
 	b.Handover.LoadOptions = loadOptions(cmdline + " console=uart,io,0x3f8")
 	log, err := Predict(b)
 	require.NoError(t, err)
@@ -292,7 +293,7 @@ func TestPredictVariants(t *testing.T) {
 	b.Handover.Unknown = "the stub adds console=, which is not given"
 	log, err = Predict(b)
 	require.NoError(t, err)
-	assert.Equal(t, NotPredicted, log.Coverage[9].State)
+	assert.Equal(t, PredictionNone, log.Coverage[9].Prediction)
 	assert.Contains(t, log.Coverage[9].Note, "console=")
 }
 

@@ -112,6 +112,9 @@ type Event struct {
 	Digests map[crypto.Hash][]byte
 	Data    []byte
 
+	// Subject is what the event measured. An event made by hand needs none: it is found when logs are compared.
+	Subject Subject
+
 	// order are the algorithms as the log has them, nil for those of the header; foreign are the digests of algorithms
 	// that are no bank here. Both only serve to write a log back as it was.
 	order   []uint16

@@ -59,5 +59,6 @@ func (l *Log) WithFinalEvents(events []Event) *Log {
 	}
 	out := *l
 	out.Events = slices.Concat(l.Events, events[overlap:])
+	out.setSubjects()
 	return &out
 }

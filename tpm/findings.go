@@ -91,7 +91,7 @@ func hashedAs(e *Event, data []byte) bool {
 		return false
 	}
 	for h, d := range e.Digests {
-		if !bytes.Equal(d, sum(h, data)) {
+		if !bytes.Equal(d, pcrbank.Sum(h, data)) {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
@@ -12,7 +13,7 @@ import (
 func digestsOf(data []byte) map[crypto.Hash][]byte {
 	out := make(map[crypto.Hash][]byte)
 	for _, h := range Banks() {
-		out[h] = sum(h, data)
+		out[h] = pcrbank.Sum(h, data)
 	}
 	return out
 }

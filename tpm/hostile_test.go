@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // logBytes builds logs field by field.
@@ -136,7 +137,7 @@ func TestFindings(t *testing.T) {
 
 // An error separator hashes the number 1 and describes the error.
 func TestErrorSeparator(t *testing.T) {
-	in := header(0xb, 32).u32(4, 4, 1).u16(0xb).bytes(sum(crypto.SHA256, []byte{1, 0, 0, 0})...).u32(4).bytes(9, 9, 9, 9)
+	in := header(0xb, 32).u32(4, 4, 1).u16(0xb).bytes(pcrbank.Sum(crypto.SHA256, []byte{1, 0, 0, 0})...).u32(4).bytes(9, 9, 9, 9)
 	log, err := ParseLog(in)
 	require.NoError(t, err)
 	assert.Empty(t, log.Findings)
@@ -152,7 +153,7 @@ func TestStartupLocality(t *testing.T) {
 	require.NoError(t, err)
 	first := make([]byte, 32)
 	first[31] = 3
-	assert.Equal(t, sum(crypto.SHA256, first, make([]byte, 32)), banks[crypto.SHA256].PCR(0))
+	assert.Equal(t, pcrbank.Sum(crypto.SHA256, first, make([]byte, 32)), banks[crypto.SHA256].PCR(0))
 }
 
 func TestHCRTM(t *testing.T) {
@@ -162,8 +163,8 @@ func TestHCRTM(t *testing.T) {
 	require.NoError(t, err)
 	first := make([]byte, 32)
 	first[31] = 4
-	assert.Equal(t, sum(crypto.SHA256, first, make([]byte, 32)), banks[crypto.SHA256].PCR(0))
-	assert.Equal(t, sum(crypto.SHA256, make([]byte, 64)), banks[crypto.SHA256].PCR(17), "a dynamic launch has reset it")
+	assert.Equal(t, pcrbank.Sum(crypto.SHA256, first, make([]byte, 32)), banks[crypto.SHA256].PCR(0))
+	assert.Equal(t, pcrbank.Sum(crypto.SHA256, make([]byte, 64)), banks[crypto.SHA256].PCR(17), "a dynamic launch has reset it")
 	assert.Equal(t, make([]byte, 32), banks[crypto.SHA256].PCR(18))
 }
 

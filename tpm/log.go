@@ -3,15 +3,21 @@ package tpm
 import (
 	"bytes"
 	"crypto"
+	"encoding"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
+
+// pkg is what errors of this package begin with.
+const pkg = "tpm"
 
 // Log is a measured boot, event by event: one that has happened, parsed from a machine, or one that has not happened
 // yet, made by [Predict]. Both replay and compare in the same way.
@@ -113,6 +119,7 @@ func ParseLog(data []byte) (_ *Log, err error) {
 		r.log.Events = append(r.log.Events, e)
 		r.check(start, &e)
 	}
+	r.log.setSubjects()
 	return r.log, nil
 }
 
@@ -298,4 +305,190 @@ func (l *Log) Banks() []crypto.Hash {
 		}
 	}
 	return hs
+}
+
+// SpecID is a TCG_EfiSpecIdEvent (Firmware Profile 1.06, section 10.4.5.1): the first event of a crypto-agile log, which
+// names the algorithms that every other event has digests of.
+type SpecID struct {
+	PlatformClass        uint32 // 0: client, 1: server
+	Major, Minor, Errata byte
+	UintnSize            byte // 1: 32 bit, 2: 64 bit
+	Algorithms           []Algorithm
+	Vendor               []byte
+}
+
+// Algorithm is a hash of the TCG Algorithm Registry and the length of its digests in bytes.
+type Algorithm struct {
+	ID   uint16
+	Size int
+}
+
+// String is the name of a bank of this package, the number of any other hash.
+func (a Algorithm) String() string {
+	if k, ok := pcrbank.ByID(a.ID); ok {
+		return k.Name
+	}
+	return fmt.Sprintf("0x%04x", a.ID)
+}
+
+func (s SpecID) String() string {
+	names := make([]string, 0, len(s.Algorithms))
+	for _, a := range s.Algorithms {
+		names = append(names, a.String())
+	}
+	return "TCG event log with " + strings.Join(names, ", ")
+}
+
+func isSpecID(e *Event) bool {
+	return e.Type == EventNoAction && bytes.HasPrefix(e.Data, specIDSignature)
+}
+
+// readSpecID reads the data of the first event, of which the caller has seen the signature.
+func readSpecID(data []byte) (SpecID, error) {
+	le := binary.LittleEndian
+	at := len(specIDSignature)
+	short := func(field string) (SpecID, error) {
+		return SpecID{}, dataError(at, "header: "+field, "%w", errTruncated)
+	}
+	if len(data)-at < 8 {
+		return short("version")
+	}
+	s := SpecID{PlatformClass: le.Uint32(data[at:]), Minor: data[at+4], Major: data[at+5], Errata: data[at+6], UintnSize: data[at+7]}
+	if at += 8; len(data)-at < 4 {
+		return short("algorithm count")
+	}
+	count := le.Uint32(data[at:])
+	if count == 0 || count > maxAlgorithms {
+		return SpecID{}, dataError(at, "header: algorithm count", "%d, want 1 to %d", count, maxAlgorithms)
+	}
+	at += 4
+	for range count {
+		if len(data)-at < 4 {
+			return short("algorithms")
+		}
+		a := Algorithm{le.Uint16(data[at:]), int(le.Uint16(data[at+2:]))}
+		if k, ok := pcrbank.ByID(a.ID); ok && k.Hash.Size() != a.Size {
+			return SpecID{}, dataError(at, "header: algorithms", "%s with digests of %d bytes, want %d", k.Name, a.Size, k.Hash.Size())
+		}
+		if a.Size == 0 || a.Size > 1024 {
+			return SpecID{}, dataError(at, "header: algorithms", "%v with digests of %d bytes", a, a.Size)
+		}
+		if slices.ContainsFunc(s.Algorithms, func(o Algorithm) bool { return o.ID == a.ID }) {
+			return SpecID{}, dataError(at, "header: algorithms", "0x%04x comes twice", a.ID)
+		}
+		s.Algorithms = append(s.Algorithms, a)
+		at += 4
+	}
+	// A wrong size of the vendor info keeps nobody from reading on: it is a finding.
+	if at < len(data) {
+		s.Vendor = data[at+1:]
+	}
+	return s, nil
+}
+
+// newSpecID is the first event of a crypto-agile log of version 2.00, errata 2, of a 64-bit PC client.
+func newSpecID(banks []crypto.Hash) Event {
+	data := bytes.Clone(specIDSignature)
+	data = append(data, 0, 0, 0, 0, 0, 2, 2, 2)
+	data = binary.LittleEndian.AppendUint32(data, uint32(len(banks)))
+	for _, h := range banks {
+		a, _ := pcrbank.ByHash(h)
+		data = binary.LittleEndian.AppendUint16(data, a.ID)
+		data = binary.LittleEndian.AppendUint16(data, uint16(h.Size()))
+	}
+	return Event{Type: EventNoAction, Data: append(data, 0), Subject: Subject{Kind: SubjectNothing}}
+}
+
+var (
+	_ encoding.BinaryAppender  = (*Log)(nil)
+	_ encoding.BinaryMarshaler = (*Log)(nil)
+)
+
+// MarshalBinary is the log in the format that it was read from; a log made by [Predict] or by hand is written as
+// crypto-agile. A parsed log comes out byte for byte as it was.
+func (l *Log) MarshalBinary() ([]byte, error) { return l.AppendBinary(nil) }
+
+// AppendBinary appends what [Log.MarshalBinary] returns.
+func (l *Log) AppendBinary(b []byte) (_ []byte, err error) {
+	defer prefix.Add(pkg, &err)
+	if l.sha1Only {
+		return l.appendSHA1(b)
+	}
+	events := l.Events
+	if len(events) == 0 || !isSpecID(&events[0]) {
+		banks := l.Banks()
+		if len(banks) == 0 {
+			return nil, fmt.Errorf("writing an event log: no bank that every event has a digest for: %w", ErrBank)
+		}
+		events = slices.Concat([]Event{newSpecID(banks)}, events)
+	}
+	id, err := readSpecID(events[0].Data)
+	if err != nil {
+		return nil, fmt.Errorf("writing an event log: %w", err)
+	}
+	for i := range events {
+		e := &events[i]
+		if uint64(len(e.Data)) > math.MaxUint32 {
+			return nil, fmt.Errorf("writing an event log: event %d: %d bytes of data", i, len(e.Data))
+		}
+		b = appendHead(b, e)
+		if i == 0 {
+			b = append(b, l.header20()...)
+		} else if b, err = appendDigests(b, e, id.Algorithms); err != nil {
+			return nil, fmt.Errorf("writing an event log: event %d: %w", i, err)
+		}
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Data)))
+		b = append(b, e.Data...)
+	}
+	return append(b, l.trailer...), nil
+}
+
+// header20 is the digest field of the first event, which is in the old format and has no meaning.
+func (l *Log) header20() []byte {
+	if l.headerDigest != nil {
+		return l.headerDigest
+	}
+	return make([]byte, crypto.SHA1.Size())
+}
+
+func (l *Log) appendSHA1(b []byte) ([]byte, error) {
+	for i := range l.Events {
+		e := &l.Events[i]
+		digest := e.Digests[crypto.SHA1]
+		if len(digest) != crypto.SHA1.Size() || uint64(len(e.Data)) > math.MaxUint32 {
+			return nil, fmt.Errorf("writing an event log: event %d: a sha1 digest of %d bytes and %d bytes of data", i, len(digest), len(e.Data))
+		}
+		b = append(appendHead(b, e), digest...)
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Data)))
+		b = append(b, e.Data...)
+	}
+	return append(b, l.trailer...), nil
+}
+
+func appendHead(b []byte, e *Event) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(int32(e.PCR)))
+	return binary.LittleEndian.AppendUint32(b, uint32(e.Type))
+}
+
+// appendDigests writes a TPML_DIGEST_VALUES in the little-endian form of logs.
+func appendDigests(b []byte, e *Event, banks []Algorithm) ([]byte, error) {
+	order := e.order
+	if order == nil {
+		for _, k := range banks {
+			order = append(order, k.ID)
+		}
+	}
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(order)))
+	for _, id := range order {
+		digest := e.foreign[id]
+		if a, ok := pcrbank.ByID(id); ok {
+			digest = e.Digests[a.Hash]
+		}
+		if size, ok := digestSize(banks, id); !ok || len(digest) != size {
+			return nil, fmt.Errorf("algorithm 0x%04x: a digest of %d bytes: %w", id, len(digest), ErrBank)
+		}
+		b = binary.LittleEndian.AppendUint16(b, id)
+		b = append(b, digest...)
+	}
+	return b, nil
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 func hexOf(b []byte) string { return hex.EncodeToString(b) }
@@ -45,5 +47,29 @@ func TestReplayRealBoots(t *testing.T) {
 			_, err = log.Replay(crypto.SHA1)
 			assert.ErrorIs(t, err, ErrBank)
 		})
+	}
+}
+
+// A dynamic launch resets PCRs 17 to 22, all of them and no others; an event for any of them tells of one (TCG PC Client
+// Platform TPM Profile 1.05, table 7).
+func TestDynamicLaunch(t *testing.T) {
+	zeros, ones := make([]byte, 32), bytes.Repeat([]byte{0xff}, 32)
+	extended := pcrbank.Sum(crypto.SHA256, make([]byte, 64))
+	for n := range PCRCount {
+		log, err := ParseLog(header(0xb, 32).event(uint32(n), 5, 'x'))
+		require.NoError(t, err)
+		banks, err := log.Replay()
+		require.NoError(t, err)
+		launched := n >= 17 && n <= 22
+		for pcr := range PCRCount {
+			want := zeros
+			switch {
+			case pcr == n:
+				want = extended
+			case pcr >= 17 && pcr <= 22 && !launched:
+				want = ones
+			}
+			assert.Equal(t, want, banks[crypto.SHA256].PCR(pcr), "PCR %d after an event for PCR %d", pcr, n)
+		}
 	}
 }

@@ -94,7 +94,7 @@ func TestInteropSWTPM(t *testing.T) {
 	extend := func(data []byte) {
 		var digests tpm2.TPMLDigestValues
 		for _, a := range pcrbank.All {
-			digests.Digests = append(digests.Digests, tpm2.TPMTHA{HashAlg: tpm2.TPMAlgID(a.ID), Digest: sum(a.Hash, data)})
+			digests.Digests = append(digests.Digests, tpm2.TPMTHA{HashAlg: tpm2.TPMAlgID(a.ID), Digest: pcrbank.Sum(a.Hash, data)})
 		}
 		_, err := tpm2.PCRExtend{PCRHandle: tpm2.AuthHandle{Handle: 11, Auth: tpm2.PasswordAuth(nil)}, Digests: digests}.Execute(tpm)
 		require.NoError(t, err)
@@ -132,7 +132,7 @@ func TestInteropSWTPM(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, policyOf(t, tpm, session), s.Digest[:], "PolicyPCR, %s", BankName(s.Bank))
 
-		digest := sum(crypto.SHA256, s.TBS())
+		digest := pcrbank.Sum(crypto.SHA256, s.TBS())
 		ticket, err := tpm2.VerifySignature{
 			KeyHandle: key.ObjectHandle, Digest: tpm2.TPM2BDigest{Buffer: digest},
 			Signature: tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgRSASSA, Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgRSASSA,

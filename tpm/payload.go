@@ -10,6 +10,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // Payload is what the data of an event says, read by the event's type. It is one of [SpecID], [StartupLocality],
@@ -225,4 +226,360 @@ func textOf(b []byte) (string, bool) {
 	}
 	s := strings.TrimRight(string(b), "\x00")
 	return s, s != "" && validText(s)
+}
+
+// Variable is a UEFI_VARIABLE_DATA (Firmware Profile 1.06, section 10.2.6): the contents of an EFI variable when it was
+// measured.
+type Variable struct {
+	Vendor osmith.GUID
+	Name   string
+	Data   []byte
+}
+
+func (v Variable) String() string {
+	value := fmt.Sprintf("%d bytes", len(v.Data))
+	switch len(v.Data) {
+	case 0:
+		value = "empty"
+	case 1:
+		value = fmt.Sprint(v.Data[0])
+	}
+	name := escape(v.Name)
+	if v.Vendor != globalVariable && v.Vendor != imageSecurityDatabase {
+		name += "-" + v.Vendor.String()
+	}
+	return fmt.Sprintf("%s = %s", name, value)
+}
+
+func readVariable(b []byte) (Variable, error) {
+	const fixed = 32
+	if len(b) < fixed {
+		return Variable{}, dataError(len(b), "variable", "%d bytes, want %d or more", len(b), fixed)
+	}
+	units, size := binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
+	rest := b[fixed:]
+	if units > uint64(len(rest)/2) {
+		return Variable{}, dataError(16, "variable name", "%d characters, %d bytes left", units, len(rest))
+	}
+	if size > uint64(len(rest))-2*units {
+		return Variable{}, dataError(24, "variable contents", "%d bytes, %d left", size, uint64(len(rest))-2*units)
+	}
+	name, data := rest[:2*units], rest[2*units:]
+	return Variable{efi.GUID(b), efi.DecodeUTF16(name), data[:size:size]}, nil
+}
+
+// splitVariable is [readVariable] for callers that only want to know.
+func splitVariable(b []byte) (vendor osmith.GUID, name string, data []byte, ok bool) {
+	v, err := readVariable(b)
+	return v.Vendor, escape(v.Name), v.Data, err == nil
+}
+
+// signatureEntry is one entry of an EFI signature list.
+type signatureEntry struct {
+	kind osmith.GUID
+	data string // owner, then certificate or hash
+}
+
+// signatureEntries reads EFI_SIGNATURE_LISTs (UEFI 2.10, section 32.4.1). ok is false if b is something else.
+func signatureEntries(b []byte) (entries []signatureEntry, ok bool) {
+	const header, owner = 28, 16
+	le := binary.LittleEndian
+	for len(b) > 0 {
+		if len(b) < header {
+			return nil, false
+		}
+		size, skip, each := uint64(le.Uint32(b[16:])), uint64(le.Uint32(b[20:])), uint64(le.Uint32(b[24:]))
+		if size < header+skip || size > uint64(len(b)) || each <= owner || (size-header-skip)%each != 0 {
+			return nil, false
+		}
+		kind := efi.GUID(b)
+		for rest := b[header+skip : size]; len(rest) > 0; rest = rest[each:] {
+			entries = append(entries, signatureEntry{kind, string(rest[:each])})
+		}
+		b = b[size:]
+	}
+	return entries, true
+}
+
+// Tag is the number by which the event of a boot loader, of systemd's stub or of the kernel is known.
+type Tag uint32
+
+// The tags of Linux (drivers/firmware/efi/libstub) and systemd.
+const (
+	TagInitrd       Tag = 0x8f3b22ec                // Linux, PCR 9: the initrd as it was handed over
+	TagLoadOptions  Tag = 0x8f3b22ed                // Linux, PCR 9: the command line
+	TagSMBIOSType1  Tag = sdstub.TagSMBIOSType1     // systemd 261, PCR 1
+	TagSMBIOSType2  Tag = sdstub.TagSMBIOSType2     // likewise
+	TagSMBIOSType11 Tag = sdstub.TagSMBIOSType11    // likewise
+	TagLoaderConf   Tag = sdstub.TagLoaderConf      // systemd-boot, PCR 5
+	TagProfile      Tag = sdstub.TagProfile         // stub, PCR 12: the number of the profile
+	TagDeviceTree   Tag = sdstub.TagAddonDeviceTree // stub, PCR 12: an add-on's
+	TagMicrocode    Tag = sdstub.TagAddonMicrocode  // likewise
+	TagInitrdAddon  Tag = sdstub.TagAddonInitrd     // likewise
+)
+
+var tagNames = map[Tag]string{
+	TagInitrd:       "kernel: initrd",
+	TagLoadOptions:  "kernel: load options",
+	TagSMBIOSType1:  "SMBIOS type 1",
+	TagSMBIOSType2:  "SMBIOS type 2",
+	TagSMBIOSType11: "SMBIOS type 11",
+	TagLoaderConf:   "loader.conf",
+	TagProfile:      "profile",
+	TagDeviceTree:   "device tree add-on",
+	TagMicrocode:    "microcode add-on",
+	TagInitrdAddon:  "initrd add-on",
+}
+
+// String is the name of a known tag, the number of another.
+func (t Tag) String() string {
+	if s, ok := tagNames[t]; ok {
+		return s
+	}
+	return fmt.Sprintf("tag 0x%08x", uint32(t))
+}
+
+// Tagged is the data of an EV_EVENT_TAG (TCG_PCClientTaggedEvent, Firmware Profile 1.06, section 10.4.2.1): a tag and,
+// with systemd and Linux, a description. What was measured is only in the digest.
+type Tagged struct {
+	Tag  Tag
+	Data []byte
+}
+
+func (t Tagged) String() string { return t.Tag.String() + ": " + describeText(t.Data) }
+
+func readTagged(b []byte) (Tagged, error) {
+	if len(b) < 8 {
+		return Tagged{}, dataError(len(b), "tagged event", "%d bytes, want 8 or more", len(b))
+	}
+	size := binary.LittleEndian.Uint32(b[4:])
+	if uint64(size) != uint64(len(b)-8) {
+		return Tagged{}, dataError(4, "tagged event", "%d bytes, %d left", size, len(b)-8)
+	}
+	return Tagged{Tag(binary.LittleEndian.Uint32(b)), b[8:]}, nil
+}
+
+// taggedData is the inverse of readTagged.
+func taggedData(t Tag, data []byte) []byte {
+	b := binary.LittleEndian.AppendUint32(nil, uint32(t))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(data)))
+	return append(b, data...)
+}
+
+// GPT is a UEFI_GPT_DATA (Firmware Profile 1.06, section 10.2.5): the partition table of the disk that was booted from.
+type GPT struct {
+	Disk                    osmith.GUID
+	FirstUsable, LastUsable uint64 // LBA
+	Partitions              []GPTPartition
+	Header                  []byte // as on disk
+}
+
+// GPTPartition is one used entry of the table.
+type GPTPartition struct {
+	Type, ID          osmith.GUID
+	FirstLBA, LastLBA uint64
+	Attributes        uint64
+	Name              string
+}
+
+func (g GPT) String() string {
+	return fmt.Sprintf("partition table %s with %d partitions", g.Disk, len(g.Partitions))
+}
+
+const (
+	gptHeaderSize = 92  // UEFI 2.10, section 5.3.2
+	gptEntrySize  = 128 // the least that an entry has
+)
+
+func readGPT(b []byte) (GPT, error) {
+	if len(b) < gptHeaderSize+8 || string(b[:8]) != "EFI PART" {
+		return GPT{}, dataError(0, "partition table", "%d bytes, want a GPT header and a count", len(b))
+	}
+	le := binary.LittleEndian
+	size := le.Uint32(b[12:])
+	if size < gptHeaderSize || uint64(size) > uint64(len(b)-8) {
+		return GPT{}, dataError(12, "partition table header", "%d bytes, want %d or more, and %d are left", size, gptHeaderSize, len(b)-8)
+	}
+	each, count := uint64(le.Uint32(b[84:])), le.Uint64(b[size:])
+	entries := b[size+8:]
+	if each < gptEntrySize || count > uint64(len(entries))/each {
+		return GPT{}, dataError(int(size), "partition count", "%d of %d bytes each, %d bytes left", count, each, len(entries))
+	}
+	g := GPT{Disk: efi.GUID(b[56:]), FirstUsable: le.Uint64(b[40:]), LastUsable: le.Uint64(b[48:]), Header: b[:size:size]}
+	for i := range count {
+		e := entries[i*each:]
+		g.Partitions = append(g.Partitions, GPTPartition{
+			Type: efi.GUID(e), ID: efi.GUID(e[16:]),
+			FirstLBA: le.Uint64(e[32:]), LastLBA: le.Uint64(e[40:]), Attributes: le.Uint64(e[48:]), Name: efi.DecodeUTF16(e[56:128]),
+		})
+	}
+	return g, nil
+}
+
+// gptData is what edk2 measures of a partition table: the header, the number of used entries, and these.
+func gptData(header, table []byte) ([]byte, error) {
+	if len(header) < gptHeaderSize || string(header[:8]) != "EFI PART" {
+		return nil, fmt.Errorf("GPT header of %d bytes: want the %d bytes that begin with \"EFI PART\"", len(header), gptHeaderSize)
+	}
+	le := binary.LittleEndian
+	size, each := le.Uint32(header[12:]), uint64(le.Uint32(header[84:]))
+	if size < gptHeaderSize || uint64(size) > uint64(len(header)) {
+		return nil, fmt.Errorf("GPT header says that it has %d bytes; %d are given", size, len(header))
+	}
+	if each < gptEntrySize || each > 4096 || uint64(len(table))%each != 0 || uint64(len(table))/each > uint64(le.Uint32(header[80:])) {
+		return nil, fmt.Errorf("GPT entries: %d bytes given, the header has up to %d entries of %d bytes", len(table), le.Uint32(header[80:]), each)
+	}
+	var count uint64
+	var used []byte
+	for ; len(table) > 0; table = table[each:] {
+		if !allByte(table[:16], 0) {
+			count++
+			used = append(used, table[:each]...)
+		}
+	}
+	out := append([]byte(nil), header[:size]...)
+	return append(le.AppendUint64(out, count), used...), nil
+}
+
+// FirmwareBlob is a UEFI_PLATFORM_FIRMWARE_BLOB or, with a Description, a UEFI_PLATFORM_FIRMWARE_BLOB2 (Firmware Profile
+// 1.06, sections 10.2.4 and 10.2.5): a part of the firmware, which is what was measured.
+type FirmwareBlob struct {
+	Description  string
+	Base, Length uint64 // address and bytes
+}
+
+func (f FirmwareBlob) String() string {
+	s := fmt.Sprintf("firmware volume of %d bytes at 0x%x", f.Length, f.Base)
+	if f.Description != "" {
+		s += " (" + escape(f.Description) + ")"
+	}
+	return s
+}
+
+func readFirmwareBlob(b []byte) (FirmwareBlob, error) {
+	if len(b) != 16 {
+		return FirmwareBlob{}, dataError(0, "firmware blob", "%d bytes, want 16", len(b))
+	}
+	return FirmwareBlob{"", binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}, nil
+}
+
+func readFirmwareBlob2(b []byte) (FirmwareBlob, error) {
+	text, rest, err := readDescription(b)
+	if err != nil {
+		return FirmwareBlob{}, err
+	}
+	f, err := readFirmwareBlob(rest)
+	f.Description = text
+	return f, err
+}
+
+// readDescription takes a description from the start of b: a length in one byte, then text.
+func readDescription(b []byte) (string, []byte, error) {
+	if len(b) < 1 || int(b[0]) > len(b)-1 {
+		return "", nil, dataError(0, "description", "%d bytes do not hold it", len(b))
+	}
+	n := 1 + int(b[0])
+	return strings.TrimRight(string(b[1:n]), "\x00"), b[n:], nil
+}
+
+// HandoffTables is a UEFI_HANDOFF_TABLE_POINTERS or, with a Description, a UEFI_HANDOFF_TABLE_POINTERS2: the tables
+// that were measured, ACPI and SMBIOS among them.
+type HandoffTables struct {
+	Description string
+	Tables      []HandoffTable
+}
+
+// HandoffTable is one entry of the system's configuration table.
+type HandoffTable struct {
+	Vendor  osmith.GUID
+	Address uint64
+}
+
+var tableNames = map[string]string{
+	"eb9d2d30-2d88-11d3-9a16-0090273fc14d": "ACPI 1.0",
+	"8868e871-e4f1-11d3-bc22-0080c73c8881": "ACPI 2.0",
+	"eb9d2d31-2d88-11d3-9a16-0090273fc14d": "SMBIOS",
+	"f2fd1544-9794-4a2c-992e-e5bbcf20e394": "SMBIOS 3",
+}
+
+func (h HandoffTables) String() string {
+	names := make([]string, 0, min(len(h.Tables), 8))
+	for _, t := range h.Tables[:min(len(h.Tables), 8)] {
+		name := t.Vendor.String()
+		if known, ok := tableNames[name]; ok {
+			name = known
+		}
+		names = append(names, name)
+	}
+	s := "tables " + strings.Join(names, ", ")
+	if h.Description != "" {
+		s = escape(h.Description) + ": " + s
+	}
+	return s
+}
+
+// readHandoffTables reads the number of tables and the tables; at is where b starts in the event's data.
+func readHandoffTables(b []byte, at int) (HandoffTables, error) {
+	const each = 24
+	if len(b) < 8 {
+		return HandoffTables{}, dataError(at, "handoff tables", "%d bytes, want 8 or more", len(b))
+	}
+	count := binary.LittleEndian.Uint64(b)
+	if count > uint64(len(b)-8)/each {
+		return HandoffTables{}, dataError(at, "handoff tables", "%d tables, %d bytes left", count, len(b)-8)
+	}
+	var h HandoffTables
+	for i := range count {
+		e := b[8+i*each:]
+		h.Tables = append(h.Tables, HandoffTable{efi.GUID(e), binary.LittleEndian.Uint64(e[16:])})
+	}
+	return h, nil
+}
+
+func readHandoffTables2(b []byte) (HandoffTables, error) {
+	text, rest, err := readDescription(b)
+	if err != nil {
+		return HandoffTables{}, err
+	}
+	h, err := readHandoffTables(rest, len(b)-len(rest))
+	h.Description = text
+	return h, err
+}
+
+// DeviceSecurity is a DEVICE_SECURITY_EVENT_DATA (Firmware Profile 1.06, section 10.2.7): a measurement that a device
+// gave of itself over SPDM, in version 1 or 2.
+type DeviceSecurity struct {
+	Version    uint16
+	AuthState  byte   // version 2: how the device was authenticated
+	DeviceType uint32 // 0 none, 1 PCI, 2 USB
+	Path       DevicePath
+	Block      []byte // SPDM measurement block and device context (version 2: sub-header and context)
+}
+
+func (d DeviceSecurity) String() string {
+	return fmt.Sprintf("SPDM device of type %d at %s: %d bytes", d.DeviceType, d.Path, len(d.Block))
+}
+
+func readDeviceSecurity(b []byte) (DeviceSecurity, error) {
+	le := binary.LittleEndian
+	switch {
+	case strings.HasPrefix(string(b), "SPDM Device Sec\x00") && len(b) >= 28:
+		// signature, u16 version, u16 length, u32 hash algorithm, u32 device type
+		if n := int(le.Uint16(b[18:])); n != len(b) {
+			return DeviceSecurity{}, dataError(18, "device security event", "%d bytes, the event has %d", n, len(b))
+		}
+		return DeviceSecurity{Version: le.Uint16(b[16:]), DeviceType: le.Uint32(b[24:]), Block: b[28:]}, nil
+	case strings.HasPrefix(string(b), "SPDM Device Sec2") && len(b) >= 52:
+		// signature, u16 version, u8 auth state, u8 reserved, u32 length, u32 device type, u32 sub-header type,
+		// u32 sub-header length, u64 sub-header UID, u64 path length
+		n, path := uint64(le.Uint32(b[20:])), le.Uint64(b[44:])
+		if n != uint64(len(b)) {
+			return DeviceSecurity{}, dataError(20, "device security event", "%d bytes, the event has %d", n, len(b))
+		}
+		if path > uint64(len(b)-52) {
+			return DeviceSecurity{}, dataError(44, "device path", "%d bytes, %d left", path, len(b)-52)
+		}
+		return DeviceSecurity{le.Uint16(b[16:]), b[18], le.Uint32(b[24:]), DevicePath(b[52 : 52+path : 52+path]), b[52+path:]}, nil
+	}
+	return DeviceSecurity{}, dataError(0, "device security event", "%d bytes without the signature of one", len(b))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // What the events of a real boot say.
@@ -189,7 +190,7 @@ func TestDevicePaths(t *testing.T) {
 // GRUB hashes what stands behind the colon.
 func TestAttestedGrub(t *testing.T) {
 	data := []byte("grub_cmd: linux /vmlinuz\x00")
-	e := Event{PCR: 8, Type: EventIPL, Data: data, Digests: map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte("linux /vmlinuz"))}}
+	e := Event{PCR: 8, Type: EventIPL, Data: data, Digests: map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte("linux /vmlinuz"))}}
 	assert.True(t, e.Attested())
 	e.Data = []byte("grub_cmd: linux /other\x00")
 	assert.False(t, e.Attested())

@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"crypto"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
@@ -35,24 +38,19 @@ func DefaultPhasePaths() [][]string {
 	return paths
 }
 
-// sectionEvent is one of the two extends that a section causes.
-type sectionEvent struct {
-	section string
-	isName  bool
-}
-
-// sectionEvents calls f with each digest that the stub extends PCR 11 with, in order.
-func sectionEvents(h crypto.Hash, ms []osmith.Measurement, f func(e sectionEvent, digest []byte) error) error {
+// sectionEvents are the events of PCR 11 that the stub makes of the sections, in its order: for each its name, then its data.
+func sectionEvents(ms []osmith.Measurement, banks ...crypto.Hash) ([]Event, error) {
+	var out []Event
 	seen := make(map[string]bool, len(ms))
 	last, lastName := -1, ""
 	for _, m := range ms {
 		if err := checkMeasurement(m); err != nil {
-			return err
+			return nil, err
 		}
 		// Names that a later stub may add are let through anywhere.
 		if i := sdstub.Order(m.Section); i >= 0 {
 			if i < last {
-				return fmt.Errorf("tpm: section %s: comes after %s; the stub measures it before", m.Section, lastName)
+				return nil, fmt.Errorf("section %s: comes after %s; the stub measures it before", m.Section, lastName)
 			}
 			last, lastName = i, m.Section
 		}
@@ -61,32 +59,35 @@ func sectionEvents(h crypto.Hash, ms []osmith.Measurement, f func(e sectionEvent
 			continue
 		}
 		if seen[m.Section] {
-			return fmt.Errorf("tpm: section %s: given twice; the stub measures one of each name", m.Section)
+			return nil, fmt.Errorf("section %s: given twice; the stub measures one of each name", m.Section)
 		}
 		seen[m.Section] = true
-		digest, ok := m.Digests[h]
-		if !ok {
-			return fmt.Errorf("tpm: section %s: no %s digest: %w", m.Section, BankName(h), ErrBank)
+		event := func(kind SubjectKind) Event {
+			return Event{PCR: PCRKernel, Type: EventIPL, Data: utf16z(m.Section), Digests: make(map[crypto.Hash][]byte, len(banks)),
+				Subject: Subject{Kind: kind, Name: m.Section}}
 		}
-		if len(digest) != h.Size() {
-			return fmt.Errorf("tpm: section %s: a digest of %d bytes, want %d for %s", m.Section, len(digest), h.Size(), BankName(h))
+		name, data := event(SubjectSectionName), event(SubjectSection)
+		for _, h := range banks {
+			digest, ok := m.Digests[h]
+			if !ok {
+				return nil, fmt.Errorf("section %s: no %s digest: %w", m.Section, BankName(h), ErrBank)
+			}
+			if len(digest) != h.Size() {
+				return nil, fmt.Errorf("section %s: a digest of %d bytes, want %d for %s", m.Section, len(digest), h.Size(), BankName(h))
+			}
+			name.Digests[h], data.Digests[h] = pcrbank.Sum(h, []byte(m.Section), []byte{0}), bytes.Clone(digest)
 		}
-		if err := f(sectionEvent{m.Section, true}, sum(h, []byte(m.Section), []byte{0})); err != nil {
-			return err
-		}
-		if err := f(sectionEvent{m.Section, false}, digest); err != nil {
-			return err
-		}
+		out = append(out, name, data)
 	}
-	return nil
+	return out, nil
 }
 
 func checkMeasurement(m osmith.Measurement) error {
 	switch {
 	case len(m.Section) < 2 || len(m.Section) > 8 || m.Section[0] != '.' || strings.ContainsRune(m.Section, 0):
-		return fmt.Errorf("tpm: section %q: want a dot and 1 to 7 characters", m.Section)
+		return fmt.Errorf("section %q: want a dot and 1 to 7 characters", m.Section)
 	case m.Size < 0:
-		return fmt.Errorf("tpm: section %s: size %d", m.Section, m.Size)
+		return fmt.Errorf("section %s: size %d", m.Section, m.Size)
 	}
 	return nil
 }
@@ -95,16 +96,28 @@ func checkMeasurement(m osmith.Measurement) error {
 // in the order given, which must be the stub's own: .linux, .osrel, .cmdline, .initrd, .ucode, .splash, .dtb, .uname,
 // .sbat, .pcrpkey, .profile, .dtbauto, .hwids, .efifw. It is not the order of the file, and known names out of it are an
 // error. .pcrsig and empty sections are skipped. Each phase is one word; a path such as "enter-initrd:leave-initrd" is two.
-func PCR11(h crypto.Hash, ms []osmith.Measurement, phases ...string) ([]byte, error) {
-	if err := checkBank(h); err != nil {
+func PCR11(h crypto.Hash, ms []osmith.Measurement, phases ...string) (_ []byte, err error) {
+	defer prefix.Add(pkg, &err)
+	if err := pcrbank.Check(h); err != nil {
 		return nil, err
 	}
-	b, err := kernelBank(h, ms)
+	events, err := sectionEvents(ms, h)
 	if err != nil {
 		return nil, err
 	}
-	if err := extendPhases(b, phases); err != nil {
-		return nil, err
+	b := NewBank(h)
+	for _, e := range events {
+		if err := b.extend(PCRKernel, e.Digests[h]); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range phases {
+		if err := checkPhase(p); err != nil {
+			return nil, err
+		}
+		if err := b.extend(PCRKernel, pcrbank.Sum(h, []byte(p))); err != nil {
+			return nil, err
+		}
 	}
 	return b.PCR(PCRKernel), nil
 }
@@ -113,18 +126,19 @@ func PCR11(h crypto.Hash, ms []osmith.Measurement, phases ...string) ([]byte, er
 // by bank and PCR. banks are nil for all of [Banks]; phasePaths are nil for [DefaultPhasePaths], and an empty path is the
 // moment after the stub. States come in the order in which systemd-measure signs for them, by the text of their paths, and
 // repeated paths are dropped. See [PCR11] for the measurements.
-func PCR11States(ms []osmith.Measurement, banks []crypto.Hash, phasePaths [][]string) ([]map[crypto.Hash]map[int][]byte, error) {
+func PCR11States(ms []osmith.Measurement, banks []crypto.Hash, phasePaths [][]string) (_ []map[crypto.Hash]map[int][]byte, err error) {
+	defer prefix.Add(pkg, &err)
 	if banks == nil {
 		banks = Banks()
 	}
 	if phasePaths == nil {
 		phasePaths = DefaultPhasePaths()
 	}
-	if err := checkBanks(banks); err != nil {
+	if err := pcrbank.CheckAll(banks); err != nil {
 		return nil, err
 	}
 	if len(banks) == 0 || len(phasePaths) == 0 {
-		return nil, errors.New("tpm: PCR 11: no banks or no phase paths")
+		return nil, errors.New("PCR 11: no banks or no phase paths")
 	}
 	paths := slices.Clone(phasePaths)
 	slices.SortStableFunc(paths, func(a, b []string) int { return strings.Compare(strings.Join(a, ":"), strings.Join(b, ":")) })
@@ -143,31 +157,9 @@ func PCR11States(ms []osmith.Measurement, banks []crypto.Hash, phasePaths [][]st
 	return out, nil
 }
 
-// kernelBank is a bank after the stub.
-func kernelBank(h crypto.Hash, ms []osmith.Measurement) (*Bank, error) {
-	b := NewBank(h)
-	err := sectionEvents(h, ms, func(_ sectionEvent, digest []byte) error { return b.Extend(PCRKernel, digest) })
-	if err != nil {
-		return nil, err
-	}
-	return b, nil
-}
-
-func extendPhases(b *Bank, phases []string) error {
-	for _, p := range phases {
-		if err := checkPhase(p); err != nil {
-			return err
-		}
-		if err := b.Measure(PCRKernel, []byte(p)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func checkPhase(p string) error {
 	if p == "" || strings.ContainsAny(p, ":\x00") {
-		return fmt.Errorf("tpm: phase %q: want one word; a phase path is a slice of words", p)
+		return fmt.Errorf("phase %q: want one word; a phase path is a slice of words", p)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
@@ -21,7 +22,7 @@ func measure(sections ...string) []osmith.Measurement {
 		data := []byte(sections[i+1])
 		m := osmith.Measurement{Section: sections[i], Size: int64(len(data)), Digests: make(map[crypto.Hash][]byte)}
 		for _, h := range Banks() {
-			m.Digests[h] = sum(h, data)
+			m.Digests[h] = pcrbank.Sum(h, data)
 		}
 		ms = append(ms, m)
 	}
@@ -110,7 +111,7 @@ func TestBank(t *testing.T) {
 	assert.Nil(t, b.PCR(-1))
 	require.NoError(t, b.Measure(4, []byte("x")))
 	other := NewBank(crypto.SHA256)
-	require.NoError(t, other.Extend(4, sum(crypto.SHA256, []byte("x"))))
+	require.NoError(t, other.Extend(4, pcrbank.Sum(crypto.SHA256, []byte("x"))))
 	assert.Equal(t, b.Values(), other.Values())
 	assert.Len(t, b.Values(), PCRCount)
 	assert.Len(t, b.Values(4, 7, 99), 2)

@@ -89,11 +89,12 @@ func ParseLockVariant(name string, data []byte) (LockVariant, error) {
 }
 
 // MarshalJSON is the file as systemd-pcrlock writes it, without a newline at the end.
-func (v LockVariant) MarshalJSON() ([]byte, error) {
+func (v LockVariant) MarshalJSON() (_ []byte, err error) {
+	defer prefix.Add(pkg, &err)
 	f := lockFile{Records: make([]lockFileRecord, 0, len(v.Records))}
 	for _, r := range v.Records {
 		if r.PCR < 0 || r.PCR >= PCRCount {
-			return nil, fmt.Errorf("tpm: .pcrlock: PCR %d: want 0 to %d", r.PCR, PCRCount-1)
+			return nil, fmt.Errorf(".pcrlock: PCR %d: want 0 to %d", r.PCR, PCRCount-1)
 		}
 		f.Records = append(f.Records, lockFileRecord{r.PCR, jsonDigests(&Event{Digests: r.Digests})})
 	}
@@ -101,14 +102,15 @@ func (v LockVariant) MarshalJSON() ([]byte, error) {
 }
 
 // Files are the component's files by their paths below pcrlock.d, with a newline at the end as systemd's have.
-func (c LockComponent) Files() (map[string][]byte, error) {
+func (c LockComponent) Files() (_ map[string][]byte, err error) {
+	defer prefix.Add(pkg, &err)
 	if c.ID == "" || strings.ContainsAny(c.ID, "/\x00") || len(c.Variants) == 0 {
-		return nil, fmt.Errorf("tpm: .pcrlock: component %q with %d variants", escape(c.ID), len(c.Variants))
+		return nil, fmt.Errorf(".pcrlock: component %q with %d variants", escape(c.ID), len(c.Variants))
 	}
 	out := make(map[string][]byte, len(c.Variants))
 	for _, v := range c.Variants {
 		if v.Name == "" || strings.ContainsAny(v.Name, "/\x00") {
-			return nil, fmt.Errorf("tpm: .pcrlock: component %s: variant %q", c.ID, escape(v.Name))
+			return nil, fmt.Errorf(".pcrlock: component %s: variant %q", c.ID, escape(v.Name))
 		}
 		b, err := v.MarshalJSON()
 		if err != nil {
@@ -116,21 +118,46 @@ func (c LockComponent) Files() (map[string][]byte, error) {
 		}
 		file := path.Join(c.ID+".pcrlock.d", v.Name+".pcrlock")
 		if _, twice := out[file]; twice {
-			return nil, fmt.Errorf("tpm: .pcrlock: %s comes twice", file)
+			return nil, fmt.Errorf(".pcrlock: %s comes twice", file)
 		}
 		out[file] = append(b, '\n')
 	}
 	return out, nil
 }
 
+// The components that systemd-pcrlock's verbs write (systemd 262), and between them those that it has no verb for.
+const (
+	lockSecureBoot    = "240-secureboot-policy"
+	lockCodeEarly     = "250-firmware-code-early"
+	lockConfigEarly   = "250-firmware-config-early"
+	lockCodeLate      = "550-firmware-code-late"
+	lockConfigLate    = "550-firmware-config-late"
+	lockGPT           = "600-gpt"
+	lockAuthority     = "620-secureboot-authority"
+	lockLoader        = "630-boot-loader"
+	lockSMBIOS        = "635-smbios"
+	lockLoaderConf    = "640-loader-conf"
+	lockUKI           = "650-uki"
+	lockAddons        = "660-addons"
+	lockCompanions    = "670-companions"
+	lockExit          = "700-action-efi-exit-boot-services"
+	lockKernelCmdline = "710-kernel-cmdline"
+	lockKernelInitrd  = "720-kernel-initrd"
+	lockNVPCRs        = "760-nvpcr"
+	lockMachineID     = "820-machine-id"
+	lockFileSystem    = "830-root-file-system"
+	lockIdentity      = "845-identity"
+)
+
 // ErrNoLog is for a caller that passes no predicted logs.
-var ErrNoLog = errors.New("tpm: .pcrlock: no predicted logs")
+var ErrNoLog = errors.New(".pcrlock: no predicted logs")
 
 // Components sorts the events of predicted boots into the components that systemd-pcrlock knows, by the names that its own
 // verbs use; a component has one variant for each way in which the boots differ. What systemd ships itself (actions,
 // separators, phases) is left out, but for a repeated call of ExitBootServices, which it does not know. Write the files
 // to /var/lib/pcrlock.d. PCRs that are not known of every boot are not locked. Multi-profile UKIs, which systemd-pcrlock lock-uki refuses, are variants like others.
-func (a Alternatives) Components() ([]LockComponent, error) {
+func (a Alternatives) Components() (_ []LockComponent, err error) {
+	defer prefix.Add(pkg, &err)
 	if len(a) == 0 {
 		return nil, ErrNoLog
 	}
@@ -138,10 +165,11 @@ func (a Alternatives) Components() ([]LockComponent, error) {
 	perLog := make([]map[string][]LockRecord, len(a))
 	for i, l := range a {
 		perLog[i] = make(map[string][]LockRecord)
-		s := newLockSorter(l)
-		for k := range l.Events {
+		subjects := l.subjects()
+		s := lockSorter{retried: slices.Contains(subjects, Subject{Kind: SubjectExitBoot, Name: actionExitFailed})}
+		for k, subject := range subjects {
 			e := &l.Events[k]
-			id := s.component(e)
+			id := s.component(e, subject)
 			if id == "" || slices.ContainsFunc(a, func(o *Log) bool { return !o.covers(e.PCR) }) {
 				continue
 			}
@@ -181,4 +209,87 @@ func sameRecord(a, b LockRecord) bool {
 	return a.PCR == b.PCR && len(a.Digests) == len(b.Digests) && !slices.ContainsFunc(Banks(), func(h crypto.Hash) bool {
 		return !bytes.Equal(a.Digests[h], b.Digests[h])
 	})
+}
+
+// lockSorter tells which component an event of a boot belongs to.
+type lockSorter struct {
+	separated [8]bool // PCRs whose separator was seen
+	retried   bool    // ExitBootServices was called again
+}
+
+// component is "" for what systemd ships itself and for what is not measured.
+func (s *lockSorter) component(e *Event, subject Subject) string {
+	if e.PCR < 0 || e.PCR >= PCRCount {
+		return ""
+	}
+	switch subject.Kind {
+	case SubjectNothing, SubjectPhase:
+		return ""
+	case SubjectSeparator:
+		if e.Type == EventSeparator && e.PCR <= 7 {
+			s.separated[e.PCR] = true
+		}
+		return ""
+	case SubjectAction:
+		if subject.Name == actionCalling {
+			return ""
+		}
+	case SubjectExitBoot:
+		if s.retried {
+			return lockExit
+		}
+		return ""
+	case SubjectAuthority:
+		if e.PCR == 7 {
+			return lockAuthority
+		}
+	case SubjectGPT:
+		if e.PCR == 5 {
+			return lockGPT
+		}
+	case SubjectLoader:
+		return lockLoader
+	case SubjectLoaderConf:
+		return lockLoaderConf
+	case SubjectSMBIOS:
+		return lockSMBIOS
+	case SubjectUKI, SubjectPassed, SubjectProfile, SubjectSection, SubjectSectionName:
+		return lockUKI
+	case SubjectAddon, SubjectKernel, SubjectCommandLine, SubjectAddonCommandLine, SubjectAddonDeviceTree, SubjectAddonMicrocode, SubjectAddonInitrd:
+		return lockAddons
+	case SubjectCompanion:
+		return lockCompanions
+	case SubjectLoadOptions:
+		return lockKernelCmdline
+	case SubjectInitrd:
+		return lockKernelInitrd
+	case SubjectNVPCR:
+		return lockNVPCRs
+	case SubjectMachineID:
+		return lockMachineID
+	case SubjectFileSystem:
+		return lockFileSystem
+	case SubjectIdentity:
+		return lockIdentity
+	}
+	if e.PCR == 7 {
+		return lockSecureBoot
+	}
+	return s.ofFirmware(e.PCR)
+}
+
+func (s *lockSorter) ofFirmware(pcr int) string {
+	code := pcr == 0 || pcr == 2 || pcr == 4
+	late := pcr <= 7 && s.separated[pcr]
+	switch {
+	case pcr > 7:
+		return ""
+	case code && late:
+		return lockCodeLate
+	case code:
+		return lockCodeEarly
+	case late:
+		return lockConfigLate
+	}
+	return lockConfigEarly
 }

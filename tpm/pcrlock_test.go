@@ -24,7 +24,7 @@ func TestComponents(t *testing.T) {
 	b.Phases = []string{PhaseEnterInitrd}
 	zero := wholeBoot(t, vectors[3], firmware)
 	zero.Handover, zero.Sections = nil, vectors[3].first
-	zero.ExitBoot = ExitOnce
+	zero.ExitBoot = ExitBootOnce
 	all, err := PredictAll(b, zero)
 	require.NoError(t, err)
 	components, err := all.Components()

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
@@ -65,7 +66,7 @@ func TestInteropPCRLock(t *testing.T) {
 			require.NoError(t, err)
 			b := wholeBoot(t, v, firmware)
 			other := b // the same in a boot whose UKI has another command line
-			other.UKI.Digests = map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte("other"))}
+			other.UKI.Digests = map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte("other"))}
 			all, err := PredictAll(b, other)
 			require.NoError(t, err)
 			components, err := all.Components()
@@ -174,7 +175,7 @@ func TestInteropLockVerbs(t *testing.T) {
 	record := func(pcr int, data []byte) LockVariant {
 		v := LockVariant{Records: []LockRecord{{pcr, map[crypto.Hash][]byte{}}}}
 		for _, h := range Banks() {
-			v.Records[0].Digests[h] = sum(h, data)
+			v.Records[0].Digests[h] = pcrbank.Sum(h, data)
 		}
 		return v
 	}

@@ -3,10 +3,17 @@ package tpm
 import (
 	"bytes"
 	"crypto"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/internal/smbios"
 )
 
@@ -22,71 +29,84 @@ import (
 //   - PCR 9 the command line and the initrds, as the kernel gets them;
 //   - PCR 11 the sections of the UKI, then the phases;
 //   - PCRs 12 and 13 what the loader passes to the stub, and the events of [Boot.Handover].
-func Predict(b Boot) (*Log, error) {
-	row, err := stubRow(b.Stub, b.AssumeStub)
+func Predict(b Boot) (_ *Log, err error) {
+	defer prefix.Add(pkg, &err)
+	l, err := predict(b)
+	if err != nil {
+		return nil, fmt.Errorf("predict: %w", err)
+	}
+	return l, nil
+}
+
+// predict follows a boot from its first event to its last. Whatever can be wrong with its description is found before.
+func predict(b Boot) (*Log, error) {
+	p, err := newPredictor(b)
 	if err != nil {
 		return nil, err
 	}
-	loader := row
-	if b.LoaderVersion != "" {
-		if loader, err = stubRow(b.LoaderVersion, b.AssumeStub); err != nil {
-			return nil, err
-		}
-	}
-	if err := b.check(row); err != nil {
-		return nil, err
-	}
-	banks, err := b.banks()
-	if err != nil {
-		return nil, err
-	}
-	p := predictor{row: row, loader: loader, banks: banks, log: &Log{Events: []Event{newSpecID(banks)}}}
-	if p.structures, err = smbios.Parse(b.SMBIOS); err != nil {
-		return nil, &wrapError{"predict", err}
-	}
-	if err := p.firmware(&b); err != nil {
-		return nil, err
-	}
-	if b.Loader != nil {
-		p.application(b.Loader)
-		p.smbios(&b, loader)
-		if b.LoaderConf != nil && loader.LoaderConf {
-			p.hash(5, EventTag, b.LoaderConf, taggedData(TagLoaderConf, utf16z("loader.conf")))
-		}
-	}
-	p.application(&b.UKI)
-	if b.Loader != nil {
-		p.passed(&b)
-	}
-	if err := p.stub(&b); err != nil {
-		return nil, err
-	}
-	p.kernel(&b)
-	p.exitBoot(&b)
-	p.userspace(&b)
-	p.log.Coverage = p.coverage(&b)
+	p.firmware()
+	p.startLoader()
+	p.startStub()
+	p.startKernel()
+	p.exitBootServices()
+	p.userspace()
+	p.log.Coverage = p.coverage()
 	return p.log, nil
 }
 
-// predictor appends events to a log.
+// predictor is a boot with what is worked out from it, and the log so far.
 type predictor struct {
-	row        StubVersion // of the stub
-	loader     StubVersion
-	banks      []crypto.Hash
-	log        *Log
-	structures []smbios.Structure
+	boot         Boot
+	stub, loader StubVersion
+	banks        []crypto.Hash
+	smbios       []smbios.Structure
+	gpt          []byte       // data of the event of the partition table that is given, nil for none
+	sections     []Event      // of the UKI
+	earlier      *earlierBoot // nil if no log of one is given
+	log          *Log
+}
 
-	smbiosDone   bool
-	smbiosBefore []Event // of an earlier boot
-	late         []Event // of an earlier boot's firmware, after the loader had started
-	exits        []Event // of an earlier boot: ExitBootServices
-	hasGPT       bool
-	authority    [][]byte // measured so far
+func newPredictor(b Boot) (p *predictor, err error) {
+	p = &predictor{boot: b}
+	if p.stub, err = stubRow(b.Stub, b.AssumeStub); err != nil {
+		return nil, err
+	}
+	p.loader = p.stub
+	if b.LoaderVersion != "" {
+		if p.loader, err = stubRow(b.LoaderVersion, b.AssumeStub); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.check(p.stub); err != nil {
+		return nil, err
+	}
+	if p.banks, err = b.banks(); err != nil {
+		return nil, err
+	}
+	if p.smbios, err = smbios.Parse(b.SMBIOS); err != nil {
+		return nil, err
+	}
+	if b.GPT != nil {
+		if p.gpt, err = gptData(b.GPT.Header, b.GPT.Entries); err != nil {
+			return nil, err
+		}
+	}
+	measured := slices.DeleteFunc(slices.Clone(b.Sections), func(m osmith.Measurement) bool { return unmeasured(m.Section, p.stub) })
+	if p.sections, err = sectionEvents(measured, p.banks...); err != nil {
+		return nil, err
+	}
+	if b.Firmware != nil {
+		if p.earlier, err = readEarlierBoot(b.Firmware, p.banks); err != nil {
+			return nil, err
+		}
+	}
+	p.log = &Log{Events: []Event{newSpecID(p.banks)}}
+	return p, nil
 }
 
 // add appends an event with given digests, of which it keeps those of the banks.
-func (p *predictor) add(pcr int, t EventType, digests map[crypto.Hash][]byte, data []byte) {
-	e := Event{PCR: pcr, Type: t, Data: bytes.Clone(data), Digests: make(map[crypto.Hash][]byte, len(p.banks))}
+func (p *predictor) add(s Subject, pcr int, t EventType, digests map[crypto.Hash][]byte, data []byte) {
+	e := Event{PCR: pcr, Type: t, Data: bytes.Clone(data), Digests: make(map[crypto.Hash][]byte, len(p.banks)), Subject: s}
 	for _, h := range p.banks {
 		e.Digests[h] = bytes.Clone(digests[h])
 	}
@@ -94,86 +114,422 @@ func (p *predictor) add(pcr int, t EventType, digests map[crypto.Hash][]byte, da
 }
 
 // hash appends an event whose digest is that of measured.
-func (p *predictor) hash(pcr int, t EventType, measured, data []byte) {
+func (p *predictor) hash(s Subject, pcr int, t EventType, measured, data []byte) {
 	digests := make(map[crypto.Hash][]byte, len(p.banks))
 	for _, h := range p.banks {
-		digests[h] = sum(h, measured)
+		digests[h] = pcrbank.Sum(h, measured)
 	}
-	p.add(pcr, t, digests, data)
+	p.add(s, pcr, t, digests, data)
 }
 
 // data appends an event whose digest is that of its own data.
-func (p *predictor) data(pcr int, t EventType, data []byte) { p.hash(pcr, t, data, data) }
+func (p *predictor) data(s Subject, pcr int, t EventType, data []byte) { p.hash(s, pcr, t, data, data) }
 
-// application appends an EFI program that the firmware starts.
-func (p *predictor) application(a *Application) {
-	p.add(4, EventEFIBootServicesApplication, a.Digests, imageLoadEvent(*a))
+// program appends an EFI program that the firmware starts.
+func (p *predictor) program(kind SubjectKind, a *Application) {
+	data, path := imageLoadEvent(a)
+	p.add(Subject{Kind: kind, Name: path.File()}, 4, EventEFIBootServicesApplication, a.Digests, data)
 }
 
-// wants are all digests of a boot that somebody else computed, by what they are of.
-func (b *Boot) wants() []wanted {
-	out := []wanted{{b.UKI.name() + ": an Authenticode digest", b.UKI.Digests}}
-	if b.Loader != nil {
-		out = append(out, wanted{b.Loader.name() + ": an Authenticode digest", b.Loader.Digests})
+// What edk2 writes about a boot attempt and about its end.
+const (
+	actionCalling     = "Calling EFI Application from Boot Option"
+	actionExit        = "Exit Boot Services Invocation"
+	actionExitFailed  = "Exit Boot Services Returned with Failure"
+	actionExitSucceed = "Exit Boot Services Returned with Success"
+)
+
+// firmware is everything up to the first program: what an earlier boot's firmware did, with what is planned in its place, or
+// what edk2 does.
+func (p *predictor) firmware() {
+	if p.earlier != nil {
+		p.firmwareAgain()
+	} else {
+		p.edk2()
 	}
-	if b.Kernel != nil {
-		out = append(out, wanted{b.Kernel.name() + ": an Authenticode digest", b.Kernel.Digests})
+	p.authorities()
+	if p.gpt != nil {
+		p.data(Subject{Kind: SubjectGPT}, 5, EventEFIGPT, p.gpt)
 	}
-	for _, a := range b.Addons {
-		out = append(out, wanted{a.name() + ": an Authenticode digest", a.Digests})
+}
+
+// edk2 measures the Secure Boot configuration (MeasureAllSecureVariables), then what is known of the machine.
+func (p *predictor) edk2() {
+	p.variables()
+	p.separator(7)
+	p.bootVariables(nil)
+	p.data(Subject{Kind: SubjectAction, Name: actionCalling}, 4, EventEFIAction, []byte(actionCalling))
+	if p.boot.BootVariables != nil || p.boot.SMBIOS != nil {
+		p.separator(1)
 	}
-	if b.Handover != nil {
-		for _, e := range b.Handover.Events {
-			out = append(out, wanted{escape(e.Description) + ": a digest", e.Digests})
+	p.separator(4)
+	if p.gpt != nil {
+		p.separator(5)
+	}
+}
+
+func (p *predictor) separator(pcr int) {
+	p.data(Subject{Kind: SubjectSeparator}, pcr, EventSeparator, p.boot.Separator[:])
+}
+
+// firmwareAgain repeats what an earlier boot's firmware did. The Secure Boot variables are measured where it measured the
+// first of them, and so are the boot variables.
+func (p *predictor) firmwareAgain() {
+	variables, bootVariables := false, false
+	for _, e := range p.earlier.before {
+		switch {
+		case isSecureBootVariable(e):
+			if !variables {
+				p.variables()
+			}
+			variables = true
+		case isBootVariable(e) && p.boot.BootVariables != nil:
+			if !bootVariables {
+				p.bootVariables(&e)
+			}
+			bootVariables = true
+		case e.Type == EventSeparator && p.boot.Separator != [4]byte{}:
+			p.separator(e.PCR)
+		case isGPT(e) && p.gpt != nil: // the one that is given comes behind the authorities
+		default:
+			p.log.Events = append(p.log.Events, e)
 		}
-		if b.Handover.Initrd != nil {
-			out = append(out, wanted{"initrds: a digest", b.Handover.Initrd})
+	}
+}
+
+// variables measures the Secure Boot variables: one that does not exist counts as empty, except dbt.
+func (p *predictor) variables() {
+	v := p.boot.Variables
+	measure := func(vendor osmith.GUID, name string, contents []byte) {
+		p.data(Subject{SubjectVariable, name, vendor}, 7, EventEFIVariableDriverConfig, variableData(vendor, name, contents))
+	}
+	measure(globalVariable, "SecureBoot", v.SecureBoot)
+	measure(globalVariable, "PK", v.PK)
+	measure(globalVariable, "KEK", v.KEK)
+	measure(imageSecurityDatabase, "db", v.DB)
+	measure(imageSecurityDatabase, "dbx", v.DBX)
+	if v.DBT != nil {
+		measure(imageSecurityDatabase, "dbt", v.DBT)
+	}
+}
+
+// bootVariables measures BootOrder and Boot####, in the way of an earlier event or else in edk2's: the contents alone.
+func (p *predictor) bootVariables(like *Event) {
+	for _, v := range p.boot.BootVariables {
+		s, data := Subject{SubjectBootVariable, v.Name, globalVariable}, variableData(globalVariable, v.Name, v.Data)
+		switch {
+		case like != nil && like.Type == EventEFIVariableBoot2:
+			p.data(s, 1, like.Type, data)
+		case like != nil && hashedAs(like, like.Data): // all of it: older firmware
+			p.data(s, 1, EventEFIVariableBoot, data)
+		default:
+			p.hash(s, 1, EventEFIVariableBoot, v.Data, data)
+		}
+	}
+}
+
+// authorities measures each distinct entry of db that let an image start, but for those that were measured before. In PCR 7
+// they all follow the separator, so their order relative to the images, which are in PCR 4, changes no value.
+func (p *predictor) authorities() {
+	if !p.boot.enforcing() {
+		return
+	}
+	for _, a := range p.boot.Authorities {
+		data := variableData(imageSecurityDatabase, "db", a)
+		measured := func(e Event) bool {
+			return e.PCR == 7 && e.Type == EventEFIVariableAuthority && bytes.Equal(e.Data, data)
+		}
+		if !slices.ContainsFunc(p.log.Events, measured) {
+			p.data(Subject{SubjectAuthority, "db", imageSecurityDatabase}, 7, EventEFIVariableAuthority, data)
+		}
+	}
+}
+
+// startLoader is what systemd-boot measures, up to the start of the UKI.
+func (p *predictor) startLoader() {
+	b := &p.boot
+	if b.Loader == nil {
+		return
+	}
+	p.program(SubjectLoader, b.Loader)
+	if p.loader.SMBIOS {
+		p.measureSMBIOS()
+	}
+	if b.LoaderConf != nil && p.loader.LoaderConf {
+		p.hash(Subject{Kind: SubjectLoaderConf}, 5, EventTag, b.LoaderConf, taggedData(TagLoaderConf, utf16z("loader.conf")))
+	}
+}
+
+// startStub is the start of the UKI, then what systemd's stub measures, in its order, and the programs that it has the
+// firmware load.
+func (p *predictor) startStub() {
+	b := &p.boot
+	p.program(SubjectUKI, &b.UKI)
+	if b.Loader != nil && b.Handover != nil && b.Handover.Passed != "" { // measured by the loader as it starts the UKI
+		p.data(Subject{Kind: SubjectPassed, Name: b.Handover.Passed}, sdstub.PCRConfig, EventIPL, utf16z(b.Handover.Passed))
+	}
+	p.handover(osmith.HandoverProfile, osmith.HandoverProfile)
+	p.log.Events = append(p.log.Events, p.sections...)
+	if p.stub.SMBIOS && !p.loaderMeasuresSMBIOS() {
+		p.measureSMBIOS()
+	}
+	p.handover(osmith.HandoverPassedCmdline, osmith.HandoverPassedCmdline)
+	for i := range b.Addons {
+		p.program(SubjectAddon, &b.Addons[i])
+	}
+	p.handover(osmith.HandoverAddonCmdline, osmith.HandoverAddonInitrd)
+}
+
+// loaderMeasuresSMBIOS reports whether the loader is the one that measures SMBIOS: it comes first, and does it for both.
+func (p *predictor) loaderMeasuresSMBIOS() bool { return p.boot.Loader != nil && p.loader.SMBIOS }
+
+// measureSMBIOS measures the structures. Those of an earlier boot stand in for a table that is not given.
+func (p *predictor) measureSMBIOS() {
+	if p.boot.SMBIOS == nil {
+		if p.earlier != nil {
+			p.log.Events = append(p.log.Events, p.earlier.smbios...)
+		}
+		return
+	}
+	for _, m := range sdstub.SMBIOSEvents() {
+		for _, s := range p.smbios {
+			if s.Type != m.Type {
+				continue
+			}
+			data := s.Raw
+			if s.Type == 1 && len(s.Area) > sdstub.WakeUpType {
+				data = bytes.Clone(data)
+				data[sdstub.WakeUpType] = 0
+			}
+			subject := Subject{Kind: SubjectSMBIOS, Name: Tag(m.Tag).String()}
+			p.hash(subject, 1, EventTag, data, taggedData(Tag(m.Tag), utf16z(m.Name)))
+			if !m.All {
+				break
+			}
+		}
+	}
+}
+
+// handoverSubjects are what the kinds of events in a hand-over measure.
+var handoverSubjects = map[osmith.HandoverKind]SubjectKind{
+	osmith.HandoverProfile:         SubjectProfile,
+	osmith.HandoverPassedCmdline:   SubjectCommandLine,
+	osmith.HandoverAddonCmdline:    SubjectAddonCommandLine,
+	osmith.HandoverSMBIOSCmdline:   SubjectCommandLine,
+	osmith.HandoverAddonDeviceTree: SubjectAddonDeviceTree,
+	osmith.HandoverArchive:         SubjectCompanion,
+	osmith.HandoverAddonMicrocode:  SubjectAddonMicrocode,
+	osmith.HandoverAddonInitrd:     SubjectAddonInitrd,
+}
+
+// handover appends the events of these kinds, in the order in which they are given.
+func (p *predictor) handover(first, last osmith.HandoverKind) {
+	if p.boot.Handover == nil {
+		return
+	}
+	for _, e := range p.boot.Handover.Events {
+		if e.Kind < first || e.Kind > last {
+			continue
+		}
+		s := Subject{Kind: handoverSubjects[e.Kind]}
+		if s.Kind == SubjectProfile || s.Kind == SubjectCompanion || s.Kind.isCommandLine() {
+			s.Name = e.Description
+		}
+		if e.Tag != 0 {
+			p.add(s, e.PCR, EventTag, e.Digests, taggedData(Tag(e.Tag), utf16z(e.Description)))
+		} else {
+			p.add(s, e.PCR, EventIPL, e.Digests, utf16z(e.Description))
+		}
+	}
+}
+
+// startKernel is what the kernel's own EFI stub measures, and the firmware if it loads the kernel.
+func (p *predictor) startKernel() {
+	b := &p.boot
+	if p.stub.InnerKernel && b.Kernel != nil && !b.enforcing() {
+		p.program(SubjectKernel, b.Kernel)
+	}
+	h := b.Handover
+	if h == nil || h.Initrd == nil || h.Unknown != "" {
+		return
+	}
+	if len(h.LoadOptions) > 0 {
+		p.hash(Subject{Kind: SubjectLoadOptions}, 9, EventTag, h.LoadOptions, taggedData(TagLoadOptions, []byte("LOADED_IMAGE::LoadOptions\x00")))
+	}
+	p.add(Subject{Kind: SubjectInitrd}, 9, EventTag, h.Initrd, taggedData(TagInitrd, []byte("Linux initrd\x00")))
+}
+
+// knowsGPT reports whether the partition table is known: without it PCR 5 cannot be complete.
+func (p *predictor) knowsGPT() bool {
+	return p.gpt != nil || p.earlier != nil && slices.ContainsFunc(p.earlier.before, isGPT)
+}
+
+// exitBootServices is the end of the firmware's services, which the kernel's EFI stub asks for, and what the firmware measured
+// of itself meanwhile.
+func (p *predictor) exitBootServices() {
+	var actions []string
+	switch {
+	case !p.knowsGPT() || p.boot.ExitBoot == ExitBootNotMeasured:
+	case p.boot.ExitBoot == ExitBootUnknown && p.earlier != nil:
+		p.log.Events = append(p.log.Events, p.earlier.exit...)
+	case p.boot.ExitBoot == ExitBootRetried:
+		actions = []string{actionExit, actionExitFailed, actionExit, actionExitSucceed}
+	default:
+		actions = []string{actionExit, actionExitSucceed}
+	}
+	for _, a := range actions {
+		p.data(Subject{Kind: SubjectExitBoot, Name: a}, 5, EventEFIAction, []byte(a))
+	}
+	if p.earlier != nil {
+		p.log.Events = append(p.log.Events, p.earlier.late...)
+	}
+}
+
+// Words that userspace measures, and what others begin with.
+const (
+	wordSeparator   = "os-separator"
+	wordNVSeparator = "nvpcr-separator"
+	wordNVInit      = "nvpcr-init:"
+	wordMachineID   = "machine-id:"
+	wordFileSystem  = "file-system:"
+)
+
+// separatorPCRs are those that systemd 261 ends the firmware's part of, from the initrd.
+var separatorPCRs = []int{0, 1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14}
+
+// userspace is what systemd measures after the kernel has started.
+func (p *predictor) userspace() {
+	word := func(kind SubjectKind, pcr int, w string) {
+		p.data(Subject{Kind: kind, Name: w}, pcr, EventIPL, []byte(w))
+	}
+	u := p.boot.Userspace
+	if u == nil {
+		u = &Userspace{}
+	}
+	if u.Separator {
+		for _, pcr := range separatorPCRs {
+			word(SubjectSeparator, pcr, wordSeparator)
+		}
+	}
+	for _, phase := range p.boot.Phases {
+		word(SubjectPhase, PCRKernel, phase)
+	}
+	for _, w := range u.NVPCRs {
+		word(SubjectNVPCR, 9, w)
+	}
+	if u.NVSeparator {
+		word(SubjectSeparator, 9, wordNVSeparator)
+	}
+	for _, w := range u.IdentityWords {
+		kind := SubjectIdentity
+		switch {
+		case strings.HasPrefix(w, wordMachineID):
+			kind = SubjectMachineID
+		case strings.HasPrefix(w, wordFileSystem):
+			kind = SubjectFileSystem
+		}
+		word(kind, 15, w)
+	}
+}
+
+// earlierBoot is what the log of an earlier boot tells about the machine, with the digests of the banks to predict.
+type earlierBoot struct {
+	before []Event // what the firmware measured before it started a program
+	smbios []Event // SMBIOS structures that loader or stub measured
+	exit   []Event // calls of ExitBootServices
+	late   []Event // what the firmware measured of itself after it had started a program
+}
+
+func readEarlierBoot(l *Log, banks []crypto.Hash) (*earlierBoot, error) {
+	out := &earlierBoot{}
+	attempt, started := false, false
+	for i, s := range l.subjects() {
+		e := l.Events[i].only(banks)
+		e.Subject = s
+		started = started || attempt && s.Kind.isProgram()
+		attempt = attempt || e.Type == EventSeparator && e.PCR == 4
+		switch {
+		case !started && (isSpecID(&e) || e.PCR < 0 || e.PCR >= 8 || e.PCR == 7 && e.Type == EventEFIVariableAuthority && attempt):
+			// Our own, or for PCRs that no TPM has, or of the programs.
+		case !started:
+			out.before = append(out.before, e)
+		case s.Kind == SubjectSMBIOS:
+			out.smbios = append(out.smbios, e)
+		case s.Kind == SubjectExitBoot:
+			out.exit = append(out.exit, e)
+		case e.extends() && e.PCR >= 0 && (e.PCR <= 3 || e.PCR == 6) && e.Type != EventIPL:
+			out.late = append(out.late, e)
+		}
+	}
+	switch {
+	case !attempt:
+		return nil, errors.New("the earlier boot's log has no separator in PCR 4: no boot was tried")
+	case !slices.ContainsFunc(out.before, isSecureBootVariable):
+		return nil, errors.New("the earlier boot's log does not measure the variable SecureBoot into PCR 7")
+	}
+	return out, nil
+}
+
+// only is the event with the digests of some banks.
+func (e *Event) only(banks []crypto.Hash) Event {
+	out := Event{PCR: e.PCR, Type: e.Type, Data: bytes.Clone(e.Data), Digests: make(map[crypto.Hash][]byte, len(banks))}
+	for _, h := range banks {
+		if d, ok := e.Digests[h]; ok && e.extends() {
+			out.Digests[h] = bytes.Clone(d)
+		} else {
+			out.Digests[h] = make([]byte, h.Size()) // of an event that extends nothing
 		}
 	}
 	return out
 }
 
-type wanted struct {
-	what    string
-	digests map[crypto.Hash][]byte
+func isSecureBootVariable(e Event) bool {
+	s := e.Subject
+	if e.PCR != 7 || s.Kind != SubjectVariable {
+		return false
+	}
+	if s.Vendor == globalVariable {
+		return slices.Contains([]string{"SecureBoot", "PK", "KEK"}, s.Name)
+	}
+	return s.Vendor == imageSecurityDatabase && slices.Contains([]string{"db", "dbx", "dbt"}, s.Name)
 }
 
-// banks are the ones to predict. Everything has digests of the right length in each of them.
-func (b *Boot) banks() ([]crypto.Hash, error) {
-	wants := b.wants()
-	want := b.Banks
-	if want == nil {
-		for _, h := range Banks() {
-			missing := slices.ContainsFunc(wants, func(w wanted) bool { return w.digests[h] == nil }) ||
-				slices.ContainsFunc(b.Sections, func(m osmith.Measurement) bool { return m.Section != ".pcrsig" && m.Size > 0 && m.Digests[h] == nil }) ||
-				b.Firmware != nil && !slices.Contains(b.Firmware.Banks(), h)
-			if !missing {
-				want = append(want, h)
-			}
-		}
-	}
-	if len(want) == 0 {
-		return nil, fmt.Errorf("tpm: predict: no bank that loader, UKI and all sections have digests for: %w", ErrBank)
-	}
-	if err := checkBanks(want); err != nil {
-		return nil, err
-	}
-	for _, h := range want {
-		for _, w := range wants {
-			if len(w.digests[h]) != h.Size() {
-				return nil, fmt.Errorf("tpm: predict: %s of %d bytes, want %d for %s: %w", w.what, len(w.digests[h]), h.Size(), BankName(h), ErrBank)
-			}
-		}
-		if b.Firmware != nil && !slices.Contains(b.Firmware.Banks(), h) {
-			return nil, fmt.Errorf("tpm: predict: the earlier boot's log has no %s digests: %w", BankName(h), ErrBank)
-		}
-	}
-	return want, nil
+func isBootVariable(e Event) bool {
+	s := e.Subject
+	return e.PCR == 1 && s.Kind == SubjectBootVariable && s.Vendor == globalVariable && bootVariableName.MatchString(s.Name)
 }
 
-func (a *Application) name() string {
-	if a.Path == "" {
-		return "EFI application"
-	}
-	return a.Path
+func isGPT(e Event) bool { return e.PCR == 5 && e.Subject.Kind == SubjectGPT }
+
+// The vendors of the Secure Boot variables (UEFI 2.10, sections 3.3 and 32.4.1).
+var (
+	globalVariable        = osmith.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
+	imageSecurityDatabase = osmith.MustParseGUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
+)
+
+// variableData is a UEFI_VARIABLE_DATA (Firmware Profile 1.06, section 10.2.6).
+func variableData(vendor osmith.GUID, name string, data []byte) []byte {
+	b := efi.AppendGUID(nil, vendor)
+	b = binary.LittleEndian.AppendUint64(b, uint64(efi.UTF16Len(name)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(data)))
+	return append(efi.AppendUTF16(b, name), data...)
 }
+
+// imageLoadEvent is a UEFI_IMAGE_LOAD_EVENT (section 10.2.3) with what can be known before a boot: no address, and a
+// device path that holds the file's path alone.
+func imageLoadEvent(a *Application) ([]byte, DevicePath) {
+	var path DevicePath
+	if a.Path != "" {
+		name := utf16z(`\` + strings.TrimLeft(strings.ReplaceAll(a.Path, "/", `\`), `\`))
+		name = name[:min(len(name), 0xfffe-4)]
+		path = binary.LittleEndian.AppendUint16([]byte{pathMedia, 4}, uint16(4+len(name))) // file path
+		path = append(append(path, name...), 0x7f, 0xff, 4, 0)
+	}
+	var b []byte
+	for _, n := range []uint64{0, uint64(max(a.Size, 0)), 0, uint64(len(path))} { // location, size, link time, length of the path
+		b = binary.LittleEndian.AppendUint64(b, n)
+	}
+	return append(b, path...), path
+}
+
+func utf16z(s string) []byte { return append(efi.AppendUTF16(nil, s), 0, 0) }

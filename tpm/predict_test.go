@@ -22,7 +22,7 @@ func TestPredictRealBoots(t *testing.T) {
 			require.Len(t, banks, 1)
 			exact := make(map[int][]byte)
 			for _, c := range log.Coverage {
-				if c.State == Exact {
+				if c.Prediction == PredictionExact {
 					exact[c.PCR] = v.pcrs[c.PCR]
 				}
 			}
@@ -142,5 +142,5 @@ func TestPredictAssumeStub(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, EvidenceSource, got.Coverage[11].Evidence)
 	assert.Equal(t, EvidenceNone, got.Coverage[0].Evidence)
-	assert.Equal(t, NotPredicted, got.Coverage[0].State)
+	assert.Equal(t, PredictionNone, got.Coverage[0].Prediction)
 }

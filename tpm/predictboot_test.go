@@ -49,7 +49,7 @@ func wholeBoot(t *testing.T, v bootVector, firmware *Log) Boot {
 	b.GPT = &PartitionTable{Header: in.read("gpt-header.bin"), Entries: in.read("gpt-entries.bin")}
 	b.LoaderConf = in.read("loader.conf")
 	b.handOver().LoadOptions = loadOptions(string(bytes.TrimSuffix(in.read("cmdline"), []byte{'\n'})))
-	b.ExitBoot = ExitRetried // as OVMF 2026.08 has it done
+	b.ExitBoot = ExitBootRetried // as OVMF 2026.08 has it done
 	var variables map[string]struct{ Value any }
 	require.NoError(t, json.Unmarshal(in.read("efivars.json"), &variables))
 	variable := func(name string) []byte {
@@ -122,7 +122,7 @@ func TestPredictWholeBoots(t *testing.T) {
 					}
 				}
 				c := log.Coverage[pcr]
-				assert.True(t, c.State.known(), c.String())
+				assert.True(t, c.Prediction.known(), c.String())
 				if pcr >= 4 && pcr != 6 && pcr != 7 {
 					_ = c
 				}
@@ -157,11 +157,11 @@ func TestPredictWithoutFirmware(t *testing.T) {
 		actual, err := ParseLog(v.log)
 		require.NoError(t, err)
 		for _, pcr := range []int{4, 5, 7, 9, 11, 12, 13} {
-			assert.Equal(t, Exact, log.Coverage[pcr].State, log.Coverage[pcr])
+			assert.Equal(t, PredictionExact, log.Coverage[pcr].Prediction, log.Coverage[pcr])
 			assert.NoError(t, log.Verify(crypto.SHA256, map[int][]byte{pcr: v.pcrs[pcr]}), "%s PCR %d", v.name, pcr)
 		}
 		for _, pcr := range []int{0, 1, 2, 3, 6} {
-			assert.Equal(t, NotPredicted, log.Coverage[pcr].State)
+			assert.Equal(t, PredictionNone, log.Coverage[pcr].Prediction)
 		}
 		assert.Empty(t, Diff(log, actual))
 		have := map[string]bool{}

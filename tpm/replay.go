@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/prefix"
@@ -20,7 +21,7 @@ func (l *Log) Replay(banks ...crypto.Hash) (_ map[crypto.Hash]*Bank, err error) 
 	if len(banks) == 0 {
 		banks = l.Banks()
 	}
-	if err := checkBanks(banks); err != nil {
+	if err := pcrbank.CheckAll(banks); err != nil {
 		return nil, err
 	}
 	out := make(map[crypto.Hash]*Bank, len(banks))
@@ -116,4 +117,24 @@ func (l *Log) Verify(bank crypto.Hash, pcrs map[int][]byte) (err error) {
 		return bad
 	}
 	return nil
+}
+
+// ReplayError says that a log does not lead to the values that a TPM reports.
+type ReplayError struct {
+	Bank crypto.Hash
+	PCRs []int          // those that differ, ascending
+	Want map[int][]byte // what the TPM has for them
+	Got  map[int][]byte // what the log gives
+}
+
+func (e *ReplayError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "the event log does not explain the TPM's %s bank:", BankName(e.Bank))
+	for i, n := range e.PCRs {
+		if i > 0 {
+			b.WriteByte(';')
+		}
+		fmt.Fprintf(&b, " PCR %d is %x, the log gives %x", n, e.Want[n], e.Got[n])
+	}
+	return b.String()
 }

@@ -68,9 +68,9 @@ type StubVersionError struct {
 
 func (e *StubVersionError) Error() string {
 	if n, err := e.Version.Release(); err == nil && n > e.Newest {
-		return fmt.Sprintf("tpm: predict: systemd stub %s is newer than %d, the newest known here: name in AssumeStub the release to treat it as", e.Version, e.Newest)
+		return fmt.Sprintf("systemd stub %s is newer than %d, the newest known here: name in AssumeStub the release to treat it as", e.Version, e.Newest)
 	}
-	return fmt.Sprintf("tpm: predict: systemd stub %q: want release %d to %d", string(e.Version), e.Oldest, e.Newest)
+	return fmt.Sprintf("systemd stub %q: want release %d to %d", string(e.Version), e.Oldest, e.Newest)
 }
 
 // stubRow finds the row for a version, or for the release that the caller wants it treated as.

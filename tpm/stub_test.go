@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // The rows of the table, as they differ.
@@ -38,13 +39,13 @@ func TestPredictInnerKernel(t *testing.T) {
 	b.Stub = "254"
 	log, err := Predict(b)
 	require.NoError(t, err)
-	assert.Equal(t, NotPredicted, log.Coverage[4].State)
+	assert.Equal(t, PredictionNone, log.Coverage[4].Prediction)
 	assert.Contains(t, log.Coverage[4].Note, "stub 254 has the firmware load and measure the kernel, whose digest is not given")
-	digest := map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte("kernel"))}
+	digest := map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte("kernel"))}
 	b.Kernel = &Application{Digests: digest}
 	log, err = Predict(b)
 	require.NoError(t, err)
-	assert.Equal(t, Exact, log.Coverage[4].State)
+	assert.Equal(t, PredictionExact, log.Coverage[4].Prediction)
 	assert.Equal(t, EvidenceBooted, log.Coverage[4].Evidence)
 	es := log.of(4)
 	assert.Equal(t, digest[crypto.SHA256], es[len(es)-1].Digests[crypto.SHA256])
@@ -160,19 +161,19 @@ func TestPredictInputErrors(t *testing.T) {
 func TestPredictParameterOrder(t *testing.T) {
 	b := bootVectors(t)[0].boot
 	d := func(s string) map[crypto.Hash][]byte {
-		return map[crypto.Hash][]byte{crypto.SHA256: sum(crypto.SHA256, []byte(s))}
+		return map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte(s))}
 	}
 	b.Addons = []Application{{Path: "a", Digests: d("a")}, {Path: "b", Digests: d("b")}}
 	b.SMBIOS = withOEMString([]byte{127, 4, 0, 0, 0, 0}, "io.systemd.stub.kernel-cmdline-extra=extra")
 	log, err := Predict(b)
 	require.NoError(t, err)
-	assert.Equal(t, NotPredicted, log.Coverage[12].State)
+	assert.Equal(t, PredictionNone, log.Coverage[12].Prediction)
 	assert.Contains(t, log.Coverage[12].Note, "what the add-ons bring is not given")
 	b.Addons = nil
 	log, err = Predict(b)
 	require.NoError(t, err)
 	assert.Contains(t, log.Coverage[12].Note, "what SMBIOS adds to the command line is not given")
-	assert.Equal(t, Exact, log.Coverage[13].State)
+	assert.Equal(t, PredictionExact, log.Coverage[13].Prediction)
 
 	b.Addons = []Application{{Path: "a", Digests: d("a")}, {Path: "b", Digests: d("b")}}
 	b.Sections = append(b.Sections[:len(b.Sections):len(b.Sections)], measure(".profile", "x")...)
@@ -194,10 +195,10 @@ func TestPredictParameterOrder(t *testing.T) {
 		"device tree add-on: a", "microcode add-on: b", "initrd add-on: a",
 	}, got)
 	require.Len(t, log.of(13), 1)
-	assert.Equal(t, []string{hexOf(sum(crypto.SHA256, loadOptions("kernel"))), hexOf(d("initrds")[crypto.SHA256])}, hexes(log, 9))
+	assert.Equal(t, []string{hexOf(pcrbank.Sum(crypto.SHA256, loadOptions("kernel"))), hexOf(d("initrds")[crypto.SHA256])}, hexes(log, 9))
 	assert.Equal(t, EvidenceSource, log.Coverage[12].Evidence, "of a passed command line")
 	assert.Equal(t, EvidenceBooted, log.Coverage[13].Evidence)
-	assert.Equal(t, Exact, log.Coverage[9].State)
+	assert.Equal(t, PredictionExact, log.Coverage[9].Prediction)
 
 	// Without a loader it is the stub alone that measures what it is passed.
 	b.Loader = nil

@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
@@ -173,14 +175,16 @@ func (l *Log) WithUserspace(u *UserspaceLog) *Log {
 	out := *l
 	out.Events = append(out.Events[:len(out.Events):len(out.Events)], u.Events()...)
 	out.trailer = nil
+	out.setSubjects()
 	return &out
 }
 
 // NVPCRs replays the NvPCRs of the log in one bank; a TPM2_NV_Extend hashes as a PCR does. start are the values before
 // the first record, after the initialisation that the log does not hold; where it is nil, that is systemd 262's:
 // zeros, extended with as many zeros (read in its source, not seen on a machine).
-func (u *UserspaceLog) NVPCRs(bank crypto.Hash, start map[uint32][]byte) (map[uint32][]byte, error) {
-	if err := checkBank(bank); err != nil {
+func (u *UserspaceLog) NVPCRs(bank crypto.Hash, start map[uint32][]byte) (_ map[uint32][]byte, err error) {
+	defer prefix.Add(pkg, &err)
+	if err := pcrbank.Check(bank); err != nil {
 		return nil, err
 	}
 	out := make(map[uint32][]byte)
@@ -190,16 +194,43 @@ func (u *UserspaceLog) NVPCRs(bank crypto.Hash, start map[uint32][]byte) (map[ui
 		}
 		digest, ok := r.Digests[bank]
 		if !ok {
-			return nil, fmt.Errorf("tpm: userspace log: record %d has no %s digest: %w", i, BankName(bank), ErrBank)
+			return nil, fmt.Errorf("userspace log: record %d has no %s digest: %w", i, BankName(bank), ErrBank)
 		}
 		value, ok := out[r.NVIndex]
 		if !ok {
 			if value, ok = start[r.NVIndex]; !ok {
 				zero := make([]byte, bank.Size())
-				value = sum(bank, zero, zero)
+				value = pcrbank.Sum(bank, zero, zero)
 			}
 		}
-		out[r.NVIndex] = sum(bank, value, digest)
+		out[r.NVIndex] = pcrbank.Sum(bank, value, digest)
 	}
 	return out, nil
+}
+
+// MachineIDWord is what systemd-pcrmachine measures into PCR 15. id has 32 hexadecimal digits, without dashes.
+func MachineIDWord(id string) (string, error) {
+	if len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
+		return "", fmt.Errorf("tpm: machine ID %q: want 32 lower-case hexadecimal digits", escape(id))
+	}
+	return wordMachineID + id, nil
+}
+
+// FileSystem is what systemd-pcrfs measures of a mounted file system into PCR 15. What it does not know is empty.
+type FileSystem struct {
+	Path  string // where it is mounted
+	Type  string // "erofs"
+	UUID  string // of the file system
+	Label string // of the file system
+
+	PartitionUUID, PartitionType, PartitionLabel string
+}
+
+// Word is the text that is measured. A colon in a field is written as \x3a.
+func (f FileSystem) Word() string {
+	fields := []string{f.Path, f.Type, f.UUID, f.Label, f.PartitionUUID, f.PartitionType, f.PartitionLabel}
+	for i := range fields {
+		fields[i] = strings.ReplaceAll(fields[i], ":", `\x3a`)
+	}
+	return wordFileSystem + strings.Join(fields, ":")
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // What systemd 262's own tools wrote in a real boot. Every digest in it is that of its word.
@@ -84,7 +85,7 @@ func TestUserspaceLogFindings(t *testing.T) {
 }
 
 func TestNVPCRs(t *testing.T) {
-	digest := sum(crypto.SHA256, []byte("x"))
+	digest := pcrbank.Sum(crypto.SHA256, []byte("x"))
 	in := "\x1e" + `{"nv_index":30474752,"digests":[{"hashAlg":"sha256","digest":"` + hexOf(digest) + `"}],"content":{"nvIndexName":"hardware","string":"x"}}` + "\n"
 	u, err := ParseUserspaceLog([]byte(in))
 	require.NoError(t, err)
@@ -93,10 +94,10 @@ func TestNVPCRs(t *testing.T) {
 	zero := make([]byte, 32)
 	got, err := u.NVPCRs(crypto.SHA256, nil)
 	require.NoError(t, err)
-	assert.Equal(t, map[uint32][]byte{0x1d10200: sum(crypto.SHA256, sum(crypto.SHA256, zero, zero), digest)}, got)
+	assert.Equal(t, map[uint32][]byte{0x1d10200: pcrbank.Sum(crypto.SHA256, pcrbank.Sum(crypto.SHA256, zero, zero), digest)}, got)
 	got, err = u.NVPCRs(crypto.SHA256, map[uint32][]byte{0x1d10200: zero})
 	require.NoError(t, err)
-	assert.Equal(t, sum(crypto.SHA256, zero, digest), got[0x1d10200])
+	assert.Equal(t, pcrbank.Sum(crypto.SHA256, zero, digest), got[0x1d10200])
 	_, err = u.NVPCRs(crypto.SHA384, nil)
 	assert.ErrorIs(t, err, ErrBank)
 }

@@ -109,7 +109,7 @@ func ExamplePredictBoot() {
 	log := must(upgrade.PredictBoot(machine, nil, set.Release().UKI))
 	for _, c := range log.Coverage {
 		if c.PCR == 4 || c.PCR == 7 || c.PCR == 11 {
-			fmt.Println(c.PCR, c.State)
+			fmt.Println(c.PCR, c.Prediction)
 		}
 	}
 	// Output:

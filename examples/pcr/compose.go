@@ -62,7 +62,7 @@ func (c *composer) options() (err error) {
 	if c.banks == nil {
 		c.banks = []crypto.Hash{crypto.SHA256}
 	}
-	exits := map[string]tpm.ExitBoot{"": tpm.ExitUnknown, "once": tpm.ExitOnce, "retried": tpm.ExitRetried, "not measured": tpm.ExitNotMeasured}
+	exits := map[string]tpm.ExitBoot{"": tpm.ExitBootUnknown, "once": tpm.ExitBootOnce, "retried": tpm.ExitBootRetried, "not measured": tpm.ExitBootNotMeasured}
 	exit, ok := exits[c.in.ExitBoot]
 	if !ok {
 		return fmt.Errorf("exitBoot %q: want once, retried or not measured", c.in.ExitBoot)

@@ -43,7 +43,7 @@ func predictFlags(set *flag.FlagSet) func(*call, []string) error {
 		for i, l := range all {
 			var b predictedBoot
 			for _, x := range l.Coverage {
-				b.Coverage = append(b.Coverage, coverage{x.PCR, x.State.String(), x.Evidence.String(), x.Note})
+				b.Coverage = append(b.Coverage, coverage{x.PCR, x.Prediction.String(), x.Evidence.String(), x.Note})
 				if i == 0 {
 					fmt.Fprintln(&text, x)
 				}
@@ -82,7 +82,7 @@ func writeLog(name string, l *tpm.Log) error {
 	out := tpm.Log{}
 	for _, e := range l.Events {
 		known := slices.ContainsFunc(l.Coverage, func(c tpm.Coverage) bool {
-			return c.PCR == e.PCR && (c.State == tpm.Exact || c.State == tpm.ExactBaseline)
+			return c.PCR == e.PCR && (c.Prediction == tpm.PredictionExact || c.Prediction == tpm.PredictionBaseline)
 		})
 		if known || e.Type == tpm.EventNoAction {
 			out.Events = append(out.Events, e)

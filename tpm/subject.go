@@ -1,0 +1,348 @@
+package tpm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+)
+
+// Subject is what an event measured. Events of a predicted log have the subject that the prediction meant; those of a parsed
+// log have the one that follows from type, PCR, tag, data and digest, and from the events around them. What an event says in
+// words decides nothing: the command line "quiet initrd" is a command line, since its digest is that of the text.
+type Subject struct {
+	Kind SubjectKind
+
+	// Name tells subjects of one kind apart: the name of a variable, a section or a companion, the path of a program, the
+	// text of a command line, the word of a phase. It is what the log says, not made safe to print: see [Subject.String].
+	Name string
+
+	Vendor osmith.GUID // of a variable, or of the variable that an authority is an entry of
+}
+
+// SubjectKind is a kind of [Subject].
+type SubjectKind int
+
+// The kinds of subjects, in the order in which a boot measures them.
+const (
+	SubjectUnknown          SubjectKind = iota
+	SubjectNothing                      // EV_NO_ACTION: says something about the log
+	SubjectFirmware                     // code and configuration of the firmware
+	SubjectTables                       // tables that the firmware hands over: ACPI, SMBIOS
+	SubjectAction                       // what the firmware does: the boot attempt
+	SubjectSeparator                    // end of a part of the boot: the firmware's, or "os-separator" of userspace
+	SubjectVariable                     // variable of the Secure Boot configuration
+	SubjectBootVariable                 // BootOrder or Boot####
+	SubjectAuthority                    // entry of a variable that let a program start
+	SubjectGPT                          // partition table
+	SubjectDriver                       // program of the firmware
+	SubjectProgram                      // program whose part in the boot is not known
+	SubjectLoader                       // boot loader
+	SubjectUKI                          // unified kernel image
+	SubjectLoaderConf                   // loader.conf
+	SubjectPassed                       // command line that the boot loader starts the UKI with
+	SubjectProfile                      // number of the UKI's profile
+	SubjectSectionName                  // name of a section of the UKI
+	SubjectSection                      // section of the UKI
+	SubjectSMBIOS                       // SMBIOS structures that systemd measures
+	SubjectCommandLine                  // command line that the stub takes from outside the UKI
+	SubjectAddonCommandLine             // command lines of add-ons
+	SubjectAddon                        // add-on
+	SubjectAddonDeviceTree              // device tree of an add-on
+	SubjectAddonMicrocode               // microcode of an add-on
+	SubjectAddonInitrd                  // initrd of an add-on
+	SubjectCompanion                    // files beside the UKI: credentials, system and configuration extensions
+	SubjectKernel                       // kernel in the UKI that the firmware loads; in a parsed log perhaps an add-on
+	SubjectLoadOptions                  // command line of the kernel
+	SubjectInitrd                       // initrds of the kernel
+	SubjectExitBoot                     // call of ExitBootServices, or its result
+	SubjectPhase                        // phase of the boot
+	SubjectNVPCR                        // NvPCR that userspace set up
+	SubjectMachineID                    // machine ID
+	SubjectFileSystem                   // file system
+	SubjectIdentity                     // something else of the machine's identity, in PCR 15
+)
+
+var subjectNames = map[SubjectKind]string{
+	SubjectNothing: "nothing", SubjectFirmware: "firmware", SubjectTables: "tables", SubjectAction: "action", SubjectSeparator: "separator",
+	SubjectVariable: "Secure Boot variable", SubjectBootVariable: "boot variable", SubjectAuthority: "authority", SubjectGPT: "partition table",
+	SubjectDriver: "driver", SubjectProgram: "program", SubjectLoader: "boot loader", SubjectUKI: "UKI", SubjectLoaderConf: "loader.conf",
+	SubjectPassed: "passed command line", SubjectProfile: "profile", SubjectSectionName: "name of UKI section", SubjectSection: "UKI section",
+	SubjectSMBIOS: "SMBIOS", SubjectCommandLine: "command line", SubjectAddonCommandLine: "command line add-on", SubjectAddon: "add-on",
+	SubjectAddonDeviceTree: "device tree add-on", SubjectAddonMicrocode: "microcode add-on", SubjectAddonInitrd: "initrd add-on",
+	SubjectCompanion: "companion", SubjectKernel: "kernel", SubjectLoadOptions: "kernel command line", SubjectInitrd: "kernel initrd",
+	SubjectExitBoot: "ExitBootServices", SubjectPhase: "phase", SubjectNVPCR: "NvPCR", SubjectMachineID: "machine ID",
+	SubjectFileSystem: "file system", SubjectIdentity: "identity",
+}
+
+// String is the kind in a few words: "UKI section".
+func (k SubjectKind) String() string {
+	if s, ok := subjectNames[k]; ok {
+		return s
+	}
+	return "unknown"
+}
+
+// String is the kind and the name: "UKI section .cmdline". It is safe to print.
+func (s Subject) String() string {
+	name := escape(s.Name)
+	if s.Vendor != (osmith.GUID{}) && s.Vendor != globalVariable && s.Vendor != imageSecurityDatabase {
+		name += "-" + s.Vendor.String()
+	}
+	if name == "" {
+		return s.Kind.String()
+	}
+	return fmt.Sprintf("%v %s", s.Kind, name)
+}
+
+// isProgram reports whether the subject is a program that the firmware starts as an application.
+func (k SubjectKind) isProgram() bool {
+	switch k {
+	case SubjectProgram, SubjectLoader, SubjectUKI, SubjectAddon, SubjectKernel:
+		return true
+	}
+	return false
+}
+
+// isCommandLine reports whether the event's data are the command line itself, of which its digest is.
+func (k SubjectKind) isCommandLine() bool {
+	return k == SubjectPassed || k == SubjectCommandLine || k == SubjectAddonCommandLine
+}
+
+// isSection reports whether the subject is a section of the UKI or its name.
+func (k SubjectKind) isSection() bool { return k == SubjectSection || k == SubjectSectionName }
+
+// same reports whether two subjects are two versions of one thing. Programs all are, since the path of a UKI changes with
+// its boot counter; so are command lines, whose names are their texts, and what there is one of.
+func (s Subject) same(o Subject) bool {
+	switch {
+	case s.Kind.isProgram():
+		return o.Kind.isProgram()
+	case s.Kind.isCommandLine():
+		return o.Kind.isCommandLine()
+	}
+	switch s.Kind {
+	case SubjectUnknown, SubjectVariable, SubjectBootVariable, SubjectAuthority, SubjectSection, SubjectSectionName, SubjectSMBIOS, SubjectCompanion, SubjectPhase:
+		return s == o
+	}
+	return s.Kind == o.Kind
+}
+
+// subjects are those of the log's events: what they carry, and for those that carry none, as events made by hand, what follows
+// from the log.
+func (l *Log) subjects() []Subject {
+	out := make([]Subject, len(l.Events))
+	var r subjectReader
+	for i := range l.Events {
+		out[i] = r.next(&l.Events[i])
+	}
+	r.settle(out)
+	for i := range l.Events {
+		if l.Events[i].Subject.Kind != SubjectUnknown {
+			out[i] = l.Events[i].Subject
+		}
+	}
+	return out
+}
+
+// setSubjects gives each event its subject.
+func (l *Log) setSubjects() {
+	for i, s := range l.subjects() {
+		l.Events[i].Subject = s
+	}
+}
+
+// subjectReader finds subjects, event by event in the order of the log.
+type subjectReader struct {
+	index    int
+	programs []int  // before the stub measures the UKI
+	stub     bool   // the stub has begun to measure the UKI into PCR 11
+	section  string // whose name was measured, and whose data come next
+	addons   bool   // add-ons were loaded, and their command lines come next
+}
+
+// next is the subject of the next event.
+func (r *subjectReader) next(e *Event) Subject {
+	r.stub = r.stub || e.PCR == PCRKernel && e.extends()
+	s := r.subject(e)
+	if s.Kind == SubjectProgram {
+		s.Kind = r.program(s.Name)
+	}
+	switch {
+	case s.Kind == SubjectAddon:
+		r.addons = true
+	case s.Kind == SubjectCommandLine && r.addons: // it is the first one behind them
+		s.Kind, r.addons = SubjectAddonCommandLine, false
+	}
+	r.index++
+	return s
+}
+
+// program is what a program is that the firmware starts: before the stub begins, the last one is the UKI.
+func (r *subjectReader) program(path string) SubjectKind {
+	switch {
+	case strings.HasSuffix(strings.ToLower(path), ".addon.efi"):
+		return SubjectAddon
+	case r.stub:
+		return SubjectKernel
+	}
+	r.programs = append(r.programs, r.index)
+	return SubjectProgram
+}
+
+// settle tells the programs before the stub apart, when the log has ended. Without a stub none is known.
+func (r *subjectReader) settle(subjects []Subject) {
+	if !r.stub {
+		for i := range subjects {
+			if subjects[i].Kind == SubjectAddon {
+				subjects[i].Kind = SubjectProgram
+			}
+		}
+		return
+	}
+	for n, i := range r.programs {
+		subjects[i].Kind = SubjectLoader
+		if n == len(r.programs)-1 {
+			subjects[i].Kind = SubjectUKI
+		}
+	}
+}
+
+// subject is what an event is about, as far as it and the sections before it tell.
+func (r *subjectReader) subject(e *Event) Subject {
+	switch e.Type {
+	case EventNoAction:
+		return Subject{Kind: SubjectNothing}
+	case EventSeparator:
+		return Subject{Kind: SubjectSeparator}
+	case EventEFIVariableDriverConfig:
+		return variableSubject(SubjectVariable, e)
+	case EventEFIVariableBoot, EventEFIVariableBoot2:
+		return variableSubject(SubjectBootVariable, e)
+	case EventEFIVariableAuthority:
+		return variableSubject(SubjectAuthority, e)
+	case EventEFIGPT, EventEFIGPT2:
+		return Subject{Kind: SubjectGPT}
+	case EventEFIHandoffTables, EventEFIHandoffTables2:
+		return Subject{Kind: SubjectTables}
+	case EventEFIBootServicesDriver, EventEFIRuntimeServicesDriver:
+		return Subject{Kind: SubjectDriver, Name: programPath(e)}
+	case EventEFIBootServicesApplication:
+		if e.PCR == 4 {
+			return Subject{Kind: SubjectProgram, Name: programPath(e)}
+		}
+		return Subject{Kind: SubjectDriver, Name: programPath(e)}
+	case EventAction, EventEFIAction:
+		text, _ := textOf(e.Data)
+		if e.PCR == 5 && slices.Contains([]string{actionExit, actionExitFailed, actionExitSucceed}, text) {
+			return Subject{Kind: SubjectExitBoot, Name: text}
+		}
+		return Subject{Kind: SubjectAction, Name: text}
+	case EventTag:
+		return taggedSubject(e)
+	case EventIPL:
+		return r.ipl(e)
+	case EventPostCode, EventPostCode2, EventCRTMContents, EventCRTMVersion, EventCPUMicrocode, EventPlatformConfigFlags, EventTableOfDevices,
+		EventNonhostCode, EventNonhostConfig, EventNonhostInfo, EventEFIPlatformFirmwareBlob, EventEFIPlatformFirmwareBlob2, EventEFIHCRTM,
+		EventEFISPDMFirmwareBlob, EventEFISPDMFirmwareConfig, EventEFISPDMDevicePolicy, EventEFISPDMDeviceAuthority:
+		return Subject{Kind: SubjectFirmware}
+	}
+	return Subject{}
+}
+
+func variableSubject(kind SubjectKind, e *Event) Subject {
+	v, err := readVariable(e.Data)
+	if err != nil {
+		return Subject{}
+	}
+	return Subject{Kind: kind, Name: v.Name, Vendor: v.Vendor}
+}
+
+func programPath(e *Event) string {
+	p, err := readImageLoad(e.Data)
+	if err != nil {
+		return ""
+	}
+	return p.Path.File()
+}
+
+func taggedSubject(e *Event) Subject {
+	t, err := readTagged(e.Data)
+	if err != nil {
+		return Subject{}
+	}
+	switch t.Tag {
+	case TagInitrd:
+		return Subject{Kind: SubjectInitrd}
+	case TagLoadOptions:
+		return Subject{Kind: SubjectLoadOptions}
+	case TagSMBIOSType1, TagSMBIOSType2, TagSMBIOSType11:
+		return Subject{Kind: SubjectSMBIOS, Name: t.Tag.String()}
+	case TagLoaderConf:
+		return Subject{Kind: SubjectLoaderConf}
+	case TagProfile:
+		text, ok := textOf(t.Data)
+		if !ok {
+			text = fmt.Sprintf("%x", t.Data)
+		}
+		return Subject{Kind: SubjectProfile, Name: text}
+	case TagDeviceTree:
+		return Subject{Kind: SubjectAddonDeviceTree}
+	case TagMicrocode:
+		return Subject{Kind: SubjectAddonMicrocode}
+	case TagInitrdAddon:
+		return Subject{Kind: SubjectAddonInitrd}
+	}
+	return Subject{Kind: SubjectUnknown, Name: t.Tag.String()}
+}
+
+// ipl is about the events of boot loaders, of the stub and of userspace. Where a digest is of the text beside it, the form
+// of the text tells who wrote it: systemd's loader and stub write UTF-16 with a NUL, userspace UTF-8.
+func (r *subjectReader) ipl(e *Event) Subject {
+	text, ok := textOf(e.Data)
+	if !ok {
+		return Subject{}
+	}
+	word := e.PCR != PCRKernel && hashedAs(e, []byte(text))
+	switch {
+	case e.PCR == PCRKernel:
+		return r.kernelPCR(e, text)
+	case word && text == wordSeparator && e.PCR != 15, word && text == wordNVSeparator && e.PCR == 9:
+		return Subject{Kind: SubjectSeparator, Name: text}
+	case word && e.PCR == 9 && strings.HasPrefix(text, wordNVInit):
+		return Subject{Kind: SubjectNVPCR, Name: text}
+	case word && e.PCR == 15 && strings.HasPrefix(text, wordMachineID):
+		return Subject{Kind: SubjectMachineID, Name: text}
+	case word && e.PCR == 15 && strings.HasPrefix(text, wordFileSystem):
+		return Subject{Kind: SubjectFileSystem, Name: text}
+	case e.PCR == 15:
+		return Subject{Kind: SubjectIdentity, Name: text}
+	case e.PCR == 12 && attestedText(e) && !r.stub:
+		return Subject{Kind: SubjectPassed, Name: text}
+	case e.PCR == 12 && attestedText(e):
+		return Subject{Kind: SubjectCommandLine, Name: text}
+	case e.PCR == 12 || e.PCR == 13:
+		return Subject{Kind: SubjectCompanion, Name: text}
+	}
+	return Subject{}
+}
+
+// kernelPCR is about PCR 11: the stub measures the name of a section with a NUL, then its data, with the name beside both;
+// userspace measures phases.
+func (r *subjectReader) kernelPCR(e *Event, text string) Subject {
+	before := r.section
+	r.section = ""
+	switch {
+	case before != "" && before == text:
+		return Subject{Kind: SubjectSection, Name: text}
+	case strings.HasPrefix(text, ".") && hashedAs(e, append([]byte(text), 0)):
+		r.section = text
+		return Subject{Kind: SubjectSectionName, Name: text}
+	case hashedAs(e, []byte(text)):
+		return Subject{Kind: SubjectPhase, Name: text}
+	case strings.HasPrefix(text, "."):
+		return Subject{Kind: SubjectSection, Name: text}
+	}
+	return Subject{}
+}
