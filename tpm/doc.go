@@ -15,7 +15,7 @@
 // # Logs
 //
 // [ParseLog] reads crypto-agile and SHA-1 logs, with findings about what firmware did wrong; [Event.Payload] reads what an
-// event says, [Event.Attested] whether its digest covers that. [ParseFinalEvents] and [ParseUserspaceLog] read what was
+// event says, [Event.Attested] whether its digest covers that, and its [Subject] is what was measured. [ParseFinalEvents] and [ParseUserspaceLog] read what was
 // measured after the log was fetched and by systemd. [VerifyQuote], [Quote.Check] and [Log.VerifyQuote] tie a log to what a
 // TPM signed, offline. [Log.MarshalBinary] and [Log.CEL] write logs.
 //
