@@ -201,7 +201,7 @@ func TestRefuses(t *testing.T) {
 		{1, "inspect zero", "no GPT"},
 		{1, "repair zero", "no GPT"},
 		{1, "plan zero layout.json", "no GPT"},
-		{2, "inspect esp", "neither a file"},
+		{2, "inspect esp", "directory"},
 	} {
 		_, stderr := disk(t, c.status, strings.Fields(c.args)...)
 		require.Contains(t, stderr, c.text, c.args)

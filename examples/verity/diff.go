@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"strings"
 
@@ -10,33 +9,29 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-func diffFlags(*flag.FlagSet) func(*call, []string) error {
-	return func(c *call, operands []string) error {
-		old, err := openInput(operands[0], flagRead)
-		if err != nil {
-			return err
-		}
-		defer old.Close()
-		fresh, err := openInput(operands[1], flagRead)
-		if err != nil {
-			return err
-		}
-		defer fresh.Close()
-		finish := c.watch(2*old.Size()+fresh.Size(), old, fresh)
-		delta, err := verity.Diff(c, verity.Tree{Source: old}, verity.Tree{Source: fresh}, verity.DiffOptions{})
-		finish()
-		if is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*osmith.FormatError](err) || is[*verity.ShortError](err) {
-			return cli.No{Err: err}
-		}
-		if err != nil {
-			return err
-		}
-		return c.diff(delta)
+func diff(c *cli.Call, operands []string) error {
+	old, err := c.Open(operands[0])
+	if err != nil {
+		return err
 	}
+	fresh, err := c.Open(operands[1])
+	if err != nil {
+		return err
+	}
+	finish := c.WatchReads(2*old.Size()+fresh.Size(), old, fresh)
+	delta, err := verity.Diff(c, verity.Tree{Source: old}, verity.Tree{Source: fresh}, verity.DiffOptions{})
+	finish()
+	if is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*osmith.FormatError](err) || is[*verity.ShortError](err) {
+		return cli.No{Err: err}
+	}
+	if err != nil {
+		return err
+	}
+	return answerDiff(c, delta)
 }
 
-func (c *call) diff(d *verity.Delta) error {
-	r := diffResult{header: c.header(), BlockSize: d.BlockSize, Blocks: d.Blocks, Totals: map[string]int64{}, Spans: []span{}}
+func answerDiff(c *cli.Call, d *verity.Delta) error {
+	r := diffResult{Header: c.Header(), BlockSize: d.BlockSize, Blocks: d.Blocks, Totals: map[string]int64{}, Spans: []span{}}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%v\n", d)
 	for _, o := range []verity.Origin{verity.OriginSame, verity.OriginMoved, verity.OriginZero, verity.OriginFetch} {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
@@ -14,14 +15,14 @@ import (
 	"github.com/osmith-dev/osmith/verity/fec"
 )
 
-func formatFlags(set *flag.FlagSet) func(*call, []string) error {
+func formatFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	data := set.String("data", "", "`file` or device with the data")
 	tree := set.String("tree", "", "`file` or device for superblock and tree; the same as -data with -hash-offset")
 	parity := set.String("fec", "", "`file` or device for parity (forward error correction)")
 	roots := set.Int("fec-roots", 2, "parity `bytes` for each codeword, 2 to 24")
 	params := addParamFlags(set)
-	return func(c *call, _ []string) error {
-		if err := required("data", *data, "tree", *tree); err != nil {
+	return func(c *cli.Call, _ []string) error {
+		if err := cli.Required("data", *data, "tree", *tree); err != nil {
 			return err
 		}
 		if *parity == "" && params.given("fec-roots") {
@@ -34,7 +35,7 @@ func formatFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		f := &formatter{call: c, params: p, parity: *parity, roots: *roots}
+		f := &formatter{Call: c, params: p, parity: *parity, roots: *roots}
 		if sameName(*data, *tree) {
 			return f.shared(*data)
 		}
@@ -44,7 +45,7 @@ func formatFlags(set *flag.FlagSet) func(*call, []string) error {
 
 // A formatter is one run of format.
 type formatter struct {
-	*call
+	*cli.Call
 	params verity.Params
 	parity string // name; "" for none
 	roots  int
@@ -52,17 +53,16 @@ type formatter struct {
 
 // apart writes the tree to a file of its own.
 func (f *formatter) apart(dataName, treeName string) error {
-	data, err := openInput(dataName, flagRead)
+	data, err := f.Open(dataName)
 	if err != nil {
 		return err
 	}
-	defer data.Close()
 	tree, err := cli.Create(treeName)
 	if err != nil {
 		return err
 	}
 	defer tree.Drop()
-	return f.format(data, tree, treeName, tree)
+	return f.format(data, data, tree, treeName, tree)
 }
 
 // shared writes the tree behind the data. The data is not touched, and a file that has grown is cut again after a failure.
@@ -70,21 +70,22 @@ func (f *formatter) shared(name string) error {
 	if f.params.HashOffset == 0 {
 		return cli.Usagef("-tree is the same as -data: -hash-offset must say where the data ends")
 	}
-	all, err := openInput(name, flagReadWrite)
+	all, err := f.OpenFile(name, os.O_RDWR)
 	if err != nil {
 		return err
 	}
-	defer all.Close()
-	err = f.format(all.first(f.params.HashOffset), &cli.Output{File: all.File()}, name)
-	if err != nil && all.info.Mode().IsRegular() {
+	if err = f.format(all, first(all, f.params.HashOffset), &cli.Output{File: all.File()}, name); err == nil {
+		return nil
+	}
+	if info, e := all.File().Stat(); e == nil && info.Mode().IsRegular() {
 		err = errors.Join(err, all.File().Truncate(all.Size()))
 	}
 	return err
 }
 
-// format makes the tree and the parity, keeps the outputs and answers.
-func (f *formatter) format(data *input, tree *cli.Output, treeName string, outputs ...*cli.Output) error {
-	finish := f.watch(data.Size()*int64(1+min(len(f.parity), 1)), data)
+// format makes the tree and the parity of data, which is read from in, keeps the outputs and answers.
+func (f *formatter) format(in *cli.Input, data osmith.Source, tree *cli.Output, treeName string, outputs ...*cli.Output) error {
+	finish := f.WatchReads(data.Size()*int64(1+min(len(f.parity), 1)), in)
 	root, err := verity.Format(f, tree, data, f.params)
 	var treeSize, fecSize int64
 	if err == nil {
@@ -108,7 +109,7 @@ func (f *formatter) format(data *input, tree *cli.Output, treeName string, outpu
 	return f.report(treeName, data.Size(), root, treeSize, fecSize)
 }
 
-func (f *formatter) encode(parity *cli.Output, data *input, tree *cli.Output) (int64, error) {
+func (f *formatter) encode(parity *cli.Output, data osmith.Source, tree *cli.Output) (int64, error) {
 	end, err := tree.Seek(0, io.SeekEnd)
 	if err != nil {
 		return 0, err
@@ -136,7 +137,7 @@ func (f *formatter) report(treeName string, dataSize int64, root []byte, treeSiz
 		return err
 	}
 	r := formatResult{
-		header: f.header(), RootHash: hex.EncodeToString(root), Salt: hex.EncodeToString(p.Salt), Hash: p.Hash, Format: 1,
+		Header: f.Header(), RootHash: hex.EncodeToString(root), Salt: hex.EncodeToString(p.Salt), Hash: p.Hash, Format: 1,
 		DataBlockSize: p.DataBlockSize, HashBlockSize: p.HashBlockSize, DataBlocks: dataSize / int64(p.DataBlockSize),
 		HashBlocks: (p.HashOffset + treeSize - start) / int64(p.HashBlockSize),
 		HashOffset: p.HashOffset, Superblock: !p.NoSuperblock, TreeSize: treeSize, FECSize: fecSize,

@@ -1,20 +1,15 @@
 package main
 
-import "github.com/osmith-dev/osmith/verity"
+import (
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/verity"
+)
 
 const schema = "osmith.verity/1"
 
-// header begins every object.
-type header struct {
-	Schema string `json:"schema"`
-	Verb   string `json:"verb"`
-}
-
-func (c *call) header() header { return header{schema, c.Verb} }
-
 // formatResult is the object of format. Sizes are bytes, binary values are lower-case hexadecimal.
 type formatResult struct {
-	header
+	cli.Header
 	RootHash      string `json:"rootHash"`
 	Salt          string `json:"salt"`
 	UUID          string `json:"uuid,omitempty"` // absent without a superblock
@@ -48,7 +43,7 @@ func ranges(rs []verity.Range) []blocks {
 
 // verifyResult is the object of verify.
 type verifyResult struct {
-	header
+	cli.Header
 	Verified   bool     `json:"verified"`
 	Findings   []string `json:"findings"`   // of "rootHash", "tree", "data", "fec", "superblock", "size"
 	Ranges     []blocks `json:"ranges"`     // damaged blocks, at most 64 runs for each level
@@ -59,7 +54,7 @@ type verifyResult struct {
 
 // repairResult is the object of repair.
 type repairResult struct {
-	header
+	cli.Header
 	Intact           bool     `json:"intact"`   // nothing that was asked for is damaged (any more)
 	Repaired         []blocks `json:"repaired"` // at most 64 runs for each level, as all lists here
 	TreeLeft         []blocks `json:"treeLeft"` // damage of the tree that -o does not write; format makes the tree anew
@@ -70,7 +65,7 @@ type repairResult struct {
 
 // diffResult is the object of diff. Totals are blocks by origin; from is a block of the old image, for same and moved.
 type diffResult struct {
-	header
+	cli.Header
 	BlockSize int              `json:"blockSize"`
 	Blocks    int64            `json:"blocks"`
 	Totals    map[string]int64 `json:"totals"`
@@ -86,7 +81,7 @@ type span struct {
 
 // signResult is the object of sign.
 type signResult struct {
-	header
+	cli.Header
 	RootHash               string `json:"rootHash"`
 	CertificateFingerprint string `json:"certificateFingerprint"` // SHA-256
 	Size                   int64  `json:"size"`                   // bytes written

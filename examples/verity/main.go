@@ -21,37 +21,18 @@
 package main
 
 import (
-	"context"
-	"flag"
-	"io"
-
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 )
 
 func main() { program.Main() }
 
-var program = cli.Program{Name: "verity", Verbs: []cli.Verb{
-	{Name: "format", Usage: "-data F -tree F [flags]", Example: "verity format -data root.erofs -tree root.verity", Flags: verb(formatFlags)},
+var program = cli.Program{Name: "verity", Schema: schema, Verbs: []cli.Verb{
+	{Name: "format", Usage: "-data F -tree F [flags]", Example: "verity format -data root.erofs -tree root.verity", Flags: formatFlags},
 	{Name: "verify", Usage: "-data F -tree F -root HEX [flags]",
-		Example: "verity verify -data root.erofs -tree root.verity -root $(cat roothash)", Flags: verb(verifyFlags)},
+		Example: "verity verify -data root.erofs -tree root.verity -root $(cat roothash)", Flags: verifyFlags},
 	{Name: "repair", Usage: "-data F -tree F -fec F -root HEX [-o OUT] [flags]",
-		Example: "verity repair -data root.erofs -tree root.verity -fec root.fec -root $(cat roothash)", Flags: verb(repairFlags)},
-	{Name: "diff", Usage: "OLDTREE NEWTREE [flags]", Example: "verity diff 1/root.verity 2/root.verity", Least: 2, Most: 2, Flags: verb(diffFlags)},
+		Example: "verity repair -data root.erofs -tree root.verity -fec root.fec -root $(cat roothash)", Flags: repairFlags},
+	{Name: "diff", Usage: "OLDTREE NEWTREE [flags]", Example: "verity diff 1/root.verity 2/root.verity", Least: 2, Most: 2, Do: diff},
 	{Name: "sign", Usage: "-root HEX -key PEM -cert PEM -o F [-der]",
-		Example: "verity sign -root $(cat roothash) -key verity.key -cert verity.crt -o root.sig", Flags: verb(signFlags)},
+		Example: "verity sign -root $(cat roothash) -key verity.key -cert verity.crt -o root.sig", Flags: signFlags},
 }}
-
-// A call is one run of a verb.
-type call struct{ *cli.Call }
-
-// verb gives a verb its call.
-func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
-	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
-		do := flags(set)
-		return func(c *cli.Call, operands []string) error { return do(&call{c}, operands) }
-	}
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return program.Run(ctx, args, stdout, stderr)
-}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
@@ -25,7 +25,7 @@ const (
 func call3(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
-	status = run(context.Background(), args, &out, &err)
+	status = program.Run(t.Context(), args, &out, &err)
 	return status, out.String(), err.String()
 }
 
@@ -186,7 +186,7 @@ func TestVerifyAndRepair(t *testing.T) {
 	var v verifyResult
 	object(t, ok(t, verify...), &v)
 	require.True(t, v.Verified)
-	require.Equal(t, header{"osmith.verity/1", "verify"}, v.header)
+	require.Equal(t, cli.Header{Schema: schema, Verb: "verify"}, v.Header)
 
 	damage(t, data, 5*4096+7, 3)
 	damage(t, tree, 4096, 1)

@@ -89,7 +89,7 @@ func (f *paramFlags) fresh() (verity.Params, error) {
 }
 
 // existing returns the parameters of an image that is there: by its superblock, or by the flags when it has none.
-func (f *paramFlags) existing(data, tree *input, root []byte) (verity.Image, error) {
+func (f *paramFlags) existing(data, tree *cli.Input, root []byte) (verity.Image, error) {
 	im := verity.Image{Data: data, Tree: tree, RootHash: root, HashOffset: f.hashOffset}
 	p, err := f.params()
 	if err != nil {
@@ -97,8 +97,8 @@ func (f *paramFlags) existing(data, tree *input, root []byte) (verity.Image, err
 	}
 	if f.noSuperblock {
 		im.Params = &p
-		if data.same(tree) {
-			im.Data = data.first(f.hashOffset)
+		if sameName(data.Name, tree.Name) {
+			im.Data = first(data, f.hashOffset)
 		}
 		return im, nil
 	}
@@ -125,14 +125,4 @@ func parseUUID(text string) ([16]byte, error) {
 		return id, cli.Usagef("-uuid %q: not a UUID", text)
 	}
 	return id, nil
-}
-
-// required takes names and values of flags, and refuses those that are empty.
-func required(flags ...string) error {
-	for i := 0; i < len(flags); i += 2 {
-		if flags[i+1] == "" {
-			return cli.Usagef("-%s is missing", flags[i])
-		}
-	}
-	return nil
 }

@@ -90,6 +90,6 @@ func TestRefused(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	var b bytes.Buffer
-	assert.Equal(t, 2, run(ctx, format(), &b, &b))
+	assert.Equal(t, 2, program.Run(ctx, format(), &b, &b))
 	assert.Equal(t, before, names(t, dir))
 }

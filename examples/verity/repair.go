@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -12,7 +13,7 @@ import (
 	"github.com/osmith-dev/osmith/verity/fec"
 )
 
-func repairFlags(set *flag.FlagSet) func(*call, []string) error {
+func repairFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	data := set.String("data", "", "`file` or device with the data")
 	tree := set.String("tree", "", "`file` or device with superblock and tree")
 	root := set.String("root", "", "root hash in `HEX`")
@@ -20,41 +21,40 @@ func repairFlags(set *flag.FlagSet) func(*call, []string) error {
 	roots := set.Int("fec-roots", 2, "parity `bytes` for each codeword, 2 to 24")
 	out := set.String("o", "", "`file` for the repaired data (default: data and tree are repaired in place)")
 	params := addParamFlags(set)
-	return func(c *call, _ []string) error {
-		if err := required("data", *data, "tree", *tree, "root", *root, "fec", *parity); err != nil {
+	return func(c *cli.Call, _ []string) error {
+		if err := cli.Required("data", *data, "tree", *tree, "root", *root, "fec", *parity); err != nil {
 			return err
 		}
-		mode := flagReadWrite
+		mode := os.O_RDWR
 		if *out != "" {
-			mode = flagRead
+			mode = os.O_RDONLY
 			if sameName(*out, *data) || sameName(*out, *tree) || sameName(*out, *parity) {
 				return cli.Usagef("-o %s: leave it out to repair in place", *out)
 			}
 		}
-		files, err := openImage(params, *data, *tree, *parity, *root, mode)
+		files, err := openImage(c, params, *data, *tree, *parity, *root, mode)
 		if err != nil {
 			return err
 		}
-		defer files.close()
 		if *out == "" {
-			return c.repair(files, *roots, &cli.Output{File: files.data.File()}, &cli.Output{File: files.tree.File()})
+			return repair(c, files, *roots, &cli.Output{File: files.data.File()}, &cli.Output{File: files.tree.File()})
 		}
 		copied, err := cli.Create(*out)
 		if err != nil {
 			return err
 		}
 		defer copied.Drop()
-		finish := c.watch(files.data.Size(), files.data)
+		finish := c.WatchReads(files.data.Size(), files.data)
 		_, err = io.Copy(copied, &contextReader{c, io.NewSectionReader(files.data, 0, files.data.Size())})
 		finish()
 		if err != nil {
 			return err
 		}
 		var treeCopy *cli.Output // the tree is in the copy only when it shares the file with the data
-		if files.data.same(files.tree) {
+		if sameName(*data, *tree) {
 			treeCopy = copied
 		}
-		if err := c.repair(files, *roots, copied, treeCopy); err != nil {
+		if err := repair(c, files, *roots, copied, treeCopy); err != nil {
 			return err
 		}
 		return cli.Keep(copied)
@@ -62,21 +62,21 @@ func repairFlags(set *flag.FlagSet) func(*call, []string) error {
 }
 
 // repair corrects data, and the tree where there is a writer for it, and answers.
-func (c *call) repair(f *imageFiles, roots int, data, tree *cli.Output) error {
+func repair(c *cli.Call, f *imageFiles, roots int, data, tree *cli.Output) error {
 	p, dataSize, hash, err := f.layout()
 	if err != nil {
-		return c.repaired(nil, true, err)
+		return repaired(c, nil, true, err)
 	}
 	start, err := verity.TreeStart(p)
 	if err != nil {
 		return err
 	}
-	im := fec.Image{Data: f.data.first(dataSize), Hash: hash, Parity: f.parity, Params: p, RootHash: f.image.RootHash, Roots: roots}
+	im := fec.Image{Data: first(f.data, dataSize), Hash: hash, Parity: f.parity, Params: p, RootHash: f.image.RootHash, Roots: roots}
 	var hashWriter io.WriterAt
 	if tree != nil {
 		hashWriter = io.NewOffsetWriter(tree, start)
 	}
-	finish := c.watch(dataSize, im.Data.(*input))
+	finish := c.WatchReads(dataSize, f.data)
 	report, err := fec.Repair(c, im, data, hashWriter)
 	finish()
 	for _, o := range []*cli.Output{data, tree} {
@@ -84,16 +84,16 @@ func (c *call) repair(f *imageFiles, roots int, data, tree *cli.Output) error {
 			err = errors.Join(err, o.Sync())
 		}
 	}
-	return c.repaired(report, tree != nil, err)
+	return repaired(c, report, tree != nil, err)
 }
 
 // repaired answers for repair.
-func (c *call) repaired(report *fec.Report, treeWritten bool, err error) error {
+func repaired(c *cli.Call, report *fec.Report, treeWritten bool, err error) error {
 	var left *fec.UnrepairedError
 	if errors.As(err, &left) {
 		report = &left.Report
 	}
-	r := repairResult{header: c.header(), Intact: err == nil, Repaired: []blocks{}, TreeLeft: []blocks{}, Unrepaired: []blocks{}}
+	r := repairResult{Header: c.Header(), Intact: err == nil, Repaired: []blocks{}, TreeLeft: []blocks{}, Unrepaired: []blocks{}}
 	text := ""
 	if report != nil {
 		for _, b := range report.Repaired {
@@ -122,12 +122,12 @@ func (c *call) repaired(report *fec.Report, treeWritten bool, err error) error {
 
 // contextReader ends a copy when the call does.
 type contextReader struct {
-	*call
+	*cli.Call
 	io.Reader
 }
 
 func (r *contextReader) Read(b []byte) (int, error) {
-	if err := r.call.Err(); err != nil {
+	if err := r.Err(); err != nil {
 		return 0, err
 	}
 	return r.Reader.Read(b)

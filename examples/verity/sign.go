@@ -8,25 +8,21 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-func signFlags(set *flag.FlagSet) func(*call, []string) error {
+func signFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	root := set.String("root", "", "root hash in `HEX`")
 	keyName := set.String("key", "", "private key in `PEM`, RSA or ECDSA")
 	certName := set.String("cert", "", "certificate in `PEM`; others in the file are carried along")
 	out := set.String("o", "", "`file` for the signature")
 	der := set.Bool("der", false, "write the PKCS #7 message alone, not the content of a verity-sig partition")
-	return func(c *call, _ []string) error {
-		if err := required("root", *root, "key", *keyName, "cert", *certName, "o", *out); err != nil {
+	return func(c *cli.Call, _ []string) error {
+		if err := cli.Required("root", *root, "key", *keyName, "cert", *certName, "o", *out); err != nil {
 			return err
 		}
 		rootHash, err := parseRoot(*root)
 		if err != nil {
 			return err
 		}
-		key, err := cli.ReadKey(*keyName)
-		if err != nil {
-			return err
-		}
-		certs, err := cli.ReadCertificates(*certName)
+		key, certs, err := cli.ReadSigner(*keyName, *certName)
 		if err != nil {
 			return err
 		}
@@ -44,7 +40,7 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 			return err
 		}
 		return c.Answer(signResult{
-			header: c.header(), RootHash: hex.EncodeToString(s.RootHash),
+			Header: c.Header(), RootHash: hex.EncodeToString(s.RootHash),
 			CertificateFingerprint: hex.EncodeToString(s.CertificateFingerprint[:]), Size: int64(len(content)),
 		}, "")
 	}

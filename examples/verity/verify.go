@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -11,35 +12,34 @@ import (
 	"github.com/osmith-dev/osmith/verity/fec"
 )
 
-func verifyFlags(set *flag.FlagSet) func(*call, []string) error {
+func verifyFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	data := set.String("data", "", "`file` or device with the data")
 	tree := set.String("tree", "", "`file` or device with superblock and tree")
 	root := set.String("root", "", "root hash in `HEX`")
 	parity := set.String("fec", "", "`file` or device with parity, to be checked too")
 	roots := set.Int("fec-roots", 2, "parity `bytes` for each codeword, 2 to 24")
 	params := addParamFlags(set)
-	return func(c *call, _ []string) error {
-		if err := required("data", *data, "tree", *tree, "root", *root); err != nil {
+	return func(c *cli.Call, _ []string) error {
+		if err := cli.Required("data", *data, "tree", *tree, "root", *root); err != nil {
 			return err
 		}
-		files, err := openImage(params, *data, *tree, *parity, *root, flagRead)
+		files, err := openImage(c, params, *data, *tree, *parity, *root, os.O_RDONLY)
 		if err != nil {
 			return err
 		}
-		defer files.close()
-		finish := c.watch(files.data.Size(), files.data)
+		finish := c.WatchReads(files.data.Size(), files.data)
 		err = files.image.Verify(c)
 		if err == nil && files.parity != nil {
 			err = files.check(c, *roots)
 		}
 		finish()
-		return c.verified(err)
+		return verified(c, err)
 	}
 }
 
 // verified answers for verify: err is nil, a finding, or an error that says nothing about the image.
-func (c *call) verified(err error) error {
-	r := verifyResult{header: c.header(), Verified: err == nil, Findings: []string{}, Ranges: []blocks{}}
+func verified(c *cli.Call, err error) error {
+	r := verifyResult{Header: c.Header(), Verified: err == nil, Findings: []string{}, Ranges: []blocks{}}
 	if err == nil {
 		return c.Answer(r, "")
 	}
@@ -77,44 +77,29 @@ func is[E error](err error) bool {
 // imageFiles are the files of an image that is there.
 type imageFiles struct {
 	image              verity.Image
-	data, tree, parity *input
+	data, tree, parity *cli.Input
 }
 
-func (f *imageFiles) close() {
-	for _, in := range []*input{f.data, f.tree, f.parity} {
-		if in != nil {
-			in.Close()
-		}
-	}
-}
-
-func openImage(params *paramFlags, data, tree, parity, rootText string, flag int) (*imageFiles, error) {
+// openImage opens data and tree for the uses of flag, and the parity, if there is one, for reading.
+func openImage(c *cli.Call, params *paramFlags, data, tree, parity, rootText string, flag int) (*imageFiles, error) {
 	root, err := parseRoot(rootText)
 	if err != nil {
 		return nil, err
 	}
 	f := new(imageFiles)
-	if err := f.open(params, data, tree, parity, root, flag); err != nil {
-		f.close()
+	if f.data, err = c.OpenFile(data, flag); err != nil {
 		return nil, err
 	}
-	return f, nil
-}
-
-func (f *imageFiles) open(params *paramFlags, data, tree, parity string, root []byte, flag int) (err error) {
-	if f.data, err = openInput(data, flag); err != nil {
-		return err
-	}
-	if f.tree, err = openInput(tree, flag); err != nil {
-		return err
+	if f.tree, err = c.OpenFile(tree, flag); err != nil {
+		return nil, err
 	}
 	if parity != "" {
-		if f.parity, err = openInput(parity, flagRead); err != nil {
-			return err
+		if f.parity, err = c.Open(parity); err != nil {
+			return nil, err
 		}
 	}
 	f.image, err = params.existing(f.data, f.tree, root)
-	return err
+	return f, err
 }
 
 // layout returns the parameters of the image, the size of its data, and its hash area.
@@ -141,10 +126,10 @@ func (f *imageFiles) layout() (p verity.Params, dataSize int64, hash osmith.Sour
 	return p, dataSize, area, nil
 }
 
-func (f *imageFiles) check(c *call, roots int) error {
+func (f *imageFiles) check(c *cli.Call, roots int) error {
 	p, dataSize, hash, err := f.layout()
 	if err != nil {
 		return err
 	}
-	return fec.Check(c, f.data.first(dataSize), hash, f.parity, fec.Params{Roots: roots, BlockSize: p.DataBlockSize})
+	return fec.Check(c, first(f.data, dataSize), hash, f.parity, fec.Params{Roots: roots, BlockSize: p.DataBlockSize})
 }

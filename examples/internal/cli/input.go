@@ -33,7 +33,14 @@ func (c *Call) OpenFile(name string, flag int) (*Input, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := osmith.NewDevice(f)
+	info, err := f.Stat()
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s is a directory", name)
+	}
+	var d *osmith.Device
+	if err == nil {
+		d, err = osmith.NewDevice(f)
+	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -88,11 +95,8 @@ func ReadFile(name string, limit int64) ([]byte, error) {
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s: more than %d bytes", name, limit)
 	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s: more than %d bytes", name, limit)
-	}
-	return b, nil
+	return b, err
 }
