@@ -78,6 +78,9 @@ end_steps() {
 # lint_step is a step of hack/test and all of hack/lint.
 lint_step() {
 	step lint
+	for module in $(modules) hack/tools; do
+		(cd "$module" && testrun check "go mod tidy $module" -- env GOWORK=off go mod tidy -diff)
+	done
 	lint
 }
 lint() {
@@ -86,7 +89,7 @@ lint() {
 	(cd hack/tools && testrun check "build staticcheck" -- env GOWORK=off \
 		go build -o "$work/staticcheck" honnef.co/go/tools/cmd/staticcheck) || return
 	for module in $(modules); do
-		(cd "$module" && testrun check "go vet $module" -- go vet ./...)
+		(cd "$module" && testrun check "go vet $module" -- env GOWORK=off go vet ./...)
 		(cd "$module" && testrun check "staticcheck $module" -- "$work/staticcheck" ./...)
 	done
 }
