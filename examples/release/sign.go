@@ -27,8 +27,8 @@ var predicateTypes = map[string]string{
 func signFlags(set *flag.FlagSet) func(*call, []string) error {
 	access := accessFlags(set)
 	key := set.String("key", "", "`file` with the private key, PEM")
-	format := set.String("format", "", "`legacy` (of cosign 1 and 2) or bundle (of cosign 3) (default: both)")
-	reference := set.String("reference", "", "`name` that a legacy signature says the release has, such as registry.example/os")
+	format := set.String("format", "", "`legacy` (simple signing, of cosign 1 and 2) or bundle (of cosign 3) (default: both)")
+	reference := set.String("reference", "", "`name` that a simple-signing payload says the release has, such as registry.example/os")
 	return func(c *call, operands []string) error {
 		if err := required("key", *key); err != nil {
 			return err
@@ -44,7 +44,7 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 func attestFlags(set *flag.FlagSet) func(*call, []string) error {
 	access := accessFlags(set)
 	key := set.String("key", "", "`file` with the private key, PEM")
-	format := set.String("format", "", "`legacy` (of cosign 1 and 2) or bundle (of cosign 3, the default)")
+	format := set.String("format", "", "`legacy` (DSSE, of cosign 1 and 2) or bundle (of cosign 3, the default)")
 	kind := set.String("type", "", "`type` of the predicate: a URI, slsaprovenance, slsaprovenance02, spdx or cyclonedx")
 	predicate := set.String("predicate", "", "`file` with the predicate, JSON")
 	return func(c *call, operands []string) error {
@@ -164,13 +164,14 @@ func fingerprint(key crypto.PublicKey) (string, error) {
 // formatNames are those of -format, for signatures and for attestations.
 var formatNames = map[cosign.Format]string{cosign.FormatSimpleSigning: "legacy", cosign.FormatDSSE: "legacy", cosign.FormatBundle: "bundle"}
 
-// formats returns what -format asks for; legacy is the old format of what is to be written.
-func formats(name string, legacy cosign.Format, unsaid ...cosign.Format) ([]cosign.Format, error) {
+// formats returns what -format asks for: "legacy" is the format of cosign 1 and 2, which is not the same for signatures and
+// attestations, and without the flag it is unsaid.
+func formats(name string, older cosign.Format, unsaid ...cosign.Format) ([]cosign.Format, error) {
 	switch name {
 	case "":
 		return unsaid, nil
 	case "legacy":
-		return []cosign.Format{legacy}, nil
+		return []cosign.Format{older}, nil
 	case "bundle":
 		return []cosign.Format{cosign.FormatBundle}, nil
 	}

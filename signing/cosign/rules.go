@@ -261,7 +261,7 @@ func optional(n int) *int {
 	return &n
 }
 
-// The members of a policy in the order in which they are written. What is nil was not there.
+// The members of a policy in the order in which they are written. A nil pointer stands for an absent member.
 type (
 	jsonRules struct {
 		Schema string     `json:"schema"`
