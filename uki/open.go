@@ -267,7 +267,10 @@ func (f *File) AssumeStub(release int) *File {
 	return &assumed
 }
 
-// Signed reports whether the image carries a certificate table, in which Secure Boot signatures stand.
+// Machine is the PE machine type of the image: 0x8664 for x86-64, 0xaa64 for arm64.
+func (f *File) Machine() uint16 { return f.pe.Machine }
+
+// Signed reports whether the image carries a certificate table, which has its Secure Boot signatures.
 func (f *File) Signed() bool { return f.pe.Certificates.Size > 0 }
 
 // KernelVersion is what `uname -r` will print: the text of .uname, or else what ProbeUname finds in the kernel of the

@@ -423,3 +423,10 @@ func FuzzParseOSRelease(f *testing.F) {
 		}
 	})
 }
+
+func TestMachine(t *testing.T) {
+	im := good()
+	f, err := uki.Open(source(assemble(t, &im)))
+	require.NoError(t, err)
+	require.Equal(t, uint16(0x8664), f.Machine())
+}

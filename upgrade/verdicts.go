@@ -198,7 +198,7 @@ func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 	if err := p.unified.stubErr; err != nil {
 		j.fail(err)
 	}
-	if err := checkArchitecture(p.release.UKI, p.state.loader); err != nil {
+	if err := checkArchitecture(p.identity.file, p.state.loader); err != nil {
 		j.fail(err)
 	}
 	if err := p.unified.imageErr; err != nil {
@@ -218,17 +218,13 @@ func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 }
 
 // checkArchitecture compares the machine types of UKI and loader.
-func checkArchitecture(ukiImage, loader osmith.Source) error {
-	a, err := pe.Parse(ukiImage, ukiImage.Size())
-	if err != nil {
-		return fmt.Errorf("UKI: %w", err)
-	}
-	b, err := pe.Parse(loader, loader.Size())
+func checkArchitecture(f *uki.File, loader osmith.Source) error {
+	l, err := pe.Parse(loader, loader.Size())
 	if err != nil {
 		return fmt.Errorf("boot loader on the ESP: %w", err)
 	}
-	if a.Machine != b.Machine {
-		return fmt.Errorf("the UKI is for machine type %#x, the boot loader on the ESP for %#x", a.Machine, b.Machine)
+	if f.Machine() != l.Machine {
+		return fmt.Errorf("the UKI is for machine type %#x, the boot loader on the ESP for %#x", f.Machine(), l.Machine)
 	}
 	return nil
 }
