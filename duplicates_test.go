@@ -21,18 +21,7 @@ const sameLines = 6
 
 // notMergedYet has the pairs of files that TestDuplicates still finds besides those of ARCHITECTURE.md. It is empty when the
 // house is built.
-var notMergedYet = [][2]string{
-	{"examples/internal/cli/cli.go", "signing/cosign/keyless/examples/release/main.go"},
-	{"examples/internal/cli/pem.go", "internal/releasecli/keys.go"},
-	{"examples/keys/auth.go", "examples/verity/sign.go"},
-	{"examples/pcr/main.go", "examples/verity/main.go"},
-	{"examples/release/json.go", "upgrade/release/registry/examples/release/report.go"},
-	{"examples/release/main.go", "examples/uki/main.go"},
-	{"examples/uki/addon.go", "examples/uki/build.go"},
-	{"internal/sdstub/release.go", "tpm/stub.go"},
-	{"upgrade/state.go", "upgrade/upgradetest/machine.go"},
-	{"verity/fec/covered.go", "verity/hasher.go"},
-}
+var notMergedYet = [][2]string{}
 
 // A codeLine is a line with code in it, as gofmt indents it or not.
 type codeLine struct {

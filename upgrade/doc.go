@@ -12,7 +12,7 @@
 //	if err := plan.Apply(ctx, nil); err != nil {
 //		return err // *RefusedError: nothing was written
 //	}
-//	... // reboot; when the new version is good:
+//	// After the reboot, when the new version is good:
 //	err = upgrade.Commit(disk, plan.Entry)
 //
 // # What a power cut leaves

@@ -14,7 +14,7 @@
 //
 // And an update of a live one, which a power cut cannot break:
 //
-//	esp, err := fat.Open(device, size)
+//	esp, err := fat.Open(disk)
 //	err = esp.WriteFile("EFI/Linux/os_1.1+3-0.efi", newUKI)
 //	err = esp.Rename("EFI/Linux/os_1.1+3-0.efi", "EFI/Linux/os_1.1.efi")
 //

@@ -9,7 +9,8 @@
 // RS(255, 255-roots) over GF(256), spread over the image so that damaged blocks next
 // to each other fall into different codewords.
 //
-//	hash, err := fec.HashArea(tree, verity.Params{Salt: salt}) // behind the superblock
+//	params := verity.Params{Salt: salt}
+//	hash, err := fec.HashArea(tree, params) // behind the superblock
 //	if err != nil {
 //		return err
 //	}
@@ -17,7 +18,7 @@
 //	// Later, when verity.Verify has found damage:
 //	report, err := fec.Repair(ctx, fec.Image{
 //		Data: image, Hash: hash, Parity: parityFile,
-//		Params: superblock.Params(0), RootHash: root, Roots: 2,
+//		Params: params, RootHash: root, Roots: 2,
 //	}, imageFile, io.NewOffsetWriter(treeFile, 4096))
 //
 // Data, hash area and parity may be on devices of their own, or all on one: then give
