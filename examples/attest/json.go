@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/tpm/sealing"
 )
 
@@ -13,23 +14,15 @@ const (
 	referenceSchema = "osmith.attest-reference/1"
 )
 
-// header begins every object.
-type header struct {
-	Schema string `json:"schema"`
-	Verb   string `json:"verb"`
-}
-
-func (c *call) header() header { return header{schema, c.Verb} }
-
 // serveResult is the object of serve, printed when it listens.
 type serveResult struct {
-	header
+	cli.Header
 	Address string `json:"address"`
 }
 
 // proveResult is the object of prove.
 type proveResult struct {
-	header
+	cli.Header
 	verdict
 }
 

@@ -33,26 +33,11 @@
 // Exit status: 0 yes; 1 no: the machine is not trusted, for the reasons given; 2 usage or I/O.
 package main
 
-import (
-	"flag"
-
-	"github.com/osmith-dev/osmith/examples/internal/cli"
-)
+import "github.com/osmith-dev/osmith/examples/internal/cli"
 
 func main() { program.Main() }
 
-var program = cli.Program{Name: "attest", Verbs: []cli.Verb{
-	{Name: "serve", Usage: "-reference REF.json -listen 127.0.0.1:PORT", Example: "attest serve -reference fleet.json -listen 127.0.0.1:8080", Flags: verb(serveFlags)},
-	{Name: "prove", Usage: "-to URL [-tpm DEV] [-log F] [-userspace-log F] [-key F]", Example: "attest prove -to http://127.0.0.1:8080", Flags: verb(proveFlags)},
+var program = cli.Program{Name: "attest", Schema: schema, Verbs: []cli.Verb{
+	{Name: "serve", Usage: "-reference REF.json -listen 127.0.0.1:PORT", Example: "attest serve -reference fleet.json -listen 127.0.0.1:8080", Flags: serveFlags},
+	{Name: "prove", Usage: "-to URL [-tpm DEV] [-log F] [-userspace-log F] [-key F]", Example: "attest prove -to http://127.0.0.1:8080", Flags: proveFlags},
 }}
-
-// A call is one run of a verb.
-type call struct{ *cli.Call }
-
-// verb gives a verb its call.
-func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
-	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
-		do := flags(set)
-		return func(c *cli.Call, operands []string) error { return do(&call{c}, operands) }
-	}
-}

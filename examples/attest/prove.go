@@ -22,13 +22,13 @@ import (
 
 const firmwareLog = "/sys/kernel/security/tpm0/binary_bios_measurements"
 
-func proveFlags(set *flag.FlagSet) func(*call, []string) error {
+func proveFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	to := set.String("to", "", "`URL` of the verifier")
 	device := set.String("tpm", "/dev/tpmrm0", "`device`, or swtpm:HOST:PORT, or swtpm:PATH")
 	log := set.String("log", firmwareLog, "`file` with the firmware's event log")
 	userspace := set.String("userspace-log", "", "`file` with systemd's event log")
 	keyFile := set.String("key", "", "`file` for the attestation key")
-	return func(c *call, _ []string) error {
+	return func(c *cli.Call, _ []string) error {
 		if *to == "" {
 			return cli.Usagef("-to is needed")
 		}
@@ -56,7 +56,7 @@ func proveFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		if err := c.Answer(proveResult{c.header(), *v}, v.text()); err != nil {
+		if err := c.Answer(proveResult{c.Header(), *v}, v.text()); err != nil {
 			return err
 		}
 		if !v.Trusted {

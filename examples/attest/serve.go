@@ -23,10 +23,10 @@ const (
 	sessionTime = time.Minute
 )
 
-func serveFlags(set *flag.FlagSet) func(*call, []string) error {
+func serveFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	file := set.String("reference", "", "`file` that says what is trusted")
 	listen := set.String("listen", "", "loopback `address` and port; port 0 for any")
-	return func(c *call, _ []string) error {
+	return func(c *cli.Call, _ []string) error {
 		if *file == "" || *listen == "" {
 			return cli.Usagef("-reference and -listen are needed")
 		}
@@ -41,7 +41,7 @@ func serveFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		if err := c.Answer(serveResult{c.header(), l.Addr().String()}, fmt.Sprintf("listening on http://%s\n", l.Addr())); err != nil {
+		if err := c.Answer(serveResult{c.Header(), l.Addr().String()}, fmt.Sprintf("listening on http://%s\n", l.Addr())); err != nil {
 			return errors.Join(err, l.Close())
 		}
 		server := &http.Server{Handler: newVerifier(r, c.Stderr).handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute}

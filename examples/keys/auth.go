@@ -9,7 +9,7 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-func authFlags(set *flag.FlagSet) func(*call, []string) error {
+func authFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	variable := set.String("var", "", "`name` of the variable: PK, KEK, db, dbx, dbt or dbr")
 	esl := set.String("esl", "", "`file` with signature lists, the new content")
 	keyName := set.String("key", "", "private key in `PEM`: of PK for PK and KEK, of KEK for the others")
@@ -18,8 +18,8 @@ func authFlags(set *flag.FlagSet) func(*call, []string) error {
 	remove := set.Bool("delete", false, "delete the variable; without PK a machine is in Setup Mode")
 	out := set.String("o", "", "`file` for the update")
 	when := timeFlag(set)
-	return func(c *call, _ []string) error {
-		if err := required("var", *variable, "key", *keyName, "cert", *certName, "o", *out); err != nil {
+	return func(c *cli.Call, _ []string) error {
+		if err := cli.Required("var", *variable, "key", *keyName, "cert", *certName, "o", *out); err != nil {
 			return err
 		}
 		switch {
@@ -37,7 +37,7 @@ func authFlags(set *flag.FlagSet) func(*call, []string) error {
 		}
 		u := secureboot.Update{Variable: *variable, Time: at, Append: *add}
 		if *esl != "" {
-			if u.Payload, err = readFile(*esl, 1<<20); err != nil {
+			if u.Payload, err = cli.ReadFile(*esl, 1<<20); err != nil {
 				return err
 			}
 			if len(u.Payload) == 0 {
@@ -47,11 +47,7 @@ func authFlags(set *flag.FlagSet) func(*call, []string) error {
 				return fmt.Errorf("%s: %w", *esl, err)
 			}
 		}
-		key, err := cli.ReadKey(*keyName)
-		if err != nil {
-			return err
-		}
-		certs, err := cli.ReadCertificates(*certName)
+		key, certs, err := cli.ReadSigner(*keyName, *certName)
 		if err != nil {
 			return err
 		}
@@ -63,7 +59,7 @@ func authFlags(set *flag.FlagSet) func(*call, []string) error {
 			return err
 		}
 		return c.Answer(authResult{
-			header: c.header(), Variable: u.Variable, Append: u.Append, Time: at.Format(time.RFC3339), Signer: certs[0].Subject.String(),
+			Header: c.Header(), Variable: u.Variable, Append: u.Append, Time: at.Format(time.RFC3339), Signer: certs[0].Subject.String(),
 			PayloadSize: int64(len(u.Payload)), Size: int64(len(b)),
 		}, "")
 	}

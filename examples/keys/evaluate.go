@@ -28,15 +28,15 @@ func (p pending) Set(s string) error {
 	return nil
 }
 
-func evaluateFlags(set *flag.FlagSet) func(*call, []string) error {
+func evaluateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	vars := set.String("vars", "", "`directory` of efivarfs or variable store")
 	var updates []string
 	set.Var(pending{&updates, false}, "pending", "`VAR=AUTH`: tell also what would be after this update; may be repeated")
 	set.Var(pending{&updates, true}, "pending-append", "`VAR=AUTH`: the same for an update that appends")
 	level := set.String("sbat-level", "", "`file` with shim's SbatLevel, instead of the machine's")
 	when := timeFlag(set)
-	return func(c *call, operands []string) error {
-		if err := required("vars", *vars); err != nil {
+	return func(c *cli.Call, operands []string) error {
+		if err := cli.Required("vars", *vars); err != nil {
 			return err
 		}
 		v, err := readVariables(*vars)
@@ -44,7 +44,7 @@ func evaluateFlags(set *flag.FlagSet) func(*call, []string) error {
 			return err
 		}
 		if *level != "" {
-			if v.SbatLevel, err = readFile(*level, 64<<10); err != nil {
+			if v.SbatLevel, err = cli.ReadFile(*level, 64<<10); err != nil {
 				return err
 			}
 		}
@@ -55,13 +55,13 @@ func evaluateFlags(set *flag.FlagSet) func(*call, []string) error {
 		if o.Pending, err = readPending(updates); err != nil {
 			return err
 		}
-		images, err := readImages(operands)
+		images, err := readImages(c, operands)
 		if err != nil {
 			return err
 		}
 		e := secureboot.EvaluateSet(v, images, o)
 		text := fmt.Sprintf("Secure Boot %s, Setup Mode %s\n%s", onOff(isSet(v.SecureBoot)), onOff(isSet(v.SetupMode)), e)
-		r := evaluateResult{header: c.header(), SecureBoot: isSet(v.SecureBoot), SetupMode: isSet(v.SetupMode), Evaluation: e}
+		r := evaluateResult{Header: c.Header(), SecureBoot: isSet(v.SecureBoot), SetupMode: isSet(v.SetupMode), Evaluation: e}
 		if err := c.Answer(r, text); err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func readPending(updates []string) (all []secureboot.Pending, err error) {
 		if !ok || name == "" || file == "" {
 			return nil, cli.Usagef("-pending %q: want VAR=AUTH, such as dbx=dbx.auth", u[1:])
 		}
-		b, err := readFile(file, 1<<20)
+		b, err := cli.ReadFile(file, 1<<20)
 		if err != nil {
 			return nil, err
 		}

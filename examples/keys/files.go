@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,7 +29,7 @@ func readVariables(name string) (v osmith.FirmwareVariables, err error) {
 		v, err = secureboot.ReadVariables(os.DirFS(name))
 	} else {
 		var b []byte
-		if b, err = readFile(name, maxStore); err != nil {
+		if b, err = cli.ReadFile(name, maxStore); err != nil {
 			return v, err
 		}
 		v, err = secureboot.ParseStore(b)
@@ -41,26 +40,10 @@ func readVariables(name string) (v osmith.FirmwareVariables, err error) {
 	return v, nil
 }
 
-// readFile reads a file of a bounded size.
-func readFile(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var b bytes.Buffer
-	if n, err := b.ReadFrom(io.LimitReader(f, limit+1)); err != nil {
-		return nil, err
-	} else if n > limit {
-		return nil, fmt.Errorf("%s: more than %d bytes", name, limit)
-	}
-	return b.Bytes(), nil
-}
-
 // readImages reads PE images.
-func readImages(names []string) (images []secureboot.Image, err error) {
+func readImages(c *cli.Call, names []string) (images []secureboot.Image, err error) {
 	for _, name := range names {
-		im, err := readImage(name)
+		im, err := readImage(c, name)
 		if err != nil {
 			return nil, err
 		}
@@ -69,12 +52,11 @@ func readImages(names []string) (images []secureboot.Image, err error) {
 	return images, nil
 }
 
-func readImage(name string) (im secureboot.Image, err error) {
-	f, err := osmith.OpenFile(name)
+func readImage(c *cli.Call, name string) (im secureboot.Image, err error) {
+	f, err := c.Open(name)
 	if err != nil {
 		return im, err
 	}
-	defer f.Close()
 	if im, err = secureboot.ReadImage(f); err != nil {
 		return im, fmt.Errorf("%s: %w", name, err)
 	}
@@ -132,18 +114,7 @@ func writeKey(name string, key crypto.Signer) error {
 	if err != nil {
 		return err
 	}
-	o, err := cli.Create(name)
-	if err != nil {
-		return err
-	}
-	defer o.Drop()
-	if err := o.Chmod(0o600); err != nil {
-		return err
-	}
-	if _, err := o.Write(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
-		return err
-	}
-	return cli.Keep(o)
+	return cli.WriteSecret(name, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
 func certificatePEM(c *x509.Certificate) []byte {

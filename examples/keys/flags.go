@@ -3,42 +3,18 @@ package main
 import (
 	"encoding/hex"
 	"flag"
-	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// list is a flag that may be given several times.
-type list []string
-
-func (l *list) String() string { return strings.Join(*l, " ") }
-
-func (l *list) Set(s string) error {
-	*l = append(*l, s)
-	return nil
-}
-
-// required wants flags to have values: pairs of a name and its value.
-func required(pairs ...string) error {
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i+1] == "" {
-			return cli.Usagef("-%s is missing", pairs[i])
-		}
-	}
-	return nil
-}
-
 // timeFlag is -time: by it, by SOURCE_DATE_EPOCH, or by the clock.
 func timeFlag(set *flag.FlagSet) func() (time.Time, error) {
 	text := set.String("time", "", "`time` such as 2026-01-31T12:00:00Z (default: SOURCE_DATE_EPOCH, or now)")
 	return func() (time.Time, error) {
 		if *text == "" {
-			return sourceDate()
+			return cli.SourceDate(time.Now().UTC())
 		}
 		t, err := time.Parse(time.RFC3339, *text)
 		if err != nil {
@@ -48,21 +24,9 @@ func timeFlag(set *flag.FlagSet) func() (time.Time, error) {
 	}
 }
 
-func sourceDate() (time.Time, error) {
-	epoch := os.Getenv("SOURCE_DATE_EPOCH")
-	if epoch == "" {
-		return time.Now().UTC(), nil
-	}
-	n, err := strconv.ParseInt(epoch, 10, 64)
-	if err != nil || n < 0 {
-		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH=%s: want seconds since 1970", epoch)
-	}
-	return time.Unix(n, 0).UTC(), nil
-}
-
 // romFlags are the decision on option ROMs.
 type romFlags struct {
-	keep, digests list
+	keep, digests cli.List
 	vars          string
 	none          bool
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -21,7 +22,7 @@ const blackScreen = "warning: the .auth files enrol these keys alone; option ROM
 	"and a machine that needs one may show nothing any more, not even its setup menu. Say what to do about them: -keep, -keep-vars, -option-rom-digest, or " +
 	"-trust-no-option-roms-at-the-risk-of-a-black-screen\n"
 
-func generateFlags(set *flag.FlagSet) func(*call, []string) error {
+func generateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	out := set.String("o", "", "`directory` for the files")
 	name := set.String("cn", "osmith example", "`name` that the certificates begin with")
 	owner := set.String("owner", "", "`GUID` of the owner in the variables (default: random)")
@@ -29,14 +30,14 @@ func generateFlags(set *flag.FlagSet) func(*call, []string) error {
 	years := set.Int("years", 20, "`years` that the certificates are valid; firmware does not look")
 	roms := addROMFlags(set)
 	set.StringVar(&roms.vars, "keep-vars", "", "`directory` of efivarfs or variable store: db, KEK and dbx of this machine are kept too")
-	return func(c *call, _ []string) error {
-		if err := required("o", *out, "cn", *name); err != nil {
+	return func(c *cli.Call, _ []string) error {
+		if err := cli.Required("o", *out, "cn", *name); err != nil {
 			return err
 		}
 		if *years < 1 || *years > 1000 {
 			return cli.Usagef("-years %d: want 1 to 1000", *years)
 		}
-		at, err := sourceDate()
+		at, err := cli.SourceDate(time.Now().UTC())
 		if err != nil {
 			return err
 		}
@@ -76,7 +77,7 @@ func generateFlags(set *flag.FlagSet) func(*call, []string) error {
 		if !roms.decided() {
 			fmt.Fprint(c.Stderr, blackScreen)
 		}
-		r.header = c.header()
+		r.Header = c.Header()
 		return c.Answer(r, strings.Join(r.Files, "\n")+"\n")
 	}
 }

@@ -1,20 +1,15 @@
 package main
 
-import "github.com/osmith-dev/osmith/signing/secureboot"
+import (
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+)
 
 const schema = "osmith.keys/1"
 
-// header begins every object.
-type header struct {
-	Schema string `json:"schema"`
-	Verb   string `json:"verb"`
-}
-
-func (c *call) header() header { return header{schema, c.Verb} }
-
 // generateResult is the object of generate.
 type generateResult struct {
-	header
+	cli.Header
 	Owner string               `json:"owner"`
 	Keys  map[string]keyResult `json:"keys"`  // PK, KEK, db, PCR, verity
 	Files []string             `json:"files"` // in the directory of -o
@@ -28,7 +23,7 @@ type keyResult struct {
 
 // authResult is the object of auth.
 type authResult struct {
-	header
+	cli.Header
 	Variable    string `json:"variable"`
 	Append      bool   `json:"append"`
 	Time        string `json:"time"`
@@ -40,7 +35,7 @@ type authResult struct {
 // evaluateResult is the object of evaluate. The evaluation is an object of its own, with schema osmith.evaluation/1: allowed, images (name,
 // now, after), pendingRefused, changed, warnings.
 type evaluateResult struct {
-	header
+	cli.Header
 	SecureBoot bool                   `json:"secureBoot"`
 	SetupMode  bool                   `json:"setupMode"`
 	Evaluation *secureboot.Evaluation `json:"evaluation"`
@@ -48,7 +43,7 @@ type evaluateResult struct {
 
 // rotateResult is the object of rotate. The rotation is the plan as in its file, with schema osmith.rotation/1.
 type rotateResult struct {
-	header
+	cli.Header
 	Action   string               `json:"action,omitempty"` // sign, write, install, reboot, done
 	Text     string               `json:"text,omitempty"`
 	Variable string               `json:"variable,omitempty"` // of a write

@@ -31,7 +31,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/secureboot"
@@ -39,15 +38,15 @@ import (
 
 func main() { program.Main() }
 
-var program = cli.Program{Name: "keys", IsNo: isNo, Verbs: []cli.Verb{
+var program = cli.Program{Name: "keys", Schema: schema, IsNo: isNo, Verbs: []cli.Verb{
 	{Name: "generate", Usage: "-o DIR [-cn NAME] [-owner GUID] [flags]", Example: "keys generate -o keys -cn 'Acme OS' -keep MicCorUEFCA2011.crt",
-		Flags: verb(generateFlags)},
+		Flags: generateFlags},
 	{Name: "auth", Usage: "-var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]",
-		Example: "keys auth -var dbx -esl old.esl -key keys/KEK.key -cert keys/KEK.crt -append -o dbx.auth", Flags: verb(authFlags)},
+		Example: "keys auth -var dbx -esl old.esl -key keys/KEK.key -cert keys/KEK.crt -append -o dbx.auth", Flags: authFlags},
 	{Name: "evaluate", Usage: "-vars DIR|FD [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... PE...",
-		Example: "keys evaluate -vars /sys/firmware/efi/efivars -pending-append dbx=dbx.auth linux.efi", Least: 1, Most: 1 << 16, Flags: verb(evaluateFlags)},
+		Example: "keys evaluate -vars /sys/firmware/efi/efivars -pending-append dbx=dbx.auth linux.efi", Least: 1, Most: 1 << 16, Flags: evaluateFlags},
 	{Name: "rotate", Usage: "-plan F [-vars DIR|FD [-old DIR -new DIR] [PE...]]",
-		Example: "keys rotate -plan plan.json -vars OVMF_VARS.fd -old keys -new keys2 linux.efi", Most: 1 << 16, Flags: verb(rotateFlags)},
+		Example: "keys rotate -plan plan.json -vars OVMF_VARS.fd -old keys -new keys2 linux.efi", Most: 1 << 16, Flags: rotateFlags},
 }}
 
 // isNo tells a negative answer of the library from what is wrong with the call.
@@ -57,15 +56,4 @@ func isNo(err error) bool {
 	var off *secureboot.OffPlanError
 	var space *secureboot.SpaceError
 	return errors.As(err, &refused) || errors.As(err, &lockout) || errors.As(err, &off) || errors.As(err, &space) || errors.Is(err, secureboot.ErrOptionROMs)
-}
-
-// A call is one run of a verb.
-type call struct{ *cli.Call }
-
-// verb gives a verb its call.
-func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
-	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
-		do := flags(set)
-		return func(c *cli.Call, operands []string) error { return do(&call{c}, operands) }
-	}
 }

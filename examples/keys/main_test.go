@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/authenticode"
@@ -224,7 +225,7 @@ func TestEvaluate(t *testing.T) {
 	auth := filepath.Join(keys, "dbx.auth")
 	ok(t, "auth", "-var", "dbx", "-append", "-esl", filepath.Join(keys, "db.esl"), "-key", filepath.Join(keys, "KEK.key"), "-cert", filepath.Join(keys, "KEK.crt"), "-o", auth)
 	var r struct {
-		header
+		cli.Header
 		SecureBoot, SetupMode bool
 		Evaluation            struct {
 			Schema  string
@@ -235,7 +236,7 @@ func TestEvaluate(t *testing.T) {
 	status, stdout, _ = call3(t, "evaluate", "-vars", m, "-pending-append", "dbx="+auth, good, "-json")
 	require.Equal(t, 1, status)
 	object(t, stdout, &r)
-	require.Equal(t, header{"osmith.keys/1", "evaluate"}, r.header)
+	require.Equal(t, cli.Header{Schema: schema, Verb: "evaluate"}, r.Header)
 	require.Equal(t, []string{good}, r.Evaluation.Changed)
 	require.True(t, r.SecureBoot)
 	status, _, stderr = call3(t, "evaluate", "-vars", m, "-pending", "dbx="+auth, good)

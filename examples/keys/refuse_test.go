@@ -5,9 +5,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 )
 
 func list3(t *testing.T, dir string) (all []string) {
@@ -63,13 +66,13 @@ func TestRefused(t *testing.T) {
 		"auth-time":          {auth("-var", "db", "-esl", esl, "-time", "noon"), 2, "want a time"},
 		"auth-old-time":      {auth("-var", "db", "-esl", esl, "-time", "1850-01-01T00:00:00Z"), 2, "year"},
 		"auth-key":           {[]string{"auth", "-var", "db", "-esl", esl, "-key", cert, "-cert", cert, "-o", out}, 2, "no private key"},
-		"auth-other-cert":    {[]string{"auth", "-var", "db", "-esl", esl, "-key", key, "-cert", filepath.Join(keys, "PK.crt"), "-o", out}, 2, "not that of the certificate"},
+		"auth-other-cert":    {[]string{"auth", "-var", "db", "-esl", esl, "-key", key, "-cert", filepath.Join(keys, "PK.crt"), "-o", out}, 2, "is not the key of the certificate"},
 		"evaluate-none":      {[]string{"evaluate", "-vars", m}, 2, "operands"},
 		"evaluate-no-vars":   {[]string{"evaluate", image}, 2, "-vars is missing"},
 		"evaluate-wrong-dir": {[]string{"evaluate", "-vars", dir, image}, 2, "variable SecureBoot"},
 		"evaluate-odd-vars":  {[]string{"evaluate", "-vars", odd, image}, 2, "firmware volume"},
 		"evaluate-absent":    {[]string{"evaluate", "-vars", m, out}, 2, "out: "},
-		"evaluate-dir":       {[]string{"evaluate", "-vars", m, dir}, 2, "neither a file nor a block device"},
+		"evaluate-dir":       {[]string{"evaluate", "-vars", m, dir}, 2, "is a directory"},
 		"evaluate-odd":       {[]string{"evaluate", "-vars", m, odd}, 2, "odd: "},
 		"evaluate-cut":       {[]string{"evaluate", "-vars", m, cut}, 2, "cut.efi: secureboot: "},
 		"pending-form":       {[]string{"evaluate", "-vars", m, "-pending", "dbx", image}, 2, "want VAR=AUTH"},
@@ -109,6 +112,6 @@ func TestRefused(t *testing.T) {
 		assert.Contains(t, stderr, "example: keys "+verb)
 	}
 	t.Setenv("SOURCE_DATE_EPOCH", "yesterday")
-	_, err := sourceDate()
+	_, err := cli.SourceDate(time.Now().UTC())
 	require.ErrorContains(t, err, "SOURCE_DATE_EPOCH=yesterday")
 }

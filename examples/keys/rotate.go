@@ -27,7 +27,7 @@ type rotateFlagSet struct {
 	when                                           func() (time.Time, error)
 }
 
-func rotateFlags(set *flag.FlagSet) func(*call, []string) error {
+func rotateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	var f rotateFlagSet
 	set.StringVar(&f.plan, "plan", "", "`file` with the plan")
 	set.StringVar(&f.vars, "vars", "", "`directory` of efivarfs or variable store")
@@ -40,31 +40,31 @@ func rotateFlags(set *flag.FlagSet) func(*call, []string) error {
 	set.StringVar(&f.signature, "signature", "", "`file` with the bare signature that the next step was waiting for")
 	f.roms = addROMFlags(set)
 	f.when = timeFlag(set)
-	return func(c *call, operands []string) error {
-		if err := required("plan", f.plan); err != nil {
+	return func(c *cli.Call, operands []string) error {
+		if err := cli.Required("plan", f.plan); err != nil {
 			return err
 		}
 		switch {
 		case f.old != "" || f.fresh != "":
-			if err := required("vars", f.vars, "old", f.old, "new", f.fresh); err != nil {
+			if err := cli.Required("vars", f.vars, "old", f.old, "new", f.fresh); err != nil {
 				return err
 			}
 			if f.out != "" || f.bootID != "" || f.signature != "" {
 				return cli.Usagef("-o, -boot-id and -signature are for a plan that is there: without -old and -new")
 			}
-			return c.makePlan(&f, operands)
+			return makePlan(c, &f, operands)
 		case f.revoke || f.room != 0 || f.roms.decided():
 			return cli.Usagef("a plan is made with -old and -new")
 		case f.vars != "":
-			return c.nextStep(&f, operands)
+			return nextStep(c, &f, operands)
 		case len(operands) > 0 || f.out != "" || f.bootID != "" || f.signature != "":
 			return cli.Usagef("-vars is missing")
 		}
-		return c.showPlan(&f)
+		return showPlan(c, &f)
 	}
 }
 
-func (c *call) makePlan(f *rotateFlagSet, images []string) error {
+func makePlan(c *cli.Call, f *rotateFlagSet, images []string) error {
 	if _, err := os.Lstat(f.plan); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
 			err = fmt.Errorf("%s is there already: a plan is not overwritten", f.plan)
@@ -88,7 +88,7 @@ func (c *call) makePlan(f *rotateFlagSet, images []string) error {
 	if o.OptionROMs, err = f.roms.decision(); err != nil {
 		return err
 	}
-	if o.MustBoot, err = readImages(images); err != nil {
+	if o.MustBoot, err = readImages(c, images); err != nil {
 		return err
 	}
 	r, err := secureboot.PlanRotation(o)
@@ -98,25 +98,25 @@ func (c *call) makePlan(f *rotateFlagSet, images []string) error {
 	if err := writePlan(f.plan, r); err != nil {
 		return err
 	}
-	return c.Answer(rotateResult{header: c.header(), Rotation: r}, r.String())
+	return c.Answer(rotateResult{Header: c.Header(), Rotation: r}, r.String())
 }
 
-func (c *call) showPlan(f *rotateFlagSet) error {
+func showPlan(c *cli.Call, f *rotateFlagSet) error {
 	r, err := readPlan(f.plan)
 	if err != nil {
 		return err
 	}
-	return c.Answer(rotateResult{header: c.header(), Rotation: r}, r.String())
+	return c.Answer(rotateResult{Header: c.Header(), Rotation: r}, r.String())
 }
 
-func (c *call) nextStep(f *rotateFlagSet, images []string) error {
+func nextStep(c *cli.Call, f *rotateFlagSet, images []string) error {
 	r, err := readPlan(f.plan)
 	if err != nil {
 		return err
 	}
 	s := secureboot.State{BootID: f.bootID}
 	if s.BootID == "" && strings.TrimRight(f.vars, "/") == thisMachine {
-		b, err := readFile("/proc/sys/kernel/random/boot_id", 100)
+		b, err := cli.ReadFile("/proc/sys/kernel/random/boot_id", 100)
 		if err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ func (c *call) nextStep(f *rotateFlagSet, images []string) error {
 	if s.Variables, err = readVariables(f.vars); err != nil {
 		return err
 	}
-	if s.Images, err = readImages(images); err != nil {
+	if s.Images, err = readImages(c, images); err != nil {
 		return err
 	}
 	a, err := r.Next(s)
@@ -139,7 +139,7 @@ func (c *call) nextStep(f *rotateFlagSet, images []string) error {
 		if a.Kind != secureboot.ActionSign {
 			return fmt.Errorf("-signature: the next step needs none: %s", a.Text)
 		}
-		b, err := readFile(f.signature, 64<<10)
+		b, err := cli.ReadFile(f.signature, 64<<10)
 		if err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (c *call) nextStep(f *rotateFlagSet, images []string) error {
 			return err
 		}
 	}
-	result := rotateResult{header: c.header(), Rotation: r, Action: a.Kind, Text: a.Text, Images: a.Images}
+	result := rotateResult{Header: c.Header(), Rotation: r, Action: a.Kind, Text: a.Text, Images: a.Images}
 	text := a.Kind + ": " + a.Text + "\n"
 	if a.Kind == secureboot.ActionWrite {
 		result.Variable, result.Append = a.Step.Variable, a.Step.Append
@@ -185,7 +185,7 @@ func (c *call) nextStep(f *rotateFlagSet, images []string) error {
 }
 
 func readPlan(name string) (*secureboot.Rotation, error) {
-	b, err := readFile(name, 16<<20)
+	b, err := cli.ReadFile(name, 16<<20)
 	if err != nil {
 		return nil, err
 	}

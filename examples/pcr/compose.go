@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -14,37 +15,23 @@ import (
 
 // composer makes a boot of the parts that the packages know.
 type composer struct {
+	*cli.Call
 	in     bootJSON
 	out    tpm.Boot
 	banks  []crypto.Hash
-	files  []*osmith.Device
 	secure osmith.FirmwareVariables
 	image  *uki.File
 }
 
-// compose reads what a BOOT.json names. All files are closed when it returns; only digests are left of large ones.
-func compose(in bootJSON) (tpm.Boot, error) {
-	c := &composer{in: in}
-	defer func() {
-		for _, f := range c.files {
-			_ = f.Close() // read only
-		}
-	}()
+// compose reads what a BOOT.json names.
+func compose(call *cli.Call, in bootJSON) (tpm.Boot, error) {
+	c := &composer{Call: call, in: in}
 	for _, step := range []func() error{c.options, c.machine, c.disk, c.programs, c.handover} {
 		if err := step(); err != nil {
 			return tpm.Boot{}, err
 		}
 	}
 	return c.out, nil
-}
-
-func (c *composer) open(name string) (*osmith.Device, error) {
-	f, err := osmith.OpenFile(name)
-	if err != nil {
-		return nil, err
-	}
-	c.files = append(c.files, f)
-	return f, nil
 }
 
 // optional reads a small file; no name is no file.
@@ -126,7 +113,7 @@ func (e *refusedError) Error() string {
 // programs reads the loader and the UKI.
 func (c *composer) programs() error {
 	if c.in.Loader != "" {
-		src, err := c.open(c.in.Loader)
+		src, err := c.Open(c.in.Loader)
 		if err != nil {
 			return err
 		}
@@ -134,7 +121,7 @@ func (c *composer) programs() error {
 			return err
 		}
 	}
-	src, err := c.open(c.in.UKI)
+	src, err := c.Open(c.in.UKI)
 	if err != nil {
 		return err
 	}

@@ -146,7 +146,7 @@ func (c *composer) disk() error {
 	if c.in.Disk == "" {
 		return nil
 	}
-	src, err := c.open(c.in.Disk)
+	src, err := c.Open(c.in.Disk)
 	if err != nil {
 		return err
 	}

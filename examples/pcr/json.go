@@ -6,22 +6,15 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/tpm"
 )
 
 const schema = "osmith.pcr/1"
 
-// header begins every object.
-type header struct {
-	Schema string `json:"schema"`
-	Verb   string `json:"verb"`
-}
-
-func (c *call) header() header { return header{schema, c.Verb} }
-
 // logResult is the object of log. Digests are lower-case hexadecimal, offsets count bytes.
 type logResult struct {
-	header
+	cli.Header
 	Events   []event   `json:"events"`
 	Findings []finding `json:"findings"`
 }
@@ -42,7 +35,7 @@ type finding struct {
 
 // replayResult is the object of replay: values by bank and PCR.
 type replayResult struct {
-	header
+	cli.Header
 	PCRs     map[string]map[int]string `json:"pcrs"`
 	Verified *bool                     `json:"verified,omitempty"` // with -pcrs
 	Wrong    []int                     `json:"wrong,omitempty"`    // PCRs that differ
@@ -50,7 +43,7 @@ type replayResult struct {
 
 // predictResult is the object of predict: what is known of each PCR of each boot, and the values that are possible.
 type predictResult struct {
-	header
+	cli.Header
 	Boots []predictedBoot             `json:"boots"`
 	PCRs  map[string]map[int][]string `json:"pcrs"` // that all boots predict
 }
@@ -69,7 +62,7 @@ type coverage struct {
 // diffResult is the object of diff. Causes are the differences that do not follow from others; Boot is the index of the
 // expected boot that was compared, the one that differs least.
 type diffResult struct {
-	header
+	cli.Header
 	Equal       bool             `json:"equal"`
 	Boot        int              `json:"boot"`
 	Causes      []tpm.Difference `json:"causes"`
@@ -78,14 +71,14 @@ type diffResult struct {
 
 // signResult is the object of sign.
 type signResult struct {
-	header
+	cli.Header
 	Policies    int    `json:"policies"`
 	Fingerprint string `json:"fingerprint"`
 }
 
 // pcrlockResult is the object of pcrlock: paths below the output directory.
 type pcrlockResult struct {
-	header
+	cli.Header
 	Files []string `json:"files"`
 }
 

@@ -43,14 +43,14 @@ func readLog(name, userspace string) (*tpm.Log, error) {
 	return out, nil
 }
 
-func logFlags(set *flag.FlagSet) func(*call, []string) error {
+func logFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	userspace := set.String("userspace", "", "systemd's log of measurements, a `file`")
-	return func(c *call, operands []string) error {
+	return func(c *cli.Call, operands []string) error {
 		log, err := readLog(operands[0], *userspace)
 		if err != nil {
 			return err
 		}
-		r := logResult{header: c.header(), Events: []event{}, Findings: []finding{}}
+		r := logResult{Header: c.Header(), Events: []event{}, Findings: []finding{}}
 		for i := range log.Events {
 			e := &log.Events[i]
 			r.Events = append(r.Events, event{e.PCR, e.Type.String(), hexes(e.Digests), e.Describe(), e.Attested()})
@@ -64,11 +64,11 @@ func logFlags(set *flag.FlagSet) func(*call, []string) error {
 	}
 }
 
-func replayFlags(set *flag.FlagSet) func(*call, []string) error {
+func replayFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	userspace := set.String("userspace", "", "systemd's log of measurements, a `file`")
 	pcrs := set.String("pcrs", "", "values that a TPM has, a JSON `file`")
 	bank := set.String("bank", "", "replay this `bank` alone")
-	return func(c *call, operands []string) error {
+	return func(c *cli.Call, operands []string) error {
 		log, err := readLog(operands[0], *userspace)
 		if err != nil {
 			return err
@@ -81,7 +81,7 @@ func replayFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		r := replayResult{header: c.header(), PCRs: map[string]map[int]string{}}
+		r := replayResult{Header: c.Header(), PCRs: map[string]map[int]string{}}
 		var text strings.Builder
 		for _, h := range tpm.Banks() {
 			b, ok := replayed[h]
@@ -100,12 +100,12 @@ func replayFlags(set *flag.FlagSet) func(*call, []string) error {
 		if *pcrs == "" {
 			return c.Answer(r, text.String())
 		}
-		return c.compare(log, replayed, *pcrs, r, text.String())
+		return compare(c, log, replayed, *pcrs, r, text.String())
 	}
 }
 
 // compare answers whether a log explains what a TPM has.
-func (c *call) compare(log *tpm.Log, replayed map[crypto.Hash]*tpm.Bank, file string, r replayResult, text string) error {
+func compare(c *cli.Call, log *tpm.Log, replayed map[crypto.Hash]*tpm.Bank, file string, r replayResult, text string) error {
 	values, err := readPCRs(file)
 	if err != nil {
 		return err

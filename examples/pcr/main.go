@@ -23,38 +23,19 @@
 package main
 
 import (
-	"context"
-	"flag"
-	"io"
-
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 )
 
 func main() { program.Main() }
 
-var program = cli.Program{Name: "pcr", Verbs: []cli.Verb{
-	{Name: "log", Usage: "FILE [-userspace F]", Example: "pcr log /sys/kernel/security/tpm0/binary_bios_measurements", Least: 1, Most: 1, Flags: verb(logFlags)},
+var program = cli.Program{Name: "pcr", Schema: schema, Verbs: []cli.Verb{
+	{Name: "log", Usage: "FILE [-userspace F]", Example: "pcr log /sys/kernel/security/tpm0/binary_bios_measurements", Least: 1, Most: 1, Flags: logFlags},
 	{Name: "replay", Usage: "FILE [-userspace F] [-pcrs PCRS.json] [-bank NAME]", Example: "pcr replay log.bin -pcrs pcrs.json",
-		Least: 1, Most: 1, Flags: verb(replayFlags)},
-	{Name: "predict", Usage: "BOOT.json [-log OUT]", Example: "pcr predict boot.json -log expected.bin", Least: 1, Most: 1, Flags: verb(predictFlags)},
+		Least: 1, Most: 1, Flags: replayFlags},
+	{Name: "predict", Usage: "BOOT.json [-log OUT]", Example: "pcr predict boot.json -log expected.bin", Least: 1, Most: 1, Flags: predictFlags},
 	{Name: "diff", Usage: "EXPECTED ACTUAL", Example: "pcr diff boot.json /sys/kernel/security/tpm0/binary_bios_measurements",
-		Least: 2, Most: 2, Flags: verb(diffFlags)},
+		Least: 2, Most: 2, Flags: diffFlags},
 	{Name: "sign", Usage: "UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON",
-		Example: "pcr sign linux.efi -key pcr.key -o linux.pcrsig", Least: 1, Most: 1, Flags: verb(signFlags)},
-	{Name: "pcrlock", Usage: "BOOT.json -o DIR", Example: "pcr pcrlock boot.json -o /var/lib/pcrlock.d", Least: 1, Most: 1, Flags: verb(pcrlockFlags)},
+		Example: "pcr sign linux.efi -key pcr.key -o linux.pcrsig", Least: 1, Most: 1, Flags: signFlags},
+	{Name: "pcrlock", Usage: "BOOT.json -o DIR", Example: "pcr pcrlock boot.json -o /var/lib/pcrlock.d", Least: 1, Most: 1, Flags: pcrlockFlags},
 }}
-
-// A call is one run of a verb.
-type call struct{ *cli.Call }
-
-// verb gives a verb its call.
-func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
-	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
-		do := flags(set)
-		return func(c *cli.Call, operands []string) error { return do(&call{c}, operands) }
-	}
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return program.Run(ctx, args, stdout, stderr)
-}

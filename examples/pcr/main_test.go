@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -25,7 +24,7 @@ const vectors = "../../tpm/testdata/boot/"
 func pcr(t testing.TB, want int, args ...string) (stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
-	got := run(context.Background(), args, &out, &err)
+	got := program.Run(t.Context(), args, &out, &err)
 	require.Equal(t, want, got, "pcr %s\n%s%s", strings.Join(args, " "), out.String(), err.String())
 	return out.String(), err.String()
 }

@@ -15,14 +15,14 @@ import (
 )
 
 // predictFile predicts all boots of a BOOT.json.
-func predictFile(name string) (tpm.Alternatives, error) {
+func predictFile(c *cli.Call, name string) (tpm.Alternatives, error) {
 	described, err := readBoots(name)
 	if err != nil {
 		return nil, err
 	}
 	var boots []tpm.Boot
 	for i, in := range described {
-		b, err := compose(in)
+		b, err := compose(c, in)
 		if err != nil {
 			return nil, fmt.Errorf("boot %d: %w", i, err)
 		}
@@ -31,14 +31,14 @@ func predictFile(name string) (tpm.Alternatives, error) {
 	return tpm.PredictAll(boots...)
 }
 
-func predictFlags(set *flag.FlagSet) func(*call, []string) error {
+func predictFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	out := set.String("log", "", "write the predicted log to `OUT`")
-	return func(c *call, operands []string) error {
-		all, err := predictFile(operands[0])
+	return func(c *cli.Call, operands []string) error {
+		all, err := predictFile(c, operands[0])
 		if err != nil {
 			return err
 		}
-		r := predictResult{header: c.header(), PCRs: map[string]map[int][]string{}}
+		r := predictResult{Header: c.Header(), PCRs: map[string]map[int][]string{}}
 		var text strings.Builder
 		for i, l := range all {
 			var b predictedBoot
@@ -95,8 +95,8 @@ func writeLog(name string, l *tpm.Log) error {
 	return cli.WriteFile(name, raw)
 }
 
-func diffFlags(*flag.FlagSet) func(*call, []string) error {
-	return func(c *call, operands []string) error {
+func diffFlags(*flag.FlagSet) func(*cli.Call, []string) error {
+	return func(c *cli.Call, operands []string) error {
 		actual, err := readLog(operands[1], "")
 		if err != nil {
 			return err
@@ -105,9 +105,9 @@ func diffFlags(*flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		r := diffResult{header: c.header(), Causes: []tpm.Difference{}}
+		r := diffResult{Header: c.Header(), Causes: []tpm.Difference{}}
 		if bytes.HasPrefix(bytes.TrimSpace(raw), []byte{'{'}) {
-			all, err := predictFile(operands[0])
+			all, err := predictFile(c, operands[0])
 			if err != nil {
 				return err
 			}
@@ -141,13 +141,13 @@ func diffFlags(*flag.FlagSet) func(*call, []string) error {
 	}
 }
 
-func pcrlockFlags(set *flag.FlagSet) func(*call, []string) error {
+func pcrlockFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	dir := set.String("o", "", "`directory` to write the files to, as /var/lib/pcrlock.d")
-	return func(c *call, operands []string) error {
+	return func(c *cli.Call, operands []string) error {
 		if *dir == "" {
 			return cli.Usagef("-o is missing")
 		}
-		all, err := predictFile(operands[0])
+		all, err := predictFile(c, operands[0])
 		if err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func pcrlockFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		r := pcrlockResult{header: c.header(), Files: []string{}}
+		r := pcrlockResult{Header: c.Header(), Files: []string{}}
 		for _, component := range components {
 			files, err := component.Files()
 			if err != nil {

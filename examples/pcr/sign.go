@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -17,14 +15,14 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-func signFlags(set *flag.FlagSet) func(*call, []string) error {
+func signFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	keyFile := set.String("key", "", "RSA key in `PEM`")
 	phases := set.String("phases", "", "`paths` of boot phases, as enter-initrd,enter-initrd:leave-initrd; a lone : is the moment before")
 	bankList := set.String("banks", "", "PCR banks to sign for, a `list` (default: all four)")
 	ref := set.String("ref", "", "`name` of a policy reference, as initrd (systemd 262)")
 	profile := set.Int("profile", -1, "sign for this `profile` alone")
 	out := set.String("o", "", "`file` for the JSON of a .pcrsig section")
-	return func(c *call, operands []string) error {
+	return func(c *cli.Call, operands []string) error {
 		if *keyFile == "" || *out == "" {
 			return cli.Usagef("-key and -o are needed")
 		}
@@ -40,7 +38,7 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return cli.Usagef("-banks: %v", err)
 		}
-		variants, err := measure(operands[0], *profile, banks)
+		variants, err := measure(c, operands[0], *profile, banks)
 		if err != nil {
 			return err
 		}
@@ -67,7 +65,7 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		r := signResult{c.header(), len(signed), hex.EncodeToString(fingerprint[:])}
+		r := signResult{c.Header(), len(signed), hex.EncodeToString(fingerprint[:])}
 		return c.Answer(r, fmt.Sprintf("%d policies signed by %s\n", r.Policies, r.Fingerprint))
 	}
 }
@@ -83,17 +81,12 @@ func parsePhases(list string) [][]string {
 }
 
 // measure hashes the sections of every way to boot an image, or those of one profile.
-func measure(name string, profile int, banks []crypto.Hash) ([]uki.VariantMeasurements, error) {
-	f, err := os.Open(name)
+func measure(c *cli.Call, name string, profile int, banks []crypto.Hash) ([]uki.VariantMeasurements, error) {
+	f, err := c.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }() // read only
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return nil, err
-	}
-	image, err := uki.Open(io.NewSectionReader(f, 0, size))
+	image, err := uki.Open(f)
 	if err != nil {
 		return nil, err
 	}

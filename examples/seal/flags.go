@@ -114,24 +114,6 @@ func bankFlag(name string) (crypto.Hash, error) {
 	return h, nil
 }
 
-// writeSecret writes a file that its owner alone may read.
-func writeSecret(name string, secret []byte) error {
-	o, err := cli.Create(name)
-	if err != nil {
-		return err
-	}
-	defer o.Drop()
-	if !o.InPlace() {
-		if err := o.Chmod(0o600); err != nil {
-			return err
-		}
-	}
-	if _, err := o.Write(secret); err != nil {
-		return err
-	}
-	return cli.Keep(o)
-}
-
 func readToken(name string) (*sealing.Token, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {

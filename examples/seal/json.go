@@ -1,19 +1,12 @@
 package main
 
 import (
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/sealing"
 )
 
 const schema = "osmith.seal/1"
-
-// header begins every object.
-type header struct {
-	Schema string `json:"schema"`
-	Verb   string `json:"verb"`
-}
-
-func (c *call) header() header { return header{schema, c.Verb} }
 
 // tokenResult is what a token asks for.
 type tokenResult struct {
@@ -45,14 +38,14 @@ func tokenObject(t *sealing.Token) tokenResult {
 
 // sealResult is the object of seal.
 type sealResult struct {
-	header
+	cli.Header
 	Token tokenResult `json:"token"`
 	File  string      `json:"file"`
 }
 
 // unsealResult is the object of unseal.
 type unsealResult struct {
-	header
+	cli.Header
 	Size   int64  `json:"size"`             // bytes
 	Secret string `json:"secret,omitempty"` // base64; absent with -o
 	File   string `json:"file,omitempty"`
@@ -60,7 +53,7 @@ type unsealResult struct {
 
 // statusResult is the object of status.
 type statusResult struct {
-	header
+	cli.Header
 	Banks   []bankObject  `json:"banks"`
 	Lockout lockoutObject `json:"lockout"`
 	Token   *tokenResult  `json:"token,omitempty"`

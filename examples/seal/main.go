@@ -39,12 +39,12 @@ func main() { program.Main() }
 // stdin is where PINs come from.
 var stdin io.Reader = os.Stdin
 
-var program = cli.Program{Name: "seal", IsNo: isNo, Verbs: []cli.Verb{
+var program = cli.Program{Name: "seal", Schema: schema, IsNo: isNo, Verbs: []cli.Verb{
 	{Name: "seal", Usage: "[-tpm DEV] -secret F -o TOKEN [-pcrs LIST] [-public-key F] [-pin] [flags]",
-		Example: "seal seal -tpm swtpm:localhost:2321 -secret key.bin -public-key pcr.pub -o token.json", Flags: verb(sealFlags)},
+		Example: "seal seal -tpm swtpm:localhost:2321 -secret key.bin -public-key pcr.pub -o token.json", Flags: sealFlags},
 	{Name: "unseal", Usage: "[-tpm DEV] [-o F] [-signature F] [-pin] [flags] TOKEN",
-		Example: "seal unseal -signature pcrsig.json -o key.bin token.json", Least: 1, Most: 1, Flags: verb(unsealFlags)},
-	{Name: "status", Usage: "[-tpm DEV] [TOKEN]", Example: "seal status -tpm /dev/tpmrm0 token.json", Most: 1, Flags: verb(statusFlags)},
+		Example: "seal unseal -signature pcrsig.json -o key.bin token.json", Least: 1, Most: 1, Flags: unsealFlags},
+	{Name: "status", Usage: "[-tpm DEV] [TOKEN]", Example: "seal status -tpm /dev/tpmrm0 token.json", Most: 1, Flags: statusFlags},
 }}
 
 // isNo tells a negative answer of the TPM from what is wrong with the call.
@@ -60,26 +60,15 @@ func isNo(err error) bool {
 	return errors.As(err, &policy) || errors.As(err, &lockout) || errors.As(err, &bank)
 }
 
-// A call is one run of a verb.
-type call struct {
-	*cli.Call
-	device string
-}
-
-// verb gives a verb its call.
-func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
-	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
-		device := set.String("tpm", "/dev/tpmrm0", "`device`, or swtpm:HOST:PORT, or swtpm:PATH")
-		do := flags(set)
-		return func(c *cli.Call, operands []string) error { return do(&call{c, *device}, operands) }
+// tpmFlag is -tpm. The TPM that is opened is closed when the call ends.
+func tpmFlag(set *flag.FlagSet) func(*cli.Call) (*sealing.TPM, error) {
+	name := set.String("tpm", "/dev/tpmrm0", "`device`, or swtpm:HOST:PORT, or swtpm:PATH")
+	return func(c *cli.Call) (*sealing.TPM, error) {
+		device, err := sealing.Open(*name)
+		if err != nil {
+			return nil, err
+		}
+		c.AtEnd(func() { device.Close() })
+		return sealing.New(device), nil
 	}
-}
-
-// open opens the TPM.
-func (c *call) open() (*sealing.TPM, func(), error) {
-	device, err := sealing.Open(c.device)
-	if err != nil {
-		return nil, nil, err
-	}
-	return sealing.New(device), func() { device.Close() }, nil
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm/sealing"
 )
 
-func sealFlags(set *flag.FlagSet) func(*call, []string) error {
+func sealFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
+	open := tpmFlag(set)
 	secretFile := set.String("secret", "", "`file` with the secret, up to 128 bytes")
 	out := set.String("o", "", "`file` for the token")
 	pcrs := set.String("pcrs", "", "`list` of PCRs that must have a value: 7,11 as they are, 7=HEX for another")
@@ -19,7 +20,7 @@ func sealFlags(set *flag.FlagSet) func(*call, []string) error {
 	ref := set.String("public-key-ref", "", "`name` of the policy reference")
 	slot := set.Int("keyslot", -1, "`number` of the key slot that the secret opens")
 	unlock := addUnlockFlags(set)
-	return func(c *call, _ []string) error {
+	return func(c *cli.Call, _ []string) error {
 		if *secretFile == "" || *out == "" {
 			return cli.Usagef("-secret and -o are needed")
 		}
@@ -45,11 +46,10 @@ func sealFlags(set *flag.FlagSet) func(*call, []string) error {
 				return err
 			}
 		}
-		t, closeTPM, err := c.open()
+		t, err := open(c)
 		if err != nil {
 			return err
 		}
-		defer closeTPM()
 		if err := literalPCRs(t, &p, *pcrs); err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func sealFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err := cli.WriteFile(*out, append(text, '\n')); err != nil {
 			return err
 		}
-		return c.Answer(sealResult{c.header(), tokenObject(token), *out}, describe(token))
+		return c.Answer(sealResult{c.Header(), tokenObject(token), *out}, describe(token))
 	}
 }
 

@@ -11,13 +11,14 @@ import (
 	"github.com/osmith-dev/osmith/tpm/sealing"
 )
 
-func unsealFlags(set *flag.FlagSet) func(*call, []string) error {
+func unsealFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
+	open := tpmFlag(set)
 	out := set.String("o", "", "`file` for the secret, in place of printing it")
 	passphrase := set.Bool("passphrase", false, "give what systemd unlocks a volume with")
 	expected := set.String("expected", "", "event `log` of the boot that was sealed for")
 	actual := set.String("actual", "", "event `log` of the boot that took place")
 	unlock := addUnlockFlags(set)
-	return func(c *call, operands []string) error {
+	return func(c *cli.Call, operands []string) error {
 		token, err := readToken(operands[0])
 		if err != nil {
 			return err
@@ -32,11 +33,10 @@ func unsealFlags(set *flag.FlagSet) func(*call, []string) error {
 		if with.Got, err = readLog(*actual); err != nil {
 			return err
 		}
-		t, closeTPM, err := c.open()
+		t, err := open(c)
 		if err != nil {
 			return err
 		}
-		defer closeTPM()
 		secret, err := t.Unseal(token, with)
 		if err != nil {
 			return err
@@ -44,9 +44,9 @@ func unsealFlags(set *flag.FlagSet) func(*call, []string) error {
 		if *passphrase {
 			secret = sealing.Passphrase(secret)
 		}
-		r := unsealResult{header: c.header(), Size: int64(len(secret)), File: *out}
+		r := unsealResult{Header: c.Header(), Size: int64(len(secret)), File: *out}
 		if *out != "" {
-			if err := writeSecret(*out, secret); err != nil {
+			if err := cli.WriteSecret(*out, secret); err != nil {
 				return err
 			}
 			return c.Answer(r, "")
@@ -72,14 +72,14 @@ func readLog(name string) (*tpm.Log, error) {
 	return log, nil
 }
 
-func statusFlags(*flag.FlagSet) func(*call, []string) error {
-	return func(c *call, operands []string) error {
-		t, closeTPM, err := c.open()
+func statusFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
+	open := tpmFlag(set)
+	return func(c *cli.Call, operands []string) error {
+		t, err := open(c)
 		if err != nil {
 			return err
 		}
-		defer closeTPM()
-		r, text := statusResult{header: c.header(), Banks: []bankObject{}}, ""
+		r, text := statusResult{Header: c.Header(), Banks: []bankObject{}}, ""
 		banks, err := t.Banks()
 		if err != nil {
 			return err
