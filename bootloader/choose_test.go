@@ -18,23 +18,26 @@ func TestDefault(t *testing.T) {
 		id     string
 		reason Reason
 	}{
-		"order":                     {"", Variables{}, "os_2.efi", ByOrder},
-		"one-shot":                  {"default os_2.efi", Variables{EntryOneShot: "OS_1.EFI", EntryDefault: "os_2.efi"}, "os_1.efi", ByOneShot},
-		"one-shot boots bad":        {"", Variables{EntryOneShot: "os_3.efi"}, "os_3.efi", ByOneShot},
-		"unknown one-shot":          {"", Variables{EntryOneShot: "os_9.efi"}, "os_2.efi", ByOrder},
-		"preferred skips bad":       {"", Variables{EntryPreferred: "os_[13].efi"}, "os_1.efi", ByPreferred},
-		"preferred before default":  {"", Variables{EntryPreferred: "os_1*", EntryDefault: "os_3*"}, "os_1.efi", ByPreferred},
-		"config preferred":          {"preferred os_1*\ndefault os_3*\n", Variables{EntryDefault: "os_3*"}, "os_1.efi", ByConfigPreferred},
-		"default boots bad":         {"", Variables{EntryDefault: "os_3*"}, "os_3.efi", ByDefault},
-		"variable before config":    {"default os_2.efi\n", Variables{EntryDefault: "os_1.efi"}, "os_1.efi", ByDefault},
-		"config":                    {"default os_1*\n", Variables{}, "os_1.efi", ByConfigDefault},
-		"saved":                     {"default @saved\n", Variables{EntryLastBooted: "OS_1.efi"}, "os_1.efi", ByConfigDefault},
-		"saved, nothing booted":     {"default @saved\n", Variables{}, "os_2.efi", ByOrder},
-		"saved by variable":         {"", Variables{EntryDefault: "@Saved", EntryLastBooted: "os_1.efi"}, "os_1.efi", ByDefault},
-		"last booted alone":         {"", Variables{EntryLastBooted: "os_1.efi"}, "os_2.efi", ByOrder},
-		"firmware failed":           {"", Variables{FirmwareFailed: true, EntrySysFail: "os_1.efi", EntryOneShot: "os_2.efi"}, "os_1.efi", BySysFail},
-		"firmware did not fail":     {"", Variables{EntrySysFail: "os_1.efi"}, "os_2.efi", ByOrder},
-		"capitals of counted names": {"", Variables{EntryDefault: "OS_4.efi"}, "os_2.efi", ByOrder},
+		"order":                     {"", Variables{}, "os_2.efi", ReasonOrder},
+		"one-shot":                  {"default os_2.efi", Variables{EntryOneShot: "OS_1.EFI", EntryDefault: "os_2.efi"}, "os_1.efi", ReasonOneShot},
+		"one-shot boots bad":        {"", Variables{EntryOneShot: "os_3.efi"}, "os_3.efi", ReasonOneShot},
+		"unknown one-shot":          {"", Variables{EntryOneShot: "os_9.efi"}, "os_2.efi", ReasonOrder},
+		"preferred skips bad":       {"", Variables{EntryPreferred: "os_[13].efi"}, "os_1.efi", ReasonPreferred},
+		"preferred that is bad":     {"", Variables{EntryPreferred: "os_3.efi"}, "os_2.efi", ReasonOrder},
+		"@saved that is bad":        {"", Variables{EntryPreferred: "@saved", EntryLastBooted: "os_3.efi"}, "os_2.efi", ReasonOrder},
+		"config's that is bad":      {"preferred os_3.efi\ndefault os_1.efi\n", Variables{}, "os_1.efi", ReasonConfigDefault},
+		"preferred before default":  {"", Variables{EntryPreferred: "os_1*", EntryDefault: "os_3*"}, "os_1.efi", ReasonPreferred},
+		"config preferred":          {"preferred os_1*\ndefault os_3*\n", Variables{EntryDefault: "os_3*"}, "os_1.efi", ReasonConfigPreferred},
+		"default boots bad":         {"", Variables{EntryDefault: "os_3*"}, "os_3.efi", ReasonDefault},
+		"variable before config":    {"default os_2.efi\n", Variables{EntryDefault: "os_1.efi"}, "os_1.efi", ReasonDefault},
+		"config":                    {"default os_1*\n", Variables{}, "os_1.efi", ReasonConfigDefault},
+		"saved":                     {"default @saved\n", Variables{EntryLastBooted: "OS_1.efi"}, "os_1.efi", ReasonConfigDefault},
+		"saved, nothing booted":     {"default @saved\n", Variables{}, "os_2.efi", ReasonOrder},
+		"saved by variable":         {"", Variables{EntryDefault: "@Saved", EntryLastBooted: "os_1.efi"}, "os_1.efi", ReasonDefault},
+		"last booted alone":         {"", Variables{EntryLastBooted: "os_1.efi"}, "os_2.efi", ReasonOrder},
+		"firmware failed":           {"", Variables{FirmwareFailed: true, EntrySysFail: "os_1.efi", EntryOneShot: "os_2.efi"}, "os_1.efi", ReasonSysFail},
+		"firmware did not fail":     {"", Variables{EntrySysFail: "os_1.efi"}, "os_2.efi", ReasonOrder},
+		"capitals of counted names": {"", Variables{EntryDefault: "OS_4.efi"}, "os_2.efi", ReasonOrder},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := readMenu(t, files(c.config), MenuOptions{})
@@ -43,9 +46,9 @@ func TestDefault(t *testing.T) {
 			assert.Equal(t, c.reason, reason)
 		})
 	}
-	assert.True(t, ByDefault.Pinned())
-	assert.False(t, ByPreferred.Pinned())
-	assert.False(t, ByOrder.Pinned())
+	assert.True(t, ReasonDefault.Pinned())
+	assert.False(t, ReasonPreferred.Pinned())
+	assert.False(t, ReasonOrder.Pinned())
 }
 
 // Three boots that nobody declares good use up an entry; then the one before is back.

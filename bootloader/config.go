@@ -3,6 +3,7 @@ package bootloader
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 
@@ -38,9 +39,9 @@ type Config struct {
 type Switch uint8
 
 const (
-	Unset Switch = iota
-	Yes
-	No
+	SwitchUnset Switch = iota
+	SwitchYes
+	SwitchNo
 )
 
 // IgnoredLine is an assignment without effect.
@@ -107,11 +108,11 @@ func isSwitch(s string) bool {
 func parseSwitch(s string) (Switch, bool) {
 	switch s {
 	case "1", "yes", "y", "true", "t", "on":
-		return Yes, true
+		return SwitchYes, true
 	case "0", "no", "n", "false", "f", "off":
-		return No, true
+		return SwitchNo, true
 	}
-	return Unset, false
+	return SwitchUnset, false
 }
 
 // ParseConfig reads loader.conf as systemd-boot 262 does. Nothing in it is an error: what the loader would ignore is
@@ -156,10 +157,10 @@ func (c *Config) MarshalText() (text []byte, err error) {
 		value := ""
 		if k.flag != nil {
 			switch *k.flag(c) {
-			case Unset:
-			case Yes:
+			case SwitchUnset:
+			case SwitchYes:
 				value = "yes"
-			case No:
+			case SwitchNo:
 				value = "no"
 			default:
 				return nil, fmt.Errorf("loader.conf: %s: Switch(%d): %w", k.name, *k.flag(c), ErrConfigValue)
@@ -183,4 +184,64 @@ func survives(value string) bool {
 		}
 	}
 	return n == 1
+}
+
+// A line is one assignment in a configuration file.
+type line struct {
+	number     int // from 1
+	key, value string
+}
+
+// lines yields the assignments in b as systemd-boot reads them (systemd 262, src/boot/efi-string.c, line_get_key_value):
+// the text ends at a NUL byte; lines end at CR or LF; blanks around a line and lines that begin with # are dropped; the
+// key ends at the first separator, the value begins behind the last one that follows, and loses a pair of quotes around
+// it. Lines without a separator are dropped, and so are bytes that are not UTF-8.
+func lines(b []byte, separators string) iter.Seq[line] {
+	return func(yield func(line) bool) {
+		if i := bytes.IndexByte(b, 0); i >= 0 {
+			b = b[:i]
+		}
+		number := 0
+		for text := range strings.SplitSeq(strings.ReplaceAll(string(b), "\r\n", "\n"), "\n") {
+			number++
+			for text := range strings.SplitSeq(text, "\r") {
+				text = strings.Trim(text, " \t")
+				if strings.HasPrefix(text, "#") {
+					continue
+				}
+				i := strings.IndexAny(text, separators)
+				if i < 0 {
+					continue
+				}
+				key, value := text[:i], strings.TrimLeft(text[i:], separators)
+				if value != "" && (value[0] == '"' || value[0] == '\'') && value[len(value)-1] == value[0] {
+					value = value[1:max(len(value)-1, 1)]
+				}
+				if !yield(line{number, strings.ToValidUTF8(key, ""), strings.ToValidUTF8(value, "")}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// equalFold compares as systemd-boot does: letters of ASCII only.
+func equalFold(a, b string) bool { return lower(a) == lower(b) }
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && equalFold(s[:len(prefix)], prefix)
+}
+
+func hasSuffixFold(s, suffix string) bool {
+	return len(s) >= len(suffix) && equalFold(s[len(s)-len(suffix):], suffix)
+}
+
+func lower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
 }

@@ -10,7 +10,7 @@ import (
 func TestConfig(t *testing.T) {
 	c := ParseConfig([]byte("# comment\n timeout 5\ntimeout menu-hidden\r\ndefault \"os_*.efi\"\npreferred\t@SAVED\neditor no\nauto-firmware off\nbeep 1\n" +
 		"reboot-on-error y\nconsole-mode 2\nlog-level debug\nunknown x\ntimeout soon\ndefault @other\neditor maybe\nbare\nsecure-boot-enroll force\n\x00timeout 9\n"))
-	assert.Equal(t, &Config{Timeout: "menu-hidden", Default: "os_*.efi", Preferred: "@SAVED", Editor: No, AutoFirmware: No, Beep: Yes, RebootOnError: "y",
+	assert.Equal(t, &Config{Timeout: "menu-hidden", Default: "os_*.efi", Preferred: "@SAVED", Editor: SwitchNo, AutoFirmware: SwitchNo, Beep: SwitchYes, RebootOnError: "y",
 		ConsoleMode: "2", LogLevel: "debug", SecureBootEnroll: "force", Ignored: []IgnoredLine{
 			{12, "unknown", "x", "unknown key"}, {13, "timeout", "soon", "not a value of this key"}, {14, "default", "@other", "not a value of this key"},
 			{15, "editor", "maybe", "not a yes or no"}}}, c)

@@ -13,7 +13,7 @@
 //	from, to := entry.Boot() // what the loader renames when it boots the entry
 //
 //	// In the booted system, with the content of the EFI variable LoaderBootCountPath:
-//	from, to, err = bootloader.Bless(os.DirFS("/efi"), path, bootloader.Good)
+//	from, to, err = bootloader.Bless(os.DirFS("/efi"), path, bootloader.StatusGood)
 //	err = os.Rename(filepath.Join("/efi", from), filepath.Join("/efi", to))
 //
 // Nothing is written here: file systems are read through [io/fs], and what is to be done comes back as values, files to

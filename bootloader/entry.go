@@ -12,24 +12,24 @@ import (
 type EntryType uint8
 
 const (
-	Type2      EntryType = iota + 1 // a Unified Kernel Image in EFI/Linux
-	Type1Linux                      // a Type #1 entry with `linux`
-	Type1UKI                        // ... with `uki`
-	Type1URL                        // ... with `uki-url`
-	Type1EFI                        // ... with `efi`
+	EntryType2      EntryType = iota + 1 // a Unified Kernel Image in EFI/Linux
+	EntryType1Linux                      // a Type #1 entry with `linux`
+	EntryType1UKI                        // ... with `uki`
+	EntryType1URL                        // ... with `uki-url`
+	EntryType1EFI                        // ... with `efi`
 )
 
 func (t EntryType) String() string {
 	switch t {
-	case Type2:
+	case EntryType2:
 		return "type2"
-	case Type1Linux:
+	case EntryType1Linux:
 		return "type1 linux"
-	case Type1UKI:
+	case EntryType1UKI:
 		return "type1 uki"
-	case Type1URL:
+	case EntryType1URL:
 		return "type1 uki-url"
-	case Type1EFI:
+	case EntryType1EFI:
 		return "type1 efi"
 	}
 	return fmt.Sprintf("EntryType(%d)", uint8(t))
@@ -50,7 +50,7 @@ type Entry struct {
 
 	Loader  string // what is started: path in the same file system, or a URL for Type1URL
 	Initrd  []string
-	Options string // command line; for Type2 the built-in one, as the menu shows it
+	Options string // command line; for EntryType2 the built-in one, as the menu shows it
 
 	// Counted is whether the name has a boot counter; then Counter is it. Without, the entry is good.
 	Counted bool
@@ -71,7 +71,7 @@ type Entry struct {
 func (e *Entry) Bad() bool { return e.Counted && e.TriesLeft == 0 }
 
 // bumps reports whether systemd-boot counts boots of such entries.
-func (t EntryType) bumps() bool { return t == Type2 || t == Type1Linux || t == Type1UKI }
+func (t EntryType) bumps() bool { return t == EntryType2 || t == EntryType1Linux || t == EntryType1UKI }
 
 // Boot is the rename that systemd-boot 262 makes before it starts the entry: one try less, one more done, both without
 // leading zeros. The two paths are equal if it makes none. LoaderBootCountPath then holds the new path.
@@ -111,7 +111,7 @@ func (e *Entry) setName(file, suffix string) {
 	switch {
 	case !e.Counted:
 		e.ID = lower(file)
-	case e.Type == Type2:
+	case e.Type == EntryType2:
 		e.ID = e.stem + suffix // systemd-boot 262 forgets to fold the case of these
 	default:
 		e.ID = lower(e.stem + suffix)

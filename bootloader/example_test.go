@@ -49,8 +49,8 @@ func ExampleBless() {
 	const bootCountPath = `\EFI\Linux\example_3+2-1.efi` // EFI variable LoaderBootCountPath
 	status, err := bootloader.BootStatus(esp, bootCountPath)
 	fmt.Println(status, err)
-	fmt.Println(bootloader.Bless(esp, bootCountPath, bootloader.Good))
-	fmt.Println(bootloader.Bless(esp, bootCountPath, bootloader.Bad))
+	fmt.Println(bootloader.Bless(esp, bootCountPath, bootloader.StatusGood))
+	fmt.Println(bootloader.Bless(esp, bootCountPath, bootloader.StatusBad))
 	// Output:
 	// indeterminate <nil>
 	// EFI/Linux/example_3+2-1.efi EFI/Linux/example_3.efi <nil>
@@ -60,7 +60,7 @@ func ExampleBless() {
 func ExampleInstallation_Files() {
 	in := bootloader.Installation{
 		Loader: bytes.NewReader(petest.Loader("262-1")), // systemd-bootx64.efi
-		Config: &bootloader.Config{Timeout: "menu-hidden", Editor: bootloader.No},
+		Config: &bootloader.Config{Timeout: "menu-hidden", Editor: bootloader.SwitchNo},
 	}
 	files, err := in.Files()
 	if err != nil {
@@ -93,7 +93,7 @@ func ExampleParseConfig() {
 }
 
 func ExampleConfig_MarshalText() {
-	b, err := (&bootloader.Config{Timeout: "3", Default: "example_*", Editor: bootloader.No}).MarshalText()
+	b, err := (&bootloader.Config{Timeout: "3", Default: "example_*", Editor: bootloader.SwitchNo}).MarshalText()
 	fmt.Printf("%s%v\n", b, err)
 	// Output:
 	// timeout 3

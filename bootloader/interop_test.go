@@ -90,7 +90,7 @@ func TestBootctlListsTheSameMenu(t *testing.T) {
 func TestBlessBootRenamesTheSame(t *testing.T) {
 	r := testtools.Forky(t)
 	for _, name := range []string{"os+2-1.efi", "os+0-3.efi", "os+3.efi"} {
-		for _, to := range []Status{Good, Bad} {
+		for _, to := range []Status{StatusGood, StatusBad} {
 			t.Run(name+" "+to.String(), func(t *testing.T) {
 				dir := t.TempDir()
 				writeESP(t, dir, fstest.MapFS{"EFI/Linux/" + name: text("x")})

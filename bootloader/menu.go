@@ -114,7 +114,7 @@ func (m *Menu) readType1(fsys fs.FS, xbootldr bool, o MenuOptions) error {
 			return err
 		}
 		e, err := parseType1(name, b, o)
-		if err == nil && e.Type != Type1URL {
+		if err == nil && e.Type != EntryType1URL {
 			if e.Loader, err = lookup(fsys, e.Loader); errors.Is(err, fs.ErrNotExist) {
 				err = fmt.Errorf("what it starts is not there: %w", err)
 			} else if err != nil {

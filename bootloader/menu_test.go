@@ -99,11 +99,11 @@ func TestEntryFields(t *testing.T) {
 	assert.Equal(t, "3", m.Config.Timeout)
 	old, ok := m.Entry("old.conf")
 	require.True(t, ok)
-	assert.Equal(t, Entry{ID: "old.conf", Path: "LOADER/Entries/Old.conf", Type: Type1Linux, Title: "Old system", Version: "1.0", SortKey: "old", MachineID: "42",
+	assert.Equal(t, Entry{ID: "old.conf", Path: "LOADER/Entries/Old.conf", Type: EntryType1Linux, Title: "Old system", Version: "1.0", SortKey: "old", MachineID: "42",
 		Loader: "vmlinuz", Initrd: []string{"a", "c"}, Options: "root=/dev/sda1 quiet", hasSortKey: true, suffix: ".conf"}, *old)
 	os, ok := m.Entry("OS_2.efi") // the loader does not fold the case of counted UKIs
 	require.True(t, ok)
-	assert.Equal(t, Entry{ID: "OS_2.efi", Path: "EFI/Linux/OS_2+3-1.EFI", Type: Type2, Title: "OS 2", Version: "2", SortKey: "os", Loader: "EFI/Linux/OS_2+3-1.EFI",
+	assert.Equal(t, Entry{ID: "OS_2.efi", Path: "EFI/Linux/OS_2+3-1.EFI", Type: EntryType2, Title: "OS 2", Version: "2", SortKey: "os", Loader: "EFI/Linux/OS_2+3-1.EFI",
 		Options: "ro quiet", Counted: true, Counter: Counter{3, 1, 1, 1}, hasSortKey: true, stem: "OS_2", suffix: ".efi"}, *os)
 }
 
@@ -123,7 +123,7 @@ func TestProfilesAndTitles(t *testing.T) {
 	assert.Equal(t, []string{"base", "debug", "base", "base"}, options)
 	e, reason := m.Default(Variables{EntryDefault: "os.efi@DEBUG"})
 	assert.Equal(t, "os.efi@debug", e.ID)
-	assert.Equal(t, ByDefault, reason)
+	assert.Equal(t, ReasonDefault, reason)
 }
 
 func TestFindings(t *testing.T) {
@@ -185,7 +185,7 @@ func TestUnreadable(t *testing.T) {
 	require.NoError(t, err)
 	e, reason := m.Default(Variables{})
 	assert.Nil(t, e)
-	assert.Equal(t, ByNothing, reason)
+	assert.Equal(t, ReasonNothing, reason)
 }
 
 var errBroken = errors.New("broken")
@@ -208,7 +208,7 @@ func FuzzReadMenu(f *testing.F) {
 			t.Fatal(err)
 		}
 		e, reason := m.Default(Variables{EntryOneShot: pattern, EntryDefault: pattern, EntryPreferred: pattern})
-		if (e == nil) != (reason == ByNothing) {
+		if (e == nil) != (reason == ReasonNothing) {
 			t.Fatal(e, reason)
 		}
 	})

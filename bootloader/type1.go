@@ -30,22 +30,22 @@ func parseType1(file string, b []byte, o MenuOptions) (*Entry, error) {
 				e.Profile = int(n)
 			}
 		case "linux":
-			if !e.start(Type1Linux, espPath(l.value)) {
+			if !e.start(EntryType1Linux, espPath(l.value)) {
 				return nil, fmt.Errorf("line %d: linux beside another kind of entry", l.number)
 			}
 		case "uki":
-			if !e.start(Type1UKI, espPath(l.value)) {
+			if !e.start(EntryType1UKI, espPath(l.value)) {
 				return nil, fmt.Errorf("line %d: uki beside another kind of entry", l.number)
 			}
 		case "uki-url":
 			if strings.HasPrefix(l.value, ":") {
 				return nil, fmt.Errorf("line %d: uki-url relative to a network boot: %w", l.number, errNotForHere)
 			}
-			if !e.start(Type1URL, l.value) {
+			if !e.start(EntryType1URL, l.value) {
 				return nil, fmt.Errorf("line %d: uki-url beside another kind of entry", l.number)
 			}
 		case "efi":
-			if !e.start(Type1EFI, espPath(l.value)) {
+			if !e.start(EntryType1EFI, espPath(l.value)) {
 				return nil, fmt.Errorf("line %d: efi beside another kind of entry", l.number)
 			}
 			if o.Self != "" && equalFold(e.Loader, espPath(o.Self)) {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"unicode/utf16"
 
 	"github.com/osmith-dev/osmith/internal/arch"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // What systemd-boot reads of a UKI, and how little it checks (systemd 262, src/boot/pe.c): the section table, and of it
@@ -157,7 +159,7 @@ func (m *menuSections) entry(file string, r io.ReaderAt, profile int) (*Entry, e
 	if !ok {
 		return nil, errors.New("section .osrel has no PRETTY_NAME, IMAGE_ID, NAME or ID")
 	}
-	e := &Entry{Type: Type2, Profile: profile, Title: title}
+	e := &Entry{Type: EntryType2, Profile: profile, Title: title}
 	e.Version, _ = firstOf(osrel, "IMAGE_VERSION", "VERSION", "VERSION_ID", "BUILD_ID")
 	e.SortKey, e.hasSortKey = firstOf(osrel, "IMAGE_ID", "ID")
 	e.setName(file, ".efi")
@@ -189,7 +191,8 @@ func (m *menuSections) entry(file string, r io.ReaderAt, profile int) (*Entry, e
 		if err != nil {
 			return nil, fmt.Errorf("section .cmdline: %w", err)
 		}
-		e.Options = mangle(b)
+		// The loader makes it fit for showing as the stub does before it passes it on.
+		e.Options = string(utf16.Decode(sdstub.Mangle(sdstub.UTF16(b), sdstub.Newest())))
 	}
 	return e, nil
 }
@@ -226,29 +229,6 @@ func firstOf(m map[string]string, keys ...string) (string, bool) {
 		}
 	}
 	return "", false
-}
-
-// mangle makes a command line fit for showing, as the stub does before it passes it on: control characters become
-// blanks, and those around it go.
-func mangle(b []byte) string {
-	out := make([]byte, 0, len(b))
-	for _, c := range b {
-		if c == 0 {
-			break
-		}
-		if c <= ' ' || c == 0x7f {
-			c = ' '
-		}
-		out = append(out, c)
-	}
-	start, end := 0, len(out)
-	for start < end && out[start] == ' ' {
-		start++
-	}
-	for end > start && out[end-1] == ' ' {
-		end--
-	}
-	return string(out[start:end])
 }
 
 func readFull(r io.ReaderAt, b []byte, off int64) error {

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/cmstest"
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
@@ -86,6 +87,8 @@ func TestSignatureRefused(t *testing.T) {
 	require.ErrorContains(t, err, "root hash: 0 bytes")
 	_, err = VerifySignature(append(bytes.Clone(s.PKCS7), 0), signedRoot, []*x509.Certificate{cert})
 	require.ErrorContains(t, err, "1 bytes follow")
+	_, err = VerifySignature(cmstest.Signers(t, s.PKCS7, 2), signedRoot, []*x509.Certificate{cert})
+	require.ErrorContains(t, err, "2 signers, want one")
 	_, err = VerifySignature(nil, signedRoot, []*x509.Certificate{cert})
 	require.Error(t, err)
 

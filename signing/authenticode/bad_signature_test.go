@@ -13,6 +13,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/cms"
+	"github.com/osmith-dev/osmith/internal/cmstest"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
 
@@ -79,6 +80,8 @@ func TestBadSignatures(t *testing.T) {
 		{"no signed attributes", message(func(m *cms.Template) { m.Attributes = false }), "", 0, "without signed attributes"},
 		{"trailing bytes", append(bytes.Clone(good), 1, 2, 3), "signature", len(good), "3 bytes follow it that are not padding"},
 		{"not DER", append([]byte{0x30, 0x80}, good[4:]...), "message", 0, "length byte 0x80"},
+		{"two signers", cmstest.Signers(t, good, 2), "signature", 0, "2 signers in one message, want 1"},
+		{"no signers", cmstest.Signers(t, good, 0), "signature", 0, "0 signers in one message, want 1"},
 		{"version 3", bytes.Replace(good, []byte{2, 1, 1, 0x31}, []byte{2, 1, 3, 0x31}, 1), "signature", 0, "SignedData version 3, want 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

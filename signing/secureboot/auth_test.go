@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/cmstest"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -131,6 +133,31 @@ func TestAuthTampered(t *testing.T) {
 	var e *osmith.FormatError
 	_, err = secureboot.ParseAuth(b[:30])
 	require.True(t, errors.As(err, &e))
+}
+
+// Firmware looks at one signer; who else has signed must not be left open.
+func TestAuthSigners(t *testing.T) {
+	h := hierarchy(t)
+	payload := lists(t, secureboot.CertificateList(owner, h.DB.Cert))
+	b, err := secureboot.Update{Variable: "db", Payload: payload, Time: when}.Sign(h.KEK.Key, h.KEK.Cert)
+	require.NoError(t, err)
+	const header = 40
+	message := b[header : len(b)-len(payload)]
+	for n, want := range []string{"0 signers, want 1", "", "2 signers, want 1"} {
+		other := cmstest.Signers(t, message, n)
+		changed := append(bytes.Clone(b[:header]), append(other, payload...)...)
+		binary.LittleEndian.PutUint32(changed[16:], uint32(24+len(other)))
+		_, err := secureboot.VerifyAuth(secureboot.Pending{Variable: "db", Auth: changed}, []*x509.Certificate{h.KEK.Cert})
+		if want == "" {
+			require.NoError(t, err)
+			require.Equal(t, b, changed)
+			continue
+		}
+		require.ErrorContains(t, err, want)
+		e, ok := errors.AsType[*osmith.FormatError](err)
+		require.True(t, ok, "%v", err)
+		require.EqualValues(t, header, e.Offset)
+	}
 }
 
 // Byte for byte what efitools writes.

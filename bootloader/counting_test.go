@@ -2,6 +2,7 @@ package bootloader
 
 import (
 	"testing"
+	"testing/fstest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -95,4 +96,63 @@ func TestMatch(t *testing.T) {
 			assert.Equal(t, want, match(pattern, s), "%q %q", pattern, s)
 		}
 	}
+}
+
+func TestBless(t *testing.T) {
+	const booted, good, bad = "EFI/Linux/os+2-1.efi", "EFI/Linux/os.efi", "EFI/Linux/os+0-1.efi"
+	status := map[string]Status{booted: StatusIndeterminate, good: StatusGood, bad: StatusBad}
+	for now, s := range status {
+		esp := fstest.MapFS{now: text("")}
+		got, err := BootStatus(esp, `\EFI\Linux\os+2-1.efi`)
+		require.NoError(t, err)
+		assert.Equal(t, s, got)
+		for want, to := range status {
+			from, target, err := Bless(esp, `\EFI\Linux\os+2-1.efi`, to)
+			require.NoError(t, err)
+			assert.Equal(t, now, from)
+			assert.Equal(t, want, target)
+		}
+	}
+
+	for name, c := range map[string]struct {
+		path  string
+		files []string
+		to    Status
+		err   error
+	}{
+		"not counted":   {"", nil, StatusGood, ErrNotCounted},
+		"no counter":    {`\EFI\Linux\os.efi`, nil, StatusGood, ErrNotCounted},
+		"no entry":      {`\EFI\Linux\os.txt`, nil, StatusGood, ErrName},
+		"gone":          {`\EFI\Linux\os+2-1.efi`, []string{"EFI/Linux/other.efi"}, StatusGood, ErrNoEntry},
+		"twin":          {`\EFI\Linux\os+2-1.efi`, []string{booted, good}, StatusGood, ErrTwinExists},
+		"bad before":    {`\EFI\Linux\os+0-4.efi`, []string{"EFI/Linux/os+0-4.efi"}, StatusIndeterminate, ErrAlreadyBad},
+		"dirty no verb": {`\EFI\Linux\os+0-4.efi`, []string{"EFI/Linux/os+0-4.efi"}, StatusDirty, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			esp := fstest.MapFS{}
+			for _, f := range c.files {
+				esp[f] = text("")
+			}
+			_, _, err := Bless(esp, c.path, c.to)
+			require.Error(t, err)
+			if c.err != nil {
+				assert.ErrorIs(t, err, c.err)
+			}
+		})
+	}
+
+	dirty, err := BootStatus(fstest.MapFS{"a+0-4.efi": text("")}, "a+0-4.efi")
+	require.NoError(t, err)
+	assert.Equal(t, StatusDirty, dirty)
+	from, to, err := Bless(fstest.MapFS{"a+0-4.efi": text("")}, "a+0-4.efi", StatusGood) // an entry that was bad may prove good
+	require.NoError(t, err)
+	assert.Equal(t, "a+0-4.efi a.efi", from+" "+to)
+
+	// Fixed widths stay; what systemd-bless-boot wrote without them is recognised.
+	from, to, err = Bless(fstest.MapFS{"a+09-01.conf": text("")}, "a+09-01.conf", StatusBad)
+	require.NoError(t, err)
+	assert.Equal(t, "a+09-01.conf a+00-01.conf", from+" "+to)
+	s, err := BootStatus(fstest.MapFS{"a+0-1.conf": text("")}, "a+09-01.conf")
+	require.NoError(t, err)
+	assert.Equal(t, StatusBad, s)
 }
