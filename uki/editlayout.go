@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"math"
 	"slices"
 	"sort"
@@ -17,12 +16,11 @@ import (
 
 // A relayout is the result of an edit in the making.
 type relayout struct {
+	headers
 	f       *File
 	rows    []row
 	fixed   int   // so many rows stay where they are
 	cut     int64 // so many bytes of the file do
-	header  []byte
-	table   []pe.Section // of the result
 	out     *Assembled
 	moving  bool // sections are added, removed or moved
 	lose    map[Loss]bool
@@ -33,7 +31,7 @@ type relayout struct {
 // [*LossError]; nothing is read of what stays but headers.
 func (e *Edit) Assemble() (_ *Assembled, err error) {
 	defer prefix.Add("uki", &err)
-	l := &relayout{f: e.f, rows: append([]row(nil), e.rows...), lose: e.lose, missing: make(map[Loss]bool), out: &Assembled{assume: e.f.assume}}
+	l := &relayout{headers: headers{pe: e.f.pe}, f: e.f, rows: append([]row(nil), e.rows...), lose: e.lose, missing: make(map[Loss]bool), out: &Assembled{assume: e.f.assume}}
 	changed := len(l.rows) != len(e.f.sections)
 	for i, r := range l.rows {
 		changed = changed || r.content != nil || r.old != i
@@ -156,7 +154,7 @@ func (l *relayout) readHeader() error {
 	if err != nil {
 		return &osmith.FormatError{Offset: 0, Field: "headers", Err: err}
 	}
-	l.header = b
+	l.b = b
 	end := p.Fields.SectionTable + int64(len(p.Sections))*sectionHeaderSize
 	need := p.Fields.SectionTable + int64(len(l.rows))*sectionHeaderSize
 	if need > int64(len(b)) {
@@ -171,7 +169,7 @@ func (l *relayout) readHeader() error {
 // build lays the file out and writes the headers.
 func (l *relayout) build() error {
 	f, p := l.f, l.f.pe
-	l.out.add("headers", bytes.NewReader(l.header), int64(len(l.header)))
+	l.out.add("headers", bytes.NewReader(l.b), int64(len(l.b)))
 	if err := l.keep(); err != nil {
 		return err
 	}
@@ -199,7 +197,8 @@ func (l *relayout) build() error {
 	if end := max(image, l.out.size, initialised); end > math.MaxUint32 {
 		return &SpaceError{"image", end, math.MaxUint32}
 	}
-	return l.patch(uint32(image), uint32(max(initialised, 0)))
+	l.image, l.initialised = uint32(image), uint32(max(initialised, 0))
+	return l.patch()
 }
 
 // keep adds what stays of the file behind the headers, with the sections in it that are exchanged in place.
@@ -239,7 +238,7 @@ func (l *relayout) keptEnd() (int64, error) {
 	end, data := p.Size, p.DataEnd()
 	if p.Certificates.Size > 0 {
 		l.loses(LossSignatures)
-		clear(l.header[p.Fields.CertificateDirectory:][:8])
+		clear(l.b[p.Fields.CertificateDirectory:][:8])
 		if p.Certificates.End() < end {
 			l.loses(LossTrailingData)
 		}
@@ -258,13 +257,17 @@ func (l *relayout) keptEnd() (int64, error) {
 	if !l.moving {
 		return end, nil
 	}
-	symbols, err := symbolTable(l.f.src, p)
+	symbols, texts, err := symbolTable(l.f.src, p)
+	if err == nil && symbols.End() > p.Size {
+		err = fmt.Errorf("ends at %d, the file at %d", symbols.End(), p.Size)
+	}
 	if err != nil {
 		return 0, &osmith.FormatError{Offset: p.Fields.COFF, Field: "symbol table", Err: err}
 	}
+	symbols.Size = min(symbols.Size+texts, p.Size-symbols.Offset)
 	if symbols.Size > 0 && symbols.End() > l.cut {
 		l.loses(LossSymbols)
-		clear(l.header[p.Fields.COFF+8:][:8]) // PointerToSymbolTable, NumberOfSymbols
+		l.dropSymbols()
 		if symbols.Offset == data {
 			data = symbols.End()
 		}
@@ -273,31 +276,6 @@ func (l *relayout) keptEnd() (int64, error) {
 		l.loses(LossTrailingData)
 	}
 	return l.cut, nil
-}
-
-// symbolTable is where the COFF symbol table and the strings behind it stand (Microsoft PE Format, "COFF Symbol Table"
-// and "COFF String Table").
-func symbolTable(src osmith.Source, p *pe.File) (pe.Range, error) {
-	const symbolSize = 18
-	if p.SymbolTable == 0 {
-		return pe.Range{}, nil
-	}
-	r := pe.Range{Offset: int64(p.SymbolTable)}
-	var b [4]byte
-	if n, err := src.ReadAt(b[:], p.Fields.COFF+12); n < len(b) {
-		return pe.Range{}, noEOF(err)
-	}
-	r.Size = symbolSize * int64(binary.LittleEndian.Uint32(b[:]))
-	if r.End() > p.Size {
-		return pe.Range{}, fmt.Errorf("ends at %d, the file at %d", r.End(), p.Size)
-	}
-	if n, err := src.ReadAt(b[:], r.End()); n == len(b) {
-		r.Size += int64(binary.LittleEndian.Uint32(b[:]))
-	} else if err != nil && err != io.EOF {
-		return pe.Range{}, err
-	}
-	r.Size = min(r.Size, p.Size-r.Offset)
-	return r, nil
 }
 
 // append lays one section out behind what is there.
@@ -331,24 +309,12 @@ func (l *relayout) append(r row, memory int64) error {
 	return nil
 }
 
-// patch writes the section table and the header fields that depend on it.
-func (l *relayout) patch(image, initialised uint32) error {
-	p, le := l.f.pe, binary.LittleEndian
-	table := l.header[p.Fields.SectionTable:]
-	rows := bytes.Clone(table[:len(p.Sections)*sectionHeaderSize])
-	clear(table[:len(rows)])
-	for n, s := range l.table {
-		row := table[n*sectionHeaderSize:][:sectionHeaderSize]
-		copy(row, pe.AppendSectionHeader(nil, s))
-		if old := l.rows[n].old; old >= 0 { // keeps the fields that we do not look at
-			copy(row[24:36], rows[old*sectionHeaderSize+24:])
-			copy(row[:8], rows[old*sectionHeaderSize:])
-		}
+// patch writes the headers.
+func (l *relayout) patch() error {
+	for _, r := range l.rows {
+		l.old = append(l.old, r.old)
 	}
-	le.PutUint16(l.header[p.Fields.NumberOfSections:], uint16(len(l.table)))
-	le.PutUint32(l.header[p.Fields.SizeOfInitializedData:], initialised)
-	le.PutUint32(l.header[p.Fields.SizeOfImage:], image)
-	le.PutUint32(l.header[p.Fields.CheckSum:], 0)
+	l.write()
 	for _, r := range l.rows {
 		if r.name != ".linux" || r.content == nil {
 			continue
@@ -357,11 +323,7 @@ func (l *relayout) patch(image, initialised uint32) error {
 		if err != nil {
 			return editError(r.name, "%w", formatError(err).Err)
 		}
-		if k.DllCharacteristics&pe.DllNXCompat == 0 {
-			// As in Assemble: the image must not promise what its kernel does not keep.
-			at := l.header[p.Fields.DllCharacteristics:]
-			le.PutUint16(at, le.Uint16(at)&^pe.DllNXCompat)
-		}
+		l.promiseNX(k)
 	}
 	return nil
 }
@@ -494,9 +456,9 @@ func (l *relayout) checkDirectories() error {
 	if p.PE32Plus {
 		at += 16
 	}
-	count := int64(le.Uint32(l.header[at-4:])) // checked by the reader of the headers
+	count := int64(le.Uint32(l.b[at-4:])) // checked by the reader of the headers
 	for i := range count {
-		entry := l.header[at+8*i:][:8]
+		entry := l.b[at+8*i:][:8]
 		address, size := int64(le.Uint32(entry)), int64(le.Uint32(entry[4:]))
 		if i == directoryCertificates || size == 0 {
 			continue

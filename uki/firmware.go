@@ -19,9 +19,15 @@ type Firmware struct {
 	Payload osmith.Source
 }
 
-// The header of .efifw (systemd 262, src/boot/efi-firmware.h, EfiFwHeader), little-endian: u32 magic, u32 length of
-// the header, u32 length of the id with its NUL byte, u32 length of the payload; then id and payload. ukify 262 writes
-// the magic as a single zero byte, which no stub accepts.
+// rawFirmware is the header of .efifw, little-endian; id and payload follow (systemd 262, src/boot/efi-firmware.h,
+// EfiFwHeader). ukify 262 writes the magic as a single zero byte, which no stub accepts.
+type rawFirmware struct {
+	Magic   uint32
+	Header  uint32 // bytes of the header
+	ID      uint32 // bytes of the id with its NUL byte
+	Payload uint32 // bytes of the payload
+}
+
 const (
 	firmwareMagic  = 0xfeeddead
 	firmwareHeader = 16
@@ -40,11 +46,10 @@ func EncodeFirmware(f Firmware) (_ osmith.Source, err error) {
 	if f.Payload.Size() > math.MaxUint32-firmwareHeader-maxFirmwareID {
 		return nil, &SpaceError{"firmware " + f.ID, f.Payload.Size(), math.MaxUint32 - firmwareHeader - maxFirmwareID}
 	}
-	var h []byte
-	h = binary.LittleEndian.AppendUint32(h, firmwareMagic)
-	h = binary.LittleEndian.AppendUint32(h, firmwareHeader)
-	h = binary.LittleEndian.AppendUint32(h, uint32(len(f.ID)+1))
-	h = binary.LittleEndian.AppendUint32(h, uint32(f.Payload.Size()))
+	h, err := binary.Append(nil, binary.LittleEndian, rawFirmware{firmwareMagic, firmwareHeader, uint32(len(f.ID) + 1), uint32(f.Payload.Size())})
+	if err != nil {
+		return nil, err
+	}
 	h = append(append(h, f.ID...), 0)
 	out := new(view)
 	out.add("header", bytes.NewReader(h), int64(len(h)))
@@ -69,14 +74,18 @@ func ParseFirmware(src osmith.Source) (_ *Firmware, err error) {
 	if err != nil {
 		return bad(0, "header", "%w", err)
 	}
-	if magic := binary.LittleEndian.Uint32(h); magic != firmwareMagic {
-		return bad(0, "magic", "%#08x, want %#08x", magic, uint32(firmwareMagic))
+	var raw rawFirmware
+	if _, err := binary.Decode(h, binary.LittleEndian, &raw); err != nil {
+		return bad(0, "header", "%w", err)
 	}
-	header := int64(binary.LittleEndian.Uint32(h[4:]))
+	if raw.Magic != firmwareMagic {
+		return bad(0, "magic", "%#08x, want %#08x", raw.Magic, uint32(firmwareMagic))
+	}
+	header := int64(raw.Header)
 	if header < firmwareHeader { // a longer one holds what later versions have added
 		return bad(4, "header length", "%d, want %d or more", header, firmwareHeader)
 	}
-	idLen, payload := int64(binary.LittleEndian.Uint32(h[8:])), int64(binary.LittleEndian.Uint32(h[12:]))
+	idLen, payload := int64(raw.ID), int64(raw.Payload)
 	if idLen == 0 || idLen > maxFirmwareID {
 		return bad(8, "id length", "%d, want 1 to %d", idLen, maxFirmwareID)
 	}

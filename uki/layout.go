@@ -111,11 +111,24 @@ func (p *plan) layout() (*Assembled, error) {
 	if initialised > math.MaxUint32 {
 		return nil, &SpaceError{"SizeOfInitializedData", int64(initialised), math.MaxUint32}
 	}
-	if p.noSymbols {
-		clear(header[stub.Fields.COFF+8:][:8]) // PointerToSymbolTable, NumberOfSymbols
+	last := sections[len(sections)-1]
+	image := roundUp(int64(last.VirtualAddress)+int64(last.VirtualSize), int64(stub.SectionAlignment))
+	if image > math.MaxUint32 {
+		return nil, &SpaceError{"image", image, math.MaxUint32}
 	}
-	if err := p.patch(header, sections, uint32(initialised)); err != nil {
-		return nil, err
+	h := headers{b: header, pe: stub, table: sections, image: uint32(image), initialised: uint32(initialised)}
+	for i := range sections {
+		h.old = append(h.old, i)
+		if i >= len(stub.Sections) {
+			h.old[i] = -1
+		}
+	}
+	if p.noSymbols {
+		h.dropSymbols()
+	}
+	h.write()
+	for _, k := range p.linux {
+		h.promiseNX(k)
 	}
 	out.free = (len(header)-int(stub.Fields.SectionTable))/sectionHeaderSize - len(sections)
 	return out, nil
@@ -156,38 +169,50 @@ func (p *plan) header(stubSize int64) ([]byte, error) {
 	return b, nil
 }
 
-// patch writes the section table and the header fields that depend on it.
-func (p *plan) patch(header []byte, sections []pe.Section, initialised uint32) error {
-	f, le := p.stub, binary.LittleEndian
-	last := sections[len(sections)-1]
-	image := roundUp(int64(last.VirtualAddress)+int64(last.VirtualSize), int64(f.SectionAlignment))
-	if image > math.MaxUint32 {
-		return &SpaceError{"image", image, math.MaxUint32}
-	}
-	le.PutUint16(header[f.Fields.NumberOfSections:], uint16(len(sections)))
-	le.PutUint32(header[f.Fields.SizeOfInitializedData:], initialised)
-	le.PutUint32(header[f.Fields.SizeOfImage:], uint32(image))
-	le.PutUint32(header[f.Fields.SizeOfHeaders:], uint32(len(header)))
-	le.PutUint32(header[f.Fields.CheckSum:], 0)
-	for _, k := range p.linux {
-		if k.DllCharacteristics&pe.DllNXCompat == 0 {
-			// Stub and kernel must agree: firmware that enforces NX would apply the outer image's promise to the inner one.
-			le.PutUint16(header[f.Fields.DllCharacteristics:], f.DllCharacteristics&^pe.DllNXCompat)
-		}
-	}
-	// The headers of the stub's own sections keep the fields we do not look at.
-	table := header[f.Fields.SectionTable:]
-	for i, s := range sections {
+// headers are the headers of an image in memory, to be written for another section table. What is not named here stays as it
+// is in b.
+type headers struct {
+	b     []byte
+	pe    *pe.File     // whose headers they were
+	table []pe.Section // to be written
+	old   []int        // for each row of table: the row that it was, -1: none
+
+	image, initialised uint32 // SizeOfImage and SizeOfInitializedData
+}
+
+// write writes the section table and the header fields that depend on it.
+func (h *headers) write() {
+	le, fields := binary.LittleEndian, h.pe.Fields
+	le.PutUint16(h.b[fields.NumberOfSections:], uint16(len(h.table)))
+	le.PutUint32(h.b[fields.SizeOfInitializedData:], h.initialised)
+	le.PutUint32(h.b[fields.SizeOfImage:], h.image)
+	le.PutUint32(h.b[fields.SizeOfHeaders:], uint32(len(h.b)))
+	le.PutUint32(h.b[fields.CheckSum:], 0)
+	table := h.b[fields.SectionTable:]
+	rows := bytes.Clone(table[:len(h.pe.Sections)*sectionHeaderSize])
+	clear(table[:len(rows)])
+	for i, s := range h.table {
 		row := table[i*sectionHeaderSize:][:sectionHeaderSize]
-		if i < len(f.Sections) {
-			le.PutUint32(row[8:], s.VirtualSize)
-			le.PutUint32(row[16:], s.RawSize)
-			le.PutUint32(row[20:], s.Offset)
-		} else {
-			copy(row, pe.AppendSectionHeader(nil, s))
+		copy(row, pe.AppendSectionHeader(nil, s))
+		if old := h.old[i]; old >= 0 { // keeps the fields that we do not look at, and the name as it was padded
+			was := rows[old*sectionHeaderSize:][:sectionHeaderSize]
+			copy(row[:8], was)
+			copy(row[24:36], was[24:])
 		}
 	}
-	return nil
+}
+
+// dropSymbols says that there is no COFF symbol table.
+func (h *headers) dropSymbols() {
+	clear(h.b[h.pe.Fields.COFF+8:][:8]) // PointerToSymbolTable, NumberOfSymbols
+}
+
+// promiseNX takes back the promise to be compatible with NX if the kernel does not keep it: firmware that enforces NX would
+// apply the outer image's promise to the inner one.
+func (h *headers) promiseNX(kernel *pe.File) {
+	if at := h.b[h.pe.Fields.DllCharacteristics:]; kernel.DllCharacteristics&pe.DllNXCompat == 0 {
+		binary.LittleEndian.PutUint16(at, binary.LittleEndian.Uint16(at)&^pe.DllNXCompat)
+	}
 }
 
 // sbatFits checks that the merged SBAT fits where the stub's own stands, in the file and in memory.

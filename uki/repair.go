@@ -12,26 +12,36 @@ import (
 // withoutSymbols is the stub's size without a COFF symbol table, which stubs up to 252 still have, if that is the last
 // thing in the file. Elsewhere it stays.
 func withoutSymbols(stub osmith.Source, f *pe.File) (int64, error) {
+	symbols, texts, err := symbolTable(stub, f)
+	if err != nil {
+		return 0, err
+	}
+	if symbols.Offset > 0 && symbols.End()+texts == f.Size && symbols.Offset >= f.DataEnd() {
+		return symbols.Offset, nil
+	}
+	return f.Size, nil
+}
+
+// symbolTable is where the header says that the COFF symbol table stands, and how many bytes the strings behind it have
+// (Microsoft PE Format, "COFF Symbol Table" and "COFF String Table"); either may end behind the file.
+func symbolTable(src osmith.Source, f *pe.File) (symbols pe.Range, texts int64, err error) {
 	const symbolSize = 18
-	size := stub.Size()
 	if f.SymbolTable == 0 {
-		return size, nil
+		return pe.Range{}, 0, nil
 	}
+	symbols.Offset = int64(f.SymbolTable)
 	var b [4]byte
-	if _, err := stub.ReadAt(b[:], f.Fields.COFF+12); err != nil {
-		return 0, fmt.Errorf("reading NumberOfSymbols: %w", noEOF(err))
+	if n, err := src.ReadAt(b[:], f.Fields.COFF+12); n < len(b) {
+		return pe.Range{}, 0, fmt.Errorf("reading NumberOfSymbols: %w", noEOF(err))
 	}
-	end := int64(f.SymbolTable) + symbolSize*int64(binary.LittleEndian.Uint32(b[:]))
-	if end <= size-4 {
-		if _, err := stub.ReadAt(b[:], end); err != nil {
-			return 0, fmt.Errorf("reading the size of the string table: %w", noEOF(err))
+	symbols.Size = symbolSize * int64(binary.LittleEndian.Uint32(b[:]))
+	if symbols.End() <= f.Size-int64(len(b)) {
+		if n, err := src.ReadAt(b[:], symbols.End()); n < len(b) {
+			return pe.Range{}, 0, fmt.Errorf("reading the size of the string table: %w", noEOF(err))
 		}
-		end += int64(binary.LittleEndian.Uint32(b[:]))
+		texts = int64(binary.LittleEndian.Uint32(b[:]))
 	}
-	if end == size && int64(f.SymbolTable) >= f.DataEnd() {
-		return int64(f.SymbolTable), nil
-	}
-	return size, nil
+	return symbols, texts, nil
 }
 
 // repaired moves the data of a stub's sections to multiples of FileAlignment, which old linkers did not do: zeros are

@@ -3,7 +3,6 @@ package hwid
 import (
 	"encoding/binary"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
@@ -25,25 +24,20 @@ func Match(table []byte, kind Type, machine *SMBIOS, panel string, release int) 
 	if release < 258 && kind == TypeFirmware {
 		return "", false
 	}
-	type record struct {
-		chid   osmith.GUID
-		offset uint32
-	}
-	var records []record
+	var records []rawRecord
 	for at := 0; at+recordSize < len(table); at += recordSize {
-		descriptor := binary.LittleEndian.Uint32(table[at:])
-		if descriptor == 0 {
+		var r rawRecord
+		if _, err := binary.Decode(table[at:], binary.LittleEndian, &r); err != nil || r.Descriptor == 0 {
 			break
 		}
-		if release < 258 && descriptor != uint32(TypeDeviceTree)<<typeShift|recordSize {
+		if release < 258 && r.Descriptor != uint32(TypeDeviceTree)<<typeShift|recordSize {
 			return "", false // stubs of 257 refuse a table that has anything else
 		}
-		k := Type(descriptor >> typeShift)
+		k := Type(r.Descriptor >> typeShift)
 		if k != TypeDeviceTree && k != TypeFirmware {
 			return "", false
 		}
-		r := record{efi.GUID(table[at+4:]), binary.LittleEndian.Uint32(table[at+24:])}
-		for _, offset := range []uint32{binary.LittleEndian.Uint32(table[at+20:]), r.offset} {
+		for _, offset := range []uint32{r.Name, r.Match} {
 			if _, err := bytesAt(table, offset); err != nil {
 				return "", false
 			}
@@ -58,14 +52,11 @@ func Match(table []byte, kind Type, machine *SMBIOS, panel string, release int) 
 	ids := machine.stubCHIDs(panel)
 	for _, t := range chidOrder(release) {
 		for _, r := range records {
-			if r.chid != ids[t] {
+			if efi.GUID(r.CHID[:]) != ids[t] {
 				continue
 			}
-			if r.offset == 0 {
-				return "", false
-			}
-			text, _ := bytesAt(table, r.offset)
-			return string(text), true
+			text, _ := bytesAt(table, r.Match)
+			return string(text), r.Match != 0
 		}
 	}
 	return "", false

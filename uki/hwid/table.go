@@ -43,9 +43,15 @@ type Record struct {
 	Match string // first compatible string of the device tree, or id of the firmware
 }
 
-// A record of .hwids (systemd 262, src/boot/chid.h, Device): u32 descriptor = type << 28 | 28, EFI_GUID chid, u32
-// offset of the name, u32 offset of the compatible string or firmware id, both from the start of the section, 0 for
-// none. A descriptor of 0 ends the table; strings follow.
+// rawRecord is a record of .hwids, little-endian (systemd 262, src/boot/chid.h, Device). Offsets count from the start of the
+// section, 0 for none. A descriptor of 0 ends the table; strings follow.
+type rawRecord struct {
+	Descriptor uint32   // type << 28 | size of the record
+	CHID       [16]byte // EFI_GUID
+	Name       uint32   // offset
+	Match      uint32   // offset of the compatible string or firmware id
+}
+
 const (
 	recordSize = 28
 	typeShift  = 28
@@ -89,10 +95,10 @@ func Encode(ids []Record) (table []byte, err error) {
 	}
 	out := make([]byte, 0, size)
 	for _, id := range ids {
-		out = binary.LittleEndian.AppendUint32(out, uint32(id.Type)<<typeShift|recordSize)
-		out = efi.AppendGUID(out, id.CHID)
-		out = binary.LittleEndian.AppendUint32(out, offsets[id.Name])
-		out = binary.LittleEndian.AppendUint32(out, offsets[id.Match])
+		raw := rawRecord{uint32(id.Type)<<typeShift | recordSize, [16]byte(efi.AppendGUID(nil, id.CHID)), offsets[id.Name], offsets[id.Match]}
+		if out, err = binary.Append(out, binary.LittleEndian, raw); err != nil {
+			return nil, err
+		}
 	}
 	out = append(out, make([]byte, recordSize)...)
 	for _, s := range sorted {
@@ -114,24 +120,25 @@ func Parse(b []byte) ([]Record, error) {
 	}
 	// The stub reads a record only where a further byte follows it: the terminator, or the strings.
 	for at := 0; at+recordSize < len(b); at += recordSize {
-		r := b[at : at+recordSize]
-		descriptor := binary.LittleEndian.Uint32(r)
-		if descriptor == 0 {
+		var raw rawRecord
+		if _, err := binary.Decode(b[at:], binary.LittleEndian, &raw); err != nil {
+			return bad(at, "record", "%w", err)
+		}
+		if raw.Descriptor == 0 {
 			return ids, nil
 		}
-		id := Record{Type: Type(descriptor >> typeShift), CHID: efi.GUID(r[4:])}
-		if descriptor&sizeMask != recordSize || id.Type != TypeDeviceTree && id.Type != TypeFirmware {
-			return bad(at, "descriptor", "%#x is neither a device tree (%#x) nor firmware (%#x)", descriptor, 1<<typeShift|recordSize, 2<<typeShift|recordSize)
+		id := Record{Type: Type(raw.Descriptor >> typeShift), CHID: efi.GUID(raw.CHID[:])}
+		if raw.Descriptor&sizeMask != recordSize || id.Type != TypeDeviceTree && id.Type != TypeFirmware {
+			return bad(at, "descriptor", "%#x is neither a device tree (%#x) nor firmware (%#x)", raw.Descriptor, 1<<typeShift|recordSize, 2<<typeShift|recordSize)
 		}
 		var err error
-		if id.Name, err = stringAt(b, binary.LittleEndian.Uint32(r[20:])); err != nil {
+		if id.Name, err = stringAt(b, raw.Name); err != nil {
 			return bad(at+20, "name offset", "%w", err)
 		}
-		offset := binary.LittleEndian.Uint32(r[24:])
-		if id.Match, err = stringAt(b, offset); err != nil {
+		if id.Match, err = stringAt(b, raw.Match); err != nil {
 			return bad(at+24, "string offset", "%w", err)
 		}
-		if offset == 0 {
+		if raw.Match == 0 {
 			return bad(at+24, "string offset", "%w", ErrMissing)
 		}
 		ids = append(ids, id)
