@@ -12,9 +12,6 @@ func addonFlags(set *flag.FlagSet) func(*call, []string) error {
 	parts.addCommon(set)
 	out := addOutputFlags(set)
 	return func(c *call, _ []string) error {
-		if err := required("o", out.name); err != nil {
-			return err
-		}
 		by, err := out.signer()
 		if err != nil {
 			return err
@@ -28,7 +25,7 @@ func addonFlags(set *flag.FlagSet) func(*call, []string) error {
 			return byFlag(err)
 		}
 		r := &buildResult{header: c.header(out.name), Signed: by != nil, FreeSections: assembled.FreeSections()}
-		finish := c.watch(c.total())
+		finish := c.WatchReads(c.InputSize())
 		r.Size, r.SHA256, err = write(out.name, by, writerTo(assembled))
 		finish()
 		if err != nil {

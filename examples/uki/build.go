@@ -13,9 +13,6 @@ func buildFlags(set *flag.FlagSet) func(*call, []string) error {
 	policy := addPolicyFlags(set)
 	out := addOutputFlags(set)
 	return func(c *call, _ []string) error {
-		if err := required("o", out.name); err != nil {
-			return err
-		}
 		by, err := out.signer()
 		if err != nil {
 			return err
@@ -39,7 +36,7 @@ func buildFlags(set *flag.FlagSet) func(*call, []string) error {
 			return err
 		}
 		im.PCRPublicKey = key
-		finish := c.watch(c.total())
+		finish := c.WatchReads(c.InputSize())
 		r, err := c.build(im, ps, by, out.name)
 		finish()
 		if err != nil {

@@ -3,12 +3,9 @@ package main
 import (
 	"crypto"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/tpm"
@@ -51,20 +48,6 @@ func (t *text) words() (string, error) {
 	return strings.Join(strings.Fields(t.value), " "), nil
 }
 
-// A list is a flag that may be given several times.
-type list []string
-
-func (l *list) String() string { return strings.Join(*l, " ") }
-
-// Set is the flag's.
-func (l *list) Set(value string) error {
-	if value == "" {
-		return errors.New("it is empty")
-	}
-	*l = append(*l, value)
-	return nil
-}
-
 // parsePhases reads phase paths such as "enter-initrd:leave-initrd", separated by commas or spaces. Without any it is nil,
 // which stands for the default ones.
 func parsePhases(s string) (paths [][]string, err error) {
@@ -105,28 +88,4 @@ func parseBanks(s string) (banks []crypto.Hash, err error) {
 
 func splitList(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
-}
-
-// required makes an error of the first of name, value, name, value... without a value.
-func required(nameValue ...string) error {
-	for i := 0; i < len(nameValue); i += 2 {
-		if nameValue[i+1] == "" {
-			return cli.Usagef("-%s is missing", nameValue[i])
-		}
-	}
-	return nil
-}
-
-// signingTime is that of SOURCE_DATE_EPOCH, so that a build can be repeated. Without it signatures claim no time, which
-// firmware does not ask for.
-func signingTime() (time.Time, error) {
-	epoch := os.Getenv("SOURCE_DATE_EPOCH")
-	if epoch == "" {
-		return time.Time{}, nil
-	}
-	seconds, err := strconv.ParseInt(epoch, 10, 64)
-	if err != nil || seconds < 0 {
-		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH=%s: want seconds since 1970", epoch)
-	}
-	return time.Unix(seconds, 0).UTC(), nil
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"unicode/utf8"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -21,18 +22,18 @@ func inspectFlags(*flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		finish := c.watch(3 * src.Size())
+		finish := c.WatchReads(3 * src.Size())
 		r, err := c.inspect(src, f, kind)
 		finish()
 		if err != nil {
-			return about{src.name, err}
+			return about{src.Name, err}
 		}
 		return c.Answer(r, r.tree().String())
 	}
 }
 
-func (c *call) inspect(src *input, f *uki.File, kind string) (*inspectResult, error) {
-	r := &inspectResult{header: c.header(src.name), Kind: kind, Size: src.Size(), Uname: f.Uname(), Authenticode: map[string]string{},
+func (c *call) inspect(src *cli.Input, f *uki.File, kind string) (*inspectResult, error) {
+	r := &inspectResult{header: c.header(src.Name), Kind: kind, Size: src.Size(), Uname: f.Uname(), Authenticode: map[string]string{},
 		Signatures: []signature{}, Profiles: []profile{}, Variants: []variant{}}
 	for _, p := range f.Profiles() {
 		r.Profiles = append(r.Profiles, profile(p))
@@ -74,7 +75,7 @@ func (c *call) inspect(src *input, f *uki.File, kind string) (*inspectResult, er
 }
 
 // sign fills in the Authenticode digest and the signatures.
-func (r *inspectResult) sign(src *input) error {
+func (r *inspectResult) sign(src *cli.Input) error {
 	sum, err := authenticode.Digest(src, crypto.SHA256)
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ func (c *call) join(image string, signatures *text, by *signer, name string) err
 	if err != nil {
 		return cannot("-pcrsig", err)
 	}
-	src, err := c.open(image)
+	src, err := c.Open(image)
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (c *call) join(image string, signatures *text, by *signer, name string) err
 		return about{image, err}
 	}
 	r := &buildResult{header: c.header(name), Signed: by != nil, PCRSignature: true, FreeSections: assembled.FreeSections()}
-	finish := c.watch(src.Size())
+	finish := c.WatchReads(src.Size())
 	r.Size, r.SHA256, err = write(name, by, writerTo(assembled))
 	finish()
 	if err != nil {

@@ -7,20 +7,18 @@ import (
 	"strings"
 	"time"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/uki"
 )
 
-const schema = "osmith.uki/1"
-
 // header begins every object.
 type header struct {
-	Schema string `json:"schema"`
-	Verb   string `json:"verb"`
-	File   string `json:"file"` // what was read, or written
+	cli.Header
+	File string `json:"file"` // what was read, or written
 }
 
-func (c *call) header(file string) header { return header{schema, c.Verb, file} }
+func (c *call) header(file string) header { return header{c.Header(), file} }
 
 // buildResult is the object of build and addon. Sizes are bytes, digests lower-case hexadecimal, in all objects.
 type buildResult struct {

@@ -45,7 +45,7 @@ import (
 
 func main() { program.Main() }
 
-var program = cli.Program{Name: "uki", IsNo: isNo, Verbs: []cli.Verb{
+var program = cli.Program{Name: "uki", Schema: "osmith.uki/1", IsNo: isNo, Verbs: []cli.Verb{
 	{Name: "build", Usage: "-linux F -stub F -os-release TEXT|@F -o F [flags]",
 		Example: "uki build -linux vmlinuz -initrd initrd.img -cmdline 'ro quiet' -os-release @/etc/os-release -stub linuxx64.efi.stub -o linux.efi",
 		Flags:   verb(buildFlags)},
@@ -66,19 +66,12 @@ func isNo(err error) bool {
 }
 
 // A call is one run of a verb.
-type call struct {
-	*cli.Call
-	inputs
-}
+type call struct{ *cli.Call }
 
 // verb gives a verb its call.
 func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
 	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
 		do := flags(set)
-		return func(c *cli.Call, operands []string) error {
-			call := &call{Call: c}
-			defer call.close()
-			return do(call, operands)
-		}
+		return func(c *cli.Call, operands []string) error { return do(&call{c}, operands) }
 	}
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func measureFlags(set *flag.FlagSet) func(*call, []string) error {
-	var phases list
+	var phases cli.List
 	set.Var(&phases, "phases", "`paths` of boot phases, as enter-initrd,enter-initrd:leave-initrd (default: those that ukify signs); may be repeated")
 	profile := set.String("profile", "", "`N`, the index of the one profile to measure (default: all)")
 	banks := set.String("pcr-banks", "", "PCR banks, a `list` such as sha256,sha384 (default: all four)")
@@ -34,13 +34,13 @@ func measureFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		finish := c.watch(src.Size())
+		finish := c.WatchReads(src.Size())
 		variants, err := f.MeasureVariants(hashes...)
 		finish()
 		if err != nil {
 			return err
 		}
-		result := measureResult{header: c.header(src.name), Variants: []variant{}}
+		result := measureResult{header: c.header(src.Name), Variants: []variant{}}
 		for _, v := range variants {
 			if *profile != "" && strconv.Itoa(v.Profile) != *profile {
 				continue

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -16,8 +17,8 @@ const (
 var kindNames = map[string]string{kindImage: "unified kernel image", kindAddon: "add-on", kindProfile: "profile to be joined"}
 
 // openUKI opens a file as a unified kernel image.
-func (c *call) openUKI(name string) (*input, *uki.File, error) {
-	src, err := c.open(name)
+func (c *call) openUKI(name string) (*cli.Input, *uki.File, error) {
+	src, err := c.Open(name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -29,8 +30,8 @@ func (c *call) openUKI(name string) (*input, *uki.File, error) {
 }
 
 // openAny opens an image, an add-on, or a profile alone.
-func (c *call) openAny(name string) (src *input, f *uki.File, kind string, err error) {
-	if src, err = c.open(name); err != nil {
+func (c *call) openAny(name string) (src *cli.Input, f *uki.File, kind string, err error) {
+	if src, err = c.Open(name); err != nil {
 		return nil, nil, "", err
 	}
 	f, err = uki.Open(src)

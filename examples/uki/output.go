@@ -27,9 +27,11 @@ func addOutputFlags(set *flag.FlagSet) *outputFlags {
 	return o
 }
 
-// signer is nil for an image that stays unsigned.
+// signer is nil for an image that stays unsigned. Without a name for the image there is none to sign.
 func (o *outputFlags) signer() (*signer, error) {
 	switch {
+	case o.name == "":
+		return nil, cli.Required("o", o.name)
 	case o.key == "" && o.cert == "":
 		return nil, nil
 	case o.key == "":

@@ -18,8 +18,8 @@ import (
 // partFlags are the flags for what goes into an image.
 type partFlags struct {
 	stub, linux, microcode, splash, deviceTree, hwids string
-	initrds, deviceTrees, firmware, extra, joined     list
-	sbat                                              list
+	initrds, deviceTrees, firmware, extra, joined     cli.List
+	sbat                                              cli.List
 	cmdline, osRelease, profile, uname, pcrsig        text
 	joinPCRSig                                        string
 }
@@ -119,12 +119,12 @@ func (r reader) fail(err error) {
 	}
 }
 
-// source opens a file; no name is no part. A nil *input would be a part, so that it must not come out.
+// source opens a file; no name is no part. A nil *cli.Input would be a part, so that it must not come out.
 func (r reader) source(name string) osmith.Source {
 	if name == "" || *r.err != nil {
 		return nil
 	}
-	in, err := r.c.open(name)
+	in, err := r.c.Open(name)
 	if err != nil {
 		r.fail(err)
 		return nil
@@ -144,7 +144,7 @@ func (r reader) kernel(name string) osmith.Source {
 	return in
 }
 
-func (r reader) sources(names list) (out []osmith.Source) {
+func (r reader) sources(names cli.List) (out []osmith.Source) {
 	for _, name := range names {
 		out = append(out, r.source(name))
 	}
@@ -168,7 +168,7 @@ func (r reader) words(t *text) string {
 }
 
 // sbat puts texts below each other.
-func (r reader) sbat(values list) []byte {
+func (r reader) sbat(values cli.List) []byte {
 	var out []byte
 	for _, value := range values {
 		out = append(append(out, bytes.TrimRight(r.text(&text{value: value}), "\n")...), '\n')
@@ -188,7 +188,7 @@ func (r reader) hwids(dir string) []hwid.Record {
 }
 
 // firmware takes the name of a directory for the id of the firmware, as ukify does.
-func (r reader) firmware(dirs list) (out []uki.Firmware) {
+func (r reader) firmware(dirs cli.List) (out []uki.Firmware) {
 	for _, dir := range dirs {
 		found, err := os.ReadDir(dir)
 		if err != nil {
@@ -209,7 +209,7 @@ func (r reader) firmware(dirs list) (out []uki.Firmware) {
 	return out
 }
 
-func (r reader) sections(values list) (out []uki.Section) {
+func (r reader) sections(values cli.List) (out []uki.Section) {
 	for _, value := range values {
 		name, content, ok := strings.Cut(value, ":")
 		if !ok || name == "" {
@@ -226,7 +226,7 @@ func (r reader) sections(values list) (out []uki.Section) {
 }
 
 // profiles takes all profiles of each file: of one that holds nothing else, or of another image.
-func (r reader) profiles(names list) (out []uki.Profile) {
+func (r reader) profiles(names cli.List) (out []uki.Profile) {
 	for _, name := range names {
 		src := r.source(name)
 		if src == nil {

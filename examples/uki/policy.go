@@ -15,7 +15,7 @@ import (
 
 // policyFlags say for which values of PCR 11 policies are signed, by whom.
 type policyFlags struct {
-	private, public, phases list
+	private, public, phases cli.List
 	banks                   string
 	digests                 bool
 }

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/authenticode"
@@ -17,14 +18,14 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 	cert := set.String("cert", "", "certificate in `PEM` or DER; others in the file are carried along")
 	out := set.String("o", "", "`file` for the signed image (default: the image is replaced)")
 	return func(c *call, operands []string) error {
-		if err := required("key", *key, "cert", *cert); err != nil {
+		if err := cli.Required("key", *key, "cert", *cert); err != nil {
 			return err
 		}
 		signer, err := readSigner(*key, *cert)
 		if err != nil {
 			return err
 		}
-		src, err := c.open(operands[0])
+		src, err := c.Open(operands[0])
 		if err != nil {
 			return err
 		}
@@ -40,16 +41,16 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		if o.InPlace() && *out == "" {
 			return cli.Usagef("%s is a device: name the output with -o", name)
 		}
-		finish := c.watch(src.Size())
+		finish := c.WatchReads(src.Size())
 		_, err = signer.through(o, func(w io.Writer) error {
 			_, err := io.Copy(w, io.NewSectionReader(src, 0, src.Size()))
 			return err
 		})
 		finish()
 		if err != nil {
-			return about{src.name, err}
+			return about{src.Name, err}
 		}
-		c.close() // it may be what is replaced
+		c.Close() // it may be what is replaced
 		if err := cli.Keep(o); err != nil {
 			return err
 		}
@@ -59,7 +60,7 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 
 // signed answers for sign from the file itself.
 func (c *call) signed(name string) error {
-	src, err := c.open(name)
+	src, err := c.Open(name)
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func readSigner(keyName, certName string) (*signer, error) {
 	if public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !public.Equal(certs[0].PublicKey) {
 		return nil, fmt.Errorf("%s is not the key of the certificate in %s", keyName, certName)
 	}
-	when, err := signingTime()
+	when, err := cli.SourceDate(time.Time{})
 	if err != nil {
 		return nil, err
 	}

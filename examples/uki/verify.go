@@ -14,7 +14,7 @@ import (
 )
 
 func verifyFlags(set *flag.FlagSet) func(*call, []string) error {
-	var certs list
+	var certs cli.List
 	set.Var(&certs, "cert", "trusted certificates in `PEM` or DER, as in db; may be repeated")
 	return func(c *call, operands []string) error {
 		if len(certs) == 0 {
@@ -28,11 +28,11 @@ func verifyFlags(set *flag.FlagSet) func(*call, []string) error {
 			}
 			trusted = append(trusted, found...)
 		}
-		src, err := c.open(operands[0])
+		src, err := c.Open(operands[0])
 		if err != nil {
 			return err
 		}
-		finish := c.watch(2 * src.Size())
+		finish := c.WatchReads(2 * src.Size())
 		signature, err := authenticode.Verify(src, trusted)
 		finish()
 		return c.verified(src, signature, err)
@@ -40,8 +40,8 @@ func verifyFlags(set *flag.FlagSet) func(*call, []string) error {
 }
 
 // verified answers for verify: err is nil, the reason for a no, or an error of reading.
-func (c *call) verified(src *input, good *authenticode.Signature, err error) error {
-	r := verifyResult{header: c.header(src.name), Verified: err == nil, Signatures: []signature{}}
+func (c *call) verified(src *cli.Input, good *authenticode.Signature, err error) error {
+	r := verifyResult{header: c.header(src.Name), Verified: err == nil, Signatures: []signature{}}
 	signatures, listErr := authenticode.Signatures(src)
 	if listErr != nil && err == nil {
 		return listErr
@@ -53,7 +53,7 @@ func (c *call) verified(src *input, good *authenticode.Signature, err error) err
 	r.Signatures = describeSignatures(signatures, sum)
 	if err == nil {
 		r.Signer = good.Signer.Subject.String()
-		return c.Answer(r, fmt.Sprintf("%s: signed by %s\n", src.name, r.Signer))
+		return c.Answer(r, fmt.Sprintf("%s: signed by %s\n", src.Name, r.Signer))
 	}
 	var changed *authenticode.DigestError
 	var format *osmith.FormatError
@@ -73,5 +73,5 @@ func (c *call) verified(src *input, good *authenticode.Signature, err error) err
 		return err
 	}
 	r.Error = err.Error()
-	return errors.Join(cli.No{Err: about{src.name, err}}, c.Answer(r, ""))
+	return errors.Join(cli.No{Err: about{src.Name, err}}, c.Answer(r, ""))
 }

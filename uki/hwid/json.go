@@ -32,7 +32,7 @@ func Read(tree fs.FS) (records []Record, err error) {
 			return err
 		}
 		files++
-		b, err := readFile(tree, path, maxFile)
+		b, err := readFile(tree, path)
 		if err != nil {
 			return err
 		}
@@ -66,21 +66,17 @@ func Read(tree fs.FS) (records []Record, err error) {
 	return out, nil
 }
 
-// readFile reads a file of a directory tree that must not be larger than limit.
-func readFile(tree fs.FS, path string, limit int64) ([]byte, error) {
+// readFile reads a description.
+func readFile(tree fs.FS, path string) (b []byte, err error) {
 	f, err := tree.Open(path)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		defer f.Close()
+		b, err = io.ReadAll(io.LimitReader(f, maxFile+1))
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
+	if len(b) > maxFile {
+		err = fmt.Errorf("%s: want %d bytes or fewer", path, maxFile)
 	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s: more than the limit of %d bytes", path, limit)
-	}
-	return b, nil
+	return b, err
 }
 
 // parseFile reads one description. Fields are looked up by their exact names: encoding/json alone would take
