@@ -124,7 +124,7 @@ type Userspace struct {
 }
 
 // check refuses descriptions of boots that cannot be.
-func (b *Boot) check(row StubVersion) error {
+func (b *Boot) check(stub sdstub.Release) error {
 	if b.Variables == nil {
 		return errors.New("the firmware's variables are not given")
 	}
@@ -145,7 +145,7 @@ func (b *Boot) check(row StubVersion) error {
 	if !allByte(b.Separator[:], 0) && !allByte(b.Separator[:], 0xff) {
 		return fmt.Errorf("separator %x: want zeros or ones", b.Separator)
 	}
-	if err := b.checkSections(row); err != nil {
+	if err := b.checkSections(stub); err != nil {
 		return err
 	}
 	for _, p := range b.Phases {
@@ -158,7 +158,7 @@ func (b *Boot) check(row StubVersion) error {
 			return fmt.Errorf("boot variable %q: want BootOrder or Boot####", v.Name)
 		}
 	}
-	if err := b.checkHandover(row); err != nil {
+	if err := b.checkHandover(stub); err != nil {
 		return err
 	}
 	return b.checkUserspace()
@@ -166,13 +166,13 @@ func (b *Boot) check(row StubVersion) error {
 
 var bootVariableName = regexp.MustCompile(`^Boot(Order|[0-9A-F]{4})$`)
 
-func (b *Boot) checkSections(row StubVersion) error {
+func (b *Boot) checkSections(stub sdstub.Release) error {
 	if !hasSection(b.Sections, ".linux") {
 		return errors.New("the UKI's measurements hold no .linux section")
 	}
 	for _, m := range b.Sections {
-		if s := sdstub.SectionOf(m.Section); s != nil && s.Since > row.Release && m.Size > 0 && !unmeasured(m.Section, row) {
-			return fmt.Errorf("stub %d does not measure %s: %d was the first that does", row.Release, m.Section, s.Since)
+		if s := sdstub.SectionOf(m.Section); s != nil && s.Since > stub.Number && m.Size > 0 && !unmeasured(m.Section, stub) {
+			return fmt.Errorf("stub %d does not measure %s: %d was the first that does", stub.Number, m.Section, s.Since)
 		}
 	}
 	if b.measures(osmith.HandoverProfile) && !hasSection(b.Sections, ".profile") {
@@ -187,13 +187,13 @@ func (b *Boot) measures(kind osmith.HandoverKind) bool {
 }
 
 // unmeasured are sections that UKIs have for others than the stub: an old one passes them by.
-func unmeasured(section string, row StubVersion) bool {
-	return (section == ".uname" || section == ".sbat") && row.Release < sdstub.SectionOf(section).Since
+func unmeasured(section string, stub sdstub.Release) bool {
+	return (section == ".uname" || section == ".sbat") && stub.Number < sdstub.SectionOf(section).Since
 }
 
-func (b *Boot) checkHandover(row StubVersion) error {
-	if first := sdstub.SectionOf(".cmdline").Addon; len(b.Addons) > 0 && row.Release < first {
-		return fmt.Errorf("stub %d has no add-ons: %d was the first", row.Release, first)
+func (b *Boot) checkHandover(stub sdstub.Release) error {
+	if first := sdstub.SectionOf(".cmdline").Addon; len(b.Addons) > 0 && stub.Number < first {
+		return fmt.Errorf("stub %d has no add-ons: %d was the first", stub.Number, first)
 	}
 	if b.Handover == nil {
 		return nil

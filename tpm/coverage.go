@@ -56,7 +56,7 @@ func (c Coverage) String() string {
 func (p *predictor) coverage() []Coverage {
 	out := make([]Coverage, 0, 16)
 	for pcr := range 16 {
-		c := Coverage{PCR: pcr, Prediction: PredictionExact, Evidence: p.stub.Evidence}
+		c := Coverage{PCR: pcr, Prediction: PredictionExact, Evidence: Evidence(p.stub.Evidence)}
 		switch {
 		case pcr <= 3 || pcr == 6:
 			p.coverFirmware(&c)
@@ -119,10 +119,10 @@ func (p *predictor) coverBoot(c *Coverage) {
 	case 4:
 		c.Note = "holds if no other boot option was tried before"
 		if p.stub.InnerKernel && b.Kernel == nil && !b.enforcing() {
-			c.not(fmt.Sprintf("stub %d has the firmware load and measure the kernel, whose digest is not given", p.stub.Release))
+			c.not(fmt.Sprintf("stub %d has the firmware load and measure the kernel, whose digest is not given", p.stub.Number))
 		}
 		if len(b.Addons) > 0 {
-			c.weaken(p.stub.Addons)
+			c.weaken(Evidence(p.stub.Addons))
 		}
 	case 5:
 		switch {
@@ -199,15 +199,15 @@ func (p *predictor) evidenceOf(kind osmith.HandoverKind) Evidence {
 	switch kind {
 	case osmith.HandoverProfile:
 		if p.boot.Loader == nil {
-			return min(p.stub.Profiles, EvidenceSource)
+			return min(Evidence(p.stub.Profiles), EvidenceSource)
 		}
-		return p.stub.Profiles
+		return Evidence(p.stub.Profiles)
 	case osmith.HandoverPassedCmdline, osmith.HandoverSMBIOSCmdline:
-		return min(p.stub.Evidence, EvidenceSource)
+		return min(Evidence(p.stub.Evidence), EvidenceSource)
 	case osmith.HandoverArchive:
-		return p.stub.Archives
+		return Evidence(p.stub.Archives)
 	default:
-		return p.stub.Addons
+		return Evidence(p.stub.Addons)
 	}
 }
 

@@ -57,7 +57,7 @@ func predict(b Boot) (*Log, error) {
 // predictor is a boot with what is worked out from it, and the log so far.
 type predictor struct {
 	boot         Boot
-	stub, loader StubVersion
+	stub, loader sdstub.Release
 	banks        []crypto.Hash
 	smbios       []smbios.Structure
 	gpt          []byte       // data of the event of the partition table that is given, nil for none
@@ -68,12 +68,12 @@ type predictor struct {
 
 func newPredictor(b Boot) (p *predictor, err error) {
 	p = &predictor{boot: b}
-	if p.stub, err = stubRow(b.Stub, b.AssumeStub); err != nil {
+	if p.stub, err = stubRelease(b.Stub, b.AssumeStub); err != nil {
 		return nil, err
 	}
 	p.loader = p.stub
 	if b.LoaderVersion != "" {
-		if p.loader, err = stubRow(b.LoaderVersion, b.AssumeStub); err != nil {
+		if p.loader, err = stubRelease(b.LoaderVersion, b.AssumeStub); err != nil {
 			return nil, err
 		}
 	}

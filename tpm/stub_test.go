@@ -9,6 +9,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // The rows of the table, as they differ.
@@ -22,9 +23,11 @@ func TestStubVersions(t *testing.T) {
 			booted = append(booted, r.Release)
 		}
 		assert.Equal(t, r.Release < 257, r.InnerKernel)
-		assert.Equal(t, r.Release >= 255, r.LoaderConf)
-		assert.Equal(t, r.Release >= 261, r.SMBIOS && r.Console && r.BootSecret)
-		assert.Equal(t, r.Release >= 254, r.Addons != EvidenceNone && r.SMBIOSExtra)
+		facts := sdstub.Releases()[i]
+		assert.Equal(t, r.Release, facts.Number)
+		assert.Equal(t, r.Release >= 255, facts.LoaderConf)
+		assert.Equal(t, r.Release >= 261, facts.SMBIOS && facts.Console && facts.BootSecret)
+		assert.Equal(t, r.Release >= 254, r.Addons != EvidenceNone && facts.SMBIOSExtra)
 		assert.Equal(t, r.Release >= 257, r.Profiles != EvidenceNone)
 	}
 	assert.Equal(t, []int{252, 254, 257, 262}, booted)
