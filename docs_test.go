@@ -6,8 +6,11 @@ import (
 	"go/parser"
 	"go/token"
 	"go/types"
+	"io/fs"
+	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -89,6 +92,42 @@ func commentSnippets(f *sourceFile) []snippet {
 
 // notMendedYet has the files whose code does not compile. It is empty when the house is built.
 var notMendedYet = []string{}
+
+// TestDocs compiles the code in the documents and in the doc comments of the public packages.
+func TestDocs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks the go command about every package")
+	}
+	var all []snippet
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "testdata" || name != "." && strings.HasPrefix(d.Name(), ".")):
+			return filepath.SkipDir
+		case !d.IsDir() && path.Ext(name) == ".md":
+			b, err := os.ReadFile(name)
+			all = append(all, markdownSnippets(filepath.ToSlash(name), string(b))...)
+			return err
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	for _, f := range sourceFiles(t) {
+		if f.ast.Name.Name != "main" && !strings.HasPrefix(f.name, "hack/") && !strings.Contains("/"+f.name, "/internal/") {
+			all = append(all, commentSnippets(f)...)
+		}
+	}
+	require.Greater(t, len(all), 12)
+	c := newSnippetChecker(t)
+	for _, s := range all {
+		for _, problem := range c.check(s) {
+			if !slices.Contains(notMendedYet, s.file) {
+				t.Error(problem)
+			}
+		}
+	}
+}
 
 type snippetChecker struct {
 	imports types.Importer

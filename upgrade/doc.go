@@ -4,7 +4,7 @@
 // (UAPI.1, https://uapi-group.org/specifications/specs/boot_loader_specification/) and the Discoverable Partitions
 // Specification (UAPI.2), so that systemd-boot falls back by itself and systemd-sysupdate understands the disk.
 //
-//	plan, err := upgrade.NewPlan(ctx, disk, set, machine, upgrade.Options{})
+//	plan, err := upgrade.NewPlan(ctx, disk, set, machine, upgrade.PlanOptions{})
 //	if err != nil {
 //		return err // the disk or the set cannot be understood
 //	}

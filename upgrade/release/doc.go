@@ -23,7 +23,7 @@
 //		return err
 //	}
 //	defer rel.Close()
-//	plan, err := upgrade.NewPlan(ctx, disk, rel, machine, upgrade.Options{})
+//	plan, err := upgrade.NewPlan(ctx, disk, rel, machine, upgrade.PlanOptions{})
 //
 // A release comes from elsewhere by Read and Pull, from any [BlobSource]: a layout of package cosign, a web server by package weblayout, a
 // registry by the module upgrade/release/registry. Of an index for several architectures, Select picks the release. docs/release.md
