@@ -55,8 +55,8 @@ type Boot struct {
 	// for what is given here. Nil: edk2's order of events, and those PCRs are not predicted.
 	Firmware *Log
 
-	// Variables are the firmware's. Those that do not exist count as empty, except DBT, which is measured only if it exists. SecureBoot
-	// always exists.
+	// Variables are the firmware's. Those that do not exist count as empty, except DBT, which is measured only if it exists.
+	// SecureBoot always exists. With a DBR, PCR 7 is not predicted: how firmware measures it is not known here.
 	Variables *osmith.FirmwareVariables
 
 	// Authorities are the entries of db (EFI_SIGNATURE_DATA: owner GUID, then certificate or hash) that let the loader

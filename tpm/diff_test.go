@@ -3,6 +3,9 @@ package tpm
 import (
 	"bytes"
 	"crypto"
+	"encoding/binary"
+	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
@@ -125,4 +129,299 @@ func TestDiffLarge(t *testing.T) {
 	require.Len(t, got, 3)
 	assert.Equal(t, "extra", got[0].Kind())
 	assert.Empty(t, Diff(many(6000, 1), many(6000, 1)))
+}
+
+// One input of a whole boot is changed; what is named is that input, and nothing that follows from it.
+func TestCausesNameTheInput(t *testing.T) {
+	vectors := bootVectors(t)
+	firmware, err := ParseLog(vectors[2].log)
+	require.NoError(t, err)
+	digest := func(s string) map[crypto.Hash][]byte {
+		return map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte(s))}
+	}
+	addon := Application{Path: `\loader\addons\x.addon.efi`, Size: 1, Digests: digest("addon")}
+	base := wholeBoot(t, vectors[0], firmware)
+	base.Addons = []Application{addon}
+	addonLine := cmdlineEvent(osmith.HandoverAddonCmdline, "lab.addon=x")
+	base.handOver(addonLine, archiveEvent(12, "Credentials initrd", digest("credentials"))).LoadOptions = loadOptions("quiet lab.addon=x")
+	expected, err := Predict(base)
+	require.NoError(t, err)
+	list := func(n int) []byte {
+		hash := func(i int) []byte { return append(make([]byte, 16), pcrbank.Sum(crypto.SHA256, []byte{byte(i)})...) }
+		b := unhex(t, "2616c4c14c509240aca941f936934328")
+		b = binary.LittleEndian.AppendUint32(b, uint32(28+48*n))
+		b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, 0), 48)
+		for i := range n {
+			b = append(b, hash(i)...)
+		}
+		return b
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Boot)
+		want   []string
+	}{
+		{"nothing", func(*Boot) {}, nil},
+		{"another build of the UKI", func(b *Boot) {
+			b.UKI.Digests, b.Sections[3].Digests, b.Handover.Initrd = digest("uki"), digest("initrd"), digest("initrds")
+		}, []string{"PCR 11: UKI section .initrd is another: "}},
+		{"only the stub of the UKI", func(b *Boot) { b.UKI.Digests = digest("uki") },
+			[]string{`PCR 4: the UKI \EFI\Linux\uki-2.efi is another (Authenticode `}},
+		{"command line", func(b *Boot) {
+			b.Handover.LoadOptions = loadOptions("quiet console=tty0 lab.addon=x")
+			b.Sections[2].Digests, b.UKI.Digests = digest("quiet console=tty0"), digest("uki")
+		}, []string{"PCR 11: UKI section .cmdline is another: "}},
+		{"no add-on", func(b *Boot) {
+			b.Addons, b.Handover.Events, b.Handover.LoadOptions = nil, b.Handover.Events[1:], loadOptions("quiet")
+		}, []string{`PCR 4: add-on \loader\addons\x.addon.efi is missing`}},
+		{"credentials", func(b *Boot) { b.Handover.Events[1].Digests, b.Handover.Initrd = digest("other"), digest("initrds") },
+			[]string{`PCR 12: EV_IPL "Credentials initrd" is another: `}},
+		{"the machine's secret", func(b *Boot) { b.Handover.Initrd = digest("secret") }, []string{"PCR 9: the initrds that the kernel got are others, or their secret is ("}},
+		{"loader.conf", func(b *Boot) { b.LoaderConf = []byte("timeout 5\n") }, []string{"PCR 5: loader.conf is another ("}},
+		{"loader", func(b *Boot) { b.Loader.Digests = digest("loader") }, []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI is another (Authenticode `}},
+		{"dbx", func(b *Boot) { b.Variables.DBX = append(bytes.Clone(b.Variables.DBX), list(3)...) }, []string{"PCR 7: dbx grew by 3 entries to 4, with hash 6e340b9cffb37a98…, with hash 4bf5122f344554c5…, with hash dbc1b4c900ffe48d…"}},
+		{"dbx less", func(b *Boot) { b.Variables.DBX = list(5) }, []string{"PCR 7: dbx has 5 entries that were not expected, and lacks 1"}},
+		{"db", func(b *Boot) { b.Variables.DB = append(bytes.Clone(b.Variables.DB), b.Variables.KEK...) }, []string{"PCR 7: db grew by 1 entry to 2, with certificate 'CN=bootlab KEK'"}},
+		{"boot order", func(b *Boot) {
+			b.BootVariables = slices.Clone(b.BootVariables)
+			b.BootVariables[0].Data = []byte{0, 0, 2, 0, 1, 0}
+		}, []string{"PCR 1: BootOrder is 0000,0002,0001, expected 0002,0000,0001"}},
+		{"a boot entry", func(b *Boot) {
+			b.BootVariables = slices.Clone(b.BootVariables)
+			b.BootVariables[1].Data = b.BootVariables[2].Data
+		}, []string{"PCR 1: Boot0002 is 'BootManagerMenuApp' Fv("}},
+		{"a boot entry more", func(b *Boot) {
+			b.BootVariables = append(slices.Clone(b.BootVariables), BootVariable{"Boot0007", b.BootVariables[2].Data})
+		}, []string{"PCR 1: not expected: boot variable Boot0007 = 88 bytes ("}},
+		{"a partition", func(b *Boot) {
+			table := bytes.Clone(b.GPT.Entries)
+			table[128+40]++
+			b.GPT = &PartitionTable{b.GPT.Header, table}
+		}, []string{"PCR 5: the partition table is another: partition 'bootlab_2' 888e819b-71d1-6f93-9d27-c2b116f42a8e has LBAs 247808 to 280320, expected 247808 to 280575"}},
+		{"Secure Boot off", func(b *Boot) { b.Variables.SecureBoot = []byte{0} }, []string{"PCR 7: SecureBoot is 0, expected 1"}},
+		{"SMBIOS string", func(b *Boot) {
+			b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=x")
+			b.handOver(cmdlineEvent(osmith.HandoverSMBIOSCmdline, "x")).LoadOptions = loadOptions("quiet lab.addon=x x")
+		},
+			[]string{`PCR 1: not expected: EV_EVENT_TAG "SMBIOS type 11: smbios:type11" (`}},
+		{"passed", func(b *Boot) { b.Handover.Passed = "debug" }, []string{`PCR 12: command line 'debug' was not expected (`}},
+		{"retry", func(b *Boot) { b.ExitBoot = ExitBootOnce }, []string{"PCR 5: missing: EV_EFI_ACTION \"Exit Boot Services", "PCR 5: missing: EV_EFI_ACTION \"Exit Boot Services"}},
+		{"phase", func(b *Boot) { b.Phases = []string{PhaseEnterInitrd} }, []string{`PCR 11: not expected: EV_IPL "enter-initrd" (`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := base
+			variables := *b.Variables
+			b.Variables = &variables
+			b.Sections = slices.Clone(b.Sections)
+			b.handOver()
+			loader := *b.Loader
+			b.Loader = &loader
+			c.change(&b)
+			actual, err := Predict(b)
+			require.NoError(t, err)
+			all := Diff(expected, actual)
+			got := Causes(all)
+			require.Len(t, got, len(c.want), lines(all))
+			for i, want := range c.want {
+				assert.True(t, strings.HasPrefix(got[i].String(), want), "%s\nwant %s", got[i], want)
+				raw, err := json.Marshal(got[i])
+				require.NoError(t, err)
+				var back struct {
+					PCR              int
+					Kind, Text       string
+					Expected, Actual *struct{ Type, Description string }
+				}
+				require.NoError(t, json.Unmarshal(raw, &back))
+				assert.Equal(t, got[i].PCR, back.PCR)
+				assert.Equal(t, got[i].Text(), back.Text)
+				assert.Equal(t, back.Kind != "extra", back.Expected != nil)
+				assert.Equal(t, back.Kind != "missing", back.Actual != nil)
+			}
+		})
+	}
+}
+
+// All differences that a change makes, as text.
+func TestDiffTexts(t *testing.T) {
+	vectors := bootVectors(t)
+	firmware, err := ParseLog(vectors[2].log)
+	require.NoError(t, err)
+	digest := func(s string) map[crypto.Hash][]byte {
+		return map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte(s))}
+	}
+	addon := func(name string) Application {
+		return Application{Path: `\loader\addons\` + name + `.addon.efi`, Digests: digest(name)}
+	}
+	handOver := func(b *Boot, addons string) {
+		b.Handover = &osmith.Handover{Initrd: b.Handover.Initrd, LoadOptions: loadOptions("quiet " + addons)}
+		if addons != "" {
+			b.handOver(cmdlineEvent(osmith.HandoverAddonCmdline, addons))
+		}
+	}
+	base := wholeBoot(t, vectors[0], firmware)
+	base.Addons = []Application{addon("a"), addon("b")}
+	handOver(&base, "lab.a lab.b")
+	expected, err := Predict(base)
+	require.NoError(t, err)
+	for _, c := range []struct {
+		name   string
+		change func(*Boot)
+		want   []string
+	}{
+		{"one add-on less", func(b *Boot) { b.Addons = b.Addons[:1]; handOver(b, "lab.a") }, []string{
+			`PCR 4: add-on \loader\addons\b.addon.efi is missing`, "PCR 9: the kernel's command line is another (", "PCR 12: command line add-on 'lab.b' is missing",
+		}},
+		{"no add-on", func(b *Boot) { b.Addons = nil; handOver(b, "") }, []string{
+			`PCR 4: add-on \loader\addons\a.addon.efi is missing`, `PCR 4: add-on \loader\addons\b.addon.efi is missing`, "PCR 9: ",
+			"PCR 12: command line add-on 'lab.a lab.b' is missing",
+		}},
+		{"another order", func(b *Boot) { b.Addons = []Application{b.Addons[1], b.Addons[0]}; handOver(b, "lab.b lab.a") }, []string{
+			"PCR 4: ", "PCR 4: ", "PCR 9: ", "PCR 12: command line add-on 'lab.b lab.a' has its words in another order, expected 'lab.a lab.b'",
+		}},
+		{"another text", func(b *Boot) { handOver(b, "lab.a lab.c") }, []string{
+			"PCR 9: ", "PCR 12: command line add-on 'lab.b' is missing, 'lab.c' was not expected",
+		}},
+		{"partitions", func(b *Boot) {
+			table := bytes.Clone(b.GPT.Entries)
+			copy(table[128:], make([]byte, 128))
+			table[2*128+16] ^= 1
+			table[48] ^= 4
+			b.GPT = &PartitionTable{append(bytes.Clone(b.GPT.Header[:56]), append(make([]byte, 16), b.GPT.Header[72:]...)...), table}
+		}, []string{"PCR 5: the partition table is another: of disk 00000000-0000-0000-0000-000000000000, expected "}},
+		{"only the table's header", func(b *Boot) {
+			header := bytes.Clone(b.GPT.Header)
+			header[16] ^= 1
+			b.GPT = &PartitionTable{header, b.GPT.Entries}
+		}, []string{"PCR 5: the partition table is another: its header differs"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := base
+			c.change(&b)
+			actual, err := Predict(b)
+			require.NoError(t, err)
+			got := Diff(expected, actual)
+			require.Len(t, got, len(c.want), lines(got))
+			for i, want := range c.want {
+				assert.True(t, strings.HasPrefix(got[i].String(), want), "%s\nwant %s", got[i], want)
+			}
+		})
+	}
+}
+
+// Firmware that measures boot variables whole, in either type of event, is expected to do so again.
+func TestBootVariableStyles(t *testing.T) {
+	vectors := bootVectors(t)
+	for _, typ := range []EventType{EventEFIVariableBoot, EventEFIVariableBoot2} {
+		firmware, err := ParseLog(vectors[2].log)
+		require.NoError(t, err)
+		for i := range firmware.Events {
+			if e := &firmware.Events[i]; e.Type == EventEFIVariableBoot {
+				e.Type, e.Digests = typ, map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, e.Data)}
+			}
+		}
+		b := wholeBoot(t, vectors[0], firmware)
+		log, err := Predict(b)
+		require.NoError(t, err)
+		seen := 0
+		for _, e := range log.of(1) {
+			if e.Type == typ {
+				assert.True(t, hashedAs(e, e.Data))
+				seen++
+			}
+		}
+		assert.Equal(t, len(b.BootVariables), seen)
+		b.BootVariables = nil
+		again, err := Predict(b)
+		require.NoError(t, err)
+		assert.Equal(t, log.of(1), again.of(1), "the machine's own are the same")
+	}
+}
+
+// withOEMString adds a structure of type 11 as QEMU does, before the end of a table.
+func withOEMString(table []byte, s string) []byte {
+	end := bytes.LastIndex(table, []byte{127, 4})
+	out := append(bytes.Clone(table[:end]), 11, 5, 0x00, 0x0e, 1)
+	return append(append(append(out, s...), 0, 0), table[end:]...)
+}
+
+// Boots of which there are only values, not logs: the same machine with add-ons, archives beside the UKI, a string in
+// SMBIOS, and without console= on the command line. The digests were read from those boots' logs.
+func TestPredictVariants(t *testing.T) {
+	vectors := bootVectors(t)
+	firmware, err := ParseLog(vectors[0].log)
+	require.NoError(t, err)
+	digest := func(s string) map[crypto.Hash][]byte { return map[crypto.Hash][]byte{crypto.SHA256: unhex(t, s)} }
+	for _, c := range []struct {
+		name   string
+		change func(*Boot)
+		want   map[int]string // start of a PCR
+	}{
+		{"add-ons", func(b *Boot) {
+			b.Addons = []Application{
+				{Digests: digest("224788ffed6c8a4344f4e80c1120d9a66e2d346e9f56d68d7adaa735b0162beb")},
+				{Digests: digest("b487b1f711ca1f91f646c50595a1a50c6c8a42eca3fbc70d552643613f130ace")},
+			}
+			b.handOver(cmdlineEvent(osmith.HandoverAddonCmdline, "lab.addon=global lab.addon=local"))
+		}, map[int]string{4: "94d01876ae4ed1eb", 5: "260c409866d40c35", 11: "be2b60665db80f8d", 12: "3ee409b51507a564"}},
+		{"archives", func(b *Boot) {
+			b.handOver(
+				archiveEvent(12, "Credentials initrd", digest("52571349b198c90b84bf8b476ef074d0886c1606e7749dc7c2de6440b48fd769")),
+				archiveEvent(12, "Global credentials initrd", digest("f88ef5a15df3845ff2f67c41819665a100cfae8feb07ee76c5cb70ee2ca3056f")),
+				archiveEvent(13, "System extension initrd", digest("7f828356afeea7981e0e68b3a21cffaad35b67f795b2768f2429be724780caa9")),
+				archiveEvent(12, "Configuration extension initrd", digest("6320e912da5a3ac4eee45d52f2ae5b327936501952bbe84944d7cc0c7c0056ba")),
+			)
+		}, map[int]string{4: "349201d4eb4ba746", 12: "932b8c0dcf30b201", 13: "7b7b7087c2feba7c"}},
+		{"SMBIOS", func(b *Boot) {
+			b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=lab.smbios")
+			b.handOver(cmdlineEvent(osmith.HandoverSMBIOSCmdline, "lab.smbios"))
+		}, map[int]string{12: "b29a279f773cba3f"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := wholeBoot(t, vectors[0], firmware)
+			c.change(&b)
+			log, err := Predict(b)
+			require.NoError(t, err)
+			values, err := log.Values(crypto.SHA256)
+			require.NoError(t, err)
+			for n, want := range c.want {
+				assert.Equal(t, want, hexOf(values[n])[:16], "PCR %d", n)
+			}
+		})
+	}
+	// The structure of type 11, and what the kernel hashed after the stub had added the console of the firmware.
+	b := wholeBoot(t, vectors[0], firmware)
+	b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=lab.smbios")
+	cmdline := strings.Replace(efi.DecodeUTF16(b.Handover.LoadOptions), "console=ttyS0,115200 ", "", 1)
+	cmdline = strings.TrimRight(cmdline, "\x00")
+	b.Sections = slices.Clone(b.Sections)
+	b.Sections[2].Digests = map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte(cmdline))}
+	b.Handover.LoadOptions = loadOptions(cmdline + " console=uart,io,0x3f8")
+	log, err := Predict(b)
+	require.NoError(t, err)
+	assert.Contains(t, hexes(log, 1), "9003439038665fe02dd8d2768ae86bdfd05dfe17661cd116df1a3023cc1906ca")
+	b.SMBIOS = vectors[0].boot.SMBIOS
+	log, err = Predict(b)
+	require.NoError(t, err)
+	assert.Contains(t, hexes(log, 9), "15104467d5ffcd5f42bed199a7e895794e500302557754fc21350621dacfe09f")
+	assert.Equal(t, "86f7454f3fc90436", hexOf(mustValues(t, log)[11])[:16])
+	b.Handover.Unknown = "the stub adds console=, which is not given"
+	log, err = Predict(b)
+	require.NoError(t, err)
+	assert.Equal(t, PredictionNone, log.Coverage[9].Prediction)
+	assert.Contains(t, log.Coverage[9].Note, "console=")
+}
+
+func hexes(l *Log, pcr int) []string {
+	var out []string
+	for _, e := range l.of(pcr) {
+		out = append(out, hexOf(e.Digests[crypto.SHA256]))
+	}
+	return out
+}
+
+func mustValues(t *testing.T, l *Log) map[int][]byte {
+	t.Helper()
+	values, err := l.Values(crypto.SHA256)
+	require.NoError(t, err)
+	return values
 }

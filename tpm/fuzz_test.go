@@ -56,3 +56,75 @@ func FuzzDiff(f *testing.F) {
 		_, _ = a.Replay(crypto.SHA256)
 	})
 }
+
+// FuzzParseQuote: attests and signatures: no panic, nil exactly with an error.
+func FuzzParseQuote(f *testing.F) {
+	attest := append([]byte{0xff, 'T', 'C', 'G', 0x80, 0x18, 0, 1, 9, 0, 1, 7}, make([]byte, 8+4+4+1+8)...)
+	attest = append(attest, 0, 0, 0, 1, 0, 0x0b, 3, 0x91, 8, 0, 0, 32)
+	f.Add(append(attest, make([]byte, 32)...))
+	f.Add([]byte{0, 0x18, 0, 0x0b, 0, 1, 1, 0, 1, 1})
+	f.Add([]byte{0, 0x14, 0, 0x0b, 0, 1, 1})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		q, err := ParseQuote(raw)
+		require.Equal(t, err != nil, q == nil)
+		if q != nil {
+			require.Error(t, q.Check(nil))
+		}
+		s, err := ParseTPMSignature(raw)
+		require.Equal(t, err != nil, s == nil)
+		if s != nil {
+			require.Error(t, s.Verify(&testKey.PublicKey, raw))
+		}
+	})
+}
+
+// FuzzPayload: whatever an event's data are, they read or they do not.
+func FuzzPayload(f *testing.F) {
+	for _, raw := range foreignLogs(f) {
+		log, err := ParseLog(raw)
+		require.NoError(f, err)
+		for _, e := range log.Events {
+			f.Add(uint32(e.Type), e.Data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, typ uint32, data []byte) {
+		e := Event{Type: EventType(typ), Data: data}
+		p, err := e.Payload()
+		require.Equal(t, err != nil, p == nil)
+		require.True(t, utf8.ValidString(e.Describe()))
+		if i, ok := p.(ImageLoad); ok {
+			require.True(t, utf8.ValidString(i.Path.String()))
+		}
+		e.Attested()
+	})
+}
+
+// FuzzParseUserspaceLog: no panic, nil exactly with an error.
+func FuzzParseUserspaceLog(f *testing.F) {
+	f.Add(read(f, "testdata/userspace/tpm2-measure.log"))
+	f.Add([]byte("\x1e{\"nv_index\":1}\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		u, err := ParseUserspaceLog(raw)
+		require.Equal(t, err != nil, u == nil)
+		if u != nil {
+			require.LessOrEqual(t, len(u.Events()), len(u.Records))
+			for _, b := range Banks() {
+				_, _ = u.NVPCRs(b, nil)
+			}
+		}
+	})
+}
+
+// FuzzParseFinalEvents: no panic, nil exactly with an error.
+func FuzzParseFinalEvents(f *testing.F) {
+	log, err := ParseLog(header(0xb, 32))
+	require.NoError(f, err)
+	f.Add([]byte(logBytes{1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0}.event(5, 5, 'x')))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		events, _, err := ParseFinalEvents(raw, log)
+		if err == nil {
+			_, err = log.WithFinalEvents(events).MarshalBinary()
+			require.NoError(t, err)
+		}
+	})
+}

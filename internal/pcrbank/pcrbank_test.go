@@ -36,5 +36,10 @@ func TestBanks(t *testing.T) {
 	}
 	require.NoError(t, pcrbank.CheckPCRs([]int{0, 23}))
 	require.Equal(t, []int{1, 5, 9}, pcrbank.PCRs(map[int]string{9: "", 1: "", 5: ""}))
-	require.Equal(t, pcrbank.Sum(crypto.SHA256, []byte("ab")), pcrbank.Sum(crypto.SHA256, []byte("a"), []byte("b")))
+	for _, h := range pcrbank.Hashes() {
+		w := h.New()
+		w.Write([]byte("ab"))
+		require.Equal(t, w.Sum(nil), pcrbank.Sum(h, []byte("ab")))
+		require.Equal(t, w.Sum(nil), pcrbank.Sum(h, []byte("a"), []byte("b")))
+	}
 }
