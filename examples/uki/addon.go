@@ -4,14 +4,15 @@ import (
 	"cmp"
 	"flag"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/uki"
 )
 
-func addonFlags(set *flag.FlagSet) func(*call, []string) error {
+func addonFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	parts := new(partFlags)
 	parts.addCommon(set)
 	out := addOutputFlags(set)
-	return func(c *call, _ []string) error {
+	return func(c *cli.Call, _ []string) error {
 		by, err := out.signer()
 		if err != nil {
 			return err
@@ -24,7 +25,7 @@ func addonFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return byFlag(err)
 		}
-		r := &buildResult{header: c.header(out.name), Signed: by != nil, FreeSections: assembled.FreeSections()}
+		r := &buildResult{header: newHeader(c, out.name), Signed: by != nil, FreeSections: assembled.FreeSections()}
 		finish := c.WatchReads(c.InputSize())
 		r.Size, r.SHA256, err = write(out.name, by, writerTo(assembled))
 		finish()
@@ -36,7 +37,7 @@ func addonFlags(set *flag.FlagSet) func(*call, []string) error {
 }
 
 // addon opens the parts and describes the add-on.
-func (p *partFlags) addon(c *call) (*uki.Addon, error) {
+func (p *partFlags) addon(c *cli.Call) (*uki.Addon, error) {
 	var err error
 	read := reader{c: c, err: &err}
 	addon := &uki.Addon{

@@ -8,11 +8,11 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-func buildFlags(set *flag.FlagSet) func(*call, []string) error {
+func buildFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	parts := addPartFlags(set)
 	policy := addPolicyFlags(set)
 	out := addOutputFlags(set)
-	return func(c *call, _ []string) error {
+	return func(c *cli.Call, _ []string) error {
 		by, err := out.signer()
 		if err != nil {
 			return err
@@ -25,11 +25,11 @@ func buildFlags(set *flag.FlagSet) func(*call, []string) error {
 		case parts.joinPCRSig != "" && (parts.linux != "" || parts.profile.given || len(ps.keys) > 0):
 			return cli.Usagef("-join-pcrsig completes an image that is built: no parts and no keys for policies with it")
 		case parts.joinPCRSig != "":
-			return c.join(parts.joinPCRSig, &parts.pcrsig, by, out.name)
+			return join(c, parts.joinPCRSig, &parts.pcrsig, by, out.name)
 		case parts.pcrsig.given:
 			return cli.Usagef("-pcrsig without -join-pcrsig")
 		case parts.linux == "":
-			return c.buildProfile(parts, key, ps, by, out.name)
+			return buildProfile(c, parts, key, ps, by, out.name)
 		}
 		im, err := parts.image(c)
 		if err != nil {
@@ -37,7 +37,7 @@ func buildFlags(set *flag.FlagSet) func(*call, []string) error {
 		}
 		im.PCRPublicKey = key
 		finish := c.WatchReads(c.InputSize())
-		r, err := c.build(im, ps, by, out.name)
+		r, err := buildImage(c, im, ps, by, out.name)
 		finish()
 		if err != nil {
 			return byFlag(err)
@@ -46,9 +46,9 @@ func buildFlags(set *flag.FlagSet) func(*call, []string) error {
 	}
 }
 
-// build writes the image in one pass, which also measures it and signs the policies.
-func (c *call) build(im *uki.Image, ps *policies, by *signer, name string) (*buildResult, error) {
-	r := &buildResult{header: c.header(name), Signed: by != nil}
+// buildImage writes the image in one pass, which also measures it and signs the policies.
+func buildImage(c *cli.Call, im *uki.Image, ps *policies, by *signer, name string) (*buildResult, error) {
+	r := &buildResult{header: newHeader(c, name), Signed: by != nil}
 	if len(ps.keys) > 0 {
 		r.PCRSignature = !ps.digests
 		if err := ps.reserve(im); err != nil {
@@ -76,7 +76,7 @@ func (c *call) build(im *uki.Image, ps *policies, by *signer, name string) (*bui
 }
 
 // buildProfile writes a profile alone.
-func (c *call) buildProfile(parts *partFlags, key []byte, ps *policies, by *signer, name string) error {
+func buildProfile(c *cli.Call, parts *partFlags, key []byte, ps *policies, by *signer, name string) error {
 	switch {
 	case len(parts.profile.value) == 0:
 		return cli.Usagef("-linux is missing (only a -profile to be joined goes without; see also the verb addon)")
@@ -92,7 +92,7 @@ func (c *call) buildProfile(parts *partFlags, key []byte, ps *policies, by *sign
 	if err != nil {
 		return byFlag(err)
 	}
-	r := &buildResult{header: c.header(name), Signed: by != nil, FreeSections: assembled.FreeSections()}
+	r := &buildResult{header: newHeader(c, name), Signed: by != nil, FreeSections: assembled.FreeSections()}
 	if r.Size, r.SHA256, err = write(name, by, writerTo(assembled)); err != nil {
 		return err
 	}

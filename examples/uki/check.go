@@ -11,12 +11,12 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-func checkFlags(*flag.FlagSet) func(*call, []string) error {
-	return func(c *call, operands []string) error {
-		r := checkResult{header: c.header(operands[0]), Good: true, Findings: []finding{}}
-		image := c.check(&r, operands[0], nil)
+func checkFlags(*flag.FlagSet) func(*cli.Call, []string) error {
+	return func(c *cli.Call, operands []string) error {
+		r := checkResult{header: newHeader(c, operands[0]), Good: true, Findings: []finding{}}
+		image := check(c, &r, operands[0], nil)
 		for _, name := range operands[1:] {
-			c.check(&r, name, image)
+			check(c, &r, name, image)
 		}
 		if r.unread != nil {
 			return r.unread
@@ -30,8 +30,8 @@ func checkFlags(*flag.FlagSet) func(*call, []string) error {
 }
 
 // check adds what is found about a file, as an add-on of an image if one is given.
-func (c *call) check(r *checkResult, name string, image *uki.File) *uki.File {
-	_, f, kind, err := c.openAny(name)
+func check(c *cli.Call, r *checkResult, name string, image *uki.File) *uki.File {
+	_, f, kind, err := openAny(c, name)
 	var format *osmith.FormatError
 	switch {
 	case errors.As(err, &format):

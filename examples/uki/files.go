@@ -6,12 +6,13 @@ import (
 	"os"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/uki"
 )
 
 // openKernel opens a kernel. One that is compressed with gzip is decompressed into a temporary file, as an image holds the
 // plain one.
-func (c *call) openKernel(name string) (osmith.Source, error) {
+func openKernel(c *cli.Call, name string) (osmith.Source, error) {
 	in, err := c.Open(name)
 	if err != nil {
 		return nil, err

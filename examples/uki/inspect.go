@@ -16,14 +16,14 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-func inspectFlags(*flag.FlagSet) func(*call, []string) error {
-	return func(c *call, operands []string) error {
-		src, f, kind, err := c.openAny(operands[0])
+func inspectFlags(*flag.FlagSet) func(*cli.Call, []string) error {
+	return func(c *cli.Call, operands []string) error {
+		src, f, kind, err := openAny(c, operands[0])
 		if err != nil {
 			return err
 		}
 		finish := c.WatchReads(3 * src.Size())
-		r, err := c.inspect(src, f, kind)
+		r, err := inspect(c, src, f, kind)
 		finish()
 		if err != nil {
 			return about{src.Name, err}
@@ -32,8 +32,8 @@ func inspectFlags(*flag.FlagSet) func(*call, []string) error {
 	}
 }
 
-func (c *call) inspect(src *cli.Input, f *uki.File, kind string) (*inspectResult, error) {
-	r := &inspectResult{header: c.header(src.Name), Kind: kind, Size: src.Size(), Uname: f.Uname(), Authenticode: map[string]string{},
+func inspect(c *cli.Call, src *cli.Input, f *uki.File, kind string) (*inspectResult, error) {
+	r := &inspectResult{header: newHeader(c, src.Name), Kind: kind, Size: src.Size(), Uname: f.Uname(), Authenticode: map[string]string{},
 		Signatures: []signature{}, Profiles: []profile{}, Variants: []variant{}}
 	for _, p := range f.Profiles() {
 		r.Profiles = append(r.Profiles, profile(p))

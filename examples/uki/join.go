@@ -12,7 +12,7 @@ import (
 )
 
 // join puts policies that were signed elsewhere into an image that build -policy-digest made.
-func (c *call) join(image string, signatures *text, by *signer, name string) error {
+func join(c *cli.Call, image string, signatures *text, by *signer, name string) error {
 	if !signatures.given {
 		return cli.Usagef("-pcrsig is missing: what is to be joined to %s", image)
 	}
@@ -55,7 +55,7 @@ func (c *call) join(image string, signatures *text, by *signer, name string) err
 	if err != nil {
 		return about{image, err}
 	}
-	r := &buildResult{header: c.header(name), Signed: by != nil, PCRSignature: true, FreeSections: assembled.FreeSections()}
+	r := &buildResult{header: newHeader(c, name), Signed: by != nil, PCRSignature: true, FreeSections: assembled.FreeSections()}
 	finish := c.WatchReads(src.Size())
 	r.Size, r.SHA256, err = write(name, by, writerTo(assembled))
 	finish()

@@ -18,7 +18,7 @@ type header struct {
 	File string `json:"file"` // what was read, or written
 }
 
-func (c *call) header(file string) header { return header{c.Header(), file} }
+func newHeader(c *cli.Call, file string) header { return header{c.Header(), file} }
 
 // buildResult is the object of build and addon. Sizes are bytes, digests lower-case hexadecimal, in all objects.
 type buildResult struct {

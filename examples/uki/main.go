@@ -36,7 +36,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -48,30 +47,19 @@ func main() { program.Main() }
 var program = cli.Program{Name: "uki", Schema: "osmith.uki/1", IsNo: isNo, Verbs: []cli.Verb{
 	{Name: "build", Usage: "-linux F -stub F -os-release TEXT|@F -o F [flags]",
 		Example: "uki build -linux vmlinuz -initrd initrd.img -cmdline 'ro quiet' -os-release @/etc/os-release -stub linuxx64.efi.stub -o linux.efi",
-		Flags:   verb(buildFlags)},
+		Flags:   buildFlags},
 	{Name: "addon", Usage: "-cmdline TEXT|@F -o F [flags]", Example: "uki addon -cmdline 'debug' -stub addonx64.efi.stub -o debug.addon.efi",
-		Flags: verb(addonFlags)},
-	{Name: "inspect", Usage: "F", Example: "uki inspect linux.efi", Least: 1, Most: 1, Flags: verb(inspectFlags)},
-	{Name: "check", Usage: "F [ADDON]...", Example: "uki check linux.efi linux.efi.extra.d/*.addon.efi", Least: 1, Most: 1000, Flags: verb(checkFlags)},
+		Flags: addonFlags},
+	{Name: "inspect", Usage: "F", Example: "uki inspect linux.efi", Least: 1, Most: 1, Flags: inspectFlags},
+	{Name: "check", Usage: "F [ADDON]...", Example: "uki check linux.efi linux.efi.extra.d/*.addon.efi", Least: 1, Most: 1000, Flags: checkFlags},
 	{Name: "measure", Usage: "F [-phases P]... [-profile N] [-pcr-banks LIST]", Example: "uki measure linux.efi -phases enter-initrd -pcr-banks sha256",
-		Least: 1, Most: 1, Flags: verb(measureFlags)},
-	{Name: "sign", Usage: "-key F -cert F [-o F] F", Example: "uki sign -key db.key -cert db.crt -o signed.efi linux.efi", Least: 1, Most: 1, Flags: verb(signFlags)},
-	{Name: "verify", Usage: "-cert F... F", Example: "uki verify -cert db.crt signed.efi", Least: 1, Most: 1, Flags: verb(verifyFlags)},
+		Least: 1, Most: 1, Flags: measureFlags},
+	{Name: "sign", Usage: "-key F -cert F [-o F] F", Example: "uki sign -key db.key -cert db.crt -o signed.efi linux.efi", Least: 1, Most: 1, Flags: signFlags},
+	{Name: "verify", Usage: "-cert F... F", Example: "uki verify -cert db.crt signed.efi", Least: 1, Most: 1, Flags: verifyFlags},
 }}
 
 // isNo tells what is wrong with the image from what is wrong with the call.
 func isNo(err error) bool {
 	var format *osmith.FormatError
 	return errors.As(err, &format) || errors.Is(err, uki.ErrUnknownStub)
-}
-
-// A call is one run of a verb.
-type call struct{ *cli.Call }
-
-// verb gives a verb its call.
-func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
-	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
-		do := flags(set)
-		return func(c *cli.Call, operands []string) error { return do(&call{c}, operands) }
-	}
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-func measureFlags(set *flag.FlagSet) func(*call, []string) error {
+func measureFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	var phases cli.List
 	set.Var(&phases, "phases", "`paths` of boot phases, as enter-initrd,enter-initrd:leave-initrd (default: those that ukify signs); may be repeated")
 	profile := set.String("profile", "", "`N`, the index of the one profile to measure (default: all)")
 	banks := set.String("pcr-banks", "", "PCR banks, a `list` such as sha256,sha384 (default: all four)")
-	return func(c *call, operands []string) error {
+	return func(c *cli.Call, operands []string) error {
 		paths, err := parsePhases(strings.Join(phases, ","))
 		if err != nil {
 			return err
@@ -30,7 +30,7 @@ func measureFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		src, f, err := c.openUKI(operands[0])
+		src, f, err := openUKI(c, operands[0])
 		if err != nil {
 			return err
 		}
@@ -40,7 +40,7 @@ func measureFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		result := measureResult{header: c.header(src.Name), Variants: []variant{}}
+		result := measureResult{header: newHeader(c, src.Name), Variants: []variant{}}
 		for _, v := range variants {
 			if *profile != "" && strconv.Itoa(v.Profile) != *profile {
 				continue

@@ -17,7 +17,7 @@ const (
 var kindNames = map[string]string{kindImage: "unified kernel image", kindAddon: "add-on", kindProfile: "profile to be joined"}
 
 // openUKI opens a file as a unified kernel image.
-func (c *call) openUKI(name string) (*cli.Input, *uki.File, error) {
+func openUKI(c *cli.Call, name string) (*cli.Input, *uki.File, error) {
 	src, err := c.Open(name)
 	if err != nil {
 		return nil, nil, err
@@ -30,7 +30,7 @@ func (c *call) openUKI(name string) (*cli.Input, *uki.File, error) {
 }
 
 // openAny opens an image, an add-on, or a profile alone.
-func (c *call) openAny(name string) (src *cli.Input, f *uki.File, kind string, err error) {
+func openAny(c *cli.Call, name string) (src *cli.Input, f *uki.File, kind string, err error) {
 	if src, err = c.Open(name); err != nil {
 		return nil, nil, "", err
 	}

@@ -53,7 +53,7 @@ func (p *partFlags) addCommon(set *flag.FlagSet) {
 }
 
 // image opens the parts and describes the image.
-func (p *partFlags) image(c *call) (*uki.Image, error) {
+func (p *partFlags) image(c *cli.Call) (*uki.Image, error) {
 	if !p.osRelease.given {
 		return nil, cli.Usagef("-os-release is missing: no boot loader lists an image without one (-os-release '' is none)")
 	}
@@ -79,7 +79,7 @@ func (p *partFlags) image(c *call) (*uki.Image, error) {
 }
 
 // profileAlone describes an image that holds nothing but a profile.
-func (p *partFlags) profileAlone(c *call) (*uki.Profile, osmith.Source, error) {
+func (p *partFlags) profileAlone(c *cli.Call) (*uki.Profile, osmith.Source, error) {
 	for _, f := range []struct {
 		name  string
 		given bool
@@ -109,7 +109,7 @@ func (p *partFlags) profileAlone(c *call) (*uki.Profile, osmith.Source, error) {
 
 // reader opens and reads what flags name. After the first error it does nothing more.
 type reader struct {
-	c   *call
+	c   *cli.Call
 	err *error
 }
 
@@ -136,7 +136,7 @@ func (r reader) kernel(name string) osmith.Source {
 	if *r.err != nil {
 		return nil
 	}
-	in, err := r.c.openKernel(name)
+	in, err := openKernel(r.c, name)
 	if err != nil {
 		r.fail(err)
 		return nil

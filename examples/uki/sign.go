@@ -13,11 +13,11 @@ import (
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
 
-func signFlags(set *flag.FlagSet) func(*call, []string) error {
+func signFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	key := set.String("key", "", "private key in `PEM`, RSA or ECDSA")
 	cert := set.String("cert", "", "certificate in `PEM` or DER; others in the file are carried along")
 	out := set.String("o", "", "`file` for the signed image (default: the image is replaced)")
-	return func(c *call, operands []string) error {
+	return func(c *cli.Call, operands []string) error {
 		if err := cli.Required("key", *key, "cert", *cert); err != nil {
 			return err
 		}
@@ -54,12 +54,12 @@ func signFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err := cli.Keep(o); err != nil {
 			return err
 		}
-		return c.signed(name)
+		return signed(c, name)
 	}
 }
 
 // signed answers for sign from the file itself.
-func (c *call) signed(name string) error {
+func signed(c *cli.Call, name string) error {
 	src, err := c.Open(name)
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func (c *call) signed(name string) error {
 	if err != nil {
 		return err
 	}
-	return c.Answer(signResult{c.header(name), src.Size(), hex.EncodeToString(sum), describeSignatures(signatures, sum)}, "")
+	return c.Answer(signResult{newHeader(c, name), src.Size(), hex.EncodeToString(sum), describeSignatures(signatures, sum)}, "")
 }
 
 // A signer is whose Secure Boot signature an image gets.

@@ -13,10 +13,10 @@ import (
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
 
-func verifyFlags(set *flag.FlagSet) func(*call, []string) error {
+func verifyFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	var certs cli.List
 	set.Var(&certs, "cert", "trusted certificates in `PEM` or DER, as in db; may be repeated")
-	return func(c *call, operands []string) error {
+	return func(c *cli.Call, operands []string) error {
 		if len(certs) == 0 {
 			return cli.Usagef("-cert is missing")
 		}
@@ -35,13 +35,13 @@ func verifyFlags(set *flag.FlagSet) func(*call, []string) error {
 		finish := c.WatchReads(2 * src.Size())
 		signature, err := authenticode.Verify(src, trusted)
 		finish()
-		return c.verified(src, signature, err)
+		return verified(c, src, signature, err)
 	}
 }
 
 // verified answers for verify: err is nil, the reason for a no, or an error of reading.
-func (c *call) verified(src *cli.Input, good *authenticode.Signature, err error) error {
-	r := verifyResult{header: c.header(src.Name), Verified: err == nil, Signatures: []signature{}}
+func verified(c *cli.Call, src *cli.Input, good *authenticode.Signature, err error) error {
+	r := verifyResult{header: newHeader(c, src.Name), Verified: err == nil, Signatures: []signature{}}
 	signatures, listErr := authenticode.Signatures(src)
 	if listErr != nil && err == nil {
 		return listErr
