@@ -170,7 +170,7 @@ func randomImage(r *rand.Rand, blockSize int) memory {
 
 func TestDiffRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 1))
-	for i := range 150 {
+	for i := range sample(150) {
 		p := randomParams(r)
 		to := randomImage(r, p.DataBlockSize)
 		var old, target memory

@@ -54,7 +54,7 @@ func (s badSectors) ReadAt(b []byte, off int64) (int, error) {
 func TestPatchRandom(t *testing.T) {
 	ctx := context.Background()
 	r := rand.New(rand.NewPCG(4, 1))
-	for i := range 150 {
+	for i := range sample(150) {
 		p := randomParams(r)
 		size := p.DataBlockSize
 		old, target, to := randomImage(r, size), randomImage(r, size), randomImage(r, size)

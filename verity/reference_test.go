@@ -253,9 +253,17 @@ func damage(t testing.TB, r *rand.Rand, c randomCase, im Image, data, device mem
 	require.NoError(t, im.Verify(ctx), c)
 }
 
+// sample is how many of n random cases are tried: a quarter under -short, which also runs where hashing is slow.
+func sample(n int) int {
+	if testing.Short() {
+		return n / 4
+	}
+	return n
+}
+
 func TestAgainstReference(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 150 {
+	for range sample(150) {
 		against(t, r, random(r))
 	}
 }

@@ -51,6 +51,8 @@ func TestEveryBitCounts(t *testing.T) {
 	step := 3
 	if long {
 		step = 1
+	} else if testing.Short() {
+		step = 13
 	}
 	accepted, inChecksum := 0, 0
 	for i := 0; i < 8*len(signed); i += step {
@@ -91,6 +93,8 @@ func TestMutations(t *testing.T) {
 	n := 6000
 	if long {
 		n = 100_000
+	} else if testing.Short() {
+		n = 1500
 	}
 	id := newIdentity(t, "rsa1", "self", nil)
 	signed := sign(t, uki(), id, authenticode.SignOptions{Time: when})
