@@ -43,7 +43,7 @@ func TestRefused(t *testing.T) {
 		"stub absent":       {with("-stub", path("absent")), 2, path("absent")},
 		"stub is text":      {with("-stub", path("text")), 2, "uki: -stub: "},
 		"kernel is text":    {with("-linux", path("text")), 2, "uki: -linux: not a PE"},
-		"kernel is dir":     {with("-linux", dir), 2, "neither a file nor a block device"},
+		"kernel is dir":     {with("-linux", dir), 2, "is a directory"},
 		"kernel cut gzip":   {with("-linux", path("cut.gz")), 2, path("cut.gz") + ": "},
 		"kernel lzma":       {with("-linux", path("xz")), 2, "compressed with xz"},
 		"initrd absent":     {with("-initrd", path("absent")), 2, path("absent")},
