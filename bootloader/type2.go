@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"unicode/utf16"
 
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/sdstub"
@@ -192,7 +191,7 @@ func (m *menuSections) entry(file string, r io.ReaderAt, profile int) (*Entry, e
 			return nil, fmt.Errorf("section .cmdline: %w", err)
 		}
 		// The loader makes it fit for showing as the stub does before it passes it on.
-		e.Options = string(utf16.Decode(sdstub.Mangle(sdstub.UTF16(b), sdstub.Newest())))
+		e.Options = sdstub.Text(b, sdstub.Newest())
 	}
 	return e, nil
 }

@@ -37,7 +37,7 @@ func (e *Edit) Assemble() (_ *Assembled, err error) {
 		changed = changed || r.content != nil || r.old != i
 	}
 	if !changed && !(e.strip && e.f.Signed()) {
-		l.out.add("image", e.f.src, e.f.src.Size())
+		l.out.data.add("image", e.f.src, e.f.src.Size())
 		return l.finish()
 	}
 	for _, step := range []func() error{l.stalePCRSignatures, l.place, l.readHeader, l.checkDirectories, l.build} {
@@ -53,7 +53,7 @@ func (e *Edit) Assemble() (_ *Assembled, err error) {
 
 // finish opens the result, which is the last check.
 func (l *relayout) finish() (*Assembled, error) {
-	f, err := open(&l.out.view, l.f.kind)
+	f, err := open(&l.out.data, l.f.kind)
 	if err != nil {
 		return nil, fmt.Errorf("edit: the result would be useless: %w", err)
 	}
@@ -169,7 +169,7 @@ func (l *relayout) readHeader() error {
 // build lays the file out and writes the headers.
 func (l *relayout) build() error {
 	f, p := l.f, l.f.pe
-	l.out.add("headers", bytes.NewReader(l.b), int64(len(l.b)))
+	l.out.data.add("headers", bytes.NewReader(l.b), int64(len(l.b)))
 	if err := l.keep(); err != nil {
 		return err
 	}
@@ -194,7 +194,7 @@ func (l *relayout) build() error {
 		}
 	}
 	image := roundUp(memory, int64(p.SectionAlignment))
-	if end := max(image, l.out.size, initialised); end > math.MaxUint32 {
+	if end := max(image, l.out.data.size, initialised); end > math.MaxUint32 {
 		return &SpaceError{"image", end, math.MaxUint32}
 	}
 	l.image, l.initialised = uint32(image), uint32(max(initialised, 0))
@@ -222,12 +222,12 @@ func (l *relayout) keep() error {
 				return &osmith.FormatError{Offset: s.Offset, Field: "section " + s.Name, Err: fmt.Errorf("shares bytes of the file with section %s", o.Name)}
 			}
 		}
-		l.out.add("image", offsetReader{f.src, l.out.size}, s.Offset-l.out.size)
-		l.out.add(r.name, r.content, r.content.Size())
-		l.out.size = s.Offset + s.RawSize
+		l.out.data.add("image", offsetReader{f.src, l.out.data.size}, s.Offset-l.out.data.size)
+		l.out.data.add(r.name, r.content, r.content.Size())
+		l.out.data.size = s.Offset + s.RawSize
 	}
-	if l.out.size < end {
-		l.out.add("image", offsetReader{f.src, l.out.size}, end-l.out.size)
+	if l.out.data.size < end {
+		l.out.data.add("image", offsetReader{f.src, l.out.data.size}, end-l.out.data.size)
 	}
 	return nil
 }
@@ -281,8 +281,8 @@ func (l *relayout) keptEnd() (int64, error) {
 // append lays one section out behind what is there.
 func (l *relayout) append(r row, memory int64) error {
 	p := l.f.pe
-	l.out.padTo(int64(p.FileAlignment))
-	offset := l.out.size
+	l.out.data.padTo(int64(p.FileAlignment))
+	offset := l.out.data.size
 	address := roundUp(max(memory, int64(p.SizeOfHeaders)), int64(p.SectionAlignment))
 	s := pe.Section{Name: r.name, Characteristics: flagsOf(r.name)}
 	var size, raw int64
@@ -290,12 +290,12 @@ func (l *relayout) append(r row, memory int64) error {
 	case r.content != nil:
 		size = r.content.Size()
 		raw = roundUp(size, int64(p.FileAlignment))
-		l.out.add(r.name, r.content, size)
+		l.out.data.add(r.name, r.content, size)
 	default:
 		old := l.f.sections[r.old]
 		size = old.Size
 		raw = roundUp(old.RawSize, int64(p.FileAlignment))
-		l.out.add("section "+r.name, offsetReader{l.f.src, old.Offset}, old.RawSize)
+		l.out.data.add("section "+r.name, offsetReader{l.f.src, old.Offset}, old.RawSize)
 	}
 	if r.old >= 0 {
 		s.Characteristics = p.Sections[r.old].Characteristics
@@ -303,7 +303,7 @@ func (l *relayout) append(r row, memory int64) error {
 	if end := max(address+size, offset+raw); end > math.MaxUint32 {
 		return &SpaceError{"image, at section " + r.name, end, math.MaxUint32}
 	}
-	l.out.size = offset + raw
+	l.out.data.size = offset + raw
 	s.VirtualSize, s.VirtualAddress, s.RawSize, s.Offset = uint32(size), uint32(address), uint32(raw), uint32(offset)
 	l.table = append(l.table, s)
 	return nil

@@ -448,7 +448,7 @@ func (p *parts) order(list []content, own int) []content {
 		order[i] = i
 		ranks[i] = rankOf(s.name)
 		if i >= own && i < own+len(p.sections) {
-			ranks[i] = otherRank
+			ranks[i] = sdstub.OtherRank
 		} else if s.name == ".profile" && !p.profileLast {
 			ranks[i] = 0
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 const sectionHeaderSize = 40
@@ -16,14 +17,17 @@ const sectionHeaderSize = 40
 // Assembled is an unsigned unified kernel image: a lazily read view over the parts of an [Image]. It can be read at
 // random as a Source and written in one pass with WriteTo; neither holds more than a buffer in memory.
 type Assembled struct {
-	view
+	data   view
 	free   int
 	assume int // AssumeStub of what it was made of
 }
 
+// Size is the length in bytes.
+func (a *Assembled) Size() int64 { return a.data.size }
+
 // ReadAt implements [io.ReaderAt].
 func (a *Assembled) ReadAt(b []byte, off int64) (int, error) {
-	n, err := a.view.ReadAt(b, off)
+	n, err := a.data.ReadAt(b, off)
 	if err != io.EOF {
 		prefix.Add("uki", &err)
 	}
@@ -33,7 +37,7 @@ func (a *Assembled) ReadAt(b []byte, off int64) (int, error) {
 // WriteTo implements [io.WriterTo]: one sequential pass over the sources.
 func (a *Assembled) WriteTo(w io.Writer) (n int64, err error) {
 	defer prefix.Add("uki", &err)
-	return a.view.WriteTo(w)
+	return a.data.WriteTo(w)
 }
 
 // FreeSections is how many more sections the header has room for.
@@ -70,7 +74,8 @@ func (p *plan) layout() (*Assembled, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := new(Assembled)
+	assembled := new(Assembled)
+	out := &assembled.data
 	out.add("header", bytes.NewReader(header), int64(len(header)))
 
 	// The stub's own sections, with .sbat exchanged.
@@ -130,8 +135,8 @@ func (p *plan) layout() (*Assembled, error) {
 	for _, k := range p.linux {
 		h.promiseNX(k)
 	}
-	out.free = (len(header)-int(stub.Fields.SectionTable))/sectionHeaderSize - len(sections)
-	return out, nil
+	assembled.free = (len(header)-int(stub.Fields.SectionTable))/sectionHeaderSize - len(sections)
+	return assembled, nil
 }
 
 // checkGeometry refuses stubs that a section cannot be appended to.
@@ -244,23 +249,12 @@ const (
 	dataFlags = 0x40000040 // initialised data, readable
 )
 
-// fileRank is the place of sections in a file among those that are added to the stub: images that ukify 257 and 262 write, which
-// interop_test.go compares byte for byte. A profile begins with its .profile whatever its rank. What the stub makes of sections is
-// in package sdstub.
-var fileRank = map[string]int{
-	".osrel": 1, ".cmdline": 2, ".dtb": 3, ".dtbauto": 4, ".hwids": 5, ".uname": 6, ".splash": 7, ".pcrpkey": 8, ".linux": 9,
-	".initrd": 10, ".efifw": 11, ".ucode": 12, ".sbat": 14, ".profile": 15, ".pcrsig": 16,
-}
-
-// otherRank is the place of sections that the stub does not know.
-const otherRank = 13
-
 // rankOf is the place of a section in a file.
 func rankOf(name string) int {
-	if rank, ok := fileRank[name]; ok {
-		return rank
+	if s := sdstub.SectionOf(name); s != nil {
+		return s.Rank
 	}
-	return otherRank
+	return sdstub.OtherRank
 }
 
 // flagsOf is the Characteristics field of a section to be added.

@@ -36,7 +36,7 @@ type WriteOptions struct {
 // profiles, of which nothing is measured before another image has them: [ErrNotUKI].
 func (a *Assembled) WriteStream(w io.Writer, o WriteOptions) (_ []VariantMeasurements, err error) {
 	defer prefix.Add("uki", &err)
-	f, err := open(&a.view, kindImage)
+	f, err := open(&a.data, kindImage)
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,11 @@ func Mangle(units []uint16, release int) []uint16 {
 	return out[start:end]
 }
 
+// Text is a .cmdline section as the stub passes it, and as the loader shows it.
+func Text(section []byte, release int) string {
+	return string(utf16.Decode(Mangle(UTF16(section), release)))
+}
+
 // Join appends b behind a space, or as it is if there is nothing before.
 func Join(a, b []uint16) []uint16 {
 	if len(a) == 0 {

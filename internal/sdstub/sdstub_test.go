@@ -92,6 +92,10 @@ func TestTables(t *testing.T) {
 	rows := Releases()
 	for i, r := range rows {
 		assert.Equal(t, 252+i, r.Number)
+		assert.Equal(t, r.Number < 257, r.InnerKernel)
+		assert.Equal(t, r.Number >= 254, r.SMBIOSExtra)
+		assert.Equal(t, r.Number >= 255, r.LoaderConf)
+		assert.Equal(t, r.Number >= 261, r.SMBIOS && r.Console && r.BootSecret)
 	}
 	assert.Equal(t, []int{Oldest(), Newest()}, []int{rows[0].Number, rows[len(rows)-1].Number})
 	rows[0].Number = 1

@@ -3,6 +3,7 @@ package sdstub
 // Section is what systemd-stub does with the sections of one name.
 type Section struct {
 	Name     string
+	Rank     int  // place in a file among the sections that are added to the stub, from 1
 	Since    int  // first release whose stub reads, and if measured measures, the section
 	Measured bool // into PCR 11
 	Repeats  bool // more than one instance per profile; the stub picks by hardware
@@ -13,6 +14,8 @@ type Section struct {
 // sections is the one table of sections. Its order is the canonical one, in which the stub measures whatever the order in the
 // file; it is append-only. Sources, column by column:
 //
+//   - rank: images that ukify 257 and 262 write, which package uki's tests compare byte for byte; a profile begins with its
+//     .profile whatever the rank says;
 //   - name, order, measured, repeats, override: systemd 262, src/fundamental/uki.c and uki.h, src/boot/pe.c
 //     (pe_locate_profile_sections), and UAPI.5 "Unified Kernel Image", sections "UKI Components" and "Multi-Profile UKIs"
 //     (https://uapi-group.org/specifications/specs/unified_kernel_image/);
@@ -21,22 +24,25 @@ type Section struct {
 //   - add-on: systemd-stub(7), "Companion Files"; UAPI.5, "PE Addons"; systemd 254, cmdline_append_and_measure_addons; systemd
 //     255, 257 and 262, load_addons.
 var sections = []Section{
-	{Name: ".linux", Since: 252, Measured: true, Override: true},
-	{Name: ".osrel", Since: 252, Measured: true, Override: true},
-	{Name: ".cmdline", Since: 252, Measured: true, Override: true, Addon: 254},
-	{Name: ".initrd", Since: 252, Measured: true, Override: true, Addon: 257},
-	{Name: ".ucode", Since: 256, Measured: true, Override: true, Addon: 257},
-	{Name: ".splash", Since: 252, Measured: true, Override: true},
-	{Name: ".dtb", Since: 252, Measured: true, Override: true, Addon: 255},
-	{Name: ".uname", Since: 254, Measured: true, Override: true},
-	{Name: ".sbat", Since: 254, Measured: true, Override: true},
-	{Name: ".pcrsig", Since: 252, Override: true}, // signatures over PCR 11 cannot be in it
-	{Name: ".pcrpkey", Since: 252, Measured: true, Override: true},
-	{Name: ".profile", Since: 257, Measured: true},
-	{Name: ".dtbauto", Since: 257, Measured: true, Repeats: true, Override: true, Addon: 257},
-	{Name: ".hwids", Since: 257, Measured: true, Override: true},
-	{Name: ".efifw", Since: 258, Measured: true, Repeats: true, Override: true},
+	{Name: ".linux", Rank: 9, Since: 252, Measured: true, Override: true},
+	{Name: ".osrel", Rank: 1, Since: 252, Measured: true, Override: true},
+	{Name: ".cmdline", Rank: 2, Since: 252, Measured: true, Override: true, Addon: 254},
+	{Name: ".initrd", Rank: 10, Since: 252, Measured: true, Override: true, Addon: 257},
+	{Name: ".ucode", Rank: 12, Since: 256, Measured: true, Override: true, Addon: 257},
+	{Name: ".splash", Rank: 7, Since: 252, Measured: true, Override: true},
+	{Name: ".dtb", Rank: 3, Since: 252, Measured: true, Override: true, Addon: 255},
+	{Name: ".uname", Rank: 6, Since: 254, Measured: true, Override: true},
+	{Name: ".sbat", Rank: 14, Since: 254, Measured: true, Override: true},
+	{Name: ".pcrsig", Rank: 16, Since: 252, Override: true}, // signatures over PCR 11 cannot be in it
+	{Name: ".pcrpkey", Rank: 8, Since: 252, Measured: true, Override: true},
+	{Name: ".profile", Rank: 15, Since: 257, Measured: true},
+	{Name: ".dtbauto", Rank: 4, Since: 257, Measured: true, Repeats: true, Override: true, Addon: 257},
+	{Name: ".hwids", Rank: 5, Since: 257, Measured: true, Override: true},
+	{Name: ".efifw", Rank: 11, Since: 258, Measured: true, Repeats: true, Override: true},
 }
+
+// OtherRank is the place of sections that the stub does not know.
+const OtherRank = 13
 
 // Sections are all rows of the table, in the order in which the stub measures.
 func Sections() []Section { return append([]Section(nil), sections...) }
