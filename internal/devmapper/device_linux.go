@@ -105,28 +105,23 @@ func nodeOf(h *unix.DmIoctl) string {
 	return fmt.Sprintf("/dev/dm-%d", unix.Minor(h.Dev))
 }
 
-// Offsets in struct dm_target_spec.
-const (
-	specStart  = 0  // u64
-	specLength = 8  // u64
-	specNext   = 20 // u32
-	specType   = 24 // 16 bytes
-)
-
-// encode lays targets out for DM_TABLE_LOAD: next counts from the spec it stands in.
+// encode lays targets out for DM_TABLE_LOAD: struct dm_target_spec, where next counts from the spec it is in, the parameters, a NUL, and
+// zeros up to a multiple of 8 bytes.
 func encode(targets []Target) ([]byte, error) {
 	var b []byte
 	for _, t := range targets {
-		if len(t.Type) >= specSize-specType || t.Type == "" {
-			return nil, fmt.Errorf("target type %q: %d bytes, want 1 to %d", t.Type, len(t.Type), specSize-specType-1)
+		size := (specSize + len(t.Params) + 1 + 7) &^ 7
+		spec := unix.DmTargetSpec{Sector_start: t.Start, Length: t.Sectors, Next: uint32(size)}
+		if most := len(spec.Target_type) - 1; len(t.Type) > most || t.Type == "" {
+			return nil, fmt.Errorf("target type %q: %d bytes, want 1 to %d", t.Type, len(t.Type), most)
 		}
-		s := make([]byte, (specSize+len(t.Params)+1+7)&^7)
-		binary.NativeEndian.PutUint64(s[specStart:], t.Start)
-		binary.NativeEndian.PutUint64(s[specLength:], t.Sectors)
-		binary.NativeEndian.PutUint32(s[specNext:], uint32(len(s)))
-		copy(s[specType:], t.Type)
-		copy(s[specSize:], t.Params)
-		b = append(b, s...)
+		copy(spec.Target_type[:], t.Type)
+		var err error
+		if b, err = binary.Append(b, binary.NativeEndian, &spec); err != nil {
+			return nil, err
+		}
+		b = append(b, t.Params...)
+		b = append(b, make([]byte, size-specSize-len(t.Params))...)
 	}
 	return b, nil
 }
@@ -136,19 +131,18 @@ func decode(b []byte, count int) ([]Target, error) {
 	var targets []Target
 	at := 0
 	for range count {
-		if len(b)-at < specSize {
+		var spec unix.DmTargetSpec
+		if _, err := binary.Decode(b[at:], binary.NativeEndian, &spec); err != nil {
 			return nil, fmt.Errorf("target %d of %d lies beyond the answer", len(targets), count)
 		}
-		s := b[at:]
-		next := int(binary.NativeEndian.Uint32(s[specNext:]))
 		end := len(b)
-		if next > at && next < end {
+		if next := int(spec.Next); next > at && next < end {
 			end = next
 		}
 		targets = append(targets, Target{
-			Start:   binary.NativeEndian.Uint64(s[specStart:]),
-			Sectors: binary.NativeEndian.Uint64(s[specLength:]),
-			Type:    text(s[specType:specSize]),
+			Start:   spec.Sector_start,
+			Sectors: spec.Length,
+			Type:    text(spec.Target_type[:]),
 			Params:  text(b[min(at+specSize, end):end]),
 		})
 		at = end // also where next leads nowhere

@@ -4,10 +4,15 @@ import (
 	"encoding/binary"
 	"os"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
+
+// specNext is the offset of next in struct dm_target_spec.
+const specNext = unsafe.Offsetof(unix.DmTargetSpec{}.Next)
 
 func TestEncodeDecode(t *testing.T) {
 	targets := []Target{
@@ -19,7 +24,7 @@ func TestEncodeDecode(t *testing.T) {
 	require.Zero(t, len(b)%8)
 	// In the answer, next counts from the first spec.
 	second := binary.NativeEndian.Uint32(b[specNext:])
-	binary.NativeEndian.PutUint32(b[second+specNext:], uint32(len(b)))
+	binary.NativeEndian.PutUint32(b[uintptr(second)+specNext:], uint32(len(b)))
 	got, err := decode(b, 2)
 	require.NoError(t, err)
 	assert.Equal(t, targets, got)

@@ -26,6 +26,20 @@ func ExampleNewTable() {
 	// 0 2400 verity 1 /dev/vda2 /dev/vda3 4096 4096 300 1 sha256 abababababababababababababababababababababababababababababababab - 1 restart_on_corruption
 }
 
+// A device that verifies what is read from it, without a tool; it needs CAP_SYS_ADMIN.
+func ExampleActivate() {
+	table, err := dm.NewTable(verity.Params{}, "/dev/vda2", "/dev/vda3", 300*4096, root)
+	if err != nil {
+		log.Fatal(err)
+	}
+	node, err := dm.Activate("root", "", table)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer dm.Deactivate("root")
+	fmt.Println("mount", node)
+}
+
 func ExampleParseTable() {
 	table, err := dm.ParseTable("1 /dev/sda2 /dev/sda3 4096 4096 300 1 sha256 " +
 		"855dbba5d611145e870a35fad02e6c229e173c0559c67bc1d3050cac845aca0f - 1 panic_on_corruption")

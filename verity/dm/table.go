@@ -125,11 +125,11 @@ func NewTable(p verity.Params, dataDevice, hashDevice string, dataSize int64, ro
 	algorithm := p.Hash
 	p.Hash = "" // where the tree starts does not depend on it
 	if _, err := verity.TreeSize(dataSize, p); err != nil {
-		return Table{}, err
+		return Table{}, prefix.Bare(err)
 	}
 	start, err := verity.TreeStart(p)
 	if err != nil {
-		return Table{}, err
+		return Table{}, prefix.Bare(err)
 	}
 	t = Table{
 		HashType:      1,

@@ -174,7 +174,11 @@ func TestNewTable(t *testing.T) {
 	assert.Equal(t, "0 /dev/a /dev/b 4096 4096 1 1 sha256 "+digest32+" 01", table.String())
 
 	_, err = NewTable(verity.Params{}, "/dev/a", "/dev/b", 4095, signedRoot)
-	require.Error(t, err)
+	var align *verity.AlignmentError
+	require.ErrorAs(t, err, &align)
+	require.ErrorContains(t, err, "dm: data: 4095 bytes")
+	_, err = NewTable(verity.Params{HashBlockSize: 7}, "/dev/a", "/dev/b", 4096, signedRoot)
+	require.EqualError(t, err, "dm: hash block size: 7 bytes, want 512 to 524288")
 	_, err = NewTable(verity.Params{}, "/dev/a", "/dev/b", 4096, signedRoot[1:])
 	require.ErrorContains(t, err, "root digest: 31 bytes")
 	_, err = NewTable(verity.Params{}, "", "/dev/b", 4096, signedRoot)
