@@ -239,7 +239,6 @@ func (p *parser) optionalHeader(f *File, size int) error {
 }
 
 func (p *parser) sections(f *File, count int) error {
-	le := binary.LittleEndian
 	at := f.Fields.SectionTable
 	if end := at + int64(count)*sectionHeaderSize; end > int64(f.SizeOfHeaders) {
 		return bad(f.Fields.NumberOfSections, "NumberOfSections", "the table of %d sections ends at %d, SizeOfHeaders is %d", count, end, f.SizeOfHeaders)
@@ -248,16 +247,19 @@ func (p *parser) sections(f *File, count int) error {
 	if err != nil {
 		return err
 	}
+	headers := make([]sectionHeader, count)
+	if _, err := binary.Decode(table, binary.LittleEndian, headers); err != nil {
+		return &osmith.FormatError{Offset: at, Field: "section table", Err: err}
+	}
 	f.Sections = make([]Section, 0, count)
-	for i := range count {
-		h := table[i*sectionHeaderSize:][:sectionHeaderSize]
+	for i, h := range headers {
 		s := Section{
-			Name:            cString(h[:8]),
-			VirtualSize:     le.Uint32(h[8:]),
-			VirtualAddress:  le.Uint32(h[12:]),
-			RawSize:         le.Uint32(h[16:]),
-			Offset:          le.Uint32(h[20:]),
-			Characteristics: le.Uint32(h[36:]),
+			Name:            cString(h.Name[:]),
+			VirtualSize:     h.VirtualSize,
+			VirtualAddress:  h.VirtualAddress,
+			RawSize:         h.SizeOfRawData,
+			Offset:          h.PointerToRawData,
+			Characteristics: h.Characteristics,
 		}
 		hdr := at + int64(i)*sectionHeaderSize
 		if s.RawSize > 0 && s.Raw().End() > p.size {
@@ -311,19 +313,27 @@ func (f *File) Section(name string) (Section, bool) {
 	return Section{}, false
 }
 
+// sectionHeader is a row of the section table (Microsoft PE Format, "Section Table (Section Headers)").
+type sectionHeader struct {
+	Name                 [8]byte // padded with NULs
+	VirtualSize          uint32
+	VirtualAddress       uint32
+	SizeOfRawData        uint32
+	PointerToRawData     uint32
+	PointerToRelocations uint32
+	PointerToLinenumbers uint32
+	NumberOfRelocations  uint16
+	NumberOfLinenumbers  uint16
+	Characteristics      uint32
+}
+
 // AppendSectionHeader appends the 40-byte form of s, relocation and line-number fields zero. A name longer than eight
 // bytes is cut: callers refuse those before.
 func AppendSectionHeader(b []byte, s Section) []byte {
-	le := binary.LittleEndian
-	var name [8]byte
-	copy(name[:], s.Name)
-	b = append(b, name[:]...)
-	b = le.AppendUint32(b, s.VirtualSize)
-	b = le.AppendUint32(b, s.VirtualAddress)
-	b = le.AppendUint32(b, s.RawSize)
-	b = le.AppendUint32(b, s.Offset)
-	b = append(b, make([]byte, 12)...)
-	return le.AppendUint32(b, s.Characteristics)
+	h := sectionHeader{VirtualSize: s.VirtualSize, VirtualAddress: s.VirtualAddress, SizeOfRawData: s.RawSize, PointerToRawData: s.Offset, Characteristics: s.Characteristics}
+	copy(h.Name[:], s.Name)
+	b, _ = binary.Append(b, binary.LittleEndian, h) // of fixed size: it cannot fail
+	return b
 }
 
 func powerOfTwo(v uint32) bool { return v != 0 && v&(v-1) == 0 }

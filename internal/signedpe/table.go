@@ -11,8 +11,13 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// Fields of WIN_CERTIFICATE (UEFI Specification 2.10, section 32.2.4; PE Format, "The Attribute Certificate Table"): u32 length with
-// header, u16 revision, u16 type, then the certificate; each entry starts at a multiple of 8 bytes.
+// winCertificate is the beginning of WIN_CERTIFICATE (UEFI Specification 2.10, section 32.2.4; PE Format, "The Attribute Certificate
+// Table"). The certificate follows.
+type winCertificate struct {
+	Length         uint32 // with this header
+	Revision, Type uint16
+}
+
 const (
 	Alignment    = 8        // bytes, at which the table and each entry start
 	MaxTableSize = 16 << 20 // bytes
@@ -82,17 +87,18 @@ func SplitTable(f *pe.File, raw []byte) (entries []Entry, err error) {
 	for pos := 0; pos < len(raw); {
 		at := t.Offset + int64(pos)
 		left := raw[pos:]
-		if len(left) < certHeaderSize {
+		var h winCertificate
+		if _, err := binary.Decode(left, binary.LittleEndian, &h); err != nil {
 			return bad(at, "WIN_CERTIFICATE", fmt.Errorf("%d bytes left, the header has %d", len(left), certHeaderSize))
 		}
 		if len(entries) == maxTableEntries {
 			return bad(at, "certificate table", fmt.Errorf("more than %d entries", maxTableEntries))
 		}
-		size := int64(binary.LittleEndian.Uint32(left))
+		size := int64(h.Length)
 		if size <= certHeaderSize || size > int64(len(left)) {
 			return bad(at, "WIN_CERTIFICATE length", fmt.Errorf("%d, want more than %d and at most the %d bytes left", size, certHeaderSize, len(left)))
 		}
-		e, err := parseEntry(left[:size], at)
+		e, err := parseEntry(h, left[:size], at)
 		if err != nil {
 			return nil, err
 		}
@@ -111,11 +117,11 @@ func SplitTable(f *pe.File, raw []byte) (entries []Entry, err error) {
 }
 
 // parseEntry looks at one WIN_CERTIFICATE of which b is all but the padding.
-func parseEntry(b []byte, at int64) (Entry, error) {
-	if rev := binary.LittleEndian.Uint16(b[4:]); rev != certRevision {
-		return Entry{}, &osmith.FormatError{Offset: at + 4, Field: "WIN_CERTIFICATE revision", Err: fmt.Errorf("0x%04x, want 0x%04x", rev, certRevision)}
+func parseEntry(h winCertificate, b []byte, at int64) (Entry, error) {
+	if h.Revision != certRevision {
+		return Entry{}, &osmith.FormatError{Offset: at + 4, Field: "WIN_CERTIFICATE revision", Err: fmt.Errorf("0x%04x, want 0x%04x", h.Revision, certRevision)}
 	}
-	switch binary.LittleEndian.Uint16(b[6:]) {
+	switch h.Type {
 	case certTypePKCS7:
 		return Entry{MessageOffset: at + certHeaderSize, Message: b[certHeaderSize:]}, nil
 	case certTypeEFIGUID:
@@ -130,9 +136,7 @@ func parseEntry(b []byte, at int64) (Entry, error) {
 // not count the padding; firmware takes both.
 func AppendEntry(b, message []byte) []byte {
 	size := certHeaderSize + len(message)
-	b = binary.LittleEndian.AppendUint32(b, uint32(size))
-	b = binary.LittleEndian.AppendUint16(b, certRevision)
-	b = binary.LittleEndian.AppendUint16(b, certTypePKCS7)
+	b, _ = binary.Append(b, binary.LittleEndian, winCertificate{uint32(size), certRevision, certTypePKCS7}) // of fixed size: it cannot fail
 	b = append(b, message...)
 	for ; size%Alignment != 0; size++ {
 		b = append(b, 0)

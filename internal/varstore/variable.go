@@ -22,20 +22,31 @@ type Variable struct {
 	key   uint32
 }
 
-// Headers of variables: u16 0x55aa, u8 state, u8, u32 attributes; with authentication u64 monotonic count, EFI_TIME, u32 index of the public
-// key; then u32 size of the name with its NUL, u32 size of the data, GUID of the vendor; name, data; padding to 4 bytes (VariableFormat.h:
-// VARIABLE_HEADER and AUTHENTICATED_VARIABLE_HEADER).
+// A variable begins with a variableStart; with authentication there is an authentication; then variableSizes, name, data, and padding to 4
+// bytes (edk2, VariableFormat.h: VARIABLE_HEADER and AUTHENTICATED_VARIABLE_HEADER).
+type (
+	variableStart struct {
+		ID         uint16
+		State, _   uint8
+		Attributes uint32
+	}
+	authentication struct {
+		Count uint64   // monotonic
+		Time  [16]byte // EFI_TIME
+		Key   uint32   // index of the public key
+	}
+	variableSizes struct {
+		Name   uint32 // bytes with the NUL
+		Data   uint32 // bytes
+		Vendor [16]byte
+	}
+)
+
 const (
-	variableID       = 0x55aa
-	plainHeader      = 32
-	authHeader       = 60
-	authFields       = authHeader - plainHeader
-	attributesOffset = 4
-	countOffset      = 8
-	timeOffset       = 16
-	keyOffset        = 32
-	plainSizesOffset = 8
-	unwritten        = 0xffffffff // in flash
+	variableID  = 0x55aa
+	plainHeader = 32
+	authHeader  = 60
+	unwritten   = 0xffffffff // in flash
 )
 
 // States of a variable; writing can only clear bits.
@@ -95,34 +106,47 @@ func Parse(image []byte) (*Store, error) {
 }
 
 func (s *Store) parseVariable(pos int) (v Variable, state byte, size int, err error) {
-	le := binary.LittleEndian
-	header, sizes := plainHeader, plainSizesOffset
+	var (
+		start variableStart
+		auth  authentication
+		sizes variableSizes
+	)
+	parts, header := []any{&start, &sizes}, plainHeader
 	if s.Authenticated {
-		header, sizes = authHeader, plainSizesOffset+authFields
+		parts, header = []any{&start, &auth, &sizes}, authHeader
 	}
 	b := s.image[pos:s.end]
 	if len(b) < header {
 		return v, 0, 0, bad(pos, "variable", "%d bytes left in the store, its header has %d", len(b), header)
 	}
-	state = b[2]
-	nameSize, dataSize := le.Uint32(b[sizes:]), le.Uint32(b[sizes+4:])
-	if state == 0xff || nameSize == unwritten || dataSize == unwritten {
+	rest := b
+	for _, p := range parts {
+		n, err := binary.Decode(rest, binary.LittleEndian, p)
+		if err != nil {
+			return v, 0, 0, bad(pos, "variable", "%w", err)
+		}
+		rest = rest[n:]
+	}
+	if start.State == 0xff || sizes.Name == unwritten || sizes.Data == unwritten {
 		// A write that was cut before the header was complete: the firmware takes the sizes as 0 and goes on behind the header.
 		return v, 0xff, header, nil
 	}
-	if int64(nameSize)+int64(dataSize) > int64(len(b)-header) {
-		return v, 0, 0, bad(pos+sizes, "sizes of a variable", "%d of the name and %d of the data, the store has %d bytes left", nameSize, dataSize, len(b)-header)
+	if int64(sizes.Name)+int64(sizes.Data) > int64(len(rest)) {
+		return v, 0, 0, bad(pos+header-binary.Size(sizes), "sizes of a variable", "%d of the name and %d of the data, the store has %d bytes left", sizes.Name, sizes.Data, len(rest))
 	}
-	size = header + int(nameSize) + int(dataSize)
-	if state != stateAdded && state != stateInTransition {
-		return v, state, size, nil
+	size = header + int(sizes.Name) + int(sizes.Data)
+	if start.State != stateAdded && start.State != stateInTransition {
+		return v, start.State, size, nil
 	}
-	name := b[header : header+int(nameSize)]
+	name := rest[:sizes.Name]
 	v = Variable{
 		Name:       efi.DecodeUTF16(name),
-		Vendor:     efi.GUID(b[sizes+8:]),
-		Attributes: le.Uint32(b[attributesOffset:]),
-		Data:       b[header+int(nameSize) : size : size],
+		Vendor:     efi.GUID(sizes.Vendor[:]),
+		Attributes: start.Attributes,
+		Time:       auth.Time,
+		Data:       b[header+int(sizes.Name) : size : size],
+		count:      auth.Count,
+		key:        auth.Key,
 	}
 	if v.Name == "" {
 		return v, 0, 0, bad(pos+header, "name of a variable", "it is empty")
@@ -130,11 +154,7 @@ func (s *Store) parseVariable(pos int) (v Variable, state byte, size int, err er
 	if again := append(efi.AppendUTF16(nil, v.Name), 0, 0); !bytes.Equal(again, name) {
 		return v, 0, 0, bad(pos+header, "name of a variable", "%x is not UTF-16 with one NUL at its end", name[:min(len(name), 64)])
 	}
-	if s.Authenticated {
-		v.count, v.key = le.Uint64(b[countOffset:]), le.Uint32(b[keyOffset:])
-		v.Time = [16]byte(b[timeOffset:])
-	}
-	return v, state, size, nil
+	return v, start.State, size, nil
 }
 
 // Get returns a variable.
@@ -174,7 +194,6 @@ func (s *Store) size(v Variable) int64 {
 
 // Replace returns the volume with these variables and no deleted ones, as after a reclaim; everything outside the variables stays.
 func (s *Store) Replace(variables []Variable) ([]byte, error) {
-	le := binary.LittleEndian
 	b := make([]byte, 0, s.end-s.start)
 	for i, v := range variables {
 		switch {
@@ -185,16 +204,17 @@ func (s *Store) Replace(variables []Variable) ([]byte, error) {
 		case !s.Authenticated && v.Time != [16]byte{}:
 			return nil, errors.New("variable " + v.Name + ": this store has no room for a time stamp")
 		}
-		b = append(b, 0xaa, 0x55, stateAdded, 0)
-		b = le.AppendUint32(b, v.Attributes)
+		parts := []any{variableStart{ID: variableID, State: stateAdded, Attributes: v.Attributes}}
 		if s.Authenticated {
-			b = le.AppendUint64(b, v.count)
-			b = append(b, v.Time[:]...)
-			b = le.AppendUint32(b, v.key)
+			parts = append(parts, authentication{v.count, v.Time, v.key})
 		}
-		b = le.AppendUint32(b, uint32(2*efi.UTF16Len(v.Name)+2))
-		b = le.AppendUint32(b, uint32(len(v.Data)))
-		b = efi.AppendGUID(b, v.Vendor)
+		parts = append(parts, variableSizes{uint32(2*efi.UTF16Len(v.Name) + 2), uint32(len(v.Data)), [16]byte(efi.AppendGUID(nil, v.Vendor))})
+		for _, p := range parts {
+			var err error
+			if b, err = binary.Append(b, binary.LittleEndian, p); err != nil {
+				return nil, err
+			}
+		}
 		b = append(efi.AppendUTF16(b, v.Name), 0, 0)
 		b = append(b, v.Data...)
 		for len(b)%4 != 0 && len(b) < cap(b) {

@@ -15,8 +15,17 @@ func bad(off int, field, format string, args ...any) error {
 // MaxSize bounds an image: flash chips with variables have at most a few MiB, and OVMF's largest volume 528 KiB.
 const MaxSize = 64 << 20
 
-// EFI_FIRMWARE_VOLUME_HEADER: 16 zero bytes, GUID of the file system, u64 length, "_FVH", u32 attributes, u16 header length, u16 checksum,
-// u16 extended header, u8, u8 revision, block map (PI Specification 1.8, volume 3, section 3.2.1.1).
+// volumeHeader is EFI_FIRMWARE_VOLUME_HEADER (PI Specification 1.8, volume 3, section 3.2.1.1). The block map follows.
+type volumeHeader struct {
+	_                                      [16]byte // zero
+	FileSystem                             [16]byte // GUID
+	Length                                 uint64   // of the volume
+	Signature                              [4]byte
+	Attributes                             uint32
+	HeaderLength, Checksum, ExtendedHeader uint16
+	_, Revision                            uint8
+}
+
 const (
 	volumeHeaderSize = 56
 	volumeGUIDOffset = 16
@@ -27,7 +36,14 @@ const (
 	volumeRevision   = 2
 )
 
-// VARIABLE_STORE_HEADER: GUID, u32 size with this header, u8 format, u8 state, u16, u32 (VariableFormat.h).
+// storeHeader is VARIABLE_STORE_HEADER (edk2, VariableFormat.h).
+type storeHeader struct {
+	Signature     [16]byte // GUID
+	Size          uint32   // with this header
+	Format, State uint8
+	_             [6]byte
+}
+
 const (
 	storeHeaderSize = 28
 	storeFormatted  = 0x5a
@@ -46,19 +62,20 @@ func findStore(b []byte) (start, end int, authenticated bool, err error) {
 	if len(b) > MaxSize {
 		return 0, 0, false, bad(0, "firmware volume", "%d bytes, limit %d", len(b), MaxSize)
 	}
-	if len(b) < volumeHeaderSize {
+	var v volumeHeader
+	if _, err := binary.Decode(b, le, &v); err != nil {
 		return 0, 0, false, bad(0, "firmware volume", "%d bytes, its header has %d", len(b), volumeHeaderSize)
 	}
-	if string(b[volumeSigOffset:volumeSigOffset+4]) != "_FVH" {
-		return 0, 0, false, bad(volumeSigOffset, "signature", "%q, want _FVH: this is no firmware volume", b[volumeSigOffset:volumeSigOffset+4])
+	if string(v.Signature[:]) != "_FVH" {
+		return 0, 0, false, bad(volumeSigOffset, "signature", "%q, want _FVH: this is no firmware volume", v.Signature[:])
 	}
-	if g := efi.GUID(b[volumeGUIDOffset:]); g != guidNVData {
+	if g := efi.GUID(v.FileSystem[:]); g != guidNVData {
 		return 0, 0, false, bad(volumeGUIDOffset, "file system", "%v: this volume does not hold variables (%v)", g, guidNVData)
 	}
-	if r := b[volumeRevOffset]; r != volumeRevision {
-		return 0, 0, false, bad(volumeRevOffset, "revision", "%d, want %d", r, volumeRevision)
+	if v.Revision != volumeRevision {
+		return 0, 0, false, bad(volumeRevOffset, "revision", "%d, want %d", v.Revision, volumeRevision)
 	}
-	length, header := le.Uint64(b[volumeLenOffset:]), int(le.Uint16(b[volumeHdrOffset:]))
+	length, header := v.Length, int(v.HeaderLength)
 	if length > uint64(len(b)) {
 		return 0, 0, false, bad(volumeLenOffset, "volume length", "%d, there are %d bytes", length, len(b))
 	}
@@ -72,19 +89,23 @@ func findStore(b []byte) (start, end int, authenticated bool, err error) {
 	if sum != 0 {
 		return 0, 0, false, bad(volumeHdrOffset+2, "checksum", "the header's words add up to 0x%04x, want 0", sum)
 	}
-	switch g := efi.GUID(b[header:]); g {
+	var s storeHeader
+	if _, err := binary.Decode(b[header:], le, &s); err != nil {
+		return 0, 0, false, bad(header, "variable store", "%w", err)
+	}
+	switch g := efi.GUID(s.Signature[:]); g {
 	case guidAuthenticated:
 		authenticated = true
 	case guidStore:
 	default:
 		return 0, 0, false, bad(header, "variable store", "signature %v, want %v or %v", g, guidAuthenticated, guidStore)
 	}
-	size := uint64(le.Uint32(b[header+16:]))
+	size := uint64(s.Size)
 	if size < storeHeaderSize || size > length-uint64(header) {
 		return 0, 0, false, bad(header+16, "store size", "%d, want %d to the %d bytes left in the volume", size, storeHeaderSize, length-uint64(header))
 	}
-	if f, s := b[header+20], b[header+21]; f != storeFormatted || s != storeHealthy {
-		return 0, 0, false, bad(header+20, "store state", "format 0x%02x and state 0x%02x, want 0x%02x and 0x%02x", f, s, storeFormatted, storeHealthy)
+	if s.Format != storeFormatted || s.State != storeHealthy {
+		return 0, 0, false, bad(header+20, "store state", "format 0x%02x and state 0x%02x, want 0x%02x and 0x%02x", s.Format, s.State, storeFormatted, storeHealthy)
 	}
 	return align(header + storeHeaderSize), header + int(size), authenticated, nil
 }
