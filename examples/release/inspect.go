@@ -17,16 +17,16 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-func inspectFlags(set *flag.FlagSet) func(*call, []string) error {
+func inspectFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	access := accessFlags(set)
 	check := set.Bool("check", false, "read every blob, too, and hold it against its digest")
-	return func(c *call, operands []string) error {
-		p, d, err := c.find(operands, access)
+	return func(c *cli.Call, operands []string) error {
+		p, d, err := find(c, operands, access)
 		if err != nil {
 			return err
 		}
-		r := &inspectResult{header: c.header(), Digest: string(d.Digest), Layers: []layer{}, Manifests: []entry{}, Signatures: []attached{}, Checked: *check}
-		if err := c.inspect(p, d, r); err != nil {
+		r := &inspectResult{Header: c.Header(), Digest: string(d.Digest), Layers: []layer{}, Manifests: []entry{}, Signatures: []attached{}, Checked: *check}
+		if err := inspect(c, p, d, r); err != nil {
 			return err
 		}
 		if p.registry != nil {
@@ -36,8 +36,8 @@ func inspectFlags(set *flag.FlagSet) func(*call, []string) error {
 	}
 }
 
-// document reads a manifest, checked.
-func (c *call) document(p *place, d ocispec.Descriptor, into any) error {
+// readDocument reads a manifest, checked.
+func readDocument(c *cli.Call, p *place, d ocispec.Descriptor, into any) error {
 	const most = 4 << 20
 	if d.Size > most {
 		return fmt.Errorf("%s: a manifest of %d bytes", d.Digest, d.Size)
@@ -57,9 +57,9 @@ func (c *call) document(p *place, d ocispec.Descriptor, into any) error {
 	return nil
 }
 
-func (c *call) inspect(p *place, d ocispec.Descriptor, r *inspectResult) error {
+func inspect(c *cli.Call, p *place, d ocispec.Descriptor, r *inspectResult) error {
 	var index ocispec.Index
-	if err := c.document(p, d, &index); err != nil {
+	if err := readDocument(c, p, d, &index); err != nil {
 		return err
 	}
 	if index.ArtifactType != release.ArtifactType {
@@ -75,7 +75,7 @@ func (c *call) inspect(p *place, d ocispec.Descriptor, r *inspectResult) error {
 			}
 			r.Manifests = append(r.Manifests, e)
 		}
-	} else if err := c.inspectRelease(p, d, r); err != nil {
+	} else if err := inspectRelease(c, p, d, r); err != nil {
 		return err
 	}
 	candidates, err := p.Signatures(c, d)
@@ -83,7 +83,7 @@ func (c *call) inspect(p *place, d ocispec.Descriptor, r *inspectResult) error {
 		return err
 	}
 	for _, candidate := range candidates {
-		a, err := c.attached(p, candidate, d)
+		a, err := attachedTo(c, p, candidate, d)
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func (c *call) inspect(p *place, d ocispec.Descriptor, r *inspectResult) error {
 	return nil
 }
 
-func (c *call) inspectRelease(p *place, d ocispec.Descriptor, r *inspectResult) error {
+func inspectRelease(c *cli.Call, p *place, d ocispec.Descriptor, r *inspectResult) error {
 	a, err := release.Read(c, p, d)
 	if err != nil {
 		return err
@@ -123,10 +123,10 @@ func (c *call) inspectRelease(p *place, d ocispec.Descriptor, r *inspectResult) 
 	return nil
 }
 
-// attached describes a manifest that may hold signatures; nil if it belongs to something else.
-func (c *call) attached(p *place, d, artifact ocispec.Descriptor) (*attached, error) {
+// attachedTo describes a manifest that may hold signatures; nil if it belongs to something else.
+func attachedTo(c *cli.Call, p *place, d, artifact ocispec.Descriptor) (*attached, error) {
 	var m ocispec.Manifest
-	if err := c.document(p, d, &m); err != nil {
+	if err := readDocument(c, p, d, &m); err != nil {
 		return nil, err
 	}
 	if m.Subject != nil && m.Subject.Digest != artifact.Digest || m.Subject == nil && m.ArtifactType != "" {

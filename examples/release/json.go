@@ -6,24 +6,17 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// schema is that of the object which is printed with -json. The config of a release has "osmith.release/1".
+// schema is that of the object which is printed with -json. The config of a release has "osmith.release/1". Sizes are bytes, digests
+// sha256:HEX, fingerprints and root hashes lower-case hexadecimal, in all objects.
 const schema = "osmith.release-report/1"
-
-// header begins every object. Sizes are bytes, digests sha256:HEX, fingerprints and root hashes lower-case hexadecimal, in all
-// objects.
-type header struct {
-	Schema string `json:"schema"`
-	Verb   string `json:"verb"`
-}
-
-func (c *call) header() header { return header{schema, c.Verb} }
 
 // packResult is the object of pack and index.
 type packResult struct {
-	header
+	cli.Header
 	Digest   string `json:"digest"` // of the manifest: the name of the release
 	Ref      string `json:"ref"`
 	ID       string `json:"id"`
@@ -34,7 +27,7 @@ type packResult struct {
 
 // signResult is the object of sign and attest.
 type signResult struct {
-	header
+	cli.Header
 	Digest  string   `json:"digest"`
 	Key     string   `json:"key"` // fingerprint: SHA-256 of the SubjectPublicKeyInfo
 	Formats []string `json:"formats"`
@@ -43,13 +36,13 @@ type signResult struct {
 
 // verifyResult is the object of verify.
 type verifyResult struct {
-	header
+	cli.Header
 	verification
 }
 
 // inspectResult is the object of inspect. Nothing in it is verified.
 type inspectResult struct {
-	header
+	cli.Header
 	Digest     string     `json:"digest"`
 	Kind       string     `json:"kind"` // release, index
 	ID         string     `json:"id,omitempty"`
@@ -78,7 +71,7 @@ type entry struct {
 	Size   int64  `json:"size"` // of the manifest
 }
 
-// attached is a manifest with signatures or attestations that refers to the release.
+// attachedTo is a manifest with signatures or attestations that refers to the release.
 type attached struct {
 	Manifest   string   `json:"manifest"`
 	MediaTypes []string `json:"mediaTypes"` // of its layers
@@ -86,13 +79,13 @@ type attached struct {
 
 // serveResult is the object of serve, printed when it listens.
 type serveResult struct {
-	header
+	cli.Header
 	URL string `json:"url"`
 }
 
 // pullResult is the object of pull.
 type pullResult struct {
-	header
+	cli.Header
 	Digest     string      `json:"digest"`  // that was verified
 	Release    string      `json:"release"` // digest of the release; another one if an index was verified
 	ID         string      `json:"id"`
@@ -114,7 +107,7 @@ type patched struct {
 
 // registryResult is the object of sign, attest, verify, inspect and pull of a registry, and of push.
 type registryResult struct {
-	header
+	cli.Header
 	Name         string        `json:"name"` // REGISTRY/REPO
 	Digest       string        `json:"digest"`
 	Key          string        `json:"key,omitempty"`          // of sign and attest: fingerprint
@@ -158,9 +151,9 @@ func layers(a *release.Artifact) []layer {
 	return list
 }
 
-// inRegistry is what inspect says of a registry.
+// openRegistry is what inspect says of a registry.
 func (r *inspectResult) inRegistry(name string) registryResult {
-	out := registryResult{header: r.header, Name: name, Digest: r.Digest, Checked: r.Checked}
+	out := registryResult{Header: r.Header, Name: name, Digest: r.Digest, Checked: r.Checked}
 	if r.Kind == "release" {
 		out.Release = &about{Digest: r.Digest, ID: r.ID, Version: r.Version, Architecture: r.Arch, RootHash: r.RootHash, Size: r.Size, Layers: r.Layers}
 	}
@@ -211,15 +204,4 @@ func shown(s string) string {
 		return q
 	}
 	return s
-}
-
-// A list is a flag that may be given several times.
-type list []string
-
-func (l *list) String() string { return "" }
-
-// Set adds one.
-func (l *list) Set(s string) error {
-	*l = append(*l, s)
-	return nil
 }

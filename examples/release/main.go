@@ -46,7 +46,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -57,24 +56,24 @@ import (
 
 func main() { program.Main() }
 
-var program = cli.Program{Name: "release", IsNo: isNo, Verbs: []cli.Verb{
+var program = cli.Program{Name: "release", Schema: schema, IsNo: isNo, Verbs: []cli.Verb{
 	{Name: "pack", Usage: "-o LAYOUTDIR -uki F -root F -tree F [flags]",
-		Example: "release pack -o layout -uki acme_2.efi -root acme_2.root.raw -tree acme_2.verity.raw", Flags: verb(packFlags)},
+		Example: "release pack -o layout -uki acme_2.efi -root acme_2.root.raw -tree acme_2.verity.raw", Flags: packFlags},
 	{Name: "index", Usage: "-o LAYOUTDIR -ref REF ARCH=REF...", Example: "release index -o layout -ref 2 amd64=2-amd64 arm64=2-arm64",
-		Least: 1, Most: 100, Flags: verb(indexFlags)},
+		Least: 1, Most: 100, Flags: indexFlags},
 	{Name: "sign", Usage: "LAYOUTDIR REF|REGISTRY/REPO:TAG -key F [-format legacy|bundle]", Example: "release sign layout 2 -key cosign.key",
-		Least: 1, Most: 2, Flags: verb(signFlags)},
+		Least: 1, Most: 2, Flags: signFlags},
 	{Name: "attest", Usage: "LAYOUTDIR REF|REGISTRY/REPO:TAG -key F -type T -predicate F [-format legacy|bundle]",
-		Example: "release attest layout 2 -key cosign.key -type slsaprovenance -predicate provenance.json", Least: 1, Most: 2, Flags: verb(attestFlags)},
+		Example: "release attest layout 2 -key cosign.key -type slsaprovenance -predicate provenance.json", Least: 1, Most: 2, Flags: attestFlags},
 	{Name: "verify", Usage: "LAYOUT REF|REGISTRY/REPO:TAG -policy P.json|-key F... [-trusted-root F]", Example: "release verify layout 2 -key cosign.pub",
-		Least: 1, Most: 2, Flags: verb(verifyFlags)},
-	{Name: "inspect", Usage: "LAYOUT REF|REGISTRY/REPO:TAG [-check]", Example: "release inspect layout 2", Least: 1, Most: 2, Flags: verb(inspectFlags)},
+		Least: 1, Most: 2, Flags: verifyFlags},
+	{Name: "inspect", Usage: "LAYOUT REF|REGISTRY/REPO:TAG [-check]", Example: "release inspect layout 2", Least: 1, Most: 2, Flags: inspectFlags},
 	{Name: "serve", Usage: "LAYOUTDIR -listen 127.0.0.1:PORT", Example: "release serve layout -listen 127.0.0.1:8000",
-		Least: 1, Most: 1, Flags: verb(serveFlags)},
+		Least: 1, Most: 1, Flags: serveFlags},
 	{Name: "push", Usage: "LAYOUTDIR REF REGISTRY/REPO:TAG", Example: "release push layout 2 registry.example/os/acme:2",
-		Least: 3, Most: 3, Flags: verb(pushFlags)},
+		Least: 3, Most: 3, Flags: pushFlags},
 	{Name: "pull", Usage: "LAYOUT REF|REGISTRY/REPO:TAG -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F]",
-		Example: "release pull http://127.0.0.1:8000/ 2 -key cosign.pub -o cache", Least: 1, Most: 2, Flags: verb(pullFlags)},
+		Example: "release pull http://127.0.0.1:8000/ 2 -key cosign.pub -o cache", Least: 1, Most: 2, Flags: pullFlags},
 }}
 
 // isNo tells a release that is not what it should be from a call that went wrong.
@@ -86,32 +85,4 @@ func isNo(err error) bool {
 func is[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
-}
-
-// A call is one run of a verb, with the files that it has open.
-type call struct {
-	*cli.Call
-	files
-}
-
-// verb gives a verb its call.
-func verb(flags func(*flag.FlagSet) func(*call, []string) error) func(*flag.FlagSet) func(*cli.Call, []string) error {
-	return func(set *flag.FlagSet) func(*cli.Call, []string) error {
-		do := flags(set)
-		return func(c *cli.Call, operands []string) error {
-			call := &call{Call: c}
-			defer call.close()
-			return do(call, operands)
-		}
-	}
-}
-
-// required takes names and values of flags, and refuses those that are empty.
-func required(flags ...string) error {
-	for i := 0; i < len(flags); i += 2 {
-		if flags[i+1] == "" {
-			return cli.Usagef("-%s is missing", flags[i])
-		}
-	}
-	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -25,10 +24,10 @@ import (
 type packing struct {
 	out, ref, id, version, arch                        string
 	uki, root, tree, rootHash, signature, loader, pcrs string
-	addons, sboms                                      list
+	addons, sboms                                      cli.List
 }
 
-func packFlags(set *flag.FlagSet) func(*call, []string) error {
+func packFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	p := new(packing)
 	set.StringVar(&p.out, "o", "", "`directory` of the layout, made if there is none")
 	set.StringVar(&p.ref, "ref", "", "`name` in the layout (default: the version)")
@@ -44,16 +43,16 @@ func packFlags(set *flag.FlagSet) func(*call, []string) error {
 	set.StringVar(&p.pcrs, "pcrs", "", "`file` with predicted PCRs, JSON")
 	set.Var(&p.addons, "addon", "`file` with a signed add-on of the UKI; may be repeated")
 	set.Var(&p.sboms, "sbom", "`file` with an SBOM, SPDX or CycloneDX in JSON; may be repeated")
-	return func(c *call, _ []string) error {
-		if err := required("o", p.out, "uki", p.uki, "root", p.root, "tree", p.tree); err != nil {
+	return func(c *cli.Call, _ []string) error {
+		if err := cli.Required("o", p.out, "uki", p.uki, "root", p.root, "tree", p.tree); err != nil {
 			return err
 		}
-		return c.pack(p)
+		return pack(c, p)
 	}
 }
 
-func (c *call) pack(p *packing) error {
-	contents, err := c.contents(p)
+func pack(c *cli.Call, p *packing) error {
+	contents, err := openParts(c, p)
 	if err != nil {
 		return err
 	}
@@ -70,13 +69,13 @@ func (c *call) pack(p *packing) error {
 	if err != nil {
 		return err
 	}
-	r := packResult{header: c.header(), Digest: string(d.Digest), Ref: ref, ID: contents.ID, Version: contents.Version,
+	r := packResult{Header: c.Header(), Digest: string(d.Digest), Ref: ref, ID: contents.ID, Version: contents.Version,
 		RootHash: hex.EncodeToString(contents.RootHash), Size: packed.Size()}
 	return c.Answer(r, fmt.Sprintf("%s %s\n%s\n", shown(r.ID), shown(r.Version), r.Digest))
 }
 
-// contents opens the parts and makes sure that they belong together.
-func (c *call) contents(p *packing) (*release.Release, error) {
+// openParts opens the parts and makes sure that they belong together.
+func openParts(c *cli.Call, p *packing) (*release.Release, error) {
 	r := &release.Release{ID: p.id, Version: p.version, Architecture: p.arch}
 	for _, part := range []struct {
 		name string
@@ -85,21 +84,21 @@ func (c *call) contents(p *packing) (*release.Release, error) {
 		if part.name == "" {
 			continue
 		}
-		file, err := c.open(part.name)
+		file, err := c.Open(part.name)
 		if err != nil {
 			return nil, err
 		}
 		*part.to = file
 	}
 	for _, name := range p.addons {
-		file, err := c.open(name)
+		file, err := c.Open(name)
 		if err != nil {
 			return nil, err
 		}
 		r.Addons = append(r.Addons, release.Addon{Name: filepath.Base(name), Content: file})
 	}
 	for _, name := range p.sboms {
-		document, err := c.sbom(name)
+		document, err := sbom(c, name)
 		if err != nil {
 			return nil, err
 		}
@@ -108,7 +107,7 @@ func (c *call) contents(p *packing) (*release.Release, error) {
 	if err := identify(r, p.uki); err != nil {
 		return nil, err
 	}
-	return r, c.bind(r, p)
+	return r, bind(c, r, p)
 }
 
 // identify takes what was not said from the UKI.
@@ -131,7 +130,7 @@ func identify(r *release.Release, name string) error {
 
 // bind computes the root hash, which makes root file system and tree one image, and compares it with what else is said
 // about it.
-func (c *call) bind(r *release.Release, p *packing) error {
+func bind(c *cli.Call, r *release.Release, p *packing) error {
 	superblock, err := verity.ReadSuperblock(r.Tree, 0)
 	if err != nil {
 		return cli.No{Err: fmt.Errorf("-tree %s: %w", p.tree, err)}
@@ -140,7 +139,7 @@ func (c *call) bind(r *release.Release, p *packing) error {
 		return cli.No{Err: fmt.Errorf("-tree %s is one of %d bytes, and %s has %d", p.tree, superblock.DataSize(), p.root, r.Root.Size())}
 	}
 	same := &comparison{tree: r.Tree}
-	finish := c.Watch(r.Root.Size(), same.progress(r.Root.Size()))
+	finish := c.WatchReads(r.Root.Size(), r.Root.(*cli.Input))
 	r.RootHash, err = verity.Format(c, same, r.Root, superblock.Params(0))
 	finish()
 	if err != nil {
@@ -172,8 +171,8 @@ func (c *call) bind(r *release.Release, p *packing) error {
 }
 
 // sbom opens an SBOM and tells its kind by its content.
-func (c *call) sbom(name string) (*release.SBOM, error) {
-	file, err := c.open(name)
+func sbom(c *cli.Call, name string) (*release.SBOM, error) {
+	file, err := c.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +199,6 @@ func (c *call) sbom(name string) (*release.SBOM, error) {
 type comparison struct {
 	tree    io.ReaderAt
 	differs bool
-	written atomic.Int64
 }
 
 // WriteAt compares.
@@ -210,27 +208,21 @@ func (c *comparison) WriteAt(b []byte, off int64) (int, error) {
 		return 0, err
 	}
 	c.differs = c.differs || !bytes.Equal(b, have)
-	c.written.Add(int64(len(b)))
 	return len(b), nil
 }
 
-// progress estimates how much of the data was read from how much of its tree was written: a digest of 32 bytes for a block of 4096.
-func (c *comparison) progress(total int64) func() int64 {
-	return func() int64 { return min(c.written.Load()*128, total) }
-}
-
-func indexFlags(set *flag.FlagSet) func(*call, []string) error {
+func indexFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	out := set.String("o", "", "`directory` of the layout with the releases")
 	ref := set.String("ref", "", "`name` of the index in the layout")
-	return func(c *call, operands []string) error {
-		if err := required("o", *out, "ref", *ref); err != nil {
+	return func(c *cli.Call, operands []string) error {
+		if err := cli.Required("o", *out, "ref", *ref); err != nil {
 			return err
 		}
 		l, err := existing(*out)
 		if err != nil {
 			return err
 		}
-		r := packResult{header: c.header(), Ref: *ref}
+		r := packResult{Header: c.Header(), Ref: *ref}
 		manifests := map[string]ocispec.Descriptor{}
 		for _, operand := range operands {
 			arch, name, ok := strings.Cut(operand, "=")

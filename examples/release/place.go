@@ -13,7 +13,6 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -49,14 +48,14 @@ type place struct {
 	registry   *registry.Repository // nil for a layout
 }
 
-// place opens what the operands LAYOUT REF name, or REGISTRY/REPO:TAG.
-func (c *call) place(operands []string, a *access) (*place, error) {
+// openPlace opens what the operands LAYOUT REF name, or REGISTRY/REPO:TAG.
+func openPlace(c *cli.Call, operands []string, a *access) (*place, error) {
 	if len(operands) == 1 {
-		return c.inRegistry(operands[0], a)
+		return openRegistry(c, operands[0], a)
 	}
 	name, ref := operands[0], operands[1]
 	if scheme, rest, ok := strings.Cut(name, "://"); ok && (scheme == "http" || scheme == "https") {
-		web, err := weblayout.Open(name, weblayout.OpenOptions{Client: http.DefaultClient, OnRetry: c.retry})
+		web, err := weblayout.Open(name, weblayout.OpenOptions{Client: http.DefaultClient, OnRetry: retry(c)})
 		if err != nil {
 			return nil, cli.Usagef("%v", err)
 		}
@@ -70,7 +69,7 @@ func (c *call) place(operands []string, a *access) (*place, error) {
 	if info.IsDir() {
 		local, err = cosign.OpenLayout(os.DirFS(name))
 	} else {
-		file, openErr := c.open(name)
+		file, openErr := c.Open(name)
 		if openErr != nil {
 			return nil, openErr
 		}
@@ -86,8 +85,8 @@ func resolveLocal(l *cosign.Layout) func(context.Context, string) (ocispec.Descr
 	return func(_ context.Context, ref string) (ocispec.Descriptor, error) { return l.Resolve(ref) }
 }
 
-// inRegistry opens REGISTRY/REPO:TAG or REGISTRY/REPO@DIGEST.
-func (c *call) inRegistry(name string, a *access) (*place, error) {
+// openRegistry opens REGISTRY/REPO:TAG or REGISTRY/REPO@DIGEST.
+func openRegistry(c *cli.Call, name string, a *access) (*place, error) {
 	base, ref, ok := strings.Cut(name, "@")
 	if !ok {
 		colon := strings.LastIndex(name, ":")
@@ -96,7 +95,7 @@ func (c *call) inRegistry(name string, a *access) (*place, error) {
 		}
 		base, ref = name[:max(colon, 0)], name[colon+1:]
 	}
-	o := registry.OpenOptions{Client: http.DefaultClient, PlainHTTP: a.plainHTTP, OnRetry: c.retry}
+	o := registry.OpenOptions{Client: http.DefaultClient, PlainHTTP: a.plainHTTP, OnRetry: retry(c)}
 	if a.user != "" {
 		o.Credentials = func(context.Context, string) (registry.Credentials, error) {
 			return registry.Credentials{Username: a.user, Password: os.Getenv("REGISTRY_PASSWORD")}, nil
@@ -110,13 +109,15 @@ func (c *call) inRegistry(name string, a *access) (*place, error) {
 }
 
 // retry says what is wrong with the server, and that it will be asked again.
-func (c *call) retry(attempt int, wait time.Duration, err error) {
-	fmt.Fprintf(c.Stderr, "release: attempt %d: %v; the next in %v\n", attempt, err, wait.Round(100*time.Millisecond))
+func retry(c *cli.Call) func(attempt int, wait time.Duration, err error) {
+	return func(attempt int, wait time.Duration, err error) {
+		fmt.Fprintf(c.Stderr, "release: attempt %d: %v; the next in %v\n", attempt, err, wait.Round(100*time.Millisecond))
+	}
 }
 
 // find opens a place and resolves what is asked for there, which is only a hint.
-func (c *call) find(operands []string, a *access) (*place, ocispec.Descriptor, error) {
-	p, err := c.place(operands, a)
+func find(c *cli.Call, operands []string, a *access) (*place, ocispec.Descriptor, error) {
+	p, err := openPlace(c, operands, a)
 	if err != nil {
 		return nil, ocispec.Descriptor{}, err
 	}
@@ -135,10 +136,10 @@ func (p *place) name() string {
 	return p.ref
 }
 
-// store opens a place to add to it. name is what signatures say the release is called, if not what the registry does.
-func (c *call) store(operands []string, a *access, name string) (*place, cosign.Store, string, error) {
+// openStore opens a place to add to it. name is what signatures say the release is called, if not what the registry does.
+func openStore(c *cli.Call, operands []string, a *access, name string) (*place, cosign.Store, string, error) {
 	if len(operands) == 1 {
-		p, err := c.inRegistry(operands[0], a)
+		p, err := openRegistry(c, operands[0], a)
 		if err != nil {
 			return nil, nil, "", err
 		}
@@ -159,34 +160,15 @@ func existing(name string) (*cosign.Dir, error) {
 	return cosign.OpenDir(name)
 }
 
-// files are closed at the end of a call, and those that are temporary are removed.
-type files struct{ drop []func() }
-
-func (f *files) close() {
-	for _, drop := range f.drop {
-		drop()
-	}
-}
-
-// create makes a temporary file in a directory, or where the system has such files.
-func (f *files) create(dir string) (*os.File, error) {
+// temporary makes a file in a directory, or where the system has such files, that is removed when the call ends.
+func temporary(c *cli.Call, dir string) (*os.File, error) {
 	file, err := os.CreateTemp(dir, ".release-")
 	if err != nil {
 		return nil, err
 	}
-	f.drop = append(f.drop, func() {
+	c.AtEnd(func() {
 		_ = file.Close() // whatever is in it was used already
 		_ = os.Remove(file.Name())
 	})
 	return file, nil
-}
-
-// open opens a file or a block device.
-func (f *files) open(name string) (*osmith.Device, error) {
-	d, err := osmith.OpenFile(name)
-	if err != nil {
-		return nil, err
-	}
-	f.drop = append(f.drop, func() { _ = d.Close() }) // it was only read
-	return d, nil
 }

@@ -24,15 +24,15 @@ type pulling struct {
 	out, arch, oldRoot, oldTree, outRoot string
 }
 
-func pullFlags(set *flag.FlagSet) func(*call, []string) error {
+func pullFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	p := &pulling{trust: trustFlags(set), access: accessFlags(set)}
 	set.StringVar(&p.out, "o", "", "`directory` of the layout to fetch to, made if there is none")
 	set.StringVar(&p.arch, "arch", runtime.GOARCH, "`architecture` to take from an index")
 	set.StringVar(&p.oldRoot, "old-root", "", "`file` or device with an older root file system, whose blocks are not fetched")
 	set.StringVar(&p.oldTree, "old-tree", "", "`file` or device with its hash tree")
 	set.StringVar(&p.outRoot, "o-root", "", "`file` for the new root file system, which the layout then lacks")
-	return func(c *call, operands []string) error {
-		if err := required("o", p.out); err != nil {
+	return func(c *cli.Call, operands []string) error {
+		if err := cli.Required("o", p.out); err != nil {
 			return err
 		}
 		if (p.oldRoot == "") != (p.oldTree == "") {
@@ -41,13 +41,13 @@ func pullFlags(set *flag.FlagSet) func(*call, []string) error {
 		if p.outRoot != "" && p.oldRoot == "" {
 			return cli.Usagef("-o-root without -old-root: the layout has the root file system")
 		}
-		return c.pull(operands, p)
+		return pull(c, operands, p)
 	}
 }
 
-func (c *call) pull(operands []string, p *pulling) error {
+func pull(c *cli.Call, operands []string, p *pulling) error {
 	// Nothing is fetched that was not verified before, but by its digest.
-	from, proof, policy, err := c.verify(operands, p.trust, p.access)
+	from, proof, policy, err := verify(c, operands, p.trust, p.access)
 	if err != nil {
 		if proof != nil && from.registry != nil {
 			return errors.Join(err, c.Answer(proof.object(c), ""))
@@ -67,11 +67,11 @@ func (c *call) pull(operands []string, p *pulling) error {
 	if chosen.Digest != subject.Digest {
 		o.Index = &subject
 	}
-	r := pullResult{header: c.header(), Digest: string(subject.Digest), Release: string(chosen.Digest), ID: rel.ID, Version: rel.Version,
+	r := pullResult{Header: c.Header(), Digest: string(subject.Digest), Release: string(chosen.Digest), ID: rel.ID, Version: rel.Version,
 		RootHash: hex.EncodeToString(rel.RootHash), Signatures: proof.Signatures, Size: rel.Size()}
 	if p.oldRoot != "" {
 		// The tree is needed first, and the manifest is listed last.
-		r.Patch, err = c.patch(from, rel, p)
+		r.Patch, err = patch(c, from, rel, p)
 		if errors.Is(err, release.ErrNoRanges) && p.outRoot == "" {
 			fmt.Fprintf(c.Stderr, "release: %v: all of the root file system is fetched\n", release.ErrNoRanges)
 			err = nil
@@ -86,18 +86,18 @@ func (c *call) pull(operands []string, p *pulling) error {
 	if err := release.Pull(c, from, rel, p.out, o); err != nil {
 		return err
 	}
-	if err := c.keepProof(from, subject, policy, p.out); err != nil {
+	if err := keepProof(c, from, subject, policy, p.out); err != nil {
 		return err
 	}
 	if from.registry != nil {
-		return c.Answer(registryResult{header: r.header, Name: from.repository, Digest: r.Digest, Verification: &proof.verification,
+		return c.Answer(registryResult{Header: r.Header, Name: from.repository, Digest: r.Digest, Verification: &proof.verification,
 			Release: newAbout(rel), Patch: r.Patch}, r.text())
 	}
 	return c.Answer(r, r.text())
 }
 
 // keepProof copies the signatures, and verifies again what the layout has now.
-func (c *call) keepProof(from *place, artifact ocispec.Descriptor, policy cosign.Policy, out string) error {
+func keepProof(c *cli.Call, from *place, artifact ocispec.Descriptor, policy cosign.Policy, out string) error {
 	store, err := cosign.OpenDir(out)
 	if err != nil {
 		return err
@@ -110,9 +110,9 @@ func (c *call) keepProof(from *place, artifact ocispec.Descriptor, policy cosign
 }
 
 // fetchTree fetches the hash tree.
-func (c *call) fetchTree(from *place, rel *release.Artifact) (*io.SectionReader, error) {
+func fetchTree(c *cli.Call, from *place, rel *release.Artifact) (*io.SectionReader, error) {
 	d, _ := rel.Layer(release.MediaTypeTree)
-	f, err := c.create("")
+	f, err := temporary(c, "")
 	if err != nil {
 		return nil, err
 	}
@@ -127,16 +127,16 @@ func (c *call) fetchTree(from *place, rel *release.Artifact) (*io.SectionReader,
 }
 
 // patch puts the new root file system together from the old one and what that lacks.
-func (c *call) patch(from *place, rel *release.Artifact, p *pulling) (*patched, error) {
-	old, err := c.open(p.oldRoot)
+func patch(c *cli.Call, from *place, rel *release.Artifact, p *pulling) (*patched, error) {
+	old, err := c.Open(p.oldRoot)
 	if err != nil {
 		return nil, err
 	}
-	oldTree, err := c.open(p.oldTree)
+	oldTree, err := c.Open(p.oldTree)
 	if err != nil {
 		return nil, err
 	}
-	tree, err := c.fetchTree(from, rel)
+	tree, err := fetchTree(c, from, rel)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +155,7 @@ func (c *call) patch(from *place, rel *release.Artifact, p *pulling) (*patched, 
 	if err != nil {
 		return nil, err
 	}
-	out, keep, err := c.target(root, p)
+	out, keep, err := target(c, root, p)
 	if err != nil {
 		return nil, err
 	}
@@ -173,20 +173,20 @@ func (c *call) patch(from *place, rel *release.Artifact, p *pulling) (*patched, 
 
 // target is where the new root file system goes: into a file of its own, or a temporary one that becomes a blob of the layout,
 // so that pulling finds it there.
-func (c *call) target(root ocispec.Descriptor, p *pulling) (out io.WriterAt, keep func() error, err error) {
+func target(c *cli.Call, root ocispec.Descriptor, p *pulling) (out io.WriterAt, keep func() error, err error) {
 	if p.outRoot != "" {
 		file, err := cli.Create(p.outRoot)
 		if err != nil {
 			return nil, nil, err
 		}
-		c.drop = append(c.drop, file.Drop)
+		c.AtEnd(file.Drop)
 		return file, func() error { return cli.Keep(file) }, nil
 	}
 	store, err := cosign.OpenDir(p.out)
 	if err != nil {
 		return nil, nil, err
 	}
-	file, err := c.create(p.out)
+	file, err := temporary(c, p.out)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -19,9 +19,9 @@ import (
 // patience is how long requests may take to end when the server is told to.
 const patience = 10 * time.Second
 
-func serveFlags(set *flag.FlagSet) func(*call, []string) error {
+func serveFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	listen := set.String("listen", "127.0.0.1:0", "`address` and port to listen at; port 0 is any that is free")
-	return func(c *call, operands []string) error {
+	return func(c *cli.Call, operands []string) error {
 		if _, err := existing(operands[0]); err != nil {
 			return err
 		}
@@ -31,7 +31,7 @@ func serveFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		r := serveResult{header: c.header(), URL: "http://" + listener.Addr().String() + "/"}
+		r := serveResult{Header: c.Header(), URL: "http://" + listener.Addr().String() + "/"}
 		if err := c.Answer(r, r.URL+"\n"); err != nil {
 			return errors.Join(err, listener.Close())
 		}
@@ -57,9 +57,9 @@ func serve(ctx context.Context, listener net.Listener, dir string) error {
 	return nil
 }
 
-func pushFlags(set *flag.FlagSet) func(*call, []string) error {
+func pushFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	access := accessFlags(set)
-	return func(c *call, operands []string) error {
+	return func(c *cli.Call, operands []string) error {
 		layout, err := cosign.OpenLayout(os.DirFS(operands[0]))
 		if err != nil {
 			return err
@@ -68,7 +68,7 @@ func pushFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err != nil {
 			return err
 		}
-		to, err := c.inRegistry(operands[2], access)
+		to, err := openRegistry(c, operands[2], access)
 		if err != nil {
 			return err
 		}
@@ -79,6 +79,6 @@ func pushFlags(set *flag.FlagSet) func(*call, []string) error {
 		if err := to.registry.Push(c, layout, artifact, registry.PushOptions{Tag: tag, Progress: c.Progress()}); err != nil {
 			return err
 		}
-		return c.Answer(registryResult{header: c.header(), Name: to.repository, Digest: string(artifact.Digest)}, string(artifact.Digest)+"\n")
+		return c.Answer(registryResult{Header: c.Header(), Name: to.repository, Digest: string(artifact.Digest)}, string(artifact.Digest)+"\n")
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
@@ -24,52 +23,52 @@ var predicateTypes = map[string]string{
 	"spdx": cosign.PredicateSPDX, "cyclonedx": cosign.PredicateCycloneDX,
 }
 
-func signFlags(set *flag.FlagSet) func(*call, []string) error {
+func signFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	access := accessFlags(set)
 	key := set.String("key", "", "`file` with the private key, PEM")
 	format := set.String("format", "", "`legacy` (simple signing, of cosign 1 and 2) or bundle (of cosign 3) (default: both)")
 	reference := set.String("reference", "", "`name` that a simple-signing payload says the release has, such as registry.example/os")
-	return func(c *call, operands []string) error {
-		if err := required("key", *key); err != nil {
+	return func(c *cli.Call, operands []string) error {
+		if err := cli.Required("key", *key); err != nil {
 			return err
 		}
 		which, err := formats(*format, cosign.FormatSimpleSigning, cosign.FormatSimpleSigning, cosign.FormatBundle)
 		if err != nil {
 			return err
 		}
-		return c.sign(operands, access, *key, "", nil, cosign.SignOptions{Formats: which, Reference: *reference})
+		return sign(c, operands, access, *key, "", nil, cosign.SignOptions{Formats: which, Reference: *reference})
 	}
 }
 
-func attestFlags(set *flag.FlagSet) func(*call, []string) error {
+func attestFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	access := accessFlags(set)
 	key := set.String("key", "", "`file` with the private key, PEM")
 	format := set.String("format", "", "`legacy` (DSSE, of cosign 1 and 2) or bundle (of cosign 3, the default)")
 	kind := set.String("type", "", "`type` of the predicate: a URI, slsaprovenance, slsaprovenance02, spdx or cyclonedx")
 	predicate := set.String("predicate", "", "`file` with the predicate, JSON")
-	return func(c *call, operands []string) error {
-		if err := required("key", *key, "type", *kind, "predicate", *predicate); err != nil {
+	return func(c *cli.Call, operands []string) error {
+		if err := cli.Required("key", *key, "type", *kind, "predicate", *predicate); err != nil {
 			return err
 		}
 		which, err := formats(*format, cosign.FormatDSSE, cosign.FormatBundle)
 		if err != nil {
 			return err
 		}
-		text, err := readFile(*predicate)
+		text, err := cli.ReadFile(*predicate, maxFile)
 		if err != nil {
 			return err
 		}
-		return c.sign(operands, access, *key, cmp.Or(predicateTypes[*kind], *kind), text, cosign.SignOptions{Formats: which})
+		return sign(c, operands, access, *key, cmp.Or(predicateTypes[*kind], *kind), text, cosign.SignOptions{Formats: which})
 	}
 }
 
 // sign signs an artifact, or with a predicate type a statement about it.
-func (c *call) sign(operands []string, a *access, keyName, predicateType string, predicate []byte, o cosign.SignOptions) error {
+func sign(c *cli.Call, operands []string, a *access, keyName, predicateType string, predicate []byte, o cosign.SignOptions) error {
 	signer, err := readSigner(keyName)
 	if err != nil {
 		return err
 	}
-	p, store, name, err := c.store(operands, a, o.Reference)
+	p, store, name, err := openStore(c, operands, a, o.Reference)
 	if err != nil {
 		return err
 	}
@@ -94,7 +93,7 @@ func (c *call) sign(operands []string, a *access, keyName, predicateType string,
 	if err != nil {
 		return fmt.Errorf("%v", err) // no answer about the release, so its type is not kept
 	}
-	r := signResult{header: c.header(), Digest: string(artifact.Digest), Type: predicateType}
+	r := signResult{Header: c.Header(), Digest: string(artifact.Digest), Type: predicateType}
 	if r.Key, err = fingerprint(signer.Public()); err != nil {
 		return err
 	}
@@ -103,29 +102,14 @@ func (c *call) sign(operands []string, a *access, keyName, predicateType string,
 	}
 	text := fmt.Sprintf("%s by key %s\n", r.Digest, r.Key)
 	if p.registry != nil {
-		return c.Answer(registryResult{header: r.header, Name: p.repository, Digest: r.Digest, Key: r.Key, Formats: r.Formats, Type: r.Type}, text)
+		return c.Answer(registryResult{Header: r.Header, Name: p.repository, Digest: r.Digest, Key: r.Key, Formats: r.Formats, Type: r.Type}, text)
 	}
 	return c.Answer(r, text)
 }
 
-// readFile reads a document of limited size.
-func readFile(name string) ([]byte, error) {
-	const most = 64 << 20
-	file, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	b, err := io.ReadAll(io.LimitReader(file, most+1))
-	if err == nil && len(b) > most {
-		err = fmt.Errorf("%s: more than %d bytes", name, most)
-	}
-	return b, err
-}
-
 // readSigner reads a private key: PKCS #8, PKCS #1 or SEC 1, or cosign's own, which is encrypted with what COSIGN_PASSWORD holds.
 func readSigner(name string) (crypto.Signer, error) {
-	text, err := readFile(name)
+	text, err := cli.ReadFile(name, maxFile)
 	if err != nil {
 		return nil, err
 	}

@@ -21,10 +21,13 @@ import (
 	"github.com/osmith-dev/osmith/signing/cosign/keyless"
 )
 
+// maxFile bounds policies, keys, predicates and trusted roots, in bytes.
+const maxFile = 64 << 20
+
 // trust is what flags say about whom to believe.
 type trust struct {
 	policy, repository, at, root string
-	keys                         list
+	keys                         cli.List
 	proofs                       keyless.VerifierOptions
 }
 
@@ -45,7 +48,7 @@ func trustFlags(set *flag.FlagSet) *trust {
 func (t *trust) load(repository string) (p cosign.Policy, err error) {
 	var identities cosign.IdentityVerifier
 	if t.root != "" {
-		text, err := readFile(t.root)
+		text, err := cli.ReadFile(t.root, maxFile)
 		if err != nil {
 			return p, err
 		}
@@ -60,7 +63,7 @@ func (t *trust) load(repository string) (p cosign.Policy, err error) {
 		p.Keys, err = readKeys(t.keys)
 		return p, err
 	}
-	text, err := readFile(t.policy)
+	text, err := cli.ReadFile(t.policy, maxFile)
 	if err != nil {
 		return p, err
 	}
@@ -88,7 +91,7 @@ func (t *trust) load(repository string) (p cosign.Policy, err error) {
 // readKeys reads the public keys of some files.
 func readKeys(names []string) (keys []crypto.PublicKey, err error) {
 	for _, name := range names {
-		text, err := readFile(name)
+		text, err := cli.ReadFile(name, maxFile)
 		if err != nil {
 			return nil, err
 		}
@@ -101,10 +104,10 @@ func readKeys(names []string) (keys []crypto.PublicKey, err error) {
 	return keys, nil
 }
 
-func verifyFlags(set *flag.FlagSet) func(*call, []string) error {
+func verifyFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	trust, access := trustFlags(set), accessFlags(set)
-	return func(c *call, operands []string) error {
-		_, v, _, err := c.verify(operands, trust, access)
+	return func(c *cli.Call, operands []string) error {
+		_, v, _, err := verify(c, operands, trust, access)
 		if v == nil {
 			return err
 		}
@@ -122,16 +125,16 @@ type verified struct {
 	result *cosign.Result
 }
 
-func (v *verified) object(c *call) any {
+func (v *verified) object(c *cli.Call) any {
 	if v.place.registry != nil {
-		return registryResult{header: c.header(), Name: v.place.repository, Digest: v.Digest, Verification: &v.verification}
+		return registryResult{Header: c.Header(), Name: v.place.repository, Digest: v.Digest, Verification: &v.verification}
 	}
-	return verifyResult{c.header(), v.verification}
+	return verifyResult{c.Header(), v.verification}
 }
 
 // verify finds an artifact and holds it against the policy. A refusal is an error and has what is to be said about it, too.
-func (c *call) verify(operands []string, t *trust, a *access) (*place, *verified, cosign.Policy, error) {
-	p, artifact, err := c.find(operands, a)
+func verify(c *cli.Call, operands []string, t *trust, a *access) (*place, *verified, cosign.Policy, error) {
+	p, artifact, err := find(c, operands, a)
 	if err != nil {
 		return nil, nil, cosign.Policy{}, err
 	}
