@@ -134,7 +134,7 @@ func (b *Boot) check(stub sdstub.Release) error {
 	}
 	if b.enforcing() {
 		if len(b.Authorities) == 0 {
-			return errors.New("Secure Boot is on and no authority is given: the firmware would start nothing")
+			return errors.New("no authority is given, but Secure Boot is on: the firmware would start nothing")
 		}
 		for i, a := range b.Authorities {
 			if len(a) <= 16 || !bytes.Contains(b.Variables.DB, a) {
