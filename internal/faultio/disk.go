@@ -12,6 +12,10 @@ import (
 // ErrCut is returned by every write and sync after the power was cut.
 var ErrCut = errors.New("faultio: power is cut")
 
+// ErrUnreadable is returned by reads of a physical sector that a power cut has destroyed ([LostUnreadable]), and by writes of
+// a part of one.
+var ErrUnreadable = errors.New("faultio: sector is unreadable")
+
 const pageSize = 4096
 
 var zeroPage [pageSize]byte
@@ -27,7 +31,8 @@ type Write struct {
 type Disk struct {
 	mu    sync.Mutex
 	size  int64
-	pages map[int64][]byte // page number -> 4096 bytes, never changed in place
+	under map[int64][]byte // page number -> 4096 bytes; shared with other disks and never changed
+	pages map[int64][]byte // pages that differ from under; what a page holds is never changed in place
 
 	armed bool
 	left  int // writes until the cut
@@ -46,6 +51,17 @@ func NewDisk(size int64) *Disk {
 	return &Disk{size: size, pages: map[int64][]byte{}}
 }
 
+// unreadable is the page of an unreadable physical sector: it is recognised by its length.
+var unreadable = []byte{}
+
+// page returns a page, or nil for zeros.
+func (d *Disk) page(number int64) []byte {
+	if page, ok := d.pages[number]; ok {
+		return page
+	}
+	return d.under[number]
+}
+
 // Size is the size of the disk in bytes.
 func (d *Disk) Size() int64 { return d.size }
 
@@ -60,9 +76,13 @@ func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
 	for n < len(p) && off < d.size {
 		in := off % pageSize
 		want := min(int64(len(p)-n), pageSize-in, d.size-off)
-		if page, ok := d.pages[off/pageSize]; ok {
+		switch page := d.page(off / pageSize); len(page) {
+		case pageSize:
 			copy(p[n:n+int(want)], page[in:])
-		} else {
+		default:
+			if page != nil {
+				return n, fmt.Errorf("%w: read at %d", ErrUnreadable, off)
+			}
 			clear(p[n : n+int(want)])
 		}
 		n += int(want)
@@ -88,7 +108,9 @@ func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 		d.left--
 	}
 	data := bytes.Clone(p)
-	put(d.pages, data, off)
+	if err := d.put(data, off); err != nil {
+		return 0, err
+	}
 	if d.recording {
 		d.writes = append(d.writes, Write{Offset: off, Data: data, Epoch: d.epoch})
 	}
@@ -107,23 +129,54 @@ func (d *Disk) Sync() error {
 }
 
 // put stores data, which is never changed afterwards: whole pages alias it.
-func put(pages map[int64][]byte, data []byte, off int64) {
+func (d *Disk) put(data []byte, off int64) error {
 	for len(data) > 0 {
 		number, in := off/pageSize, off%pageSize
 		n := min(int64(len(data)), pageSize-in)
 		page := data[:n:n]
 		if n < pageSize {
+			old := d.page(number)
+			if old != nil && len(old) == 0 {
+				return fmt.Errorf("%w: write of %d bytes at %d", ErrUnreadable, n, off)
+			}
 			page = make([]byte, pageSize)
-			copy(page, pages[number])
+			copy(page, old)
 			copy(page[in:], data[:n])
 		}
-		if bytes.Equal(page, zeroPage[:]) {
-			delete(pages, number)
-		} else {
-			pages[number] = page
-		}
+		d.set(number, page)
 		data, off = data[n:], off+n
 	}
+	return nil
+}
+
+// set stores a page, which is never changed afterwards.
+func (d *Disk) set(number int64, page []byte) {
+	zero := bytes.Equal(page, zeroPage[:])
+	if _, below := d.under[number]; zero && !below {
+		delete(d.pages, number)
+	} else if zero {
+		d.pages[number] = nil
+	} else {
+		d.pages[number] = page
+	}
+}
+
+// freeze moves all pages below, where clones share them, and returns them.
+func (d *Disk) freeze() map[int64][]byte {
+	if len(d.pages) == 0 && d.under != nil {
+		return d.under
+	}
+	all := make(map[int64][]byte, len(d.under)+len(d.pages))
+	maps.Copy(all, d.under)
+	for number, page := range d.pages {
+		if page == nil {
+			delete(all, number)
+		} else {
+			all[number] = page
+		}
+	}
+	d.under, d.pages = all, map[int64][]byte{}
+	return all
 }
 
 // CutAfter cuts the power after k more writes: the next one and all that follow return [ErrCut] and change nothing.
@@ -137,14 +190,14 @@ func (d *Disk) CutAfter(k int) {
 func (d *Disk) Clone() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return &Disk{size: d.size, pages: maps.Clone(d.pages)}
+	return &Disk{size: d.size, under: d.under, pages: maps.Clone(d.pages)}
 }
 
 // Record forgets earlier records and starts to keep the writes that follow.
 func (d *Disk) Record() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.recording, d.base, d.writes, d.epoch = true, maps.Clone(d.pages), nil, 0
+	d.recording, d.base, d.writes, d.epoch = true, d.freeze(), nil, 0
 }
 
 // Writes returns the writes since Record, in order.
@@ -164,7 +217,7 @@ func (d *Disk) Prefix(k int) *Disk {
 func (d *Disk) Torn(k, n int) *Disk {
 	t := d.Prefix(k)
 	next := d.Writes()[k]
-	put(t.pages, next.Data[:n:n], next.Offset)
+	t.replayWrite(next.Data[:n:n], next.Offset)
 	return t
 }
 
@@ -185,27 +238,32 @@ func (d *Disk) replay(k int, keep func(i int) bool) *Disk {
 	if !d.recording {
 		panic("faultio: Record was not called")
 	}
-	r := &Disk{size: d.size, pages: maps.Clone(d.base)}
+	r := &Disk{size: d.size, under: d.base, pages: map[int64][]byte{}}
 	for i, w := range d.writes[:k] {
 		if keep(i) {
-			put(r.pages, w.Data, w.Offset)
+			r.replayWrite(w.Data, w.Offset)
 		}
 	}
 	return r
 }
 
+// replayWrite is put for a write that has succeeded once.
+func (d *Disk) replayWrite(data []byte, off int64) {
+	if err := d.put(data, off); err != nil {
+		panic("faultio: " + err.Error())
+	}
+}
+
 // WriteTo writes the whole disk, zeros included. Where w also is an [io.Seeker] (a new file), zero pages are skipped and
 // become holes.
 func (d *Disk) WriteTo(w io.Writer) (int64, error) {
-	d.mu.Lock()
-	pages := maps.Clone(d.pages)
-	d.mu.Unlock()
+	pages := d.Clone()
 	seeker, sparse := w.(io.WriteSeeker)
 	var done, skip int64
 	for done < d.size {
 		n := min(d.size-done, pageSize)
-		page, ok := pages[done/pageSize]
-		if !ok && sparse && done+n < d.size {
+		page := pages.page(done / pageSize)
+		if page == nil && sparse && done+n < d.size {
 			skip += n
 			done += n
 			continue
@@ -216,8 +274,11 @@ func (d *Disk) WriteTo(w io.Writer) (int64, error) {
 			}
 			skip = 0
 		}
-		if !ok {
+		switch {
+		case page == nil:
 			page = zeroPage[:]
+		case len(page) == 0:
+			return done, fmt.Errorf("%w: read at %d", ErrUnreadable, done)
 		}
 		if _, err := w.Write(page[:n]); err != nil {
 			return done, err
