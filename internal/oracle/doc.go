@@ -3,11 +3,10 @@
 // It is for tests. A package that writes tables and file systems cannot prove with its own reader that a disk still boots
 // after a power cut: where that reader is more lenient than the firmware, the test is too. So the package imports nothing of
 // osmith, shares no code with it (TestImportsNothingOfOsmith), and is itself compared with what firmware, kernels, fsck.fat
-// and mtools answered for the same disks. Its three judges are used one after the other, as a boot does:
+// and mtools answered for the same disks. Its two judges are used one after the other, as a boot does:
 //
 //   - [ReadGPT] gives the partitions that edk2, U-Boot and Linux offer, and the sectors that edk2 rewrites on the way;
-//   - [ReadFAT] gives the files of an ESP with the hashes of their contents, and what fsck.fat would say about the volume;
-//   - [Loader.Choose] gives the entry that systemd-boot starts, and the name to which it renames the entry's file first.
+//   - [ReadFAT] gives the files of an ESP with the hashes of their contents, and what fsck.fat would say about the volume.
 //
 // internal/faultio makes the disks: [github.com/osmith-dev/osmith/internal/faultio.Disk.Faults] enumerates what a power cut
 // may leave of a recorded sequence of writes. A test of a change to a partition table then is

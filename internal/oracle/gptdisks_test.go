@@ -350,7 +350,7 @@ var gptDisks = sync.OnceValue(func() []gptDisk {
 	}})
 	derive("g00-good", "g30-both-bad", both(bad, breakHeader(n-1, 512)))
 	for _, name := range []string{"g40-shared-grown", "g41-shared-grown-cut", "g42-shared-stale-before", "g43-shared-stale-cut", "g44-shared-nob"} {
-		addFunc(name, func() *faultio.Disk { return storedDisk(name) })
+		addFunc(name, func() *faultio.Disk { return storedDisk("gptdisks.json.gz", name) })
 	}
 
 	// The MBR.
@@ -462,10 +462,10 @@ func diskNamed(all []gptDisk, name string) gptDisk {
 	panic("no disk " + name)
 }
 
-// storedDisk makes a disk of testdata/gptdisks.json.gz: a size and the sectors that are not zero, without the contents of
-// the partitions.
-func storedDisk(name string) *faultio.Disk {
-	f, err := os.Open("testdata/gptdisks.json.gz")
+// storedDisk makes a disk of a file in testdata: the size and what is not zero of each disk. The disks with a GPT are without
+// the contents of their partitions.
+func storedDisk(file, name string) *faultio.Disk {
+	f, err := os.Open("testdata/" + file)
 	if err != nil {
 		panic(err)
 	}
