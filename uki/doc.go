@@ -24,7 +24,7 @@
 //
 // [File.Choose] says which device tree a machine gets, by the ids of [hwid.SMBIOS.CHIDs]; [File.Handover] predicts what the stub
 // passes to the kernel and measures into PCRs 12 and 13 on the way, with the files that lie next to the image
-// ([ReadCompanions]).
+// ([ReadCompanions]). [Handover.Measure] makes of it the value that package tpm predicts a boot by.
 //
 // [Assembled.WriteStream] writes, measures for all PCR banks and signs in one pass. What exists, from whatever tool, is
 // opened with [Open], judged with [File.Check], and changed with [File.Edit], which refuses to lose in silence what a
@@ -36,5 +36,6 @@
 // compressed with gzip; a kernel that is compressed as a whole has to be decompressed before it is given
 // ([DecompressKernel] does gzip). The stub must be unsigned and its sections in the order of their addresses. Results
 // stay below 4 GiB. How stubs differ in what they do with companion files is known for 252, 254, 255, 257, 259 and 262 by
-// their source, of which 257 and 262 were booted; add-ons that firmware will refuse have to be left out by the caller.
+// their source, of which 257 and 262 were booted; add-ons that firmware will refuse have to be left out by the caller. A stub
+// that is newer is an error ([ErrUnknownStub]) until [File.AssumeStub] names the release to treat it as.
 package uki

@@ -2,6 +2,7 @@ package uki_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -36,6 +37,22 @@ func ExampleFile_Choose() {
 	// Output:
 	// {Profile:0 DeviceTree:2 Firmware:0} <nil>
 	// {Profile:0 DeviceTree:1 Firmware:0} <nil>
+}
+
+// A stub that is newer than this package is treated as the last one known, because the caller says so.
+func ExampleFile_AssumeStub() {
+	f, err := uki.Open(source(sectionsOf(".sdmagic", "#### LoaderInfo: systemd-stub 300 ####", ".linux", "kernel")))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = f.Measurements()
+	fmt.Println(errors.Is(err, uki.ErrUnknownStub))
+	ms, err := f.AssumeStub(262).Measurements()
+	fmt.Println(ms[0].Section, err)
+	// Output:
+	// true
+	// .linux <nil>
 }
 
 func ExampleParseFirmware() {

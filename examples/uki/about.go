@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/uki"
@@ -16,7 +15,7 @@ type about struct {
 }
 
 func (a about) Error() string {
-	return a.name + ": " + strings.TrimPrefix(prefix.Bare(a.err).Error(), "authenticode: ")
+	return a.name + ": " + prefix.Bare(a.err).Error()
 }
 
 // Unwrap keeps what the error is.

@@ -51,3 +51,22 @@ func ExamplePanelID() {
 	fmt.Println(hwid.PanelID(edid))
 	// Output: LGD05a1 <nil>
 }
+
+// What a stub makes of the table on a machine.
+func ExampleMatch() {
+	machine := &hwid.SMBIOS{Manufacturer: "Acer", ProductName: "Aspire 1"}
+	table, err := hwid.Encode([]hwid.Record{
+		{CHID: machine.CHIDs("")[9], Type: hwid.TypeDeviceTree, Name: "Aspire 1", Match: "acer,aspire1"}, // manufacturer and product
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	match, ok := hwid.Match(table, hwid.TypeDeviceTree, machine, "", 262)
+	fmt.Printf("%q %v\n", match, ok)
+	match, ok = hwid.Match(table, hwid.TypeDeviceTree, &hwid.SMBIOS{Manufacturer: "Acer", ProductName: "Aspire 3"}, "", 262)
+	fmt.Printf("%q %v\n", match, ok)
+	// Output:
+	// "acer,aspire1" true
+	// "" false
+}
