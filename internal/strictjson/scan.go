@@ -142,7 +142,7 @@ func (s *scanner) word(v *value) error {
 			}
 			return nil
 		}
-		if strings.HasPrefix(word, string(s.b[s.pos:])) {
+		if rest := s.b[s.pos:]; len(rest) < len(word) && strings.HasPrefix(word, string(rest)) {
 			s.pos = len(s.b)
 		}
 	}

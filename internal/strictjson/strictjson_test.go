@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -285,4 +286,27 @@ func FuzzParse(f *testing.F) {
 			require.True(t, reflect.DeepEqual(u, v))
 		}
 	})
+}
+
+// A long document costs memory, and so time, in proportion to its length, whatever it is made of: a signature that an attacker
+// made is read before it is believed.
+func TestCostIsLinear(t *testing.T) {
+	const size = 1 << 16
+	for _, c := range []struct{ begin, part, end string }{
+		{"[", "null,", "null]"},
+		{"[", "false,", "false]"},
+		{"[", "1,", "1]"},
+		{"[", `"\u00e9",`, `""]`},
+		{`"`, `\u00e9`, `"`},
+		{"[", "{},", "{}]"},
+		{"[", " ", "]"},
+	} {
+		doc := []byte(c.begin + strings.Repeat(c.part, size/len(c.part)) + c.end)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Parse(doc)
+		runtime.ReadMemStats(&after)
+		require.NoError(t, err)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(512*len(doc)), "%.20s", doc)
+	}
 }
