@@ -14,6 +14,7 @@ const (
 	intact   state = iota // its digest is the expected one
 	inferred              // it is damaged, but the blocks under it give its true content
 	doubtful              // it is damaged, and its content is all there is to go by
+	spare                 // its digest is the expected one, but what must be zero is not
 )
 
 // A path is the way from the root hash to one hash block of level 1. A damaged block on it does not end the way: the blocks below are
@@ -29,6 +30,7 @@ type path struct {
 type damagedBlock struct {
 	number int64
 	state  state
+	spare  int // offset of the byte that is not zero
 }
 
 func (v *verifier) newPath(ctx context.Context, hash *hashtree.Hasher) *path {
@@ -42,6 +44,10 @@ func (v *verifier) newPath(ctx context.Context, hash *hashtree.Hasher) *path {
 			return hashtree.ReadFull(v.hashes, b, v.Offset(level, number), "tree")
 		},
 		Mismatch: func(h *hashtree.Held, want []byte) error { return p.infer(ctx, h, want) },
+		Spare: func(h *hashtree.Held, at int) error {
+			p.last[h.Level] = damagedBlock{number: h.Number, state: spare, spare: at}
+			return nil
+		},
 	}
 	return p
 }
@@ -56,7 +62,7 @@ func (p *path) state(level int, number int64) state {
 
 // infer puts the digests of the blocks below in place of a damaged hash block if they are what it must have been.
 func (p *path) infer(ctx context.Context, h *hashtree.Held, want []byte) error {
-	p.last[h.Level] = damagedBlock{h.Number, doubtful}
+	p.last[h.Level] = damagedBlock{number: h.Number, state: doubtful}
 	slots := p.under
 	if h.Level > 1 || slots == nil {
 		var err error
@@ -100,15 +106,20 @@ func (p *path) below(ctx context.Context, level int, number int64) ([]byte, erro
 	return slots, nil
 }
 
-// report adds the damaged hash blocks of the path whose first data block this is.
+// report adds the hash blocks of the path that are not as they must be and whose first data block this is.
 func (p *path) report(first int64, to *findings) {
 	for level := 1; level <= p.Top(); level++ {
 		if first%p.PerBlock != 0 {
 			return
 		}
 		first /= p.PerBlock
-		if p.state(level, first) != intact {
+		switch p.state(level, first) {
+		case inferred, doubtful:
 			to.levels[level].add(first, 1)
+		case spare:
+			if to.spare == nil {
+				to.spare = p.spareError(level, first, p.last[level].spare)
+			}
 		}
 	}
 }
@@ -116,6 +127,7 @@ func (p *path) report(first int64, to *findings) {
 // findings are damaged blocks by level.
 type findings struct {
 	levels []ranges
+	spare  *SpareError // the first one
 }
 
 func (f *findings) reset(levels int) {
@@ -125,6 +137,7 @@ func (f *findings) reset(levels int) {
 	for i := range f.levels {
 		f.levels[i] = ranges{list: f.levels[i].list[:0]}
 	}
+	f.spare = nil
 }
 
 // merge adds the findings of the job that follows.
@@ -137,6 +150,9 @@ func (f *findings) merge(next *findings) {
 			listed += r.Count
 		}
 		f.levels[i].total += from.total - listed
+	}
+	if f.spare == nil {
+		f.spare = next.spare
 	}
 }
 

@@ -18,6 +18,7 @@
 //	switch {
 //	case errors.Is(err, verity.ErrRootHash): // image and tree fit together, but belong to another root hash
 //	case errors.Is(err, verity.ErrData): // the *MismatchError lists the damaged blocks
+//	case errors.Is(err, verity.ErrSpare): // the tree is of more data than the superblock says
 //	}
 //
 // Format and Verify read the image once (Verify twice if neither the root hash nor the
@@ -48,5 +49,6 @@
 // not computed: ErrNotSupported. Block sizes are 512 bytes to 512 KiB, as in
 // veritysetup; a kernel maps data blocks up to its page size. Salts are 0 to 256 bytes
 // long. Data must be a whole number of blocks. The bytes between the superblock and the
-// tree mean nothing: Format makes them zero, and nothing looks at them.
+// tree mean nothing: Format makes them zero, and nothing looks at them. All other bytes that hold no digest must be zero, as
+// they must be for veritysetup; a kernel, which compares the digests of whole hash blocks, does not look at them.
 package verity

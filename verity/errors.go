@@ -20,7 +20,13 @@ var (
 	ErrRootHash = errors.New("root hash does not match")
 	ErrTree     = errors.New("hash tree is damaged")
 	ErrData     = errors.New("data is damaged")
+
+	// ErrSpare is what a *SpareError answers to with errors.Is.
+	ErrSpare = errors.New("hash tree has bytes that are neither zero nor a digest")
 )
+
+// errNone is the error for a device that is not given at all.
+func errNone(device string) error { return fmt.Errorf("%s: there is none", device) }
 
 // An AlignmentError says that the data cannot be cut into whole blocks.
 type AlignmentError struct {
@@ -77,6 +83,25 @@ func (e *BlockError) Is(target error) bool {
 	}
 	return false
 }
+
+// A SpareError says that a hash block has the right digest and is wrong nevertheless: a byte that pads a digest, or lies
+// behind the last digest, is not zero. That is the tree of more data than the superblock or Params say, so that the end of
+// the image would be cut off, or a tree that no tool makes. veritysetup refuses it as "Spare area is not zeroed"; the
+// kernel does not look.
+type SpareError struct {
+	Level  int   // of the hash block, as in Range
+	Block  int64 // number of the hash block, counted from the start of its level
+	Offset int   // of the first such byte in the hash block
+	Blocks int64 // data blocks that the superblock or Params say
+}
+
+func (e *SpareError) Error() string {
+	return fmt.Sprintf("%v: %v: byte %#x: it is the tree of more than the %d data blocks that are asked for, or was not made by a verity tool; compare the superblock with the size of the image",
+		ErrSpare, Range{Level: e.Level, First: e.Block, Count: 1}, e.Offset, e.Blocks)
+}
+
+// Is reports whether the target is ErrSpare.
+func (e *SpareError) Is(target error) bool { return target == ErrSpare }
 
 // A Range is a run of damaged blocks on one level of the tree.
 type Range struct {

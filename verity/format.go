@@ -20,6 +20,12 @@ import (
 // Data that is not a whole number of blocks is an *AlignmentError.
 func Format(ctx context.Context, w io.WriterAt, data osmith.Source, p Params) (root []byte, err error) {
 	defer prefix.Add("verity", &err)
+	switch {
+	case w == nil:
+		return nil, errNone("writer for the tree")
+	case data == nil:
+		return nil, errNone("data")
+	}
 	l, err := newLayout(p, data.Size())
 	if err != nil {
 		return nil, err

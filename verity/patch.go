@@ -75,6 +75,9 @@ type PatchResult struct {
 // 100 bytes for each range to fetch.
 func Patch(ctx context.Context, dst io.WriterAt, old osmith.Source, fetch io.ReaderAt, to Tree, d *Delta, o PatchOptions) (result *PatchResult, err error) {
 	defer prefix.Add("verity", &err)
+	if dst == nil {
+		return nil, errNone("patch: dst")
+	}
 	if to.RootHash == nil {
 		return nil, errors.New("patch: the root hash of the new tree is not given")
 	}

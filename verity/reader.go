@@ -43,7 +43,8 @@ var _ osmith.Source = (*Reader)(nil)
 
 // NewReader returns a reader of the image. It reads the superblock, if there is to be
 // one, and the top block of the tree; one that does not have the root hash is a
-// *BlockError. The errors are otherwise those of Image.Verify.
+// *BlockError, and one with bytes that must be zero and are not a *SpareError. The errors are otherwise those of
+// Image.Verify.
 func NewReader(im Image, o ReaderOptions) (r *Reader, err error) {
 	defer prefix.Add("verity", &err)
 	l, err := im.layout()
@@ -64,7 +65,7 @@ func NewReader(im Image, o ReaderOptions) (r *Reader, err error) {
 			Read: func(b []byte, level int, number int64) error {
 				return hashtree.ReadFull(im.Tree, b, l.Offset(level, number), "tree")
 			},
-			Mismatch: l.blockError,
+			Mismatch: l.blockError, Spare: l.heldSpare,
 		}}
 	}
 	if l.Top() > 0 {
@@ -82,11 +83,20 @@ func (l *layout) blockError(h *hashtree.Held, want []byte) error {
 	return &BlockError{Level: h.Level, Block: h.Number, Want: bytes.Clone(want), Got: bytes.Clone(h.Got), top: h.Level == l.Top()}
 }
 
+// heldSpare is the error for a hash block with a byte that must be zero and is not.
+func (l *layout) heldSpare(h *hashtree.Held, at int) error {
+	return l.spareError(h.Level, h.Number, at)
+}
+
+func (l *layout) spareError(level int, block int64, at int) *SpareError {
+	return &SpareError{Level: level, Block: block, Offset: at, Blocks: l.dataBlocks()}
+}
+
 // Size returns the number of bytes that the tree covers.
 func (r *Reader) Size() int64 { return r.layout.dataSize() }
 
 // ReadAt implements io.ReaderAt. At the first block that does not match it returns
-// what lies before it, and a *BlockError.
+// what lies before it, and a *BlockError, or a *SpareError if a hash block above it is wrong in this way.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("verity: data: read at %d: %w", off, errNegative)

@@ -18,6 +18,11 @@ import (
 // reference makes a tree in the most direct way, and shares no code with the package.
 // Levels are from the one over the data upwards; all parameters must be given.
 func reference(data []byte, p Params) (levels [][]byte, root []byte) {
+	return referenceWith(data, p, func(int, int64, []byte) {})
+}
+
+// referenceWith is reference for trees that are not as they should be: change is called with each hash block before it is hashed.
+func referenceWith(data []byte, p Params, change func(level int, number int64, block []byte)) (levels [][]byte, root []byte) {
 	h := map[string]func() hash.Hash{"sha1": sha1.New, "sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New}[p.Hash]()
 	slot := 1
 	for slot < h.Size() {
@@ -44,7 +49,9 @@ func reference(data []byte, p Params) (levels [][]byte, root []byte) {
 		var level []byte
 		for ; len(d) > 0; d = d[min(len(d), perBlock):] {
 			block := bytes.Join(d[:min(len(d), perBlock)], nil)
-			level = append(append(level, block...), make([]byte, p.HashBlockSize-len(block))...)
+			block = append(block, make([]byte, p.HashBlockSize-len(block))...)
+			change(len(levels)+1, int64(len(level)/p.HashBlockSize), block)
+			level = append(level, block...)
 		}
 		levels = append(levels, level)
 		d = digests(level, p.HashBlockSize)
@@ -55,6 +62,11 @@ func reference(data []byte, p Params) (levels [][]byte, root []byte) {
 // referenceDevice is the hash device from the hash offset on.
 func referenceDevice(t testing.TB, data []byte, p Params) (device, root []byte) {
 	levels, root := reference(data, p)
+	return deviceOf(t, data, levels, p), root
+}
+
+// deviceOf is the hash device of these levels from the hash offset on.
+func deviceOf(t testing.TB, data []byte, levels [][]byte, p Params) (device []byte) {
 	if !p.NoSuperblock {
 		sb, err := p.superblock(int64(len(data) / p.DataBlockSize)).AppendBinary(nil)
 		require.NoError(t, err)
@@ -63,7 +75,7 @@ func referenceDevice(t testing.TB, data []byte, p Params) (device, root []byte) 
 	for i := len(levels) - 1; i >= 0; i-- {
 		device = append(device, levels[i]...)
 	}
-	return device, root
+	return device
 }
 
 // A case of a randomised test.

@@ -202,6 +202,9 @@ func (s *Signature) Partition(size int64) (content []byte, err error) {
 // NULs or nothing. The signature is not checked: see Verify.
 func ReadSignature(src osmith.Source) (s *Signature, err error) {
 	defer prefix.Add("verity", &err)
+	if src == nil {
+		return nil, errNone("signature partition")
+	}
 	size := src.Size()
 	if size < 0 || size > MaxSignaturePartition {
 		return nil, fmt.Errorf("signature partition: %d bytes, at most %d are read", size, MaxSignaturePartition)

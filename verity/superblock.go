@@ -87,6 +87,9 @@ func ReadSuperblock(r io.ReaderAt, off int64) (*Superblock, error) {
 }
 
 func readSuperblock(r io.ReaderAt, off int64) (*Superblock, error) {
+	if r == nil {
+		return nil, errNone("hash device")
+	}
 	if off < 0 {
 		return nil, &osmith.FormatError{Offset: off, Field: "superblock", Err: errors.New("negative offset")}
 	}

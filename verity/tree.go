@@ -145,6 +145,7 @@ func (t *openTree) walker() *hashtree.Walker {
 	return &hashtree.Walker{
 		Layout: t.Layout, Hasher: t.NewHasher(), Root: t.root, Read: t.readBlock,
 		Mismatch: func(h *hashtree.Held, want []byte) error { return fmt.Errorf("%s: %w", t.name, t.blockError(h, want)) },
+		Spare:    func(h *hashtree.Held, at int) error { return fmt.Errorf("%s: %w", t.name, t.heldSpare(h, at)) },
 	}
 }
 

@@ -47,6 +47,12 @@ func Verify(ctx context.Context, data, tree osmith.Source, root []byte) error {
 // layout reads the superblock, if there is to be one, and checks it and the sizes of
 // both devices.
 func (im Image) layout() (*layout, error) {
+	switch {
+	case im.Data == nil:
+		return nil, errNone("data")
+	case im.Tree == nil:
+		return nil, errNone("tree")
+	}
 	l, err := im.readLayout()
 	if err != nil {
 		return nil, err
@@ -90,7 +96,8 @@ func (im Image) readLayout() (*layout, error) {
 // against the root hash. It returns nil only if all of them are what the root hash
 // stands for.
 //
-// A *MismatchError tells what is wrong and where. A device that is too small is a
+// A *MismatchError tells what is wrong and where. A *SpareError says that nothing is damaged, but that the tree has digests
+// of more data than the superblock says, or bytes that no tool puts there. A device that is too small is a
 // *ShortError; a superblock that is none, or is of another UUID than expected, a
 // *osmith.FormatError. The superblock is not protected by the root hash; only its block
 // count, sizes and salt, which determine it, are.
@@ -163,10 +170,13 @@ func (v *verifier) image(ctx context.Context) error {
 		found.levels[0] = ranges{} // the data is intact after all
 		e = found.mismatch(v.root, top.Got)
 	}
-	if e.TreeBlocks == 0 && e.DataBlocks == 0 {
-		return nil
+	switch {
+	case e.TreeBlocks > 0 || e.DataBlocks > 0:
+		return e
+	case found.spare != nil:
+		return found.spare
 	}
-	return e
+	return nil
 }
 
 // newWorker returns the function of one goroutine. It checks the data blocks of a
@@ -198,9 +208,10 @@ func (v *verifier) newWorker(ctx context.Context) func(int64, *findings) error {
 			return err
 		}
 		leafSlots = hash.AppendTree(leafSlots[:0], leaves)
+		rest := slots
 		for i := range n {
-			under := slots[:min(len(slots), int(v.PerBlock)*v.Slot)]
-			slots = slots[len(under):]
+			under := rest[:min(len(rest), int(v.PerBlock)*v.Slot)]
+			rest = rest[len(under):]
 			path.under = under
 			block, err := path.walker.Put(1, leaf, leaves[i*v.HashBlockSize:][:v.HashBlockSize], v.Digest(leafSlots, i))
 			path.under = nil

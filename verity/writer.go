@@ -39,6 +39,9 @@ type writerJob struct {
 // it. What is written goes to data, which may be nil to only make the tree; the tree
 // is what Format writes. It is complete when Finish says so.
 func NewWriter(data io.Writer, tree io.WriterAt, size int64, p Params) (*Writer, error) {
+	if tree == nil {
+		return nil, prefix.Error("verity", errNone("writer for the tree"))
+	}
 	l, err := newLayout(p, size)
 	if err != nil {
 		return nil, prefix.Error("verity", err)

@@ -21,7 +21,7 @@ func diff(c *cli.Call, operands []string) error {
 	finish := c.WatchReads(2*old.Size()+fresh.Size(), old, fresh)
 	delta, err := verity.Diff(c, verity.Tree{Source: old}, verity.Tree{Source: fresh}, verity.DiffOptions{})
 	finish()
-	if is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*osmith.FormatError](err) || is[*verity.ShortError](err) {
+	if is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*osmith.FormatError](err) || is[*verity.ShortError](err) || is[*verity.SpareError](err) {
 		return cli.No{Err: err}
 	}
 	if err != nil {

@@ -24,6 +24,7 @@ type formatResult struct {
 	TreeSize      int64  `json:"treeSize"` // superblock and tree
 	FECRoots      int    `json:"fecRoots,omitempty"`
 	FECSize       int64  `json:"fecSize,omitempty"`
+	FECOffset     int64  `json:"fecOffset,omitempty"` // in the file with the parity
 }
 
 // blocks is a run of blocks: level 0 is data, 1 and up are levels of the tree.
@@ -45,7 +46,7 @@ func ranges(rs []verity.Range) []blocks {
 type verifyResult struct {
 	cli.Header
 	Verified   bool     `json:"verified"`
-	Findings   []string `json:"findings"`   // of "rootHash", "tree", "data", "fec", "superblock", "size"
+	Findings   []string `json:"findings"`   // of "rootHash", "tree", "data", "fec", "superblock", "size", "spare"
 	Ranges     []blocks `json:"ranges"`     // damaged blocks, at most 64 runs for each level
 	DataBlocks int64    `json:"dataBlocks"` // damaged data blocks
 	TreeBlocks int64    `json:"treeBlocks"` // damaged hash blocks

@@ -2,14 +2,18 @@
 // does and beyond, without root and on any platform.
 //
 //	verity format -data F -tree F [-salt HEX] [-uuid U] [-hash NAME] [-data-block-size N] [-hash-block-size N] [-format 0|1]
-//	       [-hash-offset N] [-no-superblock] [-fec F] [-fec-roots N]
-//	verity verify -data F -tree F -root HEX [-fec F] [-fec-roots N] [-uuid U] [-hash-offset N] [-no-superblock and format's flags]
-//	verity repair -data F -tree F -fec F -root HEX [-o OUT] [-fec-roots N] [-hash-offset N] [-no-superblock and format's flags]
+//	       [-hash-offset N] [-data-blocks N] [-no-superblock] [-fec F] [-fec-offset N] [-fec-roots N]
+//	verity verify -data F -tree F -root HEX [-fec F] [-fec-offset N] [-fec-roots N] [-uuid U] [-hash-offset N]
+//	       [-no-superblock and format's flags]
+//	verity repair -data F -tree F -fec F -root HEX [-o OUT] [-fec-offset N] [-fec-roots N] [-hash-offset N]
+//	       [-no-superblock and format's flags]
 //	verity diff OLDTREE NEWTREE
 //	verity sign -root HEX -key PEM -cert PEM -o F [-der]
 //
 // Without -salt there are 32 random bytes of it, with an empty one or - none; without -uuid there is a random one. -tree may be
-// the same as -data with -hash-offset: then the bytes in front of it are the data, and the file is written in place.
+// the same as -data with -hash-offset, which must not be inside the data, and -fec the same as either with -fec-offset: then the file
+// is written in place. Data that does not reach to the end of its file ends where -data-blocks says, as for veritysetup, or a tree
+// begins that is to be made anew.
 // Every other output is written beside its name and renamed. repair works in place unless -o names a file for the repaired data;
 // then format makes a damaged tree anew. sign writes the content of a verity-sig partition, or with -der the bare signature.
 //

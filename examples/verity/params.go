@@ -20,6 +20,7 @@ type paramFlags struct {
 	format                 int
 	hashOffset             int64
 	noSuperblock           bool
+	blocks                 int64
 }
 
 func addParamFlags(set *flag.FlagSet) *paramFlags {
@@ -31,6 +32,7 @@ func addParamFlags(set *flag.FlagSet) *paramFlags {
 	set.IntVar(&f.hashBlocks, "hash-block-size", 4096, "`bytes` of a hash block")
 	set.IntVar(&f.format, "format", 1, "hash `format`: 1, or 0 for that of Chrome OS")
 	set.Int64Var(&f.hashOffset, "hash-offset", 0, "`bytes` in front of the superblock or tree on the hash device")
+	set.Int64Var(&f.blocks, "data-blocks", 0, "`number` of data blocks (default: all of the data, or what is in front of -hash-offset)")
 	set.BoolVar(&f.noSuperblock, "no-superblock", false, "there is no superblock")
 	return f
 }
@@ -100,9 +102,15 @@ func (f *paramFlags) existing(data, tree *cli.Input, root []byte) (verity.Image,
 		if sameName(data.Name, tree.Name) {
 			im.Data = first(data, f.hashOffset)
 		}
+		if n := f.blocks; n != 0 {
+			if n < 0 || n > im.Data.Size()/int64(f.dataBlocks) {
+				return im, cli.Usagef("-data-blocks %d: there are %d", n, im.Data.Size()/int64(f.dataBlocks))
+			}
+			im.Data = first(data, n*int64(f.dataBlocks))
+		}
 		return im, nil
 	}
-	for _, name := range []string{"salt", "hash", "data-block-size", "hash-block-size", "format"} {
+	for _, name := range []string{"salt", "hash", "data-block-size", "hash-block-size", "format", "data-blocks"} {
 		if f.given(name) {
 			return im, cli.Usagef("-%s: the superblock says this; give it with -no-superblock", name)
 		}

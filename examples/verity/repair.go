@@ -17,27 +17,26 @@ func repairFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	data := set.String("data", "", "`file` or device with the data")
 	tree := set.String("tree", "", "`file` or device with superblock and tree")
 	root := set.String("root", "", "root hash in `HEX`")
-	parity := set.String("fec", "", "`file` or device with parity")
-	roots := set.Int("fec-roots", 2, "parity `bytes` for each codeword, 2 to 24")
+	parity := addParityFlags(set)
 	out := set.String("o", "", "`file` for the repaired data (default: data and tree are repaired in place)")
 	params := addParamFlags(set)
 	return func(c *cli.Call, _ []string) error {
-		if err := cli.Required("data", *data, "tree", *tree, "root", *root, "fec", *parity); err != nil {
+		if err := cli.Required("data", *data, "tree", *tree, "root", *root, "fec", parity.name); err != nil {
 			return err
 		}
 		mode := os.O_RDWR
 		if *out != "" {
 			mode = os.O_RDONLY
-			if sameName(*out, *data) || sameName(*out, *tree) || sameName(*out, *parity) {
+			if sameName(*out, *data) || sameName(*out, *tree) || sameName(*out, parity.name) {
 				return cli.Usagef("-o %s: leave it out to repair in place", *out)
 			}
 		}
-		files, err := openImage(c, params, *data, *tree, *parity, *root, mode)
+		files, err := openImage(c, params, *data, *tree, parity, *root, mode)
 		if err != nil {
 			return err
 		}
 		if *out == "" {
-			return repair(c, files, *roots, &cli.Output{File: files.data.File()}, &cli.Output{File: files.tree.File()})
+			return repair(c, files, parity.roots, &cli.Output{File: files.data.File()}, &cli.Output{File: files.tree.File()})
 		}
 		copied, err := cli.Create(*out)
 		if err != nil {
@@ -54,7 +53,7 @@ func repairFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if sameName(*data, *tree) {
 			treeCopy = copied
 		}
-		if err := repair(c, files, *roots, copied, treeCopy); err != nil {
+		if err := repair(c, files, parity.roots, copied, treeCopy); err != nil {
 			return err
 		}
 		return cli.Keep(copied)
@@ -113,7 +112,7 @@ func repaired(c *cli.Call, report *fec.Report, treeWritten bool, err error) erro
 	switch {
 	case err == nil:
 		return c.Answer(r, text)
-	case left == nil && !is[*osmith.FormatError](err) && !is[*verity.ShortError](err):
+	case left == nil && !is[*osmith.FormatError](err) && !is[*verity.ShortError](err) && !errors.Is(err, verity.ErrSpare):
 		return err
 	}
 	r.Error = err.Error()

@@ -16,21 +16,20 @@ func verifyFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	data := set.String("data", "", "`file` or device with the data")
 	tree := set.String("tree", "", "`file` or device with superblock and tree")
 	root := set.String("root", "", "root hash in `HEX`")
-	parity := set.String("fec", "", "`file` or device with parity, to be checked too")
-	roots := set.Int("fec-roots", 2, "parity `bytes` for each codeword, 2 to 24")
+	parity := addParityFlags(set)
 	params := addParamFlags(set)
 	return func(c *cli.Call, _ []string) error {
 		if err := cli.Required("data", *data, "tree", *tree, "root", *root); err != nil {
 			return err
 		}
-		files, err := openImage(c, params, *data, *tree, *parity, *root, os.O_RDONLY)
+		files, err := openImage(c, params, *data, *tree, parity, *root, os.O_RDONLY)
 		if err != nil {
 			return err
 		}
 		finish := c.WatchReads(files.data.Size(), files.data)
 		err = files.image.Verify(c)
 		if err == nil && files.parity != nil {
-			err = files.check(c, *roots)
+			err = files.check(c, parity.roots)
 		}
 		finish()
 		return verified(c, err)
@@ -53,6 +52,7 @@ func verified(c *cli.Call, err error) error {
 		{"fec", is[*fec.ParityError](err)},
 		{"superblock", is[*osmith.FormatError](err)},
 		{"size", is[*verity.ShortError](err)},
+		{"spare", errors.Is(err, verity.ErrSpare)},
 	} {
 		if f.is {
 			r.Findings = append(r.Findings, f.name)
@@ -76,12 +76,17 @@ func is[E error](err error) bool {
 
 // imageFiles are the files of an image that is there.
 type imageFiles struct {
-	image              verity.Image
-	data, tree, parity *cli.Input
+	image      verity.Image
+	data, tree *cli.Input
+	parity     osmith.Source
+	hashEnd    int64 // where on the hash device the parity starts; 0: it is not there
 }
 
 // openImage opens data and tree for the uses of flag, and the parity, if there is one, for reading.
-func openImage(c *cli.Call, params *paramFlags, data, tree, parity, rootText string, flag int) (*imageFiles, error) {
+func openImage(c *cli.Call, params *paramFlags, data, tree string, parity *parityFlags, rootText string, flag int) (*imageFiles, error) {
+	if err := parity.check(0); err != nil {
+		return nil, err
+	}
 	root, err := parseRoot(rootText)
 	if err != nil {
 		return nil, err
@@ -93,9 +98,12 @@ func openImage(c *cli.Call, params *paramFlags, data, tree, parity, rootText str
 	if f.tree, err = c.OpenFile(tree, flag); err != nil {
 		return nil, err
 	}
-	if parity != "" {
-		if f.parity, err = c.Open(parity); err != nil {
+	if parity.name != "" {
+		if f.parity, err = parity.open(c); err != nil {
 			return nil, err
+		}
+		if sameName(parity.name, tree) {
+			f.hashEnd = parity.offset
 		}
 	}
 	f.image, err = params.existing(f.data, f.tree, root)
@@ -116,7 +124,11 @@ func (f *imageFiles) layout() (p verity.Params, dataSize int64, hash osmith.Sour
 	if have := f.data.Size(); have < dataSize {
 		return p, 0, nil, &verity.ShortError{Device: "data", Want: dataSize, Got: have}
 	}
-	area, err := fec.HashArea(f.tree, p)
+	var device osmith.Source = f.tree
+	if f.hashEnd > 0 {
+		device = first(f.tree, f.hashEnd)
+	}
+	area, err := fec.HashArea(device, p)
 	if err != nil {
 		return p, 0, nil, err
 	}

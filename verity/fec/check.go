@@ -23,6 +23,9 @@ import (
 // A parity that is too short is a *verity.ShortError. Time and memory are those of Encode.
 func Check(ctx context.Context, data, hash, parity osmith.Source, p Params) (err error) {
 	defer prefix.Add("fec", &err)
+	if parity == nil {
+		return errNone("parity")
+	}
 	c, err := newCovered(data, hash, p)
 	if err != nil {
 		return err

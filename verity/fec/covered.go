@@ -18,6 +18,9 @@ type covered struct {
 
 // newCovered measures the sources. The hash area may be nil: then there is none.
 func newCovered(data, hash osmith.Source, p Params) (*covered, error) {
+	if data == nil {
+		return nil, errNone("data")
+	}
 	var hashSize int64
 	if hash != nil {
 		hashSize = hash.Size()

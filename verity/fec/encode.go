@@ -32,6 +32,9 @@ func columns() int {
 // Writes come from several goroutines and are in no particular order.
 func Encode(ctx context.Context, parity io.WriterAt, data, hash osmith.Source, p Params) (err error) {
 	defer prefix.Add("fec", &err)
+	if parity == nil {
+		return errNone("writer for the parity")
+	}
 	c, err := newCovered(data, hash, p)
 	if err != nil {
 		return err

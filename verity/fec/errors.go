@@ -7,6 +7,9 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
+// errNone is the error for a device that is not given at all.
+func errNone(device string) error { return fmt.Errorf("%s: there is none", device) }
+
 // A ParamError says that a parameter is outside of what the code or dm-verity allows.
 type ParamError struct {
 	Param string // "roots", "block size", ...

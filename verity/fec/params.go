@@ -120,6 +120,9 @@ func Blocks(dataSize, hashSize int64, p Params) (n int64, err error) {
 // starts is a *verity.ShortError.
 func HashArea(device osmith.Source, p verity.Params) (area *io.SectionReader, err error) {
 	defer prefix.Add("fec", &err)
+	if device == nil {
+		return nil, errNone("hash device")
+	}
 	start, err := verity.TreeStart(p)
 	if err != nil {
 		return nil, prefix.Bare(err)

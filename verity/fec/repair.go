@@ -53,7 +53,8 @@ type Image struct {
 //
 // The report lists what was repaired; without any damage it is empty. If damage is
 // left the error is an *UnrepairedError, which holds the report; what could be
-// repaired then is. A wrong root hash, a device that is too short (*verity.ShortError) and
+// repaired then is. A hash block that has its digest, but bytes other than zero where no digest is, is a
+// *verity.SpareError: Data is shorter than what the tree was made of, and is not touched. A wrong root hash, a device that is too short (*verity.ShortError) and
 // parameters that do not fit (*ParamError, *verity.AlignmentError, verity.ErrNotSupported)
 // are errors too, as are those of the devices.
 //
@@ -111,6 +112,12 @@ type repairer struct {
 }
 
 func newRepairer(im Image, data, hash io.WriterAt) (*repairer, error) {
+	switch {
+	case im.Data == nil:
+		return nil, errNone("data")
+	case im.Parity == nil:
+		return nil, errNone("parity")
+	}
 	p := im.Params
 	p.HashOffset, p.NoSuperblock = 0, true
 	treeSize, err := verity.TreeSize(im.Data.Size(), p)

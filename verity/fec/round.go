@@ -218,6 +218,11 @@ func (w *round) verified(block int64, content []byte) (bool, error) {
 	if err != nil || digest == nil || !bytes.Equal(w.hash.Sum(content), digest) {
 		return false, err
 	}
+	if level, number, _ := w.tree.position(block); level > 0 {
+		if err := w.tree.checkSpare(level, number, content); err != nil {
+			return false, err
+		}
+	}
 	if err := w.write(block, content); err != nil {
 		return false, err
 	}

@@ -94,6 +94,10 @@ func (s *scanner) under(ctx context.Context, level int, parent int64) (damage, e
 				found.add(run{at + i, 1, bad})
 			case !matches:
 				found.add(run{at + i, 1, suspect})
+			case proven && level > 0:
+				if err := t.checkSpare(level, first+done+i, s.children[i*bs:][:bs]); err != nil {
+					return nil, err
+				}
 			case !proven:
 				found.add(run{at + i, 1, unproven})
 			}

@@ -53,3 +53,12 @@ func (t *tree) position(block int64) (level int, number int64, ok bool) {
 func (t *tree) parent(level int, number int64) int64 {
 	return t.start[level+1] + number/t.PerBlock
 }
+
+// checkSpare returns an error for a hash block with the right digest in which bytes that must be zero are not. No repair can
+// put that right: the tree is not of the data that it was given with.
+func (t *tree) checkSpare(level int, number int64, block []byte) error {
+	if at := t.SpareByte(level, number, block); at >= 0 {
+		return &verity.SpareError{Level: level, Block: number, Offset: at, Blocks: t.Blocks[0]}
+	}
+	return nil
+}

@@ -4,6 +4,7 @@
 package hashtree
 
 import (
+	"bytes"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -137,6 +138,32 @@ func (l *Layout) Children(level int, block int64) int {
 // Digest returns the nth digest in a hash block, or in slots.
 func (l *Layout) Digest(block []byte, n int) []byte {
 	return block[n*l.Slot:][:l.DigestSize]
+}
+
+// SpareByte returns the offset of the first byte of a hash block that is neither zero nor part of a digest, or -1. Such bytes
+// are those that pad a digest and all behind the last one. A tree over more data has digests there, so without this check a
+// layout over less data than the tree is of would be as good as the right one.
+func (l *Layout) SpareByte(level int, number int64, block []byte) int {
+	n := l.Children(level, number)
+	if l.Slot > l.DigestSize {
+		for i := range n {
+			if at := nonzero(block[i*l.Slot+l.DigestSize : (i+1)*l.Slot]); at >= 0 {
+				return i*l.Slot + l.DigestSize + at
+			}
+		}
+	}
+	if at := nonzero(block[n*l.Slot:]); at >= 0 {
+		return n*l.Slot + at
+	}
+	return -1
+}
+
+// nonzero returns the offset of the first byte that is not zero, or -1.
+func nonzero(b []byte) int {
+	if isZero(b) {
+		return -1
+	}
+	return bytes.IndexFunc(b, func(r rune) bool { return r != 0 })
 }
 
 // AppendBlocks appends the hash blocks that hold these slots.

@@ -20,6 +20,10 @@ type Walker struct {
 	// go on with what it leaves in Content, which no walker with a Cache may do.
 	Mismatch func(h *Held, want []byte) error
 
+	// Spare is called with a hash block that has the digest that it must have, but with a byte, the first of them at this offset,
+	// that holds no digest and is not zero. It returns an error, or nil to go on, which no walker with a Cache may do.
+	Spare func(h *Held, at int) error
+
 	// Trusted says that the hash blocks were verified before. They are then neither hashed nor traced to the root hash, so
 	// walking out of order costs no more than reading.
 	Trusted bool
@@ -103,17 +107,19 @@ func (w *Walker) Put(level int, number int64, content, got []byte) (*Held, error
 	return h, w.judge(h, number, want)
 }
 
-// judge compares what a hash block has with what it must have.
+// judge compares what a hash block has with what it must have, and looks at what must be zero.
 func (w *Walker) judge(h *Held, number int64, want []byte) error {
 	h.Number = number
-	if bytes.Equal(h.Got, want) {
-		return nil
+	var err error
+	if !bytes.Equal(h.Got, want) {
+		err = w.Mismatch(h, want)
+	} else if at := w.SpareByte(h.Level, number, h.Content); at >= 0 {
+		err = w.Spare(h, at)
 	}
-	if err := w.Mismatch(h, want); err != nil {
+	if err != nil {
 		h.Number = -1
-		return err
 	}
-	return nil
+	return err
 }
 
 func (w *Walker) at(level int) *Held {
