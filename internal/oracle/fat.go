@@ -43,6 +43,8 @@ type FATOptions struct {
 	Second bool
 	// NoContent leaves the contents of files alone: [File.SHA256] stays zero.
 	NoContent bool
+	// NoCheck leaves out the search for [Volume.Problems].
+	NoCheck bool
 	// MaxRead is the most bytes that are read of directories and files, eight times the size of the volume if it is 0: a
 	// hostile volume may have a million names for one chain.
 	MaxRead int64
@@ -77,7 +79,7 @@ type Volume struct {
 	// Files are all files and directories the driver can find, each directory before what it holds, in the order of the
 	// directory entries.
 	Files []File
-	// Problems are what fsck.fat would find, and some that it does not see ([Problem.Beyond]).
+	// Problems are what fsck.fat would find, and some that it does not see ([Volume.Beyond]).
 	Problems []Problem
 
 	r          io.ReaderAt
@@ -120,6 +122,9 @@ func ReadFAT(r io.ReaderAt, size int64, o FATOptions) (*Volume, error) {
 	}
 	if err := v.walk(); err != nil {
 		return nil, fmt.Errorf("oracle: FAT: %w", err)
+	}
+	if o.NoCheck {
+		return v, nil
 	}
 	if err := (&checker{Volume: v}).check(); err != nil {
 		return nil, fmt.Errorf("oracle: FAT: %w", err)

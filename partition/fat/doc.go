@@ -21,8 +21,9 @@
 // # Power cuts
 //
 // Every update is data, then FATs (the active one first), then one sector of the directory, with Sync between the
-// steps if the target has it. The only assumption is that a sector is written whole or not at all. After a cut the
-// volume shows what it showed before or what it was to show; at worst fsck.fat finds lost clusters, a second FAT that
+// steps if the target has it. The only assumption is that the device writes a sector whole or not at all: its logical sector, that
+// is ([OpenOptions]), and not that of the FAT, which may be eight times as large. After a cut the volume shows what it showed
+// before or what it was to show; at worst fsck.fat finds lost clusters, a second FAT that
 // lags behind, pieces of a long name, or an old free count. [FS.Repair] puts these right. The boot sector is never
 // written, and so there is no dirty bit: nothing that a dirty bit would announce can have happened.
 //

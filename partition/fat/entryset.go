@@ -6,25 +6,30 @@ import (
 	"slices"
 )
 
-// This file puts entry sets into directories such that one sector write makes them appear, change or vanish. That a
-// sector is written whole or not at all is what every journal on a disk relies on; nothing more is assumed.
+// This file puts entry sets into directories such that the write of one unit makes them appear, change or vanish. The unit is the
+// logical sector of the device, which is written whole or not at all: what every journal on a disk relies on; nothing more is assumed.
+// The sectors of the FAT may be larger (systemd-repart makes FATs with 4096-byte sectors for disks with 512-byte ones): a write of
+// one is eight writes for the disk, and so it changes one unit only.
 //
-//   - A new set goes into free entries of one sector. It is there after the write of that sector, and not before.
-//   - A set that is longer than a sector (a name of more than 195 units, with 512-byte sectors) is written in ascending order: its first
-//     sectors hold long entries whose short entry is missing, which every reader skips; the last one completes it.
-//   - Removing writes the sector with the short entry first; long entries without it are skipped.
-//   - Behind the end marker (an entry that starts with 0) nothing is visible. When a set is to start beyond the marker's sector, the
-//     rest of that sector is first filled with deleted entries, which moves the marker and shows nothing.
+//   - A new set goes into free entries of one unit. It is there after that unit is written, and not before.
+//   - A set that is longer than a unit (a name of more than 195 units of UTF-16, with 512-byte sectors) is written in ascending
+//     order: its first units hold long entries whose short entry is missing, which every reader skips; the last one completes it.
+//   - Removing writes the unit with the short entry first; long entries without it are skipped.
+//   - Behind the end marker (an entry that starts with 0) nothing is visible. When a set is to start beyond the marker's unit, the
+//     rest of that unit is first filled with deleted entries, which moves the marker and shows nothing.
 
-// perSector is how many entries fit a sector.
-func (f *FS) perSector() int { return int(f.geo.sectorSize / entrySize) }
+// smallestSector is the unit where the sector size of the device is not known: no disk writes less at once.
+const smallestSector = 512
+
+// perUnit is how many entries fit a unit.
+func (f *FS) perUnit() int { return int(f.unit / entrySize) }
 
 // vacant reports whether entry i of d may be written over.
 func (d *directory) vacant(i int) bool { return i >= d.end || d.buf[i*entrySize] == entryDeleted }
 
-// slot finds n vacant entries in a row, inside one sector if they fit one. It returns -1 if d has to grow.
+// slot finds n vacant entries in a row, inside one unit if they fit one. It returns -1 if d has to grow.
 func (f *FS) slot(d *directory, n int) int {
-	per, total := f.perSector(), len(d.buf)/entrySize
+	per, total := f.perUnit(), len(d.buf)/entrySize
 	found := 0
 	for i := range total {
 		if n <= per && i%per == 0 {
@@ -53,12 +58,15 @@ func (f *FS) growable(d *directory) error {
 		return fmt.Errorf("%w: the root directory of a FAT%d has %d entries", ErrDirectoryFull, g.kind, g.rootSize/entrySize)
 	}
 	tail := d.runs[len(d.runs)-1]
-	last := int64(tail.first + tail.n - 1)
-	if g.kind == 12 && last*3/2%g.sectorSize == g.sectorSize-1 { // half an entry could point anywhere
+	if f.torn(tail.first + tail.n - 1) {
 		return fmt.Errorf("%w: the FAT12 entry of its last cluster lies in two sectors, which a power cut can part", ErrDirectoryFull)
 	}
 	return nil
 }
+
+// torn says whether a power cut can part the FAT entry of a cluster, so that half of it could point anywhere: one of a FAT12 that
+// lies in two units.
+func (f *FS) torn(c uint32) bool { return f.geo.kind == 12 && int64(c)*3/2%f.unit == f.unit-1 }
 
 // grow adds clusters for n more entries to d: first zeroed, then marked as the end of a chain, then linked. A cut leaves
 // lost clusters or an empty tail.
@@ -93,7 +101,8 @@ func (f *FS) grow(d *directory, n int) error {
 	return f.sync()
 }
 
-// writeSector writes the sector of d that holds entry i.
+// writeSector writes the sector of the FAT that holds entry i of d. Devices with sectors as large as that take no less. What
+// must not be torn has changed one unit of it alone.
 func (f *FS) writeSector(d *directory, i int) error {
 	at := int64(i*entrySize) / f.geo.sectorSize * f.geo.sectorSize
 	return f.write(d.buf[at:at+f.geo.sectorSize], d.off(&f.geo, at))
@@ -101,7 +110,7 @@ func (f *FS) writeSector(d *directory, i int) error {
 
 // place writes a set into d so that it appears at once.
 func (f *FS) place(d *directory, set []byte) error {
-	n, per := len(set)/entrySize, f.perSector()
+	n, per := len(set)/entrySize, f.perUnit()
 	at := f.slot(d, n)
 	if at < 0 {
 		if err := f.grow(d, n); err != nil {
@@ -114,45 +123,56 @@ func (f *FS) place(d *directory, set []byte) error {
 	if err := f.clean(d, at+n); err != nil {
 		return err
 	}
-	if d.end/per < at/per { // move the end marker to the sector of the set
-		for sector := d.end / per; sector < at/per; sector++ {
-			for i := max(d.end, sector*per); i < (sector+1)*per; i++ {
-				d.delete(i)
-			}
-			if err := f.writeSector(d, sector*per); err != nil {
-				return err
-			}
+	if d.end/per < at/per { // move the end marker to the unit of the set
+		first, stop := d.end, at/per*per
+		for i := first; i < stop; i++ {
+			d.delete(i)
+		}
+		if err := f.writeSectors(d, first, stop); err != nil {
+			return err
 		}
 		if err := f.sync(); err != nil {
 			return err
 		}
 	}
-	for i := d.end; i < at; i++ { // same sector as the set
+	for i := d.end; i < at; i++ { // same unit as the set
 		d.delete(i)
 	}
-	copy(d.buf[at*entrySize:], set)
-	for sector := at / per; sector <= (at+n-1)/per; sector++ {
-		if sector == (at+n-1)/per && sector > at/per {
+	for lo, hi := at, 0; lo < at+n; lo = hi {
+		hi = min((lo/per+1)*per, at+n)
+		if hi == at+n && lo > at {
 			if err := f.sync(); err != nil { // all long entries first
 				return err
 			}
 		}
-		if err := f.writeSector(d, sector*per); err != nil {
+		copy(d.buf[lo*entrySize:hi*entrySize], set[(lo-at)*entrySize:])
+		if err := f.writeSector(d, lo); err != nil {
 			return err
 		}
 	}
 	return f.sync()
 }
 
+// writeSectors writes the sectors of the FAT that hold the entries from first up to stop.
+func (f *FS) writeSectors(d *directory, first, stop int) error {
+	per := int(f.geo.sectorSize / entrySize)
+	for i := first / per * per; i < stop; i += per {
+		if err := f.writeSector(d, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // clean makes sure that what comes behind the end marker, up to entry stop, is zero, as it has to be once the marker
 // moves. The specification demands it; other writers may not have heard.
 func (f *FS) clean(d *directory, stop int) error {
-	per := f.perSector()
+	per := f.perUnit()
 	if d.end >= len(d.buf)/entrySize {
 		return nil
 	}
 	first := (d.end/per + 1) * per
-	clear(d.buf[d.end*entrySize : min(first*entrySize, len(d.buf))]) // written together with what is in that sector
+	clear(d.buf[d.end*entrySize : min(first*entrySize, len(d.buf))]) // written together with what is in that unit
 	wrote := false
 	for i := first; i <= stop && i < len(d.buf)/entrySize; i += per {
 		p := d.buf[i*entrySize : (i+per)*entrySize]
@@ -180,14 +200,15 @@ func (d *directory) delete(i int) {
 	p[0] = entryDeleted
 }
 
-// erase removes the set of e: the sector with the short entry first.
+// erase removes the set of e: the unit with the short entry first.
 func (f *FS) erase(d *directory, e *entry) error {
-	per := f.perSector()
-	for i := e.pos; i < e.pos+e.n; i++ {
-		d.delete(i)
-	}
-	for sector := (e.pos + e.n - 1) / per; sector >= e.pos/per; sector-- {
-		if err := f.writeSector(d, sector*per); err != nil {
+	per := f.perUnit()
+	for lo, hi := 0, e.pos+e.n; hi > e.pos; hi = lo {
+		lo = max((hi-1)/per*per, e.pos)
+		for i := lo; i < hi; i++ {
+			d.delete(i)
+		}
+		if err := f.writeSector(d, lo); err != nil {
 			return err
 		}
 		if err := f.sync(); err != nil {
@@ -197,83 +218,93 @@ func (f *FS) erase(d *directory, e *entry) error {
 	return nil
 }
 
-// substitute puts set in place of the set of e with one sector write. ok is false, and nothing is changed, if that is
+// changed returns the units in which b differs from the entries of d, as the index of their first entry.
+func (f *FS) changed(d *directory, b []byte) []int {
+	var units []int
+	for at := 0; at < len(b); at += int(f.unit) {
+		if end := at + int(f.unit); !bytes.Equal(d.buf[at:end], b[at:end]) {
+			units = append(units, at/entrySize)
+		}
+	}
+	return units
+}
+
+// substitute puts set in place of the set of e with the write of one unit. ok is false, and nothing is changed, if that is
 // impossible.
 func (f *FS) substitute(d *directory, e *entry, set []byte) (ok bool, err error) {
-	per := f.perSector()
-	next := slices.Clone(d.buf)
-	if !f.inPlace(d, e, set, next) && !f.repack(d, e, set, next) {
+	rest := 0 // long entries of e that have lost their short entry then
+	next := f.inPlace(d, e, set)
+	if next == nil {
+		next, rest = f.repack(d, e, set)
+	}
+	if next == nil {
 		return false, nil
 	}
-	changed := -1
-	for sector := range len(next) / entrySize / per {
-		lo, hi := sector*per*entrySize, (sector+1)*per*entrySize
-		if bytes.Equal(d.buf[lo:hi], next[lo:hi]) {
-			continue
-		}
-		if changed >= 0 {
-			return false, nil
-		}
-		changed = sector
-	}
-	if changed < 0 {
+	units := f.changed(d, next)
+	if len(units) == 0 {
 		return true, nil
 	}
 	d.buf = next
-	if err := f.writeSector(d, changed*per); err != nil {
+	if err := f.writeSector(d, units[0]); err != nil {
 		return false, err
 	}
-	return true, f.sync()
+	if err := f.sync(); err != nil {
+		return false, err
+	}
+	return true, f.dropRest(d, e, rest)
 }
 
-// inPlace keeps the short entry where it is, and changes the long entries before it. It fails if more entries are
-// needed than are vacant there, or if more than one sector would change.
-func (f *FS) inPlace(d *directory, e *entry, set, next []byte) bool {
-	end, m, per := e.pos+e.n, len(set)/entrySize, f.perSector()
-	start := end - m
+// dropRest removes the first n entries of the set of e, whose short entry is elsewhere now.
+func (f *FS) dropRest(d *directory, e *entry, n int) error {
+	if n == 0 {
+		return nil
+	}
+	for i := e.pos; i < e.pos+n; i++ {
+		d.delete(i)
+	}
+	if err := f.writeSectors(d, e.pos, e.pos+n); err != nil {
+		return err
+	}
+	return f.sync()
+}
+
+// inPlace returns the entries of d with set where the set of e is: the short entry stays, the long entries before it change. It
+// returns nil if more entries are needed than are vacant there, or if more than one unit would change.
+func (f *FS) inPlace(d *directory, e *entry, set []byte) []byte {
+	end := e.pos + e.n
+	start := end - len(set)/entrySize
 	if start < 0 {
-		return false
+		return nil
 	}
 	for i := start; i < e.pos; i++ {
 		if !d.vacant(i) {
-			return false
+			return nil
 		}
 	}
-	trial := slices.Clone(next)
+	next := slices.Clone(d.buf)
 	for i := e.pos; i < end; i++ {
-		trial[i*entrySize] = entryDeleted
+		next[i*entrySize] = entryDeleted
 	}
-	copy(trial[start*entrySize:], set)
-	changed := 0
-	for sector := min(start, e.pos) / per; sector <= (end-1)/per; sector++ {
-		lo, hi := sector*per*entrySize, (sector+1)*per*entrySize
-		if !bytes.Equal(trial[lo:hi], next[lo:hi]) {
-			changed++
-		}
+	copy(next[start*entrySize:], set)
+	if len(f.changed(d, next)) > 1 {
+		return nil
 	}
-	if changed > 1 {
-		return false
-	}
-	copy(next, trial)
-	return true
+	return next
 }
 
-// repack moves the sets that lie wholly in the sector of e together, to make room for a longer set.
-func (f *FS) repack(d *directory, e *entry, set, next []byte) bool {
-	per := f.perSector()
-	lo := e.pos / per * per
+// repack returns the entries of d with set in the unit of e's short entry, where it moves the sets that lie wholly in that unit
+// together. What the set of e has in units before is left there: rest entries that belong to nothing. It returns nil if the unit
+// is too small.
+func (f *FS) repack(d *directory, e *entry, set []byte) (next []byte, rest int) {
+	per := f.perUnit()
+	lo := (e.pos + e.n - 1) / per * per
 	hi := lo + per
-	if e.pos+e.n > hi {
-		return false
-	}
-	owner := map[int]*entry{} // entry index -> the set it belongs to
-	for i := range d.entries {
-		k := &d.entries[i]
-		for j := k.pos; j < k.pos+k.n; j++ {
-			owner[j] = k
-		}
-	}
+	owner := d.owners(lo, hi)
 	var head, middle, tail []byte
+	if e.pos < lo {
+		rest = lo - e.pos
+		middle = append(append(middle, deletedEntry[:]...), set...) // a deleted entry ends what is left of the set before it
+	}
 	for i := lo; i < hi && i < d.end; i++ {
 		raw := d.buf[i*entrySize : (i+1)*entrySize]
 		k := owner[i]
@@ -281,21 +312,22 @@ func (f *FS) repack(d *directory, e *entry, set, next []byte) bool {
 		case k == nil && (raw[0] == entryDeleted || raw[11]&attrLongMask == attrLong): // deleted, or a long entry without owner
 		case k == nil: // a volume label, '.' or '..'
 			middle = append(middle, raw...)
-		case k.pos < lo: // has begun in the sector before
-			head = append(head, raw...)
-		case k.pos+k.n > hi: // goes on in the next sector
-			tail = append(tail, raw...)
-		case k.pos == e.pos:
+		case k == e:
 			if i == e.pos {
 				middle = append(middle, set...)
 			}
+		case k.pos < lo: // has begun in the unit before
+			head = append(head, raw...)
+		case k.pos+k.n > hi: // goes on in the next unit
+			tail = append(tail, raw...)
 		default:
 			middle = append(middle, raw...)
 		}
 	}
 	if len(head)+len(middle)+len(tail) > per*entrySize {
-		return false
+		return nil, 0
 	}
+	next = slices.Clone(d.buf)
 	p := next[lo*entrySize : hi*entrySize]
 	clear(p)
 	n := copy(p, head)
@@ -306,5 +338,5 @@ func (f *FS) repack(d *directory, e *entry, set, next []byte) bool {
 		}
 		copy(p[n:], tail)
 	}
-	return true
+	return next, rest
 }

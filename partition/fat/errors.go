@@ -16,8 +16,8 @@ var (
 	ErrCrossDirectory = errors.New("rename to another directory")
 	// ErrNotEmpty: a directory that still holds something cannot be removed.
 	ErrNotEmpty = errors.New("directory is not empty")
-	// ErrNoRoom: a directory cannot be renamed because its sector of the parent directory has no room for the longer
-	// name.
+	// ErrNoRoom: a directory cannot be renamed because its sector of the parent directory has no room for the longer name, and
+	// the cluster with that sector has to stay where it is ([FS.Rename]), or no cluster is free.
 	ErrNoRoom = errors.New("no room in the directory sector for the new name")
 	// ErrDirectoryFull: a directory has 65,536 entries, or is the root directory of a FAT12 or FAT16, which cannot grow.
 	ErrDirectoryFull = errors.New("directory is full")

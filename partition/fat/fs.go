@@ -28,6 +28,8 @@ type FS struct {
 	r   io.ReaderAt
 	w   io.WriterAt // nil: read-only
 	geo geometry
+	// unit is what the device writes whole or not at all: its logical sector.
+	unit int64
 
 	mu     sync.RWMutex
 	used   bitmap // clusters in use or bad; nil until the first change or Free
@@ -43,14 +45,37 @@ var (
 	_ fs.StatFS     = (*FS)(nil)
 )
 
-// Open opens the volume on a disk, or at the start of one, for reading and updating. Nothing is written before the first
-// change. If the disk has a method Sync, updates call it between steps whose order matters after a power cut. A FAT32 with fewer than 65,525 clusters opens too, but cannot be changed ([ErrReadOnly]).
-func Open(disk osmith.Disk) (f *FS, err error) {
-	f, err = OpenReader(disk)
-	if err != nil {
+// Open opens the volume on a disk, or at the start of one, for reading and updating: [OpenWith] without options.
+func Open(disk osmith.Disk) (*FS, error) { return OpenWith(disk, OpenOptions{}) }
+
+// OpenOptions say what a volume cannot tell about itself.
+type OpenOptions struct {
+	// SectorSize is the logical sector size of the disk in bytes: what it writes whole or not at all. 0: it is not known, and
+	// taken to be 512, which is right for every disk. A volume can have larger sectors than its disk. One with smaller
+	// sectors is a [*osmith.FormatError]: no firmware or kernel mounts it there.
+	SectorSize int
+}
+
+// OpenWith opens the volume on a disk, or at the start of one, for reading and updating. Nothing is written before the first
+// change. If the disk has a method Sync, updates call it between steps whose order matters after a power cut. A FAT32 with
+// fewer than 65,525 clusters opens too, but cannot be changed ([ErrReadOnly]).
+func OpenWith(disk osmith.Disk, o OpenOptions) (f *FS, err error) {
+	defer prefix.Add("fat", &err)
+	unit := int64(o.SectorSize)
+	switch unit {
+	case 0:
+		unit = smallestSector
+	case 512, 1024, 2048, 4096:
+	default:
+		return nil, fmt.Errorf("sector size %d: want 512, 1024, 2048 or 4096", unit)
+	}
+	if f, err = OpenReader(disk); err != nil {
 		return nil, err
 	}
-	f.w = disk
+	if ss := f.geo.sectorSize; ss < unit {
+		return nil, badFormat(11, "boot sector: BPB_BytsPerSec", "%d, the disk has sectors of %d bytes: make the volume anew for this disk", ss, unit)
+	}
+	f.w, f.unit = disk, unit
 	return f, nil
 }
 
@@ -61,7 +86,7 @@ func OpenReader(r osmith.Source) (f *FS, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &FS{r: r, geo: *g, hint: 2}, nil
+	return &FS{r: r, geo: *g, unit: smallestSector, hint: 2}, nil
 }
 
 // Kind is 12, 16 or 32.

@@ -27,7 +27,7 @@ type node struct {
 }
 
 // Plan lays out a volume: directories first, then the files in the order given, each in one run of clusters. An entry set
-// never crosses a sector, so that a later rename is one sector write.
+// never crosses 512 bytes, the smallest sector that a disk writes whole or not at all, so that a later rename is one sector write.
 //
 // The kind is decided as firmware does, by the cluster count (Kind of [BuildOptions]). The cluster size is the largest up to
 // 4 KiB (32 KiB above 8 GiB) with which the count is that of the kind and the files fit; a FAT12 or FAT16 may have larger
@@ -109,7 +109,7 @@ func plant(files []osmith.ESPFile, o BuildOptions) (*node, *planner, error) {
 			return nil, nil, err
 		}
 	}
-	return root, p, root.measure(p.ss, o, true)
+	return root, p, root.measure(o, true)
 }
 
 func (n *node) add(f osmith.ESPFile) error {
@@ -147,7 +147,7 @@ func (n *node) add(f osmith.ESPFile) error {
 }
 
 // measure chooses short names and finds the size of every directory.
-func (n *node) measure(ss int64, o BuildOptions, root bool) error {
+func (n *node) measure(o BuildOptions, root bool) error {
 	taken := newAliases()
 	for _, c := range n.children { // names that are their own short name come first: nobody else may have it
 		if s, _, _, ok := exactShort(c.name); ok {
@@ -164,12 +164,12 @@ func (n *node) measure(ss int64, o BuildOptions, root bool) error {
 			c.short = s
 		}
 		if c.dir {
-			if err := c.measure(ss, o, false); err != nil {
+			if err := c.measure(o, false); err != nil {
 				return err
 			}
 		}
 	}
-	n.dirBytes = max(int64(len(n.entries(0, ss, o, root))), entrySize)
+	n.dirBytes = max(int64(len(n.entries(0, o, root))), entrySize)
 	if n.dirBytes > maxDirBytes {
 		return fmt.Errorf("/%s: %d entries: a directory has at most 65,536", n.path, n.dirBytes/entrySize)
 	}
@@ -177,7 +177,8 @@ func (n *node) measure(ss int64, o BuildOptions, root bool) error {
 }
 
 // entries returns the contents of a directory whose parent starts at cluster parent (0: the root).
-func (n *node) entries(parent uint32, ss int64, o BuildOptions, root bool) []byte {
+func (n *node) entries(parent uint32, o BuildOptions, root bool) []byte {
+	const unit = smallestSector
 	t := stampOf(o.Time)
 	var b []byte
 	if root {
@@ -194,8 +195,8 @@ func (n *node) entries(parent uint32, ss int64, o BuildOptions, root bool) []byt
 			attr = attrDirectory
 		}
 		set := entrySet(c.name, c.short, o.ShortCase, attr, c.first, size, t)
-		if room := ss - int64(len(b))%ss; int64(len(set)) <= ss && int64(len(set)) > room {
-			for ; room > 0; room -= entrySize { // a set in one sector can be renamed by one write: skip the rest of this one
+		if room := unit - len(b)%unit; len(set) <= unit && len(set) > room {
+			for ; room > 0; room -= entrySize { // a set in one unit can be renamed by one write: skip the rest of this one
 				b = append(b, entryDeleted)
 				b = append(b, make([]byte, entrySize-1)...)
 			}
@@ -262,7 +263,7 @@ func lay(root *node, g geometry, o BuildOptions) *Image {
 				parent[c] = d.first
 			}
 		}
-		b := d.entries(parent[d], g.sectorSize, o, d == root)
+		b := d.entries(parent[d], o, d == root)
 		if len(b) > 0 {
 			off := g.rootOff
 			if d.first != 0 {

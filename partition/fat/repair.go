@@ -133,7 +133,7 @@ func (f *FS) dropOrphans(d *directory, done *Repaired) error {
 	}
 	done.LongEntries += len(orphans)
 	for k, i := range orphans {
-		if per := f.perSector(); k > 0 && orphans[k-1]/per == i/per {
+		if per := int(f.geo.sectorSize / entrySize); k > 0 && orphans[k-1]/per == i/per {
 			continue
 		}
 		if err := f.writeSector(d, i); err != nil {

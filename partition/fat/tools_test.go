@@ -1,6 +1,8 @@
 package fat
 
 import (
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,3 +83,26 @@ lines:
 		t.Fatalf("fsck.fat: %q in:\n%s", line, out)
 	}
 }
+
+// snapshot is what a reader sees: path -> contents, directories with a slash and nothing.
+func snapshot(t *testing.T, d *faultio.Disk) map[string]string {
+	t.Helper()
+	f, err := OpenReader(d)
+	require.NoError(t, err)
+	out := map[string]string{}
+	require.NoError(t, fs.WalkDir(f, ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() {
+			out[name+"/"] = ""
+			return nil
+		}
+		b, err := f.ReadFile(name)
+		out[name] = string(b)
+		return err
+	}))
+	return out
+}
+
+func equal(a, b map[string]string) bool { return maps.Equal(a, b) }

@@ -128,21 +128,57 @@ func (f *FS) store(name string, content osmith.Source) ([]run, error) {
 	if !ok {
 		return nil, &SpaceError{Need: n * g.clusterSize, Have: int64(f.free) * g.clusterSize, What: "/" + name}
 	}
+	whole := &padded{content, g.sectorSize, n * g.clusterSize}
 	pos := int64(0)
 	for i, r := range runs {
-		room := int64(r.n) * g.clusterSize
-		piece := content
+		size := int64(r.n) * g.clusterSize
+		var piece osmith.Source = whole
 		if len(runs) > 1 {
-			piece = io.NewSectionReader(content, pos, min(room, size-pos))
+			piece = io.NewSectionReader(whole, pos, size)
 		}
 		to := sparse.Target{W: f.w, Sync: true}
-		if err := to.Copy(g.clusterOff(r.first), piece, room); err != nil {
+		if err := to.Copy(g.clusterOff(r.first), piece, size); err != nil {
 			f.release(runs) // the FAT on disk still says free
 			return nil, fmt.Errorf("content of /%s, run %d: %w", name, i, err)
 		}
-		pos += room
+		pos += size
 	}
 	return runs, f.linkWritten(runs)
+}
+
+// padded is a source with zeros behind it, whose data ranges are of whole sectors: a disk takes no less.
+type padded struct {
+	osmith.Source
+	sector, size int64
+}
+
+func (p *padded) Size() int64 { return p.size }
+
+func (p *padded) ReadAt(b []byte, off int64) (int, error) {
+	n := 0
+	if end := p.Source.Size(); off < end {
+		n = int(min(int64(len(b)), end-off))
+		if err := sparse.ReadFull(p.Source, b[:n], off); err != nil {
+			return 0, err
+		}
+	}
+	clear(b[n:min(int64(len(b)), p.size-off)])
+	if off+int64(len(b)) > p.size {
+		return int(p.size - off), io.EOF
+	}
+	return len(b), nil
+}
+
+// NextData implements [sparse.DataFinder].
+func (p *padded) NextData(off int64) (start, end int64, err error) {
+	start, end, err = sparse.NextData(p.Source, off)
+	if err != nil {
+		return 0, 0, err
+	}
+	if start >= p.Source.Size() {
+		return p.size, p.size, nil
+	}
+	return max(off, start/p.sector*p.sector), (end + p.sector - 1) / p.sector * p.sector, nil
 }
 
 func firstOf(runs []run) uint32 {
@@ -339,10 +375,13 @@ func (f *FS) remove(d *directory, e *entry, name string) error {
 // Rename gives a file or directory another name in the same directory; another directory is [ErrCrossDirectory], a
 // name that is taken [fs.ErrExist]. One sector write does it, so that a power cut leaves the old or the new name:
 // counted names such as x+3-0.efi, x+2-1.efi, x.efi only change entries that are there already, and a longer name moves
-// its neighbours within the sector if it must. The 8.3 alias stays, unless it is the old name itself.
+// its neighbours within the sector if it must. Where the sector has no room, or the entries of the old name lie in two sectors
+// (other writers do not mind that), the cluster of the directory is written anew, with room, and one write switches to it. The 8.3
+// alias stays, unless it is the old name itself.
 //
-// Where a sector cannot hold the new name, a file is copied under the new name and the old one removed, which needs
-// its size in free space, and a cut in the middle leaves both; a directory is refused with [ErrNoRoom].
+// The first cluster of the root directory, of a directory that has subdirectories, and all of the root directory of a FAT12 or
+// FAT16 have to stay where they are. There a file is copied under the new name and the old one removed, which needs its size in
+// free space, and a cut in the middle leaves both; a directory is refused with [ErrNoRoom].
 func (f *FS) Rename(oldName, newName string) error {
 	return f.change("rename", oldName, func() error {
 		if !fs.ValidPath(newName) || newName == "." {
@@ -387,8 +426,11 @@ func (f *FS) rename(d *directory, e *entry, oldName, newName, base string) error
 	last := set[len(set)-entrySize:]
 	raw := d.buf[(e.pos+e.n-1)*entrySize : (e.pos+e.n)*entrySize]
 	copy(last[13:], raw[13:]) // times, clusters and size as they are
-	ok, err := f.substitute(d, e, set)
-	if ok || err != nil {
+	if ok, err := f.substitute(d, e, set); ok || err != nil {
+		return err
+	}
+	dir, _ := splitPath(oldName)
+	if ok, err := f.relocate(d, dir, e, set); ok || err != nil {
 		return err
 	}
 	if e.isDir() {
