@@ -55,9 +55,12 @@ type geometry struct {
 	few         bool // laid out as FAT32 with fewer clusters than one has
 	rootCluster uint32
 	rootOff     int64 // FAT12/16: fixed root directory
-	rootSize    int64
+	rootSize    int64 // in whole sectors
+	rootEntries int   // of which so many are used
 	dataOff     int64
 	fsInfo      int64 // 0: none
+	media       byte  // what FAT[0] begins with
+	state       byte  // BS_Reserved1, in which Linux and Windows note whether the volume is in use
 	volumeID    uint32
 	label       [11]byte
 }
@@ -68,6 +71,9 @@ func fatBytes(kind int, clusters int64) int64 { return ((clusters+2)*int64(kind)
 func (g *geometry) clusterOff(c uint32) int64 { return g.dataOff + int64(c-2)*g.clusterSize }
 
 func (g *geometry) valid(c uint32) bool { return c >= 2 && c-2 < g.clusters }
+
+// dirClusters is how many clusters a directory can have.
+func (g *geometry) dirClusters() int64 { return max(maxDirBytes/g.clusterSize, 1) }
 
 // readGeometry decodes the boot sector of the volume at the start of r.
 func readGeometry(r osmith.Source) (*geometry, error) {
@@ -125,7 +131,7 @@ func readGeometry(r osmith.Source) (*geometry, error) {
 		sectorSize: ss, clusterSize: ss * spc, total: total * ss,
 		fatOff: reserved * ss, fatSize: fatSectors * ss, fats: fats, mirror: true,
 		rootOff: (reserved + int64(fats)*fatSectors) * ss, rootSize: rootSectors * ss,
-		dataOff: data * ss,
+		rootEntries: int(rootEntries), dataOff: data * ss, media: b[21],
 	}
 	ext := b[36:]
 	var fatNeed int64
@@ -155,6 +161,7 @@ func readGeometry(r osmith.Source) (*geometry, error) {
 	} else if rootEntries == 0 {
 		return nil, badFormat(17, where+"BPB_RootEntCnt", "is zero")
 	}
+	g.state = ext[1]
 	if ext[2] == 0x29 {
 		g.volumeID = le.Uint32(ext[3:])
 		copy(g.label[:], ext[7:18])
@@ -228,7 +235,7 @@ func plan16(kind int, size, sectorSize, clusterSize, rootEntries int64) geometry
 	return geometry{
 		kind: kind, sectorSize: sectorSize, clusterSize: clusterSize, total: total * sectorSize,
 		clusters: uint32(min(clusters, 1<<32-1)), fatOff: reserved * sectorSize, fatSize: fatSectors * sectorSize, fats: 2, mirror: true,
-		rootOff: (data - root) * sectorSize, rootSize: root * sectorSize, dataOff: data * sectorSize,
+		rootOff: (data - root) * sectorSize, rootSize: root * sectorSize, rootEntries: int(rootEntries), dataOff: data * sectorSize,
 	}
 }
 

@@ -73,7 +73,7 @@ func TestBuild(t *testing.T) {
 		}
 		want := make([]byte, file.Content.Size())
 		file.Content.ReadAt(want, 0)
-		got, err := f.ReadFile(strings.ToUpper(name))
+		got, err := f.ReadFile(fold(name))
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(want, got), name)
 	}

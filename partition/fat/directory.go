@@ -1,11 +1,12 @@
 package fat
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/osmith-dev/osmith/internal/efi"
@@ -20,8 +21,10 @@ type entry struct {
 	cluster uint32
 	size    uint32
 	written stamp
-	pos     int // index of the first 32-byte entry of the set
-	n       int // entries of the set, the short one last
+	pos     int  // index of the first 32-byte entry of the set
+	n       int  // entries of the set, the short one last
+	byAlias bool // the long name cannot be an element of a path: name is the 8.3 alias
+	again   bool // an earlier entry names the same directory
 }
 
 func (e *entry) isDir() bool { return e.attr&attrDirectory != 0 }
@@ -33,7 +36,23 @@ type directory struct {
 	runs    []run
 	buf     []byte
 	entries []entry
-	end     int // index of the end marker, or the number of entries if there is none
+	kept    []entry // what is not listed but is there to stay: the volume label, '.' and '..'
+	end     int     // index of the end marker, or the number of entries if there is none
+}
+
+// total is how many entries the directory can hold.
+func (d *directory) total(g *geometry) int {
+	if d.cluster == 0 {
+		return g.rootEntries
+	}
+	return len(d.buf) / entrySize
+}
+
+// sets are all entries with their long names, in the order of the disk.
+func (d *directory) sets() []entry {
+	all := slices.Concat(d.entries, d.kept)
+	slices.SortFunc(all, func(a, b entry) int { return a.pos - b.pos })
+	return all
 }
 
 // off is the place on disk of byte i of the directory.
@@ -51,122 +70,172 @@ func (d *directory) off(g *geometry, i int64) int64 {
 	panic("fat: byte outside of the directory") // callers stay inside of buf
 }
 
+// lookup finds the entry that a reader means by name: the one that has exactly this name, else the first one that has it
+// but for case, else the first one whose 8.3 alias it is.
 func (d *directory) lookup(name string) *entry {
-	key := fold(name)
+	var same, alias *entry
 	for i := range d.entries {
-		if fold(d.entries[i].name) == key {
-			return &d.entries[i]
+		e := &d.entries[i]
+		switch {
+		case e.name == name:
+			return e
+		case same == nil && SameName(e.name, name):
+			same = e
+		case alias == nil && same == nil && e.answers(name):
+			alias = e
 		}
 	}
-	for i := range d.entries { // the 8.3 alias is a name too
-		if d.entries[i].short.text(0) == key {
-			return &d.entries[i]
+	if same != nil {
+		return same
+	}
+	return alias
+}
+
+// answers reports whether name is that of e, but for case, or its 8.3 alias.
+func (e *entry) answers(name string) bool {
+	return SameName(e.name, name) || SameName(e.short.text(0), name)
+}
+
+// only is lookup for changes: nil if there is no such entry, and [ErrAmbiguous] if name can mean several. A name in its
+// exact case means one, unless a damaged directory has it twice.
+func (d *directory) only(name string) (*entry, error) {
+	var exact, loose *entry
+	twice := func(a, b *entry) error {
+		return fmt.Errorf("%w: %q can be %q (8.3 alias %s) or %q (%s): give the name in its exact case", ErrAmbiguous, name, a.name,
+			a.short.text(0), b.name, b.short.text(0))
+	}
+	var both error
+	for i := range d.entries {
+		e := &d.entries[i]
+		switch {
+		case e.name == name && exact != nil:
+			return nil, twice(exact, e)
+		case e.name == name:
+			exact = e
+		case !e.answers(name):
+		case loose == nil:
+			loose = e
+		case both == nil:
+			both = twice(loose, e)
 		}
 	}
-	return nil
+	switch {
+	case exact != nil:
+		return exact, nil
+	case both != nil:
+		return nil, both
+	}
+	return loose, nil
+}
+
+// taken reports whether an entry other than but answers to name: to another reader the two would be one.
+func (d *directory) taken(name string, but *entry) bool {
+	for i := range d.entries {
+		if e := &d.entries[i]; e != but && e.answers(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // readDir reads the directory that starts at cluster (0: the root).
 func (f *FS) readDir(cluster uint32, path string) (*directory, error) {
 	g := &f.geo
-	d := &directory{path: path, cluster: cluster}
 	if cluster == 0 && g.kind == 32 {
-		d.cluster = g.rootCluster
+		cluster = g.rootCluster
 	}
-	if d.cluster == 0 {
+	var runs []run
+	if cluster != 0 {
+		var err error
+		if runs, err = newTableReader(f.r, g).runs(cluster, -1, g.dirClusters(), "directory /"+path); err != nil {
+			return nil, err
+		}
+	}
+	return f.loadDir(cluster, runs, path)
+}
+
+// loadDir reads the directory in runs, none for the fixed root of a FAT12 or FAT16.
+func (f *FS) loadDir(cluster uint32, runs []run, path string) (*directory, error) {
+	g := &f.geo
+	d := &directory{path: path, cluster: cluster, runs: runs}
+	if cluster == 0 {
 		d.buf = make([]byte, g.rootSize)
 		if err := sparse.ReadFull(f.r, d.buf, g.rootOff); err != nil {
 			return nil, fmt.Errorf("root directory: %w", err)
 		}
-	} else {
-		var err error
-		limit := max(maxDirBytes/g.clusterSize, 1)
-		if d.runs, err = newTableReader(f.r, g).runs(d.cluster, -1, limit, "directory /"+path); err != nil {
-			return nil, err
-		}
-		for _, r := range d.runs {
-			p := make([]byte, int64(r.n)*g.clusterSize)
-			off := g.clusterOff(r.first)
-			if err := sparse.ReadFull(f.r, p, off); err != nil {
-				return nil, fmt.Errorf("directory /%s at 0x%x: %w", path, off, err)
-			}
-			d.buf = append(d.buf, p...)
-		}
 	}
-	return d, f.parse(d)
+	for _, r := range runs {
+		p := make([]byte, int64(r.n)*g.clusterSize)
+		off := g.clusterOff(r.first)
+		if err := sparse.ReadFull(f.r, p, off); err != nil {
+			return nil, fmt.Errorf("directory /%s at 0x%x: %w", path, off, err)
+		}
+		d.buf = append(d.buf, p...)
+	}
+	f.parse(d)
+	return d, nil
 }
 
-// parse lists the entries of d.
-func (f *FS) parse(d *directory) error {
-	g := &f.geo
-	d.entries, d.end = nil, len(d.buf)/entrySize
+// parse lists the entries of d. Nothing in a directory makes its other entries unreadable.
+func (f *FS) parse(d *directory) {
+	d.entries, d.kept, d.end = nil, nil, d.total(&f.geo)
 	subdirs := map[uint32]bool{}
 	var long longName
-	for i := 0; i < len(d.buf)/entrySize; i++ {
+	for i := range d.end {
 		b := d.buf[i*entrySize : (i+1)*entrySize]
 		switch {
 		case b[0] == entryEnd:
 			d.end = i
-			return nil
+			return
 		case b[0] == entryDeleted:
 			long.reset()
 			continue
 		case b[11]&attrLongMask == attrLong:
 			long.add(b, i)
 			continue
-		case b[11]&attrVolume != 0:
-			long.reset()
-			continue
 		}
-		le := binary.LittleEndian
-		e := entry{
-			short: shortName(b[:11]), attr: b[11], pos: i, n: 1,
-			cluster: uint32(le.Uint16(b[26:])), size: le.Uint32(b[28:]),
-			written: stamp{time: le.Uint16(b[22:]), date: le.Uint16(b[24:])},
-		}
-		if g.kind == 32 { // the upper half is undefined on FAT12/16
-			e.cluster |= uint32(le.Uint16(b[20:])) << 16
-		}
-		dots := bytes.Equal(b[:11], []byte(".          ")) || bytes.Equal(b[:11], []byte("..         "))
-		if dots && e.isDir() {
-			long.reset()
-			if err := f.checkDots(d, &e); err != nil {
-				return err
-			}
-			continue
-		}
-		if name, start, ok := long.finish(e.short); ok {
-			e.name, e.pos, e.n = name, start, i-start+1
-		} else {
-			e.name = e.short.text(b[12])
-		}
+		e := shortEntry(b, f.geo.kind)
+		var name string
+		name, e.pos = long.finish(e.short, i)
+		e.n = i - e.pos + 1
 		long.reset()
-		off := d.off(g, int64(i*entrySize))
-		if !plainName(e.name) {
-			return badFormat(off, "directory /"+d.path, "entry with the name %q", e.name)
+		if e.attr&attrVolume != 0 || e.dots() != "" {
+			d.kept = append(d.kept, e)
+			continue
+		}
+		if e.name = name; name == "" {
+			e.name, e.byAlias = e.short.text(b[12]), e.n > 1
 		}
 		if e.isDir() {
-			if !g.valid(e.cluster) {
-				return badFormat(off, "directory /"+d.path, "directory %q at cluster %d of %d", e.name, e.cluster, g.clusters)
-			}
-			if subdirs[e.cluster] { // two names for one directory would make a tree without end
-				return badFormat(off, "directory /"+d.path, "cluster %d is a directory under two names", e.cluster)
-			}
+			e.again = subdirs[e.cluster]
 			subdirs[e.cluster] = true
 		}
 		d.entries = append(d.entries, e)
 	}
-	return nil
 }
 
-// checkDots refuses a directory that says that it is another one. Since every directory names one parent, a walk over
-// a hostile volume comes to an end.
-func (f *FS) checkDots(d *directory, e *entry) error {
-	if e.short[1] == ' ' && e.cluster != d.cluster {
-		off := d.off(&f.geo, int64(e.pos)*entrySize)
-		return badFormat(off, "directory /"+d.path, "'.' is cluster %d, not %d", e.cluster, d.cluster)
+// shortEntry decodes the fields of a short entry.
+func shortEntry(b []byte, kind int) entry {
+	le := binary.LittleEndian
+	e := entry{
+		short: shortName(b[:11]), attr: b[11], cluster: uint32(le.Uint16(b[26:])), size: le.Uint32(b[28:]),
+		written: stamp{time: le.Uint16(b[22:]), date: le.Uint16(b[24:])},
 	}
-	return nil
+	if kind == 32 { // the upper half is undefined on FAT12/16
+		e.cluster |= uint32(le.Uint16(b[20:])) << 16
+	}
+	return e
+}
+
+// dots is "." or ".." if e is the entry of that name. Drivers show such entries nowhere.
+func (e *entry) dots() string {
+	switch string(e.short[:]) {
+	case ".          ":
+		return "."
+	case "..         ":
+		return ".."
+	}
+	return ""
 }
 
 // plainName reports whether a name read from disk can be an element of a path.
@@ -178,12 +247,13 @@ func plainName(name string) bool {
 type longName struct {
 	start, left int // index of the first entry; pieces still missing
 	sum         byte
-	units       [20 * unitsPerLong * 2]byte
+	units       [20 * unitsPerLong]uint16
 	size        int
 }
 
-func (l *longName) reset() { *l = longName{} }
+func (l *longName) reset() { l.start, l.left, l.size = 0, 0, 0 }
 
+// add takes the next long entry. LDIR_Type and LDIR_FstClusLO are not looked at: no driver does before it takes a name.
 func (l *longName) add(b []byte, index int) {
 	ord := int(b[0] &^ lastLong)
 	if b[0]&lastLong != 0 {
@@ -191,29 +261,51 @@ func (l *longName) add(b []byte, index int) {
 		if ord < 1 || ord > 20 {
 			return
 		}
-		l.start, l.left, l.sum, l.size = index, ord+1, b[13], ord*2*unitsPerLong
+		l.start, l.left, l.sum, l.size = index, ord+1, b[13], ord*unitsPerLong
 	}
-	if l.left == 0 || ord != l.left-1 || ord == 0 || b[13] != l.sum || b[12] != 0 {
+	if l.left == 0 || ord != l.left-1 || ord == 0 || b[13] != l.sum {
 		l.reset()
 		return
 	}
 	l.left = ord
-	p := l.units[(ord-1)*2*unitsPerLong:]
-	copy(p, b[1:11])
-	copy(p[10:], b[14:26])
-	copy(p[22:], b[28:32])
+	p := l.units[(ord-1)*unitsPerLong:]
+	for i, at := range [unitsPerLong]int{1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30} {
+		p[i] = binary.LittleEndian.Uint16(b[at:])
+	}
 }
 
-// finish returns the long name if all its pieces came and belong to s.
-func (l *longName) finish(s shortName) (name string, start int, ok bool) {
+// finish returns the long name of the short entry at index, and the index where its set starts. A set whose pieces are all
+// there, in order and with the checksum of s, belongs to it whatever its text; name is empty if there is no such set, or
+// if its text cannot be an element of a path: it has a surrogate without its pair, a slash, or more than 255 units.
+func (l *longName) finish(s shortName, index int) (name string, start int) {
 	if l.left != 1 || l.sum != s.checksum() {
-		return "", 0, false
+		return "", index
 	}
-	name = efi.DecodeUTF16(l.units[:l.size])
-	if strings.ContainsRune(name, utf8.RuneError) || !plainName(name) || efi.UTF16Len(name) > maxName {
-		return "", 0, false
+	units := l.units[:l.size]
+	if i := slices.Index(units, 0); i >= 0 {
+		units = units[:i]
 	}
-	return name, l.start, true
+	if len(units) > maxName {
+		return "", l.start
+	}
+	text := make([]byte, 0, 3*len(units))
+	for i := 0; i < len(units); i++ {
+		r := rune(units[i])
+		if utf16.IsSurrogate(r) {
+			if i+1 == len(units) {
+				return "", l.start
+			}
+			if r = utf16.DecodeRune(r, rune(units[i+1])); r == utf8.RuneError {
+				return "", l.start
+			}
+			i++
+		}
+		text = utf8.AppendRune(text, r)
+	}
+	if name = string(text); !plainName(name) {
+		return "", l.start
+	}
+	return name, l.start
 }
 
 // Directory entries, Microsoft "FAT: General Overview of On-Disk Format" 1.03 (fatgen103), sections 6 and 7.

@@ -27,6 +27,18 @@
 // lags behind, pieces of a long name, or an old free count. [FS.Repair] puts these right. The boot sector is never
 // written, and so there is no dirty bit: nothing that a dirty bit would announce can have happened.
 //
+// # Volumes of others
+//
+// Before the first change of a volume all its directories and chains are read. Where the copies of the FAT differ, or one does not
+// begin with the media byte, that shows which copy the files need, and the others are made the same; where it does not show,
+// every change is [ErrFATsDiffer] or [ErrFATDamaged]. A cluster that a file has is never written over and never freed with another
+// name, whatever the FAT says. [FS.Check] says what is wrong with a volume, and what its dirty bits say; [FS.Repair] says what it
+// puts right.
+//
+// Names are compared as [SameName] does, and by the 8.3 alias too. A name in its exact case comes first; a change of a name that
+// could be that of two files is [ErrAmbiguous]. A long name that cannot be an element of a path ([Attributes]) stays as it is on the
+// disk, and its file has the 8.3 alias as its name.
+//
 // # Limits
 //
 // FAT12, FAT16 and FAT32 are built, read and updated; a FAT32 with fewer than 65,525 clusters, which mkfs.vfat -F 32 can

@@ -29,7 +29,7 @@ func (d *directory) vacant(i int) bool { return i >= d.end || d.buf[i*entrySize]
 
 // slot finds n vacant entries in a row, inside one unit if they fit one. It returns -1 if d has to grow.
 func (f *FS) slot(d *directory, n int) int {
-	per, total := f.perUnit(), len(d.buf)/entrySize
+	per, total := f.perUnit(), d.total(&f.geo)
 	found := 0
 	for i := range total {
 		if n <= per && i%per == 0 {
@@ -55,7 +55,7 @@ func (f *FS) growth(n int) int64 {
 func (f *FS) growable(d *directory) error {
 	g := &f.geo
 	if d.cluster == 0 {
-		return fmt.Errorf("%w: the root directory of a FAT%d has %d entries", ErrDirectoryFull, g.kind, g.rootSize/entrySize)
+		return fmt.Errorf("%w: the root directory of a FAT%d has %d entries", ErrDirectoryFull, g.kind, g.rootEntries)
 	}
 	tail := d.runs[len(d.runs)-1]
 	if f.torn(tail.first + tail.n - 1) {
@@ -298,7 +298,7 @@ func (f *FS) inPlace(d *directory, e *entry, set []byte) []byte {
 func (f *FS) repack(d *directory, e *entry, set []byte) (next []byte, rest int) {
 	per := f.perUnit()
 	lo := (e.pos + e.n - 1) / per * per
-	hi := lo + per
+	hi := min(lo+per, d.total(&f.geo))
 	owner := d.owners(lo, hi)
 	var head, middle, tail []byte
 	if e.pos < lo {
@@ -309,9 +309,7 @@ func (f *FS) repack(d *directory, e *entry, set []byte) (next []byte, rest int) 
 		raw := d.buf[i*entrySize : (i+1)*entrySize]
 		k := owner[i]
 		switch {
-		case k == nil && (raw[0] == entryDeleted || raw[11]&attrLongMask == attrLong): // deleted, or a long entry without owner
-		case k == nil: // a volume label, '.' or '..'
-			middle = append(middle, raw...)
+		case k == nil: // deleted, or a long entry without owner
 		case k == e:
 			if i == e.pos {
 				middle = append(middle, set...)
@@ -324,7 +322,7 @@ func (f *FS) repack(d *directory, e *entry, set []byte) (next []byte, rest int) 
 			middle = append(middle, raw...)
 		}
 	}
-	if len(head)+len(middle)+len(tail) > per*entrySize {
+	if len(head)+len(middle)+len(tail) > (hi-lo)*entrySize {
 		return nil, 0
 	}
 	next = slices.Clone(d.buf)

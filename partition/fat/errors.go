@@ -23,6 +23,15 @@ var (
 	ErrDirectoryFull = errors.New("directory is full")
 	// ErrNotDirectory: a path goes through a file.
 	ErrNotDirectory = errors.New("not a directory")
+	// ErrAmbiguous: a name can mean several entries, which differ by case alone, or because it is the name of one and the 8.3
+	// alias of another. Reading takes the first one, as drivers do; a change wants the name in its exact case.
+	ErrAmbiguous = errors.New("name is ambiguous")
+	// ErrFATsDiffer: the copies of the FAT differ, and the tree of directories does not tell which one is right. Nothing is
+	// written, because a write would copy one over the other.
+	ErrFATsDiffer = errors.New("copies of the FAT differ, and more than one or none of them fits the files")
+	// ErrFATDamaged: the FAT does not begin with the media byte, and it does not fit the files. Nothing is written, because
+	// what the FAT says is free may hold files.
+	ErrFATDamaged = errors.New("FAT is damaged")
 	// ErrIsDirectory: a directory was named where a file is meant.
 	ErrIsDirectory = errors.New("is a directory")
 )

@@ -19,7 +19,7 @@ import (
 )
 
 // FS is an open FAT volume. It implements [fs.FS], [fs.ReadDirFS], [fs.ReadFileFS] and [fs.StatFS]; names are found
-// in any case and by their 8.3 alias too. The methods may be used concurrently. A file that is open while it is
+// in any case ([SameName]) and by their 8.3 alias too. The methods may be used concurrently. A file that is open while it is
 // removed or replaced reads what its clusters hold then.
 type FS struct {
 	// Time is what WriteFile and MkdirAll stamp new entries with, in UTC. The zero value is 1980-01-01.
@@ -31,8 +31,11 @@ type FS struct {
 	// unit is what the device writes whole or not at all: its logical sector.
 	unit int64
 
+	parents parents
+
 	mu     sync.RWMutex
 	used   bitmap // clusters in use or bad; nil until the first change or Free
+	joins  bitmap // where chains of two entries meet; nil: nowhere
 	free   uint32
 	hint   uint32 // where to look for free clusters next
 	ready  bool   // the FATs were made equal
@@ -86,7 +89,9 @@ func OpenReader(r osmith.Source) (f *FS, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &FS{r: r, geo: *g, unit: smallestSector, hint: 2}, nil
+	f = &FS{r: r, geo: *g, unit: smallestSector, hint: 2}
+	f.pickReadable()
+	return f, nil
 }
 
 // Kind is 12, 16 or 32.
@@ -109,70 +114,115 @@ func (f *FS) Label() string {
 
 // walk returns the directory that holds name and the entry of name; for "." the root directory and nil.
 func (f *FS) walk(name string) (*directory, *entry, error) {
+	d, e, _, err := f.resolve(name, false)
+	return d, e, err
+}
+
+// target is walk for a change: an element of the path that can mean several entries is [ErrAmbiguous].
+func (f *FS) target(name string) (*directory, *entry, error) {
+	d, e, _, err := f.resolve(name, true)
+	return d, e, err
+}
+
+// resolve also returns the clusters of the directories on the way, the one of d last.
+func (f *FS) resolve(name string, change bool) (d *directory, e *entry, above []uint32, err error) {
 	if !fs.ValidPath(name) {
-		return nil, nil, fs.ErrInvalid
+		return nil, nil, nil, fs.ErrInvalid
 	}
-	d, err := f.readDir(0, "")
-	if err != nil || name == "." {
-		return d, nil, err
+	if d, err = f.readDir(0, ""); err != nil {
+		return nil, nil, nil, err
 	}
-	above := []uint32{d.cluster}
+	above = []uint32{d.cluster}
+	if name == "." {
+		return d, nil, above, nil
+	}
 	parts := strings.Split(name, "/")
 	for i, part := range parts {
-		e := d.lookup(part)
+		e = d.lookup(part)
+		if change {
+			if e, err = d.only(part); err != nil {
+				return nil, nil, nil, err
+			}
+		}
 		if e == nil {
-			return d, nil, fs.ErrNotExist
+			return d, nil, above, fs.ErrNotExist
 		}
 		if i == len(parts)-1 {
-			return d, e, nil
+			break
 		}
 		if !e.isDir() {
-			return nil, nil, ErrNotDirectory
+			return nil, nil, nil, ErrNotDirectory
 		}
 		if d, err = f.enter(above, e, strings.Join(parts[:i+1], "/")); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		above = append(above, d.cluster)
 	}
-	panic("unreachable")
+	return d, e, above, nil
 }
 
-// enter reads the directory of e. One of its own ancestors would make a tree without end.
+// maxDepth is how many directories can be inside of each other. Linux has paths of 4,096 bytes and Windows of 260 units.
+const maxDepth = 256
+
+// enter reads the directory of e. A tree of directories that contain each other, or that several parents share, would have
+// no end for whoever walks it: each directory is read under one parent. What '.' and '..' say is not asked, because old
+// versions of mtools wrote cluster 0 there.
 func (f *FS) enter(above []uint32, e *entry, name string) (*directory, error) {
-	if slices.Contains(above, e.cluster) {
-		return nil, badFormat(f.geo.fatOff, "directory /"+name, "is one of its own parents (cluster %d)", e.cluster)
+	bad := func(format string, args ...any) (*directory, error) {
+		return nil, badFormat(f.geo.fatOff, "directory /"+name, format, args...)
 	}
-	d, err := f.readDir(e.cluster, name)
-	if err != nil {
-		return nil, err
-	}
-	// '..' is cluster 0 under the root; some writers put the number of the root cluster there.
 	up := above[len(above)-1]
-	if len(d.buf) >= 2*entrySize && bytes.Equal(d.buf[entrySize:entrySize+11], []byte("..         ")) {
-		b := d.buf[entrySize:]
-		got := uint32(b[26]) | uint32(b[27])<<8
-		if f.geo.kind == 32 {
-			got |= uint32(b[20])<<16 | uint32(b[21])<<24
-		}
-		if got != up && !(len(above) == 1 && got == 0) {
-			return nil, badFormat(d.off(&f.geo, entrySize), "directory /"+name, "'..' is cluster %d, the parent is %d", got, up)
-		}
-	} else {
-		return nil, badFormat(d.off(&f.geo, 0), "directory /"+name, "has no '..'")
+	switch {
+	case !f.geo.valid(e.cluster):
+		return bad("starts at cluster %d, want 2 to %d", e.cluster, f.geo.clusters+1)
+	case slices.Contains(above, e.cluster):
+		return bad("is one of its own parents (cluster %d)", e.cluster)
+	case len(above) >= maxDepth:
+		return bad("is inside of %d others, want fewer", len(above))
+	case e.again || !f.parents.claim(e.cluster, up):
+		return bad("cluster %d is a directory under two names", e.cluster)
 	}
-	return d, nil
+	return f.readDir(e.cluster, name)
+}
+
+// parents remembers under which parent each directory was read.
+type parents struct {
+	mu sync.Mutex
+	of map[uint32]uint32 // first cluster of a directory -> that of its parent
+}
+
+func (p *parents) claim(c, parent uint32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if first, ok := p.of[c]; ok {
+		return first == parent
+	}
+	if p.of == nil {
+		p.of = map[uint32]uint32{}
+	}
+	p.of[c] = parent
+	return true
+}
+
+// forget is for changes: clusters may be used anew.
+func (p *parents) forget() {
+	p.mu.Lock()
+	p.of = nil
+	p.mu.Unlock()
 }
 
 // find returns the entry of name (nil for the root), and the directory itself if it is one.
-func (f *FS) find(name string) (*entry, *directory, error) {
-	d, e, err := f.walk(name)
+func (f *FS) find(name string) (*entry, *directory, error) { return f.findFor(name, false) }
+
+func (f *FS) findFor(name string, change bool) (*entry, *directory, error) {
+	d, e, above, err := f.resolve(name, change)
 	if err != nil || e == nil {
 		return nil, d, err
 	}
 	if !e.isDir() {
 		return e, nil, nil
 	}
-	sub, err := f.readDir(e.cluster, name)
+	sub, err := f.enter(above, e, name)
 	return e, sub, err
 }
 
@@ -262,6 +312,10 @@ type Attributes struct {
 	Hidden    bool
 	System    bool
 	Archive   bool
+	// ByAlias: the long name cannot be an element of a path, because it has a surrogate without its pair, a slash or more
+	// than 255 UTF-16 units. The file is listed, found and changed by its 8.3 alias; the long name stays as it is until the
+	// file is renamed or removed.
+	ByAlias bool
 }
 
 type info struct {
@@ -302,6 +356,7 @@ func (i *info) Sys() any {
 	a := i.e.attr
 	return Attributes{
 		ShortName: i.e.short.text(0), ReadOnly: a&attrReadOnly != 0, Hidden: a&2 != 0, System: a&4 != 0, Archive: a&attrArchive != 0,
+		ByAlias: i.e.byAlias,
 	}
 }
 

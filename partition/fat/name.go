@@ -3,7 +3,6 @@ package fat
 import (
 	"bytes"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/osmith-dev/osmith/internal/efi"
@@ -21,8 +20,43 @@ const (
 	lowerExt  = 0x10
 )
 
-// fold is the form in which two names are compared: FAT keeps case but does not tell names apart by it.
-func fold(name string) string { return strings.Map(unicode.ToUpper, name) }
+// fold is the form in which two names are compared: FAT keeps case but does not tell names apart by it. This is the one
+// rule: the letters of ASCII, which fatgen103 section 6.1 and every driver have in upper case. What other letters have is
+// a matter of code pages and tables of Unicode, in which no two drivers agree; and Unicode's own rules take the long s of
+// "\u017fys.efi" for the s of "sys.efi", which no driver does.
+func fold(name string) string {
+	for i := range len(name) {
+		if c := name[i]; c >= 'a' && c <= 'z' {
+			b := []byte(name)
+			for ; i < len(b); i++ {
+				b[i] = upper(b[i])
+			}
+			return string(b)
+		}
+	}
+	return name
+}
+
+func upper(c byte) byte {
+	if c >= 'a' && c <= 'z' {
+		return c - 'a' + 'A'
+	}
+	return c
+}
+
+// SameName reports whether a volume takes two names, or two paths, for the same: but for the case of ASCII letters they are
+// equal. A file also has its 8.3 alias ([Attributes]), by which it is found.
+func SameName(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) {
+		if a[i] != b[i] && upper(a[i]) != upper(b[i]) {
+			return false
+		}
+	}
+	return true
+}
 
 // checkName reports why name cannot be a long name that every system can use.
 func checkName(name string) error {
@@ -45,7 +79,7 @@ func checkName(name string) error {
 		}
 	}
 	base, _, _ := strings.Cut(name, ".")
-	base = strings.ToUpper(strings.TrimRight(base, " "))
+	base = fold(strings.TrimRight(base, " "))
 	switch base {
 	case "CON", "PRN", "AUX", "NUL":
 		return bad("is a device name of DOS and Windows")
@@ -97,7 +131,7 @@ func exactShort(name string) (s shortName, caseBits byte, needLong, ok bool) {
 			}
 		}
 		switch part.text {
-		case strings.ToUpper(part.text):
+		case fold(part.text):
 		case strings.ToLower(part.text):
 			needLong, caseBits = true, caseBits|part.bit
 		default:
@@ -107,7 +141,7 @@ func exactShort(name string) (s shortName, caseBits byte, needLong, ok bool) {
 	if mixed {
 		caseBits = 0
 	}
-	return padShort(strings.ToUpper(base), strings.ToUpper(ext)), caseBits, needLong, true
+	return padShort(fold(base), fold(ext)), caseBits, needLong, true
 }
 
 // basis reduces a long name to short-name characters (fatgen103, "The Basis-Name Generation Algorithm").
@@ -125,7 +159,7 @@ func basis(name string) (base, ext string) {
 			switch {
 			case r == ' ' || r == '.':
 			case r < 0x80 && shortChar(byte(r)):
-				b.WriteByte(byte(unicode.ToUpper(r)))
+				b.WriteByte(upper(byte(r)))
 			default:
 				b.WriteByte('_')
 			}
@@ -202,10 +236,20 @@ func (s shortName) text(caseBits byte) string {
 		s[0] = 0xe5
 	}
 	base, ext := part(s[:8], caseBits&lowerBase != 0), part(s[8:], caseBits&lowerExt != 0)
-	if ext == "" {
-		return base
+	if ext != "" {
+		base += "." + ext
 	}
-	return base + "." + ext
+	// No short name may have such characters, and fsck.fat says so; but the file is there, and has to have a path.
+	base = strings.Map(func(r rune) rune {
+		if r == '/' || r == 0 {
+			return '_'
+		}
+		return r
+	}, base)
+	if !plainName(base) {
+		base = "_" + base
+	}
+	return base
 }
 
 // checksum ties long entries to their short entry (fatgen103, ChkSum).

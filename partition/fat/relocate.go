@@ -93,7 +93,7 @@ func (f *FS) relocatable(d *directory, dir string, e *entry) (*relocation, error
 		}
 	}
 	var err error
-	if m.up, m.at, err = f.walk(dir); err != nil {
+	if m.up, m.at, err = f.target(dir); err != nil {
 		return nil, err
 	}
 	if m.at == nil || m.at.cluster != d.cluster || string(d.buf[:11]) != ".          " {
@@ -134,9 +134,7 @@ func (f *FS) rearrange(m *relocation, e *entry, set []byte) {
 	for i := lo; i < hi && i < d.end; i++ {
 		raw := d.buf[i*entrySize : (i+1)*entrySize]
 		switch k := owner[i]; {
-		case k == nil && (raw[0] == entryDeleted || raw[11]&attrLongMask == attrLong): // deleted, or a long entry without owner
-		case k == nil: // a volume label, '.' or '..'
-			b = append(b, raw...)
+		case k == nil: // deleted, or a long entry without owner
 		case k == e:
 			if i == e.pos {
 				add(set)
@@ -165,10 +163,12 @@ var deletedEntry = [entrySize]byte{entryDeleted}
 // owners maps the entries from lo up to hi to the sets that they belong to.
 func (d *directory) owners(lo, hi int) map[int]*entry {
 	owner := map[int]*entry{}
-	for i := range d.entries {
-		k := &d.entries[i]
-		for j := max(k.pos, lo); j < min(k.pos+k.n, hi); j++ {
-			owner[j] = k
+	for _, list := range [][]entry{d.entries, d.kept} {
+		for i := range list {
+			k := &list[i]
+			for j := max(k.pos, lo); j < min(k.pos+k.n, hi); j++ {
+				owner[j] = k
+			}
 		}
 	}
 	return owner

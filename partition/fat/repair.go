@@ -2,70 +2,89 @@ package fat
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Repaired says what [FS.Repair] put right.
 type Repaired struct {
-	FATSectors   int   // sectors of the second FAT that lagged behind the first
+	FATSectors   int   // sectors of other copies of the FAT that were made as the one is that the tree needs
+	FATHeads     int   // copies of the FAT that did not begin with the media byte
 	LostClusters int64 // clusters in use that no file has
 	LongEntries  int   // pieces of long names whose short entry was not written or is gone
+	Names        int   // names that had the chain of another name: a rename was cut
+	Dots         int   // directories whose '.' or '..' had the wrong cluster, or was missing
 }
 
-// Repair puts right what a power cut during an update leaves: a second FAT that lags behind, clusters that are marked
-// but belong to no file, and pieces of long names. A volume that is damaged in another way is left alone, and the
-// damage is the error.
+// Repair puts right what power cuts and the known faults of other makers leave, and nothing else:
+//
+//   - a copy of the FAT that lags behind, or that is damaged while the other one fits the tree;
+//   - clusters that are marked but belong to no file;
+//   - pieces of long names whose short entry is not there. A long name whose pieces are in order and have the checksum of
+//     their short entry belongs to it, whatever its text;
+//   - two names on one chain, as U-Boot and others leave them when a rename is cut: the second name goes, as with fsck.fat, unless
+//     its size alone fits the chain; nothing is freed;
+//   - directories whose '.' and '..' name other clusters than their own and their parent's (mtools before 4.0.21), or that lack
+//     them and have nothing else in these places.
+//
+// A volume that is damaged in another way is left alone, and the damage is the error; so are [ErrFATsDiffer] and
+// [ErrFATDamaged]. Files whose size is not that of their chain are no obstacle and stay as they are ([FS.Check]).
 func (f *FS) Repair() (done Repaired, err error) {
 	defer prefix.Add("fat", &err)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.w == nil || f.geo.few {
-		return done, ErrReadOnly
-	}
-	if f.broken != nil {
-		return done, f.broken
-	}
-	f.used = nil
-	if err := f.load(); err != nil {
+	f.parents.forget()
+	if err := f.refuse(); err != nil {
 		return done, err
 	}
-	reach := newBitmap(&f.geo)
-	root, err := f.readDir(0, "")
+	f.ready = false
+	s, err := f.prepare()
 	if err != nil {
 		return done, err
 	}
-	var torn []*directory
-	if err := f.reach(reach, root, []uint32{root.cluster}, &torn); err != nil {
+	twins, settled, err := f.twins(s)
+	if err != nil {
+		return done, err
+	}
+	if err := s.damage(settled); err != nil {
 		return done, err
 	}
 	if done.FATSectors, err = f.reconcile(); err != nil {
 		return done, err
 	}
+	if done.FATHeads, err = f.rightHead(); err != nil {
+		return done, err
+	}
+	for _, t := range twins {
+		if err := f.dropName(t); err != nil {
+			return done, err
+		}
+		done.Names++
+	}
+	for _, p := range s.torn {
+		if err := f.dropOrphans(p, &done); err != nil {
+			return done, err
+		}
+	}
+	for _, p := range s.dots {
+		if err := f.writeDots(p, &done); err != nil {
+			return done, err
+		}
+	}
+	if len(twins) > 0 { // each chain is that of one name now
+		if s, err = f.survey(nil); err != nil {
+			return done, err
+		}
+	}
+	lost, err := f.lostClusters(s)
+	if err != nil {
+		return done, err
+	}
+	done.LostClusters = count(lost)
+	f.protect(s)
 	f.ready = true
-	for _, d := range torn {
-		if err := f.dropOrphans(d, &done); err != nil {
-			return done, err
-		}
-	}
-	var lost []run
-	w := newTableReader(f.r, &f.geo)
-	for c := uint32(2); c < f.geo.clusters+2; c++ {
-		if !f.used.has(c) || reach.has(c) {
-			continue
-		}
-		if v, err := w.entry(c); err != nil {
-			return done, err
-		} else if v == clusterBad {
-			continue
-		}
-		if k := len(lost) - 1; k >= 0 && lost[k].first+lost[k].n == c {
-			lost[k].n++
-		} else {
-			lost = append(lost, run{c, 1})
-		}
-		done.LostClusters++
-	}
 	if err := f.discard(lost); err != nil {
 		return done, err
 	}
@@ -75,47 +94,32 @@ func (f *FS) Repair() (done Repaired, err error) {
 	return done, f.sync()
 }
 
-// reach marks all clusters of d and of what is in it.
-func (f *FS) reach(seen bitmap, d *directory, above []uint32, torn *[]*directory) error {
-	if err := f.visit(seen, d.runs, d.path); err != nil {
-		return err
-	}
-	if len(d.orphans()) > 0 {
-		*torn = append(*torn, d)
-	}
-	for i := range d.entries {
-		e := &d.entries[i]
-		name := e.name
-		if d.path != "" {
-			name = d.path + "/" + e.name
-		}
-		if e.isDir() {
-			sub, err := f.enter(above, e, name)
-			if err != nil {
-				return err
-			}
-			if err := f.reach(seen, sub, append(above[:len(above):len(above)], sub.cluster), torn); err != nil {
-				return err
-			}
+// lostClusters are those that the FAT has in use and nothing refers to.
+func (f *FS) lostClusters(s *survey) (lost []run, err error) {
+	w := newTableReader(f.r, &f.geo)
+	for c := uint32(2); c < f.geo.clusters+2; c++ {
+		if !f.used.has(c) || s.reached.has(c) {
 			continue
 		}
-		runs, err := f.chain(e, name)
-		if err != nil {
-			return err
+		if v, err := w.entry(c); err != nil {
+			return nil, err
+		} else if v == clusterBad {
+			continue
 		}
-		if err := f.visit(seen, runs, name); err != nil {
-			return err
+		if k := len(lost) - 1; k >= 0 && lost[k].first+lost[k].n == c {
+			lost[k].n++
+		} else {
+			lost = append(lost, run{c, 1})
 		}
 	}
-	return nil
+	return lost, nil
 }
 
 // orphans are the long entries of d that belong to no set.
 func (d *directory) orphans() []int {
 	var out []int
 	next := 0 // first entry behind the sets seen so far
-	sets := append(d.entries[:len(d.entries):len(d.entries)], entry{pos: d.end})
-	for _, e := range sets {
+	for _, e := range append(d.sets(), entry{pos: d.end}) {
 		for i := next; i < e.pos; i++ {
 			if b := d.buf[i*entrySize:]; b[0] != entryDeleted && b[11]&attrLongMask == attrLong {
 				out = append(out, i)
@@ -126,7 +130,11 @@ func (d *directory) orphans() []int {
 	return out
 }
 
-func (f *FS) dropOrphans(d *directory, done *Repaired) error {
+func (f *FS) dropOrphans(p place, done *Repaired) error {
+	d, err := f.loadDir(p.cluster, p.runs, p.path)
+	if err != nil {
+		return err
+	}
 	orphans := d.orphans()
 	for _, i := range orphans {
 		d.delete(i)
@@ -143,19 +151,131 @@ func (f *FS) dropOrphans(d *directory, done *Repaired) error {
 	return nil
 }
 
-func (f *FS) visit(seen bitmap, runs []run, name string) error {
-	for _, r := range runs {
-		for c := r.first; c < r.first+r.n; c++ {
-			if seen.has(c) {
-				return badFormat(f.geo.clusterOff(c), "/"+name, "cluster %d belongs to two files", c)
-			}
-			seen.set(c)
+// writeDots gives '.' and '..' their clusters, by one sector write. Where another entry is in the place of one of them, the
+// directory stays as it is: it is read all the same.
+func (f *FS) writeDots(p place, done *Repaired) error {
+	d, err := f.loadDir(p.cluster, p.runs, p.path)
+	if err != nil {
+		return err
+	}
+	up := p.up
+	if p.depth == 1 {
+		up = 0
+	}
+	for i, c := range []uint32{p.cluster, up} {
+		name := padShort([]string{".", ".."}[i], "")
+		b := d.buf[i*entrySize : (i+1)*entrySize]
+		switch e := shortEntry(b, f.geo.kind); {
+		case e.short == name && e.attr&attrVolume == 0:
+			b[11] |= attrDirectory
+			setCluster(b, c, 0)
+		case b[0] == entryDeleted:
+			copy(b, appendShort(nil, name, 0, attrDirectory, c, 0, stampOf(f.Time)))
+		default:
+			return nil
 		}
 	}
-	return nil
+	done.Dots++
+	return f.writeSector(d, 0)
+}
+
+// twin is a name that has the chain of another name.
+type twin struct {
+	dir place
+	at  spot
+}
+
+// twins finds for each chain that several names start at the one that is to keep it, and returns the others, and all entries
+// for which that settles whose the chain is. Which name was there first nothing says: the first one stays, as with fsck.fat, unless
+// its size does not fit the chain, or another is where the '..' of the directory says.
+func (f *FS) twins(s *survey) (drop []twin, settled map[spot]bool, err error) {
+	if len(s.second) == 0 {
+		return nil, nil, nil
+	}
+	type holder struct {
+		twin
+		dir, whole, fits bool
+	}
+	starts := map[uint32]bool{}
+	for _, c := range s.second {
+		starts[c] = true
+	}
+	holders := map[uint32][]holder{}
+	if _, err = f.survey(func(d *directory, e *entry, p place) {
+		if !starts[e.cluster] || len(holders[e.cluster]) > maxProblems {
+			return
+		}
+		runs, err := f.chain(e, e.name)
+		h := holder{twin: twin{p, spot{p.cluster, e.pos}}, dir: e.isDir(), whole: err == nil}
+		switch {
+		case err != nil:
+		case !h.dir:
+			cs := f.geo.clusterSize
+			h.fits = count(runs) == (int64(e.size)+cs-1)/cs
+			h.whole = h.fits
+		default:
+			if sub, err := f.loadDir(e.cluster, runs, ""); err == nil {
+				up := sub.parent(f.geo.kind)
+				h.fits = up == p.cluster || up == 0 && p.depth == 0
+			}
+		}
+		holders[e.cluster] = append(holders[e.cluster], h)
+	}); err != nil {
+		return nil, nil, err
+	}
+	settled = map[spot]bool{}
+	for _, c := range slices.Sorted(maps.Keys(holders)) {
+		all := holders[c]
+		keep := slices.IndexFunc(all, func(h holder) bool { return h.fits })
+		if keep < 0 {
+			keep = slices.IndexFunc(all, func(h holder) bool { return h.whole })
+		}
+		// If the chain is that of none of them, they all start inside of the chain of another. A file and a directory cannot both
+		// be right, and the chain does not tell.
+		owned := slices.ContainsFunc(all, func(h holder) bool { _, second := s.second[h.at]; return !second })
+		mixed := slices.ContainsFunc(all, func(h holder) bool { return h.dir != all[0].dir })
+		if keep < 0 || !owned || mixed {
+			continue
+		}
+		for i, h := range all {
+			settled[h.at] = true
+			if i != keep {
+				drop = append(drop, h.twin)
+			}
+		}
+	}
+	return drop, settled, nil
+}
+
+// parent is the cluster that '..' names.
+func (d *directory) parent(kind int) uint32 {
+	e := shortEntry(d.buf[entrySize:2*entrySize], kind)
+	if e.dots() != ".." {
+		return 0
+	}
+	return e.cluster
+}
+
+// dropName erases the name of a twin and frees nothing.
+func (f *FS) dropName(t twin) error {
+	d, err := f.loadDir(t.dir.cluster, t.dir.runs, t.dir.path)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(d.entries, func(e entry) bool { return e.pos == t.at.pos })
+	return f.erase(d, &d.entries[i])
 }
 
 // String is for people: "2 FAT sectors, 17 lost clusters, 0 pieces of names".
 func (r Repaired) String() string {
-	return fmt.Sprintf("%d FAT sectors, %d lost clusters, %d pieces of names", r.FATSectors, r.LostClusters, r.LongEntries)
+	text := fmt.Sprintf("%d FAT sectors, %d lost clusters, %d pieces of names", r.FATSectors, r.LostClusters, r.LongEntries)
+	for _, more := range []struct {
+		n    int
+		what string
+	}{{r.FATHeads, "first entries of FATs"}, {r.Names, "second names of one file"}, {r.Dots, "directories with wrong '.' or '..'"}} {
+		if more.n > 0 {
+			text += fmt.Sprintf(", %d %s", more.n, more.what)
+		}
+	}
+	return text
 }

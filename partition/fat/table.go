@@ -1,7 +1,6 @@
 package fat
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -164,6 +163,33 @@ func (b bitmap) has(c uint32) bool { return b[c/64]>>(c%64)&1 != 0 }
 func (b bitmap) set(c uint32)      { b[c/64] |= 1 << (c % 64) }
 func (b bitmap) clear(c uint32)    { b[c/64] &^= 1 << (c % 64) }
 
+// any reports whether a cluster of r is in b.
+func (b bitmap) any(r run) bool {
+	for c := r.first; c-r.first < r.n; c++ {
+		if b.has(c) {
+			return true
+		}
+	}
+	return false
+}
+
+// without returns the clusters of runs that are not in b.
+func (b bitmap) without(runs []run) (out []run) {
+	for _, r := range runs {
+		for c := r.first; c-r.first < r.n; c++ {
+			if b.has(c) {
+				continue
+			}
+			if k := len(out) - 1; k >= 0 && out[k].first+out[k].n == c {
+				out[k].n++
+			} else {
+				out = append(out, run{c, 1})
+			}
+		}
+	}
+	return out
+}
+
 func newBitmap(g *geometry) bitmap { return make(bitmap, (uint64(g.clusters)+2+63)/64) }
 
 // load reads the FAT once to learn which clusters are free.
@@ -189,44 +215,6 @@ func (f *FS) load() error {
 }
 
 const fatChunk = 64 << 10
-
-// reconcile makes the other FATs the same as the active one. Every update writes the active FAT first, so that after
-// a power cut the others are the ones that lag. It returns how many sectors were different.
-func (f *FS) reconcile() (sectors int, err error) {
-	g := &f.geo
-	if !g.mirror {
-		return 0, nil
-	}
-	a, b := make([]byte, min(fatChunk, g.fatSize)), make([]byte, min(fatChunk, g.fatSize))
-	for k := range g.fats {
-		if k == g.active {
-			continue
-		}
-		for pos := int64(0); pos < g.fatSize; pos += fatChunk {
-			n := min(fatChunk, g.fatSize-pos)
-			at := g.fatOff + int64(k)*g.fatSize + pos
-			if err := sparse.ReadFull(f.r, a[:n], g.fatOff+int64(g.active)*g.fatSize+pos); err != nil {
-				return sectors, fmt.Errorf("FAT %d: %w", g.active, err)
-			}
-			if err := sparse.ReadFull(f.r, b[:n], at); err != nil {
-				return sectors, fmt.Errorf("FAT %d: %w", k, err)
-			}
-			for i := int64(0); i < n; i += g.sectorSize {
-				if bytes.Equal(a[i:i+g.sectorSize], b[i:i+g.sectorSize]) {
-					continue
-				}
-				sectors++
-				if err := f.write(a[i:i+g.sectorSize], at+i); err != nil {
-					return sectors, err
-				}
-			}
-		}
-	}
-	if sectors > 0 {
-		return sectors, f.sync()
-	}
-	return 0, nil
-}
 
 // alloc takes n clusters, in one run if there is one, and marks them in memory only.
 func (f *FS) alloc(n uint32) ([]run, bool) {

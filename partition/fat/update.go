@@ -5,6 +5,8 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"math/bits"
+	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
@@ -15,6 +17,7 @@ import (
 func (f *FS) change(op, name string, do func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.parents.forget()
 	if err := f.writable(); err != nil {
 		return pathError(op, name, err)
 	}
@@ -30,25 +33,57 @@ func (f *FS) change(op, name string, do func() error) error {
 	return pathError(op, name, f.sync())
 }
 
+// refuse says why the volume cannot be written.
+func (f *FS) refuse() error {
+	switch {
+	case f.w == nil:
+		return fmt.Errorf("%w: it was opened for reading", ErrReadOnly)
+	case f.geo.few:
+		return fmt.Errorf("%w: it is laid out as FAT32 but has %d clusters: below %d, Linux takes it for FAT32, and who goes by the number "+
+			"alone, as the UEFI specification says, for FAT16: what one of them writes damages it for the other; make it anew as FAT16, or larger",
+			ErrReadOnly, f.geo.clusters, minClusters32)
+	}
+	return f.broken
+}
+
 // writable prepares for the first change.
 func (f *FS) writable() error {
-	if f.w == nil || f.geo.few {
-		return ErrReadOnly
-	}
-	if f.broken != nil {
-		return f.broken
+	if err := f.refuse(); err != nil {
+		return err
 	}
 	if f.used != nil && f.ready {
 		return nil
 	}
-	if err := f.load(); err != nil {
+	s, err := f.prepare()
+	if err != nil {
 		return err
 	}
+	f.protect(s)
 	if _, err := f.reconcile(); err != nil {
 		return err
 	}
 	f.ready = true
 	return nil
+}
+
+// prepare chooses the FAT, loads it, and returns what the tree is under it.
+func (f *FS) prepare() (*survey, error) {
+	s, err := f.settle()
+	if err != nil {
+		return nil, err
+	}
+	f.used = nil
+	return s, f.load()
+}
+
+// protect marks clusters that the tree has as used, whatever the FAT says of them: on a volume that is damaged, another
+// file must not be written there.
+func (f *FS) protect(s *survey) {
+	for i, w := range s.reached {
+		f.free -= uint32(bits.OnesCount64(w &^ f.used[i]))
+		f.used[i] |= w
+	}
+	f.joins = s.joins
 }
 
 // newName resolves the directory of a new name, checks that the name is free and can be written, and chooses its alias.
@@ -57,13 +92,13 @@ func (f *FS) newName(name string) (d *directory, base string, short shortName, e
 	if err := checkName(base); err != nil {
 		return nil, "", short, err
 	}
-	if _, d, err = f.find(dir); err != nil {
+	if _, d, err = f.findFor(dir, true); err != nil {
 		return nil, "", short, err
 	}
 	if d == nil {
 		return nil, "", short, ErrNotDirectory
 	}
-	if d.lookup(base) != nil {
+	if d.taken(base, nil) {
 		return nil, "", short, fs.ErrExist
 	}
 	short, err = shortFor(d, base, nil)
@@ -188,8 +223,17 @@ func firstOf(runs []run) uint32 {
 	return runs[0].first
 }
 
-// discard gives clusters back that nothing refers to any more.
+// discard gives clusters back that their entry, which is gone from the disk, does not refer to any more: but for those that
+// another entry has too.
 func (f *FS) discard(runs []run) error {
+	if f.joins != nil && slices.ContainsFunc(runs, func(r run) bool { return f.joins.any(r) }) {
+		s, err := f.survey(nil)
+		if err != nil {
+			return f.fail(err)
+		}
+		f.joins = s.joins
+		runs = s.reached.without(runs)
+	}
 	if err := f.unlink(runs); err != nil {
 		return err
 	}
@@ -239,7 +283,7 @@ func (f *FS) placeOrDiscard(d *directory, set []byte, runs []run) error {
 // them, and the old clusters are freed. A power cut leaves the old or the new contents.
 func (f *FS) ReplaceFile(name string, content osmith.Source) error {
 	return f.change("replace", name, func() error {
-		d, e, err := f.walk(name)
+		d, e, err := f.target(name)
 		if err != nil {
 			return err
 		}
@@ -275,7 +319,11 @@ func (f *FS) chain(e *entry, name string) ([]run, error) {
 	if e.cluster == 0 && !e.isDir() {
 		return nil, nil
 	}
-	return newTableReader(f.r, &f.geo).runs(e.cluster, -1, int64(f.geo.clusters), "/"+name)
+	limit := int64(f.geo.clusters)
+	if e.isDir() {
+		limit = f.geo.dirClusters()
+	}
+	return newTableReader(f.r, &f.geo).runs(e.cluster, -1, limit, "/"+name)
 }
 
 // MkdirAll makes a directory and the parents that are missing. One that exists is no error.
@@ -292,7 +340,7 @@ func (f *FS) MkdirAll(name string) error {
 		}
 		for i := range parts {
 			at := strings.Join(parts[:i+1], "/")
-			_, e, err := f.walk(at)
+			_, e, err := f.target(at)
 			switch {
 			case err == nil && e.isDir():
 				continue
@@ -344,7 +392,7 @@ func (f *FS) mkdir(name string) error {
 // Remove removes a file or an empty directory: its name by one sector write, then its clusters.
 func (f *FS) Remove(name string) error {
 	return f.change("remove", name, func() error {
-		d, e, err := f.walk(name)
+		d, e, err := f.target(name)
 		if err != nil {
 			return err
 		}
@@ -353,18 +401,18 @@ func (f *FS) Remove(name string) error {
 }
 
 func (f *FS) remove(d *directory, e *entry, name string) error {
+	runs, err := f.chain(e, name)
+	if err != nil {
+		return err
+	}
 	if e.isDir() {
-		sub, err := f.readDir(e.cluster, name)
+		sub, err := f.loadDir(e.cluster, runs, name)
 		if err != nil {
 			return err
 		}
 		if len(sub.entries) > 0 {
 			return ErrNotEmpty
 		}
-	}
-	runs, err := f.chain(e, name)
-	if err != nil {
-		return err
 	}
 	if err := f.erase(d, e); err != nil {
 		return err
@@ -387,7 +435,7 @@ func (f *FS) Rename(oldName, newName string) error {
 		if !fs.ValidPath(newName) || newName == "." {
 			return fs.ErrInvalid
 		}
-		d, e, err := f.walk(oldName)
+		d, e, err := f.target(oldName)
 		if err != nil {
 			return err
 		}
@@ -395,7 +443,7 @@ func (f *FS) Rename(oldName, newName string) error {
 		if err := checkName(base); err != nil {
 			return err
 		}
-		_, to, err := f.find(dir)
+		_, to, err := f.findFor(dir, true)
 		switch {
 		case err != nil:
 			return err
@@ -404,7 +452,7 @@ func (f *FS) Rename(oldName, newName string) error {
 		case to.cluster != d.cluster:
 			return ErrCrossDirectory
 		}
-		if other := d.lookup(base); other != nil && other != e {
+		if d.taken(base, e) {
 			return fmt.Errorf("%s: %w", newName, fs.ErrExist)
 		}
 		if base == e.name {
@@ -416,7 +464,7 @@ func (f *FS) Rename(oldName, newName string) error {
 
 func (f *FS) rename(d *directory, e *entry, oldName, newName, base string) error {
 	short := e.short
-	if short.text(0) == fold(e.name) { // the alias would keep the old name alive
+	if SameName(short.text(0), e.name) { // the alias would keep the old name alive
 		var err error
 		if short, err = shortFor(d, base, e); err != nil {
 			return err
@@ -443,7 +491,7 @@ func (f *FS) rename(d *directory, e *entry, oldName, newName, base string) error
 	if err := f.create(newName, src.SectionReader, e.attr, e.written); err != nil {
 		return err
 	}
-	d, e, err = f.walk(oldName)
+	d, e, err = f.target(oldName)
 	if err != nil {
 		return err
 	}
