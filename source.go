@@ -1,6 +1,7 @@
 package osmith
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -57,7 +58,7 @@ func OpenFile(path string) (*Device, error) {
 }
 
 // NewDevice makes a Device of an open file or block device, whose size is found now and taken not to change. It is an error
-// for what has no size: a pipe, a directory. The Device takes over f: [Device.Close] closes it.
+// for what has no size: a pipe, a directory, a block device whose size the system does not tell. The Device takes over f: [Device.Close] closes it.
 func NewDevice(f *os.File) (*Device, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -69,19 +70,29 @@ func NewDevice(f *os.File) (*Device, error) {
 	if info.Mode()&os.ModeDevice == 0 || info.Mode()&os.ModeCharDevice != 0 {
 		return nil, fmt.Errorf("%s: neither a file nor a block device", f.Name())
 	}
-	// The end of a block device is its size, where the system lets one seek there.
+	size, err := blockSize(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return &Device{f, size}, nil
+}
+
+// blockSize is the size of a block device, which is its end where the system lets one seek there. macOS says 0 for every
+// device, and so does Linux for a loop device without a file: neither is a disk without bytes.
+func blockSize(f io.Seeker) (int64, error) {
 	old, err := f.Seek(0, io.SeekCurrent)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	if _, err := f.Seek(old, io.SeekStart); err != nil {
-		return nil, err
+	if size == 0 {
+		return 0, errors.New("the system does not tell the size of this device: nothing is attached to it, or it has to be asked in another way")
 	}
-	return &Device{f, size}, nil
+	_, err = f.Seek(old, io.SeekStart)
+	return size, err
 }
 
 // ReadAt implements [io.ReaderAt].

@@ -2,36 +2,25 @@ package tpm
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/binary"
-	mrand "math/rand/v2"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-)
 
-// grid is the randomness of a grid and its size: fixed and a third of it, or fresh with OSMITH_LONG.
-func grid(t *testing.T, full int) (*mrand.Rand, int) {
-	t.Helper()
-	if os.Getenv("OSMITH_LONG") == "" {
-		return mrand.New(mrand.NewPCG(1, 2)), full / 3
-	}
-	var b [8]byte
-	_, err := rand.Read(b[:])
-	require.NoError(t, err)
-	seed := binary.LittleEndian.Uint64(b[:])
-	t.Logf("seed %d", seed)
-	return mrand.New(mrand.NewPCG(seed, 2)), full
-}
+	"github.com/osmith-dev/osmith/internal/testtools"
+)
 
 // A log in which a byte was changed is refused, or has a finding that it had not, or replays to other values, or the
 // byte is one that nothing vouches for: the type and the data of an event that is not attested, and the header.
 func TestMutatedLog(t *testing.T) {
 	logs := foreignLogs(t)
 	logs["a"] = bootVectors(t)[0].log
-	rnd, n := grid(t, 6000)
+	rnd, long := testtools.Seed(t)
+	n := 6000
+	if !long {
+		n /= 3
+	}
 	changed, refused, found, differs, free := 0, 0, 0, 0, 0
 	for name, raw := range logs {
 		before, err := ParseLog(raw)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -361,17 +360,8 @@ func volumeNamed(name string) *faultio.Disk {
 }
 
 func TestDumpFATVolumes(t *testing.T) {
-	if *dumpDisks == "" {
-		t.Skip("-oracle.dump is not given")
-	}
 	for _, v := range fatVolumes() {
-		f, err := os.Create(filepath.Join(*dumpDisks, v.name+".img"))
-		require.NoError(t, err)
-		d := v.make()
-		_, err = d.WriteTo(f)
-		require.NoError(t, err)
-		require.NoError(t, f.Truncate(d.Size()))
-		require.NoError(t, f.Close())
+		dump(t, v.name, v.make)
 	}
 }
 

@@ -520,18 +520,24 @@ func recordedSums(t *testing.T) map[string]string {
 var dumpDisks = flag.String("oracle.dump", "", "write the disks of the GPT tests into this `directory`, for firmware and kernels to be tried on")
 
 func TestDumpGPTDisks(t *testing.T) {
+	for _, d := range gptDisks() {
+		dump(t, d.name, d.make)
+	}
+}
+
+// dump writes a disk into the directory of -oracle.dump.
+func dump(t *testing.T, name string, disk func() *faultio.Disk) {
+	t.Helper()
 	if *dumpDisks == "" {
 		t.Skip("-oracle.dump is not given")
 	}
-	for _, d := range gptDisks() {
-		f, err := os.Create(filepath.Join(*dumpDisks, d.name+".img"))
-		require.NoError(t, err)
-		disk := d.make()
-		_, err = disk.WriteTo(f)
-		require.NoError(t, err)
-		require.NoError(t, f.Truncate(disk.Size()))
-		require.NoError(t, f.Close())
-	}
+	f, err := os.Create(filepath.Join(*dumpDisks, name+".img"))
+	require.NoError(t, err)
+	d := disk()
+	_, err = d.WriteTo(f)
+	require.NoError(t, err)
+	require.NoError(t, f.Truncate(d.Size()))
+	require.NoError(t, f.Close())
 }
 
 var _ io.ReaderAt = (*faultio.Disk)(nil)

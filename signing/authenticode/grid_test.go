@@ -12,23 +12,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
-
-// seed is fixed, and with OSMITH_LONG=1 fresh.
-func seed(t testing.TB) (r *rand.Rand, long bool) {
-	s := uint64(2026)
-	if long = os.Getenv("OSMITH_LONG") == "1"; long {
-		s = uint64(time.Now().UnixNano())
-	}
-	t.Logf("seed %d", s)
-	return rand.New(rand.NewPCG(s, 0)), long
-}
 
 // A randomImage is a PE file of random geometry: 32 or 64 bits, sections in the file in another order than in the table, empty ones among them,
 // bytes behind the last and, if asked for, between them. inOrder puts the sections into the file in the order of the table.
@@ -144,7 +133,7 @@ var signatureHashes = []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512}
 
 // The digest is that of the specification, taken slowly, before and after a signature.
 func TestDigestIsTheSpecification(t *testing.T) {
-	r, long := seed(t)
+	r, long := testtools.Seed(t)
 	n := 300
 	if long {
 		n = 5000
@@ -183,7 +172,7 @@ func TestDigestIsTheSpecification(t *testing.T) {
 func TestToolsDigestTheSame(t *testing.T) {
 	testtools.Require(t, "sbverify")
 	root := testtools.Trixie(t)
-	r, long := seed(t)
+	r, long := testtools.Seed(t)
 	n := 40
 	if long {
 		n = 120

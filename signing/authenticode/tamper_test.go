@@ -11,6 +11,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
 
@@ -47,7 +48,7 @@ func TestEveryBitCounts(t *testing.T) {
 	require.NoError(t, err)
 	checksum, table := 8*checksumAt(signed), 8*tableAt(signed)
 	bad := bytes.Clone(signed)
-	_, long := seed(t)
+	_, long := testtools.Seed(t)
 	step := 3
 	if long {
 		step = 1
@@ -89,7 +90,7 @@ func TestEveryBitCounts(t *testing.T) {
 
 // Thousands of larger changes: bytes overwritten, inserted, cut out, moved. Nothing that differs is accepted, the checksum excepted.
 func TestMutations(t *testing.T) {
-	r, long := seed(t)
+	r, long := testtools.Seed(t)
 	n := 6000
 	if long {
 		n = 100_000

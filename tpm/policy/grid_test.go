@@ -3,11 +3,8 @@ package policy_test
 import (
 	"bytes"
 	"crypto"
-	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	mrand "math/rand/v2"
-	"os"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -16,23 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
-
-// grid is the randomness of a grid and its size: fixed and a third of it, or fresh with OSMITH_LONG.
-func grid(t *testing.T, full int) (*mrand.Rand, int) {
-	t.Helper()
-	if os.Getenv("OSMITH_LONG") == "" {
-		return mrand.New(mrand.NewPCG(1, 2)), full / 3
-	}
-	var b [8]byte
-	_, err := rand.Read(b[:])
-	require.NoError(t, err)
-	seed := binary.LittleEndian.Uint64(b[:])
-	t.Logf("seed %d", seed)
-	return mrand.New(mrand.NewPCG(seed, 2)), full
-}
 
 func randomBytes(rnd *mrand.Rand, n int) []byte {
 	b := make([]byte, n)
@@ -58,7 +42,11 @@ type policyGrid struct {
 
 func TestInteropPolicyGrid(t *testing.T) {
 	chip := startTPM(t)
-	rnd, n := grid(t, 240)
+	rnd, long := testtools.Seed(t)
+	n := 240
+	if !long {
+		n /= 3
+	}
 	g := &policyGrid{t: t, chip: chip, rnd: rnd, pcrs: map[crypto.Hash]map[int][]byte{}}
 	g.defineNV()
 	g.extendPCRs()
