@@ -110,11 +110,11 @@ func TestReadErrors(t *testing.T) {
 	backwards, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	backwards.Partitions[0].FirstLBA, backwards.Partitions[0].LastLBA = 9000, 8000
-	for _, h := range []*header{backwards.primary, backwards.backup} {
+	for _, h := range []*header{backwards.read.primary, backwards.read.backup} {
 		p := backwards.Partitions[0]
-		p.put(backwards.array[:128])
-		h.entriesCRC = crc32.ChecksumIEEE(backwards.array[:128*128])
-		d.WriteAt(backwards.array, int64(h.entriesLBA)*512)
+		p.put(backwards.read.array[:128])
+		h.entriesCRC = crc32.ChecksumIEEE(backwards.read.array[:128*128])
+		d.WriteAt(backwards.read.array, int64(h.entriesLBA)*512)
 		d.WriteAt(h.encode(), int64(h.myLBA)*512)
 	}
 	var format *osmith.FormatError

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,42 +59,75 @@ func read(r osmith.Source, sectorSize int) (*Table, error) {
 	return nil, fmt.Errorf("%w: %w", ErrNoTable, errors.Join(reasons...))
 }
 
+// reading is what is known of a disk: what [Read] found, or [Table.Write] made.
+type reading struct {
+	sectors         uint64  // of the disk
+	primary, backup *header // nil: not good; a backup that says something else than the primary is not good either
+	array           []byte  // the entries in force, in whole sectors
+	mbr             []byte  // sector 0; nil: it cannot be read
+	arrayLBA        uint64  // without a primary header: where the primary entries were found all the same; 0: nowhere
+	firstLBA        uint64  // of all partitions in force
+	lastLBA         uint64
+	free            []uint64 // where entries of the primary table may be written
+}
+
+// same reports whether two readings are of one state of a disk.
+func (r *reading) same(o *reading) bool {
+	equal := func(a, b *header) bool {
+		return (a == nil) == (b == nil) && (a == nil || a.myLBA == b.myLBA && bytes.Equal(a.sector, b.sector))
+	}
+	return r.sectors == o.sectors && equal(r.primary, o.primary) && equal(r.backup, o.backup) &&
+		bytes.Equal(r.array, o.array) && bytes.Equal(r.mbr, o.mbr)
+}
+
 // readTable reads the table from the primary or from the backup.
 func readTable(r io.ReaderAt, size, ss int64, fromPrimary bool) (*Table, error) {
 	sectors := uint64(size / ss)
 	t := &Table{SectorSize: int(ss), Size: size}
+	found := &reading{sectors: sectors}
 	var h *header
 	var err error
 	if fromPrimary {
-		if h, t.array, err = readBoth(r, 1, sectors, ss, "primary"); err != nil {
+		if h, found.array, err = readBoth(r, 1, sectors, ss, "primary"); err != nil {
 			return nil, err
 		}
-		t.primary = h
+		found.primary = h
 		var array []byte
-		if t.backup, array, t.BackupErr = readBoth(r, h.alternate, sectors, ss, "backup"); t.BackupErr == nil {
-			t.BackupErr = agree(h, t.backup, t.array, array)
+		if found.backup, array, t.BackupErr = readBoth(r, h.alternate, sectors, ss, "backup"); t.BackupErr == nil {
+			t.BackupErr = agree(h, found.backup, found.array, array)
 		}
 		if t.BackupErr != nil {
-			t.backup = nil
+			found.backup = nil
 		}
 	} else {
 		_, _, t.PrimaryErr = readBoth(r, 1, sectors, ss, "primary")
-		if h, t.array, err = findBackup(r, sectors, ss); err != nil {
+		if h, found.array, err = findBackup(r, sectors, ss); err != nil {
 			return nil, err
 		}
-		t.backup, t.UsedBackup = h, true
-		t.primaryLBA = findArray(r, h, sectors, ss)
+		found.backup, t.UsedBackup = h, true
+		found.arrayLBA = findArray(r, h, sectors, ss)
 	}
+	t.read = found
 	t.DiskID, t.Entries, t.FirstUsableLBA, t.LastUsableLBA = h.diskID, int(h.count), h.firstUsable, h.lastUsable
 	if err := t.readEntries(h); err != nil {
 		return nil, err
 	}
-	t.mbr = make([]byte, ss)
-	if err := sparse.ReadFull(r, t.mbr, 0); err != nil {
+	found.mbr = make([]byte, ss)
+	if err := sparse.ReadFull(r, found.mbr, 0); err != nil {
 		return nil, fmt.Errorf("MBR: %w", err)
 	}
-	t.HybridMBR = isHybrid(t.mbr)
+	t.HybridMBR = isHybrid(found.mbr)
+	found.bound(t.Partitions)
+	found.findFree(r, h, ss)
 	return t, nil
+}
+
+// bound notes where the partitions in force begin and end.
+func (r *reading) bound(partitions []Partition) {
+	r.firstLBA, r.lastLBA = r.sectors, 0
+	for _, p := range partitions {
+		r.firstLBA, r.lastLBA = min(r.firstLBA, p.FirstLBA), max(r.lastLBA, p.LastLBA)
+	}
 }
 
 func readBoth(r io.ReaderAt, lba, sectors uint64, ss int64, which string) (*header, []byte, error) {
@@ -151,7 +185,7 @@ func findArray(r io.ReaderAt, h *header, sectors uint64, ss int64) uint64 {
 // readEntries lists the entries in use.
 func (t *Table) readEntries(h *header) error {
 	for i := range int(h.count) {
-		b := t.array[i*int(h.entrySize):][:h.entrySize]
+		b := t.read.array[i*int(h.entrySize):][:h.entrySize]
 		p := readEntry(b, i+1)
 		if p.Type.IsZero() {
 			continue

@@ -70,10 +70,10 @@ func Repair(disk osmith.Disk, o RepairOptions) (done *Repaired, err error) {
 	t.KeepHybridMBR = o.KeepHybridMBR
 	done = &Repaired{Primary: t.PrimaryErr, Backup: t.BackupErr}
 	place, end := uint64(0), t.sectors()-1
-	if t.backup != nil {
-		place = t.backup.myLBA
+	if t.read.backup != nil {
+		place = t.read.backup.myLBA
 	} else {
-		place = t.primary.alternate
+		place = t.read.primary.alternate
 	}
 	if place != end {
 		done.MovedFrom, done.MovedTo = place, end
@@ -81,7 +81,7 @@ func Repair(disk osmith.Disk, o RepairOptions) (done *Repaired, err error) {
 			return nil, err
 		}
 	}
-	done.MBR = !bytes.Equal(updateMBR(t.mbr, t.sectors(), t.HybridMBR), t.mbr)
+	done.MBR = !bytes.Equal(updateMBR(t.read.mbr, t.sectors(), t.HybridMBR), t.read.mbr)
 	if !done.Changed() {
 		return done, nil
 	}

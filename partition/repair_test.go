@@ -86,7 +86,7 @@ func TestCutRepair(t *testing.T) {
 				require.Equal(t, want, got.Partitions, what)
 				require.NoError(t, got.PrimaryErr)
 				require.NoError(t, got.BackupErr)
-				require.Equal(t, last(cut), got.backup.myLBA)
+				require.Equal(t, last(cut), got.read.backup.myLBA)
 				again, err := Repair(cut, RepairOptions{})
 				require.NoError(t, err)
 				require.False(t, again.Changed(), "%s: %s", what, again)
@@ -131,7 +131,7 @@ func TestRepairRefuses(t *testing.T) {
 	wipe(d, 1, 512)
 	d = d.Clone()
 	wipe(d, 1, 512)
-	d.CutAfter(2)
+	d.CutAfter(1)
 	_, err = Repair(d, RepairOptions{})
 	require.ErrorIs(t, err, faultio.ErrCut)
 }
@@ -170,7 +170,7 @@ func TestFindBackup(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, table.UsedBackup)
 			require.Error(t, table.PrimaryErr)
-			require.Equal(t, uint64(c.old/512-1), table.backup.myLBA)
+			require.Equal(t, uint64(c.old/512-1), table.read.backup.myLBA)
 			require.Len(t, table.Partitions, 6)
 			wipe(d, 0, 512) // without a trace of a GPT, a header inside of the disk is somebody's data
 			_, err = Read(d, ReadOptions{})
@@ -188,6 +188,6 @@ func TestFindBackup(t *testing.T) {
 		gpt(d)
 		table, err := Read(d, ReadOptions{})
 		require.NoError(t, err)
-		require.Equal(t, uint64(l.Size/512-1), table.backup.myLBA)
+		require.Equal(t, uint64(l.Size/512-1), table.read.backup.myLBA)
 	})
 }

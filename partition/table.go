@@ -9,7 +9,6 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
-	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
 // Table is a GUID partition table. The zero value of every field but SectorSize, Size and Partitions makes a usual table.
@@ -26,8 +25,7 @@ type Table struct {
 	Entries int
 	// FirstUsableLBA and LastUsableLBA bound the partitions. 0: next to the tables.
 	FirstUsableLBA, LastUsableLBA uint64
-	// UsedBackup says that the primary table was no good and the backup was read; PrimaryErr says why. Writing such a
-	// table writes the primary first, so that the backup is there until the primary is good again.
+	// UsedBackup says that the primary table was no good and the backup was read; PrimaryErr says why.
 	UsedBackup bool
 	// PrimaryErr and BackupErr are why the primary or the backup table of the disk could not be read; nil for a good one.
 	PrimaryErr, BackupErr error
@@ -39,10 +37,7 @@ type Table struct {
 	// disks; else they are refused with [ErrUnaligned]. Those that were read with such a start are always kept.
 	AllowUnaligned bool
 
-	primary, backup *header // as read; nil: to be made
-	array           []byte  // entries as read, in whole sectors
-	mbr             []byte  // sector 0 as read
-	primaryLBA      uint64  // UsedBackup: where the primary entries were found all the same; 0: nowhere
+	read *reading // what Read found, and Write made; nil: nothing is known of the disk
 }
 
 // Extent is where partition i (index in Partitions) lies: offset and size in bytes.
@@ -56,71 +51,6 @@ func (t *Table) Section(r io.ReaderAt, i int) *io.SectionReader {
 	off, size := t.Extent(i)
 	return io.NewSectionReader(r, off, size)
 }
-
-// Window is one partition of a disk, for reading and writing: an [osmith.Disk]. Nothing outside of it can be reached
-// through it. What the disk knows of its holes, and can do faster than by writing, it knows and can do, too.
-type Window struct {
-	disk      osmith.Disk
-	off, size int64
-}
-
-// Window is partition i (index in Partitions) of disk.
-func (t *Table) Window(disk osmith.Disk, i int) *Window {
-	off, size := t.Extent(i)
-	return &Window{disk: disk, off: off, size: size}
-}
-
-// Size is the size of the partition in bytes.
-func (w *Window) Size() int64 { return w.size }
-
-// ReadAt implements [io.ReaderAt].
-func (w *Window) ReadAt(p []byte, off int64) (int, error) {
-	return io.NewSectionReader(w.disk, w.off, w.size).ReadAt(p, off)
-}
-
-// NextData returns the first range [start, end) at or behind off that may hold anything but zeros, in bytes of the
-// partition. When there is none, start and end are the size. Where the disk cannot tell, all the rest is data.
-func (w *Window) NextData(off int64) (start, end int64, err error) {
-	start, end, err = sparse.NextDataWithin(w.disk, w.off, w.size, off)
-	return start, end, prefix.Error("partition", err)
-}
-
-// WriteAt implements [io.WriterAt]. A write that would leave the partition is refused whole.
-func (w *Window) WriteAt(p []byte, off int64) (int, error) {
-	if err := w.inside(off, int64(len(p))); err != nil {
-		return 0, prefix.Error("partition", err)
-	}
-	return w.disk.WriteAt(p, w.off+off)
-}
-
-// ZeroRange makes n bytes zero, if the disk has such a method. The error matches [errors.ErrUnsupported] if it has not.
-func (w *Window) ZeroRange(off, n int64) error {
-	if err := w.inside(off, n); err != nil {
-		return prefix.Error("partition", err)
-	}
-	z, ok := w.disk.(sparse.ZeroRanger)
-	if !ok {
-		return prefix.Error("partition", fmt.Errorf("zeroing a range of the disk: %w", errors.ErrUnsupported))
-	}
-	return z.ZeroRange(w.off+off, n)
-}
-
-// StartWriteback asks the disk to begin to put n written bytes on stable storage, if it can, and does not wait.
-func (w *Window) StartWriteback(off, n int64) {
-	if w.inside(off, n) == nil {
-		sparse.StartWriteback(w.disk, w.off+off, n)
-	}
-}
-
-func (w *Window) inside(off, n int64) error {
-	if off < 0 || n < 0 || off > w.size || n > w.size-off {
-		return fmt.Errorf("write of %d bytes at %d in a partition of %d bytes", n, off, w.size)
-	}
-	return nil
-}
-
-// Sync calls the Sync method of the disk, if it has one.
-func (w *Window) Sync() error { return prefix.Error("partition", syncTarget(w.disk)) }
 
 // Find returns the index of the partition with an ID, or -1.
 func (t *Table) Find(id osmith.GUID) int {
@@ -138,7 +68,7 @@ const (
 
 func (t *Table) sectors() uint64 { return uint64(t.Size) / uint64(t.SectorSize) }
 
-// geometry fills in what is not set and returns the two headers that Write will write.
+// geometry fills in what is not set and returns the headers of the table, with the primary entries where they are now.
 func (t *Table) geometry() (primary, backup *header, err error) {
 	if t.SectorSize != 512 && t.SectorSize != 4096 {
 		return nil, nil, fmt.Errorf("sector size %d: want 512 or 4096", t.SectorSize)
@@ -148,46 +78,40 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 		return nil, nil, fmt.Errorf("disk size %d", t.Size)
 	}
 	sectors := t.sectors()
-	model := t.primary
-	if model == nil {
-		model = t.backup
+	r := t.read
+	if r == nil {
+		r = &reading{}
 	}
+	model := cmp.Or(r.primary, r.backup)
 	if model == nil {
 		count := cmp.Or(t.Entries, defaultCount)
 		if count < 1 || count > maxArray/defaultEntry {
 			return nil, nil, fmt.Errorf("a table of %d entries: want 1 to %d", count, maxArray/defaultEntry)
 		}
-		model = &header{sector: make([]byte, ss), size: minHeaderSize, count: uint32(count), entrySize: defaultEntry, entriesLBA: 2}
+		model = &header{sector: make([]byte, ss), size: minHeaderSize, count: uint32(count), entrySize: defaultEntry, entriesLBA: firmwareArray}
 	}
 	p := *model
-	p.myLBA = 1
 	n := p.arraySectors(ss)
 	if sectors < 2*n+4 {
 		return nil, nil, fmt.Errorf("a disk of %d bytes is too small for a GPT", t.Size)
 	}
-	b := p
-	if t.backup != nil {
-		b = *t.backup
-	} else {
-		b.myLBA = sectors - 1
-		if t.primary != nil {
-			b.myLBA = t.primary.alternate
-		}
-		b.entriesLBA = b.myLBA - n
+	b := *cmp.Or(r.backup, model)
+	if end := sectors - 1; r.backup == nil || b.myLBA != end {
+		b.myLBA, b.entriesLBA = end, end-n
 	}
-	if b.myLBA >= sectors || b.myLBA < n+2 {
-		return nil, nil, fmt.Errorf("backup header in sector %d of %d", b.myLBA, sectors)
+	if r.primary == nil && r.backup != nil {
+		p.entriesLBA = r.primaryArray(n, cmp.Or(t.FirstUsableLBA, p.firstUsable))
 	}
-	if t.primary == nil && t.backup != nil {
-		p.entriesLBA = t.primaryArray(n)
-	}
-	p.alternate, b.alternate = b.myLBA, 1
+	p.myLBA, p.alternate, b.alternate = 1, b.myLBA, 1
 	p.firstUsable, p.lastUsable = t.FirstUsableLBA, t.LastUsableLBA
 	if p.firstUsable == 0 {
 		p.firstUsable = p.entriesLBA + n
 	}
-	if p.lastUsable == 0 {
-		p.lastUsable = b.entriesLBA - 1
+	switch most := b.entriesLBA - 1; {
+	case p.lastUsable == 0:
+		p.lastUsable = most
+	case r.primary != nil && r.backup == nil && p.lastUsable == r.primary.lastUsable:
+		p.lastUsable = min(p.lastUsable, most) // a table without a backup may call the sectors usable that a backup takes
 	}
 	p.diskID = t.DiskID
 	b.firstUsable, b.lastUsable, b.diskID = p.firstUsable, p.lastUsable, p.diskID
@@ -205,15 +129,6 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 		return nil, nil, err
 	}
 	return &p, &b, nil
-}
-
-// primaryArray says where the primary entries of a table go of which only the backup is left. Usually sector 2; but a
-// table moved by sgdisk -j leaves a gap that boot code lives in, and only the first usable sector tells of it.
-func (t *Table) primaryArray(n uint64) uint64 {
-	if t.primaryLBA != 0 && t.primaryLBA+n <= t.FirstUsableLBA {
-		return t.primaryLBA
-	}
-	return max(t.FirstUsableLBA-n, 2)
 }
 
 // Check reports the first thing for which [Table.Write] would refuse the table. Errors about one partition are
@@ -298,24 +213,11 @@ func (t *Table) numbers(h *header) ([]int, error) {
 // they are; a disk that has become too small for them is refused.
 func (t *Table) Resize(size int64) (err error) {
 	defer prefix.Add("partition", &err)
+	if t.SectorSize > 0 && size/int64(t.SectorSize) < 2 {
+		return fmt.Errorf("disk size %d", size)
+	}
 	next := *t
 	next.Size, next.LastUsableLBA = size, 0
-	if next.primary == nil && next.backup != nil {
-		p, _, err := t.geometry()
-		if err != nil {
-			return err
-		}
-		next.primary = p
-	}
-	next.backup = nil
-	if next.primary != nil {
-		p := *next.primary
-		if size < 0 || size/int64(t.SectorSize) < 2 {
-			return fmt.Errorf("disk size %d", size)
-		}
-		p.alternate = next.sectors() - 1
-		next.primary = &p
-	}
 	check := next
 	check.KeepHybridMBR = true
 	if err := check.Check(); err != nil {

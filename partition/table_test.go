@@ -85,8 +85,8 @@ func TestKeepsTheUnknown(t *testing.T) {
 	table, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	le := binary.LittleEndian
-	for _, h := range []*header{table.primary, table.backup} {
-		array := append([]byte(nil), table.array...)
+	for _, h := range []*header{table.read.primary, table.read.backup} {
+		array := append([]byte(nil), table.read.array...)
 		copy(array[56:], "\x00\xd8x\x00\x00\x00tail") // entry 1: an unpaired surrogate, and bytes behind the NUL
 		le.PutUint64(array[48:], 1<<17|1<<50)
 		copy(array[100*128+40:], "in an unused entry")
@@ -204,7 +204,7 @@ func TestMovedTable(t *testing.T) {
 		requireVerified(t, d)
 		table, err = Read(d, ReadOptions{})
 		require.NoError(t, err)
-		require.Equal(t, uint64(1024), table.primary.entriesLBA)
+		require.Equal(t, uint64(1024), table.read.primary.entriesLBA)
 	}
 }
 
@@ -223,7 +223,7 @@ func TestManyEntries(t *testing.T) {
 	table, err = Read(d, ReadOptions{})
 	require.NoError(t, err)
 	require.Equal(t, []int{1, 200}, []int{table.Partitions[0].Number, table.Partitions[1].Number})
-	require.EqualValues(t, 256, table.primary.count)
+	require.EqualValues(t, 256, table.read.primary.count)
 }
 
 // An image written to a larger disk: nothing moves until Resize says so.
@@ -236,7 +236,7 @@ func TestResize(t *testing.T) {
 	table, err := Read(d, ReadOptions{})
 	require.NoError(t, err)
 	require.NoError(t, table.BackupErr)
-	require.Equal(t, uint64(small.Size()/512-1), table.primary.alternate)
+	require.Equal(t, uint64(small.Size()/512-1), table.read.primary.alternate)
 	require.NoError(t, table.Write(d), "a plain edit leaves the backup where it is")
 	require.NoError(t, table.Resize(d.Size()))
 	require.NoError(t, table.Write(d))

@@ -133,6 +133,18 @@ func TestDamagedInstallation(t *testing.T) {
 	require.Equal(t, "2", s.boot().Version)
 }
 
+// TestNoRoomForEntries: what lies in front of the first partition is not ours to write over, and then a kernel may find no partitions
+// after a power cut.
+func TestNoRoomForEntries(t *testing.T) {
+	s := newSystem(t, "")
+	returns := func() upgrade.Verdict { return s.plan(s.build("2"), upgrade.PlanOptions{}).Verdicts[3] }
+	require.NotContains(t, fmt.Sprint(returns().Reasons), partition.ErrInPlace.Error())
+	_, err := s.disk.WriteAt(bytes.Repeat([]byte("boot"), (1<<20-34*512)/4), 34*512)
+	require.NoError(t, err)
+	require.Equal(t, upgrade.OutcomeWarn, returns().Outcome)
+	require.Contains(t, fmt.Sprint(returns().Reasons), partition.ErrInPlace.Error())
+}
+
 // TestTypeOneEntry: an entry of Type #1 that needs the target slot goes first, too.
 func TestTypeOneEntry(t *testing.T) {
 	s := newSystem(t, "")

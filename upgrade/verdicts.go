@@ -435,7 +435,20 @@ func (p *Plan) judgeReturns() Verdict {
 		j.fail(err)
 	}
 	p.judgeLoader(&j)
+	p.judgeTable(&j)
 	return j
+}
+
+// judgeTable notes whether a power cut while the partition table is written may leave a kernel without partitions.
+func (p *Plan) judgeTable(j *Verdict) {
+	next := *p.state.table
+	next.Partitions = slices.Clone(next.Partitions)
+	next.Partitions[p.Target.Data].Name = p.identity.label() + " "
+	if write, err := next.PlanWrite(); err != nil {
+		j.fail(err)
+	} else if write.InPlace != nil {
+		j.warn("%v", write.InPlace)
+	}
 }
 
 // judgeLoader notes what the loader on the ESP does when firmware refuses an image.

@@ -1,0 +1,76 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sparse"
+)
+
+// Window is one partition of a disk, for reading and writing: an [osmith.Disk]. Nothing outside of it can be reached
+// through it. What the disk knows of its holes, and can do faster than by writing, it knows and can do, too.
+type Window struct {
+	disk      osmith.Disk
+	off, size int64
+}
+
+// Window is partition i (index in Partitions) of disk.
+func (t *Table) Window(disk osmith.Disk, i int) *Window {
+	off, size := t.Extent(i)
+	return &Window{disk: disk, off: off, size: size}
+}
+
+// Size is the size of the partition in bytes.
+func (w *Window) Size() int64 { return w.size }
+
+// ReadAt implements [io.ReaderAt].
+func (w *Window) ReadAt(p []byte, off int64) (int, error) {
+	return io.NewSectionReader(w.disk, w.off, w.size).ReadAt(p, off)
+}
+
+// NextData returns the first range [start, end) at or behind off that may hold anything but zeros, in bytes of the
+// partition. When there is none, start and end are the size. Where the disk cannot tell, all the rest is data.
+func (w *Window) NextData(off int64) (start, end int64, err error) {
+	start, end, err = sparse.NextDataWithin(w.disk, w.off, w.size, off)
+	return start, end, prefix.Error("partition", err)
+}
+
+// WriteAt implements [io.WriterAt]. A write that would leave the partition is refused whole.
+func (w *Window) WriteAt(p []byte, off int64) (int, error) {
+	if err := w.inside(off, int64(len(p))); err != nil {
+		return 0, prefix.Error("partition", err)
+	}
+	return w.disk.WriteAt(p, w.off+off)
+}
+
+// ZeroRange makes n bytes zero, if the disk has such a method. The error matches [errors.ErrUnsupported] if it has not.
+func (w *Window) ZeroRange(off, n int64) error {
+	if err := w.inside(off, n); err != nil {
+		return prefix.Error("partition", err)
+	}
+	z, ok := w.disk.(sparse.ZeroRanger)
+	if !ok {
+		return prefix.Error("partition", fmt.Errorf("zeroing a range of the disk: %w", errors.ErrUnsupported))
+	}
+	return z.ZeroRange(w.off+off, n)
+}
+
+// StartWriteback asks the disk to begin to put n written bytes on stable storage, if it can, and does not wait.
+func (w *Window) StartWriteback(off, n int64) {
+	if w.inside(off, n) == nil {
+		sparse.StartWriteback(w.disk, w.off+off, n)
+	}
+}
+
+func (w *Window) inside(off, n int64) error {
+	if off < 0 || n < 0 || off > w.size || n > w.size-off {
+		return fmt.Errorf("write of %d bytes at %d in a partition of %d bytes", n, off, w.size)
+	}
+	return nil
+}
+
+// Sync calls the Sync method of the disk, if it has one.
+func (w *Window) Sync() error { return prefix.Error("partition", syncTarget(w.disk)) }
