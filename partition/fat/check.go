@@ -76,7 +76,7 @@ func (f *FS) Check() (found *Findings, err error) {
 			return nil, err
 		}
 		found = &Findings{FATsErr: prefix.Error("fat", err)}
-		if s, err = v.survey(nil); err != nil {
+		if s, err = v.survey(walk{}); err != nil {
 			return nil, err
 		}
 	} else {
@@ -91,7 +91,7 @@ func (f *FS) Check() (found *Findings, err error) {
 		}
 		under := s
 		if c.Differs > 0 {
-			if under, err = v.under(k).survey(nil); err != nil {
+			if under, err = v.under(k).survey(walk{}); err != nil {
 				return nil, err
 			}
 		}

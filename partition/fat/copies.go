@@ -77,7 +77,7 @@ func (f *FS) pickReadable() {
 		if !f.readHead(k).right() {
 			continue
 		}
-		s, err := f.under(k).survey(nil)
+		s, err := f.under(k).survey(walk{})
 		if err != nil {
 			continue
 		}
@@ -88,7 +88,7 @@ func (f *FS) pickReadable() {
 	if best < 0 {
 		return
 	}
-	if s, err := f.under(f.geo.active).survey(nil); err == nil && s.beats(found) {
+	if s, err := f.under(f.geo.active).survey(walk{}); err == nil && s.beats(found) {
 		return
 	}
 	f.geo.active = best
@@ -113,7 +113,7 @@ func (f *FS) settle() (*survey, error) {
 			same = same && n == 0
 		}
 	}
-	s, err := f.survey(nil)
+	s, err := f.survey(walk{})
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (f *FS) settle() (*survey, error) {
 	}
 	surveys := []*survey{s}
 	for _, k := range all[1:] {
-		other, err := f.under(k).survey(nil)
+		other, err := f.under(k).survey(walk{})
 		if err != nil {
 			return nil, err
 		}

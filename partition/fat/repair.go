@@ -44,11 +44,11 @@ func (f *FS) Repair() (done Repaired, err error) {
 	if err != nil {
 		return done, err
 	}
-	twins, settled, err := f.twins(s)
+	drop, err := f.secondNames(s)
 	if err != nil {
 		return done, err
 	}
-	if err := s.damage(settled); err != nil {
+	if err := s.damage(); err != nil && len(drop) == 0 {
 		return done, err
 	}
 	if done.FATSectors, err = f.reconcile(); err != nil {
@@ -57,11 +57,16 @@ func (f *FS) Repair() (done Repaired, err error) {
 	if done.FATHeads, err = f.rightHead(); err != nil {
 		return done, err
 	}
-	for _, t := range twins {
+	for _, t := range drop {
 		if err := f.dropName(t); err != nil {
 			return done, err
 		}
 		done.Names++
+	}
+	if len(drop) > 0 {
+		if s, err = f.survey(walk{}); err != nil {
+			return done, err
+		}
 	}
 	for _, p := range s.torn {
 		if err := f.dropOrphans(p, &done); err != nil {
@@ -70,11 +75,6 @@ func (f *FS) Repair() (done Repaired, err error) {
 	}
 	for _, p := range s.dots {
 		if err := f.writeDots(p, &done); err != nil {
-			return done, err
-		}
-	}
-	if len(twins) > 0 { // each chain is that of one name now
-		if s, err = f.survey(nil); err != nil {
 			return done, err
 		}
 	}
@@ -169,7 +169,7 @@ func (f *FS) writeDots(p place, done *Repaired) error {
 		case e.short == name && e.attr&attrVolume == 0:
 			b[11] |= attrDirectory
 			setCluster(b, c, 0)
-		case b[0] == entryDeleted:
+		case b[0] == entryDeleted, i >= d.end && d.buf[2*entrySize] == entryEnd:
 			copy(b, appendShort(nil, name, 0, attrDirectory, c, 0, stampOf(f.Time)))
 		default:
 			return nil
@@ -179,72 +179,87 @@ func (f *FS) writeDots(p place, done *Repaired) error {
 	return f.writeSector(d, 0)
 }
 
-// twin is a name that has the chain of another name.
-type twin struct {
+// listing is an entry and where it is.
+type listing struct {
 	dir place
 	at  spot
 }
 
-// twins finds for each chain that several names start at the one that is to keep it, and returns the others, and all entries
-// for which that settles whose the chain is. Which name was there first nothing says: the first one stays, as with fsck.fat, unless
-// its size does not fit the chain, or another is where the '..' of the directory says.
-func (f *FS) twins(s *survey) (drop []twin, settled map[spot]bool, err error) {
-	if len(s.second) == 0 {
-		return nil, nil, nil
-	}
-	type holder struct {
-		twin
-		dir, whole, fits bool
-	}
-	starts := map[uint32]bool{}
+// holder is a name whose chain starts where that of another does.
+type holder struct {
+	listing
+	dir, whole, fits bool
+}
+
+// holders finds all names whose chains start at the first clusters that several have, by that cluster.
+func (f *FS) holders(s *survey) (map[uint32][]holder, error) {
+	out := map[uint32][]holder{}
 	for _, c := range s.second {
-		starts[c] = true
+		out[c] = nil
 	}
-	holders := map[uint32][]holder{}
-	if _, err = f.survey(func(d *directory, e *entry, p place) {
-		if !starts[e.cluster] || len(holders[e.cluster]) > maxProblems {
+	cs := f.geo.clusterSize
+	_, err := f.survey(walk{each: func(e *entry, p place) {
+		all, ok := out[e.cluster]
+		if !ok || len(all) > maxProblems {
 			return
 		}
 		runs, err := f.chain(e, e.name)
-		h := holder{twin: twin{p, spot{p.cluster, e.pos}}, dir: e.isDir(), whole: err == nil}
+		h := holder{listing: listing{p, spot{p.cluster, e.pos}}, dir: e.isDir()}
 		switch {
 		case err != nil:
 		case !h.dir:
-			cs := f.geo.clusterSize
 			h.fits = count(runs) == (int64(e.size)+cs-1)/cs
 			h.whole = h.fits
 		default:
+			h.whole = true
 			if sub, err := f.loadDir(e.cluster, runs, ""); err == nil {
 				up := sub.parent(f.geo.kind)
 				h.fits = up == p.cluster || up == 0 && p.depth == 0
 			}
 		}
-		holders[e.cluster] = append(holders[e.cluster], h)
-	}); err != nil {
-		return nil, nil, err
+		out[e.cluster] = append(all, h)
+	}})
+	return out, err
+}
+
+// secondNames finds for each chain that several names start at the one that is to keep it, and returns the others: none, if all
+// would not be right without them. Which name was there first nothing says: the first one stays, as with fsck.fat, unless its
+// size does not fit the chain, or another is where the '..' of the directory says.
+func (f *FS) secondNames(s *survey) (drop []listing, err error) {
+	if len(s.second) == 0 {
+		return nil, nil
 	}
-	settled = map[spot]bool{}
-	for _, c := range slices.Sorted(maps.Keys(holders)) {
-		all := holders[c]
+	found, err := f.holders(s)
+	if err != nil {
+		return nil, err
+	}
+	skip := map[spot]bool{}
+	for _, c := range slices.Sorted(maps.Keys(found)) {
+		all := found[c]
 		keep := slices.IndexFunc(all, func(h holder) bool { return h.fits })
 		if keep < 0 {
 			keep = slices.IndexFunc(all, func(h holder) bool { return h.whole })
 		}
-		// If the chain is that of none of them, they all start inside of the chain of another. A file and a directory cannot both
-		// be right, and the chain does not tell.
-		owned := slices.ContainsFunc(all, func(h holder) bool { _, second := s.second[h.at]; return !second })
 		mixed := slices.ContainsFunc(all, func(h holder) bool { return h.dir != all[0].dir })
-		if keep < 0 || !owned || mixed {
+		if keep < 0 || mixed { // a file and a directory cannot both be right, and the chain does not tell
 			continue
 		}
 		for i, h := range all {
-			settled[h.at] = true
 			if i != keep {
-				drop = append(drop, h.twin)
+				drop = append(drop, h.listing)
+				skip[h.at] = true
 			}
 		}
 	}
-	return drop, settled, nil
+	// Without these names everything has to be reached still, and to be whole.
+	without, err := f.survey(walk{skip: skip})
+	if err != nil {
+		return nil, err
+	}
+	if without.damage() != nil || !slices.Equal(without.reached, s.reached) {
+		return nil, nil
+	}
+	return drop, nil
 }
 
 // parent is the cluster that '..' names.
@@ -256,8 +271,8 @@ func (d *directory) parent(kind int) uint32 {
 	return e.cluster
 }
 
-// dropName erases the name of a twin and frees nothing.
-func (f *FS) dropName(t twin) error {
+// dropName erases a name and frees nothing.
+func (f *FS) dropName(t listing) error {
 	d, err := f.loadDir(t.dir.cluster, t.dir.runs, t.dir.path)
 	if err != nil {
 		return err

@@ -24,11 +24,17 @@ type survey struct {
 	second   map[spot]uint32   // entries whose first cluster another has too, or has in its chain, and that cluster
 	tree     [sha256.Size]byte // the sum of all files
 	digest   hash.Hash
-	each     func(*directory, *entry, place)
+	walk     walk
 
 	todo  []place
 	later []uint32 // chains of entries that are not listed
 	runs  []run    // of the chain that is being followed
+}
+
+// walk says how a survey is made.
+type walk struct {
+	each func(*entry, place) // called for everything that is listed
+	skip map[spot]bool       // entries that are left out, as if they were not there
 }
 
 // place is a directory that is yet to be read, or to be repaired.
@@ -57,11 +63,10 @@ func (s *survey) problem(kind ProblemKind, path, format string, args ...any) {
 	}
 }
 
-// survey walks over the tree. each, if it is not nil, is called for every file and directory that is listed. The error is one
-// of reading: what is wrong with the tree is in the result.
-func (f *FS) survey(each func(*directory, *entry, place)) (*survey, error) {
+// survey walks over the tree. The error is one of reading: what is wrong with the tree is in the result.
+func (f *FS) survey(how walk) (*survey, error) {
 	g := &f.geo
-	s := &survey{f: f, table: newTableReader(f.r, g), reached: newBitmap(g), second: map[spot]uint32{}, digest: sha256.New(), each: each}
+	s := &survey{f: f, table: newTableReader(f.r, g), reached: newBitmap(g), second: map[spot]uint32{}, digest: sha256.New(), walk: how}
 	root := place{}
 	if g.kind == 32 {
 		end, err := s.follow(g.rootCluster)
@@ -243,8 +248,11 @@ func (s *survey) directory(p place) error {
 
 func (s *survey) entry(d *directory, e *entry, p place) error {
 	g := &s.f.geo
-	if s.each != nil {
-		s.each(d, e, p)
+	if s.walk.skip[spot{p.cluster, e.pos}] {
+		return nil
+	}
+	if s.walk.each != nil {
+		s.walk.each(e, p)
 	}
 	path := d.pathOf(e)
 	if e.cluster == 0 && !e.isDir() {
@@ -356,16 +364,10 @@ func (s *survey) equal(o *survey) bool {
 	return s.tree == o.tree && maps.Equal(s.worse(), o.worse()) && !s.untold && !o.untold
 }
 
-// damage is the first problem that a repair does not put right, as an error. settled are the entries that share their chain
-// with another until a repair drops one of the two.
-func (s *survey) damage(settled map[spot]bool) error {
-	for at := range s.second {
-		if !settled[at] {
-			settled = nil
-		}
-	}
+// damage is the first problem that is no case for a repair, as an error.
+func (s *survey) damage() error {
 	for _, p := range s.problems {
-		if p.Kind == ProblemChain || p.Kind == ProblemShared || p.Kind == ProblemTwin && settled == nil {
+		if p.Kind.chains() && p.Kind != ProblemSize {
 			return badFormat(s.f.geo.fatOff, "/"+p.Path, "%s", p.Text)
 		}
 	}

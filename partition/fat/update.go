@@ -227,7 +227,7 @@ func firstOf(runs []run) uint32 {
 // another entry has too.
 func (f *FS) discard(runs []run) error {
 	if f.joins != nil && slices.ContainsFunc(runs, func(r run) bool { return f.joins.any(r) }) {
-		s, err := f.survey(nil)
+		s, err := f.survey(walk{})
 		if err != nil {
 			return f.fail(err)
 		}
