@@ -167,15 +167,15 @@ func (f *FS) writeSectors(d *directory, first, stop int) error {
 // clean makes sure that what comes behind the end marker, up to entry stop, is zero, as it has to be once the marker
 // moves. The specification demands it; other writers may not have heard.
 func (f *FS) clean(d *directory, stop int) error {
-	per := f.perUnit()
-	if d.end >= len(d.buf)/entrySize {
+	per, total := f.perUnit(), d.total(&f.geo)
+	if d.end >= total {
 		return nil
 	}
 	first := (d.end/per + 1) * per
-	clear(d.buf[d.end*entrySize : min(first*entrySize, len(d.buf))]) // written together with what is in that unit
+	clear(d.buf[d.end*entrySize : min(first, total)*entrySize]) // written together with what is in that unit
 	wrote := false
-	for i := first; i <= stop && i < len(d.buf)/entrySize; i += per {
-		p := d.buf[i*entrySize : (i+per)*entrySize]
+	for i := first; i <= stop && i < total; i += per {
+		p := d.buf[i*entrySize : min(i+per, total)*entrySize]
 		if bytes.Count(p, []byte{0}) == len(p) {
 			continue
 		}

@@ -464,7 +464,7 @@ func (f *FS) Rename(oldName, newName string) error {
 
 func (f *FS) rename(d *directory, e *entry, oldName, newName, base string) error {
 	short := e.short
-	if SameName(short.text(0), e.name) { // the alias would keep the old name alive
+	if SameName(e.alias, e.name) { // the alias would keep the old name alive
 		var err error
 		if short, err = shortFor(d, base, e); err != nil {
 			return err
