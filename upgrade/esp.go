@@ -29,13 +29,13 @@ type overlay struct {
 }
 
 func (o overlay) isGone(name string) bool {
-	return slices.ContainsFunc(o.gone, func(g string) bool { return strings.EqualFold(g, name) })
+	return slices.ContainsFunc(o.gone, func(g string) bool { return fat.SameName(g, name) })
 }
 
 // Open implements [fs.FS].
 func (o overlay) Open(name string) (fs.File, error) {
 	switch {
-	case strings.EqualFold(name, o.name):
+	case fat.SameName(name, o.name):
 		return &addedFile{io.NewSectionReader(o.added, 0, o.added.Size()), o.info()}, nil
 	case o.isGone(name):
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
@@ -50,7 +50,7 @@ func (o overlay) ReadDir(name string) ([]fs.DirEntry, error) {
 		return nil, err
 	}
 	list = slices.DeleteFunc(list, func(e fs.DirEntry) bool { return o.isGone(path.Join(name, e.Name())) })
-	if strings.EqualFold(name, path.Dir(o.name)) {
+	if fat.SameName(name, path.Dir(o.name)) {
 		list = append(list, fs.FileInfoToDirEntry(o.info()))
 	}
 	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })

@@ -17,6 +17,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
@@ -241,7 +242,7 @@ func (p *Plan) choose(ctx context.Context) error {
 		return err
 	}
 	for _, e := range p.state.Entries {
-		if e.Slot == p.Target || strings.EqualFold(uncounted(e.Path), entryDir+"/"+stem+".efi") {
+		if e.Slot == p.Target || fat.SameName(uncounted(e.Path), entryDir+"/"+stem+".efi") {
 			if e == running {
 				return fmt.Errorf("the running %s has the name of the new version and another content", e.Path)
 			}

@@ -141,7 +141,7 @@ func (s *State) running(m Machine) error {
 // byPath finds an entry by its path, whatever its counter says now: the loader renames on boot.
 func (s *State) byPath(name string) *Entry {
 	for _, e := range s.Entries {
-		if strings.EqualFold(uncounted(e.Path), uncounted(name)) {
+		if fat.SameName(uncounted(e.Path), uncounted(name)) {
 			return e
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
@@ -417,7 +418,7 @@ func (p *Plan) judgeReturns() Verdict {
 	switch {
 	case chosen == nil:
 		j.fail(ErrNothingToReturnTo)
-	case strings.EqualFold(chosen.Path, running.Path):
+	case fat.SameName(chosen.Path, running.Path):
 		j.pass("after %d failed boots the loader returns to %s", p.tries, running.Path)
 	case why.Pinned():
 		j.fail(fmt.Errorf("%w: %s boots %s even when it has failed; clear it", ErrPinned, why, chosen.Path))

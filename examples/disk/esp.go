@@ -11,6 +11,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
@@ -117,5 +118,47 @@ func espMv(c *cli.Call, operands []string) error {
 			return err
 		}
 		return c.Answer(fileJSON{head: header(c, operands[0]), Path: name, Free: volume.Free()}, "")
+	})
+}
+
+// espInspect says what the volume is and what is wrong with it. Anything wrong is a negative answer.
+func espInspect(c *cli.Call, operands []string) error {
+	return withESP(c, operands[0], os.O_RDONLY, func(volume *fat.FS) error {
+		found, err := volume.Check()
+		if err != nil {
+			return err
+		}
+		id := volume.VolumeID()
+		out := volumeJSON{head: header(c, operands[0]), Kind: volume.Kind(), Label: volume.Label(), VolumeID: fmt.Sprintf("%04X-%04X", id>>16, id&0xffff),
+			ClusterSize: volume.ClusterSize(), Free: volume.Free(), Clean: found.Clean(), InUse: found.InUse, IOErrors: found.IOErrors,
+			FATs: []fatJSON{}, Lost: found.LostClusters, Problems: []string{}}
+		for _, f := range found.FATs {
+			out.FATs = append(out.FATs, fatJSON{f.Number, f.Head, f.Differs, f.Damaged})
+		}
+		if found.FATsErr != nil {
+			out.FATsError = found.FATsErr.Error()
+		}
+		for _, p := range found.Problems {
+			out.Problems = append(out.Problems, p.String())
+		}
+		text := fmt.Sprintf("FAT%d  %s  %q  clusters of %d bytes, %d bytes free\n%s", out.Kind, out.VolumeID, out.Label, out.ClusterSize, out.Free, found)
+		if err := c.Answer(out, strings.ToValidUTF8(text, "?")); err != nil || out.Clean {
+			return err
+		}
+		return cli.No{Err: errors.New("the file system is not clean: disk esp repair puts right what a power cut or another maker left")}
+	})
+}
+
+// espRepair puts right what power cuts and other makers leave. What it does not dare to touch is a negative answer.
+func espRepair(c *cli.Call, operands []string) error {
+	return withESP(c, operands[0], os.O_RDWR, func(volume *fat.FS) error {
+		done, err := volume.Repair()
+		if _, damaged := errors.AsType[*osmith.FormatError](err); damaged || errors.Is(err, fat.ErrReadOnly) || errors.Is(err, fat.ErrFATsDiffer) || errors.Is(err, fat.ErrFATDamaged) {
+			return cli.No{Err: err}
+		}
+		if err != nil {
+			return err
+		}
+		return c.Answer(repairJSON{header(c, operands[0]), done != fat.Repaired{}, done.String()}, done.String()+"\n")
 	})
 }

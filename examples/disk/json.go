@@ -81,6 +81,33 @@ type entryJSON struct {
 	Name string `json:"name"`
 	Dir  bool   `json:"dir"`
 	Size int64  `json:"size"`
+	// ByAlias: the name is the 8.3 alias, because the long name cannot be that of a path.
+	ByAlias bool `json:"byAlias,omitempty"`
+}
+
+// volumeJSON is what esp inspect prints.
+type volumeJSON struct {
+	head
+	Kind        int       `json:"kind"` // 12, 16 or 32
+	Label       string    `json:"label"`
+	VolumeID    string    `json:"volumeId"` // as Linux shows it: XXXX-XXXX
+	ClusterSize int64     `json:"clusterSize"`
+	Free        int64     `json:"free"`
+	Clean       bool      `json:"clean"`
+	InUse       bool      `json:"inUse"`    // a dirty bit: a driver did not finish
+	IOErrors    bool      `json:"ioErrors"` // the other dirty bit: a driver met errors of the disk
+	FATs        []fatJSON `json:"fats"`
+	FATsError   string    `json:"fatsError,omitempty"` // why the volume cannot be written
+	Lost        int64     `json:"lostClusters"`
+	Problems    []string  `json:"problems"`
+}
+
+// fatJSON is one copy of the FAT, the one that is read first.
+type fatJSON struct {
+	Number  int  `json:"number"`
+	Head    bool `json:"head"`    // it begins with the media byte
+	Differs int  `json:"differs"` // sectors in which it differs from the first in the list
+	Damaged int  `json:"damaged"` // chains of files that it contradicts
 }
 
 // fileJSON is what esp cat, put, rm and mv print. Cat does not print the file with -json, but its size and SHA-256.

@@ -54,8 +54,13 @@ func list(c *cli.Call, operands []string, at int, kind string, fsys fs.FS) error
 		if err != nil {
 			return err
 		}
-		out.Entries = append(out.Entries, entryJSON{e.Name(), info.IsDir(), info.Size()})
-		fmt.Fprintf(&text, "%s %12d  %s\n", info.Mode().Type().String()[:1], info.Size(), e.Name())
+		a, _ := info.Sys().(fat.Attributes)
+		out.Entries = append(out.Entries, entryJSON{e.Name(), info.IsDir(), info.Size(), a.ByAlias})
+		fmt.Fprintf(&text, "%s %12d  %s", info.Mode().Type().String()[:1], info.Size(), e.Name())
+		if a.ByAlias {
+			text.WriteString("  (8.3 name: the long one cannot be a path)")
+		}
+		text.WriteByte('\n')
 	}
 	return c.Answer(out, strings.ToValidUTF8(text.String(), "?"))
 }
@@ -72,6 +77,13 @@ func inside(name string) string {
 // readers are not ours, and a file system that makes one panic is damaged.
 func entriesOf(fsys fs.FS, name string) (entries []fs.DirEntry, err error) {
 	defer guard(&err)
+	if volume, ok := fsys.(*fat.FS); ok { // it has its own rule for names
+		info, err := volume.Stat(name)
+		if err != nil || !info.IsDir() {
+			return []fs.DirEntry{fs.FileInfoToDirEntry(info)}, err
+		}
+		return volume.ReadDir(name)
+	}
 	if name == "." {
 		return fs.ReadDir(fsys, name)
 	}
@@ -79,13 +91,9 @@ func entriesOf(fsys fs.FS, name string) (entries []fs.DirEntry, err error) {
 	if err != nil {
 		return nil, err
 	}
-	same := func(a, b string) bool { return a == b }
-	if _, ok := fsys.(*fat.FS); ok {
-		same = strings.EqualFold
-	}
 	for _, e := range siblings {
 		switch {
-		case !same(e.Name(), path.Base(name)):
+		case e.Name() != path.Base(name):
 		case e.IsDir():
 			return fs.ReadDir(fsys, name)
 		default:

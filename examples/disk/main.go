@@ -11,6 +11,8 @@
 //	disk esp put IMG[:PART] FILE PATH
 //	disk esp rm IMG[:PART] PATH
 //	disk esp mv IMG[:PART] OLD NEW
+//	disk esp inspect IMG[:PART]
+//	disk esp repair IMG[:PART]
 //
 // LAYOUT.json has the schema osmith.layout/1 (package partition, ReadLayout), REPART.d holds definition files of
 // systemd-repart; paths inside are relative to the file or directory. IDs that the layout does not give are derived from
@@ -22,7 +24,8 @@
 // auto|bar|json|none. With -json one object is printed on stdout; it has "schema": "osmith.disk/1", "verb" and what json.go
 // lists. -progress json writes lines {"verb": "build", "done": 4096, "total": 8192} to stderr, in bytes.
 //
-// Exit status: 0 yes; 1 no: the layout does not fit, a copy of the table is damaged, there is no such file; 2 usage or I/O.
+// Exit status: 0 yes; 1 no: the layout does not fit, a copy of the table is damaged, the file system is not clean, there is no such file or
+// its name is ambiguous; 2 usage or I/O.
 package main
 
 import (
@@ -49,18 +52,21 @@ var program = cli.Program{Name: "disk", Schema: schema, IsNo: isNo, Verbs: []cli
 	{Name: "esp rm", Usage: "IMG[:PART] PATH", Example: "disk esp rm disk.img EFI/Linux/os_1.efi", Least: 2, Most: 2, Do: espRm},
 	{Name: "esp mv", Usage: "IMG[:PART] OLD NEW",
 		Example: "disk esp mv disk.img EFI/Linux/os_2+3.efi EFI/Linux/os_2.efi", Least: 3, Most: 3, Do: espMv},
+	{Name: "esp inspect", Usage: "IMG[:PART]", Example: "disk esp inspect disk.img", Least: 1, Most: 1, Do: espInspect},
+	{Name: "esp repair", Usage: "IMG[:PART]", Example: "disk esp repair disk.img", Least: 1, Most: 1, Do: espRepair},
 }}
 
 // isNo tells a negative answer from a failure.
 func isNo(err error) bool {
 	var space *partition.SpaceError
 	var full *fat.SpaceError
-	return errors.As(err, &space) || errors.As(err, &full)
+	var other *fat.NotFATError
+	return errors.As(err, &space) || errors.As(err, &full) || errors.As(err, &other)
 }
 
 // missing makes a file that is not inside of an image a negative answer. A file of the host that is missing is a failure.
 func missing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, fat.ErrCrossDirectory) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, fat.ErrCrossDirectory) || errors.Is(err, fat.ErrAmbiguous) {
 		return cli.No{Err: err}
 	}
 	return err

@@ -166,7 +166,7 @@ func TestLs(t *testing.T) {
 			var got listJSON
 			require.NoError(t, json.Unmarshal([]byte(out), &got))
 			require.Equal(t, c.kind, got.FileSystem)
-			require.Equal(t, []entryJSON{{"loader.conf", false, 10}}, got.Entries)
+			require.Equal(t, []entryJSON{{"loader.conf", false, 10, false}}, got.Entries)
 			disk(t, 0, "ls", "d.img", "acme_1", "loader/loader.conf")
 			disk(t, 1, "ls", "d.img", "2", "nothing")
 		})

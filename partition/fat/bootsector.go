@@ -3,6 +3,7 @@ package fat
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/bits"
 
@@ -75,8 +76,19 @@ func (g *geometry) valid(c uint32) bool { return c >= 2 && c-2 < g.clusters }
 // dirClusters is how many clusters a directory can have.
 func (g *geometry) dirClusters() int64 { return max(maxDirBytes/g.clusterSize, 1) }
 
-// readGeometry decodes the boot sector of the volume at the start of r.
+// readGeometry decodes the boot sector of the volume at the start of r. What is recognised as another format is a
+// [*NotFATError] inside of the [*osmith.FormatError].
 func readGeometry(r osmith.Source) (*geometry, error) {
+	g, err := decodeGeometry(r)
+	if bad, ok := errors.AsType[*osmith.FormatError](err); ok {
+		if other := otherFormat(r); other != nil {
+			return nil, &osmith.FormatError{Offset: bad.Offset, Field: bad.Field, Err: fmt.Errorf("%w (%w)", other, bad.Err)}
+		}
+	}
+	return g, err
+}
+
+func decodeGeometry(r osmith.Source) (*geometry, error) {
 	const where = "boot sector: "
 	size := r.Size()
 	if size < 512 {

@@ -59,7 +59,7 @@ func (g *geometry) copies() []int {
 
 // under is the volume as another copy of the FAT has it.
 func (f *FS) under(k int) *FS {
-	v := &FS{r: f.r, geo: f.geo}
+	v := &FS{r: f.r, geo: f.geo, page: f.page, unit: f.unit}
 	v.geo.active = k
 	return v
 }

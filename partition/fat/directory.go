@@ -16,6 +16,7 @@ import (
 // entry is a file or directory as its parent directory lists it.
 type entry struct {
 	name    string
+	alias   string // the 8.3 name as text
 	short   shortName
 	attr    byte
 	cluster uint32
@@ -93,7 +94,7 @@ func (d *directory) lookup(name string) *entry {
 
 // answers reports whether name is that of e, but for case, or its 8.3 alias.
 func (e *entry) answers(name string) bool {
-	return SameName(e.name, name) || SameName(e.short.text(0), name)
+	return SameName(e.name, name) || SameName(e.alias, name)
 }
 
 // only is lookup for changes: nil if there is no such entry, and [ErrAmbiguous] if name can mean several. A name in its
@@ -102,7 +103,7 @@ func (d *directory) only(name string) (*entry, error) {
 	var exact, loose *entry
 	twice := func(a, b *entry) error {
 		return fmt.Errorf("%w: %q can be %q (8.3 alias %s) or %q (%s): give the name in its exact case", ErrAmbiguous, name, a.name,
-			a.short.text(0), b.name, b.short.text(0))
+			a.alias, b.name, b.alias)
 	}
 	var both error
 	for i := range d.entries {
@@ -203,8 +204,13 @@ func (f *FS) parse(d *directory) {
 			d.kept = append(d.kept, e)
 			continue
 		}
-		if e.name = name; name == "" {
-			e.name, e.byAlias = e.short.text(b[12]), e.n > 1
+		e.alias = f.page.text(e.short, 0)
+		switch e.name = name; {
+		case name != "":
+		case b[12]&(lowerBase|lowerExt) != 0:
+			e.name, e.byAlias = f.page.text(e.short, b[12]), e.n > 1
+		default:
+			e.name, e.byAlias = e.alias, e.n > 1
 		}
 		if e.isDir() {
 			e.again = subdirs[e.cluster]
@@ -421,7 +427,7 @@ func appendLong(b []byte, name string, sum byte) []byte {
 // entrySet is what a name takes in its directory: long entries where they are needed, then the short entry.
 func entrySet(name string, s shortName, short bool, attr byte, cluster, size uint32, t stamp) []byte {
 	exact, bits, needLong, ok := exactShort(name)
-	if ok && exact == s && (!needLong || (short && bits != 0 && s.text(bits) == name)) {
+	if ok && exact == s && (!needLong || (short && bits != 0 && codePage(nil).text(s, bits) == name)) {
 		if !needLong {
 			bits = 0
 		}

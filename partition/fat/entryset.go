@@ -98,7 +98,7 @@ func (f *FS) grow(d *directory, n int) error {
 	}
 	d.runs = append(d.runs, runs...)
 	d.buf = append(d.buf, make([]byte, count*g.clusterSize)...)
-	return f.sync() // as long as the copies of the FAT differ, no entry is to depend on which of them is read
+	return f.sync()
 }
 
 // writeSector writes the sector of the FAT that holds entry i of d. Devices with sectors as large as that take no less. What
@@ -131,7 +131,7 @@ func (f *FS) place(d *directory, set []byte) error {
 		if err := f.writeSectors(d, first, stop); err != nil {
 			return err
 		}
-		if err := f.sync(); err != nil { // fsck.fat takes a set behind the marker for one that was lost
+		if err := f.sync(); err != nil {
 			return err
 		}
 	}
@@ -150,7 +150,7 @@ func (f *FS) place(d *directory, set []byte) error {
 			return err
 		}
 	}
-	return nil
+	return f.sync()
 }
 
 // writeSectors writes the sectors of the FAT that hold the entries from first up to stop.
@@ -167,15 +167,15 @@ func (f *FS) writeSectors(d *directory, first, stop int) error {
 // clean makes sure that what comes behind the end marker, up to entry stop, is zero, as it has to be once the marker
 // moves. The specification demands it; other writers may not have heard.
 func (f *FS) clean(d *directory, stop int) error {
-	per := f.perUnit()
-	if d.end >= len(d.buf)/entrySize {
+	per, total := f.perUnit(), d.total(&f.geo)
+	if d.end >= total {
 		return nil
 	}
 	first := (d.end/per + 1) * per
-	clear(d.buf[d.end*entrySize : min(first*entrySize, len(d.buf))]) // written together with what is in that unit
+	clear(d.buf[d.end*entrySize : min(first, total)*entrySize]) // written together with what is in that unit
 	wrote := false
-	for i := first; i <= stop && i < len(d.buf)/entrySize; i += per {
-		p := d.buf[i*entrySize : (i+per)*entrySize]
+	for i := first; i <= stop && i < total; i += per {
+		p := d.buf[i*entrySize : min(i+per, total)*entrySize]
 		if bytes.Count(p, []byte{0}) == len(p) {
 			continue
 		}
@@ -193,7 +193,11 @@ func (f *FS) clean(d *directory, stop int) error {
 
 // delete marks entry i in memory.
 func (d *directory) delete(i int) {
-	d.buf[i*entrySize] = entryDeleted
+	p := d.buf[i*entrySize : (i+1)*entrySize]
+	if i >= d.end {
+		clear(p)
+	}
+	p[0] = entryDeleted
 }
 
 // erase removes the set of e: the unit with the short entry first.
@@ -206,9 +210,6 @@ func (f *FS) erase(d *directory, e *entry) error {
 		}
 		if err := f.writeSector(d, lo); err != nil {
 			return err
-		}
-		if lo == e.pos {
-			break
 		}
 		if err := f.sync(); err != nil {
 			return err
@@ -247,21 +248,24 @@ func (f *FS) substitute(d *directory, e *entry, set []byte) (ok bool, err error)
 	if err := f.writeSector(d, units[0]); err != nil {
 		return false, err
 	}
+	if err := f.sync(); err != nil {
+		return false, err
+	}
 	return true, f.dropRest(d, e, rest)
 }
 
-// dropRest removes the first n entries of the set of e once the switch is on the medium that has put its short entry elsewhere.
+// dropRest removes the first n entries of the set of e, whose short entry is elsewhere now.
 func (f *FS) dropRest(d *directory, e *entry, n int) error {
 	if n == 0 {
 		return nil
 	}
-	if err := f.sync(); err != nil {
-		return err
-	}
 	for i := e.pos; i < e.pos+n; i++ {
 		d.delete(i)
 	}
-	return f.writeSectors(d, e.pos, e.pos+n)
+	if err := f.writeSectors(d, e.pos, e.pos+n); err != nil {
+		return err
+	}
+	return f.sync()
 }
 
 // inPlace returns the entries of d with set where the set of e is: the short entry stays, the long entries before it change. It
@@ -299,7 +303,7 @@ func (f *FS) repack(d *directory, e *entry, set []byte) (next []byte, rest int) 
 	var head, middle, tail []byte
 	if e.pos < lo {
 		rest = lo - e.pos
-		middle = append(middle, set...) // first: a long entry of another name may follow what is left of the set before it, an 8.3 entry not
+		middle = append(append(middle, deletedEntry[:]...), set...) // a deleted entry ends what is left of the set before it
 	}
 	for i := lo; i < hi && i < d.end; i++ {
 		raw := d.buf[i*entrySize : (i+1)*entrySize]

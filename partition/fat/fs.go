@@ -1,7 +1,6 @@
 package fat
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -25,23 +24,22 @@ type FS struct {
 	// Time is what WriteFile and MkdirAll stamp new entries with, in UTC. The zero value is 1980-01-01.
 	Time time.Time
 
-	r   io.ReaderAt
-	w   io.WriterAt // nil: read-only
-	geo geometry
+	r    io.ReaderAt
+	w    io.WriterAt // nil: read-only
+	geo  geometry
+	page codePage
 	// unit is what the device writes whole or not at all: its logical sector.
 	unit int64
 
 	parents parents
 
-	mu    sync.RWMutex
-	used  bitmap // clusters in use or bad; nil until the first change or Free
-	joins bitmap // where chains of two entries meet; nil: nowhere
-	free  uint32
-	hint  uint32 // where to look for free clusters next
-	ready bool   // the FATs were made equal
-	// unsynced says that something was written since the last sync.
-	unsynced bool
-	broken   error // a write failed: what is on disk is whole, what is in memory may not be
+	mu     sync.RWMutex
+	used   bitmap // clusters in use or bad; nil until the first change or Free
+	joins  bitmap // where chains of two entries meet; nil: nowhere
+	free   uint32
+	hint   uint32 // where to look for free clusters next
+	ready  bool   // the FATs were made equal
+	broken error  // a write failed: what is on disk is whole, what is in memory may not be
 }
 
 var (
@@ -59,6 +57,9 @@ type OpenOptions struct {
 	// taken to be 512, which is right for every disk. A volume can have larger sectors than its disk. One with smaller
 	// sectors is a [*osmith.FormatError]: no firmware or kernel mounts it there.
 	SectorSize int
+	// CodePage is that of 8.3 names and the volume label: 437 (also 0), 850, 852, 858 or 866. It is only of use for names with
+	// characters beyond ASCII that have no long name, as DOS and cameras make them. New 8.3 names are of ASCII.
+	CodePage int
 }
 
 // OpenWith opens the volume on a disk, or at the start of one, for reading and updating. Nothing is written before the first
@@ -74,7 +75,7 @@ func OpenWith(disk osmith.Disk, o OpenOptions) (f *FS, err error) {
 	default:
 		return nil, fmt.Errorf("sector size %d: want 512, 1024, 2048 or 4096", unit)
 	}
-	if f, err = OpenReader(disk); err != nil {
+	if f, err = OpenReaderWith(disk, OpenOptions{CodePage: o.CodePage}); err != nil {
 		return nil, err
 	}
 	if ss := f.geo.sectorSize; ss < unit {
@@ -84,14 +85,22 @@ func OpenWith(disk osmith.Disk, o OpenOptions) (f *FS, err error) {
 	return f, nil
 }
 
-// OpenReader opens the volume at the start of r for reading.
-func OpenReader(r osmith.Source) (f *FS, err error) {
+// OpenReader opens the volume at the start of r for reading: [OpenReaderWith] without options.
+func OpenReader(r osmith.Source) (*FS, error) { return OpenReaderWith(r, OpenOptions{}) }
+
+// OpenReaderWith opens the volume at the start of r for reading. What is recognised as another format is a [*NotFATError]. The
+// SectorSize of the options does not matter.
+func OpenReaderWith(r osmith.Source, o OpenOptions) (f *FS, err error) {
 	defer prefix.Add("fat", &err)
+	page, err := codePageOf(o.CodePage)
+	if err != nil {
+		return nil, err
+	}
 	g, err := readGeometry(r)
 	if err != nil {
 		return nil, err
 	}
-	f = &FS{r: r, geo: *g, unit: smallestSector, hint: 2}
+	f = &FS{r: r, geo: *g, page: page, unit: smallestSector, hint: 2}
 	f.pickReadable()
 	return f, nil
 }
@@ -105,13 +114,19 @@ func (f *FS) ClusterSize() int64 { return f.geo.clusterSize }
 // VolumeID is the serial number of the volume.
 func (f *FS) VolumeID() uint32 { return f.geo.volumeID }
 
-// Label is the volume label of the boot sector, empty if it is "NO NAME".
+// Label is the volume label: that of the root directory, which is the one that systems show and change, or that of the boot sector
+// if there is none or the root directory cannot be read. It is empty if it is "NO NAME".
 func (f *FS) Label() string {
-	s := string(bytes.TrimRight(f.geo.label[:], " \x00"))
-	if s == "NO NAME" {
-		return ""
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if d, err := f.readDir(0, ""); err == nil {
+		for _, e := range d.kept {
+			if e.attr&(attrVolume|attrDirectory) == attrVolume {
+				return f.page.label(e.short)
+			}
+		}
 	}
-	return s
+	return f.page.label(f.geo.label)
 }
 
 // walk returns the directory that holds name and the entry of name; for "." the root directory and nil.
@@ -357,7 +372,7 @@ func (i *info) String() string             { return fs.FormatFileInfo(i) }
 func (i *info) Sys() any {
 	a := i.e.attr
 	return Attributes{
-		ShortName: i.e.short.text(0), ReadOnly: a&attrReadOnly != 0, Hidden: a&2 != 0, System: a&4 != 0, Archive: a&attrArchive != 0,
+		ShortName: i.e.alias, ReadOnly: a&attrReadOnly != 0, Hidden: a&2 != 0, System: a&4 != 0, Archive: a&attrArchive != 0,
 		ByAlias: i.e.byAlias,
 	}
 }

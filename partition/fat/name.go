@@ -1,7 +1,6 @@
 package fat
 
 import (
-	"bytes"
 	"strings"
 	"unicode/utf8"
 
@@ -210,46 +209,6 @@ func itoa(n int) string {
 		b[i] = byte('0' + n%10)
 	}
 	return string(b[i:])
-}
-
-// oem maps the bytes 0x80-0xff of a short name: code page 437, what DOS and mtools assume.
-var oem = []rune("ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u00a0")
-
-// text decodes a short name. caseBits is DIR_NTRes.
-func (s shortName) text(caseBits byte) string {
-	part := func(b []byte, lower bool) string {
-		b = bytes.TrimRight(b, " ")
-		var out strings.Builder
-		for _, c := range b {
-			switch {
-			case c >= 0x80:
-				out.WriteRune(oem[c-0x80])
-			case lower && c >= 'A' && c <= 'Z':
-				out.WriteByte(c + 'a' - 'A')
-			default:
-				out.WriteByte(c)
-			}
-		}
-		return out.String()
-	}
-	if s[0] == 0x05 { // stands for 0xE5, which would mark the entry as deleted
-		s[0] = 0xe5
-	}
-	base, ext := part(s[:8], caseBits&lowerBase != 0), part(s[8:], caseBits&lowerExt != 0)
-	if ext != "" {
-		base += "." + ext
-	}
-	// No short name may have such characters, and fsck.fat says so; but the file is there, and has to have a path.
-	base = strings.Map(func(r rune) rune {
-		if r == '/' || r == 0 {
-			return '_'
-		}
-		return r
-	}, base)
-	if !plainName(base) {
-		base = "_" + base
-	}
-	return base
 }
 
 // checksum ties long entries to their short entry (fatgen103, ChkSum).
