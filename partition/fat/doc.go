@@ -20,8 +20,8 @@
 //
 // # Power cuts
 //
-// Every update is data, then FATs (the active one first), then one sector of the directory, with Sync between the
-// steps if the target has it. The only assumption is that the device writes a sector whole or not at all: its logical sector, that
+// Every update is data and FATs, then one sector of the directory, then the FAT entries of what is no longer needed, with Sync
+// between the steps if the target has it. The only assumption is that the device writes a sector whole or not at all: its logical sector, that
 // is ([OpenOptions]), and not that of the FAT, which may be eight times as large. After a cut the volume shows what it showed
 // before or what it was to show; at worst fsck.fat finds lost clusters, a second FAT that
 // lags behind, pieces of a long name, or an old free count. [FS.Repair] puts these right. The boot sector is never

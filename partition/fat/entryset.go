@@ -98,7 +98,7 @@ func (f *FS) grow(d *directory, n int) error {
 	}
 	d.runs = append(d.runs, runs...)
 	d.buf = append(d.buf, make([]byte, count*g.clusterSize)...)
-	return f.sync()
+	return f.sync() // as long as the copies of the FAT differ, no entry is to depend on which of them is read
 }
 
 // writeSector writes the sector of the FAT that holds entry i of d. Devices with sectors as large as that take no less. What
@@ -131,7 +131,7 @@ func (f *FS) place(d *directory, set []byte) error {
 		if err := f.writeSectors(d, first, stop); err != nil {
 			return err
 		}
-		if err := f.sync(); err != nil {
+		if err := f.sync(); err != nil { // fsck.fat takes a set behind the marker for one that was lost
 			return err
 		}
 	}
@@ -150,7 +150,7 @@ func (f *FS) place(d *directory, set []byte) error {
 			return err
 		}
 	}
-	return f.sync()
+	return nil
 }
 
 // writeSectors writes the sectors of the FAT that hold the entries from first up to stop.
@@ -193,11 +193,7 @@ func (f *FS) clean(d *directory, stop int) error {
 
 // delete marks entry i in memory.
 func (d *directory) delete(i int) {
-	p := d.buf[i*entrySize : (i+1)*entrySize]
-	if i >= d.end {
-		clear(p)
-	}
-	p[0] = entryDeleted
+	d.buf[i*entrySize] = entryDeleted
 }
 
 // erase removes the set of e: the unit with the short entry first.
@@ -210,6 +206,9 @@ func (f *FS) erase(d *directory, e *entry) error {
 		}
 		if err := f.writeSector(d, lo); err != nil {
 			return err
+		}
+		if lo == e.pos {
+			break
 		}
 		if err := f.sync(); err != nil {
 			return err
@@ -248,24 +247,21 @@ func (f *FS) substitute(d *directory, e *entry, set []byte) (ok bool, err error)
 	if err := f.writeSector(d, units[0]); err != nil {
 		return false, err
 	}
-	if err := f.sync(); err != nil {
-		return false, err
-	}
 	return true, f.dropRest(d, e, rest)
 }
 
-// dropRest removes the first n entries of the set of e, whose short entry is elsewhere now.
+// dropRest removes the first n entries of the set of e once the switch is on the medium that has put its short entry elsewhere.
 func (f *FS) dropRest(d *directory, e *entry, n int) error {
 	if n == 0 {
 		return nil
 	}
+	if err := f.sync(); err != nil {
+		return err
+	}
 	for i := e.pos; i < e.pos+n; i++ {
 		d.delete(i)
 	}
-	if err := f.writeSectors(d, e.pos, e.pos+n); err != nil {
-		return err
-	}
-	return f.sync()
+	return f.writeSectors(d, e.pos, e.pos+n)
 }
 
 // inPlace returns the entries of d with set where the set of e is: the short entry stays, the long entries before it change. It
@@ -303,7 +299,7 @@ func (f *FS) repack(d *directory, e *entry, set []byte) (next []byte, rest int) 
 	var head, middle, tail []byte
 	if e.pos < lo {
 		rest = lo - e.pos
-		middle = append(append(middle, deletedEntry[:]...), set...) // a deleted entry ends what is left of the set before it
+		middle = append(middle, set...) // first: a long entry of another name may follow what is left of the set before it, an 8.3 entry not
 	}
 	for i := lo; i < hi && i < d.end; i++ {
 		raw := d.buf[i*entrySize : (i+1)*entrySize]

@@ -79,12 +79,23 @@ func (v volume) cutFiles() []osmith.ESPFile {
 
 var longest = strings.Repeat("abcdefgh ", 26) + "longer"
 
-// build makes the volume.
+// build makes the volume. The free clusters that a change will take hold a directory that is gone.
 func (v volume) build(t testing.TB) *faultio.Disk {
 	d := build(t, v.cutFiles(), BuildOptions{Size: v.size, Kind: v.kind, ClusterSize: v.cluster, SectorSize: v.sector})
 	if v.packed {
 		for _, dir := range []string{"EFI/Linux", "loader", "full"} {
 			pack(t, d, dir)
+		}
+	}
+	f, err := Open(d)
+	require.NoError(t, err)
+	require.NoError(t, f.load())
+	set := appendShort(nil, padShort("STALE", ""), 0, attrArchive, 0, 0, stamp{})
+	for c, n := uint32(2), 0; n < 32; c++ {
+		if !f.used.has(c) {
+			n++
+			_, err := d.WriteAt(bytes.Repeat(set, int(v.cluster)/entrySize), f.geo.clusterOff(c))
+			require.NoError(t, err)
 		}
 	}
 	return d
@@ -286,7 +297,27 @@ func (op operation) record(t *testing.T, v volume, d *faultio.Disk, limit int) (
 	require.NoError(t, op.do(f))
 	faults, err := d.Faults(faultio.FaultOptions{Sector: v.device, Limit: limit})
 	require.NoError(t, err)
-	return faults, append(states, d.Clone())
+	states = append(states, d.Clone())
+	requireSynced(t, d)
+	return faults, states
+}
+
+// requireSynced says that all writes of the record are on the medium, and that each sync had something to do.
+func requireSynced(t *testing.T, d *faultio.Disk) {
+	t.Helper()
+	writes := d.Writes()
+	if len(writes) == 0 { // there was nothing to repair
+		return
+	}
+	last := make([]byte, len(writes[0].Data))
+	_, err := d.ReadAt(last, writes[0].Offset)
+	require.NoError(t, err)
+	_, err = d.WriteAt(last, writes[0].Offset) // has the number of syncs until now
+	require.NoError(t, err)
+	require.Greater(t, d.Writes()[len(writes)].Epoch, writes[len(writes)-1].Epoch, "a sync is missing at the end")
+	for i := 1; i < len(writes); i++ {
+		require.LessOrEqual(t, writes[i].Epoch, writes[i-1].Epoch+1, "a sync with nothing to sync before write %d", i)
+	}
 }
 
 // cut runs the operation on the disk, looks at what every power cut that is possible leaves, and counts.

@@ -33,13 +33,15 @@ type FS struct {
 
 	parents parents
 
-	mu     sync.RWMutex
-	used   bitmap // clusters in use or bad; nil until the first change or Free
-	joins  bitmap // where chains of two entries meet; nil: nowhere
-	free   uint32
-	hint   uint32 // where to look for free clusters next
-	ready  bool   // the FATs were made equal
-	broken error  // a write failed: what is on disk is whole, what is in memory may not be
+	mu    sync.RWMutex
+	used  bitmap // clusters in use or bad; nil until the first change or Free
+	joins bitmap // where chains of two entries meet; nil: nowhere
+	free  uint32
+	hint  uint32 // where to look for free clusters next
+	ready bool   // the FATs were made equal
+	// unsynced says that something was written since the last sync.
+	unsynced bool
+	broken   error // a write failed: what is on disk is whole, what is in memory may not be
 }
 
 var (

@@ -60,9 +60,6 @@ func (f *FS) relocate(d *directory, dir string, e *entry, set []byte) (ok bool, 
 	if err != nil {
 		return false, err
 	}
-	if err := f.sync(); err != nil {
-		return false, err
-	}
 	if err := f.dropRest(d, e, m.rest); err != nil {
 		return false, err
 	}
@@ -128,7 +125,6 @@ func (f *FS) rearrange(m *relocation, e *entry, set []byte) {
 	}
 	if e.pos < lo {
 		m.rest = lo - e.pos
-		b = append(b, deletedEntry[:]...) // ends what is left of the set in the cluster before
 		add(set)
 	}
 	for i := lo; i < hi && i < d.end; i++ {

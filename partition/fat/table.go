@@ -311,12 +311,9 @@ func (f *FS) link(runs []run) error {
 	})
 }
 
-// linkWritten is link between two syncs: what the clusters hold is on the disk before the chain is, and the chain before
-// anything that refers to it.
+// linkWritten is link and a sync: the chain and what its clusters hold are on the medium before anything refers to them. Which of
+// the two comes first does not matter.
 func (f *FS) linkWritten(runs []run) error {
-	if err := f.sync(); err != nil {
-		return err
-	}
 	if err := f.link(runs); err != nil {
 		return err
 	}
@@ -394,13 +391,19 @@ func (f *FS) Free() int64 {
 }
 
 func (f *FS) write(b []byte, off int64) error {
+	f.unsynced = true
 	if _, err := f.w.WriteAt(b, off); err != nil {
 		return f.fail(fmt.Errorf("write at 0x%x: %w", off, err))
 	}
 	return nil
 }
 
+// sync returns when all that was written is on the medium.
 func (f *FS) sync() error {
+	if !f.unsynced {
+		return nil
+	}
+	f.unsynced = false
 	if s, ok := f.w.(interface{ Sync() error }); ok {
 		if err := s.Sync(); err != nil {
 			return f.fail(fmt.Errorf("sync: %w", err))

@@ -172,6 +172,7 @@ func (f *FS) store(name string, content osmith.Source) ([]run, error) {
 			piece = io.NewSectionReader(whole, pos, size)
 		}
 		to := sparse.Target{W: f.w, Sync: true}
+		f.unsynced = true
 		if err := to.Copy(g.clusterOff(r.first), piece, size); err != nil {
 			f.release(runs) // the FAT on disk still says free
 			return nil, fmt.Errorf("content of /%s, run %d: %w", name, i, err)
@@ -223,9 +224,15 @@ func firstOf(runs []run) uint32 {
 	return runs[0].first
 }
 
-// discard gives clusters back that their entry, which is gone from the disk, does not refer to any more: but for those that
+// discard gives clusters back once it is on the medium that their entry does not refer to them any more: but for those that
 // another entry has too.
 func (f *FS) discard(runs []run) error {
+	if len(runs) == 0 {
+		return nil
+	}
+	if err := f.sync(); err != nil {
+		return err
+	}
 	if f.joins != nil && slices.ContainsFunc(runs, func(r run) bool { return f.joins.any(r) }) {
 		s, err := f.survey(walk{})
 		if err != nil {
@@ -238,11 +245,11 @@ func (f *FS) discard(runs []run) error {
 		return err
 	}
 	f.release(runs)
-	return f.sync()
+	return nil
 }
 
 // WriteFile makes a new file; one that exists is [fs.ErrExist], too little space a [*SpaceError] before anything is
-// written. Its directory must exist. The data is written first, then both FATs, then the one sector of the
+// written. Its directory must exist. The data and both FATs are written first, then the one sector of the
 // directory that makes the file appear: a power cut leaves the volume with the whole file or without it, at worst
 // with lost clusters, which [FS.Repair] frees.
 func (f *FS) WriteFile(name string, content osmith.Source) error {
@@ -305,9 +312,6 @@ func (f *FS) ReplaceFile(name string, content osmith.Source) error {
 		b[18], b[19] = byte(t.date), byte(t.date>>8)
 		b[22], b[23], b[24], b[25] = byte(t.time), byte(t.time>>8), byte(t.date), byte(t.date>>8)
 		if err := f.writeSector(d, i); err != nil {
-			return err
-		}
-		if err := f.sync(); err != nil {
 			return err
 		}
 		return f.discard(old)
@@ -489,6 +493,9 @@ func (f *FS) rename(d *directory, e *entry, oldName, newName, base string) error
 		return err
 	}
 	if err := f.create(newName, src.SectionReader, e.attr, e.written); err != nil {
+		return err
+	}
+	if err := f.sync(); err != nil {
 		return err
 	}
 	d, e, err = f.target(oldName)
