@@ -22,6 +22,7 @@ type Source interface {
 //	Sync() error                   // returns when all that was written is on stable storage
 //	ZeroRange(off, n int64) error  // makes n bytes zero faster than writing them does, or fails with errors.ErrUnsupported
 //	StartWriteback(off, n int64)   // begins to put n written bytes on stable storage, without waiting
+//	SectorSize() int               // the logical sector size in bytes, 0: not known
 //
 // Without Sync a power cut may undo writes in any order.
 type Disk interface {
@@ -103,6 +104,9 @@ func (d *Device) WriteAt(p []byte, off int64) (int, error) { return d.file.Write
 
 // Size is the number of bytes that there were when the Device was made.
 func (d *Device) Size() int64 { return d.size }
+
+// SectorSize is the logical sector size of a block device in bytes, where the system tells it; else, and for a file, 0.
+func (d *Device) SectorSize() int { return sectorSize(d.file) }
 
 // Sync returns when all that was written is on stable storage (fsync(2)).
 func (d *Device) Sync() error { return d.file.Sync() }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"unsafe"
 )
 
 // lseek(2), since Linux 3.1.
@@ -39,4 +40,24 @@ func nextData(f *os.File, off, end int64) (start, stop int64, ok bool) {
 		return 0, 0, false
 	}
 	return start, min(stop, end), true
+}
+
+// blkSSZGet is BLKSSZGET of include/uapi/linux/fs.h: the logical sector size as an int.
+const blkSSZGet = 0x1268
+
+// sectorSize asks a block device. Anything else does not know the request.
+func sectorSize(f *os.File) int {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var size int32
+	var failed syscall.Errno
+	err = conn.Control(func(fd uintptr) {
+		_, _, failed = syscall.Syscall(syscall.SYS_IOCTL, fd, blkSSZGet, uintptr(unsafe.Pointer(&size)))
+	})
+	if err != nil || failed != 0 || size < 512 {
+		return 0
+	}
+	return int(size)
 }

@@ -54,6 +54,7 @@ func TestDevice(t *testing.T) {
 	d, err := osmith.NewDevice(f)
 	require.NoError(t, err)
 	require.Equal(t, int64(8<<20), d.Size())
+	require.Zero(t, d.SectorSize(), "a file has none")
 	_, err = d.WriteAt([]byte("data"), 4<<20)
 	require.NoError(t, err)
 	require.NoError(t, d.Sync())

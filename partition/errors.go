@@ -6,8 +6,10 @@ import (
 )
 
 var (
-	// ErrNoTable: neither a primary nor a backup GPT was found. Errors of [Read] wrap it together with the reasons.
+	// ErrNoTable: the disk shows no trace of a GPT. Errors of [Read] wrap it together with the reasons.
 	ErrNoTable = errors.New("no GPT")
+	// ErrDamaged: the disk has, or had, a GPT, but neither of its tables can be read. Errors of [Read] wrap it together with the reasons.
+	ErrDamaged = errors.New("the GPT cannot be read")
 	// ErrOverlap: two partitions share a sector.
 	ErrOverlap = errors.New("overlaps")
 	// ErrRange: a partition lies outside of the usable sectors.
@@ -18,6 +20,8 @@ var (
 	ErrDuplicateID = errors.New("has the ID of another partition")
 	// ErrHybridMBR: the MBR lists partitions besides the protective one. Editing only the GPT would let the two disagree.
 	ErrHybridMBR = errors.New("hybrid MBR")
+	// ErrNoRoom: a partition takes the last sectors of the disk, where a backup table belongs.
+	ErrNoRoom = errors.New("no room for a backup table at the end of the disk")
 	// ErrRootHash: a root hash that is too short to make two different IDs from.
 	ErrRootHash = errors.New("root hash")
 )

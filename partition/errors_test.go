@@ -58,7 +58,10 @@ func TestErrorsAreNamedOnce(t *testing.T) {
 		require.True(t, strings.HasPrefix(err.Error(), "partition: "), "%s: %v", name, err)
 		require.Equal(t, 1, strings.Count(err.Error(), "partition: "), "%s: %v", name, err)
 	}
+	damaged := faultio.NewDisk(1 << 20)
+	_, err = damaged.WriteAt([]byte(signature), 512)
+	require.NoError(t, err)
 	var format *osmith.FormatError
-	require.True(t, errors.As(second(Read(d, ReadOptions{SectorSize: 4096})), &format))
+	require.True(t, errors.As(second(Read(damaged, ReadOptions{})), &format))
 	require.False(t, strings.Contains(format.Error(), "partition: "))
 }

@@ -576,7 +576,7 @@ func TestNoRoomForBackup(t *testing.T) {
 		d.Record()
 		require.Error(t, table.Write(d))
 		table.Partitions[2].LastLBA = 700 // smaller, but what it holds must not be lost before that is on the disk
-		require.ErrorContains(t, table.Write(d), "no room for a backup")
+		require.ErrorIs(t, table.Write(d), ErrNoRoom)
 		require.Empty(t, d.Writes())
 	}
 }

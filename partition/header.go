@@ -52,8 +52,9 @@ func (h *header) arraySectors(ss int64) uint64 {
 	return (uint64(h.count)*uint64(h.entrySize) + uint64(ss) - 1) / uint64(ss)
 }
 
-// readHeader reads the header at lba of a disk of sectors sectors.
-func readHeader(r io.ReaderAt, lba, sectors uint64, ss int64, which string) (*header, error) {
+// readHeader reads the header at lba of a disk of sectors sectors. AlternateLBA is not held against anything: nobody does. beyond
+// lets LastUsableLBA lie beyond the disk.
+func readHeader(r io.ReaderAt, lba, sectors uint64, ss int64, which string, beyond bool) (*header, error) {
 	off := int64(lba) * ss
 	fail := func(at int64, field, format string, args ...any) error {
 		return &osmith.FormatError{Offset: off + at, Field: which + " header: " + field, Err: fmt.Errorf(format, args...)}
@@ -83,10 +84,7 @@ func readHeader(r io.ReaderAt, lba, sectors uint64, ss int64, which string) (*he
 	if h.myLBA != lba {
 		return nil, fail(24, "MyLBA", "%d in sector %d", h.myLBA, lba)
 	}
-	if h.alternate == 0 || h.alternate >= sectors || h.alternate == lba {
-		return nil, fail(32, "AlternateLBA", "%d on a disk of %d sectors", h.alternate, sectors)
-	}
-	if h.firstUsable < 2 || h.lastUsable >= sectors || h.firstUsable > h.lastUsable {
+	if h.firstUsable < 2 || h.lastUsable >= sectors && !beyond || h.firstUsable > h.lastUsable {
 		return nil, fail(40, "FirstUsableLBA", "usable sectors %d to %d on a disk of %d sectors", h.firstUsable, h.lastUsable, sectors)
 	}
 	if h.entrySize < minEntrySize || h.entrySize&(h.entrySize-1) != 0 {
@@ -175,8 +173,19 @@ type Partition struct {
 	// Attributes are the 64 flag bits; unknown ones are kept.
 	Attributes uint64
 
-	readLBA uint64          // FirstLBA as read
+	read    *origin         // as read; nil: a new partition
 	rawName [nameBytes]byte // as read: it is written back if Name still is what it decodes to
+}
+
+// origin is what of a partition may stay as it was read, though it could not be made so.
+type origin struct {
+	first, last uint64
+	id          osmith.GUID
+}
+
+// unmoved reports whether the partition was read with its sectors.
+func (p *Partition) unmoved() bool {
+	return p.read != nil && p.read.first == p.FirstLBA && p.read.last == p.LastLBA
 }
 
 // readEntry decodes an entry in use.
@@ -187,7 +196,7 @@ func readEntry(b []byte, number int) Partition {
 		FirstLBA: le.Uint64(b[32:]), LastLBA: le.Uint64(b[40:]), Attributes: le.Uint64(b[48:]),
 		Name: efi.DecodeUTF16(b[nameOffset : nameOffset+nameBytes]),
 	}
-	p.readLBA = p.FirstLBA
+	p.read = &origin{p.FirstLBA, p.LastLBA, p.ID}
 	copy(p.rawName[:], b[nameOffset:])
 	return p
 }
@@ -253,15 +262,8 @@ func protective(sectors uint64) []byte {
 
 // isHybrid reports whether an MBR lists partitions of its own, beside a protective record or without one.
 func isHybrid(b []byte) bool {
-	if b[510] != 0x55 || b[511] != 0xaa {
-		return false
-	}
-	for i := range 4 {
-		if kind := mbrRecord(b, i)[4]; kind != 0 && kind != typeGPT {
-			return true
-		}
-	}
-	return false
+	m := classify(b)
+	return m.signed && m.others > 0 && !m.wrongType
 }
 
 // updateMBR returns the sector 0 that protects a GPT on a disk of the given number of sectors. Boot code and
@@ -273,15 +275,16 @@ func updateMBR(old []byte, sectors uint64, keep bool) []byte {
 		return b
 	}
 	want := protective(sectors)
-	for i := range 4 {
-		r := mbrRecord(b, i)
-		if r[4] == typeGPT && b[510] == 0x55 && b[511] == 0xaa {
-			if binary.LittleEndian.Uint32(r[12:]) != binary.LittleEndian.Uint32(want[12:]) {
+	m := classify(b)
+	if m.signed && m.protective == 1 && m.records == 1 {
+		for i := range 4 {
+			r := mbrRecord(b, i)
+			if r[4] == typeGPT && binary.LittleEndian.Uint32(r[12:]) != binary.LittleEndian.Uint32(want[12:]) {
 				want[0] = r[0] // some BIOSes boot only from an "active" record
 				copy(r, want)
 			}
-			return b
 		}
+		return b
 	}
 	clear(b[mbrRecords : mbrRecords+4*mbrRecordSize])
 	copy(mbrRecord(b, 0), want)

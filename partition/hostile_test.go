@@ -29,9 +29,7 @@ func TestHostileHeaders(t *testing.T) {
 		{"HeaderSize", func(b []byte) { le.PutUint32(b[12:], 0) }},
 		{"HeaderSize", func(b []byte) { le.PutUint32(b[12:], 0xffffffff) }},
 		{"MyLBA", func(b []byte) { le.PutUint64(b[24:], 7) }},
-		{"AlternateLBA", func(b []byte) { le.PutUint64(b[32:], 1<<55) }},
 		{"FirstUsableLBA", func(b []byte) { le.PutUint64(b[40:], 1<<63) }},
-		{"FirstUsableLBA", func(b []byte) { le.PutUint64(b[48:], 1<<63) }},
 		{"PartitionEntryLBA", func(b []byte) { le.PutUint64(b[72:], 1<<55-1) }},
 		{"PartitionEntryLBA", func(b []byte) { le.PutUint64(b[72:], 1<<63+2) }},
 		{"PartitionEntryLBA", func(b []byte) { le.PutUint64(b[72:], 0) }},
@@ -66,7 +64,7 @@ func TestHostileHeaders(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		table, err = Read(d, ReadOptions{})
 		runtime.ReadMemStats(&after)
-		require.ErrorIs(t, err, ErrNoTable, c.field)
+		require.ErrorIs(t, err, ErrDamaged, c.field)
 		require.ErrorAs(t, err, &format)
 		require.Nil(t, table)
 		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20))
@@ -97,29 +95,15 @@ func TestReadErrors(t *testing.T) {
 	table, err := Read(failing{d}, ReadOptions{})
 	require.NoError(t, err, "an unreadable primary is what the backup is for")
 	require.ErrorIs(t, table.PrimaryErr, errDisk)
-	for _, size := range []int64{-1, 0, 1, 512, 1024, 4096} {
+	for _, size := range []int64{-1, 0, 1, 512, 1024} {
 		_, err := Read(claims{d, size}, ReadOptions{})
 		require.ErrorIs(t, err, ErrNoTable)
 	}
-	_, err = Read(io.NewSectionReader(d, 0, d.Size()-1<<20), ReadOptions{})
-	require.ErrorIs(t, err, ErrNoTable, "a truncated image")
 	_, err = Read(d, ReadOptions{SectorSize: 4096})
-	require.ErrorIs(t, err, ErrNoTable)
+	require.ErrorIs(t, err, ErrDamaged)
+	require.ErrorContains(t, err, "its sectors have 512")
 	_, err = Read(d, ReadOptions{SectorSize: 1})
 	require.Error(t, err)
-	backwards, err := Read(d, ReadOptions{})
-	require.NoError(t, err)
-	backwards.Partitions[0].FirstLBA, backwards.Partitions[0].LastLBA = 9000, 8000
-	for _, h := range []*header{backwards.read.primary, backwards.read.backup} {
-		p := backwards.Partitions[0]
-		p.put(backwards.read.array[:128])
-		h.entriesCRC = crc32.ChecksumIEEE(backwards.read.array[:128*128])
-		d.WriteAt(backwards.read.array, int64(h.entriesLBA)*512)
-		d.WriteAt(h.encode(), int64(h.myLBA)*512)
-	}
-	var format *osmith.FormatError
-	_, err = Read(d, ReadOptions{})
-	require.ErrorAs(t, err, &format)
 }
 
 func TestWindow(t *testing.T) {
@@ -212,6 +196,10 @@ func FuzzRead(f *testing.F) {
 				t.Fatal("not whole after a repair", err, whole)
 			}
 			require.Equal(t, table.Partitions, whole.Partitions)
+			require.Len(t, whole.BadEntries, len(table.BadEntries))
+			for i, e := range whole.BadEntries { // at another place, perhaps
+				require.Equal(t, table.BadEntries[i].Partition, e.Partition)
+			}
 		}
 		if table.Check() != nil || table.UsedBackup || table.BackupErr != nil {
 			return
@@ -225,7 +213,7 @@ func FuzzRead(f *testing.F) {
 		}
 		after := make([]byte, len(b))
 		d.ReadAt(after, 0)
-		if string(after[512:]) != string(b[512:]) && table.SectorSize == 512 {
+		if string(after[512:]) != string(b[512:]) && table.SectorSize == 512 && grow == 0 {
 			t.Fatal("a table that was read and written again differs")
 		}
 		require.Equal(t, table.Partitions, again.Partitions)

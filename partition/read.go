@@ -19,13 +19,15 @@ type ReadOptions struct {
 	SectorSize int
 }
 
-// Read reads the table of a disk, the primary if it is good, else the backup (UsedBackup, PrimaryErr).
-// A disk without a table is an error that matches [ErrNoTable].
+// Read reads the table of a disk, the primary if it is good, else the backup (UsedBackup, PrimaryErr). A disk that shows no
+// trace of a GPT is an error that matches [ErrNoTable], one whose tables are all damaged [ErrDamaged].
 //
 // The backup is looked for where the primary header says, damaged or not, and in the last sector of the disk; then
 // where the disk ended before it grew: where the protective MBR says, behind the last partition of primary entries that
 // are left, in the last MiB, and at the end of every MiB up to 2 GiB and of every GiB up to 256 GiB. The first one
 // that is whole is taken. This search needs a protective MBR or the signature of a primary header.
+//
+// Read is more lenient than firmware and kernels are: [Table.Findings] says where they see something else.
 func Read(disk osmith.Source, o ReadOptions) (t *Table, err error) {
 	defer prefix.Add("partition", &err)
 	return read(disk, o.SectorSize)
@@ -33,9 +35,16 @@ func Read(disk osmith.Source, o ReadOptions) (t *Table, err error) {
 
 // read takes 0 for a sector size that is to be detected.
 func read(r osmith.Source, sectorSize int) (*Table, error) {
+	device := 0
+	if d, ok := r.(interface{ SectorSize() int }); ok {
+		device = d.SectorSize()
+	}
 	sectorSizes := []int64{512, 4096}
 	switch sectorSize {
 	case 0:
+		if device == 4096 {
+			sectorSizes = []int64{4096, 512}
+		}
 	case 512, 4096:
 		sectorSizes = []int64{int64(sectorSize)}
 	default:
@@ -43,21 +52,57 @@ func read(r osmith.Source, sectorSize int) (*Table, error) {
 	}
 	size := r.Size()
 	var reasons []error
-	for _, primary := range []bool{true, false} {
+	for _, from := range []source{fromPrimary, fromBackup, fromLenient} {
 		for _, ss := range sectorSizes {
 			if size/ss < 6 {
-				reasons = append(reasons, fmt.Errorf("a disk of %d bytes is too small for a GPT with %d-byte sectors", size, ss))
+				if from == fromPrimary {
+					reasons = append(reasons, fmt.Errorf("a disk of %d bytes is too small for a GPT with %d-byte sectors", size, ss))
+				}
 				continue
 			}
-			t, err := readTable(r, size, ss, primary)
+			t, err := readTable(r, size, ss, from)
 			if err == nil {
+				t.DeviceSectorSize = device
 				return t, nil
 			}
-			reasons = append(reasons, fmt.Errorf("%d-byte sectors: %w", ss, err))
+			if from != fromLenient {
+				reasons = append(reasons, fmt.Errorf("%d-byte sectors: %w", ss, err))
+			}
 		}
 	}
-	return nil, fmt.Errorf("%w: %w", ErrNoTable, errors.Join(reasons...))
+	why := ErrNoTable
+	if size/512 >= 6 && traces(r, size) {
+		why = ErrDamaged
+		other := int64(512 + 4096 - sectorSize)
+		if _, _, err := readBoth(r, 1, uint64(size/other), other, "primary", false); err == nil && sectorSize != 0 {
+			return nil, fmt.Errorf("%w with sectors of %d bytes: its sectors have %d", why, sectorSize, other)
+		}
+	}
+	return nil, fmt.Errorf("%w: %w", why, errors.Join(reasons...))
 }
+
+// traces reports whether something says that the disk has, or had, a GPT: a header's signature where one belongs, or a protective
+// record in sector 0.
+func traces(r io.ReaderAt, size int64) bool {
+	b := make([]byte, mbrSize)
+	for _, ss := range []int64{512, 4096} {
+		for _, off := range []int64{ss, size/ss*ss - ss} {
+			if off > 0 && sparse.ReadFull(r, b[:len(signature)], off) == nil && string(b[:len(signature)]) == signature {
+				return true
+			}
+		}
+	}
+	return sparse.ReadFull(r, b, 0) == nil && classify(b).records > 0
+}
+
+// source says where a table is read from.
+type source int
+
+const (
+	fromPrimary source = iota
+	fromBackup
+	fromLenient // a primary whose LastUsableLBA is beyond the disk, which kernels refuse and sgdisk reads
+)
 
 // reading is what is known of a disk: what [Read] found, or [Table.Write] made.
 type reading struct {
@@ -65,6 +110,7 @@ type reading struct {
 	primary, backup *header // nil: not good; a backup that says something else than the primary is not good either
 	array           []byte  // the entries in force, in whole sectors
 	mbr             []byte  // sector 0; nil: it cannot be read
+	stale           *header // a table in the last sector that is not this one's backup
 	arrayLBA        uint64  // without a primary header: where the primary entries were found all the same; 0: nowhere
 	firstLBA        uint64  // of all partitions in force
 	lastLBA         uint64
@@ -81,42 +127,50 @@ func (r *reading) same(o *reading) bool {
 }
 
 // readTable reads the table from the primary or from the backup.
-func readTable(r io.ReaderAt, size, ss int64, fromPrimary bool) (*Table, error) {
+func readTable(r io.ReaderAt, size, ss int64, from source) (*Table, error) {
 	sectors := uint64(size / ss)
 	t := &Table{SectorSize: int(ss), Size: size}
 	found := &reading{sectors: sectors}
 	var h *header
 	var err error
-	if fromPrimary {
-		if h, found.array, err = readBoth(r, 1, sectors, ss, "primary"); err != nil {
+	if from != fromBackup {
+		if h, found.array, err = readBoth(r, 1, sectors, ss, "primary", from == fromLenient); err != nil {
 			return nil, err
 		}
 		found.primary = h
-		var array []byte
-		if found.backup, array, t.BackupErr = readBoth(r, h.alternate, sectors, ss, "backup"); t.BackupErr == nil {
-			t.BackupErr = agree(h, found.backup, found.array, array)
+		switch {
+		case h.alternate <= 1 || h.alternate >= sectors:
+			t.BackupErr = fmt.Errorf("the primary header has the backup in sector %d of %d", h.alternate, sectors)
+		default:
+			if found.backup, _, t.BackupErr = readBoth(r, h.alternate, sectors, ss, "backup", from == fromLenient); t.BackupErr == nil {
+				t.BackupErr = agree(h, found.backup)
+			}
 		}
 		if t.BackupErr != nil {
 			found.backup = nil
 		}
 	} else {
-		_, _, t.PrimaryErr = readBoth(r, 1, sectors, ss, "primary")
+		_, _, t.PrimaryErr = readBoth(r, 1, sectors, ss, "primary", false)
 		if h, found.array, err = findBackup(r, sectors, ss); err != nil {
 			return nil, err
 		}
 		found.backup, t.UsedBackup = h, true
 		found.arrayLBA = findArray(r, h, sectors, ss)
 	}
+	if found.backup == nil || found.backup.myLBA != sectors-1 {
+		if s, _, err := readBoth(r, sectors-1, sectors, ss, "backup", true); err == nil && agree(h, s) != nil {
+			found.stale = s
+		}
+	}
 	t.read = found
 	t.DiskID, t.Entries, t.FirstUsableLBA, t.LastUsableLBA = h.diskID, int(h.count), h.firstUsable, h.lastUsable
-	if err := t.readEntries(h); err != nil {
-		return nil, err
-	}
+	t.readEntries(h)
 	found.mbr = make([]byte, ss)
-	if err := sparse.ReadFull(r, found.mbr, 0); err != nil {
-		return nil, fmt.Errorf("MBR: %w", err)
+	if sparse.ReadFull(r, found.mbr, 0) != nil {
+		found.mbr = nil
+	} else {
+		t.HybridMBR = isHybrid(found.mbr)
 	}
-	t.HybridMBR = isHybrid(found.mbr)
 	found.bound(t.Partitions)
 	found.findFree(r, h, ss)
 	return t, nil
@@ -130,8 +184,8 @@ func (r *reading) bound(partitions []Partition) {
 	}
 }
 
-func readBoth(r io.ReaderAt, lba, sectors uint64, ss int64, which string) (*header, []byte, error) {
-	h, err := readHeader(r, lba, sectors, ss, which)
+func readBoth(r io.ReaderAt, lba, sectors uint64, ss int64, which string, beyond bool) (*header, []byte, error) {
+	h, err := readHeader(r, lba, sectors, ss, which, beyond)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -143,7 +197,7 @@ func readBoth(r io.ReaderAt, lba, sectors uint64, ss int64, which string) (*head
 }
 
 // agree reports how a good backup differs from a good primary.
-func agree(p, b *header, pa, ba []byte) error {
+func agree(p, b *header) error {
 	switch {
 	case b.alternate != p.myLBA:
 		return fmt.Errorf("backup header has the primary in sector %d", b.alternate)
@@ -183,7 +237,7 @@ func findArray(r io.ReaderAt, h *header, sectors uint64, ss int64) uint64 {
 }
 
 // readEntries lists the entries in use.
-func (t *Table) readEntries(h *header) error {
+func (t *Table) readEntries(h *header) {
 	for i := range int(h.count) {
 		b := t.read.array[i*int(h.entrySize):][:h.entrySize]
 		p := readEntry(b, i+1)
@@ -191,15 +245,15 @@ func (t *Table) readEntries(h *header) error {
 			continue
 		}
 		if p.FirstLBA > p.LastLBA || p.LastLBA >= t.sectors() {
-			return &osmith.FormatError{
+			t.BadEntries = append(t.BadEntries, BadEntry{p, &osmith.FormatError{
 				Offset: int64(h.entriesLBA)*int64(t.SectorSize) + int64(i)*int64(h.entrySize) + 32,
 				Field:  fmt.Sprintf("entry %d (%q): StartingLBA", i+1, p.Name),
 				Err:    fmt.Errorf("sectors %d to %d on a disk of %d sectors", p.FirstLBA, p.LastLBA, t.sectors()),
-			}
+			}})
+			continue
 		}
 		t.Partitions = append(t.Partitions, p)
 	}
-	return nil
 }
 
 // Bounds of the search for a backup header on a disk that grew.
@@ -212,7 +266,7 @@ const (
 // findBackup reads the backup table of a disk whose primary is no good. If there is none, the error is the one of the
 // last sector, where it belongs.
 func findBackup(r io.ReaderAt, sectors uint64, ss int64) (*header, []byte, error) {
-	h, array, err := readBoth(r, sectors-1, sectors, ss, "backup")
+	h, array, err := readBoth(r, sectors-1, sectors, ss, "backup", false)
 	own := hintedBackup(r, ss)
 	if own == 0 && err == nil {
 		return h, array, nil
@@ -223,7 +277,7 @@ func findBackup(r io.ReaderAt, sectors uint64, ss int64) (*header, []byte, error
 		if lba < 2 || lba >= sectors-1 {
 			return false
 		}
-		h, array, err := readBoth(r, lba, sectors, ss, "backup")
+		h, array, err := readBoth(r, lba, sectors, ss, "backup", false)
 		if err != nil || h.alternate != 1 {
 			return false
 		}

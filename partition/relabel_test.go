@@ -64,7 +64,7 @@ func requireEitherTable(t *testing.T, d *faultio.Disk, before, after []Partition
 	plain := func(in []Partition) []Partition { // without how it was read
 		out := append([]Partition(nil), in...)
 		for i := range out {
-			out[i].rawName, out[i].readLBA = [nameBytes]byte{}, 0
+			out[i].rawName, out[i].read = [nameBytes]byte{}, nil
 		}
 		return out
 	}

@@ -16,6 +16,9 @@ type RepairOptions struct {
 	SectorSize int
 	// KeepHybridMBR allows the repair of a GPT beside a hybrid MBR, which stays as it is.
 	KeepHybridMBR bool
+	// Seed gives new IDs to partitions that have none, or that of another one, in which case the first in entry order keeps it. Zero:
+	// they keep what they have. What finds a partition by its PARTUUID finds it by the new one only.
+	Seed osmith.GUID
 }
 
 // Repaired says what [Repair] put right.
@@ -26,11 +29,15 @@ type Repaired struct {
 	MovedFrom, MovedTo uint64
 	// MBR says that the protective MBR was missing or had another size.
 	MBR bool
+	// Usable says that FirstUsableLBA or LastUsableLBA left out sectors of a partition, or named sectors beyond the disk.
+	Usable bool
+	// IDs are the numbers of the partitions that got new IDs.
+	IDs []int
 }
 
 // Changed reports whether anything had to be written.
 func (r *Repaired) Changed() bool {
-	return r.Primary != nil || r.Backup != nil || r.MovedFrom != r.MovedTo || r.MBR
+	return r.Primary != nil || r.Backup != nil || r.MovedFrom != r.MovedTo || r.MBR || r.Usable || r.IDs != nil
 }
 
 // String is for people: one line for each thing put right, or "nothing to repair".
@@ -48,6 +55,12 @@ func (r *Repaired) String() string {
 	if r.MBR {
 		out = append(out, "protective MBR written")
 	}
+	if r.Usable {
+		out = append(out, "range of usable sectors fitted to the partitions and the disk")
+	}
+	for _, n := range r.IDs {
+		out = append(out, fmt.Sprintf("number %d has a new ID", n))
+	}
 	if out == nil {
 		return "nothing to repair"
 	}
@@ -55,9 +68,11 @@ func (r *Repaired) String() string {
 }
 
 // Repair makes the table of a disk whole: a primary or backup that cannot be read, or disagrees, is
-// written anew from the other one; the backup of a disk that grew is moved to its end; the protective MBR is put right.
-// Partitions stay as they are, and so does everything that [Table.Write] keeps. If there is nothing to repair, nothing
-// is written. The writes come in such an order that after a power cut at any of them the table can be read, and repaired.
+// written anew from the other one; the backup of a disk that grew is moved to its end; the protective MBR is put right; the usable
+// sectors are made to include all partitions; and with a Seed, no two partitions keep one ID.
+// Partitions stay where they are, and so does everything that [Table.Write] keeps. Partitions that overlap are an error that matches
+// [ErrOverlap]: one of them has to go, and which one is for a person to say. If there is nothing to repair, nothing
+// is written. The writes come in the order of [Table.Write].
 //
 // A table that was moved leaves its old backup header behind, which could be taken for a table later. It is made zero in
 // the end, unless it lies in a partition.
@@ -67,6 +82,9 @@ func Repair(disk osmith.Disk, o RepairOptions) (done *Repaired, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.HybridMBR && !o.KeepHybridMBR {
+		return nil, ErrHybridMBR
+	}
 	t.KeepHybridMBR = o.KeepHybridMBR
 	done = &Repaired{Primary: t.PrimaryErr, Backup: t.BackupErr}
 	place, end := uint64(0), t.sectors()-1
@@ -75,25 +93,73 @@ func Repair(disk osmith.Disk, o RepairOptions) (done *Repaired, err error) {
 	} else {
 		place = t.read.primary.alternate
 	}
-	if place != end {
+	moved := place != end && place > 1
+	if moved {
 		done.MovedFrom, done.MovedTo = place, end
 		if err := t.Resize(disk.Size()); err != nil {
 			return nil, err
 		}
 	}
-	done.MBR = !bytes.Equal(updateMBR(t.read.mbr, t.sectors(), t.HybridMBR), t.read.mbr)
+	if err := t.fitUsable(done); err != nil {
+		return nil, err
+	}
+	t.newIDs(done, o.Seed)
+	if err := t.Check(); err != nil {
+		return nil, err
+	}
+	done.MBR = t.read.mbr == nil || !bytes.Equal(updateMBR(t.read.mbr, t.sectors(), t.HybridMBR), t.read.mbr)
 	if !done.Changed() {
 		return done, nil
 	}
 	if err := t.Write(disk); err != nil {
 		return nil, err
 	}
-	if place != end {
+	if moved {
 		if err := t.forget(disk, place); err != nil {
 			return nil, err
 		}
 	}
 	return done, nil
+}
+
+// fitUsable widens the range of usable sectors where partitions lie outside of it, and ends it on the disk. edk2 offers only partitions
+// inside.
+func (t *Table) fitUsable(done *Repaired) error {
+	p, b, err := t.geometry()
+	if err != nil {
+		return err
+	}
+	ss := int64(t.SectorSize)
+	if end := b.entriesLBA - 1; t.LastUsableLBA > end {
+		t.LastUsableLBA, done.Usable = end, true
+	}
+	for _, e := range t.Partitions {
+		if e.FirstLBA < t.FirstUsableLBA && e.FirstLBA >= p.entriesLBA+p.arraySectors(ss) {
+			t.FirstUsableLBA, done.Usable = e.FirstLBA, true
+		}
+		if e.LastLBA > t.LastUsableLBA && e.LastLBA < b.entriesLBA {
+			t.LastUsableLBA, done.Usable = e.LastLBA, true
+		}
+	}
+	return nil
+}
+
+// newIDs gives an ID to each partition that has none of its own.
+func (t *Table) newIDs(done *Repaired, seed osmith.GUID) {
+	if seed.IsZero() {
+		return
+	}
+	taken := map[osmith.GUID]bool{{}: true}
+	for i := range t.Partitions {
+		p := &t.Partitions[i]
+		if !taken[p.ID] {
+			taken[p.ID] = true
+			continue
+		}
+		p.ID = seedGUID(seed, fmt.Appendf(nil, "repair %d %s", p.Number, p.ID))
+		taken[p.ID] = true
+		done.IDs = append(done.IDs, p.Number)
+	}
 }
 
 // forget makes the header in a sector zero, if there is one that nothing else owns.

@@ -111,7 +111,7 @@ func TestRepairRefuses(t *testing.T) {
 	_, err := Repair(faultio.NewDisk(1<<20), RepairOptions{})
 	require.ErrorIs(t, err, ErrNoTable)
 	_, err = Repair(d, RepairOptions{SectorSize: 4096})
-	require.ErrorIs(t, err, ErrNoTable)
+	require.ErrorIs(t, err, ErrDamaged)
 	_, err = Repair(d, RepairOptions{SectorSize: 512})
 	require.NoError(t, err)
 	hybrid := grown(d, 256<<20)

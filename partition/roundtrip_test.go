@@ -74,7 +74,7 @@ func same(t *testing.T, want, got *Table) {
 	require.Len(t, got.Partitions, len(want.Partitions))
 	byNumber := map[int]Partition{}
 	for _, p := range got.Partitions {
-		p.rawName, p.readLBA = [nameBytes]byte{}, 0
+		p.rawName, p.read = [nameBytes]byte{}, nil
 		byNumber[p.Number] = p
 	}
 	for _, p := range want.Partitions {

@@ -60,11 +60,13 @@ func TestSectors4096(t *testing.T) {
 		device, err := osmith.OpenFile(other)
 		require.NoError(t, err)
 		require.Equal(t, table.Size, device.Size())
+		require.Equal(t, 4096, device.SectorSize())
 		got, err := Read(device, ReadOptions{})
 		require.NoError(t, device.Close())
 		require.NoError(t, err)
 		require.Equal(t, 4096, got.SectorSize)
 		require.NoError(t, got.BackupErr)
+		require.Empty(t, got.Findings())
 		same(t, table, got)
 	}
 }

@@ -17,10 +17,15 @@ type Table struct {
 	DiskID osmith.GUID
 	// SectorSize is the logical sector size of the disk, 512 or 4096 bytes.
 	SectorSize int
+	// DeviceSectorSize is the logical sector size of the device that the table was read from, in bytes; 0: it is not known. Where it
+	// is not SectorSize, neither firmware nor kernels find the partitions.
+	DeviceSectorSize int
 	// Size is the size of the disk in bytes.
 	Size int64
 	// Partitions are the entries in use, in entry order when read.
 	Partitions []Partition
+	// BadEntries are entries in use that [Read] found to be no partitions, in entry order. They are kept.
+	BadEntries []BadEntry
 	// Entries is how many entries the table has room for. 0: 128 in a new table. That of a table that was read stays.
 	Entries int
 	// FirstUsableLBA and LastUsableLBA bound the partitions. 0: next to the tables.
@@ -98,6 +103,11 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 	b := *cmp.Or(r.backup, model)
 	if end := sectors - 1; r.backup == nil || b.myLBA != end {
 		b.myLBA, b.entriesLBA = end, end-n
+		for _, e := range t.BadEntries {
+			if e.FirstLBA <= end && end-n <= e.LastLBA {
+				return nil, nil, fmt.Errorf("%w: it is in entry %d (%q), which goes on beyond the disk: the disk seems to be cut off", ErrNoRoom, e.Number, e.Name)
+			}
+		}
 	}
 	if r.primary == nil && r.backup != nil {
 		p.entriesLBA = r.primaryArray(n, cmp.Or(t.FirstUsableLBA, p.firstUsable))
@@ -152,6 +162,9 @@ func (t *Table) numbers(h *header) ([]int, error) {
 		return &EntryError{Number: number, Name: t.Partitions[i].Name, Err: err}
 	}
 	taken := map[int]bool{}
+	for _, e := range t.BadEntries {
+		taken[e.Number] = true
+	}
 	for i, p := range t.Partitions {
 		if p.Number < 0 || uint64(p.Number) > uint64(h.count) {
 			return nil, fail(i, p.Number, fmt.Errorf("the table has %d entries", h.count))
@@ -163,7 +176,7 @@ func (t *Table) numbers(h *header) ([]int, error) {
 	}
 	out := make([]int, len(t.Partitions))
 	next := 1
-	ids := map[osmith.GUID]bool{}
+	ids := map[osmith.GUID]bool{} // true: of a partition that was read with it
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
 		out[i] = p.Number
@@ -175,24 +188,26 @@ func (t *Table) numbers(h *header) ([]int, error) {
 				out[i], taken[next] = next, true
 			}
 		}
+		oldID := p.read != nil && p.read.id == p.ID
+		otherOld, other := ids[p.ID]
 		switch {
 		case p.Type.IsZero():
 			return nil, fail(i, out[i], errors.New("type is all zero, which marks an unused entry"))
-		case p.ID.IsZero():
+		case p.ID.IsZero() && !oldID:
 			return nil, fail(i, out[i], errors.New("ID is all zero"))
-		case ids[p.ID]:
+		case other && !(oldID && otherOld):
 			return nil, fail(i, out[i], fmt.Errorf("%w: %s", ErrDuplicateID, p.ID))
 		case p.FirstLBA > p.LastLBA:
 			return nil, fail(i, out[i], fmt.Errorf("starts at sector %d and ends at %d", p.FirstLBA, p.LastLBA))
-		case p.FirstLBA < h.firstUsable || p.LastLBA > h.lastUsable:
+		case (p.FirstLBA < h.firstUsable || p.LastLBA > h.lastUsable) && !p.unmoved():
 			return nil, fail(i, out[i], fmt.Errorf("%w: sectors %d to %d of %d to %d", ErrRange, p.FirstLBA, p.LastLBA, h.firstUsable, h.lastUsable))
-		case !t.AllowUnaligned && p.FirstLBA%(physicalSector/uint64(t.SectorSize)) != 0 && p.FirstLBA != p.readLBA:
+		case !t.AllowUnaligned && p.FirstLBA%(physicalSector/uint64(t.SectorSize)) != 0 && (p.read == nil || p.read.first != p.FirstLBA):
 			return nil, fail(i, out[i], fmt.Errorf("%w: sector %d of %d bytes is at no multiple of %d bytes", ErrUnaligned, p.FirstLBA, t.SectorSize, physicalSector))
 		}
 		if err := p.checkName(); err != nil {
 			return nil, fail(i, out[i], err)
 		}
-		ids[p.ID] = true
+		ids[p.ID] = oldID
 	}
 	order := make([]int, len(t.Partitions))
 	for i := range order {

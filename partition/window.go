@@ -26,6 +26,14 @@ func (t *Table) Window(disk osmith.Disk, i int) *Window {
 // Size is the size of the partition in bytes.
 func (w *Window) Size() int64 { return w.size }
 
+// SectorSize is the logical sector size of the disk in bytes, 0 if it does not say.
+func (w *Window) SectorSize() int {
+	if d, ok := w.disk.(interface{ SectorSize() int }); ok {
+		return d.SectorSize()
+	}
+	return 0
+}
+
 // ReadAt implements [io.ReaderAt].
 func (w *Window) ReadAt(p []byte, off int64) (int, error) {
 	return io.NewSectionReader(w.disk, w.off, w.size).ReadAt(p, off)

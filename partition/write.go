@@ -118,7 +118,8 @@ func (t *Table) Write(w io.WriterAt) (err error) {
 // adopt makes the table the one that was read, after it was written.
 func (t *Table) adopt(plan *WritePlan, disk io.ReaderAt) {
 	for i := range t.Partitions {
-		t.Partitions[i].Number, t.Partitions[i].readLBA = plan.numbers[i], t.Partitions[i].FirstLBA
+		p := &t.Partitions[i]
+		p.Number, p.read = plan.numbers[i], &origin{p.FirstLBA, p.LastLBA, p.ID}
 	}
 	p, b := plan.primary, plan.backup
 	p.sector, b.sector = p.encode(), b.encode()
@@ -229,7 +230,7 @@ func (r *reading) backupInForce(last, n uint64) (*header, error) {
 		return nil, nil
 	}
 	if last < n || r.lastLBA >= last-n {
-		return nil, fmt.Errorf("no room for a backup table in the last %d sectors: a partition ends in sector %d of %d", n+1, r.lastLBA, last+1)
+		return nil, fmt.Errorf("%w, which takes %d sectors: a partition ends in sector %d of %d", ErrNoRoom, n+1, r.lastLBA, last+1)
 	}
 	h := *r.primary
 	h.myLBA, h.alternate, h.entriesLBA = last, 1, last-n
@@ -305,6 +306,9 @@ func (t *Table) encodeEntries(h *header) (array []byte, numbers []int, err error
 		copy(array, t.read.array)
 	}
 	kept := map[int]bool{}
+	for _, e := range t.BadEntries {
+		kept[e.Number] = true
+	}
 	for i := range t.Partitions {
 		kept[numbers[i]] = true
 		n := numbers[i] - 1

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 )
@@ -29,14 +31,21 @@ func inspectFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {
 		object.head, object.Size = header(c, operands[0]), im.Size()
 		var text strings.Builder
 		text.WriteString(partition.Diagram(t, im.Size(), 100))
+		for _, e := range object.BadEntries {
+			fmt.Fprintf(&text, "bad entry %d  %s  sectors %d to %d\n", e.Number, e.Name, e.FirstLBA, e.LastLBA)
+		}
 		for _, s := range object.Slots {
 			fmt.Fprintf(&text, "slot %s  %-9s  %s  %s\n", s.Name, s.State, s.Label, s.RootHash)
 		}
 		if err := c.Answer(object, strings.ToValidUTF8(text.String(), "?")); err != nil {
 			return err
 		}
-		if !object.Whole {
-			return cli.No{Err: errors.Join(t.PrimaryErr, t.BackupErr, errors.New("disk repair makes the table whole"))}
+		if len(object.Findings) > 0 {
+			var all []error
+			for _, f := range t.Findings() {
+				all = append(all, errors.New(f.String()))
+			}
+			return cli.No{Err: errors.Join(append(all, errors.New("disk repair puts right what can be put right"))...)}
 		}
 		return nil
 	}
@@ -44,7 +53,7 @@ func inspectFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {
 
 // table makes a disk without a table a negative answer.
 func table(name string, err error) error {
-	if errors.Is(err, partition.ErrNoTable) {
+	if errors.Is(err, partition.ErrNoTable) || errors.Is(err, partition.ErrDamaged) {
 		return cli.No{Err: fmt.Errorf("%s: %w", name, err)}
 	}
 	return err
@@ -52,7 +61,13 @@ func table(name string, err error) error {
 
 func describe(t *partition.Table) *inspectJSON {
 	out := &inspectJSON{DiskID: t.DiskID, SectorSize: t.SectorSize, Whole: t.PrimaryErr == nil && t.BackupErr == nil,
-		UsedBackup: t.UsedBackup, HybridMBR: t.HybridMBR, Partitions: []partitionJSON{}, Slots: []slotJSON{}}
+		UsedBackup: t.UsedBackup, HybridMBR: t.HybridMBR, Findings: []findingJSON{}, Partitions: []partitionJSON{}, BadEntries: []badEntryJSON{}, Slots: []slotJSON{}}
+	for _, f := range t.Findings() {
+		out.Findings = append(out.Findings, findingJSON{f.Code, f.Text})
+	}
+	for _, e := range t.BadEntries {
+		out.BadEntries = append(out.BadEntries, badEntryJSON{e.Number, e.Type, e.ID, e.Name, e.FirstLBA, e.LastLBA, e.Err.Error()})
+	}
 	if t.PrimaryErr != nil {
 		out.PrimaryError = t.PrimaryErr.Error()
 	}
@@ -114,18 +129,54 @@ func plan(c *cli.Call, operands []string) error {
 	return c.Answer(planJSON{header(c, operands[0]), true, object}, im.Operations().String())
 }
 
-func repair(c *cli.Call, operands []string) error {
-	disk, err := c.OpenFile(operands[0], os.O_RDWR)
-	if err != nil {
-		return err
+func repairFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {
+	hybrid := flags.Bool("keep-hybrid", false, "repair a GPT beside a hybrid MBR, which stays as it is")
+	sector := flags.Int("sector-size", 0, "`bytes` of a logical sector: 512 or 4096 (default: as found)")
+	return func(c *cli.Call, operands []string) error {
+		disk, err := c.OpenFile(operands[0], os.O_RDWR)
+		if err != nil {
+			return err
+		}
+		var seed osmith.GUID
+		rand.Read(seed[:]) // never fails
+		done, err := partition.Repair(disk, partition.RepairOptions{SectorSize: *sector, KeepHybridMBR: *hybrid, Seed: seed})
+		if err != nil {
+			return refused(operands[0], err)
+		}
+		t, err := partition.Read(disk, partition.ReadOptions{SectorSize: *sector})
+		if err != nil {
+			return table(operands[0], err)
+		}
+		if err := disk.Close(); err != nil {
+			return err
+		}
+		text := strings.TrimRight(done.String(), "\n")
+		if err := c.Answer(repairJSON{header(c, operands[0]), done.Changed(), text}, text+"\n"); err != nil {
+			return err
+		}
+		var left []error
+		for _, f := range t.Findings() {
+			if f.Code != "hybrid-mbr" || !*hybrid {
+				left = append(left, errors.New(f.String()))
+			}
+		}
+		if left != nil {
+			return cli.No{Err: fmt.Errorf("%s: what a person has to decide is left: %w", operands[0], errors.Join(left...))}
+		}
+		return nil
 	}
-	done, err := partition.Repair(disk, partition.RepairOptions{})
-	if err != nil {
-		return table(operands[0], err)
+}
+
+// refused makes a table that cannot be repaired a negative answer, with advice.
+func refused(name string, err error) error {
+	var entry *partition.EntryError
+	switch {
+	case errors.Is(err, partition.ErrHybridMBR):
+		return cli.No{Err: fmt.Errorf("%s: %w: with -keep-hybrid it stays; without it, remove the other records first", name, err)}
+	case errors.Is(err, partition.ErrNoRoom):
+		return cli.No{Err: fmt.Errorf("%s: %w: nothing was written; make the disk or image larger, or its last partition smaller", name, err)}
+	case errors.As(err, &entry):
+		return cli.No{Err: fmt.Errorf("%s: %w: nothing was written; remove or shrink one of the partitions, for example with sgdisk", name, err)}
 	}
-	if err := disk.Close(); err != nil {
-		return err
-	}
-	text := strings.TrimRight(done.String(), "\n")
-	return c.Answer(repairJSON{header(c, operands[0]), done.Changed(), text}, text+"\n")
+	return table(name, err)
 }

@@ -31,12 +31,31 @@ type inspectJSON struct {
 	Size         int64           `json:"size"`
 	SectorSize   int             `json:"sectorSize"`
 	Whole        bool            `json:"whole"` // both copies of the table are good
+	Findings     []findingJSON   `json:"findings"`
 	UsedBackup   bool            `json:"usedBackup"`
 	PrimaryError string          `json:"primaryError,omitempty"`
 	BackupError  string          `json:"backupError,omitempty"`
 	HybridMBR    bool            `json:"hybridMbr"`
 	Partitions   []partitionJSON `json:"partitions"`
+	BadEntries   []badEntryJSON  `json:"badEntries"`
 	Slots        []slotJSON      `json:"slots"`
+}
+
+// findingJSON is what firmware, kernels or tools take in another way (package partition, Table.Findings).
+type findingJSON struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+// badEntryJSON is an entry in use whose sectors make no partition.
+type badEntryJSON struct {
+	Number   int         `json:"number"`
+	Type     osmith.GUID `json:"type"`
+	ID       osmith.GUID `json:"id"`
+	Name     string      `json:"name"`
+	FirstLBA uint64      `json:"firstLba"`
+	LastLBA  uint64      `json:"lastLba"`
+	Error    string      `json:"error"`
 }
 
 type partitionJSON struct {

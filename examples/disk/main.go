@@ -4,7 +4,7 @@
 //	disk build -o IMG [-size N] [-sector-size N] [-seed UUID] LAYOUT.json|REPART.d
 //	disk inspect IMG [-svg F]
 //	disk plan IMG LAYOUT.json|REPART.d
-//	disk repair IMG
+//	disk repair IMG [-keep-hybrid] [-sector-size N]
 //	disk ls IMG PART [PATH]
 //	disk esp ls IMG[:PART] [PATH]
 //	disk esp cat IMG[:PART] PATH
@@ -24,7 +24,10 @@
 // auto|bar|json|none. With -json one object is printed on stdout; it has "schema": "osmith.disk/1", "verb" and what json.go
 // lists. -progress json writes lines {"verb": "build", "done": 4096, "total": 8192} to stderr, in bytes.
 //
-// Exit status: 0 yes; 1 no: the layout does not fit, a copy of the table is damaged, the file system is not clean, there is no such file or
+// inspect says what firmware and kernels see otherwise in the table, and answers 1 then; so does repair if it refuses, or if something
+// is left that a person has to decide. repair gives partitions without an ID of their own a random one.
+//
+// Exit status: 0 yes; 1 no: the layout does not fit, others see another table, the file system is not clean, there is no such file or
 // its name is ambiguous; 2 usage or I/O.
 package main
 
@@ -44,7 +47,7 @@ var program = cli.Program{Name: "disk", Schema: schema, IsNo: isNo, Verbs: []cli
 		Example: "disk build -o disk.img layout.json", Least: 1, Most: 1, Flags: buildFlags},
 	{Name: "inspect", Usage: "IMG [-svg F]", Example: "disk inspect disk.img -svg disk.svg", Least: 1, Most: 1, Flags: inspectFlags},
 	{Name: "plan", Usage: "IMG LAYOUT.json|REPART.d", Example: "disk plan disk.img layout.json", Least: 2, Most: 2, Do: plan},
-	{Name: "repair", Usage: "IMG", Example: "disk repair disk.img", Least: 1, Most: 1, Do: repair},
+	{Name: "repair", Usage: "IMG [-keep-hybrid] [-sector-size N]", Example: "disk repair disk.img", Least: 1, Most: 1, Flags: repairFlags},
 	{Name: "ls", Usage: "IMG PART [PATH]", Example: "disk ls disk.img root_1 /etc", Least: 2, Most: 3, Do: ls},
 	{Name: "esp ls", Usage: "IMG[:PART] [PATH]", Example: "disk esp ls disk.img EFI/Linux", Least: 1, Most: 2, Do: espLs},
 	{Name: "esp cat", Usage: "IMG[:PART] PATH", Example: "disk esp cat disk.img loader/loader.conf", Least: 2, Most: 2, Do: espCat},

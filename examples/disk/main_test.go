@@ -173,6 +173,45 @@ func TestLs(t *testing.T) {
 	}
 }
 
+// What others see otherwise is said, and is a negative answer; repair puts right what no person has to decide.
+func TestFindings(t *testing.T) {
+	files(t)
+	disk(t, 0, "build", "-o", "whole.img", "layout.json")
+	whole, err := os.ReadFile("whole.img")
+	require.NoError(t, err)
+	for _, c := range []struct {
+		code   string
+		change func(b []byte)
+		repair []string // arguments
+		status int      // of the repair
+		after  int      // of inspect afterwards
+	}{
+		{"no-mbr", func(b []byte) { clear(b[:512]) }, nil, 0, 0},
+		{"two-records", func(b []byte) { b[446+16+4] = 0xee }, nil, 0, 0},
+		{"mbr-wins", func(b []byte) { b[446+4] = 0xef }, nil, 0, 0},
+		{"mbr-wins", func(b []byte) { b[446+4] = 0x83 }, nil, 1, 1},
+		{"hybrid-mbr", func(b []byte) { b[446+16+4] = 0x0c; b[len(b)-100] = 1 }, nil, 1, 1},
+		{"hybrid-mbr", func(b []byte) { b[446+16+4] = 0x0c; b[len(b)-512] = 1 }, []string{"-keep-hybrid"}, 0, 1},
+		{"backup", func(b []byte) { b[len(b)-512] = 1 }, []string{"-sector-size", "512"}, 0, 0},
+		{"backup", func(b []byte) { b[len(b)-512] = 1 }, []string{"-sector-size=4096"}, 1, 1},
+	} {
+		b := bytes.Clone(whole)
+		c.change(b)
+		require.NoError(t, os.WriteFile("d.img", b, 0o644))
+		out, stderr := disk(t, 1, "inspect", "d.img", "-json")
+		require.Contains(t, stderr, "("+c.code+")")
+		var got inspectJSON
+		require.NoError(t, json.Unmarshal([]byte(out), &got))
+		codes := []string{}
+		for _, f := range got.Findings {
+			codes = append(codes, f.Code)
+		}
+		require.Contains(t, codes, c.code)
+		disk(t, c.status, append([]string{"repair", "d.img"}, c.repair...)...)
+		disk(t, c.after, "inspect", "d.img")
+	}
+}
+
 func TestRefuses(t *testing.T) {
 	files(t)
 	require.NoError(t, os.WriteFile("zero", make([]byte, 1<<20), 0o644))
