@@ -14,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/oracle"
+	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
 // A faultCase is a change to the partition table of a disk that power may cut at any moment.
@@ -592,4 +593,58 @@ func TestRepairForgetsHeaders(t *testing.T) {
 	_, err = d.ReadAt(b, 1023*512)
 	require.NoError(t, err)
 	require.Equal(t, "precious", string(b))
+}
+
+// Second judges: what sgdisk and sfdisk make of a sample of the same states. Both read a backup in the last sector and at AlternateLBA.
+func TestFaultsForeign(t *testing.T) {
+	sfdisk, sgdisk := testtools.Require(t, "sfdisk"), testtools.Require(t, "sgdisk")
+	rnd, long := testtools.Seed(t)
+	share := 12
+	if long {
+		share = 4
+	}
+	list := func(d *faultio.Disk) (string, string) {
+		name := dump(t, d)
+		a, _ := testtools.Try(t, "sh", "-c", `"$0" --dump "$1" 2>/dev/null`, sfdisk, name)
+		b, _ := testtools.Try(t, "sh", "-c", `"$0" --print "$1" 2>/dev/null`, sgdisk, name)
+		var parts []string
+		for line := range strings.Lines(a) {
+			if _, entry, ok := strings.Cut(line, " : start="); ok {
+				parts = append(parts, entry)
+			}
+		}
+		var numbered []string // without what is said about the other copy
+		for line := range strings.Lines(b) {
+			if len(line) > 4 && strings.Trim(line[:4], " ") != "" && strings.Trim(line[:4], " 0123456789") == "" {
+				numbered = append(numbered, line)
+			}
+		}
+		return strings.Join(parts, ""), strings.Join(numbered, "")
+	}
+	judged := 0
+	for _, c := range faultCases() {
+		if c.only == 4096 {
+			continue
+		}
+		d := c.disk(t, 512)
+		oldS, oldG := list(d)
+		d.Record()
+		require.NoError(t, c.change(d))
+		newS, newG := list(d)
+		require.NotEmpty(t, newS)
+		require.NotEmpty(t, newG)
+		faults, err := d.Faults(faultio.FaultOptions{Sector: 512, Limit: 300})
+		require.NoError(t, err)
+		for state := range faults.States() {
+			if rnd.IntN(share) != 0 {
+				continue
+			}
+			judged++
+			gotS, gotG := list(state.Disk)
+			require.True(t, gotS == oldS || gotS == newS, "%s: sfdisk reads:\n%s%v", c.name, gotS, state)
+			require.True(t, gotG == oldG || gotG == newG, "%s: sgdisk reads:\n%s%v", c.name, gotG, state)
+		}
+	}
+	require.Greater(t, judged, 5)
+	t.Logf("%d states", judged)
 }
