@@ -102,6 +102,7 @@ type Volume struct {
 	round      uint32
 	entries    int
 	labelled   bool // a volume label was found
+	shown      map[string]bool
 }
 
 // maxFAT is the largest FAT that is read: 16 Mi clusters of FAT32.
@@ -296,6 +297,9 @@ const (
 	chainLimited                 // it goes on
 )
 
+// stepCost is what a step along a chain costs of [FATOptions.MaxRead].
+const stepCost = 32
+
 // chain returns the clusters from start. A cluster whose own entry is wrong is still the last of the chain. With a limit that
 // is not negative, it returns so many clusters at most, and a loop is gone round as often as it takes.
 func (v *Volume) chain(fat []byte, start uint32, limit int) ([]uint32, chainEnd) {
@@ -304,10 +308,10 @@ func (v *Volume) chain(fat []byte, start uint32, limit int) ([]uint32, chainEnd)
 	if !v.valid(n) {
 		return nil, chainStart
 	}
-	defer func() { v.left -= int64(len(all)) }()
+	defer func() { v.left -= int64(len(all)) * stepCost }()
 	v.round++
 	for {
-		if limit >= 0 && len(all) == limit || v.left < int64(len(all)) {
+		if limit >= 0 && len(all) == limit || v.left < int64(len(all))*stepCost {
 			return all, chainLimited
 		}
 		if limit < 0 && v.visited[n] == v.round {
@@ -458,7 +462,7 @@ func (v *Volume) ReadFile(path string) ([]byte, error) {
 // Contents returns the SHA-256 of each file by its path, as text; directories have a slash at the end and nothing, and what
 // cannot be read has the reason. Two volumes with the same contents are the same to the driver.
 func (v *Volume) Contents() map[string]string {
-	all := map[string]string{}
+	all, again := map[string]string{}, map[string]int{}
 	for _, f := range v.Files {
 		path, value := f.Path, f.Err
 		switch {
@@ -467,8 +471,14 @@ func (v *Volume) Contents() map[string]string {
 		case f.Err == "":
 			value = fmt.Sprintf("%x", f.SHA256)
 		}
-		for all[path] != "" { // the same name twice
-			path += " (again)"
+		for n, name := again[path], path; ; n++ { // the same name may come many times
+			if n > 0 {
+				name = fmt.Sprintf("%s (again %d)", path, n)
+			}
+			if _, taken := all[name]; !taken {
+				again[path], path = n+1, name
+				break
+			}
 		}
 		all[path] = value
 	}

@@ -223,11 +223,14 @@ func (v *Volume) add(f *File) {
 	if v.options.Reader == FATReaderEDK2 {
 		// Of names that are equal but for case, its shell shows one.
 		dir, name := split(f.Path)
-		for i := len(v.Files) - 1; i >= 0; i-- {
-			if other, n := split(v.Files[i].Path); other == dir && equalFold(n, name) {
-				return
-			}
+		key := dir + "/" + strings.Map(upper, name)
+		if v.shown[key] {
+			return
 		}
+		if v.shown == nil {
+			v.shown = map[string]bool{}
+		}
+		v.shown[key] = true
 	}
 	v.Files = append(v.Files, *f)
 }
