@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// The algorithm of systemd-repart (src/repart/repart.c of systemd 262), so that the same definitions give the same
-// disk: every gap between partitions is an area; new partitions go with their minimal sizes into the smallest area that
+// The algorithm of systemd-repart 262 (systemd-repart(8), repart.d(5), and what it does when it runs), so that the same
+// definitions give the same disk: every gap between partitions is an area; new partitions go with their minimal sizes into the smallest area that
 // fits; then each area, together with the partition before it, is shared out by weight.
 
 // slice is a partition or a definition while space is allocated.
@@ -17,9 +17,9 @@ type slice struct {
 	name    string
 	known   bool // the layout has it, though it may have become foreign
 	dropped bool
-	bounds
-	weight, padWeight uint64
-	priority          int32
+	merged  bool // a supplement that is part of another slice
+	demand
+	priority int32
 
 	off, old int64 // where an existing partition is and its size
 	in       *area // where it was allocated, for a new partition
@@ -38,10 +38,17 @@ type area struct {
 }
 
 type allocator struct {
-	align  int64
-	slices []*slice
-	areas  []*area
+	align   int64
+	slices  []*slice // those of the layout first, in its order
+	areas   []*area
+	mergers []*merger
+	// strict is systemd-repart's: an existing partition that the layout has must fit with its padding, up to a multiple of
+	// the alignment, even if it stays as it is.
+	strict bool
 }
+
+// absent says that the slice takes no place.
+func (s *slice) absent() bool { return s.dropped || s.merged }
 
 // alignUp rounds an amount up to the alignment: what is checked against overflow by the caller.
 func (al *allocator) alignUp(n int64) int64 { return (n + al.align - 1) / al.align * al.align }
@@ -64,6 +71,23 @@ type misfit struct {
 	need, have int64
 }
 
+// allocate gives every new partition an area. When there is none for one, supplements are taken apart, and partitions left
+// out by priority.
+func (al *allocator) allocate() *misfit {
+	for {
+		miss := al.fit()
+		switch {
+		case miss == nil:
+			return nil
+		case al.separate(miss):
+		case al.drop():
+			al.mergeAll()
+		default:
+			return miss
+		}
+	}
+}
+
 // fit gives every new partition an area, or says which one has none.
 func (al *allocator) fit() *misfit {
 	for _, a := range al.areas {
@@ -71,22 +95,26 @@ func (al *allocator) fit() *misfit {
 	}
 	slices.SortStableFunc(al.areas, func(a, b *area) int { return cmp.Compare(al.room(a), al.room(b)) })
 	for _, s := range al.slices {
-		if s.table < 0 || s.spec < 0 || s.dropped {
+		if s.table < 0 || s.spec < 0 || s.absent() {
 			continue
 		}
 		have := s.old
 		if s.before != nil {
 			have = s.before.off + s.before.size - s.off
 		}
-		if need := s.min + s.padMin; need > have && s.min > s.old {
+		need := s.needed()
+		if al.strict {
+			need = al.alignUp(s.off+need) - s.off
+		}
+		if need > have && (al.strict || s.min > s.old) {
 			return &misfit{s, need, have}
 		}
 	}
 	for _, s := range al.slices {
-		if s.dropped || s.table >= 0 {
+		s.in = nil
+		if s.absent() || s.table >= 0 {
 			continue
 		}
-		s.in = nil
 		most := int64(0)
 		for _, a := range al.areas {
 			room := al.room(a)
@@ -128,8 +156,8 @@ func (al *allocator) drop() bool {
 
 // foreign makes an existing partition one that stays as it is.
 func (s *slice) foreign() {
-	s.spec, s.priority, s.weight, s.padWeight = -1, 0, 0, 0
-	s.bounds = bounds{min: s.old, max: s.old, padMax: unbounded}
+	s.spec, s.priority = -1, 0
+	s.demand = demand{bounds: bounds{min: s.old, max: s.old, padMax: unbounded}}
 }
 
 // grow decides all sizes.
@@ -155,7 +183,7 @@ func (al *allocator) growIn(a *area) {
 		span += a.off - a.after.off
 	}
 	for _, s := range al.slices {
-		if s.in == a && !s.dropped {
+		if s.in == a && !s.absent() {
 			members = append(members, s)
 		}
 	}
@@ -236,7 +264,7 @@ func (al *allocator) place() []*slice {
 			pos = max(al.alignUp(a.after.off+a.after.size+a.after.pad), a.off)
 		}
 		for _, s := range al.slices {
-			if s.in == a && !s.dropped {
+			if s.in == a && !s.absent() {
 				s.off = pos
 				pos = al.alignUp(pos + s.size + s.pad)
 				placed = append(placed, s)

@@ -21,6 +21,7 @@ func TestDiagram(t *testing.T) {
 		{Partitions: many},
 		{Partitions: many, Size: 1 << 33},
 	} {
+		l.DiskID = diskID
 		im, err := Plan(l)
 		require.NoError(t, err)
 		for _, width := range []int{0, 10, 60, 100, 200} {

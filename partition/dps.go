@@ -54,17 +54,38 @@ type typeName struct {
 // name such as "chromeos-kernel" for a type of another system that this package knows ([TypeByName]); or the GUID as
 // text.
 func TypeName(id osmith.GUID) string {
-	for _, list := range [][]typeName{typeNames, foreignTypes} {
-		for _, t := range list {
-			if t.id == id {
-				return t.name
-			}
+	if name, ok := systemTypeName(id); ok {
+		return name
+	}
+	for _, t := range foreignTypes {
+		if t.id == id {
+			return t.name
+		}
+	}
+	return id.String()
+}
+
+// systemTypeName is the name that systemd has for a type.
+func systemTypeName(id osmith.GUID) (string, bool) {
+	for _, t := range typeNames {
+		if t.id == id {
+			return t.name, true
 		}
 	}
 	if a, role, ok := arch.ByType(id); ok {
-		return a.TypeName(role)
+		return a.TypeName(role), true
 	}
-	return id.String()
+	return "", false
+}
+
+// systemTypeByName is the type that systemd means by a name.
+func systemTypeByName(name string) (osmith.GUID, bool) {
+	for _, t := range typeNames {
+		if t.name == name {
+			return t.id, true
+		}
+	}
+	return arch.TypeByName(name)
 }
 
 // TypeByName is the type with a name that [TypeName] returns, or that systemd accepts besides ("root-x86_64" and
@@ -74,14 +95,12 @@ func TypeName(id osmith.GUID) string {
 // minios, hibernate), flatcar- (usr, resize, reserved, root-raid; those of CoreOS Container Linux), bottlerocket- (boot,
 // root, hash, reserved, private, data, firmware) and android- (those of gdisk for Intel and Qualcomm platforms).
 func TypeByName(name string) (osmith.GUID, bool) {
-	for _, list := range [][]typeName{typeNames, foreignTypes} {
-		for _, t := range list {
-			if t.name == name {
-				return t.id, true
-			}
+	for _, t := range foreignTypes {
+		if t.name == name {
+			return t.id, true
 		}
 	}
-	return arch.TypeByName(name)
+	return systemTypeByName(name)
 }
 
 // Attribute bits: 0 to 2 are those of UEFI for every type (UEFI 2.10, table 5.7), 59, 60 and 63 those of the Discoverable

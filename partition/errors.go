@@ -22,18 +22,23 @@ var (
 	ErrHybridMBR = errors.New("hybrid MBR")
 	// ErrNoRoom: a partition takes the last sectors of the disk, where a backup table belongs.
 	ErrNoRoom = errors.New("no room for a backup table at the end of the disk")
+	// ErrUnfilled: a partition that a plan makes is to be filled ([Spec.Fill]), but its Content is not set.
+	ErrUnfilled = errors.New("its content was not opened")
 	// ErrRootHash: a root hash that is too short to make two different IDs from.
 	ErrRootHash = errors.New("root hash")
 )
 
 // EntryError is a partition that must not be written.
 type EntryError struct {
-	Number int    // entry number, from 1
+	Number int    // entry number, from 1; 0: it has none yet
 	Name   string // partition name
 	Err    error
 }
 
 func (e *EntryError) Error() string {
+	if e.Number == 0 {
+		return fmt.Sprintf("%q: %v", e.Name, e.Err)
+	}
 	return fmt.Sprintf("number %d (%q): %v", e.Number, e.Name, e.Err)
 }
 

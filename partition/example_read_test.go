@@ -29,7 +29,7 @@ func ExampleVerityIDs() {
 
 // A table whose primary copy is gone is read from its backup.
 func ExampleRead() {
-	image, err := partition.Plan(partition.Layout{Size: 8 << 20, Partitions: []partition.Spec{
+	image, err := partition.Plan(partition.Layout{DiskID: osmith.GUID{2}, Size: 8 << 20, Partitions: []partition.Spec{
 		{Type: partition.ESP, ID: osmith.GUID{1}, Name: "esp", Size: 4 << 20},
 	}})
 	if err != nil {
@@ -51,14 +51,14 @@ func ExampleRead() {
 }
 
 func ExampleReadRepart() {
-	layout, err := partition.ReadRepart(fstest.MapFS{
+	repart, err := partition.ReadRepart(fstest.MapFS{
 		"10-esp.conf":  {Data: []byte("[Partition]\nType=esp\nSizeMinBytes=64M\nSizeMaxBytes=64M\n")},
 		"20-root.conf": {Data: []byte("[Partition]\nType=root-x86-64\nSizeMinBytes=1G\n")},
 	}, partition.RepartOptions{})
 	if err != nil {
 		panic(err)
 	}
-	for _, p := range layout.Partitions {
+	for _, p := range repart.Layout.Partitions {
 		fmt.Println(partition.TypeName(p.Type), partition.Bytes(p.MinSize))
 	}
 	// Output:

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,15 +20,18 @@ import (
 // Spec is a partition to be laid out. Its size is fixed (Size), that of its Content, or between MinSize and MaxSize: then
 // it takes part in what is free, by Weight. Sizes are bytes.
 type Spec struct {
-	Type       osmith.GUID // what is in it, for example [RootX8664]
-	ID         osmith.GUID // PARTUUID; zero: derived from the Seed of the layout
-	Name       string      // at most [MaxName] UTF-16 units; [EmptyName] for a slot without content
-	Size       int64       // the size, rounded up to 4096; 0: as large as Content and Reserve, or more (below)
-	Attributes uint64
-	Content    osmith.Source // what is in it, followed by zeros; nil: zeros
+	Type osmith.GUID // what is in it, for example [RootX8664]
+	ID   osmith.GUID // PARTUUID; zero: derived from the Seed of the layout
+	Name string      // at most [MaxName] UTF-16 units; [EmptyName] for a slot without content
+	// DefaultName gives a partition without Name the name of its type, as systemd-repart has it: "root-x86-64", or "linux"
+	// for a type that systemd does not know; then "root-x86-64-2" and so on, where an earlier partition of the layout has it.
+	DefaultName bool
+	Size        int64 // the size, rounded up to 4096; 0: as large as Content and Reserve, or more (below)
+	Attributes  uint64
+	Content     osmith.Source // what is in it, followed by zeros; nil: zeros
 
-	// MinSize and MaxSize bound the size, which Weight then decides; both are rounded to 4096. With any of the three set,
-	// MaxSize 0 is no bound. They exclude Size.
+	// MinSize and MaxSize bound the size, which Weight then decides; the first is rounded up to a multiple of 4096, the
+	// second down. With any of the three set, MaxSize 0 is no bound. They exclude Size.
 	MinSize, MaxSize int64
 	// Weight is the share of the free space, in relation to all other weights (systemd-repart takes 1000 by default).
 	// 0: only what nobody else can take.
@@ -36,34 +40,34 @@ type Spec struct {
 	Reserve int64
 	// Priority above 0: the partition may be left out when the disk is too small, the highest number first.
 	Priority int32
-	// Padding is left free behind the partition: at least PaddingMin, at most PaddingMax (0: no bound), decided by
-	// PaddingWeight as with sizes.
+	// Padding is left free behind the partition: at least PaddingMin, at most PaddingMax (0: no bound; below 4096: none is
+	// left), decided by PaddingWeight as with sizes.
 	PaddingMin, PaddingMax int64
 	PaddingWeight          uint32
 	// Number is the entry number; 0: the next free one. It decides nothing about the place.
 	Number int
-	// Fill tells in a layout file where Content comes from. [Plan] does not follow it: whoever has the files sets Content.
+	// Definition is a name for the partition within the layout, for SupplementFor: of a definition file "10-esp.conf" it is
+	// "10-esp".
+	Definition string
+	// SupplementFor is the Definition of another partition, which this one is merged into where that is possible: Weight and
+	// PaddingWeight replace those of the other; of MinSize and PaddingMin the larger and of MaxSize and PaddingMax the smaller
+	// one that is given holds for both; what both are to be filled with goes into the one ([Image.Fill]). It is a partition of
+	// its own where the disk has it already, and where the one for both has no room.
+	SupplementFor string
+	// Merged are the bounds of the one partition for both, instead of those that SupplementFor tells of; [ReadRepart] has them
+	// as systemd-repart does.
+	Merged *Bounds
+	// Fill tells what the partition is to be filled with, and where Content comes from. [Plan] does not follow it: whoever
+	// has the files sets Content.
 	Fill *Fill
 }
 
-// Fill says what a partition is to be filled with: one of its fields is set.
-type Fill struct {
-	// File is the path of a file whose bytes are the content.
-	File string `json:"file,omitempty"`
-	// FAT is a FAT file system, as an ESP has.
-	FAT *FATFill `json:"fat,omitempty"`
-}
-
-// FATFill is a FAT file system to be made of files.
-type FATFill struct {
-	Label string `json:"label,omitempty"` // volume label; "": none
-	Files []Copy `json:"files,omitempty"`
-}
-
-// Copy puts a file, or a directory with all that is in it, into a file system.
-type Copy struct {
-	Source string `json:"source,omitempty"` // path of a file or directory; "": Target is a directory to be made
-	Target string `json:"target"`           // where it goes, from the root of the file system
+// Bounds are bounds of a partition, as [Spec] has them.
+type Bounds struct {
+	MinSize    int64 `json:"minSize,omitempty"`
+	MaxSize    int64 `json:"maxSize,omitempty"`
+	PaddingMin int64 `json:"paddingMin,omitempty"`
+	PaddingMax int64 `json:"paddingMax,omitempty"`
 }
 
 // Layout is a disk to be made, or what a disk is to have ([PlanOnto]). As JSON it has the schema "osmith.layout/1".
@@ -75,6 +79,17 @@ type Layout struct {
 	Align      int64       // every partition starts at a multiple of it; 0: 1 MiB
 	Start      int64       // no partition starts before it; 0: behind the table
 	Partitions []Spec
+
+	// Repart takes all rules of systemd-repart about sizes, as [ReadRepart] sets it: without MinSize a partition has at
+	// least 10 MiB, unless what is in it decides its size (erofs, squashfs, hash trees); the file systems and LUKS2 volumes
+	// of Fill have a least size; and MaxSize gives way to what a new partition needs for these and for Content. Start
+	// counts on a new disk only.
+	Repart bool
+	// FileSystemSectorSize is the sector size of file systems, LUKS2 volumes and hash trees, in bytes; 0: that of the disk.
+	// systemd-repart takes 4096 for an image file unless it is called with --sector-size.
+	FileSystemSectorSize int
+	// LayoutOnly is for a disk that somebody else fills: a partition with a Fill needs no Content. It is not in a layout file.
+	LayoutOnly bool
 }
 
 // grain is what partition sizes are rounded to: the block size of file systems and of dm-verity, as in systemd-repart.
@@ -108,13 +123,13 @@ func (l *Layout) align(ss int64) (int64, error) {
 // identified returns the layout with all IDs, derived where they are not given.
 func (l *Layout) identified() *Layout {
 	out := *l
+	out.Partitions = append([]Spec{}, l.Partitions...)
 	if l.Seed.IsZero() {
 		return &out
 	}
 	if out.DiskID.IsZero() {
 		out.DiskID = SeedDiskID(l.Seed)
 	}
-	out.Partitions = append([]Spec{}, l.Partitions...)
 	count := map[osmith.GUID]int{}
 	for i := range out.Partitions {
 		s := &out.Partitions[i]
@@ -124,6 +139,29 @@ func (l *Layout) identified() *Layout {
 		count[s.Type]++
 	}
 	return &out
+}
+
+// name gives every partition its name. existing is the name that one has on the disk already, "" for none.
+func (l *Layout) name(existing func(i int) string) {
+	taken := map[string]bool{}
+	for i := range l.Partitions {
+		s := &l.Partitions[i]
+		if name := existing(i); name != "" {
+			taken[name] = true
+			continue
+		}
+		if s.Name == "" && s.DefaultName {
+			base, ok := systemTypeName(s.Type)
+			if !ok {
+				base = "linux"
+			}
+			s.Name = base
+			for n := 2; taken[s.Name]; n++ {
+				s.Name = fmt.Sprintf("%s-%d", base, n)
+			}
+		}
+		taken[s.Name] = true
+	}
 }
 
 // bounds are the limits of one partition, all rounded.
@@ -137,11 +175,11 @@ const (
 	largest   = 1 << 60 // bytes of a disk or a part of it: sums of a few do not overflow
 )
 
-// bounds is what the partition may have.
-func (s *Spec) bounds() (bounds, error) {
+// bounds is what a partition may have. One that exists is not filled any more: nothing of its content counts.
+func (l *Layout) bounds(s *Spec, exists bool) (bounds, error) {
 	none := bounds{}
-	if s.Fill != nil && s.Content == nil {
-		return none, &EntryError{Name: s.Name, Err: errors.New("is to be filled, but its content was not opened")}
+	if err := l.filled(s, exists); err != nil {
+		return none, err
 	}
 	for _, v := range []struct {
 		name string
@@ -149,43 +187,91 @@ func (s *Spec) bounds() (bounds, error) {
 	}{{"size", s.Size}, {"minimum size", s.MinSize}, {"maximum size", s.MaxSize}, {"reserve", s.Reserve},
 		{"minimum padding", s.PaddingMin}, {"maximum padding", s.PaddingMax}} {
 		if v.n < 0 || v.n > largest {
-			return none, fmt.Errorf("%q: %s %d: want 0 to 2^60", s.Name, v.name, v.n)
+			return none, &EntryError{Name: s.title(), Err: fmt.Errorf("%s %d: want 0 to 2^60", v.name, v.n)}
 		}
 	}
 	flexible := s.MinSize > 0 || s.MaxSize > 0 || s.Weight > 0
 	if s.Size > 0 && flexible {
-		return none, &EntryError{Name: s.Name, Err: errors.New("has a size as well as a minimum, maximum or weight")}
+		return none, &EntryError{Name: s.title(), Err: errors.New("has a size as well as a minimum, maximum or weight")}
 	}
-	content, err := s.content()
-	if err != nil {
-		return none, err
+	content := int64(0)
+	if !exists {
+		var err error
+		if content, err = s.content(); err != nil {
+			return none, err
+		}
 	}
 	b := bounds{padMin: up(s.PaddingMin), padMax: unbounded}
 	if s.PaddingMax > 0 {
 		if b.padMax = s.PaddingMax / grain * grain; b.padMax < b.padMin {
-			return none, &EntryError{Name: s.Name, Err: fmt.Errorf("maximum padding %d is less than the minimum %d", s.PaddingMax, s.PaddingMin)}
+			return none, &EntryError{Name: s.title(), Err: fmt.Errorf("maximum padding %d is less than the minimum %d", s.PaddingMax, s.PaddingMin)}
+		}
+	}
+	b.max = unbounded
+	if s.MaxSize > 0 {
+		b.max = s.MaxSize / grain * grain
+		if least := max(up(s.MinSize), grain); b.max < least && (s.MinSize > 0 || !l.Repart) {
+			return none, &EntryError{Name: s.title(), Err: fmt.Errorf("maximum size %d is less than the minimum %d", s.MaxSize, least)}
 		}
 	}
 	switch {
 	case s.Size > 0:
 		b.min, b.max = up(s.Size), up(s.Size)
-	case !flexible && content == 0:
-		return none, &EntryError{Name: s.Name, Err: errors.New("has neither size nor content")}
-	case !flexible:
-		b.min, b.max = up(content), up(content)
+	case l.Repart && isVeritySig(s.Type):
+		b.min, b.max = signatureFix, signatureFix
+	case l.Repart:
+		b.min = l.repartLeast(s, content, exists)
+		b.max = max(b.max, b.min)
+	case flexible:
+		b.min = max(up(s.MinSize), up(content), grain)
+	case exists: // its size was that of its content: it stays
+		b.min, b.max = grain, grain
+	case content == 0:
+		return none, &EntryError{Name: s.title(), Err: errors.New("has neither size nor content")}
 	default:
-		b.min, b.max = max(up(s.MinSize), up(content), grain), unbounded
-		if s.MaxSize > 0 {
-			if b.max = s.MaxSize / grain * grain; b.max < max(up(s.MinSize), grain) {
-				return none, &EntryError{Name: s.Name, Err: fmt.Errorf("maximum size %d is less than the minimum %d", s.MaxSize, max(s.MinSize, grain))}
-			}
-		}
+		b.min, b.max = up(content), up(content)
 	}
 	if content > b.max {
-		return none, &SpaceError{Need: content, Have: b.max, Partition: s.Name}
+		return none, &SpaceError{Need: content, Have: b.max, Partition: s.title()}
 	}
 	return b, nil
 }
+
+// filled says whether all is there that a partition is to be filled with.
+func (l *Layout) filled(s *Spec, exists bool) error {
+	if s.Fill == nil {
+		return nil
+	}
+	if err := s.Fill.check(); err != nil {
+		return &EntryError{Name: s.title(), Err: err}
+	}
+	switch {
+	case exists || s.Content != nil:
+	case !l.LayoutOnly:
+		return &EntryError{Name: s.title(), Err: fmt.Errorf("%w: set Content to %s, or leave that to somebody else (LayoutOnly)", ErrUnfilled, s.Fill)}
+	case s.Fill.Minimize != "" && l.treeOf(s) == 0:
+		return &EntryError{Name: s.title(), Err: errors.New("is to be as small as its content (Minimize=), which is not known before it is made: make it first and set Content")}
+	}
+	return nil
+}
+
+// repartLeast is the least size of a partition by the rules of systemd-repart.
+func (l *Layout) repartLeast(s *Spec, content int64, exists bool) int64 {
+	n := int64(grain)
+	switch {
+	case s.MinSize > 0:
+		n = up(s.MinSize)
+	case !s.Fill.growsFromNothing():
+		n = defaultLeast
+	}
+	if exists {
+		return n
+	}
+	return max(n, up(content), s.Fill.least(s.Type, l.sectorSizeOf(s.Fill)), up(l.treeOf(s)))
+}
+
+// title is what an error calls a partition: its name, if it has one.
+func (s *Spec) title() string { return cmp.Or(s.Name, s.Definition, TypeName(s.Type)) }
 
 // content is the number of bytes that content and reserve need.
 func (s *Spec) content() (int64, error) {
@@ -226,6 +312,8 @@ type layoutJSON struct {
 	Size       int64        `json:"size,omitempty"`
 	Align      int64        `json:"align,omitempty"`
 	Start      int64        `json:"start,omitempty"`
+	Repart     bool         `json:"repart,omitempty"`
+	FSSector   int          `json:"fileSystemSectorSize,omitempty"`
 	Partitions []specJSON   `json:"partitions"`
 }
 
@@ -245,18 +333,23 @@ type specJSON struct {
 	PaddingWeight uint32       `json:"paddingWeight,omitempty"`
 	Flags         []string     `json:"flags,omitempty"`
 	Content       *Fill        `json:"content,omitempty"`
+	DefaultName   bool         `json:"defaultName,omitempty"`
+	Definition    string       `json:"definition,omitempty"`
+	SupplementFor string       `json:"supplementFor,omitempty"`
+	Merged        *Bounds      `json:"merged,omitempty"`
 }
 
 // MarshalJSON is the layout as a file: everything but the contents themselves. Types are names where they have one
 // ([TypeName]), flags are those of [AttributeNames] or "bit-N".
 func (l Layout) MarshalJSON() ([]byte, error) {
 	out := layoutJSON{Schema: LayoutSchema, DiskID: optional(l.DiskID), Seed: optional(l.Seed), SectorSize: l.SectorSize,
-		Size: l.Size, Align: l.Align, Start: l.Start, Partitions: []specJSON{}}
+		Size: l.Size, Align: l.Align, Start: l.Start, Repart: l.Repart, FSSector: l.FileSystemSectorSize, Partitions: []specJSON{}}
 	for _, s := range l.Partitions {
 		out.Partitions = append(out.Partitions, specJSON{
 			Number: s.Number, Type: TypeName(s.Type), ID: optional(s.ID), Name: s.Name, Size: s.Size, MinSize: s.MinSize, MaxSize: s.MaxSize,
 			Weight: s.Weight, Reserve: s.Reserve, Priority: s.Priority, PaddingMin: s.PaddingMin, PaddingMax: s.PaddingMax,
-			PaddingWeight: s.PaddingWeight, Flags: flagNames(s.Attributes), Content: s.Fill,
+			PaddingWeight: s.PaddingWeight, Flags: flagNames(s.Attributes), Content: s.Fill, DefaultName: s.DefaultName,
+			Definition: s.Definition, SupplementFor: s.SupplementFor, Merged: s.Merged,
 		})
 	}
 	return json.Marshal(out)
@@ -297,7 +390,7 @@ func (l *Layout) UnmarshalJSON(b []byte) (err error) {
 	if len(in.Partitions) > maxSpecs {
 		return fmt.Errorf("layout: %d partitions, at most %d", len(in.Partitions), maxSpecs)
 	}
-	out := Layout{SectorSize: in.SectorSize, Size: in.Size, Align: in.Align, Start: in.Start}
+	out := Layout{SectorSize: in.SectorSize, Size: in.Size, Align: in.Align, Start: in.Start, Repart: in.Repart, FileSystemSectorSize: in.FSSector}
 	if in.DiskID != nil {
 		out.DiskID = *in.DiskID
 	}
@@ -317,7 +410,8 @@ func (l *Layout) UnmarshalJSON(b []byte) (err error) {
 
 func (s *specJSON) spec() (Spec, error) {
 	out := Spec{Number: s.Number, Name: s.Name, Size: s.Size, MinSize: s.MinSize, MaxSize: s.MaxSize, Weight: s.Weight, Reserve: s.Reserve,
-		Priority: s.Priority, PaddingMin: s.PaddingMin, PaddingMax: s.PaddingMax, PaddingWeight: s.PaddingWeight, Fill: s.Content}
+		Priority: s.Priority, PaddingMin: s.PaddingMin, PaddingMax: s.PaddingMax, PaddingWeight: s.PaddingWeight, Fill: s.Content,
+		DefaultName: s.DefaultName, Definition: s.Definition, SupplementFor: s.SupplementFor, Merged: s.Merged}
 	var ok bool
 	if out.Type, ok = TypeByName(s.Type); !ok {
 		var err error
@@ -338,8 +432,10 @@ func (s *specJSON) spec() (Spec, error) {
 		}
 		out.Attributes |= bit
 	}
-	if f := s.Content; f != nil && (f.File == "") == (f.FAT == nil) {
-		return Spec{}, errors.New(`content: want one of "file" and "fat"`)
+	if f := s.Content; f != nil {
+		if err := f.check(); err != nil {
+			return Spec{}, fmt.Errorf("content: %w", err)
+		}
 	}
 	return out, nil
 }

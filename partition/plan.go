@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -19,6 +20,7 @@ type Image struct {
 	Size  int64 // bytes of the disk
 
 	contents   []osmith.Source // by index in Table.Partitions
+	fills      []*Fill         // likewise
 	fresh      []bool          // likewise: the partition is new, its content is to be written
 	base       *Table          // the table that was planned onto; nil: a new disk
 	operations []Operation
@@ -26,7 +28,8 @@ type Image struct {
 
 // Plan lays out a new disk: the partitions in the order given, each at the first aligned sector behind the one before,
 // and what is free shared out by weight as systemd-repart does it. Nothing is read or written, and the same layout gives
-// the same disk. What does not fit is a [*SpaceError] that names the first partition which does not; everything that
+// the same disk. Its table has 128 entries, or more where the layout needs them. A layout with neither DiskID nor Seed is
+// refused. What does not fit is a [*SpaceError] that names the first partition which does not; everything that
 // [Table.Check] finds is refused.
 func Plan(l Layout) (im *Image, err error) {
 	defer prefix.Add("partition", &err)
@@ -41,17 +44,24 @@ func Plan(l Layout) (im *Image, err error) {
 	if l.Size < 0 || l.Size%ss != 0 || l.Size > largest {
 		return nil, fmt.Errorf("disk size %d: want a multiple of the sector size %d, at most 2^60", l.Size, ss)
 	}
-	l = *l.identified()
-	for i := range l.Partitions {
-		s, err := newSlice(&l.Partitions[i], i)
-		if err != nil {
-			return nil, err
-		}
-		al.slices = append(al.slices, s)
+	if l.DiskID.IsZero() && l.Seed.IsZero() {
+		return nil, errors.New("the layout has neither a DiskID nor a Seed: set one, or the disk has no identity")
 	}
-	arrays := (defaultCount*defaultEntry + ss - 1) / ss * ss
-	head, tail := 2*ss+arrays, arrays+ss // MBR, header and entries; entries and header
-	start, _ := roundUp(max(head, l.Start), al.align)
+	l = *l.identified()
+	l.name(func(int) string { return "" })
+	nobody := make([]int, len(l.Partitions))
+	for i := range nobody {
+		nobody[i] = -1
+	}
+	if err := al.known(&l, nobody); err != nil {
+		return nil, err
+	}
+	table := &Table{DiskID: l.DiskID, SectorSize: int(ss), Entries: l.entries(), AllowUnaligned: al.align%grain != 0}
+	start, tail, err := table.usable(l.Size)
+	if err != nil {
+		return nil, err
+	}
+	start, _ = roundUp(max(start, l.Start), al.align)
 	size := l.Size
 	if size == 0 {
 		end, err := al.least(start)
@@ -62,10 +72,7 @@ func Plan(l Layout) (im *Image, err error) {
 	}
 	whole := &area{off: start, size: max(size-tail-start, 0) / grain * grain}
 	al.areas = []*area{whole}
-	for miss := al.fit(); miss != nil; miss = al.fit() {
-		if al.drop() {
-			continue
-		}
+	if miss := al.allocate(); miss != nil {
 		end, err := al.least(start)
 		if err != nil {
 			return nil, err
@@ -73,26 +80,55 @@ func Plan(l Layout) (im *Image, err error) {
 		return nil, &SpaceError{Need: end + tail, Have: size, Partition: miss.slice.name}
 	}
 	al.grow()
-	im = &Image{Table: &Table{DiskID: l.DiskID, SectorSize: int(ss), Size: size, AllowUnaligned: al.align%grain != 0}, Size: size}
-	next := numbers(&l, nil)
-	for _, s := range al.place() {
-		im.add(&l.Partitions[s.spec], s, next)
-	}
-	if err := im.Table.Check(); err != nil {
+	table.Size = size
+	im = &Image{Table: table, Size: size}
+	im.create(&l, al, numbers(&l, nil, cmp.Or(table.Entries, defaultCount)), func(i int) osmith.GUID { return l.Partitions[i].ID })
+	if err := table.Check(); err != nil {
 		return nil, err
 	}
-	p, _, err := im.Table.geometry()
+	p, _, err := table.geometry()
 	if err != nil {
 		return nil, err
 	}
-	im.Table.FirstUsableLBA, im.Table.LastUsableLBA = p.firstUsable, p.lastUsable
+	table.FirstUsableLBA, table.LastUsableLBA = p.firstUsable, p.lastUsable
+	if l.Start > 0 { // whoever adds partitions later is to keep to it, too
+		table.FirstUsableLBA = uint64(start / ss)
+	}
 	im.list(&l, al)
 	return im, nil
 }
 
+// entries is how many entries the table of a new disk needs; 0: the usual number.
+func (l *Layout) entries() int {
+	n := len(l.Partitions)
+	for i := range l.Partitions {
+		n = max(n, l.Partitions[i].Number)
+	}
+	if n <= defaultCount {
+		return 0
+	}
+	return (n + defaultCount - 1) / defaultCount * defaultCount
+}
+
+// usable says where partitions may begin on a disk with a new table, and how many bytes at its end are not for them. size 0:
+// the disk is as large as it needs to be.
+func (t *Table) usable(size int64) (start, tail int64, err error) {
+	probe := *t
+	if probe.Size = size; size == 0 {
+		probe.Size = largest
+	}
+	p, _, err := probe.geometry()
+	if err != nil {
+		return 0, 0, err
+	}
+	ss := int64(t.SectorSize)
+	return int64(p.firstUsable) * ss, int64(probe.sectors()-1-p.lastUsable) * ss, nil
+}
+
 // PlanOnto plans what a disk needs in order to have the layout: partitions that are missing are made in
 // free space, partitions that are there get no smaller, keep their place, ID, name, attributes and content, and grow into
-// the free space behind them as far as the layout lets them. Others are left alone. A partition of the layout is the one with
+// the free space behind them as far as the layout lets them. One that has no name gets that of the layout. Others are left
+// alone. A partition of the layout is the one with
 // its type and the ID that the layout gives, else with its type and number, else the first of its type that no other takes
 // (in table order), as in systemd-repart; a type that says partial or pending ([PartialType], [PendingType]) counts as the
 // type itself.
@@ -109,6 +145,7 @@ func PlanOnto(t *Table, l Layout) (im *Image, err error) {
 	if t.Size > largest {
 		return nil, fmt.Errorf("disk size %d: want at most 2^60", t.Size)
 	}
+	l.SectorSize = t.SectorSize
 	al := &allocator{}
 	if al.align, err = l.align(int64(t.SectorSize)); err != nil {
 		return nil, err
@@ -116,18 +153,23 @@ func PlanOnto(t *Table, l Layout) (im *Image, err error) {
 	match := l.match(t)
 	given := l
 	l = *l.identified()
+	l.name(func(i int) string {
+		if match[i] < 0 {
+			return ""
+		}
+		return t.Partitions[match[i]].Name
+	})
 	if err := al.existing(t, &l, match); err != nil {
 		return nil, err
 	}
-	for miss := al.fit(); miss != nil; miss = al.fit() {
-		if !al.drop() {
-			return nil, &SpaceError{Need: miss.need, Have: miss.have, Partition: miss.slice.name}
-		}
+	if miss := al.allocate(); miss != nil {
+		return nil, &SpaceError{Need: miss.need, Have: miss.have, Partition: miss.slice.name}
 	}
 	al.grow()
 	next := *t
 	next.Partitions = slices.Clone(t.Partitions)
-	im = &Image{Table: &next, Size: t.Size, base: t, contents: make([]osmith.Source, len(t.Partitions)), fresh: make([]bool, len(t.Partitions))}
+	im = &Image{Table: &next, Size: t.Size, base: t, contents: make([]osmith.Source, len(t.Partitions)),
+		fills: make([]*Fill, len(t.Partitions)), fresh: make([]bool, len(t.Partitions))}
 	for _, p := range t.Partitions {
 		if p.Number == 0 {
 			return nil, &EntryError{Name: p.Name, Err: errors.New("has no entry number: plan onto a table that was read")}
@@ -137,16 +179,21 @@ func PlanOnto(t *Table, l Layout) (im *Image, err error) {
 		if s.table >= 0 {
 			p := &next.Partitions[s.table]
 			p.LastLBA = max(p.LastLBA, p.FirstLBA+uint64(s.size/int64(t.SectorSize))-1)
+			if s.spec >= 0 && p.Name == "" {
+				p.Name = l.Partitions[s.spec].Name
+			}
 		}
 	}
-	number := numbers(&l, t)
-	for _, s := range al.place() {
-		spec := &l.Partitions[s.spec]
-		if given.Partitions[s.spec].ID.IsZero() {
-			spec.ID = next.unusedID(l.Seed, spec)
-		}
-		im.add(spec, s, number)
+	h, _, err := t.geometry()
+	if err != nil {
+		return nil, err
 	}
+	im.create(&l, al, numbers(&l, t, int(h.count)), func(i int) osmith.GUID {
+		if given.Partitions[i].ID.IsZero() {
+			return next.unusedID(l.Seed, &l.Partitions[i])
+		}
+		return given.Partitions[i].ID
+	})
 	if err := next.Check(); err != nil {
 		return nil, err
 	}
@@ -164,39 +211,65 @@ func (t *Table) unusedID(seed osmith.GUID, spec *Spec) osmith.GUID {
 	return id
 }
 
-// numbers gives out the entry numbers that neither the layout nor the table has.
-func numbers(l *Layout, t *Table) func() int {
+// numbers gives out entry numbers: first those above all that the table has, in a table with count entries, then those below,
+// except what the layout asks for.
+func numbers(l *Layout, t *Table, count int) func() int {
 	taken := map[int]bool{}
 	for i := range l.Partitions {
 		taken[l.Partitions[i].Number] = true
 	}
+	highest := 0
 	if t != nil {
 		for _, p := range t.Partitions {
 			taken[p.Number] = true
+			highest = max(highest, p.Number)
 		}
 	}
-	last := 0
+	next := highest
 	return func() int {
-		for last++; taken[last]; last++ {
+		for next++; taken[next]; next++ {
 		}
-		return last
+		if next <= count {
+			return next
+		}
+		for n := 1; n <= highest; n++ {
+			if !taken[n] {
+				taken[n] = true
+				return n
+			}
+		}
+		return next // which Table.Check refuses
 	}
 }
 
-func newSlice(spec *Spec, i int) (*slice, error) {
-	b, err := spec.bounds()
-	if err != nil {
-		return nil, err
+// known makes a slice of every partition of a layout. match says which of a table it is, or -1.
+func (al *allocator) known(l *Layout, match []int) error {
+	if n := l.FileSystemSectorSize; n != 0 && (n < 512 || n > 1<<20 || n&(n-1) != 0) {
+		return fmt.Errorf("sector size of file systems %d: want a power of 2 from 512", n)
 	}
-	return &slice{spec: i, known: true, table: -1, name: spec.Name, bounds: b, weight: uint64(spec.Weight),
-		padWeight: uint64(spec.PaddingWeight), priority: spec.Priority}, nil
+	al.strict = l.Repart
+	for i := range l.Partitions {
+		s := &l.Partitions[i]
+		b, err := l.bounds(s, match[i] >= 0)
+		if err != nil {
+			return err
+		}
+		al.slices = append(al.slices, &slice{spec: i, known: true, table: -1, name: s.title(),
+			demand: demand{b, uint64(s.Weight), uint64(s.PaddingWeight)}, priority: s.Priority})
+	}
+	targets, bad, err := l.targets()
+	if err != nil {
+		return &EntryError{Name: l.Partitions[bad].title(), Err: err}
+	}
+	exists := func(i int) bool { return match[i] >= 0 }
+	return al.supplements(l, targets, exists)
 }
 
 // least is where the layout ends when everything is as small as it may be.
 func (al *allocator) least(start int64) (int64, error) {
 	pos, end := start, start
 	for _, s := range al.slices {
-		if s.dropped {
+		if s.absent() {
 			continue
 		}
 		if end = pos + s.needed(); end > largest {
@@ -209,40 +282,31 @@ func (al *allocator) least(start int64) (int64, error) {
 
 // existing makes slices of the partitions of a table and of a layout, and areas of the gaps.
 func (al *allocator) existing(t *Table, l *Layout, match []int) error {
-	used := map[int]bool{}
 	byTable := make([]*slice, len(t.Partitions))
-	for i := range l.Partitions {
-		spec := l.Partitions[i]
-		k := match[i]
+	if err := al.known(l, match); err != nil {
+		return err
+	}
+	for i, k := range match {
 		if k >= 0 {
-			spec.Content, spec.Fill, spec.Reserve = nil, nil, 0 // is there already
-			if spec.Size == 0 && spec.MinSize == 0 && spec.MaxSize == 0 && spec.Weight == 0 {
-				spec.MinSize, spec.MaxSize = grain, grain // its size was that of its content: it stays
-			}
+			byTable[k] = al.slices[i]
 		}
-		s, err := newSlice(&spec, i)
-		if err != nil {
-			return err
-		}
-		if k >= 0 {
-			used[k] = true
-			byTable[k] = s
-		}
-		al.slices = append(al.slices, s)
 	}
 	for k, p := range t.Partitions {
-		if !used[k] {
+		if byTable[k] == nil {
 			byTable[k] = &slice{name: p.Name}
 			al.slices = append(al.slices, byTable[k])
 		}
 		s := byTable[k]
 		s.table = k
 		s.off, s.old = t.Extent(k)
-		s.min = max(s.min, s.old) // never smaller
-		s.max = max(s.max, s.min)
 		if !s.known {
 			s.foreign()
 		}
+		s.demand = s.demand.keep(s.old)
+	}
+	for _, m := range al.mergers {
+		m.own = m.own.keep(m.target.old)
+		m.whole = m.whole.keep(m.target.old)
 	}
 	p, _, err := t.geometry()
 	if err != nil {
@@ -250,7 +314,10 @@ func (al *allocator) existing(t *Table, l *Layout, match []int) error {
 	}
 	ss := int64(t.SectorSize)
 	slices.SortFunc(byTable, func(a, b *slice) int { return cmp.Compare(a.off, b.off) })
-	pos := max(int64(p.firstUsable)*ss, l.Start)
+	pos := int64(p.firstUsable) * ss
+	if !l.Repart { // systemd-repart has a start of its own on a new disk alone
+		pos = max(pos, l.Start)
+	}
 	end := int64(p.lastUsable+1) * ss
 	gap := func(after *slice, to int64) {
 		off := al.alignUp(pos)
@@ -268,6 +335,14 @@ func (al *allocator) existing(t *Table, l *Layout, match []int) error {
 		pos, last = max(pos, s.off+s.old), s
 	}
 	gap(last, end)
+	// Of areas with the same room, systemd-repart takes the one behind the partition with the lowest number.
+	number := func(a *area) int {
+		if a.after == nil {
+			return math.MaxInt
+		}
+		return t.Partitions[a.after.table].Number
+	}
+	slices.SortStableFunc(al.areas, func(a, b *area) int { return cmp.Compare(number(a), number(b)) })
 	return nil
 }
 
@@ -295,29 +370,43 @@ func (l *Layout) match(t *Table) []int {
 			if out[i] >= 0 || numbered && s.Number == 0 {
 				continue
 			}
+			partial, pending := PartialType(s.Type), PendingType(s.Type)
 			find(i, func(p Partition) bool {
-				return (p.Type == s.Type || p.Type == PartialType(s.Type) || p.Type == PendingType(s.Type)) && (!numbered || p.Number == s.Number)
+				return (p.Type == s.Type || p.Type == partial || p.Type == pending) && (!numbered || p.Number == s.Number)
 			})
 		}
 	}
 	return out
 }
 
-func (im *Image) add(spec *Spec, s *slice, next func() int) {
-	number := spec.Number
-	if number == 0 {
-		number = next()
-	}
+// create adds the new partitions of a plan to its table.
+func (im *Image) create(l *Layout, al *allocator, next func() int, id func(i int) osmith.GUID) {
 	t := im.Table
 	ss := int64(t.SectorSize)
-	s.table = len(t.Partitions)
-	t.Partitions = append(t.Partitions, Partition{
-		Number: number, Type: spec.Type, ID: spec.ID, Name: spec.Name, Attributes: spec.Attributes,
-		FirstLBA: uint64(s.off / ss), LastLBA: uint64((s.off+s.size)/ss) - 1,
-	})
-	im.contents = append(im.contents, spec.Content)
-	im.fresh = append(im.fresh, true)
+	for _, s := range al.place() {
+		spec := &l.Partitions[s.spec]
+		if other := al.supplementOf(s); other != nil {
+			whole := spec.merge(&l.Partitions[other.spec])
+			spec = &whole
+		}
+		number := spec.Number
+		if number == 0 {
+			number = next()
+		}
+		s.table = len(t.Partitions)
+		t.Partitions = append(t.Partitions, Partition{
+			Number: number, Type: spec.Type, ID: id(s.spec), Name: spec.Name, Attributes: spec.Attributes,
+			FirstLBA: uint64(s.off / ss), LastLBA: uint64((s.off+s.size)/ss) - 1,
+		})
+		im.contents = append(im.contents, spec.Content)
+		im.fills = append(im.fills, spec.Fill)
+		im.fresh = append(im.fresh, true)
+	}
 }
+
+// Fill is what partition i (index in Table.Partitions) is to be filled with; nil: with nothing, or it is on the disk already.
+// It is that of the layout, with the files of a supplement that was merged into the partition.
+func (im *Image) Fill(i int) *Fill { return im.fills[i] }
 
 // SetContent replaces the content of partition i (index in Table.Partitions), for content that depends on the plan: a
 // file system that is as large as its partition. Only a partition that the plan makes can be filled.
@@ -366,6 +455,7 @@ type Operation struct {
 	OldSize int64         `json:"oldSize,omitempty"` // before it grows
 	Content int64         `json:"content,omitempty"` // bytes written into it, zeros not counted
 	Known   bool          `json:"known"`             // the layout names it
+	Named   bool          `json:"named,omitempty"`   // it is there without a name, and gets this one
 }
 
 // Operations is a plan as a list, in the order of the disk; what is skipped comes last.
@@ -378,6 +468,9 @@ func (im *Image) Operations() Operations { return slices.Clone(im.operations) }
 func (im *Image) list(l *Layout, al *allocator) {
 	for _, s := range al.slices {
 		o := Operation{Kind: OperationSkip, Known: s.known}
+		if s.merged {
+			continue // it is part of another
+		}
 		if s.dropped {
 			spec := &l.Partitions[s.spec]
 			o.Type, o.ID, o.Name, o.Size = spec.Type, spec.ID, spec.Name, s.min
@@ -387,6 +480,7 @@ func (im *Image) list(l *Layout, al *allocator) {
 		p := im.Table.Partitions[s.table]
 		o.Number, o.Type, o.ID, o.Name = p.Number, p.Type, p.ID, p.Name
 		o.Offset, o.Size = im.Table.Extent(s.table)
+		o.Named = !im.fresh[s.table] && p.Name != im.base.Partitions[s.table].Name
 		switch {
 		case im.fresh[s.table]:
 			o.Kind = OperationCreate
@@ -441,6 +535,9 @@ func (ops Operations) String() string {
 		}
 		if o.Content > 0 {
 			line += fmt.Sprintf(", %s written, %s spare", Bytes(o.Content), Bytes(o.Size-o.Content))
+		}
+		if o.Named {
+			line += ", gets its name"
 		}
 		if !o.Known {
 			line += ", not in the layout"

@@ -1,30 +1,53 @@
 package partition
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
-	"math/bits"
-	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // RepartOptions are what definition files of systemd-repart leave open.
 type RepartOptions struct {
-	// Architecture is meant by types such as "root": "x86-64" (also ""), "arm64" and so on, as systemd names it.
+	// Architecture is the local one, meant by types such as "root": "x86-64" (also ""), "arm64" and so on, as systemd names it.
 	Architecture string
-	// Specifiers replace %M, %A and the like, by letter. "%%" is always a percent sign.
+	// ForceArchitecture replaces the architecture of every type that has one, as --architecture of systemd-repart does.
+	ForceArchitecture string
+	// Specifiers replace %M, %A and the like, by letter: those of repart.d(5), "Specifiers". "%%" is always a percent sign,
+	// %a the architecture unless it is given here. A specifier that is not given is an error where a file has it.
 	Specifiers map[byte]string
 }
 
-// RepartError is a line of a definition file that cannot be followed.
+// Repart is what the definition files of a repart.d directory say, as data.
+type Repart struct {
+	// Layout has the partitions, in the order of the names of their files, and what each is to be filled with as [Spec.Fill].
+	// Seed, Size and SectorSize are for the caller, as is FileSystemSectorSize: systemd-repart takes 4096 for an image file
+	// unless it is called with --sector-size.
+	Layout Layout
+	// Definitions have the rest, one for each partition of the layout.
+	Definitions []RepartDefinition
+	// Warnings are about settings that mean nothing, and that systemd-repart passes over with a warning, too.
+	Warnings []*RepartError
+}
+
+// RepartDefinition is where a partition was defined, and what its definition says besides.
+type RepartDefinition struct {
+	File    string   // "10-esp.conf"
+	DropIns []string // "10-esp.conf.d/50-size.conf", in the order in which they were read
+
+	SplitName          string   // as it is written, with its specifiers: they depend on the plan; "" if it is not given
+	FactoryReset       bool     // the partition is removed and made anew in a factory reset
+	MountPoints        []string // as they are written
+	BlockDeviceReplace string   // mount point of a btrfs that is moved to the partition
+}
+
+// RepartError is a line of a definition file that cannot be followed, or that says nothing ([Repart.Warnings]).
 type RepartError struct {
 	File string
 	Line int // from 1; 0: the file as a whole
@@ -40,473 +63,220 @@ func (e *RepartError) Error() string {
 
 func (e *RepartError) Unwrap() error { return e.Err }
 
-// ErrRepartKey: a key of a definition file that is not supported here. It is inside of a [*RepartError].
+// ErrSpecifier: a specifier that stands in a definition file and is not in [RepartOptions]. It is inside of a [*RepartError].
+var ErrSpecifier = errors.New("the text for a specifier is not given")
+
+// ErrRepartKey: a section, key or value of a definition file that is not supported here. It is inside of a [*RepartError].
 var ErrRepartKey = errors.New("unsupported")
 
-const (
-	maxRepartFile  = 1 << 20
-	maxRepartFiles = 1024
-)
-
-// ReadRepart reads the definition files (*.conf, in the order of their names) of a repart.d directory, as
-// systemd-repart 262 reads them
-// (https://www.freedesktop.org/software/systemd/man/latest/repart.d.html), and returns the layout that they ask for: with
-// the same Seed, Size and contents, [Plan] places the partitions where systemd-repart --empty=create places them.
+// ReadRepart reads the definition files (*.conf, in the order of their names, each with its drop-ins NAME.conf.d/*.conf) of a
+// repart.d directory, as systemd-repart 262 reads them
+// (https://www.freedesktop.org/software/systemd/man/latest/repart.d.html). With the same Seed, Size and SectorSize, [Plan]
+// places the partitions of the layout where systemd-repart --empty=create places them, and [PlanOnto] those of a disk in use.
 //
-// The keys are Type, Label, UUID, Priority, Weight, PaddingWeight, SizeMinBytes, SizeMaxBytes, PaddingMinBytes,
-// PaddingMaxBytes, CopyBlocks with a path, Format=vfat with CopyFiles and MakeDirectories, Format=empty, VolumeLabel,
-// Flags, NoAuto, ReadOnly and GrowFileSystem. SplitName, FactoryReset and MountPoint say nothing about the disk and are
-// passed over; Encrypt, Verity, Minimize and Integrity may be off. Every other key, and what depends on the machine
-// (CopyBlocks=auto, UUID=null), is a [*RepartError] with the line, as is everything that systemd-repart warns about and
-// ignores. Paths are taken as they are written: they are for whoever opens the content ([Fill]).
-func ReadRepart(fsys fs.FS, o RepartOptions) (l Layout, err error) {
+// All keys are known. What placement cannot do (file systems and their files, dm-verity, encryption) is in [Spec.Fill]; a
+// layout whose partitions somebody else fills is planned with [Layout.LayoutOnly]. Files whose names begin with a dot are
+// passed over, empty files and links to /dev/null mask a definition, sections and keys that begin with "X-" are ignored.
+//
+// Where systemd-repart says that it ignores a line (a key that it does not know, a value that it cannot read), the line is a
+// [*RepartError] here, so that no wish is lost; only what cannot mean anything is a warning. So are a UUID of zeros and links to
+// nowhere. Paths that are not absolute, which systemd-repart ignores, are taken as they are written: they are for whoever
+// opens the content ([Fill]).
+func ReadRepart(fsys fs.FS, o RepartOptions) (r *Repart, err error) {
 	defer prefix.Add("partition", &err)
-	names, err := fs.Glob(fsys, "*.conf")
-	if err != nil {
-		return Layout{}, fmt.Errorf("definition files: %w", err)
-	}
-	if len(names) == 0 {
-		return Layout{}, fmt.Errorf("no definition files (*.conf): %w", fs.ErrNotExist)
-	}
-	if len(names) > maxRepartFiles {
-		return Layout{}, fmt.Errorf("%d definition files, at most %d", len(names), maxRepartFiles)
-	}
-	slices.Sort(names)
-	l = Layout{Align: grain, Start: 1 << 20}
-	labels := map[string]bool{}
-	for _, name := range names {
-		text, err := readSmall(fsys, name)
-		if err != nil {
-			return Layout{}, &RepartError{File: name, Err: err}
-		}
-		d := &definition{name: name, o: o, s: Spec{Weight: 1000}}
-		if err := d.parse(text); err != nil {
-			return Layout{}, err
-		}
-		spec, err := d.finish(labels)
-		if err != nil {
-			return Layout{}, &RepartError{File: name, Err: err}
-		}
-		labels[spec.Name] = true
-		l.Partitions = append(l.Partitions, *spec)
-	}
-	return l, nil
-}
-
-func readSmall(fsys fs.FS, name string) (string, error) {
-	info, err := fs.Stat(fsys, name)
-	if err != nil {
-		return "", err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxRepartFile {
-		return "", fmt.Errorf("is no regular file of at most %d bytes", maxRepartFile)
-	}
-	b, err := fs.ReadFile(fsys, name)
-	return string(b), err
-}
-
-// definition is one file while it is read.
-type definition struct {
-	name string
-	o    RepartOptions
-	s    Spec
-
-	format                     string
-	typed, labelled, hasMin    bool
-	noAuto, readOnly, growFS   *bool
-	flags                      *uint64
-	copyFiles, makeDirectories bool
-	fat                        FATFill
-}
-
-func (d *definition) parse(text string) error {
-	section, line := "", 0
-	lines := strings.Split(text, "\n")
-	for line < len(lines) {
-		at := line + 1
-		s := strings.TrimSpace(lines[line])
-		for strings.HasSuffix(s, "\\") && line+1 < len(lines) {
-			line++
-			next := strings.TrimSpace(lines[line])
-			if strings.HasPrefix(next, "#") || strings.HasPrefix(next, ";") {
-				continue
-			}
-			s = strings.TrimSuffix(s, "\\") + " " + next
-		}
-		line++
-		fail := func(err error) error { return &RepartError{File: d.name, Line: at, Err: err} }
-		switch {
-		case s == "" || s[0] == '#' || s[0] == ';':
-			continue
-		case s[0] == '[':
-			if section = s; section != "[Partition]" {
-				return fail(fmt.Errorf("section %s: %w", printable(section), ErrRepartKey))
-			}
-			continue
-		}
-		key, value, ok := strings.Cut(s, "=")
-		if !ok {
-			return fail(fmt.Errorf("%q is no assignment", printable(s)))
-		}
-		if section == "" {
-			return fail(errors.New("assignment outside of a section"))
-		}
-		key, value = strings.TrimSpace(key), strings.TrimSpace(value)
-		if err := d.set(key, value); err != nil {
-			return fail(fmt.Errorf("%s=%s: %w", printable(key), printable(value), err))
-		}
-	}
-	return nil
-}
-
-// finish applies the defaults of systemd-repart.
-func (d *definition) finish(labels map[string]bool) (*Spec, error) {
-	s := &d.s
-	if !d.typed {
-		return nil, errors.New("has no Type=")
-	}
-	if s.Fill != nil && (d.format != "" || d.copyFiles || d.makeDirectories) {
-		return nil, errors.New("has CopyBlocks= together with Format=, CopyFiles= or MakeDirectories=")
-	}
-	if (d.copyFiles || d.makeDirectories) && d.format == "" && s.Type != ESP && s.Type != XBOOTLDR {
-		return nil, errors.New("has CopyFiles= or MakeDirectories= without Format=: the default is a file system that is not made here")
-	}
-	if d.format == "vfat" || d.copyFiles || d.makeDirectories {
-		s.Fill = &Fill{FAT: &d.fat}
-	}
-	if d.format == "empty" && !d.labelled {
-		s.Name, d.labelled = EmptyName, true
-	}
-	if !d.labelled {
-		s.Name = TypeName(s.Type)
-		for n := 2; labels[s.Name]; n++ {
-			s.Name = fmt.Sprintf("%s-%d", TypeName(s.Type), n)
-		}
-	}
-	if !d.hasMin {
-		s.MinSize = 10 << 20
-	}
-	if isVeritySig(s.Type) {
-		s.MinSize, s.MaxSize = 16<<10, 16<<10
-	}
-	if s.MaxSize > 0 && d.hasMin && s.MaxSize < s.MinSize {
-		return nil, fmt.Errorf("SizeMaxBytes= (%d) is less than SizeMinBytes= (%d)", s.MaxSize, s.MinSize)
-	}
-	if s.MaxSize > 0 {
-		s.MaxSize = max(s.MaxSize, s.MinSize)
-	}
-	if s.PaddingMax > 0 && s.PaddingMax < s.PaddingMin {
-		return nil, fmt.Errorf("PaddingMaxBytes= (%d) is less than PaddingMinBytes= (%d)", s.PaddingMax, s.PaddingMin)
-	}
-	if err := d.attributes(); err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
-	return s, nil
+	names, err := definitionNames(fsys, ".")
+	if err != nil {
+		return nil, err
+	}
+	r = &Repart{Layout: Layout{Align: grain, Start: 1 << 20, Repart: true}}
+	var read []*definition
+	for _, name := range names {
+		text, state, err := readDefinition(fsys, name)
+		if err != nil {
+			return nil, &RepartError{File: name, Err: err}
+		}
+		if state != definitionThere {
+			continue
+		}
+		d := &definition{name: name, o: &o, s: Spec{Weight: 1000, Definition: strings.TrimSuffix(name, ".conf")}, lines: map[string]RepartError{}}
+		if err := d.parse(name, text); err != nil {
+			return nil, err
+		}
+		if err := d.dropIns(fsys); err != nil {
+			return nil, err
+		}
+		if err := d.finish(); err != nil {
+			return nil, err
+		}
+		read = append(read, d)
+		r.Layout.Partitions = append(r.Layout.Partitions, d.s)
+		r.Definitions = append(r.Definitions, d.rest)
+		r.Warnings = append(r.Warnings, d.warnings...)
+	}
+	if len(read) == 0 {
+		return nil, fmt.Errorf("no definition files (*.conf): %w", fs.ErrNotExist)
+	}
+	if err := together(&r.Layout, read); err != nil {
+		return nil, err
+	}
+	r.labelFATs()
+	return r, nil
 }
 
-// attributes are Flags with the bits that a key or a default decides.
-func (d *definition) attributes() error {
-	s := &d.s
-	if d.flags != nil {
-		s.Attributes = *d.flags
+// specifierLetters are those of repart.d(5), "Specifiers".
+const specifierLetters = "aAbBHlmMoqvwWTV"
+
+func (o *RepartOptions) check() error {
+	for _, name := range []string{o.Architecture, o.ForceArchitecture} {
+		if _, ok := arch.ByName(name); !ok && name != "" {
+			return fmt.Errorf("architecture %q is not known: want a name such as x86-64 or arm64", printable(name))
+		}
 	}
-	yes := true
-	kind := kindOf(s.Type)
-	if d.format == "empty" && d.noAuto == nil && kind.noAuto {
-		d.noAuto = &yes
-	}
-	if kind.verity && d.readOnly == nil {
-		d.readOnly = &yes
-	}
-	// systemd-repart does not ask for GrowFileSystem= here, so that =no has no effect.
-	if kind.growFS && (d.readOnly == nil || !*d.readOnly) {
-		d.growFS = &yes
-	}
-	for _, f := range []struct {
-		name  string
-		bit   uint64
-		value *bool
-		known bool
-	}{
-		{"NoAuto", AttrNoAuto, d.noAuto, kind.noAuto},
-		{"ReadOnly", AttrReadOnly, d.readOnly, kind.readOnly},
-		{"GrowFileSystem", AttrGrowFileSystem, d.growFS, kind.growFS},
-	} {
-		switch {
-		case f.value == nil:
-		case !*f.value:
-			s.Attributes &^= f.bit
-		case !f.known:
-			return fmt.Errorf("%s=yes means nothing for the type %s", f.name, TypeName(s.Type))
-		default:
-			s.Attributes |= f.bit
+	for letter := range o.Specifiers {
+		if !strings.Contains(specifierLetters, string(rune(letter))) {
+			return fmt.Errorf("specifier %q is none of systemd-repart: want one of %s", printable("%"+string(rune(letter))), specifierLetters)
 		}
 	}
 	return nil
 }
 
-// kind says which attributes a type knows (Discoverable Partitions Specification, "Partition Attribute Flags"; what
-// systemd takes for known: src/shared/gpt.c).
-type kind struct{ noAuto, readOnly, growFS, verity bool }
-
-func kindOf(t osmith.GUID) kind {
-	name := TypeName(t)
-	sig, verity := strings.HasSuffix(name, "-verity-sig"), strings.HasSuffix(name, "-verity")
-	system := strings.HasPrefix(name, "root-") || strings.HasPrefix(name, "usr-")
-	switch {
-	case system && sig:
-		return kind{readOnly: true, verity: true}
-	case system && verity:
-		return kind{noAuto: true, readOnly: true, verity: true}
-	case system, t == Home, t == Srv, t == Var, t == Tmp, t == XBOOTLDR:
-		return kind{noAuto: true, readOnly: true, growFS: true}
-	}
-	return kind{noAuto: t == Swap}
-}
-
-func isVeritySig(t osmith.GUID) bool { return strings.HasSuffix(TypeName(t), "-verity-sig") }
+func (o *RepartOptions) local() string { return cmp.Or(o.Architecture, "x86-64") }
 
 // typeFor finds a type by the names that systemd-repart takes: with or without architecture, or a GUID.
-func (o RepartOptions) typeFor(name string) (osmith.GUID, bool) {
-	if t, ok := TypeByName(name); ok {
-		return t, true
+func (o *RepartOptions) typeFor(name string) (osmith.GUID, error) {
+	t, err := o.typeNamed(name)
+	if err != nil || o.ForceArchitecture == "" {
+		return t, err
 	}
-	arch := o.Architecture
-	if arch == "" {
-		arch = "x86-64"
+	_, role, ok := arch.ByType(t)
+	if !ok {
+		return t, nil
+	}
+	a, _ := arch.ByName(o.ForceArchitecture) // checked
+	if a.Types[role].IsZero() {
+		return osmith.GUID{}, fmt.Errorf("%s has no such partition type", o.ForceArchitecture)
+	}
+	return a.Types[role], nil
+}
+
+func (o *RepartOptions) typeNamed(name string) (osmith.GUID, error) {
+	if t, ok := systemTypeByName(name); ok {
+		return t, nil
 	}
 	if kind, rest, _ := strings.Cut(name, "-"); kind == "root" || kind == "usr" {
-		full := kind + "-" + arch
+		a := o.local()
+		if rest == "secondary" || strings.HasPrefix(rest, "secondary-") {
+			rest = strings.TrimPrefix(strings.TrimPrefix(rest, "secondary"), "-")
+			var ok bool
+			if a, ok = secondary[a]; !ok {
+				return osmith.GUID{}, fmt.Errorf("%s has no secondary architecture", o.local())
+			}
+		}
+		full := kind + "-" + a
 		if rest != "" {
 			full += "-" + rest
 		}
-		if t, ok := TypeByName(full); ok {
-			return t, true
+		if t, ok := systemTypeByName(full); ok {
+			return t, nil
 		}
 	}
 	t, err := parseID(name)
-	return t, err == nil && !t.IsZero()
-}
-
-// cleanTarget is an absolute path in the file system to be made, without the leading slash.
-func cleanTarget(p string) (string, error) {
-	if !path.IsAbs(p) {
-		return "", fmt.Errorf("%q is no absolute path", p)
+	if err != nil || t.IsZero() {
+		return osmith.GUID{}, errors.New("no such partition type: want a name of repart.d(5), such as esp or root-x86-64, or a GUID that is not zero")
 	}
-	return path.Clean(p), nil
+	return t, nil
 }
 
-// set follows one assignment.
-func (d *definition) set(key, value string) (err error) {
-	s := &d.s
-	switch key {
-	case "Type":
-		var ok bool
-		if s.Type, ok = d.o.typeFor(value); !ok {
-			return errors.New("no such partition type")
-		}
-		d.typed = true
-	case "Label":
-		if s.Name, err = d.expand(value); err == nil && efi.UTF16Len(s.Name) > MaxName {
-			return fmt.Errorf("has %d UTF-16 units, at most %d fit", efi.UTF16Len(s.Name), MaxName)
-		}
-		d.labelled = true
-	case "VolumeLabel":
-		d.fat.Label, err = d.expand(value)
-	case "UUID":
-		if s.ID, err = parseID(value); err == nil && s.ID.IsZero() {
-			return fmt.Errorf("an ID of zeros is %w", ErrRepartKey)
-		}
-	case "Priority":
-		var n int64
-		n, err = strconv.ParseInt(value, 10, 32)
-		s.Priority = int32(n)
-	case "Weight":
-		s.Weight, err = weight(value)
-	case "PaddingWeight":
-		s.PaddingWeight, err = weight(value)
-	case "SizeMinBytes":
-		s.MinSize, err = sizeValue(value, true)
-		d.hasMin = true
-	case "SizeMaxBytes":
-		s.MaxSize, err = sizeValue(value, false)
-	case "PaddingMinBytes":
-		s.PaddingMin, err = sizeValue(value, true)
-	case "PaddingMaxBytes":
-		s.PaddingMax, err = sizeValue(value, false)
-	case "CopyBlocks":
-		var name string
-		if name, err = d.expand(value); err == nil {
-			if name == "" || name == "auto" {
-				return fmt.Errorf("without a path: %w", ErrRepartKey)
-			}
-			s.Fill = &Fill{File: name}
-		}
-	case "Format":
-		if value != "vfat" && value != "empty" {
-			return fmt.Errorf("file system: %w", ErrRepartKey)
-		}
-		d.format = value
-	case "CopyFiles":
-		err = d.copy(value)
-	case "MakeDirectories":
-		err = d.directories(value)
-	case "Flags":
-		var n uint64
-		if n, err = strconv.ParseUint(value, 0, 64); err == nil {
-			d.flags = &n
-		}
-	case "NoAuto":
-		d.noAuto, err = boolean(value)
-	case "ReadOnly":
-		d.readOnly, err = boolean(value)
-	case "GrowFileSystem":
-		d.growFS, err = boolean(value)
-	case "SplitName", "FactoryReset", "MountPoint":
-	case "Encrypt", "Verity", "Minimize", "Integrity":
-		if value != "off" && value != "no" && value != "" {
-			return ErrRepartKey
-		}
-	default:
-		return ErrRepartKey
-	}
-	return err
+// secondary has "the matching 32-bit architecture for the local 64-bit architecture" (repart.d(5), Type=). That of x86-64
+// was observed.
+var secondary = map[string]string{
+	"x86-64": "x86", "arm64": "arm", "mips64-le": "mips-le", "ppc64": "ppc", "riscv64": "riscv32", "s390x": "s390",
 }
 
-// copy reads SOURCE[:TARGET].
-func (d *definition) copy(value string) error {
-	value, err := d.expand(value)
+// together checks what one definition says about others.
+func together(l *Layout, read []*definition) error {
+	targets, bad, err := l.targets()
 	if err != nil {
-		return err
+		return read[bad].fail("SupplementFor", err)
 	}
-	if strings.ContainsAny(value, `"'\`) {
-		return fmt.Errorf("quotes and escapes: %w", ErrRepartKey)
-	}
-	source, target, ok := strings.Cut(value, ":")
-	if !ok {
-		target = source
-	}
-	if target, option, ok := strings.Cut(target, ":"); ok || target == "" && option == "" {
-		return fmt.Errorf("options of a copy: %w", ErrRepartKey)
-	}
-	if source == "" {
-		return errors.New("has no source")
-	}
-	if target, err = cleanTarget(target); err != nil {
-		return err
-	}
-	d.copyFiles = true
-	d.fat.Files = append(d.fat.Files, Copy{Source: source, Target: target})
-	return nil
-}
-
-func (d *definition) directories(value string) error {
-	value, err := d.expand(value)
-	if err != nil {
-		return err
-	}
-	for _, dir := range strings.Fields(value) {
-		if dir, err = cleanTarget(dir); err != nil {
-			return err
-		}
-		d.makeDirectories = true
-		d.fat.Files = append(d.fat.Files, Copy{Target: dir})
-	}
-	return nil
-}
-
-// expand replaces specifiers.
-func (d *definition) expand(value string) (string, error) {
-	var out strings.Builder
-	for i := 0; i < len(value); i++ {
-		if value[i] != '%' {
-			out.WriteByte(value[i])
+	for i, k := range targets {
+		if k < 0 {
 			continue
 		}
-		if i++; i == len(value) {
-			return "", errors.New("ends with a percent sign")
-		}
-		text, ok := d.o.Specifiers[value[i]]
-		switch {
-		case value[i] == '%':
-			text = "%"
-		case !ok:
-			return "", fmt.Errorf("specifier %%%s is not given: %w", printable(string(rune(value[i]))), ErrRepartKey)
-		}
-		out.WriteString(text)
-	}
-	return out.String(), nil
-}
-
-func weight(value string) (uint32, error) {
-	n, err := strconv.ParseUint(value, 10, 32)
-	if err == nil && n > 1_000_000 {
-		err = errors.New("want at most 1000000")
-	}
-	return uint32(n), err
-}
-
-func boolean(value string) (*bool, error) {
-	var v bool
-	switch strings.ToLower(value) {
-	case "1", "yes", "y", "true", "t", "on":
-		v = true
-	case "0", "no", "n", "false", "f", "off":
-	default:
-		return nil, errors.New("want yes or no")
-	}
-	return &v, nil
-}
-
-// sizeValue reads a size such as 4096, 512K or 1.5G, to the base of 1024, and rounds it to 4096, up or down.
-func sizeValue(value string, roundsUp bool) (int64, error) {
-	number, unit := value, uint64(1)
-	if i := strings.IndexFunc(value, func(r rune) bool { return (r < '0' || r > '9') && r != '.' }); i >= 0 {
-		const units = "BKMGTPE"
-		n := strings.Index(units, value[i:])
-		if n < 0 || len(value[i:]) != 1 {
-			return 0, errors.New("want a number with one of the units K, M, G, T, P and E")
-		}
-		number, unit = value[:i], 1<<(10*n)
-	}
-	whole, fraction, _ := strings.Cut(number, ".")
-	n, err := strconv.ParseUint(whole, 10, 64)
-	if err != nil {
-		return 0, errors.New("want a number of bytes")
-	}
-	hi, lo := bits.Mul64(n, unit)
-	if hi != 0 || lo > math.MaxInt64/2 {
-		return 0, errors.New("is too large")
-	}
-	if fraction != "" {
-		if len(fraction) > 9 {
-			return 0, errors.New("has more than nine decimals")
-		}
-		f, err := strconv.ParseUint(fraction, 10, 64)
+		b, err := read[k].merged(read[i])
 		if err != nil {
-			return 0, errors.New("want a number of bytes")
+			return read[i].fail("SupplementFor", err)
 		}
-		power := uint64(1)
-		for range fraction {
-			power *= 10
+		l.Partitions[i].Merged = b
+	}
+	parts := map[string]map[VerityRole][]*definition{}
+	for _, d := range read {
+		if f := d.s.Fill; f != nil && f.Verity != nil {
+			v := f.Verity
+			if parts[v.MatchKey] == nil {
+				parts[v.MatchKey] = map[VerityRole][]*definition{}
+			}
+			parts[v.MatchKey][v.Role] = append(parts[v.MatchKey][v.Role], d)
 		}
-		hi, part := bits.Mul64(f, unit)
-		part, _ = bits.Div64(hi, part, power)
-		lo += part
 	}
-	if lo > largest {
-		return 0, errors.New("is too large")
+	for _, d := range read {
+		f := d.s.Fill
+		if f == nil || f.Verity == nil {
+			continue
+		}
+		of := parts[f.Verity.MatchKey]
+		for _, role := range []VerityRole{VerityData, VerityHash} {
+			if n := len(of[role]); n != 1 {
+				return d.fail("VerityMatchKey", fmt.Errorf("%d definitions have Verity=%s and VerityMatchKey=%s, want one", n, role, printable(f.Verity.MatchKey)))
+			}
+		}
+		if all := of[VeritySignature]; len(all) > 1 {
+			return d.fail("VerityMatchKey", fmt.Errorf("%s and %s are both for the signature, want one at most", all[0].name, all[1].name))
+		}
+		data := of[VerityData][0].s.Fill
+		switch {
+		case f.Verity.Role != VerityHash:
+		case f.File != "" && data.File == "":
+			return d.fail("CopyBlocks", fmt.Errorf("%s, which has the data, has no CopyBlocks=", of[VerityData][0].name))
+		case f.Minimize != "" && data.Encrypt != nil:
+			return d.fail("Minimize", fmt.Errorf("%s, which has the data, is encrypted: its ciphertext is not known before", of[VerityData][0].name))
+		case f.Minimize != "" && data.Minimize == "" && data.File == "":
+			return d.fail("Minimize", fmt.Errorf("%s, which has the data, has neither CopyBlocks= nor Minimize=", of[VerityData][0].name))
+		}
 	}
-	if roundsUp {
-		return up(int64(lo)), nil
-	}
-	return int64(lo) / grain * grain, nil
+	return nil
 }
 
-// parseID reads a GUID with or without dashes.
-func parseID(s string) (osmith.GUID, error) {
-	if len(s) == 32 && !strings.Contains(s, "-") {
-		s = s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+// labelFATs gives FAT file systems their volume labels, which come from the names of their partitions.
+func (r *Repart) labelFATs() {
+	named := r.Layout
+	named.Partitions = slices.Clone(r.Layout.Partitions)
+	named.name(func(int) string { return "" })
+	for i, s := range named.Partitions {
+		if s.Fill != nil && s.Fill.FAT != nil {
+			r.Layout.Partitions[i].Fill.FAT.Label = fatLabel(s.Name)
+		}
 	}
-	return osmith.ParseGUID(s)
+}
+
+// fatLabel makes a volume label of a partition's name as systemd-repart does: capitals, "_" for what a FAT cannot have, and
+// eleven characters at most.
+func fatLabel(name string) string {
+	var out []byte
+	for _, r := range name {
+		switch {
+		case len(out) == 11:
+			return string(out)
+		case r >= 'a' && r <= 'z':
+			out = append(out, byte(r-'a'+'A'))
+		case r < ' ' || r > '~' || strings.ContainsRune(`+,;=[]<>|"*?./\:`, r):
+			out = append(out, '_')
+		default:
+			out = append(out, byte(r))
+		}
+	}
+	return string(out)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/arch"
@@ -77,29 +78,23 @@ func FindSlots(t *Table, o SlotOptions) (s *Slots, err error) {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return t.Partitions[a].Number - t.Partitions[b].Number })
-	list := func(id osmith.GUID) []int {
-		var out []int
-		for _, i := range order {
-			if p := t.Partitions[i]; p.Type == id || p.Type == PartialType(id) || p.Type == PendingType(id) {
-				out = append(out, i)
-			}
-		}
-		return out
-	}
 	type found struct {
-		types             [3]osmith.GUID
+		types             [3]osmith.GUID // data, hash tree, signature
 		data, trees, sigs []int
 	}
+	kinds := make([]found, slotKindCount)
+	for _, i := range order {
+		if p, ok := slotTypes()[t.Partitions[i].Type]; ok {
+			f := &kinds[p.kind]
+			f.types = p.types
+			list := []*[]int{&f.data, &f.trees, &f.sigs}[p.part]
+			*list = append(*list, i)
+		}
+	}
 	var all []found
-	for i := range arch.Table {
-		for _, role := range []arch.Role{arch.Root, arch.Usr} {
-			types := [3]osmith.GUID(arch.Table[i].Types[role:]) // data, hash tree, signature
-			if types[0].IsZero() || !o.Type.IsZero() && o.Type != types[0] {
-				continue
-			}
-			if data := list(types[0]); len(data) > 0 {
-				all = append(all, found{types, data, list(types[1]), list(types[2])})
-			}
+	for _, f := range kinds {
+		if len(f.data) > 0 && (o.Type.IsZero() || o.Type == f.types[0]) {
+			all = append(all, f)
 		}
 	}
 	if o.Type.IsZero() && slices.ContainsFunc(all, func(f found) bool { return len(f.trees) > 0 }) {
@@ -134,6 +129,42 @@ func FindSlots(t *Table, o SlotOptions) (s *Slots, err error) {
 	return s, nil
 }
 
+// slotType says what a partition of a slot is by its type.
+type slotType struct {
+	kind  int            // which of root and usr, of which architecture
+	types [3]osmith.GUID // of the kind when it is installed: data, hash tree, signature
+	part  int            // which of the three it is
+	state SlotState      // SlotInstalled, SlotPartial or SlotPending
+}
+
+// slotKindCount is how many kinds there are: root and usr of every architecture.
+var slotKindCount = 2 * len(arch.Table)
+
+// slotTypes has the types of all partitions of slots. The derived ones are HMACs: made for every look at a table, they took
+// longer than all the rest.
+var slotTypes = sync.OnceValue(func() map[osmith.GUID]slotType {
+	out := map[osmith.GUID]slotType{}
+	for i := range arch.Table {
+		for k, role := range []arch.Role{arch.Root, arch.Usr} {
+			types := [3]osmith.GUID(arch.Table[i].Types[role:])
+			if types[0].IsZero() {
+				continue
+			}
+			for part, id := range types {
+				if id.IsZero() {
+					continue
+				}
+				s := slotType{kind: 2*i + k, types: types, part: part}
+				for state, derived := range map[SlotState]osmith.GUID{SlotInstalled: id, SlotPartial: PartialType(id), SlotPending: PendingType(id)} {
+					s.state = state
+					out[derived] = s
+				}
+			}
+		}
+	}
+	return out
+})
+
 // parts are the indexes of the slot's partitions and their types.
 func (s *Slot) parts() (indexes []int, types []osmith.GUID) {
 	for k, i := range []int{s.Data, s.Tree, s.Signature} {
@@ -150,14 +181,16 @@ func (s *Slots) refresh(slot *Slot) {
 	slot.State = SlotInstalled
 	for k, i := range indexes {
 		p := s.Table.Partitions[i]
+		is := slotTypes()[p.Type]
 		switch {
-		case p.Type == PartialType(types[k]):
+		case is.types[is.part] != types[k]: // another type, which says nothing
+		case is.state == SlotPartial:
 			slot.State = SlotPartial
 		case slot.State == SlotPartial:
-		case p.Type == types[k] && p.Name == EmptyName:
+		case is.state == SlotInstalled && p.Name == EmptyName:
 			slot.State = SlotEmpty
 		case slot.State == SlotEmpty:
-		case p.Type == PendingType(types[k]):
+		case is.state == SlotPending:
 			slot.State = SlotPending
 		}
 	}

@@ -2,10 +2,13 @@ package partition
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // hashN is a root hash like no other.
@@ -149,4 +152,49 @@ func TestSlotMarks(t *testing.T) {
 	require.ErrorContains(t, s.Install(b, "acne_2", hashN(5)), "does not match")
 	require.Error(t, s.Begin(b, EmptyName))
 	require.Equal(t, before, show(s.Table), "refused before anything was changed")
+}
+
+// fullTable has 128 partitions: 42 slots with hash tree and signature, and an ESP and a state partition.
+func fullTable() *Table {
+	t := &Table{DiskID: diskID, SectorSize: 512, Size: 1 << 40}
+	for i := range 128 {
+		p := Partition{Number: i + 1, Type: []osmith.GUID{UsrX8664, UsrX8664Verity, UsrX8664VeritySig}[i%3], ID: idN(byte(i)),
+			Name: fmt.Sprintf("acme_%d", i/3), FirstLBA: uint64(2048 * (i + 1)), LastLBA: uint64(2048*(i+1)) + 7}
+		switch {
+		case i == 126:
+			p.Type = ESP
+		case i == 127:
+			p.Type = Var
+		case i/3%3 == 1:
+			p.Type = PartialType(p.Type)
+		case i/3%3 == 2:
+			p.Type = PendingType(p.Type)
+		}
+		t.Partitions = append(t.Partitions, p)
+	}
+	return t
+}
+
+// Looking at a table costs what its length says: the derived types, which are HMACs, are made once, and not for each type
+// of each architecture with each partition.
+func TestFindSlotsIsLinear(t *testing.T) {
+	table := fullTable()
+	s, err := FindSlots(table, SlotOptions{})
+	require.NoError(t, err)
+	require.Len(t, s.Slots, 42)
+	for i, slot := range s.Slots {
+		require.Equal(t, []SlotState{SlotInstalled, SlotPartial, SlotPending}[i%3], slot.State)
+	}
+	hashes := testing.AllocsPerRun(1, func() { PartialType(UsrX8664) })
+	allocs := testing.AllocsPerRun(5, func() { _, _ = FindSlots(table, SlotOptions{}) })
+	require.Less(t, allocs, 8*42+100+hashes, "nothing is hashed")
+}
+
+func BenchmarkFindSlots(b *testing.B) {
+	table := fullTable()
+	for b.Loop() {
+		if _, err := FindSlots(table, SlotOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -13,44 +13,25 @@ import (
 
 func buildFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {
 	out := flags.String("o", "", "`image` to write")
-	size := flags.Int64("size", 0, "size of the disk in `bytes`; 0: that of the layout, or as small as possible")
-	sectorSize := flags.Int("sector-size", 0, "512 or 4096 `bytes`; 0: that of the layout, or 512")
-	seed := flags.String("seed", "", "`UUID` to derive IDs from that the layout does not give")
+	var layout layoutFlags
+	layout.declare(flags)
 	return func(c *cli.Call, operands []string) error {
 		if *out == "" {
 			return cli.Usagef("-o is missing")
 		}
 		show := c.Progress()
-		l, dir, err := readLayout(operands[0])
+		l, dir, warnings, err := layout.read(c, operands[0])
 		if err != nil {
 			return err
 		}
-		if *size != 0 {
-			l.Size = *size
+		im, err := layout.plan(c, &l, dir)
+		if err != nil {
+			return err
 		}
-		if *sectorSize != 0 {
-			l.SectorSize = *sectorSize
-		}
-		if *seed != "" {
-			if l.Seed, err = osmith.ParseGUID(*seed); err != nil {
-				return cli.Usagef("-seed: %v", err)
-			}
-		}
-		if l.Seed.IsZero() {
-			if _, err := rand.Read(l.Seed[:]); err != nil {
+		if layout.layoutOnly {
+			if err := dropUnmade(im); err != nil {
 				return err
 			}
-		}
-		content, err := openContent(c, &l, dir)
-		if err != nil {
-			return err
-		}
-		im, err := partition.Plan(l)
-		if err != nil {
-			return err
-		}
-		if err := content.makeFAT(im); err != nil {
-			return err
 		}
 		if err := write(c, *out, im, show); err != nil {
 			return err
@@ -59,8 +40,38 @@ func buildFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {
 		if err != nil {
 			return err
 		}
-		return c.Answer(planJSON{header(c, *out), true, plan}, im.String())
+		return c.Answer(planJSON{header(c, *out), true, plan, texts(warnings)}, im.String())
 	}
+}
+
+// plan plans a new disk and makes its file systems. Without a seed, one is drawn.
+func (f *layoutFlags) plan(c *cli.Call, l *partition.Layout, dir string) (*partition.Image, error) {
+	if l.Seed.IsZero() {
+		if _, err := rand.Read(l.Seed[:]); err != nil {
+			return nil, err
+		}
+	}
+	content, err := openContent(c, f, l, dir)
+	if err != nil {
+		return nil, err
+	}
+	im, err := partition.Plan(*l)
+	if err != nil {
+		return nil, f.advise(err)
+	}
+	return im, content.makeFAT(l, im)
+}
+
+// dropUnmade leaves the partitions that somebody else fills as zeros.
+func dropUnmade(im *partition.Image) error {
+	for i := range im.Table.Partitions {
+		if _, ok := im.Content(i).(unmade); ok {
+			if err := im.SetContent(i, unmade(0)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // write writes the image beside its name, and renames.

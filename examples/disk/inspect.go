@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -97,36 +96,6 @@ func describe(t *partition.Table) *inspectJSON {
 			number(s.Data), number(s.Tree), number(s.Signature)})
 	}
 	return out
-}
-
-func plan(c *cli.Call, operands []string) error {
-	disk, t, err := openDisk(c, operands[0], os.O_RDONLY)
-	if err != nil {
-		return err
-	}
-	if err := t.Resize(disk.Size()); err != nil { // the backup table of a disk that grew moves first
-		return err
-	}
-	l, dir, err := readLayout(operands[1])
-	if err != nil {
-		return err
-	}
-	_, err = openContent(c, &l, dir)
-	if err != nil {
-		return err
-	}
-	if l.Seed.IsZero() {
-		l.Seed = t.DiskID // a plan is not written: any IDs do
-	}
-	im, err := partition.PlanOnto(t, l)
-	if err != nil {
-		return err
-	}
-	object, err := json.Marshal(im)
-	if err != nil {
-		return err
-	}
-	return c.Answer(planJSON{header(c, operands[0]), true, object}, im.Operations().String())
 }
 
 func repairFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {

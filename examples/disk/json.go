@@ -22,7 +22,12 @@ type planJSON struct {
 	head
 	Fits bool            `json:"fits"` // always true: what does not fit is an error
 	Plan json.RawMessage `json:"plan"` // schema osmith.diskplan/1, of package partition
+
+	Warnings []string `json:"warnings"` // about definition files: FILE:LINE: TEXT
 }
+
+// texts are never null.
+func texts(all []string) []string { return append([]string{}, all...) }
 
 // inspectJSON is what inspect prints.
 type inspectJSON struct {

@@ -2,160 +2,147 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
-	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/uki"
 )
 
-// readLayout reads a layout file or a directory of definition files. Paths in it are relative to dir.
-func readLayout(name string) (l partition.Layout, dir string, err error) {
-	f, err := os.Open(name)
+// layoutFlags are the flags of the verbs that read a layout.
+type layoutFlags struct {
+	size                     int64
+	sectorSize, fsSectorSize int
+	seed                     string
+	layoutOnly               bool
+
+	// For definitions of repart.d.
+	specifiers          cli.List
+	osRelease           string
+	architecture, force string
+	copySource          string
+}
+
+func (f *layoutFlags) declare(flags *flag.FlagSet) {
+	flags.Int64Var(&f.size, "size", 0, "size of the disk in `bytes`; 0: that of the layout, or as small as possible")
+	flags.IntVar(&f.sectorSize, "sector-size", 0, "512 or 4096 `bytes`; 0: that of the layout, or 512")
+	flags.StringVar(&f.seed, "seed", "", "`UUID` to derive IDs from that the layout does not give")
+	flags.BoolVar(&f.layoutOnly, "layout-only", false, "place partitions, and leave it to somebody else to make file systems, hash trees and encryption")
+	flags.IntVar(&f.fsSectorSize, "fs-sector-size", 0, "sector size of file systems in `bytes`; 0: that of the disk, 4096: as systemd-repart without --sector-size")
+	flags.Var(&f.specifiers, "specifier", "`LETTER=TEXT` for a specifier of definition files, as in M=acmeos for %M; may be given several times")
+	flags.StringVar(&f.osRelease, "os-release", "", "`file` to take the specifiers A, B, M, o, w and W from")
+	flags.StringVar(&f.architecture, "architecture", "", "`architecture` that is meant by types such as root; x86-64 by default")
+	flags.StringVar(&f.force, "force-architecture", "", "`architecture` of all types, as --architecture of systemd-repart")
+	flags.StringVar(&f.copySource, "copy-source", "", "`directory` that paths of definition files are relative to")
+}
+
+// read reads a layout file or a directory of definition files. Paths in it are relative to dir.
+func (f *layoutFlags) read(c *cli.Call, name string) (l partition.Layout, dir string, warnings []string, err error) {
+	in, err := os.Open(name)
 	if err != nil {
-		return l, "", err
+		return l, "", nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
+	defer in.Close()
+	info, err := in.Stat()
 	if err != nil {
-		return l, "", err
+		return l, "", nil, err
 	}
 	if info.IsDir() {
-		l, err = partition.ReadRepart(os.DirFS(name), partition.RepartOptions{})
-		return l, name, err
+		if l, warnings, err = f.readRepart(c, name); err != nil {
+			return l, "", nil, fmt.Errorf("%s: %w", name, err)
+		}
+		dir = name
+	} else {
+		if l, err = partition.ReadLayout(in); err != nil {
+			return l, "", nil, fmt.Errorf("%s: %w", name, err)
+		}
+		dir = filepath.Dir(name)
 	}
-	if l, err = partition.ReadLayout(f); err != nil {
-		err = fmt.Errorf("%s: %w", name, err)
+	if f.size != 0 {
+		l.Size = f.size
 	}
-	return l, filepath.Dir(name), err
-}
-
-// contents are what the partitions of a layout are filled with.
-type contents struct {
-	call *cli.Call
-	time time.Time
-}
-
-// volume is a FAT file system, made once the size of its partition is known. Until then it is a Source that only has a
-// size: the least that holds the files.
-type volume struct {
-	label string
-	files []osmith.ESPFile
-	least int64
-}
-
-func (v *volume) Size() int64 { return v.least }
-
-func (v *volume) ReadAt([]byte, int64) (int, error) {
-	return 0, errors.New("the file system has not been made")
-}
-
-// openContent opens what the layout fills partitions with.
-func openContent(call *cli.Call, l *partition.Layout, dir string) (c *contents, err error) {
-	c = &contents{call: call}
-	if c.time, err = cli.SourceDate(time.Time{}); err != nil { // for which FAT has 1980
-		return nil, err
+	if f.sectorSize != 0 {
+		l.SectorSize = f.sectorSize
 	}
-	for i := range l.Partitions {
-		s := &l.Partitions[i]
-		switch {
-		case s.Fill == nil:
-		case s.Fill.FAT == nil:
-			content, err := c.call.Open(within(dir, s.Fill.File))
-			if err != nil {
-				return nil, fmt.Errorf("content of %q: %w", s.Name, err)
-			}
-			s.Content = content
-		default:
-			v := &volume{label: s.Fill.FAT.Label}
-			for _, f := range s.Fill.FAT.Files {
-				if err := c.copy(v, dir, f); err != nil {
-					return nil, fmt.Errorf("content of %q: %w", s.Name, err)
-				}
-			}
-			o := fat.BuildOptions{SectorSize: l.SectorSize, Label: v.label}
-			if s.Size > 0 || s.MinSize > 0 || s.MaxSize > 0 || s.Weight > 0 {
-				o.Kind = fat.AnyKind // its size is decided elsewhere
-			}
-			if v.least, err = fat.MinSize(v.files, o); err != nil {
-				return nil, fmt.Errorf("content of %q: %w", s.Name, err)
-			}
-			s.Content = v
+	if f.fsSectorSize != 0 {
+		l.FileSystemSectorSize = f.fsSectorSize
+	}
+	if f.seed != "" {
+		if l.Seed, err = osmith.ParseGUID(f.seed); err != nil {
+			return l, "", nil, cli.Usagef("-seed: %v", err)
 		}
 	}
-	return c, nil
+	l.LayoutOnly = f.layoutOnly
+	return l, dir, warnings, nil
 }
 
-// makeFAT makes the file systems as large as their partitions.
-func (c *contents) makeFAT(im *partition.Image) error {
-	for i, p := range im.Table.Partitions {
-		v, ok := im.Content(i).(*volume)
-		if !ok {
-			continue
-		}
-		off, size := im.Table.Extent(i)
-		id := partition.FileSystemID(p.ID)
-		made, err := fat.Plan(v.files, fat.BuildOptions{Size: size, SectorSize: im.Table.SectorSize, Label: v.label, Time: c.time,
-			VolumeID:      uint32(id[0])<<24 | uint32(id[1])<<16 | uint32(id[2])<<8 | uint32(id[3]),
-			HiddenSectors: uint32(off / int64(im.Table.SectorSize))})
+func (f *layoutFlags) readRepart(c *cli.Call, name string) (l partition.Layout, warnings []string, err error) {
+	o := partition.RepartOptions{Architecture: f.architecture, ForceArchitecture: f.force, Specifiers: map[byte]string{}}
+	if f.osRelease != "" {
+		text, err := os.ReadFile(f.osRelease)
 		if err != nil {
-			return fmt.Errorf("content of %q: %w", p.Name, err)
+			return l, nil, err
 		}
-		if err := im.SetContent(i, made); err != nil {
-			return err
+		release, err := uki.ParseOSRelease(text)
+		if err != nil {
+			return l, nil, fmt.Errorf("%s: %w", f.osRelease, err)
+		}
+		for letter, key := range map[byte]string{'A': "IMAGE_VERSION", 'B': "BUILD_ID", 'M': "IMAGE_ID", 'o': "ID", 'w': "VERSION_ID", 'W': "VARIANT_ID"} {
+			o.Specifiers[letter] = release[key] // empty where it has none, as for systemd-repart
 		}
 	}
-	return nil
-}
-
-// copy adds a file, or all of a directory in the order of names.
-func (c *contents) copy(v *volume, dir string, f partition.Copy) error {
-	target := strings.Trim(path.Clean("/"+f.Target), "/")
-	if f.Source == "" {
-		v.files = append(v.files, osmith.ESPFile{Path: target + "/"})
-		return nil
+	for _, s := range f.specifiers {
+		letter, text, ok := strings.Cut(s, "=")
+		if letter = strings.TrimPrefix(letter, "%"); !ok || len(letter) != 1 {
+			return l, nil, cli.Usagef("-specifier %s: want LETTER=TEXT, as in M=acmeos", s)
+		}
+		o.Specifiers[letter[0]] = text
 	}
-	root := within(dir, f.Source)
-	return filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(root, name)
-		if err != nil {
-			return err
-		}
-		to := path.Join(target, filepath.ToSlash(rel))
-		info, err := os.Stat(name) // follows links, as a FAT has none
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir():
-			if to != "" && to != "." {
-				v.files = append(v.files, osmith.ESPFile{Path: to + "/"})
-			}
-			return nil
-		case !info.Mode().IsRegular():
-			return fmt.Errorf("%s is no regular file", name)
-		}
-		content, err := c.call.Open(name)
-		if err != nil {
-			return err
-		}
-		v.files = append(v.files, osmith.ESPFile{Path: to, Content: content})
-		return nil
-	})
+	r, err := partition.ReadRepart(os.DirFS(name), o)
+	if err != nil {
+		return l, nil, f.advise(err)
+	}
+	for _, w := range r.Warnings {
+		warnings = append(warnings, w.Error())
+		fmt.Fprintf(c.Stderr, "warning: %s\n", w)
+	}
+	return r.Layout, warnings, nil
 }
 
+// advise tells a user of this program what the library tells a programmer.
+func (f *layoutFlags) advise(err error) error {
+	switch {
+	case errors.Is(err, partition.ErrUnfilled):
+		return fmt.Errorf("%w; this program makes FAT file systems and copies files: with -layout-only the rest is left to somebody else", err)
+	case errors.Is(err, partition.ErrSpecifier):
+		return fmt.Errorf("%w; give it by -specifier, or -os-release", err)
+	}
+	return err
+}
+
+// within is a path of a layout on this machine.
 func within(dir, name string) string {
 	if filepath.IsAbs(name) {
 		return name
 	}
 	return filepath.Join(dir, filepath.FromSlash(name))
+}
+
+// source is a path of a layout on this machine, in the directory that -copy-source names.
+func (f *layoutFlags) source(dir, name string) string {
+	if f.copySource != "" {
+		return filepath.Join(f.copySource, filepath.FromSlash(name))
+	}
+	return within(dir, name)
+}
+
+// missingFile says that a file is not there, or not for us.
+func missingFile(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
 }

@@ -1,9 +1,9 @@
 // This program demonstrates packages partition and partition/fat: it builds disk images from a layout, looks at disks, plans
 // and repairs them, and works on the EFI system partition, without root, mounts or loop devices.
 //
-//	disk build -o IMG [-size N] [-sector-size N] [-seed UUID] LAYOUT.json|REPART.d
+//	disk build -o IMG [-size N] [-sector-size N] [-seed UUID] [-layout-only] LAYOUT.json|REPART.d
 //	disk inspect IMG [-svg F]
-//	disk plan IMG LAYOUT.json|REPART.d
+//	disk plan [flags of build] [IMG] LAYOUT.json|REPART.d
 //	disk repair IMG [-keep-hybrid] [-sector-size N]
 //	disk ls IMG PART [PATH]
 //	disk esp ls IMG[:PART] [PATH]
@@ -15,8 +15,12 @@
 //	disk esp repair IMG[:PART]
 //
 // LAYOUT.json has the schema osmith.layout/1 (package partition, ReadLayout), REPART.d holds definition files of
-// systemd-repart; paths inside are relative to the file or directory. IDs that the layout does not give are derived from
-// the seed as by systemd-repart; without a seed it is random. SOURCE_DATE_EPOCH is the time in FAT file systems. PART is a
+// systemd-repart; paths inside are relative to the file or directory, those of CopyFiles= to -copy-source. IDs that the layout
+// does not give are derived from
+// the seed as by systemd-repart; without a seed it is random. build makes FAT file systems and copies files (CopyBlocks=); with
+// -layout-only it places partitions, copies files, and leaves the rest to somebody else. Specifiers of definition files
+// are given by -specifier M=acmeos or -os-release FILE, the architecture by -architecture (the local one) or
+// -force-architecture (--architecture of systemd-repart). plan without IMG plans a new disk. SOURCE_DATE_EPOCH is the time in FAT file systems. PART is a
 // number, a name or a PARTUUID; without it, esp takes the only partition of type esp. ls reads FAT, SquashFS, EROFS, ext4
 // and ISO 9660. inspect takes an image or a block device. build writes beside IMG and renames.
 //
@@ -43,10 +47,11 @@ import (
 func main() { program.Main() }
 
 var program = cli.Program{Name: "disk", Schema: schema, IsNo: isNo, Verbs: []cli.Verb{
-	{Name: "build", Usage: "-o IMG [-size N] [-sector-size N] [-seed UUID] LAYOUT.json|REPART.d",
+	{Name: "build", Usage: "-o IMG [-size N] [-sector-size N] [-seed UUID] [-layout-only] LAYOUT.json|REPART.d",
 		Example: "disk build -o disk.img layout.json", Least: 1, Most: 1, Flags: buildFlags},
 	{Name: "inspect", Usage: "IMG [-svg F]", Example: "disk inspect disk.img -svg disk.svg", Least: 1, Most: 1, Flags: inspectFlags},
-	{Name: "plan", Usage: "IMG LAYOUT.json|REPART.d", Example: "disk plan disk.img layout.json", Least: 2, Most: 2, Do: plan},
+	{Name: "plan", Usage: "[IMG] [-size N] [-sector-size N] [-seed UUID] [-layout-only] LAYOUT.json|REPART.d",
+		Example: "disk plan disk.img layout.json", Least: 1, Most: 2, Flags: planFlags},
 	{Name: "repair", Usage: "IMG [-keep-hybrid] [-sector-size N]", Example: "disk repair disk.img", Least: 1, Most: 1, Flags: repairFlags},
 	{Name: "ls", Usage: "IMG PART [PATH]", Example: "disk ls disk.img root_1 /etc", Least: 2, Most: 3, Do: ls},
 	{Name: "esp ls", Usage: "IMG[:PART] [PATH]", Example: "disk esp ls disk.img EFI/Linux", Least: 1, Most: 2, Do: espLs},

@@ -43,6 +43,13 @@ func files(t testing.TB) {
 		"repart.d/10-esp.conf":  "[Partition]\nType=esp\nFormat=vfat\nCopyFiles=../esp:/\nSizeMinBytes=40M\nSizeMaxBytes=40M\n",
 		"repart.d/20-home.conf": "[Partition]\nType=home\nCopyBlocks=../usr.raw\n",
 		"bad.d/10-esp.conf":     "[Partition]\nType=esp\nEncrypt=tpm2\n",
+		"worse.d/10-esp.conf":   "[Partition]\nType=esp\nColour=red\n",
+		"mkosi.d/00-esp.conf":   "[Partition]\nType=esp\nNoAuto=yes\nFormat=vfat\nCopyFiles=/efi:/\nExcludeFiles=/efi/secret\nSizeMinBytes=512M\nSizeMaxBytes=512M\n",
+		"mkosi.d/10-boot.conf":  "[Partition]\nType=xbootldr\nSupplementFor=00-esp\nFormat=vfat\nCopyFiles=/boot:/\n",
+		"mkosi.d/20-usr.conf":   "[Partition]\nType=usr\nLabel=%M_%A\nFormat=erofs\nCopyFiles=/usr:/\nVerity=data\nVerityMatchKey=usr\nSizeMinBytes=64M\nSizeMaxBytes=64M\n",
+		"mkosi.d/30-tree.conf":  "[Partition]\nType=usr-verity\nVerity=hash\nVerityMatchKey=usr\n",
+		"root/efi/EFI/A.EFI":    "loader", "root/efi/secret": "secret", "root/boot/B.EFI": "kernel",
+		"os-release": "IMAGE_ID=acme\nIMAGE_VERSION=7\n",
 	} {
 		name = filepath.Join(dir, name)
 		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
@@ -66,9 +73,33 @@ func TestBuild(t *testing.T) {
 	var last map[string]any
 	require.NoError(t, json.Unmarshal([]byte(lines[len(lines)-1]), &last))
 	require.Equal(t, map[string]any{"verb": "build", "done": 134217728.0, "total": 134217728.0}, last)
-	disk(t, 0, "build", "-o", "c.img", "-size", "67108864", "-sector-size", "4096", "repart.d", "-seed", "11111111-2222-3333-4444-555555555556")
+	disk(t, 0, "build", "-o", "c.img", "-size", "335544320", "-sector-size", "4096", "repart.d", "-seed", "11111111-2222-3333-4444-555555555556")
 	_, stderr := disk(t, 1, "ls", "c.img", "home", "-json", "--", "-x")
 	require.Contains(t, stderr, "no file system")
+}
+
+// Definitions whose file systems somebody else makes: planned and built as a layout, or with the part that is made here.
+func TestRepart(t *testing.T) {
+	files(t)
+	common := []string{"-os-release", "os-release", "-seed", "11111111-2222-3333-4444-555555555555", "-size", "1073741824", "mkosi.d"}
+	out, stderr := disk(t, 0, append([]string{"plan", "-layout-only"}, common...)...)
+	require.Contains(t, stderr, "warning: 00-esp.conf:3: NoAuto=yes means nothing")
+	require.Contains(t, out, "acme_7")
+	require.NotContains(t, out, "xbootldr", "it is merged into the ESP")
+	disk(t, 0, append([]string{"build", "-layout-only", "-o", "l.img"}, common...)...)
+	planned, _ := disk(t, 0, append([]string{"plan", "-layout-only", "l.img", "-json"}, common...)...)
+	require.NotContains(t, planned, `"op":"create"`)
+	require.Contains(t, planned, `"warnings":["00-esp.conf:3: `)
+	_, stderr = disk(t, 2, append([]string{"build", "-o", "m.img", "-copy-source", "root"}, common...)...)
+	require.Contains(t, stderr, `"acme_7": its content was not opened: set Content to a file system of type erofs, as the data of usr`)
+
+	require.NoError(t, os.Remove("mkosi.d/20-usr.conf"))
+	require.NoError(t, os.Remove("mkosi.d/30-tree.conf"))
+	disk(t, 0, append([]string{"build", "-o", "n.img", "-copy-source", "root", "-fs-sector-size", "4096"}, common...)...)
+	all, _ := disk(t, 0, "esp", "ls", "n.img")
+	require.Contains(t, all, "B.EFI", "the files of the supplement")
+	require.NotContains(t, all, "secret")
+	disk(t, 0, "esp", "cat", "n.img", "EFI/A.EFI")
 }
 
 func TestInspect(t *testing.T) {
@@ -232,7 +263,16 @@ func TestRefuses(t *testing.T) {
 		{2, "build -o x.img -seed 1 layout.json", "-seed"},
 		{2, "build -o x.img none.json", "none.json"},
 		{2, "build -o x.img usr.raw", "usr.raw: partition: layout"},
-		{2, "build -o x.img bad.d", "10-esp.conf:3: Encrypt=tpm2: unsupported"},
+		{2, "build -o x.img bad.d", "with -layout-only the rest is left to somebody else"},
+		{1, "build -o x.img -layout-only -size 1048576 bad.d", "bytes are missing"},
+		{2, "plan -size 1073741824 worse.d", "worse.d: partition: 10-esp.conf:3: Colour=red: unsupported: no such key"},
+		{2, "plan -size 1073741824 mkosi.d", "20-usr.conf:3: Label=%M_%A: the text for a specifier is not given: %M; give it by -specifier, or -os-release"},
+		{2, "plan -specifier MM=x mkosi.d", "-specifier MM=x: want LETTER=TEXT"},
+		{2, "plan -specifier z=x mkosi.d", "specifier"},
+		{2, "plan -architecture vax mkosi.d", "vax"},
+		{2, "plan -os-release none mkosi.d", "none"},
+		{2, "plan -specifier M=a -specifier A=1 mkosi.d", "-copy-source says where the files are"},
+		{2, "plan", "0 operands"},
 		{2, "build -o x.img -size 1000 layout.json", "disk size 1000"},
 		{1, "build -o x.img -size 33554432 layout.json", "bytes are missing"},
 		{2, "build -o esp layout.json", "directory"},
