@@ -320,8 +320,6 @@ func (s *survey) checkDots(d *directory, p place) {
 			s.problem(ProblemDots, d.path, "%q is missing", want.name)
 		case e.cluster == want.cluster:
 			continue
-		case i == 1 && up == 0 && e.cluster == s.f.geo.rootCluster: // some writers put the number of the root cluster there
-			continue
 		default:
 			s.problem(ProblemDots, d.path, "%q is cluster %d, want %d", want.name, e.cluster, want.cluster)
 		}

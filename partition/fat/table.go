@@ -371,6 +371,9 @@ func (f *FS) writeInfo() error {
 	if le.Uint32(b) != fsInfoLead || le.Uint32(b[484:]) != fsInfoStruct {
 		return nil // not an FSInfo: leave it alone, as Linux does
 	}
+	if le.Uint32(b[488:]) == 0xffffffff {
+		return nil // its maker did not count (fatgen103 section 5), and fsck.fat counts otherwise where a file has too many clusters
+	}
 	if le.Uint32(b[488:]) == f.free && le.Uint32(b[492:]) == f.hint {
 		return nil
 	}

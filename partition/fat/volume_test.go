@@ -65,16 +65,26 @@ func (e *editor) entry(path string) (cluster uint32, start, end int64) {
 	return found.cluster, d.off(e.g, int64(found.pos)*entrySize), d.off(e.g, int64(found.pos+found.n-1)*entrySize) + entrySize
 }
 
-// add puts entries behind those of a directory, "." for the root, and ends it with the free entry that is there.
+// add puts entries behind those of a directory, "." for the root, which gets more clusters where it has to.
 func (e *editor) add(dir string, sets ...[]byte) {
 	e.t.Helper()
 	f, err := OpenReader(e.Disk)
 	require.NoError(e.t, err)
 	_, d, err := f.find(dir)
 	require.NoError(e.t, err)
-	for _, set := range sets {
-		e.WriteAt(set, d.off(e.g, int64(d.end)*entrySize))
-		d.end += len(set) / entrySize
+	b := bytes.Join(sets, nil)
+	for i := 0; i < len(b); i += entrySize {
+		if int64(d.end+1)*entrySize >= int64(len(d.buf)) && d.cluster != 0 {
+			last := d.runs[len(d.runs)-1]
+			c := e.nextFree()
+			e.set(last.first+last.n-1, c)
+			e.set(c, endOfChain)
+			e.WriteAt(make([]byte, e.g.clusterSize), e.g.clusterOff(c))
+			d.runs = append(d.runs, run{c, 1})
+			d.buf = append(d.buf, make([]byte, e.g.clusterSize)...)
+		}
+		e.WriteAt(b[i:i+entrySize], d.off(e.g, int64(d.end)*entrySize))
+		d.end++
 	}
 }
 
