@@ -94,7 +94,7 @@ func ExamplePlan() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	im, err := partition.Plan(partition.Layout{Partitions: []partition.Spec{
+	im, err := partition.Plan(partition.Layout{DiskID: id, Partitions: []partition.Spec{
 		{Type: partition.ESP, ID: id, Name: "esp", Content: esp},
 	}})
 	if err != nil {
