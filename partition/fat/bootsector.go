@@ -1,7 +1,6 @@
 package fat
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -27,7 +26,6 @@ const (
 	fsInfoStruct = 0x61417272
 	fsInfoTrail  = 0xaa550000
 
-	fsInfoSector = 1
 	backupSector = 6
 	mediaFixed   = 0xf8
 
@@ -210,19 +208,28 @@ func plan32(size, sectorSize, clusterSize int64) geometry {
 	total := size / sectorSize
 	spc := clusterSize / sectorSize
 	// Clusters that the space would hold if each cost its data, and its four bytes in two FATs. The two reserved
-	// entries are part of the FAT. Rounding can only make the FAT a sector too long, never too short.
-	reserved := int64(32)
+	// entries are part of the FAT. Rounding can only make the FAT too long, never too short.
+	reserved, step := int64(32), blockSize/sectorSize
 	room := max(total-reserved, 0)
 	perFAT := sectorSize / 4
 	fatSectors := (room + 2*spc + perFAT*spc + 2 - 1) / (perFAT*spc + 2)
-	reserved += (spc - (reserved+2*fatSectors)%spc) % spc // data starts at a multiple of the cluster size
+	fatSectors = (fatSectors + step - 1) / step * step
+	reserved += (spc - (reserved+2*fatSectors)%spc) % spc // data starts at a multiple of the cluster size, and of 4 KiB as the FATs do
 	data := reserved + 2*fatSectors
 	clusters := max(total-data, 0) / spc
 	return geometry{
 		kind: 32, sectorSize: sectorSize, clusterSize: clusterSize, total: total * sectorSize,
 		clusters: uint32(min(clusters, 1<<32-1)), fatOff: reserved * sectorSize, fatSize: fatSectors * sectorSize, fats: 2, mirror: true,
-		rootCluster: 2, dataOff: data * sectorSize, fsInfo: fsInfoSector * sectorSize,
+		rootCluster: 2, dataOff: data * sectorSize, fsInfo: infoSector(sectorSize) * sectorSize,
 	}
+}
+
+// infoSector is where FSInfo is: every change rewrites it, so that it shares 4 KiB neither with the boot sector nor with the backup.
+func infoSector(sectorSize int64) int64 {
+	if sectorSize == blockSize {
+		return 1
+	}
+	return 16
 }
 
 // plan16 lays out a FAT12 or FAT16 of size bytes with the given cluster size and number of root directory entries. Its
@@ -230,10 +237,11 @@ func plan32(size, sectorSize, clusterSize int64) geometry {
 func plan16(kind int, size, sectorSize, clusterSize, rootEntries int64) geometry {
 	total, spc := size/sectorSize, clusterSize/sectorSize
 	root := rootEntries * entrySize / sectorSize
+	step := blockSize / sectorSize // FATs, root directory and data start at multiples of 4 KiB
 	var reserved, data, clusters int64
-	fatSectors := int64(1)
+	fatSectors := step
 	for { // a longer FAT leaves fewer clusters, so that this ends
-		reserved = 1
+		reserved = step
 		data = reserved + 2*fatSectors + root
 		pad := (spc - data%spc) % spc // data starts at a multiple of the cluster size
 		reserved, data = reserved+pad, data+pad
@@ -242,12 +250,12 @@ func plan16(kind int, size, sectorSize, clusterSize, rootEntries int64) geometry
 		if need <= fatSectors {
 			break
 		}
-		fatSectors = need
+		fatSectors = (need + step - 1) / step * step
 	}
 	return geometry{
 		kind: kind, sectorSize: sectorSize, clusterSize: clusterSize, total: total * sectorSize,
 		clusters: uint32(min(clusters, 1<<32-1)), fatOff: reserved * sectorSize, fatSize: fatSectors * sectorSize, fats: 2, mirror: true,
-		rootOff: (data - root) * sectorSize, rootSize: root * sectorSize, rootEntries: int(rootEntries), dataOff: data * sectorSize,
+		rootOff: (data - root) * sectorSize, rootSize: root * sectorSize, dataOff: data * sectorSize,
 	}
 }
 
@@ -332,16 +340,16 @@ func (g *geometry) putEntry(b []byte, at int64, c, v uint32) {
 	}
 }
 
-// bootSectors returns the reserved area of a FAT32 up to the end of the backup of the boot sector and FSInfo.
+// bootSectors returns the reserved area of a FAT32 up to the end of FSInfo and of the backup of the boot sector and FSInfo.
 func (g *geometry) bootSectors(hidden uint32, free, next uint32) []byte {
 	le := binary.LittleEndian
-	area := make([]byte, (backupSector+3)*g.sectorSize)
+	area := make([]byte, max(backupSector*g.sectorSize+3*g.sectorSize, g.fsInfo+g.sectorSize))
 	b := area[:g.sectorSize]
 	copy(b, "\xeb\x58\x90")
 	g.putCommon(b, hidden)
 	le.PutUint32(b[36:], uint32(g.fatSize/g.sectorSize))
 	le.PutUint32(b[44:], g.rootCluster)
-	le.PutUint16(b[48:], fsInfoSector)
+	le.PutUint16(b[48:], uint16(g.fsInfo/g.sectorSize))
 	le.PutUint16(b[50:], backupSector)
 	b[64] = 0x80 // first hard disk
 	b[66] = 0x29 // the next three fields are there
@@ -349,7 +357,7 @@ func (g *geometry) bootSectors(hidden uint32, free, next uint32) []byte {
 	copy(b[71:], g.label[:])
 	copy(b[82:], "FAT32   ")
 	copy(b[90:], "\xf4\xeb\xfd") // what a BIOS would run: halt, again
-	info := area[g.sectorSize : 2*g.sectorSize]
+	info := make([]byte, g.sectorSize)
 	le.PutUint32(info, fsInfoLead)
 	le.PutUint32(info[484:], fsInfoStruct)
 	le.PutUint32(info[488:], free)
@@ -357,6 +365,10 @@ func (g *geometry) bootSectors(hidden uint32, free, next uint32) []byte {
 	le.PutUint32(info[508:], fsInfoTrail)
 	third := area[2*g.sectorSize : 3*g.sectorSize] // the boot code of Windows has a third sector; its signature is expected
 	third[510], third[511] = 0x55, 0xaa
-	copy(area[backupSector*g.sectorSize:], bytes.Clone(area[:3*g.sectorSize]))
+	copy(area[g.fsInfo:], info)
+	backup := area[backupSector*g.sectorSize:]
+	copy(backup, b)
+	copy(backup[g.sectorSize:], info)
+	copy(backup[2*g.sectorSize:], third)
 	return area
 }

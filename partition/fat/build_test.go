@@ -193,3 +193,38 @@ func TestShortCase(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []int{1, 1, 2}, []int{root.entries[0].n, root.entries[1].n, root.entries[2].n})
 }
+
+// The length of a directory is known before its entries are.
+func TestDirectoryLength(t *testing.T) {
+	for _, o := range []BuildOptions{{}, {ShortCase: true}, {Label: "ESP"}} {
+		root, _, err := plant(append(volumes()[0].cutFiles(), esp()...)[5:], o)
+		require.NoError(t, err)
+		var walk func(n *node)
+		walk = func(n *node) {
+			if n.dir {
+				require.Equal(t, n.dirBytes, max(entrySize, int64(len(n.entries(0, o, n == root, false)))), n.path)
+				require.Equal(t, n.apartBytes, int64(len(n.entries(0, o, n == root, true))), n.path)
+			}
+			for _, c := range n.children {
+				walk(c)
+			}
+		}
+		walk(root)
+	}
+}
+
+// Volumes that Build made before it kept things apart are read and changed as they are.
+func TestEarlierForm(t *testing.T) {
+	d := stored(t, "v0")
+	f, err := Open(d)
+	require.NoError(t, err)
+	require.Equal(t, []any{"ESP", uint32(0x12345678), int64(512)}, []any{f.Label(), f.VolumeID(), f.geo.fsInfo})
+	require.NoError(t, f.WriteFile("EFI/Linux/os_1.1+3-0.efi", strings.NewReader("new")))
+	require.NoError(t, f.Rename("EFI/Linux/os_1.0+3-0.efi", "EFI/Linux/os_1.0.efi"))
+	require.NoError(t, f.Remove("loader/loader.conf"))
+	require.Equal(t, map[string]string{
+		"EFI/": "", "EFI/BOOT/": "", "EFI/Linux/": "", "loader/": "", "EFI/BOOT/BOOTX64.EFI": "loader",
+		"EFI/Linux/os_1.0.efi": strings.Repeat("kernel", 500), "EFI/Linux/os_1.1+3-0.efi": "new", "./": "",
+	}, snapshot(t, d))
+	require.NoError(t, volume{sector: 512, device: 512}.clean(d))
+}

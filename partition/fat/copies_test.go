@@ -26,7 +26,10 @@ var damages = []struct {
 	{"all zero", true, func(e *editor, k int) { e.WriteAt(make([]byte, e.g.fatSize), e.fat(k)) }},
 	{"FAT[0] zero", true, func(e *editor, k int) { e.set(0, 0, k) }},
 	{"text in the first sector", true, func(e *editor, k int) { e.WriteAt(bytes.Repeat([]byte("text "), 100), e.fat(k)) }},
-	{"first sector ff", false, func(e *editor, k int) { e.WriteAt(bytes.Repeat([]byte{0xff}, 512), e.fat(k)) }},
+	{"a sector ff", false, func(e *editor, k int) {
+		c, _, _ := e.entry("EFI/Linux/os_1.0+3-0.efi")
+		e.WriteAt(bytes.Repeat([]byte{0xff}, 512), e.fat(k)+int64(c)*int64(e.g.kind)/8/512*512)
+	}},
 	{"a directory is free", false, func(e *editor, k int) { c, _, _ := e.entry("EFI/Linux"); e.set(c, 0, k) }},
 	{"a link goes elsewhere", false, func(e *editor, k int) { c, _, _ := e.entry("EFI/Linux/os_1.0+3-0.efi"); e.set(c+2, 3, k) }},
 	{"a chain ends early", false, func(e *editor, k int) { c, _, _ := e.entry("EFI/Linux/os_1.0+3-0.efi"); e.set(c+2, endOfChain, k) }},

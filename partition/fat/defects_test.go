@@ -41,13 +41,14 @@ func TestDefectsSeenElsewhere(t *testing.T) {
 	t.Run("what can be chosen", func(t *testing.T) {
 		o := BuildOptions{VolumeID: 0xcafe0001, HiddenSectors: 2048, Time: time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC)}
 		d := build(t, esp(), o)
-		b := make([]byte, 1024)
+		b := make([]byte, 64<<10)
 		d.ReadAt(b, 0)
 		le := binary.LittleEndian
+		info := 512 * int(le.Uint16(b[48:]))
 		require.Equal(t, []uint32{2048, 0xcafe0001}, []uint32{le.Uint32(b[28:]), le.Uint32(b[67:])})
 		f, err := Open(d)
 		require.NoError(t, err)
-		require.Equal(t, f.Free(), int64(le.Uint32(b[512+488:]))*f.ClusterSize(), "the free count of FSInfo")
+		require.Equal(t, f.Free(), int64(le.Uint32(b[info+488:]))*f.ClusterSize(), "the free count of FSInfo")
 	})
 }
 

@@ -1,10 +1,12 @@
 package fat
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -165,24 +167,79 @@ func (f *FS) loadDir(cluster uint32, runs []run, path string) (*directory, error
 			return nil, fmt.Errorf("root directory: %w", err)
 		}
 	}
+	if cluster != 0 {
+		d.buf = make([]byte, count(runs)*g.clusterSize)
+	}
+	at := int64(0)
 	for _, r := range runs {
-		p := make([]byte, int64(r.n)*g.clusterSize)
+		p := d.buf[at : at+int64(r.n)*g.clusterSize]
 		off := g.clusterOff(r.first)
 		if err := sparse.ReadFull(f.r, p, off); err != nil {
 			return nil, fmt.Errorf("directory /%s at 0x%x: %w", path, off, err)
 		}
-		d.buf = append(d.buf, p...)
+		at += int64(len(p))
 	}
-	f.parse(d)
+	old := f.known.of(cluster)
+	f.parse(d, old)
+	if len(d.entries) >= manyEntries && !bytes.Equal(d.buf, old.buf) {
+		f.known.keep(d)
+	}
 	return d, nil
 }
 
-// parse lists the entries of d. Nothing in a directory makes its other entries unreadable.
-func (f *FS) parse(d *directory) {
-	d.entries, d.kept, d.end = nil, nil, d.total(&f.geo)
+// known is the directory that was read last, of those that are large. Its bytes are read again each time, but what has not changed
+// is not decoded again, which for 10,000 names takes twenty times as long.
+type known struct {
+	mu sync.Mutex
+	d  *directory // neither its bytes nor its entries are ever changed
+}
+
+// manyEntries is from what size on a directory is kept.
+const manyEntries = 256
+
+// of returns the directory if it is the one that starts at cluster, or an empty one.
+func (k *known) of(cluster uint32) *directory {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.d == nil || k.d.cluster != cluster {
+		return &directory{}
+	}
+	return k.d
+}
+
+func (k *known) keep(d *directory) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.d = &directory{cluster: d.cluster, buf: bytes.Clone(d.buf), entries: d.entries}
+}
+
+// parse lists the entries of d. Nothing in a directory makes its other entries unreadable. Sets that are as they were in old are
+// taken from there.
+func (f *FS) parse(d, old *directory) {
+	d.entries, d.kept, d.end = make([]entry, 0, len(old.entries)+1), nil, d.total(&f.geo)
 	subdirs := map[uint32]bool{}
+	add := func(e entry) {
+		if e.isDir() {
+			e.again = subdirs[e.cluster]
+			subdirs[e.cluster] = true
+		}
+		d.entries = append(d.entries, e)
+	}
 	var long longName
-	for i := range d.end {
+	for i, k := 0, 0; i < d.end; i++ {
+		for k < len(old.entries) && old.entries[k].pos < i {
+			k++
+		}
+		// A set of several entries begins with one that ends all before it.
+		if k < len(old.entries) && old.entries[k].pos == i && (old.entries[k].n > 1 || long.left == 0) {
+			e := &old.entries[k]
+			if lo, hi := i*entrySize, (i+e.n)*entrySize; hi <= d.end*entrySize && bytes.Equal(d.buf[lo:hi], old.buf[lo:hi]) {
+				long.reset()
+				add(*e)
+				i += e.n - 1
+				continue
+			}
+		}
 		b := d.buf[i*entrySize : (i+1)*entrySize]
 		switch {
 		case b[0] == entryEnd:
@@ -212,11 +269,7 @@ func (f *FS) parse(d *directory) {
 		default:
 			e.name, e.byAlias = e.alias, e.n > 1
 		}
-		if e.isDir() {
-			e.again = subdirs[e.cluster]
-			subdirs[e.cluster] = true
-		}
-		d.entries = append(d.entries, e)
+		add(e)
 	}
 }
 
@@ -426,13 +479,30 @@ func appendLong(b []byte, name string, sum byte) []byte {
 
 // entrySet is what a name takes in its directory: long entries where they are needed, then the short entry.
 func entrySet(name string, s shortName, short bool, attr byte, cluster, size uint32, t stamp) []byte {
-	exact, bits, needLong, ok := exactShort(name)
-	if ok && exact == s && (!needLong || (short && bits != 0 && codePage(nil).text(s, bits) == name)) {
-		if !needLong {
-			bits = 0
-		}
+	bits, ok := onlyShort(name, s, short)
+	if ok {
 		return appendShort(nil, s, bits, attr, cluster, size, t)
 	}
-	set := appendLong(nil, name, s.checksum())
+	set := appendLong(make([]byte, 0, setLength(name, s, short)*entrySize), name, s.checksum())
 	return appendShort(set, s, 0, attr, cluster, size, t)
+}
+
+// setLength is how many entries a name takes.
+func setLength(name string, s shortName, short bool) int {
+	if _, ok := onlyShort(name, s, short); ok {
+		return 1
+	}
+	return longEntries(name) + 1
+}
+
+// onlyShort says whether a name needs no long entries, and which case bits do.
+func onlyShort(name string, s shortName, short bool) (bits byte, ok bool) {
+	exact, bits, needLong, ok := exactShort(name)
+	switch {
+	case !ok || exact != s:
+		return 0, false
+	case !needLong:
+		return 0, true
+	}
+	return bits, short && bits != 0 && codePage(nil).text(s, bits) == name
 }

@@ -27,6 +27,11 @@
 // lags behind, pieces of a long name, or an old free count. [FS.Repair] puts these right. The boot sector is never
 // written, and so there is no dirty bit: nothing that a dirty bit would announce can have happened.
 //
+// Disks with physical sectors of 4 KiB and logical ones of 512 bytes (512e) can lose the 4 KiB that they rewrite, whatever the order
+// of writes. A new volume keeps files, directories and their FAT entries in 4 KiB of their own, and changes take such, where there
+// is room: a FAT32 has it, unless it is nearly full or has thousands of files. Then an upgrade rewrites nothing that holds the
+// files of the running system. It rewrites them itself where it renames or removes one, or moves the end of its directory.
+//
 // # Volumes of others
 //
 // Before the first change of a volume all its directories and chains are read. Where the copies of the FAT differ, or one does not

@@ -27,14 +27,31 @@ func (f *FS) perUnit() int { return int(f.unit / entrySize) }
 // vacant reports whether entry i of d may be written over.
 func (d *directory) vacant(i int) bool { return i >= d.end || d.buf[i*entrySize] == entryDeleted }
 
-// slot finds n vacant entries in a row, inside one unit if they fit one. It returns -1 if d has to grow.
+// slot finds n vacant entries in a row, inside one unit if they fit one: where the fewest entries in use share 4 KiB with what has
+// to be written. It returns -1 if d has to grow.
 func (f *FS) slot(d *directory, n int) int {
 	per, total := f.perUnit(), d.total(&f.geo)
-	found := 0
-	for i := range total {
-		if n <= per && i%per == 0 {
-			found = 0
+	if n > per {
+		return d.vacancy(0, total, n)
+	}
+	best, least := -1, 0
+	risk := f.atRisk(d)
+	for lo := 0; lo < total; lo += per {
+		cost := risk.unit(lo)
+		if best >= 0 && cost >= least {
+			continue
 		}
+		if at := d.vacancy(lo, min(lo+per, total), n); at >= 0 {
+			best, least = at, cost
+		}
+	}
+	return best
+}
+
+// vacancy finds n vacant entries in a row between two entries.
+func (d *directory) vacancy(lo, hi, n int) int {
+	found := 0
+	for i := lo; i < hi; i++ {
 		if !d.vacant(i) {
 			found = 0
 			continue

@@ -79,7 +79,7 @@ func ExampleMinSize() {
 	fmt.Println(err)
 	// Output:
 	// 100 MiB <nil>
-	// fat: the volume is too small for its files as FAT32: needs 105697280 bytes, has 67108864: 38588416 bytes are missing
+	// fat: the volume is too small for its files as FAT32: needs 105704448 bytes, has 67108864: 38595584 bytes are missing
 }
 
 // A planned volume is the content of a partition: it exists nowhere before the disk is written.

@@ -141,6 +141,10 @@ func (v volume) look(d *faultio.Disk, reader oracle.FATReader) (view, *oracle.Vo
 	if err != nil {
 		return nil, nil, err
 	}
+	return seenBy(o), o, nil
+}
+
+func seenBy(o *oracle.Volume) view {
 	all := view{}
 	for _, f := range o.Files {
 		what := fmt.Sprintf("%d bytes, %x", f.Size, f.SHA256[:8])
@@ -155,7 +159,7 @@ func (v volume) look(d *faultio.Disk, reader oracle.FATReader) (view, *oracle.Vo
 		}
 		all[f.Path] = what
 	}
-	return all, o, nil
+	return all
 }
 
 // readers are the drivers that mount the volume.
@@ -171,6 +175,8 @@ type tally struct {
 	lost       int // states of 512e disks
 	lostOther  int // of these, that harm a file which the operation does not concern
 	lostSet    int // of these, that harm the set that runs
+	unreadable int // states in which what was lost cannot be read, and a directory is taken not to be readable at all then
+	badRead    int // of these, that harm the set that runs
 	paths      [renamePaths]int
 }
 
@@ -222,6 +228,8 @@ func (c *tally) add(o tally) {
 	c.lost += o.lost
 	c.lostOther += o.lostOther
 	c.lostSet += o.lostSet
+	c.unreadable += o.unreadable
+	c.badRead += o.badRead
 	for i, k := range o.paths {
 		c.paths[i] += k
 	}
@@ -347,6 +355,71 @@ func (op operation) cut(t *testing.T, v volume, d *faultio.Disk, limit int) (n t
 	}
 	n.operations, n.states, n.sampled = 1, faults.Counts().Total(), faults.Counts().Sampled
 	return n
+}
+
+// lose runs the operation on a disk that may lose the 4 KiB that it rewrites, and counts the states in which it harms files that the
+// operation does not concern: all of them, and those of running, which a boot needs. The states of other disks are left out.
+func (op operation) lose(t *testing.T, v volume, d *faultio.Disk, limit int, running ...string) (n tally, example string) {
+	t.Helper()
+	_, states := op.record(t, v, d, 1)
+	before, after := states[0], states[len(states)-1]
+	n.operations = 1
+	same := map[oracle.FATReader]view{}
+	for _, r := range v.readers() {
+		old, _, err := v.look(before, r)
+		require.NoError(t, err)
+		same[r], _, err = v.look(after, r)
+		require.NoError(t, err)
+		maps.DeleteFunc(same[r], func(name, what string) bool { return old[name] != what })
+		for _, name := range running {
+			require.Contains(t, same[r], name)
+		}
+	}
+	for _, lost := range []faultio.Lost{faultio.LostZero, faultio.LostGarbage, faultio.LostUnreadable} {
+		faults, err := d.Faults(faultio.FaultOptions{Sector: v.device, Physical: blockSize, Lost: lost, Limit: limit})
+		require.NoError(t, err)
+		for state := range faults.States() {
+			if state.Kind != faultio.FaultLost {
+				continue
+			}
+			other, set := false, false
+			for _, r := range v.readers() {
+				o, err := oracle.ReadFAT(state.Disk, state.Disk.Size(), oracle.FATOptions{Reader: r, SectorSize: v.device, NoCheck: true})
+				if err != nil {
+					other, set = true, true
+					continue
+				}
+				seen := seenBy(o)
+				for name, what := range same[r] {
+					if seen[name] != what {
+						other = true
+						if slices.Contains(running, name) {
+							set = true
+						}
+						if set && lost != faultio.LostUnreadable {
+							example = fmt.Sprintf("%v: %s: %v: %s is %q", v, op.name, state, name, seen[name])
+						}
+					}
+				}
+			}
+			if lost == faultio.LostUnreadable {
+				n.unreadable++
+				n.badRead += count1(set || len(running) == 0 && other)
+				continue
+			}
+			n.lost++
+			n.lostOther += count1(other)
+			n.lostSet += count1(set)
+		}
+	}
+	return n, example
+}
+
+func count1(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // judge says what is wrong with a disk after a power cut: every driver sees one of the allowed sets of files, nothing else is the

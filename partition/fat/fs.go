@@ -32,6 +32,7 @@ type FS struct {
 	unit int64
 
 	parents parents
+	known   known
 
 	mu    sync.RWMutex
 	used  bitmap // clusters in use or bad; nil until the first change or Free

@@ -178,8 +178,8 @@ type aliases struct {
 	next map[shortName]int // basis -> the first tail not yet tried: keeps thousands of similar names linear
 }
 
-func newAliases() *aliases {
-	return &aliases{used: map[shortName]bool{}, next: map[shortName]int{}}
+func newAliases(n int) *aliases {
+	return &aliases{used: make(map[shortName]bool, n), next: map[shortName]int{}}
 }
 
 // take chooses the short name for name and marks it used. ok is false only when a million tails are taken.

@@ -169,7 +169,7 @@ func TestOddLongNames(t *testing.T) {
 		e.add("loader/entries", set)
 		there := func() bool {
 			cluster, _, _ := e.entry("loader/entries")
-			b := make([]byte, e.g.clusterSize)
+			b := make([]byte, 8*e.g.clusterSize)
 			e.ReadAt(b, e.g.clusterOff(cluster))
 			return bytes.Contains(b, set)
 		}

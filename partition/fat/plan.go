@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
@@ -21,12 +22,15 @@ type node struct {
 	children []*node
 	byName   map[string]*node
 
-	short    shortName
-	dirBytes int64 // directories: bytes of entries
-	first, n uint32
+	short      shortName
+	dirBytes   int64 // directories: bytes of entries
+	apartBytes int64 // and if they are kept apart
+	first, n   uint32
 }
 
-// Plan lays out a volume: directories first, then the files in the order given, each in one run of clusters. An entry set
+// Plan lays out a volume: directories first, then the files in the order given, each in one run of clusters. Where there is room,
+// they are kept apart, so that a disk which loses 4 KiB when its power is cut loses no more than what is being written; files whose
+// FAT entries take 4 KiB may come after the smaller ones then. An entry set
 // never crosses 512 bytes, the smallest sector that a disk writes whole or not at all, so that a later rename is one sector write.
 //
 // The kind is decided as firmware does, by the cluster count (Kind of [BuildOptions]). The cluster size is the largest up to
@@ -127,7 +131,10 @@ func (n *node) add(f osmith.ESPFile) error {
 		next := at.byName[fold(name)]
 		switch {
 		case next == nil:
-			next = &node{name: name, path: strings.Join(parts[:i+1], "/"), dir: !last || isDir, byName: map[string]*node{}}
+			next = &node{name: name, path: strings.Join(parts[:i+1], "/"), dir: !last || isDir}
+			if next.dir {
+				next.byName = map[string]*node{}
+			}
 			at.byName[fold(name)] = next
 			at.children = append(at.children, next)
 		case last && isDir && next.dir: // a directory may be named again
@@ -148,7 +155,7 @@ func (n *node) add(f osmith.ESPFile) error {
 
 // measure chooses short names and finds the size of every directory.
 func (n *node) measure(o BuildOptions, root bool) error {
-	taken := newAliases()
+	taken := newAliases(len(n.children))
 	for _, c := range n.children { // names that are their own short name come first: nobody else may have it
 		if s, _, _, ok := exactShort(c.name); ok {
 			c.short = s
@@ -169,18 +176,45 @@ func (n *node) measure(o BuildOptions, root bool) error {
 			}
 		}
 	}
-	n.dirBytes = max(int64(len(n.entries(0, o, root))), entrySize)
+	n.dirBytes, n.apartBytes = n.bytes(o, root)
 	if n.dirBytes > maxDirBytes {
 		return fmt.Errorf("/%s: %d entries: a directory has at most 65,536", n.path, n.dirBytes/entrySize)
 	}
 	return nil
 }
 
-// entries returns the contents of a directory whose parent starts at cluster parent (0: the root).
-func (n *node) entries(parent uint32, o BuildOptions, root bool) []byte {
+// bytes is the length of what entries returns, at least one entry, and its length apart.
+func (n *node) bytes(o BuildOptions, root bool) (plain, apart int64) {
+	const unit = smallestSector / entrySize
+	at := 2 // '.' and '..'
+	if root {
+		at = 0
+		if o.Label != "" {
+			at = 1
+		}
+	}
+	for _, c := range n.children {
+		set := setLength(c.name, c.short, o.ShortCase)
+		if set <= unit && set > unit-at%unit {
+			at += unit - at%unit
+		}
+		at += set
+	}
+	plain = int64(max(at, 1)) * entrySize
+	return plain, (int64(at)*entrySize+blockSize-1)/blockSize*blockSize + blockSize
+}
+
+// entries returns the contents of a directory whose parent starts at cluster parent (0: the root). Apart, there are 4 KiB for the
+// entries that will be added.
+func (n *node) entries(parent uint32, o BuildOptions, root, apart bool) []byte {
 	const unit = smallestSector
 	t := stampOf(o.Time)
-	var b []byte
+	b := make([]byte, 0, n.apartBytes)
+	fill := func(size int) {
+		for len(b)%size != 0 {
+			b = append(b, deletedEntry[:]...)
+		}
+	}
 	if root {
 		if label, err := labelBytes(o.Label); err == nil && o.Label != "" {
 			b = appendShort(b, label, 0, attrVolume, 0, 0, t)
@@ -195,15 +229,67 @@ func (n *node) entries(parent uint32, o BuildOptions, root bool) []byte {
 			attr = attrDirectory
 		}
 		set := entrySet(c.name, c.short, o.ShortCase, attr, c.first, size, t)
-		if room := unit - len(b)%unit; len(set) <= unit && len(set) > room {
-			for ; room > 0; room -= entrySize { // a set in one unit can be renamed by one write: skip the rest of this one
-				b = append(b, entryDeleted)
-				b = append(b, make([]byte, entrySize-1)...)
-			}
+		if len(set) <= unit && len(set) > unit-len(b)%unit { // a set in one unit can be renamed by one write: skip the rest of this one
+			fill(unit)
 		}
 		b = append(b, set...)
 	}
+	if apart {
+		fill(blockSize)
+		b = append(b, make([]byte, blockSize)...)
+	}
 	return b
+}
+
+// spread is how far files are kept apart ([blockSize]).
+type spread int
+
+const (
+	spreadAll  spread = iota // the FAT entries of each file share 4 KiB with those of no other
+	spreadBig                // only files that have 4 KiB of FAT entries do so, the others come before them
+	spreadData               // files share no 4 KiB of data
+	spreadNone               // one begins where the other ends
+)
+
+// assign gives clusters to directories and files. It returns the first cluster behind them, and how many they leave out.
+func (im *Image) assign(dirs, files []*node, s spread) (next, gaps uint32) {
+	g := &im.geo
+	next, im.chains = 2, nil
+	give := func(n *node, bytes int64) {
+		n.first, n.n = next, uint32((bytes+g.clusterSize-1)/g.clusterSize)
+		im.chains = append(im.chains, chain{n.first, n.n})
+		next += n.n
+	}
+	skip := func(to uint32) {
+		gaps += to - next
+		next = to
+	}
+	for i, d := range dirs {
+		if i > 0 || g.kind == 32 { // the root directory of the others has its own place
+			if s < spreadNone {
+				give(d, d.apartBytes)
+			} else {
+				give(d, d.dirBytes)
+			}
+		}
+	}
+	for _, f := range files {
+		switch {
+		case f.size == 0:
+			continue
+		case s == spreadAll || s == spreadBig && f.big(g):
+			skip(max(next, g.nextBlock(next)))
+		case s < spreadNone:
+			skip(alignCluster(next, g.dataBlock()))
+		}
+		give(f, f.size)
+	}
+	return next, gaps
+}
+
+// big says whether the FAT entries of a file take 4 KiB.
+func (n *node) big(g *geometry) bool {
+	return (n.size+g.clusterSize-1)/g.clusterSize*int64(g.kind)/8 >= blockSize
 }
 
 // lay assigns clusters and makes the image.
@@ -211,7 +297,6 @@ func lay(root *node, g geometry, o BuildOptions) *Image {
 	g.volumeID = o.VolumeID
 	g.label, _ = labelBytes(o.Label) // checked by plant
 	im := &Image{geo: g}
-	next := uint32(2)
 	var dirs, files []*node
 	var walk func(*node)
 	walk = func(n *node) {
@@ -225,23 +310,31 @@ func lay(root *node, g geometry, o BuildOptions) *Image {
 		}
 	}
 	walk(root)
-	assign := func(n *node, bytes int64) {
-		if bytes == 0 {
-			return
+	var next, gaps uint32
+	how := spreadAll
+	if slices.ContainsFunc(dirs, func(d *node) bool { return d.apartBytes > maxDirBytes }) {
+		how = spreadNone
+	}
+	for ; how <= spreadNone; how++ {
+		order := files
+		if how == spreadBig {
+			order = nil
+			for _, big := range []bool{false, true} {
+				for _, f := range files {
+					if f.big(&g) == big {
+						order = append(order, f)
+					}
+				}
+			}
 		}
-		n.first, n.n = next, uint32((bytes+g.clusterSize-1)/g.clusterSize)
-		im.chains = append(im.chains, chain{n.first, n.n})
-		next += n.n
-	}
-	for _, d := range dirs {
-		if d != root || g.kind == 32 { // the root directory of the others has its own place
-			assign(d, d.dirBytes)
+		next, gaps = im.assign(dirs, order, how)
+		// What is left out is free, but in pieces.
+		if free := int64(g.clusters) - int64(next-2); free >= 0 && (how == spreadNone || int64(gaps) <= free/2) {
+			files = order
+			break
 		}
 	}
-	for _, f := range files {
-		assign(f, f.size)
-	}
-	used := next - 2
+	used := next - 2 - gaps
 	fat := segment{}
 	if g.kind == 32 {
 		boot := g.bootSectors(o.HiddenSectors, g.clusters-used, min(next, g.clusters+1))
@@ -263,7 +356,10 @@ func lay(root *node, g geometry, o BuildOptions) *Image {
 				parent[c] = d.first
 			}
 		}
-		b := d.entries(parent[d], o, d == root)
+		b := d.entries(parent[d], o, d == root, how < spreadNone)
+		if d == root && g.kind != 32 {
+			b = b[:min(len(b), int(g.rootSize))]
+		}
 		if len(b) > 0 {
 			off := g.rootOff
 			if d.first != 0 {
@@ -380,13 +476,13 @@ func (p *planner) geometry(root *node, kind int, size, cs int64) geometry {
 	if kind == 32 {
 		return plan32(size, p.ss, cs)
 	}
-	return plan16(kind, size, p.ss, cs, root.rootEntries(p.ss))
+	return plan16(kind, size, p.ss, cs, root.rootEntries())
 }
 
 // choose returns a layout of the kind that the files fit. possible says that the size can be one of the kind at all.
 func (p *planner) choose(root *node, kind int, size int64) (g geometry, possible, fits bool) {
 	lo, hi := limits(kind)
-	if kind != 32 && root.rootEntries(p.ss) > maxRootEntries {
+	if kind != 32 && root.rootEntries() > maxRootEntries {
 		return g, false, false
 	}
 	for _, cs := range p.sizes(kind, size) {
@@ -414,7 +510,7 @@ func (p *planner) pick(root *node, size int64) int {
 func (p *planner) minSize(root *node, above int64) (int64, error) {
 	best := int64(math.MaxInt64)
 	for _, kind := range p.kinds() {
-		if kind != 32 && root.rootEntries(p.ss) > maxRootEntries {
+		if kind != 32 && root.rootEntries() > maxRootEntries {
 			continue
 		}
 		for cs := p.ss; cs <= max(32<<10, p.cs); cs *= 2 {
@@ -449,7 +545,7 @@ func (p *planner) smallest(root *node, kind int, cs int64) (int64, bool) {
 	if kind == 32 {
 		sectors += 32
 	} else {
-		sectors += 1 + root.rootEntries(p.ss)*entrySize/p.ss
+		sectors += 1 + root.rootEntries()*entrySize/p.ss
 	}
 	for int64(p.geometry(root, kind, sectors*p.ss, cs).clusters) < clusters { // a few rounds: alignment
 		sectors++
@@ -464,8 +560,8 @@ func (p *planner) smallest(root *node, kind int, cs int64) (int64, bool) {
 const maxRootEntries = 65536 - 128
 
 // rootEntries is the size of the fixed root directory of a FAT12 or FAT16: 512, or as many as there are.
-func (n *node) rootEntries(ss int64) int64 {
-	per := ss / entrySize
+func (n *node) rootEntries() int64 {
+	const per = blockSize / entrySize
 	return (max(512, n.dirBytes/entrySize) + per - 1) / per * per
 }
 

@@ -165,10 +165,15 @@ func (b bitmap) clear(c uint32)    { b[c/64] &^= 1 << (c % 64) }
 
 // any reports whether a cluster of r is in b.
 func (b bitmap) any(r run) bool {
-	for c := r.first; c-r.first < r.n; c++ {
+	for c := r.first; c-r.first < r.n; {
+		if c%64 == 0 && b[c/64] == 0 {
+			c += 64
+			continue
+		}
 		if b.has(c) {
 			return true
 		}
+		c++
 	}
 	return false
 }
@@ -243,7 +248,13 @@ func (f *FS) alloc(n uint32) ([]run, bool) {
 		}
 		return run{}, false
 	}
-	r, ok := find(f.hint, end, n)
+	r, ok := f.findApart(n)
+	if !ok {
+		r, ok = f.findAligned(n)
+	}
+	if !ok {
+		r, ok = find(f.hint, end, n)
+	}
 	if !ok {
 		r, ok = find(2, min(f.hint, end), n)
 	}

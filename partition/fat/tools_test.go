@@ -61,7 +61,7 @@ var accepted = []string{
 	"Reclaimed ", // lost clusters
 	"Free cluster summary wrong",
 	"1) Correct", "2) Don't correct", "Auto-correcting.",
-	"Orphaned long file name part", "1) Delete", "2) Leave it.", "Auto-deleting.", "  Auto-", "  1: ", "  2: ", "  3: ",
+	"Orphaned long file name part", "A new long file name starts within an old one.", "Not auto-correcting this.", "1) Delete", "2) Leave it.", "Auto-deleting.", "  Auto-", "  1: ", "  2: ", "  3: ",
 	"Leaving filesystem unchanged.",
 	"Unused clusters", "Checking for unused clusters",
 }

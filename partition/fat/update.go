@@ -107,13 +107,16 @@ func (f *FS) newName(name string) (d *directory, base string, short shortName, e
 
 // shortFor chooses an alias in d, leaving out the one of skip.
 func shortFor(d *directory, name string, skip *entry) (shortName, error) {
-	taken := newAliases()
+	taken := newAliases(len(d.entries))
 	for i := range d.entries {
 		e := &d.entries[i]
 		if e == skip {
 			continue
 		}
 		taken.used[e.short] = true
+		if len(e.name) > len(e.short)+1 { // no 8.3 name
+			continue
+		}
 		if s, _, _, ok := exactShort(e.name); ok {
 			taken.used[s] = true
 		}
