@@ -248,7 +248,7 @@ func (l *Layout) filled(s *Spec, exists bool) error {
 	switch {
 	case exists || s.Content != nil:
 	case !l.LayoutOnly:
-		return &EntryError{Name: s.title(), Err: fmt.Errorf("%w: set Content to %s, or leave that to somebody else (LayoutOnly)", ErrUnfilled, s.Fill)}
+		return &EntryError{Name: s.title(), Err: fmt.Errorf("%w: it is to be filled with %s", ErrUnfilled, s.Fill)}
 	case s.Fill.Minimize != "" && l.treeOf(s) == 0:
 		return &EntryError{Name: s.title(), Err: errors.New("is to be as small as its content (Minimize=), which is not known before it is made: make it first and set Content")}
 	}

@@ -423,7 +423,7 @@ func (im *Image) SetContent(i int, content osmith.Source) (err error) {
 	im.contents[i] = content
 	for k := range im.operations {
 		if o := &im.operations[k]; o.Kind == OperationCreate && o.Number == im.Table.Partitions[i].Number {
-			o.Content = content.Size()
+			o.Content, o.Fill = content.Size(), nil
 		}
 	}
 	return nil
@@ -456,6 +456,7 @@ type Operation struct {
 	Content int64         `json:"content,omitempty"` // bytes written into it, zeros not counted
 	Known   bool          `json:"known"`             // the layout names it
 	Named   bool          `json:"named,omitempty"`   // it is there without a name, and gets this one
+	Fill    *Fill         `json:"fill,omitempty"`    // what it is to be filled with, where it is made without Content
 }
 
 // Operations is a plan as a list, in the order of the disk; what is skipped comes last.
@@ -486,6 +487,8 @@ func (im *Image) list(l *Layout, al *allocator) {
 			o.Kind = OperationCreate
 			if c := im.contents[s.table]; c != nil {
 				o.Content = c.Size()
+			} else {
+				o.Fill = im.fills[s.table]
 			}
 		case o.Size > s.old:
 			o.Kind, o.OldSize = OperationGrow, s.old
@@ -535,6 +538,9 @@ func (ops Operations) String() string {
 		}
 		if o.Content > 0 {
 			line += fmt.Sprintf(", %s written, %s spare", Bytes(o.Content), Bytes(o.Size-o.Content))
+		}
+		if o.Fill != nil {
+			line += ", to be filled with " + o.Fill.String()
 		}
 		if o.Named {
 			line += ", gets its name"

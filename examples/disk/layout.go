@@ -119,7 +119,7 @@ func (f *layoutFlags) readRepart(c *cli.Call, name string) (l partition.Layout, 
 func (f *layoutFlags) advise(err error) error {
 	switch {
 	case errors.Is(err, partition.ErrUnfilled):
-		return fmt.Errorf("%w; this program makes FAT file systems and copies files: with -layout-only the rest is left to somebody else", err)
+		return fmt.Errorf("%w; this program copies files and makes FAT file systems; with -layout-only the rest is left to somebody else", err)
 	case errors.Is(err, partition.ErrSpecifier):
 		return fmt.Errorf("%w; give it by -specifier, or -os-release", err)
 	}
