@@ -6,7 +6,7 @@ type Variables struct {
 	EntryOneShot    string // LoaderEntryOneShot: for the next boot only; the loader deletes it
 	EntryPreferred  string // LoaderEntryPreferred, 260 and later: passes over entries without tries left; or @saved
 	EntryDefault    string // LoaderEntryDefault: does not look at tries; or @saved
-	EntryLastBooted string // LoaderEntryLastBooted: what @saved stands for
+	EntryLastBooted string // LoaderEntryLastBooted: what @saved stands for, as the loader writes it
 
 	// FirmwareFailed is whether the firmware reports that an update of it failed (258 and later); then EntrySysFail,
 	// LoaderEntrySysFail, comes before all others.
@@ -25,7 +25,7 @@ const (
 	ReasonDefault         Reason = "LoaderEntryDefault"
 	ReasonConfigDefault   Reason = "default in loader.conf"
 	ReasonOrder           Reason = "first in the menu"
-	ReasonNothing         Reason = "no entry can boot by itself" // the menu waits for a person
+	ReasonNothing         Reason = "there is no entry" // the menu or the firmware waits for a person
 )
 
 // Pinned reports whether the entry was chosen by something that boots it even when it has used up its tries, so that
@@ -35,11 +35,11 @@ func (r Reason) Pinned() bool {
 }
 
 // Default is the entry that systemd-boot 262 boots when nobody touches a key (src/boot/boot.c,
-// config_select_default_entry), and why. It is nil if the menu has no entry that may boot by itself.
+// config_select_default_entry), and why. It is nil if the menu is empty.
 func (m *Menu) Default(v Variables) (*Entry, Reason) {
 	saved := func(s string) string {
 		if s = lower(s); s == "@saved" {
-			return lower(v.EntryLastBooted)
+			return v.EntryLastBooted // the loader, which wrote it, does not fold its case
 		}
 		return s
 	}
@@ -63,6 +63,9 @@ func (m *Menu) Default(v Variables) (*Entry, Reason) {
 			return e, ReasonOrder
 		}
 	}
+	if len(m.Entries) > 0 { // other profiles start by themselves only if there is nothing else
+		return m.Entries[0], ReasonOrder
+	}
 	return nil, ReasonNothing
 }
 
@@ -73,7 +76,7 @@ func sysFail(v Variables) string {
 	return lower(v.EntrySysFail)
 }
 
-// find is the first entry whose id the pattern matches. The pattern is in lower case; so are all ids but those of
+// find is the first entry whose id the pattern matches. The pattern is in lower case, except for @saved; so are all ids but those of
 // counted UKIs, whose capital letters therefore no pattern matches.
 func (m *Menu) find(pattern string, goodOnly bool) *Entry {
 	if pattern == "" {

@@ -82,9 +82,13 @@ func (e *Entry) start(t EntryType, loader string) bool {
 
 // espPath turns a path of an entry, with slashes or backslashes, into one of [io/fs].
 func espPath(s string) string {
-	p := strings.TrimPrefix(path.Clean("/"+strings.ReplaceAll(s, `\`, "/")), "/")
-	if p == "" {
+	s = strings.ReplaceAll(s, `\`, "/")
+	p := strings.TrimPrefix(path.Clean("/"+s), "/")
+	switch {
+	case p == "":
 		return "."
+	case strings.HasSuffix(s, "/"): // for firmware, "file/" is no file: this is no path of io/fs
+		return p + "/"
 	}
 	return p
 }
