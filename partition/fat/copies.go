@@ -132,9 +132,8 @@ func (f *FS) settle() (*survey, error) {
 		}
 		surveys = append(surveys, other)
 	}
-	// The copy that is wanted is no worse than any other: the tree contradicts it less, or both fit and only one begins as it
-	// has to, or the tree is the same under both. Then the one that drivers read is as good as any, and it is the newer one
-	// after a power cut during an update of ours.
+	// The copy that is wanted is no worse than any other: the tree contradicts it less, or is the same under both. Then the one that
+	// drivers read is as good as any, and it is the newer one after a power cut during an update of ours.
 	for i, s := range surveys {
 		wanted := true
 		for j, o := range surveys {
@@ -142,8 +141,6 @@ func (f *FS) settle() (*survey, error) {
 			case i == j || s.beats(o):
 			case o.beats(s):
 				wanted = false
-			case s.fits() && o.fits() && heads[i].right() != heads[j].right():
-				wanted = wanted && heads[i].right()
 			case !s.equal(o):
 				wanted = false
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/oracle"
 )
@@ -89,7 +90,8 @@ func TestDamagedFAT(t *testing.T) {
 // Power is cut while the damaged copy is put right: whatever is left, the tree is found again.
 func TestCutDamagedFAT(t *testing.T) {
 	for _, o := range threeKinds {
-		base := build(t, smallESP(), o)
+		files := append(smallESP(), osmith.ESPFile{Path: "EFI/many clusters", Content: bytes.NewReader(pattern(300_000, 3))})
+		base := build(t, files, o) // whose chains are in several sectors of the FAT32
 		before := look(t, base).Contents()
 		for _, i := range []int{0, 1, 4, 5} {
 			d := base.Clone()
@@ -154,6 +156,12 @@ func TestFATsDiffer(t *testing.T) {
 			e.set(0, 0)
 			e.set(a+2, 0, 0)
 			e.set(a+3, 0, 1)
+		}},
+		{"both heads are wrong, and the same chain", ErrFATsDiffer, func(e *editor) {
+			a, _, _ := e.entry(file)
+			e.set(0, 0)
+			e.set(a+2, 0)
+			e.set(e.g.clusters-5, endOfChain, 1)
 		}},
 		{"both first sectors are gone", ErrFATDamaged, func(e *editor) {
 			for k := range 2 {

@@ -174,6 +174,13 @@ func TestWhichNameStays(t *testing.T) {
 			c, _, _ = e.entry("EFI/Linux")
 			e.add("EFI/BOOT", named(nil, "TWO     EFI", attrArchive, c, 1))
 		}, nil, nil},
+		{"the right place is inside of itself", func(e *editor, c, size uint32) {
+			inner := e.directory(nil, 0)
+			outer := e.directory(named(nil, "INNER      ", attrDirectory, inner, 0), inner)
+			e.setEntry(e.g.clusterOff(inner)+entrySize, outer)
+			e.WriteAt(named(nil, "OUTER      ", attrDirectory, outer, 0), e.g.clusterOff(inner)+2*entrySize)
+			e.add(".", named(nil, "OUTER      ", attrDirectory, outer, 0))
+		}, nil, nil},
 		{"two directories", func(e *editor, c, size uint32) {
 			c, _, _ = e.entry("EFI/Linux")
 			e.add("EFI", named(units("Linux.new"), "LINUX~1NEW ", attrDirectory, c, 0))
@@ -271,8 +278,10 @@ func TestOthersKeepTheirClusters(t *testing.T) {
 		}
 		f, err := Open(d)
 		require.NoError(t, err)
-		f.hint = top // the next file would like to be here
-		require.NoError(t, f.WriteFile("new.bin", bytes.NewReader(make([]byte, 8*cs))))
+		require.NoError(t, f.MkdirAll("now the FAT is loaded"))
+		f.hint = top + 1 // the next file would like to be here
+		require.NoError(t, f.WriteFile("new.bin", bytes.NewReader(make([]byte, cs))))
+		require.Equal(t, []bool{false, true}, free(0, 2))
 		require.Equal(t, was[:2*cs], content()[:2*cs], "a cluster that a file has, although the FAT says that it is free")
 		require.Equal(t, was[4*cs:], content()[4*cs:])
 
