@@ -254,12 +254,11 @@ func (s *survey) entry(d *directory, e *entry, p place) error {
 	if s.walk.each != nil {
 		s.walk.each(e, p)
 	}
-	path := d.pathOf(e)
 	if e.cluster == 0 && !e.isDir() {
 		s.runs = s.runs[:0]
 		s.sign()
 		if e.size != 0 {
-			s.problem(ProblemSize, path, "%d bytes and no clusters", e.size)
+			s.problem(ProblemSize, d.pathOf(e), "%d bytes and no clusters", e.size)
 		}
 		return nil
 	}
@@ -272,7 +271,7 @@ func (s *survey) entry(d *directory, e *entry, p place) error {
 		s.second[spot{p.cluster, e.pos}] = e.cluster
 	}
 	if e.isDir() {
-		dir := s.dirRuns()
+		dir, path := s.dirRuns(), d.pathOf(e)
 		s.chainProblem(path, end)
 		s.runs = s.runs[:0]
 		s.sign()
@@ -289,7 +288,11 @@ func (s *survey) entry(d *directory, e *entry, p place) error {
 		return nil
 	}
 	s.sign()
-	if need := (int64(e.size) + g.clusterSize - 1) / g.clusterSize; s.chainProblem(path, end) && have != need {
+	need := (int64(e.size) + g.clusterSize - 1) / g.clusterSize
+	if end == endWhole && have == need {
+		return nil
+	}
+	if path := d.pathOf(e); s.chainProblem(path, end) {
 		s.problem(ProblemSize, path, "%d bytes in %d clusters, want %d", e.size, have, need)
 	}
 	return nil
