@@ -63,8 +63,7 @@ func (f *FS) findApart(n uint32) (run, bool) {
 		}
 		start := g.blockStart(b)
 		if room := min(g.blockStart(stop), end); start < room && room-start >= n {
-			took := (n-1)/(uint32(blockSize*8/g.kind)) + 1
-			if took == 1 && left <= blocks/4 {
+			if few := n <= blockSize/uint32(g.kind); few && left <= blocks/4 { // an eighth of a block
 				return run{}, false
 			}
 			return run{start, n}, true

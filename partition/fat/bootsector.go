@@ -225,6 +225,7 @@ func plan32(size, sectorSize, clusterSize int64) geometry {
 }
 
 // infoSector is where FSInfo is: every change rewrites it, so that it shares 4 KiB neither with the boot sector nor with the backup.
+// fsck.fat 4.2 and mtools 4.0.32 find it by BPB_FSInfo, and so does edk2 (FatPkg/EnhancedFatDxe/Init.c, FatOpenDevice).
 func infoSector(sectorSize int64) int64 {
 	if sectorSize == blockSize {
 		return 1
