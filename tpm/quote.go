@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"slices"
 
+	"github.com/osmith-dev/osmith/internal/keycheck"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/tpmwire"
@@ -274,6 +275,9 @@ func (s *TPMSignature) Verify(key crypto.PublicKey, message []byte) (err error) 
 	}
 	if s.Hash == crypto.SHA1 {
 		return errors.New("a signature over SHA-1 proves nothing")
+	}
+	if err := keycheck.Public(key); err != nil {
+		return err
 	}
 	digest := pcrbank.Sum(s.Hash, message)
 	switch k := key.(type) {

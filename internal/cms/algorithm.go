@@ -10,6 +10,8 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+
+	"github.com/osmith-dev/osmith/internal/keycheck"
 )
 
 // Identifiers that appear in messages (RFC 5652 section 12, RFC 3370, RFC 5754, RFC 5758).
@@ -106,6 +108,9 @@ func signatureAlgorithm(pub crypto.PublicKey, h crypto.Hash) ([]byte, error) {
 
 // checkSignature checks a signature over a digest. alg is the signature algorithm of the message, nil to take it from the key.
 func checkSignature(cert *x509.Certificate, alg asn1.ObjectIdentifier, h crypto.Hash, digest, signature []byte) error {
+	if err := keycheck.Public(cert.PublicKey); err != nil {
+		return err
+	}
 	switch pub := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if alg != nil && !alg.Equal(oidRSA) && !matches(alg, h, false) {

@@ -3,6 +3,8 @@ package cms
 import (
 	"bytes"
 	"crypto/x509"
+
+	"github.com/osmith-dev/osmith/internal/keycheck"
 )
 
 // Bounds on the search for a chain: OpenSSL's default depth is 100, real chains have at most four certificates.
@@ -68,7 +70,7 @@ func (s *search) issued(issuer, cert *x509.Certificate, below int) bool {
 	if s.checks++; s.checks > maxChecks {
 		return false
 	}
-	return issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil
+	return keycheck.Public(issuer.PublicKey) == nil && issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil
 }
 
 // mayIssue follows OpenSSL's check_ca: basic constraints decide; without them a certificate of version 1 that signs itself, or one

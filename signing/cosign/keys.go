@@ -18,6 +18,7 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/options"
 
+	"github.com/osmith-dev/osmith/internal/keycheck"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
@@ -119,6 +120,9 @@ func signingHash(key crypto.PublicKey) crypto.Hash {
 // with which cosign 3.1 signs; for RSA it is PSS. The algorithms cannot be mistaken for
 // one another.
 func verifiers(key crypto.PublicKey) ([]signature.Verifier, error) {
+	if err := keycheck.Public(key); err != nil {
+		return nil, fmt.Errorf("key: %w", err)
+	}
 	algorithms := [][]signature.LoadOption{{options.WithHash(crypto.SHA256)}}
 	switch key.(type) {
 	case ed25519.PublicKey:

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/keycheck"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/strictjson"
@@ -151,6 +152,9 @@ func (s Signature) Verify(key *rsa.PublicKey) (err error) {
 	}
 	if fingerprint != s.Fingerprint {
 		return fmt.Errorf("policy %s: signed by key %x, not by %x", s.Digest, s.Fingerprint, fingerprint)
+	}
+	if err := keycheck.Public(key); err != nil {
+		return fmt.Errorf("policy %s: %w", s.Digest, err)
 	}
 	digest := sha256.Sum256(s.TBS())
 	if err := rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], s.Value); err != nil {
