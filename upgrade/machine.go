@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/rsa"
 	"errors"
@@ -20,6 +21,10 @@ import (
 type Machine struct {
 	// Firmware is the Secure Boot configuration. Nil is a machine without Secure Boot.
 	Firmware *osmith.FirmwareVariables
+
+	// FirmwareKind is the row of firmware that judges images. Empty: nothing is known of it, and an image boots only if all rows
+	// allow it ([secureboot.FirmwareAny]).
+	FirmwareKind secureboot.Firmware
 
 	// Loader is the loader's variables as far as they choose an entry.
 	Loader bootloader.Variables
@@ -158,7 +163,7 @@ func (m *Machine) examine(path string, src osmith.Source) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	verdict := secureboot.Evaluate(*m.firmware(), im, secureboot.EvaluateOptions{})
+	verdict := secureboot.Evaluate(*m.firmware(), im, secureboot.EvaluateOptions{Firmware: cmp.Or(m.FirmwareKind, secureboot.FirmwareAny)})
 	return &image{path: path, size: src.Size(), digests: im.Digests, verdict: verdict}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -34,6 +35,7 @@ func evaluateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.Var(pending{&updates, false}, "pending", "`VAR=AUTH`: tell also what would be after this update; may be repeated")
 	set.Var(pending{&updates, true}, "pending-append", "`VAR=AUTH`: the same for an update that appends")
 	level := set.String("sbat-level", "", "`file` with shim's SbatLevel, instead of the machine's")
+	row := set.String("firmware", "", fmt.Sprintf("`row` of firmware that judges: one of %v, or any for firmware of which nothing is known (default the newest)", secureboot.Firmwares()))
 	when := timeFlag(set)
 	return func(c *cli.Call, operands []string) error {
 		if err := cli.Required("vars", *vars); err != nil {
@@ -48,7 +50,10 @@ func evaluateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 				return err
 			}
 		}
-		var o secureboot.EvaluateSetOptions
+		o := secureboot.EvaluateSetOptions{Firmware: secureboot.Firmware(*row)}
+		if *row != "" && o.Firmware != secureboot.FirmwareAny && !slices.Contains(secureboot.Firmwares(), o.Firmware) {
+			return cli.Usagef("-firmware %s: want one of %v, or any", *row, secureboot.Firmwares())
+		}
 		if o.At, err = when(); err != nil {
 			return err
 		}

@@ -4,7 +4,7 @@
 //	keys generate -o DIR [-cn NAME] [-owner GUID] [-bits N] [-years N] [-keep CERT]... [-keep-vars DIR|FD] [-option-rom-digest HEX]...
 //	       [-trust-no-option-roms-at-the-risk-of-a-black-screen]
 //	keys auth -var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]
-//	keys evaluate -vars DIR|FD [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... [-sbat-level F] [-time T] PE...
+//	keys evaluate -vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... [-sbat-level F] [-time T] PE...
 //	keys rotate -plan F -vars DIR|FD -old DIR -new DIR [-revoke] [-keep CERT]... [-room BYTES] [-time T] [PE...]
 //	keys rotate -plan F -vars DIR|FD [-boot-id ID] [-signature F] [-o F] [PE...]
 //	keys rotate -plan F
@@ -43,7 +43,7 @@ var program = cli.Program{Name: "keys", Schema: schema, IsNo: isNo, Verbs: []cli
 		Flags: generateFlags},
 	{Name: "auth", Usage: "-var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]",
 		Example: "keys auth -var dbx -esl old.esl -key keys/KEK.key -cert keys/KEK.crt -append -o dbx.auth", Flags: authFlags},
-	{Name: "evaluate", Usage: "-vars DIR|FD [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... PE...",
+	{Name: "evaluate", Usage: "-vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... PE...",
 		Example: "keys evaluate -vars /sys/firmware/efi/efivars -pending-append dbx=dbx.auth linux.efi", Least: 1, Most: 1 << 16, Flags: evaluateFlags},
 	{Name: "rotate", Usage: "-plan F [-vars DIR|FD [-old DIR -new DIR] [PE...]]",
 		Example: "keys rotate -plan plan.json -vars OVMF_VARS.fd -old keys -new keys2 linux.efi", Most: 1 << 16, Flags: rotateFlags},

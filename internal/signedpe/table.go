@@ -43,19 +43,31 @@ type Entry struct {
 
 // ReadTable reads the certificate table and splits it.
 func ReadTable(f *pe.File, src io.ReaderAt) ([]Entry, error) {
-	t := f.Certificates
-	if t.Size > MaxTableSize {
-		return nil, TableTooLarge(f)
-	}
-	var raw []byte
-	err := Scan(src, []pe.Range{t}, func(_ int64, b []byte) error {
-		raw = append(raw, b...)
-		return nil
-	})
+	raw, err := RawTable(f, src)
 	if err != nil {
 		return nil, err
 	}
 	return SplitTable(f, raw)
+}
+
+// RawTable reads the certificate table, which has to end with the file.
+func RawTable(f *pe.File, src io.ReaderAt) (raw []byte, err error) {
+	t := f.Certificates
+	switch {
+	case t.Size == 0:
+		return nil, nil
+	case t.Size > MaxTableSize:
+		return nil, TableTooLarge(f)
+	case t.Offset%Alignment != 0:
+		return nil, &osmith.FormatError{Offset: t.Offset, Field: "certificate table", Err: fmt.Errorf("does not start at a multiple of %d", Alignment)}
+	case t.End() != f.Size:
+		return nil, BytesBehind(f)
+	}
+	err = Scan(src, []pe.Range{t}, func(_ int64, b []byte) error {
+		raw = append(raw, b...)
+		return nil
+	})
+	return raw, err
 }
 
 // TableTooLarge is the error of a certificate table of more than [MaxTableSize].

@@ -2,8 +2,6 @@ package secureboot
 
 import (
 	"bytes"
-	"crypto/rsa"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +9,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
 
 // ErrNoVariable says that there is nothing to delete.
@@ -84,13 +83,12 @@ func admit(v osmith.FirmwareVariables, a *Auth, p Pending) error {
 		if err := checkPayload(p.Variable, a.Payload); err != nil {
 			return err
 		}
-		l, err := parseLists(a.Payload)
+		own, err := trusted(a.Payload)
 		if err != nil {
 			return err
 		}
-		own, err := certificates(l)
-		if err != nil {
-			return err
+		if len(own) == 0 {
+			return fmt.Errorf("%w: a first PK is signed by the key that it brings, and it brings no certificate", ErrUntrusted)
 		}
 		return a.verify(p, own[:1], false)
 	}
@@ -120,7 +118,7 @@ func admit(v osmith.FirmwareVariables, a *Auth, p Pending) error {
 }
 
 // trusted are the certificates of PK or KEK that can be read; firmware skips others.
-func trusted(data []byte) (certs []*x509.Certificate, err error) {
+func trusted(data []byte) (certs []*edk2.Certificate, err error) {
 	l, err := parseLists(data)
 	if err != nil {
 		return nil, err
@@ -130,7 +128,7 @@ func trusted(data []byte) (certs []*x509.Certificate, err error) {
 			continue
 		}
 		for _, s := range k.Signatures {
-			if c, err := x509.ParseCertificate(s.Data); err == nil {
+			if c, err := edk2.ParseCertificate(s.Data); err == nil {
 				certs = append(certs, c)
 			}
 		}
@@ -156,12 +154,12 @@ func checkPayload(name string, payload []byte) error {
 			return fmt.Errorf("signature list %d: a header of %d bytes, want none", i, len(l.Header))
 		}
 		if l.Type == TypeX509 {
-			c, err := x509.ParseCertificate(l.Signatures[0].Data)
+			c, err := edk2.ParseCertificate(l.Signatures[0].Data)
 			if err != nil {
 				return fmt.Errorf("signature list %d: %w", i, err)
 			}
-			if _, ok := c.PublicKey.(*rsa.PublicKey); !ok {
-				return fmt.Errorf("signature list %d: edk2 does not take the %v certificate %q, but RSA", i, c.PublicKeyAlgorithm, c.Subject)
+			if !c.IsRSA() {
+				return fmt.Errorf("signature list %d: edk2 does not take the certificate %q, whose key is not an RSA key that it can use: take one with RSA", i, subject(c))
 			}
 		}
 		count += len(l.Signatures)

@@ -14,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/cms"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
 
 // Sentinels for what callers branch on.
@@ -157,12 +158,14 @@ func checkFixedOffsets(m []byte, off int) error {
 // Auth is an .auth file as read.
 type Auth struct {
 	Time         time.Time
-	Payload      []byte // signature lists; empty deletes the variable
-	Signer       *x509.Certificate
-	Certificates []*x509.Certificate // all that the signature carries
+	Payload      []byte              // signature lists; empty deletes the variable
+	RawSigner    []byte              // the signer's certificate, DER
+	Signer       *x509.Certificate   // the same; nil if crypto/x509 does not parse it, which says nothing about firmware
+	Certificates []*x509.Certificate // all that the signature carries, but for such ones
 
 	stamp   []byte
-	message *cms.SignedData
+	message *edk2.Message
+	signer  *edk2.Certificate
 }
 
 // ParseAuth reads an .auth file without judging its signature. What firmware would refuse before it looks at the signature is a
@@ -185,8 +188,8 @@ func parseAuth(b []byte) (*Auth, error) {
 	if _, err := binary.Decode(cert, binary.LittleEndian, &h); err != nil {
 		return nil, err
 	}
-	if h.Revision != certRevision || h.Type != certTypeEFIGUID {
-		return nil, bad(timeSize+4, "WIN_CERTIFICATE", "revision 0x%04x and type 0x%04x, want 0x%04x and 0x%04x", h.Revision, h.Type, certRevision, certTypeEFIGUID)
+	if h.Type != certTypeEFIGUID { // the revision is not looked at
+		return nil, bad(timeSize+6, "WIN_CERTIFICATE", "type 0x%04x, want 0x%04x", h.Type, certTypeEFIGUID)
 	}
 	if g := efi.GUID(h.CertType[:]); g != guidPKCS7 {
 		return nil, bad(timeSize+8, "certificate type", "%v, want PKCS #7 (%v)", g, guidPKCS7)
@@ -199,21 +202,27 @@ func parseAuth(b []byte) (*Auth, error) {
 	if err := checkFixedOffsets(message, authHeaderSize); err != nil {
 		return nil, err
 	}
-	sd, rest, err := cms.Parse(message, authHeaderSize)
+	m, err := edk2.ParseSignedData(message)
 	if err != nil {
-		return nil, err
+		return nil, &osmith.FormatError{Offset: authHeaderSize, Field: "SignedData", Err: err}
 	}
-	switch {
-	case len(rest) != 0:
-		return nil, bad(authHeaderSize+len(sd.Raw), "SignedData", "%d bytes follow it inside the certificate", len(rest))
-	case sd.Content != nil || !sd.ContentType.Equal(cms.OIDData):
-		return nil, bad(authHeaderSize, "SignedData", "not detached data")
-	case len(sd.Signers) != 1:
-		return nil, bad(authHeaderSize, "SignedData", "%d signers, want 1", len(sd.Signers))
+	if !m.IsData() {
+		return nil, bad(authHeaderSize, "SignedData", "it does not sign plain data")
 	}
-	a := &Auth{Time: when, Payload: cert[size:], Certificates: sd.Certificates, stamp: b[:timeSize], message: sd}
-	if a.Signer = sd.Certificate(&sd.Signers[0]); a.Signer == nil {
-		return nil, bad(authHeaderSize, "SignedData", "it does not carry the signer's certificate")
+	signers, err := m.SignerCertificates()
+	if err != nil {
+		return nil, &osmith.FormatError{Offset: authHeaderSize, Field: "SignedData", Err: err}
+	}
+	a := &Auth{Time: when, Payload: cert[size:], RawSigner: signers[0].Raw, stamp: b[:timeSize], message: m, signer: signers[0]}
+	for _, c := range m.Certificates {
+		parsed, err := x509.ParseCertificate(c.Raw)
+		if err != nil {
+			continue
+		}
+		a.Certificates = append(a.Certificates, parsed)
+		if bytes.Equal(c.Raw, a.RawSigner) {
+			a.Signer = parsed
+		}
 	}
 	if _, err := parseLists(a.Payload); err != nil {
 		if e, ok := errors.AsType[*osmith.FormatError](err); ok {
@@ -233,31 +242,48 @@ func VerifyAuth(p Pending, trusted []*x509.Certificate) (a *Auth, err error) {
 	if a, err = parseAuth(p.Auth); err != nil {
 		return nil, err
 	}
-	if err := a.verify(p, trusted, false); err != nil {
+	var certs []*edk2.Certificate
+	for _, c := range trusted {
+		parsed, err := edk2.ParseCertificate(c.Raw)
+		if err != nil {
+			return nil, fmt.Errorf("the trusted certificate %q: %w", c.Subject, err)
+		}
+		certs = append(certs, parsed)
+	}
+	if err := a.verify(p, certs, false); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
-// verify checks the signature of an update; exactly means that the signer is one of certs itself, as edk2 wants it of PK.
-func (a *Auth) verify(p Pending, certs []*x509.Certificate, exactly bool) error {
+// verify checks the signature of an update as edk2 does (AuthService.c, VerifyTimeBasedPayload); exactly means that the signer is one of certs
+// itself, as it wants it of PK.
+func (a *Auth) verify(p Pending, certs []*edk2.Certificate, exactly bool) error {
 	signed, err := signedBytes(p.Variable, a.Payload, a.stamp, p.Append)
 	if err != nil {
 		return err
 	}
-	if err := a.message.Check(&a.message.Signers[0], a.Signer, signed); err != nil {
-		return fmt.Errorf("%w (variable %s, append %t): %w", ErrSignature, p.Variable, p.Append, err)
-	}
-	if exactly {
-		for _, c := range certs {
-			if bytes.Equal(c.Raw, a.Signer.Raw) {
-				return nil
-			}
+	var open error
+	for _, c := range certs {
+		if exactly && !bytes.Equal(c.Raw, a.RawSigner) {
+			continue
 		}
-	} else if cms.Chain(a.Signer, a.Certificates, certs) != nil {
-		return nil
+		_, err := a.message.Verify(c, signed, edk2.Options{})
+		if err == nil {
+			return nil
+		}
+		if edk2.IsUnknown(err) {
+			open = err
+		}
 	}
-	return fmt.Errorf("%w: signed by %q", ErrUntrusted, a.Signer.Subject)
+	// Why not: the signature does not fit the update, or it is of somebody else.
+	if _, err := a.message.Verify(a.signer, signed, edk2.Options{}); err != nil && !edk2.IsUnknown(err) {
+		return fmt.Errorf("%w (variable %s, append %t): signer %q: %w", ErrSignature, p.Variable, p.Append, subject(a.signer), err)
+	}
+	if open != nil {
+		return fmt.Errorf("%w: signed by %q: %w", ErrUntrusted, subject(a.signer), open)
+	}
+	return fmt.Errorf("%w: signed by %q", ErrUntrusted, subject(a.signer))
 }
 
 // efiTime is EFI_TIME (UEFI Specification 2.10, section 8.3.1). All after the second is zero in a variable's time stamp (section 8.2.2).

@@ -24,8 +24,9 @@
 // Keys are crypto.Signers, wherever they are; and every signature can be made elsewhere without one: [Update.Digest] and [Update.Join],
 // [Hierarchy.EnrollUpdates], [Step.Digest] and [Step.Join].
 //
-// [Evaluate] follows edk2; its verdict names the entry of db that PCR 7 will have.
+// [Evaluate], [Apply] and [ParseAuth] follow edk2, with what it overlooks and what it refuses, by rows for its versions ([Firmware]); package authenticode
+// is strict. What cannot be told is not allowed ([Verdict].Unknown). A verdict names the entry of db that PCR 7 will have.
 //
-// Limits: RSA PKCS #1 v1.5 and ECDSA; no time stamps of signatures; of shim only its SBAT level is looked at, not its MOK lists; audit and
+// Limits: name constraints and revocation lists in a message are not judged; RSA PKCS #1 v1.5 and ECDSA; no time stamps of signatures; of shim only its SBAT level is looked at, not its MOK lists; audit and
 // deployed mode, which edk2 does not have, are not known; Microsoft's certificates are in a table by name and fingerprint, but not shipped.
 package secureboot

@@ -200,8 +200,8 @@ func (o OptionROMs) lists(owner osmith.GUID, own ...*x509.Certificate) ([]Signat
 // them, or one that is neither known nor our own, as the vendor of the machine would have it.
 func goodForOptionROMs(lists []SignatureList, own []*x509.Certificate) bool {
 	for _, l := range lists {
-		for _, h := range imageHashes {
-			if l.Type == h.typ {
+		for _, typ := range imageHashTypes {
+			if l.Type == typ {
 				return true
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
-	"errors"
 	"math/big"
 	"testing"
 	"time"
@@ -31,6 +30,15 @@ func issue(t testing.TB, name string, ca bool, p, issuer secureboot.KeyPair) sec
 	return secureboot.KeyPair{Key: p.Key, Cert: cert}
 }
 
+// imageOf has digests and signatures.
+func imageOf(digests map[crypto.Hash][]byte, messages ...[]byte) secureboot.Image {
+	im := secureboot.Image{Digests: digests}
+	for _, m := range messages {
+		im.Certificates = append(im.Certificates, entry(m))
+	}
+	return im
+}
+
 func TestEvaluate(t *testing.T) {
 	h, f := hierarchy(t), foreignHierarchy(t)
 	middle := issue(t, "middle", true, h.KEK, h.DB)
@@ -43,23 +51,20 @@ func TestEvaluate(t *testing.T) {
 	other := sha256.Sum256([]byte("other"))
 	d384 := bytes.Repeat([]byte{3}, 48)
 	digests := map[crypto.Hash][]byte{crypto.SHA256: sum[:], crypto.SHA384: d384}
-	by := func(p secureboot.KeyPair, chain ...secureboot.KeyPair) secureboot.Candidate {
-		c := secureboot.Candidate{Hash: crypto.SHA256, Digest: sum[:], Signer: p.Cert, Certificates: []*x509.Certificate{p.Cert}}
-		for _, k := range chain {
-			c.Certificates = append(c.Certificates, k.Cert)
-		}
-		return c
+	by := func(p secureboot.KeyPair, chain ...secureboot.KeyPair) []byte {
+		return message(crypto.SHA256, sum[:], p, chain...)
 	}
-	changed := by(h.DB)
-	changed.Digest = other[:]
+	changed := message(crypto.SHA256, other[:], h.DB)
 	invalid := by(h.DB)
-	invalid.Err = errors.New("made up")
-	outdated := by(h.DB)
-	outdated.Hash = 0
-	strong := by(h.DB)
-	strong.Hash, strong.Digest = crypto.SHA384, d384
-	sha512 := by(h.DB)
-	sha512.Hash = crypto.SHA512
+	invalid[len(invalid)-1] ^= 1
+	outdated := bytes.Clone(by(h.DB))
+	outdated[32+8] = 0x0f // the last byte of the identifier of SHA-256
+	strong := message(crypto.SHA384, d384, h.DB)
+	sha512 := message(crypto.SHA512, bytes.Repeat([]byte{5}, 64), h.DB)
+	described := by(h.DB) // with a change in front of the digest of the image, in what else is signed
+	described[bytes.Index(described, sum[:])-30] ^= 1
+	nobody := by(h.DB)
+	nobody = bytes.Replace(nobody, h.DB.Cert.SerialNumber.Bytes(), bytes.Repeat([]byte{0x11}, len(h.DB.Cert.SerialNumber.Bytes())), 1) // of the certificate
 
 	certs := func(ps ...secureboot.KeyPair) (l []secureboot.SignatureList) {
 		for _, p := range ps {
@@ -76,7 +81,7 @@ func TestEvaluate(t *testing.T) {
 	}
 	list384 := []secureboot.SignatureList{{Type: secureboot.TypeSHA384, Signatures: []secureboot.Signature{{Data: d384}}}}
 
-	type sigs = []secureboot.Candidate
+	type sigs = [][]byte
 	type sl = []secureboot.SignatureList
 	for _, c := range []struct {
 		name      string
@@ -91,15 +96,16 @@ func TestEvaluate(t *testing.T) {
 		{"middle of the chain in db", certs(middle), nil, sigs{by(leaf, middle)}, middle.Cert.Raw, "CN=middle"},
 		{"middle in db, not carried", certs(middle), nil, sigs{by(leaf)}, middle.Cert.Raw, "CN=middle"},
 		{"middle missing", certs(h.DB), nil, sigs{by(leaf)}, nil, "no certificate in db leads there"},
-		{"issuer not an authority", certs(h.DB), nil, sigs{by(below, notCA)}, nil, "no certificate in db leads there"},
+		{"issuer not an authority", certs(h.DB), nil, sigs{by(below, notCA)}, nil, "is not one of an authority"},
 		{"the first entry of db counts", certs(middle, h.DB), nil, sigs{by(leaf, middle)}, middle.Cert.Raw, ""},
 		{"foreign", certs(h.DB), nil, sigs{by(f.DB)}, nil, "no certificate in db leads there"},
 		{"same name, other key", certs(h.DB), nil, sigs{by(f.DB, h.DB)}, nil, "no certificate in db leads there"},
 		{"empty db", nil, nil, sigs{by(h.DB)}, nil, "no certificate in db leads there"},
 		{"second of two signatures", certs(h.DB), nil, sigs{by(f.DB), by(h.DB)}, h.DB.Cert.Raw, ""},
 		{"changed", certs(h.DB), nil, sigs{changed}, nil, "changed after it was signed"},
-		{"invalid", certs(h.DB), nil, sigs{invalid}, nil, "made up"},
-		{"no signer", certs(h.DB), nil, sigs{{Hash: crypto.SHA256, Digest: sum[:]}}, nil, "does not carry"},
+		{"invalid", certs(h.DB), nil, sigs{invalid}, nil, "not by this key"},
+		{"signed content changed in front of the digest", certs(h.DB), nil, sigs{described}, nil, "digest that was signed"},
+		{"no signer", certs(h.DB), nil, sigs{nobody}, nil, "does not carry"},
 		{"outdated algorithm", certs(h.DB), nil, sigs{outdated}, nil, "digest algorithm"},
 		{"outdated and good", certs(h.DB), nil, sigs{outdated, by(h.DB)}, h.DB.Cert.Raw, ""},
 		{"SHA-384", certs(h.DB), nil, sigs{strong}, h.DB.Cert.Raw, ""},
@@ -121,7 +127,7 @@ func TestEvaluate(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: lists(t, c.db...), DBX: lists(t, c.dbx...)}
-			got := secureboot.Evaluate(v, secureboot.Image{Digests: digests, Signatures: c.sigs}, secureboot.EvaluateOptions{})
+			got := secureboot.Evaluate(v, imageOf(digests, c.sigs...), secureboot.EvaluateOptions{})
 			require.Contains(t, got.Reason, c.reason)
 			require.NotEmpty(t, got.Reason)
 			require.Equal(t, c.authority != nil, got.Allowed, got.Reason)
@@ -132,7 +138,7 @@ func TestEvaluate(t *testing.T) {
 			require.Equal(t, c.authority, got.Authority.Data)
 
 			v.SecureBoot = []byte{0}
-			require.True(t, secureboot.Evaluate(v, secureboot.Image{Digests: digests, Signatures: nil}, secureboot.EvaluateOptions{}).Allowed)
+			require.True(t, secureboot.Evaluate(v, imageOf(digests), secureboot.EvaluateOptions{}).Allowed)
 		})
 	}
 
@@ -147,9 +153,20 @@ func TestEvaluate(t *testing.T) {
 		{osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: []byte{1}}, false, "db cannot be parsed"},
 		{osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: lists(t, certs(h.DB)...), DBX: []byte{1}}, false, "dbx cannot be parsed"},
 	} {
-		got := secureboot.Evaluate(c.v, secureboot.Image{Digests: digests, Signatures: sigs{by(h.DB)}}, secureboot.EvaluateOptions{})
+		got := secureboot.Evaluate(c.v, imageOf(digests, by(h.DB)), secureboot.EvaluateOptions{})
 		require.Equal(t, c.want, got.Allowed)
 		require.Contains(t, got.Reason, c.reason)
+	}
+	// A table that does not end where its last entry does is refused whole, whatever its signatures say.
+	v := osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: lists(t, certs(h.DB)...)}
+	im := imageOf(digests, by(h.DB))
+	require.True(t, secureboot.Evaluate(v, im, secureboot.EvaluateOptions{}).Allowed)
+	for _, behind := range [][]byte{{1}, make([]byte, 8), {16, 0, 0, 0, 0, 2, 2, 0, 1}, {8, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0}} {
+		broken := imageOf(digests, by(h.DB))
+		broken.Certificates = append(broken.Certificates, secureboot.CertificateEntry{Raw: behind})
+		got := secureboot.Evaluate(v, broken, secureboot.EvaluateOptions{})
+		require.False(t, got.Allowed)
+		require.Contains(t, got.Reason, "cannot be read to its end")
 	}
 	got := secureboot.Evaluate(osmith.FirmwareVariables{SecureBoot: []byte{1}}, secureboot.Image{}, secureboot.EvaluateOptions{})
 	require.False(t, got.Allowed)
@@ -159,15 +176,9 @@ func TestEvaluate(t *testing.T) {
 // The authority of a real boot: the log of that machine has this digest in PCR 7 for UEFI_VARIABLE_DATA with this entry of db.
 func TestAuthorityOfARealBoot(t *testing.T) {
 	b := bootVariables(t)
-	v := osmith.FirmwareVariables{SecureBoot: []byte{1}, PK: b["PK"], KEK: b["KEK"], DB: b["db"], DBX: b["dbx"]}
-	l, err := secureboot.ParseSignatureLists(v.DB)
+	l, err := secureboot.ParseSignatureLists(b["db"])
 	require.NoError(t, err)
-	certs, err := secureboot.Certificates(l)
-	require.NoError(t, err)
-	sum := sha256.Sum256([]byte("image"))
-	verdict := secureboot.Evaluate(v, secureboot.Image{Digests: map[crypto.Hash][]byte{crypto.SHA256: sum[:]}, Signatures: []secureboot.Candidate{{Hash: crypto.SHA256, Digest: sum[:], Signer: certs[0]}}}, secureboot.EvaluateOptions{})
-	require.True(t, verdict.Allowed, verdict.Reason)
-	entry, err := verdict.Authority.AppendBinary(nil)
+	entry, err := l[0].Signatures[0].AppendBinary(nil)
 	require.NoError(t, err)
 	require.Len(t, entry, 799)
 

@@ -1,6 +1,7 @@
 package secureboot_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
@@ -27,14 +29,23 @@ func Example() {
 		panic(err)
 	}
 	machine := enrollment.Variables
-	digest := sha256.Sum256([]byte("stands for the Authenticode digest of a PE image"))
-	digests := map[crypto.Hash][]byte{crypto.SHA256: digest[:]}
-	signature := secureboot.Candidate{Hash: crypto.SHA256, Digest: digest[:], Signer: keys.DB.Cert}
-	image := secureboot.Image{Digests: digests, Signatures: []secureboot.Candidate{signature}} // ReadImage reads it from a file
+	program, err := osmith.OpenFile("../authenticode/testdata/plain.efi")
+	if err != nil {
+		panic(err)
+	}
+	defer program.Close()
+	var signed bytes.Buffer
+	if err := authenticode.Sign(&signed, program, keys.DB.Key, keys.DB.Cert, authenticode.SignOptions{}); err != nil {
+		panic(err)
+	}
+	image, err := secureboot.ReadImage(bytes.NewReader(signed.Bytes()))
+	if err != nil {
+		panic(err)
+	}
 	fmt.Println(secureboot.Evaluate(machine, image, secureboot.EvaluateOptions{}).Reason)
 
 	// Withdrawing the image.
-	machine.DBX, err = secureboot.AppendSignatureLists(machine.DBX, secureboot.SHA256List(keys.Owner, digest))
+	machine.DBX, err = secureboot.AppendSignatureLists(machine.DBX, secureboot.SHA256List(keys.Owner, [32]byte(image.Digests[crypto.SHA256])))
 	if err != nil {
 		panic(err)
 	}
@@ -167,9 +178,20 @@ func ExampleEvaluateSet() {
 		panic(err)
 	}
 	machine := enrollment.Variables
-	digest := sha256.Sum256([]byte("stands for the Authenticode digest of a UKI"))
-	uki := secureboot.Image{Name: "acmeos_7.efi", Digests: map[crypto.Hash][]byte{crypto.SHA256: digest[:]},
-		Signatures: []secureboot.Candidate{{Hash: crypto.SHA256, Digest: digest[:], Signer: keys.DB.Cert}}}
+	program, err := osmith.OpenFile("../authenticode/testdata/plain.efi") // stands for a UKI
+	if err != nil {
+		panic(err)
+	}
+	defer program.Close()
+	var signed bytes.Buffer
+	if err := authenticode.Sign(&signed, program, keys.DB.Key, keys.DB.Cert, authenticode.SignOptions{}); err != nil {
+		panic(err)
+	}
+	uki, err := secureboot.ReadImage(bytes.NewReader(signed.Bytes()))
+	if err != nil {
+		panic(err)
+	}
+	uki.Name = "acmeos_7.efi"
 	fmt.Print(secureboot.EvaluateSet(machine, []secureboot.Image{uki}, secureboot.EvaluateSetOptions{At: year}))
 	// Output:
 	// acmeos_7.efi: allowed: db has the certificate "CN=Acme OS Signature Database Key"

@@ -1,7 +1,8 @@
 package secureboot_test
 
 import (
-	"crypto/x509"
+	"crypto"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -23,6 +24,7 @@ func FuzzApply(f *testing.F) {
 		require.NoError(f, err)
 		taken[name+string(a.Payload)] = true
 	}
+	images := []secureboot.Image{signed("x", h.DB)}
 	f.Fuzz(func(t *testing.T, name string, b []byte, add bool) {
 		after, err := secureboot.Apply(v, secureboot.Pending{Variable: name, Auth: b, Append: add})
 		if err == nil && !taken[name+string(secureboot.Content(after, name))] {
@@ -30,7 +32,36 @@ func FuzzApply(f *testing.F) {
 		}
 		setup := osmith.FirmwareVariables{SetupMode: []byte{1}}
 		if after, err = secureboot.Apply(setup, secureboot.Pending{Variable: name, Auth: b, Append: add}); err == nil {
-			_ = secureboot.EvaluateSet(after, []secureboot.Image{signed("x", secureboot.KeyPair{Cert: &x509.Certificate{}})}, secureboot.EvaluateSetOptions{}).String()
+			_ = secureboot.EvaluateSet(after, images, secureboot.EvaluateSetOptions{}).String()
+		}
+	})
+}
+
+// FuzzEvaluate: whatever a certificate table holds, the verdict comes, and what any firmware may refuse is not allowed on firmware of
+// which nothing is known.
+func FuzzEvaluate(f *testing.F) {
+	v := store(f, "testdata/firmware/VARS.fd.gz")
+	images, err := filepath.Glob("testdata/firmware/*.efi")
+	require.NoError(f, err)
+	require.NotEmpty(f, images)
+	digests := map[crypto.Hash][]byte{}
+	for _, name := range images {
+		im := readImage(f, name)
+		var table []byte
+		for _, e := range im.Certificates {
+			table = append(table, e.Raw...)
+		}
+		f.Add(table)
+		digests = im.Digests
+	}
+	f.Fuzz(func(t *testing.T, table []byte) {
+		im := secureboot.Image{Digests: digests, Certificates: []secureboot.CertificateEntry{{Raw: table}}}
+		anywhere := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Firmware: secureboot.FirmwareAny})
+		for _, row := range secureboot.Firmwares() {
+			r := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Firmware: row})
+			require.NotEmpty(t, r.Reason)
+			require.False(t, r.Allowed && (r.Unknown || r.Revoked))
+			require.False(t, anywhere.Allowed && !r.Allowed)
 		}
 	})
 }

@@ -5,26 +5,24 @@ import (
 	"crypto/x509"
 	"io"
 	"slices"
-	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/signedpe"
+	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
 
 // An Image is a PE image as far as firmware and shim judge it. [ReadImage] reads it from a file.
 type Image struct {
 	Name string // for reports and errors; [ReadImage] leaves it empty
 
-	// Digests are its Authenticode digests. [Evaluate] needs the one of each signature's Hash, and SHA-256 at least of an unsigned image.
+	// Digests are its Authenticode digests under SHA-1, SHA-256, SHA-384 and SHA-512, all of which firmware may compare.
 	Digests map[crypto.Hash][]byte
 
-	// Certificates are all entries of its certificate table, in the order of the file, those that firmware skips too.
+	// Certificates are all entries of its certificate table, in the order of the file, those that firmware skips too. Of a table that cannot be
+	// split there is one: the whole of it.
 	Certificates []CertificateEntry
-
-	// Signatures are the signatures in Certificates.
-	Signatures []Candidate
 
 	// SBAT is the content of its section .sbat, nil if it has none.
 	SBAT []byte
@@ -36,49 +34,61 @@ type CertificateEntry struct {
 	Raw    []byte // header, certificate and padding: Raw of all entries, one after the other, is the certificate table
 }
 
-// A Candidate is one signature of an image.
-type Candidate struct {
-	Signer       *x509.Certificate   // nil if Certificates does not have it
-	Certificates []*x509.Certificate // all that the signature carries
-	Hash         crypto.Hash         // with which the image was digested; 0 if that is not SHA-256, SHA-384 or SHA-512
-	Digest       []byte              // of the image when it was signed, as the signature says
-	SigningTime  time.Time           // as the signer claims, zero if it does not
-	Err          error               // why the signature is not one by Signer over Digest; nil if it is
+// table is the certificate table.
+func (im *Image) table() (table []byte) {
+	for _, e := range im.Certificates {
+		table = append(table, e.Raw...)
+	}
+	return table
+}
+
+// signers are the signers' certificates, as far as crypto/x509 parses them.
+func (im *Image) signers() (list []*x509.Certificate) {
+	for _, e := range im.Certificates {
+		if len(e.Raw) < 8 {
+			continue
+		}
+		m, err := edk2.Parse(e.Raw[8:])
+		if err != nil {
+			continue
+		}
+		signers, err := m.SignerCertificates()
+		if err != nil {
+			continue
+		}
+		for _, s := range signers {
+			if c, err := x509.ParseCertificate(s.Raw); err == nil {
+				list = append(list, c)
+			}
+		}
+	}
+	return list
 }
 
 // maxSBAT bounds the section .sbat, in bytes.
 const maxSBAT = 1 << 20
 
-// ReadImage reads what firmware and shim look at in a PE image. Digests are those under SHA-256 and under the algorithm of each signature; of an
-// image without signature, whose digest must be in db itself, SHA-384 and SHA-512 too; and under the hashes given, such as the banks of a TPM.
-// An image, certificate table or signature that cannot be parsed is a [*osmith.FormatError].
+// ReadImage reads what firmware and shim look at in a PE image. Digests are those under SHA-1, SHA-256, SHA-384 and SHA-512, and under the hashes given, such as
+// the banks of a TPM. Signatures are not judged here: one that cannot be parsed is for [Evaluate]. An image that firmware could not load, or whose
+// certificate table is not the end of the file, is a [*osmith.FormatError].
 func ReadImage(src osmith.Source, hashes ...crypto.Hash) (im Image, err error) {
 	defer prefix.Add("secureboot", &err)
 	f, err := pe.Parse(src, src.Size())
 	if err != nil {
 		return im, err
 	}
-	entries, err := signedpe.ReadTable(f, src)
+	table, err := signedpe.RawTable(f, src)
 	if err != nil {
 		return im, err
 	}
-	signatures, err := signedpe.Signatures(entries)
-	if err != nil {
-		return im, err
-	}
-	for _, e := range entries {
-		im.Certificates = append(im.Certificates, CertificateEntry{Offset: e.Offset, Raw: e.Raw})
-	}
-	hashes = append(slices.Clone(hashes), crypto.SHA256)
-	if len(signatures) == 0 {
-		hashes = append(hashes, crypto.SHA384, crypto.SHA512)
-	}
-	for _, s := range signatures {
-		im.Signatures = append(im.Signatures, Candidate{s.Signer, s.Message.Certificates, s.Hash, s.Digest, s.SigningTime, s.Err})
-		if s.Hash != 0 {
-			hashes = append(hashes, s.Hash)
+	if entries, err := signedpe.SplitTable(f, table); err == nil {
+		for _, e := range entries {
+			im.Certificates = append(im.Certificates, CertificateEntry{Offset: e.Offset, Raw: e.Raw})
 		}
+	} else if len(table) > 0 {
+		im.Certificates = []CertificateEntry{{Offset: f.Certificates.Offset, Raw: table}}
 	}
+	hashes = append(slices.Clone(hashes), crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512)
 	if im.Digests, err = signedpe.Digests(f, src, hashes...); err != nil {
 		return Image{}, err
 	}

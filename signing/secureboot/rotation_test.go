@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/cms"
+	"github.com/osmith-dev/osmith/internal/signedpe"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
@@ -24,9 +26,38 @@ func signed(name string, by ...secureboot.KeyPair) secureboot.Image {
 	sum := sha256.Sum256([]byte(name))
 	im := secureboot.Image{Name: name, Digests: map[crypto.Hash][]byte{crypto.SHA256: sum[:]}}
 	for _, p := range by {
-		im.Signatures = append(im.Signatures, secureboot.Candidate{Hash: crypto.SHA256, Digest: sum[:], Signer: p.Cert, Certificates: []*x509.Certificate{p.Cert}})
+		im.Certificates = append(im.Certificates, entry(message(crypto.SHA256, sum[:], p)))
 	}
 	return im
+}
+
+// message is an Authenticode signature over the digest of an image.
+func message(h crypto.Hash, sum []byte, p secureboot.KeyPair, chain ...secureboot.KeyPair) []byte {
+	content, err := signedpe.EncodeIndirectData(h, sum)
+	if err != nil {
+		panic(err)
+	}
+	t := cms.Template{Hash: h, ContentType: signedpe.OIDIndirectData, Content: content, Attributes: true, Certificate: p.Cert}
+	for _, k := range chain {
+		t.Chain = append(t.Chain, k.Cert)
+	}
+	r, err := t.Prepare()
+	if err != nil {
+		panic(err)
+	}
+	signature, err := cms.SignDigest(p.Key, p.Cert, r.Hash, r.Digest)
+	if err != nil {
+		panic(err)
+	}
+	m, err := t.Join(signature)
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+func entry(message []byte) secureboot.CertificateEntry {
+	return secureboot.CertificateEntry{Raw: signedpe.AppendEntry(nil, message)}
 }
 
 // A machine that is rotated, with a store that survives reboots and a plan file that may get lost.
@@ -265,6 +296,7 @@ func TestRotationSignedElsewhere(t *testing.T) {
 		}
 		return &secureboot.Hierarchy{Owner: h.Owner, PK: secureboot.KeyPair{Cert: h.PK.Cert}, KEK: secureboot.KeyPair{Cert: h.KEK.Cert}, DB: secureboot.KeyPair{Cert: h.DB.Cert}}
 	}
+	uki := signed("UKI", o.New.DB)
 	o.Old, o.New = public(o.Old), public(o.New)
 	r, err := secureboot.PlanRotation(o)
 	require.NoError(t, err)
@@ -296,7 +328,7 @@ func TestRotationSignedElsewhere(t *testing.T) {
 			_, err = a.Step.Digest()
 			require.ErrorContains(t, err, "nothing to sign")
 		case secureboot.ActionInstall:
-			m.images = []secureboot.Image{signed("UKI", o.New.DB)}
+			m.images = []secureboot.Image{uki}
 		case secureboot.ActionReboot:
 			m.boots++
 		case secureboot.ActionWrite:

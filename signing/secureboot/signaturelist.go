@@ -57,12 +57,11 @@ var sizes = map[osmith.GUID]int{
 	TypeRSA2048: 256, TypeRSA2048SHA1: 256, TypeRSA2048SHA256: 256, TypeExternalManagement: 1,
 }
 
-// imageHashes and certificateHashes say which list type holds which digest, strongest first as edk2 tries them.
+// imageHashTypes and certificateHashes say which list type holds which digest.
 var (
-	imageHashes = []struct {
-		hash crypto.Hash
-		typ  osmith.GUID
-	}{{crypto.SHA512, TypeSHA512}, {crypto.SHA384, TypeSHA384}, {crypto.SHA256, TypeSHA256}}
+	imageHashTypes = map[crypto.Hash]osmith.GUID{
+		crypto.SHA1: TypeSHA1, crypto.SHA256: TypeSHA256, crypto.SHA384: TypeSHA384, crypto.SHA512: TypeSHA512,
+	}
 
 	certificateHashes = map[osmith.GUID]crypto.Hash{
 		TypeX509SHA256: crypto.SHA256, TypeX509SHA384: crypto.SHA384, TypeX509SHA512: crypto.SHA512,

@@ -1,0 +1,227 @@
+package secureboot
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/osmith-dev/osmith"
+)
+
+// EvaluateSetOptions are the choices of [EvaluateSet].
+type EvaluateSetOptions struct {
+	// Pending are updates to be applied one after the other; the verdicts after them are reported besides those of today.
+	Pending []Pending
+
+	// At is the time for warnings about expired certificates; the zero time asks for none.
+	At time.Time
+
+	// Firmware is the row that judges: see [EvaluateOptions].
+	Firmware Firmware
+}
+
+// An Evaluation is the answer about all images that have to boot, before anything is written.
+type Evaluation struct {
+	Images []ImageEvaluation
+
+	// Refused is why firmware would not take the pending updates, nil if it would: a [*RefusedError]. Then there is no After.
+	Refused error
+
+	// After are the variables once the pending updates are in, nil without any.
+	After *osmith.FirmwareVariables
+
+	// Warnings are about the machine as a whole.
+	Warnings []string
+}
+
+// An ImageEvaluation is what is to be said of one image.
+type ImageEvaluation struct {
+	Name  string
+	Now   Verdict
+	After *Verdict // with the pending updates, nil without
+}
+
+// EvaluateSet judges a whole set of images, such as loader, UKI, add-ons and the previous release, today and with updates that are pending.
+func EvaluateSet(v osmith.FirmwareVariables, images []Image, o EvaluateSetOptions) *Evaluation {
+	e := &Evaluation{Warnings: warnings(v)}
+	if len(o.Pending) > 0 {
+		after := v
+		for _, p := range o.Pending {
+			if after, e.Refused = Apply(after, p); e.Refused != nil {
+				break
+			}
+		}
+		if e.Refused == nil {
+			e.After = &after
+		}
+	}
+	for _, im := range images {
+		r := ImageEvaluation{Name: im.Name, Now: Evaluate(v, im, EvaluateOptions{At: o.At, Firmware: o.Firmware})}
+		if e.After != nil {
+			after := Evaluate(*e.After, im, EvaluateOptions{At: o.At, Firmware: o.Firmware})
+			r.After = &after
+		}
+		e.Images = append(e.Images, r)
+	}
+	return e
+}
+
+// warnings are about keys that anybody has.
+func warnings(v osmith.FirmwareVariables) (texts []string) {
+	for _, s := range []struct {
+		name string
+		data []byte
+	}{{"PK", v.PK}, {"KEK", v.KEK}, {"db", v.DB}} {
+		certs, err := trusted(s.data)
+		if err != nil {
+			texts = append(texts, fmt.Sprintf("%s cannot be parsed: %v", s.name, err))
+		}
+		for _, raw := range certs {
+			c, err := x509.ParseCertificate(raw.Raw)
+			if err != nil {
+				continue // none of those that are known
+			}
+			if IsTestKey(c) {
+				texts = append(texts, fmt.Sprintf("%s has the test certificate %q, whose private key is in many hands", s.name, c.Subject))
+			}
+		}
+	}
+	return texts
+}
+
+// Allowed reports whether every image boots today and after the pending updates, which firmware takes.
+func (e *Evaluation) Allowed() bool {
+	if e.Refused != nil {
+		return false
+	}
+	for _, im := range e.Images {
+		if !im.Now.Allowed || (im.After != nil && !im.After.Allowed) {
+			return false
+		}
+	}
+	return true
+}
+
+// Changed are the images that the pending updates would stop, or let run.
+func (e *Evaluation) Changed() (names []string) {
+	for _, im := range e.Images {
+		if im.After != nil && im.After.Allowed != im.Now.Allowed {
+			names = append(names, im.Name)
+		}
+	}
+	return names
+}
+
+// String is the report for a person.
+func (e *Evaluation) String() string {
+	var b strings.Builder
+	for _, w := range e.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n", w)
+	}
+	if e.Refused != nil {
+		fmt.Fprintf(&b, "pending: %v\n", e.Refused)
+	}
+	for _, im := range e.Images {
+		fmt.Fprintf(&b, "%s: %s\n", im.Name, im.Now.text())
+		if a := im.After; a != nil && (a.Allowed != im.Now.Allowed || a.Reason != im.Now.Reason) {
+			fmt.Fprintf(&b, "  with the pending updates: %s\n", a.text())
+		}
+		for _, w := range im.Now.Warnings {
+			fmt.Fprintf(&b, "  warning: %s\n", w)
+		}
+		for _, f := range im.Now.Differs {
+			fmt.Fprintf(&b, "  other firmware: %s %s it\n", f, map[bool]string{true: "does not allow", false: "allows"}[im.Now.Allowed])
+		}
+	}
+	return b.String()
+}
+
+// text is the verdict in a line.
+func (v Verdict) text() string {
+	switch {
+	case v.Allowed:
+		return "allowed: " + v.Reason
+	case v.Revoked:
+		return "revoked: " + v.Reason
+	case v.Unknown:
+		return "not allowed: " + v.Reason
+	}
+	return "refused: " + v.Reason
+}
+
+// EvaluationSchema names the form of an [Evaluation] in JSON.
+const EvaluationSchema = "osmith.evaluation/1"
+
+type evaluationJSON struct {
+	Schema   string      `json:"schema"`
+	Allowed  bool        `json:"allowed"`
+	Images   []imageJSON `json:"images"`
+	Refused  string      `json:"pendingRefused,omitempty"`
+	Changed  []string    `json:"changed,omitempty"`
+	Warnings []string    `json:"warnings,omitempty"`
+}
+
+type imageJSON struct {
+	Name  string       `json:"name"`
+	Now   verdictJSON  `json:"now"`
+	After *verdictJSON `json:"after,omitempty"`
+}
+
+type verdictJSON struct {
+	Allowed     bool     `json:"allowed"`
+	Revoked     bool     `json:"revoked,omitempty"`
+	Unknown     bool     `json:"unknown,omitempty"` // it cannot be told; allowed is false then
+	Reason      string   `json:"reason"`
+	Authority   string   `json:"authority,omitempty"`   // the entry of db that PCR 7 gets, hexadecimal
+	Certificate string   `json:"certificate,omitempty"` // SHA-256 of the one in db
+	Differs     []string `json:"differs,omitempty"`     // rows of firmware with the other answer
+	Warnings    []string `json:"warnings,omitempty"`
+}
+
+// MarshalJSON writes the object with schema [EvaluationSchema]: allowed, images with their verdicts now and after, pendingRefused, changed,
+// warnings.
+func (e *Evaluation) MarshalJSON() ([]byte, error) {
+	o := evaluationJSON{Schema: EvaluationSchema, Allowed: e.Allowed(), Images: []imageJSON{}, Changed: e.Changed(), Warnings: e.Warnings}
+	if e.Refused != nil {
+		o.Refused = e.Refused.Error()
+	}
+	for _, im := range e.Images {
+		j := imageJSON{Name: im.Name}
+		var err error
+		if j.Now, err = im.Now.json(); err != nil {
+			return nil, err
+		}
+		if im.After != nil {
+			after, err := im.After.json()
+			if err != nil {
+				return nil, err
+			}
+			j.After = &after
+		}
+		o.Images = append(o.Images, j)
+	}
+	return json.Marshal(o)
+}
+
+func (v Verdict) json() (verdictJSON, error) {
+	j := verdictJSON{Allowed: v.Allowed, Revoked: v.Revoked, Unknown: v.Unknown, Reason: v.Reason, Warnings: v.Warnings}
+	for _, f := range v.Differs {
+		j.Differs = append(j.Differs, string(f))
+	}
+	if v.Authority != nil {
+		b, err := v.Authority.AppendBinary(nil)
+		if err != nil {
+			return j, err
+		}
+		j.Authority = hex.EncodeToString(b)
+	}
+	if v.Certificate != nil {
+		sum := sha256.Sum256(v.Certificate.Raw)
+		j.Certificate = hex.EncodeToString(sum[:])
+	}
+	return j, nil
+}

@@ -1,0 +1,432 @@
+package secureboot
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
+)
+
+// Firmware names a row of behaviour: how some firmware judges images.
+type Firmware string
+
+// The rows. Their differences were seen on Debian's builds of OVMF, and read in the source.
+const (
+	// FirmwareEDK2Stable202608 is edk2 as of August 2026 (Debian forky).
+	FirmwareEDK2Stable202608 Firmware = "edk2-2026.08"
+	// FirmwareEDK2Stable202211 is edk2 as of November 2022 (Debian 12): it has no elliptic curves, and of an unsigned image it looks up the
+	// SHA-256 digest only.
+	FirmwareEDK2Stable202211 Firmware = "edk2-2022.11"
+	// FirmwareAny is firmware of which nothing is known.
+	FirmwareAny Firmware = "any"
+)
+
+// firmwareRow is what differs between builds.
+type firmwareRow struct {
+	name           Firmware
+	options        edk2.Options
+	unsignedHashes []crypto.Hash // by which an unsigned image is looked up, in order
+}
+
+var firmwareRows = []firmwareRow{
+	{FirmwareEDK2Stable202608, edk2.Options{}, []crypto.Hash{crypto.SHA512, crypto.SHA384, crypto.SHA256, crypto.SHA1}},
+	{FirmwareEDK2Stable202211, edk2.Options{NoEC: true}, []crypto.Hash{crypto.SHA256}},
+}
+
+// Firmwares returns all rows, newest first.
+func Firmwares() (list []Firmware) {
+	for _, r := range firmwareRows {
+		list = append(list, r.name)
+	}
+	return list
+}
+
+// evaluateRows asks the row that was named, and the others whether they differ.
+func evaluateRows(v osmith.FirmwareVariables, im Image, named Firmware) Verdict {
+	if named == "" {
+		named = firmwareRows[0].name
+	}
+	var chosen *Verdict
+	var all []Verdict
+	for _, row := range firmwareRows {
+		h := &handler{row: row, image: im}
+		r := h.judge(v)
+		all = append(all, r)
+		if row.name == named || named == FirmwareAny && (chosen == nil || chosen.Allowed && !r.Allowed) {
+			chosen = &r
+		}
+	}
+	if chosen == nil {
+		return refuse("firmware %q is not known: want one of %v, or %q", named, Firmwares(), FirmwareAny)
+	}
+	for i, r := range all {
+		if r.Allowed != chosen.Allowed {
+			chosen.Differs = append(chosen.Differs, firmwareRows[i].name)
+		}
+	}
+	return *chosen
+}
+
+// handler is DxeImageVerificationHandler for one image.
+type handler struct {
+	row     firmwareRow
+	image   Image
+	db, dbx []SignatureList
+	hasDBX  bool
+
+	accepted *Verdict
+	why      string   // why signatures did not lead to db
+	revoked  bool     // one of them led to a certificate that dbx revokes
+	open     []string // what cannot be told, about db
+	openDBX  []string // what cannot be told, about dbx
+	warnings []string
+}
+
+func (h *handler) judge(v osmith.FirmwareVariables) Verdict {
+	var err error
+	if h.db, err = parseLists(v.DB); err != nil {
+		return refuse("db cannot be parsed: %v", err)
+	}
+	if h.dbx, err = parseLists(v.DBX); err != nil {
+		return refuse("dbx cannot be parsed: %v", err)
+	}
+	h.hasDBX = len(v.DBX) > 0
+	table := h.image.table()
+	if len(table) == 0 {
+		return h.unsigned()
+	}
+	if r := h.signed(table); r != nil {
+		r.Warnings = h.warnings
+		return *r
+	}
+	switch {
+	case len(h.openDBX) > 0:
+		return Verdict{Unknown: true, Reason: "cannot be told: " + h.openDBX[0], Warnings: h.warnings}
+	case h.accepted != nil:
+		h.accepted.Warnings = h.warnings
+		return *h.accepted
+	case len(h.open) > 0:
+		return Verdict{Unknown: true, Reason: "cannot be told: " + h.open[0], Warnings: h.warnings}
+	case h.why == "":
+		h.why = "the certificate table has no signature that firmware knows"
+	}
+	return Verdict{Reason: h.why, Revoked: h.revoked, Warnings: h.warnings}
+}
+
+func (h *handler) unsigned() Verdict {
+	var found *Signature
+	var by crypto.Hash
+	for _, hash := range h.row.unsignedHashes {
+		sum := h.image.Digests[hash]
+		if len(sum) == 0 {
+			if hash == crypto.SHA256 {
+				return refuse("the image is not signed, and its SHA-256 digest was not given")
+			}
+			if hasDigests(h.dbx, hash) {
+				return Verdict{Unknown: true, Reason: fmt.Sprintf("cannot be told: dbx has %v digests, and that of the image was not given", hash)}
+			}
+			continue
+		}
+		if findDigest(h.dbx, hash, sum) != nil {
+			return revoke("dbx has the digest of the image, %v %x", hash, sum)
+		}
+		if e := findDigest(h.db, hash, sum); e != nil && found == nil {
+			found, by = e, hash
+		}
+	}
+	if found == nil {
+		return refuse("the image is not signed, and db does not have its digest, SHA-256 %x", h.image.Digests[crypto.SHA256])
+	}
+	return Verdict{Allowed: true, Reason: fmt.Sprintf("db has the digest of the image, %v %x", by, h.image.Digests[by]), Authority: found}
+}
+
+// winCertificateHeader is the beginning of WIN_CERTIFICATE (UEFI Specification 2.10, section 32.2.4).
+type winCertificateHeader struct {
+	Length         uint32
+	Revision, Type uint16
+}
+
+const (
+	certTypePKCS7 = 0x0002
+	maxSignatures = 64 // of an image that are judged
+)
+
+// signed walks the certificate table as firmware does. nil means that the walk came to the end.
+func (h *handler) signed(table []byte) *Verdict {
+	pos, count := 0, 0
+	for pos < len(table) {
+		left := table[pos:]
+		var c winCertificateHeader
+		if len(left) <= 8 {
+			break
+		}
+		if _, err := binary.Decode(left, binary.LittleEndian, &c); err != nil {
+			break
+		}
+		size := uint64(c.Length)
+		padded := size + (8-size%8)%8
+		if padded > uint64(len(left)) || size < 8 {
+			break
+		}
+		var message []byte
+		switch {
+		case c.Type == certTypePKCS7:
+			if size <= 8 {
+				return h.brokenTable(pos)
+			}
+			message = left[8:size]
+		case c.Type == certTypeEFIGUID:
+			if size <= 24 {
+				return h.brokenTable(pos)
+			}
+			if efi.GUID(left[8:]) == guidPKCS7 {
+				message = left[24:size]
+			}
+		}
+		if message != nil {
+			if count++; count > maxSignatures {
+				return &Verdict{Unknown: true, Reason: fmt.Sprintf("cannot be told: more than %d signatures", maxSignatures)}
+			}
+			if r := h.signature(count-1, message); r != nil {
+				return r
+			}
+		}
+		pos += int(padded)
+	}
+	if pos != len(table) {
+		return h.brokenTable(pos)
+	}
+	return nil
+}
+
+func (h *handler) brokenTable(pos int) *Verdict {
+	r := refuse("the certificate table cannot be read to its end: entry at byte %d of %d", pos, len(h.image.table()))
+	return &r
+}
+
+// signature judges one signature. The result ends the matter; nil leaves it to the others.
+func (h *handler) signature(i int, message []byte) *Verdict {
+	hash := edk2.ImageHash(message)
+	if hash == 0 {
+		h.why = because(h.why, "signature %d: firmware passes it by, since it finds no digest algorithm that it knows at the place where it looks (first of the message's digest algorithms; a length of two bytes)", i)
+		return nil
+	}
+	sum := h.image.Digests[hash]
+	if len(sum) == 0 {
+		r := refuse("the %v digest of the image, which signature %d is about, was not given", hash, i)
+		return &r
+	}
+	m, bad := edk2.ParseSignedData(message)
+	var signers []*edk2.Certificate
+	if bad == nil {
+		signers, bad = m.SignerCertificates()
+	}
+	if r := h.forbidden(i, message, m, signers, bad, sum); r != nil {
+		return r
+	}
+	if h.accepted == nil {
+		h.allowed(i, message, signers, bad, sum)
+	}
+	if findDigest(h.dbx, hash, sum) != nil {
+		r := revoke("dbx has the digest of the image, %v %x", hash, sum)
+		return &r
+	}
+	if h.accepted == nil {
+		if e := findDigest(h.db, hash, sum); e != nil {
+			h.accepted = &Verdict{Allowed: true, Reason: fmt.Sprintf("db has the digest of the image, %v %x", hash, sum), Authority: e}
+		}
+	}
+	return nil
+}
+
+// forbidden is IsForbiddenByDbx.
+func (h *handler) forbidden(i int, message []byte, m *edk2.Message, signers []*edk2.Certificate, bad error, sum []byte) *Verdict {
+	if !h.hasDBX {
+		return nil
+	}
+	wrapped, notWrapped := edk2.Parse(message) // AuthenticodeVerify wants a ContentInfo, others do not
+	for _, l := range h.dbx {
+		if l.Type != TypeX509 {
+			continue
+		}
+		for _, e := range l.Signatures {
+			c, err := edk2.ParseCertificate(e.Data)
+			if err != nil {
+				h.openDBX = append(h.openDBX, fmt.Sprintf("dbx has a certificate that cannot be read: %v", err))
+				continue
+			}
+			if notWrapped == nil {
+				_, err = wrapped.VerifyImage(c, sum, h.row.options)
+				if err == nil {
+					r := revoke("dbx has the certificate %q%s", subject(c), leads(c, signers))
+					return &r
+				}
+				if edk2.IsUnknown(err) {
+					h.openDBX = append(h.openDBX, fmt.Sprintf("signature %d and the certificate %q in dbx: %v", i, subject(c), err))
+				}
+			}
+			for _, s := range signers {
+				found, err := edk2.Leads(s, m.Certificates, c)
+				switch {
+				case found:
+					h.warnings = append(h.warnings, fmt.Sprintf("firmware may not find the path from the signer %q to the certificate %q in dbx, and run the image", subject(s), subject(c)))
+					r := revoke("dbx has the certificate %q%s", subject(c), leads(c, signers))
+					return &r
+				case err != nil:
+					h.openDBX = append(h.openDBX, fmt.Sprintf("signature %d and the certificate %q in dbx: %v", i, subject(c), err))
+				}
+			}
+		}
+	}
+	if edk2.IsUnknown(bad) {
+		h.openDBX = append(h.openDBX, fmt.Sprintf("signature %d: %v", i, bad))
+		return nil
+	}
+	if bad != nil {
+		r := refuse("signature %d: %v; while there is a dbx, firmware refuses an image with such a signature", i, bad)
+		return &r
+	}
+	for _, s := range signers {
+		if tbsRevoked(h.dbx, s.RawTBS) {
+			r := revoke("dbx has the digest of the certificate %q", subject(s))
+			return &r
+		}
+	}
+	return nil
+}
+
+// leads says how a signer comes to a certificate.
+func leads(c *edk2.Certificate, signers []*edk2.Certificate) string {
+	if len(signers) == 0 || bytes.Equal(signers[0].Raw, c.Raw) {
+		return ""
+	}
+	return fmt.Sprintf(", which leads to the signer %q", subject(signers[0]))
+}
+
+// allowed is IsAllowedByDb.
+func (h *handler) allowed(i int, message []byte, signers []*edk2.Certificate, bad error, sum []byte) {
+	m, err := edk2.Parse(message)
+	if edk2.IsUnknown(err) || edk2.IsUnknown(bad) {
+		h.open = append(h.open, fmt.Sprintf("signature %d: %v", i, errorOf(err, bad)))
+		return
+	}
+	if err != nil || bad != nil {
+		h.why = because(h.why, "signature %d: %v", i, errorOf(err, bad))
+		return
+	}
+	closest := "" // why a certificate of db with the right name does not verify
+	for _, l := range h.db {
+		if l.Type != TypeX509 {
+			continue
+		}
+		for k := range l.Signatures {
+			root, err := edk2.ParseCertificate(l.Signatures[k].Data)
+			if edk2.IsUnknown(err) {
+				h.open = append(h.open, fmt.Sprintf("a certificate in db: %v", err))
+			}
+			if err != nil {
+				continue // firmware cannot use it either
+			}
+			_, err = m.VerifyImage(root, sum, h.row.options)
+			if edk2.IsUnknown(err) {
+				h.open = append(h.open, fmt.Sprintf("signature %d and the certificate %q in db: %v", i, subject(root), err))
+				continue
+			}
+			if err != nil {
+				if found, _ := edk2.Leads(signers[0], m.Certificates, root); found {
+					closest = fmt.Sprintf("signature %d: the certificate %q in db: %v", i, subject(root), err)
+				}
+				continue
+			}
+			if tbsRevoked(h.dbx, root.RawTBS) {
+				h.revoked = true
+				h.why = because(h.why, "signature %d: dbx has the digest of the certificate %q", i, subject(root))
+				return
+			}
+			h.accepted = &Verdict{Allowed: true, Reason: fmt.Sprintf("db has the certificate %q%s", subject(root), leads(root, signers)), Authority: &l.Signatures[k]}
+			if c, err := x509.ParseCertificate(l.Signatures[k].Data); err == nil {
+				h.accepted.Certificate = c
+			}
+			return
+		}
+	}
+	switch {
+	case !m.About(sum):
+		h.why = because(h.why, "signature %d: the image was changed after it was signed, or its digest is not the last thing that is signed", i)
+	case closest != "":
+		h.why = because(h.why, "%s", closest)
+	default:
+		h.why = because(h.why, "signature %d: signed by %q, issued by %q: no certificate in db leads there", i, subject(signers[0]), name(signers[0].RawIssuer))
+	}
+}
+
+func errorOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func subject(c *edk2.Certificate) string { return name(c.RawSubject) }
+
+// name is a distinguished name for people.
+func name(der []byte) string {
+	var rdn pkix.RDNSequence
+	if rest, err := asn1.Unmarshal(der, &rdn); err != nil || len(rest) > 0 {
+		return fmt.Sprintf("%x", der)
+	}
+	return rdn.String()
+}
+
+// tbsRevoked looks for the digest of a certificate's to-be-signed part.
+func tbsRevoked(dbx []SignatureList, tbs []byte) bool {
+	for _, l := range dbx {
+		h, ok := certificateHashes[l.Type]
+		if !ok {
+			continue
+		}
+		w := h.New()
+		w.Write(tbs)
+		sum := w.Sum(nil)
+		for _, e := range l.Signatures {
+			if bytes.HasPrefix(e.Data, sum) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hasDigests reports whether lists have digests of images by a hash.
+func hasDigests(lists []SignatureList, h crypto.Hash) bool {
+	for _, l := range lists {
+		if l.Type == imageHashTypes[h] && len(l.Signatures) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// findDigest returns the entry with a digest of an image, nil if there is none.
+func findDigest(lists []SignatureList, h crypto.Hash, sum []byte) *Signature {
+	for _, l := range lists {
+		if l.Type != imageHashTypes[h] {
+			continue
+		}
+		for i := range l.Signatures {
+			if bytes.Equal(l.Signatures[i].Data, sum) {
+				return &l.Signatures[i]
+			}
+		}
+	}
+	return nil
+}

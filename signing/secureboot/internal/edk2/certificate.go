@@ -1,0 +1,313 @@
+package edk2
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+// A Certificate is what of an X.509 certificate matters to a chain (RFC 5280, section 4.1).
+type Certificate struct {
+	Raw    []byte // DER, without what may follow it
+	RawTBS []byte // the part that is signed
+
+	RawSubject, RawIssuer []byte // DER
+	Serial                []byte // content of the INTEGER; may be negative
+
+	subject, issuer                   []byte // in the form in which OpenSSL compares names
+	key                               publicKey
+	innerAlgorithm                    []byte // AlgorithmIdentifier, DER
+	outerAlgorithm                    []byte
+	signatureOID, signatureParameters []byte
+	signature                         []byte
+	v1                                bool
+	selfIssued                        bool
+	extensions
+}
+
+// extensions are those that a chain looks at.
+type extensions struct {
+	constraints, ca bool // basicConstraints are there; and its cA
+	pathLength      int  // -1: none
+	usage           bool // keyUsage is there
+	certSign        bool // and its keyCertSign
+	keyID           []byte
+	authorityKeyID  []byte
+	authoritySerial []byte   // content of the INTEGER
+	authorityNames  [][]byte // directory names, as compared
+	critical        string   // a critical extension that is not handled
+	nameConstraints bool
+	proxy           bool
+	netscapeCA      bool
+	invalid         string // why OpenSSL calls the certificate invalid
+}
+
+// maxExtensions bounds what is looked at.
+const maxExtensions = 256
+
+// ParseCertificate reads a certificate as d2i_X509 does: what follows it is not looked at.
+func ParseCertificate(der []byte) (*Certificate, error) {
+	r := &reader{b: der}
+	outer := r.take(tagSequence, "certificate")
+	c := &Certificate{Raw: outer.full, extensions: extensions{pathLength: -1}}
+	in := &reader{b: outer.body, err: r.err}
+	tbs := in.take(tagSequence, "TBSCertificate")
+	c.RawTBS = tbs.full
+	if in.is(tagSequence) {
+		e, _, err := next(in.b)
+		if err != nil {
+			return nil, err
+		}
+		c.outerAlgorithm = e.full
+	}
+	c.signatureOID, c.signatureParameters = in.algorithm("signature algorithm")
+	bits := in.take(tagBits, "signature")
+	in.end("certificate")
+	if in.err != nil {
+		return nil, in.err
+	}
+	if len(bits.body) == 0 || bits.body[0] > 7 {
+		return nil, errors.New("signature: no bit string")
+	}
+	c.signature = bits.body[1:]
+	return c, c.parseTBS(tbs.body)
+}
+
+func (c *Certificate) parseTBS(b []byte) error {
+	r := &reader{b: b}
+	version := byte(0)
+	if r.is(tagContext0) {
+		v := (&reader{b: r.any("version").body}).take(tagInteger, "version")
+		if len(v.body) != 1 {
+			return unknown("a certificate version of %d bytes", len(v.body))
+		}
+		version = v.body[0]
+	}
+	c.v1 = version == 0
+	c.Serial = r.take(tagInteger, "serial number").body
+	if r.is(tagSequence) {
+		e, _, err := next(r.b)
+		if err != nil {
+			return err
+		}
+		c.innerAlgorithm = e.full
+	}
+	r.algorithm("signature algorithm")
+	c.RawIssuer = r.take(tagSequence, "issuer").full
+	validity := r.take(tagSequence, "validity")
+	c.RawSubject = r.take(tagSequence, "subject").full
+	spki := r.take(tagSequence, "public key")
+	if r.err != nil {
+		return r.err
+	}
+	if len(c.Serial) == 0 {
+		return errors.New("serial number: no content")
+	}
+	times := &reader{b: validity.body}
+	for range 2 {
+		if e := times.any("validity"); times.err == nil && e.tag != 0x17 && e.tag != 0x18 {
+			return fmt.Errorf("validity: tag 0x%02x is no time", e.tag)
+		}
+	}
+	times.end("validity")
+	if times.err != nil {
+		return times.err
+	}
+	var err error
+	if c.issuer, err = canonicalName(c.RawIssuer); err != nil {
+		return fmt.Errorf("issuer: %w", err)
+	}
+	if c.subject, err = canonicalName(c.RawSubject); err != nil {
+		return fmt.Errorf("subject: %w", err)
+	}
+	c.selfIssued = bytes.Equal(c.issuer, c.subject)
+	if c.key, err = parseKey(spki.full); err != nil {
+		return err
+	}
+	for _, tag := range []byte{tagPrimitive | 1, tagPrimitive | 2} { // unique identifiers
+		if r.is(tag) {
+			r.any("unique identifier")
+		}
+	}
+	if r.is(tagContext3) {
+		list := &reader{b: r.any("extensions").body}
+		all := list.take(tagSequence, "extensions")
+		list.end("extensions")
+		if list.err != nil {
+			return list.err
+		}
+		if err := c.parseExtensions(all.body); err != nil {
+			return err
+		}
+	}
+	r.end("TBSCertificate")
+	return r.err
+}
+
+// Object identifiers of extensions, without the arc 2.5.29 (55 1d).
+const (
+	extSubjectKeyID      = 14
+	extKeyUsage          = 15
+	extSubjectAltName    = 17
+	extBasicConstraints  = 19
+	extNameConstraints   = 30
+	extCRLPoints         = 31
+	extPolicies          = 32
+	extPolicyMappings    = 33
+	extAuthorityKeyID    = 35
+	extPolicyConstraints = 36
+	extExtendedKeyUsage  = 37
+	extInhibitAnyPolicy  = 54
+)
+
+// handled are the critical extensions that OpenSSL handles (X509_supported_extension), apart from those of arc 2.5.29.
+var (
+	oidProxy          = []byte{0x2b, 6, 1, 5, 5, 7, 1, 14}
+	oidNetscapeType   = []byte{0x60, 0x86, 0x48, 1, 0x86, 0xf8, 0x42, 1, 1}
+	handledExtensions = map[byte]bool{
+		extKeyUsage: true, extSubjectAltName: true, extBasicConstraints: true, extNameConstraints: true, extCRLPoints: true, extPolicies: true,
+		extPolicyMappings: true, extPolicyConstraints: true, extExtendedKeyUsage: true, extInhibitAnyPolicy: true,
+	}
+)
+
+func (c *Certificate) parseExtensions(b []byte) error {
+	seen := map[string]bool{}
+	for r := (&reader{b: b}); len(r.b) > 0; {
+		if len(seen) == maxExtensions {
+			return unknown("more than %d extensions in a certificate", maxExtensions)
+		}
+		e := r.take(tagSequence, "extension")
+		in := &reader{b: e.body, err: r.err}
+		id := in.take(tagOID, "extension").body
+		critical := false
+		if in.is(tagBoolean) {
+			v := in.any("extension").body
+			critical = len(v) == 1 && v[0] != 0
+		}
+		value := in.take(tagOctets, "extension").body
+		in.end("extension")
+		if in.err != nil {
+			return in.err
+		}
+		known := len(id) == 3 && id[0] == 0x55 && id[1] == 0x1d
+		switch {
+		case known && handledExtensions[id[2]], bytes.Equal(id, oidProxy), bytes.Equal(id, oidNetscapeType):
+		case critical:
+			c.critical = fmt.Sprintf("%x", id)
+		}
+		if seen[string(id)] {
+			c.invalid = "an extension is there twice"
+		}
+		seen[string(id)] = true
+		switch {
+		case bytes.Equal(id, oidProxy):
+			c.proxy = true
+		case bytes.Equal(id, oidNetscapeType):
+			c.netscapeCA = true
+		case known:
+			if err := c.parseExtension(id[2], value); IsUnknown(err) {
+				return err
+			} else if err != nil {
+				c.invalid = err.Error()
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Certificate) parseExtension(id byte, value []byte) error {
+	r := &reader{b: value}
+	switch id {
+	case extBasicConstraints:
+		e := r.take(tagSequence, "basicConstraints")
+		in := &reader{b: e.body, err: r.err}
+		c.constraints = true
+		if in.is(tagBoolean) {
+			v := in.any("basicConstraints").body
+			c.ca = len(v) == 1 && v[0] != 0
+		}
+		if in.is(tagInteger) {
+			v := in.any("basicConstraints").body
+			switch {
+			case len(v) == 0 || v[0] >= 0x80 || !c.ca:
+				return errors.New("basicConstraints: a path length that makes no sense")
+			case len(minimal(v)) > 3:
+				c.pathLength = 1 << 20
+			default:
+				c.pathLength = 0
+				for _, b := range v {
+					c.pathLength = c.pathLength<<8 | int(b)
+				}
+			}
+		}
+		in.end("basicConstraints")
+		return in.err
+	case extKeyUsage:
+		v := r.take(tagBits, "keyUsage").body
+		if r.err != nil || len(v) < 2 {
+			return errors.New("keyUsage: no bits")
+		}
+		c.usage, c.certSign = true, v[1]&0x04 != 0
+		return nil
+	case extSubjectKeyID:
+		c.keyID = r.take(tagOctets, "subjectKeyIdentifier").body
+		return r.err
+	case extAuthorityKeyID:
+		return c.parseAuthority(value)
+	case extNameConstraints:
+		c.nameConstraints = true
+	case extSubjectAltName, extCRLPoints, extExtendedKeyUsage:
+		r.take(tagSequence, "extension")
+		return r.err
+	}
+	return nil
+}
+
+// parseAuthority reads AuthorityKeyIdentifier (RFC 5280, section 4.2.1.1).
+func (c *Certificate) parseAuthority(value []byte) error {
+	r := &reader{b: value}
+	e := r.take(tagSequence, "authorityKeyIdentifier")
+	in := &reader{b: e.body, err: r.err}
+	if in.is(tagPrimitive) {
+		c.authorityKeyID = in.any("authorityKeyIdentifier").body
+	}
+	if in.is(tagContext1) {
+		for names := (&reader{b: in.any("authorityKeyIdentifier").body}); len(names.b) > 0; {
+			n := names.any("name")
+			if names.err != nil {
+				return names.err
+			}
+			if n.tag == 0xa4 { // directoryName
+				name, err := canonicalName(n.body)
+				if err != nil {
+					return err
+				}
+				c.authorityNames = append(c.authorityNames, name)
+			}
+		}
+	}
+	if in.is(tagPrimitive | 2) {
+		c.authoritySerial = in.any("authorityKeyIdentifier").body
+	}
+	in.end("authorityKeyIdentifier")
+	return in.err
+}
+
+// mayIssue is X509_check_ca: 0 for no, 1 for an authority by basicConstraints, more for one that is tolerated as the last of a chain.
+func (c *Certificate) mayIssue() int {
+	switch {
+	case c.usage && !c.certSign:
+		return 0
+	case c.constraints && c.ca:
+		return 1
+	case c.constraints:
+		return 0
+	case c.v1 && c.selfIssued:
+		return 3
+	case c.usage:
+		return 4
+	case c.netscapeCA:
+		return 5
+	}
+	return 0
+}

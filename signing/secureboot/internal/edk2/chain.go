@@ -1,0 +1,179 @@
+package edk2
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+// Options are what differs between builds of edk2.
+type Options struct {
+	// NoEC says that the build has no elliptic curves: signatures by such keys are never valid.
+	NoEC bool
+}
+
+// maxDepth is OpenSSL's default of intermediate certificates.
+const maxDepth = 100
+
+// issued is X509_check_issued: by names, key identifiers and key usage, not by the signature.
+func issued(c, issuer *Certificate) bool {
+	switch {
+	case !bytes.Equal(c.issuer, issuer.subject):
+		return false
+	case c.authorityKeyID != nil && issuer.keyID != nil && !bytes.Equal(c.authorityKeyID, issuer.keyID):
+		return false
+	case c.authoritySerial != nil && !sameInteger(c.authoritySerial, issuer.Serial):
+		return false
+	case len(c.authorityNames) > 0 && !bytes.Equal(c.authorityNames[0], issuer.issuer):
+		return false
+	case issuer.usage && !issuer.certSign:
+		return false
+	}
+	return true
+}
+
+// selfSigned is X509_self_signed without a look at the signature.
+func (c *Certificate) selfSigned() bool { return c.selfIssued && issued(c, c) }
+
+// chain is X509_verify_cert with one trusted certificate: it builds the path that OpenSSL builds, the first issuer that fits each time, trusted
+// before others, and checks it. An error that is no [UnknownError] means that firmware refuses.
+func chain(leaf *Certificate, others []*Certificate, anchor *Certificate, o Options) ([]*Certificate, error) {
+	path := []*Certificate{leaf}
+	trusted := false
+	for len(path) <= maxDepth {
+		last := path[len(path)-1]
+		self := last.selfSigned()
+		if issued(last, anchor) {
+			if !self {
+				path, trusted = append(path, anchor), true
+				break
+			}
+			if bytes.Equal(last.Raw, anchor.Raw) {
+				trusted = true
+				break
+			}
+		}
+		if self {
+			break
+		}
+		var found *Certificate
+		for _, c := range others {
+			if issued(last, c) && !contains(path, c) {
+				found = c
+				break
+			}
+		}
+		if found == nil {
+			break
+		}
+		path = append(path, found)
+	}
+	if len(path) > maxDepth {
+		return nil, unknown("a chain of more than %d certificates", maxDepth)
+	}
+	// The last resort is a direct match of the leaf. What was put behind it stays in the path, and is checked.
+	if !trusted && !bytes.Equal(leaf.Raw, anchor.Raw) {
+		return nil, errors.New("no path leads there")
+	}
+	return path, checkPath(path, o)
+}
+
+func contains(path []*Certificate, c *Certificate) bool {
+	for _, p := range path {
+		if bytes.Equal(p.Raw, c.Raw) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkPath checks extensions, path lengths and signatures.
+func checkPath(path []*Certificate, o Options) error {
+	var open error // what the model does not know; a definite refusal comes first
+	length := 0
+	for i, c := range path {
+		name := [...]string{"the signer's certificate", "an issuer's certificate"}[min(i, 1)]
+		switch {
+		case c.invalid != "":
+			open = errors.Join(open, unknown("%s is malformed: %s", name, c.invalid))
+		case c.critical != "":
+			return fmt.Errorf("%s has a critical extension that OpenSSL does not handle (%s)", name, c.critical)
+		case c.proxy:
+			return fmt.Errorf("%s is a proxy certificate", name)
+		}
+		if i == 0 {
+			continue
+		}
+		switch ca := c.mayIssue(); {
+		case ca == 0:
+			return fmt.Errorf("%s is not one of an authority", name)
+		case ca > 1 && i+1 < len(path):
+			open = unknown("an intermediate certificate without basicConstraints")
+		}
+		if c.pathLength >= 0 && length > c.pathLength {
+			return fmt.Errorf("%d authorities below one that may have %d", length, c.pathLength)
+		}
+		if !c.selfIssued {
+			length++
+		}
+		if c.nameConstraints {
+			open = unknown("name constraints of an authority")
+		}
+	}
+	for i, c := range path {
+		if o.NoEC && c.key.kind == keyEC {
+			return errors.New("this firmware has no elliptic curves")
+		}
+		if i+1 == len(path) {
+			break
+		}
+		if err := c.signedBy(path[i+1]); IsUnknown(err) {
+			open = err
+		} else if err != nil {
+			return fmt.Errorf("signature of a certificate: %w", err)
+		}
+	}
+	return open
+}
+
+// maxSearch bounds the signatures that Leads checks.
+const maxSearch = 64
+
+// Leads reports whether some path of signatures leads from leaf to another certificate, whichever way firmware would go: by names and
+// signatures alone. The error is an [UnknownError] if that cannot be told.
+func Leads(leaf *Certificate, others []*Certificate, to *Certificate) (bool, error) {
+	checks := 0
+	seen := map[string]bool{}
+	var open error
+	var from func(c *Certificate) bool
+	signed := func(c, issuer *Certificate) bool {
+		if !bytes.Equal(c.issuer, issuer.subject) {
+			return false
+		}
+		if checks++; checks > maxSearch {
+			open = unknown("more than %d signatures would have to be checked", maxSearch)
+			return false
+		}
+		err := c.signedBy(issuer)
+		if IsUnknown(err) {
+			open = err
+		}
+		return err == nil
+	}
+	from = func(c *Certificate) bool {
+		if bytes.Equal(c.Raw, to.Raw) || signed(c, to) {
+			return true
+		}
+		seen[string(c.Raw)] = true
+		for _, next := range others {
+			if !seen[string(next.Raw)] && signed(c, next) && from(next) {
+				return true
+			}
+		}
+		return false
+	}
+	if from(leaf) {
+		return true, nil
+	}
+	return false, open
+}

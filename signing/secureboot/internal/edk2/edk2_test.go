@@ -1,0 +1,186 @@
+package edk2
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var keys = sync.OnceValue(func() (list []*rsa.PrivateKey) {
+	for range 3 {
+		k, err := rsa.GenerateKey(rand.Reader, 1024)
+		if err != nil {
+			panic(err)
+		}
+		list = append(list, k)
+	}
+	return list
+})
+
+// issue makes a certificate; a nil parent is the certificate itself.
+func issue(t testing.TB, c, parent *x509.Certificate, key, parentKey *rsa.PrivateKey) *Certificate {
+	t.Helper()
+	if parent == nil {
+		parent = c
+	}
+	c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(int64(len(c.Subject.CommonName))+1), time.Unix(0, 0), time.Unix(1, 0)
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), parentKey)
+	require.NoError(t, err)
+	parsed, err := ParseCertificate(der)
+	require.NoError(t, err)
+	return parsed
+}
+
+func authority(name string) *x509.Certificate {
+	return &x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+}
+
+func TestChain(t *testing.T) {
+	k := keys()
+	root, middle := authority("root"), authority("middle")
+	rootCert := issue(t, root, nil, k[0], k[0])
+	middleCert := issue(t, middle, root, k[1], k[0])
+	leaf := issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "leaf"}}, middle, k[2], k[1])
+	impostor := issue(t, authority("middle"), root, k[2], k[0]) // of the same name, with another key
+	short := authority("root")
+	short.MaxPathLenZero, short.BasicConstraintsValid = true, true
+	shortCert := issue(t, short, nil, k[0], k[0])
+	noSign := authority("middle")
+	noSign.KeyUsage = x509.KeyUsageDigitalSignature
+	noSignCert := issue(t, noSign, root, k[1], k[0])
+	notCA := issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "middle"}, BasicConstraintsValid: true}, root, k[1], k[0])
+	for _, c := range []struct {
+		name   string
+		others []*Certificate
+		anchor *Certificate
+		text   string // of the error, "": it leads there
+	}{
+		{"root", []*Certificate{leaf, middleCert}, rootCert, ""},
+		{"middle", []*Certificate{leaf}, middleCert, ""},
+		{"leaf itself", nil, leaf, ""},
+		{"middle missing", []*Certificate{leaf}, rootCert, "no path"},
+		{"the first issuer of a name is taken", []*Certificate{impostor, middleCert}, rootCert, "not by this key"},
+		{"and the search does not come back", []*Certificate{middleCert, impostor}, rootCert, ""},
+		{"path length", []*Certificate{middleCert}, shortCert, "1 authorities below one that may have 0"},
+		{"key usage without certSign is no issuer", []*Certificate{noSignCert}, rootCert, "no path"},
+		{"not an authority", []*Certificate{notCA}, rootCert, "not one of an authority"},
+		{"leaf matches, what stands behind it is checked all the same", []*Certificate{impostor}, leaf, "not by this key"},
+	} {
+		_, err := chain(leaf, c.others, c.anchor, Options{})
+		if c.text == "" {
+			require.NoError(t, err, c.name)
+		} else {
+			require.ErrorContains(t, err, c.text, c.name)
+			require.False(t, IsUnknown(err))
+		}
+	}
+	found, err := Leads(leaf, []*Certificate{impostor, middleCert}, rootCert)
+	require.NoError(t, err)
+	require.True(t, found, "some path leads there")
+	found, err = Leads(leaf, []*Certificate{impostor}, rootCert)
+	require.NoError(t, err)
+	require.False(t, found)
+	var decoys []*Certificate
+	for range maxSearch + 1 {
+		decoys = append(decoys, impostor)
+	}
+	found, err = Leads(leaf, append(decoys, middleCert), rootCert)
+	require.False(t, found)
+	require.True(t, IsUnknown(err), "an exhausted search is no answer")
+}
+
+// Names are compared as OpenSSL does, whatever types their texts have.
+func TestNames(t *testing.T) {
+	for _, c := range []struct {
+		a, b element
+		same bool
+	}{
+		{element{tag: 0x0c, body: []byte("Acme  OS ")}, element{tag: 0x13, body: []byte("acme os")}, true},
+		{element{tag: 0x1e, body: []byte("\x00A\x00b")}, element{tag: 0x16, body: []byte("aB")}, true},
+		{element{tag: 0x1c, body: []byte("\x00\x00\x00A")}, element{tag: 0x0c, body: []byte("a")}, true},
+		{element{tag: 0x14, body: []byte("\xe4")}, element{tag: 0x0c, body: []byte("ä")}, true},
+		{element{tag: 0x0c, body: []byte("Ä")}, element{tag: 0x0c, body: []byte("ä")}, false}, // only letters of ASCII fold
+		{element{tag: 0x0c, body: []byte("a b")}, element{tag: 0x0c, body: []byte("ab")}, false},
+	} {
+		a, ok, err := canonicalText(c.a)
+		require.NoError(t, err)
+		require.True(t, ok)
+		b, ok, err := canonicalText(c.b)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Equal(t, c.same, bytes.Equal(a, b), "%q and %q", a, b)
+	}
+	for _, bad := range []element{{tag: 0x0c, body: []byte("\xff")}, {tag: 0x1e, body: []byte("a")}, {tag: 0x1c, body: []byte("abc")}} {
+		_, _, err := canonicalText(bad)
+		require.Error(t, err)
+	}
+}
+
+func TestElements(t *testing.T) {
+	e, rest, err := next([]byte{0x30, 0x83, 0, 0, 1, 7, 8}) // a length longer than it has to be
+	require.NoError(t, err)
+	require.Equal(t, []byte{7}, e.body)
+	require.Equal(t, []byte{8}, rest)
+	for _, b := range [][]byte{{}, {0x30}, {0x30, 1}, {0x30, 0x84, 0xff, 0xff, 0xff, 0xff}, {0x30, 0x89, 1, 1, 1, 1, 1, 1, 1, 1, 1}} {
+		_, _, err := next(b)
+		require.Error(t, err)
+		require.False(t, IsUnknown(err), "%x", b)
+	}
+	for _, b := range [][]byte{{0x30, 0x80, 0, 0}, {0x1f, 0x81, 1, 0}} {
+		_, _, err := next(b)
+		require.True(t, IsUnknown(err), "%x", b)
+	}
+	require.True(t, sameInteger([]byte{0, 0, 5}, []byte{5}))
+	require.True(t, sameInteger([]byte{0xff, 0xff, 0x80}, []byte{0x80}))
+	require.False(t, sameInteger([]byte{0, 0x80}, []byte{0x80}), "one is negative")
+}
+
+// Firmware looks for the digest algorithm of an image at one place, and an image's message has to be in a ContentInfo.
+func TestImageHash(t *testing.T) {
+	message := make([]byte, 64)
+	message[0], message[1] = 0x30, 0x82
+	copy(message[32:], digestHashes[2].oid)
+	require.Equal(t, digestHashes[2].hash, ImageHash(message))
+	for _, change := range []func(b []byte){
+		func(b []byte) { b[1] = 0x81 },
+		func(b []byte) { b[1] = 0x20 },
+		func(b []byte) { b[32] ^= 1 },
+		func(b []byte) { copy(b[32:], digestHashes[1].oid) }, // SHA-224 is not compiled in
+	} {
+		bad := bytes.Clone(message)
+		change(bad)
+		require.Zero(t, ImageHash(bad))
+	}
+	require.Zero(t, ImageHash(message[:40]))
+	bare := []byte{0x30, 14, 2, 1, 1, 0x31, 0, 0x30, 5, 6, 3, 0x2a, 3, 4, 0x31, 0}
+	_, err := ParseSignedData(bare)
+	require.NoError(t, err)
+	_, err = Parse(bare)
+	require.Error(t, err)
+}
+
+func FuzzParse(f *testing.F) {
+	k := keys()
+	c := issue(f, authority("root"), nil, k[0], k[0])
+	f.Add(c.Raw)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := ParseCertificate(b); err == nil {
+			_, _ = chain(c, []*Certificate{c}, c, Options{})
+			_, _ = Leads(c, []*Certificate{c}, c)
+		}
+		_, _ = ParseSignedData(b)
+		if m, err := Parse(b); err == nil {
+			_, _ = m.SignerCertificates()
+			_, _ = m.VerifyImage(c, make([]byte, 32), Options{})
+		}
+		ImageHash(b)
+	})
+}

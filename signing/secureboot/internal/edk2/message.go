@@ -1,0 +1,381 @@
+package edk2
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"fmt"
+)
+
+// A Message is a PKCS #7 SignedData as d2i_PKCS7 reads it.
+type Message struct {
+	Certificates []*Certificate
+	Signers      []Signer
+
+	algorithms  []crypto.Hash // 0: one that is not known
+	contentType []byte
+	content     []byte // the element that is carried, nil if there is none
+}
+
+// A Signer is one SignerInfo.
+type Signer struct {
+	issuer     []byte // as compared
+	serial     []byte
+	hash       crypto.Hash
+	attributes []byte // signed ones as they are signed, nil if there are none
+	digests    [][]byte
+	signature  []byte
+}
+
+var (
+	oidSignedData      = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2}
+	oidSPCIndirectData = []byte{0x2b, 6, 1, 4, 1, 0x82, 0x37, 2, 1, 4}
+	oidData            = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1}
+	oidMessageDigest   = []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 4}
+)
+
+// Bounds of a message; OpenSSL has none, and real ones stay far below.
+const (
+	maxCertificates = 64
+	maxSigners      = 16
+	maxAttributes   = 128
+)
+
+// wrapped reports whether edk2 takes b for a ContentInfo (WrapPkcs7Data): it looks at fixed places.
+func wrapped(b []byte) bool {
+	return len(b) > 17 && b[4] == 0x06 && b[5] == 0x09 && bytes.Equal(b[6:15], oidSignedData) && b[15] == 0xa0 && b[16] == 0x82
+}
+
+// Parse reads a message in a ContentInfo. Bytes behind it are not looked at.
+func Parse(b []byte) (*Message, error) {
+	r := &reader{b: b}
+	in := &reader{b: r.take(tagSequence, "message").body, err: r.err}
+	id := in.take(tagOID, "content type of the message").body
+	if in.err == nil && !bytes.Equal(id, oidSignedData) {
+		return nil, errors.New("the message is no SignedData")
+	}
+	e := in.take(tagContext0, "message")
+	in.end("message")
+	if in.err != nil {
+		return nil, in.err
+	}
+	inner := &reader{b: e.body}
+	sd := inner.take(tagSequence, "SignedData")
+	inner.end("message")
+	if inner.err != nil {
+		return nil, inner.err
+	}
+	return parseSignedData(sd.body)
+}
+
+// ParseSignedData reads a message with or without a ContentInfo, as Pkcs7Verify and Pkcs7GetSigners take it.
+func ParseSignedData(b []byte) (*Message, error) {
+	if wrapped(b) {
+		return Parse(b)
+	}
+	if len(b) > 0xffff {
+		return nil, errors.New("a SignedData of more than 65,535 bytes")
+	}
+	r := &reader{b: b}
+	sd := r.take(tagSequence, "SignedData")
+	r.end("SignedData") // the wrapping counts all bytes as its content
+	if r.err != nil {
+		return nil, r.err
+	}
+	return parseSignedData(sd.body)
+}
+
+func parseSignedData(b []byte) (*Message, error) {
+	m := &Message{}
+	r := &reader{b: b}
+	r.take(tagInteger, "version")
+	algorithms := &reader{b: r.take(tagSet, "digest algorithms").body}
+	for len(algorithms.b) > 0 && algorithms.err == nil && len(m.algorithms) <= maxSigners {
+		h, err := algorithms.digest("digest algorithm")
+		if err != nil {
+			return nil, err
+		}
+		m.algorithms = append(m.algorithms, h)
+	}
+	content := &reader{b: r.take(tagSequence, "content").body}
+	m.contentType = content.take(tagOID, "content type").body
+	if len(content.b) > 0 {
+		in := &reader{b: content.take(tagContext0, "content").body}
+		m.content = in.any("content").full
+		in.end("content")
+		content.end("content")
+		content.err = errors.Join(content.err, in.err)
+	}
+	if err := errors.Join(r.err, algorithms.err, content.err); err != nil {
+		return nil, err
+	}
+	if r.is(tagContext0) {
+		for in := (&reader{b: r.any("certificates").body}); len(in.b) > 0; {
+			if len(m.Certificates) == maxCertificates {
+				return nil, unknown("more than %d certificates in a message", maxCertificates)
+			}
+			e := in.take(tagSequence, "certificate")
+			if in.err != nil {
+				return nil, in.err
+			}
+			c, err := ParseCertificate(e.full)
+			if err != nil {
+				return nil, fmt.Errorf("a certificate of the message: %w", err)
+			}
+			m.Certificates = append(m.Certificates, c)
+		}
+	}
+	if r.is(tagContext1) && len(r.any("revocation lists").body) > 0 {
+		return nil, unknown("revocation lists in a message")
+	}
+	for in := (&reader{b: r.take(tagSet, "signers").body}); r.err == nil && len(in.b) > 0; {
+		if len(m.Signers) == maxSigners {
+			return nil, unknown("more than %d signers of a message", maxSigners)
+		}
+		e := in.take(tagSequence, "signer")
+		if in.err != nil {
+			return nil, in.err
+		}
+		s, err := parseSigner(e.body)
+		if err != nil {
+			return nil, err
+		}
+		m.Signers = append(m.Signers, s)
+	}
+	r.end("SignedData")
+	return m, r.err
+}
+
+func parseSigner(b []byte) (s Signer, err error) {
+	r := &reader{b: b}
+	r.take(tagInteger, "signer version")
+	name := &reader{b: r.take(tagSequence, "issuer and serial number").body}
+	issuer := name.take(tagSequence, "issuer")
+	s.serial = name.take(tagInteger, "serial number").body
+	name.end("issuer and serial number")
+	s.hash, err = r.digest("digest algorithm of the signer")
+	if err != nil {
+		return s, err
+	}
+	if r.err != nil || name.err != nil {
+		return s, errors.Join(r.err, name.err)
+	}
+	if s.issuer, err = canonicalName(issuer.full); err != nil {
+		return s, err
+	}
+	if r.is(tagContext0) {
+		e := r.any("signed attributes")
+		if s.digests, err = attributes(e.body); err != nil {
+			return s, err
+		}
+		if len(e.body) > 0 {
+			s.attributes = bytes.Clone(e.full)
+			s.attributes[0] = tagSet
+		}
+	}
+	if id, parameters := r.algorithm("signature algorithm"); r.err == nil && (!knownSignature(id) || len(parameters) > 0 && !bytes.Equal(parameters, []byte{tagNull, 0})) {
+		return s, unknown("the signature algorithm %x of a signer, or its parameters", id)
+	}
+	s.signature = r.take(tagOctets, "signature").body
+	if r.is(tagContext1) {
+		if _, err := attributes(r.any("unsigned attributes").body); err != nil {
+			return s, err
+		}
+	}
+	r.end("signer")
+	return s, r.err
+}
+
+// digest takes the identifier of a digest algorithm: 0 for one that is not known.
+func (r *reader) digest(what string) (crypto.Hash, error) {
+	id, parameters := r.algorithm(what)
+	if len(parameters) > 0 && !bytes.Equal(parameters, []byte{tagNull, 0}) {
+		return 0, unknown("parameters of a digest algorithm")
+	}
+	return hashOf(id), nil
+}
+
+// knownSignature reports whether an identifier is one that signers use. OpenSSL goes by the key and does not look at it.
+func knownSignature(id []byte) bool {
+	for _, a := range signatureHashes {
+		if bytes.Equal(a.oid, id) {
+			return true
+		}
+	}
+	return bytes.Equal(id, oidRSA) || bytes.Equal(id, oidEC)
+}
+
+// IsData reports whether the message signs plain data, which it may carry.
+func (m *Message) IsData() bool { return bytes.Equal(m.contentType, oidData) }
+
+// attributes checks the form of attributes and returns the first values of messageDigest ones.
+func attributes(b []byte) (digests [][]byte, err error) {
+	n := 0
+	for r := (&reader{b: b}); len(r.b) > 0; {
+		if n++; n > maxAttributes {
+			return nil, unknown("more than %d attributes of a signer", maxAttributes)
+		}
+		in := &reader{b: r.take(tagSequence, "attribute").body, err: r.err}
+		id := in.take(tagOID, "attribute").body
+		values := &reader{b: in.take(tagSet, "attribute values").body}
+		in.end("attribute")
+		for first := true; in.err == nil && len(values.b) > 0; first = false {
+			v := values.any("attribute value")
+			if first && values.err == nil && bytes.Equal(id, oidMessageDigest) {
+				digests = append(digests, v.body)
+			}
+			if values.err != nil {
+				break
+			}
+		}
+		if err := errors.Join(in.err, values.err); err != nil {
+			return nil, err
+		}
+	}
+	return digests, nil
+}
+
+// SignerCertificates is Pkcs7GetSigners: the certificates that the signers name by issuer and serial number. It is an error if one of them is
+// not there, or if there is no signer.
+func (m *Message) SignerCertificates() ([]*Certificate, error) {
+	var out []*Certificate
+	for i := range m.Signers {
+		s := &m.Signers[i]
+		var found *Certificate
+		for _, c := range m.Certificates {
+			if sameInteger(c.Serial, s.serial) && bytes.Equal(c.issuer, s.issuer) {
+				found = c
+				break
+			}
+		}
+		if found == nil {
+			return nil, errors.New("the message does not carry its signer's certificate")
+		}
+		out = append(out, found)
+	}
+	if out == nil {
+		return nil, errors.New("the message has no signer")
+	}
+	return out, nil
+}
+
+// Verify is PKCS7_verify against one trusted certificate: every signer's certificate must lead to it, and every signature be one of the content.
+// An error that is no [UnknownError] means that firmware refuses. The path of the first signer is returned.
+func (m *Message) Verify(trusted *Certificate, content []byte, o Options) ([]*Certificate, error) {
+	signers, err := m.SignerCertificates()
+	if err != nil {
+		return nil, err
+	}
+	var open error
+	var first []*Certificate
+	for i, c := range signers {
+		path, err := chain(c, m.Certificates, trusted, o)
+		if IsUnknown(err) {
+			open = err
+		} else if err != nil {
+			return nil, err
+		}
+		if i == 0 {
+			first = path
+		}
+	}
+	for _, h := range m.algorithms {
+		if h == 0 {
+			return nil, unknown("a digest algorithm of the message other than SHA-1 and SHA-2")
+		}
+	}
+	for i := range m.Signers {
+		if err := m.check(&m.Signers[i], signers[i], content); IsUnknown(err) {
+			open = err
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return first, open
+}
+
+// check is PKCS7_signatureVerify.
+func (m *Message) check(s *Signer, cert *Certificate, content []byte) error {
+	listed := false
+	for _, h := range m.algorithms {
+		listed = listed || h == s.hash
+	}
+	if s.hash == 0 || !listed {
+		return errors.New("the signer's digest algorithm is not among those of the message")
+	}
+	sum := sumOf(s.hash, content)
+	if s.attributes != nil {
+		if len(s.digests) == 0 || !bytes.Equal(s.digests[0], sum) {
+			return errors.New("the content does not have the digest that was signed")
+		}
+		sum = sumOf(s.hash, s.attributes)
+	}
+	return cert.key.verify(s.hash, sum, s.signature)
+}
+
+// imageHashPlace is where edk2 looks for the digest algorithm of an image, counted from the start of the message.
+const imageHashPlace = 32
+
+// ImageHash is how firmware chooses the digest of an image for a signature (HashPeImageByType): by the object identifier at a fixed place, and
+// only if the message's length takes two bytes. 0: firmware passes the signature by.
+func ImageHash(message []byte) crypto.Hash {
+	if len(message) < imageHashPlace || message[1]&0x82 != 0x82 {
+		return 0
+	}
+	for _, d := range digestHashes {
+		if bytes.HasPrefix(message[imageHashPlace:], d.oid) {
+			if d.hash == crypto.SHA224 { // listed, but not compiled in
+				return 0
+			}
+			return d.hash
+		}
+	}
+	return 0
+}
+
+// VerifyImage is AuthenticodeVerify: m, which was read from message, signs an image with a digest.
+func (m *Message) VerifyImage(trusted *Certificate, digest []byte, o Options) ([]*Certificate, error) {
+	content, err := m.indirectData(digest)
+	if err != nil {
+		return nil, err
+	}
+	return m.Verify(trusted, content, o)
+}
+
+var errImageDigest = errors.New("the image was changed after it was signed, or the digest is not the last thing that is signed")
+
+// About reports whether the message is about an image with a digest.
+func (m *Message) About(digest []byte) bool {
+	_, err := m.indirectData(digest)
+	return err == nil
+}
+
+// indirectData is the content of SpcIndirectDataContent, whose last bytes have to be the digest of the image.
+func (m *Message) indirectData(digest []byte) ([]byte, error) {
+	if !bytes.Equal(m.contentType, oidSPCIndirectData) || m.content == nil {
+		return nil, errors.New("the message is not about an image")
+	}
+	b := m.content
+	if len(b) < 4 {
+		return nil, errImageDigest
+	}
+	var head, size int
+	switch n := b[1]; {
+	case n < 0x80:
+		head, size = 2, int(n)
+	case n == 0x81:
+		head, size = 3, int(b[2])
+	case n == 0x82:
+		head, size = 4, int(b[2])<<8|int(b[3])
+	default:
+		return nil, unknown("SpcIndirectDataContent with a length of more than two bytes")
+	}
+	if head+size > len(b) || size < len(digest) {
+		return nil, errImageDigest
+	}
+	content := b[head : head+size]
+	if !bytes.HasSuffix(content, digest) {
+		return nil, errImageDigest
+	}
+	return content, nil
+}
