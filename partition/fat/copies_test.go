@@ -101,7 +101,7 @@ func TestCutDamagedFAT(t *testing.T) {
 			d.Record()
 			_, err = f.Repair()
 			require.NoError(t, err)
-			faults, err := d.Faults(faultio.FaultOptions{Limit: 40})
+			faults, err := d.Faults(faultio.FaultOptions{Limit: sample(40)})
 			require.NoError(t, err)
 			for state := range faults.States() {
 				if damages[i].head {
@@ -275,7 +275,7 @@ func TestCutNeverLocks(t *testing.T) {
 			require.NoError(t, err)
 			d.Record()
 			require.NoError(t, op(f))
-			faults, err := d.Faults(faultio.FaultOptions{Limit: 8})
+			faults, err := d.Faults(faultio.FaultOptions{Limit: sample(8)})
 			require.NoError(t, err)
 			for state := range faults.States() {
 				f, err := Open(state.Disk.Clone())

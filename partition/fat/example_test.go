@@ -94,7 +94,7 @@ func ExamplePlan() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	im, err := partition.Plan(partition.Layout{DiskID: id, Partitions: []partition.Spec{
+	im, err := partition.Plan(partition.Layout{DiskID: osmith.MustParseGUID("5b3d1e3e-8a55-4b6e-9d0f-2c1a7e4f6b03"), Partitions: []partition.Spec{
 		{Type: partition.ESP, ID: id, Name: "esp", Content: esp},
 	}})
 	if err != nil {

@@ -23,6 +23,14 @@ func smallESP() []osmith.ESPFile {
 	return files
 }
 
+// sample is how many states of a kind are looked at: n, or a fourth of it with -short.
+func sample(n int) int {
+	if testing.Short() {
+		return max(n/4, 1)
+	}
+	return n
+}
+
 // editor damages a volume.
 type editor struct {
 	*faultio.Disk
