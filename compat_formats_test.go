@@ -70,7 +70,7 @@ func TestCompatFormats(t *testing.T) {
 	got["enrolment"] = digest(append(append(append([]byte{}, enrolment.PK...), enrolment.KEK...), enrolment.DB...))
 	rotation, err := secureboot.PlanRotation(secureboot.RotationOptions{Machine: enrolment.Variables, Old: keys.SecureBoot,
 		New: &secureboot.Hierarchy{DB: keys.SecureBoot.KEK, Owner: keys.SecureBoot.Owner}, Time: when.Add(time.Hour),
-		OptionROMs: nothingElse, RevokeOld: true})
+		OptionROMs: nothingElse, RevokeOld: true, NothingMustBoot: true})
 	require.NoError(t, err)
 	rotationJSON, err := json.Marshal(rotation)
 	require.NoError(t, err)

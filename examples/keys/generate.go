@@ -18,9 +18,9 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-const blackScreen = "warning: the .auth files enrol these keys alone; option ROMs of graphics, network and storage cards are signed by Microsoft, as a rule, " +
-	"and a machine that needs one may show nothing any more, not even its setup menu. Say what to do about them: -keep, -keep-vars, -option-rom-digest, or " +
-	"-trust-no-option-roms-at-the-risk-of-a-black-screen\n"
+const undecided = "what is to become of option ROMs? Those of graphics, network and storage cards are signed by Microsoft, as a rule, and a machine that needs one may " +
+	"show nothing any more, not even its setup menu, once it has these keys alone. Say it with -keep, -keep-vars, -option-rom-digest, or " +
+	"-trust-no-option-roms-at-the-risk-of-a-black-screen"
 
 func generateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	out := set.String("o", "", "`directory` for the files")
@@ -33,6 +33,9 @@ func generateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	return func(c *cli.Call, _ []string) error {
 		if err := cli.Required("o", *out, "cn", *name); err != nil {
 			return err
+		}
+		if !roms.decided() {
+			return cli.Usagef("%s", undecided)
 		}
 		if *years < 1 || *years > 1000 {
 			return cli.Usagef("-years %d: want 1 to 1000", *years)
@@ -63,9 +66,6 @@ func generateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err != nil {
 			return err
 		}
-		if !roms.decided() {
-			enroll.OptionROMs.TrustNoOptionROMsAtTheRiskOfABlackScreen = true // said below
-		}
 		e, err := h.Enroll(enroll)
 		if err != nil {
 			return err
@@ -73,9 +73,6 @@ func generateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		r, err := writeHierarchy(*out, h, e)
 		if err != nil {
 			return err
-		}
-		if !roms.decided() {
-			fmt.Fprint(c.Stderr, blackScreen)
 		}
 		r.Header = c.Header()
 		return c.Answer(r, strings.Join(r.Files, "\n")+"\n")

@@ -5,6 +5,7 @@
 //	       [-trust-no-option-roms-at-the-risk-of-a-black-screen]
 //	keys auth -var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]
 //	keys evaluate -vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... [-sbat-level F] [-time T] PE...
+//	keys inspect F.auth|F.esl
 //	keys rotate -plan F -vars DIR|FD -old DIR -new DIR [-revoke] [-keep CERT]... [-room BYTES] [-time T] [PE...]
 //	keys rotate -plan F -vars DIR|FD [-boot-id ID] [-signature F] [-o F] [PE...]
 //	keys rotate -plan F
@@ -45,6 +46,7 @@ var program = cli.Program{Name: "keys", Schema: schema, IsNo: isNo, Verbs: []cli
 		Example: "keys auth -var dbx -esl old.esl -key keys/KEK.key -cert keys/KEK.crt -append -o dbx.auth", Flags: authFlags},
 	{Name: "evaluate", Usage: "-vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... PE...",
 		Example: "keys evaluate -vars /sys/firmware/efi/efivars -pending-append dbx=dbx.auth linux.efi", Least: 1, Most: 1 << 16, Flags: evaluateFlags},
+	{Name: "inspect", Usage: "F.auth|F.esl", Example: "keys inspect dbx.auth", Least: 1, Most: 1, Do: inspect},
 	{Name: "rotate", Usage: "-plan F [-vars DIR|FD [-old DIR -new DIR] [PE...]]",
 		Example: "keys rotate -plan plan.json -vars OVMF_VARS.fd -old keys -new keys2 linux.efi", Most: 1 << 16, Flags: rotateFlags},
 }}

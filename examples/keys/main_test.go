@@ -137,9 +137,8 @@ func read(t *testing.T, name ...string) []byte {
 func TestGenerate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "keys")
 	var r generateResult
-	status, stdout, stderr := call3(t, "generate", "-o", dir, "-cn", "Acme OS", "-json")
+	status, stdout, stderr := call3(t, "generate", "-o", dir, "-cn", "Acme OS", "-json", noROMs)
 	require.Zero(t, status, stderr)
-	require.Contains(t, stderr, "may show nothing any more")
 	object(t, stdout, &r)
 	require.Len(t, r.Files, 16)
 	require.Equal(t, "CN=Acme OS Verity Signing Key", r.Keys["verity"].Subject)
@@ -308,6 +307,26 @@ func TestRotate(t *testing.T) {
 	require.Contains(t, stdout, "revoked: ")
 }
 
+// What firmware could read is printed, whatever crypto/x509 says of its certificates.
+func TestInspect(t *testing.T) {
+	data := "../../signing/secureboot/testdata/certificates/"
+	out := ok(t, "inspect", data+"KEKUpdate_Lenovo_PK10.bin")
+	require.Contains(t, out, "signed by a certificate that crypto/x509 does not parse")
+	require.Contains(t, out, `"CN=Microsoft Corporation KEK 2K CA 2023,O=Microsoft Corporation,C=US"`)
+	var r inspectResult
+	object(t, ok(t, "inspect", "-json", data+"KEKUpdate_ECS_PK2.bin"), &r)
+	require.Equal(t, []string{"auth", "2010-03-06T19:17:21Z", "CN=Channel Secure Boot - PK"}, []string{r.Kind, r.Time, r.Signer})
+	require.Len(t, r.Lists, 1)
+	require.Equal(t, "X509", r.Lists[0].Type)
+	esl := filepath.Join(generated(t, "Acme OS"), "db.esl")
+	object(t, ok(t, "inspect", "-json", esl), &r)
+	require.Equal(t, "esl", r.Kind)
+	require.Equal(t, "CN=Acme OS Signature Database Key", r.Lists[0].Entries[0].Subject)
+	status, _, stderr := call3(t, "inspect", data+"rsa32768.efi")
+	require.Equal(t, 2, status)
+	require.Contains(t, stderr, "neither an update nor signature lists")
+}
+
 // The key of PK is in a safe.
 func TestRotateSignedElsewhere(t *testing.T) {
 	testtools.Require(t, "openssl")
@@ -318,11 +337,14 @@ func TestRotateSignedElsewhere(t *testing.T) {
 	for _, name := range []string{"KEK.crt", "db.crt"} {
 		require.NoError(t, os.Remove(filepath.Join(fresh, name)))
 	}
-	ok(t, "rotate", "-plan", plan, "-vars", m, "-old", old, "-new", fresh)
+	status, _, stderr := call3(t, "rotate", "-plan", plan, "-vars", m, "-old", old, "-new", fresh)
+	require.Equal(t, 2, status)
+	require.Contains(t, stderr, "-nothing-must-boot")
+	ok(t, "rotate", "-plan", plan, "-vars", m, "-old", old, "-new", fresh, "-nothing-must-boot")
 	next := []string{"rotate", "-plan", plan, "-vars", m, "-boot-id", "b"}
 	require.Contains(t, ok(t, append(next, "-o", digest)...), "sign: have it signed by \"CN=Acme OS Platform Key\"")
 	testtools.Run(t, "openssl", "pkeyutl", "-sign", "-inkey", key, "-pkeyopt", "digest:sha256", "-in", digest, "-out", signature)
-	status, _, stderr := call3(t, append(next, "-signature", digest)...)
+	status, _, stderr = call3(t, append(next, "-signature", digest)...)
 	require.Equal(t, 2, status)
 	require.Contains(t, stderr, "digest: secureboot: signature to join")
 	require.Contains(t, ok(t, append(next, "-signature", signature, "-o", digest)...), "write: replace PK")

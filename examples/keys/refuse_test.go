@@ -52,9 +52,11 @@ func TestRefused(t *testing.T) {
 		"verb":               {[]string{"frob"}, 2, `no verb "frob"`},
 		"no-dir":             {[]string{"generate"}, 2, "-o is missing"},
 		"keys-there":         {[]string{"generate", "-o", keys, noROMs}, 2, "keys are not overwritten"},
-		"owner":              {[]string{"generate", "-o", out, "-owner", "x"}, 2, "-owner: "},
+		"option-roms":        {[]string{"generate", "-o", out}, 2, "-trust-no-option-roms-at-the-risk-of-a-black-screen"},
+		"row":                {[]string{"evaluate", "-vars", m, "-firmware", "bios", image}, 2, "-firmware bios: want one of [edk2-2026.08 edk2-2022.11], or any"},
+		"owner":              {[]string{"generate", "-o", out, "-owner", "x", noROMs}, 2, "-owner: "},
 		"bits":               {[]string{"generate", "-o", keys + "2", "-bits", "1024", noROMs}, 2, "1024 bits"},
-		"years":              {[]string{"generate", "-o", out, "-years", "0"}, 2, "-years 0"},
+		"years":              {[]string{"generate", "-o", out, "-years", "0", noROMs}, 2, "-years 0"},
 		"keep-no-cert":       {[]string{"generate", "-o", out, "-keep", odd}, 2, "no certificate"},
 		"keep-vars":          {[]string{"generate", "-o", out, "-keep-vars", odd}, 2, "firmware volume"},
 		"digest":             {[]string{"generate", "-o", out, "-option-rom-digest", "ab"}, 2, "want 64 hexadecimal digits"},
@@ -106,7 +108,7 @@ func TestRefused(t *testing.T) {
 			assert.Equal(t, before, list3(t, dir), "something was left behind")
 		})
 	}
-	for _, verb := range []string{"generate", "auth", "evaluate", "rotate"} {
+	for _, verb := range []string{"generate", "auth", "evaluate", "inspect", "rotate"} {
 		status, _, stderr := call3(t, verb, "-h")
 		assert.Zero(t, status)
 		assert.Contains(t, stderr, "example: keys "+verb)

@@ -21,7 +21,7 @@ const thisMachine = "/sys/firmware/efi/efivars"
 
 type rotateFlagSet struct {
 	plan, vars, old, fresh, bootID, out, signature string
-	revoke                                         bool
+	revoke, nothing                                bool
 	room                                           int64
 	roms                                           *romFlags
 	when                                           func() (time.Time, error)
@@ -34,6 +34,7 @@ func rotateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.StringVar(&f.old, "old", "", "`directory` with the keys that the machine has")
 	set.StringVar(&f.fresh, "new", "", "`directory` with the keys that it is to have")
 	set.BoolVar(&f.revoke, "revoke", false, "put the old db certificate into dbx at the end")
+	set.BoolVar(&f.nothing, "nothing-must-boot", false, "make a plan without images: none is judged before keys are withdrawn")
 	set.Int64Var(&f.room, "room", 0, "`bytes` that the machine has for these variables (default: not checked)")
 	set.StringVar(&f.bootID, "boot-id", "", "the machine's boot `ID`")
 	set.StringVar(&f.out, "o", "", "`file` for the update that is to be written next, or for the digest that is to be signed")
@@ -53,7 +54,7 @@ func rotateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 				return cli.Usagef("-o, -boot-id and -signature are for a plan that is there: without -old and -new")
 			}
 			return makePlan(c, &f, operands)
-		case f.revoke || f.room != 0 || f.roms.decided():
+		case f.revoke || f.nothing || f.room != 0 || f.roms.decided():
 			return cli.Usagef("a plan is made with -old and -new")
 		case f.vars != "":
 			return nextStep(c, &f, operands)
@@ -71,7 +72,7 @@ func makePlan(c *cli.Call, f *rotateFlagSet, images []string) error {
 		}
 		return err
 	}
-	o := secureboot.RotationOptions{RevokeOld: f.revoke, RoomForVariables: f.room}
+	o := secureboot.RotationOptions{RevokeOld: f.revoke, RoomForVariables: f.room, NothingMustBoot: f.nothing}
 	var err error
 	if o.Machine, err = readVariables(f.vars); err != nil {
 		return err
@@ -92,6 +93,9 @@ func makePlan(c *cli.Call, f *rotateFlagSet, images []string) error {
 		return err
 	}
 	r, err := secureboot.PlanRotation(o)
+	if errors.Is(err, secureboot.ErrNothingMustBoot) {
+		return cli.Usagef("no image is given that must boot: name all PE files that the machine starts, or say -nothing-must-boot")
+	}
 	if err != nil {
 		return err
 	}

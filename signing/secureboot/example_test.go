@@ -213,8 +213,9 @@ func ExamplePlanRotation() {
 		panic(err)
 	}
 	machine := enrollment.Variables
-	// Only the key of PK is exchanged.
-	plan, err := secureboot.PlanRotation(secureboot.RotationOptions{Machine: machine, Old: old, New: &secureboot.Hierarchy{PK: fresh.PK}, Time: year.AddDate(1, 0, 0)})
+	// Only the key of PK is exchanged, which signs no images. MustBoot has those that a key of db signed.
+	plan, err := secureboot.PlanRotation(secureboot.RotationOptions{Machine: machine, Old: old, New: &secureboot.Hierarchy{PK: fresh.PK},
+		Time: year.AddDate(1, 0, 0), NothingMustBoot: true})
 	if err != nil {
 		panic(err)
 	}

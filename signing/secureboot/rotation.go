@@ -105,6 +105,9 @@ func fingerprint(v osmith.FirmwareVariables) Fingerprint {
 	return Fingerprint{sum(v.PK), sum(v.KEK), sum(v.DB)}
 }
 
+// ErrNothingMustBoot: a rotation was asked for without an image that has to boot. Nothing would be judged before keys are withdrawn.
+var ErrNothingMustBoot = errors.New("rotation: no image is given that must boot: give all that the machine starts, or say that there is none (NothingMustBoot)")
+
 // RotationOptions are what a plan is made of.
 type RotationOptions struct {
 	// Machine is the state now, best right after a start. Content of db and KEK that is not the old keys' stays.
@@ -119,7 +122,11 @@ type RotationOptions struct {
 	Time time.Time
 
 	// MustBoot are the images on the machine now. The old ones among them have to be replaced before the old key goes.
+	// Without any, NothingMustBoot has to say so.
 	MustBoot []Image
+
+	// NothingMustBoot says that no image has to boot while the keys are exchanged, so that none is judged.
+	NothingMustBoot bool
 
 	// OptionROMs is the decision that a new db needs. The entries of the machine's db stay anyway, and count as a decision if they are good
 	// for option ROMs.
@@ -143,6 +150,9 @@ func PlanRotation(o RotationOptions) (r *Rotation, err error) {
 	defer prefix.Add("secureboot", &err)
 	if o.Old == nil || o.New == nil {
 		return nil, errors.New("rotation: old and new hierarchy are both needed")
+	}
+	if len(o.MustBoot) == 0 && !o.NothingMustBoot {
+		return nil, ErrNothingMustBoot
 	}
 	p := planner{
 		RotationOptions: o, v: o.Machine, plan: &Rotation{Start: fingerprint(o.Machine), Steps: []Step{}}, lists: map[string][]SignatureList{},

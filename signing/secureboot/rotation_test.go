@@ -275,6 +275,13 @@ func TestPlanRotationRefuses(t *testing.T) {
 	o.OptionROMs = secureboot.OptionROMs{}
 	_, err := secureboot.PlanRotation(o)
 	require.ErrorIs(t, err, secureboot.ErrOptionROMs)
+	o = good
+	o.MustBoot = nil
+	_, err = secureboot.PlanRotation(o)
+	require.ErrorIs(t, err, secureboot.ErrNothingMustBoot)
+	o.NothingMustBoot = true
+	_, err = secureboot.PlanRotation(o)
+	require.NoError(t, err)
 	// A machine that has nothing left to do.
 	o = good
 	o.New, o.RevokeOld = o.Old, false

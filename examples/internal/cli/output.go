@@ -17,7 +17,10 @@ type Output struct {
 }
 
 // Create opens the output of that name.
-func Create(name string) (*Output, error) {
+func Create(name string) (*Output, error) { return create(name, false) }
+
+// create makes what is secret a file that only its owner can read from the first moment on, whatever was there.
+func create(name string, secret bool) (*Output, error) {
 	info, err := os.Stat(name)
 	switch {
 	case err == nil && info.IsDir():
@@ -32,7 +35,11 @@ func Create(name string) (*Output, error) {
 		return nil, err
 	}
 	temporary := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"."+rand.Text())
-	f, err := os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	mode := fs.FileMode(0o666)
+	if secret {
+		mode = 0o600
+	}
+	f, err := os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		var p *fs.PathError
 		if errors.As(err, &p) {
@@ -41,7 +48,7 @@ func Create(name string) (*Output, error) {
 		return nil, err
 	}
 	o := &Output{f, name, temporary}
-	if info != nil { // what is replaced keeps its permissions
+	if info != nil && !secret { // what is replaced keeps its permissions
 		if err := f.Chmod(info.Mode().Perm()); err != nil {
 			o.Drop()
 			return nil, err
@@ -60,16 +67,11 @@ func WriteFile(name string, content []byte) error { return writeFile(name, conte
 func WriteSecret(name string, content []byte) error { return writeFile(name, content, true) }
 
 func writeFile(name string, content []byte, secret bool) error {
-	o, err := Create(name)
+	o, err := create(name, secret)
 	if err != nil {
 		return err
 	}
 	defer o.Drop()
-	if secret && !o.InPlace() {
-		if err := o.Chmod(0o600); err != nil {
-			return err
-		}
-	}
 	if _, err := o.Write(content); err != nil {
 		return err
 	}
