@@ -485,3 +485,26 @@ func TestCycles(t *testing.T) {
 		}
 	}
 }
+
+// Entries that no driver shows keep their clusters: they are not ours to give away.
+func TestHiddenEntries(t *testing.T) {
+	for _, o := range threeKinds {
+		d := build(t, smallESP(), o)
+		e := edit(t, d)
+		c := e.g.clusters - 4
+		e.set(c, c+1)
+		e.set(c+1, endOfChain)
+		e.add(".", named(nil, "..         ", attrArchive, c, uint32(2*e.g.clusterSize)))
+		f, err := Open(d)
+		require.NoError(t, err)
+		_, err = f.Stat("..")
+		require.Error(t, err)
+		done, err := f.Repair()
+		require.NoError(t, err)
+		require.Equal(t, Repaired{}, done)
+		w := newTableReader(d, e.g)
+		v, err := w.entry(c)
+		require.NoError(t, err)
+		require.Equal(t, c+1, v)
+	}
+}
