@@ -47,6 +47,11 @@ func TestDefault(t *testing.T) {
 			assert.Equal(t, c.reason, reason)
 		})
 	}
+	// A UKI whose first profile has no name has entries for the others only.
+	m := readMenu(t, fstest.MapFS{"EFI/Linux/os.efi": ukiFile(".linux", "k", ".profile", "ID=a\n", ".profile", "ID=b\n", ".osrel", "ID=os\nNAME=x\n")}, MenuOptions{})
+	e, reason := m.Default(Variables{})
+	assert.Equal(t, "os.efi@b", e.ID)
+	assert.Equal(t, ReasonOrder, reason)
 	assert.True(t, ReasonDefault.Pinned())
 	assert.False(t, ReasonPreferred.Pinned())
 	assert.False(t, ReasonOrder.Pinned())

@@ -104,7 +104,7 @@ func (fs BootFiles) find(path string) (BootFile, bool) {
 	at, found := "", BootFile{Dir: true}
 	for part := range strings.SplitSeq(path, "/") {
 		switch {
-		case part == "." || part == "" && found.Dir:
+		case part == "." || part == "" && found.Dir: // but "file/" is not "file"
 			continue
 		case part == ".." && at == "":
 			return BootFile{}, false
@@ -115,8 +115,6 @@ func (fs BootFiles) find(path string) (BootFile, bool) {
 				found, _ = fs.find(at)
 			}
 			continue
-		case !found.Dir: // "file/" is not "file"
-			return BootFile{}, false
 		}
 		ok := false
 		for _, f := range fs {

@@ -125,6 +125,9 @@ func TestBootAsSystemdBoot(t *testing.T) {
 					}
 					if w.File == "" {
 						require.NotEqual(t, OutcomeStarted, choice.Outcome, "start %d: %v, want %s", i, choice, w.Ended)
+						if choice.Outcome == OutcomeFailed {
+							require.Equal(t, w.Ended == "starts again", choice.Restarts, "start %d: %v, want %s", i, choice, w.Ended)
+						}
 					} else {
 						require.Equal(t, w, got, "start %d: %v", i, choice)
 					}

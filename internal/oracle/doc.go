@@ -35,7 +35,7 @@
 // Each [Reader] has rows of evidence ([Reader.Evidence]). testdata/README.md says how the answers of testdata/readers.json
 // were recorded: 115 disks that edk2 2022.11 and 2026.08, U-Boot 2025.01 and the kernels 6.12 and 7.2 were started with. The
 // rules for edk2 were also read in its source (BSD licence). Those of U-Boot and Linux come from these answers and from
-// documentation only. So do those of systemd-boot ([LoaderEvidence]): its releases 257 and 262 were started with the 260 file systems
+// documentation only. So do those of systemd-boot ([LoaderEvidence]): its releases 257 and 262 were started with the 287 file systems
 // of loadercases_test.go by a program that says what the loader started, and their answers are testdata/loaderanswers.json.
 //
 // # Limits
