@@ -83,7 +83,7 @@ type Layout struct {
 	// Repart takes all rules of systemd-repart about sizes, as [ReadRepart] sets it: without MinSize a partition has at
 	// least 10 MiB, unless what is in it decides its size (erofs, squashfs, hash trees); the file systems and LUKS2 volumes
 	// of Fill have a least size; and MaxSize gives way to what a new partition needs for these and for Content. Start
-	// counts on a new disk only.
+	// counts on a new disk of more than 4 MiB only, and a disk without Size is not rounded up to Align.
 	Repart bool
 	// FileSystemSectorSize is the sector size of file systems, LUKS2 volumes and hash trees, in bytes; 0: that of the disk.
 	// systemd-repart takes 4096 for an image file unless it is called with --sector-size.

@@ -83,6 +83,8 @@ func TestMkosiImage(t *testing.T) {
 	require.NoError(t, err)
 	built := readDump(t, "build.sfdisk", (3180575+34)*512)
 	require.Equal(t, built.DiskID, im.Table.DiskID)
+	require.Equal(t, built.Size, im.Size, "--size=auto")
+	require.Equal(t, built.FirstUsableLBA, im.Table.FirstUsableLBA)
 	derived := func(i int) bool { // the others come from the root hash
 		f := im.Fill(i)
 		return f.Verity == nil || f.Verity.Role == VeritySignature

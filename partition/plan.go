@@ -57,18 +57,25 @@ func Plan(l Layout) (im *Image, err error) {
 		return nil, err
 	}
 	table := &Table{DiskID: l.DiskID, SectorSize: int(ss), Entries: l.entries(), AllowUnaligned: al.align%grain != 0}
-	start, tail, err := table.usable(l.Size)
+	behind, tail, err := table.usable(l.Size)
 	if err != nil {
 		return nil, err
 	}
-	start, _ = roundUp(max(start, l.Start), al.align)
-	size := l.Size
+	start, _ := roundUp(max(behind, l.Start), al.align)
+	size, unit := l.Size, al.align
+	if l.Repart {
+		unit = ss
+	}
 	if size == 0 {
 		end, err := al.least(start)
 		if err != nil {
 			return nil, err
 		}
-		size, _ = roundUp(end+tail, al.align) // fits: least is bounded
+		size, _ = roundUp(end+tail, unit) // fits: least is bounded
+	}
+	small := l.Repart && size <= compactDisk
+	if small {
+		start, _ = roundUp(behind, al.align)
 	}
 	whole := &area{off: start, size: max(size-tail-start, 0) / grain * grain}
 	al.areas = []*area{whole}
@@ -91,12 +98,15 @@ func Plan(l Layout) (im *Image, err error) {
 		return nil, err
 	}
 	table.FirstUsableLBA, table.LastUsableLBA = p.firstUsable, p.lastUsable
-	if l.Start > 0 { // whoever adds partitions later is to keep to it, too
+	if l.Start > 0 && !small { // whoever adds partitions later is to keep to it, too
 		table.FirstUsableLBA = uint64(start / ss)
 	}
 	im.list(&l, al)
 	return im, nil
 }
+
+// compactDisk is the largest disk, in bytes, on which systemd-repart lets the first partition begin right behind the table.
+const compactDisk = 4 << 20
 
 // entries is how many entries the table of a new disk needs; 0: the usual number.
 func (l *Layout) entries() int {
@@ -211,34 +221,35 @@ func (t *Table) unusedID(seed osmith.GUID, spec *Spec) osmith.GUID {
 	return id
 }
 
-// numbers gives out entry numbers: first those above all that the table has, in a table with count entries, then those below,
-// except what the layout asks for.
-func numbers(l *Layout, t *Table, count int) func() int {
+// numbers gives out entry numbers that neither the layout nor the table has: the first behind all partitions of the same type, so
+// that these stay in the order in which a layout is matched, or else the first of all (systemd-repart(8), step 4).
+func numbers(l *Layout, t *Table, count int) func(osmith.GUID) int {
 	taken := map[int]bool{}
+	last := map[osmith.GUID]int{} // by type
 	for i := range l.Partitions {
 		taken[l.Partitions[i].Number] = true
 	}
-	highest := 0
 	if t != nil {
 		for _, p := range t.Partitions {
 			taken[p.Number] = true
-			highest = max(highest, p.Number)
+			last[p.Type] = max(last[p.Type], p.Number)
 		}
 	}
-	next := highest
-	return func() int {
-		for next++; taken[next]; next++ {
+	lowest := 1 // all below are taken
+	return func(kind osmith.GUID) int {
+		for taken[lowest] {
+			lowest++
 		}
-		if next <= count {
-			return next
+		n := max(lowest, last[kind]+1)
+		for taken[n] {
+			n++
 		}
-		for n := 1; n <= highest; n++ {
-			if !taken[n] {
-				taken[n] = true
-				return n
-			}
+		if n > count {
+			n = lowest // if that is too much, too, Table.Check refuses it
 		}
-		return next // which Table.Check refuses
+		taken[n] = true
+		last[kind] = max(last[kind], n)
+		return n
 	}
 }
 
@@ -380,7 +391,7 @@ func (l *Layout) match(t *Table) []int {
 }
 
 // create adds the new partitions of a plan to its table.
-func (im *Image) create(l *Layout, al *allocator, next func() int, id func(i int) osmith.GUID) {
+func (im *Image) create(l *Layout, al *allocator, next func(osmith.GUID) int, id func(i int) osmith.GUID) {
 	t := im.Table
 	ss := int64(t.SectorSize)
 	for _, s := range al.place() {
@@ -391,7 +402,7 @@ func (im *Image) create(l *Layout, al *allocator, next func() int, id func(i int
 		}
 		number := spec.Number
 		if number == 0 {
-			number = next()
+			number = next(spec.Type)
 		}
 		s.table = len(t.Partitions)
 		t.Partitions = append(t.Partitions, Partition{

@@ -86,3 +86,18 @@ func TestPlanNames(t *testing.T) {
 	require.Contains(t, im.Operations().String(), "gets its name")
 	require.Empty(t, before.Table.Partitions[0].Name, "the table is not changed")
 }
+
+// By the rules of systemd-repart the least size wins over the largest, unless both are given.
+func TestPlanMaximumGivesWay(t *testing.T) {
+	l := Layout{Seed: repartSeed, Repart: true, Size: 1 << 30, Partitions: []Spec{{Type: Home, MaxSize: 1}, {Type: Srv, MaxSize: 1, MinSize: 1}}}
+	_, err := Plan(l)
+	require.ErrorContains(t, err, `"srv": maximum size 1 is less than the minimum 4096`)
+	l.Partitions = l.Partitions[:1]
+	im, err := Plan(l)
+	require.NoError(t, err)
+	_, size := im.Table.Extent(0)
+	require.Equal(t, int64(defaultLeast), size)
+	l.Repart = false
+	_, err = Plan(l)
+	require.ErrorContains(t, err, `"home": maximum size 1 is less than the minimum 4096`)
+}

@@ -140,6 +140,23 @@ func vectorCases() []*repartCase {
 			disk(c, oldPartition{Type: XBOOTLDR, Name: "boot", FirstLBA: 2048, LastLBA: 307199})
 		}
 	}
+	for _, target := range []string{"", "SizeMinBytes=0\n", "SizeMinBytes=110M\n", "PaddingMinBytes=1M\n"} { // what only one of them says
+		for _, s := range []string{"", "SizeMinBytes=0\n", "SizeMinBytes=20M\n", "PaddingMinBytes=0\n", "PaddingMinBytes=2M\n"} {
+			set("supplement, minimum", 512, "Type=srv\nSupplementFor=20\nWeight=0\n"+s, "Type=var\n"+target, home)
+		}
+	}
+	for _, priorities := range [][3]int{{5, 0, 5}, {6, 0, 5}, {0, 5, 5}} {
+		text := func(kind string, size, i int) string {
+			return fmt.Sprintf("Type=%s\nSizeMinBytes=%dM\nWeight=0\nPriority=%d\n", kind, size, priorities[i])
+		}
+		set("supplement left out", 512, text("xbootldr", 300, 0)+"SupplementFor=20\n", text("esp", 100, 1), text("home", 800, 2), "Type=swap\n")
+	}
+	disk(set("numbers", 512, "Type=var\n", home), oldPartition{Number: 5, Type: Srv, Name: "srv", FirstLBA: 2048, LastLBA: 4095}, oldPartition{Number: 2, Type: Swap, Name: "swap", FirstLBA: 4096, LastLBA: 24575})
+	disk(set("numbers, behind those of the type", 512, "Type=srv\nSizeMaxBytes=20M\n", "Type=srv\nSizeMaxBytes=20M\n", "Type=srv\nSizeMaxBytes=20M\n", home),
+		oldPartition{Number: 5, Type: Srv, Name: "srv", FirstLBA: 2048, LastLBA: 4095}, oldPartition{Number: 2, Type: Swap, Name: "swap", FirstLBA: 4096, LastLBA: 24575})
+	disk(set("numbers, none behind those of the type", 512, "Type=srv\nSizeMaxBytes=20M\n", "Type=srv\nSizeMaxBytes=20M\n", home),
+		oldPartition{Number: 128, Type: Srv, Name: "srv", FirstLBA: 2048, LastLBA: 4095}, oldPartition{Number: 2, Type: Swap, Name: "swap", FirstLBA: 4096, LastLBA: 24575})
+	disk(set("numbers, the highest is taken", 512, "Type=var\n", home), oldPartition{Number: 127, Type: Srv, Name: "srv", FirstLBA: 2048, LastLBA: 4095}, oldPartition{Number: 2, Type: Tmp, Name: "tmp", FirstLBA: 4096, LastLBA: 24575})
 	for _, text := range []string{"", "SizeMinBytes=0\n", "SizeMinBytes=8M\n", "Format=ext4\nSizeMinBytes=0\n", "Format=erofs\n", "Encrypt=yes\n", "Priority=3\n",
 		"PaddingMinBytes=1M\nSizeMinBytes=0\n", "SizeMaxBytes=7M\n", "SizeMaxBytes=7M\nSizeMinBytes=0\n", "Label=hello\nSizeMinBytes=0\n"} {
 		disk(set("no room to grow", 512, home+text), oldPartition{Type: Home, FirstLBA: 2048, LastLBA: 12287}, oldPartition{Type: Srv, FirstLBA: 12288, LastLBA: 22527})
@@ -147,6 +164,10 @@ func vectorCases() []*repartCase {
 	}
 	for _, last := range []uint64{19999, 19998, 19997} {
 		disk(set(fmt.Sprint("ends in sector ", last), 512, home), oldPartition{Type: Home, FirstLBA: 2049, LastLBA: last - 1}, oldPartition{Type: Srv, FirstLBA: last + 1, LastLBA: 30000})
+	}
+	for _, size := range []int64{1 << 20, 4 << 20, 4<<20 + 4096, 8 << 20} {
+		set(fmt.Sprint("small disk ", size), 512, home+"SizeMinBytes=0\n").Size = size
+		set(fmt.Sprint("small disk ", size), 4096, home+"SizeMinBytes=0\n").Size = size
 	}
 	disk(set("areas of the same room", 512, "Type=var\nSizeMinBytes=4096\nSizeMaxBytes=4096\n"),
 		oldPartition{Type: Srv, FirstLBA: 171488, LastLBA: 256081}, oldPartition{Type: Home, FirstLBA: 350208, LastLBA: 525239},

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -36,6 +37,7 @@ type oldDisk struct {
 }
 
 type oldPartition struct {
+	Number   int         `json:"number,omitempty"` // 0: its place in the list
 	Type     osmith.GUID `json:"type"`
 	ID       osmith.GUID `json:"id"`
 	Name     string      `json:"name,omitempty"`
@@ -69,8 +71,9 @@ func (c *repartCase) sectors() int { return max(c.SectorSize, 512) }
 func (c *repartCase) table() *Table {
 	t := &Table{DiskID: usedDiskID, SectorSize: c.sectors(), Size: c.Size, FirstUsableLBA: c.Disk.FirstUsableLBA, AllowUnaligned: true}
 	for i, p := range c.Disk.Partitions {
-		t.Partitions = append(t.Partitions, Partition{Number: i + 1, Type: p.Type, ID: p.ID, Name: p.Name, FirstLBA: p.FirstLBA, LastLBA: p.LastLBA})
+		t.Partitions = append(t.Partitions, Partition{Number: cmp.Or(p.Number, i+1), Type: p.Type, ID: p.ID, Name: p.Name, FirstLBA: p.FirstLBA, LastLBA: p.LastLBA})
 	}
+	slices.SortFunc(t.Partitions, func(a, b Partition) int { return a.Number - b.Number }) // as it is read
 	return t
 }
 

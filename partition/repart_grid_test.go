@@ -160,6 +160,7 @@ func randomDisk(r *rand.Rand, size int64, ss int) *oldDisk {
 		first = d.FirstUsableLBA
 	}
 	at := first
+	numbers := r.Perm([]int{5, 9, 128}[r.IntN(3)])
 	for n := r.IntN(6); n > 0; n-- {
 		at += []uint64{0, 1, 8, uint64(r.IntN(200000)) * 512 / uint64(ss)}[r.IntN(4)]
 		length := uint64(1 + r.IntN(200000)*512/ss)
@@ -176,7 +177,7 @@ func randomDisk(r *rand.Rand, size int64, ss int) *oldDisk {
 		if at+length+100 > sectors {
 			break
 		}
-		d.Partitions = append(d.Partitions, oldPartition{Type: kind, ID: osmith.GUID{1, byte(n), 6: 0x40, 8: 0x80, 15: byte(r.IntN(256))},
+		d.Partitions = append(d.Partitions, oldPartition{Number: numbers[len(d.Partitions)] + 1, Type: kind, ID: osmith.GUID{1, byte(n), 6: 0x40, 8: 0x80, 15: byte(r.IntN(256))},
 			Name: []string{"", "home", "linux", "root-x86-64", "foreign"}[r.IntN(5)], FirstLBA: at, LastLBA: at + length - 1})
 		at += length
 	}
@@ -192,6 +193,8 @@ func randomCase(r *rand.Rand, name string) *repartCase {
 	}
 	if r.IntN(2) == 0 {
 		c.Disk = randomDisk(r, c.Size, c.sectors())
+	} else if r.IntN(8) == 0 {
+		c.Size = (64<<10 + r.Int64N(8<<20)) / 4096 * 4096
 	}
 	return c
 }

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -19,7 +18,7 @@ import (
 var repartSeed = osmith.MustParseGUID("11111111-2222-3333-4444-555555555555")
 
 // repart runs the real systemd-repart over definitions and returns the path of the image.
-func repart(t testing.TB, root testtools.Root, dir string, defs map[string]string, image string, size int64, args ...string) (string, error) {
+func repart(t testing.TB, root testtools.Root, dir string, defs map[string]string, image, size string, args ...string) (string, error) {
 	t.Helper()
 	definitions := filepath.Join(dir, "repart.d")
 	require.NoError(t, os.RemoveAll(definitions))
@@ -28,7 +27,7 @@ func repart(t testing.TB, root testtools.Root, dir string, defs map[string]strin
 		require.NoError(t, os.WriteFile(filepath.Join(definitions, name), []byte(text), 0o644))
 	}
 	args = append([]string{"--dry-run=no", "--seed=" + repartSeed.String(), "--definitions=" + definitions, "--offline=yes",
-		"--size=" + strconv.FormatInt(size, 10)}, append(args, image)...)
+		"--size=" + size}, append(args, image)...)
 	return root.Try(t, dir, "systemd-repart", args...)
 }
 
@@ -82,7 +81,7 @@ func TestRepartDefaults(t *testing.T) {
 		"23.conf": "[Partition]\nType=esp\nNoAuto=yes\nFlags=0b10000000000000000000000000000000000000000000000000\n",
 	}
 	image := filepath.Join(dir, "disk.img")
-	out, err := repart(t, root, dir, defs, image, 1<<30, "--empty=create", "--architecture=x86-64")
+	out, err := repart(t, root, dir, defs, image, "1G", "--empty=create", "--architecture=x86-64")
 	require.NoError(t, err, out)
 	r, err := ReadRepart(fsOf(defs), RepartOptions{})
 	require.NoError(t, err)
@@ -104,4 +103,28 @@ func grid(t testing.TB, long int) (int, *rand.Rand) {
 		return long, rand.New(rand.NewPCG(seed, 4))
 	}
 	return long / 3, rand.New(rand.NewPCG(4, 4))
+}
+
+// A disk without a size is as large as systemd-repart --size=auto makes it.
+func TestRepartAutoSize(t *testing.T) {
+	root := testtools.Forky(t)
+	dir := t.TempDir()
+	for _, defs := range []map[string]string{
+		{"1.conf": "[Partition]\nType=home\nSizeMinBytes=5M\n"},
+		{"1.conf": "[Partition]\nType=esp\nSizeMinBytes=33M\n", "2.conf": "[Partition]\nType=home\nPaddingMinBytes=1M\n"},
+		{"1.conf": "[Partition]\nType=home\nSizeMinBytes=4096\nPaddingMinBytes=12288\n"}, // so small that it begins elsewhere
+	} {
+		for _, ss := range []int{512, 4096} {
+			image := filepath.Join(dir, "disk.img")
+			require.NoError(t, os.RemoveAll(image))
+			out, err := repart(t, root, dir, defs, image, "auto", "--empty=create", fmt.Sprintf("--sector-size=%d", ss))
+			require.NoError(t, err, out)
+			r, err := ReadRepart(fsOf(defs), RepartOptions{})
+			require.NoError(t, err)
+			r.Layout.Seed, r.Layout.SectorSize = repartSeed, ss
+			im, err := Plan(r.Layout)
+			require.NoError(t, err)
+			require.Equal(t, show(tableOf(t, image)), show(im.Table))
+		}
+	}
 }

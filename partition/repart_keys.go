@@ -31,6 +31,7 @@ type definition struct {
 	integrity                    string
 	sectorSize                   int
 	hasMin, hasMax               bool
+	maxBytes                     int64 // SizeMaxBytes=, or the largest number there is
 	hasPaddingMin, hasPaddingMax bool
 }
 
@@ -218,7 +219,7 @@ func (d *definition) bound(key, value string) error {
 	case "SizeMinBytes":
 		s.MinSize, d.hasMin = max(n, 1), true
 	case "SizeMaxBytes":
-		s.MaxSize, d.hasMax = n, true
+		s.MaxSize, d.hasMax, d.maxBytes = n, true, n
 	case "PaddingMinBytes":
 		s.PaddingMin, d.hasPaddingMin = n, true
 	case "PaddingMaxBytes":
@@ -364,16 +365,11 @@ func (d *definition) merged(other *definition) (*Bounds, error) {
 	if d.hasPaddingMin && other.hasPaddingMin {
 		b.PaddingMin = max(t.PaddingMin, s.PaddingMin)
 	}
-	least := func(a, b int64) int64 {
-		if a == 0 || b == 0 {
-			return max(a, b)
-		}
-		return min(a, b)
-	}
-	b.MaxSize, b.PaddingMax = least(t.MaxSize, s.MaxSize), least(t.PaddingMax, s.PaddingMax)
-	// It compares all that is given.
-	if low := max(t.MinSize, s.MinSize); b.MaxSize > 0 && low > b.MaxSize {
-		return nil, fmt.Errorf("merged into %s, the least size %d is more than the largest, %d", d.name, low, b.MaxSize)
+	b.MaxSize, b.PaddingMax = smaller(t.MaxSize, s.MaxSize), smaller(t.PaddingMax, s.PaddingMax)
+	// It compares all that is given. As a minimum 0 is a Spec's 1, and as a maximum its 4096.
+	low, high := max(t.MinSize, s.MinSize), min(d.maxBytes, other.maxBytes)
+	if low > 1 && low > high {
+		return nil, fmt.Errorf("merged into %s, the least size %d is more than the largest, %d", d.name, low, high)
 	}
 	if low := max(t.PaddingMin, s.PaddingMin); b.PaddingMax > 0 && low > b.PaddingMax {
 		return nil, fmt.Errorf("merged into %s, the least padding %d is more than the largest, %d", d.name, low, b.PaddingMax)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"strings"
 
@@ -101,7 +102,7 @@ func ReadRepart(fsys fs.FS, o RepartOptions) (r *Repart, err error) {
 		if state != definitionThere {
 			continue
 		}
-		d := &definition{name: name, o: &o, s: Spec{Weight: 1000, Definition: strings.TrimSuffix(name, ".conf")}, lines: map[string]RepartError{}}
+		d := &definition{name: name, o: &o, s: Spec{Weight: 1000, Definition: strings.TrimSuffix(name, ".conf")}, maxBytes: math.MaxInt64, lines: map[string]RepartError{}}
 		if err := d.parse(name, text); err != nil {
 			return nil, err
 		}

@@ -32,7 +32,7 @@ func TestSeedsOfRepart(t *testing.T) {
 		"10.conf": "[Partition]\nType=root\nCopyBlocks=" + block + "\nVerity=data\nVerityMatchKey=root\nSizeMaxBytes=10M\n",
 		"11.conf": "[Partition]\nType=root-verity\nVerity=hash\nVerityMatchKey=root\n",
 		"13.conf": "[Partition]\nType=swap\nFormat=swap\nSizeMaxBytes=10M\n",
-	}, image, 200<<20, "--empty=create", "--architecture=x86-64")
+	}, image, "200M", "--empty=create", "--architecture=x86-64")
 	require.NoError(t, err, "%s", out)
 	table := tableOf(t, image)
 	f, err := os.Open(image)

@@ -69,15 +69,9 @@ func (s *Spec) called() string { return cmp.Or(s.Definition, s.Name, TypeName(s.
 
 // merge is the target t with its supplement s merged into it.
 func (t Spec) merge(s *Spec) Spec {
-	least := func(a, b int64) int64 {
-		if a == 0 || b == 0 {
-			return max(a, b) // 0 is no bound
-		}
-		return min(a, b)
-	}
 	t.Weight, t.PaddingWeight = s.Weight, s.PaddingWeight
 	t.MinSize, t.PaddingMin = max(t.MinSize, s.MinSize), max(t.PaddingMin, s.PaddingMin)
-	t.MaxSize, t.PaddingMax = least(t.MaxSize, s.MaxSize), least(t.PaddingMax, s.PaddingMax)
+	t.MaxSize, t.PaddingMax = smaller(t.MaxSize, s.MaxSize), smaller(t.PaddingMax, s.PaddingMax)
 	if b := s.Merged; b != nil {
 		t.MinSize, t.MaxSize, t.PaddingMin, t.PaddingMax = b.MinSize, b.MaxSize, b.PaddingMin, b.PaddingMax
 	}
@@ -90,6 +84,14 @@ func (t Spec) merge(s *Spec) Spec {
 	}
 	t.Fill = t.Fill.merge(s.Fill)
 	return t
+}
+
+// smaller is the smaller of two bounds, of which 0 is none.
+func smaller(a, b int64) int64 {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }
 
 // unmerged is the content of a partition that two were merged into, until whoever makes it sets it: it has a size alone.
