@@ -101,3 +101,26 @@ func TestPlanMaximumGivesWay(t *testing.T) {
 	_, err = Plan(l)
 	require.ErrorContains(t, err, `"home": maximum size 1 is less than the minimum 4096`)
 }
+
+// New partitions have numbers behind those of their type, so that a layout is matched in the same way the next time.
+func TestPlanNumbers(t *testing.T) {
+	base := func(number int) *Table {
+		return &Table{DiskID: diskID, SectorSize: 512, Size: 64 << 20, Partitions: []Partition{
+			{Number: 2, Type: Swap, ID: idN(1), Name: "swap", FirstLBA: 2048, LastLBA: 4095},
+			{Number: number, Type: Srv, ID: idN(2), Name: "srv", FirstLBA: 4096, LastLBA: 6143},
+		}}
+	}
+	spec := func(t osmith.GUID) Spec { return Spec{Type: t, Size: 1 << 20} }
+	for _, c := range []struct {
+		number int
+		want   []int
+	}{{5, []int{2, 5, 6, 1, 7, 3}}, {1, []int{2, 1, 3, 4, 5, 6}}, {128, []int{2, 128, 1, 3, 4, 5}}} {
+		im, err := PlanOnto(base(c.number), Layout{Seed: repartSeed, Partitions: []Spec{spec(Srv), spec(Srv), spec(Home), spec(Srv), spec(Home)}})
+		require.NoError(t, err)
+		var got []int
+		for _, p := range im.Table.Partitions {
+			got = append(got, p.Number)
+		}
+		require.Equal(t, c.want, got)
+	}
+}

@@ -152,9 +152,9 @@ func vectorCases() []*repartCase {
 		set("supplement left out", 512, text("xbootldr", 300, 0)+"SupplementFor=20\n", text("esp", 100, 1), text("home", 800, 2), "Type=swap\n")
 	}
 	disk(set("numbers", 512, "Type=var\n", home), oldPartition{Number: 5, Type: Srv, Name: "srv", FirstLBA: 2048, LastLBA: 4095}, oldPartition{Number: 2, Type: Swap, Name: "swap", FirstLBA: 4096, LastLBA: 24575})
-	disk(set("numbers, behind those of the type", 512, "Type=srv\nSizeMaxBytes=20M\n", "Type=srv\nSizeMaxBytes=20M\n", "Type=srv\nSizeMaxBytes=20M\n", home),
+	disk(set("numbers, behind those of the type", 512, "Type=srv\nSizeMinBytes=0\nSizeMaxBytes=20M\n", "Type=srv\nSizeMinBytes=0\nSizeMaxBytes=20M\n", "Type=srv\nSizeMinBytes=0\nSizeMaxBytes=20M\n", home),
 		oldPartition{Number: 5, Type: Srv, Name: "srv", FirstLBA: 2048, LastLBA: 4095}, oldPartition{Number: 2, Type: Swap, Name: "swap", FirstLBA: 4096, LastLBA: 24575})
-	disk(set("numbers, none behind those of the type", 512, "Type=srv\nSizeMaxBytes=20M\n", "Type=srv\nSizeMaxBytes=20M\n", home),
+	disk(set("numbers, none behind those of the type", 512, "Type=srv\nSizeMinBytes=0\nSizeMaxBytes=20M\n", "Type=srv\nSizeMinBytes=0\nSizeMaxBytes=20M\n", home),
 		oldPartition{Number: 128, Type: Srv, Name: "srv", FirstLBA: 2048, LastLBA: 4095}, oldPartition{Number: 2, Type: Swap, Name: "swap", FirstLBA: 4096, LastLBA: 24575})
 	disk(set("numbers, the highest is taken", 512, "Type=var\n", home), oldPartition{Number: 127, Type: Srv, Name: "srv", FirstLBA: 2048, LastLBA: 4095}, oldPartition{Number: 2, Type: Tmp, Name: "tmp", FirstLBA: 4096, LastLBA: 24575})
 	for _, text := range []string{"", "SizeMinBytes=0\n", "SizeMinBytes=8M\n", "Format=ext4\nSizeMinBytes=0\n", "Format=erofs\n", "Encrypt=yes\n", "Priority=3\n",
