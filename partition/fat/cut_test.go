@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -198,6 +199,7 @@ func TestCut(t *testing.T) {
 	case os.Getenv("OSMITH_LONG") == "1":
 		limit = faultio.DefaultFaultLimit
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // each state is short-lived
 	var (
 		mu sync.Mutex
 		n  tally
