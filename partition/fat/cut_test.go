@@ -57,6 +57,7 @@ func operations(v volume) []operation {
 		"write long name":          add("loader/entries/"+strings.Repeat("long name ", 24)+".conf", []byte("x")),
 		"write long name later":    add("loader/"+strings.Repeat("long name ", 24)+".conf", big),
 		"write, directory grows":   prepared(add("full/name of three entries", big), fillDirectory("full")),
+		"write, full directory":    prepared(add("full/name of three entries", big), fillWhole("full")),
 		"write, volume fragmented": prepared(add(linux+"os_1.5+3-0.efi", big), fragment),
 		"write behind the marker":  {do: write("loader/new name.conf", big), made: map[string][]byte{"loader/new name.conf": big}, spoil: garbage("loader"), accept: behindEnd},
 		"write beyond the marker":  {do: write("loader/"+longest[1:], big), made: map[string][]byte{"loader/" + longest[1:]: big}, spoil: garbage("loader"), accept: behindEnd},
@@ -100,7 +101,7 @@ func operations(v volume) []operation {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		o := all[name]
 		o.name = name
-		if verb, _, _ := strings.Cut(name, " "); v.packed && strings.TrimSuffix(verb, ",") != "rename" && verb != "remove" && verb != "replace" {
+		if verb, _, _ := strings.Cut(name, " "); v.packed && strings.TrimSuffix(verb, ",") != "rename" && verb != "remove" && verb != "replace" && o.accept == nil {
 			continue // these do not depend on where the sets of others are
 		}
 		list = append(list, o)
@@ -123,6 +124,24 @@ func fillDirectory(dir string) func(f *FS) error {
 				return nil
 			}
 			if err := f.WriteFile(fmt.Sprintf("%s/filling name %d", dir, len(d.entries)), bytes.NewReader(nil)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// fillWhole leaves no entry free.
+func fillWhole(dir string) func(f *FS) error {
+	return func(f *FS) error {
+		if err := fillDirectory(dir)(f); err != nil {
+			return err
+		}
+		for i := 0; ; i++ {
+			_, d, err := f.find(dir)
+			if err != nil || f.slot(d, 1) < 0 {
+				return err
+			}
+			if err := f.WriteFile(fmt.Sprintf("%s/F%d", dir, i), bytes.NewReader(nil)); err != nil {
 				return err
 			}
 		}
