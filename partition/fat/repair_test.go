@@ -401,9 +401,10 @@ func TestCycles(t *testing.T) {
 		e.add(parent, named(nil, short, attrDirectory, cluster, 0))
 	}
 	for name, do := range map[string]func(e *editor){
-		"itself": func(e *editor) { c, _, _ := e.entry("EFI/Linux"); dir(e, "EFI/Linux", "LOOP       ", c) },
-		"parent": func(e *editor) { c, _, _ := e.entry("EFI"); dir(e, "EFI/Linux", "LOOP       ", c) },
-		"root":   func(e *editor) { dir(e, "EFI/Linux", "LOOP       ", max(e.g.rootCluster, 0)) },
+		"itself":    func(e *editor) { c, _, _ := e.entry("EFI/Linux"); dir(e, "EFI/Linux", "LOOP       ", c) },
+		"parent":    func(e *editor) { c, _, _ := e.entry("EFI"); dir(e, "EFI/Linux", "LOOP       ", c) },
+		"root":      func(e *editor) { dir(e, "EFI/Linux", "LOOP       ", max(e.g.rootCluster, 0)) },
+		"cluster 0": func(e *editor) { dir(e, "EFI/Linux", "LOOP       ", 0) },
 		"each other": func(e *editor) {
 			a, _, _ := e.entry("EFI/Linux")
 			b, _, _ := e.entry("EFI/BOOT")
@@ -461,6 +462,16 @@ func TestCycles(t *testing.T) {
 				return nil
 			}))
 			require.Positive(t, errs, name)
+			if name == "cluster 0" { // of a FAT32, it would be the root directory
+				_, err := f.ReadDir("EFI/Linux/LOOP")
+				require.ErrorContains(t, err, "starts at cluster 0")
+			}
+			if name == "300 levels" {
+				_, err := f.ReadDir("E" + strings.Repeat("/E", maxDepth-2))
+				require.NoError(t, err)
+				_, err = f.ReadDir("E" + strings.Repeat("/E", maxDepth-1))
+				require.ErrorContains(t, err, "is inside of 256 others, want fewer")
+			}
 			found, err := f.Check()
 			require.NoError(t, err)
 			require.NotEmpty(t, found.Problems, name)
