@@ -6,13 +6,16 @@
 //	keys auth -var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]
 //	keys evaluate -vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... [-sbat-level F] [-time T] PE...
 //	keys inspect F.auth|F.esl
-//	keys rotate -plan F -vars DIR|FD -old DIR -new DIR [-revoke] [-keep CERT]... [-room BYTES] [-time T] [PE...]
+//	keys rotate -plan F -vars DIR|FD -old DIR -new DIR [-revoke] [-keep CERT]... [-room BYTES] [-time T] PE...|-nothing-must-boot
 //	keys rotate -plan F -vars DIR|FD [-boot-id ID] [-signature F] [-o F] [PE...]
 //	keys rotate -plan F
 //
 // generate writes PK, KEK, db, PCR and verity as .key (PKCS #8, readable by the owner alone) and .crt, the first three also as .esl and as
-// .auth, which systemd-boot enrols from /loader/keys/NAME. Nothing is overwritten. Without a word on option ROMs, which are -keep and the
-// flags behind it, the .auth files hold these keys alone, and a warning says what that may do to a machine.
+// .auth, which systemd-boot enrols from /loader/keys/NAME. Nothing is overwritten. What is to become of option ROMs has to be said, with -keep or one of the
+// flags behind it.
+//
+// evaluate tells which images firmware would run, by the newest row of edk2 or the -firmware that is named (edk2-2026.08, edk2-2022.11, or any), and names rows
+// that differ. inspect prints what firmware can read of an update or of signature lists.
 //
 // -vars is a directory like /sys/firmware/efi/efivars, or the variable store of a virtual machine, OVMF_VARS.fd. T is a time like
 // 2026-01-31T12:00:00Z; without it there is SOURCE_DATE_EPOCH, and without that the clock.
