@@ -196,7 +196,9 @@ func FuzzReadLayout(f *testing.F) {
 		require.NoError(t, err)
 		again, err := ReadLayout(bytes.NewReader(text))
 		require.NoError(t, err)
-		require.Equal(t, l, again)
+		text2, err := json.Marshal(again) // an empty list and none are the same
+		require.NoError(t, err)
+		require.Equal(t, string(text), string(text2))
 		for i := range l.Partitions {
 			l.Partitions[i].Fill = nil
 		}
