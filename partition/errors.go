@@ -6,7 +6,7 @@ import (
 )
 
 var (
-	// ErrNoTable: the disk shows no trace of a GPT. Errors of [Read] wrap it together with the reasons.
+	// ErrNoTable: the disk shows no trace of a GPT. Errors of [Read] wrap it.
 	ErrNoTable = errors.New("no GPT")
 	// ErrDamaged: the disk has, or had, a GPT, but neither of its tables can be read. Errors of [Read] wrap it together with the reasons.
 	ErrDamaged = errors.New("the GPT cannot be read")

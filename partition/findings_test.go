@@ -280,6 +280,23 @@ func TestOddPartitionsStay(t *testing.T) {
 	}
 }
 
+// A disk that becomes too small for a partition is refused, where that was inside before and where it was not.
+func TestResizeTooSmall(t *testing.T) {
+	for _, outside := range []bool{false, true} {
+		d := usual(t, 512)
+		if outside {
+			craft(t, d, 512, nil, func(p, b *header) { p.lastUsable, b.lastUsable = 400, 400 })
+		}
+		table, err := Read(d, ReadOptions{})
+		require.NoError(t, err)
+		require.NoError(t, table.Check())
+		require.NoError(t, table.Resize(600*512))
+		for _, sectors := range []int64{440, 448, 470} { // the last partition ends in sector 447, and a backup takes 33
+			require.ErrorIs(t, table.Resize(sectors*512), ErrRange, "%d sectors, outside %t", sectors, outside)
+		}
+	}
+}
+
 // "No GPT" is said only of a disk that shows no trace of one.
 func TestNoTableOrDamaged(t *testing.T) {
 	_, err := Read(faultio.NewDisk(1<<20), ReadOptions{})

@@ -71,7 +71,11 @@ func read(r osmith.Source, sectorSize int) (*Table, error) {
 		}
 	}
 	why := ErrNoTable
-	if size/512 >= 6 && traces(r, size) {
+	switch {
+	case size/512 < 6:
+	case !traces(r, size):
+		return nil, fmt.Errorf("%w: no header in sector 1 or in the last one, and no protective MBR", ErrNoTable)
+	default:
 		why = ErrDamaged
 		other := int64(512 + 4096 - sectorSize)
 		if _, _, err := readBoth(r, 1, uint64(size/other), other, "primary", false); err == nil && sectorSize != 0 {

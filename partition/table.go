@@ -199,7 +199,7 @@ func (t *Table) numbers(h *header) ([]int, error) {
 			return nil, fail(i, out[i], fmt.Errorf("%w: %s", ErrDuplicateID, p.ID))
 		case p.FirstLBA > p.LastLBA:
 			return nil, fail(i, out[i], fmt.Errorf("starts at sector %d and ends at %d", p.FirstLBA, p.LastLBA))
-		case (p.FirstLBA < h.firstUsable || p.LastLBA > h.lastUsable) && !p.unmoved():
+		case (p.FirstLBA < h.firstUsable || p.LastLBA > h.lastUsable) && !t.wasOutside(p):
 			return nil, fail(i, out[i], fmt.Errorf("%w: sectors %d to %d of %d to %d", ErrRange, p.FirstLBA, p.LastLBA, h.firstUsable, h.lastUsable))
 		case !t.AllowUnaligned && p.FirstLBA%(physicalSector/uint64(t.SectorSize)) != 0 && (p.read == nil || p.read.first != p.FirstLBA):
 			return nil, fail(i, out[i], fmt.Errorf("%w: sector %d of %d bytes is at no multiple of %d bytes", ErrUnaligned, p.FirstLBA, t.SectorSize, physicalSector))
@@ -222,6 +222,16 @@ func (t *Table) numbers(h *header) ([]int, error) {
 		}
 	}
 	return out, nil
+}
+
+// wasOutside reports whether a partition was read where it is, outside of the usable sectors that the table had then: it may stay, before what the
+// backup takes.
+func (t *Table) wasOutside(p *Partition) bool {
+	if t.read == nil || !p.unmoved() || p.LastLBA >= t.sectors() {
+		return false
+	}
+	h := cmp.Or(t.read.primary, t.read.backup)
+	return (p.FirstLBA < h.firstUsable || p.LastLBA > h.lastUsable) && p.LastLBA < t.sectors()-1-h.arraySectors(int64(t.SectorSize))
 }
 
 // Resize tells the table that its disk now has size bytes and moves the backup to the new end. Partitions stay where

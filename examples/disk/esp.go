@@ -13,24 +13,17 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
 // withESP opens the file system that an operand IMG[:PART] names.
 func withESP(c *cli.Call, operand string, flag int, do func(*fat.FS) error) error {
 	name, part := splitPart(operand)
-	disk, t, err := openDisk(c, name, flag)
+	window, where, err := espOf(c, name, part, flag)
 	if err != nil {
 		return err
 	}
-	i, err := findESP(t)
-	if part != "" {
-		i, err = find(t, part)
-	}
-	if err != nil {
-		return err
-	}
-	window := t.Window(disk, i)
 	var volume *fat.FS
 	if flag == os.O_RDONLY {
 		volume, err = fat.OpenReader(window)
@@ -38,9 +31,32 @@ func withESP(c *cli.Call, operand string, flag int, do func(*fat.FS) error) erro
 		volume, err = fat.Open(window)
 	}
 	if err != nil {
-		return fmt.Errorf("%s, partition %d: %w", name, t.Partitions[i].Number, err)
+		return fmt.Errorf("%s: %w", where, err)
 	}
 	return missing(do(volume))
+}
+
+// espOf finds the ESP of an image, and says where it is. An image without a partition table may be a FAT volume itself.
+func espOf(c *cli.Call, name, part string, flag int) (osmith.Disk, string, error) {
+	disk, err := c.OpenFile(name, flag)
+	if err != nil {
+		return nil, "", err
+	}
+	t, err := partition.Read(disk, partition.ReadOptions{})
+	if err != nil {
+		if _, no := fat.OpenReader(disk); no == nil && part == "" {
+			return disk, name, nil
+		}
+		return nil, "", table(name, err)
+	}
+	i, err := findESP(t)
+	if part != "" {
+		i, err = find(t, part)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	return t.Window(disk, i), fmt.Sprintf("%s, partition %d", name, t.Partitions[i].Number), nil
 }
 
 func espLs(c *cli.Call, operands []string) error {

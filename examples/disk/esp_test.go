@@ -108,3 +108,20 @@ func TestESPNames(t *testing.T) {
 	out, _ = disk(t, 0, "esp", "cat", "d.img", "a path.efi")
 	require.Equal(t, "bbb", out)
 }
+
+// An image that is a FAT volume itself needs no partition.
+func TestESPAlone(t *testing.T) {
+	files(t)
+	disk(t, 0, "build", "-o", "d.img", "layout.json")
+	img, err := os.ReadFile("d.img")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile("esp.img", img[1<<20:41<<20], 0o644))
+	whole, _ := disk(t, 0, "esp", "ls", "d.img", "EFI")
+	alone, _ := disk(t, 0, "esp", "ls", "esp.img", "EFI")
+	require.Equal(t, whole, alone)
+	disk(t, 0, "esp", "rm", "esp.img", "loader/loader.conf")
+	_, stderr := disk(t, 1, "esp", "cat", "esp.img", "loader/loader.conf")
+	require.Contains(t, stderr, "loader.conf")
+	_, stderr = disk(t, 1, "esp", "ls", "esp.img:1")
+	require.Contains(t, stderr, "GPT")
+}

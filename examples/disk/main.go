@@ -21,7 +21,7 @@
 // -layout-only it places partitions, copies files, and leaves the rest to somebody else. Specifiers of definition files
 // are given by -specifier M=acmeos or -os-release FILE, the architecture by -architecture (the local one) or
 // -force-architecture (--architecture of systemd-repart). plan without IMG plans a new disk. SOURCE_DATE_EPOCH is the time in FAT file systems. PART is a
-// number, a name or a PARTUUID; without it, esp takes the only partition of type esp. ls reads FAT, SquashFS, EROFS, ext4
+// number, a name or a PARTUUID; without it, esp takes the only partition of type esp, or IMG itself if that is a FAT volume. ls reads FAT, SquashFS, EROFS, ext4
 // and ISO 9660. inspect takes an image or a block device. build writes beside IMG and renames.
 //
 // Flags may come before or after operands, with one dash or two. All verbs take -json, build also -progress

@@ -170,8 +170,8 @@ func TestWhichNameStays(t *testing.T) {
 			e.set(top, c+1)
 			e.add("EFI/BOOT", named(nil, "TWO     EFI", attrArchive, c, size), named(nil, "THREE   EFI", attrArchive, top, size))
 		}, nil, nil},
-		{"a file and a directory", func(e *editor, c, size uint32) {
-			c, _, _ = e.entry("EFI/Linux")
+		{"a file and a directory", func(e *editor, _, _ uint32) {
+			c, _, _ := e.entry("EFI/Linux")
 			e.add("EFI/BOOT", named(nil, "TWO     EFI", attrArchive, c, 1))
 		}, nil, nil},
 		{"the right place is inside of itself", func(e *editor, c, size uint32) {
@@ -181,12 +181,12 @@ func TestWhichNameStays(t *testing.T) {
 			e.WriteAt(named(nil, "OUTER      ", attrDirectory, outer, 0), e.g.clusterOff(inner)+2*entrySize)
 			e.add(".", named(nil, "OUTER      ", attrDirectory, outer, 0))
 		}, nil, nil},
-		{"two directories", func(e *editor, c, size uint32) {
-			c, _, _ = e.entry("EFI/Linux")
+		{"two directories", func(e *editor, _, _ uint32) {
+			c, _, _ := e.entry("EFI/Linux")
 			e.add("EFI", named(units("Linux.new"), "LINUX~1NEW ", attrDirectory, c, 0))
 		}, []string{"EFI/Linux"}, []string{"EFI/Linux.new"}},
-		{"a directory in two others: its '..' decides", func(e *editor, c, size uint32) {
-			c, _, _ = e.entry("EFI/Linux")
+		{"a directory in two others: its '..' decides", func(e *editor, _, _ uint32) {
+			c, _, _ := e.entry("EFI/Linux")
 			e.add(".", named(nil, "LINUX      ", attrDirectory, c, 0))
 		}, []string{"EFI/Linux"}, []string{"LINUX"}},
 	} {
