@@ -158,9 +158,10 @@ const (
 	maxSignatures = 64 // of an image that are judged
 )
 
-// signed walks the certificate table as firmware does. nil means that the walk came to the end.
-func (h *handler) signed(table []byte) *Verdict {
-	pos, count := 0, 0
+// walkTable calls do for each message of a certificate table, as firmware finds them, until it returns false. end is where the walk came to: not the
+// end of the table if an entry is broken.
+func walkTable(table []byte, do func(message []byte) bool) (end int) {
+	pos := 0
 	for pos < len(table) {
 		left := table[pos:]
 		var c winCertificateHeader
@@ -179,31 +180,40 @@ func (h *handler) signed(table []byte) *Verdict {
 		switch {
 		case c.Type == certTypePKCS7:
 			if size <= 8 {
-				return h.brokenTable(pos)
+				return pos
 			}
 			message = left[8:size]
 		case c.Type == certTypeEFIGUID:
 			if size <= 24 {
-				return h.brokenTable(pos)
+				return pos
 			}
 			if efi.GUID(left[8:]) == guidPKCS7 {
 				message = left[24:size]
 			}
 		}
-		if message != nil {
-			if count++; count > maxSignatures {
-				return &Verdict{Unknown: true, Reason: fmt.Sprintf("cannot be told: more than %d signatures", maxSignatures)}
-			}
-			if r := h.signature(count-1, message); r != nil {
-				return r
-			}
+		if message != nil && !do(message) {
+			return pos
 		}
 		pos += int(padded)
 	}
-	if pos != len(table) {
-		return h.brokenTable(pos)
+	return pos
+}
+
+// signed judges the signatures of a certificate table. nil means that the walk came to the end.
+func (h *handler) signed(table []byte) (r *Verdict) {
+	count := 0
+	end := walkTable(table, func(message []byte) bool {
+		if count++; count > maxSignatures {
+			r = &Verdict{Unknown: true, Reason: fmt.Sprintf("cannot be told: more than %d signatures", maxSignatures)}
+		} else {
+			r = h.signature(count-1, message)
+		}
+		return r == nil
+	})
+	if r == nil && end != len(table) {
+		return h.brokenTable(end)
 	}
-	return nil
+	return r
 }
 
 func (h *handler) brokenTable(pos int) *Verdict {
@@ -223,16 +233,17 @@ func (h *handler) signature(i int, message []byte) *Verdict {
 		r := refuse("the %v digest of the image, which signature %d is about, was not given", hash, i)
 		return &r
 	}
+	wrapped, notWrapped := edk2.Parse(message) // AuthenticodeVerify wants a ContentInfo, what looks for signers does not
 	m, bad := edk2.ParseSignedData(message)
 	var signers []*edk2.Certificate
 	if bad == nil {
 		signers, bad = m.SignerCertificates()
 	}
-	if r := h.forbidden(i, message, m, signers, bad, sum); r != nil {
+	if r := h.forbidden(i, wrapped, notWrapped, m, signers, bad, sum); r != nil {
 		return r
 	}
 	if h.accepted == nil {
-		h.allowed(i, message, signers, bad, sum)
+		h.allowed(i, wrapped, notWrapped, signers, bad, sum)
 	}
 	if findDigest(h.dbx, hash, sum) != nil {
 		r := revoke("dbx has the digest of the image, %v %x", hash, sum)
@@ -247,11 +258,10 @@ func (h *handler) signature(i int, message []byte) *Verdict {
 }
 
 // forbidden is IsForbiddenByDbx.
-func (h *handler) forbidden(i int, message []byte, m *edk2.Message, signers []*edk2.Certificate, bad error, sum []byte) *Verdict {
+func (h *handler) forbidden(i int, wrapped *edk2.Message, notWrapped error, m *edk2.Message, signers []*edk2.Certificate, bad error, sum []byte) *Verdict {
 	if !h.hasDBX {
 		return nil
 	}
-	wrapped, notWrapped := edk2.Parse(message) // AuthenticodeVerify wants a ContentInfo, others do not
 	for _, l := range h.dbx {
 		if l.Type != TypeX509 {
 			continue
@@ -311,8 +321,7 @@ func leads(c *edk2.Certificate, signers []*edk2.Certificate) string {
 }
 
 // allowed is IsAllowedByDb.
-func (h *handler) allowed(i int, message []byte, signers []*edk2.Certificate, bad error, sum []byte) {
-	m, err := edk2.Parse(message)
+func (h *handler) allowed(i int, m *edk2.Message, err error, signers []*edk2.Certificate, bad error, sum []byte) {
 	if edk2.IsUnknown(err) || edk2.IsUnknown(bad) {
 		h.open = append(h.open, fmt.Sprintf("signature %d: %v", i, errorOf(err, bad)))
 		return

@@ -44,24 +44,22 @@ func (im *Image) table() (table []byte) {
 
 // signers are the signers' certificates, as far as crypto/x509 parses them.
 func (im *Image) signers() (list []*x509.Certificate) {
-	for _, e := range im.Certificates {
-		if len(e.Raw) < 8 {
-			continue
-		}
-		m, err := edk2.Parse(e.Raw[8:])
+	walkTable(im.table(), func(message []byte) bool {
+		m, err := edk2.Parse(message)
 		if err != nil {
-			continue
+			return true
 		}
 		signers, err := m.SignerCertificates()
 		if err != nil {
-			continue
+			return true
 		}
 		for _, s := range signers {
 			if c, err := x509.ParseCertificate(s.Raw); err == nil {
 				list = append(list, c)
 			}
 		}
-	}
+		return true
+	})
 	return list
 }
 
