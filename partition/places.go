@@ -64,7 +64,7 @@ func (r *reading) outOfUse(b []byte, h *header) bool {
 }
 
 func plausible(p Partition, sectors uint64) bool {
-	return !p.Type.IsZero() && !p.ID.IsZero() && p.FirstLBA <= p.LastLBA && p.LastLBA < sectors
+	return !p.Type.IsZero() && !p.ID.IsZero() && p.onDisk(sectors)
 }
 
 // secondArray is where the entries go that are to replace those in force, and the first sector behind all that has to stay

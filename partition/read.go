@@ -248,7 +248,7 @@ func (t *Table) readEntries(h *header) {
 		if p.Type.IsZero() {
 			continue
 		}
-		if p.FirstLBA > p.LastLBA || p.LastLBA >= t.sectors() {
+		if !p.onDisk(t.sectors()) {
 			t.BadEntries = append(t.BadEntries, BadEntry{p, &osmith.FormatError{
 				Offset: int64(h.entriesLBA)*int64(t.SectorSize) + int64(i)*int64(h.entrySize) + 32,
 				Field:  fmt.Sprintf("entry %d (%q): StartingLBA", i+1, p.Name),
@@ -355,7 +355,7 @@ func oldEnds(r io.ReaderAt, sectors uint64, ss int64, try func(lba uint64) bool)
 	if sparse.ReadFull(r, array, 2*ss) == nil {
 		last := uint64(0)
 		for i := range defaultCount {
-			if p := readEntry(array[i*defaultEntry:], i+1); !p.Type.IsZero() && p.FirstLBA <= p.LastLBA && p.LastLBA < sectors {
+			if p := readEntry(array[i*defaultEntry:], i+1); !p.Type.IsZero() && p.onDisk(sectors) {
 				last = max(last, p.LastLBA)
 			}
 		}
