@@ -189,7 +189,9 @@ func (p *Partition) unmoved() bool {
 }
 
 // onDisk reports whether the sectors of the partition are sectors of a disk, in order.
-func (p *Partition) onDisk(sectors uint64) bool { return p.FirstLBA <= p.LastLBA && p.LastLBA < sectors }
+func (p *Partition) onDisk(sectors uint64) bool {
+	return p.FirstLBA <= p.LastLBA && p.LastLBA < sectors
+}
 
 // readEntry decodes an entry in use.
 func readEntry(b []byte, number int) Partition {
