@@ -15,7 +15,7 @@
 // flags behind it.
 //
 // evaluate tells which images firmware would run, by the newest row of edk2 or the -firmware that is named (edk2-2026.08, edk2-2022.11, or any), and names rows
-// that differ. inspect prints what firmware can read of an update or of signature lists.
+// that differ. Of each image it names the rule that decided and what to change. inspect prints what firmware can read of an update or of signature lists.
 //
 // -vars is a directory like /sys/firmware/efi/efivars, or the variable store of a virtual machine, OVMF_VARS.fd. T is a time like
 // 2026-01-31T12:00:00Z; without it there is SOURCE_DATE_EPOCH, and without that the clock.

@@ -112,6 +112,7 @@ func TestCertificateCases(t *testing.T) {
 		v := store(t, "testdata/certificates/"+c.store+".fd.gz")
 		r := secureboot.Evaluate(v, readImage(t, "testdata/certificates/"+c.image+".efi"), secureboot.EvaluateOptions{})
 		require.Contains(t, r.Reason, c.reason)
+		require.NotEmpty(t, r.Rule.Remedy())
 		require.Equal(t, []bool{c.want.Allowed, c.want.Revoked, c.want.Unknown}, []bool{r.Allowed, r.Revoked, r.Unknown}, "%s: %s", c.image, r.Reason)
 	}
 }

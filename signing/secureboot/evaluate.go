@@ -15,6 +15,7 @@ import (
 type Verdict struct {
 	Allowed bool
 	Reason  string // for a person, always set
+	Rule    Rule   // that decided, always set; its Remedy says what to change
 
 	// Authority is the entry of db that validated the image, nil if none did or none was needed. Firmware measures it, as
 	// [Signature.AppendBinary] writes it, into PCR 7, once per boot and entry.
@@ -64,8 +65,8 @@ func Evaluate(v osmith.FirmwareVariables, im Image, o EvaluateOptions) Verdict {
 	if !r.Allowed {
 		return r
 	}
-	if s := checkSBAT(v.SbatLevel, im.SBAT, &r); s != "" {
-		return revoke("%s", s)
+	if refused := checkSBAT(v.SbatLevel, im.SBAT, &r); refused != nil {
+		return *refused
 	}
 	if o.At.IsZero() || r.Certificate == nil {
 		return r
@@ -82,62 +83,48 @@ func Evaluate(v osmith.FirmwareVariables, im Image, o EvaluateOptions) Verdict {
 	return r
 }
 
-// checkSBAT says why shim refuses an image, "" if it does not.
-func checkSBAT(current, section []byte, r *Verdict) string {
+// checkSBAT is shim's verdict on an image that it refuses, nil if it does not.
+func checkSBAT(current, section []byte, r *Verdict) *Verdict {
 	if current == nil {
-		return ""
+		return nil
 	}
 	level, err := sbat.ParseLevel(current)
 	if err != nil {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("SbatLevel cannot be parsed, so SBAT was not checked: %v", err))
-		return ""
+		return nil
 	}
 	if section == nil {
 		r.Warnings = append(r.Warnings, "the image has no section .sbat: shim would not load it, only firmware")
-		return ""
+		return nil
 	}
 	entries, err := sbat.Parse(section)
 	if err != nil {
-		return fmt.Sprintf("shim cannot parse the section .sbat: %v", err)
+		no := revoke(RuleSBATMalformed, "shim cannot parse the section .sbat: %v", err)
+		return &no
 	}
 	if old := level.Revokes(entries); old != nil {
-		return fmt.Sprintf("revoked by SBAT: %v (SbatLevel %s)", old, level.Date())
+		no := revoke(RuleSBATRevoked, "revoked by SBAT: %v (SbatLevel %s)", old, level.Date())
+		return &no
 	}
-	return ""
+	return nil
 }
 
 // unverified tells whether the machine verifies nothing, and the verdict on any image then.
 func unverified(v osmith.FirmwareVariables) (r Verdict, off bool) {
 	setup, err := isSet("SetupMode", v.SetupMode)
 	if err != nil {
-		return refuse("%v", err), true
+		return refuse(RuleVariableMalformed, "%v", err), true
 	}
 	enforces, err := isSet("SecureBoot", v.SecureBoot)
 	switch {
 	case err != nil:
-		return refuse("%v", err), true
+		return refuse(RuleVariableMalformed, "%v", err), true
 	case setup:
-		return Verdict{Allowed: true, Reason: "the machine is in Setup Mode and verifies nothing"}, true
+		return Verdict{Allowed: true, Rule: RuleSetupMode, Reason: "the machine is in Setup Mode and verifies nothing"}, true
 	case !enforces:
-		return Verdict{Allowed: true, Reason: "Secure Boot is off"}, true
+		return Verdict{Allowed: true, Rule: RuleSecureBootOff, Reason: "Secure Boot is off"}, true
 	}
 	return r, false
-}
-
-func refuse(format string, args ...any) Verdict {
-	return Verdict{Reason: fmt.Sprintf(format, args...)}
-}
-
-func revoke(format string, args ...any) Verdict {
-	return Verdict{Revoked: true, Reason: fmt.Sprintf(format, args...)}
-}
-
-// because collects the reasons of several signatures.
-func because(why, format string, args ...any) string {
-	if why != "" {
-		why += "; "
-	}
-	return why + fmt.Sprintf(format, args...)
 }
 
 // certificateRevoked looks for the digest of a certificate's to-be-signed part.

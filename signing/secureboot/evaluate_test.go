@@ -130,6 +130,7 @@ func TestEvaluate(t *testing.T) {
 			got := secureboot.Evaluate(v, imageOf(digests, c.sigs...), secureboot.EvaluateOptions{})
 			require.Contains(t, got.Reason, c.reason)
 			require.NotEmpty(t, got.Reason)
+			require.NotEmpty(t, got.Rule.Remedy())
 			require.Equal(t, c.authority != nil, got.Allowed, got.Reason)
 			if c.authority == nil {
 				require.Nil(t, got.Authority)

@@ -126,9 +126,9 @@ func (e *Evaluation) String() string {
 		fmt.Fprintf(&b, "pending: %v\n", e.Refused)
 	}
 	for _, im := range e.Images {
-		fmt.Fprintf(&b, "%s: %s\n", im.Name, im.Now.text())
+		fmt.Fprintf(&b, "%s: %s\n%s", im.Name, im.Now.text(), im.Now.rule("  "))
 		if a := im.After; a != nil && (a.Allowed != im.Now.Allowed || a.Reason != im.Now.Reason) {
-			fmt.Fprintf(&b, "  with the pending updates: %s\n", a.text())
+			fmt.Fprintf(&b, "  with the pending updates: %s\n%s", a.text(), a.rule("    "))
 		}
 		for _, w := range im.Now.Warnings {
 			fmt.Fprintf(&b, "  warning: %s\n", w)
@@ -151,6 +151,15 @@ func (v Verdict) text() string {
 		return "not allowed: " + v.Reason
 	}
 	return "refused: " + v.Reason
+}
+
+// rule is the rule that decided, and what to change if it does not allow the image; a line each.
+func (v Verdict) rule(indent string) string {
+	text := fmt.Sprintf("%srule: %s\n", indent, v.Rule)
+	if !v.Allowed {
+		text += fmt.Sprintf("%sto change: %s\n", indent, v.Rule.Remedy())
+	}
+	return text
 }
 
 // EvaluationSchema names the form of an [Evaluation] in JSON.
@@ -176,6 +185,8 @@ type verdictJSON struct {
 	Revoked     bool     `json:"revoked,omitempty"`
 	Unknown     bool     `json:"unknown,omitempty"` // it cannot be told; allowed is false then
 	Reason      string   `json:"reason"`
+	Rule        Rule     `json:"rule"`                  // the name of what decided
+	Remedy      string   `json:"remedy,omitempty"`      // what to change; only if it is not allowed
 	Authority   string   `json:"authority,omitempty"`   // the entry of db that PCR 7 gets, hexadecimal
 	Certificate string   `json:"certificate,omitempty"` // SHA-256 of the one in db
 	Differs     []string `json:"differs,omitempty"`     // rows of firmware with the other answer
@@ -208,7 +219,10 @@ func (e *Evaluation) MarshalJSON() ([]byte, error) {
 }
 
 func (v Verdict) json() (verdictJSON, error) {
-	j := verdictJSON{Allowed: v.Allowed, Revoked: v.Revoked, Unknown: v.Unknown, Reason: v.Reason, Warnings: v.Warnings}
+	j := verdictJSON{Allowed: v.Allowed, Revoked: v.Revoked, Unknown: v.Unknown, Reason: v.Reason, Rule: v.Rule, Warnings: v.Warnings}
+	if !v.Allowed {
+		j.Remedy = v.Rule.Remedy()
+	}
 	for _, f := range v.Differs {
 		j.Differs = append(j.Differs, string(f))
 	}

@@ -195,6 +195,7 @@ func ExampleEvaluateSet() {
 	fmt.Print(secureboot.EvaluateSet(machine, []secureboot.Image{uki}, secureboot.EvaluateSetOptions{At: year}))
 	// Output:
 	// acmeos_7.efi: allowed: db has the certificate "CN=Acme OS Signature Database Key"
+	//   rule: certificate-in-db
 	//   warning: the certificate "CN=Acme OS Signature Database Key" in db has expired on 2002-01-01; firmware does not care, but nothing new will be signed by it
 }
 

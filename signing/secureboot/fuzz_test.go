@@ -60,6 +60,7 @@ func FuzzEvaluate(f *testing.F) {
 		for _, row := range secureboot.Firmwares() {
 			r := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Firmware: row})
 			require.NotEmpty(t, r.Reason)
+			require.NotEmpty(t, r.Rule.Remedy())
 			require.False(t, r.Allowed && (r.Unknown || r.Revoked))
 			require.False(t, anywhere.Allowed && !r.Allowed)
 		}

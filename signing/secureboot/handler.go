@@ -64,7 +64,7 @@ func evaluateRows(v osmith.FirmwareVariables, im Image, named Firmware) Verdict 
 		}
 	}
 	if chosen == nil {
-		return refuse("firmware %q is not known: want one of %v, or %q", named, Firmwares(), FirmwareAny)
+		return unknown(RuleFirmwareUnknown, "firmware %q is not known: want one of %v, or %q", named, Firmwares(), FirmwareAny)
 	}
 	for i, r := range all {
 		if r.Allowed != chosen.Allowed {
@@ -83,6 +83,7 @@ type handler struct {
 
 	accepted *Verdict
 	why      string   // why signatures did not lead to db
+	rule     Rule     // of the first of them, or of one that leads to a revoked certificate
 	revoked  bool     // one of them led to a certificate that dbx revokes
 	open     []string // what cannot be told, about db
 	openDBX  []string // what cannot be told, about dbx
@@ -92,10 +93,10 @@ type handler struct {
 func (h *handler) judge(v osmith.FirmwareVariables) Verdict {
 	var err error
 	if h.db, err = parseLists(v.DB); err != nil {
-		return refuse("db cannot be parsed: %v", err)
+		return refuse(RuleVariableMalformed, "db cannot be parsed: %v", err)
 	}
 	if h.dbx, err = parseLists(v.DBX); err != nil {
-		return refuse("dbx cannot be parsed: %v", err)
+		return refuse(RuleVariableMalformed, "dbx cannot be parsed: %v", err)
 	}
 	h.hasDBX = len(v.DBX) > 0
 	table := h.image.table()
@@ -108,16 +109,32 @@ func (h *handler) judge(v osmith.FirmwareVariables) Verdict {
 	}
 	switch {
 	case len(h.openDBX) > 0:
-		return Verdict{Unknown: true, Reason: "cannot be told: " + h.openDBX[0], Warnings: h.warnings}
+		return h.unknown(h.openDBX[0])
 	case h.accepted != nil:
 		h.accepted.Warnings = h.warnings
 		return *h.accepted
 	case len(h.open) > 0:
-		return Verdict{Unknown: true, Reason: "cannot be told: " + h.open[0], Warnings: h.warnings}
+		return h.unknown(h.open[0])
 	case h.why == "":
-		h.why = "the certificate table has no signature that firmware knows"
+		h.because(RuleSignaturePassedBy, "the certificate table has no signature that firmware knows")
 	}
-	return Verdict{Reason: h.why, Revoked: h.revoked, Warnings: h.warnings}
+	return Verdict{Rule: h.rule, Reason: h.why, Revoked: h.revoked, Warnings: h.warnings}
+}
+
+func (h *handler) unknown(why string) Verdict {
+	r := unknown(RuleNotModelled, "%s", why)
+	r.Warnings = h.warnings
+	return r
+}
+
+// because collects the reasons of several signatures.
+func (h *handler) because(rule Rule, format string, args ...any) {
+	if h.why == "" {
+		h.rule = rule
+	} else {
+		h.why += "; "
+	}
+	h.why += fmt.Sprintf(format, args...)
 }
 
 func (h *handler) unsigned() Verdict {
@@ -127,24 +144,24 @@ func (h *handler) unsigned() Verdict {
 		sum := h.image.Digests[hash]
 		if len(sum) == 0 {
 			if hash == crypto.SHA256 {
-				return refuse("the image is not signed, and its SHA-256 digest was not given")
+				return unknown(RuleDigestNotGiven, "the image is not signed, and its SHA-256 digest was not given")
 			}
 			if hasDigests(h.dbx, hash) {
-				return Verdict{Unknown: true, Reason: fmt.Sprintf("cannot be told: dbx has %v digests, and that of the image was not given", hash)}
+				return unknown(RuleDigestNotGiven, "dbx has %v digests, and that of the image was not given", hash)
 			}
 			continue
 		}
 		if findDigest(h.dbx, hash, sum) != nil {
-			return revoke("dbx has the digest of the image, %v %x", hash, sum)
+			return revoke(RuleDigestInDBX, "dbx has the digest of the image, %v %x", hash, sum)
 		}
 		if e := findDigest(h.db, hash, sum); e != nil && found == nil {
 			found, by = e, hash
 		}
 	}
 	if found == nil {
-		return refuse("the image is not signed, and db does not have its digest, SHA-256 %x", h.image.Digests[crypto.SHA256])
+		return refuse(RuleUnsigned, "the image is not signed, and db does not have its digest, SHA-256 %x", h.image.Digests[crypto.SHA256])
 	}
-	return Verdict{Allowed: true, Reason: fmt.Sprintf("db has the digest of the image, %v %x", by, h.image.Digests[by]), Authority: found}
+	return Verdict{Allowed: true, Rule: RuleDigestInDB, Reason: fmt.Sprintf("db has the digest of the image, %v %x", by, h.image.Digests[by]), Authority: found}
 }
 
 // winCertificateHeader is the beginning of WIN_CERTIFICATE (UEFI Specification 2.10, section 32.2.4).
@@ -204,7 +221,8 @@ func (h *handler) signed(table []byte) (r *Verdict) {
 	count := 0
 	end := walkTable(table, func(message []byte) bool {
 		if count++; count > maxSignatures {
-			r = &Verdict{Unknown: true, Reason: fmt.Sprintf("cannot be told: more than %d signatures", maxSignatures)}
+			many := unknown(RuleNotModelled, "more than %d signatures", maxSignatures)
+			r = &many
 		} else {
 			r = h.signature(count-1, message)
 		}
@@ -217,7 +235,7 @@ func (h *handler) signed(table []byte) (r *Verdict) {
 }
 
 func (h *handler) brokenTable(pos int) *Verdict {
-	r := refuse("the certificate table cannot be read to its end: entry at byte %d of %d", pos, len(h.image.table()))
+	r := refuse(RuleTableMalformed, "the certificate table cannot be read to its end: entry at byte %d of %d", pos, len(h.image.table()))
 	return &r
 }
 
@@ -225,12 +243,12 @@ func (h *handler) brokenTable(pos int) *Verdict {
 func (h *handler) signature(i int, message []byte) *Verdict {
 	hash := edk2.ImageHash(message)
 	if hash == 0 {
-		h.why = because(h.why, "signature %d: firmware passes it by, since it finds no digest algorithm that it knows at the place where it looks (first of the message's digest algorithms; a length of two bytes)", i)
+		h.because(RuleSignaturePassedBy, "signature %d: firmware passes it by, since it finds no digest algorithm that it knows at the place where it looks (first of the message's digest algorithms; a length of two bytes)", i)
 		return nil
 	}
 	sum := h.image.Digests[hash]
 	if len(sum) == 0 {
-		r := refuse("the %v digest of the image, which signature %d is about, was not given", hash, i)
+		r := unknown(RuleDigestNotGiven, "the %v digest of the image, which signature %d is about, was not given", hash, i)
 		return &r
 	}
 	wrapped, notWrapped := edk2.Parse(message) // AuthenticodeVerify wants a ContentInfo, what looks for signers does not
@@ -246,12 +264,12 @@ func (h *handler) signature(i int, message []byte) *Verdict {
 		h.allowed(i, wrapped, notWrapped, signers, bad, sum)
 	}
 	if findDigest(h.dbx, hash, sum) != nil {
-		r := revoke("dbx has the digest of the image, %v %x", hash, sum)
+		r := revoke(RuleDigestInDBX, "dbx has the digest of the image, %v %x", hash, sum)
 		return &r
 	}
 	if h.accepted == nil {
 		if e := findDigest(h.db, hash, sum); e != nil {
-			h.accepted = &Verdict{Allowed: true, Reason: fmt.Sprintf("db has the digest of the image, %v %x", hash, sum), Authority: e}
+			h.accepted = &Verdict{Allowed: true, Rule: RuleDigestInDB, Reason: fmt.Sprintf("db has the digest of the image, %v %x", hash, sum), Authority: e}
 		}
 	}
 	return nil
@@ -275,7 +293,7 @@ func (h *handler) forbidden(i int, wrapped *edk2.Message, notWrapped error, m *e
 			if notWrapped == nil {
 				_, err = wrapped.VerifyImage(c, sum, h.row.options)
 				if err == nil {
-					r := revoke("dbx has the certificate %q%s", subject(c), leads(c, signers))
+					r := revoke(RuleCertificateInDBX, "dbx has the certificate %q%s", subject(c), leads(c, signers))
 					return &r
 				}
 				if edk2.IsUnknown(err) {
@@ -287,7 +305,7 @@ func (h *handler) forbidden(i int, wrapped *edk2.Message, notWrapped error, m *e
 				switch {
 				case found:
 					h.warnings = append(h.warnings, fmt.Sprintf("firmware may not find the path from the signer %q to the certificate %q in dbx, and run the image", subject(s), subject(c)))
-					r := revoke("dbx has the certificate %q%s", subject(c), leads(c, signers))
+					r := revoke(RuleCertificateInDBX, "dbx has the certificate %q%s", subject(c), leads(c, signers))
 					return &r
 				case err != nil:
 					h.openDBX = append(h.openDBX, fmt.Sprintf("signature %d and the certificate %q in dbx: %v", i, subject(c), err))
@@ -300,12 +318,12 @@ func (h *handler) forbidden(i int, wrapped *edk2.Message, notWrapped error, m *e
 		return nil
 	}
 	if bad != nil {
-		r := refuse("signature %d: %v; while there is a dbx, firmware refuses an image with such a signature", i, bad)
+		r := refuse(RuleSignatureMalformed, "signature %d: %v; while there is a dbx, firmware refuses an image with such a signature", i, bad)
 		return &r
 	}
 	for _, s := range signers {
 		if tbsRevoked(h.dbx, s.RawTBS) {
-			r := revoke("dbx has the digest of the certificate %q", subject(s))
+			r := revoke(RuleCertificateDigestInDBX, "dbx has the digest of the certificate %q", subject(s))
 			return &r
 		}
 	}
@@ -327,7 +345,7 @@ func (h *handler) allowed(i int, m *edk2.Message, err error, signers []*edk2.Cer
 		return
 	}
 	if err != nil || bad != nil {
-		h.why = because(h.why, "signature %d: %v", i, errorOf(err, bad))
+		h.because(RuleSignatureMalformed, "signature %d: %v", i, errorOf(err, bad))
 		return
 	}
 	closest := "" // why a certificate of db with the right name does not verify
@@ -356,10 +374,11 @@ func (h *handler) allowed(i int, m *edk2.Message, err error, signers []*edk2.Cer
 			}
 			if tbsRevoked(h.dbx, root.RawTBS) {
 				h.revoked = true
-				h.why = because(h.why, "signature %d: dbx has the digest of the certificate %q", i, subject(root))
+				h.because(RuleCertificateDigestInDBX, "signature %d: dbx has the digest of the certificate %q", i, subject(root))
+				h.rule = RuleCertificateDigestInDBX
 				return
 			}
-			h.accepted = &Verdict{Allowed: true, Reason: fmt.Sprintf("db has the certificate %q%s", subject(root), leads(root, signers)), Authority: &l.Signatures[k]}
+			h.accepted = &Verdict{Allowed: true, Rule: RuleCertificateInDB, Reason: fmt.Sprintf("db has the certificate %q%s", subject(root), leads(root, signers)), Authority: &l.Signatures[k]}
 			if c, err := x509.ParseCertificate(l.Signatures[k].Data); err == nil {
 				h.accepted.Certificate = c
 			}
@@ -368,11 +387,11 @@ func (h *handler) allowed(i int, m *edk2.Message, err error, signers []*edk2.Cer
 	}
 	switch {
 	case !m.About(sum):
-		h.why = because(h.why, "signature %d: the image was changed after it was signed, or its digest is not the last thing that is signed", i)
+		h.because(RuleImageChanged, "signature %d: the image was changed after it was signed, or its digest is not the last thing that is signed", i)
 	case closest != "":
-		h.why = because(h.why, "%s", closest)
+		h.because(RuleChain, "%s", closest)
 	default:
-		h.why = because(h.why, "signature %d: signed by %q, issued by %q: no certificate in db leads there", i, subject(signers[0]), name(signers[0].RawIssuer))
+		h.because(RuleNoPathToDB, "signature %d: signed by %q, issued by %q: no certificate in db leads there", i, subject(signers[0]), name(signers[0].RawIssuer))
 	}
 }
 

@@ -1,0 +1,98 @@
+package secureboot
+
+import (
+	"fmt"
+	"slices"
+)
+
+// A Rule names what decided about an image, the same from version to version: programs and tickets can refer to it, where the text of
+// [Verdict].Reason may change. Each has a remedy.
+type Rule string
+
+// Rules that say yes.
+const (
+	RuleSetupMode       Rule = "setup-mode"         // without PK firmware verifies nothing
+	RuleSecureBootOff   Rule = "secure-boot-off"    // firmware verifies nothing
+	RuleCertificateInDB Rule = "certificate-in-db"  // a signature leads to a certificate in db
+	RuleDigestInDB      Rule = "image-digest-in-db" // db has the digest of the image
+)
+
+// Rules that say no: DxeImageVerificationLib of edk2.
+const (
+	RuleDigestInDBX            Rule = "image-digest-in-dbx"         // dbx has the digest of the image
+	RuleCertificateInDBX       Rule = "certificate-in-dbx"          // a signature leads to a certificate in dbx
+	RuleCertificateDigestInDBX Rule = "certificate-digest-in-dbx"   // dbx has the digest of a certificate on the way from the signer to db
+	RuleUnsigned               Rule = "unsigned-image"              // no signature, and db does not have the digest of the image
+	RuleNoPathToDB             Rule = "no-certificate-in-db"        // the signer leads to no certificate in db
+	RuleChain                  Rule = "chain-refused"               // it does by its names, but a certificate on the way or a signature does not hold
+	RuleImageChanged           Rule = "image-changed"               // the signature is about other bytes than those of the image
+	RuleSignaturePassedBy      Rule = "signature-passed-by"         // firmware does not look at the signature, so that the image has none
+	RuleSignatureMalformed     Rule = "signature-malformed"         // a signature cannot be read
+	RuleTableMalformed         Rule = "certificate-table-malformed" // the certificate table cannot be read to its end
+	RuleVariableMalformed      Rule = "variable-malformed"          // SecureBoot, SetupMode, db or dbx cannot be read
+)
+
+// Rules of shim.
+const (
+	RuleSBATRevoked   Rule = "sbat-revoked"   // a component is older than the SBAT level allows
+	RuleSBATMalformed Rule = "sbat-malformed" // .sbat cannot be read
+)
+
+// Rules that cannot tell: [Verdict].Unknown is set.
+const (
+	RuleNotModelled     Rule = "not-modelled"     // what firmware makes of a message or certificate is not known here
+	RuleDigestNotGiven  Rule = "digest-not-given" // [Image].Digests lacks one that firmware compares
+	RuleFirmwareUnknown Rule = "firmware-unknown" // no row has the name that [EvaluateOptions].Firmware gives
+)
+
+// ruleRemedies are what to change for an image to run, by rule. A rule that is not here is none.
+var ruleRemedies = map[Rule]string{
+	RuleSetupMode:       "enrol PK: without it, any image runs",
+	RuleSecureBootOff:   "switch Secure Boot on in the setup menu of the firmware: while it is off, any image runs",
+	RuleCertificateInDB: "nothing: the image runs for as long as db has the certificate and dbx revokes neither",
+	RuleDigestInDB:      "nothing: the image runs for as long as db has its digest; another build has another digest",
+
+	RuleDigestInDBX:            "install a newer build of the image: this one was revoked, and taking a digest out of dbx needs a signed update of the whole of dbx",
+	RuleCertificateInDBX:       "sign the image by a key whose certificate is not revoked, and install that",
+	RuleCertificateDigestInDBX: "sign the image by a key whose certificate is not revoked, and install that",
+	RuleUnsigned:               "sign the image by a key whose certificate is in db, or add its digest to db",
+	RuleNoPathToDB:             "sign the image by a key whose certificate is in db, put intermediate certificates into the signature, or add the signer's certificate to db",
+	RuleChain:                  "have the certificate that the reason names issued anew without what it names, or add another one that leads to the signer to db",
+	RuleImageChanged:           "sign the image again after its last change, or copy it anew from where it was signed",
+	RuleSignaturePassedBy:      "sign the image again with SHA-256, by a tool that writes one SignedData of 256 to 65535 bytes",
+	RuleSignatureMalformed:     "take the signature that the reason names out of the image, and sign again",
+	RuleTableMalformed:         "take all signatures out of the image, and sign again: the size of the certificate table in its header does not fit its entries",
+	RuleVariableMalformed:      "write the variable that the reason names anew, or read it again from the machine: a file of efivarfs begins with four bytes of attributes",
+
+	RuleSBATRevoked:   "install a build with the generation that the level wants: shim does not start this one",
+	RuleSBATMalformed: "build the image with a section .sbat of lines with at least a component and its generation",
+
+	RuleNotModelled:     "try the image on the machine itself, or sign it by a certificate and message of a common form: RSA, SHA-256, one signer",
+	RuleDigestNotGiven:  "give Image.Digests under SHA-1, SHA-256, SHA-384 and SHA-512, as ReadImage does",
+	RuleFirmwareUnknown: "name a row of Firmwares, or FirmwareAny",
+}
+
+// Remedy is what to change for an image to run, or what follows for one that does; for a person. It is empty for a rule that does not exist.
+func (r Rule) Remedy() string { return ruleRemedies[r] }
+
+// Rules returns the names of all rules, sorted.
+func Rules() (list []Rule) {
+	for r := range ruleRemedies {
+		list = append(list, r)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// refuse, revoke and unknown are verdicts that do not allow an image, by the rule that decided.
+func refuse(rule Rule, format string, args ...any) Verdict {
+	return Verdict{Rule: rule, Reason: fmt.Sprintf(format, args...)}
+}
+
+func revoke(rule Rule, format string, args ...any) Verdict {
+	return Verdict{Rule: rule, Revoked: true, Reason: fmt.Sprintf(format, args...)}
+}
+
+func unknown(rule Rule, format string, args ...any) Verdict {
+	return Verdict{Rule: rule, Unknown: true, Reason: "cannot be told: " + fmt.Sprintf(format, args...)}
+}
