@@ -28,7 +28,7 @@ func TestBadAddons(t *testing.T) {
 		"kernel":         {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", Sections: section(".linux")}, "Sections", nil, ".linux"},
 		"profile":        {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", Sections: section(".profile")}, "Sections", nil, "profiles"},
 		"NUL":            {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x\x00"}, "Cmdline", nil, "NUL"},
-		"SBAT":           {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", SBAT: []byte{0xff}}, "SBAT", nil, "UTF-8"},
+		"SBAT":           {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", SBAT: []byte("a,1,\xff,b,1,c")}, "SBAT", nil, "ASCII"},
 		"twice":          {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", Sections: section(".cmdline")}, "Sections", nil, "twice"},
 		"nil tree":       {uki.Addon{Stub: source(petest.AddonStub("262-1")), DeviceTreeAuto: []osmith.Source{nil}}, "DeviceTreeAuto[0]", uki.ErrMissing, ""},
 	} {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sbat"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
@@ -312,14 +313,36 @@ func (c *checker) sbat() {
 		c.warn("no-sbat", -1, ".sbat", "missing: shim refuses the image, and it cannot be revoked by generation")
 		return
 	}
-	b, ok := c.text(first)
-	if !ok {
+	s := f.sections[first]
+	if s.RawSize < s.Size {
+		c.fail("sbat", -1, ".sbat", "has %d bytes in the file and %d in memory: shim passes over it, and refuses the image as one that has none", s.RawSize, s.Size)
+		return
+	}
+	b, err := readAll(offsetReader{f.src, s.Offset}, s.RawSize, sbat.MaxSize) // shim reads the padding as well
+	if err != nil {
+		c.fail("unreadable", -1, ".sbat", "%v", err)
+		return
+	}
+	for _, s := range f.sections[first+1:] {
+		if s.Name == ".sbat" {
+			c.fail("sbat-repeated", s.Profile, ".sbat", "is there a second time: shim refuses an image that has two")
+			return
+		}
+	}
+	if _, err := sbat.Parse(b); err != nil {
+		c.fail("sbat", -1, ".sbat", "shim cannot read it, and does not start the image: %v", err)
 		return
 	}
 	lines, err := sbatLines(b, true)
 	if err != nil {
-		c.fail("sbat", -1, ".sbat", "%v", prefix.Bare(err))
+		c.fail("sbat", -1, ".sbat", "shim does not read it as it is written: %v", prefix.Bare(err))
 		return
+	}
+	for _, l := range lines {
+		if !sbat.IsASCII(l) {
+			c.warn("sbat-ascii", -1, ".sbat", "%q is not ASCII: readers other than shim may refuse it", l)
+			break
+		}
 	}
 	// Up to 257 stubs bring the section without room for more lines; from 258 on it has 1024 bytes, and what puts the
 	// merged text anywhere else, as ukify before 257.9 does, leaves shim with the stub's lines alone.

@@ -98,7 +98,7 @@ func TestCheck(t *testing.T) {
 		"NX":                {bytes: func(b []byte) []byte { r := row(t, b, ".linux"); b[le.Uint32(r[20:])+88+71] = 0; return b }, want: []string{"nx"}},
 		"another uname":     {image: func(im *uki.Image) { im.Uname = "6.12.0-other" }, want: []string{"(uname)"}},
 		"SBAT of the kernel": {image: func(im *uki.Image) {
-			im.Linux = source(petest.Kernel("6.12.0", petest.Section{Name: ".sbat", Content: []byte("sbat,1,x\nlinux,1,x\n")}))
+			im.Linux = source(petest.Kernel("6.12.0", petest.Section{Name: ".sbat", Content: []byte("sbat,1,x,x,1,x\nlinux,1,x,x,1,x\n")}))
 		}, bytes: func(b []byte) []byte {
 			r := row(t, b, ".sbat")
 			copy(b[le.Uint32(r[20:]):], strings.Replace(string(b[le.Uint32(r[20:]):][:512]), "linux,1", "other,1", 1))
@@ -128,8 +128,29 @@ func TestCheck(t *testing.T) {
 		"old stub, plain":  {image: func(im *uki.Image) { im.Stub = source(petest.Stub("252.39")) }, want: []string{}},
 		"no SBAT":          {bytes: func(b []byte) []byte { copy(row(t, b, ".sbat"), ".other"); return b }, want: []string{"(no-sbat)"}},
 		"bad SBAT":         {bytes: func(b []byte) []byte { b[le.Uint32(row(t, b, ".sbat")[20:])] = 'x'; return b }, want: []string{"sbat"}},
-		"SBAT of old tool": {image: func(im *uki.Image) { add(im, ".sbatx", "sbat,1,x\nsystemd-stub,1,x\n") }, bytes: moveSBAT(t), want: []string{"(sbat-layout)"}},
+		"SBAT of old tool": {image: func(im *uki.Image) { add(im, ".sbatx", "sbat,1,x,x,1,x\nsystemd-stub,1,x,x,1,x\n") }, bytes: moveSBAT(t), want: []string{"(sbat-layout)"}},
 		"SBAT of nobody":   {bytes: func(b []byte) []byte { r := row(t, b, ".sbat"); b[le.Uint32(r[20:])+77] = 'x'; return b }, want: []string{"(sbat-stub)"}},
+		"SBAT cut short":   {bytes: inSBAT(t, ",https://uapi-group", "\nhttps://uapi-group"), want: []string{"sbat"}},
+		"SBAT generation":  {bytes: inSBAT(t, "uki,1,", "uki,0,"), want: []string{"sbat"}},
+		"SBAT with a NUL":  {bytes: inSBAT(t, "uki,1,UKI", "uki,1,U\x00I"), want: []string{"sbat"}},
+		"SBAT umlaut":      {bytes: inSBAT(t, "uki,1,UKI", "uki,1,\xc3\xa9I"), want: []string{"(sbat-ascii)"}},
+		"SBAT in padding": {bytes: func(b []byte) []byte {
+			r := row(t, b, ".sbat")
+			copy(b[le.Uint32(r[20:])+le.Uint32(r[8:])-1:], "\nacme\n")
+			return b
+		}, want: []string{"sbat"}},
+		"SBAT not in the file": {bytes: func(b []byte) []byte {
+			r := row(t, b, ".sbat")
+			le.PutUint32(r[8:], le.Uint32(r[16:])+1)
+			return b
+		}, want: []string{"(zero-fill)", "sbat"}},
+		"two SBATs": {image: func(im *uki.Image) { add(im, ".sbatx", "sbat,1,x,x,1,x\n") }, bytes: func(b []byte) []byte {
+			copy(row(t, b, ".sbatx"), ".sbat\x00")
+			return b
+		}, want: []string{"duplicate", "sbat-repeated"}},
+		"SBAT of a profile": {image: func(im *uki.Image) {
+			im.Profiles = []uki.Profile{{Profile: []byte("ID=one"), Sections: []uki.Section{{Name: ".sbat", Content: strings.NewReader("sbat,1,x,x,1,x\n")}}}}
+		}, want: []string{"sbat-repeated1"}},
 
 		"profiles": {image: func(im *uki.Image) {
 			im.Profiles = []uki.Profile{{Profile: []byte("ID=main")}, {Profile: []byte("TITLE=x")}}
@@ -176,6 +197,18 @@ func TestCheck(t *testing.T) {
 				assert.Contains(t, f.String(), f.Code)
 			}
 		})
+	}
+}
+
+// inSBAT changes the text of the image's .sbat.
+func inSBAT(t *testing.T, old, text string) func(b []byte) []byte {
+	return func(b []byte) []byte {
+		r := row(t, b, ".sbat")
+		at, size := binary.LittleEndian.Uint32(r[20:]), binary.LittleEndian.Uint32(r[16:])
+		was := string(b[at : at+size])
+		require.Contains(t, was, old)
+		copy(b[at:at+size], strings.Replace(was, old, text, 1))
+		return b
 	}
 }
 

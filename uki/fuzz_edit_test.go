@@ -15,7 +15,7 @@ import (
 func smallImages() [][]byte {
 	sections := []petest.Section{
 		{Name: ".text", Content: []byte{0xf4}, Code: true},
-		{Name: ".sbat", Content: []byte("sbat,1,x\nsystemd-stub,1\n"), RawSize: 512},
+		{Name: ".sbat", Content: []byte("sbat,1,x,x,1,x\nsystemd-stub,1,x,x,1,x\n"), RawSize: 512},
 		{Name: ".sdmagic", Content: []byte("#### LoaderInfo: systemd-stub 262-1 ####")},
 		{Name: ".linux", Content: []byte("kernel")},
 		{Name: ".osrel", Content: []byte("ID=x\n")},

@@ -23,10 +23,10 @@ func smallStub(sbat string) []byte {
 // Whatever stub and kernel are, assembling says no or makes an image that can be opened and measured.
 func FuzzAssemble(f *testing.F) {
 	kernel := petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{{Name: ".text", Content: []byte(banner), Code: true}}}.Bytes()
-	f.Add(smallStub("sbat,1\n"), kernel)
-	f.Add(withSymbolTable(smallStub("sbat,1\n")), kernel)
+	f.Add(smallStub("sbat,1,x,x,1,x\n"), kernel)
+	f.Add(withSymbolTable(smallStub("sbat,1,x,x,1,x\n")), kernel)
 	f.Add(petest.AddonStub("262-1"), gzipped(f, kernel))
-	unaligned := smallStub("sbat,1\n")
+	unaligned := smallStub("sbat,1,x,x,1,x\n")
 	copy(row(f, unaligned, ".sdmagic")[16:], "\x29\x00") // SizeOfRawData
 	f.Add(unaligned, kernel)
 	f.Fuzz(func(t *testing.T, stub, kernel []byte) {
@@ -77,8 +77,8 @@ func FuzzProbeUname(f *testing.F) {
 
 // The merged SBAT holds each line once more, and merging it again changes nothing.
 func FuzzSBAT(f *testing.F) {
-	f.Add([]byte("sbat,1,SBAT Version\nours,1,We\n"))
-	f.Add([]byte("ours,1\r\n\x00\x00"))
+	f.Add([]byte("sbat,1,SBAT Version,x,1,x\nours,1,We,x,1,x\n"))
+	f.Add([]byte("ours,1,We,x,1,x\r\n\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 300 {
 			return
@@ -119,7 +119,7 @@ func FuzzProfileOf(f *testing.F) {
 	for _, p := range []uki.Profile{everything(), {Profile: []byte("ID=x"), Cmdline: "c", Sections: section(".pcrpkey")}} {
 		p.Linux, p.OmitUname = nil, true
 		p.Uname = ""
-		a, err := p.Assemble(source(smallStub("sbat,1\n")))
+		a, err := p.Assemble(source(smallStub("sbat,1,x,x,1,x\n")))
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -136,7 +136,7 @@ func FuzzProfileOf(f *testing.F) {
 		}
 		p.OmitUname = true
 		p.Uname = ""
-		a, err := p.Assemble(source(smallStub("sbat,1\n")))
+		a, err := p.Assemble(source(smallStub("sbat,1,x,x,1,x\n")))
 		if err != nil {
 			return
 		}

@@ -106,7 +106,7 @@ func (d *drawer) draw(stubRelease int, real bool) toolCase {
 	args = append(args, d.trees(&c.image)...)
 	small := stubRelease == 252 // its .sbat has room for one short line
 	if small || d.has(3) {
-		c.image.SBAT = []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nours,1\n")
+		c.image.SBAT = []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nus,1,x,x,1,x\n")
 		args = append(args, "--sbat=@"+d.file("sbat", c.image.SBAT))
 	}
 	for i := range d.IntN(3) {
@@ -139,7 +139,7 @@ func (d *drawer) drawKernel() []byte {
 	k := petest.Kernel("6.12.0-stand-in")
 	switch d.IntN(4) {
 	case 0: // with SBAT of its own
-		return petest.Kernel("6.12.0-stand-in", petest.Section{Name: ".sbat", Content: []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nlinux,1\n")})
+		return petest.Kernel("6.12.0-stand-in", petest.Section{Name: ".sbat", Content: []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nlinux,1,x,x,1,x\n")})
 	case 1: // not NX-compatible: DllCharacteristics of the optional header at 88
 		k[88+70], k[88+71] = 0, 0
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sbat"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
@@ -50,8 +51,9 @@ type Image struct {
 	HWIDs          []hwid.Record // .hwids
 	Firmware       []Firmware    // .efifw, one section each
 
-	// SBAT holds component lines for Secure Boot revocation, with or without the "sbat,1,..." header line. They follow
-	// the lines of the stub and of the kernel. Empty: the line `uki,1,UKI,uki,1,...` that ukify writes.
+	// SBAT holds component lines for Secure Boot revocation, with or without the "sbat,1,..." header line: six columns of ASCII, none empty, the
+	// second a generation from 1 to 65535. They follow the lines of the stub and of the kernel, which have to be such lines as well: shim
+	// does not start an image of which it cannot read a line. Empty: the line `uki,1,UKI,uki,1,...` that ukify writes.
 	SBAT []byte
 
 	PCRPublicKey []byte // PEM, "PUBLIC KEY": goes into .pcrpkey, which is measured
@@ -129,12 +131,12 @@ func (im *Image) plan() (*plan, error) {
 		}
 	}
 	base := im.parts()
-	sbat, err := p.mergedSBAT(kernels, im.SBAT, sbatDefault)
+	merged, err := p.mergedSBAT(kernels, im.SBAT, sbatDefault)
 	if err != nil {
 		return nil, err
 	}
-	if !p.replaceSBAT(sbat) {
-		base.sbat = sbat
+	if !p.replaceSBAT(merged) {
+		base.sbat = merged
 	}
 	if base.uname, err = unameOf("", im.Uname, im.OmitUname, im.Linux); err != nil {
 		return nil, err
@@ -242,6 +244,11 @@ func (p *plan) mergedSBAT(kernels []osmith.Source, given []byte, otherwise strin
 	own, err := sbatLines(given, false)
 	if err != nil {
 		return nil, &PartError{"SBAT", err}
+	}
+	for _, l := range own {
+		if !sbat.IsASCII(l) {
+			return nil, partError("SBAT", "%q is not ASCII", l)
+		}
 	}
 	if len(given) == 0 {
 		own = []string{otherwise}

@@ -43,27 +43,38 @@ func TestBadParts(t *testing.T) {
 		is     error
 		text   string
 	}{
-		"no stub":        {func(im *uki.Image) { im.Stub = nil }, "Stub", uki.ErrMissing, "uki: Stub: not given"},
-		"no kernel":      {func(im *uki.Image) { im.Linux = nil }, "Linux", uki.ErrMissing, "uki: Linux: not given"},
-		"text as kernel": {func(im *uki.Image) { im.Linux = strings.NewReader("kernel") }, "Linux", uki.ErrNotPE, "uki: Linux: not a PE image"},
-		"gzip as kernel": {func(im *uki.Image) { im.Linux = source(append([]byte{0x1f, 0x8b}, make([]byte, 200)...)) }, "Linux", uki.ErrNotPE, "not a PE"},
-		"text as stub":   {func(im *uki.Image) { im.Stub = strings.NewReader("stub") }, "Stub", uki.ErrNotPE, "not a PE"},
-		"cut stub":       {func(im *uki.Image) { im.Stub = source(petest.Stub("262")[:9000]) }, "Stub", nil, "section .rodata"},
-		"signed stub":    {func(im *uki.Image) { im.Stub = source(signed) }, "Stub", uki.ErrSigned, "signature"},
-		"loader as stub": {func(im *uki.Image) { im.Stub = source(petest.Loader("262")) }, "Stub", uki.ErrNotStub, ".osrel"},
-		"addon's stub":   {func(im *uki.Image) { im.Stub = source(petest.AddonStub("262-1")) }, "Stub", uki.ErrNotStub, "this is systemd-addon, systemd-stub is wanted"},
-		"image as stub":  {func(im *uki.Image) { b := complete(); im.Stub = source(assemble(t, &b)) }, "Stub", uki.ErrNotStub, ".osrel"},
-		"architecture":   {func(im *uki.Image) { im.Linux = source(arm) }, "Linux", nil, "machine type 0xaa64, the stub's is 0x8664"},
-		"no uname":       {func(im *uki.Image) { im.Linux = source(petest.Stub("1")) }, "Linux", uki.ErrUnknownUname, "HdrS"},
-		"two unames":     {func(im *uki.Image) { im.Uname, im.OmitUname = "x", true }, "Uname", nil, "OmitUname"},
-		"NUL in cmdline": {func(im *uki.Image) { im.Cmdline = "a\x00b" }, "Cmdline", nil, "NUL"},
-		"nil initrd":     {func(im *uki.Image) { im.Initrd = []osmith.Source{source(nil), nil} }, "Initrd[1]", uki.ErrMissing, ""},
-		"DER key":        {func(im *uki.Image) { im.PCRPublicKey = []byte{0x30, 0x82} }, "PCRPublicKey", nil, "PEM"},
-		"binary SBAT":    {func(im *uki.Image) { im.SBAT = []byte("a\x01b") }, "SBAT", nil, "unprintable"},
-		"twice":          {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".osrel", Content: source(nil)}} }, "Sections", nil, ".osrel is there twice"},
-		"stub's own":     {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".text", Content: source(nil)}} }, "Sections", nil, "of its own"},
-		"long name":      {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".ninebyte", Content: source(nil)}} }, "Sections", nil, "1 to 8"},
-		"nil content":    {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".x"}} }, "Sections[0]", uki.ErrMissing, ""},
+		"no stub":               {func(im *uki.Image) { im.Stub = nil }, "Stub", uki.ErrMissing, "uki: Stub: not given"},
+		"no kernel":             {func(im *uki.Image) { im.Linux = nil }, "Linux", uki.ErrMissing, "uki: Linux: not given"},
+		"text as kernel":        {func(im *uki.Image) { im.Linux = strings.NewReader("kernel") }, "Linux", uki.ErrNotPE, "uki: Linux: not a PE image"},
+		"gzip as kernel":        {func(im *uki.Image) { im.Linux = source(append([]byte{0x1f, 0x8b}, make([]byte, 200)...)) }, "Linux", uki.ErrNotPE, "not a PE"},
+		"text as stub":          {func(im *uki.Image) { im.Stub = strings.NewReader("stub") }, "Stub", uki.ErrNotPE, "not a PE"},
+		"cut stub":              {func(im *uki.Image) { im.Stub = source(petest.Stub("262")[:9000]) }, "Stub", nil, "section .rodata"},
+		"signed stub":           {func(im *uki.Image) { im.Stub = source(signed) }, "Stub", uki.ErrSigned, "signature"},
+		"loader as stub":        {func(im *uki.Image) { im.Stub = source(petest.Loader("262")) }, "Stub", uki.ErrNotStub, ".osrel"},
+		"addon's stub":          {func(im *uki.Image) { im.Stub = source(petest.AddonStub("262-1")) }, "Stub", uki.ErrNotStub, "this is systemd-addon, systemd-stub is wanted"},
+		"image as stub":         {func(im *uki.Image) { b := complete(); im.Stub = source(assemble(t, &b)) }, "Stub", uki.ErrNotStub, ".osrel"},
+		"architecture":          {func(im *uki.Image) { im.Linux = source(arm) }, "Linux", nil, "machine type 0xaa64, the stub's is 0x8664"},
+		"no uname":              {func(im *uki.Image) { im.Linux = source(petest.Stub("1")) }, "Linux", uki.ErrUnknownUname, "HdrS"},
+		"two unames":            {func(im *uki.Image) { im.Uname, im.OmitUname = "x", true }, "Uname", nil, "OmitUname"},
+		"NUL in cmdline":        {func(im *uki.Image) { im.Cmdline = "a\x00b" }, "Cmdline", nil, "NUL"},
+		"nil initrd":            {func(im *uki.Image) { im.Initrd = []osmith.Source{source(nil), nil} }, "Initrd[1]", uki.ErrMissing, ""},
+		"DER key":               {func(im *uki.Image) { im.PCRPublicKey = []byte{0x30, 0x82} }, "PCRPublicKey", nil, "PEM"},
+		"SBAT generation 0":     {func(im *uki.Image) { im.SBAT = []byte("acme,0,Acme,acme,1,x") }, "SBAT", nil, "want a number from 1 to 65535"},
+		"SBAT generation 65536": {func(im *uki.Image) { im.SBAT = []byte("acme,65536,Acme,acme,1,x") }, "SBAT", nil, "want a number from 1 to 65535"},
+		"SBAT generation -1":    {func(im *uki.Image) { im.SBAT = []byte("acme,-1,Acme,acme,1,x") }, "SBAT", nil, "want a number from 1 to 65535"},
+		"SBAT of five columns":  {func(im *uki.Image) { im.SBAT = []byte("acme,1,Acme,acme,1") }, "SBAT", nil, "has 5 columns, want 6"},
+		"SBAT not ASCII":        {func(im *uki.Image) { im.SBAT = []byte("acme,1,\xc3\x84cme,acme,1,x") }, "SBAT", nil, "is not ASCII"},
+		"SBAT of the kernel": {func(im *uki.Image) {
+			im.Linux = source(petest.Kernel("6.12.0", petest.Section{Name: ".sbat", Content: []byte("sbat,1,x,x,1,x\nlinux,1\n")}))
+		}, "Linux", nil, "has 2 columns, want 6"},
+		"SBAT of the stub": {func(im *uki.Image) {
+			im.Stub = source(bytes.Replace(petest.Stub("262-1"), []byte("systemd-stub,1,"), []byte("systemd-stub,0,"), 1))
+		}, "Stub", nil, "want a number from 1 to 65535"},
+		"binary SBAT": {func(im *uki.Image) { im.SBAT = []byte("a,1,b\x01,c,d,e") }, "SBAT", nil, "byte 0x01 in column 3"},
+		"twice":       {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".osrel", Content: source(nil)}} }, "Sections", nil, ".osrel is there twice"},
+		"stub's own":  {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".text", Content: source(nil)}} }, "Sections", nil, "of its own"},
+		"long name":   {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".ninebyte", Content: source(nil)}} }, "Sections", nil, "1 to 8"},
+		"nil content": {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".x"}} }, "Sections[0]", uki.ErrMissing, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			im := complete()
@@ -95,7 +106,7 @@ func TestBadParts(t *testing.T) {
 	})
 	t.Run("no SBAT room", func(t *testing.T) {
 		im := complete()
-		im.SBAT = []byte(strings.Repeat("x,1\n", 250))
+		im.SBAT = []byte(strings.Repeat("x,1,x,x,1,x\n", 80))
 		_, err := im.Assemble()
 		var s *uki.SpaceError
 		require.ErrorAs(t, err, &s)
@@ -262,10 +273,10 @@ func TestSBATIsMerged(t *testing.T) {
 	im := complete()
 	stub := "systemd-stub,1,osmith stand-in,systemd,262-1,https://systemd.io/\n"
 	assert.Equal(t, header+stub+"uki,1,UKI,uki,1,https://uapi-group.org/specifications/specs/unified_kernel_image/\n", sbat(&im))
-	im.SBAT = []byte("ours,1\r\ntwo,2")
-	im.Linux = source(petest.Kernel("6.12.0", petest.Section{Name: ".sbat", Content: []byte("sbat,1,other header\nlinux,1\n\x00\x00")}))
-	assert.Equal(t, header+stub+"linux,1\nours,1\ntwo,2\n", sbat(&im))
-	im.Linux = source(petest.Kernel("6.12.0", petest.Section{Name: ".sbat", Content: []byte("linux,1\n")}))
+	im.SBAT = []byte("ours,1,a,b,1,c\r\n\ntwo,2,a,b,1,c")
+	im.Linux = source(petest.Kernel("6.12.0", petest.Section{Name: ".sbat", Content: []byte("sbat,1,other header,b,1,c\nlinux,1,a,b,1,c\n\x00\x00")}))
+	assert.Equal(t, header+stub+"linux,1,a,b,1,c\nours,1,a,b,1,c\ntwo,2,a,b,1,c\n", sbat(&im))
+	im.Linux = source(petest.Kernel("6.12.0", petest.Section{Name: ".sbat", Content: []byte("linux,1,a,b,1,c\n")}))
 	_, err := im.Assemble()
 	assert.ErrorContains(t, err, "uki: Linux: SBAT begins with")
 	im.Linux = source(petest.Kernel("6.12.0", petest.Section{Name: ".sbat", Content: make([]byte, 70000)}))

@@ -34,8 +34,8 @@ type Profile struct {
 	Firmware       []Firmware
 	Microcode      osmith.Source
 
-	// Sections are further sections, and any known one, .sbat included, that is to be overridden by bytes that no field
-	// above allows.
+	// Sections are further sections, and any known one that is to be overridden by bytes that no field above allows. A .sbat is possible, as
+	// the stub measures it, but shim refuses an image that has two.
 	Sections []Section
 
 	// Each profile has measurements of its own, and so a signature of its own.

@@ -199,10 +199,10 @@ func TestPCRSignatureReserve(t *testing.T) {
 
 // The kernels of all profiles count for what the image promises and what revokes it.
 func TestKernelsOfProfiles(t *testing.T) {
-	lines := "sbat,1,SBAT Version,sbat,1,https://example.org\nlinux,1,both\n"
+	lines := "sbat,1,SBAT Version,sbat,1,https://example.org\nlinux,1,both,x,1,x\n"
 	im := complete()
 	im.Linux = source(petest.Kernel("6.12.0", petest.Section{Name: ".sbat", Content: []byte(lines)}))
-	other := petest.Kernel("6.13.0", petest.Section{Name: ".sbat", Content: []byte(lines + "linux.acme,2,other\n")})
+	other := petest.Kernel("6.13.0", petest.Section{Name: ".sbat", Content: []byte(lines + "linux.acme,2,other,x,1,x\n")})
 	im.Profiles = []uki.Profile{{Profile: []byte("ID=x"), Linux: source(other)}}
 	nx := func() bool {
 		b := assemble(t, &im)
@@ -216,8 +216,8 @@ func TestKernelsOfProfiles(t *testing.T) {
 	s, _ := f.Section(".sbat")
 	b, err := io.ReadAll(s)
 	require.NoError(t, err)
-	assert.Equal(t, 1, strings.Count(string(b), "linux,1,both\n"))
-	assert.Equal(t, 1, strings.Count(string(b), "linux.acme,2,other\n"))
+	assert.Equal(t, 1, strings.Count(string(b), "linux,1,both,x,1,x\n"))
+	assert.Equal(t, 1, strings.Count(string(b), "linux.acme,2,other,x,1,x\n"))
 	other[88+70], other[88+71] = 0, 0 // DllCharacteristics of the optional header at 88
 	assert.False(t, nx())
 }

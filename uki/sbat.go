@@ -1,14 +1,12 @@
 package uki
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/sbat"
 )
 
 // The line every SBAT section begins with, and the component lines of images and add-ons whose builder names none. All as
@@ -19,23 +17,16 @@ const (
 	sbatAddon   = "uki-addon,1,UKI Addon,addon,1,https://www.freedesktop.org/software/systemd/man/latest/systemd-stub.html"
 )
 
-// maxSBAT bounds what is read of a foreign .sbat section. Real ones have a few hundred bytes.
-const maxSBAT = 64 << 10
-
-// sbatLines returns the component lines of an SBAT text, without the header line and NUL padding.
+// sbatLines returns the component lines of an SBAT text, without the header line and NUL padding. What shim would refuse, or would read in
+// another way than it is written, is an error: an image of which shim cannot read the section does not start.
 func sbatLines(b []byte, headerRequired bool) ([]string, error) {
-	b = bytes.TrimRight(b, "\x00")
-	if len(b) == 0 {
+	lines, err := sbat.Lines(b)
+	if err != nil {
+		return nil, err
+	}
+	if len(lines) == 0 {
 		return nil, nil
 	}
-	if !utf8.Valid(b) {
-		return nil, fmt.Errorf("SBAT is not UTF-8 text")
-	}
-	text := strings.ReplaceAll(string(b), "\r\n", "\n")
-	if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
-		return nil, fmt.Errorf("SBAT holds the unprintable character %q", text[i])
-	}
-	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if strings.HasPrefix(lines[0], "sbat,") {
 		return lines[1:], nil
 	}
@@ -51,7 +42,7 @@ func sbatOf(src osmith.Source, f *pe.File) ([]string, error) {
 	if !ok {
 		return nil, nil
 	}
-	b, err := readAll(offsetReader{src, int64(s.Offset)}, int64(s.RawSize), maxSBAT)
+	b, err := readAll(offsetReader{src, int64(s.Offset)}, int64(s.RawSize), sbat.MaxSize)
 	if err != nil {
 		return nil, fmt.Errorf("section .sbat: %w", err)
 	}

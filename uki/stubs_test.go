@@ -37,7 +37,7 @@ func TestRealStubs(t *testing.T) {
 				kernel, err = os.ReadFile(c.kernel)
 				require.NoError(t, err)
 			}
-			im := uki.Image{Stub: source(stub), Linux: source(kernel), OSRelease: []byte("ID=x\nVERSION_ID=1\n"), Cmdline: "ro", SBAT: []byte("uki,1\n")}
+			im := uki.Image{Stub: source(stub), Linux: source(kernel), OSRelease: []byte("ID=x\nVERSION_ID=1\n"), Cmdline: "ro", SBAT: []byte("uki,1,x,x,1,x\n")}
 			f, err := uki.Open(source(assemble(t, &im)))
 			require.NoError(t, err)
 			release, err := f.StubVersion()

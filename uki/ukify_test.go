@@ -103,7 +103,7 @@ func (d *drawer) drawAddon(i int) (toolCase, func() (*uki.Assembled, error)) {
 		a.Sections = append([]uki.Section{{Name: ".splash2", Content: source(b)}}, sections...)
 	}
 	if d.has(2) {
-		a.SBAT = []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nours,1\n")
+		a.SBAT = []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nours,1,x,x,1,x\n")
 		args = append(args, "--sbat=@"+d.file("sbat", a.SBAT))
 	}
 	c.lines = []string{d.ukify(args)}
@@ -197,7 +197,7 @@ func TestUkifyMergesOneSBAT(t *testing.T) {
 	d := newDrawer(t, 7, t.TempDir(), 262)
 	d.readParts(r)
 	base := petest.Kernel("6.12.0")
-	other := petest.Kernel("6.13.0", petest.Section{Name: ".sbat", Content: []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nlinux,7\n")})
+	other := petest.Kernel("6.13.0", petest.Section{Name: ".sbat", Content: []byte("sbat,1,SBAT Version,sbat,1,https://example.org\nlinux,7,x,x,1,x\n")})
 	other[88+70], other[88+71] = 0, 0 // DllCharacteristics of the optional header at 88
 	in := func(name string) string { return filepath.Join(d.dir, name) }
 	r.Run(t, d.dir, "sh", "-ec", strings.Join([]string{
@@ -211,6 +211,6 @@ func TestUkifyMergesOneSBAT(t *testing.T) {
 		f, err := pe.Parse(source(b), int64(len(b)))
 		require.NoError(t, err)
 		assert.Zero(t, f.DllCharacteristics&pe.DllNXCompat, what)
-		assert.Equal(t, what == "ours", bytes.Contains(b[f.Sections[3].Offset:][:1024], []byte("linux,7\n")), what)
+		assert.Equal(t, what == "ours", bytes.Contains(b[f.Sections[3].Offset:][:1024], []byte("linux,7,x,x,1,x\n")), what)
 	}
 }

@@ -31,16 +31,13 @@ func TestParse(t *testing.T) {
 		text   string
 		offset int64
 	}{
-		"nothing":        {"", 0},
-		"padding":        {"\x00\x00", 0},
-		"blank lines":    {"\r\n\n", 0},
-		"five columns":   {stub + "a,1,b,c,d\n", int64(len(stub))},
-		"empty column":   {"a,1,b,,d,e", 0},
-		"empty name":     {",1,b,c,d,e", 0},
-		"trailing comma": {stub + "a,1,b,c,d,\n", int64(len(stub))},
-		"NUL inside":     {"a,1\x00,b,c,d,e", 3},
-		"not ASCII":      {"a,1,b,c,d,\xc3\xa9", 10},
-		"too much":       {strings.Repeat("a,1,b,c,d,e\n", 6000), 0},
+		"five columns":        {stub + "a,1,b,c,d\n", int64(len(stub))},
+		"no comma":            {"a", 0},
+		"empty column":        {"a,1,b,,d,e", 0},
+		"empty name":          {",1,b,c,d,e", 0},
+		"trailing comma":      {stub + "a,1,b,c,d,\n", int64(len(stub))},
+		"NUL before the last": {"a,1,b,c,d\x00,e", 0},
+		"too much":            {strings.Repeat("a,1,b,c,d,e\n", 6000), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, err := sbat.Parse([]byte(c.text))
@@ -53,6 +50,38 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// What shim lets pass. Each row was put to csv.c and sbat.c of shim 16.1, compiled for Linux, with the same result.
+func TestParseAsShim(t *testing.T) {
+	const a, b = "a,1,x,x,x,x", "b,2,x,x,x,x"
+	for text, want := range map[string]string{
+		"":                             "",
+		"\x00\x00":                     "",
+		"\r\n\n":                       "",
+		a + ",more,":                   "a 1",
+		a + "\r" + b:                   "a 1 b 2",
+		"a,1,\xc3\xa9,\x01,x,\xff":     "a 1",
+		a + "\x00\n" + b:               "a 1",     // a NUL byte in a line ends the text,
+		a + "\n\x00" + b:               "a 1",     // and right behind a line break,
+		a + "\n\n\x00" + b:             "a 1 b 2", // but not behind one that was passed over
+		a + "\r\n\x00" + b:             "a 1 b 2",
+		a + "\r\n\x00\x00" + b:         "a 1",
+		a + "\r\n\x00\n" + b:           "a 1 b 2",
+		"\x00" + a:                     "",
+		"\n\x00" + a:                   "a 1",
+		"\xef\xbb\xbf\xef\xbb\xbf" + a: "\xef\xbb\xbfa 1",
+		"\xef\xbb" + a:                 "\xef\xbba 1",
+	} {
+		e, err := sbat.Parse([]byte(text))
+		require.NoError(t, err, "%q", text)
+		var got []string
+		for _, x := range e {
+			require.Len(t, x.Fields, 6, "%q", text)
+			got = append(got, x.Component, x.Fields[1])
+		}
+		require.Equal(t, want, strings.Join(got, " "), "%q", text)
+	}
+}
+
 func TestLevel(t *testing.T) {
 	l, err := sbat.ParseLevel([]byte(level))
 	require.NoError(t, err)
@@ -61,7 +90,11 @@ func TestLevel(t *testing.T) {
 	old, err := sbat.ParseLevel([]byte("sbat,1"))
 	require.NoError(t, err)
 	require.Empty(t, old.Date())
-	for _, text := range []string{"", "shim,4\n", level + "grub\n", level + "grub,\n"} {
+	// A fourth column is not looked at, a third one has to be there if its comma is.
+	l, err = sbat.ParseLevel([]byte("sbat,1,2024010900,,\n"))
+	require.NoError(t, err)
+	require.Len(t, l.Entries[0].Fields, 3)
+	for _, text := range []string{"", "shim,4\n", "sbat", "sbat,", "sbat,1,\n", "\nsbat,1\n", "\xef\xbb\xbfsbat,1\n", level + "grub\n", level + "grub,\n", level + "grub,1,\n"} {
 		l, err := sbat.ParseLevel([]byte(text))
 		require.Error(t, err, text)
 		require.Nil(t, l)
@@ -92,21 +125,88 @@ func TestRevokes(t *testing.T) {
 			require.Equal(t, `component "grub" is of generation 2, the level asks for 3`, r.String())
 		}
 	}
+	// Shim's atoi: blanks and tabs in front, no sign, 16 bits of the result.
 	for text, want := range map[string]uint16{
-		"5": 5, " 5": 5, "+5": 5, "5x": 5, "x5": 0, "-1": 65535, "65536": 0, "65541": 5, "007": 7, "99999999999999999999": 65535 & uint16(99999999999999999999%65536),
+		"5": 5, " \t5": 5, "+5": 0, "5x": 5, "x5": 0, "-1": 0, "65535": 65535, "65536": 0, "65541": 5, "007": 7, "1.5": 1, "18446744073709551621": 5,
 	} {
 		e, err := sbat.Parse([]byte("c," + text + ",a,b,c,d"))
 		require.NoError(t, err)
 		require.Equal(t, want, e[0].Generation, text)
 	}
+	// Of two lines for one component the first counts; another component behind it is still looked at.
+	l, err := sbat.ParseLevel([]byte("sbat,1\ngrub,1\ngrub,9\nshim,2\n"))
+	require.NoError(t, err)
+	e, err := sbat.Parse([]byte("grub,3,a,b,c,d\nshim,1,a,b,c,d\n"))
+	require.NoError(t, err)
+	require.Equal(t, &sbat.Revocation{Component: "shim", Generation: 1, Least: 2}, l.Revokes(e))
+	require.Nil(t, l.Revokes(e[:1]))
+}
+
+func TestLines(t *testing.T) {
+	lines, err := sbat.Lines([]byte(stub))
+	require.NoError(t, err)
+	require.Equal(t, strings.Split(strings.TrimSuffix(stub, "\n"), "\n"), lines)
+	for _, text := range []string{strings.ReplaceAll(stub, "\n", "\r\n"), "\n" + stub + "\n\x00\x00\x00", strings.TrimSuffix(stub, "\n")} {
+		other, err := sbat.Lines([]byte(text))
+		require.NoError(t, err)
+		require.Equal(t, lines, other)
+	}
+	for text, want := range map[string]string{
+		"a,1,b,c,d":                           "has 5 columns, want 6",
+		"a":                                   "has 1 columns, want 6",
+		"a,1,b,c,d,":                          "column 6 is empty",
+		"a,1,,c,d,e":                          "column 3 is empty",
+		",1,b,c,d,e":                          "column 1 is empty",
+		"a,,b,c,d,e":                          "column 2 is empty",
+		"a,0,b,c,d,e":                         `generation "0", want a number from 1 to 65535`,
+		"a,-1,b,c,d,e":                        `generation "-1"`,
+		"a,+1,b,c,d,e":                        `generation "+1"`,
+		"a, 1,b,c,d,e":                        `generation " 1"`,
+		"a,01,b,c,d,e":                        `generation "01"`,
+		"a,1_0,b,c,d,e":                       `generation "1_0"`,
+		"a,one,b,c,d,e":                       `generation "one"`,
+		"a,65536,b,c,d,e":                     `generation "65536"`,
+		"a,1,b,c\x00,d,e":                     "byte 0x00 in column 4",
+		"a,1,b,c,d,e\x00\n\n":                 "byte 0x00 in column 6",
+		"a,1,b\rb,c,d,e":                      "byte 0x0d in column 3",
+		"a,1,b\tb,c,d,e":                      "byte 0x09 in column 3",
+		"a,1,b\x7fb,c,d,e":                    "byte 0x7f in column 3",
+		"\xef\xbb\xbfa,1,b,c,d,e":             "byte order mark",
+		strings.Repeat("a,1,b,c,d,e\n", 6000): "limit 65536",
+	} {
+		lines, err := sbat.Lines([]byte(text))
+		require.Nil(t, lines, text)
+		require.ErrorContains(t, err, want, "%q", text)
+		f, ok := errors.AsType[*osmith.FormatError](err)
+		require.True(t, ok)
+		require.Zero(t, f.Offset)
+	}
+	_, err = sbat.Lines([]byte("a,1,b,c,d,e\r\n\na,1"))
+	f, ok := errors.AsType[*osmith.FormatError](err)
+	require.True(t, ok)
+	require.Equal(t, int64(14), f.Offset)
+
+	for _, line := range lines {
+		require.True(t, sbat.IsASCII(line))
+	}
+	require.False(t, sbat.IsASCII("a,1,\xc3\xa9,c,d,e"))
+	require.False(t, sbat.IsASCII("a,1,\t,c,d,e"))
+	for text, want := range map[string]uint16{"1": 1, "65535": 65535} {
+		n, err := sbat.Generation(text)
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+	}
+	_, err = sbat.Generation("")
+	require.Error(t, err)
 }
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(stub))
 	f.Add([]byte(level))
+	f.Add([]byte("a,1,x,x,x,x\r\n\x00b,2,x,x,x,x"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		e, err := sbat.Parse(data)
-		if (e == nil) != (err != nil) {
+		if e != nil && err != nil {
 			t.Fatalf("%v and error %v", e, err)
 		}
 		l, err := sbat.ParseLevel(data)
@@ -119,6 +219,7 @@ func FuzzParse(f *testing.F) {
 		}
 		// What was parsed, written again, is parsed to the same.
 		var text strings.Builder
+		text.WriteString("\n") // so that a component that begins as a byte order mark does stays what it is
 		for _, x := range e {
 			text.WriteString(strings.Join(x.Fields, ",") + "\n")
 		}
@@ -126,6 +227,20 @@ func FuzzParse(f *testing.F) {
 			again, err := sbat.Parse([]byte(text.String()))
 			require.NoError(t, err)
 			require.Equal(t, e, again)
+		}
+		// What may be written is read by shim as it was meant.
+		lines, err := sbat.Lines(data)
+		if err != nil {
+			return
+		}
+		read, err := sbat.Parse(data)
+		require.NoError(t, err)
+		require.Len(t, read, len(lines))
+		for i, line := range lines {
+			require.True(t, strings.HasPrefix(line, strings.Join(read[i].Fields, ",")))
+			n, err := sbat.Generation(read[i].Fields[1])
+			require.NoError(t, err)
+			require.Equal(t, n, read[i].Generation)
 		}
 	})
 }
