@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"sort"
 	"strings"
@@ -23,6 +24,8 @@ const (
 	SeverityWarning Severity = iota + 1
 	// SeverityError: some firmware, boot loader or stub refuses the image or does something else than it seems to say.
 	SeverityError
+	// SeverityUnknown: nobody knows whether it boots. Who needs a yes has none.
+	SeverityUnknown
 )
 
 func (s Severity) String() string {
@@ -31,6 +34,8 @@ func (s Severity) String() string {
 		return "warning"
 	case SeverityError:
 		return "error"
+	case SeverityUnknown:
+		return "unknown"
 	}
 	return fmt.Sprintf("severity %d", int(s))
 }
@@ -61,8 +66,8 @@ func (f Finding) String() string {
 // an error of Open. Kernels and text sections are read, initrds are not.
 func (f *File) Check() []Finding {
 	c := &checker{f: f, payload: f.firstPayload()}
-	row, err := knownRelease(f.version, f.versionErr, f.assume)
-	if c.release = row.Number; err != nil && f.kind == kindImage {
+	var err error
+	if c.row, err = knownRelease(f.version, f.versionErr, f.assume); err != nil && f.kind == kindImage {
 		c.warn("stub-unknown", -1, "", "%v: what it measures cannot be told", err)
 	}
 	c.geometry()
@@ -94,8 +99,8 @@ func (f *File) CheckAddon(addon *File) []Finding {
 // A checker collects findings about one file.
 type checker struct {
 	f       *File
-	release int // of the stub, 0: unknown
-	payload int // the first section that is not the stub's own
+	row     sdstub.Release // of the stub; its Number is 0 if that is unknown
+	payload int            // the first section that is not the stub's own
 	out     []Finding
 }
 
@@ -213,6 +218,8 @@ func (c *checker) kernel(i int) {
 	}
 	if !sameArchitecture(f.pe.Machine, k.Machine) {
 		c.fail("machine", s.Profile, s.Name, "machine type %#04x, the stub's is %#04x", k.Machine, f.pe.Machine)
+	} else if f.kind == kindImage { // what has no stub of its own is started by another one
+		c.start(k, data, s.Profile)
 	}
 	if f.pe.DllCharacteristics&pe.DllNXCompat != 0 && k.DllCharacteristics&pe.DllNXCompat == 0 {
 		c.fail("nx", s.Profile, s.Name, "the image promises to run without executable data (NX_COMPAT), the kernel does not: it crashes where firmware enforces that")
@@ -224,6 +231,15 @@ func (c *checker) kernel(i int) {
 			c.warn("uname", s.Profile, ".uname", "says %q, the kernel is %q: add-ons are chosen by the former", untilNUL(b), version)
 		}
 	}
+}
+
+// start checks that the stub starts a kernel.
+func (c *checker) start(k *pe.File, data io.ReaderAt, profile int) {
+	found, err := kernelFindings(k, data, c.f.pe.Machine, c.row, profile)
+	if err != nil {
+		c.fail("unreadable", profile, ".linux", "%v", noEOF(err))
+	}
+	c.out = append(c.out, found...)
 }
 
 // profiles checks that each profile is something that can boot.
@@ -346,10 +362,10 @@ func (c *checker) sbat() {
 	}
 	// Up to 257 stubs bring the section without room for more lines; from 258 on it has 1024 bytes, and what puts the
 	// merged text anywhere else, as ukify before 257.9 does, leaves shim with the stub's lines alone.
-	if first >= c.payload && c.release >= 258 {
+	if first >= c.payload && c.row.Number >= 258 {
 		c.warn("sbat-layout", -1, ".sbat", "appended, while stubs of systemd 258 and later have it among their own sections: the image was made by a tool for older stubs")
 	}
-	if c.release > 0 && !hasComponent(lines, "systemd-stub") && !hasComponent(lines, "systemd") {
+	if c.row.Number > 0 && !hasComponent(lines, "systemd-stub") && !hasComponent(lines, "systemd") {
 		c.warn("sbat-stub", -1, ".sbat", "has no line of the stub (systemd-stub): it cannot be revoked")
 	}
 }
@@ -409,8 +425,8 @@ func (c *checker) sections() {
 			c.warn("zero-fill", s.Profile, s.Name, "%d bytes in memory, %d in the file: the rest is zeros", s.Size, s.RawSize)
 		}
 		// Stubs that do not read .uname and .sbat lose nothing: the former is for other readers, too, the latter for shim.
-		if c.release > 0 && c.release < k.Since && s.Name != ".uname" && s.Name != ".sbat" {
-			c.fail("stub-too-old", s.Profile, s.Name, "the stub is of systemd %d and knows no such section, which came with %d", c.release, k.Since)
+		if c.row.Number > 0 && c.row.Number < k.Since && s.Name != ".uname" && s.Name != ".sbat" {
+			c.fail("stub-too-old", s.Profile, s.Name, "the stub is of systemd %d and knows no such section, which came with %d", c.row.Number, k.Since)
 		}
 		c.content(i)
 	}

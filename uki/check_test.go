@@ -38,8 +38,11 @@ func codes(list []uki.Finding) []string {
 	out := []string{}
 	for _, f := range list {
 		code := f.Code
-		if f.Severity == uki.SeverityWarning {
+		switch f.Severity {
+		case uki.SeverityWarning:
 			code = "(" + code + ")"
+		case uki.SeverityUnknown:
+			code += "?"
 		}
 		if f.Profile > 0 {
 			code += string(rune('0' + f.Profile))

@@ -30,6 +30,13 @@
 // opened with [Open], judged with [File.Check], and changed with [File.Edit], which refuses to lose in silence what a
 // change destroys.
 //
+// # Kernels that a stub does not start
+//
+// A stub refuses kernels that the firmware would load: since systemd 258 it puts the kernel into memory itself. For each reason and each
+// release from 252 to 262 it is known from a boot, from the source, or not at all whether it does. Assemble refuses what is not known to
+// be started ([KernelError]) unless [Image].AllowKernelThatTheStubRefuses says otherwise, [File.Edit] calls it a loss ([LossStart]), and
+// [File.Check] reports it as an error, or as [SeverityUnknown].
+//
 // # Limits
 //
 // The version of the kernel is found in x86 bzImages, and by its banner in images of other architectures, plain or

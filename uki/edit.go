@@ -309,6 +309,9 @@ const (
 	LossSymbols
 	// LossDebugDirectory: the debug directory, if what it points to has to move.
 	LossDebugDirectory
+	// LossStart: that the stub is known to start the kernel, if a new one is refused by it or nothing is known of that
+	// ([KernelError]).
+	LossStart
 )
 
 var lossNames = map[Loss]string{
@@ -317,6 +320,7 @@ var lossNames = map[Loss]string{
 	LossTrailingData:   "the data behind its last section (LossTrailingData)",
 	LossSymbols:        "its COFF symbol table (LossSymbols)",
 	LossDebugDirectory: "its debug directory (LossDebugDirectory)",
+	LossStart:          "a kernel that its stub starts (LossStart)",
 }
 
 func (l Loss) String() string {
@@ -328,7 +332,16 @@ func (l Loss) String() string {
 
 // LossError is returned for an [Edit] that would lose what it was not told to lose.
 type LossError struct {
-	Losses []Loss // all of them, in the order of the constants
+	Losses []Loss       // all of them, in the order of the constants
+	Kernel *KernelError // with LossStart: why
+}
+
+// Unwrap returns why the stub does not start the kernel, if that is lost.
+func (e *LossError) Unwrap() error {
+	if e.Kernel == nil {
+		return nil
+	}
+	return e.Kernel
 }
 
 func (e *LossError) Error() string {
@@ -336,5 +349,9 @@ func (e *LossError) Error() string {
 	for _, l := range e.Losses {
 		names = append(names, l.String())
 	}
-	return "edit: the image would lose " + strings.Join(names, ", ") + ": Edit.Lose allows that"
+	text := "edit: the image would lose " + strings.Join(names, ", ") + ": Edit.Lose allows that"
+	if e.Kernel != nil {
+		text += "; " + e.Kernel.Error()
+	}
+	return text
 }

@@ -25,6 +25,7 @@ type relayout struct {
 	moving  bool // sections are added, removed or moved
 	lose    map[Loss]bool
 	missing map[Loss]bool // what would be lost and is not in lose
+	refused *KernelError  // why the stub does not start a new kernel
 }
 
 // Assemble makes the image with the changes. What does not fit is a [*SpaceError], what cannot be preserved a
@@ -40,7 +41,7 @@ func (e *Edit) Assemble() (_ *Assembled, err error) {
 		l.out.data.add("image", e.f.src, e.f.src.Size())
 		return l.finish()
 	}
-	for _, step := range []func() error{l.stalePCRSignatures, l.place, l.readHeader, l.checkDirectories, l.build} {
+	for _, step := range []func() error{l.stalePCRSignatures, l.place, l.readHeader, l.checkDirectories, l.kernels, l.build} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -71,7 +72,7 @@ func (l *relayout) losses() error {
 	if len(l.missing) == 0 {
 		return nil
 	}
-	e := new(LossError)
+	e := &LossError{Kernel: l.refused}
 	for what := range l.missing {
 		e.Losses = append(e.Losses, what)
 	}
@@ -100,6 +101,29 @@ func (f *File) room(i int) int64 {
 		}
 	}
 	return room
+}
+
+// kernels finds out whether the stub starts the new kernels.
+func (l *relayout) kernels() error {
+	row := stubRow(l.f.version, l.f.versionErr, l.f.assume)
+	for _, r := range l.rows {
+		if r.name != ".linux" || r.content == nil || l.f.kind != kindImage {
+			continue
+		}
+		k, err := pe.Parse(r.content, r.content.Size())
+		if err != nil {
+			return editError(r.name, "%w", formatError(err).Err)
+		}
+		found, err := kernelFindings(k, r.content, l.f.pe.Machine, row, r.profile)
+		if err != nil {
+			return editError(r.name, "%w", err)
+		}
+		if len(found) > 0 {
+			l.loses(LossStart)
+			l.refused = &KernelError{found}
+		}
+	}
+	return nil
 }
 
 // place finds how much of the image can stay where it is.

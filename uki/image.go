@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sbat"
@@ -76,6 +75,10 @@ type Image struct {
 	// AssumeStub names the systemd release whose measurements to predict if the stub's own is newer than this package
 	// knows. 0: the stub's own.
 	AssumeStub int
+
+	// AllowKernelThatTheStubRefuses makes an image though its stub does not start one of the kernels, or though that is
+	// not known: see [KernelError]. Check of the image still says so.
+	AllowKernelThatTheStubRefuses bool
 }
 
 // Section is a section to add to an [Image].
@@ -114,20 +117,27 @@ func (im *Image) plan() (*plan, error) {
 		return nil, err
 	}
 	kernels := []osmith.Source{im.Linux}
+	names := []string{"Linux"}
+	p.linux = []*pe.File{linux}
 	for i, profile := range im.Profiles {
 		if profile.Linux != nil {
-			k, err := parseKernel(fmt.Sprintf("Profiles[%d].Linux", i), profile.Linux)
+			name := fmt.Sprintf("Profiles[%d].Linux", i)
+			k, err := parseKernel(name, profile.Linux)
 			if err != nil {
 				return nil, err
 			}
-			kernels = append(kernels, profile.Linux)
+			kernels, names = append(kernels, profile.Linux), append(names, name)
 			p.linux = append(p.linux, k)
 		}
 	}
-	p.linux = append([]*pe.File{linux}, p.linux...)
-	for _, k := range p.linux {
+	for i, k := range p.linux {
 		if !sameArchitecture(p.stub.Machine, k.Machine) {
-			return nil, partError("Linux", "machine type %#04x, the stub's is %#04x", k.Machine, p.stub.Machine)
+			return nil, partError(names[i], "machine type %#04x, the stub's is %#04x", k.Machine, p.stub.Machine)
+		}
+	}
+	if !im.AllowKernelThatTheStubRefuses {
+		if err := p.checkKernels(kernels, names, im.AssumeStub); err != nil {
+			return nil, err
 		}
 	}
 	base := im.parts()
@@ -331,12 +341,6 @@ func checkStub(f *pe.File) error {
 		}
 	}
 	return nil
-}
-
-// sameArchitecture allows the two x86 machine types to mix: a 32-bit stub may start a 64-bit kernel.
-func sameArchitecture(stub, kernel uint16) bool {
-	x86 := func(m uint16) bool { return m == arch.X86.Machine || m == arch.X8664.Machine }
-	return stub == kernel || x86(stub) && x86(kernel)
 }
 
 // A content is a section as it will stand in the image.

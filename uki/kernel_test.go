@@ -222,6 +222,7 @@ func zbootImage(image, payload []byte) []byte {
 	le.PutUint32(b[60:], header)
 	copy(b[header:0x1000], image[at:at+24+optional])
 	le.PutUint16(b[header+6:], 1)                  // NumberOfSections
+	le.PutUint32(b[header+24+16:], 0x1000)         // AddressOfEntryPoint
 	le.PutUint32(b[header+24+56:], uint32(len(b))) // SizeOfImage
 	le.PutUint32(b[header+24+60:], 0x1000)         // SizeOfHeaders
 	clear(b[header+24+112+4*8:][:8])               // the image's own signature

@@ -17,6 +17,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/uki"
@@ -221,6 +222,31 @@ func TestRunningIsProtected(t *testing.T) {
 	require.ErrorContains(t, err, "is this the disk the machine booted from?")
 }
 
+// refusedKernel is a kernel that stubs refuse for that reason.
+func refusedKernel(t *testing.T, name string) osmith.Source {
+	for _, k := range petest.RefusedKernels(petest.Kernel("6.18.0-acme")) {
+		if k.Name == name {
+			return source(k.Kernel)
+		}
+	}
+	t.Fatalf("no kernel is refused for %s", name)
+	return nil
+}
+
+// TestKernelOfAnotherProfile: that a rescue profile does not start is a restriction, since another one boots.
+func TestKernelOfAnotherProfile(t *testing.T) {
+	s := newSystem(t, "")
+	r := s.withUKI(s.build("2"), func(im *uki.Image) {
+		profiles(im)
+		im.Profiles[0].Linux, im.AllowKernelThatTheStubRefuses = refusedKernel(t, "linux-relocations"), true
+	}, 0, 1)
+	p, err := upgrade.NewPlan(context.Background(), s.disk, r, s.machine, upgrade.PlanOptions{})
+	require.NoError(t, err)
+	j := verdict(t, p, upgrade.ProofBoots)
+	require.Equal(t, upgrade.OutcomeWarn, j.Outcome, "%v", j.Reasons)
+	require.Contains(t, fmt.Sprint(j.Reasons), "section .linux of profile 1: the stub of systemd 262 does not start the kernel")
+}
+
 // TestRefused lists what a plan must refuse, by which verdict and with which typed error, and that nothing is written.
 func TestRefused(t *testing.T) {
 	other, err := foreign()
@@ -277,6 +303,16 @@ func TestRefused(t *testing.T) {
 			s.machine.Running = "EFI/Linux/acme_1.efi"
 			return s.build("2").Release()
 		}, upgrade.ProofReturns, nil, "even when it has failed"},
+		{"kernel-that-the-stub-refuses", func(s *system) *release.Release {
+			return s.withUKI(s.build("2"), func(im *uki.Image) {
+				im.Linux, im.AllowKernelThatTheStubRefuses = refusedKernel(s.t, "linux-raw-size"), true
+			}, 0)
+		}, upgrade.ProofBoots, new(*upgrade.ImageError), "does not start the kernel (seen in a boot)"},
+		{"kernel-that-the-stub-may-refuse", func(s *system) *release.Release {
+			return s.withUKI(s.build("2"), func(im *uki.Image) {
+				im.Stub, im.Linux, im.AllowKernelThatTheStubRefuses = source(petest.Stub("261")), refusedKernel(s.t, "linux-entry-point"), true
+			}, 0)
+		}, upgrade.ProofBoots, new(*upgrade.ImageError), "whether the stub of systemd 261 starts the kernel is not known"},
 		{"older-version", func(s *system) *release.Release {
 			return s.build("0").Release()
 		}, upgrade.ProofBoots, nil, "sorts behind it"},

@@ -209,6 +209,7 @@ func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 	} else {
 		j.pass("firmware: %s", p.unified.image.verdict.Reason)
 	}
+	judgeImage(&j, p.identity.file)
 	p.judgeChoice(&j)
 	if err := checkSet(ctx, &p.release, p.identity.file); err != nil {
 		j.fail(err)
@@ -216,6 +217,32 @@ func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 		j.pass("root file system, hash tree and the UKI's command line have the root hash %s", hash(p.release.RootHash))
 	}
 	return j
+}
+
+// ImageError is a reason of the boots verdict: what stub, loader or firmware refuse of the UKI, or may refuse.
+type ImageError struct {
+	Finding uki.Finding
+}
+
+func (e *ImageError) Error() string { return "the UKI: " + e.Finding.String() }
+
+// judgeImage asks what stub and firmware would dislike about the UKI. In the default profile it fails the verdict, and so does what is not
+// known; in another one it is a restriction.
+func judgeImage(j *Verdict, f *uki.File) {
+	failed := false
+	for _, found := range f.Check() {
+		switch {
+		case found.Severity == uki.SeverityWarning:
+		case found.Profile > 0:
+			j.warn("%v", &ImageError{found})
+		default:
+			j.fail(&ImageError{found})
+			failed = true
+		}
+	}
+	if !failed {
+		j.pass("stub: starts the kernel and knows all sections of the UKI")
+	}
 }
 
 // checkArchitecture compares the machine types of UKI and loader.

@@ -25,7 +25,11 @@ func checkFlags(*flag.FlagSet) func(*cli.Call, []string) error {
 		if r.Good {
 			return answer
 		}
-		return errors.Join(cli.No{Err: fmt.Errorf("%s found", count(r.errors, "error"))}, answer)
+		text := count(r.errors, "error") + " found"
+		if r.unknown > 0 {
+			text += fmt.Sprintf(", %d not known", r.unknown)
+		}
+		return errors.Join(cli.No{Err: errors.New(text)}, answer)
 	}
 }
 
@@ -56,9 +60,13 @@ func check(c *cli.Call, r *checkResult, name string, image *uki.File) *uki.File 
 }
 
 func (r *checkResult) add(name string, x uki.Finding) {
-	if x.Severity == uki.SeverityError {
+	switch x.Severity {
+	case uki.SeverityError:
 		r.Good = false
 		r.errors++
+	case uki.SeverityUnknown:
+		r.Good = false
+		r.unknown++
 	}
 	r.Findings = append(r.Findings, finding{name, x.Severity.String(), x.Code, x.Section, x.Profile, x.Text, x})
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/petest"
 )
 
 func TestCheck(t *testing.T) {
@@ -38,6 +40,28 @@ func TestCheck(t *testing.T) {
 	require.Equal(t, 1, status)
 	require.Contains(t, stdout, path("out.efi")+": error: ")
 	require.Equal(t, "uki: 1 error found\n", stderr)
+
+	// What the stub refuses, and what is not known of it, is built if that is asked for by name, and is a no.
+	for _, c := range []struct{ kernel, stub, code, severity, text string }{
+		{"linux-relocations", "262", "linux-relocations", "error", "uki: 1 error found\n"},
+		{"linux-entry-point", "261", "linux-entry-point", "unknown", "uki: 0 errors found, 1 not known\n"},
+	} {
+		for _, k := range petest.RefusedKernels(petest.Kernel("6.12.0")) {
+			if k.Name == c.kernel {
+				require.NoError(t, os.WriteFile(path("refused"), k.Kernel, 0o600))
+			}
+		}
+		require.NoError(t, os.WriteFile(path("stub"), petest.Stub(c.stub), 0o600))
+		status, _, stderr = call3(t, build(path, "-linux", path("refused"))...)
+		require.Equal(t, 2, status)
+		require.Contains(t, stderr, "uki: -linux: ")
+		ok(t, build(path, "-linux", path("refused"), "-allow-kernel-that-the-stub-refuses")...)
+		found := check(1, path("out.efi")).Findings
+		require.Len(t, found, 1)
+		require.Equal(t, []string{c.code, c.severity}, []string{found[0].Code, found[0].Severity})
+		_, _, stderr = call3(t, "check", path("out.efi"))
+		require.Equal(t, c.text, stderr)
+	}
 
 	status, stdout, _ = call3(t, "check", path("out.efi"), path("absent"))
 	require.Equal(t, 2, status)

@@ -108,17 +108,17 @@ type measureResult struct {
 // checkResult is the object of check.
 type checkResult struct {
 	header
-	Good     bool      `json:"good"` // no errors; warnings are none
+	Good     bool      `json:"good"` // no errors and nothing unknown; warnings are none
 	Findings []finding `json:"findings"`
 
-	errors int
-	unread error
+	errors, unknown int
+	unread          error
 }
 
 // finding is something that firmware, boot loader or stub would dislike.
 type finding struct {
 	File     string `json:"file"`
-	Severity string `json:"severity"` // error, warning
+	Severity string `json:"severity"` // error, unknown (nobody knows whether it boots), warning
 	Code     string `json:"code"`
 	Section  string `json:"section,omitempty"`
 	Profile  int    `json:"profile"` // -1: what all profiles share

@@ -4,7 +4,7 @@
 //	uki build -linux F -os-release TEXT|@F -o F [-stub F] [-initrd F]... [-cmdline TEXT|@F] [-uname V] [-microcode F] [-splash F]
 //	       [-devicetree F] [-devicetree-auto F]... [-hwids DIR] [-efifw DIR]... [-sbat TEXT|@F]... [-section NAME:TEXT|@F]...
 //	       [-profile TEXT|@F] [-join-profile F]... [-pcr-private-key F [-pcr-public-key F] [-phases P]]... [-pcr-banks LIST]
-//	       [-policy-digest] [-secureboot-private-key F -secureboot-certificate F]
+//	       [-policy-digest] [-secureboot-private-key F -secureboot-certificate F] [-allow-kernel-that-the-stub-refuses]
 //	uki build -profile TEXT|@F -o F [flags]
 //	uki build -join-pcrsig F -pcrsig TEXT|@F -o F [-secureboot-private-key F -secureboot-certificate F]
 //	uki addon -cmdline TEXT|@F -o F [flags]
@@ -29,7 +29,8 @@
 // writes lines {"verb": "build", "done": 4096, "total": 8192} to stderr, in bytes.
 //
 // build signs policies for every way to boot: on a machine that none of the device trees is for, too, which ukify forgets.
-// check lists what firmware, boot loaders or the stub would dislike; only errors are a no, warnings are not.
+// check lists what firmware, boot loaders or the stub would dislike. Errors are a no, and so is what nobody knows of the stub in the image;
+// warnings are not.
 //
 // Exit status: 0 yes; 1 no: not verified, errors found, not an image that could be measured; 2 usage or I/O.
 package main

@@ -22,6 +22,7 @@ type partFlags struct {
 	sbat                                              cli.List
 	cmdline, osRelease, profile, uname, pcrsig        text
 	joinPCRSig                                        string
+	refusedKernel                                     bool
 }
 
 func addPartFlags(set *flag.FlagSet) *partFlags {
@@ -34,6 +35,7 @@ func addPartFlags(set *flag.FlagSet) *partFlags {
 	set.Var(&p.profile, "profile", "`TEXT|@FILE` for .profile, such as ID=main; without -linux: a profile alone, to be joined to an image")
 	set.StringVar(&p.joinPCRSig, "join-pcrsig", "", "image of -policy-digest to be completed by -pcrsig, in place of the parts: `file`")
 	set.Var(&p.pcrsig, "pcrsig", "`TEXT|@FILE`: the policies of -policy-digest, signed")
+	set.BoolVar(&p.refusedKernel, "allow-kernel-that-the-stub-refuses", false, "build an image though its stub does not start the kernel, or though that is not known")
 	set.Var(&p.joined, "join-profile", "image of a profile to be added: `file`; may be repeated")
 	return p
 }
@@ -57,7 +59,7 @@ func (p *partFlags) image(c *cli.Call) (*uki.Image, error) {
 	if !p.osRelease.given {
 		return nil, cli.Usagef("-os-release is missing: no boot loader lists an image without one (-os-release '' is none)")
 	}
-	im := &uki.Image{Uname: p.uname.value, OmitUname: p.uname.given && p.uname.value == ""}
+	im := &uki.Image{Uname: p.uname.value, OmitUname: p.uname.given && p.uname.value == "", AllowKernelThatTheStubRefuses: p.refusedKernel}
 	var err error
 	read := reader{c: c, err: &err}
 	im.Stub = read.source(cmp.Or(p.stub, defaultStub("linux")))

@@ -21,15 +21,20 @@ const (
 
 	optSizeOfInitializedData = 8
 	optEntryPoint            = 16
+	optImageBase32           = 28
+	optImageBase64           = 24
 	optSectionAlignment      = 32
 	optFileAlignment         = 36
+	optMajorImageVersion     = 44
 	optSizeOfImage           = 56
 	optSizeOfHeaders         = 60
 	optCheckSum              = 64
 	optSubsystem             = 68
 	optDllCharacteristics    = 70
 
-	directoryCertificate = 4 // index of the "Certificate Table" data directory
+	// Indexes of the data directories "Certificate Table" and "Base Relocation Table".
+	directoryCertificate     = 4
+	directoryBaseRelocations = 5
 )
 
 // SubsystemEFIApplication is the subsystem of programs that firmware starts as such.
@@ -49,6 +54,8 @@ type File struct {
 	PE32Plus              bool
 	SizeOfInitializedData uint32
 	EntryPoint            uint32 // relative virtual address
+	ImageBase             uint64 // preferred address
+	MajorImageVersion     uint16
 	SectionAlignment      uint32 // power of two
 	FileAlignment         uint32 // power of two
 	SizeOfImage           uint32
@@ -57,6 +64,8 @@ type File struct {
 	Subsystem             uint16
 	DllCharacteristics    uint16
 	SymbolTable           uint32 // PointerToSymbolTable, 0 if none
+	Directories           uint32 // NumberOfRvaAndSizes
+	BaseRelocations       uint32 // size of the base relocation directory, 0 if there is none
 
 	Sections     []Section
 	Certificates Range // the certificate table; zero if the image is unsigned
@@ -93,6 +102,7 @@ type Section struct {
 	VirtualAddress  uint32
 	RawSize         uint32 // SizeOfRawData
 	Offset          uint32 // PointerToRawData
+	Relocations     uint32 // PointerToRelocations, which images do not have
 	Characteristics uint32
 }
 
@@ -202,6 +212,11 @@ func (p *parser) optionalHeader(f *File, size int) error {
 	}
 	f.SizeOfInitializedData = le.Uint32(opt[optSizeOfInitializedData:])
 	f.EntryPoint = le.Uint32(opt[optEntryPoint:])
+	f.ImageBase = uint64(le.Uint32(opt[optImageBase32:]))
+	if f.PE32Plus {
+		f.ImageBase = le.Uint64(opt[optImageBase64:])
+	}
+	f.MajorImageVersion = le.Uint16(opt[optMajorImageVersion:])
 	f.SectionAlignment = le.Uint32(opt[optSectionAlignment:])
 	f.FileAlignment = le.Uint32(opt[optFileAlignment:])
 	f.SizeOfImage = le.Uint32(opt[optSizeOfImage:])
@@ -235,6 +250,9 @@ func (p *parser) optionalHeader(f *File, size int) error {
 		// Unlike all other directories this one holds a file offset, not an address.
 		f.Certificates = Range{int64(le.Uint32(opt[d:])), int64(le.Uint32(opt[d+4:]))}
 	}
+	if f.Directories = count; count > directoryBaseRelocations {
+		f.BaseRelocations = le.Uint32(opt[directories+8*directoryBaseRelocations+4:])
+	}
 	return nil
 }
 
@@ -259,6 +277,7 @@ func (p *parser) sections(f *File, count int) error {
 			VirtualAddress:  h.VirtualAddress,
 			RawSize:         h.SizeOfRawData,
 			Offset:          h.PointerToRawData,
+			Relocations:     h.PointerToRelocations,
 			Characteristics: h.Characteristics,
 		}
 		hdr := at + int64(i)*sectionHeaderSize

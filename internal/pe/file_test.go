@@ -46,6 +46,37 @@ func TestParse(t *testing.T) {
 	require.Equal(t, int64(0x58+144), f.Fields.CertificateDirectory)
 }
 
+// What a loader wants to know of an image beyond its sections, in both forms of the optional header.
+func TestParseLoading(t *testing.T) {
+	le := binary.LittleEndian
+	b := image()
+	opt := b[0x58:]
+	le.PutUint64(opt[24:], 0x1_4000_0000)
+	le.PutUint16(opt[44:], 3)
+	le.PutUint32(opt[112+5*8+4:], 12)
+	le.PutUint32(b[0x58+240+24:], 0x400)
+	f, err := Parse(bytes.NewReader(b), int64(len(b)))
+	require.NoError(t, err)
+	require.Equal(t, uint64(0x1_4000_0000), f.ImageBase)
+	require.Equal(t, uint16(3), f.MajorImageVersion)
+	require.Equal(t, []uint32{16, 12}, []uint32{f.Directories, f.BaseRelocations})
+	require.Equal(t, uint32(0x400), f.Sections[0].Relocations)
+
+	le.PutUint32(opt[108:], 5) // the sixth directory is not one
+	f, err = Parse(bytes.NewReader(b), int64(len(b)))
+	require.NoError(t, err)
+	require.Equal(t, []uint32{5, 0}, []uint32{f.Directories, f.BaseRelocations})
+
+	le.PutUint16(opt, magicPE32)
+	le.PutUint32(opt[28:], 0x40_0000)
+	le.PutUint32(opt[92:], 16)
+	le.PutUint32(opt[96+5*8+4:], 8)
+	f, err = Parse(bytes.NewReader(b), int64(len(b)))
+	require.NoError(t, err)
+	require.Equal(t, uint64(0x40_0000), f.ImageBase)
+	require.Equal(t, uint32(8), f.BaseRelocations)
+}
+
 func TestParseRefuses(t *testing.T) {
 	le := binary.LittleEndian
 	tests := []struct {

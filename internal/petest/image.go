@@ -39,8 +39,13 @@ type Image struct {
 	SizeOfHeaders      int // multiple of 512
 	DllCharacteristics uint16
 	ImageVersion       uint16 // MajorImageVersion; kernels have 1 or more
+	ImageBase          uint64 // preferred address
+	Whole              bool   // sections are as large in memory as in the file, as those of kernels are
 	Sections           []Section
 }
+
+// imageBase is where the linker of systemd's EFI programs puts them.
+const imageBase = 0x14df90000
 
 // Bytes lays the image out: headers, then each section at the next file and memory boundary.
 func (im Image) Bytes() []byte {
@@ -59,7 +64,11 @@ func (im Image) Bytes() []byte {
 	var codeSize, dataSize, entry, end int
 	for _, s := range im.Sections {
 		raw := roundUp(max(len(s.Content), s.RawSize), fileAlignment)
-		h := pe.Section{Name: s.Name, VirtualSize: uint32(len(s.Content)), VirtualAddress: uint32(address),
+		size := len(s.Content)
+		if im.Whole {
+			size = raw
+		}
+		h := pe.Section{Name: s.Name, VirtualSize: uint32(size), VirtualAddress: uint32(address),
 			RawSize: uint32(raw), Offset: uint32(len(b)), Characteristics: data}
 		if s.Code {
 			h.Characteristics = code
@@ -73,8 +82,8 @@ func (im Image) Bytes() []byte {
 		table = pe.AppendSectionHeader(table, h)
 		b = append(b, s.Content...)
 		b = append(b, make([]byte, raw-len(s.Content))...)
-		end = address + len(s.Content)
-		address = roundUp(address+max(len(s.Content), 1), sectionAlignment)
+		end = address + size
+		address = roundUp(address+max(size, 1), sectionAlignment)
 	}
 	copy(b[sectionsOffset:], table)
 
@@ -84,7 +93,7 @@ func (im Image) Bytes() []byte {
 	le.PutUint32(opt[8:], uint32(dataSize))
 	le.PutUint32(opt[16:], uint32(entry))
 	le.PutUint32(opt[20:], uint32(entry)) // BaseOfCode
-	le.PutUint64(opt[24:], 0x14df90000)   // ImageBase
+	le.PutUint64(opt[24:], im.ImageBase)
 	le.PutUint32(opt[32:], sectionAlignment)
 	le.PutUint32(opt[36:], fileAlignment)
 	le.PutUint16(opt[44:], im.ImageVersion)

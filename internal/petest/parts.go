@@ -18,7 +18,7 @@ func Stub(version string) []byte {
 
 // AddonStub is a stand-in for the stub of add-ons: code, the marker, no .sbat, and headers with room for 17 more sections.
 func AddonStub(version string) []byte {
-	return Image{SizeOfHeaders: 1024, DllCharacteristics: dllCharacteristics, Sections: []Section{
+	return Image{SizeOfHeaders: 1024, DllCharacteristics: dllCharacteristics, ImageBase: imageBase, Sections: []Section{
 		{Name: ".text", Content: halt, Code: true},
 		{Name: ".sdmagic", Content: []byte("#### LoaderInfo: systemd-addon " + version + " ####\x00")},
 	}}.Bytes()
@@ -32,7 +32,7 @@ func Loader(version string) []byte {
 
 func systemd(what, version string, sbatRoom int, more []Section) []byte {
 	sbat := sbatHeader + fmt.Sprintf("systemd-%s,1,osmith stand-in,systemd,%s,https://systemd.io/\n", what, version)
-	im := Image{SizeOfHeaders: 0x2000, DllCharacteristics: dllCharacteristics, Sections: []Section{
+	im := Image{SizeOfHeaders: 0x2000, DllCharacteristics: dllCharacteristics, ImageBase: imageBase, Sections: []Section{
 		{Name: ".text", Content: halt, Code: true},
 		{Name: ".rodata", Content: []byte("osmith stand-in for systemd-" + what + ", does not boot\x00")},
 		{Name: ".sbat", Content: []byte(sbat), RawSize: sbatRoom},
@@ -44,24 +44,33 @@ func systemd(what, version string, sbatRoom int, more []Section) []byte {
 
 // Offsets of the real-mode setup header (Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header").
 const (
+	setupBootFlag      = 0x1fe
 	setupMagic         = 0x202 // "HdrS"
 	setupProtocol      = 0x206
 	setupKernelVersion = 0x20e // pointer to the version string, less 0x200
+	setupRelocatable   = 0x234
+	setupXLoadFlags    = 0x236
+	setupCmdlineSize   = 0x238
 )
 
 // Kernel is a stand-in for an x86-64 bzImage whose `uname -r` is the argument. It is a PE with the EFI stub's outer
 // shape and the setup header with the version string; more sections, such as .sbat, follow its own.
 func Kernel(uname string, more ...Section) []byte {
 	const versionAt = 0x400
-	im := Image{SizeOfHeaders: 0x1000, DllCharacteristics: 0x0100, ImageVersion: 3, Sections: []Section{
+	im := Image{SizeOfHeaders: 0x1000, DllCharacteristics: 0x0100, ImageVersion: 3, Whole: true, Sections: []Section{
 		{Name: ".setup", Content: []byte("setup\x00")},
 		{Name: ".text", Content: append(append([]byte(nil), halt...), "osmith stand-in for Linux "+uname+", does not boot\x00"...), Code: true},
 	}}
 	im.Sections = append(im.Sections, more...)
 	b := im.Bytes()
+	le := binary.LittleEndian
+	le.PutUint16(b[setupBootFlag:], 0xaa55)
 	copy(b[setupMagic:], "HdrS")
-	binary.LittleEndian.PutUint16(b[setupProtocol:], 0x020f)
-	binary.LittleEndian.PutUint16(b[setupKernelVersion:], versionAt-0x200)
+	le.PutUint16(b[setupProtocol:], 0x020f)
+	le.PutUint16(b[setupKernelVersion:], versionAt-0x200)
+	b[setupRelocatable] = 1
+	le.PutUint16(b[setupXLoadFlags:], 0x3f) // 64 bits, above 4 GiB, both handovers
+	le.PutUint32(b[setupCmdlineSize:], 2047)
 	copy(b[versionAt:0x1000-1], uname+" (osmith@stand-in) #1 SMP")
 	return b
 }
