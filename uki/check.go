@@ -270,6 +270,7 @@ func (c *checker) profiles() {
 			c.fail("no-osrel", at, ".osrel", "missing: boot loaders do not list the image, and systemd does not take it for one")
 		}
 	}
+	c.cmdlineLength(min(max(len(f.profiles), 1), maxProfiles))
 }
 
 // signatures checks each .pcrsig against what it covers.

@@ -59,6 +59,9 @@ type Handover struct {
 	// Initrds are then without it.
 	Unknown string
 
+	// Findings are what the kernel does not take of it: options of a command line that is too long. Consoles that are not given are not counted.
+	Findings []Finding
+
 	passed string
 }
 
@@ -96,13 +99,16 @@ func (f *File) Handover(b Boot) (_ *Handover, err error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handover{scope: s, row: row, boot: b, out: &Handover{passed: b.passed()}}
+	h := &handover{scope: s, row: row, machine: f.pe.Machine, boot: b, out: &Handover{passed: b.passed()}}
 	for _, step := range []func() error{h.profile, h.passedCmdline, h.loadAddons, h.addonCmdlines, h.smbiosCmdline, h.archives, h.initrds} {
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
 	h.finishCmdline()
+	if err := h.cmdlineLength(); err != nil {
+		return nil, err
+	}
 	return h.out, nil
 }
 
@@ -118,6 +124,7 @@ func (b *Boot) passed() string {
 type handover struct {
 	*scope
 	row     sdstub.Release
+	machine uint16 // of the image
 	boot    Boot
 	out     *Handover
 	cmdline []uint16

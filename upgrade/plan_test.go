@@ -313,6 +313,9 @@ func TestRefused(t *testing.T) {
 				im.Stub, im.Linux, im.AllowKernelThatTheStubRefuses = source(petest.Stub("261")), refusedKernel(s.t, "linux-entry-point"), true
 			}, 0)
 		}, upgrade.ProofBoots, new(*upgrade.ImageError), "whether the stub of systemd 261 starts the kernel is not known"},
+		{"command-line-too-long", func(s *system) *release.Release {
+			return s.withUKI(s.build("2"), func(im *uki.Image) { im.Cmdline = strings.Repeat("x ", 1000) + im.Cmdline }, 0)
+		}, upgrade.ProofBoots, new(*upgrade.ImageError), `"roothash=`},
 		{"older-version", func(s *system) *release.Release {
 			return s.build("0").Release()
 		}, upgrade.ProofBoots, nil, "sorts behind it"},

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -15,8 +17,14 @@ func checkFlags(*flag.FlagSet) func(*cli.Call, []string) error {
 	return func(c *cli.Call, operands []string) error {
 		r := checkResult{header: newHeader(c, operands[0]), Good: true, Findings: []finding{}}
 		image := check(c, &r, operands[0], nil)
+		var addons []uki.CompanionFile
 		for _, name := range operands[1:] {
-			check(c, &r, name, image)
+			if addon := check(c, &r, name, image); addon != nil {
+				addons = append(addons, uki.CompanionFile{Name: filepath.Base(name), Content: addon.src})
+			}
+		}
+		if image != nil && len(addons) > 0 {
+			r.together(operands[0], image.file, addons)
 		}
 		if r.unread != nil {
 			return r.unread
@@ -33,9 +41,33 @@ func checkFlags(*flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// check adds what is found about a file, as an add-on of an image if one is given.
-func check(c *cli.Call, r *checkResult, name string, image *uki.File) *uki.File {
-	_, f, kind, err := openAny(c, name)
+// together adds what is found about the command line that image and add-ons make, in every profile.
+func (r *checkResult) together(name string, image *uki.File, addons []uki.CompanionFile) {
+	for profile := range max(len(image.Profiles()), 1) {
+		alone, err := image.Handover(uki.Boot{Profile: profile})
+		if err == nil && len(alone.Findings) > 0 {
+			continue // has been said about the image
+		}
+		h, err := image.Handover(uki.Boot{Profile: profile, Companions: &uki.Companions{Addons: addons}})
+		if err != nil {
+			r.add(name, uki.Finding{Severity: uki.SeverityUnknown, Code: "addon-cmdline", Profile: profile, Text: fmt.Sprintf("what its command line is with the add-ons is not known: %v", prefix.Bare(err))})
+			continue
+		}
+		for _, found := range h.Findings {
+			r.add(name, found)
+		}
+	}
+}
+
+// An opened file is what is checked.
+type opened struct {
+	src  osmith.Source
+	file *uki.File
+}
+
+// check adds what is found about a file, as an add-on of an image if one is given. It is nil for what is neither.
+func check(c *cli.Call, r *checkResult, name string, image *opened) *opened {
+	src, f, kind, err := openAny(c, name)
 	var format *osmith.FormatError
 	switch {
 	case errors.As(err, &format):
@@ -49,14 +81,14 @@ func check(c *cli.Call, r *checkResult, name string, image *uki.File) *uki.File 
 	if image != nil {
 		if kind != kindAddon {
 			r.add(name, uki.Finding{Severity: uki.SeverityError, Code: "no-addon", Profile: -1, Text: "not an add-on, but a " + kindNames[kind]})
-			return f
+			return nil
 		}
-		findings = image.CheckAddon(f)
+		findings = image.file.CheckAddon(f)
 	}
 	for _, x := range findings {
 		r.add(name, x)
 	}
-	return f
+	return &opened{src, f}
 }
 
 func (r *checkResult) add(name string, x uki.Finding) {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -41,6 +42,20 @@ func TestCheck(t *testing.T) {
 	require.Contains(t, stdout, path("out.efi")+": error: ")
 	require.Equal(t, "uki: 1 error found\n", stderr)
 
+	// A command line that becomes too long, by itself or with add-ons, names what is lost.
+	long := strings.Repeat("x=0123456 ", 100)
+	ok(t, build(path, "-cmdline", long+long+"roothash=00")...)
+	ok(t, "addon", "-stub", path("addon"), "-cmdline", long+" addon=1", "-uname", "6.12.0-stand-in", "-o", path("long.addon.efi"))
+	require.Empty(t, check(0, path("out.efi"), path("good.addon.efi")).Findings)
+	found := check(1, path("out.efi"), path("good.addon.efi"), path("long.addon.efi")).Findings
+	require.Len(t, found, 1)
+	require.Equal(t, []string{"cmdline-too-long", path("out.efi")}, []string{found[0].Code, found[0].File})
+	require.Contains(t, found[0].Text, `"x=0123456" and all options behind it are lost`)
+	ok(t, build(path, "-cmdline", long+long+"abcdefg="+strings.Repeat("0", 31)+" roothash=00")...)
+	found = check(1, path("out.efi"), path("long.addon.efi")).Findings
+	require.Len(t, found, 1, "said once")
+	require.Contains(t, found[0].Text, `"roothash=00" and all`)
+
 	// What the stub refuses, and what is not known of it, is built if that is asked for by name, and is a no.
 	for _, c := range []struct{ kernel, stub, code, severity, text string }{
 		{"linux-relocations", "262", "linux-relocations", "error", "uki: 1 error found\n"},
@@ -56,7 +71,7 @@ func TestCheck(t *testing.T) {
 		require.Equal(t, 2, status)
 		require.Contains(t, stderr, "uki: -linux: ")
 		ok(t, build(path, "-linux", path("refused"), "-allow-kernel-that-the-stub-refuses")...)
-		found := check(1, path("out.efi")).Findings
+		found = check(1, path("out.efi")).Findings
 		require.Len(t, found, 1)
 		require.Equal(t, []string{c.code, c.severity}, []string{found[0].Code, found[0].Severity})
 		_, _, stderr = call3(t, "check", path("out.efi"))

@@ -17,6 +17,10 @@ type Architecture struct {
 	Machine uint16         // PE machine type of EFI programs (the same section)
 	Go      string         // GOARCH, which OCI image indexes use too: "amd64"
 	Types   [6]osmith.GUID // by Role; all zero: the Discoverable Partitions Specification has none
+
+	// CommandLine is how many bytes of a command line kernels take, with the NUL at the end, unless they are built for another number; 0:
+	// unknown (Linux, COMMAND_LINE_SIZE in arch/*/include/uapi/asm/setup.h, of x86 in asm/setup.h). Of x86 the setup header says it, too.
+	CommandLine int
 }
 
 // Role is the use of a partition whose type depends on the architecture.
@@ -139,14 +143,14 @@ var Table = []Architecture{
 		"7978a683-6316-4922-bbee-38bff5a2fecc",
 		"fca0598c-d880-4591-8c16-4eda05c7347c",
 		"94f9a9a1-9971-427a-a400-50cb297f0f35")},
-	{Name: "arm", Aliases: []string{"armv7l"}, EFI: "arm", Machine: 0x01c2, Go: "arm", Types: types(
+	{Name: "arm", Aliases: []string{"armv7l"}, EFI: "arm", Machine: 0x01c2, CommandLine: 1024, Go: "arm", Types: types(
 		"69dad710-2ce4-4e3c-b16c-21a1d49abed3",
 		"7386cdf2-203c-47a9-a498-f2ecce45a2d6",
 		"42b0455f-eb11-491d-98d3-56145ba9d037",
 		"7d0359a3-02b3-4f0a-865c-654403e70625",
 		"c215d751-7bcd-4649-be90-6627490a4c05",
 		"d7ff812f-37d1-4902-a810-d76ba57b975a")},
-	{Name: "arm64", Aliases: []string{"aarch64"}, EFI: "aa64", Machine: 0xaa64, Go: "arm64", Types: types(
+	{Name: "arm64", Aliases: []string{"aarch64"}, EFI: "aa64", Machine: 0xaa64, CommandLine: 2048, Go: "arm64", Types: types(
 		"b921b045-1df0-41c3-af44-4c6f280d3fae",
 		"df3300ce-d69f-4c92-978c-9bfb0f38d820",
 		"6db69de6-29f4-4758-a7a5-962190f00ce3",
@@ -160,14 +164,14 @@ var Table = []Architecture{
 		"4301d2a6-4e3b-4b2a-bb94-9e0b2c4225ea",
 		"6a491e03-3be7-4545-8e38-83320e0ea880",
 		"8de58bc2-2a43-460d-b14e-a76e4a17b47f")},
-	{Name: "loongarch64", Aliases: []string{"loong64"}, EFI: "loongarch64", Machine: 0x6264, Go: "loong64", Types: types(
+	{Name: "loongarch64", Aliases: []string{"loong64"}, EFI: "loongarch64", Machine: 0x6264, CommandLine: 4096, Go: "loong64", Types: types(
 		"77055800-792c-4f94-b39a-98c91b762bb6",
 		"f3393b22-e9af-4613-a948-9d3bfbd0c535",
 		"5afb67eb-ecc8-4f85-ae8e-ac1e7c50e7d0",
 		"e611c702-575c-4cbe-9a46-434fa0bf7e3f",
 		"f46b2c26-59ae-48f0-9106-c50ed47f673d",
 		"b024f315-d330-444c-8461-44bbde524e99")},
-	{Name: "loongarch32", EFI: "loongarch32", Machine: 0x6232},
+	{Name: "loongarch32", EFI: "loongarch32", Machine: 0x6232, CommandLine: 4096},
 	{Name: "mips", Go: "mips", Types: types(
 		"e9434544-6e2c-47cc-bae2-12d6deafb44c",
 		"7a430799-f711-4c7e-8e5b-1d685bd48607",
@@ -224,14 +228,14 @@ var Table = []Architecture{
 		"15bb03af-77e7-4d4a-b12b-c0d084f7491c",
 		"ee2b9983-21e8-4153-86d9-b6901a54d1ce",
 		"c8bfbd1e-268e-4521-8bba-bf314c399557")},
-	{Name: "riscv32", EFI: "riscv32", Machine: 0x5032, Types: types(
+	{Name: "riscv32", EFI: "riscv32", Machine: 0x5032, CommandLine: 1024, Types: types(
 		"60d5a7fe-8e7d-435c-b714-3dd8162144e1",
 		"ae0253be-1167-4007-ac68-43926c14c5de",
 		"3a112a75-8729-4380-b4cf-764d79934448",
 		"b933fb22-5c3f-4f91-af90-e2bb0fa50702",
 		"cb1ee4e3-8cd0-4136-a0a4-aa61a32e8730",
 		"c3836a13-3137-45ba-b583-b16c50fe5eb4")},
-	{Name: "riscv64", EFI: "riscv64", Machine: 0x5064, Go: "riscv64", Types: types(
+	{Name: "riscv64", EFI: "riscv64", Machine: 0x5064, CommandLine: 1024, Go: "riscv64", Types: types(
 		"72ec70a6-cf74-40e6-bd49-4bda08e8f224",
 		"b6ed5582-440b-4209-b8da-5ff7c419ea3d",
 		"efe0f087-ea8d-4469-821a-4c2a96a8386a",
@@ -259,14 +263,14 @@ var Table = []Architecture{
 		"55497029-c7c1-44cc-aa39-815ed1558630",
 		"2fb4bf56-07fa-42da-8132-6b139f2026ae",
 		"4ede75e2-6ccc-4cc8-b9c7-70334b087510")},
-	{Name: "x86", Aliases: []string{"i386", "i486", "i586", "i686"}, EFI: "ia32", Machine: 0x014c, Go: "386", Types: types(
+	{Name: "x86", Aliases: []string{"i386", "i486", "i586", "i686"}, EFI: "ia32", Machine: 0x014c, CommandLine: 2048, Go: "386", Types: types(
 		"44479540-f297-41b2-9af7-d131d5f0458a",
 		"d13c5d3b-b5d1-422a-b29f-9454fdc89d76",
 		"5996fc05-109c-48de-808b-23fa0830b676",
 		"75250d76-8cc6-458e-bd66-bd47cc81a812",
 		"8f461b0d-14ee-4e81-9aa9-049b6fb97abd",
 		"974a71c0-de41-43c3-be5d-5c5ccd1ad2c0")},
-	{Name: "x86-64", Aliases: []string{"amd64", "x86_64"}, EFI: "x64", Machine: 0x8664, Go: "amd64", Types: types(
+	{Name: "x86-64", Aliases: []string{"amd64", "x86_64"}, EFI: "x64", Machine: 0x8664, CommandLine: 2048, Go: "amd64", Types: types(
 		"4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
 		"2c7357ed-ebd2-46d9-aec1-23d437ec2bf5",
 		"41092b05-9fc8-4523-994f-2def0408b176",
