@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -35,7 +34,7 @@ func evaluateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.Var(pending{&updates, false}, "pending", "`VAR=AUTH`: tell also what would be after this update; may be repeated")
 	set.Var(pending{&updates, true}, "pending-append", "`VAR=AUTH`: the same for an update that appends")
 	level := set.String("sbat-level", "", "`file` with shim's SbatLevel, instead of the machine's")
-	row := set.String("firmware", "", fmt.Sprintf("`row` of firmware that judges: one of %v, or any for firmware of which nothing is known (default the newest)", secureboot.Firmwares()))
+	firmware := firmwareFlag(set)
 	when := timeFlag(set)
 	return func(c *cli.Call, operands []string) error {
 		if err := cli.Required("vars", *vars); err != nil {
@@ -50,9 +49,9 @@ func evaluateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 				return err
 			}
 		}
-		o := secureboot.EvaluateSetOptions{Firmware: secureboot.Firmware(*row)}
-		if *row != "" && o.Firmware != secureboot.FirmwareAny && !slices.Contains(secureboot.Firmwares(), o.Firmware) {
-			return cli.Usagef("-firmware %s: want one of %v, or any", *row, secureboot.Firmwares())
+		var o secureboot.EvaluateSetOptions
+		if o.Firmware, err = firmware(); err != nil {
+			return err
 		}
 		if o.At, err = when(); err != nil {
 			return err

@@ -3,11 +3,26 @@ package main
 import (
 	"encoding/hex"
 	"flag"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
+
+// firmwareFlag is -firmware, the row that judges images and takes updates.
+func firmwareFlag(set *flag.FlagSet) func() (secureboot.Firmware, error) {
+	row := set.String("firmware", "", fmt.Sprintf("`row` of firmware that judges and takes updates: one of %v, or any for firmware of which nothing is known (default the newest)",
+		secureboot.Firmwares()))
+	return func() (secureboot.Firmware, error) {
+		f := secureboot.Firmware(*row)
+		if f != "" && f != secureboot.FirmwareAny && !slices.Contains(secureboot.Firmwares(), f) {
+			return "", cli.Usagef("-firmware %s: want one of %v, or any", f, secureboot.Firmwares())
+		}
+		return f, nil
+	}
+}
 
 // timeFlag is -time: by it, by SOURCE_DATE_EPOCH, or by the clock.
 func timeFlag(set *flag.FlagSet) func() (time.Time, error) {

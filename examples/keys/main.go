@@ -6,7 +6,7 @@
 //	keys auth -var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]
 //	keys evaluate -vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... [-sbat-level F] [-time T] PE...
 //	keys inspect F.auth|F.esl
-//	keys rotate -plan F -vars DIR|FD -old DIR -new DIR [-revoke] [-keep CERT]... [-room BYTES] [-time T] PE...|-nothing-must-boot
+//	keys rotate -plan F -vars DIR|FD -old DIR -new DIR [-revoke] [-keep CERT]... [-room BYTES] [-firmware ROW] [-time T] PE...|-nothing-must-boot
 //	keys rotate -plan F -vars DIR|FD [-boot-id ID] [-signature F] [-o F] [PE...]
 //	keys rotate -plan F
 //

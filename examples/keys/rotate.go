@@ -25,6 +25,7 @@ type rotateFlagSet struct {
 	room                                           int64
 	roms                                           *romFlags
 	when                                           func() (time.Time, error)
+	firmware                                       func() (secureboot.Firmware, error)
 }
 
 func rotateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
@@ -39,10 +40,15 @@ func rotateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.StringVar(&f.bootID, "boot-id", "", "the machine's boot `ID`")
 	set.StringVar(&f.out, "o", "", "`file` for the update that is to be written next, or for the digest that is to be signed")
 	set.StringVar(&f.signature, "signature", "", "`file` with the bare signature that the next step was waiting for")
+	f.firmware = firmwareFlag(set)
 	f.roms = addROMFlags(set)
 	f.when = timeFlag(set)
 	return func(c *cli.Call, operands []string) error {
 		if err := cli.Required("plan", f.plan); err != nil {
+			return err
+		}
+		named, err := f.firmware()
+		if err != nil {
 			return err
 		}
 		switch {
@@ -53,9 +59,9 @@ func rotateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			if f.out != "" || f.bootID != "" || f.signature != "" {
 				return cli.Usagef("-o, -boot-id and -signature are for a plan that is there: without -old and -new")
 			}
-			return makePlan(c, &f, operands)
-		case f.revoke || f.nothing || f.room != 0 || f.roms.decided():
-			return cli.Usagef("a plan is made with -old and -new")
+			return makePlan(c, &f, named, operands)
+		case f.revoke || f.nothing || f.room != 0 || named != "" || f.roms.decided():
+			return cli.Usagef("a plan is made with -old and -new: -revoke, -nothing-must-boot, -room, -firmware and the flags about option ROMs are for that")
 		case f.vars != "":
 			return nextStep(c, &f, operands)
 		case len(operands) > 0 || f.out != "" || f.bootID != "" || f.signature != "":
@@ -65,14 +71,14 @@ func rotateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-func makePlan(c *cli.Call, f *rotateFlagSet, images []string) error {
+func makePlan(c *cli.Call, f *rotateFlagSet, named secureboot.Firmware, images []string) error {
 	if _, err := os.Lstat(f.plan); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
 			err = fmt.Errorf("%s is there already: a plan is not overwritten", f.plan)
 		}
 		return err
 	}
-	o := secureboot.RotationOptions{RevokeOld: f.revoke, RoomForVariables: f.room, NothingMustBoot: f.nothing}
+	o := secureboot.RotationOptions{RevokeOld: f.revoke, RoomForVariables: f.room, NothingMustBoot: f.nothing, Firmware: named}
 	var err error
 	if o.Machine, err = readVariables(f.vars); err != nil {
 		return err

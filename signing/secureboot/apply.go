@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
@@ -20,50 +24,205 @@ var ErrNoVariable = errors.New("the variable does not exist")
 type RefusedError struct {
 	Variable string
 	Err      error
+
+	// Unknown says that it cannot be told whether firmware takes the update: nothing says that it is refused.
+	Unknown bool
+
+	// Differs are the rows of firmware that take the update, Undecided those of which it cannot be told; but for the one that was asked.
+	Differs, Undecided []Firmware
 }
 
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("firmware would refuse the update of %s: %v", e.Variable, e.Err)
+	text := fmt.Sprintf("firmware would refuse the update of %s: %v", e.Variable, e.Err)
+	if e.Unknown {
+		text = fmt.Sprintf("it cannot be told whether firmware takes the update of %s: %v", e.Variable, e.Err)
+	}
+	if len(e.Differs) > 0 {
+		text += fmt.Sprintf(" (%s would take it)", firmwareNames(e.Differs))
+	}
+	return text
 }
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
 // A StaleError is an update whose time is not later than that of the variable: it may be a replay of an old one.
 type StaleError struct {
-	Update, Variable time.Time
+	Update   time.Time // the zero time if the stamp of the update is no date
+	Variable time.Time
 }
 
 func (e *StaleError) Error() string {
-	return fmt.Sprintf("its time %s is not later than %s, that of the variable",
+	return fmt.Sprintf("its time %s is not later than %s, that of the variable: sign it anew with a later one",
 		e.Update.UTC().Format(time.RFC3339), e.Variable.UTC().Format(time.RFC3339))
 }
 
-// Apply tells what the variables are after firmware has been given an update and after the next start; or why it would be refused, a
-// [*RefusedError]. v itself stays as it is.
+// ApplyOptions are the choices of [ApplyWith].
+type ApplyOptions struct {
+	// Firmware is the row that takes the update: [FirmwareEDK2Stable202608] if it is empty. With [FirmwareAny] an update passes if all rows of edk2 take it and leave the
+	// same content. The rules of other firmware for updates are not known here.
+	Firmware Firmware
+}
+
+// An Applied is what the variables of a machine are after an update.
+type Applied struct {
+	Variables osmith.FirmwareVariables
+
+	// Differs are the rows of firmware that refuse the update or leave other content, Undecided those of which it cannot be told; but for the one that was asked.
+	Differs, Undecided []Firmware
+}
+
+// Apply is [ApplyWith] for the newest row of edk2: what the variables are afterwards, or a [*RefusedError].
+func Apply(v osmith.FirmwareVariables, p Pending) (osmith.FirmwareVariables, error) {
+	a, err := ApplyWith(v, p, ApplyOptions{})
+	return a.Variables, err
+}
+
+// ApplyWith tells what the variables are after firmware has been given an update and after the next start; or why it would be refused, a
+// [*RefusedError]. v itself stays as it is. An error of another type says that the call is wrong.
 //
 // It follows edk2 (SecurityPkg, AuthVariableLib): in Setup Mode everything is taken without a look at signature and time, but PK, which has
 // to be signed by the key that it brings; otherwise PK and KEK are taken from the certificate in PK itself, db, dbx and dbt from that or
-// from one that a certificate in KEK leads to, dbr likewise. The time has to be later than that of the variable, if Times has it, but for
+// from one that a certificate in KEK leads to. The time has to be later than that of the variable, if Times has it, but for
 // an append; this keeps the later of both. An append leaves out entries that the variable has. Lists of unknown types and certificates
-// without an RSA key are refused. Deleting PK ends in Setup Mode; a first PK in Secure Boot.
-func Apply(v osmith.FirmwareVariables, p Pending) (osmith.FirmwareVariables, error) {
-	next, err := apply(v, p)
-	return next, prefix.Error("secureboot", err)
+// without an RSA key are refused. Deleting PK ends in Setup Mode; a first PK in Secure Boot. A first dbr is taken from KEK and PK; edk2 takes it from
+// anybody, and later ones from the same signer alone, so that these cannot be told.
+//
+// Rows differ: that of 2022.11 takes no signature by an elliptic curve, no SHA-384 and SHA-512, no ContentInfo and no list of empty certificates; that of 2026.08
+// refuses an append as a whole where a list of the update or of the variable is malformed.
+func ApplyWith(v osmith.FirmwareVariables, p Pending, o ApplyOptions) (Applied, error) {
+	a, err := applyRows(v, p.Variable, o.Firmware, func(r updateRow) (osmith.FirmwareVariables, error) { return r.apply(v, p) })
+	return a, prefix.Error("secureboot", err)
 }
 
-func apply(v osmith.FirmwareVariables, p Pending) (osmith.FirmwareVariables, error) {
-	a, err := parseAuth(p.Auth)
+// updateRow is what differs between builds of edk2 about updates.
+type updateRow struct {
+	name    Firmware
+	options edk2.Options
+}
+
+// updateRows are those of which the rules are known, newest first.
+var updateRows = []updateRow{
+	{FirmwareEDK2Stable202608, edk2.Options{}},
+	{FirmwareEDK2Stable202211, edk2.Options{NoEC: true, OnlySHA256: true, NoContentInfo: true, NoEmptyCertificates: true, LooseAppend: true}},
+}
+
+// applyRows asks the row that was named, and the others whether they differ.
+func applyRows(v osmith.FirmwareVariables, variable string, named Firmware, apply func(updateRow) (osmith.FirmwareVariables, error)) (Applied, error) {
+	if named == "" {
+		named = updateRows[0].name
+	}
+	type answer struct {
+		after osmith.FirmwareVariables
+		err   error
+	}
+	var all []answer
+	chosen := -1
+	for i, row := range updateRows {
+		after, err := apply(row)
+		all = append(all, answer{after, err})
+		if row.name == named || named == FirmwareAny && (chosen < 0 || worse(err, all[chosen].err)) {
+			chosen = i
+		}
+	}
+	if chosen < 0 {
+		if err := named.check(); err != nil {
+			return Applied{}, err
+		}
+		return Applied{}, &RefusedError{Variable: variable, Unknown: true, Err: fmt.Errorf("the rules of %s for updates of variables are not known here", named)}
+	}
+	var differs, undecided []Firmware
+	for i, other := range all {
+		switch {
+		case i == chosen:
+		case isUnknown(other.err):
+			undecided = append(undecided, updateRows[i].name)
+		case (other.err == nil) != (all[chosen].err == nil), other.err == nil && !sameVariables(other.after, all[chosen].after):
+			differs = append(differs, updateRows[i].name)
+		}
+	}
+	if err := all[chosen].err; err != nil {
+		return Applied{}, &RefusedError{Variable: variable, Err: err, Unknown: isUnknown(err), Differs: differs, Undecided: undecided}
+	}
+	if named == FirmwareAny {
+		for _, other := range Firmwares() {
+			if !hasRow(other) {
+				undecided = append(undecided, other)
+			}
+		}
+		if len(differs) > 0 { // none refuses, so it is the content
+			return Applied{}, &RefusedError{Variable: variable, Unknown: true, Undecided: undecided,
+				Err: fmt.Errorf("%s leaves other content than %s: name the row of the machine", firmwareNames(differs), updateRows[chosen].name)}
+		}
+	}
+	return Applied{Variables: all[chosen].after, Differs: differs, Undecided: undecided}, nil
+}
+
+// check says whether a row has the name.
+func (f Firmware) check() error {
+	if f == "" || f == FirmwareAny || slices.Contains(Firmwares(), f) {
+		return nil
+	}
+	return fmt.Errorf("firmware %q is not known: want one of %v, or %q", f, Firmwares(), FirmwareAny)
+}
+
+// worse orders the answers of several rows: a refusal is more than what cannot be told, and that is more than a yes.
+func worse(a, b error) bool {
+	rank := func(err error) int {
+		switch {
+		case err == nil:
+			return 0
+		case isUnknown(err):
+			return 1
+		}
+		return 2
+	}
+	return rank(a) > rank(b)
+}
+
+func isUnknown(err error) bool { return edk2.IsUnknown(err) }
+
+func hasRow(name Firmware) bool {
+	for _, r := range updateRows {
+		if r.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func firmwareNames(rows []Firmware) string {
+	var names []string
+	for _, r := range rows {
+		names = append(names, string(r))
+	}
+	return strings.Join(names, ", ")
+}
+
+// sameVariables reports whether two machines have the same keys and mode.
+func sameVariables(a, b osmith.FirmwareVariables) bool {
+	all := allVariables(&b)
+	for i, k := range allVariables(&a) {
+		if !bytes.Equal(*k.data, *all[i].data) {
+			return false
+		}
+	}
+	return true
+}
+
+// apply is SetVariable for one row.
+func (r updateRow) apply(v osmith.FirmwareVariables, p Pending) (osmith.FirmwareVariables, error) {
+	u, err := splitAuth(p.Auth)
 	if err == nil {
-		err = admit(v, a, p)
+		err = r.admit(v, u, p)
 	}
 	if err != nil {
-		return osmith.FirmwareVariables{}, &RefusedError{p.Variable, err}
+		return osmith.FirmwareVariables{}, err
 	}
-	return write(v, Update{Variable: p.Variable, Payload: a.Payload, Time: a.Time, Append: p.Append})
+	return r.write(v, p.Variable, u.payload, u.stamp, p.Append)
 }
 
 // admit decides about signature, time and form.
-func admit(v osmith.FirmwareVariables, a *Auth, p Pending) error {
+func (r updateRow) admit(v osmith.FirmwareVariables, u *rawAuth, p Pending) error {
 	if _, err := vendorGUID(p.Variable); err != nil {
 		return err
 	}
@@ -71,98 +230,123 @@ func admit(v osmith.FirmwareVariables, a *Auth, p Pending) error {
 	if err != nil {
 		return err
 	}
-	if p.Variable == "PK" && p.Append {
-		return errors.New("PK is replaced, not appended to: firmware would not leave out what it has, and PK has room for one")
+	if setup && p.Variable != "PK" && p.Variable != "dbr" {
+		return r.checkPayload(p.Variable, u.payload)
+	}
+	a, err := u.parse()
+	if err != nil {
+		return err
+	}
+	if !edk2.TakesDigest(u.message, r.options) {
+		return bad(authHeaderSize, "SignedData", "%s takes SHA-256 alone, and no ContentInfo around it: sign the update with SHA-256 and as a bare SignedData", r.name)
 	}
 	switch {
-	case setup && p.Variable != "PK":
-		return checkPayload(p.Variable, a.Payload)
+	case p.Variable == "PK" && p.Append:
+		return edk2.Unknown("PK is replaced, not appended to: edk2 would put the certificate behind the one that PK has, where it does not look")
+	case p.Variable == "dbr":
+		return r.admitDBR(v, a, p, setup)
 	case setup && len(a.Payload) == 0:
 		return fmt.Errorf("%w: there is no PK to delete in Setup Mode", ErrNoVariable)
 	case setup:
-		if err := checkPayload(p.Variable, a.Payload); err != nil {
+		if err := r.checkPayload(p.Variable, a.Payload); err != nil {
 			return err
 		}
-		own, err := trusted(a.Payload)
+		own, err := edk2.Certificates(a.Payload, x509Lists)
 		if err != nil {
 			return err
 		}
 		if len(own) == 0 {
 			return fmt.Errorf("%w: a first PK is signed by the key that it brings, and it brings no certificate", ErrUntrusted)
 		}
-		return a.verify(p, own[:1], false)
+		return a.verify(p, own[:1], r.options, "a first PK is signed by the key that it brings")
 	}
-	if current, ok := v.Times[p.Variable]; ok && !p.Append && !a.Time.After(current) && Content(v, p.Variable) != nil {
+	if current, ok := v.Times[p.Variable]; ok && !p.Append && !u.stamp.laterThan(current) && len(Content(v, p.Variable)) > 0 {
 		return &StaleError{a.Time, current}
 	}
-	pk, err := trusted(v.PK)
-	if err != nil {
-		return fmt.Errorf("%w: PK: %v", ErrUntrusted, err)
+	notPK := r.signedByPK(v, a, p)
+	if notPK != nil && p.Variable != "PK" && p.Variable != "KEK" {
+		notPK = r.signedByKEK(v, a, p, notPK)
 	}
-	if p.Variable == "PK" || p.Variable == "KEK" {
-		if err := a.verify(p, pk, true); err != nil {
-			return err
-		}
-		return checkPayload(p.Variable, a.Payload)
+	if notPK != nil {
+		return notPK
 	}
-	if a.verify(p, pk, true) != nil {
-		kek, err := trusted(v.KEK)
-		if err != nil {
-			return fmt.Errorf("%w: KEK: %v", ErrUntrusted, err)
-		}
-		if err := a.verify(p, kek, false); err != nil {
-			return err
-		}
-	}
-	return checkPayload(p.Variable, a.Payload)
+	return r.checkPayload(p.Variable, a.Payload)
 }
 
-// trusted are the certificates of PK or KEK that can be read; firmware skips others.
-func trusted(data []byte) (certs []*edk2.Certificate, err error) {
-	l, err := parseLists(data)
-	if err != nil {
-		return nil, err
+// admitDBR is ProcessVariable, which edk2 uses for what is not PK, KEK, db, dbx or dbt: the first signer is remembered, in a variable of its own.
+func (r updateRow) admitDBR(v osmith.FirmwareVariables, a *Auth, p Pending, setup bool) error {
+	if len(v.DBR) > 0 {
+		return edk2.Unknown("edk2 takes updates of dbr from the signer of the first one alone, which the variables do not tell")
 	}
-	for _, k := range l {
-		if k.Type != TypeX509 {
-			continue
-		}
-		for _, s := range k.Signatures {
-			if c, err := edk2.ParseCertificate(s.Data); err == nil {
-				certs = append(certs, c)
-			}
-		}
+	if err := a.fits(p); err != nil || setup {
+		return err
 	}
-	return certs, nil
+	if r.signedByPK(v, a, p) == nil || r.signedByKEK(v, a, p, nil) == nil {
+		return nil
+	}
+	return edk2.Unknown("edk2 takes a first dbr from anybody, other firmware from PK and KEK alone; it is signed by %q", subject(a.signer))
 }
+
+// signedByPK says why an update is not signed by the certificate in PK itself, nil if it is.
+func (r updateRow) signedByPK(v osmith.FirmwareVariables, a *Auth, p Pending) error {
+	pk, err := edk2.Certificates(v.PK, x509Lists)
+	if err != nil {
+		return fmt.Errorf("%w: PK: %w", ErrUntrusted, err)
+	}
+	if len(pk) == 0 {
+		return fmt.Errorf("%w: signed by %q, and PK has no certificate that can be read", ErrUntrusted, subject(a.signer))
+	}
+	if !bytes.Equal(pk[0].Raw, a.RawSigner) {
+		if err := a.fits(p); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: signed by %q, want the certificate in PK itself, %q", ErrUntrusted, subject(a.signer), subject(pk[0]))
+	}
+	return a.verify(p, pk[:1], r.options, "PK has the certificate")
+}
+
+// signedByKEK says why no certificate in KEK leads to the signer of an update, nil if one does. notPK is why PK has not signed it.
+func (r updateRow) signedByKEK(v osmith.FirmwareVariables, a *Auth, p Pending, notPK error) error {
+	kek, open := edk2.Certificates(v.KEK, x509Lists)
+	err := a.verify(p, kek, r.options, "want one that a certificate in KEK leads to")
+	switch {
+	case err == nil:
+		return nil
+	case isUnknown(notPK) && !errors.Is(err, ErrSignature):
+		return notPK
+	case open != nil && !errors.Is(err, ErrSignature):
+		return fmt.Errorf("%w: KEK: %w", ErrUntrusted, open)
+	}
+	return err
+}
+
+// x509Lists is the type of lists with certificates, as in the file.
+var x509Lists = [16]byte(efi.AppendGUID(nil, TypeX509))
 
 // notInEDK2 are types of the specification that CheckSignatureListFormat does not list.
 var notInEDK2 = map[osmith.GUID]bool{TypeSM3: true, TypeX509SM3: true, TypeExternalManagement: true}
 
-// checkPayload is edk2's CheckSignatureListFormat, for what is not checked when a list is parsed.
-func checkPayload(name string, payload []byte) error {
-	lists, err := parseLists(payload)
+// listTypes are the types that edk2 knows (AuthService.c, mSupportSigItem).
+var listTypes = sync.OnceValue(func() edk2.ListTypes {
+	t := edk2.ListTypes{Known: map[[16]byte]edk2.ListType{}, Subject: subject, Name: func(b [16]byte) string { return TypeName(efi.GUID(b[:])) }}
+	for typ := range typeNames {
+		if size, fixed := sizes[typ]; !fixed {
+			t.Known[[16]byte(efi.AppendGUID(nil, typ))] = edk2.ListType{Size: -1, Certificate: typ == TypeX509}
+		} else if !notInEDK2[typ] {
+			t.Known[[16]byte(efi.AppendGUID(nil, typ))] = edk2.ListType{Size: int64(size)}
+		}
+	}
+	return t
+})
+
+// checkPayload is CheckSignatureListFormat.
+func (r updateRow) checkPayload(name string, payload []byte) error {
+	if name == "dbr" {
+		return nil
+	}
+	count, err := edk2.CheckLists(payload, listTypes(), r.options)
 	if err != nil {
 		return err
-	}
-	count := 0
-	for i, l := range lists {
-		if _, known := typeNames[l.Type]; !known || notInEDK2[l.Type] {
-			return fmt.Errorf("signature list %d: edk2 does not take the type %s", i, TypeName(l.Type))
-		}
-		if len(l.Header) != 0 {
-			return fmt.Errorf("signature list %d: a header of %d bytes, want none", i, len(l.Header))
-		}
-		if l.Type == TypeX509 {
-			c, err := edk2.ParseCertificate(l.Signatures[0].Data)
-			if err != nil {
-				return fmt.Errorf("signature list %d: %w", i, err)
-			}
-			if !c.IsRSA() {
-				return fmt.Errorf("signature list %d: edk2 does not take the certificate %q, whose key is not an RSA key that it can use: take one with RSA", i, subject(c))
-			}
-		}
-		count += len(l.Signatures)
 	}
 	if name == "PK" && count > 1 {
 		return fmt.Errorf("PK would have %d entries, want one", count)
@@ -171,39 +355,50 @@ func checkPayload(name string, payload []byte) error {
 }
 
 // write changes a variable as edk2 does once an update is admitted.
-func write(v osmith.FirmwareVariables, u Update) (osmith.FirmwareVariables, error) {
+func (r updateRow) write(v osmith.FirmwareVariables, name string, payload []byte, stamp efiStamp, add bool) (osmith.FirmwareVariables, error) {
 	next := v
 	next.Times = maps.Clone(v.Times)
 	if next.Times == nil {
 		next.Times = map[string]time.Time{}
 	}
 	for _, k := range keyVariables(&next) {
-		if k.name != u.Variable {
+		if k.name != name {
 			continue
 		}
 		old := *k.data
+		when, isDate := stamp.time()
 		switch {
-		case len(u.Payload) == 0 && len(old) == 0:
-			return osmith.FirmwareVariables{}, &RefusedError{u.Variable, ErrNoVariable}
-		case u.Append && len(old) > 0:
-			merged, err := mergeContent(old, u.Payload)
-			if err != nil {
-				return osmith.FirmwareVariables{}, &RefusedError{u.Variable, err}
+		case len(payload) == 0 && len(old) == 0 && !add:
+			return osmith.FirmwareVariables{}, ErrNoVariable
+		case len(payload) == 0 && len(old) == 0:
+		case add && len(old) > 0:
+			fresh := payload
+			if name != "PK" && name != "dbr" {
+				var err error
+				if fresh, err = edk2.FilterLists(old, payload, r.options); err != nil {
+					return osmith.FirmwareVariables{}, err
+				}
 			}
-			*k.data = merged
-			if current, ok := next.Times[u.Variable]; ok && current.After(u.Time) {
-				u.Time = current
+			*k.data = append(bytes.Clone(old), fresh...)
+			current, known := next.Times[name]
+			switch {
+			case known && !stamp.laterThan(current):
+			case isDate:
+				next.Times[name] = when
+			default:
+				delete(next.Times, name)
 			}
-			next.Times[u.Variable] = u.Time
-		case len(u.Payload) == 0:
+		case len(payload) == 0:
 			*k.data = nil
-			delete(next.Times, u.Variable)
+			delete(next.Times, name)
 		default:
-			*k.data = bytes.Clone(u.Payload)
-			next.Times[u.Variable] = u.Time
+			*k.data = bytes.Clone(payload)
+			if delete(next.Times, name); isDate {
+				next.Times[name] = when
+			}
 		}
 	}
-	if u.Variable == "PK" {
+	if name == "PK" {
 		before, setup := bytes.Equal(v.SetupMode, []byte{1}), len(next.PK) == 0
 		next.SetupMode = bit(setup)
 		if setup != before {
@@ -211,17 +406,4 @@ func write(v osmith.FirmwareVariables, u Update) (osmith.FirmwareVariables, erro
 		}
 	}
 	return next, nil
-}
-
-// mergeContent is [Merge] for the content of a variable.
-func mergeContent(old, payload []byte) ([]byte, error) {
-	lists, err := parseLists(old)
-	if err != nil {
-		return nil, err
-	}
-	more, err := parseLists(payload)
-	if err != nil {
-		return nil, err
-	}
-	return appendLists(nil, Merge(lists, more...)...)
 }

@@ -8,6 +8,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/osmith-dev/osmith"
@@ -124,8 +126,8 @@ func (u Update) join(cert *x509.Certificate, signature []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkFixedOffsets(message, 0); err != nil {
-		return nil, err
+	if len(message) > 0xffff || !edk2.TakesDigest(message, edk2.Options{OnlySHA256: true, NoContentInfo: true}) {
+		return nil, fmt.Errorf("a SignedData of %d bytes: firmware takes 256 to 65535: use a smaller certificate", len(message))
 	}
 	b, err := appendTime(nil, u.Time)
 	if err != nil {
@@ -141,29 +143,15 @@ func (u Update) join(cert *x509.Certificate, signature []byte) ([]byte, error) {
 	return append(b, u.Payload...), nil
 }
 
-// checkFixedOffsets makes sure of what edk2 (AuthService.c, VerifyTimeBasedPayload) looks at before it parses a message: a length of two
-// bytes, and the identifier of SHA-256 at byte 13 of a bare SignedData or 32 of one in a ContentInfo.
-func checkFixedOffsets(m []byte, off int) error {
-	const bare, wrapped = 13, 32
-	sha := []byte{0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01}
-	if len(m) < wrapped+len(sha) || m[1] != 0x82 {
-		return bad(off, "SignedData", "%d bytes; firmware expects 256 to 65535", len(m))
-	}
-	if !bytes.HasPrefix(m[bare:], sha) && !bytes.HasPrefix(m[wrapped:], sha) {
-		return bad(off+bare, "digest algorithm", "not SHA-256 where firmware looks for it")
-	}
-	return nil
-}
-
 // Auth is an .auth file as read.
 type Auth struct {
-	Time         time.Time
+	Time         time.Time           // the zero time if the stamp is no date: firmware does not look whether it is one
 	Payload      []byte              // signature lists; empty deletes the variable
 	RawSigner    []byte              // the signer's certificate, DER
 	Signer       *x509.Certificate   // the same; nil if crypto/x509 does not parse it, which says nothing about firmware
 	Certificates []*x509.Certificate // all that the signature carries, but for such ones
 
-	stamp   []byte
+	stamp   efiStamp
 	message *edk2.Message
 	signer  *edk2.Certificate
 }
@@ -176,33 +164,55 @@ func ParseAuth(b []byte) (*Auth, error) {
 }
 
 func parseAuth(b []byte) (*Auth, error) {
-	if len(b) < authHeaderSize {
-		return nil, bad(0, "header", "%d bytes, want at least %d", len(b), authHeaderSize)
-	}
-	when, err := parseTime(b)
+	u, err := splitAuth(b)
 	if err != nil {
 		return nil, err
 	}
+	return u.parse()
+}
+
+// rawAuth is an .auth file in its parts: all that firmware looks at in Setup Mode.
+type rawAuth struct {
+	stamp            efiStamp
+	header           winCertificate
+	message, payload []byte
+	payloadAt        int64
+}
+
+// splitAuth checks lengths.
+func splitAuth(b []byte) (*rawAuth, error) {
+	if len(b) < authHeaderSize {
+		return nil, bad(0, "header", "%d bytes, want at least %d", len(b), authHeaderSize)
+	}
+	u := &rawAuth{stamp: efiStamp(b[:timeSize])}
 	cert := b[timeSize:]
-	var h winCertificate
-	if _, err := binary.Decode(cert, binary.LittleEndian, &h); err != nil {
+	if _, err := binary.Decode(cert, binary.LittleEndian, &u.header); err != nil {
 		return nil, err
 	}
-	if h.Type != certTypeEFIGUID { // the revision is not looked at
-		return nil, bad(timeSize+6, "WIN_CERTIFICATE", "type 0x%04x, want 0x%04x", h.Type, certTypeEFIGUID)
-	}
-	if g := efi.GUID(h.CertType[:]); g != guidPKCS7 {
-		return nil, bad(timeSize+8, "certificate type", "%v, want PKCS #7 (%v)", g, guidPKCS7)
-	}
-	size := int64(h.Length)
+	size := int64(u.header.Length)
 	if size < certHeaderSize || size > int64(len(cert)) {
 		return nil, bad(timeSize, "certificate length", "%d, want %d to the %d bytes left", size, certHeaderSize, len(cert))
 	}
-	message := cert[certHeaderSize:size]
-	if err := checkFixedOffsets(message, authHeaderSize); err != nil {
+	u.message, u.payload, u.payloadAt = cert[certHeaderSize:size], cert[size:], timeSize+size
+	return u, nil
+}
+
+// parse reads what firmware looks at out of Setup Mode.
+func (u *rawAuth) parse() (*Auth, error) {
+	if err := u.stamp.check(); err != nil {
 		return nil, err
 	}
-	m, err := edk2.ParseSignedData(message)
+	if u.header.Type != certTypeEFIGUID { // the revision is not looked at
+		return nil, bad(timeSize+6, "WIN_CERTIFICATE", "type 0x%04x, want 0x%04x", u.header.Type, certTypeEFIGUID)
+	}
+	if g := efi.GUID(u.header.CertType[:]); g != guidPKCS7 {
+		return nil, bad(timeSize+8, "certificate type", "%v, want PKCS #7 (%v)", g, guidPKCS7)
+	}
+	if !edk2.TakesDigest(u.message, edk2.Options{}) {
+		return nil, bad(authHeaderSize, "SignedData", "%d bytes without the identifier of SHA-256, SHA-384 or SHA-512 where firmware looks for it "+
+			"(byte 13, or 32 with a ContentInfo; a length of two bytes): sign the update anew", len(u.message))
+	}
+	m, err := edk2.ParseSignedData(u.message)
 	if err != nil {
 		return nil, &osmith.FormatError{Offset: authHeaderSize, Field: "SignedData", Err: err}
 	}
@@ -213,7 +223,8 @@ func parseAuth(b []byte) (*Auth, error) {
 	if err != nil {
 		return nil, &osmith.FormatError{Offset: authHeaderSize, Field: "SignedData", Err: err}
 	}
-	a := &Auth{Time: when, Payload: cert[size:], RawSigner: signers[0].Raw, stamp: b[:timeSize], message: m, signer: signers[0]}
+	a := &Auth{Payload: u.payload, RawSigner: signers[0].Raw, stamp: u.stamp, message: m, signer: signers[0]}
+	a.Time, _ = u.stamp.time()
 	for _, c := range m.Certificates {
 		parsed, err := x509.ParseCertificate(c.Raw)
 		if err != nil {
@@ -223,12 +234,6 @@ func parseAuth(b []byte) (*Auth, error) {
 		if bytes.Equal(c.Raw, a.RawSigner) {
 			a.Signer = parsed
 		}
-	}
-	if _, err := parseLists(a.Payload); err != nil {
-		if e, ok := errors.AsType[*osmith.FormatError](err); ok {
-			e.Offset += timeSize + size
-		}
-		return nil, err
 	}
 	return a, nil
 }
@@ -250,40 +255,69 @@ func VerifyAuth(p Pending, trusted []*x509.Certificate) (a *Auth, err error) {
 		}
 		certs = append(certs, parsed)
 	}
-	if err := a.verify(p, certs, false); err != nil {
+	if err := a.verify(p, certs, edk2.Options{}, "want one that the trusted certificates lead to"); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
-// verify checks the signature of an update as edk2 does (AuthService.c, VerifyTimeBasedPayload); exactly means that the signer is one of certs
-// itself, as it wants it of PK.
-func (a *Auth) verify(p Pending, certs []*edk2.Certificate, exactly bool) error {
-	signed, err := signedBytes(p.Variable, a.Payload, a.stamp, p.Append)
+// fits checks the signature over the update, without a look at where its certificate leads.
+func (a *Auth) fits(p Pending) error {
+	signed, err := signedBytes(p.Variable, a.Payload, a.stamp[:], p.Append)
 	if err != nil {
 		return err
 	}
-	var open error
-	for _, c := range certs {
-		if exactly && !bytes.Equal(c.Raw, a.RawSigner) {
-			continue
+	if err = a.message.Signs(signed); err == nil || edk2.IsUnknown(err) {
+		return err
+	}
+	// What else may it have been signed for?
+	advice := "it was not signed for any variable with this time and content: sign it anew"
+	for _, k := range keyVariables(new(osmith.FirmwareVariables)) {
+		for add, how := range map[bool]string{true: "an append", false: "a replacement"} {
+			if other, e := signedBytes(k.name, a.Payload, a.stamp[:], add); e == nil && a.message.Signs(other) == nil {
+				advice = fmt.Sprintf("it was signed as %s of %s: give it as that", how, k.name)
+			}
 		}
-		_, err := a.message.Verify(c, signed, edk2.Options{})
+	}
+	return fmt.Errorf("%w as %s of %s, by %q: %w: %s", ErrSignature, map[bool]string{true: "an append", false: "a replacement"}[p.Append], p.Variable, subject(a.signer), err, advice)
+}
+
+// verify checks the signature of an update as edk2 does (AuthService.c, VerifyTimeBasedPayload), against each of the certificates. want says what they are.
+func (a *Auth) verify(p Pending, certs []*edk2.Certificate, o edk2.Options, want string) error {
+	signed, err := signedBytes(p.Variable, a.Payload, a.stamp[:], p.Append)
+	if err != nil {
+		return err
+	}
+	var open, closest error
+	for _, c := range certs {
+		_, err := a.message.Verify(c, signed, o)
 		if err == nil {
 			return nil
 		}
 		if edk2.IsUnknown(err) {
 			open = err
+		} else if leads, _ := edk2.Leads(a.signer, a.message.Certificates, c); leads {
+			closest = fmt.Errorf("the certificate %q leads there, but firmware does not use it: %w", subject(c), err)
 		}
 	}
 	// Why not: the signature does not fit the update, or it is of somebody else.
-	if _, err := a.message.Verify(a.signer, signed, edk2.Options{}); err != nil && !edk2.IsUnknown(err) {
-		return fmt.Errorf("%w (variable %s, append %t): signer %q: %w", ErrSignature, p.Variable, p.Append, subject(a.signer), err)
+	if err := a.fits(p); err != nil && !edk2.IsUnknown(err) {
+		return err
 	}
-	if open != nil {
+	switch {
+	case open != nil:
 		return fmt.Errorf("%w: signed by %q: %w", ErrUntrusted, subject(a.signer), open)
+	case closest != nil:
+		return fmt.Errorf("%w: signed by %q: %w", ErrUntrusted, subject(a.signer), closest)
 	}
-	return fmt.Errorf("%w: signed by %q", ErrUntrusted, subject(a.signer))
+	var have []string
+	for _, c := range certs {
+		have = append(have, fmt.Sprintf("%q", subject(c)))
+	}
+	if len(have) == 0 {
+		have = []string{"none"}
+	}
+	return fmt.Errorf("%w: signed by %q, %s: %s", ErrUntrusted, subject(a.signer), want, strings.Join(have, ", "))
 }
 
 // efiTime is EFI_TIME (UEFI Specification 2.10, section 8.3.1). All after the second is zero in a variable's time stamp (section 8.2.2).
@@ -316,20 +350,52 @@ func appendOptionalTime(b []byte, t time.Time) ([]byte, error) {
 	return appendTime(b, t)
 }
 
-func parseTime(b []byte) (time.Time, error) {
-	for i, x := range b[7:timeSize] {
+// efiStamp is EFI_TIME as it is in a file.
+type efiStamp [timeSize]byte
+
+// check is what firmware wants of the stamp of an update: zero after the seconds.
+func (s efiStamp) check() error {
+	for i, x := range s[7:] {
 		if x != 0 {
-			return time.Time{}, bad(7+i, "time stamp", "byte 0x%02x after the seconds, want zero", x)
+			return bad(7+i, "time stamp", "byte 0x%02x after the seconds, want zero", x)
 		}
 	}
-	var e efiTime
-	if _, err := binary.Decode(b, binary.LittleEndian, &e); err != nil {
+	return nil
+}
+
+// fields are year, month, day, hour, minute and second.
+func (s efiStamp) fields() [6]int {
+	return [6]int{int(binary.LittleEndian.Uint16(s[:])), int(s[2]), int(s[3]), int(s[4]), int(s[5]), int(s[6])}
+}
+
+// time is the time; false if the stamp is no date and time from 1900 on.
+func (s efiStamp) time() (time.Time, bool) {
+	f := s.fields()
+	t := time.Date(f[0], time.Month(f[1]), f[2], f[3], f[4], f[5], 0, time.UTC)
+	again, err := appendTime(nil, t)
+	if err != nil || efiStamp(again).fields() != f {
+		return time.Time{}, false
+	}
+	return t, true
+}
+
+// laterThan compares field by field, as AuthServiceInternalCompareTimeStamp does.
+func (s efiStamp) laterThan(t time.Time) bool {
+	t = t.UTC()
+	f := s.fields()
+	other := [6]int{t.Year(), int(t.Month()), t.Day(), t.Hour(), t.Minute(), t.Second()}
+	return slices.Compare(f[:], other[:]) > 0
+}
+
+func parseTime(b []byte) (time.Time, error) {
+	s := efiStamp(b[:timeSize])
+	if err := s.check(); err != nil {
 		return time.Time{}, err
 	}
-	t := time.Date(int(e.Year), time.Month(e.Month), int(e.Day), int(e.Hour), int(e.Minute), int(e.Second), 0, time.UTC)
-	again, err := appendTime(nil, t)
-	if err != nil || !bytes.Equal(again, b[:timeSize]) {
-		return time.Time{}, bad(0, "time stamp", "%d-%d-%d %d:%d:%d is no date and time from 1900 on", e.Year, e.Month, e.Day, e.Hour, e.Minute, e.Second)
+	t, ok := s.time()
+	if !ok {
+		f := s.fields()
+		return time.Time{}, bad(0, "time stamp", "%d-%d-%d %d:%d:%d is no date and time from 1900 on", f[0], f[1], f[2], f[3], f[4], f[5])
 	}
 	return t, nil
 }

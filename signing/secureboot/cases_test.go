@@ -117,7 +117,7 @@ func TestCertificateCases(t *testing.T) {
 	}
 }
 
-// Updates of KEK as platform keys have signed them: each is taken for KEK, as an append, where that platform key is installed, and for nothing else.
+// Updates with odd certificates: each is taken for its variable, as an append, where its signer is installed, and for nothing else.
 func TestRealUpdates(t *testing.T) {
 	for _, c := range []struct{ file, variable string }{
 		{"KEKUpdate_Lenovo_PK10.bin", "KEK"}, // a platform key with a negative serial number

@@ -66,7 +66,7 @@ func (h *Hierarchy) Enroll(o EnrollOptions) (e *Enrollment, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if e.Variables, err = apply(e.Variables, Pending{Variable: u.Variable, Auth: auth, Append: u.Append}); err != nil {
+		if e.Variables, err = Apply(e.Variables, Pending{Variable: u.Variable, Auth: auth, Append: u.Append}); err != nil {
 			return nil, err
 		}
 		*files[u.Variable] = auth

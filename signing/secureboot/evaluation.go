@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
 
 // EvaluateSetOptions are the choices of [EvaluateSet].
@@ -50,9 +51,17 @@ func EvaluateSet(v osmith.FirmwareVariables, images []Image, o EvaluateSetOption
 	e := &Evaluation{Warnings: warnings(v)}
 	if len(o.Pending) > 0 {
 		after := v
-		for _, p := range o.Pending {
-			if after, e.Refused = Apply(after, p); e.Refused != nil {
+		for i, p := range o.Pending {
+			a, err := ApplyWith(after, p, ApplyOptions{Firmware: o.Firmware})
+			if e.Refused = err; err != nil {
 				break
+			}
+			after = a.Variables
+			if len(a.Differs) > 0 {
+				e.Warnings = append(e.Warnings, fmt.Sprintf("pending update %d, of %s: %s refuses it or leaves other content", i+1, p.Variable, firmwareNames(a.Differs)))
+			}
+			if len(a.Undecided) > 0 {
+				e.Warnings = append(e.Warnings, fmt.Sprintf("pending update %d, of %s: it cannot be told whether %s takes it", i+1, p.Variable, firmwareNames(a.Undecided)))
 			}
 		}
 		if e.Refused == nil {
@@ -76,10 +85,10 @@ func warnings(v osmith.FirmwareVariables) (texts []string) {
 		name string
 		data []byte
 	}{{"PK", v.PK}, {"KEK", v.KEK}, {"db", v.DB}} {
-		certs, err := trusted(s.data)
-		if err != nil {
+		if _, err := parseLists(s.data); err != nil {
 			texts = append(texts, fmt.Sprintf("%s cannot be parsed: %v", s.name, err))
 		}
+		certs, _ := edk2.Certificates(s.data, x509Lists) // those before the place where it cannot
 		for _, raw := range certs {
 			c, err := x509.ParseCertificate(raw.Raw)
 			if err != nil {

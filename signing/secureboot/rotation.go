@@ -28,6 +28,9 @@ type Rotation struct {
 	// Reached is how many writes the machine has behind it, ReachedIn the boot in which that was first seen. Next keeps both up to date.
 	Reached   int
 	ReachedIn string
+
+	// Firmware is the row for which the plan was made, empty for the newest of edk2.
+	Firmware Firmware
 }
 
 // Kinds of steps.
@@ -79,15 +82,22 @@ func (s *Step) Join(signature []byte) error {
 }
 
 // apply is what firmware makes of the step, once it is signed.
-func (s *Step) apply(v osmith.FirmwareVariables) (osmith.FirmwareVariables, error) {
-	if s.Unsigned == nil {
-		return apply(v, s.Pending)
-	}
-	u := s.Unsigned.Update
-	if err := checkPayload(u.Variable, u.Payload); err != nil {
-		return osmith.FirmwareVariables{}, &RefusedError{u.Variable, err}
-	}
-	return write(v, u)
+func (s *Step) apply(v osmith.FirmwareVariables, named Firmware) (osmith.FirmwareVariables, error) {
+	a, err := applyRows(v, s.Variable, named, func(r updateRow) (osmith.FirmwareVariables, error) {
+		if s.Unsigned == nil {
+			return r.apply(v, s.Pending)
+		}
+		u := s.Unsigned.Update
+		if err := r.checkPayload(u.Variable, u.Payload); err != nil {
+			return osmith.FirmwareVariables{}, err
+		}
+		stamp, err := appendTime(nil, u.Time)
+		if err != nil {
+			return osmith.FirmwareVariables{}, err
+		}
+		return r.write(v, u.Variable, u.Payload, efiStamp(stamp), u.Append)
+	})
+	return a.Variables, err
 }
 
 // A Fingerprint is the SHA-256 digests of the content of PK, KEK and db, in hexadecimal.
@@ -138,6 +148,9 @@ type RotationOptions struct {
 
 	// RoomForVariables is how many bytes the machine has for these variables, or 0 not to check.
 	RoomForVariables int64
+
+	// Firmware is the row that takes the steps and judges the images: [FirmwareEDK2Stable202608] if it is empty. The plan keeps it.
+	Firmware Firmware
 }
 
 // PlanRotation makes the plan and tries it: every step is applied to the machine, as firmware would, and everything that has to boot is
@@ -151,11 +164,14 @@ func PlanRotation(o RotationOptions) (r *Rotation, err error) {
 	if o.Old == nil || o.New == nil {
 		return nil, errors.New("rotation: old and new hierarchy are both needed")
 	}
+	if err := o.Firmware.check(); err != nil {
+		return nil, fmt.Errorf("rotation: %w", err)
+	}
 	if len(o.MustBoot) == 0 && !o.NothingMustBoot {
 		return nil, ErrNothingMustBoot
 	}
 	p := planner{
-		RotationOptions: o, v: o.Machine, plan: &Rotation{Start: fingerprint(o.Machine), Steps: []Step{}}, lists: map[string][]SignatureList{},
+		RotationOptions: o, v: o.Machine, plan: &Rotation{Start: fingerprint(o.Machine), Steps: []Step{}, Firmware: o.Firmware}, lists: map[string][]SignatureList{},
 	}
 	if err := p.prepare(); err != nil {
 		return nil, err
@@ -252,7 +268,7 @@ func (p *planner) check() error {
 	if n := len(p.plan.Steps); n > 0 {
 		text = p.plan.Steps[n-1].Text
 	}
-	return lockout(p.v, p.MustBoot, text)
+	return lockout(p.v, p.MustBoot, p.Firmware, text)
 }
 
 // pk and kek are the pairs with which the machine, as it is by now, takes updates.
@@ -283,7 +299,7 @@ func (p *planner) write(text, name string, appendWrite bool, signer KeyPair, lis
 	} else if step.Auth, err = u.Sign(signer.Key, signer.Cert); err != nil {
 		return err
 	}
-	if p.v, err = step.apply(p.v); err != nil {
+	if p.v, err = step.apply(p.v, p.Firmware); err != nil {
 		return err
 	}
 	if appendWrite {
@@ -432,14 +448,14 @@ func (r *Rotation) Next(s State) (a Action, err error) {
 	}
 	v := s.Variables
 	v.SecureBoot = bit(true) // judge as the machine that enforces would
-	if err := lockout(v, s.Images, "today"); err != nil {
+	if err := lockout(v, s.Images, r.Firmware, "today"); err != nil {
 		return Action{}, err
 	}
 	rest := r.after(reached)
 	for i := range rest {
 		step := &rest[i]
 		if step.Kind == StepInstall {
-			stuck, err := inTheEnd(v, rest, s.Images)
+			stuck, err := r.inTheEnd(v, rest, s.Images)
 			if err != nil {
 				return Action{}, err
 			}
@@ -449,11 +465,11 @@ func (r *Rotation) Next(s State) (a Action, err error) {
 			}
 			continue
 		}
-		after, err := step.apply(v)
+		after, err := step.apply(v, r.Firmware)
 		if err != nil {
 			return Action{}, err
 		}
-		if err := lockout(after, s.Images, step.Text); err != nil {
+		if err := lockout(after, s.Images, r.Firmware, step.Text); err != nil {
 			return Action{}, err
 		}
 		if step.Unsigned != nil {
@@ -465,16 +481,16 @@ func (r *Rotation) Next(s State) (a Action, err error) {
 }
 
 // inTheEnd tells which images any of the writes that are left would stop.
-func inTheEnd(v osmith.FirmwareVariables, rest []Step, images []Image) (*LockoutError, error) {
+func (r *Rotation) inTheEnd(v osmith.FirmwareVariables, rest []Step, images []Image) (*LockoutError, error) {
 	for _, step := range rest {
 		if step.Kind != StepWrite {
 			continue
 		}
 		var err error
-		if v, err = step.apply(v); err != nil {
+		if v, err = step.apply(v, r.Firmware); err != nil {
 			return nil, err
 		}
-		if e := blocked(v, images, step.Text); e != nil {
+		if e := blocked(v, images, r.Firmware, step.Text); e != nil {
 			return e, nil
 		}
 	}
@@ -593,17 +609,17 @@ func (e *LockoutError) Error() string {
 	return fmt.Sprintf("rotation: %s: the machine would not boot %s: %s", e.When, strings.Join(e.Images, ", "), e.Reason)
 }
 
-func lockout(v osmith.FirmwareVariables, images []Image, when string) error {
-	if e := blocked(v, images, when); e != nil {
+func lockout(v osmith.FirmwareVariables, images []Image, named Firmware, when string) error {
+	if e := blocked(v, images, named, when); e != nil {
 		return e
 	}
 	return nil
 }
 
-func blocked(v osmith.FirmwareVariables, images []Image, when string) *LockoutError {
+func blocked(v osmith.FirmwareVariables, images []Image, named Firmware, when string) *LockoutError {
 	var e *LockoutError
 	for _, im := range images {
-		r := Evaluate(v, im, EvaluateOptions{})
+		r := Evaluate(v, im, EvaluateOptions{Firmware: named})
 		if r.Allowed {
 			continue
 		}
@@ -621,6 +637,7 @@ const RotationSchema = "osmith.rotation/1"
 type rotationJSON struct {
 	Schema    string      `json:"schema"`
 	Start     Fingerprint `json:"start"`
+	Firmware  Firmware    `json:"firmware,omitempty"` // the row for which it was made; the newest of edk2 if it is not there
 	Reached   int         `json:"reached"`
 	ReachedIn string      `json:"reachedIn"`
 	Steps     []stepJSON  `json:"steps"`
@@ -647,7 +664,7 @@ var (
 
 // MarshalJSON writes the object with schema [RotationSchema]. It holds signed updates, but no secrets.
 func (r Rotation) MarshalJSON() ([]byte, error) {
-	o := rotationJSON{Schema: RotationSchema, Start: r.Start, Reached: r.Reached, ReachedIn: r.ReachedIn, Steps: []stepJSON{}}
+	o := rotationJSON{Schema: RotationSchema, Start: r.Start, Firmware: r.Firmware, Reached: r.Reached, ReachedIn: r.ReachedIn, Steps: []stepJSON{}}
 	for _, s := range r.Steps {
 		j := stepJSON{Kind: s.Kind, Text: s.Text}
 		if s.Kind == StepWrite {
@@ -673,8 +690,11 @@ func (r *Rotation) UnmarshalJSON(b []byte) (err error) {
 	if o.Schema != RotationSchema {
 		return fmt.Errorf("rotation: schema %q, want %q", o.Schema, RotationSchema)
 	}
-	n := Rotation{Start: o.Start, Reached: o.Reached, ReachedIn: o.ReachedIn, Steps: []Step{}}
+	n := Rotation{Start: o.Start, Reached: o.Reached, ReachedIn: o.ReachedIn, Steps: []Step{}, Firmware: o.Firmware}
 	writes := 0
+	if err := o.Firmware.check(); err != nil {
+		return fmt.Errorf("rotation: %w", err)
+	}
 	if err := o.Start.check(); err != nil {
 		return fmt.Errorf("rotation: start: %w", err)
 	}

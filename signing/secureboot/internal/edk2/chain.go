@@ -10,6 +10,15 @@ import (
 type Options struct {
 	// NoEC says that the build has no elliptic curves: signatures by such keys are never valid.
 	NoEC bool
+
+	// OnlySHA256 and NoContentInfo say that updates of variables are taken with SHA-256 alone, and as a bare SignedData alone.
+	OnlySHA256, NoContentInfo bool
+
+	// NoEmptyCertificates says that a list of certificates without bytes is refused.
+	NoEmptyCertificates bool
+
+	// LooseAppend says that an append overlooks malformed lists.
+	LooseAppend bool
 }
 
 // maxDepth is OpenSSL's default of intermediate certificates.
@@ -75,7 +84,17 @@ func chain(leaf *Certificate, others []*Certificate, anchor *Certificate, o Opti
 	if !trusted && !bytes.Equal(leaf.Raw, anchor.Raw) {
 		return nil, errors.New("no path leads there")
 	}
-	return path, checkPath(path, o)
+	return path, checkPath(path, o, bytes.Equal(leaf.Raw, anchor.Raw) && onlyCertificate(leaf, others))
+}
+
+// onlyCertificate reports whether a message carries no certificate but one.
+func onlyCertificate(c *Certificate, all []*Certificate) bool {
+	for _, other := range all {
+		if !bytes.Equal(other.Raw, c.Raw) {
+			return false
+		}
+	}
+	return true
 }
 
 func contains(path []*Certificate, c *Certificate) bool {
@@ -88,13 +107,17 @@ func contains(path []*Certificate, c *Certificate) bool {
 }
 
 // checkPath checks extensions, path lengths and signatures.
-func checkPath(path []*Certificate, o Options) error {
+//
+// direct says that the signer's certificate is trusted itself and that no other could stand behind it. Then a malformed extension does not matter: OpenSSL
+// takes the certificate for one that nobody has issued (ossl_x509_likely_issued), finds it in its store all the same, and does not ask further what a certificate
+// is good for that may be used for anything (check_purpose, without X509_V_FLAG_X509_STRICT). Lenovo has such a platform key, with two keyUsage.
+func checkPath(path []*Certificate, o Options, direct bool) error {
 	var open error // what the model does not know; a definite refusal comes first
 	length := 0
 	for i, c := range path {
 		name := [...]string{"the signer's certificate", "an issuer's certificate"}[min(i, 1)]
 		switch {
-		case c.invalid != "":
+		case c.invalid != "" && !direct:
 			open = errors.Join(open, unknown("%s is malformed: %s", name, c.invalid))
 		case c.critical != "":
 			return fmt.Errorf("%s has a critical extension that OpenSSL does not handle (%s)", name, c.critical)

@@ -13,6 +13,9 @@ func (e *UnknownError) Error() string { return "cannot be told what firmware doe
 
 func unknown(format string, args ...any) error { return &UnknownError{fmt.Sprintf(format, args...)} }
 
+// Unknown is an [UnknownError].
+func Unknown(format string, args ...any) error { return unknown(format, args...) }
+
 // IsUnknown reports whether an error is an [UnknownError].
 func IsUnknown(err error) bool {
 	_, ok := errors.AsType[*UnknownError](err)

@@ -97,6 +97,45 @@ func TestChain(t *testing.T) {
 	require.True(t, IsUnknown(err), "an exhausted search is no answer")
 }
 
+// A malformed extension of the signer's certificate does not matter where that certificate is trusted itself and no other is there to be put behind it.
+func TestMalformedSigner(t *testing.T) {
+	k := keys()
+	root := authority("root")
+	rootCert := issue(t, root, nil, k[0], k[0])
+	usage := pkix.Extension{Id: []int{2, 5, 29, 15}, Critical: true, Value: []byte{3, 2, 2, 4}}
+	twice := authority("twice")
+	twice.KeyUsage, twice.ExtraExtensions = 0, []pkix.Extension{usage, usage}
+	self := issue(t, twice, nil, k[1], k[1])
+	below := issue(t, twice, root, k[1], k[0])
+	critical := *twice
+	critical.ExtraExtensions = append([]pkix.Extension{{Id: []int{2, 5, 29, 4}, Critical: true, Value: []byte{5, 0}}}, twice.ExtraExtensions...)
+	strange := issue(t, &critical, nil, k[1], k[1])
+	require.NotEmpty(t, self.invalid)
+	for _, c := range []struct {
+		name   string
+		leaf   *Certificate
+		others []*Certificate
+		anchor *Certificate
+		open   bool
+		text   string
+	}{
+		{"itself", self, []*Certificate{self}, self, false, ""},
+		{"itself, not carried", self, nil, self, false, ""},
+		{"itself, issued by another that is not there", below, nil, below, false, ""},
+		{"another is there", below, []*Certificate{below, rootCert}, below, true, "malformed"},
+		{"the issuer is trusted", below, nil, rootCert, true, "malformed"},
+		{"a critical extension counts all the same", strange, nil, strange, false, "critical extension"},
+	} {
+		_, err := chain(c.leaf, c.others, c.anchor, Options{})
+		if c.text == "" {
+			require.NoError(t, err, c.name)
+			continue
+		}
+		require.ErrorContains(t, err, c.text, c.name)
+		require.Equal(t, c.open, IsUnknown(err), c.name)
+	}
+}
+
 // Names are compared as OpenSSL does, whatever types their texts have.
 func TestNames(t *testing.T) {
 	for _, c := range []struct {

@@ -22,6 +22,8 @@ type publicKey struct {
 	big   *big.Int // the exponent, which may be larger than an int
 	ecdsa *ecdsa.PublicKey
 	why   error // why a key of kind 0 cannot be used
+
+	isRSA bool // by its form, which is all that counts while it is not used
 }
 
 type keyKind int
@@ -88,9 +90,10 @@ func parseKey(der []byte) (k publicKey, err error) {
 			k.why = in.err
 			return k, nil
 		}
+		k.isRSA = true
 		modulus, exponent := new(big.Int).SetBytes(n), new(big.Int).SetBytes(e)
 		if k.why = keycheck.RSA(modulus, exponent); k.why == nil {
-			k = publicKey{kind: keyRSA, rsa: &rsa.PublicKey{N: modulus}, big: exponent}
+			k.kind, k.rsa, k.big = keyRSA, &rsa.PublicKey{N: modulus}, exponent
 		}
 	case bytes.Equal(id, oidEC):
 		var curve elliptic.Curve
@@ -110,15 +113,12 @@ func parseKey(der []byte) (k publicKey, err error) {
 			k.why = err
 			return k, nil
 		}
-		k = publicKey{kind: keyEC, ecdsa: key}
+		k.kind, k.ecdsa = keyEC, key
 	default:
 		k.why = unknown("keys that are neither RSA nor EC")
 	}
 	return k, nil
 }
-
-// IsRSA reports whether the certificate has an RSA key that can be used.
-func (c *Certificate) IsRSA() bool { return c.key.kind == keyRSA }
 
 // verify checks a signature of a digest: PKCS #1 v1.5 by an RSA key, ECDSA by an EC key.
 func (k *publicKey) verify(h crypto.Hash, sum, signature []byte) error {
