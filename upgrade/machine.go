@@ -23,7 +23,8 @@ type Machine struct {
 	Firmware *osmith.FirmwareVariables
 
 	// FirmwareKind is the row of firmware that judges images. Empty: nothing is known of it, and an image boots only if all rows
-	// allow it ([secureboot.FirmwareAny]).
+	// allow it, those of edk2 and of U-Boot ([secureboot.FirmwareAny]). A machine whose images have time stamps or ECDSA signatures, as shim has time
+	// stamps, needs its row named: what U-Boot does with such an image cannot be told, or it crashes.
 	FirmwareKind secureboot.Firmware
 
 	// Loader is the loader's variables as far as they choose an entry.

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -20,6 +21,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -247,6 +250,37 @@ func TestKernelOfAnotherProfile(t *testing.T) {
 	require.Contains(t, fmt.Sprint(j.Reasons), "section .linux of profile 1: the stub of systemd 262 does not start the kernel")
 }
 
+// outsideOfValidity is a release whose UKI claims to have been signed before the certificate was valid.
+func outsideOfValidity(s *system) *release.Release {
+	r := s.build("2").Release()
+	db := s.builder.Keys.SecureBoot.DB
+	var signed bytes.Buffer
+	require.NoError(s.t, authenticode.Sign(&signed, unsigned(s.t, r.UKI), db.Key, db.Cert, authenticode.SignOptions{Time: db.Cert.NotBefore.Add(-time.Hour)}))
+	r.UKI = bytes.NewReader(signed.Bytes())
+	return r
+}
+
+// Firmware that does not look at signing times is not refused anything for them, once it is named.
+func TestFirmwareKind(t *testing.T) {
+	s := newSystem(t, "")
+	r := outsideOfValidity(s)
+	for kind, want := range map[secureboot.Firmware]bool{
+		"": false, secureboot.FirmwareAny: false, secureboot.FirmwareEDK2Stable202608: true, secureboot.FirmwareEDK2Stable202211: true, secureboot.FirmwareUBootLegacy: false,
+	} {
+		s.machine.FirmwareKind = kind
+		p, err := upgrade.NewPlan(context.Background(), s.disk, r, s.machine, upgrade.PlanOptions{})
+		require.NoError(t, err)
+		require.Equal(t, want, p.Refused() == nil, "%q: %v", kind, p)
+	}
+	ordinary := s.build("2").Release()
+	for _, kind := range append(secureboot.Firmwares(), "", secureboot.FirmwareAny) {
+		s.machine.FirmwareKind = kind
+		p, err := upgrade.NewPlan(context.Background(), s.disk, ordinary, s.machine, upgrade.PlanOptions{})
+		require.NoError(t, err)
+		require.True(t, p.Refused() == nil, "%q: %v", kind, p)
+	}
+}
+
 // TestRefused lists what a plan must refuse, by which verdict and with which typed error, and that nothing is written.
 func TestRefused(t *testing.T) {
 	other, err := foreign()
@@ -268,6 +302,11 @@ func TestRefused(t *testing.T) {
 			r.UKI = unsigned(s.t, r.UKI)
 			return r
 		}, upgrade.ProofBoots, new(*upgrade.SecureBootError), "firmware will not start"},
+		{"signing-time-unknown-firmware", outsideOfValidity, upgrade.ProofBoots, new(*upgrade.SecureBootError), "u-boot-2026.10: the signing time"},
+		{"signing-time-u-boot", func(s *system) *release.Release {
+			s.machine.FirmwareKind = secureboot.FirmwareUBoot202501
+			return outsideOfValidity(s)
+		}, upgrade.ProofBoots, new(*upgrade.SecureBootError), "the signing time"},
 		{"tampered-root", func(s *system) *release.Release {
 			r := s.build("2").Release()
 			r.Root = flipped(s.t, r.Root, 5000)

@@ -14,8 +14,9 @@
 // .auth, which systemd-boot enrols from /loader/keys/NAME. Nothing is overwritten. What is to become of option ROMs has to be said, with -keep or one of the
 // flags behind it.
 //
-// evaluate tells which images firmware would run, by the newest row of edk2 or the -firmware that is named (edk2-2026.08, edk2-2022.11, or any), and names rows
-// that differ. Of each image it names the rule that decided and what to change. inspect prints what firmware can read of an update or of signature lists.
+// evaluate tells which images firmware would run, by the newest row of edk2 or the -firmware that is named (edk2-2026.08, edk2-2022.11, u-boot-2026.10,
+// u-boot-2025.01, u-boot-legacy, or any, which allows what all of them allow), and names rows that differ, and those of which it cannot be told. Of each
+// image it names the rule that decided and what to change. inspect prints what firmware can read of an update or of signature lists.
 //
 // -vars is a directory like /sys/firmware/efi/efivars, or the variable store of a virtual machine, OVMF_VARS.fd. T is a time like
 // 2026-01-31T12:00:00Z; without it there is SOURCE_DATE_EPOCH, and without that the clock.

@@ -53,7 +53,7 @@ func TestRefused(t *testing.T) {
 		"no-dir":             {[]string{"generate"}, 2, "-o is missing"},
 		"keys-there":         {[]string{"generate", "-o", keys, noROMs}, 2, "keys are not overwritten"},
 		"option-roms":        {[]string{"generate", "-o", out}, 2, "-trust-no-option-roms-at-the-risk-of-a-black-screen"},
-		"row":                {[]string{"evaluate", "-vars", m, "-firmware", "bios", image}, 2, "-firmware bios: want one of [edk2-2026.08 edk2-2022.11], or any"},
+		"row":                {[]string{"evaluate", "-vars", m, "-firmware", "bios", image}, 2, "-firmware bios: want one of [edk2-2026.08 edk2-2022.11 u-boot-2026.10 u-boot-2025.01 u-boot-legacy], or any"},
 		"owner":              {[]string{"generate", "-o", out, "-owner", "x", noROMs}, 2, "-owner: "},
 		"bits":               {[]string{"generate", "-o", keys + "2", "-bits", "1024", noROMs}, 2, "1024 bits"},
 		"years":              {[]string{"generate", "-o", out, "-years", "0", noROMs}, 2, "-years 0"},

@@ -34,6 +34,7 @@ type SignedData struct {
 
 	Digests      []asn1.ObjectIdentifier
 	Certificates []*x509.Certificate
+	Revocations  []byte // revocation lists, an element of tag [1] whose content was not looked at; nil when there is none
 	Signers      []SignerInfo
 }
 
@@ -145,9 +146,10 @@ func (sd *SignedData) parse(c *cursor) error {
 		}
 	}
 	if c.is(tagContext1) {
-		if _, err := c.next("revocation lists"); err != nil {
+		if e, err = c.next("revocation lists"); err != nil {
 			return err
 		}
+		sd.Revocations = e.full
 	}
 	if e, err = c.expect(tagSet, "signers"); err != nil {
 		return err

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -162,24 +164,74 @@ func TestHugeKey(t *testing.T) {
 	require.ErrorContains(t, signatures[0].Err, "32768 bits: at most 16384 are used")
 }
 
-// A row is named by what it differs in, and firmware of which nothing is known allows only what every row does.
+// Rows that answer otherwise are named, those of which it cannot be told too, and firmware of which nothing is known allows only what every row does.
 func TestFirmwareRows(t *testing.T) {
-	v := store(t, "testdata/firmware/VARS.fd.gz")
-	for number, differs := range map[string]bool{"16": true, "07": true, "00": false} {
-		im := readImage(t, "testdata/firmware/"+number+".efi")
-		newest := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{})
-		oldest := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Firmware: secureboot.FirmwareEDK2Stable202211})
-		anywhere := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Firmware: secureboot.FirmwareAny})
-		require.Equal(t, differs, newest.Allowed != oldest.Allowed)
-		require.Equal(t, newest.Allowed && oldest.Allowed, anywhere.Allowed)
-		if differs {
-			require.Equal(t, []secureboot.Firmware{secureboot.FirmwareEDK2Stable202211}, newest.Differs)
-			require.Equal(t, []secureboot.Firmware{secureboot.FirmwareEDK2Stable202608}, oldest.Differs)
-		} else {
-			require.Empty(t, append(newest.Differs, oldest.Differs...))
+	v := osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: esl(t, "fw2-db"), DBX: esl(t, "fw2-dbx")}
+	type rows = []secureboot.Firmware
+	edk2, old := secureboot.FirmwareEDK2Stable202608, secureboot.FirmwareEDK2Stable202211
+	uboot := rows{secureboot.FirmwareUBoot202610, secureboot.FirmwareUBoot202501, secureboot.FirmwareUBootLegacy}
+	all := append(rows{edk2, old}, uboot...)
+	require.Equal(t, all, secureboot.Firmwares())
+	for _, c := range []struct {
+		image                 string
+		allow, refuse, untold rows
+		inAny                 secureboot.Verdict // the three answers
+		reason                string
+	}{
+		{"00", all, nil, nil, secureboot.Verdict{Allowed: true}, "db has the certificate"},
+		{"01", nil, all, nil, secureboot.Verdict{}, "edk2-2026.08: signature 0: signed by"},
+		{"14", nil, all, nil, secureboot.Verdict{Revoked: true}, "edk2-2026.08: dbx has the certificate"},
+		{"23", rows{edk2, old}, uboot, nil, secureboot.Verdict{}, "u-boot-2026.10: U-Boot crashes"},
+		{"24", rows{edk2, old}, uboot, nil, secureboot.Verdict{}, "u-boot-2026.10: the first entry"},
+		{"22", uboot, rows{edk2, old}, nil, secureboot.Verdict{}, "edk2-2026.08: "},
+		{"02", uboot[:2], append(rows{edk2, old}, uboot[2]), nil, secureboot.Verdict{}, "edk2-2026.08: "},
+		{"21", nil, rows{edk2, old}, uboot, secureboot.Verdict{}, "edk2-2026.08: "},
+	} {
+		im := readImage(t, "testdata/firmware/"+c.image+".efi")
+		require.Len(t, all, len(c.allow)+len(c.refuse)+len(c.untold))
+		for _, row := range all {
+			r := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Firmware: row})
+			others := func(list rows) (out rows) {
+				for _, f := range list {
+					if f != row {
+						out = append(out, f)
+					}
+				}
+				return out
+			}
+			require.Equal(t, slices.Contains(c.allow, row), r.Allowed, "%s: %s: %s", c.image, row, r.Reason)
+			require.Equal(t, slices.Contains(c.untold, row), r.Unknown, "%s: %s: %s", c.image, row, r.Reason)
+			if r.Allowed {
+				require.Equal(t, c.refuse, r.Differs, "%s: %s", c.image, row)
+			} else {
+				require.Equal(t, others(c.allow), r.Differs, "%s: %s", c.image, row)
+			}
+			require.Equal(t, others(c.untold), r.Undecided, "%s: %s", c.image, row)
+			require.NotContains(t, r.Reason, row)
+			if row == edk2 {
+				require.Equal(t, r, secureboot.Evaluate(v, im, secureboot.EvaluateOptions{}), "the default")
+			}
 		}
+		r := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Firmware: secureboot.FirmwareAny})
+		require.Equal(t, []bool{c.inAny.Allowed, c.inAny.Revoked, c.inAny.Unknown}, []bool{r.Allowed, r.Revoked, r.Unknown}, "%s: %s", c.image, r.Reason)
+		require.True(t, strings.HasPrefix(r.Reason, c.reason), r.Reason)
 	}
-	r := secureboot.Evaluate(v, readImage(t, "testdata/firmware/00.efi"), secureboot.EvaluateOptions{Firmware: "other"})
+
+	// Where none refuses, what one cannot tell is still no yes.
+	im := readImage(t, "testdata/firmware/00.efi")
+	im.Name, im.Layout = "image", secureboot.LayoutUnknown
+	r := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Firmware: secureboot.FirmwareAny})
+	require.True(t, r.Unknown && !r.Allowed)
+	require.Equal(t, "cannot be told: u-boot-2026.10: the layout of the image was not given", r.Reason)
+	e := secureboot.EvaluateSet(v, []secureboot.Image{im}, secureboot.EvaluateSetOptions{})
+	require.True(t, e.Allowed())
+	require.Contains(t, e.String(), "  other firmware: cannot be told of u-boot-2026.10 u-boot-2025.01 u-boot-legacy\n")
+	b, err := json.Marshal(e)
+	require.NoError(t, err)
+	require.Contains(t, string(b), `"undecided":["u-boot-2026.10","u-boot-2025.01","u-boot-legacy"]`)
+	require.False(t, secureboot.EvaluateSet(v, []secureboot.Image{im}, secureboot.EvaluateSetOptions{Firmware: uboot[0]}).Allowed())
+
+	r = secureboot.Evaluate(v, readImage(t, "testdata/firmware/00.efi"), secureboot.EvaluateOptions{Firmware: "other"})
 	require.False(t, r.Allowed)
 	require.Contains(t, r.Reason, "is not known")
 }

@@ -19,13 +19,14 @@
 // Signature lists of every type are read and written back as they were; certificates and the digests of images and certificates are
 // understood. An .auth file is EFI_VARIABLE_AUTHENTICATION_2 with a bare SignedData, without signed attributes, under SHA-256:
 // byte for byte what sign-efi-sig-list of efitools writes for the same key, time and content. With ContentInfo, as bootctl writes it, is
-// accepted when reading. Times and dates are arguments; firmware looks at none but the time stamps of variables.
+// accepted when reading. Times and dates are arguments. edk2 looks at none but the time stamps of variables; U-Boot refuses an image whose signing
+// time is outside of the validity of its signer's certificate.
 //
 // Keys are crypto.Signers, wherever they are; and every signature can be made elsewhere without one: [Update.Digest] and [Update.Join],
 // [Hierarchy.EnrollUpdates], [Step.Digest] and [Step.Join].
 //
-// [Evaluate], [Apply] and [ParseAuth] follow edk2, with what it overlooks and what it refuses, by rows for its versions ([Firmware]); package authenticode
-// is strict. What cannot be told is not allowed ([Verdict].Unknown). A verdict names the entry of db that PCR 7 will have.
+// [Evaluate], [Apply] and [ParseAuth] follow edk2, with what it overlooks and what it refuses, by rows for its versions ([Firmware]); [Evaluate] has
+// rows for U-Boot's EFI loader besides, by what it was seen to do. Package authenticode is strict. What cannot be told is not allowed ([Verdict].Unknown). A verdict names the entry of db that PCR 7 will have.
 //
 // Limits: name constraints and revocation lists in a message are not judged; RSA PKCS #1 v1.5 and ECDSA; no time stamps of signatures; of shim only its SBAT level is looked at, not its MOK lists; audit and
 // deployed mode, which edk2 does not have, are not known; Microsoft's certificates are in a table by name and fingerprint, but not shipped.

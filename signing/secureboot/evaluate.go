@@ -18,10 +18,10 @@ type Verdict struct {
 	Rule    Rule   // that decided, always set; its Remedy says what to change
 
 	// Authority is the entry of db that validated the image, nil if none did or none was needed. Firmware measures it, as
-	// [Signature.AppendBinary] writes it, into PCR 7, once per boot and entry.
+	// [Signature.AppendBinary] writes it, into PCR 7, once per boot and entry. U-Boot measures none: it is nil in the verdicts of its rows.
 	Authority *Signature
 
-	// Certificate is the one in Authority, nil if that is a digest, or a certificate that crypto/x509 does not parse.
+	// Certificate is the one in db that validated the image, nil if a digest did, or a certificate that crypto/x509 does not parse.
 	Certificate *x509.Certificate
 
 	// Revoked says that the image was refused because dbx has its digest, a certificate or the digest of one, or because shim's SBAT
@@ -31,8 +31,11 @@ type Verdict struct {
 	// Unknown says that it cannot be told what firmware does: the image is then not allowed, and nothing says that it is refused.
 	Unknown bool
 
-	// Differs are the rows of firmware whose answer is another one, when [EvaluateOptions] named none or one.
+	// Differs are the other rows of firmware whose answer is another one: they refuse what is allowed, or allow what is not.
 	Differs []Firmware
+
+	// Undecided are the other rows of firmware of which it cannot be told.
+	Undecided []Firmware
 
 	// Warnings do not stop firmware, but should make a person think.
 	Warnings []string
@@ -43,18 +46,25 @@ type EvaluateOptions struct {
 	// At is the time for warnings about certificates that have expired, which firmware does not care about; the zero time asks for none.
 	At time.Time
 
-	// Firmware is the row that judges: [FirmwareEDK2Stable202608] if it is empty. With [FirmwareAny] an image is allowed if all rows allow it.
+	// Firmware is the row that judges: [FirmwareEDK2Stable202608] if it is empty. With [FirmwareAny] an image is allowed if all rows allow it, those of
+	// U-Boot too; otherwise the reason begins with the row that does not.
 	Firmware Firmware
 }
 
-// Evaluate tells whether a machine with these variables would run an image.
+// Evaluate tells whether a machine with these variables would run an image. Two kinds of firmware are known, by rows: see [Firmwares].
 //
-// It follows edk2 (SecurityPkg, DxeImageVerificationLib, DxeImageVerificationHandler, and what that calls of CryptoPkg and OpenSSL) with what that overlooks and
+// The rows of edk2 follow it (SecurityPkg, DxeImageVerificationLib, DxeImageVerificationHandler, and what that calls of CryptoPkg and OpenSSL) with what that overlooks and
 // what it refuses, by the row that the options name: every signature is held against dbx, certificates and digests; any one signature that leads to a
 // certificate in db, or the digest of the image in db, is enough; the first matching entry of db is the authority. Dates do not matter. A
 // certificate that dbx revokes from some time on counts as revoked, since time stamps are not read. Where dbx has a certificate to which some
 // path leads, the image is revoked, also if firmware would not find that path: then a warning says so. What cannot be
 // told is not allowed. Variables that cannot be parsed allow nothing; a SecureBoot that does not exist is off.
+//
+// The rows of U-Boot follow what it was seen to do with 50 images, and say of everything that is not like one of these that it cannot be told.
+// It refuses an image whose signing time is outside of the validity of its signer's certificate, and every image while dbx has digests other than SHA-256 ones;
+// it hashes sections rounded up to FileAlignment ([Image].Layout); with MbedTLS it crashes at ECDSA and RSASSA-PSS certificates; and it runs
+// an image whose digest is in db although a stranger signed it. Time stamps, padding that is counted as a part of the signature, revocation lists, more than
+// one intermediate certificate, signed attributes other than content type, digest and time, and certificates with other extensions were not tried.
 //
 // Where SbatLevel is known, shim's rule comes on top: it refuses an image with a component below the level, and one whose .sbat it cannot parse.
 func Evaluate(v osmith.FirmwareVariables, im Image, o EvaluateOptions) Verdict {

@@ -145,6 +145,9 @@ func (e *Evaluation) String() string {
 		for _, f := range im.Now.Differs {
 			fmt.Fprintf(&b, "  other firmware: %s %s it\n", f, map[bool]string{true: "does not allow", false: "allows"}[im.Now.Allowed])
 		}
+		if u := im.Now.Undecided; len(u) > 0 {
+			fmt.Fprintf(&b, "  other firmware: cannot be told of %s\n", strings.Trim(fmt.Sprint(u), "[]"))
+		}
 	}
 	return b.String()
 }
@@ -199,6 +202,7 @@ type verdictJSON struct {
 	Authority   string   `json:"authority,omitempty"`   // the entry of db that PCR 7 gets, hexadecimal
 	Certificate string   `json:"certificate,omitempty"` // SHA-256 of the one in db
 	Differs     []string `json:"differs,omitempty"`     // rows of firmware with the other answer
+	Undecided   []string `json:"undecided,omitempty"`   // rows of firmware of which it cannot be told
 	Warnings    []string `json:"warnings,omitempty"`
 }
 
@@ -234,6 +238,9 @@ func (v Verdict) json() (verdictJSON, error) {
 	}
 	for _, f := range v.Differs {
 		j.Differs = append(j.Differs, string(f))
+	}
+	for _, f := range v.Undecided {
+		j.Undecided = append(j.Undecided, string(f))
 	}
 	if v.Authority != nil {
 		b, err := v.Authority.AppendBinary(nil)

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
 	"testing/fstest"
 	"time"
 
@@ -178,7 +179,7 @@ func ExampleEvaluateSet() {
 		panic(err)
 	}
 	machine := enrollment.Variables
-	program, err := osmith.OpenFile("../authenticode/testdata/plain.efi") // stands for a UKI
+	program, err := osmith.OpenFile("testdata/uboot/a01.efi") // stands for a UKI
 	if err != nil {
 		panic(err)
 	}
@@ -197,6 +198,31 @@ func ExampleEvaluateSet() {
 	// acmeos_7.efi: allowed: db has the certificate "CN=Acme OS Signature Database Key"
 	//   rule: certificate-in-db
 	//   warning: the certificate "CN=Acme OS Signature Database Key" in db has expired on 2002-01-01; firmware does not care, but nothing new will be signed by it
+}
+
+// A signing time before the certificate was valid: edk2 does not look at it, U-Boot refuses the image.
+func ExampleEvaluate_firmware() {
+	image, err := osmith.OpenFile("testdata/uboot/a12.efi")
+	if err != nil {
+		panic(err)
+	}
+	defer image.Close()
+	db, err := os.ReadFile("testdata/uboot/a-db.esl")
+	if err != nil {
+		panic(err)
+	}
+	machine := osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: db}
+	im, err := secureboot.ReadImage(image)
+	if err != nil {
+		panic(err)
+	}
+	verdict := secureboot.Evaluate(machine, im, secureboot.EvaluateOptions{})
+	fmt.Println(verdict.Allowed, verdict.Differs, verdict.Undecided)
+	verdict = secureboot.Evaluate(machine, im, secureboot.EvaluateOptions{Firmware: secureboot.FirmwareUBoot202610})
+	fmt.Println(verdict.Allowed, verdict.Reason)
+	// Output:
+	// true [u-boot-2026.10 u-boot-2025.01 u-boot-legacy] []
+	// false the signing time 2026-01-01T00:00:00Z is outside of the validity of the signer's certificate "CN=bootlab db", 2026-11-30T05:34:29Z to 2036-11-27T05:34:29Z: U-Boot refuses that
 }
 
 func ExamplePlanRotation() {

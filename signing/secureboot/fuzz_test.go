@@ -3,6 +3,7 @@ package secureboot_test
 import (
 	"crypto"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,29 +41,44 @@ func FuzzApply(f *testing.F) {
 // FuzzEvaluate: whatever a certificate table holds, the verdict comes, and what any firmware may refuse is not allowed on firmware of
 // which nothing is known.
 func FuzzEvaluate(f *testing.F) {
-	v := store(f, "testdata/firmware/VARS.fd.gz")
-	images, err := filepath.Glob("testdata/firmware/*.efi")
-	require.NoError(f, err)
-	require.NotEmpty(f, images)
-	digests := map[crypto.Hash][]byte{}
-	for _, name := range images {
-		im := readImage(f, name)
-		var table []byte
-		for _, e := range im.Certificates {
-			table = append(table, e.Raw...)
-		}
-		f.Add(table)
-		digests = im.Digests
+	machines := []struct {
+		v      osmith.FirmwareVariables
+		images string
+	}{
+		{store(f, "testdata/firmware/VARS.fd.gz"), "testdata/firmware/*.efi"},
+		{osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: esl(f, "a-db"), DBX: esl(f, "a-dbx")}, "testdata/uboot/*.efi"}, // U-Boot refuses all with the other dbx
 	}
-	f.Fuzz(func(t *testing.T, table []byte) {
-		im := secureboot.Image{Digests: digests, Certificates: []secureboot.CertificateEntry{{Raw: table}}}
-		anywhere := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Firmware: secureboot.FirmwareAny})
-		for _, row := range secureboot.Firmwares() {
-			r := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Firmware: row})
-			require.NotEmpty(t, r.Reason)
-			require.NotEmpty(t, r.Rule.Remedy())
-			require.False(t, r.Allowed && (r.Unknown || r.Revoked))
-			require.False(t, anywhere.Allowed && !r.Allowed)
+	digests := map[crypto.Hash][]byte{}
+	for _, m := range machines {
+		images, err := filepath.Glob(m.images)
+		require.NoError(f, err)
+		require.NotEmpty(f, images)
+		for _, name := range images {
+			im := readImage(f, name)
+			var table []byte
+			for _, e := range im.Certificates {
+				table = append(table, e.Raw...)
+			}
+			f.Add(table, byte(im.Layout))
+			if strings.HasSuffix(name, "a00.efi") || len(digests) == 0 {
+				digests = im.Digests
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, table []byte, layout byte) {
+		im := secureboot.Image{Digests: digests, Certificates: []secureboot.CertificateEntry{{Raw: table}}, Layout: secureboot.Layout(layout)}
+		for _, m := range machines {
+			anywhere := secureboot.Evaluate(m.v, im, secureboot.EvaluateOptions{Firmware: secureboot.FirmwareAny})
+			for _, row := range secureboot.Firmwares() {
+				r := secureboot.Evaluate(m.v, im, secureboot.EvaluateOptions{Firmware: row})
+				require.NotEmpty(t, r.Reason)
+				require.NotEmpty(t, r.Rule.Remedy())
+				require.False(t, r.Allowed && (r.Unknown || r.Revoked))
+				require.False(t, anywhere.Allowed && !r.Allowed)
+				if strings.HasPrefix(string(row), "u-boot") {
+					require.False(t, r.Allowed && im.Layout != secureboot.LayoutContiguous)
+				}
+			}
 		}
 	})
 }

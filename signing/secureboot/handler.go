@@ -14,69 +14,22 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
 
-// Firmware names a row of behaviour: how some firmware judges images.
-type Firmware string
-
-// The rows. Their differences were seen on Debian's builds of OVMF, and read in the source.
-const (
-	// FirmwareEDK2Stable202608 is edk2 as of August 2026 (Debian forky).
-	FirmwareEDK2Stable202608 Firmware = "edk2-2026.08"
-	// FirmwareEDK2Stable202211 is edk2 as of November 2022 (Debian 12): it has no elliptic curves, and of an unsigned image it looks up the
-	// SHA-256 digest only.
-	FirmwareEDK2Stable202211 Firmware = "edk2-2022.11"
-	// FirmwareAny is firmware of which nothing is known.
-	FirmwareAny Firmware = "any"
-)
-
-// firmwareRow is what differs between builds.
-type firmwareRow struct {
+// edk2Row is what differs between builds of edk2.
+type edk2Row struct {
 	name           Firmware
 	options        edk2.Options
 	unsignedHashes []crypto.Hash // by which an unsigned image is looked up, in order
 }
 
-var firmwareRows = []firmwareRow{
-	{FirmwareEDK2Stable202608, edk2.Options{}, []crypto.Hash{crypto.SHA512, crypto.SHA384, crypto.SHA256, crypto.SHA1}},
-	{FirmwareEDK2Stable202211, edk2.Options{NoEC: true}, []crypto.Hash{crypto.SHA256}},
-}
-
-// Firmwares returns all rows, newest first.
-func Firmwares() (list []Firmware) {
-	for _, r := range firmwareRows {
-		list = append(list, r.name)
-	}
-	return list
-}
-
-// evaluateRows asks the row that was named, and the others whether they differ.
-func evaluateRows(v osmith.FirmwareVariables, im Image, named Firmware) Verdict {
-	if named == "" {
-		named = firmwareRows[0].name
-	}
-	var chosen *Verdict
-	var all []Verdict
-	for _, row := range firmwareRows {
-		h := &handler{row: row, image: im}
-		r := h.judge(v)
-		all = append(all, r)
-		if row.name == named || named == FirmwareAny && (chosen == nil || chosen.Allowed && !r.Allowed) {
-			chosen = &r
-		}
-	}
-	if chosen == nil {
-		return unknown(RuleFirmwareUnknown, "firmware %q is not known: want one of %v, or %q", named, Firmwares(), FirmwareAny)
-	}
-	for i, r := range all {
-		if r.Allowed != chosen.Allowed {
-			chosen.Differs = append(chosen.Differs, firmwareRows[i].name)
-		}
-	}
-	return *chosen
+func (r edk2Row) row() firmwareRow {
+	return firmwareRow{r.name, func(v osmith.FirmwareVariables, im Image) Verdict {
+		return (&handler{row: r, image: im}).judge(v)
+	}}
 }
 
 // handler is DxeImageVerificationHandler for one image.
 type handler struct {
-	row     firmwareRow
+	row     edk2Row
 	image   Image
 	db, dbx []SignatureList
 	hasDBX  bool

@@ -24,8 +24,53 @@ type Image struct {
 	// split there is one: the whole of it.
 	Certificates []CertificateEntry
 
+	// Layout says whether all firmware hashes the same bytes of the image. The zero value is one that was not looked at: what U-Boot does with
+	// the image then cannot be told.
+	Layout Layout
+
 	// SBAT is the content of its section .sbat, nil if it has none.
 	SBAT []byte
+}
+
+// A Layout is how the data of a PE image lies in its file.
+type Layout int
+
+const (
+	// LayoutUnknown says that the layout was not looked at.
+	LayoutUnknown Layout = iota
+	// LayoutContiguous is headers, the data of the sections in the order of their table, the certificate table, with nothing between or behind them, and
+	// every size a multiple of FileAlignment: any firmware hashes all of it.
+	LayoutContiguous
+	// LayoutUnaligned has a section whose SizeOfRawData is not a multiple of FileAlignment: edk2 hashes these bytes, U-Boot as many as the
+	// multiple has.
+	LayoutUnaligned
+	// LayoutOther is every other one, such as that with gaps between sections.
+	LayoutOther
+)
+
+// layout looks at headers and section table.
+func layout(f *pe.File) Layout {
+	if f.FileAlignment == 0 {
+		return LayoutOther
+	}
+	l := LayoutContiguous
+	end := int64(f.SizeOfHeaders)
+	if f.SizeOfHeaders%f.FileAlignment != 0 {
+		l = LayoutOther
+	}
+	for _, s := range f.Sections {
+		if s.RawSize%f.FileAlignment != 0 {
+			return LayoutUnaligned
+		}
+		if s.RawSize > 0 && int64(s.Offset) != end {
+			l = LayoutOther
+		}
+		end += int64(s.RawSize)
+	}
+	if end != f.Size-f.Certificates.Size {
+		return LayoutOther
+	}
+	return l
 }
 
 // A CertificateEntry is one WIN_CERTIFICATE (UEFI Specification 2.10, section 32.2.4) as it is in the file.
@@ -75,6 +120,7 @@ func ReadImage(src osmith.Source, hashes ...crypto.Hash) (im Image, err error) {
 	if err != nil {
 		return im, err
 	}
+	im.Layout = layout(f)
 	table, err := signedpe.RawTable(f, src)
 	if err != nil {
 		return im, err

@@ -32,6 +32,15 @@ const (
 	RuleVariableMalformed      Rule = "variable-malformed"          // SecureBoot, SetupMode, db or dbx cannot be read
 )
 
+// Rules that say no: what U-Boot adds.
+const (
+	RuleSigningTime     Rule = "signing-time-outside-validity"  // the signing time is outside of the validity of the signer's certificate
+	RuleSectionSize     Rule = "section-size-not-aligned"       // U-Boot hashes sections rounded up to FileAlignment
+	RuleDBXListType     Rule = "dbx-list-type-not-supported"    // dbx has digests other than SHA-256 ones
+	RuleCertificateType Rule = "certificate-type-not-supported" // an entry of the certificate table is of a type that U-Boot does not know
+	RuleParserFails     Rule = "parser-fails"                   // U-Boot cannot parse a certificate or message: it crashes or refuses
+)
+
 // Rules of shim.
 const (
 	RuleSBATRevoked   Rule = "sbat-revoked"   // a component is older than the SBAT level allows
@@ -64,6 +73,12 @@ var ruleRemedies = map[Rule]string{
 	RuleTableMalformed:         "take all signatures out of the image, and sign again: the size of the certificate table in its header does not fit its entries",
 	RuleVariableMalformed:      "write the variable that the reason names anew, or read it again from the machine: a file of efivarfs begins with four bytes of attributes",
 
+	RuleSigningTime:     "sign the image with a signing time at which the signer's certificate is valid, or without one",
+	RuleSectionSize:     "build the image with a SizeOfRawData of each section that is a multiple of FileAlignment, and sign it again",
+	RuleDBXListType:     "leave lists of digests other than SHA-256 ones out of dbx",
+	RuleCertificateType: "take the entry that is no PKCS #7 signature out of the certificate table",
+	RuleParserFails:     "sign the image by an RSA key whose certificate is signed by RSA (PKCS #1 v1.5) and has no critical extension but keyUsage and basicConstraints, and keep other certificates out of db",
+
 	RuleSBATRevoked:   "install a build with the generation that the level wants: shim does not start this one",
 	RuleSBATMalformed: "build the image with a section .sbat of lines with at least a component and its generation",
 
@@ -93,6 +108,9 @@ func revoke(rule Rule, format string, args ...any) Verdict {
 	return Verdict{Rule: rule, Revoked: true, Reason: fmt.Sprintf(format, args...)}
 }
 
+// cannotBeTold begins the reasons of verdicts that are unknown.
+const cannotBeTold = "cannot be told: "
+
 func unknown(rule Rule, format string, args ...any) Verdict {
-	return Verdict{Rule: rule, Unknown: true, Reason: "cannot be told: " + fmt.Sprintf(format, args...)}
+	return Verdict{Rule: rule, Unknown: true, Reason: cannotBeTold + fmt.Sprintf(format, args...)}
 }
