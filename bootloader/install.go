@@ -118,18 +118,12 @@ func readLoader(loader osmith.Source) (osmith.Version, *pe.File, error) {
 		}
 		return "", nil, err
 	}
-	s, ok := f.Section(".sdmagic")
-	if !ok {
-		return "", nil, &osmith.FormatError{Offset: f.Fields.SectionTable, Field: "section table", Err: fmt.Errorf("no .sdmagic section: %w", ErrNotLoader)}
-	}
-	at := s.Data()
-	b := make([]byte, min(at.Size, sdstub.MaxMarker))
-	if err := readFull(loader, b, at.Offset); err != nil {
-		return "", nil, &osmith.FormatError{Offset: at.Offset, Field: "section .sdmagic", Err: err}
-	}
-	version, ok := sdstub.VersionOf(b, sdstub.ProgramBoot)
-	if !ok {
-		return "", nil, &osmith.FormatError{Offset: at.Offset, Field: "section .sdmagic", Err: fmt.Errorf("holds %q: %w", b, ErrNotLoader)}
+	version, err := sdstub.ReadVersion(loader, f, sdstub.ProgramBoot)
+	if err != nil {
+		if errors.Is(err, sdstub.ErrNoMarker) {
+			err = fmt.Errorf("%w: %w", ErrNotLoader, err)
+		}
+		return "", nil, &osmith.FormatError{Offset: f.Fields.SectionTable, Field: "marker", Err: err}
 	}
 	return version, f, nil
 }

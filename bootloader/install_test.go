@@ -65,16 +65,34 @@ func keys(name string, variables ...string) (files []osmith.ESPFile) {
 	return files
 }
 
+// A loader without a .sdmagic section has its marker elsewhere.
+func TestLoaderWithoutMarkerSection(t *testing.T) {
+	im := petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{{Name: ".text", Content: []byte{0xf4}, Code: true}}}
+	b := append(im.Bytes(), "#### LoaderInfo: systemd-boot 252.39-1~deb12u2 ####"...)
+	version, err := LoaderVersion(bytes.NewReader(b))
+	require.NoError(t, err)
+	assert.EqualValues(t, "252.39-1~deb12u2", version)
+	_, err = LoaderVersion(bytes.NewReader(append(b, "#### LoaderInfo: systemd-boot 253 ####"...)))
+	require.ErrorIs(t, err, ErrNotLoader)
+	assert.ErrorContains(t, err, "two versions")
+}
+
 func TestRealLoader(t *testing.T) {
-	for name, open := range map[string]func(testing.TB) testtools.Root{"262": testtools.Forky, "257": testtools.Trixie} {
+	for name, c := range map[string]struct {
+		open func(testing.TB) testtools.Root
+		part string
+	}{"262": {testtools.Forky, "loader"}, "257": {testtools.Trixie, "loader"}, "252": {testtools.Trixie, "loader-252-arm64"}} {
 		t.Run(name, func(t *testing.T) {
-			r := open(t)
-			b, err := os.ReadFile(r.Part(t, "loader"))
+			r := c.open(t)
+			b, err := os.ReadFile(r.Part(t, c.part))
 			require.NoError(t, err)
 			version, err := LoaderVersion(bytes.NewReader(b))
 			require.NoError(t, err)
 			t.Log(version)
 			assert.Regexp(t, `^\d{3}[.~+-]`, string(version))
+			if name == "252" {
+				assert.True(t, strings.HasPrefix(string(version), "252"), version)
+			}
 		})
 	}
 }

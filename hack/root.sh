@@ -159,6 +159,8 @@ if [ $suite = trixie ]; then
 	files signed trixie amd64 shim-signed shim-helpers-amd64-signed grub-efi-amd64-signed \
 		systemd-boot-efi-amd64-signed || fail "signed programs could not be unpacked"
 	files stub-252 bookworm amd64 systemd-boot-efi || fail "the stub of bookworm could not be unpacked"
+	files stub-252-arm64 bookworm arm64 systemd-boot-efi || fail "the stub of bookworm for arm64 could not be unpacked"
+	files stub-252-i386 bookworm i386 systemd-boot-efi || fail "the stub of bookworm for 32 bits could not be unpacked"
 	files stub-254 bookworm-backports amd64 systemd-boot-efi || fail "the stub of bookworm-backports could not be unpacked"
 	files arm64 trixie arm64 systemd-boot-efi "linux-image-$(
 		inside sh -c 'apt-cache depends linux-image-cloud-amd64' | sed -n 's/.*Depends: linux-image-\([0-9.]*+deb[0-9]*\)-cloud-amd64.*/\1/p')-cloud-arm64" ||

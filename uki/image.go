@@ -97,6 +97,7 @@ type plan struct {
 	noSymbols bool       // stubSrc lacks the symbol table that the header speaks of
 	linux     []*pe.File // the kernels of all profiles
 	sbat      *content   // in place of the stub's own, if that has one and it is to be exchanged
+	sbatOwn   int64      // bytes of the caller's lines in it
 	added     []content  // in file order
 }
 
@@ -144,6 +145,11 @@ func (im *Image) plan() (*plan, error) {
 	merged, err := p.mergedSBAT(kernels, im.SBAT, sbatDefault)
 	if err != nil {
 		return nil, err
+	}
+	if i := indexSection(p.stub.Sections, ".sbat"); i >= 0 && len(im.SBAT) == 0 && int64(len(merged)) > sbatRoom(p.stub.Sections, i) {
+		if merged, err = p.mergedSBAT(kernels, nil, sbatShort); err != nil {
+			return nil, err
+		}
 	}
 	if !p.replaceSBAT(merged) {
 		base.sbat = merged
@@ -262,6 +268,10 @@ func (p *plan) mergedSBAT(kernels []osmith.Source, given []byte, otherwise strin
 	}
 	if len(given) == 0 {
 		own = []string{otherwise}
+	}
+	p.sbatOwn = 0
+	for _, l := range own {
+		p.sbatOwn += int64(len(l)) + 1
 	}
 	return mergeSBAT(append(list, own)...), nil
 }

@@ -110,7 +110,7 @@ func TestBadParts(t *testing.T) {
 		_, err := im.Assemble()
 		var s *uki.SpaceError
 		require.ErrorAs(t, err, &s)
-		assert.Equal(t, "section .sbat of the stub", s.What)
+		assert.Equal(t, "section .sbat of the stub, which leaves 883 bytes to SBAT beside the lines of stub and kernels", s.What)
 		assert.Equal(t, int64(1024), s.Have)
 	})
 }

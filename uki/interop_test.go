@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/pe"
-	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -219,26 +218,4 @@ func TestRealParts(t *testing.T) {
 			t.Logf("stub %s, kernel %s", version, f.Uname())
 		})
 	}
-}
-
-// The 252 stub's .sdmagic begins 256 bytes behind its .sbat: ukify writes a longer .sbat over it, which firmware then
-// loads with the marker's bytes in it. We refuse.
-func TestUkifyOverlapsSBATOf252(t *testing.T) {
-	r := testtools.Trixie(t)
-	stub, err := os.ReadFile(r.Path("opt/stub-252/usr/lib/systemd/boot/efi/linuxx64.efi.stub"))
-	require.NoError(t, err)
-	im := uki.Image{Stub: source(stub), Linux: source(petest.Kernel("6.12.0"))}
-	_, err = im.Assemble()
-	var full *uki.SpaceError
-	require.ErrorAs(t, err, &full)
-	assert.EqualValues(t, 256, full.Have)
-
-	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "stub"), stub, 0o644))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "linux"), petest.Kernel("6.12.0"), 0o644))
-	r.Run(t, dir, "ukify", "build", "--stub=stub", "--linux=linux", "--os-release=", "--output=theirs.efi")
-	theirs, err := os.ReadFile(filepath.Join(dir, "theirs.efi"))
-	require.NoError(t, err)
-	_, err = uki.Open(source(theirs))
-	assert.ErrorContains(t, err, "overlaps")
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// KernelError says why the stub does not start a kernel, or why nobody knows whether it does.
+// KernelError says why the stub does not start a kernel, or why it is not known whether it does.
 type KernelError struct {
 	Findings []Finding // as Check has them, at least one
 }

@@ -49,7 +49,7 @@ func (a *Assembled) FreeSections() int { return a.free }
 // The bytes are those that ukify 262 writes for the same parts: sections in its order, addresses by the stub's own
 // SectionAlignment, file offsets by its FileAlignment, the merged .sbat in place of the stub's. Where ukify is wrong they
 // differ: .efifw has the header that the stub wants, .sbat has the lines of the kernels in profiles too, and one that
-// would reach over the stub's next section is refused.
+// would reach over the stub's next section is refused, or has a shorter line of its own; what a stub of 252 has behind all sections belongs to the last.
 func (im *Image) Assemble() (_ *Assembled, err error) {
 	defer prefix.Add("uki", &err)
 	p, err := im.plan()
@@ -84,8 +84,12 @@ func (p *plan) layout() (*Assembled, error) {
 	if p.sbat != nil {
 		i := indexSection(sections, ".sbat")
 		s := &sections[i]
-		if err := sbatFits(sections, i, p.sbat.size); err != nil {
-			return nil, err
+		if room := sbatRoom(sections, i); p.sbat.size > room {
+			what := "section .sbat of the stub"
+			if left := room - p.sbat.size + p.sbatOwn; left > 0 {
+				what = fmt.Sprintf("section .sbat of the stub, which leaves %d bytes to SBAT beside the lines of stub and kernels", left)
+			}
+			return nil, &SpaceError{what, p.sbat.size, room}
 		}
 		out.add("stub", offsetReader{p.stubSrc, rest}, int64(s.Offset)-rest)
 		out.add(".sbat", p.sbat.src, p.sbat.size)
@@ -220,17 +224,13 @@ func (h *headers) promiseNX(kernel *pe.File) {
 	}
 }
 
-// sbatFits checks that the merged SBAT fits where the stub's own stands, in the file and in memory.
-func sbatFits(sections []pe.Section, i int, need int64) error {
-	s := sections[i]
-	have := int64(s.RawSize)
+// sbatRoom is how much SBAT fits where the stub's own stands, in the file and in memory.
+func sbatRoom(sections []pe.Section, i int) int64 {
+	room := int64(sections[i].RawSize)
 	if i+1 < len(sections) {
-		have = min(have, int64(sections[i+1].VirtualAddress)-int64(s.VirtualAddress))
+		room = min(room, int64(sections[i+1].VirtualAddress)-int64(sections[i].VirtualAddress))
 	}
-	if need > have {
-		return &SpaceError{"section .sbat of the stub", need, have}
-	}
-	return nil
+	return room
 }
 
 func indexSection(sections []pe.Section, name string) int {

@@ -2,6 +2,7 @@ package uki
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"sort"
@@ -103,6 +104,11 @@ func open(src osmith.Source, kind fileKind) (*File, error) {
 	if p.Subsystem != pe.SubsystemEFIApplication {
 		return nil, &osmith.FormatError{Offset: p.Fields.OptionalHeader, Field: "subsystem", Err: fmt.Errorf("%d, want %d (EFI application)", p.Subsystem, pe.SubsystemEFIApplication)}
 	}
+	program := sdstub.ProgramStub
+	if kind == kindAddon {
+		program = sdstub.ProgramAddon
+	}
+	f.version, f.versionErr = programVersion(src, p, program)
 	if err := f.checkMemory(p); err != nil {
 		return nil, err
 	}
@@ -114,11 +120,6 @@ func open(src osmith.Source, kind fileKind) (*File, error) {
 	if err := f.readProfiles(); err != nil {
 		return nil, err
 	}
-	program := sdstub.ProgramStub
-	if kind == kindAddon {
-		program = sdstub.ProgramAddon
-	}
-	f.version, f.versionErr = programVersion(src, p, program)
 	return f, nil
 }
 
@@ -174,7 +175,7 @@ func (f *File) checkMemory(p *pe.File) error {
 	for _, i := range order {
 		s := f.sections[i]
 		if known(i) || last >= 0 && known(last) {
-			if s.VirtualAddress < end {
+			if s.VirtualAddress < end && !f.onlySBATOverlaps(last, i) {
 				return bad(i, "at address %#x, overlaps what ends at %#x", s.VirtualAddress, end)
 			}
 		}
@@ -191,6 +192,17 @@ func (f *File) checkMemory(p *pe.File) error {
 		}
 	}
 	return nil
+}
+
+// onlySBATOverlaps tells whether all that two sections share in memory is the end of .sbat, with a section of the stub that is loaded
+// behind it, and the stub does not measure .sbat: shim reads that in the file, so nothing depends on what is in memory. ukify makes such images on
+// stubs of 252, which leave no room for its lines, and they boot.
+func (f *File) onlySBATOverlaps(first, second int) bool {
+	if first < 0 || first > second || f.sections[first].Name != ".sbat" || sdstub.SectionOf(f.sections[second].Name) != nil {
+		return false
+	}
+	row := stubRow(f.version, f.versionErr, 0)
+	return row.Number > 0 && row.Number < sdstub.SectionOf(".sbat").Since
 }
 
 // Sections lists all sections in the order of the file, those of the stub included.
@@ -337,22 +349,13 @@ func untilNUL(b []byte) string {
 	return string(b)
 }
 
-// programVersion reads the version of one of systemd's EFI programs out of .sdmagic.
+// programVersion reads the version of one of systemd's EFI programs.
 func programVersion(r io.ReaderAt, f *pe.File, program string) (osmith.Version, error) {
-	s, ok := f.Section(".sdmagic")
-	if !ok {
-		return "", fmt.Errorf("%w: no .sdmagic section", ErrUnknownStub)
+	version, err := sdstub.ReadVersion(r, f, program)
+	if errors.Is(err, sdstub.ErrNoMarker) {
+		return "", fmt.Errorf("%w: %w", ErrUnknownStub, err)
 	}
-	d := s.Data()
-	b, err := readAll(offsetReader{r, d.Offset}, d.Size, sdstub.MaxMarker)
-	if err != nil {
-		return "", fmt.Errorf("section .sdmagic: %w", err)
-	}
-	version, ok := sdstub.VersionOf(b, program)
-	if !ok {
-		return "", fmt.Errorf("%w: .sdmagic holds %q", ErrUnknownStub, firstRunes(string(b), 60))
-	}
-	return version, nil
+	return version, err
 }
 
 // knownRelease is how a stub behaves: by its own release, or if that is not known by the one that the caller names.

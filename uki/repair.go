@@ -98,6 +98,32 @@ func (p *plan) stubSource(stub osmith.Source) error {
 	}
 	p.noSymbols = size < stub.Size()
 	p.stubSrc = io.NewSectionReader(stub, 0, size)
+	if p.stub.Sections, err = covering(p.stub, size); err != nil {
+		return err
+	}
 	p.stubSrc, p.stub.Sections, err = repaired(p.stubSrc, p.stub)
 	return err
+}
+
+// covering makes the last section of a stub, which has size bytes, reach to its end in the file. Debian's stub of 252 for arm64 has
+// symbols, its SBAT and its marker behind all sections; in an image they would stand between sections and belong to none, of which firmware and signing
+// tools make different digests. What is loaded into memory stays the same.
+func covering(f *pe.File, size int64) ([]pe.Section, error) {
+	end := f.DataEnd()
+	if size <= end {
+		return f.Sections, nil
+	}
+	sections := append([]pe.Section(nil), f.Sections...)
+	for i := range sections {
+		s := &sections[i]
+		if s.RawSize == 0 || s.Raw().End() != end {
+			continue
+		}
+		if size-int64(s.Offset) > maxStub {
+			return nil, fmt.Errorf("%d bytes behind section %s belong to none", size-end, s.Name)
+		}
+		s.RawSize = uint32(size - int64(s.Offset))
+		return sections, nil
+	}
+	return f.Sections, nil
 }

@@ -85,6 +85,10 @@ func TestUkifyRepairsOldStubs(t *testing.T) {
 					require.Error(t, err, name)
 					continue
 				}
+				if strings.HasPrefix(name, "last size") {
+					requireNoHoles(t, ours)
+					continue // ukify leaves bytes that belong to no section
+				}
 				if root.release == 257 {
 					theirs = withoutNUL(t, theirs)
 				}

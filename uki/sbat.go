@@ -14,6 +14,7 @@ import (
 const (
 	sbatHeader  = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md"
 	sbatDefault = "uki,1,UKI,uki,1,https://uapi-group.org/specifications/specs/unified_kernel_image/"
+	sbatShort   = "uki,1,UKI,uki,1,-" // for stubs without room for more; component and generation are what revokes
 	sbatAddon   = "uki-addon,1,UKI Addon,addon,1,https://www.freedesktop.org/software/systemd/man/latest/systemd-stub.html"
 )
 

@@ -13,13 +13,14 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-func checkFlags(*flag.FlagSet) func(*cli.Call, []string) error {
+func checkFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
+	assume := addAssume(set)
 	return func(c *cli.Call, operands []string) error {
 		r := checkResult{header: newHeader(c, operands[0]), Good: true, Findings: []finding{}}
-		image := check(c, &r, operands[0], nil)
+		image := check(c, &r, operands[0], nil, *assume)
 		var addons []uki.CompanionFile
 		for _, name := range operands[1:] {
-			if addon := check(c, &r, name, image); addon != nil {
+			if addon := check(c, &r, name, image, *assume); addon != nil {
 				addons = append(addons, uki.CompanionFile{Name: filepath.Base(name), Content: addon.src})
 			}
 		}
@@ -66,8 +67,8 @@ type opened struct {
 }
 
 // check adds what is found about a file, as an add-on of an image if one is given. It is nil for what is neither.
-func check(c *cli.Call, r *checkResult, name string, image *opened) *opened {
-	src, f, kind, err := openAny(c, name)
+func check(c *cli.Call, r *checkResult, name string, image *opened, assume int) *opened {
+	src, f, kind, err := openAny(c, name, assume)
 	var format *osmith.FormatError
 	switch {
 	case errors.As(err, &format):

@@ -42,6 +42,24 @@ func TestCheck(t *testing.T) {
 	require.Contains(t, stdout, path("out.efi")+": error: ")
 	require.Equal(t, "uki: 1 error found\n", stderr)
 
+	// A stub that does not say its version, or a version that is too new, is taken for the one that is named.
+	require.NoError(t, os.WriteFile(path("stub"), petest.Stub("999"), 0o600))
+	ok(t, build(path)...)
+	require.Equal(t, "stub-unknown", check(0, path("out.efi")).Findings[0].Code)
+	require.Empty(t, check(0, "-assume-stub", "262", path("out.efi")).Findings)
+	require.Contains(t, ok(t, "measure", "-assume-stub", "262", path("out.efi")), "11:sha256=")
+	require.Contains(t, ok(t, "inspect", "-assume-stub", "262", path("out.efi")), "PCR 11 (sha256)")
+	status, _, stderr = call3(t, "measure", path("out.efi"))
+	require.Equal(t, 1, status)
+	require.Contains(t, stderr, "newer than 262")
+	status, _, stderr = call3(t, "measure", "-assume-stub", "1", path("out.efi"))
+	require.Equal(t, 1, status)
+	require.Contains(t, stderr, "want release 252 to 262")
+	status, _, _ = call3(t, build(path, "-pcr-private-key", path("pcr.key"))...)
+	require.NotZero(t, status)
+	ok(t, build(path, "-pcr-private-key", path("pcr.key"), "-assume-stub", "262")...)
+	require.NoError(t, os.WriteFile(path("stub"), petest.Stub("262"), 0o600))
+
 	// A command line that becomes too long, by itself or with add-ons, names what is lost.
 	long := strings.Repeat("x=0123456 ", 100)
 	ok(t, build(path, "-cmdline", long+long+"roothash=00")...)

@@ -16,9 +16,10 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-func inspectFlags(*flag.FlagSet) func(*cli.Call, []string) error {
+func inspectFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
+	assume := addAssume(set)
 	return func(c *cli.Call, operands []string) error {
-		src, f, kind, err := openAny(c, operands[0])
+		src, f, kind, err := openAny(c, operands[0], *assume)
 		if err != nil {
 			return err
 		}

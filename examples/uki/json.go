@@ -118,7 +118,7 @@ type checkResult struct {
 // finding is something that firmware, boot loader or stub would dislike.
 type finding struct {
 	File     string `json:"file"`
-	Severity string `json:"severity"` // error, unknown (nobody knows whether it boots), warning
+	Severity string `json:"severity"` // error, unknown (it is not known whether it boots), warning
 	Code     string `json:"code"`
 	Section  string `json:"section,omitempty"`
 	Profile  int    `json:"profile"` // -1: what all profiles share

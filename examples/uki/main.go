@@ -5,12 +5,13 @@
 //	       [-devicetree F] [-devicetree-auto F]... [-hwids DIR] [-efifw DIR]... [-sbat TEXT|@F]... [-section NAME:TEXT|@F]...
 //	       [-profile TEXT|@F] [-join-profile F]... [-pcr-private-key F [-pcr-public-key F] [-phases P]]... [-pcr-banks LIST]
 //	       [-policy-digest] [-secureboot-private-key F -secureboot-certificate F] [-allow-kernel-that-the-stub-refuses]
+//	       [-assume-stub N]
 //	uki build -profile TEXT|@F -o F [flags]
 //	uki build -join-pcrsig F -pcrsig TEXT|@F -o F [-secureboot-private-key F -secureboot-certificate F]
 //	uki addon -cmdline TEXT|@F -o F [flags]
-//	uki inspect F
-//	uki check F [ADDON]...
-//	uki measure F [-phases P]... [-profile N] [-pcr-banks LIST]
+//	uki inspect F [-assume-stub N]
+//	uki check F [-assume-stub N] [ADDON]...
+//	uki measure F [-phases P]... [-profile N] [-pcr-banks LIST] [-assume-stub N]
 //	uki sign -key F -cert F [-o F] F
 //	uki verify -cert F... F
 //
@@ -29,8 +30,8 @@
 // writes lines {"verb": "build", "done": 4096, "total": 8192} to stderr, in bytes.
 //
 // build signs policies for every way to boot: on a machine that none of the device trees is for, too, which ukify forgets.
-// check lists what firmware, boot loaders or the stub would dislike. Errors are a no, and so is what nobody knows of the stub in the image;
-// warnings are not.
+// check lists what firmware, boot loaders or the stub would dislike. Errors are a no, and so is what is not known of the stub in the
+// image; warnings are not. -assume-stub is for a stub that does not say its version, or that is newer than this program.
 //
 // Exit status: 0 yes; 1 no: not verified, errors found, not an image that could be measured; 2 usage or I/O.
 package main

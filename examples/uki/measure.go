@@ -18,6 +18,7 @@ func measureFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.Var(&phases, "phases", "`paths` of boot phases, as enter-initrd,enter-initrd:leave-initrd (default: those that ukify signs); may be repeated")
 	profile := set.String("profile", "", "`N`, the index of the one profile to measure (default: all)")
 	banks := set.String("pcr-banks", "", "PCR banks, a `list` such as sha256,sha384 (default: all four)")
+	assume := addAssume(set)
 	return func(c *cli.Call, operands []string) error {
 		paths, err := parsePhases(strings.Join(phases, ","))
 		if err != nil {
@@ -30,7 +31,7 @@ func measureFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err != nil {
 			return err
 		}
-		src, f, err := openUKI(c, operands[0])
+		src, f, err := openUKI(c, operands[0], *assume)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/uki"
@@ -16,8 +17,13 @@ const (
 
 var kindNames = map[string]string{kindImage: "unified kernel image", kindAddon: "add-on", kindProfile: "profile to be joined"}
 
-// openUKI opens a file as a unified kernel image.
-func openUKI(c *cli.Call, name string) (*cli.Input, *uki.File, error) {
+// addAssume declares the flag for what is known of a stub that does not say its version, or says one that is too new.
+func addAssume(set *flag.FlagSet) *int {
+	return set.Int("assume-stub", 0, "systemd `release`, such as 257, to treat the stub as if nothing is known of its own")
+}
+
+// openUKI opens a file as a unified kernel image, whose stub is treated as that of a release if nothing is known of its own.
+func openUKI(c *cli.Call, name string, assume int) (*cli.Input, *uki.File, error) {
 	src, err := c.Open(name)
 	if err != nil {
 		return nil, nil, err
@@ -26,17 +32,17 @@ func openUKI(c *cli.Call, name string) (*cli.Input, *uki.File, error) {
 	if err != nil {
 		return nil, nil, about{name, err}
 	}
-	return src, f, nil
+	return src, f.AssumeStub(assume), nil
 }
 
-// openAny opens an image, an add-on, or a profile alone.
-func openAny(c *cli.Call, name string) (src *cli.Input, f *uki.File, kind string, err error) {
+// openAny opens an image, as openUKI does, an add-on, or a profile alone.
+func openAny(c *cli.Call, name string, assume int) (src *cli.Input, f *uki.File, kind string, err error) {
 	if src, err = c.Open(name); err != nil {
 		return nil, nil, "", err
 	}
 	f, err = uki.Open(src)
 	if err == nil {
-		return src, f, kindImage, nil
+		return src, f.AssumeStub(assume), kindImage, nil
 	}
 	if errors.Is(err, uki.ErrNotUKI) {
 		// A profile has what an add-on has, and its .profile besides.

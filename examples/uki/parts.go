@@ -23,6 +23,7 @@ type partFlags struct {
 	cmdline, osRelease, profile, uname, pcrsig        text
 	joinPCRSig                                        string
 	refusedKernel                                     bool
+	assume                                            *int
 }
 
 func addPartFlags(set *flag.FlagSet) *partFlags {
@@ -36,6 +37,7 @@ func addPartFlags(set *flag.FlagSet) *partFlags {
 	set.StringVar(&p.joinPCRSig, "join-pcrsig", "", "image of -policy-digest to be completed by -pcrsig, in place of the parts: `file`")
 	set.Var(&p.pcrsig, "pcrsig", "`TEXT|@FILE`: the policies of -policy-digest, signed")
 	set.BoolVar(&p.refusedKernel, "allow-kernel-that-the-stub-refuses", false, "build an image though its stub does not start the kernel, or though that is not known")
+	p.assume = addAssume(set)
 	set.Var(&p.joined, "join-profile", "image of a profile to be added: `file`; may be repeated")
 	return p
 }
@@ -59,7 +61,7 @@ func (p *partFlags) image(c *cli.Call) (*uki.Image, error) {
 	if !p.osRelease.given {
 		return nil, cli.Usagef("-os-release is missing: no boot loader lists an image without one (-os-release '' is none)")
 	}
-	im := &uki.Image{Uname: p.uname.value, OmitUname: p.uname.given && p.uname.value == "", AllowKernelThatTheStubRefuses: p.refusedKernel}
+	im := &uki.Image{Uname: p.uname.value, OmitUname: p.uname.given && p.uname.value == "", AllowKernelThatTheStubRefuses: p.refusedKernel, AssumeStub: *p.assume}
 	var err error
 	read := reader{c: c, err: &err}
 	im.Stub = read.source(cmp.Or(p.stub, defaultStub("linux")))

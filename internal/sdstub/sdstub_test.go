@@ -1,6 +1,8 @@
 package sdstub
 
 import (
+	"bytes"
+	"strings"
 	"testing"
 	"unicode/utf16"
 
@@ -8,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/petest"
 )
 
 func units(s string) []uint16 { return utf16.Encode([]rune(s)) }
@@ -107,6 +111,56 @@ func TestTables(t *testing.T) {
 	}
 	assert.Nil(t, SectionOf(".text"))
 	assert.Equal(t, -1, Order(".text"))
+}
+
+func TestReadVersion(t *testing.T) {
+	read := func(b []byte, program string) (osmith.Version, error) {
+		f, err := pe.Parse(bytes.NewReader(b), int64(len(b)))
+		require.NoError(t, err)
+		return ReadVersion(bytes.NewReader(b), f, program)
+	}
+	const marker = "#### LoaderInfo: systemd-stub 252.39 ####\x00"
+	plain := func(sections ...petest.Section) []byte {
+		return petest.Image{SizeOfHeaders: 1024, Sections: append([]petest.Section{{Name: ".text", Content: []byte{0xf4}, Code: true}}, sections...)}.Bytes()
+	}
+	in := func(name, content string) petest.Section { return petest.Section{Name: name, Content: []byte(content)} }
+	version, err := read(petest.Stub("262.1"), ProgramStub)
+	require.NoError(t, err)
+	assert.EqualValues(t, "262.1", version)
+	_, err = read(petest.Stub("262.1"), ProgramBoot)
+	require.ErrorIs(t, err, ErrNoMarker)
+	_, err = read(plain(in(".sdmagic", "no"), in(".data", marker)), ProgramStub)
+	require.ErrorIs(t, err, ErrNoMarker, "the section counts")
+
+	for name, b := range map[string][]byte{
+		"in a section":     plain(in(".data", "before"+marker)),
+		"behind all":       append(plain(), marker...),
+		"before others":    plain(in(".data", marker), in(".initrd", strings.Replace(marker, "252", "262", 1))),
+		"beside another's": plain(in(".data", "#### LoaderInfo: systemd-boot 1 ####"+marker)),
+		"at the very end":  append(plain(), marker[:len(marker)-1]...),
+	} {
+		version, err := read(b, ProgramStub)
+		require.NoError(t, err, name)
+		assert.EqualValues(t, "252.39", version, name)
+	}
+	for name, b := range map[string][]byte{
+		"none":           plain(),
+		"two":            plain(in(".data", marker+strings.Replace(marker, "252", "253", 1))),
+		"of the payload": plain(in(".initrd", marker)),
+		"too far":        append(plain(), append(make([]byte, maxProgram), marker...)...),
+	} {
+		_, err := read(b, ProgramStub)
+		require.ErrorIs(t, err, ErrNoMarker, name)
+	}
+	f, err := pe.Parse(bytes.NewReader(plain()), int64(len(plain())))
+	require.NoError(t, err)
+	_, err = ReadVersion(broken{}, f, ProgramStub)
+	require.ErrorIs(t, err, errBroken)
+	b := petest.Stub("262")
+	f, err = pe.Parse(bytes.NewReader(b), int64(len(b)))
+	require.NoError(t, err)
+	_, err = ReadVersion(broken{}, f, ProgramStub)
+	require.ErrorIs(t, err, errBroken)
 }
 
 func TestVersionOf(t *testing.T) {

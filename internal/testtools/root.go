@@ -79,9 +79,16 @@ var parts = map[string]string{
 	"addon-stub": "usr/lib/systemd/boot/efi/addonx64.efi.stub",
 	"loader":     "usr/lib/systemd/boot/efi/systemd-bootx64.efi",
 	"kernel":     "opt/kernel/vmlinuz",
-	"modules":    "opt/kernel/lib/modules/*",
-	"ovmf-code":  "usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
-	"ovmf-vars":  "usr/share/OVMF/OVMF_VARS_4M.fd",
+
+	"stub-252":         "opt/stub-252/usr/lib/systemd/boot/efi/linuxx64.efi.stub",
+	"stub-252-arm64":   "opt/stub-252-arm64/usr/lib/systemd/boot/efi/linuxaa64.efi.stub",
+	"stub-252-ia32":    "opt/stub-252-i386/usr/lib/systemd/boot/efi/linuxia32.efi.stub",
+	"loader-252-arm64": "opt/stub-252-arm64/usr/lib/systemd/boot/efi/systemd-bootaa64.efi",
+	"kernel-arm64":     "opt/arm64/boot/vmlinuz-*",
+
+	"modules":   "opt/kernel/lib/modules/*",
+	"ovmf-code": "usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
+	"ovmf-vars": "usr/share/OVMF/OVMF_VARS_4M.fd",
 }
 
 // Part returns the path on this machine of one part of a boot:
@@ -89,6 +96,8 @@ var parts = map[string]string{
 //	stub, addon-stub  systemd's UKI stub and addon stub
 //	loader            systemd-boot, unsigned
 //	kernel            Debian's cloud kernel (a Debian tree only)
+//	stub-252...       the stubs of Debian 12, and its loader for arm64 (trixie only)
+//	kernel-arm64      Debian's cloud kernel for arm64 (trixie only)
 //	modules           its directory lib/modules/VERSION with modules.dep (a Debian tree only)
 //	ovmf-code         OVMF with Secure Boot and SMM, 4 MiB variant
 //	ovmf-vars         its empty variable store
