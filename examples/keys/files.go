@@ -97,7 +97,7 @@ func readHierarchy(dir string, partly bool) (*secureboot.Hierarchy, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s.esl: %w", base, err)
 			}
-			if len(lists) > 0 {
+			if len(lists) > 0 && len(lists[0].Signatures) > 0 {
 				h.Owner = lists[0].Signatures[0].Owner
 			}
 		}

@@ -41,6 +41,23 @@ type evaluateResult struct {
 	Evaluation *secureboot.Evaluation `json:"evaluation"`
 }
 
+// missingListResult is the object of missing.
+type missingListResult struct {
+	cli.Header
+	Updates      []updateResult  `json:"updates"`      // in the order given
+	Missing      []missingResult `json:"missing"`      // entries that the machine lacks now
+	StillMissing []missingResult `json:"stillMissing"` // and those that it lacks after all updates that it takes
+}
+
+type updateResult struct {
+	Name     string `json:"name"`
+	Variable string `json:"variable,omitempty"` // for which it was signed
+	Append   bool   `json:"append,omitempty"`
+	Taken    bool   `json:"taken"`
+	Refused  string `json:"refused,omitempty"` // why it is not
+	New      int    `json:"new"`               // entries that the machine lacks now
+}
+
 // rotateResult is the object of rotate. The rotation is the plan as in its file, with schema osmith.rotation/1.
 type rotateResult struct {
 	cli.Header

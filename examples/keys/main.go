@@ -6,6 +6,7 @@
 //	keys auth -var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]
 //	keys evaluate -vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... [-sbat-level F] [-time T] PE...
 //	keys inspect F.auth|F.esl
+//	keys missing -vars DIR|FD [-firmware ROW] F.auth...
 //	keys rotate -plan F -vars DIR|FD -old DIR -new DIR [-revoke] [-keep CERT]... [-room BYTES] [-firmware ROW] [-time T] PE...|-nothing-must-boot
 //	keys rotate -plan F -vars DIR|FD [-boot-id ID] [-signature F] [-o F] [PE...]
 //	keys rotate -plan F
@@ -17,6 +18,9 @@
 // evaluate tells which images firmware would run, by the newest row of edk2 or the -firmware that is named (edk2-2026.08, edk2-2022.11, u-boot-2026.10,
 // u-boot-2025.01, u-boot-legacy, or any, which allows what all of them allow), and names rows that differ, and those of which it cannot be told. Of each
 // image it names the rule that decided and what to change. inspect prints what firmware can read of an update or of signature lists.
+//
+// missing takes updates as they are published for many machines, such as Microsoft's of dbx, one set by each KEK: it tells which of them this machine takes, and
+// which of their entries it lacks now and would lack afterwards. The variable of each is the one that its signature is for. Exit status 1: something is missing.
 //
 // -vars is a directory like /sys/firmware/efi/efivars, or the variable store of a virtual machine, OVMF_VARS.fd. T is a time like
 // 2026-01-31T12:00:00Z; without it there is SOURCE_DATE_EPOCH, and without that the clock.
@@ -51,6 +55,8 @@ var program = cli.Program{Name: "keys", Schema: schema, IsNo: isNo, Verbs: []cli
 	{Name: "evaluate", Usage: "-vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... PE...",
 		Example: "keys evaluate -vars /sys/firmware/efi/efivars -pending-append dbx=dbx.auth linux.efi", Least: 1, Most: 1 << 16, Flags: evaluateFlags},
 	{Name: "inspect", Usage: "F.auth|F.esl", Example: "keys inspect dbx.auth", Least: 1, Most: 1, Do: inspect},
+	{Name: "missing", Usage: "-vars DIR|FD [-firmware ROW] F.auth...", Example: "keys missing -vars /sys/firmware/efi/efivars dbx_x64.efiauth2",
+		Least: 1, Most: 1 << 16, Flags: missingFlags},
 	{Name: "rotate", Usage: "-plan F [-vars DIR|FD [-old DIR -new DIR] [PE...]]",
 		Example: "keys rotate -plan plan.json -vars OVMF_VARS.fd -old keys -new keys2 linux.efi", Most: 1 << 16, Flags: rotateFlags},
 }}

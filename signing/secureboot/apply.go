@@ -22,7 +22,7 @@ var ErrNoVariable = errors.New("the variable does not exist")
 // A RefusedError says that firmware would not take an update, and why: Err is or wraps [ErrUntrusted], [ErrSignature], [ErrNoVariable],
 // [*StaleError], [*osmith.FormatError].
 type RefusedError struct {
-	Variable string
+	Variable string // empty if the update was signed for none
 	Err      error
 
 	// Unknown says that it cannot be told whether firmware takes the update: nothing says that it is refused.
@@ -33,9 +33,13 @@ type RefusedError struct {
 }
 
 func (e *RefusedError) Error() string {
-	text := fmt.Sprintf("firmware would refuse the update of %s: %v", e.Variable, e.Err)
+	what := "the update"
+	if e.Variable != "" {
+		what += " of " + e.Variable
+	}
+	text := fmt.Sprintf("firmware would refuse %s: %v", what, e.Err)
 	if e.Unknown {
-		text = fmt.Sprintf("it cannot be told whether firmware takes the update of %s: %v", e.Variable, e.Err)
+		text = fmt.Sprintf("it cannot be told whether firmware takes %s: %v", what, e.Err)
 	}
 	if len(e.Differs) > 0 {
 		text += fmt.Sprintf(" (%s would take it)", firmwareNames(e.Differs))

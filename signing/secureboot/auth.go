@@ -171,12 +171,36 @@ func parseAuth(b []byte) (*Auth, error) {
 	return u.parse()
 }
 
+// UnverifiedPayload returns the new content of the variable that an .auth file carries, without a look at anything but its lengths and the type of its certificate: what firmware
+// writes in Setup Mode, even where [ParseAuth] fails. Errors are [*osmith.FormatError]. The result points into b.
+func UnverifiedPayload(b []byte) (payload []byte, err error) {
+	defer prefix.Add("secureboot", &err)
+	u, err := splitAuth(b)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.checkType(); err != nil {
+		return nil, err
+	}
+	return u.payload, nil
+}
+
+// checkType checks that what is between time and payload calls itself a signature.
+func (u *rawAuth) checkType() error {
+	if u.header.Type != certTypeEFIGUID { // the revision is not looked at
+		return bad(timeSize+6, "WIN_CERTIFICATE", "type 0x%04x, want 0x%04x", u.header.Type, certTypeEFIGUID)
+	}
+	if g := efi.GUID(u.header.CertType[:]); g != guidPKCS7 {
+		return bad(timeSize+8, "certificate type", "%v, want PKCS #7 (%v)", g, guidPKCS7)
+	}
+	return nil
+}
+
 // rawAuth is an .auth file in its parts: all that firmware looks at in Setup Mode.
 type rawAuth struct {
 	stamp            efiStamp
 	header           winCertificate
 	message, payload []byte
-	payloadAt        int64
 }
 
 // splitAuth checks lengths.
@@ -193,7 +217,7 @@ func splitAuth(b []byte) (*rawAuth, error) {
 	if size < certHeaderSize || size > int64(len(cert)) {
 		return nil, bad(timeSize, "certificate length", "%d, want %d to the %d bytes left", size, certHeaderSize, len(cert))
 	}
-	u.message, u.payload, u.payloadAt = cert[certHeaderSize:size], cert[size:], timeSize+size
+	u.message, u.payload = cert[certHeaderSize:size], cert[size:]
 	return u, nil
 }
 
@@ -202,11 +226,8 @@ func (u *rawAuth) parse() (*Auth, error) {
 	if err := u.stamp.check(); err != nil {
 		return nil, err
 	}
-	if u.header.Type != certTypeEFIGUID { // the revision is not looked at
-		return nil, bad(timeSize+6, "WIN_CERTIFICATE", "type 0x%04x, want 0x%04x", u.header.Type, certTypeEFIGUID)
-	}
-	if g := efi.GUID(u.header.CertType[:]); g != guidPKCS7 {
-		return nil, bad(timeSize+8, "certificate type", "%v, want PKCS #7 (%v)", g, guidPKCS7)
+	if err := u.checkType(); err != nil {
+		return nil, err
 	}
 	if !edk2.TakesDigest(u.message, edk2.Options{}) {
 		return nil, bad(authHeaderSize, "SignedData", "%d bytes without the identifier of SHA-256, SHA-384 or SHA-512 where firmware looks for it "+
@@ -270,16 +291,33 @@ func (a *Auth) fits(p Pending) error {
 	if err = a.message.Signs(signed); err == nil || edk2.IsUnknown(err) {
 		return err
 	}
-	// What else may it have been signed for?
 	advice := "it was not signed for any variable with this time and content: sign it anew"
+	if name, add, ok := a.SignedFor(); ok {
+		advice = fmt.Sprintf("it was signed as %s of %s: give it as that", writeKind(add), name)
+	}
+	return fmt.Errorf("%w as %s of %s, by %q: %w: %s", ErrSignature, writeKind(p.Append), p.Variable, subject(a.signer), err, advice)
+}
+
+// SignedFor tells for which variable the signer has signed the update, and whether as an append; ok is false if it is none of those that hold keys, or the update was
+// changed. Whom a machine trusts is left to [VerifyAuth] and [Apply].
+func (a *Auth) SignedFor() (variable string, appendWrite, ok bool) {
 	for _, k := range keyVariables(new(osmith.FirmwareVariables)) {
-		for add, how := range map[bool]string{true: "an append", false: "a replacement"} {
-			if other, e := signedBytes(k.name, a.Payload, a.stamp[:], add); e == nil && a.message.Signs(other) == nil {
-				advice = fmt.Sprintf("it was signed as %s of %s: give it as that", how, k.name)
+		for _, add := range []bool{true, false} {
+			signed, err := signedBytes(k.name, a.Payload, a.stamp[:], add)
+			if err == nil && a.message.Signs(signed) == nil {
+				return k.name, add, true
 			}
 		}
 	}
-	return fmt.Errorf("%w as %s of %s, by %q: %w: %s", ErrSignature, map[bool]string{true: "an append", false: "a replacement"}[p.Append], p.Variable, subject(a.signer), err, advice)
+	return "", false, false
+}
+
+// writeKind is how an update is written, for a person.
+func writeKind(appendWrite bool) string {
+	if appendWrite {
+		return "an append"
+	}
+	return "a replacement"
 }
 
 // verify checks the signature of an update as edk2 does (AuthService.c, VerifyTimeBasedPayload), against each of the certificates. want says what they are.

@@ -201,7 +201,7 @@ func (o OptionROMs) lists(owner osmith.GUID, own ...*x509.Certificate) ([]Signat
 func goodForOptionROMs(lists []SignatureList, own []*x509.Certificate) bool {
 	for _, l := range lists {
 		for _, typ := range imageHashTypes {
-			if l.Type == typ {
+			if l.Type == typ && slices.ContainsFunc(l.Signatures, func(s Signature) bool { return s.Owner != SVNOwner }) {
 				return true
 			}
 		}

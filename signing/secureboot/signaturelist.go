@@ -86,6 +86,10 @@ type SignatureList struct {
 	Type       osmith.GUID
 	Header     []byte // empty for all types in use
 	Signatures []Signature
+
+	// SignatureSize is what a list without signatures has for the size of each with its owner, in bytes; of other lists it is not looked at. Firmware takes lists
+	// without signatures, and nothing follows from them.
+	SignatureSize int64
 }
 
 // listHeader is the beginning of EFI_SIGNATURE_LIST (UEFI Specification 2.10, section 32.4.1). A header of the type's and the signatures follow.
@@ -103,7 +107,7 @@ const (
 
 // ParseSignatureLists reads the content of PK, KEK, db, dbx and the like, or an .esl file: any number of lists. Bytes from efivarfs
 // have four attribute bytes in front, which do not belong here. Types that are not known are kept; a known type with a wrong
-// size, a list without signatures, and sizes that do not add up are errors of type [*osmith.FormatError]. The result points into data.
+// size, and sizes that do not add up, are errors of type [*osmith.FormatError]. The result points into data.
 func ParseSignatureLists(data []byte) ([]SignatureList, error) {
 	lists, err := parseLists(data)
 	return lists, prefix.Error("secureboot", err)
@@ -136,8 +140,8 @@ func parseList(b []byte, pos int) (l SignatureList, size int, err error) {
 		return l, 0, bad(pos+20, "header size of a signature list", "%d, the list has %d bytes left", header, body)
 	}
 	body -= header
-	if each <= ownerSize || each > body || body%each != 0 {
-		return l, 0, bad(pos+24, "signature size", "%d, want more than %d and a divisor of the %d bytes of signatures", each, ownerSize, body)
+	if each < ownerSize || body%each != 0 {
+		return l, 0, bad(pos+24, "signature size", "%d, want at least %d and a divisor of the %d bytes of signatures", each, ownerSize, body)
 	}
 	l.Type = efi.GUID(h.Type[:])
 	if want, ok := sizes[l.Type]; ok && each != int64(ownerSize+want) {
@@ -145,6 +149,9 @@ func parseList(b []byte, pos int) (l SignatureList, size int, err error) {
 	}
 	first := listHeaderSize + int(header)
 	l.Header = b[listHeaderSize:first:first]
+	if body == 0 {
+		l.SignatureSize = each
+	}
 	l.Signatures = make([]Signature, 0, body/each)
 	for rest := b[first:total]; len(rest) > 0; rest = rest[each:] {
 		l.Signatures = append(l.Signatures, Signature{Owner: efi.GUID(rest), Data: rest[ownerSize:each:each]})
@@ -160,14 +167,16 @@ func AppendSignatureLists(b []byte, lists ...SignatureList) ([]byte, error) {
 
 func appendLists(b []byte, lists ...SignatureList) ([]byte, error) {
 	for i, l := range lists {
-		if len(l.Signatures) == 0 {
-			return nil, fmt.Errorf("signature list %d has no signatures", i)
+		n := l.SignatureSize - ownerSize
+		if len(l.Signatures) > 0 {
+			n = int64(len(l.Signatures[0].Data))
+		} else if n < 0 {
+			return nil, fmt.Errorf("signature list %d has no signatures, and no SignatureSize either", i)
 		}
-		n := len(l.Signatures[0].Data)
-		if want, ok := sizes[l.Type]; n == 0 || (ok && n != want) {
-			return nil, fmt.Errorf("signature list %d: %d bytes of data do not suit its type %v", i, n, l.Type)
+		if want, ok := sizes[l.Type]; ok && n != int64(want) || n > math.MaxUint32-ownerSize {
+			return nil, fmt.Errorf("signature list %d: signatures of %d bytes do not suit its type %s", i, n, TypeName(l.Type))
 		}
-		each := int64(ownerSize + n)
+		each := ownerSize + n
 		total := listHeaderSize + int64(len(l.Header)) + each*int64(len(l.Signatures))
 		if total > math.MaxInt32 {
 			return nil, fmt.Errorf("signature list %d: %d bytes are too many", i, total)
@@ -179,7 +188,7 @@ func appendLists(b []byte, lists ...SignatureList) ([]byte, error) {
 		}
 		b = append(b, l.Header...)
 		for j, s := range l.Signatures {
-			if len(s.Data) != n {
+			if int64(len(s.Data)) != n {
 				return nil, fmt.Errorf("signature list %d: signature %d has %d bytes, the first %d: put it into a list of its own", i, j, len(s.Data), n)
 			}
 			b = append(efi.AppendGUID(b, s.Owner), s.Data...)

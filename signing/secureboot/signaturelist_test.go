@@ -66,10 +66,13 @@ func TestParseSignatureLists(t *testing.T) {
 		{"header size underflows", header(sha, 28+48, 49, 48, 48), 0, 20},
 		{"header size 2^32-1", header(sha, 28+48, 1<<32-1, 48, 48), 0, 20},
 		{"signature size 0", header(x, 28+48, 0, 0, 48), 0, 24},
-		{"signature size of the owner alone", header(x, 28+48, 0, 16, 48), 0, 24},
+		{"signature size of the owner alone", header(x, 28+48, 0, 16, 48), 1, -1},
+		{"signature size below that of the owner", header(x, 28+45, 0, 15, 45), 0, 24},
 		{"signature size 2^32-1", header(x, 28+48, 0, 1<<32-1, 48), 0, 24},
 		{"not a multiple", header(x, 28+50, 0, 20, 50), 0, 24},
-		{"no signatures", header(x, 28, 0, 48, 0), 0, 24},
+		{"no signatures", header(x, 28, 0, 48, 0), 1, -1},
+		{"no signatures, with a header", header(unknown, 28+5, 5, 48, 5), 1, -1},
+		{"no signatures, of a size that its type does not have", header(sha, 28, 0, 49, 0), 0, 24},
 		{"SHA-256 of 31 bytes", header(sha, 28+47, 0, 47, 47), 0, 24},
 		{"SHA-1 of 32 bytes", header(secureboot.TypeSHA1, 28+48, 0, 48, 48), 0, 24},
 	} {
@@ -95,7 +98,9 @@ func TestAppendSignatureListsRefuses(t *testing.T) {
 	s := func(n int) secureboot.Signature { return secureboot.Signature{Data: make([]byte, n)} }
 	for name, l := range map[string]secureboot.SignatureList{
 		"no signatures":    {Type: secureboot.TypeX509},
-		"empty data":       {Type: secureboot.TypeX509, Signatures: []secureboot.Signature{s(0)}},
+		"and a wrong size": {Type: secureboot.TypeSHA256, SignatureSize: 47},
+		"and a huge one":   {Type: secureboot.TypeX509, SignatureSize: 1 << 32},
+		"empty data":       {Type: secureboot.TypeSHA256, Signatures: []secureboot.Signature{s(0)}},
 		"different sizes":  {Type: secureboot.TypeX509, Signatures: []secureboot.Signature{s(5), s(6)}},
 		"SHA-256 too long": {Type: secureboot.TypeSHA256, Signatures: []secureboot.Signature{s(33)}},
 	} {

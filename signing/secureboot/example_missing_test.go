@@ -1,0 +1,86 @@
+package secureboot_test
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+)
+
+// What a machine with Microsoft's KEK of 2023 alone does with files that two KEKs sign, and what it lacks afterwards.
+func ExampleChooseUpdates() {
+	kek, err := os.ReadFile("testdata/certificates/KEKUpdate_ECS_PK2.bin")
+	if err != nil {
+		panic(err)
+	}
+	auth, err := secureboot.ParseAuth(kek)
+	if err != nil {
+		panic(err)
+	}
+	keys, err := ours() // made by Generate
+	if err != nil {
+		panic(err)
+	}
+	pk, err := secureboot.AppendSignatureLists(nil, secureboot.CertificateList(keys.Owner, keys.PK.Cert))
+	if err != nil {
+		panic(err)
+	}
+	machine := osmith.FirmwareVariables{SecureBoot: []byte{1}, SetupMode: []byte{0}, PK: pk, KEK: auth.Payload}
+	var updates []secureboot.PublishedUpdate
+	for _, name := range []string{"signedbykek2023/dbx_x64.efiauth2", "DBXUpdateSVN.bin"} {
+		b, err := os.ReadFile("testdata/microsoft/" + name)
+		if err != nil {
+			panic(err)
+		}
+		updates = append(updates, secureboot.PublishedUpdate{Name: name, Auth: b})
+	}
+	choice, err := secureboot.ChooseUpdates(machine, updates, secureboot.ApplyOptions{})
+	if err != nil {
+		panic(err)
+	}
+	for _, u := range choice.Updates {
+		fmt.Println(u.Name, u.Variable, len(u.New), u.Refused == nil)
+	}
+	for _, m := range choice.StillMissing["dbx"] {
+		fmt.Println(m.SVN)
+	}
+	// Output:
+	// signedbykek2023/dbx_x64.efiauth2 dbx 291 true
+	// DBXUpdateSVN.bin dbx 3 false
+	// bootmgfw.efi 9.0
+	// cdboot.efi 3.0
+	// wdsmgfw.efi 3.0
+}
+
+func ExampleMissing() {
+	have := []secureboot.SignatureList{secureboot.SHA256List(secureboot.MicrosoftOwner, [32]byte{1})}
+	want := []secureboot.SignatureList{secureboot.SHA256List(secureboot.MicrosoftOwner, [32]byte{1}, [32]byte{2})}
+	for _, m := range secureboot.Missing(have, want) {
+		fmt.Printf("%s %x...\n", secureboot.TypeName(m.Type), m.Data[:2])
+	}
+	// Output: SHA256 0200...
+}
+
+func ExampleApplyWith() {
+	update, err := os.ReadFile("testdata/microsoft/signedbykek2023/dbx_x64.efiauth2")
+	if err != nil {
+		panic(err)
+	}
+	machine := osmith.FirmwareVariables{SetupMode: []byte{1}}
+	after, err := secureboot.ApplyWith(machine, secureboot.Pending{Variable: "dbx", Auth: update, Append: true}, secureboot.ApplyOptions{Firmware: secureboot.FirmwareAny})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(after.Variables.DBX), after.Differs)
+	// Output: 13996 []
+}
+
+func ExampleRule_Remedy() {
+	r := secureboot.Evaluate(osmith.FirmwareVariables{}, secureboot.Image{}, secureboot.EvaluateOptions{})
+	fmt.Println(r.Rule)
+	fmt.Println(r.Rule.Remedy())
+	// Output:
+	// secure-boot-off
+	// switch Secure Boot on in the setup menu of the firmware: while it is off, any image runs
+}

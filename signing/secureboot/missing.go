@@ -1,0 +1,195 @@
+package secureboot
+
+import (
+	"fmt"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+)
+
+// A MissingEntry is an entry of an update that a variable does not have.
+type MissingEntry struct {
+	Type osmith.GUID // of its list
+	Signature
+
+	// SVN is what the entry says if it is a security version number, nil otherwise; Have is the highest version of that application that the variable
+	// asks for, nil if it asks for none.
+	SVN, Have *SVN
+}
+
+// Missing returns the entries of want that a variable with the lists of have lacks: of dbx, what a machine does not revoke yet. Each comes once, in order. An entry is
+// there if one of its type has the same data, whoever owns it. A security version number is there if have asks for at least that version of its application;
+// of several for one application the highest is returned.
+//
+// A certificate and its digest are two entries: one does not stand for the other.
+func Missing(have, want []SignatureList) (missing []MissingEntry) {
+	type key struct {
+		typ  osmith.GUID
+		data string
+	}
+	there := map[key]bool{}
+	for _, l := range have {
+		for _, s := range l.Signatures {
+			if _, ok := ParseSVN(l.Type, s); !ok {
+				there[key{l.Type, string(s.Data)}] = true
+			}
+		}
+	}
+	asked, wanted := map[osmith.GUID]SVN{}, map[osmith.GUID]SVN{}
+	for _, v := range SVNs(have) {
+		asked[v.Application] = v
+	}
+	for _, v := range SVNs(want) {
+		wanted[v.Application] = v
+	}
+	for _, l := range want {
+		for _, s := range l.Signatures {
+			if v, ok := ParseSVN(l.Type, s); ok {
+				current, known := asked[v.Application]
+				if v != wanted[v.Application] || known && !current.Less(v) {
+					continue
+				}
+				delete(wanted, v.Application) // once
+				m := MissingEntry{Type: l.Type, Signature: s, SVN: &v}
+				if known {
+					m.Have = &current
+				}
+				missing = append(missing, m)
+				continue
+			}
+			if k := (key{l.Type, string(s.Data)}); !there[k] {
+				there[k] = true
+				missing = append(missing, MissingEntry{Type: l.Type, Signature: s})
+			}
+		}
+	}
+	return missing
+}
+
+// SameContent reports whether two variables have the same entries, owners included, in whatever order and lists.
+func SameContent(a, b []byte) (same bool, err error) {
+	defer prefix.Add("secureboot", &err)
+	first, err := parseLists(a)
+	if err != nil {
+		return false, err
+	}
+	second, err := parseLists(b)
+	if err != nil {
+		return false, err
+	}
+	return len(Merge(first, second...)) == len(first) && len(Merge(second, first...)) == len(second), nil
+}
+
+// A PublishedUpdate is one of a set of updates that somebody publishes for many machines, such as Microsoft's of dbx: each machine takes those whose signer
+// leads to one of its keys.
+type PublishedUpdate struct {
+	Name string // for reports: its file
+	Auth []byte // the .auth file
+}
+
+// An UpdateChoice is what a machine makes of a set of published updates.
+type UpdateChoice struct {
+	Updates []ChosenUpdate // as they were given
+
+	// After are the variables with all updates that the machine takes.
+	After osmith.FirmwareVariables
+
+	// Missing are the entries of all updates that the machine lacks now, by variable, StillMissing those that it lacks afterwards: they come with updates that it
+	// does not take.
+	Missing, StillMissing map[string][]MissingEntry
+}
+
+// A ChosenUpdate is one update and what the machine makes of it.
+type ChosenUpdate struct {
+	Name    string
+	Pending // Variable is empty if the update was signed for none, or cannot be read
+
+	// Refused is why the machine does not take it, nil if it does: a [*RefusedError], as a rule because no certificate in KEK leads to the signer.
+	Refused error
+
+	// New are the entries that the machine lacks now.
+	New []MissingEntry
+
+	lists []SignatureList
+}
+
+// ChooseUpdates tells which of a set of updates a machine takes, and what it lacks of them before and after. The variable of an update is the one that its
+// signature is for. Updates append, so that their order does not matter to what is in the variables in the end ([SameContent]); one that brings a key is applied before
+// those that need it. Updates that replace a variable are refused: what comes of them depends on the order, see [ApplyWith]. The error says that a
+// variable of the machine or the call cannot be read.
+func ChooseUpdates(v osmith.FirmwareVariables, updates []PublishedUpdate, o ApplyOptions) (c *UpdateChoice, err error) {
+	defer prefix.Add("secureboot", &err)
+	if err := o.Firmware.check(); err != nil {
+		return nil, err
+	}
+	c = &UpdateChoice{After: v, Missing: map[string][]MissingEntry{}, StillMissing: map[string][]MissingEntry{}}
+	have := map[string][]SignatureList{}
+	want := map[string][]SignatureList{}
+	for _, k := range keyVariables(&v) {
+		if have[k.name], err = parseLists(*k.data); err != nil {
+			return nil, fmt.Errorf("%s of the machine: %w", k.name, err)
+		}
+	}
+	for _, u := range updates {
+		chosen := published(u)
+		want[chosen.Variable] = append(want[chosen.Variable], chosen.lists...)
+		chosen.New = Missing(have[chosen.Variable], chosen.lists)
+		c.Updates = append(c.Updates, chosen)
+	}
+	waiting := make([]bool, len(updates))
+	for i := range c.Updates {
+		waiting[i] = c.Updates[i].Refused == nil
+	}
+	for progress := true; progress; {
+		progress = false
+		for i := range c.Updates {
+			if !waiting[i] {
+				continue
+			}
+			a, err := ApplyWith(c.After, c.Updates[i].Pending, o)
+			if c.Updates[i].Refused = err; err == nil {
+				c.After, waiting[i], progress = a.Variables, false, true
+			}
+		}
+	}
+	for name, lists := range want {
+		if name == "" {
+			continue
+		}
+		after, err := parseLists(Content(c.After, name))
+		if err != nil {
+			return nil, fmt.Errorf("%s of the machine with the updates: %w", name, err)
+		}
+		if m := Missing(have[name], lists); len(m) > 0 {
+			c.Missing[name] = m
+		}
+		if m := Missing(after, lists); len(m) > 0 {
+			c.StillMissing[name] = m
+		}
+	}
+	return c, nil
+}
+
+// published reads an update and finds the variable that it is for.
+func published(u PublishedUpdate) ChosenUpdate {
+	c := ChosenUpdate{Name: u.Name, Pending: Pending{Auth: u.Auth}}
+	fail := func(err error) ChosenUpdate {
+		c.Refused = prefix.Error("secureboot", &RefusedError{Variable: c.Variable, Err: err})
+		return c
+	}
+	a, err := parseAuth(u.Auth)
+	if err != nil {
+		return fail(err)
+	}
+	var ok bool
+	if c.Variable, c.Append, ok = a.SignedFor(); !ok {
+		return fail(fmt.Errorf("%w: %q has signed it for no variable that holds keys, or it was changed afterwards", ErrSignature, subject(a.signer)))
+	}
+	if c.lists, err = parseLists(a.Payload); err != nil {
+		return fail(err)
+	}
+	if !c.Append {
+		return fail(fmt.Errorf("it replaces %s, and what is in there now would go: apply it by itself", c.Variable))
+	}
+	return c
+}
