@@ -19,13 +19,29 @@ type Measurement struct {
 // FirmwareVariables are the raw contents of the EFI variables that decide what a machine boots, and that it measures into
 // PCR 7. They are without the four bytes of attributes that efivarfs puts in front. A variable that does not exist is nil,
 // and is not the same as one that is empty.
+//
+// Of the variables of shim (vendor 605dab50-e046-4300-abb6-3dd810dd8b23), which are those from SbatLevel on, nil means that nothing is known. One that is known not
+// to exist is empty and not nil, as no variable can be. Most of them are for boot services only: a variable store has them, an operating system sees the
+// copies that shim makes at each start, with RT in their names.
 type FirmwareVariables struct {
 	SecureBoot []byte // one byte: 1 when firmware verifies what it starts
 	SetupMode  []byte // one byte: 1 when there is no PK
 	PK, KEK    []byte // EFI signature lists, as all of the next
 	DB, DBX    []byte
 	DBT, DBR   []byte // time stamp and recovery databases, rare
-	SbatLevel  []byte // shim's SbatLevelRT: the components that it still starts
+
+	SbatLevel  []byte // least generations of what shim still starts, or its copy SbatLevelRT, which is the same
+	SbatPolicy []byte // one byte: which level the next shim sets; an operating system writes it, and shim deletes it
+
+	// MokList and MokListX are EFI signature lists of what the owner of the machine has shim start and refuse. MokListRT and MokListXRT are the
+	// copies: in front of them stands what the shim that ran was built to start and refuse. If one copy was too large for a variable, both are nil.
+	MokList, MokListX     []byte
+	MokListRT, MokListXRT []byte
+
+	MokSBState       []byte // one byte, or its copy MokSBStateRT: not 0 when shim verifies nothing
+	MokDBState       []byte // one byte, or its copy MokIgnoreDB: not 0 when shim does not look at db
+	MokPolicy        []byte // one byte, or its copy MokPolicyRT: bit 0 when shim starts only what is compatible with NX
+	MokListTrustedRT []byte // one byte: 1 when the kernel shall trust MokListRT; shim makes it when there is no MokListTrusted
 
 	// Times are when PK, KEK, db, dbx, dbt and dbr, by these names, were last written, as far as that is known: firmware keeps the
 	// times and a variable store shows them, efivarfs does not. Firmware refuses an update that is not later.

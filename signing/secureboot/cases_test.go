@@ -22,6 +22,13 @@ import (
 // store reads the variables of a machine from a store that is compressed.
 func store(t testing.TB, name string) osmith.FirmwareVariables {
 	t.Helper()
+	v, err := secureboot.ParseStore(gunzip(t, name))
+	require.NoError(t, err)
+	return v
+}
+
+func gunzip(t testing.TB, name string) []byte {
+	t.Helper()
 	f, err := os.Open(name)
 	require.NoError(t, err)
 	defer f.Close()
@@ -29,9 +36,7 @@ func store(t testing.TB, name string) osmith.FirmwareVariables {
 	require.NoError(t, err)
 	b, err := io.ReadAll(z)
 	require.NoError(t, err)
-	v, err := secureboot.ParseStore(b)
-	require.NoError(t, err)
-	return v
+	return b
 }
 
 func readImage(t testing.TB, name string) secureboot.Image {

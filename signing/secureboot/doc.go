@@ -28,6 +28,14 @@
 // [Evaluate], [Apply] and [ParseAuth] follow edk2, with what it overlooks and what it refuses, by rows for its versions ([Firmware]); [Evaluate] has
 // rows for U-Boot's EFI loader besides, by what it was seen to do. Package authenticode is strict. What cannot be told is not allowed ([Verdict].Unknown). A verdict names the entry of db that PCR 7 will have.
 //
-// Limits: name constraints and revocation lists in a message are not judged; RSA PKCS #1 v1.5 and ECDSA; no time stamps of signatures; of shim only its SBAT level is looked at, not its MOK lists; audit and
+// Where a [Shim] starts the images, [EvaluateOptions].Shim has shim judge instead of firmware, after its source (versions 15.8 to 16.1): what it was built to trust and to
+// refuse, db and dbx, MokList and MokListX, MokDBState and MokSBState, and the .sbat of the image against the level that this shim sets ([Shim.Level]). The differences to firmware are
+// many: it looks at SHA-256 (and some SHA-1) digests only, at the first certificate of each list, at no digests of certificates, and a signature that is revoked leaves another one
+// that is good; its OpenSSL knows no elliptic curves. What is not known of its variables is not allowed. Without shim and without the word that there is none ([EvaluateOptions].NoShim), an
+// image has to pass firmware and the machine's SbatLevel.
+//
+// Limits: name constraints and revocation lists in a message are not judged; RSA PKCS #1 v1.5 and ECDSA; no time stamps of signatures; of shim not the files beside it
+// (revocations_sbat.efi, shim_certificate*.efi), nor the certificate that a build with ENABLE_SHIM_CERT makes for itself, nor the kernel inside a UKI, and not that systemd-boot asks firmware about an image that
+// shim 15.8 has refused; audit and
 // deployed mode, which edk2 does not have, are not known; Microsoft's certificates are in a table by name and fingerprint, but not shipped.
 package secureboot

@@ -2,33 +2,40 @@ package secureboot
 
 import (
 	"bytes"
+	"cmp"
 	_ "crypto/sha512" // digests of certificates in dbx
 	"crypto/x509"
+	"encoding/binary"
 	"fmt"
 	"time"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/sbat"
 )
 
-// A Verdict is what firmware, and shim on a machine with an SBAT level, would say to one image.
+// A Verdict is what firmware, or shim where one is in between, would say to one image.
 type Verdict struct {
 	Allowed bool
 	Reason  string // for a person, always set
 	Rule    Rule   // that decided, always set; its Remedy says what to change
 
-	// Authority is the entry of db that validated the image, nil if none did or none was needed. Firmware measures it, as
-	// [Signature.AppendBinary] writes it, into PCR 7, once per boot and entry. U-Boot measures none: it is nil in the verdicts of its rows.
+	// Authority is the entry that validated the image, nil if none did or none was needed. Firmware and shim measure it into PCR 7, once per boot
+	// and entry; [Verdict.AuthorityEvent] is what they hash. U-Boot measures none: it is nil in the verdicts of its rows.
 	Authority *Signature
 
-	// Certificate is the one in db that validated the image, nil if a digest did, or a certificate that crypto/x509 does not parse.
+	// AuthorityVariable is where Authority stands, as the event says it: db; MokListRT, also for what shim was built to trust; vendor_db for lists
+	// of that kind; Shim, where the certificate of shim counts and is not one that MokListRT is searched for. Empty without Authority.
+	AuthorityVariable string
+
+	// Certificate is the one that validated the image, nil if a digest did, or a certificate that crypto/x509 does not parse.
 	Certificate *x509.Certificate
 
-	// Revoked says that the image was refused because dbx has its digest, a certificate or the digest of one, or because shim's SBAT
+	// Revoked says that the image was refused because dbx, MokListX or shim itself has its digest, a certificate or the digest of one, or because shim's SBAT
 	// level is above its generation; a refused image that is not revoked is unknown or damaged.
 	Revoked bool
 
-	// Unknown says that it cannot be told what firmware does: the image is then not allowed, and nothing says that it is refused.
+	// Unknown says that it cannot be told what firmware or shim does: the image is then not allowed, and nothing says that it is refused.
 	Unknown bool
 
 	// Differs are the other rows of firmware whose answer is another one: they refuse what is allowed, or allow what is not.
@@ -49,6 +56,17 @@ type EvaluateOptions struct {
 	// Firmware is the row that judges: [FirmwareEDK2Stable202608] if it is empty. With [FirmwareAny] an image is allowed if all rows allow it, those of
 	// U-Boot too; otherwise the reason begins with the row that does not.
 	Firmware Firmware
+
+	// Shim is the shim by which the image is started: by shim itself, or by a program that shim has started, since those ask it. It judges then, and
+	// Firmware does not. That firmware starts shim is another question, which Evaluate answers for [Shim].Image.
+	Shim *Shim
+
+	// ByProgram says that a program asks Shim about the image, such as GRUB, and not shim itself: it then passes without a section .sbat.
+	ByProgram bool
+
+	// NoShim says that firmware starts the image and no shim is involved. With neither Shim nor NoShim that is not known: where there is a SbatLevel,
+	// an image has to pass firmware and SBAT.
+	NoShim bool
 }
 
 // Evaluate tells whether a machine with these variables would run an image. Two kinds of firmware are known, by rows: see [Firmwares].
@@ -66,55 +84,119 @@ type EvaluateOptions struct {
 // an image whose digest is in db although a stranger signed it. Time stamps, padding that is counted as a part of the signature, revocation lists, more than
 // one intermediate certificate, signed attributes other than content type, digest and time, and certificates with other extensions were not tried.
 //
-// Where SbatLevel is known, shim's rule comes on top: it refuses an image with a component below the level, and one whose .sbat it cannot parse.
+// With Shim in the options, shim's answer is given: see [EvaluateOptions] and the package.
 func Evaluate(v osmith.FirmwareVariables, im Image, o EvaluateOptions) Verdict {
+	if o.Shim != nil && o.NoShim {
+		return unknown(RuleShimUnknown, "the options have a shim and say that there is none")
+	}
 	if r, off := unverified(v); off {
 		return r
 	}
-	r := evaluateRows(v, im, o.Firmware)
+	var r Verdict
+	if o.Shim != nil {
+		r = o.Shim.judge(v, im, o.ByProgram)
+	} else if r = evaluateRows(v, im, o.Firmware); r.Allowed && !o.NoShim {
+		if refused := perhapsSBAT(v.SbatLevel, im); refused != nil {
+			return *refused
+		}
+	}
 	if !r.Allowed {
 		return r
 	}
-	if refused := checkSBAT(v.SbatLevel, im.SBAT, &r); refused != nil {
-		return *refused
+	if r.Authority != nil && r.AuthorityVariable == "" {
+		r.AuthorityVariable = "db"
 	}
-	if o.At.IsZero() || r.Certificate == nil {
-		return r
-	}
-	if c := r.Certificate; o.At.After(c.NotAfter) {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("the certificate %q in db has expired on %s; firmware does not care, but nothing new will be signed by it",
-			c.Subject, c.NotAfter.UTC().Format(time.DateOnly)))
-	}
-	for _, s := range im.signers() {
-		if !bytes.Equal(s.Raw, r.Certificate.Raw) && o.At.After(s.NotAfter) {
-			r.Warnings = append(r.Warnings, fmt.Sprintf("the signer's certificate %q has expired on %s", s.Subject, s.NotAfter.UTC().Format(time.DateOnly)))
-		}
-	}
+	r.addExpiry(im, o.At)
 	return r
 }
 
-// checkSBAT is shim's verdict on an image that it refuses, nil if it does not.
-func checkSBAT(current, section []byte, r *Verdict) *Verdict {
-	if current == nil {
+// addExpiry adds warnings about certificates that have expired at a time.
+func (r *Verdict) addExpiry(im Image, at time.Time) {
+	if at.IsZero() || r.Certificate == nil {
+		return
+	}
+	if c := r.Certificate; at.After(c.NotAfter) {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("the certificate %q in %s has expired on %s; firmware does not care, but nothing new will be signed by it",
+			c.Subject, cmp.Or(r.AuthorityVariable, "db"), c.NotAfter.UTC().Format(time.DateOnly)))
+	}
+	for _, s := range im.signers() {
+		if !bytes.Equal(s.Raw, r.Certificate.Raw) && at.After(s.NotAfter) {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("the signer's certificate %q has expired on %s", s.Subject, s.NotAfter.UTC().Format(time.DateOnly)))
+		}
+	}
+}
+
+// AuthorityEvent returns UEFI_VARIABLE_DATA with the entry that validated the image (TCG PC Client Platform Firmware Profile, section 10.2.6): what is hashed for the
+// event EV_EFI_VARIABLE_AUTHORITY of PCR 7, and its data. nil without Authority.
+func (v Verdict) AuthorityEvent() ([]byte, error) {
+	if v.Authority == nil {
+		return nil, nil
+	}
+	vendor, data := shimLock, v.Authority.Data // of the variable Shim, which has a certificate without owner
+	var err error
+	switch v.AuthorityVariable {
+	case "db", "vendor_db":
+		vendor = ImageSecurityDatabase
+	case "MokListRT", variableShim:
+	default:
+		return nil, fmt.Errorf("secureboot: authority in the variable %q: want db, vendor_db, MokListRT or Shim", v.AuthorityVariable)
+	}
+	if v.AuthorityVariable != variableShim {
+		if data, err = v.Authority.AppendBinary(nil); err != nil {
+			return nil, err
+		}
+	}
+	b := efi.AppendGUID(nil, vendor)
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(v.AuthorityVariable)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(data)))
+	for _, c := range []byte(v.AuthorityVariable) {
+		b = append(b, c, 0)
+	}
+	return append(b, data...), nil
+}
+
+// perhapsSBAT is the verdict on an image of which firmware alone would say yes, where it is not known whether shim is asked: nil if shim's
+// level has nothing against it.
+func perhapsSBAT(current []byte, im Image) *Verdict {
+	if len(current) == 0 {
 		return nil
 	}
 	level, err := sbat.ParseLevel(current)
 	if err != nil {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("SbatLevel cannot be parsed, so SBAT was not checked: %v", err))
-		return nil
+		r := unknown(RuleShimUnknown, "whether shim starts the image is not known, and SbatLevel cannot be parsed: %v", err)
+		return &r
 	}
-	if section == nil {
-		r.Warnings = append(r.Warnings, "the image has no section .sbat: shim would not load it, only firmware")
-		return nil
+	r := checkSBAT(level, im, false)
+	if r != nil && r.Rule == RuleSBATMissing {
+		*r = unknown(RuleSBATMissing, "whether shim starts the image is not known; it starts none without a section .sbat")
 	}
-	entries, err := sbat.Parse(section)
+	return r
+}
+
+// checkSBAT is shim's verdict on an image that it refuses for its .sbat, nil if it does not (verify_buffer_sbat, verify_sbat_section).
+func checkSBAT(level *sbat.Level, im Image, byProgram bool) *Verdict {
+	var r Verdict
+	switch {
+	case im.SBATRepeated:
+		r = refuse(RuleSBATMalformed, "the image has several sections .sbat, and shim takes none that has")
+		return &r
+	case len(im.SBAT) == 0 && byProgram:
+		return nil
+	case len(im.SBAT) == 0:
+		r = refuse(RuleSBATMissing, "the image has no section .sbat, and shim starts none without")
+		return &r
+	case len(im.SBAT) > sbat.MaxSize:
+		r = unknown(RuleNotModelled, "the section .sbat has more than %d bytes", sbat.MaxSize)
+		return &r
+	}
+	entries, err := sbat.Parse(im.SBAT)
 	if err != nil {
-		no := revoke(RuleSBATMalformed, "shim cannot parse the section .sbat: %v", err)
-		return &no
+		r = refuse(RuleSBATMalformed, "shim cannot parse the section .sbat: %v", err)
+		return &r
 	}
 	if old := level.Revokes(entries); old != nil {
-		no := revoke(RuleSBATRevoked, "revoked by SBAT: %v (SbatLevel %s)", old, level.Date())
-		return &no
+		r = revoke(RuleSBATRevoked, "revoked by SBAT: %v (SbatLevel %s)", old, level.Date())
+		return &r
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -209,9 +210,9 @@ func TestEvaluateSBATAndDates(t *testing.T) {
 		{"no shim", "", "", h.DB, time.Time{}, true, false, "db has", 0},
 		{"good generation", "sbat,1,2024010900\nsystemd-boot,1\n", sbatText, h.DB, time.Time{}, true, false, "db has", 0},
 		{"too old", "sbat,1,2024010900\nsystemd-boot,2\n", sbatText, h.DB, time.Time{}, false, true, `revoked by SBAT: component "systemd-boot" is of generation 1, the level asks for 2 (SbatLevel 2024010900)`, 0},
-		{"broken section", "sbat,1\n", "sbat,1\n", h.DB, time.Time{}, false, true, "shim cannot parse", 0},
-		{"no section", "sbat,1\n", "", h.DB, time.Time{}, true, false, "db has", 1},
-		{"broken level", "x", sbatText, h.DB, time.Time{}, true, false, "db has", 1},
+		{"broken section", "sbat,1\n", "sbat,1\n", h.DB, time.Time{}, false, false, "shim cannot parse", 0},
+		{"no section", "sbat,1\n", "", h.DB, time.Time{}, false, false, "cannot be told: whether shim starts the image is not known; it starts none without", 0},
+		{"broken level", "x", sbatText, h.DB, time.Time{}, false, false, "cannot be told: whether shim starts the image is not known, and SbatLevel cannot be parsed", 0},
 		{"refused anyway", "sbat,1\nsystemd-boot,2\n", sbatText, h.PK, time.Time{}, false, false, "no certificate in db leads there", 0},
 		{"expired", "", "", h.DB, long, true, false, "db has", 1},
 		{"signer expired too", "", "", leaf, long, true, false, "which leads to the signer", 2},
@@ -229,6 +230,11 @@ func TestEvaluateSBATAndDates(t *testing.T) {
 			require.Equal(t, c.revoked, r.Revoked)
 			require.Contains(t, r.Reason, c.reason)
 			require.Len(t, r.Warnings, c.warnings, "%v", r.Warnings)
+			require.Equal(t, strings.HasPrefix(c.reason, "cannot be told"), r.Unknown)
+
+			// Where it is said that there is no shim, SbatLevel does not matter.
+			r = secureboot.Evaluate(m, im, secureboot.EvaluateOptions{At: c.at, NoShim: true})
+			require.Equal(t, c.by.Cert != h.PK.Cert, r.Allowed, r.Reason)
 			m.SecureBoot = []byte{0}
 			require.True(t, secureboot.Evaluate(m, im, secureboot.EvaluateOptions{At: c.at}).Allowed)
 		})

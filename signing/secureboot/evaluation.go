@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,8 +22,14 @@ type EvaluateSetOptions struct {
 	// At is the time for warnings about expired certificates; the zero time asks for none.
 	At time.Time
 
-	// Firmware is the row that judges: see [EvaluateOptions].
+	// Firmware is the row that judges, Shim and NoShim are what stands between firmware and the images: see [EvaluateOptions]. With Shim, the
+	// first image of the answer is shim itself, which firmware judges.
 	Firmware Firmware
+	Shim     *Shim
+	NoShim   bool
+
+	// ByProgram are the names of images that a program behind Shim has loaded, such as a kernel by GRUB: see [EvaluateOptions].
+	ByProgram []string
 }
 
 // An Evaluation is the answer about all images that have to boot, before anything is written.
@@ -68,13 +75,19 @@ func EvaluateSet(v osmith.FirmwareVariables, images []Image, o EvaluateSetOption
 			e.After = &after
 		}
 	}
-	for _, im := range images {
-		r := ImageEvaluation{Name: im.Name, Now: Evaluate(v, im, EvaluateOptions{At: o.At, Firmware: o.Firmware})}
+	add := func(im Image, o EvaluateOptions) {
+		r := ImageEvaluation{Name: im.Name, Now: Evaluate(v, im, o)}
 		if e.After != nil {
-			after := Evaluate(*e.After, im, EvaluateOptions{At: o.At, Firmware: o.Firmware})
+			after := Evaluate(*e.After, im, o)
 			r.After = &after
 		}
 		e.Images = append(e.Images, r)
+	}
+	if o.Shim != nil {
+		add(o.Shim.Image, EvaluateOptions{At: o.At, Firmware: o.Firmware, NoShim: true})
+	}
+	for _, im := range images {
+		add(im, EvaluateOptions{At: o.At, Firmware: o.Firmware, Shim: o.Shim, NoShim: o.NoShim, ByProgram: slices.Contains(o.ByProgram, im.Name)})
 	}
 	return e
 }
@@ -197,12 +210,13 @@ type verdictJSON struct {
 	Revoked     bool     `json:"revoked,omitempty"`
 	Unknown     bool     `json:"unknown,omitempty"` // it cannot be told; allowed is false then
 	Reason      string   `json:"reason"`
-	Rule        Rule     `json:"rule"`                  // the name of what decided
-	Remedy      string   `json:"remedy,omitempty"`      // what to change; only if it is not allowed
-	Authority   string   `json:"authority,omitempty"`   // the entry of db that PCR 7 gets, hexadecimal
-	Certificate string   `json:"certificate,omitempty"` // SHA-256 of the one in db
-	Differs     []string `json:"differs,omitempty"`     // rows of firmware with the other answer
-	Undecided   []string `json:"undecided,omitempty"`   // rows of firmware of which it cannot be told
+	Rule        Rule     `json:"rule"`                        // the name of what decided
+	Remedy      string   `json:"remedy,omitempty"`            // what to change; only if it is not allowed
+	Authority   string   `json:"authority,omitempty"`         // the entry that PCR 7 gets, hexadecimal
+	Variable    string   `json:"authorityVariable,omitempty"` // where it stands: db, MokListRT, vendor_db, Shim
+	Certificate string   `json:"certificate,omitempty"`       // SHA-256 of the one in it
+	Differs     []string `json:"differs,omitempty"`           // rows of firmware with the other answer
+	Undecided   []string `json:"undecided,omitempty"`         // rows of firmware of which it cannot be told
 	Warnings    []string `json:"warnings,omitempty"`
 }
 
@@ -247,7 +261,7 @@ func (v Verdict) json() (verdictJSON, error) {
 		if err != nil {
 			return j, err
 		}
-		j.Authority = hex.EncodeToString(b)
+		j.Authority, j.Variable = hex.EncodeToString(b), v.AuthorityVariable
 	}
 	if v.Certificate != nil {
 		sum := sha256.Sum256(v.Certificate.Raw)

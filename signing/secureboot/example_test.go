@@ -263,3 +263,72 @@ func ExamplePlanRotation() {
 	// reboot
 	// done
 }
+
+// A UKI on a machine that starts through shim: its key is in MokList, not in db.
+func ExampleReadShim() {
+	h, err := ours()
+	if err != nil {
+		panic(err)
+	}
+	file, err := exampleShim() // a file such as /boot/efi/EFI/debian/shimx64.efi
+	if err != nil {
+		panic(err)
+	}
+	shim, err := secureboot.ReadShim(file)
+	if err != nil {
+		panic(err)
+	}
+	machine, err := secureboot.ReadVariables(os.DirFS("testdata/shim/mok")) // /sys/firmware/efi/efivars
+	if err != nil {
+		panic(err)
+	}
+	enrolled, err := secureboot.AppendSignatureLists(machine.MokListRT, secureboot.CertificateList(h.Owner, h.DB.Cert))
+	if err != nil {
+		panic(err)
+	}
+	machine.MokListRT = enrolled // mokutil --import and MokManager do that
+	uki := signed("uki.efi", h.DB)
+	uki.SBAT = []byte("sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md\nacme,1,Acme,acme,1,https://acme.example\n")
+	fmt.Println(secureboot.Evaluate(machine, uki, secureboot.EvaluateOptions{NoShim: true}).Rule)
+	verdict := secureboot.Evaluate(machine, uki, secureboot.EvaluateOptions{Shim: shim})
+	fmt.Println(verdict.Reason)
+	event, err := verdict.AuthorityEvent() // its digest goes into PCR 7
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(verdict.AuthorityVariable, len(event))
+
+	level, err := shim.Level(machine)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("%q\n", level)
+	// Output:
+	// no-certificate-in-db
+	// MokList has the certificate "CN=Acme OS Signature Database Key"
+	// MokListRT 872
+	// "sbat,1,2025021800\nshim,4\ngrub,5\n"
+}
+
+// The sections of a shim may come from elsewhere than its file.
+func ExampleNewShim() {
+	vendorCert, err := os.ReadFile("testdata/shim/shim.vendor_cert")
+	if err != nil {
+		panic(err)
+	}
+	sbatLevel, err := os.ReadFile("testdata/shim/shim.sbatlevel")
+	if err != nil {
+		panic(err)
+	}
+	shim, err := secureboot.NewShim(secureboot.Image{}, vendorCert, sbatLevel)
+	if err != nil {
+		panic(err)
+	}
+	// An owner who has enrolled nothing.
+	lists, err := shim.MokListRT(osmith.FirmwareVariables{MokList: []byte{}})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Printf("PCR 14: %x\n", sha256.Sum256(lists))
+	// Output: PCR 14: 342c88bb9fde2c45eeaa17321262b089181e7e841ef5a4a5e8ed240920026f97
+}

@@ -1,6 +1,7 @@
 package secureboot_test
 
 import (
+	"bytes"
 	"crypto"
 	"path/filepath"
 	"strings"
@@ -109,6 +110,58 @@ func FuzzRotation(f *testing.F) {
 		_ = r.String()
 		if a, err := r.Next(secureboot.State{Variables: o.Machine, BootID: "x", Images: o.MustBoot}); err == nil && a.Kind == "" {
 			t.Fatal("no action and no error")
+		}
+	})
+}
+
+// FuzzShim: whatever the sections of a shim and of an image hold, a verdict comes; and where no list has anything in it, nothing is allowed.
+func FuzzShim(f *testing.F) {
+	w := newWorld(f)
+	table := w.im.Certificates[0].Raw
+	f.Add(shimFile(f, "shim.vendor_cert"), shimFile(f, "shim.sbatlevel"), []byte(sbatText), table, []byte{})
+	f.Add(vendorSection(nil, nil), levelSection("sbat,1,2024010900\n", "sbat,1,2025010100\n"), []byte("sbat,1\n"), append(table, 1), []byte("sbat,1,2030010100\ngrub\n"))
+	f.Add(vendorSection(lists(f, secureboot.SHA256List(owner, imageSum)), nil), []byte{}, []byte{}, []byte{}, w.v.DB)
+	f.Fuzz(func(t *testing.T, vendor, level, section, table, content []byte) {
+		s, err := secureboot.NewShim(w.s.Image, vendor, level)
+		if (s == nil) != (err != nil) {
+			t.Fatalf("%v and error %v", s, err)
+		}
+		if s == nil {
+			return
+		}
+		im := secureboot.Image{Digests: w.im.Digests, SBAT: section, Certificates: []secureboot.CertificateEntry{{Raw: table}}}
+		v := w.v
+		v.SbatLevel, v.MokList, v.MokListX = content, content, content
+		v.MokListRT, v.MokListXRT = content, content
+		for _, by := range []bool{false, true} {
+			r := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Shim: s, ByProgram: by})
+			if r.Rule.Remedy() == "" || r.Reason == "" || r.Allowed == (r.Authority == nil) {
+				t.Fatalf("%+v", r)
+			}
+		}
+		_, _ = s.MokListRT(v)
+		_, _ = s.MokListXRT(v)
+
+		v = w.v
+		v.DB = nil
+		nothing := secureboot.Shim{Image: s.Image, VendorDBX: s.VendorDBX, LevelAutomatic: s.LevelAutomatic, LevelLatest: s.LevelLatest}
+		if r := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Shim: &nothing, ByProgram: true}); r.Allowed {
+			t.Fatalf("allowed by nothing: %+v", r)
+		}
+	})
+}
+
+// FuzzReadShim: whatever a file holds, ReadShim returns a shim or an error.
+func FuzzReadShim(f *testing.F) {
+	sections := map[string][]byte{}
+	for _, name := range []string{"vendor_cert", "sbatlevel", "sbat"} {
+		sections["."+name] = shimFile(f, "shim."+name)
+	}
+	f.Add(shimImage(sections, 2, ".vendor_cert\x00.sbatlevel\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := secureboot.ReadShim(bytes.NewReader(b))
+		if (s == nil) != (err != nil) {
+			t.Fatalf("%v and error %v", s, err)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sbat"
 	"github.com/osmith-dev/osmith/internal/signedpe"
 	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
@@ -28,8 +29,14 @@ type Image struct {
 	// the image then cannot be told.
 	Layout Layout
 
-	// SBAT is the content of its section .sbat, nil if it has none.
+	// SBAT is the content of its section .sbat as shim reads it, padding included; nil if it has none.
 	SBAT []byte
+
+	// SBATRepeated says that there are several sections of that name, which shim refuses. SBAT is then the first.
+	SBATRepeated bool
+
+	// NXCompatible says that the image promises to do without memory that is writable and executable: the flag of that name in its header.
+	NXCompatible bool
 }
 
 // A Layout is how the data of a PE image lies in its file.
@@ -108,14 +115,15 @@ func (im *Image) signers() (list []*x509.Certificate) {
 	return list
 }
 
-// maxSBAT bounds the section .sbat, in bytes.
-const maxSBAT = 1 << 20
-
 // ReadImage reads what firmware and shim look at in a PE image. Digests are those under SHA-1, SHA-256, SHA-384 and SHA-512, and under the hashes given, such as
 // the banks of a TPM. Signatures are not judged here: one that cannot be parsed is for [Evaluate]. An image that firmware could not load, or whose
 // certificate table is not the end of the file, is a [*osmith.FormatError].
 func ReadImage(src osmith.Source, hashes ...crypto.Hash) (im Image, err error) {
 	defer prefix.Add("secureboot", &err)
+	return readImage(src, hashes...)
+}
+
+func readImage(src osmith.Source, hashes ...crypto.Hash) (im Image, err error) {
 	f, err := pe.Parse(src, src.Size())
 	if err != nil {
 		return im, err
@@ -136,10 +144,26 @@ func ReadImage(src osmith.Source, hashes ...crypto.Hash) (im Image, err error) {
 	if im.Digests, err = signedpe.Digests(f, src, hashes...); err != nil {
 		return Image{}, err
 	}
-	if s, ok := f.Section(".sbat"); ok {
-		if im.SBAT, err = io.ReadAll(io.LimitReader(io.NewSectionReader(src, int64(s.Offset), int64(s.RawSize)), maxSBAT)); err != nil {
-			return Image{}, err
-		}
+	im.NXCompatible = f.DllCharacteristics&pe.DllNXCompat != 0
+	if err := im.readSBAT(f, src); err != nil {
+		return Image{}, err
 	}
 	return im, nil
+}
+
+// readSBAT follows verify_buffer_sbat of shim: it reads all of the section that is in the file, and passes over one that is larger in memory. One byte
+// more than [sbat.MaxSize] is enough to tell that it is not judged.
+func (im *Image) readSBAT(f *pe.File, src osmith.Source) (err error) {
+	for _, s := range f.Sections {
+		switch {
+		case s.Name != ".sbat":
+		case im.SBAT != nil:
+			im.SBATRepeated = true
+		case s.RawSize > 0 && s.RawSize >= s.VirtualSize:
+			if im.SBAT, err = io.ReadAll(io.NewSectionReader(src, int64(s.Offset), min(int64(s.RawSize), sbat.MaxSize+1))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

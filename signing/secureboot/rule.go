@@ -17,6 +17,15 @@ const (
 	RuleDigestInDB      Rule = "image-digest-in-db" // db has the digest of the image
 )
 
+// Rules of shim that say yes.
+const (
+	RuleCertificateInMokList Rule = "certificate-in-moklist"  // a signature leads to a certificate in MokList
+	RuleDigestInMokList      Rule = "image-digest-in-moklist" // MokList has the digest of the image
+	RuleCertificateOfVendor  Rule = "certificate-of-vendor"   // a signature leads to a certificate that shim was built to trust
+	RuleDigestOfVendor       Rule = "image-digest-of-vendor"  // shim was built to start the image with this digest
+	RuleShimVerifiesNothing  Rule = "shim-verifies-nothing"   // MokSBState is set
+)
+
 // Rules that say no: DxeImageVerificationLib of edk2.
 const (
 	RuleDigestInDBX            Rule = "image-digest-in-dbx"         // dbx has the digest of the image
@@ -41,16 +50,25 @@ const (
 	RuleParserFails     Rule = "parser-fails"                   // U-Boot cannot parse a certificate or message: it crashes or refuses
 )
 
-// Rules of shim.
+// Rules of shim that say no. It also knows those of db and dbx that are about an image, a certificate or a signature.
 const (
-	RuleSBATRevoked   Rule = "sbat-revoked"   // a component is older than the SBAT level allows
-	RuleSBATMalformed Rule = "sbat-malformed" // .sbat cannot be read
+	RuleSBATRevoked             Rule = "sbat-revoked"                // a component is older than the SBAT level allows
+	RuleSBATMalformed           Rule = "sbat-malformed"              // .sbat cannot be read, or is there twice
+	RuleSBATMissing             Rule = "sbat-missing"                // the image has no .sbat
+	RuleDigestInMokListX        Rule = "image-digest-in-moklistx"    // MokListX has the digest of the image
+	RuleCertificateInMokListX   Rule = "certificate-in-moklistx"     // a signature leads to a certificate in MokListX
+	RuleDigestDeniedByVendor    Rule = "image-digest-denied-by-shim" // shim was built to refuse the image with this digest
+	RuleCertificateDeniedByShim Rule = "certificate-denied-by-shim"  // a signature leads to a certificate that shim was built to refuse
+	RuleNotTrustedByShim        Rule = "not-trusted-by-shim"         // a signature leads to no certificate that shim looks at
+	RuleNXRequired              Rule = "nx-required"                 // MokPolicy asks for images that are compatible with NX
+	RuleShimStops               Rule = "shim-stops"                  // shim starts nothing and switches the machine off
 )
 
 // Rules that cannot tell: [Verdict].Unknown is set.
 const (
 	RuleNotModelled     Rule = "not-modelled"     // what firmware makes of a message or certificate is not known here
 	RuleDigestNotGiven  Rule = "digest-not-given" // [Image].Digests lacks one that firmware compares
+	RuleShimUnknown     Rule = "shim-unknown"     // whether shim starts the image is not known, or a variable by which it decides
 	RuleFirmwareUnknown Rule = "firmware-unknown" // no row has the name that [EvaluateOptions].Firmware gives
 )
 
@@ -79,8 +97,24 @@ var ruleRemedies = map[Rule]string{
 	RuleCertificateType: "take the entry that is no PKCS #7 signature out of the certificate table",
 	RuleParserFails:     "sign the image by an RSA key whose certificate is signed by RSA (PKCS #1 v1.5) and has no critical extension but keyUsage and basicConstraints, and keep other certificates out of db",
 
-	RuleSBATRevoked:   "install a build with the generation that the level wants: shim does not start this one",
-	RuleSBATMalformed: "build the image with a section .sbat of lines with at least a component and its generation",
+	RuleCertificateInMokList: "nothing: the image runs for as long as MokList has the certificate and nothing revokes it",
+	RuleDigestInMokList:      "nothing: the image runs for as long as MokList has its digest; another build has another digest",
+	RuleCertificateOfVendor:  "nothing: the image runs for as long as this shim is there, or one that trusts the same, and nothing revokes it",
+	RuleDigestOfVendor:       "nothing: the image runs for as long as this shim is there, or one that trusts the same; another build has another digest",
+	RuleShimVerifiesNothing:  "mokutil --enable-validation: while MokSBState is set, shim starts any image",
+
+	RuleSBATRevoked:             "install a build with the generation that the level wants: shim does not start this one",
+	RuleSBATMalformed:           "build the image with one section .sbat of lines with six columns each, the second a generation from 1 to 65535",
+	RuleSBATMissing:             "build the image with a section .sbat: shim itself starts no image without one",
+	RuleDigestInMokListX:        "install a newer build of the image, or have the owner of the machine take its digest out of MokListX with mokutil and MokManager",
+	RuleCertificateInMokListX:   "sign the image by a key whose certificate is not in MokListX, and install that",
+	RuleDigestDeniedByVendor:    "install a newer build of the image: this one was revoked by the vendor of shim",
+	RuleCertificateDeniedByShim: "sign the image by a key that the vendor of shim did not revoke, and install that",
+	RuleNotTrustedByShim:        "sign the image by a key whose certificate is in db, in MokList or in shim, or enrol the signer's certificate with mokutil and MokManager",
+	RuleNXRequired:              "build the image without sections that are writable and executable, and with the flag NX_COMPAT in its header",
+	RuleShimStops:               "install a newer shim, or write a SbatLevel that can be read: until then nothing behind this shim runs",
+
+	RuleShimUnknown: "say which shim starts the image, or that none does, and give its variables: all of efivarfs after a start with shim, or the variable store",
 
 	RuleNotModelled:     "try the image on the machine itself, or sign it by a certificate and message of a common form: RSA, SHA-256, one signer",
 	RuleDigestNotGiven:  "give Image.Digests under SHA-1, SHA-256, SHA-384 and SHA-512, as ReadImage does",

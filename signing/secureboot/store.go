@@ -13,7 +13,8 @@ import (
 
 // ParseStore reads the Secure Boot state of a virtual machine from its variable store, an OVMF_VARS.fd, or from a dump of hardware with
 // such a one. SecureBoot and SetupMode are not stored; they are what edk2 makes of PK and SecureBootEnable at its next start. Times are
-// known.
+// known, and so is what shim keeps: a variable of shim's that is not there does not exist, and one that an operating system may write is as if it did not, since
+// shim deletes or replaces it.
 func ParseStore(image []byte) (v osmith.FirmwareVariables, err error) {
 	defer prefix.Add("secureboot", &err)
 	s, err := varstore.Parse(image)
@@ -36,6 +37,18 @@ func ParseStore(image []byte) (v osmith.FirmwareVariables, err error) {
 		}
 		*k.data = stored.Data
 	}
+	for _, k := range shimVariables(&v) {
+		*k.data = []byte{}
+		stored, ok := s.Get(k.name, k.vendor)
+		switch {
+		case k.name == "MokListTrusted": // the copy is the opposite
+			if !ok {
+				*k.data = []byte{1}
+			}
+		case ok && (stored.Attributes&attributeRuntime == 0 || k.attributes == attributesRequest):
+			*k.data = stored.Data
+		}
+	}
 	setup := len(v.PK) == 0
 	enable, ok := s.Get("SecureBootEnable", secureBootEnable)
 	v.SetupMode, v.SecureBoot = bit(setup), bit(!setup && (!ok || bytes.Equal(enable.Data, []byte{1})))
@@ -43,7 +56,7 @@ func ParseStore(image []byte) (v osmith.FirmwareVariables, err error) {
 }
 
 // WriteStore returns the variable store of a virtual machine with these variables in it, all others as they were: a machine that starts with it
-// has the keys without an enrolment. Variables without a time get at.
+// has the keys without an enrolment. Variables without a time get at. What shim keeps is not written.
 func WriteStore(image []byte, v osmith.FirmwareVariables, at time.Time) (out []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	s, err := varstore.Parse(image)

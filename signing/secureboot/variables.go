@@ -16,15 +16,17 @@ var (
 	GlobalVariable        = osmith.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c") // PK, KEK, SecureBoot, SetupMode
 	ImageSecurityDatabase = osmith.MustParseGUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f") // db, dbx, dbt, dbr
 
-	shimLock         = osmith.MustParseGUID("605dab50-e046-4300-abb6-3dd810dd8b23") // SbatLevelRT
+	shimLock         = osmith.MustParseGUID("605dab50-e046-4300-abb6-3dd810dd8b23") // SbatLevel, MokList and all of shim's
 	secureBootEnable = osmith.MustParseGUID("f0a30bc7-af08-4556-99c4-001009c93a44")
 )
 
 // Attributes of the variables (UEFI Specification 2.10, section 8.2.1).
 const (
 	attributesKeys    = 0x00000027 // non-volatile, boot services, runtime, time-based authentication: PK to dbr
-	attributesState   = 0x00000006 // boot services, runtime: SecureBoot, SetupMode, SbatLevelRT
-	attributesPrivate = 0x00000003 // non-volatile, boot services: SecureBootEnable
+	attributesState   = 0x00000006 // boot services, runtime: SecureBoot, SetupMode, the copies that shim makes
+	attributesPrivate = 0x00000003 // non-volatile, boot services: SecureBootEnable, what shim keeps
+	attributesRequest = 0x00000007 // non-volatile, boot services, runtime: SbatPolicy
+	attributeRuntime  = 0x00000004
 	attributeAppend   = 0x00000040
 )
 
@@ -48,10 +50,30 @@ func keyVariables(v *osmith.FirmwareVariables) []variable {
 	}
 }
 
+// shimCopies are the variables of shim that an operating system sees.
+func shimCopies(v *osmith.FirmwareVariables) []variable {
+	return []variable{
+		{"SbatLevelRT", shimLock, attributesState, &v.SbatLevel}, {"SbatPolicy", shimLock, attributesRequest, &v.SbatPolicy},
+		{"MokListRT", shimLock, attributesState, &v.MokListRT}, {"MokListXRT", shimLock, attributesState, &v.MokListXRT},
+		{"MokSBStateRT", shimLock, attributesState, &v.MokSBState}, {"MokIgnoreDB", shimLock, attributesState, &v.MokDBState},
+		{"MokPolicyRT", shimLock, attributesState, &v.MokPolicy}, {"MokListTrustedRT", shimLock, attributesState, &v.MokListTrustedRT},
+	}
+}
+
+// shimVariables are those that shim keeps, as a variable store has them.
+func shimVariables(v *osmith.FirmwareVariables) []variable {
+	return []variable{
+		{"SbatLevel", shimLock, attributesPrivate, &v.SbatLevel}, {"SbatPolicy", shimLock, attributesRequest, &v.SbatPolicy},
+		{"MokList", shimLock, attributesPrivate, &v.MokList}, {"MokListX", shimLock, attributesPrivate, &v.MokListX},
+		{"MokSBState", shimLock, attributesPrivate, &v.MokSBState}, {"MokDBState", shimLock, attributesPrivate, &v.MokDBState},
+		{"MokPolicy", shimLock, attributesPrivate, &v.MokPolicy}, {"MokListTrusted", shimLock, attributesPrivate, &v.MokListTrustedRT},
+	}
+}
+
 // allVariables are those of [ReadVariables].
 func allVariables(v *osmith.FirmwareVariables) []variable {
-	return append(keyVariables(v), variable{"SecureBoot", GlobalVariable, attributesState, &v.SecureBoot},
-		variable{"SetupMode", GlobalVariable, attributesState, &v.SetupMode}, variable{"SbatLevelRT", shimLock, attributesState, &v.SbatLevel})
+	return append(append(keyVariables(v), variable{"SecureBoot", GlobalVariable, attributesState, &v.SecureBoot},
+		variable{"SetupMode", GlobalVariable, attributesState, &v.SetupMode}), shimCopies(v)...)
 }
 
 // Content returns the content of PK, KEK, db, dbx, dbt or dbr; nil if there is no such variable.
@@ -110,7 +132,8 @@ func (e *AttributesError) Error() string {
 }
 
 // ParseVariableFile reads a file of efivarfs with a Secure Boot variable: four bytes of attributes, which have to be those of the variable
-// of that name, and the content, which is returned. Names are PK, KEK, db, dbx, dbt, dbr, SecureBoot, SetupMode, SbatLevelRT.
+// of that name, and the content, which is returned. Names are PK, KEK, db, dbx, dbt, dbr, SecureBoot, SetupMode, and of shim's SbatLevelRT, SbatPolicy, MokListRT, MokListXRT,
+// MokSBStateRT, MokIgnoreDB, MokPolicyRT and MokListTrustedRT.
 // Errors are [*osmith.FormatError] and [*AttributesError].
 func ParseVariableFile(name string, b []byte) ([]byte, error) {
 	content, err := parseVariableFile(name, b)
@@ -140,9 +163,10 @@ func (k variable) parse(b []byte) ([]byte, error) {
 	switch k.name {
 	case "SecureBoot", "SetupMode":
 		_, err = isSet(k.name, content)
-	case "SbatLevelRT":
 	default:
-		_, err = parseLists(content)
+		if k.vendor != shimLock { // what shim makes of its own is for [Evaluate]
+			_, err = parseLists(content)
+		}
 	}
 	if e, ok := errors.AsType[*osmith.FormatError](err); ok {
 		if e.Offset += attributesSize; e.Field != k.name {
@@ -155,9 +179,13 @@ func (k variable) parse(b []byte) ([]byte, error) {
 	return content, nil
 }
 
-// ReadVariables reads the Secure Boot state of a machine from /sys/firmware/efi/efivars, as os.DirFS has it, or from a copy of that
+// ReadVariables reads the Secure Boot state of a machine from /sys/firmware/efi/efivars, as os.DirFS has it, or from a whole copy of that
 // directory: the files PK-8be4df61-93ca-11d2-aa0d-00e098032b8c and so on. Only SecureBoot and SetupMode have to be there, so that a wrong
 // directory is not taken for a machine without Secure Boot; their absence is an [fs.ErrNotExist]. Times are not known to efivarfs.
+//
+// Of shim's state there are the copies, which it makes at each start. Where it made MokListRT, no SbatPolicy, or no copy of MokSBState, MokDBState, MokPolicy or
+// MokListTrusted means that there is no such variable; where it did not, nothing is known of them. A list that shim had to split (MokListRT1,
+// MokListXRT1) is left out, the other one too.
 func ReadVariables(dir fs.FS) (v osmith.FirmwareVariables, err error) {
 	defer prefix.Add("secureboot", &err)
 	for _, k := range allVariables(&v) {
@@ -169,6 +197,20 @@ func ReadVariables(dir fs.FS) (v osmith.FirmwareVariables, err error) {
 			return osmith.FirmwareVariables{}, err
 		}
 		*k.data = content
+	}
+	if v.MokListRT != nil {
+		for _, state := range []*[]byte{&v.SbatPolicy, &v.MokSBState, &v.MokDBState, &v.MokPolicy, &v.MokListTrustedRT} {
+			if *state == nil {
+				*state = []byte{}
+			}
+		}
+	}
+	for _, name := range []string{"MokListRT1", "MokListXRT1"} {
+		if _, err := fs.Stat(dir, name+"-"+shimLock.String()); err == nil {
+			v.MokListRT, v.MokListXRT = nil, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return osmith.FirmwareVariables{}, fmt.Errorf("variable %s: %w", name, err)
+		}
 	}
 	return v, nil
 }

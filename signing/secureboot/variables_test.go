@@ -86,13 +86,22 @@ func TestReadVariables(t *testing.T) {
 	require.ErrorContains(t, err, `variable "Boot0000"`)
 }
 
+// noShim is what is known of a machine on which no shim has kept anything.
+func noShim(v osmith.FirmwareVariables) osmith.FirmwareVariables {
+	for _, none := range []*[]byte{&v.SbatLevel, &v.SbatPolicy, &v.MokList, &v.MokListX, &v.MokSBState, &v.MokDBState, &v.MokPolicy} {
+		*none = []byte{}
+	}
+	v.MokListTrustedRT = []byte{1}
+	return v
+}
+
 // Debian's variable stores, and what virt-fw-vars and we write into an empty one.
 func TestStores(t *testing.T) {
 	r := testtools.Trixie(t)
 	debian := func(name string) []byte { return read(t, r.Path("usr/share/OVMF", name)) }
 	empty, err := secureboot.ParseStore(debian("OVMF_VARS_4M.fd"))
 	require.NoError(t, err)
-	require.Equal(t, osmith.FirmwareVariables{SecureBoot: []byte{0}, SetupMode: []byte{1}, Times: map[string]time.Time{}}, empty)
+	require.Equal(t, noShim(osmith.FirmwareVariables{SecureBoot: []byte{0}, SetupMode: []byte{1}, Times: map[string]time.Time{}}), empty)
 
 	ms, err := secureboot.ParseStore(debian("OVMF_VARS_4M.ms.fd"))
 	require.NoError(t, err)
@@ -108,7 +117,7 @@ func TestStores(t *testing.T) {
 	got, err := secureboot.ParseStore(b)
 	require.NoError(t, err)
 	want.Times = map[string]time.Time{"PK": when, "KEK": when, "db": when, "dbx": when}
-	require.Equal(t, want, got)
+	require.Equal(t, noShim(want), got)
 
 	// virt-fw-vars, given the same lists, stores the same.
 	dir := t.TempDir()

@@ -39,6 +39,7 @@ type extensions struct {
 	nameConstraints bool
 	proxy           bool
 	netscapeCA      bool
+	moduleSigning   bool   // extendedKeyUsage has the purpose of signing kernel modules
 	invalid         string // why OpenSSL calls the certificate invalid
 }
 
@@ -163,6 +164,7 @@ const (
 // handled are the critical extensions that OpenSSL handles (X509_supported_extension), apart from those of arc 2.5.29.
 var (
 	oidProxy          = []byte{0x2b, 6, 1, 5, 5, 7, 1, 14}
+	oidModuleSigning  = []byte{0x2b, 6, 1, 4, 1, 0x92, 8, 16, 1, 2}
 	oidNetscapeType   = []byte{0x60, 0x86, 0x48, 1, 0x86, 0xf8, 0x42, 1, 1}
 	handledExtensions = map[byte]bool{
 		extKeyUsage: true, extSubjectAltName: true, extBasicConstraints: true, extNameConstraints: true, extCRLPoints: true, extPolicies: true,
@@ -256,7 +258,13 @@ func (c *Certificate) parseExtension(id byte, value []byte) error {
 		return c.parseAuthority(value)
 	case extNameConstraints:
 		c.nameConstraints = true
-	case extSubjectAltName, extCRLPoints, extExtendedKeyUsage:
+	case extExtendedKeyUsage:
+		e := r.take(tagSequence, "extendedKeyUsage")
+		for in := (&reader{b: e.body, err: r.err}); in.err == nil && len(in.b) > 0; {
+			c.moduleSigning = bytes.Equal(in.take(tagOID, "purpose").body, oidModuleSigning) || c.moduleSigning
+		}
+		return r.err
+	case extSubjectAltName, extCRLPoints:
 		r.take(tagSequence, "extension")
 		return r.err
 	}
@@ -311,3 +319,6 @@ func (c *Certificate) mayIssue() int {
 	}
 	return 0
 }
+
+// SignsModules reports whether the certificate is for signing kernel modules (1.3.6.1.4.1.2312.16.1.2, OID_EKU_MODSIGN of shim).
+func (c *Certificate) SignsModules() bool { return c.moduleSigning }

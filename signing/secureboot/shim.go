@@ -1,0 +1,358 @@
+package secureboot
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sbat"
+)
+
+// A Shim is a shim (https://github.com/rhboot/shim) as far as it decides what runs behind it. [ReadShim] reads it from its file. A zero Shim lets
+// nothing run, since nothing is known of it.
+type Shim struct {
+	// Image is shim itself. Firmware judges it; and shim holds its own .sbat against the level, and stops if that is too old.
+	Image Image
+
+	// VendorCertificate is the certificate that it was built to trust (DER), or VendorDB are signature lists of such; VendorDBX are signature
+	// lists of what it was built to refuse. All of the section .vendor_cert (cert.S).
+	VendorCertificate, VendorDB, VendorDBX []byte
+
+	// LevelAutomatic and LevelLatest are what it puts into SbatLevel, by default and where SbatPolicy asks for it: the section .sbatlevel
+	// (sbat_var.S). Empty: not known, as for a shim before 15.7, which has no such section.
+	LevelAutomatic, LevelLatest string
+}
+
+// ErrShimState says that a variable on which shim's answer depends is not known.
+var ErrShimState = errors.New("shim's state is not known")
+
+// Sections of shim, and bounds of them in bytes.
+const (
+	sectionVendor   = ".vendor_cert"
+	sectionLevel    = ".sbatlevel"
+	maxVendor       = 1 << 20
+	maxStringTable  = 1 << 20
+	maxSymbolsBytes = 1 << 26
+)
+
+// ReadShim reads a shim from its file, with the Authenticode digests that [ReadImage] computes. A file without the section .vendor_cert is an
+// error of type [*osmith.FormatError]: it is no shim.
+func ReadShim(src osmith.Source, hashes ...crypto.Hash) (s *Shim, err error) {
+	defer prefix.Add("secureboot", &err)
+	im, err := readImage(src, hashes...)
+	if err != nil {
+		return nil, err
+	}
+	f, err := pe.Parse(src, src.Size())
+	if err != nil {
+		return nil, err
+	}
+	vendor, found, err := longSection(f, src, sectionVendor)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, bad(0, "shim", "the image has no section %s, so it is no shim", sectionVendor)
+	}
+	level, _, err := longSection(f, src, sectionLevel)
+	if err != nil {
+		return nil, err
+	}
+	return newShim(im, vendor, level)
+}
+
+// NewShim makes a shim of the contents of its sections .vendor_cert and .sbatlevel; the latter may be nil. Errors are [*osmith.FormatError].
+func NewShim(im Image, vendorCert, sbatLevel []byte) (s *Shim, err error) {
+	defer prefix.Add("secureboot", &err)
+	return newShim(im, vendorCert, sbatLevel)
+}
+
+// vendorHeader is the beginning of .vendor_cert (cert_table in cert.S): sizes, and offsets from its beginning.
+type vendorHeader struct {
+	AuthorizedSize, DeauthorizedSize     uint32
+	AuthorizedOffset, DeauthorizedOffset uint32
+}
+
+// levelHeader is the beginning of .sbatlevel (sbat_var.S). Offsets are from behind the format, which is 0.
+type levelHeader struct {
+	Format, Automatic, Latest uint32
+}
+
+const levelFormatSize = 4
+
+func newShim(im Image, vendor, level []byte) (*Shim, error) {
+	s := &Shim{Image: im}
+	var h vendorHeader
+	if _, err := binary.Decode(vendor, binary.LittleEndian, &h); err != nil {
+		return nil, bad(0, sectionVendor, "%d bytes, want 16 and the content", len(vendor))
+	}
+	authorized, ok := within(vendor, h.AuthorizedOffset, h.AuthorizedSize)
+	if !ok {
+		return nil, bad(0, sectionVendor, "%d bytes at %d are outside its %d bytes", h.AuthorizedSize, h.AuthorizedOffset, len(vendor))
+	}
+	if s.VendorDBX, ok = within(vendor, h.DeauthorizedOffset, h.DeauthorizedSize); !ok {
+		return nil, bad(4, sectionVendor, "%d bytes at %d are outside its %d bytes", h.DeauthorizedSize, h.DeauthorizedOffset, len(vendor))
+	}
+	// Which of the two it is was decided when shim was built, and is not written down. A certificate begins with 0x30, no type of lists does.
+	if len(authorized) > 0 && authorized[0] == 0x30 {
+		s.VendorCertificate = authorized
+	} else if _, err := parseLists(authorized); err != nil {
+		return nil, bad(int(h.AuthorizedOffset), sectionVendor, "neither a certificate nor signature lists: %w", err)
+	} else {
+		s.VendorDB = authorized
+	}
+	if _, err := parseLists(s.VendorDBX); err != nil {
+		return nil, bad(int(h.DeauthorizedOffset), sectionVendor, "what it refuses: %w", err)
+	}
+	if len(level) == 0 {
+		return s, nil
+	}
+	var l levelHeader
+	if _, err := binary.Decode(level, binary.LittleEndian, &l); err != nil {
+		return nil, bad(0, sectionLevel, "%d bytes, want 12 and the content", len(level))
+	}
+	if l.Format != 0 {
+		return nil, bad(0, sectionLevel, "format %d, want 0", l.Format)
+	}
+	var err error
+	if s.LevelAutomatic, err = levelText(level, l.Automatic); err != nil {
+		return nil, err
+	}
+	if s.LevelLatest, err = levelText(level, l.Latest); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func within(b []byte, off, size uint32) ([]byte, bool) {
+	if end := uint64(off) + uint64(size); end > uint64(len(b)) {
+		return nil, false
+	}
+	return b[off : off+size : off+size], true
+}
+
+// levelText is a string of .sbatlevel, which ends with a NUL byte.
+func levelText(b []byte, off uint32) (string, error) {
+	if off > sbat.MaxSize || int(off)+levelFormatSize >= len(b) {
+		return "", bad(levelFormatSize, sectionLevel, "offset %d is outside its %d bytes", off, len(b))
+	}
+	text, _, ends := bytes.Cut(b[levelFormatSize+off:], []byte{0})
+	if !ends {
+		return "", bad(int(off)+levelFormatSize, sectionLevel, "a level without an end")
+	}
+	if _, err := sbat.ParseLevel(text); err != nil {
+		return "", bad(int(off)+levelFormatSize, sectionLevel, "%w", err)
+	}
+	return string(text), nil
+}
+
+// longSection returns the content of a section whose name has more than eight bytes: the header has its offset in the string table behind the
+// symbol table, "/37" (Microsoft PE Format, "Section Table" and "COFF String Table").
+func longSection(f *pe.File, src osmith.Source, name string) ([]byte, bool, error) {
+	strings, err := stringTable(f, src)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, s := range f.Sections {
+		if longName(strings, s.Name) != name {
+			continue
+		}
+		data := s.Data()
+		if data.Size > maxVendor {
+			return nil, false, bad(int(s.Offset), "section "+name, "%d bytes, limit %d", data.Size, maxVendor)
+		}
+		b, err := io.ReadAll(io.NewSectionReader(src, data.Offset, data.Size))
+		return b, true, err
+	}
+	return nil, false, nil
+}
+
+// stringTable reads the string table, with its size in front; nil if there is none.
+func stringTable(f *pe.File, src osmith.Source) ([]byte, error) {
+	if f.SymbolTable == 0 {
+		return nil, nil
+	}
+	var count [4]byte
+	if _, err := src.ReadAt(count[:], symbolCountPlace(src)); err != nil {
+		return nil, err
+	}
+	const symbolSize = 18
+	at := int64(f.SymbolTable) + symbolSize*int64(binary.LittleEndian.Uint32(count[:]))
+	if at > src.Size()-4 || at > int64(f.SymbolTable)+maxSymbolsBytes {
+		return nil, bad(int(f.SymbolTable), "string table", "it begins at %d, behind the file's %d bytes", at, src.Size())
+	}
+	if _, err := src.ReadAt(count[:], at); err != nil {
+		return nil, err
+	}
+	size := int64(binary.LittleEndian.Uint32(count[:]))
+	if size > maxStringTable || at+size > src.Size() {
+		return nil, bad(int(at), "string table", "%d bytes, limit %d and the end of the file", size, maxStringTable)
+	}
+	b := make([]byte, size)
+	if _, err := src.ReadAt(b, at); err != nil && err != io.EOF {
+		return nil, err
+	}
+	return b, nil
+}
+
+// symbolCountPlace is where the COFF header has NumberOfSymbols. The caller has parsed the file, so that its headers are there.
+func symbolCountPlace(src osmith.Source) int64 {
+	const lfanewPlace, numberOfSymbols = 0x3c, 4 + 12
+	var b [4]byte
+	if _, err := src.ReadAt(b[:], lfanewPlace); err != nil {
+		return src.Size()
+	}
+	return int64(binary.LittleEndian.Uint32(b[:])) + numberOfSymbols
+}
+
+func longName(table []byte, name string) string {
+	digits, ok := strings.CutPrefix(name, "/")
+	if !ok || len(digits) == 0 {
+		return name
+	}
+	off := 0
+	for _, c := range []byte(digits) {
+		if c < '0' || c > '9' {
+			return name
+		}
+		off = off*10 + int(c-'0') // at most seven digits
+	}
+	if off >= len(table) {
+		return name
+	}
+	long, _, _ := bytes.Cut(table[off:], []byte{0})
+	return string(long)
+}
+
+// Values of SbatPolicy (sbat.h).
+const (
+	policyLatest    = 1
+	policyAutomatic = 2
+)
+
+// levelOriginal is what shim puts into SbatLevel while Secure Boot is off (SBAT_VAR_ORIGINAL).
+const levelOriginal = "sbat,1,2021030218\n"
+
+// Level returns the content of SbatLevel at the next start of this shim, by which it judges and which it measures into PCR 7: what is there, if that is as new as
+// what it brings along, or else that (set_sbat_uefi_variable). A file revocations_sbat.efi beside shim, which may raise it once more, is not known
+// here. The error is [ErrShimState] if it cannot be told, and an [*osmith.FormatError] for a SecureBoot or SetupMode that cannot be read.
+func (s *Shim) Level(v osmith.FirmwareVariables) (level []byte, err error) {
+	defer prefix.Add("secureboot", &err)
+	return s.level(v)
+}
+
+func (s *Shim) level(v osmith.FirmwareVariables) ([]byte, error) {
+	setup, err := isSet("SetupMode", v.SetupMode)
+	if err != nil {
+		return nil, err
+	}
+	enforces, err := isSet("SecureBoot", v.SecureBoot)
+	if err != nil {
+		return nil, err
+	}
+	if v.SbatPolicy == nil {
+		return nil, fmt.Errorf("%w: SbatPolicy", ErrShimState)
+	}
+	if v.SbatLevel == nil {
+		return nil, fmt.Errorf("%w: SbatLevel", ErrShimState)
+	}
+	candidate, reset := s.LevelAutomatic, false
+	switch {
+	case len(v.SbatPolicy) > 0 && v.SbatPolicy[0] == policyLatest:
+		candidate = s.LevelLatest
+	case len(v.SbatPolicy) > 0 && v.SbatPolicy[0] == policyAutomatic:
+	case setup || !enforces:
+		candidate, reset = levelOriginal, true
+	}
+	if candidate == "" {
+		return nil, fmt.Errorf("%w: the level that shim brings along, since it has no section %s", ErrShimState, sectionLevel)
+	}
+	if len(v.SbatLevel) > 0 && !reset && keepsLevel(string(v.SbatLevel), candidate) {
+		return v.SbatLevel, nil
+	}
+	return []byte(candidate), nil
+}
+
+// keepsLevel is preserve_sbat_uefi_variable: the level is kept if its version is higher, or its date as late as that of the other one. As in
+// shim, versions are compared by their length first, and dates by their first ten bytes.
+func keepsLevel(current, candidate string) bool {
+	if len(current) < len(levelOriginal) || !strings.HasPrefix(current, "sbat,") {
+		return false
+	}
+	version := func(level string) (version, rest string) {
+		level, _, _ = strings.Cut(level, "\x00")
+		_, rest, _ = strings.Cut(level, ",")
+		version, rest, comma := strings.Cut(rest, ",")
+		if !comma {
+			version = version[:max(len(version)-1, 0)] // shim takes the last byte for the comma
+		}
+		return version, rest
+	}
+	ours, ourDate := version(current)
+	theirs, theirDate := version(candidate)
+	if len(ours) != len(theirs) {
+		if len(ours) > len(theirs) {
+			return true
+		}
+	} else if ours > theirs {
+		return true
+	}
+	const date = len("2021030218")
+	return ourDate[:min(len(ourDate), date)] >= theirDate[:min(len(theirDate), date)]
+}
+
+// vendorLists are what shim puts in front of MokList.
+func (s *Shim) vendorLists() ([]byte, error) {
+	if len(s.VendorCertificate) == 0 {
+		return s.VendorDB, nil
+	}
+	return appendLists(nil, SignatureList{Type: TypeX509, Signatures: []Signature{{Owner: shimLock, Data: s.VendorCertificate}}})
+}
+
+// nothingListed is what shim makes of lists that are empty: the digest of no image (null_sha256 in mok.c).
+func nothingListed() ([]byte, error) {
+	return appendLists(nil, SignatureList{Type: TypeSHA256, Signatures: []Signature{{Owner: shimLock, Data: make([]byte, 32)}}})
+}
+
+// MokListRT returns what this shim will start, besides what db allows: its own certificate or lists, then MokList. It measures that into PCR 14. With no more
+// than the copy of an earlier start, what the owner has enrolled can only be told if that shim trusted the same. The error is
+// [ErrShimState] if it cannot be told. Certificates in files shim_certificate*.efi beside shim are not known here.
+func (s *Shim) MokListRT(v osmith.FirmwareVariables) (lists []byte, err error) {
+	defer prefix.Add("secureboot", &err)
+	own, err := s.vendorLists()
+	if err != nil {
+		return nil, err
+	}
+	return copyOf("MokList", own, v.MokList, v.MokListRT)
+}
+
+// MokListXRT returns what this shim will refuse, besides what dbx denies: what it was built to refuse, then MokListX. It measures that into PCR 14. The
+// error is [ErrShimState] if it cannot be told, as for [Shim.MokListRT].
+func (s *Shim) MokListXRT(v osmith.FirmwareVariables) (lists []byte, err error) {
+	defer prefix.Add("secureboot", &err)
+	return copyOf("MokListX", s.VendorDBX, v.MokListX, v.MokListXRT)
+}
+
+// copyOf is mirror_one_mok_variable for a list.
+func copyOf(name string, own, list, earlier []byte) ([]byte, error) {
+	switch {
+	case list != nil && len(own)+len(list) > 0:
+		return append(bytes.Clone(own), list...), nil
+	case list != nil:
+		return nothingListed()
+	case earlier == nil:
+		return nil, fmt.Errorf("%w: %s", ErrShimState, name)
+	case len(own) == 0:
+		return nil, fmt.Errorf("%w: %sRT may hold what another shim brought along, as this one brings nothing by which it would be told", ErrShimState, name)
+	case !bytes.HasPrefix(earlier, own):
+		return nil, fmt.Errorf("%w: %sRT was made by another shim", ErrShimState, name)
+	}
+	return earlier, nil
+}
