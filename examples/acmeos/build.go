@@ -142,9 +142,25 @@ func (b *Builder) SignedLoader() (osmith.Source, error) {
 	return bytes.NewReader(out.Bytes()), nil
 }
 
-// Enroll signs our keys into a machine, and nothing else: it is a virtual one, without cards that bring firmware.
-func (b *Builder) Enroll() (*secureboot.Enrollment, error) {
-	return b.Keys.SecureBoot.Enroll(secureboot.EnrollOptions{Time: b.Time, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
+// Enroll signs our keys into a machine, and nothing else: it is a virtual one, without cards that bring firmware. The signed boot loader and the images given
+// have to boot with these keys.
+func (b *Builder) Enroll(images ...osmith.Source) (*secureboot.Enrollment, error) {
+	o := secureboot.EnrollOptions{Time: b.Time, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}}
+	loader, err := b.SignedLoader()
+	if err != nil {
+		return nil, err
+	}
+	for i, src := range append([]osmith.Source{loader}, images...) {
+		im, err := secureboot.ReadImage(src)
+		if err != nil {
+			return nil, fmt.Errorf("image %d that has to boot: %w", i, err)
+		}
+		if im.Name = "boot loader"; i > 0 {
+			im.Name = fmt.Sprintf("UKI %d", i)
+		}
+		o.MustBoot = append(o.MustBoot, im)
+	}
+	return b.Keys.SecureBoot.Enroll(o)
 }
 
 // Machine is a machine of ours after enrolment, as upgrade plans want it.

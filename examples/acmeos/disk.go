@@ -70,7 +70,7 @@ func (b *Builder) ESP(set *Set, o DiskOptions) (*fat.Image, error) {
 	}
 	install := bootloader.Installation{Loader: loader, Config: &bootloader.Config{Timeout: "0"}}
 	if o.Enroll {
-		e, err := b.Enroll()
+		e, err := b.Enroll(set.UKI)
 		if err != nil {
 			return nil, err
 		}

@@ -29,13 +29,21 @@ func generateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	bits := set.Int("bits", 2048, "size of the RSA `keys`: 2048, 3072 or 4096")
 	years := set.Int("years", 20, "`years` that the certificates are valid; firmware does not look")
 	roms := addROMFlags(set)
+	nothing := set.Bool("nothing-must-boot", false, "there are no images yet that the machine starts with these keys: none is judged")
+	firmware := firmwareFlag(set)
 	set.StringVar(&roms.vars, "keep-vars", "", "`directory` of efivarfs or variable store: db, KEK and dbx of this machine are kept too")
-	return func(c *cli.Call, _ []string) error {
+	return func(c *cli.Call, operands []string) error {
 		if err := cli.Required("o", *out, "cn", *name); err != nil {
 			return err
 		}
 		if !roms.decided() {
 			return cli.Usagef("%s", undecided)
+		}
+		switch {
+		case len(operands) == 0 && !*nothing:
+			return cli.Usagef("no image is given that must boot: name all PE files that the machine starts with these keys, or say -nothing-must-boot")
+		case len(operands) > 0 && *nothing:
+			return cli.Usagef("-nothing-must-boot and images that must boot: want one of them")
 		}
 		if *years < 1 || *years > 1000 {
 			return cli.Usagef("-years %d: want 1 to 1000", *years)
@@ -48,7 +56,13 @@ func generateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if o.Owner, err = parseOwner(*owner); err != nil {
 			return err
 		}
-		enroll := secureboot.EnrollOptions{Time: at}
+		enroll := secureboot.EnrollOptions{Time: at, NothingMustBoot: *nothing}
+		if enroll.Firmware, err = firmware(); err != nil {
+			return err
+		}
+		if enroll.MustBoot, err = readImages(c, operands); err != nil {
+			return err
+		}
 		if enroll.OptionROMs, err = roms.decision(); err != nil {
 			return err
 		}
@@ -68,6 +82,9 @@ func generateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		}
 		e, err := h.Enroll(enroll)
 		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(*out, 0o777); err != nil {
 			return err
 		}
 		r, err := writeHierarchy(*out, h, e)
@@ -93,9 +110,6 @@ func parseOwner(text string) (g osmith.GUID, err error) {
 
 // vacant makes sure that no key is overwritten.
 func vacant(dir string) error {
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return err
-	}
 	for _, name := range names {
 		for _, ext := range []string{".key", ".crt", ".esl", ".auth"} {
 			path := filepath.Join(dir, name+ext)

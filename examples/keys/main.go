@@ -2,7 +2,7 @@
 // of variables, tells what a machine would boot, and exchanges keys step by step.
 //
 //	keys generate -o DIR [-cn NAME] [-owner GUID] [-bits N] [-years N] [-keep CERT]... [-keep-vars DIR|FD] [-option-rom-digest HEX]...
-//	       [-trust-no-option-roms-at-the-risk-of-a-black-screen]
+//	       [-trust-no-option-roms-at-the-risk-of-a-black-screen] [-firmware ROW] PE...|-nothing-must-boot
 //	keys auth -var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]
 //	keys evaluate -vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... [-sbat-level F] [-time T] PE...
 //	keys inspect F.auth|F.esl
@@ -13,7 +13,8 @@
 //
 // generate writes PK, KEK, db, PCR and verity as .key (PKCS #8, readable by the owner alone) and .crt, the first three also as .esl and as
 // .auth, which systemd-boot enrols from /loader/keys/NAME. Nothing is overwritten. What is to become of option ROMs has to be said, with -keep or one of the
-// flags behind it.
+// flags behind it. PE are images that a machine with these keys has to boot, such as a shim that a certificate of -keep has signed; since nothing is signed yet by keys that are
+// new, the answer is -nothing-must-boot as a rule, and keys evaluate tells later.
 //
 // evaluate tells which images firmware would run, by the newest row of edk2 or the -firmware that is named (edk2-2026.08, edk2-2022.11, u-boot-2026.10,
 // u-boot-2025.01, u-boot-legacy, or any, which allows what all of them allow), and names rows that differ, and those of which it cannot be told. Of each
@@ -48,8 +49,8 @@ import (
 func main() { program.Main() }
 
 var program = cli.Program{Name: "keys", Schema: schema, IsNo: isNo, Verbs: []cli.Verb{
-	{Name: "generate", Usage: "-o DIR [-cn NAME] [-owner GUID] [flags]", Example: "keys generate -o keys -cn 'Acme OS' -keep MicCorUEFCA2011.crt",
-		Flags: generateFlags},
+	{Name: "generate", Usage: "-o DIR [-cn NAME] [-owner GUID] [flags] PE...|-nothing-must-boot", Most: 1 << 16,
+		Example: "keys generate -o keys -cn 'Acme OS' -keep MicCorUEFCA2011.crt -nothing-must-boot", Flags: generateFlags},
 	{Name: "auth", Usage: "-var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]",
 		Example: "keys auth -var dbx -esl old.esl -key keys/KEK.key -cert keys/KEK.crt -append -o dbx.auth", Flags: authFlags},
 	{Name: "evaluate", Usage: "-vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... PE...",

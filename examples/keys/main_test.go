@@ -25,6 +25,7 @@ const (
 	global   = "-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 	security = "-d719b2cb-3d3a-4596-a3bc-dad00e67656f"
 	noROMs   = "-trust-no-option-roms-at-the-risk-of-a-black-screen"
+	nothing  = "-nothing-must-boot"
 )
 
 func call3(t *testing.T, args ...string) (status int, stdout, stderr string) {
@@ -72,7 +73,7 @@ func generated(t *testing.T, cn string) string {
 		dir, err := os.MkdirTemp("", "keys")
 		require.NoError(t, err)
 		made[cn] = dir
-		ok(t, "generate", "-o", dir, "-cn", cn, "-owner", "11111111-2222-3333-4444-555555555555", noROMs)
+		ok(t, "generate", "-o", dir, "-cn", cn, "-owner", "11111111-2222-3333-4444-555555555555", noROMs, nothing)
 	}
 	dir := filepath.Join(t.TempDir(), "keys")
 	require.NoError(t, os.CopyFS(dir, os.DirFS(made[cn])))
@@ -106,7 +107,8 @@ func owned(t *testing.T, keys string) string {
 	t.Helper()
 	h, err := readHierarchy(keys, false)
 	require.NoError(t, err)
-	e, err := h.Enroll(secureboot.EnrollOptions{Time: time.Unix(0, 0), OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
+	e, err := h.Enroll(secureboot.EnrollOptions{Time: time.Unix(0, 0), OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true},
+		NothingMustBoot: true})
 	require.NoError(t, err)
 	return machine(t, e.Variables)
 }
@@ -137,7 +139,7 @@ func read(t *testing.T, name ...string) []byte {
 func TestGenerate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "keys")
 	var r generateResult
-	status, stdout, stderr := call3(t, "generate", "-o", dir, "-cn", "Acme OS", "-json", noROMs)
+	status, stdout, stderr := call3(t, "generate", "-o", dir, "-cn", "Acme OS", "-json", noROMs, nothing)
 	require.Zero(t, status, stderr)
 	object(t, stdout, &r)
 	require.Len(t, r.Files, 16)
@@ -171,12 +173,21 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
+// Images have to boot with the keys that are enrolled: here by a certificate that is kept.
+func TestGenerateJudges(t *testing.T) {
+	vendor := generated(t, "Other")
+	dir := filepath.Join(t.TempDir(), "keys")
+	var r generateResult
+	object(t, ok(t, "generate", "-json", "-o", dir, "-cn", "Acme OS", "-keep", filepath.Join(vendor, "db.crt"), loader(t, vendor)), &r)
+	require.Len(t, r.Files, 16)
+}
+
 // What a machine has can be kept: its db, its KEK, its dbx.
 func TestGenerateKeeps(t *testing.T) {
 	vendor := generated(t, "Other")
 	fd := testtools.Trixie(t).Path("usr/share/OVMF/OVMF_VARS_4M.ms.fd")
 	dir := filepath.Join(t.TempDir(), "keys")
-	ok(t, "generate", "-o", dir, "-keep-vars", fd, "-keep", filepath.Join(vendor, "db.crt"), "-option-rom-digest", strings.Repeat("ab", 32))
+	ok(t, "generate", "-o", dir, "-keep-vars", fd, "-keep", filepath.Join(vendor, "db.crt"), "-option-rom-digest", strings.Repeat("ab", 32), nothing)
 	v, err := readVariables(fd)
 	require.NoError(t, err)
 	require.Contains(t, string(read(t, dir, "db.esl")), string(v.DB))

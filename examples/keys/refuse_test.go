@@ -51,15 +51,19 @@ func TestRefused(t *testing.T) {
 		"nothing":            {nil, 2, "usage: keys generate"},
 		"verb":               {[]string{"frob"}, 2, `no verb "frob"`},
 		"no-dir":             {[]string{"generate"}, 2, "-o is missing"},
-		"keys-there":         {[]string{"generate", "-o", keys, noROMs}, 2, "keys are not overwritten"},
+		"keys-there":         {[]string{"generate", "-o", keys, noROMs, nothing}, 2, "keys are not overwritten"},
+		"no-images":          {[]string{"generate", "-o", out, noROMs}, 2, "name all PE files that the machine starts with these keys, or say -nothing-must-boot"},
+		"images-and-nothing": {[]string{"generate", "-o", out, noROMs, nothing, image}, 2, "want one of them"},
+		"generate-lockout":   {[]string{"generate", "-o", out, noROMs, image}, 1, "with the keys enrolled: the machine would not boot"},
+		"generate-row":       {[]string{"generate", "-o", out, noROMs, nothing, "-firmware", "bios"}, 2, "-firmware bios: want one of"},
 		"option-roms":        {[]string{"generate", "-o", out}, 2, "-trust-no-option-roms-at-the-risk-of-a-black-screen"},
 		"row":                {[]string{"evaluate", "-vars", m, "-firmware", "bios", image}, 2, "-firmware bios: want one of [edk2-2026.08 edk2-2022.11 u-boot-2026.10 u-boot-2025.01 u-boot-legacy], or any"},
-		"owner":              {[]string{"generate", "-o", out, "-owner", "x", noROMs}, 2, "-owner: "},
-		"bits":               {[]string{"generate", "-o", keys + "2", "-bits", "1024", noROMs}, 2, "1024 bits"},
-		"years":              {[]string{"generate", "-o", out, "-years", "0", noROMs}, 2, "-years 0"},
-		"keep-no-cert":       {[]string{"generate", "-o", out, "-keep", odd}, 2, "no certificate"},
-		"keep-vars":          {[]string{"generate", "-o", out, "-keep-vars", odd}, 2, "firmware volume"},
-		"digest":             {[]string{"generate", "-o", out, "-option-rom-digest", "ab"}, 2, "want 64 hexadecimal digits"},
+		"owner":              {[]string{"generate", "-o", out, "-owner", "x", noROMs, nothing}, 2, "-owner: "},
+		"bits":               {[]string{"generate", "-o", keys + "2", "-bits", "1024", noROMs, nothing}, 2, "1024 bits"},
+		"years":              {[]string{"generate", "-o", out, "-years", "0", noROMs, nothing}, 2, "-years 0"},
+		"keep-no-cert":       {[]string{"generate", "-o", out, "-keep", odd, nothing}, 2, "no certificate"},
+		"keep-vars":          {[]string{"generate", "-o", out, "-keep-vars", odd, nothing}, 2, "firmware volume"},
+		"digest":             {[]string{"generate", "-o", out, "-option-rom-digest", "ab", nothing}, 2, "want 64 hexadecimal digits"},
 		"auth-var":           {auth("-var", "DB", "-esl", esl), 2, `-var: secureboot: variable "DB"`},
 		"auth-no-esl":        {auth("-var", "db"), 2, "-esl is missing"},
 		"auth-delete-append": {auth("-var", "db", "-delete", "-append"), 2, "neither"},
@@ -108,7 +112,7 @@ func TestRefused(t *testing.T) {
 			assert.Equal(t, before, list3(t, dir), "something was left behind")
 		})
 	}
-	for _, verb := range []string{"generate", "auth", "evaluate", "inspect", "rotate"} {
+	for _, verb := range []string{"generate", "auth", "evaluate", "inspect", "missing", "rotate"} {
 		status, _, stderr := call3(t, verb, "-h")
 		assert.Zero(t, status)
 		assert.Contains(t, stderr, "example: keys "+verb)

@@ -3,7 +3,7 @@
 // an image, today and after a change.
 //
 //	keys, err := secureboot.Generate(nil, secureboot.GenerateOptions{CommonName: "Acme OS", Owner: owner, NotBefore: from, NotAfter: to})
-//	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{Keep: microsofts}})
+//	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{Keep: microsofts}, MustBoot: images})
 //	files, err := enrollment.LoaderKeys("auto")              // for the ESP; systemd-boot enrols them
 //	machine, err := secureboot.ReadVariables(os.DirFS("/sys/firmware/efi/efivars"))
 //	image, err := secureboot.ReadImage(file)

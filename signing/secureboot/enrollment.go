@@ -46,10 +46,20 @@ type EnrollOptions struct {
 	// RoomForVariables is how many bytes the machine has for these variables, as its vendor says, or 0 not to check. Firmware needs room for
 	// a new copy beside the old one when it changes a variable.
 	RoomForVariables int64
+
+	// MustBoot are the images that the machine starts once it has the keys: its boot loader and its UKIs. Without any, NothingMustBoot has to say so.
+	MustBoot []Image
+
+	// NothingMustBoot says that there are no images yet, so that none is judged: the machine starts what the keys sign later.
+	NothingMustBoot bool
+
+	// Firmware is the row that judges them and takes the updates: [FirmwareEDK2Stable202608] if it is empty.
+	Firmware Firmware
 }
 
 // Enroll signs the enrolment of this hierarchy together with what the options keep. Without a decision on option ROMs it is
-// [ErrOptionROMs], beyond the room a [*SpaceError]. The result is checked by applying it to a machine in Setup Mode.
+// [ErrOptionROMs], without a word on images [ErrNothingMustBoot], with one that would not boot afterwards a [*LockoutError], beyond the room a [*SpaceError]. The result is
+// checked by applying it to a machine in Setup Mode.
 func (h *Hierarchy) Enroll(o EnrollOptions) (e *Enrollment, err error) {
 	defer prefix.Add("secureboot", &err)
 	if err := h.Check(); err != nil {
@@ -66,9 +76,11 @@ func (h *Hierarchy) Enroll(o EnrollOptions) (e *Enrollment, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if e.Variables, err = Apply(e.Variables, Pending{Variable: u.Variable, Auth: auth, Append: u.Append}); err != nil {
+		a, err := ApplyWith(e.Variables, Pending{Variable: u.Variable, Auth: auth, Append: u.Append}, ApplyOptions{Firmware: o.Firmware})
+		if err != nil {
 			return nil, err
 		}
+		e.Variables = a.Variables
 		*files[u.Variable] = auth
 	}
 	return e, nil
@@ -85,6 +97,12 @@ func (h *Hierarchy) EnrollUpdates(o EnrollOptions) ([]Update, error) {
 func (h *Hierarchy) enrollUpdates(o EnrollOptions) ([]Update, error) {
 	if h.PK.Cert == nil || h.KEK.Cert == nil || h.DB.Cert == nil {
 		return nil, errNoCertificate
+	}
+	if err := o.Firmware.check(); err != nil {
+		return nil, err
+	}
+	if len(o.MustBoot) == 0 && !o.NothingMustBoot {
+		return nil, ErrNothingMustBoot
 	}
 	kept, err := o.OptionROMs.lists(h.Owner, h.PK.Cert, h.KEK.Cert, h.DB.Cert)
 	if err != nil {
@@ -124,6 +142,10 @@ func (h *Hierarchy) enrollUpdates(o EnrollOptions) ([]Update, error) {
 		updates = append(updates, Update{Variable: x.name, Payload: *x.data, Time: o.Time})
 	}
 	if err := checkSpace(v, o.RoomForVariables); err != nil {
+		return nil, err
+	}
+	v.SecureBoot, v.SetupMode = bit(true), bit(false)
+	if err := lockout(v, o.MustBoot, o.Firmware, "with the keys enrolled"); err != nil {
 		return nil, err
 	}
 	return updates, nil

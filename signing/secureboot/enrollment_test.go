@@ -2,6 +2,9 @@ package secureboot_test
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"math/big"
@@ -47,7 +50,7 @@ func TestEnroll(t *testing.T) {
 			C{foreignHierarchy(t).DB.Cert}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.o.Time = when
+			c.o.Time, c.o.NothingMustBoot = when, true
 			e, err := h.Enroll(c.o)
 			if c.err != "" {
 				require.ErrorContains(t, err, c.err)
@@ -85,7 +88,7 @@ func TestEnroll(t *testing.T) {
 // An enrolment whose keys are elsewhere is the same.
 func TestEnrollUpdates(t *testing.T) {
 	h := hierarchy(t)
-	o := secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{AllowDigests: [][32]byte{{7}}}, DBX: lists(t, secureboot.SHA256List(owner, [32]byte{1}))}
+	o := secureboot.EnrollOptions{Time: when, NothingMustBoot: true, OptionROMs: secureboot.OptionROMs{AllowDigests: [][32]byte{{7}}}, DBX: lists(t, secureboot.SHA256List(owner, [32]byte{1}))}
 	want, err := h.Enroll(o)
 	require.NoError(t, err)
 	public := &secureboot.Hierarchy{Owner: owner, PK: secureboot.KeyPair{Cert: h.PK.Cert}, KEK: secureboot.KeyPair{Cert: h.KEK.Cert}, DB: secureboot.KeyPair{Cert: h.DB.Cert}}
@@ -143,7 +146,7 @@ func TestHierarchyCheck(t *testing.T) {
 		c := *h
 		change(&c)
 		require.ErrorContains(t, c.Check(), want)
-		_, err := c.Enroll(secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{AllowDigests: [][32]byte{{1}}}})
+		_, err := c.Enroll(secureboot.EnrollOptions{NothingMustBoot: true, Time: when, OptionROMs: secureboot.OptionROMs{AllowDigests: [][32]byte{{1}}}})
 		require.ErrorContains(t, err, want)
 	}
 	c := *h
@@ -203,7 +206,7 @@ func TestBootctlAutoEnroll(t *testing.T) {
 		require.NoError(t, err)
 		a, err := secureboot.VerifyAuth(secureboot.Pending{Variable: name, Auth: theirs}, []*x509.Certificate{h.DB.Cert})
 		require.NoError(t, err)
-		updates, err := all.EnrollUpdates(secureboot.EnrollOptions{Time: a.Time, OptionROMs: nothingElse.OptionROMs})
+		updates, err := all.EnrollUpdates(secureboot.EnrollOptions{NothingMustBoot: true, Time: a.Time, OptionROMs: nothingElse.OptionROMs})
 		require.NoError(t, err)
 		i := slices.IndexFunc(updates, func(u secureboot.Update) bool { return u.Variable == name })
 		ours, err := all.SignUpdate(updates[i])
@@ -215,4 +218,60 @@ func TestBootctlAutoEnroll(t *testing.T) {
 		}
 		require.Equal(t, hexOf(theirs), hexOf(ours), name)
 	}
+}
+
+// The images of a machine are judged with the keys that it is to have, on its firmware.
+func TestEnrollJudges(t *testing.T) {
+	h, f := hierarchy(t), foreignHierarchy(t)
+	o := secureboot.EnrollOptions{Time: when, OptionROMs: nothingElse.OptionROMs}
+	public := &secureboot.Hierarchy{Owner: owner, PK: secureboot.KeyPair{Cert: h.PK.Cert}, KEK: secureboot.KeyPair{Cert: h.KEK.Cert}, DB: secureboot.KeyPair{Cert: h.DB.Cert}}
+	both := func(o secureboot.EnrollOptions) (error, error) {
+		e, err := h.Enroll(o)
+		require.Equal(t, err != nil, e == nil)
+		updates, other := public.EnrollUpdates(o)
+		require.Equal(t, other != nil, updates == nil)
+		return err, other
+	}
+	for name, c := range map[string]struct {
+		images  []secureboot.Image
+		nothing bool
+		row     secureboot.Firmware
+		dbx     []byte
+		err     string
+	}{
+		"none":                     {nil, false, "", nil, "no image is given that must boot"},
+		"none, and it is said":     {nil, true, "", nil, ""},
+		"ours":                     {[]secureboot.Image{signed("a", h.DB)}, false, "", nil, ""},
+		"somebody's":               {[]secureboot.Image{signed("a", h.DB), signed("b", f.DB)}, false, "", nil, "with the keys enrolled: the machine would not boot b: signature 0"},
+		"somebody's, and nothing":  {[]secureboot.Image{signed("b", f.DB)}, true, "", nil, "would not boot b"},
+		"revoked":                  {[]secureboot.Image{signed("a", h.DB)}, false, "", lists(t, secureboot.CertificateList(owner, h.DB.Cert)), "would not boot a: dbx has the certificate"},
+		"on a row":                 {[]secureboot.Image{signed("a", h.DB)}, false, secureboot.FirmwareEDK2Stable202211, nil, ""},
+		"on a row that is unknown": {[]secureboot.Image{signed("a", h.DB)}, false, "edk3", nil, `firmware "edk3" is not known`},
+	} {
+		o.MustBoot, o.NothingMustBoot, o.Firmware, o.DBX = c.images, c.nothing, c.row, c.dbx
+		err, other := both(o)
+		if c.err == "" {
+			require.NoError(t, err, name)
+			require.NoError(t, other, name)
+			continue
+		}
+		require.ErrorContains(t, err, c.err, name)
+		require.EqualError(t, other, err.Error(), name)
+		require.Equal(t, name == "none", errors.Is(err, secureboot.ErrNothingMustBoot), name)
+	}
+	o.MustBoot, o.Firmware, o.DBX = []secureboot.Image{signed("b", f.DB)}, "", nil
+	_, err := h.Enroll(o)
+	lockout, ok := errors.AsType[*secureboot.LockoutError](err)
+	require.True(t, ok)
+	require.Equal(t, secureboot.RuleNoPathToDB, lockout.Rule)
+	require.ErrorContains(t, err, "; to change: sign the image by a key whose certificate is in db")
+	// A hierarchy that one row cannot use.
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	ec, err := secureboot.NewKeyPair(key, secureboot.CertificateOptions{CommonName: "ec", NotBefore: from, NotAfter: when})
+	require.NoError(t, err)
+	image := secureboot.Image{Name: "ec", Digests: signed("x", h.DB).Digests, Certificates: signed("x", ec).Certificates}
+	o.MustBoot, o.OptionROMs = []secureboot.Image{image}, secureboot.OptionROMs{Keep: []*x509.Certificate{ec.Cert}}
+	_, err = h.Enroll(o)
+	require.ErrorContains(t, err, "no RSA key", "what firmware does not take is not enrolled")
 }

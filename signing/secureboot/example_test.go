@@ -25,7 +25,7 @@ func Example() {
 	}
 
 	// The machine's variables after enrolment, and what it would say to an image signed by the db key.
-	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
+	enrollment, err := keys.Enroll(secureboot.EnrollOptions{NothingMustBoot: true, Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
 	if err != nil {
 		panic(err)
 	}
@@ -104,11 +104,11 @@ func ExampleHierarchy_Enroll() {
 	if err != nil {
 		panic(err)
 	}
-	_, err = keys.Enroll(secureboot.EnrollOptions{Time: year})
+	_, err = keys.Enroll(secureboot.EnrollOptions{NothingMustBoot: true, Time: year})
 	fmt.Println(errors.Is(err, secureboot.ErrOptionROMs))
 
 	card := sha256.Sum256([]byte("stands for the digest of a network card's option ROM, from PCR 2 of an event log"))
-	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: year, OptionROMs: secureboot.OptionROMs{AllowDigests: [][32]byte{card}}})
+	enrollment, err := keys.Enroll(secureboot.EnrollOptions{NothingMustBoot: true, Time: year, OptionROMs: secureboot.OptionROMs{AllowDigests: [][32]byte{card}}})
 	if err != nil {
 		panic(err)
 	}
@@ -132,7 +132,7 @@ func ExampleApply() {
 	if err != nil {
 		panic(err)
 	}
-	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
+	enrollment, err := keys.Enroll(secureboot.EnrollOptions{NothingMustBoot: true, Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
 	if err != nil {
 		panic(err)
 	}
@@ -174,7 +174,7 @@ func ExampleEvaluateSet() {
 	if err != nil {
 		panic(err)
 	}
-	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
+	enrollment, err := keys.Enroll(secureboot.EnrollOptions{NothingMustBoot: true, Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
 	if err != nil {
 		panic(err)
 	}
@@ -235,7 +235,7 @@ func ExamplePlanRotation() {
 	if err != nil {
 		panic(err)
 	}
-	enrollment, err := old.Enroll(secureboot.EnrollOptions{Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
+	enrollment, err := old.Enroll(secureboot.EnrollOptions{NothingMustBoot: true, Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
 	if err != nil {
 		panic(err)
 	}

@@ -67,7 +67,7 @@ func foreignHierarchy(t testing.TB) *secureboot.Hierarchy {
 }
 
 // nothingElse enrols a hierarchy alone.
-var nothingElse = secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}}
+var nothingElse = secureboot.EnrollOptions{Time: when, NothingMustBoot: true, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}}
 
 // enrolled is a machine with a hierarchy and nothing else, of which no times are known.
 func enrolled(t testing.TB, h *secureboot.Hierarchy) *secureboot.Enrollment {

@@ -184,7 +184,7 @@ func TestSVN(t *testing.T) {
 
 	// They are no digests of option ROMs.
 	h := hierarchy(t)
-	_, err = h.Enroll(secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{KeepDB: a.Payload}})
+	_, err = h.Enroll(secureboot.EnrollOptions{NothingMustBoot: true, Time: when, OptionROMs: secureboot.OptionROMs{KeepDB: a.Payload}})
 	require.ErrorIs(t, err, secureboot.ErrOptionROMs)
 }
 
@@ -299,7 +299,7 @@ func TestCertificatesOf2023(t *testing.T) {
 		}
 		// Alone in db, or kept in it, it is a decision about option ROMs or none.
 		for _, roms := range []secureboot.OptionROMs{{KeepDB: alone}, {Keep: []*x509.Certificate{cert}}} {
-			_, err := h.Enroll(secureboot.EnrollOptions{Time: when, OptionROMs: roms})
+			_, err := h.Enroll(secureboot.EnrollOptions{NothingMustBoot: true, Time: when, OptionROMs: roms})
 			switch {
 			case c.variable == "KEK" && roms.Keep != nil:
 				require.ErrorContains(t, err, "is a certificate for KEK, not for db")

@@ -115,8 +115,8 @@ func fingerprint(v osmith.FirmwareVariables) Fingerprint {
 	return Fingerprint{sum(v.PK), sum(v.KEK), sum(v.DB)}
 }
 
-// ErrNothingMustBoot: a rotation was asked for without an image that has to boot. Nothing would be judged before keys are withdrawn.
-var ErrNothingMustBoot = errors.New("rotation: no image is given that must boot: give all that the machine starts, or say that there is none (NothingMustBoot)")
+// ErrNothingMustBoot: an enrolment or a rotation was asked for without an image that has to boot. Nothing would be judged before keys come or go.
+var ErrNothingMustBoot = errors.New("no image is given that must boot: give all that the machine starts (MustBoot), or say that there is none (NothingMustBoot)")
 
 // RotationOptions are what a plan is made of.
 type RotationOptions struct {
@@ -168,7 +168,7 @@ func PlanRotation(o RotationOptions) (r *Rotation, err error) {
 		return nil, fmt.Errorf("rotation: %w", err)
 	}
 	if len(o.MustBoot) == 0 && !o.NothingMustBoot {
-		return nil, ErrNothingMustBoot
+		return nil, fmt.Errorf("rotation: %w", ErrNothingMustBoot)
 	}
 	p := planner{
 		RotationOptions: o, v: o.Machine, plan: &Rotation{Start: fingerprint(o.Machine), Steps: []Step{}, Firmware: o.Firmware}, lists: map[string][]SignatureList{},
@@ -603,10 +603,11 @@ type LockoutError struct {
 	When   string // today, or the step after which it would be so
 	Images []string
 	Reason string // about the first
+	Rule   Rule   // that decided about the first; its Remedy says what to change
 }
 
 func (e *LockoutError) Error() string {
-	return fmt.Sprintf("rotation: %s: the machine would not boot %s: %s", e.When, strings.Join(e.Images, ", "), e.Reason)
+	return fmt.Sprintf("%s: the machine would not boot %s: %s; to change: %s", e.When, strings.Join(e.Images, ", "), e.Reason, e.Rule.Remedy())
 }
 
 func lockout(v osmith.FirmwareVariables, images []Image, named Firmware, when string) error {
@@ -624,7 +625,7 @@ func blocked(v osmith.FirmwareVariables, images []Image, named Firmware, when st
 			continue
 		}
 		if e == nil {
-			e = &LockoutError{When: when, Reason: r.Reason}
+			e = &LockoutError{When: when, Reason: r.Reason, Rule: r.Rule}
 		}
 		e.Images = append(e.Images, im.Name)
 	}
