@@ -27,6 +27,14 @@ type Machine struct {
 	// stamps, needs its row named: what U-Boot does with such an image cannot be told, or it crashes.
 	FirmwareKind secureboot.Firmware
 
+	// Shim is the shim (shimx64.efi) through which firmware starts loader and images: FirmwareKind judges it, and it judges them, after Firmware's variables of shim. What shim
+	// measures is not predicted. Nil: see NoShim.
+	Shim osmith.Source
+
+	// NoShim says that firmware starts the loader itself and no shim is involved. Without Shim and NoShim that is not known: on a machine with a SbatLevel, an
+	// image has to pass firmware as well as SBAT and what else is known of shim's variables.
+	NoShim bool
+
 	// Loader is the loader's variables as far as they choose an entry.
 	Loader bootloader.Variables
 
@@ -61,19 +69,31 @@ func (m *Machine) firmware() *osmith.FirmwareVariables {
 	return m.Firmware
 }
 
-// SecureBootError says why the machine's firmware will not start an image.
+// SecureBootError says why the machine's firmware, or its shim, will not start an image.
 type SecureBootError struct {
 	Path   string
 	Reason string
+	Shim   bool // shim will not; that it will be started itself is not said then
 }
 
 func (e *SecureBootError) Error() string {
-	return fmt.Sprintf("firmware will not start %s: %s", e.Path, e.Reason)
+	return fmt.Sprintf("%s will not start %s: %s", e.judge(), e.Path, e.Reason)
 }
+
+func (e *SecureBootError) judge() string {
+	if e.Shim {
+		return "shim"
+	}
+	return "firmware"
+}
+
+// ErrShimNotPredicted is why nothing is predicted for a machine that starts through shim, or may do so, as it has a SbatLevel: shim measures more into PCRs 4, 7 and 14.
+var ErrShimNotPredicted = errors.New("what shim measures is not predicted: say that there is none (Machine.NoShim), if so")
 
 // PredictBoot predicts what the machine measures when loader starts the UKI in its default profile: the log of PCRs 4, 7 and 11, up to the
 // phases given (none: when the kernel starts). loader may be nil for a UKI that the firmware starts itself. An image the
-// firmware refuses is a [*SecureBootError].
+// firmware refuses is a [*SecureBootError]. With Machine.Shim, and with a SbatLevel without
+// Machine.NoShim, the error is [ErrShimNotPredicted], unless an image is refused.
 func PredictBoot(m Machine, loader, ukiImage osmith.Source, phases ...string) (log *tpm.Log, err error) {
 	defer prefix.Add("upgrade", &err)
 	f, err := uki.Open(ukiImage)
@@ -98,6 +118,9 @@ func (m *Machine) predict(loader osmith.Source, u *unified, phases ...string) (*
 	add := func(im *image) (*tpm.Application, error) {
 		if err := im.refused(); err != nil {
 			return nil, err
+		}
+		if m.Shim != nil || !m.NoShim && len(m.firmware().SbatLevel) > 0 {
+			return nil, ErrShimNotPredicted
 		}
 		if a := im.verdict.Authority; a != nil {
 			authority, err := a.AppendBinary(nil)
@@ -146,6 +169,8 @@ type image struct {
 	size    int64
 	digests map[crypto.Hash][]byte
 	verdict secureboot.Verdict
+	judge   string // that says so: "firmware" or "shim"
+	shim    error  // why firmware will not start shim, nil if it will or if there is none
 }
 
 // hashes are those that firmware and TPM of the machine take. The firmware compares SHA-256 hashes with db and dbx, and systemd prefers to
@@ -158,22 +183,37 @@ func (m *Machine) hashes() []crypto.Hash {
 	return list
 }
 
-// examine hashes a PE image and asks the machine's firmware about it.
+// examine hashes a PE image and asks the machine's firmware about it, or its shim.
 func (m *Machine) examine(path string, src osmith.Source) (*image, error) {
-	im, err := secureboot.ReadImage(src, m.hashes()...)
+	read, err := secureboot.ReadImage(src, m.hashes()...)
 	if err != nil {
 		return nil, err
 	}
-	verdict := secureboot.Evaluate(*m.firmware(), im, secureboot.EvaluateOptions{Firmware: cmp.Or(m.FirmwareKind, secureboot.FirmwareAny)})
-	return &image{path: path, size: src.Size(), digests: im.Digests, verdict: verdict}, nil
+	im := &image{path: path, size: src.Size(), digests: read.Digests, judge: "firmware"}
+	o := secureboot.EvaluateOptions{Firmware: cmp.Or(m.FirmwareKind, secureboot.FirmwareAny), NoShim: m.NoShim}
+	if m.Shim != nil {
+		im.judge = "shim"
+		if o.Shim, err = secureboot.ReadShim(m.Shim); err != nil {
+			return nil, fmt.Errorf("shim: %w", err)
+		}
+		v := secureboot.Evaluate(*m.firmware(), o.Shim.Image, secureboot.EvaluateOptions{Firmware: o.Firmware, NoShim: true})
+		if !v.Allowed {
+			im.shim = &SecureBootError{Path: "shim", Reason: v.Reason}
+		}
+	}
+	im.verdict = secureboot.Evaluate(*m.firmware(), read, o)
+	return im, nil
 }
 
-// refused is the firmware's refusal as an error.
+// refused is the refusal of firmware or shim as an error.
 func (im *image) refused() error {
-	if im.verdict.Allowed {
+	switch {
+	case im.shim != nil:
+		return im.shim
+	case im.verdict.Allowed:
 		return nil
 	}
-	return &SecureBootError{im.path, im.verdict.Reason}
+	return &SecureBootError{Path: im.path, Reason: im.verdict.Reason, Shim: im.judge == "shim"}
 }
 
 // unified is a UKI with what firmware, stub and TPM see of it, found out once: its whole content is read twice, as firmware hashes it

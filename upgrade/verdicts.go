@@ -207,7 +207,7 @@ func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 	} else if err := p.unified.image.refused(); err != nil {
 		j.fail(err)
 	} else {
-		j.pass("firmware: %s", p.unified.image.verdict.Reason)
+		j.pass("%s: %s", p.unified.image.judge, p.unified.image.verdict.Reason)
 	}
 	judgeImage(&j, p.identity.file)
 	p.judgeChoice(&j)

@@ -74,3 +74,16 @@ func Kernel(uname string, more ...Section) []byte {
 	copy(b[versionAt:0x1000-1], uname+" (osmith@stand-in) #1 SMP")
 	return b
 }
+
+// Shim is a stand-in for shim with the sections .vendor_cert, .sbatlevel and .sbat. The names of the first two are longer than eight bytes: their
+// headers have offsets into the string table, which is behind a symbol table of that many symbols and has names in it, ".vendor_cert\x00.sbatlevel\x00".
+func Shim(vendorCert, sbatLevel, sbat []byte, symbols uint32, names string) []byte {
+	b := Image{SizeOfHeaders: 1024, Sections: []Section{{Name: ".text", Content: []byte{0xf4}}, {Name: "/4", Content: vendorCert},
+		{Name: "/17", Content: sbatLevel}, {Name: ".sbat", Content: sbat}}}.Bytes()
+	header := binary.LittleEndian.Uint32(b[0x3c:]) + 4
+	binary.LittleEndian.PutUint32(b[header+8:], uint32(len(b)))
+	binary.LittleEndian.PutUint32(b[header+12:], symbols)
+	b = append(b, make([]byte, 18*symbols)...)
+	b = binary.LittleEndian.AppendUint32(b, uint32(4+len(names)))
+	return append(b, names...)
+}

@@ -65,7 +65,7 @@ type EvaluateOptions struct {
 	ByProgram bool
 
 	// NoShim says that firmware starts the image and no shim is involved. With neither Shim nor NoShim that is not known: where there is a SbatLevel,
-	// an image has to pass firmware and SBAT.
+	// an image has to pass firmware, and SBAT and the rest of what is known of shim's variables as well.
 	NoShim bool
 }
 
@@ -96,7 +96,7 @@ func Evaluate(v osmith.FirmwareVariables, im Image, o EvaluateOptions) Verdict {
 	if o.Shim != nil {
 		r = o.Shim.judge(v, im, o.ByProgram)
 	} else if r = evaluateRows(v, im, o.Firmware); r.Allowed && !o.NoShim {
-		if refused := perhapsSBAT(v.SbatLevel, im); refused != nil {
+		if refused := perhapsShim(v, im); refused != nil {
 			return *refused
 		}
 	}
@@ -155,22 +155,36 @@ func (v Verdict) AuthorityEvent() ([]byte, error) {
 	return append(b, data...), nil
 }
 
-// perhapsSBAT is the verdict on an image of which firmware alone would say yes, where it is not known whether shim is asked: nil if shim's
-// level has nothing against it.
-func perhapsSBAT(current []byte, im Image) *Verdict {
-	if len(current) == 0 {
+// perhapsShim is the verdict on an image of which firmware alone would say yes, where it is not known whether shim is asked: nil if there is no
+// SbatLevel, or if nothing that is known of shim's variables is against the image. A shim of which nothing is known trusts no more than they say.
+func perhapsShim(v osmith.FirmwareVariables, im Image) *Verdict {
+	if len(v.SbatLevel) == 0 {
 		return nil
 	}
-	level, err := sbat.ParseLevel(current)
+	level, err := sbat.ParseLevel(v.SbatLevel)
 	if err != nil {
 		r := unknown(RuleShimUnknown, "whether shim starts the image is not known, and SbatLevel cannot be parsed: %v", err)
 		return &r
 	}
-	r := checkSBAT(level, im, false)
-	if r != nil && r.Rule == RuleSBATMissing {
-		*r = unknown(RuleSBATMissing, "whether shim starts the image is not known; it starts none without a section .sbat")
+	if r := checkSBAT(level, im, false); r != nil {
+		if r.Rule == RuleSBATMissing {
+			*r = unknown(RuleSBATMissing, "whether shim starts the image is not known; it starts none without a section .sbat")
+		}
+		return r
 	}
-	return r
+	for _, list := range []*[]byte{&v.MokList, &v.MokDBState} {
+		if *list == nil {
+			*list = []byte{}
+		}
+	}
+	if v.MokListX == nil && v.MokListXRT == nil {
+		v.MokListX = []byte{}
+	}
+	if r := new(Shim).authenticate(v, im); !r.Allowed {
+		r = unknown(RuleShimUnknown, "whether shim starts the image is not known, and it would not: %s", r.Reason)
+		return &r
+	}
+	return nil
 }
 
 // checkSBAT is shim's verdict on an image that it refuses for its .sbat, nil if it does not (verify_buffer_sbat, verify_sbat_section).

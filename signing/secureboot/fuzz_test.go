@@ -157,7 +157,7 @@ func FuzzReadShim(f *testing.F) {
 	for _, name := range []string{"vendor_cert", "sbatlevel", "sbat"} {
 		sections["."+name] = shimFile(f, "shim."+name)
 	}
-	f.Add(shimImage(sections, 2, ".vendor_cert\x00.sbatlevel\x00"))
+	f.Add(shimImage(sections, 2, shimNames))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := secureboot.ReadShim(bytes.NewReader(b))
 		if (s == nil) != (err != nil) {

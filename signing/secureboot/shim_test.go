@@ -634,16 +634,11 @@ func TestNewShim(t *testing.T) {
 	}
 }
 
-// shimImage is a file with the sections of shim, whose long names are in the string table.
-func shimImage(sections map[string][]byte, count uint32, table string) []byte {
-	b := petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{{Name: ".text", Content: []byte{0xf4}}, {Name: "/4", Content: sections[".vendor_cert"]},
-		{Name: "/17", Content: sections[".sbatlevel"]}, {Name: ".sbat", Content: sections[".sbat"]}}}.Bytes()
-	header := binary.LittleEndian.Uint32(b[0x3c:])
-	binary.LittleEndian.PutUint32(b[header+4+8:], uint32(len(b)))
-	binary.LittleEndian.PutUint32(b[header+4+12:], count)
-	b = append(b, make([]byte, 18*count)...)
-	b = binary.LittleEndian.AppendUint32(b, uint32(4+len(table)))
-	return append(b, table...)
+const shimNames = ".vendor_cert\x00.sbatlevel\x00"
+
+// shimImage is a file with the sections of shim.
+func shimImage(sections map[string][]byte, symbols uint32, names string) []byte {
+	return petest.Shim(sections[".vendor_cert"], sections[".sbatlevel"], sections[".sbat"], symbols, names)
 }
 
 // exampleShim is a file with the sections of a real shim.
@@ -656,7 +651,7 @@ func exampleShim() (osmith.Source, error) {
 		}
 		sections["."+name] = b
 	}
-	return bytes.NewReader(shimImage(sections, 0, ".vendor_cert\x00.sbatlevel\x00")), nil
+	return bytes.NewReader(shimImage(sections, 0, shimNames)), nil
 }
 
 func TestReadShim(t *testing.T) {
@@ -664,9 +659,8 @@ func TestReadShim(t *testing.T) {
 	for _, name := range []string{"vendor_cert", "sbatlevel", "sbat"} {
 		sections["."+name] = shimFile(t, "shim."+name)
 	}
-	const table = ".vendor_cert\x00.sbatlevel\x00"
 	for _, count := range []uint32{0, 3} {
-		s, err := secureboot.ReadShim(bytes.NewReader(shimImage(sections, count, table)))
+		s, err := secureboot.ReadShim(bytes.NewReader(shimImage(sections, count, shimNames)))
 		require.NoError(t, err)
 		want := debianShim(t)
 		require.Equal(t, want.VendorCertificate, s.VendorCertificate)
@@ -681,13 +675,13 @@ func TestReadShim(t *testing.T) {
 		"no image":                []byte("shim"),
 		"names outside the table": shimImage(sections, 0, ".vendor"),
 		"other names":             shimImage(sections, 0, strings.Repeat("x", 40)),
-		"table outside the file":  shimImage(sections, 0, table)[:len(shimImage(sections, 0, table))-1],
+		"table outside the file":  shimImage(sections, 0, shimNames)[:len(shimImage(sections, 0, shimNames))-1],
 		"symbols outside the file": func() []byte {
-			b := shimImage(sections, 0, table)
+			b := shimImage(sections, 0, shimNames)
 			binary.LittleEndian.PutUint32(b[binary.LittleEndian.Uint32(b[0x3c:])+16:], 1<<30)
 			return b
 		}(),
-		"bad section": shimImage(map[string][]byte{".vendor_cert": []byte("short"), ".sbat": sections[".sbat"], ".sbatlevel": sections[".sbatlevel"]}, 0, table),
+		"bad section": shimImage(map[string][]byte{".vendor_cert": []byte("short"), ".sbat": sections[".sbat"], ".sbatlevel": sections[".sbatlevel"]}, 0, shimNames),
 	} {
 		s, err := secureboot.ReadShim(bytes.NewReader(b))
 		require.Nil(t, s, name)
@@ -825,6 +819,37 @@ func TestParseStoreShim(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []byte{8}, joined(v.MokList, v.MokListX, v.MokSBState, v.MokDBState, v.MokPolicy, v.SbatLevel, v.SbatPolicy))
 	require.Equal(t, []byte{}, v.MokListTrustedRT)
+}
+
+// Where it is not said whether shim starts an image and there is a SbatLevel, it has to pass both.
+func TestPerhapsShim(t *testing.T) {
+	h := hierarchy(t)
+	for name, c := range map[string]struct {
+		change func(w *world)
+		rule   secureboot.Rule
+	}{
+		"both":                          {func(w *world) {}, secureboot.RuleCertificateInDB},
+		"shim's state is not known":     {func(w *world) { w.v.MokList, w.v.MokListX, w.v.MokDBState, w.v.MokPolicy = nil, nil, nil, nil }, secureboot.RuleCertificateInDB},
+		"MokListX":                      {func(w *world) { w.v.MokListX = lists(t, secureboot.CertificateList(owner, h.DB.Cert)) }, secureboot.RuleShimUnknown},
+		"copy of MokListX":              {func(w *world) { w.v.MokListX, w.v.MokListXRT = nil, lists(t, secureboot.SHA256List(owner, imageSum)) }, secureboot.RuleShimUnknown},
+		"db is ignored":                 {func(w *world) { w.v.MokDBState = []byte{1} }, secureboot.RuleShimUnknown},
+		"MokListX malformed":            {func(w *world) { w.v.MokListX = []byte{1} }, secureboot.RuleShimUnknown},
+		"no .sbat":                      {func(w *world) { w.im.SBAT = nil }, secureboot.RuleSBATMissing},
+		".sbat malformed":               {func(w *world) { w.im.SBAT = []byte("x") }, secureboot.RuleSBATMalformed},
+		"below the level":               {func(w *world) { w.v.SbatLevel = []byte("sbat,1\nsystemd-boot,2\n") }, secureboot.RuleSBATRevoked},
+		"SbatLevel malformed":           {func(w *world) { w.v.SbatLevel = []byte("sbat,1\ngrub\n") }, secureboot.RuleShimUnknown},
+		"no SbatLevel":                  {func(w *world) { w.v.SbatLevel = []byte{}; w.im.SBAT, w.v.MokListX = nil, []byte{1} }, secureboot.RuleCertificateInDB},
+		"trusted by MokList, not by db": {func(w *world) { w.v.MokList, w.v.DB = w.v.DB, nil }, secureboot.RuleNoPathToDB},
+	} {
+		w := newWorld(t)
+		w.v.SbatLevel = []byte("sbat,1,2030010100\n")
+		c.change(w)
+		got := secureboot.Evaluate(w.v, w.im, secureboot.EvaluateOptions{})
+		require.Equal(t, c.rule, got.Rule, "%s: %s", name, got.Reason)
+		require.Equal(t, c.rule == secureboot.RuleCertificateInDB, got.Allowed)
+		require.Equal(t, c.rule == secureboot.RuleShimUnknown || c.rule == secureboot.RuleSBATMissing, got.Unknown)
+		require.Equal(t, c.rule != secureboot.RuleNoPathToDB, secureboot.Evaluate(w.v, w.im, secureboot.EvaluateOptions{NoShim: true}).Allowed)
+	}
 }
 
 func TestEvaluateSetBehindShim(t *testing.T) {
