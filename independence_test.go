@@ -47,6 +47,7 @@ var allowed = map[string]struct{ own, modules []string }{
 	"partition/layouts": {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
 	"uki":               {own: []string{"uki/hwid"}, modules: []string{"golang.org/x/sys"}},
 	"uki/hwid":          {},
+	"uki/decompress":    {own: []string{"uki", "uki/hwid"}, modules: []string{"github.com/klauspost/compress", "github.com/ulikunitz/xz", "golang.org/x/sys"}},
 	"bootloader":        {modules: []string{"golang.org/x/sys"}},
 	"tpm":               {},
 	"tpm/policy":        {}, // a signer of a .pcrsig links no event log, so not package tpm
@@ -171,11 +172,13 @@ func TestRequirements(t *testing.T) {
 		"github.com/erofs/go-erofs",            // examples and e2e: root file systems
 		"github.com/google/go-eventlog",        // tests: an oracle for event logs
 		"github.com/google/go-tpm",             // tpm/sealing: TPM commands; tests: policy digests
+		"github.com/klauspost/compress",        // uki/decompress: zstd
 		"github.com/klauspost/reedsolomon",     // verity/fec
 		"github.com/opencontainers/go-digest",  // cosign, upgrade/release
 		"github.com/opencontainers/image-spec", // cosign, upgrade/release
 		"github.com/sigstore/sigstore",         // cosign: keys
 		"github.com/stretchr/testify",          // tests
+		"github.com/ulikunitz/xz",              // uki/decompress: LZMA2
 		"golang.org/x/crypto",                  // tpm/sealing: Argon2id, as PINs of systemd 262 have it
 		"golang.org/x/sys",                     // _linux.go files
 	}, direct)

@@ -40,8 +40,8 @@
 // # Limits
 //
 // The version of the kernel is found in x86 bzImages, and by its banner in images of other architectures, plain or
-// compressed with gzip; a kernel that is compressed as a whole has to be decompressed before it is given
-// ([DecompressKernel] does gzip). The stub must be unsigned and its sections in the order of their addresses. Results
+// compressed with gzip; a kernel that is compressed as a whole has to be decompressed before it is given, which package
+// uki/decompress does. The stub must be unsigned and its sections in the order of their addresses. Results
 // stay below 4 GiB. How stubs differ in what they do with companion files is known for 252, 254, 255, 257, 259 and 262 by
 // their source, of which 257 and 262 were booted; add-ons that firmware will refuse have to be left out by the caller. A stub
 // that is newer is an error ([ErrUnknownStub]) until [File.AssumeStub] names the release to treat it as.

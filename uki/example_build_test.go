@@ -2,10 +2,8 @@ package uki_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
@@ -107,16 +105,4 @@ func ExampleProfileOf() {
 	// profile 0 has .profile
 	// profile 1 has .profile
 	// profile 1 has .cmdline
-}
-
-func ExampleDecompressKernel() {
-	var compressed bytes.Buffer // Image.gz of arm64
-	w := gzip.NewWriter(&compressed)
-	_, _ = io.Copy(w, strings.NewReader("MZ..."))
-	_ = w.Close()
-
-	var plain bytes.Buffer // a file
-	n, err := uki.DecompressKernel(&plain, bytes.NewReader(compressed.Bytes()))
-	fmt.Println(n, err, plain.String())
-	// Output: 5 <nil> MZ...
 }

@@ -5,7 +5,6 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/uki/decompress"
 )
 
 const banner = "Linux version 6.12.1-arm (build@host) (gcc) #1 SMP\n"
@@ -84,9 +84,10 @@ func TestProbeUnameRefuses(t *testing.T) {
 		"gzip cut":        {gzipped(t, []byte("x"))[:12], "", "unexpected EOF"},
 		"gzip damaged":    {append(bytes.Clone(z[:200]), make([]byte, 200)...), "", "gzip: "},
 		"gzip header":     {[]byte{0x1f, 0x8b, 7}, "", "gzip: "},
-		"zstd":            {[]byte("\x28\xb5\x2f\xfd...."), "zstd", "compressed with zstd"},
-		"zboot zstd":      {zboot("zstd22", []byte("\x28\xb5\x2f\xfd....")), "zstd", "compressed with zstd"},
-		"zboot lzma":      {zboot("lzma", []byte("x")), "lzma", "compressed with lzma"},
+		"zstd":            {[]byte("\x28\xb5\x2f\xfd...."), "zstd", "not a PE image: compressed with zstd, which decompress.Kernel of package uki/decompress undoes"},
+		"lz4":             {[]byte("\x02\x21\x4c\x18...."), "lz4", "not a PE image: compressed with lz4: decompress it first"},
+		"zboot zstd":      {zboot("zstd22", []byte("\x28\xb5\x2f\xfd....")), "zstd", "the payload is compressed with zstd: decompress.Uname of package uki/decompress finds the version"},
+		"zboot lzma":      {zboot("lzma", []byte("x")), "lzma", "the payload is compressed with lzma: give the version"},
 		"zboot beyond":    {beyond[:len(beyond)-1], "", "zboot payload ends at"},
 		"no pointer":      {setupHeader(0, ""), "", "no version string"},
 		"pointer beyond":  {setupHeader(0xffff, ""), "", "no version string"},
@@ -105,6 +106,8 @@ func TestProbeUnameRefuses(t *testing.T) {
 			var z *uki.CompressedError
 			if assert.Equal(t, c.compressed != "", errors.As(err, &z)) && z != nil {
 				assert.Equal(t, c.compressed, z.Format)
+				assert.Equal(t, strings.HasPrefix(name, "zboot"), z.Payload)
+				assert.Equal(t, !z.Payload, errors.Is(err, uki.ErrNotPE))
 			}
 		})
 	}
@@ -119,34 +122,6 @@ func setupHeader(pointer uint16, version string) []byte {
 	binary.LittleEndian.PutUint16(b[0x20e:], pointer)
 	copy(b[0x400:], version)
 	return b
-}
-
-func TestDecompressKernel(t *testing.T) {
-	image := withBanner(400_000)
-	for name, kernel := range map[string][]byte{"plain": image, "gzip": gzipped(t, image)} {
-		var out bytes.Buffer
-		n, err := uki.DecompressKernel(&out, source(kernel))
-		require.NoError(t, err, name)
-		assert.EqualValues(t, len(image), n, name)
-		assert.True(t, bytes.Equal(image, out.Bytes()), name)
-
-		full := errors.New("full")
-		_, err = uki.DecompressKernel(failing{full}, source(kernel))
-		require.ErrorIs(t, err, full, name)
-		assert.Contains(t, err.Error(), "writing")
-	}
-	z := gzipped(t, image)
-	_, err := uki.DecompressKernel(io.Discard, source(z[:len(z)-1]))
-	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
-	assert.Contains(t, err.Error(), "uki: Linux: gzip: at 40")
-	_, err = uki.DecompressKernel(io.Discard, shrunk{strings.NewReader(strings.Repeat("x", 20))})
-	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
-	var c *uki.CompressedError
-	_, err = uki.DecompressKernel(io.Discard, strings.NewReader("\xfd7zXZ\x00......"))
-	require.ErrorAs(t, err, &c)
-	assert.Equal(t, "xz", c.Format)
-	_, err = uki.DecompressKernel(io.Discard, nil)
-	assert.ErrorIs(t, err, uki.ErrMissing)
 }
 
 // ukify decompresses a kernel that is compressed as a whole, leaves an EFI zboot kernel as it is, and finds the
@@ -199,7 +174,7 @@ func TestUkifyKernelsOfArm64(t *testing.T) {
 					theirs = withoutNUL(t, theirs)
 				}
 				var plain bytes.Buffer
-				_, err = uki.DecompressKernel(&plain, source(kernel))
+				_, err = decompress.Kernel(&plain, source(kernel), decompress.Options{})
 				require.NoError(t, err)
 				uname, err := uki.ProbeUname(source(kernel))
 				require.NoError(t, err)

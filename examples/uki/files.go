@@ -1,24 +1,28 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"os"
+	"slices"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/uki/decompress"
 )
 
-// openKernel opens a kernel. One that is compressed with gzip is decompressed into a temporary file, as an image holds the
+// openKernel opens a kernel. One that is compressed as a whole is decompressed into a temporary file, as an image holds the
 // plain one.
 func openKernel(c *cli.Call, name string) (osmith.Source, error) {
 	in, err := c.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	magic := make([]byte, 2)
-	if _, err := in.ReadAt(magic, 0); err != nil || !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+	format, err := decompress.Format(in)
+	if err != nil {
+		return nil, about{name, err}
+	}
+	if !slices.Contains([]string{"gzip", "zstd", "xz"}, format) {
 		return in, nil // whatever it is, package uki says more about it
 	}
 	f, err := os.CreateTemp("", "kernel-")
@@ -29,7 +33,7 @@ func openKernel(c *cli.Call, name string) (osmith.Source, error) {
 		_ = f.Close() // it is not kept
 		_ = os.Remove(f.Name())
 	})
-	if _, err = uki.DecompressKernel(f, in); err != nil {
+	if _, err = decompress.Kernel(f, in, decompress.Options{}); err != nil {
 		return nil, about{name, err}
 	}
 	plain, err := osmith.NewDevice(f)
@@ -37,4 +41,13 @@ func openKernel(c *cli.Call, name string) (osmith.Source, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return plain, nil
+}
+
+// unameOf is the version of a kernel that package uki does not find, since it stands in what only package decompress reads; "" for any other.
+func unameOf(kernel osmith.Source) (string, error) {
+	var compressed *uki.CompressedError
+	if _, err := uki.ProbeUname(kernel); err == nil || !errors.As(err, &compressed) || !compressed.Payload {
+		return "", nil
+	}
+	return decompress.Uname(kernel)
 }

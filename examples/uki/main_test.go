@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -10,8 +11,10 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -19,7 +22,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
+	"github.com/ulikunitz/xz"
 
 	"github.com/osmith-dev/osmith/internal/petest"
 )
@@ -66,6 +71,55 @@ func names(t *testing.T, dir string) (all []string) {
 		all = append(all, e.Name())
 	}
 	return all
+}
+
+// TestCompressedKernels: what is compressed as a whole is decompressed, and the image is the same; of a zboot kernel the version is found.
+func TestCompressedKernels(t *testing.T) {
+	_, path := workshop(t)
+	ok(t, build(path)...)
+	want := read(t, path("out.efi"))
+	kernel := read(t, path("linux"))
+	for name, pack := range map[string]func(io.Writer) io.WriteCloser{
+		"gzip": func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
+		"zstd": func(w io.Writer) io.WriteCloser { z, err := zstd.NewWriter(w); require.NoError(t, err); return z },
+		"xz":   func(w io.Writer) io.WriteCloser { z, err := xz.NewWriter(w); require.NoError(t, err); return z },
+	} {
+		var out bytes.Buffer
+		w := pack(&out)
+		_, err := w.Write(kernel)
+		require.NoError(t, err)
+		require.NoError(t, w.Close())
+		require.NoError(t, os.WriteFile(path("packed"), out.Bytes(), 0o600))
+		ok(t, build(path, "-linux", path("packed"))...)
+		require.Equal(t, want, read(t, path("out.efi")), name)
+	}
+
+	// The version in a zboot kernel for x86-64, which there is none of but here: the PE image says what the payload is.
+	var payload bytes.Buffer
+	z, err := zstd.NewWriter(&payload)
+	require.NoError(t, err)
+	text := "Linux version 6.12.9-zboot (build@host) #1"
+	_, err = io.WriteString(z, text)
+	require.NoError(t, err)
+	require.NoError(t, z.Close())
+	le := binary.LittleEndian
+	kernel = petest.Image{SizeOfHeaders: 0x1000, ImageVersion: 3, Whole: true, DllCharacteristics: 0x100, Sections: []petest.Section{{Name: ".text", Code: true,
+		Content: le.AppendUint32(payload.Bytes(), uint32(len(text)))}}}.Bytes()
+	copy(kernel[4:], "zimg")
+	le.PutUint32(kernel[8:], 0x1000)
+	le.PutUint32(kernel[12:], uint32(payload.Len()+4))
+	copy(kernel[24:56], "zstd22\x00")
+	require.NoError(t, os.WriteFile(path("zboot"), kernel, 0o600))
+	ok(t, build(path, "-linux", path("zboot"))...)
+	var r inspectResult
+	object(t, &r, "inspect", path("out.efi"))
+	require.Equal(t, "6.12.9-zboot", r.Uname)
+	ok(t, build(path, "-linux", path("zboot"), "-uname", "mine")...)
+	copy(kernel[24:56], "lzo\x00\x00\x00\x00")
+	require.NoError(t, os.WriteFile(path("zboot"), kernel, 0o600))
+	status, _, stderr := call3(t, build(path, "-linux", path("zboot"))...)
+	require.Equal(t, 2, status)
+	require.Contains(t, stderr, "the payload is compressed with lzo: give the version")
 }
 
 // workshop is a directory with parts and keys, as files of these names: stub, addon (a stub), linux, initrd, osrel, pcr.key,

@@ -28,7 +28,7 @@ type partFlags struct {
 
 func addPartFlags(set *flag.FlagSet) *partFlags {
 	p := new(partFlags)
-	set.StringVar(&p.linux, "linux", "", "kernel, a PE image or a compressed one: `file` for .linux")
+	set.StringVar(&p.linux, "linux", "", "kernel, a PE image, or one compressed with gzip, zstd or xz: `file` for .linux")
 	p.addCommon(set)
 	set.Var(&p.osRelease, "os-release", "`TEXT|@FILE` for .osrel, empty: none; without it no boot loader lists the image")
 	set.StringVar(&p.splash, "splash", "", "`BMP` for .splash")
@@ -66,6 +66,11 @@ func (p *partFlags) image(c *cli.Call) (*uki.Image, error) {
 	read := reader{c: c, err: &err}
 	im.Stub = read.source(cmp.Or(p.stub, defaultStub("linux")))
 	im.Linux = read.kernel(p.linux)
+	if !p.uname.given && err == nil {
+		if im.Uname, err = unameOf(im.Linux); err != nil {
+			err = cannot("-linux", err)
+		}
+	}
 	im.Initrd = read.sources(p.initrds)
 	im.Microcode = read.source(p.microcode)
 	im.Splash = read.source(p.splash)

@@ -27,6 +27,7 @@ func TestRefused(t *testing.T) {
 	packed := compressed(t, read(t, path("linux")))
 	write("cut.gz", string(packed[:len(packed)/2]))
 	write("xz", "\xfd7zXZ\x00 and more")
+	write("lz4", "\x02\x21\x4c\x18 and more")
 	t.Setenv("TMPDIR", dir)
 	before := names(t, dir)
 	with := func(args ...string) []string { return append(build(path, "-o", path("new.efi")), args...) }
@@ -45,7 +46,8 @@ func TestRefused(t *testing.T) {
 		"kernel is text":    {with("-linux", path("text")), 2, "uki: -linux: not a PE"},
 		"kernel is dir":     {with("-linux", dir), 2, "is a directory"},
 		"kernel cut gzip":   {with("-linux", path("cut.gz")), 2, path("cut.gz") + ": "},
-		"kernel lzma":       {with("-linux", path("xz")), 2, "compressed with xz"},
+		"kernel bad xz":     {with("-linux", path("xz")), 2, path("xz") + ": xz: checksum of a header is wrong"},
+		"kernel lz4":        {with("-linux", path("lz4")), 2, "uki: -linux: not a PE image: compressed with lz4: decompress it first"},
 		"initrd absent":     {with("-initrd", path("absent")), 2, path("absent")},
 		"initrd empty name": {with("-initrd", ""), 2, "it is empty"},
 		"cmdline absent":    {with("-cmdline", "@"+path("absent")), 2, path("absent")},
