@@ -34,6 +34,7 @@ func evaluateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.Var(pending{&updates, false}, "pending", "`VAR=AUTH`: tell also what would be after this update; may be repeated")
 	set.Var(pending{&updates, true}, "pending-append", "`VAR=AUTH`: the same for an update that appends")
 	level := set.String("sbat-level", "", "`file` with shim's SbatLevel, instead of the machine's")
+	shim := addShimFlags(set)
 	firmware := firmwareFlag(set)
 	when := timeFlag(set)
 	return func(c *cli.Call, operands []string) error {
@@ -50,6 +51,9 @@ func evaluateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			}
 		}
 		var o secureboot.EvaluateSetOptions
+		if err := shim.apply(c, &v, &o); err != nil {
+			return err
+		}
 		if o.Firmware, err = firmware(); err != nil {
 			return err
 		}
@@ -59,7 +63,7 @@ func evaluateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if o.Pending, err = readPending(updates); err != nil {
 			return err
 		}
-		images, err := readImages(c, operands)
+		images, err := readImages(c, append(operands, shim.byProgram...))
 		if err != nil {
 			return err
 		}

@@ -4,7 +4,8 @@
 //	keys generate -o DIR [-cn NAME] [-owner GUID] [-bits N] [-years N] [-keep CERT]... [-keep-vars DIR|FD] [-option-rom-digest HEX]...
 //	       [-trust-no-option-roms-at-the-risk-of-a-black-screen] [-firmware ROW] PE...|-nothing-must-boot
 //	keys auth -var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]
-//	keys evaluate -vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... [-sbat-level F] [-time T] PE...
+//	keys evaluate -vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... [-time T]
+//	       [-shim PE [-moklist ESL] [-moklistx ESL] [-nothing-enrolled] [-by-program PE]... | -no-shim] [-sbat-level F] PE...
 //	keys inspect F.auth|F.esl
 //	keys missing -vars DIR|FD [-firmware ROW] F.auth...
 //	keys rotate -plan F -vars DIR|FD -old DIR -new DIR [-revoke] [-keep CERT]... [-room BYTES] [-firmware ROW] [-time T] PE...|-nothing-must-boot
@@ -18,7 +19,10 @@
 //
 // evaluate tells which images firmware would run, by the newest row of edk2 or the -firmware that is named (edk2-2026.08, edk2-2022.11, u-boot-2026.10,
 // u-boot-2025.01, u-boot-legacy, or any, which allows what all of them allow), and names rows that differ, and those of which it cannot be told. Of each
-// image it names the rule that decided and what to change. inspect prints what firmware can read of an update or of signature lists.
+// image it names the rule that decided and what to change. With -shim, that shim starts the images, and firmware it: each judges what it starts. What shim has kept on the
+// machine comes from -vars, that is from the copies in efivarfs after a start through shim, or from a variable store; -moklist and -moklistx take the place of its lists, and
+// -nothing-enrolled says that what is not known does not exist, as on a machine on which no shim has run. Images behind -by-program are loaded by a program such as GRUB, and so need no .sbat. -no-shim
+// says that firmware starts the images itself; with neither flag and a SbatLevel, both have to be content. inspect prints what firmware can read of an update or of signature lists.
 //
 // missing takes updates as they are published for many machines, such as Microsoft's of dbx, one set by each KEK: it tells which of them this machine takes, and
 // which of their entries it lacks now and would lack afterwards. The variable of each is the one that its signature is for. Exit status 1: something is missing.
@@ -53,7 +57,7 @@ var program = cli.Program{Name: "keys", Schema: schema, IsNo: isNo, Verbs: []cli
 		Example: "keys generate -o keys -cn 'Acme OS' -keep MicCorUEFCA2011.crt -nothing-must-boot", Flags: generateFlags},
 	{Name: "auth", Usage: "-var NAME -key F -cert F -o F (-esl F [-append] | -delete) [-time T]",
 		Example: "keys auth -var dbx -esl old.esl -key keys/KEK.key -cert keys/KEK.crt -append -o dbx.auth", Flags: authFlags},
-	{Name: "evaluate", Usage: "-vars DIR|FD [-firmware ROW] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... PE...",
+	{Name: "evaluate", Usage: "-vars DIR|FD [-firmware ROW] [-shim PE | -no-shim] [-pending VAR=AUTH]... [-pending-append VAR=AUTH]... PE...",
 		Example: "keys evaluate -vars /sys/firmware/efi/efivars -pending-append dbx=dbx.auth linux.efi", Least: 1, Most: 1 << 16, Flags: evaluateFlags},
 	{Name: "inspect", Usage: "F.auth|F.esl", Example: "keys inspect dbx.auth", Least: 1, Most: 1, Do: inspect},
 	{Name: "missing", Usage: "-vars DIR|FD [-firmware ROW] F.auth...", Example: "keys missing -vars /sys/firmware/efi/efivars dbx_x64.efiauth2",

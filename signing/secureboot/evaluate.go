@@ -95,8 +95,10 @@ func Evaluate(v osmith.FirmwareVariables, im Image, o EvaluateOptions) Verdict {
 	var r Verdict
 	if o.Shim != nil {
 		r = o.Shim.judge(v, im, o.ByProgram)
-	} else if r = evaluateRows(v, im, o.Firmware); r.Allowed && !o.NoShim {
-		if refused := perhapsShim(v, im); refused != nil {
+	} else if r = evaluateRows(v, im, o.Firmware); !o.NoShim && len(v.SbatLevel) > 0 {
+		if !r.Allowed {
+			r.Warnings = append(r.Warnings, "the machine has a SbatLevel: where shim starts the image, shim's answer counts, which was not asked for")
+		} else if refused := perhapsShim(v, im); refused != nil {
 			return *refused
 		}
 	}
@@ -155,12 +157,9 @@ func (v Verdict) AuthorityEvent() ([]byte, error) {
 	return append(b, data...), nil
 }
 
-// perhapsShim is the verdict on an image of which firmware alone would say yes, where it is not known whether shim is asked: nil if there is no
-// SbatLevel, or if nothing that is known of shim's variables is against the image. A shim of which nothing is known trusts no more than they say.
+// perhapsShim is the verdict on an image of which firmware alone would say yes, on a machine with a SbatLevel where it is not known whether shim is asked: nil
+// if nothing that is known of shim's variables is against the image. A shim of which nothing is known trusts no more than they say.
 func perhapsShim(v osmith.FirmwareVariables, im Image) *Verdict {
-	if len(v.SbatLevel) == 0 {
-		return nil
-	}
 	level, err := sbat.ParseLevel(v.SbatLevel)
 	if err != nil {
 		r := unknown(RuleShimUnknown, "whether shim starts the image is not known, and SbatLevel cannot be parsed: %v", err)

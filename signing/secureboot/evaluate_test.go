@@ -213,7 +213,7 @@ func TestEvaluateSBATAndDates(t *testing.T) {
 		{"broken section", "sbat,1\n", "sbat,1\n", h.DB, time.Time{}, false, false, "shim cannot parse", 0},
 		{"no section", "sbat,1\n", "", h.DB, time.Time{}, false, false, "cannot be told: whether shim starts the image is not known; it starts none without", 0},
 		{"broken level", "x", sbatText, h.DB, time.Time{}, false, false, "cannot be told: whether shim starts the image is not known, and SbatLevel cannot be parsed", 0},
-		{"refused anyway", "sbat,1\nsystemd-boot,2\n", sbatText, h.PK, time.Time{}, false, false, "no certificate in db leads there", 0},
+		{"refused anyway", "sbat,1\nsystemd-boot,2\n", sbatText, h.PK, time.Time{}, false, false, "no certificate in db leads there", 1},
 		{"expired", "", "", h.DB, long, true, false, "db has", 1},
 		{"signer expired too", "", "", leaf, long, true, false, "which leads to the signer", 2},
 	} {
