@@ -103,7 +103,7 @@ func readPending(updates []string) (all []secureboot.Pending, err error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, secureboot.Pending{Variable: name, Auth: b, Append: u[0] == '+'})
+		all = append(all, secureboot.Pending{Variable: name, Auth: b, Append: u[0] == '+', Name: file})
 	}
 	return all, nil
 }

@@ -251,7 +251,7 @@ func TestEvaluate(t *testing.T) {
 	require.True(t, r.SecureBoot)
 	status, _, stderr = call3(t, "evaluate", "-vars", m, "-pending", "dbx="+auth, good)
 	require.Equal(t, 1, status)
-	require.Contains(t, stderr, "firmware would refuse the update of dbx")
+	require.Contains(t, stderr, "firmware would refuse the update of dbx ("+auth+"): ")
 
 	// shim's level.
 	level := filepath.Join(keys, "level")

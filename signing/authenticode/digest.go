@@ -195,7 +195,7 @@ func (d *Digester) finish() error {
 		return err
 	}
 	if d.file == nil { // it has not failed before: cannot happen
-		return &osmith.FormatError{Offset: d.size, Field: "headers", Err: errors.New("they are not complete")}
+		return &osmith.FormatError{Offset: d.size, Field: "headers", Err: fmt.Errorf("the image ends inside them, after %d bytes", d.size)}
 	}
 	d.file = f
 	if c := f.Certificates; c.Size != 0 && c.End() != d.size {

@@ -90,7 +90,7 @@ func Prepare(src osmith.Source, cert *x509.Certificate, o SignOptions) (p *Prepa
 // check looks at what can be wrong before an image is read.
 func (o SignOptions) check(cert *x509.Certificate) error {
 	if cert == nil {
-		return errors.New("no certificate of the signer")
+		return errors.New("no certificate of the signer was given")
 	}
 	if cms.HashOID(o.hash()) == nil {
 		return fmt.Errorf("digest algorithm %v: want SHA-256, SHA-384 or SHA-512", o.hash())
@@ -227,7 +227,7 @@ func NewStreamSigner(w io.WriterAt, key crypto.Signer, cert *x509.Certificate, o
 // Write takes the next bytes of the image. After an error the file is of no use.
 func (s *StreamSigner) Write(b []byte) (int, error) {
 	if s.closed {
-		return 0, prefix.Error("authenticode", errors.New("write after Close"))
+		return 0, prefix.Error("authenticode", errors.New("a write after Close: make a new writer for another image"))
 	}
 	return s.digester.Write(b)
 }
@@ -236,7 +236,7 @@ func (s *StreamSigner) Write(b []byte) (int, error) {
 func (s *StreamSigner) Close() (err error) {
 	defer prefix.Add("authenticode", &err)
 	if s.closed {
-		return errors.New("closed twice")
+		return errors.New("Close was called before: the image is finished")
 	}
 	s.closed = true
 	p, err := prepare(s.digester, s.cert, s.options)
@@ -262,7 +262,7 @@ func (s *StreamSigner) Close() (err error) {
 // succeeded.
 func (s *StreamSigner) Sums() (map[crypto.Hash][]byte, error) {
 	if s.prepared == nil {
-		return nil, prefix.Error("authenticode", errors.New("the image is not signed yet"))
+		return nil, prefix.Error("authenticode", errors.New("the image is not signed yet: call Close first"))
 	}
 	return s.digester.SumsAsSigned()
 }

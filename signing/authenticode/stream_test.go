@@ -84,7 +84,7 @@ func TestStreamIsTheSame(t *testing.T) {
 					require.NoError(t, err)
 					require.Equal(t, want, got)
 				}
-				require.ErrorContains(t, s.Close(), "closed twice")
+				require.ErrorContains(t, s.Close(), "Close was called before")
 				_, err = s.Write([]byte{0})
 				require.ErrorContains(t, err, "after Close")
 			})

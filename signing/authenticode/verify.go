@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"fmt"
+	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/cms"
@@ -47,12 +48,24 @@ func Verify(src osmith.Source, trusted []*x509.Certificate) (s *Signature, err e
 		case !bytes.Equal(s.Digest, got[s.Hash]):
 			changed = firstOf(changed, &DigestError{Hash: s.Hash, Want: s.Digest, Got: got[s.Hash]})
 		case cms.Chain(s.Signer, s.Certificates, trusted) == nil:
-			untrusted = firstOf(untrusted, fmt.Errorf("%w: signed by %q, issued by %q", ErrUntrusted, s.Signer.Subject, s.Signer.Issuer))
+			untrusted = firstOf(untrusted, fmt.Errorf("%w: signed by %q, issued by %q, want one that leads to %s", ErrUntrusted, s.Signer.Subject, s.Signer.Issuer, subjects(trusted)))
 		default:
 			return s, nil
 		}
 	}
 	return nil, firstOf(untrusted, firstOf(changed, invalid))
+}
+
+// subjects names certificates.
+func subjects(certs []*x509.Certificate) string {
+	if len(certs) == 0 {
+		return "a trusted certificate, of which none was given"
+	}
+	var names []string
+	for _, c := range certs {
+		names = append(names, fmt.Sprintf("%q", c.Subject))
+	}
+	return strings.Join(names, " or ")
 }
 
 // firstOf returns the first error that is one.

@@ -17,11 +17,12 @@ import (
 )
 
 // ErrNoVariable says that there is nothing to delete.
-var ErrNoVariable = errors.New("the variable does not exist")
+var ErrNoVariable = errors.New("the variable does not exist, so that nothing is to be deleted")
 
 // A RefusedError says that firmware would not take an update, and why: Err is or wraps [ErrUntrusted], [ErrSignature], [ErrNoVariable],
 // [*StaleError], [*osmith.FormatError].
 type RefusedError struct {
+	Name     string // [Pending].Name
 	Variable string // empty if the update was signed for none
 	Err      error
 
@@ -36,6 +37,9 @@ func (e *RefusedError) Error() string {
 	what := "the update"
 	if e.Variable != "" {
 		what += " of " + e.Variable
+	}
+	if e.Name != "" {
+		what += fmt.Sprintf(" (%s)", e.Name)
 	}
 	text := fmt.Sprintf("firmware would refuse %s: %v", what, e.Err)
 	if e.Unknown {
@@ -94,7 +98,7 @@ func Apply(v osmith.FirmwareVariables, p Pending) (osmith.FirmwareVariables, err
 // Rows differ: that of 2022.11 takes no signature by an elliptic curve, no SHA-384 and SHA-512, no ContentInfo and no list of empty certificates; that of 2026.08
 // refuses an append as a whole where a list of the update or of the variable is malformed.
 func ApplyWith(v osmith.FirmwareVariables, p Pending, o ApplyOptions) (Applied, error) {
-	a, err := applyRows(v, p.Variable, o.Firmware, func(r updateRow) (osmith.FirmwareVariables, error) { return r.apply(v, p) })
+	a, err := applyRows(v, p, o.Firmware, func(r updateRow) (osmith.FirmwareVariables, error) { return r.apply(v, p) })
 	return a, prefix.Error("secureboot", err)
 }
 
@@ -111,7 +115,7 @@ var updateRows = []updateRow{
 }
 
 // applyRows asks the row that was named, and the others whether they differ.
-func applyRows(v osmith.FirmwareVariables, variable string, named Firmware, apply func(updateRow) (osmith.FirmwareVariables, error)) (Applied, error) {
+func applyRows(v osmith.FirmwareVariables, p Pending, named Firmware, apply func(updateRow) (osmith.FirmwareVariables, error)) (Applied, error) {
 	if named == "" {
 		named = updateRows[0].name
 	}
@@ -132,7 +136,7 @@ func applyRows(v osmith.FirmwareVariables, variable string, named Firmware, appl
 		if err := named.check(); err != nil {
 			return Applied{}, err
 		}
-		return Applied{}, &RefusedError{Variable: variable, Unknown: true, Err: fmt.Errorf("the rules of %s for updates of variables are not known here", named)}
+		return Applied{}, &RefusedError{Name: p.Name, Variable: p.Variable, Unknown: true, Err: fmt.Errorf("the rules of %s for updates of variables are not known here: write the update on the machine itself, and read the variables again", named)}
 	}
 	var differs, undecided []Firmware
 	for i, other := range all {
@@ -145,7 +149,7 @@ func applyRows(v osmith.FirmwareVariables, variable string, named Firmware, appl
 		}
 	}
 	if err := all[chosen].err; err != nil {
-		return Applied{}, &RefusedError{Variable: variable, Err: err, Unknown: isUnknown(err), Differs: differs, Undecided: undecided}
+		return Applied{}, &RefusedError{Name: p.Name, Variable: p.Variable, Err: err, Unknown: isUnknown(err), Differs: differs, Undecided: undecided}
 	}
 	if named == FirmwareAny {
 		for _, other := range Firmwares() {
@@ -154,7 +158,7 @@ func applyRows(v osmith.FirmwareVariables, variable string, named Firmware, appl
 			}
 		}
 		if len(differs) > 0 { // none refuses, so it is the content
-			return Applied{}, &RefusedError{Variable: variable, Unknown: true, Undecided: undecided,
+			return Applied{}, &RefusedError{Name: p.Name, Variable: p.Variable, Unknown: true, Undecided: undecided,
 				Err: fmt.Errorf("%s leaves other content than %s: name the row of the machine", firmwareNames(differs), updateRows[chosen].name)}
 		}
 	}
@@ -250,7 +254,7 @@ func (r updateRow) admit(v osmith.FirmwareVariables, u *rawAuth, p Pending) erro
 	case p.Variable == "dbr":
 		return r.admitDBR(v, a, p, setup)
 	case setup && len(a.Payload) == 0:
-		return fmt.Errorf("%w: there is no PK to delete in Setup Mode", ErrNoVariable)
+		return fmt.Errorf("%w: in Setup Mode there is no PK to delete", ErrNoVariable)
 	case setup:
 		if err := r.checkPayload(p.Variable, a.Payload); err != nil {
 			return err
@@ -298,7 +302,7 @@ func (r updateRow) signedByPK(v osmith.FirmwareVariables, a *Auth, p Pending) er
 		return fmt.Errorf("%w: PK: %w", ErrUntrusted, err)
 	}
 	if len(pk) == 0 {
-		return fmt.Errorf("%w: signed by %q, and PK has no certificate that can be read", ErrUntrusted, subject(a.signer))
+		return fmt.Errorf("%w: signed by %q, and PK has no certificate that can be read: clear the keys in the setup menu of the firmware, and enrol again", ErrUntrusted, subject(a.signer))
 	}
 	if !bytes.Equal(pk[0].Raw, a.RawSigner) {
 		if err := a.fits(p); err != nil {
@@ -353,7 +357,7 @@ func (r updateRow) checkPayload(name string, payload []byte) error {
 		return err
 	}
 	if name == "PK" && count > 1 {
-		return fmt.Errorf("PK would have %d entries, want one", count)
+		return fmt.Errorf("PK would have %d entries, want one: leave the others out", count)
 	}
 	return nil
 }

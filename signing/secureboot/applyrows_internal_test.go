@@ -30,7 +30,7 @@ func TestAnyFirmware(t *testing.T) {
 		{"and the other refuses", []byte{1, 1}, []error{unknown, refused}, false, false, "refused"},
 	} {
 		i := -1
-		a, err := applyRows(osmith.FirmwareVariables{}, "dbx", FirmwareAny, func(updateRow) (osmith.FirmwareVariables, error) {
+		a, err := applyRows(osmith.FirmwareVariables{}, Pending{Variable: "dbx", Name: "a.auth"}, FirmwareAny, func(updateRow) (osmith.FirmwareVariables, error) {
 			i++
 			return content(c.after[i]), c.errs[i]
 		})
@@ -49,9 +49,9 @@ func TestAnyFirmware(t *testing.T) {
 	list := updateRows
 	defer func() { updateRows = list }()
 	updateRows = list[:1]
-	_, err := applyRows(osmith.FirmwareVariables{}, "dbx", FirmwareEDK2Stable202211, func(updateRow) (osmith.FirmwareVariables, error) { return content(1), nil })
-	require.ErrorContains(t, err, "it cannot be told whether firmware takes the update of dbx: the rules of edk2-2022.11 for updates of variables are not known here")
-	a, err := applyRows(osmith.FirmwareVariables{}, "dbx", FirmwareAny, func(updateRow) (osmith.FirmwareVariables, error) { return content(1), nil })
+	_, err := applyRows(osmith.FirmwareVariables{}, Pending{Variable: "dbx", Name: "a.auth"}, FirmwareEDK2Stable202211, func(updateRow) (osmith.FirmwareVariables, error) { return content(1), nil })
+	require.ErrorContains(t, err, "it cannot be told whether firmware takes the update of dbx (a.auth): the rules of edk2-2022.11 for updates of variables are not known here")
+	a, err := applyRows(osmith.FirmwareVariables{}, Pending{Variable: "dbx", Name: "a.auth"}, FirmwareAny, func(updateRow) (osmith.FirmwareVariables, error) { return content(1), nil })
 	require.NoError(t, err)
 	require.Contains(t, a.Undecided, FirmwareEDK2Stable202211)
 }

@@ -107,7 +107,7 @@ func TestApplyRows(t *testing.T) {
 		{"SHA-384", machine, signedAs(t, h.KEK, crypto.SHA384, true, at, "dbx", digest(2), !add), !add, takes, refuses, digest(2), "takes SHA-256 alone"},
 		{"SHA-512", machine, signedAs(t, h.KEK, crypto.SHA512, true, at, "dbx", digest(2), !add), !add, takes, refuses, digest(2), "takes SHA-256 alone"},
 		{"with ContentInfo", machine, signedAs(t, h.KEK, sha256, false, at, "dbx", digest(2), !add), !add, takes, refuses, digest(2), "no ContentInfo"},
-		{"by an elliptic curve", byEC, signedAs(t, ec, sha256, true, at, "dbx", digest(2), !add), !add, takes, refuses, digest(2), "has no elliptic curves"},
+		{"by an elliptic curve", byEC, signedAs(t, ec, sha256, true, at, "dbx", digest(2), !add), !add, takes, refuses, digest(2), "has a key on an elliptic curve"},
 		{"certificates of no bytes", machine, signedAs(t, h.KEK, sha256, true, at, "dbx", noCertificate, !add), !add, takes, refuses, noCertificate, "certificates have no bytes"},
 		{"a list without signatures", machine, signedAs(t, h.KEK, sha256, true, at, "dbx", header(secureboot.TypeSHA256, 28, 0, 48, 0), !add), !add, takes, takes, header(secureboot.TypeSHA256, 28, 0, 48, 0), ""},
 		{"a time that is none", machine, signedAs(t, h.KEK, sha256, true, stamp(2026, 13, 40), "dbx", digest(2), !add), !add, takes, takes, digest(2), ""},

@@ -59,6 +59,7 @@ type Pending struct {
 	Variable string
 	Auth     []byte // the .auth file
 	Append   bool   // as it was signed
+	Name     string // for reports and errors: its file
 }
 
 // Digest returns the SHA-256 digest that a key has to sign: RSA by PKCS #1 v1.5, or ECDSA. See [Update.Join].
@@ -69,7 +70,7 @@ func (u Update) Digest() ([]byte, error) {
 
 func (u Update) digest() ([]byte, error) {
 	if u.Time.IsZero() {
-		return nil, errors.New("an update needs a time")
+		return nil, errors.New("the update has no time: set Update.Time to one that is later than the variable's")
 	}
 	stamp, err := appendTime(nil, u.Time)
 	if err != nil {
@@ -80,7 +81,7 @@ func (u Update) digest() ([]byte, error) {
 		return nil, err
 	}
 	if u.Variable == "PK" && len(u.Payload) > 0 && (len(lists) != 1 || len(lists[0].Signatures) != 1 || lists[0].Type != TypeX509) {
-		return nil, errors.New("PK holds exactly one certificate")
+		return nil, fmt.Errorf("PK holds exactly one certificate in one list: got %d lists", len(lists))
 	}
 	signed, err := signedBytes(u.Variable, u.Payload, stamp, u.Append)
 	if err != nil {
@@ -97,7 +98,7 @@ func (u Update) digest() ([]byte, error) {
 func (u Update) Sign(key crypto.Signer, cert *x509.Certificate) (auth []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	if cert == nil {
-		return nil, errors.New("no certificate of the signer")
+		return nil, errors.New("no certificate of the signer was given")
 	}
 	sum, err := u.digest()
 	if err != nil {
@@ -188,7 +189,7 @@ func UnverifiedPayload(b []byte) (payload []byte, err error) {
 // checkType checks that what is between time and payload calls itself a signature.
 func (u *rawAuth) checkType() error {
 	if u.header.Type != certTypeEFIGUID { // the revision is not looked at
-		return bad(timeSize+6, "WIN_CERTIFICATE", "type 0x%04x, want 0x%04x", u.header.Type, certTypeEFIGUID)
+		return bad(timeSize+6, "WIN_CERTIFICATE", "type 0x%04x, want 0x%04x: an update begins with a time and a signature (.auth), signature lists alone are none (.esl)", u.header.Type, certTypeEFIGUID)
 	}
 	if g := efi.GUID(u.header.CertType[:]); g != guidPKCS7 {
 		return bad(timeSize+8, "certificate type", "%v, want PKCS #7 (%v)", g, guidPKCS7)
@@ -206,7 +207,7 @@ type rawAuth struct {
 // splitAuth checks lengths.
 func splitAuth(b []byte) (*rawAuth, error) {
 	if len(b) < authHeaderSize {
-		return nil, bad(0, "header", "%d bytes, want at least %d", len(b), authHeaderSize)
+		return nil, bad(0, "header", "%d bytes, want at least the %d of time and WIN_CERTIFICATE", len(b), authHeaderSize)
 	}
 	u := &rawAuth{stamp: efiStamp(b[:timeSize])}
 	cert := b[timeSize:]
@@ -238,7 +239,7 @@ func (u *rawAuth) parse() (*Auth, error) {
 		return nil, &osmith.FormatError{Offset: authHeaderSize, Field: "SignedData", Err: err}
 	}
 	if !m.IsData() {
-		return nil, bad(authHeaderSize, "SignedData", "it does not sign plain data")
+		return nil, bad(authHeaderSize, "SignedData", "its content type is not that of plain data (1.2.840.113549.1.7.1), which updates sign: sign the update anew")
 	}
 	signers, err := m.SignerCertificates()
 	if err != nil {
@@ -295,7 +296,7 @@ func (a *Auth) fits(p Pending) error {
 	if name, add, ok := a.SignedFor(); ok {
 		advice = fmt.Sprintf("it was signed as %s of %s: give it as that", writeKind(add), name)
 	}
-	return fmt.Errorf("%w as %s of %s, by %q: %w: %s", ErrSignature, writeKind(p.Append), p.Variable, subject(a.signer), err, advice)
+	return fmt.Errorf("%w as %s of %s, by %q: %w; %s", ErrSignature, writeKind(p.Append), p.Variable, subject(a.signer), err, advice)
 }
 
 // SignedFor tells for which variable the signer has signed the update, and whether as an append; ok is false if it is none of those that hold keys, or the update was

@@ -74,7 +74,7 @@ func TestUpdateRefuses(t *testing.T) {
 		want           string
 	}{
 		{"unknown variable", "DB", db, when, h.KEK.Key, h.KEK.Cert, `secureboot: variable "DB"`},
-		{"no time", "db", db, time.Time{}, h.KEK.Key, h.KEK.Cert, "needs a time"},
+		{"no time", "db", db, time.Time{}, h.KEK.Key, h.KEK.Cert, "has no time"},
 		{"year 1899", "db", db, time.Date(1899, 1, 1, 0, 0, 0, 0, time.UTC), h.KEK.Key, h.KEK.Cert, "year"},
 		{"no lists", "db", []byte("PEM"), when, h.KEK.Key, h.KEK.Cert, "signature list"},
 		{"two PKs", "PK", two, when, h.KEK.Key, h.KEK.Cert, "exactly one"},

@@ -111,9 +111,9 @@ func TestCertificateCases(t *testing.T) {
 		reason       string
 	}{
 		{"v-dbxneg", "lneg", secureboot.Verdict{Revoked: true}, `dbx has the certificate "CN=ca_neg", which leads to the signer "CN=l_neg"`}, // negative serial number
-		{"v-grid", "l_unk", secureboot.Verdict{}, "the signer's certificate has a critical extension"},
-		{"v-grid", "unkcrit", secureboot.Verdict{}, "the signer's certificate has a critical extension"}, // which is in db itself
-		{"v-grid", "l_caunk", secureboot.Verdict{}, "an issuer's certificate has a critical extension"},
+		{"v-grid", "l_unk", secureboot.Verdict{}, "the signer's certificate \"CN=l_unk\" has the critical extension 1.2.3.4.5.6, which OpenSSL does not handle"},
+		{"v-grid", "unkcrit", secureboot.Verdict{}, "has the critical extension 1.2.3.4.5.6"}, // which is in db itself
+		{"v-grid", "l_caunk", secureboot.Verdict{}, "an issuer's certificate \"CN=ca_caunk\" has the critical extension"},
 		{"v-grid", "l_nc", secureboot.Verdict{Unknown: true}, "name constraints"},
 	} {
 		v := store(t, "testdata/certificates/"+c.store+".fd.gz")

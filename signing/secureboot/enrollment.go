@@ -14,8 +14,6 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-var errNoCertificate = errors.New("the hierarchy lacks a certificate")
-
 // Enrollment is the .auth files that put a hierarchy into a machine in Setup Mode, to be written in the order db, dbx, KEK, PK: with PK,
 // Setup Mode ends. systemd-boot takes them from the directory of [Enrollment.LoaderKeys].
 type Enrollment struct {
@@ -95,8 +93,13 @@ func (h *Hierarchy) EnrollUpdates(o EnrollOptions) ([]Update, error) {
 }
 
 func (h *Hierarchy) enrollUpdates(o EnrollOptions) ([]Update, error) {
-	if h.PK.Cert == nil || h.KEK.Cert == nil || h.DB.Cert == nil {
-		return nil, errNoCertificate
+	for _, p := range []struct {
+		name string
+		cert *x509.Certificate
+	}{{"PK", h.PK.Cert}, {"KEK", h.KEK.Cert}, {"db", h.DB.Cert}} {
+		if p.cert == nil {
+			return nil, fmt.Errorf("the hierarchy lacks the certificate of %s", p.name)
+		}
 	}
 	if err := o.Firmware.check(); err != nil {
 		return nil, err
@@ -115,7 +118,7 @@ func (h *Hierarchy) enrollUpdates(o EnrollOptions) ([]Update, error) {
 	}
 	for _, c := range o.KEK {
 		if known, ok := Identify(c); ok && known.Variable != "KEK" {
-			return nil, fmt.Errorf("%s is a certificate for %s, not for KEK", known.Name, known.Variable)
+			return nil, fmt.Errorf("%s is a certificate for %s, not for KEK: give it as OptionROMs.Keep", known.Name, known.Variable)
 		}
 		if !containsCertificate(keks, c) {
 			keks = append(keks, CertificateList(microsoftOwner(c, h.Owner), c))
@@ -155,7 +158,7 @@ func (h *Hierarchy) enrollUpdates(o EnrollOptions) ([]Update, error) {
 // (systemd-boot(7)). The directory named auto is the one that "secure-boot-enroll if-safe" and "force" in loader.conf take without asking.
 func (e *Enrollment) LoaderKeys(name string) ([]osmith.ESPFile, error) {
 	if name == "" || name[0] == '.' || strings.ContainsAny(name, "\"*/:<>?\\|") {
-		return nil, prefix.Error("secureboot", fmt.Errorf("%q cannot be the name of a directory on an ESP", name))
+		return nil, prefix.Error("secureboot", fmt.Errorf("%q cannot be the name of a directory on an ESP: want one that does not begin with a dot and has none of \"*/:<>?\\|", name))
 	}
 	var files []osmith.ESPFile
 	for _, f := range []struct {
@@ -203,7 +206,7 @@ func (o OptionROMs) lists(owner osmith.GUID, own ...*x509.Certificate) ([]Signat
 		known, ok := Identify(c)
 		decided = decided || known.OptionROMs || (!ok && !slices.ContainsFunc(own, c.Equal))
 		if ok && known.Variable != "db" {
-			return nil, errors.New("" + known.Name + " is a certificate for " + known.Variable + ", not for db")
+			return nil, fmt.Errorf("%s is a certificate for %s, not for db: give it as EnrollOptions.KEK", known.Name, known.Variable)
 		}
 		if !containsCertificate(kept, c) {
 			kept = append(kept, CertificateList(microsoftOwner(c, owner), c))

@@ -109,7 +109,7 @@ func TestEnrollUpdates(t *testing.T) {
 		require.Equal(t, map[string][]byte{"PK": want.PK, "KEK": want.KEK, "db": want.DB, "dbx": want.DBX}[u.Variable], auth)
 	}
 	_, err = new(secureboot.Hierarchy).EnrollUpdates(o)
-	require.ErrorContains(t, err, "lacks a certificate")
+	require.ErrorContains(t, err, "lacks the certificate of ")
 }
 
 func content(t testing.TB, f osmith.ESPFile) []byte {

@@ -65,10 +65,10 @@ func EvaluateSet(v osmith.FirmwareVariables, images []Image, o EvaluateSetOption
 			}
 			after = a.Variables
 			if len(a.Differs) > 0 {
-				e.Warnings = append(e.Warnings, fmt.Sprintf("pending update %d, of %s: %s refuses it or leaves other content", i+1, p.Variable, firmwareNames(a.Differs)))
+				e.Warnings = append(e.Warnings, fmt.Sprintf("pending update %s: %s refuses it or leaves other content", p.title(i), firmwareNames(a.Differs)))
 			}
 			if len(a.Undecided) > 0 {
-				e.Warnings = append(e.Warnings, fmt.Sprintf("pending update %d, of %s: it cannot be told whether %s takes it", i+1, p.Variable, firmwareNames(a.Undecided)))
+				e.Warnings = append(e.Warnings, fmt.Sprintf("pending update %s: it cannot be told whether %s takes it", p.title(i), firmwareNames(a.Undecided)))
 			}
 		}
 		if e.Refused == nil {
@@ -90,6 +90,14 @@ func EvaluateSet(v osmith.FirmwareVariables, images []Image, o EvaluateSetOption
 		add(im, EvaluateOptions{At: o.At, Firmware: o.Firmware, Shim: o.Shim, NoShim: o.NoShim, ByProgram: slices.Contains(o.ByProgram, im.Name)})
 	}
 	return e
+}
+
+// title is how a pending update is called.
+func (p Pending) title(i int) string {
+	if p.Name != "" {
+		return fmt.Sprintf("%s of %s", p.Name, p.Variable)
+	}
+	return fmt.Sprintf("%d, of %s", i+1, p.Variable)
 }
 
 // warnings are about keys that anybody has.

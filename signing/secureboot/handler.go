@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/binary"
 	"fmt"
 
@@ -344,7 +342,7 @@ func (h *handler) allowed(i int, m *edk2.Message, err error, signers []*edk2.Cer
 	case closest != "":
 		h.because(RuleChain, "%s", closest)
 	default:
-		h.because(RuleNoPathToDB, "signature %d: signed by %q, issued by %q: no certificate in db leads there", i, subject(signers[0]), name(signers[0].RawIssuer))
+		h.because(RuleNoPathToDB, "signature %d: signed by %q, issued by %q: no certificate in db leads there", i, subject(signers[0]), edk2.Name(signers[0].RawIssuer))
 	}
 }
 
@@ -357,16 +355,7 @@ func errorOf(errs ...error) error {
 	return nil
 }
 
-func subject(c *edk2.Certificate) string { return name(c.RawSubject) }
-
-// name is a distinguished name for people.
-func name(der []byte) string {
-	var rdn pkix.RDNSequence
-	if rest, err := asn1.Unmarshal(der, &rdn); err != nil || len(rest) > 0 {
-		return fmt.Sprintf("%x", der)
-	}
-	return rdn.String()
-}
+func subject(c *edk2.Certificate) string { return c.Subject() }
 
 // tbsRevoked looks for the digest of a certificate's to-be-signed part.
 func tbsRevoked(dbx []SignatureList, tbs []byte) bool {

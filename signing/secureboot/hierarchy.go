@@ -127,14 +127,14 @@ func (h *Hierarchy) Check() (err error) {
 			continue
 		}
 		if p.Key == nil || p.Cert == nil {
-			return fmt.Errorf("the hierarchy lacks key or certificate of %s", p.name)
+			return fmt.Errorf("the hierarchy lacks key or certificate of %s: give both", p.name)
 		}
 		if !p.matches() {
 			return fmt.Errorf("the key of %s is not that of its certificate %q", p.name, p.Cert.Subject)
 		}
 		for _, other := range pairs[:i] {
 			if other.Cert != nil && bytes.Equal(other.Cert.RawSubjectPublicKeyInfo, p.Cert.RawSubjectPublicKeyInfo) {
-				return fmt.Errorf("%s and %s have the same key", other.name, p.name)
+				return fmt.Errorf("%s and %s have the same key: make one for each, so that the theft of one is not that of the other", other.name, p.name)
 			}
 		}
 	}

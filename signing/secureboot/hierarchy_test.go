@@ -75,9 +75,9 @@ func TestEnrollNothingElse(t *testing.T) {
 		require.Equal(t, c.content, a.Payload)
 	}
 	_, err := (&secureboot.Hierarchy{}).Enroll(nothingElse)
-	require.EqualError(t, err, "secureboot: the hierarchy lacks key or certificate of PK")
+	require.EqualError(t, err, "secureboot: the hierarchy lacks key or certificate of PK: give both")
 	_, err = (&secureboot.Hierarchy{}).EnrollUpdates(nothingElse)
-	require.EqualError(t, err, "secureboot: the hierarchy lacks a certificate")
+	require.EqualError(t, err, "secureboot: the hierarchy lacks the certificate of PK")
 }
 
 // openssl takes our SignedData for what it is, once it has a ContentInfo around it.

@@ -101,7 +101,6 @@ type UpdateChoice struct {
 
 // A ChosenUpdate is one update and what the machine makes of it.
 type ChosenUpdate struct {
-	Name    string
 	Pending // Variable is empty if the update was signed for none, or cannot be read
 
 	// Refused is why the machine does not take it, nil if it does: a [*RefusedError], as a rule because no certificate in KEK leads to the signer.
@@ -146,7 +145,9 @@ func ChooseUpdates(v osmith.FirmwareVariables, updates []PublishedUpdate, o Appl
 			if !waiting[i] {
 				continue
 			}
-			a, err := ApplyWith(c.After, c.Updates[i].Pending, o)
+			p := c.Updates[i].Pending
+			p.Name = "" // it stands beside the error
+			a, err := ApplyWith(c.After, p, o)
 			if c.Updates[i].Refused = err; err == nil {
 				c.After, waiting[i], progress = a.Variables, false, true
 			}
@@ -172,7 +173,7 @@ func ChooseUpdates(v osmith.FirmwareVariables, updates []PublishedUpdate, o Appl
 
 // published reads an update and finds the variable that it is for.
 func published(u PublishedUpdate) ChosenUpdate {
-	c := ChosenUpdate{Name: u.Name, Pending: Pending{Auth: u.Auth}}
+	c := ChosenUpdate{Pending: Pending{Auth: u.Auth, Name: u.Name}}
 	fail := func(err error) ChosenUpdate {
 		c.Refused = prefix.Error("secureboot", &RefusedError{Variable: c.Variable, Err: err})
 		return c

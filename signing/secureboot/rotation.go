@@ -58,7 +58,7 @@ type Unsigned struct {
 	Signer *x509.Certificate // of the key
 }
 
-var errNothingToSign = errors.New("rotation: there is nothing to sign in this step")
+var errNothingToSign = errors.New("rotation: there is nothing to sign in this step: it is signed, or no write")
 
 // Digest returns what the key of Unsigned.Signer has to sign, as [Update.Digest] does.
 func (s *Step) Digest() ([]byte, error) {
@@ -83,7 +83,7 @@ func (s *Step) Join(signature []byte) error {
 
 // apply is what firmware makes of the step, once it is signed.
 func (s *Step) apply(v osmith.FirmwareVariables, named Firmware) (osmith.FirmwareVariables, error) {
-	a, err := applyRows(v, s.Variable, named, func(r updateRow) (osmith.FirmwareVariables, error) {
+	a, err := applyRows(v, s.Pending, named, func(r updateRow) (osmith.FirmwareVariables, error) {
 		if s.Unsigned == nil {
 			return r.apply(v, s.Pending)
 		}
@@ -207,12 +207,15 @@ func (p *planner) prepare() error {
 	}
 	p.v.SecureBoot = bit(true) // plan for the machine that enforces
 	p.new = *p.New
-	for _, k := range []struct{ fresh, old *KeyPair }{{&p.new.PK, &p.Old.PK}, {&p.new.KEK, &p.Old.KEK}, {&p.new.DB, &p.Old.DB}} {
+	for _, k := range []struct {
+		name       string
+		fresh, old *KeyPair
+	}{{"PK", &p.new.PK, &p.Old.PK}, {"KEK", &p.new.KEK, &p.Old.KEK}, {"db", &p.new.DB, &p.Old.DB}} {
 		if k.fresh.Cert == nil {
 			*k.fresh = *k.old
 		}
 		if k.fresh.Cert == nil || k.old.Cert == nil {
-			return errors.New("rotation: the old hierarchy lacks a certificate")
+			return fmt.Errorf("rotation: the old hierarchy lacks the certificate of %s: give the one that the machine has", k.name)
 		}
 	}
 	for _, k := range []struct {
@@ -223,12 +226,12 @@ func (p *planner) prepare() error {
 			return err
 		}
 		if !p.has(k.name, k.old) && !p.has(k.name, k.fresh) {
-			return fmt.Errorf("rotation: %s of the machine has neither the old certificate %q nor the new one", k.name, k.old.Cert.Subject)
+			return fmt.Errorf("rotation: %s of the machine has neither the old certificate %s nor the new one %s: give the hierarchy that the machine has", k.name, title(k.old.Cert), title(k.fresh.Cert))
 		}
 	}
 	if p.Old.DB.same(p.new.DB) {
 		if p.RevokeOld {
-			return errors.New("rotation: RevokeOld would revoke the db key that stays")
+			return fmt.Errorf("rotation: RevokeOld would revoke the certificate %s of db, which stays: leave it out, or give a new one", title(p.Old.DB.Cert))
 		}
 		return nil
 	}
@@ -427,14 +430,14 @@ func (e *OffPlanError) Error() string {
 func (r *Rotation) Next(s State) (a Action, err error) {
 	defer prefix.Add("secureboot", &err)
 	if s.BootID == "" {
-		return Action{}, errors.New("rotation: the state has no BootID")
+		return Action{}, errors.New("rotation: the state has no BootID: give a text that differs from boot to boot, such as /proc/sys/kernel/random/boot_id")
 	}
 	setup, err := isSet("SetupMode", s.Variables.SetupMode)
 	if err != nil {
 		return Action{}, err
 	}
 	if setup {
-		return Action{}, errors.New("rotation: the machine is in Setup Mode: its PK is gone")
+		return Action{}, errors.New("rotation: the machine is in Setup Mode, since its PK is gone: enrol the new keys instead")
 	}
 	reached, err := r.position(s.Variables)
 	if err != nil {
@@ -710,7 +713,7 @@ func (r *Rotation) UnmarshalJSON(b []byte) (err error) {
 		n.Steps = append(n.Steps, step)
 	}
 	if o.Reached < 0 || o.Reached > writes {
-		return fmt.Errorf("rotation: reached %d of %d writes", o.Reached, writes)
+		return fmt.Errorf("rotation: reached: %d, want 0 to the %d writes of the plan", o.Reached, writes)
 	}
 	*r = n
 	return nil
@@ -732,13 +735,13 @@ func (j *stepJSON) step() (Step, error) {
 	if err := j.After.check(); err != nil {
 		return s, err
 	}
-	s.Pending, s.After = Pending{j.Variable, j.Auth, j.Append}, *j.After
+	s.Pending, s.After = Pending{Variable: j.Variable, Auth: j.Auth, Append: j.Append}, *j.After
 	if !unsigned {
 		_, err := parseAuth(j.Auth)
 		return s, err
 	}
 	if j.Time == nil {
-		return s, errors.New("payload without time")
+		return s, errors.New("an update that is not signed lacks its time")
 	}
 	signer, err := x509.ParseCertificate(j.Signer)
 	if err != nil {

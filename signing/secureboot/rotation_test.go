@@ -257,7 +257,7 @@ func TestPlanRotationRefuses(t *testing.T) {
 		"no room":     {func(o *secureboot.RotationOptions) { o.RoomForVariables = 4000 }, "there is room for 4000"},
 		"revoke what stays": {func(o *secureboot.RotationOptions) {
 			o.New = &secureboot.Hierarchy{PK: o.New.PK}
-		}, "would revoke the db key that stays"},
+		}, "of db, which stays"},
 		"does not boot today": {func(o *secureboot.RotationOptions) { o.MustBoot = append(o.MustBoot, signed("odd", third.DB)) }, "today: the machine would not boot odd"},
 		"time of the past": {func(o *secureboot.RotationOptions) {
 			o.Machine.Times = map[string]time.Time{"PK": when.AddDate(1, 0, 0)}
@@ -390,8 +390,8 @@ func TestRotationJSON(t *testing.T) {
 	for want, change := range map[string]func(map[string]any){
 		"schema":       func(o map[string]any) { o["schema"] = "osmith.rotation/2" },
 		"is not known": func(o map[string]any) { o["more"] = 1 },
-		"reached 99":   func(o map[string]any) { o["reached"] = 99 },
-		"reached -1":   func(o map[string]any) { o["reached"] = -1 },
+		"reached: 99":  func(o map[string]any) { o["reached"] = 99 },
+		"reached: -1":  func(o map[string]any) { o["reached"] = -1 },
 		"fingerprint":  func(o map[string]any) { o["start"] = map[string]any{"PK": "x"} },
 		"kind":         func(o map[string]any) { o["steps"] = []any{map[string]any{"kind": "jump"}} },
 		"header":       func(o map[string]any) { o["steps"] = []any{with(o["steps"].([]any)[0], "auth", "AAAA")} },

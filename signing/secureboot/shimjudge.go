@@ -328,7 +328,7 @@ func (j *shimJudge) signature(i int, message []byte) {
 		j.because(refuse(RuleChain, "%s", closest))
 		return
 	}
-	j.because(refuse(RuleNotTrustedByShim, "signature %d: signed by %q, issued by %q: no certificate in db, in shim or in MokList leads there", i, subject(signers[0]), name(signers[0].RawIssuer)))
+	j.because(refuse(RuleNotTrustedByShim, "signature %d: signed by %q, issued by %q: no certificate in db, in shim or in MokList leads there", i, subject(signers[0]), edk2.Name(signers[0].RawIssuer)))
 }
 
 // denied reports whether a signature leads to a certificate of a list that denies, or whether that cannot be told.

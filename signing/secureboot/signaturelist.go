@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -179,7 +178,7 @@ func appendLists(b []byte, lists ...SignatureList) ([]byte, error) {
 		each := ownerSize + n
 		total := listHeaderSize + int64(len(l.Header)) + each*int64(len(l.Signatures))
 		if total > math.MaxInt32 {
-			return nil, fmt.Errorf("signature list %d: %d bytes are too many", i, total)
+			return nil, fmt.Errorf("signature list %d: %d bytes, want at most %d", i, total, math.MaxInt32)
 		}
 		h := listHeader{[16]byte(efi.AppendGUID(nil, l.Type)), uint32(total), uint32(len(l.Header)), uint32(each)}
 		var err error
@@ -217,13 +216,13 @@ func certificates(lists []SignatureList) ([]*x509.Certificate, error) {
 		for _, s := range l.Signatures {
 			c, err := x509.ParseCertificate(s.Data)
 			if err != nil {
-				return nil, fmt.Errorf("certificate owned by %v: %w", s.Owner, err)
+				return nil, fmt.Errorf("the certificate of owner %v, %d bytes, cannot be read: %w", s.Owner, len(s.Data), err)
 			}
 			certs = append(certs, c)
 		}
 	}
 	if len(certs) == 0 {
-		return nil, errors.New("the signature lists hold no certificate")
+		return nil, fmt.Errorf("the %d signature lists hold no certificate, want at least one of type X509", len(lists))
 	}
 	return certs, nil
 }
@@ -234,7 +233,7 @@ func DigestList(owner osmith.GUID, h crypto.Hash, digests ...[]byte) (SignatureL
 	types := map[crypto.Hash]osmith.GUID{crypto.SHA1: TypeSHA1, crypto.SHA224: TypeSHA224, crypto.SHA256: TypeSHA256, crypto.SHA384: TypeSHA384, crypto.SHA512: TypeSHA512}
 	typ, ok := types[h]
 	if !ok {
-		return SignatureList{}, prefix.Error("secureboot", fmt.Errorf("no signature list holds %v digests", h))
+		return SignatureList{}, prefix.Error("secureboot", fmt.Errorf("no signature list holds %v digests: want SHA-1, SHA-224, SHA-256, SHA-384 or SHA-512", h))
 	}
 	l := SignatureList{Type: typ}
 	for i, d := range digests {
@@ -275,7 +274,7 @@ func CertificateDigestList(owner osmith.GUID, h crypto.Hash, from time.Time, cer
 		}
 		return l, nil
 	}
-	return SignatureList{}, prefix.Error("secureboot", fmt.Errorf("certificates are not revoked by their %v digests, but SHA-256, SHA-384, SHA-512", h))
+	return SignatureList{}, prefix.Error("secureboot", fmt.Errorf("certificates are not revoked by their %v digests: want SHA-256, SHA-384 or SHA-512", h))
 }
 
 // Merge appends the entries of more that lists does not have, as edk2 does when a variable is appended to (AuthService.c,

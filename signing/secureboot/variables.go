@@ -128,7 +128,7 @@ type AttributesError struct {
 }
 
 func (e *AttributesError) Error() string {
-	return fmt.Sprintf("variable %s has the attributes 0x%08x, want 0x%08x", e.Variable, e.Got, e.Want)
+	return fmt.Sprintf("variable %s has the attributes 0x%08x, want 0x%08x: the file is not from efivarfs, or the variable is not protected as the real one is", e.Variable, e.Got, e.Want)
 }
 
 // ParseVariableFile reads a file of efivarfs with a Secure Boot variable: four bytes of attributes, which have to be those of the variable
@@ -226,7 +226,7 @@ func (k variable) read(dir fs.FS) ([]byte, error) {
 		return nil, fmt.Errorf("variable %s: %w", k.name, err)
 	}
 	if len(b) > maxVariable {
-		return nil, fmt.Errorf("variable %s: more than %d bytes", k.name, maxVariable)
+		return nil, fmt.Errorf("variable %s: more than %d bytes, which no firmware stores", k.name, maxVariable)
 	}
 	return k.parse(b)
 }
@@ -253,7 +253,7 @@ type SpaceError struct {
 }
 
 func (e *SpaceError) Error() string {
-	return fmt.Sprintf("the variables need %d bytes of the machine's store, there is room for %d", e.Need, e.Room)
+	return fmt.Sprintf("the variables need %d bytes of the machine's store, there is room for %d: keep fewer certificates and digests", e.Need, e.Room)
 }
 
 // checkSpace holds variables against a room in bytes; 0 is not checked.

@@ -2,6 +2,7 @@ package edk2
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"fmt"
 )
@@ -68,7 +69,7 @@ func ParseCertificate(der []byte) (*Certificate, error) {
 		return nil, in.err
 	}
 	if len(bits.body) == 0 || bits.body[0] > 7 {
-		return nil, errors.New("signature: no bit string")
+		return nil, errors.New("signature: want a BIT STRING with at most 7 unused bits")
 	}
 	c.signature = bits.body[1:]
 	return c, c.parseTBS(tbs.body)
@@ -102,12 +103,12 @@ func (c *Certificate) parseTBS(b []byte) error {
 		return r.err
 	}
 	if len(c.Serial) == 0 {
-		return errors.New("serial number: no content")
+		return errors.New("serial number: it has no bytes, want at least one")
 	}
 	times := &reader{b: validity.body}
 	for range 2 {
 		if e := times.any("validity"); times.err == nil && e.tag != 0x17 && e.tag != 0x18 {
-			return fmt.Errorf("validity: tag 0x%02x is no time", e.tag)
+			return fmt.Errorf("validity: tag 0x%02x, want a UTCTime (0x17) or GeneralizedTime (0x18)", e.tag)
 		}
 	}
 	times.end("validity")
@@ -195,7 +196,7 @@ func (c *Certificate) parseExtensions(b []byte) error {
 		switch {
 		case known && handledExtensions[id[2]], bytes.Equal(id, oidProxy), bytes.Equal(id, oidNetscapeType):
 		case critical:
-			c.critical = fmt.Sprintf("%x", id)
+			c.critical = oidText(id)
 		}
 		if seen[string(id)] {
 			c.invalid = "an extension is there twice"
@@ -232,7 +233,7 @@ func (c *Certificate) parseExtension(id byte, value []byte) error {
 			v := in.any("basicConstraints").body
 			switch {
 			case len(v) == 0 || v[0] >= 0x80 || !c.ca:
-				return errors.New("basicConstraints: a path length that makes no sense")
+				return errors.New("basicConstraints: a path length that is negative, or of a certificate that is no authority")
 			case len(minimal(v)) > 3:
 				c.pathLength = 1 << 20
 			default:
@@ -247,7 +248,7 @@ func (c *Certificate) parseExtension(id byte, value []byte) error {
 	case extKeyUsage:
 		v := r.take(tagBits, "keyUsage").body
 		if r.err != nil || len(v) < 2 {
-			return errors.New("keyUsage: no bits")
+			return errors.New("keyUsage: a BIT STRING without bits")
 		}
 		c.usage, c.certSign = true, v[1]&0x04 != 0
 		return nil
@@ -299,6 +300,15 @@ func (c *Certificate) parseAuthority(value []byte) error {
 	}
 	in.end("authorityKeyIdentifier")
 	return in.err
+}
+
+// oidText is an object identifier with dots, in hexadecimal if it cannot be read.
+func oidText(id []byte) string {
+	var oid x509.OID
+	if err := oid.UnmarshalBinary(id); err != nil {
+		return fmt.Sprintf("%x", id)
+	}
+	return oid.String()
 }
 
 // mayIssue is X509_check_ca: 0 for no, 1 for an authority by basicConstraints, more for one that is tolerated as the last of a chain.

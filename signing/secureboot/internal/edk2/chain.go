@@ -82,7 +82,7 @@ func chain(leaf *Certificate, others []*Certificate, anchor *Certificate, o Opti
 	}
 	// The last resort is a direct match of the leaf. What was put behind it stays in the path, and is checked.
 	if !trusted && !bytes.Equal(leaf.Raw, anchor.Raw) {
-		return nil, errors.New("no path leads there")
+		return nil, fmt.Errorf("no path leads from the signer %q to the certificate %q", leaf.Subject(), anchor.Subject())
 	}
 	return path, checkPath(path, o, bytes.Equal(leaf.Raw, anchor.Raw) && onlyCertificate(leaf, others))
 }
@@ -115,37 +115,37 @@ func checkPath(path []*Certificate, o Options, direct bool) error {
 	var open error // what the model does not know; a definite refusal comes first
 	length := 0
 	for i, c := range path {
-		name := [...]string{"the signer's certificate", "an issuer's certificate"}[min(i, 1)]
+		name := fmt.Sprintf("%s certificate %q", [...]string{"the signer's", "an issuer's"}[min(i, 1)], c.Subject())
 		switch {
 		case c.invalid != "" && !direct:
 			open = errors.Join(open, unknown("%s is malformed: %s", name, c.invalid))
 		case c.critical != "":
-			return fmt.Errorf("%s has a critical extension that OpenSSL does not handle (%s)", name, c.critical)
+			return fmt.Errorf("%s has the critical extension %s, which OpenSSL does not handle: issue it anew without", name, c.critical)
 		case c.proxy:
-			return fmt.Errorf("%s is a proxy certificate", name)
+			return fmt.Errorf("%s is a proxy certificate (RFC 3820), and OpenSSL takes none", name)
 		}
 		if i == 0 {
 			continue
 		}
 		switch ca := c.mayIssue(); {
 		case ca == 0:
-			return fmt.Errorf("%s is not one of an authority", name)
+			return fmt.Errorf("%s is not one of an authority: its basicConstraints or keyUsage do not let it issue others", name)
 		case ca > 1 && i+1 < len(path):
-			open = unknown("an intermediate certificate without basicConstraints")
+			open = unknown("the intermediate certificate %q without basicConstraints", c.Subject())
 		}
 		if c.pathLength >= 0 && length > c.pathLength {
-			return fmt.Errorf("%d authorities below one that may have %d", length, c.pathLength)
+			return fmt.Errorf("%s may have %d authorities below it, and has %d", name, c.pathLength, length)
 		}
 		if !c.selfIssued {
 			length++
 		}
 		if c.nameConstraints {
-			open = unknown("name constraints of an authority")
+			open = unknown("the name constraints of %s", name)
 		}
 	}
 	for i, c := range path {
 		if o.NoEC && c.key.kind == keyEC {
-			return errors.New("this firmware has no elliptic curves")
+			return fmt.Errorf("the certificate %q has a key on an elliptic curve, and this firmware has none: use an RSA key", c.Subject())
 		}
 		if i+1 == len(path) {
 			break
@@ -153,7 +153,7 @@ func checkPath(path []*Certificate, o Options, direct bool) error {
 		if err := c.signedBy(path[i+1]); IsUnknown(err) {
 			open = err
 		} else if err != nil {
-			return fmt.Errorf("signature of a certificate: %w", err)
+			return fmt.Errorf("the certificate %q is not signed by %q: %w", c.Subject(), path[i+1].Subject(), err)
 		}
 	}
 	return open

@@ -9,7 +9,7 @@ import (
 // An UnknownError says that the model does not cover something: whether firmware accepts it cannot be told.
 type UnknownError struct{ What string }
 
-func (e *UnknownError) Error() string { return "cannot be told what firmware does: " + e.What }
+func (e *UnknownError) Error() string { return "not modelled here: " + e.What }
 
 func unknown(format string, args ...any) error { return &UnknownError{fmt.Sprintf(format, args...)} }
 
@@ -48,7 +48,7 @@ type element struct {
 // next takes the first element of b. Like OpenSSL it does not mind a length that has more bytes than it needs.
 func next(b []byte) (e element, rest []byte, err error) {
 	if len(b) < 2 {
-		return e, nil, errors.New("an element is cut off")
+		return e, nil, errors.New("an element of the message or certificate is cut off: its length reaches behind the end")
 	}
 	if b[0]&0x1f == 0x1f {
 		return e, nil, unknown("tags of several bytes")
@@ -60,19 +60,19 @@ func next(b []byte) (e element, rest []byte, err error) {
 	case n > 0x80:
 		count := n & 0x7f
 		if count > len(b)-2 {
-			return e, nil, errors.New("an element is cut off")
+			return e, nil, errors.New("an element of the message or certificate is cut off: its length reaches behind the end")
 		}
 		n = 0
 		for _, c := range b[2 : 2+count] {
 			if n > len(b) {
-				return e, nil, errors.New("an element is cut off")
+				return e, nil, errors.New("an element of the message or certificate is cut off: its length reaches behind the end")
 			}
 			n = n<<8 | int(c)
 		}
 		head += count
 	}
 	if n > len(b)-head {
-		return e, nil, errors.New("an element is cut off")
+		return e, nil, errors.New("an element of the message or certificate is cut off: its length reaches behind the end")
 	}
 	return element{b[0], b[:head+n], b[head : head+n]}, b[head+n:], nil
 }

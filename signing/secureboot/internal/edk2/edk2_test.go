@@ -69,7 +69,7 @@ func TestChain(t *testing.T) {
 		{"middle missing", []*Certificate{leaf}, rootCert, "no path"},
 		{"the first issuer of a name is taken", []*Certificate{impostor, middleCert}, rootCert, "not by this key"},
 		{"and the search does not come back", []*Certificate{middleCert, impostor}, rootCert, ""},
-		{"path length", []*Certificate{middleCert}, shortCert, "1 authorities below one that may have 0"},
+		{"path length", []*Certificate{middleCert}, shortCert, "may have 0 authorities below it, and has 1"},
 		{"key usage without certSign is no issuer", []*Certificate{noSignCert}, rootCert, "no path"},
 		{"not an authority", []*Certificate{notCA}, rootCert, "not one of an authority"},
 		{"leaf matches, what stands behind it is checked all the same", []*Certificate{impostor}, leaf, "not by this key"},

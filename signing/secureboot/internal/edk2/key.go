@@ -171,7 +171,7 @@ func (k *publicKey) verifyRSA(h crypto.Hash, sum, signature []byte) error {
 // signedBy checks the signature of a certificate with the key of its issuer.
 func (c *Certificate) signedBy(issuer *Certificate) error {
 	if !bytes.Equal(c.innerAlgorithm, c.outerAlgorithm) {
-		return errors.New("the certificate names two signature algorithms")
+		return errors.New("it names two signature algorithms, want the same inside and outside")
 	}
 	if bytes.Equal(c.signatureOID, oidRSAPSS) {
 		return c.signedPSS(issuer)
@@ -184,7 +184,7 @@ func (c *Certificate) signedBy(issuer *Certificate) error {
 			return issuer.key.why
 		}
 		if issuer.key.kind != a.kind {
-			return errors.New("the issuer's key is of another kind than the signature")
+			return errors.New("the issuer's key is of another kind (RSA, elliptic curve) than the signature")
 		}
 		return issuer.key.verify(a.hash, sumOf(a.hash, c.RawTBS), c.signature)
 	}
@@ -194,7 +194,7 @@ func (c *Certificate) signedBy(issuer *Certificate) error {
 // signedPSS checks a signature with RSASSA-PSS whose hash and mask hash are the same (RFC 4055, section 3.1).
 func (c *Certificate) signedPSS(issuer *Certificate) error {
 	if issuer.key.kind != keyRSA {
-		return errors.New("the issuer's key is of another kind than the signature")
+		return errors.New("the issuer's key is of another kind (RSA, elliptic curve) than the signature")
 	}
 	r := &reader{b: (&reader{b: c.signatureParameters}).take(tagSequence, "parameters").body}
 	if !r.is(tagContext0) {

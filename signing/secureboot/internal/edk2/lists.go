@@ -116,7 +116,7 @@ func CheckLists(b []byte, types ListTypes, o Options) (count int, err error) {
 		l := nextList(b)
 		stop, open := l.stops(len(b))
 		if stop {
-			return fail("it has a size of %d bytes, and %d are left", l.Size, len(b))
+			return fail("it has a size of %d bytes, and %d are left: the file is cut off, or is no signature list", l.Size, len(b))
 		}
 		if !l.headerComplete {
 			return fail("%w", open)
@@ -161,7 +161,7 @@ func (t ListTypes) checkFirstCertificate(b []byte, size int64, o Options) error 
 	}
 	c, err := ParseCertificate(b[ownerSize : ownerSize+size])
 	if err != nil {
-		return fmt.Errorf("its certificate: %w", err)
+		return fmt.Errorf("its certificate cannot be read: %w", err)
 	}
 	if !c.key.isRSA {
 		return fmt.Errorf("the certificate %q has no RSA key, and edk2 takes no other into a variable: take a certificate with an RSA key", t.Subject(c))

@@ -41,7 +41,7 @@ func digestList(data ...byte) []byte {
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 func TestFilterLists(t *testing.T) {
-	const unknownText = "cannot be told"
+	const unknownText = "not modelled here"
 	for _, c := range []struct {
 		name       string
 		have, more []byte

@@ -52,7 +52,7 @@ func Parse(b []byte) (*Message, error) {
 	in := &reader{b: r.take(tagSequence, "message").body, err: r.err}
 	id := in.take(tagOID, "content type of the message").body
 	if in.err == nil && !bytes.Equal(id, oidSignedData) {
-		return nil, errors.New("the message is no SignedData")
+		return nil, errors.New("its content type is not SignedData (1.2.840.113549.1.7.2)")
 	}
 	e := in.take(tagContext0, "message")
 	in.end("message")
@@ -74,7 +74,7 @@ func ParseSignedData(b []byte) (*Message, error) {
 		return Parse(b)
 	}
 	if len(b) > 0xffff {
-		return nil, errors.New("a SignedData of more than 65,535 bytes")
+		return nil, fmt.Errorf("a SignedData of %d bytes, want at most 65535", len(b))
 	}
 	r := &reader{b: b}
 	sd := r.take(tagSequence, "SignedData")
@@ -249,12 +249,12 @@ func (m *Message) SignerCertificates() ([]*Certificate, error) {
 			}
 		}
 		if found == nil {
-			return nil, errors.New("the message does not carry its signer's certificate")
+			return nil, fmt.Errorf("the message does not carry the certificate of its signer, serial number %x, among its %d: sign again with the certificate", s.serial, len(m.Certificates))
 		}
 		out = append(out, found)
 	}
 	if out == nil {
-		return nil, errors.New("the message has no signer")
+		return nil, errors.New("the message has no signer, want one")
 	}
 	return out, nil
 }
@@ -301,12 +301,12 @@ func (m *Message) check(s *Signer, cert *Certificate, content []byte) error {
 		listed = listed || h == s.hash
 	}
 	if s.hash == 0 || !listed {
-		return errors.New("the signer's digest algorithm is not among those of the message")
+		return errors.New("the signer's digest algorithm is not among those that the message lists")
 	}
 	sum := sumOf(s.hash, content)
 	if s.attributes != nil {
 		if len(s.digests) == 0 || !bytes.Equal(s.digests[0], sum) {
-			return errors.New("the content does not have the digest that was signed")
+			return fmt.Errorf("the content does not have the %v digest that was signed", s.hash)
 		}
 		sum = sumOf(s.hash, s.attributes)
 	}
@@ -353,7 +353,7 @@ func (m *Message) About(digest []byte) bool {
 // indirectData is the content of SpcIndirectDataContent, whose last bytes have to be the digest of the image.
 func (m *Message) indirectData(digest []byte) ([]byte, error) {
 	if !bytes.Equal(m.contentType, oidSPCIndirectData) || m.content == nil {
-		return nil, errors.New("the message is not about an image")
+		return nil, errors.New("the message is not about an image: its content is not SpcIndirectDataContent")
 	}
 	b := m.content
 	if len(b) < 4 {

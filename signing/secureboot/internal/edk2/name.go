@@ -1,11 +1,26 @@
 package edk2
 
 import (
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 	"unicode/utf8"
 )
+
+// Name is a distinguished name for people, in hexadecimal if it cannot be read.
+func Name(der []byte) string {
+	var rdn pkix.RDNSequence
+	if rest, err := asn1.Unmarshal(der, &rdn); err != nil || len(rest) > 0 {
+		return fmt.Sprintf("%x", der)
+	}
+	return rdn.String()
+}
+
+// Subject is the subject of a certificate for people.
+func (c *Certificate) Subject() string { return Name(c.RawSubject) }
 
 // canonicalName is a name in the form in which OpenSSL compares names: texts as UTF-8, ASCII letters in lower case, white space at the
 // ends dropped and in between made one space. Values of other types stay as they are.
@@ -62,7 +77,7 @@ func canonicalText(e element) (text []byte, ok bool, err error) {
 	switch e.tag {
 	case 0x0c: // UTF8String
 		if !utf8.Valid(e.body) {
-			return nil, false, errors.New("a UTF8String that is none")
+			return nil, false, errors.New("a UTF8String whose bytes are not UTF-8")
 		}
 		runes = []rune(string(e.body))
 	case 0x13, 0x14, 0x16, 0x1a: // Printable, T61, IA5 and VisibleString: one byte a character
