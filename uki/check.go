@@ -65,7 +65,7 @@ func (f Finding) String() string {
 // file; nothing for an image that ukify or Assemble makes of good parts. What makes it impossible to tell at all has been
 // an error of Open. Kernels and text sections are read, initrds are not.
 func (f *File) Check() []Finding {
-	c := &checker{f: f, payload: f.firstPayload()}
+	c := &checker{f: f, payload: f.firstPayload(), versions: make(map[fileRange]string)}
 	var err error
 	if c.row, err = knownRelease(f.version, f.versionErr, f.assume); err != nil && f.kind == kindImage {
 		c.warn("stub-unknown", -1, "", "%v: what it measures cannot be told", err)
@@ -101,7 +101,9 @@ type checker struct {
 	f       *File
 	row     sdstub.Release // of the stub; its Number is 0 if that is unknown
 	payload int            // the first section that is not the stub's own
-	out     []Finding
+
+	versions map[fileRange]string // of kernels that have been searched
+	out      []Finding
 }
 
 func (c *checker) fail(code string, profile int, section, format string, args ...any) {
@@ -231,10 +233,24 @@ func (c *checker) kernel(i int) {
 	c.kernelSBAT(i, k)
 	if at := f.profileIndex(s.Profile, ".uname"); at >= 0 {
 		b, ok := c.text(at)
-		if version, err := ProbeUname(data); ok && err == nil && version != untilNUL(b) {
+		if version := c.probe(i, data); ok && version != "" && version != untilNUL(b) {
 			c.warn("uname", s.Profile, ".uname", "says %q, the kernel is %q: add-ons are chosen by the former", untilNUL(b), version)
 		}
 	}
+}
+
+// probe is the version of a kernel, "" if it is not found. Kernels are searched once, however many profiles have one.
+func (c *checker) probe(i int, data *io.SectionReader) string {
+	r := c.f.fileRange(i)
+	version, ok := c.versions[r]
+	if !ok {
+		var err error
+		if version, err = ProbeUname(data); err != nil {
+			version = "" // what it is, only the caller knows
+		}
+		c.versions[r] = version
+	}
+	return version
 }
 
 // start checks that the stub starts a kernel.

@@ -214,10 +214,10 @@ func (h *Handover) Measure(hashes ...crypto.Hash) (_ *osmith.Handover, err error
 	out := &osmith.Handover{Passed: h.passed, LoadOptions: h.LoadOptions, Unknown: h.Unknown}
 	var list []content
 	for _, e := range h.Events {
-		list = append(list, content{e.Description, e.Data, e.Data.Size()})
+		list = append(list, content{name: e.Description, src: e.Data, size: e.Data.Size()})
 	}
 	if src := h.Initrd(); src != nil && h.Unknown == "" {
-		list = append(list, content{"initrd", src, src.Size()})
+		list = append(list, content{name: "initrd", src: src, size: src.Size()})
 	}
 	if len(list) == 0 {
 		return out, nil
@@ -289,7 +289,7 @@ func (h *handover) loadAddon(file CompanionFile) (*AppliedAddon, error) {
 	}
 	list := make([]content, len(f.sections))
 	for i, s := range f.sections {
-		list[i] = content{s.Name, f.data(i), s.Size}
+		list[i] = content{name: s.Name, src: f.data(i), size: s.Size}
 	}
 	m, err := newMatcher(list, h.boot.Hardware, h.release)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -139,4 +140,77 @@ func TestEditDirectories(t *testing.T) {
 	require.NoError(t, e.Replace(".cmdline", -1, bytes.NewReader(make([]byte, 5000))))
 	_, err = e.Assemble()
 	assert.ErrorContains(t, err, "cannot move")
+}
+
+// crowd is an image of 700 KiB with that many .dtbauto sections of half of it, each of which begins so many bytes behind the other.
+func crowd(n, step int) []byte {
+	const size = 350 << 10
+	le := binary.LittleEndian
+	headers := (64 + 24 + 240 + 40*(n+4) + 4095) &^ 4095
+	b := petest.Image{SizeOfHeaders: headers, Sections: []petest.Section{
+		{Name: ".text", Content: []byte{0xf4}, Code: true}, {Name: ".sdmagic", Content: []byte("#### LoaderInfo: systemd-stub 262 ####")},
+		{Name: ".linux", Content: []byte("kernel")}, {Name: ".other", Content: bytes.Repeat([]byte("trees"), 80000)},
+	}}.Bytes()
+	at := int(le.Uint32(b[table+3*40+20:]))
+	address := int(le.Uint32(b[table+3*40+12:])) + 0x60000
+	for i := range n {
+		address += 0x60000
+		r := b[table+40*(4+i):]
+		copy(r, ".dtbauto")
+		for j, v := range []int{size, address, size, at + i*step} {
+			le.PutUint32(r[8+4*j:], uint32(v))
+		}
+		r[39] = 0x40
+	}
+	le.PutUint16(b[64+6:], uint16(n+4))
+	le.PutUint32(b[88+56:], uint32(address+0x60000))
+	return b
+}
+
+// A small image does not make its reader read gigabytes: what sections share is read once, and they share all or nothing.
+func TestSharedBytes(t *testing.T) {
+	shared := crowd(3900, 0)
+	require.Less(t, len(shared), 700<<10)
+	src := &counting{Reader: strings.NewReader(string(shared))}
+	f, err := uki.Open(src)
+	require.NoError(t, err)
+	variants, err := f.MeasureVariants()
+	require.NoError(t, err)
+	assert.Len(t, variants, 3901)
+	assert.Equal(t, variants[1].Sections, variants[3900].Sections, "the same bytes")
+	assert.NotEqual(t, variants[0].Sections, variants[1].Sections)
+	assert.Less(t, src.bytes.Load(), int64(2*len(shared)))
+	one, err := f.MeasureVariant(uki.Variant{DeviceTree: 7})
+	require.NoError(t, err)
+	assert.Equal(t, one, variants[7].Sections)
+
+	_, err = uki.Open(source(crowd(3900, 1)))
+	assert.ErrorContains(t, err, "sections share some")
+	_, err = uki.Open(source(crowd(2, 1)))
+	assert.ErrorContains(t, err, "section .dtbauto at ")
+
+	// Nor does it make them hash gigabytes of zeros.
+	le := binary.LittleEndian
+	im := rich()
+	im.DeviceTreeAuto = nil
+	for i := range 6 {
+		im.DeviceTreeAuto = append(im.DeviceTreeAuto, strings.NewReader(strings.Repeat("x", i+1)))
+	}
+	zeros := func(n uint32) []byte {
+		b := assemble(t, &im)
+		address := uint32(1 << 28)
+		for i := range int(le.Uint16(b[64+6:])) {
+			if r := b[table+40*i:]; string(r[:8]) == ".dtbauto" {
+				le.PutUint32(r[8:], n)
+				le.PutUint32(r[12:], address)
+				address += 1 << 27
+			}
+		}
+		le.PutUint32(b[88+56:], 1<<31)
+		return b
+	}
+	_, err = uki.Open(source(zeros(40 << 20)))
+	require.NoError(t, err)
+	_, err = uki.Open(source(zeros(60 << 20)))
+	assert.ErrorContains(t, err, "bytes in memory that are not in the file")
 }

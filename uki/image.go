@@ -281,7 +281,7 @@ func (p *plan) replaceSBAT(b []byte) bool {
 	if _, ok := p.stub.Section(".sbat"); !ok {
 		return false
 	}
-	p.sbat = &content{".sbat", bytes.NewReader(b), int64(len(b))}
+	p.sbat = &content{name: ".sbat", src: bytes.NewReader(b), size: int64(len(b))}
 	return true
 }
 
@@ -358,6 +358,7 @@ type content struct {
 	name string
 	src  osmith.Source
 	size int64
+	same *fileRange // contents of the same range are the same; nil: not known
 }
 
 // parts is what an image, a profile and an add-on can be made of.
@@ -403,7 +404,7 @@ func (c *collector) fail(part string, err error) {
 
 func (c *collector) bytes(name string, b []byte) {
 	if len(b) > 0 {
-		c.list = append(c.list, content{name, bytes.NewReader(b), int64(len(b))})
+		c.list = append(c.list, content{name: name, src: bytes.NewReader(b), size: int64(len(b))})
 	}
 }
 
@@ -411,7 +412,7 @@ func (c *collector) source(name string, s osmith.Source) {
 	if s == nil {
 		return
 	}
-	c.list = append(c.list, content{name, s, s.Size()})
+	c.list = append(c.list, content{name: name, src: s, size: s.Size()})
 }
 
 // required is source for an element of a list, where nil can only be a mistake.

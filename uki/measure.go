@@ -73,7 +73,8 @@ func measure(list []content, chosen []int, hashes []crypto.Hash) ([]osmith.Measu
 	return out[0], nil
 }
 
-// measureOnce hashes the sections of several choices, each section once.
+// measureOnce hashes the sections of several choices, each section once, and each range of a file once whatever the number of
+// sections that are made of it.
 func measureOnce(list []content, choices [][]int, hashes []crypto.Hash) ([][]osmith.Measurement, error) {
 	b, err := newBanks(hashes)
 	if err != nil {
@@ -81,6 +82,8 @@ func measureOnce(list []content, choices [][]int, hashes []crypto.Hash) ([][]osm
 	}
 	defer b.close()
 	order := make(map[int]int) // of the sections: how many were hashed before it
+	done := make(map[fileRange]int)
+	hashed := 0
 	for _, chosen := range choices {
 		if len(chosen) == 0 {
 			return nil, errors.New("the stub would measure nothing")
@@ -89,7 +92,15 @@ func measureOnce(list []content, choices [][]int, hashes []crypto.Hash) ([][]osm
 			if _, ok := order[i]; ok {
 				continue
 			}
-			order[i] = len(order)
+			if r := list[i].same; r != nil {
+				if n, ok := done[*r]; ok {
+					order[i] = n
+					continue
+				}
+				done[*r] = hashed
+			}
+			order[i] = hashed
+			hashed++
 			if err := b.section(list[i]); err != nil {
 				return nil, err
 			}
@@ -232,7 +243,8 @@ func (f *File) contents() ([]content, int, error) {
 	}
 	list := make([]content, len(f.sections))
 	for i, s := range f.sections {
-		list[i] = content{s.Name, f.data(i), s.Size}
+		r := f.fileRange(i)
+		list[i] = content{name: s.Name, src: f.data(i), size: s.Size, same: &r}
 	}
 	return list, row.Number, nil
 }

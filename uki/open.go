@@ -19,6 +19,8 @@ const (
 	// maxZeroFill bounds the difference between a section's size in memory and in the file, as systemd's own readers
 	// of finished images do; a section of 4 GiB of zeros would otherwise cost its reader time, not its author.
 	maxZeroFill = 64 << 20
+	// maxZeros bounds that of all sections together.
+	maxZeros = 256 << 20
 )
 
 // File is an existing unified kernel image, add-on or profile. Only headers and the few text sections are read when it
@@ -112,6 +114,9 @@ func open(src osmith.Source, kind fileKind) (*File, error) {
 	if err := f.checkMemory(p); err != nil {
 		return nil, err
 	}
+	if err := f.checkSharing(p); err != nil {
+		return nil, err
+	}
 	for name, text := range map[string]*[]byte{".cmdline": &f.cmdline, ".osrel": &f.osrel, ".uname": &f.uname} {
 		if *text, err = f.text(f.index(name)); err != nil {
 			return nil, err
@@ -189,6 +194,38 @@ func (f *File) checkMemory(p *pe.File) error {
 		}
 		if e := s.VirtualAddress + s.Size; e > end {
 			end, last = e, i
+		}
+	}
+	return nil
+}
+
+// A fileRange is what a section is made of. Sections of the same range have the same content.
+type fileRange struct{ offset, inFile, size int64 }
+
+func (f *File) fileRange(i int) fileRange {
+	s := f.sections[i]
+	return fileRange{s.Offset, min(s.Size, s.RawSize), s.Size}
+}
+
+// checkSharing bounds what all known sections are together by the size of the file: thousands of them that each begin a few bytes behind
+// the other would make whoever reads them read gigabytes. The same range counts once.
+func (f *File) checkSharing(p *pe.File) error {
+	seen := make(map[fileRange]bool)
+	var inFile, zeros int64
+	for i, s := range f.sections {
+		r := f.fileRange(i)
+		if sdstub.SectionOf(s.Name) == nil || s.Size == 0 || seen[r] {
+			continue
+		}
+		seen[r] = true
+		inFile += r.inFile
+		zeros += r.size - r.inFile
+		at := p.Fields.SectionTable + int64(i)*sectionHeaderSize
+		if inFile > f.src.Size() {
+			return &osmith.FormatError{Offset: at, Field: "section " + s.Name, Err: fmt.Errorf("with those before it, it has more bytes than the file's %d: sections share some", f.src.Size())}
+		}
+		if zeros > maxZeros {
+			return &osmith.FormatError{Offset: at, Field: "section " + s.Name, Err: fmt.Errorf("with those before it, it has %d bytes in memory that are not in the file, more than %d", zeros, int64(maxZeros))}
 		}
 	}
 	return nil

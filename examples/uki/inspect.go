@@ -93,13 +93,19 @@ func (r *inspectResult) sign(src *cli.Input) error {
 // sections describes the section table.
 func sections(f *uki.File) ([]section, error) {
 	out := []section{}
+	type place struct{ offset, rawSize, size int64 }
+	known := make(map[place]string) // digests: a small file may have thousands of sections at one place
 	for i, s := range f.Sections() {
 		d := section{Name: s.Name, Profile: s.Profile, Size: s.Size, Offset: s.Offset, RawSize: s.RawSize, VirtualAddress: s.VirtualAddress}
-		h := sha256.New()
-		if _, err := io.Copy(h, f.SectionData(i)); err != nil {
-			return nil, err
+		at := place{s.Offset, s.RawSize, s.Size}
+		if d.SHA256 = known[at]; d.SHA256 == "" {
+			h := sha256.New()
+			if _, err := io.Copy(h, f.SectionData(i)); err != nil {
+				return nil, err
+			}
+			d.SHA256 = hex.EncodeToString(h.Sum(nil))
+			known[at] = d.SHA256
 		}
-		d.SHA256 = hex.EncodeToString(h.Sum(nil))
 		if s.Size <= maxText {
 			b := make([]byte, s.Size)
 			if _, err := f.SectionData(i).ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
