@@ -144,3 +144,25 @@ func TestInspectReadsWhatFirmwareReads(t *testing.T) {
 	require.Equal(t, "9.0", r.Lists[0].Entries[0].SVN.Version)
 	require.NotEmpty(t, r.Lists[0].Entries[0].Data)
 }
+
+// The two authorities of Microsoft for others' images are told apart: that for boot loaders decides nothing about option ROMs.
+func TestGenerateTellsAuthoritiesApart(t *testing.T) {
+	for file, status := range map[string]int{"DBUpdate3P2023.bin": 1, "DBUpdate2024.bin": 1, "DBUpdateOROM2023.bin": 0} {
+		a, err := secureboot.ParseAuth(read(t, published+file))
+		require.NoError(t, err)
+		lists, err := secureboot.ParseSignatureLists(a.Payload)
+		require.NoError(t, err)
+		certs, err := secureboot.Certificates(lists)
+		require.NoError(t, err)
+		crt := filepath.Join(t.TempDir(), "microsoft.crt")
+		require.NoError(t, os.WriteFile(crt, certificatePEM(certs[0]), 0o600))
+		vars := machine(t, osmith.FirmwareVariables{SecureBoot: []byte{1}, SetupMode: []byte{0}, DB: a.Payload})
+		for flag, value := range map[string]string{"-keep": crt, "-keep-vars": vars} {
+			got, _, stderr := call3(t, "generate", "-o", filepath.Join(t.TempDir(), "keys"), flag, value, nothing)
+			require.Equal(t, status, got, "%s %s: %s", file, flag, stderr)
+			if status == 1 {
+				require.Contains(t, stderr, "no decision on option ROMs")
+			}
+		}
+	}
+}

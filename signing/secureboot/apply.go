@@ -108,7 +108,8 @@ type updateRow struct {
 	options edk2.Options
 }
 
-// updateRows are those of which the rules are known, newest first.
+// updateRows are those of which the rules are known, newest first: as read in edk2-stable202211 and in 909d1db4cb of July 2026 (SecurityPkg, AuthVariableLib; MdeModulePkg,
+// Variable/RuntimeDxe). Real updates of KEK were tried on OVMF besides, see testdata/README.md.
 var updateRows = []updateRow{
 	{FirmwareEDK2Stable202608, edk2.Options{}},
 	{FirmwareEDK2Stable202211, edk2.Options{NoEC: true, OnlySHA256: true, NoContentInfo: true, NoEmptyCertificates: true, LooseAppend: true}},

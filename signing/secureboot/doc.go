@@ -12,14 +12,14 @@
 //
 // What it does, in the order of a machine's life: [Generate] and [NewKeyPair] make keys and certificates; [Hierarchy.Enroll] signs them in,
 // not without a decision on option ROMs; [Update] and [Hierarchy.SignUpdate] change variables later; [Apply] tells what a change would do,
-// or why firmware would refuse it; [Evaluate] and [EvaluateSet] what would boot; [PlanRotation] exchanges keys step by step with no step
+// or why firmware would refuse it; [ChooseUpdates] and [Missing] what published updates there are for a machine; [Evaluate] and [EvaluateSet] what would boot; [PlanRotation] exchanges keys step by step with no step
 // that locks out. The state of a machine is a value, [osmith.FirmwareVariables], which package tpm takes too. It comes from efivarfs
 // ([ReadVariables]) or from the variable store of a virtual machine ([ParseStore], [WriteStore]).
 //
 // Signature lists of every type are read and written back as they were; certificates and the digests of images and certificates are
 // understood. An .auth file is EFI_VARIABLE_AUTHENTICATION_2 with a bare SignedData, without signed attributes, under SHA-256:
-// byte for byte what sign-efi-sig-list of efitools writes for the same key, time and content. With ContentInfo, as bootctl writes it, is
-// accepted when reading. Times and dates are arguments. edk2 looks at none but the time stamps of variables; U-Boot refuses an image whose signing
+// byte for byte what sign-efi-sig-list of efitools writes for the same key, time and content. With ContentInfo, as bootctl writes it, or under
+// SHA-384 and SHA-512, is accepted when reading, as edk2 does since 2023. Times and dates are arguments. edk2 looks at none but the time stamps of variables; U-Boot refuses an image whose signing
 // time is outside of the validity of its signer's certificate.
 //
 // Keys are crypto.Signers, wherever they are; and every signature can be made elsewhere without one: [Update.Digest] and [Update.Join],

@@ -174,7 +174,7 @@ func (e *Enrollment) LoaderKeys(name string) ([]osmith.ESPFile, error) {
 
 // ErrOptionROMs says that nothing was decided about option ROMs. It is what stands between a fleet and black screens.
 var ErrOptionROMs = errors.New("no decision on option ROMs: graphics, network and storage cards bring firmware that is signed by a certificate in db, " +
-	"as a rule Microsoft Corporation UEFI CA 2011. A machine that needs such a card for a picture or for its disk, and whose db has lost that certificate, may not even " +
+	"as a rule Microsoft Corporation UEFI CA 2011 or Microsoft Option ROM UEFI CA 2023, never Microsoft UEFI CA 2023. A machine that needs such a card for a picture or for its disk, and whose db has lost that certificate, may not even " +
 	"show its setup menu, and can then only be repaired by replacing its flash. Keep certificates (Keep, KeepDB), allow the digests of the option ROMs " +
 	"that the event log of such a machine has in PCR 2 (AllowDigests), or set TrustNoOptionROMsAtTheRiskOfABlackScreen")
 

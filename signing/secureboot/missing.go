@@ -2,6 +2,7 @@ package secureboot
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
@@ -77,7 +78,7 @@ func SameContent(a, b []byte) (same bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return len(Merge(first, second...)) == len(first) && len(Merge(second, first...)) == len(second), nil
+	return maps.Equal(entriesOf(first), entriesOf(second)), nil
 }
 
 // A PublishedUpdate is one of a set of updates that somebody publishes for many machines, such as Microsoft's of dbx: each machine takes those whose signer

@@ -310,6 +310,13 @@ func TestCertificatesOf2023(t *testing.T) {
 			}
 		}
 	}
+	// A rotation takes the db of the machine as a decision, or does not, in the same way.
+	for name, decided := range map[string]bool{"Microsoft UEFI CA 2023": false, "Windows UEFI CA 2023": false, "Microsoft Option ROM UEFI CA 2023": true} {
+		v := enrolled(t, h).Variables
+		v.DB = append(v.DB, lists(t, secureboot.CertificateList(secureboot.MicrosoftOwner, certs[name]))...)
+		_, err := secureboot.PlanRotation(secureboot.RotationOptions{Machine: v, Old: h, New: &secureboot.Hierarchy{DB: foreignHierarchy(t).DB}, Time: when, NothingMustBoot: true})
+		require.Equal(t, !decided, errors.Is(err, secureboot.ErrOptionROMs), "%s: %v", name, err)
+	}
 	// An image by one is not allowed by the other: the signers of Microsoft's two authorities have issuers of different names.
 	require.NotEqual(t, hex.EncodeToString(certs["Microsoft UEFI CA 2023"].RawSubject), hex.EncodeToString(certs["Microsoft Option ROM UEFI CA 2023"].RawSubject))
 	require.False(t, certs["Microsoft UEFI CA 2023"].PublicKey.(interface{ Equal(crypto.PublicKey) bool }).Equal(certs["Microsoft Option ROM UEFI CA 2023"].PublicKey))

@@ -281,10 +281,11 @@ func CertificateDigestList(owner osmith.GUID, h crypto.Hash, from time.Time, cer
 // FilterSignatureList): entries are equal if type, size, owner and data are. Lists of more that have nothing new vanish.
 func Merge(lists []SignatureList, more ...SignatureList) []SignatureList {
 	merged := append([]SignatureList(nil), lists...)
+	there := entriesOf(lists)
 	for _, l := range more {
 		fresh := SignatureList{Type: l.Type, Header: l.Header}
 		for _, s := range l.Signatures {
-			if !contains(lists, l.Type, s) {
+			if !there[entryKey{l.Type, s.Owner, string(s.Data)}] {
 				fresh.Signatures = append(fresh.Signatures, s)
 			}
 		}
@@ -317,18 +318,20 @@ func without(lists []SignatureList, c *x509.Certificate) []SignatureList {
 	return Without(lists, func(typ osmith.GUID, s Signature) bool { return typ == TypeX509 && string(s.Data) == string(c.Raw) })
 }
 
-func contains(lists []SignatureList, typ osmith.GUID, s Signature) bool {
+// entryKey is what makes entries equal.
+type entryKey struct {
+	typ, owner osmith.GUID
+	data       string
+}
+
+func entriesOf(lists []SignatureList) map[entryKey]bool {
+	all := map[entryKey]bool{}
 	for _, l := range lists {
-		if l.Type != typ {
-			continue
-		}
-		for _, have := range l.Signatures {
-			if have.Owner == s.Owner && bytes.Equal(have.Data, s.Data) {
-				return true
-			}
+		for _, s := range l.Signatures {
+			all[entryKey{l.Type, s.Owner, string(s.Data)}] = true
 		}
 	}
-	return false
+	return all
 }
 
 // containsCertificate looks for a certificate whoever owns it.
