@@ -109,7 +109,7 @@ func (e *CompressedError) Error() string {
 	case e.Payload:
 		return "the payload is compressed with " + e.Format + ": give the version"
 	case known:
-		return "not a PE image: compressed with " + e.Format + ", which decompress.Kernel of package uki/decompress undoes"
+		return "not a PE image: compressed with " + e.Format + ": decompress it first (package uki/decompress does)"
 	}
 	return "not a PE image: compressed with " + e.Format + ": decompress it first"
 }

@@ -84,7 +84,7 @@ func TestProbeUnameRefuses(t *testing.T) {
 		"gzip cut":        {gzipped(t, []byte("x"))[:12], "", "unexpected EOF"},
 		"gzip damaged":    {append(bytes.Clone(z[:200]), make([]byte, 200)...), "", "gzip: "},
 		"gzip header":     {[]byte{0x1f, 0x8b, 7}, "", "gzip: "},
-		"zstd":            {[]byte("\x28\xb5\x2f\xfd...."), "zstd", "not a PE image: compressed with zstd, which decompress.Kernel of package uki/decompress undoes"},
+		"zstd":            {[]byte("\x28\xb5\x2f\xfd...."), "zstd", "not a PE image: compressed with zstd: decompress it first (package uki/decompress does)"},
 		"lz4":             {[]byte("\x02\x21\x4c\x18...."), "lz4", "not a PE image: compressed with lz4: decompress it first"},
 		"zboot zstd":      {zboot("zstd22", []byte("\x28\xb5\x2f\xfd....")), "zstd", "the payload is compressed with zstd: decompress.Uname of package uki/decompress finds the version"},
 		"zboot lzma":      {zboot("lzma", []byte("x")), "lzma", "the payload is compressed with lzma: give the version"},

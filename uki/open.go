@@ -8,6 +8,7 @@ import (
 	"sort"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/kernelimage"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
@@ -86,7 +87,11 @@ func open(src osmith.Source, kind fileKind) (*File, error) {
 	}
 	p, err := pe.Parse(src, src.Size())
 	if err != nil {
-		return nil, formatError(err)
+		bad := formatError(err)
+		if format, err := kernelimage.Compression(src); err == nil && format != "" && errors.Is(bad, ErrNotPE) {
+			bad.Err = &CompressedError{Format: format}
+		}
+		return nil, bad
 	}
 	f := &File{src: src, pe: p, kind: kind, first: make(map[sectionKey]int)}
 	profile := -1

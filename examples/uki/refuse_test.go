@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -26,6 +27,14 @@ func TestRefused(t *testing.T) {
 	write("cut.efi", string(cut[:len(cut)/2]))
 	packed := compressed(t, read(t, path("linux")))
 	write("cut.gz", string(packed[:len(packed)/2]))
+	hole := read(t, path("out.efi"))
+	for at := 64 + 24 + 240; ; at += 40 { // a section with less of the file than lies before the next
+		if string(hole[at:at+7]) == ".linux\x00" {
+			binary.LittleEndian.PutUint32(hole[at+16:], 512)
+			break
+		}
+	}
+	write("hole.efi", string(hole))
 	write("xz", "\xfd7zXZ\x00 and more")
 	write("lz4", "\x02\x21\x4c\x18 and more")
 	t.Setenv("TMPDIR", dir)
@@ -81,6 +90,10 @@ func TestRefused(t *testing.T) {
 		"addon empty":       {[]string{"addon", "-stub", path("addon"), "-o", path("new.efi")}, 2, "nothing that a stub would apply"},
 		"addon no output":   {[]string{"addon", "-cmdline", "x"}, 2, "-o is missing"},
 		"inspect text":      {[]string{"inspect", path("text")}, 1, "not a PE image"},
+		"inspect lz4":       {[]string{"inspect", path("lz4")}, 1, path("lz4") + ": MS-DOS header at 0x0: not a PE image: compressed with lz4: decompress it first"},
+		"check xz":          {[]string{"measure", path("xz")}, 1, "compressed with xz: decompress it first (package uki/decompress does)"},
+		"sign in place":     {[]string{"sign", "-key", path("db.key"), "-cert", path("db.crt"), path("cut.efi")}, 1, path("cut.efi") + ": section "},
+		"sign hole":         {[]string{"sign", "-key", path("db.key"), "-cert", path("db.crt"), path("hole.efi")}, 1, path("hole.efi") + ": section data at "},
 		"inspect empty":     {[]string{"inspect", path("empty")}, 1, path("empty") + ": MS-DOS header"},
 		"inspect kernel":    {[]string{"inspect", path("linux")}, 1, "no .linux section"},
 		"inspect cut":       {[]string{"inspect", path("cut.efi")}, 1, path("cut.efi") + ": "},

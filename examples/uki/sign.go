@@ -66,11 +66,11 @@ func signed(c *cli.Call, name string) error {
 	}
 	sum, err := authenticode.Digest(src, crypto.SHA256)
 	if err != nil {
-		return err
+		return about{name, err}
 	}
 	signatures, err := authenticode.Signatures(src)
 	if err != nil {
-		return err
+		return about{name, err}
 	}
 	return c.Answer(signResult{newHeader(c, name), src.Size(), hex.EncodeToString(sum), describeSignatures(signatures, sum)}, "")
 }

@@ -44,7 +44,7 @@ func verified(c *cli.Call, src *cli.Input, good *authenticode.Signature, err err
 	r := verifyResult{header: newHeader(c, src.Name), Verified: err == nil, Signatures: []signature{}}
 	signatures, listErr := authenticode.Signatures(src)
 	if listErr != nil && err == nil {
-		return listErr
+		return about{src.Name, listErr}
 	}
 	sum, digestErr := authenticode.Digest(src, crypto.SHA256)
 	if digestErr == nil {
@@ -70,7 +70,7 @@ func verified(c *cli.Call, src *cli.Input, good *authenticode.Signature, err err
 	case len(signatures) > 0 && signatures[0].Err != nil:
 		r.Reason = "invalid"
 	default:
-		return err
+		return about{src.Name, err}
 	}
 	r.Error = err.Error()
 	return errors.Join(cli.No{Err: about{src.Name, err}}, c.Answer(r, ""))
