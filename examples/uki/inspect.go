@@ -18,10 +18,21 @@ import (
 
 func inspectFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	assume := addAssume(set)
+	asUkify := set.Bool("ukify-json", false, "print the object that ukify 262 prints with inspect --json=pretty")
 	return func(c *cli.Call, operands []string) error {
+		if *asUkify && c.JSON {
+			return cli.Usagef("-json and -ukify-json: one of them")
+		}
 		src, f, kind, err := openAny(c, operands[0], *assume)
 		if err != nil {
 			return err
+		}
+		if *asUkify {
+			text, err := ukifyJSON(f)
+			if err != nil {
+				return about{src.Name, err}
+			}
+			return c.Answer(nil, text)
 		}
 		finish := c.WatchReads(3 * src.Size())
 		r, err := inspect(c, src, f, kind)

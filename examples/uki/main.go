@@ -9,7 +9,7 @@
 //	uki build -profile TEXT|@F -o F [flags]
 //	uki build -join-pcrsig F -pcrsig TEXT|@F -o F [-secureboot-private-key F -secureboot-certificate F]
 //	uki addon -cmdline TEXT|@F -o F [flags]
-//	uki inspect F [-assume-stub N]
+//	uki inspect F [-assume-stub N] [-ukify-json]
 //	uki check F [-assume-stub N] [ADDON]...
 //	uki measure F [-phases P]... [-profile N] [-pcr-banks LIST] [-assume-stub N]
 //	uki sign -key F -cert F [-o F] F
@@ -30,6 +30,8 @@
 // writes lines {"verb": "build", "done": 4096, "total": 8192} to stderr, in bytes.
 //
 // build signs policies for every way to boot: on a machine that none of the device trees is for, too, which ukify forgets.
+// inspect -ukify-json prints what ukify 262 does with inspect --json=pretty, for scripts that read that.
+//
 // check lists what firmware, boot loaders or the stub would dislike. Errors are a no, and so is what is not known of the stub in the
 // image; warnings are not. -assume-stub is for a stub that does not say its version, or that is newer than this program.
 //
