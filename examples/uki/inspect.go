@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -134,9 +135,7 @@ const maxText = 64 << 10
 
 // plainText is the text of a section that is meant to hold one, "" if it does not.
 func plainText(name string, b []byte) string {
-	switch name {
-	case ".osrel", ".cmdline", ".uname", ".sbat", ".pcrsig", ".pcrpkey", ".profile", ".sdmagic":
-	default:
+	if k := sdstub.SectionOf(name); name != ".sdmagic" && (k == nil || !k.Text) {
 		return ""
 	}
 	b = bytes.TrimRight(b, "\x00")

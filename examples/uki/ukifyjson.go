@@ -7,20 +7,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// The sections that ukify 262 shows unasked, and those of them whose content it prints (ukify, DEFAULT_SECTIONS_TO_SHOW).
-var (
-	ukifyBinary = []string{".linux", ".initrd", ".ucode", ".splash", ".dtb", ".dtbauto", ".hwids", ".efifw", ".sbom"}
-	ukifyText   = []string{".cmdline", ".osrel", ".uname", ".pcrpkey", ".pcrsig", ".sbat", ".profile"}
-	// ukifyLists are always arrays; others are, if a profile has several of them (ukify, MULTI_INSTANCE_SECTIONS).
-	ukifyLists = []string{".dtbauto", ".efifw"}
-)
+// ukifyMore is what ukify 262 shows unasked besides the sections that the stub knows.
+const ukifyMore = ".sbom"
 
 // maxUkifyText bounds a section whose content is printed.
 const maxUkifyText = 16 << 20
@@ -52,8 +47,9 @@ func (p *ukifyProfile) add(name string, s ukifySection) {
 func (p *ukifyProfile) members() (out []string, err error) {
 	for _, name := range p.names {
 		var value any = p.sections[name]
-		if list := p.sections[name]; len(list) == 1 && !slices.Contains(ukifyLists, name) {
-			value = list[0]
+		// What may repeat is always an array; others are, if a profile has several of them.
+		if k := sdstub.SectionOf(name); len(p.sections[name]) == 1 && (k == nil || !k.Repeats) {
+			value = p.sections[name][0]
 		}
 		key, err := json.Marshal(name)
 		if err != nil {
@@ -76,11 +72,12 @@ func ukifyJSON(f *uki.File) (string, error) {
 	type place struct{ offset, rawSize, size int64 }
 	known := make(map[place]ukifySection)
 	for i, s := range f.Sections() {
-		text := slices.Contains(ukifyText, s.Name)
+		k := sdstub.SectionOf(s.Name)
+		text := k != nil && k.Text
 		if s.Name == ".profile" {
 			profiles = append(profiles, new(ukifyProfile))
 		}
-		if !text && !slices.Contains(ukifyBinary, s.Name) {
+		if k == nil && s.Name != ukifyMore {
 			continue
 		}
 		at := place{s.Offset, s.RawSize, s.Size}

@@ -9,6 +9,7 @@ type Section struct {
 	Repeats  bool // more than one instance per profile; the stub picks by hardware
 	Override bool // an instance in a profile takes the place of the one shared by all profiles
 	Addon    int  // first release whose stub applies it when an add-on carries it; 0: none does
+	Text     bool // its content is text: what ukify 262 prints of it (ukify, DEFAULT_SECTIONS_TO_SHOW)
 }
 
 // sections is the one table of sections. Its order is the canonical one, in which the stub measures whatever the order in the
@@ -25,17 +26,17 @@ type Section struct {
 //     255, 257 and 262, load_addons.
 var sections = []Section{
 	{Name: ".linux", Rank: 9, Since: 252, Measured: true, Override: true},
-	{Name: ".osrel", Rank: 1, Since: 252, Measured: true, Override: true},
-	{Name: ".cmdline", Rank: 2, Since: 252, Measured: true, Override: true, Addon: 254},
+	{Name: ".osrel", Rank: 1, Since: 252, Measured: true, Override: true, Text: true},
+	{Name: ".cmdline", Rank: 2, Since: 252, Measured: true, Override: true, Addon: 254, Text: true},
 	{Name: ".initrd", Rank: 10, Since: 252, Measured: true, Override: true, Addon: 257},
 	{Name: ".ucode", Rank: 12, Since: 256, Measured: true, Override: true, Addon: 257},
 	{Name: ".splash", Rank: 7, Since: 252, Measured: true, Override: true},
 	{Name: ".dtb", Rank: 3, Since: 252, Measured: true, Override: true, Addon: 255},
-	{Name: ".uname", Rank: 6, Since: 254, Measured: true, Override: true},
-	{Name: ".sbat", Rank: 14, Since: 254, Measured: true, Override: true},
-	{Name: ".pcrsig", Rank: 16, Since: 252, Override: true}, // signatures over PCR 11 cannot be in it
-	{Name: ".pcrpkey", Rank: 8, Since: 252, Measured: true, Override: true},
-	{Name: ".profile", Rank: 15, Since: 257, Measured: true},
+	{Name: ".uname", Rank: 6, Since: 254, Measured: true, Override: true, Text: true},
+	{Name: ".sbat", Rank: 14, Since: 254, Measured: true, Override: true, Text: true},
+	{Name: ".pcrsig", Rank: 16, Since: 252, Override: true, Text: true}, // signatures over PCR 11 cannot be in it
+	{Name: ".pcrpkey", Rank: 8, Since: 252, Measured: true, Override: true, Text: true},
+	{Name: ".profile", Rank: 15, Since: 257, Measured: true, Text: true},
 	{Name: ".dtbauto", Rank: 4, Since: 257, Measured: true, Repeats: true, Override: true, Addon: 257},
 	{Name: ".hwids", Rank: 5, Since: 257, Measured: true, Override: true},
 	{Name: ".efifw", Rank: 11, Since: 258, Measured: true, Repeats: true, Override: true},
