@@ -42,6 +42,9 @@ type Machine struct {
 	// Memory in MiB; 0 means 512.
 	Memory int
 
+	// BootVariables boots what BootOrder says, in that order, and only then the disk by itself.
+	BootVariables bool
+
 	// Kernel boots a kernel directly from the host's files instead of the disk.
 	Kernel, Initrd, Cmdline string
 	// NoFirmware leaves UEFI out (SeaBIOS takes over); with Kernel only.

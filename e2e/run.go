@@ -54,9 +54,11 @@ func (m *Machine) arguments() []string {
 			"-drive", "if=pflash,unit=1,format=raw,file="+escape(m.varsFile()))
 	}
 	if m.Disk != "" {
-		args = append(args,
-			"-drive", "if=none,id=disk,format=raw,file="+escape(m.Disk),
-			"-device", "virtio-blk-pci,drive=disk,bootindex=0")
+		device := "virtio-blk-pci,drive=disk"
+		if !m.BootVariables { // with an index, OVMF drops the other entries of BootOrder
+			device += ",bootindex=0"
+		}
+		args = append(args, "-drive", "if=none,id=disk,format=raw,file="+escape(m.Disk), "-device", device)
 	}
 	if m.Kernel != "" {
 		args = append(args, "-kernel", m.Kernel, "-initrd", m.Initrd, "-append", m.Cmdline)

@@ -155,6 +155,12 @@ func reportAndStop(r *report.Report, args map[string]string) error {
 		}
 	}
 
+	if dir := args["osmith.writes"]; dir != "" {
+		if err := writeVariables(r, dir); err != nil {
+			return err
+		}
+	}
+
 	lines, err := report.Encode(r)
 	if err != nil {
 		return err

@@ -3,6 +3,9 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -44,6 +47,92 @@ func appendVariable(r *report.Report, file string) error {
 		}
 		return f.Close()
 	})
+}
+
+// writeVariables hands each file of a directory on the ESP to the firmware, in the order of their names, such as 007-dbx: number, variable; attributes
+// and data as efivarfs has them.
+func writeVariables(r *report.Report, dir string) error {
+	return withESP(r, func(esp string) error {
+		files, err := os.ReadDir(path.Join(esp, dir))
+		if err != nil {
+			return err
+		}
+		before, err := keyVariables()
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			_, name, ok := strings.Cut(f.Name(), "-")
+			if !ok {
+				return fmt.Errorf("osmith.writes=%s: %s: want a name as 007-dbx", dir, f.Name())
+			}
+			data, err := os.ReadFile(path.Join(esp, dir, f.Name()))
+			if err != nil {
+				return err
+			}
+			w := report.Write{Name: f.Name(), Changed: map[string]string{}}
+			if err := writeVariable(name, data); err != nil {
+				w.Error = err.Error()
+			}
+			after, err := keyVariables()
+			if err != nil {
+				return err
+			}
+			for name, sum := range after {
+				if before[name] != sum {
+					w.Changed[name] = sum
+				}
+			}
+			for name := range before {
+				if _, ok := after[name]; !ok {
+					w.Changed[name] = ""
+				}
+			}
+			before = after
+			r.Writes = append(r.Writes, w)
+		}
+		return nil
+	})
+}
+
+func writeVariable(name string, data []byte) error {
+	vendor := securityVendor
+	if name == "PK" || name == "KEK" {
+		vendor = globalVendor
+	}
+	variable := path.Join(efivars, name+"-"+vendor)
+	if err := mutable(variable); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(variable, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data) // in one write, as the kernel wants it
+	return errors.Join(err, f.Close())
+}
+
+// keyVariables are the digests of the variables of Secure Boot that exist.
+func keyVariables() (map[string]string, error) {
+	out := map[string]string{}
+	for _, name := range []string{"SecureBoot", "SetupMode", "PK", "KEK", "db", "dbx", "dbt", "dbr"} {
+		vendor := securityVendor
+		if !strings.HasPrefix(name, "db") {
+			vendor = globalVendor
+		}
+		b, err := os.ReadFile(path.Join(efivars, name+"-"+vendor))
+		switch {
+		case os.IsNotExist(err) || err == nil && len(b) == 0, errors.Is(err, unix.EIO): // efivarfs keeps a file for a write that failed
+			continue
+		case err != nil:
+			return nil, err
+		case len(b) < 4:
+			return nil, fmt.Errorf("variable %s: %d bytes", name, len(b))
+		}
+		sum := sha256.Sum256(b[4:])
+		out[name] = hex.EncodeToString(sum[:])
+	}
+	return out, nil
 }
 
 // immutable is FS_IMMUTABLE_FL of linux/fs.h.

@@ -25,9 +25,19 @@ type Report struct {
 	// variable that does not exist is absent.
 	Variables map[string][]byte
 
+	// Writes are what became of osmith.writes=, in its order.
+	Writes []Write
+
 	Verity *Verity // nil when the report comes from the initrd (no root asked for)
 	Root   *Root   // nil likewise
 	Bless  Bless
+}
+
+// A Write is one write of a firmware variable, and what it changed.
+type Write struct {
+	Name    string            // of the file
+	Error   string            // "": the firmware took it
+	Changed map[string]string // SHA-256 of the variables SecureBoot, SetupMode, PK, KEK and db* that are others now, in hexadecimal; "": it is gone
 }
 
 // PCRs maps the kernel's name of a bank ("sha256") to its 24 values.

@@ -112,7 +112,7 @@ type updateRow struct {
 // Variable/RuntimeDxe). Real updates of KEK were tried on OVMF besides, see testdata/README.md.
 var updateRows = []updateRow{
 	{FirmwareEDK2Stable202608, edk2.Options{}},
-	{FirmwareEDK2Stable202211, edk2.Options{NoEC: true, OnlySHA256: true, NoContentInfo: true, NoEmptyCertificates: true, LooseAppend: true}},
+	{FirmwareEDK2Stable202211, edk2.Options{NoEC: true, OpenSSL11: true, OnlySHA256: true, NoContentInfo: true, NoEmptyCertificates: true, LooseAppend: true}},
 }
 
 // applyRows asks the row that was named, and the others whether they differ.
@@ -260,7 +260,7 @@ func (r updateRow) admit(v osmith.FirmwareVariables, u *rawAuth, p Pending) erro
 		if err := r.checkPayload(p.Variable, a.Payload); err != nil {
 			return err
 		}
-		own, err := edk2.Certificates(a.Payload, x509Lists)
+		own, err := edk2.Certificates(a.Payload, x509Lists, r.options)
 		if err != nil {
 			return err
 		}
@@ -298,7 +298,7 @@ func (r updateRow) admitDBR(v osmith.FirmwareVariables, a *Auth, p Pending, setu
 
 // signedByPK says why an update is not signed by the certificate in PK itself, nil if it is.
 func (r updateRow) signedByPK(v osmith.FirmwareVariables, a *Auth, p Pending) error {
-	pk, err := edk2.Certificates(v.PK, x509Lists)
+	pk, err := edk2.Certificates(v.PK, x509Lists, r.options)
 	if err != nil {
 		return fmt.Errorf("%w: PK: %w", ErrUntrusted, err)
 	}
@@ -316,7 +316,7 @@ func (r updateRow) signedByPK(v osmith.FirmwareVariables, a *Auth, p Pending) er
 
 // signedByKEK says why no certificate in KEK leads to the signer of an update, nil if one does. notPK is why PK has not signed it.
 func (r updateRow) signedByKEK(v osmith.FirmwareVariables, a *Auth, p Pending, notPK error) error {
-	kek, open := edk2.Certificates(v.KEK, x509Lists)
+	kek, open := edk2.Certificates(v.KEK, x509Lists, r.options)
 	err := a.verify(p, kek, r.options, "want one that a certificate in KEK leads to")
 	switch {
 	case err == nil:

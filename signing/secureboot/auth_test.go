@@ -109,7 +109,7 @@ func TestUpdateJoin(t *testing.T) {
 }
 
 // Every byte of an update counts, and every bit of its headers, but those that firmware does not look at: the revision, the versions of the message and
-// its signer, and whether letters of the issuer's name are capitals.
+// its signer, whether letters of the issuer's name are capitals, and the signature algorithm, since the key tells it.
 func TestAuthTampered(t *testing.T) {
 	h := hierarchy(t)
 	b, err := secureboot.Update{Variable: "db", Payload: lists(t, secureboot.CertificateList(owner, h.DB.Cert)), Time: when}.Sign(h.KEK.Key, h.KEK.Cert)
@@ -119,11 +119,12 @@ func TestAuthTampered(t *testing.T) {
 	require.NoError(t, err)
 	issuer := bytes.LastIndex(b, h.KEK.Cert.RawIssuer)
 	version := bytes.LastIndex(b[:issuer], []byte{2, 1, 1}) + 2
+	algorithm := issuer + bytes.Index(b[issuer:], []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1}) // nine bytes, and the tag of what follows
 	for i := 0; i < 8*len(b); {
 		bad := bytes.Clone(b)
 		bad[i/8] ^= 1 << (i % 8)
 		letter := i/8 > issuer && i/8 < issuer+len(h.KEK.Cert.RawIssuer) && i%8 == 5 && unicode.IsLetter(rune(b[i/8]))
-		overlooked := letter || slices.Contains([]int{20, 21, 46, version}, i/8)
+		overlooked := letter || i/8 >= algorithm && i/8 < algorithm+10 || slices.Contains([]int{20, 21, 46, version}, i/8)
 		if _, err := secureboot.VerifyAuth(secureboot.Pending{Variable: "db", Auth: bad}, trusted); err == nil && !overlooked {
 			t.Fatalf("accepted with bit %d of byte %d changed (0x%02x)", i%8, i/8, b[i/8])
 		}

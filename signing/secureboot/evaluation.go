@@ -109,7 +109,7 @@ func warnings(v osmith.FirmwareVariables) (texts []string) {
 		if _, err := parseLists(s.data); err != nil {
 			texts = append(texts, fmt.Sprintf("%s cannot be parsed: %v", s.name, err))
 		}
-		certs, _ := edk2.Certificates(s.data, x509Lists) // those before the place where it cannot
+		certs, _ := edk2.Certificates(s.data, x509Lists, edk2.Options{}) // those before the place where it cannot
 		for _, raw := range certs {
 			c, err := x509.ParseCertificate(raw.Raw)
 			if err != nil {

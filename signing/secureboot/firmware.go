@@ -37,7 +37,7 @@ type firmwareRow struct {
 
 var firmwareRows = []firmwareRow{
 	edk2Row{FirmwareEDK2Stable202608, edk2.Options{}, []crypto.Hash{crypto.SHA512, crypto.SHA384, crypto.SHA256, crypto.SHA1}}.row(),
-	edk2Row{FirmwareEDK2Stable202211, edk2.Options{NoEC: true}, []crypto.Hash{crypto.SHA256}}.row(),
+	edk2Row{FirmwareEDK2Stable202211, edk2.Options{NoEC: true, OpenSSL11: true}, []crypto.Hash{crypto.SHA256}}.row(),
 	ubootRow{name: FirmwareUBoot202610}.row(),
 	ubootRow{name: FirmwareUBoot202501, dbxDigestsCrash: true}.row(),
 	ubootRow{name: FirmwareUBootLegacy, legacy: true}.row(),

@@ -202,8 +202,8 @@ func (h *handler) signature(i int, message []byte) *Verdict {
 		r := unknown(RuleDigestNotGiven, "the %v digest of the image, which signature %d is about, was not given", hash, i)
 		return &r
 	}
-	wrapped, notWrapped := edk2.Parse(message) // AuthenticodeVerify wants a ContentInfo, what looks for signers does not
-	m, bad := edk2.ParseSignedData(message)
+	wrapped, notWrapped := h.row.options.Parse(message) // AuthenticodeVerify wants a ContentInfo, what looks for signers does not
+	m, bad := h.row.options.ParseSignedData(message)
 	var signers []*edk2.Certificate
 	if bad == nil {
 		signers, bad = m.SignerCertificates()
@@ -236,7 +236,7 @@ func (h *handler) forbidden(i int, wrapped *edk2.Message, notWrapped error, m *e
 			continue
 		}
 		for _, e := range l.Signatures {
-			c, err := edk2.ParseCertificate(e.Data)
+			c, err := h.row.options.ParseCertificate(e.Data)
 			if err != nil {
 				h.openDBX = append(h.openDBX, fmt.Sprintf("dbx has a certificate that cannot be read: %v", err))
 				continue
@@ -305,7 +305,7 @@ func (h *handler) allowed(i int, m *edk2.Message, err error, signers []*edk2.Cer
 			continue
 		}
 		for k := range l.Signatures {
-			root, err := edk2.ParseCertificate(l.Signatures[k].Data)
+			root, err := h.row.options.ParseCertificate(l.Signatures[k].Data)
 			if edk2.IsUnknown(err) {
 				h.open = append(h.open, fmt.Sprintf("a certificate in db: %v", err))
 			}

@@ -21,6 +21,7 @@ type Certificate struct {
 	outerAlgorithm                    []byte
 	signatureOID, signatureParameters []byte
 	signature                         []byte
+	unusedBits                        byte // of the signature
 	v1                                bool
 	selfIssued                        bool
 	extensions
@@ -36,8 +37,9 @@ type extensions struct {
 	authorityKeyID  []byte
 	authoritySerial []byte   // content of the INTEGER
 	authorityNames  [][]byte // directory names, as compared
-	critical        string   // a critical extension that is not handled
-	nameConstraints bool
+	alternative     [][]byte // of subjectAltName: GeneralNames, DER
+	constrained     *nameConstraints
+	critical        string // a critical extension that is not handled
 	proxy           bool
 	netscapeCA      bool
 	moduleSigning   bool   // extendedKeyUsage has the purpose of signing kernel modules
@@ -47,8 +49,11 @@ type extensions struct {
 // maxExtensions bounds what is looked at.
 const maxExtensions = 256
 
+// ParseCertificate reads a certificate as the newest build does.
+func ParseCertificate(der []byte) (*Certificate, error) { return Options{}.ParseCertificate(der) }
+
 // ParseCertificate reads a certificate as d2i_X509 does: what follows it is not looked at.
-func ParseCertificate(der []byte) (*Certificate, error) {
+func (o Options) ParseCertificate(der []byte) (*Certificate, error) {
 	r := &reader{b: der}
 	outer := r.take(tagSequence, "certificate")
 	c := &Certificate{Raw: outer.full, extensions: extensions{pathLength: -1}}
@@ -62,7 +67,7 @@ func ParseCertificate(der []byte) (*Certificate, error) {
 		}
 		c.outerAlgorithm = e.full
 	}
-	c.signatureOID, c.signatureParameters = in.algorithm("signature algorithm")
+	c.signatureOID, c.signatureParameters = in.algorithm("signature algorithm", o)
 	bits := in.take(tagBits, "signature")
 	in.end("certificate")
 	if in.err != nil {
@@ -71,22 +76,22 @@ func ParseCertificate(der []byte) (*Certificate, error) {
 	if len(bits.body) == 0 || bits.body[0] > 7 {
 		return nil, errors.New("signature: want a BIT STRING with at most 7 unused bits")
 	}
-	c.signature = bits.body[1:]
-	return c, c.parseTBS(tbs.body)
+	c.signature, c.unusedBits = bits.body[1:], bits.body[0]
+	return c, c.parseTBS(tbs.body, o)
 }
 
-func (c *Certificate) parseTBS(b []byte) error {
+func (c *Certificate) parseTBS(b []byte, o Options) error {
 	r := &reader{b: b}
-	version := byte(0)
+	c.v1 = true
 	if r.is(tagContext0) {
-		v := (&reader{b: r.any("version").body}).take(tagInteger, "version")
-		if len(v.body) != 1 {
-			return unknown("a certificate version of %d bytes", len(v.body))
+		in := &reader{b: r.any("version").body}
+		v := in.integer("version")
+		if in.err != nil {
+			return in.err
 		}
-		version = v.body[0]
+		c.v1 = bytes.Equal(v, []byte{0})
 	}
-	c.v1 = version == 0
-	c.Serial = r.take(tagInteger, "serial number").body
+	c.Serial = r.integer("serial number")
 	if r.is(tagSequence) {
 		e, _, err := next(r.b)
 		if err != nil {
@@ -94,7 +99,7 @@ func (c *Certificate) parseTBS(b []byte) error {
 		}
 		c.innerAlgorithm = e.full
 	}
-	r.algorithm("signature algorithm")
+	r.algorithm("signature algorithm", o)
 	c.RawIssuer = r.take(tagSequence, "issuer").full
 	validity := r.take(tagSequence, "validity")
 	c.RawSubject = r.take(tagSequence, "subject").full
@@ -102,13 +107,15 @@ func (c *Certificate) parseTBS(b []byte) error {
 	if r.err != nil {
 		return r.err
 	}
-	if len(c.Serial) == 0 {
-		return errors.New("serial number: it has no bytes, want at least one")
-	}
 	times := &reader{b: validity.body}
 	for range 2 {
-		if e := times.any("validity"); times.err == nil && e.tag != 0x17 && e.tag != 0x18 {
-			return fmt.Errorf("validity: tag 0x%02x, want a UTCTime (0x17) or GeneralizedTime (0x18)", e.tag)
+		if e := times.any("validity"); times.err == nil {
+			if e.tag != tagUTCTime && e.tag != tagGeneralizedTime {
+				return fmt.Errorf("validity: tag 0x%02x, want a UTCTime (0x17) or GeneralizedTime (0x18)", e.tag)
+			}
+			if err := o.timeLength(e); err != nil {
+				return fmt.Errorf("validity: %w", err)
+			}
 		}
 	}
 	times.end("validity")
@@ -123,7 +130,7 @@ func (c *Certificate) parseTBS(b []byte) error {
 		return fmt.Errorf("subject: %w", err)
 	}
 	c.selfIssued = bytes.Equal(c.issuer, c.subject)
-	if c.key, err = parseKey(spki.full); err != nil {
+	if c.key, err = o.parseKey(spki.full); err != nil {
 		return err
 	}
 	for _, tag := range []byte{tagPrimitive | 1, tagPrimitive | 2} { // unique identifiers
@@ -138,7 +145,7 @@ func (c *Certificate) parseTBS(b []byte) error {
 		if list.err != nil {
 			return list.err
 		}
-		if err := c.parseExtensions(all.body); err != nil {
+		if err := c.parseExtensions(all.body, o); err != nil {
 			return err
 		}
 	}
@@ -166,6 +173,7 @@ const (
 var (
 	oidProxy          = []byte{0x2b, 6, 1, 5, 5, 7, 1, 14}
 	oidModuleSigning  = []byte{0x2b, 6, 1, 4, 1, 0x92, 8, 16, 1, 2}
+	oidOCSPNoCheck    = []byte{0x2b, 6, 1, 5, 5, 7, 0x30, 1, 5} // since OpenSSL 3
 	oidNetscapeType   = []byte{0x60, 0x86, 0x48, 1, 0x86, 0xf8, 0x42, 1, 1}
 	handledExtensions = map[byte]bool{
 		extKeyUsage: true, extSubjectAltName: true, extBasicConstraints: true, extNameConstraints: true, extCRLPoints: true, extPolicies: true,
@@ -173,42 +181,72 @@ var (
 	}
 )
 
-func (c *Certificate) parseExtensions(b []byte) error {
-	seen := map[string]bool{}
+// cachedExtensions are those of arc 2.5.29 that are decoded before a chain is judged (x509v3_cache_extensions): one that is malformed or there
+// twice makes the certificate invalid. Others are not decoded.
+var cachedExtensions = map[byte]bool{
+	extBasicConstraints: true, extKeyUsage: true, extExtendedKeyUsage: true, extSubjectKeyID: true, extAuthorityKeyID: true, extSubjectAltName: true,
+	extNameConstraints: true, extCRLPoints: true,
+}
+
+// extension takes one Extension.
+func (r *reader) extension() (id []byte, critical bool, value []byte, err error) {
+	in := &reader{b: r.take(tagSequence, "extension").body, err: r.err}
+	id = in.oid("extension").body
+	if in.is(tagBoolean) {
+		critical = in.boolean("extension")
+	}
+	value = in.take(tagOctets, "extension").body
+	in.end("extension")
+	return id, critical, value, in.err
+}
+
+// checkExtensions checks the form of extensions whose values do not matter.
+func checkExtensions(b []byte) error {
 	for r := (&reader{b: b}); len(r.b) > 0; {
-		if len(seen) == maxExtensions {
+		if _, _, _, err := r.extension(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Certificate) parseExtensions(b []byte, o Options) error {
+	seen := map[string]bool{}
+	count := 0
+	for r := (&reader{b: b}); len(r.b) > 0; {
+		if count++; count > maxExtensions {
 			return unknown("more than %d extensions in a certificate", maxExtensions)
 		}
-		e := r.take(tagSequence, "extension")
-		in := &reader{b: e.body, err: r.err}
-		id := in.take(tagOID, "extension").body
-		critical := false
-		if in.is(tagBoolean) {
-			v := in.any("extension").body
-			critical = len(v) == 1 && v[0] != 0
-		}
-		value := in.take(tagOctets, "extension").body
-		in.end("extension")
-		if in.err != nil {
-			return in.err
+		id, critical, value, err := r.extension()
+		if err != nil {
+			return err
 		}
 		known := len(id) == 3 && id[0] == 0x55 && id[1] == 0x1d
 		switch {
 		case known && handledExtensions[id[2]], bytes.Equal(id, oidProxy), bytes.Equal(id, oidNetscapeType):
+		case bytes.Equal(id, oidOCSPNoCheck) && !o.OpenSSL11:
 		case critical:
 			c.critical = oidText(id)
 		}
+		if known && !cachedExtensions[id[2]] || !known && !bytes.Equal(id, oidProxy) && !bytes.Equal(id, oidNetscapeType) {
+			continue
+		}
 		if seen[string(id)] {
-			c.invalid = "an extension is there twice"
+			c.invalid = "it has the extension " + oidText(id) + " twice"
 		}
 		seen[string(id)] = true
 		switch {
 		case bytes.Equal(id, oidProxy):
 			c.proxy = true
 		case bytes.Equal(id, oidNetscapeType):
-			c.netscapeCA = true
-		case known:
-			if err := c.parseExtension(id[2], value); IsUnknown(err) {
+			in := &reader{b: value}
+			v := in.take(tagBits, "netscape certificate type").body
+			if in.err != nil || len(v) == 0 {
+				c.invalid = "netscape certificate type: no bit string"
+			}
+			c.netscapeCA = len(v) > 1 && v[1]&0x07 != 0
+		default:
+			if err := c.parseExtension(id[2], value, o); IsUnknown(err) {
 				return err
 			} else if err != nil {
 				c.invalid = err.Error()
@@ -218,7 +256,7 @@ func (c *Certificate) parseExtensions(b []byte) error {
 	return nil
 }
 
-func (c *Certificate) parseExtension(id byte, value []byte) error {
+func (c *Certificate) parseExtension(id byte, value []byte, o Options) error {
 	r := &reader{b: value}
 	switch id {
 	case extBasicConstraints:
@@ -226,15 +264,15 @@ func (c *Certificate) parseExtension(id byte, value []byte) error {
 		in := &reader{b: e.body, err: r.err}
 		c.constraints = true
 		if in.is(tagBoolean) {
-			v := in.any("basicConstraints").body
-			c.ca = len(v) == 1 && v[0] != 0
+			c.ca = in.boolean("basicConstraints")
 		}
 		if in.is(tagInteger) {
-			v := in.any("basicConstraints").body
+			v := in.integer("basicConstraints")
 			switch {
-			case len(v) == 0 || v[0] >= 0x80 || !c.ca:
+			case in.err != nil:
+			case v[0] >= 0x80 || !c.ca && o.OpenSSL11:
 				return errors.New("basicConstraints: a path length that is negative, or of a certificate that is no authority")
-			case len(minimal(v)) > 3:
+			case len(v) > 3:
 				c.pathLength = 1 << 20
 			default:
 				c.pathLength = 0
@@ -247,10 +285,14 @@ func (c *Certificate) parseExtension(id byte, value []byte) error {
 		return in.err
 	case extKeyUsage:
 		v := r.take(tagBits, "keyUsage").body
-		if r.err != nil || len(v) < 2 {
+		if r.err != nil || len(v) == 0 || v[0] > 7 || len(v) == 1 && v[0] != 0 {
+			return errors.New("keyUsage: no bit string")
+		}
+		v = v[1:]
+		c.usage, c.certSign = true, len(v) > 0 && v[0]&0x04 != 0
+		if !o.OpenSSL11 && len(bytes.Trim(v[:min(len(v), 2)], "\x00")) == 0 {
 			return errors.New("keyUsage: a BIT STRING without bits")
 		}
-		c.usage, c.certSign = true, v[1]&0x04 != 0
 		return nil
 	case extSubjectKeyID:
 		c.keyID = r.take(tagOctets, "subjectKeyIdentifier").body
@@ -258,15 +300,41 @@ func (c *Certificate) parseExtension(id byte, value []byte) error {
 	case extAuthorityKeyID:
 		return c.parseAuthority(value)
 	case extNameConstraints:
-		c.nameConstraints = true
+		var err error
+		c.constrained, err = parseNameConstraints(value)
+		return err
+	case extSubjectAltName:
+		e := r.take(tagSequence, "subjectAltName")
+		if r.err != nil {
+			return r.err
+		}
+		for in := (&reader{b: e.body}); len(in.b) > 0; {
+			n := in.any("subjectAltName")
+			if in.err != nil {
+				return in.err
+			}
+			if err := checkGeneralName(n); err != nil {
+				return fmt.Errorf("subjectAltName: %w", err)
+			}
+			c.alternative = append(c.alternative, n.full)
+		}
 	case extExtendedKeyUsage:
 		e := r.take(tagSequence, "extendedKeyUsage")
-		for in := (&reader{b: e.body, err: r.err}); in.err == nil && len(in.b) > 0; {
-			c.moduleSigning = bytes.Equal(in.take(tagOID, "purpose").body, oidModuleSigning) || c.moduleSigning
+		for in := (&reader{b: e.body, err: r.err}); len(in.b) > 0 || in.err != nil; {
+			c.moduleSigning = bytes.Equal(in.oid("extendedKeyUsage").body, oidModuleSigning) || c.moduleSigning
+			if in.err != nil {
+				return in.err
+			}
 		}
-		return r.err
-	case extSubjectAltName, extCRLPoints:
-		r.take(tagSequence, "extension")
+	case extCRLPoints:
+		e := r.take(tagSequence, "crlDistributionPoints")
+		if r.err == nil && len(e.body) > 0 {
+			for in := (&reader{b: e.body}); len(in.b) > 0; {
+				if in.take(tagSequence, "crlDistributionPoints"); in.err != nil {
+					return in.err
+				}
+			}
+		}
 		return r.err
 	}
 	return nil
@@ -286,7 +354,10 @@ func (c *Certificate) parseAuthority(value []byte) error {
 			if names.err != nil {
 				return names.err
 			}
-			if n.tag == 0xa4 { // directoryName
+			if err := checkGeneralName(n); err != nil {
+				return fmt.Errorf("authorityKeyIdentifier: %w", err)
+			}
+			if n.tag == tagDirectoryName {
 				name, err := canonicalName(n.body)
 				if err != nil {
 					return err
@@ -296,7 +367,11 @@ func (c *Certificate) parseAuthority(value []byte) error {
 		}
 	}
 	if in.is(tagPrimitive | 2) {
-		c.authoritySerial = in.any("authorityKeyIdentifier").body
+		v := in.any("authorityKeyIdentifier").body
+		if in.err == nil && (len(v) == 0 || len(minimal(v)) != len(v)) {
+			return errors.New("authorityKeyIdentifier: a serial number that is no INTEGER")
+		}
+		c.authoritySerial = v
 	}
 	in.end("authorityKeyIdentifier")
 	return in.err

@@ -2,11 +2,10 @@ package edk2
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 )
 
-// Options are what differs between builds of edk2.
+// Options are what differs between builds of edk2. The zero value is the newest.
 type Options struct {
 	// NoEC says that the build has no elliptic curves: signatures by such keys are never valid.
 	NoEC bool
@@ -19,14 +18,31 @@ type Options struct {
 
 	// LooseAppend says that an append overlooks malformed lists.
 	LooseAppend bool
+
+	// OpenSSL11 says that it has OpenSSL 1.1.1, not 3: that takes short times and an empty keyUsage, but no path length of a certificate
+	// that is no authority, and no critical id-pkix-ocsp-nocheck.
+	OpenSSL11 bool
+}
+
+// timeLength refuses times that are too short (OpenSSL 3, asn1_ex_c2i).
+func (o Options) timeLength(e element) error {
+	want := map[byte]int{tagUTCTime: 13, tagGeneralizedTime: 15}[e.tag]
+	if !o.OpenSSL11 && len(e.body) < want {
+		return fmt.Errorf("a time of %d characters, want at least %d", len(e.body), want)
+	}
+	return nil
 }
 
 // maxDepth is OpenSSL's default of intermediate certificates.
 const maxDepth = 100
 
-// issued is X509_check_issued: by names, key identifiers and key usage, not by the signature.
+// issued is X509_check_issued: by names, key identifiers and key usage, not by the signature. A certificate that is invalid issues nothing, and is issued
+// by none (ossl_x509_likely_issued), but in db itself it is found all the same, and not asked further what it is good for. Lenovo has such a platform key,
+// with two keyUsage.
 func issued(c, issuer *Certificate) bool {
 	switch {
+	case c.invalid != "" || issuer.invalid != "":
+		return false
 	case !bytes.Equal(c.issuer, issuer.subject):
 		return false
 	case c.authorityKeyID != nil && issuer.keyID != nil && !bytes.Equal(c.authorityKeyID, issuer.keyID):
@@ -82,19 +98,14 @@ func chain(leaf *Certificate, others []*Certificate, anchor *Certificate, o Opti
 	}
 	// The last resort is a direct match of the leaf. What was put behind it stays in the path, and is checked.
 	if !trusted && !bytes.Equal(leaf.Raw, anchor.Raw) {
+		for _, c := range append([]*Certificate{leaf, anchor}, others...) {
+			if c.invalid != "" {
+				return nil, fmt.Errorf("no path leads from the signer %q to the certificate %q, where %q is malformed: %s", leaf.Subject(), anchor.Subject(), c.Subject(), c.invalid)
+			}
+		}
 		return nil, fmt.Errorf("no path leads from the signer %q to the certificate %q", leaf.Subject(), anchor.Subject())
 	}
-	return path, checkPath(path, o, bytes.Equal(leaf.Raw, anchor.Raw) && onlyCertificate(leaf, others))
-}
-
-// onlyCertificate reports whether a message carries no certificate but one.
-func onlyCertificate(c *Certificate, all []*Certificate) bool {
-	for _, other := range all {
-		if !bytes.Equal(other.Raw, c.Raw) {
-			return false
-		}
-	}
-	return true
+	return path, checkPath(path, o)
 }
 
 func contains(path []*Certificate, c *Certificate) bool {
@@ -107,18 +118,12 @@ func contains(path []*Certificate, c *Certificate) bool {
 }
 
 // checkPath checks extensions, path lengths and signatures.
-//
-// direct says that the signer's certificate is trusted itself and that no other could stand behind it. Then a malformed extension does not matter: OpenSSL
-// takes the certificate for one that nobody has issued (ossl_x509_likely_issued), finds it in its store all the same, and does not ask further what a certificate
-// is good for that may be used for anything (check_purpose, without X509_V_FLAG_X509_STRICT). Lenovo has such a platform key, with two keyUsage.
-func checkPath(path []*Certificate, o Options, direct bool) error {
+func checkPath(path []*Certificate, o Options) error {
 	var open error // what the model does not know; a definite refusal comes first
 	length := 0
 	for i, c := range path {
 		name := fmt.Sprintf("%s certificate %q", [...]string{"the signer's", "an issuer's"}[min(i, 1)], c.Subject())
 		switch {
-		case c.invalid != "" && !direct:
-			open = errors.Join(open, unknown("%s is malformed: %s", name, c.invalid))
 		case c.critical != "":
 			return fmt.Errorf("%s has the critical extension %s, which OpenSSL does not handle: issue it anew without", name, c.critical)
 		case c.proxy:
@@ -131,7 +136,7 @@ func checkPath(path []*Certificate, o Options, direct bool) error {
 		case ca == 0:
 			return fmt.Errorf("%s is not one of an authority: its basicConstraints or keyUsage do not let it issue others", name)
 		case ca > 1 && i+1 < len(path):
-			open = unknown("the intermediate certificate %q without basicConstraints", c.Subject())
+			return fmt.Errorf("%s has no basicConstraints, and is not the last of the chain", name)
 		}
 		if c.pathLength >= 0 && length > c.pathLength {
 			return fmt.Errorf("%s may have %d authorities below it, and has %d", name, c.pathLength, length)
@@ -139,21 +144,43 @@ func checkPath(path []*Certificate, o Options, direct bool) error {
 		if !c.selfIssued {
 			length++
 		}
-		if c.nameConstraints {
-			open = unknown("the name constraints of %s", name)
-		}
+	}
+	if err := checkNameConstraints(path); IsUnknown(err) {
+		open = err
+	} else if err != nil {
+		return err
 	}
 	for i, c := range path {
-		if o.NoEC && c.key.kind == keyEC {
+		if o.NoEC && (c.key.kind == keyEC || c.key.curve) {
 			return fmt.Errorf("the certificate %q has a key on an elliptic curve, and this firmware has none: use an RSA key", c.Subject())
 		}
 		if i+1 == len(path) {
 			break
 		}
-		if err := c.signedBy(path[i+1]); IsUnknown(err) {
+		if err := c.signedBy(path[i+1], o); IsUnknown(err) {
 			open = err
 		} else if err != nil {
 			return fmt.Errorf("the certificate %q is not signed by %q: %w", c.Subject(), path[i+1].Subject(), err)
+		}
+	}
+	return open
+}
+
+// checkNameConstraints holds each certificate against the constraints of those above. Self-issued ones are left out, but for the signer's.
+func checkNameConstraints(path []*Certificate) (open error) {
+	for i, c := range path {
+		if i > 0 && c.selfIssued {
+			continue
+		}
+		for _, above := range path[i+1:] {
+			if above.constrained == nil {
+				continue
+			}
+			if err := above.constrained.checkNames(c, i == 0); IsUnknown(err) {
+				open = err
+			} else if err != nil {
+				return err
+			}
 		}
 	}
 	return open
@@ -177,7 +204,7 @@ func Leads(leaf *Certificate, others []*Certificate, to *Certificate) (bool, err
 			open = unknown("more than %d signatures would have to be checked", maxSearch)
 			return false
 		}
-		err := c.signedBy(issuer)
+		err := c.signedBy(issuer, Options{})
 		if IsUnknown(err) {
 			open = err
 		}

@@ -5,11 +5,13 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	_ "crypto/md5" // firmware takes certificates signed with it
 	"crypto/rsa"
-	_ "crypto/sha1" // firmware takes signatures with it
+	_ "crypto/sha1" // and with this
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 	"errors"
+	"fmt"
 	"math/big"
 
 	"github.com/osmith-dev/osmith/internal/keycheck"
@@ -23,7 +25,8 @@ type publicKey struct {
 	ecdsa *ecdsa.PublicKey
 	why   error // why a key of kind 0 cannot be used
 
-	isRSA bool // by its form, which is all that counts while it is not used
+	isRSA      bool // by its form, which is all that counts while it is not used
+	curve, pss bool // of kind 0: for an elliptic curve, for RSASSA-PSS alone
 }
 
 type keyKind int
@@ -56,6 +59,7 @@ var (
 		hash crypto.Hash
 		kind keyKind
 	}{
+		{[]byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4}, crypto.MD5, keyRSA},
 		{[]byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5}, crypto.SHA1, keyRSA},
 		{[]byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 14}, crypto.SHA224, keyRSA},
 		{[]byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11}, crypto.SHA256, keyRSA},
@@ -69,10 +73,19 @@ var (
 	}
 )
 
+// otherKeys are algorithms that OpenSSL knows; whether a build of edk2 has them was not looked up.
+var otherKeys = map[string]bool{
+	"\x2a\x86\x48\xce\x38\x04\x01": true, // DSA
+	"\x2b\x65\x6e":                 true, // X25519
+	"\x2b\x65\x6f":                 true, // X448
+	"\x2b\x65\x70":                 true, // Ed25519
+	"\x2b\x65\x71":                 true, // Ed448
+}
+
 // parseKey reads a SubjectPublicKeyInfo. A key that cannot be used is no error: OpenSSL notices when it is to be used.
-func parseKey(der []byte) (k publicKey, err error) {
+func (o Options) parseKey(der []byte) (k publicKey, err error) {
 	r := &reader{b: (&reader{b: der}).take(tagSequence, "public key").body}
-	id, parameters := r.algorithm("public key")
+	id, parameters := r.algorithm("public key", o)
 	bits := r.take(tagBits, "public key")
 	r.end("public key")
 	if r.err != nil {
@@ -97,7 +110,7 @@ func parseKey(der []byte) (k publicKey, err error) {
 		}
 	case bytes.Equal(id, oidEC):
 		var curve elliptic.Curve
-		switch name := (&reader{b: parameters}).take(tagOID, "curve").body; {
+		switch name := (&reader{b: parameters}).oid("curve").body; {
 		case bytes.Equal(name, oidP256):
 			curve = elliptic.P256()
 		case bytes.Equal(name, oidP384):
@@ -105,7 +118,7 @@ func parseKey(der []byte) (k publicKey, err error) {
 		case bytes.Equal(name, oidP521):
 			curve = elliptic.P521()
 		default:
-			k.why = unknown("keys of a curve other than P-256, P-384 and P-521")
+			k.curve, k.why = true, unknown("keys of a curve other than P-256, P-384 and P-521")
 			return k, nil
 		}
 		key, err := ecdsa.ParseUncompressedPublicKey(curve, b)
@@ -114,8 +127,12 @@ func parseKey(der []byte) (k publicKey, err error) {
 			return k, nil
 		}
 		k.kind, k.ecdsa = keyEC, key
+	case bytes.Equal(id, oidRSAPSS):
+		k.pss, k.why = true, errors.New("a key for RSASSA-PSS alone, and a signature that is none")
+	case otherKeys[string(id)]:
+		k.why = unknown("keys of the algorithm %s", oidText(id))
 	default:
-		k.why = unknown("keys that are neither RSA nor EC")
+		k.why = fmt.Errorf("a key of the algorithm %s, which OpenSSL does not know", oidText(id))
 	}
 	return k, nil
 }
@@ -138,6 +155,7 @@ var errSignature = errors.New("the signature is not by this key over this conten
 
 // digestInfos begin the block of PKCS #1 v1.5 (RFC 8017, section 9.2, note 1).
 var digestInfos = map[crypto.Hash][]byte{
+	crypto.MD5:    {0x30, 0x20, 0x30, 0x0c, 0x06, 0x08, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x02, 0x05, 0x05, 0x00, 0x04, 0x10},
 	crypto.SHA1:   {0x30, 0x21, 0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00, 0x04, 0x14},
 	crypto.SHA224: {0x30, 0x2d, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x04, 0x05, 0x00, 0x04, 0x1c},
 	crypto.SHA256: {0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20},
@@ -169,12 +187,15 @@ func (k *publicKey) verifyRSA(h crypto.Hash, sum, signature []byte) error {
 }
 
 // signedBy checks the signature of a certificate with the key of its issuer.
-func (c *Certificate) signedBy(issuer *Certificate) error {
+func (c *Certificate) signedBy(issuer *Certificate, o Options) error {
 	if !bytes.Equal(c.innerAlgorithm, c.outerAlgorithm) {
 		return errors.New("it names two signature algorithms, want the same inside and outside")
 	}
+	if c.unusedBits != 0 {
+		return fmt.Errorf("the signature ends %d bits before its last byte does", c.unusedBits)
+	}
 	if bytes.Equal(c.signatureOID, oidRSAPSS) {
-		return c.signedPSS(issuer)
+		return c.signedPSS(issuer, o)
 	}
 	for _, a := range signatureHashes {
 		if !bytes.Equal(a.oid, c.signatureOID) {
@@ -192,7 +213,10 @@ func (c *Certificate) signedBy(issuer *Certificate) error {
 }
 
 // signedPSS checks a signature with RSASSA-PSS whose hash and mask hash are the same (RFC 4055, section 3.1).
-func (c *Certificate) signedPSS(issuer *Certificate) error {
+func (c *Certificate) signedPSS(issuer *Certificate, o Options) error {
+	if issuer.key.pss {
+		return unknown("a key for RSASSA-PSS alone")
+	}
 	if issuer.key.kind != keyRSA {
 		return errors.New("the issuer's key is of another kind (RSA, elliptic curve) than the signature")
 	}
@@ -201,12 +225,12 @@ func (c *Certificate) signedPSS(issuer *Certificate) error {
 		return unknown("RSASSA-PSS with SHA-1")
 	}
 	in := &reader{b: r.any("hash").body}
-	id, _ := in.algorithm("hash")
+	id, _ := in.algorithm("hash", o)
 	h := hashOf(id)
 	mask := &reader{b: r.take(tagContext1, "mask").body}
 	m := &reader{b: mask.take(tagSequence, "mask").body}
-	m.take(tagOID, "mask")
-	maskID, _ := m.algorithm("mask")
+	m.oid("mask")
+	maskID, _ := m.algorithm("mask", o)
 	salt := 20
 	if r.is(tagContext2) {
 		v := (&reader{b: r.any("salt").body}).take(tagInteger, "salt").body

@@ -65,7 +65,7 @@ func (l *List) entries() (all [][]byte) {
 
 // Certificates are the X.509 certificates that firmware finds in PK or KEK, as far as they can be read. The error is an [UnknownError] if the walk goes
 // where the model does not; certificates before that place are returned with it. Type is that of X.509 lists.
-func Certificates(b []byte, typ [16]byte) (certs []*Certificate, err error) {
+func Certificates(b []byte, typ [16]byte, o Options) (certs []*Certificate, err error) {
 	for len(b) > 0 {
 		l := nextList(b)
 		if stop, err := l.stops(len(b)); stop || err != nil {
@@ -79,7 +79,7 @@ func Certificates(b []byte, typ [16]byte) (certs []*Certificate, err error) {
 				if len(e) < ownerSize {
 					break
 				}
-				c, err := ParseCertificate(e[ownerSize:])
+				c, err := o.ParseCertificate(e[ownerSize:])
 				if IsUnknown(err) {
 					return certs, err
 				}
@@ -159,7 +159,7 @@ func (t ListTypes) checkFirstCertificate(b []byte, size int64, o Options) error 
 	if int64(len(b)) < ownerSize+size {
 		return unknown("a list without certificates, where firmware reads one behind the end of the update")
 	}
-	c, err := ParseCertificate(b[ownerSize : ownerSize+size])
+	c, err := o.ParseCertificate(b[ownerSize : ownerSize+size])
 	if err != nil {
 		return fmt.Errorf("its certificate cannot be read: %w", err)
 	}

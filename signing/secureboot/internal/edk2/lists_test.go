@@ -153,7 +153,7 @@ func TestCertificatesOfAVariable(t *testing.T) {
 		"signatures of less than owner": {join(good, list(x509s, 38, 0, 10, make([]byte, 10)...)), 1, false},
 		"a few bytes":                   {join(good, []byte{0}), 1, true},
 	} {
-		certs, err := Certificates(c.b, x509s)
+		certs, err := Certificates(c.b, x509s, Options{})
 		require.Equal(t, c.open, IsUnknown(err), name)
 		require.Equal(t, c.open, err != nil, name)
 		require.Len(t, certs, c.count, name)
@@ -201,7 +201,7 @@ func FuzzLists(f *testing.F) {
 	f.Add(digestList(1, 2), digestList(2, 3))
 	f.Add(join(digestList(1), []byte{1, 2}), list(digests, 0, 0, 20))
 	f.Fuzz(func(t *testing.T, have, more []byte) {
-		_, _ = Certificates(have, x509s)
+		_, _ = Certificates(have, x509s, Options{})
 		if _, err := FilterLists(have, more, loose); err != nil && err.Error() == "" {
 			t.Fatal("an error without a text")
 		}

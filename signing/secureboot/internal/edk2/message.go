@@ -46,11 +46,14 @@ func wrapped(b []byte) bool {
 	return len(b) > 17 && b[4] == 0x06 && b[5] == 0x09 && bytes.Equal(b[6:15], oidSignedData) && b[15] == 0xa0 && b[16] == 0x82
 }
 
+// Parse reads a message in a ContentInfo as the newest build does.
+func Parse(b []byte) (*Message, error) { return Options{}.Parse(b) }
+
 // Parse reads a message in a ContentInfo. Bytes behind it are not looked at.
-func Parse(b []byte) (*Message, error) {
+func (o Options) Parse(b []byte) (*Message, error) {
 	r := &reader{b: b}
 	in := &reader{b: r.take(tagSequence, "message").body, err: r.err}
-	id := in.take(tagOID, "content type of the message").body
+	id := in.oid("content type of the message").body
 	if in.err == nil && !bytes.Equal(id, oidSignedData) {
 		return nil, errors.New("its content type is not SignedData (1.2.840.113549.1.7.2)")
 	}
@@ -65,13 +68,16 @@ func Parse(b []byte) (*Message, error) {
 	if inner.err != nil {
 		return nil, inner.err
 	}
-	return parseSignedData(sd.body)
+	return o.parseSignedData(sd.body)
 }
 
+// ParseSignedData reads a message with or without a ContentInfo as the newest build does.
+func ParseSignedData(b []byte) (*Message, error) { return Options{}.ParseSignedData(b) }
+
 // ParseSignedData reads a message with or without a ContentInfo, as Pkcs7Verify and Pkcs7GetSigners take it.
-func ParseSignedData(b []byte) (*Message, error) {
+func (o Options) ParseSignedData(b []byte) (*Message, error) {
 	if wrapped(b) {
-		return Parse(b)
+		return o.Parse(b)
 	}
 	if len(b) > 0xffff {
 		return nil, fmt.Errorf("a SignedData of %d bytes, want at most 65535", len(b))
@@ -82,26 +88,33 @@ func ParseSignedData(b []byte) (*Message, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	return parseSignedData(sd.body)
+	return o.parseSignedData(sd.body)
 }
 
-func parseSignedData(b []byte) (*Message, error) {
+func (o Options) parseSignedData(b []byte) (*Message, error) {
 	m := &Message{}
 	r := &reader{b: b}
-	r.take(tagInteger, "version")
+	r.integer("version")
 	algorithms := &reader{b: r.take(tagSet, "digest algorithms").body}
 	for len(algorithms.b) > 0 && algorithms.err == nil && len(m.algorithms) <= maxSigners {
-		h, err := algorithms.digest("digest algorithm")
+		h, err := algorithms.digest("digest algorithm", o)
 		if err != nil {
 			return nil, err
 		}
 		m.algorithms = append(m.algorithms, h)
 	}
 	content := &reader{b: r.take(tagSequence, "content").body}
-	m.contentType = content.take(tagOID, "content type").body
+	m.contentType = content.oid("content type").body
 	if len(content.b) > 0 {
 		in := &reader{b: content.take(tagContext0, "content").body}
-		m.content = in.any("content").full
+		e := in.any("content")
+		switch m.content = e.full; e.tag {
+		case tagSequence, tagSet: // kept with their header
+		case tagOctets, 0x0c, 0x13, 0x14, 0x16, 0x1a, 0x1e: // kept without
+			m.content = e.body
+		default:
+			return nil, unknown("content of the type 0x%02x", e.tag)
+		}
 		in.end("content")
 		content.end("content")
 		content.err = errors.Join(content.err, in.err)
@@ -118,15 +131,19 @@ func parseSignedData(b []byte) (*Message, error) {
 			if in.err != nil {
 				return nil, in.err
 			}
-			c, err := ParseCertificate(e.full)
+			c, err := o.ParseCertificate(e.full)
 			if err != nil {
 				return nil, fmt.Errorf("a certificate of the message: %w", err)
 			}
 			m.Certificates = append(m.Certificates, c)
 		}
 	}
-	if r.is(tagContext1) && len(r.any("revocation lists").body) > 0 {
-		return nil, unknown("revocation lists in a message")
+	if r.is(tagContext1) {
+		for in := (&reader{b: r.any("revocation lists").body}); len(in.b) > 0; {
+			if err := o.revocationList(in.take(tagSequence, "revocation list").body); in.err != nil || err != nil {
+				return nil, errors.Join(in.err, err)
+			}
+		}
 	}
 	for in := (&reader{b: r.take(tagSet, "signers").body}); r.err == nil && len(in.b) > 0; {
 		if len(m.Signers) == maxSigners {
@@ -136,7 +153,7 @@ func parseSignedData(b []byte) (*Message, error) {
 		if in.err != nil {
 			return nil, in.err
 		}
-		s, err := parseSigner(e.body)
+		s, err := o.parseSigner(e.body)
 		if err != nil {
 			return nil, err
 		}
@@ -146,14 +163,69 @@ func parseSignedData(b []byte) (*Message, error) {
 	return m, r.err
 }
 
-func parseSigner(b []byte) (s Signer, err error) {
+// revocationList checks the form of a CertificateList (RFC 5280, section 5.1), which has to be one, and then counts for nothing.
+func (o Options) revocationList(b []byte) error {
 	r := &reader{b: b}
-	r.take(tagInteger, "signer version")
+	tbs := &reader{b: r.take(tagSequence, "revocation list").body}
+	r.algorithm("revocation list", o)
+	r.take(tagBits, "revocation list")
+	r.end("revocation list")
+	if tbs.is(tagInteger) {
+		tbs.integer("revocation list")
+	}
+	tbs.algorithm("revocation list", o)
+	name := tbs.take(tagSequence, "revocation list").full
+	if err := errors.Join(r.err, tbs.err); err != nil {
+		return err
+	}
+	if _, err := canonicalName(name); err != nil {
+		return fmt.Errorf("revocation list: %w", err)
+	}
+	for i := 0; i < 2 && (i == 0 || tbs.is(tagUTCTime) || tbs.is(tagGeneralizedTime)); i++ {
+		e := tbs.any("revocation list")
+		if tbs.err != nil || e.tag != tagUTCTime && e.tag != tagGeneralizedTime {
+			return errors.New("revocation list: it has no time")
+		}
+		if err := o.timeLength(e); err != nil {
+			return fmt.Errorf("revocation list: %w", err)
+		}
+	}
+	if tbs.is(tagSequence) {
+		for in := (&reader{b: tbs.any("revocation list").body}); len(in.b) > 0; {
+			one := &reader{b: in.take(tagSequence, "revocation list").body, err: in.err}
+			one.integer("revocation list")
+			if e := one.any("revocation list"); one.err != nil || e.tag != tagUTCTime && e.tag != tagGeneralizedTime || o.timeLength(e) != nil {
+				return errors.New("revocation list: an entry without a time")
+			}
+			if len(one.b) > 0 {
+				if err := checkExtensions(one.take(tagSequence, "revocation list").body); err != nil {
+					return err
+				}
+			}
+			if one.end("revocation list"); one.err != nil {
+				return one.err
+			}
+		}
+	}
+	if tbs.is(tagContext0) {
+		list := &reader{b: tbs.any("revocation list").body}
+		err := checkExtensions(list.take(tagSequence, "revocation list").body)
+		if list.end("revocation list"); list.err != nil || err != nil {
+			return errors.Join(list.err, err)
+		}
+	}
+	tbs.end("revocation list")
+	return tbs.err
+}
+
+func (o Options) parseSigner(b []byte) (s Signer, err error) {
+	r := &reader{b: b}
+	r.integer("signer version")
 	name := &reader{b: r.take(tagSequence, "issuer and serial number").body}
 	issuer := name.take(tagSequence, "issuer")
-	s.serial = name.take(tagInteger, "serial number").body
+	s.serial = name.integer("serial number")
 	name.end("issuer and serial number")
-	s.hash, err = r.digest("digest algorithm of the signer")
+	s.hash, err = r.digest("digest algorithm of the signer", o)
 	if err != nil {
 		return s, err
 	}
@@ -165,20 +237,22 @@ func parseSigner(b []byte) (s Signer, err error) {
 	}
 	if r.is(tagContext0) {
 		e := r.any("signed attributes")
-		if s.digests, err = attributes(e.body); err != nil {
+		var rewritten bool
+		if s.digests, rewritten, err = o.attributes(e.body); err != nil {
 			return s, err
+		}
+		if rewritten || !canonicalLength(e) {
+			return s, unknown("signed attributes that are not in DER: OpenSSL encodes them anew")
 		}
 		if len(e.body) > 0 {
 			s.attributes = bytes.Clone(e.full)
 			s.attributes[0] = tagSet
 		}
 	}
-	if id, parameters := r.algorithm("signature algorithm"); r.err == nil && (!knownSignature(id) || len(parameters) > 0 && !bytes.Equal(parameters, []byte{tagNull, 0})) {
-		return s, unknown("the signature algorithm %x of a signer, or its parameters", id)
-	}
+	r.algorithm("signature algorithm", o) // which OpenSSL does not look at: it goes by the key
 	s.signature = r.take(tagOctets, "signature").body
 	if r.is(tagContext1) {
-		if _, err := attributes(r.any("unsigned attributes").body); err != nil {
+		if _, _, err := o.attributes(r.any("unsigned attributes").body); err != nil {
 			return s, err
 		}
 	}
@@ -187,52 +261,64 @@ func parseSigner(b []byte) (s Signer, err error) {
 }
 
 // digest takes the identifier of a digest algorithm: 0 for one that is not known.
-func (r *reader) digest(what string) (crypto.Hash, error) {
-	id, parameters := r.algorithm(what)
+func (r *reader) digest(what string, o Options) (crypto.Hash, error) {
+	id, parameters := r.algorithm(what, o)
 	if len(parameters) > 0 && !bytes.Equal(parameters, []byte{tagNull, 0}) {
 		return 0, unknown("parameters of a digest algorithm")
 	}
 	return hashOf(id), nil
 }
 
-// knownSignature reports whether an identifier is one that signers use. OpenSSL goes by the key and does not look at it.
-func knownSignature(id []byte) bool {
-	for _, a := range signatureHashes {
-		if bytes.Equal(a.oid, id) {
-			return true
-		}
-	}
-	return bytes.Equal(id, oidRSA) || bytes.Equal(id, oidEC)
-}
-
 // IsData reports whether the message signs plain data, which it may carry.
 func (m *Message) IsData() bool { return bytes.Equal(m.contentType, oidData) }
 
-// attributes checks the form of attributes and returns the first values of messageDigest ones.
-func attributes(b []byte) (digests [][]byte, err error) {
+// attributes checks the form of attributes and returns the first values of messageDigest ones, nil for one that is no OCTET STRING. rewritten says that
+// they are not in DER.
+func (o Options) attributes(b []byte) (digests [][]byte, rewritten bool, err error) {
 	n := 0
 	for r := (&reader{b: b}); len(r.b) > 0; {
 		if n++; n > maxAttributes {
-			return nil, unknown("more than %d attributes of a signer", maxAttributes)
+			return nil, false, unknown("more than %d attributes of a signer", maxAttributes)
 		}
-		in := &reader{b: r.take(tagSequence, "attribute").body, err: r.err}
-		id := in.take(tagOID, "attribute").body
-		values := &reader{b: in.take(tagSet, "attribute values").body}
+		e := r.take(tagSequence, "attribute")
+		in := &reader{b: e.body, err: r.err}
+		id := in.oid("attribute")
+		set := in.take(tagSet, "attribute values")
 		in.end("attribute")
-		for first := true; in.err == nil && len(values.b) > 0; first = false {
-			v := values.any("attribute value")
-			if first && values.err == nil && bytes.Equal(id, oidMessageDigest) {
-				digests = append(digests, v.body)
-			}
-			if values.err != nil {
-				break
-			}
+		if in.err != nil {
+			return nil, false, in.err
 		}
-		if err := errors.Join(in.err, values.err); err != nil {
-			return nil, err
+		rewritten = rewritten || !canonicalLength(e) || !canonicalLength(id) || !canonicalLength(set)
+		values := &reader{b: set.body}
+		var last []byte
+		for first := true; len(values.b) > 0; first = false {
+			v := values.value("attribute value", o)
+			if values.err != nil {
+				return nil, false, values.err
+			}
+			rewritten = rewritten || !canonicalLength(v) || bytes.Compare(last, v.full) > 0
+			last = v.full
+			if first && bytes.Equal(id.body, oidMessageDigest) {
+				digest := v.body
+				if v.tag != tagOctets {
+					digest = nil
+				}
+				digests = append(digests, digest)
+			}
 		}
 	}
-	return digests, nil
+	return digests, rewritten, nil
+}
+
+// canonicalLength reports whether an element's length is written as DER wants it.
+func canonicalLength(e element) bool {
+	head := 2
+	if n := len(e.body); n > 0x7f {
+		for ; n > 0; n >>= 8 {
+			head++
+		}
+	}
+	return len(e.full) == head+len(e.body) && e.full[1] != 0x80
 }
 
 // SignerCertificates is Pkcs7GetSigners: the certificates that the signers name by issuer and serial number. It is an error if one of them is

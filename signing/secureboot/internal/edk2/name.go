@@ -43,8 +43,8 @@ func canonicalName(der []byte) ([]byte, error) {
 				return nil, in.err
 			}
 			pair := &reader{b: e.body}
-			id := pair.take(tagOID, "name")
-			value := pair.any("name")
+			id := pair.oid("name")
+			value := pair.value("name", Options{})
 			pair.end("name")
 			if pair.err != nil {
 				return nil, pair.err
@@ -98,8 +98,10 @@ func canonicalText(e element) (text []byte, ok bool, err error) {
 		for i := 0; i < len(e.body); i += 4 {
 			runes = append(runes, rune(binary.BigEndian.Uint32(e.body[i:])&0x7fffffff))
 		}
-	default:
+	case 0x03, 0x12, 0x15, 0x1b, tagSequence:
 		return nil, false, nil
+	default:
+		return nil, false, unknown("a name's value of the type 0x%02x", e.tag)
 	}
 	space := func(r rune) bool { return r == ' ' || r >= '\t' && r <= '\r' }
 	gap := false
