@@ -33,7 +33,7 @@ type authResult struct {
 }
 
 // evaluateResult is the object of evaluate. The evaluation is an object of its own, with schema osmith.evaluation/1: allowed, images (name,
-// now, after: each a verdict with reason, rule and, if it does not allow the image, remedy), pendingRefused, changed, warnings.
+// now, after: each a verdict with reason, rule and, if it does not allow the image, remedy), pendingRefused, pendingUnknown, changed, warnings.
 type evaluateResult struct {
 	cli.Header
 	SecureBoot bool                   `json:"secureBoot"`

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -77,6 +78,11 @@ func TestMissing(t *testing.T) {
 	require.Equal(t, 1, status)
 	require.Contains(t, out, "the machine does not take it: secureboot: firmware would refuse the update: ")
 	require.Contains(t, stderr, "1 of the updates cannot be read or were signed for no variable")
+	// The row of firmware counts: the rules of U-Boot for updates are not known.
+	for row, taken := range map[string]bool{"edk2-2026.08": true, "edk2-2022.11": true, "any": true, "u-boot-2026.10": false} {
+		_, out, _ = call3(t, "missing", "-vars", withMicrosoft(t, nil), "-firmware", row, fresh)
+		require.Equal(t, taken, strings.Contains(out, "the machine takes it"), "%s: %s", row, out)
+	}
 	for _, args := range [][]string{{"missing", fresh}, {"missing", "-vars", m}, {"missing", "-vars", m, "nofile"}, {"missing", "-vars", "nodir", fresh}, {"missing", "-vars", m, "-firmware", "bios", fresh}} {
 		status, _, stderr := call3(t, args...)
 		require.Equal(t, 2, status, args)
@@ -165,4 +171,15 @@ func TestGenerateTellsAuthoritiesApart(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A file of lists may begin with one that has no signatures.
+func TestHierarchyWithEmptyList(t *testing.T) {
+	keys := generated(t, "Acme OS")
+	esl := read(t, keys, "PK.esl")
+	empty := append(bytes.Clone(esl[:16]), 28, 0, 0, 0, 0, 0, 0, 0, 48, 0, 0, 0)
+	require.NoError(t, os.WriteFile(filepath.Join(keys, "PK.esl"), append(empty, esl...), 0o600))
+	h, err := readHierarchy(keys, false)
+	require.NoError(t, err)
+	require.Equal(t, "11111111-2222-3333-4444-555555555555", h.Owner.String())
 }

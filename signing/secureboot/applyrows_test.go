@@ -186,6 +186,10 @@ func TestRowIsHandedOn(t *testing.T) {
 		require.Equal(t, !refused, e.Allowed(), row)
 		if !refused {
 			require.Contains(t, e.String(), "warning: pending update 1, of dbx: edk2-2022.11 refuses it or leaves other content")
+		} else {
+			report, err := e.MarshalJSON()
+			require.NoError(t, err)
+			require.NotContains(t, string(report), "pendingUnknown")
 		}
 	}
 	ragged := v
@@ -196,6 +200,10 @@ func TestRowIsHandedOn(t *testing.T) {
 	p.Auth = signedAs(t, h.KEK, crypto.SHA256, true, stamp(2026, 1, 1), "dbx", lists(t, secureboot.SHA256List(owner, [32]byte{3})), true)
 	e = secureboot.EvaluateSet(ragged, nil, secureboot.EvaluateSetOptions{Pending: []secureboot.Pending{p}, Firmware: oldest})
 	require.ErrorContains(t, e.Refused, "it cannot be told whether firmware takes the update of dbx")
+	require.False(t, e.Allowed())
+	report, err := e.MarshalJSON()
+	require.NoError(t, err)
+	require.Contains(t, string(report), `"pendingUnknown":true`)
 
 	// A rotation to a key that one row cannot use.
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -203,6 +204,7 @@ type evaluationJSON struct {
 	Allowed  bool        `json:"allowed"`
 	Images   []imageJSON `json:"images"`
 	Refused  string      `json:"pendingRefused,omitempty"`
+	Unknown  bool        `json:"pendingUnknown,omitempty"` // it cannot be told whether the pending updates are taken
 	Changed  []string    `json:"changed,omitempty"`
 	Warnings []string    `json:"warnings,omitempty"`
 }
@@ -228,12 +230,15 @@ type verdictJSON struct {
 	Warnings    []string `json:"warnings,omitempty"`
 }
 
-// MarshalJSON writes the object with schema [EvaluationSchema]: allowed, images with their verdicts now and after, pendingRefused, changed,
-// warnings.
+// MarshalJSON writes the object with schema [EvaluationSchema]: allowed, images with their verdicts now and after, pendingRefused, pendingUnknown,
+// changed, warnings.
 func (e *Evaluation) MarshalJSON() ([]byte, error) {
 	o := evaluationJSON{Schema: EvaluationSchema, Allowed: e.Allowed(), Images: []imageJSON{}, Changed: e.Changed(), Warnings: e.Warnings}
 	if e.Refused != nil {
 		o.Refused = e.Refused.Error()
+		if r, ok := errors.AsType[*RefusedError](e.Refused); ok {
+			o.Unknown = r.Unknown
+		}
 	}
 	for _, im := range e.Images {
 		j := imageJSON{Name: im.Name}

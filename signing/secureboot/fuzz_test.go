@@ -32,6 +32,14 @@ func FuzzApply(f *testing.F) {
 		if err == nil && !taken[name+string(secureboot.Content(after, name))] {
 			t.Fatalf("taken: %s %x", name, b)
 		}
+		// What any firmware takes, each row takes, with the same result.
+		anywhere, err := secureboot.ApplyWith(v, secureboot.Pending{Variable: name, Auth: b, Append: add}, secureboot.ApplyOptions{Firmware: secureboot.FirmwareAny})
+		for _, row := range []secureboot.Firmware{newest, oldest} {
+			a, e := secureboot.ApplyWith(v, secureboot.Pending{Variable: name, Auth: b, Append: add}, secureboot.ApplyOptions{Firmware: row})
+			if err == nil && (e != nil || string(secureboot.Content(a.Variables, name)) != string(secureboot.Content(anywhere.Variables, name))) {
+				t.Fatalf("%s does not take what any firmware takes: %v", row, e)
+			}
+		}
 		setup := osmith.FirmwareVariables{SetupMode: []byte{1}}
 		if after, err = secureboot.Apply(setup, secureboot.Pending{Variable: name, Auth: b, Append: add}); err == nil {
 			_ = secureboot.EvaluateSet(after, images, secureboot.EvaluateSetOptions{}).String()
