@@ -130,3 +130,6 @@ func (c Case) Digest() string {
 	}
 	return hex.EncodeToString(h.Sum(nil)[:12])
 }
+
+// Unsigned is a program that no signer of the grid has signed.
+func Unsigned() []byte { return program("unsigned") }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/firmwaregrid"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
@@ -172,4 +173,47 @@ func FuzzReadShim(f *testing.F) {
 			t.Fatalf("%v and error %v", s, err)
 		}
 	})
+}
+
+// FuzzForged: no certificate table makes firmware start a program that none of the signers of the grid has signed, whatever their certificates and
+// messages are like. The tables begin as those of the grid, about the program instead of their own.
+func FuzzForged(f *testing.F) {
+	g := firmwaregrid.Images()
+	program := readImageBytes(f, firmwaregrid.Unsigned())
+	v := osmith.FirmwareVariables{SecureBoot: []byte{1}, SetupMode: []byte{0}, DB: g.DB, DBX: g.DBX}
+	seeds := 0
+	for _, c := range g.Cases {
+		if strings.HasPrefix(c.Name, "rsa-exponent-1") {
+			continue // anybody can sign with that
+		}
+		im := readImageBytes(f, c.Image)
+		var table []byte
+		for _, e := range im.Certificates {
+			table = append(table, e.Raw...)
+		}
+		for h, sum := range im.Digests {
+			table = bytes.ReplaceAll(table, sum, program.Digests[h])
+		}
+		f.Add(table)
+		seeds++
+	}
+	require.Greater(f, seeds, 400)
+	f.Fuzz(func(t *testing.T, table []byte) {
+		im := program
+		im.Certificates = []secureboot.CertificateEntry{{Raw: table}}
+		if len(table) == 0 {
+			im.Certificates = nil
+		}
+		for _, row := range []secureboot.Firmware{secureboot.FirmwareEDK2Stable202608, secureboot.FirmwareEDK2Stable202211} {
+			if r := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Firmware: row}); r.Allowed {
+				t.Fatalf("%s: %s: %x", row, r.Reason, table)
+			}
+		}
+	})
+}
+
+func readImageBytes(t testing.TB, b []byte) secureboot.Image {
+	im, err := secureboot.ReadImage(bytes.NewReader(b))
+	require.NoError(t, err)
+	return im
 }
