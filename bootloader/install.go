@@ -54,7 +54,7 @@ func (in *Installation) Files() (files []osmith.ESPFile, err error) {
 	if err != nil {
 		return nil, err
 	}
-	files = []osmith.ESPFile{{Path: "EFI/systemd/systemd-boot" + machine.EFI + ".efi", Content: in.Loader}}
+	files = []osmith.ESPFile{{Path: "EFI/systemd/" + machine.SystemdBoot(), Content: in.Loader}}
 	if !in.OmitFallback {
 		files = append(files, osmith.ESPFile{Path: machine.Loader(), Content: in.Loader})
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
@@ -30,7 +31,7 @@ type MenuOptions struct {
 
 func (o MenuOptions) architecture() string {
 	if o.Architecture == "" {
-		return "x64"
+		return arch.X8664.EFI
 	}
 	return o.Architecture
 }

@@ -5,6 +5,8 @@ package e2e
 import (
 	"fmt"
 	"path/filepath"
+
+	"github.com/osmith-dev/osmith/internal/arch"
 )
 
 // PartsIn finds the boot parts in a Debian tree as hack/tools.sh prepares them.
@@ -15,8 +17,8 @@ func PartsIn(tree string) (BootParts, error) {
 		pattern string
 		to      *string
 	}{
-		{filepath.Join(efi, "linuxx64.efi.stub"), &p.Stub},
-		{filepath.Join(efi, "systemd-bootx64.efi"), &p.Loader},
+		{filepath.Join(efi, arch.X8664.Stub()), &p.Stub},
+		{filepath.Join(efi, arch.X8664.SystemdBoot()), &p.Loader},
 		{filepath.Join(tree, "opt/kernel/vmlinuz"), &p.Kernel},
 		{filepath.Join(tree, "opt/kernel/lib/modules/*"), &p.Modules},
 	} {

@@ -12,6 +12,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/e2e/report"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/uki/hwid"
@@ -72,7 +73,7 @@ func (s *System) programs(out *tpm.Boot, b UKIBoot) error {
 	if err != nil {
 		return err
 	}
-	started, err := program("EFI/BOOT/BOOTX64.EFI", loader)
+	started, err := program(arch.X8664.Loader(), loader)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/upgrade"
@@ -86,7 +87,7 @@ func (s *System) parts(p BootParts) (*acmeos.Parts, error) {
 	if err := os.WriteFile(filepath.Join(dir, "initrd.img"), initrd, 0o644); err != nil {
 		return nil, err
 	}
-	for name, target := range map[string]string{"linuxx64.efi.stub": p.Stub, "systemd-bootx64.efi": p.Loader, "vmlinuz": p.Kernel} {
+	for name, target := range map[string]string{arch.X8664.Stub(): p.Stub, arch.X8664.SystemdBoot(): p.Loader, "vmlinuz": p.Kernel} {
 		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
 			return nil, err
 		}

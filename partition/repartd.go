@@ -171,10 +171,11 @@ func (o *RepartOptions) typeNamed(name string) (osmith.GUID, error) {
 		a := o.local()
 		if rest == "secondary" || strings.HasPrefix(rest, "secondary-") {
 			rest = strings.TrimPrefix(strings.TrimPrefix(rest, "secondary"), "-")
-			var ok bool
-			if a, ok = secondary[a]; !ok {
+			local, ok := arch.ByName(a)
+			if !ok || local.Secondary == "" {
 				return osmith.GUID{}, fmt.Errorf("%s has no secondary architecture", o.local())
 			}
+			a = local.Secondary
 		}
 		full := kind + "-" + a
 		if rest != "" {
@@ -189,12 +190,6 @@ func (o *RepartOptions) typeNamed(name string) (osmith.GUID, error) {
 		return osmith.GUID{}, errors.New("no such partition type: want a name of repart.d(5), such as esp or root-x86-64, or a GUID that is not zero")
 	}
 	return t, nil
-}
-
-// secondary has "the matching 32-bit architecture for the local 64-bit architecture" (repart.d(5), Type=). That of x86-64
-// was observed.
-var secondary = map[string]string{
-	"x86-64": "x86", "arm64": "arm", "mips64-le": "mips-le", "ppc64": "ppc", "riscv64": "riscv32", "s390x": "s390",
 }
 
 // together checks what one definition says about others.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
@@ -55,10 +56,11 @@ func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
 
 // rootTypes are the types of root file system and hash tree for an architecture by its EFI name.
 func rootTypes(architecture string) (root, tree osmith.GUID) {
-	if architecture == "aa64" {
-		return partition.RootARM64, partition.RootARM64Verity
+	a, ok := arch.ByEFI(architecture)
+	if !ok {
+		a = arch.X8664
 	}
-	return partition.RootX8664, partition.RootX8664Verity
+	return a.Types[arch.Root], a.Types[arch.RootVerity]
 }
 
 // ESP plans the EFI system partition: what systemd-boot needs, and the UKI under its final name. The first version of a new

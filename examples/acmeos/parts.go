@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/petest"
 )
 
@@ -48,12 +49,12 @@ func (e *MissingPartError) Error() string {
 // Unwrap makes it match [fs.ErrNotExist].
 func (e *MissingPartError) Unwrap() error { return fs.ErrNotExist }
 
-// architectures are the EFI names of the ones we build for, this machine's first.
-func architectures() []string {
-	if runtime.GOARCH == "arm64" {
-		return []string{"aa64", "x64"}
+// architectures are the ones we build for, this machine's first.
+func architectures() []*arch.Architecture {
+	if runtime.GOARCH == arch.ARM64.Go {
+		return []*arch.Architecture{arch.ARM64, arch.X8664}
 	}
-	return []string{"x64", "aa64"}
+	return []*arch.Architecture{arch.X8664, arch.ARM64}
 }
 
 // FindParts opens the parts in dir (linux*.efi.stub, systemd-boot*.efi, vmlinuz*, initrd*), or with dir empty in the
@@ -69,23 +70,23 @@ func FindParts(dir string) (*Parts, error) {
 		initrds = []string{filepath.Join(dir, "initrd*")}
 		origin = dir
 	}
-	arch := architectures()[0]
+	own := architectures()[0]
 	for _, other := range architectures() {
 		// Parts of another architecture are welcome where they were asked for.
-		if _, err := os.Stat(filepath.Join(boot[0], "linux"+other+".efi.stub")); err == nil && dir != "" {
-			arch = other
+		if _, err := os.Stat(filepath.Join(boot[0], other.Stub())); err == nil && dir != "" {
+			own = other
 			break
 		}
 	}
-	p := &Parts{Architecture: arch, Origin: origin}
+	p := &Parts{Architecture: own.EFI, Origin: origin}
 	for _, want := range []struct {
 		part     string
 		patterns []string
 		get      string
 		to       *osmith.Source
 	}{
-		{"boot stub", under(boot, "linux"+arch+".efi.stub"), "install systemd-boot-efi (Debian) or systemd-boot-unsigned (Fedora)", &p.Stub},
-		{"boot loader", under(boot, "systemd-boot"+arch+".efi"), "install systemd-boot-efi (Debian) or systemd-boot-unsigned (Fedora)", &p.Loader},
+		{"boot stub", under(boot, own.Stub()), "install systemd-boot-efi (Debian) or systemd-boot-unsigned (Fedora)", &p.Stub},
+		{"boot loader", under(boot, own.SystemdBoot()), "install systemd-boot-efi (Debian) or systemd-boot-unsigned (Fedora)", &p.Loader},
 		{"kernel", kernels, "install linux-image-cloud-amd64 (Debian) or kernel-core (Fedora)", &p.Linux},
 		{"initrd", initrds, "build one for that kernel, with dracut or mkinitramfs", &p.Initrd},
 	} {
@@ -138,7 +139,7 @@ func StandIns() *Parts {
 		Loader:       source(petest.Loader("262")),
 		Linux:        source(petest.Kernel("6.18.0-acme")),
 		Initrd:       source([]byte("stand-in for an initrd")),
-		Architecture: "x64", // whatever this machine is: nothing runs them
+		Architecture: arch.X8664.EFI, // whatever this machine is: nothing runs them
 		Origin:       "stand-ins made here",
 		StandIn:      true,
 	}

@@ -8,6 +8,8 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/arch"
+	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
@@ -117,7 +119,7 @@ func (c *composer) programs() error {
 		if err != nil {
 			return err
 		}
-		if c.out.Loader, err = c.program(or(c.in.LoaderPath, `\EFI\BOOT\BOOTX64.EFI`), src); err != nil {
+		if c.out.Loader, err = c.program(or(c.in.LoaderPath, fallbackPath(src)), src); err != nil {
 			return err
 		}
 	}
@@ -136,6 +138,17 @@ func (c *composer) programs() error {
 	c.image = c.image.AssumeStub(c.in.AssumeStub)
 	c.out.Stub, err = c.image.StubVersion()
 	return err
+}
+
+// fallbackPath is where firmware looks for that loader if nothing else is said.
+func fallbackPath(loader osmith.Source) string {
+	a := arch.X8664
+	if f, err := pe.Parse(loader, loader.Size()); err == nil { // what it is instead, program says
+		if of, ok := arch.ByMachine(f.Machine); ok {
+			a = of
+		}
+	}
+	return strings.ReplaceAll("/"+a.Loader(), "/", `\`)
 }
 
 func or(s, otherwise string) string {

@@ -5,6 +5,7 @@ import (
 	"flag"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -41,7 +42,7 @@ func (p *partFlags) addon(c *cli.Call) (*uki.Addon, error) {
 	var err error
 	read := reader{c: c, err: &err}
 	addon := &uki.Addon{
-		Stub:           read.source(cmp.Or(p.stub, defaultStub("addon"))),
+		Stub:           read.source(cmp.Or(p.stub, defaultStub((*arch.Architecture).AddonStub))),
 		Cmdline:        read.words(&p.cmdline),
 		DeviceTree:     read.source(p.deviceTree),
 		DeviceTreeAuto: read.sources(p.deviceTrees),

@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"encoding/hex"
 	"flag"
-	"fmt"
 	"io"
 	"runtime"
 
@@ -91,11 +90,11 @@ func writerTo(image io.WriterTo) func(io.Writer) error {
 	}
 }
 
-// defaultStub is where systemd installs the stub for this machine: kind is linux or addon.
-func defaultStub(kind string) string {
+// defaultStub is where systemd installs a stub for this machine.
+func defaultStub(name func(*arch.Architecture) string) string {
 	a, ok := arch.ByGo(runtime.GOARCH)
 	if !ok {
 		a = new(arch.Architecture)
 	}
-	return fmt.Sprintf("/usr/lib/systemd/boot/efi/%s%s.efi.stub", kind, a.EFI)
+	return "/usr/lib/systemd/boot/efi/" + name(a)
 }

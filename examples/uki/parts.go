@@ -11,6 +11,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
@@ -64,7 +65,7 @@ func (p *partFlags) image(c *cli.Call) (*uki.Image, error) {
 	im := &uki.Image{Uname: p.uname.value, OmitUname: p.uname.given && p.uname.value == "", AllowKernelThatTheStubRefuses: p.refusedKernel, AssumeStub: *p.assume}
 	var err error
 	read := reader{c: c, err: &err}
-	im.Stub = read.source(cmp.Or(p.stub, defaultStub("linux")))
+	im.Stub = read.source(cmp.Or(p.stub, defaultStub((*arch.Architecture).Stub)))
 	im.Linux = read.kernel(p.linux)
 	if !p.uname.given && err == nil {
 		if im.Uname, err = unameOf(im.Linux); err != nil {
@@ -113,7 +114,7 @@ func (p *partFlags) profileAlone(c *cli.Call) (*uki.Profile, osmith.Source, erro
 		Firmware:       read.firmware(p.firmware),
 		Sections:       read.sections(p.extra),
 	}
-	return profile, read.source(cmp.Or(p.stub, defaultStub("addon"))), err
+	return profile, read.source(cmp.Or(p.stub, defaultStub((*arch.Architecture).AddonStub))), err
 }
 
 // reader opens and reads what flags name. After the first error it does nothing more.

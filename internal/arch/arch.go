@@ -21,6 +21,10 @@ type Architecture struct {
 	// CommandLine is how many bytes of a command line kernels take, with the NUL at the end, unless they are built for another number; 0:
 	// unknown (Linux, COMMAND_LINE_SIZE in arch/*/include/uapi/asm/setup.h, of x86 in asm/setup.h). Of x86 the setup header says it, too.
 	CommandLine int
+
+	// Secondary is the name of "the matching 32-bit architecture for the local 64-bit architecture" (repart.d(5), Type=). That of x86-64 was
+	// observed.
+	Secondary string
 }
 
 // Role is the use of a partition whose type depends on the architecture.
@@ -45,8 +49,17 @@ var roleNames = [6][2]string{ // around the name of the architecture
 func (a *Architecture) TypeName(r Role) string { return roleNames[r][0] + a.Name + roleNames[r][1] }
 
 // Loader is where firmware looks for a boot loader when no boot entry works (UEFI Specification 2.10, section 3.5.1.1):
-// "EFI/BOOT/BOOTX64.EFI". The architecture must have an EFI name.
+// "EFI/BOOT/BOOTX64.EFI".
 func (a *Architecture) Loader() string { return "EFI/BOOT/BOOT" + strings.ToUpper(a.EFI) + ".EFI" }
+
+// Stub is the file name of systemd's stub for images: "linuxx64.efi.stub". Like the other file names it needs an EFI name.
+func (a *Architecture) Stub() string { return "linux" + a.EFI + ".efi.stub" }
+
+// AddonStub is the file name of systemd's stub for add-ons: "addonx64.efi.stub".
+func (a *Architecture) AddonStub() string { return "addon" + a.EFI + ".efi.stub" }
+
+// SystemdBoot is the file name of systemd-boot: "systemd-bootx64.efi".
+func (a *Architecture) SystemdBoot() string { return "systemd-boot" + a.EFI + ".efi" }
 
 // ByName finds an architecture by its name or an alias.
 func ByName(name string) (*Architecture, bool) {
@@ -150,7 +163,7 @@ var Table = []Architecture{
 		"7d0359a3-02b3-4f0a-865c-654403e70625",
 		"c215d751-7bcd-4649-be90-6627490a4c05",
 		"d7ff812f-37d1-4902-a810-d76ba57b975a")},
-	{Name: "arm64", Aliases: []string{"aarch64"}, EFI: "aa64", Machine: 0xaa64, CommandLine: 2048, Go: "arm64", Types: types(
+	{Name: "arm64", Aliases: []string{"aarch64"}, EFI: "aa64", Machine: 0xaa64, CommandLine: 2048, Go: "arm64", Secondary: "arm", Types: types(
 		"b921b045-1df0-41c3-af44-4c6f280d3fae",
 		"df3300ce-d69f-4c92-978c-9bfb0f38d820",
 		"6db69de6-29f4-4758-a7a5-962190f00ce3",
@@ -193,7 +206,7 @@ var Table = []Architecture{
 		"0f4868e9-9952-4706-979f-3ed3a473e947",
 		"46b98d8d-b55c-4e8f-aab3-37fca7f80752",
 		"3e23ca0b-a4bc-4b4e-8087-5ab6a26aa8a9")},
-	{Name: "mips64-le", Aliases: []string{"mips64el"}, Go: "mips64le", Types: types(
+	{Name: "mips64-le", Aliases: []string{"mips64el"}, Go: "mips64le", Secondary: "mips-le", Types: types(
 		"700bda43-7a34-4507-b179-eeb93d7a7ca3",
 		"16b417f8-3e06-4f57-8dd2-9b5232f41aa6",
 		"904e58ef-5c65-4a31-9c57-6af5fc7c5de7",
@@ -214,7 +227,7 @@ var Table = []Architecture{
 		"7d14fec5-cc71-415d-9d6c-06bf0b3c3eaf",
 		"df765d00-270e-49e5-bc75-f47bb2118b09",
 		"7007891d-d371-4a80-86a4-5cb875b9302e")},
-	{Name: "ppc64", Go: "ppc64", Types: types(
+	{Name: "ppc64", Go: "ppc64", Secondary: "ppc", Types: types(
 		"912ade1d-a839-4913-8964-a10eee08fbd2",
 		"9225a9a3-3c19-4d89-b4f6-eeff88f17631",
 		"f5e2c20c-45b2-4ffa-bce9-2a60737e1aaf",
@@ -235,7 +248,7 @@ var Table = []Architecture{
 		"b933fb22-5c3f-4f91-af90-e2bb0fa50702",
 		"cb1ee4e3-8cd0-4136-a0a4-aa61a32e8730",
 		"c3836a13-3137-45ba-b583-b16c50fe5eb4")},
-	{Name: "riscv64", EFI: "riscv64", Machine: 0x5064, CommandLine: 1024, Go: "riscv64", Types: types(
+	{Name: "riscv64", EFI: "riscv64", Machine: 0x5064, CommandLine: 1024, Go: "riscv64", Secondary: "riscv32", Types: types(
 		"72ec70a6-cf74-40e6-bd49-4bda08e8f224",
 		"b6ed5582-440b-4209-b8da-5ff7c419ea3d",
 		"efe0f087-ea8d-4469-821a-4c2a96a8386a",
@@ -249,7 +262,7 @@ var Table = []Architecture{
 		"cd0f869b-d0fb-4ca0-b141-9ea87cc78d66",
 		"b663c618-e7bc-4d6d-90aa-11b756bb1797",
 		"17440e4f-a8d0-467f-a46e-3912ae6ef2c5")},
-	{Name: "s390x", Go: "s390x", Types: types(
+	{Name: "s390x", Go: "s390x", Secondary: "s390", Types: types(
 		"5eead9a9-fe09-4a1e-a1d7-520d00531306",
 		"b325bfbe-c7be-4ab8-8357-139e652d2f6b",
 		"c80187a5-73a3-491a-901a-017c3fa953e9",
@@ -270,7 +283,7 @@ var Table = []Architecture{
 		"75250d76-8cc6-458e-bd66-bd47cc81a812",
 		"8f461b0d-14ee-4e81-9aa9-049b6fb97abd",
 		"974a71c0-de41-43c3-be5d-5c5ccd1ad2c0")},
-	{Name: "x86-64", Aliases: []string{"amd64", "x86_64"}, EFI: "x64", Machine: 0x8664, CommandLine: 2048, Go: "amd64", Types: types(
+	{Name: "x86-64", Aliases: []string{"amd64", "x86_64"}, EFI: "x64", Machine: 0x8664, CommandLine: 2048, Go: "amd64", Secondary: "x86", Types: types(
 		"4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
 		"2c7357ed-ebd2-46d9-aec1-23d437ec2bf5",
 		"41092b05-9fc8-4523-994f-2def0408b176",

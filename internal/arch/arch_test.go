@@ -79,5 +79,20 @@ func TestNames(t *testing.T) {
 		a, ok := ByName(c.name)
 		require.True(t, ok)
 		require.Equal(t, []string{c.efi, c.golang, c.loader, c.verity}, []string{a.EFI, a.Go, a.Loader(), a.TypeName(UsrVerity)})
+		require.Equal(t, []string{"linux" + c.efi + ".efi.stub", "addon" + c.efi + ".efi.stub", "systemd-boot" + c.efi + ".efi"}, []string{a.Stub(), a.AddonStub(), a.SystemdBoot()})
 	}
+}
+
+// Secondary architectures are rows of the table, and kernels of what EFI names have a limit of their command line.
+func TestColumns(t *testing.T) {
+	secondary := map[string]string{}
+	for _, a := range Table {
+		if a.Secondary != "" {
+			_, ok := ByName(a.Secondary)
+			require.True(t, ok, a.Secondary)
+			secondary[a.Name] = a.Secondary
+		}
+		require.Equal(t, a.EFI != "", a.CommandLine > 0, a.Name)
+	}
+	require.Equal(t, map[string]string{"x86-64": "x86", "arm64": "arm", "mips64-le": "mips-le", "ppc64": "ppc", "riscv64": "riscv32", "s390x": "s390"}, secondary)
 }
