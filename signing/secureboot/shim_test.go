@@ -337,15 +337,17 @@ func TestShimJudges(t *testing.T) {
 		"nothing known of the variables": {func(w *world) {
 			w.v = osmith.FirmwareVariables{SecureBoot: w.v.SecureBoot, DB: w.v.DB}
 		}, secureboot.RuleShimUnknown, ""},
-		"SbatLevel not known":              {func(w *world) { w.v.SbatLevel = nil }, secureboot.RuleShimUnknown, "SbatLevel"},
-		"SbatPolicy not known":             {func(w *world) { w.v.SbatPolicy = nil }, secureboot.RuleShimUnknown, "SbatPolicy"},
-		"MokListX not known":               {func(w *world) { w.v.MokListX = nil }, secureboot.RuleShimUnknown, "MokListX; otherwise: db has the certificate"},
-		"MokListX not known, digest in db": {func(w *world) { w.sign(); w.v.DB, w.v.MokListX = digest, nil }, secureboot.RuleShimUnknown, "MokListX"},
-		"MokListX not known, revoked":      {func(w *world) { w.v.MokListX, w.v.DBX = nil, digest }, secureboot.RuleDigestInDBX, ""},
-		"MokDBState not known":             {func(w *world) { w.v.MokDBState = nil }, secureboot.RuleShimUnknown, "MokDBState"},
-		"MokDBState not known, not by db":  {func(w *world) { w.sign(h.KEK); w.v.MokDBState = nil }, secureboot.RuleCertificateOfVendor, ""},
-		"MokList not known":                {func(w *world) { w.sign(f.DB); w.v.MokList = nil }, secureboot.RuleShimUnknown, "MokList; otherwise: signature 0"},
-		"MokList not known, unsigned":      {func(w *world) { w.sign(); w.v.MokList = nil }, secureboot.RuleShimUnknown, "MokList; otherwise: the image is not signed"},
+		"SbatLevel not known":                 {func(w *world) { w.v.SbatLevel = nil }, secureboot.RuleShimUnknown, "SbatLevel"},
+		"SbatPolicy not known":                {func(w *world) { w.v.SbatPolicy = nil }, secureboot.RuleShimUnknown, "SbatPolicy"},
+		"MokListX not known":                  {func(w *world) { w.v.MokListX = nil }, secureboot.RuleShimUnknown, "MokListX; otherwise: db has the certificate"},
+		"MokListX not known, digest in db":    {func(w *world) { w.sign(); w.v.DB, w.v.MokListX = digest, nil }, secureboot.RuleShimUnknown, "MokListX"},
+		"MokListX not known, NX asked for":    {func(w *world) { w.v.MokListX, w.v.MokPolicy = nil, []byte{1} }, secureboot.RuleNXRequired, ""},
+		"MokListX not known, below the level": {func(w *world) { w.v.MokListX, w.v.SbatPolicy = nil, []byte{1} }, secureboot.RuleSBATRevoked, ""},
+		"MokListX not known, revoked":         {func(w *world) { w.v.MokListX, w.v.DBX = nil, digest }, secureboot.RuleDigestInDBX, ""},
+		"MokDBState not known":                {func(w *world) { w.v.MokDBState = nil }, secureboot.RuleShimUnknown, "MokDBState"},
+		"MokDBState not known, not by db":     {func(w *world) { w.sign(h.KEK); w.v.MokDBState = nil }, secureboot.RuleCertificateOfVendor, ""},
+		"MokList not known":                   {func(w *world) { w.sign(f.DB); w.v.MokList = nil }, secureboot.RuleShimUnknown, "MokList; otherwise: signature 0"},
+		"MokList not known, unsigned":         {func(w *world) { w.sign(); w.v.MokList = nil }, secureboot.RuleShimUnknown, "MokList; otherwise: the image is not signed"},
 		"MokList not known, broken table": {func(w *world) {
 			w.v.MokList = nil
 			w.im.Certificates = append(w.im.Certificates, secureboot.CertificateEntry{Raw: make([]byte, 8)})

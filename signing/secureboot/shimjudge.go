@@ -76,9 +76,6 @@ func (s *Shim) judge(v osmith.FirmwareVariables, im Image, byProgram bool) Verdi
 	if no := checkSBAT(level, im, byProgram); no != nil {
 		return *no
 	}
-	if !r.Allowed {
-		return r
-	}
 	return s.requireNX(v, im, r)
 }
 
