@@ -10,12 +10,12 @@ import (
 // guestPackage is the program that is both /init and /sbin/init.
 const guestPackage = "github.com/osmith-dev/osmith/e2e/guest"
 
-// BuildGuest compiles the guest to file: static, for linux/amd64, the same
-// bytes wherever the checkout lies.
-func BuildGuest(ctx context.Context, file string) error {
+// BuildGuest compiles the guest to file: static, for linux and an architecture in
+// Go's words, the same bytes wherever the checkout lies.
+func BuildGuest(ctx context.Context, file, goarch string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
 		"-ldflags=-s -w -buildid=", "-o", file, guestPackage)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch, "GOAMD64=v1", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("e2e: build the guest: %w\n%s", err, out)
 	}

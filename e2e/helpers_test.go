@@ -68,7 +68,7 @@ func boot(t testing.TB, m *Machine, name string, want Ended) *Boot {
 func buildGuest(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "guest")
-	if err := BuildGuest(t.Context(), file); err != nil {
+	if err := BuildGuest(t.Context(), file, "amd64"); err != nil {
 		t.Fatal(err)
 	}
 	return file

@@ -36,6 +36,10 @@ type Machine struct {
 	// Disk is a raw disk image that the machine writes to. Empty: no disk.
 	Disk string
 
+	// Architecture is its EFI name; empty means x64. An aa64 machine needs Code
+	// and Vars.
+	Architecture string
+
 	// Code and Vars are the firmware; empty means the host's OVMF with Secure
 	// Boot and SMM and its blank variable store.
 	Code, Vars string
@@ -155,6 +159,10 @@ func (m *Machine) prepare() error {
 	}
 	return copyFile(m.varsFile(), or(m.Vars, hostVars))
 }
+
+// aa64 says that the machine is a 64-bit ARM one.
+func (m *Machine) aa64() bool { return m.Architecture == "aa64" }
+
 
 // Clone copies the state of a machine, disk included, into a new directory, so
 // that a boot can be tried from the same point twice.

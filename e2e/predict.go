@@ -73,7 +73,11 @@ func (s *System) programs(out *tpm.Boot, b UKIBoot) error {
 	if err != nil {
 		return err
 	}
-	started, err := program(arch.X8664.Loader(), loader)
+	efi, ok := arch.ByEFI(s.Builder.Parts.Architecture)
+	if !ok {
+		return fmt.Errorf("e2e: architecture %q is not known", s.Builder.Parts.Architecture)
+	}
+	started, err := program(efi.Loader(), loader)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,14 @@ const linger = 20 * time.Second
 // of either child: the first of exec.Cmd's ExtraFiles.
 const controlFD = 3
 
+// program is the QEMU of the machine's architecture.
+func (m *Machine) program() string {
+	if m.aa64() {
+		return "qemu-system-aarch64"
+	}
+	return "qemu-system-x86_64"
+}
+
 // arguments is QEMU's command line. The machine is q35 with SMM, for a Secure
 // Boot that is one, under TCG, since not every host that has /dev/kvm can run
 // firmware in it.
@@ -39,17 +47,23 @@ func (m *Machine) arguments() []string {
 	if memory == 0 {
 		memory = 512
 	}
-	args := []string{
-		"-machine", "q35,smm=on", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off,-cx16", "-smp", "1",
-		"-m", fmt.Sprint(memory), "-no-reboot", "-nodefaults", "-display", "none", "-vga", "none", "-net", "none",
+	args := []string{"-machine", "q35,smm=on", "-cpu", "max,la57=off,-cx16", "-vga", "none"}
+	tpm := "tpm-tis"
+	if m.aa64() {
+		// Neither SMM nor a way to write-protect the variables: firmware keeps them itself.
+		args, tpm = []string{"-machine", "virt", "-cpu", "cortex-a57"}, "tpm-tis-device"
+	}
+	args = append(args, "-accel", "tcg,thread=multi", "-smp", "1",
+		"-m", fmt.Sprint(memory), "-no-reboot", "-nodefaults", "-display", "none", "-net", "none",
 		"-serial", "stdio", "-monitor", "none",
 		"-chardev", fmt.Sprintf("socket,id=tpmctl,fd=%d", controlFD),
-		"-tpmdev", "emulator,id=tpm0,chardev=tpmctl", "-device", "tpm-tis,tpmdev=tpm0",
-		"-device", "virtio-rng-pci",
-	}
+		"-tpmdev", "emulator,id=tpm0,chardev=tpmctl", "-device", tpm+",tpmdev=tpm0",
+		"-device", "virtio-rng-pci")
 	if !m.NoFirmware {
+		if !m.aa64() {
+			args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
+		}
 		args = append(args,
-			"-global", "driver=cfi.pflash01,property=secure,value=on",
 			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+escape(or(m.Code, hostCode)),
 			"-drive", "if=pflash,unit=1,format=raw,file="+escape(m.varsFile()))
 	}
@@ -122,7 +136,7 @@ func (m *Machine) run(ctx context.Context, b *Boot) error {
 		"--ctrl", fmt.Sprintf("type=unixio,clientfd=%d", controlFD), "--terminate")
 	tpm.ExtraFiles = []*os.File{tpmEnd}
 	tpm.Stdout, tpm.Stderr = messages, messages
-	qemu := exec.Command("qemu-system-x86_64", m.arguments()...)
+	qemu := exec.Command(m.program(), m.arguments()...)
 	qemu.ExtraFiles = []*os.File{qemuEnd}
 	qemu.Stdout, qemu.Stderr = rec, messages
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/osmith-dev/osmith/e2e/report"
@@ -25,10 +26,19 @@ import (
 type BootParts struct {
 	Stub, Loader, Kernel string
 	Modules              string // directory lib/modules/VERSION of the kernel
+	Architecture         string // EFI name; empty means x64
 }
 
 // kernelArguments belong on every command line: with panic=-1 even a damaged init ends in a reboot.
 const kernelArguments = "console=ttyS0 panic=-1 loglevel=3"
+
+// arguments are those of a machine's architecture, whose first serial port has a name of its own.
+func (p BootParts) arguments() string {
+	if p.Architecture == "aa64" {
+		return strings.Replace(kernelArguments, "ttyS0", "ttyAMA0", 1)
+	}
+	return kernelArguments
+}
 
 // System is Acme OS on one virtual machine: everything on its disk and in its firmware comes from the packages under
 // test.
@@ -45,7 +55,11 @@ type System struct {
 // NewSystem makes keys, guest and initrd in dir, which must exist, and a machine without a disk.
 func NewSystem(ctx context.Context, dir string, parts BootParts) (*System, error) {
 	s := &System{dir: dir, guest: filepath.Join(dir, "guest")}
-	if err := BuildGuest(ctx, s.guest); err != nil {
+	efi, ok := arch.ByEFI(or(parts.Architecture, "x64"))
+	if !ok {
+		return nil, fmt.Errorf("e2e: architecture %q is not known", parts.Architecture)
+	}
+	if err := BuildGuest(ctx, s.guest, efi.Go); err != nil {
 		return nil, err
 	}
 	found, err := s.parts(parts)
@@ -57,11 +71,11 @@ func NewSystem(ctx context.Context, dir string, parts BootParts) (*System, error
 	if err != nil {
 		return nil, err
 	}
-	s.Builder = &acmeos.Builder{Keys: keys, Parts: found, Seed: [16]byte{0xac, 0x3e}, Time: when, Cmdline: kernelArguments}
+	s.Builder = &acmeos.Builder{Keys: keys, Parts: found, Seed: [16]byte{0xac, 0x3e}, Time: when, Cmdline: parts.arguments()}
 	if s.Facts, err = s.Builder.Machine(); err != nil {
 		return nil, err
 	}
-	s.Machine = &Machine{Dir: filepath.Join(dir, "machine"), Disk: filepath.Join(dir, "disk.img")}
+	s.Machine = &Machine{Dir: filepath.Join(dir, "machine"), Disk: filepath.Join(dir, "disk.img"), Architecture: efi.EFI}
 	return s, os.MkdirAll(s.Machine.Dir, 0o755)
 }
 
@@ -87,7 +101,11 @@ func (s *System) parts(p BootParts) (*acmeos.Parts, error) {
 	if err := os.WriteFile(filepath.Join(dir, "initrd.img"), initrd, 0o644); err != nil {
 		return nil, err
 	}
-	for name, target := range map[string]string{arch.X8664.Stub(): p.Stub, arch.X8664.SystemdBoot(): p.Loader, "vmlinuz": p.Kernel} {
+	efi, ok := arch.ByEFI(or(p.Architecture, "x64"))
+	if !ok {
+		return nil, fmt.Errorf("e2e: architecture %q is not known", p.Architecture)
+	}
+	for name, target := range map[string]string{efi.Stub(): p.Stub, efi.SystemdBoot(): p.Loader, "vmlinuz": p.Kernel} {
 		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
 			return nil, err
 		}

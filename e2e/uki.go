@@ -28,7 +28,7 @@ func (s *System) UKI(version string, more uki.Image) ([]byte, error) {
 	}
 	im := more
 	im.Stub, im.Linux, im.Initrd, im.OSRelease = parts.Stub, parts.Linux, []osmith.Source{parts.Initrd}, acmeos.OSRelease(version)
-	im.Cmdline = strings.TrimRight(kernelArguments+" osmith.report=initrd osmith.version="+version+" "+more.Cmdline, " ")
+	im.Cmdline = strings.TrimRight(s.Builder.Cmdline+" osmith.report=initrd osmith.version="+version+" "+more.Cmdline, " ")
 	// Four signatures for each of four banks, with space for other sizes, and that for each way to pick sections.
 	room := 16 << 10 * (len(im.DeviceTreeAuto) + 1) * (len(im.Firmware) + 1)
 	im.PCRPublicKey, im.PCRSignatureReserve, im.Profiles = key, room, slices.Clone(more.Profiles)

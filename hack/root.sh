@@ -162,9 +162,13 @@ if [ $suite = trixie ]; then
 	files stub-252-arm64 bookworm arm64 systemd-boot-efi || fail "the stub of bookworm for arm64 could not be unpacked"
 	files stub-252-i386 bookworm i386 systemd-boot-efi || fail "the stub of bookworm for 32 bits could not be unpacked"
 	files stub-254 bookworm-backports amd64 systemd-boot-efi || fail "the stub of bookworm-backports could not be unpacked"
-	files arm64 trixie arm64 systemd-boot-efi "linux-image-$(
+	files arm64 trixie arm64 systemd-boot-efi qemu-efi-aarch64 "linux-image-$(
 		inside sh -c 'apt-cache depends linux-image-cloud-amd64' | sed -n 's/.*Depends: linux-image-\([0-9.]*+deb[0-9]*\)-cloud-amd64.*/\1/p')-cloud-arm64" ||
-		fail "stub and kernel for arm64 could not be unpacked"
+		fail "firmware, stub and kernel for arm64 could not be unpacked"
+	inside sh -ec 'cd /opt/arm64
+		[ -e lib ] || ln -s usr/lib lib
+		for dir in lib/modules/*; do depmod -b /opt/arm64 "${dir##*/}"; test -s $dir/modules.dep -a -s $dir/modules.builtin; done' ||
+		fail "depmod of the modules for arm64 failed"
 fi
 
 for p in $programs; do

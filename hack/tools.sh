@@ -29,7 +29,7 @@ esac
 
 # Host packages. Nothing here is started as a service.
 demo_packages="qemu-system-x86 swtpm ovmf xz-utils debootstrap debian-archive-keyring"
-test_packages="$demo_packages binutils cryptsetup-bin sbsigntool efitools gdisk fdisk
+test_packages="$demo_packages qemu-system-arm binutils cryptsetup-bin sbsigntool efitools gdisk fdisk
 	dosfstools mtools tpm2-tools libtss2-tcti-swtpm0 erofs-utils squashfs-tools e2fsprogs genisoimage qemu-user-static openssl ca-certificates systemd"
 
 packages=$test_packages

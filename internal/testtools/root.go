@@ -85,6 +85,11 @@ var parts = map[string]string{
 	"stub-252-ia32":    "opt/stub-252-i386/usr/lib/systemd/boot/efi/linuxia32.efi.stub",
 	"loader-252-arm64": "opt/stub-252-arm64/usr/lib/systemd/boot/efi/systemd-bootaa64.efi",
 	"kernel-arm64":     "opt/arm64/boot/vmlinuz-*",
+	"modules-arm64":    "opt/arm64/lib/modules/*",
+	"stub-arm64":       "opt/arm64/usr/lib/systemd/boot/efi/linuxaa64.efi.stub",
+	"loader-arm64":     "opt/arm64/usr/lib/systemd/boot/efi/systemd-bootaa64.efi",
+	"aavmf-code":       "opt/arm64/usr/share/AAVMF/AAVMF_CODE.secboot.fd",
+	"aavmf-vars":       "opt/arm64/usr/share/AAVMF/AAVMF_VARS.fd",
 
 	"modules":   "opt/kernel/lib/modules/*",
 	"ovmf-code": "usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
@@ -97,7 +102,10 @@ var parts = map[string]string{
 //	loader            systemd-boot, unsigned
 //	kernel            Debian's cloud kernel (a Debian tree only)
 //	stub-252...       the stubs of Debian 12, and its loader for arm64 (trixie only)
-//	kernel-arm64      Debian's cloud kernel for arm64 (trixie only)
+//	kernel-arm64      Debian's cloud kernel for arm64 (trixie only), like the next three
+//	modules-arm64     directory lib/modules/VERSION of that kernel
+//	stub-arm64, loader-arm64  systemd's UKI stub and boot loader
+//	aavmf-code, aavmf-vars    firmware with Secure Boot and a blank variable store
 //	modules           its directory lib/modules/VERSION with modules.dep (a Debian tree only)
 //	ovmf-code         OVMF with Secure Boot and SMM, 4 MiB variant
 //	ovmf-vars         its empty variable store
