@@ -307,6 +307,9 @@ func TestApplyCannotTell(t *testing.T) {
 	setup := osmith.FirmwareVariables{SetupMode: []byte{1}}
 	broken := v
 	broken.KEK = append(header(secureboot.TypeX509, 0, 0, 16, 0), v.KEK...)
+	brokenPK := v
+	brokenPK.PK = append(header(secureboot.TypeX509, 0, 0, 16, 0), v.PK...)
+	two := append(lists(t, secureboot.CertificateList(owner, f.PK.Cert)), payload...)
 	behind := v
 	behind.KEK = append(bytes.Clone(v.KEK), 1)
 	type P = secureboot.Pending
@@ -327,6 +330,11 @@ func TestApplyCannotTell(t *testing.T) {
 		"dbr in Setup Mode":                {setup, dbr(f.KEK), true, false},
 		"dbr of other content, Setup Mode": {setup, P{Variable: "dbr", Auth: signedAs(t, h.KEK, crypto.SHA256, true, at, "db", payload, false)}, false, false},
 		"PK, appended":                     {v, P{Variable: "PK", Append: true, Auth: signedAs(t, h.PK, crypto.SHA256, true, at, "PK", payload, true)}, false, true},
+		"PK, replaced by two":              {v, P{Variable: "PK", Auth: signedAs(t, h.PK, crypto.SHA256, true, at, "PK", two, false)}, false, false},
+		"a first PK of a digest":           {setup, P{Variable: "PK", Auth: signedAs(t, h.PK, crypto.SHA256, true, at, "PK", lists(t, secureboot.SHA256List(owner, [32]byte{1})), false)}, false, false},
+		"PK has a list of size 0":          {brokenPK, P{Variable: "db", Auth: signedAs(t, f.KEK, crypto.SHA256, true, at, "db", payload, false)}, false, true},
+		"it has, but KEK leads there":      {brokenPK, P{Variable: "db", Auth: signedAs(t, h.KEK, crypto.SHA256, true, at, "db", payload, false)}, true, false},
+		"it has, and all was changed":      {brokenPK, P{Variable: "db", Auth: signedAs(t, f.KEK, crypto.SHA256, true, at, "dbx", payload, false)}, false, false},
 		"KEK has a list of size 0":         {broken, P{Variable: "db", Auth: signedAs(t, h.KEK, crypto.SHA256, true, at, "db", payload, false)}, false, true},
 		"behind the certificate, KEK ends": {behind, P{Variable: "db", Auth: signedAs(t, h.KEK, crypto.SHA256, true, at, "db", payload, false)}, true, false},
 		"by nobody, and KEK ends":          {behind, P{Variable: "db", Auth: signedAs(t, f.KEK, crypto.SHA256, true, at, "db", payload, false)}, false, true},

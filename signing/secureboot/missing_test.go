@@ -182,6 +182,8 @@ func TestSVN(t *testing.T) {
 	require.Equal(t, "bootmgfw.efi 9.0", missing[1].SVN.String())
 	require.Nil(t, missing[1].Have)
 
+	require.Len(t, secureboot.Missing(nil, append(mustParse(t, a.Payload), newer...)), 3, "each once")
+
 	// They are no digests of option ROMs.
 	h := hierarchy(t)
 	_, err = h.Enroll(secureboot.EnrollOptions{NothingMustBoot: true, Time: when, OptionROMs: secureboot.OptionROMs{KeepDB: a.Payload}})
