@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/sbat"
@@ -190,9 +191,7 @@ func (j *shimJudge) verify() Verdict {
 	if len(table) == 0 {
 		return j.refuse(refuse(RuleUnsigned, "the image is not signed, and no list has its digest, SHA-256 %x", j.sum))
 	}
-	if r := j.walk(table); r != nil && r.Unknown {
-		return *r
-	} else if r != nil {
+	if r := j.walk(table); r != nil {
 		return j.refuse(*r)
 	}
 	if j.accepted != nil {
@@ -368,8 +367,12 @@ func (j *shimJudge) doubt(format string, args ...any) {
 // that this cannot be told.
 func (j *shimJudge) leads(l shimList, list SignatureList, m *edk2.Message) (*Signature, *edk2.Certificate, error) {
 	e, root, err := j.certificate(l, list)
-	if root != nil {
-		_, err = m.VerifyImage(root, j.sum, shimCrypto)
+	if root == nil {
+		return e, nil, err
+	}
+	path, err := m.VerifyImage(root, j.sum, shimCrypto)
+	if err == nil && slices.ContainsFunc(path, (*edk2.Certificate).HasNameConstraints) {
+		err = edk2.Unknown("name constraints, which the OpenSSL of shim reads in its own way")
 	}
 	return e, root, err
 }

@@ -407,3 +407,6 @@ func (c *Certificate) mayIssue() int {
 
 // SignsModules reports whether the certificate is for signing kernel modules (1.3.6.1.4.1.2312.16.1.2, OID_EKU_MODSIGN of shim).
 func (c *Certificate) SignsModules() bool { return c.moduleSigning }
+
+// HasNameConstraints reports whether the certificate has the extension nameConstraints, of whatever content.
+func (c *Certificate) HasNameConstraints() bool { return c.constrained != nil }
