@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -255,7 +254,8 @@ func outsideOfValidity(s *system) *release.Release {
 	r := s.build("2").Release()
 	db := s.builder.Keys.SecureBoot.DB
 	var signed bytes.Buffer
-	require.NoError(s.t, authenticode.Sign(&signed, unsigned(s.t, r.UKI), db.Key, db.Cert, authenticode.SignOptions{Time: db.Cert.NotBefore.Add(-time.Hour)}))
+	require.NoError(s.t, authenticode.Sign(&signed, unsigned(s.t, r.UKI), db.Key, db.Cert,
+		authenticode.SignOptions{Time: db.Cert.NotBefore.AddDate(0, -2, 0), AllowTimeOutsideValidityThatUBootRefuses: true}))
 	r.UKI = bytes.NewReader(signed.Bytes())
 	return r
 }
@@ -302,7 +302,7 @@ func TestRefused(t *testing.T) {
 			r.UKI = unsigned(s.t, r.UKI)
 			return r
 		}, upgrade.ProofBoots, new(*upgrade.SecureBootError), "firmware will not start"},
-		{"signing-time-unknown-firmware", outsideOfValidity, upgrade.ProofBoots, new(*upgrade.SecureBootError), "u-boot-2026.10: the signing time"},
+		{"signing-time-unknown-firmware", outsideOfValidity, upgrade.ProofBoots, new(*upgrade.SecureBootError), "u-boot-2026.10: signature 0: the signing time"},
 		{"signing-time-u-boot", func(s *system) *release.Release {
 			s.machine.FirmwareKind = secureboot.FirmwareUBoot202501
 			return outsideOfValidity(s)

@@ -23,7 +23,7 @@ type Keys struct {
 	Release    *ecdsa.PrivateKey     // signs release artifacts
 }
 
-// GenerateKeys makes new keys. The dates go into the certificates; firmware does not look at them.
+// GenerateKeys makes new keys. The dates go into the certificates: an image that claims to have been signed at another time does not start on U-Boot.
 func GenerateKeys(notBefore time.Time) (*Keys, error) {
 	var k Keys
 	var err error

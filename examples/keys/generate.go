@@ -27,7 +27,7 @@ func generateFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	name := set.String("cn", "osmith example", "`name` that the certificates begin with")
 	owner := set.String("owner", "", "`GUID` of the owner in the variables (default: random)")
 	bits := set.Int("bits", 2048, "size of the RSA `keys`: 2048, 3072 or 4096")
-	years := set.Int("years", 20, "`years` that the certificates are valid; firmware does not look")
+	years := set.Int("years", 20, "`years` that the certificates are valid, from -time on; U-Boot refuses what was signed at another time")
 	roms := addROMFlags(set)
 	nothing := set.Bool("nothing-must-boot", false, "there are no images yet that the machine starts with these keys: none is judged")
 	firmware := firmwareFlag(set)

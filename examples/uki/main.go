@@ -22,7 +22,8 @@
 // ukify; a file is taken as it is. An empty -os-release or -uname leaves the section out. What ukify adds unasked from the
 // machine that it runs on (its os-release, its hardware IDs) is not added.
 //
-// Secure Boot signatures claim the time of SOURCE_DATE_EPOCH, none without it, so that the same call gives the same bytes.
+// Secure Boot signatures claim the time of SOURCE_DATE_EPOCH, none without it, so that the same call gives the same bytes. It has to be inside the validity
+// of the certificate: U-Boot refuses an image that was signed at another time.
 // Outputs are written beside their names and renamed; sign without -o replaces its file in this way.
 //
 // Flags may come before or after operands, with one dash or two. All verbs take -json and -progress auto|bar|json|none. With

@@ -125,6 +125,20 @@ func TestRefused(t *testing.T) {
 	status, _, stderr = call3(t, "sign", "-key", path("db.key"), "-cert", path("db.crt"), path("out.efi"))
 	assert.Equal(t, 2, status)
 	assert.Contains(t, stderr, "SOURCE_DATE_EPOCH=yesterday")
+
+	// A time at which the certificate is not valid would make an image that U-Boot refuses.
+	signedBefore := read(t, path("out.efi"))
+	t.Setenv("SOURCE_DATE_EPOCH", "1")
+	for _, args := range [][]string{{"sign", "-key", path("db.key"), "-cert", path("db.crt"), path("out.efi")},
+		build(path, "-secureboot-private-key", path("db.key"), "-secureboot-certificate", path("db.crt"), "-o", path("other.efi"))} {
+		status, _, stderr = call3(t, args...)
+		assert.Equal(t, 2, status)
+		assert.Contains(t, stderr, "SOURCE_DATE_EPOCH=1 is 1970-01-01T00:00:01Z: the certificate \"CN=")
+		assert.Contains(t, stderr, path("db.crt")+" is valid from ")
+		assert.Contains(t, stderr, "set a time in between, or unset it")
+	}
+	assert.Equal(t, signedBefore, read(t, path("out.efi")))
+	assert.NoFileExists(t, path("other.efi"))
 }
 
 // TestRefusedAsJSON: a no is an object, too.

@@ -98,5 +98,10 @@ func readSigner(keyName, certName string) (*signer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cert := certs[0]; !when.IsZero() && (when.Before(cert.NotBefore) || when.After(cert.NotAfter)) {
+		text := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+		return nil, fmt.Errorf("SOURCE_DATE_EPOCH=%d is %s: the certificate %q in %s is valid from %s to %s, and U-Boot refuses an image that was signed at another time: set a time in between, or unset it to sign without one",
+			when.Unix(), text(when), cert.Subject, certName, text(cert.NotBefore), text(cert.NotAfter))
+	}
 	return &signer{key, certs[0], authenticode.SignOptions{Time: when, Chain: certs[1:]}}, nil
 }

@@ -16,14 +16,14 @@
 // systemd-sbsign, sbsign or osslsigncode prepared or signed. [Signatures] lists, [Remove], [RemoveAll] and SignOptions.Replace take away.
 //
 // A signature has the structure that sbsign and systemd-sbsign write: SignedData over SpcIndirectData with "<<<Obsolete>>>" for a file
-// link, the signed attributes contentType, messageDigest and, if a time is given, signingTime. The S/MIME capabilities that these two add by
+// link, the signed attributes contentType, messageDigest and, if a time is given, signingTime, which has to be inside the validity of the certificate. The S/MIME capabilities that these two add by
 // an accident of their library, and the statement type that osslsigncode adds, are left out: nobody looks at them. sbverify, osslsigncode,
 // pesigcheck and edk2 accept the result, and what sbsign, systemd-sbsign, osslsigncode and pesign wrote is accepted here.
 //
-// Verification follows edk2 (SecurityPkg, DxeImageVerificationLib), not Windows: no dates, no time stamps, no key usage
+// Verification follows edk2 (SecurityPkg, DxeImageVerificationLib), not Windows and not U-Boot: no dates, no time stamps, no key usage
 // of the signer; any of several signatures is enough; a certificate in the middle of a chain can be the trusted one. It is stricter in what it
 // parses: DER only; overlapping sections, bytes behind the certificate table, padding that is not zero, and a signature that cannot be read next to a
-// good one are errors. Whether a given machine would boot an image, with its db and dbx, is what package secureboot answers.
+// good one are errors. Whether a given machine would boot an image, with its db and dbx and by its kind of firmware, is what package secureboot answers.
 //
 // Of an image that Verify accepts, all is what was signed but for the checksum in its header and what is not signed in the certificate table: unsigned
 // attributes, which is where time stamps are; certificates that the path to the trusted one does not need, and revocation lists; whether

@@ -56,7 +56,7 @@ func RemoveAll(w io.Writer, src osmith.Source) (err error) {
 
 // Attach writes a copy of an image with a signature that was made elsewhere, behind those it has: message is what sbsign --detached, osslsigncode
 // extract-signature and [Signature].Message yield, a PKCS #7 SignedData in DER. It must be valid and about this image: its Err and [*DigestError] are the
-// errors otherwise.
+// errors otherwise. Its signing time is not looked at.
 func Attach(w io.Writer, src osmith.Source, message []byte) (err error) {
 	defer prefix.Add("authenticode", &err)
 	s, err := signedpe.ReadSignature(message, 0)

@@ -2,10 +2,13 @@ package authenticode
 
 import (
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/osmith-dev/osmith/internal/pe"
+	"github.com/osmith-dev/osmith/internal/signedpe"
 )
 
 // Sentinels for what callers branch on.
@@ -22,6 +25,22 @@ var (
 	// ErrNotPE says that a file is no PE image at all.
 	ErrNotPE = pe.ErrNotPE
 )
+
+// A SigningTimeError says that a signature would claim a time at which the signer's certificate is not valid, or is not valid to U-Boot.
+type SigningTimeError struct {
+	Time        time.Time
+	Certificate *x509.Certificate
+}
+
+func (e *SigningTimeError) Error() string {
+	text := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+	if c := e.Certificate; !signedpe.OutsideValidity(e.Time, c.NotBefore, c.NotAfter) {
+		return fmt.Sprintf("signing time %s: the certificate %q is valid from %s to %s, but U-Boot 2025.01 to 2026.10 is wrong by up to three days where a month ends in between, "+
+			"and refuses the image: give a later time, or none", text(e.Time), c.Subject, text(c.NotBefore), text(c.NotAfter))
+	}
+	return fmt.Sprintf("signing time %s: the certificate %q is valid from %s to %s, and U-Boot refuses an image that was signed at another time: give a time in between, or none",
+		text(e.Time), e.Certificate.Subject, text(e.Certificate.NotBefore), text(e.Certificate.NotAfter))
+}
 
 // A DigestError says that an image is not the one that was signed.
 type DigestError struct {

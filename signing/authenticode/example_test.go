@@ -42,7 +42,7 @@ func Example() {
 	image := bytes.NewReader(petest.Stub("262-1")) // any PE file
 
 	var signed bytes.Buffer
-	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	at := when.AddDate(0, 0, 1) // inside the validity of the certificate: U-Boot wants that
 	if err := authenticode.Sign(&signed, image, key, cert, authenticode.SignOptions{Time: at}); err != nil {
 		panic(err)
 	}
@@ -55,7 +55,7 @@ func Example() {
 	_, err = authenticode.Verify(image, []*x509.Certificate{cert})
 	fmt.Println(errors.Is(err, authenticode.ErrUnsigned))
 	// Output:
-	// CN=Acme OS db SHA-256 2026-01-02
+	// CN=Acme OS db SHA-256 2026-03-05
 	// true
 }
 

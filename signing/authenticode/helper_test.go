@@ -61,13 +61,13 @@ func newKey(t testing.TB, kind string) crypto.Signer {
 	return k
 }
 
-// newIdentity makes a certificate for a key of a kind ("rsa1", "256a"), signed by issuer or, if nil, by itself. Its dates have long passed.
+// newIdentity makes a certificate for a key of a kind ("rsa1", "256a"), signed by issuer or, if nil, by itself. It is valid when things are signed here, and has expired since.
 func newIdentity(t testing.TB, kind, name string, issuer *identity) identity {
 	t.Helper()
 	key := newKey(t, kind)
 	c := &x509.Certificate{
 		SerialNumber: new(big.Int).SetBytes([]byte(name)), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2002, 1, 1, 0, 0, 0, 0, time.UTC),
+		NotBefore: time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: when.AddDate(0, 0, 1),
 		IsCA: issuer == nil || name[0] == 'C', BasicConstraintsValid: true,
 	}
 	return issue(t, key, c, issuer)

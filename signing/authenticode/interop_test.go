@@ -140,7 +140,7 @@ func TestSameStructureAsSbsign(t *testing.T) {
 	sigs, err := authenticode.Signatures(bytes.NewReader(theirs))
 	require.NoError(t, err)
 	require.Len(t, sigs, 1)
-	ours := sign(t, plain, id, authenticode.SignOptions{Time: sigs[0].SigningTime})
+	ours := sign(t, plain, id, authenticode.SignOptions{Time: sigs[0].SigningTime, AllowTimeOutsideValidityThatUBootRefuses: true}) // sbsign takes the clock
 
 	// From the version of SignedData to the digest algorithm of the signer nothing has a variable length.
 	from, to := len(plain)+8+23, bytes.LastIndex(ours, []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x03})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/osmith-dev/osmith"
@@ -20,9 +21,14 @@ type SignOptions struct {
 	// Hash digests image and signature: SHA-256 when zero, SHA-384 or SHA-512. Firmware is only sure to know SHA-256.
 	Hash crypto.Hash
 
-	// Time is the signing time that the signature claims, in whole seconds. With the zero time there is no such attribute; firmware
-	// does not look at it, except where a dbx entry revokes certificates from some time on.
+	// Time is the signing time that the signature claims, in whole seconds. With the zero time there is no such attribute. edk2 does not look at it,
+	// except where a dbx entry revokes certificates from some time on; U-Boot refuses an image whose signing time is before NotBefore or
+	// after NotAfter of the signer's certificate, and so such a time is a [*SigningTimeError]. So is one within three days behind NotBefore, or before
+	// NotAfter, if a month ends in between: builds of U-Boot with MbedTLS refuse most of these.
 	Time time.Time
+
+	// AllowTimeOutsideValidityThatUBootRefuses signs with any Time.
+	AllowTimeOutsideValidityThatUBootRefuses bool
 
 	// Chain are certificates to carry besides the signer's: those between it and the one in db.
 	Chain []*x509.Certificate
@@ -68,6 +74,7 @@ type Prepared struct {
 	Digest           []byte // of SignedAttributes under Hash
 	ImageDigest      []byte // Authenticode digest of the image as signed, padding included
 
+	options       SignOptions
 	template      cms.Template
 	body          body
 	before, after []byte // certificate table around the new entry
@@ -95,7 +102,20 @@ func (o SignOptions) check(cert *x509.Certificate) error {
 	if cms.HashOID(o.hash()) == nil {
 		return fmt.Errorf("digest algorithm %v: want SHA-256, SHA-384 or SHA-512", o.hash())
 	}
-	return nil
+	if o.Time.IsZero() {
+		return nil
+	}
+	return o.checkTime(cert, o.Time)
+}
+
+// checkTime refuses a signing time at which the certificate is not valid.
+func (o SignOptions) checkTime(cert *x509.Certificate, at time.Time) error {
+	at = at.Truncate(time.Second) // as it is encoded
+	outside := signedpe.OutsideValidity(at, cert.NotBefore, cert.NotAfter) || signedpe.OutsideValidityToMbedTLS(at, cert.NotBefore, cert.NotAfter)
+	if o.AllowTimeOutsideValidityThatUBootRefuses || !outside {
+		return nil
+	}
+	return &SigningTimeError{Time: at, Certificate: cert}
 }
 
 // prepare makes what has to be signed of an image that has passed.
@@ -104,7 +124,7 @@ func prepare(d *Digester, cert *x509.Certificate, o SignOptions) (*Prepared, err
 	if err != nil {
 		return nil, err
 	}
-	p := &Prepared{Hash: o.hash(), ImageDigest: sums[o.hash()], body: d.body()}
+	p := &Prepared{Hash: o.hash(), ImageDigest: sums[o.hash()], options: o, body: d.body()}
 	entries, err := signedpe.SplitTable(d.file, d.table)
 	if err != nil {
 		return nil, err
@@ -154,7 +174,7 @@ func (p *Prepared) Join(w io.Writer, src osmith.Source, signature []byte) error 
 // JoinAttributes is [Prepared.Join] for signed attributes that another tool prepared for the same image, such as systemd-sbsign with
 // --prepare-offline-signing; signature is over these, under p.Hash. They are one DER element of type SET and must be about this image:
 // a content type of SpcIndirectData, the message digest of what this package signs, which is what sbsign and systemd-sbsign sign too, and
-// anything else, a signing time for one, which counts instead of that of the options.
+// anything else, a signing time for one, which counts instead of that of the options and is held against the certificate as that is.
 func (p *Prepared) JoinAttributes(w io.Writer, src osmith.Source, attributes, signature []byte) error {
 	t := p.template
 	t.RawAttributes = attributes
@@ -178,7 +198,28 @@ func (p *Prepared) change(t cms.Template, signature []byte) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.RawAttributes != nil {
+		if err := p.checkAttributes(message); err != nil {
+			return nil, err
+		}
+	}
 	return p.body.withTable(append(signedpe.AppendEntry(p.before[:len(p.before):len(p.before)], message), p.after...))
+}
+
+// checkAttributes checks the signing time among attributes from elsewhere.
+func (p *Prepared) checkAttributes(message []byte) error {
+	s, err := signedpe.ReadSignature(message, 0)
+	if err != nil {
+		return err
+	}
+	timed := slices.ContainsFunc(s.Message.Signers[0].Attributes, func(a cms.Attribute) bool { return a.Type.Equal(cms.OIDSigningTime) })
+	switch {
+	case !timed:
+		return nil
+	case s.SigningTime.IsZero():
+		return errors.New("signed attributes to join: the signing time is not one time that can be read")
+	}
+	return p.options.checkTime(p.template.Certificate, s.SigningTime)
 }
 
 // A StreamSigner signs an image while it is written: what [Sign] does in two passes over a file, in one behind whatever produces the image. It

@@ -187,7 +187,7 @@ func TestFirmwareRows(t *testing.T) {
 		{"01", nil, all, nil, secureboot.Verdict{}, "edk2-2026.08: signature 0: signed by"},
 		{"14", nil, all, nil, secureboot.Verdict{Revoked: true}, "edk2-2026.08: dbx has the certificate"},
 		{"23", rows{edk2, old}, uboot, nil, secureboot.Verdict{}, "u-boot-2026.10: U-Boot crashes"},
-		{"24", rows{edk2, old}, uboot, nil, secureboot.Verdict{}, "u-boot-2026.10: the first entry"},
+		{"24", rows{edk2, old}, uboot, nil, secureboot.Verdict{}, "u-boot-2026.10: an entry of the certificate table"},
 		{"22", uboot, rows{edk2, old}, nil, secureboot.Verdict{}, "edk2-2026.08: "},
 		{"02", uboot[:2], append(rows{edk2, old}, uboot[2]), nil, secureboot.Verdict{}, "edk2-2026.08: "},
 		{"21", nil, rows{edk2, old}, uboot, secureboot.Verdict{}, "edk2-2026.08: "},

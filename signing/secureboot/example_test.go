@@ -222,7 +222,7 @@ func ExampleEvaluate_firmware() {
 	fmt.Println(verdict.Allowed, verdict.Reason)
 	// Output:
 	// true [u-boot-2026.10 u-boot-2025.01 u-boot-legacy] []
-	// false the signing time 2026-01-01T00:00:00Z is outside of the validity of the signer's certificate "CN=bootlab db", 2026-11-30T05:34:29Z to 2036-11-27T05:34:29Z: U-Boot refuses that
+	// false signature 0: the signing time 2026-01-01T00:00:00Z is outside of the validity of the signer's certificate "CN=bootlab db", 2026-11-30T05:34:29Z to 2036-11-27T05:34:29Z: U-Boot refuses that
 }
 
 func ExamplePlanRotation() {

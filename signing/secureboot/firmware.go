@@ -23,7 +23,7 @@ const (
 	FirmwareUBoot202610 Firmware = "u-boot-2026.10"
 	// FirmwareUBoot202501 is U-Boot's EFI loader as of 2025.01 (Debian forky's u-boot-qemu), with MbedTLS.
 	FirmwareUBoot202501 Firmware = "u-boot-2025.01"
-	// FirmwareUBootLegacy is U-Boot's EFI loader as of 2026.10-rc2, built with LEGACY_CRYPTO in place of MbedTLS.
+	// FirmwareUBootLegacy is U-Boot's EFI loader without MbedTLS: 2023.01 (Debian 12), and 2026.10-rc2 built with LEGACY_CRYPTO.
 	FirmwareUBootLegacy Firmware = "u-boot-legacy"
 	// FirmwareAny is firmware of which nothing is known.
 	FirmwareAny Firmware = "any"
@@ -39,7 +39,7 @@ var firmwareRows = []firmwareRow{
 	edk2Row{FirmwareEDK2Stable202608, edk2.Options{}, []crypto.Hash{crypto.SHA512, crypto.SHA384, crypto.SHA256, crypto.SHA1}}.row(),
 	edk2Row{FirmwareEDK2Stable202211, edk2.Options{NoEC: true, OpenSSL11: true}, []crypto.Hash{crypto.SHA256}}.row(),
 	ubootRow{name: FirmwareUBoot202610}.row(),
-	ubootRow{name: FirmwareUBoot202501, dbxDigestsCrash: true}.row(),
+	ubootRow{name: FirmwareUBoot202501, shortListsCrash: true}.row(),
 	ubootRow{name: FirmwareUBootLegacy, legacy: true}.row(),
 }
 

@@ -45,8 +45,8 @@ type Layout int
 const (
 	// LayoutUnknown says that the layout was not looked at.
 	LayoutUnknown Layout = iota
-	// LayoutContiguous is headers, the data of the sections in the order of their table, the certificate table, with nothing between or behind them, and
-	// every size a multiple of FileAlignment: any firmware hashes all of it.
+	// LayoutContiguous is headers, the data of the sections in the order of their table, whatever else there is, and the certificate table, with nothing
+	// between headers and sections, and every size of these a multiple of FileAlignment: any firmware hashes all of it.
 	LayoutContiguous
 	// LayoutUnaligned has a section whose SizeOfRawData is not a multiple of FileAlignment: edk2 hashes these bytes, U-Boot as many as the
 	// multiple has.
@@ -73,9 +73,6 @@ func layout(f *pe.File) Layout {
 			l = LayoutOther
 		}
 		end += int64(s.RawSize)
-	}
-	if end != f.Size-f.Certificates.Size {
-		return LayoutOther
 	}
 	return l
 }

@@ -45,7 +45,7 @@ const (
 const (
 	RuleSigningTime     Rule = "signing-time-outside-validity"  // the signing time is outside of the validity of the signer's certificate
 	RuleSectionSize     Rule = "section-size-not-aligned"       // U-Boot hashes sections rounded up to FileAlignment
-	RuleDBXListType     Rule = "dbx-list-type-not-supported"    // dbx has digests other than SHA-256 ones
+	RuleDBXListType     Rule = "dbx-list-type-not-supported"    // dbx has digests other than SHA-256 ones, or db short ones
 	RuleCertificateType Rule = "certificate-type-not-supported" // an entry of the certificate table is of a type that U-Boot does not know
 	RuleParserFails     Rule = "parser-fails"                   // U-Boot cannot parse a certificate or message: it crashes or refuses
 )
@@ -93,7 +93,7 @@ var ruleRemedies = map[Rule]string{
 
 	RuleSigningTime:     "sign the image with a signing time at which the signer's certificate is valid, or without one",
 	RuleSectionSize:     "build the image with a SizeOfRawData of each section that is a multiple of FileAlignment, and sign it again",
-	RuleDBXListType:     "leave lists of digests other than SHA-256 ones out of dbx",
+	RuleDBXListType:     "leave lists of digests other than SHA-256 ones out of db and dbx",
 	RuleCertificateType: "take the entry that is no PKCS #7 signature out of the certificate table",
 	RuleParserFails:     "sign the image by an RSA key whose certificate is signed by RSA (PKCS #1 v1.5) and has no critical extension but keyUsage and basicConstraints, and keep other certificates out of db",
 

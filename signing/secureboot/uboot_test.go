@@ -1,9 +1,15 @@
 package secureboot_test
 
 import (
+	"archive/tar"
 	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -107,4 +113,63 @@ func TestUBootRefusesAllWithOtherDigestsInDBX(t *testing.T) {
 			require.Contains(t, r.Reason, "dbx has a list of type SHA512: ")
 		}
 	}
+}
+
+// A second set: what three builds of Debian did with images of one base and many signatures, under many combinations of db and dbx. A line is
+// "BUILD DB DBX IMAGE ANSWER".
+func TestUBootMoreCases(t *testing.T) {
+	files := tarred(t, "testdata/uboot/b-images.tar.gz")
+	rows := map[string]secureboot.Firmware{"2026.10~rc5": secureboot.FirmwareUBoot202610, "2025.01": secureboot.FirmwareUBoot202501, "2023.01": secureboot.FirmwareUBootLegacy}
+	f, err := os.Open("testdata/uboot/b-cases.txt")
+	require.NoError(t, err)
+	defer f.Close()
+	decided, unknown := 0, 0
+	for s := bufio.NewScanner(f); s.Scan(); {
+		part := strings.Fields(s.Text())
+		require.Len(t, part, 5)
+		row, db, dbx, answer := rows[part[0]], files[part[1]+".esl"], files[part[2]+".esl"], part[4]
+		require.NotEmpty(t, row)
+		require.NotEmpty(t, db)
+		require.Equal(t, part[2] == "-", dbx == nil)
+		require.Contains(t, []string{"ran", "refused", "crashed"}, answer)
+		im, err := secureboot.ReadImage(bytes.NewReader(files[part[3]+".efi"]))
+		require.NoError(t, err)
+		r := secureboot.Evaluate(osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: db, DBX: dbx}, im, secureboot.EvaluateOptions{Firmware: row})
+		switch {
+		case r.Unknown:
+			unknown++
+			odd := part[1] == "dbi" || part[1] == "dbp" || part[1] == "dbq" || part[2] == "dx8" // SHA-1 digest, no certificate; digest of an intermediate one
+			require.True(t, odd || slices.Contains([]string{"notca", "pad16", "small"}, part[3]), "%s: %s", s.Text(), r.Reason)
+		case r.Allowed != (answer == "ran"):
+			t.Errorf("%s: %s", s.Text(), r.Reason)
+		case answer == "crashed":
+			require.Contains(t, []secureboot.Rule{secureboot.RuleParserFails, secureboot.RuleDBXListType}, r.Rule, s.Text())
+			decided++
+		default:
+			decided++
+		}
+	}
+	require.Greater(t, decided, 1850)
+	require.Equal(t, 2097, decided+unknown)
+}
+
+func tarred(t testing.TB, name string) map[string][]byte {
+	t.Helper()
+	f, err := os.Open(name)
+	require.NoError(t, err)
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	require.NoError(t, err)
+	files := map[string][]byte{}
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err)
+		files[h.Name], err = io.ReadAll(r)
+		require.NoError(t, err)
+	}
+	require.NotEmpty(t, files)
+	return files
 }
