@@ -63,6 +63,7 @@ func TestFilterLists(t *testing.T) {
 		{"the variable is cut off before the size", join(digestList(1), digestList(3)[:8]), digestList(2), nil, "malformed: 8 bytes", nil, unknownText},
 		{"the variable has a list of size 0", list(digests, 0, 0, 20), digestList(2), nil, "malformed: a size of 0", nil, unknownText},
 		{"the variable has a list with a header that is too large", list(digests, 48, 21, 20, make([]byte, 20)...), digestList(2), nil, "a header of 21 bytes in a list of 48", nil, unknownText},
+		{"and the entry stands behind it", join(list(digests, 48, 21, 20, make([]byte, 20)...), digestList(2)), digestList(2), nil, "a header of 21 bytes", nil, unknownText},
 		{"the variable has such a list of another type", list(x509s, 48, 21, 20, make([]byte, 20)...), digestList(2), nil, "a header of 21 bytes", digestList(2), ""},
 		{"the variable has a list with bytes left", list(digests, 49, 0, 20, make([]byte, 21)...), digestList(2), nil, "21 bytes of signatures, want a multiple of the size of each, 20", digestList(2), ""},
 		{"the variable has a list with signatures of 0 bytes", list(x509s, 28, 0, 0), digestList(2), nil, "malformed: 0 bytes of signatures", digestList(2), ""},
