@@ -158,6 +158,17 @@ if [ $suite = trixie ]; then
 	progress "unpacking signed programs and more stubs"
 	files signed trixie amd64 shim-signed shim-helpers-amd64-signed grub-efi-amd64-signed \
 		systemd-boot-efi-amd64-signed || fail "signed programs could not be unpacked"
+	for arch in amd64 arm64 i386 armhf; do
+		case $arch in
+		armhf) names=fwupd-armhf-signed ;;
+		i386) names="shim-signed grub-efi-ia32-signed fwupd-i386-signed" ;;
+		*) names="shim-signed grub-efi-$arch-signed fwupd-$arch-signed" ;;
+		esac
+		for from in bullseye bookworm; do
+			# shellcheck disable=SC2086
+			files signed-$from-$arch $from $arch $names || fail "signed programs of $from for $arch could not be unpacked"
+		done
+	done
 	files stub-252 bookworm amd64 systemd-boot-efi || fail "the stub of bookworm could not be unpacked"
 	files stub-252-arm64 bookworm arm64 systemd-boot-efi || fail "the stub of bookworm for arm64 could not be unpacked"
 	files stub-252-i386 bookworm i386 systemd-boot-efi || fail "the stub of bookworm for 32 bits could not be unpacked"

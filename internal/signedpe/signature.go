@@ -18,6 +18,10 @@ import (
 var (
 	OIDIndirectData = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 4}
 	oidPEImageData  = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 15}
+
+	// oidKeyPurpose is a key purpose, individual code signing, which pesign before version 114 wrote for oidPEImageData: the signatures of Debian 11 and of
+	// fwupd in Debian 12 have it, and firmware, which looks at the digest alone, takes them.
+	oidKeyPurpose = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 21}
 )
 
 // A Signature is what one signature of an image says: see authenticode.Signature for what each field is.
@@ -27,6 +31,8 @@ type Signature struct {
 	Signer      *x509.Certificate
 	SigningTime time.Time
 	Err         error // without the name of a package
+
+	KeyPurpose bool // SpcIndirectData is of the type that old pesign wrote
 
 	Offset  int64           // of Message in the file
 	Message *cms.SignedData // with all certificates
@@ -55,12 +61,12 @@ func ReadSignature(b []byte, offset int64) (Signature, error) {
 	if err != nil {
 		return Signature{}, err
 	}
-	h, sum, err := parseIndirectData(sd)
+	h, sum, keyPurpose, err := parseIndirectData(sd)
 	if err != nil {
 		return Signature{}, &osmith.FormatError{Offset: max(sd.ContentOffset, offset), Field: "SpcIndirectDataContent", Err: err}
 	}
 	si := &sd.Signers[0]
-	s := Signature{Hash: h, Digest: sum, Signer: sd.Certificate(si), SigningTime: si.SigningTime(), Offset: offset, Message: sd}
+	s := Signature{Hash: h, Digest: sum, Signer: sd.Certificate(si), SigningTime: si.SigningTime(), KeyPurpose: keyPurpose, Offset: offset, Message: sd}
 	switch {
 	case h == 0:
 		s.Err = errors.New("the digest algorithm of the image is not SHA-256, SHA-384 or SHA-512")
@@ -139,27 +145,28 @@ func EncodeIndirectData(h crypto.Hash, sum []byte) ([]byte, error) {
 }
 
 // parseIndirectData returns the digest that a signature is about; the hash is 0 when it is not one that is accepted.
-func parseIndirectData(sd *cms.SignedData) (h crypto.Hash, sum []byte, err error) {
+func parseIndirectData(sd *cms.SignedData) (h crypto.Hash, sum []byte, keyPurpose bool, err error) {
 	if !sd.ContentType.Equal(OIDIndirectData) {
-		return 0, nil, fmt.Errorf("content type %v, want SpcIndirectData (%v)", sd.ContentType, OIDIndirectData)
+		return 0, nil, false, fmt.Errorf("content type %v, want SpcIndirectData (%v)", sd.ContentType, OIDIndirectData)
 	}
 	if sd.Content == nil {
-		return 0, nil, errors.New("the message carries no content")
+		return 0, nil, false, errors.New("the message carries no content")
 	}
 	var d indirectData
 	rest, err := asn1.Unmarshal(sd.Content, &d)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, false, err
 	}
 	if len(rest) != 0 {
-		return 0, nil, errors.New("bytes follow SpcIndirectData")
+		return 0, nil, false, errors.New("bytes follow SpcIndirectData")
 	}
-	if !d.Data.Type.Equal(oidPEImageData) {
-		return 0, nil, fmt.Errorf("it is about %v, not about a PE image (%v)", d.Data.Type, oidPEImageData)
+	keyPurpose = d.Data.Type.Equal(oidKeyPurpose)
+	if !keyPurpose && !d.Data.Type.Equal(oidPEImageData) {
+		return 0, nil, false, fmt.Errorf("it is about %v, not about a PE image (%v)", d.Data.Type, oidPEImageData)
 	}
 	h = cms.HashByOID(d.MessageDigest.Algorithm.Algorithm)
 	if h != 0 && len(d.MessageDigest.Digest) != h.Size() {
-		return 0, nil, fmt.Errorf("digest of %d bytes for %v", len(d.MessageDigest.Digest), h)
+		return 0, nil, false, fmt.Errorf("digest of %d bytes for %v", len(d.MessageDigest.Digest), h)
 	}
-	return h, bytes.Clone(d.MessageDigest.Digest), nil
+	return h, bytes.Clone(d.MessageDigest.Digest), keyPurpose, nil
 }

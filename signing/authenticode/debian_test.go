@@ -6,9 +6,11 @@ import (
 	"debug/pe"
 	"encoding/binary"
 	"encoding/pem"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -157,17 +159,23 @@ func checkSigned(t *testing.T, name string, b []byte, trusted []*x509.Certificat
 	d, err := authenticode.NewDigester(s.Hash)
 	require.NoError(t, err)
 	_, err = d.Write(b)
-	require.NoError(t, err)
-	sums, err := d.Sums()
-	require.NoError(t, err)
-	require.Equal(t, s.Digest, sums[s.Hash])
+	sums, err2 := d.Sums()
+	gaps := strings.Contains(name, "/fwupd/") && errors.Is(errors.Join(err, err2), authenticode.ErrGaps) // which no digest covers
+	if !gaps {
+		require.NoError(t, errors.Join(err, err2))
+		require.Equal(t, s.Digest, sums[s.Hash])
+	}
 
 	at := checksumAt(b)
-	table := int(binary.LittleEndian.Uint32(b[at+80:]))
+	directory := at + 80
+	if binary.LittleEndian.Uint16(b[at-64:]) == 0x10b { // PE32
+		directory = at + 64
+	}
+	table := int(binary.LittleEndian.Uint32(b[directory:]))
 	r := rand.New(rand.NewPCG(1, 1))
 	for i := range 40 {
 		off := r.IntN(table)
-		if i < 20 {
+		if i < 20 || gaps {
 			off = r.IntN(1024) // more of the headers
 		}
 		if off >= at && off < at+4 {

@@ -23,11 +23,13 @@
 // Verification follows edk2 (SecurityPkg, DxeImageVerificationLib), not Windows and not U-Boot: no dates, no time stamps, no key usage
 // of the signer; any of several signatures is enough; a certificate in the middle of a chain can be the trusted one. It is stricter in what it
 // parses: DER only; overlapping sections, bytes behind the certificate table, padding that is not zero, and a signature that cannot be read next to a
-// good one are errors. Whether a given machine would boot an image, with its db and dbx and by its kind of firmware, is what package secureboot answers.
+// good one are errors. What old tools did is accepted where it is signed with the rest: pesign before version 114 wrote
+// another type into SpcIndirectData, as the signatures of Debian 11 have it, and of fwupd in Debian 12. Whether a given machine would boot an image, with its db and dbx and by its kind of firmware, is what package secureboot answers.
 //
 // Of an image that Verify accepts, all is what was signed but for the checksum in its header and what is not signed in the certificate table: unsigned
 // attributes, which is where time stamps are; certificates that the path to the trusted one does not need, and revocation lists; whether
-// algorithms have no parameters or NULL ones, and by what the signer is named; other entries; and the lengths around these. Without any of them no bit can be changed.
+// algorithms have no parameters or NULL ones, and by what the signer is named; other entries; the lengths around these; and, in an image with gaps between its sections, what
+// is in the gaps. Without any of them no bit can be changed.
 //
 // Files are read in pieces of 256 KiB at most, whatever their size. The certificate table is limited to 16 MiB, the headers of an image to be
 // signed to 1 MiB.

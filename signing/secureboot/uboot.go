@@ -257,6 +257,8 @@ func (j *ubootJudge) signature(message []byte) ubootFinding {
 		return notLike("a message with %d digest algorithms", len(s.Message.Digests))
 	case len(s.Message.Digests) != 1: // run 04
 		return j.fatal("the message has %d digest algorithms", len(s.Message.Digests))
+	case s.KeyPurpose: // booted Debian 11's GRUB for arm64: refused with MbedTLS, ran without, once each
+		return notLike("the signature is of the kind that pesign before version 114 made")
 	case j.legacy && s.Message.Bare: // run 02
 		return j.fatal("the SignedData is not in a ContentInfo")
 	case j.legacy && len(message) > 0xffff: // run 03
