@@ -68,7 +68,7 @@ func (m *Machine) Attempts(v osmith.FirmwareVariables, files []osmith.ESPFile, a
 	if err != nil {
 		return err
 	}
-	all := slices.Clone(s.Variables)
+	all := append(slices.Clone(s.Variables), m.Private...)
 	var order []byte
 	const attributes = 0x07 // non-volatile, in boot services and at runtime
 	for i, a := range attempts {

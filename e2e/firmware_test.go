@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -27,6 +28,7 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/firmwaregrid"
 	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/internal/varstore"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -238,6 +240,80 @@ func TestFirmwareUpdates(t *testing.T) {
 	}
 	require.Equal(t, recorded, answers)
 }
+
+// perShimBoot is how many images one boot has shim start: firmware was seen to reset after the sixteenth.
+const perShimBoot = 14
+
+// TestShim has Debian's shim start images, one after the other, each by a boot entry with the image as load options: package secureboot has to give the same answer,
+// or say that it cannot tell. A refusal takes shim some seconds, so that there is one boot of them without OSMITH_LONG=1.
+func TestShim(t *testing.T) {
+	requireVM(t)
+	t.Parallel()
+	r := testtools.Trixie(t)
+	file, err := os.ReadFile(r.Path("opt/signed/usr/lib/shim/shimx64.efi.signed"))
+	require.NoError(t, err)
+	shim, err := secureboot.ReadShim(bytes.NewReader(file))
+	require.NoError(t, err)
+	g := firmwaregrid.Shim()
+	allowed, err := secureboot.DigestList(osmith.GUID{}, crypto.SHA256, shim.Image.Digests[crypto.SHA256])
+	require.NoError(t, err)
+	db, err := secureboot.AppendSignatureLists(bytes.Clone(g.DB), allowed)
+	require.NoError(t, err)
+	root := firmwaregrid.Images().Root
+	v := osmith.FirmwareVariables{
+		SecureBoot: []byte{1}, SetupMode: []byte{0}, PK: root, KEK: root, DB: db, DBX: g.DBX, MokList: g.MokList, MokListX: g.MokListX, SbatLevel: []byte(g.Level),
+		SbatPolicy: []byte{}, MokSBState: []byte{}, MokDBState: []byte{}, MokPolicy: []byte{}, MokListTrustedRT: []byte{},
+	}
+	var ask []firmwaregrid.Case
+	for i, c := range g.Cases {
+		if *askOnly != "" && regexp.MustCompile(*askOnly).MatchString(c.Name) || *askOnly == "" && (os.Getenv("OSMITH_LONG") == "1" || i%(len(g.Cases)/perShimBoot+1) == 0) {
+			ask = append(ask, c)
+		}
+	}
+	open := 0
+	for cases := range slices.Chunk(ask, perShimBoot) {
+		m := &Machine{
+			Code: r.Path("usr/share/OVMF/OVMF_CODE_4M.secboot.fd"), Vars: r.Part(t, "ovmf-vars"), Dir: t.TempDir(), Logs: logs(t),
+			StopAt: []string{nothingLeft}, EnterAt: " OK ", Deadline: 5 * time.Minute,
+		}
+		outcomes := throughShim(t, m, file, v, cases)
+		for _, c := range cases {
+			o, ok := outcomes[c.Name]
+			require.True(t, ok, "no answer about %s", c.Name)
+			im, err := secureboot.ReadImage(bytes.NewReader(c.Image))
+			require.NoError(t, err, c.Name)
+			verdict := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Shim: shim})
+			ran := o.Status == "Aborted" // what the images say
+			switch {
+			case verdict.Unknown:
+				open++
+				t.Logf("%s: %s; shim: %s", c.Name, verdict.Reason, o.Status)
+			case verdict.Allowed != ran && len(verdict.Warnings) == 0:
+				t.Errorf("%s: %s, verdict %v: %s", c.Name, o.Status, verdict.Allowed, verdict.Reason)
+			}
+		}
+	}
+	t.Logf("%d images, %d of which cannot be told", len(ask), open)
+}
+
+// throughShim boots a machine that has shim start each of these images.
+func throughShim(t *testing.T, m *Machine, shim []byte, v osmith.FirmwareVariables, cases []firmwaregrid.Case) map[string]Outcome {
+	const dir = "EFI/acme/"
+	files := []osmith.ESPFile{{Path: dir + "shimx64.efi", Content: bytes.NewReader(shim)}}
+	var attempts []Attempt
+	for i, c := range cases {
+		path := fmt.Sprintf("%s%03d.efi", dir, i)
+		files = append(files, osmith.ESPFile{Path: path, Content: bytes.NewReader(c.Image)})
+		attempts = append(attempts, Attempt{Name: c.Name, Path: dir + "shimx64.efi", Options: ucs2(`\` + strings.ReplaceAll(path, "/", `\`))})
+	}
+	for name, data := range map[string][]byte{"MokList": v.MokList, "MokListX": v.MokListX, "SbatLevel": v.SbatLevel} {
+		m.Private = append(m.Private, varstore.Variable{Name: name, Vendor: shimLock, Attributes: 3, Data: data})
+	}
+	require.NoError(t, m.Attempts(v, files, attempts))
+	return boot(t, m, "shim-"+strings.TrimPrefix(cases[0].Name, "shim-"), Stopped).Outcomes(attempts)
+}
+
+var shimLock = osmith.MustParseGUID("605dab50-e046-4300-abb6-3dd810dd8b23")
 
 // variableSums are what the guest reports of variables that exist, but for SecureBoot, which follows at the next start.
 func variableSums(v osmith.FirmwareVariables) map[string]string {

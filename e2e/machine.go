@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/osmith-dev/osmith/e2e/report"
+	"github.com/osmith-dev/osmith/internal/varstore"
 )
 
 // Firmware of the host's package ovmf.
@@ -48,6 +49,8 @@ type Machine struct {
 
 	// BootVariables boots what BootOrder says, in that order, and only then the disk by itself.
 	BootVariables bool
+	// Private are variables that [Machine.Attempts] puts beside those of Secure Boot.
+	Private []varstore.Variable
 
 	// Kernel boots a kernel directly from the host's files instead of the disk.
 	Kernel, Initrd, Cmdline string
@@ -59,6 +62,8 @@ type Machine struct {
 	// StopAt ends a boot when one of the texts appears on the serial console. It
 	// is for what would otherwise stay until the deadline.
 	StopAt []string
+	// EnterAt presses the enter key each time this text appears there.
+	EnterAt string
 
 	// Logs receives NAME.serial.log and NAME.qemu.log of every boot. Empty means Dir.
 	Logs string
@@ -162,7 +167,6 @@ func (m *Machine) prepare() error {
 
 // aa64 says that the machine is a 64-bit ARM one.
 func (m *Machine) aa64() bool { return m.Architecture == "aa64" }
-
 
 // Clone copies the state of a machine, disk included, into a new directory, so
 // that a boot can be tried from the same point twice.

@@ -116,8 +116,19 @@ func (m *Machine) run(ctx context.Context, b *Boot) error {
 	marked := make(chan struct{})
 	var stopped string
 	var once bool
+	keysEnd, keyboard, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer keyboard.Close()
+	entered := 0
 	rec := &recorder{log: serial}
 	rec.look = func(text []byte) {
+		if m.EnterAt != "" {
+			for n := bytes.Count(text, []byte(m.EnterAt)); entered < n; entered++ {
+				_, _ = keyboard.Write([]byte("\r")) // a machine that has ended has no use for it
+			}
+		}
 		if once {
 			return
 		}
@@ -138,12 +149,13 @@ func (m *Machine) run(ctx context.Context, b *Boot) error {
 	tpm.Stdout, tpm.Stderr = messages, messages
 	qemu := exec.Command(m.program(), m.arguments()...)
 	qemu.ExtraFiles = []*os.File{qemuEnd}
-	qemu.Stdout, qemu.Stderr = rec, messages
+	qemu.Stdin, qemu.Stdout, qemu.Stderr = keysEnd, rec, messages
 
 	tpmDone := start(tpm)
 	qemuDone := start(qemu)
 	tpmEnd.Close()
 	qemuEnd.Close()
+	keysEnd.Close()
 
 	var qemuErr error
 	ended := false

@@ -1,6 +1,7 @@
 package firmwaregrid
 
 import (
+	"cmp"
 	"crypto"
 	"encoding/binary"
 	"slices"
@@ -8,16 +9,29 @@ import (
 
 // program is a PE image (Microsoft PE and COFF Specification) for x64 that returns EFI_ABORTED at once: firmware that starts it says so and goes
 // on to the next. The text makes its digest one of its own.
-func program(text string) []byte {
+func program(text string) []byte { return programWith(text) }
+
+// A section is one besides code and data.
+type section struct {
+	name    string
+	content []byte
+	size    int // VirtualSize if it is not that of the content
+}
+
+func programWith(text string, more ...section) []byte {
 	const header, align = 0x200, 0x200
-	b := make([]byte, header+2*align)
+	sections := append([]section{
+		{".text", []byte{0x48, 0xb8, 0x15, 0, 0, 0, 0, 0, 0, 0x80, 0xc3}, align}, // mov rax, EFI_ABORTED; ret
+		{".data", []byte(text), align},
+	}, more...)
+	b := make([]byte, header)
 	copy(b, "MZ")
 	le := binary.LittleEndian
 	le.PutUint32(b[0x3c:], 0x40)
 	copy(b[0x40:], "PE\x00\x00")
 	coff := b[0x44:]
 	le.PutUint16(coff, 0x8664)
-	le.PutUint16(coff[2:], 2)
+	le.PutUint16(coff[2:], uint16(len(sections)))
 	le.PutUint16(coff[16:], 240)
 	le.PutUint16(coff[18:], 0x222e)
 	opt := coff[20:]
@@ -28,28 +42,31 @@ func program(text string) []byte {
 	le.PutUint32(opt[20:], 4096)  // BaseOfCode
 	le.PutUint32(opt[32:], 4096)  // SectionAlignment
 	le.PutUint32(opt[36:], align) // FileAlignment
-	le.PutUint32(opt[56:], 3*4096)
+	le.PutUint32(opt[56:], uint32(1+len(sections))*4096)
 	le.PutUint32(opt[60:], header)
 	le.PutUint16(opt[68:], 10) // EFI application
 	le.PutUint32(opt[108:], 16)
-	for i, s := range []struct {
-		name            string
-		characteristics uint32
-		content         []byte
-	}{
-		{".text", 0x60000020, []byte{0x48, 0xb8, 0x15, 0, 0, 0, 0, 0, 0, 0x80, 0xc3}}, // mov rax, EFI_ABORTED; ret
-		{".data", 0xc0000040, []byte(text)},
-	} {
+	var body []byte
+	for i, s := range sections {
+		size := (len(s.content) + align - 1) / align * align
 		h := opt[240+40*i:]
 		copy(h, s.name)
-		le.PutUint32(h[8:], align)
+		le.PutUint32(h[8:], uint32(cmp.Or(s.size, len(s.content))))
 		le.PutUint32(h[12:], uint32(4096*(i+1)))
-		le.PutUint32(h[16:], align)
-		le.PutUint32(h[20:], uint32(header+align*i))
-		le.PutUint32(h[36:], s.characteristics)
-		copy(b[header+align*i:header+align*(i+1)], s.content)
+		le.PutUint32(h[16:], uint32(size))
+		le.PutUint32(h[20:], uint32(header+len(body)))
+		characteristics := uint32(0x40000040)
+		switch s.name {
+		case ".text":
+			characteristics = 0x60000020
+		case ".data":
+			characteristics = 0xc0000040
+		}
+		le.PutUint32(h[36:], characteristics)
+		body = append(body, s.content...)
+		body = append(body, make([]byte, size-len(s.content))...)
 	}
-	return b
+	return append(b, body...)
 }
 
 const (

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -230,4 +231,84 @@ func FuzzParse(f *testing.F) {
 		}
 		ImageHash(b)
 	})
+}
+
+// Name constraints are decided for the subject; for names of other kinds that they are about it cannot be told. A certificate in between whose subject is its issuer's
+// is left out, the signer's never.
+func TestNameConstraints(t *testing.T) {
+	k := keys()
+	constrained := func(change func(*x509.Certificate)) (*x509.Certificate, *Certificate) {
+		root := authority("root")
+		root.PermittedDNSDomainsCritical = true
+		change(root)
+		return root, issue(t, root, nil, k[0], k[0])
+	}
+	mails := func(c *x509.Certificate) { c.PermittedEmailAddresses = []string{"example.org"} }
+	hosts := func(c *x509.Certificate) { c.PermittedDNSDomains = []string{"example.org"} }
+	email := pkix.AttributeTypeAndValue{Type: []int{1, 2, 840, 113549, 1, 9, 1}, Value: "a@example.org"}
+	for name, c := range map[string]struct {
+		root, leaf func(*x509.Certificate)
+		open       bool
+	}{
+		"email address":                     {mails, func(c *x509.Certificate) { c.EmailAddresses = []string{"a@example.org"} }, true},
+		"email address in the subject":      {mails, func(c *x509.Certificate) { c.Subject.ExtraNames = []pkix.AttributeTypeAndValue{email} }, true},
+		"host":                              {hosts, func(c *x509.Certificate) { c.DNSNames = []string{"a.example.org"} }, true},
+		"common name that may be a host":    {hosts, func(c *x509.Certificate) { c.Subject.CommonName = "a.example.org" }, true},
+		"no name of the kind":               {mails, func(c *x509.Certificate) { c.DNSNames = []string{"a.example.org"} }, false},
+		"common name that is none of hosts": {hosts, func(c *x509.Certificate) {}, false},
+	} {
+		root, rootCert := constrained(c.root)
+		template := authority("leaf")
+		c.leaf(template)
+		leaf := issue(t, template, root, k[1], k[0])
+		_, err := chain(leaf, nil, rootCert, Options{})
+		require.Equal(t, c.open, err != nil, "%s: %v", name, err)
+		require.Equal(t, c.open, IsUnknown(err), name)
+	}
+	excluded := pkix.Extension{Id: []int{2, 5, 29, 30}, Critical: true}
+	in := &reader{b: issue(t, authority("root"), nil, k[0], k[0]).RawSubject}
+	name := in.take(tagSequence, "name").full
+	directory := append([]byte{0xa4, byte(len(name))}, name...)
+	tree := append([]byte{0x30, byte(len(directory))}, directory...)
+	excluded.Value = append([]byte{0x30, byte(len(tree) + 2), 0xa1, byte(len(tree))}, tree...)
+	root := authority("root")
+	root.ExtraExtensions, root.SubjectKeyId = []pkix.Extension{excluded}, []byte{1}
+	rootCert := issue(t, root, nil, k[0], k[0])
+	between := authority("root")
+	between.SubjectKeyId, between.AuthorityKeyId = []byte{2}, []byte{1}
+	betweenCert := issue(t, between, root, k[1], k[0])
+	leaf := issue(t, authority("leaf"), between, k[2], k[1])
+	_, err := chain(leaf, []*Certificate{betweenCert}, rootCert, Options{})
+	require.NoError(t, err, "the one in between has the excluded name, and is self-issued")
+	_, err = chain(betweenCert, nil, rootCert, Options{})
+	require.ErrorContains(t, err, "exclude", "a signer is not left out")
+}
+
+// A revocation list has to be one, and attributes to be in DER as they are signed.
+func TestMessageParts(t *testing.T) {
+	name := []byte{0x30, 0}
+	algorithm := []byte{0x30, 3, 6, 1, 0x2a}
+	list := func(times ...byte) []byte {
+		tbs := append(append(append([]byte{}, algorithm...), name...), times...)
+		tbs = append([]byte{0x30, byte(len(tbs))}, tbs...)
+		return append(append(tbs, algorithm...), 3, 1, 0)
+	}
+	utc := append([]byte{0x17, 13}, "260101000000Z"...)
+	short := append([]byte{0x17, 11}, "2601010000Z"...)
+	require.NoError(t, Options{}.revocationList(list(utc...)))
+	require.NoError(t, Options{}.revocationList(list(append(utc, utc...)...)))
+	require.Error(t, Options{}.revocationList(list()))
+	require.Error(t, Options{}.revocationList(list(4, 1, 0)), "a value that is no time")
+	require.Error(t, Options{}.revocationList(list(append(utc, 4, 1, 0)...)))
+	require.Error(t, Options{}.revocationList(list(short...)))
+	require.NoError(t, Options{OpenSSL11: true}.revocationList(list(short...)))
+
+	for b, canonical := range map[string]bool{
+		"\x30\x00": true, "\x30\x81\x00": false, "\x30\x80\x00\x00": false,
+		"\x30\x81\x80" + strings.Repeat("\x05\x00", 64): true, "\x30\x82\x00\x80" + strings.Repeat("\x05\x00", 64): false,
+	} {
+		e, _, err := next([]byte(b))
+		require.NoError(t, err)
+		require.Equal(t, canonical, canonicalLength(e), "%x", b)
+	}
 }
