@@ -246,6 +246,50 @@ func TestRowIsHandedOn(t *testing.T) {
 	require.ErrorContains(t, err, `rotation: firmware "edk3" is not known`)
 }
 
+// A rotation whose steps one row refuses, since the KEK has a key on an elliptic curve, or after which it does not start the images.
+func TestRotationOnARow(t *testing.T) {
+	h := *hierarchy(t)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	h.KEK, err = secureboot.NewKeyPair(key, secureboot.CertificateOptions{CommonName: "ec", NotBefore: from, NotAfter: when})
+	require.NoError(t, err)
+	v := enrolled(t, hierarchy(t)).Variables
+	v.KEK = lists(t, secureboot.CertificateList(owner, h.KEK.Cert))
+	images := []secureboot.Image{signed("x", h.DB)}
+	o := secureboot.RotationOptions{Machine: v, Old: &h, New: &secureboot.Hierarchy{DB: foreignHierarchy(t).DB}, Time: when, MustBoot: images, OptionROMs: nothingElse.OptionROMs}
+	r, err := secureboot.PlanRotation(o)
+	require.NoError(t, err)
+	isRefused := func(err error) {
+		t.Helper()
+		_, ok := errors.AsType[*secureboot.RefusedError](err)
+		require.True(t, ok, "%v", err)
+	}
+	o.Firmware = oldest
+	_, err = secureboot.PlanRotation(o)
+	isRefused(err)
+
+	state := secureboot.State{Variables: v, BootID: "a", Images: images}
+	action, err := r.Next(state)
+	require.NoError(t, err)
+	require.Equal(t, secureboot.ActionWrite, action.Kind)
+	r.Firmware = oldest
+	_, err = r.Next(state)
+	isRefused(err)
+
+	// Behind the first step the installation comes, and what follows it is tried.
+	state.Variables, err = secureboot.Apply(v, action.Step.Pending)
+	require.NoError(t, err)
+	for _, boot := range []string{"b", "c"} {
+		state.BootID, r.Firmware = boot, newest
+		action, err = r.Next(state)
+		require.NoError(t, err)
+	}
+	require.Equal(t, secureboot.ActionInstall, action.Kind)
+	r.Firmware = oldest
+	_, err = r.Next(state)
+	isRefused(err)
+}
+
 // Times that are no dates are compared as firmware does, field by field.
 func TestApplyTimes(t *testing.T) {
 	h := hierarchy(t)

@@ -265,6 +265,23 @@ func TestEnrollJudges(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, secureboot.RuleNoPathToDB, lockout.Rule)
 	require.ErrorContains(t, err, "; to change: sign the image by a key whose certificate is in db")
+	// What one row takes or starts, and another does not: the digest of an unsigned image under SHA-384, a list of certificates without bytes.
+	digest, err := secureboot.DigestList(owner, crypto.SHA384, make([]byte, 48))
+	require.NoError(t, err)
+	unsigned := secureboot.Image{Name: "unsigned", Digests: map[crypto.Hash][]byte{crypto.SHA1: make([]byte, 20), crypto.SHA256: make([]byte, 32), crypto.SHA384: make([]byte, 48), crypto.SHA512: make([]byte, 64)}}
+	o.MustBoot, o.OptionROMs = []secureboot.Image{unsigned}, secureboot.OptionROMs{KeepDB: lists(t, digest)}
+	_, err = h.Enroll(o)
+	require.NoError(t, err)
+	o.Firmware = oldest
+	_, err = h.Enroll(o)
+	require.ErrorContains(t, err, "would not boot unsigned")
+	o.MustBoot, o.OptionROMs = []secureboot.Image{signed("a", h.DB)}, secureboot.OptionROMs{KeepDB: header(secureboot.TypeX509, 28+16, 0, 16, 16), AllowDigests: [][32]byte{{7}}}
+	_, err = h.Enroll(o)
+	_, ok = errors.AsType[*secureboot.RefusedError](err)
+	require.True(t, ok, "%v", err)
+	o.Firmware = ""
+	_, err = h.Enroll(o)
+	require.NoError(t, err)
 	// A hierarchy that one row cannot use.
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
