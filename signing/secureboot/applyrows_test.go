@@ -235,8 +235,9 @@ func TestRowIsHandedOn(t *testing.T) {
 	require.Equal(t, oldest, again.Firmware)
 	again.ReachedIn = "a"
 	_, err = again.Next(secureboot.State{Variables: v, BootID: "b", Images: []secureboot.Image{image}})
-	_, ok := errors.AsType[*secureboot.LockoutError](err)
+	stuck, ok := errors.AsType[*secureboot.LockoutError](err)
 	require.True(t, ok, "%v", err)
+	require.Equal(t, "today", stuck.When)
 	again.Firmware = newest
 	_, err = again.Next(secureboot.State{Variables: v, BootID: "b", Images: []secureboot.Image{image}})
 	require.NoError(t, err)
