@@ -205,6 +205,10 @@ func TestRowIsHandedOn(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(report), `"pendingUnknown":true`)
 
+	e = secureboot.EvaluateSet(enrolled(t, h).Variables, nil, secureboot.EvaluateSetOptions{Pending: []secureboot.Pending{p}, Firmware: secureboot.FirmwareAny})
+	require.NoError(t, e.Refused)
+	require.Contains(t, e.String(), "warning: pending update 1, of dbx: it cannot be told whether u-boot-2026.10")
+
 	// A rotation to a key that one row cannot use.
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
