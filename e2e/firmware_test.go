@@ -35,6 +35,7 @@ import (
 
 var (
 	recordAnswers = flag.String("record-answers", "", "write what firmware did with the grid of images to this `FILE`")
+	recordShim    = flag.String("record-shim", "", "write what shim did with its grid of images to this `FILE`")
 	askOnly       = flag.String("ask", "", "ask about the images of the grid whose names match this `REGEXP`")
 	recordUpdates = flag.String("record-updates", "", "write what firmware did with the grid of updates to this `FILE`")
 )
@@ -270,6 +271,9 @@ func TestShim(t *testing.T) {
 			ask = append(ask, c)
 		}
 	}
+	recorded, err := g.Answers()
+	require.NoError(t, err)
+	text := "state " + g.State() + " -\n"
 	open := 0
 	for cases := range slices.Chunk(ask, perShimBoot) {
 		m := &Machine{
@@ -284,6 +288,11 @@ func TestShim(t *testing.T) {
 			require.NoError(t, err, c.Name)
 			verdict := secureboot.Evaluate(v, im, secureboot.EvaluateOptions{Shim: shim})
 			ran := o.Status == "Aborted" // what the images say
+			text += fmt.Sprintf("%s %s %v\n", c.Name, c.Digest(), firmwaregrid.Answer(ran))
+			if answer, ok := recorded[c.Name]; *recordShim == "" {
+				require.True(t, ok, "no answer about %s is recorded", c.Name)
+				require.Equal(t, bool(answer), ran, "%s: %s", c.Name, o.Status)
+			}
 			switch {
 			case verdict.Unknown:
 				open++
@@ -294,6 +303,9 @@ func TestShim(t *testing.T) {
 		}
 	}
 	t.Logf("%d images, %d of which cannot be told", len(ask), open)
+	if *recordShim != "" {
+		require.NoError(t, os.WriteFile(*recordShim, []byte(text), 0o644))
+	}
 }
 
 // throughShim boots a machine that has shim start each of these images.

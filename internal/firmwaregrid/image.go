@@ -114,6 +114,7 @@ type message struct {
 	attributes       [][]byte // signed ones; nil: none
 	algorithm        []byte
 	unsigned         []byte
+	encode           func(attributes []byte) []byte // of the signed attributes, as they are carried
 	sign             func(signed []byte) []byte
 	signers          func(one []byte) []byte // contents of the set
 	wrap             func(signedData []byte) []byte
@@ -183,6 +184,9 @@ func (m *message) der(content []byte) []byte {
 	if m.attributes != nil {
 		signed = set(m.attributes...)
 		attributes = tlv(0xa0, m.attributes...)
+		if m.encode != nil {
+			attributes = m.encode(attributes)
+		}
 	}
 	one := seq(m.signerVersion, m.identifier, m.digestAlgorithm, attributes, m.algorithm, octets(m.sign(signed)), m.unsigned)
 	var certificates []byte

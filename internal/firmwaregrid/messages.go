@@ -70,6 +70,16 @@ var messageKinds = []struct {
 		q.sign = func(b []byte) []byte { return sign(append([]byte{0xa0}, b[1:]...)) }
 		return q.entry()
 	}},
+	{"attributes-of-length-not-minimal", 0, "", func(q *question) []byte {
+		q.encode = func(attributes []byte) []byte { // a length of three bytes where one or two do
+			body := attributes[2:]
+			if attributes[1] >= 0x80 {
+				body = attributes[2+attributes[1]&0x7f:]
+			}
+			return slices.Concat(attributes[:1], []byte{0x83, 0, byte(len(body) >> 8), byte(len(body))}, body)
+		}
+		return q.entry()
+	}},
 	{"signing-time-of-letters", 0, "", func(q *question) []byte {
 		q.attributes[1] = seq(oidTime, set(text(0x17, "never")))
 		return q.entry()

@@ -17,8 +17,9 @@ import (
 const variableShim = "Shim"
 
 // shimCrypto is OpenSSL as shim 15.8 to 16.1 has it: 1.0.2k, built without elliptic curves (Cryptlib/Include/openssl/opensslconf.h). How it finds a path is
-// taken to be as in edk2, from which shim has AuthenticodeVerify: where shim is more tolerant (X509VerifyCb), an image that it would start counts as refused.
-var shimCrypto = edk2.Options{NoEC: true}
+// taken to be as in edk2, from which shim has AuthenticodeVerify. It is more tolerant in some of that (X509VerifyCb): where a path of signatures leads to a
+// certificate and edk2 would not take it, it cannot be told.
+var shimCrypto = edk2.Options{NoEC: true, OpenSSL11: true}
 
 // shimList is one of the lists that shim looks at.
 type shimList struct {
@@ -272,13 +273,13 @@ func (j *shimJudge) signature(i int, message []byte) {
 	if j.accepted != nil {
 		return
 	}
-	m, err := edk2.Parse(message)
+	m, err := shimCrypto.Parse(message)
 	var signers []*edk2.Certificate
 	if err == nil {
 		signers, err = m.SignerCertificates()
 	}
 	switch {
-	case edk2.IsUnknown(err):
+	case edk2.IsUnknown(err), edk2.IsStrict(err): // which the OpenSSL of shim may read
 		j.doubt("signature %d: %v", i, err)
 		return
 	case err != nil:
@@ -293,7 +294,6 @@ func (j *shimJudge) signature(i int, message []byte) {
 			return
 		}
 	}
-	closest := ""
 	for _, l := range j.allow {
 		for _, list := range l.lists {
 			e, root, err := j.leads(l, list, m)
@@ -304,8 +304,10 @@ func (j *shimJudge) signature(i int, message []byte) {
 			case root == nil:
 				continue
 			case err != nil:
-				if found, _ := edk2.Leads(signers[0], m.Certificates, root); found {
-					closest = fmt.Sprintf("signature %d: the certificate %q in %s: %v", i, subject(root), l.name, err)
+				// Shim's OpenSSL and its X509VerifyCb were seen to take some of what edk2 refuses: extensions that are there twice, critical ones
+				// of a certificate that is trusted itself.
+				if found, unclear := edk2.Leads(signers[0], m.Certificates, root); found || unclear != nil {
+					j.doubt("signature %d: the certificate %q in %s: edk2 would refuse it, and shim is more tolerant in some of this: %v", i, subject(root), l.name, err)
 				}
 				continue
 			}
@@ -319,10 +321,6 @@ func (j *shimJudge) signature(i int, message []byte) {
 			j.accepted = &r
 			return
 		}
-	}
-	if closest != "" {
-		j.because(refuse(RuleChain, "%s", closest))
-		return
 	}
 	j.because(refuse(RuleNotTrustedByShim, "signature %d: signed by %q, issued by %q: no certificate in db, in shim or in MokList leads there", i, subject(signers[0]), edk2.Name(signers[0].RawIssuer)))
 }
@@ -379,7 +377,7 @@ func (j *shimJudge) leads(l shimList, list SignatureList, m *edk2.Message) (*Sig
 
 // certificate returns the one of a list at which shim looks, nil if it looks at none (check_db_cert_in_ram): the first, if it has the length of a
 // certificate in two bytes, which is all of the entry, and is not for kernel modules. Shim's own certificate is not asked for that. The error is one
-// of [edk2.IsUnknown]; a certificate that cannot be read is none that shim could use.
+// of [edk2.IsUnknown], also for what its OpenSSL may read although later ones do not.
 func (j *shimJudge) certificate(l shimList, list SignatureList) (*Signature, *edk2.Certificate, error) {
 	if list.Type != TypeX509 || len(list.Signatures) == 0 {
 		return nil, nil, nil
@@ -389,10 +387,12 @@ func (j *shimJudge) certificate(l shimList, list SignatureList) (*Signature, *ed
 	if d := e.Data; !l.unnamed && (len(d) < lengthSize || d[0] != 0x30 || d[1] != 0x82 || int(binary.BigEndian.Uint16(d[2:])) != len(d)-lengthSize) {
 		return nil, nil, nil
 	}
-	c, err := edk2.ParseCertificate(e.Data)
+	c, err := shimCrypto.ParseCertificate(e.Data)
 	switch {
 	case edk2.IsUnknown(err):
 		return nil, nil, err
+	case edk2.IsStrict(err):
+		return nil, nil, edk2.Unknown("a certificate that later versions of OpenSSL do not read: %v", err)
 	case err != nil || c.SignsModules() && !l.unnamed:
 		return nil, nil, nil
 	}

@@ -28,7 +28,7 @@ type Options struct {
 func (o Options) timeLength(e element) error {
 	want := map[byte]int{tagUTCTime: 13, tagGeneralizedTime: 15}[e.tag]
 	if !o.OpenSSL11 && len(e.body) < want {
-		return fmt.Errorf("a time of %d characters, want at least %d", len(e.body), want)
+		return strict("a time of %d characters, want at least %d", len(e.body), want)
 	}
 	return nil
 }

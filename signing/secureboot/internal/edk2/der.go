@@ -22,6 +22,19 @@ func IsUnknown(err error) bool {
 	return ok
 }
 
+// A strictError is one for what OpenSSL refuses since 1.1.1; what came before was more tolerant.
+type strictError struct{ text string }
+
+func (e *strictError) Error() string { return e.text }
+
+func strict(format string, args ...any) error { return &strictError{fmt.Sprintf(format, args...)} }
+
+// IsStrict reports whether something is refused by OpenSSL since 1.1.1, and perhaps not by earlier ones.
+func IsStrict(err error) bool {
+	_, ok := errors.AsType[*strictError](err)
+	return ok
+}
+
 // Tags of DER elements.
 const (
 	tagBoolean         = 0x01
@@ -131,7 +144,7 @@ func (r *reader) integer(what string) []byte {
 	case len(v) == 0:
 		r.err = fmt.Errorf("%s: an INTEGER without content", what)
 	case len(minimal(v)) != len(v):
-		r.err = fmt.Errorf("%s: an INTEGER with bytes in front that only repeat its sign", what)
+		r.err = strict("%s: an INTEGER with bytes in front that only repeat its sign", what)
 	}
 	return v
 }
@@ -149,11 +162,11 @@ func (r *reader) oid(what string) element {
 
 func checkOID(b []byte) error {
 	if len(b) == 0 || b[len(b)-1] >= 0x80 {
-		return errors.New("an object identifier that is cut off")
+		return strict("an object identifier that is cut off")
 	}
 	for i, c := range b {
 		if c == 0x80 && (i == 0 || b[i-1] < 0x80) {
-			return errors.New("an object identifier with a zero in front of a number")
+			return strict("an object identifier with a zero in front of a number")
 		}
 	}
 	return nil
@@ -181,34 +194,34 @@ func (o Options) checkValue(e element) error {
 	switch e.tag {
 	case tagBoolean:
 		if n != 1 {
-			return fmt.Errorf("a BOOLEAN of %d bytes", n)
+			return strict("a BOOLEAN of %d bytes", n)
 		}
 	case tagNull:
 		if n != 0 {
-			return fmt.Errorf("a NULL of %d bytes", n)
+			return strict("a NULL of %d bytes", n)
 		}
 	case tagInteger, tagEnumerated:
 		if n == 0 || len(minimal(e.body)) != n {
-			return errors.New("an INTEGER that is not the shortest")
+			return strict("an INTEGER that is not the shortest")
 		}
 	case tagOID:
 		return checkOID(e.body)
 	case tagBits:
 		if n == 0 || e.body[0] > 7 {
-			return errors.New("no bit string")
+			return strict("no bit string")
 		}
 	case 0x1c:
 		if n%4 != 0 {
-			return errors.New("a UniversalString of an odd length")
+			return strict("a UniversalString of an odd length")
 		}
 	case 0x1e:
 		if n%2 != 0 {
-			return errors.New("a BMPString of an odd length")
+			return strict("a BMPString of an odd length")
 		}
 	case tagUTCTime, tagGeneralizedTime:
 		return o.timeLength(e)
 	case 0:
-		return errors.New("an element of type 0")
+		return strict("an element of type 0")
 	}
 	return nil
 }
@@ -217,7 +230,7 @@ func (o Options) checkValue(e element) error {
 func (r *reader) boolean(what string) bool {
 	v := r.take(tagBoolean, what).body
 	if r.err == nil && len(v) != 1 {
-		r.err = fmt.Errorf("%s: a BOOLEAN of %d bytes", what, len(v))
+		r.err = strict("%s: a BOOLEAN of %d bytes", what, len(v))
 	}
 	return r.err == nil && v[0] != 0
 }
