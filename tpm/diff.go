@@ -24,39 +24,25 @@ func (d Difference) Kind() string {
 }
 
 // Diff compares a boot with what was expected, event by event in each PCR, by the digests of the banks that both logs
-// have. Of a predicted log only the PCRs that its Coverage gives one value are compared. Differences are in the order of
-// PCRs, then of events; none means that the boot was the expected one as far as the expectation goes. The log of a
-// machine's firmware ends when the kernel starts: predict without phases to compare with it.
-func Diff(want, got *Log) []Difference {
-	var out []Difference
-	wanted, found := want.byPCR(), got.byPCR()
-	for pcr := range PCRCount {
-		if want.covers(pcr) && got.covers(pcr) {
-			out = append(out, diffPCR(pcr, wanted[pcr], found[pcr])...)
-		}
-	}
-	return out
-}
+// have, as far as both logs claim to hold all events: see [Compare], which also says what was not compared. Differences are in
+// the order of PCRs, then of events; none means that the boot was the expected one as far as it was compared.
+func Diff(want, got *Log) []Difference { return compare(want, got).Differences }
 
-// covers reports whether the log claims to hold all events of a PCR.
-func (l *Log) covers(pcr int) bool {
-	if l.Coverage == nil {
-		return true
-	}
-	return slices.ContainsFunc(l.Coverage, func(c Coverage) bool { return c.PCR == pcr && c.Prediction.known() })
-}
+// covers reports whether the log has a value for a PCR.
+func (l *Log) covers(pcr int) bool { return l.Coverage == nil || l.notClaimed(pcr) == "" }
 
 // A subjectEvent is an event and its subject in its log.
 type subjectEvent struct {
 	*Event
-	subject Subject
+	subject   Subject
+	userspace bool // it was measured by userspace
 }
 
 // byPCR lists the events that extend each PCR.
 func (l *Log) byPCR() (out [PCRCount][]subjectEvent) {
 	for i, s := range l.subjects() {
 		if e := &l.Events[i]; e.extends() && e.PCR >= 0 && e.PCR < PCRCount {
-			out[e.PCR] = append(out[e.PCR], subjectEvent{e, s})
+			out[e.PCR] = append(out[e.PCR], subjectEvent{e, s, i >= len(l.Events)-l.userspace})
 		}
 	}
 	return out

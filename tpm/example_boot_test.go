@@ -111,6 +111,33 @@ func ExamplePredictAll() {
 	// as systemd-pcrlock has it: 64
 }
 
+// A boot with a command line that was not expected, and what it was not compared in.
+func ExampleCompare() {
+	read := func(name string) *tpm.Log { return must(tpm.ParseLog(must(os.ReadFile("testdata/" + name)))) }
+	c := must(tpm.Compare(read("boot/a-sb-sdboot-262/binary_bios_measurements"), read("tampered/extra-pcr12.bin")))
+	for _, d := range c.Causes() {
+		fmt.Println(d)
+	}
+	for _, u := range c.NotCompared {
+		fmt.Println("not compared:", u)
+	}
+	// Output:
+	// PCR 12: command line 'systemd.debug_shell=1 init=/bin/sh' was not expected (696e44b9e595fc49…)
+	// not compared: PCR 10: the kernel's IMA
+}
+
+// A prediction is kept in a file, with what it claims.
+func ExampleParsePrediction() {
+	raw := must(must(tpm.Predict(plannedBoot())).MarshalPrediction())
+	log := must(tpm.ParsePrediction(raw))
+	fmt.Println(log.Coverage[10])
+	_, err := tpm.ParsePrediction(must(machineLog().MarshalBinary()))
+	fmt.Println(err)
+	// Output:
+	// PCR 10: not predicted: the kernel's IMA
+	// tpm: reading a prediction: the log has no coverage: it is not a predicted one
+}
+
 // Files for /var/lib/pcrlock.d.
 func ExampleAlternatives_Components() {
 	all := must(tpm.PredictAll(plannedBoot()))

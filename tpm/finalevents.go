@@ -53,12 +53,13 @@ func (l *Log) WithFinalEvents(events []Event) *Log {
 	same := func(a, b Event) bool {
 		return a.PCR == b.PCR && a.Type == b.Type && a.sameDigests(&b) && bytes.Equal(a.Data, b.Data)
 	}
-	overlap := min(len(events), len(l.Events))
-	for overlap > 0 && !slices.EqualFunc(l.Events[len(l.Events)-overlap:], events[:overlap], same) {
+	firmware, later := l.Events[:len(l.Events)-l.userspace], l.Events[len(l.Events)-l.userspace:]
+	overlap := min(len(events), len(firmware))
+	for overlap > 0 && !slices.EqualFunc(firmware[len(firmware)-overlap:], events[:overlap], same) {
 		overlap--
 	}
 	out := *l
-	out.Events = slices.Concat(l.Events, events[overlap:])
+	out.Events = slices.Concat(firmware, events[overlap:], later)
 	out.setSubjects()
 	return &out
 }

@@ -27,9 +27,12 @@ type Log struct {
 	// Findings are what was odd about a parsed log and did not keep it from being read.
 	Findings []Finding
 
-	// Coverage says for each PCR whether a predicted log holds all of its events. It is nil for a parsed log, which
-	// claims to hold everything.
+	// Coverage says for each PCR whether a predicted log holds all of its events. It is nil for a machine's log, which claims
+	// what [Compare] says.
 	Coverage []Coverage
+
+	userspace    int  // number of events at the end that userspace measured
+	hasUserspace bool // what userspace measured was added, or predicted
 
 	sha1Only     bool   // read from a log in the format of TPM 1.2
 	headerDigest []byte // of the first event of a crypto-agile log, if it is not zeros

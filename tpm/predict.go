@@ -49,7 +49,9 @@ func predict(b Boot) (*Log, error) {
 	p.startStub()
 	p.startKernel()
 	p.exitBootServices()
+	firmware := len(p.log.Events)
 	p.userspace()
+	p.log.userspace, p.log.hasUserspace = len(p.log.Events)-firmware, true
 	p.log.Coverage = p.coverage()
 	return p.log, nil
 }

@@ -173,7 +173,9 @@ func (u *UserspaceLog) Events() []Event {
 // holds, but for PCR 10.
 func (l *Log) WithUserspace(u *UserspaceLog) *Log {
 	out := *l
-	out.Events = append(out.Events[:len(out.Events):len(out.Events)], u.Events()...)
+	events := u.Events()
+	out.Events = append(out.Events[:len(out.Events):len(out.Events)], events...)
+	out.userspace, out.hasUserspace = l.userspace+len(events), true
 	out.trailer = nil
 	out.setSubjects()
 	return &out

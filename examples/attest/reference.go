@@ -94,7 +94,7 @@ func (r *reference) readBoot(name, dir string) (boot, error) {
 		return boot{}, err
 	}
 	b := boot{name: name, values: map[int][]byte{}}
-	if b.log, err = tpm.ParseLog(data); err != nil {
+	if b.log, err = tpm.ParseExpected(data); err != nil {
 		return boot{}, fmt.Errorf("%s: %w", name, err)
 	}
 	values, err := b.log.Values(r.bank)

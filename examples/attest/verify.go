@@ -130,10 +130,10 @@ func (r *reference) explain(v verdict, values map[int][]byte, log *tpm.Log, logE
 	if logErr != nil {
 		return v.because("log", logErr)
 	}
-	for _, d := range tpm.Causes(tpm.Diff(closest.log, log)) {
-		if slices.Contains(bad, d.PCR) {
-			v.Differences = append(v.Differences, difference{d.PCR, d.Kind(), d.String()})
-		}
+	// First the PCRs, then the causes: what follows from an event in a PCR that does not count is not explained by it.
+	counted := slices.DeleteFunc(tpm.Diff(closest.log, log), func(d tpm.Difference) bool { return !slices.Contains(bad, d.PCR) })
+	for _, d := range tpm.Causes(counted) {
+		v.Differences = append(v.Differences, difference{d.PCR, d.Kind(), d.String()})
 	}
 	return v
 }

@@ -60,13 +60,25 @@ type coverage struct {
 }
 
 // diffResult is the object of diff. Causes are the differences that do not follow from others; Boot is the index of the
-// expected boot that was compared, the one that differs least.
+// expected boot that was compared, the one that differs least. Equal is about the PCRs in Compared, but for their events of
+// userspace that NotCompared names.
 type diffResult struct {
 	cli.Header
 	Equal       bool             `json:"equal"`
 	Boot        int              `json:"boot"`
 	Causes      []tpm.Difference `json:"causes"`
 	Differences []tpm.Difference `json:"differences"`
+	Compared    []int            `json:"compared"`
+	NotCompared []uncompared     `json:"notCompared"`
+}
+
+// uncompared is what the logs were not compared in. Expected and Actual count the events that they hold of it.
+type uncompared struct {
+	PCR       int    `json:"pcr"`
+	Userspace bool   `json:"userspace"` // only what userspace measured
+	Reason    string `json:"reason"`
+	Expected  int    `json:"expected"`
+	Actual    int    `json:"actual"`
 }
 
 // signResult is the object of sign.

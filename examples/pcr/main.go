@@ -4,14 +4,15 @@
 //	pcr log FILE [-userspace F]
 //	pcr replay FILE [-userspace F] [-pcrs PCRS.json] [-bank NAME]
 //	pcr predict BOOT.json [-log OUT]
-//	pcr diff EXPECTED ACTUAL
+//	pcr diff EXPECTED ACTUAL [-userspace F]
 //	pcr sign UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON
 //	pcr pcrlock BOOT.json -o DIR
 //
 // FILE and ACTUAL are logs as in /sys/kernel/security/tpm0/binary_bios_measurements; -userspace adds systemd's own,
 // /run/log/systemd/tpm2-measure.log. PCRS.json holds the values that a TPM has: {"sha256": {"0": "HEX", …}}; PCRs 10 and 16
-// to 23 in it are not compared. EXPECTED is a BOOT.json, or a log, of which those PCRs are compared that it has events for.
-// predict -log writes the events of those PCRs that are predicted. diff lists first what explains the rest.
+// to 23 in it are not compared. EXPECTED is a BOOT.json, what predict -log wrote, or the log of another boot. diff lists first
+// what explains the rest. It says which PCRs were compared: of a log, all but 10; of a prediction, those that it gives one value.
+// What userspace measured is compared if it is predicted and -userspace is there.
 //
 // BOOT.json describes a boot, or with {"boots": […]} several any of which may happen; boot.go lists its keys. Paths in it
 // are relative to it. A .pcrsig of -o holds the policies of all profiles, unless -profile names one.
@@ -33,7 +34,7 @@ var program = cli.Program{Name: "pcr", Schema: schema, Verbs: []cli.Verb{
 	{Name: "replay", Usage: "FILE [-userspace F] [-pcrs PCRS.json] [-bank NAME]", Example: "pcr replay log.bin -pcrs pcrs.json",
 		Least: 1, Most: 1, Flags: replayFlags},
 	{Name: "predict", Usage: "BOOT.json [-log OUT]", Example: "pcr predict boot.json -log expected.bin", Least: 1, Most: 1, Flags: predictFlags},
-	{Name: "diff", Usage: "EXPECTED ACTUAL", Example: "pcr diff boot.json /sys/kernel/security/tpm0/binary_bios_measurements",
+	{Name: "diff", Usage: "EXPECTED ACTUAL [-userspace F]", Example: "pcr diff boot.json /sys/kernel/security/tpm0/binary_bios_measurements",
 		Least: 2, Most: 2, Flags: diffFlags},
 	{Name: "sign", Usage: "UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON",
 		Example: "pcr sign linux.efi -key pcr.key -o linux.pcrsig", Least: 1, Most: 1, Flags: signFlags},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -131,7 +132,7 @@ func TestPredictAndDiff(t *testing.T) {
 	// The boot as it was expected, whichever way the expectation is given.
 	for _, expected := range []string{"boot.json", "expected.bin"} {
 		out, _ = pcr(t, 0, "diff", expected, "expected.bin")
-		require.Equal(t, "the boot is the expected one\n", out)
+		require.Equal(t, "the boot is the expected one in PCRs 0-9, 11-15\nnot compared: PCR 10: not predicted: the kernel's IMA\n", out)
 	}
 	// Another credential: that is named, and not the initrd that holds it.
 	require.NoError(t, os.WriteFile("esp/EFI/Linux/os_1.efi.extra.d/a.cred", []byte("other"), 0o644))
@@ -149,6 +150,70 @@ func TestPredictAndDiff(t *testing.T) {
 	pcr(t, 2, "predict", "two.json", "-log", "out.bin")
 	out, _ = pcr(t, 1, "diff", "two.json", "expected.bin", "-json")
 	require.Equal(t, false, object(t, out)["equal"])
+}
+
+// A PCR for which the expectation has no events is compared; what is not compared is said.
+func TestDiffCoverage(t *testing.T) {
+	dir := abs(t, "../../tpm/testdata")
+	machine(t)
+	expected := dir + "/boot/a-sb-sdboot-262/binary_bios_measurements"
+	out, _ := pcr(t, 0, "diff", expected, expected)
+	require.Equal(t, "the boot is the expected one in PCRs 0-9, 11-23\nnot compared: PCR 10: the kernel's IMA\n", out)
+	out, text := pcr(t, 1, "diff", expected, dir+"/tampered/extra-pcr12.bin")
+	require.Contains(t, out, "PCR 12: command line 'systemd.debug_shell=1 init=/bin/sh' was not expected (")
+	require.NotContains(t, out, "is the expected one")
+	require.Contains(t, text, "the boot differs in 1 event\n")
+	pcr(t, 1, "diff", expected, dir+"/tampered/extra-pcr13-14-8.bin")
+	pcr(t, 1, "diff", dir+"/boot/b-setupmode-262/binary_bios_measurements", dir+"/tampered/b-extra-pcr12.bin")
+
+	// What a prediction does not claim is not compared, and it is no difference; what it predicts as zero is.
+	pcr(t, 0, "predict", "boot.json", "-log", "expected.bin")
+	boot := map[string]any{"loader": "loader.efi", "uki": "linux.efi", "exitBoot": "once"}
+	write(t, "less.json", boot)
+	pcr(t, 0, "predict", "less.json", "-log", "less.bin")
+	for _, name := range []string{"less.json", "less.bin"} {
+		out, _ = pcr(t, 1, "diff", name, "expected.bin", "-json")
+		v := object(t, out)
+		require.Equal(t, []any{4.0, 7.0, 8.0, 11.0, 12.0, 13.0, 14.0, 15.0}, v["compared"], name)
+		require.Len(t, v["notCompared"], 8)
+		require.Len(t, v["differences"], 1, "the credential, in PCR 12")
+		first := v["notCompared"].([]any)[0].(map[string]any)
+		require.Equal(t, "not predicted: firmware and option ROMs: not a value that the OS controls", first["reason"])
+	}
+
+	// Phases are compared if userspace's log is there.
+	boot["phases"] = []string{"enter-initrd"}
+	write(t, "phase.json", boot)
+	out, _ = pcr(t, 1, "diff", "phase.json", expected)
+	require.Contains(t, out, "not compared: PCR 11 of userspace: its log is not given (events in the expected log: 1, in the boot's: 0)\n")
+	out, _ = pcr(t, 1, "diff", "phase.json", expected, "-userspace", dir+"/userspace/tpm2-measure.log")
+	require.NotContains(t, out, "userspace:")
+
+	require.NoError(t, os.WriteFile("sha1.bin", sha1Log(t), 0o644))
+	_, text = pcr(t, 2, "diff", expected, "sha1.bin")
+	require.Contains(t, text, "no common bank: the expected log has sha256, the boot's has sha1")
+
+	raw, err := os.ReadFile("less.bin")
+	require.NoError(t, err)
+	l, err := tpm.ParsePrediction(raw)
+	require.NoError(t, err)
+	l.Coverage = []tpm.Coverage{}
+	raw, err = l.MarshalPrediction()
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile("nothing.bin", raw, 0o644))
+	_, text = pcr(t, 2, "diff", "nothing.bin", expected)
+	require.Contains(t, text, "there is nothing to compare")
+	// As the boot's log its word counts for nothing.
+	pcr(t, 1, "diff", expected, "nothing.bin")
+}
+
+// sha1Log is a log of one event in one bank.
+func sha1Log(t testing.TB) []byte {
+	t.Helper()
+	l := &tpm.Log{Events: []tpm.Event{{PCR: 4, Type: tpm.EventIPL, Digests: map[crypto.Hash][]byte{crypto.SHA1: make([]byte, 20)}}}}
+	raw, err := l.MarshalBinary()
+	require.NoError(t, err)
+	return raw
 }
 
 func TestPCRLock(t *testing.T) {

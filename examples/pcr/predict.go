@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/hex"
 	"flag"
 	"fmt"
@@ -77,68 +76,13 @@ func predictFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// writeLog writes the events of those PCRs that are predicted: in a file nothing says which are whole.
+// writeLog writes a predicted log, with what it says of each PCR.
 func writeLog(name string, l *tpm.Log) error {
-	out := tpm.Log{}
-	for _, e := range l.Events {
-		known := slices.ContainsFunc(l.Coverage, func(c tpm.Coverage) bool {
-			return c.PCR == e.PCR && (c.Prediction == tpm.PredictionExact || c.Prediction == tpm.PredictionBaseline)
-		})
-		if known || e.Type == tpm.EventNoAction {
-			out.Events = append(out.Events, e)
-		}
-	}
-	raw, err := out.MarshalBinary()
+	raw, err := l.MarshalPrediction()
 	if err != nil {
 		return err
 	}
 	return cli.WriteFile(name, raw)
-}
-
-func diffFlags(*flag.FlagSet) func(*cli.Call, []string) error {
-	return func(c *cli.Call, operands []string) error {
-		actual, err := readLog(operands[1], "")
-		if err != nil {
-			return err
-		}
-		raw, err := os.ReadFile(operands[0])
-		if err != nil {
-			return err
-		}
-		r := diffResult{Header: c.Header(), Causes: []tpm.Difference{}}
-		if bytes.HasPrefix(bytes.TrimSpace(raw), []byte{'{'}) {
-			all, err := predictFile(c, operands[0])
-			if err != nil {
-				return err
-			}
-			r.Boot, r.Differences = all.Diff(actual)
-		} else {
-			expected, err := tpm.ParseLog(raw)
-			if err != nil {
-				return err
-			}
-			r.Differences = tpm.Diff(expected, actual)
-			r.Differences = slices.DeleteFunc(r.Differences, func(d tpm.Difference) bool {
-				return !slices.ContainsFunc(expected.Events, func(e tpm.Event) bool { return e.PCR == d.PCR && e.Type != tpm.EventNoAction })
-			})
-		}
-		if len(r.Differences) == 0 {
-			r.Equal, r.Differences = true, []tpm.Difference{}
-			return c.Answer(r, "the boot is the expected one\n")
-		}
-		r.Causes = tpm.Causes(r.Differences)
-		var text strings.Builder
-		for _, d := range r.Causes {
-			fmt.Fprintln(&text, d)
-		}
-		if more := len(r.Differences) - len(r.Causes); more > 0 {
-			fmt.Fprintf(&text, "and %d that follow from that\n", more)
-		}
-		if err := c.Answer(r, text.String()); err != nil {
-			return err
-		}
-		return cli.No{Err: fmt.Errorf("the boot differs in %d events", len(r.Differences))}
-	}
 }
 
 func pcrlockFlags(set *flag.FlagSet) func(*cli.Call, []string) error {

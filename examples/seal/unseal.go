@@ -27,10 +27,10 @@ func unsealFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err != nil {
 			return err
 		}
-		if with.Want, err = readLog(*expected); err != nil {
+		if with.Want, err = readLog(*expected, tpm.ParseExpected); err != nil {
 			return err
 		}
-		if with.Got, err = readLog(*actual); err != nil {
+		if with.Got, err = readLog(*actual, tpm.ParseLog); err != nil {
 			return err
 		}
 		t, err := open(c)
@@ -57,7 +57,7 @@ func unsealFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 }
 
 // readLog reads an event log, if there is one.
-func readLog(name string) (*tpm.Log, error) {
+func readLog(name string, parse func([]byte) (*tpm.Log, error)) (*tpm.Log, error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -65,7 +65,7 @@ func readLog(name string) (*tpm.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := tpm.ParseLog(data)
+	log, err := parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

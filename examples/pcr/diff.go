@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+// readExpected reads what a boot is held against: the boots of a BOOT.json, a predicted log, or the log of another boot.
+func readExpected(c *cli.Call, name string) (tpm.Alternatives, error) {
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte{'{'}) {
+		return predictFile(c, name)
+	}
+	l, err := tpm.ParseExpected(raw)
+	return tpm.Alternatives{l}, err
+}
+
+func diffFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
+	userspace := set.String("userspace", "", "systemd's log of measurements of ACTUAL, a `file`")
+	return func(c *cli.Call, operands []string) error {
+		actual, err := readLog(operands[1], *userspace)
+		if err != nil {
+			return err
+		}
+		all, err := readExpected(c, operands[0])
+		if err != nil {
+			return err
+		}
+		r := diffResult{Header: c.Header(), Causes: []tpm.Difference{}, Differences: []tpm.Difference{}, Compared: []int{}, NotCompared: []uncompared{}}
+		r.Boot, _ = all.Diff(actual)
+		compared, err := tpm.Compare(all[r.Boot], actual)
+		if err != nil {
+			return err
+		}
+		if len(compared.PCRs) == 0 {
+			return fmt.Errorf("%s claims no PCR that %s holds: there is nothing to compare", operands[0], operands[1])
+		}
+		r.Equal, r.Compared = len(compared.Differences) == 0, compared.PCRs
+		r.Differences = append(r.Differences, compared.Differences...)
+		r.Causes = append(r.Causes, compared.Causes()...)
+		var text strings.Builder
+		for _, d := range r.Causes {
+			fmt.Fprintln(&text, d)
+		}
+		if more := len(r.Differences) - len(r.Causes); more > 0 {
+			fmt.Fprintf(&text, "and %d that follow from that\n", more)
+		}
+		if r.Equal {
+			fmt.Fprintf(&text, "the boot is the expected one in PCRs %s\n", ranges(compared.PCRs))
+		}
+		for _, u := range compared.NotCompared {
+			r.NotCompared = append(r.NotCompared, uncompared{u.PCR, u.Userspace, u.Reason, u.Want, u.Got})
+			fmt.Fprintf(&text, "not compared: %v\n", u)
+		}
+		if err := c.Answer(r, text.String()); err != nil || r.Equal {
+			return err
+		}
+		if len(r.Differences) == 1 {
+			return cli.No{Err: errors.New("the boot differs in 1 event")}
+		}
+		return cli.No{Err: fmt.Errorf("the boot differs in %d events", len(r.Differences))}
+	}
+}
+
+// ranges writes ascending numbers as "0-9, 11".
+func ranges(ns []int) string {
+	var out []string
+	for i := 0; i < len(ns); {
+		last := i
+		for last+1 < len(ns) && ns[last+1] == ns[last]+1 {
+			last++
+		}
+		text := fmt.Sprint(ns[i])
+		if last > i {
+			text = fmt.Sprintf("%d-%d", ns[i], ns[last])
+		}
+		out = append(out, text)
+		i = last + 1
+	}
+	return strings.Join(out, ", ")
+}

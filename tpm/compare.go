@@ -1,0 +1,155 @@
+package tpm
+
+import (
+	"crypto"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
+)
+
+// Comparison is how a boot compares with what was expected, and how far it could be compared.
+type Comparison struct {
+	Differences []Difference // as of [Diff]
+	PCRs        []int        // that were compared, ascending
+	NotCompared []Uncompared // what a log does not claim to hold, in the order of PCRs
+}
+
+// Uncompared is what two logs were not compared in, since one of them does not claim to hold it.
+type Uncompared struct {
+	PCR       int
+	Userspace bool   // only what userspace measured; the firmware's part was compared
+	Reason    string // which log does not claim it, and why
+	Want, Got int    // number of events that the logs nevertheless hold of it
+}
+
+// String is a line for people: "PCR 10: the kernel's IMA".
+func (u Uncompared) String() string {
+	part := ""
+	if u.Userspace {
+		part = " of userspace"
+	}
+	s := fmt.Sprintf("PCR %d%s: %s", u.PCR, part, u.Reason)
+	if u.Want+u.Got > 0 {
+		s += fmt.Sprintf(" (events in the expected log: %d, in the boot's: %d)", u.Want, u.Got)
+	}
+	return s
+}
+
+// Compare compares a boot with what was expected, as [Diff] does, and says what was not compared. Compared is what both logs
+// claim:
+//
+//   - the log of a machine's firmware claims, for every PCR but 10, all events up to ExitBootServices; what comes after them
+//     only [Log.WithUserspace] claims. If it nevertheless has events of PCR 10, they are compared with another such log;
+//   - a predicted log claims, for the PCRs that its Coverage gives one value, all events up to the moment that was asked for;
+//     a PCR that it predicts as zero is one of them.
+//
+// PCRs 16 to 23 that are not claimed and that no log extends are not mentioned. Logs without a common bank are an [ErrBank].
+func Compare(want, got *Log) (_ *Comparison, err error) {
+	defer prefix.Add(pkg, &err)
+	if w, g := want.anyBanks(), got.anyBanks(); len(w) > 0 && len(g) > 0 && !slices.ContainsFunc(w, func(h crypto.Hash) bool { return slices.Contains(g, h) }) {
+		return nil, fmt.Errorf("comparing event logs: no common bank: the expected log has %s, the boot's has %s: %w", bankNames(w), bankNames(g), ErrBank)
+	}
+	return compare(want, got), nil
+}
+
+// Causes are the differences that do not follow from others: see [Causes].
+func (c *Comparison) Causes() []Difference { return Causes(c.Differences) }
+
+func compare(want, got *Log) *Comparison {
+	c := &Comparison{}
+	wanted, found := want.byPCR(), got.byPCR()
+	userspace := want.claimsUserspace() && got.claimsUserspace()
+	for pcr := range PCRCount {
+		w, g := wanted[pcr], found[pcr]
+		if reason := notClaimed(want, got, pcr, len(w)+len(g) > 0); reason != "" {
+			if pcr < 16 || len(w)+len(g) > 0 {
+				c.NotCompared = append(c.NotCompared, Uncompared{PCR: pcr, Reason: reason, Want: len(w), Got: len(g)})
+			}
+			continue
+		}
+		if !userspace {
+			later := Uncompared{PCR: pcr, Userspace: true, Reason: "its log is not given"}
+			w, later.Want = withoutUserspace(w)
+			g, later.Got = withoutUserspace(g)
+			if later.Want+later.Got > 0 {
+				c.NotCompared = append(c.NotCompared, later)
+			}
+		}
+		c.PCRs = append(c.PCRs, pcr)
+		c.Differences = append(c.Differences, diffPCR(pcr, w, g)...)
+	}
+	return c
+}
+
+// notClaimed says why a PCR cannot be compared, "" if it can.
+func notClaimed(want, got *Log, pcr int, events bool) string {
+	if want.Coverage == nil && got.Coverage == nil {
+		// Only the firmware's own events stand in such logs: one in PCR 10 is not the kernel's.
+		if pcr == PCRIMA && !events {
+			return noteIMA
+		}
+		return ""
+	}
+	for _, l := range []*Log{want, got} {
+		if reason := l.notClaimed(pcr); reason != "" {
+			return reason
+		}
+	}
+	return ""
+}
+
+const noteIMA = "the kernel's IMA"
+
+// notClaimed says why the log does not claim to hold all events of a PCR, "" if it does.
+func (l *Log) notClaimed(pcr int) string {
+	if l.Coverage == nil {
+		if pcr == PCRIMA {
+			return noteIMA
+		}
+		return ""
+	}
+	i := slices.IndexFunc(l.Coverage, func(c Coverage) bool { return c.PCR == pcr })
+	switch {
+	case i < 0:
+		return PredictionNone.String()
+	case l.Coverage[i].Prediction.known():
+		return ""
+	}
+	return fmt.Sprintf("%v: %s", l.Coverage[i].Prediction, l.Coverage[i].Note)
+}
+
+// claimsUserspace reports whether the log claims to hold what userspace measured, up to its moment.
+func (l *Log) claimsUserspace() bool { return l.Coverage != nil || l.hasUserspace }
+
+// withoutUserspace are the events before those that userspace measured, and the number of the latter.
+func withoutUserspace(es []subjectEvent) ([]subjectEvent, int) {
+	i := slices.IndexFunc(es, func(e subjectEvent) bool { return e.userspace })
+	if i < 0 {
+		return es, 0
+	}
+	return es[:i], len(es) - i
+}
+
+// anyBanks are the banks that some event which extends a PCR has a digest for.
+func (l *Log) anyBanks() []crypto.Hash {
+	seen := make(map[crypto.Hash]bool)
+	for i := range l.Events {
+		if e := &l.Events[i]; e.extends() {
+			for h := range e.Digests {
+				seen[h] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+func bankNames(hs []crypto.Hash) string {
+	names := make([]string, 0, len(hs))
+	for _, h := range hs {
+		names = append(names, BankName(h))
+	}
+	return strings.Join(names, ", ")
+}
