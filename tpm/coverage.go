@@ -55,6 +55,7 @@ func (c Coverage) String() string {
 // coverage is the table that a prediction is handed out with.
 func (p *predictor) coverage() []Coverage {
 	out := make([]Coverage, 0, 16)
+	doubts := p.doubts()
 	for pcr := range 16 {
 		c := Coverage{PCR: pcr, Prediction: PredictionExact, Evidence: Evidence(p.stub.Evidence)}
 		switch {
@@ -68,6 +69,9 @@ func (p *predictor) coverage() []Coverage {
 			p.coverParameters(&c)
 		default:
 			p.coverRest(&c)
+		}
+		if why := doubts[pcr]; why != "" && c.Prediction != PredictionNone {
+			c.not(why)
 		}
 		if c.Prediction == PredictionNone {
 			c.Evidence = EvidenceNone
@@ -186,6 +190,8 @@ func (p *predictor) coverParameters(c *Coverage) {
 		c.not("what the add-ons bring is not given: want a Handover")
 	case addsCmdline:
 		c.not("what SMBIOS adds to the command line is not given: want a Handover")
+	case p.stub.SMBIOSExtra && b.SMBIOS == nil && p.extraStrings():
+		c.not("the earlier boot measured SMBIOS strings of type 11, which may add to the command line: want SMBIOS or a Handover")
 	default:
 		c.Note = "holds without credentials, configuration extensions and a command line from elsewhere"
 		if p.stub.SMBIOSExtra && b.SMBIOS == nil {

@@ -29,6 +29,9 @@ import (
 //   - PCR 9 the command line and the initrds, as the kernel gets them;
 //   - PCR 11 the sections of the UKI, then the phases;
 //   - PCRs 12 and 13 what the loader passes to the stub, and the events of [Boot.Handover].
+//
+// What is not known is not claimed: a PCR that another program measures into, of which the earlier boot or the variables have a sign, such as shim or GRUB, and one in which the
+// earlier boot's firmware did not do with its own parts what edk2 does.
 func Predict(b Boot) (_ *Log, err error) {
 	defer prefix.Add(pkg, &err)
 	l, err := predict(b)
