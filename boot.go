@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -106,4 +107,16 @@ func (v Version) Release() (int, error) {
 		return 0, fmt.Errorf("systemd version %q does not begin with the number of a release", string(v))
 	}
 	return n, nil
+}
+
+// Point is the number of the point release: 13 of "257.13-1~deb13u1", 0 of "257" and of "258~rc1". It is at most [math.MaxInt32].
+func (v Version) Point() int {
+	rest := strings.TrimLeft(string(v), "0123456789")
+	digits, ok := strings.CutPrefix(rest, ".")
+	if !ok || rest == string(v) {
+		return 0
+	}
+	digits = digits[:len(digits)-len(strings.TrimLeft(digits, "0123456789"))]
+	n, _ := strconv.ParseUint(digits, 10, 31) // the largest number where it is out of range
+	return int(n)
 }

@@ -188,3 +188,10 @@ func ExampleVersion() {
 	fmt.Println(release)
 	// Output: 257
 }
+
+func TestVersionPoint(t *testing.T) {
+	for v, want := range map[osmith.Version]int{"257.13-1~deb13u1": 13, "257.9": 9, "257": 0, "258~rc1.5": 0, "257-1.2": 0, ".5": 0, "": 0, "257.": 0, "257.x": 0, "main.3": 0, "257.1.2": 1,
+		"257.99999999999999999999": 1<<31 - 1} {
+		require.Equal(t, want, v.Point(), string(v))
+	}
+}

@@ -34,9 +34,20 @@ func (r Reason) Pinned() bool {
 	return r == ReasonSysFail || r == ReasonOneShot || r == ReasonDefault || r == ReasonConfigDefault
 }
 
-// Default is the entry that systemd-boot 262 boots when nobody touches a key (src/boot/boot.c,
-// config_select_default_entry), and why. It is nil if the menu is empty.
+// Default is the entry that the loader boots when nobody touches a key (systemd, src/boot/boot.c,
+// config_select_default_entry), and why: that of [MenuOptions].LoaderVersion. It is nil if the menu is empty.
 func (m *Menu) Default(v Variables) (*Entry, Reason) {
+	r := m.Release
+	if r.Number == 0 {
+		r = newest()
+	}
+	if !r.SysFail {
+		v.FirmwareFailed = false
+	}
+	preferred := m.Config.Preferred
+	if !r.Preferred {
+		v.EntryPreferred, preferred = "", ""
+	}
 	saved := func(s string) string {
 		if s = lower(s); s == "@saved" {
 			return v.EntryLastBooted // the loader, which wrote it, does not fold its case
@@ -50,7 +61,7 @@ func (m *Menu) Default(v Variables) (*Entry, Reason) {
 		{sysFail(v), ReasonSysFail},
 		{lower(v.EntryOneShot), ReasonOneShot},
 		{saved(v.EntryPreferred), ReasonPreferred},
-		{saved(m.Config.Preferred), ReasonConfigPreferred},
+		{saved(preferred), ReasonConfigPreferred},
 		{saved(v.EntryDefault), ReasonDefault},
 		{saved(m.Config.Default), ReasonConfigDefault},
 	} {
@@ -59,7 +70,7 @@ func (m *Menu) Default(v Variables) (*Entry, Reason) {
 		}
 	}
 	for _, e := range m.Entries {
-		if e.Profile == 0 {
+		if e.Profile == 0 || !r.FirstProfile {
 			return e, ReasonOrder
 		}
 	}
@@ -77,7 +88,7 @@ func sysFail(v Variables) string {
 }
 
 // find is the first entry whose id the pattern matches. The pattern is in lower case, except for @saved; so are all ids but those of
-// counted UKIs, whose capital letters therefore no pattern matches.
+// counted UKIs, in 257 of all that is counted, whose capital letters therefore no pattern matches.
 func (m *Menu) find(pattern string, goodOnly bool) *Entry {
 	if pattern == "" {
 		return nil

@@ -31,7 +31,7 @@ type Config struct {
 	ConsoleMode                string // number, auto, max, keep (default)
 	LogLevel                   string // emerg, alert, crit, err, warning, notice, info, debug; 259 and later
 
-	// Ignored lists what [ParseConfig] found and systemd-boot 262 ignores.
+	// Ignored lists what is in the file and the loader ignores.
 	Ignored []IgnoredLine
 }
 
@@ -57,6 +57,8 @@ type configKey struct {
 	text func(*Config) *string
 	flag func(*Config) *Switch
 	ok   func(string) bool // for text
+
+	since int // the first release of systemd-boot that reads it; 0: all that are known
 }
 
 // configKeys is every key that systemd-boot 262 reads (src/boot/boot.c, config_defaults_load_from_file), in the order
@@ -64,20 +66,20 @@ type configKey struct {
 var configKeys = []configKey{
 	{name: "timeout", text: func(c *Config) *string { return &c.Timeout }, ok: either(number(1<<32-1), "menu-force", "menu-hidden", "menu-disabled")},
 	{name: "default", text: func(c *Config) *string { return &c.Default }, ok: entryPattern},
-	{name: "preferred", text: func(c *Config) *string { return &c.Preferred }, ok: entryPattern},
+	{name: "preferred", text: func(c *Config) *string { return &c.Preferred }, ok: entryPattern, since: 260},
 	{name: "editor", flag: func(c *Config) *Switch { return &c.Editor }},
 	{name: "auto-entries", flag: func(c *Config) *Switch { return &c.AutoEntries }},
 	{name: "auto-firmware", flag: func(c *Config) *Switch { return &c.AutoFirmware }},
-	{name: "auto-poweroff", flag: func(c *Config) *Switch { return &c.AutoPoweroff }},
-	{name: "auto-reboot", flag: func(c *Config) *Switch { return &c.AutoReboot }},
+	{name: "auto-poweroff", flag: func(c *Config) *Switch { return &c.AutoPoweroff }, since: 255},
+	{name: "auto-reboot", flag: func(c *Config) *Switch { return &c.AutoReboot }, since: 255},
 	{name: "beep", flag: func(c *Config) *Switch { return &c.Beep }},
 	{name: "reboot-for-bitlocker", flag: func(c *Config) *Switch { return &c.RebootForBitlocker }},
-	{name: "reboot-on-error", text: func(c *Config) *string { return &c.RebootOnError }, ok: either(isSwitch, "auto")},
+	{name: "reboot-on-error", text: func(c *Config) *string { return &c.RebootOnError }, ok: either(isSwitch, "auto"), since: 258},
 	{name: "secure-boot-enroll", text: func(c *Config) *string { return &c.SecureBootEnroll }, ok: either(nil, "off", "manual", "if-safe", "force")},
-	{name: "secure-boot-enroll-action", text: func(c *Config) *string { return &c.SecureBootEnrollAction }, ok: either(nil, "reboot", "shutdown")},
-	{name: "secure-boot-enroll-timeout-sec", text: func(c *Config) *string { return &c.SecureBootEnrollTimeoutSec }, ok: either(number(1<<32-2), "hidden")},
+	{name: "secure-boot-enroll-action", text: func(c *Config) *string { return &c.SecureBootEnrollAction }, ok: either(nil, "reboot", "shutdown"), since: 258},
+	{name: "secure-boot-enroll-timeout-sec", text: func(c *Config) *string { return &c.SecureBootEnrollTimeoutSec }, ok: either(number(1<<32-2), "hidden"), since: 259},
 	{name: "console-mode", text: func(c *Config) *string { return &c.ConsoleMode }, ok: either(number(1<<31-1), "auto", "max", "keep")},
-	{name: "log-level", text: func(c *Config) *string { return &c.LogLevel }, ok: either(nil, "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")},
+	{name: "log-level", text: func(c *Config) *string { return &c.LogLevel }, ok: either(nil, "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"), since: 259},
 }
 
 func either(other func(string) bool, words ...string) func(string) bool {
@@ -117,21 +119,25 @@ func parseSwitch(s string) (Switch, bool) {
 
 // ParseConfig reads loader.conf as systemd-boot 262 does. Nothing in it is an error: what the loader would ignore is
 // listed in Ignored, and the last valid assignment of a key holds.
-func ParseConfig(b []byte) *Config {
+func ParseConfig(b []byte) *Config { return parseConfig(b, newest()) }
+
+func parseConfig(b []byte, r Release) *Config {
 	c := new(Config)
-	for l := range lines(b, " \t") {
-		if reason := c.set(l); reason != "" {
+	for l := range lines(b, " \t", r.rules) {
+		if reason := c.set(l, r); reason != "" {
 			c.Ignored = append(c.Ignored, IgnoredLine{l.number, l.key, l.value, reason})
 		}
 	}
 	return c
 }
 
-func (c *Config) set(l line) (ignored string) {
+func (c *Config) set(l line, r Release) (ignored string) {
 	for _, k := range configKeys {
 		switch {
 		case k.name != l.key:
 			continue
+		case k.since > r.Number:
+			return fmt.Sprintf("systemd-boot %d does not read it, %d and later do", r.Number, k.since)
 		case k.flag != nil:
 			s, ok := parseSwitch(l.value)
 			if !ok {
@@ -178,7 +184,7 @@ func (c *Config) MarshalText() (text []byte, err error) {
 // survives reports whether a value comes back the same when it is read from a line.
 func survives(value string) bool {
 	n := 0
-	for l := range lines([]byte("key "+value+"\n"), " \t") {
+	for l := range lines([]byte("key "+value+"\n"), " \t", newest().rules) {
 		if n++; n > 1 || l.key != "key" || l.value != value {
 			return false
 		}
@@ -196,7 +202,7 @@ type line struct {
 // the text ends at a NUL byte; lines end at CR or LF; blanks around a line and lines that begin with # are dropped; the
 // key ends at the first separator, the value begins behind the last one that follows, and loses a pair of quotes around
 // it. Lines without a separator are dropped, and so are bytes that are not UTF-8.
-func lines(b []byte, separators string) iter.Seq[line] {
+func lines(b []byte, separators string, r rules) iter.Seq[line] {
 	return func(yield func(line) bool) {
 		if i := bytes.IndexByte(b, 0); i >= 0 {
 			b = b[:i]
@@ -214,7 +220,7 @@ func lines(b []byte, separators string) iter.Seq[line] {
 					continue
 				}
 				key, value := text[:i], strings.TrimLeft(text[i:], separators)
-				if value != "" && (value[0] == '"' || value[0] == '\'') && value[len(value)-1] == value[0] {
+				if value != "" && (value[0] == '"' || value[0] == '\'' && !r.doubleQuotes) && value[len(value)-1] == value[0] {
 					value = value[1:max(len(value)-1, 1)]
 				}
 				if !yield(line{number, strings.ToValidUTF8(key, ""), strings.ToValidUTF8(value, "")}) {

@@ -5,7 +5,12 @@
 // It follows UAPI.1, the Boot Loader Specification
 // (https://uapi-group.org/specifications/specs/boot_loader_specification/), UAPI.10, the Version Format Specification
 // (https://uapi-group.org/specifications/specs/version_format_specification/), loader.conf(5) and, where these differ
-// from what boots, the code of systemd-boot 262.
+// from what boots, the code of systemd-boot 252 to 262. How releases differ is one table, [Releases], with the evidence
+// for each row; [MenuOptions] has the version of the loader, which [LoaderVersion] reads from its file. Without one, 262
+// is followed.
+//
+// [Menu].Findings say what is wrong with the files: entries that the loader leaves out, lines that it does not read, and
+// files that are named and not there, which keep an entry from booting ([EntryError], [Entry].Damage).
 //
 //	menu, err := bootloader.ReadMenu(os.DirFS("/efi"), bootloader.MenuOptions{})
 //	entry, reason := menu.Default(bootloader.Variables{})

@@ -56,12 +56,13 @@ type Entry struct {
 	Counted bool
 	Counter
 
-	// Damage says why the file cannot be what it claims although the menu lists it: it is shorter than its own
-	// headers say. "" is no damage found.
+	// Damage says why the entry cannot boot although the menu lists it: the file is shorter than its own headers say, or names files that are
+	// not there. "" is no damage found.
 	Damage string
 
+	rules      rules
 	hasSortKey bool
-	baseID     string // ID without profile, if Profile is not 0
+	baseID     string // what a profile other than the first is sorted by: its ID without the profile
 	stem       string // of a counted name
 	suffix     string
 }
@@ -71,12 +72,15 @@ type Entry struct {
 func (e *Entry) Bad() bool { return e.Counted && e.TriesLeft == 0 }
 
 // bumps reports whether systemd-boot counts boots of such entries.
-func (t EntryType) bumps() bool { return t == EntryType2 || t == EntryType1Linux || t == EntryType1UKI }
+func (e *Entry) bumps() bool {
+	return e.Type == EntryType2 || e.Type == EntryType1Linux || e.Type == EntryType1UKI || e.Type == EntryType1EFI && e.rules.countsEFI
+}
 
-// Boot is the rename that systemd-boot 262 makes before it starts the entry: one try less, one more done, both without
-// leading zeros. The two paths are equal if it makes none. LoaderBootCountPath then holds the new path.
+// Boot is the rename that systemd-boot makes before it starts the entry: one try less, one more done, both without
+// leading zeros. The two paths are equal if it makes none. LoaderBootCountPath then holds the new path. Where the file cannot be renamed,
+// as it is marked read-only ([Release].ReadOnly), its volume is, or the new name is taken, the entry starts under its name, at every boot.
 func (e *Entry) Boot() (from, to string) {
-	if !e.Counted || !e.Type.bumps() {
+	if !e.Counted || !e.bumps() {
 		return e.Path, e.Path
 	}
 	next := Counter{TriesLeft: e.TriesLeft, TriesDone: e.TriesDone}.Next()
@@ -109,16 +113,29 @@ func (e *Entry) setName(file, suffix string) {
 	e.suffix = suffix
 	e.stem, e.Counter, e.Counted = ParseName(file, suffix)
 	switch {
-	case !e.Counted:
+	case !e.Counted || e.rules.counterInID:
 		e.ID = lower(file)
-	case e.Type == EntryType2:
-		e.ID = e.stem + suffix // systemd-boot 262 forgets to fold the case of these
+	case e.Type == EntryType2 || !e.rules.foldConfID:
+		e.ID = e.stem + suffix // systemd-boot forgets to fold the case of these
 	default:
 		e.ID = lower(e.stem + suffix)
 	}
 }
 
-// compare orders entries as the menu of systemd-boot 262 does, best first (src/boot/boot.c, boot_entry_compare).
+// setProfile adds to the id of an entry which profile of a UKI it is.
+func (e *Entry) setProfile(file, id string) {
+	e.baseID = e.ID
+	if !e.rules.sharedID {
+		e.ID += "@" + id
+		return
+	}
+	e.baseID = lower(file)
+	if !e.Counted {
+		e.ID = lower(file + "@" + id)
+	}
+}
+
+// compare orders entries as the menu of systemd-boot does, best first (src/boot/boot.c, boot_entry_compare).
 func compare(a, b *Entry) int {
 	if r := boolCompare(a.Bad(), b.Bad()); r != 0 {
 		return r
@@ -136,7 +153,7 @@ func compare(a, b *Entry) int {
 		if r := CompareVersions(b.Version, a.Version); r != 0 {
 			return r
 		}
-		if r := cmp.Compare(a.Profile, b.Profile); r != 0 {
+		if r := cmp.Compare(a.Profile, b.Profile); r != 0 && a.rules.profilesOrder {
 			return r
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing/fstest"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/petest"
 )
@@ -116,4 +117,42 @@ func ExampleParseName() {
 func ExampleCompareVersions() {
 	fmt.Println(bootloader.CompareVersions("6.12.0", "6.9.1"), bootloader.CompareVersions("1.0~rc1", "1.0"))
 	// Output: 1 -1
+}
+
+// The file systems are the same, the releases of systemd-boot are not.
+func ExampleMenuOptions() {
+	esp := fstest.MapFS{
+		"EFI/Linux/example_1.efi":    kernelImage("1"),
+		"EFI/Linux/example_2+3.efi":  kernelImage("2"),
+		"loader/entries/rescue.conf": {Data: []byte("title Rescue\nlinux /vmlinuz\ninitrd /initrd /microcode\n")},
+		"vmlinuz":                    {Data: []byte("kernel")},
+		"initrd":                     {Data: []byte("initrd")},
+	}
+	for _, version := range []osmith.Version{"252.39-1~deb12u1", "262-1", "263"} { // LoaderVersion reads it from the loader's file
+		menu, err := bootloader.ReadMenu(esp, bootloader.MenuOptions{LoaderVersion: version})
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Println(menu.Release.Number, menu.Release.Evidence, menu.Entries[0].ID)
+		for _, f := range menu.Findings {
+			fmt.Println(f.Path, f.Err)
+		}
+	}
+	// Output:
+	// 252 source example_2+3.efi
+	// loader/entries/rescue.conf line 3: initrd /initrd /microcode: not on the file system of the entry: systemd-boot takes all of the line as one path: give each file a line of its own: file does not exist
+	// 262 booted example_2.efi
+	// loader/entries/rescue.conf line 3: initrd /initrd /microcode: not on the file system of the entry: systemd-boot takes all of the line as one path: give each file a line of its own: file does not exist
+	// bootloader: systemd-boot 263 is newer than 262, the newest known here: name in AssumeLoader the release to treat it as
+}
+
+func ExampleFindRelease() {
+	r, err := bootloader.FindRelease("257.13-1~deb13u1", 0)
+	fmt.Println(r.Version(), r.Evidence, "reboots after a refused image:", r.RebootOnError, err)
+	rows, err := bootloader.Between("258.3", 0) // was not looked at itself
+	fmt.Println(rows[0].Version(), rows[1].Version(), err)
+	// Output:
+	// 257.13 booted reboots after a refused image: false <nil>
+	// 257.13 260 <nil>
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
@@ -22,11 +23,16 @@ const (
 )
 
 // MenuOptions say what [ReadMenu] cannot see on the ESP. The zero value is an x86-64 machine without an extended boot
-// loader partition.
+// loader partition, and systemd-boot 262.
 type MenuOptions struct {
 	XBOOTLDR     fs.FS  // the extended boot loader partition
 	Architecture string // EFI name: "x64" if empty, "aa64", "riscv64"...
 	Self         string // path of the running loader; Type #1 entries that start it are hidden
+
+	// LoaderVersion is the version of systemd-boot ([LoaderVersion]); "": the newest that is known, 262. One that is newer than all of
+	// [Releases] is a [*LoaderVersionError], unless AssumeLoader names the release to treat it as.
+	LoaderVersion osmith.Version
+	AssumeLoader  int
 }
 
 func (o MenuOptions) architecture() string {
@@ -41,16 +47,17 @@ type Menu struct {
 	Entries  []*Entry
 	Config   *Config   // loader.conf; empty if there is none
 	Findings []Finding // files that were left out, and what is wrong with those that were not
+	Release  Release   // the row of [Releases] that was followed; the zero value is the newest
 }
 
-// Finding is a remark about a file.
+// Finding is a remark about a file. Err is an [*EntryError] where it is about a line of a Type #1 entry.
 type Finding struct {
 	Path     string
 	XBOOTLDR bool
 	Err      error
 }
 
-// ReadMenu reads the entries and the configuration of an EFI system partition as systemd-boot 262 would. Names are
+// ReadMenu reads the entries and the configuration of an EFI system partition as systemd-boot would. Names are
 // looked up without regard to case, whatever the file system does. An ESP that lacks the directories has an empty
 // menu; only failure to read is an error.
 //
@@ -59,9 +66,14 @@ type Finding struct {
 // Finding with [ErrTwinExists].
 func ReadMenu(esp fs.FS, o MenuOptions) (m *Menu, err error) {
 	defer prefix.Add("bootloader", &err)
-	m = &Menu{Config: new(Config)}
+	m = &Menu{Config: new(Config), Release: newest()}
+	if o.LoaderVersion != "" || o.AssumeLoader != 0 {
+		if m.Release, err = findRelease(o.LoaderVersion, o.AssumeLoader); err != nil {
+			return nil, err
+		}
+	}
 	if b, err := readFile(esp, configPath); err == nil {
-		m.Config = ParseConfig(b)
+		m.Config = parseConfig(b, m.Release)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -82,14 +94,14 @@ func ReadMenu(esp fs.FS, o MenuOptions) (m *Menu, err error) {
 }
 
 func (m *Menu) readType2(fsys fs.FS, xbootldr bool, o MenuOptions) error {
-	return eachFile(fsys, type2Dir, ".efi", func(dir, name string) error {
+	return m.eachFile(fsys, type2Dir, ".efi", func(dir, name string) error {
 		p := path.Join(dir, name)
 		f, size, err := openAt(fsys, p)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		list, findings := readType2(name, f.(io.ReaderAt), size, o.architecture())
+		list, findings := readType2(name, f.(io.ReaderAt), size, o.architecture(), m.Release)
 		for _, err := range findings {
 			m.Findings = append(m.Findings, Finding{p, xbootldr, err})
 		}
@@ -108,26 +120,23 @@ func (m *Menu) readType1(fsys fs.FS, xbootldr bool, o MenuOptions) error {
 	if xbootldr {
 		o.Self = "" // the loader runs from the ESP
 	}
-	return eachFile(fsys, type1Dir, ".conf", func(dir, name string) error {
+	return m.eachFile(fsys, type1Dir, ".conf", func(dir, name string) error {
 		p := path.Join(dir, name)
 		b, err := readFile(fsys, p)
 		if err != nil {
 			return err
 		}
-		e, err := parseType1(name, b, o)
-		if err == nil && e.Type != EntryType1URL {
-			if e.Loader, err = lookup(fsys, e.Loader); errors.Is(err, fs.ErrNotExist) {
-				err = fmt.Errorf("what it starts is not there: %w", err)
-			} else if err != nil {
-				return err
-			}
-		}
+		e, findings, err := readType1(fsys, name, b, o, m.Release)
 		if err != nil {
-			m.Findings = append(m.Findings, Finding{p, xbootldr, err})
-			return nil
+			return err
 		}
-		e.Path, e.XBOOTLDR = p, xbootldr
-		m.Entries = append(m.Entries, e)
+		for _, err := range findings {
+			m.Findings = append(m.Findings, Finding{p, xbootldr, err})
+		}
+		if e != nil {
+			e.Path, e.XBOOTLDR = p, xbootldr
+			m.Entries = append(m.Entries, e)
+		}
 		return nil
 	})
 }
@@ -153,7 +162,7 @@ func (m *Menu) findTwins() {
 }
 
 // eachFile calls f for the files of a directory that the loader would look at.
-func eachFile(fsys fs.FS, dir, suffix string, f func(dir, name string) error) error {
+func (m *Menu) eachFile(fsys fs.FS, dir, suffix string, f func(dir, name string) error) error {
 	dir, err := lookup(fsys, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -167,7 +176,8 @@ func eachFile(fsys fs.FS, dir, suffix string, f func(dir, name string) error) er
 	}
 	for _, d := range list {
 		name := d.Name()
-		if d.IsDir() || name[0] == '.' || !hasSuffixFold(name, suffix) || hasPrefixFold(name, "auto-") {
+		auto := hasPrefixFold(name, "auto-") && (!m.Release.rules.lowerAuto || strings.HasPrefix(name, "auto-"))
+		if d.IsDir() || name[0] == '.' || !hasSuffixFold(name, suffix) || auto {
 			continue
 		}
 		if err := f(dir, name); err != nil {
@@ -193,25 +203,32 @@ func lookup(fsys fs.FS, name string) (string, error) {
 				return "", missing
 			}
 		}
-		next := path.Join(at, part)
-		_, err := fs.Stat(fsys, next)
-		if err != nil {
-			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid) {
-				return "", err
-			}
-			list, err := fs.ReadDir(fsys, at)
-			if err != nil {
-				return "", err
-			}
-			i := slices.IndexFunc(list, func(d fs.DirEntry) bool { return equalFold(d.Name(), part) })
-			if i < 0 {
-				return "", missing
-			}
-			next = path.Join(at, list[i].Name())
+		var err error
+		if at, err = lookupIn(fsys, at, part); errors.Is(err, fs.ErrNotExist) {
+			return "", missing
+		} else if err != nil {
+			return "", err
 		}
-		at = next
 	}
 	return at, nil
+}
+
+// lookupIn finds a name in a directory in the same way.
+func lookupIn(fsys fs.FS, dir, name string) (string, error) {
+	next := path.Join(dir, name)
+	_, err := fs.Stat(fsys, next)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid) {
+		return next, err
+	}
+	list, err := fs.ReadDir(fsys, dir)
+	if err != nil {
+		return "", err
+	}
+	i := slices.IndexFunc(list, func(d fs.DirEntry) bool { return equalFold(d.Name(), name) })
+	if i < 0 {
+		return "", &fs.PathError{Op: "open", Path: next, Err: fs.ErrNotExist}
+	}
+	return path.Join(dir, list[i].Name()), nil
 }
 
 // openAt opens a file for random access.

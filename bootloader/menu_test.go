@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 )
 
@@ -91,20 +92,22 @@ func TestEntryFields(t *testing.T) {
 		"EFI/Linux/OS_2+3-1.EFI": release("2"),
 		"LOADER/Entries/Old.conf": text("# comment\ntitle \"Old system\"\nversion  1.0\nlinux \\Vmlinuz\ninitrd /a\ninitrd \\b/../c\noptions root=/dev/sda1\n" +
 			"options quiet\narchitecture X64\nsort-key old\nmachine-id 42\nunknown x\nnothing\n"),
-		"vmlinuz":            text("k"),
+		"vmlinuz": text("k"), "A": text("i"), "c": text("i"), "b/x": text(""),
 		"LOADER/loader.conf": text("timeout 3\n"),
 	}, MenuOptions{})
 	require.Len(t, m.Entries, 2)
-	assert.Empty(t, m.Findings)
+	require.Len(t, m.Findings, 2)
+	assert.ErrorContains(t, m.Findings[0].Err, "line 13: nothing: systemd-boot does not read it: there is no value")
+	assert.ErrorContains(t, m.Findings[1].Err, "line 12: unknown x: systemd-boot does not read it: unknown key")
 	assert.Equal(t, "3", m.Config.Timeout)
 	old, ok := m.Entry("old.conf")
 	require.True(t, ok)
 	assert.Equal(t, Entry{ID: "old.conf", Path: "LOADER/Entries/Old.conf", Type: EntryType1Linux, Title: "Old system", Version: "1.0", SortKey: "old", MachineID: "42",
-		Loader: "vmlinuz", Initrd: []string{"a", "c"}, Options: "root=/dev/sda1 quiet", hasSortKey: true, suffix: ".conf"}, *old)
+		Loader: "vmlinuz", Initrd: []string{"A", "c"}, Options: "root=/dev/sda1 quiet", rules: rules262, hasSortKey: true, suffix: ".conf"}, *old)
 	os, ok := m.Entry("OS_2.efi") // the loader does not fold the case of counted UKIs
 	require.True(t, ok)
 	assert.Equal(t, Entry{ID: "OS_2.efi", Path: "EFI/Linux/OS_2+3-1.EFI", Type: EntryType2, Title: "OS 2", Version: "2", SortKey: "os", Loader: "EFI/Linux/OS_2+3-1.EFI",
-		Options: "ro quiet", Counted: true, Counter: Counter{3, 1, 1, 1}, hasSortKey: true, stem: "OS_2", suffix: ".efi"}, *os)
+		Options: "ro quiet", Counted: true, Counter: Counter{3, 1, 1, 1}, rules: rules262, hasSortKey: true, stem: "OS_2", suffix: ".efi"}, *os)
 }
 
 func TestProfilesAndTitles(t *testing.T) {
@@ -196,6 +199,9 @@ func (brokenFS) Open(name string) (fs.File, error) {
 	return nil, &fs.PathError{Op: "open", Path: name, Err: errBroken}
 }
 
+// fuzzRelease is one of the releases, by the length of an input.
+func fuzzRelease(b []byte) osmith.Version { return Releases()[len(b)%len(Releases())].Version() }
+
 func FuzzReadMenu(f *testing.F) {
 	f.Add(release("1").Data, []byte("title x\nlinux /k\n"), []byte("timeout 3\ndefault os*\n"), "os*")
 	f.Add(ukiFile(".osrel", "ID=a\n", ".profile", "ID=b", ".profile", "").Data[:1200], []byte("uki /k\nprofile 3"), []byte("preferred @saved"), "[a-z]*")
@@ -203,9 +209,14 @@ func FuzzReadMenu(f *testing.F) {
 		m, err := ReadMenu(fstest.MapFS{
 			"EFI/Linux/os+3.efi": {Data: uki}, "EFI/Linux/os.efi": {Data: uki}, "loader/entries/a.conf": {Data: conf}, "loader/entries/b+1.conf": {Data: conf},
 			"loader/loader.conf": {Data: config}, "k": {},
-		}, MenuOptions{})
+		}, MenuOptions{LoaderVersion: fuzzRelease(config)})
 		if err != nil {
 			t.Fatal(err)
+		}
+		for _, e := range m.Entries {
+			if from, to := e.Boot(); from != to && !e.Counted {
+				t.Fatal(from, to)
+			}
 		}
 		e, reason := m.Default(Variables{EntryOneShot: pattern, EntryDefault: pattern, EntryPreferred: pattern})
 		if (e == nil) != (reason == ReasonNothing) {

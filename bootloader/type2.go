@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/sdstub"
@@ -31,7 +32,7 @@ type peSection struct {
 }
 
 // readSections reads the section table as the loader does.
-func readSections(r io.ReaderAt, architecture string) (list []peSection, sizeOfImage int64, err error) {
+func readSections(r io.ReaderAt, architecture string, known rules) (list []peSection, sizeOfImage int64, err error) {
 	le := binary.LittleEndian
 	var dos [dosHeaderSize]byte
 	if err := readFull(r, dos[:], 0); err != nil {
@@ -64,6 +65,9 @@ func readSections(r io.ReaderAt, architecture string) (list []peSection, sizeOfI
 	if count == 0 || optional < directories+6*8 || le.Uint32(h[24+directories-4:]) <= 5 {
 		return nil, 0, errors.New("PE header without sections or data directories")
 	}
+	if known.maxSections > 0 && count > known.maxSections {
+		return nil, 0, fmt.Errorf("%d sections: want at most %d for this release of systemd-boot", count, known.maxSections)
+	}
 	table := make([]byte, count*sectionSize) // at most 2.6 MB
 	if err := readFull(r, table, at+24+optional); err != nil {
 		return nil, 0, fmt.Errorf("section table: %w", err)
@@ -87,9 +91,17 @@ func readSections(r io.ReaderAt, architecture string) (list []peSection, sizeOfI
 type menuSections struct{ osrel, cmdline, profile *peSection }
 
 // locate picks the first of each name from a slice of the table, over what is there already. Sections that end outside
-// the image in memory do not count.
-func (m *menuSections) locate(list []peSection, sizeOfImage int64) {
+// the image in memory do not count. Before 257 the last one counts, and a longer name that begins so is as good.
+func (m *menuSections) locate(list []peSection, sizeOfImage int64, known rules) {
 	for name, p := range map[string]**peSection{".osrel": &m.osrel, ".cmdline": &m.cmdline, ".profile": &m.profile} {
+		if known.lastSection {
+			for i := range list {
+				if strings.HasPrefix(list[i].name, name) {
+					*p = &list[i]
+				}
+			}
+			continue
+		}
 		for i := range list {
 			if s := &list[i]; s.name == name && s.virtualEnd <= sizeOfImage {
 				*p = s
@@ -100,9 +112,9 @@ func (m *menuSections) locate(list []peSection, sizeOfImage int64) {
 }
 
 // readType2 lists the entries of one UKI, one for each profile. Findings say why there are fewer than there could be.
-func readType2(file string, r io.ReaderAt, size int64, architecture string) (list []*Entry, findings []error) {
+func readType2(file string, r io.ReaderAt, size int64, architecture string, known Release) (list []*Entry, findings []error) {
 	r = io.NewSectionReader(r, 0, size) // reading behind the end is io.EOF, whatever the file system says
-	sections, sizeOfImage, err := readSections(r, architecture)
+	sections, sizeOfImage, err := readSections(r, architecture, known.rules)
 	if err != nil {
 		return nil, []error{err}
 	}
@@ -115,7 +127,7 @@ func readType2(file string, r io.ReaderAt, size int64, architecture string) (lis
 	}
 	starts := []int{}
 	for i, s := range sections {
-		if s.name == ".profile" {
+		if s.name == ".profile" && known.Profiles {
 			starts = append(starts, i)
 		}
 	}
@@ -125,15 +137,15 @@ func readType2(file string, r io.ReaderAt, size int64, architecture string) (lis
 	}
 	for profile := 0; profile < min(max(len(starts), 1), maxProfiles); profile++ {
 		var m menuSections
-		m.locate(base, sizeOfImage)
+		m.locate(base, sizeOfImage, known.rules)
 		if profile < len(starts) {
 			end := len(sections)
 			if profile+1 < len(starts) {
 				end = starts[profile+1]
 			}
-			m.locate(sections[starts[profile]:end], sizeOfImage)
+			m.locate(sections[starts[profile]:end], sizeOfImage, known.rules)
 		}
-		e, err := m.entry(file, r, profile)
+		e, err := m.entry(file, r, profile, known)
 		if err != nil {
 			findings = append(findings, fmt.Errorf("profile %d: %w", profile, err))
 			continue
@@ -146,11 +158,11 @@ func readType2(file string, r io.ReaderAt, size int64, architecture string) (lis
 
 // entry makes the menu entry of one profile (systemd 262, src/boot/boot.c, boot_entry_add_type2, and
 // src/fundamental/bootspec.c).
-func (m *menuSections) entry(file string, r io.ReaderAt, profile int) (*Entry, error) {
+func (m *menuSections) entry(file string, r io.ReaderAt, profile int, known Release) (*Entry, error) {
 	if m.osrel == nil || m.osrel.size == 0 {
 		return nil, errors.New("no .osrel section")
 	}
-	osrel, err := readAssignments(r, m.osrel)
+	osrel, err := readAssignments(r, m.osrel, known.rules)
 	if err != nil {
 		return nil, fmt.Errorf("section .osrel: %w", err)
 	}
@@ -158,14 +170,14 @@ func (m *menuSections) entry(file string, r io.ReaderAt, profile int) (*Entry, e
 	if !ok {
 		return nil, errors.New("section .osrel has no PRETTY_NAME, IMAGE_ID, NAME or ID")
 	}
-	e := &Entry{Type: EntryType2, Profile: profile, Title: title}
+	e := &Entry{Type: EntryType2, Profile: profile, Title: title, rules: known.rules}
 	e.Version, _ = firstOf(osrel, "IMAGE_VERSION", "VERSION", "VERSION_ID", "BUILD_ID")
 	e.SortKey, e.hasSortKey = firstOf(osrel, "IMAGE_ID", "ID")
 	e.setName(file, ".efi")
 
 	var of map[string]string
-	if m.profile != nil && m.profile.size > 0 {
-		if of, err = readAssignments(r, m.profile); err != nil {
+	if m.profile != nil && m.profile.size > 0 && known.Profiles {
+		if of, err = readAssignments(r, m.profile, known.rules); err != nil {
 			return nil, fmt.Errorf("section .profile: %w", err)
 		}
 	}
@@ -179,11 +191,10 @@ func (m *menuSections) entry(file string, r io.ReaderAt, profile int) (*Entry, e
 		e.Title += " (Profile #" + strconv.Itoa(profile+1) + ")"
 	}
 	if profile > 0 {
-		e.baseID = e.ID
 		if !hasID {
 			id = strconv.Itoa(profile)
 		}
-		e.ID += "@" + id
+		e.setProfile(file, id)
 	}
 	if m.cmdline != nil && m.cmdline.size > 0 {
 		b, err := readSection(r, m.cmdline)
@@ -209,14 +220,16 @@ func readSection(r io.ReaderAt, s *peSection) ([]byte, error) {
 	return b[:n], nil
 }
 
-func readAssignments(r io.ReaderAt, s *peSection) (map[string]string, error) {
+func readAssignments(r io.ReaderAt, s *peSection, known rules) (map[string]string, error) {
 	b, err := readSection(r, s)
 	if err != nil {
 		return nil, err
 	}
 	m := make(map[string]string)
-	for l := range lines(b, "=") {
-		m[l.key] = l.value
+	for l := range lines(b, "=", known) {
+		if m[l.key] = l.value; l.value == "" && known.emptyIsUnset {
+			delete(m, l.key)
+		}
 	}
 	return m, nil
 }
