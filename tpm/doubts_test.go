@@ -162,6 +162,14 @@ func TestDoubtsOfFirmware(t *testing.T) {
 		}, []int{4, 7}},
 		"PCR 8":  {func(l *Log) { l.Events = append(l.Events, Event{PCR: 8, Type: EventIPL, Digests: other}) }, []int{4, 7, 8, 9, 14}},
 		"PCR 14": {func(l *Log) { l.Events = append(l.Events, Event{PCR: 14, Type: EventIPL, Digests: other}) }, []int{4, 7, 14}},
+		"an authority of shim": {func(l *Log) {
+			e := Event{PCR: 7, Type: EventEFIVariableAuthority, Data: variableData(shimVendor, "MokListRT", []byte("entry")), Digests: other}
+			l.Events = append(l.Events, e)
+		}, []int{4, 7, 14}},
+		"the authority of shim itself": {func(l *Log) {
+			e := Event{PCR: 7, Type: EventEFIVariableAuthority, Data: variableData(imageSecurityDatabase, "Shim", []byte("entry")), Digests: other}
+			l.Events = append(l.Events, e)
+		}, []int{4, 7, 14}},
 		"a file in PCR 9": {func(l *Log) {
 			l.Events = append(l.Events, Event{PCR: 9, Type: EventIPL, Data: []byte("/vmlinuz"), Digests: other})
 		}, []int{4, 7, 8, 9, 14}},

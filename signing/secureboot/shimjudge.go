@@ -294,6 +294,7 @@ func (j *shimJudge) signature(i int, message []byte) {
 			return
 		}
 	}
+	closest := ""
 	for _, l := range j.allow {
 		for _, list := range l.lists {
 			e, root, err := j.leads(l, list, m)
@@ -306,7 +307,12 @@ func (j *shimJudge) signature(i int, message []byte) {
 			case err != nil:
 				// Shim's OpenSSL and its X509VerifyCb were seen to take some of what edk2 refuses: extensions that are there twice, critical ones
 				// of a certificate that is trusted itself.
-				if found, unclear := edk2.Leads(signers[0], m.Certificates, root); found || unclear != nil {
+				found, unclear := edk2.Leads(signers[0], m.Certificates, root)
+				switch {
+				case !found && unclear == nil:
+				case !edk2.IsChain(err):
+					closest = fmt.Sprintf("signature %d: the certificate %q in %s: %v", i, subject(root), l.name, err)
+				default:
 					j.doubt("signature %d: the certificate %q in %s: edk2 would refuse it, and shim is more tolerant in some of this: %v", i, subject(root), l.name, err)
 				}
 				continue
@@ -321,6 +327,10 @@ func (j *shimJudge) signature(i int, message []byte) {
 			j.accepted = &r
 			return
 		}
+	}
+	if closest != "" {
+		j.because(refuse(RuleChain, "%s", closest))
+		return
 	}
 	j.because(refuse(RuleNotTrustedByShim, "signature %d: signed by %q, issued by %q: no certificate in db, in shim or in MokList leads there", i, subject(signers[0]), edk2.Name(signers[0].RawIssuer)))
 }

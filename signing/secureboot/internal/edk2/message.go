@@ -359,7 +359,7 @@ func (m *Message) Verify(trusted *Certificate, content []byte, o Options) ([]*Ce
 		if IsUnknown(err) {
 			open = err
 		} else if err != nil {
-			return nil, err
+			return nil, &chainError{err}
 		}
 		if i == 0 {
 			first = path
@@ -378,6 +378,17 @@ func (m *Message) Verify(trusted *Certificate, content []byte, o Options) ([]*Ce
 		}
 	}
 	return first, open
+}
+
+// A chainError is one of the path to the trusted certificate.
+type chainError struct{ error }
+
+func (e *chainError) Unwrap() error { return e.error }
+
+// IsChain reports whether an error of Verify is about the path to the trusted certificate, not about the signature of the content.
+func IsChain(err error) bool {
+	_, ok := errors.AsType[*chainError](err)
+	return ok
 }
 
 // check is PKCS7_signatureVerify.
