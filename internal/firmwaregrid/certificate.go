@@ -47,7 +47,6 @@ func attribute(id []byte, value []byte) []byte { return set(seq(id, value)) }
 var (
 	oidCommonName   = oid(2, 5, 4, 3)
 	oidOrganization = oid(2, 5, 4, 10)
-	oidEmail        = oid(1, 2, 840, 113549, 1, 9, 1)
 )
 
 // cn is a distinguished name of a common name.
