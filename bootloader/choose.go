@@ -80,6 +80,19 @@ func (m *Menu) Default(v Variables) (*Entry, Reason) {
 	return nil, ReasonNothing
 }
 
+// RebootsOnError reports whether the loader starts the machine again, after some seconds, when the program of the entry cannot be loaded or comes back,
+// so that its tries run out without a person: by reboot-on-error in loader.conf, and if that is auto or absent, where the entry
+// is counted and has a try left before this boot. Releases before 258 and, without reboot, all of them show the menu or go back to firmware.
+func (m *Menu) RebootsOnError(e *Entry) bool {
+	if m.Release.Number != 0 && !m.Release.RebootOnError {
+		return false
+	}
+	if s, ok := parseSwitch(m.Config.RebootOnError); ok {
+		return s == SwitchYes
+	}
+	return e.Counted && e.TriesLeft > 0
+}
+
 func sysFail(v Variables) string {
 	if !v.FirmwareFailed {
 		return ""

@@ -170,3 +170,22 @@ func TestConfigByRelease(t *testing.T) {
 	c = readMenu(t, fstest.MapFS{"loader/loader.conf": text(file)}, MenuOptions{LoaderVersion: "260"}).Config
 	assert.Equal(t, &Config{Default: "a", Preferred: "b", LogLevel: "info", AutoReboot: SwitchYes, SecureBootEnrollAction: "reboot"}, c)
 }
+
+func TestRebootsOnError(t *testing.T) {
+	for _, c := range []struct {
+		version osmith.Version
+		config  string
+		name    string
+		want    bool
+	}{
+		{"262", "", "os+1.efi", true}, {"262", "", "os+0-3.efi", false}, {"262", "", "os.efi", false},
+		{"262", "reboot-on-error auto", "os+1.efi", true}, {"262", "reboot-on-error auto", "os.efi", false},
+		{"262", "reboot-on-error on", "os.efi", true}, {"262", "reboot-on-error f", "os+1.efi", false}, {"262", "reboot-on-error maybe", "os+1.efi", true},
+		{"258", "", "os+1.efi", true}, {"257.13", "", "os+1.efi", false}, {"257.13", "reboot-on-error yes", "os+1.efi", false}, {"", "", "os+1.efi", true},
+	} {
+		m := readMenu(t, fstest.MapFS{"EFI/Linux/" + c.name: release("1"), "loader/loader.conf": text(c.config)}, MenuOptions{LoaderVersion: c.version})
+		require.Equal(t, c.want, m.RebootsOnError(m.Entries[0]), "%+v", c)
+	}
+	m := &Menu{Config: new(Config)} // not read: as the newest
+	require.True(t, m.RebootsOnError(&Entry{Counted: true, Counter: Counter{TriesLeft: 1}}))
+}

@@ -38,6 +38,10 @@ type Machine struct {
 	// Loader is the loader's variables as far as they choose an entry.
 	Loader bootloader.Variables
 
+	// AssumeLoader is the release of systemd-boot (262) to treat a loader as that is newer than all of [bootloader.Releases], or does not tell its version. 0: what such
+	// a loader does is not known, and the verdicts that it matters for do not pass without a restriction.
+	AssumeLoader int
+
 	// PCRKeys are the keys to whose signed PCR policies secrets of this machine are sealed. None: nothing is sealed,
 	// and the unlocks verdict only checks the UKI's own claims.
 	PCRKeys []*rsa.PublicKey

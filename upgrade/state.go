@@ -31,6 +31,7 @@ type State struct {
 
 	espWindow   *partition.Window
 	menuOptions bootloader.MenuOptions
+	rules       loaderRules
 }
 
 // Entry is one entry of the loader's menu.
@@ -66,7 +67,13 @@ func inspect(disk osmith.Disk, m Machine) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.loader, err = openFile(s.esp, machine.Loader()); err != nil {
+		return nil, fmt.Errorf("boot loader on the ESP: %w", err)
+	}
 	s.menuOptions = bootloader.MenuOptions{Architecture: machine.EFI}
+	if s.rules = rulesOf(s.loader, m.AssumeLoader); s.rules.err == nil {
+		s.menuOptions.LoaderVersion, s.menuOptions.AssumeLoader = s.rules.version, m.AssumeLoader
+	}
 	if s.menu, err = bootloader.ReadMenu(s.esp, s.menuOptions); err != nil {
 		return nil, err
 	}
@@ -79,9 +86,6 @@ func inspect(disk osmith.Disk, m Machine) (*State, error) {
 	}
 	if err := s.running(m); err != nil {
 		return nil, err
-	}
-	if s.loader, err = openFile(s.esp, machine.Loader()); err != nil {
-		return nil, fmt.Errorf("boot loader on the ESP: %w", err)
 	}
 	return s, s.findStaged()
 }

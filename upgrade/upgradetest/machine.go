@@ -62,10 +62,13 @@ func (b *Boot) String() string {
 	return s
 }
 
-// rebootsOnError is whether the loader reboots when firmware refuses an image, as systemd-boot does since 258.
-func rebootsOnError(loader osmith.Source) bool {
-	version, err := bootloader.LoaderVersion(loader)
-	return err == nil && bootloader.CompareVersions(string(version), "258~") >= 0
+// menuOptions are those of the loader, whose release has to be known.
+func (m *Machine) menuOptions(machine *arch.Architecture, loader osmith.Source) (o bootloader.MenuOptions, err error) {
+	o = bootloader.MenuOptions{Architecture: machine.EFI, AssumeLoader: m.AssumeLoader}
+	if o.LoaderVersion, err = bootloader.LoaderVersion(loader); err != nil && m.AssumeLoader != 0 {
+		err = nil
+	}
+	return o, err
 }
 
 // Boot switches the machine on once. An error means that the disk could not be read or written; a disk that does not boot
@@ -83,7 +86,14 @@ func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
 	if err != nil {
 		return stuck("no boot loader: %v", err), nil
 	}
-	menu, err := bootloader.ReadMenu(esp, bootloader.MenuOptions{Architecture: machine.EFI})
+	options, err := m.menuOptions(machine, loader)
+	if err != nil {
+		return stuck("boot loader: %v", err), nil
+	}
+	menu, err := bootloader.ReadMenu(esp, options)
+	if _, unknown := errors.AsType[*bootloader.LoaderVersionError](err); unknown {
+		return stuck("%v", err), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -91,15 +101,18 @@ func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
 	if entry == nil {
 		return stuck("the boot loader has no entry to boot"), nil
 	}
+	if entry.Profile != 0 {
+		return stuck("the boot loader starts profile %d of %s, and only default profiles are simulated", entry.Profile, entry.Path), nil
+	}
 	// Counting comes before starting: whatever happens next, the try is used.
-	path := entry.Path
+	path, reboots := entry.Path, menu.RebootsOnError(entry)
 	if from, to := entry.Boot(); from != to {
 		if err := esp.Rename(from, to); err != nil {
 			return nil, err
 		}
 		path = to
 	}
-	return m.start(ctx, table, esp, loader, path)
+	return m.start(ctx, table, esp, loader, path, reboots)
 }
 
 // findLoader finds the boot loader that firmware starts, for a machine of whatever architecture the disk is.
@@ -117,7 +130,7 @@ func findLoader(esp *fat.FS) (*arch.Architecture, osmith.Source, error) {
 }
 
 // start is what happens from the moment when the loader starts a UKI.
-func (m *Machine) start(ctx context.Context, table *partition.Table, esp *fat.FS, loader osmith.Source, path string) (*Boot, error) {
+func (m *Machine) start(ctx context.Context, table *partition.Table, esp *fat.FS, loader osmith.Source, path string, reboots bool) (*Boot, error) {
 	b := &Boot{Entry: path}
 	image, err := open(esp, path)
 	if err != nil {
@@ -135,7 +148,7 @@ func (m *Machine) start(ctx context.Context, table *partition.Table, esp *fat.FS
 	var refused *upgrade.SecureBootError
 	if errors.As(err, &refused) {
 		b.Outcome, b.Reason = Refused, err.Error()
-		if !rebootsOnError(loader) {
+		if !reboots {
 			b.Outcome = Stuck
 		}
 		return b, nil

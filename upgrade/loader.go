@@ -1,0 +1,152 @@
+package upgrade
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
+)
+
+// loaderRules are the rules by which the loader on the ESP lists and chooses entries.
+type loaderRules struct {
+	version osmith.Version // of the loader; "": it does not tell
+
+	// rows are the releases of systemd-boot one of which it behaves like; none if nothing is known about it (err), which is the newest's menu
+	// with a warning.
+	rows []bootloader.Release
+	err  error
+}
+
+func rulesOf(loader osmith.Source, assume int) (r loaderRules) {
+	if r.version, r.err = bootloader.LoaderVersion(loader); r.err != nil && assume == 0 {
+		return r
+	}
+	r.rows, r.err = bootloader.Between(r.version, assume)
+	return r
+}
+
+// versions are those whose menus have to be read.
+func (r *loaderRules) versions() (list []osmith.Version) {
+	for _, row := range r.rows {
+		list = append(list, row.Version())
+	}
+	if len(list) == 0 {
+		return []osmith.Version{""}
+	}
+	return list
+}
+
+// by says, of a loader that was not looked at itself, which releases' rules stand for its own.
+func (r *loaderRules) by() string {
+	if r.err != nil {
+		return fmt.Sprintf(", by the rules of systemd-boot %s", bootloader.Releases()[len(bootloader.Releases())-1].Version())
+	}
+	if n, err := r.version.Release(); len(r.rows) == 1 && err == nil && n == r.rows[0].Number {
+		return ""
+	}
+	var names []string
+	for _, v := range r.versions() {
+		names = append(names, string(v))
+	}
+	return ", by the rules of systemd-boot " + strings.Join(names, " and ")
+}
+
+// choice is what the loader boots when nobody touches a key.
+type choice struct {
+	entry *bootloader.Entry // nil: nothing
+	why   bootloader.Reason
+	by    string           // of whose rules that is, if they are not those of the loader's own release
+	menu  *bootloader.Menu // the last one that was read
+}
+
+// chosenWith is the loader's choice once the new entry is there under that name. It is an error if that depends on what is not known about the loader.
+func (p *Plan) chosenWith(entry string) (c choice, err error) {
+	o := overlay{FS: p.state.esp, name: entry, added: p.release.UKI}
+	for _, f := range p.obsolete {
+		o.gone = append(o.gone, f.path)
+	}
+	rules := &p.state.rules
+	c.by = rules.by()
+	var said []string
+	same := true
+	for i, version := range rules.versions() {
+		options := p.state.menuOptions
+		options.LoaderVersion, options.AssumeLoader = version, 0
+		if c.menu, err = bootloader.ReadMenu(o, options); err != nil {
+			return c, err
+		}
+		entry, why := c.menu.Default(p.machine.Loader)
+		if i > 0 {
+			same = same && (entry == nil) == (c.entry == nil) && (entry == nil || entry.Path == c.entry.Path && entry.Profile == c.entry.Profile)
+		}
+		c.entry, c.why = entry, why
+		if entry == nil {
+			said = append(said, fmt.Sprintf("%s would boot nothing", version))
+		} else {
+			said = append(said, fmt.Sprintf("%s would boot profile %d of %s (%s)", version, entry.Profile, entry.Path, why))
+		}
+	}
+	if !same {
+		return c, &LoaderUnknownError{Version: rules.version, Reason: strings.Join(said, ", ")}
+	}
+	return c, nil
+}
+
+// LoaderUnknownError is a reason of the boots or returns verdict: what the loader on the ESP would boot depends on what is not known about its release.
+type LoaderUnknownError struct {
+	Version osmith.Version
+	Reason  string
+}
+
+func (e *LoaderUnknownError) Error() string {
+	return fmt.Sprintf("what systemd-boot %s boots is not known: %s", e.Version, e.Reason)
+}
+
+// judgeChoice asks whether the loader will choose the new entry.
+func (p *Plan) judgeChoice(j *Verdict) {
+	switch c, err := p.chosenWith(p.Entry); {
+	case err != nil:
+		j.fail(err)
+	case c.entry == nil:
+		j.fail(fmt.Errorf("the loader will boot nothing: %s", c.why))
+	case c.entry.Path == p.Entry && c.entry.Profile != 0:
+		j.fail(fmt.Errorf("the loader will boot profile %d of %s (%s), not its default one%s", c.entry.Profile, c.entry.Path, c.why, c.by))
+	case c.entry.Path == p.Entry:
+		j.pass("loader: will boot %s (%s)%s", c.entry.ID, c.why, c.by)
+	case c.why.Pinned():
+		j.fail(fmt.Errorf("%w: %s, so the loader boots %s and not the new version; clear it", ErrPinned, c.why, c.entry.Path))
+	default:
+		j.fail(fmt.Errorf("the loader prefers %s (%s): version %s sorts behind it%s", c.entry.Path, c.why, p.Version, c.by))
+	}
+	if err := p.state.rules.err; err != nil {
+		j.warn("what the boot loader on the ESP does is not known: %v", err)
+	}
+}
+
+// judgeLoader notes what the loader on the ESP does when firmware refuses an image.
+func (p *Plan) judgeLoader(j *Verdict) {
+	rules := &p.state.rules
+	if rules.err != nil {
+		j.warn("the boot loader on the ESP is not a systemd-boot of a release that is known (%v): whether it counts tries is unknown", rules.err)
+		return
+	}
+	c, err := p.chosenWith(p.Entry)
+	if err != nil {
+		return // judgeChoice says so
+	}
+	own, err := bootloader.FindRelease(rules.version, p.machine.AssumeLoader)
+	n, versionErr := rules.version.Release()
+	switch {
+	case err != nil:
+		j.warn("%v", err)
+	case !own.RebootOnError:
+		j.warn("systemd-boot %s stays in the firmware's menu after an image that the firmware refuses: coming back from a bad signature needs 258 or later, or a person", rules.version)
+	case versionErr != nil || n != own.Number:
+		j.warn("systemd-boot %q is taken for %d, as the caller says: whether it counts tries, and reboots after a refused image, was not seen", string(rules.version), own.Number)
+	case c.entry != nil && c.entry.Path == p.Entry && !c.menu.RebootsOnError(c.entry):
+		j.warn("systemd-boot %s does not reboot after an image that the firmware refuses: reboot-on-error in loader.conf is %q", rules.version, c.menu.Config.RebootOnError)
+	default:
+		j.pass("systemd-boot %s reboots by itself after a refused image", rules.version)
+	}
+}
