@@ -349,7 +349,7 @@ func TestRefused(t *testing.T) {
 		}, upgrade.ProofBoots, new(*upgrade.ImageError), "does not start the kernel (seen in a boot)"},
 		{"kernel-that-the-stub-may-refuse", func(s *system) *release.Release {
 			return s.withUKI(s.build("2"), func(im *uki.Image) {
-				im.Stub, im.Linux, im.AllowKernelThatTheStubRefuses = source(petest.Stub("261")), refusedKernel(s.t, "linux-entry-point"), true
+				im.Stub, im.Linux, im.AllowKernelThatTheStubRefuses = source(petest.Stub("261")), refusedKernel(s.t, "linux-directories"), true
 			}, 0)
 		}, upgrade.ProofBoots, new(*upgrade.ImageError), "whether the stub of systemd 261 starts the kernel is not known"},
 		{"command-line-too-long", func(s *system) *release.Release {

@@ -77,7 +77,7 @@ func TestCheck(t *testing.T) {
 	// What the stub refuses, and what is not known of it, is built if that is asked for by name, and is a no.
 	for _, c := range []struct{ kernel, stub, code, severity, text string }{
 		{"linux-relocations", "262", "linux-relocations", "error", "uki: 1 error found\n"},
-		{"linux-entry-point", "261", "linux-entry-point", "unknown", "uki: 0 errors found, 1 not known\n"},
+		{"linux-directories", "261", "linux-directories", "unknown", "uki: 0 errors found, 1 not known\n"},
 	} {
 		for _, k := range petest.RefusedKernels(petest.Kernel("6.12.0")) {
 			if k.Name == c.kernel {

@@ -35,8 +35,13 @@ func RefusedKernels(kernel []byte) []RefusedKernel {
 		{"linux-entry-point", u32(opt+16, 0x7fff0000)},
 		{"linux-relocations", func(b []byte) {
 			clear(b[directories+8*4:][:8]) // no certificates: the kernel is changed
-			le.PutUint32(b[directories+8*5:], 0x1000)
-			le.PutUint32(b[directories+8*5+4:], 12)
+			// A block for no page with two entries that are padding, at the end of the headers: who applies relocations has nothing to do.
+			const block = 12
+			at := le.Uint32(b[opt+60:]) - block
+			le.PutUint32(b[directories+8*5:], at)
+			le.PutUint32(b[directories+8*5+4:], block)
+			clear(b[at:][:block])
+			le.PutUint32(b[at+4:], block)
 		}},
 		{"linux-image-base", func(b []byte) { le.PutUint64(b[opt+24:], 0x1000000) }},
 		{"linux-section-relocations", u32(last+24, 0x400)},

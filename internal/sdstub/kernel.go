@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/pe"
@@ -28,6 +29,7 @@ const (
 	KernelNoSections          KernelTrait = "linux-no-sections"
 	KernelImageVersion        KernelTrait = "linux-image-version"       // is 0, and there is no handover on this architecture
 	KernelDirectories         KernelTrait = "linux-directories"         // there is none for base relocations
+	KernelHeaderSize          KernelTrait = "linux-header-size"         // SizeOfOptionalHeader has room for more directories than there are
 	KernelEntryPoint          KernelTrait = "linux-entry-point"         // outside of SizeOfImage
 	KernelMixedMode           KernelTrait = "linux-mixed-mode"          // a kernel for x86-64, a stub for 32 bits, and an entry point for it in .compat
 	KernelBaseRelocations     KernelTrait = "linux-relocations"         // there is a directory of base relocations
@@ -47,8 +49,25 @@ type KernelRow struct {
 	Trait        KernelTrait
 	Since, Until int // releases, both included
 	Answer       Answer
-	Evidence     Evidence
+	Booted       []int // releases of which it was seen; of the others it was read, unless the answer is that it is not known
 }
+
+// Evidence is how the answer for one of the releases of the row is known.
+func (r KernelRow) Evidence(release int) Evidence {
+	switch {
+	case slices.Contains(r.Booted, release):
+		return EvidenceBooted
+	case r.Answer == AnswerUnknown:
+		return EvidenceNone
+	}
+	return EvidenceSource
+}
+
+// bootedOld are the releases below 258 of which a stub was booted.
+var bootedOld = []int{252, 254, 257}
+
+// booted are all releases of which a stub was booted.
+var booted = []int{252, 254, 257, 262}
 
 // kernelRows is the one table of what stubs do with odd kernels. Sources:
 //
@@ -62,38 +81,34 @@ type KernelRow struct {
 //     the first 4 GiB.
 //   - Size of image: likewise, 258 to 261 do not hold the part of a section that has no data in the file against it, and clear memory
 //     behind the image.
-//   - Booted: stub 262 under OVMF with each of the rows that say so.
+//   - Entry point: up to 261 nothing is held against it, and what lies behind the image is run.
+//   - Booted: the kernels of internal/petest, RefusedKernels, made of Debian's 6.12 for x86-64, under OVMF 2022.11 without Secure Boot.
 var kernelRows = []KernelRow{
-	{KernelNoSections, 252, 262, AnswerRefuses, EvidenceSource},
-	{KernelImageVersion, 252, 262, AnswerRefuses, EvidenceSource},
-	{KernelDirectories, 252, 257, AnswerStarts, EvidenceSource},
-	{KernelDirectories, 258, 261, AnswerUnknown, EvidenceNone},
-	{KernelDirectories, 262, 262, AnswerRefuses, EvidenceSource},
-	{KernelEntryPoint, 252, 261, AnswerUnknown, EvidenceNone},
-	{KernelEntryPoint, 262, 262, AnswerRefuses, EvidenceSource},
-	{KernelMixedMode, 252, 257, AnswerStarts, EvidenceSource},
-	{KernelMixedMode, 258, 262, AnswerRefuses, EvidenceSource},
-	{KernelBaseRelocations, 252, 257, AnswerStarts, EvidenceSource},
-	{KernelBaseRelocations, 258, 261, AnswerRefuses, EvidenceSource},
-	{KernelBaseRelocations, 262, 262, AnswerRefuses, EvidenceBooted},
-	{KernelImageBase, 252, 257, AnswerStarts, EvidenceSource},
-	{KernelImageBase, 258, 259, AnswerRefuses, EvidenceSource},
-	{KernelImageBase, 260, 262, AnswerStarts, EvidenceSource},
-	{KernelSectionRelocations, 252, 257, AnswerStarts, EvidenceSource},
-	{KernelSectionRelocations, 258, 261, AnswerRefuses, EvidenceSource},
-	{KernelSectionRelocations, 262, 262, AnswerRefuses, EvidenceBooted},
-	{KernelSizeOfImage, 252, 261, AnswerRefuses, EvidenceSource},
-	{KernelSizeOfImage, 262, 262, AnswerRefuses, EvidenceBooted},
-	{KernelRawSize, 252, 257, AnswerStarts, EvidenceSource},
-	{KernelRawSize, 258, 261, AnswerRefuses, EvidenceSource},
-	{KernelRawSize, 262, 262, AnswerRefuses, EvidenceBooted},
-	{KernelHandoverSize, 252, 262, AnswerRefuses, EvidenceSource},
-	{KernelHandoverSetup, 252, 261, AnswerRefuses, EvidenceSource},
-	{KernelHandoverSetup, 262, 262, AnswerRefuses, EvidenceBooted},
-	{KernelHandoverProtocol, 252, 262, AnswerRefuses, EvidenceSource},
-	{KernelHandoverRelocatable, 252, 261, AnswerRefuses, EvidenceSource},
-	{KernelHandoverRelocatable, 262, 262, AnswerRefuses, EvidenceBooted},
-	{KernelHandoverFlag, 252, 262, AnswerRefuses, EvidenceSource},
+	{KernelNoSections, 252, 262, AnswerRefuses, booted},
+	{KernelImageVersion, 252, 262, AnswerRefuses, nil},
+	{KernelDirectories, 252, 257, AnswerStarts, nil},
+	{KernelDirectories, 258, 261, AnswerUnknown, nil},
+	{KernelDirectories, 262, 262, AnswerRefuses, booted},
+	{KernelHeaderSize, 252, 257, AnswerRefuses, bootedOld},
+	{KernelHeaderSize, 258, 262, AnswerStarts, nil},
+	{KernelEntryPoint, 252, 262, AnswerRefuses, booted},
+	{KernelMixedMode, 252, 257, AnswerStarts, nil},
+	{KernelMixedMode, 258, 262, AnswerRefuses, nil},
+	{KernelBaseRelocations, 252, 257, AnswerStarts, bootedOld},
+	{KernelBaseRelocations, 258, 262, AnswerRefuses, booted},
+	{KernelImageBase, 252, 257, AnswerStarts, bootedOld},
+	{KernelImageBase, 258, 259, AnswerRefuses, nil},
+	{KernelImageBase, 260, 262, AnswerStarts, booted},
+	{KernelSectionRelocations, 252, 257, AnswerStarts, bootedOld},
+	{KernelSectionRelocations, 258, 262, AnswerRefuses, booted},
+	{KernelSizeOfImage, 252, 262, AnswerRefuses, booted},
+	{KernelRawSize, 252, 257, AnswerStarts, bootedOld},
+	{KernelRawSize, 258, 262, AnswerRefuses, booted},
+	{KernelHandoverSize, 252, 262, AnswerRefuses, nil},
+	{KernelHandoverSetup, 252, 262, AnswerRefuses, booted},
+	{KernelHandoverProtocol, 252, 262, AnswerRefuses, booted},
+	{KernelHandoverRelocatable, 252, 262, AnswerRefuses, booted},
+	{KernelHandoverFlag, 252, 262, AnswerRefuses, booted},
 }
 
 // KernelRows are all rows of the table.
@@ -103,7 +118,7 @@ func KernelRows() []KernelRow { return append([]KernelRow(nil), kernelRows...) }
 func KernelAnswer(trait KernelTrait, release int) (Answer, Evidence) {
 	for _, r := range kernelRows {
 		if r.Trait == trait && r.Since <= release && release <= r.Until {
-			return r.Answer, r.Evidence
+			return r.Answer, r.Evidence(release)
 		}
 	}
 	return AnswerUnknown, EvidenceNone
@@ -199,6 +214,13 @@ const baseRelocations = 5
 // loading judges what matters when the kernel is put into memory.
 func (j *kernelJudge) loading() {
 	k := j.k
+	directories := int64(96)
+	if k.PE32Plus {
+		directories = 112
+	}
+	if size := k.Fields.SectionTable - k.Fields.OptionalHeader; size != directories+8*int64(k.Directories) {
+		j.object(KernelHeaderSize, "its optional header has %d bytes, want %d for %d data directories", size, directories+8*int64(k.Directories), k.Directories)
+	}
 	if k.EntryPoint >= k.SizeOfImage {
 		j.object(KernelEntryPoint, "its entry point %#x is not inside of its SizeOfImage %#x", k.EntryPoint, k.SizeOfImage)
 	}

@@ -44,10 +44,13 @@ func TestKernelRows(t *testing.T) {
 		}
 		traits[r.Trait] = r.Until + 1
 		assert.LessOrEqual(t, r.Since, r.Until)
-		assert.Equal(t, r.Answer == AnswerUnknown, r.Evidence == EvidenceNone, "%+v", r)
 		for n := r.Since; n <= r.Until; n++ {
 			answer, evidence := KernelAnswer(r.Trait, n)
-			assert.Equal(t, r, KernelRow{r.Trait, r.Since, r.Until, answer, evidence})
+			assert.Equal(t, r.Answer, answer)
+			assert.Equal(t, r.Answer == AnswerUnknown, evidence == EvidenceNone, "%+v", r)
+			if evidence == EvidenceBooted {
+				assert.Contains(t, []int{252, 254, 257, 262}, n, "%+v", r)
+			}
 		}
 	}
 	for trait, next := range traits {
@@ -69,7 +72,7 @@ func TestJudgeKernel(t *testing.T) {
 		names[KernelTrait(k.Name)] = true
 	}
 	for _, r := range KernelRows() { // short ones, other architectures and mixed mode are below
-		other := r.Trait == KernelImageVersion || r.Trait == KernelMixedMode || r.Trait == KernelHandoverSize
+		other := r.Trait == KernelImageVersion || r.Trait == KernelMixedMode || r.Trait == KernelHandoverSize || r.Trait == KernelHeaderSize
 		assert.Equal(t, !other, names[r.Trait], r.Trait)
 	}
 	for _, row := range Releases() {
@@ -84,13 +87,20 @@ func TestJudgeKernel(t *testing.T) {
 			case AnswerUnknown:
 				want = map[KernelTrait]Evidence{trait + "?": EvidenceNone}
 			}
+			if answer, evidence := KernelAnswer(KernelHeaderSize, row.Number); trait == KernelDirectories && answer == AnswerRefuses {
+				want[KernelHeaderSize] = evidence // the header has room for the directories that it lacks
+			}
 			assert.Equal(t, want, judged(t, k.Kernel, arch.X8664.Machine, row), "%d %s", row.Number, k.Name)
 		}
 	}
 	// Of a release that is not known nothing is known; of one that is assumed, nothing was seen.
 	for _, k := range list {
 		trait := KernelTrait(k.Name)
-		assert.Equal(t, map[KernelTrait]Evidence{trait + "?": EvidenceNone}, judged(t, k.Kernel, arch.X8664.Machine, Release{}), k.Name)
+		want := map[KernelTrait]Evidence{trait + "?": EvidenceNone}
+		if trait == KernelDirectories {
+			want[KernelHeaderSize+"?"] = EvidenceNone
+		}
+		assert.Equal(t, want, judged(t, k.Kernel, arch.X8664.Machine, Release{}), k.Name)
 		row, err := Find("999", 262)
 		require.NoError(t, err)
 		if answer, _ := KernelAnswer(trait, 262); answer == AnswerRefuses {
@@ -128,12 +138,27 @@ func TestJudgeKernelElsewhere(t *testing.T) {
 	})
 	assert.Equal(t, none, judged(t, before, arch.X8664.Machine, row))
 	le.PutUint16(before[0x206:], 0x20c)
-	assert.Equal(t, only(KernelHandoverFlag, EvidenceSource), judged(t, before, arch.X8664.Machine, row))
+	assert.Equal(t, only(KernelHandoverFlag, EvidenceBooted), judged(t, before, arch.X8664.Machine, row))
 	noFlag := with(func(b []byte) { le.PutUint16(b[88+44:], 0); le.PutUint16(b[0x1fe:], 0) })
 	assert.Equal(t, only(KernelHandoverSetup, EvidenceBooted), judged(t, noFlag, arch.X8664.Machine, row))
 
 	short := petest.Image{SizeOfHeaders: 1024, Whole: true, Sections: []petest.Section{{Name: ".text", Content: []byte{0xf4}, Code: true}}}.Bytes()
 	assert.Equal(t, only(KernelHandoverSize, EvidenceSource), judged(t, short, arch.X8664.Machine, row))
+
+	// Where the limits are, to the byte.
+	edge := with(func(b []byte) { le.PutUint32(b[88+16:], le.Uint32(b[88+56:])) })
+	assert.Contains(t, judged(t, edge, arch.X8664.Machine, row), KernelEntryPoint)
+	edge = with(func(b []byte) { le.PutUint32(b[88+16:], le.Uint32(b[88+56:])-1) })
+	assert.Equal(t, none, judged(t, edge, arch.X8664.Machine, row))
+	edge = with(func(b []byte) {
+		last := b[88+240+40:]
+		le.PutUint32(b[88+56:], le.Uint32(last[8:])+le.Uint32(last[12:]))
+	})
+	assert.Equal(t, none, judged(t, edge, arch.X8664.Machine, row), "a section ends where the image does")
+	all := with(func(b []byte) { le.PutUint16(b[88+44:], 0); le.PutUint16(b[64+6:], 0) })[:4096]
+	all[64+6] = 1
+	clear(all[88+240:][:40])
+	assert.Equal(t, none, judged(t, all, arch.X8664.Machine, row), "just long enough for the handover")
 
 	// A stub for 32 bits takes the entry point that .compat names for it, up to 257, and else the handover.
 	compat := func(records ...byte) []byte {
@@ -158,10 +183,19 @@ func TestJudgeKernelElsewhere(t *testing.T) {
 		"too short":  compat(1, 4, 0x4c, 1, 0, 0x10, 0, 0),
 	} {
 		le.PutUint16(k[0x236:], 0)
-		assert.Equal(t, only(KernelHandoverFlag, EvidenceSource), judged(t, k, arch.X86.Machine, row), name)
+		assert.Equal(t, only(KernelHandoverFlag, EvidenceBooted), judged(t, k, arch.X86.Machine, row), name)
 		le.PutUint16(k[0x236:], 1<<2)
 		assert.Equal(t, none, judged(t, k, arch.X86.Machine, row), name)
 	}
+	last := compat(1, 8, 0x4c, 1, 0, 0x10, 0, 0)
+	r := last[88+240+40*2:]
+	at := len(last) - 8
+	copy(last[at:], []byte{1, 8, 0x4c, 1, 0, 0x10, 0, 0})
+	le.PutUint32(r[8:], 8)
+	le.PutUint32(r[12:], uint32(at))
+	assert.Contains(t, judged(t, last, arch.X86.Machine, row), KernelMixedMode, "at the end of the file")
+	le.PutUint32(r[12:], uint32(at+1))
+	assert.NotContains(t, judged(t, last, arch.X86.Machine, row), KernelMixedMode, "one byte behind it")
 	outside := compat(1, 8, 0x4c, 1, 0, 0x10, 0, 0)
 	le.PutUint32(outside[88+240+40*2+12:], 0x7fffffff)
 	assert.Equal(t, none, judged(t, outside, arch.X86.Machine, row), "the handover")

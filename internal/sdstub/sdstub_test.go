@@ -113,6 +113,12 @@ func TestTables(t *testing.T) {
 	assert.Equal(t, -1, Order(".text"))
 }
 
+// emptied takes all of its place in the file from the second section of an image.
+func emptied(b []byte) []byte {
+	clear(b[64+24+240+40+16:][:8]) // SizeOfRawData, PointerToRawData
+	return b
+}
+
 func TestReadVersion(t *testing.T) {
 	read := func(b []byte, program string) (osmith.Version, error) {
 		f, err := pe.Parse(bytes.NewReader(b), int64(len(b)))
@@ -137,6 +143,7 @@ func TestReadVersion(t *testing.T) {
 		"behind all":       append(plain(), marker...),
 		"before others":    plain(in(".data", marker), in(".initrd", strings.Replace(marker, "252", "262", 1))),
 		"beside another's": plain(in(".data", "#### LoaderInfo: systemd-boot 1 ####"+marker)),
+		"behind an empty":  emptied(plain(in(".cmdline", "x"), in(".data", marker))),
 		"at the very end":  append(plain(), marker[:len(marker)-1]...),
 	} {
 		version, err := read(b, ProgramStub)

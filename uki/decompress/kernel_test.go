@@ -65,7 +65,7 @@ func TestVectors(t *testing.T) {
 	require.Equal(t, "fbd1f0fb195ccf2126c52bd6505ccc68629b44ae1afa2092bbbe5dadc6636015", hex.EncodeToString(sum[:]))
 	seen := 0
 	for name, format := range map[string]string{"kernel.gz": "gzip", "ultra.zst": "zstd", "plain.zst": "zstd", "crc32.xz": "xz", "crc64.xz": "xz",
-		"none.xz": "xz", "sha256-blocks.xz": "xz", "streams.xz": "xz"} {
+		"none.xz": "xz", "sha256-blocks.xz": "xz", "threads.xz": "xz", "streams.xz": "xz"} {
 		seen++
 		b := vector(t, name)
 		got, err := Format(source(b))
@@ -80,7 +80,7 @@ func TestVectors(t *testing.T) {
 		require.NoError(t, err, name)
 		assert.Equal(t, "6.12.1-arm", uname, name)
 	}
-	require.Equal(t, 8, seen)
+	require.Equal(t, 9, seen)
 	_, err := Kernel(io.Discard, source(vector(t, "bcj.xz")), Options{})
 	assert.EqualError(t, err, "decompress: xz: at 0 of the decompressed bytes: filter 0x4, of 2: only LZMA2 alone is known (decompress the kernel with xz)")
 }
@@ -277,6 +277,91 @@ func TestXZDictionaries(t *testing.T) {
 	require.ErrorContains(t, err, "dictionaries of ")
 	runtime.ReadMemStats(&after)
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(6*maxWindow))
+}
+
+// What the headers, the index and the footer say is held against what is there. Their own checksums are right.
+func TestXZLies(t *testing.T) {
+	threads := vector(t, "threads.xz")
+	le := binary.LittleEndian
+	block := func(change func(h []byte)) func([]byte) {
+		return func(b []byte) {
+			h := b[12:][:(int(b[12])+1)*4]
+			change(h)
+			le.PutUint32(h[len(h)-4:], crc32.ChecksumIEEE(h[:len(h)-4]))
+		}
+	}
+	stream := func(change func(h []byte)) func([]byte) {
+		return func(b []byte) {
+			change(b[6:8])
+			le.PutUint32(b[8:], crc32.ChecksumIEEE(b[6:8]))
+		}
+	}
+	footer := func(change func(f []byte)) func([]byte) {
+		return func(b []byte) {
+			f := b[len(b)-12:]
+			change(f)
+			le.PutUint32(f, crc32.ChecksumIEEE(f[4:10]))
+		}
+	}
+	index := func(change func(i []byte)) func([]byte) {
+		return func(b []byte) {
+			size := (int(le.Uint32(b[len(b)-8:])) + 1) * 4
+			i := b[len(b)-12-size:][:size]
+			change(i)
+			le.PutUint32(i[size-4:], crc32.ChecksumIEEE(i[:size-4]))
+		}
+	}
+	// Sizes in the block's header stand behind the flags: of three bytes for 16,384 bytes, and of two for what they are compressed to.
+	h := threads[12:]
+	require.Equal(t, byte(0xc0), h[1])
+	require.Equal(t, []byte{0x80, 0x80, 1}, h[4:7])
+	for name, c := range map[string]struct {
+		change func([]byte)
+		text   string
+	}{
+		"unchanged":          {func([]byte) {}, ""},
+		"check 2":            {stream(func(f []byte) { f[1] = 2 }), "stream flags 0x00 0x02"},
+		"stream flags":       {stream(func(f []byte) { f[0] = 1 }), "stream flags 0x01 0x01"},
+		"stream checksum":    {func(b []byte) { b[8]++ }, "checksum of a header"},
+		"block checksum":     {func(b []byte) { b[13] ^= 0x80 }, "checksum of a header"},
+		"compressed size":    {block(func(h []byte) { h[2]++ }), "contradict"},
+		"uncompressed size":  {block(func(h []byte) { h[4] = 0x81 }), "contradict"},
+		"one filter, BCJ":    {block(func(h []byte) { h[7] = 4 }), "filter 0x4, of 1"},
+		"two filters":        {block(func(h []byte) { h[1] |= 1 }), "of 2: only LZMA2"},
+		"properties":         {block(func(h []byte) { h[8] = 2 }), "properties of LZMA2"},
+		"integer of no use":  {block(func(h []byte) { h[6] = 0 }), "longer than it has to be"},
+		"integer too long":   {block(func(h []byte) { copy(h[2:], bytes.Repeat([]byte{0xff}, 9)) }), "too long"},
+		"footer size":        {footer(func(f []byte) { f[4]++ }), "contradict"},
+		"footer flags":       {footer(func(f []byte) { f[8]++ }), "contradict"},
+		"footer check":       {footer(func(f []byte) { f[9] = 4 }), "contradict"},
+		"footer magic":       {func(b []byte) { b[len(b)-1]++ }, "contradict"},
+		"footer checksum":    {func(b []byte) { b[len(b)-12]++ }, "checksum of a header"},
+		"records":            {index(func(i []byte) { i[1]++ }), "contradict"},
+		"record":             {index(func(i []byte) { i[2]++ }), "contradict"},
+		"uncompressed":       {index(func(i []byte) { i[4]++ }), "contradict"},
+		"index checksum":     {func(b []byte) { b[len(b)-13]++ }, "checksum of a header"},
+		"bytes behind":       {nil, "no header of a stream"},
+		"two bytes behind":   {nil, "unexpected EOF"},
+		"padding and a rest": {nil, "no header of a stream"},
+	} {
+		b := bytes.Clone(threads)
+		switch name {
+		case "bytes behind":
+			b = append(b, "and more text"...)
+		case "two bytes behind":
+			b = append(b, 0, 0)
+		case "padding and a rest":
+			b = append(b, "\x00\x00\x00\x00and more text"...)
+		default:
+			c.change(b)
+		}
+		_, err := Kernel(io.Discard, source(b), Options{})
+		if c.text == "" {
+			require.NoError(t, err, name)
+			continue
+		}
+		require.ErrorContains(t, err, c.text, name)
+	}
 }
 
 // The tools of distributions, at hand.
