@@ -126,6 +126,39 @@ type volumeJSON struct {
 	Problems    []string  `json:"problems"`
 }
 
+// menuJSON is what esp menu prints.
+type menuJSON struct {
+	head
+	Loader       string            `json:"loader"`   // version of systemd-boot; "": it does not tell
+	Rules        string            `json:"rules"`    // the version whose rules were followed
+	Evidence     string            `json:"evidence"` // for them: none, source, booted
+	Architecture string            `json:"architecture"`
+	Entries      []bootEntryJSON   `json:"entries"` // best first
+	Reason       string            `json:"reason"`  // of the default
+	Findings     []bootFindingJSON `json:"findings"`
+	Broken       []string          `json:"broken"` // ids of entries that cannot boot
+}
+
+type bootEntryJSON struct {
+	ID       string `json:"id"`
+	Path     string `json:"path"`
+	XBOOTLDR bool   `json:"xbootldr"`
+	Type     string `json:"type"`
+	Title    string `json:"title"`
+	Version  string `json:"version"`
+	Profile  int    `json:"profile"`
+	Bad      bool   `json:"bad"`               // no tries left
+	Default  bool   `json:"default"`           // it boots
+	Renamed  string `json:"renamed,omitempty"` // path when it has been started
+	Damage   string `json:"damage,omitempty"`  // why it cannot boot
+}
+
+type bootFindingJSON struct {
+	Path     string `json:"path"`
+	XBOOTLDR bool   `json:"xbootldr"`
+	Text     string `json:"text"`
+}
+
 // fatJSON is one copy of the FAT, the one that is read first.
 type fatJSON struct {
 	Number  int  `json:"number"`

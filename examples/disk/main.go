@@ -1,4 +1,4 @@
-// This program demonstrates packages partition and partition/fat: it builds disk images from a layout, looks at disks, plans
+// This program demonstrates packages partition, partition/fat and bootloader: it builds disk images from a layout, looks at disks, plans
 // and repairs them, and works on the EFI system partition, without root, mounts or loop devices.
 //
 //	disk build -o IMG [-size N] [-sector-size N] [-seed UUID] [-layout-only] LAYOUT.json|REPART.d
@@ -13,6 +13,7 @@
 //	disk esp mv IMG[:PART] OLD NEW
 //	disk esp inspect IMG[:PART]
 //	disk esp repair IMG[:PART]
+//	disk esp menu IMG[:PART] [-loader-as RELEASE]
 //
 // LAYOUT.json has the schema osmith.layout/1 (package partition, ReadLayout), REPART.d holds definition files of
 // systemd-repart; paths inside are relative to the file or directory, those of CopyFiles= to -copy-source. IDs that the layout
@@ -29,7 +30,8 @@
 // lists. -progress json writes lines {"verb": "build", "done": 4096, "total": 8192} to stderr, in bytes.
 //
 // inspect says what firmware and kernels see otherwise in the table, and answers 1 then; so does repair if it refuses, or if something
-// is left that a person has to decide. repair gives partitions without an ID of their own a random one.
+// is left that a person has to decide. esp menu says what systemd-boot lists and boots when nobody touches a key and no EFI variable says otherwise, by
+// the rules of the version that is there, what it ignores, and which files are missing; entries that cannot boot answer 1. repair gives partitions without an ID of their own a random one.
 //
 // Exit status: 0 yes; 1 no: the layout does not fit, others see another table, the file system is not clean, there is no such file or
 // its name is ambiguous; 2 usage or I/O.
@@ -62,6 +64,7 @@ var program = cli.Program{Name: "disk", Schema: schema, IsNo: isNo, Verbs: []cli
 		Example: "disk esp mv disk.img EFI/Linux/os_2+3.efi EFI/Linux/os_2.efi", Least: 3, Most: 3, Do: espMv},
 	{Name: "esp inspect", Usage: "IMG[:PART]", Example: "disk esp inspect disk.img", Least: 1, Most: 1, Do: espInspect},
 	{Name: "esp repair", Usage: "IMG[:PART]", Example: "disk esp repair disk.img", Least: 1, Most: 1, Do: espRepair},
+	{Name: "esp menu", Usage: "IMG[:PART] [-loader-as RELEASE]", Example: "disk esp menu disk.img", Least: 1, Most: 1, Flags: menuFlags},
 }}
 
 // isNo tells a negative answer from a failure.
