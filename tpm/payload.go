@@ -176,8 +176,12 @@ func readNoAction(e *Event) (Payload, error) {
 // Attested reports whether every digest of the event covers what its data say, so that a TPM which vouches for the log's
 // replay vouches for the data too; of a boot variable, a tagged event and GRUB's events that is the contents, and not the
 // name or tag before them. Of a program, a firmware volume or a table the digest is of the thing itself: there
-// the data are only what the firmware says about it.
+// the data are only what the firmware says about it. What no TPM extended is never attested: an event of type EV_NO_ACTION, whatever
+// digests it has, and one for a PCR that no TPM has.
 func (e *Event) Attested() bool {
+	if !e.extends() || e.PCR < 0 || e.PCR >= PCRCount {
+		return false
+	}
 	if hashedAs(e, e.Data) {
 		return true
 	}

@@ -15,6 +15,22 @@ import (
 )
 
 // What the events of a real boot say.
+// Only what a TPM extended is attested.
+func TestAttestedByATPM(t *testing.T) {
+	for _, c := range []struct {
+		pcr  int
+		typ  EventType
+		want bool
+	}{
+		{0, EventIPL, true}, {23, EventIPL, true}, {24, EventIPL, false}, {77, EventIPL, false}, {-1, EventIPL, false}, {-1, EventEFIAction, false},
+		{0, EventNoAction, false}, {4, EventNoAction, false}, {-1, EventNoAction, false}, {4, EventEFIAction, true},
+	} {
+		data := []byte("text")
+		e := Event{PCR: c.pcr, Type: c.typ, Data: data, Digests: digestsOf(data)}
+		assert.Equal(t, c.want, e.Attested(), "%v in PCR %d", c.typ, c.pcr)
+	}
+}
+
 func TestPayloads(t *testing.T) {
 	log, err := ParseLog(bootVectors(t)[0].log)
 	require.NoError(t, err)
