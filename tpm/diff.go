@@ -1,15 +1,12 @@
 package tpm
 
-import (
-	"slices"
-	"strings"
-)
-
 // Difference is one event by which a boot differs from what was expected. Missing and extra events have one side only.
 type Difference struct {
 	PCR       int
 	Want, Got *Event // nil if the other log alone has the event
 	Subject   Subject
+
+	repeated bool // a section of the UKI that its log has measured before
 }
 
 // Kind is "changed", "missing" or "extra".
@@ -36,13 +33,18 @@ type subjectEvent struct {
 	*Event
 	subject   Subject
 	userspace bool // it was measured by userspace
+	repeated  bool // a section of the UKI that was measured before
 }
 
 // byPCR lists the events that extend each PCR.
 func (l *Log) byPCR() (out [PCRCount][]subjectEvent) {
+	sections := make(map[Subject]bool)
 	for i, s := range l.subjects() {
 		if e := &l.Events[i]; e.extends() && e.PCR >= 0 && e.PCR < PCRCount {
-			out[e.PCR] = append(out[e.PCR], subjectEvent{e, s, i >= len(l.Events)-l.userspace})
+			out[e.PCR] = append(out[e.PCR], subjectEvent{e, s, i >= len(l.Events)-l.userspace, sections[s]})
+			if s.Kind.isSection() {
+				sections[s] = true
+			}
 		}
 	}
 	return out
@@ -127,9 +129,9 @@ func pairUp(pcr int, want, got []subjectEvent) []Difference {
 	}
 	var out []Difference
 	for i, w := range want {
-		d := Difference{PCR: pcr, Want: w.Event, Subject: w.subject}
+		d := Difference{PCR: pcr, Want: w.Event, Subject: w.subject, repeated: w.repeated}
 		if j := partner[i]; j >= 0 {
-			d.Got = got[j].Event
+			d.Got, d.repeated = got[j].Event, w.repeated || got[j].repeated
 			if w.subject.Kind == SubjectProgram { // the log ends before it tells
 				d.Subject = got[j].subject
 			}
@@ -138,69 +140,8 @@ func pairUp(pcr int, want, got []subjectEvent) []Difference {
 	}
 	for j, g := range got {
 		if !used[j] {
-			out = append(out, Difference{PCR: pcr, Got: g.Event, Subject: g.subject})
+			out = append(out, Difference{PCR: pcr, Got: g.Event, Subject: g.subject, repeated: g.repeated})
 		}
 	}
 	return out
-}
-
-// Causes leaves those differences that are not explained by others: another section of the UKI is why its Authenticode
-// digest in PCR 4 is another, and another add-on why a command line is. It is what to tell a person first.
-func Causes(ds []Difference) []Difference {
-	c := causes{}
-	for _, d := range ds {
-		c.note(d.Subject)
-	}
-	return slices.DeleteFunc(slices.Clone(ds), c.explains)
-}
-
-// causes are what was found to differ, as far as it has consequences.
-type causes struct {
-	section, addon, profile, archive, smbios, secureBoot bool
-	cmdline, extra                                       bool
-}
-
-func (c *causes) note(s Subject) {
-	switch s.Kind {
-	case SubjectSection, SubjectSectionName:
-		c.section = true
-		c.cmdline = c.cmdline || s.Name == ".cmdline"
-	case SubjectAddon:
-		c.addon = true
-	case SubjectProfile:
-		c.profile = true
-	case SubjectCompanion, SubjectAddonMicrocode, SubjectAddonInitrd:
-		c.archive = true
-	case SubjectSMBIOS:
-		c.smbios = true
-	case SubjectPassed, SubjectCommandLine, SubjectAddonCommandLine:
-		c.extra = true
-	case SubjectVariable:
-		c.secureBoot = c.secureBoot || s.Name == "SecureBoot" && s.Vendor == globalVariable
-	}
-}
-
-// explains reports whether a difference follows from another.
-func (c *causes) explains(d Difference) bool {
-	switch d.Subject.Kind {
-	case SubjectUKI:
-		return d.Kind() == "changed" && c.section && !c.profile
-	case SubjectSection, SubjectSectionName:
-		return c.profile
-	case SubjectAddonDeviceTree, SubjectAddonMicrocode, SubjectAddonInitrd:
-		return c.addon
-	case SubjectPassed: // systemd-boot passes the number of a profile as "@1"
-		return c.addon || c.smbios || c.profile && strings.HasPrefix(d.Subject.Name, "@")
-	case SubjectCommandLine, SubjectAddonCommandLine:
-		return c.addon || c.smbios
-	case SubjectLoadOptions:
-		return c.cmdline || c.addon || c.profile || c.extra || c.smbios
-	case SubjectInitrd:
-		return c.section || c.profile || c.archive || c.addon
-	case SubjectAuthority:
-		return c.secureBoot
-	case SubjectTables:
-		return c.smbios
-	}
-	return false
 }

@@ -113,14 +113,11 @@ func (k SubjectKind) isCommandLine() bool {
 // isSection reports whether the subject is a section of the UKI or its name.
 func (k SubjectKind) isSection() bool { return k == SubjectSection || k == SubjectSectionName }
 
-// same reports whether two subjects are two versions of one thing. Programs all are, since the path of a UKI changes with
-// its boot counter; so are command lines, whose names are their texts, and what there is one of.
+// same reports whether two subjects are two versions of one thing. Programs of one part in the boot are, since the path of a UKI
+// changes with its boot counter; so are command lines of one origin, whose names are their texts, and what there is one of.
 func (s Subject) same(o Subject) bool {
-	switch {
-	case s.Kind.isProgram():
-		return o.Kind.isProgram()
-	case s.Kind.isCommandLine():
-		return o.Kind.isCommandLine()
+	if s.Kind.isProgram() && o.Kind.isProgram() && (s.Kind == SubjectProgram || o.Kind == SubjectProgram) {
+		return true
 	}
 	switch s.Kind {
 	case SubjectUnknown, SubjectVariable, SubjectBootVariable, SubjectAuthority, SubjectSection, SubjectSectionName, SubjectSMBIOS, SubjectCompanion, SubjectPhase:

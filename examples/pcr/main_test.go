@@ -166,6 +166,13 @@ func TestDiffCoverage(t *testing.T) {
 	pcr(t, 1, "diff", expected, dir+"/tampered/extra-pcr13-14-8.bin")
 	pcr(t, 1, "diff", dir+"/boot/b-setupmode-262/binary_bios_measurements", dir+"/tampered/b-extra-pcr12.bin")
 
+	// A command line is named beside what does not explain it.
+	for name, want := range map[string]string{"other-serial-and-injected-cmdline.bin": "PCR 1: SMBIOS type 1 is another", "addons-and-injected-cmdline.bin": "PCR 4: add-on "} {
+		out, _ = pcr(t, 1, "diff", expected, dir+"/tampered/"+name)
+		require.Contains(t, out, want)
+		require.Contains(t, out, "PCR 12: command line 'systemd.debug_shell=1 init=/bin/sh' was not expected (")
+	}
+
 	// What a prediction does not claim is not compared, and it is no difference; what it predicts as zero is.
 	pcr(t, 0, "predict", "boot.json", "-log", "expected.bin")
 	boot := map[string]any{"loader": "loader.efi", "uki": "linux.efi", "exitBoot": "once"}
