@@ -2,6 +2,7 @@ package uki_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -105,4 +106,26 @@ func ExampleProfileOf() {
 	// profile 0 has .profile
 	// profile 1 has .profile
 	// profile 1 has .cmdline
+}
+
+// A stub of systemd 262 loads the kernel itself, and applies no relocations.
+func ExampleKernelError() {
+	var kernel []byte
+	for _, k := range petest.RefusedKernels(petest.Kernel("6.12.0")) {
+		if k.Name == "linux-relocations" {
+			kernel = k.Kernel
+		}
+	}
+	image := uki.Image{Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(kernel), OSRelease: []byte("ID=acme\n")}
+	_, err := image.Assemble()
+	var refused *uki.KernelError
+	if errors.As(err, &refused) {
+		fmt.Println(refused.Findings[0])
+	}
+	image.Stub = bytes.NewReader(petest.Stub("257"))
+	_, err = image.Assemble()
+	fmt.Println("on the stub of 257:", err)
+	// Output:
+	// error: section .linux: the stub of systemd 262 does not start the kernel (seen in a boot): it has base relocations (a directory of 12 bytes), which the stub does not apply (linux-relocations)
+	// on the stub of 257: <nil>
 }

@@ -195,6 +195,8 @@ func TestEditObjcopyMade(t *testing.T) {
 		assert.Equal(t, was, is, name)
 	}
 	for _, found := range g.Check() {
-		assert.NotEqual(t, uki.SeverityError, found.Severity, found)
+		if found.Code != "cmdline-too-long" { // it is, so that sections have to move
+			assert.NotEqual(t, uki.SeverityError, found.Severity, found)
+		}
 	}
 }

@@ -375,6 +375,9 @@ func TestRefused(t *testing.T) {
 			if tt.as != nil {
 				require.ErrorAs(t, err, tt.as)
 			}
+			if _, ok := tt.as.(**upgrade.ImageError); ok {
+				require.NotContains(t, fmt.Sprint(refused.Verdicts[0].Reasons), "starts the kernel and knows", "no claim beside its refutation")
+			}
 			require.Empty(t, s.disk.Writes())
 
 			// Another verdict's name does not help.
