@@ -39,3 +39,44 @@ func BenchmarkParseReplay(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkDiff compares logs of 10,000 events in one PCR, in the shapes that are far from each other in different ways.
+func BenchmarkDiff(b *testing.B) {
+	const n = 10_000
+	for name, of := range diffShapes(n) {
+		b.Run(name, func(b *testing.B) {
+			want, got := numbered(n, func(i int) int { return i }), numbered(n, of)
+			if name == "two values" {
+				want = numbered(n, func(i int) int { return i / 3 % 2 })
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				Diff(want, got)
+			}
+		})
+	}
+}
+
+// diffShapes are logs as the numbers of their events, beside one that counts up.
+func diffShapes(n int) map[string]func(i int) int {
+	return map[string]func(i int) int{
+		"equal":         func(i int) int { return i },
+		"reversed":      func(i int) int { return n - 1 - i },
+		"other":         func(i int) int { return n + i },
+		"each second":   func(i int) int { return i + i%2*n },
+		"rotated":       func(i int) int { return (i + n/2) % n },
+		"pairs swapped": func(i int) int { return i ^ 1 },
+		"two values":    func(i int) int { return i * i / 7 % 2 },
+	}
+}
+
+// numbered is a log of events that say a number.
+func numbered(n int, of func(i int) int) *Log {
+	l := &Log{Events: []Event{newSpecID([]crypto.Hash{crypto.SHA256})}}
+	for i := range n {
+		data := binary.LittleEndian.AppendUint64([]byte("event "), uint64(of(i)))
+		l.Events = append(l.Events, Event{PCR: 8, Type: EventEFIAction, Data: data, Digests: map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, data)},
+			Subject: Subject{Kind: SubjectAction, Name: "event"}})
+	}
+	return l
+}

@@ -1,5 +1,7 @@
 package tpm
 
+import "slices"
+
 // Difference is one event by which a boot differs from what was expected. Missing and extra events have one side only.
 type Difference struct {
 	PCR       int
@@ -50,10 +52,6 @@ func (l *Log) byPCR() (out [PCRCount][]subjectEvent) {
 	return out
 }
 
-// maxAlign bounds the table of the alignment. Larger logs that differ are compared position by position, between the
-// equal events at their start and end.
-const maxAlign = 4 << 20
-
 func diffPCR(pcr int, want, got []subjectEvent) []Difference {
 	for len(want) > 0 && len(got) > 0 && want[0].sameDigests(got[0].Event) {
 		want, got = want[1:], got[1:]
@@ -68,63 +66,29 @@ func diffPCR(pcr int, want, got []subjectEvent) []Difference {
 	return out
 }
 
-// gap is a stretch of both logs between two events that are equal.
-type gap struct{ want, wantEnd, got, gotEnd int }
-
-// align finds the gaps around a longest common subsequence.
-func align(want, got []subjectEvent) []gap {
-	n, m := len(want), len(got)
-	if n == 0 || m == 0 || n > maxAlign/m {
-		return []gap{{0, n, 0, m}}
-	}
-	// length[i][j] is of the common subsequence of want[i:] and got[j:].
-	length := make([]uint32, (n+1)*(m+1))
-	at := func(i, j int) *uint32 { return &length[i*(m+1)+j] }
-	for i := n - 1; i >= 0; i-- {
-		for j := m - 1; j >= 0; j-- {
-			if want[i].sameDigests(got[j].Event) {
-				*at(i, j) = *at(i+1, j+1) + 1
-			} else {
-				*at(i, j) = max(*at(i+1, j), *at(i, j+1))
-			}
-		}
-	}
-	var gaps []gap
-	open := gap{}
-	i, j := 0, 0
-	for i < n && j < m {
-		switch {
-		case want[i].sameDigests(got[j].Event):
-			gaps = append(gaps, gap{open.want, i, open.got, j})
-			i, j = i+1, j+1
-			open = gap{want: i, got: j}
-		case *at(i+1, j) >= *at(i, j+1):
-			i++
-		default:
-			j++
-		}
-	}
-	return append(gaps, gap{open.want, n, open.got, m})
-}
-
 // pairUp makes changes of the events that one log has in place of the other's: in order, the next of the same type and
 // subject. What is left is missing or extra.
 func pairUp(pcr int, want, got []subjectEvent) []Difference {
 	partner := make([]int, len(want)) // index into got, -1 for none
 	used := make([]bool, len(got))
-	small := len(got) == 0 || len(want) <= maxAlign/len(got)
+	places := make(map[pairKey][]int)
+	for j, g := range got {
+		k := pairKey{g.Type, g.subject.thing()}
+		places[k] = append(places[k], j)
+	}
 	next := 0
 	for i, w := range want {
 		partner[i] = -1
-		last := len(got)
-		if !small { // only the event in the same place
-			next, last = i, min(i+1, len(got))
-		}
-		for j := next; j < last; j++ {
-			if w.Type == got[j].Type && w.subject.same(got[j].subject) {
-				partner[i], used[j], next = j, true, j+1
-				break
+		for _, s := range w.subject.things() {
+			k := pairKey{w.Type, s}
+			at, _ := slices.BinarySearch(places[k], next)
+			places[k] = places[k][at:]
+			if len(places[k]) > 0 && (partner[i] < 0 || places[k][0] < partner[i]) {
+				partner[i] = places[k][0]
 			}
+		}
+		if j := partner[i]; j >= 0 {
+			used[j], next = true, j+1
 		}
 	}
 	var out []Difference
@@ -144,4 +108,10 @@ func pairUp(pcr int, want, got []subjectEvent) []Difference {
 		}
 	}
 	return out
+}
+
+// pairKey is what the events of a pair have in common.
+type pairKey struct {
+	typ   EventType
+	thing Subject
 }

@@ -113,17 +113,25 @@ func (k SubjectKind) isCommandLine() bool {
 // isSection reports whether the subject is a section of the UKI or its name.
 func (k SubjectKind) isSection() bool { return k == SubjectSection || k == SubjectSectionName }
 
-// same reports whether two subjects are two versions of one thing. Programs of one part in the boot are, since the path of a UKI
-// changes with its boot counter; so are command lines of one origin, whose names are their texts, and what there is one of.
-func (s Subject) same(o Subject) bool {
-	if s.Kind.isProgram() && o.Kind.isProgram() && (s.Kind == SubjectProgram || o.Kind == SubjectProgram) {
-		return true
-	}
+// thing is what two versions of one thing have in common. Programs of one part in the boot are such, since the path of a UKI changes
+// with its boot counter; so are command lines of one origin, whose names are their texts, and what there is one of.
+func (s Subject) thing() Subject {
 	switch s.Kind {
 	case SubjectUnknown, SubjectVariable, SubjectBootVariable, SubjectAuthority, SubjectSection, SubjectSectionName, SubjectSMBIOS, SubjectCompanion, SubjectPhase:
-		return s == o
+		return s
 	}
-	return s.Kind == o.Kind
+	return Subject{Kind: s.Kind}
+}
+
+// things are those that a subject may be another version of: a program whose part in the boot is not known may be any.
+func (s Subject) things() []Subject {
+	switch {
+	case s.Kind == SubjectProgram:
+		return []Subject{{Kind: SubjectProgram}, {Kind: SubjectLoader}, {Kind: SubjectUKI}, {Kind: SubjectAddon}, {Kind: SubjectKernel}}
+	case s.Kind.isProgram():
+		return []Subject{{Kind: s.Kind}, {Kind: SubjectProgram}}
+	}
+	return []Subject{s.thing()}
 }
 
 // subjects are those of the log's events: what they carry, and for those that carry none, as events made by hand, what follows
