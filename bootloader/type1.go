@@ -28,7 +28,11 @@ type EntryError struct {
 }
 
 func (e *EntryError) Error() string {
-	return strings.TrimRight(fmt.Sprintf("line %d: %s %s", e.Line, e.Key, e.Value), " ") + ": " + e.Err.Error()
+	s := fmt.Sprintf("line %d: ", e.Line)
+	if assignment := strings.TrimSpace(e.Key + " " + e.Value); assignment != "" {
+		s += assignment + ": "
+	}
+	return s + e.Err.Error()
 }
 
 // Unwrap returns what is wrong.
@@ -204,7 +208,7 @@ func bareWords(b []byte) (list []line) {
 		number++
 		for word := range strings.SplitSeq(row, "\r") {
 			if word = strings.Trim(word, " \t"); word != "" && word[0] != '#' && !strings.ContainsAny(word, " \t") {
-				list = append(list, line{number: number, key: strings.ToValidUTF8(word, "")})
+				list = append(list, line{number: number, key: strings.ToValidUTF8(word, "\uFFFD")})
 			}
 		}
 	}
