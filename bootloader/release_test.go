@@ -189,3 +189,30 @@ func TestRebootsOnError(t *testing.T) {
 	m := &Menu{Config: new(Config)} // not read: as the newest
 	require.True(t, m.RebootsOnError(&Entry{Counted: true, Counter: Counter{TriesLeft: 1}}))
 }
+
+// What is read of a file that differs by release.
+func TestFieldsByRelease(t *testing.T) {
+	files := fstest.MapFS{
+		"EFI/Linux/last.efi":          ukiFile(".osrel", "NAME=first\n", ".osrelx", "NAME=last\n"),
+		"EFI/Linux/title.efi":         ukiFile(".osrel", "NAME=x\n", ".profile", "TITLE=t\n"),
+		"EFI/Linux/empty.efi":         ukiFile(".osrel", "PRETTY_NAME=\nNAME=n\n"),
+		"loader/entries/options.conf": text("linux /k\noptions a\noptions \"\"\noptions b\n"),
+		"loader/entries/self.conf":    text("linux /k\n"),
+		"k":                           text("k"),
+	}
+	for version, want := range map[osmith.Version]string{
+		"256":    `"last" "x" "n" "a b"`,
+		"257.13": `"first" "x (t)" "n" "a b"`,
+		"262":    `"first" "x (t)" "" "a  b"`,
+	} {
+		m := readMenu(t, files, MenuOptions{LoaderVersion: version, Self: "/k"}) // hidden are only entries that start the loader with efi
+		require.Len(t, m.Entries, 5, version)
+		entry := func(id string) *Entry {
+			e, ok := m.Entry(id)
+			require.True(t, ok, id)
+			return e
+		}
+		require.Equal(t, want, fmt.Sprintf("%q %q %q %q", entry("last.efi").Title, entry("title.efi").Title, entry("empty.efi").Title, entry("options.conf").Options), version)
+	}
+	require.Equal(t, 257, readMenu(t, files, MenuOptions{AssumeLoader: 257}).Release.Number)
+}

@@ -230,7 +230,7 @@ func firmwarePath(fsys fs.FS, name string) (string, error) {
 		case part == ".." && at != ".":
 			at, dir = path.Dir(at), true
 			continue
-		case part == "" || part == ".." || !dir || !fs.ValidPath(part):
+		case part == "" || part == ".." || !dir:
 			return "", missing
 		}
 		found, err := lookupIn(fsys, at, part)
