@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // A Grid is images for one machine, and what its db and dbx have.
@@ -33,11 +34,13 @@ func signatureList(kind, data []byte) []byte {
 	return append(b, data...)
 }
 
-// Images is the grid of certificates and messages.
-func Images() *Grid {
+// Images is the grid of certificates and messages. It is made once, and is not to be changed.
+func Images() *Grid { return images() }
+
+var images = sync.OnceValue(func() *Grid {
 	root := issue(nil, "grid root", keys["root"], true, nil)
 	return grid(signatureList(efiX509, root.der), append(certificateCases(root), messageCases(root)...))
-}
+})
 
 func grid(root []byte, cases []Case) *Grid {
 	g := &Grid{Cases: cases, Root: root, DB: append([]byte(nil), root...)}
