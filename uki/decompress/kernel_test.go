@@ -153,7 +153,7 @@ func TestLimit(t *testing.T) {
 	}
 	_, err := Kernel(io.Discard, source(want), Options{Limit: -1})
 	assert.ErrorContains(t, err, "limit of -1 bytes")
-	assert.EqualValues(t, 2<<30, DefaultLimit)
+	assert.Equal(t, int64(2<<30), int64(DefaultLimit))
 }
 
 // What is cut or changed is an error, never a kernel: xz and gzip and this zstd frame have checksums.
