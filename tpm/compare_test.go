@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"crypto"
 	"encoding/json"
 	"os"
@@ -40,6 +41,27 @@ func TestDiffOfPCRsWithoutExpectedEvents(t *testing.T) {
 			assert.Equal(t, strings.Join(c.want, "\n")+"\n", lines(ds))
 			assert.Equal(t, ds, Causes(ds))
 		})
+	}
+}
+
+// Firmware without a variable SecureBoot measures an empty one.
+func TestDiffWithoutSecureBoot(t *testing.T) {
+	with, without := parsed(t, "boot/a-sb-sdboot-262/binary_bios_measurements"), parsed(t, "tampered/no-secureboot-variable.bin")
+	assert.Contains(t, lines(Diff(with, without)), "PCR 7: SecureBoot is absent, expected 1\n")
+	assert.Contains(t, lines(Diff(without, with)), "PCR 7: SecureBoot is 1, expected absent\n")
+}
+
+// Bytes of one value are no log, of however many events they could be one.
+func TestParseLogOfPadding(t *testing.T) {
+	for _, c := range []struct {
+		data []byte
+		want string
+	}{
+		{make([]byte, 5000), "tpm: event log: event 0: header at 0x0: no events: all 5000 bytes are 0x00"},
+		{bytes.Repeat([]byte{0xff}, 100), "tpm: event log: event 0: header at 0x0: no events: all 100 bytes are 0xff"},
+	} {
+		_, err := ParseLog(c.data)
+		require.EqualError(t, err, c.want)
 	}
 }
 
@@ -108,6 +130,8 @@ func TestCompareCoverage(t *testing.T) {
 		{"a machine's phases without those of the other", machine, machine.WithUserspace(u), all(10), 0, "PCR 0 of userspace: its log is not given (events in the expected log: 0, in the boot's: 1)", [2]int{0, 23}},
 		{"phases and their log", phases, machine.WithUserspace(u), all(append(upper, 10)...), 22, "PCR 10: not predicted: the kernel's IMA", [2]int{}},
 		{"no phases, but a log of them", whole, machine.WithUserspace(u), all(append(upper, 10)...), 23, "PCR 10: not predicted: the kernel's IMA", [2]int{}},
+		{"a prediction made by hand", &Log{Events: whole.Events, Coverage: whole.Coverage}, machine.WithUserspace(u), all(append(upper, 10)...), 23,
+			"PCR 10: not predicted: the kernel's IMA", [2]int{}},
 		{"two logs of phases", machine.WithUserspace(u), machine.WithUserspace(u), all(10), 0, "PCR 10: the kernel's IMA", [2]int{}},
 		{"a phase that the firmware measured", machine, with(machine, PCRKernel), all(10), 1, "PCR 10: the kernel's IMA", [2]int{}},
 	} {

@@ -203,8 +203,8 @@ func describeVariableChange(want, got *Event) (string, bool) {
 	switch {
 	case want.Type == EventEFIVariableAuthority:
 		return fmt.Sprintf("a program was let in by another entry of %s", name), true
-	case name == "SecureBoot" && len(w.Data) == 1 && len(g.Data) == 1:
-		return fmt.Sprintf("SecureBoot is %d, expected %d", g.Data[0], w.Data[0]), true
+	case name == "SecureBoot" && len(w.Data) <= 1 && len(g.Data) <= 1:
+		return fmt.Sprintf("SecureBoot is %s, expected %s", secureBootText(g.Data), secureBootText(w.Data)), true
 	case name == "BootOrder":
 		return fmt.Sprintf("BootOrder is %s, expected %s", bootOrderText(g.Data), bootOrderText(w.Data)), true
 	}
@@ -221,6 +221,14 @@ func describeVariableChange(want, got *Event) (string, bool) {
 		return fmt.Sprintf("%s shrank by %d bytes to %d", name, len(w.Data)-len(g.Data), len(g.Data)), true
 	}
 	return fmt.Sprintf("%s has other contents of the same size, %d bytes", name, len(g.Data)), true
+}
+
+// secureBootText is the value of SecureBoot. Firmware measures a variable that does not exist as an empty one.
+func secureBootText(data []byte) string {
+	if len(data) == 0 {
+		return "absent"
+	}
+	return fmt.Sprint(data[0])
 }
 
 // maxNamed bounds the entries that a line names.

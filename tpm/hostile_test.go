@@ -62,7 +62,7 @@ func TestParseLogErrors(t *testing.T) {
 		{"empty", nil, 0, "no events"},
 		{"short head", []byte{1, 2, 3}, 0, "PCR at 0x0: 4 bytes, 3 left: the log ends inside it"},
 		{"short type", []byte{1, 2, 3, 4, 5}, 4, "type"},
-		{"short digest", make([]byte, 20), 8, "digest"},
+		{"short digest", append([]byte{1}, make([]byte, 19)...), 8, "digest"},
 		{"sha1 data of 4 GiB", logBytes(make([]byte, 28)).u32(0xffffffff), 28, "data size at 0x1c: 4294967295 bytes, 0 left"},
 		{"header without algorithms", header(), 56, "algorithm count at 0x38: 0, want 1 to 16"},
 		{"header with many algorithms", patched(56, 1<<31), 56, "2147483648, want 1 to 16"},

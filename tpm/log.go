@@ -87,6 +87,9 @@ func ParseLog(data []byte) (_ *Log, err error) {
 		return nil, r.fail(0, "header", errEmpty)
 	}
 	end := paddingStart(r.data)
+	if end == 0 {
+		return nil, r.fail(0, "header", fmt.Errorf("%w: all %d bytes are 0x%02x", errEmpty, len(r.data), r.data[0]))
+	}
 	first, err := r.event1()
 	if err != nil {
 		return nil, err
