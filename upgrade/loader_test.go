@@ -132,3 +132,56 @@ func TestSimulatedLoader(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, upgradetest.Up, b.Outcome, b.Reason)
 }
+
+// A loader that does not tell its version is what the caller says, or not known.
+func TestLoaderWithoutVersion(t *testing.T) {
+	s := newSystem(t, "262")
+	b := *s.builder
+	b.Parts.Loader = source(petest.Stub("262")) // no systemd-boot
+	loader, err := b.SignedLoader()
+	require.NoError(t, err)
+	require.NoError(t, s.esp().ReplaceFile("EFI/BOOT/BOOTX64.EFI", loader))
+	set := s.build("2")
+	m := upgradetest.Machine{Disk: s.disk, Machine: s.machine}
+	for assume, want := range map[int]upgrade.Outcome{0: upgrade.OutcomeWarn, 262: upgrade.OutcomePass} {
+		s.machine.AssumeLoader, m.AssumeLoader = assume, assume
+		p := s.plan(set, upgrade.PlanOptions{})
+		j := verdict(t, p, upgrade.ProofBoots)
+		require.Equal(t, want, j.Outcome, texts(j))
+		require.Contains(t, texts(j), "by the rules of systemd-boot 262")
+		require.Equal(t, upgrade.OutcomeWarn, verdict(t, p, upgrade.ProofReturns).Outcome)
+		got, err := m.Boot(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, assume != 0, got.Outcome == upgradetest.Up, got.Reason)
+	}
+}
+
+// The state of a disk has the entries as its loader calls them.
+func TestInspectByLoader(t *testing.T) {
+	for version, want := range map[string]string{"252": "acme_2+3.efi", "262": "acme_2.efi"} {
+		s := newSystem(t, version)
+		require.NoError(t, s.plan(s.build("2"), upgrade.PlanOptions{}).Apply(t.Context(), nil))
+		state, err := upgrade.Inspect(s.disk, s.machine)
+		require.NoError(t, err)
+		require.Equal(t, want, state.Entries[0].ID)
+	}
+}
+
+// A refused image is tried again until its tries are used up, unless the loader does not reboot by itself.
+func TestSimulatedRefusal(t *testing.T) {
+	other, err := foreign()
+	require.NoError(t, err)
+	for conf, want := range map[string]upgradetest.Outcome{"": upgradetest.Refused, "reboot-on-error no\n": upgradetest.Stuck} {
+		s := newSystem(t, "262")
+		require.NoError(t, s.plan(s.build("2"), upgrade.PlanOptions{}).Apply(t.Context(), nil))
+		require.NoError(t, s.esp().ReplaceFile("loader/loader.conf", source([]byte("timeout 0\n"+conf))))
+		b := *s.builder
+		b.Keys = other
+		m := upgradetest.Machine{Disk: s.disk}
+		m.Machine, err = b.Machine()
+		require.NoError(t, err)
+		got, err := m.Boot(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, got.Outcome, got.Reason)
+	}
+}
