@@ -378,6 +378,13 @@ func TestCausesRelations(t *testing.T) {
 		d.Subject.Vendor = globalVariable
 		return d
 	}
+	variable := func(name string, vendor osmith.GUID, want, got []byte) Difference {
+		d := diff(SubjectVariable, name, event(7, EventEFIVariableDriverConfig, variableData(vendor, name, want)), event(7, EventEFIVariableDriverConfig, variableData(vendor, name, got)))
+		d.Subject.Vendor = vendor
+		return d
+	}
+	gone := secureBoot(1, 0)
+	gone.Got = nil
 	authority := func(name string, vendor osmith.GUID, want, got *Event) Difference {
 		d := diff(SubjectAuthority, name, want, got)
 		d.Subject.Vendor = vendor
@@ -391,7 +398,8 @@ func TestCausesRelations(t *testing.T) {
 	type11, type1 := TagSMBIOSType11.String(), TagSMBIOSType1.String()
 	addonLine, stubLine := SubjectAddonCommandLine, SubjectCommandLine
 	repeated := diff(SubjectSection, ".initrd", nil, x)
-	repeated.repeated = true
+	repeatedName := diff(SubjectSectionName, ".initrd", nil, y)
+	repeated.repeated, repeatedName.repeated = true, true
 	for _, c := range []struct {
 		name   string
 		ds     []Difference
@@ -427,6 +435,8 @@ func TestCausesRelations(t *testing.T) {
 
 		{"a string of SMBIOS", []Difference{diff(SubjectSMBIOS, type11, nil, x), diff(stubLine, "a", nil, line("a")), diff(SubjectLoadOptions, "", x, y)}, "0"},
 		{"another serial number", []Difference{diff(SubjectSMBIOS, type1, x, y), diff(stubLine, "a", nil, line("a")), diff(SubjectLoadOptions, "", x, y)}, "0 1"},
+		{"another serial number and another line", []Difference{diff(SubjectSMBIOS, type1, x, y), diff(stubLine, "a", line("a"), line("b"))}, "0 1"},
+		{"a serial number more", []Difference{diff(SubjectSMBIOS, type1, nil, x), diff(stubLine, "a", nil, line("a"))}, "0 1"},
 		{"a string of SMBIOS is missing", []Difference{diff(SubjectSMBIOS, type11, x, nil), diff(stubLine, "a", nil, line("a"))}, "0 1"},
 		{"two lines for one string", []Difference{diff(SubjectSMBIOS, type11, nil, x), diff(stubLine, "a", nil, line("a")), diff(stubLine, "b", nil, line("b"))}, "0 1 2"},
 		{"a line that looks like an add-on's", []Difference{diff(SubjectSMBIOS, type11, nil, x), diff(addonLine, "a", nil, line("a"))}, "0"},
@@ -440,11 +450,16 @@ func TestCausesRelations(t *testing.T) {
 		{"a profile that the loader did not choose", []Difference{diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectPassed, "@2", nil, line("@2"))}, "0 1"},
 		{"a profile and more words", []Difference{diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectPassed, "@1 a", nil, line("@1 a"))}, "0 1"},
 		{"a profile and the same words", []Difference{diff(SubjectProfile, "1", profile("1"), profile("2")), diff(SubjectPassed, "@1 a", line("@1 a"), line("@2 a"))}, "0"},
+		{"a profile from another number", []Difference{diff(SubjectProfile, "1", profile("1"), profile("2")), diff(SubjectPassed, "@3", line("@3"), line("@2"))}, "0 1"},
 		{"no number", []Difference{diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectPassed, "@1x", nil, line("@1x"))}, "0 1"},
 		{"a number without a profile", []Difference{diff(SubjectPassed, "@1", nil, line("@1"))}, "0"},
 		{"two lines of the loader", []Difference{diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectPassed, "@1", nil, line("@1")), diff(SubjectPassed, "@1", nil, line("@1"))}, "0 1 2"},
 		{"two profiles", []Difference{diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectProfile, "2", nil, profile("2")), diff(SubjectSection, ".cmdline", x, y)}, "0 1 2"},
 		{"a section twice", []Difference{diff(SubjectProfile, "1", nil, profile("1")), repeated}, "0 1"},
+		{"a section twice, with its name", []Difference{diff(SubjectProfile, "1", nil, profile("1")), repeatedName, repeated, diff(SubjectUKI, "", x, y)}, "0 1 2 3"},
+		{"a UKI, and a section twice, with its name", []Difference{repeatedName, repeated, diff(SubjectUKI, "", x, y), diff(SubjectInitrd, "", x, y)}, "0 1 2 3"},
+		{"a UKI and a name that is another", []Difference{diff(SubjectSectionName, ".dtb", x, y), diff(SubjectUKI, "", x, y)}, "0 1"},
+		{"an unknown section with its name", []Difference{diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectSectionName, ".evil", nil, x), diff(SubjectSection, ".evil", nil, y)}, "0 1 2"},
 		{"an unknown section", []Difference{diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectSection, ".evil", nil, x)}, "0 1"},
 		{"a profile and another UKI", []Difference{diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectUKI, "", x, y), diff(SubjectSection, ".cmdline", x, y)}, "0 1"},
 		{"a number is no command line", []Difference{diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectPassed, "@1", nil, line("@1")), diff(SubjectLoadOptions, "", x, y)}, "0 2"},
@@ -470,6 +485,8 @@ func TestCausesRelations(t *testing.T) {
 		{"a command line and its section", []Difference{diff(SubjectSection, ".cmdline", x, y), diff(SubjectLoadOptions, "", x, y)}, "0"},
 		{"a command line and another section", []Difference{diff(SubjectSection, ".initrd", x, y), diff(SubjectLoadOptions, "", x, y)}, "0 1"},
 		{"a command line of the loader", []Difference{diff(SubjectPassed, "a", nil, line("a")), diff(SubjectLoadOptions, "", x, y)}, "0"},
+		{"a command line of the loader that is no number", []Difference{diff(SubjectPassed, "@", nil, line("@")), diff(SubjectLoadOptions, "", x, y)}, "0"},
+		{"nor this", []Difference{diff(SubjectPassed, "@x", nil, line("@x")), diff(SubjectLoadOptions, "", x, y)}, "0"},
 		{"two command lines", []Difference{diff(SubjectPassed, "a", nil, line("a")), diff(SubjectLoadOptions, "", x, nil), diff(SubjectLoadOptions, "", nil, x)}, "0 1 2"},
 
 		{"Secure Boot off", []Difference{secureBoot(1, 0), authority("db", imageSecurityDatabase, x, nil)}, "0"},
@@ -479,7 +496,10 @@ func TestCausesRelations(t *testing.T) {
 		{"Secure Boot on, another authority", []Difference{secureBoot(0, 1), authority("db", imageSecurityDatabase, x, y)}, "0 1"},
 		{"Secure Boot on, shim's", []Difference{secureBoot(0, 1), authority("Shim", imageSecurityDatabase, nil, x), authority("db", globalVariable, nil, y)}, "0 1 2"},
 		{"no such value", []Difference{secureBoot(0, 2), authority("db", imageSecurityDatabase, nil, x)}, "0 1"},
-		{"a variable that is gone", []Difference{diff(SubjectVariable, "SecureBoot", secureBoot(1, 0).Want, nil), authority("db", imageSecurityDatabase, x, nil)}, "0 1"},
+		{"an absent value", []Difference{variable("SecureBoot", globalVariable, []byte{1}, nil), authority("db", imageSecurityDatabase, x, nil)}, "0 1"},
+		{"another variable", []Difference{variable("SetupMode", globalVariable, []byte{1}, []byte{0}), authority("db", imageSecurityDatabase, x, nil)}, "0 1"},
+		{"another vendor", []Difference{variable("SecureBoot", imageSecurityDatabase, []byte{1}, []byte{0}), authority("db", imageSecurityDatabase, x, nil)}, "0 1"},
+		{"a variable that is gone", []Difference{gone, authority("db", imageSecurityDatabase, x, nil)}, "0 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string

@@ -126,6 +126,8 @@ func TestCompareCoverage(t *testing.T) {
 		{"an event more in PCR 16", whole, with(machine, 16), all(append(upper, 10)...), 0, "PCR 10: not predicted: the kernel's IMA", [2]int{}},
 		{"not predicted", noKernel, machine, all(append(upper, 9, 10)...), 0,
 			"PCR 9: not predicted: initrds as handed over, which hold a secret of the machine from systemd 261 on (events in the expected log: 0, in the boot's: 2)", [2]int{}},
+		{"not predicted of the boot", machine, noKernel, all(append(upper, 9, 10)...), 0,
+			"PCR 9: not predicted: initrds as handed over, which hold a secret of the machine from systemd 261 on (events in the expected log: 2, in the boot's: 0)", [2]int{}},
 		{"phases that a firmware's log does not tell of", phases, machine, all(append(upper, 10)...), 0, "PCR 10: not predicted: the kernel's IMA", [2]int{1, 0}},
 		{"a machine's phases without those of the other", machine, machine.WithUserspace(u), all(10), 0, "PCR 0 of userspace: its log is not given (events in the expected log: 0, in the boot's: 1)", [2]int{0, 23}},
 		{"phases and their log", phases, machine.WithUserspace(u), all(append(upper, 10)...), 22, "PCR 10: not predicted: the kernel's IMA", [2]int{}},

@@ -128,3 +128,26 @@ func FuzzParseFinalEvents(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParsePrediction: what is read as a prediction is written as one, and read again as the same.
+func FuzzParsePrediction(f *testing.F) {
+	f.Add(read(f, "testdata/compat/v0/prediction.bin"))
+	f.Add(read(f, "testdata/compat/v0/predicted.bin"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l, err := ParsePrediction(data)
+		if err != nil {
+			return
+		}
+		require.NotNil(t, l.Coverage)
+		raw, err := l.MarshalPrediction()
+		if err != nil {
+			return // it holds events that no log of these banks can hold
+		}
+		again, err := ParsePrediction(raw)
+		require.NoError(t, err)
+		require.Equal(t, l.Coverage, again.Coverage)
+		require.Len(t, again.Events, len(l.Events))
+		_, err = Compare(l, again)
+		require.NoError(t, err)
+	})
+}
