@@ -290,7 +290,12 @@ func TestPredictionErrors(t *testing.T) {
 	bad := Log{Events: machine.Events, Coverage: []Coverage{{PCR: 24}}}
 	_, err = bad.MarshalPrediction()
 	require.ErrorContains(t, err, "PCR 24")
-	// The event elsewhere, or one that extends a PCR, is no coverage.
+	// Another event that extends nothing, or one that extends a PCR, is no coverage.
+	locality := Event{Type: EventNoAction, Data: append(slices.Clone(localitySignature), 3), Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}}
+	raw, err = (&Log{Events: slices.Insert(slices.Clone(machine.Events), 1, locality)}).MarshalBinary()
+	require.NoError(t, err)
+	_, err = ParsePrediction(raw)
+	require.ErrorIs(t, err, ErrNoCoverage)
 	e := Event{Type: EventIPL, Data: append(slices.Clone(coverageSignature), good...), Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}}
 	raw, err = (&Log{Events: slices.Insert(slices.Clone(machine.Events), 1, e)}).MarshalBinary()
 	require.NoError(t, err)
