@@ -424,6 +424,7 @@ func TestCausesRelations(t *testing.T) {
 		{"another device tree, of an add-on that another is in place of", []Difference{diff(SubjectAddon, "", addonA, addonB), diff(SubjectAddonDeviceTree, "", partA, partB)}, "0"},
 		{"another device tree, of another add-on", []Difference{diff(SubjectAddon, "", addonA, addonB), diff(SubjectAddonDeviceTree, "", partA, partA)}, "0 1"},
 		{"a device tree of another add-on", []Difference{diff(SubjectAddon, "", nil, addonA), diff(SubjectAddonDeviceTree, "", nil, partB)}, "0 1"},
+		{"another device tree, of an add-on that was another", []Difference{diff(SubjectAddon, "", addonB, addonA), diff(SubjectAddonDeviceTree, "", partA, partA)}, "0 1"},
 		{"a device tree of another add-on, and a line", []Difference{diff(SubjectAddon, "", nil, addonA), diff(SubjectAddonDeviceTree, "", nil, partB), diff(addonLine, "a", nil, line("a"))}, "0 1 2"},
 		{"a device tree without a name", []Difference{diff(SubjectAddon, "", nil, x), diff(SubjectAddonDeviceTree, "", nil, x)}, "0 1"},
 		{"two device trees", []Difference{diff(SubjectAddon, "", nil, addonA), diff(SubjectAddonDeviceTree, "", nil, partA), diff(SubjectAddonDeviceTree, "", nil, event(12, EventTag, taggedData(TagDeviceTree, utf16z("a.addon.efi"))))}, "0 1 2"},
