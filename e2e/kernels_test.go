@@ -56,6 +56,9 @@ func TestRefusedKernels(t *testing.T) {
 			if answer, _ := sdstub.KernelAnswer(sdstub.KernelTrait(k.Name), release); answer != sdstub.AnswerRefuses {
 				continue // it would be started, and does not come back
 			}
+			if k.Name == string(sdstub.KernelEntryPoint) && release < 262 {
+				continue // an exception, which stops the machine
+			}
 			require.True(t, slices.ContainsFunc(f.Check(), func(c uki.Finding) bool { return c.Code == k.Name && c.Severity == uki.SeverityError }), "%s: %v", k.Name, f.Check())
 			path := fmt.Sprintf("k/%d-%s.efi", release, k.Name)
 			files = append(files, osmith.ESPFile{Path: path, Content: bytes.NewReader(b.Bytes())})
