@@ -107,10 +107,13 @@ func TestTrees(t *testing.T) {
 	for name, tree := range map[string]func(testing.TB) Root{"trixie": Trixie, "forky": Forky} {
 		t.Run(name, func(t *testing.T) {
 			r := tree(t)
-			for part := range parts {
+			for part, pattern := range parts {
+				if name == "forky" && (strings.HasPrefix(pattern, "opt/stub-") || strings.HasPrefix(pattern, "opt/arm64/")) {
+					continue // of other releases and architectures: trixie's tree has them
+				}
 				info, err := os.Stat(r.Part(t, part))
 				require.NoError(t, err)
-				assert.Equal(t, part == "modules", info.IsDir(), part)
+				assert.Equal(t, strings.HasPrefix(part, "modules"), info.IsDir(), part)
 			}
 			dir := t.TempDir()
 			for _, tool := range []string{"ukify", "bootctl", "systemd-repart", "systemd-measure", "systemd-id128", "veritysetup", "osslsigncode"} {
