@@ -31,9 +31,6 @@ type Attempt struct {
 	Options []byte
 }
 
-// globalVariable is the vendor of Boot#### and BootOrder (UEFI Specification 2.10, section 3.3).
-var globalVariable = osmith.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
-
 // attemptsSeed is for what has to be some number, and the same each time.
 var attemptsSeed = osmith.MustParseGUID("6f736d69-7468-4669-8c6d-776172650001")
 
@@ -73,10 +70,10 @@ func (m *Machine) Attempts(v osmith.FirmwareVariables, files []osmith.ESPFile, a
 	const attributes = 0x07 // non-volatile, in boot services and at runtime
 	for i, a := range attempts {
 		option := loadOption(i, a, image.Table.Partitions[0])
-		all = append(all, varstore.Variable{Name: fmt.Sprintf("Boot%04X", i+1), Vendor: globalVariable, Attributes: attributes, Data: option})
+		all = append(all, varstore.Variable{Name: fmt.Sprintf("Boot%04X", i+1), Vendor: efi.GlobalVariable, Attributes: attributes, Data: option})
 		order = binary.LittleEndian.AppendUint16(order, uint16(i+1))
 	}
-	all = append(all, varstore.Variable{Name: "BootOrder", Vendor: globalVariable, Attributes: attributes, Data: order})
+	all = append(all, varstore.Variable{Name: "BootOrder", Vendor: efi.GlobalVariable, Attributes: attributes, Data: order})
 	if store, err = s.Replace(all); err != nil {
 		return err
 	}

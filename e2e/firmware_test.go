@@ -26,6 +26,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/firmwaregrid"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/internal/varstore"
@@ -336,13 +337,11 @@ func throughShim(t *testing.T, m *Machine, shim []byte, v osmith.FirmwareVariabl
 		attempts = append(attempts, Attempt{Name: c.Name, Path: dir + "shimx64.efi", Options: ucs2(`\` + strings.ReplaceAll(path, "/", `\`))})
 	}
 	for name, data := range map[string][]byte{"MokList": v.MokList, "MokListX": v.MokListX, "SbatLevel": v.SbatLevel} {
-		m.Private = append(m.Private, varstore.Variable{Name: name, Vendor: shimLock, Attributes: 3, Data: data})
+		m.Private = append(m.Private, varstore.Variable{Name: name, Vendor: efi.ShimLock, Attributes: 3, Data: data})
 	}
 	require.NoError(t, m.Attempts(v, files, attempts))
 	return boot(t, m, "shim-"+strings.TrimPrefix(cases[0].Name, "shim-"), Stopped).Outcomes(attempts)
 }
-
-var shimLock = osmith.MustParseGUID("605dab50-e046-4300-abb6-3dd810dd8b23")
 
 // variableSums are what the guest reports of variables that exist, but for SecureBoot, which follows at the next start.
 func variableSums(v osmith.FirmwareVariables) map[string]string {

@@ -59,6 +59,10 @@ type Boot struct {
 	// SecureBoot always exists. With a DBR, PCR 7 is not predicted: how firmware measures it is not known here.
 	Variables *osmith.FirmwareVariables
 
+	// NoShim says that firmware starts loader and UKI, and that the variables of shim which Variables may have are left from earlier. Otherwise
+	// they are a sign of shim, and the PCRs that it measures into are not predicted. What Firmware shows of shim counts in any case.
+	NoShim bool
+
 	// Authorities are the entries of db (EFI_SIGNATURE_DATA: owner GUID, then certificate or hash) that let the loader
 	// and the UKI start, in that order. One that comes twice is measured once. With Secure Boot off they are ignored,
 	// since the firmware verifies nothing.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
@@ -22,9 +23,6 @@ func (d doubts) add(why string, pcrs ...int) {
 	}
 }
 
-// shimVendor is the vendor of shim's variables.
-var shimVendor = osmith.MustParseGUID("605dab50-e046-4300-abb6-3dd810dd8b23")
-
 // PCRs that further programs measure into: shim into its own, and into those of programs and of what let them start; GRUB into two more.
 var (
 	shimPCRs = []int{4, 7, 14}
@@ -39,9 +37,9 @@ func (p *predictor) doubts() doubts {
 		data []byte
 	}{
 		{"SbatLevel", v.SbatLevel}, {"MokList", v.MokList}, {"MokListX", v.MokListX}, {"MokListRT", v.MokListRT}, {"MokListXRT", v.MokListXRT},
-		{"MokSBState", v.MokSBState}, {"MokListTrustedRT", v.MokListTrustedRT},
+		{"MokSBState", v.MokSBState}, {"MokDBState", v.MokDBState}, {"MokPolicy", v.MokPolicy}, {"MokListTrustedRT", v.MokListTrustedRT},
 	} {
-		if len(of.data) > 0 {
+		if len(of.data) > 0 && !p.boot.NoShim {
 			d.add(fmt.Sprintf("the machine has shim's variable %s, and what shim measures is not predicted", of.name), shimPCRs...)
 		}
 	}
@@ -62,7 +60,7 @@ func (p *predictor) strangers(d doubts, subjects []Subject) {
 		attempted = attempted || e.Type == EventSeparator && e.PCR == 4
 		switch {
 		case !e.extends():
-		case e.Type == EventEFIVariableAuthority && (s.Vendor == shimVendor || s.Name == "Shim"):
+		case e.Type == EventEFIVariableAuthority && (s.Vendor == efi.ShimLock || s.Name == "Shim"):
 			d.add(fmt.Sprintf("the earlier boot went through shim: it measured %s, and what shim measures is not predicted", s), shimPCRs...)
 		case s.Kind == SubjectSeparator || s.Kind == SubjectPhase:
 		case e.PCR == 14:
@@ -110,7 +108,7 @@ func (p *predictor) ownBoot(d doubts, subjects []Subject) {
 		_, name, data, ok := splitVariable(e.Data)
 		switch {
 		case isSecureBootVariable(e) && ok:
-			*map[string]*[]byte{"SecureBoot": &v.SecureBoot, "PK": &v.PK, "KEK": &v.KEK, "db": &v.DB, "dbx": &v.DBX, "dbt": &v.DBT}[name] = append([]byte{}, data...)
+			*map[string]*[]byte{"SecureBoot": &v.SecureBoot, "PK": &v.PK, "KEK": &v.KEK, "db": &v.DB, "dbx": &v.DBX, "dbt": &v.DBT}[s.Name] = append([]byte{}, data...)
 		case e.Type == EventEFIVariableAuthority && e.PCR == 7 && s.Vendor == imageSecurityDatabase && s.Name == "db" && ok:
 			own.boot.Authorities = append(own.boot.Authorities, data)
 		case isBootVariable(e) && ok && p.boot.BootVariables != nil:
@@ -140,6 +138,9 @@ func (p *predictor) ownBoot(d doubts, subjects []Subject) {
 		}
 	}
 	p.authorityPlace(d, actual[7])
+	if !own.boot.enforcing() && p.boot.enforcing() && (d[4] != "" || d[5] != "") {
+		d.add("Secure Boot was off in the earlier boot, whose firmware goes another way than edk2: what it measures of that which lets programs start is not known", 7)
+	}
 	if own.boot.enforcing() && p.boot.enforcing() && len(own.boot.Authorities) == 0 {
 		d.add("firmware of the earlier boot started programs with Secure Boot on, and measured nothing of what let them start", 7)
 	}

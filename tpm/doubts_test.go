@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
@@ -107,6 +108,8 @@ func TestDoubtsOfVariables(t *testing.T) {
 		"MokListRT":        func(v *osmith.FirmwareVariables) { v.MokListRT = []byte{1} },
 		"MokListXRT":       func(v *osmith.FirmwareVariables) { v.MokListXRT = []byte{1} },
 		"MokSBState":       func(v *osmith.FirmwareVariables) { v.MokSBState = []byte{1} },
+		"MokDBState":       func(v *osmith.FirmwareVariables) { v.MokDBState = []byte{1} },
+		"MokPolicy":        func(v *osmith.FirmwareVariables) { v.MokPolicy = []byte{1} },
 		"MokListTrustedRT": func(v *osmith.FirmwareVariables) { v.MokListTrustedRT = []byte{1} },
 	} {
 		b := bootVectors(t)[0].boot
@@ -120,6 +123,10 @@ func TestDoubtsOfVariables(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, slices.Sorted(slices.Values(append(before, 4, 7, 14))), unclaimed(log), name)
 		assert.Contains(t, log.Coverage[7].Note, "variable "+name)
+		b.NoShim = true
+		log, err = Predict(b)
+		require.NoError(t, err)
+		assert.Equal(t, before, unclaimed(log), "%s, which a shim of earlier has left", name)
 	}
 }
 
@@ -163,7 +170,7 @@ func TestDoubtsOfFirmware(t *testing.T) {
 		"PCR 8":  {func(l *Log) { l.Events = append(l.Events, Event{PCR: 8, Type: EventIPL, Digests: other}) }, []int{4, 7, 8, 9, 14}},
 		"PCR 14": {func(l *Log) { l.Events = append(l.Events, Event{PCR: 14, Type: EventIPL, Digests: other}) }, []int{4, 7, 14}},
 		"an authority of shim": {func(l *Log) {
-			e := Event{PCR: 7, Type: EventEFIVariableAuthority, Data: variableData(shimVendor, "MokListRT", []byte("entry")), Digests: other}
+			e := Event{PCR: 7, Type: EventEFIVariableAuthority, Data: variableData(efi.ShimLock, "MokListRT", []byte("entry")), Digests: other}
 			l.Events = append(l.Events, e)
 		}, []int{4, 7, 14}},
 		"the authority of shim itself": {func(l *Log) {
@@ -207,6 +214,33 @@ func TestDoubtsOfAuthorities(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, unclaimed(log), "the same one is not measured again")
 	log, err = Predict(another(planned(t, firmware)))
+	require.NoError(t, err)
+	require.Equal(t, []int{7}, unclaimed(log))
+}
+
+// Firmware that goes another way than edk2 may measure nothing of what lets programs start, which a boot without Secure Boot does not tell.
+func TestDoubtsOfSecureBootTurnedOn(t *testing.T) {
+	secure := bootVectors(t)[0].boot
+	for name, want := range map[string][]int{"boot/b-setupmode-262/binary_bios_measurements": nil, "chains/u2-2025.01-second-boot.bin": {1, 4, 5, 7}} {
+		firmware, err := ParseLog(read(t, filepath.Join("testdata", name)))
+		require.NoError(t, err)
+		b := planned(t, firmware)
+		require.Equal(t, []byte{0}, b.Variables.SecureBoot)
+		b.Variables, b.Authorities = secure.Variables, secure.Authorities
+		log, err := Predict(b)
+		require.NoError(t, err)
+		require.Equal(t, want, unclaimed(log), name)
+	}
+}
+
+// Events made by hand say what they are about, whatever their data are: no panic.
+func TestDoubtsOfEventsMadeByHand(t *testing.T) {
+	firmware, err := ParseLog(read(t, "testdata/boot/a-sb-sdboot-262/binary_bios_measurements"))
+	require.NoError(t, err)
+	b := planned(t, firmware)
+	i := slices.IndexFunc(firmware.Events, func(e Event) bool { return e.PCR == 7 && e.Subject.Name == "db" })
+	firmware.Events[i].Data = variableData(imageSecurityDatabase, "another", []byte("data"))
+	log, err := Predict(b)
 	require.NoError(t, err)
 	require.Equal(t, []int{7}, unclaimed(log))
 }

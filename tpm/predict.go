@@ -508,8 +508,8 @@ func isGPT(e Event) bool { return e.PCR == 5 && e.Subject.Kind == SubjectGPT }
 
 // The vendors of the Secure Boot variables (UEFI 2.10, sections 3.3 and 32.4.1).
 var (
-	globalVariable        = osmith.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
-	imageSecurityDatabase = osmith.MustParseGUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
+	globalVariable        = efi.GlobalVariable
+	imageSecurityDatabase = efi.ImageSecurityDatabase
 )
 
 // variableData is a UEFI_VARIABLE_DATA (Firmware Profile 1.06, section 10.2.6).

@@ -118,12 +118,7 @@ func (m *Machine) predict(loader osmith.Source, u *unified, phases ...string) (*
 	if u.imageErr != nil {
 		return nil, u.imageErr
 	}
-	b := tpm.Boot{Banks: m.banks(), Stub: u.stub, Sections: ms, Phases: phases, Variables: m.firmware()}
-	if m.NoShim { // what a shim of earlier left in the variables says nothing of this boot
-		v := *b.Variables
-		v.SbatLevel, v.MokList, v.MokListX, v.MokListRT, v.MokListXRT, v.MokSBState, v.MokListTrustedRT = nil, nil, nil, nil, nil, nil, nil
-		b.Variables = &v
-	}
+	b := tpm.Boot{Banks: m.banks(), Stub: u.stub, Sections: ms, Phases: phases, Variables: m.firmware(), NoShim: m.NoShim}
 	add := func(im *image) (*tpm.Application, error) {
 		if err := im.refused(); err != nil {
 			return nil, err

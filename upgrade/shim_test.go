@@ -14,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
@@ -123,6 +124,9 @@ func TestShim(t *testing.T) {
 	_, err = upgrade.PredictBoot(s.machine, nil, s.build("2").Release().UKI)
 	require.ErrorIs(t, err, upgrade.ErrShimNotPredicted)
 	s.machine.NoShim = true
-	_, err = upgrade.PredictBoot(s.machine, nil, s.build("2").Release().UKI)
+	log, err := upgrade.PredictBoot(s.machine, nil, s.build("2").Release().UKI)
 	require.NoError(t, err)
+	for _, pcr := range []int{4, 7, 14} {
+		require.Equal(t, tpm.PredictionExact, log.Coverage[pcr].Prediction, log.Coverage[pcr])
+	}
 }

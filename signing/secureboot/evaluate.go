@@ -134,7 +134,7 @@ func (v Verdict) AuthorityEvent() ([]byte, error) {
 	if v.Authority == nil {
 		return nil, nil
 	}
-	vendor, data := shimLock, v.Authority.Data // of the variable Shim, which has a certificate without owner
+	vendor, data := efi.ShimLock, v.Authority.Data // of the variable Shim, which has a certificate without owner
 	var err error
 	switch v.AuthorityVariable {
 	case "db", "vendor_db":

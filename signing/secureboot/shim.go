@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sbat"
@@ -313,12 +314,12 @@ func (s *Shim) vendorLists() ([]byte, error) {
 	if len(s.VendorCertificate) == 0 {
 		return s.VendorDB, nil
 	}
-	return appendLists(nil, SignatureList{Type: TypeX509, Signatures: []Signature{{Owner: shimLock, Data: s.VendorCertificate}}})
+	return appendLists(nil, SignatureList{Type: TypeX509, Signatures: []Signature{{Owner: efi.ShimLock, Data: s.VendorCertificate}}})
 }
 
 // nothingListed is what shim makes of lists that are empty: the digest of no image (null_sha256 in mok.c).
 func nothingListed() ([]byte, error) {
-	return appendLists(nil, SignatureList{Type: TypeSHA256, Signatures: []Signature{{Owner: shimLock, Data: make([]byte, 32)}}})
+	return appendLists(nil, SignatureList{Type: TypeSHA256, Signatures: []Signature{{Owner: efi.ShimLock, Data: make([]byte, 32)}}})
 }
 
 // MokListRT returns what this shim will start, besides what db allows: its own certificate or lists, then MokList. It measures that into PCR 14. With no more

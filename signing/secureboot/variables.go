@@ -8,15 +8,15 @@ import (
 	"io/fs"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // Vendors of the variables (UEFI Specification 2.10, sections 3.3 and 32.6.1; shim; edk2's gEfiSecureBootEnableDisableGuid).
 var (
-	GlobalVariable        = osmith.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c") // PK, KEK, SecureBoot, SetupMode
-	ImageSecurityDatabase = osmith.MustParseGUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f") // db, dbx, dbt, dbr
+	GlobalVariable        = efi.GlobalVariable        // PK, KEK, SecureBoot, SetupMode
+	ImageSecurityDatabase = efi.ImageSecurityDatabase // db, dbx, dbt, dbr
 
-	shimLock         = osmith.MustParseGUID("605dab50-e046-4300-abb6-3dd810dd8b23") // SbatLevel, MokList and all of shim's
 	secureBootEnable = osmith.MustParseGUID("f0a30bc7-af08-4556-99c4-001009c93a44")
 )
 
@@ -53,20 +53,20 @@ func keyVariables(v *osmith.FirmwareVariables) []variable {
 // shimCopies are the variables of shim that an operating system sees.
 func shimCopies(v *osmith.FirmwareVariables) []variable {
 	return []variable{
-		{"SbatLevelRT", shimLock, attributesState, &v.SbatLevel}, {"SbatPolicy", shimLock, attributesRequest, &v.SbatPolicy},
-		{"MokListRT", shimLock, attributesState, &v.MokListRT}, {"MokListXRT", shimLock, attributesState, &v.MokListXRT},
-		{"MokSBStateRT", shimLock, attributesState, &v.MokSBState}, {"MokIgnoreDB", shimLock, attributesState, &v.MokDBState},
-		{"MokPolicyRT", shimLock, attributesState, &v.MokPolicy}, {"MokListTrustedRT", shimLock, attributesState, &v.MokListTrustedRT},
+		{"SbatLevelRT", efi.ShimLock, attributesState, &v.SbatLevel}, {"SbatPolicy", efi.ShimLock, attributesRequest, &v.SbatPolicy},
+		{"MokListRT", efi.ShimLock, attributesState, &v.MokListRT}, {"MokListXRT", efi.ShimLock, attributesState, &v.MokListXRT},
+		{"MokSBStateRT", efi.ShimLock, attributesState, &v.MokSBState}, {"MokIgnoreDB", efi.ShimLock, attributesState, &v.MokDBState},
+		{"MokPolicyRT", efi.ShimLock, attributesState, &v.MokPolicy}, {"MokListTrustedRT", efi.ShimLock, attributesState, &v.MokListTrustedRT},
 	}
 }
 
 // shimVariables are those that shim keeps, as a variable store has them.
 func shimVariables(v *osmith.FirmwareVariables) []variable {
 	return []variable{
-		{"SbatLevel", shimLock, attributesPrivate, &v.SbatLevel}, {"SbatPolicy", shimLock, attributesRequest, &v.SbatPolicy},
-		{"MokList", shimLock, attributesPrivate, &v.MokList}, {"MokListX", shimLock, attributesPrivate, &v.MokListX},
-		{"MokSBState", shimLock, attributesPrivate, &v.MokSBState}, {"MokDBState", shimLock, attributesPrivate, &v.MokDBState},
-		{"MokPolicy", shimLock, attributesPrivate, &v.MokPolicy}, {"MokListTrusted", shimLock, attributesPrivate, &v.MokListTrustedRT},
+		{"SbatLevel", efi.ShimLock, attributesPrivate, &v.SbatLevel}, {"SbatPolicy", efi.ShimLock, attributesRequest, &v.SbatPolicy},
+		{"MokList", efi.ShimLock, attributesPrivate, &v.MokList}, {"MokListX", efi.ShimLock, attributesPrivate, &v.MokListX},
+		{"MokSBState", efi.ShimLock, attributesPrivate, &v.MokSBState}, {"MokDBState", efi.ShimLock, attributesPrivate, &v.MokDBState},
+		{"MokPolicy", efi.ShimLock, attributesPrivate, &v.MokPolicy}, {"MokListTrusted", efi.ShimLock, attributesPrivate, &v.MokListTrustedRT},
 	}
 }
 
@@ -164,7 +164,7 @@ func (k variable) parse(b []byte) ([]byte, error) {
 	case "SecureBoot", "SetupMode":
 		_, err = isSet(k.name, content)
 	default:
-		if k.vendor != shimLock { // what shim makes of its own is for [Evaluate]
+		if k.vendor != efi.ShimLock { // what shim makes of its own is for [Evaluate]
 			_, err = parseLists(content)
 		}
 	}
@@ -206,7 +206,7 @@ func ReadVariables(dir fs.FS) (v osmith.FirmwareVariables, err error) {
 		}
 	}
 	for _, name := range []string{"MokListRT1", "MokListXRT1"} {
-		if _, err := fs.Stat(dir, name+"-"+shimLock.String()); err == nil {
+		if _, err := fs.Stat(dir, name+"-"+efi.ShimLock.String()); err == nil {
 			v.MokListRT, v.MokListXRT = nil, nil
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return osmith.FirmwareVariables{}, fmt.Errorf("variable %s: %w", name, err)
