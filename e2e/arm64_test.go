@@ -4,14 +4,11 @@ package e2e
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/testtools"
-	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
@@ -38,11 +35,7 @@ func TestARM64(t *testing.T) {
 	require.NoError(t, err)
 	files := espFiles{firstPath: image}
 	files.write(t, s, "acme_1.efi")
-	blank, err := os.ReadFile(s.Machine.Vars)
-	require.NoError(t, err)
-	store, err := secureboot.WriteStore(blank, *s.Facts.Firmware, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(s.Machine.Dir, "VARS.fd"), store, 0o600))
+	require.NoError(t, s.Machine.SetVariables(*s.Facts.Firmware))
 
 	rep := bootUKI(t, s, "arm64", files.boot(t, 0, nil))
 	require.Equal(t, "1", rep.Version)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
@@ -44,32 +45,37 @@ func (s *System) WriteESP(config bootloader.Config, files ...osmith.ESPFile) err
 	for _, f := range installed {
 		files = append(files, osmith.ESPFile{Path: f.Path, Content: f.Content})
 	}
-	options := fat.BuildOptions{Kind: 32, Label: "ESP", Time: s.Builder.Time}
+	if err := os.RemoveAll(s.Machine.Disk); err != nil {
+		return err
+	}
+	_, err = writeESP(s.Machine.Disk, files, s.Builder.Seed, s.Builder.Time)
+	return err
+}
+
+// writeESP makes a disk with nothing but an EFI system partition of these files.
+func writeESP(name string, files []osmith.ESPFile, seed [16]byte, when time.Time) (*partition.Image, error) {
+	options := fat.BuildOptions{Kind: 32, Label: "ESP", Time: when}
 	need, err := fat.MinSize(files, options)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	options.Size = (need>>20 + 2) << 20
 	esp, err := fat.Plan(files, options)
 	if err != nil {
-		return fmt.Errorf("e2e: ESP: %w", err)
+		return nil, fmt.Errorf("e2e: ESP: %w", err)
 	}
-	seed := s.Builder.Seed
 	image, err := partition.Plan(partition.Layout{DiskID: partition.SeedDiskID(seed), Partitions: []partition.Spec{
 		{Type: partition.ESP, ID: partition.SeedPartitionID(seed, partition.ESP, 0), Name: "esp", Content: esp},
 	}})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := os.RemoveAll(s.Machine.Disk); err != nil {
-		return err
-	}
-	disk, err := acmeos.CreateImage(s.Machine.Disk, image.Size)
+	disk, err := acmeos.CreateImage(name, image.Size)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = partition.WriteImage(disk, image, partition.WriteOptions{TargetIsZero: true})
-	return errors.Join(err, disk.Close())
+	return image, errors.Join(err, disk.Close())
 }
 
 // partitionTable is the GPT of the disk, which the firmware measures.

@@ -5,7 +5,6 @@ package e2e
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,11 +15,9 @@ import (
 	"unicode/utf16"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/varstore"
 	"github.com/osmith-dev/osmith/partition"
-	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
@@ -31,70 +28,50 @@ type Attempt struct {
 	Options []byte
 }
 
-// attemptsSeed is for what has to be some number, and the same each time.
-var attemptsSeed = osmith.MustParseGUID("6f736d69-7468-4669-8c6d-776172650001")
+// attemptsSeed and attemptsTime are for what has to be some number, and the same each time.
+var (
+	attemptsSeed = [16]byte{'a', 't', 't', 'e', 'm', 'p', 't', 's'}
+	attemptsTime = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+)
 
-// Attempts makes a machine that tries programs one after the other, whether they start or not, with these Secure Boot variables: its disk has the
-// files, its variables a boot entry for each attempt. The programs return an error when they run. Machine.Vars is the store to begin with.
-func (m *Machine) Attempts(v osmith.FirmwareVariables, files []osmith.ESPFile, attempts []Attempt) error {
-	if err := os.MkdirAll(m.Dir, 0o755); err != nil {
-		return err
-	}
-	image, err := planESP(files)
-	if err != nil {
-		return err
-	}
+// Attempts makes a machine that tries programs one after the other, whether they start or not, with these Secure Boot variables, and others: its disk has the
+// files, its variables a boot entry for each attempt. The programs return an error when they run.
+func (m *Machine) Attempts(v osmith.FirmwareVariables, files []osmith.ESPFile, attempts []Attempt, more ...varstore.Variable) error {
 	m.Disk, m.BootVariables = filepath.Join(m.Dir, "attempts.img"), true
-	disk, err := acmeos.CreateImage(m.Disk, image.Size)
+	image, err := writeESP(m.Disk, files, attemptsSeed, attemptsTime)
 	if err != nil {
 		return err
 	}
-	err = partition.WriteImage(disk, image, partition.WriteOptions{TargetIsZero: true})
-	if err := errors.Join(err, disk.Close()); err != nil {
-		return err
+	var order []byte
+	entry := func(name string, data []byte) {
+		const attributes = 0x07 // non-volatile, in boot services and at runtime
+		more = append(more, varstore.Variable{Name: name, Vendor: efi.GlobalVariable, Attributes: attributes, Data: data})
 	}
-	blank, err := os.ReadFile(or(m.Vars, hostVars))
+	for i, a := range attempts {
+		entry(fmt.Sprintf("Boot%04X", i+1), loadOption(i, a, image.Table.Partitions[0]))
+		order = binary.LittleEndian.AppendUint16(order, uint16(i+1))
+	}
+	entry("BootOrder", order)
+	return m.SetVariables(v, more...)
+}
+
+// SetVariables gives a machine that has not been booted these Secure Boot variables, and others beside them. Machine.Vars is the store to begin with.
+func (m *Machine) SetVariables(v osmith.FirmwareVariables, more ...varstore.Variable) error {
+	store, err := os.ReadFile(or(m.Vars, hostVars))
 	if err != nil {
 		return err
 	}
-	store, err := secureboot.WriteStore(blank, v, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-	if err != nil {
+	if store, err = secureboot.WriteStore(store, v, attemptsTime); err != nil {
 		return err
 	}
 	s, err := varstore.Parse(store)
 	if err != nil {
 		return err
 	}
-	all := append(slices.Clone(s.Variables), m.Private...)
-	var order []byte
-	const attributes = 0x07 // non-volatile, in boot services and at runtime
-	for i, a := range attempts {
-		option := loadOption(i, a, image.Table.Partitions[0])
-		all = append(all, varstore.Variable{Name: fmt.Sprintf("Boot%04X", i+1), Vendor: efi.GlobalVariable, Attributes: attributes, Data: option})
-		order = binary.LittleEndian.AppendUint16(order, uint16(i+1))
-	}
-	all = append(all, varstore.Variable{Name: "BootOrder", Vendor: efi.GlobalVariable, Attributes: attributes, Data: order})
-	if store, err = s.Replace(all); err != nil {
+	if store, err = s.Replace(append(slices.Clone(s.Variables), more...)); err != nil {
 		return err
 	}
 	return os.WriteFile(m.varsFile(), store, 0o600)
-}
-
-// planESP is a disk with nothing but an ESP of these files.
-func planESP(files []osmith.ESPFile) (*partition.Image, error) {
-	options := fat.BuildOptions{Kind: 32, Label: "ESP", Time: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
-	need, err := fat.MinSize(files, options)
-	if err != nil {
-		return nil, err
-	}
-	options.Size = (need>>20 + 2) << 20
-	esp, err := fat.Plan(files, options)
-	if err != nil {
-		return nil, err
-	}
-	return partition.Plan(partition.Layout{DiskID: partition.SeedDiskID(attemptsSeed), Partitions: []partition.Spec{
-		{Type: partition.ESP, ID: partition.SeedPartitionID(attemptsSeed, partition.ESP, 0), Name: "esp", Content: esp},
-	}})
 }
 
 // loadOption is EFI_LOAD_OPTION (UEFI Specification 2.10, section 3.1.3) with the short form of a path: hard drive and file.

@@ -198,15 +198,11 @@ func TestFirmwareUpdates(t *testing.T) {
 		db, err := secureboot.AppendSignatureLists(nil, secureboot.CertificateList(osmith.GUID{}, s.Builder.Keys.SecureBoot.DB.Cert))
 		require.NoError(t, err)
 		v := osmith.FirmwareVariables{SecureBoot: []byte{1}, SetupMode: []byte{0}, PK: u.PK, KEK: u.KEK, DB: append(db, u.DB...)}
-		blank, err := os.ReadFile(or(s.Machine.Vars, hostVars))
+		require.NoError(t, s.Machine.SetVariables(v))
+		store, err := os.ReadFile(s.Machine.varsFile())
 		require.NoError(t, err)
-		at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-		store, err := secureboot.WriteStore(blank, v, at)
+		v, err = secureboot.ParseStore(store) // with times
 		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(s.Machine.varsFile(), store, 0o600))
-		if v, err = secureboot.ParseStore(store); err != nil {
-			t.Fatal(err)
-		}
 		b := boot(t, s.Machine, "firmware-updates-"+string(row), Reported)
 		require.Len(t, b.Report.Writes, len(u.Writes))
 		now := variableSums(v)
@@ -283,15 +279,17 @@ func TestShim(t *testing.T) {
 		SecureBoot: []byte{1}, SetupMode: []byte{0}, PK: root, KEK: root, DB: db, DBX: g.DBX, MokList: g.MokList, MokListX: g.MokListX, SbatLevel: []byte(g.Level),
 		SbatPolicy: []byte{}, MokSBState: []byte{}, MokDBState: []byte{}, MokPolicy: []byte{}, MokListTrustedRT: []byte{},
 	}
+	only := regexp.MustCompile(*askOnly)
 	var ask []firmwaregrid.Case
 	for i, c := range g.Cases {
-		if *askOnly != "" && regexp.MustCompile(*askOnly).MatchString(c.Name) || *askOnly == "" && (os.Getenv("OSMITH_LONG") == "1" || i%(len(g.Cases)/perShimBoot+1) == 0) {
+		sampled := *askOnly != "" || os.Getenv("OSMITH_LONG") == "1" || i%(len(g.Cases)/perShimBoot+1) == 0
+		if sampled && only.MatchString(c.Name) {
 			ask = append(ask, c)
 		}
 	}
 	recorded, err := g.Answers()
 	require.NoError(t, err)
-	text := "state " + g.State() + " -\n"
+	text := "state " + g.State() + "\n"
 	open := 0
 	for cases := range slices.Chunk(ask, perShimBoot) {
 		m := &Machine{
@@ -336,10 +334,11 @@ func throughShim(t *testing.T, m *Machine, shim []byte, v osmith.FirmwareVariabl
 		files = append(files, osmith.ESPFile{Path: path, Content: bytes.NewReader(c.Image)})
 		attempts = append(attempts, Attempt{Name: c.Name, Path: dir + "shimx64.efi", Options: ucs2(`\` + strings.ReplaceAll(path, "/", `\`))})
 	}
+	var private []varstore.Variable
 	for name, data := range map[string][]byte{"MokList": v.MokList, "MokListX": v.MokListX, "SbatLevel": v.SbatLevel} {
-		m.Private = append(m.Private, varstore.Variable{Name: name, Vendor: efi.ShimLock, Attributes: 3, Data: data})
+		private = append(private, varstore.Variable{Name: name, Vendor: efi.ShimLock, Attributes: 3, Data: data})
 	}
-	require.NoError(t, m.Attempts(v, files, attempts))
+	require.NoError(t, m.Attempts(v, files, attempts, private...))
 	return boot(t, m, "shim-"+strings.TrimPrefix(cases[0].Name, "shim-"), Stopped).Outcomes(attempts)
 }
 

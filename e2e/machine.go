@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/osmith-dev/osmith/e2e/report"
-	"github.com/osmith-dev/osmith/internal/varstore"
 )
 
 // Firmware of the host's package ovmf.
@@ -49,8 +48,6 @@ type Machine struct {
 
 	// BootVariables boots what BootOrder says, in that order, and only then the disk by itself.
 	BootVariables bool
-	// Private are variables that [Machine.Attempts] puts beside those of Secure Boot.
-	Private []varstore.Variable
 
 	// Kernel boots a kernel directly from the host's files instead of the disk.
 	Kernel, Initrd, Cmdline string

@@ -32,20 +32,10 @@ func appendVariable(r *report.Report, file string) error {
 		if err != nil {
 			return err
 		}
-		variable := path.Join(efivars, name+"-"+securityVendor)
-		if err := mutable(variable); err != nil {
-			return err
-		}
-		// The kernel wants attributes and data in one write.
-		f, err := os.OpenFile(variable, os.O_WRONLY|os.O_CREATE, 0o644)
-		if err != nil {
-			return err
-		}
-		if _, err := f.Write(append([]byte{appendAuthenticated, 0, 0, 0}, auth...)); err != nil {
-			f.Close()
+		if err := writeVariable(name, append([]byte{appendAuthenticated, 0, 0, 0}, auth...)); err != nil {
 			return fmt.Errorf("append %d bytes to %s: %w", len(auth), name, err)
 		}
-		return f.Close()
+		return nil
 	})
 }
 
@@ -95,12 +85,9 @@ func writeVariables(r *report.Report, dir string) error {
 	})
 }
 
+// writeVariable hands attributes and data to the firmware.
 func writeVariable(name string, data []byte) error {
-	vendor := securityVendor
-	if name == "PK" || name == "KEK" {
-		vendor = globalVendor
-	}
-	variable := path.Join(efivars, name+"-"+vendor)
+	variable := keyVariable(name)
 	if err := mutable(variable); err != nil {
 		return err
 	}
@@ -112,15 +99,19 @@ func writeVariable(name string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
+// keyVariable is the file of a variable of Secure Boot.
+func keyVariable(name string) string {
+	if strings.HasPrefix(name, "db") {
+		return path.Join(efivars, name+"-"+securityVendor)
+	}
+	return path.Join(efivars, name+"-"+globalVendor)
+}
+
 // keyVariables are the digests of the variables of Secure Boot that exist.
 func keyVariables() (map[string]string, error) {
 	out := map[string]string{}
 	for _, name := range []string{"SecureBoot", "SetupMode", "PK", "KEK", "db", "dbx", "dbt", "dbr"} {
-		vendor := securityVendor
-		if !strings.HasPrefix(name, "db") {
-			vendor = globalVendor
-		}
-		b, err := os.ReadFile(path.Join(efivars, name+"-"+vendor))
+		b, err := os.ReadFile(keyVariable(name))
 		switch {
 		case os.IsNotExist(err) || err == nil && len(b) == 0, errors.Is(err, unix.EIO): // efivarfs keeps a file for a write that failed
 			continue

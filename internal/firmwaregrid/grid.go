@@ -1,13 +1,9 @@
 package firmwaregrid
 
 import (
-	"bufio"
 	"crypto/sha256"
-	_ "embed"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
-	"strings"
 	"sync"
 )
 
@@ -64,60 +60,6 @@ func (g *Grid) Select(keep func(i int, name string) bool) *Grid {
 		}
 	}
 	return grid(g.Root, cases)
-}
-
-// An Answer is what a build of firmware did.
-type Answer bool
-
-// The answers.
-const (
-	Ran     Answer = true
-	Refused Answer = false
-)
-
-func (a Answer) String() string {
-	if a {
-		return "ran"
-	}
-	return "refused"
-}
-
-// Builds are the builds of firmware that were asked, in the order of the columns of testdata/answers.txt.
-var Builds = []string{"edk2-2026.08", "edk2-2022.11"}
-
-//go:embed testdata/answers.txt
-var recorded string
-
-// Answers are the recorded ones: of each build, by name. An answer to a question that has changed since is not there.
-func (g *Grid) Answers() (map[string]map[string]Answer, error) {
-	out := map[string]map[string]Answer{}
-	for _, b := range Builds {
-		out[b] = map[string]Answer{}
-	}
-	digests := map[string]string{}
-	for _, c := range g.Cases {
-		digests[c.Name] = c.Digest()
-	}
-	for s := bufio.NewScanner(strings.NewReader(recorded)); s.Scan(); {
-		f := strings.Fields(s.Text())
-		if len(f) != 2+len(Builds) {
-			return nil, fmt.Errorf("answers.txt: %q has %d columns, want %d", s.Text(), len(f), 2+len(Builds))
-		}
-		if digests[f[0]] != f[1] {
-			continue
-		}
-		for i, b := range Builds {
-			switch f[2+i] {
-			case "ran":
-				out[b][f[0]] = Ran
-			case "refused":
-				out[b][f[0]] = Refused
-			default:
-				return nil, fmt.Errorf("answers.txt: %q is no answer", f[2+i])
-			}
-		}
-	}
-	return out, nil
 }
 
 // Digest names the bytes of the question: the image, and what is in db and dbx for it.

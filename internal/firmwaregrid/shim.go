@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/sha256"
-	_ "embed"
 	"encoding/hex"
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -202,9 +200,6 @@ const shimMessages = ` no-attributes no-signing-time no-content-type content-typ
  certificate-malformed-carried bytes-behind-the-message zeros-behind-the-message image-data-of-2.1.21 content-as-octets digest-of-another-image revision-1 type-guid type-pkcs1
  entry-empty-first entry-of-short-message-first zeros-behind-the-entries entry-too-long digest-of-indirect-data-differs `
 
-//go:embed testdata/shim.txt
-var recordedShim string
-
 // State names the variables of the machine.
 func (g *ShimGrid) State() string {
 	h := sha256.New()
@@ -213,25 +208,4 @@ func (g *ShimGrid) State() string {
 		h.Write(sum[:])
 	}
 	return hex.EncodeToString(h.Sum(nil)[:12])
-}
-
-// Answers are the recorded ones, by name. There are none if the variables have changed since, nor one about an image that has.
-func (g *ShimGrid) Answers() (map[string]Answer, error) {
-	out, digests := map[string]Answer{}, map[string]string{}
-	for _, c := range g.Cases {
-		digests[c.Name] = c.Digest()
-	}
-	for line := range strings.Lines(recordedShim) {
-		f := strings.Fields(line)
-		if len(f) != 3 || f[2] != "ran" && f[2] != "refused" && f[0] != "state" {
-			return nil, fmt.Errorf("shim.txt: %q: want name, digest and what shim did", line)
-		}
-		if f[0] == "state" && f[1] != g.State() {
-			return nil, nil
-		}
-		if digests[f[0]] == f[1] {
-			out[f[0]] = f[2] == "ran"
-		}
-	}
-	return out, nil
 }

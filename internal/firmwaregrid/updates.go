@@ -3,12 +3,9 @@ package firmwaregrid
 import (
 	"crypto"
 	"crypto/sha256"
-	_ "embed"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"slices"
-	"strings"
 )
 
 // A Write is one SetVariable of a key variable.
@@ -275,30 +272,4 @@ func (u *Updates) Digest(i int) string {
 		h.Write(sum[:])
 	}
 	return hex.EncodeToString(h.Sum(nil)[:12])
-}
-
-//go:embed testdata/updates.txt
-var recordedUpdates string
-
-// Answers are the recorded ones, of each build in the order of the writes. They end at the first write that has changed since.
-func (u *Updates) Answers() (map[string][]Answer, error) {
-	out := map[string][]Answer{}
-	i := 0
-	for line := range strings.Lines(recordedUpdates) {
-		f := strings.Fields(line)
-		if len(f) != 2+len(Builds) {
-			return nil, fmt.Errorf("updates.txt: %q has %d columns, want %d", line, len(f), 2+len(Builds))
-		}
-		if i == len(u.Writes) || f[1] != u.Digest(i) {
-			break
-		}
-		for k, b := range Builds {
-			if f[2+k] != "taken" && f[2+k] != "refused" {
-				return nil, fmt.Errorf("updates.txt: %q is no answer", f[2+k])
-			}
-			out[b] = append(out[b], f[2+k] == "taken")
-		}
-		i++
-	}
-	return out, nil
 }
