@@ -32,7 +32,26 @@ const (
 // firmwareRow is one kind of firmware, or one build of it.
 type firmwareRow struct {
 	name  Firmware
-	judge func(osmith.FirmwareVariables, Image) Verdict
+	judge func(keyLists, Image) Verdict
+}
+
+// keyLists are the lists that images are held against.
+type keyLists struct {
+	db, dbx   []SignatureList
+	hasDBX    bool
+	malformed error // of one of them, which it names
+}
+
+func parseKeyLists(v osmith.FirmwareVariables) (l keyLists) {
+	var err error
+	if l.db, err = parseLists(v.DB); err != nil {
+		return keyLists{malformed: fmt.Errorf("db cannot be parsed: %w", err)}
+	}
+	if l.dbx, err = parseLists(v.DBX); err != nil {
+		return keyLists{malformed: fmt.Errorf("dbx cannot be parsed: %w", err)}
+	}
+	l.hasDBX = len(v.DBX) > 0
+	return l
 }
 
 var firmwareRows = []firmwareRow{
@@ -56,10 +75,10 @@ func evaluateRows(v osmith.FirmwareVariables, im Image, named Firmware) Verdict 
 	if named == "" {
 		named = firmwareRows[0].name
 	}
-	chosen := -1
+	chosen, lists := -1, parseKeyLists(v)
 	all := make([]Verdict, len(firmwareRows))
 	for i, row := range firmwareRows {
-		all[i] = row.judge(v, im)
+		all[i] = row.judge(lists, im)
 		if row.name == named || named == FirmwareAny && (chosen < 0 || stricter(all[i], all[chosen])) {
 			chosen = i
 		}

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
@@ -20,17 +19,16 @@ type edk2Row struct {
 }
 
 func (r edk2Row) row() firmwareRow {
-	return firmwareRow{r.name, func(v osmith.FirmwareVariables, im Image) Verdict {
-		return (&handler{row: r, image: im}).judge(v)
+	return firmwareRow{r.name, func(l keyLists, im Image) Verdict {
+		return (&handler{row: r, image: im, keyLists: l}).judge()
 	}}
 }
 
 // handler is DxeImageVerificationHandler for one image.
 type handler struct {
-	row     edk2Row
-	image   Image
-	db, dbx []SignatureList
-	hasDBX  bool
+	row   edk2Row
+	image Image
+	keyLists
 
 	accepted *Verdict
 	why      string   // why signatures did not lead to db
@@ -41,15 +39,10 @@ type handler struct {
 	warnings []string
 }
 
-func (h *handler) judge(v osmith.FirmwareVariables) Verdict {
-	var err error
-	if h.db, err = parseLists(v.DB); err != nil {
-		return refuse(RuleVariableMalformed, "db cannot be parsed: %v", err)
+func (h *handler) judge() Verdict {
+	if h.malformed != nil {
+		return refuse(RuleVariableMalformed, "%v", h.malformed)
 	}
-	if h.dbx, err = parseLists(v.DBX); err != nil {
-		return refuse(RuleVariableMalformed, "dbx cannot be parsed: %v", err)
-	}
-	h.hasDBX = len(v.DBX) > 0
 	table := h.image.table()
 	if len(table) == 0 {
 		return h.unsigned()
@@ -180,14 +173,10 @@ func (h *handler) signed(table []byte) (r *Verdict) {
 		return r == nil
 	})
 	if r == nil && end != len(table) {
-		return h.brokenTable(end)
+		broken := refuse(RuleTableMalformed, "the certificate table cannot be read to its end: entry at byte %d of %d", end, len(table))
+		return &broken
 	}
 	return r
-}
-
-func (h *handler) brokenTable(pos int) *Verdict {
-	r := refuse(RuleTableMalformed, "the certificate table cannot be read to its end: entry at byte %d of %d", pos, len(h.image.table()))
-	return &r
 }
 
 // signature judges one signature. The result ends the matter; nil leaves it to the others.

@@ -35,25 +35,21 @@ type ubootRow struct {
 }
 
 func (r ubootRow) row() firmwareRow {
-	return firmwareRow{r.name, func(v osmith.FirmwareVariables, im Image) Verdict {
-		return (&ubootJudge{ubootRow: r, image: im}).judge(v)
+	return firmwareRow{r.name, func(l keyLists, im Image) Verdict {
+		return (&ubootJudge{ubootRow: r, image: im, keyLists: l}).judge()
 	}}
 }
 
 // ubootJudge judges one image.
 type ubootJudge struct {
 	ubootRow
-	image   Image
-	db, dbx []SignatureList
+	image Image
+	keyLists
 }
 
-func (j *ubootJudge) judge(v osmith.FirmwareVariables) Verdict {
-	var err error
-	if j.db, err = parseLists(v.DB); err != nil {
-		return unknown(RuleNotModelled, "db cannot be parsed: %v", err)
-	}
-	if j.dbx, err = parseLists(v.DBX); err != nil {
-		return unknown(RuleNotModelled, "dbx cannot be parsed: %v", err)
+func (j *ubootJudge) judge() Verdict {
+	if j.malformed != nil {
+		return unknown(RuleNotModelled, "%v", j.malformed)
 	}
 	if r := j.lists(); r != nil {
 		return *r

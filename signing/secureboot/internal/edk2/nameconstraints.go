@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // nameConstraints are the subtrees of an authority's extension (RFC 5280, section 4.2.1.10).
@@ -112,16 +113,15 @@ func parseSubtree(b []byte) (s subtree, err error) {
 
 // checkNames is check_name_constraints of OpenSSL for one certificate below an authority. leaf is said of the signer's.
 func (n *nameConstraints) checkNames(c *Certificate, leaf bool) error {
-	// Sets of one attribute each make a name; a base is one of which the name begins with.
+	// A name is in the subtree of a base that it begins with.
 	if len(c.subject) > 0 {
-		for _, s := range n.permitted {
-			if s.tag == tagDirectoryName && s.bounds {
-				return errors.New("name constraints with a minimum or maximum")
-			}
-		}
 		permitted, some := false, false
 		for _, s := range n.permitted {
-			if s.tag == tagDirectoryName {
+			switch {
+			case s.tag != tagDirectoryName:
+			case s.bounds:
+				return errors.New("name constraints with a minimum or maximum")
+			default:
 				some = true
 				permitted = permitted || bytes.HasPrefix(c.subject, s.directory)
 			}
@@ -139,7 +139,7 @@ func (n *nameConstraints) checkNames(c *Certificate, leaf bool) error {
 			}
 		}
 	}
-	for _, s := range append(n.permitted[:len(n.permitted):len(n.permitted)], n.excluded...) {
+	for _, s := range slices.Concat(n.permitted, n.excluded) {
 		for _, name := range c.alternative {
 			if name[0] == s.tag {
 				return unknown("name constraints for a name of subjectAltName")
