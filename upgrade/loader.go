@@ -105,9 +105,9 @@ func (e *LoaderUnknownError) Error() string {
 
 // judgeChoice asks whether the loader will choose the new entry.
 func (p *Plan) judgeChoice(j *Verdict) {
-	switch c, err := p.chosenWith(p.Entry); {
-	case err != nil:
-		j.fail(err)
+	switch c := p.choice; {
+	case p.choiceErr != nil:
+		j.fail(p.choiceErr)
 	case c.entry == nil:
 		j.fail(fmt.Errorf("the loader will boot nothing: %s", c.why))
 	case c.entry.Path == p.Entry && c.entry.Profile != 0:
@@ -131,10 +131,10 @@ func (p *Plan) judgeLoader(j *Verdict) {
 		j.warn("the boot loader on the ESP is not a systemd-boot of a release that is known (%v): whether it counts tries is unknown", rules.err)
 		return
 	}
-	c, err := p.chosenWith(p.Entry)
-	if err != nil {
+	if p.choiceErr != nil {
 		return // judgeChoice says so
 	}
+	c := p.choice
 	own, err := bootloader.FindRelease(rules.version, p.machine.AssumeLoader)
 	n, versionErr := rules.version.Release()
 	switch {

@@ -55,8 +55,11 @@ type Plan struct {
 	unified  *unified // the release's UKI
 	tries    int
 	obsolete []espFile // entries and staged files to remove first
-	leftover leftover  // of an interrupted upgrade on the ESP
-	applied  bool
+
+	choice    choice // of the loader once the new entry is there
+	choiceErr error
+	leftover  leftover // of an interrupted upgrade on the ESP
+	applied   bool
 }
 
 // NewPlan looks at the disk and the release and works out the upgrade. It reads both, the root file system once, and
@@ -102,6 +105,7 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	p.leftover = p.state.tryRepair()
 	p.steps()
 	p.unified = m.examineUKI(p.Entry, p.identity.file, r.UKI)
+	p.choice, p.choiceErr = p.chosenWith(p.Entry)
 	p.Verdicts = []Verdict{p.judgeFits(), p.judgeBoots(ctx), m.judgeUnlocks(p.unified), p.judgeReturns()}
 	if err := ctx.Err(); err != nil {
 		return nil, err
