@@ -156,3 +156,14 @@ func ExampleFindRelease() {
 	// 257.13 booted reboots after a refused image: false <nil>
 	// 257.13 260 <nil>
 }
+
+func ExampleReleases() {
+	for _, r := range bootloader.Releases() {
+		if r.Evidence == bootloader.EvidenceBooted {
+			fmt.Println(r.Version(), "reboots after a refused image:", r.RebootOnError)
+		}
+	}
+	// Output:
+	// 257.13 reboots after a refused image: false
+	// 262 reboots after a refused image: true
+}

@@ -84,3 +84,47 @@ func ExampleRule_Remedy() {
 	// secure-boot-off
 	// switch Secure Boot on in the setup menu of the firmware: while it is off, any image runs
 }
+
+// What a published update asks of Windows' boot managers, and for which variable it was signed.
+func ExampleSVNs() {
+	update, err := os.ReadFile("testdata/microsoft/DBXUpdateSVN.bin")
+	if err != nil {
+		panic(err)
+	}
+	auth, err := secureboot.ParseAuth(update)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(auth.SignedFor())
+	lists, err := secureboot.ParseSignatureLists(auth.Payload)
+	if err != nil {
+		panic(err)
+	}
+	for _, v := range secureboot.SVNs(lists) {
+		fmt.Println(v)
+	}
+	_, digest := secureboot.ParseSVN(secureboot.TypeSHA256, secureboot.SHA256List(secureboot.SVNOwner, [32]byte{}).Signatures[0])
+	fmt.Println(digest)
+	// Output:
+	// dbx true true
+	// bootmgfw.efi 9.0
+	// cdboot.efi 3.0
+	// wdsmgfw.efi 3.0
+	// false
+}
+
+// The order of entries and lists does not matter; what a list has more does.
+func ExampleSameContent() {
+	list := func(digests ...[32]byte) []byte {
+		b, err := secureboot.AppendSignatureLists(nil, secureboot.SHA256List(secureboot.MicrosoftOwner, digests...))
+		if err != nil {
+			panic(err)
+		}
+		return b
+	}
+	fmt.Println(secureboot.SameContent(list([32]byte{1}, [32]byte{2}), append(list([32]byte{2}), list([32]byte{1})...)))
+	fmt.Println(secureboot.SameContent(list([32]byte{1}), list([32]byte{1}, [32]byte{2})))
+	// Output:
+	// true <nil>
+	// false <nil>
+}
