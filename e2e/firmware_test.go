@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto"
 	"crypto/sha256"
 	"encoding/binary"
@@ -12,7 +11,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -135,7 +133,8 @@ func askImages(t *testing.T, name string, g *firmwaregrid.Grid) map[string]map[s
 	}
 	const data = "../signing/secureboot/testdata"
 	for store, patterns := range secureBootCases {
-		s := compressedStore(t, filepath.Join(data, store))
+		s, err := secureboot.ParseStore(testtools.Gunzip(t, filepath.Join(data, store)))
+		require.NoError(t, err)
 		v.DB, v.DBX = append(v.DB, s.DB...), append(v.DBX, s.DBX...)
 		for _, pattern := range patterns {
 			found, err := filepath.Glob(filepath.Join(data, pattern))
@@ -352,17 +351,4 @@ func variableSums(v osmith.FirmwareVariables) map[string]string {
 		}
 	}
 	return out
-}
-
-func compressedStore(t testing.TB, name string) osmith.FirmwareVariables {
-	f, err := os.Open(name)
-	require.NoError(t, err)
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	require.NoError(t, err)
-	b, err := io.ReadAll(z)
-	require.NoError(t, err)
-	v, err := secureboot.ParseStore(b)
-	require.NoError(t, err)
-	return v
 }

@@ -3,9 +3,7 @@ package secureboot_test
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -22,21 +21,9 @@ import (
 // store reads the variables of a machine from a store that is compressed.
 func store(t testing.TB, name string) osmith.FirmwareVariables {
 	t.Helper()
-	v, err := secureboot.ParseStore(gunzip(t, name))
+	v, err := secureboot.ParseStore(testtools.Gunzip(t, name))
 	require.NoError(t, err)
 	return v
-}
-
-func gunzip(t testing.TB, name string) []byte {
-	t.Helper()
-	f, err := os.Open(name)
-	require.NoError(t, err)
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	require.NoError(t, err)
-	b, err := io.ReadAll(z)
-	require.NoError(t, err)
-	return b
 }
 
 func readImage(t testing.TB, name string) secureboot.Image {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/internal/varstore"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -64,7 +65,7 @@ func TestReadShimVariables(t *testing.T) {
 
 // What is known of shim from a variable store.
 func TestParseStoreShim(t *testing.T) {
-	store := gunzip(t, filepath.Join("testdata", "firmware", "VARS.fd.gz"))
+	store := testtools.Gunzip(t, filepath.Join("testdata", "firmware", "VARS.fd.gz"))
 	v, err := secureboot.ParseStore(store)
 	require.NoError(t, err)
 	for _, none := range [][]byte{v.SbatLevel, v.SbatPolicy, v.MokList, v.MokListX, v.MokSBState, v.MokDBState, v.MokPolicy} {
