@@ -21,12 +21,15 @@ type Measurement struct {
 // PCR 7. They are without the four bytes of attributes that efivarfs puts in front. A variable that does not exist is nil,
 // and is not the same as one that is empty.
 //
+// SecureBoot and SetupMode are different: nil means that nothing is known, and firmware that has no such variable, as it cannot verify anything, has it empty
+// and not nil.
+//
 // Of the variables of shim (vendor 605dab50-e046-4300-abb6-3dd810dd8b23), which are those from SbatLevel on, nil means that nothing is known. One that is known not
 // to exist is empty and not nil, as no variable can be. Most of them are for boot services only: a variable store has them, an operating system sees the
 // copies that shim makes at each start, with RT in their names.
 type FirmwareVariables struct {
-	SecureBoot []byte // one byte: 1 when firmware verifies what it starts
-	SetupMode  []byte // one byte: 1 when there is no PK
+	SecureBoot []byte // one byte: 1 when firmware verifies what it starts; empty: there is no such variable; nil: not known
+	SetupMode  []byte // one byte: 1 when there is no PK; empty: there is no such variable; nil: not known
 	PK, KEK    []byte // EFI signature lists, as all of the next
 	DB, DBX    []byte
 	DBT, DBR   []byte // time stamp and recovery databases, rare
@@ -47,6 +50,16 @@ type FirmwareVariables struct {
 	// Times are when PK, KEK, db, dbx, dbt and dbr, by these names, were last written, as far as that is known: firmware keeps the
 	// times and a variable store shows them, efivarfs does not. Firmware refuses an update that is not later.
 	Times map[string]time.Time
+}
+
+// ShimVariables are the contents that shim measures as it starts. Nil means that it is not known what shim will find; empty that there is no such variable, and
+// nothing is measured.
+type ShimVariables struct {
+	MokList, MokListX []byte // signature lists: what shim brings along, then those of the owner; never empty, as shim makes a list of nothing then
+	MokSBState        []byte // one byte
+	SbatLevel         []byte // text without NUL; never empty
+	MokListTrusted    []byte // one byte that is 1: there is no variable MokListTrusted; empty: there is one
+	MokPolicy         []byte // one byte
 }
 
 // Handover is what systemd-stub does behind the measurement of the sections: what it measures into PCRs 12 and 13, and what

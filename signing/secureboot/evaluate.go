@@ -76,7 +76,7 @@ type EvaluateOptions struct {
 // certificate in db, or the digest of the image in db, is enough; the first matching entry of db is the authority. Dates do not matter. A
 // certificate that dbx revokes from some time on counts as revoked, since time stamps are not read. Where dbx has a certificate to which some
 // path leads, the image is revoked, also if firmware would not find that path: then a warning says so. What cannot be
-// told is not allowed. Variables that cannot be parsed allow nothing; a SecureBoot that does not exist is off.
+// told is not allowed. Variables that cannot be parsed allow nothing; a SecureBoot that is known not to exist is off, and one that is nil is not known.
 //
 // The rows of U-Boot follow what it was seen to do with 194 images and 35 combinations of db and dbx, and say of everything that is not like these that
 // it cannot be told. It refuses an image whose signing time is outside of the validity of its signer's certificate, and every image while dbx has digests other
@@ -226,6 +226,8 @@ func unverified(v osmith.FirmwareVariables) (r Verdict, off bool) {
 		return refuse(RuleVariableMalformed, "%v", err), true
 	case setup:
 		return Verdict{Allowed: true, Rule: RuleSetupMode, Reason: "the machine is in Setup Mode and verifies nothing"}, true
+	case v.SecureBoot == nil:
+		return unknown(RuleSecureBootUnknown, "whether Secure Boot is on is not known: the variable SecureBoot is not given"), true
 	case !enforces:
 		return Verdict{Allowed: true, Rule: RuleSecureBootOff, Reason: "Secure Boot is off"}, true
 	}

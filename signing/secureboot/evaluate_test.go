@@ -149,7 +149,10 @@ func TestEvaluate(t *testing.T) {
 		want   bool
 		reason string
 	}{
-		{osmith.FirmwareVariables{}, true, "Secure Boot is off"},
+		{osmith.FirmwareVariables{}, false, "whether Secure Boot is on is not known"},
+		{osmith.FirmwareVariables{SetupMode: []byte{0}}, false, "whether Secure Boot is on is not known"},
+		{osmith.FirmwareVariables{SecureBoot: []byte{}}, true, "Secure Boot is off"},
+		{osmith.FirmwareVariables{SecureBoot: []byte{0}}, true, "Secure Boot is off"},
 		{osmith.FirmwareVariables{SetupMode: []byte{1}}, true, "Setup Mode"},
 		{osmith.FirmwareVariables{SetupMode: []byte{1}, SecureBoot: []byte{1}}, true, "Setup Mode"},
 		{osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: []byte{1}}, false, "db cannot be parsed"},

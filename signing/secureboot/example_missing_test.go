@@ -77,7 +77,7 @@ func ExampleApplyWith() {
 }
 
 func ExampleRule_Remedy() {
-	r := secureboot.Evaluate(osmith.FirmwareVariables{}, secureboot.Image{}, secureboot.EvaluateOptions{})
+	r := secureboot.Evaluate(osmith.FirmwareVariables{SecureBoot: []byte{0}}, secureboot.Image{}, secureboot.EvaluateOptions{})
 	fmt.Println(r.Rule)
 	fmt.Println(r.Rule.Remedy())
 	// Output:

@@ -39,6 +39,7 @@ const (
 	RuleSignatureMalformed     Rule = "signature-malformed"         // a signature cannot be read
 	RuleTableMalformed         Rule = "certificate-table-malformed" // the certificate table cannot be read to its end
 	RuleVariableMalformed      Rule = "variable-malformed"          // SecureBoot, SetupMode, db or dbx cannot be read
+	RuleSecureBootUnknown      Rule = "secure-boot-unknown"         // whether Secure Boot is on is not known
 )
 
 // Rules that say no: what U-Boot adds.
@@ -89,6 +90,7 @@ var ruleRemedies = map[Rule]string{
 	RuleSignaturePassedBy:      "sign the image again with SHA-256, by a tool that writes one SignedData of 256 to 65535 bytes",
 	RuleSignatureMalformed:     "take the signature that the reason names out of the image, and sign again",
 	RuleTableMalformed:         "take all signatures out of the image, and sign again: the size of the certificate table in its header does not fit its entries",
+	RuleSecureBootUnknown:      "read the variable SecureBoot from the machine; for firmware that has none, give it as empty and not nil",
 	RuleVariableMalformed:      "write the variable that the reason names anew, or read it again from the machine: a file of efivarfs begins with four bytes of attributes",
 
 	RuleSigningTime:     "sign the image with a signing time at which the signer's certificate is valid, or without one",

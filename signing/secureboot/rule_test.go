@@ -64,7 +64,8 @@ func TestRules(t *testing.T) {
 		text string // in the remedy
 	}{
 		{osmith.FirmwareVariables{SetupMode: []byte{1}}, im(), secureboot.EvaluateOptions{}, secureboot.RuleSetupMode, "enrol PK"},
-		{osmith.FirmwareVariables{}, im(), secureboot.EvaluateOptions{}, secureboot.RuleSecureBootOff, "switch Secure Boot on"},
+		{osmith.FirmwareVariables{SecureBoot: []byte{}}, im(), secureboot.EvaluateOptions{}, secureboot.RuleSecureBootOff, "switch Secure Boot on"},
+		{osmith.FirmwareVariables{}, im(), secureboot.EvaluateOptions{}, secureboot.RuleSecureBootUnknown, "read the variable SecureBoot"},
 		{osmith.FirmwareVariables{SecureBoot: []byte{7}}, im(), secureboot.EvaluateOptions{}, secureboot.RuleVariableMalformed, "attributes"},
 		{osmith.FirmwareVariables{SetupMode: []byte{7}}, im(), secureboot.EvaluateOptions{}, secureboot.RuleVariableMalformed, "attributes"},
 		{on([]byte{1}, nil), im(by(h.DB)), secureboot.EvaluateOptions{}, secureboot.RuleVariableMalformed, "write the variable"},
@@ -98,7 +99,8 @@ func TestRules(t *testing.T) {
 		got := secureboot.Evaluate(c.v, c.im, c.o)
 		require.Equal(t, c.rule, got.Rule, got.Reason)
 		require.Contains(t, got.Rule.Remedy(), c.text)
-		unknown := c.rule == secureboot.RuleNotModelled || c.rule == secureboot.RuleDigestNotGiven || c.rule == secureboot.RuleFirmwareUnknown
+		unknown := c.rule == secureboot.RuleNotModelled || c.rule == secureboot.RuleDigestNotGiven || c.rule == secureboot.RuleFirmwareUnknown ||
+			c.rule == secureboot.RuleSecureBootUnknown
 		require.Equal(t, unknown, got.Unknown, got.Reason)
 		require.Equal(t, unknown, strings.HasPrefix(got.Reason, "cannot be told: "), got.Reason)
 

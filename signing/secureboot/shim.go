@@ -258,6 +258,9 @@ func (s *Shim) level(v osmith.FirmwareVariables) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if v.SecureBoot == nil && !setup {
+		return nil, fmt.Errorf("%w: SecureBoot", ErrShimState)
+	}
 	if v.SbatPolicy == nil {
 		return nil, fmt.Errorf("%w: SbatPolicy", ErrShimState)
 	}
@@ -339,6 +342,21 @@ func (s *Shim) MokListRT(v osmith.FirmwareVariables) (lists []byte, err error) {
 func (s *Shim) MokListXRT(v osmith.FirmwareVariables) (lists []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	return copyOf("MokListX", s.VendorDBX, v.MokListX, v.MokListXRT)
+}
+
+// Measured returns what this shim measures of its variables as it starts (import_mok_state): nil where it cannot be told from v.
+// Shims 15.8 to 16.1 measure the same.
+func (s *Shim) Measured(v osmith.FirmwareVariables) osmith.ShimVariables {
+	known := func(b []byte, err error) []byte {
+		if err != nil {
+			return nil
+		}
+		return b
+	}
+	return osmith.ShimVariables{
+		MokList: known(s.MokListRT(v)), MokListX: known(s.MokListXRT(v)), SbatLevel: known(s.level(v)),
+		MokSBState: v.MokSBState, MokListTrusted: v.MokListTrustedRT, MokPolicy: v.MokPolicy,
+	}
 }
 
 // copyOf is mirror_one_mok_variable for a list.

@@ -98,3 +98,21 @@ func TestParseStoreShim(t *testing.T) {
 	require.Equal(t, []byte{8}, joined(v.MokList, v.MokListX, v.MokSBState, v.MokDBState, v.MokPolicy, v.SbatLevel, v.SbatPolicy))
 	require.Equal(t, []byte{}, v.MokListTrustedRT)
 }
+
+// What shim measures of its variables is what the shims of real boots measured; what cannot be told is nil.
+func TestShimMeasured(t *testing.T) {
+	w := newWorld(t)
+	got := w.s.Measured(w.v)
+	list, err := w.s.MokListRT(w.v)
+	require.NoError(t, err)
+	require.Equal(t, list, got.MokList)
+	require.NotEmpty(t, got.MokListX)
+	require.Equal(t, "sbat", string(got.SbatLevel[:4]))
+	require.Equal(t, [][]byte{{}, {}, {}}, [][]byte{got.MokSBState, got.MokListTrusted, got.MokPolicy})
+
+	require.Equal(t, osmith.ShimVariables{}, (&secureboot.Shim{}).Measured(osmith.FirmwareVariables{}))
+	w.v.SecureBoot = nil
+	require.Nil(t, w.s.Measured(w.v).SbatLevel)
+	w.v.SetupMode = []byte{1}
+	require.NotNil(t, w.s.Measured(w.v).SbatLevel, "the level is that of Secure Boot that is off")
+}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
@@ -111,7 +113,7 @@ func bit(set bool) []byte {
 
 // isSet reads the content of SecureBoot or SetupMode. A variable that does not exist is not set.
 func isSet(name string, content []byte) (bool, error) {
-	if content == nil {
+	if len(content) == 0 {
 		return false, nil
 	}
 	if len(content) != 1 || content[0] > 1 {
@@ -162,7 +164,9 @@ func (k variable) parse(b []byte) ([]byte, error) {
 	var err error
 	switch k.name {
 	case "SecureBoot", "SetupMode":
-		_, err = isSet(k.name, content)
+		if _, err = isSet(k.name, content); err == nil && len(content) == 0 {
+			err = bad(0, k.name, "no content, want one byte 00 or 01") // as no variable can be
+		}
 	default:
 		if k.vendor != efi.ShimLock { // what shim makes of its own is for [Evaluate]
 			_, err = parseLists(content)
@@ -180,23 +184,36 @@ func (k variable) parse(b []byte) ([]byte, error) {
 }
 
 // ReadVariables reads the Secure Boot state of a machine from /sys/firmware/efi/efivars, as os.DirFS has it, or from a whole copy of that
-// directory: the files PK-8be4df61-93ca-11d2-aa0d-00e098032b8c and so on. Only SecureBoot and SetupMode have to be there, so that a wrong
-// directory is not taken for a machine without Secure Boot; their absence is an [fs.ErrNotExist]. Times are not known to efivarfs.
+// directory: the files PK-8be4df61-93ca-11d2-aa0d-00e098032b8c and so on. Firmware without Secure Boot has no SecureBoot or SetupMode, which are
+// then empty. A directory with no variable at all, or that is another one, is an [fs.ErrNotExist]. Times are not known to efivarfs.
 //
 // Of shim's state there are the copies, which it makes at each start. Where it made MokListRT, no SbatPolicy, or no copy of MokSBState, MokDBState, MokPolicy or
 // MokListTrusted means that there is no such variable; where it did not, nothing is known of them. A list that shim had to split (MokListRT1,
 // MokListXRT1) is left out, the other one too.
 func ReadVariables(dir fs.FS) (v osmith.FirmwareVariables, err error) {
 	defer prefix.Add("secureboot", &err)
+	var missing []error // of the two that firmware with Secure Boot has
 	for _, k := range allVariables(&v) {
 		content, err := k.read(dir)
-		if errors.Is(err, fs.ErrNotExist) && k.name != "SecureBoot" && k.name != "SetupMode" {
+		if errors.Is(err, fs.ErrNotExist) {
+			if k.name == "SecureBoot" || k.name == "SetupMode" {
+				missing = append(missing, err)
+			}
 			continue
 		}
 		if err != nil {
 			return osmith.FirmwareVariables{}, err
 		}
 		*k.data = content
+	}
+	switch len(missing) {
+	case 1:
+		return osmith.FirmwareVariables{}, missing[0]
+	case 2:
+		if err := isEfivarfs(dir, missing[0]); err != nil {
+			return osmith.FirmwareVariables{}, err
+		}
+		v.SecureBoot, v.SetupMode = []byte{}, []byte{}
 	}
 	if v.MokListRT != nil {
 		for _, state := range []*[]byte{&v.SbatPolicy, &v.MokSBState, &v.MokDBState, &v.MokPolicy, &v.MokListTrustedRT} {
@@ -213,6 +230,22 @@ func ReadVariables(dir fs.FS) (v osmith.FirmwareVariables, err error) {
 		}
 	}
 	return v, nil
+}
+
+// isEfivarfs returns an error, which wraps missing, for a directory without any of the variables that all firmware has for its boot menu (UEFI Specification 2.10,
+// section 3.3): that directory is not the one of a machine's variables.
+func isEfivarfs(dir fs.FS, missing error) error {
+	entries, err := fs.ReadDir(dir, ".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), "-"+GlobalVariable.String())
+		if ok && slices.Contains([]string{"BootOrder", "BootCurrent", "BootOptionSupport", "Timeout", "PlatformLang", "OsIndicationsSupported"}, name) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w, and neither are those of the boot menu: want the directory of all variables, as /sys/firmware/efi/efivars", missing)
 }
 
 func (k variable) read(dir fs.FS) ([]byte, error) {

@@ -54,12 +54,27 @@ func TestReadVariables(t *testing.T) {
 	require.Equal(t, b["db"], v.DBT)
 	require.Nil(t, v.DBX)
 
+	// Firmware that cannot verify anything has neither variable; a directory that is not the one of the variables does not look like it.
+	dir = efivars(t)
+	delete(dir, "SecureBoot"+global)
+	delete(dir, "SetupMode"+global)
+	delete(dir, "BootOrder"+global)
+	_, err = secureboot.ReadVariables(dir)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "want the directory of all variables")
+	dir["BootOrder"+global] = &fstest.MapFile{Data: []byte{7, 0, 0, 0, 1, 0}}
+	v, err = secureboot.ReadVariables(dir)
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{{}, {}}, [][]byte{v.SecureBoot, v.SetupMode})
+	_, err = secureboot.ReadVariables(fstest.MapFS{})
+	require.ErrorIs(t, err, fs.ErrNotExist)
+
 	for name, c := range map[string]struct {
 		file string
 		data []byte // nil: absent
 		want string
 	}{
-		"wrong directory":             {"SecureBoot" + global, nil, "file does not exist"},
+		"SecureBoot missing":          {"SecureBoot" + global, nil, "file does not exist"},
 		"SetupMode missing":           {"SetupMode" + global, nil, "file does not exist"},
 		"SecureBoot without bytes":    {"SecureBoot" + global, []byte{6, 0, 0, 0}, "want one byte"},
 		"SecureBoot 2":                {"SecureBoot" + global, []byte{6, 0, 0, 0, 2}, "want one byte"},
