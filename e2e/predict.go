@@ -156,7 +156,9 @@ type PCRValues map[string]map[string]map[int][]string
 func PredictValues(b tpm.Boot) (PCRValues, error) {
 	out := PCRValues{}
 	for moment, phases := range map[string][]string{AsKernelStarted: nil, AfterEnterInitrd: {tpm.PhaseEnterInitrd}} {
-		b.Phases = phases
+		if b.Phases = phases; len(phases) > 0 {
+			b.Userspace = tpm.PhasesAlone() // the guest's initrd has no other of systemd's services
+		}
 		ways, err := tpm.PredictAll(b)
 		if err != nil {
 			return nil, err

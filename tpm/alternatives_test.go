@@ -16,7 +16,7 @@ func twoUKIs(t *testing.T) (a, b Boot) {
 	a = wholeBoot(t, bootVectors(t)[0], nil)
 	b = a
 	b.UKI.Digests = map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte("other"))}
-	b.Phases = []string{PhaseEnterInitrd}
+	b.Phases, b.Userspace = []string{PhaseEnterInitrd}, PhasesAlone()
 	return a, b
 }
 

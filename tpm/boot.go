@@ -106,7 +106,8 @@ type Boot struct {
 	// starts.
 	Phases []string
 
-	// Userspace is what systemd measures into other PCRs up to that moment; nil is nothing.
+	// Userspace is what systemd measures into other PCRs up to that moment. Nil: not known, and with Phases the PCRs that it measures into, 0 to 7, 9 and 12
+	// to 15, are not predicted; [PhasesAlone] is nothing.
 	Userspace *Userspace
 
 	// Stub is the version of the UKI's stub. One that is newer than all of [StubVersions] is a [*StubVersionError], unless
@@ -117,14 +118,6 @@ type Boot struct {
 	// LoaderVersion is the version of the loader, where that is another: UKIs of several releases live beside one loader.
 	// "": that of the stub. AssumeStub counts for it, too.
 	LoaderVersion osmith.Version
-}
-
-// Userspace is what systemd's services measure after the kernel has started, beside the phases.
-type Userspace struct {
-	Separator     bool     // "os-separator" of systemd 261, from the initrd, into PCRs 0 to 7, 9 and 12 to 14
-	NVPCRs        []string // the words that begin with "nvpcr-init:" (259), in their order, into PCR 9
-	NVSeparator   bool     // "nvpcr-separator" (262) behind them
-	IdentityWords []string // into PCR 15, in their order: see [MachineIDWord] and [FileSystem.Word]
 }
 
 // check refuses descriptions of boots that cannot be.
@@ -219,23 +212,6 @@ func (b *Boot) checkHandover(stub sdstub.Release) error {
 	return nil
 }
 
-func (b *Boot) checkUserspace() error {
-	if b.Userspace == nil {
-		return nil
-	}
-	for _, w := range b.Userspace.NVPCRs {
-		if !strings.HasPrefix(w, wordNVInit) {
-			return fmt.Errorf("%q: want nvpcr-init:NAME:INDEX:NAME of the index", escape(w))
-		}
-	}
-	for _, w := range b.Userspace.IdentityWords {
-		if w == "" {
-			return errors.New("an empty word for PCR 15")
-		}
-	}
-	return nil
-}
-
 // enforcing reports whether the firmware verifies what it starts.
 func (b *Boot) enforcing() bool { return b.Variables.SecureBoot[0] == 1 }
 
@@ -273,7 +249,7 @@ func (b *Boot) wants() []wanted {
 			out = append(out, wanted{"initrds: a digest", b.Handover.Initrd})
 		}
 	}
-	return out
+	return append(out, b.wantsOfUserspace()...)
 }
 
 type wanted struct {

@@ -80,7 +80,7 @@ func TestCompareCoverage(t *testing.T) {
 		require.NoError(t, err)
 		return l
 	}
-	whole, phases := predicted(nil), predicted(func(b *Boot) { b.Phases = []string{PhaseEnterInitrd} })
+	whole, phases := predicted(nil), predicted(func(b *Boot) { b.Phases, b.Userspace = []string{PhaseEnterInitrd}, PhasesAlone() })
 	noKernel := predicted(func(b *Boot) { b.Handover = nil })
 	with := func(l *Log, pcr int) *Log {
 		out := *l

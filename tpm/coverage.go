@@ -16,7 +16,7 @@ type Prediction int
 const (
 	PredictionNone     Prediction = iota // the log does not hold all events of the PCR
 	PredictionExact                      // it holds all events up to the moment that was asked for
-	PredictionBaseline                   // likewise, if the firmware does again what it did in the boot that was given
+	PredictionBaseline                   // likewise, if firmware and userspace do again what they did in the boot that was given
 	PredictionOneOf                      // it holds the events of one of several ways the boot may go: see [Alternatives]
 )
 
@@ -56,6 +56,7 @@ func (c Coverage) String() string {
 func (p *predictor) coverage() []Coverage {
 	out := make([]Coverage, 0, 16)
 	doubts := p.doubts()
+	p.userspaceDoubts(doubts)
 	for pcr := range 16 {
 		c := Coverage{PCR: pcr, Prediction: PredictionExact, Evidence: Evidence(p.stub.Evidence)}
 		switch {
@@ -70,6 +71,7 @@ func (p *predictor) coverage() []Coverage {
 		default:
 			p.coverRest(&c)
 		}
+		p.coverUserspace(&c)
 		if why := doubts[pcr]; why != "" && c.Prediction != PredictionNone {
 			c.not(why)
 		}
@@ -233,8 +235,5 @@ func (p *predictor) coverRest(c *Coverage) {
 		c.Note = "holds without shim"
 	case 15:
 		c.Note = "zero until userspace measures the machine ID and file systems"
-		if b.Userspace != nil && len(b.Userspace.IdentityWords) > 0 {
-			c.Note = "the words given"
-		}
 	}
 }

@@ -19,8 +19,8 @@ func TestComponents(t *testing.T) {
 	require.Equal(t, "@1", b.Handover.Passed)
 	b.Addons = []Application{{Path: `\x.addon.efi`, Digests: b.UKI.Digests}}
 	b.handOver(cmdlineEvent(osmith.HandoverAddonCmdline, "a"), archiveEvent(12, "Credentials initrd", b.UKI.Digests))
-	b.Userspace = &Userspace{Separator: true, NVPCRs: []string{"nvpcr-init:x:0x1d10200:00"}, NVSeparator: true,
-		IdentityWords: []string{"machine-id:0", FileSystem{Path: "/", Type: "erofs"}.Word(), "cryptsetup:x"}}
+	b.Userspace = &Userspace{Separator: MeasuredYes, NVPCRs: []string{"nvpcr-init:x:0x1d10200:00"}, NVSeparator: MeasuredYes,
+		Identity: []Word{{Text: "machine-id:0"}, {Text: FileSystem{Path: "/", Type: "erofs"}.Word()}, {Text: "cryptsetup:x", Digests: b.UKI.Digests}}}
 	b.Phases = []string{PhaseEnterInitrd}
 	zero := wholeBoot(t, vectors[3], firmware)
 	zero.Handover, zero.Sections = nil, vectors[3].first

@@ -28,7 +28,8 @@ import (
 //   - PCR 7 the Secure Boot variables, a separator and the authorities;
 //   - PCR 9 the command line and the initrds, as the kernel gets them;
 //   - PCR 11 the sections of the UKI, then the phases;
-//   - PCRs 12 and 13 what the loader passes to the stub, and the events of [Boot.Handover].
+//   - PCRs 12 and 13 what the loader passes to the stub, and the events of [Boot.Handover];
+//   - PCR 15, and the ends of PCRs 0 to 7, 9 and 12 to 14, what systemd's services measure: [Boot.Userspace].
 //
 // What is not known is not claimed: a PCR that another program measures into, of which the earlier boot or the variables have a sign, such as shim or GRUB, and one in which the
 // earlier boot's firmware did not do with its own parts what edk2 does.
@@ -68,6 +69,7 @@ type predictor struct {
 	gpt          []byte       // data of the event of the partition table that is given, nil for none
 	sections     []Event      // of the UKI
 	earlier      *earlierBoot // nil if no log of one is given
+	user         userspaceMoment
 	log          *Log
 }
 
@@ -86,6 +88,9 @@ func newPredictor(b Boot) (p *predictor, err error) {
 		return nil, err
 	}
 	if p.banks, err = b.banks(); err != nil {
+		return nil, err
+	}
+	if p.user, err = b.userspace(); err != nil {
 		return nil, err
 	}
 	if p.smbios, err = smbios.Parse(b.SMBIOS); err != nil {
@@ -387,53 +392,6 @@ func (p *predictor) exitBootServices() {
 	}
 	if p.earlier != nil {
 		p.log.Events = append(p.log.Events, p.earlier.late...)
-	}
-}
-
-// Words that userspace measures, and what others begin with.
-const (
-	wordSeparator   = "os-separator"
-	wordNVSeparator = "nvpcr-separator"
-	wordNVInit      = "nvpcr-init:"
-	wordMachineID   = "machine-id:"
-	wordFileSystem  = "file-system:"
-)
-
-// separatorPCRs are those that systemd 261 ends the firmware's part of, from the initrd.
-var separatorPCRs = []int{0, 1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14}
-
-// userspace is what systemd measures after the kernel has started.
-func (p *predictor) userspace() {
-	word := func(kind SubjectKind, pcr int, w string) {
-		p.data(Subject{Kind: kind, Name: w}, pcr, EventIPL, []byte(w))
-	}
-	u := p.boot.Userspace
-	if u == nil {
-		u = &Userspace{}
-	}
-	if u.Separator {
-		for _, pcr := range separatorPCRs {
-			word(SubjectSeparator, pcr, wordSeparator)
-		}
-	}
-	for _, phase := range p.boot.Phases {
-		word(SubjectPhase, PCRKernel, phase)
-	}
-	for _, w := range u.NVPCRs {
-		word(SubjectNVPCR, 9, w)
-	}
-	if u.NVSeparator {
-		word(SubjectSeparator, 9, wordNVSeparator)
-	}
-	for _, w := range u.IdentityWords {
-		kind := SubjectIdentity
-		switch {
-		case strings.HasPrefix(w, wordMachineID):
-			kind = SubjectMachineID
-		case strings.HasPrefix(w, wordFileSystem):
-			kind = SubjectFileSystem
-		}
-		word(kind, 15, w)
 	}
 }
 

@@ -133,7 +133,7 @@ func TestPredictInputErrors(t *testing.T) {
 		{"NUL", func(b *Boot) { b.Handover.Passed = "a\x00b" }, "holds a NUL"},
 		{"load options", func(b *Boot) { b.Handover.LoadOptions = []byte("text") }, "load options of 4 bytes: want UTF-16 with a NUL at the end"},
 		{"NvPCR", func(b *Boot) { b.Userspace = &Userspace{NVPCRs: []string{"x"}} }, "want nvpcr-init:"},
-		{"empty word", func(b *Boot) { b.Userspace = &Userspace{IdentityWords: []string{""}} }, "an empty word for PCR 15"},
+		{"empty word", func(b *Boot) { b.Userspace = &Userspace{Identity: []Word{{}}} }, "PCR 15: an empty word"},
 		{"GPT header", func(b *Boot) { b.GPT = &PartitionTable{} }, "GPT header of 0 bytes"},
 		{"GPT entries", func(b *Boot) { b.GPT = &PartitionTable{b.GPT.Header, make([]byte, 100)} }, "GPT entries: 100 bytes given"},
 		{"SMBIOS", func(b *Boot) { b.SMBIOS = []byte{1, 2, 3} }, "SMBIOS table at 0x0: no structure in 3 bytes"},
@@ -225,7 +225,7 @@ func TestUserspaceWords(t *testing.T) {
 	fs := FileSystem{Path: "/sysroot", Type: "erofs", UUID: "00000000-0000-0000-0000-000000000002"}
 	b := bootVectors(t)[0].boot
 	b.Phases = []string{PhaseEnterInitrd, PhaseLeaveInitrd, PhaseSysinit, PhaseReady}
-	b.Userspace = &Userspace{Separator: true, NVSeparator: true, IdentityWords: []string{id, fs.Word()}}
+	b.Userspace = &Userspace{Separator: MeasuredYes, NVSeparator: MeasuredYes, Identity: []Word{{Text: id}, {Text: fs.Word()}}}
 	for _, r := range u.Records {
 		if r.EventType == "nvpcr-init" {
 			b.Userspace.NVPCRs = append(b.Userspace.NVPCRs, r.Word)

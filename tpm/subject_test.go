@@ -29,8 +29,8 @@ func everything(t *testing.T) Boot {
 		archiveEvent(12, "Credentials initrd", digests), archiveEvent(13, "System extension initrd", digests),
 		taggedEvent(osmith.HandoverAddonMicrocode, TagMicrocode, "Microcode", digests), taggedEvent(osmith.HandoverAddonInitrd, TagInitrdAddon, "Initrd", digests),
 	)
-	b.Userspace = &Userspace{Separator: true, NVPCRs: []string{"nvpcr-init:x:0x1d10200:00"}, NVSeparator: true,
-		IdentityWords: []string{"machine-id:0", FileSystem{Path: "/", Type: "erofs"}.Word(), "cryptsetup:x"}}
+	b.Userspace = &Userspace{Separator: MeasuredYes, NVPCRs: []string{"nvpcr-init:x:0x1d10200:00"}, NVSeparator: MeasuredYes,
+		Identity: []Word{{Text: "machine-id:0"}, {Text: FileSystem{Path: "/", Type: "erofs"}.Word()}, {Text: "cryptsetup:x", Digests: digests}}}
 	b.Phases = []string{PhaseEnterInitrd}
 	return b
 }

@@ -57,8 +57,9 @@ type jsonRecord struct {
 }
 
 // ParseUserspaceLog reads systemd's log of measurements (RFC 7464: 0x1e, JSON, newline). A record at the end that is cut
-// is a finding, since a writer may have died; anything else that is no record is a [*osmith.FormatError]. So is a word whose
-// digest is another's a finding: nothing but the digests counts.
+// is a finding, since a writer may have died; anything else that is no record is a [*osmith.FormatError]. A word whose digest is not
+// its own is a finding too: nothing but the digests counts. The records of volume keys are different: their digest is made with the key, so
+// that their word cannot be checked, and one that has the digest of its word is the finding.
 func ParseUserspaceLog(data []byte) (*UserspaceLog, error) {
 	u := &UserspaceLog{}
 	pos := 0
@@ -149,7 +150,12 @@ func (u *UserspaceLog) checkRecord(pos int) {
 	if len(r.Digests) == 0 {
 		note("no digest of a known bank")
 	}
-	if e := (Event{Digests: r.Digests}); r.Word != "" && len(r.Digests) > 0 && !hashedAs(&e, []byte(r.Word)) {
+	own := hashedAs(&Event{Digests: r.Digests}, []byte(r.Word))
+	switch keyed := r.EventType == eventVolumeKey && r.word().keyed(); {
+	case r.Word == "" || len(r.Digests) == 0: // nothing to compare
+	case keyed && own:
+		note("the record of a volume key with the digest of its word, which no key is in: " + escape(r.Word))
+	case !keyed && !own:
 		note("a word whose digest is not its own: " + escape(r.Word))
 	}
 	if r.BootID != u.Records[0].BootID {

@@ -53,6 +53,10 @@ type Machine struct {
 	// UKI is then not predicted, and every one of its variants must have its policy.
 	Hardware *uki.Hardware
 
+	// Userspace is what systemd measures beside the phases that [PredictBoot] is asked for. Nil: not known; from the first phase on, PCRs 4 and 7 are then not
+	// claimed, since systemd 261 and later measure a word into them in the initrd.
+	Userspace *tpm.Userspace
+
 	// Running is the path on the ESP of the UKI that runs now (StubImageIdentifier, LoaderEntrySelected). Empty: the
 	// entry that the loader would choose.
 	Running string
@@ -118,7 +122,7 @@ func (m *Machine) predict(loader osmith.Source, u *unified, phases ...string) (*
 	if u.imageErr != nil {
 		return nil, u.imageErr
 	}
-	b := tpm.Boot{Banks: m.banks(), Stub: u.stub, Sections: ms, Phases: phases, Variables: m.firmware(), NoShim: m.NoShim}
+	b := tpm.Boot{Banks: m.banks(), Stub: u.stub, Sections: ms, Phases: phases, Userspace: m.Userspace, Variables: m.firmware(), NoShim: m.NoShim}
 	add := func(im *image) (*tpm.Application, error) {
 		if err := im.refused(); err != nil {
 			return nil, err

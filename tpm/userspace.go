@@ -1,0 +1,454 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
+)
+
+// Measured says whether userspace measures something up to the moment of interest.
+type Measured int
+
+const (
+	MeasuredUnknown Measured = iota // it is not said: PCRs that depend on it are not predicted
+	MeasuredYes
+	MeasuredNo
+)
+
+// Word is what userspace extends a PCR or an NvPCR with.
+type Word struct {
+	Text string
+
+	// Digests are what is extended, by bank; nil is the hash of Text. The records of volume keys ("cryptsetup:…" in PCR 15) need
+	// them: their digest is an HMAC of the text with the key of the volume, and stays the same as long as key, name and UUID of the volume do.
+	Digests map[crypto.Hash][]byte
+}
+
+// Userspace is what systemd's services measure after the kernel has started, beside the phases, up to the moment that [Boot.Phases]
+// lead to. What is not said of it is unknown, and the PCRs that depend on it are not predicted once a phase or something else of userspace is: [PhasesAlone]
+// says that there is nothing else. With Earlier, everything but NVWords comes from there, and has to be left out.
+type Userspace struct {
+	// Systemd is the version of systemd in initrd and system, which need not be that of the stub. What it is too old for, it does not
+	// measure: "os-separator" before 261, NvPCRs before 259, "nvpcr-separator" before 262, anything in PCR 15 before 253. "": not known.
+	Systemd osmith.Version
+
+	// Separator is about the word "os-separator", from the initrd, in PCRs 0 to 7, 9 and 12 to 14. systemd measures it at the same time
+	// as "enter-initrd", in no fixed order, and before it unlocks volumes.
+	Separator Measured
+
+	// NVPCRs are the words that begin with "nvpcr-init:", in their order, in PCR 9. Nil: not known; empty: none.
+	NVPCRs []string
+
+	// NVSeparator is about the word "nvpcr-separator" behind them.
+	NVSeparator Measured
+
+	// Identity is what goes into PCR 15, in its order: see [MachineIDWord] and [FileSystem.Word], and [Word] for volume keys. Nil: not known; empty: nothing.
+	Identity []Word
+
+	// NVWords is what NvPCRs are extended with after their initialisation, by the name of the NvPCR ("verity", "cryptsetup", "hardware", "login"): see [VerityWord]
+	// and [KeyslotWord]. It changes no PCR, but what [Boot.NVPCRs] says.
+	NVWords map[string][]Word
+
+	// Earlier is systemd's log of an earlier boot of this machine, or of this one: what it measured is expected again, with the digests that it has, and the claims
+	// are [PredictionBaseline]. If its phases are those of the boot, all of it counts; if it has more, what comes before the next phase's record and behind the last
+	// one of the boot does not. [UserspaceLog.Until] cuts it elsewhere: behind "nvpcr-separator" is the moment at which volumes are unlocked.
+	Earlier *UserspaceLog
+}
+
+// PhasesAlone is a userspace that measures phases and nothing else: an initrd that has no other of systemd's services.
+func PhasesAlone() *Userspace {
+	return &Userspace{Separator: MeasuredNo, NVPCRs: []string{}, NVSeparator: MeasuredNo, Identity: []Word{}}
+}
+
+// Words that userspace measures, and what others begin with.
+const (
+	wordSeparator   = "os-separator"
+	wordNVSeparator = "nvpcr-separator"
+	wordNVInit      = "nvpcr-init:"
+	wordMachineID   = "machine-id:"
+	wordFileSystem  = "file-system:"
+	wordVolumeKey   = "cryptsetup:"
+)
+
+// eventVolumeKey is how systemd's log calls the record of a volume key.
+const eventVolumeKey = "volume-key"
+
+// The releases of systemd that were the first to measure something (NEWS of 253, 259, 261 and 262; units of 252 and 253).
+const (
+	firstIdentity    = 253
+	firstNVPCR       = 259
+	firstSeparator   = 261
+	firstNVSeparator = 262
+)
+
+// pcrIdentity is the PCR of machine ID, file systems and volume keys.
+const pcrIdentity = 15
+
+// separatorPCRs are those that systemd 261 ends the firmware's part of, from the initrd.
+var separatorPCRs = []int{0, 1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14}
+
+// keyed reports whether the digest is made with a volume key.
+func (w Word) keyed() bool { return strings.HasPrefix(w.Text, wordVolumeKey) }
+
+// in are the digests in some banks. One that is not given is that of the text, unless those that are given are not.
+func (w Word) in(banks []crypto.Hash) map[crypto.Hash][]byte {
+	out := make(map[crypto.Hash][]byte, len(banks))
+	plain := !w.keyed() && (len(w.Digests) == 0 || hashedAs(&Event{Digests: w.Digests}, []byte(w.Text)))
+	for _, h := range banks {
+		switch d, ok := w.Digests[h]; {
+		case ok:
+			out[h] = bytes.Clone(d)
+		case plain:
+			out[h] = pcrbank.Sum(h, []byte(w.Text))
+		}
+	}
+	return out
+}
+
+func (w Word) check() error {
+	if w.Text == "" && len(w.Digests) == 0 {
+		return errors.New("an empty word")
+	}
+	for h, d := range w.Digests {
+		if err := pcrbank.Check(h); err != nil {
+			return fmt.Errorf("%q: %w", escape(w.Text), err)
+		}
+		if len(d) != h.Size() {
+			return fmt.Errorf("%q: a digest of %d bytes, want %d for %s", escape(w.Text), len(d), h.Size(), BankName(h))
+		}
+	}
+	return nil
+}
+
+// known is the description with what follows from the version of systemd.
+func (u *Userspace) known() (Userspace, error) {
+	if u == nil {
+		return Userspace{}, nil
+	}
+	k := *u
+	if u.Systemd == "" {
+		return k, nil
+	}
+	n, err := u.Systemd.Release()
+	if err != nil {
+		return k, fmt.Errorf("userspace: %w", err)
+	}
+	for _, of := range []struct {
+		first int
+		name  string
+		said  bool
+		none  func()
+		asks  bool
+	}{
+		{firstSeparator, `"` + wordSeparator + `"`, u.Separator == MeasuredYes, func() { k.Separator = MeasuredNo }, u.Separator == MeasuredUnknown},
+		{firstNVPCR, "NvPCRs", len(u.NVPCRs) > 0, func() { k.NVPCRs = []string{} }, u.NVPCRs == nil},
+		{firstNVSeparator, `"` + wordNVSeparator + `"`, u.NVSeparator == MeasuredYes, func() { k.NVSeparator = MeasuredNo }, u.NVSeparator == MeasuredUnknown},
+		{firstIdentity, "words for PCR 15", len(u.Identity) > 0, func() { k.Identity = []Word{} }, u.Identity == nil},
+	} {
+		switch {
+		case n >= of.first:
+		case of.said:
+			return k, fmt.Errorf("userspace: systemd %d measures no %s: %d was the first that does", n, of.name, of.first)
+		case of.asks:
+			of.none()
+		}
+	}
+	return k, nil
+}
+
+func (b *Boot) checkUserspace() error {
+	u := b.Userspace
+	if u == nil {
+		return nil
+	}
+	for _, m := range []Measured{u.Separator, u.NVSeparator} {
+		if m < MeasuredUnknown || m > MeasuredNo {
+			return fmt.Errorf("userspace: %d is no value of Measured", m)
+		}
+	}
+	for _, w := range u.NVPCRs {
+		if !strings.HasPrefix(w, wordNVInit) {
+			return fmt.Errorf("%q: want nvpcr-init:NAME:INDEX:NAME of the index", escape(w))
+		}
+	}
+	for _, w := range u.Identity {
+		if err := w.check(); err != nil {
+			return fmt.Errorf("PCR 15: %w", err)
+		}
+	}
+	for name, words := range u.NVWords {
+		for _, w := range words {
+			if err := w.check(); err != nil {
+				return fmt.Errorf("NvPCR %s: %w", escape(name), err)
+			}
+		}
+	}
+	if u.Earlier != nil && (u.Systemd != "" || u.Separator != MeasuredUnknown || u.NVPCRs != nil || u.NVSeparator != MeasuredUnknown || u.Identity != nil) {
+		return errors.New("userspace: the log of an earlier boot and words beside it: want one of them")
+	}
+	_, err := b.userspace()
+	return err
+}
+
+// userspaceMoment is what is known of userspace at the moment of interest.
+type userspaceMoment struct {
+	Userspace
+	measuredRecords // of Earlier
+}
+
+func (b *Boot) userspace() (m userspaceMoment, err error) {
+	if m.Userspace, err = b.Userspace.known(); err != nil || m.Earlier == nil {
+		return m, err
+	}
+	m.measuredRecords, err = m.Earlier.upTo(b.Phases)
+	return m, err
+}
+
+// words are those that are measured into PCRs, with digests of their own.
+func (m *userspaceMoment) words() []Word {
+	if m.Earlier == nil {
+		return m.Identity
+	}
+	var out []Word
+	for _, r := range m.records {
+		if r.PCR >= 0 {
+			out = append(out, r.word())
+		}
+	}
+	return out
+}
+
+// measuredRecords are the records of an earlier log up to the moment of interest.
+type measuredRecords struct {
+	records []Record
+	later   []Record // that the log has behind them
+}
+
+// last is the phase that the records end with, "" if they end with something else.
+func (m measuredRecords) last() string {
+	if n := len(m.records); n > 0 && m.records[n-1].PCR == PCRKernel {
+		return m.records[n-1].Word
+	}
+	return ""
+}
+
+// upTo cuts the log behind the last of these phases, unless it has no others.
+func (u *UserspaceLog) upTo(phases []string) (m measuredRecords, err error) {
+	for i, r := range u.Records {
+		if r.BootID != u.Records[0].BootID {
+			return m, fmt.Errorf("userspace: record %d of the earlier log is of boot %s, those before it of %s: want one boot", i, escape(r.BootID), escape(u.Records[0].BootID))
+		}
+		for h, d := range r.Digests {
+			if pcrbank.Check(h) != nil || len(d) != h.Size() {
+				return m, fmt.Errorf("userspace: record %d of the earlier log has a digest of %d bytes for %s", i, len(d), BankName(h))
+			}
+		}
+		if r.PCR >= 0 && len(r.Digests) == 0 {
+			return m, fmt.Errorf("userspace: record %d of the earlier log has no digest of a known bank", i)
+		}
+		if r.PCR >= PCRCount {
+			return m, fmt.Errorf("userspace: record %d of the earlier log is of PCR %d: want 0 to %d", i, r.PCR, PCRCount-1)
+		}
+	}
+	has := u.Phases()
+	if len(phases) > len(has) || !slices.Equal(has[:len(phases)], phases) {
+		return m, fmt.Errorf("userspace: the earlier log has the phases %q, want those of the boot, %q", escape(strings.Join(has, ":")), escape(strings.Join(phases, ":")))
+	}
+	if len(phases) == len(has) {
+		if slices.ContainsFunc(u.Findings, func(f Finding) bool { return f.Event < 0 }) {
+			return m, errors.New("userspace: the earlier log ends in a record that is cut: want a moment before it")
+		}
+		return measuredRecords{records: u.Records}, nil
+	}
+	end, seen := 0, 0
+	for i, r := range u.Records {
+		if seen == len(phases) {
+			break
+		}
+		if r.PCR == PCRKernel {
+			end, seen = i+1, seen+1
+		}
+	}
+	return measuredRecords{u.Records[:end], u.Records[end:]}, nil
+}
+
+// Phases are the words that extended PCR 11, in their order: [Boot.Phases] for the moment at which the log ends.
+func (u *UserspaceLog) Phases() []string {
+	var out []string
+	for _, r := range u.Records {
+		if r.PCR == PCRKernel {
+			out = append(out, r.Word)
+		}
+	}
+	return out
+}
+
+// Until is the log up to the last record of that word, with what it measured; one that the log does not have is an error.
+func (u *UserspaceLog) Until(word string) (*UserspaceLog, error) {
+	for i := len(u.Records) - 1; i >= 0; i-- {
+		if u.Records[i].Word == word {
+			out := &UserspaceLog{Records: u.Records[: i+1 : i+1]}
+			for _, f := range u.Findings {
+				if f.Event >= 0 && f.Event <= i {
+					out.Findings = append(out.Findings, f)
+				}
+			}
+			return out, nil
+		}
+	}
+	return nil, fmt.Errorf("tpm: userspace log: no record of the word %q", escape(word))
+}
+
+// wantsOfUserspace are the digests of words that are given with digests. That they can be worked out was checked before.
+func (b *Boot) wantsOfUserspace() (out []wanted) {
+	m, _ := b.userspace()
+	for _, w := range m.words() {
+		if len(w.Digests) > 0 {
+			out = append(out, wanted{fmt.Sprintf("%q of userspace: a digest", escape(w.Text)), w.in(pcrbank.Hashes())})
+		}
+	}
+	return out
+}
+
+func (r *Record) word() Word { return Word{r.Word, r.Digests} }
+
+// userspace is what systemd measures after the kernel has started.
+func (p *predictor) userspace() {
+	u := &p.user
+	if u.Earlier != nil {
+		p.userspaceAgain()
+		return
+	}
+	text := func(kind SubjectKind, pcr int, w string) {
+		p.data(Subject{Kind: kind, Name: w}, pcr, EventIPL, []byte(w))
+	}
+	if u.Separator == MeasuredYes {
+		for _, pcr := range separatorPCRs {
+			text(SubjectSeparator, pcr, wordSeparator)
+		}
+	}
+	for _, phase := range p.boot.Phases {
+		text(SubjectPhase, PCRKernel, phase)
+	}
+	for _, w := range u.NVPCRs {
+		text(SubjectNVPCR, 9, w)
+	}
+	if u.NVSeparator == MeasuredYes {
+		text(SubjectSeparator, 9, wordNVSeparator)
+	}
+	for _, w := range u.Identity {
+		digests := w.in(p.banks)
+		if len(digests) < len(p.banks) {
+			return // a volume key's: PCR 15 is not claimed
+		}
+		kind := SubjectIdentity
+		switch {
+		case strings.HasPrefix(w.Text, wordMachineID):
+			kind = SubjectMachineID
+		case strings.HasPrefix(w.Text, wordFileSystem):
+			kind = SubjectFileSystem
+		}
+		p.add(Subject{Kind: kind, Name: w.Text}, pcrIdentity, EventIPL, digests, []byte(w.Text))
+	}
+}
+
+// userspaceAgain repeats what an earlier boot's userspace measured.
+func (p *predictor) userspaceAgain() {
+	reader := subjectReader{stub: true}
+	for _, r := range p.user.records {
+		if r.PCR < 0 {
+			continue
+		}
+		w := r.word()
+		e := Event{PCR: r.PCR, Type: EventIPL, Digests: w.in(p.banks), Data: []byte(w.Text)}
+		p.add(reader.ipl(&e), e.PCR, e.Type, e.Digests, e.Data)
+	}
+}
+
+// userspaceDoubts are PCRs whose part of userspace is not known.
+func (p *predictor) userspaceDoubts(d doubts) {
+	u := &p.user
+	if u.Earlier != nil {
+		u.doubts(d)
+		return
+	}
+	if len(p.boot.Phases) == 0 && u.Separator != MeasuredYes && len(u.NVPCRs) == 0 && u.NVSeparator != MeasuredYes && len(u.Identity) == 0 {
+		return // the kernel starts
+	}
+	if u.Separator == MeasuredUnknown {
+		d.add(`whether userspace measured "os-separator" by then, as systemd 261 and later do in the initrd, is not said: want it in Userspace, or the log of an earlier boot, or the version of systemd that is too old for it`,
+			separatorPCRs...)
+	}
+	if u.NVPCRs == nil || u.NVSeparator == MeasuredUnknown {
+		d.add(`which NvPCRs userspace initialised by then, as systemd 259 and later do in the initrd, and whether "nvpcr-separator" of 262 followed, is not said: want it in Userspace, or the log of an earlier boot`, 9)
+	}
+	if u.Identity == nil {
+		d.add("machine ID, file systems and volume keys that userspace measured by then are not said: want them in Userspace, or the log of an earlier boot", pcrIdentity)
+	}
+	for _, w := range u.Identity {
+		if w.keyed() && len(w.Digests) == 0 {
+			d.add(fmt.Sprintf("the digest of %q is made with the volume key and is not that of the word: want it, or the log of an earlier boot", escape(w.Text)), pcrIdentity)
+		}
+	}
+}
+
+// doubts are about records that systemd's services measure in no fixed order around the moment.
+func (m measuredRecords) doubts(d doubts) {
+	if len(m.records) == 0 {
+		return // the kernel starts
+	}
+	of := func(records []Record, want func(*Record) bool) (n int) {
+		for i := range records {
+			if records[i].PCR >= 0 && want(&records[i]) {
+				n++
+			}
+		}
+		return n
+	}
+	separator := func(r *Record) bool { return r.PCR != PCRKernel && r.Word == wordSeparator }
+	nv := func(r *Record) bool {
+		return r.PCR == 9 && (strings.HasPrefix(r.Word, wordNVInit) || r.Word == wordNVSeparator)
+	}
+	identity := func(r *Record) bool { return r.PCR == pcrIdentity }
+	last := m.last()
+	const remedy = ": want a moment behind both, such as nvpcr-separator"
+	switch before, after := of(m.records, separator), of(m.later, separator); {
+	case before+after == 0 && (last != PhaseEnterInitrd || len(m.later) > 0): // an initrd that does not measure it
+	case last == PhaseEnterInitrd:
+		d.add(`userspace measures "os-separator" at the same time as "enter-initrd", in no fixed order`+remedy, separatorPCRs...)
+	case after > 0 || before%len(separatorPCRs) != 0:
+		d.add(`the earlier log has "os-separator" for some PCRs before this moment, and for others behind it`+remedy, separatorPCRs...)
+	}
+	if last == PhaseEnterInitrd && (len(m.later) == 0 || of(m.records, nv)+of(m.later, nv) > 0) {
+		d.add(`userspace may initialise NvPCRs before or after it measures "enter-initrd"`+remedy, 9)
+	}
+	if (last == PhaseSysinit || last == PhaseReady) && of(m.later, identity) > 0 {
+		d.add(fmt.Sprintf("the earlier boot measured more into PCR 15 after %q, in no fixed order with it: want a moment behind that", last), pcrIdentity)
+	}
+}
+
+// coverUserspace is about the part of userspace in a PCR that is otherwise known.
+func (p *predictor) coverUserspace(c *Coverage) {
+	u := &p.user
+	if c.PCR == pcrIdentity && c.Prediction != PredictionNone && len(u.Identity) > 0 {
+		c.Note = "the words given"
+	}
+	if len(u.records) == 0 || c.PCR != pcrIdentity && !slices.Contains(separatorPCRs, c.PCR) {
+		return
+	}
+	if c.Prediction == PredictionExact {
+		c.Prediction = PredictionBaseline
+	}
+	switch {
+	case c.PCR == pcrIdentity:
+		c.Note = "userspace as in its earlier log"
+	case c.Prediction != PredictionNone:
+		c.Note += "; userspace as in its earlier log"
+	}
+}
