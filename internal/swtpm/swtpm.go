@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,22 @@ func Start(t testing.TB) *TPM {
 	s.Socket = filepath.Join(s.dir, "socket")
 	s.server = []string{"--server", "type=unixio,path=" + s.Socket}
 	require.NoError(t, s.start(t))
+	return s
+}
+
+// StartFrom starts a TPM with the permanent state of another (tpm2-00.permall). A swtpm that is older than the state cannot read it: then the
+// test is skipped.
+func StartFrom(t testing.TB, state []byte) *TPM {
+	t.Helper()
+	s := create(t)
+	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "tpm2-00.permall"), state, 0o600))
+	s.Socket = filepath.Join(s.dir, "socket")
+	s.server = []string{"--server", "type=unixio,path=" + s.Socket}
+	err := s.start(t)
+	if err != nil && strings.Contains(err.Error(), "Minimum version") {
+		t.Skip("this swtpm is older than the state: want 0.10 or later")
+	}
+	require.NoError(t, err)
 	return s
 }
 

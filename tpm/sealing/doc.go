@@ -11,6 +11,8 @@
 //	token, err = sealing.ParseToken(text) // or one of systemd-cryptenroll
 //	secret, err = t.Unseal(token, sealing.Unlock{Signatures: signatures, PIN: "1234"})
 //
+// Whether a token opens in a state of the machine, [Token.Check] says without the TPM: by an event log, a prediction or values.
+//
 // A [Policy] combines values of PCRs, PCRs in any state that a key has signed for (.pcrsig), a policy of systemd-pcrlock, a
 // PIN, several states of which any will do, and a counter that closes the way back. [TPM.Reseal] makes tokens for the
 // system that runs, the one that is staged and the one before. [TPM.Quote] and [NewChallenge] are the two sides of remote
@@ -19,7 +21,8 @@
 // # What it follows
 //
 //   - commands, sessions, policies and names: [TPM 2.0 Library], parts 1 to 3, spoken by [go-tpm];
-//   - the token, its blobs, PINs and the storage root key: what systemd 252, 257 and 262 write and read, field by field;
+//   - the token, its blobs, PINs and the storage root key: what systemd-cryptenroll and systemd-repart of 252, 257 and 262 write and read, field by
+//     field; a token without a bank gets the one that systemd 262 takes at unlock;
 //   - pcrlock.json and its NV index: systemd 262.
 //
 // # What it makes sure of

@@ -25,6 +25,37 @@ func ExampleParseToken() {
 	// Output: slots [1] PCRs [7] of sha256 PIN false
 }
 
+// Before an upgrade is rolled out: would the volume be unlocked by what the new version is predicted to measure? No TPM is needed.
+func ExampleToken_Check() {
+	token, err := sealing.ParseToken([]byte(enrolled))
+	if err != nil {
+		log.Fatal(err)
+	}
+	predicted := &tpm.Log{Coverage: []tpm.Coverage{{PCR: 7, Note: "whether firmware measures dbr is not known"}}} // of tpm.Predict
+	state, err := sealing.StateOf(predicted, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	answer, err := token.Check(state)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(answer.Verdict)
+	for _, r := range answer.Reasons {
+		fmt.Println(r)
+	}
+
+	state.PCRs = map[crypto.Hash]map[int][]byte{crypto.SHA256: {7: make([]byte, 32)}} // of a machine
+	if answer, err = token.Check(state); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(answer.Verdict)
+	// Output:
+	// not known
+	// sha256 PCR 7: its value is not known: not predicted: whether firmware measures dbr is not known
+	// does not open
+}
+
 // A secret for a volume, which only a vendor's kernels may unlock. It needs a TPM.
 func ExampleTPM_Seal() {
 	device, err := sealing.Open("/dev/tpmrm0")

@@ -1,6 +1,7 @@
 package sealing
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -320,4 +321,49 @@ func (v *volume) importToken(t *testing.T, token *Token) {
 	require.NoError(t, err)
 	v.write(t, "token.json", text)
 	testtools.Run(t, "cryptsetup", "token", "import", "--disable-external-tokens", "--json-file", v.path("token.json"), v.path("vol"))
+}
+
+// TestTokensOfRepart unseals what systemd-repart sealed while it made a partition. Those of 262 name no bank.
+func TestTokensOfRepart(t *testing.T) {
+	t.Parallel()
+	for _, root := range []func(testing.TB) testtools.Root{testtools.Trixie, testtools.Forky} {
+		root := root(t)
+		t.Run(root.Name, func(t *testing.T) {
+			t.Parallel()
+			v := newVolume(t, root)
+			require.NoError(t, os.Mkdir(v.path("repart.d"), 0o700))
+			v.write(t, "repart.d/10-data.conf", []byte("[Partition]\nType=linux-generic\nFormat=vfat\nEncrypt=tpm2\nSizeMinBytes=64M\nSizeMaxBytes=64M\n"))
+			for i, args := range [][]string{
+				{"--tpm2-public-key=" + v.path("pcr.pub"), "--tpm2-public-key-pcrs=11", "--tpm2-pcrs="},
+				{"--tpm2-pcrs=7", "--tpm2-public-key="},
+				{"--tpm2-pcrs=7:sha384", "--tpm2-public-key="},
+			} {
+				with := Unlock{Signatures: v.sign(t, "")}
+				disk := v.path(fmt.Sprintf("disk%d", i))
+				_, err := v.systemd(t, "", "systemd-repart", append(args, "--dry-run=no", "--empty=create", "--size=auto", "--offline=yes",
+					"--definitions="+v.path("repart.d"), "--tpm2-device="+v.device(), disk)...)
+				require.NoError(t, err)
+				image, err := os.ReadFile(disk)
+				require.NoError(t, err)
+				at := 0
+				for at < len(image) && !bytes.HasPrefix(image[at:], []byte("LUKS\xba\xbe")) {
+					at += 4096
+				}
+				require.Less(t, at, len(image))
+				v.write(t, "vol", image[at:])
+				tokens := v.tokens(t)
+				require.Len(t, tokens, 1)
+				token, err := ParseToken(tokens["0"])
+				require.NoError(t, err, "%s", tokens["0"])
+				require.Equal(t, len(token.PCRs) > 0, token.Bank != 0)
+				require.Empty(t, token.PrimaryAlgorithm)
+				again, err := token.MarshalJSON()
+				require.NoError(t, err)
+				require.JSONEq(t, string(tokens["0"]), string(again))
+				secret, err := v.Unseal(token, with)
+				require.NoError(t, err, "%s", tokens["0"])
+				v.opens(t, secret, token.Keyslots[0])
+			}
+		})
+	}
 }

@@ -44,9 +44,13 @@ type Token struct {
 	// PolicyHashes are the policies of the blobs (tpm2-policy-hash).
 	PolicyHashes []policy.Digest
 
-	Bank             crypto.Hash // of all PCRs (tpm2-pcr-bank); 0 if there are none
-	PCRs             []int       // whose values the policy holds (tpm2-pcrs), ascending
-	PrimaryAlgorithm string      // of the storage root key: "ecc" or "rsa" (tpm2-primary-alg); "" in very old tokens
+	// Bank is that of all PCRs (tpm2-pcr-bank). 0 with PCRs, as in tokens of systemd-repart, leaves it to [TPM.Unseal], which chooses
+	// among the banks of the TPM as systemd 262 does.
+	Bank crypto.Hash
+	PCRs []int // whose values the policy holds (tpm2-pcrs), ascending
+	// PrimaryAlgorithm is of the storage root key: "ecc" or "rsa" (tpm2-primary-alg). "" is "ecc" where SRK is nil and is not asked for
+	// where the token has the key itself, as in tokens of systemd-repart.
+	PrimaryAlgorithm string
 
 	PublicKey     *rsa.PublicKey // that signs PCR policies (tpm2_pubkey); nil for none
 	PublicKeyPCRs []int          // that the signed policies are over (tpm2_pubkey_pcrs)
@@ -73,6 +77,8 @@ type Token struct {
 	// Extra are fields that are not listed here, which are kept.
 	Extra map[string]json.RawMessage
 
+	// noPIN says that the token had "tpm2-pin": false, which systemd 252 writes and later ones leave out.
+	noPIN bool
 	// publicKeyText is PublicKey as the token had it: systemd-cryptenroll copies the user's file.
 	publicKeyText []byte
 }
@@ -114,7 +120,7 @@ type tokenFields struct {
 	Bank             string                   `json:"tpm2-pcr-bank,omitempty"`
 	PrimaryAlgorithm string                   `json:"tpm2-primary-alg,omitempty"`
 	PolicyHashes     oneOrMany[policy.Digest] `json:"tpm2-policy-hash"`
-	PIN              bool                     `json:"tpm2-pin,omitempty"`
+	PIN              *bool                    `json:"tpm2-pin,omitempty"`
 	PCRLock          bool                     `json:"tpm2_pcrlock,omitempty"`
 	PublicKeyPCRs    []int                    `json:"tpm2_pubkey_pcrs,omitzero"`
 	PublicKey        base64Text               `json:"tpm2_pubkey,omitzero"` // PEM
@@ -228,8 +234,11 @@ func (t *Token) MarshalJSON() (_ []byte, err error) {
 	}
 	f := tokenFields{
 		Type: t.Type(), Keyslots: []string{}, PCRs: []int{}, PrimaryAlgorithm: t.PrimaryAlgorithm, PolicyHashes: t.PolicyHashes,
-		PIN: t.PIN, PCRLock: t.PCRLock, PublicKeyRef: t.PublicKeyRef, Salt: t.Salt, SRK: t.SRK, PCRLockNV: t.PCRLockNV,
+		PCRLock: t.PCRLock, PublicKeyRef: t.PublicKeyRef, Salt: t.Salt, SRK: t.SRK, PCRLockNV: t.PCRLockNV,
 		Values: t.Values, Floor: t.Floor,
+	}
+	if t.PIN || t.noPIN {
+		f.PIN = &t.PIN
 	}
 	for _, n := range t.Keyslots {
 		f.Keyslots = append(f.Keyslots, strconv.Itoa(n))
@@ -356,7 +365,8 @@ func (t *Token) fill(f *tokenFields) error {
 	}
 	t.PolicyHashes, t.PrimaryAlgorithm = f.PolicyHashes, f.PrimaryAlgorithm
 	t.PCRs, t.PublicKeyPCRs = append(t.PCRs, f.PCRs...), append(t.PublicKeyPCRs, f.PublicKeyPCRs...) // nil for none
-	t.PIN, t.Salt, t.PCRLock, t.PCRLockNV, t.SRK, t.PublicKeyRef = f.PIN, f.Salt, f.PCRLock, f.PCRLockNV, f.SRK, f.PublicKeyRef
+	t.PIN, t.noPIN = orZero(f.PIN), f.PIN != nil && !*f.PIN
+	t.Salt, t.PCRLock, t.PCRLockNV, t.SRK, t.PublicKeyRef = f.Salt, f.PCRLock, f.PCRLockNV, f.SRK, f.PublicKeyRef
 	t.Values, t.Floor = f.Values, f.Floor
 	if f.Bank != "" {
 		var err error
@@ -407,6 +417,9 @@ func (t *Token) check() error {
 	if len(t.PolicyHashes) != len(t.Blobs) {
 		return fail("tpm2-policy-hash", fmt.Errorf("%d of them for %d blobs", len(t.PolicyHashes), len(t.Blobs)))
 	}
+	if want := t.policies(); len(t.Blobs) != want {
+		return fail("tpm2-blob", fmt.Errorf("%d of them: want %d for what the token asks for", len(t.Blobs), want))
+	}
 	for _, b := range t.Blobs {
 		if _, err := parseBlob(b); err != nil {
 			return err
@@ -425,8 +438,8 @@ func (t *Token) check() error {
 		return fail("tpm2-primary-alg", fmt.Errorf("%q: want ecc or rsa", t.PrimaryAlgorithm))
 	}
 	switch {
-	case (len(t.PCRs) > 0 || len(t.PublicKeyPCRs) > 0) && t.Bank == 0:
-		return fail("tpm2-pcr-bank", errors.New("PCRs of no bank"))
+	case t.Bank == 0 && (t.Values != nil || t.Alternatives != nil):
+		return fail("tpm2-pcr-bank", errors.New("values of PCRs and no bank"))
 	case len(t.PublicKeyPCRs) > 0 && t.PublicKey == nil:
 		return fail("tpm2_pubkey", errors.New("signed PCRs and no key"))
 	case t.PublicKeyRef != "" && t.PublicKey == nil:
@@ -475,6 +488,17 @@ func (t *Token) check() error {
 	}
 	return nil
 }
+
+// policies is how many there are, with an object for each: one, but for signed PCRs and a policy of systemd-pcrlock at once.
+func (t *Token) policies() int {
+	if t.signed() && t.PCRLock {
+		return 2
+	}
+	return 1
+}
+
+// signed reports whether a key must have signed for PCRs.
+func (t *Token) signed() bool { return t.PublicKey != nil && len(t.PublicKeyPCRs) > 0 }
 
 // checkValues wants values of exactly the literal PCRs.
 func (t *Token) checkValues(values map[int][]byte) error {

@@ -1,11 +1,14 @@
 package sealing
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -57,7 +60,7 @@ func TestBadTokens(t *testing.T) {
 		"PCR":            {`[0,7]`, `[0,24]`, "want ascending numbers from 0 to 23"},
 		"PCR order":      {`[0,7]`, `[7,0]`, "want ascending"},
 		"bank":           {`"sha256"`, `"md5"`, "not a PCR bank"},
-		"no bank":        {`"tpm2-pcr-bank":"sha256",`, ``, "PCRs of no bank"},
+		"no bank":        {`"tpm2-pcr-bank":"sha256",`, `"osmith_pcr_values":{"0":"00","7":"00"},`, "values of PCRs and no bank"},
 		"algorithm":      {`"ecc"`, `"dsa"`, "want ecc or rsa"},
 		"policy":         {`"a459f3`, `"a459`, "62 characters, want 64"},
 		"null":           {`"tpm2-pin":true`, `"tpm2-pin":null`, "null"},
@@ -106,8 +109,47 @@ func TestUnknownFieldsAreKept(t *testing.T) {
 	require.Error(t, err)
 }
 
+// TestTokensAsFound are tokens of real volumes, which stay as they are when they are read and written.
+func TestTokensAsFound(t *testing.T) {
+	texts := [][]byte{read(t, "mkosi/token.json")}
+	for _, name := range []string{"sd252-recovery-tpm2.json", "sd262-tpm2-pin-argon2id-signed.json"} {
+		var header struct {
+			Tokens map[string]json.RawMessage `json:"tokens"`
+		}
+		require.NoError(t, json.Unmarshal(read(t, name), &header))
+		for _, text := range header.Tokens {
+			if !bytes.Contains(text, []byte(`"systemd-recovery"`)) {
+				texts = append(texts, text)
+			}
+		}
+	}
+	require.Len(t, texts, 3)
+	for _, text := range texts {
+		token, err := ParseToken(text)
+		require.NoError(t, err)
+		again, err := token.MarshalJSON()
+		require.NoError(t, err)
+		var compact bytes.Buffer
+		require.NoError(t, json.Compact(&compact, text))
+		require.Equal(t, compact.String(), string(again))
+	}
+	token, err := ParseToken(texts[0])
+	require.NoError(t, err)
+	require.Zero(t, token.Bank)
+	require.Empty(t, token.PrimaryAlgorithm)
+	require.Equal(t, []int{11}, token.PublicKeyPCRs)
+}
+
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name))
+	require.NoError(t, err)
+	return data
+}
+
 func FuzzToken(f *testing.F) {
 	f.Add([]byte(sampleToken))
+	f.Add(read(f, "mkosi/token.json"))
 	f.Add([]byte(strings.Replace(sampleToken, `"tpm2-pin":true`, `"tpm2_pcrlock":true`, 1)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		token, err := ParseToken(data)
@@ -122,7 +164,8 @@ func FuzzToken(f *testing.F) {
 		require.True(t, token.Equal(again))
 		plans, err := token.plans(nil)
 		require.NoError(t, err)
-		require.NotEmpty(t, plans)
+		require.Len(t, plans, len(token.Blobs))
+		_, _ = token.Check(State{}) // panics of nothing
 	})
 }
 

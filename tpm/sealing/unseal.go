@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/tpm"
@@ -31,7 +30,8 @@ func (u *Unlock) tests(t *Token) bool {
 	return (t.PublicKey == nil || u.Signatures != nil) && (!t.PCRLock || u.PCRLock != nil)
 }
 
-// Unseal returns the secret of a token.
+// Unseal returns the secret of a token. The PCRs of a token that names no bank are of the one that systemd 262 would take: the first of
+// SHA-256, SHA-384, SHA-512 and SHA-1 that the TPM has and in which one of the PCRs is in use.
 //
 // A machine that is not in the state that the policy asks for is a [*PolicyError]; too many wrong PINs are a
 // [*LockoutError]. Errors are [ErrMissingKey], if another TPM sealed it, [ErrPIN] and [ErrNeedPIN]; one that is not
@@ -55,6 +55,9 @@ func (t *TPM) Unseal(token *Token, with Unlock) (_ []byte, err error) {
 			return nil, err
 		}
 	}
+	if token, err = t.withBank(token); err != nil {
+		return nil, err
+	}
 	plans, err := token.plans(with.PCRLock)
 	if err != nil {
 		return nil, err
@@ -74,7 +77,7 @@ func (t *TPM) Unseal(token *Token, with Unlock) (_ []byte, err error) {
 // each if both are wanted; then PolicyPCR; then PolicyAuthValue. Floors stand before the last.
 func (t *Token) plans(lock *policy.PCRLock) ([][]step, error) {
 	var first []step
-	if t.PublicKey != nil && len(t.PublicKeyPCRs) > 0 {
+	if t.signed() {
 		first = append(first, signed{t.Bank, t.PublicKeyPCRs, t.PublicKey, t.PublicKeyRef})
 	}
 	if t.PCRLock {
@@ -151,15 +154,9 @@ func (t *TPM) load(srk *storageKey, b blob) (tpm2.NamedHandle, policy.Digest, er
 	fail := func(err error) (tpm2.NamedHandle, policy.Digest, error) {
 		return tpm2.NamedHandle{}, policy.Digest{}, err
 	}
-	public, err := unmarshal[tpm2.TPMTPublic](b.public)
+	public, err := sealedPublic(b)
 	if err != nil {
-		return fail(&osmith.FormatError{Offset: -1, Field: "tpm2-blob: public area", Err: err})
-	}
-	if public.Type != tpm2.TPMAlgKeyedHash || public.NameAlg != tpm2.TPMAlgSHA256 || len(public.AuthPolicy.Buffer) != len(policy.Digest{}) {
-		return fail(&osmith.FormatError{Offset: -1, Field: "tpm2-blob: public area", Err: errors.New("not a sealed object with a SHA-256 policy")})
-	}
-	if public.ObjectAttributes.UserWithAuth {
-		return fail(&osmith.FormatError{Offset: -1, Field: "tpm2-blob: public area", Err: errors.New("the object does not ask for its policy")})
+		return fail(err)
 	}
 	private := b.private
 	if b.seed != nil {
