@@ -102,14 +102,19 @@ func FuzzPayload(f *testing.F) {
 // FuzzParseUserspaceLog: no panic, nil exactly with an error.
 func FuzzParseUserspaceLog(f *testing.F) {
 	f.Add(read(f, "testdata/userspace/tpm2-measure.log"))
+	f.Add(read(f, "testdata/mkosi/b2/tpm2-measure.log"))
 	f.Add([]byte("\x1e{\"nv_index\":1}\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		u, err := ParseUserspaceLog(raw)
 		require.Equal(t, err != nil, u == nil)
 		if u != nil {
 			require.LessOrEqual(t, len(u.Events()), len(u.Records))
-			for _, b := range Banks() {
-				_, _ = u.NVPCRs(b, nil)
+			for _, n := range u.NVPCRs() {
+				require.NotNil(t, n.Words, "what a log has not is nothing")
+				for _, b := range Banks() {
+					value, err := n.Value(b, nil)
+					require.Equal(t, err != nil, value == nil)
+				}
 			}
 		}
 	})

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
@@ -185,35 +184,6 @@ func (l *Log) WithUserspace(u *UserspaceLog) *Log {
 	out.trailer = nil
 	out.setSubjects()
 	return &out
-}
-
-// NVPCRs replays the NvPCRs of the log in one bank; a TPM2_NV_Extend hashes as a PCR does. start are the values before
-// the first record, after the initialisation that the log does not hold; where it is nil, that is systemd 262's:
-// zeros, extended with as many zeros (read in its source, not seen on a machine).
-func (u *UserspaceLog) NVPCRs(bank crypto.Hash, start map[uint32][]byte) (_ map[uint32][]byte, err error) {
-	defer prefix.Add(pkg, &err)
-	if err := pcrbank.Check(bank); err != nil {
-		return nil, err
-	}
-	out := make(map[uint32][]byte)
-	for i, r := range u.Records {
-		if r.PCR >= 0 {
-			continue
-		}
-		digest, ok := r.Digests[bank]
-		if !ok {
-			return nil, fmt.Errorf("userspace log: record %d has no %s digest: %w", i, BankName(bank), ErrBank)
-		}
-		value, ok := out[r.NVIndex]
-		if !ok {
-			if value, ok = start[r.NVIndex]; !ok {
-				zero := make([]byte, bank.Size())
-				value = pcrbank.Sum(bank, zero, zero)
-			}
-		}
-		out[r.NVIndex] = pcrbank.Sum(bank, value, digest)
-	}
-	return out, nil
 }
 
 // MachineIDWord is what systemd-pcrmachine measures into PCR 15. id has 32 hexadecimal digits, without dashes.

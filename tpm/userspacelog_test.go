@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // What systemd 262's own tools wrote in a real boot. Every digest in it is that of its word.
@@ -82,22 +81,4 @@ func TestUserspaceLogFindings(t *testing.T) {
 		got = append(got, f.Text)
 	}
 	assert.Equal(t, []string{"a word whose digest is not its own: ready", "no digest of a known bank", "of another boot: b", "the last record is cut after 4 bytes"}, got)
-}
-
-func TestNVPCRs(t *testing.T) {
-	digest := pcrbank.Sum(crypto.SHA256, []byte("x"))
-	in := "\x1e" + `{"nv_index":30474752,"digests":[{"hashAlg":"sha256","digest":"` + hexOf(digest) + `"}],"content":{"nvIndexName":"hardware","string":"x"}}` + "\n"
-	u, err := ParseUserspaceLog([]byte(in))
-	require.NoError(t, err)
-	assert.Equal(t, "hardware", u.Records[0].NVName)
-	assert.Empty(t, u.Events())
-	zero := make([]byte, 32)
-	got, err := u.NVPCRs(crypto.SHA256, nil)
-	require.NoError(t, err)
-	assert.Equal(t, map[uint32][]byte{0x1d10200: pcrbank.Sum(crypto.SHA256, pcrbank.Sum(crypto.SHA256, zero, zero), digest)}, got)
-	got, err = u.NVPCRs(crypto.SHA256, map[uint32][]byte{0x1d10200: zero})
-	require.NoError(t, err)
-	assert.Equal(t, pcrbank.Sum(crypto.SHA256, zero, digest), got[0x1d10200])
-	_, err = u.NVPCRs(crypto.SHA384, nil)
-	assert.ErrorIs(t, err, ErrBank)
 }
