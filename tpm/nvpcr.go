@@ -116,7 +116,7 @@ func initialised(word string) (n NVPCR, ok bool) {
 }
 
 // NVPCRs are the NvPCRs that userspace initialises in this boot up to its moment, with what is known of their extensions, and those that Userspace.NVWords has words for. In
-// the place of an earlier log's words come those of NVWords, unless the log has them behind the moment alone.
+// the place of an earlier log's words come those of NVWords, unless the log has them behind the moment alone; nil says that they are not known.
 func (b *Boot) NVPCRs() (_ []NVPCR, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := b.checkUserspace(); err != nil {
@@ -133,7 +133,7 @@ func (b *Boot) NVPCRs() (_ []NVPCR, err error) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.NVWords)) {
-		words := append([]Word{}, m.NVWords[name]...)
+		words := slices.Clone(m.NVWords[name])
 		i := slices.IndexFunc(out, func(n NVPCR) bool { return n.Name == name })
 		later := slices.ContainsFunc(m.later, func(r Record) bool { return r.PCR < 0 && r.NVName == name })
 		switch {

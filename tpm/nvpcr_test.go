@@ -107,6 +107,9 @@ func TestNVPCRsOfBoot(t *testing.T) {
 	b.Phases = ready[:1]
 	assert.NotContains(t, values(b), "verity", "not initialised at that moment, in the order of that boot")
 
+	b = Boot{Phases: ready, Userspace: &Userspace{Earlier: earlier, NVWords: map[string][]Word{"verity": nil}}}
+	assert.Empty(t, values(b)["verity"], "said to be unknown, whatever the earlier image measured")
+
 	for _, bad := range []Boot{
 		{Phases: ready, Userspace: &Userspace{NVWords: map[string][]Word{"x": {{}}}}},
 		{Phases: []string{"x"}, Userspace: &Userspace{Earlier: earlier}},

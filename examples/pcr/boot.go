@@ -29,9 +29,11 @@ type bootJSON struct {
 	NoSecret   bool     `json:"noBootSecret"` // the stub has none: no variable, or no mixin on the ESP
 	DeviceTree string   `json:"deviceTree"`   // first compatible string of the firmware's own
 	ExitBoot   string   `json:"exitBoot"`     // "once", "retried" or "not measured"
-	Phases     []string `json:"phases"`       // of userspace, up to the moment of interest
+	Phases     []string `json:"phases"`       // of userspace, up to the moment of interest; left out: those of userspace's log, if there is one
 	Banks      []string `json:"banks"`        // sha256 if left out
 	AssumeStub int      `json:"stubAs"`       // release to treat an unknown stub as
+
+	Userspace *userspaceJSON `json:"userspace"` // what systemd measures beside the phases; left out: not known
 }
 
 // bootFile is one boot, or several any of which may happen.
@@ -39,6 +41,14 @@ type bootFile struct {
 	Schema string `json:"schema"` // "osmith.boot/1", or left out
 	bootJSON
 	Boots []bootJSON `json:"boots"`
+}
+
+// relativeTo is a path that a file names, for the working directory.
+func relativeTo(file, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(file), path)
 }
 
 // readBoots reads BOOT.json. Paths in it become relative to the working directory.
@@ -69,9 +79,10 @@ func readBoots(name string) ([]bootJSON, error) {
 			return nil, fmt.Errorf("%s: boot %d has no \"uki\"", name, i)
 		}
 		for _, p := range []*string{&b.Firmware, &b.Variables, &b.SMBIOS, &b.Disk, &b.Loader, &b.LoaderConf, &b.UKI, &b.ESP, &b.BootSecret} {
-			if *p != "" && !filepath.IsAbs(*p) {
-				*p = filepath.Join(filepath.Dir(name), *p)
-			}
+			*p = relativeTo(name, *p)
+		}
+		if b.Userspace != nil {
+			b.Userspace.Log = relativeTo(name, b.Userspace.Log)
 		}
 	}
 	return boots, nil

@@ -28,7 +28,7 @@ type composer struct {
 // compose reads what a BOOT.json names.
 func compose(call *cli.Call, in bootJSON) (tpm.Boot, error) {
 	c := &composer{Call: call, in: in}
-	for _, step := range []func() error{c.options, c.machine, c.disk, c.programs, c.handover} {
+	for _, step := range []func() error{c.options, c.machine, c.disk, c.programs, c.handover, c.userspace} {
 		if err := step(); err != nil {
 			return tpm.Boot{}, err
 		}
@@ -63,7 +63,7 @@ func (c *composer) options() (err error) {
 // machine reads what is the machine's.
 func (c *composer) machine() (err error) {
 	if c.in.Firmware != "" {
-		if c.out.Firmware, err = readLog(c.in.Firmware, ""); err != nil {
+		if c.out.Firmware, err = readLog(c.in.Firmware, "", ""); err != nil {
 			return err
 		}
 	}

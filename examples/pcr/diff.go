@@ -13,26 +13,46 @@ import (
 )
 
 // readExpected reads what a boot is held against: the boots of a BOOT.json, a predicted log, or the log of another boot.
-func readExpected(c *cli.Call, name string) (tpm.Alternatives, error) {
+func readExpected(c *cli.Call, name string, userspace userspaceFlags) (tpm.Alternatives, error) {
 	raw, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
 	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte{'{'}) {
-		return predictFile(c, name)
+		return predictFile(c, name, userspace)
 	}
 	l, err := tpm.ParseExpected(raw)
-	return tpm.Alternatives{l}, err
+	if err != nil || userspace.log == "" {
+		return tpm.Alternatives{l}, err
+	}
+	if l.Coverage != nil {
+		return nil, cli.Usagef("%s is a prediction, which says itself what userspace measures: -expected-userspace is for a BOOT.json or the log of a boot", name)
+	}
+	u, err := readUserspaceLog(userspace.log)
+	if err == nil && userspace.until != "" {
+		u, err = u.Until(userspace.until)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return tpm.Alternatives{l.WithUserspace(u)}, nil
 }
 
 func diffFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	userspace := set.String("userspace", "", "systemd's log of measurements of ACTUAL, a `file`")
+	var expected userspaceFlags
+	set.StringVar(&expected.log, "expected-userspace", "", "systemd's log of measurements to expect, a `file`, in the place of what BOOT.json says of userspace")
+	set.StringVar(&expected.until, "until", "", "`word` that was measured last in both of systemd's logs at the moment of interest")
+	expected.words = true
 	return func(c *cli.Call, operands []string) error {
-		actual, err := readLog(operands[1], *userspace)
+		if expected.until != "" && *userspace == "" {
+			return cli.Usagef("-until needs -userspace")
+		}
+		actual, err := readLog(operands[1], *userspace, expected.until)
 		if err != nil {
 			return err
 		}
-		all, err := readExpected(c, operands[0])
+		all, err := readExpected(c, operands[0], expected)
 		if err != nil {
 			return err
 		}

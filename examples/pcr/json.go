@@ -17,6 +17,7 @@ type logResult struct {
 	cli.Header
 	Events   []event   `json:"events"`
 	Findings []finding `json:"findings"`
+	NVPCRs   []nvpcr   `json:"nvpcrs"` // of userspace's log
 }
 
 type event struct {
@@ -46,6 +47,14 @@ type predictResult struct {
 	cli.Header
 	Boots []predictedBoot             `json:"boots"`
 	PCRs  map[string]map[int][]string `json:"pcrs"` // that all boots predict
+
+	Moments []predictedMoment `json:"moments"` // of the boots that are described, each of which may go several ways
+}
+
+// predictedMoment is where the prediction of a boot ends.
+type predictedMoment struct {
+	Phases []string `json:"phases"` // null or []: when the kernel starts
+	NVPCRs []nvpcr  `json:"nvpcrs"`
 }
 
 type predictedBoot struct {

@@ -16,20 +16,23 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// readLog reads a firmware's log and, if one is named, userspace's.
-func readLog(name, userspace string) (*tpm.Log, error) {
+// readLog reads a firmware's log and, if one is named, userspace's, up to a word if that is given.
+func readLog(name, userspace, until string) (*tpm.Log, error) {
 	raw, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
+	}
+	if bytes.HasPrefix(raw, []byte{0x1e}) {
+		return nil, fmt.Errorf("%s is systemd's log of userspace: want the firmware's, with the other as -userspace", name)
 	}
 	log, err := tpm.ParseLog(raw)
 	if err != nil || userspace == "" {
 		return log, err
 	}
-	if raw, err = os.ReadFile(userspace); err != nil {
-		return nil, err
+	u, err := readUserspaceLog(userspace)
+	if err == nil && until != "" {
+		u, err = u.Until(until)
 	}
-	u, err := tpm.ParseUserspaceLog(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +49,7 @@ func readLog(name, userspace string) (*tpm.Log, error) {
 func logFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	userspace := set.String("userspace", "", "systemd's log of measurements, a `file`")
 	return func(c *cli.Call, operands []string) error {
-		log, err := readLog(operands[0], *userspace)
+		log, err := readLog(operands[0], *userspace, "")
 		if err != nil {
 			return err
 		}
@@ -60,6 +63,16 @@ func logFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			r.Findings = append(r.Findings, finding{f.Event, f.Offset, f.Text})
 			text += fmt.Sprintf("finding: %v\n", f)
 		}
+		r.NVPCRs = []nvpcr{}
+		if *userspace != "" {
+			u, err := readUserspaceLog(*userspace)
+			if err != nil {
+				return err
+			}
+			var lines string
+			r.NVPCRs, lines = describeNVPCRs(u.NVPCRs())
+			text += lines
+		}
 		return c.Answer(r, text)
 	}
 }
@@ -69,7 +82,7 @@ func replayFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	pcrs := set.String("pcrs", "", "values that a TPM has, a JSON `file`")
 	bank := set.String("bank", "", "replay this `bank` alone")
 	return func(c *cli.Call, operands []string) error {
-		log, err := readLog(operands[0], *userspace)
+		log, err := readLog(operands[0], *userspace, "")
 		if err != nil {
 			return err
 		}

@@ -3,8 +3,8 @@
 //
 //	pcr log FILE [-userspace F]
 //	pcr replay FILE [-userspace F] [-pcrs PCRS.json] [-bank NAME]
-//	pcr predict BOOT.json [-log OUT]
-//	pcr diff EXPECTED ACTUAL [-userspace F]
+//	pcr predict BOOT.json [-userspace F] [-until WORD] [-log OUT]
+//	pcr diff EXPECTED ACTUAL [-userspace F] [-expected-userspace F] [-until WORD]
 //	pcr sign UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON
 //	pcr pcrlock BOOT.json -o DIR
 //
@@ -12,10 +12,12 @@
 // /run/log/systemd/tpm2-measure.log. PCRS.json holds the values that a TPM has: {"sha256": {"0": "HEX", …}}; PCRs 10 and 16
 // to 23 in it are not compared. EXPECTED is a BOOT.json, what predict -log wrote, or the log of another boot. diff lists first
 // what explains the rest. It says which PCRs were compared: of a log, all but 10; of a prediction, those that it gives one value.
-// What userspace measured is compared if it is predicted and -userspace is there.
+// What userspace measured is compared if it is predicted and -userspace is there. log lists the NvPCRs of userspace's log, too.
 //
 // BOOT.json describes a boot, or with {"boots": […]} several any of which may happen; boot.go lists its keys. Paths in it
-// are relative to it. A .pcrsig of -o holds the policies of all profiles, unless -profile names one.
+// are relative to it. With "phases", its key "userspace" says what else systemd measures up to that moment, and what is not said is not predicted: userspace.go lists
+// the words, or it names the log of an earlier boot, as -userspace of predict and -expected-userspace of diff do. -until ends that log at a word: with
+// nvpcr-separator, that is the moment at which systemd 262 unlocks volumes. A .pcrsig of -o holds the policies of all profiles, unless -profile names one.
 //
 // Flags may come before or after operands, with one dash or two. With -json one object is printed on stdout; it has
 // "schema": "osmith.pcr/1", "verb" and what json.go lists.
@@ -33,8 +35,9 @@ var program = cli.Program{Name: "pcr", Schema: schema, Verbs: []cli.Verb{
 	{Name: "log", Usage: "FILE [-userspace F]", Example: "pcr log /sys/kernel/security/tpm0/binary_bios_measurements", Least: 1, Most: 1, Flags: logFlags},
 	{Name: "replay", Usage: "FILE [-userspace F] [-pcrs PCRS.json] [-bank NAME]", Example: "pcr replay log.bin -pcrs pcrs.json",
 		Least: 1, Most: 1, Flags: replayFlags},
-	{Name: "predict", Usage: "BOOT.json [-log OUT]", Example: "pcr predict boot.json -log expected.bin", Least: 1, Most: 1, Flags: predictFlags},
-	{Name: "diff", Usage: "EXPECTED ACTUAL [-userspace F]", Example: "pcr diff boot.json /sys/kernel/security/tpm0/binary_bios_measurements",
+	{Name: "predict", Usage: "BOOT.json [-userspace F] [-until WORD] [-log OUT]",
+		Example: "pcr predict boot.json -userspace /run/log/systemd/tpm2-measure.log -log expected.bin", Least: 1, Most: 1, Flags: predictFlags},
+	{Name: "diff", Usage: "EXPECTED ACTUAL [-userspace F] [-expected-userspace F] [-until WORD]", Example: "pcr diff boot.json /sys/kernel/security/tpm0/binary_bios_measurements",
 		Least: 2, Most: 2, Flags: diffFlags},
 	{Name: "sign", Usage: "UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON",
 		Example: "pcr sign linux.efi -key pcr.key -o linux.pcrsig", Least: 1, Most: 1, Flags: signFlags},

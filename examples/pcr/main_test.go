@@ -47,7 +47,10 @@ func abs(t testing.TB, path string) string {
 }
 
 // machine makes a directory with a loader, a UKI, an ESP with a credential and a BOOT.json that has everything.
-func machine(t testing.TB) map[string]any {
+func machine(t testing.TB) map[string]any { return machineWith(t, "quiet") }
+
+// machineWith is one whose UKI has that command line.
+func machineWith(t testing.TB, cmdline string) map[string]any {
 	t.Helper()
 	boot := map[string]any{
 		"firmware": abs(t, vectors+"b-setupmode-262/binary_bios_measurements"), "smbios": abs(t, vectors+"b-setupmode-262/DMI"),
@@ -56,7 +59,7 @@ func machine(t testing.TB) map[string]any {
 	}
 	stub := petest.Stub("262")
 	image := &uki.Image{Stub: bytes.NewReader(stub), Linux: bytes.NewReader(petest.Kernel("6.1.0")), Initrd: []osmith.Source{bytes.NewReader([]byte("initrd"))},
-		OSRelease: []byte("ID=test\nVERSION_ID=1\n"), Cmdline: "quiet"}
+		OSRelease: []byte("ID=test\nVERSION_ID=1\n"), Cmdline: cmdline}
 	assembled, err := image.Assemble()
 	require.NoError(t, err)
 	var raw bytes.Buffer

@@ -14,31 +14,60 @@ import (
 )
 
 // predictFile predicts all boots of a BOOT.json.
-func predictFile(c *cli.Call, name string) (tpm.Alternatives, error) {
-	described, err := readBoots(name)
+func predictFile(c *cli.Call, name string, userspace userspaceFlags) (tpm.Alternatives, error) {
+	_, boots, err := composeFile(c, name, userspace)
 	if err != nil {
 		return nil, err
-	}
-	var boots []tpm.Boot
-	for i, in := range described {
-		b, err := compose(c, in)
-		if err != nil {
-			return nil, fmt.Errorf("boot %d: %w", i, err)
-		}
-		boots = append(boots, b)
 	}
 	return tpm.PredictAll(boots...)
 }
 
+// composeFile reads all boots of a BOOT.json, and what they name.
+func composeFile(c *cli.Call, name string, userspace userspaceFlags) (described []bootJSON, boots []tpm.Boot, err error) {
+	if described, err = readBoots(name); err != nil {
+		return nil, nil, err
+	}
+	for i := range described {
+		if err := userspace.apply(&described[i]); err != nil {
+			return nil, nil, err
+		}
+		b, err := compose(c, described[i])
+		if err != nil {
+			return nil, nil, fmt.Errorf("boot %d: %w", i, err)
+		}
+		boots = append(boots, b)
+	}
+	return described, boots, nil
+}
+
 func predictFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	out := set.String("log", "", "write the predicted log to `OUT`")
+	var userspace userspaceFlags
+	set.StringVar(&userspace.log, "userspace", "", "systemd's log of measurements of an earlier boot, a `file`, in the place of what BOOT.json says of userspace")
+	set.StringVar(&userspace.until, "until", "", "`word` of that log that was measured last at the moment of interest")
 	return func(c *cli.Call, operands []string) error {
-		all, err := predictFile(c, operands[0])
+		described, boots, err := composeFile(c, operands[0], userspace)
+		if err != nil {
+			return err
+		}
+		all, err := tpm.PredictAll(boots...)
 		if err != nil {
 			return err
 		}
 		r := predictResult{Header: c.Header(), PCRs: map[string]map[int][]string{}}
-		var text strings.Builder
+		var text, later strings.Builder
+		for i := range boots {
+			list, err := boots[i].NVPCRs()
+			if err != nil {
+				return err
+			}
+			out, lines := describeNVPCRs(list)
+			r.Moments = append(r.Moments, predictedMoment{boots[i].Phases, out})
+			if i == 0 {
+				fmt.Fprintln(&text, moment(described[i], boots[i]))
+				later.WriteString(lines)
+			}
+		}
 		for i, l := range all {
 			var b predictedBoot
 			for _, x := range l.Coverage {
@@ -72,7 +101,7 @@ func predictFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 				return err
 			}
 		}
-		return c.Answer(r, text.String())
+		return c.Answer(r, text.String()+later.String())
 	}
 }
 
@@ -91,7 +120,7 @@ func pcrlockFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if *dir == "" {
 			return cli.Usagef("-o is missing")
 		}
-		all, err := predictFile(c, operands[0])
+		all, err := predictFile(c, operands[0], userspaceFlags{})
 		if err != nil {
 			return err
 		}
