@@ -43,19 +43,29 @@ func (f unlockFlags) read() (u sealing.Unlock, err error) {
 			return u, fmt.Errorf("%s: %w", *f.signature, err)
 		}
 	}
-	if *f.pcrlock != "" {
-		text, err := os.ReadFile(*f.pcrlock)
-		if err != nil {
-			return u, err
-		}
-		if u.PCRLock, err = policy.ParsePCRLock(text); err != nil {
-			return u, fmt.Errorf("%s: %w", *f.pcrlock, err)
-		}
+	if u.PCRLock, err = readPCRLock(*f.pcrlock); err != nil {
+		return u, err
 	}
 	if *f.pin {
 		u.PIN, err = readPIN()
 	}
 	return u, err
+}
+
+// readPCRLock reads a pcrlock.json, if there is one.
+func readPCRLock(name string) (*policy.PCRLock, error) {
+	if name == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := policy.ParsePCRLock(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return lock, nil
 }
 
 // readPIN is the first line of standard input.

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/sealing"
@@ -41,6 +45,83 @@ type sealResult struct {
 	cli.Header
 	Token tokenResult `json:"token"`
 	File  string      `json:"file"`
+}
+
+// checkResult is the object of check. Verdict is "opens" if one of the tokens opens, "does not open" if none does, and "not known" otherwise.
+type checkResult struct {
+	cli.Header
+	Verdict sealing.Verdict `json:"verdict"`
+	Tokens  []checkedToken  `json:"tokens"`
+	Skipped []skippedToken  `json:"skipped,omitempty"` // tokens of a header that are of other types
+}
+
+// checkedToken is a token and whether it opens.
+type checkedToken struct {
+	ID      *int            `json:"id,omitempty"` // in the header
+	Token   tokenResult     `json:"token"`
+	Verdict sealing.Verdict `json:"verdict"`
+	Bank    string          `json:"bank,omitempty"` // that the PCRs were looked up in
+	Reasons []reasonObject  `json:"reasons"`        // why it does not open, or why that is not known
+	Assumes []string        `json:"assumes"`        // what a yes takes for granted
+}
+
+// reasonObject is one of the reasons. Kind is pcr, signature, pin, bank, pcrlock, counter or policy; Verdict "does not open" or "not known".
+type reasonObject struct {
+	Verdict sealing.Verdict    `json:"verdict"`
+	Kind    sealing.ReasonKind `json:"kind"`
+	Bank    string             `json:"bank,omitempty"`
+	PCRs    []int              `json:"pcrs,omitempty"`
+	Want    []string           `json:"want,omitempty"` // values of the PCR, any of which would do
+	Got     string             `json:"got,omitempty"`
+	Text    string             `json:"text"`
+}
+
+type skippedToken struct {
+	ID   int    `json:"id"`
+	Type string `json:"type"`
+}
+
+func checkObject(t numbered, a *sealing.Answer) checkedToken {
+	o := checkedToken{Token: tokenObject(t.token), Verdict: a.Verdict, Reasons: []reasonObject{}, Assumes: append([]string{}, a.Assumes...)}
+	if t.id >= 0 {
+		o.ID = &t.id
+	}
+	if a.Bank != 0 {
+		o.Bank = tpm.BankName(a.Bank)
+	}
+	for _, r := range a.Reasons {
+		x := reasonObject{Verdict: r.Verdict, Kind: r.Kind, PCRs: r.PCRs, Got: hex.EncodeToString(r.Got), Text: r.String()}
+		if r.Bank != 0 {
+			x.Bank = tpm.BankName(r.Bank)
+		}
+		for _, w := range r.Want {
+			x.Want = append(x.Want, hex.EncodeToString(w))
+		}
+		o.Reasons = append(o.Reasons, x)
+	}
+	return o
+}
+
+// text is the token in lines.
+func (o *checkedToken) text() string {
+	var b strings.Builder
+	b.WriteString("token")
+	if o.ID != nil {
+		fmt.Fprintf(&b, " %d", *o.ID)
+	}
+	if len(o.Token.Keyslots) > 0 {
+		fmt.Fprintf(&b, ", slots %v", o.Token.Keyslots)
+	}
+	fmt.Fprintf(&b, ": %v\n", o.Verdict)
+	for _, r := range o.Reasons {
+		fmt.Fprintf(&b, "  %s\n", r.Text)
+	}
+	if o.Verdict == sealing.VerdictOpens {
+		for _, text := range o.Assumes {
+			fmt.Fprintf(&b, "  if %s\n", text)
+		}
+	}
+	return b.String()
 }
 
 // unsealResult is the object of unseal.

@@ -4,6 +4,8 @@
 //	seal seal [-tpm DEV] -secret F -o TOKEN [-pcrs LIST] [-bank NAME] [-public-key F] [-public-key-pcrs LIST] [-public-key-ref NAME]
 //	     [-signature F] [-pcrlock F] [-pin] [-keyslot N]
 //	seal unseal [-tpm DEV] [-o F] [-signature F] [-pcrlock F] [-pin] [-passphrase] [-expected LOG -actual LOG] TOKEN
+//	seal check TOKEN|HEADER [-log LOG [-userspace F|none] [-until WORD]] [-pcrs F] [-pcr LIST] [-banks LIST] [-pcrsig F|UKI] [-pcrlock F]
+//	     [-counter LIST] [-pin] [-earlier F]
 //	seal status [-tpm DEV] [TOKEN]
 //
 // DEV is a device like /dev/tpmrm0, which is the default, or swtpm:HOST:PORT, or swtpm:PATH of a socket. LIST is like 7,11 or 7+11; a
@@ -16,12 +18,19 @@
 // hold, the differences tell why. status says which banks can be sealed to and whether the TPM is locked out; with a token, what
 // the token asks for.
 //
+// check says without a TPM whether a token opens on a machine: "opens", "does not open" or "not known", each with the reasons. HEADER is the JSON
+// of a LUKS2 header, as cryptsetup luksDump --dump-json-metadata prints it: the answer is yes if one of its tokens opens. What the machine is like, the other flags
+// say; what they do not say is not known and never counts as a yes. -log is a prediction of `pcr predict`, or a machine's log: then systemd's own goes with it,
+// cut by -until before the word that is measured after the secret is asked for, such as leave-initrd. -pcrs is {"sha256": {"7": "HEX"}}.
+// Without -pin, a token that asks for a PIN does not open.
+//
 // Flags may come before or after operands, with one dash or two. All verbs take -json. With -json one object is printed on stdout; it has
 // "schema": "osmith.seal/1", "verb" and what json.go lists. Outputs are written beside their names and renamed; secrets are
 // readable by their owner alone.
 //
 // Exit status: 0 yes; 1 no: the policy does not hold, the PIN is wrong, the TPM is locked out or another one, the bank is of no use; 2
-// usage or I/O.
+// usage or I/O. check: 1 also if it is
+// not known whether the token opens; the verdict tells which.
 package main
 
 import (
@@ -44,6 +53,8 @@ var program = cli.Program{Name: "seal", Schema: schema, IsNo: isNo, Verbs: []cli
 		Example: "seal seal -tpm swtpm:localhost:2321 -secret key.bin -public-key pcr.pub -o token.json", Flags: sealFlags},
 	{Name: "unseal", Usage: "[-tpm DEV] [-o F] [-signature F] [-pin] [flags] TOKEN",
 		Example: "seal unseal -signature pcrsig.json -o key.bin token.json", Least: 1, Most: 1, Flags: unsealFlags},
+	{Name: "check", Usage: "TOKEN|HEADER [-log LOG [-userspace F|none] [-until WORD]] [-pcrs F] [-pcr LIST] [-pcrsig F|UKI] [-pcrlock F] [-pin] [flags]",
+		Example: "seal check token.json -log expected.bin -pcrsig linux.efi", Least: 1, Most: 1, Flags: checkFlags},
 	{Name: "status", Usage: "[-tpm DEV] [TOKEN]", Example: "seal status -tpm /dev/tpmrm0 token.json", Most: 1, Flags: statusFlags},
 }}
 

@@ -116,6 +116,23 @@ func TestSealAndUnseal(t *testing.T) {
 	require.Equal(t, string(sealing.Passphrase([]byte("a secret"))), string(secret))
 	require.Equal(t, schema, r.Schema)
 
+	var sealed struct {
+		Values map[string]string `json:"osmith_pcr_values"`
+	}
+	raw, err := os.ReadFile(token)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(raw, &sealed))
+	check := func(status int, pcrs string) (c checkResult) {
+		var out, stderr bytes.Buffer
+		require.Equal(t, status, program.Run(context.Background(), []string{"check", "-json", token, "-pcr", pcrs}, &out, &stderr), stderr.String())
+		object(t, out.String(), &c)
+		return c
+	}
+	require.Equal(t, sealing.VerdictOpens, check(0, "0="+sealed.Values["0"]+",7="+sealed.Values["7"]).Verdict)
+	reason := check(1, "0="+sealed.Values["0"]+",7="+sealed.Values["0"]).Tokens[0].Reasons[0]
+	require.Equal(t, []string{sealed.Values["7"]}, reason.Want)
+	require.Equal(t, sealed.Values["0"], reason.Got)
+
 	b.Extend(t, 7, []byte("dbx"))
 	require.Contains(t, b.no(t, "", "unseal", token), "sha256 PCR 7 is ")
 	require.Contains(t, b.no(t, "", "seal", "-secret", b.path("secret"), "-pcrs", "7", "-bank", "sha512", "-o", b.path("t2")), "all zero")

@@ -25,7 +25,7 @@ import (
 // enterInitrd are the digests that bring PCR 11 of the machine in testdata/mkosi to the state in which the volume is unlocked.
 func enterInitrd(t testing.TB) (digests [][]byte) {
 	t.Helper()
-	for _, line := range strings.Fields(string(read(t, "mkosi/pcr11-to-enter-initrd.txt"))) {
+	for _, line := range strings.Fields(string(read(t, "../../testdata/mkosi/pcr11-to-enter-initrd.txt"))) {
 		d, err := hex.DecodeString(line)
 		require.NoError(t, err)
 		digests = append(digests, d)

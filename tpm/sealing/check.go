@@ -40,6 +40,17 @@ func (v Verdict) String() string {
 // MarshalText implements [encoding.TextMarshaler]: the text is that of [Verdict.String].
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (v *Verdict) UnmarshalText(text []byte) error {
+	for _, x := range []Verdict{VerdictUnknown, VerdictOpens, VerdictDoesNotOpen} {
+		if x.String() == string(text) {
+			*v = x
+			return nil
+		}
+	}
+	return prefix.Error(pkg, fmt.Errorf("verdict %.40q: want %q, %q or %q", text, VerdictOpens, VerdictDoesNotOpen, VerdictUnknown))
+}
+
 // State is what is known of a machine at the moment when the secret is asked for. [StateOf] makes one of event logs or a prediction. What
 // is not given is not known.
 type State struct {

@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -333,6 +335,43 @@ func TestCheckVector(t *testing.T) {
 	require.ErrorIs(t, a.Reasons[0].Err, ErrNoSignature)
 }
 
+// TestCheckBoots judges it by the logs of the second boot, up to the moment when the initrd is left.
+func TestCheckBoots(t *testing.T) {
+	token, signatures := mkosiToken(t)
+	const boot = "../../testdata/mkosi/b2/"
+	log, err := tpm.ParseLog(read(t, boot+"binary_bios_measurements"))
+	require.NoError(t, err)
+	user, err := tpm.ParseUserspaceLog(read(t, boot+"tpm2-measure.log"))
+	require.NoError(t, err)
+	var actual map[string]map[int]string
+	require.NoError(t, json.Unmarshal(read(t, boot+"pcrs.json"), &actual))
+	for until, want := range map[string]Verdict{"enter-initrd": VerdictDoesNotOpen, "leave-initrd": VerdictOpens, "": VerdictOpens} {
+		u := *user
+		if until != "" {
+			u.Records = u.Records[:slices.IndexFunc(u.Records, func(r tpm.Record) bool { return r.Word == until })]
+		}
+		state, err := StateOf(log, &u)
+		require.NoError(t, err)
+		require.Equal(t, []crypto.Hash{crypto.SHA256}, state.Banks)
+		if until == "" {
+			for n, v := range state.PCRs[crypto.SHA256] {
+				require.Equal(t, actual["sha256"][n], hex.EncodeToString(v), "PCR %d", n)
+			}
+			require.Len(t, state.PCRs[crypto.SHA256], 15)
+		}
+		state.Signatures = signatures
+		a, err := token.Check(state)
+		require.NoError(t, err)
+		require.Equal(t, want, a.Verdict, "%s: %v", until, a.Reasons)
+	}
+	state, err := StateOf(log, nil)
+	require.NoError(t, err)
+	state.Signatures = signatures
+	a, err := token.Check(state)
+	require.NoError(t, err)
+	require.Equal(t, VerdictUnknown, a.Verdict)
+}
+
 // TestStateOf takes from logs only what they tell.
 func TestStateOf(t *testing.T) {
 	log, err := tpm.ParseLog(swtpm.EventLog(swtpm.Event{PCR: 0, Data: "firmware"}, swtpm.Event{PCR: 11, Data: "kernel"}))
@@ -365,4 +404,16 @@ func TestStateOf(t *testing.T) {
 	require.Equal(t, "not predicted: shim", s.Unknown[4])
 	_, err = StateOf(&prediction, &tpm.UserspaceLog{})
 	require.ErrorContains(t, err, "sealing: state: a log of userspace beside a prediction")
+}
+
+func TestVerdictText(t *testing.T) {
+	for _, v := range []Verdict{VerdictUnknown, VerdictOpens, VerdictDoesNotOpen} {
+		text, err := v.MarshalText()
+		require.NoError(t, err)
+		var again Verdict
+		require.NoError(t, again.UnmarshalText(text))
+		require.Equal(t, v, again)
+	}
+	require.ErrorContains(t, new(Verdict).UnmarshalText([]byte("yes")), `sealing: verdict "yes": want "opens"`)
+	require.Equal(t, "not known", Verdict(9).String())
 }
