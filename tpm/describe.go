@@ -79,10 +79,15 @@ func escapeTo(s string, limit int) string {
 func (l *Log) String() string {
 	var b strings.Builder
 	for i := range l.Events {
-		e := &l.Events[i]
-		fmt.Fprintf(&b, "%3d  %-32s  %-17s  %s\n", e.PCR, e.Type, shortDigest(e), e.Describe())
+		b.WriteString(l.Events[i].String())
+		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// String is the event's line in [Log.String].
+func (e *Event) String() string {
+	return fmt.Sprintf("%3d  %-32s  %-17s  %s", e.PCR, e.Type, shortDigest(e), e.Describe())
 }
 
 // shortDigest is the start of the digest by which people know an event.

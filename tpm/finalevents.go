@@ -11,7 +11,7 @@ import (
 
 // ParseFinalEvents reads an EFI_TCG2_FINAL_EVENTS_TABLE (TCG EFI Protocol Specification 1.00 revision 0.13, section 7):
 // the events after the boot loader fetched the log, ExitBootServices among them. main is the crypto-agile log that they
-// belong to, whose header says how long digests are. Findings are as of [ParseLog]; offsets count from the table's start.
+// belong to, whose header says how long digests are. Findings and errors are as of [ParseLog]; offsets count from the table's start.
 func ParseFinalEvents(table []byte, main *Log) (_ []Event, _ []Finding, err error) {
 	defer prefix.Add(pkg, &err)
 	if main.sha1Only || len(main.Events) == 0 || !isSpecID(&main.Events[0]) {
@@ -36,7 +36,7 @@ func ParseFinalEvents(table []byte, main *Log) (_ []Event, _ []Finding, err erro
 		start := r.pos
 		e, err := r.event2()
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, r.partial(err)
 		}
 		r.log.Events = append(r.log.Events, e)
 		r.check(start, &e)

@@ -79,25 +79,61 @@ type logReader struct {
 // ParseLog reads a TCG event log: the crypto-agile format of TPM 2.0 firmware, or the SHA-1 format of TPM 1.2 (TCG PC
 // Client Platform Firmware Profile 1.06, section 10.2). Linux has it as
 // /sys/kernel/security/tpm0/binary_bios_measurements. What can be read without doubt is read, and what was odd about it
-// is in Findings; a size or count that cannot be true, or a log that ends inside an event, is a [*osmith.FormatError].
+// is in Findings; a size or count that cannot be true, or a log that ends inside an event, is a [*osmith.FormatError]. There is no
+// Log then, since what the rest of it measured is not known; the events before that place are in a [*PartialError].
 func ParseLog(data []byte) (_ *Log, err error) {
 	defer prefix.Add(pkg, &err)
 	r := &logReader{data: bytes.Clone(data), log: &Log{}}
+	if err := r.all(); err != nil {
+		return nil, r.partial(err)
+	}
+	r.log.setSubjects()
+	return r.log, nil
+}
+
+// PartialError says that a log could be read only up to some place: it is cut, or damaged there. Its events can be shown, and are no
+// [Log]: they do not replay to any value that a TPM has, and say nothing about what else was measured.
+type PartialError struct {
+	Events   []Event   // before that place
+	Findings []Finding // about these events
+	Err      error     // what is wrong there, a [*osmith.FormatError]
+}
+
+func (e *PartialError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *PartialError) Unwrap() error { return e.Err }
+
+// partial adds what was read so far to an error.
+func (r *logReader) partial(err error) error {
+	if len(r.log.Events) == 0 {
+		return err
+	}
+	r.log.setSubjects()
+	return &PartialError{r.log.Events, r.log.Findings, err}
+}
+
+// cutEvent is the most bytes at the end of a log that are rather the start of an event than padding: the event of PCR 0 begins with
+// four zeros, that of PCR -1 with four ones, and no type of event begins so.
+const cutEvent = 4
+
+// all reads the whole log.
+func (r *logReader) all() error {
 	if len(r.data) == 0 {
-		return nil, r.fail(0, "header", errEmpty)
+		return r.fail(0, "header", errEmpty)
 	}
 	end := paddingStart(r.data)
 	if end == 0 {
-		return nil, r.fail(0, "header", fmt.Errorf("%w: all %d bytes are 0x%02x", errEmpty, len(r.data), r.data[0]))
+		return r.fail(0, "header", fmt.Errorf("%w: all %d bytes are 0x%02x", errEmpty, len(r.data), r.data[0]))
 	}
 	first, err := r.event1()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if first.Type == EventNoAction && bytes.HasPrefix(first.Data, specIDSignature) {
 		id, err := readSpecID(first.Data)
 		if err != nil {
-			return nil, r.inData(headerData, err)
+			return r.inData(headerData, err)
 		}
 		r.banks = id.Algorithms
 		r.checkHeader(&first, id)
@@ -107,7 +143,7 @@ func ParseLog(data []byte) (_ *Log, err error) {
 	}
 	r.log.Events = append(r.log.Events, first)
 	for r.pos < len(r.data) {
-		if r.pos >= end {
+		if r.pos >= end && len(r.data)-r.pos > cutEvent {
 			r.log.trailer = r.data[r.pos:]
 			r.log.Findings = append(r.log.Findings, Finding{-1, int64(r.pos), fmt.Sprintf("%d bytes of padding behind the last event", len(r.data)-r.pos)})
 			break
@@ -120,13 +156,12 @@ func ParseLog(data []byte) (_ *Log, err error) {
 		}
 		e, err := read()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		r.log.Events = append(r.log.Events, e)
 		r.check(start, &e)
 	}
-	r.log.setSubjects()
-	return r.log, nil
+	return nil
 }
 
 func (r *logReader) fail(off int, field string, err error) error {
@@ -184,6 +219,7 @@ func (r *logReader) head() (Event, error) {
 
 // event1 reads a TCG_PCR_EVENT (Firmware Profile 1.06, section 10.2.1).
 func (r *logReader) event1() (Event, error) {
+	at := r.pos
 	e, err := r.head()
 	if err != nil {
 		return Event{}, err
@@ -193,7 +229,9 @@ func (r *logReader) event1() (Event, error) {
 		return Event{}, err
 	}
 	e.Digests = map[crypto.Hash][]byte{crypto.SHA1: digest}
-	e.Data, err = r.eventData()
+	if e.Data, err = r.eventData(); err == nil && allByte(r.data[at:r.pos], 0) {
+		return Event{}, r.fail(at, "head", fmt.Errorf("%d zero bytes are no event", r.pos-at))
+	}
 	return e, err
 }
 

@@ -17,7 +17,8 @@ type logResult struct {
 	cli.Header
 	Events   []event   `json:"events"`
 	Findings []finding `json:"findings"`
-	NVPCRs   []nvpcr   `json:"nvpcrs"` // of userspace's log
+	NVPCRs   []nvpcr   `json:"nvpcrs"`            // of userspace's log
+	Partial  string    `json:"partial,omitempty"` // why the events are not all that the log has: it is cut or damaged
 }
 
 type event struct {

@@ -50,18 +50,24 @@ func logFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	userspace := set.String("userspace", "", "systemd's log of measurements, a `file`")
 	return func(c *cli.Call, operands []string) error {
 		log, err := readLog(operands[0], *userspace, "")
-		if err != nil {
+		r := logResult{Header: c.Header(), Events: []event{}, Findings: []finding{}}
+		var partial *tpm.PartialError
+		switch {
+		case errors.As(err, &partial):
+			log = &tpm.Log{Events: partial.Events, Findings: partial.Findings} // to be shown, and for nothing else
+			r.Partial = err.Error()
+		case err != nil:
 			return err
 		}
-		r := logResult{Header: c.Header(), Events: []event{}, Findings: []finding{}}
+		var text strings.Builder
 		for i := range log.Events {
 			e := &log.Events[i]
 			r.Events = append(r.Events, event{e.PCR, e.Type.String(), hexes(e.Digests), e.Describe(), e.Attested()})
+			fmt.Fprintln(&text, e)
 		}
-		text := log.String()
 		for _, f := range log.Findings {
 			r.Findings = append(r.Findings, finding{f.Event, f.Offset, f.Text})
-			text += fmt.Sprintf("finding: %v\n", f)
+			fmt.Fprintf(&text, "finding: %v\n", f)
 		}
 		r.NVPCRs = []nvpcr{}
 		if *userspace != "" {
@@ -71,9 +77,12 @@ func logFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			}
 			var lines string
 			r.NVPCRs, lines = describeNVPCRs(u.NVPCRs())
-			text += lines
+			text.WriteString(lines)
 		}
-		return c.Answer(r, text)
+		if partial != nil {
+			err = fmt.Errorf("%s can be read up to here only: %w", operands[0], err)
+		}
+		return errors.Join(c.Answer(r, text.String()), err)
 	}
 }
 

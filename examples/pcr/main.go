@@ -10,7 +10,7 @@
 //
 // FILE and ACTUAL are logs as in /sys/kernel/security/tpm0/binary_bios_measurements; -userspace adds systemd's own,
 // /run/log/systemd/tpm2-measure.log. PCRS.json holds the values that a TPM has: {"sha256": {"0": "HEX", …}}; PCRs 10 and 16
-// to 23 in it are not compared. EXPECTED is a BOOT.json, what predict -log wrote, or the log of another boot. diff lists first
+// to 23 in it are not compared. log shows the events of a log that is cut or damaged as far as they can be read, and ends with 2. EXPECTED is a BOOT.json, what predict -log wrote, or the log of another boot. diff lists first
 // what explains the rest. It says which PCRs were compared: of a log, all but 10; of a prediction, those that it gives one value.
 // What userspace measured is compared if it is predicted and -userspace is there. log lists the NvPCRs of userspace's log, too.
 //

@@ -100,6 +100,26 @@ func TestLog(t *testing.T) {
 	require.Contains(t, text, "example: pcr log")
 }
 
+// Of a log that is cut, what can be read is shown, and nothing else is done with it.
+func TestLogCut(t *testing.T) {
+	raw, err := os.ReadFile(vectors + "a-sb-sdboot-262/binary_bios_measurements")
+	require.NoError(t, err)
+	file, whole := filepath.Join(t.TempDir(), "cut"), abs(t, vectors+"a-sb-sdboot-262/binary_bios_measurements")
+	require.NoError(t, os.WriteFile(file, raw[:5000], 0o644))
+	out, text := pcr(t, 2, "log", file)
+	require.Equal(t, 27, strings.Count(out, "\n"))
+	require.Contains(t, text, "cut can be read up to here only: tpm: event log: event 27: data size at 0x12d7: 835 bytes, 173 left: the log ends inside it")
+	out, _ = pcr(t, 2, "log", file, "-json")
+	v := object(t, out)
+	require.Len(t, v["events"], 27)
+	require.Contains(t, v["partial"], "the log ends inside it")
+	for _, args := range [][]string{{"replay", file}, {"diff", whole, file}, {"diff", file, whole}} {
+		out, text := pcr(t, 2, args...)
+		require.Empty(t, out)
+		require.Contains(t, text, "the log ends inside it")
+	}
+}
+
 func TestReplay(t *testing.T) {
 	dir := vectors + "a-sb-sdboot-262/"
 	out, _ := pcr(t, 0, "replay", dir+"binary_bios_measurements", "-pcrs", dir+"pcrs-initrd.json")
