@@ -40,6 +40,19 @@ func BenchmarkParseReplay(b *testing.B) {
 	}
 }
 
+// BenchmarkPredict predicts a boot of systemd 262 up to its last phase, from the logs of an earlier one of a real machine.
+func BenchmarkPredict(b *testing.B) {
+	boot := mkosiBoot(b, "b2", "b1")
+	boot.Userspace = &Userspace{Earlier: mkosiUserspace(b, "b1")}
+	boot.Phases = boot.Userspace.Earlier.Phases()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Predict(boot); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkDiff compares logs of 10,000 events in one PCR, in the shapes that are far from each other in different ways.
 func BenchmarkDiff(b *testing.B) {
 	const n = 10_000

@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"cmp"
 	"crypto"
 	"fmt"
 	"maps"
@@ -44,7 +45,7 @@ func (u Uncompared) String() string {
 //   - the log of a machine's firmware claims, for every PCR but 10, all events up to ExitBootServices; what comes after them
 //     only [Log.WithUserspace] claims. If it nevertheless has events of PCR 10, they are compared with another such log;
 //   - a predicted log claims, for the PCRs that its Coverage gives one value, all events up to the moment that was asked for;
-//     a PCR that it predicts as zero is one of them.
+//     a PCR that it predicts as zero is one of them. Of those that have one up to where userspace begins, it claims that part.
 //
 // PCRs 16 to 23 that are not claimed and that no log extends are not mentioned. Logs without a common bank are an [ErrBank].
 func Compare(want, got *Log) (_ *Comparison, err error) {
@@ -64,17 +65,18 @@ func compare(want, got *Log) *Comparison {
 	userspace := want.claimsUserspace() && got.claimsUserspace()
 	for pcr := range PCRCount {
 		w, g := wanted[pcr], found[pcr]
-		if reason := notClaimed(want, got, pcr, len(w)+len(g) > 0); reason != "" {
+		reason := notClaimed(want, got, pcr, len(w)+len(g) > 0)
+		if reason != "" && !(want.claimsBeforeUserspace(pcr) && got.claimsBeforeUserspace(pcr)) {
 			if pcr < 16 || len(w)+len(g) > 0 {
 				c.NotCompared = append(c.NotCompared, Uncompared{PCR: pcr, Reason: reason, Want: len(w), Got: len(g)})
 			}
 			continue
 		}
-		if !userspace {
-			later := Uncompared{PCR: pcr, Userspace: true, Reason: "its log is not given"}
+		if !userspace || reason != "" {
+			later := Uncompared{PCR: pcr, Userspace: true, Reason: cmp.Or(reason, "its log is not given")}
 			w, later.Want = withoutUserspace(w)
 			g, later.Got = withoutUserspace(g)
-			if later.Want+later.Got > 0 {
+			if later.Want+later.Got > 0 || reason != "" {
 				c.NotCompared = append(c.NotCompared, later)
 			}
 		}
@@ -119,6 +121,11 @@ func (l *Log) notClaimed(pcr int) string {
 		return ""
 	}
 	return fmt.Sprintf("%v: %s", l.Coverage[i].Prediction, l.Coverage[i].Note)
+}
+
+// claimsBeforeUserspace reports whether the log claims what was measured into a PCR before userspace began.
+func (l *Log) claimsBeforeUserspace(pcr int) bool {
+	return l.notClaimed(pcr) == "" || slices.ContainsFunc(l.Coverage, func(c Coverage) bool { return c.PCR == pcr && c.BeforeUserspace.known() })
 }
 
 // claimsUserspace reports whether the log claims to hold what userspace measured, up to its moment.

@@ -81,6 +81,8 @@ func TestCompareCoverage(t *testing.T) {
 		return l
 	}
 	whole, phases := predicted(nil), predicted(func(b *Boot) { b.Phases, b.Userspace = []string{PhaseEnterInitrd}, PhasesAlone() })
+	unknown := predicted(func(b *Boot) { b.Phases = []string{PhaseEnterInitrd} })
+	noInitrds := predicted(func(b *Boot) { b.Phases, b.Handover = []string{PhaseEnterInitrd}, nil })
 	noKernel := predicted(func(b *Boot) { b.Handover = nil })
 	with := func(l *Log, pcr int) *Log {
 		out := *l
@@ -102,7 +104,7 @@ func TestCompareCoverage(t *testing.T) {
 	userspace := func(not []Uncompared, want, got int) (n int) {
 		for _, u := range not {
 			if u.Userspace {
-				assert.Equal(t, "its log is not given", u.Reason)
+				assert.Contains(t, []string{"its log is not given", unknown.notClaimed(u.PCR)}, u.Reason)
 				n += u.Want*want + u.Got*got
 			}
 		}
@@ -130,6 +132,11 @@ func TestCompareCoverage(t *testing.T) {
 			"PCR 9: not predicted: initrds as handed over, which hold a secret of the machine from systemd 261 on (events in the expected log: 2, in the boot's: 0)", [2]int{}},
 		{"phases that a firmware's log does not tell of", phases, machine, all(append(upper, 10)...), 0, "PCR 10: not predicted: the kernel's IMA", [2]int{1, 0}},
 		{"a machine's phases without those of the other", machine, machine.WithUserspace(u), all(10), 0, "PCR 0 of userspace: its log is not given (events in the expected log: 0, in the boot's: 1)", [2]int{0, 23}},
+		{"phases, and nothing known of userspace", unknown, machine, all(append(upper, 10)...), 0, "PCR 0 of userspace: " + unknown.notClaimed(0), [2]int{1, 0}},
+		{"phases, and nothing known of userspace, and an event more", unknown, with(machine, 14), all(append(upper, 10)...), 1, "PCR 0 of userspace: " + unknown.notClaimed(0), [2]int{1, 0}},
+		{"phases, and nothing known of userspace, whose log there is", unknown, machine.WithUserspace(u), all(append(upper, 10)...), 3, "PCR 0 of userspace: " + unknown.notClaimed(0) +
+			" (events in the expected log: 0, in the boot's: 1)", [2]int{0, 19}},
+		{"nothing known of userspace, and not of initrds", noInitrds, machine, all(append(upper, 9, 10)...), 0, "PCR 0 of userspace: " + unknown.notClaimed(0), [2]int{1, 0}},
 		{"phases and their log", phases, machine.WithUserspace(u), all(append(upper, 10)...), 22, "PCR 10: not predicted: the kernel's IMA", [2]int{}},
 		{"no phases, but a log of them", whole, machine.WithUserspace(u), all(append(upper, 10)...), 23, "PCR 10: not predicted: the kernel's IMA", [2]int{}},
 		{"a prediction made by hand", &Log{Events: whole.Events, Coverage: whole.Coverage}, machine.WithUserspace(u), all(append(upper, 10)...), 23,
@@ -185,6 +192,9 @@ func TestPredictionRoundTrip(t *testing.T) {
 	for _, v := range bootVectors(t) {
 		boots = append(boots, v.boot)
 	}
+	unknown := boots[1]
+	unknown.Phases = []string{PhaseEnterInitrd}
+	boots = append(boots, unknown)
 	for _, b := range boots {
 		predicted, err := Predict(b)
 		require.NoError(t, err)
@@ -255,7 +265,7 @@ func TestPredictionErrors(t *testing.T) {
 	require.Error(t, err)
 
 	pcr := func(pcr int, prediction, evidence string) coverageOfPCR {
-		return coverageOfPCR{pcr, prediction, evidence, "note"}
+		return coverageOfPCR{PCR: pcr, Prediction: prediction, Evidence: evidence, Note: "note"}
 	}
 	good, err := json.Marshal(coverageJSON{PCRs: []coverageOfPCR{pcr(4, "exact", "booted")}})
 	require.NoError(t, err)
@@ -272,6 +282,7 @@ func TestPredictionErrors(t *testing.T) {
 			"PCR 4 comes twice"},
 		{"prediction", `{"userspace":0,"pcrs":[{"pcr":4,"prediction":"perhaps","evidence":"booted","note":""}]}`, `prediction "perhaps"`},
 		{"evidence", `{"userspace":0,"pcrs":[{"pcr":4,"prediction":"exact","evidence":"heard","note":""}]}`, `evidence "heard"`},
+		{"before userspace", `{"userspace":0,"pcrs":[{"pcr":4,"prediction":"not predicted","evidence":"none","note":"","beforeUserspace":"perhaps"}]}`, `PCR 4: beforeUserspace "perhaps": want`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := Event{Type: EventNoAction, Data: append(slices.Clone(coverageSignature), c.doc...), Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}}

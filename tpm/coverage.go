@@ -42,6 +42,10 @@ type Coverage struct {
 	Prediction Prediction
 	Evidence   Evidence // that such a boot measures what the log says
 	Note       string   // why a PCR is not predicted, or what an exact one rests on
+
+	// BeforeUserspace is how far it is predicted up to where userspace begins, of a PCR that is not predicted for the sake of userspace's part alone; otherwise it is
+	// [PredictionNone]. [Compare] compares that part.
+	BeforeUserspace Prediction
 }
 
 // String is the coverage as a line: "PCR 4: exact (booted): ...".
@@ -56,7 +60,7 @@ func (c Coverage) String() string {
 func (p *predictor) coverage() []Coverage {
 	out := make([]Coverage, 0, 16)
 	doubts := p.doubts()
-	p.userspaceDoubts(doubts)
+	later := p.userspaceDoubts()
 	for pcr := range 16 {
 		c := Coverage{PCR: pcr, Prediction: PredictionExact, Evidence: Evidence(p.stub.Evidence)}
 		switch {
@@ -73,6 +77,10 @@ func (p *predictor) coverage() []Coverage {
 		}
 		p.coverUserspace(&c)
 		if why := doubts[pcr]; why != "" && c.Prediction != PredictionNone {
+			c.not(why)
+		}
+		if why := later[pcr]; why != "" && c.Prediction != PredictionNone {
+			c.BeforeUserspace = c.Prediction
 			c.not(why)
 		}
 		if c.Prediction == PredictionNone {

@@ -31,6 +31,7 @@ type coverageOfPCR struct {
 	Prediction string `json:"prediction"`
 	Evidence   string `json:"evidence"`
 	Note       string `json:"note"`
+	Before     string `json:"beforeUserspace,omitempty"` // left out where it is "not predicted"
 }
 
 // MarshalPrediction is a predicted log with its Coverage, for [ParsePrediction]. It is a crypto-agile log as
@@ -42,7 +43,10 @@ func (l *Log) MarshalPrediction() (_ []byte, err error) {
 	}
 	doc := coverageJSON{Userspace: l.userspace, PCRs: make([]coverageOfPCR, 0, len(l.Coverage))}
 	for _, c := range l.Coverage {
-		doc.PCRs = append(doc.PCRs, coverageOfPCR{c.PCR, c.Prediction.String(), c.Evidence.String(), c.Note})
+		doc.PCRs = append(doc.PCRs, coverageOfPCR{c.PCR, c.Prediction.String(), c.Evidence.String(), c.Note, ""})
+		if c.BeforeUserspace != PredictionNone {
+			doc.PCRs[len(doc.PCRs)-1].Before = c.BeforeUserspace.String()
+		}
 	}
 	if _, err := doc.coverage(len(l.Events)); err != nil {
 		return nil, fmt.Errorf("writing a prediction: %w", err)
@@ -118,10 +122,16 @@ func (doc *coverageJSON) coverage(events int) ([]Coverage, error) {
 	}
 	out := make([]Coverage, 0, len(doc.PCRs))
 	for _, p := range doc.PCRs {
-		c := Coverage{PCR: p.PCR, Note: p.Note, Prediction: -1, Evidence: -1}
+		c := Coverage{PCR: p.PCR, Note: p.Note, Prediction: -1, Evidence: -1, BeforeUserspace: -1}
+		if p.Before == "" {
+			c.BeforeUserspace = PredictionNone
+		}
 		for q := PredictionNone; q <= PredictionOneOf; q++ {
 			if q.String() == p.Prediction {
 				c.Prediction = q
+			}
+			if q.String() == p.Before {
+				c.BeforeUserspace = q
 			}
 		}
 		for e := EvidenceNone; e <= EvidenceBooted; e++ {
@@ -136,6 +146,8 @@ func (doc *coverageJSON) coverage(events int) ([]Coverage, error) {
 			return nil, fmt.Errorf("PCR %d comes twice", p.PCR)
 		case c.Prediction < 0:
 			return nil, fmt.Errorf("PCR %d: prediction %q: want %q, %q, %q or %q", p.PCR, p.Prediction, PredictionNone, PredictionExact, PredictionBaseline, PredictionOneOf)
+		case c.BeforeUserspace < 0:
+			return nil, fmt.Errorf("PCR %d: beforeUserspace %q: want %q, %q or %q", p.PCR, p.Before, PredictionExact, PredictionBaseline, PredictionOneOf)
 		case c.Evidence < 0:
 			return nil, fmt.Errorf("PCR %d: evidence %q: want %q, %q or %q", p.PCR, p.Evidence, EvidenceNone, EvidenceSource, EvidenceBooted)
 		}

@@ -372,14 +372,15 @@ func (p *predictor) userspaceAgain() {
 }
 
 // userspaceDoubts are PCRs whose part of userspace is not known.
-func (p *predictor) userspaceDoubts(d doubts) {
+func (p *predictor) userspaceDoubts() doubts {
+	d := doubts{}
 	u := &p.user
 	if u.Earlier != nil {
 		u.doubts(d)
-		return
+		return d
 	}
 	if len(p.boot.Phases) == 0 && u.Separator != MeasuredYes && len(u.NVPCRs) == 0 && u.NVSeparator != MeasuredYes && len(u.Identity) == 0 {
-		return // the kernel starts
+		return d // the kernel starts
 	}
 	if u.Separator == MeasuredUnknown {
 		d.add(`whether userspace measured "os-separator" by then, as systemd 261 and later do in the initrd, is not said: want it in Userspace, or the log of an earlier boot, or the version of systemd that is too old for it`,
@@ -396,6 +397,7 @@ func (p *predictor) userspaceDoubts(d doubts) {
 			d.add(fmt.Sprintf("the digest of %q is made with the volume key and is not that of the word: want it, or the log of an earlier boot", escape(w.Text)), pcrIdentity)
 		}
 	}
+	return d
 }
 
 // doubts are about records that systemd's services measure in no fixed order around the moment.

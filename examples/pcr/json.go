@@ -67,6 +67,7 @@ type coverage struct {
 	State    string `json:"state"`
 	Evidence string `json:"evidence"`
 	Note     string `json:"note"`
+	Before   string `json:"beforeUserspace,omitempty"` // its state up to where userspace begins, if only userspace's part is not known
 }
 
 // diffResult is the object of diff. Causes are the differences that do not follow from others; Boot is the index of the

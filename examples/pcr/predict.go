@@ -71,7 +71,10 @@ func predictFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		for i, l := range all {
 			var b predictedBoot
 			for _, x := range l.Coverage {
-				b.Coverage = append(b.Coverage, coverage{x.PCR, x.Prediction.String(), x.Evidence.String(), x.Note})
+				b.Coverage = append(b.Coverage, coverage{x.PCR, x.Prediction.String(), x.Evidence.String(), x.Note, ""})
+				if x.BeforeUserspace != tpm.PredictionNone {
+					b.Coverage[len(b.Coverage)-1].Before = x.BeforeUserspace.String()
+				}
 				if i == 0 {
 					fmt.Fprintln(&text, x)
 				}

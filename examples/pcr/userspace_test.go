@@ -18,8 +18,8 @@ const usrHash = "385048b825adefa3480635865a88d48107b5f26a7d39783b8bc27aff3883ca0
 type predicted struct {
 	Boots []struct {
 		Coverage []struct {
-			PCR         int
-			State, Note string
+			PCR                          int
+			State, Note, BeforeUserspace string
 		}
 	}
 	PCRs    map[string]map[int][]string
@@ -223,7 +223,14 @@ func TestDiffUserspace(t *testing.T) {
 	boot["phases"], boot["userspace"] = []string{"enter-initrd"}, map[string]any{"separator": true}
 	write(t, "words.json", boot)
 	out, _ = pcr(t, 0, "diff", "words.json", "kernel.bin", "-userspace", log("b2"), "-until", "nvpcr-separator")
-	require.Contains(t, out, "not compared: PCR 9: not predicted: which NvPCRs userspace initialised")
+	require.Contains(t, out, "not compared: PCR 9 of userspace: not predicted: which NvPCRs userspace initialised")
+	delete(boot, "userspace")
+	write(t, "unknown.json", boot)
+	out, _ = pcr(t, 0, "diff", "unknown.json", "kernel.bin")
+	require.Contains(t, out, "the boot is the expected one in PCRs 0-9, 11-15\n", "as far as it was compared")
+	out, _ = pcr(t, 0, "diff", "unknown.json", "kernel.bin", "-json")
+	require.Len(t, object(t, out)["notCompared"], 15)
+	require.Equal(t, "exact given the baseline", predict(t, "unknown.json").Boots[0].Coverage[4].BeforeUserspace)
 	boot["phases"], boot["userspace"] = nil, map[string]any{"log": log("b1")}
 	write(t, "log.json", boot)
 	pcr(t, 0, "diff", "log.json", "kernel.bin", "-userspace", log("b2"), "-until", "sysinit")

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/tpm"
 )
 
@@ -47,6 +48,52 @@ func eventLog(b *testing.B) sides {
 			return err
 		},
 		reference: host(b, "tpm2_eventlog '"+path+"' >/dev/null", "tpm2_eventlog"),
+	}
+}
+
+// predictBoot reads the logs of a real boot's firmware and userspace and predicts the next boot of that machine up to its last phase. systemd-pcrlock reads
+// the same two; what it predicts needs a TPM.
+func predictBoot(b *testing.B) sides {
+	r := testtools.Forky(b)
+	dir := b.TempDir()
+	for _, name := range []string{"binary_bios_measurements", "tpm2-measure.log"} {
+		raw, err := os.ReadFile(filepath.Join("../../tpm/testdata/mkosi/b1", name))
+		require.NoError(b, err)
+		require.NoError(b, os.WriteFile(filepath.Join(dir, name), raw, 0o600))
+	}
+	firmware, userspace := filepath.Join(dir, "binary_bios_measurements"), filepath.Join(dir, "tpm2-measure.log")
+	return sides{
+		ours: func() error {
+			raw, err := os.ReadFile(firmware)
+			if err != nil {
+				return err
+			}
+			boot := tpm.Boot{Stub: "262", Banks: []crypto.Hash{crypto.SHA256}, Variables: &osmith.FirmwareVariables{SecureBoot: []byte{0}},
+				Loader: &tpm.Application{Digests: digestsOf("loader")}, LoaderConf: []byte("timeout 0\n"), UKI: tpm.Application{Digests: digestsOf("uki")},
+				Sections:  []osmith.Measurement{{Section: ".linux", Size: 6, Digests: digestsOf("kernel")}},
+				Handover:  &osmith.Handover{LoadOptions: []byte{'q', 0, 0, 0}, Initrd: digestsOf("initrd")},
+				Userspace: &tpm.Userspace{}}
+			if boot.Firmware, err = tpm.ParseLog(raw); err != nil {
+				return err
+			}
+			if raw, err = os.ReadFile(userspace); err != nil {
+				return err
+			}
+			if boot.Userspace.Earlier, err = tpm.ParseUserspaceLog(raw); err != nil {
+				return err
+			}
+			boot.Phases = boot.Userspace.Earlier.Phases()
+			log, err := tpm.Predict(boot)
+			if err != nil {
+				return err
+			}
+			values, err := log.Values(crypto.SHA256)
+			if err == nil && len(values) != 15 {
+				return fmt.Errorf("%d PCRs are predicted", len(values))
+			}
+			return err
+		},
+		reference: inTree(b, r, dir, "env", "SYSTEMD_MEASURE_LOG_FIRMWARE="+firmware, "SYSTEMD_MEASURE_LOG_USERSPACE="+userspace, "/usr/lib/systemd/systemd-pcrlock", "cel"),
 	}
 }
 
