@@ -119,12 +119,37 @@ func (e *QuoteError) Error() string {
 
 func (e *QuoteError) Unwrap() error { return e.Err }
 
+// ErrNoNonce says that a quote was to be verified without a nonce, or with one of zeros, which nobody has drawn: it would prove a state
+// that the machine was in at some time, perhaps long ago. [VerifyQuoteOfAnyTime] is for those who want that.
+var ErrNoNonce = errors.New("no nonce, or one of zeros: want the random one that the quote was asked for with")
+
 // VerifyQuote checks a quote offline: attest (a TPMS_ATTEST) was signed by the key (*rsa.PublicKey or *ecdsa.PublicKey)
 // with signature (a TPMT_SIGNATURE: RSASSA, RSAPSS or ECDSA with SHA-256 or more) in answer to this nonce. What is wrong
-// is a [*QuoteError]. That the key lives in a TPM is not checked here; nor are the PCRs, which the quote only has a
-// digest of: see [Quote.Check] and [Log.VerifyQuote].
+// is a [*QuoteError]; without a nonce it is [ErrNoNonce]. That the key lives in a TPM is not checked here; nor are the PCRs, which the quote only
+// has a digest of: see [Quote.Check] and [Log.VerifyQuote].
 func VerifyQuote(key crypto.PublicKey, attest, signature, nonce []byte) (_ *Quote, err error) {
 	defer prefix.Add(pkg, &err)
+	if bytes.Count(nonce, []byte{0}) == len(nonce) {
+		return nil, fmt.Errorf("quote: %w", ErrNoNonce)
+	}
+	q, err := verifyQuote(key, attest, signature)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(q.Nonce, nonce) {
+		return nil, &QuoteError{Field: "nonce", Want: bytes.Clone(nonce), Got: q.Nonce}
+	}
+	return q, nil
+}
+
+// VerifyQuoteOfAnyTime is [VerifyQuote] whatever nonce there is in the quote. It does not say when the quote was made: whoever has seen one can show
+// it again when the machine is in another state.
+func VerifyQuoteOfAnyTime(key crypto.PublicKey, attest, signature []byte) (_ *Quote, err error) {
+	defer prefix.Add(pkg, &err)
+	return verifyQuote(key, attest, signature)
+}
+
+func verifyQuote(key crypto.PublicKey, attest, signature []byte) (*Quote, error) {
 	sig, err := ParseTPMSignature(signature)
 	if err != nil {
 		return nil, err
@@ -138,9 +163,6 @@ func VerifyQuote(key crypto.PublicKey, attest, signature, nonce []byte) (_ *Quot
 	}
 	if len(q.PCRDigest) != sig.Hash.Size() {
 		return nil, &QuoteError{Field: "PCR digest", Err: fmt.Errorf("%d bytes, the signature is over %s", len(q.PCRDigest), BankName(sig.Hash))}
-	}
-	if !bytes.Equal(q.Nonce, nonce) {
-		return nil, &QuoteError{Field: "nonce", Want: bytes.Clone(nonce), Got: q.Nonce}
 	}
 	return q, nil
 }
@@ -177,6 +199,24 @@ func (q *Quote) Check(values map[crypto.Hash]map[int][]byte) (err error) {
 		return &QuoteError{Field: "PCR digest", Want: digest, Got: q.PCRDigest}
 	}
 	return nil
+}
+
+// Values are the PCRs that the quote proves: of those that the machine reported, the ones that it covers, if they lead to its digest as for
+// [Quote.Check]. What it does not cover is anybody's word, and is left out.
+func (q *Quote) Values(reported map[crypto.Hash]map[int][]byte) (map[crypto.Hash]map[int][]byte, error) {
+	if err := q.Check(reported); err != nil {
+		return nil, err
+	}
+	out := make(map[crypto.Hash]map[int][]byte)
+	for _, s := range q.Selections {
+		if out[s.Bank] == nil {
+			out[s.Bank] = make(map[int][]byte, len(s.PCRs))
+		}
+		for _, n := range s.PCRs {
+			out[s.Bank][n] = bytes.Clone(reported[s.Bank][n])
+		}
+	}
+	return out, nil
 }
 
 // digest hashes what value returns for each quoted PCR. The hash is that of the signature; the digest's length tells it.

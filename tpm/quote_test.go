@@ -5,7 +5,11 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -123,3 +127,70 @@ func publicKey(t *testing.T, public tpm2.TPM2BPublic) crypto.PublicKey {
 }
 
 func leftPad(b []byte, n int) []byte { return append(make([]byte, n-len(b)), b...) }
+
+// vectorQuote is a quote by tpm2-tools, and the log of the boot that it is about.
+func vectorQuote(t *testing.T) (key crypto.PublicKey, attest, signature, nonce []byte, log *Log) {
+	t.Helper()
+	read := func(name string) []byte {
+		data, err := os.ReadFile("testdata/" + name)
+		require.NoError(t, err)
+		return data
+	}
+	block, _ := pem.Decode(read("quote/ak.pem"))
+	require.NotNil(t, block)
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	require.NoError(t, err)
+	nonce, err = hex.DecodeString("00112233445566778899aabbccddeeff")
+	require.NoError(t, err)
+	log, err = ParseLog(read("boot/a-sb-sdboot-262/binary_bios_measurements"))
+	require.NoError(t, err)
+	return key, read("quote/quote.attest"), read("quote/quote.sig"), nonce, log
+}
+
+// A verifier without a nonce of its own is told so, unless it asks by name.
+func TestQuoteNonce(t *testing.T) {
+	key, attest, signature, nonce, _ := vectorQuote(t)
+	q, err := VerifyQuote(key, attest, signature, nonce)
+	require.NoError(t, err)
+	for _, none := range [][]byte{nil, {}, make([]byte, 1), make([]byte, 16), make([]byte, 32)} {
+		_, err = VerifyQuote(key, attest, signature, none)
+		require.ErrorIs(t, err, ErrNoNonce)
+	}
+	var bad *QuoteError
+	_, err = VerifyQuote(key, attest, signature, nonce[:15])
+	require.ErrorAs(t, err, &bad)
+	require.Equal(t, "nonce", bad.Field)
+
+	old, err := VerifyQuoteOfAnyTime(key, attest, signature)
+	require.NoError(t, err)
+	require.Equal(t, q, old)
+	require.Equal(t, nonce, old.Nonce)
+	forged := bytes.Clone(attest)
+	forged[len(forged)-1] ^= 1
+	_, err = VerifyQuoteOfAnyTime(key, forged, signature)
+	require.ErrorAs(t, err, &bad)
+	require.Equal(t, "signature", bad.Field)
+}
+
+// Only values that the digest is made of are proved.
+func TestQuoteValues(t *testing.T) {
+	key, attest, signature, nonce, log := vectorQuote(t)
+	q, err := VerifyQuote(key, attest, signature, nonce)
+	require.NoError(t, err)
+	values, err := log.Values(crypto.SHA256)
+	require.NoError(t, err)
+	reported := map[crypto.Hash]map[int][]byte{crypto.SHA256: values, crypto.SHA384: {7: make([]byte, 48)}}
+	got, err := q.Values(reported)
+	require.NoError(t, err)
+	require.Len(t, got, 1)
+	require.Len(t, got[crypto.SHA256], 11)
+	require.NotContains(t, got[crypto.SHA256], 8, "it is not quoted")
+	for n, v := range got[crypto.SHA256] {
+		require.Equal(t, values[n], v)
+	}
+	values[7] = bytes.Repeat([]byte{1}, 32)
+	got, err = q.Values(reported)
+	var bad *QuoteError
+	require.ErrorAs(t, err, &bad)
+	require.Nil(t, got)
+}

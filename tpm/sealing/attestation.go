@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -73,7 +74,7 @@ func attestationTemplate(srk *storageKey) tpm2.TPMTPublic {
 }
 
 // PublicKey is the public half for [tpm.VerifyQuote]: *ecdsa.PublicKey or *rsa.PublicKey. A key that is not a restricted
-// signing key, bound to the TPM that made it, is an error: what it signs proves nothing.
+// signing key, bound to the TPM that made it, is an error: what it signs proves nothing. One with names by SHA-1 is [ErrName].
 func (k *AttestationKey) PublicKey() (_ crypto.PublicKey, err error) {
 	defer prefix.Add(pkg, &err)
 	public, err := unmarshal[tpm2.TPMTPublic](k.Public)
@@ -84,6 +85,9 @@ func (k *AttestationKey) PublicKey() (_ crypto.PublicKey, err error) {
 	if !a.FixedTPM || !a.FixedParent || !a.SensitiveDataOrigin || !a.Restricted || !a.SignEncrypt || a.Decrypt {
 		return nil, &osmith.FormatError{Offset: -1, Field: "attestation key", Err: errors.New("not a restricted signing key of one TPM")}
 	}
+	if !strongName(uint16(public.NameAlg)) {
+		return nil, &osmith.FormatError{Offset: -1, Field: "attestation key", Err: fmt.Errorf("name algorithm 0x%04x: %w", uint16(public.NameAlg), ErrName)}
+	}
 	key, err := guard(func() (crypto.PublicKey, error) { return tpm2.Pub(*public) })
 	if err != nil {
 		return nil, &osmith.FormatError{Offset: -1, Field: "attestation key", Err: err}
@@ -91,8 +95,43 @@ func (k *AttestationKey) PublicKey() (_ crypto.PublicKey, err error) {
 	return key, nil
 }
 
-// Name is the TPM's name of the key, which a [Challenge] is made out to.
-func (k *AttestationKey) Name() ([]byte, error) { return policy.ObjectName(k.Public) }
+// Name is the TPM's name of the key, which a [Challenge] is made out to. It fails as [AttestationKey.PublicKey] does.
+func (k *AttestationKey) Name() (_ []byte, err error) {
+	defer prefix.Add(pkg, &err)
+	if _, err := k.PublicKey(); err != nil {
+		return nil, err
+	}
+	return policy.ObjectName(k.Public)
+}
+
+// ErrName is the cause of every error about a name that ties nothing to a key: by SHA-1, of which another key may have the same, or of another
+// length than its algorithm's.
+var ErrName = errors.New("want a name by SHA-256, SHA-384 or SHA-512")
+
+// strongName reports whether names by the algorithm (TPM_ALG_ID) are taken for one key's alone.
+func strongName(algorithm uint16) bool {
+	a, ok := pcrbank.ByID(algorithm)
+	return ok && a.Hash != crypto.SHA1
+}
+
+// checkName refuses what is no name to make a challenge out to.
+func checkName(name []byte) error {
+	fail := func(err error) error {
+		return &osmith.FormatError{Offset: -1, Field: "name of the attestation key", Err: err}
+	}
+	if len(name) < 2 {
+		return fail(fmt.Errorf("%d bytes: %w", len(name), ErrName))
+	}
+	algorithm := binary.BigEndian.Uint16(name)
+	if !strongName(algorithm) {
+		return fail(fmt.Errorf("algorithm 0x%04x: %w", algorithm, ErrName))
+	}
+	a, _ := pcrbank.ByID(algorithm)
+	if len(name) != 2+a.Hash.Size() {
+		return fail(fmt.Errorf("%d bytes, %d for %s: %w", len(name), 2+a.Hash.Size(), a.Name, ErrName))
+	}
+	return nil
+}
 
 // load loads the key, which only the TPM that made it can.
 func (t *TPM) loadAttestationKey(k *AttestationKey) (tpm2.NamedHandle, error) {
@@ -116,18 +155,14 @@ func (t *TPM) loadAttestationKey(k *AttestationKey) (tpm2.NamedHandle, error) {
 	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, nil
 }
 
-// Quote is what a TPM says about its PCRs, signed. Verify it with [tpm.VerifyQuote], anywhere.
-type Quote struct {
-	Attest    []byte                         `json:"attest"`    // TPMS_ATTEST
-	Signature []byte                         `json:"signature"` // TPMT_SIGNATURE
-	PCRs      map[crypto.Hash]map[int][]byte `json:"-"`         // the values that were quoted
-}
-
-// Quote has the TPM sign the values of PCRs of one or more banks, for a verifier that sent nonce (up to 32 bytes).
+// Quote has the TPM sign the values of PCRs of one or more banks, for a verifier that sent nonce (1 to 32 bytes, not all of them zero).
 func (t *TPM) Quote(k *AttestationKey, nonce []byte, pcrs map[crypto.Hash][]int) (_ *Quote, err error) {
 	defer prefix.Add(pkg, &err)
-	if len(nonce) == 0 || len(nonce) > 32 {
+	if len(nonce) > 32 {
 		return nil, fmt.Errorf("quote: a nonce of %d bytes: want 1 to 32", len(nonce))
+	}
+	if allBytes(nonce, 0) {
+		return nil, fmt.Errorf("quote: %w", tpm.ErrNoNonce)
 	}
 	var selected tpm2.TPMLPCRSelection
 	for _, h := range pcrbank.Hashes() {
@@ -261,9 +296,13 @@ func parseEK(handle tpm2.TPMHandle, area []byte) (*storageKey, error) {
 }
 
 // NewChallenge makes a challenge for the TPM with an endorsement key (TPMT_PUBLIC) to prove that it has the attestation
-// key with this name. answer is random, 32 bytes: what [TPM.Answer] must give. It needs no TPM.
+// key with this name ([AttestationKey.Name]); what is no name by SHA-256 or better is [ErrName]. answer is random, 32 bytes: what [TPM.Answer] must
+// give. It needs no TPM.
 func NewChallenge(ek, name []byte) (challenge *Challenge, answer []byte, err error) {
 	defer prefix.Add(pkg, &err)
+	if err := checkName(name); err != nil {
+		return nil, nil, err
+	}
 	key, err := parseEK(0, ek)
 	if err != nil {
 		return nil, nil, err

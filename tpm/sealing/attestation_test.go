@@ -3,13 +3,18 @@ package sealing
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/tpm"
 )
 
@@ -48,8 +53,92 @@ func TestQuote(t *testing.T) {
 		_, err = s.Quote(key, nonce, bad)
 		require.Error(t, err)
 	}
-	_, err = s.Quote(key, nil, pcrs)
-	require.Error(t, err)
+	for _, none := range [][]byte{nil, {}, make([]byte, 32)} {
+		_, err = s.Quote(key, none, pcrs)
+		require.ErrorIs(t, err, tpm.ErrNoNonce)
+	}
+	_, err = s.Quote(key, make([]byte, 33), pcrs)
+	require.ErrorContains(t, err, "33 bytes")
+
+	text, err = json.Marshal(q)
+	require.NoError(t, err)
+	var sent Quote
+	require.NoError(t, json.Unmarshal(text, &sent))
+	_, proved, err := sent.Verify(public, nonce)
+	require.NoError(t, err)
+	require.Equal(t, q.PCRs, proved)
+}
+
+// attestationArea is the public half of an attestation key that no TPM has.
+func attestationArea(t testing.TB, change func(*tpm2.TPMTPublic)) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	public := attestationTemplate(&storageKey{})
+	public.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
+		X: tpm2.TPM2BECCParameter{Buffer: key.X.FillBytes(make([]byte, 32))}, Y: tpm2.TPM2BECCParameter{Buffer: key.Y.FillBytes(make([]byte, 32))},
+	})
+	if change != nil {
+		change(&public)
+	}
+	return tpm2.Marshal(public)
+}
+
+// TestNames are names that a challenge can be made out to, and such that tie it to no key.
+func TestNames(t *testing.T) {
+	area := attestationArea(t, nil)
+	key := &AttestationKey{Public: area}
+	name, err := key.Name()
+	require.NoError(t, err)
+	_, err = key.PublicKey()
+	require.NoError(t, err)
+	ek := ekArea(t)
+	_, _, err = NewChallenge(ek, name)
+	require.NoError(t, err)
+	good := func(algorithm byte, size int) []byte { return append([]byte{0, algorithm}, make([]byte, size)...) }
+	for _, ok := range [][]byte{good(0x0b, 32), good(0x0c, 48), good(0x0d, 64)} {
+		_, _, err = NewChallenge(ek, ok)
+		require.NoError(t, err)
+	}
+	for what, bad := range map[string][]byte{
+		"none": nil, "one byte": {0}, "an algorithm alone": {0, 0x0b}, "SHA-1": good(4, 20), "short": name[:33], "long": append(bytes.Clone(name), 0), "SHA-384 of SHA-256": good(0x0c, 32),
+		"no algorithm": good(0x99, 32), "null": good(0x10, 0), "a handle": {0x81, 0, 0, 1},
+	} {
+		challenge, answer, err := NewChallenge(ek, bad)
+		require.ErrorIs(t, err, ErrName, what)
+		require.ErrorAs(t, err, new(*osmith.FormatError), what)
+		require.Nil(t, challenge, what)
+		require.Nil(t, answer, what)
+	}
+
+	for what, bad := range map[string][]byte{
+		"SHA-1":      attestationArea(t, func(p *tpm2.TPMTPublic) { p.NameAlg = tpm2.TPMAlgSHA1 }),
+		"no name":    attestationArea(t, func(p *tpm2.TPMTPublic) { p.NameAlg = tpm2.TPMAlgNull }),
+		"trailing":   append(bytes.Clone(area), 0),
+		"cut":        area[:len(area)-1],
+		"decrypts":   attestationArea(t, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.Decrypt = true }),
+		"of anybody": attestationArea(t, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.Restricted = false }),
+	} {
+		key := &AttestationKey{Public: bad}
+		_, err := key.PublicKey()
+		require.ErrorAs(t, err, new(*osmith.FormatError), what)
+		require.Equal(t, what == "SHA-1" || what == "no name", errors.Is(err, ErrName), what)
+		name, nameErr := key.Name()
+		require.Equal(t, err, nameErr, what)
+		require.Nil(t, name, what)
+	}
+}
+
+// ekArea is the public half of an endorsement key that no TPM has.
+func ekArea(t testing.TB) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	public := tpm2.ECCEKTemplate
+	public.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
+		X: tpm2.TPM2BECCParameter{Buffer: key.X.FillBytes(make([]byte, 32))}, Y: tpm2.TPM2BECCParameter{Buffer: key.Y.FillBytes(make([]byte, 32))},
+	})
+	return tpm2.Marshal(public)
 }
 
 func TestChallenge(t *testing.T) {
@@ -103,10 +192,12 @@ func FuzzKeys(f *testing.F) {
 	f.Add(tpm2.Marshal(tpm2.ECCEKTemplate))
 	f.Add(tpm2.Marshal(tpm2.RSAEKTemplate))
 	f.Add(tpm2.Marshal(attestationTemplate(&storageKey{})))
+	f.Add(attestationArea(f, nil))
+	f.Add(ekArea(f))
 	f.Fuzz(func(t *testing.T, public []byte) {
 		key, err := (&AttestationKey{Public: public}).PublicKey()
 		assert.Equal(t, err == nil, key != nil)
-		challenge, _, err := NewChallenge(public, bytes.Repeat([]byte{1}, 34))
+		challenge, _, err := NewChallenge(public, append([]byte{0, 0x0b}, make([]byte, 32)...))
 		assert.Equal(t, err == nil, challenge != nil)
 	})
 }

@@ -16,7 +16,7 @@
 // A [Policy] combines values of PCRs, PCRs in any state that a key has signed for (.pcrsig), a policy of systemd-pcrlock, a
 // PIN, several states of which any will do, and a counter that closes the way back. [TPM.Reseal] makes tokens for the
 // system that runs, the one that is staged and the one before. [TPM.Quote] and [NewChallenge] are the two sides of remote
-// attestation; [tpm.VerifyQuote] is the rest of it.
+// attestation; [Quote.Verify] is the rest of it.
 //
 // # What it follows
 //

@@ -216,9 +216,9 @@ func ExampleTPM_Quote() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	verified, err := tpm.VerifyQuote(public, quote.Attest, quote.Signature, nonce)
+	_, pcrs, err := quote.Verify(public, nonce) // of the quote as it was sent, in JSON
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("the TPM's own key:", bytes.Equal(got, want), "PCRs:", verified.Check(quote.PCRs) == nil)
+	fmt.Printf("the TPM's own key: %v, PCR 7: %x\n", bytes.Equal(got, want), pcrs[crypto.SHA256][7])
 }
