@@ -3,6 +3,7 @@ package tpm
 import (
 	"bytes"
 	"crypto"
+	"slices"
 	"testing"
 	"unicode/utf8"
 
@@ -118,6 +119,53 @@ func FuzzParseUserspaceLog(f *testing.F) {
 			}
 		}
 	})
+}
+
+// FuzzPredictUserspace: an earlier log that says anything is an error, or a prediction that holds its records up to the moment and claims no PCR whose records are not known.
+func FuzzPredictUserspace(f *testing.F) {
+	f.Add(read(f, "testdata/userspace/tpm2-measure.log"), uint8(2), "nvpcr-separator")
+	f.Add(read(f, "testdata/mkosi/b2/tpm2-measure.log"), uint8(9), "")
+	base := mkosiBoot(f, "b1", "b2")
+	f.Fuzz(func(t *testing.T, raw []byte, phases uint8, until string) {
+		u, err := ParseUserspaceLog(raw)
+		if err != nil {
+			return
+		}
+		if until != "" {
+			if u, err = u.Until(until); err != nil {
+				return
+			}
+			require.Equal(t, until, u.Records[len(u.Records)-1].Word)
+		}
+		b := base
+		b.Phases = u.Phases()[:min(int(phases), len(u.Phases()))]
+		b.Userspace = &Userspace{Earlier: u, NVWords: map[string][]Word{"verity": nil}}
+		nvpcrs, nvErr := b.NVPCRs()
+		log, err := Predict(b)
+		require.Equal(t, err != nil, log == nil)
+		if err != nil {
+			return
+		}
+		require.NoError(t, nvErr)
+		for _, n := range nvpcrs {
+			_, _ = n.Value(crypto.SHA256, nil)
+		}
+		require.LessOrEqual(t, log.userspace, len(u.Events()))
+		require.True(t, slices.Equal(b.Phases, phasesOf(log)))
+		_, err = log.Values(crypto.SHA256)
+		require.NoError(t, err)
+	})
+}
+
+// phasesOf are the words that userspace measures into PCR 11.
+func phasesOf(l *Log) []string {
+	var out []string
+	for _, e := range l.Events[len(l.Events)-l.userspace:] {
+		if e.PCR == PCRKernel {
+			out = append(out, string(e.Data))
+		}
+	}
+	return out
 }
 
 // FuzzParseFinalEvents: no panic, nil exactly with an error.

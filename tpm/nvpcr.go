@@ -78,18 +78,20 @@ func (u *UserspaceLog) NVPCRs() []NVPCR { return nvpcrsOf(u.Records) }
 
 func nvpcrsOf(records []Record) []NVPCR {
 	var out []NVPCR
+	at := make(map[uint32]int) // by index
 	for _, r := range records {
 		switch {
 		case r.PCR == 9:
 			n, ok := initialised(r.Word)
-			if ok && !slices.ContainsFunc(out, func(o NVPCR) bool { return o.Index == n.Index }) {
-				n.Words = []Word{}
+			if _, twice := at[n.Index]; ok && !twice {
+				n.Words, at[n.Index] = []Word{}, len(out)
 				out = append(out, n)
 			}
 		case r.PCR < 0:
-			i := slices.IndexFunc(out, func(n NVPCR) bool { return n.Index == r.NVIndex })
-			if i < 0 {
+			i, ok := at[r.NVIndex]
+			if !ok {
 				i = len(out)
+				at[r.NVIndex] = i
 				out = append(out, NVPCR{Name: r.NVName, Index: r.NVIndex})
 			}
 			out[i].Words = append(out[i].Words, r.word())

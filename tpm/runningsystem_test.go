@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -300,4 +301,17 @@ func TestEnterInitrdIsNoMomentOfItsOwn(t *testing.T) {
 			b.Userspace = &Userspace{Earlier: cut}
 		}
 	}
+}
+
+// A prediction of such a boot takes 8 MiB at most, of which it needs a fraction.
+func TestPredictMemory(t *testing.T) {
+	b := mkosiBoot(t, "b2", "b1")
+	b.Userspace = &Userspace{Earlier: mkosiUserspace(t, "b1")}
+	b.Phases = b.Userspace.Earlier.Phases()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := Predict(b)
+	runtime.ReadMemStats(&after)
+	require.NoError(t, err)
+	require.LessOrEqual(t, after.TotalAlloc-before.TotalAlloc, uint64(8<<20))
 }

@@ -31,8 +31,7 @@ type Word struct {
 }
 
 // Userspace is what systemd's services measure after the kernel has started, beside the phases, up to the moment that [Boot.Phases]
-// lead to. What is not said of it is unknown, and the PCRs that depend on it are not predicted once a phase or something else of userspace is: [PhasesAlone]
-// says that there is nothing else. With Earlier, everything but NVWords comes from there, and has to be left out.
+// lead to. What is not said of it is unknown, and the PCRs that depend on it are not predicted, with phases or without: [PhasesAlone] says that there is nothing else. With Earlier, everything but NVWords comes from there, and has to be left out.
 type Userspace struct {
 	// Systemd is the version of systemd in initrd and system, which need not be that of the stub. What it is too old for, it does not
 	// measure: "os-separator" before 261, NvPCRs before 259, "nvpcr-separator" before 262, anything in PCR 15 before 253. "": not known.
@@ -379,7 +378,7 @@ func (p *predictor) userspaceDoubts() doubts {
 		u.doubts(d)
 		return d
 	}
-	if len(p.boot.Phases) == 0 && u.Separator != MeasuredYes && len(u.NVPCRs) == 0 && u.NVSeparator != MeasuredYes && len(u.Identity) == 0 {
+	if p.boot.Userspace == nil && len(p.boot.Phases) == 0 {
 		return d // the kernel starts
 	}
 	if u.Separator == MeasuredUnknown {
@@ -430,8 +429,9 @@ func (m measuredRecords) doubts(d doubts) {
 	if last == PhaseEnterInitrd && (len(m.later) == 0 || of(m.records, nv)+of(m.later, nv) > 0) {
 		d.add(`userspace may initialise NvPCRs before or after it measures "enter-initrd"`+remedy, 9)
 	}
-	if (last == PhaseSysinit || last == PhaseReady) && of(m.later, identity) > 0 {
-		d.add(fmt.Sprintf("the earlier boot measured more into PCR 15 after %q, in no fixed order with it: want a moment behind that", last), pcrIdentity)
+	fileSystem := func(r *Record) bool { return identity(r) && strings.HasPrefix(r.Word, wordFileSystem) }
+	if late := last != PhaseEnterInitrd && last != PhaseLeaveInitrd && last != ""; late && (of(m.later, identity) > 0 || len(m.later) > 0 && of(m.records, fileSystem) > 0) {
+		d.add(fmt.Sprintf("userspace measures file systems and more into PCR 15 before or after %q, in no fixed order: want a moment behind all of them", last), pcrIdentity)
 	}
 }
 

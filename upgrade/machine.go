@@ -122,7 +122,10 @@ func (m *Machine) predict(loader osmith.Source, u *unified, phases ...string) (*
 	if u.imageErr != nil {
 		return nil, u.imageErr
 	}
-	b := tpm.Boot{Banks: m.banks(), Stub: u.stub, Sections: ms, Phases: phases, Userspace: m.Userspace, Variables: m.firmware(), NoShim: m.NoShim}
+	b := tpm.Boot{Banks: m.banks(), Stub: u.stub, Sections: ms, Phases: phases, Variables: m.firmware(), NoShim: m.NoShim}
+	if len(phases) > 0 {
+		b.Userspace = m.Userspace
+	}
 	add := func(im *image) (*tpm.Application, error) {
 		if err := im.refused(); err != nil {
 			return nil, err
