@@ -113,12 +113,8 @@ func variablesToFirmware(efivars fs.FS, program osmith.Source, pending secureboo
 		return nil, upgrade.Machine{}, err
 	}
 	boot := tpm.Boot{Variables: &variables, UKI: tpm.Application{Size: program.Size(), Digests: image.Digests}}
-	if a := secureboot.Evaluate(variables, image, secureboot.EvaluateOptions{}).Authority; a != nil {
-		entry, err := a.AppendBinary(nil)
-		if err != nil {
-			return nil, upgrade.Machine{}, err
-		}
-		boot.Authorities = append(boot.Authorities, entry)
+	if boot.UKI.Authority, err = secureboot.Evaluate(variables, image, secureboot.EvaluateOptions{}).AuthorityEvent(); err != nil {
+		return nil, upgrade.Machine{}, err
 	}
 	log, err := tpm.Predict(boot)
 	return log, upgrade.Machine{Firmware: &variables}, err

@@ -137,7 +137,7 @@ func inputs(s *System, r testtools.Root, im uki.Image) []input {
 			another.BootSecret = bytes.Repeat([]byte{1}, 32)
 			b.Before = &another
 		}, causes: []string{"PCR 9: the initrds that the kernel got are others, or their secret is (DIGEST, expected DIGEST)"}, pcrs: []int{9}},
-		{name: "loader.conf", values: func(b *tpm.Boot) { b.LoaderConf = []byte("timeout 5\n") },
+		{name: "loader.conf", values: func(b *tpm.Boot) { changedLoader(b).Conf = []byte("timeout 5\n") },
 			causes: []string{"PCR 5: loader.conf is another (DIGEST, expected DIGEST)"}, pcrs: []int{5}},
 		{name: "partition table", values: func(b *tpm.Boot) {
 			b.GPT.Entries = bytes.Clone(b.GPT.Entries)
@@ -149,10 +149,14 @@ func inputs(s *System, r testtools.Root, im uki.Image) []input {
 			variables.DBX, _ = secureboot.AppendSignatureLists(nil, secureboot.SHA256List(keys.Owner, [32]byte{1}))
 			b.Variables = &variables
 		}, causes: []string{"PCR 7: dbx shrank by 1 entry to 0, without hash DIGEST"}, pcrs: []int{7}},
-		{name: "boot loader", values: func(b *tpm.Boot) {
-			loader := *b.Loader
-			loader.Digests = b.UKI.Digests
-			b.Loader = &loader
-		}, causes: []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI is another (Authenticode DIGEST, expected DIGEST)`}, pcrs: []int{4}},
+		{name: "boot loader", values: func(b *tpm.Boot) { changedLoader(b).Digests = b.UKI.Digests },
+			causes: []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI is another (Authenticode DIGEST, expected DIGEST)`}, pcrs: []int{4}},
 	}
+}
+
+// changedLoader returns the boot loader of a boot, as one of its own that can be changed.
+func changedLoader(b *tpm.Boot) *tpm.SystemdBoot {
+	loader := *b.Chain[0].(*tpm.SystemdBoot)
+	b.Chain = []tpm.Program{&loader}
+	return &loader
 }

@@ -36,7 +36,7 @@ func (s *System) Describe(b UKIBoot) (*tpm.Boot, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &tpm.Boot{LoaderConf: s.loaderConf, Variables: s.Facts.Firmware}
+	out := &tpm.Boot{Variables: s.Facts.Firmware}
 	if out.Stub, err = f.StubVersion(); err != nil {
 		return nil, err
 	}
@@ -65,9 +65,8 @@ func (s *System) programs(out *tpm.Boot, b UKIBoot) error {
 		if !verdict.Allowed {
 			return tpm.Application{}, errors.New(verdict.Reason)
 		}
-		authority, err := verdict.Authority.AppendBinary(nil)
-		out.Authorities = append(out.Authorities, authority)
-		return tpm.Application{Path: path, Size: src.Size(), Digests: digests}, err
+		authority, err := verdict.AuthorityEvent()
+		return tpm.Application{Path: path, Size: src.Size(), Digests: digests, Authority: authority}, err
 	}
 	loader, err := s.Builder.SignedLoader()
 	if err != nil {
@@ -81,10 +80,11 @@ func (s *System) programs(out *tpm.Boot, b UKIBoot) error {
 	if err != nil {
 		return err
 	}
-	out.Loader = &started
-	if out.LoaderVersion, err = bootloader.LoaderVersion(loader); err != nil {
+	systemdBoot := &tpm.SystemdBoot{Application: started, Conf: s.loaderConf}
+	if systemdBoot.Version, err = bootloader.LoaderVersion(loader); err != nil {
 		return err
 	}
+	out.Chain = []tpm.Program{systemdBoot}
 	if out.UKI, err = program(b.Path, bytes.NewReader(b.Image)); err != nil || b.Companions == nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package tpm
 
 import (
-	"bytes"
 	"crypto"
 	"errors"
 	"fmt"
@@ -14,11 +13,16 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// Application is an EFI program that the firmware starts: a boot loader or a UKI.
+// Application is an EFI program that the firmware starts: a boot loader, a UKI, a kernel.
 type Application struct {
 	Path    string                 // on the ESP, for the reader of the log; not measured
 	Size    int64                  // of the file, likewise
 	Digests map[crypto.Hash][]byte // Authenticode digests of the PE
+
+	// Authority is what let it start, as firmware or shim measures that: UEFI_VARIABLE_DATA (Firmware Profile 1.06, section 10.2.6) of an entry of db or of
+	// MokListRT. secureboot.Verdict.AuthorityEvent makes it. Nil: nothing was measured, or it is not known; PCR 7 is not predicted then if
+	// firmware or shim verifies the program. One that comes twice is measured once.
+	Authority []byte
 }
 
 // BootVariable is one of BootOrder and Boot####, as efivarfs has it without attributes.
@@ -43,32 +47,29 @@ const (
 	ExitBootNotMeasured                 // firmware that measures nothing then
 )
 
-// Boot describes, by values, a boot of UEFI firmware into a UKI with systemd's stub. What has no value is absent: a boot
-// without add-ons, companions, a passed command line, loader.conf. Four things are different, since they are always there
-// and may be unknown: GPT, SMBIOS, BootVariables and the initrds of Handover. The PCRs that depend on those are then not
-// predicted.
+// Boot describes, by values, a boot of UEFI firmware into a UKI with systemd's stub, or into a kernel without one. What has no value is absent: a boot
+// without add-ons, companions, a passed command line, loader.conf. Some things are different, since they are always there
+// and may be unknown: Variables, GPT, SMBIOS, BootVariables and the initrds of Handover. The PCRs that depend on those are then not
+// predicted, or are those of Firmware.
 type Boot struct {
 	// Banks to predict; nil is every bank that all the digests below are given in.
 	Banks []crypto.Hash
 
-	// Firmware is the log of an earlier boot of this machine: what PCRs 0 to 3 and 6 then held is expected again, but
-	// for what is given here. Nil: edk2's order of events, and those PCRs are not predicted.
+	// Firmware is the log of an earlier boot of this machine, by which it is known what its firmware measures, where, in which order and how. What is
+	// given here takes the place of what the log has of it; the rest is expected again. What contradicts the log is not predicted.
+	// Nil: edk2's events in edk2's order, and PCRs 0 to 3 and 6 are not predicted.
 	Firmware *Log
 
-	// Variables are the firmware's. Those that do not exist count as empty, except DBT, which is measured only if it exists.
-	// SecureBoot always exists. With a DBR, PCR 7 is not predicted: how firmware measures it is not known here.
+	// Variables are the firmware's. PK, KEK, db and dbx that do not exist count as empty; dbt and dbr are measured only if they
+	// exist. A SecureBoot that is nil is not known, and PCR 7 is not predicted; one that is empty does not exist, and is measured as empty.
+	// With a DBR, PCR 7 is not predicted unless Firmware measured one: how firmware does it is not known here. Nil: those of Firmware.
 	Variables *osmith.FirmwareVariables
 
-	// NoShim says that firmware starts loader and UKI, and that the variables of shim which Variables may have are left from earlier. Otherwise
-	// they are a sign of shim, and the PCRs that it measures into are not predicted. What Firmware shows of shim counts in any case.
+	// NoShim says that firmware starts the chain, and that the variables of shim which Variables may have are left from earlier. Otherwise
+	// they are a sign of shim, and if the chain has none, the PCRs that it measures into are not predicted. What Firmware shows of shim counts in any case.
 	NoShim bool
 
-	// Authorities are the entries of db (EFI_SIGNATURE_DATA: owner GUID, then certificate or hash) that let the loader
-	// and the UKI start, in that order. One that comes twice is measured once. With Secure Boot off they are ignored,
-	// since the firmware verifies nothing.
-	Authorities [][]byte
-
-	// BootVariables are BootOrder, then the Boot#### that it lists, in its order: PCR 1. Nil: those of Firmware.
+	// BootVariables are BootOrder, then the Boot#### that it lists, in its order: PCR 1, or PCR 5 where firmware has them there. Nil: those of Firmware.
 	BootVariables []BootVariable
 
 	// SMBIOS are the structures of the machine, as in /sys/firmware/dmi/tables/DMI, of which systemd 261 measures some into
@@ -84,12 +85,16 @@ type Boot struct {
 	// ExitBoot is about the end of PCR 5.
 	ExitBoot ExitBoot
 
-	Loader     *Application // systemd-boot; nil when the firmware starts the UKI itself
-	LoaderConf []byte       // contents of \loader\loader.conf, nil if there is no such file
-	UKI        Application
-	Sections   []osmith.Measurement // of the UKI and the profile that is booted, in the order in which the stub measures
+	// Chain are the programs that lead to the UKI or kernel, each of which starts the next: shim, boot loaders. None: the firmware starts
+	// it itself.
+	Chain []Program
 
-	// Kernel is the PE in .linux. Stubs before 257 have the firmware load it, which measures it if Secure Boot is off.
+	// UKI is the image that the chain ends with. Without Sections the chain ends with Kernel, and nothing is expected of a stub.
+	UKI      Application
+	Sections []osmith.Measurement // of the UKI and the profile that is booted, in the order in which the stub measures
+
+	// Kernel is the PE in .linux: stubs before 257 have the firmware load it, which measures it if Secure Boot is off. In a boot without Sections it is
+	// the kernel that a Type #1 entry names, or that GRUB starts.
 	Kernel *Application
 
 	// Addons are the signed .addon.efi that the stub loads, in the order in which it does: those of \loader\addons, then
@@ -99,7 +104,8 @@ type Boot struct {
 
 	// Handover is what the stub measures into PCRs 12 and 13 and passes to the kernel: the profile, command lines, add-ons,
 	// companion files and initrds. Package uki predicts it for each release. Nil: the default profile, and nothing from
-	// outside the UKI; what the kernel gets is unknown, and so is PCR 9.
+	// outside the UKI; what the kernel gets is unknown, and so is PCR 9. For a Type #1 entry it is what systemd-boot does: Passed is the command line that
+	// it measures, LoadOptions the same for the kernel.
 	Handover *osmith.Handover
 
 	// Phases are what userspace extends PCR 11 with up to the moment of interest; none is the moment when the kernel
@@ -111,38 +117,23 @@ type Boot struct {
 	Userspace *Userspace
 
 	// Stub is the version of the UKI's stub. One that is newer than all of [StubVersions] is a [*StubVersionError], unless
-	// AssumeStub names the release to treat it as.
+	// AssumeStub names the release to treat it as. AssumeStub counts for systemd-boot, too.
 	Stub       osmith.Version
 	AssumeStub int
-
-	// LoaderVersion is the version of the loader, where that is another: UKIs of several releases live beside one loader.
-	// "": that of the stub. AssumeStub counts for it, too.
-	LoaderVersion osmith.Version
 }
 
 // check refuses descriptions of boots that cannot be.
 func (b *Boot) check(stub sdstub.Release) error {
-	if b.Variables == nil {
-		return errors.New("the firmware's variables are not given")
+	if v := b.Variables; v != nil && (len(v.SecureBoot) > 1 || len(v.SecureBoot) == 1 && v.SecureBoot[0] > 1) {
+		return fmt.Errorf("variable SecureBoot is %x: want one byte, 0 or 1, or none if it does not exist", v.SecureBoot[:min(len(v.SecureBoot), 16)])
 	}
-	sb := b.Variables.SecureBoot
-	if len(sb) != 1 || sb[0] > 1 {
-		return fmt.Errorf("variable SecureBoot is %x: want one byte, 0 or 1", sb)
-	}
-	if b.enforcing() {
-		if len(b.Authorities) == 0 {
-			return errors.New("no authority is given, but Secure Boot is on: the firmware would start nothing")
-		}
-		for i, a := range b.Authorities {
-			if len(a) <= 16 || !bytes.Contains(b.Variables.DB, a) {
-				return fmt.Errorf("authority %d of %d bytes is no entry of db", i, len(a))
-			}
-		}
+	if err := b.checkChain(); err != nil {
+		return err
 	}
 	if !allByte(b.Separator[:], 0) && !allByte(b.Separator[:], 0xff) {
 		return fmt.Errorf("separator %x: want zeros or ones", b.Separator)
 	}
-	if err := b.checkSections(stub); err != nil {
+	if err := b.checkImage(stub); err != nil {
 		return err
 	}
 	for _, p := range b.Phases {
@@ -163,7 +154,16 @@ func (b *Boot) check(stub sdstub.Release) error {
 
 var bootVariableName = regexp.MustCompile(`^Boot(Order|[0-9A-F]{4})$`)
 
-func (b *Boot) checkSections(stub sdstub.Release) error {
+// bareKernel reports whether the boot has no stub: a Type #1 entry, or what GRUB starts.
+func (b *Boot) bareKernel() bool { return b.Kernel != nil && b.Sections == nil && b.UKI.Digests == nil }
+
+func (b *Boot) checkImage(stub sdstub.Release) error {
+	if b.bareKernel() {
+		if len(b.Addons) > 0 || b.Handover != nil && len(b.Handover.Events) > 0 {
+			return errors.New("add-ons or events of a stub are given, but no UKI that has one")
+		}
+		return nil
+	}
 	if !hasSection(b.Sections, ".linux") {
 		return errors.New("the UKI's measurements hold no .linux section")
 	}
@@ -212,17 +212,12 @@ func (b *Boot) checkHandover(stub sdstub.Release) error {
 	return nil
 }
 
-// enforcing reports whether the firmware verifies what it starts.
-func (b *Boot) enforcing() bool { return b.Variables.SecureBoot[0] == 1 }
-
-// rarePCR7 reports whether PCR 7 rests on what was read in edk2's source and not seen: keys with Secure Boot off, a dbt,
-// or more than one authority.
-func (b *Boot) rarePCR7() bool {
-	if !b.enforcing() {
-		return len(b.Variables.PK) > 0 || b.Variables.DBT != nil
+// secureBoot says whether the firmware verifies what it starts; known is false if that cannot be told.
+func (b *Boot) secureBoot() (on, known bool) {
+	if b.Variables == nil || b.Variables.SecureBoot == nil {
+		return false, false
 	}
-	several := slices.ContainsFunc(b.Authorities, func(a []byte) bool { return !bytes.Equal(a, b.Authorities[0]) })
-	return several || b.Variables.DBT != nil
+	return len(b.Variables.SecureBoot) == 1 && b.Variables.SecureBoot[0] == 1, true
 }
 
 func hasSection(ms []osmith.Measurement, name string) bool {
@@ -231,14 +226,8 @@ func hasSection(ms []osmith.Measurement, name string) bool {
 
 // wants are all digests of a boot that somebody else computed, by what they are of.
 func (b *Boot) wants() []wanted {
-	out := []wanted{{b.UKI.name() + ": an Authenticode digest", b.UKI.Digests}}
-	if b.Loader != nil {
-		out = append(out, wanted{b.Loader.name() + ": an Authenticode digest", b.Loader.Digests})
-	}
-	if b.Kernel != nil {
-		out = append(out, wanted{b.Kernel.name() + ": an Authenticode digest", b.Kernel.Digests})
-	}
-	for _, a := range b.Addons {
+	var out []wanted
+	for _, a := range b.applications() {
 		out = append(out, wanted{a.name() + ": an Authenticode digest", a.Digests})
 	}
 	if b.Handover != nil {
@@ -272,7 +261,7 @@ func (b *Boot) banks() ([]crypto.Hash, error) {
 		}
 	}
 	if len(want) == 0 {
-		return nil, fmt.Errorf("no bank that loader, UKI and all sections have digests for: %w", ErrBank)
+		return nil, fmt.Errorf("no bank that all programs and all sections have digests for: %w", ErrBank)
 	}
 	if err := pcrbank.CheckAll(want); err != nil {
 		return nil, err

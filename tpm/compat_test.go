@@ -45,14 +45,14 @@ func TestCompat(t *testing.T) {
 		}
 		return a
 	}
-	loader := program(`\EFI\BOOT\BOOTX64.EFI`)
-	log, err := Predict(Boot{
-		Variables:   &osmith.FirmwareVariables{SecureBoot: []byte{1}, PK: []byte("pk"), KEK: []byte("kek"), DB: []byte("0123456789abcdef-db"), DBT: []byte("dbt")},
-		Authorities: [][]byte{[]byte("0123456789abcdef-db")},
-		Loader:      &loader, UKI: program(`\EFI\Linux\os.efi`),
+	boot := Boot{
+		Variables: &osmith.FirmwareVariables{SecureBoot: []byte{1}, PK: []byte("pk"), KEK: []byte("kek"), DB: []byte("0123456789abcdef-db"), DBT: []byte("dbt")},
+		Chain:     []Program{&SystemdBoot{Application: program(`\EFI\BOOT\BOOTX64.EFI`)}}, UKI: program(`\EFI\Linux\os.efi`),
 		Sections: append(golden(), measure(".profile", "ID=x\n")...), Phases: []string{PhaseEnterInitrd}, Stub: "262",
 		Handover: &osmith.Handover{Passed: "@2", Events: []osmith.HandoverEvent{profileEvent("2")}},
-	})
+	}
+	boot.authorize([]byte("0123456789abcdef-db"))
+	log, err := Predict(boot)
 	require.NoError(t, err)
 	raw, err := log.MarshalBinary()
 	require.NoError(t, err)

@@ -59,7 +59,7 @@ func (c Coverage) String() string {
 // coverage is the table that a prediction is handed out with.
 func (p *predictor) coverage() []Coverage {
 	out := make([]Coverage, 0, 16)
-	doubts := p.doubts()
+	p.signs()
 	later := p.userspaceDoubts()
 	for pcr := range 16 {
 		c := Coverage{PCR: pcr, Prediction: PredictionExact, Evidence: Evidence(p.stub.Evidence)}
@@ -76,7 +76,7 @@ func (p *predictor) coverage() []Coverage {
 			p.coverRest(&c)
 		}
 		p.coverUserspace(&c)
-		if why := doubts[pcr]; why != "" && c.Prediction != PredictionNone {
+		if why := p.doubts[pcr]; why != "" && c.Prediction != PredictionNone {
 			c.not(why)
 		}
 		if why := later[pcr]; why != "" && c.Prediction != PredictionNone {
@@ -126,13 +126,18 @@ func (p *predictor) coverFirmware(c *Coverage) {
 
 func (p *predictor) coverBoot(c *Coverage) {
 	b := &p.boot
+	like := "as edk2 does"
 	if b.Firmware != nil {
-		c.Prediction = PredictionBaseline
+		c.Prediction, like = PredictionBaseline, "as in the earlier boot"
 	}
+	on, known := p.enforcing()
 	switch c.PCR {
 	case 4:
-		c.Note = "holds if no other boot option was tried before"
-		if p.stub.InnerKernel && b.Kernel == nil && !b.enforcing() {
+		c.Note = fmt.Sprintf("holds for firmware that measures %s, if no other boot option was tried before", like)
+		switch {
+		case p.stub.InnerKernel && !known:
+			c.not(fmt.Sprintf("stub %d has the firmware load the kernel, which is measured if Secure Boot is off, and that is not known", p.stub.Number))
+		case p.stub.InnerKernel && b.Kernel == nil && !on:
 			c.not(fmt.Sprintf("stub %d has the firmware load and measure the kernel, whose digest is not given", p.stub.Number))
 		}
 		if len(b.Addons) > 0 {
@@ -143,34 +148,46 @@ func (p *predictor) coverBoot(c *Coverage) {
 		case !p.knowsGPT():
 			c.not("partition table, loader.conf and how often ExitBootServices was tried")
 		case b.ExitBoot == ExitBootUnknown && b.Firmware == nil:
-			c.Prediction, c.Note = PredictionOneOf, "ExitBootServices may fail the first time"
+			c.Prediction, c.Note = PredictionOneOf, "holds for firmware that measures as edk2 does, where ExitBootServices may fail the first time"
 		default:
-			c.Note = "partition table, loader.conf and ExitBootServices"
-		}
-		if b.GPT != nil && (b.ExitBoot != ExitBootUnknown) && c.Prediction == PredictionBaseline {
-			c.Prediction = PredictionExact
+			c.Note = fmt.Sprintf("partition table, loader.conf and ExitBootServices; holds for firmware that measures %s", like)
 		}
 	case 7:
-		c.Note = "holds for firmware that measures as edk2 does"
-		if b.Firmware != nil {
-			c.Note = "the earlier boot's, with the variables and authorities given"
-		}
-		if b.Variables.DBR != nil {
+		c.Note = fmt.Sprintf("holds for firmware that measures %s", like)
+		switch {
+		case b.Variables == nil && b.Firmware == nil:
+			c.not("the firmware's variables are not given")
+		case b.Variables == nil:
+			c.Note += ", with the variables that it had then"
+		case b.Variables.SecureBoot == nil:
+			c.not("whether Secure Boot is on is not given")
+		case b.Variables.DBR != nil && b.Firmware == nil:
 			c.not("whether firmware measures dbr is not known")
-		}
-		if b.rarePCR7() {
+		case p.rarePCR7():
 			c.weaken(EvidenceSource)
 		}
 	}
 }
 
+// rarePCR7 reports whether PCR 7 rests on what was read in edk2's source and not seen: keys with Secure Boot off, a dbt, or several authorities by firmware.
+func (p *predictor) rarePCR7() bool {
+	v := p.boot.Variables
+	on, _ := p.enforcing()
+	return v.DBT != nil || !on && len(v.PK) > 0 && p.earlier == nil || len(p.byFirmware) > 1
+}
+
 func (p *predictor) coverKernel(c *Coverage) {
 	switch h := p.boot.Handover; {
+	case p.boot.bareKernel() && p.boot.grub() != nil:
+		c.Prediction, c.Note = PredictionBaseline, "GRUB's files, and what the kernel gets, as in the earlier boot"
 	case h != nil && h.Unknown != "":
 		c.not(h.Unknown)
 	case h == nil || h.Initrd == nil:
 		c.not("initrds as handed over, which hold a secret of the machine from systemd 261 on")
 	default:
+		if p.boot.grub() != nil {
+			c.Prediction = PredictionBaseline
+		}
 		c.Note = "holds for kernels that measure command line and initrds, as Linux 7.2 does"
 		if p.stub.BootSecret {
 			c.Note += ", the boot secret among them"
@@ -214,7 +231,7 @@ func (p *predictor) coverParameters(c *Coverage) {
 func (p *predictor) evidenceOf(kind osmith.HandoverKind) Evidence {
 	switch kind {
 	case osmith.HandoverProfile:
-		if p.boot.Loader == nil {
+		if p.boot.systemdBoot() == nil {
 			return min(Evidence(p.stub.Profiles), EvidenceSource)
 		}
 		return Evidence(p.stub.Profiles)
@@ -232,15 +249,24 @@ func (p *predictor) coverRest(c *Coverage) {
 	switch c.PCR {
 	case 8:
 		c.Note = "zero: GRUB's"
+		if b.grub() != nil {
+			c.Prediction, c.Note = PredictionBaseline, "GRUB's commands as in the earlier boot, since it reads the same files"
+		}
 	case PCRIMA:
 		c.not("the kernel's IMA")
 	case PCRKernel:
 		c.Note = "UKI sections"
+		if b.bareKernel() {
+			c.Note = "zero: the boot has no UKI"
+		}
 		if len(b.Phases) > 0 {
 			c.Note += " and phases " + strings.Join(b.Phases, ":")
 		}
 	case 14:
-		c.Note = "holds without shim"
+		c.Note = "zero: shim's"
+		if b.shim() != nil {
+			c.Note = "holds for shims that measure as 15.8 to 16.1 do"
+		}
 	case 15:
 		c.Note = "zero until userspace measures the machine ID and file systems"
 	}

@@ -5,8 +5,8 @@
 // reads that of a machine, and both replay ([Log.Replay]), compare ([Diff]) and print in the same way.
 //
 //	log, err := tpm.Predict(tpm.Boot{
-//		Variables: variables, Authorities: authorities,
-//		Loader: &loader, UKI: image, Sections: measurements, Stub: "262.1-1",
+//		Variables: variables,
+//		Chain: []tpm.Program{&tpm.SystemdBoot{Application: loader}}, UKI: image, Sections: measurements, Stub: "262.1-1",
 //		Handover: handover, // of uki.File.Handover, measured
 //	})
 //	banks, err := log.Replay()
@@ -23,7 +23,7 @@
 //
 // [Boot] describes a boot by values. Everything that it does not know is a PCR that the prediction's [Coverage] does not
 // claim, never a guess. With the log of an earlier boot as Boot.Firmware, PCRs 0 to 9 and 11 to 15 are known before the
-// boot; without one, those that the OS controls. [Log.MarshalPrediction] writes a prediction with its coverage. Foreign behaviour that depends on a version is a row of [StubVersions]
+// boot; without one, those that the OS controls, for firmware that measures as edk2 does. Boot.Chain are the programs in front of the UKI: [Shim], [SystemdBoot], [GRUB]. [Log.MarshalPrediction] writes a prediction with its coverage. Foreign behaviour that depends on a version is a row of [StubVersions]
 // (252 to 262), with the evidence for it. [Diff] says how a boot differs, [Compare] also what was not compared, [Causes] why. [PredictAll] is about boots any of
 // which may happen: their states for a policy ([Alternatives.States]), and the .pcrlock files of systemd-pcrlock. [PCR11] and
 // [PCR11States] compute PCR 11 alone, from the measurements of a UKI's sections. Package policy computes, signs and reads

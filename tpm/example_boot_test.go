@@ -42,14 +42,16 @@ func handOver(cmdline string) *osmith.Handover {
 // plannedBoot is the next boot of that machine.
 func plannedBoot() tpm.Boot {
 	return tpm.Boot{
-		Firmware:   machineLog(),
-		Variables:  &osmith.FirmwareVariables{SecureBoot: []byte{0}},
-		Loader:     &tpm.Application{Path: `\EFI\BOOT\BOOTX64.EFI`, Digests: digest("loader")},
-		LoaderConf: []byte("timeout 0\n"),
-		UKI:        tpm.Application{Path: `\EFI\Linux\os_2.efi`, Digests: digest("uki")},
-		Sections:   sections(),
-		Handover:   handOver("quiet ro console=tty0"), // as package uki predicts it
-		Stub:       "262",
+		Firmware:  machineLog(),
+		Variables: &osmith.FirmwareVariables{SecureBoot: []byte{0}},
+		Chain: []tpm.Program{&tpm.SystemdBoot{
+			Application: tpm.Application{Path: `\EFI\BOOT\BOOTX64.EFI`, Digests: digest("loader")},
+			Conf:        []byte("timeout 0\n"),
+		}},
+		UKI:      tpm.Application{Path: `\EFI\Linux\os_2.efi`, Digests: digest("uki")},
+		Sections: sections(),
+		Handover: handOver("quiet ro console=tty0"), // as package uki predicts it
+		Stub:     "262",
 	}
 }
 
@@ -65,7 +67,7 @@ func ExampleBoot() {
 	fmt.Printf("%d PCRs, PCR 9 will be %x…\n", len(values), values[9][:8])
 	// Output:
 	// PCR 0: exact given the baseline (booted): as in the earlier boot
-	// PCR 4: exact given the baseline (booted): holds if no other boot option was tried before
+	// PCR 4: exact given the baseline (booted): holds for firmware that measures as in the earlier boot, if no other boot option was tried before
 	// PCR 9: exact (booted): holds for kernels that measure command line and initrds, as Linux 7.2 does, the boot secret among them
 	// PCR 10: not predicted: the kernel's IMA
 	// 15 PCRs, PCR 9 will be d922db28941f98c7…

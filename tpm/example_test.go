@@ -54,10 +54,9 @@ func ExampleBank() {
 }
 
 func ExamplePredict() {
-	loader := program(`\EFI\systemd\systemd-bootx64.efi`)
 	predicted, err := tpm.Predict(tpm.Boot{
 		Variables: &osmith.FirmwareVariables{SecureBoot: []byte{0}}, // setup mode: no keys
-		Loader:    &loader,
+		Chain:     []tpm.Program{&tpm.SystemdBoot{Application: program(`\EFI\systemd\systemd-bootx64.efi`)}},
 		UKI:       program(`\EFI\Linux\os-1.efi`),
 		Sections:  sections(),
 		Stub:      "262",
@@ -94,7 +93,7 @@ func ExamplePredict() {
 	//  11  EV_IPL                            5a022afe48ef3f38…  .cmdline
 	//  11  EV_IPL                            15ee37e75f1e8d42…  .initrd (name)
 	//  11  EV_IPL                            709e80c88487a241…  .initrd
-	// PCR 4: exact (booted): holds if no other boot option was tried before
+	// PCR 4: exact (booted): holds for firmware that measures as edk2 does, if no other boot option was tried before
 	// PCR 5: not predicted: partition table, loader.conf and how often ExitBootServices was tried
 	// PCR 6: not predicted: firmware configuration and vendor: usually the separator alone
 	// PCR 7: exact (booted): holds for firmware that measures as edk2 does

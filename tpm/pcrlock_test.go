@@ -17,7 +17,7 @@ func TestComponents(t *testing.T) {
 	require.NoError(t, err)
 	b := wholeBoot(t, vectors[3], firmware)
 	require.Equal(t, "@1", b.Handover.Passed)
-	b.Addons = []Application{{Path: `\x.addon.efi`, Digests: b.UKI.Digests}}
+	b.Addons = []Application{{Path: `\x.addon.efi`, Digests: b.UKI.Digests, Authority: b.UKI.Authority}}
 	b.handOver(cmdlineEvent(osmith.HandoverAddonCmdline, "a"), archiveEvent(12, "Credentials initrd", b.UKI.Digests))
 	b.Userspace = &Userspace{Separator: MeasuredYes, NVPCRs: []string{"nvpcr-init:x:0x1d10200:00"}, NVSeparator: MeasuredYes,
 		Identity: []Word{{Text: "machine-id:0"}, {Text: FileSystem{Path: "/", Type: "erofs"}.Word()}, {Text: "cryptsetup:x", Digests: b.UKI.Digests}}}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,17 +21,19 @@ import (
 //
 //   - PCRs 0, 2, 3 and 6 and the firmware's part of PCR 1 are those of [Boot.Firmware];
 //   - PCR 1 also holds the boot variables and, from stub 261 on, SMBIOS structures;
-//   - PCR 4 the boot attempt, a separator, the loader, the UKI and add-ons (stubs before 257 also have the firmware load
+//   - PCR 4 the boot attempt, a separator, the programs of the chain, the UKI and add-ons (stubs before 257 also have the firmware load
 //     the kernel inside);
 //   - PCR 5 a separator, the partition table, loader.conf and the calls of ExitBootServices;
-//   - PCR 7 the Secure Boot variables, a separator and the authorities;
+//   - PCR 7 the Secure Boot variables, a separator, the authorities, and what shim adds;
+//   - PCRs 8 and 9 what GRUB measures, if it does the same as in the earlier boot;
 //   - PCR 9 the command line and the initrds, as the kernel gets them;
 //   - PCR 11 the sections of the UKI, then the phases;
 //   - PCRs 12 and 13 what the loader passes to the stub, and the events of [Boot.Handover];
+//   - PCR 14 shim's lists of keys;
 //   - PCR 15, and the ends of PCRs 0 to 7, 9 and 12 to 14, what systemd's services measure: [Boot.Userspace].
 //
-// What is not known is not claimed: a PCR that another program measures into, of which the earlier boot or the variables have a sign, such as shim or GRUB, and one in which the
-// earlier boot's firmware did not do with its own parts what edk2 does.
+// What is not known is not claimed: a PCR that a program measures into of which the earlier boot or the variables have a sign, such as shim or GRUB, but the
+// chain has not; and one in which the earlier boot's firmware cannot be put together again from its own parts.
 func Predict(b Boot) (_ *Log, err error) {
 	defer prefix.Add(pkg, &err)
 	l, err := predict(b)
@@ -49,9 +50,13 @@ func predict(b Boot) (*Log, error) {
 		return nil, err
 	}
 	p.firmware()
-	p.startLoader()
-	p.startStub()
-	p.startKernel()
+	p.startChain()
+	if b.bareKernel() {
+		p.startBareKernel()
+	} else {
+		p.startStub()
+		p.startKernel()
+	}
 	p.exitBootServices()
 	firmware := len(p.log.Events)
 	p.userspace()
@@ -66,23 +71,21 @@ type predictor struct {
 	stub, loader sdstub.Release
 	banks        []crypto.Hash
 	smbios       []smbios.Structure
-	gpt          []byte       // data of the event of the partition table that is given, nil for none
-	sections     []Event      // of the UKI
-	earlier      *earlierBoot // nil if no log of one is given
+	gpt          []byte    // data of the event of the partition table that is given, nil for none
+	sections     []Event   // of the UKI
+	earlier      *baseline // nil if no log of an earlier boot is given
+	byFirmware   [][]byte  // authorities that the firmware has measured; each does that once
+	byShim       [][]byte  // and those of shim, which does not know what the firmware has measured
+	started      bool      // the first program was measured
+	doubts       doubts    // why PCRs are not predicted
 	user         userspaceMoment
 	log          *Log
 }
 
 func newPredictor(b Boot) (p *predictor, err error) {
-	p = &predictor{boot: b}
-	if p.stub, err = stubRelease(b.Stub, b.AssumeStub); err != nil {
+	p = &predictor{boot: b, doubts: doubts{}}
+	if err := p.releases(); err != nil {
 		return nil, err
-	}
-	p.loader = p.stub
-	if b.LoaderVersion != "" {
-		if p.loader, err = stubRelease(b.LoaderVersion, b.AssumeStub); err != nil {
-			return nil, err
-		}
 	}
 	if err := b.check(p.stub); err != nil {
 		return nil, err
@@ -106,13 +109,39 @@ func newPredictor(b Boot) (p *predictor, err error) {
 		return nil, err
 	}
 	if b.Firmware != nil {
-		if p.earlier, err = readEarlierBoot(b.Firmware, p.banks); err != nil {
+		if p.earlier, err = readBaseline(b.Firmware, p.banks); err != nil {
 			return nil, err
 		}
 	}
 	p.log = &Log{Events: []Event{newSpecID(p.banks)}}
 	return p, nil
 }
+
+// releases finds those of the stub and of systemd-boot. A boot without a stub has what is known of its loader.
+func (p *predictor) releases() (err error) {
+	b := &p.boot
+	if !b.bareKernel() {
+		if p.stub, err = stubRelease(b.Stub, b.AssumeStub); err != nil {
+			return err
+		}
+	}
+	p.loader = p.stub
+	if s := b.systemdBoot(); s != nil && (s.Version != "" || b.bareKernel()) {
+		if p.loader, err = stubRelease(s.Version, b.AssumeStub); err != nil {
+			return err
+		}
+	}
+	if b.bareKernel() {
+		p.stub = sdstub.Release{Evidence: p.loader.Evidence}
+		if b.systemdBoot() == nil {
+			p.stub.Evidence = sdstub.EvidenceBooted
+		}
+	}
+	return nil
+}
+
+// doubt takes PCRs out of the claim. The first reason counts.
+func (p *predictor) doubt(why string, pcrs ...int) { p.doubts.add(why, pcrs...) }
 
 // add appends an event with given digests, of which it keeps those of the banks.
 func (p *predictor) add(s Subject, pcr int, t EventType, digests map[crypto.Hash][]byte, data []byte) {
@@ -149,18 +178,18 @@ const (
 	actionExitSucceed = "Exit Boot Services Returned with Success"
 )
 
-// firmware is everything up to the first program: what an earlier boot's firmware did, with what is planned in its place, or
+// firmware is everything up to the first program, and its start: what an earlier boot's firmware did, with what is planned in its place, or
 // what edk2 does.
 func (p *predictor) firmware() {
 	if p.earlier != nil {
 		p.firmwareAgain()
-	} else {
-		p.edk2()
+		return
 	}
-	p.authorities()
+	p.edk2()
 	if p.gpt != nil {
 		p.data(Subject{Kind: SubjectGPT}, 5, EventEFIGPT, p.gpt)
 	}
+	p.startFirst()
 }
 
 // edk2 measures the Secure Boot configuration (MeasureAllSecureVariables), then what is known of the machine.
@@ -182,34 +211,12 @@ func (p *predictor) separator(pcr int) {
 	p.data(Subject{Kind: SubjectSeparator}, pcr, EventSeparator, p.boot.Separator[:])
 }
 
-// firmwareAgain repeats what an earlier boot's firmware did. The Secure Boot variables are measured where it measured the
-// first of them, and so are the boot variables.
-func (p *predictor) firmwareAgain() {
-	variables, bootVariables := false, false
-	for _, e := range p.earlier.before {
-		switch {
-		case isSecureBootVariable(e):
-			if !variables {
-				p.variables()
-			}
-			variables = true
-		case isBootVariable(e) && p.boot.BootVariables != nil:
-			if !bootVariables {
-				p.bootVariables(&e)
-			}
-			bootVariables = true
-		case e.Type == EventSeparator && p.boot.Separator != [4]byte{}:
-			p.separator(e.PCR)
-		case isGPT(e) && p.gpt != nil: // the one that is given comes behind the authorities
-		default:
-			p.log.Events = append(p.log.Events, e)
-		}
-	}
-}
-
 // variables measures the Secure Boot variables: one that does not exist counts as empty, except dbt.
 func (p *predictor) variables() {
 	v := p.boot.Variables
+	if v == nil {
+		return // PCR 7 is not predicted
+	}
 	measure := func(vendor osmith.GUID, name string, contents []byte) {
 		p.data(Subject{SubjectVariable, name, vendor}, 7, EventEFIVariableDriverConfig, variableData(vendor, name, contents))
 	}
@@ -223,50 +230,92 @@ func (p *predictor) variables() {
 	}
 }
 
-// bootVariables measures BootOrder and Boot####, in the way of an earlier event or else in edk2's: the contents alone.
+// bootVariables measures BootOrder and Boot####, in the way and the PCR of an earlier event or else in edk2's: the contents alone, into PCR 1.
 func (p *predictor) bootVariables(like *Event) {
 	for _, v := range p.boot.BootVariables {
-		s, data := Subject{SubjectBootVariable, v.Name, globalVariable}, variableData(globalVariable, v.Name, v.Data)
-		switch {
-		case like != nil && like.Type == EventEFIVariableBoot2:
-			p.data(s, 1, like.Type, data)
-		case like != nil && hashedAs(like, like.Data): // all of it: older firmware
-			p.data(s, 1, EventEFIVariableBoot, data)
-		default:
-			p.hash(s, 1, EventEFIVariableBoot, v.Data, data)
+		s := Subject{SubjectBootVariable, v.Name, globalVariable}
+		if like != nil {
+			p.again(like, s, v.Data)
+			continue
 		}
+		p.hash(s, 1, EventEFIVariableBoot, v.Data, variableData(globalVariable, v.Name, v.Data))
 	}
 }
 
-// authorities measures each distinct entry of db that let an image start, but for those that were measured before. In PCR 7
-// they all follow the separator, so their order relative to the images, which are in PCR 4, changes no value.
-func (p *predictor) authorities() {
-	if !p.boot.enforcing() {
-		return
-	}
-	for _, a := range p.boot.Authorities {
-		data := variableData(imageSecurityDatabase, "db", a)
-		measured := func(e Event) bool {
-			return e.PCR == 7 && e.Type == EventEFIVariableAuthority && bytes.Equal(e.Data, data)
-		}
-		if !slices.ContainsFunc(p.log.Events, measured) {
-			p.data(Subject{SubjectAuthority, "db", imageSecurityDatabase}, 7, EventEFIVariableAuthority, data)
-		}
-	}
-}
-
-// startLoader is what systemd-boot measures, up to the start of the UKI.
-func (p *predictor) startLoader() {
+// startFirst is the start of the first program, which firmware measures in a place of its own.
+func (p *predictor) startFirst() {
 	b := &p.boot
-	if b.Loader == nil {
+	switch {
+	case len(b.Chain) > 0 && b.Chain[0].kind() == SubjectUnknown: // those of the earlier boot
+		p.log.Events = append(p.log.Events, p.earlier.programs[:min(len(p.earlier.programs), 1)]...)
+	case len(b.Chain) > 0:
+		p.start(b.Chain[0].kind(), b.Chain[0].application(), false)
+	case !b.bareKernel():
+		p.start(SubjectUKI, &b.UKI, false)
+	}
+	p.started = true
+}
+
+// start is the start of a program, which firmware or shim verifies and measures.
+func (p *predictor) start(kind SubjectKind, a *Application, byShim bool) {
+	p.authority(a, byShim)
+	p.program(kind, a)
+}
+
+// next starts a program behind the first.
+func (p *predictor) next(kind SubjectKind, a *Application) { p.start(kind, a, p.boot.shim() != nil) }
+
+// authority measures what lets a program start. In PCR 7 those of firmware and shim all follow the separator, so their order relative to the programs, which are
+// in PCR 4, changes no value.
+func (p *predictor) authority(a *Application, byShim bool) {
+	on, known := p.enforcing()
+	switch {
+	case known && !on:
+		return
+	case byShim:
+		if nothing, known := p.boot.shim().verifiesNothing(); !known || nothing {
+			return // not known: shim's run has said so
+		}
+	case p.earlier != nil && p.earlier.measuresNoAuthorities():
 		return
 	}
-	p.program(SubjectLoader, b.Loader)
-	if p.loader.SMBIOS {
-		p.measureSMBIOS()
+	if a.Authority == nil || !known {
+		p.doubt(fmt.Sprintf("what lets %s start, which is measured, is not given", a.name()), 7)
+		return
 	}
-	if b.LoaderConf != nil && p.loader.LoaderConf {
-		p.hash(Subject{Kind: SubjectLoaderConf}, 5, EventTag, b.LoaderConf, taggedData(TagLoaderConf, utf16z("loader.conf")))
+	by := &p.byFirmware
+	if byShim {
+		by = &p.byShim
+	}
+	again := func(data []byte) bool { return bytes.Equal(data, a.Authority) }
+	before := func(e Event) bool { return e.PCR == 7 && e.Type == EventEFIVariableAuthority && again(e.Data) } // by firmware, for a driver
+	if slices.ContainsFunc(*by, again) || !byShim && p.earlier != nil && slices.ContainsFunc(p.earlier.firmware, before) {
+		return
+	}
+	*by = append(*by, a.Authority)
+	s := Subject{Kind: SubjectAuthority}
+	if v, err := readVariable(a.Authority); err == nil {
+		s.Name, s.Vendor = v.Name, v.Vendor
+	}
+	p.data(s, 7, EventEFIVariableAuthority, a.Authority)
+}
+
+// enforcing reports whether programs are verified as they start: by the variables that are given, or else by those of the earlier boot.
+func (p *predictor) enforcing() (on, known bool) {
+	if p.boot.Variables != nil || p.earlier == nil {
+		return p.boot.secureBoot()
+	}
+	_, known = p.earlier.secureBoot()
+	return p.earlier.enforced(), known
+}
+
+// startChain is what the programs of the chain measure, each up to the start of the next.
+func (p *predictor) startChain() {
+	for i, c := range p.boot.Chain {
+		if i > 0 {
+			p.next(c.kind(), c.application())
+		}
+		c.run(p)
 	}
 }
 
@@ -274,10 +323,10 @@ func (p *predictor) startLoader() {
 // firmware load.
 func (p *predictor) startStub() {
 	b := &p.boot
-	p.program(SubjectUKI, &b.UKI)
-	if b.Loader != nil && b.Handover != nil && b.Handover.Passed != "" { // measured by the loader as it starts the UKI
-		p.data(Subject{Kind: SubjectPassed, Name: b.Handover.Passed}, sdstub.PCRConfig, EventIPL, utf16z(b.Handover.Passed))
+	if len(b.Chain) > 0 {
+		p.next(SubjectUKI, &b.UKI)
 	}
+	p.passed()
 	p.handover(osmith.HandoverProfile, osmith.HandoverProfile)
 	p.log.Events = append(p.log.Events, p.sections...)
 	if p.stub.SMBIOS && !p.loaderMeasuresSMBIOS() {
@@ -285,13 +334,33 @@ func (p *predictor) startStub() {
 	}
 	p.handover(osmith.HandoverPassedCmdline, osmith.HandoverPassedCmdline)
 	for i := range b.Addons {
-		p.program(SubjectAddon, &b.Addons[i])
+		p.next(SubjectAddon, &b.Addons[i])
 	}
 	p.handover(osmith.HandoverAddonCmdline, osmith.HandoverAddonInitrd)
 }
 
+// passed is the command line that systemd-boot measures as it starts the UKI or kernel.
+func (p *predictor) passed() {
+	if b := &p.boot; b.systemdBoot() != nil && b.Handover != nil && b.Handover.Passed != "" {
+		p.data(Subject{Kind: SubjectPassed, Name: b.Handover.Passed}, sdstub.PCRConfig, EventIPL, utf16z(b.Handover.Passed))
+	}
+}
+
+// startBareKernel is the start of a kernel without a stub, by systemd-boot for a Type #1 entry or by GRUB.
+func (p *predictor) startBareKernel() {
+	p.next(SubjectProgram, p.boot.Kernel)
+	p.passed()
+	if g := p.boot.grub(); g != nil {
+		g.end(p)
+		return
+	}
+	p.kernelStub()
+}
+
 // loaderMeasuresSMBIOS reports whether the loader is the one that measures SMBIOS: it comes first, and does it for both.
-func (p *predictor) loaderMeasuresSMBIOS() bool { return p.boot.Loader != nil && p.loader.SMBIOS }
+func (p *predictor) loaderMeasuresSMBIOS() bool {
+	return p.boot.systemdBoot() != nil && p.loader.SMBIOS
+}
 
 // measureSMBIOS measures the structures. Those of an earlier boot stand in for a table that is not given.
 func (p *predictor) measureSMBIOS() {
@@ -356,10 +425,15 @@ func (p *predictor) handover(first, last osmith.HandoverKind) {
 // startKernel is what the kernel's own EFI stub measures, and the firmware if it loads the kernel.
 func (p *predictor) startKernel() {
 	b := &p.boot
-	if p.stub.InnerKernel && b.Kernel != nil && !b.enforcing() {
+	if on, known := p.enforcing(); p.stub.InnerKernel && b.Kernel != nil && known && !on {
 		p.program(SubjectKernel, b.Kernel)
 	}
-	h := b.Handover
+	p.kernelStub()
+}
+
+// kernelStub is what the EFI stub of the kernel measures: the command line and the initrds that it gets.
+func (p *predictor) kernelStub() {
+	h := p.boot.Handover
 	if h == nil || h.Initrd == nil || h.Unknown != "" {
 		return
 	}
@@ -371,7 +445,7 @@ func (p *predictor) startKernel() {
 
 // knowsGPT reports whether the partition table is known: without it PCR 5 cannot be complete.
 func (p *predictor) knowsGPT() bool {
-	return p.gpt != nil || p.earlier != nil && slices.ContainsFunc(p.earlier.before, isGPT)
+	return p.gpt != nil || p.earlier != nil && slices.ContainsFunc(p.earlier.firmware, isGPT)
 }
 
 // exitBootServices is the end of the firmware's services, which the kernel's EFI stub asks for, and what the firmware measured
@@ -394,75 +468,6 @@ func (p *predictor) exitBootServices() {
 		p.log.Events = append(p.log.Events, p.earlier.late...)
 	}
 }
-
-// earlierBoot is what the log of an earlier boot tells about the machine, with the digests of the banks to predict.
-type earlierBoot struct {
-	before []Event // what the firmware measured before it started a program
-	smbios []Event // SMBIOS structures that loader or stub measured
-	exit   []Event // calls of ExitBootServices
-	late   []Event // what the firmware measured of itself after it had started a program
-}
-
-func readEarlierBoot(l *Log, banks []crypto.Hash) (*earlierBoot, error) {
-	out := &earlierBoot{}
-	attempt, started := false, false
-	for i, s := range l.subjects() {
-		e := l.Events[i].only(banks)
-		e.Subject = s
-		started = started || attempt && s.Kind.isProgram()
-		attempt = attempt || e.Type == EventSeparator && e.PCR == 4
-		switch {
-		case !started && (isSpecID(&e) || e.PCR < 0 || e.PCR >= 8 || e.PCR == 7 && e.Type == EventEFIVariableAuthority && attempt):
-			// Our own, or for PCRs that no TPM has, or of the programs.
-		case !started:
-			out.before = append(out.before, e)
-		case s.Kind == SubjectSMBIOS:
-			out.smbios = append(out.smbios, e)
-		case s.Kind == SubjectExitBoot:
-			out.exit = append(out.exit, e)
-		case e.extends() && e.PCR >= 0 && (e.PCR <= 3 || e.PCR == 6) && e.Type != EventIPL:
-			out.late = append(out.late, e)
-		}
-	}
-	switch {
-	case !attempt:
-		return nil, errors.New("the earlier boot's log has no separator in PCR 4: no boot was tried")
-	case !slices.ContainsFunc(out.before, isSecureBootVariable):
-		return nil, errors.New("the earlier boot's log does not measure the variable SecureBoot into PCR 7")
-	}
-	return out, nil
-}
-
-// only is the event with the digests of some banks.
-func (e *Event) only(banks []crypto.Hash) Event {
-	out := Event{PCR: e.PCR, Type: e.Type, Data: bytes.Clone(e.Data), Digests: make(map[crypto.Hash][]byte, len(banks))}
-	for _, h := range banks {
-		if d, ok := e.Digests[h]; ok && e.extends() {
-			out.Digests[h] = bytes.Clone(d)
-		} else {
-			out.Digests[h] = make([]byte, h.Size()) // of an event that extends nothing
-		}
-	}
-	return out
-}
-
-func isSecureBootVariable(e Event) bool {
-	s := e.Subject
-	if e.PCR != 7 || s.Kind != SubjectVariable {
-		return false
-	}
-	if s.Vendor == globalVariable {
-		return slices.Contains([]string{"SecureBoot", "PK", "KEK"}, s.Name)
-	}
-	return s.Vendor == imageSecurityDatabase && slices.Contains([]string{"db", "dbx", "dbt"}, s.Name)
-}
-
-func isBootVariable(e Event) bool {
-	s := e.Subject
-	return e.PCR == 1 && s.Kind == SubjectBootVariable && s.Vendor == globalVariable && bootVariableName.MatchString(s.Name)
-}
-
-func isGPT(e Event) bool { return e.PCR == 5 && e.Subject.Kind == SubjectGPT }
 
 // The vendors of the Secure Boot variables (UEFI 2.10, sections 3.3 and 32.4.1).
 var (

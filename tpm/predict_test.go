@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
@@ -100,12 +101,21 @@ func TestPredictErrors(t *testing.T) {
 		{"older", func(b *Boot) { b.Stub = "251" }, "want release 252 to 262"},
 		{"older cannot be renamed", func(b *Boot) { b.Stub, b.AssumeStub = "251", 257 }, `systemd stub "251"`},
 		{"newer as unknown", func(b *Boot) { b.Stub, b.AssumeStub = "263", 251 }, `systemd stub "251"`},
-		{"no variables", func(b *Boot) { b.Variables = nil }, "variables are not given"},
-		{"no SecureBoot", func(b *Boot) { b.Variables.SecureBoot = nil }, "want one byte, 0 or 1"},
+		{"SecureBoot of two bytes", func(b *Boot) { b.Variables.SecureBoot = []byte{1, 1} }, "want one byte, 0 or 1"},
 		{"SecureBoot 2", func(b *Boot) { b.Variables.SecureBoot = []byte{2} }, "want one byte, 0 or 1"},
-		{"no authority", func(b *Boot) { b.Authorities = nil }, "would start nothing"},
-		{"foreign authority", func(b *Boot) { b.Authorities = [][]byte{make([]byte, 40)} }, "is no entry of db"},
-		{"empty authority", func(b *Boot) { b.Authorities = [][]byte{{}} }, "is no entry of db"},
+		{"foreign authority", func(b *Boot) { b.authorize(make([]byte, 40)) }, "is no entry of db"},
+		{"empty authority", func(b *Boot) { b.UKI.Authority = []byte{} }, "is not the data of an event"},
+		{"authority of shim without shim", func(b *Boot) { b.UKI.Authority = variableData(efi.ShimLock, "MokListRT", make([]byte, 40)) }, "without shim firmware looks at db alone"},
+		{"no program", func(b *Boot) { b.Chain = []Program{nil} }, "program 0 of the chain is nil"},
+		{"shim in the middle", func(b *Boot) { b.Chain = append(b.Chain, &Shim{Application: b.UKI}) }, "want it first"},
+		{"shim and no shim", func(b *Boot) { b.NoShim, b.Chain = true, []Program{&Shim{Application: b.UKI}} }, "NoShim says that there is none"},
+		{"kernel that nothing starts", func(b *Boot) {
+			b.Chain, b.Kernel, b.UKI, b.Sections = nil, &Application{Digests: b.UKI.Digests}, Application{}, nil
+		}, "no program that would start it"},
+		{"kernel with add-ons", func(b *Boot) {
+			b.loader().Version = "262"
+			b.Addons, b.Kernel, b.UKI, b.Sections = []Application{b.UKI}, &Application{Digests: b.UKI.Digests}, Application{}, nil
+		}, "no UKI that has one"},
 		{"no sections", func(b *Boot) { b.Sections = nil }, "no .linux section"},
 		{"no profile section", func(b *Boot) { b.handOver(profileEvent("1")) }, "no .profile section"},
 		{".efifw before 258", func(b *Boot) {
@@ -122,6 +132,7 @@ func TestPredictErrors(t *testing.T) {
 			b := good
 			variables := *b.Variables
 			b.Variables = &variables
+			b.loader()
 			c.change(&b)
 			log, err := Predict(b)
 			require.ErrorContains(t, err, c.want)
@@ -186,7 +197,9 @@ func wholeBoot(t *testing.T, v bootVector, firmware *Log) Boot {
 	b.Firmware = firmware
 	b.SMBIOS = in.read("DMI")
 	b.GPT = &PartitionTable{Header: in.read("gpt-header.bin"), Entries: in.read("gpt-entries.bin")}
-	b.LoaderConf = in.read("loader.conf")
+	if len(b.Chain) > 0 {
+		b.loader().Conf = in.read("loader.conf")
+	}
 	b.handOver().LoadOptions = loadOptions(string(bytes.TrimSuffix(in.read("cmdline"), []byte{'\n'})))
 	b.ExitBoot = ExitBootRetried // as OVMF 2026.08 has it done
 	var variables map[string]struct{ Value any }
@@ -358,7 +371,7 @@ func TestPredictOnForeignFirmware(t *testing.T) {
 		if b.Variables.SecureBoot[0] == 1 {
 			entries, ok := signatureEntries(b.Variables.DB)
 			require.True(t, ok)
-			b.Authorities = [][]byte{[]byte(entries[0].data)}
+			b.authorize([]byte(entries[0].data))
 		}
 		log, err := Predict(b)
 		require.NoError(t, err, name)

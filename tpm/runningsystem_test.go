@@ -37,16 +37,14 @@ func mkosiBoot(t testing.TB, name, other string) Boot {
 		return read(t, found[0])[4:]
 	}
 	b := Boot{
-		Firmware:   before,
-		Variables:  &osmith.FirmwareVariables{SecureBoot: variable("SecureBoot"), PK: variable("PK"), KEK: variable("KEK"), DB: variable("db"), DBX: variable("dbx")},
-		SMBIOS:     read(t, dir, "DMI"),
-		GPT:        tableOf(t, string(read(t, dir, "table.sfdisk"))),
-		ExitBoot:   ExitBootRetried,
-		LoaderConf: read(t, "testdata/mkosi/loader.conf"),
-		Stub:       "262",
-		Handover:   &osmith.Handover{LoadOptions: append(efi.AppendUTF16(nil, strings.TrimSpace(string(read(t, dir, "cmdline")))), 0, 0)},
+		Firmware:  before,
+		Variables: &osmith.FirmwareVariables{SecureBoot: variable("SecureBoot"), PK: variable("PK"), KEK: variable("KEK"), DB: variable("db"), DBX: variable("dbx")},
+		SMBIOS:    read(t, dir, "DMI"),
+		GPT:       tableOf(t, string(read(t, dir, "table.sfdisk"))),
+		ExitBoot:  ExitBootRetried,
+		Stub:      "262",
+		Handover:  &osmith.Handover{LoadOptions: append(efi.AppendUTF16(nil, strings.TrimSpace(string(read(t, dir, "cmdline")))), 0, 0)},
 	}
-	b.Authorities = [][]byte{b.Variables.DB[28:]} // behind the header of the one list
 	for _, v := range []string{"BootOrder", "Boot0002", "Boot0000", "Boot0001"} {
 		b.BootVariables = append(b.BootVariables, BootVariable{v, variable(v)})
 	}
@@ -54,11 +52,12 @@ func mkosiBoot(t testing.TB, name, other string) Boot {
 		a := Application{Path: e.Subject.Name, Digests: e.Digests}
 		switch e.Subject.Kind {
 		case SubjectLoader:
-			b.Loader = &a
+			b.Chain = []Program{&SystemdBoot{Application: a, Conf: read(t, "testdata/mkosi/loader.conf")}}
 		case SubjectUKI:
 			b.UKI = a
 		}
 	}
+	b.authorize(b.Variables.DB[28:]) // behind the header of the one list
 	lines := strings.Fields(string(read(t, "testdata/mkosi/pcr11-to-enter-initrd.txt")))
 	for i, section := range []string{".linux", ".osrel", ".cmdline", ".initrd", ".uname", ".sbat", ".pcrpkey"} {
 		b.Sections = append(b.Sections, osmith.Measurement{Section: section, Size: 1, Digests: map[crypto.Hash][]byte{crypto.SHA256: unhex(t, lines[2*i+1])}})

@@ -67,7 +67,7 @@ func TestPredictLoaderVersion(t *testing.T) {
 	require.EqualValues(t, "262", b.Stub)
 	count := func(stub, loader osmith.Version) (conf, smbios int) {
 		t.Helper()
-		b.Stub, b.LoaderVersion = stub, loader
+		b.Stub, b.loader().Version = stub, loader
 		log, err := Predict(b)
 		require.NoError(t, err)
 		for _, e := range log.Events {
@@ -93,7 +93,7 @@ func TestPredictLoaderVersion(t *testing.T) {
 		conf, smbios := count(c.stub, c.loader)
 		assert.Equal(t, []int{c.conf, c.smbios}, []int{conf, smbios}, "%+v", c)
 	}
-	b.LoaderVersion = "999"
+	b.loader().Version = "999"
 	_, err := Predict(b)
 	var unknown *StubVersionError
 	require.ErrorAs(t, err, &unknown)
@@ -204,7 +204,7 @@ func TestPredictParameterOrder(t *testing.T) {
 	assert.Equal(t, PredictionExact, log.Coverage[9].Prediction)
 
 	// Without a loader it is the stub alone that measures what it is passed.
-	b.Loader = nil
+	b.Chain = nil
 	log, err = Predict(b)
 	require.NoError(t, err)
 	assert.Equal(t, "profile: 1", log.of(12)[0].Describe())

@@ -54,6 +54,7 @@ const (
 	SubjectAddonInitrd                  // initrd of an add-on
 	SubjectCompanion                    // files beside the UKI: credentials, system and configuration extensions
 	SubjectKernel                       // kernel in the UKI that the firmware loads; in a parsed log perhaps an add-on
+	SubjectShimVariable                 // variable of shim that it mirrors
 	SubjectLoadOptions                  // command line of the kernel
 	SubjectInitrd                       // initrds of the kernel
 	SubjectExitBoot                     // call of ExitBootServices, or its result
@@ -67,7 +68,7 @@ const (
 var subjectNames = map[SubjectKind]string{
 	SubjectNothing: "nothing", SubjectFirmware: "firmware", SubjectTables: "tables", SubjectAction: "action", SubjectSeparator: "separator",
 	SubjectVariable: "Secure Boot variable", SubjectBootVariable: "boot variable", SubjectAuthority: "authority", SubjectGPT: "partition table",
-	SubjectDriver: "driver", SubjectProgram: "program", SubjectLoader: "boot loader", SubjectUKI: "UKI", SubjectLoaderConf: "loader.conf",
+	SubjectDriver: "driver", SubjectProgram: "program", SubjectLoader: "boot loader", SubjectUKI: "UKI", SubjectShimVariable: "variable of shim", SubjectLoaderConf: "loader.conf",
 	SubjectPassed: "passed command line", SubjectProfile: "profile", SubjectSectionName: "name of UKI section", SubjectSection: "UKI section",
 	SubjectSMBIOS: "SMBIOS", SubjectCommandLine: "command line", SubjectAddonCommandLine: "command line add-on", SubjectAddon: "add-on",
 	SubjectAddonDeviceTree: "device tree add-on", SubjectAddonMicrocode: "microcode add-on", SubjectAddonInitrd: "initrd add-on",
@@ -117,7 +118,7 @@ func (k SubjectKind) isSection() bool { return k == SubjectSection || k == Subje
 // with its boot counter; so are command lines of one origin, whose names are their texts, and what there is one of.
 func (s Subject) thing() Subject {
 	switch s.Kind {
-	case SubjectUnknown, SubjectVariable, SubjectBootVariable, SubjectAuthority, SubjectSection, SubjectSectionName, SubjectSMBIOS, SubjectCompanion, SubjectPhase:
+	case SubjectUnknown, SubjectVariable, SubjectBootVariable, SubjectAuthority, SubjectShimVariable, SubjectSection, SubjectSectionName, SubjectSMBIOS, SubjectCompanion, SubjectPhase:
 		return s
 	}
 	return Subject{Kind: s.Kind}
@@ -321,6 +322,8 @@ func (r *subjectReader) ipl(e *Event) Subject {
 		return Subject{Kind: SubjectMachineID, Name: text}
 	case word && e.PCR == 15 && strings.HasPrefix(text, wordFileSystem):
 		return Subject{Kind: SubjectFileSystem, Name: text}
+	case e.PCR == 14 && slices.Contains([]string{"MokList", "MokListX", "MokSBState", "MokListTrusted", "MokPolicy"}, text):
+		return Subject{Kind: SubjectShimVariable, Name: text}
 	case e.PCR == 15:
 		return Subject{Kind: SubjectIdentity, Name: text}
 	case e.PCR == 12 && attestedText(e) && !r.stub:

@@ -22,7 +22,7 @@ func everything(t *testing.T) Boot {
 	require.NoError(t, err)
 	b := wholeBoot(t, vectors[3], firmware)
 	digests := b.UKI.Digests
-	b.Addons = []Application{{Path: `\loader\addons\x.addon.efi`, Digests: digests}}
+	b.Addons = []Application{{Path: `\loader\addons\x.addon.efi`, Digests: digests, Authority: b.UKI.Authority}}
 	b.handOver(
 		cmdlineEvent(osmith.HandoverPassedCmdline, "debug"), cmdlineEvent(osmith.HandoverAddonCmdline, "lab.addon"),
 		cmdlineEvent(osmith.HandoverSMBIOSCmdline, "lab.smbios"), taggedEvent(osmith.HandoverAddonDeviceTree, TagDeviceTree, "DTB", digests),
@@ -42,7 +42,10 @@ func TestSubjectsOfPredictedAndParsed(t *testing.T) {
 	old.Stub, old.Variables = "252", &osmith.FirmwareVariables{SecureBoot: []byte{0}}
 	old.Sections = slices.DeleteFunc(slices.Clone(old.Sections), func(m osmith.Measurement) bool { return m.Section == ".profile" })
 	old.Kernel = &Application{Path: `\EFI\Linux\kernel`, Digests: old.UKI.Digests}
-	for _, b := range []Boot{everything(t), old} {
+	shim := bootVectors(t)[0].boot
+	shim.Chain = []Program{&Shim{Application: shim.UKI, Variables: osmith.ShimVariables{MokList: []byte{1}, MokListX: []byte{1}, SbatLevel: []byte("sbat"), MokSBState: []byte{0},
+		MokListTrusted: []byte{1}, MokPolicy: []byte{1}}}}
+	for _, b := range []Boot{everything(t), old, shim} {
 		predicted, err := Predict(b)
 		require.NoError(t, err)
 		raw, err := predicted.MarshalBinary()

@@ -102,12 +102,13 @@ func bootVectors(t *testing.T) []bootVector {
 		for _, m := range in.Measure.SHA256 {
 			v.phases[m.Phase] = m.Hash
 		}
-		v.boot = Boot{Variables: sigdb(t, dir), Authorities: [][]byte{authority, authority}, Stub: "262"}
+		v.boot = Boot{Variables: sigdb(t, dir), Stub: "262"}
 		v.boot.UKI = in.UKI.application(t, `\EFI\Linux\`+in.UKI.File)
 		if in.Loader != nil {
 			loader := in.Loader.application(t, `\EFI\BOOT\BOOTX64.EFI`)
-			v.boot.Loader = &loader
+			v.boot.Chain = []Program{&SystemdBoot{Application: loader}}
 		}
+		v.boot.authorize(authority)
 		profile := 0
 		switch v.name {
 		case "o-systemd-257":

@@ -95,13 +95,13 @@ func (e *SecureBootError) judge() string {
 	return "firmware"
 }
 
-// ErrShimNotPredicted is why nothing is predicted for a machine that starts through shim, or may do so, as it has a SbatLevel: shim measures more into PCRs 4, 7 and 14.
-var ErrShimNotPredicted = errors.New("what shim measures is not predicted: say that there is none (Machine.NoShim), if so")
+// ErrShimNotPredicted is why nothing is predicted for a machine that may start through shim, as it has a SbatLevel: shim measures more into PCRs 4, 7 and 14.
+var ErrShimNotPredicted = errors.New("the machine has a SbatLevel, as shim leaves it: give the shim (Machine.Shim), or say that there is none (Machine.NoShim)")
 
-// PredictBoot predicts what the machine measures when loader starts the UKI in its default profile: the log of PCRs 4, 7 and 11, up to the
-// phases given (none: when the kernel starts). loader may be nil for a UKI that the firmware starts itself. An image the
-// firmware refuses is a [*SecureBootError]. With Machine.Shim, and with a SbatLevel without
-// Machine.NoShim, the error is [ErrShimNotPredicted], unless an image is refused.
+// PredictBoot predicts what the machine measures when loader starts the UKI in its default profile: the log of PCRs 4, 7 and 11, with Machine.Shim also 14, up to the
+// phases given (none: when the kernel starts). loader may be nil for a UKI that the firmware, or shim, starts itself. An image that is
+// refused is a [*SecureBootError]. With a SbatLevel, without Machine.Shim and Machine.NoShim, the error is [ErrShimNotPredicted], unless an
+// image is refused.
 func PredictBoot(m Machine, loader, ukiImage osmith.Source, phases ...string) (log *tpm.Log, err error) {
 	defer prefix.Add("upgrade", &err)
 	f, err := uki.Open(ukiImage)
@@ -130,27 +130,29 @@ func (m *Machine) predict(loader osmith.Source, u *unified, phases ...string) (*
 		if err := im.refused(); err != nil {
 			return nil, err
 		}
-		if m.Shim != nil || !m.NoShim && len(m.firmware().SbatLevel) > 0 {
+		if m.Shim == nil && !m.NoShim && len(m.firmware().SbatLevel) > 0 {
 			return nil, ErrShimNotPredicted
 		}
-		if a := im.verdict.Authority; a != nil {
-			authority, err := a.AppendBinary(nil)
-			if err != nil {
-				return nil, err
-			}
-			b.Authorities = append(b.Authorities, authority)
+		authority, err := im.verdict.AuthorityEvent()
+		return &tpm.Application{Path: im.path, Size: im.size, Digests: im.digests, Authority: authority}, err
+	}
+	if m.Shim != nil {
+		shim, err := m.shimProgram()
+		if err != nil {
+			return nil, err
 		}
-		return &tpm.Application{Path: im.path, Size: im.size, Digests: im.digests}, nil
+		b.Chain = append(b.Chain, shim)
 	}
 	if loader != nil {
 		im, err := m.examine("the boot loader", loader)
 		if err != nil {
 			return nil, err
 		}
-		if b.Loader, err = add(im); err != nil {
+		app, err := add(im)
+		if err != nil {
 			return nil, err
 		}
-		b.LoaderVersion = knownLoader(loader)
+		b.Chain = append(b.Chain, &tpm.SystemdBoot{Application: *app, Version: knownLoader(loader)})
 	}
 	app, err := add(u.image)
 	if err != nil {
@@ -158,6 +160,20 @@ func (m *Machine) predict(loader osmith.Source, u *unified, phases ...string) (*
 	}
 	b.UKI = *app
 	return tpm.Predict(b)
+}
+
+// shimProgram is the machine's shim as the first program of a chain.
+func (m *Machine) shimProgram() (*tpm.Shim, error) {
+	shim, err := secureboot.ReadShim(m.Shim, m.hashes()...)
+	if err != nil {
+		return nil, fmt.Errorf("shim: %w", err)
+	}
+	v := secureboot.Evaluate(*m.firmware(), shim.Image, secureboot.EvaluateOptions{Firmware: cmp.Or(m.FirmwareKind, secureboot.FirmwareAny), NoShim: true})
+	if !v.Allowed {
+		return nil, &SecureBootError{Path: "shim", Reason: v.Reason}
+	}
+	authority, err := v.AuthorityEvent()
+	return &tpm.Shim{Application: tpm.Application{Path: "shim", Size: m.Shim.Size(), Digests: shim.Image.Digests, Authority: authority}, Variables: shim.Measured(*m.firmware())}, err
 }
 
 // knownLoader is the version of the loader; "", which stands for that of the stub, if it does not tell or is not known, since

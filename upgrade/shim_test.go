@@ -105,15 +105,26 @@ func TestShim(t *testing.T) {
 			}
 			require.NotEqual(t, upgrade.OutcomeFail, p.Verdicts[i].Outcome, texts)
 			require.Contains(t, texts, c.reason)
-			_, err = upgrade.PredictBoot(s.machine, nil, s.build("3").Release().UKI)
+			require.NotNil(t, p.Predicted)
+			log, err := upgrade.PredictBoot(s.machine, nil, s.build("3").Release().UKI)
+			require.NoError(t, err)
+			// Shim's lists are measured into PCR 14, what MokListTrusted is was not said; and the level into PCR 7, with what lets shim start in front of it.
+			var sevens []string
+			for _, e := range log.Events {
+				if e.PCR == 7 && e.Type == tpm.EventEFIVariableAuthority {
+					sevens = append(sevens, e.Subject.Name)
+				}
+			}
 			if s.machine.Shim == nil {
-				require.NoError(t, err)
-				require.NotNil(t, p.Predicted)
+				require.Equal(t, []string{"db"}, sevens)
+				require.Equal(t, tpm.PredictionExact, log.Coverage[14].Prediction)
 				return
 			}
-			require.ErrorIs(t, err, upgrade.ErrShimNotPredicted)
-			require.Nil(t, p.Predicted)
-			require.Contains(t, texts, "PCRs cannot be predicted")
+			require.Equal(t, []string{"db", "SbatLevel"}, sevens[:2])
+			require.Len(t, sevens, 3)
+			require.Equal(t, tpm.PredictionExact, log.Coverage[7].Prediction)
+			require.Equal(t, tpm.PredictionNone, log.Coverage[14].Prediction)
+			require.Contains(t, log.Coverage[14].Note, "MokListTrusted")
 		})
 	}
 	// Where shim may start the UKI, nothing is predicted either.

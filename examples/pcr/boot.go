@@ -9,21 +9,30 @@ import (
 )
 
 // bootJSON is a boot, as BOOT.json describes it. Keys that are left out mean that there is no such thing; firmware, disk,
-// smbios and variables that are left out mean that it is not known.
+// smbios and variables that are left out mean that it is not known. The chain of programs is shim, then loader or grub, then uki or kernel, as far as they
+// are given.
 type bootJSON struct {
 	Firmware   string   `json:"firmware"`   // log of an earlier boot of the machine
-	Variables  string   `json:"variables"`  // directory with efivarfs' files; without it Secure Boot is off
+	Variables  string   `json:"variables"`  // directory with efivarfs' files; without it PCR 7 is that of firmware, if given
 	SMBIOS     string   `json:"smbios"`     // /sys/firmware/dmi/tables/DMI
 	Disk       string   `json:"disk"`       // image or device that is booted from, for its partition table
 	SectorSize int      `json:"sectorSize"` // of the disk in bytes; detected if left out
+	Shim       string   `json:"shim"`       // which firmware starts, and which starts the next program
+	ShimPath   string   `json:"shimPath"`   // on the ESP, for the reader of the log
+	NoShim     bool     `json:"noShim"`     // shim's variables are left from earlier, and firmware starts the loader
 	Loader     string   `json:"loader"`     // systemd-boot
 	LoaderPath string   `json:"loaderPath"` // on the ESP, for the reader of the log
 	LoaderConf string   `json:"loaderConf"` // loader.conf
+	GRUB       string   `json:"grub"`       // GRUB, in the place of systemd-boot
+	GRUBPath   string   `json:"grubPath"`   // on the ESP, for the reader of the log
+	Kernel     string   `json:"kernel"`     // of a Type #1 entry or GRUB, in the place of a UKI
+	KernelPath string   `json:"kernelPath"` // on the ESP, for the reader of the log
+	Initrds    []string `json:"initrds"`    // of a Type #1 entry, in its order
 	UKI        string   `json:"uki"`
 	UKIPath    string   `json:"ukiPath"` // on the ESP; its companions are looked for beside it
 	ESP        string   `json:"esp"`     // directory with the ESP's files, for companions
 	Profile    int      `json:"profile"`
-	Cmdline    string   `json:"cmdline"`      // passed by the loader
+	Cmdline    string   `json:"cmdline"`      // passed by the loader; of a Type #1 entry "initrd=\\initrd.img quiet", as systemd-boot makes it
 	Consoles   []string `json:"consoles"`     // "console=…" that stubs since 261 add; []: none
 	BootSecret string   `json:"bootSecret"`   // 32 bytes that stubs since 261 pass on
 	NoSecret   bool     `json:"noBootSecret"` // the stub has none: no variable, or no mixin on the ESP
@@ -34,6 +43,9 @@ type bootJSON struct {
 	AssumeStub int      `json:"stubAs"`       // release to treat an unknown stub as
 
 	Userspace *userspaceJSON `json:"userspace"` // what systemd measures beside the phases; left out: not known
+
+	// GRUBFiles are the files that GRUB reads, by the names that it has for them: "(hd0,gpt1)/EFI/debian/grub.cfg", "/vmlinuz".
+	GRUBFiles map[string]string `json:"grubFiles"`
 }
 
 // bootFile is one boot, or several any of which may happen.
@@ -67,19 +79,28 @@ func readBoots(name string) ([]bootJSON, error) {
 		return nil, fmt.Errorf("%s: schema %q, want osmith.boot/1", name, f.Schema)
 	}
 	boots := f.Boots
-	if f.UKI != "" {
+	if f.UKI != "" || f.Kernel != "" {
 		boots = append([]bootJSON{f.bootJSON}, boots...)
 	}
 	if len(boots) == 0 {
-		return nil, fmt.Errorf("%s: no boot: want \"uki\" or \"boots\"", name)
+		return nil, fmt.Errorf("%s: no boot: want \"uki\", \"kernel\" or \"boots\"", name)
 	}
 	for i := range boots {
 		b := &boots[i]
-		if b.UKI == "" {
-			return nil, fmt.Errorf("%s: boot %d has no \"uki\"", name, i)
+		if (b.UKI == "") == (b.Kernel == "") {
+			return nil, fmt.Errorf("%s: boot %d: want one of \"uki\" and \"kernel\"", name, i)
 		}
-		for _, p := range []*string{&b.Firmware, &b.Variables, &b.SMBIOS, &b.Disk, &b.Loader, &b.LoaderConf, &b.UKI, &b.ESP, &b.BootSecret} {
+		if b.Loader != "" && b.GRUB != "" {
+			return nil, fmt.Errorf("%s: boot %d: want one of \"loader\" and \"grub\"", name, i)
+		}
+		for _, p := range []*string{&b.Firmware, &b.Variables, &b.SMBIOS, &b.Disk, &b.Shim, &b.Loader, &b.LoaderConf, &b.GRUB, &b.Kernel, &b.UKI, &b.ESP, &b.BootSecret} {
 			*p = relativeTo(name, *p)
+		}
+		for k := range b.Initrds {
+			b.Initrds[k] = relativeTo(name, b.Initrds[k])
+		}
+		for k, p := range b.GRUBFiles {
+			b.GRUBFiles[k] = relativeTo(name, p)
 		}
 		if b.Userspace != nil {
 			b.Userspace.Log = relativeTo(name, b.Userspace.Log)

@@ -2,11 +2,18 @@ package main
 
 import (
 	"crypto"
+	"encoding/binary"
 	"fmt"
+	"hash"
+	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/pe"
@@ -21,7 +28,8 @@ type composer struct {
 	in     bootJSON
 	out    tpm.Boot
 	banks  []crypto.Hash
-	secure osmith.FirmwareVariables
+	secure osmith.FirmwareVariables // zero if they are not given
+	shim   *secureboot.Shim
 	image  *uki.File
 }
 
@@ -56,7 +64,7 @@ func (c *composer) options() (err error) {
 	if !ok {
 		return fmt.Errorf("exitBoot %q: want once, retried or not measured", c.in.ExitBoot)
 	}
-	c.out = tpm.Boot{Banks: c.banks, ExitBoot: exit, Phases: c.in.Phases, AssumeStub: c.in.AssumeStub}
+	c.out = tpm.Boot{Banks: c.banks, NoShim: c.in.NoShim, ExitBoot: exit, Phases: c.in.Phases, AssumeStub: c.in.AssumeStub}
 	return nil
 }
 
@@ -70,58 +78,58 @@ func (c *composer) machine() (err error) {
 	if c.out.SMBIOS, err = optional(c.in.SMBIOS); err != nil {
 		return err
 	}
-	c.secure.SecureBoot = []byte{0}
-	if c.in.Variables != "" {
-		dir := os.DirFS(c.in.Variables)
-		if c.secure, err = secureboot.ReadVariables(dir); err != nil {
-			return err
-		}
-		if c.out.BootVariables, err = readBootVariables(dir); err != nil {
-			return err
-		}
+	if c.in.Variables == "" {
+		return nil
+	}
+	dir := os.DirFS(c.in.Variables)
+	if c.secure, err = secureboot.ReadVariables(dir); err != nil {
+		return err
 	}
 	c.out.Variables = &c.secure
-	c.out.LoaderConf, err = optional(c.in.LoaderConf)
+	c.out.BootVariables, err = readBootVariables(dir)
 	return err
 }
 
-// program hashes a program, and asks the firmware whether it would start it.
+// program hashes a program, and asks firmware or shim whether it would start it, and why. Without variables that is not known.
 func (c *composer) program(path string, src osmith.Source) (*tpm.Application, error) {
 	im, err := secureboot.ReadImage(src, c.banks...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	verdict := secureboot.Evaluate(c.secure, im, secureboot.EvaluateOptions{})
+	return c.started(path, src.Size(), im, secureboot.EvaluateOptions{Shim: c.shim, NoShim: c.in.NoShim})
+}
+
+// started is the program with what lets it start.
+func (c *composer) started(path string, size int64, im secureboot.Image, o secureboot.EvaluateOptions) (*tpm.Application, error) {
+	app := &tpm.Application{Path: path, Size: size, Digests: im.Digests}
+	if c.out.Variables == nil {
+		return app, nil
+	}
+	verdict := secureboot.Evaluate(c.secure, im, o)
 	if !verdict.Allowed {
 		return nil, &refusedError{path, verdict.Reason}
 	}
-	if verdict.Authority != nil {
-		authority, err := verdict.Authority.AppendBinary(nil)
-		if err != nil {
-			return nil, err
-		}
-		c.out.Authorities = append(c.out.Authorities, authority)
-	}
-	return &tpm.Application{Path: path, Size: src.Size(), Digests: im.Digests}, nil
+	var err error
+	app.Authority, err = verdict.AuthorityEvent()
+	return app, err
 }
 
-// refusedError says that the firmware would not start a program.
+// refusedError says that a program would not be started.
 type refusedError struct{ path, reason string }
 
 func (e *refusedError) Error() string {
-	return fmt.Sprintf("firmware would not start %s: %s", e.path, e.reason)
+	return fmt.Sprintf("firmware or shim would not start %s: %s", e.path, e.reason)
 }
 
-// programs reads the loader and the UKI.
+// programs reads the chain, and what it ends with.
 func (c *composer) programs() error {
-	if c.in.Loader != "" {
-		src, err := c.Open(c.in.Loader)
-		if err != nil {
+	for _, step := range []func() error{c.addShim, c.addLoader, c.addGRUB} {
+		if err := step(); err != nil {
 			return err
 		}
-		if c.out.Loader, err = c.program(or(c.in.LoaderPath, fallbackPath(src)), src); err != nil {
-			return err
-		}
+	}
+	if c.in.Kernel != "" {
+		return c.kernel()
 	}
 	src, err := c.Open(c.in.UKI)
 	if err != nil {
@@ -137,6 +145,123 @@ func (c *composer) programs() error {
 	}
 	c.image = c.image.AssumeStub(c.in.AssumeStub)
 	c.out.Stub, err = c.image.StubVersion()
+	return err
+}
+
+// addShim reads shim, which judges all programs behind it.
+func (c *composer) addShim() error {
+	if c.in.Shim == "" {
+		return nil
+	}
+	src, err := c.Open(c.in.Shim)
+	if err != nil {
+		return err
+	}
+	shim, err := secureboot.ReadShim(src, c.banks...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.in.Shim, err)
+	}
+	app, err := c.started(or(c.in.ShimPath, fallbackPath(src)), src.Size(), shim.Image, secureboot.EvaluateOptions{NoShim: true})
+	if err != nil {
+		return err
+	}
+	c.shim = shim
+	c.out.Chain = append(c.out.Chain, &tpm.Shim{Application: *app, Variables: shim.Measured(c.secure)})
+	return nil
+}
+
+func (c *composer) addLoader() error {
+	if c.in.Loader == "" {
+		return nil
+	}
+	src, err := c.Open(c.in.Loader)
+	if err != nil {
+		return err
+	}
+	app, err := c.program(or(c.in.LoaderPath, fallbackPath(src)), src)
+	if err != nil {
+		return err
+	}
+	loader := &tpm.SystemdBoot{Application: *app}
+	if loader.Conf, err = optional(c.in.LoaderConf); err != nil {
+		return err
+	}
+	if loader.Version, err = bootloader.LoaderVersion(src); err != nil {
+		return fmt.Errorf("%s: %w", c.in.Loader, err)
+	}
+	c.out.Chain = append(c.out.Chain, loader)
+	return nil
+}
+
+func (c *composer) addGRUB() error {
+	if c.in.GRUB == "" {
+		return nil
+	}
+	src, err := c.Open(c.in.GRUB)
+	if err != nil {
+		return err
+	}
+	app, err := c.program(or(c.in.GRUBPath, fallbackPath(src)), src)
+	if err != nil {
+		return err
+	}
+	grub := &tpm.GRUB{Application: *app}
+	for _, name := range slices.Sorted(maps.Keys(c.in.GRUBFiles)) {
+		digests, err := c.digests(c.in.GRUBFiles[name])
+		if err != nil {
+			return err
+		}
+		grub.Files = append(grub.Files, tpm.GRUBFile{Name: name, Digests: digests})
+	}
+	c.out.Chain = append(c.out.Chain, grub)
+	return nil
+}
+
+// digests are those of a file's content.
+func (c *composer) digests(name string) (map[crypto.Hash][]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	hashes := map[crypto.Hash]hash.Hash{}
+	var all []io.Writer
+	for _, h := range c.banks {
+		hashes[h] = h.New()
+		all = append(all, hashes[h])
+	}
+	if _, err := io.Copy(io.MultiWriter(all...), f); err != nil {
+		return nil, err
+	}
+	out := map[crypto.Hash][]byte{}
+	for h, w := range hashes {
+		out[h] = w.Sum(nil)
+	}
+	return out, nil
+}
+
+// kernel reads what a Type #1 entry or GRUB starts without a stub.
+func (c *composer) kernel() error {
+	src, err := c.Open(c.in.Kernel)
+	if err != nil {
+		return err
+	}
+	if c.out.Kernel, err = c.program(or(c.in.KernelPath, `\vmlinuz`), src); err != nil || c.in.GRUB != "" {
+		return err
+	}
+	c.out.Handover = &osmith.Handover{Passed: c.in.Cmdline}
+	if c.in.Cmdline != "" {
+		for _, u := range utf16.Encode([]rune(c.in.Cmdline + "\x00")) {
+			c.out.Handover.LoadOptions = binary.LittleEndian.AppendUint16(c.out.Handover.LoadOptions, u)
+		}
+	}
+	switch len(c.in.Initrds) {
+	case 0:
+	case 1:
+		c.out.Handover.Initrd, err = c.digests(c.in.Initrds[0])
+	default:
+		c.out.Handover.Unknown = "how the kernel joins several initrds is not known"
+	}
 	return err
 }
 

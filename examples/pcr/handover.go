@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,7 +19,13 @@ import (
 
 // handover predicts what the stub measures and passes on, with the files beside the image.
 func (c *composer) handover() error {
-	boot := uki.Boot{Profile: c.in.Profile, Cmdline: c.in.Cmdline, SecureBoot: c.secure.SecureBoot[0] == 1, Consoles: c.in.Consoles,
+	if c.image == nil {
+		return nil // no stub
+	}
+	if c.in.Cmdline != "" && c.out.Variables == nil {
+		return errors.New("\"cmdline\" needs \"variables\": the stub passes a command line by if Secure Boot is on")
+	}
+	boot := uki.Boot{Profile: c.in.Profile, Cmdline: c.in.Cmdline, SecureBoot: bytes.Equal(c.secure.SecureBoot, []byte{1}), Consoles: c.in.Consoles,
 		NoBootSecret: c.in.NoSecret}
 	boot.Hardware.DeviceTree = c.in.DeviceTree
 	var err error

@@ -69,7 +69,7 @@ func predictBoot(b *testing.B) sides {
 				return err
 			}
 			boot := tpm.Boot{Stub: "262", Banks: []crypto.Hash{crypto.SHA256}, Variables: &osmith.FirmwareVariables{SecureBoot: []byte{0}},
-				Loader: &tpm.Application{Digests: digestsOf("loader")}, LoaderConf: []byte("timeout 0\n"), UKI: tpm.Application{Digests: digestsOf("uki")},
+				Chain: []tpm.Program{&tpm.SystemdBoot{Application: tpm.Application{Digests: digestsOf("loader")}, Conf: []byte("timeout 0\n")}}, UKI: tpm.Application{Digests: digestsOf("uki")},
 				Sections:  []osmith.Measurement{{Section: ".linux", Size: 6, Digests: digestsOf("kernel")}},
 				Handover:  &osmith.Handover{LoadOptions: []byte{'q', 0, 0, 0}, Initrd: digestsOf("initrd")},
 				Userspace: &tpm.Userspace{}}
