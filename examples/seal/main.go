@@ -63,7 +63,7 @@ func isNo(err error) bool {
 	var policy *sealing.PolicyError
 	var lockout *sealing.LockoutError
 	var bank *sealing.BankError
-	for _, no := range []error{sealing.ErrPIN, sealing.ErrNeedPIN, sealing.ErrMissingKey, sealing.ErrSelfTest, sealing.ErrSRK} {
+	for _, no := range []error{sealing.ErrPIN, sealing.ErrNeedPIN, sealing.ErrMissingKey, sealing.ErrSelfTest, sealing.ErrSRK, sealing.ErrTampered} {
 		if errors.Is(err, no) {
 			return true
 		}

@@ -46,11 +46,11 @@ func sealFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 				return err
 			}
 		}
-		t, err := open(c)
-		if err != nil {
+		if err := literalPCRs(&p, *pcrs); err != nil {
 			return err
 		}
-		if err := literalPCRs(t, &p, *pcrs); err != nil {
+		t, err := open(c)
+		if err != nil {
 			return err
 		}
 		token, err := t.Seal(secret, p, with)
@@ -71,8 +71,8 @@ func sealFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// literalPCRs reads the values that are not given.
-func literalPCRs(t *sealing.TPM, p *sealing.Policy, list string) error {
+// literalPCRs takes the values that are given; the TPM has the others.
+func literalPCRs(p *sealing.Policy, list string) error {
 	pcrs, values, err := pcrList("pcrs", list)
 	if err != nil || len(pcrs) == 0 {
 		return err
@@ -84,16 +84,9 @@ func literalPCRs(t *sealing.TPM, p *sealing.Policy, list string) error {
 	if p.Bank == 0 {
 		return cli.Usagef("-pcrs %s: values need a -bank", list)
 	}
-	actual, err := t.PCRs(p.Bank, pcrs...)
-	if err != nil {
-		return err
-	}
 	for _, n := range pcrs {
-		if _, given := values[n]; !given {
-			values[n] = actual[n]
-		}
-		if len(values[n]) != p.Bank.Size() {
-			return cli.Usagef("-pcrs %s: PCR %d: a value of %d bytes, want %d", list, n, len(values[n]), p.Bank.Size())
+		if v, given := values[n]; given && len(v) != p.Bank.Size() {
+			return cli.Usagef("-pcrs %s: PCR %d: a value of %d bytes, want %d", list, n, len(v), p.Bank.Size())
 		}
 	}
 	p.Values = values

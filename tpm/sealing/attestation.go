@@ -340,7 +340,7 @@ func (t *TPM) Answer(k *AttestationKey, c *Challenge) (_ []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	session, err := t.startPolicy(srk, nil, false)
+	session, err := t.startPolicy(srk, nil)
 	if err != nil {
 		return nil, t.explain("start a session", err)
 	}

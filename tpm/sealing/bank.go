@@ -12,6 +12,10 @@ import (
 // something into PCRs 0 to 15 of it. In a bank that firmware left alone, a policy holds nothing back.
 func (t *TPM) CheckBank(bank crypto.Hash) (err error) {
 	defer prefix.Add(pkg, &err)
+	return t.checkBank(bank, t.PCRs)
+}
+
+func (t *TPM) checkBank(bank crypto.Hash, read pcrReader) error {
 	allocated, err := t.Banks()
 	if err != nil {
 		return err
@@ -23,7 +27,7 @@ func (t *TPM) CheckBank(bank crypto.Hash) (err error) {
 	for n := range boot {
 		boot[n] = n
 	}
-	values, err := t.PCRs(bank, boot...)
+	values, err := read(bank, boot...)
 	if err != nil {
 		return err
 	}
@@ -42,10 +46,10 @@ func (t *TPM) CheckBank(bank crypto.Hash) (err error) {
 
 // chooseBank is the bank to seal to when the caller names none: the first of SHA-256, SHA-384 and SHA-512 that is in
 // use, the order of systemd 262 without SHA-1.
-func (t *TPM) chooseBank() (crypto.Hash, error) {
+func (t *TPM) chooseBank(read pcrReader) (crypto.Hash, error) {
 	var first error
 	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
-		err := t.CheckBank(h)
+		err := t.checkBank(h, read)
 		var unfit *BankError
 		if err == nil || !errors.As(err, &unfit) {
 			return h, err

@@ -29,7 +29,8 @@
 //
 // No PCR is bound that is not named. Banks that firmware does not measure into are refused ([BankError]). Sessions are
 // always salted with the storage root key, of which the token holds the name, and parameters that hold a secret are
-// encrypted: the bus and a key in the middle learn nothing. Secrets without a PIN are exempt from the TPM's protection
+// encrypted: the bus and a key in the middle learn nothing. PCRs that are sealed to as they are at present are read in such a session: who lies about them
+// on the way is an [ErrTampered]. Secrets without a PIN are exempt from the TPM's protection
 // against guessing, which power cuts trip. What was sealed is unsealed before [TPM.Seal] returns, where the policy can
 // hold at present. A policy that does not hold is a [PolicyError], which names PCRs and, with logs, events; a [LockoutError]
 // says for how long.

@@ -17,6 +17,9 @@ const pkg = "sealing"
 var (
 	// ErrResponse is the cause of every error about an answer that no TPM gives: cut, of another command, impossible.
 	ErrResponse = errors.New("not an answer of a TPM")
+	// ErrTampered is the cause of every error about an answer that the TPM did not give, or not so: it is vouched for by a key that only the TPM has,
+	// and that does not hold.
+	ErrTampered = errors.New("the answer was changed between the TPM and here")
 	// ErrSRK is the cause of every error about a storage root key that is not fit to seal under.
 	ErrSRK = errors.New("not a storage root key to seal under")
 	// ErrMissingKey says that the TPM does not have the key that a secret was sealed under: it is another TPM, or it was

@@ -94,22 +94,35 @@ func TestBus(t *testing.T) {
 func TestOnes(t *testing.T) {
 	t.Parallel()
 	s := newTPM(t)
-	capped := New(between{s.device, func(c, response []byte) []byte {
-		if command(c) == ccPCRRead {
-			n := int(binary.BigEndian.Uint32(response[24:]))
-			for at := 28; n > 0; n-- {
-				size := int(binary.BigEndian.Uint16(response[at:]))
-				copy(response[at+2:at+2+size], bytes.Repeat([]byte{0xff}, size))
-				at += 2 + size
-			}
-		}
-		return response
+	capped := New(bus{s.device, func(_, response []byte) []byte {
+		return lie(response, func(v []byte) { copy(v, bytes.Repeat([]byte{0xff}, len(v))) })
 	}})
 	var unfit *BankError
 	require.ErrorAs(t, capped.CheckBank(crypto.SHA256), &unfit)
 	require.Equal(t, BankStateOnes, unfit.State)
 	_, err := capped.Seal([]byte("secret"), Policy{PCRs: []int{7}}, Unlock{})
-	require.ErrorAs(t, err, &unfit)
+	require.ErrorIs(t, err, ErrTampered, "the TPM itself says another thing")
+}
+
+// TestLyingBusOfTPM is [TestLyingBus] with a TPM, and policies that cannot be tried when they are made.
+func TestLyingBusOfTPM(t *testing.T) {
+	t.Parallel()
+	s := newTPM(t)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	for _, p := range []Policy{{PCRs: []int{7}}, {PCRs: []int{7}, PublicKey: &key.PublicKey}, {PCRs: []int{0, 7}, PIN: "1", PublicKey: &key.PublicKey}} {
+		for how, liar := range liars(s.device) {
+			token, err := New(liar).Seal([]byte("secret"), p, Unlock{})
+			require.Error(t, err, how)
+			require.Nil(t, token, how)
+		}
+		token, err := s.Seal([]byte("secret"), p, Unlock{})
+		require.NoError(t, err)
+		now, err := s.PCRs(crypto.SHA256, p.PCRs...)
+		require.NoError(t, err)
+		require.Equal(t, now, token.Values)
+		s.flushAll(t)
+	}
 }
 
 // TestHostileTPM changes what a TPM answers: nothing panics, and no secret comes out that was not sealed.

@@ -7,6 +7,8 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/tpm"
@@ -22,7 +24,8 @@ type Policy struct {
 	// Bank is the bank of all PCRs here. 0 is the first of SHA-256, SHA-384 and SHA-512 that firmware measures into.
 	Bank crypto.Hash
 
-	// PCRs must have these values, ascending; nil for none. Values are theirs, nil: those at present.
+	// PCRs must have these values, ascending; nil for none. Values are theirs; those that are not given are the ones at present, as the TPM
+	// vouches for them.
 	PCRs   []int
 	Values map[int][]byte
 
@@ -88,8 +91,8 @@ func (p *Policy) cut(secret []byte) ([][]byte, error) {
 	return parts, nil
 }
 
-// prepare fills in what the policy leaves to the TPM, and checks it.
-func (t *TPM) prepare(p Policy) (Policy, error) {
+// checked is the policy with its defaults, as far as it can be checked without the TPM.
+func (p Policy) checked() (Policy, error) {
 	fail := func(err error) (Policy, error) { return Policy{}, fmt.Errorf("policy: %w", err) }
 	if p.PublicKey != nil && p.PublicKeyPCRs == nil {
 		p.PublicKeyPCRs = []int{tpm.PCRKernel}
@@ -115,32 +118,56 @@ func (t *TPM) prepare(p Policy) (Policy, error) {
 			return Policy{}, err
 		}
 	}
-	if len(p.PCRs) == 0 && p.PublicKey == nil {
-		p.Bank = 0
-	} else if err := t.prepareBank(&p); err != nil {
-		return Policy{}, err
+	for _, n := range pcrbank.PCRs(p.Values) {
+		if !slices.Contains(p.PCRs, n) {
+			return fail(fmt.Errorf("values of PCRs %v for PCRs %v", pcrbank.PCRs(p.Values), p.PCRs))
+		}
 	}
-	if p.PCRLock != nil {
-		if err := t.CheckBank(p.PCRLock.Bank); err != nil {
+	return p, nil
+}
+
+// prepare fills in what the policy leaves to the TPM. What is sealed to PCRs at present, and to a bank that is in use, is sealed to what the TPM
+// itself says of them: somebody on the bus who tells of other values would otherwise choose the state that opens the secret.
+func (t *TPM) prepare(p Policy, srk *storageKey) (Policy, error) {
+	bound := len(p.PCRs) > 0 || p.PublicKey != nil
+	if !bound {
+		p.Bank = 0
+	}
+	if !bound && p.PCRLock == nil {
+		return p, t.prepareValues(&p, nil)
+	}
+	audit, err := t.startAudit(srk)
+	if err != nil {
+		return Policy{}, t.explain("start a session", err)
+	}
+	defer t.flush(audit.handle)
+	read := t.vouchedPCRs(audit)
+	if bound {
+		if err := t.prepareBank(&p, read); err != nil {
 			return Policy{}, err
 		}
 	}
-	return p, t.prepareValues(&p)
+	if p.PCRLock != nil {
+		if err := t.checkBank(p.PCRLock.Bank, read); err != nil {
+			return Policy{}, err
+		}
+	}
+	return p, t.prepareValues(&p, read)
 }
 
-func (t *TPM) prepareBank(p *Policy) (err error) {
+func (t *TPM) prepareBank(p *Policy, read pcrReader) (err error) {
 	if p.Bank == 0 {
-		p.Bank, err = t.chooseBank()
+		p.Bank, err = t.chooseBank(read)
 		return err
 	}
 	if err := pcrbank.Check(p.Bank); err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}
-	return t.CheckBank(p.Bank)
+	return t.checkBank(p.Bank, read)
 }
 
-// prepareValues takes the values given for exactly the literal PCRs, or those at present.
-func (t *TPM) prepareValues(p *Policy) error {
+// prepareValues takes the values given for the literal PCRs, and for the others those at present.
+func (t *TPM) prepareValues(p *Policy, read pcrReader) error {
 	if p.Alternatives != nil {
 		if p.Values != nil || len(p.Alternatives) < 2 || len(p.Alternatives) > maxAlternatives || len(p.PCRs) == 0 {
 			return fmt.Errorf("policy: %d alternatives for PCRs %v: want 2 to %d, and no values beside them", len(p.Alternatives), p.PCRs, maxAlternatives)
@@ -152,10 +179,13 @@ func (t *TPM) prepareValues(p *Policy) error {
 		}
 		return nil
 	}
-	if p.Values == nil && len(p.PCRs) > 0 {
-		values, err := t.PCRs(p.Bank, p.PCRs...)
+	if left := missing(p.Values, p.PCRs); len(left) > 0 {
+		values, err := read(p.Bank, left...)
+		if err != nil {
+			return err
+		}
+		maps.Copy(values, p.Values)
 		p.Values = values
-		return err
 	}
 	return p.checkValues(p.Values)
 }

@@ -19,7 +19,8 @@ func Passphrase(secret []byte) []byte { return base64.StdEncoding.AppendEncode(n
 // Seal seals a secret of up to 128 bytes under the storage root key of the TPM, which is made if there is none, so that
 // it comes out again when the policy holds. See [Policy.NewSecret] for a secret.
 //
-// PCRs are taken from a bank that firmware measures into, or the answer is a [*BankError]. What was sealed is loaded,
+// PCRs are taken from a bank that firmware measures into, or the answer is a [*BankError]. Values at present are those that the TPM vouches for: an answer that
+// somebody has changed on the way is [ErrTampered]. What was sealed is loaded,
 // and unsealed if that is possible at present: the PCRs have the values that were sealed for, and with has the signatures
 // that the policy needs; its PIN and pcrlock policy are those of p. Signatures that are given must cover the present state:
 // an installer, which runs in another one, gives none. If the secret does not come out, the error is
@@ -30,8 +31,7 @@ func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (_ *Token, err error) {
 		with.PCRLock = p.PCRLock
 	}
 	planned := p.Values != nil || p.Alternatives != nil
-	p, err = t.prepare(p)
-	if err != nil {
+	if p, err = p.checked(); err != nil {
 		return nil, err
 	}
 	parts, err := p.cut(secret)
@@ -40,6 +40,9 @@ func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (_ *Token, err error) {
 	}
 	srk, err := t.srk()
 	if err != nil {
+		return nil, err
+	}
+	if p, err = t.prepare(p, srk); err != nil {
 		return nil, err
 	}
 	token, plans, err := t.newToken(p, srk)

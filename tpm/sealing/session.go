@@ -9,34 +9,39 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 )
 
-// policySession is a salted policy session whose responses are encrypted (TPM 2.0 Library, part 1, sections 19.6 and 21).
+// saltedSession is a session whose key nobody else knows who does not have the private half of the storage root key: a policy session whose
+// responses are encrypted, or one that does nothing but vouch for commands and responses (audit; TPM 2.0 Library, part 1, sections 17.7, 19.6 and 21).
 // It stands in for go-tpm's, which cuts an authorisation value at its first zero byte where only zeros at the end are to be
 // dropped: one PIN in eight would be refused.
-type policySession struct {
+type saltedSession struct {
 	handle                tpm2.TPMHandle
 	key                   []byte // of the session
 	auth                  []byte // of the object, without zeros at the end
+	attributes            byte   // of each command
 	nonceCaller, nonceTPM []byte
 }
 
-var _ tpm2.Session = (*policySession)(nil)
-
-var errSessionHMAC = errors.New("the HMAC of the response is wrong")
+var _ tpm2.Session = (*saltedSession)(nil)
 
 // startPolicy starts a policy session. What is done in it is not secret, what it returns is.
-func (t *TPM) startPolicy(srk *storageKey, auth []byte, trial bool) (*policySession, error) {
-	s := &policySession{auth: bytes.TrimRight(auth, "\x00"), nonceCaller: make([]byte, nonceSize)}
+func (t *TPM) startPolicy(srk *storageKey, auth []byte) (*saltedSession, error) {
+	return t.startSession(srk, tpm2.TPMSEPolicy, sessionContinue|sessionEncrypt, auth)
+}
+
+// startAudit starts a session that vouches for what a command without authorisation says and is answered: whoever sits between here and the TPM
+// cannot change either.
+func (t *TPM) startAudit(srk *storageKey) (*saltedSession, error) {
+	return t.startSession(srk, tpm2.TPMSEHMAC, sessionContinue|sessionAudit, nil)
+}
+
+func (t *TPM) startSession(srk *storageKey, kind tpm2.TPMSE, attributes byte, auth []byte) (*saltedSession, error) {
+	s := &saltedSession{auth: bytes.TrimRight(auth, "\x00"), attributes: attributes, nonceCaller: make([]byte, nonceSize)}
 	rand.Read(s.nonceCaller) // never fails
-	kind := tpm2.TPMSEPolicy
-	if trial {
-		kind = tpm2.TPMSETrial
-	}
 	type secret struct{ salt, encrypted []byte }
 	salt, err := guard(func() (secret, error) {
 		key, err := tpm2.ImportEncapsulationKey(&srk.public)
@@ -70,27 +75,30 @@ func (t *TPM) startPolicy(srk *storageKey, auth []byte, trial bool) (*policySess
 	return s, nil
 }
 
-func (s *policySession) Init(transport.TPM) error           { return nil }
-func (s *policySession) CleanupFailure(transport.TPM) error { return nil }
-func (s *policySession) NonceTPM() tpm2.TPM2BNonce          { return tpm2.TPM2BNonce{Buffer: s.nonceTPM} }
-func (s *policySession) IsEncryption() bool                 { return true }
-func (s *policySession) IsDecryption() bool                 { return false }
-func (s *policySession) Encrypt([]byte) error               { return nil }
-func (s *policySession) Handle() tpm2.TPMHandle             { return s.handle }
+func (s *saltedSession) Init(transport.TPM) error           { return nil }
+func (s *saltedSession) CleanupFailure(transport.TPM) error { return nil }
+func (s *saltedSession) NonceTPM() tpm2.TPM2BNonce          { return tpm2.TPM2BNonce{Buffer: s.nonceTPM} }
+func (s *saltedSession) IsEncryption() bool                 { return s.attributes&sessionEncrypt != 0 }
+func (s *saltedSession) IsDecryption() bool                 { return false }
+func (s *saltedSession) Encrypt([]byte) error               { return nil }
+func (s *saltedSession) Handle() tpm2.TPMHandle             { return s.handle }
 
-func (s *policySession) NewNonceCaller() error {
+func (s *saltedSession) NewNonceCaller() error {
 	s.nonceCaller = make([]byte, nonceSize)
 	rand.Read(s.nonceCaller) // never fails
 	return nil
 }
 
-// Attributes of a session (TPMA_SESSION; part 2, section 8.4): it goes on after the command, and the response is encrypted.
+// Attributes of a session (TPMA_SESSION; part 2, section 8.4): it goes on after the command, nothing else was done since it began, the response is
+// encrypted, it vouches.
 const (
-	sessionContinue = 1 << 0
-	sessionEncrypt  = 1 << 6
+	sessionContinue  = 1 << 0
+	sessionExclusive = 1 << 1
+	sessionEncrypt   = 1 << 6
+	sessionAudit     = 1 << 7
 )
 
-func (s *policySession) mac(attributes byte, parts ...[]byte) []byte {
+func (s *saltedSession) mac(attributes byte, parts ...[]byte) []byte {
 	w := hmac.New(sha256.New, s.secret())
 	for _, p := range parts {
 		w.Write(p)
@@ -99,9 +107,9 @@ func (s *policySession) mac(attributes byte, parts ...[]byte) []byte {
 	return w.Sum(nil)
 }
 
-func (s *policySession) secret() []byte { return append(bytes.Clone(s.key), s.auth...) }
+func (s *saltedSession) secret() []byte { return append(bytes.Clone(s.key), s.auth...) }
 
-func (s *policySession) Authorize(cc tpm2.TPMCC, parms, addNonces []byte, names []tpm2.TPM2BName, _ int) (*tpm2.TPMSAuthCommand, error) {
+func (s *saltedSession) Authorize(cc tpm2.TPMCC, parms, addNonces []byte, names []tpm2.TPM2BName, _ int) (*tpm2.TPMSAuthCommand, error) {
 	h := sha256.New()
 	h.Write(binary.BigEndian.AppendUint32(nil, uint32(cc)))
 	for _, n := range names {
@@ -111,31 +119,35 @@ func (s *policySession) Authorize(cc tpm2.TPMCC, parms, addNonces []byte, names 
 	return &tpm2.TPMSAuthCommand{
 		Handle:     s.handle,
 		Nonce:      tpm2.TPM2BNonce{Buffer: s.nonceCaller},
-		Attributes: tpm2.TPMASession{ContinueSession: true, Encrypt: true},
+		Attributes: tpm2.TPMASession{ContinueSession: true, Encrypt: s.IsEncryption(), Audit: s.attributes&sessionAudit != 0},
 		Authorization: tpm2.TPM2BData{
-			Buffer: s.mac(sessionContinue|sessionEncrypt, h.Sum(nil), s.nonceCaller, s.nonceTPM, addNonces),
+			Buffer: s.mac(s.attributes, h.Sum(nil), s.nonceCaller, s.nonceTPM, addNonces),
 		},
 	}, nil
 }
 
-func (s *policySession) Validate(rc tpm2.TPMRC, cc tpm2.TPMCC, parms []byte, _ []tpm2.TPM2BName, _ int, auth *tpm2.TPMSAuthResponse) error {
+func (s *saltedSession) Validate(rc tpm2.TPMRC, cc tpm2.TPMCC, parms []byte, _ []tpm2.TPM2BName, _ int, auth *tpm2.TPMSAuthResponse) error {
 	s.nonceTPM = auth.Nonce.Buffer
 	h := sha256.New()
 	h.Write(binary.BigEndian.AppendUint32(nil, uint32(rc)))
 	h.Write(binary.BigEndian.AppendUint32(nil, uint32(cc)))
 	h.Write(parms)
-	if !auth.Attributes.ContinueSession || !auth.Attributes.Encrypt || auth.Attributes.Decrypt || auth.Attributes.Audit {
-		return errSessionHMAC
+	a, attributes := auth.Attributes, s.attributes
+	if !a.ContinueSession || a.Encrypt != s.IsEncryption() || a.Decrypt || a.Audit != (attributes&sessionAudit != 0) || a.AuditReset || a.AuditExclusive && !a.Audit {
+		return ErrTampered
 	}
-	want := s.mac(sessionContinue|sessionEncrypt, h.Sum(nil), s.nonceTPM, s.nonceCaller)
+	if a.AuditExclusive {
+		attributes |= sessionExclusive
+	}
+	want := s.mac(attributes, h.Sum(nil), s.nonceTPM, s.nonceCaller)
 	if !hmac.Equal(want, auth.Authorization.Buffer) {
-		return errSessionHMAC
+		return ErrTampered
 	}
 	return nil
 }
 
 // Decrypt decrypts what a command returned (part 1, section 21.3).
-func (s *policySession) Decrypt(parameter []byte) error {
+func (s *saltedSession) Decrypt(parameter []byte) error {
 	const keySize = aesBits / 8
 	keyIV := tpm2.KDFa(crypto.SHA256, s.secret(), "CFB", s.nonceTPM, s.nonceCaller, 8*(keySize+aes.BlockSize))
 	block, err := aes.NewCipher(keyIV[:keySize])

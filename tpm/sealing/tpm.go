@@ -85,9 +85,22 @@ func (t *TPM) Banks() (_ []crypto.Hash, err error) {
 	return banks, nil
 }
 
-// PCRs reads PCRs of one bank, all 24 without numbers. A bank that the TPM does not have is a [*BankError].
+// PCRs reads PCRs of one bank, all 24 without numbers. A bank that the TPM does not have is a [*BankError]. Nothing vouches for the values on
+// their way here: for those that others are to believe, see [TPM.Quote].
 func (t *TPM) PCRs(bank crypto.Hash, pcrs ...int) (_ map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
+	return t.readAllPCRs(bank, pcrs)
+}
+
+// A pcrReader reads PCRs of one bank.
+type pcrReader func(bank crypto.Hash, pcrs ...int) (map[int][]byte, error)
+
+// vouchedPCRs reads PCRs in a session that only the TPM can answer in.
+func (t *TPM) vouchedPCRs(audit *saltedSession) pcrReader {
+	return func(bank crypto.Hash, pcrs ...int) (map[int][]byte, error) { return t.readAllPCRs(bank, pcrs, audit) }
+}
+
+func (t *TPM) readAllPCRs(bank crypto.Hash, pcrs []int, sessions ...tpm2.Session) (map[int][]byte, error) {
 	if err := pcrbank.Check(bank); err != nil {
 		return nil, fmt.Errorf("read PCRs: %w", err)
 	}
@@ -100,7 +113,7 @@ func (t *TPM) PCRs(bank crypto.Hash, pcrs ...int) (_ map[int][]byte, err error) 
 		return nil, fmt.Errorf("read PCRs: %w", err)
 	}
 	for range maxTries {
-		values, err := t.readPCRs(bank, pcrs)
+		values, err := t.readPCRs(bank, pcrs, sessions)
 		if !errors.Is(err, errMoved) {
 			return values, err
 		}
@@ -111,7 +124,7 @@ func (t *TPM) PCRs(bank crypto.Hash, pcrs ...int) (_ map[int][]byte, err error) 
 var errMoved = errors.New("they are extended all the time")
 
 // readPCRs reads in as many steps as the TPM wants, all of one state.
-func (t *TPM) readPCRs(bank crypto.Hash, pcrs []int) (map[int][]byte, error) {
+func (t *TPM) readPCRs(bank crypto.Hash, pcrs []int, sessions []tpm2.Session) (map[int][]byte, error) {
 	values := make(map[int][]byte, len(pcrs))
 	var state uint32
 	for first := true; ; first = false {
@@ -119,7 +132,7 @@ func (t *TPM) readPCRs(bank crypto.Hash, pcrs []int) (map[int][]byte, error) {
 		if len(left) == 0 {
 			return values, nil
 		}
-		rsp, err := execute(t, tpm2.PCRRead{PCRSelectionIn: selection(bank, left)})
+		rsp, err := execute(t, tpm2.PCRRead{PCRSelectionIn: selection(bank, left)}, sessions...)
 		if err != nil {
 			return nil, fmt.Errorf("read PCRs: %w", err)
 		}

@@ -124,7 +124,7 @@ func (t *TPM) unsealBlob(token *Token, srk *storageKey, raw []byte, steps []step
 		return nil, err
 	}
 	defer t.flush(object.Handle)
-	session, err := t.startPolicy(srk, auth, false)
+	session, err := t.startPolicy(srk, auth)
 	if err != nil {
 		return nil, t.explain("start a session", err)
 	}
