@@ -144,8 +144,10 @@ const (
 	lockKernelCmdline = "710-kernel-cmdline"
 	lockKernelInitrd  = "720-kernel-initrd"
 	lockNVPCRs        = "760-nvpcr"
+	lockVolumeKeys    = "780-volume-keys" // of the initrd
 	lockMachineID     = "820-machine-id"
 	lockFileSystem    = "830-root-file-system"
+	lockOtherSystem   = "840-file-system-" // and its path, escaped as in the names of units
 	lockIdentity      = "845-identity"
 )
 
@@ -215,6 +217,7 @@ func sameRecord(a, b LockRecord) bool {
 type lockSorter struct {
 	separated [8]bool // PCRs whose separator was seen
 	retried   bool    // ExitBootServices was called again
+	identity  string  // component of the event before in PCR 15
 }
 
 // component is "" for what systemd ships itself and for what is not measured.
@@ -265,17 +268,49 @@ func (s *lockSorter) component(e *Event, subject Subject) string {
 		return lockKernelInitrd
 	case SubjectNVPCR:
 		return lockNVPCRs
-	case SubjectMachineID:
-		return lockMachineID
-	case SubjectFileSystem:
-		return lockFileSystem
-	case SubjectIdentity:
-		return lockIdentity
+	case SubjectMachineID, SubjectFileSystem, SubjectIdentity:
+		return s.ofIdentity(subject)
 	}
 	if e.PCR == 7 {
 		return lockSecureBoot
 	}
 	return s.ofFirmware(e.PCR)
+}
+
+// ofIdentity is about PCR 15. systemd-pcrlock extends the components by their names, so that what was measured later must not be in one that comes before.
+func (s *lockSorter) ofIdentity(subject Subject) string {
+	id := lockVolumeKeys
+	switch {
+	case subject.Kind == SubjectMachineID:
+		id = lockMachineID
+	case subject.Kind == SubjectFileSystem:
+		path, _, _ := strings.Cut(strings.TrimPrefix(subject.Name, wordFileSystem), ":")
+		if id = lockFileSystem; strings.Trim(path, "/") != "" {
+			id = lockOtherSystem + unitName(strings.ReplaceAll(path, `\x3a`, ":"))
+		}
+	case s.identity != "" && s.identity != lockVolumeKeys:
+		id = lockIdentity
+	}
+	s.identity = max(s.identity, id)
+	return s.identity
+}
+
+// unitName writes a path as the names of systemd's units do (systemd.unit(5), "String Escaping for Inclusion in Unit Names").
+func unitName(path string) string {
+	var b strings.Builder
+	path = strings.Trim(path, "/")
+	for i := range len(path) {
+		switch c := path[i]; {
+		case c == '/' && path[i-1] != '/':
+			b.WriteByte('-')
+		case c == '/':
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == ':', c == '_', c == '.' && i > 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, `\x%02x`, c)
+		}
+	}
+	return b.String()
 }
 
 func (s *lockSorter) ofFirmware(pcr int) string {

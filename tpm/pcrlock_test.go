@@ -1,7 +1,9 @@
 package tpm
 
 import (
+	"crypto"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -115,4 +117,55 @@ func FuzzParseLockVariant(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, v, again)
 	})
+}
+
+// The components of PCR 15 come, by their names, in the order in which it was extended.
+func TestIdentityComponents(t *testing.T) {
+	id, root, home := "machine-id:0", FileSystem{Path: "/", Type: "ext4"}.Word(), FileSystem{Path: "/home/a:b-c", Type: "ext4"}.Word()
+	key := Word{Text: "cryptsetup:x:u", Digests: digestsOf([]byte("hmac"))}
+	other := Word{Text: "cryptsetup:y:u", Digests: digestsOf([]byte("hmac of y"))}
+	for _, c := range []struct {
+		words []Word
+		want  []string
+	}{
+		{[]Word{key}, []string{"780-volume-keys 1"}},
+		{[]Word{key, {Text: id}}, []string{"780-volume-keys 1", "820-machine-id 1"}},
+		{[]Word{key, other, {Text: id}, {Text: root}}, []string{"780-volume-keys 2", "820-machine-id 1", "830-root-file-system 1"}},
+		{[]Word{{Text: id}, {Text: root}, {Text: home}, key}, []string{"820-machine-id 1", "830-root-file-system 1", `840-file-system-home-a:b\x2dc 1`, "845-identity 1"}},
+		{[]Word{{Text: id}, key, {Text: root}, {Text: home}}, []string{"820-machine-id 1", "845-identity 3"}},
+		{[]Word{{Text: id}, {Text: home}, {Text: root}}, []string{"820-machine-id 1", `840-file-system-home-a:b\x2dc 2`}},
+		{[]Word{{Text: root}, {Text: id}}, []string{"830-root-file-system 2"}},
+	} {
+		b := bootVectors(t)[0].boot
+		b.Phases, b.Userspace = []string{PhaseEnterInitrd}, PhasesAlone()
+		b.Userspace.Identity = c.words
+		all, err := PredictAll(b)
+		require.NoError(t, err)
+		components, err := all.Components()
+		require.NoError(t, err)
+		var got []string
+		var order [][]byte
+		for _, k := range components {
+			if strings.HasPrefix(k.ID, "78") || k.ID > "8" {
+				got = append(got, fmt.Sprint(k.ID, " ", len(k.Variants[0].Records)))
+				for _, r := range k.Variants[0].Records {
+					require.Equal(t, 15, r.PCR)
+					order = append(order, r.Digests[crypto.SHA256])
+				}
+			}
+		}
+		assert.Equal(t, c.want, got)
+		for i, w := range c.words {
+			assert.Equal(t, w.in([]crypto.Hash{crypto.SHA256})[crypto.SHA256], order[i])
+		}
+	}
+}
+
+// As systemd-escape -p writes them.
+func TestUnitName(t *testing.T) {
+	for path, want := range map[string]string{
+		"/": "", "/home": "home", "/var/lib/x": "var-lib-x", "//a//b/": "a-b", "/a-b": `a\x2db`, "/.x/.y": `\x2ex-.y`, "/a:b_c.d": "a:b_c.d", "/ä": `\xc3\xa4`, "/a\\x": `a\x5cx`,
+	} {
+		assert.Equal(t, want, unitName(path), path)
+	}
 }
