@@ -80,6 +80,23 @@ func (m *Menu) Default(v Variables) (*Entry, Reason) {
 	return nil, ReasonNothing
 }
 
+// Started are the variables as the loader leaves them when it starts an entry that [Menu.Default] chose by v (systemd, src/boot/boot.c, save_selected_entry):
+// LoaderEntryOneShot is gone, and LoaderEntryLastBooted is the entry's id where @saved asks for it, unless it was named for this boot only.
+func (m *Menu) Started(v Variables, e *Entry) Variables {
+	pattern := v.EntryDefault
+	if pattern == "" {
+		pattern = m.Config.Default
+	}
+	switch {
+	case !equalFold(pattern, "@saved"):
+		v.EntryLastBooted = ""
+	case !equalFold(v.EntryOneShot, e.ID):
+		v.EntryLastBooted = e.ID
+	}
+	v.EntryOneShot = ""
+	return v
+}
+
 // RebootsOnError reports whether the loader starts the machine again, after some seconds, when the program of the entry cannot be loaded or comes back,
 // so that its tries run out without a person: by reboot-on-error in loader.conf, and if that is auto or absent, where the entry
 // is counted and has a try left before this boot. Releases before 258 and, without reboot, all of them show the menu or go back to firmware.

@@ -94,3 +94,25 @@ func TestEntryRenames(t *testing.T) {
 	from, to := m.Entries[0].Boot()
 	assert.Equal(t, from, to)
 }
+
+func TestStarted(t *testing.T) {
+	one := &Entry{ID: "os_1.efi"}
+	for name, c := range map[string]struct {
+		config string
+		before Variables
+		after  Variables
+	}{
+		"nothing":                      {"", Variables{}, Variables{}},
+		"one-shot is used up":          {"", Variables{EntryOneShot: "os_1.efi", EntryPreferred: "os*"}, Variables{EntryPreferred: "os*"}},
+		"not asked for, taken away":    {"", Variables{EntryLastBooted: "os_2.efi", EntryDefault: "os_2*"}, Variables{EntryDefault: "os_2*"}},
+		"saved by variable":            {"", Variables{EntryDefault: "@Saved"}, Variables{EntryDefault: "@Saved", EntryLastBooted: "os_1.efi"}},
+		"saved by config":              {"default @saved\n", Variables{EntryLastBooted: "os_2.efi"}, Variables{EntryLastBooted: "os_1.efi"}},
+		"the variable counts":          {"default @saved\n", Variables{EntryDefault: "os_2*"}, Variables{EntryDefault: "os_2*"}},
+		"named for once is not saved":  {"default @saved\n", Variables{EntryOneShot: "OS_1.efi", EntryLastBooted: "os_2.efi"}, Variables{EntryLastBooted: "os_2.efi"}},
+		"matched for once is saved":    {"default @saved\n", Variables{EntryOneShot: "os_1*", EntryLastBooted: "os_2.efi"}, Variables{EntryLastBooted: "os_1.efi"}},
+		"preferred asks for no saving": {"", Variables{EntryPreferred: "@saved", EntryLastBooted: "os_2.efi"}, Variables{EntryPreferred: "@saved"}},
+	} {
+		m := &Menu{Config: ParseConfig([]byte(c.config))}
+		assert.Equal(t, c.after, m.Started(c.before, one), name)
+	}
+}

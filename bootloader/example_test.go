@@ -45,6 +45,25 @@ func ExampleReadMenu() {
 	// renames EFI/Linux/example_3+3.efi to EFI/Linux/example_3+2-1.efi
 }
 
+// What the next start does is worked out from what this one leaves: the one-shot variable is used up.
+func ExampleMenu_Started() {
+	esp := fstest.MapFS{"EFI/Linux/example_1.efi": kernelImage("1"), "EFI/Linux/example_2.efi": kernelImage("2")}
+	menu, err := bootloader.ReadMenu(esp, bootloader.MenuOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	v := bootloader.Variables{EntryOneShot: "example_1.efi"}
+	for range 2 {
+		entry, reason := menu.Default(v)
+		fmt.Println(entry.ID+",", reason)
+		v = menu.Started(v, entry)
+	}
+	// Output:
+	// example_1.efi, LoaderEntryOneShot
+	// example_2.efi, first in the menu
+}
+
 func ExampleBless() {
 	esp := fstest.MapFS{"EFI/Linux/example_3+2-1.efi": kernelImage("3")}
 	const bootCountPath = `\EFI\Linux\example_3+2-1.efi` // EFI variable LoaderBootCountPath
