@@ -20,16 +20,20 @@ type StepKind string
 
 // The kinds of steps, in the order in which a plan has them.
 const (
-	StepRepairESP    StepKind = "repair-esp"    // what a power cut left in its file system
-	StepRemoveEntry  StepKind = "remove-entry"  // the boot entry that needs the target slot
-	StepRemoveStaged StepKind = "remove-staged" // what an interrupted upgrade left on the ESP
-	StepMarkPartial  StepKind = "mark-partial"
-	StepWriteRoot    StepKind = "write-root"
-	StepWriteTree    StepKind = "write-tree"
-	StepVerifySlot   StepKind = "verify-slot"
-	StepActivateSlot StepKind = "activate-slot" // final types, labels and IDs
-	StepStageUKI     StepKind = "stage-uki"     // under a name the loader does not look at
-	StepAddEntry     StepKind = "add-entry"     // rename it: from here on it boots
+	StepRepairESP      StepKind = "repair-esp"      // what a power cut left in its file system
+	StepRememberFailed StepKind = "remember-failed" // that the set in the target slot has used up its tries
+	StepRemoveEntry    StepKind = "remove-entry"    // the boot entry that needs the target slot
+	StepRemoveAddon    StepKind = "remove-addon"    // what lies beside it
+	StepRemoveStaged   StepKind = "remove-staged"   // what an interrupted upgrade left on the ESP
+	StepMarkPartial    StepKind = "mark-partial"
+	StepWriteRoot      StepKind = "write-root"
+	StepWriteTree      StepKind = "write-tree"
+	StepVerifySlot     StepKind = "verify-slot"
+	StepActivateSlot   StepKind = "activate-slot" // final types, labels and IDs
+	StepAddAddon       StepKind = "add-addon"     // where the stub of the new entry looks
+	StepStageUKI       StepKind = "stage-uki"     // under a name the loader does not look at
+	StepAddEntry       StepKind = "add-entry"     // rename it: from here on it boots, or, before prefer-entry, is in the menu
+	StepPreferEntry    StepKind = "prefer-entry"  // loader.conf, of a downgrade or after one: from here on it boots
 )
 
 // Step is one part of an upgrade. A power cut within or behind any but the last leaves the old set booting.
@@ -38,6 +42,10 @@ type Step struct {
 	Target string   `json:"target"` // path on the ESP, or partition
 	Bytes  int64    `json:"bytes"`  // that are written or read
 	to     string   // of a rename
+
+	source  osmith.Source // of a file
+	want    [sha256.Size]byte
+	content []byte // of a small file
 }
 
 // String is the step in a few words.
@@ -114,7 +122,10 @@ func (a *applier) do(s Step) error {
 	case StepRepairESP:
 		_, err := p.state.esp.Repair()
 		return err
-	case StepRemoveEntry, StepRemoveStaged:
+	case StepRememberFailed, StepPreferEntry:
+		a.report(s.Bytes)
+		return writeWhole(p.state.esp, s.Target, s.content)
+	case StepRemoveEntry, StepRemoveAddon, StepRemoveStaged:
 		return p.state.esp.Remove(s.Target)
 	case StepMarkPartial:
 		if err := p.state.slots.Begin(p.Target.Slot, p.identity.label()); err != nil {
@@ -134,8 +145,8 @@ func (a *applier) do(s Step) error {
 			return err
 		}
 		return p.state.table.Write(p.disk)
-	case StepStageUKI:
-		return a.stage(s)
+	case StepAddAddon, StepStageUKI:
+		return a.put(s)
 	case StepAddEntry:
 		return p.state.esp.Rename(s.Target, s.to)
 	}
@@ -151,25 +162,25 @@ func (a *applier) copy(dst io.WriterAt, src osmith.Source) error {
 	return target.Copy(0, cancelSource{src, a.ctx}, src.Size())
 }
 
-// stage writes the UKI and reads it back before anything can boot it.
-func (a *applier) stage(s Step) error {
-	p := a.plan
-	if err := p.state.esp.WriteFile(s.Target, p.release.UKI); err != nil {
+// put writes a file and reads it back before anything can boot it: it is what the plan was made for, or it is not used.
+func (a *applier) put(s Step) error {
+	esp := a.plan.state.esp
+	if err := esp.MkdirAll(path.Dir(s.Target)); err != nil {
+		return err
+	}
+	if err := esp.WriteFile(s.Target, s.source); err != nil {
 		return err
 	}
 	a.report(s.Bytes)
-	same, err := sameContent(p.state.esp, s.Target, p.release.UKI)
-	if err != nil {
+	same, err := a.plan.state.sameDigest(s.Target, s.want)
+	if err != nil || same {
 		return err
 	}
-	if !same {
-		want, err := digest(p.release.UKI)
-		if err != nil {
-			return err
-		}
-		return &ReadBackError{Path: s.Target, Want: want}
+	// Either the source is another one by now, or the medium does not keep what is written.
+	if now, err := digest(s.source); err != nil || now != s.want {
+		return errors.Join(&ChangedError{s.Target + " of the release"}, err)
 	}
-	return nil
+	return &ReadBackError{Path: s.Target, Want: s.want}
 }
 
 // ReadBackError says that the ESP did not keep what was written to it.

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -8,48 +9,77 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/partition/fat"
 )
 
 // Commit makes an entry permanent: it loses its boot counter. It is what a machine does once it has found the new version
-// good (bless). The path is that of the entry with any counter; committing twice is not an error.
-func Commit(disk osmith.Disk, entry string) error {
-	return rename(disk, entry, "commit", func(_ *State, e *Entry) (from, to string, err error) {
+// good (bless). The path, or id, is that of the entry with any counter; committing twice is not an error.
+//
+// It must be what runs, and firmware must have started it: a set that came up by kexec or a soft reboot is a [*NotStartedError], since whether it comes
+// up when the machine is switched on was not seen. Without Machine.Running the error is [ErrRunningUnknown], of a machine that is off [ErrOffline].
+func Commit(disk osmith.Disk, m Machine, entry string) error {
+	switch {
+	case m.Offline:
+		return prefix.Error("upgrade", fmt.Errorf("commit: %w", ErrOffline))
+	case m.Running == nil:
+		return prefix.Error("upgrade", fmt.Errorf("commit: %w", ErrRunningUnknown))
+	}
+	return rename(disk, &m, entry, "commit", func(s *State, e *Entry) (from, to string, err error) {
+		switch {
+		case !fat.SameName(e.Path, s.Running.Path):
+			return "", "", &NotStartedError{e.Path, fmt.Sprintf("%s runs", s.Running.Path)}
+		case s.notStarted != nil:
+			return "", "", s.notStarted
+		}
+		if err := s.forgetFailed(e); err != nil {
+			return "", "", err
+		}
 		from, to = e.Good()
 		return from, to, nil
 	})
 }
 
 // Rollback marks an entry as bad, committed or not: the loader sorts it last and boots another one at the next start.
-// Without another entry that can boot it is [ErrNothingToReturnTo]. Rolling back twice is not an error.
-func Rollback(disk osmith.Disk, entry string) error {
-	return rename(disk, entry, "roll back", func(s *State, e *Entry) (from, to string, err error) {
-		if !s.hasOther(e) {
-			return "", "", ErrNothingToReturnTo
-		}
+// Without another set that the machine then returns to, it is [ErrNothingToReturnTo]. Rolling back twice is not an error.
+func Rollback(disk osmith.Disk, m Machine, entry string) error {
+	return rename(disk, &m, entry, "roll back", func(s *State, e *Entry) (from, to string, err error) {
 		if e.Counted {
 			from, to = e.MarkBad()
-			return from, to, nil
+		} else {
+			// A committed entry has no counter to run out; it gets one that has.
+			suffix := path.Ext(e.Path)
+			spent := bootloader.Counter{TriesDone: 1}
+			from, to = e.Path, strings.TrimSuffix(e.Path, suffix)+spent.String()+suffix
 		}
-		// A committed entry has no counter to run out; it gets one that has.
-		suffix := path.Ext(e.Path)
-		spent := bootloader.Counter{TriesDone: 1}
-		return e.Path, strings.TrimSuffix(e.Path, suffix) + spent.String() + suffix, nil
+		return from, to, s.returnsWithout(from, to)
 	})
 }
 
-// hasOther reports whether another entry could boot: it has tries left, and the slot that it names.
-func (s *State) hasOther(e *Entry) bool {
-	for _, other := range s.Entries {
-		if other.Path != e.Path && !other.Bad() && other.Slot != nil {
-			return true
+// returnsWithout asks whether the machine returns to a good set once an entry is marked bad.
+func (s *State) returnsWithout(from, to string) error {
+	for _, version := range s.versions() {
+		view := overlay{FS: s.esp}
+		view.rename(from, to)
+		_, _, err := s.simulate(view, version).chain(func(b *bootloader.Entry) error {
+			e := s.atPath(b)
+			if e == nil {
+				return &UnboundError{b.Path, nil}
+			}
+			return s.good(e)
+		})
+		if chain, ok := errors.AsType[*ChainError](err); ok {
+			return fmt.Errorf("%w: %w", ErrNothingToReturnTo, chain)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return false
+	return nil
 }
 
-func rename(disk osmith.Disk, entry, verb string, change func(*State, *Entry) (from, to string, err error)) (err error) {
+func rename(disk osmith.Disk, m *Machine, entry, verb string, change func(*State, *Entry) (from, to string, err error)) (err error) {
 	defer prefix.Add("upgrade", &err)
-	s, err := inspect(disk, Machine{})
+	s, err := inspect(disk, m)
 	if err != nil {
 		return err
 	}
@@ -61,11 +91,10 @@ func rename(disk osmith.Disk, entry, verb string, change func(*State, *Entry) (f
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", verb, e.Path, err)
 	}
-	if from == to {
-		return nil
-	}
-	if err := s.esp.Rename(from, to); err != nil {
-		return fmt.Errorf("%s: %w", verb, err)
+	if from != to {
+		if err := s.esp.Rename(from, to); err != nil {
+			return fmt.Errorf("%s: %w", verb, err)
+		}
 	}
 	if err := syncDisk(disk); err != nil {
 		return fmt.Errorf("%s: sync: %w", verb, err)

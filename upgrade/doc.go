@@ -8,12 +8,17 @@
 //	if err != nil {
 //		return err // the disk or the set cannot be understood
 //	}
-//	fmt.Print(plan) // four verdicts, the steps with their bytes, the PCRs to expect
+//	fmt.Print(plan) // five verdicts, the chain of starts, the steps with their bytes, the PCRs to expect
 //	if err := plan.Apply(ctx, nil); err != nil {
 //		return err // *RefusedError: nothing was written
 //	}
 //	// After the reboot, when the new version is good:
-//	err = upgrade.Commit(disk, plan.Entry)
+//	err = upgrade.Commit(disk, machine, plan.Entry)
+//
+// # What has to be known
+//
+// [Machine] has what is known of the machine that will boot: what it runs, its Secure Boot configuration, the variables of its loader, the keys to whose policies secrets are
+// sealed. What is not given is not known, and a verdict that depends on it does not pass. docs/upgrade.md says where each is found, and what the verdicts prove.
 //
 // # What a power cut leaves
 //
@@ -24,7 +29,7 @@
 // # Limits
 //
 // Root or usr with a hash tree, no signature partition yet; entries of Type #2 (UKIs) only; ESP and slots on one disk; the
-// boot loader itself is not upgraded. Verification of the artifact (who released it) happens before, with
+// boot loader itself is not upgraded. Entries on an extended boot loader partition are not looked at. Verification of the artifact (who released it) happens before, with
 // [github.com/osmith-dev/osmith/signing/cosign]. The state of a running machine (mounted ESP) is not looked at: give
 // it a disk that nobody else writes to.
 package upgrade

@@ -19,13 +19,57 @@ import (
 // ErrNoESP is returned for a disk without an EFI system partition.
 var ErrNoESP = errors.New("no EFI system partition")
 
-// overlay is the ESP as it will be: some entries gone, one more there. The loader's menu is worked out on it, so that what a
-// plan says about the next boot is what the menu code says about a real ESP.
+// overlay is the ESP as it will be: some files gone, some there that are not, some under another name. The loader's menu is worked out on it, so that what a
+// plan says about the next boots is what the menu code says about a real ESP.
 type overlay struct {
 	fs.FS
-	gone  []string // paths
-	name  string   // path of the added file
-	added osmith.Source
+	gone  []string                 // paths
+	added map[string]osmith.Source // by path, which may stand for a file of FS
+	dirs  []string                 // of added files, where FS has none
+}
+
+// add puts a file where there may be one.
+func (o *overlay) add(name string, src osmith.Source) {
+	if o.added == nil {
+		o.added = map[string]osmith.Source{}
+	}
+	o.added[name] = src
+	if dir := path.Dir(name); !slices.Contains(o.dirs, dir) {
+		o.dirs = append(o.dirs, dir)
+	}
+}
+
+// rename gives a file another name.
+func (o *overlay) rename(from, to string) {
+	if from == to {
+		return
+	}
+	src, ok := o.find(from)
+	if !ok {
+		f, err := o.FS.Open(from)
+		if err != nil {
+			return // what is not there has no name
+		}
+		if src, ok = f.(osmith.Source); !ok {
+			return
+		}
+	}
+	for name := range o.added {
+		if fat.SameName(name, from) {
+			delete(o.added, name)
+		}
+	}
+	o.gone = append(o.gone, from)
+	o.add(to, src)
+}
+
+func (o overlay) find(name string) (osmith.Source, bool) {
+	for have, src := range o.added {
+		if fat.SameName(have, name) {
+			return src, true
+		}
+	}
+	return nil, false
 }
 
 func (o overlay) isGone(name string) bool {
@@ -34,30 +78,50 @@ func (o overlay) isGone(name string) bool {
 
 // Open implements [fs.FS].
 func (o overlay) Open(name string) (fs.File, error) {
-	switch {
-	case fat.SameName(name, o.name):
-		return &addedFile{io.NewSectionReader(o.added, 0, o.added.Size()), o.info()}, nil
-	case o.isGone(name):
+	if src, ok := o.find(name); ok {
+		return &addedFile{io.NewSectionReader(src, 0, src.Size()), addedInfo{path.Base(name), src.Size()}}, nil
+	}
+	if o.isGone(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
+	if o.isDir(name) {
+		if f, err := o.FS.Open(name); !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+		return addedDir{addedInfo{path.Base(name), -1}}, nil
+	}
 	return o.FS.Open(name)
+}
+
+func (o overlay) isDir(name string) bool {
+	return slices.ContainsFunc(o.dirs, func(d string) bool { return fat.SameName(d, name) })
 }
 
 // ReadDir implements [fs.ReadDirFS].
 func (o overlay) ReadDir(name string) ([]fs.DirEntry, error) {
 	list, err := fs.ReadDir(o.FS, name)
-	if err != nil {
+	if err != nil && !(errors.Is(err, fs.ErrNotExist) && o.isDir(name)) {
 		return nil, err
 	}
-	list = slices.DeleteFunc(list, func(e fs.DirEntry) bool { return o.isGone(path.Join(name, e.Name())) })
-	if fat.SameName(name, path.Dir(o.name)) {
-		list = append(list, fs.FileInfoToDirEntry(o.info()))
+	list = slices.DeleteFunc(list, func(e fs.DirEntry) bool {
+		p := path.Join(name, e.Name())
+		_, replaced := o.find(p)
+		return replaced || o.isGone(p)
+	})
+	for p, src := range o.added {
+		if fat.SameName(name, path.Dir(p)) {
+			list = append(list, fs.FileInfoToDirEntry(addedInfo{path.Base(p), src.Size()}))
+		}
+	}
+	for _, d := range o.dirs {
+		there := slices.ContainsFunc(list, func(e fs.DirEntry) bool { return fat.SameName(e.Name(), path.Base(d)) })
+		if d != name && fat.SameName(name, path.Dir(d)) && !there {
+			list = append(list, fs.FileInfoToDirEntry(addedInfo{path.Base(d), -1}))
+		}
 	}
 	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return list, nil
 }
-
-func (o overlay) info() addedInfo { return addedInfo{path.Base(o.name), o.added.Size()} }
 
 type addedFile struct {
 	*io.SectionReader
@@ -67,16 +131,30 @@ type addedFile struct {
 func (f *addedFile) Stat() (fs.FileInfo, error) { return f.info, nil }
 func (f *addedFile) Close() error               { return nil }
 
-type addedInfo struct {
-	name string
-	size int64
+// addedDir is a directory that is not on the ESP yet.
+type addedDir struct{ info addedInfo }
+
+func (d addedDir) Stat() (fs.FileInfo, error) { return d.info, nil }
+func (d addedDir) Close() error               { return nil }
+func (d addedDir) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: d.info.name, Err: fs.ErrInvalid}
 }
 
-func (i addedInfo) Name() string       { return i.name }
-func (i addedInfo) Size() int64        { return i.size }
-func (i addedInfo) Mode() fs.FileMode  { return 0o444 }
+type addedInfo struct {
+	name string
+	size int64 // -1: a directory
+}
+
+func (i addedInfo) Name() string { return i.name }
+func (i addedInfo) Size() int64  { return max(i.size, 0) }
+func (i addedInfo) Mode() fs.FileMode {
+	if i.IsDir() {
+		return fs.ModeDir | 0o555
+	}
+	return 0o444
+}
 func (i addedInfo) ModTime() time.Time { return time.Time{} }
-func (i addedInfo) IsDir() bool        { return false }
+func (i addedInfo) IsDir() bool        { return i.size < 0 }
 func (i addedInfo) Sys() any           { return nil }
 
 // scratch is a partition that can be written to without being changed: what a plan needs to try something out.
@@ -196,21 +274,17 @@ func openFile(esp *fat.FS, name string) (osmith.Source, error) {
 	return nil, fmt.Errorf("%s on the ESP is not a file", name)
 }
 
-// sameContent compares a file on the ESP with src.
-func sameContent(esp *fat.FS, name string, src osmith.Source) (bool, error) {
-	have, err := openFile(esp, name)
-	if err != nil {
-		return false, err
-	}
-	if have.Size() != src.Size() {
+// sameDigest compares a file on the ESP with a digest. A file that is not there is another one.
+func (s *State) sameDigest(name string, want [sha256.Size]byte) (bool, error) {
+	have, err := openFile(s.esp, name)
+	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	a, err := digest(have)
 	if err != nil {
 		return false, err
 	}
-	b, err := digest(src)
-	return a == b, err
+	got, err := digest(have)
+	return got == want, err
 }
 
 func digest(src osmith.Source) (sum [sha256.Size]byte, err error) {

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 )
@@ -66,19 +69,21 @@ func Example() {
 		panic(err)
 	}
 	fmt.Println(boot)
-	if err := upgrade.Commit(disk, plan.Entry); err != nil {
+	machine.Offline, machine.Running = false, boot.Running // of a real machine: StubImageIdentifier, the root hash that is mounted...
+	if err := upgrade.Commit(disk, machine, plan.Entry); err != nil {
 		panic(err)
 	}
 	state, err := upgrade.Inspect(disk, machine)
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println("next:", state.Running.Path)
+	fmt.Println("next:", state.Next.Path)
 	// Output:
 	// fits    pass
 	// boots   pass
 	// unlocks pass
 	// returns pass
+	// follows pass
 	// up: version 2 (EFI/Linux/acme_2+2-1.efi)
 	// next: EFI/Linux/acme_2.efi
 }
@@ -87,7 +92,7 @@ func Example() {
 func ExamplePlan_Apply_refused() {
 	disk, machine, set, remove := exampleDisk()
 	defer remove()
-	machine.Loader.EntryDefault = "acme_1.efi" // somebody pressed "d" in the boot menu
+	machine.Loader = &bootloader.Variables{EntryDefault: "acme_1.efi"} // somebody pressed "d" in the boot menu
 
 	ctx := context.Background()
 	plan, err := upgrade.NewPlan(ctx, disk, set.Release(), machine, upgrade.PlanOptions{})
@@ -116,4 +121,42 @@ func ExamplePredictBoot() {
 	// 4 exact
 	// 7 exact
 	// 11 exact
+}
+
+// A set that came up by kexec was not started by firmware: it is not committed, and no way back.
+func ExampleCommit_kexec() {
+	disk, machine, set, remove := exampleDisk()
+	defer remove()
+
+	ctx := context.Background()
+	one := must((&upgradetest.Machine{Disk: disk, Machine: machine}).Boot(ctx))
+	machine.Offline, machine.Running = false, one.Running
+	plan := must(upgrade.NewPlan(ctx, disk, set.Release(), machine, upgrade.PlanOptions{}))
+	fmt.Println(plan.Chain)
+	check(plan.Apply(ctx, nil))
+
+	running := *one.Running         // StubImageIdentifier is that of version 1,
+	running.RootHash = set.RootHash // and version 2 is mounted
+	machine.Running = &running
+	fmt.Println(upgrade.Commit(disk, machine, plan.Entry))
+	fmt.Println(upgrade.Rollback(disk, machine, plan.Entry))
+	// Output:
+	// [EFI/Linux/acme_2+3.efi 3 times EFI/Linux/acme_1.efi returns]
+	// upgrade: commit EFI/Linux/acme_2+3.efi: firmware has not started EFI/Linux/acme_2+3.efi: it has started EFI/Linux/acme_1.efi, and what runs came up from that by kexec or a soft reboot; reboot into it first
+	// <nil>
+}
+
+// Files beside a UKI have a part in what is measured.
+func ExamplePredictImages() {
+	_, machine, set, remove := exampleDisk()
+	defer remove()
+	beside := &uki.Companions{GlobalCredentials: []uki.CompanionFile{{Name: "name.cred", Content: strings.NewReader("acme")}}}
+	log := must(upgrade.PredictImages(machine, upgrade.BootImages{UKI: set.Release().UKI, Companions: beside}))
+	for _, e := range log.Events {
+		if e.PCR == 12 {
+			fmt.Println(e.Type)
+		}
+	}
+	// Output:
+	// EV_IPL
 }

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -60,27 +61,20 @@ type choice struct {
 	menu  *bootloader.Menu // the last one that was read
 }
 
-// chosenWith is the loader's choice once the new entry is there under that name. It is an error if that depends on what is not known about the loader.
-func (p *Plan) chosenWith(entry string) (c choice, err error) {
-	o := overlay{FS: p.state.esp, name: entry, added: p.release.UKI}
-	for _, f := range p.obsolete {
-		o.gone = append(o.gone, f.path)
-	}
-	rules := &p.state.rules
-	c.by = rules.by()
+// chosenAfter is the loader's choice once the plan is applied. It is an error if that depends on what is not known about the loader.
+func (p *Plan) chosenAfter() (c choice, err error) {
+	c.by = p.state.by()
 	var said []string
 	same := true
-	for i, version := range rules.versions() {
-		options := p.state.menuOptions
-		options.LoaderVersion, options.AssumeLoader = version, 0
-		if c.menu, err = bootloader.ReadMenu(o, options); err != nil {
+	for i, version := range p.state.versions() {
+		menu, entry, why, _, err := p.state.simulate(p.after(), version).start()
+		if err != nil {
 			return c, err
 		}
-		entry, why := c.menu.Default(p.machine.Loader)
 		if i > 0 {
 			same = same && (entry == nil) == (c.entry == nil) && (entry == nil || entry.Path == c.entry.Path && entry.Profile == c.entry.Profile)
 		}
-		c.entry, c.why = entry, why
+		c.entry, c.why, c.menu = entry, why, menu
 		if entry == nil {
 			said = append(said, fmt.Sprintf("%s would boot nothing", version))
 		} else {
@@ -88,9 +82,19 @@ func (p *Plan) chosenWith(entry string) (c choice, err error) {
 		}
 	}
 	if !same {
-		return c, &LoaderUnknownError{Version: rules.version, Reason: strings.Join(said, ", ")}
+		return c, &LoaderUnknownError{Version: p.state.rules[0].version, Reason: strings.Join(said, ", ")}
 	}
 	return c, nil
+}
+
+// by says, if some loader was not looked at itself, which releases' rules stand for its own.
+func (s *State) by() string {
+	for i := range s.rules {
+		if by := s.rules[i].by(); by != "" {
+			return by
+		}
+	}
+	return ""
 }
 
 // LoaderUnknownError is a reason of the boots or returns verdict: what the loader on the ESP would boot depends on what is not known about its release.
@@ -103,6 +107,9 @@ func (e *LoaderUnknownError) Error() string {
 	return fmt.Sprintf("what systemd-boot %s boots is not known: %s", e.Version, e.Reason)
 }
 
+// errLoaderUnknown is a restriction: the variables may choose another entry.
+var errLoaderUnknown = errors.New("the loader's variables, by which it may choose another entry, are not known (Machine.Loader)")
+
 // judgeChoice asks whether the loader will choose the new entry.
 func (p *Plan) judgeChoice(j *Verdict) {
 	switch c := p.choice; {
@@ -110,6 +117,8 @@ func (p *Plan) judgeChoice(j *Verdict) {
 		j.fail(p.choiceErr)
 	case c.entry == nil:
 		j.fail(fmt.Errorf("the loader will boot nothing: %s", c.why))
+	case c.menu.Config.Timeout == "menu-force":
+		j.fail(ErrWaits)
 	case c.entry.Path == p.Entry && c.entry.Profile != 0:
 		j.fail(fmt.Errorf("the loader will boot profile %d of %s (%s), not its default one%s", c.entry.Profile, c.entry.Path, c.why, c.by))
 	case c.entry.Path == p.Entry:
@@ -119,14 +128,50 @@ func (p *Plan) judgeChoice(j *Verdict) {
 	default:
 		j.fail(fmt.Errorf("the loader prefers %s (%s): version %s sorts behind it%s", c.entry.Path, c.why, p.Version, c.by))
 	}
-	if err := p.state.rules.err; err != nil {
-		j.warn("what the boot loader on the ESP does is not known: %v", err)
+	for i := range p.state.rules {
+		if err := p.state.rules[i].err; err != nil {
+			j.warn("what the boot loader on the ESP does is not known: %v", err)
+		}
+	}
+	if p.machine.Loader == nil {
+		j.warn("%v", errLoaderUnknown)
 	}
 }
 
-// judgeLoader notes what the loader on the ESP does when firmware refuses an image.
-func (p *Plan) judgeLoader(j *Verdict) {
-	rules := &p.state.rules
+// judgeStale mentions variables and settings that name no entry: they choose one as soon as one of that name is there.
+func (p *Plan) judgeStale(j *Verdict) {
+	menu := p.choice.menu
+	if menu == nil {
+		return
+	}
+	v, alone := p.machine.loader(), *menu
+	alone.Config = new(bootloader.Config)
+	for _, c := range []struct {
+		why   bootloader.Reason
+		value string
+		alone bootloader.Variables
+	}{
+		{bootloader.ReasonOneShot, v.EntryOneShot, bootloader.Variables{EntryOneShot: v.EntryOneShot}},
+		{bootloader.ReasonPreferred, v.EntryPreferred, bootloader.Variables{EntryPreferred: v.EntryPreferred, EntryLastBooted: v.EntryLastBooted}},
+		{bootloader.ReasonDefault, v.EntryDefault, bootloader.Variables{EntryDefault: v.EntryDefault, EntryLastBooted: v.EntryLastBooted}},
+	} {
+		if c.value == "" {
+			continue
+		}
+		if _, why := alone.Default(c.alone); why != c.why {
+			j.warn("%s is %q, which chooses no entry now: it is stale, or will choose one that comes later", c.why, c.value)
+		}
+	}
+}
+
+// judgeRefusals notes what each loader does when firmware refuses an image.
+func (p *Plan) judgeRefusals(j *Verdict) {
+	for i := range p.state.rules {
+		p.judgeRefusal(j, &p.state.rules[i])
+	}
+}
+
+func (p *Plan) judgeRefusal(j *Verdict, rules *loaderRules) {
 	if rules.err != nil {
 		j.warn("the boot loader on the ESP is not a systemd-boot of a release that is known (%v): whether it counts tries is unknown", rules.err)
 		return

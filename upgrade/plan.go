@@ -19,6 +19,7 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
 )
@@ -31,19 +32,30 @@ type PlanOptions struct {
 	// Tries for the new entry, 1 to 99; 0 means [DefaultTries].
 	Tries int
 
-	// Override lists proofs whose failure [Plan.Apply] ignores. Each is named in the plan's text.
+	// Override lists proofs whose failure [Plan.Apply] ignores. Each is named in the plan's text. With [ProofFollows] a release that is older than what runs
+	// becomes what the loader prefers, if it is systemd-boot 260 or later.
 	Override []Proof
+
+	// Floor is the least version that is accepted. Empty: any that is not older than what runs.
+	Floor string
+
+	// TrustFallbackWithoutReadingIt leaves out to read and verify all of the file system that the machine is to return to.
+	TrustFallbackWithoutReadingIt bool
+
+	// Progress is called while the file systems of the release and of the fallback are read, with bytes of all. It may be called from several goroutines, one at a time.
+	Progress func(done, total int64)
 }
 
 // Plan is an upgrade worked out and judged, with nothing written yet. Text and JSON forms are for people and programs that
 // decide about it.
 type Plan struct {
 	Version   string
-	From      string // path of the running UKI
+	From      string // path of the entry that runs; of a machine that is off, of the one that the loader would start
 	Entry     string // path that the new UKI will have on the ESP
 	Target    *Slot
-	Installed bool // this very set is installed already: there are no steps
+	Installed bool // this very set is installed already, and runs or is what the loader starts next: there are no steps
 	Verdicts  []Verdict
+	Chain     []Link // of starts after the upgrade, if every set fails that is not known to be good
 	Steps     []Step
 	Predicted *tpm.Log // of the first boot of the new set; nil if it cannot boot
 
@@ -51,25 +63,42 @@ type Plan struct {
 	release  release.Release
 	machine  Machine
 	state    *State
+	from     *Entry
 	identity *identity
+	digests  releaseDigests
 	unified  *unified // the release's UKI
 	tries    int
-	obsolete []espFile // entries and staged files to remove first
+	floor    string
+	override []Proof
+	obsolete []espFile   // entries with what is beside them, and staged files, to remove first
+	addons   []addonFile // of the release
+	failed   []byte      // new contents of failed.json; nil: as it is
+	config   []byte      // new contents of loader.conf; nil: as it is
 
-	choice    choice // of the loader once the new entry is there
-	choiceErr error
-	leftover  leftover // of an interrupted upgrade on the ESP
-	applied   bool
+	fallback       *Entry // that the chain ends with
+	chainErr       error  // why it does not end with a good set
+	unreadFallback bool
+	meter          meter
+	choice         choice // of the loader once the new entry is there
+	choiceErr      error
+	leftover       leftover // of an interrupted upgrade on the ESP
+	applied        bool
 }
 
-// NewPlan looks at the disk and the release and works out the upgrade. It reads both, the root file system once, and
-// writes nothing. An error means that disk or release cannot be understood; whether the upgrade is a good idea is in the
-// plan's verdicts. Of the release it takes the UKI and the root file system with its hash tree: boot loader, add-ons and
+// addonFile is an add-on of the release with its place on the ESP.
+type addonFile struct {
+	path string
+	src  osmith.Source
+}
+
+// NewPlan looks at the disk and the release and works out the upgrade. It reads both, the file systems of the release and of the set to return to once, and
+// writes nothing. An error means that disk or release cannot be understood, or that it is not said what the machine runs ([ErrRunningUnknown]); whether
+// the upgrade is a good idea is in the plan's verdicts. Of the release it takes the UKI, its add-ons and the root file system with its hash tree: boot loader and
 // root hash signature are not installed. Its sources must not change until the plan is applied; what was written is compared with
 // what was planned.
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
 	defer prefix.Add("upgrade", &err)
-	p := &Plan{disk: disk, release: *r, machine: m, tries: o.Tries}
+	p := &Plan{disk: disk, release: *r, machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt}
 	if p.tries == 0 {
 		p.tries = DefaultTries
 	}
@@ -81,20 +110,26 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 			return nil, err
 		}
 	}
+	if m.Running == nil && !m.Offline {
+		return nil, ErrRunningUnknown
+	}
 	if p.identity, err = identify(r); err != nil {
+		return nil, err
+	}
+	if p.digests, err = digestRelease(r); err != nil {
 		return nil, err
 	}
 	p.Version = p.identity.version
 	if n := efi.UTF16Len(p.identity.label()); n > 36 {
 		return nil, fmt.Errorf("partition label %q: %d UTF-16 units, GPT allows 36", p.identity.label(), n)
 	}
-	if p.state, err = inspect(disk, m); err != nil {
+	if p.state, err = inspect(disk, &p.machine); err != nil {
 		return nil, err
 	}
-	if p.state.Running == nil {
+	if p.from = cmp.Or(p.state.Running, p.state.Next); p.from == nil {
 		return nil, errors.New("no entry on the ESP boots, so there is no slot to protect: install the disk anew")
 	}
-	p.From = p.state.Running.Path
+	p.From = p.from.Path
 	if err := p.choose(ctx); err != nil {
 		return nil, err
 	}
@@ -102,21 +137,51 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 		p.Verdicts = []Verdict{}
 		return p, nil
 	}
-	p.leftover = p.state.tryRepair()
-	p.steps()
-	p.unified = m.examineUKI(p.Entry, p.identity.file, r.UKI)
-	p.choice, p.choiceErr = p.chosenWith(p.Entry)
-	p.Verdicts = []Verdict{p.judgeFits(), p.judgeBoots(ctx), m.judgeUnlocks(p.unified), p.judgeReturns()}
-	if err := ctx.Err(); err != nil {
+	if err := p.judge(ctx, o.Progress); err != nil {
 		return nil, err
 	}
+	again, err := digestRelease(r)
+	if err == nil && !again.equal(p.digests) {
+		err = &ChangedError{What: "the release"}
+	}
+	return p, err
+}
+
+// judge works out the steps and the verdicts.
+func (p *Plan) judge(ctx context.Context, progress func(done, total int64)) (err error) {
+	p.leftover = p.state.tryRepair()
+	if p.failed, err = p.rememberObsolete(); err != nil {
+		return err
+	}
+	for _, a := range p.release.Addons {
+		p.addons = append(p.addons, addonFile{path.Join(extraDir(p.Entry), a.Name), a.Content})
+	}
+	p.unified = p.machine.examineUKI(p.Entry, p.identity.file, p.release.UKI)
+	beside, err := uki.ReadCompanions(p.after(), p.Entry)
+	if err != nil {
+		return err
+	}
+	p.unified.effective = p.machine.effectiveCmdline(p.identity.file, 0, "", beside)
+	if err := p.prefer(); err != nil {
+		return err
+	}
+	p.steps()
+	p.followStarts()
+	p.meter = meter{progress: progress, total: p.release.Root.Size() + p.release.Tree.Size() + p.fallbackSize()}
+	p.Verdicts = []Verdict{p.judgeFits(), p.judgeBoots(ctx), p.machine.judgeUnlocks(p.unified), p.judgeReturns(ctx), p.judgeFollows()}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	p.meter.end()
 	for i := range p.Verdicts {
 		j := &p.Verdicts[i]
-		j.Overridden = !j.passes() && slices.Contains(o.Override, j.Proof)
+		j.Overridden = !j.passes() && p.overrides(j.Proof)
 	}
 	p.predict()
-	return p, nil
+	return nil
 }
+
+func (p *Plan) overrides(proof Proof) bool { return slices.Contains(p.override, proof) }
 
 // predict fills in what the first boot will measure. A set that firmware refuses measures nothing, which the boots verdict
 // says already; any other reason is a restriction of that verdict.
@@ -161,6 +226,9 @@ func (p *Plan) String() string {
 		for _, r := range j.Reasons {
 			fmt.Fprintf(&b, "           %s %s\n", [...]string{"?", OutcomePass: "-", OutcomeWarn: "!", OutcomeFail: "✗"}[r.Outcome], r.Text)
 		}
+	}
+	if len(p.Chain) > 0 {
+		fmt.Fprintf(&b, "  chain    %s\n", chainText(p.Chain))
 	}
 	for i, s := range p.Steps {
 		fmt.Fprintf(&b, "  %d. %s\n", i+1, s)
@@ -213,9 +281,10 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 		Installed  bool                         `json:"installed"`
 		Refused    bool                         `json:"refused"`
 		Judgements []Verdict                    `json:"judgements"`
+		Chain      []Link                       `json:"chain"`
 		Steps      []Step                       `json:"steps"`
 		PCRs       map[string]map[string]string `json:"pcrs"`
-	}{PlanSchema, p.Version, p.From, p.Entry, p.Target.Name(), p.Installed, p.Refused() != nil, p.Verdicts, p.Steps, pcrs})
+	}{PlanSchema, p.Version, p.From, p.Entry, p.Target.Name(), p.Installed, p.Refused() != nil, p.Verdicts, append([]Link{}, p.Chain...), p.Steps, pcrs})
 }
 
 // choose finds the target slot and what stands in its way.
@@ -237,68 +306,147 @@ func (p *Plan) choose(ctx context.Context) error {
 			return nil
 		}
 	}
-	running := p.state.Running
-	if running.Slot == nil {
-		return fmt.Errorf("%s names the root hash %s, which no slot holds: which slot is safe to write is not known",
-			running.Path, hash(running.RootHash))
+	kept, err := p.state.kept()
+	if err != nil {
+		return err
 	}
-	if p.Target, err = p.target(running); err != nil {
+	if p.Target, err = p.target(kept); err != nil {
 		return err
 	}
 	for _, e := range p.state.Entries {
-		if e.Slot == p.Target || fat.SameName(uncounted(e.Path), entryDir+"/"+stem+".efi") {
-			if e == running {
-				return fmt.Errorf("the running %s has the name of the new version and another content", e.Path)
-			}
-			// The profiles of one UKI are entries with one path.
-			if !slices.ContainsFunc(p.obsolete, func(f espFile) bool { return f.path == e.Path }) {
-				p.obsolete = append(p.obsolete, espFile{e.Path, e.size})
-			}
+		if !slices.Contains(e.needs, p.Target) && !fat.SameName(uncounted(e.Path), entryDir+"/"+stem+".efi") {
+			continue
 		}
+		if i := slices.IndexFunc(e.needs, func(slot *Slot) bool { return slices.Contains(kept, slot) }); i >= 0 && e.Slot == e.needs[i] {
+			return fmt.Errorf("%s, which has to stay, has the name of the new version and another content", e.Path)
+		}
+		p.remove(append([]espFile{{e.Path, e.size}}, e.files...))
 	}
-	p.obsolete = append(p.obsolete, p.state.staged...)
+	// What lies beside the new entry's name belongs to no entry any more.
+	files, err := extraFiles(p.state.esp, p.Entry)
+	if err != nil {
+		return err
+	}
+	p.remove(files)
+	p.remove(p.state.staged)
 	return nil
 }
 
-// target chooses the slot to write: a free one, or the one whose entry the loader likes least. When the release fits none
+// remove adds to what is removed first. The profiles of one UKI are entries with one path.
+func (p *Plan) remove(files []espFile) {
+	for _, f := range files {
+		if !slices.ContainsFunc(p.obsolete, func(have espFile) bool { return have.path == f.path }) {
+			p.obsolete = append(p.obsolete, f)
+		}
+	}
+}
+
+// kept are the slots that must not be written: of what runs and what firmware has started, or, of a machine that is off, of every set that the loader
+// may start by itself.
+func (s *State) kept() (slots []*Slot, err error) {
+	keep := []*Entry{s.Running, s.Started}
+	if s.Running == nil {
+		if keep, err = s.mayStart(); err != nil {
+			return nil, err
+		}
+	}
+	for _, e := range keep {
+		if e == nil {
+			continue
+		}
+		if e.Slot == nil && s.Running != nil {
+			return nil, fmt.Errorf("%w: which slot is safe to write is not known", &UnboundError{e.Path, e.RootHash})
+		}
+		slots = append(slots, e.needs...)
+	}
+	return slots, nil
+}
+
+// NoTargetError says that every slot holds a set that has to stay.
+type NoTargetError struct {
+	Slots   []string // names
+	Offline bool
+}
+
+func (e *NoTargetError) Error() string {
+	s := fmt.Sprintf("no slot may be written: %s hold what has to stay", strings.Join(e.Slots, " and "))
+	if e.Offline {
+		s += ", since the loader may start each of them and nothing says which was good: commit or roll back the newest, or say what runs (Machine.Running)"
+	}
+	return s
+}
+
+// target chooses the slot to write: a free one, then one of a set that has failed, then of one that was never found good, then the one whose entry the
+// loader likes least. When the release fits none
 // of them, the smallest that may be written is the target, and the fits verdict says what is missing.
-func (p *Plan) target(running *Entry) (*Slot, error) {
+func (p *Plan) target(kept []*Slot) (*Slot, error) {
 	rank := func(s *partition.Slot) int {
-		if s.State != partition.SlotInstalled {
+		slot := p.state.Slots[s.Index]
+		const class = 1 << 20
+		switch {
+		case slices.Contains(kept, slot):
+			return 4 * class
+		case s.State != partition.SlotInstalled:
 			return -1
 		}
-		at := slices.IndexFunc(p.state.Entries, func(e *Entry) bool { return e.Slot != nil && e.Slot.Slot == s })
-		if at < 0 {
-			return 0
+		worst := 0
+		for i, e := range p.state.Entries {
+			if !slices.Contains(e.needs, slot) {
+				continue
+			}
+			at := class + len(p.state.Entries) - i
+			switch {
+			case !e.Counted:
+				at += 2 * class
+			case !e.Bad():
+				at += class
+			}
+			worst = max(worst, at)
 		}
-		return 1 + len(p.state.Entries) - at
+		return worst
 	}
 	o := partition.TargetOptions{
-		Running:  running.RootHash,
 		DataSize: p.release.Root.Size(), TreeSize: p.release.Tree.Size(),
 		Compare: func(a, b *partition.Slot) int { return cmp.Compare(rank(a), rank(b)) },
 	}
+	may := func(s *partition.Slot) bool { return !slices.Contains(kept, p.state.Slots[s.Index]) }
 	target, err := p.state.slots.Target(o)
 	var space *partition.SpaceError
-	if errors.As(err, &space) {
+	if errors.As(err, &space) || err == nil && !may(target.Slot) {
 		o.DataSize, o.TreeSize = 0, 0
 		target, err = p.state.slots.Target(o)
 	}
 	if err != nil {
 		return nil, err
 	}
+	if !may(target.Slot) {
+		e := &NoTargetError{Offline: p.machine.Offline}
+		for _, s := range p.state.Slots {
+			e.Slots = append(e.Slots, s.Name())
+		}
+		return nil, e
+	}
 	return p.state.Slots[target.Slot.Index], nil
 }
 
-// isInstalled reports whether an entry and its slot hold the release whole, so that there is nothing to write. A slot that
+// isInstalled reports whether an entry and its slot hold the release whole, and it runs or is what the loader starts next, so that there is nothing to write. A slot that
 // was damaged since is written anew, unless it is the running one.
 func (p *Plan) isInstalled(ctx context.Context, e *Entry) (bool, error) {
-	if e.Bad() {
+	if e.Bad() || e != p.state.Running && e != p.state.Next {
 		return false, nil
 	}
-	same, err := sameContent(p.state.esp, e.Path, p.release.UKI)
-	if err != nil || !same || e == p.state.Running {
-		return same, err
+	same, err := p.state.sameDigest(e.Path, p.digests.uki)
+	if err != nil || !same {
+		return false, err
+	}
+	for _, a := range p.release.Addons {
+		same, err := p.state.sameDigest(path.Join(extraDir(e.Path), a.Name), p.digests.addons[a.Name])
+		if err != nil || !same {
+			return false, err
+		}
+	}
+	if e == p.state.Running {
+		return true, nil
 	}
 	t := p.state.table
 	err = verity.Verify(ctx, t.Section(p.disk, e.Slot.Data), t.Section(p.disk, e.Slot.Tree), p.release.RootHash)
@@ -308,7 +456,7 @@ func (p *Plan) isInstalled(ctx context.Context, e *Entry) (bool, error) {
 // entryDir is where the loader looks for UKIs (UAPI.1, "Type #2 EFI Unified Kernel Images").
 const entryDir = "EFI/Linux"
 
-// stagedSuffix ends names of UKIs that are not yet to be booted: the loader looks at *.efi only.
+// stagedSuffix ends names of files that are not yet to be used: the loader looks at *.efi only.
 const stagedSuffix = ".staged"
 
 func (p *Plan) steps() {
@@ -317,10 +465,16 @@ func (p *Plan) steps() {
 	if p.leftover.any() {
 		p.Steps = append(p.Steps, Step{Kind: StepRepairESP, Target: "ESP"})
 	}
+	if p.failed != nil {
+		p.Steps = append(p.Steps, Step{Kind: StepRememberFailed, Target: failedPath, Bytes: int64(len(p.failed)), content: p.failed})
+	}
 	for _, f := range p.obsolete {
 		kind := StepRemoveEntry
-		if strings.HasSuffix(f.path, stagedSuffix) {
+		switch {
+		case strings.HasSuffix(strings.ToLower(f.path), stagedSuffix):
 			kind = StepRemoveStaged
+		case strings.HasSuffix(path.Dir(f.path), ".extra.d"):
+			kind = StepRemoveAddon
 		}
 		p.Steps = append(p.Steps, Step{Kind: kind, Target: f.path})
 	}
@@ -332,7 +486,15 @@ func (p *Plan) steps() {
 		Step{Kind: StepWriteTree, Target: "slot " + t.Name(), Bytes: tree},
 		Step{Kind: StepVerifySlot, Target: "slot " + t.Name(), Bytes: root + tree},
 		Step{Kind: StepActivateSlot, Target: "slot " + t.Name()},
-		Step{Kind: StepStageUKI, Target: staged, Bytes: p.release.UKI.Size()},
+	)
+	for i, a := range p.addons {
+		p.Steps = append(p.Steps, Step{Kind: StepAddAddon, Target: a.path, Bytes: a.src.Size(), source: a.src, want: p.digests.addons[p.release.Addons[i].Name]})
+	}
+	p.Steps = append(p.Steps,
+		Step{Kind: StepStageUKI, Target: staged, Bytes: p.release.UKI.Size(), source: p.release.UKI, want: p.digests.uki},
 		Step{Kind: StepAddEntry, Target: staged, to: p.Entry},
 	)
+	if p.config != nil {
+		p.Steps = append(p.Steps, Step{Kind: StepPreferEntry, Target: configPath, Bytes: int64(len(p.config)), content: p.config})
+	}
 }

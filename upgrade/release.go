@@ -2,15 +2,14 @@ package upgrade
 
 import (
 	"bytes"
-	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
-	"github.com/osmith-dev/osmith/verity"
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
@@ -39,8 +38,8 @@ func hash(b []byte) string {
 
 // identity is what the parts of a set say about themselves.
 type identity struct {
-	id, version string
-	file        *uki.File
+	product
+	file *uki.File
 }
 
 // label is the GPT name of the set's partitions and the stem of its entry.
@@ -58,11 +57,10 @@ func identify(r *release.Release) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	osrel, err := f.OSRelease()
-	if err != nil {
+	id := identity{file: f}
+	if id.product, err = productOf(f); err != nil {
 		return nil, err
 	}
-	id := identity{id: first(osrel, "IMAGE_ID", "ID"), version: first(osrel, "IMAGE_VERSION", "VERSION_ID"), file: f}
 	if id.id == "" || id.version == "" {
 		return nil, errors.New("the UKI's os-release names no IMAGE_ID or no IMAGE_VERSION")
 	}
@@ -71,10 +69,29 @@ func identify(r *release.Release) (*identity, error) {
 			return nil, fmt.Errorf("%q of the UKI's os-release cannot be part of a file name", s)
 		}
 	}
-	if r.Version != "" && r.Version != id.version {
-		return nil, fmt.Errorf("the release is version %q, its UKI says %q", r.Version, id.version)
+	a, known := arch.ByMachine(f.Machine())
+	for _, c := range []struct{ what, says, own string }{
+		{"version", r.Version, id.version},
+		{"product", r.ID, id.id},
+		{"architecture", r.Architecture, goName(a, known)},
+	} {
+		if c.says != "" && c.says != c.own {
+			return nil, fmt.Errorf("the release is %s %q, its UKI says %q", c.what, c.says, c.own)
+		}
+	}
+	for _, a := range r.Addons {
+		if !isAddon(a.Name) || strings.Contains(a.Name, "/") {
+			return nil, fmt.Errorf("add-on %q: the stub takes files whose names end with %s", a.Name, addonSuffix)
+		}
 	}
 	return &id, nil
+}
+
+func goName(a *arch.Architecture, known bool) string {
+	if !known {
+		return "unknown"
+	}
+	return a.Go
 }
 
 func first(m map[string]string, keys ...string) string {
@@ -109,20 +126,4 @@ func boundRootHash(cmdline string) ([]byte, error) {
 		}
 	}
 	return root, nil
-}
-
-// checkSet proves that UKI, tree and root file system belong together. It reads the root file system once.
-func checkSet(ctx context.Context, r *release.Release, f *uki.File) error {
-	cmdline, ok := f.Cmdline()
-	if !ok {
-		return errors.New("the UKI has no command line of its own, so nothing binds it to a root file system")
-	}
-	inUKI, err := boundRootHash(cmdline)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(inUKI, r.RootHash) {
-		return &RootHashError{Where: "the UKI's command line", Want: r.RootHash, Got: inUKI}
-	}
-	return verity.Verify(ctx, r.Root, r.Tree, r.RootHash)
 }

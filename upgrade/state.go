@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
@@ -13,43 +12,58 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
-	"github.com/osmith-dev/osmith/verity/dm"
+	"github.com/osmith-dev/osmith/uki"
 )
 
-// State is what a disk holds: slots, and the entries that boot them.
+// State is what a disk holds: slots, and the sets that boot from them.
 type State struct {
 	Slots   []*Slot
 	Entries []*Entry // in the order of the loader's menu
-	Running *Entry   // by Machine.Running, or the loader's choice; nil if nothing boots
+
+	// Next is the entry that the loader starts when the machine is switched on, as far as its variables are known; nil if none.
+	Next *Entry
+	// Running is the entry of the set whose file system is mounted, and Started the one that firmware has started; after kexec or a soft
+	// reboot they differ. Both are nil if the machine is off, or if it is not said what it runs.
+	Running, Started *Entry
 
 	table  *partition.Table
 	slots  *partition.Slots
 	esp    *fat.FS
 	menu   *bootloader.Menu
-	loader osmith.Source // systemd-boot on the ESP
+	loader osmith.Source // systemd-boot on the ESP, where firmware finds it without a variable
 	staged []espFile
 
+	machine     *Machine
+	loaders     []espLoader
 	espWindow   *partition.Window
 	menuOptions bootloader.MenuOptions
-	rules       loaderRules
+	rules       []loaderRules
+	examined    map[string]*image // by path without counter
+	notStarted  error             // why firmware has not started Running, or is not known to have; nil if it has
 }
 
-// Entry is one entry of the loader's menu.
+// Entry is one entry of the loader's menu, and the set that it boots.
 type Entry struct {
 	*bootloader.Entry
-	RootHash []byte // from its command line; nil if it has none
+	RootHash []byte // that the kernel gets, of the UKI, add-ons and SMBIOS or of a Type #1 entry; nil: none
 	Slot     *Slot  // that holds that root hash; nil if none does
-	size     int64
+
+	size  int64
+	files []espFile // beside its UKI: they go with it
+	needs []*Slot   // every slot that it may boot from, whichever of its add-ons are started
 }
 
 // Inspect reads what a disk holds. It writes nothing.
 func Inspect(disk osmith.Disk, m Machine) (*State, error) {
-	s, err := inspect(disk, m)
+	s, err := inspect(disk, &m)
 	return s, prefix.Error("upgrade", err)
 }
 
-func inspect(disk osmith.Disk, m Machine) (*State, error) {
-	s := &State{}
+func inspect(disk osmith.Disk, m *Machine) (*State, error) {
+	if err := m.check(); err != nil {
+		return nil, err
+	}
+	s := &State{machine: m, examined: map[string]*image{}}
 	var err error
 	if s.table, err = partition.Read(disk, partition.ReadOptions{}); err != nil {
 		return nil, err
@@ -67,24 +81,28 @@ func inspect(disk osmith.Disk, m Machine) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.loader, err = openFile(s.esp, machine.Loader()); err != nil {
-		return nil, fmt.Errorf("boot loader on the ESP: %w", err)
+	if err := s.findLoaders(machine); err != nil {
+		return nil, err
 	}
 	s.menuOptions = bootloader.MenuOptions{Architecture: machine.EFI}
-	if s.rules = rulesOf(s.loader, m.AssumeLoader); s.rules.err == nil {
-		s.menuOptions.LoaderVersion, s.menuOptions.AssumeLoader = s.rules.version, m.AssumeLoader
+	if first := &s.rules[0]; first.err == nil {
+		s.menuOptions.LoaderVersion, s.menuOptions.AssumeLoader = first.version, m.AssumeLoader
 	}
 	if s.menu, err = bootloader.ReadMenu(s.esp, s.menuOptions); err != nil {
 		return nil, err
 	}
-	for i := range s.menu.Entries {
-		e, err := s.entry(s.menu.Entries[i])
+	for _, b := range s.menu.Entries {
+		e, err := s.entry(b)
 		if err != nil {
 			return nil, err
 		}
 		s.Entries = append(s.Entries, e)
 	}
-	if err := s.running(m); err != nil {
+	if d, _ := s.menu.Default(m.loader()); d != nil {
+		i := slices.IndexFunc(s.Entries, func(e *Entry) bool { return e.Entry == d })
+		s.Next = s.Entries[i]
+	}
+	if err := s.findRunning(); err != nil {
 		return nil, err
 	}
 	return s, s.findStaged()
@@ -99,8 +117,7 @@ func architecture(dataType osmith.GUID) (*arch.Architecture, error) {
 	return a, nil
 }
 
-// entry reads what binds a menu entry to a slot: the root hash on its command line, which a UKI carries and a Type #1
-// entry names. One without stays in the list, bound to nothing.
+// entry reads what binds a menu entry to a slot: the root hash on the command line that its kernel gets. One without stays in the list, bound to nothing.
 func (s *State) entry(b *bootloader.Entry) (*Entry, error) {
 	e := &Entry{Entry: b}
 	info, err := fs.Stat(s.esp, b.Path)
@@ -109,56 +126,91 @@ func (s *State) entry(b *bootloader.Entry) (*Entry, error) {
 	}
 	e.size = info.Size()
 	// Whether it boots verified is asked of a release, not here: an entry that switches verity off needs its slot as well.
-	c, err := dm.ParseCmdline(b.Options)
-	if err != nil {
-		return e, nil
-	}
-	for _, v := range []dm.Volume{c.Usr, c.Root} {
-		if v.RootHash == nil {
-			continue
+	own := rootHashes(b.Options)
+	effective, perhaps := own, own
+	if b.Type == bootloader.EntryType2 || b.Type == bootloader.EntryType1UKI {
+		if e.files, err = extraFiles(s.esp, b.Loader); err != nil {
+			return nil, err
 		}
-		e.RootHash = v.RootHash
-		if i := slices.IndexFunc(s.Slots, func(slot *Slot) bool { return slices.Equal(slot.RootHash, v.RootHash) }); i >= 0 {
-			e.Slot = s.Slots[i]
+		joined, known, all, err := s.joined(b)
+		if err != nil {
+			return nil, err
+		}
+		if known {
+			effective = joined
+		}
+		perhaps = append(perhaps, all...)
+	}
+	for _, hash := range effective {
+		if e.RootHash == nil {
+			e.RootHash = hash
+		}
+		if e.Slot = s.holding(hash); e.Slot != nil {
+			e.RootHash = hash
 			break
+		}
+	}
+	for _, hash := range slices.Concat(effective, perhaps) {
+		if slot := s.holding(hash); slot != nil && !slices.Contains(e.needs, slot) {
+			e.needs = append(e.needs, slot)
 		}
 	}
 	return e, nil
 }
 
-func (s *State) running(m Machine) error {
-	if m.Running == "" {
-		d, _ := s.menu.Default(m.Loader)
-		if d == nil {
-			return nil
-		}
-		s.Running = s.byPath(d.Path)
+// holding is the slot of a root hash; nil if there is none.
+func (s *State) holding(hash []byte) *Slot {
+	i := slices.IndexFunc(s.Slots, func(slot *Slot) bool { return slices.Equal(slot.RootHash, hash) })
+	if i < 0 {
 		return nil
 	}
-	name := strings.TrimPrefix(strings.ReplaceAll(m.Running, `\`, "/"), "/")
-	if s.Running = s.byPath(name); s.Running == nil {
-		return fmt.Errorf("the running UKI %s is not on the ESP: is this the disk the machine booted from?", m.Running)
-	}
-	return nil
+	return s.Slots[i]
 }
 
-// byPath finds an entry by its path, whatever its counter says now: the loader renames on boot.
-func (s *State) byPath(name string) *Entry {
-	for _, e := range s.Entries {
-		if fat.SameName(uncounted(e.Path), uncounted(name)) {
-			return e
+// joined are the root hashes on the command line that the stub joins for an entry, if that is known, and those of every add-on by itself, also of one that firmware is known to
+// refuse. A file that is no UKI, or whose stub is not known, has none.
+func (s *State) joined(b *bootloader.Entry) (joined [][]byte, known bool, all [][]byte, err error) {
+	src, err := openFile(s.esp, b.Loader)
+	if err != nil {
+		return nil, false, nil, nil // the menu has it as damaged
+	}
+	f, err := uki.Open(src)
+	if err != nil {
+		return nil, false, nil, nil
+	}
+	beside, err := uki.ReadCompanions(s.esp, b.Loader)
+	if err != nil {
+		return nil, false, nil, err
+	}
+	e := s.machine.effectiveCmdline(f, b.Profile, passed(b), beside)
+	if e.err == nil {
+		joined, known = rootHashes(e.handover.Cmdline), true
+	}
+	for _, a := range slices.Concat(beside.GlobalAddons, beside.Addons) {
+		if f, err := uki.OpenAddon(a.Content); err == nil {
+			text, _ := f.Cmdline()
+			all = append(all, rootHashes(text)...)
 		}
 	}
-	return nil
+	return joined, known, all, nil
 }
 
-// uncounted is a path without its boot counter.
-func uncounted(name string) string {
-	stem, _, ok := bootloader.ParseName(path.Base(name), ".efi")
-	if !ok {
-		return name
+// passed is the command line that the loader passes to the stub of an entry.
+func passed(b *bootloader.Entry) string {
+	if b.Type == bootloader.EntryType2 {
+		return ""
 	}
-	return path.Join(path.Dir(name), stem+".efi")
+	return b.Options
+}
+
+// uncounted is a path without its boot counter, of a UKI or of a Type #1 entry.
+func uncounted(name string) string {
+	for _, suffix := range []string{".efi", ".conf"} {
+		if stem, _, ok := bootloader.ParseName(path.Base(name), suffix); ok {
+			return path.Join(path.Dir(name), stem+suffix)
+		}
+	}
+	return name
 }
 
 // Slot is one place for a root file system and its hash tree: the n-th root partition of the table together with the

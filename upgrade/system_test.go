@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/pe"
@@ -39,6 +40,12 @@ type system struct {
 // newSystem installs version 1, made of stand-ins.
 func newSystem(t *testing.T, loaderVersion string) *system {
 	t.Helper()
+	return newSystemOf(t, loaderVersion, 2)
+}
+
+// newSystemOf has that many slots.
+func newSystemOf(t *testing.T, loaderVersion string, slots int) *system {
+	t.Helper()
 	k, err := keys()
 	require.NoError(t, err)
 	parts := acmeos.StandIns()
@@ -48,7 +55,7 @@ func newSystem(t *testing.T, loaderVersion string) *system {
 	s := &system{t: t, dir: t.TempDir(), builder: &acmeos.Builder{Keys: k, Parts: parts, Seed: [16]byte{1}, Time: when}}
 	s.machine, err = s.builder.Machine()
 	require.NoError(t, err)
-	image, err := s.builder.Disk(s.build("1"), acmeos.DiskOptions{RootSize: 1 << 20})
+	image, err := s.builder.Disk(s.build("1"), acmeos.DiskOptions{RootSize: 1 << 20, Slots: slots})
 	require.NoError(t, err)
 	s.disk = faultio.NewDisk(image.Size)
 	require.NoError(t, partition.WriteImage(s.disk, image, partition.WriteOptions{TargetIsZero: true}))
@@ -84,8 +91,29 @@ func (s *system) install(set *acmeos.Set) {
 	s.t.Helper()
 	p := s.plan(set, upgrade.PlanOptions{})
 	require.NoError(s.t, p.Apply(context.Background(), nil))
-	require.Equal(s.t, set.Version, s.boot().Version)
-	require.NoError(s.t, upgrade.Commit(s.disk, p.Entry))
+	b := s.boot()
+	require.Equal(s.t, set.Version, b.Version)
+	require.NoError(s.t, s.commit(b))
+}
+
+// running is the machine when that boot is up.
+func (s *system) running(b *upgradetest.Boot) upgrade.Machine {
+	m := s.machine
+	m.Offline, m.Running = false, b.Running
+	return m
+}
+
+// commit finds a boot good.
+func (s *system) commit(b *upgradetest.Boot) error {
+	return upgrade.Commit(s.disk, s.running(b), b.Entry)
+}
+
+// bootAndRun boots; from then on the machine is one that runs.
+func (s *system) bootAndRun() *upgradetest.Boot {
+	s.t.Helper()
+	b := s.boot()
+	s.machine = s.running(b)
+	return b
 }
 
 // boot switches the machine on until something runs.
@@ -99,7 +127,7 @@ func (s *system) boot() *upgradetest.Boot {
 	return last
 }
 
-// verdict returns one of a plan's four.
+// verdict returns one of a plan's.
 func verdict(t *testing.T, p *upgrade.Plan, v upgrade.Proof) upgrade.Verdict {
 	t.Helper()
 	for _, j := range p.Verdicts {
@@ -119,4 +147,13 @@ func stripCertificates(t *testing.T, b []byte) []byte {
 	require.NotZero(t, f.Certificates.Size)
 	clear(b[f.Fields.CertificateDirectory:][:8])
 	return b[:f.Certificates.Offset]
+}
+
+// contentOf is the content of a source.
+func contentOf(t *testing.T, src osmith.Source) []byte {
+	t.Helper()
+	b := make([]byte, src.Size())
+	_, err := src.ReadAt(b, 0)
+	require.NoError(t, err)
+	return b
 }

@@ -1,46 +1,47 @@
 package upgrade
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/prefix"
-	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// Proof names one of the four things that a plan must prove before anything is written.
+// Proof names one of the things that a plan must prove before anything is written.
 type Proof string
 
-// The four proofs, in the order in which a plan lists its verdicts on them.
+// The proofs, in the order in which a plan lists its verdicts on them.
 const (
 	ProofFits    Proof = "fits"    // slot and ESP hold the set at the worst moment
 	ProofBoots   Proof = "boots"   // firmware, loader and kernel will accept it
 	ProofUnlocks Proof = "unlocks" // the TPM will release what is sealed to the signed PCR policy
 	ProofReturns Proof = "returns" // the old set boots again if the new one fails
+	ProofFollows Proof = "follows" // it may take the place of what runs: the same product, not older, and has not failed here before
 )
 
-// Proofs lists all four.
-func Proofs() []Proof { return []Proof{ProofFits, ProofBoots, ProofUnlocks, ProofReturns} }
+// Proofs lists all of them.
+func Proofs() []Proof {
+	return []Proof{ProofFits, ProofBoots, ProofUnlocks, ProofReturns, ProofFollows}
+}
 
 // ParseProof reads the name of a proof.
 func ParseProof(s string) (Proof, error) {
 	if p := Proof(s); slices.Contains(Proofs(), p) {
 		return p, nil
 	}
-	return "", prefix.Error("upgrade", fmt.Errorf("verdict %q: want fits, boots, unlocks or returns", s))
+	return "", prefix.Error("upgrade", fmt.Errorf("verdict %q: want fits, boots, unlocks, returns or follows", s))
 }
 
 // Outcome is how a verdict came out. Higher is worse. The zero value is no outcome: nothing was looked at, and nothing is proven.
@@ -179,12 +180,27 @@ func (p *Plan) judgeFits() Verdict {
 		j.pass("an interrupted upgrade left %s on the ESP, which the first step puts right", p.leftover.repaired)
 	}
 	have := p.leftover.free
+	// What is remembered of a failed set is written before that makes room, with its directory; small files are there twice while they are replaced.
+	early := int64(0)
+	if p.failed != nil {
+		early = clusters(int64(len(p.failed))) + 2*cluster
+	}
+	if early > have {
+		j.fail(&ESPSpaceError{early, have})
+		return j
+	}
 	need := clusters(p.release.UKI.Size())
+	for _, a := range p.addons {
+		need += clusters(a.src.Size())
+	}
+	if len(p.addons) > 0 {
+		need += cluster // their directory
+	}
 	for _, old := range p.obsolete {
 		have += clusters(old.size)
 	}
 	// The directory may need one more cluster for the new name.
-	need += cluster
+	need += cluster + early + clusters(int64(len(p.config)))
 	if need > have {
 		j.fail(&ESPSpaceError{need, have})
 	} else {
@@ -204,19 +220,54 @@ func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 	}
 	if err := p.unified.imageErr; err != nil {
 		j.fail(err)
-	} else if err := p.unified.image.refused(); err != nil {
-		j.fail(err)
 	} else {
-		j.pass("%s: %s", p.unified.image.judge, p.unified.image.verdict.Reason)
+		p.unified.image.judgeStart(&j, "")
 	}
+	p.state.judgeLoaders(&j)
 	judgeImage(&j, p.identity.file)
 	p.judgeChoice(&j)
-	if err := checkSet(ctx, &p.release, p.identity.file); err != nil {
+	p.judgeStale(&j)
+	if err := p.checkSet(ctx, &j); err != nil {
 		j.fail(err)
-	} else {
-		j.pass("root file system, hash tree and the UKI's command line have the root hash %s", hash(p.release.RootHash))
 	}
 	return j
+}
+
+// checkSet proves that UKI, add-ons, tree and root file system belong together. It reads the root file system once.
+func (p *Plan) checkSet(ctx context.Context, j *Verdict) error {
+	e := p.unified.effective
+	own, ok := p.identity.file.Cmdline()
+	if !ok && len(e.addons) == 0 {
+		return errors.New("the UKI has no command line of its own, so nothing binds it to a root file system")
+	}
+	for _, err := range e.left {
+		j.warn("the stub leaves an add-on out: %v", err)
+	}
+	for _, im := range e.addons {
+		im.judgeStart(j, im.path)
+	}
+	if e.err != nil {
+		if len(e.addons) > 0 {
+			return fmt.Errorf("the command line that the stub joins is not known: %w", e.err)
+		}
+		e = &effective{companions: e.companions, handover: &uki.Handover{Cmdline: own}}
+	}
+	where := "the UKI's command line"
+	if e.matters() {
+		where = "the command line of UKI, add-ons and SMBIOS"
+	}
+	inUKI, err := boundRootHash(e.handover.Cmdline)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(inUKI, p.release.RootHash) {
+		return &RootHashError{Where: where, Want: p.release.RootHash, Got: inUKI}
+	}
+	if err := p.verify(ctx, p.release.Root, p.release.Tree, p.release.RootHash); err != nil {
+		return err
+	}
+	j.pass("root file system, hash tree and %s have the root hash %s", where, hash(p.release.RootHash))
+	return nil
 }
 
 // ImageError is a reason of the boots verdict: what stub, loader or firmware refuse of the UKI, or may refuse.
@@ -302,6 +353,8 @@ func (m *Machine) judgeUnlocks(u *unified) Verdict {
 	for n := range max(len(u.file.Profiles()), 1) {
 		ok, why := m.profileUnlocks(u, n)
 		switch {
+		case n == 0 && why != nil && !m.NothingSealed && len(m.PCRKeys) == 0:
+			j.warn("%v", why)
 		case n == 0 && why != nil:
 			j.fail(why)
 		case n == 0:
@@ -324,8 +377,11 @@ func (m *Machine) profileUnlocks(u *unified, profile int) (ok string, why error)
 		return "", err
 	}
 	if !hasKey || !hasSignatures {
-		if len(m.PCRKeys) == 0 {
+		switch {
+		case m.NothingSealed:
 			return "nothing is sealed on this machine and the UKI carries no PCR policy", nil
+		case len(m.PCRKeys) == 0:
+			return "", fmt.Errorf("%w, and whether this machine has secrets sealed to such a policy is not known (Machine.PCRKeys, NothingSealed)", ErrNoPolicy)
 		}
 		return "", fmt.Errorf("%w, and this machine has secrets sealed to such a policy", ErrNoPolicy)
 	}
@@ -347,13 +403,18 @@ func (m *Machine) profileUnlocks(u *unified, profile int) (ok string, why error)
 		}
 	}
 	switch {
+	case m.NothingSealed:
+		return "the signed PCR policies are valid in all default phases; nothing is sealed on this machine", nil
 	case len(m.PCRKeys) == 0:
-		return "the signed PCR policies are valid in all default phases; no key is named that this machine's secrets are sealed to", nil
+		return "", fmt.Errorf("%w: the signed PCR policies are valid in all default phases", errKeysUnknown)
 	case slices.ContainsFunc(m.PCRKeys, func(k *rsa.PublicKey) bool { return k.Equal(key) }):
 		return fmt.Sprintf("key %x… that this machine's secrets are sealed to has signed PCR 11 in all default phases", print[:4]), nil
 	}
 	return "", fmt.Errorf(".pcrsig is signed by key %x…, none of the %d keys this machine's secrets are sealed to", print[:4], len(m.PCRKeys))
 }
+
+// errKeysUnknown is why a good policy proves nothing.
+var errKeysUnknown = errors.New("to which keys this machine's secrets are sealed is not known (Machine.PCRKeys, NothingSealed)")
 
 // coversPhases checks that for the SHA-256 bank, which systemd prefers to unlock with, every default phase of PCR 11 has a
 // valid signature.
@@ -398,49 +459,3 @@ var ErrPinned = errors.New("the loader's default is pinned")
 
 // ErrNothingToReturnTo is a reason of the returns verdict for a disk on which no other entry would boot.
 var ErrNothingToReturnTo = errors.New("no other entry to fall back to")
-
-// judgeReturns asks what the loader boots once the new entry has used up its tries.
-func (p *Plan) judgeReturns() Verdict {
-	j := Verdict{Proof: ProofReturns}
-	running := p.state.Running
-	spent := bootloader.Counter{TriesDone: p.tries}
-	switch c, err := p.chosenWith(path.Join(entryDir, p.identity.label()+spent.String()+".efi")); {
-	case err != nil:
-		j.fail(err)
-	case c.entry == nil:
-		j.fail(ErrNothingToReturnTo)
-	case fat.SameName(c.entry.Path, running.Path) && c.entry.Profile != 0:
-		j.fail(fmt.Errorf("after %d failed boots the loader starts profile %d of %s (%s), not its default one", p.tries, c.entry.Profile, c.entry.Path, c.why))
-	case fat.SameName(c.entry.Path, running.Path):
-		j.pass("after %d failed boots the loader returns to %s%s", p.tries, running.Path, c.by)
-	case c.why.Pinned():
-		j.fail(fmt.Errorf("%w: %s boots %s even when it has failed; clear it", ErrPinned, c.why, c.entry.Path))
-	default:
-		j.warn("after %d failed boots the loader goes to %s, not to the running %s", p.tries, c.entry.Path, running.Path)
-	}
-	if running.Counted && !running.Bad() {
-		j.warn("the running version is not committed: it has %d tries left itself", running.TriesLeft)
-	}
-	if src, err := openFile(p.state.esp, running.Path); err != nil {
-		j.fail(err)
-	} else if im, err := p.machine.examine(running.Path, src); err != nil {
-		j.fail(err)
-	} else if err := im.refused(); err != nil {
-		j.fail(err)
-	}
-	p.judgeLoader(&j)
-	p.judgeTable(&j)
-	return j
-}
-
-// judgeTable notes whether a power cut while the partition table is written may leave a kernel without partitions.
-func (p *Plan) judgeTable(j *Verdict) {
-	next := *p.state.table
-	next.Partitions = slices.Clone(next.Partitions)
-	next.Partitions[p.Target.Data].Name = p.identity.label() + " "
-	if write, err := next.PlanWrite(); err != nil {
-		j.fail(err)
-	} else if write.InPlace != nil {
-		j.warn("%v", write.InPlace)
-	}
-}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
@@ -163,13 +164,20 @@ func (b *Builder) Enroll(images ...osmith.Source) (*secureboot.Enrollment, error
 	return b.Keys.SecureBoot.Enroll(o)
 }
 
-// Machine is a machine of ours after enrolment, as upgrade plans want it.
+// Machine is a machine of ours after enrolment, as upgrade plans want it: switched off, firmware starts the loader itself, nobody has set the loader's variables,
+// and the boot options are those of the firmware.
 func (b *Builder) Machine() (upgrade.Machine, error) {
 	e, err := b.Enroll()
 	if err != nil {
 		return upgrade.Machine{}, err
 	}
-	return upgrade.Machine{Firmware: &e.Variables, PCRKeys: []*rsa.PublicKey{&b.Keys.PCR.PublicKey}}, nil
+	return upgrade.Machine{
+		Offline:     true,
+		Firmware:    &e.Variables,
+		Loader:      &bootloader.Variables{},
+		LoaderPaths: []string{},
+		PCRKeys:     []*rsa.PublicKey{&b.Keys.PCR.PublicKey},
+	}, nil
 }
 
 // Release is the set as release.Pack packs it, and as upgrade.NewPlan takes it.

@@ -18,6 +18,7 @@ const mib = 1 << 20
 type DiskOptions struct {
 	RootSize int64 // of each slot's root partition; 0: the root image plus half, in whole MiB
 	ESPSize  int64 // 0: the loader and three UKIs of this size plus half
+	Slots    int   // 0: two
 
 	// Enroll puts the Secure Boot keys onto the ESP, where systemd-boot finds them and enrols them into a machine in
 	// setup mode.
@@ -42,16 +43,20 @@ func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
 	}
 	label := ID + "_" + set.Version
 	rootType, treeType := rootTypes(b.Parts.Architecture)
-	return partition.Plan(partition.Layout{
+	layout := partition.Layout{
 		DiskID: partition.SeedDiskID(b.Seed),
 		Partitions: []partition.Spec{
 			{Type: partition.ESP, ID: partition.SeedPartitionID(b.Seed, partition.ESP, 0), Name: "esp", Content: esp},
 			{Type: rootType, ID: dataID, Name: label, Size: o.RootSize, Content: root},
 			{Type: treeType, ID: treeID, Name: label, Size: treeSize, Content: tree},
-			{Type: rootType, ID: partition.SeedPartitionID(b.Seed, rootType, 1), Name: partition.EmptyName, Size: o.RootSize},
-			{Type: treeType, ID: partition.SeedPartitionID(b.Seed, treeType, 1), Name: partition.EmptyName, Size: treeSize},
 		},
-	})
+	}
+	for n := 1; n < max(o.Slots, 2); n++ {
+		layout.Partitions = append(layout.Partitions,
+			partition.Spec{Type: rootType, ID: partition.SeedPartitionID(b.Seed, rootType, n), Name: partition.EmptyName, Size: o.RootSize},
+			partition.Spec{Type: treeType, ID: partition.SeedPartitionID(b.Seed, treeType, n), Name: partition.EmptyName, Size: treeSize})
+	}
+	return partition.Plan(layout)
 }
 
 // rootTypes are the types of root file system and hash tree for an architecture by its EFI name.

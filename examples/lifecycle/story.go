@@ -241,7 +241,7 @@ func (s *story) upgradeWithPowerCut(r *release.Release) error {
 	if err := s.expect("after the upgrade", "2"); err != nil {
 		return err
 	}
-	if err := upgrade.Commit(s.disk, plan.Entry); err != nil {
+	if err := upgrade.Commit(s.disk, s.machine, plan.Entry); err != nil {
 		return err
 	}
 	s.say("version 2 found itself good and is committed: no counter any more")
@@ -342,5 +342,7 @@ func (s *story) expect(at, version string) error {
 	if last := boots[len(boots)-1]; last.Outcome != upgradetest.Up || last.Version != version {
 		return &brokenPromise{fmt.Sprintf("%s the machine should run version %s: %s", at, version, last)}
 	}
+	// From here on the machine is one that runs, and says what.
+	s.machine.Offline, s.machine.Running = false, boots[len(boots)-1].Running
 	return nil
 }

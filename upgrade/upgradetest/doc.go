@@ -9,9 +9,10 @@
 //	fmt.Println(boot.Outcome, boot.Version, boot.Reason)
 //
 // What it models: the firmware checks the loader and the UKI against db and dbx; the loader chooses from its menu and
-// counts the try down on the ESP before it starts the UKI (Boot Loader Specification, "Automatic Boot Assessment"); the
+// counts the try down on the ESP before it starts the UKI (Boot Loader Specification, "Automatic Boot Assessment"), unless the firmware is U-Boot 2025.01,
+// which renames no files, and changes its variables, Machine.Loader; the stub joins the command lines of the UKI and of add-ons; the
 // kernel finds the partitions that the root hash on the command line names and reads the whole root file system through
-// dm-verity; every step is measured. From an image that the firmware refuses, systemd-boot 258 and later come
+// dm-verity; every step is measured. What runs then tells about itself what a real system would: Boot.Running. From an image that the firmware refuses, systemd-boot 258 and later come
 // back by a reboot; with older ones the machine stays where it is.
 //
 // # Limits

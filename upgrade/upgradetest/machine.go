@@ -7,12 +7,14 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
@@ -44,7 +46,10 @@ type Boot struct {
 	Version  string // IMAGE_VERSION of the UKI
 	RootHash []byte
 	Reason   string   // why it did not come up
-	Log      *tpm.Log // what was measured; nil unless the UKI was started
+	Log      *tpm.Log // what was measured; nil unless the UKI was started, and where it cannot be predicted
+
+	// Running is what the machine then tells about itself; nil unless it is up.
+	Running *upgrade.Running
 }
 
 // String is one line for a person.
@@ -97,22 +102,34 @@ func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
 	if err != nil {
 		return nil, err
 	}
-	entry, _ := menu.Default(m.Loader)
+	var variables bootloader.Variables
+	if m.Loader != nil {
+		variables = *m.Loader
+	}
+	entry, _ := menu.Default(variables)
 	if entry == nil {
 		return stuck("the boot loader has no entry to boot"), nil
 	}
 	if entry.Profile != 0 {
 		return stuck("the boot loader starts profile %d of %s, and only default profiles are simulated", entry.Profile, entry.Path), nil
 	}
+	if m.Loader != nil {
+		left := menu.Started(variables, entry)
+		m.Loader = &left
+	}
 	// Counting comes before starting: whatever happens next, the try is used.
-	path, reboots := entry.Path, menu.RebootsOnError(entry)
-	if from, to := entry.Boot(); from != to {
+	path, counted, reboots := entry.Path, "", menu.RebootsOnError(entry)
+	if from, to := entry.Boot(); from != to && m.FirmwareKind != secureboot.FirmwareUBoot202501 {
 		if err := esp.Rename(from, to); err != nil {
 			return nil, err
 		}
-		path = to
+		path, counted = to, `\`+strings.ReplaceAll(to, "/", `\`)
 	}
-	return m.start(ctx, table, esp, loader, path, reboots)
+	b, err := m.start(ctx, table, esp, loader, path, reboots)
+	if err == nil && b.Outcome == Up {
+		b.Running = &upgrade.Running{Image: `\` + strings.ReplaceAll(path, "/", `\`), RootHash: b.RootHash, BootCountPath: counted, Log: b.Log}
+	}
+	return b, err
 }
 
 // findLoader finds the boot loader that firmware starts, for a machine of whatever architecture the disk is.
@@ -144,7 +161,11 @@ func (m *Machine) start(ctx context.Context, table *partition.Table, esp *fat.FS
 	if osrel, err := f.OSRelease(); err == nil {
 		b.Version = osrel["IMAGE_VERSION"]
 	}
-	b.Log, err = upgrade.PredictBoot(m.Machine, loader, image)
+	beside, err := uki.ReadCompanions(esp, path)
+	if err != nil {
+		return nil, err
+	}
+	b.Log, err = upgrade.PredictImages(m.Machine, upgrade.BootImages{Loader: loader, UKI: image, Companions: beside})
 	var refused *upgrade.SecureBootError
 	if errors.As(err, &refused) {
 		b.Outcome, b.Reason = Refused, err.Error()
@@ -153,16 +174,48 @@ func (m *Machine) start(ctx context.Context, table *partition.Table, esp *fat.FS
 		}
 		return b, nil
 	}
-	if err != nil {
+	unpredicted := []error{upgrade.ErrShimNotPredicted, upgrade.ErrUBootNotPredicted}
+	if err != nil && !slices.ContainsFunc(unpredicted, func(target error) bool { return errors.Is(err, target) }) {
 		return nil, err
 	}
-	cmdline, _ := f.Cmdline()
+	cmdline, err := m.cmdline(f, beside)
+	if err != nil {
+		b.Outcome, b.Reason = Failed, err.Error()
+		return b, nil
+	}
 	if b.RootHash, err = m.mountVerified(ctx, table, cmdline); err != nil {
 		b.Outcome, b.Reason = Failed, err.Error()
 		return b, nil
 	}
 	b.Outcome = Up
 	return b, nil
+}
+
+// cmdline is what the kernel gets: the stub joins the UKI's command line with those of the add-ons that firmware starts.
+func (m *Machine) cmdline(f *uki.File, beside *uki.Companions) (string, error) {
+	c := *beside
+	for _, list := range []*[]uki.CompanionFile{&c.GlobalAddons, &c.Addons} {
+		var started []uki.CompanionFile
+		for _, a := range *list {
+			im, err := secureboot.ReadImage(a.Content)
+			if err != nil {
+				continue
+			}
+			if m.NoSecureBoot || m.Firmware == nil || secureboot.Evaluate(*m.Firmware, im, secureboot.EvaluateOptions{Firmware: m.FirmwareKind, NoShim: m.NoShim}).Allowed {
+				started = append(started, a)
+			}
+		}
+		*list = started
+	}
+	at := uki.Boot{Companions: &c, SecureBoot: !m.NoSecureBoot}
+	if m.Hardware != nil {
+		at.Hardware = *m.Hardware
+	}
+	h, err := f.Handover(at)
+	if err != nil {
+		return "", err
+	}
+	return h.Cmdline, nil
 }
 
 // BootUntilUp switches the machine on, again after each failure, until it is up or stuck, at most max times.

@@ -1,0 +1,253 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/partition/fat"
+)
+
+// Link is one start of the machine, or several in a row of one entry, in the chain of starts that follows when every set fails that is
+// not known to be good. The chain begins with the new entry and ends with the set that the machine returns to, or with what keeps it from that.
+type Link struct {
+	Entry   string            `json:"entry"`             // path on the ESP, before the first of these starts; "" where the loader starts nothing
+	Profile int               `json:"profile,omitempty"` // of a UKI with several
+	Why     bootloader.Reason `json:"why"`               // that the loader starts it
+	Starts  int               `json:"starts"`            // in a row
+	End     LinkEnd           `json:"end"`
+}
+
+// LinkEnd is how the starts of a [Link] end.
+type LinkEnd string
+
+// The ends of links.
+const (
+	LinkTries   LinkEnd = "tries-used-up" // the loader goes on with another entry
+	LinkReturns LinkEnd = "returns"       // a good set: the end of the chain
+	LinkStuck   LinkEnd = "stuck"         // the loader would start it for ever, and it is not known to be good: the end of the chain
+	LinkNothing LinkEnd = "nothing"       // the loader starts nothing, and waits for a person: the end of the chain
+)
+
+// String is the link in a few words.
+func (l Link) String() string {
+	if l.End == LinkNothing {
+		return fmt.Sprintf("nothing (%s)", l.Why)
+	}
+	s := l.Entry
+	if l.Profile != 0 {
+		s += fmt.Sprintf(" in profile %d", l.Profile)
+	}
+	switch {
+	case l.End == LinkReturns:
+		return s + " returns"
+	case l.End == LinkStuck:
+		return s + " again and again"
+	case l.Starts == 1:
+		return s + " once"
+	}
+	return fmt.Sprintf("%s %d times", s, l.Starts)
+}
+
+func chainText(links []Link) string {
+	var parts []string
+	for _, l := range links {
+		parts = append(parts, l.String())
+	}
+	return strings.Join(parts, ", then ")
+}
+
+// maxStarts is how many starts of a machine are followed: nobody waits for more.
+const maxStarts = 300
+
+// ErrTooManyStarts is a reason of the returns verdict: entries have so many tries that the machine would not come back in reasonable time.
+var ErrTooManyStarts = fmt.Errorf("no good set after %d starts of the machine", maxStarts)
+
+// ChainError is a reason of the returns verdict: the chain of starts does not end with a good set.
+type ChainError struct {
+	Links []Link
+	Err   error
+}
+
+func (e *ChainError) Error() string {
+	if len(e.Links) == 0 {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("the loader would start %s: %v", chainText(e.Links), e.Err)
+}
+
+// Unwrap is why.
+func (e *ChainError) Unwrap() error { return e.Err }
+
+// UncommittedError says that a set is no way back, since nobody has found it good: its entry still has a boot counter.
+type UncommittedError struct {
+	Entry string
+}
+
+func (e *UncommittedError) Error() string {
+	return fmt.Sprintf("%s still has a boot counter, so it was never found good: commit it first", e.Entry)
+}
+
+// UnboundError says that what an entry starts has no slot on this disk.
+type UnboundError struct {
+	Entry    string
+	RootHash []byte
+}
+
+func (e *UnboundError) Error() string {
+	if e.RootHash == nil {
+		return fmt.Sprintf("%s names no root hash: it is no set of this disk", e.Entry)
+	}
+	return fmt.Sprintf("%s names the root hash %s, which no slot holds", e.Entry, hash(e.RootHash))
+}
+
+// ErrWaits is a reason of the boots or returns verdict: loader.conf has the loader wait at its menu for a person.
+var ErrWaits = errors.New("the loader waits at its menu for a person: timeout is menu-force in loader.conf")
+
+// simulation is the ESP from one start of the machine to the next, by the rules of one release of the loader.
+type simulation struct {
+	view      overlay
+	options   bootloader.MenuOptions
+	variables bootloader.Variables
+}
+
+// start is what the loader does when the machine is switched on, and the ESP and variables as it leaves them. again says that the next start is
+// the same for ever.
+func (s *simulation) start() (menu *bootloader.Menu, e *bootloader.Entry, why bootloader.Reason, again bool, err error) {
+	if menu, err = bootloader.ReadMenu(s.view, s.options); err != nil {
+		return nil, nil, "", false, err
+	}
+	e, why = menu.Default(s.variables)
+	if e == nil {
+		return menu, nil, why, true, nil
+	}
+	next := menu.Started(s.variables, e)
+	from, to := e.Boot()
+	// An entry without tries left is counted on, and stays what it is.
+	again = (from == to || e.Bad()) && next == s.variables
+	s.variables = next
+	s.view.rename(from, to)
+	return menu, e, why, again, nil
+}
+
+// chain follows the starts of the machine until one is of a set that good says is good. Where it is not, good says why.
+func (s *simulation) chain(good func(*bootloader.Entry) error) (links []Link, end *bootloader.Entry, err error) {
+	for range maxStarts {
+		menu, e, why, again, err := s.start()
+		switch {
+		case err != nil:
+			return links, nil, err
+		case e == nil:
+			links = append(links, Link{Why: why, End: LinkNothing})
+			return links, nil, &ChainError{links, ErrNothingToReturnTo}
+		case menu.Config.Timeout == "menu-force":
+			links = append(links, Link{Why: why, End: LinkNothing})
+			return links, nil, &ChainError{links, ErrWaits}
+		}
+		last := len(links) - 1
+		if last < 0 || !fat.SameName(uncounted(links[last].Entry), uncounted(e.Path)) || links[last].Profile != e.Profile || links[last].Why != why {
+			links = append(links, Link{Entry: e.Path, Profile: e.Profile, Why: why, End: LinkTries})
+			last++
+		}
+		links[last].Starts++
+		bad := good(e)
+		if bad == nil {
+			links[last].End = LinkReturns
+			return links, e, nil
+		}
+		if again {
+			links[last].End = LinkStuck
+			if why.Pinned() {
+				bad = fmt.Errorf("%w: %s boots %s even when it has failed; clear it", ErrPinned, why, e.Path)
+			}
+			return links, nil, &ChainError{links, bad}
+		}
+	}
+	return links, nil, &ChainError{links, ErrTooManyStarts}
+}
+
+// simulate is the ESP of a state, seen through a view, by the rules of a release.
+func (s *State) simulate(view overlay, version osmith.Version) *simulation {
+	o := s.menuOptions
+	o.LoaderVersion, o.AssumeLoader = version, 0
+	return &simulation{view: view, options: o, variables: s.machine.loader()}
+}
+
+// versions are those whose menus have to be read: of all loaders that firmware may start.
+func (s *State) versions() (list []osmith.Version) {
+	for i := range s.rules {
+		for _, v := range s.rules[i].versions() {
+			if !slices.Contains(list, v) {
+				list = append(list, v)
+			}
+		}
+	}
+	return list
+}
+
+// mayStart are the entries that the loader may start by itself from now on, if every set fails that is not committed.
+func (s *State) mayStart() (list []*Entry, err error) {
+	for _, version := range s.versions() {
+		sim := s.simulate(overlay{FS: s.esp}, version)
+		_, _, err := sim.chain(func(b *bootloader.Entry) error {
+			if e := s.byPath(b.Path); e != nil && !slices.Contains(list, e) {
+				list = append(list, e)
+			}
+			if b.Counted {
+				return &UncommittedError{b.Path}
+			}
+			return nil
+		})
+		if _, stuck := errors.AsType[*ChainError](err); err != nil && !stuck {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// good is why a set is not good enough to return to; nil if it is, by all that does not need its whole content to be read.
+func (s *State) good(e *Entry) error {
+	switch {
+	case e.Counted:
+		return &UncommittedError{e.Path}
+	case e.Profile != 0:
+		return fmt.Errorf("profile %d of %s is not its default one", e.Profile, e.Path)
+	case e.Slot == nil:
+		return &UnboundError{e.Path, e.RootHash}
+	case s.notStarted != nil && s.Running != nil && e.Slot == s.Running.Slot:
+		return s.notStarted
+	}
+	im, err := s.examineEntry(e)
+	if err != nil {
+		return err
+	}
+	return im.refused()
+}
+
+// examineEntry asks firmware about the program of an entry.
+func (s *State) examineEntry(e *Entry) (*image, error) {
+	if e.Type == bootloader.EntryType1URL {
+		return nil, fmt.Errorf("%s is loaded from %s: it is not known what that is", e.Path, e.Loader)
+	}
+	// What a simulation renames is the same file.
+	name := uncounted(e.Loader)
+	if im := s.examined[name]; im != nil {
+		return im, nil
+	}
+	on := s.byPath(e.Loader)
+	if on == nil {
+		on = e
+	}
+	src, err := openFile(s.esp, on.Loader)
+	if err != nil {
+		return nil, err
+	}
+	im, err := s.machine.examine(e.Loader, src)
+	if err == nil {
+		s.examined[name] = im
+	}
+	return im, err
+}

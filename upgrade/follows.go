@@ -1,0 +1,136 @@
+package upgrade
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+// product is what os-release says that a system is, and what it runs on.
+type product struct {
+	id, variant, version string
+	machine              uint16 // of the PE header
+}
+
+// ProductError is a reason of the follows verdict: the release is of another product than what runs.
+type ProductError struct {
+	What      string // "product", "variant", "machine type"
+	Want, Got string
+}
+
+func (e *ProductError) Error() string {
+	return fmt.Sprintf("the release is of %s %q, what runs is of %q", e.What, e.Got, e.Want)
+}
+
+// OlderError is a reason of the follows verdict: the release is older than it may be.
+type OlderError struct {
+	Version string
+	Than    string // version
+	Whose   string // "the version that runs", "PlanOptions.Floor", "Machine.Floor"
+}
+
+func (e *OlderError) Error() string {
+	return fmt.Sprintf("version %s is older than %s, %s", e.Version, e.Than, e.Whose)
+}
+
+// productOf reads what a UKI says about itself.
+func productOf(f *uki.File) (p product, err error) {
+	osrel, err := f.OSRelease()
+	if err != nil {
+		return p, err
+	}
+	return product{id: first(osrel, "IMAGE_ID", "ID"), variant: osrel["VARIANT_ID"], version: first(osrel, "IMAGE_VERSION", "VERSION_ID"), machine: f.Machine()}, nil
+}
+
+// productOfEntry is the product of an installed set; an error if its entry starts no UKI that can be read.
+func (s *State) productOfEntry(e *Entry) (p product, err error) {
+	if e.Type != bootloader.EntryType2 && e.Type != bootloader.EntryType1UKI {
+		return p, fmt.Errorf("%s is of the kind %q, which has no os-release", e.Path, e.Type)
+	}
+	src, err := openFile(s.esp, e.Loader)
+	if err != nil {
+		return p, err
+	}
+	f, err := uki.Open(src)
+	if err != nil {
+		return p, err
+	}
+	return productOf(f)
+}
+
+// judgeFollows asks whether the release may take the place of what runs: the same product, not older, and not one that has failed here.
+func (p *Plan) judgeFollows() Verdict {
+	j := Verdict{Proof: ProofFollows}
+	own := p.identity.product
+	switch have, err := p.state.productOfEntry(p.from); {
+	case err != nil:
+		j.warn("whether the release is of the product that runs is not known: %v", err)
+	default:
+		before := j.Outcome
+		for _, c := range []struct {
+			what, want, got string
+		}{
+			{"product", have.id, own.id},
+			{"variant", have.variant, own.variant},
+			{"machine type", fmt.Sprintf("%#x", have.machine), fmt.Sprintf("%#x", own.machine)},
+		} {
+			if c.want != c.got {
+				j.fail(&ProductError{c.what, c.want, c.got})
+			}
+		}
+		if j.Outcome == before {
+			j.pass("the release is of product %s, as what runs", strings.Join(nonEmpty(own.id, own.variant), " "))
+		}
+		p.judgeAge(&j, have.version, "the version that runs")
+	}
+	p.judgeAge(&j, p.floor, "PlanOptions.Floor")
+	p.judgeAge(&j, p.machine.Floor, "Machine.Floor")
+	p.judgeMemory(&j)
+	return j
+}
+
+// judgeAge compares the release's version with one that it must not be older than.
+func (p *Plan) judgeAge(j *Verdict, than, whose string) {
+	if than == "" {
+		return
+	}
+	if bootloader.CompareVersions(p.Version, than) < 0 {
+		j.fail(&OlderError{p.Version, than, whose})
+		return
+	}
+	j.pass("version %s is not older than %s, %s", p.Version, than, whose)
+}
+
+// judgeMemory asks whether the release has failed on this machine before.
+func (p *Plan) judgeMemory(j *Verdict) {
+	failed, err := p.failedBefore()
+	switch {
+	case errors.Is(err, errMemory):
+		j.warn("%v", err)
+	case err != nil:
+		j.fail(err)
+	case failed != nil:
+		j.fail(failed)
+	default:
+		j.pass("nothing on the ESP says that the release has failed here")
+	}
+}
+
+func nonEmpty(list ...string) (out []string) {
+	for _, s := range list {
+		if s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// isDowngrade reports whether the release is older than what runs, and that is overridden.
+func (p *Plan) isDowngrade() bool {
+	have, err := p.state.productOfEntry(p.from)
+	return err == nil && cmp.Or(have.version, p.Version) != p.Version && bootloader.CompareVersions(p.Version, have.version) < 0 && p.overrides(ProofFollows)
+}

@@ -1,0 +1,175 @@
+package upgrade
+
+import (
+	"cmp"
+	"crypto"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+// SecureBootError says why the machine's firmware, or its shim, will not start an image.
+type SecureBootError struct {
+	Path   string
+	Reason string
+	Shim   bool // shim will not; that it will be started itself is not said then
+}
+
+func (e *SecureBootError) Error() string {
+	return fmt.Sprintf("%s will not start %s: %s", e.judge(), e.Path, e.Reason)
+}
+
+func (e *SecureBootError) judge() string {
+	if e.Shim {
+		return "shim"
+	}
+	return "firmware"
+}
+
+// image is a PE image with what firmware and TPM see of it.
+type image struct {
+	path    string
+	size    int64
+	digests map[crypto.Hash][]byte
+	verdict secureboot.Verdict
+	judge   string // that says so: "firmware" or "shim"
+	shim    error  // why firmware will not start shim, nil if it will or if there is none
+
+	// unknown says why it cannot be told whether the image is started. "" if it can.
+	unknown string
+}
+
+// hashes are those that the TPM takes of an image, and SHA-256, which systemd prefers to unlock with. What firmware compares, [secureboot.ReadImage] adds.
+func (m *Machine) hashes() []crypto.Hash {
+	list := m.banks()
+	if !slices.Contains(list, crypto.SHA256) {
+		list = append(slices.Clone(list), crypto.SHA256)
+	}
+	return list
+}
+
+// examine hashes a PE image and asks the machine's firmware about it, or its shim.
+func (m *Machine) examine(path string, src osmith.Source) (*image, error) {
+	read, err := secureboot.ReadImage(src, m.hashes()...)
+	if err != nil {
+		return nil, err
+	}
+	im := &image{path: path, size: src.Size(), digests: read.Digests, judge: "firmware"}
+	variables, known := m.variables()
+	if !known {
+		im.unknown = "its Secure Boot configuration is not known (Machine.Firmware, NoSecureBoot)"
+		return im, nil
+	}
+	o := secureboot.EvaluateOptions{Firmware: cmp.Or(m.FirmwareKind, secureboot.FirmwareAny), NoShim: m.NoShim}
+	if m.Shim != nil {
+		im.judge = "shim"
+		if o.Shim, err = secureboot.ReadShim(m.Shim); err != nil {
+			return nil, fmt.Errorf("shim: %w", err)
+		}
+		v := secureboot.Evaluate(variables, o.Shim.Image, secureboot.EvaluateOptions{Firmware: o.Firmware, NoShim: true})
+		if !v.Allowed {
+			im.shim = &SecureBootError{Path: "shim", Reason: v.Reason}
+		}
+	}
+	im.verdict = secureboot.Evaluate(variables, read, o)
+	if err := im.refused(); err != nil && !m.NoSecureBoot && m.Firmware.SecureBoot == nil {
+		im.unknown = fmt.Sprintf("whether Secure Boot is on is not known (there is no SecureBoot in Machine.Firmware), and if it is, %v", err)
+		im.shim, im.verdict = nil, secureboot.Verdict{}
+	}
+	return im, nil
+}
+
+// refused is the refusal of firmware or shim as an error. What is not known is no refusal.
+func (im *image) refused() error {
+	switch {
+	case im.unknown != "":
+		return nil
+	case im.shim != nil:
+		return im.shim
+	case im.verdict.Allowed:
+		return nil
+	}
+	return &SecureBootError{Path: im.path, Reason: im.verdict.Reason, Shim: im.judge == "shim"}
+}
+
+// judgeStart adds to a verdict whether the image is started; of several images of a verdict, name tells which.
+func (im *image) judgeStart(j *Verdict, name string) {
+	if name != "" {
+		name = " starts " + name
+	}
+	switch err := im.refused(); {
+	case err != nil:
+		j.fail(err)
+	case im.unknown != "":
+		j.warn("whether %s starts %s is not known: %s", im.judge, im.path, im.unknown)
+	default:
+		j.pass("%s%s: %s", im.judge, name, im.verdict.Reason)
+	}
+}
+
+// unified is a UKI with what firmware, stub and TPM see of it, found out once: its whole content is read twice, as firmware hashes it
+// and as the stub does. What cannot be found out is kept as the error that it is for whoever asks.
+type unified struct {
+	file *uki.File
+
+	image    *image
+	imageErr error
+
+	stub    osmith.Version
+	stubErr error
+
+	variants []uki.VariantMeasurements
+	measErr  error
+
+	effective *effective // nil: the UKI's own command line
+}
+
+// examineUKI finds out about a UKI that goes by that path.
+func (m *Machine) examineUKI(path string, f *uki.File, src osmith.Source) *unified {
+	u := &unified{file: f}
+	u.image, u.imageErr = m.examine(path, src)
+	u.stub, u.stubErr = f.StubVersion()
+	u.variants, u.measErr = f.MeasureVariants(m.hashes()...)
+	return u
+}
+
+// booted is what the stub measures when the image boots in its default profile on this machine.
+func (m *Machine) booted(u *unified) ([]osmith.Measurement, error) {
+	if u.measErr != nil {
+		return nil, u.measErr
+	}
+	own := u.ofProfile(0)
+	if len(own) == 0 {
+		return nil, errors.New("the UKI has no default profile")
+	}
+	if len(own) == 1 {
+		return own[0].Sections, nil
+	}
+	if m.Hardware == nil {
+		return nil, fmt.Errorf("the stub picks one of %d sets of sections by the hardware, which Machine.Hardware does not tell: %w", len(own), uki.ErrHardwareDependent)
+	}
+	chosen, err := u.file.Choose(0, *m.Hardware)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(own, func(v uki.VariantMeasurements) bool { return v.Variant == chosen })
+	if i < 0 {
+		return nil, fmt.Errorf("the stub picks %+v, which is none of the image's %d variants", chosen, len(own))
+	}
+	return own[i].Sections, nil
+}
+
+// ofProfile are the variants of a profile.
+func (u *unified) ofProfile(n int) []uki.VariantMeasurements {
+	var list []uki.VariantMeasurements
+	for _, v := range u.variants {
+		if v.Profile == n {
+			list = append(list, v)
+		}
+	}
+	return list
+}

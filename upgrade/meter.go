@@ -1,0 +1,55 @@
+package upgrade
+
+import (
+	"context"
+	"sync"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sparse"
+	"github.com/osmith-dev/osmith/verity"
+)
+
+// meter counts the bytes that a plan reads of file systems and their trees.
+type meter struct {
+	progress    func(done, total int64)
+	mu          sync.Mutex
+	done, total int64
+}
+
+func (m *meter) add(n int64) {
+	if m.progress == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	// Some blocks of a tree are read twice.
+	if done := min(m.done+n, m.total); done > m.done {
+		m.done = done
+		m.progress(m.done, m.total)
+	}
+}
+
+// end tells that all is read: what lies behind the blocks of an image is not.
+func (m *meter) end() { m.add(m.total) }
+
+// meteredSource tells a meter what is read of it.
+type meteredSource struct {
+	osmith.Source
+	meter *meter
+}
+
+func (s meteredSource) ReadAt(b []byte, off int64) (int, error) {
+	n, err := s.Source.ReadAt(b, off)
+	s.meter.add(int64(n))
+	return n, err
+}
+
+// NextData knows the holes of the source.
+func (s meteredSource) NextData(off int64) (start, end int64, err error) {
+	return sparse.NextData(s.Source, off)
+}
+
+// verify reads a whole file system and its tree.
+func (p *Plan) verify(ctx context.Context, data, tree osmith.Source, root []byte) error {
+	return verity.Verify(ctx, meteredSource{data, &p.meter}, meteredSource{tree, &p.meter}, root)
+}

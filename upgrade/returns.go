@@ -1,0 +1,166 @@
+package upgrade
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/osmith-dev/osmith/verity"
+)
+
+// followStarts follows the starts of the machine, by the rules of every loader that it may start, from the first of the new entry to a good set.
+func (p *Plan) followStarts() {
+	var said []string
+	differ := false
+	for i, version := range p.state.versions() {
+		links, last, err := p.state.simulate(p.after(), version).chain(p.goodAfter)
+		said = append(said, fmt.Sprintf("%s would start %s", version, chainText(links)))
+		if i > 0 {
+			differ = differ || (err == nil) != (p.chainErr == nil) || err == nil && !fat.SameName(last.Path, p.fallback.Path)
+		}
+		p.Chain, p.chainErr = links, err
+		if err == nil {
+			p.fallback = p.state.atPath(last)
+		}
+	}
+	if differ {
+		p.fallback, p.chainErr = nil, &LoaderUnknownError{Version: p.state.rules[0].version, Reason: strings.Join(said, ", ")}
+	}
+}
+
+// fallbackSize is how much has to be read of the file system that the machine returns to.
+func (p *Plan) fallbackSize() int64 {
+	if p.fallback == nil || p.unreadFallback {
+		return 0
+	}
+	tree := p.state.table.Section(p.disk, p.fallback.Slot.Tree)
+	sb, err := verity.ReadSuperblock(tree, 0)
+	if err != nil {
+		return 0 // which the verdict says
+	}
+	size, err := verity.TreeSize(sb.DataSize(), sb.Params(0))
+	if err != nil {
+		return 0
+	}
+	return sb.DataSize() + size
+}
+
+// judgeReturns asks whether the starts of the machine end with a good set.
+func (p *Plan) judgeReturns(ctx context.Context) Verdict {
+	j := Verdict{Proof: ProofReturns}
+	if p.machine.Loader == nil {
+		j.warn("%v", errLoaderUnknown)
+	}
+	if p.chainErr != nil {
+		j.fail(p.chainErr)
+		if r := p.state.Running; r != nil && r.Counted {
+			j.fail(&UncommittedError{r.Path})
+		}
+	} else {
+		p.judgeFallback(ctx, &j)
+	}
+	p.judgeCounting(&j)
+	p.judgeRefusals(&j)
+	p.judgeTable(&j)
+	return j
+}
+
+// judgeFallback says what the chain ends with, and reads all of it.
+func (p *Plan) judgeFallback(ctx context.Context, j *Verdict) {
+	end, starts := p.fallback, 0
+	for _, l := range p.Chain[:len(p.Chain)-1] {
+		starts += l.Starts
+	}
+	j.pass("after %d failed boots the loader returns to %s%s", starts, end.Path, p.state.by())
+	if r := p.state.Running; r != nil && r.Slot != end.Slot {
+		j.warn("that is not what runs, %s: it was never found good, or the loader does not choose it", r.Path)
+	}
+	if im, err := p.state.examineEntry(end); err != nil {
+		j.fail(err)
+	} else {
+		im.judgeStart(j, end.Path)
+	}
+	if p.unreadFallback {
+		j.warn("whether the file system of %s is undamaged is not known: it was not read (TrustFallbackWithoutReadingIt)", end.Path)
+		return
+	}
+	t := p.state.table
+	if err := p.verify(ctx, t.Section(p.disk, end.Slot.Data), t.Section(p.disk, end.Slot.Tree), end.RootHash); err != nil {
+		j.fail(&ChainError{p.Chain, fmt.Errorf("the file system of %s: %w", end.Path, err)})
+		return
+	}
+	j.pass("slot %s: every block of what %s boots has the root hash %s", end.Slot.Name(), end.Path, hash(end.RootHash))
+}
+
+// goodAfter is why a set is not good enough to return to once the new entry is there.
+func (p *Plan) goodAfter(b *bootloader.Entry) error {
+	if fat.SameName(uncounted(b.Path), uncounted(p.Entry)) {
+		return fmt.Errorf("%s is the new entry itself", b.Path)
+	}
+	e := p.state.atPath(b)
+	if e == nil {
+		return &UnboundError{b.Path, nil}
+	}
+	return p.state.good(e)
+}
+
+// atPath is the set that an entry of a simulated menu boots; nil if it is none of the state.
+func (s *State) atPath(b *bootloader.Entry) *Entry {
+	i := slices.IndexFunc(s.Entries, func(e *Entry) bool {
+		return fat.SameName(uncounted(e.Path), uncounted(b.Path)) && e.Profile == b.Profile
+	})
+	if i < 0 {
+		i = slices.IndexFunc(s.Entries, func(e *Entry) bool { return fat.SameName(uncounted(e.Path), uncounted(b.Path)) })
+	}
+	if i < 0 {
+		return nil
+	}
+	e := *s.Entries[i]
+	e.Entry = b
+	return &e
+}
+
+// after is the ESP once the plan is applied.
+func (p *Plan) after() overlay {
+	o := overlay{FS: p.state.esp}
+	for _, f := range p.obsolete {
+		o.gone = append(o.gone, f.path)
+	}
+	for _, f := range p.addons {
+		o.add(f.path, f.src)
+	}
+	o.add(p.Entry, p.release.UKI)
+	if p.config != nil {
+		o.add(configPath, bytesSource(p.config))
+	}
+	return o
+}
+
+// judgeCounting asks whether firmware can rename the new entry, which is how the loader counts its tries.
+func (p *Plan) judgeCounting(j *Verdict) {
+	r := p.state.Running
+	switch kind := p.machine.FirmwareKind; {
+	case kind == secureboot.FirmwareUBoot202501:
+		j.warn("%s renames no files: the tries of the new entry are never used up, and nothing falls back by itself", kind)
+	case kind == secureboot.FirmwareUBootLegacy:
+		j.warn("whether firmware of the kind %s renames files is not known: if not, the tries of the new entry are never used up", kind)
+	case r != nil && r == p.state.Started && r.Counted && p.machine.Running.BootCountPath == "":
+		j.warn("%s, which runs, has a boot counter, and LoaderBootCountPath is not set: firmware may be of a kind that renames no files, and then tries are never used up", r.Path)
+	}
+}
+
+// judgeTable notes whether a power cut while the partition table is written may leave a kernel without partitions.
+func (p *Plan) judgeTable(j *Verdict) {
+	next := *p.state.table
+	next.Partitions = slices.Clone(next.Partitions)
+	next.Partitions[p.Target.Data].Name = p.identity.label() + " "
+	if write, err := next.PlanWrite(); err != nil {
+		j.fail(err)
+	} else if write.InPlace != nil {
+		j.warn("%v", write.InPlace)
+	}
+}

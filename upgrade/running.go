@@ -1,0 +1,153 @@
+package upgrade
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/osmith-dev/osmith/tpm"
+)
+
+// NotStartedError says that firmware has not started a set that runs, or is not known to have: it came up by kexec or a soft reboot, or
+// the file on the ESP is another one. Whether it comes up when the machine is switched on is not known then.
+type NotStartedError struct {
+	Entry  string // path on the ESP
+	Reason string
+}
+
+func (e *NotStartedError) Error() string {
+	return fmt.Sprintf("firmware has not started %s: %s; reboot into it first", e.Entry, e.Reason)
+}
+
+// NotRunningError says that Machine.Running names what is not on the disk.
+type NotRunningError struct {
+	What string // "the UKI", "the root hash"
+	Name string
+}
+
+func (e *NotRunningError) Error() string {
+	return fmt.Sprintf("%s %s of Machine.Running is not on the disk: is this the disk the machine booted from?", e.What, e.Name)
+}
+
+// findRunning finds out which sets run and were started.
+func (s *State) findRunning() error {
+	r := s.machine.Running
+	if r == nil {
+		return nil
+	}
+	if r.Image == "" || len(r.RootHash) == 0 {
+		return fmt.Errorf("%w: of the two, Image is %q and RootHash %s", ErrRunningUnknown, r.Image, hash(r.RootHash))
+	}
+	started := s.named(r.Image)
+	if len(started) == 0 {
+		return &NotRunningError{"the UKI", r.Image}
+	}
+	s.Started = started[0]
+	if i := slices.IndexFunc(started, func(e *Entry) bool { return slices.Equal(e.RootHash, r.RootHash) }); i >= 0 {
+		s.Running, s.Started = started[i], started[i]
+		s.notStarted = s.checkStart()
+		return nil
+	}
+	i := slices.IndexFunc(s.Entries, func(e *Entry) bool { return slices.Equal(e.RootHash, r.RootHash) })
+	if i < 0 {
+		return &NotRunningError{"the root hash", hash(r.RootHash)}
+	}
+	s.Running = s.Entries[i]
+	s.notStarted = &NotStartedError{s.Running.Path, fmt.Sprintf("it has started %s, and what runs came up from that by kexec or a soft reboot", s.Started.Path)}
+	return nil
+}
+
+// named are the entries that a path or an id stands for, those with this very name first, and default profiles before others. The loader renames on boot, so
+// a counter does not tell entries apart.
+func (s *State) named(name string) (list []*Entry) {
+	p := espPath(name)
+	isPath := strings.ContainsRune(p, '/')
+	match := func(same func(e *Entry) bool) {
+		for _, profile := range []bool{false, true} {
+			for _, e := range s.Entries {
+				if (e.Profile != 0) == profile && same(e) && !slices.Contains(list, e) {
+					list = append(list, e)
+				}
+			}
+		}
+	}
+	if isPath {
+		match(func(e *Entry) bool { return fat.SameName(e.Path, p) || fat.SameName(e.Loader, p) })
+		match(func(e *Entry) bool {
+			return fat.SameName(uncounted(e.Path), uncounted(p)) || fat.SameName(uncounted(e.Loader), uncounted(p))
+		})
+		return list
+	}
+	// An id is the name of the file; of older loaders it has the counter, and of another profile a suffix.
+	id, _, _ := strings.Cut(p, "@")
+	match(func(e *Entry) bool { return fat.SameName(e.ID, p) })
+	match(func(e *Entry) bool { return fat.SameName(path.Base(e.Path), id) })
+	match(func(e *Entry) bool { return fat.SameName(path.Base(uncounted(e.Path)), uncounted(id)) })
+	return list
+}
+
+// byPath finds an entry by its path or id, whatever its counter says now; nil if there is none.
+func (s *State) byPath(name string) *Entry {
+	if list := s.named(name); len(list) > 0 {
+		return list[0]
+	}
+	return nil
+}
+
+// espPath is a path as firmware writes it, `\EFI\Linux\acme_1.efi`, or `/\EFI\...` as U-Boot does, in the form of this package.
+func espPath(name string) string {
+	return strings.TrimLeft(strings.ReplaceAll(name, `\`, "/"), "/")
+}
+
+// checkStart holds what is known of the start against the set that firmware says it has started.
+func (s *State) checkStart() error {
+	r, e := s.machine.Running, s.Started
+	if p := espPath(r.BootCountPath); p != "" && !fat.SameName(uncounted(p), uncounted(e.Path)) {
+		return &NotStartedError{e.Path, fmt.Sprintf("LoaderBootCountPath says that the loader has started %s", p)}
+	}
+	if r.Log != nil {
+		src, err := openFile(s.esp, e.Loader)
+		if err != nil {
+			return err
+		}
+		image, err := secureboot.ReadImage(src, r.Log.Banks()...)
+		if err != nil {
+			return fmt.Errorf("%s, which runs: %w", e.Loader, err)
+		}
+		if !measured(r.Log, image.Digests) {
+			return &NotStartedError{e.Path, "the firmware's log of this boot has no start of this very file"}
+		}
+		return nil
+	}
+	if e.Counted && r.BootCountPath == "" {
+		return &NotStartedError{e.Path, "the entry has a boot counter, and neither LoaderBootCountPath nor the firmware's log says that this boot was counted"}
+	}
+	return nil
+}
+
+// bootManagerPCR is where firmware measures the programs that it starts.
+const bootManagerPCR = 4
+
+// measured reports whether a log has the start of a program with these Authenticode digests.
+func measured(log *tpm.Log, digests map[crypto.Hash][]byte) bool {
+	return slices.ContainsFunc(log.Events, func(e tpm.Event) bool {
+		if e.PCR != bootManagerPCR || e.Type != tpm.EventEFIBootServicesApplication {
+			return false
+		}
+		for h, d := range e.Digests {
+			if want := digests[h]; want != nil && bytes.Equal(d, want) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// ErrOffline is returned for what only a running machine can know.
+var ErrOffline = errors.New("the machine is off: nothing says that the set came up")
