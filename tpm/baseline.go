@@ -261,6 +261,9 @@ func (p *predictor) contradictions(bootVariables bool) {
 			p.doubt("firmware measures SMBIOS tables, and those that are given are not those of the earlier boot, as far as edk2 measures them: which parts of them this firmware measures is not known", 1)
 		}
 	}
+	if len(b.programs) == 0 {
+		p.doubt("firmware of the earlier boot measured no program that it started: whether it measures those is not known", 4, 7)
+	}
 	p.checkVariables()
 }
 
