@@ -47,7 +47,7 @@ func proveFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			return err
 		}
 		defer d.Close()
-		t := sealing.New(d)
+		t := sealing.New(d).WithContext(c)
 		key, err := attestationKey(t, *keyFile)
 		if err != nil {
 			return err

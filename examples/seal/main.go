@@ -29,7 +29,7 @@
 // readable by their owner alone.
 //
 // Exit status: 0 yes; 1 no: the policy does not hold, the PIN is wrong, the TPM is locked out or another one, the bank is of no use; 2
-// usage or I/O. check: 1 also if it is
+// usage or I/O, a TPM that does not answer or an interrupt among them. check: 1 also if it is
 // not known whether the token opens; the verdict tells which.
 package main
 
@@ -80,6 +80,6 @@ func tpmFlag(set *flag.FlagSet) func(*cli.Call) (*sealing.TPM, error) {
 			return nil, err
 		}
 		c.AtEnd(func() { device.Close() })
-		return sealing.New(device), nil
+		return sealing.New(device).WithContext(c), nil
 	}
 }

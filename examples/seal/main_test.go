@@ -186,6 +186,18 @@ func TestStatus(t *testing.T) {
 	require.Contains(t, other.no(t, "", "status", token), "does not have the key")
 }
 
+// TestInterrupt ends a call to a TPM that was asked, as control-C does.
+func TestInterrupt(t *testing.T) {
+	b := newBench(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, stderr bytes.Buffer
+	status := program.Run(ctx, []string{"status", "-tpm", "swtpm:" + b.Socket}, &out, &stderr)
+	require.Equal(t, 2, status)
+	require.Contains(t, stderr.String(), "context canceled")
+	require.Empty(t, out.String())
+}
+
 func TestUsage(t *testing.T) {
 	b := newBench(t)
 	for _, args := range [][]string{

@@ -28,10 +28,11 @@ type TPM struct {
 	Socket string // path of its unix socket; "" if it is on TCP
 	Port   int    // of its TCP server on 127.0.0.1, which tpm2-tss talks to; the control channel has the next one
 
-	dir    string
-	server []string
-	end    func()
-	ended  chan struct{}
+	dir     string
+	server  []string
+	process *os.Process
+	end     func()
+	ended   chan struct{}
 }
 
 // Start starts a new TPM on a unix socket.
@@ -141,7 +142,7 @@ func (s *TPM) start(t testing.TB) error {
 	cmd := exec.CommandContext(ctx, testtools.Require(t, "swtpm"), args...)
 	cmd.Stderr, cmd.WaitDelay = &messages, time.Second
 	require.NoError(t, cmd.Start())
-	s.end, s.ended = end, make(chan struct{})
+	s.process, s.end, s.ended = cmd.Process, end, make(chan struct{})
 	go func() {
 		defer close(s.ended)
 		_ = cmd.Wait() // killed, or the messages say why

@@ -41,7 +41,8 @@
 // sign policies are RSA, the only kind that systemd verifies. A storage root key of another kind than RSA or NIST
 // curves with AES is refused, not replaced, and the authorisations of owner and endorsement hierarchy must be empty.
 // Secrets are not sealed without the TPM at hand, though such tokens of systemd are unsealed. Reading and writing the
-// volume itself is not done here. The package draws random bytes for salts, nonces and [Policy.NewSecret]; it waits,
+// volume itself is not done here. A TPM that stops to answer is given up after 5 minutes, or when the context of [TPM.WithContext] ends; then the
+// connection is not used any more, and what was loaded stays in a TPM without a resource manager. The package draws random bytes for salts, nonces and [Policy.NewSecret]; it waits,
 // for a second at most, when a TPM asks for patience. Devices are opened on Linux; elsewhere bring a [Transport].
 //
 // [TPM 2.0 Library]: https://trustedcomputinggroup.org/resource/tpm-library-specification/

@@ -2,12 +2,14 @@ package sealing_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"fmt"
 	"log"
+	"time"
 
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/sealing"
@@ -101,6 +103,26 @@ func ExampleTPM_Unseal() {
 		fmt.Println("try again in", lockout.Wait())
 	case errors.Is(err, sealing.ErrMissingKey):
 		fmt.Println("another TPM, or a cleared one: use the recovery key")
+	}
+}
+
+// A boot that must not wait for a TPM that has died.
+func ExampleTPM_WithContext() {
+	device, err := sealing.Open("/dev/tpmrm0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer device.Close()
+	token, err := sealing.ParseToken([]byte(enrolled))
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	_, err = sealing.New(device).WithContext(ctx).Unseal(token, sealing.Unlock{})
+	var interrupted *sealing.InterruptedError
+	if errors.As(err, &interrupted) {
+		fmt.Println("ask for the recovery key:", err)
 	}
 }
 

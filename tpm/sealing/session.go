@@ -2,6 +2,7 @@ package sealing
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
@@ -181,8 +182,14 @@ func (t *TPM) digest(session tpm2.Session) ([]byte, error) {
 	return rsp.PolicyDigest.Buffer, nil
 }
 
-// flush unloads an object or a session. One that cannot be unloaded takes room in a TPM without resource manager and
-// harms nothing else.
+// flush unloads an object or a session, also where the context has ended between two commands. One that cannot be unloaded takes room in a TPM
+// without resource manager and harms nothing else.
 func (t *TPM) flush(h tpm2.TPMHandle) {
-	_, _ = execute(t, tpm2.FlushContext{FlushHandle: h})
+	ctx := t.transport.ctx
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+		defer cancel()
+	}
+	_, _ = execute(t.WithContext(ctx), tpm2.FlushContext{FlushHandle: h})
 }

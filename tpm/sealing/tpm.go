@@ -2,6 +2,7 @@ package sealing
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"errors"
 	"fmt"
@@ -16,11 +17,17 @@ import (
 
 // TPM is a TPM 2.0 behind a [Transport]. It is for one goroutine at a time.
 type TPM struct {
-	transport transport.TPM
+	transport sender
 }
 
-// New talks to the TPM behind a transport, which stays the caller's to close. Nothing is sent yet.
-func New(t Transport) *TPM { return &TPM{transport: checked{t}} }
+// New talks to the TPM behind a transport, which stays the caller's to close. Nothing is sent yet. A command that is not answered for 5 minutes
+// is given up, see [TPM.WithContext].
+func New(t Transport) *TPM { return &TPM{sender{&link{Transport: t}, context.Background()}} }
+
+// WithContext is the same TPM, whose commands are given up when the context ends: the error is an [*InterruptedError]. If the TPM has one of them
+// already, the connection is of no further use to either ([ErrUnusable]), since its answer must not be taken for that of another command: a
+// transport that has a method Close is closed then.
+func (t *TPM) WithContext(ctx context.Context) *TPM { return &TPM{sender{t.transport.link, ctx}} }
 
 // execute runs a command. go-tpm decodes responses by reflection and panics on some that a TPM must not give; what a
 // hostile one gives is an error here.

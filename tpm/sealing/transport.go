@@ -1,11 +1,15 @@
 package sealing
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/osmith-dev/osmith/internal/prefix"
@@ -16,9 +20,12 @@ type Transport interface {
 	Send(command []byte) (response []byte, err error)
 }
 
-// Device is an open TPM. It is for one goroutine at a time.
+// Device is an open TPM. It is for one goroutine at a time, but for Close.
 type Device struct {
-	conn io.ReadWriteCloser // nil between the commands to a socket
+	mu     sync.Mutex
+	conn   io.ReadWriteCloser // nil between the commands to a socket
+	busy   bool               // a command is under way
+	closed bool
 	// dial connects to a socket, for one command, as the TSS does: a swtpm that was told to disconnect hangs up after each. Over a
 	// socket a response may come in pieces; a device gives it in one read.
 	dial func() (net.Conn, error)
@@ -62,33 +69,60 @@ const (
 // Send sends a command and reads the response.
 func (d *Device) Send(command []byte) (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
-	if d.dial != nil {
-		return d.sendSocket(command)
+	conn, err := d.begin()
+	if err != nil {
+		return nil, err
 	}
-	if _, err := d.conn.Write(command); err != nil {
+	defer d.end()
+	if _, err := conn.Write(command); err != nil {
 		return nil, fmt.Errorf("TPM: write a command: %w", err)
 	}
+	if d.dial != nil {
+		return readSocket(conn)
+	}
 	response := make([]byte, maxResponse)
-	n, err := d.conn.Read(response)
+	n, err := conn.Read(response)
 	if err != nil {
 		return nil, fmt.Errorf("TPM: read a response: %w", err)
 	}
 	return response[:n], nil
 }
 
-func (d *Device) sendSocket(command []byte) ([]byte, error) {
-	conn := d.conn
-	d.conn = nil
-	if conn == nil {
-		var err error
-		if conn, err = d.dial(); err != nil {
+// begin connects where there is no connection.
+func (d *Device) begin() (io.ReadWriter, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.conn == nil && d.dial != nil && !d.closed {
+		d.mu.Unlock() // it takes a while, and Close does not
+		conn, err := d.dial()
+		d.mu.Lock()
+		if err != nil {
 			return nil, fmt.Errorf("TPM: connect: %w", err)
 		}
+		if d.closed {
+			return nil, fmt.Errorf("TPM: %w", errors.Join(os.ErrClosed, conn.Close()))
+		}
+		d.conn = conn
 	}
-	defer conn.Close()
-	if _, err := conn.Write(command); err != nil {
-		return nil, fmt.Errorf("TPM: write a command: %w", err)
+	if d.closed {
+		return nil, fmt.Errorf("TPM: %w", os.ErrClosed)
 	}
+	d.busy = true
+	return d.conn, nil
+}
+
+// end closes a socket, and a device that was to be closed while the command was under way.
+func (d *Device) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busy = false
+	if d.conn != nil && (d.dial != nil || d.closed) {
+		_ = d.conn.Close() // the response is here, and it is all that counts
+		d.conn = nil
+	}
+}
+
+func readSocket(conn io.Reader) ([]byte, error) {
 	response := make([]byte, maxResponse)
 	if _, err := io.ReadFull(conn, response[:headerSize]); err != nil {
 		return nil, fmt.Errorf("TPM: read a response: %w", err)
@@ -103,26 +137,76 @@ func (d *Device) sendSocket(command []byte) ([]byte, error) {
 	return response[:size], nil
 }
 
-// Close closes the connection. Objects that are loaded in a swtpm stay there.
+// Close closes the connection, also while a command is under way: one to a socket then fails at once, one to a device when the kernel returns from
+// it. Objects that are loaded in a swtpm stay there. A second call does nothing.
 func (d *Device) Close() error {
-	if d.conn == nil {
-		return nil
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	if d.conn == nil || d.busy && d.dial == nil {
+		return nil // the number of a file that is being read must not become that of another
 	}
-	return d.conn.Close()
+	err := d.conn.Close()
+	d.conn = nil
+	return prefix.Error(pkg, err)
 }
 
-// checked is what all commands go through: it refuses responses that are not ones, and sends again what a TPM that is
+// link is a connection to a TPM, for all that talk to it.
+type link struct {
+	Transport
+	// broken says that a command was given up: the next response may be the answer to that one.
+	broken error
+}
+
+// sender is what all commands go through: it gives up when its context ends, refuses responses that are not ones, and sends again what a TPM that is
 // busy asks for again.
-type checked struct{ Transport }
+type sender struct {
+	*link
+	ctx context.Context
+}
 
-// maxTries bounds how often a command is sent, which takes about a second in all.
-const maxTries = 8
+const (
+	// maxTries bounds how often a command is sent, which takes about a second in all.
+	maxTries = 8
+	// commandTime is how long a command may take: as long as Linux gives the slowest of a TPM 2.0.
+	commandTime = 5 * time.Minute
+	// flushTime is how long it may take to unload what a call has loaded, after its context has ended.
+	flushTime = 2 * time.Second
+)
 
-func (c checked) Send(command []byte) ([]byte, error) {
+// InterruptedError says that a command was given up, since the context has ended or the TPM did not answer for 5 minutes. Unwrap is the
+// context's error: [context.Canceled] or [context.DeadlineExceeded].
+type InterruptedError struct {
+	Command uint32 // code (TPM 2.0 Library, part 2, section 6.5.2)
+	// Sent says that the TPM has got the command, and may carry it out. The connection is closed then, and of no further use ([ErrUnusable]); what was
+	// loaded stays in a TPM without a resource manager.
+	Sent bool
+	Err  error
+}
+
+func (e *InterruptedError) Error() string {
+	if !e.Sent {
+		return fmt.Sprintf("command 0x%08x was not sent: %v", e.Command, e.Err)
+	}
+	return fmt.Sprintf("the TPM does not answer command 0x%08x, which was given up: %v", e.Command, e.Err)
+}
+
+func (e *InterruptedError) Unwrap() error { return e.Err }
+
+// ErrUnusable says that the connection is not used any more, since a command was given up on it, the answer of which may still come: open the TPM
+// anew. The [*InterruptedError] of that command is in the chain, too.
+var ErrUnusable = errors.New("the connection to the TPM is not used any more, since an answer may still come: open the TPM anew")
+
+func (s sender) Send(command []byte) ([]byte, error) {
+	if len(command) < headerSize {
+		return nil, fmt.Errorf("TPM: a command of %d bytes: want at least %d", len(command), headerSize)
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, commandTime)
+	defer cancel()
 	for wait := 4 * time.Millisecond; ; wait *= 2 {
-		response, err := c.Transport.Send(command)
+		response, err := s.exchange(ctx, command)
 		if err != nil {
-			return nil, prefix.Bare(err)
+			return nil, err
 		}
 		if len(response) < headerSize || uint64(binary.BigEndian.Uint32(response[2:])) != uint64(len(response)) {
 			return nil, fmt.Errorf("TPM: %d bytes that are no response: %w", len(response), ErrResponse)
@@ -130,8 +214,43 @@ func (c checked) Send(command []byte) ([]byte, error) {
 		if !again(binary.BigEndian.Uint32(response[6:])) || wait >= 4*time.Millisecond<<maxTries {
 			return response, nil
 		}
-		time.Sleep(wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done(): // exchange says so
+		}
 	}
+}
+
+// exchange sends a command and waits for its response, or for the end of the context.
+func (s sender) exchange(ctx context.Context, command []byte) ([]byte, error) {
+	interrupted := &InterruptedError{Command: binary.BigEndian.Uint32(command[6:])}
+	switch {
+	case s.broken != nil:
+		return nil, s.broken
+	case ctx.Err() != nil:
+		interrupted.Err = ctx.Err()
+		return nil, interrupted
+	}
+	type answer struct {
+		response []byte
+		err      error
+	}
+	answers := make(chan answer, 1) // one that comes too late is heard by nobody
+	go func() {
+		response, err := guard(func() ([]byte, error) { return s.Transport.Send(command) })
+		answers <- answer{response, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.response, prefix.Bare(a.err)
+	case <-ctx.Done():
+	}
+	interrupted.Sent, interrupted.Err = true, ctx.Err()
+	s.broken = fmt.Errorf("%w: %w", ErrUnusable, interrupted)
+	if c, ok := s.Transport.(io.Closer); ok {
+		go c.Close() // what waits for the TPM in it may end so, and whether Close itself waits is not known
+	}
+	return nil, interrupted
 }
 
 // again reports whether the response code is a warning that asks for the same command again (part 2, section 6.6.3).

@@ -66,11 +66,12 @@ func (b *busy) Send([]byte) ([]byte, error) {
 
 func TestBusy(t *testing.T) {
 	b := &busy{left: 2}
-	_, err := checked{b}.Send(nil)
+	command := make([]byte, headerSize)
+	_, err := New(b).transport.Send(command)
 	require.NoError(t, err)
 	require.Equal(t, 3, b.sent)
 	b = &busy{left: 100}
-	response, err := checked{b}.Send(nil)
+	response, err := New(b).transport.Send(command)
 	require.NoError(t, err)
 	require.EqualValues(t, 0x922, binary.BigEndian.Uint32(response[6:]), "what it says in the end")
 	require.Equal(t, maxTries+1, b.sent)
