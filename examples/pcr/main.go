@@ -3,6 +3,7 @@
 //
 //	pcr log FILE [-userspace F]
 //	pcr replay FILE [-userspace F] [-pcrs PCRS.json] [-bank NAME]
+//	pcr machine FILE
 //	pcr predict BOOT.json [-userspace F] [-until WORD] [-log OUT]
 //	pcr diff EXPECTED ACTUAL [-userspace F] [-expected-userspace F] [-until WORD]
 //	pcr sign UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON
@@ -10,7 +11,7 @@
 //
 // FILE and ACTUAL are logs as in /sys/kernel/security/tpm0/binary_bios_measurements; -userspace adds systemd's own,
 // /run/log/systemd/tpm2-measure.log. PCRS.json holds the values that a TPM has: {"sha256": {"0": "HEX", …}}; PCRs 10 and 16
-// to 23 in it are not compared. log shows the events of a log that is cut or damaged as far as they can be read, and ends with 2. EXPECTED is a BOOT.json, what predict -log wrote, or the log of another boot. diff lists first
+// to 23 in it are not compared. machine says which PCRs of the machine can be relied on, and why the others not, before anything is sealed to them. log shows the events of a log that is cut or damaged as far as they can be read, and ends with 2. EXPECTED is a BOOT.json, what predict -log wrote, or the log of another boot. diff lists first
 // what explains the rest. It says which PCRs were compared: of a log, all but 10; of a prediction, those that it gives one value.
 // What userspace measured is compared if it is predicted and -userspace is there. log lists the NvPCRs of userspace's log, too.
 //
@@ -35,6 +36,7 @@ var program = cli.Program{Name: "pcr", Schema: schema, Verbs: []cli.Verb{
 	{Name: "log", Usage: "FILE [-userspace F]", Example: "pcr log /sys/kernel/security/tpm0/binary_bios_measurements", Least: 1, Most: 1, Flags: logFlags},
 	{Name: "replay", Usage: "FILE [-userspace F] [-pcrs PCRS.json] [-bank NAME]", Example: "pcr replay log.bin -pcrs pcrs.json",
 		Least: 1, Most: 1, Flags: replayFlags},
+	{Name: "machine", Usage: "FILE", Example: "pcr machine /sys/kernel/security/tpm0/binary_bios_measurements", Least: 1, Most: 1, Flags: machineFlags},
 	{Name: "predict", Usage: "BOOT.json [-userspace F] [-until WORD] [-log OUT]",
 		Example: "pcr predict boot.json -userspace /run/log/systemd/tpm2-measure.log -log expected.bin", Least: 1, Most: 1, Flags: predictFlags},
 	{Name: "diff", Usage: "EXPECTED ACTUAL [-userspace F] [-expected-userspace F] [-until WORD]", Example: "pcr diff boot.json /sys/kernel/security/tpm0/binary_bios_measurements",

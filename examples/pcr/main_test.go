@@ -301,3 +301,15 @@ func TestBootErrors(t *testing.T) {
 		})
 	}
 }
+
+func TestMachine(t *testing.T) {
+	out, _ := pcr(t, 0, "machine", "../../tpm/testdata/machines/linux_tpm12.bin")
+	require.Contains(t, out, "PCR 5: predicted: boot variables, partition table")
+	require.Contains(t, out, "PCR 9: not: the kernel measured no initrd")
+	out, _ = pcr(t, 0, "machine", vectors+"a-sb-sdboot-262/binary_bios_measurements", "-json")
+	pcrs := object(t, out)["pcrs"].([]any)
+	require.Len(t, pcrs, 16)
+	require.Equal(t, "as in this boot", pcrs[0].(map[string]any)["reliance"])
+	pcr(t, 2, "machine", "main.go")
+	pcr(t, 2, "machine")
+}
