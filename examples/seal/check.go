@@ -1,26 +1,21 @@
 package main
 
 import (
-	"bytes"
 	"crypto"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/tokens"
 	"github.com/osmith-dev/osmith/internal/strictjson"
 	"github.com/osmith-dev/osmith/tpm"
-	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/tpm/sealing"
-	"github.com/osmith-dev/osmith/uki"
 )
 
 // checkFlags are what is known of the machine.
@@ -38,7 +33,7 @@ func checkFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.BoolVar(&f.pin, "pin", false, "the right PIN is entered")
 	set.StringVar(&f.earlier, "earlier", "", "values of PCRs with which the token opened, a JSON `file`: names those that differ")
 	return func(c *cli.Call, operands []string) error {
-		tokens, skipped, err := readTokens(operands[0])
+		list, skipped, err := tokens.Read(operands[0])
 		if err != nil {
 			return err
 		}
@@ -48,8 +43,8 @@ func checkFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		}
 		r := checkResult{Header: c.Header(), Verdict: sealing.VerdictDoesNotOpen, Tokens: []checkedToken{}, Skipped: skipped}
 		var text strings.Builder
-		for _, t := range tokens {
-			a, err := t.token.Check(state)
+		for _, t := range list {
+			a, err := t.Token.Check(state)
 			if err != nil {
 				return err
 			}
@@ -70,8 +65,8 @@ func checkFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			return err
 		}
 		what := "the token"
-		if len(tokens) > 1 {
-			what = fmt.Sprintf("one of %d tokens", len(tokens))
+		if len(list) > 1 {
+			what = fmt.Sprintf("one of %d tokens", len(list))
 		}
 		switch r.Verdict {
 		case sealing.VerdictOpens:
@@ -79,92 +74,11 @@ func checkFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		case sealing.VerdictUnknown:
 			return cli.No{Err: fmt.Errorf("whether %s opens is not known", what)}
 		}
-		if len(tokens) > 1 {
-			return cli.No{Err: fmt.Errorf("none of %d tokens opens", len(tokens))}
+		if len(list) > 1 {
+			return cli.No{Err: fmt.Errorf("none of %d tokens opens", len(list))}
 		}
 		return cli.No{Err: errors.New("the token does not open")}
 	}
-}
-
-// numbered is a token and its number in a LUKS2 header, -1 for one in a file of its own.
-type numbered struct {
-	id    int
-	token *sealing.Token
-}
-
-// readTokens reads a token, or those of a LUKS2 header in JSON, as cryptsetup luksDump --dump-json-metadata prints it. Tokens of other types are
-// skipped.
-func readTokens(name string) (tokens []numbered, skipped []skippedToken, err error) {
-	text, err := readJSON(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	var header struct {
-		Tokens map[string]json.RawMessage `json:"tokens"`
-	}
-	members, err := strictjson.Object(text)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if !slices.ContainsFunc(members, func(m strictjson.Member) bool { return m.Key == "tokens" }) {
-		token, err := sealing.ParseToken(text)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", name, err)
-		}
-		return []numbered{{-1, token}}, nil, nil
-	}
-	if err := strictjson.Unmarshal(text, &header); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, err)
-	}
-	skipped = []skippedToken{}
-	for key, raw := range header.Tokens {
-		id, err := strconv.Atoi(key)
-		if err != nil || strconv.Itoa(id) != key || id < 0 {
-			return nil, nil, fmt.Errorf("%s: token %q: not a number", name, key)
-		}
-		var any struct {
-			Type string `json:"type"`
-		}
-		if err := strictjson.Unmarshal(raw, &any); err != nil {
-			return nil, nil, fmt.Errorf("%s: token %d: %w", name, id, err)
-		}
-		if any.Type != sealing.TokenType && any.Type != sealing.OwnTokenType {
-			skipped = append(skipped, skippedToken{id, any.Type})
-			continue
-		}
-		token, err := sealing.ParseToken(raw)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: token %d: %w", name, id, err)
-		}
-		tokens = append(tokens, numbered{id, token})
-	}
-	if len(tokens) == 0 {
-		return nil, nil, cli.No{Err: fmt.Errorf("%s: no token of type %s or %s", name, sealing.TokenType, sealing.OwnTokenType)}
-	}
-	slices.SortFunc(tokens, func(a, b numbered) int { return a.id - b.id })
-	slices.SortFunc(skipped, func(a, b skippedToken) int { return a.ID - b.ID })
-	return tokens, skipped, nil
-}
-
-// maxJSON bounds a token, the metadata of a LUKS2 header, and values of PCRs, in bytes.
-const maxJSON = 16 << 20
-
-func readJSON(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxJSON+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case bytes.HasPrefix(text, []byte("LUKS\xba\xbe")):
-		return nil, fmt.Errorf("%s: a LUKS volume: want what cryptsetup luksDump --dump-json-metadata prints of it", name)
-	case len(text) > maxJSON:
-		return nil, fmt.Errorf("%s: more than %d bytes", name, maxJSON)
-	}
-	return text, nil
 }
 
 // stateFlags are the flags that say what is known of the machine.
@@ -204,7 +118,7 @@ func (f *stateFlags) state(c *cli.Call) (s sealing.State, err error) {
 		}
 	}
 	if f.pcrsig != "" {
-		if s.Signatures, err = readSignatures(c, f.pcrsig); err != nil {
+		if s.Signatures, err = tokens.ReadSignatures(c, f.pcrsig); err != nil {
 			return s, fmt.Errorf("%s: %w", f.pcrsig, err)
 		}
 	}
@@ -296,7 +210,7 @@ func merge(into, from map[crypto.Hash]map[int][]byte) {
 
 // readPCRs reads {"sha256": {"0": "HEX"}}, or an object that has it as "pcrs".
 func readPCRs(name string) (map[crypto.Hash]map[int][]byte, error) {
-	text, err := readJSON(name)
+	text, err := tokens.ReadJSON(name)
 	if err != nil {
 		return nil, err
 	}
@@ -355,53 +269,6 @@ func givenPCRs(list string) (map[crypto.Hash]map[int][]byte, error) {
 		merge(out, map[crypto.Hash]map[int][]byte{tpm.Banks()[i]: {n: values[n]}})
 	}
 	return out, nil
-}
-
-// maxSection bounds a .pcrsig that is read from a UKI, in bytes.
-const maxSection = 16 << 20
-
-// readSignatures reads a .pcrsig, or those of all profiles of a UKI.
-func readSignatures(c *cli.Call, name string) (policy.Signatures, error) {
-	src, err := c.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	magic := make([]byte, 2)
-	if _, err := src.ReadAt(magic, 0); err != nil || !bytes.Equal(magic, []byte("MZ")) {
-		text, err := readAll(src)
-		if err != nil {
-			return nil, err
-		}
-		return policy.ParseSignatures(text)
-	}
-	file, err := uki.Open(src)
-	if err != nil {
-		return nil, err
-	}
-	all := policy.Signatures{}
-	for i := range max(1, len(file.Profiles())) {
-		section, ok := file.ProfileSection(i, ".pcrsig")
-		if !ok {
-			continue
-		}
-		text, err := readAll(section)
-		if err != nil {
-			return nil, err
-		}
-		signatures, err := policy.ParseSignatures(text)
-		if err != nil {
-			return nil, err
-		}
-		all = all.Merge(signatures...)
-	}
-	return all, nil
-}
-
-func readAll(src osmith.Source) ([]byte, error) {
-	if src.Size() > maxSection {
-		return nil, fmt.Errorf("%d bytes: want at most %d", src.Size(), maxSection)
-	}
-	return io.ReadAll(io.NewSectionReader(src, 0, src.Size()))
 }
 
 // counters reads 0x01800001=5.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/examples/internal/tokens"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/tpm/sealing"
 	"github.com/osmith-dev/osmith/uki"
@@ -141,7 +142,7 @@ func TestCheckObject(t *testing.T) {
 	require.NotEmpty(t, r.Tokens[1].Assumes)
 	require.Empty(t, r.Skipped)
 	r = run(0, dir+"/header.json"+known)
-	require.Equal(t, []skippedToken{{0, "systemd-recovery"}}, r.Skipped)
+	require.Equal(t, []tokens.Skipped{{ID: 0, Type: "systemd-recovery"}}, r.Skipped)
 	r = run(1, vectors+"token.json -banks sha256 -pcr 11="+strings.Repeat("00", 32)+known[strings.Index(known, " -pcrsig"):])
 	require.Equal(t, sealing.VerdictDoesNotOpen, r.Verdict)
 	require.Nil(t, r.Tokens[0].ID)

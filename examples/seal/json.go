@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/tokens"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/sealing"
 )
@@ -50,9 +51,9 @@ type sealResult struct {
 // checkResult is the object of check. Verdict is "opens" if one of the tokens opens, "does not open" if none does, and "not known" otherwise.
 type checkResult struct {
 	cli.Header
-	Verdict sealing.Verdict `json:"verdict"`
-	Tokens  []checkedToken  `json:"tokens"`
-	Skipped []skippedToken  `json:"skipped,omitempty"` // tokens of a header that are of other types
+	Verdict sealing.Verdict  `json:"verdict"`
+	Tokens  []checkedToken   `json:"tokens"`
+	Skipped []tokens.Skipped `json:"skipped,omitempty"` // tokens of a header that are of other types
 }
 
 // checkedToken is a token and whether it opens.
@@ -76,15 +77,10 @@ type reasonObject struct {
 	Text    string             `json:"text"`
 }
 
-type skippedToken struct {
-	ID   int    `json:"id"`
-	Type string `json:"type"`
-}
-
-func checkObject(t numbered, a *sealing.Answer) checkedToken {
-	o := checkedToken{Token: tokenObject(t.token), Verdict: a.Verdict, Reasons: []reasonObject{}, Assumes: append([]string{}, a.Assumes...)}
-	if t.id >= 0 {
-		o.ID = &t.id
+func checkObject(t tokens.Numbered, a *sealing.Answer) checkedToken {
+	o := checkedToken{Token: tokenObject(t.Token), Verdict: a.Verdict, Reasons: []reasonObject{}, Assumes: append([]string{}, a.Assumes...)}
+	if t.ID >= 0 {
+		o.ID = &t.ID
 	}
 	if a.Bank != 0 {
 		o.Bank = tpm.BankName(a.Bank)
