@@ -9,6 +9,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -110,47 +111,47 @@ func inputs(s *System, r testtools.Root, im uki.Image) []input {
 		{name: "nothing"},
 		{name: "command line of an add-on", files: func(t *testing.T, files espFiles) {
 			_, files[extra+"acme.addon.efi"] = addons(t, s, r, "acme.addon=other")
-		}, causes: []string{`PCR 4: add-on \EFI\Linux\acme_1.efi.extra.d\acme.addon.efi is another (Authenticode DIGEST, expected DIGEST)`}, pcrs: []int{4, 9, 12}},
+		}, causes: []string{`PCR 4: add-on \EFI\Linux\acme_1.efi.extra.d\acme.addon.efi differs (Authenticode DIGEST, expected DIGEST)`}, pcrs: []int{4, 9, 12}},
 		{name: "an add-on", files: without("loader/addons/acme.addon.efi"),
 			causes: []string{`PCR 4: add-on \loader\addons\acme.addon.efi was not expected (DIGEST)`,
-				"PCR 12: command line add-on 'acme.addon=global' was not expected"}, pcrs: []int{4, 9, 12, 12}},
+				"PCR 12: command line add-on: 'acme.addon=global' was not expected"}, pcrs: []int{4, 9, 12, 12}},
 		{name: "a credential", files: put(extra+"acme.cred", "another credential"),
-			causes: []string{`PCR 12: EV_IPL "Credentials initrd" is another: DIGEST, expected DIGEST`}, pcrs: []int{9, 12}},
+			causes: []string{`PCR 12: companion files 'Credentials initrd' differs (DIGEST, expected DIGEST)`}, pcrs: []int{9, 12}},
 		{name: "a credential for every image", files: put("loader/credentials/a.cred", "not empty"),
-			causes: []string{`PCR 12: EV_IPL "Global credentials initrd" is another: DIGEST, expected DIGEST`}, pcrs: []int{9, 12}},
+			causes: []string{`PCR 12: companion files 'Global credentials initrd' differs (DIGEST, expected DIGEST)`}, pcrs: []int{9, 12}},
 		{name: "a system extension", files: put(extra+"acme.sysext.raw", "another system extension"),
-			causes: []string{`PCR 13: EV_IPL "System extension initrd" is another: DIGEST, expected DIGEST`}, pcrs: []int{9, 13}},
+			causes: []string{`PCR 13: companion files 'System extension initrd' differs (DIGEST, expected DIGEST)`}, pcrs: []int{9, 13}},
 		{name: "a configuration extension", files: without(extra + "acme.confext.raw"),
-			causes: []string{`PCR 12: not expected: EV_IPL "Configuration extension initrd" (DIGEST)`}, pcrs: []int{9, 12}},
+			causes: []string{`PCR 12: not expected: companion files 'Configuration extension initrd' (DIGEST)`}, pcrs: []int{9, 12}},
 		{name: "profile", boot: func(b *UKIBoot) { b.Profile = 0 },
-			causes: []string{`PCR 12: profile 1 is booted, expected the default (DIGEST)`}, pcrs: []int{9, 9, 11, 11, 12, 12}},
+			causes: []string{`PCR 12: profile 1 is booted, expected the default one (DIGEST)`}, pcrs: []int{9, 9, 11, 11, 12, 12}},
 		{name: "another profile", files: rebuilt(func(im *uki.Image) {
 			im.Profiles = append(im.Profiles, uki.Profile{Profile: []byte("ID=third\n")})
 		}), boot: func(b *UKIBoot) { b.Profile = 2 },
-			causes: []string{`PCR 4: the UKI \EFI\Linux\acme_1.efi is another (Authenticode DIGEST, expected DIGEST)`, "PCR 12: profile 1 is booted, expected 2"},
+			causes: []string{`PCR 4: the UKI \EFI\Linux\acme_1.efi differs (Authenticode DIGEST, expected DIGEST)`, "PCR 12: profile 1 is booted, expected profile 2"},
 			pcrs:   []int{4, 9, 9, 11, 11, 12, 12}},
 		{name: "command line of the image", files: rebuilt(func(im *uki.Image) { im.Profiles[0].Cmdline = kernelArguments }),
-			causes: []string{"PCR 9: the initrds that the kernel got are others, or their secret is (DIGEST, expected DIGEST)",
-				`PCR 11: UKI section .cmdline is another: DIGEST, expected DIGEST`}, pcrs: []int{4, 9, 9, 11}},
+			causes: []string{`PCR 4: the UKI \EFI\Linux\acme_1.efi differs (Authenticode DIGEST, expected DIGEST): .cmdline differs`,
+				"PCR 9: the initrds that the kernel got differ, or the secret in them does (DIGEST, expected DIGEST)"}, pcrs: []int{4, 9, 9, 11}},
 		{name: "secret", boot: func(b *UKIBoot) {
 			another := *b.Before
 			another.BootSecret = bytes.Repeat([]byte{1}, 32)
 			b.Before = &another
-		}, causes: []string{"PCR 9: the initrds that the kernel got are others, or their secret is (DIGEST, expected DIGEST)"}, pcrs: []int{9}},
+		}, causes: []string{"PCR 9: the initrds that the kernel got differ, or the secret in them does (DIGEST, expected DIGEST)"}, pcrs: []int{9}},
 		{name: "loader.conf", values: func(b *tpm.Boot) { changedLoader(b).Conf = []byte("timeout 5\n") },
-			causes: []string{"PCR 5: loader.conf is another (DIGEST, expected DIGEST)"}, pcrs: []int{5}},
+			causes: []string{"PCR 5: loader.conf differs (DIGEST, expected DIGEST)"}, pcrs: []int{5}},
 		{name: "partition table", values: func(b *tpm.Boot) {
 			b.GPT.Entries = bytes.Clone(b.GPT.Entries)
 			b.GPT.Entries[56] = 'E' // of its first partition's name
-		}, causes: []string{fmt.Sprintf("PCR 5: the partition table is another: partition 'esp' %v has another type, name or flags", esp)}, pcrs: []int{5}},
+		}, causes: []string{fmt.Sprintf("PCR 5: the partition table differs: partition 'esp' %v differs in type, name or flags", esp)}, pcrs: []int{5}},
 		{name: "dbx", values: func(b *tpm.Boot) {
 			keys := s.Builder.Keys.SecureBoot
 			variables := *b.Variables
 			variables.DBX, _ = secureboot.AppendSignatureLists(nil, secureboot.SHA256List(keys.Owner, [32]byte{1}))
 			b.Variables = &variables
-		}, causes: []string{"PCR 7: dbx shrank by 1 entry to 0, without hash DIGEST"}, pcrs: []int{7}},
+		}, causes: []string{"PCR 7: dbx is absent, expected hash 01" + strings.Repeat("0", 62)}, pcrs: []int{7}},
 		{name: "boot loader", values: func(b *tpm.Boot) { changedLoader(b).Digests = b.UKI.Digests },
-			causes: []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI is another (Authenticode DIGEST, expected DIGEST)`}, pcrs: []int{4}},
+			causes: []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI differs (Authenticode DIGEST, expected DIGEST)`}, pcrs: []int{4}},
 	}
 }
 

@@ -1,7 +1,8 @@
 package tpm
 
 import (
-	"crypto"
+	"encoding/binary"
+	"maps"
 	"math/bits"
 	"slices"
 
@@ -12,19 +13,21 @@ import (
 type gap struct{ want, wantEnd, got, gotEnd int }
 
 // maxAlign bounds the bits of the table of an alignment, 32 MiB: two logs of 16,384 events that differ in their first and last one.
-// Larger ones are one gap, between the equal events at their start and end.
+// Larger ones are aligned by events that are in the same order in both, which need not be as many as there could be.
 const maxAlign = 1 << 28
 
 // align finds the gaps around a longest common subsequence.
 //
 // The table of its lengths is kept as bits (H. Hyyrö, "Bit-parallel LCS-length computation revisited", 2004): a row is about the events of
 // want from some place on, and a bit of it is 0 where one more event of got, counted from the end, makes the subsequence longer.
-func align(want, got []subjectEvent) []gap {
-	n, m := len(want), len(got)
-	if n == 0 || m == 0 || n > maxAlign/m {
+func align(ids digestIDs) []gap {
+	n, m := len(ids.want), len(ids.got)
+	if n == 0 || m == 0 {
 		return []gap{{0, n, 0, m}}
 	}
-	ids := numberDigests(want, got)
+	if n > maxAlign/m {
+		return alignInOrder(ids)
+	}
 	rows := newAlignRows(ids, n, m)
 	var gaps []gap
 	open := gap{}
@@ -44,29 +47,65 @@ func align(want, got []subjectEvent) []gap {
 	return append(gaps, gap{open.want, n, open.got, m})
 }
 
-// digestIDs number the events of two logs: those with the same digests have the same number.
-type digestIDs struct{ want, got []int }
-
-// numberDigests compares the digests of the banks that both logs have. Events are different if one lacks a bank that the other has, or
-// both have none: logs that firmware wrote have no such events.
-func numberDigests(want, got []subjectEvent) digestIDs {
-	var common []crypto.Hash
-	for _, a := range pcrbank.All {
-		has := func(e subjectEvent) bool { _, ok := e.Digests[a.Hash]; return ok }
-		if slices.ContainsFunc(want, has) && slices.ContainsFunc(got, has) {
-			common = append(common, a.Hash)
+// alignInOrder finds the gaps around a common subsequence: it pairs the first of got that has a number with the first of want, and so on, and
+// leaves out the fewest pairs so that the rest is in order (a longest increasing subsequence, by patience sorting).
+func alignInOrder(ids digestIDs) []gap {
+	places := make(map[int][]int)
+	for j, id := range ids.got {
+		places[id] = append(places[id], j)
+	}
+	type pair struct{ want, got, before int } // before is the index of the pair in front of it, -1 for none
+	var pairs []pair
+	var tops []int // by length, the pair with the least place in got that ends an increasing sequence of that length
+	for i, id := range ids.want {
+		at := places[id]
+		if len(at) == 0 {
+			continue
+		}
+		j := at[0]
+		places[id] = at[1:]
+		k, _ := slices.BinarySearchFunc(tops, j, func(p, j int) int { return pairs[p].got - j })
+		p := pair{i, j, -1}
+		if k > 0 {
+			p.before = tops[k-1]
+		}
+		pairs = append(pairs, p)
+		if k == len(tops) {
+			tops = append(tops, 0)
+		}
+		tops[k] = len(pairs) - 1
+	}
+	var gaps []gap
+	wantEnd, gotEnd := len(ids.want), len(ids.got)
+	if len(tops) > 0 {
+		for p := tops[len(tops)-1]; p >= 0; p = pairs[p].before {
+			gaps = append(gaps, gap{pairs[p].want + 1, wantEnd, pairs[p].got + 1, gotEnd})
+			wantEnd, gotEnd = pairs[p].want, pairs[p].got
 		}
 	}
+	gaps = append(gaps, gap{0, wantEnd, 0, gotEnd})
+	slices.Reverse(gaps)
+	return gaps
+}
+
+// digestIDs number the events of two logs from 1: those with the same digests have the same number.
+type digestIDs struct{ want, got []int }
+
+// numberDigests compares the digests of the algorithms that both logs have. Events are different if one lacks one that the other has, or
+// both have none: logs that firmware wrote have no such events.
+func numberDigests(want, got []subjectEvent) digestIDs {
+	w, g := algorithmsOf(want), algorithmsOf(got)
+	common := slices.DeleteFunc(w, func(id uint16) bool { return !slices.Contains(g, id) })
 	numbers, last := make(map[string]int), 0
 	number := func(es []subjectEvent) []int {
 		out := make([]int, 0, len(es))
 		var key []byte
 		for _, e := range es {
-			key = key[:0]
+			key = append(key[:0], byte(e.registers()))
 			some := false
-			for _, h := range common {
-				digest, ok := e.Digests[h]
-				key = append(key, byte(len(digest)))
+			for _, id := range common {
+				digest, ok := e.digest(id)
+				key = binary.LittleEndian.AppendUint16(key, uint16(len(digest)))
 				key = append(key, digest...)
 				some = some || ok
 			}
@@ -81,6 +120,21 @@ func numberDigests(want, got []subjectEvent) digestIDs {
 		return out
 	}
 	return digestIDs{number(want), number(got)}
+}
+
+// algorithmsOf are those of which some event has a digest, in ascending order.
+func algorithmsOf(es []subjectEvent) []uint16 {
+	seen := make(map[uint16]bool)
+	for _, e := range es {
+		for h := range e.Digests {
+			a, _ := pcrbank.ByHash(h)
+			seen[a.ID] = true
+		}
+		for id := range e.foreign {
+			seen[id] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // alignRows are the rows of the table, by the number of events of want from the end.

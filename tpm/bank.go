@@ -7,6 +7,7 @@ import (
 
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sm3"
 )
 
 // ErrBank is the cause of every error about a hash that is not one of [Banks], or that a log or measurement lacks.
@@ -32,28 +33,68 @@ const PCRCount = pcrbank.Count
 // ones until a dynamic launch (TCG PC Client Platform TPM Profile 1.05, table 7).
 type Bank struct {
 	hash crypto.Hash
+	sm3  bool // of SM3, and hash is 0
 	pcrs [PCRCount][]byte
 }
 
 // NewBank returns a bank after a TPM reset. h is one of [Banks]; of any other hash every use is an error.
 func NewBank(h crypto.Hash) *Bank {
 	b := &Bank{hash: h}
-	if pcrbank.Check(h) != nil {
-		return b
+	b.reset()
+	return b
+}
+
+// reset makes the PCRs what they are after a reset of the TPM.
+func (b *Bank) reset() {
+	if b.check() != nil {
+		return
 	}
 	for i := range b.pcrs {
-		b.pcrs[i] = make([]byte, h.Size())
+		b.pcrs[i] = make([]byte, b.size())
 		if i >= 17 && i <= 22 {
 			for j := range b.pcrs[i] {
 				b.pcrs[i][j] = 0xff
 			}
 		}
 	}
-	return b
 }
 
-// Hash is the algorithm of the bank.
+// Hash is the algorithm of the bank, 0 for that of [Log.ReplaySM3].
 func (b *Bank) Hash() crypto.Hash { return b.hash }
+
+// nameSM3 is the name of the bank of SM3, as the kernel writes it.
+const nameSM3 = "sm3_256"
+
+// Name is that of the bank as systemd and the kernel write it: "sha256", "sm3_256".
+func (b *Bank) Name() string {
+	if b.sm3 {
+		return nameSM3
+	}
+	return BankName(b.hash)
+}
+
+func (b *Bank) check() error {
+	if b.sm3 {
+		return nil
+	}
+	return pcrbank.Check(b.hash)
+}
+
+// size and sum are the bank's hash, which check knows.
+func (b *Bank) size() int {
+	if b.sm3 {
+		return sm3.Size
+	}
+	return b.hash.Size()
+}
+
+func (b *Bank) sum(parts ...[]byte) []byte {
+	if b.sm3 {
+		d := sm3.Sum(parts...)
+		return d[:]
+	}
+	return pcrbank.Sum(b.hash, parts...)
+}
 
 // Extend replaces the PCR by the hash of itself and the digest, which must have the length of the bank's hash.
 func (b *Bank) Extend(pcr int, digest []byte) error {
@@ -62,23 +103,23 @@ func (b *Bank) Extend(pcr int, digest []byte) error {
 
 func (b *Bank) extend(pcr int, digest []byte) error {
 	switch {
-	case pcrbank.Check(b.hash) != nil:
-		return pcrbank.Check(b.hash)
+	case b.check() != nil:
+		return b.check()
 	case pcr < 0 || pcr >= PCRCount:
 		return fmt.Errorf("PCR %d: want 0 to %d", pcr, PCRCount-1)
-	case len(digest) != b.hash.Size():
-		return fmt.Errorf("PCR %d: a digest of %d bytes, want %d for %s", pcr, len(digest), b.hash.Size(), BankName(b.hash))
+	case len(digest) != b.size():
+		return fmt.Errorf("PCR %d: a digest of %d bytes, want %d for %s", pcr, len(digest), b.size(), b.Name())
 	}
-	b.pcrs[pcr] = pcrbank.Sum(b.hash, b.pcrs[pcr], digest)
+	b.pcrs[pcr] = b.sum(b.pcrs[pcr], digest)
 	return nil
 }
 
 // Measure hashes data and extends the PCR with the digest.
 func (b *Bank) Measure(pcr int, data []byte) error {
-	if err := pcrbank.Check(b.hash); err != nil {
+	if err := b.check(); err != nil {
 		return prefix.Error(pkg, err)
 	}
-	return b.Extend(pcr, pcrbank.Sum(b.hash, data))
+	return b.Extend(pcr, b.sum(data))
 }
 
 // PCR returns a copy of the value of a PCR, nil if there is no such PCR.
@@ -108,15 +149,15 @@ func (b *Bank) Values(pcrs ...int) map[int][]byte {
 // setLocality makes PCR 0 what it is when the TPM was started from locality 3 or 4: its last byte holds the number
 // (TCG PC Client Platform Firmware Profile 1.06, section 10.4.5.3).
 func (b *Bank) setLocality(locality byte) {
-	if pcrbank.Check(b.hash) == nil {
-		b.pcrs[0][b.hash.Size()-1] = locality
+	if b.check() == nil {
+		b.pcrs[0][b.size()-1] = locality
 	}
 }
 
 // dynamicLaunch makes PCRs 17 to 22 what they are after one (TCG PC Client Platform TPM Profile 1.05, table 7).
 func (b *Bank) dynamicLaunch() {
-	for i := 17; i <= 22 && pcrbank.Check(b.hash) == nil; i++ {
-		b.pcrs[i] = make([]byte, b.hash.Size())
+	for i := 17; i <= 22 && b.check() == nil; i++ {
+		b.pcrs[i] = make([]byte, b.size())
 	}
 }
 
@@ -127,12 +168,12 @@ const PCRIMA = 10
 // bank (security/integrity/ima/ima_crypto.c, Linux 5.8 and later). It ties IMA's own log, which no firmware knows, to
 // this one.
 func (b *Bank) BootAggregate() []byte {
-	if pcrbank.Check(b.hash) != nil {
+	if b.check() != nil {
 		return nil
 	}
 	last := 9
 	if b.hash == crypto.SHA1 {
 		last = 7
 	}
-	return pcrbank.Sum(b.hash, b.pcrs[:last+1]...)
+	return b.sum(b.pcrs[:last+1]...)
 }

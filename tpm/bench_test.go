@@ -73,11 +73,17 @@ func BenchmarkDiff(b *testing.B) {
 // diffShapes are logs as the numbers of their events, beside one that counts up.
 func diffShapes(n int) map[string]func(i int) int {
 	return map[string]func(i int) int{
-		"equal":         func(i int) int { return i },
-		"reversed":      func(i int) int { return n - 1 - i },
-		"other":         func(i int) int { return n + i },
-		"each second":   func(i int) int { return i + i%2*n },
-		"rotated":       func(i int) int { return (i + n/2) % n },
+		"equal":       func(i int) int { return i },
+		"reversed":    func(i int) int { return n - 1 - i },
+		"other":       func(i int) int { return n + i },
+		"each second": func(i int) int { return i + i%2*n },
+		"rotated":     func(i int) int { return (i + n/2) % n },
+		"half moved": func(i int) int { // each second event of one half stands in the other one
+			if i%2 == 1 {
+				return (i + n/2) % n
+			}
+			return i
+		},
 		"pairs swapped": func(i int) int { return i ^ 1 },
 		"two values":    func(i int) int { return i * i / 7 % 2 },
 	}

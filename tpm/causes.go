@@ -7,13 +7,14 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// Causes leaves those differences that are not explained by others: another section of the UKI is why its Authenticode
-// digest in PCR 4 is another, and another add-on why a command line is. It is what to tell a person first.
+// Causes leaves those differences that are not explained by others: with another UKI its sections differ, and with another add-on a
+// command line does. It is what to tell a person first.
 //
 // An explanation is a relation between two events, and only what the stub, the loader or the firmware makes of the one can be
 // explained by it:
 //
-//	the UKI                               the sections of the same profile
+//	sections of the UKI                   the UKI, if no profile differs; the sections are then the Parts of that cause
+//	all that the stub measures            the UKI, if one of the boots started none
 //	sections of the UKI                   the profile that is booted, each of them once
 //	the command line "@1" of the loader   profile 1, if there is nothing else in it
 //	the command line of add-ons           an add-on that explains nothing else; or a type 11 string of SMBIOS
@@ -23,22 +24,28 @@ import (
 //	the kernel's initrds                  sections that are passed in it, companion files, microcode and initrds of add-ons
 //	authorities from db                   SecureBoot, from off to on or from on to off
 //
-// What is there in addition explains nothing that is missing, and the other way round; what changed explains a change. Where more events want an explanation than
+// What is there in addition explains nothing that is missing, and the other way round; what changed explains a change. What moved or was renumbered
+// explains nothing, and nothing explains it. Where more events want an explanation than
 // there can be, it is not known which of them have one, and all are causes: rather one too many than one that hides. What one
 // digest covers cannot be told apart: another UKI and another section of it are one cause, and so are other initrds and another
 // section that they hold.
 func Causes(ds []Difference) []Difference {
-	c := causes{all: ds, explained: make([]bool, len(ds))}
+	c := causes{all: ds, explained: make([]bool, len(ds)), parts: make(map[int][]int)}
 	c.profile()
 	c.authorities()
 	c.addons()
 	c.image()
 	c.kernel()
+	c.noUKI()
 	out := make([]Difference, 0, len(ds))
 	for i, d := range ds {
-		if !c.explained[i] {
-			out = append(out, d)
+		if c.explained[i] {
+			continue
 		}
+		for _, k := range c.parts[i] {
+			d.Parts = append(d.Parts, ds[k])
+		}
+		out = append(out, d)
 	}
 	return out
 }
@@ -47,6 +54,7 @@ func Causes(ds []Difference) []Difference {
 type causes struct {
 	all       []Difference
 	explained []bool
+	parts     map[int][]int // by the index of the UKI, those of its sections
 }
 
 // of are the indices of the differences in subjects of some kinds.
@@ -66,7 +74,15 @@ func (c *causes) by(causes []int, d Difference) bool {
 
 // leadsTo reports whether a difference may lead to another by its direction: what is there in addition changes an event or brings
 // one, what is missing changes or takes one, and what changed changes one.
-func (d Difference) leadsTo(o Difference) bool { return o.Kind() == "changed" || o.Kind() == d.Kind() }
+func (d Difference) leadsTo(o Difference) bool {
+	switch kind := d.Kind(); o.Kind() {
+	case kindChanged:
+		return kind == kindChanged || kind == kindMissing || kind == kindExtra
+	case kindMissing, kindExtra:
+		return kind == o.Kind()
+	}
+	return false
+}
 
 // profile is about what the choice of a profile changes.
 func (c *causes) profile() {
@@ -96,10 +112,11 @@ func (c *causes) sections() (out []int) {
 	}
 	for _, is := range byName {
 		first, last := c.all[is[0]], c.all[is[len(is)-1]]
+		kind := first.Kind()
 		switch {
 		case first.repeated || last.repeated:
-		case len(is) == 1 && first.Subject.Kind == SubjectSection && first.Kind() == "changed",
-			len(is) == 2 && first.Subject.Kind == SubjectSectionName && last.Subject.Kind == SubjectSection && first.Kind() == last.Kind():
+		case len(is) == 1 && first.Subject.Kind == SubjectSection && kind == kindChanged,
+			len(is) == 2 && first.Subject.Kind == SubjectSectionName && last.Subject.Kind == SubjectSection && kind == last.Kind() && (kind == kindMissing || kind == kindExtra):
 			out = append(out, is...)
 		}
 	}
@@ -133,7 +150,7 @@ func (c *causes) authorities() {
 	kind := ""
 	for _, i := range c.of(SubjectVariable) {
 		d := c.all[i]
-		if d.Subject.Name != "SecureBoot" || d.Subject.Vendor != globalVariable || d.Kind() != "changed" {
+		if d.Subject.Name != "SecureBoot" || d.Subject.Vendor != globalVariable || d.Kind() != kindChanged {
 			continue
 		}
 		want, err1 := readVariable(d.Want.Data)
@@ -143,9 +160,9 @@ func (c *causes) authorities() {
 		}
 		switch [2]byte{want.Data[0], got.Data[0]} {
 		case [2]byte{0, 1}:
-			kind = "extra"
+			kind = kindExtra
 		case [2]byte{1, 0}:
-			kind = "missing"
+			kind = kindMissing
 		}
 	}
 	for _, i := range c.of(SubjectAuthority) {
@@ -157,7 +174,7 @@ func (c *causes) authorities() {
 // addons is about what add-ons and SMBIOS bring: which of them an add-on holds, the log does not say.
 func (c *causes) addons() {
 	addons := c.of(SubjectAddon)
-	free := c.parts(addons)
+	free := c.addonParts(addons)
 	strings11 := slices.DeleteFunc(c.of(SubjectSMBIOS), func(i int) bool { return c.all[i].Subject.Name != TagSMBIOSType11.String() })
 	lines := c.of(SubjectCommandLine, SubjectAddonCommandLine)
 
@@ -184,9 +201,9 @@ func (c *causes) addons() {
 	}
 }
 
-// parts is about what add-ons bring besides command lines, beside which the stub writes the file names of the add-ons. It returns
+// addonParts is about what add-ons bring besides command lines, beside which the stub writes the file names of the add-ons. It returns
 // the add-ons that explain none of it.
-func (c *causes) parts(addons []int) []int {
+func (c *causes) addonParts(addons []int) []int {
 	free, unknown := slices.Clone(addons), false
 	for _, kind := range []SubjectKind{SubjectAddonDeviceTree, SubjectAddonMicrocode, SubjectAddonInitrd} {
 		parts := c.of(kind)
@@ -231,15 +248,15 @@ func fileName(path string) string {
 // leadsToLine reports whether an add-on may have changed the words of a command line so: one that is there in addition
 // takes none away, and one that is missing brings none.
 func (d Difference) leadsToLine(line Difference) bool {
-	if !d.leadsTo(line) || line.Kind() != "changed" {
+	if !d.leadsTo(line) || line.Kind() != kindChanged {
 		return d.leadsTo(line)
 	}
 	want, _ := textOf(line.Want.Data)
 	got, _ := textOf(line.Got.Data)
 	switch d.Kind() {
-	case "extra":
+	case kindExtra:
 		return minusWords(want, got) == ""
-	case "missing":
+	case kindMissing:
 		return minusWords(got, want) == ""
 	}
 	return true
@@ -248,8 +265,35 @@ func (d Difference) leadsToLine(line Difference) bool {
 // image is about the UKI as a program: its digest is over its sections.
 func (c *causes) image() {
 	images := c.of(SubjectUKI)
-	if len(images) == 1 && len(c.sections()) > 0 && len(c.of(SubjectProfile)) == 0 {
-		c.explained[images[0]] = c.all[images[0]].Kind() == "changed"
+	if len(images) != 1 || len(c.of(SubjectProfile)) > 0 {
+		return
+	}
+	if d := c.all[images[0]]; d.noUKI || d.Kind() != kindChanged {
+		return
+	}
+	for _, i := range c.sections() {
+		c.explained[i] = true
+		c.parts[images[0]] = append(c.parts[images[0]], i)
+	}
+}
+
+// ofUKI are the kinds of what is measured only after a UKI was started.
+var ofUKI = []SubjectKind{SubjectPassed, SubjectProfile, SubjectSectionName, SubjectSection, SubjectCommandLine, SubjectAddonCommandLine, SubjectAddon,
+	SubjectAddonDeviceTree, SubjectAddonMicrocode, SubjectAddonInitrd, SubjectCompanion, SubjectKernel, SubjectLoadOptions, SubjectInitrd}
+
+// noUKI is about a UKI that only one of the boots started: what follows its start in that boot is missing in the other one. What the other
+// boot measured in its place is its own.
+func (c *causes) noUKI() {
+	images := c.of(SubjectUKI)
+	if len(images) != 1 || !c.all[images[0]].noUKI {
+		return
+	}
+	follows := kindMissing
+	if c.all[images[0]].ukiIsGot {
+		follows = kindExtra
+	}
+	for _, i := range c.of(ofUKI...) {
+		c.explained[i] = c.all[i].Kind() == follows // and not another kernel's command line by a section
 	}
 }
 

@@ -20,11 +20,11 @@ import (
 func TestCausesOfTamperedBoots(t *testing.T) {
 	want := parsed(t, "boot/a-sb-sdboot-262/binary_bios_measurements")
 	for _, c := range []struct{ file, causes string }{
-		{"other-serial-and-injected-cmdline.bin", "PCR 1: SMBIOS type 1 is another (1a55958f2a343b7a…, expected 5c3e2de241f7798c…)\n" +
+		{"other-serial-and-injected-cmdline.bin", "PCR 1: SMBIOS type 1 differs (1a55958f2a343b7a…, expected 5c3e2de241f7798c…)\n" +
 			"PCR 12: command line 'systemd.debug_shell=1 init=/bin/sh' was not expected (696e44b9e595fc49…)\n"},
 		{"addons-and-injected-cmdline.bin", "PCR 4: add-on \\loader\\addons\\global.addon.efi was not expected (224788ffed6c8a43…)\n" +
 			"PCR 4: add-on \\EFI\\Linux\\bootlab_2.efi.extra.d\\local.addon.efi was not expected (b487b1f711ca1f91…)\n" +
-			"PCR 9: the initrds that the kernel got are others, or their secret is (9e8361cbb7a9f01a…, expected 4aab36f388bff679…)\n" +
+			"PCR 9: the initrds that the kernel got differ, or the secret in them does (9e8361cbb7a9f01a…, expected 4aab36f388bff679…)\n" +
 			"PCR 12: command line 'systemd.debug_shell=1 init=/bin/sh' was not expected (696e44b9e595fc49…)\n"},
 	} {
 		assert.Equal(t, c.causes, lines(Causes(Diff(want, parsed(t, "tampered", c.file)))))
@@ -182,6 +182,16 @@ func tamperings(boot *Log) []tampering {
 				return nil
 			}
 			return l.insert(SubjectSectionName, 0, SubjectProfile, 12, EventTag, taggedData(TagProfile, utf16z("1")), utf16z("1"))
+		}},
+		{"no UKI", func(l *tampered) [][]string {
+			if l.find(SubjectUKI, "") < 0 {
+				return nil
+			}
+			digest := hexOf(boot.Events[(&tampered{boot}).find(SubjectUKI, "")].Digests[crypto.SHA256])
+			l.Events = slices.DeleteFunc(l.Events, func(e Event) bool {
+				return e.Subject.Kind == SubjectUKI || e.Subject.Kind.isSection() || e.Subject.Kind == SubjectLoadOptions || e.Subject.Kind == SubjectInitrd
+			})
+			return [][]string{{digest}}
 		}},
 		{"another loader", func(l *tampered) [][]string { return l.set(SubjectLoader, "", "loader") }},
 		{"another loader.conf", func(l *tampered) [][]string { return l.set(SubjectLoaderConf, "", "timeout 5") }},
@@ -391,9 +401,21 @@ func TestCausesRelations(t *testing.T) {
 		return d
 	}
 	x, y := event(4, EventIPL, []byte("x")), event(4, EventIPL, []byte("y"))
-	addonA, addonB := event(4, EventEFIBootServicesApplication, nil), event(4, EventEFIBootServicesApplication, nil)
-	addonA.Data, _ = imageLoadEvent(&Application{Path: `\loader\addons\A.addon.efi`})
-	addonB.Data, _ = imageLoadEvent(&Application{Path: `\loader\addons\b.addon.efi`})
+	addon := func(name string) *Event {
+		data, _ := imageLoadEvent(&Application{Path: `\loader\addons\` + name + `.addon.efi`})
+		return event(4, EventEFIBootServicesApplication, data)
+	}
+	addonA, addonB := addon("A"), addon("b")
+	other := func(e *Event) *Event { // with other contents
+		o := e.clone()
+		o.Digests = map[crypto.Hash][]byte{crypto.SHA256: sha256Of("other " + string(e.Data))}
+		return &o
+	}
+	oneUKI := func(want, got *Event) Difference {
+		d := diff(SubjectUKI, "", want, got)
+		d.noUKI, d.ukiIsGot = true, want == nil
+		return d
+	}
 	partA, partB := event(12, EventTag, taggedData(TagDeviceTree, utf16z("a.addon.efi"))), event(12, EventTag, taggedData(TagDeviceTree, utf16z("b.addon.efi")))
 	type11, type1 := TagSMBIOSType11.String(), TagSMBIOSType1.String()
 	addonLine, stubLine := SubjectAddonCommandLine, SubjectCommandLine
@@ -420,11 +442,11 @@ func TestCausesRelations(t *testing.T) {
 		{"a line and a device tree of one add-on", []Difference{diff(SubjectAddon, "", nil, addonA), diff(addonLine, "a", nil, line("a")), diff(SubjectAddonDeviceTree, "", nil, partA)}, "0 1"},
 		{"of two", []Difference{diff(SubjectAddon, "", nil, addonA), diff(SubjectAddon, "", nil, addonB), diff(addonLine, "a", nil, line("a")), diff(SubjectAddonDeviceTree, "", nil, partA)}, "0 1"},
 		{"a device tree that is missing", []Difference{diff(SubjectAddon, "", nil, addonA), diff(SubjectAddonDeviceTree, "", partA, nil)}, "0 1"},
-		{"another device tree", []Difference{diff(SubjectAddon, "", addonA, addonA), diff(SubjectAddonDeviceTree, "", partA, partA)}, "0"},
+		{"another device tree", []Difference{diff(SubjectAddon, "", addonA, other(addonA)), diff(SubjectAddonDeviceTree, "", partA, other(partA))}, "0"},
 		{"another device tree, of an add-on that another is in place of", []Difference{diff(SubjectAddon, "", addonA, addonB), diff(SubjectAddonDeviceTree, "", partA, partB)}, "0"},
-		{"another device tree, of another add-on", []Difference{diff(SubjectAddon, "", addonA, addonB), diff(SubjectAddonDeviceTree, "", partA, partA)}, "0 1"},
+		{"another device tree, of another add-on", []Difference{diff(SubjectAddon, "", addonA, addonB), diff(SubjectAddonDeviceTree, "", partA, other(partA))}, "0 1"},
 		{"a device tree of another add-on", []Difference{diff(SubjectAddon, "", nil, addonA), diff(SubjectAddonDeviceTree, "", nil, partB)}, "0 1"},
-		{"another device tree, of an add-on that was another", []Difference{diff(SubjectAddon, "", addonB, addonA), diff(SubjectAddonDeviceTree, "", partA, partA)}, "0 1"},
+		{"another device tree, of an add-on that was another", []Difference{diff(SubjectAddon, "", addonB, addonA), diff(SubjectAddonDeviceTree, "", partA, other(partA))}, "0 1"},
 		{"a device tree of another add-on, and a line", []Difference{diff(SubjectAddon, "", nil, addonA), diff(SubjectAddonDeviceTree, "", nil, partB), diff(addonLine, "a", nil, line("a"))}, "0 1 2"},
 		{"a device tree without a name", []Difference{diff(SubjectAddon, "", nil, x), diff(SubjectAddonDeviceTree, "", nil, x)}, "0 1"},
 		{"two device trees", []Difference{diff(SubjectAddon, "", nil, addonA), diff(SubjectAddonDeviceTree, "", nil, partA), diff(SubjectAddonDeviceTree, "", nil, event(12, EventTag, taggedData(TagDeviceTree, utf16z("a.addon.efi"))))}, "0 1 2"},
@@ -465,8 +487,25 @@ func TestCausesRelations(t *testing.T) {
 		{"a profile and another UKI", []Difference{diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectUKI, "", x, y), diff(SubjectSection, ".cmdline", x, y)}, "0 1"},
 		{"a number is no command line", []Difference{diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectPassed, "@1", nil, line("@1")), diff(SubjectLoadOptions, "", x, y)}, "0 2"},
 
-		{"a UKI", []Difference{diff(SubjectSection, ".linux", x, y), diff(SubjectUKI, "", x, y)}, "0"},
-		{"a UKI with a section more", []Difference{diff(SubjectSectionName, ".dtb", nil, x), diff(SubjectSection, ".dtb", nil, y), diff(SubjectUKI, "", x, y)}, "0 1"},
+		{"a UKI", []Difference{diff(SubjectSection, ".linux", x, y), diff(SubjectUKI, "", x, y)}, "1"},
+		{"a UKI with a section more", []Difference{diff(SubjectSectionName, ".dtb", nil, x), diff(SubjectSection, ".dtb", nil, y), diff(SubjectUKI, "", x, y)}, "2"},
+		{"a UKI with a section less", []Difference{diff(SubjectSectionName, ".dtb", x, nil), diff(SubjectSection, ".dtb", y, nil), diff(SubjectUKI, "", x, y)}, "2"},
+		{"a UKI and a section that moved", []Difference{diff(SubjectSectionName, ".dtb", x, x), diff(SubjectSection, ".dtb", y, y), diff(SubjectUKI, "", x, y)}, "0 1 2"},
+		{"a UKI that moved", []Difference{diff(SubjectSection, ".linux", x, y), diff(SubjectUKI, "", x, x)}, "0 1"},
+		{"a UKI and its command line", []Difference{diff(SubjectUKI, "", x, y), diff(SubjectLoadOptions, "", x, y), diff(SubjectSection, ".cmdline", x, y), diff(SubjectInitrd, "", x, y)}, "0 3"},
+		{"moved events explain nothing", []Difference{diff(SubjectSection, ".cmdline", x, x), diff(SubjectLoadOptions, "", x, x)}, "0 1"},
+		{"a command line that moved, with another .cmdline", []Difference{diff(SubjectSection, ".cmdline", x, y), diff(SubjectLoadOptions, "", x, x)}, "0 1"},
+		{"no UKI", []Difference{oneUKI(x, nil), diff(SubjectSectionName, ".linux", x, nil), diff(SubjectSection, ".linux", y, nil), diff(SubjectLoadOptions, "", x, nil), diff(SubjectInitrd, "", x, nil),
+			diff(SubjectAddon, "", addonA, nil), diff(addonLine, "a", line("a"), nil), diff(SubjectPassed, "b", line("b"), nil), diff(SubjectCompanion, "junk", x, nil), diff(SubjectProfile, "1", profile("1"), nil),
+			diff(stubLine, "a", line("a"), nil), diff(SubjectAddonDeviceTree, "", partA, nil), diff(SubjectAddonMicrocode, "", partA, nil), diff(SubjectAddonInitrd, "", partA, nil), diff(SubjectKernel, "", x, nil)}, "0"},
+		{"a UKI where none was", []Difference{oneUKI(nil, x), diff(SubjectSectionName, ".linux", nil, x), diff(SubjectSection, ".linux", nil, y), diff(SubjectLoadOptions, "", nil, x)}, "0"},
+		{"no UKI, and what does not follow", []Difference{oneUKI(x, nil), diff(SubjectLoader, "", x, nil), diff(SubjectSMBIOS, type1, x, nil), diff(SubjectLoaderConf, "", x, nil), diff(SubjectPhase, "ready", x, nil),
+			diff(SubjectUnknown, "", x, nil), diff(SubjectExitBoot, "", x, nil)}, "0 1 2 3 4 5 6"},
+		{"no UKI, and events that were not expected", []Difference{oneUKI(x, nil), diff(SubjectSection, ".linux", y, nil), diff(stubLine, "a", nil, line("a")), diff(SubjectInitrd, "", nil, x)}, "0 2 3"},
+		{"no UKI, and another kernel", []Difference{oneUKI(x, nil), diff(SubjectSectionName, ".cmdline", x, nil), diff(SubjectSection, ".cmdline", y, nil), diff(SubjectLoadOptions, "", x, y), diff(SubjectInitrd, "", y, x)}, "0 3 4"},
+		{"a UKI where none was, and what is missing", []Difference{oneUKI(nil, x), diff(SubjectSection, ".linux", nil, y), diff(SubjectInitrd, "", x, nil)}, "0 2"},
+		{"no UKI in both, and one that is missing", []Difference{diff(SubjectUKI, "", x, nil), diff(SubjectSectionName, ".linux", x, nil), diff(SubjectSection, ".linux", y, nil)}, "0 1 2"},
+		{"two where there was none", []Difference{oneUKI(nil, x), oneUKI(nil, y), diff(SubjectSection, ".linux", nil, y)}, "0 1 2"},
 		{"a UKI and contents without a name", []Difference{diff(SubjectSection, ".dtb", nil, y), diff(SubjectUKI, "", x, y)}, "0 1"},
 		{"a UKI and a name without contents", []Difference{diff(SubjectSectionName, ".dtb", nil, y), diff(SubjectUKI, "", x, y)}, "0 1"},
 		{"a UKI and a name for contents that are gone", []Difference{diff(SubjectSectionName, ".dtb", nil, y), diff(SubjectSection, ".dtb", y, nil), diff(SubjectUKI, "", x, y)}, "0 1 2"},

@@ -2,9 +2,7 @@ package tpm
 
 import (
 	"cmp"
-	"crypto"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -47,10 +45,14 @@ func (u Uncompared) String() string {
 //   - a predicted log claims, for the PCRs that its Coverage gives one value, all events up to the moment that was asked for;
 //     a PCR that it predicts as zero is one of them. Of those that have one up to where userspace begins, it claims that part.
 //
-// PCRs 16 to 23 that are not claimed and that no log extends are not mentioned. Logs without a common bank are an [ErrBank].
+// PCRs 16 to 23 that are not claimed and that no log extends are not mentioned. Logs without a common bank are an
+// [ErrBank], logs of PCRs and of RTMRs an [ErrRegisters].
 func Compare(want, got *Log) (_ *Comparison, err error) {
 	defer prefix.Add(pkg, &err)
-	if w, g := want.anyBanks(), got.anyBanks(); len(w) > 0 && len(g) > 0 && !slices.ContainsFunc(w, func(h crypto.Hash) bool { return slices.Contains(g, h) }) {
+	if want.Registers != got.Registers {
+		return nil, fmt.Errorf("comparing event logs: the expected log is of %v, the boot's of %v: %w", want.Registers, got.Registers, ErrRegisters)
+	}
+	if w, g, ok := commonBank(want, got); !ok {
 		return nil, fmt.Errorf("comparing event logs: no common bank: the expected log has %s, the boot's has %s: %w", bankNames(w), bankNames(g), ErrBank)
 	}
 	return compare(want, got), nil
@@ -64,6 +66,9 @@ func compare(want, got *Log) *Comparison {
 	wanted, found := want.byPCR(), got.byPCR()
 	userspace := want.claimsUserspace() && got.claimsUserspace()
 	for pcr := range PCRCount {
+		if !want.Registers.extended(pcr) {
+			continue
+		}
 		w, g := wanted[pcr], found[pcr]
 		reason := notClaimed(want, got, pcr, len(w)+len(g) > 0)
 		if reason != "" && !(want.claimsBeforeUserspace(pcr) && got.claimsBeforeUserspace(pcr)) {
@@ -83,6 +88,7 @@ func compare(want, got *Log) *Comparison {
 		c.PCRs = append(c.PCRs, pcr)
 		c.Differences = append(c.Differences, diffPCR(pcr, w, g)...)
 	}
+	noteUKI(c.Differences, wanted, found)
 	return c
 }
 
@@ -90,7 +96,7 @@ func compare(want, got *Log) *Comparison {
 func notClaimed(want, got *Log, pcr int, events bool) string {
 	if want.Coverage == nil && got.Coverage == nil {
 		// Only the firmware's own events stand in such logs: one in PCR 10 is not the kernel's.
-		if pcr == PCRIMA && !events {
+		if want.Registers == RegistersPCR && pcr == PCRIMA && !events {
 			return noteIMA
 		}
 		return ""
@@ -140,23 +146,32 @@ func withoutUserspace(es []subjectEvent) ([]subjectEvent, int) {
 	return es[:i], len(es) - i
 }
 
-// anyBanks are the banks that some event which extends a PCR has a digest for.
-func (l *Log) anyBanks() []crypto.Hash {
-	seen := make(map[crypto.Hash]bool)
-	for i := range l.Events {
-		if e := &l.Events[i]; e.extends() {
-			for h := range e.Digests {
-				seen[h] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(seen))
+// commonBank reports whether some event that extends a PCR has, in both logs, a digest of one algorithm, and which ones there are. A log
+// that extends nothing compares with any.
+func commonBank(want, got *Log) (w, g []uint16, ok bool) {
+	w, wantExtends := want.algorithms()
+	g, gotExtends := got.algorithms()
+	return w, g, !wantExtends || !gotExtends || slices.ContainsFunc(w, func(id uint16) bool { return slices.Contains(g, id) })
 }
 
-func bankNames(hs []crypto.Hash) string {
-	names := make([]string, 0, len(hs))
-	for _, h := range hs {
-		names = append(names, BankName(h))
+// algorithms are those that some event which extends a PCR has a digest of, and whether there is such an event.
+func (l *Log) algorithms() (ids []uint16, extends bool) {
+	var events []subjectEvent
+	for i := range l.Events {
+		if e := &l.Events[i]; e.extends() {
+			events = append(events, subjectEvent{Event: e})
+		}
+	}
+	return algorithmsOf(events), len(events) > 0
+}
+
+func bankNames(ids []uint16) string {
+	if len(ids) == 0 {
+		return "none"
+	}
+	names := make([]string, 0, len(ids))
+	for _, id := range ids {
+		names = append(names, Algorithm{ID: id}.String())
 	}
 	return strings.Join(names, ", ")
 }

@@ -29,8 +29,8 @@ func TestDiffOfPCRsWithoutExpectedEvents(t *testing.T) {
 		want           []string
 	}{
 		{"a-sb-sdboot-262", "extra-pcr12.bin", []string{"PCR 12: command line 'systemd.debug_shell=1 init=/bin/sh' was not expected (696e44b9e595fc49…)"}},
-		{"a-sb-sdboot-262", "extra-pcr13-14-8.bin", []string{`PCR 8: not expected: EV_IPL "grub_cmd: insmod evil" (4446011788b41b62…)`,
-			`PCR 13: not expected: EV_IPL "System extension initrd" (38a720a7e5a3d91d…)`, `PCR 14: not expected: EV_IPL "MokList" (05c5285bcb33fe1d…)`}},
+		{"a-sb-sdboot-262", "extra-pcr13-14-8.bin", []string{`PCR 8: not expected: EV_IPL 'grub_cmd: insmod evil' (4446011788b41b62…)`,
+			`PCR 13: not expected: companion files 'System extension initrd' (38a720a7e5a3d91d…)`, `PCR 14: not expected: MokList (keys of the machine's owner that shim lets programs in by) (05c5285bcb33fe1d…)`}},
 		{"b-setupmode-262", "b-extra-pcr12.bin", []string{"PCR 12: command line 'systemd.debug_shell=1' was not expected (f292a51fed818a7a…)"}},
 	} {
 		t.Run(c.tampered, func(t *testing.T) {
@@ -200,6 +200,7 @@ func TestPredictionRoundTrip(t *testing.T) {
 		require.NoError(t, err)
 		back, err := ParsePrediction(raw)
 		require.NoError(t, err)
+		predicted.Events, back.Events = withoutContents(predicted.Events), withoutContents(back.Events)
 		require.Equal(t, predicted.Events, back.Events)
 		require.Equal(t, predicted.Coverage, back.Coverage)
 		require.Equal(t, predicted.userspace, back.userspace)
@@ -317,4 +318,13 @@ func TestPredictionErrors(t *testing.T) {
 	require.NoError(t, err)
 	_, err = ParsePrediction(raw)
 	require.ErrorIs(t, err, ErrNoCoverage)
+}
+
+// withoutContents are events without what only a prediction or its caller knows of them.
+func withoutContents(events []Event) []Event {
+	out := slices.Clone(events)
+	for i := range out {
+		out[i].contents = nil
+	}
+	return out
 }

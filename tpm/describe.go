@@ -24,8 +24,14 @@ func (e *Event) Describe() string {
 	if s.Kind == SubjectUnknown {
 		s = new(subjectReader).subject(e)
 	}
+	if v, ok := p.(Variable); ok && e.Type == EventEFIVariableAuthority && v.isAuthority() {
+		return v.authority() + " let a program in"
+	}
 	if s.Kind == SubjectSectionName { // the stub writes the name beside its digest and beside that of the data
 		return p.String() + " (name)"
+	}
+	if text, ok := contentsText(e.contents); ok && text != "" {
+		return p.String() + " " + quote(strings.TrimRight(text, "\n"))
 	}
 	return p.String()
 }
@@ -62,9 +68,14 @@ func escapeTo(s string, limit int) string {
 	}
 	var b strings.Builder
 	for _, r := range s {
-		if unicode.IsPrint(r) {
+		switch {
+		case unicode.IsPrint(r):
 			b.WriteRune(r)
-		} else {
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		default:
 			fmt.Fprintf(&b, `\u%04x`, r)
 		}
 	}
@@ -72,6 +83,20 @@ func escapeTo(s string, limit int) string {
 		b.WriteString("…")
 	}
 	return b.String()
+}
+
+// quote is a text between quotation marks, safe to print: those that it does not hold.
+func quote(s string) string { return quoteEscaped(escape(s)) }
+
+// quoteEscaped is [quote] for what is safe to print.
+func quoteEscaped(s string) string {
+	switch {
+	case !strings.Contains(s, "'"):
+		return "'" + s + "'"
+	case !strings.Contains(s, `"`):
+		return `"` + s + `"`
+	}
+	return "'" + strings.ReplaceAll(s, "'", `\u0027`) + "'"
 }
 
 // String lists the log, one line per event: PCR, type, the start of a digest (of the strongest bank the event has up to
@@ -87,7 +112,14 @@ func (l *Log) String() string {
 
 // String is the event's line in [Log.String].
 func (e *Event) String() string {
-	return fmt.Sprintf("%3d  %-32s  %-17s  %s", e.PCR, e.Type, shortDigest(e), e.Describe())
+	register := fmt.Sprintf("%3d", e.PCR)
+	switch {
+	case e.cc:
+		register = fmt.Sprintf("%-6s", RegistersCC.Name(e.PCR))
+	case e.PCR == -1: // of an event that extends nothing
+		register = "  -"
+	}
+	return fmt.Sprintf("%s  %-32s  %-17s  %s", register, e.Type, shortDigest(e), e.Describe())
 }
 
 // shortDigest is the start of the digest by which people know an event.
@@ -99,6 +131,9 @@ func shortDigest(e *Event) string {
 		if d, ok := e.Digests[pcrbank.All[i].Hash]; ok && len(d) > 8 {
 			return hex.EncodeToString(d[:8]) + "…"
 		}
+	}
+	if d := e.foreign[AlgorithmSM3]; len(d) > 8 {
+		return hex.EncodeToString(d[:8]) + "…"
 	}
 	return "-"
 }

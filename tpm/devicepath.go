@@ -37,8 +37,11 @@ func (p DevicePath) String() string {
 	return escapeTo(strings.Join(nodes, "/"), 4*maxText)
 }
 
-// File is the path of the file that a device path ends in, "" if it names none.
-func (p DevicePath) File() string {
+// File is the path of the file that a device path ends in, "" if it names none. It is safe to print.
+func (p DevicePath) File() string { return escape(p.file()) }
+
+// file is the path as the log has it.
+func (p DevicePath) file() string {
 	var file string
 	for len(p) >= 4 && p[0]&0x7f != 0x7f {
 		size := int(binary.LittleEndian.Uint16(p[2:]))
@@ -50,7 +53,7 @@ func (p DevicePath) File() string {
 		}
 		p = p[size:]
 	}
-	return escape(file)
+	return file
 }
 
 // Types of nodes.

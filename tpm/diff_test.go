@@ -58,9 +58,9 @@ func TestDiffNamesTheChange(t *testing.T) {
 	}{
 		{"nothing", func(*Boot) {}, nil},
 		{"UKI", func(b *Boot) { b.UKI.Digests = digest("other") },
-			[]string{`PCR 4: the UKI \EFI\Linux\bootlab_2+2-1.efi is another (Authenticode f95be491ee6ea2eb…, expected d9298a10d1b07358…)`}},
+			[]string{`PCR 4: the UKI \EFI\Linux\bootlab_2+2-1.efi differs (Authenticode f95be491ee6ea2eb…, expected \EFI\Linux\uki-2.efi with d9298a10d1b07358…)`}},
 		{"command line", func(b *Boot) { b.Sections[2].Digests = digest("quiet") },
-			[]string{"PCR 11: UKI section .cmdline is another: be7b713342a0c9aa…, expected 008f0747f4e27c84…"}},
+			[]string{"PCR 11: UKI section .cmdline differs (be7b713342a0c9aa…, expected 008f0747f4e27c84…)"}},
 		{"a section less", func(b *Boot) { b.Sections = append(b.Sections[:4:4], b.Sections[5:]...) },
 			[]string{"PCR 11: not expected: UKI section .uname (name) (da7a6d941caa9d28…)", "PCR 11: not expected: UKI section .uname (4370d3c38f689586…)"}},
 		{"a phase more, of which the firmware's log cannot tell", func(b *Boot) { b.Phases = []string{PhaseEnterInitrd} }, nil},
@@ -69,7 +69,7 @@ func TestDiffNamesTheChange(t *testing.T) {
 		{"KEK", func(b *Boot) { b.Variables.KEK = make([]byte, len(b.Variables.KEK)) }, []string{"PCR 7: KEK has other contents of the same size, 829 bytes"}},
 		{"no loader", func(b *Boot) { b.Chain = nil }, []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI was not expected (5da56c77af91c2fd…)`}},
 		{"Secure Boot off", func(b *Boot) { b.Variables.SecureBoot = []byte{0} },
-			[]string{"PCR 7: SecureBoot is 1, expected 0", "PCR 7: not expected: authority db = 799 bytes (9cdcd80c34fdf599…)"}},
+			[]string{"PCR 7: SecureBoot is 1, expected 0", "PCR 7: a program was let in by certificate 'bootlab db' of db, which was not expected (9cdcd80c34fdf599…)"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := a.boot
@@ -94,15 +94,15 @@ func TestDiffProfile(t *testing.T) {
 	expected, err := ParseLog(bootVectors(t)[0].log)
 	require.NoError(t, err)
 	ds := Diff(expected, actual)
-	assert.Equal(t, "PCR 4: the UKI \\EFI\\Linux\\bootlab_2.efi is another (Authenticode 4d3a783f757f3fae…, expected f95be491ee6ea2eb…)\n"+
-		"PCR 5: loader.conf is another (d2a4761fe6142611…, expected d5806e53425536a7…)\n"+
-		"PCR 12: profile 1 is booted, expected the default (60864aae26451939…)\n", lines(Causes(ds)))
+	assert.Equal(t, "PCR 4: the UKI \\EFI\\Linux\\bootlab_2.efi differs (Authenticode 4d3a783f757f3fae…, expected f95be491ee6ea2eb…)\n"+
+		"PCR 5: loader.conf differs (d2a4761fe6142611…, expected d5806e53425536a7…)\n"+
+		"PCR 12: profile 1 is booted, expected the default one (60864aae26451939…)\n", lines(Causes(ds)))
 	got := lines(ds)
 	assert.Contains(t, got, "PCR 12: command line '@1' was not expected (6fe1a7eea0028054…)\n")
-	assert.Contains(t, got, "PCR 12: profile 1 is booted, expected the default (60864aae26451939…)\n")
+	assert.Contains(t, got, "PCR 12: profile 1 is booted, expected the default one (60864aae26451939…)\n")
 	assert.Contains(t, got, "PCR 11: not expected: UKI section .profile (")
-	assert.Contains(t, got, "PCR 11: UKI section .cmdline is another: ")
-	assert.Contains(t, got, "PCR 5: loader.conf is another (d2a4761fe6142611…, expected d5806e53425536a7…)")
+	assert.Contains(t, got, "PCR 11: UKI section .cmdline differs (")
+	assert.Contains(t, got, "PCR 5: loader.conf differs (d2a4761fe6142611…, expected d5806e53425536a7…)")
 	assert.NotContains(t, got, "PCR 7:")
 }
 
@@ -166,24 +166,24 @@ func TestCausesNameTheInput(t *testing.T) {
 		{"nothing", func(*Boot) {}, nil},
 		{"another build of the UKI", func(b *Boot) {
 			b.UKI.Digests, b.Sections[3].Digests, b.Handover.Initrd = digest("uki"), digest("initrd"), digest("initrds")
-		}, []string{"PCR 11: UKI section .initrd is another: "}},
+		}, []string{`PCR 4: the UKI \EFI\Linux\uki-2.efi differs (Authenticode 80fb8ca44e023de8…, expected f95be491ee6ea2eb…): .initrd differs`}},
 		{"only the stub of the UKI", func(b *Boot) { b.UKI.Digests = digest("uki") },
-			[]string{`PCR 4: the UKI \EFI\Linux\uki-2.efi is another (Authenticode `}},
+			[]string{`PCR 4: the UKI \EFI\Linux\uki-2.efi differs (Authenticode `}},
 		{"command line", func(b *Boot) {
 			b.Handover.LoadOptions = loadOptions("quiet console=tty0 lab.addon=x")
 			b.Sections[2].Digests, b.UKI.Digests = digest("quiet console=tty0"), digest("uki")
-		}, []string{"PCR 11: UKI section .cmdline is another: "}},
+		}, []string{`PCR 4: the UKI \EFI\Linux\uki-2.efi differs (Authenticode 80fb8ca44e023de8…, expected f95be491ee6ea2eb…): .cmdline differs`}},
 		{"no add-on", func(b *Boot) {
 			b.Addons, b.Handover.Events, b.Handover.LoadOptions = nil, b.Handover.Events[1:], loadOptions("quiet")
 		}, []string{`PCR 4: add-on \loader\addons\x.addon.efi is missing`}},
 		{"credentials", func(b *Boot) { b.Handover.Events[1].Digests, b.Handover.Initrd = digest("other"), digest("initrds") },
-			[]string{`PCR 12: EV_IPL "Credentials initrd" is another: `}},
-		{"the machine's secret", func(b *Boot) { b.Handover.Initrd = digest("secret") }, []string{"PCR 9: the initrds that the kernel got are others, or their secret is ("}},
-		{"loader.conf", func(b *Boot) { b.loader().Conf = []byte("timeout 5\n") }, []string{"PCR 5: loader.conf is another ("}},
-		{"loader", func(b *Boot) { b.loader().Digests = digest("loader") }, []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI is another (Authenticode `}},
-		{"dbx", func(b *Boot) { b.Variables.DBX = append(bytes.Clone(b.Variables.DBX), list(3)...) }, []string{"PCR 7: dbx grew by 3 entries to 4, with hash 6e340b9cffb37a98…, with hash 4bf5122f344554c5…, with hash dbc1b4c900ffe48d…"}},
-		{"dbx less", func(b *Boot) { b.Variables.DBX = list(5) }, []string{"PCR 7: dbx has 5 entries that were not expected, and lacks 1"}},
-		{"db", func(b *Boot) { b.Variables.DB = append(bytes.Clone(b.Variables.DB), b.Variables.KEK...) }, []string{"PCR 7: db grew by 1 entry to 2, with certificate 'CN=bootlab KEK'"}},
+			[]string{`PCR 12: companion files 'Credentials initrd' differs (`}},
+		{"the machine's secret", func(b *Boot) { b.Handover.Initrd = digest("secret") }, []string{"PCR 9: the initrds that the kernel got differ, or the secret in them does ("}},
+		{"loader.conf", func(b *Boot) { b.loader().Conf = []byte("timeout 5\n") }, []string{"PCR 5: loader.conf: 'timeout 0' missing, 'timeout 5' not expected"}},
+		{"loader", func(b *Boot) { b.loader().Digests = digest("loader") }, []string{`PCR 4: the boot loader \EFI\BOOT\BOOTX64.EFI differs (Authenticode `}},
+		{"dbx", func(b *Boot) { b.Variables.DBX = append(bytes.Clone(b.Variables.DBX), list(3)...) }, []string{"PCR 7: dbx has 3 hashes 6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d, 4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a, dbc1b4c900ffe48d575b5da5c638040125f65db0fe3e24494b76ea986457d986 that were not expected"}},
+		{"dbx less", func(b *Boot) { b.Variables.DBX = list(5) }, []string{"PCR 7: dbx has 5 hashes 6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d, 4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a, dbc1b4c900ffe48d575b5da5c638040125f65db0fe3e24494b76ea986457d986, 2 more that were not expected, and lacks hash e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}},
+		{"db", func(b *Boot) { b.Variables.DB = append(bytes.Clone(b.Variables.DB), b.Variables.KEK...) }, []string{"PCR 7: db has certificate 'bootlab KEK' that was not expected"}},
 		{"boot order", func(b *Boot) {
 			b.BootVariables = slices.Clone(b.BootVariables)
 			b.BootVariables[0].Data = []byte{0, 0, 2, 0, 1, 0}
@@ -194,21 +194,21 @@ func TestCausesNameTheInput(t *testing.T) {
 		}, []string{"PCR 1: Boot0002 is 'BootManagerMenuApp' Fv("}},
 		{"a boot entry more", func(b *Boot) {
 			b.BootVariables = append(slices.Clone(b.BootVariables), BootVariable{"Boot0007", b.BootVariables[2].Data})
-		}, []string{"PCR 1: not expected: boot variable Boot0007 = 88 bytes ("}},
+		}, []string{"PCR 1: not expected: boot variable Boot0007 = 'BootManagerMenuApp' Fv(7cb8bdc9-f8eb-4f34-aaea-3ee4af6516a1)/FvFile(eec25bdc-67f2-4d95-b1d5-f81b2039d11d) ("}},
 		{"a partition", func(b *Boot) {
 			table := bytes.Clone(b.GPT.Entries)
 			table[128+40]++
 			b.GPT = &PartitionTable{b.GPT.Header, table}
-		}, []string{"PCR 5: the partition table is another: partition 'bootlab_2' 888e819b-71d1-6f93-9d27-c2b116f42a8e has LBAs 247808 to 280320, expected 247808 to 280575"}},
+		}, []string{"PCR 5: the partition table differs: partition 'bootlab_2' 888e819b-71d1-6f93-9d27-c2b116f42a8e has LBAs 247808 to 280320, expected 247808 to 280575"}},
 		{"Secure Boot off", func(b *Boot) { b.Variables.SecureBoot = []byte{0} }, []string{"PCR 7: SecureBoot is 0, expected 1"}},
 		{"SMBIOS string", func(b *Boot) {
 			b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=x")
 			b.handOver(cmdlineEvent(osmith.HandoverSMBIOSCmdline, "x")).LoadOptions = loadOptions("quiet lab.addon=x x")
 		},
-			[]string{`PCR 1: not expected: EV_EVENT_TAG "SMBIOS type 11: smbios:type11" (`}},
+			[]string{`PCR 1: not expected: SMBIOS type 11 (`}},
 		{"passed", func(b *Boot) { b.Handover.Passed = "debug" }, []string{`PCR 12: command line 'debug' was not expected (`}},
-		{"retry", func(b *Boot) { b.ExitBoot = ExitBootOnce }, []string{"PCR 5: missing: EV_EFI_ACTION \"Exit Boot Services", "PCR 5: missing: EV_EFI_ACTION \"Exit Boot Services"}},
-		{"phase", func(b *Boot) { b.Phases = []string{PhaseEnterInitrd} }, []string{`PCR 11: not expected: EV_IPL "enter-initrd" (`}},
+		{"retry", func(b *Boot) { b.ExitBoot = ExitBootOnce }, []string{"PCR 5: missing: EV_EFI_ACTION 'Exit Boot Services", "PCR 5: missing: EV_EFI_ACTION 'Exit Boot Services"}},
+		{"phase", func(b *Boot) { b.Phases = []string{PhaseEnterInitrd} }, []string{`PCR 11: not expected: EV_IPL 'enter-initrd' (`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := base
@@ -269,17 +269,17 @@ func TestDiffTexts(t *testing.T) {
 		want   []string
 	}{
 		{"one add-on less", func(b *Boot) { b.Addons = b.Addons[:1]; handOver(b, "lab.a") }, []string{
-			`PCR 4: add-on \loader\addons\b.addon.efi is missing`, "PCR 9: the kernel's command line is another (", "PCR 12: command line add-on 'lab.b' is missing",
+			`PCR 4: add-on \loader\addons\b.addon.efi is missing`, "PCR 9: the kernel's command line: 'lab.b' is missing", "PCR 12: command line add-on: 'lab.b' is missing",
 		}},
 		{"no add-on", func(b *Boot) { b.Addons = nil; handOver(b, "") }, []string{
 			`PCR 4: add-on \loader\addons\a.addon.efi is missing`, `PCR 4: add-on \loader\addons\b.addon.efi is missing`, "PCR 9: ",
 			"PCR 12: command line add-on 'lab.a lab.b' is missing",
 		}},
 		{"another order", func(b *Boot) { b.Addons = []Application{b.Addons[1], b.Addons[0]}; handOver(b, "lab.b lab.a") }, []string{
-			"PCR 4: ", "PCR 4: ", "PCR 9: ", "PCR 12: command line add-on 'lab.b lab.a' has its words in another order, expected 'lab.a lab.b'",
+			`PCR 4: program \loader\addons\a.addon.efi was measured later than expected: event 6 of PCR 4, expected as event 5`, "PCR 9: ", "PCR 12: command line add-on has its words in another order: 'lab.b lab.a' where 'lab.a lab.b' was expected",
 		}},
 		{"another text", func(b *Boot) { handOver(b, "lab.a lab.c") }, []string{
-			"PCR 9: ", "PCR 12: command line add-on 'lab.b' is missing, 'lab.c' was not expected",
+			"PCR 9: ", "PCR 12: command line add-on: 'lab.b' is missing, 'lab.c' was not expected",
 		}},
 		{"partitions", func(b *Boot) {
 			table := bytes.Clone(b.GPT.Entries)
@@ -287,12 +287,12 @@ func TestDiffTexts(t *testing.T) {
 			table[2*128+16] ^= 1
 			table[48] ^= 4
 			b.GPT = &PartitionTable{append(bytes.Clone(b.GPT.Header[:56]), append(make([]byte, 16), b.GPT.Header[72:]...)...), table}
-		}, []string{"PCR 5: the partition table is another: of disk 00000000-0000-0000-0000-000000000000, expected "}},
+		}, []string{"PCR 5: the partition table differs: of disk 00000000-0000-0000-0000-000000000000, expected "}},
 		{"only the table's header", func(b *Boot) {
 			header := bytes.Clone(b.GPT.Header)
 			header[16] ^= 1
 			b.GPT = &PartitionTable{header, b.GPT.Entries}
-		}, []string{"PCR 5: the partition table is another: its header differs"}},
+		}, []string{"PCR 5: the partition table differs: its header differs"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := base

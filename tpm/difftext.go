@@ -2,28 +2,45 @@ package tpm
 
 import (
 	"bytes"
-	"crypto/x509"
-	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/internal/efi"
 )
 
 // String is a line for people: which PCR, what, and how it differs.
-func (d Difference) String() string { return fmt.Sprintf("PCR %d: %s", d.PCR, d.Text()) }
+func (d Difference) String() string { return d.register() + ": " + d.Text() }
+
+// register is the name of the PCR, or of the register of another kind.
+func (d Difference) register() string {
+	e := d.Got
+	if e == nil {
+		e = d.Want
+	}
+	if e == nil {
+		e = &Event{}
+	}
+	return e.registers().Name(d.PCR)
+}
 
 // Text is the line without the PCR.
 func (d Difference) Text() string {
-	switch {
-	case d.Got == nil:
+	switch d.Kind() {
+	case kindMissing:
 		return d.oneSided(d.Want, "missing: ", " is missing")
-	case d.Want == nil:
+	case kindExtra:
 		return d.oneSided(d.Got, "not expected: ", " was not expected") + " (" + shortDigest(d.Got) + ")"
+	case kindMoved:
+		return d.movedText()
+	case kindRenumbered:
+		w, g := bootOption(d.Want), bootOption(d.Got)
+		return fmt.Sprintf("boot option %s has the number %s, expected %s", loadOptionText(g.Data), escape(g.Name), escape(w.Name))
+	}
+	if d.Subject.Kind == SubjectUKI && d.noUKI {
+		return fmt.Sprintf("%s (%s) was started in place of %s (%s)", d.started(d.Got), shortDigest(d.Got), d.started(d.Want), shortDigest(d.Want))
 	}
 	if d.Want.Type == d.Got.Type {
 		if s, ok := d.change(); ok {
@@ -32,22 +49,60 @@ func (d Difference) Text() string {
 	}
 	want, got := d.what(d.Want), d.what(d.Got)
 	if want == got || d.Want.Type == d.Got.Type && (d.Subject.Kind.isProgram() || d.Subject.Kind == SubjectDriver) {
-		return fmt.Sprintf("%s is another: %s, expected %s", got, shortDigest(d.Got), shortDigest(d.Want))
+		return got + " differs" + d.digests()
 	}
 	return fmt.Sprintf("%s (%s) in place of %s (%s)", got, shortDigest(d.Got), want, shortDigest(d.Want))
+}
+
+// digests are those of a change, in brackets.
+func (d Difference) digests() string {
+	return fmt.Sprintf(" (%s, expected %s)", shortDigest(d.Got), shortDigest(d.Want))
+}
+
+// movedText is about an event that is there, in another place.
+func (d Difference) movedText() string {
+	if w, g := bootOption(d.Want), bootOption(d.Got); w.Name != g.Name {
+		return fmt.Sprintf("boot option %s has the number %s, expected %s", loadOptionText(g.Data), escape(g.Name), escape(w.Name))
+	}
+	when := "later"
+	if d.gotPlace < d.wantPlace {
+		when = "earlier"
+	}
+	return fmt.Sprintf("%s was measured %s than expected: event %d of %s, expected as event %d", d.what(d.Got), when, d.gotPlace, d.register(), d.wantPlace)
+}
+
+// started is a program in one of two boots of which only one started a UKI.
+func (d Difference) started(e *Event) string {
+	if (e == d.Got) == d.ukiIsGot {
+		return d.named(e)
+	}
+	return "program " + pathOr(programPath(e), "without a path")
+}
+
+func pathOr(path, otherwise string) string {
+	if path == "" {
+		return otherwise
+	}
+	return escape(path)
 }
 
 // oneSided is about an event that one log alone has.
 func (d Difference) oneSided(e *Event, before, after string) string {
 	switch k := d.Subject.Kind; {
 	case k.isCommandLine():
-		return fmt.Sprintf("%s '%s'%s", d.lineName(), e.Describe(), after)
+		return d.lineName() + " " + quote(lineText(e)) + after
 	case k.isProgram() && k != SubjectProgram:
 		return d.named(e) + after
 	case k == SubjectProfile && d.Got == nil:
-		return fmt.Sprintf("the default profile is booted, expected %s", escape(d.Subject.Name))
+		return fmt.Sprintf("the default profile is booted, expected profile %s", escape(d.Subject.Name))
 	case k == SubjectProfile:
-		return fmt.Sprintf("profile %s is booted, expected the default", escape(d.Subject.Name))
+		return fmt.Sprintf("profile %s is booted, expected the default one", escape(d.Subject.Name))
+	case k == SubjectAuthority:
+		if v, err := readVariable(e.Data); err == nil && v.isAuthority() && d.Got == nil {
+			return fmt.Sprintf("no program was let in by %s, which was expected", v.authority())
+		} else if err == nil && v.isAuthority() {
+			return fmt.Sprintf("a program was let in by %s, which was not expected", v.authority())
+		}
 	}
 	return before + d.what(e)
 }
@@ -62,7 +117,7 @@ func (d Difference) named(e *Event) string {
 		name = "the kernel in the UKI, or an add-on:"
 	}
 	if path := programPath(e); strings.HasSuffix(strings.ToLower(path), ".efi") {
-		return name + " " + path
+		return name + " " + escape(path)
 	}
 	return name
 }
@@ -71,19 +126,82 @@ func (d Difference) named(e *Event) string {
 func (d Difference) change() (string, bool) {
 	switch k := d.Subject.Kind; {
 	case k.isProgram() && k != SubjectProgram:
-		return fmt.Sprintf("%s is another (Authenticode %s, expected %s)", d.named(d.Got), shortDigest(d.Got), shortDigest(d.Want)), true
-	case k == SubjectVariable || k == SubjectAuthority || k == SubjectBootVariable:
+		return d.programChange(), true
+	case k == SubjectVariable || k == SubjectSetting || k == SubjectAuthority || k == SubjectBootVariable:
 		return describeVariableChange(d.Want, d.Got)
 	case k == SubjectGPT:
 		return describeGPTChange(d.Want, d.Got)
 	case k.isCommandLine():
-		want, _ := textOf(d.Want.Data)
-		got, _ := textOf(d.Got.Data)
-		return describeWords(d.lineName(), want, got), true
+		return describeWords(d.lineName(), lineText(d.Want), lineText(d.Got)), true
+	case k == SubjectShimVariable:
+		return d.shimChange(), true
+	case k == SubjectSection:
+		return d.contentsChange("UKI section " + escape(d.Subject.Name)), true
 	case d.Want.Type == EventTag:
 		return d.taggedChange()
 	}
 	return "", false
+}
+
+// shimChange is about a list of shim's, of which the log has the name alone.
+func (d Difference) shimChange() string {
+	name := d.what(d.Got)
+	if d.Want.contents != nil && d.Got.contents != nil {
+		if s, ok := describeEntries(name, d.Want.contents, d.Got.contents); ok {
+			return s
+		}
+	}
+	return name + " differs" + d.digests()
+}
+
+func lineText(e *Event) string {
+	text, _ := textOf(e.Data)
+	return text
+}
+
+// programChange is about a program in the place of another one of the same part in the boot.
+func (d Difference) programChange() string {
+	name := d.named(d.Got)
+	expected := "expected "
+	if w, g := programPath(d.Want), programPath(d.Got); !strings.EqualFold(withoutCounter(w), withoutCounter(g)) {
+		expected += pathOr(w, "a program without a path") + " with "
+	}
+	text := fmt.Sprintf("%s differs (Authenticode %s, %s%s)", name, shortDigest(d.Got), expected, shortDigest(d.Want))
+	if parts := d.partNames(); parts != "" {
+		text += ": " + parts
+	}
+	return text
+}
+
+// withoutCounter is the path of a boot entry without the tries in its name (Automatic Boot Assessment), which change with every boot.
+func withoutCounter(path string) string { return bootCounter.ReplaceAllString(path, "$2") }
+
+var bootCounter = regexp.MustCompile(`(?i)(\+[0-9]+(?:-[0-9]+)?)(\.efi)$`)
+
+// partNames says which sections of a UKI differ.
+func (d Difference) partNames() string {
+	var parts []string
+	for _, p := range d.Parts { // those of which it is known how they differ
+		if p.tellsContents() {
+			parts = append(parts, p.contentsChange(escape(p.Subject.Name)))
+		}
+	}
+	for _, kind := range []struct{ kind, text string }{{kindChanged, "%s differ"}, {kindExtra, "%s not expected"}, {kindMissing, "%s missing"}} {
+		var names []string
+		for _, p := range d.Parts {
+			if name := escape(p.Subject.Name); p.Kind() == kind.kind && !p.tellsContents() && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+		if len(names) > 0 {
+			text := fmt.Sprintf(kind.text, strings.Join(names, ", "))
+			if len(names) == 1 && kind.kind == kindChanged {
+				text += "s"
+			}
+			parts = append(parts, text)
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 func (d Difference) taggedChange() (string, bool) {
@@ -92,19 +210,55 @@ func (d Difference) taggedChange() (string, bool) {
 	if err1 != nil || err2 != nil || want.Tag != got.Tag {
 		return "", false
 	}
-	name := want.Tag.String()
-	switch want.Tag {
+	switch name := want.Tag.String(); want.Tag {
 	case TagLoadOptions:
-		name = "the kernel's command line"
+		return d.contentsChange("the kernel's command line"), true
 	case TagInitrd:
-		name = "the initrds that the kernel got are others, or their secret is"
-		return fmt.Sprintf("%s (%s, expected %s)", name, shortDigest(d.Got), shortDigest(d.Want)), true
+		return "the initrds that the kernel got differ, or the secret in them does" + d.digests(), true
 	case TagProfile:
-		return fmt.Sprintf("profile %s is booted, expected %s", describeText(got.Data), describeText(want.Data)), true
-	case TagLoaderConf:
-		name = "loader.conf"
+		return fmt.Sprintf("profile %s is booted, expected profile %s", describeText(got.Data), describeText(want.Data)), true
+	case TagDeviceTree, TagMicrocode, TagInitrdAddon:
+		if w, g := describeText(want.Data), describeText(got.Data); w != g {
+			return fmt.Sprintf("%s: of %s%s, expected that of %s", name, g, d.digests(), w), true
+		}
+		return fmt.Sprintf("%s of %s differs%s", name, describeText(got.Data), d.digests()), true
+	default:
+		return d.contentsChange(name), true
 	}
-	return fmt.Sprintf("%s is another (%s, expected %s)", name, shortDigest(d.Got), shortDigest(d.Want)), true
+}
+
+// contentsChange is about something that was measured beside its name: how its text differs, if both are known.
+func (d Difference) contentsChange(name string) string {
+	want, _ := contentsText(d.Want.contents)
+	got, _ := contentsText(d.Got.contents)
+	switch {
+	case !d.tellsContents():
+		return name + " differs" + d.digests()
+	case d.Subject.Kind == SubjectLoadOptions || d.Subject.Name == ".cmdline":
+		return describeWords(name, want, got)
+	}
+	return describeLines(name, want, got)
+}
+
+// tellsContents reports whether it is known how the two texts differ that were measured.
+func (d Difference) tellsContents() bool {
+	if d.Want == nil || d.Got == nil {
+		return false
+	}
+	_, ok1 := contentsText(d.Want.contents)
+	_, ok2 := contentsText(d.Got.contents)
+	return ok1 && ok2
+}
+
+// contentsText is what was measured as text, if it is known and is text.
+func contentsText(contents []byte) (string, bool) {
+	if contents == nil {
+		return "", false
+	}
+	if len(contents) == 0 {
+		return "", true
+	}
+	return textOf(contents)
 }
 
 // lineName is what a command line in PCR 12 is.
@@ -120,30 +274,71 @@ func describeWords(name, want, got string) string {
 	missing, extra := minusWords(want, got), minusWords(got, want)
 	var parts []string
 	if missing != "" {
-		parts = append(parts, fmt.Sprintf("'%s' is missing", escape(missing)))
+		parts = append(parts, quote(missing)+" is missing")
 	}
 	if extra != "" {
-		parts = append(parts, fmt.Sprintf("'%s' was not expected", escape(extra)))
+		parts = append(parts, quote(extra)+" was not expected")
+	}
+	if parts != nil {
+		return name + ": " + strings.Join(parts, ", ")
+	}
+	w, g := firstDifference(strings.Fields(want), strings.Fields(got))
+	if w == "" && g == "" { // in white space
+		return fmt.Sprintf("%s has the same words, with other white space between them: %s, expected %s", name, quote(got), quote(want))
+	}
+	return fmt.Sprintf("%s has its words in another order: %s where %s was expected", name, quote(g), quote(w))
+}
+
+// firstDifference are the texts from the first on that differs.
+func firstDifference(want, got []string) (string, string) {
+	for len(want) > 0 && len(got) > 0 && want[0] == got[0] {
+		want, got = want[1:], got[1:]
+	}
+	return strings.Join(want, " "), strings.Join(got, " ")
+}
+
+// describeLines compares two texts line by line.
+func describeLines(name, want, got string) string {
+	missing, extra := minusTexts(strings.Split(want, "\n"), strings.Split(got, "\n")), minusTexts(strings.Split(got, "\n"), strings.Split(want, "\n"))
+	quoted := func(lines []string) string {
+		out := make([]string, 0, len(lines))
+		for _, l := range lines {
+			out = append(out, quote(strings.TrimSpace(l)))
+		}
+		return strings.Join(atMost(out, 2*maxNamed), ", ")
+	}
+	var parts []string
+	if len(missing) > 0 {
+		parts = append(parts, quoted(missing)+" missing")
+	}
+	if len(extra) > 0 {
+		parts = append(parts, quoted(extra)+" not expected")
 	}
 	if parts == nil {
-		return fmt.Sprintf("%s '%s' has its words in another order, expected '%s'", name, escape(got), escape(want))
+		w, g := firstDifference(strings.Split(want, "\n"), strings.Split(got, "\n"))
+		parts = append(parts, fmt.Sprintf("its lines are in another order: %s where %s was expected", quote(g), quote(w)))
 	}
-	return name + " " + strings.Join(parts, ", ")
+	return name + ": " + strings.Join(parts, ", ")
 }
 
 // minusWords are the words of a that b does not have, in order.
 func minusWords(a, b string) string {
+	return strings.Join(minusTexts(strings.Fields(a), strings.Fields(b)), " ")
+}
+
+// minusTexts are those of a that b does not have, in order.
+func minusTexts(a, b []string) []string {
 	have := make(map[string]int)
-	for _, w := range strings.Fields(b) {
+	for _, w := range b {
 		have[w]++
 	}
 	var out []string
-	for _, w := range strings.Fields(a) {
+	for _, w := range a {
 		if have[w]--; have[w] < 0 {
 			out = append(out, w)
 		}
 	}
-	return strings.Join(out, " ")
+	return out
 }
 
 // what names an event in a sentence.
@@ -152,14 +347,20 @@ func (d Difference) what(e *Event) string {
 	switch k := d.Subject.Kind; {
 	case k.isProgram() || k == SubjectDriver:
 		return "program " + text
-	case k == SubjectVariable || k == SubjectBootVariable || k == SubjectAuthority:
+	case k == SubjectVariable || k == SubjectSetting || k == SubjectBootVariable || k == SubjectAuthority:
 		return k.String() + " " + text
 	case k == SubjectSeparator && e.Type == EventSeparator || k == SubjectGPT:
 		return text
 	case k.isSection():
 		return "UKI section " + text
+	case k == SubjectShimVariable:
+		return fmt.Sprintf("%s (%s)", text, shimPurposes[d.Subject.Name])
+	case k == SubjectCompanion:
+		return "companion files " + quoteEscaped(text)
+	case e.Type == EventTag && k != SubjectUnknown:
+		return text
 	}
-	return fmt.Sprintf("%v %q", e.Type, text)
+	return fmt.Sprintf("%v %s", e.Type, quoteEscaped(text))
 }
 
 // diffEvent is one side of a difference in JSON.
@@ -181,146 +382,25 @@ func newDiffEvent(e *Event) *diffEvent {
 }
 
 // MarshalJSON is an object with pcr, kind, text and the two events as far as there are: expected and actual, each with
-// type, digests by bank, and description.
+// type, digests by bank, and description; register is the name of a register that is no PCR, and parts are differences as well.
 func (d Difference) MarshalJSON() ([]byte, error) {
+	register := ""
+	if r := d.register(); r != RegistersPCR.Name(d.PCR) {
+		register = r
+	}
 	return json.Marshal(struct {
-		PCR      int        `json:"pcr"`
-		Kind     string     `json:"kind"`
-		Text     string     `json:"text"`
-		Expected *diffEvent `json:"expected,omitempty"`
-		Actual   *diffEvent `json:"actual,omitempty"`
-	}{d.PCR, d.Kind(), d.Text(), newDiffEvent(d.Want), newDiffEvent(d.Got)})
+		PCR      int          `json:"pcr"`
+		Register string       `json:"register,omitempty"`
+		Kind     string       `json:"kind"`
+		Text     string       `json:"text"`
+		Expected *diffEvent   `json:"expected,omitempty"`
+		Actual   *diffEvent   `json:"actual,omitempty"`
+		Parts    []Difference `json:"parts,omitempty"`
+	}{d.PCR, register, d.Kind(), d.Text(), newDiffEvent(d.Want), newDiffEvent(d.Got), d.Parts})
 }
 
-// describeVariableChange says how a variable differs when both events are of the same one.
-func describeVariableChange(want, got *Event) (string, bool) {
-	w, err1 := readVariable(want.Data)
-	g, err2 := readVariable(got.Data)
-	if err1 != nil || err2 != nil || w.Vendor != g.Vendor || w.Name != g.Name {
-		return "", false
-	}
-	name := escape(g.Name)
-	switch {
-	case want.Type == EventEFIVariableAuthority:
-		return fmt.Sprintf("a program was let in by another entry of %s", name), true
-	case name == "SecureBoot" && len(w.Data) <= 1 && len(g.Data) <= 1:
-		return fmt.Sprintf("SecureBoot is %s, expected %s", secureBootText(g.Data), secureBootText(w.Data)), true
-	case name == "BootOrder":
-		return fmt.Sprintf("BootOrder is %s, expected %s", bootOrderText(g.Data), bootOrderText(w.Data)), true
-	}
-	if s, ok := describeEntries(name, w.Data, g.Data); ok {
-		return s, true
-	}
-	if want.Type == EventEFIVariableBoot || want.Type == EventEFIVariableBoot2 {
-		return fmt.Sprintf("%s is %s, expected %s", name, loadOptionText(g.Data), loadOptionText(w.Data)), true
-	}
-	switch {
-	case len(g.Data) > len(w.Data):
-		return fmt.Sprintf("%s grew by %d bytes to %d", name, len(g.Data)-len(w.Data), len(g.Data)), true
-	case len(g.Data) < len(w.Data):
-		return fmt.Sprintf("%s shrank by %d bytes to %d", name, len(w.Data)-len(g.Data), len(g.Data)), true
-	}
-	return fmt.Sprintf("%s has other contents of the same size, %d bytes", name, len(g.Data)), true
-}
-
-// secureBootText is the value of SecureBoot. Firmware measures a variable that does not exist as an empty one.
-func secureBootText(data []byte) string {
-	if len(data) == 0 {
-		return "absent"
-	}
-	return fmt.Sprint(data[0])
-}
-
-// maxNamed bounds the entries that a line names.
+// maxNamed bounds the partitions that a line names.
 const maxNamed = 3
-
-// describeEntries compares two lists of signatures entry by entry.
-func describeEntries(name string, want, got []byte) (string, bool) {
-	w, ok1 := signatureEntries(want)
-	g, ok2 := signatureEntries(got)
-	if !ok1 || !ok2 {
-		return "", false
-	}
-	added, removed := minusEntries(g, w), minusEntries(w, g)
-	var parts []string
-	switch {
-	case len(added) == 0 && len(removed) == 0:
-		return fmt.Sprintf("%s has the same %d entries in another order", name, len(g)), true
-	case len(removed) == 0:
-		parts = append(parts, fmt.Sprintf("%s grew by %s to %d", name, entries(len(added)), len(g)))
-	case len(added) == 0:
-		parts = append(parts, fmt.Sprintf("%s shrank by %s to %d", name, entries(len(removed)), len(g)))
-	default:
-		parts = append(parts, fmt.Sprintf("%s has %s that were not expected, and lacks %d", name, entries(len(added)), len(removed)))
-	}
-	if len(added)+len(removed) <= maxNamed {
-		for _, e := range added {
-			parts = append(parts, "with "+e.text())
-		}
-		for _, e := range removed {
-			parts = append(parts, "without "+e.text())
-		}
-	}
-	return strings.Join(parts, ", "), true
-}
-
-func entries(n int) string {
-	if n == 1 {
-		return "1 entry"
-	}
-	return fmt.Sprintf("%d entries", n)
-}
-
-// minusEntries are the entries of a that b does not have.
-func minusEntries(a, b []signatureEntry) []signatureEntry {
-	have := make(map[signatureEntry]int, len(b))
-	for _, e := range b {
-		have[e]++
-	}
-	var out []signatureEntry
-	for _, e := range a {
-		if have[e]--; have[e] < 0 {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// text names an entry: a certificate by its subject, a hash by its start.
-func (e signatureEntry) text() string {
-	data := []byte(e.data[16:]) // behind the owner
-	if cert, err := x509.ParseCertificate(data); err == nil {
-		return fmt.Sprintf("certificate '%s'", escape(cert.Subject.String()))
-	}
-	return "hash " + hex.EncodeToString(data[:min(len(data), 8)]) + "…"
-}
-
-func bootOrderText(b []byte) string {
-	var out []string
-	for ; len(b) >= 2 && len(out) < 32; b = b[2:] {
-		out = append(out, fmt.Sprintf("%04X", binary.LittleEndian.Uint16(b)))
-	}
-	if out == nil {
-		return "empty"
-	}
-	return strings.Join(out, ",")
-}
-
-// loadOptionText is the description and the path of an EFI_LOAD_OPTION (UEFI 2.10, section 3.1.3).
-func loadOptionText(b []byte) string {
-	if len(b) < 8 {
-		return describeBytes(b)
-	}
-	size := int(binary.LittleEndian.Uint16(b[4:]))
-	text := b[6:]
-	for i := 0; i+1 < len(text); i += 2 {
-		if text[i] == 0 && text[i+1] == 0 {
-			path := text[i+2:]
-			return fmt.Sprintf("'%s' %s", escape(efi.DecodeUTF16(text[:i])), DevicePath(path[:min(size, len(path))]))
-		}
-	}
-	return describeBytes(b)
-}
 
 // describeGPTChange compares two partition tables by the partitions' IDs.
 func describeGPTChange(want, got *Event) (string, bool) {
@@ -348,7 +428,7 @@ func describeGPTChange(want, got *Event) (string, bool) {
 		case old.FirstLBA != p.FirstLBA || old.LastLBA != p.LastLBA:
 			parts = append(parts, fmt.Sprintf("%s has LBAs %d to %d, expected %d to %d", p.text(), p.FirstLBA, p.LastLBA, old.FirstLBA, old.LastLBA))
 		case old != p:
-			parts = append(parts, fmt.Sprintf("%s has another type, name or flags", p.text()))
+			parts = append(parts, fmt.Sprintf("%s differs in type, name or flags", p.text()))
 		}
 	}
 	for _, p := range w.Partitions {
@@ -362,12 +442,12 @@ func describeGPTChange(want, got *Event) (string, bool) {
 	if len(parts) > 2*maxNamed {
 		parts = append(parts[:2*maxNamed], "…")
 	}
-	return "the partition table is another: " + strings.Join(parts, ", "), len(parts) > 0
+	return "the partition table differs: " + strings.Join(parts, ", "), len(parts) > 0
 }
 
 func (p GPTPartition) text() string {
 	if p.Name == "" {
 		return fmt.Sprintf("partition %s", p.ID)
 	}
-	return fmt.Sprintf("partition '%s' %s", escape(p.Name), p.ID)
+	return fmt.Sprintf("partition %s %s", quote(p.Name), p.ID)
 }

@@ -16,7 +16,8 @@
 //
 // [ParseLog] reads crypto-agile and SHA-1 logs, with findings about what firmware did wrong; [Event.Payload] reads what an
 // event says, [Event.Attested] whether its digest covers that, and its [Subject] is what was measured. [ParseFinalEvents] and [ParseUserspaceLog] read what was
-// measured after the log was fetched and by systemd. [VerifyQuote], [Quote.Check] and [Log.VerifyQuote] tie a log to what a
+// measured after the log was fetched and by systemd. A log that is cut is no [Log]: a [PartialError] has what could be read of it. Logs of RTMRs, of confidential virtual
+// machines, have other [Registers]. [VerifyQuote], [Quote.Check] and [Log.VerifyQuote] tie a log to what a
 // TPM signed, offline. [Log.MarshalBinary] and [Log.CEL] write logs.
 //
 // # Predictions
@@ -24,7 +25,7 @@
 // [Boot] describes a boot by values. Everything that it does not know is a PCR that the prediction's [Coverage] does not
 // claim, never a guess. With the log of an earlier boot as Boot.Firmware, PCRs 0 to 9 and 11 to 15 are known before the
 // boot; without one, those that the OS controls, for firmware that measures as edk2 does. Boot.Chain are the programs in front of the UKI: [Shim], [SystemdBoot], [GRUB]. [Log.MarshalPrediction] writes a prediction with its coverage. Foreign behaviour that depends on a version is a row of [StubVersions]
-// (252 to 262), with the evidence for it. [Diff] says how a boot differs, [Compare] also what was not compared, [Causes] why. [PredictAll] is about boots any of
+// (252 to 262), with the evidence for it. [Diff] says how a boot differs, [Compare] also what was not compared, [Causes] why, and [Log.WithContents] lets it say so in words. [PredictAll] is about boots any of
 // which may happen: their states for a policy ([Alternatives.States]), and the .pcrlock files of systemd-pcrlock. [PCR11] and
 // [PCR11States] compute PCR 11 alone, from the measurements of a UKI's sections. Package policy computes, signs and reads
 // policies over PCR values; package sealing satisfies them with a TPM.

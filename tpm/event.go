@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"fmt"
 	"slices"
+
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // EventType says what an event measured (TCG PC Client Platform Firmware Profile 1.06, section 10.4.1).
@@ -107,7 +109,7 @@ func (t EventType) String() string {
 // Event is one entry of a log: a PCR was extended with these digests, and Data says why. Data is what the firmware
 // wrote beside the digest; for some types the digest is of Data, for others of something else, such as a program.
 type Event struct {
-	PCR     int // 0 to 23; a log may hold other numbers, which no TPM has (0xffffffff reads as -1)
+	PCR     int // 0 to 23, or a number of Log.Registers; a log may hold other numbers, which no TPM has (0xffffffff reads as -1)
 	Type    EventType
 	Digests map[crypto.Hash][]byte
 	Data    []byte
@@ -115,10 +117,13 @@ type Event struct {
 	// Subject is what the event measured. An event made by hand needs none: it is found when logs are compared.
 	Subject Subject
 
-	// order are the algorithms as the log has them, nil for those of the header; foreign are the digests of algorithms
-	// that are no bank here. Both only serve to write a log back as it was.
+	// order are the algorithms as the log has them, nil for those of the header, to write a log back as it was; foreign are the
+	// digests of algorithms that are no bank here.
 	order   []uint16
 	foreign map[uint16][]byte
+
+	cc       bool   // PCR is the number of a register of RegistersCC
+	contents []byte // what was measured, if it is known and the data do not say it
 }
 
 // hashesData reports whether the digest of an event of this type is the hash of its data (Firmware Profile 1.06,
@@ -147,8 +152,12 @@ func (e *Event) locality() (byte, bool) {
 	return e.Data[n], true
 }
 
-// sameDigests compares the digests of the banks that both events have. Without a common bank they differ.
+// sameDigests compares the digests of the algorithms that both events have. Without a common one they differ, and so do events for
+// different kinds of registers.
 func (e *Event) sameDigests(o *Event) bool {
+	if e.cc != o.cc {
+		return false
+	}
 	common := false
 	for h, d := range e.Digests {
 		if od, ok := o.Digests[h]; ok {
@@ -158,5 +167,33 @@ func (e *Event) sameDigests(o *Event) bool {
 			common = true
 		}
 	}
+	for id, d := range e.foreign {
+		if od, ok := o.foreign[id]; ok {
+			if !slices.Equal(d, od) {
+				return false
+			}
+			common = true
+		}
+	}
 	return common || e.Type == EventNoAction && o.Type == EventNoAction
+}
+
+// AlgorithmSM3 is TPM_ALG_SM3_256 (TCG Algorithm Registry 01.34). No crypto.Hash stands for it, so that its digests are in no Digests: see
+// [Event.Digest] and [Log.ReplaySM3].
+const AlgorithmSM3 = 0x0012
+
+// Digest is the event's digest of an algorithm of the TCG Algorithm Registry, also of one that is no bank of this package; nil if it has
+// none.
+func (e *Event) Digest(algorithm uint16) []byte {
+	d, _ := e.digest(algorithm)
+	return bytes.Clone(d)
+}
+
+func (e *Event) digest(algorithm uint16) ([]byte, bool) {
+	if a, ok := pcrbank.ByID(algorithm); ok {
+		d, ok := e.Digests[a.Hash]
+		return d, ok
+	}
+	d, ok := e.foreign[algorithm]
+	return d, ok
 }

@@ -74,6 +74,20 @@ func ExampleBoot() {
 }
 
 // A UKI was built with another command line: what differs, and which of it is the reason.
+// What was measured is not in a log; where it is known, a difference says which words differ.
+func ExampleLog_WithContents() {
+	expected := must(tpm.Predict(plannedBoot()))
+	b := plannedBoot()
+	b.Sections[2] = section(".cmdline", "quiet ro debug")
+	b.UKI.Digests = digest("another uki")
+	actual := must(tpm.Predict(b)) // stands for the log of a machine
+	known := [][]byte{[]byte("quiet ro"), []byte("quiet ro debug"), []byte("something else")}
+	for _, d := range tpm.Causes(tpm.Diff(expected.WithContents(known...), actual.WithContents(known...))) {
+		fmt.Println(d)
+	}
+	// Output: PCR 4: the UKI \EFI\Linux\os_2.efi differs (Authenticode b03fc7d99a1c7b3d…, expected 80fb8ca44e023de8…): .cmdline: 'debug' was not expected
+}
+
 func ExampleCauses() {
 	expected := must(tpm.Predict(plannedBoot()))
 	b := plannedBoot()
@@ -89,11 +103,11 @@ func ExampleCauses() {
 		fmt.Println(d)
 	}
 	// Output:
-	// PCR 4: the UKI \EFI\Linux\os_2.efi is another (Authenticode b03fc7d99a1c7b3d…, expected 80fb8ca44e023de8…)
-	// PCR 9: the kernel's command line is another (225ec50c1da4e4a3…, expected 02b5e08b114329f4…)
-	// PCR 11: UKI section .cmdline is another: e47fb600fbab67cf…, expected 5a022afe48ef3f38…
+	// PCR 4: the UKI \EFI\Linux\os_2.efi differs (Authenticode b03fc7d99a1c7b3d…, expected 80fb8ca44e023de8…)
+	// PCR 9: the kernel's command line: 'debug' was not expected
+	// PCR 11: UKI section .cmdline differs (e47fb600fbab67cf…, expected 5a022afe48ef3f38…)
 	// because of
-	// PCR 11: UKI section .cmdline is another: e47fb600fbab67cf…, expected 5a022afe48ef3f38…
+	// PCR 4: the UKI \EFI\Linux\os_2.efi differs (Authenticode b03fc7d99a1c7b3d…, expected 80fb8ca44e023de8…): .cmdline differs
 }
 
 // Two UKIs are installed, and either may boot.

@@ -76,10 +76,10 @@ func ExamplePredict() {
 	// Output:
 	//   0  EV_NO_ACTION                      -                  TCG event log with sha256
 	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     115aa827dbccfb44…  SecureBoot = 0
-	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     dea7b80ab53a3daa…  PK = empty
-	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     e670e121fcebd473…  KEK = empty
-	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     baf89a3ccace5275…  db = empty
-	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     9f75b6823bff6af1…  dbx = empty
+	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     dea7b80ab53a3daa…  PK is absent
+	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     e670e121fcebd473…  KEK is absent
+	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     baf89a3ccace5275…  db is absent
+	//   7  EV_EFI_VARIABLE_DRIVER_CONFIG     9f75b6823bff6af1…  dbx is absent
 	//   7  EV_SEPARATOR                      df3f619804a92fdb…  separator
 	//   4  EV_EFI_ACTION                     3d6772b4f84ed475…  Calling EFI Application from Boot Option
 	//   4  EV_SEPARATOR                      df3f619804a92fdb…  separator
@@ -117,7 +117,7 @@ func ExampleDiff() {
 	for _, d := range tpm.Diff(expected, actual) {
 		fmt.Println(d)
 	}
-	// Output: PCR 11: UKI section .cmdline is another: b67cc0bce44e5d0e…, expected 5a022afe48ef3f38…
+	// Output: PCR 11: UKI section .cmdline differs (b67cc0bce44e5d0e…, expected 5a022afe48ef3f38…)
 }
 
 func ExampleParseLog() {

@@ -44,6 +44,10 @@ func ParseFinalEvents(table []byte, main *Log) (_ []Event, _ []Finding, err erro
 	if r.pos < len(r.data) && !allByte(r.data[r.pos:], 0) && !allByte(r.data[r.pos:], 0xff) {
 		r.log.Findings = append(r.log.Findings, Finding{-1, int64(r.pos), fmt.Sprintf("%d bytes behind the last of %d final events", len(r.data)-r.pos, count)})
 	}
+	r.settle()
+	for i := range r.log.Events {
+		r.log.Events[i].cc = main.Registers == RegistersCC
+	}
 	return r.log.Events, r.log.Findings, nil
 }
 

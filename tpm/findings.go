@@ -5,8 +5,11 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/sm3"
 )
 
 // check notes what is wrong with an event that could be read. A log whose events were changed and whose digests were
@@ -16,7 +19,7 @@ func (r *logReader) check(offset int, e *Event) {
 		r.log.Findings = append(r.log.Findings, Finding{len(r.log.Events) - 1, int64(offset), fmt.Sprintf(format, args...)})
 	}
 	if e.order != nil {
-		note("its digests are not those that the header lists, in that order")
+		r.noteOrder(offset, e.order)
 	}
 	if !e.extends() {
 		for _, a := range pcrbank.All {
@@ -36,13 +39,19 @@ func (r *logReader) check(offset int, e *Event) {
 		note("unknown event type %v", e.Type)
 	}
 	if _, err := e.payload(); err != nil {
-		note("%v whose data cannot be read: %v", e.Type, errors.Unwrap(err))
+		if text, ok := textOf(e.Data); ok && e.Type == EventTag {
+			note("%v without a tag, whose data are the text %s", e.Type, quote(text))
+		} else {
+			note("%v whose data cannot be read: %v", e.Type, errors.Unwrap(err))
+		}
 	}
-	if len(e.Digests) == 0 {
+	if len(e.Digests) == 0 && e.foreign[AlgorithmSM3] == nil {
 		return // said above, and nothing to compare
 	}
 	switch {
 	case !e.Type.hashesData() || hashedAs(e, e.Data) || e.Type == EventSeparator && isErrorSeparator(e):
+	case e.Type == EventEFIVariableDriverConfig && hashesContents(e):
+		note("%v whose digest is of the contents of %s alone, without its name", e.Type, variableSubject(SubjectVariable, e))
 	case byteTooMany(e):
 		note("%v whose data have a byte more than was hashed, as shim writes them", e.Type)
 	default:
@@ -56,6 +65,61 @@ func (r *logReader) check(offset int, e *Event) {
 	}
 }
 
+// orderFinding is about the events whose digests are of certain algorithms, other than those of the header.
+type orderFinding struct {
+	finding    int // index into the log's findings, about the first of them
+	more, last int // how many come after that, and the last one
+}
+
+// settle ends the reading of a log, or of what there is of it.
+func (r *logReader) settle() {
+	for _, o := range r.orders {
+		if o.more > 0 {
+			r.log.Findings[o.finding].Text += fmt.Sprintf("; likewise %d more, up to event %d", o.more, o.last)
+		}
+	}
+	r.log.setRegisters()
+	r.log.setSubjects()
+}
+
+// noteOrder notes which digests an event lacks or has besides those that the header lists: once for all events that have the same, as
+// Windows' have on firmware with one more bank.
+func (r *logReader) noteOrder(offset int, order []uint16) {
+	event, key := len(r.log.Events)-1, fmt.Sprint(order)
+	if o, ok := r.orders[key]; ok {
+		o.more, o.last = o.more+1, event
+		return
+	}
+	names := func(has func(id uint16) bool, ids []uint16) string {
+		var out []string
+		for _, id := range ids {
+			if !has(id) {
+				out = append(out, Algorithm{ID: id}.String())
+			}
+		}
+		return strings.Join(out, ", ")
+	}
+	listed := make([]uint16, 0, len(r.banks))
+	for _, a := range r.banks {
+		listed = append(listed, a.ID)
+	}
+	var parts []string
+	if missing := names(func(id uint16) bool { return slices.Contains(order, id) }, listed); missing != "" {
+		parts = append(parts, "it has no digest of "+missing+", which the header lists")
+	}
+	if extra := names(func(id uint16) bool { return slices.Contains(listed, id) }, order); extra != "" {
+		parts = append(parts, "it has a digest of "+extra+", which the header does not list")
+	}
+	if parts == nil {
+		parts = append(parts, "its digests are in another order than the header lists them")
+	}
+	if r.orders == nil {
+		r.orders = make(map[string]*orderFinding)
+	}
+	r.orders[key] = &orderFinding{finding: len(r.log.Findings)}
+	r.log.Findings = append(r.log.Findings, Finding{event, int64(offset), strings.Join(parts, ", and ")})
+}
+
 // checkHeader notes what is wrong with the first event of a crypto-agile log.
 func (r *logReader) checkHeader(e *Event, id SpecID) {
 	note := func(offset int, format string, args ...any) {
@@ -65,7 +129,7 @@ func (r *logReader) checkHeader(e *Event, id SpecID) {
 		r.log.headerDigest = digest
 		note(8, "the header has a digest; it extends nothing")
 	}
-	if e.PCR != 0 {
+	if e.PCR != 0 && e.PCR != 1 { // see setRegisters
 		note(0, "the header is for PCR %d", e.PCR)
 	}
 	if id.Major != 2 || id.PlatformClass > 1 || id.UintnSize != 1 && id.UintnSize != 2 {
@@ -80,14 +144,26 @@ func (r *logReader) checkHeader(e *Event, id SpecID) {
 	}
 }
 
+// hashesContents reports whether the digest of a variable's event is of its contents and not of its name, as on firmware for TPM 1.2.
+func hashesContents(e *Event) bool {
+	v, err := readVariable(e.Data)
+	return err == nil && hashedAs(e, v.Data)
+}
+
 // byteTooMany reports whether the event is shim's of an authority, whose size it counts one byte too large.
 func byteTooMany(e *Event) bool {
 	return e.Type == EventEFIVariableAuthority && len(e.Data) > 0 && hashedAs(e, e.Data[:len(e.Data)-1])
 }
 
-// hashedAs reports whether the event has digests and every one is that of data.
+// hashedAs reports whether the event has digests and every one is that of data, as far as they are of algorithms that this package
+// computes.
 func hashedAs(e *Event, data []byte) bool {
-	if len(e.Digests) == 0 {
+	foreign, ok := e.foreign[AlgorithmSM3]
+	if ok {
+		if want := sm3.Sum(data); !bytes.Equal(foreign, want[:]) {
+			return false
+		}
+	} else if len(e.Digests) == 0 {
 		return false
 	}
 	for h, d := range e.Digests {

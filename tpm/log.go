@@ -14,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sm3"
 )
 
 // pkg is what errors of this package begin with.
@@ -23,6 +24,9 @@ const pkg = "tpm"
 // yet, made by [Predict]. Both replay and compare in the same way.
 type Log struct {
 	Events []Event
+
+	// Registers say what the events extend: PCRs, unless a parsed log is that of a confidential virtual machine.
+	Registers Registers
 
 	// Findings are what was odd about a parsed log and did not keep it from being read.
 	Findings []Finding
@@ -74,11 +78,14 @@ type logReader struct {
 	event int         // index of the event being read
 	banks []Algorithm // of the header; nil in a SHA-1 log
 	log   *Log
+
+	orders map[string]*orderFinding // by the algorithms
 }
 
 // ParseLog reads a TCG event log: the crypto-agile format of TPM 2.0 firmware, or the SHA-1 format of TPM 1.2 (TCG PC
 // Client Platform Firmware Profile 1.06, section 10.2). Linux has it as
-// /sys/kernel/security/tpm0/binary_bios_measurements. What can be read without doubt is read, and what was odd about it
+// /sys/kernel/security/tpm0/binary_bios_measurements. The log of a confidential virtual machine has the same form, and other
+// Registers. What can be read without doubt is read, and what was odd about it
 // is in Findings; a size or count that cannot be true, or a log that ends inside an event, is a [*osmith.FormatError]. There is no
 // Log then, since what the rest of it measured is not known; the events before that place are in a [*PartialError].
 func ParseLog(data []byte) (_ *Log, err error) {
@@ -87,7 +94,7 @@ func ParseLog(data []byte) (_ *Log, err error) {
 	if err := r.all(); err != nil {
 		return nil, r.partial(err)
 	}
-	r.log.setSubjects()
+	r.settle()
 	return r.log, nil
 }
 
@@ -109,7 +116,7 @@ func (r *logReader) partial(err error) error {
 	if len(r.log.Events) == 0 {
 		return err
 	}
-	r.log.setSubjects()
+	r.settle()
 	return &PartialError{r.log.Events, r.log.Findings, err}
 }
 
@@ -260,7 +267,7 @@ func (r *logReader) event2() (Event, error) {
 		}
 		k := slices.IndexFunc(r.banks, func(a Algorithm) bool { return a.ID == id })
 		size, ok := digestSize(r.banks, id)
-		if !ok { // of which nobody says how long its digests are
+		if !ok { // nothing says how long its digests are
 			return Event{}, r.fail(at, "digest algorithm", fmt.Errorf("0x%04x is not in the header", id))
 		}
 		if slices.Contains(order, id) {
@@ -288,10 +295,13 @@ func (r *logReader) event2() (Event, error) {
 	return e, err
 }
 
-// digestSize is the length of an algorithm's digests by the header, or by what everybody knows.
+// digestSize is the length of an algorithm's digests by the header, or by the algorithm.
 func digestSize(banks []Algorithm, id uint16) (int, bool) {
 	if k := slices.IndexFunc(banks, func(a Algorithm) bool { return a.ID == id }); k >= 0 {
 		return banks[k].Size, true
+	}
+	if id == AlgorithmSM3 {
+		return sm3.Size, true
 	}
 	a, ok := pcrbank.ByID(id)
 	if !ok {
@@ -367,8 +377,11 @@ type Algorithm struct {
 	Size int
 }
 
-// String is the name of a bank of this package, the number of any other hash.
+// String is the name of a bank of this package or of SM3, the number of any other hash.
 func (a Algorithm) String() string {
+	if a.ID == AlgorithmSM3 {
+		return nameSM3
+	}
 	if k, ok := pcrbank.ByID(a.ID); ok {
 		return k.Name
 	}
@@ -411,8 +424,8 @@ func readSpecID(data []byte) (SpecID, error) {
 			return short("algorithms")
 		}
 		a := Algorithm{le.Uint16(data[at:]), int(le.Uint16(data[at+2:]))}
-		if k, ok := pcrbank.ByID(a.ID); ok && k.Hash.Size() != a.Size {
-			return SpecID{}, dataError(at, "header: algorithms", "%s with digests of %d bytes, want %d", k.Name, a.Size, k.Hash.Size())
+		if size, ok := digestSize(nil, a.ID); ok && size != a.Size {
+			return SpecID{}, dataError(at, "header: algorithms", "%v with digests of %d bytes, want %d", a, a.Size, size)
 		}
 		if a.Size == 0 || a.Size > 1024 {
 			return SpecID{}, dataError(at, "header: algorithms", "%v with digests of %d bytes", a, a.Size)
@@ -423,7 +436,7 @@ func readSpecID(data []byte) (SpecID, error) {
 		s.Algorithms = append(s.Algorithms, a)
 		at += 4
 	}
-	// A wrong size of the vendor info keeps nobody from reading on: it is a finding.
+	// A wrong size of the vendor info is a finding: the rest can be read.
 	if at < len(data) {
 		s.Vendor = data[at+1:]
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // Payload is what the data of an event says, read by the event's type. It is one of [SpecID], [StartupLocality],
-// [Vendor], [Separator], [Text], [Variable], [ImageLoad], [GPT], [Tagged], [FirmwareBlob], [HandoffTables],
+// [Vendor], [Separator], [Text], [Version], [Variable], [ImageLoad], [GPT], [Tagged], [FirmwareBlob], [HandoffTables],
 // [DeviceSecurity] and [Opaque].
 type Payload interface{ String() string }
 
@@ -33,18 +33,22 @@ type Vendor struct {
 func (v Vendor) String() string { return escape(v.Signature) + ": " + describeBytes(v.Data) }
 
 // Separator ends the measurements of the firmware in one PCR. Its data are zeros or ones, or say which error the
-// firmware met.
+// firmware met. Windows ends its own in PCRs 12 to 14 by the text "WBCL".
 type Separator []byte
 
 // Error reports whether the firmware met an error.
-func (s Separator) Error() bool { return len(s) != 4 || !allByte(s, 0) && !allByte(s, 0xff) }
+func (s Separator) Error() bool {
+	return (len(s) != 4 || !allByte(s, 0) && !allByte(s, 0xff)) && string(s) != windowsLogEnd
+}
 
 func (s Separator) String() string {
 	switch {
-	case len(s) != 4:
-		return describeBytes(s)
-	case s.Error():
+	case string(s) == windowsLogEnd:
+		return "separator of Windows (WBCL)"
+	case s.Error() && len(s) == 4:
 		return fmt.Sprintf("separator after an error: %x", []byte(s))
+	case s.Error():
+		return "separator after an error: " + describeText(s)
 	}
 	return "separator"
 }
@@ -53,6 +57,19 @@ func (s Separator) String() string {
 type Text string
 
 func (t Text) String() string { return escape(string(t)) }
+
+// Version is that of the firmware's first code where it is no text: a GUID, or nothing.
+type Version []byte
+
+func (v Version) String() string {
+	switch {
+	case allByte(v, 0):
+		return "empty version"
+	case len(v) == 16:
+		return "version " + efi.GUID(v).String()
+	}
+	return describeBytes(v)
+}
 
 // Opaque are data whose form this package does not know or that are no text.
 type Opaque []byte
@@ -73,7 +90,7 @@ func (i ImageLoad) String() string {
 		path = i.Path.String()
 	}
 	if path == "" {
-		path = "image"
+		path = "a program without a path"
 	}
 	if i.Size > 0 {
 		path += fmt.Sprintf(" (%d bytes)", i.Size)
@@ -130,8 +147,11 @@ func (e *Event) payload() (Payload, error) {
 	case EventEFISPDMFirmwareBlob, EventEFISPDMFirmwareConfig:
 		return some(readDeviceSecurity(e.Data))
 	}
-	if s, ok := textOf(e.Data); ok {
+	if s, ok := iplText(e); ok {
 		return Text(s), nil
+	}
+	if e.Type == EventCRTMVersion {
+		return Version(e.Data), nil
 	}
 	if e.Type == EventPostCode || e.Type == EventPostCode2 || e.Type == EventCRTMContents {
 		if f, err := readFirmwareBlob(e.Data); err == nil {
@@ -170,6 +190,9 @@ func readNoAction(e *Event) (Payload, error) {
 	if s, ok := textOf(e.Data); ok {
 		return Text(s), nil
 	}
+	if t, err := readTagged(e.Data); err == nil && t.Tag == TagWindowsTrustPoint {
+		return t, nil
+	}
 	return Opaque(e.Data), nil
 }
 
@@ -179,7 +202,7 @@ func readNoAction(e *Event) (Payload, error) {
 // the data are only what the firmware says about it. What no TPM extended is never attested: an event of type EV_NO_ACTION, whatever
 // digests it has, and one for a PCR that no TPM has.
 func (e *Event) Attested() bool {
-	if !e.extends() || e.PCR < 0 || e.PCR >= PCRCount {
+	if !e.extends() || !e.registers().exists(e.PCR) {
 		return false
 	}
 	if hashedAs(e, e.Data) {
@@ -200,16 +223,19 @@ func (e *Event) Attested() bool {
 	return false
 }
 
+// grubCmdline is what GRUB writes before the command line that it starts a kernel with; only the line is measured.
+const grubCmdline = "kernel_cmdline: "
+
 // attestedText reports whether the digest of a boot loader's event is of the text beside it, in one of the forms that they
 // write: systemd's stub hashes the name of a section with a NUL, old systemd-boot counts one byte too many, and GRUB writes
-// "grub_cmd X" or "grub_cmd: X" and hashes X.
+// "grub_cmd X", "grub_cmd: X" or "kernel_cmdline: X" and hashes X.
 func attestedText(e *Event) bool {
-	s, ok := textOf(e.Data)
+	s, ok := iplText(e)
 	if !ok {
 		return false
 	}
 	forms := [][]byte{append([]byte(s), 0), []byte(s), utf16z(s), efi.AppendUTF16(nil, s)}
-	if _, command, ok := strings.Cut(s, " "); ok && strings.HasPrefix(s, "grub_") {
+	if _, command, ok := strings.Cut(s, " "); ok && (strings.HasPrefix(s, "grub_") || strings.HasPrefix(s, grubCmdline)) {
 		forms = append(forms, []byte(command), append([]byte(command), 0))
 	}
 	return slices.ContainsFunc(forms, func(f []byte) bool { return hashedAs(e, f) })
@@ -232,6 +258,18 @@ func textOf(b []byte) (string, bool) {
 	return s, s != "" && validText(s)
 }
 
+// iplText is the text beside a boot loader's event. Shim before 15.5 counts one byte too many for the names of its lists.
+func iplText(e *Event) (string, bool) {
+	if s, ok := textOf(e.Data); ok || e.Type != EventIPL || len(e.Data) < 2 {
+		return s, ok
+	}
+	name := e.Data[:len(e.Data)-1]
+	if name[len(name)-1] != 0 {
+		return "", false
+	}
+	return textOf(name)
+}
+
 // Variable is a UEFI_VARIABLE_DATA (Firmware Profile 1.06, section 10.2.6): the contents of an EFI variable when it was
 // measured.
 type Variable struct {
@@ -240,20 +278,9 @@ type Variable struct {
 	Data   []byte
 }
 
-func (v Variable) String() string {
-	value := fmt.Sprintf("%d bytes", len(v.Data))
-	switch len(v.Data) {
-	case 0:
-		value = "empty"
-	case 1:
-		value = fmt.Sprint(v.Data[0])
-	}
-	name := escape(v.Name)
-	if v.Vendor != globalVariable && v.Vendor != imageSecurityDatabase {
-		name += "-" + v.Vendor.String()
-	}
-	return fmt.Sprintf("%s = %s", name, value)
-}
+// String is the variable's name, with its vendor if it is none of UEFI's and none of shim's, and what its contents say: certificates by their names, boot
+// options by theirs.
+func (v Variable) String() string { return v.text() }
 
 func readVariable(b []byte) (Variable, error) {
 	const fixed = 32
@@ -323,8 +350,15 @@ const (
 )
 
 var tagNames = map[Tag]string{
-	TagInitrd:       "kernel: initrd",
-	TagLoadOptions:  "kernel: load options",
+	TagWindowsTrustBoundary: "Windows: trust boundary",
+	TagWindowsELAM:          "Windows: antimalware driver",
+	TagWindowsModule:        "Windows: module",
+	TagWindowsTrustPoint:    "Windows: trust point",
+	TagWindowsNoAuthority:   "Windows: no authority",
+	TagWindowsAuthority:     "Windows: key of an authority",
+
+	TagInitrd:       "initrds of the kernel",
+	TagLoadOptions:  "command line of the kernel",
 	TagSMBIOSType1:  "SMBIOS type 1",
 	TagSMBIOSType2:  "SMBIOS type 2",
 	TagSMBIOSType11: "SMBIOS type 11",
@@ -333,6 +367,12 @@ var tagNames = map[Tag]string{
 	TagDeviceTree:   "device tree add-on",
 	TagMicrocode:    "microcode add-on",
 	TagInitrdAddon:  "initrd add-on",
+}
+
+// usualDescriptions are what Linux and systemd write beside tags: no more than the tag says.
+var usualDescriptions = map[Tag]string{
+	TagInitrd: textInitrd, TagLoadOptions: textLoadOptions, TagLoaderConf: "loader.conf",
+	TagSMBIOSType1: "smbios:type1", TagSMBIOSType2: "smbios:type2", TagSMBIOSType11: "smbios:type11",
 }
 
 // String is the name of a known tag, the number of another.
@@ -344,13 +384,21 @@ func (t Tag) String() string {
 }
 
 // Tagged is the data of an EV_EVENT_TAG (TCG_PCClientTaggedEvent, Firmware Profile 1.06, section 10.4.2.1): a tag and,
-// with systemd and Linux, a description. What was measured is only in the digest.
+// with systemd and Linux, a description; what was measured is only in the digest. With Windows it is what was measured.
 type Tagged struct {
 	Tag  Tag
 	Data []byte
 }
 
-func (t Tagged) String() string { return t.Tag.String() + ": " + describeText(t.Data) }
+func (t Tagged) String() string {
+	if isWindowsContainer(t.Tag) {
+		return t.Tag.String() + ": " + describeWindows(t.Data)
+	}
+	if text, ok := textOf(t.Data); ok && text == usualDescriptions[t.Tag] {
+		return t.Tag.String()
+	}
+	return t.Tag.String() + ": " + describeText(t.Data)
+}
 
 func readTagged(b []byte) (Tagged, error) {
 	if len(b) < 8 {

@@ -61,7 +61,7 @@ func TestPayloads(t *testing.T) {
 	assert.Equal(t, `PciRoot(0x0)/Pci(0x1,0x0)/HD(1,GPT,b0071ab0-0000-4000-8000-0000000000e5,0x800,0x3c000)/\EFI\Linux\bootlab_2+2-1.efi`, image.Path.String())
 	assert.EqualValues(t, 19987872, image.Size)
 	assert.Equal(t, TagLoaderConf, payload(31).(Tagged).Tag)
-	assert.Equal(t, "kernel: load options: LOADED_IMAGE::LoadOptions", payload(47).String())
+	assert.Equal(t, "command line of the kernel", payload(47).String())
 }
 
 // Every event of all real logs has a payload of its type.

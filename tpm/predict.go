@@ -159,6 +159,9 @@ func (p *predictor) hash(s Subject, pcr int, t EventType, measured, data []byte)
 		digests[h] = pcrbank.Sum(h, measured)
 	}
 	p.add(s, pcr, t, digests, data)
+	if (s.Kind == SubjectLoaderConf || s.Kind == SubjectLoadOptions) && len(measured) <= maxContents {
+		p.log.Events[len(p.log.Events)-1].contents = bytes.Clone(measured)
+	}
 }
 
 // data appends an event whose digest is that of its own data.
@@ -167,7 +170,7 @@ func (p *predictor) data(s Subject, pcr int, t EventType, data []byte) { p.hash(
 // program appends an EFI program that the firmware starts.
 func (p *predictor) program(kind SubjectKind, a *Application) {
 	data, path := imageLoadEvent(a)
-	p.add(Subject{Kind: kind, Name: path.File()}, 4, EventEFIBootServicesApplication, a.Digests, data)
+	p.add(Subject{Kind: kind, Name: path.file()}, 4, EventEFIBootServicesApplication, a.Digests, data)
 }
 
 // What edk2 writes about a boot attempt and about its end.

@@ -65,7 +65,7 @@ func TestPredictRealBoots(t *testing.T) {
 			require.NoError(t, err)
 			again, err := ParseLog(raw)
 			require.NoError(t, err)
-			assert.Equal(t, log.Events, again.Events)
+			assert.Equal(t, withoutContents(log.Events), withoutContents(again.Events))
 			assert.Empty(t, again.Findings)
 		})
 	}
@@ -266,6 +266,9 @@ func TestPredictWholeBoots(t *testing.T) {
 				}
 				want, got := actual.of(pcr), log.of(pcr)
 				require.Len(t, got, len(want), "PCR %d:\n%v", pcr, log)
+				for _, e := range got {
+					e.contents = nil // only the prediction knows them
+				}
 				for i := range want {
 					assert.Equal(t, want[i].Type, got[i].Type, "PCR %d", pcr)
 					assert.Equal(t, want[i].Digests, got[i].Digests, "PCR %d: %s", pcr, want[i].Describe())

@@ -15,7 +15,8 @@ import (
 // Replay computes the PCRs that the log leads to, in the given banks or in all that the log has. Events of type
 // EV_NO_ACTION extend nothing; one of them may tell the startup locality, with which PCR 0 then begins, as it begins with
 // 4 before an H-CRTM event. PCRs 17 to 22 begin with ones, or with zeros if the log extends one of them: only a dynamic
-// launch does, and it resets them. Events for PCRs that no TPM has are skipped (and are findings of [ParseLog]).
+// launch does, and it resets them. Events for PCRs that no TPM has are skipped (and are findings of [ParseLog]). Of a log with other
+// Registers the numbers are theirs: Bank.PCR(1) is RTMR 0.
 func (l *Log) Replay(banks ...crypto.Hash) (_ map[crypto.Hash]*Bank, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(banks) == 0 {
@@ -26,7 +27,8 @@ func (l *Log) Replay(banks ...crypto.Hash) (_ map[crypto.Hash]*Bank, err error) 
 	}
 	out := make(map[crypto.Hash]*Bank, len(banks))
 	for _, h := range banks {
-		b, err := l.replay(h)
+		b := NewBank(h)
+		err := l.replay(b, func(e *Event) ([]byte, bool) { d, ok := e.Digests[h]; return d, ok })
 		if err != nil {
 			return nil, err
 		}
@@ -35,8 +37,20 @@ func (l *Log) Replay(banks ...crypto.Hash) (_ map[crypto.Hash]*Bank, err error) 
 	return out, nil
 }
 
-func (l *Log) replay(h crypto.Hash) (*Bank, error) {
-	b := NewBank(h)
+// ReplaySM3 computes the PCRs in the bank of SM3 ([AlgorithmSM3]), which [Log.Replay] has not. It is an [ErrBank] if an event has no
+// digest of it.
+func (l *Log) ReplaySM3() (_ *Bank, err error) {
+	defer prefix.Add(pkg, &err)
+	b := &Bank{sm3: true}
+	b.reset()
+	if err := l.replay(b, func(e *Event) ([]byte, bool) { d, ok := e.foreign[AlgorithmSM3]; return d, ok }); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// replay extends a bank by the digests that the events have for it.
+func (l *Log) replay(b *Bank, digestOf func(*Event) ([]byte, bool)) error {
 	if l.dynamicLaunch() {
 		b.dynamicLaunch()
 	}
@@ -53,17 +67,23 @@ func (l *Log) replay(h crypto.Hash) (*Bank, error) {
 		if !e.extends() || e.PCR < 0 || e.PCR >= PCRCount {
 			continue
 		}
-		digest, ok := e.Digests[h]
+		if e.registers() != l.Registers {
+			return fmt.Errorf("replay: event %d is for %s, in a log of %v: %w", i, e.registers().Name(e.PCR), l.Registers, ErrRegisters)
+		}
+		digest, ok := digestOf(e)
 		if !ok {
-			return nil, fmt.Errorf("replay: event %d has no %s digest: %w", i, BankName(h), ErrBank)
+			return fmt.Errorf("replay: event %d has no %s digest: %w", i, b.Name(), ErrBank)
 		}
 		if err := b.extend(e.PCR, digest); err != nil {
-			return nil, fmt.Errorf("replay: event %d: %w", i, err)
+			return fmt.Errorf("replay: event %d: %w", i, err)
 		}
 		extended = extended || e.PCR == 0
 	}
-	return b, nil
+	return nil
 }
+
+// ErrRegisters is the cause of errors about logs of RTMRs where PCRs are asked for, and the other way round.
+var ErrRegisters = errors.New("a log of other registers")
 
 // dynamicLaunch reports whether the log tells of one.
 func (l *Log) dynamicLaunch() bool {
@@ -71,8 +91,12 @@ func (l *Log) dynamicLaunch() bool {
 }
 
 // Values are the PCRs of one bank that the log claims to know: of a predicted log those that its Coverage calls exact, of
-// a parsed one all 24.
-func (l *Log) Values(bank crypto.Hash) (map[int][]byte, error) {
+// a parsed one all 24. Of a log of other Registers it is an [ErrRegisters].
+func (l *Log) Values(bank crypto.Hash) (_ map[int][]byte, err error) {
+	defer prefix.Add(pkg, &err)
+	if l.Registers != RegistersPCR {
+		return nil, fmt.Errorf("PCR values of a log of %v: %w", l.Registers, ErrRegisters)
+	}
 	banks, err := l.Replay(bank)
 	if err != nil {
 		return nil, err

@@ -32,7 +32,8 @@ const (
 	SubjectTables                       // tables that the firmware hands over: ACPI, SMBIOS
 	SubjectAction                       // what the firmware does: the boot attempt
 	SubjectSeparator                    // end of a part of the boot: the firmware's, or "os-separator" of userspace
-	SubjectVariable                     // variable of the Secure Boot configuration
+	SubjectVariable                     // variable of the Secure Boot configuration, in PCR 7
+	SubjectSetting                      // variable of the firmware's settings, in PCR 1 for example
 	SubjectBootVariable                 // BootOrder or Boot####
 	SubjectAuthority                    // entry of a variable that let a program start
 	SubjectGPT                          // partition table
@@ -67,7 +68,7 @@ const (
 
 var subjectNames = map[SubjectKind]string{
 	SubjectNothing: "nothing", SubjectFirmware: "firmware", SubjectTables: "tables", SubjectAction: "action", SubjectSeparator: "separator",
-	SubjectVariable: "Secure Boot variable", SubjectBootVariable: "boot variable", SubjectAuthority: "authority", SubjectGPT: "partition table",
+	SubjectVariable: "Secure Boot variable", SubjectSetting: "firmware setting", SubjectBootVariable: "boot variable", SubjectAuthority: "authority", SubjectGPT: "partition table",
 	SubjectDriver: "driver", SubjectProgram: "program", SubjectLoader: "boot loader", SubjectUKI: "UKI", SubjectShimVariable: "variable of shim", SubjectLoaderConf: "loader.conf",
 	SubjectPassed: "passed command line", SubjectProfile: "profile", SubjectSectionName: "name of UKI section", SubjectSection: "UKI section",
 	SubjectSMBIOS: "SMBIOS", SubjectCommandLine: "command line", SubjectAddonCommandLine: "command line add-on", SubjectAddon: "add-on",
@@ -118,7 +119,7 @@ func (k SubjectKind) isSection() bool { return k == SubjectSection || k == Subje
 // with its boot counter; so are command lines of one origin, whose names are their texts, and what there is one of.
 func (s Subject) thing() Subject {
 	switch s.Kind {
-	case SubjectUnknown, SubjectVariable, SubjectBootVariable, SubjectAuthority, SubjectShimVariable, SubjectSection, SubjectSectionName, SubjectSMBIOS, SubjectCompanion, SubjectPhase:
+	case SubjectUnknown, SubjectVariable, SubjectSetting, SubjectBootVariable, SubjectAuthority, SubjectSection, SubjectSectionName, SubjectSMBIOS, SubjectCompanion, SubjectPhase, SubjectShimVariable:
 		return s
 	}
 	return Subject{Kind: s.Kind}
@@ -152,26 +153,27 @@ func (l *Log) subjects() []Subject {
 	return out
 }
 
-// setSubjects gives each event its subject.
+// setSubjects gives each event its subject, and what is known of its contents.
 func (l *Log) setSubjects() {
 	for i, s := range l.subjects() {
 		l.Events[i].Subject = s
 	}
+	l.setContents()
 }
 
 // subjectReader finds subjects, event by event in the order of the log.
 type subjectReader struct {
 	index    int
 	programs []int  // before the stub measures the UKI
-	stub     bool   // the stub has begun to measure the UKI into PCR 11
+	stub     bool   // the stub has begun to measure the UKI, whose sections only it does; Windows has other events in PCR 11
 	section  string // whose name was measured, and whose data come next
 	addons   bool   // add-ons were loaded, and their command lines come next
 }
 
 // next is the subject of the next event.
 func (r *subjectReader) next(e *Event) Subject {
-	r.stub = r.stub || e.PCR == PCRKernel && e.extends()
 	s := r.subject(e)
+	r.stub = r.stub || s.Kind.isSection()
 	if s.Kind == SubjectProgram {
 		s.Kind = r.program(s.Name)
 	}
@@ -223,7 +225,11 @@ func (r *subjectReader) subject(e *Event) Subject {
 	case EventSeparator:
 		return Subject{Kind: SubjectSeparator}
 	case EventEFIVariableDriverConfig:
-		return variableSubject(SubjectVariable, e)
+		s := variableSubject(SubjectVariable, e)
+		if s.Kind == SubjectVariable && (!e.in(7) || e.cc && !slices.Contains(secureBootNames[s.Vendor], s.Name)) {
+			s.Kind = SubjectSetting
+		}
+		return s
 	case EventEFIVariableBoot, EventEFIVariableBoot2:
 		return variableSubject(SubjectBootVariable, e)
 	case EventEFIVariableAuthority:
@@ -235,13 +241,13 @@ func (r *subjectReader) subject(e *Event) Subject {
 	case EventEFIBootServicesDriver, EventEFIRuntimeServicesDriver:
 		return Subject{Kind: SubjectDriver, Name: programPath(e)}
 	case EventEFIBootServicesApplication:
-		if e.PCR == 4 {
+		if e.in(4) {
 			return Subject{Kind: SubjectProgram, Name: programPath(e)}
 		}
 		return Subject{Kind: SubjectDriver, Name: programPath(e)}
 	case EventAction, EventEFIAction:
 		text, _ := textOf(e.Data)
-		if e.PCR == 5 && slices.Contains([]string{actionExit, actionExitFailed, actionExitSucceed}, text) {
+		if e.in(5) && slices.Contains([]string{actionExit, actionExitFailed, actionExitSucceed}, text) {
 			return Subject{Kind: SubjectExitBoot, Name: text}
 		}
 		return Subject{Kind: SubjectAction, Name: text}
@@ -270,12 +276,24 @@ func programPath(e *Event) string {
 	if err != nil {
 		return ""
 	}
-	return p.Path.File()
+	return p.Path.file()
 }
+
+// What Linux writes beside its events.
+const (
+	textLoadOptions = "LOADED_IMAGE::LoadOptions"
+	textInitrd      = "Linux initrd"
+)
 
 func taggedSubject(e *Event) Subject {
 	t, err := readTagged(e.Data)
 	if err != nil {
+		switch text, _ := textOf(e.Data); text { // Linux on TDX, which leaves the tag out
+		case textLoadOptions:
+			return Subject{Kind: SubjectLoadOptions}
+		case textInitrd:
+			return Subject{Kind: SubjectInitrd}
+		}
 		return Subject{}
 	}
 	switch t.Tag {
@@ -306,9 +324,12 @@ func taggedSubject(e *Event) Subject {
 // ipl is about the events of boot loaders, of the stub and of userspace. Where a digest is of the text beside it, the form
 // of the text tells who wrote it: systemd's loader and stub write UTF-16 with a NUL, userspace UTF-8.
 func (r *subjectReader) ipl(e *Event) Subject {
-	text, ok := textOf(e.Data)
+	text, ok := iplText(e)
 	if !ok {
 		return Subject{}
+	}
+	if e.cc {
+		return r.iplOfRTMR(e, text)
 	}
 	word := e.PCR != PCRKernel && hashedAs(e, []byte(text))
 	switch {
@@ -322,7 +343,7 @@ func (r *subjectReader) ipl(e *Event) Subject {
 		return Subject{Kind: SubjectMachineID, Name: text}
 	case word && e.PCR == 15 && strings.HasPrefix(text, wordFileSystem):
 		return Subject{Kind: SubjectFileSystem, Name: text}
-	case e.PCR == 14 && slices.Contains([]string{"MokList", "MokListX", "MokSBState", "MokListTrusted", "MokPolicy"}, text):
+	case e.PCR == 14 && shimPurposes[text] != "":
 		return Subject{Kind: SubjectShimVariable, Name: text}
 	case e.PCR == 15:
 		return Subject{Kind: SubjectIdentity, Name: text}
@@ -334,6 +355,35 @@ func (r *subjectReader) ipl(e *Event) Subject {
 		return Subject{Kind: SubjectCompanion, Name: text}
 	}
 	return Subject{}
+}
+
+// iplOfRTMR is [subjectReader.ipl] for a register that takes the place of PCRs 8 to 15, whose events stand in it together.
+func (r *subjectReader) iplOfRTMR(e *Event, text string) Subject {
+	if !e.in(PCRKernel) {
+		return Subject{}
+	}
+	if s := r.kernelPCR(e, text); s.Kind.isSection() {
+		return s
+	}
+	switch {
+	case shimPurposes[text] != "":
+		return Subject{Kind: SubjectShimVariable, Name: text}
+	case !hashedAs(e, utf16z(text)):
+		return Subject{}
+	case r.stub:
+		return Subject{Kind: SubjectCommandLine, Name: text}
+	}
+	return Subject{Kind: SubjectPassed, Name: text}
+}
+
+// shimPurposes are the names that shim writes beside what it measures into PCR 14, and what they are for.
+var shimPurposes = map[string]string{
+	"MokList":        "keys of the machine's owner that shim lets programs in by",
+	"MokListX":       "what the machine's owner or shim's vendor forbids",
+	"MokSBState":     "shim lets in programs without a signature",
+	"MokDBState":     "shim ignores db",
+	"MokListTrusted": "Linux trusts MokList, too",
+	"MokPolicy":      "what shim does at an error",
 }
 
 // kernelPCR is about PCR 11: the stub measures the name of a section with a NUL, then its data, with the name beside both;

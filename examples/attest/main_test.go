@@ -110,8 +110,8 @@ func TestExplained(t *testing.T) {
 	require.Len(t, r.Problems, 1)
 	assert.Equal(t, 11, *r.Problems[0].PCR)
 	require.Len(t, r.Differences, 2)
-	assert.Contains(t, r.Differences[0].Text, `missing: EV_IPL "kernel 1"`)
-	assert.Contains(t, r.Differences[1].Text, `not expected: EV_IPL "kernel 3"`)
+	assert.Contains(t, r.Differences[0].Text, `missing: EV_IPL 'kernel 1'`)
+	assert.Contains(t, r.Differences[1].Text, `not expected: EV_IPL 'kernel 3'`)
 
 	// A log that tells of another boot helps nothing.
 	status, r, _ = f.prove(t, url, swtpm.EventLog(version("kernel 1")...))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,7 +17,7 @@ func readExpected(c *cli.Call, name string, userspace userspaceFlags) (tpm.Alter
 	if err != nil {
 		return nil, err
 	}
-	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte{'{'}) {
+	if isJSON(raw) {
 		return predictFile(c, name, userspace)
 	}
 	l, err := tpm.ParseExpected(raw)
@@ -44,6 +43,8 @@ func diffFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.StringVar(&expected.log, "expected-userspace", "", "systemd's log of measurements to expect, a `file`, in the place of what BOOT.json says of userspace")
 	set.StringVar(&expected.until, "until", "", "`word` that was measured last in both of systemd's logs at the moment of interest")
 	expected.words = true
+	var contents cli.List
+	set.Var(&contents, "contents", "a `file` whose text was perhaps measured, such as loader.conf, os-release or /proc/cmdline: with it differences are told in words")
 	return func(c *cli.Call, operands []string) error {
 		if expected.until != "" && *userspace == "" {
 			return cli.Usagef("-until needs -userspace")
@@ -57,8 +58,12 @@ func diffFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			return err
 		}
 		r := diffResult{Header: c.Header(), Causes: []tpm.Difference{}, Differences: []tpm.Difference{}, Compared: []int{}, NotCompared: []uncompared{}}
+		texts, err := readContents(c, contents, operands[0])
+		if err != nil {
+			return err
+		}
 		r.Boot, _ = all.Diff(actual)
-		compared, err := tpm.Compare(all[r.Boot], actual)
+		compared, err := tpm.Compare(all[r.Boot].WithContents(texts...), actual.WithContents(texts...))
 		if err != nil {
 			return err
 		}
@@ -69,14 +74,19 @@ func diffFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		r.Differences = append(r.Differences, compared.Differences...)
 		r.Causes = append(r.Causes, compared.Causes()...)
 		var text strings.Builder
+		parts := 0
 		for _, d := range r.Causes {
 			fmt.Fprintln(&text, d)
+			for _, p := range d.Parts {
+				fmt.Fprintf(&text, "  %v\n", p)
+			}
+			parts += len(d.Parts)
 		}
-		if more := len(r.Differences) - len(r.Causes); more > 0 {
+		if more := len(r.Differences) - len(r.Causes) - parts; more > 0 {
 			fmt.Fprintf(&text, "and %d that follow from that\n", more)
 		}
 		if r.Equal {
-			fmt.Fprintf(&text, "the boot is the expected one in PCRs %s\n", ranges(compared.PCRs))
+			fmt.Fprintf(&text, "the boot is the expected one in %s\n", registers(actual.Registers, compared.PCRs))
 		}
 		for _, u := range compared.NotCompared {
 			r.NotCompared = append(r.NotCompared, uncompared{u.PCR, u.Userspace, u.Reason, u.Want, u.Got})
@@ -90,6 +100,18 @@ func diffFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		}
 		return cli.No{Err: fmt.Errorf("the boot differs in %d events", len(r.Differences))}
 	}
+}
+
+// registers names those that were compared.
+func registers(kind tpm.Registers, numbers []int) string {
+	if kind == tpm.RegistersPCR {
+		return "PCRs " + ranges(numbers)
+	}
+	names := make([]string, 0, len(numbers))
+	for _, n := range numbers {
+		names = append(names, kind.Name(n))
+	}
+	return strings.Join(names, ", ")
 }
 
 // ranges writes ascending numbers as "0-9, 11".

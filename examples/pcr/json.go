@@ -22,7 +22,8 @@ type logResult struct {
 }
 
 type event struct {
-	PCR         int               `json:"pcr"`
+	PCR         int               `json:"pcr"`                // or the number of another register
+	Register    string            `json:"register,omitempty"` // its name: "RTMR 0"
 	Type        string            `json:"type"`
 	Digests     map[string]string `json:"digests"` // by bank
 	Description string            `json:"description"`
@@ -38,9 +39,10 @@ type finding struct {
 // replayResult is the object of replay: values by bank and PCR.
 type replayResult struct {
 	cli.Header
-	PCRs     map[string]map[int]string `json:"pcrs"`
-	Verified *bool                     `json:"verified,omitempty"` // with -pcrs
-	Wrong    []int                     `json:"wrong,omitempty"`    // PCRs that differ
+	PCRs      map[string]map[int]string `json:"pcrs"`
+	Registers string                    `json:"registers,omitempty"` // what the numbers are of, if they are not of PCRs: RTMR 0 is 1
+	Verified  *bool                     `json:"verified,omitempty"`  // with -pcrs
+	Wrong     []int                     `json:"wrong,omitempty"`     // PCRs that differ
 }
 
 // predictResult is the object of predict: what is known of each PCR of each boot, and the values that are possible.
@@ -105,12 +107,37 @@ type pcrlockResult struct {
 	Files []string `json:"files"`
 }
 
+// digests are an event's by bank.
+func digests(e *tpm.Event) map[string]string {
+	out := hexes(e.Digests)
+	if d := e.Digest(tpm.AlgorithmSM3); d != nil {
+		out[tpm.Algorithm{ID: tpm.AlgorithmSM3}.String()] = hex.EncodeToString(d)
+	}
+	return out
+}
+
 func hexes(digests map[crypto.Hash][]byte) map[string]string {
 	out := make(map[string]string, len(digests))
 	for h, d := range digests {
 		out[tpm.BankName(h)] = hex.EncodeToString(d)
 	}
 	return out
+}
+
+// registerName is that of a register which is no PCR.
+func registerName(l *tpm.Log, number int) string {
+	if l.Registers == tpm.RegistersPCR {
+		return ""
+	}
+	return l.Registers.Name(number)
+}
+
+// registersJSON is what a log of other registers is about.
+func registersJSON(l *tpm.Log) string {
+	if l.Registers == tpm.RegistersPCR {
+		return ""
+	}
+	return l.Registers.String()
 }
 
 // parseBanks reads a list of names; empty is nil.

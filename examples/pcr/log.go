@@ -62,7 +62,7 @@ func logFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		var text strings.Builder
 		for i := range log.Events {
 			e := &log.Events[i]
-			r.Events = append(r.Events, event{e.PCR, e.Type.String(), hexes(e.Digests), e.Describe(), e.Attested()})
+			r.Events = append(r.Events, event{e.PCR, registerName(log, e.PCR), e.Type.String(), digests(e), e.Describe(), e.Attested()})
 			fmt.Fprintln(&text, e)
 		}
 		for _, f := range log.Findings {
@@ -105,20 +105,35 @@ func replayFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		}
 		r := replayResult{Header: c.Header(), PCRs: map[string]map[int]string{}}
 		var text strings.Builder
+		var all []*tpm.Bank
 		for _, h := range tpm.Banks() {
-			b, ok := replayed[h]
-			if !ok {
-				continue
-			}
-			values := map[int]string{}
-			for n, v := range b.Values() {
-				values[n] = hex.EncodeToString(v)
-			}
-			r.PCRs[tpm.BankName(h)] = values
-			for n := range tpm.PCRCount {
-				fmt.Fprintf(&text, "%s %2d %s\n", tpm.BankName(h), n, values[n])
+			if b, ok := replayed[h]; ok {
+				all = append(all, b)
 			}
 		}
+		if sm3, err := log.ReplaySM3(); err == nil && *bank == "" {
+			all = append(all, sm3)
+		}
+		if len(all) == 0 {
+			return fmt.Errorf("%s: no bank that every event has a digest of: %w", operands[0], tpm.ErrBank)
+		}
+		for _, b := range all {
+			values := map[int]string{}
+			for n := range tpm.PCRCount {
+				name := fmt.Sprintf("%2d", n)
+				switch {
+				case log.Registers == tpm.RegistersPCR:
+				case n >= 1 && n <= 4: // MRTD is in no log
+					name = log.Registers.Name(n)
+				default:
+					continue
+				}
+				values[n] = hex.EncodeToString(b.PCR(n))
+				fmt.Fprintf(&text, "%s %s %s\n", b.Name(), name, values[n])
+			}
+			r.PCRs[b.Name()] = values
+		}
+		r.Registers = registersJSON(log)
 		if *pcrs == "" {
 			return c.Answer(r, text.String())
 		}

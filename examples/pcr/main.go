@@ -5,14 +5,16 @@
 //	pcr replay FILE [-userspace F] [-pcrs PCRS.json] [-bank NAME]
 //	pcr machine FILE
 //	pcr predict BOOT.json [-userspace F] [-until WORD] [-log OUT]
-//	pcr diff EXPECTED ACTUAL [-userspace F] [-expected-userspace F] [-until WORD]
+//	pcr diff EXPECTED ACTUAL [-userspace F] [-expected-userspace F] [-until WORD] [-contents F…]
 //	pcr sign UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON
 //	pcr pcrlock BOOT.json -o DIR
 //
 // FILE and ACTUAL are logs as in /sys/kernel/security/tpm0/binary_bios_measurements; -userspace adds systemd's own,
 // /run/log/systemd/tpm2-measure.log. PCRS.json holds the values that a TPM has: {"sha256": {"0": "HEX", …}}; PCRs 10 and 16
-// to 23 in it are not compared. machine says which PCRs of the machine can be relied on, and why the others not, before anything is sealed to them. log shows the events of a log that is cut or damaged as far as they can be read, and ends with 2. EXPECTED is a BOOT.json, what predict -log wrote, or the log of another boot. diff lists first
-// what explains the rest. It says which PCRs were compared: of a log, all but 10; of a prediction, those that it gives one value.
+// to 23 in it are not compared. machine says which PCRs of the machine can be relied on, and why the others not, before anything is sealed to them. log shows the events of a log that is cut or damaged as far as they can be read, and ends with 2. A CCEL, the log of a
+// confidential virtual machine, is read too: its registers are RTMRs. EXPECTED is a BOOT.json, what predict -log wrote, or the log of another boot. diff lists first
+// what explains the rest, with the parts of a UKI that differs below it. -contents names texts that may have been measured, such as loader.conf, os-release, /proc/cmdline or
+// another UKI, whose sections they are; what BOOT.json names is among them. With both texts a difference is told in words. It says which PCRs were compared: of a log, all but 10; of a prediction, those that it gives one value.
 // What userspace measured is compared if it is predicted and -userspace is there. log lists the NvPCRs of userspace's log, too.
 //
 // BOOT.json describes a boot, or with {"boots": […]} several any of which may happen; boot.go lists its keys. Paths in it
@@ -39,7 +41,7 @@ var program = cli.Program{Name: "pcr", Schema: schema, Verbs: []cli.Verb{
 	{Name: "machine", Usage: "FILE", Example: "pcr machine /sys/kernel/security/tpm0/binary_bios_measurements", Least: 1, Most: 1, Flags: machineFlags},
 	{Name: "predict", Usage: "BOOT.json [-userspace F] [-until WORD] [-log OUT]",
 		Example: "pcr predict boot.json -userspace /run/log/systemd/tpm2-measure.log -log expected.bin", Least: 1, Most: 1, Flags: predictFlags},
-	{Name: "diff", Usage: "EXPECTED ACTUAL [-userspace F] [-expected-userspace F] [-until WORD]", Example: "pcr diff boot.json /sys/kernel/security/tpm0/binary_bios_measurements",
+	{Name: "diff", Usage: "EXPECTED ACTUAL [-userspace F] [-expected-userspace F] [-until WORD] [-contents F…]", Example: "pcr diff boot.json /sys/kernel/security/tpm0/binary_bios_measurements",
 		Least: 2, Most: 2, Flags: diffFlags},
 	{Name: "sign", Usage: "UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON",
 		Example: "pcr sign linux.efi -key pcr.key -o linux.pcrsig", Least: 1, Most: 1, Flags: signFlags},

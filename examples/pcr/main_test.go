@@ -120,6 +120,59 @@ func TestLogCut(t *testing.T) {
 	}
 }
 
+// A log of RTMRs is one in every verb.
+func TestRTMRs(t *testing.T) {
+	file, pcrs := abs(t, "../../tpm/testdata/tdx/ccel.bin"), abs(t, vectors+"a-sb-sdboot-262/binary_bios_measurements")
+	out, _ := pcr(t, 0, "log", file)
+	require.Contains(t, out, "RTMR 0  EV_EFI_VARIABLE_DRIVER_CONFIG     cfa4e2c606f57262…  SecureBoot = 0\n")
+	require.NotContains(t, out, "the header is for")
+	out, _ = pcr(t, 0, "log", file, "-json")
+	require.Equal(t, "RTMR 0", object(t, out)["events"].([]any)[1].(map[string]any)["register"])
+	out, _ = pcr(t, 0, "replay", file)
+	require.Equal(t, 4, strings.Count(out, "\n"), out)
+	require.Contains(t, out, "sha384 RTMR 0 ")
+	require.NotContains(t, out, "MRTD")
+	out, _ = pcr(t, 0, "replay", file, "-json")
+	require.Equal(t, "RTMRs", object(t, out)["registers"])
+	out, _ = pcr(t, 0, "diff", file, file)
+	require.Equal(t, "the boot is the expected one in RTMR 0, RTMR 1, RTMR 2, RTMR 3\n", out)
+	_, text := pcr(t, 2, "diff", pcrs, file)
+	require.Contains(t, text, "the expected log is of PCRs, the boot's of RTMRs")
+	values := filepath.Join(t.TempDir(), "pcrs.json")
+	write(t, values, map[string]any{"sha384": map[string]string{"1": strings.Repeat("00", 48)}})
+	_, text = pcr(t, 2, "replay", file, "-pcrs", values)
+	require.Contains(t, text, "PCR values of a log of RTMRs")
+}
+
+// What BOOT.json names and -contents gives is told in words.
+func TestDiffContents(t *testing.T) {
+	boot := machine(t)
+	out, _ := pcr(t, 0, "predict", "boot.json", "-log", "old.bin")
+	require.NotEmpty(t, out)
+	image := &uki.Image{Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.1.0")), Initrd: []osmith.Source{bytes.NewReader([]byte("initrd"))},
+		OSRelease: []byte("ID=test\nVERSION_ID=2\n"), Cmdline: "quiet debug"}
+	assembled, err := image.Assemble()
+	require.NoError(t, err)
+	var raw bytes.Buffer
+	_, err = assembled.WriteTo(&raw)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile("new.efi", raw.Bytes(), 0o644))
+	require.NoError(t, os.WriteFile("loader.conf", []byte("timeout 3\n"), 0o644))
+	boot["uki"], boot["loaderConf"] = "new.efi", "loader.conf"
+	write(t, "new.json", boot)
+	pcr(t, 0, "predict", "new.json", "-log", "new.bin") // stands for the log of a machine
+	out, _ = pcr(t, 1, "diff", "boot.json", "new.bin")
+	require.Contains(t, out, "\n  PCR 11: UKI section .cmdline differs (")
+	out, _ = pcr(t, 1, "diff", "boot.json", "new.bin", "-contents", "new.efi", "-contents", "loader.conf")
+	require.Contains(t, out, "): .osrel: 'VERSION_ID=1' missing, 'VERSION_ID=2' not expected; .cmdline: 'debug' was not expected\n"+
+		"  PCR 11: UKI section .osrel: 'VERSION_ID=1' missing, 'VERSION_ID=2' not expected\n  PCR 11: UKI section .cmdline: 'debug' was not expected\n")
+	require.Contains(t, out, "PCR 5: loader.conf: 'timeout 0' missing, 'timeout 3' not expected\n")
+	out, _ = pcr(t, 1, "diff", "boot.json", "new.bin", "-contents", "new.efi", "-json")
+	causes := object(t, out)["causes"].([]any)
+	require.Len(t, causes[0].(map[string]any)["parts"], 2)
+	pcr(t, 2, "diff", "boot.json", "new.bin", "-contents", "nowhere")
+}
+
 func TestReplay(t *testing.T) {
 	dir := vectors + "a-sb-sdboot-262/"
 	out, _ := pcr(t, 0, "replay", dir+"binary_bios_measurements", "-pcrs", dir+"pcrs-initrd.json")
@@ -160,7 +213,7 @@ func TestPredictAndDiff(t *testing.T) {
 	// Another credential: that is named, and not the initrd that holds it.
 	require.NoError(t, os.WriteFile("esp/EFI/Linux/os_1.efi.extra.d/a.cred", []byte("other"), 0o644))
 	out, text := pcr(t, 1, "diff", "boot.json", "expected.bin")
-	require.Contains(t, out, "PCR 12: EV_IPL \"Credentials initrd\" is another: ")
+	require.Contains(t, out, "PCR 12: companion files 'Credentials initrd' differs (")
 	require.Contains(t, out, "and 1 that follow from that\n")
 	require.Contains(t, text, "the boot differs in 2 events")
 	out, _ = pcr(t, 1, "diff", "boot.json", "expected.bin", "-json")
@@ -190,7 +243,7 @@ func TestDiffCoverage(t *testing.T) {
 	pcr(t, 1, "diff", dir+"/boot/b-setupmode-262/binary_bios_measurements", dir+"/tampered/b-extra-pcr12.bin")
 
 	// A command line is named beside what does not explain it.
-	for name, want := range map[string]string{"other-serial-and-injected-cmdline.bin": "PCR 1: SMBIOS type 1 is another", "addons-and-injected-cmdline.bin": "PCR 4: add-on "} {
+	for name, want := range map[string]string{"other-serial-and-injected-cmdline.bin": "PCR 1: SMBIOS type 1 differs", "addons-and-injected-cmdline.bin": "PCR 4: add-on "} {
 		out, _ = pcr(t, 1, "diff", expected, dir+"/tampered/"+name)
 		require.Contains(t, out, want)
 		require.Contains(t, out, "PCR 12: command line 'systemd.debug_shell=1 init=/bin/sh' was not expected (")
