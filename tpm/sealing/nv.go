@@ -27,23 +27,33 @@ const maxRaise = 1000
 
 var errNotCounter = errors.New("it is not a counter that was defined here")
 
-// DefineCounter makes a counter and returns its first value, which is not zero on a TPM that had counters before. index is
-// 0x01800000 to 0x01bfffff for the owner's (TCG registry of reserved handles, 2.2.2).
+// unraised is a counter that was defined and has no value yet. To callers it does not exist: whoever makes one where there is [ErrNoIndex] goes on
+// where the power was cut.
+type unraised uint32
+
+func (u unraised) Error() string {
+	return fmt.Sprintf("counter 0x%08x was defined and never raised, as if the power was cut: DefineCounter completes it", uint32(u))
+}
+
+func (unraised) Is(target error) bool { return target == ErrNoIndex }
+
+// DefineCounter makes a counter and returns its first value, which is not zero on a TPM that had counters before. A counter has a value once it was
+// raised for the first time; one that was cut off before is completed. One that has a value is [ErrCounterExists]. index is 0x01800000 to 0x01bfffff
+// for the owner's (TCG registry of reserved handles, 2.2.2).
 func (t *TPM) DefineCounter(index uint32) (_ uint64, err error) {
 	defer prefix.Add(pkg, &err)
 	if index < 0x01800000 || index > 0x01bfffff {
 		return 0, fmt.Errorf("counter 0x%08x: want an index from 0x01800000 to 0x01bfffff", index)
 	}
-	public, err := (policy.NVPublic{Index: index, Attributes: counterAttributes, Size: counterSize}).AppendBinary(nil)
-	if err != nil {
+	switch n, err := t.definedCounter(index); {
+	case err == nil && n.public.Attributes.Written:
+		return 0, fmt.Errorf("define counter 0x%08x: %w", index, ErrCounterExists)
+	case errors.Is(err, ErrNoIndex):
+		if err := t.defineCounter(index); err != nil {
+			return 0, err
+		}
+	case err != nil:
 		return 0, err
-	}
-	area, err := unmarshal[tpm2.TPMSNVPublic](public)
-	if err != nil {
-		return 0, fmt.Errorf("counter 0x%08x: %w", index, err)
-	}
-	if _, err := execute(t, tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(*area)}); err != nil {
-		return 0, fmt.Errorf("define counter 0x%08x: %w", index, err)
 	}
 	if err := t.increment(index); err != nil { // without which it has no value
 		return 0, err
@@ -51,7 +61,25 @@ func (t *TPM) DefineCounter(index uint32) (_ uint64, err error) {
 	return t.Counter(index)
 }
 
-// Counter reads a counter. One that does not exist is [ErrNoIndex].
+// ErrCounterExists says that a counter was to be defined which has a value already.
+var ErrCounterExists = errors.New("there is one with a value")
+
+func (t *TPM) defineCounter(index uint32) error {
+	public, err := (policy.NVPublic{Index: index, Attributes: counterAttributes, Size: counterSize}).AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	area, err := unmarshal[tpm2.TPMSNVPublic](public)
+	if err != nil {
+		return fmt.Errorf("counter 0x%08x: %w", index, err)
+	}
+	if _, err := execute(t, tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: tpm2.New2B(*area)}); err != nil {
+		return fmt.Errorf("define counter 0x%08x: %w", index, err)
+	}
+	return nil
+}
+
+// Counter reads a counter. One that does not exist, or was never raised since its definition was cut off, is [ErrNoIndex].
 func (t *TPM) Counter(index uint32) (_ uint64, err error) {
 	defer prefix.Add(pkg, &err)
 	n, err := t.counter(index)
@@ -71,8 +99,17 @@ func (t *TPM) Counter(index uint32) (_ uint64, err error) {
 	return binary.BigEndian.Uint64(rsp.Data.Buffer), nil
 }
 
-// counter is the index, if it is a counter.
+// counter is the index, if it is a counter with a value.
 func (t *TPM) counter(index uint32) (*nvIndex, error) {
+	n, err := t.definedCounter(index)
+	if err == nil && !n.public.Attributes.Written {
+		return nil, unraised(index)
+	}
+	return n, err
+}
+
+// definedCounter is the index, if it is a counter.
+func (t *TPM) definedCounter(index uint32) (*nvIndex, error) {
 	n, err := t.readNV(index)
 	if err != nil {
 		return nil, err
@@ -107,7 +144,7 @@ func (t *TPM) RaiseCounter(index uint32, value uint64) (_ uint64, err error) {
 }
 
 func (t *TPM) increment(index uint32) error {
-	n, err := t.counter(index)
+	n, err := t.definedCounter(index)
 	if err != nil {
 		return err
 	}
@@ -120,7 +157,7 @@ func (t *TPM) increment(index uint32) error {
 // RemoveCounter removes a counter. Every secret with a [Floor] of it is lost.
 func (t *TPM) RemoveCounter(index uint32) (err error) {
 	defer prefix.Add(pkg, &err)
-	n, err := t.counter(index)
+	n, err := t.definedCounter(index)
 	if err != nil {
 		return err
 	}
@@ -159,6 +196,8 @@ func (n notAbove) satisfy(t *TPM, a *attempt) error {
 	switch {
 	case errors.Is(err, tpm2.TPMRCPolicy):
 		return &PolicyError{Err: fmt.Errorf("%w: counter 0x%08x is above %d", ErrFloor, uint32(n.index.handle), n.most)}
+	case errors.Is(err, tpm2.TPMRCNVUninitialized):
+		return &PolicyError{Err: unraised(n.index.handle)}
 	case errors.Is(err, tpm2.TPMRCHandle):
 		return &PolicyError{Err: fmt.Errorf("counter 0x%08x: %w", uint32(n.index.handle), ErrNoIndex)}
 	case err != nil:

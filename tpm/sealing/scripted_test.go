@@ -8,21 +8,25 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/tpmwire"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// scripted is as much of a TPM as reading PCRs needs, for machines without swtpm: registers, a storage root key and sessions that vouch for PCRs. It
-// answers everything else with TPM_RC_COMMAND_CODE.
+// scripted is as much of a TPM as reading PCRs and counting needs, for machines without swtpm: registers, a storage root key, sessions that vouch for
+// PCRs, and NV counters. It answers everything else with TPM_RC_COMMAND_CODE.
 type scripted struct {
 	registers
 	key      *ecdh.PrivateKey
 	public   tpm2.TPMTPublic
 	sessions map[uint32]*scriptedSession
+	nv       map[uint32]*scriptedNV
+	cut      uint32   // command before which the power fails
 	commands []uint32 // that were sent
 	created  []byte   // the last TPM2_Create
 }
@@ -33,7 +37,7 @@ func newScripted(t testing.TB, r registers) *scripted {
 	t.Helper()
 	key, err := ecdh.P256().GenerateKey(rand.Reader)
 	require.NoError(t, err)
-	s := &scripted{registers: r, key: key, public: eccTemplate(), sessions: map[uint32]*scriptedSession{}}
+	s := &scripted{registers: r, key: key, public: eccTemplate(), sessions: map[uint32]*scriptedSession{}, nv: map[uint32]*scriptedNV{}}
 	point := key.PublicKey().Bytes()
 	s.public.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
 		X: tpm2.TPM2BECCParameter{Buffer: point[1:33]}, Y: tpm2.TPM2BECCParameter{Buffer: point[33:]},
@@ -60,6 +64,8 @@ func (s *scripted) Send(c []byte) ([]byte, error) {
 	cc := command(c)
 	s.commands = append(s.commands, cc)
 	switch {
+	case cc == s.cut:
+		return nil, errPower
 	case cc == ccReadPublic:
 		name, err := tpm2.ObjectName(&s.public)
 		if err != nil {
@@ -76,6 +82,8 @@ func (s *scripted) Send(c []byte) ([]byte, error) {
 		return s.vouch(c)
 	case cc == ccPCRRead || cc == 0x017a:
 		return s.registers.Send(c)
+	case cc == ccNVReadPublic || cc == ccNVDefineSpace || cc == ccNVIncrement || cc == ccNVRead || cc == ccNVUndefineSpace:
+		return s.count(c)
 	case cc == ccCreate:
 		s.created = bytes.Clone(c)
 	}
@@ -138,6 +146,82 @@ func (s *scripted) vouch(c []byte) ([]byte, error) {
 	b := reply(0, body...)
 	b[1] = 2
 	return b, nil
+}
+
+const (
+	ccNVUndefineSpace = 0x0122
+	ccNVDefineSpace   = 0x012a
+	ccNVIncrement     = 0x0134
+	ccNVRead          = 0x014e
+	ccNVReadPublic    = 0x0169
+	rcNVUninitialized = 0x014a
+	rcNVDefined       = 0x014c
+	rcHandle          = 0x018b // of the first handle
+)
+
+var errPower = errors.New("the power fails")
+
+type scriptedNV struct {
+	public policy.NVPublic
+	value  uint64
+}
+
+// count answers commands about NV counters; whoever asks may.
+func (s *scripted) count(c []byte) ([]byte, error) {
+	be := binary.BigEndian
+	cc := command(c)
+	if cc == ccNVDefineSpace { // handle, sessions, empty authorisation, public area
+		r := tpmwire.NewReader("parameters", c[18+be.Uint32(c[14:]):])
+		r.Sized("auth")
+		public, err := policy.ParseNVPublic(r.Sized("public area"))
+		if err != nil {
+			return nil, err
+		}
+		if s.nv[public.Index] != nil {
+			return reply(rcNVDefined), nil
+		}
+		s.nv[public.Index] = &scriptedNV{public: public}
+		return passed(), nil
+	}
+	handle := be.Uint32(c[10:])
+	if cc != ccNVReadPublic {
+		handle = be.Uint32(c[14:]) // behind that of who authorises
+	}
+	n := s.nv[handle]
+	if n == nil {
+		return reply(rcHandle), nil
+	}
+	switch cc {
+	case ccNVReadPublic:
+		area, err := n.public.AppendBinary(nil)
+		if err != nil {
+			return nil, err
+		}
+		name, err := n.public.Name()
+		if err != nil {
+			return nil, err
+		}
+		return reply(0, tpmwire.AppendSized(tpmwire.AppendSized(nil, area), name)...), nil
+	case ccNVIncrement:
+		n.value++
+		n.public.Attributes |= policy.NVWritten
+	case ccNVRead:
+		if n.public.Attributes&policy.NVWritten == 0 {
+			return reply(rcNVUninitialized), nil
+		}
+		return passed(tpmwire.AppendSized(nil, be.AppendUint64(nil, n.value))...), nil
+	case ccNVUndefineSpace:
+		delete(s.nv, handle)
+	}
+	return passed(), nil
+}
+
+// passed is a response to a command that was authorised by a password.
+func passed(parameters ...byte) []byte {
+	body := append(binary.BigEndian.AppendUint32(nil, uint32(len(parameters))), parameters...)
+	b := reply(0, append(body, 0, 0, sessionContinue, 0, 0)...)
+	b[1] = 2
+	return b
 }
 
 // lie changes the values that a response to TPM2_PCR_Read tells, and nothing else.
