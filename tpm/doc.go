@@ -30,6 +30,13 @@
 // [PCR11States] compute PCR 11 alone, from the measurements of a UKI's sections. Package policy computes, signs and reads
 // policies over PCR values; package sealing satisfies them with a TPM.
 //
+// # A running system
+//
+// [Boot.Phases] lead into userspace, where systemd's services measure words into PCRs 0 to 7, 9 and 12 to 15: [Userspace] says which, or that there are none, and what it does not say
+// is not claimed. With the log of an earlier boot, [UserspaceLog], the moment may be any of its records: [UserspaceLog.Until] "nvpcr-separator" is the one at which systemd 262
+// unlocks volumes. Words that systemd measures in no fixed order around a moment are not claimed at it. [Boot.NVPCRs] and [UserspaceLog.NVPCRs] are about the NV indices that are
+// extended like PCRs.
+//
 // # What it follows
 //
 //   - event logs: [TCG PC Client Platform Firmware Profile] 1.06, crypto-agile and SHA-1 format;

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -179,6 +180,13 @@ func TestRunningSystem(t *testing.T) {
 			}
 			b.Userspace = &Userspace{Earlier: earlier}
 			assert.Equal(t, all, requireClaims(t, b, want, what), what)
+			for _, c := range requireCoverage(t, b) {
+				again := m.phases > 0 && (c.PCR == 15 || slices.Contains(separatorPCRs, c.PCR))
+				assert.Equal(t, again, strings.Contains(c.Note, "userspace as in its earlier log"), "%s: %v", what, c)
+				if again {
+					assert.Equal(t, PredictionBaseline, c.Prediction)
+				}
+			}
 
 			// By words: those of the log, with the digest of the volume key.
 			b.Userspace = wordsOf(t, earlier, b.Phases)
@@ -191,6 +199,13 @@ func TestRunningSystem(t *testing.T) {
 			}
 		}
 	}
+}
+
+func requireCoverage(t testing.TB, b Boot) []Coverage {
+	t.Helper()
+	log, err := Predict(b)
+	require.NoError(t, err)
+	return log.Coverage
 }
 
 // wordsOf describes by words what a log says up to some phases.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
 // Measured says whether userspace measures something up to the moment of interest.
@@ -440,6 +441,9 @@ func (p *predictor) coverUserspace(c *Coverage) {
 	u := &p.user
 	if c.PCR == pcrIdentity && c.Prediction != PredictionNone && len(u.Identity) > 0 {
 		c.Note = "the words given"
+	}
+	if c.PCR == sdstub.PCRConfig && c.Prediction != PredictionNone && u.Earlier == nil && u.Separator == MeasuredYes {
+		c.Note += "; holds if userspace measures no user data of a cloud, as systemd-imdsd of 261 does"
 	}
 	if len(u.records) == 0 || c.PCR != pcrIdentity && !slices.Contains(separatorPCRs, c.PCR) {
 		return

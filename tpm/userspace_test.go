@@ -2,6 +2,7 @@ package tpm
 
 import (
 	"crypto"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -84,6 +85,7 @@ func TestUserspaceClaims(t *testing.T) {
 			assert.ElementsMatch(t, want, got)
 			assert.Same(t, before, b.Userspace)
 			assert.True(t, log.Coverage[8].Prediction.known())
+			assert.Equal(t, c.u != nil && c.u.Separator == MeasuredYes, strings.Contains(log.Coverage[12].Note, "user data of a cloud"), log.Coverage[12].Note)
 			assert.True(t, log.Coverage[11].Prediction.known())
 		})
 	}

@@ -258,8 +258,13 @@ type nvpcr struct {
 	Index string   `json:"index,omitempty"` // "0x1d10202"; left out: not known
 	Bank  string   `json:"bank,omitempty"`
 	Value string   `json:"value,omitempty"` // left out: not known
-	Words []string `json:"words"`           // that it is extended with; null: not known; []: initialised and nothing more
+	Words []nvWord `json:"words"`           // that it is extended with; null: not known; []: initialised and nothing more
 	Note  string   `json:"note,omitempty"`  // why there is no value
+}
+
+type nvWord struct {
+	Word    string            `json:"word"`
+	Digests map[string]string `json:"digests,omitempty"` // as the log has them, by bank; left out: those of the word
 }
 
 // describeNVPCRs lists NvPCRs, and writes them for people.
@@ -285,15 +290,19 @@ func describeNVPCRs(list []tpm.NVPCR) (out []nvpcr, text string) {
 			fmt.Fprintf(&b, ": %s %s", d.Bank, d.Value)
 		}
 		if n.Words != nil {
-			d.Words = []string{}
+			d.Words = []nvWord{}
 		}
 		if n.Words != nil && len(n.Words) == 0 {
 			b.WriteString(", initialised and nothing more")
 		}
 		b.WriteByte('\n')
 		for _, w := range n.Words {
-			d.Words = append(d.Words, w.Text)
-			fmt.Fprintf(&b, "  extended with %s\n", printable(w.Text))
+			d.Words = append(d.Words, nvWord{w.Text, hexes(w.Digests)})
+			fmt.Fprintf(&b, "  extended with %s", printable(w.Text))
+			if digest := w.Digests[bank]; len(digest) > 8 {
+				fmt.Fprintf(&b, " (%x…)", digest[:8])
+			}
+			b.WriteByte('\n')
 		}
 		out = append(out, d)
 	}
