@@ -230,14 +230,6 @@ type measuredRecords struct {
 	later   []Record // that the log has behind them
 }
 
-// last is the phase that the records end with, "" if they end with something else.
-func (m measuredRecords) last() string {
-	if n := len(m.records); n > 0 && m.records[n-1].PCR == PCRKernel {
-		return m.records[n-1].Word
-	}
-	return ""
-}
-
 // upTo cuts the log behind the last of these phases, unless it has no others.
 func (u *UserspaceLog) upTo(phases []string) (m measuredRecords, err error) {
 	for i, r := range u.Records {
@@ -418,7 +410,10 @@ func (m measuredRecords) doubts(d doubts) {
 		return r.PCR == 9 && (strings.HasPrefix(r.Word, wordNVInit) || r.Word == wordNVSeparator)
 	}
 	identity := func(r *Record) bool { return r.PCR == pcrIdentity }
-	last := m.last()
+	last := "" // the phase that the records end with
+	if r := m.records[len(m.records)-1]; r.PCR == PCRKernel {
+		last = r.Word
+	}
 	const remedy = ": want a moment behind both, such as nvpcr-separator"
 	switch before, after := of(m.records, separator), of(m.later, separator); {
 	case before+after == 0 && (last != PhaseEnterInitrd || len(m.later) > 0): // an initrd that does not measure it

@@ -134,6 +134,9 @@ func TestUserspaceErrors(t *testing.T) {
 		{"bank that the log has not", up, Userspace{Earlier: change(func(u *UserspaceLog) {
 			u.Records[19].Digests = map[crypto.Hash][]byte{crypto.SHA1: make([]byte, 20)}
 		})}, `"cryptsetup:root:980ca3f9-933c-4ce7-8032-ba95ef3636b2" of userspace: a digest of 0 bytes, want 32 for sha256`},
+		{"bank that a record of PCR 0 has not", up, Userspace{Earlier: change(func(u *UserspaceLog) {
+			u.Records[1].Digests = map[crypto.Hash][]byte{crypto.SHA1: make([]byte, 20)}
+		})}, `"os-separator" of userspace: a digest of 0 bytes, want 32 for sha256`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := mkosiBoot(t, "b1", "b2")
