@@ -71,7 +71,8 @@ var ErrApplied = errors.New("this plan was applied already, whole or in part: ma
 // upgrade is planned again from what is on the disk; planning and applying a release that is installed changes nothing.
 // A plan is applied once ([ErrApplied]).
 //
-// The disk must be as it was when the plan was made, and nobody else may write to it.
+// The disk must be as it was when the plan was made, else it is a [*ChangedError] and nothing is written. Nothing else may write to it while the plan is applied. A UKI or add-on of
+// the release that is another one by now is a [*ChangedError], too, before anything boots it; a root file system that is another one does not verify.
 func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := p.Refused(); err != nil {
@@ -79,6 +80,15 @@ func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 	}
 	if p.applied {
 		return ErrApplied
+	}
+	if len(p.Steps) > 0 {
+		now, err := takeSnapshot(p.disk, p.judged)
+		if err == nil {
+			err = now.changed(p.before)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	p.applied = true
 	a := applier{plan: p, ctx: ctx, progress: progress}

@@ -66,6 +66,7 @@ type Plan struct {
 	from     *Entry
 	identity *identity
 	digests  releaseDigests
+	before   snapshot // of the disk
 	unified  *unified // the release's UKI
 	tries    int
 	floor    string
@@ -144,6 +145,10 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if err == nil && !again.equal(p.digests) {
 		err = &ChangedError{What: "the release"}
 	}
+	if err != nil {
+		return nil, err
+	}
+	p.before, err = takeSnapshot(disk, p.judged)
 	return p, err
 }
 

@@ -1,0 +1,174 @@
+package upgrade_test
+
+import (
+	"bytes"
+	"context"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/upgrade/release"
+)
+
+// A plan is for the disk that it was made for: a change in between is noticed before the first write.
+func TestPlanOfAnOlderState(t *testing.T) {
+	same := func(b []byte) []byte { // of the same size
+		b = bytes.Clone(b)
+		b[len(b)-1] ^= 1
+		return b
+	}
+	for name, c := range map[string]struct {
+		change func(s *system)
+		want   string // "": it does not matter
+	}{
+		"nothing":          {func(*system) {}, ""},
+		"another upgrade":  {func(s *system) { s.apply("2") }, "the partition table has changed"},
+		"the slot is used": {func(s *system) { s.relabel("other") }, "the partition table has changed"},
+		"a new entry":      {func(s *system) { file(s, s.esp(), "loader/entries/x.conf", []byte("title x\n")) }, "loader/entries/x.conf on the ESP has changed"},
+		"the loader": {func(s *system) {
+			require.NoError(s.t, s.esp().ReplaceFile("EFI/BOOT/BOOTX64.EFI", source(same(read(s.t, s.esp(), "EFI/BOOT/BOOTX64.EFI")))))
+		}, "EFI/BOOT/BOOTX64.EFI on the ESP has changed"},
+		"its configuration": {func(s *system) {
+			require.NoError(s.t, s.esp().ReplaceFile("loader/loader.conf", source(same(read(s.t, s.esp(), "loader/loader.conf")))))
+		}, "loader/loader.conf on the ESP has changed"},
+		"the old UKI": {func(s *system) {
+			require.NoError(s.t, s.esp().ReplaceFile("EFI/Linux/acme_1.efi", source(same(read(s.t, s.esp(), "EFI/Linux/acme_1.efi")))))
+		}, "EFI/Linux/acme_1.efi on the ESP has changed"},
+		"the old UKI is counted": {func(s *system) {
+			require.NoError(s.t, s.esp().Rename("EFI/Linux/acme_1.efi", "EFI/Linux/acme_1+1.efi"))
+		}, "EFI/Linux/acme_1.efi on the ESP has changed"},
+		"an add-on": {func(s *system) {
+			require.NoError(s.t, s.esp().ReplaceFile("EFI/Linux/acme_1.efi.extra.d/x.addon.efi", source([]byte("another"))))
+		}, "EFI/Linux/acme_1.efi.extra.d/x.addon.efi on the ESP has changed"},
+		"an add-on for all": {func(s *system) { file(s, s.esp(), "loader/addons/y.addon.efi", nil) }, "loader/addons/y.addon.efi on the ESP has changed"},
+		"what is remembered": {func(s *system) {
+			require.NoError(s.t, s.esp().ReplaceFile("EFI/osmith/failed.json", source([]byte(`{"schema":"osmith.failed/1","releases":[ ]}`))))
+		}, "EFI/osmith/failed.json on the ESP has changed"},
+		"another's file, of one size": {func(s *system) { require.NoError(s.t, s.esp().ReplaceFile("EFI/acme/data", source([]byte("12345")))) }, ""},
+		"another's file":              {func(s *system) { require.NoError(s.t, s.esp().ReplaceFile("EFI/acme/data", source([]byte("123456")))) }, "EFI/acme/data on the ESP has changed"},
+		"another's file is gone":      {func(s *system) { require.NoError(s.t, s.esp().Remove("EFI/acme/data")) }, "EFI/acme/data on the ESP has changed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSystem(t, "")
+			file(s, s.esp(), "EFI/acme/data", []byte("54321"))
+			file(s, s.esp(), "EFI/osmith/failed.json", []byte(`{"schema":"osmith.failed/1","releases":[]}`))
+			file(s, s.esp(), "EFI/Linux/acme_1.efi.extra.d/x.addon.efi", []byte("no one"))
+			s.bootAndRun()
+			p := s.plan(s.build("2"), upgrade.PlanOptions{})
+			require.NoError(t, p.Refused())
+			c.change(s)
+			s.disk.Record()
+			err := p.Apply(context.Background(), nil)
+			if c.want == "" {
+				require.NoError(t, err)
+				require.Equal(t, "2", s.boot().Version)
+				return
+			}
+			require.ErrorAs(t, err, new(*upgrade.ChangedError))
+			require.ErrorContains(t, err, c.want)
+			require.Empty(t, s.disk.Writes())
+		})
+	}
+}
+
+// relabel gives the second slot another name.
+func (s *system) relabel(name string) {
+	s.t.Helper()
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
+	require.NoError(s.t, err)
+	table.Partitions[3].Name = name
+	require.NoError(s.t, table.Write(s.disk))
+}
+
+// changing is a source that becomes another one.
+type changing struct {
+	osmith.Source
+	other osmith.Source
+	now   *atomic.Bool
+}
+
+func (c changing) ReadAt(b []byte, off int64) (int, error) {
+	if c.now.Load() {
+		return c.other.ReadAt(b, off)
+	}
+	return c.Source.ReadAt(b, off)
+}
+
+// A source that changes behind the plan is written under no name that boots.
+func TestSourcesChange(t *testing.T) {
+	for name, change := range map[string]func(s *system, r *release.Release, now *atomic.Bool){
+		"UKI": func(s *system, r *release.Release, now *atomic.Bool) {
+			evil := contentOf(s.t, r.UKI)
+			evil[len(evil)/2] ^= 1
+			r.UKI = changing{r.UKI, source(evil), now}
+		},
+		"add-on": func(s *system, r *release.Release, now *atomic.Bool) {
+			own := r.Addons[0].Content
+			evil := contentOf(s.t, own)
+			evil[len(evil)/2] ^= 1
+			r.Addons[0].Content = changing{own, source(evil), now}
+		},
+		"root": func(s *system, r *release.Release, now *atomic.Bool) {
+			r.Root = changing{r.Root, flipped(s.t, r.Root, 5000), now}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSystem(t, "")
+			r := s.bound(s.build("2"), "quiet")
+			now := new(atomic.Bool)
+			change(s, r, now)
+			p := s.planOf(r, upgrade.PlanOptions{})
+			require.NoError(t, p.Refused())
+			now.Store(true)
+			err := p.Apply(context.Background(), nil)
+			require.Error(t, err)
+			if name != "root" {
+				require.ErrorAs(t, err, new(*upgrade.ChangedError))
+			}
+			require.Equal(t, "1", s.boot().Version)
+			s.requireEntriesWhole()
+			now.Store(false)
+			require.NoError(t, s.planOf(r, upgrade.PlanOptions{}).Apply(context.Background(), nil))
+			require.Equal(t, "2", s.boot().Version)
+		})
+	}
+}
+
+// A medium that does not keep what is written is told from a source that changed.
+func TestReadBack(t *testing.T) {
+	s := newSystem(t, "")
+	p, err := upgrade.NewPlan(t.Context(), forgetful{s.disk, []byte("systemd-stub 262")}, s.build("2").Release(), s.machine, upgrade.PlanOptions{})
+	require.NoError(t, err)
+	err = p.Apply(context.Background(), nil)
+	require.ErrorAs(t, err, new(*upgrade.ReadBackError))
+	require.Equal(t, "1", s.boot().Version)
+}
+
+// forgetful changes what it is given if that has something in it.
+type forgetful struct {
+	osmith.Disk
+	what []byte
+}
+
+func (f forgetful) WriteAt(b []byte, off int64) (int, error) {
+	return f.Disk.WriteAt(bytes.ReplaceAll(b, f.what, bytes.ToUpper(f.what)), off)
+}
+
+// A release that changes while it is judged is not planned.
+func TestReleaseChangesWhileItIsJudged(t *testing.T) {
+	s := newSystem(t, "")
+	r := s.build("2").Release()
+	evil := contentOf(t, r.UKI)
+	copy(evil[bytes.Index(evil, []byte("systemd-stub 262")):], petest.Stub("262")[:4])
+	now := new(atomic.Bool)
+	r.UKI = changing{r.UKI, source(evil), now}
+	m := s.machine
+	_, err := upgrade.NewPlan(t.Context(), s.disk, r, m, upgrade.PlanOptions{Progress: func(int64, int64) { now.Store(true) }})
+	require.ErrorAs(t, err, new(*upgrade.ChangedError))
+	require.ErrorContains(t, err, "the release has changed since the plan was made")
+}
