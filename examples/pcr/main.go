@@ -6,6 +6,7 @@
 //	pcr machine FILE
 //	pcr predict BOOT.json [-userspace F] [-until WORD] [-log OUT]
 //	pcr diff EXPECTED ACTUAL [-userspace F] [-expected-userspace F] [-until WORD] [-contents F…]
+//	pcr compare OLD.json NEW.json [-token T.json]… [-baseline LOG] [-pin]
 //	pcr sign UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON
 //	pcr pcrlock BOOT.json -o DIR
 //
@@ -22,10 +23,13 @@
 // the words, or it names the log of an earlier boot, as -userspace of predict and -expected-userspace of diff do. -until ends that log at a word: with
 // nvpcr-separator, that is the moment at which systemd 262 unlocks volumes. A .pcrsig of -o holds the policies of all profiles, unless -profile names one.
 //
+// compare says what changes in the PCRs when a machine boots as NEW.json describes it instead of OLD.json, because of what, and whether the secrets of tokens are
+// unlocked then; -baseline is the log of an earlier boot for both. It is a gate before an upgrade is published.
+//
 // Flags may come before or after operands, with one dash or two. With -json one object is printed on stdout; it has
 // "schema": "osmith.pcr/1", "verb" and what json.go lists.
 //
-// Exit status: 0 yes; 1 no: the log does not replay to the values, the boots differ; 2 usage or I/O.
+// Exit status: 0 yes; 1 no: the log does not replay to the values, the boots differ, a token would not be unlocked or that is not known; 2 usage or I/O.
 package main
 
 import (
@@ -43,6 +47,8 @@ var program = cli.Program{Name: "pcr", Schema: schema, Verbs: []cli.Verb{
 		Example: "pcr predict boot.json -userspace /run/log/systemd/tpm2-measure.log -log expected.bin", Least: 1, Most: 1, Flags: predictFlags},
 	{Name: "diff", Usage: "EXPECTED ACTUAL [-userspace F] [-expected-userspace F] [-until WORD] [-contents F…]", Example: "pcr diff boot.json /sys/kernel/security/tpm0/binary_bios_measurements",
 		Least: 2, Most: 2, Flags: diffFlags},
+	{Name: "compare", Usage: "OLD.json NEW.json [-token T.json]… [-baseline LOG] [-pin]", Example: "pcr compare old.json new.json -token token.json",
+		Least: 2, Most: 2, Flags: compareFlags},
 	{Name: "sign", Usage: "UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON",
 		Example: "pcr sign linux.efi -key pcr.key -o linux.pcrsig", Least: 1, Most: 1, Flags: signFlags},
 	{Name: "pcrlock", Usage: "BOOT.json -o DIR", Example: "pcr pcrlock boot.json -o /var/lib/pcrlock.d", Least: 1, Most: 1, Flags: pcrlockFlags},

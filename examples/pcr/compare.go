@@ -1,0 +1,234 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/tokens"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
+	"github.com/osmith-dev/osmith/tpm/sealing"
+)
+
+// compareResult is the object of compare.
+type compareResult struct {
+	cli.Header
+	PCRs   []pcrChange     `json:"pcrs"`   // 0 to 15
+	Causes []string        `json:"causes"` // what is another, in words
+	Tokens []comparedToken `json:"tokens"`
+}
+
+type pcrChange struct {
+	PCR    int                 `json:"pcr"`
+	Effect string              `json:"effect"`         // "none", "changes", "may change" or "not known"
+	Note   string              `json:"note,omitempty"` // why it is not known
+	Old    map[string][]string `json:"old,omitempty"`  // values by bank, where they change
+	New    map[string][]string `json:"new,omitempty"`
+}
+
+// comparedToken is a secret, and whether it is unlocked by each of the boots that may happen: the verdict is that of the worst.
+type comparedToken struct {
+	File    string          `json:"file"`
+	ID      *int            `json:"id,omitempty"` // in a LUKS2 header
+	Old     sealing.Verdict `json:"old"`
+	New     sealing.Verdict `json:"new"`
+	Reasons []string        `json:"reasons"` // why it is not unlocked by the new boot, or why that is not known
+}
+
+func (t *comparedToken) String() string {
+	name := t.File
+	if t.ID != nil {
+		name += fmt.Sprintf(", token %d", *t.ID)
+	}
+	text := fmt.Sprintf("%s: %v", name, t.New)
+	if t.Old != t.New {
+		text += fmt.Sprintf(" (before: %v)", t.Old)
+	}
+	return text + "\n"
+}
+
+// files is a flag that may be given more than once.
+type files []string
+
+func (f *files) String() string { return strings.Join(*f, ",") }
+
+func (f *files) Set(name string) error {
+	*f = append(*f, name)
+	return nil
+}
+
+// predictedBoots are what a BOOT.json describes, each with the signed policies that its UKI has.
+type predictedBoots struct {
+	all        tpm.Alternatives
+	signatures []policy.Signatures
+}
+
+func compareFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
+	var names files
+	set.Var(&names, "token", "`file` with a token, or a LUKS2 header in JSON with several; may be given more than once")
+	baseline := set.String("baseline", "", "`log` of an earlier boot of the machine, for both files in the place of their \"firmware\"")
+	pin := set.Bool("pin", false, "the right PIN is entered")
+	return func(c *cli.Call, operands []string) error {
+		old, err := predictBoots(c, operands[0], *baseline)
+		if err != nil {
+			return err
+		}
+		next, err := predictBoots(c, operands[1], *baseline)
+		if err != nil {
+			return err
+		}
+		changes, err := tpm.CompareBoots(old.all, next.all)
+		if err != nil {
+			return err
+		}
+		r := compareResult{Header: c.Header(), Causes: []string{}, Tokens: []comparedToken{}}
+		if r.PCRs, err = changeObjects(changes, old.all, next.all); err != nil {
+			return err
+		}
+		var text strings.Builder
+		for _, p := range changes.PCRs {
+			fmt.Fprintln(&text, p)
+		}
+		for _, d := range changes.Causes {
+			r.Causes = append(r.Causes, d.String())
+			fmt.Fprintln(&text, "because", d)
+		}
+		locked := 0
+		for _, name := range names {
+			list, err := compareTokens(name, old, next, *pin)
+			if err != nil {
+				return err
+			}
+			for _, t := range list {
+				text.WriteString(t.String())
+				for _, reason := range t.Reasons {
+					fmt.Fprintf(&text, "  %s\n", reason)
+				}
+				if t.New != sealing.VerdictOpens {
+					locked++
+				}
+			}
+			r.Tokens = append(r.Tokens, list...)
+		}
+		if err := c.Answer(r, text.String()); err != nil {
+			return err
+		}
+		if locked > 0 {
+			return cli.No{Err: fmt.Errorf("%d of %d tokens would not be unlocked, or it is not known", locked, len(r.Tokens))}
+		}
+		return nil
+	}
+}
+
+func changeObjects(changes *tpm.Changes, old, next tpm.Alternatives) (out []pcrChange, err error) {
+	values := func(of tpm.Alternatives, pcr int) (map[string][]string, error) {
+		out := map[string][]string{}
+		for _, h := range of[0].Banks() {
+			all, err := of.Values(h)
+			if err != nil {
+				return nil, err
+			}
+			for _, v := range all[pcr] {
+				out[tpm.BankName(h)] = append(out[tpm.BankName(h)], hex.EncodeToString(v))
+			}
+		}
+		return out, nil
+	}
+	for _, p := range changes.PCRs {
+		o := pcrChange{PCR: p.PCR, Effect: p.Effect.String(), Note: p.Note}
+		if p.Effect == tpm.EffectChanges || p.Effect == tpm.EffectMay {
+			if o.Old, err = values(old, p.PCR); err != nil {
+				return nil, err
+			}
+			if o.New, err = values(next, p.PCR); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, o)
+	}
+	return out, nil
+}
+
+// predictBoots predicts all boots of a BOOT.json.
+func predictBoots(c *cli.Call, name, baseline string) (out predictedBoots, err error) {
+	described, err := readBoots(name)
+	if err != nil {
+		return out, err
+	}
+	for i, in := range described {
+		if baseline != "" {
+			in.Firmware = baseline
+		}
+		b, err := compose(c, in)
+		if err != nil {
+			return out, fmt.Errorf("%s: boot %d: %w", name, i, err)
+		}
+		ways, err := tpm.PredictAll(b)
+		if err != nil {
+			return out, fmt.Errorf("%s: boot %d: %w", name, i, err)
+		}
+		signatures := policy.Signatures{}
+		if in.UKI != "" {
+			if signatures, err = tokens.ReadSignatures(c, in.UKI); err != nil {
+				return out, fmt.Errorf("%s: %w", in.UKI, err)
+			}
+		}
+		for _, way := range ways {
+			out.all, out.signatures = append(out.all, way), append(out.signatures, signatures)
+		}
+	}
+	return out, nil
+}
+
+// compareTokens asks of each token of a file whether the boots unlock it.
+func compareTokens(name string, old, next predictedBoots, pin bool) (out []comparedToken, err error) {
+	list, _, err := tokens.Read(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range list {
+		r := comparedToken{File: name, Reasons: []string{}}
+		if t.ID >= 0 {
+			r.ID = &t.ID
+		}
+		if r.Old, _, err = worst(t.Token, old, pin); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		var a *sealing.Answer
+		if r.New, a, err = worst(t.Token, next, pin); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		for _, reason := range a.Reasons {
+			r.Reasons = append(r.Reasons, reason.String())
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// worst is the verdict of the boot that the token is least sure to be unlocked by.
+func worst(t *sealing.Token, boots predictedBoots, pin bool) (v sealing.Verdict, answer *sealing.Answer, err error) {
+	rank := map[sealing.Verdict]int{sealing.VerdictOpens: 0, sealing.VerdictUnknown: 1, sealing.VerdictDoesNotOpen: 2}
+	for i, log := range boots.all {
+		state, err := sealing.StateOf(log, nil)
+		if err != nil {
+			return 0, nil, err
+		}
+		state.Signatures, state.PIN = boots.signatures[i], pin
+		a, err := t.Check(state)
+		if err != nil {
+			return 0, nil, err
+		}
+		if answer == nil || rank[a.Verdict] > rank[answer.Verdict] {
+			answer = a
+		}
+	}
+	if answer == nil {
+		return 0, nil, errors.New("no boots")
+	}
+	return answer.Verdict, answer, nil
+}

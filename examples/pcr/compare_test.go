@@ -1,0 +1,129 @@
+package main
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"os"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/tpm/policy"
+)
+
+// tokenOf is a token that was sealed to a policy, as far as one that has no TPM can tell.
+func tokenOf(t *testing.T, digest policy.Digest, fields map[string]any) map[string]any {
+	t.Helper()
+	public := tpm2.Marshal(tpm2.TPMTPublic{
+		Type: tpm2.TPMAlgKeyedHash, NameAlg: tpm2.TPMAlgSHA256, ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true},
+		AuthPolicy: tpm2.TPM2BDigest{Buffer: digest[:]},
+		Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgKeyedHash, &tpm2.TPMSKeyedHashParms{}),
+		Unique:     tpm2.NewTPMUPublicID(tpm2.TPMAlgKeyedHash, &tpm2.TPM2BDigest{Buffer: make([]byte, 32)}),
+	})
+	blob := append([]byte{0, 2, 'x', 'x'}, binary.BigEndian.AppendUint16(nil, uint16(len(public)))...)
+	out := map[string]any{
+		"type": "systemd-tpm2", "keyslots": []string{"0"}, "tpm2-pcr-bank": "sha256", "tpm2-primary-alg": "ecc", "tpm2-pcrs": []int{},
+		"tpm2-blob": base64.StdEncoding.EncodeToString(append(blob, public...)), "tpm2-policy-hash": hex.EncodeToString(digest[:]),
+	}
+	maps.Copy(out, fields)
+	return out
+}
+
+func TestCompare(t *testing.T) {
+	boot := machine(t)
+	next := maps.Clone(boot)
+	next["profile"], next["phases"] = 0, []string{"enter-initrd"}
+	boot["phases"] = next["phases"]
+	userspace := map[string]any{"separator": true}
+	boot["userspace"], next["userspace"] = userspace, userspace
+	write(t, "old.json", boot)
+
+	out, _ := pcr(t, 0, "compare", "old.json", "old.json")
+	require.Contains(t, out, "PCR 4: none\n")
+	require.Contains(t, out, "PCR 11: none\n")
+	require.NotContains(t, out, "because")
+
+	// The new release has another loader.conf and another boot loader.
+	require.NoError(t, os.WriteFile("loader.conf", []byte("timeout 3\n"), 0o644))
+	next["loaderConf"] = "loader.conf"
+	write(t, "new.json", next)
+	out, _ = pcr(t, 0, "predict", "old.json", "-json")
+	value := func(n string) []byte {
+		all := object(t, out)["pcrs"].(map[string]any)["sha256"].(map[string]any)[n].([]any)
+		require.Len(t, all, 1)
+		b, err := hex.DecodeString(all[0].(string))
+		require.NoError(t, err)
+		return b
+	}
+	literal := func(name string, values map[int][]byte) {
+		digest, err := policy.PolicyPCR(policy.Digest{}, crypto.SHA256, values)
+		require.NoError(t, err)
+		var pcrs []int
+		for n := range values {
+			pcrs = append(pcrs, n)
+		}
+		write(t, name, tokenOf(t, digest, map[string]any{"tpm2-pcrs": pcrs}))
+	}
+	literal("four.json", map[int][]byte{4: value("4")})
+	literal("five.json", map[int][]byte{5: value("5")})
+	literal("ten.json", map[int][]byte{10: make([]byte, 32)})
+	out, _ = pcr(t, 0, "compare", "old.json", "new.json", "-token", "four.json")
+	require.Contains(t, out, "PCR 5: changes\n")
+	require.Contains(t, out, "because PCR 5: loader.conf is another")
+	require.Contains(t, out, "four.json: opens\n")
+	out, text := pcr(t, 1, "compare", "old.json", "new.json", "-token", "four.json", "-token", "five.json", "-token", "ten.json")
+	require.Contains(t, out, "five.json: does not open (before: opens)\n")
+	require.Contains(t, out, "ten.json: not known\n")
+	require.Contains(t, text, "2 of 3 tokens would not be unlocked, or it is not known")
+	out, _ = pcr(t, 1, "compare", "old.json", "new.json", "-token", "five.json", "-json")
+	o := object(t, out)
+	require.Len(t, o["pcrs"], 16)
+	five := o["pcrs"].([]any)[5].(map[string]any)
+	require.Equal(t, "changes", five["effect"])
+	require.NotEqual(t, five["old"], five["new"])
+	require.Equal(t, "does not open", o["tokens"].([]any)[0].(map[string]any)["new"])
+	require.NotEmpty(t, o["tokens"].([]any)[0].(map[string]any)["reasons"])
+
+	// The log of an earlier boot in the place of the one that both name.
+	pcr(t, 2, "compare", "old.json", "new.json", "-baseline", "nowhere")
+	raw, err := os.ReadFile(boot["firmware"].(string))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile("firmware.bin", raw, 0o644))
+	delete(boot, "firmware")
+	delete(next, "firmware")
+	write(t, "old2.json", boot)
+	write(t, "new2.json", next)
+	out, _ = pcr(t, 0, "compare", "old2.json", "new2.json", "-baseline", "firmware.bin")
+	require.Contains(t, out, "PCR 0: none\n")
+	out, _ = pcr(t, 0, "compare", "old2.json", "new2.json")
+	require.Contains(t, out, "PCR 0: not known: firmware and option ROMs")
+	pcr(t, 2, "compare", "old.json")
+	pcr(t, 2, "compare", "old.json", "main.go")
+	pcr(t, 2, "compare", "old.json", "new.json", "-token", "new.json")
+}
+
+// A token that signed policies unlock stays so if the new image has a policy for its own PCR 11, and a token is not unlocked by an image without.
+func TestCompareSigned(t *testing.T) {
+	boot := machine(t)
+	write(t, "boot.json", boot)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	digest, err := policy.PolicyAuthorize(&key.PublicKey, nil)
+	require.NoError(t, err)
+	pem, err := policy.MarshalPublicKey(&key.PublicKey)
+	require.NoError(t, err)
+	write(t, "token.json", tokenOf(t, digest, map[string]any{"tpm2_pubkey": base64.StdEncoding.EncodeToString(pem), "tpm2_pubkey_pcrs": []int{11}}))
+	out, _ := pcr(t, 1, "compare", "boot.json", "boot.json", "-token", "token.json", "-json")
+	reasons := object(t, out)["tokens"].([]any)[0].(map[string]any)["reasons"].([]any)
+	require.NotEmpty(t, reasons)
+	b, err := json.Marshal(reasons)
+	require.NoError(t, err)
+	require.Contains(t, string(b), "signature")
+}
