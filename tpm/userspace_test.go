@@ -134,6 +134,7 @@ func TestUserspaceErrors(t *testing.T) {
 		{"bank that the log has not", up, Userspace{Earlier: change(func(u *UserspaceLog) {
 			u.Records[19].Digests = map[crypto.Hash][]byte{crypto.SHA1: make([]byte, 20)}
 		})}, `"cryptsetup:root:980ca3f9-933c-4ce7-8032-ba95ef3636b2" of userspace: a digest of 0 bytes, want 32 for sha256`},
+		{"no digest of PCR 0", up, Userspace{Earlier: change(func(u *UserspaceLog) { u.Records[1].Digests = nil })}, "record 1 of the earlier log has no digest of a known bank"},
 		{"bank that a record of PCR 0 has not", up, Userspace{Earlier: change(func(u *UserspaceLog) {
 			u.Records[1].Digests = map[crypto.Hash][]byte{crypto.SHA1: make([]byte, 20)}
 		})}, `"os-separator" of userspace: a digest of 0 bytes, want 32 for sha256`},
@@ -146,7 +147,13 @@ func TestUserspaceErrors(t *testing.T) {
 			require.ErrorContains(t, err, c.want)
 		})
 	}
-	// A record that is cut comes after the moment.
+	// What was found about a record is not about the end of the log. A record that is cut comes after the moment.
+	for _, f := range []Finding{{Event: 0}, {Event: 3}} {
+		b := mkosiBoot(t, "b1", "b2")
+		b.Phases, b.Userspace = up, &Userspace{Earlier: change(func(u *UserspaceLog) { u.Findings = []Finding{f} })}
+		_, err := Predict(b)
+		require.NoError(t, err)
+	}
 	b := mkosiBoot(t, "b1", "b2")
 	b.Phases, b.Userspace = up[:2], &Userspace{Earlier: change(func(u *UserspaceLog) { u.Findings = []Finding{{-1, 0, "the last record is cut"}} })}
 	_, err := Predict(b)

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -88,10 +89,12 @@ func diffFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if r.Equal {
 			fmt.Fprintf(&text, "the boot is the expected one in %s\n", registers(actual.Registers, compared.PCRs))
 		}
+		var lines pcrLines
 		for _, u := range compared.NotCompared {
 			r.NotCompared = append(r.NotCompared, uncompared{u.PCR, u.Userspace, u.Reason, u.Want, u.Got})
-			fmt.Fprintf(&text, "not compared: %v\n", u)
+			lines.add(u.PCR, "not compared: "+u.String())
 		}
+		lines.write(&text)
 		if err := c.Answer(r, text.String()); err != nil || r.Equal {
 			return err
 		}
@@ -112,6 +115,34 @@ func registers(kind tpm.Registers, numbers []int) string {
 		names = append(names, kind.Name(n))
 	}
 	return strings.Join(names, ", ")
+}
+
+// pcrLines are lines about PCRs. Those that say the same of several become one.
+type pcrLines struct {
+	pcrs  [][]int
+	about [][2]string // what is before the number of the PCR, and behind it
+}
+
+// add takes a line that names a PCR.
+func (l *pcrLines) add(pcr int, line string) {
+	before, behind, _ := strings.Cut(line, fmt.Sprintf("PCR %d", pcr))
+	about := [2]string{before, behind}
+	i := slices.Index(l.about, about)
+	if i < 0 {
+		i = len(l.about)
+		l.pcrs, l.about = append(l.pcrs, nil), append(l.about, about)
+	}
+	l.pcrs[i] = append(l.pcrs[i], pcr)
+}
+
+func (l *pcrLines) write(to *strings.Builder) {
+	for i, about := range l.about {
+		name := "PCR"
+		if len(l.pcrs[i]) > 1 {
+			name = "PCRs"
+		}
+		fmt.Fprintf(to, "%s%s %s%s\n", about[0], name, ranges(l.pcrs[i]), about[1])
+	}
 }
 
 // ranges writes ascending numbers as "0-9, 11".

@@ -68,6 +68,7 @@ func predictFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 				later.WriteString(lines)
 			}
 		}
+		var lines pcrLines
 		for i, l := range all {
 			var b predictedBoot
 			for _, x := range l.Coverage {
@@ -76,11 +77,12 @@ func predictFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 					b.Coverage[len(b.Coverage)-1].Before = x.BeforeUserspace.String()
 				}
 				if i == 0 {
-					fmt.Fprintln(&text, x)
+					lines.add(x.PCR, x.String())
 				}
 			}
 			r.Boots = append(r.Boots, b)
 		}
+		lines.write(&text)
 		for _, h := range all[0].Banks() {
 			values, err := all.Values(h)
 			if err != nil {

@@ -305,3 +305,17 @@ func TestUserspaceErrors(t *testing.T) {
 	_, text = pcr(t, 2, "predict", "phases.json", "-userspace", log)
 	require.Contains(t, text, `the earlier log has the phases "enter-initrd:leave-initrd:sysinit:ready", want those of the boot, "leave-initrd"`)
 }
+
+// Lines that say the same of several PCRs are one, and others stay apart and in their order.
+func TestPCRLines(t *testing.T) {
+	var l pcrLines
+	for _, line := range []struct {
+		pcr  int
+		text string
+	}{{1, "PCR 1: a"}, {11, "PCR 11: a"}, {2, "PCR 2: b"}, {3, "of PCR 3: a"}, {12, "PCR 12: a"}, {13, "PCR 13: c PCR 13"}} {
+		l.add(line.pcr, line.text)
+	}
+	var b strings.Builder
+	l.write(&b)
+	require.Equal(t, "PCRs 1, 11-12: a\nPCR 2: b\nof PCR 3: a\nPCR 13: c PCR 13\n", b.String())
+}
