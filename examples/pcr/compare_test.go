@@ -76,7 +76,7 @@ func TestCompare(t *testing.T) {
 	literal("ten.json", map[int][]byte{10: make([]byte, 32)})
 	out, _ = pcr(t, 0, "compare", "old.json", "new.json", "-token", "four.json")
 	require.Contains(t, out, "PCR 5: changes\n")
-	require.Contains(t, out, "because PCR 5: loader.conf is another")
+	require.Contains(t, out, "because PCR 5: loader.conf: 'timeout 0' missing")
 	require.Contains(t, out, "four.json: opens\n")
 	out, text := pcr(t, 1, "compare", "old.json", "new.json", "-token", "four.json", "-token", "five.json", "-token", "ten.json")
 	require.Contains(t, out, "five.json: does not open (before: opens)\n")
