@@ -215,6 +215,8 @@ func (s *State) good(e *Entry) error {
 		return &UncommittedError{e.Path}
 	case e.Profile != 0:
 		return fmt.Errorf("profile %d of %s is not its default one", e.Profile, e.Path)
+	case e.Damage != "":
+		return fmt.Errorf("%s is damaged: %s", e.Path, e.Damage)
 	case e.Slot == nil:
 		return &UnboundError{e.Path, e.RootHash}
 	case s.notStarted != nil && s.Running != nil && e.Slot == s.Running.Slot:

@@ -29,7 +29,7 @@
 // # Limits
 //
 // Root or usr with a hash tree, no signature partition yet; entries of Type #2 (UKIs) only; ESP and slots on one disk; the
-// boot loader itself is not upgraded. Entries on an extended boot loader partition are not looked at. Verification of the artifact (who released it) happens before, with
+// boot loader itself is not upgraded. A disk with entries on an extended boot loader partition is refused. Verification of the artifact (who released it) happens before, with
 // [github.com/osmith-dev/osmith/signing/cosign]. The state of a running machine (mounted ESP) is not looked at: give
 // it a disk that nobody else writes to.
 package upgrade

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rsa"
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,6 +12,8 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
@@ -232,4 +235,127 @@ func TestRevoked(t *testing.T) {
 		require.Equal(t, want != "", j.Outcome == upgrade.OutcomeFail, texts(j))
 		require.Contains(t, texts(j), want)
 	}
+}
+
+// Behind a shim on the ESP comes another program, which is judged as well and makes the rules.
+func TestLoaderBehindShim(t *testing.T) {
+	k, err := keys()
+	require.NoError(t, err)
+	other, err := foreign()
+	require.NoError(t, err)
+	none := []byte{}
+	for _, c := range []struct {
+		name    string
+		change  func(s *system, loader []byte)
+		outcome upgrade.Outcome
+		want    string
+	}{
+		{"good", func(*system, []byte) {}, upgrade.OutcomePass, "shim starts EFI/BOOT/grubx64.efi: "},
+		{"shim is not said", func(s *system, _ []byte) { s.machine.Shim = nil }, upgrade.OutcomeWarn, "EFI/BOOT/BOOTX64.EFI is a shim, which Machine.Shim does not tell"},
+		{"a stranger's", func(s *system, loader []byte) {
+			require.NoError(s.t, s.esp().ReplaceFile("EFI/BOOT/grubx64.efi", sign(s.t, stripCertificates(s.t, bytes.Clone(loader)), other.SecureBoot.DB)))
+		}, upgrade.OutcomeFail, "shim will not start EFI/BOOT/grubx64.efi"},
+		{"junk", func(s *system, _ []byte) {
+			require.NoError(s.t, s.esp().ReplaceFile("EFI/BOOT/grubx64.efi", source([]byte("junk"))))
+		}, upgrade.OutcomeFail, "EFI/BOOT/grubx64.efi, which firmware may start"},
+		{"shim, a stranger's", func(s *system, _ []byte) {
+			require.NoError(s.t, s.esp().ReplaceFile("EFI/BOOT/BOOTX64.EFI", shimFor(t, other.SecureBoot.DB, k.SecureBoot.PK.Cert)))
+		}, upgrade.OutcomeFail, "firmware will not start EFI/BOOT/BOOTX64.EFI"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSystem(t, "")
+			s.machine.FirmwareKind = secureboot.FirmwareEDK2Stable202608
+			s.machine.Shim = shimFor(t, k.SecureBoot.DB, k.SecureBoot.PK.Cert)
+			f := *s.machine.Firmware
+			f.SbatLevel, f.SbatPolicy, f.MokList, f.MokListX, f.MokSBState, f.MokDBState, f.MokPolicy = none, none, none, none, none, none, none
+			s.machine.Firmware = &f
+			esp := s.esp()
+			loader := read(t, esp, "EFI/BOOT/BOOTX64.EFI")
+			require.NoError(t, esp.Remove("EFI/systemd/systemd-bootx64.efi"))
+			require.NoError(t, esp.ReplaceFile("EFI/BOOT/BOOTX64.EFI", s.machine.Shim))
+			file(s, esp, "EFI/BOOT/grubx64.efi", loader)
+			c.change(s, loader)
+			p := s.plan(s.build("2"), upgrade.PlanOptions{})
+			j := verdict(t, p, upgrade.ProofBoots)
+			require.Equal(t, c.outcome, j.Outcome, texts(j))
+			require.Contains(t, texts(j), c.want)
+			if c.name == "good" {
+				require.Contains(t, texts(j), "firmware starts EFI/BOOT/BOOTX64.EFI: db has the certificate")
+				require.Equal(t, upgrade.OutcomePass, verdict(t, p, upgrade.ProofReturns).Outcome, "its rules are known")
+				require.NoError(t, esp.Remove("EFI/BOOT/grubx64.efi"))
+				_, err := upgrade.Inspect(s.disk, s.machine)
+				require.ErrorContains(t, err, "boot loader behind shim on the ESP")
+			}
+		})
+	}
+}
+
+// What the loader loads or may start besides is said.
+func TestDriversAndOtherEntries(t *testing.T) {
+	s := newSystem(t, "")
+	file(s, s.esp(), "EFI/systemd/drivers/ext4x64.efi", petest.Loader("262"))
+	j := verdict(t, s.plan(s.build("2"), upgrade.PlanOptions{}), upgrade.ProofBoots)
+	require.Equal(t, upgrade.OutcomeWarn, j.Outcome, texts(j))
+	require.Contains(t, texts(j), "systemd-boot loads the driver EFI/systemd/drivers/ext4x64.efi")
+
+	for _, v := range []bootloader.Variables{{EntryDefault: "auto-windows"}, {EntryPreferred: "AUTO-efi-default"}, {EntryOneShot: "auto-reboot-to-firmware-setup"}} {
+		s := newSystem(t, "")
+		s.machine.Loader = &v
+		p := s.plan(s.build("2"), upgrade.PlanOptions{})
+		require.ErrorIs(t, p.Refused(), upgrade.ErrPinned)
+		require.ErrorContains(t, p.Refused(), "an entry that the loader makes itself")
+	}
+	for _, config := range []string{"default auto-windows\n", "preferred auto-windows\n"} {
+		s := newSystem(t, "")
+		require.NoError(t, s.esp().ReplaceFile("loader/loader.conf", source([]byte(config))))
+		require.ErrorIs(t, s.plan(s.build("2"), upgrade.PlanOptions{}).Refused(), upgrade.ErrPinned)
+	}
+}
+
+// Entries on an extended boot loader partition are in the loader's menu, too, and are not looked at.
+func TestExtendedBootLoaderPartition(t *testing.T) {
+	for name, c := range map[string]struct {
+		files   func(s *system) []osmith.ESPFile // nil: no file system, so it is not known
+		refused bool
+	}{
+		"empty":      {nil, true},
+		"no entries": {func(*system) []osmith.ESPFile { return []osmith.ESPFile{{Path: "x", Content: source([]byte("x"))}} }, false},
+		"an entry": {func(s *system) []osmith.ESPFile {
+			return []osmith.ESPFile{{Path: "EFI/Linux/acme_9.efi", Content: s.build("9").UKI}}
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSystemOf(t, "", 3)
+			table, err := partition.Read(s.disk, partition.ReadOptions{})
+			require.NoError(t, err)
+			// The third slot's root partition becomes one.
+			last := len(table.Partitions) - 2
+			table.Partitions[last].Type = partition.XBOOTLDR
+			table.Partitions = append(table.Partitions[:last+1], table.Partitions[last+2:]...)
+			require.NoError(t, table.Write(s.disk))
+			if c.files != nil {
+				require.NoError(t, fat.Build(table.Window(s.disk, last), c.files(s), fat.BuildOptions{Size: 1 << 20}))
+			}
+			p := s.plan(s.build("2"), upgrade.PlanOptions{})
+			require.Equal(t, c.refused, errors.Is(p.Refused(), upgrade.ErrXBOOTLDR), "%v", p.Refused())
+			if c.refused {
+				for _, proof := range []upgrade.Proof{upgrade.ProofBoots, upgrade.ProofReturns} {
+					require.Equal(t, upgrade.OutcomeFail, verdict(t, p, proof).Outcome)
+				}
+			}
+		})
+	}
+}
+
+// A UKI that is cut off is no way back, also where firmware verifies nothing.
+func TestDamagedFallback(t *testing.T) {
+	s := newSystem(t, "")
+	s.machine.Firmware, s.machine.NoSecureBoot = nil, true
+	esp := s.esp()
+	b := read(t, esp, "EFI/Linux/acme_1.efi")
+	require.NoError(t, esp.ReplaceFile("EFI/Linux/acme_1.efi", source(b[:len(b)/2])))
+	p, j := s.returns("2", upgrade.PlanOptions{})
+	require.Equal(t, upgrade.OutcomeFail, j.Outcome, texts(j))
+	require.Contains(t, texts(j), "EFI/Linux/acme_1.efi is damaged: ")
+	require.Error(t, p.Refused())
 }

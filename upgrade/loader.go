@@ -138,6 +138,9 @@ func (p *Plan) judgeChoice(j *Verdict) {
 	}
 }
 
+// ownEntries begins the ids of entries that the loader makes itself, such as auto-windows, and that are in no menu here.
+const ownEntries = "auto-"
+
 // judgeStale mentions variables and settings that name no entry: they choose one as soon as one of that name is there.
 func (p *Plan) judgeStale(j *Verdict) {
 	menu := p.choice.menu
@@ -145,6 +148,17 @@ func (p *Plan) judgeStale(j *Verdict) {
 		return
 	}
 	v, alone := p.machine.loader(), *menu
+	for _, c := range []struct {
+		why   bootloader.Reason
+		value string
+	}{
+		{bootloader.ReasonOneShot, v.EntryOneShot}, {bootloader.ReasonPreferred, v.EntryPreferred}, {bootloader.ReasonDefault, v.EntryDefault},
+		{bootloader.ReasonConfigPreferred, menu.Config.Preferred}, {bootloader.ReasonConfigDefault, menu.Config.Default},
+	} {
+		if strings.HasPrefix(strings.ToLower(c.value), ownEntries) {
+			j.fail(fmt.Errorf("%w: %s is %q, an entry that the loader makes itself; clear it", ErrPinned, c.why, c.value))
+		}
+	}
 	alone.Config = new(bootloader.Config)
 	for _, c := range []struct {
 		why   bootloader.Reason

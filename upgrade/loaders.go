@@ -9,31 +9,30 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/arch"
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 // espLoader is a program on the ESP that firmware starts, or may start.
 type espLoader struct {
 	path    string
 	src     osmith.Source
+	shim    bool // it is a shim, which firmware judges whatever else is said of shim
 	perhaps bool // only if a Boot#### that is not known says so
 }
 
 // findLoaders finds every place of the ESP from which firmware may start something, and the rules of the loaders there.
 func (s *State) findLoaders(machine *arch.Architecture) error {
-	var err error
-	if s.loader, err = openFile(s.esp, machine.Loader()); err != nil {
-		return fmt.Errorf("boot loader on the ESP: %w", err)
-	}
-	s.loaders = []espLoader{{path: machine.Loader(), src: s.loader}}
-	places := []string{"EFI/systemd/" + machine.SystemdBoot()}
+	places := []string{machine.Loader(), "EFI/systemd/" + machine.SystemdBoot()}
 	for _, p := range s.machine.LoaderPaths {
 		places = append(places, espPath(p))
 	}
-	for _, p := range places {
-		// Firmware passes over what is not there.
-		if err := s.addLoader(p, false); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for i, p := range places {
+		// Firmware passes over what is not there, but for the place where it looks last.
+		if err := s.addLoader(p, false); err != nil && (i == 0 || !errors.Is(err, fs.ErrNotExist)) {
 			return fmt.Errorf("boot loader on the ESP: %w", err)
 		}
 	}
@@ -42,21 +41,42 @@ func (s *State) findLoaders(machine *arch.Architecture) error {
 			return err
 		}
 	}
-	for _, l := range s.loaders {
-		if !l.perhaps {
-			s.addRules(rulesOf(l.src, s.machine.AssumeLoader))
+	for i := 0; i < len(s.loaders); i++ {
+		l := &s.loaders[i]
+		if l.shim = isShim(l.src); !l.shim || l.perhaps {
+			continue
 		}
+		// Shim starts the program of this name beside it, whatever that is (shim, DEFAULT_LOADER).
+		if err := s.addLoader(path.Join(path.Dir(l.path), "grub"+machine.EFI+".efi"), false); err != nil {
+			return fmt.Errorf("boot loader behind shim on the ESP: %w", err)
+		}
+	}
+	for _, l := range s.loaders {
+		if l.shim || l.perhaps {
+			continue
+		}
+		if s.loader == nil {
+			s.loader = l.src
+		}
+		s.addRules(rulesOf(l.src, s.machine.AssumeLoader))
 	}
 	return nil
 }
 
+// isShim reports whether a program is a shim: it has the section that no other has.
+func isShim(src osmith.Source) bool {
+	_, err := secureboot.ReadShim(src)
+	return err == nil
+}
+
 func (s *State) addLoader(name string, perhaps bool) error {
-	if slices.ContainsFunc(s.loaders, func(l espLoader) bool { return fat.SameName(l.path, name) }) {
+	if i := slices.IndexFunc(s.loaders, func(l espLoader) bool { return fat.SameName(l.path, name) }); i >= 0 {
+		s.loaders[i].perhaps = s.loaders[i].perhaps && perhaps
 		return nil
 	}
 	src, err := openFile(s.esp, name)
 	if err == nil {
-		s.loaders = append(s.loaders, espLoader{name, src, perhaps})
+		s.loaders = append(s.loaders, espLoader{path: name, src: src, perhaps: perhaps})
 	}
 	return err
 }
@@ -96,7 +116,11 @@ func (s *State) addRules(r loaderRules) {
 // judgeLoaders asks whether firmware starts what it finds in each of these places.
 func (s *State) judgeLoaders(j *Verdict) {
 	for _, l := range s.loaders {
-		im, err := s.machine.examine(l.path, l.src)
+		m := *s.machine
+		if l.shim {
+			m.Shim, m.NoShim = nil, true
+		}
+		im, err := m.examine(l.path, l.src)
 		if err == nil && im.refused() == nil {
 			im.judgeStart(j, l.path)
 			continue
@@ -112,4 +136,50 @@ func (s *State) judgeLoaders(j *Verdict) {
 		}
 		j.fail(err)
 	}
+	if i := slices.IndexFunc(s.loaders, func(l espLoader) bool { return l.shim && !l.perhaps }); i >= 0 && s.machine.Shim == nil {
+		j.warn("%s is a shim, which Machine.Shim does not tell: whether it starts what comes behind it is not known", s.loaders[i].path)
+	}
+	s.judgeDrivers(j)
+}
+
+// driversDir is where systemd-boot finds drivers, which it has firmware load before its menu (systemd-boot(7), "Files").
+const driversDir = "EFI/systemd/drivers"
+
+// judgeDrivers notes drivers: one that firmware refuses is left out, and one that it loads is measured, which is not predicted.
+func (s *State) judgeDrivers(j *Verdict) {
+	files, err := s.esp.ReadDir(driversDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		j.fail(err)
+	}
+	for _, f := range files {
+		if !f.IsDir() && strings.EqualFold(path.Ext(f.Name()), ".efi") {
+			j.warn("systemd-boot loads the driver %s: what that does, and what it measures, is not known", path.Join(driversDir, f.Name()))
+		}
+	}
+}
+
+// ErrXBOOTLDR is a reason of the boots and returns verdicts: the loader has entries that are not looked at, and may start one.
+var ErrXBOOTLDR = errors.New("the disk has entries on an extended boot loader partition, which are not looked at")
+
+// findXBOOTLDR looks for entries on an extended boot loader partition.
+func (s *State) findXBOOTLDR(disk osmith.Disk) error {
+	for i, p := range s.table.Partitions {
+		if p.Type != partition.XBOOTLDR {
+			continue
+		}
+		fsys, err := fat.OpenReader(s.table.Section(disk, i))
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrXBOOTLDR, err)
+		}
+		o := s.menuOptions
+		o.XBOOTLDR = fsys
+		menu, err := bootloader.ReadMenu(s.esp, o)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrXBOOTLDR, err)
+		}
+		if i := slices.IndexFunc(menu.Entries, func(e *bootloader.Entry) bool { return e.XBOOTLDR }); i >= 0 {
+			return fmt.Errorf("%w: %s", ErrXBOOTLDR, menu.Entries[i].Path)
+		}
+	}
+	return nil
 }

@@ -55,6 +55,9 @@ func (p *Plan) judgeReturns(ctx context.Context) Verdict {
 	if p.machine.Loader == nil {
 		j.warn("%v", errLoaderUnknown)
 	}
+	if err := p.state.xbootldr; err != nil {
+		j.fail(err)
+	}
 	if p.chainErr != nil {
 		j.fail(p.chainErr)
 		if r := p.state.Running; r != nil && r.Counted {

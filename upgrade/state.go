@@ -39,6 +39,7 @@ type State struct {
 	menuOptions bootloader.MenuOptions
 	rules       []loaderRules
 	examined    map[string]*image // by path without counter
+	xbootldr    error             // why an extended boot loader partition matters
 	notStarted  error             // why firmware has not started Running, or is not known to have; nil if it has
 }
 
@@ -91,6 +92,7 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 	if s.menu, err = bootloader.ReadMenu(s.esp, s.menuOptions); err != nil {
 		return nil, err
 	}
+	s.xbootldr = s.findXBOOTLDR(disk)
 	for _, b := range s.menu.Entries {
 		e, err := s.entry(b)
 		if err != nil {

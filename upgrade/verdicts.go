@@ -224,6 +224,9 @@ func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 		p.unified.image.judgeStart(&j, "")
 	}
 	p.state.judgeLoaders(&j)
+	if err := p.state.xbootldr; err != nil {
+		j.fail(err)
+	}
 	judgeImage(&j, p.identity.file)
 	p.judgeChoice(&j)
 	p.judgeStale(&j)
