@@ -51,6 +51,47 @@ func eventLog(b *testing.B) sides {
 	}
 }
 
+// diffLogs compares two long logs with the same events in the opposite order, the shape that takes longest; the tools print both and compare the lines.
+func diffLogs(b *testing.B) sides {
+	const events = 10_000
+	var paths []string
+	for n, of := range []func(i int) int{func(i int) int { return i }, func(i int) int { return events - 1 - i }} {
+		log := &tpm.Log{}
+		for i := range events {
+			text := fmt.Sprintf("word %d", of(i))
+			log.Events = append(log.Events, tpm.Event{PCR: 8, Type: tpm.EventIPL, Digests: digestsOf(text), Data: []byte(text + "\x00")})
+		}
+		raw, err := log.MarshalBinary()
+		require.NoError(b, err)
+		paths = append(paths, filepath.Join(b.TempDir(), fmt.Sprint(n)))
+		require.NoError(b, os.WriteFile(paths[n], raw, 0o600))
+	}
+	script := fmt.Sprintf("tpm2_eventlog '%s' >'%s.yaml'; tpm2_eventlog '%s' >'%s.yaml'; diff '%s.yaml' '%s.yaml' >/dev/null || test $? = 1",
+		paths[0], paths[0], paths[1], paths[1], paths[0], paths[1])
+	return sides{
+		ours: func() error {
+			var logs []*tpm.Log
+			for _, path := range paths {
+				raw, err := os.ReadFile(path)
+				if err != nil {
+					return err
+				}
+				l, err := tpm.ParseLog(raw)
+				if err != nil {
+					return err
+				}
+				logs = append(logs, l)
+			}
+			c, err := tpm.Compare(logs[0], logs[1])
+			if err == nil && len(c.Causes()) != events-1 {
+				return fmt.Errorf("%d causes", len(c.Causes()))
+			}
+			return err
+		},
+		reference: host(b, script, "tpm2_eventlog"),
+	}
+}
+
 // predictBoot reads the logs of a real boot's firmware and userspace and predicts the next boot of that machine up to its last phase. systemd-pcrlock reads
 // the same two; what it predicts needs a TPM.
 func predictBoot(b *testing.B) sides {
