@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rsa"
+	"encoding/json"
 	"errors"
 	"testing"
 
@@ -53,6 +54,12 @@ func TestNothingIsKnown(t *testing.T) {
 	}
 	require.Equal(t, tpm.PredictionNone, p.Predicted.Coverage[7].Prediction, "nobody knows PCR 7")
 	require.Equal(t, tpm.PredictionExact, p.Predicted.Coverage[11].Prediction)
+	require.NotContains(t, p.String(), "PCR 7 ")
+	require.Contains(t, p.String(), "PCR 11 sha256 ")
+	b, err := json.Marshal(p)
+	require.NoError(t, err)
+	require.NotContains(t, string(b), `"7":`)
+	require.Contains(t, string(b), `"11":`)
 
 	// Each fact alone takes its own warnings away, and no other.
 	without := func(change func(m *upgrade.Machine)) map[upgrade.Proof]upgrade.Outcome {

@@ -251,8 +251,12 @@ func (p *Plan) String() string {
 // predictedPCRs are those that a prediction covers.
 var predictedPCRs = []int{4, 7, 11}
 
+// pcr is a predicted value; nil where the prediction claims none.
 func (p *Plan) pcr(h crypto.Hash, pcr int) []byte {
 	if p.Predicted == nil {
+		return nil
+	}
+	if !slices.ContainsFunc(p.Predicted.Coverage, func(c tpm.Coverage) bool { return c.PCR == pcr && c.Prediction != tpm.PredictionNone }) {
 		return nil
 	}
 	banks, err := p.Predicted.Replay(h)

@@ -3,6 +3,7 @@ package upgrade_test
 import (
 	"bytes"
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -173,8 +174,18 @@ func TestHowItCameUp(t *testing.T) {
 		"not counted, but logged": {func(r *upgrade.Running) { r.BootCountPath = "" }, ""},
 		"neither":                 {func(r *upgrade.Running) { r.Log, r.BootCountPath = nil, "" }, "neither LoaderBootCountPath nor the firmware's log"},
 		"log of another boot":     {func(r *upgrade.Running) { r.Log = one.Log }, "the firmware's log of this boot has no start of this very file"},
-		"another was counted":     {func(r *upgrade.Running) { r.BootCountPath = `\EFI\Linux\acme_1+2-1.efi` }, "the loader has started EFI/Linux/acme_1+2-1.efi"},
-		"U-Boot's way":            {func(r *upgrade.Running) { r.Image, r.Log = `/\EFI\Linux\acme_2+2-1.efi`, nil }, ""},
+		"logged elsewhere": {func(r *upgrade.Running) {
+			log := *r.Log
+			log.Events = slices.Clone(log.Events)
+			for i := range log.Events {
+				if log.Events[i].PCR == 4 {
+					log.Events[i].PCR = 2
+				}
+			}
+			r.Log = &log
+		}, "the firmware's log of this boot has no start of this very file"},
+		"another was counted": {func(r *upgrade.Running) { r.BootCountPath = `\EFI\Linux\acme_1+2-1.efi` }, "the loader has started EFI/Linux/acme_1+2-1.efi"},
+		"U-Boot's way":        {func(r *upgrade.Running) { r.Image, r.Log = `/\EFI\Linux\acme_2+2-1.efi`, nil }, ""},
 	} {
 		r := good
 		c.change(&r)
