@@ -8,6 +8,7 @@ import (
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/examples/internal/tokens"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/tpm/sealing"
 )
 
@@ -44,8 +45,9 @@ func tokenObject(t *sealing.Token) tokenResult {
 // sealResult is the object of seal.
 type sealResult struct {
 	cli.Header
-	Token tokenResult `json:"token"`
-	File  string      `json:"file"`
+	Token  tokenResult   `json:"token"`
+	File   string        `json:"file"`
+	States *policy.Union `json:"states,omitempty"` // with -for: bank, pcrs, and states with their names, values, and the PCRs that differ from the first
 }
 
 // checkResult is the object of check. Verdict is "opens" if one of the tokens opens, "does not open" if none does, and "not known" otherwise.

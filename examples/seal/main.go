@@ -2,7 +2,7 @@
 // LUKS2 volumes.
 //
 //	seal seal [-tpm DEV] -secret F -o TOKEN [-pcrs LIST] [-bank NAME] [-public-key F] [-public-key-pcrs LIST] [-public-key-ref NAME]
-//	     [-signature F] [-pcrlock F] [-pin] [-keyslot N]
+//	     [-signature F] [-pcrlock F] [-pin] [-keyslot N] [-for NAME=F…]
 //	seal unseal [-tpm DEV] [-o F] [-signature F] [-pcrlock F] [-pin] [-passphrase] [-expected LOG -actual LOG] TOKEN
 //	seal check TOKEN|HEADER [-log LOG [-userspace F|none] [-until WORD]] [-pcrs F] [-pcr LIST] [-banks LIST] [-pcrsig F|UKI] [-pcrlock F]
 //	     [-counter LIST] [-pin] [-earlier F]
@@ -12,6 +12,10 @@
 // number may have a value: 7=HEX. No PCR is bound that is not named; with -public-key PCR 11 must be in a state that the key has
 // signed for (-signature is a .pcrsig), with -pcrlock the PCRs must be as a pcrlock.json of systemd-pcrlock says. -pin reads a PIN from the first line of
 // standard input. TOKEN is JSON as `cryptsetup token export` prints and `cryptsetup token import` reads it, with -keyslot for the slot.
+//
+// -for seals for several states of -pcrs, any of which will do: those of sets that are staged or were before, or of a firmware update that was announced. F is a prediction
+// of `pcr predict -log`, a JSON file with values of PCRs, or now. What is printed tells which PCRs differ between them. A token for more than one state is
+// not one that systemd unseals.
 //
 // -secret is a file of up to 128 bytes; what unseal gives with -passphrase is what systemd unlocks a volume with: the secret in base64.
 // Without -o, unseal prints the secret. -expected and -actual are event logs, a predicted and a real one: if the policy does not

@@ -8,15 +8,18 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/internal/swtpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/tpm/sealing"
@@ -184,6 +187,77 @@ func TestStatus(t *testing.T) {
 
 	other := newBench(t)
 	require.Contains(t, other.no(t, "", "status", token), "does not have the key")
+}
+
+// TestSealForSets seals for the set that runs and one that is staged; the answer names what differs.
+func TestSealForSets(t *testing.T) {
+	b := newBench(t)
+	token, log := b.path("token.json"), b.Boot(t, swtpm.Event{PCR: 0, Data: "firmware"}, swtpm.Event{PCR: 7, Data: "secure boot"})
+	var now struct {
+		PCRs map[string]map[string]string `json:"pcrs"`
+	}
+	device, err := sealing.Open("swtpm:" + b.Socket)
+	require.NoError(t, err)
+	values, err := sealing.New(device).PCRs(crypto.SHA256)
+	require.NoError(t, err)
+	require.NoError(t, device.Close())
+	now.PCRs = map[string]map[string]string{"sha256": {}}
+	for n, v := range values {
+		now.PCRs["sha256"][strconv.Itoa(n)] = hex.EncodeToString(v)
+	}
+	now.PCRs["sha256"]["4"] = strings.Repeat("44", 32)
+	staged, err := json.Marshal(now)
+	require.NoError(t, err)
+	b.write(t, "staged.json", staged)
+	var r struct {
+		cli.Header
+		Token  tokenResult `json:"token"`
+		File   string      `json:"file"`
+		States struct {
+			Bank   string `json:"bank"`
+			PCRs   []int  `json:"pcrs"`
+			States []struct {
+				Names   []string          `json:"names"`
+				Values  map[string]string `json:"values"`
+				Differs []int             `json:"differs"`
+			} `json:"states"`
+		} `json:"states"`
+	}
+	seal := []string{"-secret", b.path("secret"), "-pcrs", "4,7", "-bank", "sha256", "-o", token, "-for", "running=now"}
+	object(t, b.ok(t, "", "seal", append(seal, "-json", "-for", "staged="+b.path("staged.json"))...), &r)
+	require.Equal(t, 2, r.Token.Alternatives)
+	require.Len(t, r.States.States, 2)
+	require.Equal(t, []string{"staged"}, r.States.States[1].Names)
+	require.Equal(t, []int{4}, r.States.States[1].Differs)
+	require.Equal(t, "a secret", b.ok(t, "", "unseal", token))
+	check := func(status int, pcrs ...string) string {
+		var out, stderr bytes.Buffer
+		require.Equal(t, status, program.Run(t.Context(), append([]string{"check", token}, pcrs...), &out, &stderr), stderr.String())
+		return out.String()
+	}
+	check(0, "-pcrs", b.path("staged.json"))
+	require.Contains(t, check(1, "-pcrs", b.path("staged.json"), "-pcr", "4="+strings.Repeat("45", 32)), "sha256 PCR 4 is 4545")
+
+	// One state is a token for systemd.
+	text := b.ok(t, "", "seal", append(seal, "-for", "again=now")...)
+	require.Contains(t, text, "type: systemd-tpm2\n")
+	require.Contains(t, text, "1 state of the sha256 PCRs [4 7]\n1: running, again\n")
+
+	b.write(t, "log", log)
+	b.write(t, "sha1.json", []byte(`{"sha1": {}}`))
+	for args, want := range map[string]string{
+		"-for x": "want NAME=F", "-for x=": "want NAME=F", "-for x=" + b.path("none"): "none", "-for x=" + b.path("log"): "no coverage", "-for running=now": "each once",
+		"-for x=" + b.path("sha1.json"): `state "x": PCR 4 is not known`,
+	} {
+		status, _, stderr := b.run(t, "", "seal", append(seal, strings.Fields(args)...)...)
+		require.Equal(t, 2, status, args)
+		require.Contains(t, stderr, want, args)
+	}
+	for _, args := range []string{"-pcrs 4 -for x=now", "-bank sha256 -for x=now", "-bank sha256 -pcrs 4=" + strings.Repeat("44", 32) + " -for x=now"} {
+		status, _, stderr := b.run(t, "", "seal", append([]string{"-secret", b.path("secret"), "-o", token}, strings.Fields(args)...)...)
+		require.Equal(t, 2, status, args)
+		require.Contains(t, stderr, "want -pcrs without values, and a -bank", args)
+	}
 }
 
 // TestInterrupt ends a call to a TPM that was asked, as control-C does.

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/tpm/sealing"
 )
 
@@ -18,6 +23,8 @@ func sealFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	key := set.String("public-key", "", "`file` with the RSA key that signs policies")
 	keyPCRs := set.String("public-key-pcrs", "", "`list` of PCRs that it signs for; 11 if not given")
 	ref := set.String("public-key-ref", "", "`name` of the policy reference")
+	var states cli.List
+	set.Var(&states, "for", "seal for a state, `NAME=F`, of any number of which one must be there: a prediction, values of PCRs, or now")
 	slot := set.Int("keyslot", -1, "`number` of the key slot that the secret opens")
 	unlock := addUnlockFlags(set)
 	return func(c *cli.Call, _ []string) error {
@@ -53,6 +60,10 @@ func sealFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err != nil {
 			return err
 		}
+		union, err := union(t, &p, states)
+		if err != nil {
+			return err
+		}
 		token, err := t.Seal(secret, p, with)
 		if err != nil {
 			return err
@@ -67,7 +78,11 @@ func sealFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err := cli.WriteFile(*out, append(text, '\n')); err != nil {
 			return err
 		}
-		return c.Answer(sealResult{c.Header(), tokenObject(token), *out}, describe(token))
+		shown := describe(token)
+		if union != nil {
+			shown += union.String()
+		}
+		return c.Answer(sealResult{c.Header(), tokenObject(token), *out, union}, shown)
 	}
 }
 
@@ -91,6 +106,63 @@ func literalPCRs(p *sealing.Policy, list string) error {
 	}
 	p.Values = values
 	return nil
+}
+
+// union seals for the states that are named.
+func union(t *sealing.TPM, p *sealing.Policy, list []string) (*policy.Union, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	if p.Bank == 0 || len(p.PCRs) == 0 || p.Values != nil {
+		return nil, cli.Usagef("-for: want -pcrs without values, and a -bank")
+	}
+	var states []policy.NamedState
+	for _, text := range list {
+		name, file, ok := strings.Cut(text, "=")
+		if !ok || name == "" || file == "" {
+			return nil, cli.Usagef("-for %s: want NAME=F", text)
+		}
+		values, err := stateValues(t, p, file)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		states = append(states, policy.NamedState{Name: name, Values: values})
+	}
+	u, err := policy.NewUnion(p.Bank, p.PCRs, states...)
+	if err != nil {
+		return nil, err
+	}
+	*p = p.In(u)
+	return u, nil
+}
+
+// stateValues are the PCRs of the machine as it is, of a prediction, or of a JSON file.
+func stateValues(t *sealing.TPM, p *sealing.Policy, file string) (map[int][]byte, error) {
+	if file == "now" {
+		return t.VouchedPCRs(p.Bank, p.PCRs...)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte{'{'}) {
+		values, err := readPCRs(file)
+		return values[p.Bank], err
+	}
+	log, err := tpm.ParsePrediction(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	s, err := sealing.StateOf(log, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range p.PCRs {
+		if _, known := s.PCRs[p.Bank][n]; !known {
+			return nil, cli.No{Err: fmt.Errorf("%s: %s PCR %d: %s", file, tpm.BankName(p.Bank), n, cmp.Or(s.Unknown[n], "not predicted"))}
+		}
+	}
+	return s.PCRs[p.Bank], nil
 }
 
 // describe is what a token asks for, in lines.

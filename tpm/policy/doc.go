@@ -12,7 +12,8 @@
 //
 // A [Digest] is that of a policy session. The functions that are named after TPM commands give the digest after the command:
 // [PolicyPCR], [PolicyAuthorize], [PolicyAuthorizeNV], [PolicyNV], [PolicyAuthValue] and [PolicyOR]. [Tree] joins more
-// policies than one PolicyOR takes, [AnyState] several states of PCRs. [PCRLock] is the policy of systemd-pcrlock.
+// policies than one PolicyOR takes, [AnyState] several states of PCRs, and a
+// [Union] names them: the set that runs, those that have not booted yet, and each with an announced firmware update. [PCRLock] is the policy of systemd-pcrlock.
 //
 // # What it follows
 //

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -91,6 +92,34 @@ func ExamplePolicyAuthorize() {
 	}
 	fmt.Println(sealed)
 	// Output: 1ed73e93fd746804f3f51258b8c82ebfe6d0d1fdbf5bc768545a38fd4b506bde
+}
+
+// A secret is to survive the upgrade that is staged, the way back from it, and the firmware update that its vendor has announced.
+func ExampleNewUnion() {
+	value := func(b byte) []byte { return bytes.Repeat([]byte{b}, 4) } // of a bank with short values, for this page
+	pad := func(values map[int][]byte) map[int][]byte {
+		for n, v := range values {
+			values[n] = append(v, make([]byte, 28)...)
+		}
+		return values
+	}
+	states := []policy.NamedState{
+		{Name: "2.0.0", Values: pad(map[int][]byte{0: value(0xa0), 4: value(0x20)})}, // of the machine
+		{Name: "2.1.0", Values: pad(map[int][]byte{0: value(0xa0), 4: value(0x21)})}, // of tpm.Predict
+	}
+	states = policy.WithUpdate(states, "firmware 1.7", pad(map[int][]byte{0: value(0xa7)}))
+	union, err := policy.NewUnion(crypto.SHA256, []int{0, 4}, states...)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, s := range union.States {
+		fmt.Println(s.Names, s.Differs)
+	}
+	// Output:
+	// [2.0.0] []
+	// [2.1.0] [4]
+	// [2.0.0, firmware 1.7] [0]
+	// [2.1.0, firmware 1.7] [0 4]
 }
 
 func ExampleParseSignatures() {

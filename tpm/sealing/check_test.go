@@ -293,7 +293,7 @@ func TestCheckTampered(t *testing.T) {
 	for _, state := range []State{
 		{PCRs: map[crypto.Hash]map[int][]byte{crypto.SHA256: {7: {1}}}},
 		{PCRs: map[crypto.Hash]map[int][]byte{crypto.SHA256: {24: value(crypto.SHA256, 1)}}},
-		{Earlier: map[crypto.Hash]map[int][]byte{crypto.MD5: {7: {1}}}},
+		{Earlier: map[crypto.Hash]map[int][]byte{crypto.MD5: {7: make([]byte, 16)}}},
 		{Banks: []crypto.Hash{crypto.MD5}},
 		{Banks: []crypto.Hash{crypto.SHA1, crypto.SHA1}},
 	} {
@@ -393,6 +393,11 @@ func TestStateOf(t *testing.T) {
 	require.Contains(t, s.PCRs[crypto.SHA256], 11)
 	require.NotContains(t, s.PCRs, crypto.SHA384, "it was not logged by userspace")
 
+	other := *log
+	other.Registers = tpm.RegistersCC
+	_, err = StateOf(&other, nil)
+	require.ErrorIs(t, err, tpm.ErrRegisters)
+
 	prediction := *log
 	prediction.Coverage = []tpm.Coverage{{PCR: 7, Prediction: tpm.PredictionExact}, {PCR: 11, Prediction: tpm.PredictionOneOf, Note: "two ways"}, {PCR: 4, Note: "shim"}}
 	s, err = StateOf(&prediction, nil)
@@ -416,4 +421,22 @@ func TestVerdictText(t *testing.T) {
 	}
 	require.ErrorContains(t, new(Verdict).UnmarshalText([]byte("yes")), `sealing: verdict "yes": want "opens"`)
 	require.Equal(t, "not known", Verdict(9).String())
+}
+
+// TestPolicyIn has a union of states as the policy's.
+func TestPolicyIn(t *testing.T) {
+	const h = crypto.SHA256
+	union := func(values ...byte) *policy.Union {
+		var states []policy.NamedState
+		for i, v := range values {
+			states = append(states, policy.NamedState{Name: fmt.Sprint(i), Values: map[int][]byte{7: value(h, v)}})
+		}
+		u, err := policy.NewUnion(h, []int{7}, states...)
+		require.NoError(t, err)
+		return u
+	}
+	p := Policy{PIN: "1", Values: map[int][]byte{4: nil}}.In(union(1, 2))
+	require.Equal(t, Policy{Bank: h, PCRs: []int{7}, PIN: "1", Alternatives: []map[int][]byte{{7: value(h, 1)}, {7: value(h, 2)}}}, p)
+	p = Policy{Alternatives: p.Alternatives}.In(union(1, 1))
+	require.Equal(t, Policy{Bank: h, PCRs: []int{7}, Values: map[int][]byte{7: value(h, 1)}}, p)
 }

@@ -54,6 +54,16 @@ type Policy struct {
 	Argon2id *Argon2id
 }
 
+// In is the policy with the states of a union for its literal PCRs: any of them will do. A union of a single state needs no alternatives, so that systemd
+// unseals the token, too.
+func (p Policy) In(u *policy.Union) Policy {
+	p.Bank, p.PCRs, p.Values, p.Alternatives = u.Bank, u.PCRs, nil, u.Alternatives()
+	if len(p.Alternatives) == 1 {
+		p.Values, p.Alternatives = p.Alternatives[0], nil
+	}
+	return p
+}
+
 // parts is into how many the secret is cut.
 func (p *Policy) parts() int {
 	if p.PublicKey != nil && p.PCRLock != nil {

@@ -341,9 +341,19 @@ func TestLyingBus(t *testing.T) {
 		require.ErrorAs(t, err, &unfit)
 		require.Equal(t, BankStateZero, unfit.State)
 	}
+	for how, liar := range liars(newScripted(t, pcrs)) {
+		if _, err := New(liar).VouchedPCRs(crypto.SHA256, 7); how != "an earlier answer" { // it is the first
+			require.Error(t, err, how)
+		}
+	}
+	vouching := newScripted(t, pcrs)
+	vouched, err := New(vouching).VouchedPCRs(crypto.SHA256, 7)
+	require.NoError(t, err)
+	require.Equal(t, map[int][]byte{7: value(crypto.SHA256, 7)}, vouched)
+	require.Empty(t, vouching.sessions)
 	// A policy without PCRs asks for none.
 	plain := newScripted(t, pcrs)
-	_, err := New(plain).Seal([]byte("secret"), Policy{}, Unlock{})
+	_, err = New(plain).Seal([]byte("secret"), Policy{}, Unlock{})
 	require.ErrorIs(t, err, tpm2.TPMRCCommandCode)
 	require.NotContains(t, plain.commands, uint32(ccPCRRead))
 }

@@ -19,6 +19,9 @@ import (
 func StateOf(firmware *tpm.Log, userspace *tpm.UserspaceLog) (_ State, err error) {
 	defer prefix.Add(pkg, &err)
 	s := State{PCRs: map[crypto.Hash]map[int][]byte{}, Unknown: map[int]string{}}
+	if firmware.Registers != tpm.RegistersPCR {
+		return State{}, fmt.Errorf("state: a log of %v: %w: want one of a TPM", firmware.Registers, tpm.ErrRegisters)
+	}
 	predicted := firmware.Coverage != nil
 	if predicted && userspace != nil {
 		return State{}, errors.New("state: a log of userspace beside a prediction, which has its own")

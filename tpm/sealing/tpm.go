@@ -93,10 +93,26 @@ func (t *TPM) Banks() (_ []crypto.Hash, err error) {
 }
 
 // PCRs reads PCRs of one bank, all 24 without numbers. A bank that the TPM does not have is a [*BankError]. Nothing vouches for the values on
-// their way here: for those that others are to believe, see [TPM.Quote].
+// their way here: see [TPM.VouchedPCRs], and for those that others are to believe, [TPM.Quote].
 func (t *TPM) PCRs(bank crypto.Hash, pcrs ...int) (_ map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	return t.readAllPCRs(bank, pcrs)
+}
+
+// VouchedPCRs is [TPM.PCRs] in a session that only the TPM can answer in, by its storage root key, which is made if there is none: whoever sits between
+// here and the TPM cannot change the values ([ErrTampered]). Seal to these.
+func (t *TPM) VouchedPCRs(bank crypto.Hash, pcrs ...int) (_ map[int][]byte, err error) {
+	defer prefix.Add(pkg, &err)
+	srk, err := t.srk()
+	if err != nil {
+		return nil, err
+	}
+	audit, err := t.startAudit(srk)
+	if err != nil {
+		return nil, t.explain("start a session", err)
+	}
+	defer t.flush(audit.handle)
+	return t.vouchedPCRs(audit)(bank, pcrs...)
 }
 
 // A pcrReader reads PCRs of one bank.
