@@ -127,3 +127,25 @@ func TestCompareSigned(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(b), "signature")
 }
+
+func TestStates(t *testing.T) {
+	boot := machine(t)
+	next := maps.Clone(boot)
+	require.NoError(t, os.WriteFile("loader.conf", []byte("timeout 3\n"), 0o644))
+	next["loaderConf"] = "loader.conf"
+	write(t, "next.json", next)
+	out, _ := pcr(t, 0, "states", "boot.json", "next.json", "-pcrs", "5,4")
+	require.Contains(t, out, "boot.json: the first state\n  sha256  4 ")
+	require.Contains(t, out, "next.json: other values in PCRs [5]\n")
+	out, _ = pcr(t, 0, "states", "boot.json", "next.json", "-pcrs", "4", "-json")
+	states := object(t, out)["states"].([]any)
+	require.Len(t, states, 1)
+	require.Equal(t, []any{"boot.json", "next.json"}, states[0].(map[string]any)["sets"])
+	_, text := pcr(t, 2, "states", "boot.json", "-pcrs", "10")
+	require.Contains(t, text, "boot.json: alternatives: PCR 10 is not predicted")
+	for _, list := range []string{"", "x", "4,4", "24", "-1"} {
+		pcr(t, 2, "states", "boot.json", "-pcrs", list)
+	}
+	pcr(t, 2, "states", "boot.json", "-pcrs", "4", "-bank", "md5")
+	pcr(t, 2, "states", "nowhere", "-pcrs", "4")
+}

@@ -7,6 +7,7 @@
 //	pcr predict BOOT.json [-userspace F] [-until WORD] [-log OUT]
 //	pcr diff EXPECTED ACTUAL [-userspace F] [-expected-userspace F] [-until WORD] [-contents F…]
 //	pcr compare OLD.json NEW.json [-token T.json]… [-baseline LOG] [-pin]
+//	pcr states BOOT.json… -pcrs LIST [-bank NAME]
 //	pcr sign UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON
 //	pcr pcrlock BOOT.json -o DIR
 //
@@ -25,6 +26,9 @@
 //
 // compare says what changes in the PCRs when a machine boots as NEW.json describes it instead of OLD.json, because of what, and whether the secrets of tokens are
 // unlocked then; -baseline is the log of an earlier boot for both. It is a gate before an upgrade is published.
+//
+// states lists what the PCRs may be after any of several boots, such as the running one, one that is installed and not booted yet, and one with firmware that is announced (a BOOT.json with
+// the log of a machine that has it): what a secret has to be sealed to.
 //
 // Flags may come before or after operands, with one dash or two. With -json one object is printed on stdout; it has
 // "schema": "osmith.pcr/1", "verb" and what json.go lists.
@@ -49,6 +53,7 @@ var program = cli.Program{Name: "pcr", Schema: schema, Verbs: []cli.Verb{
 		Least: 2, Most: 2, Flags: diffFlags},
 	{Name: "compare", Usage: "OLD.json NEW.json [-token T.json]… [-baseline LOG] [-pin]", Example: "pcr compare old.json new.json -token token.json",
 		Least: 2, Most: 2, Flags: compareFlags},
+	{Name: "states", Usage: "BOOT.json… -pcrs LIST [-bank NAME]", Example: "pcr states running.json pending.json -pcrs 4,7,11", Least: 1, Most: 64, Flags: statesFlags},
 	{Name: "sign", Usage: "UKI -key F [-phases P,…] [-banks LIST] [-ref NAME] [-profile N] -o JSON",
 		Example: "pcr sign linux.efi -key pcr.key -o linux.pcrsig", Least: 1, Most: 1, Flags: signFlags},
 	{Name: "pcrlock", Usage: "BOOT.json -o DIR", Example: "pcr pcrlock boot.json -o /var/lib/pcrlock.d", Least: 1, Most: 1, Flags: pcrlockFlags},
