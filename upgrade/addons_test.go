@@ -46,9 +46,9 @@ func (s *system) planOf(r *release.Release, o upgrade.PlanOptions) *upgrade.Plan
 
 // Add-ons are a part of the set: written before it can boot, judged, measured, and gone with it.
 func TestRootHashFromAddon(t *testing.T) {
-	s := newSystem(t, "")
-	s.bootAndRun()
 	for _, cmdline := range []string{"quiet", ""} {
+		s := newSystem(t, "")
+		s.bootAndRun()
 		r := s.bound(s.build("2"), cmdline)
 		p := s.planOf(r, upgrade.PlanOptions{})
 		require.NoError(t, p.Refused())
@@ -105,10 +105,35 @@ func TestRootHashFromAddon(t *testing.T) {
 		require.Equal(t, "4", s.boot().Version)
 		s.requireEntriesWhole()
 
-		// A release without the add-on that is on the ESP is another one.
-		s = newSystem(t, "")
-		s.bootAndRun()
 	}
+}
+
+// A release is installed if the add-ons are the same ones, too. What else lies beside a UKI is the machine's.
+func TestInstalledWithAddons(t *testing.T) {
+	s := newSystem(t, "")
+	s.bootAndRun()
+	r := s.bound(s.build("2"), "quiet")
+	file(s, s.esp(), "EFI/Linux/acme_2.efi.extra.d/host.cred", []byte("secret"))
+	require.NoError(t, s.planOf(r, upgrade.PlanOptions{}).Apply(context.Background(), nil))
+	require.Equal(t, "secret", string(read(t, s.esp(), "EFI/Linux/acme_2.efi.extra.d/host.cred")))
+	require.True(t, s.planOf(r, upgrade.PlanOptions{}).Installed)
+
+	more := *r
+	more.Addons = append(more.Addons[:1:1], release.Addon{Name: "b.addon.efi", Content: source(s.addon("debug", s.builder.Keys.SecureBoot.DB))})
+	other := *r
+	other.Addons = []release.Addon{{Name: "slot.addon.efi", Content: source(s.addon("debug roothash="+hex.EncodeToString(r.RootHash), s.builder.Keys.SecureBoot.DB))}}
+	renamed := *r
+	renamed.Addons = []release.Addon{{Name: "z.addon.efi", Content: r.Addons[0].Content}}
+	for _, r := range []release.Release{more, other, renamed} {
+		left := s.on(s.disk.Clone())
+		p := left.planOf(&r, upgrade.PlanOptions{})
+		require.False(t, p.Installed)
+		require.NoError(t, p.Apply(context.Background(), nil))
+		require.True(t, left.planOf(&r, upgrade.PlanOptions{}).Installed)
+		require.Equal(t, "2", left.boot().Version)
+	}
+	file(s, s.esp(), "EFI/Linux/acme_2.efi.extra.d/c.addon.efi", s.addon("debug", s.builder.Keys.SecureBoot.DB))
+	require.False(t, s.planOf(r, upgrade.PlanOptions{}).Installed)
 }
 
 func TestAddonsAreJudged(t *testing.T) {

@@ -331,12 +331,12 @@ func (p *Plan) choose(ctx context.Context) error {
 		}
 		p.remove(append([]espFile{{e.Path, e.size}}, e.files...))
 	}
-	// What lies beside the new entry's name belongs to no entry any more.
+	// Add-ons beside the new entry's name are of an earlier one. Credentials and extensions are the machine's, and may wait for it.
 	files, err := extraFiles(p.state.esp, p.Entry)
 	if err != nil {
 		return err
 	}
-	p.remove(files)
+	p.remove(slices.DeleteFunc(files, func(f espFile) bool { return !isAddon(f.path) }))
 	p.remove(p.state.staged)
 	return nil
 }
@@ -447,6 +447,15 @@ func (p *Plan) isInstalled(ctx context.Context, e *Entry) (bool, error) {
 	same, err := p.state.sameDigest(e.Path, p.digests.uki)
 	if err != nil || !same {
 		return false, err
+	}
+	addons := 0
+	for _, f := range e.files {
+		if isAddon(f.path) {
+			addons++
+		}
+	}
+	if addons != len(p.release.Addons) {
+		return false, nil
 	}
 	for _, a := range p.release.Addons {
 		same, err := p.state.sameDigest(path.Join(extraDir(e.Path), a.Name), p.digests.addons[a.Name])

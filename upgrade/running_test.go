@@ -246,6 +246,12 @@ func TestRollbackNeedsAWayBack(t *testing.T) {
 		"the other is bad, too": func(s *system) {
 			require.NoError(t, s.esp().Rename("EFI/Linux/acme_1.efi", "EFI/Linux/acme_1+0-1.efi"))
 		},
+		"firmware refuses the other": func(s *system) {
+			other, err := foreign()
+			require.NoError(s.t, err)
+			b := stripCertificates(s.t, read(s.t, s.esp(), "EFI/Linux/acme_1.efi"))
+			require.NoError(s.t, s.esp().ReplaceFile("EFI/Linux/acme_1.efi", sign(s.t, b, other.SecureBoot.DB)))
+		},
 		"the other is no set": func(s *system) { require.NoError(t, s.esp().Remove("EFI/Linux/acme_1.efi")) },
 	} {
 		left := s.on(s.disk.Clone())
