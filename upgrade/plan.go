@@ -363,7 +363,7 @@ func (s *State) kept() (slots []*Slot, err error) {
 		if e == nil {
 			continue
 		}
-		if e.Slot == nil && s.Running != nil {
+		if e.Slot == nil && e == s.Running {
 			return nil, fmt.Errorf("%w: which slot is safe to write is not known", &UnboundError{e.Path, e.RootHash})
 		}
 		slots = append(slots, e.needs...)

@@ -238,6 +238,14 @@ func TestOneShotOnNewEntry(t *testing.T) {
 	s.machine.Loader.EntryOneShot = "acme_1.efi"
 	p = s.plan(s.build("2"), upgrade.PlanOptions{})
 	require.ErrorIs(t, p.Refused(), upgrade.ErrPinned)
+
+	// So does one on another program, and the way back is not its business.
+	conf(s, s.esp(), "memtest.conf", "title memtest\nefi /EFI/tools/memtest.efi\n")
+	file(s, s.esp(), "EFI/tools/memtest.efi", petest.Loader("262"))
+	s.machine.Loader.EntryOneShot = "memtest.conf"
+	p, j = s.returns("2", upgrade.PlanOptions{})
+	require.Equal(t, upgrade.OutcomePass, j.Outcome, texts(j))
+	require.Equal(t, "[loader/entries/memtest.conf once EFI/Linux/acme_2+3.efi 3 times EFI/Linux/acme_1.efi returns]", fmt.Sprint(p.Chain))
 }
 
 // A variable that names nothing now will name something later.

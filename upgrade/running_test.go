@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 )
@@ -156,6 +158,27 @@ func TestKexec(t *testing.T) {
 	s.bootAndRun()
 	_, j = s.returns("3", upgrade.PlanOptions{})
 	require.Equal(t, upgrade.OutcomePass, j.Outcome, texts(j))
+}
+
+// A program without a slot that brought up a set, such as a rescue system by kexec, keeps none from being written; the set itself stays, and is no way back.
+func TestStartedWithoutSlot(t *testing.T) {
+	s := newSystem(t, "")
+	file(s, s.esp(), "EFI/tools/rescue.efi", petest.Kernel("6.18.0"))
+	conf(s, s.esp(), "rescue.conf", "title rescue\nlinux /EFI/tools/rescue.efi\nsort-key zzz\n")
+	one := s.boot()
+	r := *one.Running
+	r.Image, r.Log = "rescue.conf", nil
+	s.machine = s.running(&upgradetest.Boot{Running: &r})
+	p, j := s.returns("2", upgrade.PlanOptions{})
+	require.Equal(t, "B", p.Target.Name())
+	require.Equal(t, upgrade.OutcomeFail, j.Outcome, texts(j))
+	require.ErrorAs(t, p.Refused(), new(*upgrade.NotStartedError))
+
+	// What runs from no slot is another matter.
+	require.NoError(t, s.esp().WriteFile("loader/entries/x.conf", source([]byte("title x\nlinux /EFI/tools/rescue.efi\noptions roothash="+strings.Repeat("ab", 32)+"\n"))))
+	r.Image, r.RootHash = "x.conf", bytes.Repeat([]byte{0xab}, 32)
+	_, err := upgrade.NewPlan(t.Context(), s.disk, s.build("2").Release(), s.machine, upgrade.PlanOptions{})
+	require.ErrorAs(t, err, new(*upgrade.UnboundError))
 }
 
 // The firmware's log and the loader's counting are held against what runs.
