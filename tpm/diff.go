@@ -16,8 +16,8 @@ type Difference struct {
 
 	wantPlace, gotPlace int  // of the events among those of the PCR, from 1
 	repeated            bool // a section of the UKI that its log has measured before
-	noUKI               bool // a UKI in one of the logs, of which the other one has no section: its boot started none
-	ukiIsGot            bool // with noUKI: it is Got
+	noUKI               bool // a UKI in one of the logs, or its loader; the other one has no section of it: its boot started none
+	ukiIsGot            bool // with noUKI: it is in the log of Got
 }
 
 // The kinds of differences.
@@ -93,7 +93,7 @@ func (l *Log) byPCR() (out [PCRCount][]subjectEvent) {
 	return out
 }
 
-// noteUKI notes of differences in the UKI that one of the boots started none: no stub measured anything in it.
+// noteUKI notes of differences in the UKI and its loaders that one of the boots started none: no stub measured anything in it.
 func noteUKI(ds []Difference, want, got [PCRCount][]subjectEvent) {
 	started := func(all [PCRCount][]subjectEvent) bool {
 		for _, es := range all {
@@ -105,7 +105,7 @@ func noteUKI(ds []Difference, want, got [PCRCount][]subjectEvent) {
 	}
 	inWant, inGot := started(want), started(got)
 	for i := range ds {
-		if ds[i].Subject.Kind == SubjectUKI {
+		if k := ds[i].Subject.Kind; k == SubjectUKI || k == SubjectLoader {
 			ds[i].noUKI, ds[i].ukiIsGot = inWant != inGot, inGot
 		}
 	}

@@ -39,7 +39,7 @@ func (d Difference) Text() string {
 		w, g := bootOption(d.Want), bootOption(d.Got)
 		return fmt.Sprintf("boot option %s has the number %s, expected %s", loadOptionText(g.Data), escape(g.Name), escape(w.Name))
 	}
-	if d.Subject.Kind == SubjectUKI && d.noUKI {
+	if d.noUKI {
 		return fmt.Sprintf("%s (%s) was started in place of %s (%s)", d.started(d.Got), shortDigest(d.Got), d.started(d.Want), shortDigest(d.Want))
 	}
 	if d.Want.Type == d.Got.Type {
@@ -50,6 +50,10 @@ func (d Difference) Text() string {
 	want, got := d.what(d.Want), d.what(d.Got)
 	if want == got || d.Want.Type == d.Got.Type && (d.Subject.Kind.isProgram() || d.Subject.Kind == SubjectDriver) {
 		return got + " differs" + d.digests()
+	}
+	name := d.Want.Type.String()
+	if w, ok := strings.CutPrefix(want, name+" "); ok && d.Want.Type == d.Got.Type { // both are of what nothing more is known than the type
+		return fmt.Sprintf("%s is %s (%s), expected %s (%s)", name, strings.TrimPrefix(got, name+" "), shortDigest(d.Got), w, shortDigest(d.Want))
 	}
 	return fmt.Sprintf("%s (%s) in place of %s (%s)", got, shortDigest(d.Got), want, shortDigest(d.Want))
 }
@@ -223,6 +227,11 @@ func (d Difference) taggedChange() (string, bool) {
 		}
 		return fmt.Sprintf("%s of %s differs%s", name, describeText(got.Data), d.digests()), true
 	default:
+		if isWindowsContainer(want.Tag) {
+			if s := describeWindowsChange(want.Data, got.Data); s != "" {
+				return name + ": " + s, true
+			}
+		}
 		return d.contentsChange(name), true
 	}
 }
@@ -346,7 +355,7 @@ func (d Difference) what(e *Event) string {
 	text := e.Describe()
 	switch k := d.Subject.Kind; {
 	case k.isProgram() || k == SubjectDriver:
-		return "program " + text
+		return "program " + strings.TrimPrefix(text, "a program ")
 	case k == SubjectVariable || k == SubjectSetting || k == SubjectBootVariable || k == SubjectAuthority:
 		return k.String() + " " + text
 	case k == SubjectSeparator && e.Type == EventSeparator || k == SubjectGPT:

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
@@ -77,9 +78,8 @@ func TestTrustInWords(t *testing.T) {
 	none := []Event{}
 	twin := slices.Clone(db)
 	twin[len(twin)-1]++
-	tell := func(owner byte, der []byte) string {
-		return signatureEntry{data: string(owned(owner, der))}.tellApart()
-	}
+	print := func(der []byte) string { return "with SHA-256 " + hexOf(pcrbank.Sum(crypto.SHA256, der)[:8]) + "…" }
+	owner := func(n byte) string { return "of owner " + efi.GUID(bytes.Repeat([]byte{n}, 16)).String() }
 	for _, c := range []struct {
 		name      string
 		want, got []Event
@@ -92,9 +92,12 @@ func TestTrustInWords(t *testing.T) {
 		{"a certificate for another", one(variable("KEK", signatureList(owned(1, db)))), one(variable("KEK", signatureList(owned(1, kek)))),
 			"KEK has certificate 'bootlab KEK' that was not expected, and lacks certificate 'bootlab db'"},
 		{"of the same name", one(variable("db", signatureList(owned(1, db)))), one(variable("db", signatureList(owned(1, twin)))),
-			fmt.Sprintf("db has certificate 'bootlab db' %s that was not expected, and lacks certificate 'bootlab db' %s", tell(1, twin), tell(1, db))},
+			fmt.Sprintf("db has certificate 'bootlab db' %s that was not expected, and lacks certificate 'bootlab db' %s", print(twin), print(db))},
 		{"of another owner", one(variable("db", signatureList(owned(1, db)))), one(variable("db", signatureList(owned(2, db)))),
-			fmt.Sprintf("db has certificate 'bootlab db' %s that was not expected, and lacks certificate 'bootlab db' %s", tell(2, db), tell(1, db))},
+			fmt.Sprintf("db has certificate 'bootlab db' %s that was not expected, and lacks certificate 'bootlab db' %s", owner(2), owner(1))},
+		{"of another owner, and another one", one(variable("db", signatureList(owned(1, db)))), one(variable("db", signatureList(owned(2, twin)))),
+			fmt.Sprintf("db has certificate 'bootlab db' %s %s that was not expected, and lacks certificate 'bootlab db' %s %s", print(twin), owner(2), print(db), owner(1))},
+		{"the same twice", one(variable("db", nil)), one(variable("db", signatureList(owned(1, db), owned(1, db)))), "db is 2 certificates 'bootlab db', 'bootlab db', expected absent"},
 		{"a hash more", one(variable("dbx", hashes(1))), one(variable("dbx", hashes(1, 2))), "dbx has hash " + hexes(2) + " that was not expected"},
 		{"many hashes more", one(variable("dbx", hashes(1))), one(variable("dbx", hashes(2, 3, 4, 5, 6, 1))),
 			"dbx has 5 hashes " + hexes(2, 3, 4) + ", 2 more that were not expected"},
@@ -113,7 +116,7 @@ func TestTrustInWords(t *testing.T) {
 		{"another authority", one(authority(imageSecurityDatabase, "db", owned(1, db))), one(authority(imageSecurityDatabase, "db", owned(1, kek))),
 			"a program was let in by certificate 'bootlab KEK' of db, expected certificate 'bootlab db'"},
 		{"its twin", one(authority(imageSecurityDatabase, "db", owned(1, db))), one(authority(imageSecurityDatabase, "db", owned(1, twin))),
-			fmt.Sprintf("a program was let in by certificate 'bootlab db' %s of db, expected certificate 'bootlab db' %s", tell(1, twin), tell(1, db))},
+			fmt.Sprintf("a program was let in by certificate 'bootlab db' %s of db, expected certificate 'bootlab db' %s", print(twin), print(db))},
 		{"a hash", one(authority(imageSecurityDatabase, "db", owned(1, db))), one(authority(imageSecurityDatabase, "db", owned(1, hash(1)))),
 			"a program was let in by hash " + hexes(1) + " of db, expected certificate 'bootlab db'"},
 		{"an authority more", none, one(authority(imageSecurityDatabase, "db", owned(1, db))), "a program was let in by certificate 'bootlab db' of db, which was not expected"},
@@ -416,5 +419,5 @@ func TestCertificateName(t *testing.T) {
 	name, ok = certificateName(unnamed)
 	require.True(t, ok)
 	assert.Equal(t, "O=bootlab db", name)
-	assert.Equal(t, "entry of 5 bytes, of owner 01010101-0101-0101-0101-010101010101 with SHA-256 "+hexOf(pcrbank.Sum(crypto.SHA256, []byte("12345"))[:8])+"…", signatureEntry{data: string(owned(1, []byte("12345")))}.text())
+	assert.Equal(t, "entry of 5 bytes with SHA-256 "+hexOf(pcrbank.Sum(crypto.SHA256, []byte("12345"))[:8])+"…", signatureEntry{data: string(owned(1, []byte("12345")))}.text())
 }

@@ -87,6 +87,9 @@ func TestWindows(t *testing.T) {
 	assert.Contains(t, text, `PCR 4: program \EFI\Microsoft\Boot\bootmgfw.efi (9a53b62e6012dea3…) was started in place of the UKI \EFI\BOOT\BOOTX64.EFI (`)
 	assert.NotContains(t, text, "UKI section")
 	assert.NotContains(t, text, "the UKI \\EFI\\Microsoft")
+	assert.NotContains(t, text, "the boot loader \\EFI\\Microsoft")
+	assert.Contains(t, lines(Causes(Diff(parsed(t, "boot/a-sb-sdboot-262/binary_bios_measurements"), log))),
+		`PCR 4: program \EFI\Microsoft\Boot\bootmgfw.efi (9a53b62e6012dea3…) was started in place of the boot loader \EFI\BOOT\BOOTX64.EFI (5da56c77af91c2fd…)`)
 	assert.Contains(t, text, "PCR 1: not expected: firmware setting LenovoConfig-2a4dc6b7-41f5-45dd-b46f-2dd334c1cf65 = 245 bytes (")
 	back := lines(Causes(Diff(log, parsed(t, "boot/c-direct-uki-262/binary_bios_measurements"))))
 	assert.Contains(t, back, `PCR 4: the UKI \EFI\BOOT\BOOTX64.EFI (`)
@@ -111,7 +114,7 @@ func TestWindowsContainers(t *testing.T) {
 	}{
 		{container(TagWindowsTrustBoundary, container(0x00040001, []byte{0}), container(0x00050003, []byte{1})), "Windows: trust boundary: boot debugging off, test signing on"},
 		{container(TagWindowsTrustBoundary, container(0x00040001, []byte{0, 0})), "Windows: trust boundary: 10 bytes, 01000400020000000000"},
-		{container(TagWindowsTrustBoundary, container(TagWindowsAuthority, []byte{1})), "Windows: trust boundary: 1 keys of authorities"},
+		{container(TagWindowsTrustBoundary, container(TagWindowsAuthority, []byte{1})), "Windows: trust boundary: 1 key of authorities"},
 		{container(TagWindowsModule, container(TagWindowsModule, many...)),
 			`Windows: module: modules 0.sys, 1.sys, 2.sys, 3.sys, 4.sys, 5.sys, 6.sys, 7.sys, 12 more; signed by 'CA\n0', 'CA\n1', 'CA\n2'`},
 		{container(TagWindowsTrustBoundary, logBytes(nil).u32(0x40001, 0xffffffff)), "Windows: trust boundary: 8 bytes, 01000400ffffffff"},
@@ -122,6 +125,27 @@ func TestWindowsContainers(t *testing.T) {
 	} {
 		e := Event{PCR: 12, Type: EventTag, Data: c.data}
 		assert.Equal(t, c.want, e.Describe())
+	}
+}
+
+// Two boots of Windows differ in settings and modules.
+func TestWindowsDifferences(t *testing.T) {
+	event := func(testSigning byte, module string) Event {
+		data := taggedData(TagWindowsTrustBoundary, bytes.Join([][]byte{taggedData(0x00050003, []byte{testSigning}), taggedData(0x00020002, []byte(module)), taggedData(windowsFilePath, utf16z(`\Windows\`+module))}, nil))
+		return hashEvent(13, EventTag, data, data[8:])
+	}
+	for _, c := range []struct {
+		got  Event
+		want string
+	}{
+		{event(1, "b\n.sys"), `PCR 13: Windows: trust boundary: test signing on not expected; test signing off missing; modules b\n.sys not expected; modules a.sys missing`},
+		{event(0, "b.sys"), "PCR 13: Windows: trust boundary: modules b.sys not expected; modules a.sys missing"},
+		{hashEvent(13, EventTag, taggedData(TagWindowsTrustBoundary, nil), nil), "PCR 13: Windows: trust boundary: test signing off missing; modules a.sys missing"},
+		{hashEvent(13, EventTag, event(0, "a.sys").Data, []byte("x")), "PCR 13: Windows: trust boundary differs (2d711642b726b044…, expected "},
+	} {
+		ds := Diff(logOf(t, event(0, "a.sys")), logOf(t, c.got))
+		require.Len(t, ds, 1)
+		assert.True(t, strings.HasPrefix(ds[0].String(), c.want), ds[0].String())
 	}
 }
 

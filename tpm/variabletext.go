@@ -130,13 +130,29 @@ func (e signatureEntry) text() string {
 	case sha1.Size, sha256.Size, sha512.Size384, sha512.Size:
 		return "hash " + hex.EncodeToString(data)
 	}
-	return fmt.Sprintf("entry of %d bytes, %s", len(data), e.tellApart())
+	return fmt.Sprintf("entry of %d bytes with SHA-256 %s", len(data), e.fingerprint())
 }
 
-// tellApart is what tells an entry from another of the same name.
-func (e signatureEntry) tellApart() string {
-	owner, data := efi.GUID([]byte(e.data)), sha256.Sum256([]byte(e.data[ownerSize:]))
-	return fmt.Sprintf("of owner %s with SHA-256 %x…", owner, data[:8])
+// fingerprint is the start of the SHA-256 of a certificate or other data.
+func (e signatureEntry) fingerprint() string {
+	digest := sha256.Sum256([]byte(e.data[ownerSize:]))
+	return hex.EncodeToString(digest[:8]) + "…"
+}
+
+// tellApart is what tells an entry from others of the same name: its fingerprint, its owner or both.
+func (e signatureEntry) tellApart(others []signatureEntry) string {
+	text, data, owner := "", false, false
+	for _, o := range others {
+		data = data || o.data[ownerSize:] != e.data[ownerSize:]
+		owner = owner || o.data[:ownerSize] != e.data[:ownerSize]
+	}
+	if data {
+		text += " with SHA-256 " + e.fingerprint()
+	}
+	if owner {
+		text += fmt.Sprintf(" of owner %v", efi.GUID([]byte(e.data)))
+	}
+	return text
 }
 
 // maxCertificates and maxHashes bound the entries that a line names.
@@ -148,15 +164,16 @@ const (
 // nameEntries names certificates and counts the rest, of which it gives the values: all if they are few, else the first ones, as many as more
 // says. Those that look like another one, there or among the others, are told apart.
 func nameEntries(list, others []signatureEntry, more int) string {
-	seen := make(map[string]int)
+	byText := make(map[string][]signatureEntry)
 	for _, e := range slices.Concat(list, others) {
-		seen[e.text()]++
+		text := e.text()
+		byText[text] = append(byText[text], e)
 	}
 	var certificates, hashes []string
 	for _, e := range list {
 		text := e.text()
-		if seen[text] > 1 {
-			text += " " + e.tellApart()
+		if len(certificates) < maxCertificates || len(hashes) < maxHashes { // what is named below
+			text += e.tellApart(byText[text])
 		}
 		if name, ok := strings.CutPrefix(text, "certificate "); ok {
 			certificates = append(certificates, name)

@@ -44,7 +44,7 @@ const windowsDepth = 4
 // windowsEvent is what people ask of a container.
 type windowsEvent struct {
 	settings []string
-	modules  []string // names of files
+	modules  []string // names of files, safe to print
 	signers  []string // issuers of the certificates that they are signed with, each once
 	keys     int      // public keys of authorities
 }
@@ -65,7 +65,7 @@ func (w *windowsEvent) read(b []byte, depth int) {
 			w.settings = append(w.settings, fmt.Sprintf("%s %s", name, pick(data[0], "off", "on")))
 		case tag == windowsFilePath:
 			path := windowsText(data)
-			w.modules = append(w.modules, path[strings.LastIndexByte(path, '\\')+1:])
+			w.modules = append(w.modules, escape(path[strings.LastIndexByte(path, '\\')+1:]))
 		case tag == windowsIssuer:
 			if signer := quote(windowsText(data)); !slices.Contains(w.signers, signer) && len(w.signers) <= maxWindows {
 				w.signers = append(w.signers, signer)
@@ -88,21 +88,36 @@ func describeWindows(data []byte) string {
 	w.read(data, 0)
 	var parts []string
 	list := func(before string, names []string) {
-		if more := len(names) - maxWindows; more > 0 {
-			names = append(names[:maxWindows:maxWindows], fmt.Sprintf("%d more", more))
-		}
 		if len(names) > 0 {
-			parts = append(parts, before+strings.Join(names, ", "))
+			parts = append(parts, before+strings.Join(atMost(names, maxWindows), ", "))
 		}
 	}
 	list("", w.settings)
 	list("modules ", w.modules)
 	list("signed by ", w.signers)
 	if w.keys > 0 {
-		parts = append(parts, fmt.Sprintf("%d keys of authorities", w.keys))
+		parts = append(parts, count(w.keys, "key")+" of authorities")
 	}
 	if parts == nil {
 		return describeBytes(data)
 	}
-	return escapeTo(strings.Join(parts, "; "), 4*maxText)
+	return strings.Join(parts, "; ")
+}
+
+// describeWindowsChange says in which settings and modules two containers differ, "" if in none of them.
+func describeWindowsChange(want, got []byte) string {
+	var w, g windowsEvent
+	w.read(want, 0)
+	g.read(got, 0)
+	var parts []string
+	list := func(format string, names []string) {
+		if len(names) > 0 {
+			parts = append(parts, fmt.Sprintf(format, strings.Join(atMost(names, maxWindows), ", ")))
+		}
+	}
+	list("%s not expected", minusTexts(g.settings, w.settings))
+	list("%s missing", minusTexts(w.settings, g.settings))
+	list("modules %s not expected", minusTexts(g.modules, w.modules))
+	list("modules %s missing", minusTexts(w.modules, g.modules))
+	return strings.Join(parts, "; ")
 }
