@@ -549,7 +549,8 @@ func (c *checker) locked(l lockedBy) {
 	}
 }
 
-// fromFile has the NV index of pcrlock.json where the token does not name one, as those of systemd 255 and 256.
+// fromFile has the NV index of pcrlock.json where the token does not name one, as those of systemd 255 and 256. The file has it as it was defined;
+// since it holds a policy, it is written.
 func (l lockedBy) fromFile() lockedBy {
 	if l.index != nil || l.lock == nil {
 		return l
@@ -559,7 +560,15 @@ func (l lockedBy) fromFile() lockedBy {
 	if r.End() != nil {
 		return l
 	}
-	if index, err := newNVIndex(area); err == nil && uint32(index.handle) == l.lock.NVIndex {
+	public, err := policy.ParseNVPublic(area)
+	if err != nil || public.Index != l.lock.NVIndex {
+		return l
+	}
+	public.Attributes |= policy.NVWritten
+	if area, err = public.AppendBinary(nil); err != nil {
+		return l
+	}
+	if index, err := newNVIndex(area); err == nil {
 		l.index = index
 	}
 	return l

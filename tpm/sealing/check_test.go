@@ -57,11 +57,14 @@ func newOffline(t testing.TB) *offline {
 	const h = crypto.SHA256
 	o := &offline{key: key}
 	pcrs := map[int][]byte{4: value(h, 4), 7: value(h, 7), 11: value(h, 11)}
-	index := policy.NVPublic{Index: 0x01800007, Attributes: policy.NVPolicyWrite | policy.NVOwnerRead | policy.NVWritten, Policy: value(h, 9), Size: 34}
+	index := policy.NVPublic{Index: 0x01800007, Attributes: policy.NVPolicyWrite | policy.NVOwnerRead, Policy: value(h, 9), Size: 34}
+	defined, err := index.AppendBinary(nil) // as pcrlock.json has it
+	require.NoError(t, err)
+	index.Attributes |= policy.NVWritten
 	area, err := index.AppendBinary(nil)
 	require.NoError(t, err)
 	o.lock = &policy.PCRLock{
-		Bank: h, NVIndex: index.Index, NVPublic: append([]byte{0, byte(len(area))}, area...), Values: map[int][][]byte{4: {value(h, 1), value(h, 4)}, 7: {value(h, 7)}},
+		Bank: h, NVIndex: index.Index, NVPublic: append([]byte{0, byte(len(defined))}, defined...), Values: map[int][][]byte{4: {value(h, 1), value(h, 4)}, 7: {value(h, 7)}},
 	}
 	nv, err := newNVIndex(area)
 	require.NoError(t, err)
@@ -200,6 +203,8 @@ func TestCheckReasons(t *testing.T) {
 		{"with the reference only", "signed", o.with(func(s *State) { s.Signatures = o.state.Signatures[2:] }), no, []string{"none of 2 signatures"}},
 		{"signed and PCR 7 differs", "signed, pcrs", o.pcr(7, value(h, 8)), no, []string{"sha256 PCR 7 is " + other}},
 		{"no pcrlock.json", "pcrlock", o.with(func(s *State) { s.PCRLock = nil }), unknown, []string{"the policy of systemd-pcrlock, its pcrlock.json: not known"}},
+		{"a pcrlock.json of another index", "pcrlock 255", o.with(func(s *State) { lock := *o.lock; lock.NVIndex++; s.PCRLock = &lock }), unknown, []string{"whether the token tells the policy"}},
+		{"a pcrlock.json without index", "pcrlock 255", o.with(func(s *State) { lock := *o.lock; lock.NVPublic = lock.NVPublic[:9]; s.PCRLock = &lock }), unknown, []string{"whether the token tells the policy"}},
 		{"no pcrlock.json and no index", "pcrlock 255", o.with(func(s *State) { s.PCRLock = nil }), unknown, []string{"its pcrlock.json: not known", "whether the token tells the policy"}},
 		{"a value that pcrlock does not allow", "pcrlock", o.pcr(4, value(h, 2)), no, []string{"sha256 PCR 4 is 0202"}},
 		{"one that is not known", "pcrlock", o.pcr(4, nil), unknown, []string{"sha256 PCR 4: not known"}},
@@ -290,6 +295,12 @@ func TestCheckTampered(t *testing.T) {
 		_, err = token.Check(o.state)
 		require.ErrorContains(t, err, "sealing: tpm2-blob: public area")
 	}
+	broken := *o.tokens["no bank"]
+	b, err := parseBlob(broken.Blobs[0])
+	require.NoError(t, err)
+	broken.Blobs = [][]byte{(blob{private: b.private, public: b.public[1:]}).bytes()}
+	_, err = broken.Check(State{})
+	require.ErrorContains(t, err, "sealing: tpm2-blob: public area")
 	for _, state := range []State{
 		{PCRs: map[crypto.Hash]map[int][]byte{crypto.SHA256: {7: {1}}}},
 		{PCRs: map[crypto.Hash]map[int][]byte{crypto.SHA256: {24: value(crypto.SHA256, 1)}}},
@@ -299,6 +310,9 @@ func TestCheckTampered(t *testing.T) {
 	} {
 		_, err := o.tokens["tpm"].Check(state)
 		require.ErrorContains(t, err, "sealing: state: ")
+		if _, odd := state.Earlier[crypto.MD5]; odd {
+			require.ErrorContains(t, err, "bank MD5")
+		}
 	}
 	_, err = (&Token{}).Check(o.state)
 	require.Error(t, err)

@@ -139,15 +139,44 @@ func (a *Answer) names(pcr int) bool {
 // state is everything that Check may know of the TPM.
 func (g *grid) state(t *testing.T, with Unlock) State {
 	t.Helper()
-	s := State{PCRs: map[crypto.Hash]map[int][]byte{}, Signatures: with.Signatures, PCRLock: with.PCRLock, PIN: with.PIN != "", Counters: map[uint32]uint64{}}
+	s := g.known(t, with)
 	var err error
-	s.Banks, err = g.Banks()
-	require.NoError(t, err)
-	for _, h := range s.Banks {
-		s.PCRs[h], err = g.PCRs(h)
-		require.NoError(t, err)
-	}
 	s.Counters[0x01800001], err = g.Counter(0x01800001)
 	require.NoError(t, err)
 	return s
+}
+
+// known is what Check may know of a TPM without counters.
+func (s *simulator) known(t *testing.T, with Unlock) State {
+	t.Helper()
+	out := State{PCRs: map[crypto.Hash]map[int][]byte{}, Signatures: with.Signatures, PCRLock: with.PCRLock, PIN: with.PIN != "", Counters: map[uint32]uint64{}}
+	var err error
+	out.Banks, err = s.Banks()
+	require.NoError(t, err)
+	for _, h := range out.Banks {
+		out.PCRs[h], err = s.PCRs(h)
+		require.NoError(t, err)
+	}
+	return out
+}
+
+// checks has Check say that a token opens, and that it does not when PCRs 0 to 15 are others.
+func (s *simulator) checks(t *testing.T, token *Token, with Unlock) {
+	t.Helper()
+	state := s.known(t, with)
+	a, err := token.Check(state)
+	require.NoError(t, err)
+	require.Equal(t, VerdictOpens, a.Verdict, "%v", a.Reasons)
+	for _, values := range state.PCRs {
+		for n := range values {
+			values[n][0] ^= 0x80
+		}
+	}
+	a, err = token.Check(state)
+	require.NoError(t, err)
+	want := VerdictOpens
+	if len(token.allPCRs()) > 0 || token.PCRLock {
+		want = VerdictDoesNotOpen
+	}
+	require.Equal(t, want, a.Verdict, "%v", a.Reasons)
 }

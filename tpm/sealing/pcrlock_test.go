@@ -73,7 +73,9 @@ func testPCRLock(t *testing.T, root testtools.Root) {
 		secret, err := v.Unseal(token, with)
 		require.NoError(t, err, "%s", raw)
 		v.opens(t, secret, token.Keyslots[0])
+		v.checks(t, token, with)
 		token.PCRLockNV = nil // as in a token of systemd 255
+		v.checks(t, token, with)
 		old, err := v.Unseal(token, with)
 		require.NoError(t, err)
 		require.Equal(t, secret, old)

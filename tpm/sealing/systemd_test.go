@@ -166,7 +166,9 @@ func TestTokensOfSystemd(t *testing.T) {
 					ours, err := token.MarshalJSON()
 					require.NoError(t, err)
 					require.JSONEq(t, string(raw), string(ours))
-					secret, err := v.Unseal(token, Unlock{PIN: tt.pin, Signatures: v.sign(t, tt.ref)})
+					with := Unlock{PIN: tt.pin, Signatures: v.sign(t, tt.ref)}
+					v.checks(t, token, with)
+					secret, err := v.Unseal(token, with)
 					require.NoError(t, err, "%s", raw)
 					v.opens(t, secret, token.Keyslots[0])
 				})
@@ -360,6 +362,7 @@ func TestTokensOfRepart(t *testing.T) {
 				again, err := token.MarshalJSON()
 				require.NoError(t, err)
 				require.JSONEq(t, string(tokens["0"]), string(again))
+				v.checks(t, token, with)
 				secret, err := v.Unseal(token, with)
 				require.NoError(t, err, "%s", tokens["0"])
 				v.opens(t, secret, token.Keyslots[0])
