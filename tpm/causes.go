@@ -14,7 +14,8 @@ import (
 // explained by it:
 //
 //	sections of the UKI                   the UKI, if no profile differs; the sections are then the Parts of that cause
-//	all that the stub measures            the UKI, if one of the boots started none
+//	all that the stub measures            the UKI, if the boot started none
+//	sections, and what the kernel gets    the UKI, if none was expected
 //	sections of the UKI                   the profile that is booted, each of them once
 //	the command line "@1" of the loader   profile 1, if there is nothing else in it
 //	the command line of add-ons           an add-on that explains nothing else; or a type 11 string of SMBIOS
@@ -277,9 +278,13 @@ func (c *causes) image() {
 	}
 }
 
-// ofUKI are the kinds of what is measured only after a UKI was started.
-var ofUKI = []SubjectKind{SubjectPassed, SubjectProfile, SubjectSectionName, SubjectSection, SubjectCommandLine, SubjectAddonCommandLine, SubjectAddon,
-	SubjectAddonDeviceTree, SubjectAddonMicrocode, SubjectAddonInitrd, SubjectCompanion, SubjectKernel, SubjectLoadOptions, SubjectInitrd}
+// ofUKI are the kinds of what follows the start of a UKI in any case; besideUKI those of what is measured only after it, and not with every
+// UKI: other files, the loader and SMBIOS bring it.
+var (
+	ofUKI     = []SubjectKind{SubjectSectionName, SubjectSection, SubjectLoadOptions, SubjectInitrd}
+	besideUKI = []SubjectKind{SubjectPassed, SubjectProfile, SubjectCommandLine, SubjectAddonCommandLine, SubjectAddon, SubjectAddonDeviceTree, SubjectAddonMicrocode,
+		SubjectAddonInitrd, SubjectCompanion, SubjectKernel}
+)
 
 // noUKI is about a UKI that only one of the boots started: what follows its start in that boot is missing in the other one. What the other
 // boot measured in its place is its own.
@@ -288,11 +293,11 @@ func (c *causes) noUKI() {
 	if len(images) != 1 || !c.all[images[0]].noUKI {
 		return
 	}
-	follows := kindMissing
+	follows, kinds := kindMissing, slices.Concat(ofUKI, besideUKI)
 	if c.all[images[0]].ukiIsGot {
-		follows = kindExtra
+		follows, kinds = kindExtra, ofUKI
 	}
-	for _, i := range c.of(ofUKI...) {
+	for _, i := range c.of(kinds...) {
 		c.explained[i] = c.all[i].Kind() == follows // and not another kernel's command line by a section
 	}
 }

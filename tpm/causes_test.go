@@ -342,17 +342,63 @@ func TestCausesOfPairs(t *testing.T) {
 	require.Greater(t, pairs, 10_000)
 }
 
-// overwritten reports whether the second change undid or replaced the first.
-func overwritten(l *Log, roots [][]string, boot *Log) bool {
-	count := func(l *Log, digest string) (n int) {
-		for i := range l.Events {
-			if hexOf(l.Events[i].Digests[crypto.SHA256]) == digest {
-				n++
+// Where no UKI was expected, one that is there explains what it holds, and no other change hides behind it.
+func TestCausesOfANewUKI(t *testing.T) {
+	boot := parsed(t, "boot/a-sb-sdboot-262/binary_bios_measurements")
+	all := tamperings(boot)
+	want := &Log{Events: slices.Clone(boot.Events)}
+	uki := all[slices.IndexFunc(all, func(x tampering) bool { return x.name == "no UKI" })].apply(&tampered{want})
+	for i := range want.Events {
+		want.Events[i].Subject = Subject{}
+	}
+	require.Equal(t, "PCR 4: the UKI \\EFI\\Linux\\bootlab_2+2-1.efi was not expected (f95be491ee6ea2eb…)\n", lines(Causes(Diff(want, boot))))
+	require.Equal(t, "PCR 4: the UKI \\EFI\\Linux\\bootlab_2+2-1.efi is missing\n", lines(Causes(Diff(boot, want))))
+	held := 0
+	for _, x := range all {
+		got := &Log{Events: slices.Clone(boot.Events)}
+		roots := x.apply(&tampered{got})
+		for i := range got.Events {
+			got.Events[i].Subject = Subject{}
+		}
+		ds := Diff(want, got)
+		causes := map[string]bool{}
+		for _, d := range Causes(ds) {
+			for _, e := range []*Event{d.Want, d.Got} {
+				if e != nil {
+					causes[hexOf(e.Digests[crypto.SHA256])] = true
+				}
 			}
 		}
-		return n
+		if x.name == "no UKI" {
+			require.Empty(t, ds)
+			continue
+		}
+		// What was changed is in the UKI, or of what the kernel gets of it: there is nothing that it could be compared with.
+		if slices.ContainsFunc(roots[0], func(d string) bool {
+			return slices.ContainsFunc(got.Events, func(e Event) bool {
+				return hexOf(e.Digests[crypto.SHA256]) == d && (e.PCR == 11 || e.PCR == 9 && e.Type == EventTag)
+			}) || d == uki[0][0] || !slices.ContainsFunc(want.Events, func(e Event) bool { return hexOf(e.Digests[crypto.SHA256]) == d }) && countDigest(got, d) == 0
+		}) {
+			held++
+			continue
+		}
+		requireRoots(t, x.name, roots, causes, ds)
 	}
-	return slices.ContainsFunc(roots[0], func(d string) bool { return count(l, d) == 0 && count(boot, d) == 0 })
+	require.Less(t, held, len(all)*2/3)
+}
+
+func countDigest(l *Log, digest string) (n int) {
+	for i := range l.Events {
+		if hexOf(l.Events[i].Digests[crypto.SHA256]) == digest {
+			n++
+		}
+	}
+	return n
+}
+
+// overwritten reports whether the second change undid or replaced the first.
+func overwritten(l *Log, roots [][]string, boot *Log) bool {
+	return slices.ContainsFunc(roots[0], func(d string) bool { return countDigest(l, d) == 0 && countDigest(boot, d) == 0 })
 }
 
 // samePCRs reports whether two logs have the same events in each PCR.
@@ -499,6 +545,10 @@ func TestCausesRelations(t *testing.T) {
 			diff(SubjectAddon, "", addonA, nil), diff(addonLine, "a", line("a"), nil), diff(SubjectPassed, "b", line("b"), nil), diff(SubjectCompanion, "junk", x, nil), diff(SubjectProfile, "1", profile("1"), nil),
 			diff(stubLine, "a", line("a"), nil), diff(SubjectAddonDeviceTree, "", partA, nil), diff(SubjectAddonMicrocode, "", partA, nil), diff(SubjectAddonInitrd, "", partA, nil), diff(SubjectKernel, "", x, nil)}, "0"},
 		{"a UKI where none was", []Difference{oneUKI(nil, x), diff(SubjectSectionName, ".linux", nil, x), diff(SubjectSection, ".linux", nil, y), diff(SubjectLoadOptions, "", nil, x)}, "0"},
+		{"a UKI where none was, and what others brought", []Difference{oneUKI(nil, x), diff(SubjectSection, ".linux", nil, y), diff(SubjectAddon, "", nil, addonA), diff(stubLine, "a", nil, line("a")),
+			diff(SubjectPassed, "b", nil, line("b")), diff(SubjectCompanion, "junk", nil, x), diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectAddonDeviceTree, "", nil, partB),
+			diff(SubjectKernel, "", nil, x)}, "0 2 3 4 5 6 7 8"},
+		{"a UKI where none was, with an add-on", []Difference{oneUKI(nil, x), diff(SubjectAddon, "", nil, addonA), diff(addonLine, "a", nil, line("a"))}, "0 1"},
 		{"no UKI, and what does not follow", []Difference{oneUKI(x, nil), diff(SubjectLoader, "", x, nil), diff(SubjectSMBIOS, type1, x, nil), diff(SubjectLoaderConf, "", x, nil), diff(SubjectPhase, "ready", x, nil),
 			diff(SubjectUnknown, "", x, nil), diff(SubjectExitBoot, "", x, nil)}, "0 1 2 3 4 5 6"},
 		{"no UKI, and events that were not expected", []Difference{oneUKI(x, nil), diff(SubjectSection, ".linux", y, nil), diff(stubLine, "a", nil, line("a")), diff(SubjectInitrd, "", nil, x)}, "0 2 3"},

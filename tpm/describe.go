@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -44,8 +45,12 @@ func describeText(b []byte) string {
 	return describeBytes(b)
 }
 
+// describeBytes is the start of data that are no text, or the text that they begin with.
 func describeBytes(b []byte) string {
-	const show = 16
+	const show, least = 16, 3
+	if n := bytes.IndexByte(b, 0); n >= least && validText(string(b[:n])) {
+		return fmt.Sprintf("%d bytes, %s and more", len(b), quote(string(b[:n])))
+	}
 	if len(b) > show {
 		return fmt.Sprintf("%d bytes, %x…", len(b), b[:show])
 	}

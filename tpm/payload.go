@@ -250,8 +250,10 @@ func dataError(offset int, field, format string, args ...any) error {
 func textOf(b []byte) (string, bool) {
 	if len(b) >= 4 && b[1] == 0 && b[0] != 0 {
 		// Some writers (old systemd-boot) count one byte too many.
-		if s := efi.DecodeUTF16(b); printable(s) && len(b)-2*efi.UTF16Len(s) <= 3 {
-			return s, true
+		if s := efi.DecodeUTF16(b); printable(s) {
+			if rest := b[2*efi.UTF16Len(s):]; len(rest) <= 3 || allByte(rest, 0) {
+				return s, true
+			}
 		}
 	}
 	s := strings.TrimRight(string(b), "\x00")
