@@ -1,6 +1,6 @@
 // This program demonstrates the whole life of an image-based system with osmith's packages: it builds version 1 and its
 // disk, predicts what a boot will measure, signs and verifies a release, upgrades to version 2 with a power cut in
-// between, refuses a tampered version 3, and falls back.
+// between, refuses a tampered version 3, falls back, and refuses what has failed.
 //
 //	go run ./examples/lifecycle [-parts DIR] [-out DIR] [-json]
 //

@@ -310,7 +310,18 @@ func (s *story) versionThree() error {
 	if err := s.damageSlot(r.RootHash); err != nil {
 		return err
 	}
-	return s.expect("after the damage", "2")
+	if err := s.expect("after the damage", "2"); err != nil {
+		return err
+	}
+	if plan, err = s.plan(r); err != nil {
+		return err
+	}
+	if err, failed := errors.AsType[*upgrade.FailedError](plan.Refused()); !failed {
+		return &brokenPromise{fmt.Sprintf("a release that has failed here was met with: %v", plan.Refused())}
+	} else {
+		s.say("again:     %v", err)
+	}
+	return nil
 }
 
 // damageSlot changes one byte in the middle of an installed root file system.
