@@ -3,6 +3,7 @@ package upgrade
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -126,11 +127,27 @@ func (s *simulation) start() (menu *bootloader.Menu, e *bootloader.Entry, why bo
 	}
 	next := menu.Started(s.variables, e)
 	from, to := e.Boot()
+	if from != to && !s.renames(menu, from, to) {
+		to = from
+	}
 	// An entry without tries left is counted on, and stays what it is.
 	again = (from == to || e.Bad()) && next == s.variables
 	s.variables = next
 	s.view.rename(from, to)
 	return menu, e, why, again, nil
+}
+
+// renames reports whether the loader can count: not where the new name is taken, and since 262 not a file that is marked read-only.
+func (s *simulation) renames(menu *bootloader.Menu, from, to string) bool {
+	if _, err := fs.Stat(s.view, to); err == nil && !fat.SameName(from, to) {
+		return false
+	}
+	info, err := fs.Stat(s.view, from)
+	if err != nil {
+		return false
+	}
+	a, ok := info.Sys().(fat.Attributes)
+	return !(ok && a.ReadOnly && menu.Release.ReadOnly)
 }
 
 // chain follows the starts of the machine until one is of a set that good says is good. Where it is not, good says why.

@@ -177,6 +177,16 @@ func TestLoadersOfTwoReleases(t *testing.T) {
 	j := verdict(t, s.plan(s.build("2"), upgrade.PlanOptions{}), upgrade.ProofReturns)
 	require.Equal(t, upgrade.OutcomeWarn, j.Outcome)
 	require.Contains(t, texts(j), "systemd-boot 257.13 stays in the firmware's menu", "the weakest counts")
+
+	// They come back to different sets, each of which is good.
+	s = newSystemOf(t, "262", 3)
+	s.install(s.build("2"))
+	require.NoError(t, s.esp().ReplaceFile("EFI/systemd/systemd-bootx64.efi", s.signedLoader("257.13")))
+	require.NoError(t, s.esp().ReplaceFile("loader/loader.conf", source([]byte("preferred acme_1*\n"))))
+	s.bootAndRun()
+	j = verdict(t, s.plan(s.build("3"), upgrade.PlanOptions{}), upgrade.ProofReturns)
+	require.Equal(t, upgrade.OutcomeFail, j.Outcome, texts(j))
+	require.Contains(t, texts(j), "262 would start EFI/Linux/acme_1.efi returns, 257.13 would start EFI/Linux/acme_3+3.efi 3 times, then EFI/Linux/acme_2.efi returns")
 }
 
 // All digests that firmware compares are compared, of all that it starts, and so is SBAT. edk2 looks up the digest that the signature is about.

@@ -85,6 +85,10 @@ type Running struct {
 	// RootHash is that of the file system that is mounted now: of the dm-verity device ([github.com/osmith-dev/osmith/verity/dm.Active]), or of /proc/cmdline.
 	RootHash []byte
 
+	// ESP is the partition that the UKI was started from: StubDevicePartUUID, or LoaderDevicePartUUID. Zero: not known. Another one than the disk's is a [*NotRunningError]:
+	// two disks may have the same content.
+	ESP osmith.GUID
+
 	// BootCountPath is LoaderBootCountPath: the name that the loader has given to the entry when it counted this boot. Empty: not set.
 	BootCountPath string
 

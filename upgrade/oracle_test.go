@@ -54,7 +54,7 @@ func TestChainAsTheOracleSeesIt(t *testing.T) {
 		release := pick("262", "257.13") // those that the oracle was compared with
 		s := newSystem(t, release)
 		esp := s.esp()
-		for range rng.IntN(3) {
+		for range rng.IntN(4) {
 			name := "x" + fmt.Sprint(rng.IntN(3)) + pick("", "+1", "+3", "+0-2", "+2-1")
 			text := fmt.Sprintf("title x\n%s /EFI/tools/x.efi\nsort-key %s\nversion %s\n", pick("linux", "efi"), pick("acme", "b", "aaa"), pick("0", "1", "1.5", "2", "9"))
 			if esp.MkdirAll("EFI/tools") == nil {

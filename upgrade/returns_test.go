@@ -12,6 +12,7 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
@@ -72,6 +73,7 @@ func TestUncommittedIsNoWayBack(t *testing.T) {
 			require.Contains(t, uncommitted.Entry, "EFI/Linux/acme_2+")
 			require.Equal(t, "A", p.Target.Name(), "the slot of the last good one")
 			require.Equal(t, upgrade.LinkStuck, p.Chain[len(p.Chain)-1].End)
+			require.Contains(t, texts(j), "again and again: EFI/Linux/acme_3+0-3.efi is the new entry itself")
 
 			// Overridden, that is what happens.
 			set := s.build("3")
@@ -151,6 +153,11 @@ func TestChainEndsElsewhere(t *testing.T) {
 			conf(s, esp, "m+500.conf", "title m\nlinux /EFI/tools/linux.efi\nsort-key acme\nversion 1.5\n")
 			file(s, esp, "EFI/tools/linux.efi", petest.Kernel("6.18.0"))
 		}, nil, "no good set after 300 starts"},
+		{"a program whose next name is taken", func(s *system, esp *fat.FS) {
+			conf(s, esp, "m+2.conf", "title m\nlinux /EFI/tools/linux.efi\nsort-key acme\nversion 1.5\n")
+			conf(s, esp, "m+1-1.conf", "title m\nlinux /EFI/tools/linux.efi\nsort-key b\n")
+			file(s, esp, "EFI/tools/linux.efi", petest.Kernel("6.18.0"))
+		}, nil, "loader/entries/m+2.conf again and again"},
 		{"a program that is counted", func(s *system, esp *fat.FS) {
 			conf(s, esp, "m+2.conf", "title m\nlinux /EFI/tools/linux.efi\nsort-key acme\nversion 1.5\n")
 			file(s, esp, "EFI/tools/linux.efi", petest.Kernel("6.18.0"))
@@ -184,6 +191,9 @@ func TestChainEndsElsewhere(t *testing.T) {
 			require.Contains(t, texts(j), c.want)
 			if c.as != nil {
 				require.ErrorAs(t, p.Refused(), c.as)
+			}
+			if c.want == upgrade.ErrWaits.Error() {
+				require.Contains(t, texts(verdict(t, p, upgrade.ProofBoots)), c.want)
 			}
 			if strings.Contains(c.want, "even when") || strings.Contains(c.want, " boots EFI") {
 				require.ErrorIs(t, p.Refused(), upgrade.ErrPinned)
@@ -318,4 +328,40 @@ func sign(t *testing.T, b []byte, by secureboot.KeyPair) *strings.Reader {
 	var out strings.Builder
 	require.NoError(t, authenticode.Sign(&out, source(b), by.Key, by.Cert, authenticode.SignOptions{Time: when}))
 	return strings.NewReader(out.String())
+}
+
+// Since 262 a file that is marked read-only is started without being counted: its tries are never used up.
+func TestReadOnlyEntry(t *testing.T) {
+	for release, want := range map[string]string{"262": "loader/entries/m+2.conf again and again", "257.13": ""} {
+		s := newSystem(t, release)
+		esp := s.esp()
+		conf(s, esp, "m+2.conf", "title m\nlinux /EFI/tools/linux.efi\nsort-key acme\nversion 1.5\n")
+		file(s, esp, "EFI/tools/linux.efi", petest.Kernel("6.18.0"))
+		s.markReadOnly("loader/entries/m+2.conf")
+		_, j := s.returns("2", upgrade.PlanOptions{})
+		require.Equal(t, want != "", j.Outcome == upgrade.OutcomeFail, texts(j))
+		require.Contains(t, texts(j), want)
+	}
+}
+
+// markReadOnly sets the attribute in the directory of the ESP.
+func (s *system) markReadOnly(name string) {
+	s.t.Helper()
+	info, err := s.esp().Stat(name)
+	require.NoError(s.t, err)
+	stem, ext, _ := strings.Cut(info.Sys().(fat.Attributes).ShortName, ".")
+	short := fmt.Appendf(nil, "%-8s%-3s", stem, ext)
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
+	require.NoError(s.t, err)
+	esp := table.Window(s.disk, 0)
+	b := contentOf(s.t, esp)
+	found := 0
+	for at := 0; at+32 <= len(b); at += 32 {
+		if string(b[at:at+11]) == string(short) && b[at+11]&0x18 == 0 {
+			_, err := esp.WriteAt([]byte{b[at+11] | 1}, int64(at+11))
+			require.NoError(s.t, err)
+			found++
+		}
+	}
+	require.Equal(s.t, 1, found)
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
@@ -27,7 +29,7 @@ func (e *NotStartedError) Error() string {
 
 // NotRunningError says that Machine.Running names what is not on the disk.
 type NotRunningError struct {
-	What string // "the UKI", "the root hash"
+	What string // "the UKI", "the root hash", "the ESP"
 	Name string
 }
 
@@ -43,6 +45,9 @@ func (s *State) findRunning() error {
 	}
 	if r.Image == "" || len(r.RootHash) == 0 {
 		return fmt.Errorf("%w: of the two, Image is %q and RootHash %s", ErrRunningUnknown, r.Image, hash(r.RootHash))
+	}
+	if id := s.espID(); !r.ESP.IsZero() && r.ESP != id {
+		return &NotRunningError{"the ESP", r.ESP.String()}
 	}
 	started := s.named(r.Image)
 	if len(started) == 0 {
@@ -61,6 +66,12 @@ func (s *State) findRunning() error {
 	s.Running = s.Entries[i]
 	s.notStarted = &NotStartedError{s.Running.Path, fmt.Sprintf("it has started %s, and what runs came up from that by kexec or a soft reboot", s.Started.Path)}
 	return nil
+}
+
+// espID is the unique ID of the ESP.
+func (s *State) espID() osmith.GUID {
+	i := slices.IndexFunc(s.table.Partitions, func(p partition.Partition) bool { return p.Type == partition.ESP })
+	return s.table.Partitions[i].ID
 }
 
 // named are the entries that a path or an id stands for, those with this very name first, and default profiles before others. The loader renames on boot, so

@@ -9,7 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 )
@@ -92,8 +94,18 @@ func TestNamesOfRunning(t *testing.T) {
 		require.ErrorAs(t, err, &not, name)
 		require.ErrorContains(t, err, "is this the disk the machine booted from?")
 	}
+	// Another disk may have the same content.
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
+	require.NoError(t, err)
+	r.Image, r.ESP = "acme_2.efi", table.Partitions[0].ID
+	_, err = upgrade.Inspect(s.disk, s.machine)
+	require.NoError(t, err)
+	r.ESP = table.Partitions[1].ID
+	_, err = upgrade.Inspect(s.disk, s.machine)
+	require.ErrorContains(t, err, "the ESP "+r.ESP.String()+" of Machine.Running is not on the disk")
+	r.ESP = osmith.GUID{}
 	r.Image, r.RootHash = "acme_2.efi", bytes.Repeat([]byte{7}, 32)
-	_, err := upgrade.Inspect(s.disk, s.machine)
+	_, err = upgrade.Inspect(s.disk, s.machine)
 	require.ErrorContains(t, err, "the root hash 0707")
 }
 
