@@ -158,6 +158,11 @@ func TestUserspaceErrors(t *testing.T) {
 	b.Phases, b.Userspace = up[:2], &Userspace{Earlier: change(func(u *UserspaceLog) { u.Findings = []Finding{{-1, 0, "the last record is cut"}} })}
 	_, err := Predict(b)
 	require.NoError(t, err)
+	found := []Finding{{0, 0, "a"}, {17, 0, "b"}, {18, 0, "c"}, {-1, 0, "d"}}
+	cut, err := (&UserspaceLog{Records: earlier.Records, Findings: found}).Until("nvpcr-separator")
+	require.NoError(t, err)
+	require.Len(t, cut.Records, 18)
+	require.Equal(t, found[:2], cut.Findings)
 	_, err = earlier.Until("x")
 	require.EqualError(t, err, `tpm: userspace log: no record of the word "x"`)
 }
