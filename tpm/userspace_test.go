@@ -205,3 +205,66 @@ func allDigests(s string) map[crypto.Hash][]byte {
 	}
 	return out
 }
+
+// At which moments of an earlier log it is not known what comes before and what behind them.
+func TestMomentDoubts(t *testing.T) {
+	r := func(pcr int, word string) Record { return Record{PCR: pcr, Word: word} }
+	enter, leave, sysinit, ready := r(11, PhaseEnterInitrd), r(11, PhaseLeaveInitrd), r(11, PhaseSysinit), r(11, PhaseReady)
+	var separators []Record
+	for _, n := range separatorPCRs {
+		separators = append(separators, r(n, wordSeparator))
+	}
+	nv, nvEnd, id, root, key := r(9, "nvpcr-init:x:0x1:00"), r(9, wordNVSeparator), r(15, "machine-id:0"), r(15, FileSystem{Path: "/"}.Word()), r(15, "cryptsetup:x:u")
+	list := func(parts ...any) (out []Record) {
+		for _, p := range parts {
+			switch p := p.(type) {
+			case Record:
+				out = append(out, p)
+			case []Record:
+				out = append(out, p...)
+			}
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name           string
+		records, later []Record
+		want           []int
+	}{
+		{"the kernel starts", nil, list(separators, enter), nil},
+		{"enter-initrd, the last that is known", list(enter), nil, separatorPCRs},
+		{"enter-initrd behind all separators", list(separators, enter), list(leave), separatorPCRs},
+		{"enter-initrd before all separators", list(enter), list(separators, leave), separatorPCRs},
+		{"enter-initrd of an initrd without separators", list(enter), list(leave), nil},
+		{"the same with NvPCRs", list(enter), list(nv, leave), []int{9}},
+		{"the same with their separator alone", list(enter), list(nvEnd, leave), []int{9}},
+		{"the same with something else in PCR 9", list(enter), list(r(9, "x"), leave), nil},
+		{"the same with such a word in another PCR", list(enter), list(r(12, "nvpcr-init:x:0x1:00"), leave), nil},
+		{"NvPCRs before enter-initrd", list(nv, enter), list(leave), []int{9}},
+		{"behind the separators", list(enter, separators), nil, nil},
+		{"separators, and not yet enter-initrd", separators, nil, nil},
+		{"amid the separators", list(enter, separators[:2]), nil, separatorPCRs},
+		{"amid the separators, cut by phases", list(separators[:2], enter, leave), list(separators[2:]), separatorPCRs},
+		{"separators behind the moment", list(enter, leave), separators, separatorPCRs},
+		{"the word in PCR 11 is a phase", list(enter, r(11, wordSeparator)), nil, nil},
+		{"leave-initrd", list(enter, separators, nv, nvEnd, key, leave), list(id, sysinit), nil},
+		{"sysinit", list(enter, leave, id, sysinit), list(ready), nil},
+		{"sysinit, and a volume later", list(enter, leave, id, sysinit), list(key, ready), []int{15}},
+		{"sysinit behind a file system", list(enter, leave, id, root, sysinit), list(ready), []int{15}},
+		{"ready behind a file system, with more to come", list(enter, leave, id, root, sysinit, ready), list(r(11, PhaseShutdown)), []int{15}},
+		{"ready behind a file system, the last that is known", list(enter, leave, id, root, sysinit, ready), nil, nil},
+		{"a file system behind ready", list(enter, leave, id, sysinit, ready, root), nil, nil},
+		{"leave-initrd before a volume of the system", list(enter, leave), list(key), nil},
+	} {
+		d := doubts{}
+		measuredRecords{c.records, c.later}.doubts(d)
+		var got []int
+		for n := range PCRCount {
+			if why, ok := d[n]; ok {
+				got = append(got, n)
+				assert.Contains(t, why, "want a moment behind")
+			}
+		}
+		assert.Equal(t, c.want, got, c.name)
+	}
+}
