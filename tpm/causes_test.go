@@ -342,6 +342,31 @@ func TestCausesOfPairs(t *testing.T) {
 	require.Greater(t, pairs, 10_000)
 }
 
+// The parts of a cause are in the order in which the sections were measured.
+func TestPartsAreInOrder(t *testing.T) {
+	boot := parsed(t, "boot/a-sb-sdboot-262/binary_bios_measurements")
+	got := &Log{Events: slices.Clone(boot.Events)}
+	var want []string
+	for i := range got.Events {
+		if e := &got.Events[i]; e.Subject.Kind == SubjectSection || e.Subject.Kind == SubjectUKI {
+			if e.Subject.Kind == SubjectSection {
+				want = append(want, e.Subject.Name)
+			}
+			e.Digests = map[crypto.Hash][]byte{crypto.SHA256: sha256Of("other " + e.Subject.Name)}
+		}
+	}
+	require.Len(t, want, 7)
+	for range 20 {
+		causes := Causes(Diff(boot, got))
+		var parts []string
+		for _, p := range causes[0].Parts {
+			parts = append(parts, p.Subject.Name)
+		}
+		require.Equal(t, want, parts)
+		require.Contains(t, causes[0].Text(), ": "+strings.Join(want, ", ")+" differ")
+	}
+}
+
 // Where no UKI was expected, one that is there explains what it holds, and no other change hides behind it.
 func TestCausesOfANewUKI(t *testing.T) {
 	boot := parsed(t, "boot/a-sb-sdboot-262/binary_bios_measurements")

@@ -159,3 +159,60 @@ func ExampleLog_Verify() {
 	}
 	// Output: PCRs that the log does not explain: [15]
 }
+
+// A log that is cut is no log; what can be read of it can be shown.
+func ExamplePartialError() {
+	raw, err := os.ReadFile("testdata/boot/a-sb-sdboot-262/binary_bios_measurements")
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = tpm.ParseLog(raw[:5000])
+	fmt.Println(err)
+	if partial, ok := errors.AsType[*tpm.PartialError](err); ok {
+		fmt.Println(len(partial.Events), "events, the last one:", partial.Events[len(partial.Events)-1].Describe())
+	}
+	// Output:
+	// tpm: event log: event 27: data size at 0x12d7: 835 bytes, 173 left: the log ends inside it
+	// 27 events, the last one: tables SMBIOS
+}
+
+// The log of a confidential virtual machine is about RTMRs.
+func ExampleRegisters() {
+	raw, err := os.ReadFile("testdata/tdx/ccel.bin")
+	if err != nil {
+		log.Fatal(err)
+	}
+	ccel, err := tpm.ParseLog(raw)
+	if err != nil {
+		log.Fatal(err)
+	}
+	banks, err := ccel.Replay()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for number := 1; number <= 3; number++ {
+		fmt.Printf("%s %x…\n", ccel.Registers.Name(number), banks[crypto.SHA384].PCR(number)[:8])
+	}
+	_, err = ccel.Values(crypto.SHA384)
+	fmt.Println(err)
+	// Output:
+	// RTMR 0 8083cd6898cc52a9…
+	// RTMR 1 6484f0d72c03521c…
+	// RTMR 2 c3e7ed9d7e909b29…
+	// tpm: PCR values of a log of RTMRs: a log of other registers
+}
+
+// A bank of SM3 is asked for by name: no crypto.Hash stands for it.
+func ExampleLog_ReplaySM3() {
+	raw, err := os.ReadFile("testdata/tdx/ccel.bin")
+	if err != nil {
+		log.Fatal(err)
+	}
+	l, err := tpm.ParseLog(raw)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = l.ReplaySM3()
+	fmt.Println(errors.Is(err, tpm.ErrBank), len(l.Events[1].Digest(tpm.AlgorithmSM3)), len(l.Events[1].Digest(0x000c)))
+	// Output: true 0 48
+}
