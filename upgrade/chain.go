@@ -150,8 +150,22 @@ func (s *simulation) renames(menu *bootloader.Menu, from, to string) bool {
 	return !(ok && a.ReadOnly && menu.Release.ReadOnly)
 }
 
-// chain follows the starts of the machine until one is of a set that good says is good. Where it is not, good says why.
-func (s *simulation) chain(good func(*bootloader.Entry) error) (links []Link, end *bootloader.Entry, err error) {
+// StaysError says that the loader waits for a person once firmware has refused an image, so that its tries are not used up.
+type StaysError struct {
+	Loader  bootloader.Release
+	Refused error
+}
+
+func (e *StaysError) Error() string {
+	return fmt.Sprintf("systemd-boot %s stays in its menu: %v", e.Loader.Version(), e.Refused)
+}
+
+// Unwrap is the refusal.
+func (e *StaysError) Unwrap() error { return e.Refused }
+
+// chain follows the starts of the machine until one is of a set that good says is good. Where it is not, good says why. refused says why firmware does not start
+// the program of an entry; nil if it does, or if that is not known.
+func (s *simulation) chain(good, refused func(*bootloader.Entry) error) (links []Link, end *bootloader.Entry, err error) {
 	for range maxStarts {
 		menu, e, why, again, err := s.start()
 		switch {
@@ -174,6 +188,10 @@ func (s *simulation) chain(good func(*bootloader.Entry) error) (links []Link, en
 		if bad == nil {
 			links[last].End = LinkReturns
 			return links, e, nil
+		}
+		if why := refused(e); why != nil && !menu.RebootsOnError(e) {
+			links[last].End = LinkStuck
+			return links, nil, &ChainError{links, &StaysError{menu.Release, why}}
 		}
 		if again {
 			links[last].End = LinkStuck
@@ -217,7 +235,7 @@ func (s *State) mayStart() (list []*Entry, err error) {
 				return &UncommittedError{b.Path}
 			}
 			return nil
-		})
+		}, func(*bootloader.Entry) error { return nil })
 		if _, stuck := errors.AsType[*ChainError](err); err != nil && !stuck {
 			return nil, err
 		}
@@ -238,6 +256,19 @@ func (s *State) good(e *Entry) error {
 		return &UnboundError{e.Path, e.RootHash}
 	case s.notStarted != nil && s.Running != nil && e.Slot == s.Running.Slot:
 		return s.notStarted
+	}
+	im, err := s.examineEntry(e)
+	if err != nil {
+		return err
+	}
+	return im.refused()
+}
+
+// refuses is why firmware does not start the program of an entry of a simulated menu; nil if it does, or if that is not known.
+func (s *State) refuses(b *bootloader.Entry) error {
+	e := s.atPath(b)
+	if e == nil || e.Type == bootloader.EntryType1URL {
+		return nil
 	}
 	im, err := s.examineEntry(e)
 	if err != nil {

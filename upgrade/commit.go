@@ -66,7 +66,7 @@ func (s *State) returnsWithout(from, to string) error {
 				return &UnboundError{b.Path, nil}
 			}
 			return s.good(e)
-		})
+		}, s.refuses)
 		if chain, ok := errors.AsType[*ChainError](err); ok {
 			return fmt.Errorf("%w: %w", ErrNothingToReturnTo, chain)
 		}

@@ -17,7 +17,7 @@ func (p *Plan) followStarts() {
 	var said []string
 	differ := false
 	for i, version := range p.state.versions() {
-		links, last, err := p.state.simulate(p.after(), version).chain(p.goodAfter)
+		links, last, err := p.state.simulate(p.after(), version).chain(p.goodAfter, p.refusesAfter)
 		said = append(said, fmt.Sprintf("%s would start %s", version, chainText(links)))
 		if i > 0 {
 			differ = differ || (err == nil) != (p.chainErr == nil) || err == nil && !fat.SameName(last.Path, p.fallback.Path)
@@ -109,6 +109,14 @@ func (p *Plan) goodAfter(b *bootloader.Entry) error {
 		return &UnboundError{b.Path, nil}
 	}
 	return p.state.good(e)
+}
+
+// refusesAfter is why firmware does not start an entry; of the new one the boots verdict says it.
+func (p *Plan) refusesAfter(b *bootloader.Entry) error {
+	if fat.SameName(uncounted(b.Path), uncounted(p.Entry)) {
+		return nil
+	}
+	return p.state.refuses(b)
 }
 
 // atPath is the set that an entry of a simulated menu boots; nil if it is none of the state.

@@ -365,3 +365,43 @@ func (s *system) markReadOnly(name string) {
 	}
 	require.Equal(s.t, 1, found)
 }
+
+// A set on the way back that firmware refuses holds the machine up where the loader does not start it again.
+func TestRefusedOnTheWay(t *testing.T) {
+	other, err := foreign()
+	require.NoError(t, err)
+	for _, c := range []struct {
+		release, config string
+		want            string
+	}{
+		{"262", "", ""},
+		{"262", "reboot-on-error no\n", "systemd-boot 262 stays in its menu: firmware will not start EFI/Linux/acme_2+2-1.efi"},
+		{"257.13", "", "systemd-boot 257.13 stays in its menu: firmware will not start EFI/Linux/acme_2+2-1.efi"},
+	} {
+		s := newSystemOf(t, c.release, 3)
+		s.apply("2")
+		require.Equal(t, "2", s.boot().Version)
+		one := s.on(s.disk.Clone())
+		require.NoError(t, upgrade.Rollback(one.disk, one.machine, "acme_2.efi"))
+		s.machine = s.running(one.boot())
+		s.machine.Loader = &bootloader.Variables{}
+		esp := s.esp()
+		require.NoError(t, esp.ReplaceFile("loader/loader.conf", source([]byte("timeout 0\n"+c.config))))
+		require.NoError(t, esp.ReplaceFile("EFI/Linux/acme_2+2-1.efi", sign(t, stripCertificates(t, read(t, esp, "EFI/Linux/acme_2+2-1.efi")), other.SecureBoot.DB)))
+		p, j := s.returns("3", upgrade.PlanOptions{})
+		require.Equal(t, c.want != "", j.Outcome == upgrade.OutcomeFail, texts(j))
+		require.Contains(t, texts(j), c.want)
+		if c.want != "" {
+			require.ErrorAs(t, p.Refused(), new(*upgrade.StaysError))
+			require.ErrorAs(t, p.Refused(), new(*upgrade.SecureBootError))
+			require.Equal(t, upgrade.LinkStuck, p.Chain[len(p.Chain)-1].End)
+		}
+		// So it happens.
+		set := s.build("3")
+		require.NoError(t, s.plan(set, upgrade.PlanOptions{Override: upgrade.Proofs()}).Apply(context.Background(), nil))
+		s.damage(set)
+		boots, err := (&upgradetest.Machine{Disk: s.disk, Machine: s.machine}).BootUntilUp(context.Background(), 10)
+		require.NoError(t, err)
+		require.Equal(t, c.want == "", boots[len(boots)-1].Outcome == upgradetest.Up, boots[len(boots)-1])
+	}
+}
