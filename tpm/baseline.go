@@ -34,6 +34,9 @@ type baseline struct {
 
 // readBaseline takes an earlier boot's log apart.
 func readBaseline(l *Log, banks []crypto.Hash) (*baseline, error) {
+	if l.Registers != RegistersPCR {
+		return nil, fmt.Errorf("the earlier boot's log is of %v: %w", l.Registers, ErrRegisters)
+	}
 	var events []Event
 	for i, s := range l.subjects() {
 		e := l.Events[i].only(banks)

@@ -32,6 +32,9 @@ type celContent struct {
 // form that "systemd-pcrlock cel" prints: one array, without the events that extend nothing, numbered as in the log.
 func (l *Log) CEL() (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
+	if l.Registers != RegistersPCR { // the content type has PCRs
+		return nil, fmt.Errorf("writing CEL: the log is of %v: %w", l.Registers, ErrRegisters)
+	}
 	records := make([]celRecord, 0, len(l.Events))
 	for i := range l.Events {
 		e := &l.Events[i]

@@ -56,6 +56,9 @@ func hashedInForm(e *Event, c []byte) bool {
 
 // setContents finds the kernel's command line among those that the log holds as text: one that the loader passed, and that of GRUB.
 func (l *Log) setContents() {
+	if !slices.ContainsFunc(l.Events, func(e Event) bool { return e.Subject.Kind == SubjectLoadOptions && e.contents == nil }) {
+		return
+	}
 	lines := make(map[string]bool)
 	for i := range l.Events {
 		e := &l.Events[i]

@@ -46,6 +46,9 @@ func (r PCRReliance) String() string {
 // the log has is one in which this firmware is not understood.
 func (l *Log) Reliances() (_ []PCRReliance, err error) {
 	defer prefix.Add(pkg, &err)
+	if l.Registers != RegistersPCR {
+		return nil, fmt.Errorf("PCRs to rely on in a log of %v: %w", l.Registers, ErrRegisters)
+	}
 	banks := l.Banks()
 	if len(banks) == 0 {
 		return nil, ErrBank
