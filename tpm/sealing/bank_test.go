@@ -183,6 +183,7 @@ func TestUnlockBank(t *testing.T) {
 	_, why := state.unlockBank([]int{11})
 	require.Equal(t, VerdictUnknown, why.Verdict)
 	require.ErrorIs(t, why.Err, ErrNotKnown)
+	require.Equal(t, []int{7, 11}, (&Token{PCRs: []int{11}, PublicKeyPCRs: []int{7, 11}}).allPCRs())
 	// The token gets the bank, and a token that names one keeps it.
 	t1, err := New(registers{sha384: used(sha384)}).withBank(&Token{PublicKeyPCRs: []int{11}})
 	require.NoError(t, err)
@@ -191,5 +192,63 @@ func TestUnlockBank(t *testing.T) {
 		t1, err = New(registers{sha384: used(sha384)}).withBank(token)
 		require.NoError(t, err)
 		require.Same(t, token, t1)
+	}
+}
+
+// TestFitBanks are banks that may be sealed to.
+func TestFitBanks(t *testing.T) {
+	const sha1, sha256, sha384, sha512 = crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512
+	all := func(h crypto.Hash, b byte) map[int][]byte {
+		out := map[int][]byte{}
+		for n := range 16 {
+			out[n] = value(h, b)
+		}
+		return out
+	}
+	mixed := all(sha256, 0xff)
+	mixed[3] = value(sha256, 0)
+	later := map[int][]byte{17: value(sha256, 1)}
+	used := map[int][]byte{15: value(sha256, 1)}
+	for name, tt := range map[string]struct {
+		pcrs  registers
+		state BankState // 0 for one that is fit
+	}{
+		"used": {registers{sha256: used}, 0}, "absent": {registers{sha1: {}}, BankStateAbsent}, "zero": {registers{sha256: {}}, BankStateZero},
+		"ones": {registers{sha256: all(sha256, 0xff)}, BankStateOnes}, "ones and zeros": {registers{sha256: mixed}, BankStateOnes}, "PCR 17": {registers{sha256: later}, BankStateZero},
+	} {
+		err := New(tt.pcrs).CheckBank(sha256)
+		if tt.state == 0 {
+			require.NoError(t, err, name)
+			continue
+		}
+		var unfit *BankError
+		require.ErrorAs(t, err, &unfit, name)
+		require.Equal(t, tt.state, unfit.State, name)
+		require.Equal(t, sha256, unfit.Bank)
+	}
+	choose := func(r registers) (crypto.Hash, error) {
+		device := New(r)
+		return device.chooseBank(device.PCRs)
+	}
+	for want, r := range map[crypto.Hash]registers{
+		sha256: {sha1: all(sha1, 1), sha256: used, sha384: all(sha384, 1)}, sha384: {sha256: {}, sha384: all(sha384, 1), sha512: all(sha512, 1)}, sha512: {sha256: {}, sha512: all(sha512, 1)},
+	} {
+		got, err := choose(r)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	_, err := choose(registers{sha1: all(sha1, 1), sha256: {}})
+	var unfit *BankError
+	require.ErrorAs(t, err, &unfit, "not sha1")
+	require.Equal(t, BankError{sha256, BankStateZero}, *unfit, "of the first")
+	_, err = New(deafly{}).chooseBank(New(deafly{}).PCRs)
+	require.ErrorIs(t, err, ErrResponse)
+	for _, do := range []func(*TPM) error{
+		func(t *TPM) error { _, err := t.unlockBank([]int{7}); return err },
+		func(t *TPM) error { _, err := t.withBank(&Token{PCRs: []int{7}}); return err },
+		func(t *TPM) error { return t.CheckBank(sha256) },
+	} {
+		require.ErrorIs(t, do(New(deafly{})), ErrResponse)
+		require.ErrorIs(t, do(New(bus{registers{sha256: used}, func([]byte, []byte) []byte { return nil }})), ErrResponse)
 	}
 }

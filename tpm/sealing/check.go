@@ -537,6 +537,9 @@ func (c *checker) locked(l lockedBy) {
 	if c.state.Banks != nil && !slices.Contains(c.state.Banks, l.lock.Bank) {
 		c.no(ReasonBank, &BankError{Bank: l.lock.Bank, State: BankStateAbsent})
 	}
+	if l.index != nil && uint32(l.index.handle) != l.lock.NVIndex {
+		c.unknown(ReasonPCRLock, "what NV index 0x%08x of the token holds, since pcrlock.json is about 0x%08x", uint32(l.index.handle), l.lock.NVIndex)
+	}
 	pcrs := pcrbank.PCRs(l.lock.Values)
 	values, unknown := c.known(l.lock.Bank, pcrs)
 	for _, n := range pcrs {

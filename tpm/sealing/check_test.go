@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -169,6 +170,14 @@ func TestCheckReasons(t *testing.T) {
 	require.NoError(t, err)
 	theirs, err := policy.Sign(stranger, []map[crypto.Hash]map[int][]byte{{h: {11: value(h, 11)}}}, "")
 	require.NoError(t, err)
+	others, err := policy.Sign(o.key, []map[crypto.Hash]map[int][]byte{{h: {11: value(h, 11), 12: value(h, 12)}}}, "")
+	require.NoError(t, err)
+	twoSigned, err := policy.Sign(o.key, []map[crypto.Hash]map[int][]byte{{h: {7: value(h, 1), 11: value(h, 11)}}}, "")
+	require.NoError(t, err)
+	o.tokens["two signed"] = sealed(t, Token{Bank: h, PublicKey: &o.key.PublicKey, PublicKeyPCRs: []int{7, 11}}, nil)
+	o.tokens["both, PIN"] = sealed(t, Token{Bank: h, PublicKey: &o.key.PublicKey, PublicKeyPCRs: []int{11}, PCRLock: true, PCRLockNV: o.tokens["pcrlock"].PCRLockNV, PIN: true}, o.lock)
+	o.tokens["pcrlock 255, pcrs"] = sealed(t, Token{Bank: h, PCRs: []int{7}, Values: map[int][]byte{7: value(h, 7)}, PCRLock: true, PCRLockNV: o.tokens["pcrlock"].PCRLockNV}, o.lock)
+	o.tokens["pcrlock 255, pcrs"].PCRLockNV, o.tokens["pcrlock 255, pcrs"].Values = nil, nil
 	no, unknown := VerdictDoesNotOpen, VerdictUnknown
 	for _, tt := range []struct {
 		name, token string
@@ -216,6 +225,16 @@ func TestCheckReasons(t *testing.T) {
 		{"the first alternative", "alternatives", o.with(func(s *State) { s.PCRs[h][4], s.PCRs[h][7] = value(h, 1), value(h, 2) }), VerdictOpens, nil},
 		{"perhaps one", "alternatives", o.pcr(4, nil), unknown, []string{"sha256 PCR 4: not known"}},
 		{"none, whatever the other is", "alternatives", o.with(func(s *State) { delete(s.PCRs[h], 4); s.PCRs[h][7] = value(h, 8) }), no, []string{"sha256 PCR 7 is ", "sha256 PCR 4: not known"}},
+		{"the closest is the first", "alternatives", o.with(func(s *State) { s.PCRs[h][4], s.PCRs[h][7] = value(h, 1), value(h, 9) }), no, []string{"sha256 PCR 7 is 0909090909090909090909090909090909090909090909090909090909090909, want 0202"}},
+		{"signed for other PCRs", "signed", o.with(func(s *State) { s.Signatures = others }), no, []string{"none of 1 signatures"}},
+		{"two signed PCRs", "two signed", o.with(func(s *State) { s.Signatures = twoSigned }), no, []string{"sha256 PCR 7 is 0707070707070707070707070707070707070707070707070707070707070707, sha256 PCR 11 is 0b0b"}},
+		{"a pcrlock.json of another index than the token's", "pcrlock", o.with(func(s *State) { lock := *o.lock; lock.NVIndex++; s.PCRLock = &lock }), unknown,
+			[]string{"what NV index 0x01800007 of the token holds, since pcrlock.json is about 0x01800008: not known"}},
+		{"pcrlock, and the banks are not known", "pcrlock", o.with(func(s *State) { s.Banks = nil }), VerdictOpens, nil},
+		{"PCRs, and the banks are not known", "pcrs", o.with(func(s *State) { s.Banks = nil }), VerdictOpens, nil},
+		{"a TPM without banks", "tpm", o.with(func(s *State) { s.Banks = []crypto.Hash{} }), VerdictOpens, nil},
+		{"pcrlock without index, and PCRs", "pcrlock 255, pcrs", o.with(func(s *State) { s.PCRLock = nil }), unknown, []string{"its pcrlock.json: not known", "whether the token tells the policy"}},
+		{"no PIN for two policies", "both, PIN", o.with(func(s *State) { s.PIN = false }), no, []string{"a PIN is needed"}},
 		{"raised", "floor", o.with(func(s *State) { s.Counters = map[uint32]uint64{0x01800001: 6} }), no, []string{"counter 0x01800001 is 6, want 5 or less"}},
 		{"another counter", "floor", o.with(func(s *State) { s.Counters = map[uint32]uint64{0x01800002: 1} }), unknown, []string{"counter 0x01800001, which must be 5 or less: not known"}},
 		{"no bank, banks not known", "no bank", o.with(func(s *State) { s.Banks = nil }), no, []string{"none of 4 signatures"}},
@@ -238,11 +257,71 @@ func TestCheckReasons(t *testing.T) {
 			}
 		})
 	}
+	for name, token := range map[string]string{"signed": "", "reference": "initrd"} {
+		a, err := o.tokens[name].Check(o.with(func(s *State) { s.Signatures = policy.Signatures{} }))
+		require.NoError(t, err)
+		require.Equal(t, token != "", strings.Contains(a.Reasons[0].String(), "reference"), name)
+	}
+	// Where the answers differ, the reasons of one bank are not those of the token.
+	a, err := o.tokens["no bank"].Check(o.with(func(s *State) {
+		s.Banks = nil
+		s.PCRs[h][11] = value(h, 99)
+		s.Signatures = append(policy.Signatures{}, sha1Signed(t, o)...)
+	}))
+	require.NoError(t, err)
+	require.Equal(t, VerdictUnknown, a.Verdict)
+	require.Len(t, a.Reasons, 1)
+	require.Contains(t, a.Reasons[0].String(), "(sha256: does not open, sha384: does not open, sha512: does not open, sha1: not known)")
 	// No signature in any bank is the same answer in all.
-	a, err := o.tokens["no bank"].Check(o.with(func(s *State) { s.Banks, s.Signatures = nil, theirs[:0] }))
+	a, err = o.tokens["no bank"].Check(o.with(func(s *State) { s.Banks, s.Signatures = nil, theirs[:0] }))
 	require.NoError(t, err)
 	require.Equal(t, VerdictDoesNotOpen, a.Verdict)
 	require.Zero(t, a.Bank)
+}
+
+// sha1Signed is a signature for the bank sha1 alone.
+func sha1Signed(t testing.TB, o *offline) policy.Signatures {
+	t.Helper()
+	signatures, err := policy.Sign(o.key, []map[crypto.Hash]map[int][]byte{{crypto.SHA1: {11: value(crypto.SHA1, 11)}}}, "")
+	require.NoError(t, err)
+	return signatures
+}
+
+// TestCheckAssumes lists what a yes takes for granted.
+func TestCheckAssumes(t *testing.T) {
+	o := newOffline(t)
+	const same, pin = "the TPM was not cleared since the secret was sealed", "the PIN is the right one, and the TPM is not locked out"
+	const nv = "NV index 0x01800007 holds the policy of pcrlock.json"
+	for name, want := range map[string][]string{
+		"tpm": {same}, "pcrs": {same}, "PIN": {same, pin}, "pcrlock": {same, nv}, "pcrlock 255": {same, nv}, "both": {same, nv}, "floor and all": {same, pin},
+	} {
+		a, err := o.tokens[name].Check(o.state)
+		require.NoError(t, err)
+		require.Equal(t, want, a.Assumes, name)
+	}
+	a, err := o.tokens["PIN"].Check(State{})
+	require.NoError(t, err)
+	require.Equal(t, []string{same}, a.Assumes)
+	a, err = o.tokens["pcrlock"].Check(State{})
+	require.NoError(t, err)
+	require.Equal(t, []string{same}, a.Assumes)
+	token, _ := mkosiToken(t)
+	a, err = token.Check(State{Banks: []crypto.Hash{crypto.SHA256}})
+	require.NoError(t, err)
+	require.Equal(t, []string{"the TPM has the key 0x81000001 with the name 000ba7e008bfc4b5d4360e9c0eb1b87b1db9ed9308a2ea288c4fd2cc73e33d529dab"}, a.Assumes)
+}
+
+func TestReasonText(t *testing.T) {
+	err := errors.New("why")
+	for want, r := range map[string]Reason{
+		"sha256 PCR 7 is 01, want 02 or 03": {Kind: ReasonPCR, Bank: crypto.SHA256, PCRs: []int{7}, Got: []byte{1}, Want: [][]byte{{2}, {3}}, Err: err},
+		"sha256 PCR 7: why":                 {Kind: ReasonPCR, Bank: crypto.SHA256, PCRs: []int{7}, Want: [][]byte{{2}}, Err: err},
+		"sha1 PCR 7: why":                   {Kind: ReasonPCR, Bank: crypto.SHA1, PCRs: []int{7}, Got: []byte{1}, Err: err},
+		"sha256 PCRs [4 7]: why":            {Kind: ReasonPCR, Bank: crypto.SHA256, PCRs: []int{4, 7}, Err: err},
+		"why":                               {Kind: ReasonSignature, Bank: crypto.SHA256, PCRs: []int{11}, Err: err},
+	} {
+		require.Equal(t, want, r.String())
+	}
 }
 
 // TestCheckTampered has tokens that say another thing than the object that they hold.
@@ -284,6 +363,11 @@ func TestCheckTampered(t *testing.T) {
 		func(p *tpm2.TPMTPublic) { p.ObjectAttributes.UserWithAuth = true },
 		func(p *tpm2.TPMTPublic) { p.AuthPolicy.Buffer = nil },
 		func(p *tpm2.TPMTPublic) { p.NameAlg = tpm2.TPMAlgSHA1 },
+		func(p *tpm2.TPMTPublic) {
+			policy := p.AuthPolicy
+			*p = eccTemplate()
+			p.ObjectAttributes.UserWithAuth, p.AuthPolicy = false, policy
+		},
 	} {
 		token := *o.tokens["tpm"]
 		b, err := parseBlob(token.Blobs[0])
@@ -303,6 +387,7 @@ func TestCheckTampered(t *testing.T) {
 	require.ErrorContains(t, err, "sealing: tpm2-blob: public area")
 	for _, state := range []State{
 		{PCRs: map[crypto.Hash]map[int][]byte{crypto.SHA256: {7: {1}}}},
+		{PCRs: map[crypto.Hash]map[int][]byte{crypto.SHA256: {-1: value(crypto.SHA256, 1)}}},
 		{PCRs: map[crypto.Hash]map[int][]byte{crypto.SHA256: {24: value(crypto.SHA256, 1)}}},
 		{Earlier: map[crypto.Hash]map[int][]byte{crypto.MD5: {7: make([]byte, 16)}}},
 		{Banks: []crypto.Hash{crypto.MD5}},
@@ -419,6 +504,7 @@ func TestStateOf(t *testing.T) {
 	require.Nil(t, s.Banks, "a prediction does not know the TPM")
 	require.Contains(t, s.PCRs[crypto.SHA256], 7)
 	require.Len(t, s.PCRs[crypto.SHA256], 1)
+	require.NotContains(t, s.Unknown, 7)
 	require.Equal(t, "one of several: two ways", s.Unknown[11])
 	require.Equal(t, "not predicted: shim", s.Unknown[4])
 	_, err = StateOf(&prediction, &tpm.UserspaceLog{})

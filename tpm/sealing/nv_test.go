@@ -63,6 +63,10 @@ func TestCounterCut(t *testing.T) {
 		_, err = tpm.Counter(index)
 		require.ErrorIs(t, err, ErrNoIndex)
 	}
+	for _, foreign := range []uint32{0x017fffff, 0x01c00000, 0x81000001} {
+		_, err := New(newScripted(t, registers{})).DefineCounter(foreign)
+		require.ErrorContains(t, err, "want an index from 0x01800000 to 0x01bfffff")
+	}
 	// One that was cut off can be removed, and what is no counter of ours is left alone.
 	s := newScripted(t, registers{})
 	tpm := New(s)

@@ -75,6 +75,12 @@ func TestQuoteJSON(t *testing.T) {
 	_, _, err = sent.Verify(key, nil)
 	require.ErrorIs(t, err, tpm.ErrNoNonce)
 
+	both := Quote{PCRs: map[crypto.Hash]map[int][]byte{crypto.SHA1: {7: value(crypto.SHA1, 1)}, crypto.SHA256: {7: value(crypto.SHA256, 2)}}}
+	text, err = json.Marshal(both)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &sent))
+	require.Equal(t, both.PCRs, sent.PCRs)
+
 	// As it was sent before it had values.
 	require.NoError(t, json.Unmarshal([]byte(`{"attest":"AA==","signature":"AQ=="}`), &sent))
 	require.Equal(t, Quote{Attest: []byte{0}, Signature: []byte{1}}, sent)
@@ -92,8 +98,9 @@ func TestBadQuoteJSON(t *testing.T) {
 		`{"pcrs":{"sha256":{"24":"00"}}}`: "want 0 to 23",
 		`{"pcrs":{"sha256":{"-1":"00"}}}`: "want 0 to 23",
 		`{"pcrs":{"sha256":{"07":"00"}}}`: "want 0 to 23",
-		`{"pcrs":{"sha256":{"7":"00"}}}`:  "PCR 7: want 64 hexadecimal digits",
-		`{"pcrs":{"sha256":{"7":"` + strings.Repeat("xx", 32) + `"}}}`: "PCR 7: want 64 hexadecimal digits",
+		`{"pcrs":{"sha256":{"07":"` + strings.Repeat("00", 32) + `"}}}`: "want 0 to 23",
+		`{"pcrs":{"sha256":{"7":"00"}}}`:                                "PCR 7: want 64 hexadecimal digits",
+		`{"pcrs":{"sha256":{"7":"` + strings.Repeat("xx", 32) + `"}}}`:  "PCR 7: want 64 hexadecimal digits",
 	} {
 		q := Quote{Attest: []byte("as it was")}
 		err := q.UnmarshalJSON([]byte(text))
