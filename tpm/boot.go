@@ -197,14 +197,14 @@ func (b *Boot) checkHandover(stub sdstub.Release) error {
 	}
 	for _, e := range b.Handover.Events {
 		if e.PCR != sdstub.PCRConfig && e.PCR != sdstub.PCRSysexts {
-			return fmt.Errorf("the stub measures %q into PCR %d: want 12 or 13", escape(e.Description), e.PCR)
+			return fmt.Errorf("the stub measures \"%s\" into PCR %d: want 12 or 13", escape(e.Description), e.PCR)
 		}
 		if e.Kind < osmith.HandoverProfile || e.Kind > osmith.HandoverAddonInitrd {
-			return fmt.Errorf("the stub measures %q, which is of no known kind: %v", escape(e.Description), e.Kind)
+			return fmt.Errorf("the stub measures \"%s\", which is of no known kind: %v", escape(e.Description), e.Kind)
 		}
 	}
 	if strings.ContainsRune(b.Handover.Passed, 0) {
-		return fmt.Errorf("command line %q holds a NUL", escape(b.Handover.Passed))
+		return fmt.Errorf("command line \"%s\" holds a NUL", escape(b.Handover.Passed))
 	}
 	if n := len(b.Handover.LoadOptions); n > 0 && (n%2 != 0 || !allByte(b.Handover.LoadOptions[n-2:], 0)) {
 		return fmt.Errorf("load options of %d bytes: want UTF-16 with a NUL at the end", n)

@@ -65,7 +65,7 @@ func (n *NVPCR) Value(bank crypto.Hash, start []byte) (_ []byte, err error) {
 	for _, w := range n.Words {
 		digest := w.in([]crypto.Hash{bank})[bank]
 		if len(digest) != bank.Size() {
-			return fail(fmt.Errorf("%q: no %s digest: %w", escape(w.Text), BankName(bank), ErrBank))
+			return fail(fmt.Errorf("\"%s\": no %s digest: %w", escape(w.Text), BankName(bank), ErrBank))
 		}
 		value = pcrbank.Sum(bank, value, digest)
 	}

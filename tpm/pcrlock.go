@@ -105,12 +105,12 @@ func (v LockVariant) MarshalJSON() (_ []byte, err error) {
 func (c LockComponent) Files() (_ map[string][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if c.ID == "" || strings.ContainsAny(c.ID, "/\x00") || len(c.Variants) == 0 {
-		return nil, fmt.Errorf(".pcrlock: component %q with %d variants", escape(c.ID), len(c.Variants))
+		return nil, fmt.Errorf(".pcrlock: component \"%s\" with %d variants", escape(c.ID), len(c.Variants))
 	}
 	out := make(map[string][]byte, len(c.Variants))
 	for _, v := range c.Variants {
 		if v.Name == "" || strings.ContainsAny(v.Name, "/\x00") {
-			return nil, fmt.Errorf(".pcrlock: component %s: variant %q", c.ID, escape(v.Name))
+			return nil, fmt.Errorf(".pcrlock: component %s: variant \"%s\"", c.ID, escape(v.Name))
 		}
 		b, err := v.MarshalJSON()
 		if err != nil {

@@ -117,10 +117,10 @@ func (w Word) check() error {
 	}
 	for h, d := range w.Digests {
 		if err := pcrbank.Check(h); err != nil {
-			return fmt.Errorf("%q: %w", escape(w.Text), err)
+			return fmt.Errorf("\"%s\": %w", escape(w.Text), err)
 		}
 		if len(d) != h.Size() {
-			return fmt.Errorf("%q: a digest of %d bytes, want %d for %s", escape(w.Text), len(d), h.Size(), BankName(h))
+			return fmt.Errorf("\"%s\": a digest of %d bytes, want %d for %s", escape(w.Text), len(d), h.Size(), BankName(h))
 		}
 	}
 	return nil
@@ -174,7 +174,7 @@ func (b *Boot) checkUserspace() error {
 	}
 	for _, w := range u.NVPCRs {
 		if !strings.HasPrefix(w, wordNVInit) {
-			return fmt.Errorf("%q: want nvpcr-init:NAME:INDEX:NAME of the index", escape(w))
+			return fmt.Errorf("\"%s\": want nvpcr-init:NAME:INDEX:NAME of the index", escape(w))
 		}
 	}
 	for _, w := range u.Identity {
@@ -250,7 +250,7 @@ func (u *UserspaceLog) upTo(phases []string) (m measuredRecords, err error) {
 	}
 	has := u.Phases()
 	if len(phases) > len(has) || !slices.Equal(has[:len(phases)], phases) {
-		return m, fmt.Errorf("userspace: the earlier log has the phases %q, want those of the boot, %q", escape(strings.Join(has, ":")), escape(strings.Join(phases, ":")))
+		return m, fmt.Errorf("userspace: the earlier log has the phases \"%s\", want those of the boot, \"%s\"", escape(strings.Join(has, ":")), escape(strings.Join(phases, ":")))
 	}
 	if len(phases) == len(has) {
 		if slices.ContainsFunc(u.Findings, func(f Finding) bool { return f.Event < 0 }) {
@@ -294,7 +294,7 @@ func (u *UserspaceLog) Until(word string) (*UserspaceLog, error) {
 			return out, nil
 		}
 	}
-	return nil, fmt.Errorf("tpm: userspace log: no record of the word %q", escape(word))
+	return nil, fmt.Errorf("tpm: userspace log: no record of the word \"%s\"", escape(word))
 }
 
 // wantsOfUserspace are the digests of words that are given with digests. That they can be worked out was checked before.
@@ -302,7 +302,7 @@ func (b *Boot) wantsOfUserspace() (out []wanted) {
 	m, _ := b.userspace()
 	for _, w := range m.words() {
 		if len(w.Digests) > 0 {
-			out = append(out, wanted{fmt.Sprintf("%q of userspace: a digest", escape(w.Text)), w.in(pcrbank.Hashes())})
+			out = append(out, wanted{fmt.Sprintf("\"%s\" of userspace: a digest", escape(w.Text)), w.in(pcrbank.Hashes())})
 		}
 	}
 	return out
@@ -386,7 +386,7 @@ func (p *predictor) userspaceDoubts() doubts {
 	}
 	for _, w := range u.Identity {
 		if w.keyed() && len(w.Digests) == 0 {
-			d.add(fmt.Sprintf("the digest of %q is made with the volume key and is not that of the word: want it, or the log of an earlier boot", escape(w.Text)), pcrIdentity)
+			d.add(fmt.Sprintf("the digest of \"%s\" is made with the volume key and is not that of the word: want it, or the log of an earlier boot", escape(w.Text)), pcrIdentity)
 		}
 	}
 	return d

@@ -189,7 +189,7 @@ func (l *Log) WithUserspace(u *UserspaceLog) *Log {
 // MachineIDWord is what systemd-pcrmachine measures into PCR 15. id has 32 hexadecimal digits, without dashes.
 func MachineIDWord(id string) (string, error) {
 	if len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
-		return "", fmt.Errorf("tpm: machine ID %q: want 32 lower-case hexadecimal digits", escape(id))
+		return "", fmt.Errorf("tpm: machine ID \"%s\": want 32 lower-case hexadecimal digits", escape(id))
 	}
 	return wordMachineID + id, nil
 }
