@@ -166,13 +166,13 @@ func TestStoredIndex(t *testing.T) {
 	key := good.public
 	key.NVIndex = 0x81000001
 	for want, r := range map[string]resource{
-		"kind":                           {handle: 0x01800001, name: good.name, kind: resourceKey, public: area},
-		"0x01800001 in its public area":  {handle: 0x01800002, name: good.name, kind: resourceNV, public: area},
-		"its name is not that":           {handle: 0x01800001, name: other.name, kind: resourceNV, public: area},
-		"want SHA-256":                   {handle: 0x01800001, name: good.name, kind: resourceNV, public: tpm2.Marshal(sha1)},
-		"want 0x01000000 to 0x01ffffff":  {handle: 0x81000001, name: good.name, kind: resourceNV, public: tpm2.Marshal(key)},
-		"x: 0x01800001: not in the form": {handle: 0x01800001, name: good.name, kind: resourceNV, public: append(bytes.Clone(area), 0)},
-		"x: 0x01800001":                  {handle: 0x01800001, name: good.name, kind: resourceNV, public: area[:4]},
+		"kind":                                  {handle: 0x01800001, name: good.name, kind: resourceKey, public: area},
+		"0x01800001 in its public area":         {handle: 0x01800002, name: good.name, kind: resourceNV, public: area},
+		"its name is not that":                  {handle: 0x01800001, name: other.name, kind: resourceNV, public: area},
+		"want SHA-256":                          {handle: 0x01800001, name: good.name, kind: resourceNV, public: tpm2.Marshal(sha1)},
+		"want 0x01000000 to 0x01ffffff":         {handle: 0x81000001, name: good.name, kind: resourceNV, public: tpm2.Marshal(key)},
+		"x: 0x01800001 at 0x0: not in the form": {handle: 0x01800001, name: good.name, kind: resourceNV, public: append(bytes.Clone(area), 0)},
+		"x: 0x01800001":                         {handle: 0x01800001, name: good.name, kind: resourceNV, public: area[:4]},
 	} {
 		_, err := parseNV("x", r.bytes())
 		require.ErrorContains(t, err, want)
