@@ -189,16 +189,16 @@ func (s *simulation) chain(good, refused func(*bootloader.Entry) error) (links [
 			links[last].End = LinkReturns
 			return links, e, nil
 		}
-		if why := refused(e); why != nil && !menu.RebootsOnError(e) {
-			links[last].End = LinkStuck
-			return links, nil, &ChainError{links, &StaysError{menu.Release, why}}
-		}
 		if again {
 			links[last].End = LinkStuck
 			if why.Pinned() {
 				bad = fmt.Errorf("%w: %s boots %s even when it has failed; clear it", ErrPinned, why, e.Path)
 			}
 			return links, nil, &ChainError{links, bad}
+		}
+		if why := refused(e); why != nil && !menu.RebootsOnError(e) {
+			links[last].End = LinkStuck
+			return links, nil, &ChainError{links, &StaysError{menu.Release, why}}
 		}
 	}
 	return links, nil, &ChainError{links, ErrTooManyStarts}

@@ -71,6 +71,7 @@ func TestChainAsTheOracleSeesIt(t *testing.T) {
 			EntryPreferred: pick("", "", "acme_1*", "@saved"), EntryLastBooted: pick("", "acme_1.efi", "x0.conf")}
 		s.machine.Loader = &v
 		s.machine.Offline = false
+		s.machine.Firmware, s.machine.NoSecureBoot = nil, true // the oracle starts what is not signed, too
 		s.machine.Running = &upgrade.Running{Image: "EFI/Linux/acme_1" + one + ".efi", RootHash: s.build("1").RootHash}
 		p := s.plan(s.build("2"), upgrade.PlanOptions{Tries: 1 + rng.IntN(4), Override: upgrade.Proofs()})
 		require.NoError(t, p.Apply(context.Background(), nil))

@@ -251,7 +251,7 @@ func TestOneShotOnNewEntry(t *testing.T) {
 
 	// So does one on another program, and the way back is not its business.
 	conf(s, s.esp(), "memtest.conf", "title memtest\nefi /EFI/tools/memtest.efi\n")
-	file(s, s.esp(), "EFI/tools/memtest.efi", petest.Loader("262"))
+	file(s, s.esp(), "EFI/tools/memtest.efi", contentOf(t, s.signedLoader("262")))
 	s.machine.Loader.EntryOneShot = "memtest.conf"
 	p, j = s.returns("2", upgrade.PlanOptions{})
 	require.Equal(t, upgrade.OutcomePass, j.Outcome, texts(j))
@@ -336,7 +336,7 @@ func TestReadOnlyEntry(t *testing.T) {
 		s := newSystem(t, release)
 		esp := s.esp()
 		conf(s, esp, "m+2.conf", "title m\nlinux /EFI/tools/linux.efi\nsort-key acme\nversion 1.5\n")
-		file(s, esp, "EFI/tools/linux.efi", petest.Kernel("6.18.0"))
+		file(s, esp, "EFI/tools/linux.efi", contentOf(t, sign(t, petest.Kernel("6.18.0"), s.builder.Keys.SecureBoot.DB)))
 		s.markReadOnly("loader/entries/m+2.conf")
 		_, j := s.returns("2", upgrade.PlanOptions{})
 		require.Equal(t, want != "", j.Outcome == upgrade.OutcomeFail, texts(j))
