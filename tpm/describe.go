@@ -93,6 +93,12 @@ func escapeTo(s string, limit int) string {
 // quote is a text between quotation marks, safe to print: those that it does not hold.
 func quote(s string) string { return quoteEscaped(escape(s)) }
 
+// maxLine bounds what is told of command lines in differences, in bytes: a root hash alone has 64.
+const maxLine = 1024
+
+// quoteLine is [quote] for a command line or words of it.
+func quoteLine(s string) string { return quoteEscaped(escapeTo(s, maxLine)) }
+
 // quoteEscaped is [quote] for what is safe to print.
 func quoteEscaped(s string) string {
 	switch {

@@ -94,7 +94,7 @@ func pathOr(path, otherwise string) string {
 func (d Difference) oneSided(e *Event, before, after string) string {
 	switch k := d.Subject.Kind; {
 	case k.isCommandLine():
-		return d.lineName() + " " + quote(lineText(e)) + after
+		return d.lineName() + " " + quoteLine(lineText(e)) + after
 	case k.isProgram() && k != SubjectProgram:
 		return d.named(e) + after
 	case k == SubjectProfile && d.Got == nil:
@@ -283,19 +283,19 @@ func describeWords(name, want, got string) string {
 	missing, extra := minusWords(want, got), minusWords(got, want)
 	var parts []string
 	if missing != "" {
-		parts = append(parts, quote(missing)+" is missing")
+		parts = append(parts, quoteLine(missing)+" is missing")
 	}
 	if extra != "" {
-		parts = append(parts, quote(extra)+" was not expected")
+		parts = append(parts, quoteLine(extra)+" was not expected")
 	}
 	if parts != nil {
 		return name + ": " + strings.Join(parts, ", ")
 	}
 	w, g := firstDifference(strings.Fields(want), strings.Fields(got))
 	if w == "" && g == "" { // in white space
-		return fmt.Sprintf("%s has the same words, with other white space between them: %s, expected %s", name, quote(got), quote(want))
+		return fmt.Sprintf("%s has the same words, with other white space between them: %s, expected %s", name, quoteLine(got), quoteLine(want))
 	}
-	return fmt.Sprintf("%s has its words in another order: %s where %s was expected", name, quote(g), quote(w))
+	return fmt.Sprintf("%s has its words in another order: %s where %s was expected", name, quoteLine(g), quoteLine(w))
 }
 
 // firstDifference are the texts from the first on that differs.

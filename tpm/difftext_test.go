@@ -181,6 +181,8 @@ func TestContents(t *testing.T) {
 	}{
 		{"the command line in the UKI", func(s string) []Event { return section(".cmdline", s) }, "quiet ro", "quiet rw debug", "PCR 11: UKI section .cmdline: 'ro' is missing, 'rw debug' was not expected"},
 		{"a long one", func(s string) []Event { return section(".cmdline", s) }, long + "ro", "rw " + long, "PCR 11: UKI section .cmdline: 'ro' is missing, 'rw' was not expected"},
+		{"many words", func(s string) []Event { return section(".cmdline", s) }, "ro", "ro " + long[:974], "PCR 11: UKI section .cmdline: '" + long[:974] + "' was not expected"},
+		{"too many words", func(s string) []Event { return section(".cmdline", s) }, "ro", "ro " + long + long[:len(long)-1], "PCR 11: UKI section .cmdline: '" + (long + long)[:1024] + "…' was not expected"},
 		{"in another order", func(s string) []Event { return section(".cmdline", s) }, long + "a b", long + "b a", "PCR 11: UKI section .cmdline has its words in another order: 'b a' where 'a b' was expected"},
 		{"white space", func(s string) []Event { return section(".cmdline", s) }, "a  b", "a b", "PCR 11: UKI section .cmdline has the same words, with other white space between them: 'a b', expected 'a  b'"},
 		{"quotes", func(s string) []Event { return section(".cmdline", s) }, "x", `x a="b`, `PCR 11: UKI section .cmdline: 'a="b' was not expected`},

@@ -115,6 +115,7 @@ func TestWindowsContainers(t *testing.T) {
 		{container(TagWindowsTrustBoundary, container(0x00040001, []byte{0}), container(0x00050003, []byte{1})), "Windows: trust boundary: boot debugging off, test signing on"},
 		{container(TagWindowsTrustBoundary, container(0x00040001, []byte{0, 0})), "Windows: trust boundary: 10 bytes, 01000400020000000000"},
 		{container(TagWindowsTrustBoundary, container(TagWindowsAuthority, []byte{1})), "Windows: trust boundary: 1 key of authorities"},
+		{container(TagWindowsTrustBoundary, container(TagWindowsAuthority), container(TagWindowsAuthority)), "Windows: trust boundary: 2 keys of authorities"},
 		{container(TagWindowsModule, container(TagWindowsModule, many...)),
 			`Windows: module: modules 0.sys, 1.sys, 2.sys, 3.sys, 4.sys, 5.sys, 6.sys, 7.sys, 12 more; signed by 'CA\n0', 'CA\n1', 'CA\n2'`},
 		{container(TagWindowsTrustBoundary, logBytes(nil).u32(0x40001, 0xffffffff)), "Windows: trust boundary: 8 bytes, 01000400ffffffff"},

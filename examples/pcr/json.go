@@ -72,7 +72,7 @@ type coverage struct {
 	Before   string `json:"beforeUserspace,omitempty"` // its state up to where userspace begins, if only userspace's part is not known
 }
 
-// diffResult is the object of diff. Causes are the differences that do not follow from others; Boot is the index of the
+// diffResult is the object of diff. Causes are the differences that do not follow from others, a UKI that differs with its sections as parts; Boot is the index of the
 // expected boot that was compared, the one that differs least. Equal is about the PCRs in Compared, but for their events of
 // userspace that NotCompared names.
 type diffResult struct {
