@@ -2,7 +2,9 @@ package sealing
 
 import (
 	"encoding/binary"
+	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -89,4 +91,75 @@ func TestOpen(t *testing.T) {
 		require.ErrorContains(t, err, "sealing: TPM: read a response")
 		require.NoError(t, d.Close())
 	}
+}
+
+// TestOpenSocket finds sockets of both kinds.
+func TestOpenSocket(t *testing.T) {
+	dir, err := os.MkdirTemp("", "tpm") // a socket's path must be short
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	for network, address := range map[string]string{"unix": path, "tcp": "127.0.0.1:0"} {
+		l, err := net.Listen(network, address)
+		require.NoError(t, err)
+		defer l.Close()
+		served := make(chan int, 10)
+		go func() {
+			for n := 0; ; n++ {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				served <- n
+				go func() {
+					defer conn.Close()
+					if _, err := io.ReadFull(conn, make([]byte, headerSize)); err == nil {
+						_, _ = conn.Write(reply(0, 1, 2))
+					}
+				}()
+			}
+		}()
+		d, err := Open("swtpm:" + l.Addr().String())
+		require.NoError(t, err, network)
+		for range 2 {
+			response, err := d.Send(make([]byte, headerSize))
+			require.NoError(t, err, network)
+			require.Equal(t, reply(0, 1, 2), response)
+		}
+		require.NoError(t, d.Close())
+		_, err = d.Send(make([]byte, headerSize))
+		require.ErrorIs(t, err, os.ErrClosed)
+		require.Len(t, served, 2, "the connection of Open is used, and a closed device connects no more")
+	}
+}
+
+// oneRead is a device: it takes a command whole, and gives a response in one read.
+type oneRead struct {
+	response []byte
+	broken   error
+}
+
+func (o *oneRead) Write(b []byte) (int, error) { return len(b), o.broken }
+func (o *oneRead) Close() error                { return o.broken }
+func (o *oneRead) Read(b []byte) (int, error) {
+	if o.response == nil {
+		return 0, io.ErrUnexpectedEOF
+	}
+	n := copy(b, o.response)
+	o.response = nil
+	return n, nil
+}
+
+func TestDeviceFile(t *testing.T) {
+	d := &Device{conn: &oneRead{response: reply(0, 1, 2, 3)}}
+	response, err := d.Send(make([]byte, headerSize))
+	require.NoError(t, err)
+	require.Equal(t, reply(0, 1, 2, 3), response)
+	_, err = d.Send(make([]byte, headerSize))
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	d = &Device{conn: &oneRead{response: reply(0), broken: io.ErrClosedPipe}}
+	_, err = d.Send(make([]byte, headerSize))
+	require.ErrorContains(t, err, "sealing: TPM: write a command: ")
+	require.ErrorContains(t, d.Close(), "sealing: ")
+	require.NoError(t, d.Close())
 }
