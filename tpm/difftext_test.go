@@ -423,3 +423,11 @@ func TestCertificateName(t *testing.T) {
 	assert.Equal(t, "O=bootlab db", name)
 	assert.Equal(t, "entry of 5 bytes with SHA-256 "+hexOf(pcrbank.Sum(crypto.SHA256, []byte("12345"))[:8])+"…", signatureEntry{data: string(owned(1, []byte("12345")))}.text())
 }
+
+func TestPlural(t *testing.T) {
+	for thing, want := range map[string]string{"hash": "2 hashes", "entry": "2 entries", "certificate": "2 certificates", "key": "2 keys"} {
+		assert.Equal(t, want, plural(2, thing))
+		assert.Equal(t, thing, plural(1, thing))
+		assert.Equal(t, "1 "+thing, count(1, thing))
+	}
+}

@@ -205,7 +205,7 @@ func plural(n int, thing string) string {
 		return thing
 	case strings.HasSuffix(thing, "h"):
 		thing += "e"
-	case strings.HasSuffix(thing, "y"):
+	case strings.HasSuffix(thing, "ry"):
 		thing = strings.TrimSuffix(thing, "y") + "ie"
 	}
 	return fmt.Sprintf("%d %ss", n, thing)
