@@ -62,6 +62,13 @@ type ShimVariables struct {
 	MokPolicy         []byte // one byte
 }
 
+// GRUBEvent is one measurement of GRUB: a command into PCR 8, or a file into PCR 9.
+type GRUBEvent struct {
+	PCR     int
+	Data    []byte // of the event, which is of type EV_IPL
+	Digests map[crypto.Hash][]byte
+}
+
 // Handover is what systemd-stub does behind the measurement of the sections: what it measures into PCRs 12 and 13, and what
 // it hands to the kernel, which measures that into PCR 9.
 type Handover struct {

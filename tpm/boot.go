@@ -206,7 +206,7 @@ func (b *Boot) checkHandover(stub sdstub.Release) error {
 	if strings.ContainsRune(b.Handover.Passed, 0) {
 		return fmt.Errorf("command line \"%s\" holds a NUL", escape(b.Handover.Passed))
 	}
-	if n := len(b.Handover.LoadOptions); n > 0 && (n%2 != 0 || !allByte(b.Handover.LoadOptions[n-2:], 0)) {
+	if n := len(b.Handover.LoadOptions); n > 0 && (n%2 != 0 || !allByte(b.Handover.LoadOptions[n-2:], 0) && !b.bareKernel()) { // GRUB 2.12 has no NUL
 		return fmt.Errorf("load options of %d bytes: want UTF-16 with a NUL at the end", n)
 	}
 	return nil
@@ -229,6 +229,11 @@ func (b *Boot) wants() []wanted {
 	var out []wanted
 	for _, a := range b.applications() {
 		out = append(out, wanted{a.name() + ": an Authenticode digest", a.Digests})
+	}
+	if g := b.grub(); g != nil {
+		for _, e := range slices.Concat(g.Before, g.After) {
+			out = append(out, wanted{"GRUB: " + escape(string(e.Data)) + ": a digest", e.Digests})
+		}
 	}
 	if b.Handover != nil {
 		for _, e := range b.Handover.Events {

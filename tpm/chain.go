@@ -44,11 +44,15 @@ type SystemdBoot struct {
 	Version osmith.Version
 }
 
-// GRUB is GRUB 2, which measures the commands that it runs into PCR 8, and the files that it reads into PCR 9. Those are not worked out: they are
+// GRUB is GRUB 2, which measures the commands that it runs into PCR 8, and the files that it reads into PCR 9. Without Before they are
 // expected again as the log of the earlier boot has them, if all files that it read then are given here, and are the same.
 type GRUB struct {
 	Application
 	Files []GRUBFile
+
+	// Before and After are what it measures up to where it loads the next program, and behind that; package bootloader/grub works them out from its configuration. What the kernel
+	// gets is in Boot.Handover then: LoadOptions and Initrd.
+	Before, After []osmith.GRUBEvent
 }
 
 // GRUBFile is a file that GRUB reads: its configuration, a kernel, an initrd.
@@ -100,6 +104,15 @@ func (b *Boot) checkChain() error {
 		switch c := c.(type) {
 		case nil:
 			return fmt.Errorf("program %d of the chain is nil", i)
+		case *GRUB:
+			for _, e := range slices.Concat(c.Before, c.After) {
+				if e.PCR != 8 && e.PCR != 9 {
+					return fmt.Errorf("%s measures %q into PCR %d: want 8 or 9", c.name(), escape(string(e.Data)), e.PCR)
+				}
+			}
+			if c.Before == nil && c.After != nil {
+				return fmt.Errorf("%s: what GRUB measures behind the start of the kernel is given, and not what comes before", c.name())
+			}
 		case *Shim:
 			if i > 0 {
 				return fmt.Errorf("shim %s is program %d of the chain: firmware starts it, want it first", c.name(), i)
@@ -221,6 +234,10 @@ func (s *SystemdBoot) run(p *predictor) {
 
 // run repeats what GRUB measured in the earlier boot up to the start of the kernel. What it measures behind that, end does.
 func (g *GRUB) run(p *predictor) {
+	if g.Before != nil {
+		g.measure(p, g.Before)
+		return
+	}
 	if why := g.changed(p); why != "" {
 		p.doubt(why, 8, 9)
 		return
@@ -230,8 +247,19 @@ func (g *GRUB) run(p *predictor) {
 
 // end repeats what GRUB measured when it had loaded the kernel, and the kernel, which it had passed the same command line and initrds.
 func (g *GRUB) end(p *predictor) {
+	if g.Before != nil {
+		g.measure(p, g.After)
+		p.kernelStub()
+		return
+	}
 	if p.doubts[8] == "" && p.doubts[9] == "" {
 		p.log.Events = append(p.log.Events, p.earlier.grubEnd...)
+	}
+}
+
+func (g *GRUB) measure(p *predictor, events []osmith.GRUBEvent) {
+	for _, e := range events {
+		p.add(Subject{}, e.PCR, EventIPL, e.Digests, e.Data)
 	}
 }
 

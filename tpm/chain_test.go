@@ -111,7 +111,7 @@ func chainBoot(t *testing.T, dir string) Boot {
 					files = append(files, GRUBFile{"(hd0,gpt1)/" + name, map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, content)}})
 				}
 			}
-			b.Chain = append(b.Chain, &GRUB{a, files})
+			b.Chain = append(b.Chain, &GRUB{Application: a, Files: files})
 		case "kernel":
 			b.Kernel = &a
 			b.Handover.Passed, b.Handover.Initrd = cmdline, sumOf(t, in.Initrd)
@@ -376,4 +376,51 @@ func TestPredictOtherProgram(t *testing.T) {
 	log, err = Predict(b)
 	require.NoError(t, err)
 	require.True(t, log.Coverage[12].Prediction.known())
+}
+
+// What package bootloader/grub works out takes the place of what an earlier boot had.
+func TestPredictGRUBEvents(t *testing.T) {
+	for _, v := range chainVectors(t) {
+		g := v.boot.grub()
+		if g == nil {
+			continue
+		}
+		base, err := readBaseline(v.log, []crypto.Hash{crypto.SHA256})
+		require.NoError(t, err)
+		event := func(e Event) osmith.GRUBEvent { return osmith.GRUBEvent{PCR: e.PCR, Data: e.Data, Digests: e.Digests} }
+		worked := &GRUB{Application: g.Application}
+		for _, e := range base.grub {
+			worked.Before = append(worked.Before, event(e))
+		}
+		h := *v.boot.Handover
+		for _, e := range base.grubEnd {
+			if e.Type == EventIPL {
+				worked.After = append(worked.After, event(e))
+			}
+		}
+		b := v.boot
+		b.Chain, b.Handover = []Program{b.Chain[0], worked}, &h
+		log, err := Predict(b)
+		require.NoError(t, err)
+		claimed := map[int][]byte{}
+		for _, n := range []int{4, 5, 7, 8, 9, 14} {
+			require.Equal(t, PredictionExact, log.Coverage[n].Prediction, log.Coverage[n])
+			claimed[n] = v.pcrs[n]
+		}
+		require.NoError(t, log.Verify(crypto.SHA256, claimed), v.name)
+
+		h.Initrd = nil
+		log, err = Predict(b)
+		require.NoError(t, err)
+		require.Equal(t, PredictionNone, log.Coverage[9].Prediction)
+		worked.Before[0].PCR = 7
+		_, err = Predict(b)
+		require.ErrorContains(t, err, "into PCR 7: want 8 or 9")
+		worked.Before[0].PCR, worked.Before[0].Digests = 8, nil
+		_, err = Predict(b)
+		require.ErrorIs(t, err, ErrBank)
+		worked.Before = nil
+		_, err = Predict(b)
+		require.ErrorContains(t, err, "not what comes before")
+	}
 }

@@ -178,14 +178,14 @@ func (p *predictor) rarePCR7() bool {
 
 func (p *predictor) coverKernel(c *Coverage) {
 	switch h := p.boot.Handover; {
-	case p.boot.bareKernel() && p.boot.grub() != nil:
+	case p.boot.bareKernel() && p.boot.grub() != nil && p.boot.grub().Before == nil:
 		c.Prediction, c.Note = PredictionBaseline, "GRUB's files, and what the kernel gets, as in the earlier boot"
 	case h != nil && h.Unknown != "":
 		c.not(h.Unknown)
 	case h == nil || h.Initrd == nil:
 		c.not("initrds as handed over, which hold a secret of the machine from systemd 261 on")
 	default:
-		if p.boot.grub() != nil {
+		if g := p.boot.grub(); g != nil && g.Before == nil {
 			c.Prediction = PredictionBaseline
 		}
 		c.Note = "holds for kernels that measure command line and initrds, as Linux 7.2 does"
@@ -249,7 +249,9 @@ func (p *predictor) coverRest(c *Coverage) {
 	switch c.PCR {
 	case 8:
 		c.Note = "zero: GRUB's"
-		if b.grub() != nil {
+		if g := b.grub(); g != nil && g.Before != nil {
+			c.Note = "the commands that GRUB's configuration has it run, as GRUB 2.12 and 2.14 of Debian measure them"
+		} else if g != nil {
 			c.Prediction, c.Note = PredictionBaseline, "GRUB's commands as in the earlier boot, since it reads the same files"
 		}
 	case PCRIMA:

@@ -44,8 +44,15 @@ type bootJSON struct {
 
 	Userspace *userspaceJSON `json:"userspace"` // what systemd measures beside the phases; left out: not known
 
-	// GRUBFiles are the files that GRUB reads, by the names that it has for them: "(hd0,gpt1)/EFI/debian/grub.cfg", "/vmlinuz".
-	GRUBFiles map[string]string `json:"grubFiles"`
+	// GRUBFiles are the files that GRUB reads, by the names that it has for them: "(hd0,gpt1)/EFI/debian/grub.cfg", "/vmlinuz". What it measures is that of firmware's boot, if the files
+	// are the same; or is worked out, if GRUBConfig is there, the name of its configuration. Then GRUBDevices are the devices of file systems by UUID, GRUBVariables what
+	// this machine's GRUB sets beside the usual variables, GRUBEntry the menu entry if it is not the default, and FirmwareSetup says whether firmware has a setup menu.
+	GRUBFiles     map[string]string `json:"grubFiles"`
+	GRUBConfig    string            `json:"grubConfig"`
+	GRUBDevices   map[string]string `json:"grubDevices"`
+	GRUBVariables map[string]string `json:"grubVariables"`
+	GRUBEntry     string            `json:"grubEntry"`
+	FirmwareSetup *bool             `json:"firmwareSetup"`
 }
 
 // bootFile is one boot, or several any of which may happen.

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
@@ -148,4 +149,41 @@ func TestStates(t *testing.T) {
 	}
 	pcr(t, 2, "states", "boot.json", "-pcrs", "4", "-bank", "md5")
 	pcr(t, 2, "states", "nowhere", "-pcrs", "4")
+}
+
+// GRUB's part of a boot is worked out from its configuration, and what is not followed in one is said.
+func TestPredictGRUB(t *testing.T) {
+	machine(t)
+	require.NoError(t, os.WriteFile("grub.cfg", []byte("linux /vmlinuz quiet\ninitrd /initrd.img\nboot\n"), 0o644))
+	image := petest.Image{SizeOfHeaders: 512, Sections: []petest.Section{{Name: ".sbat", Content: []byte("sbat,1,SBAT Version,sbat,1,https://x\ngrub,7,Free Software Foundation,grub,2.12,https://y\n")}}}
+	require.NoError(t, os.WriteFile("grubx64.efi", image.Bytes(), 0o644))
+	boot := map[string]any{
+		"grub": "grubx64.efi", "kernel": "loader.efi", "grubConfig": "(hd0,gpt1)/EFI/debian/grub.cfg", "exitBoot": "once",
+		"grubFiles": map[string]string{"(hd0,gpt1)/EFI/debian/grub.cfg": "grub.cfg", "/vmlinuz": "loader.efi", "/initrd.img": "grub.cfg"},
+	}
+	write(t, "grub.json", boot)
+	out, _ := pcr(t, 0, "predict", "grub.json")
+	require.Contains(t, out, "PCR 8: exact (booted): the commands that GRUB's configuration has it run")
+	require.Contains(t, out, "PCR 9: exact (booted)")
+	require.NoError(t, os.WriteFile("grub.cfg", []byte("\nload_env\n"), 0o644))
+	_, text := pcr(t, 2, "predict", "grub.json")
+	require.Contains(t, text, "grub: (hd0,gpt1)/EFI/debian/grub.cfg:2: the command load_env is not followed here")
+	require.NoError(t, os.WriteFile("grub.cfg", []byte("chainloader /vmlinuz\nboot\n"), 0o644))
+	_, text = pcr(t, 2, "predict", "grub.json")
+	require.Contains(t, text, `want it as "uki"`)
+	delete(boot, "grubConfig")
+	write(t, "grub.json", boot)
+	out, _ = pcr(t, 0, "predict", "grub.json")
+	require.Contains(t, out, "PCRs 8-9: not predicted: what GRUB measures is known only from a boot with it, whose log is not given")
+
+	// A Type #1 entry of systemd-boot.
+	write(t, "entry.json", map[string]any{"loader": "loader.efi", "kernel": "loader.efi", "initrds": []string{"grub.cfg"}, "cmdline": `initrd=\initrd.img quiet`})
+	out, _ = pcr(t, 0, "predict", "entry.json")
+	require.Contains(t, out, "PCR 9: exact (booted)")
+	require.Contains(t, out, "PCR 12: exact")
+	write(t, "entry.json", map[string]any{"loader": "loader.efi", "kernel": "loader.efi", "initrds": []string{"grub.cfg", "grub.cfg"}, "cmdline": "quiet"})
+	out, _ = pcr(t, 0, "predict", "entry.json")
+	require.Contains(t, out, "PCR 9: not predicted: how the kernel joins several initrds is not known")
+	write(t, "entry.json", map[string]any{"kernel": "loader.efi"})
+	pcr(t, 2, "predict", "entry.json")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/bootloader/grub"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/pe"
@@ -205,15 +207,49 @@ func (c *composer) addGRUB() error {
 	if err != nil {
 		return err
 	}
-	grub := &tpm.GRUB{Application: *app}
+	loader := &tpm.GRUB{Application: *app}
+	c.out.Chain = append(c.out.Chain, loader)
+	if c.in.GRUBConfig != "" {
+		return c.runGRUB(loader, src)
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.in.GRUBFiles)) {
 		digests, err := c.digests(c.in.GRUBFiles[name])
 		if err != nil {
 			return err
 		}
-		grub.Files = append(grub.Files, tpm.GRUBFile{Name: name, Digests: digests})
+		loader.Files = append(loader.Files, tpm.GRUBFile{Name: name, Digests: digests})
 	}
-	c.out.Chain = append(c.out.Chain, grub)
+	return nil
+}
+
+// runGRUB works out what GRUB does by its configuration.
+func (c *composer) runGRUB(loader *tpm.GRUB, src osmith.Source) error {
+	open := func(name string) (osmith.Source, error) {
+		_, short, _ := strings.Cut(name, ")")
+		for _, n := range []string{name, short} {
+			if file, ok := c.in.GRUBFiles[n]; ok {
+				return c.Open(file)
+			}
+		}
+		return nil, fs.ErrNotExist
+	}
+	version, err := grub.Version(src)
+	if err != nil {
+		return err
+	}
+	boot, err := grub.Run(grub.Environment{
+		Version: version, Config: c.in.GRUBConfig, Open: open, Devices: c.in.GRUBDevices, Variables: c.in.GRUBVariables, Entry: c.in.GRUBEntry, FirmwareSetup: c.in.FirmwareSetup,
+	}, c.banks...)
+	if err != nil {
+		return err
+	}
+	if boot.Chainload != "" && c.in.UKI == "" {
+		return fmt.Errorf("GRUB starts %s by chainloader: want it as \"uki\"", boot.Chainload)
+	}
+	loader.Before, loader.After = boot.Before, boot.After
+	if c.in.Kernel != "" {
+		c.out.Handover = &osmith.Handover{LoadOptions: boot.LoadOptions, Initrd: boot.Initrd}
+	}
 	return nil
 }
 
