@@ -13,6 +13,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // partsOf describes a boot by what the data of its events tell, and by the digests of its programs: the inputs that a log has. What follows from no
@@ -379,4 +380,56 @@ func TestContradictions(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, PredictionExact, got.Coverage[7].Prediction)
 	require.Equal(t, variableData(globalVariable, "SecureBoot", nil), got.of(7)[0].Data)
+}
+
+// Firmware of which one thing is other than on edk2 may also measure otherwise what lets programs start.
+func TestSecureBootTurnedOnElsewhere(t *testing.T) {
+	secure := bootVectors(t)[0].boot
+	raw := read(t, "testdata/boot/b-setupmode-262/binary_bios_measurements")
+	at := func(l *Log, pcr int, k SubjectKind, name string) int {
+		return slices.IndexFunc(l.Events, func(e Event) bool {
+			return e.PCR == pcr && e.Subject.Kind == k && (name == "" || e.Subject.Name == name)
+		})
+	}
+	for name, c := range map[string]struct {
+		change func(l *Log)
+		want   []int
+	}{
+		"edk2": {func(*Log) {}, nil},
+		"the loader before the separator": {func(l *Log) {
+			i, j := at(l, 4, SubjectLoader, ""), at(l, 4, SubjectSeparator, "")
+			l.Events[i], l.Events[j] = l.Events[j], l.Events[i]
+		}, []int{7}},
+		"no dbx": {func(l *Log) {
+			i := at(l, 7, SubjectVariable, "dbx")
+			l.Events = slices.Delete(l.Events, i, i+1)
+		}, []int{7}},
+		"dbx before db": {func(l *Log) {
+			i, j := at(l, 7, SubjectVariable, "dbx"), at(l, 7, SubjectVariable, "db")
+			l.Events[i], l.Events[j] = l.Events[j], l.Events[i]
+		}, []int{7}},
+		"another variable": {func(l *Log) {
+			i := at(l, 7, SubjectSeparator, "")
+			data := variableData(globalVariable, "Other", []byte{1})
+			e := Event{PCR: 7, Type: EventEFIVariableDriverConfig, Data: data, Digests: map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, data)}, Subject: Subject{SubjectVariable, "Other", globalVariable}}
+			l.Events = slices.Insert(l.Events, i, e)
+		}, []int{7}},
+		"an action behind the separator of PCR 4": {func(l *Log) {
+			i := at(l, 4, SubjectSeparator, "")
+			e := Event{PCR: 4, Type: EventEFIAction, Data: []byte("x"), Digests: map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte("x"))}, Subject: Subject{Kind: SubjectAction, Name: "x"}}
+			l.Events = slices.Insert(l.Events, i+1, e)
+		}, []int{7}},
+	} {
+		firmware, err := ParseLog(raw)
+		require.NoError(t, err)
+		c.change(firmware)
+		b := planned(t, firmware)
+		b.Variables = secure.Variables
+		for _, a := range b.applications() {
+			a.Authority = secure.UKI.Authority
+		}
+		log, err := Predict(b)
+		require.NoError(t, err)
+		require.Equal(t, c.want, unclaimed(log), "%s: %v", name, log.Coverage)
+	}
 }

@@ -107,7 +107,7 @@ func (b *Boot) checkChain() error {
 		case *GRUB:
 			for _, e := range slices.Concat(c.Before, c.After) {
 				if e.PCR != 8 && e.PCR != 9 {
-					return fmt.Errorf("%s measures %q into PCR %d: want 8 or 9", c.name(), escape(string(e.Data)), e.PCR)
+					return fmt.Errorf("%s measures %s into PCR %d: want 8 or 9", c.name(), escape(string(e.Data)), e.PCR)
 				}
 			}
 			if c.Before == nil && c.After != nil {
