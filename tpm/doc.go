@@ -24,7 +24,11 @@
 //
 // [Boot] describes a boot by values. Everything that it does not know is a PCR that the prediction's [Coverage] does not
 // claim, never a guess. With the log of an earlier boot as Boot.Firmware, PCRs 0 to 9 and 11 to 15 are known before the
-// boot; without one, those that the OS controls, for firmware that measures as edk2 does. Boot.Chain are the programs in front of the UKI: [Shim], [SystemdBoot], [GRUB]. [Log.MarshalPrediction] writes a prediction with its coverage. Foreign behaviour that depends on a version is a row of [StubVersions]
+// boot; without one, those that the OS controls, for firmware that measures as edk2 does. Boot.Chain are the programs in front of
+// the UKI or kernel: [Shim], [SystemdBoot], [GRUB], [OtherProgram]. What such a log says of a machine as a whole, before anything is sealed to it, is [Log.Reliances]; what an upgrade
+// changes, [CompareBoots]; the states after any of several boots, [PendingStates].
+//
+// [Log.MarshalPrediction] writes a prediction with its coverage. Foreign behaviour that depends on a version is a row of [StubVersions]
 // (252 to 262), with the evidence for it. [Diff] says how a boot differs, [Compare] also what was not compared, [Causes] why, and [Log.WithContents] lets it say so in words. [PredictAll] is about boots any of
 // which may happen: their states for a policy ([Alternatives.States]), and the .pcrlock files of systemd-pcrlock. [PCR11] and
 // [PCR11States] compute PCR 11 alone, from the measurements of a UKI's sections. Package policy computes, signs and reads
@@ -43,17 +47,19 @@
 //   - banks and quotes: [TPM 2.0 Library], parts 1 to 3;
 //   - PCRs 1, 5, 9 and 11 to 15: the [measurements of systemd's stub and loader] and of Linux' EFI stub;
 //   - PCR 11 and its phases as [systemd-measure] computes them; .pcrlock files as [systemd-pcrlock] reads them;
-//   - PCRs 4, 5 and 7: edk2, or the firmware of the earlier boot.
+//   - PCRs 4, 5 and 7: edk2, or the firmware of the earlier boot: where it measures what, in which order, and of which bytes;
+//   - PCRs 7 and 14: [shim] 15.8 to 16.1; PCRs 8 and 9: what package bootloader/grub makes of GRUB's configuration, or the earlier boot.
 //
 // # Limits
 //
-// Predicted are boots of UEFI firmware that starts systemd-boot and a UKI, or the UKI alone: no shim, no GRUB, no Type #1
-// entries. PCR 10 (IMA) is never predicted. What the stub hands over is given: package uki predicts it. Nothing here talks to
+// Predicted are boots of UEFI firmware that end with a UKI with systemd's stub, or with a kernel that systemd-boot (Type #1 entries) or GRUB starts. Programs beside
+// these may be in the chain, and the PCRs that they extend are not predicted. PCR 10 (IMA) is never predicted. What the stub hands over is given: package uki predicts it. Nothing here talks to
 // a TPM.
 //
 // [TCG PC Client Platform Firmware Profile]: https://trustedcomputinggroup.org/resource/pc-client-specific-platform-firmware-profile-specification/
 // [TPM 2.0 Library]: https://trustedcomputinggroup.org/resource/tpm-library-specification/
 // [measurements of systemd's stub and loader]: https://systemd.io/TPM2_PCR_MEASUREMENTS/
 // [systemd-pcrlock]: https://www.freedesktop.org/software/systemd/man/latest/systemd-pcrlock.html
+// [shim]: https://github.com/rhboot/shim
 // [systemd-measure]: https://www.freedesktop.org/software/systemd/man/latest/systemd-measure.html
 package tpm
