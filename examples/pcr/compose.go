@@ -98,7 +98,8 @@ func (c *composer) program(path string, src osmith.Source) (*tpm.Application, er
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return c.started(path, src.Size(), im, secureboot.EvaluateOptions{Shim: c.shim, NoShim: c.in.NoShim})
+	byProgram := c.shim != nil && len(c.out.Chain) > 1 // shim itself starts the first one behind it, which needs a .sbat
+	return c.started(path, src.Size(), im, secureboot.EvaluateOptions{Shim: c.shim, ByProgram: byProgram, NoShim: c.in.NoShim})
 }
 
 // started is the program with what lets it start.

@@ -81,3 +81,24 @@ func TestAgainstSystemd(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, theirs, signed)
 }
+
+// What Debian signed, in a chain: shim, GRUB and a kernel, which shim lets GRUB start although it has no section .sbat.
+func TestPredictDebian(t *testing.T) {
+	signed, kernel := testtools.Trixie(t).Path("opt/signed/usr/lib/"), testtools.Forky(t).Part(t, "kernel")
+	variables := abs(t, "../../tpm/testdata/boot-shim/s1-msvars/sigdb")
+	t.Chdir(t.TempDir())
+	require.NoError(t, os.WriteFile("grub.cfg", []byte("linux /vmlinuz quiet\ninitrd /initrd.img\nboot\n"), 0o644))
+	boot := map[string]any{
+		"shim": signed + "/shim/shimx64.efi.signed", "grub": signed + "/grub/x86_64-efi-signed/grubx64.efi.signed", "kernel": kernel, "variables": variables,
+		"grubConfig": "(hd0,gpt1)/EFI/debian/grub.cfg", "grubFiles": map[string]string{"/EFI/debian/grub.cfg": "grub.cfg", "/vmlinuz": kernel, "/initrd.img": "grub.cfg"},
+	}
+	write(t, "boot.json", boot)
+	out, _ := pcr(t, 0, "predict", "boot.json")
+	for _, line := range []string{"PCR 4: exact", "PCR 7: exact", "PCR 8: exact", "PCR 9: exact", "PCR 14: exact"} {
+		require.Contains(t, out, line)
+	}
+	boot["shim"] = boot["grub"]
+	write(t, "boot.json", boot)
+	_, text := pcr(t, 2, "predict", "boot.json")
+	require.Contains(t, text, "so it is no shim")
+}
