@@ -127,7 +127,7 @@ func (e *Event) String() string {
 	switch {
 	case e.cc:
 		register = fmt.Sprintf("%-6s", RegistersCC.Name(e.PCR))
-	case e.PCR == -1: // of an event that extends nothing
+	case e.PCR == -1 && !e.extends():
 		register = "  -"
 	}
 	return fmt.Sprintf("%s  %-32s  %-17s  %s", register, e.Type, shortDigest(e), e.Describe())

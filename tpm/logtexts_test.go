@@ -218,6 +218,9 @@ func TestRTMRs(t *testing.T) {
 }
 
 func TestRegisterNames(t *testing.T) {
+	assert.True(t, strings.HasPrefix((&Event{PCR: -1, Type: EventNoAction}).String(), "  -  EV_NO_ACTION"))
+	assert.True(t, strings.HasPrefix((&Event{PCR: -1, Type: EventAction}).String(), " -1  EV_ACTION"))
+	assert.True(t, strings.HasPrefix((&Event{PCR: 4, Type: EventAction, cc: true}).String(), "RTMR 3  EV_ACTION"))
 	for n, want := range map[int]string{0: "MRTD", 1: "RTMR 0", 4: "RTMR 3", 5: "measurement register 5", -1: "measurement register -1"} {
 		assert.Equal(t, want, RegistersCC.Name(n))
 	}
