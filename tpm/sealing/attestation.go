@@ -3,6 +3,7 @@ package sealing
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/keycheck"
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/tpm"
@@ -89,6 +91,12 @@ func (k *AttestationKey) PublicKey() (_ crypto.PublicKey, err error) {
 		return nil, &osmith.FormatError{Offset: -1, Field: "attestation key", Err: fmt.Errorf("name algorithm 0x%04x: %w", uint16(public.NameAlg), ErrName)}
 	}
 	key, err := guard(func() (crypto.PublicKey, error) { return tpm2.Pub(*public) })
+	if err == nil {
+		err = keycheck.Public(key)
+	}
+	if k, ok := key.(*ecdsa.PublicKey); ok && err == nil {
+		_, err = k.ECDH() // which wants a point of the curve
+	}
 	if err != nil {
 		return nil, &osmith.FormatError{Offset: -1, Field: "attestation key", Err: err}
 	}

@@ -92,7 +92,7 @@ func TestNames(t *testing.T) {
 	require.NoError(t, err)
 	_, err = key.PublicKey()
 	require.NoError(t, err)
-	ek := ekArea(t)
+	ek := ekArea(t, nil)
 	_, _, err = NewChallenge(ek, name)
 	require.NoError(t, err)
 	good := func(algorithm byte, size int) []byte { return append([]byte{0, algorithm}, make([]byte, size)...) }
@@ -117,6 +117,11 @@ func TestNames(t *testing.T) {
 		"trailing":   append(bytes.Clone(area), 0),
 		"cut":        area[:len(area)-1],
 		"decrypts":   attestationArea(t, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.Decrypt = true }),
+		"of any TPM": attestationArea(t, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.FixedTPM = false }),
+		"of a group": attestationArea(t, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.FixedParent = false }),
+		"imported":   attestationArea(t, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.SensitiveDataOrigin = false }),
+		"no signer":  attestationArea(t, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.SignEncrypt = false }),
+		"no key":     attestationArea(t, func(p *tpm2.TPMTPublic) { p.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{}) }),
 		"of anybody": attestationArea(t, func(p *tpm2.TPMTPublic) { p.ObjectAttributes.Restricted = false }),
 	} {
 		key := &AttestationKey{Public: bad}
@@ -129,8 +134,63 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestEndorsementKeys are keys that a challenge is not made for: whoever has their private half is not known to be one TPM.
+func TestEndorsementKeys(t *testing.T) {
+	name := append([]byte{0, 0x0b}, make([]byte, 32)...)
+	answers := map[string]bool{}
+	for range 2 {
+		challenge, answer, err := NewChallenge(ekArea(t, nil), name)
+		require.NoError(t, err)
+		require.NotContains(t, string(challenge.Credential), string(answer))
+		answers[string(answer)] = true
+	}
+	require.Len(t, answers, 2, "random")
+	for what, change := range map[string]func(*tpm2.TPMTPublic){
+		"SHA-384":    func(p *tpm2.TPMTPublic) { p.NameAlg = tpm2.TPMAlgSHA384 },
+		"of any TPM": func(p *tpm2.TPMTPublic) { p.ObjectAttributes.FixedTPM = false },
+		"of a group": func(p *tpm2.TPMTPublic) { p.ObjectAttributes.FixedParent = false },
+		"imported":   func(p *tpm2.TPMTPublic) { p.ObjectAttributes.SensitiveDataOrigin = false },
+		"of anybody": func(p *tpm2.TPMTPublic) { p.ObjectAttributes.Restricted = false },
+		"no storage": func(p *tpm2.TPMTPublic) { p.ObjectAttributes.Decrypt = false },
+		"a signer":   func(p *tpm2.TPMTPublic) { p.ObjectAttributes.SignEncrypt = true },
+		"no policy":  func(p *tpm2.TPMTPublic) { p.AuthPolicy.Buffer = nil },
+		"no key":     func(p *tpm2.TPMTPublic) { p.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{}) },
+	} {
+		challenge, answer, err := NewChallenge(ekArea(t, change), name)
+		require.Error(t, err, what)
+		require.Nil(t, challenge, what)
+		require.Nil(t, answer, what)
+	}
+	_, _, err := NewChallenge(ekArea(t, nil)[1:], name)
+	require.ErrorAs(t, err, new(*osmith.FormatError))
+}
+
+// TestQuoteArguments are refused before the TPM is asked.
+func TestQuoteArguments(t *testing.T) {
+	key := &AttestationKey{Public: attestationArea(t, nil)}
+	good := map[crypto.Hash][]int{crypto.SHA256: {7}}
+	for want, tt := range map[string]struct {
+		nonce []byte
+		pcrs  map[crypto.Hash][]int
+	}{
+		"no nonce":              {nil, good},
+		"one of zeros":          {make([]byte, 32), good},
+		"33 bytes":              {bytes.Repeat([]byte{1}, 33), good},
+		"sha256 PCRs []":        {[]byte("nonce"), map[crypto.Hash][]int{crypto.SHA256: {}}},
+		"sha256 PCRs [7 0]":     {[]byte("nonce"), map[crypto.Hash][]int{crypto.SHA256: {7, 0}}},
+		"banks: not a PCR bank": {[]byte("nonce"), map[crypto.Hash][]int{crypto.SHA256: {7}, crypto.MD5: {7}}},
+		"quote: banks: ":        {[]byte("nonce"), nil},
+	} {
+		s := newScripted(t, registers{})
+		q, err := New(s).Quote(key, tt.nonce, tt.pcrs)
+		require.ErrorContains(t, err, want)
+		require.Nil(t, q)
+		require.Empty(t, s.commands)
+	}
+}
+
 // ekArea is the public half of an endorsement key that no TPM has.
-func ekArea(t testing.TB) []byte {
+func ekArea(t testing.TB, change func(*tpm2.TPMTPublic)) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -138,6 +198,9 @@ func ekArea(t testing.TB) []byte {
 	public.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{
 		X: tpm2.TPM2BECCParameter{Buffer: key.X.FillBytes(make([]byte, 32))}, Y: tpm2.TPM2BECCParameter{Buffer: key.Y.FillBytes(make([]byte, 32))},
 	})
+	if change != nil {
+		change(&public)
+	}
 	return tpm2.Marshal(public)
 }
 
@@ -193,7 +256,7 @@ func FuzzKeys(f *testing.F) {
 	f.Add(tpm2.Marshal(tpm2.RSAEKTemplate))
 	f.Add(tpm2.Marshal(attestationTemplate(&storageKey{})))
 	f.Add(attestationArea(f, nil))
-	f.Add(ekArea(f))
+	f.Add(ekArea(f, nil))
 	f.Fuzz(func(t *testing.T, public []byte) {
 		key, err := (&AttestationKey{Public: public}).PublicKey()
 		assert.Equal(t, err == nil, key != nil)

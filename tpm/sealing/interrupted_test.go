@@ -93,6 +93,7 @@ func TestInterrupted(t *testing.T) {
 				require.True(t, interrupted.Sent)
 				require.Equal(t, s.last.Load(), interrupted.Command)
 				require.ErrorContains(t, err, "sealing: ")
+				require.ErrorContains(t, interrupted, "the TPM does not answer command 0x")
 			}
 			<-s.closed
 			// The answer comes, and is not that of the next command, by whichever context.
@@ -153,6 +154,18 @@ func TestInterruptedWhileBusy(t *testing.T) {
 	require.Less(t, time.Since(start), 900*time.Millisecond, "all tries take a second")
 	_, err = New(b).transport.Send(nil)
 	require.ErrorContains(t, err, "a command of 0 bytes")
+}
+
+// Answers that are none are said to be so before anything is read from them.
+func TestNoResponses(t *testing.T) {
+	long, short := reply(0, 1, 2), reply(0, 1, 2)
+	long[5]++
+	short[5]--
+	for _, b := range [][]byte{nil, {0x80}, reply(0)[:9], long, short, append(reply(0), 0)} {
+		_, err := New(deaf(b)).transport.Send(make([]byte, headerSize))
+		require.ErrorIs(t, err, ErrResponse)
+		require.ErrorContains(t, err, "bytes that are no response")
+	}
 }
 
 // A transport that panics is one that gives no answer.

@@ -31,7 +31,10 @@ type scripted struct {
 	created  []byte   // the last TPM2_Create
 }
 
-type scriptedSession struct{ key, nonceTPM []byte }
+type scriptedSession struct {
+	key, nonceTPM []byte
+	used          bool
+}
 
 func newScripted(t testing.TB, r registers) *scripted {
 	t.Helper()
@@ -108,7 +111,7 @@ func (s *scripted) start(c []byte) ([]byte, error) {
 	nonce := make([]byte, nonceSize)
 	rand.Read(nonce)
 	handle := sessionHandle + uint32(len(s.commands))
-	s.sessions[handle] = &scriptedSession{tpm2.KDFa(crypto.SHA256, salt, "ATH", nonce, nonceCaller, 256), nonce}
+	s.sessions[handle] = &scriptedSession{key: tpm2.KDFa(crypto.SHA256, salt, "ATH", nonce, nonceCaller, 256), nonceTPM: nonce}
 	return reply(0, tpmwire.AppendSized(binary.BigEndian.AppendUint32(nil, handle), nonce)...), nil
 }
 
@@ -138,7 +141,10 @@ func (s *scripted) vouch(c []byte) ([]byte, error) {
 	}
 	session.nonceTPM = make([]byte, nonceSize)
 	rand.Read(session.nonceTPM)
-	attributes |= sessionExclusive // nothing else was done since the session began
+	if !session.used { // as if others were busy with the TPM later
+		attributes |= sessionExclusive
+	}
+	session.used = true
 	body := be.AppendUint32(nil, uint32(len(plain)-headerSize))
 	body = append(body, plain[headerSize:]...)
 	body = append(tpmwire.AppendSized(body, session.nonceTPM), attributes)

@@ -133,11 +133,9 @@ func (s *saltedSession) Validate(rc tpm2.TPMRC, cc tpm2.TPMCC, parms []byte, _ [
 	h.Write(binary.BigEndian.AppendUint32(nil, uint32(rc)))
 	h.Write(binary.BigEndian.AppendUint32(nil, uint32(cc)))
 	h.Write(parms)
-	a, attributes := auth.Attributes, s.attributes
-	if !a.ContinueSession || a.Encrypt != s.IsEncryption() || a.Decrypt || a.Audit != (attributes&sessionAudit != 0) || a.AuditReset || a.AuditExclusive && !a.Audit {
-		return ErrTampered
-	}
-	if a.AuditExclusive {
+	// The other attributes are those of the command, or the HMAC is another.
+	attributes := s.attributes
+	if auth.Attributes.AuditExclusive {
 		attributes |= sessionExclusive
 	}
 	want := s.mac(attributes, h.Sum(nil), s.nonceTPM, s.nonceCaller)
