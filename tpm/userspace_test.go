@@ -268,3 +268,28 @@ func TestMomentDoubts(t *testing.T) {
 		assert.Equal(t, c.want, got, c.name)
 	}
 }
+
+// What the note of a PCR says of userspace.
+func TestUserspaceNotes(t *testing.T) {
+	const zero = "zero until userspace measures the machine ID and file systems"
+	notes := func(u *Userspace) (four, fifteen string) {
+		b := mkosiBoot(t, "b1", "b2")
+		b.Phases, b.Userspace = []string{PhaseEnterInitrd, PhaseLeaveInitrd}, u
+		log, err := Predict(b)
+		require.NoError(t, err)
+		return log.Coverage[4].Note, log.Coverage[15].Note
+	}
+	before, fifteen := notes(PhasesAlone())
+	assert.Equal(t, zero, fifteen)
+	u := PhasesAlone()
+	u.Identity = []Word{{Text: "machine-id:0"}}
+	four, fifteen := notes(u)
+	assert.Equal(t, before, four)
+	assert.Equal(t, "the words given", fifteen)
+	four, fifteen = notes(&Userspace{Earlier: mkosiUserspace(t, "b2")})
+	assert.Equal(t, before+"; userspace as in its earlier log", four)
+	assert.Equal(t, "userspace as in its earlier log", fifteen)
+	u.Identity = []Word{{Text: "cryptsetup:x"}}
+	_, fifteen = notes(u)
+	assert.Contains(t, fifteen, `the digest of "cryptsetup:x" is made with the volume key`)
+}
