@@ -433,3 +433,58 @@ func TestSecureBootTurnedOnElsewhere(t *testing.T) {
 		require.Equal(t, c.want, unclaimed(log), "%s: %v", name, log.Coverage)
 	}
 }
+
+// A dbt is measured behind dbx if it exists, which an earlier boot without one does not contradict on edk2, and does tell on other firmware.
+func TestDBTAfterAnEarlierBoot(t *testing.T) {
+	names := func(l *Log) (out []string) {
+		for _, e := range l.of(7) {
+			if e.Subject.Kind == SubjectVariable {
+				out = append(out, e.Subject.Name)
+			}
+		}
+		return out
+	}
+	parsed := func(name string) *Log {
+		l, err := ParseLog(read(t, "testdata/"+name))
+		require.NoError(t, err)
+		return l
+	}
+	const edk2, uboot = "boot/a-sb-sdboot-262/binary_bios_measurements", "chains/u12-2026.10rc2-preseed-secureboot.bin"
+	withDBT := func(l *Log, contents []byte) *Log {
+		i := slices.IndexFunc(l.Events, func(e Event) bool { return e.PCR == 7 && e.Subject.Name == "dbx" })
+		data := variableData(imageSecurityDatabase, "dbt", contents)
+		e := Event{PCR: 7, Type: EventEFIVariableDriverConfig, Data: data, Digests: map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, data)}, Subject: Subject{SubjectVariable, "dbt", imageSecurityDatabase}}
+		l.Events = slices.Insert(l.Events, i+1, e)
+		return l
+	}
+	five := []string{"SecureBoot", "PK", "KEK", "db", "dbx"}
+	for what, c := range map[string]struct {
+		firmware *Log
+		dbt      []byte
+		names    []string
+		contents string
+		claimed  bool
+	}{
+		"a new one on edk2":                     {parsed(edk2), []byte("new"), append(five[:5:5], "dbt"), "new", true},
+		"a new one on U-Boot":                   {parsed(uboot), []byte("new"), append(five[:5:5], "dbt", "DeployedMode", "AuditMode"), "new", false},
+		"none":                                  {parsed(edk2), nil, five, "", true},
+		"one that is gone":                      {withDBT(parsed(edk2), []byte("old")), nil, five, "", true},
+		"another":                               {withDBT(parsed(edk2), []byte("old")), []byte("new"), append(five[:5:5], "dbt"), "new", true},
+		"none, which is measured as it was not": {withDBT(parsed(edk2), nil), nil, append(five[:5:5], "dbt"), "", true},
+	} {
+		b := planned(t, c.firmware)
+		v := *b.Variables
+		v.DBT = c.dbt
+		b.Variables = &v
+		log, err := Predict(b)
+		require.NoError(t, err)
+		require.Equal(t, c.names, names(log), what)
+		require.Equal(t, c.claimed, log.Coverage[7].Prediction.known(), "%s: %v", what, log.Coverage[7])
+		for _, e := range log.of(7) {
+			if e.Subject.Name == "dbt" {
+				require.Equal(t, variableData(imageSecurityDatabase, "dbt", []byte(c.contents)), e.Data, what)
+				require.True(t, hashedAs(e, e.Data), what)
+			}
+		}
+	}
+}
