@@ -2,6 +2,7 @@ package upgrade_test
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -57,6 +58,15 @@ func TestAnotherProduct(t *testing.T) {
 			}
 		}
 	}
+
+	// Another machine type is another product, whatever its name.
+	r := s.build("2").Release()
+	b := stripCertificates(t, contentOf(t, r.UKI))
+	binary.LittleEndian.PutUint16(b[binary.LittleEndian.Uint32(b[0x3c:])+4:], 0xaa64)
+	r.UKI = sign(t, b, s.builder.Keys.SecureBoot.DB)
+	p, err := upgrade.NewPlan(t.Context(), s.disk, r, s.machine, upgrade.PlanOptions{})
+	require.NoError(t, err)
+	require.Contains(t, texts(verdict(t, p, upgrade.ProofFollows)), `the release is of machine type "0xaa64", what runs is of "0x8664"`)
 
 	// What runs and tells nothing is no reason to say yes.
 	require.NoError(t, s.esp().Rename("EFI/Linux/acme_1.efi", "EFI/Linux/acme_1.uki"))
@@ -121,6 +131,7 @@ func TestDowngrade(t *testing.T) {
 			p := s.plan(s.build(c.version), upgrade.PlanOptions{})
 			require.False(t, p.Installed)
 			require.ErrorAs(t, p.Refused(), new(*upgrade.OlderError))
+			require.NotEqual(t, upgrade.StepPreferEntry, p.Steps[len(p.Steps)-1].Kind, "nobody asked for it")
 
 			p = s.plan(s.build(c.version), override)
 			require.NoError(t, p.Refused())

@@ -394,7 +394,7 @@ func (p *Plan) target(kept []*Slot) (*Slot, error) {
 		const class = 1 << 20
 		switch {
 		case slices.Contains(kept, slot):
-			return 4 * class
+			return 3 * class
 		case s.State != partition.SlotInstalled:
 			return -1
 		}
@@ -403,11 +403,9 @@ func (p *Plan) target(kept []*Slot) (*Slot, error) {
 			if !slices.Contains(e.needs, slot) {
 				continue
 			}
+			// The menu has those without tries left behind all others.
 			at := class + len(p.state.Entries) - i
-			switch {
-			case !e.Counted:
-				at += 2 * class
-			case !e.Bad():
+			if !e.Counted {
 				at += class
 			}
 			worst = max(worst, at)
@@ -441,7 +439,7 @@ func (p *Plan) target(kept []*Slot) (*Slot, error) {
 // isInstalled reports whether an entry and its slot hold the release whole, and it runs or is what the loader starts next, so that there is nothing to write. A slot that
 // was damaged since is written anew, unless it is the running one.
 func (p *Plan) isInstalled(ctx context.Context, e *Entry) (bool, error) {
-	if e.Bad() || e != p.state.Running && e != p.state.Next {
+	if e != p.state.Running && (e.Bad() || e != p.state.Next) {
 		return false, nil
 	}
 	same, err := p.state.sameDigest(e.Path, p.digests.uki)

@@ -313,3 +313,42 @@ func TestContradictions(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 }
+
+// What makes room is what was never found good, before what was, whatever the menu prefers.
+func TestWhatMakesRoom(t *testing.T) {
+	s := newSystemOf(t, "", 3)
+	one := s.boot()
+	s.install(s.build("2"))
+	s.machine = s.running(s.boot())
+	s.apply("3")
+	s.machine.Running = one.Running // somebody chose version 1 in the menu
+	state, err := upgrade.Inspect(s.disk, s.machine)
+	require.NoError(t, err)
+	require.Equal(t, "EFI/Linux/acme_3+3.efi", state.Next.Path)
+	p := s.plan(s.build("4"), upgrade.PlanOptions{})
+	require.Equal(t, "C", p.Target.Name())
+	require.Equal(t, "remove-entry EFI/Linux/acme_3+3.efi", p.Steps[0].String())
+	// Of two that were, the one behind.
+	require.NoError(t, s.esp().Rename("EFI/Linux/acme_3+3.efi", "EFI/Linux/acme_3.efi"))
+	require.Equal(t, "B", s.plan(s.build("4"), upgrade.PlanOptions{}).Target.Name())
+}
+
+// What runs is installed, also on its last try; what has none left and does not run is not.
+func TestInstalledOnLastTry(t *testing.T) {
+	s := newSystem(t, "")
+	s.bootAndRun()
+	s.apply("2")
+	for range 3 {
+		s.bootAndRun()
+		require.True(t, s.plan(s.build("2"), upgrade.PlanOptions{}).Installed, s.machine.Running.Image)
+	}
+	require.Equal(t, "1", s.bootAndRun().Version)
+	p := s.plan(s.build("2"), upgrade.PlanOptions{})
+	require.False(t, p.Installed)
+	require.ErrorAs(t, p.Refused(), new(*upgrade.FailedError))
+
+	s = newSystem(t, "")
+	require.NoError(t, s.esp().Rename("EFI/Linux/acme_1.efi", "EFI/Linux/acme_1+0-3.efi"))
+	_, err := upgrade.NewPlan(t.Context(), s.disk, s.build("1").Release(), s.machine, upgrade.PlanOptions{})
+	require.ErrorContains(t, err, "EFI/Linux/acme_1+0-3.efi, which has to stay, has the name of the new version")
+}
