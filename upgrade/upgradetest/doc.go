@@ -17,5 +17,6 @@
 //
 // # Limits
 //
+// A machine whose Firmware is not given verifies nothing here, while a plan for it says that this is not known.
 // Nothing is executed. A real boot can fail in more ways; the end-to-end tests of this module have real ones.
 package upgradetest
