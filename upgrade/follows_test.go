@@ -262,7 +262,7 @@ func TestFailedFile(t *testing.T) {
 	require.Equal(t, many[9], got[0], "the oldest go")
 	require.Equal(t, "2", got[31].Version)
 
-	for _, junk := range []string{"", "{", `{"schema":"osmith.failed/2","releases":[]}`, `{"schema":"osmith.failed/1","schema":"osmith.failed/1","releases":[]}`, strings.Repeat(" ", 1<<16+1)} {
+	for _, junk := range []string{"", "{", `{"schema":"osmith.failed/2","releases":[]}`, `{"schema":"osmith.failed/1","schema":"osmith.failed/1","releases":[]}`, `{"schema":"osmith.failed/1","releases":[]}` + strings.Repeat(" ", 1<<16)} {
 		s := newSystem(t, "")
 		s.bootAndRun()
 		s.apply("2")

@@ -11,6 +11,12 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 )
 
+// A release that fails again is remembered once, as the latest.
+func TestRemember(t *testing.T) {
+	a, b := FailedRelease{UKI: "a"}, FailedRelease{UKI: "b"}
+	require.Equal(t, []FailedRelease{b, a}, remember([]FailedRelease{a, b}, a))
+}
+
 // What is remembered is read or refused, and what was read comes back the same.
 func FuzzReadFailed(f *testing.F) {
 	f.Add([]byte(`{"schema":"osmith.failed/1","releases":[{"product":"acme","version":"2","uki":"00"}]}`))

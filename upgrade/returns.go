@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -87,6 +89,7 @@ func (p *Plan) judgeFallback(ctx context.Context, j *Verdict) {
 	} else {
 		im.judgeStart(j, end.Path)
 	}
+	p.judgeKeysKept(j, end)
 	if p.unreadFallback {
 		j.warn("whether the file system of %s is undamaged is not known: it was not read (TrustFallbackWithoutReadingIt)", end.Path)
 		return
@@ -97,6 +100,39 @@ func (p *Plan) judgeFallback(ctx context.Context, j *Verdict) {
 		return
 	}
 	j.pass("slot %s: every block of what %s boots has the root hash %s", end.Slot.Name(), end.Path, hash(end.RootHash))
+}
+
+// judgeKeysKept asks whether the way back still unlocks. It does so by the policy in its own UKI, and what runs now may have been unlocked in another way, so that this
+// is a restriction.
+func (p *Plan) judgeKeysKept(j *Verdict, end *Entry) {
+	if len(p.machine.PCRKeys) == 0 || end.Type != bootloader.EntryType2 && end.Type != bootloader.EntryType1UKI {
+		return // the unlocks verdict says what is not known
+	}
+	u, err := p.state.unifiedOf(end)
+	if err == nil {
+		var ok string
+		if ok, err = p.machine.profileUnlocks(u, 0); err == nil {
+			j.pass("%s: %s", end.Path, ok)
+			return
+		}
+	}
+	j.warn("whether %s unlocks is not known: %v", end.Path, err)
+}
+
+// unifiedOf measures the UKI of a set.
+func (s *State) unifiedOf(e *Entry) (*unified, error) {
+	on := cmp.Or(s.byPath(e.Loader), e)
+	src, err := openFile(s.esp, on.Loader)
+	if err != nil {
+		return nil, err
+	}
+	f, err := uki.Open(src)
+	if err != nil {
+		return nil, err
+	}
+	u := &unified{file: f}
+	u.variants, err = f.MeasureVariants(s.machine.hashes()...)
+	return u, err
 }
 
 // goodAfter is why a set is not good enough to return to once the new entry is there.

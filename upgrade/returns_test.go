@@ -16,6 +16,7 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 	"github.com/osmith-dev/osmith/verity"
@@ -404,4 +405,21 @@ func TestRefusedOnTheWay(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, c.want == "", boots[len(boots)-1].Outcome == upgradetest.Up, boots[len(boots)-1])
 	}
+}
+
+// The way back is of use only if it unlocks as well.
+func TestFallbackUnlocks(t *testing.T) {
+	s := newSystem(t, "")
+	_, j := s.returns("2", upgrade.PlanOptions{})
+	require.Contains(t, texts(j), "pass EFI/Linux/acme_1.efi: key ")
+
+	old := s.withUKI(s.build("1"), func(*uki.Image) {}) // without signed policies
+	require.NoError(t, s.esp().ReplaceFile("EFI/Linux/acme_1.efi", old.UKI))
+	_, j = s.returns("2", upgrade.PlanOptions{})
+	require.Equal(t, upgrade.OutcomeWarn, j.Outcome, texts(j))
+	require.Contains(t, texts(j), "warn whether EFI/Linux/acme_1.efi unlocks is not known: the UKI carries no signed PCR policies")
+	// Where nothing is sealed, that is no question.
+	s.machine.PCRKeys, s.machine.NothingSealed = nil, true
+	_, j = s.returns("2", upgrade.PlanOptions{})
+	require.Equal(t, upgrade.OutcomePass, j.Outcome, texts(j))
 }
