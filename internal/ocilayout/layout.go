@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,8 +24,18 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxIndex bounds index.json when an existing layout is extended.
-const maxIndex = 4 << 20
+// Limits of what readers of a layout take, in bytes: nothing larger is written.
+const (
+	maxIndex    = 4 << 20 // index.json
+	maxManifest = 4 << 20 // a manifest or an index of manifests
+)
+
+// ErrTooLarge says that a document would be larger than any that is read, so it was not written.
+var ErrTooLarge = errors.New("too large")
+
+// AnnotationSubject of an entry in index.json is the digest of the manifest that the entry's refers to: readers of a layout on a web server
+// need not fetch every manifest to find those about one artifact.
+const AnnotationSubject = "dev.osmith.subject"
 
 // Writer adds to one layout directory. It is not safe for two processes at once.
 type Writer struct {
@@ -82,12 +93,13 @@ func (w *Writer) WriteManifest(m ocispec.Manifest, ref string) (ocispec.Descript
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("manifest: %w", err)
 	}
-	d, err := w.WriteBlob(m.MediaType, bytes.NewReader(b))
-	if err != nil {
-		return ocispec.Descriptor{}, err
+	d := ocispec.Descriptor{MediaType: m.MediaType, ArtifactType: m.ArtifactType}
+	if m.Subject != nil {
+		d.Annotations = map[string]string{AnnotationSubject: string(m.Subject.Digest)}
 	}
-	d.ArtifactType = m.ArtifactType
-	return d, w.list(d, ref)
+	d, err = w.write(d, b, ref)
+	d.Annotations = nil
+	return d, err
 }
 
 // WriteIndex stores an index of manifests and lists it as WriteManifest does.
@@ -98,40 +110,53 @@ func (w *Writer) WriteIndex(index ocispec.Index, ref string) (ocispec.Descriptor
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("index: %w", err)
 	}
-	d, err := w.WriteBlob(index.MediaType, bytes.NewReader(b))
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	d.ArtifactType = index.ArtifactType
-	return d, w.list(d, ref)
+	return w.write(ocispec.Descriptor{MediaType: index.MediaType, ArtifactType: index.ArtifactType}, b, ref)
 }
 
 // WriteRaw stores a manifest or index whose bytes are known, and lists it as WriteManifest does. The descriptor must be that of
 // the bytes.
 func (w *Writer) WriteRaw(d ocispec.Descriptor, b []byte, ref string) error {
-	got, err := w.WriteBlob(d.MediaType, bytes.NewReader(b))
-	if err != nil {
-		return err
+	if got := digest.SHA256.FromBytes(b); got != d.Digest || int64(len(b)) != d.Size {
+		return fmt.Errorf("%d bytes with digest %s, described as %d with %s", len(b), got, d.Size, d.Digest)
 	}
-	if got.Digest != d.Digest || got.Size != d.Size {
-		return fmt.Errorf("%d bytes with digest %s, described as %d with %s", got.Size, got.Digest, d.Size, d.Digest)
-	}
-	return w.list(d, ref)
+	_, err := w.write(d, b, ref)
+	return err
 }
 
-func (w *Writer) list(d ocispec.Descriptor, ref string) error {
+// write stores a manifest and lists it, if both can be read again.
+func (w *Writer) write(d ocispec.Descriptor, b []byte, ref string) (ocispec.Descriptor, error) {
+	if len(b) > maxManifest {
+		return ocispec.Descriptor{}, fmt.Errorf("manifest: %w: %d bytes, at most %d are read", ErrTooLarge, len(b), maxManifest)
+	}
+	d.Digest, d.Size = digest.SHA256.FromBytes(b), int64(len(b))
+	index, err := w.listing(d, ref)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if _, err := w.WriteBlob(d.MediaType, bytes.NewReader(b)); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return d, w.replace(ocispec.ImageIndexFile, index)
+}
+
+// listing is the content of index.json with one more entry.
+func (w *Writer) listing(d ocispec.Descriptor, ref string) ([]byte, error) {
 	index, err := w.readIndex()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	index.Manifests = slices.DeleteFunc(index.Manifests, func(o ocispec.Descriptor) bool {
 		return o.Digest == d.Digest || ref != "" && o.Annotations[ocispec.AnnotationRefName] == ref
 	})
 	if ref != "" {
-		d.Annotations = map[string]string{ocispec.AnnotationRefName: ref}
+		d.Annotations = maps.Clone(d.Annotations)
+		if d.Annotations == nil {
+			d.Annotations = map[string]string{}
+		}
+		d.Annotations[ocispec.AnnotationRefName] = ref
 	}
 	index.Manifests = append(index.Manifests, d)
-	return w.writeIndex(index)
+	return marshalIndex(index)
 }
 
 func (w *Writer) readIndex() (*ocispec.Index, error) {
@@ -144,8 +169,8 @@ func (w *Writer) readIndex() (*ocispec.Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	if len(b) > maxIndex {
-		return nil, fmt.Errorf("index: more than %d bytes", maxIndex)
+	if err := CheckIndex(b); err != nil {
+		return nil, err
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(b, &index); err != nil {
@@ -155,6 +180,41 @@ func (w *Writer) readIndex() (*ocispec.Index, error) {
 }
 
 func (w *Writer) writeIndex(index *ocispec.Index) error {
+	b, err := marshalIndex(index)
+	if err != nil {
+		return err
+	}
+	return w.replace(ocispec.ImageIndexFile, b)
+}
+
+// maxValues bounds the JSON values of an index: an entry has eight or so, and an empty one takes many times its text.
+const maxValues = 1 << 17
+
+// Values counts the commas and opening brackets of a JSON document outside of strings: of containers and members there are no more.
+func Values(b []byte) int {
+	n, quoted := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case !quoted && (c == ',' || c == '{' || c == '['):
+			n++
+		}
+	}
+	return n
+}
+
+// CheckIndex refuses an index that is too large to be decoded.
+func CheckIndex(b []byte) error {
+	if n := Values(b); len(b) > maxIndex || n > maxValues {
+		return fmt.Errorf("index: %w: %d bytes with %d values, at most %d with %d are read", ErrTooLarge, len(b), n, maxIndex, maxValues)
+	}
+	return nil
+}
+
+func marshalIndex(index *ocispec.Index) ([]byte, error) {
 	index.Versioned = specs.Versioned{SchemaVersion: 2}
 	index.MediaType = ocispec.MediaTypeImageIndex
 	if index.Manifests == nil {
@@ -162,9 +222,9 @@ func (w *Writer) writeIndex(index *ocispec.Index) error {
 	}
 	b, err := json.Marshal(index)
 	if err != nil {
-		return fmt.Errorf("index: %w", err)
+		return nil, fmt.Errorf("index: %w", err)
 	}
-	return w.replace(ocispec.ImageIndexFile, b)
+	return b, CheckIndex(b)
 }
 
 func (w *Writer) replace(name string, b []byte) error {

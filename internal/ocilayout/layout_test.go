@@ -44,3 +44,56 @@ func TestWriter(t *testing.T) {
 	_, err = w.WriteManifest(ocispec.Manifest{}, "v2")
 	require.ErrorContains(t, err, "index: ")
 }
+
+// What a reader would not take is not written, and the index stays as it is.
+func TestLimits(t *testing.T) {
+	dir := t.TempDir()
+	w, err := Create(dir)
+	require.NoError(t, err)
+	unchanged := func() {
+		b, err := os.ReadFile(filepath.Join(dir, "index.json"))
+		require.NoError(t, err)
+		require.NotContains(t, string(b), "vX")
+		blobs, err := os.ReadDir(filepath.Join(dir, "blobs", "sha256"))
+		require.NoError(t, err)
+		require.Len(t, blobs, 0)
+	}
+	large := map[string]string{"a": strings.Repeat("x", 4<<20)}
+	_, err = w.WriteManifest(ocispec.Manifest{Annotations: large}, "vX")
+	require.ErrorIs(t, err, ErrTooLarge)
+	_, err = w.WriteIndex(ocispec.Index{Annotations: large}, "vX")
+	require.ErrorIs(t, err, ErrTooLarge)
+	unchanged()
+	index := ocispec.Index{Manifests: []ocispec.Descriptor{{MediaType: strings.Repeat("x", 4<<20-200)}}}
+	require.NoError(t, w.writeIndex(&index))
+	_, err = w.WriteManifest(ocispec.Manifest{}, "vX")
+	require.ErrorIs(t, err, ErrTooLarge)
+	unchanged()
+	require.ErrorContains(t, w.WriteRaw(ocispec.Descriptor{Digest: "sha256:00", Size: 1}, []byte("a"), "vX"), "described as")
+	unchanged()
+}
+
+// The entry of a manifest that refers to another one says to which.
+func TestSubjectListed(t *testing.T) {
+	dir := t.TempDir()
+	w, err := Create(dir)
+	require.NoError(t, err)
+	subject := ocispec.Descriptor{Digest: "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}
+	d, err := w.WriteManifest(ocispec.Manifest{Subject: &subject}, "")
+	require.NoError(t, err)
+	require.Nil(t, d.Annotations)
+	_, err = w.WriteManifest(ocispec.Manifest{Subject: &subject, ArtifactType: "x"}, "v1")
+	require.NoError(t, err)
+	index, err := w.readIndex()
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{AnnotationSubject: string(subject.Digest)}, index.Manifests[0].Annotations)
+	require.Equal(t, map[string]string{AnnotationSubject: string(subject.Digest), ocispec.AnnotationRefName: "v1"}, index.Manifests[1].Annotations)
+}
+
+func TestValues(t *testing.T) {
+	require.Equal(t, 0, Values(nil))
+	require.Equal(t, 5, Values([]byte(`{"a,{[\"":[1,2],"b":{"c":3}}`)))
+	require.NoError(t, CheckIndex([]byte(`{"manifests":[{}]}`)))
+	require.ErrorIs(t, CheckIndex([]byte(`{"manifests":[{}`+strings.Repeat(",{}", 1<<16)+`]}`)), ErrTooLarge)
+	require.ErrorIs(t, CheckIndex(make([]byte, 4<<20+1)), ErrTooLarge)
+}

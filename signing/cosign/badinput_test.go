@@ -97,7 +97,7 @@ func TestBadInput(t *testing.T) {
 			return artifact
 		}, cosign.ErrTooLarge, false, nil},
 		"oversized payload": {func(t *testing.T, _ string, dir *cosign.Dir, artifact ocispec.Descriptor) ocispec.Descriptor {
-			addBundle(t, dir, artifact, strings.Repeat(" ", 2<<20))
+			addSimple(t, dir, artifact, strings.Repeat(" ", 2<<20), []byte("x"))
 			return artifact
 		}, cosign.ErrTooLarge, true, nil},
 		"too many signatures": {func(t *testing.T, _ string, dir *cosign.Dir, artifact ocispec.Descriptor) ocispec.Descriptor {
@@ -109,7 +109,7 @@ func TestBadInput(t *testing.T) {
 			_, err := dir.WriteManifest(m, "sha256-"+artifact.Digest.Encoded()+".sig")
 			require.NoError(t, err)
 			return artifact
-		}, cosign.ErrUnsigned, false, []string{`"vendor"`}},
+		}, cosign.ErrTooLarge, true, []string{`"vendor"`, "300, at most 256 are read"}},
 		"no signature": {func(t *testing.T, _ string, dir *cosign.Dir, artifact ocispec.Descriptor) ocispec.Descriptor {
 			return artifact
 		},

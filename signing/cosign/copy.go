@@ -1,7 +1,6 @@
 package cosign
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -42,7 +41,8 @@ func CopySignatures(ctx context.Context, to Store, from ArtifactSource, artifact
 func spoiled(err error) bool {
 	var digest *osmith.DigestError
 	var format *osmith.FormatError
-	return errors.As(err, &digest) || errors.As(err, &format) || errors.Is(err, ErrNotFound) || errors.Is(err, fs.ErrNotExist)
+	return errors.As(err, &digest) || errors.As(err, &format) || errors.Is(err, ErrNotFound) || errors.Is(err, fs.ErrNotExist) ||
+		errors.Is(err, ErrTooLarge)
 }
 
 func copyManifest(ctx context.Context, to Store, from ArtifactSource, artifact, desc ocispec.Descriptor) (bool, error) {
@@ -61,7 +61,7 @@ func copyManifest(ctx context.Context, to Store, from ArtifactSource, artifact, 
 		return false, nil
 	}
 	for _, d := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
-		if err := copyBlob(ctx, to, from, d); err != nil {
+		if err := copyBlob(ctx, to, from, d, Limits{}.layer(layerFormat(d))); err != nil {
 			return false, err
 		}
 	}
@@ -73,15 +73,17 @@ func copyManifest(ctx context.Context, to Store, from ArtifactSource, artifact, 
 
 // copyTagged adds the layers of a manifest without a subject to those that the store has under the tag.
 func copyTagged(ctx context.Context, to Store, from ArtifactSource, artifact ocispec.Descriptor, m *manifest) (bool, error) {
-	some := false
+	found := map[Format][]ocispec.Descriptor{}
 	for _, layer := range m.Layers {
 		format := layerFormat(layer)
 		if format != FormatSimpleSigning && format != FormatDSSE {
 			continue
 		}
-		blob, err := readBlob(ctx, from, layer, maxPayload)
-		if err != nil {
-			return some, err
+		blob, err := readBlob(ctx, from, layer, Limits{}.layer(format))
+		if err != nil && spoiled(err) {
+			continue
+		} else if err != nil {
+			return false, err
 		}
 		e, err := parseLayer(format, layer, blob, nil)
 		if err != nil {
@@ -90,29 +92,37 @@ func copyTagged(ctx context.Context, to Store, from ArtifactSource, artifact oci
 		if _, err := e.read(e.payload, artifact.Digest); err != nil {
 			continue
 		}
-		if err := copyBlob(ctx, to, from, layer); err != nil {
-			return some, err
+		if err := copyBlob(ctx, to, from, layer, Limits{}.layer(format)); err != nil {
+			return false, err
 		}
-		tag := signatureTag(artifact.Digest)
-		if format == FormatDSSE {
-			tag = attestationTag(artifact.Digest)
+		found[format] = append(found[format], layer)
+	}
+	for format, tag := range map[Format]string{FormatSimpleSigning: signatureTag(artifact.Digest), FormatDSSE: attestationTag(artifact.Digest)} {
+		if len(found[format]) == 0 {
+			continue
 		}
 		d := &Draft{format: format, artifact: artifact}
-		if err := d.joinTagged(ctx, to, layer, tag); err != nil {
-			return some, err
+		if err := d.joinTagged(ctx, to, found[format], tag); err != nil {
+			return false, err
 		}
-		some = true
 	}
-	return some, nil
+	return len(found) > 0, nil
 }
 
-func copyBlob(ctx context.Context, to Store, from ArtifactSource, desc ocispec.Descriptor) error {
-	content, err := readBlob(ctx, from, desc, maxPayload)
+// copyBlob copies a blob of limited size without keeping it in memory.
+func copyBlob(ctx context.Context, to Store, from ArtifactSource, desc ocispec.Descriptor, limit int64) error {
+	if err := atMost("bytes of the blob "+string(desc.Digest), desc.Size, limit); err != nil {
+		return err
+	}
+	blob, err := openBlob(ctx, from, desc)
 	if err != nil {
 		return err
 	}
-	if _, err := to.WriteBlob(desc.MediaType, bytes.NewReader(content)); err != nil {
-		return fmt.Errorf("blob %s: %w", desc.Digest, prefix.Bare(err))
+	if _, err := to.WriteBlob(desc.MediaType, blob); err != nil {
+		return errors.Join(fmt.Errorf("blob %s: %w", desc.Digest, prefix.Bare(err)), blob.Close())
+	}
+	if err := blob.Close(); err != nil {
+		return fmt.Errorf("blob %s: %w", desc.Digest, err)
 	}
 	return nil
 }

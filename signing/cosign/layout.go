@@ -19,9 +19,6 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// maxCandidates bounds the manifests that one artifact's signatures are looked for in.
-const maxCandidates = 1024
-
 // A Layout is an OCI image layout that is read from a file system.
 type Layout struct {
 	fsys fs.FS
@@ -90,6 +87,9 @@ func (l *Layout) index() (*ocispec.Index, error) {
 
 func parseIndex(b []byte) (*ocispec.Index, error) {
 	index := new(ocispec.Index)
+	if err := ocilayout.CheckIndex(b); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
 	if err := json.Unmarshal(b, index); err != nil {
 		return nil, malformed("index", "%w", err)
 	}
@@ -133,6 +133,15 @@ func (l *Layout) resolve(name string) (ocispec.Descriptor, error) {
 		return l.unlisted(digest.Digest(name))
 	}
 	return ocispec.Descriptor{}, fmt.Errorf("layout: %q: %w", name, ErrNotFound)
+}
+
+// ResolveTag returns the descriptor of the manifest that the index lists under a tag.
+func (l *Layout) ResolveTag(_ context.Context, tag string) (desc ocispec.Descriptor, err error) {
+	defer prefix.Add("cosign", &err)
+	if tag == "" || strings.Contains(tag, ":") {
+		return desc, fmt.Errorf("layout: %q is not a tag", tag)
+	}
+	return l.resolve(tag)
 }
 
 // isSignature reports whether an entry of the index does not look like an artifact
@@ -282,7 +291,12 @@ func (l *Layout) candidate(d, subject digest.Digest, own bool) (ocispec.Descript
 	if err != nil {
 		return none, false, fmt.Errorf("layout: %w", err)
 	}
-	m, err := parseManifest(append(head[:n], rest...))
+	content := append(head[:n], rest...)
+	// Only a manifest that is listed under the artifact's tag need not name it, and most others are told by that.
+	if !own && !bytes.Contains(content, []byte(subject.Encoded())) {
+		return none, false, nil
+	}
+	m, err := parseManifest(content)
 	if err != nil || !m.mayHoldSignatures(subject, own) {
 		return none, false, nil
 	}
@@ -295,7 +309,10 @@ type Dir struct {
 	writer *ocilayout.Writer
 }
 
-var _ Store = (*Dir)(nil)
+var (
+	_ Store       = (*Dir)(nil)
+	_ TagResolver = (*Dir)(nil)
+)
 
 // OpenDir opens the layout in a directory, and makes it if there is none yet. It is
 // not safe for two writers at once.
@@ -321,5 +338,8 @@ func (d *Dir) WriteBlob(mediaType string, content io.Reader) (ocispec.Descriptor
 // tag before loses it.
 func (d *Dir) WriteManifest(m ocispec.Manifest, tag string) (ocispec.Descriptor, error) {
 	desc, err := d.writer.WriteManifest(m, tag)
+	if errors.Is(err, ocilayout.ErrTooLarge) {
+		err = fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
 	return desc, prefix.Error("cosign", err)
 }

@@ -55,9 +55,6 @@ func (f Format) String() string {
 	return fmt.Sprintf("format %d", int(f))
 }
 
-// maxLayers bounds the signatures of one manifest.
-const maxLayers = 256
-
 // signatureTag is the name that the simple-signing format gives to the signatures
 // of an artifact.
 func signatureTag(subject digest.Digest) string {
@@ -77,14 +74,14 @@ type manifest struct {
 
 func parseManifest(b []byte) (*manifest, error) {
 	m := new(manifest)
+	if err := fewValues("the manifest", b); err != nil {
+		return nil, err
+	}
 	if err := json.Unmarshal(b, &m.Manifest); err != nil {
 		return nil, malformed("manifest", "%w", err)
 	}
 	if m.SchemaVersion != 2 {
 		return nil, malformed("manifest: schemaVersion", "%d, want 2", m.SchemaVersion)
-	}
-	if len(m.Layers) > maxLayers && m.format() != 0 {
-		return nil, malformed("manifest: layers", "%d, at most %d are allowed", len(m.Layers), maxLayers)
 	}
 	return m, nil
 }

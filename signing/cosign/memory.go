@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -24,7 +25,10 @@ type Memory struct {
 	tags      map[string]digest.Digest
 }
 
-var _ Store = (*Memory)(nil)
+var (
+	_ Store   = (*Memory)(nil)
+	_ Settler = (*Memory)(nil)
+)
 
 // Blob opens a blob.
 func (m *Memory) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
@@ -49,6 +53,22 @@ func (m *Memory) Resolve(name string) (ocispec.Descriptor, error) {
 		return desc, nil
 	}
 	return ocispec.Descriptor{}, prefix.Error("cosign", fmt.Errorf("memory: %q: %w", name, ErrNotFound))
+}
+
+// ResolveTag returns the descriptor of the manifest that has a tag.
+func (m *Memory) ResolveTag(_ context.Context, tag string) (ocispec.Descriptor, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if desc, ok := m.manifests[m.tags[tag]]; ok {
+		return desc, nil
+	}
+	return ocispec.Descriptor{}, prefix.Error("cosign", fmt.Errorf("memory: tag %q: %w", tag, ErrNotFound))
+}
+
+// Settle lets other goroutines write.
+func (m *Memory) Settle(ctx context.Context) error {
+	runtime.Gosched()
+	return ctx.Err()
 }
 
 // Signatures finds the manifests that refer to the subject, and those under its tags.

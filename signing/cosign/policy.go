@@ -32,6 +32,9 @@ type Policy struct {
 	// signature by a key can tell by itself. It is needed if an authority has one.
 	At time.Time
 
+	// Limits bound what is read; the zero value has defaults.
+	Limits Limits
+
 	// Identities checks signatures by certificate. Without it, a policy that names an
 	// identity is an error, ErrNoIdentityVerifier, whatever else it names.
 	// Package keyless has one.

@@ -22,6 +22,9 @@ const PolicySchema = "osmith.policy/1"
 // maxPolicy bounds a policy file and a key file, in bytes.
 const maxPolicy = 1 << 20
 
+// maxThreshold bounds a threshold in a policy file.
+const maxThreshold = 1000
+
 // Rules say which policy holds for which repository. The first rule that matches counts.
 type Rules []Rule
 
@@ -140,8 +143,8 @@ func threshold(where string, n *int) (int, error) {
 	if n == nil {
 		return 0, nil
 	}
-	if *n < 1 || *n > 1000 {
-		return 0, malformed(where+".threshold", "%d, want 1 to 1000", *n)
+	if *n < 1 || *n > maxThreshold {
+		return 0, malformed(where+".threshold", "%d, want 1 to %d", *n, maxThreshold)
 	}
 	return *n, nil
 }
@@ -210,6 +213,15 @@ func (r Rules) MarshalJSON() (b []byte, err error) {
 	defer prefix.Add("cosign", &err)
 	doc := jsonRules{Schema: PolicySchema, Rules: []jsonRule{}}
 	for _, rule := range r {
+		thresholds := []int{rule.Policy.Threshold}
+		for _, a := range rule.Policy.Attestations {
+			thresholds = append(thresholds, a.Threshold)
+		}
+		for _, n := range thresholds {
+			if err := atMost("threshold", n, maxThreshold); err != nil {
+				return nil, fmt.Errorf("policy: %w", err)
+			}
+		}
 		j := jsonRule{Repository: rule.Repository, Threshold: optional(rule.Policy.Threshold), Authorities: []jsonAuthority{}}
 		for _, a := range rule.Policy.authorities() {
 			authority, err := newJSONAuthority(a)
@@ -226,7 +238,13 @@ func (r Rules) MarshalJSON() (b []byte, err error) {
 		}
 		doc.Rules = append(doc.Rules, j)
 	}
-	return json.Marshal(doc)
+	if b, err = json.Marshal(doc); err != nil {
+		return nil, err
+	}
+	if err := atMost("bytes of the policy", len(b), maxPolicy); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	return b, nil
 }
 
 func newJSONAuthority(a Authority) (*jsonAuthority, error) {

@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/options"
@@ -25,6 +27,9 @@ type SignOptions struct {
 	// Reference is what the payload of the simple-signing format says the artifact
 	// is called, such as registry.example/os. Verifiers here do not look at it.
 	Reference string
+
+	// Limits are those that verifiers have; beyond them nothing is signed.
+	Limits Limits
 
 	// Rand is handed to the signer. Without it, ECDSA signatures are deterministic
 	// (RFC 6979) if the signer is an *ecdsa.PrivateKey.
@@ -61,7 +66,7 @@ func Attest(ctx context.Context, store Store, artifact ocispec.Descriptor, predi
 		formats = []Format{FormatBundle}
 	}
 	for _, format := range formats {
-		d, err := prepareAttestation(artifact, signer.Public(), format, predicateType, predicate)
+		d, err := prepareAttestation(artifact, signer.Public(), format, predicateType, predicate, o.Limits)
 		if err != nil {
 			return err
 		}
@@ -131,6 +136,9 @@ func prepare(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, o
 	default:
 		err = errors.New("not a format of signatures")
 	}
+	if err == nil {
+		err = atMost("bytes of the payload", len(d.payload), maxPayload)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", format, err)
 	}
@@ -138,18 +146,21 @@ func prepare(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, o
 }
 
 // PrepareAttestation makes the draft of an attestation by the private half of a key, in
-// the format FormatBundle or FormatDSSE.
+// the format FormatBundle or FormatDSSE. The statement has at most 32 MiB.
 func PrepareAttestation(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, predicateType string, predicate []byte) (*Draft, error) {
-	d, err := prepareAttestation(artifact, key, format, predicateType, predicate)
+	d, err := prepareAttestation(artifact, key, format, predicateType, predicate, Limits{})
 	return d, prefix.Error("cosign", err)
 }
 
-func prepareAttestation(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, predicateType string, predicate []byte) (*Draft, error) {
+func prepareAttestation(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, predicateType string, predicate []byte, l Limits) (*Draft, error) {
 	if format != FormatBundle && format != FormatDSSE {
 		return nil, fmt.Errorf("%v: not a format of attestations", format)
 	}
 	if predicateType == "" {
 		return nil, errors.New("attestation: no predicate type")
+	}
+	if err := atMost("bytes of the predicate", int64(len(predicate)), l.attestation()); err != nil {
+		return nil, fmt.Errorf("attestation: %w", err)
 	}
 	if err := decode("predicate", predicate, new(struct{})); err != nil {
 		return nil, err
@@ -159,6 +170,9 @@ func prepareAttestation(artifact ocispec.Descriptor, key crypto.PublicKey, forma
 		return nil, err
 	}
 	if d.payload, err = newStatement(artifact.Digest, claim{predicateType, predicate}); err != nil {
+		return nil, fmt.Errorf("attestation: %w", err)
+	}
+	if err := atMost("bytes of the statement", int64(len(d.payload)), l.attestation()); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
 	return d, nil
@@ -205,14 +219,22 @@ func (d *Draft) join(ctx context.Context, store Store, sig []byte) error {
 	}
 	switch d.format {
 	case FormatBundle:
-		return d.joinBundle(store, sig)
+		return d.joinBundle(ctx, store, sig)
 	case FormatDSSE:
 		return d.joinDSSE(ctx, store, sig)
 	}
 	return d.joinSimpleSigning(ctx, store, sig)
 }
 
-func (d *Draft) joinBundle(store Store, sig []byte) error {
+func (d *Draft) joinBundle(ctx context.Context, store Store, sig []byte) error {
+	candidates, err := findSignatures(ctx, store, d.artifact)
+	if err != nil {
+		return err
+	}
+	// One more may be the same again, and the store knows that by its digest only.
+	if err := atMost("manifests with signatures of "+string(d.artifact.Digest), len(candidates)+1, maxCandidates); err != nil {
+		return fmt.Errorf("sign: %w", err)
+	}
 	hint, err := KeyHint(d.key)
 	if err != nil {
 		return err
@@ -220,6 +242,10 @@ func (d *Draft) joinBundle(store Store, sig []byte) error {
 	content, err := newBundle(hint, d.payload, sig)
 	if err != nil {
 		return fmt.Errorf("bundle: %w", err)
+	}
+	annotations := map[string]string{annotationContent: "dsse-envelope", annotationPredicateType: d.predicateType}
+	if err := checkManifest("of the bundle", ocispec.Manifest{Annotations: annotations}); err != nil {
+		return fmt.Errorf("sign: %w", err)
 	}
 	layer, err := store.WriteBlob(mediaTypeBundle, bytes.NewReader(content))
 	if err != nil {
@@ -234,10 +260,7 @@ func (d *Draft) joinBundle(store Store, sig []byte) error {
 		Config:       config,
 		Layers:       []ocispec.Descriptor{layer},
 		Subject:      &ocispec.Descriptor{MediaType: d.artifact.MediaType, Digest: d.artifact.Digest, Size: d.artifact.Size},
-		Annotations: map[string]string{
-			annotationContent:       "dsse-envelope",
-			annotationPredicateType: d.predicateType,
-		},
+		Annotations:  annotations,
 	}, "")
 	if err != nil {
 		return fmt.Errorf("bundle: %w", prefix.Bare(err))
@@ -253,7 +276,7 @@ func (d *Draft) joinSimpleSigning(ctx context.Context, store Store, sig []byte) 
 		return fmt.Errorf("payload: %w", prefix.Bare(err))
 	}
 	layer.Annotations = map[string]string{annotationSignature: base64.StdEncoding.EncodeToString(sig)}
-	return d.joinTagged(ctx, store, layer, signatureTag(d.artifact.Digest))
+	return d.joinTagged(ctx, store, []ocispec.Descriptor{layer}, signatureTag(d.artifact.Digest))
 }
 
 // joinDSSE adds an attestation to those under the tag.
@@ -268,33 +291,157 @@ func (d *Draft) joinDSSE(ctx context.Context, store Store, sig []byte) error {
 	}
 	// The signature is in the envelope; cosign wants the annotation all the same.
 	layer.Annotations = map[string]string{annotationSignature: "", "predicateType": d.predicateType}
-	return d.joinTagged(ctx, store, layer, attestationTag(d.artifact.Digest))
+	return d.joinTagged(ctx, store, []ocispec.Descriptor{layer}, attestationTag(d.artifact.Digest))
 }
 
-// joinTagged writes the manifest under the tag anew, with one more layer.
-func (d *Draft) joinTagged(ctx context.Context, store Store, layer ocispec.Descriptor, tag string) error {
-	layers, err := d.tagged(ctx, store)
-	if err != nil {
-		return err
+// maxMerges bounds how often a signature is added anew because somebody else wrote the tag in the meantime.
+const maxMerges = 64
+
+// looks is how often the tag is looked at after it was written.
+const looks = 3
+
+// ErrBusy says that a tag was written by others each time that a signature was to be added to it. Nothing of theirs was lost.
+var ErrBusy = errors.New("others keep writing the tag")
+
+// joinTagged writes the manifest under the tag anew, with more layers and everything that was there. Registries cannot compare and
+// swap a tag, so it is looked at right before and for a while after, and what others have added meanwhile is merged.
+func (d *Draft) joinTagged(ctx context.Context, store Store, more []ocispec.Descriptor, tag string) error {
+	for range maxMerges {
+		before, m, err := d.tagged(ctx, store, tag)
+		if err != nil {
+			return err
+		}
+		n := len(m.Layers)
+		m.Layers = appendLayers(m.Layers, more)
+		if before.Digest != "" && len(m.Layers) == n {
+			return nil
+		}
+		if m.Config, err = writeConfig(store, m.Layers, tag); err != nil {
+			return err
+		}
+		if err := checkManifest(tag, m); err != nil {
+			return fmt.Errorf("sign: %w", err)
+		}
+		if now, err := resolveTag(ctx, store, tag); err != nil {
+			return err
+		} else if now.Digest != before.Digest {
+			continue
+		}
+		written, err := store.WriteManifest(m, tag)
+		if err != nil {
+			return fmt.Errorf("manifest: %w", prefix.Bare(err))
+		}
+		if kept, err := keeps(ctx, store, tag, written, m.Layers); kept || err != nil {
+			return err
+		}
 	}
-	layers = appendLayer(layers, layer)
+	return fmt.Errorf("sign: %s: %w", tag, ErrBusy)
+}
+
+func writeConfig(store Store, layers []ocispec.Descriptor, tag string) (config ocispec.Descriptor, err error) {
+	if err := atMost("signatures in the manifest "+tag, len(layers), maxLayers); err != nil {
+		return config, fmt.Errorf("sign: %w", err)
+	}
 	content, err := newConfig(layers)
 	if err != nil {
-		return fmt.Errorf("config: %w", err)
+		return config, fmt.Errorf("config: %w", err)
 	}
-	config, err := store.WriteBlob(ocispec.MediaTypeImageConfig, bytes.NewReader(content))
-	if err != nil {
-		return fmt.Errorf("config: %w", prefix.Bare(err))
+	if config, err = store.WriteBlob(ocispec.MediaTypeImageConfig, bytes.NewReader(content)); err != nil {
+		return config, fmt.Errorf("config: %w", prefix.Bare(err))
 	}
-	_, err = store.WriteManifest(ocispec.Manifest{Config: config, Layers: layers}, tag)
-	if err != nil {
-		return fmt.Errorf("manifest: %w", prefix.Bare(err))
-	}
-	return nil
+	return config, nil
 }
 
-// tagged returns the layers of the draft's format that the artifact has.
-func (d *Draft) tagged(ctx context.Context, store Store) ([]ocispec.Descriptor, error) {
+// resolveTag returns what a tag names. Without a tag, and from a store that cannot tell, that is the zero descriptor.
+func resolveTag(ctx context.Context, store Store, tag string) (ocispec.Descriptor, error) {
+	resolver, ok := store.(TagResolver)
+	if !ok {
+		return ocispec.Descriptor{}, nil
+	}
+	desc, err := resolver.ResolveTag(ctx, tag)
+	if errors.Is(err, ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		return ocispec.Descriptor{}, nil
+	}
+	if err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("tag %s: %w", tag, prefix.Bare(err))
+	}
+	return desc, nil
+}
+
+// keeps reports whether what was written under a tag is still there after a while, or what others have written has all of it, too.
+func keeps(ctx context.Context, store Store, tag string, written ocispec.Descriptor, layers []ocispec.Descriptor) (bool, error) {
+	settler, ok := store.(Settler)
+	if !ok {
+		return true, nil
+	}
+	for range looks {
+		if err := settler.Settle(ctx); err != nil {
+			return false, err
+		}
+		now, err := resolveTag(ctx, store, tag)
+		if err != nil {
+			return false, err
+		}
+		if now.Digest == written.Digest {
+			continue
+		}
+		if now.Digest == "" {
+			return false, nil
+		}
+		m, err := taggedManifest(ctx, store, now, tag)
+		if err != nil {
+			return false, err
+		}
+		if len(appendLayers(m.Layers, layers)) > len(m.Layers) {
+			return false, nil
+		}
+		written = now
+	}
+	return true, nil
+}
+
+// taggedManifest reads the manifest under a tag, which must be one that can be written again without a loss.
+func taggedManifest(ctx context.Context, store Store, desc ocispec.Descriptor, tag string) (*manifest, error) {
+	content, err := readBlob(ctx, store, desc, maxManifest)
+	if err != nil {
+		return nil, fmt.Errorf("tag %s: its manifest cannot be read, so nothing is added to it: %w", tag, err)
+	}
+	m, err := parseManifest(content)
+	if err != nil {
+		return nil, fmt.Errorf("tag %s: its manifest cannot be read, so nothing is added to it: %w", tag, err)
+	}
+	switch m.MediaType {
+	case "", ocispec.MediaTypeImageManifest, "application/vnd.docker.distribution.manifest.v2+json":
+		return m, nil
+	}
+	return nil, fmt.Errorf("tag %s: it names a %q, so nothing is added to it; want %q", tag, m.MediaType, ocispec.MediaTypeImageManifest)
+}
+
+// tagged returns the manifest to add to, and the descriptor of what has the tag now. All that the manifest under the tag has is kept, also
+// what cannot be read here: it is somebody's.
+func (d *Draft) tagged(ctx context.Context, store Store, tag string) (ocispec.Descriptor, ocispec.Manifest, error) {
+	var none ocispec.Manifest
+	desc, err := resolveTag(ctx, store, tag)
+	if err != nil {
+		return desc, none, err
+	}
+	if desc.Digest != "" {
+		m, err := taggedManifest(ctx, store, desc, tag)
+		if err != nil {
+			return desc, none, err
+		}
+		return desc, ocispec.Manifest{Layers: m.Layers, Annotations: m.Annotations, ArtifactType: m.ArtifactType, Subject: m.Subject}, nil
+	}
+	layers, err := d.untagged(ctx, store)
+	return desc, ocispec.Manifest{Layers: layers}, err
+}
+
+// untagged returns the layers of the draft's format in manifests that name no subject: what "cosign save" has stored without a tag. The
+// manifests stay where they are, so what is evidently about another artifact need not come along.
+func (d *Draft) untagged(ctx context.Context, store Store) ([]ocispec.Descriptor, error) {
+	if _, ok := store.(Settler); ok {
+		return nil, nil // a registry has such manifests under tags only
+	}
 	candidates, err := findSignatures(ctx, store, d.artifact)
 	if err != nil {
 		return nil, err
@@ -310,31 +457,43 @@ func (d *Draft) tagged(ctx context.Context, store Store) ([]ocispec.Descriptor, 
 			return nil, err
 		}
 		for _, layer := range m.Layers {
-			if layerFormat(layer) != d.format {
-				continue
-			}
-			blob, err := readBlob(ctx, store, layer, maxPayload)
-			if err != nil {
-				return nil, err
-			}
-			e, err := parseLayer(d.format, layer, blob, nil)
-			if err != nil {
-				continue // not worth keeping; Verify would reject it
-			}
-			if _, err := e.read(e.payload, d.artifact.Digest); err == nil {
-				layers = appendLayer(layers, layer)
+			if m.Subject == nil && layerFormat(layer) == d.format && !d.foreign(ctx, store, layer) {
+				layers = appendLayers(layers, []ocispec.Descriptor{layer})
 			}
 		}
 	}
 	return layers, nil
 }
 
-// appendLayer appends a signature unless it is there already.
-func appendLayer(layers []ocispec.Descriptor, layer ocispec.Descriptor) []ocispec.Descriptor {
-	for _, have := range layers {
-		if have.Digest == layer.Digest && have.Annotations[annotationSignature] == layer.Annotations[annotationSignature] {
-			return layers
+// foreign reports whether a layer is evidently about another artifact.
+func (d *Draft) foreign(ctx context.Context, store Store, layer ocispec.Descriptor) bool {
+	blob, err := readBlob(ctx, store, layer, Limits{}.layer(d.format))
+	if err != nil {
+		return false
+	}
+	e, err := parseLayer(d.format, layer, blob, nil)
+	if err != nil {
+		return false
+	}
+	_, err = e.read(e.payload, d.artifact.Digest)
+	return errors.Is(err, ErrOtherArtifact)
+}
+
+// appendLayers appends signatures that are not there already.
+func appendLayers(layers, more []ocispec.Descriptor) []ocispec.Descriptor {
+	type identity struct {
+		payload digest.Digest
+		value   string
+	}
+	have := map[identity]bool{}
+	for _, layer := range layers {
+		have[identity{layer.Digest, layer.Annotations[annotationSignature]}] = true
+	}
+	for _, layer := range more {
+		if id := (identity{layer.Digest, layer.Annotations[annotationSignature]}); !have[id] {
+			have[id] = true
+			layers = append(layers, layer)
 		}
 	}
-	return append(layers, layer)
+	return layers
 }

@@ -11,12 +11,6 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Limits on what is read into memory, in bytes.
-const (
-	maxManifest = 4 << 20
-	maxPayload  = 1 << 20
-)
-
 // An ArtifactSource is where artifacts and their signatures come from. Nothing that it
 // returns is trusted.
 type ArtifactSource interface {
@@ -31,6 +25,20 @@ type ArtifactSource interface {
 	// A source must not filter by artifact type: registries are known to report
 	// the media type of the config in its place.
 	Signatures(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error)
+}
+
+// A TagResolver is a Store that can say which manifest has a tag. Sign needs it to add to the signatures under a tag when others do so at the
+// same time; without it, the manifests that Signatures returns are added to.
+type TagResolver interface {
+	// ResolveTag returns the descriptor of the manifest that a tag names now; the error for none is or wraps ErrNotFound or fs.ErrNotExist.
+	ResolveTag(ctx context.Context, tag string) (ocispec.Descriptor, error)
+}
+
+// A Settler is a TagResolver that several processes write to at once and that cannot compare and swap a tag: a registry. Settle waits for as
+// long as another writer may need from its last look at the tag to its write.
+type Settler interface {
+	TagResolver
+	Settle(ctx context.Context) error
 }
 
 // A Store is an ArtifactSource that signatures can be written to. Dir is one.

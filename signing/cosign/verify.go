@@ -163,12 +163,16 @@ func (v *verification) candidate(ctx context.Context, desc ocispec.Descriptor) e
 	if m.Subject != nil && m.Subject.Digest != v.Subject.Digest {
 		return nil // it does not say that it is about this artifact; a source may return others, too
 	}
+	if err := atMost("signatures in the manifest", len(m.Layers), maxLayers); err != nil && m.format() != 0 {
+		reject(m.format(), "", err)
+		return nil
+	}
 	for _, layer := range m.Layers {
 		format := layerFormat(layer)
 		if format == 0 {
 			continue
 		}
-		blob, err := readBlob(ctx, v.src, layer, maxPayload)
+		blob, err := readBlob(ctx, v.src, layer, v.policy.Limits.layer(format))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		} else if err != nil {

@@ -77,6 +77,9 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 	if err != nil {
 		return none, err
 	}
+	if err := readable("config", doc); err != nil {
+		return none, err
+	}
 	m := ocispec.Manifest{ArtifactType: ArtifactType, Annotations: map[string]string{
 		ocispec.AnnotationTitle:   r.ID,
 		ocispec.AnnotationVersion: r.Version,
@@ -95,7 +98,22 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 		d.Annotations = map[string]string{ocispec.AnnotationTitle: p.title}
 		m.Layers = append(m.Layers, d)
 	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return none, err
+	}
+	if err := readable("manifest", append(b, make([]byte, 256)...)); err != nil { // the store adds version and media type
+		return none, err
+	}
 	return w.WriteManifest(m, ref)
+}
+
+// readable refuses a document that [Read] would not take.
+func readable(document string, b []byte) error {
+	if len(b) > maxDocument {
+		return fmt.Errorf("%s: %w: %d bytes, at most %d are read of a document", document, ErrTooLarge, len(b), maxDocument)
+	}
+	return nil
 }
 
 // PackIndex joins releases of the same version for several architectures, which are in the layout in dir already, under one
@@ -125,6 +143,9 @@ func PackIndex(dir, ref string, manifests map[string]ocispec.Descriptor) (ocispe
 		return strings.Compare(a.Platform.Architecture, b.Platform.Architecture)
 	})
 	d, err := w.WriteIndex(index, ref)
+	if errors.Is(err, ocilayout.ErrTooLarge) {
+		err = fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
 	if err != nil {
 		return fail(err)
 	}

@@ -8,8 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -18,6 +22,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/ocilayout"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -40,12 +45,37 @@ type Writer struct {
 }
 
 var (
-	_ cosign.Store  = (*Writer)(nil)
-	_ release.Store = (*Writer)(nil)
+	_ cosign.Store   = (*Writer)(nil)
+	_ cosign.Settler = (*Writer)(nil)
+	_ release.Store  = (*Writer)(nil)
 )
 
 // Writer returns a store of the repository whose requests end with the context.
 func (r *Repository) Writer(ctx context.Context) *Writer { return &Writer{r, ctx} }
+
+// ResolveTag returns the descriptor of what a tag names now, ErrNotFound for nothing.
+func (w *Writer) ResolveTag(ctx context.Context, tag string) (d ocispec.Descriptor, err error) {
+	defer prefix.Add("registry", &err)
+	if strings.Contains(tag, ":") {
+		return d, fmt.Errorf("%q is not a tag", tag)
+	}
+	return w.resolve(ctx, tag)
+}
+
+// settling is how long another client may need from its look at a tag to its write.
+const settling = 100 * time.Millisecond
+
+// Settle waits that long, a little more or less by chance.
+func (w *Writer) Settle(ctx context.Context) error {
+	timer := time.NewTimer(settling/2 + rand.N(settling))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return prefix.Error("registry", ctx.Err())
+	case <-timer.C:
+		return nil
+	}
+}
 
 // WriteBlob uploads a blob unless the repository has it.
 func (w *Writer) WriteBlob(mediaType string, content io.Reader) (d ocispec.Descriptor, err error) {
@@ -87,7 +117,68 @@ func (w *Writer) WriteManifest(m ocispec.Manifest, tag string) (d ocispec.Descri
 		return d, fmt.Errorf("manifest: %w", err)
 	}
 	d = ocispec.Descriptor{MediaType: m.MediaType, ArtifactType: m.ArtifactType, Digest: digest.SHA256.FromBytes(b), Size: int64(len(b))}
-	return d, w.pushManifest(w.ctx, d, b, tag)
+	if m.Subject != nil {
+		if err := ocilayout.CheckDescriptor(*m.Subject); err != nil {
+			return d, err
+		}
+		if err := w.checkList(*m.Subject); err != nil {
+			return d, err
+		}
+	}
+	for range attempts {
+		if err := w.pushManifest(w.ctx, d, b, tag); err != nil || m.Subject == nil {
+			return d, err
+		}
+		if listed, err := w.listed(*m.Subject, d); listed || err != nil {
+			return d, err
+		}
+	}
+	return d, fmt.Errorf("%s: others keep writing the list of what refers to %s", w.Name(), m.Subject.Digest)
+}
+
+const (
+	attempts = 32 // to get a manifest into a list that others write
+	looks    = 3  // at the list after it was written
+)
+
+// listed reports whether a manifest is and stays in a list of what refers to its subject. A list under a tag is written by every client that adds to it, and one
+// of two at the same time takes the other's entry away; what a registry lists by itself is not lost.
+func (w *Writer) listed(subject, d ocispec.Descriptor) (bool, error) {
+	has := func(list []ocispec.Descriptor) bool {
+		return slices.ContainsFunc(list, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest })
+	}
+	list, err := w.referrers(w.ctx, w.byAPI, subject)
+	if has(list) {
+		return true, nil
+	}
+	api := err == nil
+	for range looks {
+		if err := w.Settle(w.ctx); err != nil {
+			return false, err
+		}
+		// Without a list, whatever refers to the subject has been taken by the API.
+		list, err := w.referrers(w.ctx, w.byTag, subject)
+		if err != nil {
+			return false, err
+		}
+		if !has(list) {
+			return api && len(list) == 0, nil
+		}
+	}
+	return true, nil
+}
+
+// checkList makes sure that what has the tag of the list of referrers is one: the library would replace anything else.
+func (w *Writer) checkList(subject ocispec.Descriptor) error {
+	tag := "sha256-" + subject.Digest.Encoded()
+	d, err := w.resolve(w.ctx, tag)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err == nil && d.MediaType != ocispec.MediaTypeImageIndex {
+		err = fmt.Errorf("%s: tag %s: it names a %q, so nothing is added to it; want %q", w.Name(), tag, d.MediaType, ocispec.MediaTypeImageIndex)
+	}
+	return err
 }
 
 func (r *Repository) pushManifest(ctx context.Context, d ocispec.Descriptor, b []byte, tag string) error {

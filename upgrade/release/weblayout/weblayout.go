@@ -78,6 +78,9 @@ func (l *Layout) index(ctx context.Context) (*ocispec.Index, error) {
 		return nil, err
 	}
 	index := new(ocispec.Index)
+	if err := ocilayout.CheckIndex(b); err != nil {
+		return nil, &osmith.FormatError{Offset: -1, Field: l.base + ocispec.ImageIndexFile, Err: err}
+	}
 	if err := json.Unmarshal(b, index); err != nil {
 		return nil, &osmith.FormatError{Offset: -1, Field: l.base + ocispec.ImageIndexFile, Err: err}
 	}
@@ -110,7 +113,11 @@ func (l *Layout) Resolve(ctx context.Context, name string) (d ocispec.Descriptor
 	return ocispec.Descriptor{}, fmt.Errorf("%s: %d entries have the name %q", l.base, len(found), name)
 }
 
-// Signatures lists what may hold signatures of an artifact: every entry of the index that is not known to be something else.
+// maxSignatures bounds the entries that are fetched to find the signatures of one artifact; there may be more of others.
+const maxSignatures = 1024
+
+// Signatures lists what may hold signatures of an artifact: the entries of the index that say so (by the name of cosign's tag, or the annotation
+// dev.osmith.subject, which layouts that this project writes have), and those that say nothing and so may be about any.
 func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) (found []ocispec.Descriptor, err error) {
 	defer prefix.Add("weblayout", &err)
 	index, err := l.index(ctx)
@@ -118,15 +125,20 @@ func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) (fo
 		return nil, err
 	}
 	tag := "sha256-" + subject.Digest.Encoded() + "."
+	var unsaid []ocispec.Descriptor
 	for _, d := range index.Manifests {
-		ref := d.Annotations[ocispec.AnnotationRefName]
+		ref, about := d.Annotations[ocispec.AnnotationRefName], d.Annotations[ocilayout.AnnotationSubject]
 		switch {
 		case d.Digest == subject.Digest, d.ArtifactType == release.ArtifactType:
-		case ref == "" || strings.HasPrefix(ref, tag):
+		case strings.HasPrefix(ref, tag), about == string(subject.Digest):
 			found = append(found, d)
+		case ref == "" && about == "":
+			unsaid = append(unsaid, d)
 		}
 	}
-	return found, nil
+	// What says that it is about the artifact comes first, whatever else has been put there.
+	found = append(found, unsaid...)
+	return found[:min(len(found), maxSignatures)], nil
 }
 
 // Blob opens a blob. A transfer that breaks goes on by a range request.

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 
@@ -202,4 +204,50 @@ func ExampleOpen() {
 	}
 	fmt.Println(a.ID, a.Version, a.Size(), "bytes")
 	// Output: acme 2 20007 bytes
+}
+
+// With a thousand releases in a layout, a verification fetches no more than with one.
+func TestManyReleases(t *testing.T) {
+	from, d, key := signed(t)
+	text, err := os.ReadFile(filepath.Join(from, "index.json"))
+	require.NoError(t, err)
+	var index ocispec.Index
+	require.NoError(t, json.Unmarshal(text, &index))
+	own := index.Manifests
+	// Entries as Pack and Sign write them, of releases that are not looked at.
+	for i := range 1000 {
+		other := digest.FromString(fmt.Sprint("release ", i))
+		index.Manifests = append(index.Manifests,
+			ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: other, Size: 1000, ArtifactType: release.ArtifactType,
+				Annotations: map[string]string{ocispec.AnnotationRefName: fmt.Sprint("v", i+10)}},
+			ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(fmt.Sprint("tag ", i)), Size: 1000,
+				Annotations: map[string]string{ocispec.AnnotationRefName: "sha256-" + other.Encoded() + ".sig"}})
+		for j := range 2 {
+			index.Manifests = append(index.Manifests, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(fmt.Sprint("bundle ", i, j)), Size: 1000,
+				ArtifactType: own[2].ArtifactType, Annotations: map[string]string{"dev.osmith.subject": string(other)}})
+		}
+	}
+	text, err = json.Marshal(index)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(from, "index.json"), text, 0o600))
+	requests := 0
+	src := serve(t, from, func(int, http.ResponseWriter, *http.Request) bool { requests++; return false })
+	found, err := src.Signatures(t.Context(), d)
+	require.NoError(t, err)
+	require.Len(t, found, 2)
+	requests = 0
+	require.NoError(t, fetch(t, src, t.TempDir(), key))
+	require.LessOrEqual(t, requests, 14)
+
+	// Entries that say nothing come last, and not without end.
+	for i := range 2000 {
+		index.Manifests = append([]ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(fmt.Sprint("unsaid ", i)), Size: 1}}, index.Manifests...)
+	}
+	text, err = json.Marshal(index)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(from, "index.json"), text, 0o600))
+	found, err = src.Signatures(t.Context(), d)
+	require.NoError(t, err)
+	require.Len(t, found, 1024)
+	require.ElementsMatch(t, []digest.Digest{own[1].Digest, own[2].Digest}, []digest.Digest{found[0].Digest, found[1].Digest})
 }

@@ -1,0 +1,79 @@
+package registry_test
+
+import (
+	"crypto"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/upgrade/release"
+	"github.com/osmith-dev/osmith/upgrade/release/registry"
+)
+
+// Six who sign at the same time, each with a connection of its own, lose nothing of each other's in any format.
+func TestConcurrentSigners(t *testing.T) {
+	for _, referrers := range []bool{true, false} {
+		name := start(t, referrers, nil)
+		repo := open(t, name, nil)
+		d, err := release.PackInto(repo.Writer(t.Context()), "v2", contents())
+		require.NoError(t, err)
+		var group sync.WaitGroup
+		errs, policy := make([]error, 6), cosign.Policy{Threshold: 6}
+		for i := range errs {
+			key, other := newKey(t), open(t, name, nil)
+			policy.Authorities = append(policy.Authorities, cosign.Authority{Name: string(rune('a' + i)), Keys: []crypto.PublicKey{key.Public()}})
+			group.Go(func() {
+				w := other.Writer(t.Context())
+				errs[i] = errors.Join(cosign.Sign(t.Context(), w, d, key, cosign.SignOptions{}),
+					cosign.Attest(t.Context(), w, d, cosign.PredicateSPDX, []byte(`{}`), key, cosign.SignOptions{Formats: []cosign.Format{cosign.FormatDSSE}}))
+			})
+		}
+		group.Wait()
+		require.NoError(t, errors.Join(errs...))
+		result, err := cosign.Verify(t.Context(), repo, d, policy)
+		require.NoError(t, err)
+		require.Len(t, result.Signatures, 12, "in two formats; with a referrers API: %v", referrers)
+		require.Len(t, result.Attestations, 6)
+	}
+}
+
+// What has a tag that signatures go to and is none is not replaced, and what others have there stays.
+func TestTagsOfOthers(t *testing.T) {
+	key := newKey(t)
+	repo := open(t, start(t, false, nil), nil)
+	w := repo.Writer(t.Context())
+	d, err := release.PackInto(w, "v2", contents())
+	require.NoError(t, err)
+	config, err := w.WriteBlob(ocispec.MediaTypeEmptyJSON, strings.NewReader("{}"))
+	require.NoError(t, err)
+	theirs, err := w.WriteBlob("application/x", strings.NewReader("theirs"))
+	require.NoError(t, err)
+	_, err = w.WriteManifest(ocispec.Manifest{Config: config, Layers: []ocispec.Descriptor{theirs}}, "sha256-"+d.Digest.Encoded())
+	require.NoError(t, err)
+	err = cosign.Sign(t.Context(), w, d, key, cosign.SignOptions{Formats: []cosign.Format{cosign.FormatBundle}})
+	require.ErrorContains(t, err, "so nothing is added to it")
+
+	tag := "sha256-" + d.Digest.Encoded() + ".sig"
+	_, err = w.WriteManifest(ocispec.Manifest{Config: config, Layers: []ocispec.Descriptor{theirs}}, tag)
+	require.NoError(t, err)
+	require.NoError(t, cosign.Sign(t.Context(), w, d, key, cosign.SignOptions{Formats: []cosign.Format{cosign.FormatSimpleSigning}}))
+	under, err := w.ResolveTag(t.Context(), tag)
+	require.NoError(t, err)
+	r, err := cosign.OpenBlob(t.Context(), repo, under)
+	require.NoError(t, err)
+	var m ocispec.Manifest
+	require.NoError(t, json.NewDecoder(r).Decode(&m))
+	require.Len(t, m.Layers, 2)
+	require.Equal(t, theirs.Digest, m.Layers[0].Digest)
+
+	_, err = w.ResolveTag(t.Context(), string(d.Digest))
+	require.ErrorContains(t, err, "is not a tag")
+	_, err = w.ResolveTag(t.Context(), "v9")
+	require.ErrorIs(t, err, registry.ErrNotFound)
+}
