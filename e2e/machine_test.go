@@ -89,7 +89,7 @@ func directMachine(t *testing.T, r testtools.Root, guest string) *Machine {
 	file := filepath.Join(dir, "initrd.img")
 	require.NoError(t, os.WriteFile(file, initrd, 0o600))
 	return &Machine{Dir: dir, Logs: logs(t), Kernel: r.Part(t, "kernel"), Initrd: file,
-		NoFirmware: true, Cmdline: "console=ttyS0 panic=-1 loglevel=3"}
+		NoFirmware: true, Cmdline: kernelArguments}
 }
 
 func TestCloneIsSeparate(t *testing.T) {

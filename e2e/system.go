@@ -30,7 +30,7 @@ type BootParts struct {
 }
 
 // kernelArguments belong on every command line: with panic=-1 even a damaged init ends in a reboot.
-const kernelArguments = "console=ttyS0 panic=-1 loglevel=3"
+const kernelArguments = "console=ttyS0 panic=-1 loglevel=3 no_timer_check"
 
 // arguments are those of a machine's architecture, whose first serial port has a name of its own.
 func (p BootParts) arguments() string {
