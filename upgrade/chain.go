@@ -61,7 +61,7 @@ func chainText(links []Link) string {
 	return strings.Join(parts, ", then ")
 }
 
-// maxStarts is how many starts of a machine are followed: nobody waits for more.
+// maxStarts is how many starts of a machine are followed. A machine that needs more does not come back in a reasonable time.
 const maxStarts = 300
 
 // ErrTooManyStarts is a reason of the returns verdict: entries have so many tries that the machine would not come back in reasonable time.
@@ -83,7 +83,7 @@ func (e *ChainError) Error() string {
 // Unwrap is why.
 func (e *ChainError) Unwrap() error { return e.Err }
 
-// UncommittedError says that a set is no way back, since nobody has found it good: its entry still has a boot counter.
+// UncommittedError says that a set is no way back, as its entry still has a boot counter: it was never found good.
 type UncommittedError struct {
 	Entry string
 }

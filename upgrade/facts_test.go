@@ -52,7 +52,7 @@ func TestNothingIsKnown(t *testing.T) {
 		}
 		require.NotContains(t, texts(j), "Secure Boot is off")
 	}
-	require.Equal(t, tpm.PredictionNone, p.Predicted.Coverage[7].Prediction, "nobody knows PCR 7")
+	require.Equal(t, tpm.PredictionNone, p.Predicted.Coverage[7].Prediction, "PCR 7 is not known")
 	require.Equal(t, tpm.PredictionExact, p.Predicted.Coverage[11].Prediction)
 	require.NotContains(t, p.String(), "PCR 7 ")
 	require.Contains(t, p.String(), "PCR 11 sha256 ")

@@ -131,7 +131,7 @@ func TestDowngrade(t *testing.T) {
 			p := s.plan(s.build(c.version), upgrade.PlanOptions{})
 			require.False(t, p.Installed)
 			require.ErrorAs(t, p.Refused(), new(*upgrade.OlderError))
-			require.NotEqual(t, upgrade.StepPreferEntry, p.Steps[len(p.Steps)-1].Kind, "nobody asked for it")
+			require.NotEqual(t, upgrade.StepPreferEntry, p.Steps[len(p.Steps)-1].Kind, "without the override")
 
 			p = s.plan(s.build(c.version), override)
 			require.NoError(t, p.Refused())

@@ -164,7 +164,7 @@ func (b *Builder) Enroll(images ...osmith.Source) (*secureboot.Enrollment, error
 	return b.Keys.SecureBoot.Enroll(o)
 }
 
-// Machine is a machine of ours after enrolment, as upgrade plans want it: switched off, firmware starts the loader itself, nobody has set the loader's variables,
+// Machine is a machine of ours after enrolment, as upgrade plans want it: switched off, firmware starts the loader itself, the loader's variables are not set,
 // and the boot options are those of the firmware.
 func (b *Builder) Machine() (upgrade.Machine, error) {
 	e, err := b.Enroll()
