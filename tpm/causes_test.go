@@ -604,6 +604,9 @@ func TestCausesRelations(t *testing.T) {
 		{"nor this", []Difference{diff(SubjectPassed, "@x", nil, line("@x")), diff(SubjectLoadOptions, "", x, y)}, "0"},
 		{"two command lines", []Difference{diff(SubjectPassed, "a", nil, line("a")), diff(SubjectLoadOptions, "", x, nil), diff(SubjectLoadOptions, "", nil, x)}, "0 1 2"},
 
+		{"two kernels with other command lines", []Difference{diff(SubjectSection, ".cmdline", x, y), diff(SubjectLoadOptions, "", x, y), diff(SubjectLoadOptions, "", y, x)}, "0 1 2"},
+		{"two kernels with other initrds", []Difference{diff(SubjectSection, ".initrd", x, y), diff(SubjectInitrd, "", x, y), diff(SubjectInitrd, "", y, x)}, "0 1 2"},
+
 		{"Secure Boot off", []Difference{secureBoot(1, 0), authority("db", imageSecurityDatabase, x, nil)}, "0"},
 		{"Secure Boot on", []Difference{secureBoot(0, 1), authority("db", imageSecurityDatabase, nil, x), authority("db", imageSecurityDatabase, nil, y)}, "0"},
 		{"Secure Boot off, an authority more", []Difference{secureBoot(1, 0), authority("db", imageSecurityDatabase, nil, x)}, "0 1"},
@@ -628,5 +631,16 @@ func TestCausesRelations(t *testing.T) {
 			}
 			assert.Equal(t, c.causes, strings.Join(got, " "))
 		})
+	}
+	// Sections are parts of a UKI that explains them, and not of one beside which another profile does, or that another program stands in place of.
+	for name, c := range map[string]struct {
+		ds    []Difference
+		parts int
+	}{
+		"a UKI":                       {[]Difference{diff(SubjectUKI, "", x, y), diff(SubjectSection, ".linux", x, y), diff(SubjectSection, ".initrd", x, y)}, 2},
+		"a profile and another UKI":   {[]Difference{diff(SubjectUKI, "", x, y), diff(SubjectProfile, "1", nil, profile("1")), diff(SubjectSection, ".linux", x, y)}, 0},
+		"a program in place of a UKI": {[]Difference{{Subject: Subject{Kind: SubjectUKI}, Want: x, Got: y, noUKI: true}, diff(SubjectSectionName, ".linux", x, nil), diff(SubjectSection, ".linux", y, nil)}, 0},
+	} {
+		assert.Len(t, Causes(c.ds)[0].Parts, c.parts, name)
 	}
 }
