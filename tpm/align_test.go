@@ -126,6 +126,10 @@ func TestAlignLimit(t *testing.T) {
 		assert.Equal(t, c.gaps, gaps, name)
 		assert.Equal(t, c.left, left, name)
 	}
+	twice := ids(n, func(i int) int { return i / 2 })
+	for _, g := range align(digestIDs{twice, twice}) {
+		require.Equal(t, [2]int{g.want, g.got}, [2]int{g.wantEnd, g.gotEnd}, "each of two equal events has its own partner")
+	}
 	// Below the limit the table is used: it finds the longest subsequence, and in order there is a shorter one.
 	values := func(k int) []int { return ids(k, func(i int) int { return i % 2 }) }
 	longest := align(digestIDs{values(6), []int{2, 1, 2, 1, 2, 1}})
@@ -166,6 +170,18 @@ func TestNumberDigests(t *testing.T) {
 		for i, same := range c.same {
 			assert.Equal(t, same, ids.want[i] == ids.got[i], fmt.Sprint(c.want, c.got, i))
 		}
+	}
+}
+
+// The same digest in a PCR and in an RTMR are two events.
+func TestNumberDigestsOfRegisters(t *testing.T) {
+	event := func(cc bool) []subjectEvent {
+		return []subjectEvent{{Event: &Event{PCR: 1, cc: cc, Digests: map[crypto.Hash][]byte{crypto.SHA256: make([]byte, 32)}}}}
+	}
+	for _, c := range []struct{ want, got, same bool }{{true, true, true}, {false, false, true}, {true, false, false}, {false, true, false}} {
+		ids := numberDigests(event(c.want), event(c.got))
+		require.Equal(t, c.same, ids.want[0] == ids.got[0])
+		require.Equal(t, c.same, len(diffPCR(1, event(c.want), event(c.got))) == 0)
 	}
 }
 
