@@ -56,6 +56,9 @@ func sealFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err := literalPCRs(&p, *pcrs); err != nil {
 			return err
 		}
+		if len(states) > 0 && (p.Bank == 0 || len(p.PCRs) == 0 || p.Values != nil) {
+			return cli.Usagef("-for: want -pcrs without values, and a -bank")
+		}
 		t, err := open(c)
 		if err != nil {
 			return err
@@ -112,9 +115,6 @@ func literalPCRs(p *sealing.Policy, list string) error {
 func union(t *sealing.TPM, p *sealing.Policy, list []string) (*policy.Union, error) {
 	if len(list) == 0 {
 		return nil, nil
-	}
-	if p.Bank == 0 || len(p.PCRs) == 0 || p.Values != nil {
-		return nil, cli.Usagef("-for: want -pcrs without values, and a -bank")
 	}
 	var states []policy.NamedState
 	for _, text := range list {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/osmith-dev/osmith/internal/prefix"
@@ -45,7 +46,7 @@ func Open(name string) (_ *Device, err error) {
 		if strings.ContainsAny(address, `/\`) {
 			network = "unix"
 		}
-		d := &Device{dial: func() (net.Conn, error) { return net.DialTimeout(network, address, dialTime) }}
+		d := &Device{dial: func() (net.Conn, error) { return dial(network, address) }}
 		var err error
 		if d.conn, err = d.dial(); err != nil {
 			return nil, fmt.Errorf("open %s: %w", name, err)
@@ -59,8 +60,19 @@ func Open(name string) (_ *Device, err error) {
 	return &Device{conn: conn}, nil
 }
 
+// dial connects to a socket. A unix socket whose server is busy with the connections that came before refuses others for a moment.
+func dial(network, address string) (net.Conn, error) {
+	for end := time.Now().Add(dialTime); ; time.Sleep(dialPause) {
+		conn, err := net.DialTimeout(network, address, dialTime)
+		if !errors.Is(err, syscall.EAGAIN) || time.Now().After(end) {
+			return conn, err
+		}
+	}
+}
+
 const (
 	dialTime   = 10 * time.Second
+	dialPause  = 10 * time.Millisecond
 	headerSize = 10 // tag, size, response code (TPM 2.0 Library, part 1, section 18)
 	// maxResponse bounds a response in bytes. PC client TPMs answer with 4096 at most (TPM_PT_MAX_RESPONSE_SIZE).
 	maxResponse = 1 << 16
