@@ -211,7 +211,7 @@ func TestRTMRs(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []int{1, 2, 3, 4}, c.PCRs)
 	require.Empty(t, c.NotCompared)
-	require.Equal(t, "RTMR 0: PK differs, although it is absent in both logs\nRTMR 1: missing: program kernel (13580064 bytes)\n", lines(c.Differences))
+	require.Equal(t, "RTMR 0: PK has the expected contents, and not the expected digest (0000000000000000…, expected 6f2e3cbc14f9def8…)\nRTMR 1: missing: program kernel (13580064 bytes)\n", lines(c.Differences))
 	b, err := c.Differences[0].MarshalJSON()
 	require.NoError(t, err)
 	require.Contains(t, string(b), `"pcr":1,"register":"RTMR 0"`)
