@@ -87,6 +87,14 @@ func TestNVPCRsOfBoot(t *testing.T) {
 	}
 	b.Userspace = words
 	assert.Equal(t, want, values(b))
+	fromWords, err := b.NVPCRs()
+	require.NoError(t, err)
+	fromLog := earlier.NVPCRs()
+	require.Len(t, fromWords, len(fromLog))
+	for i, n := range fromWords {
+		assert.Equal(t, fromLog[i].Index, n.Index)
+		assert.Equal(t, fromLog[i].IndexName, n.IndexName)
+	}
 	delete(words.NVWords, "login")
 	unknown := values(b)
 	assert.Empty(t, unknown["login"], "nothing is said of it")
