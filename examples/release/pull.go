@@ -86,7 +86,7 @@ func pull(c *cli.Call, operands []string, p *pulling) error {
 	if err := release.Pull(c, from, rel, p.out, o); err != nil {
 		return err
 	}
-	if err := keepProof(c, from, subject, policy, p.out); err != nil {
+	if err := keepProof(c, from, proof.result, policy, p.out); err != nil {
 		return err
 	}
 	if from.registry != nil {
@@ -96,16 +96,16 @@ func pull(c *cli.Call, operands []string, p *pulling) error {
 	return c.Answer(r, r.text())
 }
 
-// keepProof copies the signatures, and verifies again what the layout has now.
-func keepProof(c *cli.Call, from *place, artifact ocispec.Descriptor, policy cosign.Policy, out string) error {
+// keepProof copies the signatures that were believed, and verifies again what the layout has now.
+func keepProof(c *cli.Call, from *place, result *cosign.Result, policy cosign.Policy, out string) error {
 	store, err := cosign.OpenDir(out)
 	if err != nil {
 		return err
 	}
-	if _, err := cosign.CopySignatures(c, store, from, artifact); err != nil {
+	if _, err := cosign.CopyVerified(c, store, from, result); err != nil {
 		return err
 	}
-	_, err = cosign.Verify(c, store, artifact, policy)
+	_, err = cosign.Verify(c, store, result.Subject, policy)
 	return err
 }
 

@@ -13,8 +13,11 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// maxDepth bounds the nesting of a document.
-const maxDepth = 64
+// maxDepth bounds the nesting of a document, and maxKey a key, in bytes as it is written.
+const (
+	maxDepth = 64
+	maxKey   = 64 << 10
+)
 
 // kind is the kind of a JSON value, as a text names it.
 type kind string
@@ -41,11 +44,17 @@ type scanner struct {
 	b    []byte
 	pos  int
 	same func(key string) string // equal for keys that must not be in one object
+	keep int                     // levels of which the parts are kept; 0: all
 	path []string                // to what is being read
 }
 
 func scan(b []byte, same func(key string) string) (value, error) {
-	s := scanner{b: b, same: same}
+	return scanLevels(b, same, 0)
+}
+
+// scanLevels checks all of a document and keeps the values of its outer levels only, for documents that are large.
+func scanLevels(b []byte, same func(key string) string, keep int) (value, error) {
+	s := scanner{b: b, same: same, keep: keep}
 	v, err := s.value()
 	if err == nil {
 		s.space()
@@ -121,7 +130,7 @@ func (s *scanner) value() (v value, err error) {
 		err = s.array(&v)
 	case rest[0] == '"':
 		v.kind = text
-		_, err = s.text()
+		err = s.text()
 	case rest[0] == '-' || digit(rest[0]):
 		v.kind = number
 		err = s.number()
@@ -152,8 +161,8 @@ func (s *scanner) word(v *value) error {
 func (s *scanner) object(v *value) error {
 	s.pos++
 	seen := map[string]string{}
-	for !s.next('}') {
-		if len(v.parts) > 0 && !s.next(',') {
+	for n := 0; !s.next('}'); n++ {
+		if n > 0 && !s.next(',') {
 			return s.unexpected("a comma or }")
 		}
 		s.space()
@@ -161,7 +170,7 @@ func (s *scanner) object(v *value) error {
 			return s.unexpected("a key in quotes")
 		}
 		at := s.pos
-		key, err := s.text()
+		key, err := s.key()
 		if err != nil {
 			return err
 		}
@@ -184,52 +193,74 @@ func (s *scanner) object(v *value) error {
 		}
 		s.path = s.path[:len(s.path)-1]
 		member.key = key
-		v.parts = append(v.parts, member)
+		s.part(v, member)
 	}
 	return nil
 }
 
 func (s *scanner) array(v *value) error {
 	s.pos++
-	for !s.next(']') {
-		if len(v.parts) > 0 && !s.next(',') {
+	for n := 0; !s.next(']'); n++ {
+		if n > 0 && !s.next(',') {
 			return s.unexpected("a comma or ]")
 		}
-		s.path = append(s.path, fmt.Sprintf("[%d]", len(v.parts)))
+		s.path = append(s.path, fmt.Sprintf("[%d]", n))
 		element, err := s.value()
 		if err != nil {
 			return err
 		}
 		s.path = s.path[:len(s.path)-1]
-		v.parts = append(v.parts, element)
+		s.part(v, element)
 	}
 	return nil
 }
 
-// text reads a string. Between the quotes is Unicode: UTF-8, and escapes that together are whole characters.
-func (s *scanner) text() (string, error) {
+// part keeps a part of a value, if its level is one to keep.
+func (s *scanner) part(v *value, part value) {
+	if s.keep == 0 || len(s.path) < s.keep {
+		v.parts = append(v.parts, part)
+	}
+}
+
+// key reads a string and returns what it means.
+func (s *scanner) key() (out string, err error) {
 	start := s.pos
+	if err := s.text(); err != nil {
+		return "", err
+	}
+	if n := s.pos - start; n > maxKey {
+		s.pos = start
+		return "", fmt.Errorf("a key of %d bytes, at most %d are allowed", n, maxKey)
+	}
+	err = json.Unmarshal(s.b[start:s.pos], &out)
+	return out, err
+}
+
+// text reads a string. Between the quotes is Unicode: UTF-8, and escapes that together are whole characters.
+func (s *scanner) text() error {
 	for s.pos++; s.pos < len(s.b); {
 		c := s.b[s.pos]
+		if c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			s.pos++
+			continue
+		}
 		switch r, size := utf8.DecodeRune(s.b[s.pos:]); {
 		case c == '"':
 			s.pos++
-			var out string
-			err := json.Unmarshal(s.b[start:s.pos], &out)
-			return out, err
+			return nil
 		case c == '\\':
 			if err := s.escape(); err != nil {
-				return "", err
+				return err
 			}
 		case c < 0x20:
-			return "", fmt.Errorf("byte %#02x in a string: want it escaped", c)
+			return fmt.Errorf("byte %#02x in a string: want it escaped", c)
 		case r == utf8.RuneError && size <= 1:
-			return "", fmt.Errorf("byte %#02x in a string: want UTF-8", c)
+			return fmt.Errorf("byte %#02x in a string: want UTF-8", c)
 		default:
 			s.pos += size
 		}
 	}
-	return "", errEnd
+	return errEnd
 }
 
 func (s *scanner) escape() error {

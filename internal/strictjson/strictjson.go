@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 
 	"github.com/osmith-dev/osmith"
@@ -52,13 +53,38 @@ func Unmarshal(b []byte, into any, options ...Option) error {
 	if err := c.value(doc, into); err != nil {
 		return err
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	err = d.Decode(into)
+	if hasInterface(reflect.TypeOf(into), map[reflect.Type]bool{}) {
+		d := json.NewDecoder(bytes.NewReader(b))
+		d.UseNumber()
+		err = d.Decode(into)
+	} else {
+		err = json.Unmarshal(b, into) // which makes no copy of the document
+	}
 	if _, ours := errors.AsType[*osmith.FormatError](err); err == nil || ours {
 		return err
 	}
 	return &osmith.FormatError{Field: "JSON", Err: err}
+}
+
+// hasInterface reports whether a type may take a number as a value of an interface; seen are the types that are looked at already.
+func hasInterface(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if seen[t] {
+		return false
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Interface:
+		return true
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return hasInterface(t.Elem(), seen)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if hasInterface(t.Field(i).Type, seen) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Parse decodes a document that may have any keys, but none twice in an object. Numbers are json.Number.
@@ -85,7 +111,7 @@ type Member struct {
 // Object splits a document that is an object into its members, in the order of the document. No key is there twice; what
 // the values are is for the caller to find out with [Unmarshal].
 func Object(b []byte) ([]Member, error) {
-	doc, err := scan(b, exact)
+	doc, err := scanLevels(b, exact, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +127,7 @@ func Object(b []byte) ([]Member, error) {
 
 // Array splits a document that is an array into its elements, in the order of the document. Their keys are empty.
 func Array(b []byte) ([]Member, error) {
-	doc, err := scan(b, exact)
+	doc, err := scanLevels(b, exact, 1)
 	if err != nil {
 		return nil, err
 	}

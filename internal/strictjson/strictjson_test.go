@@ -310,3 +310,10 @@ func TestCostIsLinear(t *testing.T) {
 		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(512*len(doc)), "%.20s", doc)
 	}
 }
+
+// A key is kept while its object is read, so it is no way to fill memory.
+func TestLongKey(t *testing.T) {
+	var v map[string]int
+	require.NoError(t, Unmarshal([]byte(`{"`+strings.Repeat("a", 60<<10)+`":1}`), &v))
+	require.ErrorContains(t, Unmarshal([]byte(`{"`+strings.Repeat("a", 64<<10)+`":1}`), &v), "a key of 65538 bytes")
+}

@@ -3,13 +3,15 @@ package cosign
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"slices"
+	"regexp"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -22,6 +24,15 @@ import (
 // here reads may be there, and may be of any kind.
 func decode(document string, b []byte, into any, options ...strictjson.Option) error {
 	err := strictjson.Unmarshal(b, into, append(options, strictjson.Complete, strictjson.ForeignKeys)...)
+	if format, ok := errors.AsType[*osmith.FormatError](err); ok {
+		return &osmith.FormatError{Offset: format.Offset, Field: document + ": " + format.Field, Err: format.Err}
+	}
+	return err
+}
+
+// decodeProto is decode for what is JSON of a protobuf message: members may be absent or null.
+func decodeProto(document string, b []byte, into any) error {
+	err := strictjson.Unmarshal(b, into, strictjson.ForeignKeys)
 	if format, ok := errors.AsType[*osmith.FormatError](err); ok {
 		return &osmith.FormatError{Offset: format.Offset, Field: document + ": " + format.Field, Err: format.Err}
 	}
@@ -80,17 +91,17 @@ const dssePayloadType = "application/vnd.in-toto+json"
 // preAuthenticationEncoding is the PAE of DSSE 1.0, protocol.md, "Signature
 // Definition".
 func preAuthenticationEncoding(payloadType string, payload []byte) []byte {
-	return append(fmt.Appendf(nil, "DSSEv1 %d %s %d ", len(payloadType), payloadType, len(payload)), payload...)
+	return append(preAuthenticationHead(payloadType, len(payload)), payload...)
 }
 
-// bundleTypes are the media types of the bundle versions that are read
-// (protobuf-specs, sigstore_bundle.proto, "media_type").
-var bundleTypes = []string{
-	bundlePrefix + "+json;version=0.1",
-	bundlePrefix + "+json;version=0.2",
-	bundlePrefix + "+json;version=0.3",
-	mediaTypeBundle,
+// preAuthenticationHead is what stands before the payload.
+func preAuthenticationHead(payloadType string, payload int) []byte {
+	return fmt.Appendf(nil, "DSSEv1 %d %s %d ", len(payloadType), payloadType, payload)
 }
+
+// bundleType matches the media types of the bundle versions that are read, 0.1 to 0.3 and their patches
+// (protobuf-specs, sigstore_bundle.proto, "media_type"; cosign 3.1 takes v0.3.1, too).
+var bundleType = regexp.MustCompile(`^` + regexp.QuoteMeta(bundlePrefix) + `(\+json;version=0\.[123]|\.v0\.[123](\.[0-9]{1,4})?\+json)$`)
 
 // The members of bundles and envelopes in the order in which cosign writes them (protobuf-specs, sigstore_bundle.proto and
 // sigstore_rekor.proto; DSSE 1.0, envelope.md).
@@ -155,15 +166,123 @@ type (
 	}
 )
 
+// What is read of a bundle. By the JSON mapping of protobuf, null stands for an absent member.
+type (
+	readBundle struct {
+		MediaType            word                  `json:"mediaType"`
+		VerificationMaterial inPlace               `json:"verificationMaterial"`
+		MessageSignature     *readMessageSignature `json:"messageSignature"`
+		DSSEEnvelope         *readEnvelope         `json:"dsseEnvelope"`
+	}
+	readMessageSignature struct {
+		MessageDigest *struct {
+			Algorithm word    `json:"algorithm"`
+			Digest    inPlace `json:"digest"`
+		} `json:"messageDigest"`
+		Signature inPlace `json:"signature"`
+	}
+	readEnvelope struct {
+		Payload     inPlace `json:"payload"`
+		PayloadType word    `json:"payloadType"`
+		Signatures  []struct {
+			Sig inPlace `json:"sig"`
+		} `json:"signatures"`
+	}
+)
+
+// inPlace is a JSON value where it stands in the document, which may be large.
+type inPlace []byte
+
+// UnmarshalJSON implements [json.Unmarshaler]. It keeps what it is given: documents here are not changed while they are decoded.
+func (v *inPlace) UnmarshalJSON(b []byte) error {
+	*v = b
+	return nil
+}
+
+// A word is a short string: a name or a type.
+type word string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (w *word) UnmarshalJSON(b []byte) error {
+	if len(b) > 4096 {
+		return malformed("string", "%w: %d bytes", ErrTooLarge, len(b))
+	}
+	return json.Unmarshal(b, (*string)(w))
+}
+
+func (v inPlace) absent() bool { return len(v) == 0 || string(v) == "null" }
+
+// base64 decodes a string in the alphabets of RFC 4648, sections 4 and 5, with or without padding, as readers of protobuf's JSON do. The
+// result takes the place of the text.
+func (v inPlace) base64(field string) ([]byte, error) {
+	if v.absent() {
+		return nil, nil
+	}
+	if v[0] != '"' {
+		return nil, malformed(field, "%.20s: want a string", v)
+	}
+	text, n := v[1:len(v)-1], 0
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if c == '\\' { // scanned before, so these are whole escapes
+			if c, i = text[i+1], i+1; c == 'u' {
+				r, err := strconv.ParseUint(string(text[i+1:i+5]), 16, 16)
+				if err != nil || r >= utf8.RuneSelf {
+					return nil, malformed(field, "not base64: \\u%s", text[i+1:i+5])
+				}
+				c, i = byte(r), i+4
+			} else if c != '/' {
+				return nil, malformed(field, "not base64: \\%c", c)
+			}
+		}
+		switch c {
+		case '-':
+			c = '+'
+		case '_':
+			c = '/'
+		case '\r', '\n':
+			return nil, malformed(field, "not base64: a line ends in it")
+		}
+		text[n] = c
+		n++
+	}
+	text = text[:n]
+	for range 2 {
+		text = bytes.TrimSuffix(text, []byte("="))
+	}
+	if n%4 != 0 && n != len(text) {
+		return nil, malformed(field, "not base64: %d characters with padding", n)
+	}
+	n, err := base64.RawStdEncoding.Strict().Decode(text, text)
+	if err != nil {
+		return nil, malformed(field, "not base64: %w", err)
+	}
+	return v[1 : 1+n], nil
+}
+
+// maxCertified bounds bundles by certificate, in bytes: an IdentityVerifier decodes them again, in its own way.
+const maxCertified = 8 << 20
+
 // parseBundle reads a Sigstore bundle: a DSSE envelope, or a signature of the artifact's
-// manifest itself.
+// manifest itself. The text is used up.
 func parseBundle(b, artifact []byte) (*envelope, error) {
-	var parsed bundle
-	if err := decode("bundle", b, &parsed); err != nil {
+	if err := fewValues("the bundle", b); err != nil {
 		return nil, err
 	}
-	if t := parsed.MediaType; !slices.Contains(bundleTypes, t) {
-		return nil, malformed("bundle: mediaType", "%q: not a version from 0.1 to 0.3, such as %q", t, mediaTypeBundle)
+	var parsed readBundle
+	if err := decodeProto("bundle", b, &parsed); err != nil {
+		return nil, err
+	}
+	if t := parsed.MediaType; !bundleType.MatchString(string(t)) {
+		return nil, malformed("bundle: mediaType", "%.100q: not a version from 0.1 to 0.3, such as %q", t, mediaTypeBundle)
+	}
+	hint, certified := hintOf(parsed.VerificationMaterial)
+	var original []byte
+	if certified {
+		if err := atMost("bytes of the bundle by certificate", len(b), maxCertified); err != nil {
+			return nil, err
+		}
+		original = bytes.Clone(b)
 	}
 	var e *envelope
 	var err error
@@ -180,40 +299,48 @@ func parseBundle(b, artifact []byte) (*envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	var certified bool
-	if e.hint, certified = hintOf(b); certified {
-		e.bundle = bytes.Clone(b)
-	}
+	e.hint, e.bundle = hint, original
 	return e, nil
 }
 
 // envelope is a signature over the bytes of the artifact's manifest.
-func (m *messageSignature) envelope(artifact []byte) (*envelope, error) {
-	if len(m.Signature) == 0 {
-		return nil, malformed("bundle: messageSignature.signature", "empty")
+func (m *readMessageSignature) envelope(artifact []byte) (*envelope, error) {
+	sig, err := m.Signature.base64("bundle: messageSignature.signature")
+	if err == nil && len(sig) == 0 {
+		err = malformed("bundle: messageSignature.signature", "empty")
+	}
+	if err != nil {
+		return nil, err
 	}
 	// The digest is a hint: what counts is the signature over the artifact.
 	if d := m.MessageDigest; d != nil {
 		if d.Algorithm != "SHA2_256" {
-			return nil, malformed("bundle: messageSignature.messageDigest.algorithm", "%q, want %q", d.Algorithm, "SHA2_256")
+			return nil, malformed("bundle: messageSignature.messageDigest.algorithm", "%.100q, want %q", d.Algorithm, "SHA2_256")
 		}
-		if want := sha256.Sum256(artifact); !bytes.Equal(d.Digest, want[:]) {
-			return nil, fmt.Errorf("%w: sha256:%x", ErrOtherArtifact, d.Digest)
+		got, err := d.Digest.base64("bundle: messageSignature.messageDigest.digest")
+		if err != nil {
+			return nil, err
+		}
+		if want := sha256.Sum256(artifact); !bytes.Equal(got, want[:]) {
+			return nil, fmt.Errorf("%w: sha256:%.64x", ErrOtherArtifact, got)
 		}
 	}
 	return &envelope{
 		message:   artifact,
-		signature: m.Signature,
+		signature: sig,
 		payload:   artifact,
 		// Verify has read the artifact by its digest.
 		read: func([]byte, digest.Digest) (*claim, error) { return new(claim), nil },
 	}, nil
 }
 
-// parseDSSE reads a document that is a DSSE envelope.
+// parseDSSE reads a document that is a DSSE envelope. The text is used up.
 func parseDSSE(b []byte) (*envelope, error) {
-	var dsse dsseEnvelope
-	if err := decode("attestation", b, &dsse); err != nil {
+	if err := fewValues("the attestation", b); err != nil {
+		return nil, err
+	}
+	var dsse readEnvelope
+	if err := decodeProto("attestation", b, &dsse); err != nil {
 		return nil, err
 	}
 	return dsse.envelope("attestation: ")
@@ -221,44 +348,69 @@ func parseDSSE(b []byte) (*envelope, error) {
 
 // envelope is the signature of a DSSE envelope around an in-toto statement. Where the envelope is begins the names of its
 // members in errors.
-func (d *dsseEnvelope) envelope(where string) (*envelope, error) {
+func (d *readEnvelope) envelope(where string) (*envelope, error) {
 	switch {
 	case d.PayloadType != dssePayloadType:
-		return nil, malformed(where+"payloadType", "%q, want %q", d.PayloadType, dssePayloadType)
+		return nil, malformed(where+"payloadType", "%.100q, want %q", d.PayloadType, dssePayloadType)
 	case len(d.Signatures) != 1: // sigstore_bundle.proto demands exactly one, and cosign writes no others
 		return nil, malformed(where+"signatures", "%d, want 1", len(d.Signatures))
-	case len(d.Signatures[0].Sig) == 0:
-		return nil, malformed(where+"signatures[0].sig", "empty")
+	}
+	sig, err := d.Signatures[0].Sig.base64(where + "signatures[0].sig")
+	if err == nil && len(sig) == 0 {
+		err = malformed(where+"signatures[0].sig", "empty")
+	}
+	if err != nil {
+		return nil, err
+	}
+	payload, err := d.Payload.base64(where + "payload")
+	if err != nil {
+		return nil, err
+	}
+	// The message is the payload with something before it. Where the payload was encoded there is room for both.
+	before := preAuthenticationHead(dssePayloadType, len(payload))
+	var message []byte
+	if n := len(before) + len(payload); n <= len(d.Payload) {
+		message = d.Payload[:n]
+		copy(message[len(before):], payload)
+		copy(message, before)
+	} else {
+		message = append(before, payload...)
 	}
 	return &envelope{
-		message:   preAuthenticationEncoding(dssePayloadType, d.Payload),
-		signature: d.Signatures[0].Sig,
-		payload:   d.Payload,
+		message:   message,
+		signature: sig,
+		payload:   message[len(message)-len(payload):],
 		read:      readStatement,
 	}, nil
 }
 
 // hintOf returns the name of the key, or what the bundle has instead of one, and
-// whether that is a certificate. A bundle without either, or with one that cannot be read, has no hint.
-func hintOf(bundle []byte) (hint string, certified bool) {
-	var b struct {
-		Material map[string]json.RawMessage `json:"verificationMaterial"`
-	}
-	if decode("bundle", bundle, &b) != nil {
+// whether that is a certificate. Material without either, or with one that cannot be read, has no hint.
+func hintOf(material inPlace) (hint string, certified bool) {
+	if material.absent() {
 		return "", false
 	}
-	for _, name := range []string{"certificate", "x509CertificateChain"} {
-		if b.Material[name] != nil {
-			return name, true
-		}
+	var m struct {
+		Certificate inPlace `json:"certificate"`
+		Chain       inPlace `json:"x509CertificateChain"`
+		PublicKey   inPlace `json:"publicKey"`
+	}
+	if decodeProto("bundle", material, &m) != nil {
+		return "", false
+	}
+	switch {
+	case !m.Certificate.absent():
+		return "certificate", true
+	case !m.Chain.absent():
+		return "x509CertificateChain", true
 	}
 	var key struct {
-		Material keyMaterial `json:"verificationMaterial"`
+		Hint word `json:"hint"`
 	}
-	if decode("bundle", bundle, &key) != nil {
+	if m.PublicKey.absent() || decodeProto("bundle", m.PublicKey, &key) != nil {
 		return "", false
 	}
-	return key.Material.PublicKey.Hint, false
+	return string(key.Hint), false
 }
 
 func newDSSE(payload, sig []byte) *dsseEnvelope {

@@ -37,6 +37,54 @@ func CopySignatures(ctx context.Context, to Store, from ArtifactSource, artifact
 	return copied, nil
 }
 
+// CopyVerified copies the signatures and attestations that count in a result of Verify, and nothing else, from the source that it is of to a store, so that the
+// artifact can be verified there, too. It returns how many.
+func CopyVerified(ctx context.Context, to Store, from ArtifactSource, result *Result) (copied int, err error) {
+	defer prefix.Add("cosign", &err)
+	tagged := map[Format][]ocispec.Descriptor{}
+	copyOne := func(s *Signature, predicateType string) error {
+		layer := ocispec.Descriptor{MediaType: s.layer.MediaType, Digest: s.layer.Digest, Size: s.layer.Size}
+		if layer.Digest == "" {
+			return errors.New("copy: the result is not of Verify")
+		}
+		if err := copyBlob(ctx, to, from, layer, layer.Size); err != nil {
+			return err
+		}
+		copied++
+		if s.Format == FormatBundle {
+			return writeReferrer(to, result.Subject, layer, predicateType)
+		}
+		// Nothing in a manifest is signed, so only what the format has is taken along.
+		layer.Annotations = map[string]string{}
+		for _, name := range []string{annotationSignature, annotationCertificate, annotationChain, annotationLogEntry, annotationTimestamp, "predicateType"} {
+			if text, ok := s.layer.Annotations[name]; ok {
+				layer.Annotations[name] = text
+			}
+		}
+		tagged[s.Format] = append(tagged[s.Format], layer)
+		return nil
+	}
+	for i := range result.Signatures {
+		if err := copyOne(&result.Signatures[i], predicateType); err != nil {
+			return copied, err
+		}
+	}
+	for i := range result.Attestations {
+		if err := copyOne(&result.Attestations[i].Signature, result.Attestations[i].PredicateType); err != nil {
+			return copied, err
+		}
+	}
+	for format, tag := range map[Format]string{FormatSimpleSigning: signatureTag(result.Subject.Digest), FormatDSSE: attestationTag(result.Subject.Digest)} {
+		if len(tagged[format]) > 0 {
+			d := &Draft{format: format, artifact: result.Subject}
+			if err := d.joinTagged(ctx, to, tagged[format], tag); err != nil {
+				return copied, err
+			}
+		}
+	}
+	return copied, nil
+}
+
 // spoiled tells what is wrong with a blob from what is wrong with the way to it.
 func spoiled(err error) bool {
 	var digest *osmith.DigestError

@@ -3,10 +3,13 @@ package cosign
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/osmith-dev/osmith"
 )
 
 var (
@@ -19,6 +22,12 @@ var (
 
 	// ErrTooLarge says that a document is larger than any that is read into memory.
 	ErrTooLarge = errors.New("too large")
+
+	// ErrNotRead is the reason for a rejection: a limit was reached, or the policy was satisfied, before this and what follows was looked at.
+	ErrNotRead = errors.New("not looked at")
+
+	// ErrIncomplete says that a source could not say everything that it has about an artifact. The error is an *IncompleteError.
+	ErrIncomplete = errors.New("signatures could not be looked for everywhere")
 
 	// ErrNotFound says that a source does not have what was asked for.
 	ErrNotFound = errors.New("not found")
@@ -35,6 +44,22 @@ var (
 	// signature, but for another artifact.
 	ErrOtherArtifact = errors.New("made for another artifact")
 )
+
+// An IncompleteError is what [ArtifactSource.Signatures] returns besides what it has found, if it could not look everywhere: a registry whose
+// referrers API fails may have signatures under tags. It is what Verify returns if nothing was found then, which does not mean that there is nothing.
+type IncompleteError struct {
+	Errs []error // of the places that could not be asked
+}
+
+func (e *IncompleteError) Error() string {
+	return fmt.Sprintf("%v: %v", ErrIncomplete, errors.Join(e.Errs...))
+}
+
+// Is reports whether the target is ErrIncomplete.
+func (e *IncompleteError) Is(target error) bool { return target == ErrIncomplete }
+
+// Unwrap returns the errors of the places.
+func (e *IncompleteError) Unwrap() []error { return e.Errs }
 
 // An UntrustedError lists what an artifact has instead of what a policy asks for.
 type UntrustedError struct {
@@ -101,8 +126,10 @@ func of(names []string) string {
 	return " (none by " + strings.Join(quoted, ", ") + ")"
 }
 
-// Is reports whether the target is ErrUntrusted.
-func (e *UntrustedError) Is(target error) bool { return target == ErrUntrusted }
+// Is reports whether the target is ErrUntrusted, or ErrIncomplete if the source could not be asked for everything.
+func (e *UntrustedError) Is(target error) bool {
+	return target == ErrUntrusted || target == ErrIncomplete && slices.ContainsFunc(e.Rejected, func(r Rejection) bool { return errors.Is(r.Err, ErrIncomplete) })
+}
 
 // Hints returns the distinct key hints that the signatures carry, in the order in
 // which they were found. KeyHint gives the hint of a known key.
@@ -120,13 +147,16 @@ func (e *UntrustedError) Hints() []string {
 
 // A Rejection is a signature that does not count, and why.
 type Rejection struct {
-	Manifest digest.Digest // of the manifest that holds or should hold the signature
+	Manifest digest.Digest // of the manifest that holds or should hold the signature; empty for what the source could not list
 	Format   Format        // zero if that could not be told
 	Hint     string        // of the key, as the signature says; not trustworthy
 	Err      error
 }
 
 func (r Rejection) String() string {
+	if r.Manifest == "" {
+		return r.Err.Error()
+	}
 	text := string(r.Manifest)
 	if r.Format != 0 {
 		text = r.Format.String() + " in " + text
@@ -135,4 +165,41 @@ func (r Rejection) String() string {
 		text += fmt.Sprintf(" (key %q)", r.Hint)
 	}
 	return fmt.Sprintf("%s: %v", text, r.Err)
+}
+
+// maxText bounds what is kept of a text that anybody may have written, in bytes.
+const maxText = 256
+
+func short(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(strings.Clone(text[:maxText]), "") + "..."
+}
+
+// shortError is an error whose text is kept in part only, and what it is.
+type shortError struct {
+	text string
+	is   []error
+}
+
+func (e *shortError) Error() string   { return e.text }
+func (e *shortError) Unwrap() []error { return e.is }
+
+// shorten keeps an error from holding on to much of a document.
+func shorten(err error) error {
+	text := err.Error()
+	if len(text) <= 4*maxText {
+		return err
+	}
+	s := &shortError{text: short(text)}
+	for _, is := range []error{ErrOtherKey, ErrOtherArtifact, ErrTooLarge, ErrNotFound, ErrNotValid, ErrNotRead} {
+		if errors.Is(err, is) {
+			s.is = append(s.is, is)
+		}
+	}
+	if format, ok := errors.AsType[*osmith.FormatError](err); ok {
+		s.is = append(s.is, &osmith.FormatError{Offset: format.Offset, Field: short(format.Field), Err: errors.New(short(format.Err.Error()))})
+	}
+	return s
 }

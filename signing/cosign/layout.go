@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -228,11 +229,12 @@ func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) (fo
 	}
 	// Simple-signing manifests do not say whose they are. The tag does, and cosign
 	// save, which keeps no tags, saves one artifact only.
-	own := map[digest.Digest]bool{}
+	own, tagged := map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	for _, d := range index.Manifests {
 		tag := d.Annotations[ocispec.AnnotationRefName]
 		if tag == "" || tag == signatureTag(subject.Digest) || tag == attestationTag(subject.Digest) {
 			own[d.Digest] = true
+			tagged[d.Digest] = tagged[d.Digest] || tag != ""
 		}
 	}
 	entries, err := fs.ReadDir(l.fsys, path.Join(ocispec.ImageBlobsDir, string(digest.SHA256)))
@@ -254,10 +256,12 @@ func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) (fo
 		if !ok {
 			continue
 		}
-		if len(found) == maxCandidates {
-			return nil, fmt.Errorf("layout: more than %d manifests may hold signatures of %s", maxCandidates, subject.Digest)
+		switch {
+		case tagged[d]:
+			found = slices.Insert(found, 0, desc)
+		case len(found) <= maxCandidates: // one more shows that there are more
+			found = append(found, desc)
 		}
-		found = append(found, desc)
 	}
 	return found, nil
 }

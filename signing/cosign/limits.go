@@ -21,16 +21,64 @@ const (
 )
 
 // Limits bound what is read for one artifact, whatever a source offers. A zero field stands for the default.
+//
+// With the defaults a verification holds less than 64 MiB. Where a limit is reached, what is left is not looked at: the policy is satisfied by what was
+// found, or it is not.
 type Limits struct {
 	// Attestation is the size of the largest statement, in bytes; 0: 32 MiB. Encoded in an envelope, it takes a third more.
 	Attestation int64
+
+	// Held is how many bytes of signatures and attestations that count are kept, and of one that is being looked at; 0: 46 MiB.
+	Held int64
+
+	// Bytes are read and hashed in all; 0: 512 MiB.
+	Bytes int64
+
+	// Manifests are looked at in all; 0: 1,024. Signatures are tried in all, and found damaged; 0: 1,024.
+	Manifests, Signatures int
+
+	// More is how many manifests, and eight times as many signatures, are looked at for the record once the policy is satisfied; 0: 64, negative: none.
+	More int
 }
 
 func (l Limits) attestation() int64 {
-	if l.Attestation > 0 {
-		return l.Attestation
+	return orDefault(l.Attestation, maxAttestation)
+}
+
+func orDefault[N int | int64](n, otherwise N) N {
+	if n > 0 {
+		return n
 	}
-	return maxAttestation
+	return otherwise
+}
+
+// A budget is what is left of the limits.
+type budget struct {
+	held, bytes           int64
+	manifests, signatures int
+}
+
+func (l Limits) budget() budget {
+	return budget{held: orDefault(l.Held, 46<<20), bytes: orDefault(l.Bytes, 512<<20),
+		manifests: orDefault(l.Manifests, maxCandidates), signatures: orDefault(l.Signatures, maxCandidates)}
+}
+
+// spend takes bytes that are read or hashed from the budget, if there are as many.
+func (b *budget) spend(n int64) error {
+	if n > b.bytes {
+		return fmt.Errorf("%w: the limit on bytes that are read for one artifact", ErrNotRead)
+	}
+	b.bytes -= n
+	return nil
+}
+
+// spendOne takes a manifest or signature from the budget.
+func (b *budget) spendOne(left *int, what string) error {
+	if *left <= 0 {
+		return fmt.Errorf("%w: the limit on %s for one artifact", ErrNotRead, what)
+	}
+	*left--
+	return nil
 }
 
 // layer is the size of the largest layer of a format: an envelope has its payload in base64, and some bytes around it.

@@ -228,7 +228,7 @@ func (d *Draft) join(ctx context.Context, store Store, sig []byte) error {
 
 func (d *Draft) joinBundle(ctx context.Context, store Store, sig []byte) error {
 	candidates, err := findSignatures(ctx, store, d.artifact)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrIncomplete) { // what cannot be listed is not replaced
 		return err
 	}
 	// One more may be the same again, and the store knows that by its digest only.
@@ -243,14 +243,18 @@ func (d *Draft) joinBundle(ctx context.Context, store Store, sig []byte) error {
 	if err != nil {
 		return fmt.Errorf("bundle: %w", err)
 	}
-	annotations := map[string]string{annotationContent: "dsse-envelope", annotationPredicateType: d.predicateType}
-	if err := checkManifest("of the bundle", ocispec.Manifest{Annotations: annotations}); err != nil {
+	if err := checkManifest("of the bundle", ocispec.Manifest{Annotations: map[string]string{annotationPredicateType: d.predicateType}}); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
 	layer, err := store.WriteBlob(mediaTypeBundle, bytes.NewReader(content))
 	if err != nil {
 		return fmt.Errorf("bundle: %w", prefix.Bare(err))
 	}
+	return writeReferrer(store, d.artifact, layer, d.predicateType)
+}
+
+// writeReferrer stores a manifest that holds a bundle and refers to its artifact.
+func writeReferrer(store Store, artifact, layer ocispec.Descriptor, predicateType string) error {
 	config, err := store.WriteBlob(ocispec.MediaTypeEmptyJSON, bytes.NewReader(ocispec.DescriptorEmptyJSON.Data))
 	if err != nil {
 		return fmt.Errorf("bundle: %w", prefix.Bare(err))
@@ -259,8 +263,8 @@ func (d *Draft) joinBundle(ctx context.Context, store Store, sig []byte) error {
 		ArtifactType: mediaTypeBundle,
 		Config:       config,
 		Layers:       []ocispec.Descriptor{layer},
-		Subject:      &ocispec.Descriptor{MediaType: d.artifact.MediaType, Digest: d.artifact.Digest, Size: d.artifact.Size},
-		Annotations:  annotations,
+		Subject:      &ocispec.Descriptor{MediaType: artifact.MediaType, Digest: artifact.Digest, Size: artifact.Size},
+		Annotations:  map[string]string{annotationContent: "dsse-envelope", annotationPredicateType: predicateType},
 	}, "")
 	if err != nil {
 		return fmt.Errorf("bundle: %w", prefix.Bare(err))

@@ -2,6 +2,7 @@ package cosign
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -20,7 +21,9 @@ type ArtifactSource interface {
 
 	// Signatures returns the descriptors of manifests that may hold signatures of
 	// an artifact: what the tag sha256-HEX.sig names, and all that refer to it as
-	// their subject. It may return others too, in any order.
+	// their subject. It may return others too; those that are most likely to be about the artifact
+	// come first, since their number is limited. If it cannot look everywhere, it
+	// returns what it has found and an *IncompleteError.
 	//
 	// A source must not filter by artifact type: registries are known to report
 	// the media type of the config in its place.
@@ -76,6 +79,9 @@ func openBlob(ctx context.Context, src ArtifactSource, desc ocispec.Descriptor) 
 // findSignatures asks a source for what may hold signatures of an artifact.
 func findSignatures(ctx context.Context, src ArtifactSource, artifact ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	found, err := src.Signatures(ctx, artifact)
+	if incomplete, ok := errors.AsType[*IncompleteError](err); ok && ctx.Err() == nil {
+		return found, incomplete
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: find signatures: %w", artifact.Digest, prefix.Bare(err))
 	}
@@ -84,6 +90,11 @@ func findSignatures(ctx context.Context, src ArtifactSource, artifact ocispec.De
 
 // readBlob returns a blob of limited size, checked.
 func readBlob(ctx context.Context, src ArtifactSource, desc ocispec.Descriptor, limit int64) ([]byte, error) {
+	return readBlobInto(ctx, src, desc, limit, nil)
+}
+
+// readBlobInto is readBlob into a buffer, if that is large enough.
+func readBlobInto(ctx context.Context, src ArtifactSource, desc ocispec.Descriptor, limit int64, buffer []byte) ([]byte, error) {
 	if desc.Size > limit {
 		return nil, fmt.Errorf("blob %s: %w: %d bytes, at most %d are allowed", desc.Digest, ErrTooLarge, desc.Size, limit)
 	}
@@ -91,7 +102,11 @@ func readBlob(ctx context.Context, src ArtifactSource, desc ocispec.Descriptor, 
 	if err != nil {
 		return nil, err
 	}
-	b, err := io.ReadAll(r)
+	// The size is limited, so there is room for it at once: growing would take as much again.
+	if int64(cap(buffer)) <= desc.Size {
+		buffer = make([]byte, 0, desc.Size+1)
+	}
+	b, err := readAll(r, buffer[:0])
 	if e := r.Close(); err == nil && e != nil {
 		err = fmt.Errorf("blob %s: %w", desc.Digest, e)
 	}
@@ -99,4 +114,21 @@ func readBlob(ctx context.Context, src ArtifactSource, desc ocispec.Descriptor, 
 		return nil, err
 	}
 	return b, nil
+}
+
+// readAll reads to the end, into a slice that is large enough unless the source lies.
+func readAll(r io.Reader, b []byte) ([]byte, error) {
+	for {
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(b) == cap(b) {
+			return nil, errors.New("more bytes than were promised")
+		}
+	}
 }

@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
 // Types of in-toto statements (in-toto Attestation Framework, spec/v1/statement.md and
@@ -51,8 +54,12 @@ type (
 // readStatement checks that an in-toto statement is about the artifact.
 func readStatement(payload []byte, subject digest.Digest) (*claim, error) {
 	var s statement
-	if err := decode("statement", payload, &s); err != nil {
+	document, predicate := splitStatement(payload)
+	if err := decode("statement", document, &s); err != nil {
 		return nil, err
+	}
+	if s.Predicate != nil {
+		s.Predicate = predicate
 	}
 	switch {
 	case s.Type != statementType && s.Type != statementTypeOld:
@@ -74,6 +81,21 @@ func readStatement(payload []byte, subject digest.Digest) (*claim, error) {
 		return nil, malformed("statement: _type", "%q, want %q for a signature", s.Type, statementType)
 	}
 	return new(claim), nil
+}
+
+// splitStatement returns the statement with null for its predicate, and the predicate: that can be large, and there is no need to copy it.
+func splitStatement(payload []byte) (document []byte, predicate json.RawMessage) {
+	members, err := strictjson.Object(payload)
+	if err != nil {
+		return payload, nil // decode says what is wrong
+	}
+	for _, m := range members {
+		if m.Key == "predicate" {
+			rest := payload[m.Offset+int64(len(m.Value)):]
+			return slices.Concat(payload[:m.Offset], []byte("null"), rest), m.Value
+		}
+	}
+	return payload, nil
 }
 
 func hasSubject(subjects []statementSubject, subject digest.Digest) error {

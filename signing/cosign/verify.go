@@ -3,7 +3,9 @@ package cosign
 import (
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -31,6 +33,8 @@ type Signature struct {
 	Identity  *VerifiedIdentity
 	Payload   []byte        // what was signed: simple-signing JSON, an in-toto statement, or the artifact's manifest
 	Manifest  digest.Digest // of the manifest that holds the signature
+
+	layer ocispec.Descriptor // that holds it there
 }
 
 // Signer names who signed, for a person.
@@ -73,34 +77,89 @@ func verify(ctx context.Context, src ArtifactSource, artifact ocispec.Descriptor
 	if err != nil {
 		return nil, err
 	}
+	v := &verification{src: src, policy: p, authorities: p.authorities(), seen: map[[sha256.Size]byte]bool{}, left: p.Limits.budget(),
+		Result: Result{Subject: artifact, Manifest: content}}
 	candidates, err := findSignatures(ctx, src, artifact)
-	if err != nil {
+	if incomplete, ok := errors.AsType[*IncompleteError](err); ok {
+		// What was found elsewhere can satisfy the policy all the same.
+		v.reject("", 0, "", incomplete)
+	} else if err != nil {
 		return nil, err
 	}
-	if len(candidates) > maxCandidates {
-		return nil, fmt.Errorf("%s: %d manifests with signatures, at most %d are looked at", artifact.Digest, len(candidates), maxCandidates)
-	}
-	v := &verification{src: src, policy: p, authorities: p.authorities(), seen: map[string]bool{},
-		Result: Result{Subject: artifact, Manifest: content}}
 	for _, c := range candidates {
-		if err := v.candidate(ctx, c); err != nil {
+		if more, err := v.candidate(ctx, c); err != nil {
 			return nil, err
+		} else if !more {
+			break
+		}
+	}
+	// What is large comes last, so that it takes nothing from what is small.
+	for _, l := range v.large {
+		if n := l.layer.Size; n <= v.left.held && n <= p.Limits.layer(FormatBundle) && n >= int64(cap(v.buffer)) {
+			v.buffer = nil
+			for _, l := range v.large { // one buffer for all of them
+				if l.layer.Size <= v.left.held && l.layer.Size <= p.Limits.layer(FormatBundle) {
+					n = max(n, l.layer.Size)
+				}
+			}
+			v.buffer = make([]byte, 0, n+1)
+		}
+		if more, err := v.layer(ctx, l.manifest, l.layer); err != nil {
+			return nil, err
+		} else if !more {
+			break
 		}
 	}
 	return v.judge()
 }
 
-// A verification goes through all candidates.
+// A verification goes through all candidates, as far as its budget goes.
 type verification struct {
 	Result
 	src         ArtifactSource
 	policy      Policy
 	authorities []Authority
-	seen        map[string]bool // signatures, by payload and value
+	seen        map[[sha256.Size]byte]bool // signatures, by value and payload
+	left        budget
+	satisfied   bool
+	large       []largeLayer
+	text        int    // bytes of annotations in large
+	buffer      []byte // for what is large, until it is kept
+}
+
+// A largeLayer is one that waits until what is small was looked at.
+type largeLayer struct {
+	manifest digest.Digest
+	layer    ocispec.Descriptor
+}
+
+// smallLayer is the size of what is looked at first, and maxLarge bounds what waits.
+const (
+	smallLayer   = 1 << 20
+	maxLarge     = 64
+	maxLargeText = 1 << 20 // bytes of annotations of what waits
+)
+
+func (v *verification) reject(manifest digest.Digest, f Format, hint string, err error) {
+	v.Rejected = append(v.Rejected, Rejection{Manifest: manifest, Format: f, Hint: short(hint), Err: shorten(err)})
+}
+
+// exhausted notes why nothing more is looked at.
+func (v *verification) exhausted(manifest digest.Digest, err error) (more bool, _ error) {
+	if v.satisfied {
+		err = fmt.Errorf("%w: the policy is satisfied", ErrNotRead)
+	}
+	v.reject(manifest, 0, "", err)
+	return false, nil
 }
 
 // judge holds what was found against the policy.
 func (v *verification) judge() (*Result, error) {
+	if len(v.Signatures)+len(v.Attestations) == 0 && len(v.Rejected) == 1 {
+		if incomplete, ok := errors.AsType[*IncompleteError](v.Rejected[0].Err); ok {
+			return nil, fmt.Errorf("%s: %w", v.Subject.Digest, incomplete)
+		}
+	}
 	if len(v.Signatures)+len(v.Attestations)+len(v.Rejected) == 0 {
 		return nil, fmt.Errorf("%s: %w%s", v.Subject.Digest, ErrUnsigned, of(v.absent()))
 	}
@@ -143,70 +202,137 @@ func (v *verification) signers() int {
 }
 
 // candidate looks at one manifest. What is wrong with it is a rejection; the only
-// error is that of the context.
-func (v *verification) candidate(ctx context.Context, desc ocispec.Descriptor) error {
-	reject := func(f Format, hint string, err error) {
-		v.Rejected = append(v.Rejected, Rejection{Manifest: desc.Digest, Format: f, Hint: hint, Err: err})
+// error is that of the context. It returns whether there may be more.
+func (v *verification) candidate(ctx context.Context, desc ocispec.Descriptor) (more bool, _ error) {
+	if err := v.left.spendOne(&v.left.manifests, "manifests"); err != nil {
+		return v.exhausted(desc.Digest, err)
+	}
+	if desc.Size <= maxManifest {
+		if err := v.left.spend(desc.Size); err != nil {
+			return v.exhausted(desc.Digest, err)
+		}
 	}
 	content, err := readBlob(ctx, v.src, desc, maxManifest)
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return false, ctx.Err()
 	} else if err != nil {
-		reject(0, "", err)
-		return nil
+		v.reject(desc.Digest, 0, "", err)
+		return true, nil
 	}
 	m, err := parseManifest(content)
 	if err != nil {
-		reject(0, "", err)
-		return nil
+		v.reject(desc.Digest, 0, "", err)
+		return true, nil
 	}
 	if m.Subject != nil && m.Subject.Digest != v.Subject.Digest {
-		return nil // it does not say that it is about this artifact; a source may return others, too
+		return true, nil // it does not say that it is about this artifact; a source may return others, too
 	}
 	if err := atMost("signatures in the manifest", len(m.Layers), maxLayers); err != nil && m.format() != 0 {
-		reject(m.format(), "", err)
-		return nil
+		v.reject(desc.Digest, m.format(), "", err)
+		return true, nil
 	}
 	for _, layer := range m.Layers {
-		format := layerFormat(layer)
-		if format == 0 {
+		if layer.Size > smallLayer && layerFormat(layer) > FormatSimpleSigning {
+			for name, text := range layer.Annotations {
+				v.text += len(name) + len(text)
+			}
+			if len(v.large) == maxLarge || v.text > maxLargeText {
+				v.reject(desc.Digest, layerFormat(layer), "", fmt.Errorf("%w: the limit on large attestations of one artifact", ErrNotRead))
+				continue
+			}
+			v.large = append(v.large, largeLayer{desc.Digest, layer})
 			continue
 		}
-		blob, err := readBlob(ctx, v.src, layer, v.policy.Limits.layer(format))
-		if ctx.Err() != nil {
-			return ctx.Err()
-		} else if err != nil {
-			reject(format, "", err)
-			continue
-		}
-		e, err := parseLayer(format, layer, blob, v.Manifest)
-		if err != nil {
-			reject(format, "", err)
-			continue
-		}
-		if v.repeated(e) {
-			continue
-		}
-		s, c, err := v.verify(ctx, e)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		} else if err != nil {
-			reject(format, e.hint, err)
-			continue
-		}
-		s.Manifest = desc.Digest
-		if c.predicateType == "" {
-			v.Signatures = append(v.Signatures, *s)
-		} else {
-			v.Attestations = append(v.Attestations, Attestation{*s, c.predicateType, c.predicate})
+		if more, err := v.layer(ctx, desc.Digest, layer); !more || err != nil {
+			return false, err
 		}
 	}
-	return nil
+	return true, nil
+}
+
+// layer looks at one signature or attestation, as candidate does at a manifest.
+func (v *verification) layer(ctx context.Context, manifest digest.Digest, layer ocispec.Descriptor) (more bool, _ error) {
+	format := layerFormat(layer)
+	if format == 0 {
+		return true, nil
+	}
+	if err := v.left.spendOne(&v.left.signatures, "signatures"); err != nil {
+		return v.exhausted(manifest, err)
+	}
+	limit := v.policy.Limits.layer(format)
+	if layer.Size <= limit {
+		if layer.Size > v.left.held {
+			v.reject(manifest, format, "", &LimitError{"bytes of signatures and attestations that are kept", layer.Size, v.left.held})
+			return true, nil
+		}
+		if err := v.left.spend(layer.Size); err != nil {
+			return v.exhausted(manifest, err)
+		}
+	}
+	blob, err := readBlobInto(ctx, v.src, layer, limit, v.buffer)
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	} else if err != nil {
+		v.reject(manifest, format, "", err)
+		return true, nil
+	}
+	e, err := parseLayer(format, layer, blob, v.Manifest)
+	if err != nil {
+		v.reject(manifest, format, "", err)
+		return true, nil
+	}
+	// Hashing is work, too: a bundle of a few bytes can be about a manifest of megabytes.
+	if err := v.left.spend(int64(len(e.message))); err != nil {
+		return v.exhausted(manifest, err)
+	}
+	if v.repeated(e) {
+		return true, nil
+	}
+	s, c, err := v.verify(ctx, e)
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	} else if err != nil {
+		v.reject(manifest, format, e.hint, err)
+		return true, nil
+	}
+	v.left.held -= layer.Size
+	v.buffer = nil // it is the attestation's now
+	s.Manifest, s.layer = manifest, layer
+	if c.predicateType == "" {
+		v.Signatures = append(v.Signatures, *s)
+	} else {
+		v.Attestations = append(v.Attestations, Attestation{*s, c.predicateType, c.predicate})
+	}
+	if !v.satisfied && v.satisfies() {
+		v.satisfied = true
+		more := v.policy.Limits.More
+		if more == 0 {
+			more = 64
+		}
+		v.left.manifests, v.left.signatures = min(v.left.manifests, max(more, 0)), min(v.left.signatures, max(more, 0)*8)
+	}
+	return true, nil
+}
+
+// satisfies reports whether what was found is as much as the policy asks for.
+func (v *verification) satisfies() bool {
+	if v.signers() < v.policy.threshold() {
+		return false
+	}
+	for i := range v.policy.Attestations {
+		if ok, _ := v.policy.Attestations[i].satisfied(v.Attestations); !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // repeated reports whether another manifest held the same signature.
 func (v *verification) repeated(e *envelope) bool {
-	id := string(e.signature) + "\x00" + string(e.message)
+	h := sha256.New()
+	fmt.Fprintf(h, "%d\x00%s", len(e.signature), e.signature)
+	h.Write(e.message)
+	id := [sha256.Size]byte(h.Sum(nil))
 	if v.seen[id] {
 		return true
 	}
