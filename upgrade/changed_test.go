@@ -49,6 +49,18 @@ func TestPlanOfAnOlderState(t *testing.T) {
 		"what is remembered": {func(s *system) {
 			require.NoError(s.t, s.esp().ReplaceFile("EFI/osmith/failed.json", source([]byte(`{"schema":"osmith.failed/1","releases":[ ]}`))))
 		}, "EFI/osmith/failed.json on the ESP has changed"},
+		"an entry, of one size": {func(s *system) {
+			require.NoError(s.t, s.esp().ReplaceFile("loader/entries/z.conf", source([]byte("title y\n"))))
+		}, "loader/entries/z.conf on the ESP has changed"},
+		"an add-on for all, of one size": {func(s *system) {
+			require.NoError(s.t, s.esp().ReplaceFile("loader/addons/z.addon.efi", source([]byte("not either"))))
+		}, "loader/addons/z.addon.efi on the ESP has changed"},
+		"an add-on, of one size": {func(s *system) {
+			require.NoError(s.t, s.esp().ReplaceFile("EFI/Linux/acme_1.efi.extra.d/x.addon.efi", source([]byte("no two"))))
+		}, "x.addon.efi on the ESP has changed"},
+		"what is remembered, of one size": {func(s *system) {
+			require.NoError(s.t, s.esp().ReplaceFile("EFI/osmith/failed.json", source([]byte(`{"schema":"osmith.failed/1","releases": ]}`))))
+		}, "EFI/osmith/failed.json on the ESP has changed"},
 		"another's file, of one size": {func(s *system) { require.NoError(s.t, s.esp().ReplaceFile("EFI/acme/data", source([]byte("12345")))) }, ""},
 		"another's file":              {func(s *system) { require.NoError(s.t, s.esp().ReplaceFile("EFI/acme/data", source([]byte("123456")))) }, "EFI/acme/data on the ESP has changed"},
 		"another's file is gone":      {func(s *system) { require.NoError(s.t, s.esp().Remove("EFI/acme/data")) }, "EFI/acme/data on the ESP has changed"},
@@ -58,6 +70,8 @@ func TestPlanOfAnOlderState(t *testing.T) {
 			file(s, s.esp(), "EFI/acme/data", []byte("54321"))
 			file(s, s.esp(), "EFI/osmith/failed.json", []byte(`{"schema":"osmith.failed/1","releases":[]}`))
 			file(s, s.esp(), "EFI/Linux/acme_1.efi.extra.d/x.addon.efi", []byte("no one"))
+			file(s, s.esp(), "loader/entries/z.conf", []byte("title x\n"))
+			file(s, s.esp(), "loader/addons/z.addon.efi", []byte("no program"))
 			s.bootAndRun()
 			p := s.plan(s.build("2"), upgrade.PlanOptions{})
 			require.NoError(t, p.Refused())

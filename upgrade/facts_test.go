@@ -111,8 +111,10 @@ func TestSecureBootVariableIsMissing(t *testing.T) {
 	f := *s.machine.Firmware
 	f.SecureBoot = nil
 	s.machine.Firmware = &f
-	j := verdict(t, s.plan(s.build("2"), upgrade.PlanOptions{}), upgrade.ProofBoots)
+	p := s.plan(s.build("2"), upgrade.PlanOptions{})
+	j := verdict(t, p, upgrade.ProofBoots)
 	require.Contains(t, texts(j), "pass firmware: db has the certificate")
+	require.Equal(t, tpm.PredictionNone, p.Predicted.Coverage[7].Prediction)
 	p, err := upgrade.NewPlan(t.Context(), s.disk, unsignedRelease(s, "2"), s.machine, upgrade.PlanOptions{Override: []upgrade.Proof{upgrade.ProofUnlocks}})
 	require.NoError(t, err)
 	j = verdict(t, p, upgrade.ProofBoots)
