@@ -19,9 +19,6 @@ type Program interface {
 
 	// kind is the part that it has in the boot.
 	kind() SubjectKind
-
-	// run appends what it measures before it starts the next program.
-	run(p *predictor)
 }
 
 // Shim is shim (https://github.com/rhboot/shim), versions 15.8 to 16.1: it measures its lists of keys and its state, and verifies in place of the firmware all
@@ -78,6 +75,20 @@ func (s *Shim) kind() SubjectKind         { return SubjectLoader }
 func (s *SystemdBoot) kind() SubjectKind  { return SubjectLoader }
 func (g *GRUB) kind() SubjectKind         { return SubjectLoader }
 func (o *OtherProgram) kind() SubjectKind { return SubjectLoader }
+
+// run appends what a program measures before it starts the next one.
+func (p *predictor) run(c Program) {
+	switch c := c.(type) {
+	case *Shim:
+		c.run(p)
+	case *SystemdBoot:
+		c.run(p)
+	case *GRUB:
+		c.run(p)
+	case *OtherProgram:
+		c.run(p)
+	}
+}
 
 // applications are all programs of the boot that are given, in the order in which they start.
 func (b *Boot) applications() []*Application {

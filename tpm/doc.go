@@ -26,7 +26,7 @@
 // claim, never a guess. With the log of an earlier boot as Boot.Firmware, PCRs 0 to 9 and 11 to 15 are known before the
 // boot; without one, those that the OS controls, for firmware that measures as edk2 does. Boot.Chain are the programs in front of
 // the UKI or kernel: [Shim], [SystemdBoot], [GRUB], [OtherProgram]. What such a log says of a machine as a whole, before anything is sealed to it, is [Log.Reliances]; what an upgrade
-// changes, [CompareBoots]; the states after any of several boots, [PendingStates].
+// changes, [CompareBoots]; the states after any of several boots, NewUnion of package policy.
 //
 // [Log.MarshalPrediction] writes a prediction with its coverage. Foreign behaviour that depends on a version is a row of [StubVersions]
 // (252 to 262), with the evidence for it. [Diff] says how a boot differs, [Compare] also what was not compared, [Causes] why, and [Log.WithContents] lets it say so in words. [PredictAll] is about boots any of

@@ -318,7 +318,7 @@ func (p *predictor) startChain() {
 		if i > 0 {
 			p.next(c.kind(), c.application())
 		}
-		c.run(p)
+		p.run(c)
 	}
 }
 

@@ -136,14 +136,22 @@ func TestStates(t *testing.T) {
 	next["loaderConf"] = "loader.conf"
 	write(t, "next.json", next)
 	out, _ := pcr(t, 0, "states", "boot.json", "next.json", "-pcrs", "5,4")
-	require.Contains(t, out, "boot.json: the first state\n  sha256  4 ")
-	require.Contains(t, out, "next.json: other values in PCRs [5]\n")
-	out, _ = pcr(t, 0, "states", "boot.json", "next.json", "-pcrs", "4", "-json")
+	require.Contains(t, out, "2 states of the sha256 PCRs [4 5]\n1: boot.json\n2: next.json: ")
+	out, _ = pcr(t, 0, "states", "boot.json", "next.json", "-pcrs", "4,5", "-json")
 	states := object(t, out)["states"].([]any)
+	require.Len(t, states, 2)
+	require.Equal(t, []any{5.0}, states[1].(map[string]any)["differs"])
+	require.Len(t, states[1].(map[string]any)["values"], 2)
+	out, _ = pcr(t, 0, "states", "boot.json", "next.json", "-pcrs", "4", "-json")
+	states = object(t, out)["states"].([]any)
 	require.Len(t, states, 1)
-	require.Equal(t, []any{"boot.json", "next.json"}, states[0].(map[string]any)["sets"])
+	require.Equal(t, []any{"boot.json", "next.json"}, states[0].(map[string]any)["names"])
 	_, text := pcr(t, 2, "states", "boot.json", "-pcrs", "10")
-	require.Contains(t, text, "boot.json: alternatives: PCR 10 is not predicted")
+	require.Contains(t, text, `state "boot.json": PCR 10 is not known`)
+	boot["exitBoot"] = "once"
+	write(t, "two.json", map[string]any{"boots": []any{boot, next}})
+	out, _ = pcr(t, 0, "states", "two.json", "-pcrs", "5")
+	require.Contains(t, out, "two.json, way 2")
 	for _, list := range []string{"", "x", "4,4", "24", "-1"} {
 		pcr(t, 2, "states", "boot.json", "-pcrs", list)
 	}

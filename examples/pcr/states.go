@@ -10,6 +10,7 @@ import (
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
 // statesResult is the object of states.
@@ -22,8 +23,8 @@ type statesResult struct {
 // state is one of the states that the machine may be in.
 type state struct {
 	Values  map[int]string `json:"values"`
-	Sets    []string       `json:"sets"`    // the files that lead to it
-	Changed []int          `json:"changed"` // PCRs that are not as in the first state
+	Names   []string       `json:"names"`   // the files that lead to it; "FILE, way 2" where a boot may go several ways
+	Differs []int          `json:"differs"` // PCRs that are not as in the first state
 }
 
 // statesFlags lists the states that a secret has to be sealed to, for all boots that may come.
@@ -43,29 +44,36 @@ func statesFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			}
 			pcrs = append(pcrs, n)
 		}
-		var sets []tpm.PendingSet
+		var states []policy.NamedState
 		for _, name := range operands {
 			all, err := predictFile(c, name, userspaceFlags{})
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			sets = append(sets, tpm.PendingSet{Name: name, Boots: all})
+			for i, l := range all {
+				values, err := l.Values(h)
+				if err != nil {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				state := policy.NamedState{Name: name, Values: values}
+				if len(all) > 1 {
+					state.Name = fmt.Sprintf("%s, way %d", name, i+1)
+				}
+				states = append(states, state)
+			}
 		}
-		states, err := tpm.PendingStates(h, pcrs, sets...)
+		union, err := policy.NewUnion(h, pcrs, states...)
 		if err != nil {
 			return err
 		}
 		r := statesResult{Header: c.Header(), Bank: tpm.BankName(h)}
-		var text strings.Builder
-		for _, s := range states {
-			o := state{Values: map[int]string{}, Sets: s.Sets, Changed: append([]int{}, s.Changed...)}
-			fmt.Fprintln(&text, s)
-			for _, n := range slices.Sorted(slices.Values(pcrs)) {
-				o.Values[n] = hex.EncodeToString(s.Values[n])
-				fmt.Fprintf(&text, "  %s %2d %s\n", tpm.BankName(h), n, o.Values[n])
+		for _, s := range union.States {
+			o := state{Values: map[int]string{}, Names: s.Names, Differs: append([]int{}, s.Differs...)}
+			for n, v := range s.Values {
+				o.Values[n] = hex.EncodeToString(v)
 			}
 			r.States = append(r.States, o)
 		}
-		return c.Answer(r, text.String())
+		return c.Answer(r, union.String())
 	}
 }
