@@ -44,6 +44,7 @@ func statesFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			}
 			pcrs = append(pcrs, n)
 		}
+		slices.Sort(pcrs)
 		var states []policy.NamedState
 		for _, name := range operands {
 			all, err := predictFile(c, name, userspaceFlags{})
