@@ -136,7 +136,7 @@ func TestStates(t *testing.T) {
 	next["loaderConf"] = "loader.conf"
 	write(t, "next.json", next)
 	out, _ := pcr(t, 0, "states", "boot.json", "next.json", "-pcrs", "5,4")
-	require.Contains(t, out, "2 states of the sha256 PCRs [4 5]\n1: boot.json\n2: next.json: ")
+	require.Contains(t, out, "2 states of the sha256 PCRs [4 5]\n1: boot.json\n2: next.json\n   PCR 5 is ")
 	out, _ = pcr(t, 0, "states", "boot.json", "next.json", "-pcrs", "4,5", "-json")
 	states := object(t, out)["states"].([]any)
 	require.Len(t, states, 2)
