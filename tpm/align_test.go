@@ -130,6 +130,9 @@ func TestAlignLimit(t *testing.T) {
 	for _, g := range align(digestIDs{twice, twice}) {
 		require.Equal(t, [2]int{g.want, g.got}, [2]int{g.wantEnd, g.gotEnd}, "each of two equal events has its own partner")
 	}
+	// Above it the table, whose size has no bound, is not: it would find a subsequence twice as long.
+	alternating := func(first int) []int { return ids(n, func(i int) int { return (i + first) % 2 }) }
+	require.Len(t, align(digestIDs{alternating(0), alternating(1)}), n/2+1)
 	// Below the limit the table is used: it finds the longest subsequence, and in order there is a shorter one.
 	values := func(k int) []int { return ids(k, func(i int) int { return i % 2 }) }
 	longest := align(digestIDs{values(6), []int{2, 1, 2, 1, 2, 1}})
