@@ -266,3 +266,21 @@ func TestLateAnswer(t *testing.T) {
 	_, err = d.Send(make([]byte, headerSize))
 	require.ErrorIs(t, err, os.ErrClosed)
 }
+
+// silent is a transport that cannot be closed, and never answers.
+type silent chan struct{}
+
+func (s silent) Send([]byte) ([]byte, error) { <-s; return nil, io.EOF }
+
+func TestInterruptedWithoutClose(t *testing.T) {
+	s := make(silent)
+	defer close(s)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	device := New(s).WithContext(ctx)
+	_, err := device.Banks()
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	time.Sleep(10 * time.Millisecond) // for whoever would close it
+	_, err = device.Banks()
+	require.ErrorIs(t, err, ErrUnusable)
+}
