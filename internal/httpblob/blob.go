@@ -188,6 +188,7 @@ type reader struct {
 	at, end, size int64
 	body          io.ReadCloser
 	attempt       int
+	since         int64 // bytes since the transfer broke last
 	err           error
 }
 
@@ -275,11 +276,14 @@ func (r *reader) Read(p []byte) (int, error) {
 		}
 		n, err := r.body.Read(p[:min(int64(len(p)), r.end-r.at)])
 		r.at += int64(n)
+		// As long as it goes on, there is patience: that is for standing still. A byte for each connection is that, too.
+		if r.since += int64(n); r.since >= minRate {
+			r.attempt = 0
+		}
 		if err != nil && r.at < r.end {
 			r.broke(err)
 		}
 		if n > 0 {
-			r.attempt = 0 // it goes on: the patience is for standing still
 			return n, nil
 		}
 		if r.err != nil {
@@ -295,7 +299,7 @@ func (r *reader) broke(err error) {
 		err = io.ErrUnexpectedEOF
 	}
 	r.body.Close()
-	r.body = nil
+	r.body, r.since = nil, 0
 	failed := false
 	r.err = r.client.again(r.ctx, &r.attempt, func() error {
 		if failed {

@@ -82,7 +82,7 @@ func verify(ctx context.Context, src ArtifactSource, artifact ocispec.Descriptor
 	candidates, err := findSignatures(ctx, src, artifact)
 	if incomplete, ok := errors.AsType[*IncompleteError](err); ok {
 		// What was found elsewhere can satisfy the policy all the same.
-		v.reject("", 0, "", incomplete)
+		v.Rejected = append(v.Rejected, Rejection{Err: incomplete})
 	} else if err != nil {
 		return nil, err
 	}

@@ -300,7 +300,8 @@ func (p *pusher) blob(ctx context.Context, d ocispec.Descriptor) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(p.to.repo.Blobs().Push(ctx, d, r), r.Close())
+		// The HTTP client closes what it can, and would be the first.
+		return errors.Join(p.to.repo.Blobs().Push(ctx, d, io.NopCloser(r)), r.Close())
 	})
 	if err == nil {
 		p.done += d.Size

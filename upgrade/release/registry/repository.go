@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +23,12 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// maxReferrers bounds how many manifests are looked at that refer to one artifact.
-const maxReferrers = 1024
+// Limits of lists of what refers to one artifact.
+const (
+	maxReferrers = 1024    // manifests that are looked at
+	maxPages     = 64      // of a list by the API
+	maxPage      = 1 << 20 // bytes of a page
+)
 
 // ErrNotFound says that the repository has nothing of a name or digest. It is [fs.ErrNotExist].
 var ErrNotFound = fs.ErrNotExist
@@ -97,6 +102,9 @@ func Open(name string, o OpenOptions) (r *Repository, err error) {
 		repo.SkipReferrersGC = true
 		*to = repo
 	}
+	for _, repo := range []*remote.Repository{r.byAPI, r.byTag} {
+		repo.ReferrerListMaxPages, repo.MaxMetadataBytes = maxPages, maxPage
+	}
 	if err := errors.Join(r.byAPI.SetReferrersCapability(true), r.byTag.SetReferrersCapability(false)); err != nil {
 		return nil, fmt.Errorf("%q: %w", name, err)
 	}
@@ -114,6 +122,9 @@ func (r *Repository) again(ctx context.Context, what string, do func() error) er
 		err := do()
 		if errors.Is(err, errdef.ErrNotFound) || errors.Is(err, errdef.ErrUnsupported) {
 			return httpblob.Permanent(fmt.Errorf("%w (%w)", ErrNotFound, err))
+		}
+		if errors.Is(err, errdef.ErrTooManyPages) || errors.Is(err, errdef.ErrSizeExceedsLimit) {
+			return httpblob.Permanent(err)
 		}
 		if errors.Is(err, errdef.ErrInvalidReference) || errors.Is(err, errdef.ErrInvalidDigest) {
 			return httpblob.Permanent(err)
@@ -137,7 +148,7 @@ func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Des
 
 func (r *Repository) resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
 	var d ocispec.Descriptor
-	err := r.again(ctx, reference, func() (err error) {
+	err := r.brief(ctx, reference, func(ctx context.Context) (err error) {
 		d, err = r.repo.Resolve(ctx, reference)
 		return err
 	})
@@ -145,19 +156,23 @@ func (r *Repository) resolve(ctx context.Context, reference string) (ocispec.Des
 }
 
 // Signatures lists what may hold signatures and attestations of an artifact: what cosign's tags name, and all that refers to it by the
-// API or the list under the referrers tag.
+// API or the list under the referrers tag. If one of them cannot be asked, the others are, and the error is a *cosign.IncompleteError.
 func (r *Repository) Signatures(ctx context.Context, subject ocispec.Descriptor) (found []ocispec.Descriptor, err error) {
 	defer prefix.Add("registry", &err)
 	if err := ocilayout.CheckDescriptor(subject); err != nil {
 		return nil, err
 	}
+	var failed []error // of one place, which says nothing of the others
 	for _, suffix := range []string{".sig", ".att"} {
 		d, err := r.resolve(ctx, "sha256-"+subject.Digest.Encoded()+suffix)
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
-		if err != nil {
-			return nil, err
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		} else if err != nil {
+			failed = append(failed, err)
+			continue
 		}
 		found = append(found, d)
 	}
@@ -165,11 +180,10 @@ func (r *Repository) Signatures(ctx context.Context, subject ocispec.Descriptor)
 	// full, and one that did not has added to what the list does not show.
 	for _, repo := range []*remote.Repository{r.byAPI, r.byTag} {
 		referrers, err := r.referrers(ctx, repo, subject)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		} else if err != nil && !errors.Is(err, ErrNotFound) {
+			failed = append(failed, err)
 		}
 		for _, d := range referrers {
 			if !slices.ContainsFunc(found, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
@@ -177,24 +191,48 @@ func (r *Repository) Signatures(ctx context.Context, subject ocispec.Descriptor)
 			}
 		}
 	}
+	if len(failed) > 0 {
+		return found, &cosign.IncompleteError{Errs: failed}
+	}
 	return found, nil
 }
 
+// errEnough ends a list that is as long as is looked at.
+var errEnough = errors.New("enough")
+
+// referrers lists what refers to a manifest. With an error, it is what was listed until then.
 func (r *Repository) referrers(ctx context.Context, repo *remote.Repository, subject ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	var list []ocispec.Descriptor
-	err := r.again(ctx, "referrers of "+subject.Digest.String(), func() error {
+	err := r.brief(ctx, "referrers of "+subject.Digest.String(), func(ctx context.Context) error {
 		list = nil
 		return repo.Referrers(ctx, subject, "", func(page []ocispec.Descriptor) error {
-			if list = append(list, page...); len(list) > maxReferrers {
-				return httpblob.Permanent(fmt.Errorf("more than %d manifests refer to it", maxReferrers))
+			if list = append(list, page...); len(list) >= maxReferrers {
+				return httpblob.Permanent(errEnough)
 			}
 			return nil
 		})
 	})
-	if err != nil {
-		return nil, err
+	if errors.Is(err, errEnough) {
+		err = nil
 	}
-	return list, nil
+	return list[:min(len(list), maxReferrers)], err
+}
+
+// maxDocument bounds a manifest, in bytes.
+const maxDocument = 4 << 20
+
+// brief is again for requests about documents of a few megabytes at most: each attempt, whatever pages it has, ends in time.
+func (r *Repository) brief(ctx context.Context, what string, do func(context.Context) error) error {
+	return r.again(ctx, what, func() error {
+		patience := r.client.Patience()
+		limited, cancel := context.WithTimeoutCause(ctx, patience, httpblob.ErrSlow)
+		defer cancel()
+		err := do(limited)
+		if err != nil && ctx.Err() == nil && limited.Err() != nil {
+			err = fmt.Errorf("%w: no answer in %v (%v)", httpblob.ErrSlow, patience, err)
+		}
+		return err
+	})
 }
 
 // Blob opens a blob or a manifest. The transfer of a blob that breaks goes on by a range request.
@@ -216,12 +254,22 @@ func isManifest(d ocispec.Descriptor) bool {
 
 // manifest opens what the registry keeps apart from blobs.
 func (r *Repository) manifest(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
-	var body io.ReadCloser
-	err := r.again(ctx, d.Digest.String(), func() (err error) {
-		_, body, err = r.repo.Manifests().FetchReference(ctx, d.Digest.String())
-		return err
+	var b []byte
+	err := r.brief(ctx, d.Digest.String(), func(ctx context.Context) error {
+		_, body, err := r.repo.Manifests().FetchReference(ctx, d.Digest.String())
+		if err != nil {
+			return err
+		}
+		b, err = io.ReadAll(io.LimitReader(body, maxDocument+1))
+		return errors.Join(err, body.Close())
 	})
-	return body, err
+	if err == nil && len(b) > maxDocument {
+		err = fmt.Errorf("%s: %s: a manifest of more than %d bytes", r.Name(), d.Digest, maxDocument)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(b)), nil
 }
 
 // BlobRange opens n bytes of a blob, not of a manifest, from an offset on.
