@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/upgrade"
 )
@@ -43,5 +44,15 @@ func TestPredictBootPhases(t *testing.T) {
 				require.Equal(t, before.Events, log.Events)
 			}
 		})
+	}
+}
+
+// What U-Boot measures is in another order, with other events: a prediction by edk2's would be wrong.
+func TestUBootIsNotPredicted(t *testing.T) {
+	s := newSystem(t, "")
+	for _, kind := range []secureboot.Firmware{secureboot.FirmwareUBoot202610, secureboot.FirmwareUBoot202501, secureboot.FirmwareUBootLegacy} {
+		s.machine.FirmwareKind = kind
+		_, err := upgrade.PredictBoot(s.machine, nil, s.build("2").Release().UKI)
+		require.ErrorIs(t, err, upgrade.ErrUBootNotPredicted)
 	}
 }
