@@ -59,7 +59,7 @@ func openPlace(c *cli.Call, operands []string, a *access) (*place, error) {
 		if err != nil {
 			return nil, cli.Usagef("%v", err)
 		}
-		return &place{source: web, ref: ref, repository: strings.TrimSuffix(rest, "/"), resolve: web.Resolve}, nil
+		return &place{source: web, ref: ref, repository: strings.TrimSuffix(withoutUser(rest), "/"), resolve: web.Resolve}, nil
 	}
 	info, err := os.Stat(name)
 	if err != nil {
@@ -123,9 +123,27 @@ func find(c *cli.Call, operands []string, a *access) (*place, ocispec.Descriptor
 	}
 	d, err := p.resolve(c, p.ref)
 	if err != nil {
-		return nil, ocispec.Descriptor{}, fmt.Errorf("%s: %w", operands[0], err)
+		return nil, ocispec.Descriptor{}, fmt.Errorf("%s: %w", shownPlace(operands[0]), err)
 	}
 	return p, d, nil
+}
+
+// withoutUser is an address without scheme, and without a name and password.
+func withoutUser(rest string) string {
+	host, path, slash := strings.Cut(rest, "/")
+	host = host[strings.LastIndex(host, "@")+1:]
+	if slash {
+		host += "/"
+	}
+	return host + path
+}
+
+// shownPlace is an operand as it may be printed.
+func shownPlace(operand string) string {
+	if scheme, rest, ok := strings.Cut(operand, "://"); ok {
+		return scheme + "://" + withoutUser(rest)
+	}
+	return operand
 }
 
 // name is the reference, unless it is a digest, under which a layout lists what was fetched.

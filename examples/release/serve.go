@@ -41,7 +41,12 @@ func serveFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 
 // serve answers until the context ends, and then finishes what was begun. Any web server that serves files would do.
 func serve(ctx context.Context, listener net.Listener, dir string) error {
-	server := &http.Server{Handler: http.FileServer(http.Dir(dir)), ReadHeaderTimeout: 10 * time.Second}
+	root, err := os.OpenRoot(dir) // links that lead out of it are not followed
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer root.Close()
+	server := &http.Server{Handler: http.FileServerFS(root.FS()), ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	select {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -72,6 +73,9 @@ type Client struct {
 	// must be set.
 	NoRanges error
 
+	// User, if not nil, is told to the server; it is not in the URLs, which errors show.
+	User *url.Userinfo
+
 	// Stall is how long a server may send nothing before the request counts as broken; 0: a minute.
 	Stall time.Duration
 }
@@ -79,11 +83,11 @@ type Client struct {
 // Open reads n bytes from an offset of a file of a known size. Failures that may pass are tried again as Retry says, those
 // in the middle of the transfer from where it broke; the reader ends with io.EOF after n bytes, and with an error if the server has another idea
 // of the file. Nothing says that the bytes are the right ones.
-func (c Client) Open(ctx context.Context, url string, off, n, size int64) (io.ReadCloser, error) {
+func (c Client) Open(ctx context.Context, at string, off, n, size int64) (io.ReadCloser, error) {
 	if off < 0 || n < 0 || n > size-off {
-		return nil, fmt.Errorf("%s: %d bytes at %d of %d", url, n, off, size)
+		return nil, fmt.Errorf("%s: %d bytes at %d of %d", at, n, off, size)
 	}
-	r := &reader{client: c, ctx: ctx, url: url, at: off, end: off + n, size: size}
+	r := &reader{client: c, ctx: ctx, url: at, at: off, end: off + n, size: size}
 	if n == 0 {
 		return r, nil
 	}
@@ -143,6 +147,7 @@ func (c Client) again(ctx context.Context, attempt *int, do func() error) error 
 		if err == nil {
 			return nil
 		}
+		redact(err)
 		*attempt++
 		var status *StatusError
 		var hopeless *permanent
@@ -168,6 +173,21 @@ func (c Client) again(ctx context.Context, attempt *int, do func() error) error 
 	}
 }
 
+// redact takes what may be secret out of the URL that an error of net/http has, which is that of a redirection: names, passwords, tokens in a query.
+func redact(err error) {
+	failed, ok := errors.AsType[*url.Error](err)
+	if !ok {
+		return
+	}
+	u, err := url.Parse(failed.URL)
+	if err != nil {
+		failed.URL = "(a URL that cannot be parsed)"
+		return
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	failed.URL = u.String()
+}
+
 func (c Client) send(ctx context.Context, url string, header http.Header) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -175,6 +195,10 @@ func (c Client) send(ctx context.Context, url string, header http.Header) (*http
 	}
 	for k, v := range header {
 		request.Header[k] = v
+	}
+	if c.User != nil {
+		password, _ := c.User.Password()
+		request.SetBasicAuth(c.User.Username(), password)
 	}
 	// What is compressed on the way has other offsets.
 	request.Header.Set("Accept-Encoding", "identity")

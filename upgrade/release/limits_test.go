@@ -1,8 +1,10 @@
 package release_test
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,4 +56,37 @@ func TestPackLimits(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(dir, "index.json"))
 	require.NoError(t, err)
 	require.NotContains(t, string(b), "vX")
+}
+
+// A link in the place of a partial file is not written through.
+func TestPartialLink(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	d, err := release.Pack(from, "v2", &release.Release{ID: "acme", Version: "2", UKI: strings.NewReader("uki"), Root: strings.NewReader("root"),
+		Tree: strings.NewReader("tree"), RootHash: make([]byte, 32)})
+	require.NoError(t, err)
+	src := source{os.DirFS(from)}
+	a, err := release.Read(t.Context(), src, d)
+	require.NoError(t, err)
+	victim := filepath.Join(t.TempDir(), "victim")
+	require.NoError(t, os.WriteFile(victim, []byte("precious"), 0o600))
+	for _, l := range append(a.Layers, a.Config) {
+		if err := os.Symlink(victim, filepath.Join(to, ".partial-"+l.Digest.Encoded())); err != nil {
+			t.Skip(err) // a system without links has nothing to follow
+		}
+	}
+	require.NoError(t, release.Pull(t.Context(), src, a, to, release.PullOptions{Ref: "v2"}))
+	b, err := os.ReadFile(victim)
+	require.NoError(t, err)
+	require.Equal(t, "precious", string(b))
+	for _, l := range a.Layers {
+		info, err := os.Lstat(filepath.Join(to, "blobs", "sha256", l.Digest.Encoded()))
+		require.NoError(t, err)
+		require.True(t, info.Mode().IsRegular())
+	}
+}
+
+type source struct{ fsys fs.FS }
+
+func (s source) Blob(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	return s.fsys.Open("blobs/sha256/" + d.Digest.Encoded())
 }

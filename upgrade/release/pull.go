@@ -120,7 +120,7 @@ func (p *puller) pull(d ocispec.Descriptor) error {
 		}
 	}
 	partial := filepath.Join(p.dir, ".partial-"+d.Digest.Encoded())
-	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := openPartial(partial)
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
@@ -141,6 +141,30 @@ func (p *puller) pull(d ocispec.Descriptor) error {
 		return fmt.Errorf("pull: %w", err)
 	}
 	return nil
+}
+
+// openPartial opens what an earlier attempt has left, or a new file. Anything but a regular file of that name, a link that leads elsewhere
+// above all, is removed.
+func openPartial(name string) (*os.File, error) {
+	there, err := os.Lstat(name)
+	if err == nil && there.Mode().IsRegular() {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		// It could have been replaced in between.
+		if opened, err := f.Stat(); err != nil || !os.SameFile(there, opened) {
+			return nil, errors.Join(fmt.Errorf("%s: it became another file while it was opened", name), err, f.Close())
+		}
+		return f, nil
+	}
+	if err == nil {
+		err = os.Remove(name)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 }
 
 // check reads a blob that is there already.

@@ -55,7 +55,8 @@ type Layout struct {
 
 var _ release.RangeSource = (*Layout)(nil)
 
-// Open describes the layout at a URL; a last slash does not matter. Nothing is read yet.
+// Open describes the layout at a URL; a last slash does not matter. Nothing is read yet. A name and password in the URL are told to the server, and
+// never shown in an error.
 func Open(base string, o OpenOptions) (l *Layout, err error) {
 	defer prefix.Add("weblayout", &err)
 	if o.Client == nil {
@@ -63,12 +64,16 @@ func Open(base string, o OpenOptions) (l *Layout, err error) {
 	}
 	u, err := url.Parse(base)
 	if err != nil {
-		return nil, err
+		// The error of package url has the URL in it, and that may have a password.
+		return nil, errors.New("not a URL such as https://updates.example/acme")
 	}
+	user := u.User
+	u.User = nil
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("%q is not a URL such as https://updates.example/acme", base)
+		u.RawQuery = ""
+		return nil, fmt.Errorf("%q is not a URL such as https://updates.example/acme, without a query", u)
 	}
-	return &Layout{base: strings.TrimSuffix(u.String(), "/") + "/", client: httpblob.Client{Do: o.Client,
+	return &Layout{base: strings.TrimSuffix(u.String(), "/") + "/", client: httpblob.Client{Do: o.Client, User: user,
 		Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry}, Stall: o.Stall, NoRanges: release.ErrNoRanges}}, nil
 }
 

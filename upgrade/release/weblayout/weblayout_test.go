@@ -251,3 +251,41 @@ func TestManyReleases(t *testing.T) {
 	require.Len(t, found, 1024)
 	require.ElementsMatch(t, []digest.Digest{own[1].Digest, own[2].Digest}, []digest.Digest{found[0].Digest, found[1].Digest})
 }
+
+// Names, passwords and tokens get to the server and into no error.
+func TestSecrets(t *testing.T) {
+	from, _, key := signed(t)
+	var user, password string
+	files := http.FileServer(http.Dir(from))
+	away := ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ = r.BasicAuth()
+		switch {
+		case away != "":
+			http.Redirect(w, r, away, http.StatusFound)
+		case user != "reader" || password != "s3cret":
+			w.WriteHeader(http.StatusUnauthorized)
+		default:
+			files.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	openAt := func(base string) (*weblayout.Layout, error) {
+		return weblayout.Open(base, weblayout.OpenOptions{Client: server.Client(), Attempts: 1})
+	}
+	src, err := openAt(strings.Replace(server.URL, "://", "://reader:s3cret@", 1))
+	require.NoError(t, err)
+	require.NoError(t, fetch(t, src, t.TempDir(), key))
+	_, err = src.Resolve(t.Context(), "v9")
+	require.ErrorContains(t, err, server.URL)
+	require.NotContains(t, err.Error(), "s3cret")
+	away = "http://tok3n@127.0.0.1:1/?sig=tok3n#tok3n"
+	_, err = src.Resolve(t.Context(), "v2")
+	require.ErrorContains(t, err, "127.0.0.1:1")
+	require.NotContains(t, err.Error(), "tok3n")
+	for _, base := range []string{"ftp://reader:s3cret@x", "https://reader:s3cret@x/\x00", "https://x/?s3cret"} {
+		_, err := openAt(base)
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "s3cret")
+	}
+}
