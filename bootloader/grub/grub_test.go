@@ -142,6 +142,14 @@ func TestCommands(t *testing.T) {
 			"# nothing\nset a=x#y # more\nset b=\\\n$a\n[ -n \"$b\" -a x = x -o -z x ]\nlinux /k $?\nboot\n", nil,
 			[]string{"set a=x#y", "set b=x#y", "[ -n x#y -a x = x -o -z x ]", "linux /k 0", "file: /k", "kernel_cmdline: /k 0", "boot"},
 		},
+		"and, or": {
+			"[ x = y -a x = x ]\nset a=$?\n[ x = y -o x = x ]\nset b=$?\n[ x = y -o x = y ]\nset c=$?\nlinux /k $a$b$c\nboot", nil,
+			[]string{"[ x = y -a x = x ]", "set a=1", "[ x = y -o x = x ]", "set b=0", "[ x = y -o x = y ]", "set c=1", "linux /k 101", "file: /k", "kernel_cmdline: /k 101", "boot"},
+		},
+		"the arguments of a function end with it": {
+			"function f { set v=$1; }\nfunction g { f in; set w=$1; }\ng out\nlinux /k $v $w\nboot", nil,
+			[]string{"g out", "f in", "set v=in", "set w=out", "linux /k in out", "file: /k", "kernel_cmdline: /k in out", "boot"},
+		},
 		"a font that is missing": {"if loadfont /f.pf2; then set g=1; fi\nlinux /k $g\nboot", nil, []string{"loadfont /f.pf2", "linux /k", "file: /k", "kernel_cmdline: /k", "boot"}},
 	} {
 		boot, err := run(c.config, c.files)
@@ -213,6 +221,7 @@ func TestUnsupported(t *testing.T) {
 		"linux /none":                         "file /none does not exist",
 		"linux /k\nlinux /k":                  "a second program is loaded",
 		"initrd /i":                           "behind linux",
+		"linux /k\ninitrd /i\ninitrd /i":      "want it once",
 		"linux /k\ninitrd newc:a:/i":          "newc:a:/i is not followed here",
 		"chainloader +1":                      "want one file",
 		"boot":                                "nothing was loaded",
