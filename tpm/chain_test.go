@@ -424,3 +424,21 @@ func TestPredictGRUBEvents(t *testing.T) {
 		require.ErrorContains(t, err, "not what comes before")
 	}
 }
+
+// What GRUB measures behind the load of a UKI counts, too: the command boot.
+func TestPredictGRUBStartsUKI(t *testing.T) {
+	b := bootVectors(t)[0].boot
+	event := func(text string) osmith.GRUBEvent {
+		return osmith.GRUBEvent{PCR: 8, Data: []byte("grub_cmd: " + text), Digests: map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte(text))}}
+	}
+	b.Chain = []Program{&GRUB{Application: b.UKI, Before: []osmith.GRUBEvent{event("chainloader /uki.efi")}, After: []osmith.GRUBEvent{event("boot")}}}
+	log, err := Predict(b)
+	require.NoError(t, err)
+	require.Equal(t, PredictionExact, log.Coverage[8].Prediction)
+	got, err := log.Values(crypto.SHA256)
+	require.NoError(t, err)
+	want := NewBank(crypto.SHA256)
+	require.NoError(t, want.Measure(8, []byte("chainloader /uki.efi")))
+	require.NoError(t, want.Measure(8, []byte("boot")))
+	require.Equal(t, want.PCR(8), got[8])
+}

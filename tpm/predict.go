@@ -76,7 +76,6 @@ type predictor struct {
 	earlier      *baseline // nil if no log of an earlier boot is given
 	byFirmware   [][]byte  // authorities that the firmware has measured; each does that once
 	byShim       [][]byte  // and those of shim, which does not know what the firmware has measured
-	started      bool      // the first program was measured
 	doubts       doubts    // why PCRs are not predicted
 	user         userspaceMoment
 	log          *Log
@@ -256,7 +255,6 @@ func (p *predictor) startFirst() {
 	case !b.bareKernel():
 		p.start(SubjectUKI, &b.UKI, false)
 	}
-	p.started = true
 }
 
 // start is the start of a program, which firmware or shim verifies and measures.
@@ -330,6 +328,9 @@ func (p *predictor) startStub() {
 		p.next(SubjectUKI, &b.UKI)
 	}
 	p.passed()
+	if g := b.grub(); g != nil {
+		g.measure(p, g.After)
+	}
 	p.handover(osmith.HandoverProfile, osmith.HandoverProfile)
 	p.log.Events = append(p.log.Events, p.sections...)
 	if p.stub.SMBIOS && !p.loaderMeasuresSMBIOS() {
