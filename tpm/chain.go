@@ -279,6 +279,10 @@ func (g *GRUB) changed(p *predictor) string {
 	if p.earlier == nil || len(p.earlier.grub) == 0 {
 		return "what GRUB measures is known only from a boot with it, whose log is not given"
 	}
+	kernel := slices.ContainsFunc(p.earlier.grubEnd, func(e Event) bool { return e.Type == EventIPL })
+	if kernel != p.boot.bareKernel() {
+		return "GRUB started a kernel in one of the two boots, and another program in the other: what it measures is not the same"
+	}
 	read := 0
 	for _, e := range slices.Concat(p.earlier.grub, p.earlier.grubEnd) {
 		if e.PCR != 9 || e.Type != EventIPL {

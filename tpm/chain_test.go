@@ -270,6 +270,15 @@ func TestPredictGRUBFiles(t *testing.T) {
 			require.Equal(t, PredictionNone, predict(other).Coverage[8].Prediction)
 			require.Equal(t, PredictionNone, predict(slices.Delete(slices.Clone(g.Files), i, i+1)).Coverage[9].Prediction)
 		}
+		image := bootVectors(t)[0].boot // the same files, and not the kernel among them is started
+		kernel, handover := b.Kernel, b.Handover
+		b.Kernel, b.Handover, b.UKI, b.Sections = nil, image.Handover, image.UKI, image.Sections
+		b.UKI.Authority = kernel.Authority
+		other := predict(g.Files)
+		require.Contains(t, other.Coverage[8].Note, "started a kernel in one of the two boots")
+		require.Equal(t, []Prediction{PredictionNone, PredictionNone}, []Prediction{other.Coverage[8].Prediction, other.Coverage[9].Prediction})
+		b.Kernel, b.Handover, b.UKI, b.Sections = kernel, handover, Application{}, nil
+
 		b.Firmware = nil
 		log := predict(g.Files)
 		require.Equal(t, PredictionNone, log.Coverage[8].Prediction)
