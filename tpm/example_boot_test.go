@@ -220,3 +220,54 @@ func ExampleParseUserspaceLog() {
 	// PCR 15: machine-id: machine-id:0123456789abcdef0123456789abcdef
 	// PCR 15: filesystem: file-system:/sysroot:erofs:00000000-0000-0000-0000-000000000002::::
 }
+
+// Before anything is sealed: which PCRs of the machine can be relied on?
+func ExampleLog_Reliances() {
+	for _, r := range must(machineLog().Reliances())[4:8] {
+		fmt.Println(r)
+	}
+	// Output:
+	// PCR 4: predicted: the programs of the chain: \EFI\BOOT\BOOTX64.EFI, \EFI\Linux\bootlab_2+2-1.efi; programs behind the separator, as on edk2
+	// PCR 5: predicted: partition table, loader.conf and ExitBootServices
+	// PCR 6: as in this boot: what the vendor measures
+	// PCR 7: predicted: PK, KEK, db and dbx; Secure Boot is off
+}
+
+// What an upgrade changes, before it is made.
+func ExampleCompareBoots() {
+	next := plannedBoot()
+	next.UKI.Digests = digest("another")
+	changes := must(tpm.CompareBoots(must(tpm.PredictAll(plannedBoot())), must(tpm.PredictAll(next))))
+	for _, p := range changes.PCRs {
+		if p.Effect == tpm.EffectChanges {
+			fmt.Println(p)
+		}
+	}
+	fmt.Println(len(changes.Causes), "cause")
+	// Output:
+	// PCR 4: changes
+	// 1 cause
+}
+
+// A boot through shim: firmware starts shim, shim the boot loader, and all that comes behind asks shim. The values are those of package secureboot.
+func ExampleShim() {
+	b := plannedBoot()
+	b.Chain = append([]tpm.Program{&tpm.Shim{
+		Application: tpm.Application{Path: `\EFI\BOOT\BOOTX64.EFI`, Digests: digest("shim")},
+		Variables: osmith.ShimVariables{
+			MokList: []byte("lists"), MokListX: []byte("lists"), SbatLevel: []byte("sbat,1,2025021800\n"), MokSBState: []byte{}, MokListTrusted: []byte{1}, MokPolicy: []byte{},
+		},
+	}}, b.Chain...)
+	log := must(tpm.Predict(b))
+	for _, e := range log.Events {
+		if e.PCR == 14 {
+			fmt.Println(e.Describe())
+		}
+	}
+	fmt.Println(log.Coverage[14])
+	// Output:
+	// MokList
+	// MokListX
+	// MokListTrusted
+	// PCR 14: exact (booted): holds for shims that measure as 15.8 to 16.1 do
+}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 )
 
 // command runs a simple command, which was measured.
@@ -222,7 +223,7 @@ func (r *runner) linux(args []string) error {
 	}
 	r.loaded, r.boot.Kernel = true, args[0]
 	line := kernelCommandLine(args)
-	r.boot.LoadOptions = ucs2("BOOT_IMAGE=" + line)
+	r.boot.LoadOptions = efi.AppendUTF16(nil, "BOOT_IMAGE="+line)
 	if r.release.nul {
 		r.boot.LoadOptions = append(r.boot.LoadOptions, 0, 0)
 	}

@@ -266,6 +266,8 @@ func TestUnsupported(t *testing.T) {
 		_, err = run("linux /k\nboot", nil, func(e *grub.Environment) { e.Version = version })
 		require.ErrorContains(t, err, "want one of 2.12, 2.14")
 	}
+	_, err = grub.Run(grub.Environment{Version: "2.14", Config: "(hd0,gpt1)/grub.cfg", Open: disk{}.open}, crypto.MD4)
+	require.ErrorContains(t, err, "grub: ")
 	broken := errors.New("broken")
 	_, err = run("true", nil, func(e *grub.Environment) { e.Open = func(string) (osmith.Source, error) { return nil, broken } })
 	require.ErrorIs(t, err, broken)
@@ -306,6 +308,17 @@ func FuzzRun(f *testing.F) {
 			require.True(t, boot.Kernel != "" || boot.Chainload != "")
 		}
 	})
+}
+
+func ExampleVersion() {
+	const lines = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md\ngrub,7,Free Software Foundation,grub,2.12,https://www.gnu.org/software/grub/\n"
+	file := petest.Image{SizeOfHeaders: 512, Sections: []petest.Section{{Name: ".sbat", Content: []byte(lines)}}}.Bytes() // of grubx64.efi
+	version, err := grub.Version(bytes.NewReader(file))
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(version, grub.Versions())
+	// Output: 2.12 [2.12 2.14]
 }
 
 func ExampleRun() {

@@ -12,9 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf16"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
 // Environment is what GRUB finds.
@@ -78,6 +78,9 @@ func Run(env Environment, hashes ...crypto.Hash) (*Boot, error) {
 	}
 	if len(hashes) == 0 || env.Open == nil {
 		return nil, errors.New("grub: no hashes, or nothing to open files with")
+	}
+	if err := pcrbank.CheckAll(hashes); err != nil {
+		return nil, fmt.Errorf("grub: %w", err)
 	}
 	release, err := findRelease(env.Version)
 	if err != nil {
@@ -191,9 +194,7 @@ func (r *runner) add(e osmith.GRUBEvent) {
 func (r *runner) say(prefix, text string) {
 	e := osmith.GRUBEvent{PCR: 8, Data: append([]byte(prefix+": "+text), 0), Digests: map[crypto.Hash][]byte{}}
 	for _, h := range r.hashes {
-		w := h.New()
-		w.Write([]byte(text))
-		e.Digests[h] = w.Sum(nil)
+		e.Digests[h] = pcrbank.Sum(h, []byte(text))
 	}
 	r.add(e)
 }
@@ -436,12 +437,4 @@ func (r *runner) value(name string) (string, error) {
 		return "", r.unsupported("$%s is set by GRUB, to what is not known here: give it in Environment.Variables", name)
 	}
 	return value, nil
-}
-
-// ucs2 is text in UTF-16LE.
-func ucs2(text string) (out []byte) {
-	for _, u := range utf16.Encode([]rune(text)) {
-		out = append(out, byte(u), byte(u>>8))
-	}
-	return out
 }

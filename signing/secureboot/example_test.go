@@ -332,3 +332,26 @@ func ExampleNewShim() {
 	fmt.Printf("PCR 14: %x\n", sha256.Sum256(lists))
 	// Output: PCR 14: 342c88bb9fde2c45eeaa17321262b089181e7e841ef5a4a5e8ed240920026f97
 }
+
+// What shim will measure of its variables on a machine whose owner has enrolled nothing, for a prediction of PCRs 7 and 14. What nothing is known of is nil.
+func ExampleShim_Measured() {
+	vendorCert, err := os.ReadFile("testdata/shim/shim.vendor_cert")
+	if err != nil {
+		panic(err)
+	}
+	sbatLevel, err := os.ReadFile("testdata/shim/shim.sbatlevel")
+	if err != nil {
+		panic(err)
+	}
+	shim, err := secureboot.NewShim(secureboot.Image{}, vendorCert, sbatLevel)
+	if err != nil {
+		panic(err)
+	}
+	none := []byte{}
+	v := shim.Measured(osmith.FirmwareVariables{SecureBoot: []byte{1}, SbatLevel: none, SbatPolicy: none, MokList: none, MokSBState: none})
+	fmt.Printf("%q, %d bytes of MokList\n", v.SbatLevel, len(v.MokList))
+	fmt.Println("known: MokSBState", v.MokSBState != nil, "MokListX", v.MokListX != nil)
+	// Output:
+	// "sbat,1,2025021800\nshim,4\ngrub,5\n", 974 bytes of MokList
+	// known: MokSBState true MokListX false
+}
