@@ -290,8 +290,8 @@ func diskGUID(data []byte) string {
 	return string(data[offset : offset+16])
 }
 
-// again measures new contents of a variable as an earlier event did the old ones.
-func (p *predictor) again(like *Event, s Subject, contents []byte) {
+// measureLike measures new contents of a variable as an earlier event did the old ones.
+func (p *predictor) measureLike(like *Event, s Subject, contents []byte) {
 	_, _, old, ok := splitVariable(like.Data)
 	data := variableData(s.Vendor, s.Name, contents)
 	switch {
@@ -314,13 +314,13 @@ func (p *predictor) variableAgain(e Event) {
 		p.log.Events = append(p.log.Events, e)
 		return
 	}
-	contents := map[string][]byte{"SecureBoot": v.SecureBoot, "PK": v.PK, "KEK": v.KEK, "db": v.DB, "dbx": v.DBX, "dbt": v.DBT, "dbr": v.DBR}[e.Subject.Name]
+	contents := *contentsOf(v, e.Subject.Name)
 	if _, _, old, _ := splitVariable(e.Data); (e.Subject.Name == "dbt" || e.Subject.Name == "dbr") && contents == nil && len(old) > 0 {
 		return // measured because it existed
 	}
-	p.again(&e, e.Subject, contents)
+	p.measureLike(&e, e.Subject, contents)
 	if e.Subject.Name == "dbx" && v.DBT != nil && !p.measured("dbt") {
-		p.again(&e, Subject{SubjectVariable, "dbt", imageSecurityDatabase}, v.DBT)
+		p.measureLike(&e, Subject{SubjectVariable, "dbt", imageSecurityDatabase}, v.DBT)
 		if !p.earlier.likeEDK2() {
 			p.doubt("a dbt is given, and firmware of the earlier boot, which goes another way than edk2, measured none", 7)
 		}
@@ -361,13 +361,18 @@ func (p *predictor) checkVariables() {
 	}
 }
 
-// variable contents of the earlier boot, by which the firmware's part is put together again.
+// contentsOf is where the contents of a variable of PCR 7 are, one for which [isSecureBootVariable] holds.
+func contentsOf(v *osmith.FirmwareVariables, name string) *[]byte {
+	return map[string]*[]byte{"SecureBoot": &v.SecureBoot, "PK": &v.PK, "KEK": &v.KEK, "db": &v.DB, "dbx": &v.DBX, "dbt": &v.DBT, "dbr": &v.DBR}[name]
+}
+
+// variables are those of the earlier boot, by which the firmware's part is put together again.
 func (b *baseline) variables() *osmith.FirmwareVariables {
 	v := &osmith.FirmwareVariables{}
 	for _, e := range b.firmware {
 		_, _, data, ok := splitVariable(e.Data)
 		if isSecureBootVariable(e) && ok {
-			*map[string]*[]byte{"SecureBoot": &v.SecureBoot, "PK": &v.PK, "KEK": &v.KEK, "db": &v.DB, "dbx": &v.DBX, "dbt": &v.DBT, "dbr": &v.DBR}[e.Subject.Name] = append([]byte{}, data...)
+			*contentsOf(v, e.Subject.Name) = append([]byte{}, data...)
 		}
 	}
 	return v

@@ -98,7 +98,7 @@ func programs(subjects []Subject) (n int) {
 // ownBoot puts the earlier boot together again from its own parts: a PCR that does not come out as it was is one in which this firmware goes
 // a way that is not understood, and what is put in the place of its parts would not come out either.
 func (p *predictor) ownBoot() {
-	own := p.earlier.again(p.banks, p.boot.BootVariables != nil, p.gpt != nil)
+	own := p.earlier.together(p.banks, p.boot.BootVariables != nil, p.gpt != nil)
 	for _, n := range []int{1, 4, 5, 7} {
 		got := p.earlier.all[n]
 		same := len(own[n]) == len(got)
@@ -116,9 +116,9 @@ func (p *predictor) ownBoot() {
 	}
 }
 
-// again returns what the firmware and the programs of the earlier boot measured, as Predict puts it together: with the boot variables and the partition table taken
+// together returns what the firmware and the programs of the earlier boot measured, as Predict puts it together: with the boot variables and the partition table taken
 // out and put in again, if they are to be replaced.
-func (b *baseline) again(banks []crypto.Hash, bootVariables, gpt bool) map[int][]Event {
+func (b *baseline) together(banks []crypto.Hash, bootVariables, gpt bool) map[int][]Event {
 	own := &predictor{banks: banks, earlier: b, log: &Log{}, doubts: doubts{}, boot: Boot{Variables: b.variables()}}
 	for _, e := range b.firmware {
 		_, name, data, ok := splitVariable(e.Data)

@@ -237,7 +237,7 @@ func (p *predictor) bootVariables(like *Event) {
 	for _, v := range p.boot.BootVariables {
 		s := Subject{SubjectBootVariable, v.Name, globalVariable}
 		if like != nil {
-			p.again(like, s, v.Data)
+			p.measureLike(like, s, v.Data)
 			continue
 		}
 		p.hash(s, 1, EventEFIVariableBoot, v.Data, variableData(globalVariable, v.Name, v.Data))

@@ -64,15 +64,14 @@ func (m *Machine) examine(path string, src osmith.Source) (*image, error) {
 		im.unknown = "its Secure Boot configuration is not known (Machine.Firmware, NoSecureBoot)"
 		return im, nil
 	}
-	o := secureboot.EvaluateOptions{Firmware: cmp.Or(m.FirmwareKind, secureboot.FirmwareAny), NoShim: m.NoShim}
+	o := secureboot.EvaluateOptions{Firmware: m.firmwareKind(), NoShim: m.NoShim}
 	if m.Shim != nil {
 		im.judge = "shim"
-		if o.Shim, err = secureboot.ReadShim(m.Shim); err != nil {
-			return nil, fmt.Errorf("shim: %w", err)
+		if o.Shim, err = m.readShim(); err != nil {
+			return nil, err
 		}
-		v := secureboot.Evaluate(variables, o.Shim.Image, secureboot.EvaluateOptions{Firmware: o.Firmware, NoShim: true})
-		if !v.Allowed {
-			im.shim = &SecureBootError{Path: "shim", Reason: v.Reason}
+		if _, err := m.startsShim(o.Shim, variables); err != nil {
+			im.shim = err
 		}
 	}
 	im.verdict = secureboot.Evaluate(variables, read, o)
@@ -81,6 +80,28 @@ func (m *Machine) examine(path string, src osmith.Source) (*image, error) {
 		im.shim, im.verdict = nil, secureboot.Verdict{}
 	}
 	return im, nil
+}
+
+func (m *Machine) firmwareKind() secureboot.Firmware {
+	return cmp.Or(m.FirmwareKind, secureboot.FirmwareAny)
+}
+
+// readShim reads the machine's shim.
+func (m *Machine) readShim() (*secureboot.Shim, error) {
+	shim, err := secureboot.ReadShim(m.Shim, m.hashes()...)
+	if err != nil {
+		return nil, fmt.Errorf("shim: %w", err)
+	}
+	return shim, nil
+}
+
+// startsShim asks firmware about shim. A refusal is the error.
+func (m *Machine) startsShim(shim *secureboot.Shim, variables osmith.FirmwareVariables) (secureboot.Verdict, error) {
+	v := secureboot.Evaluate(variables, shim.Image, secureboot.EvaluateOptions{Firmware: m.firmwareKind(), NoShim: true})
+	if !v.Allowed {
+		return v, &SecureBootError{Path: "shim", Reason: v.Reason}
+	}
+	return v, nil
 }
 
 // refused is the refusal of firmware or shim as an error. What is not known is no refusal.

@@ -1,9 +1,7 @@
 package upgrade
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/osmith-dev/osmith"
@@ -128,16 +126,16 @@ func (m *Machine) predict(loader osmith.Source, u *unified, phases ...string) (*
 
 // shimProgram is the machine's shim as the first program of a chain.
 func (m *Machine) shimProgram() (*tpm.Shim, error) {
-	shim, err := secureboot.ReadShim(m.Shim, m.hashes()...)
+	shim, err := m.readShim()
 	if err != nil {
-		return nil, fmt.Errorf("shim: %w", err)
+		return nil, err
 	}
 	variables, known := m.variables()
 	app := tpm.Application{Path: "shim", Size: m.Shim.Size(), Digests: shim.Image.Digests}
 	if known {
-		v := secureboot.Evaluate(variables, shim.Image, secureboot.EvaluateOptions{Firmware: cmp.Or(m.FirmwareKind, secureboot.FirmwareAny), NoShim: true})
-		if !v.Allowed {
-			return nil, &SecureBootError{Path: "shim", Reason: v.Reason}
+		v, err := m.startsShim(shim, variables)
+		if err != nil {
+			return nil, err
 		}
 		if app.Authority, err = v.AuthorityEvent(); err != nil {
 			return nil, err

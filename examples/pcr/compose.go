@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto"
-	"encoding/binary"
 	"fmt"
 	"hash"
 	"io"
@@ -11,13 +10,13 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"unicode/utf16"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/bootloader/grub"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/internal/arch"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
@@ -288,9 +287,7 @@ func (c *composer) kernel() error {
 	}
 	c.out.Handover = &osmith.Handover{Passed: c.in.Cmdline}
 	if c.in.Cmdline != "" {
-		for _, u := range utf16.Encode([]rune(c.in.Cmdline + "\x00")) {
-			c.out.Handover.LoadOptions = binary.LittleEndian.AppendUint16(c.out.Handover.LoadOptions, u)
-		}
+		c.out.Handover.LoadOptions = efi.AppendUTF16(nil, c.in.Cmdline+"\x00")
 	}
 	switch len(c.in.Initrds) {
 	case 0:
