@@ -308,7 +308,7 @@ func firstDifference(want, got []string) (string, string) {
 
 // describeLines compares two texts line by line.
 func describeLines(name, want, got string) string {
-	missing, extra := minusTexts(strings.Split(want, "\n"), strings.Split(got, "\n")), minusTexts(strings.Split(got, "\n"), strings.Split(want, "\n"))
+	missing, extra := minus(strings.Split(want, "\n"), strings.Split(got, "\n")), minus(strings.Split(got, "\n"), strings.Split(want, "\n"))
 	quoted := func(lines []string) string {
 		out := make([]string, 0, len(lines))
 		for _, l := range lines {
@@ -332,19 +332,18 @@ func describeLines(name, want, got string) string {
 
 // minusWords are the words of a that b does not have, in order.
 func minusWords(a, b string) string {
-	return strings.Join(minusTexts(strings.Fields(a), strings.Fields(b)), " ")
+	return strings.Join(minus(strings.Fields(a), strings.Fields(b)), " ")
 }
 
-// minusTexts are those of a that b does not have, in order.
-func minusTexts(a, b []string) []string {
-	have := make(map[string]int)
-	for _, w := range b {
-		have[w]++
+// minus are those of a that b does not have, each as often as it is there more often, in order.
+func minus[T comparable](a, b []T) (out []T) {
+	have := make(map[T]int, len(b))
+	for _, x := range b {
+		have[x]++
 	}
-	var out []string
-	for _, w := range a {
-		if have[w]--; have[w] < 0 {
-			out = append(out, w)
+	for _, x := range a {
+		if have[x]--; have[x] < 0 {
+			out = append(out, x)
 		}
 	}
 	return out

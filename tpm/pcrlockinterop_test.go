@@ -55,6 +55,23 @@ func lockTPM(t *testing.T, dir string, log *Log) (socket string) {
 	return socket
 }
 
+// writeComponents writes the .pcrlock files of boots into a directory in dir, which it returns.
+func writeComponents(t *testing.T, dir string, all Alternatives) (locks string) {
+	t.Helper()
+	components, err := all.Components()
+	require.NoError(t, err)
+	locks = filepath.Join(dir, "pcrlock.d")
+	for _, c := range components {
+		files, err := c.Files()
+		require.NoError(t, err)
+		for name, data := range files {
+			require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(locks, name)), 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(locks, name), data, 0o644))
+		}
+	}
+	return locks
+}
+
 // systemd-pcrlock reads the components that were made before the boot, finds every event of the real log in them, and
 // predicts the values that we do, for all five boots.
 func TestInteropPCRLock(t *testing.T) {
@@ -69,18 +86,8 @@ func TestInteropPCRLock(t *testing.T) {
 			other.UKI.Digests = map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte("other"))}
 			all, err := PredictAll(b, other)
 			require.NoError(t, err)
-			components, err := all.Components()
-			require.NoError(t, err)
 			dir := t.TempDir()
-			locks := filepath.Join(dir, "pcrlock.d")
-			for _, c := range components {
-				files, err := c.Files()
-				require.NoError(t, err)
-				for name, data := range files {
-					require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(locks, name)), 0o755))
-					require.NoError(t, os.WriteFile(filepath.Join(locks, name), data, 0o644))
-				}
-			}
+			locks := writeComponents(t, dir, all)
 			// Those that systemd ships, but for what its own userspace would measure.
 			r.Run(t, dir, "sh", "-c", "cp -r /usr/lib/pcrlock.d/3* /usr/lib/pcrlock.d/4* /usr/lib/pcrlock.d/5* /usr/lib/pcrlock.d/700* pcrlock.d/")
 			log, err := ParseLog(v.log)
@@ -125,18 +132,8 @@ func TestInteropPCRLockUserspace(t *testing.T) {
 	b.Phases = b.Userspace.Earlier.Phases()
 	all, err := PredictAll(b)
 	require.NoError(t, err)
-	components, err := all.Components()
-	require.NoError(t, err)
 	dir := t.TempDir()
-	locks := filepath.Join(dir, "pcrlock.d")
-	for _, c := range components {
-		files, err := c.Files()
-		require.NoError(t, err)
-		for name, data := range files {
-			require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(locks, name)), 0o755))
-			require.NoError(t, os.WriteFile(filepath.Join(locks, name), data, 0o644))
-		}
-	}
+	locks := writeComponents(t, dir, all)
 	r.Run(t, dir, "sh", "-c", "cp -r /usr/lib/pcrlock.d/* pcrlock.d/")
 	log, err := ParseLog(read(t, "testdata/mkosi/b2/binary_bios_measurements"))
 	require.NoError(t, err)

@@ -275,7 +275,7 @@ func describeEntries(name string, want, got []byte) (string, bool) {
 	if !ok1 || !ok2 {
 		return "", false
 	}
-	added, removed := minusEntries(g, w), minusEntries(w, g)
+	added, removed := minus(g, w), minus(w, g)
 	var parts []string
 	if n := len(added); n > 0 {
 		parts = append(parts, fmt.Sprintf("has %s that %s not expected", nameEntries(added, removed, maxHashes), was(n)))
@@ -302,21 +302,6 @@ func count(n int, thing string) string {
 		return "1 " + thing
 	}
 	return plural(n, thing)
-}
-
-// minusEntries are the entries of a that b does not have.
-func minusEntries(a, b []signatureEntry) []signatureEntry {
-	have := make(map[signatureEntry]int, len(b))
-	for _, e := range b {
-		have[e]++
-	}
-	var out []signatureEntry
-	for _, e := range a {
-		if have[e]--; have[e] < 0 {
-			out = append(out, e)
-		}
-	}
-	return out
 }
 
 func bootOrderText(b []byte) string {

@@ -115,9 +115,9 @@ func describeWindowsChange(want, got []byte) string {
 			parts = append(parts, fmt.Sprintf(format, strings.Join(atMost(names, maxWindows), ", ")))
 		}
 	}
-	list("%s not expected", minusTexts(g.settings, w.settings))
-	list("%s missing", minusTexts(w.settings, g.settings))
-	list("modules %s not expected", minusTexts(g.modules, w.modules))
-	list("modules %s missing", minusTexts(w.modules, g.modules))
+	list("%s not expected", minus(g.settings, w.settings))
+	list("%s missing", minus(w.settings, g.settings))
+	list("modules %s not expected", minus(g.modules, w.modules))
+	list("modules %s missing", minus(w.modules, g.modules))
 	return strings.Join(parts, "; ")
 }

@@ -214,14 +214,10 @@ func (r *runner) linux(args []string) error {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
 		return r.unsupported("linux: want a file and then arguments")
 	}
-	src, err := r.once(args[0])
-	if err != nil {
+	if err := r.loadProgram(args[0]); err != nil {
 		return err
 	}
-	if err := r.read(args[0], src); err != nil {
-		return err
-	}
-	r.loaded, r.boot.Kernel = true, args[0]
+	r.boot.Kernel = args[0]
 	line := kernelCommandLine(args)
 	r.boot.LoadOptions = efi.AppendUTF16(nil, "BOOT_IMAGE="+line)
 	if r.release.nul {
@@ -231,12 +227,20 @@ func (r *runner) linux(args []string) error {
 	return nil
 }
 
-// once opens the file of a program that is loaded.
-func (r *runner) once(name string) (osmith.Source, error) {
+// loadProgram reads the file of the program that is to be started.
+func (r *runner) loadProgram(name string) error {
 	if r.loaded {
-		return nil, r.unsupported("a second program is loaded")
+		return r.unsupported("a second program is loaded")
 	}
-	return r.needed(name)
+	src, err := r.needed(name)
+	if err != nil {
+		return err
+	}
+	if err := r.read(name, src); err != nil {
+		return err
+	}
+	r.loaded = true
+	return nil
 }
 
 func (r *runner) initrd(args []string) error {
@@ -270,14 +274,10 @@ func (r *runner) chainloader(args []string) error {
 	if len(args) != 1 || strings.HasPrefix(args[0], "-") || strings.HasPrefix(args[0], "+") {
 		return r.unsupported("chainloader: want one file")
 	}
-	src, err := r.once(args[0])
-	if err != nil {
+	if err := r.loadProgram(args[0]); err != nil {
 		return err
 	}
-	if err := r.read(args[0], src); err != nil {
-		return err
-	}
-	r.loaded, r.boot.Chainload = true, args[0]
+	r.boot.Chainload = args[0]
 	return nil
 }
 
