@@ -266,8 +266,11 @@ func TestUnsupported(t *testing.T) {
 		_, err = run("linux /k\nboot", nil, func(e *grub.Environment) { e.Version = version })
 		require.ErrorContains(t, err, "want one of 2.12, 2.14")
 	}
-	_, err = grub.Run(grub.Environment{Version: "2.14", Config: "(hd0,gpt1)/grub.cfg", Open: disk{}.open}, crypto.MD4)
-	require.ErrorContains(t, err, "grub: ")
+	for want, hashes := range map[string][]crypto.Hash{"MD4": {crypto.MD4}, "named twice": {crypto.SHA256, crypto.SHA256}} {
+		files := disk{"(hd0,gpt1)/EFI/debian/grub.cfg": "true"} // so that the hash alone is wrong
+		_, err = grub.Run(grub.Environment{Version: "2.14", Config: "(hd0,gpt1)/EFI/debian/grub.cfg", Open: files.open}, hashes...)
+		require.ErrorContains(t, err, want)
+	}
 	broken := errors.New("broken")
 	_, err = run("true", nil, func(e *grub.Environment) { e.Open = func(string) (osmith.Source, error) { return nil, broken } })
 	require.ErrorIs(t, err, broken)
