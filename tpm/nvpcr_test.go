@@ -118,12 +118,12 @@ func TestNVPCRsOfBoot(t *testing.T) {
 	b = Boot{Phases: ready, Userspace: &Userspace{Earlier: earlier, NVWords: map[string][]Word{"verity": nil}}}
 	assert.Empty(t, values(b)["verity"], "said to be unknown, whatever the earlier image measured")
 
-	for _, bad := range []Boot{
-		{Phases: ready, Userspace: &Userspace{NVWords: map[string][]Word{"x": {{}}}}},
-		{Phases: []string{"x"}, Userspace: &Userspace{Earlier: earlier}},
+	for want, bad := range map[string]Boot{
+		"tpm: NvPCR x: an empty word":                    {Phases: ready, Userspace: &Userspace{NVWords: map[string][]Word{"x": {{}}}}},
+		"tpm: userspace: the earlier log has the phases": {Phases: []string{"x"}, Userspace: &Userspace{Earlier: earlier}},
 	} {
 		_, err := bad.NVPCRs()
-		require.ErrorContains(t, err, "tpm: ")
+		require.ErrorContains(t, err, want)
 	}
 	none, err := (&Boot{Phases: ready}).NVPCRs()
 	require.NoError(t, err)
