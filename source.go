@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"sync/atomic"
 )
 
 // Source is sized random-access input. [*bytes.Reader], [*strings.Reader] and [*io.SectionReader] are Sources; [OpenFile]
@@ -23,6 +25,8 @@ type Source interface {
 //	ZeroRange(off, n int64) error  // makes n bytes zero faster than writing them does, or fails with errors.ErrUnsupported
 //	StartWriteback(off, n int64)   // begins to put n written bytes on stable storage, without waiting
 //	SectorSize() int               // the logical sector size in bytes, 0: not known
+//	DropCache(off, n int64) error  // forgets what is cached of n synced bytes, so that the next read is of the medium
+//	Lock() (unlock func() error, err error) // has the disk alone; a *LockedError, at once, if another has it
 //
 // Without Sync a power cut may undo writes in any order.
 type Disk interface {
@@ -39,8 +43,18 @@ type ESPFile struct {
 // Device is an open file or block device: a [Disk] that knows its holes. Wrapping a Device in a type without its methods
 // loses the holes and, on Linux, the early start of writing to the medium.
 type Device struct {
-	file *os.File
-	size int64
+	file   *os.File
+	size   int64
+	locked atomic.Bool // by this Device; flock(2) does not tell two owners of one open file apart
+}
+
+// LockedError says that a disk is in use by something that changes it.
+type LockedError struct {
+	Name string // of the file or device
+}
+
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("%s is locked: another program changes it, or reads its partition table; try again when that is done", e.Name)
 }
 
 // OpenFile opens a file or a block device for reading. Close it after use. For writing, open it with [os.OpenFile] and
@@ -66,7 +80,7 @@ func NewDevice(f *os.File) (*Device, error) {
 		return nil, err
 	}
 	if info.Mode().IsRegular() {
-		return &Device{f, info.Size()}, nil
+		return &Device{file: f, size: info.Size()}, nil
 	}
 	if info.Mode()&os.ModeDevice == 0 || info.Mode()&os.ModeCharDevice != 0 {
 		return nil, fmt.Errorf("%s: neither a file nor a block device", f.Name())
@@ -75,7 +89,7 @@ func NewDevice(f *os.File) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	return &Device{f, size}, nil
+	return &Device{file: f, size: size}, nil
 }
 
 // blockSize is the size of a block device, which is its end where the system lets one seek there. macOS says 0 for every
@@ -110,6 +124,24 @@ func (d *Device) SectorSize() int { return sectorSize(d.file) }
 
 // Sync returns when all that was written is on stable storage (fsync(2)).
 func (d *Device) Sync() error { return d.file.Sync() }
+
+// Lock takes the file or device for this Device alone until unlock is called, without waiting: what another Device has is a [*LockedError]. On Linux it is
+// the exclusive flock(2) that systemd asks for of a program that changes a disk ("Locking Block Device Access",
+// https://systemd.io/BLOCK_DEVICE_LOCKING), so that udev does not look at the disk meanwhile: the Device must be of the whole disk's node then. On other systems
+// it keeps out only who locks this same Device. What does not lock is not kept out.
+func (d *Device) Lock() (unlock func() error, err error) {
+	if !d.locked.CompareAndSwap(false, true) {
+		return nil, &LockedError{d.file.Name()}
+	}
+	if err := flock(d.file); err != nil {
+		d.locked.Store(false)
+		return nil, err
+	}
+	return sync.OnceValue(func() error {
+		defer d.locked.Store(false)
+		return funlock(d.file)
+	}), nil
+}
 
 // Close closes the file.
 func (d *Device) Close() error { return d.file.Close() }

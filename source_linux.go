@@ -61,3 +61,35 @@ func sectorSize(f *os.File) int {
 	}
 	return int(size)
 }
+
+// flock takes the file for who has opened it, at once or not at all.
+func flock(f *os.File) error {
+	err := control(f, func(fd int) error { return syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB) })
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return &LockedError{f.Name()}
+	}
+	if err != nil {
+		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+func funlock(f *os.File) error {
+	if err := control(f, func(fd int) error { return syscall.Flock(fd, syscall.LOCK_UN) }); err != nil {
+		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// control calls do with the file's descriptor, again where a signal interrupts it.
+func control(f *os.File, do func(fd int) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	failed := conn.Control(func(fd uintptr) {
+		for err = do(int(fd)); err == syscall.EINTR; err = do(int(fd)) {
+		}
+	})
+	return errors.Join(failed, err)
+}

@@ -73,9 +73,21 @@ func (w *Window) StartWriteback(off, n int64) {
 	}
 }
 
+// DropCache forgets what is cached of n synced bytes, so that the next read is of the medium. The error matches [errors.ErrUnsupported] where the disk cannot.
+func (w *Window) DropCache(off, n int64) error {
+	if err := w.inside(off, n); err != nil {
+		return prefix.Error("partition", err)
+	}
+	known, err := sparse.DropCache(w.disk, w.off+off, n)
+	if err == nil && !known {
+		err = fmt.Errorf("reading past the cache of the disk: %w", errors.ErrUnsupported)
+	}
+	return prefix.Error("partition", err)
+}
+
 func (w *Window) inside(off, n int64) error {
 	if off < 0 || n < 0 || off > w.size || n > w.size-off {
-		return fmt.Errorf("write of %d bytes at %d in a partition of %d bytes", n, off, w.size)
+		return fmt.Errorf("%d bytes at %d in a partition of %d bytes", n, off, w.size)
 	}
 	return nil
 }

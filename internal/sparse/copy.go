@@ -91,6 +91,26 @@ func StartWriteback(w io.WriterAt, off, n int64) {
 	}
 }
 
+// CacheDropper is a target that can forget what it has cached of n bytes at off, so that the next read is of the medium. What was not
+// synced may stay.
+type CacheDropper interface {
+	DropCache(off, n int64) error
+}
+
+// DropCache has the next read of n bytes at off be of the medium, where the source can be told so: through [CacheDropper], and a file through posix_fadvise(2).
+// What was not synced before may stay in the cache. known is false where it is not known whether anything is cached.
+func DropCache(src any, off, n int64) (known bool, err error) {
+	switch src := src.(type) {
+	case CacheDropper:
+		return true, src.DropCache(off, n)
+	case *os.File:
+		return dropCache(src, off, n)
+	case interface{ File() *os.File }:
+		return dropCache(src.File(), off, n)
+	}
+	return false, nil
+}
+
 const (
 	bufferSize = 1 << 20
 	writeback  = 8 << 20  // written to a file so far before the kernel is asked to start with the disk
