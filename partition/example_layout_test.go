@@ -85,7 +85,7 @@ func ExampleFindSlots() {
 		return
 	}
 	hash := []byte("a root hash of dm-verity, 256 bit")[:32]
-	if err := slots.Install(target.Slot, "gnomeos_48", hash); err != nil {
+	if err := slots.Install(target.Slot, partition.Labels{Data: "gnomeos_48"}, hash); err != nil {
 		fmt.Println(err)
 		return
 	}

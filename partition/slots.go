@@ -2,6 +2,7 @@ package partition
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -381,21 +382,60 @@ func (s *Slots) tooSmall(slots []*Slot, o TargetOptions) error {
 	return worst
 }
 
-// Begin marks a slot as being written: its types become [PartialType], so that nothing uses half of it. The label is set
-// to that of the new version. Write the table before the first byte goes into the slot.
-func (s *Slots) Begin(slot *Slot, label string) error {
-	return prefix.Error("partition", s.mark(slot, label, PartialType))
+// Labels are the GPT names of a slot's partitions. The zero value of Tree and Signature is Data with "_verity" or "_verity_sig" behind it, as definitions of
+// systemd-sysupdate have it ("%M_@v", "%M_@v_verity", "%M_@v_verity_sig"): by one label for all, sysupdate takes none of the versions for whole.
+type Labels struct {
+	Data, Tree, Signature string
+}
+
+// whole is the labels without the zero values.
+func (l Labels) whole() Labels {
+	return Labels{l.Data, cmp.Or(l.Tree, l.Data+"_verity"), cmp.Or(l.Signature, l.Data+"_verity_sig")}
+}
+
+// Labels are those of a slot as they are.
+func (s *Slots) Labels(slot *Slot) (l Labels) {
+	for k, i := range []int{slot.Data, slot.Tree, slot.Signature} {
+		if i >= 0 {
+			*[]*string{&l.Data, &l.Tree, &l.Signature}[k] = s.Table.Partitions[i].Name
+		}
+	}
+	return l
+}
+
+// CheckLabels is the error that [Slots.Begin], [Slots.Pend] and [Slots.Install] return for labels that the slot cannot have.
+func (s *Slots) CheckLabels(slot *Slot, labels Labels) error {
+	return prefix.Error("partition", s.checkLabels(slot, labels))
+}
+
+// Begin marks a slot as being written: its types become [PartialType], so that nothing uses half of it. The labels are set
+// to those of the new version. Write the table before the first byte goes into the slot.
+func (s *Slots) Begin(slot *Slot, labels Labels) error {
+	return prefix.Error("partition", s.mark(slot, labels, PartialType))
 }
 
 // Pend marks a slot as complete but not yet to be used ([PendingType]).
-func (s *Slots) Pend(slot *Slot, label string, rootHash []byte) error {
-	return prefix.Error("partition", s.finish(slot, label, rootHash, PendingType))
+func (s *Slots) Pend(slot *Slot, labels Labels, rootHash []byte) error {
+	return prefix.Error("partition", s.finish(slot, labels, rootHash, PendingType))
 }
 
-// Install marks a slot as complete, under a label, with the IDs that the root hash gives ([VerityIDs]; without a hash
+// Install marks a slot as complete, under its labels, with the IDs that the root hash gives ([VerityIDs]; without a hash
 // tree rootHash is nil and the IDs stay). Write the table when the content of the slot has reached the disk.
-func (s *Slots) Install(slot *Slot, label string, rootHash []byte) error {
-	return prefix.Error("partition", s.finish(slot, label, rootHash, func(t osmith.GUID) osmith.GUID { return t }))
+//
+// The attributes become those of a version that is found and protected by its hash tree (UAPI.2, "Partition Flags"): [AttrReadOnly] is set, [AttrGrowFileSystem]
+// and [AttrNoAuto] are not. Of a slot without a hash tree they stay.
+func (s *Slots) Install(slot *Slot, labels Labels, rootHash []byte) error {
+	if err := s.finish(slot, labels, rootHash, func(t osmith.GUID) osmith.GUID { return t }); err != nil {
+		return prefix.Error("partition", err)
+	}
+	if slot.Tree >= 0 {
+		indexes, _ := slot.parts()
+		for _, i := range indexes {
+			a := &s.Table.Partitions[i].Attributes
+			*a = *a&^(AttrGrowFileSystem|AttrNoAuto) | AttrReadOnly
+		}
+	}
+	return nil
 }
 
 // Vacate marks a slot as empty. Its content and IDs stay as they are.
@@ -407,29 +447,45 @@ func (s *Slots) Vacate(slot *Slot) {
 	s.refresh(slot)
 }
 
-func (s *Slots) mark(slot *Slot, label string, state func(osmith.GUID) osmith.GUID) error {
-	switch n := efi.UTF16Len(label); {
-	case label == "" || label == EmptyName:
-		return fmt.Errorf("slot %s: %q is no label for a version", slot.Name(), label)
-	case n > MaxName:
-		return fmt.Errorf("slot %s: the label has %d UTF-16 units, at most %d fit", slot.Name(), n, MaxName)
-	case s.version(label) == "":
-		return fmt.Errorf("slot %s: the label %q does not match %q", slot.Name(), label, s.match)
+func (s *Slots) checkLabels(slot *Slot, labels Labels) error {
+	l := labels.whole()
+	for k, i := range []int{slot.Data, slot.Tree, slot.Signature} {
+		label := []string{l.Data, l.Tree, l.Signature}[k]
+		switch n := efi.UTF16Len(label); {
+		case i < 0:
+		case label == "" || label == EmptyName:
+			return fmt.Errorf("slot %s: %q is no label for a version", slot.Name(), label)
+		case n > MaxName:
+			return fmt.Errorf("slot %s: the label %q has %d UTF-16 units, at most %d fit", slot.Name(), label, n, MaxName)
+		}
 	}
-	indexes, types := slot.parts()
-	for k, i := range indexes {
-		s.Table.Partitions[i].Type, s.Table.Partitions[i].Name = state(types[k]), label
+	if s.version(l.Data) == "" {
+		return fmt.Errorf("slot %s: the label %q does not match %q", slot.Name(), l.Data, s.match)
+	}
+	return nil
+}
+
+func (s *Slots) mark(slot *Slot, labels Labels, state func(osmith.GUID) osmith.GUID) error {
+	if err := s.checkLabels(slot, labels); err != nil {
+		return err
+	}
+	l := labels.whole()
+	for k, i := range []int{slot.Data, slot.Tree, slot.Signature} {
+		if i >= 0 {
+			p := &s.Table.Partitions[i]
+			p.Type, p.Name = state([]osmith.GUID{slot.DataType, slot.TreeType, slot.SignatureType}[k]), []string{l.Data, l.Tree, l.Signature}[k]
+		}
 	}
 	s.refresh(slot)
 	return nil
 }
 
-func (s *Slots) finish(slot *Slot, label string, rootHash []byte, state func(osmith.GUID) osmith.GUID) error {
+func (s *Slots) finish(slot *Slot, labels Labels, rootHash []byte, state func(osmith.GUID) osmith.GUID) error {
 	if slot.Tree < 0 {
 		if len(rootHash) > 0 {
 			return fmt.Errorf("slot %s has no hash tree: %w", slot.Name(), ErrRootHash)
 		}
-		return s.mark(slot, label, state)
+		return s.mark(slot, labels, state)
 	}
 	data, tree, err := VerityIDs(rootHash)
 	if err != nil {
@@ -442,7 +498,7 @@ func (s *Slots) finish(slot *Slot, label string, rootHash []byte, state func(osm
 			return &EntryError{Number: p.Number, Name: p.Name, Err: fmt.Errorf("%w, number %d: %s", ErrDuplicateID, s.Table.Partitions[k].Number, id)}
 		}
 	}
-	if err := s.mark(slot, label, state); err != nil {
+	if err := s.mark(slot, labels, state); err != nil {
 		return err
 	}
 	s.Table.Partitions[slot.Data].ID, s.Table.Partitions[slot.Tree].ID = data, tree

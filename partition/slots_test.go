@@ -124,7 +124,7 @@ func TestTarget(t *testing.T) {
 func TestSlotMarks(t *testing.T) {
 	s := threeSlots(t, "acme_1", EmptyName)
 	b := s.Slots[1]
-	require.NoError(t, s.Begin(b, "acme_2"))
+	require.NoError(t, s.Begin(b, Labels{Data: "acme_2"}))
 	require.Equal(t, SlotPartial, b.State)
 	require.Equal(t, PartialType(UsrX8664Verity), s.Table.Partitions[b.Tree].Type)
 	again, err := FindSlots(s.Table, SlotOptions{Match: "acme_@v"})
@@ -134,11 +134,26 @@ func TestSlotMarks(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "B", target.Slot.Name())
 
-	require.NoError(t, s.Pend(b, "acme_2", hashN(2)))
+	require.NoError(t, s.Pend(b, Labels{Data: "acme_2"}, hashN(2)))
 	require.Equal(t, SlotPending, b.State)
 	require.Equal(t, hashN(2), s.RootHash(b))
-	require.NoError(t, s.Install(b, "acme_2", hashN(2)))
+	attributes := func(slot *Slot) (list []uint64) {
+		for _, i := range []int{slot.Data, slot.Tree, slot.Signature} {
+			list = append(list, s.Table.Partitions[i].Attributes)
+		}
+		return list
+	}
+	for _, i := range []int{b.Data, b.Tree, b.Signature} {
+		s.Table.Partitions[i].Attributes = AttrGrowFileSystem | AttrNoAuto | 1<<48
+	}
+	require.NoError(t, s.Install(b, Labels{Data: "acme_2"}, hashN(2)))
 	require.Equal(t, SlotInstalled, b.State)
+	require.Equal(t, []uint64{AttrReadOnly | 1<<48, AttrReadOnly | 1<<48, AttrReadOnly | 1<<48}, attributes(b))
+	require.Equal(t, []uint64{0, 0, 0}, attributes(s.Slots[0]))
+	require.Equal(t, Labels{"acme_2", "acme_2_verity", "acme_2_verity_sig"}, s.Labels(b), "as definitions of systemd-sysupdate have them")
+	require.NoError(t, s.Begin(b, Labels{"acme_2", "acme-tree_2", "acme-sig_2"}))
+	require.Equal(t, Labels{"acme_2", "acme-tree_2", "acme-sig_2"}, s.Labels(b))
+	require.NoError(t, s.Install(b, Labels{Data: "acme_2"}, hashN(2)))
 	require.Equal(t, b, s.Running(hashN(2)))
 	require.NoError(t, s.Table.Check())
 	s.Vacate(b)
@@ -146,11 +161,14 @@ func TestSlotMarks(t *testing.T) {
 	require.Equal(t, EmptyName, s.Table.Partitions[b.Signature].Name)
 
 	before := show(s.Table)
-	require.ErrorIs(t, s.Install(b, "acme_2", hashN(1)), ErrDuplicateID)
-	require.ErrorIs(t, s.Install(b, "acme_2", []byte{1}), ErrRootHash)
-	require.ErrorContains(t, s.Install(b, "acme_"+strings.Repeat("9", 32), hashN(5)), "37 UTF-16 units")
-	require.ErrorContains(t, s.Install(b, "acne_2", hashN(5)), "does not match")
-	require.Error(t, s.Begin(b, EmptyName))
+	require.ErrorIs(t, s.Install(b, Labels{Data: "acme_2"}, hashN(1)), ErrDuplicateID)
+	require.ErrorIs(t, s.Install(b, Labels{Data: "acme_2"}, []byte{1}), ErrRootHash)
+	require.ErrorContains(t, s.Install(b, Labels{Data: "acme_" + strings.Repeat("9", 32)}, hashN(5)), "37 UTF-16 units")
+	require.ErrorContains(t, s.Install(b, Labels{Data: "acne_2"}, hashN(5)), "does not match")
+	require.ErrorContains(t, s.Begin(b, Labels{Data: EmptyName}), "no label for a version")
+	require.ErrorContains(t, s.Begin(b, Labels{Tree: "acme_2"}), "no label for a version")
+	require.ErrorContains(t, s.Install(b, Labels{Data: "acme_2", Tree: EmptyName}, hashN(5)), "no label for a version")
+	require.ErrorContains(t, s.CheckLabels(b, Labels{Data: "acme_" + strings.Repeat("9", 22)}), "38 UTF-16 units", "of the signature")
 	require.Equal(t, before, show(s.Table), "refused before anything was changed")
 }
 

@@ -48,7 +48,7 @@ func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
 		Partitions: []partition.Spec{
 			{Type: partition.ESP, ID: partition.SeedPartitionID(b.Seed, partition.ESP, 0), Name: "esp", Content: esp},
 			{Type: rootType, ID: dataID, Name: label, Size: o.RootSize, Content: root},
-			{Type: treeType, ID: treeID, Name: label, Size: treeSize, Content: tree},
+			{Type: treeType, ID: treeID, Name: label + "_verity", Size: treeSize, Content: tree},
 		},
 	}
 	for n := 1; n < max(o.Slots, 2); n++ {
