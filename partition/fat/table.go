@@ -385,7 +385,8 @@ func (f *FS) writeInfo() error {
 	if le.Uint32(b[488:]) == 0xffffffff {
 		return nil // its maker did not count (fatgen103 section 5), and fsck.fat counts otherwise where a file has too many clusters
 	}
-	if le.Uint32(b[488:]) == f.free && le.Uint32(b[492:]) == f.hint {
+	// A hint of 2 says that nothing was taken yet: what is there is as good, and a rename stays one write.
+	if le.Uint32(b[488:]) == f.free && (le.Uint32(b[492:]) == f.hint || f.hint == 2) {
 		return nil
 	}
 	le.PutUint32(b[488:], f.free)
