@@ -50,7 +50,8 @@ type Entry struct {
 
 	Loader  string // what is started: path in the same file system, or a URL for Type1URL
 	Initrd  []string
-	Options string // command line; for EntryType2 the built-in one, as the menu shows it
+	Files   []string // of a Type #1 entry: all files that its lines name and that are there, Loader and Initrd among them
+	Options string   // command line; for EntryType2 the built-in one, as the menu shows it
 
 	// Counted is whether the name has a boot counter; then Counter is it. Without, the entry is good.
 	Counted bool

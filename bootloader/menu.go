@@ -33,6 +33,9 @@ type MenuOptions struct {
 	// [Releases] is a [*LoaderVersionError], unless AssumeLoader names the release to treat it as.
 	LoaderVersion osmith.Version
 	AssumeLoader  int
+
+	// KeepGoing has a file that cannot be read be a Finding with [ErrUnreadable], and the menu be read on. Whether the loader would list it is not known then.
+	KeepGoing bool
 }
 
 func (o MenuOptions) architecture() string {
@@ -59,7 +62,7 @@ type Finding struct {
 
 // ReadMenu reads the entries and the configuration of an EFI system partition as systemd-boot would. Names are
 // looked up without regard to case, whatever the file system does. An ESP that lacks the directories has an empty
-// menu; only failure to read is an error.
+// menu; only failure to read is an error, unless the options say to keep going.
 //
 // Files are taken in the order of [fs.ReadDir]; the loader takes them in the order of the FAT directory. That matters
 // only for entries that the sorting does not tell apart, such as a counted and an uncounted file of one entry, which is a
@@ -94,7 +97,7 @@ func ReadMenu(esp fs.FS, o MenuOptions) (m *Menu, err error) {
 }
 
 func (m *Menu) readType2(fsys fs.FS, xbootldr bool, o MenuOptions) error {
-	return m.eachFile(fsys, type2Dir, ".efi", func(dir, name string) error {
+	return m.eachFile(fsys, xbootldr, o, type2Dir, ".efi", func(dir, name string) error {
 		p := path.Join(dir, name)
 		f, size, err := openAt(fsys, p)
 		if err != nil {
@@ -103,6 +106,9 @@ func (m *Menu) readType2(fsys fs.FS, xbootldr bool, o MenuOptions) error {
 		defer f.Close()
 		list, findings := readType2(name, f.(io.ReaderAt), size, o.architecture(), m.Release)
 		for _, err := range findings {
+			if _, unreadable := errors.AsType[*fs.PathError](err); unreadable {
+				return err
+			}
 			m.Findings = append(m.Findings, Finding{p, xbootldr, err})
 		}
 		for _, e := range list {
@@ -120,7 +126,7 @@ func (m *Menu) readType1(fsys fs.FS, xbootldr bool, o MenuOptions) error {
 	if xbootldr {
 		o.Self = "" // the loader runs from the ESP
 	}
-	return m.eachFile(fsys, type1Dir, ".conf", func(dir, name string) error {
+	return m.eachFile(fsys, xbootldr, o, type1Dir, ".conf", func(dir, name string) error {
 		p := path.Join(dir, name)
 		b, err := readFile(fsys, p)
 		if err != nil {
@@ -162,7 +168,7 @@ func (m *Menu) findTwins() {
 }
 
 // eachFile calls f for the files of a directory that the loader would look at.
-func (m *Menu) eachFile(fsys fs.FS, dir, suffix string, f func(dir, name string) error) error {
+func (m *Menu) eachFile(fsys fs.FS, xbootldr bool, o MenuOptions, dir, suffix string, f func(dir, name string) error) error {
 	dir, err := lookup(fsys, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -180,7 +186,9 @@ func (m *Menu) eachFile(fsys fs.FS, dir, suffix string, f func(dir, name string)
 		if d.IsDir() || name[0] == '.' || !hasSuffixFold(name, suffix) || auto {
 			continue
 		}
-		if err := f(dir, name); err != nil {
+		if err := f(dir, name); err != nil && o.KeepGoing {
+			m.Findings = append(m.Findings, Finding{path.Join(dir, name), xbootldr, fmt.Errorf("%w: %w", ErrUnreadable, err)})
+		} else if err != nil {
 			return err
 		}
 	}

@@ -95,6 +95,9 @@ func (e *Entry) name(fsys fs.FS, l line) (missing *EntryError, err error) {
 			wrong = nil
 		}
 	}
+	if wrong == nil {
+		e.Files = append(e.Files, found)
+	}
 	switch {
 	case l.key == "initrd":
 		e.Initrd = append(e.Initrd, found)
