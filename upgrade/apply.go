@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path"
+	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sparse"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -24,6 +27,7 @@ const (
 	StepRememberFailed StepKind = "remember-failed" // that the set in the target slot has used up its tries
 	StepRemoveEntry    StepKind = "remove-entry"    // the boot entry that needs the target slot
 	StepRemoveAddon    StepKind = "remove-addon"    // what lies beside it
+	StepRemoveFile     StepKind = "remove-file"     // what a Type #1 entry starts, if nothing else needs it
 	StepRemoveStaged   StepKind = "remove-staged"   // what an interrupted upgrade left on the ESP
 	StepMarkPartial    StepKind = "mark-partial"
 	StepWriteRoot      StepKind = "write-root"
@@ -39,9 +43,11 @@ const (
 // Step is one part of an upgrade. A power cut within or behind any but the last leaves the old set booting.
 type Step struct {
 	Kind   StepKind `json:"kind"`
-	Target string   `json:"target"` // path on the ESP, or partition
-	Bytes  int64    `json:"bytes"`  // that are written or read
-	to     string   // of a rename
+	Target string   `json:"target"`       // path on the ESP, or partition
+	To     string   `json:"to,omitempty"` // path that a file gets
+	Bytes  int64    `json:"bytes"`        // that are written or read
+	Cut    string   `json:"cut"`          // what a power cut within the step leaves, in words
+	OneWay bool     `json:"oneWay"`       // takes away what no later step, and not Cancel, brings back
 
 	source  osmith.Source // of a file
 	want    [sha256.Size]byte
@@ -50,13 +56,15 @@ type Step struct {
 
 // String is the step in a few words.
 func (s Step) String() string {
-	switch {
-	case s.to != "":
-		return fmt.Sprintf("%s %s -> %s", s.Kind, s.Target, path.Base(s.to))
-	case s.Bytes > 0:
-		return fmt.Sprintf("%s %s (%d bytes)", s.Kind, s.Target, s.Bytes)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s", s.Kind, s.Target)
+	if s.To != "" {
+		fmt.Fprintf(&b, " -> %s", path.Base(s.To))
 	}
-	return fmt.Sprintf("%s %s", s.Kind, s.Target)
+	if s.Bytes > 0 {
+		fmt.Fprintf(&b, " (%d bytes)", s.Bytes)
+	}
+	return b.String()
 }
 
 // Progress is called while a plan is applied: before each step with its number, and within the steps that write or read
@@ -71,8 +79,11 @@ var ErrApplied = errors.New("this plan was applied already, whole or in part: ma
 // upgrade is planned again from what is on the disk; planning and applying a release that is installed changes nothing.
 // A plan is applied once ([ErrApplied]).
 //
-// The disk must be as it was when the plan was made, else it is a [*ChangedError] and nothing is written. Nothing else may write to it while the plan is applied. A UKI or add-on of
-// the release that is another one by now is a [*ChangedError], too, before anything boots it; a root file system that is another one does not verify.
+// The disk must have a method Sync ([ErrNoSync]). One with a method Lock is locked meanwhile, and what another has locked is a [*osmith.LockedError]. It must be
+// as it was when the plan was made, else it is a [*ChangedError] and nothing is written; and it is read anew in front of each step, so that what something else has
+// written in between ends the upgrade in the same way. A UKI or add-on of
+// the release that is another one by now is a [*ChangedError], too, before anything boots it; a root file system that is another one does not verify. What is
+// read back is read from the medium, where the disk can be told so (DropCache of [osmith.Disk]).
 func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := p.Refused(); err != nil {
@@ -81,17 +92,20 @@ func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 	if p.applied {
 		return ErrApplied
 	}
-	if len(p.Steps) > 0 {
-		now, err := takeSnapshot(p.disk, p.judged)
-		if err == nil {
-			err = now.changed(p.before)
-		}
-		if err != nil {
-			return err
-		}
+	if len(p.Steps) == 0 {
+		p.applied = true
+		return nil
+	}
+	release, err := take(p.disk)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	a := applier{plan: p, ctx: ctx, progress: progress, expect: p.before.clone()}
+	if err := a.look(math.MaxInt64); err != nil {
+		return err
 	}
 	p.applied = true
-	a := applier{plan: p, ctx: ctx, progress: progress}
 	for _, s := range p.Steps {
 		a.total += s.Bytes
 	}
@@ -101,12 +115,23 @@ func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		// Nothing of this disk is changed by what was known of it before.
+		limit := int64(smallFile)
+		if s.Kind == StepAddEntry || s.Kind == StepPreferEntry {
+			limit = math.MaxInt64
+		}
+		if err := a.look(limit); err != nil {
+			return fmt.Errorf("before %s: %w", s, err)
+		}
 		if err := a.do(s); err != nil {
 			return fmt.Errorf("%s: %w", s, err)
 		}
-		if err := syncDisk(p.disk); err != nil {
-			return fmt.Errorf("%s: sync: %w", s, err)
+		if err := toMedium(p.disk); err != nil {
+			return fmt.Errorf("%s: %w", s, err)
 		}
+	}
+	if err := a.look(smallFile); err != nil {
+		return fmt.Errorf("after the last step: %w", err)
 	}
 	return nil
 }
@@ -117,6 +142,19 @@ type applier struct {
 	progress    Progress
 	step        int
 	done, total int64
+
+	expect snapshot // of the disk as it should be
+	esp    *fat.FS  // as it was before this step
+}
+
+// look reads the disk anew and holds it against what it should be, with the contents of files that were judged of up to limit bytes.
+func (a *applier) look(limit int64) error {
+	now, esp, err := a.plan.machine.takeSnapshot(a.plan.disk, a.plan.judged, limit)
+	if err == nil {
+		err = now.changed(a.expect)
+	}
+	a.esp = esp
+	return err
 }
 
 func (a *applier) report(n int64) {
@@ -130,18 +168,17 @@ func (a *applier) do(s Step) error {
 	p := a.plan
 	switch s.Kind {
 	case StepRepairESP:
-		_, err := p.state.esp.Repair()
+		_, err := a.esp.Repair()
 		return err
 	case StepRememberFailed, StepPreferEntry:
 		a.report(s.Bytes)
-		return writeWhole(p.state.esp, s.Target, s.content)
-	case StepRemoveEntry, StepRemoveAddon, StepRemoveStaged:
-		return p.state.esp.Remove(s.Target)
+		a.expect.put(fileState{s.Target, s.Bytes, sha256.Sum256(s.content)})
+		return writeWhole(a.esp, s.Target, s.content)
+	case StepRemoveEntry, StepRemoveAddon, StepRemoveFile, StepRemoveStaged:
+		a.expect.remove(s.Target)
+		return a.esp.Remove(s.Target)
 	case StepMarkPartial:
-		if err := p.state.slots.Begin(p.Target.Slot, p.identity.label()); err != nil {
-			return err
-		}
-		return p.state.table.Write(p.disk)
+		return a.mark(p.state.slots.Begin(p.Target.Slot, p.labels))
 	case StepWriteRoot:
 		return a.copy(p.root(), p.release.Root)
 	case StepWriteTree:
@@ -151,16 +188,26 @@ func (a *applier) do(s Step) error {
 		a.report(s.Bytes)
 		return err
 	case StepActivateSlot:
-		if err := p.state.slots.Install(p.Target.Slot, p.identity.label(), p.release.RootHash); err != nil {
-			return err
-		}
-		return p.state.table.Write(p.disk)
+		return a.mark(p.state.slots.Install(p.Target.Slot, p.labels, p.release.RootHash))
 	case StepAddAddon, StepStageUKI:
 		return a.put(s)
 	case StepAddEntry:
-		return p.state.esp.Rename(s.Target, s.to)
+		a.expect.rename(s.Target, s.To)
+		return a.esp.Rename(s.Target, s.To)
 	}
 	return fmt.Errorf("no step of the kind %q", s.Kind)
+}
+
+// mark writes the table, unless the change of it was an error.
+func (a *applier) mark(err error) error {
+	if err != nil {
+		return err
+	}
+	if err := a.plan.state.table.Write(a.plan.disk); err != nil {
+		return err
+	}
+	a.expect.table, err = tableDigest(a.plan.state.table)
+	return err
 }
 
 func (p *Plan) root() *partition.Window { return p.state.table.Window(p.disk, p.Target.Data) }
@@ -172,18 +219,25 @@ func (a *applier) copy(dst io.WriterAt, src osmith.Source) error {
 	return target.Copy(0, cancelSource{src, a.ctx}, src.Size())
 }
 
-// put writes a file and reads it back before anything can boot it: it is what the plan was made for, or it is not used.
+// put writes a file and reads it back from the medium before anything can boot it: it is what the plan was made for, or it is not used.
 func (a *applier) put(s Step) error {
-	esp := a.plan.state.esp
-	if err := esp.MkdirAll(path.Dir(s.Target)); err != nil {
+	if err := a.esp.MkdirAll(path.Dir(s.Target)); err != nil {
 		return err
 	}
-	if err := esp.WriteFile(s.Target, s.source); err != nil {
+	if err := a.esp.WriteFile(s.Target, s.source); err != nil {
 		return err
 	}
 	a.report(s.Bytes)
-	same, err := a.plan.state.sameDigest(s.Target, s.want)
-	if err != nil || same {
+	a.expect.put(fileState{s.Target, s.Bytes, s.want})
+	if err := toMedium(a.plan.disk); err != nil {
+		return err
+	}
+	src, err := openFile(a.esp, s.Target)
+	if err != nil {
+		return err
+	}
+	got, err := digest(src)
+	if err != nil || got == s.want {
 		return err
 	}
 	// Either the source is another one by now, or the medium does not keep what is written.
@@ -201,15 +255,6 @@ type ReadBackError struct {
 
 func (e *ReadBackError) Error() string {
 	return fmt.Sprintf("%s read back is not what was written (SHA-256 %x): is the medium failing?", e.Path, e.Want)
-}
-
-type syncer interface{ Sync() error }
-
-func syncDisk(d any) error {
-	if s, ok := d.(syncer); ok {
-		return s.Sync()
-	}
-	return nil
 }
 
 // cancelSource ends a long copy when the context does.

@@ -24,35 +24,37 @@ func (e *ChangedError) Error() string {
 	return fmt.Sprintf("%s has changed since the plan was made: make a new one", e.What)
 }
 
-// snapshot is what a disk held when a plan was made: the partition table, and the files of the ESP by their sizes, those that were judged by their content as well.
+// snapshot is what a disk holds at one time: the partition table, and the files of the ESP by their sizes, some by their content as well.
 type snapshot struct {
 	table [sha256.Size]byte
-	files map[string]fileState // by path
+	files map[string]fileState // by path in one case
 }
 
 type fileState struct {
+	path   string
 	size   int64
-	digest [sha256.Size]byte // zero: it was not judged
+	digest [sha256.Size]byte // zero: not read
 }
 
-// takeSnapshot reads a disk anew. judged says of which files the content counts.
-func takeSnapshot(disk osmith.Disk, judged func(name string) bool) (s snapshot, err error) {
+// smallFile is up to what size the content of a file that was judged is compared at every look. Larger ones are read before the first write, and before
+// what makes the new entry bootable.
+const smallFile = 1 << 20
+
+// takeSnapshot reads a disk anew. judged says of which files the content counts, of those up to limit bytes.
+func (m *Machine) takeSnapshot(disk osmith.Disk, judged func(name string) bool, limit int64) (s snapshot, esp *fat.FS, err error) {
 	table, err := partition.Read(disk, partition.ReadOptions{})
 	if err != nil {
-		return s, err
+		return s, nil, err
 	}
-	header, entries, err := table.MarshalPrimary()
-	if err != nil {
-		return s, err
+	if s.table, err = tableDigest(table); err != nil {
+		return s, nil, err
 	}
-	s.table = sha256.Sum256(append(header, entries...))
-	window, err := findESP(disk, table)
+	window, err := m.findESP(disk, table)
 	if err != nil {
-		return s, err
+		return s, nil, err
 	}
-	esp, err := fat.Open(window)
-	if err != nil {
-		return s, err
+	if esp, err = openESP(window, table.SectorSize); err != nil {
+		return s, nil, err
 	}
 	s.files = map[string]fileState{}
 	err = fs.WalkDir(esp, ".", func(name string, d fs.DirEntry, err error) error {
@@ -63,8 +65,8 @@ func takeSnapshot(disk osmith.Disk, judged func(name string) bool) (s snapshot, 
 		if err != nil {
 			return err
 		}
-		state := fileState{size: info.Size()}
-		if judged(name) {
+		state := fileState{path: name, size: info.Size()}
+		if state.size <= limit && judged(name) {
 			src, err := openFile(esp, name)
 			if err != nil {
 				return err
@@ -73,25 +75,50 @@ func takeSnapshot(disk osmith.Disk, judged func(name string) bool) (s snapshot, 
 				return err
 			}
 		}
-		s.files[name] = state
+		s.put(state)
 		return nil
 	})
-	return s, err
+	return s, esp, err
 }
 
-// changed is what differs from an earlier snapshot; nil if nothing does.
+func tableDigest(t *partition.Table) (sum [sha256.Size]byte, err error) {
+	header, entries, err := t.MarshalPrimary()
+	return sha256.Sum256(append(header, entries...)), err
+}
+
+func fold(name string) string { return strings.ToLower(name) }
+
+func (s *snapshot) put(f fileState)    { s.files[fold(f.path)] = f }
+func (s *snapshot) remove(name string) { delete(s.files, fold(name)) }
+
+func (s *snapshot) rename(from, to string) {
+	f := s.files[fold(from)]
+	s.remove(from)
+	f.path = to
+	s.put(f)
+}
+
+func (s snapshot) clone() snapshot {
+	s.files = maps.Clone(s.files)
+	return s
+}
+
+// changed is what differs from an earlier snapshot; nil if nothing does. Contents are compared where both have them.
 func (s snapshot) changed(before snapshot) error {
 	if s.table != before.table {
 		return &ChangedError{"the partition table"}
 	}
 	for _, name := range slices.Sorted(maps.Keys(before.files)) {
-		if s.files[name] != before.files[name] {
-			return &ChangedError{name + " on the ESP"}
+		old := before.files[name]
+		now, there := s.files[name]
+		unread := [sha256.Size]byte{}
+		if !there || now.size != old.size || now.digest != old.digest && now.digest != unread && old.digest != unread {
+			return &ChangedError{old.path + " on the ESP"}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.files)) {
 		if _, there := before.files[name]; !there {
-			return &ChangedError{name + " on the ESP"}
+			return &ChangedError{s.files[name].path + " on the ESP"}
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
@@ -165,7 +166,7 @@ func TestReadBack(t *testing.T) {
 
 // forgetful changes what it is given if that has something in it.
 type forgetful struct {
-	osmith.Disk
+	*faultio.Disk
 	what []byte
 }
 

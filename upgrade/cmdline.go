@@ -98,7 +98,7 @@ func extraFiles(fsys fs.FS, image string) (files []espFile, err error) {
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, espFile{path.Join(dir, f.Name()), info.Size()})
+		files = append(files, espFile{path.Join(dir, f.Name()), info.Size(), StepRemoveAddon})
 	}
 	return files, nil
 }

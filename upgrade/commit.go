@@ -1,9 +1,12 @@
 package upgrade
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
@@ -12,55 +15,178 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// Commit makes an entry permanent: it loses its boot counter. It is what a machine does once it has found the new version
-// good (bless). The path, or id, is that of the entry with any counter; committing twice is not an error.
+// TwinError says that the ESP has a counted and an uncounted file of one name with different contents: which of them the version is, is not known.
+type TwinError struct {
+	Counted, Uncounted string // paths
+}
+
+func (e *TwinError) Error() string {
+	return fmt.Sprintf("%s is there beside %s, and is another file: remove the one that is wrong", e.Uncounted, e.Counted)
+}
+
+// Commit makes the entry that runs permanent: it loses its boot counter. It is what a machine does once it has found the new version good (bless). entry is its path
+// or id, with any counter; "" is what runs. It returns the path that the entry has then. Committing twice is not an error.
 //
 // It must be what runs, and firmware must have started it: a set that came up by kexec or a soft reboot is a [*NotStartedError], since whether it comes
-// up when the machine is switched on was not seen. Without Machine.Running the error is [ErrRunningUnknown], of a machine that is off [ErrOffline].
-func Commit(disk osmith.Disk, m Machine, entry string) error {
+// up when the machine is switched on was not seen. So is one whose counter is not the one of LoaderBootCountPath, and one that has used up its tries in earlier
+// boots. Without Machine.Running the error is [ErrRunningUnknown], of a machine that is off [ErrOffline].
+//
+// Only the ESP and its place in the partition table are needed: what else is wrong with the disk does not keep a good version from becoming permanent. Where the uncounted name is taken by
+// the same file, the counted one goes; by another file, it is a [*TwinError]. The disk must have a method Sync and is locked, as by [Plan.Apply].
+func Commit(disk osmith.Disk, m Machine, entry string) (name string, err error) {
+	defer prefix.Add("upgrade", &err)
 	switch {
 	case m.Offline:
-		return prefix.Error("upgrade", fmt.Errorf("commit: %w", ErrOffline))
+		return "", fmt.Errorf("commit: %w", ErrOffline)
 	case m.Running == nil:
-		return prefix.Error("upgrade", fmt.Errorf("commit: %w", ErrRunningUnknown))
+		return "", fmt.Errorf("commit: %w", ErrRunningUnknown)
 	}
-	return rename(disk, &m, entry, "commit", func(s *State, e *Entry) (from, to string, err error) {
-		switch {
-		case !fat.SameName(e.Path, s.Running.Path):
-			return "", "", &NotStartedError{e.Path, fmt.Sprintf("%s runs", s.Running.Path)}
-		case s.notStarted != nil:
-			return "", "", s.notStarted
+	err = change(disk, &m, "commit", entry, func(s *State, e *Entry) error {
+		if !slices.ContainsFunc(s.named(cmp.Or(entry, e.Path)), func(e *Entry) bool { return e.Path == s.Running.Path }) {
+			return &NotStartedError{e.Path, fmt.Sprintf("%s runs", s.Running.Path)}
 		}
+		if s.notStarted != nil {
+			return s.notStarted
+		}
+		e = s.Running
 		if err := s.forgetFailed(e); err != nil {
-			return "", "", err
+			return err
 		}
-		from, to = e.Good()
-		return from, to, nil
+		from, to := e.Good()
+		name = to
+		return s.bless(from, to)
 	})
+	return name, err
 }
 
-// Rollback marks an entry as bad, committed or not: the loader sorts it last and boots another one at the next start.
-// Without another set that the machine then returns to, it is [ErrNothingToReturnTo]. Rolling back twice is not an error.
-func Rollback(disk osmith.Disk, m Machine, entry string) error {
-	return rename(disk, &m, entry, "roll back", func(s *State, e *Entry) (from, to string, err error) {
-		if e.Counted {
-			from, to = e.MarkBad()
-		} else {
-			// A committed entry has no counter to run out; it gets one that has.
-			suffix := path.Ext(e.Path)
-			spent := bootloader.Counter{TriesDone: 1}
-			from, to = e.Path, strings.TrimSuffix(e.Path, suffix)+spent.String()+suffix
-		}
-		return from, to, s.returnsWithout(from, to)
-	})
+// bless gives an entry its name without counter.
+func (s *State) bless(counted, uncounted string) error {
+	if counted == uncounted {
+		return nil
+	}
+	twin, err := openFile(s.esp, uncounted)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.esp.Rename(counted, uncounted)
+	}
+	if err != nil {
+		return err
+	}
+	want, err := digest(twin)
+	if err != nil {
+		return err
+	}
+	same, err := s.sameDigest(counted, want)
+	switch {
+	case err != nil:
+		return err
+	case !same:
+		return &TwinError{counted, uncounted}
+	}
+	return s.esp.Remove(counted)
 }
 
-// returnsWithout asks whether the machine returns to a good set once an entry is marked bad.
-func (s *State) returnsWithout(from, to string) error {
+// Rollback marks an entry as bad, committed or not: the loader sorts it last and boots another one at the next start. entry is its path or id, with any counter; "" is
+// what runs. It returns the path that the entry has then. Rolling back twice is not an error.
+//
+// Without a set that the machine then returns to, it is [ErrNothingToReturnTo], and nothing is written: so it is where loader.conf or a variable pins the entry, where firmware refuses the
+// other set, or no slot holds it. The loader's variables must be known (Machine.Loader), and so must be the whole menu. Whether the other file system is undamaged is not looked at.
+// The disk must have a method Sync and is locked, as by [Plan.Apply].
+func Rollback(disk osmith.Disk, m Machine, entry string) (name string, err error) {
+	defer prefix.Add("upgrade", &err)
+	if m.Loader == nil {
+		return "", fmt.Errorf("roll back: %w", errLoaderUnknown)
+	}
+	err = change(disk, &m, "roll back", entry, func(s *State, e *Entry) error {
+		// A counted and an uncounted file of one name are one version.
+		var marks []mark
+		for _, twin := range s.Entries {
+			if twin.Profile != e.Profile || !fat.SameName(uncounted(twin.Path), uncounted(e.Path)) {
+				continue
+			}
+			to, err := s.badName(twin, marks)
+			if err != nil {
+				return err
+			}
+			marks = append(marks, mark{twin.Path, to})
+			if twin == e {
+				name = to
+			}
+		}
+		if err := s.returnsWithout(marks); err != nil {
+			return err
+		}
+		for _, m := range marks {
+			if m.from == m.to {
+				continue
+			}
+			if err := s.esp.Rename(m.from, m.to); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return name, nil
+}
+
+// mark is a rename on the ESP.
+type mark struct{ from, to string }
+
+// badName is the name by which an entry has no tries left, and that no other file has.
+func (s *State) badName(e *Entry, taken []mark) (string, error) {
+	if e.Bad() {
+		return e.Path, nil
+	}
+	_, to := e.MarkBad()
+	suffix := path.Ext(e.Path)
+	stem := strings.TrimSuffix(uncounted(e.Path), suffix)
+	for spent := (bootloader.Counter{TriesDone: 1}); ; spent.TriesDone++ {
+		// A committed entry has no counter to run out; it gets one that has.
+		if !e.Counted || to == "" {
+			to = stem + spent.String() + suffix
+		}
+		_, err := s.esp.Stat(to)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			if !slices.ContainsFunc(taken, func(m mark) bool { return fat.SameName(m.to, to) }) {
+				return to, nil
+			}
+		case err != nil:
+			return "", err
+		}
+		if spent.TriesDone > len(s.Entries)+1 {
+			return "", fmt.Errorf("%s: every name without tries left is taken", e.Path)
+		}
+		to = ""
+	}
+}
+
+// returnsWithout asks whether the machine returns to a good set once entries are marked bad.
+func (s *State) returnsWithout(marks []mark) error {
+	view := func() (o overlay) {
+		o = overlay{FS: s.esp}
+		for _, m := range marks {
+			o.rename(m.from, m.to)
+		}
+		return o
+	}
+	return s.returns(view)
+}
+
+// returns asks whether the machine comes up with a good set once the ESP is as a view has it.
+func (s *State) returns(view func() overlay) error {
+	for _, err := range []error{s.xbootldr, s.unreadable} {
+		if err != nil {
+			return fmt.Errorf("%w: the menu is not known: %w", ErrNothingToReturnTo, err)
+		}
+	}
+	if len(s.rules) == 0 {
+		return fmt.Errorf("%w: there is no boot loader: %w", ErrNothingToReturnTo, s.unfit())
+	}
 	for _, version := range s.versions() {
-		view := overlay{FS: s.esp}
-		view.rename(from, to)
-		_, _, err := s.simulate(view, version).chain(func(b *bootloader.Entry) error {
+		_, _, err := s.simulate(view(), version).chain(func(b *bootloader.Entry) error {
 			e := s.atPath(b)
 			if e == nil {
 				return &UnboundError{b.Path, nil}
@@ -77,27 +203,31 @@ func (s *State) returnsWithout(from, to string) error {
 	return nil
 }
 
-func rename(disk osmith.Disk, m *Machine, entry, verb string, change func(*State, *Entry) (from, to string, err error)) (err error) {
-	defer prefix.Add("upgrade", &err)
+// change does something with an entry of a disk that it has alone, and has it reach the medium.
+func change(disk osmith.Disk, m *Machine, verb, entry string, do func(*State, *Entry) error) (err error) {
+	release, err := take(disk)
+	if err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	s, err := inspect(disk, m)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", verb, err)
 	}
-	e := s.byPath(entry)
-	if e == nil {
-		return fmt.Errorf("%s: no entry %s on the ESP", verb, uncounted(entry))
-	}
-	from, to, err := change(s, e)
-	if err != nil {
-		return fmt.Errorf("%s %s: %w", verb, e.Path, err)
-	}
-	if from != to {
-		if err := s.esp.Rename(from, to); err != nil {
-			return fmt.Errorf("%s: %w", verb, err)
+	e := s.Running
+	if entry != "" {
+		if e = s.byPath(entry); e == nil {
+			return fmt.Errorf("%s: no entry %s on the ESP", verb, uncounted(entry))
 		}
 	}
-	if err := syncDisk(disk); err != nil {
-		return fmt.Errorf("%s: sync: %w", verb, err)
+	if e == nil {
+		return fmt.Errorf("%s: no entry is named: %w", verb, ErrRunningUnknown)
+	}
+	if err := do(s, e); err != nil {
+		return fmt.Errorf("%s %s: %w", verb, e.Path, err)
+	}
+	if err := toMedium(disk); err != nil {
+		return fmt.Errorf("%s %s: %w", verb, e.Path, err)
 	}
 	return nil
 }

@@ -205,7 +205,7 @@ func (l leftover) any() bool { return l.err == nil && l.repaired != fat.Repaired
 
 // tryRepair repairs a copy of the ESP that is then dropped.
 func (s *State) tryRepair() (l leftover) {
-	esp, err := fat.Open(&scratch{s.espWindow, map[int64][scratchSector]byte{}})
+	esp, err := openESP(&scratch{s.espWindow, map[int64][scratchSector]byte{}}, s.table.SectorSize)
 	if err != nil {
 		return leftover{err: err}
 	}
@@ -218,30 +218,46 @@ func (s *State) tryRepair() (l leftover) {
 
 // espFile is a file on the ESP.
 type espFile struct {
-	path string
-	size int64
+	path   string
+	size   int64
+	remove StepKind // of the step that takes it away
 }
 
-// findESP is the one EFI system partition of the disk.
-func findESP(disk osmith.Disk, t *partition.Table) (*partition.Window, error) {
+// findESP is the EFI system partition of the disk: the one, or that which the machine was started from.
+func (m *Machine) findESP(disk osmith.Disk, t *partition.Table) (*partition.Window, error) {
 	var found []int
 	for i, p := range t.Partitions {
 		if p.Type == partition.ESP {
 			found = append(found, i)
 		}
 	}
-	switch len(found) {
-	case 0:
+	named := m.espID()
+	i := slices.IndexFunc(found, func(i int) bool { return t.Partitions[i].ID == named })
+	switch {
+	case len(found) == 0:
 		return nil, fmt.Errorf("%w in the partition table", ErrNoESP)
-	case 1:
-	default:
-		return nil, fmt.Errorf("%d EFI system partitions: the disk does not tell which one the firmware starts", len(found))
+	case i >= 0:
+		return t.Window(disk, found[i]), nil
+	case !named.IsZero():
+		return nil, &NotRunningError{"the ESP", named.String()}
+	case len(found) > 1:
+		return nil, fmt.Errorf("%d EFI system partitions: the disk does not tell which one the firmware starts; say so (Running.ESP, Machine.ESP)", len(found))
 	}
 	return t.Window(disk, found[0]), nil
 }
 
-// findStaged lists UKIs that an interrupted upgrade left.
+// openESP opens the file system of an ESP, to be written in whole sectors of the disk.
+func openESP(disk osmith.Disk, sectorSize int) (*fat.FS, error) {
+	return fat.OpenWith(disk, fat.OpenOptions{SectorSize: sectorSize})
+}
+
+// findStaged lists what no boot has tried yet: entries with all their tries, and UKIs that an interrupted upgrade left. What others have staged is theirs.
 func (s *State) findStaged() error {
+	for _, e := range s.Entries {
+		if s.isStaged(e) && !slices.Contains(s.Staged, e.Path) {
+			s.Staged = append(s.Staged, e.Path)
+		}
+	}
 	files, err := s.esp.ReadDir(entryDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -257,9 +273,16 @@ func (s *State) findStaged() error {
 		if err != nil {
 			return err
 		}
-		s.staged = append(s.staged, espFile{path.Join(entryDir, f.Name()), info.Size()})
+		name := path.Join(entryDir, f.Name())
+		s.staged, s.Staged = append(s.staged, espFile{name, info.Size(), StepRemoveStaged}), append(s.Staged, name)
 	}
 	return nil
+}
+
+// isStaged reports whether an entry is installed and was not tried: it has a counter that says so, and does not run.
+func (s *State) isStaged(e *Entry) bool {
+	runs := func(other *Entry) bool { return other != nil && fat.SameName(uncounted(other.Path), uncounted(e.Path)) }
+	return e.Counted && e.TriesDone == 0 && e.TriesLeft > 0 && !runs(s.Running) && !runs(s.Started)
 }
 
 // openFile opens a file on the ESP for reading at any offset. FAT files hold no resources that closing would free.

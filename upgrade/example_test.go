@@ -70,9 +70,11 @@ func Example() {
 	}
 	fmt.Println(boot)
 	machine.Offline, machine.Running = false, boot.Running // of a real machine: StubImageIdentifier, the root hash that is mounted...
-	if err := upgrade.Commit(disk, machine, plan.Entry); err != nil {
+	name, err := upgrade.Commit(disk, machine, plan.Entry)
+	if err != nil {
 		panic(err)
 	}
+	fmt.Println("committed:", name)
 	state, err := upgrade.Inspect(disk, machine)
 	if err != nil {
 		panic(err)
@@ -85,6 +87,7 @@ func Example() {
 	// returns pass
 	// follows pass
 	// up: version 2 (EFI/Linux/acme_2+2-1.efi)
+	// committed: EFI/Linux/acme_2.efi
 	// next: EFI/Linux/acme_2.efi
 }
 
@@ -138,12 +141,13 @@ func ExampleCommit_kexec() {
 	running := *one.Running         // StubImageIdentifier is that of version 1,
 	running.RootHash = set.RootHash // and version 2 is mounted
 	machine.Running = &running
-	fmt.Println(upgrade.Commit(disk, machine, plan.Entry))
+	_, err := upgrade.Commit(disk, machine, plan.Entry)
+	fmt.Println(err)
 	fmt.Println(upgrade.Rollback(disk, machine, plan.Entry))
 	// Output:
 	// [EFI/Linux/acme_2+3.efi 3 times EFI/Linux/acme_1.efi returns]
 	// upgrade: commit EFI/Linux/acme_2+3.efi: firmware has not started EFI/Linux/acme_2+3.efi: it has started EFI/Linux/acme_1.efi, and what runs came up from that by kexec or a soft reboot; reboot into it first
-	// <nil>
+	// EFI/Linux/acme_2+0.efi <nil>
 }
 
 // Files beside a UKI have a part in what is measured.

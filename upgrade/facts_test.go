@@ -302,7 +302,10 @@ func TestLoaderBehindShim(t *testing.T) {
 				require.Contains(t, texts(j), "firmware starts EFI/BOOT/BOOTX64.EFI: db has the certificate")
 				require.Equal(t, upgrade.OutcomePass, verdict(t, p, upgrade.ProofReturns).Outcome, "its rules are known")
 				require.NoError(t, esp.Remove("EFI/BOOT/grubx64.efi"))
-				_, err := upgrade.Inspect(s.disk, s.machine)
+				state, err := upgrade.Inspect(s.disk, s.machine)
+				require.NoError(t, err)
+				require.ErrorContains(t, errors.Join(state.Problems...), "boot loader behind shim on the ESP")
+				_, err = upgrade.NewPlan(t.Context(), s.disk, s.build("2").Release(), s.machine, upgrade.PlanOptions{})
 				require.ErrorContains(t, err, "boot loader behind shim on the ESP")
 			}
 		})

@@ -24,21 +24,23 @@ type espLoader struct {
 	perhaps bool // only if a Boot#### that is not known says so
 }
 
-// findLoaders finds every place of the ESP from which firmware may start something, and the rules of the loaders there.
+// findLoaders finds every place of the ESP from which firmware may start something, and the rules of the loaders there. The error says what of that is missing or cannot
+// be read; what can be is found nevertheless.
 func (s *State) findLoaders(machine *arch.Architecture) error {
 	places := []string{machine.Loader(), "EFI/systemd/" + machine.SystemdBoot()}
 	for _, p := range s.machine.LoaderPaths {
 		places = append(places, espPath(p))
 	}
+	var problems []error
 	for i, p := range places {
 		// Firmware passes over what is not there, but for the place where it looks last.
 		if err := s.addLoader(p, false); err != nil && (i == 0 || !errors.Is(err, fs.ErrNotExist)) {
-			return fmt.Errorf("boot loader on the ESP: %w", err)
+			problems = append(problems, fmt.Errorf("boot loader on the ESP: %w", err))
 		}
 	}
 	if s.machine.LoaderPaths == nil {
 		if err := s.otherLoaders(); err != nil {
-			return err
+			problems = append(problems, err)
 		}
 	}
 	for i := 0; i < len(s.loaders); i++ {
@@ -48,7 +50,7 @@ func (s *State) findLoaders(machine *arch.Architecture) error {
 		}
 		// Shim starts the program of this name beside it, whatever that is (shim, DEFAULT_LOADER).
 		if err := s.addLoader(path.Join(path.Dir(l.path), "grub"+machine.EFI+".efi"), false); err != nil {
-			return fmt.Errorf("boot loader behind shim on the ESP: %w", err)
+			problems = append(problems, fmt.Errorf("boot loader behind shim on the ESP: %w", err))
 		}
 	}
 	for _, l := range s.loaders {
@@ -60,7 +62,7 @@ func (s *State) findLoaders(machine *arch.Architecture) error {
 		}
 		s.addRules(rulesOf(l.src, s.machine.AssumeLoader))
 	}
-	return nil
+	return errors.Join(problems...)
 }
 
 // isShim reports whether a program is a shim: it has the section that no other has.

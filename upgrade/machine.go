@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/rsa"
 	"errors"
+	"fmt"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
@@ -22,6 +23,9 @@ type Machine struct {
 	// Offline says that the machine is switched off, or that the disk is in none: nothing runs from it. Without Running nothing tells which set was good, so
 	// that none is written over that the loader may start by itself.
 	Offline bool
+
+	// ESP is the unique ID of the EFI system partition that firmware starts from, of a disk with several. Zero: the only one, or Running.ESP.
+	ESP osmith.GUID
 
 	// Firmware is the Secure Boot configuration. Nil: not known, unless NoSecureBoot says that there is none. Where its SecureBoot is nil, it is not known
 	// whether firmware verifies; where that is empty, firmware has no such variable and verifies nothing.
@@ -108,10 +112,20 @@ func (m *Machine) check() error {
 		return errors.New("the machine has NothingSealed, and keys in PCRKeys to whose policies something is sealed")
 	case m.Offline && m.Running != nil:
 		return errors.New("the machine is Offline, and has something Running")
+	case m.Running != nil && !m.ESP.IsZero() && !m.Running.ESP.IsZero() && m.ESP != m.Running.ESP:
+		return fmt.Errorf("Machine.ESP is %s, and Running.ESP %s", m.ESP, m.Running.ESP)
 	case m.Shim != nil && m.NoShim:
 		return errors.New("the machine has a Shim, and NoShim says that there is none")
 	}
 	return nil
+}
+
+// espID is which ESP firmware starts from; zero if that is not said.
+func (m *Machine) espID() osmith.GUID {
+	if m.Running != nil && !m.Running.ESP.IsZero() {
+		return m.Running.ESP
+	}
+	return m.ESP
 }
 
 func (m *Machine) banks() []crypto.Hash {

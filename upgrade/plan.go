@@ -8,13 +8,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
-	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
@@ -42,6 +42,10 @@ type PlanOptions struct {
 	// TrustFallbackWithoutReadingIt leaves out to read and verify all of the file system that the machine is to return to.
 	TrustFallbackWithoutReadingIt bool
 
+	// Labels are patterns of the partitions' labels, as MatchPattern= of sysupdate.d has them: @v is the version, once in each. The zero value follows the slot of
+	// what runs, and where that says nothing, IMAGE_ID: "acme_@v", and for the hash tree "acme_@v_verity".
+	Labels partition.Labels
+
 	// Progress is called while the file systems of the release and of the fallback are read, with bytes of all. It may be called from several goroutines, one at a time.
 	Progress func(done, total int64)
 }
@@ -67,7 +71,9 @@ type Plan struct {
 	identity *identity
 	digests  releaseDigests
 	before   snapshot // of the disk
-	unified  *unified // the release's UKI
+	patterns partition.Labels
+	labels   partition.Labels // of the slot
+	unified  *unified         // the release's UKI
 	tries    int
 	floor    string
 	override []Proof
@@ -99,7 +105,7 @@ type addonFile struct {
 // what was planned.
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
 	defer prefix.Add("upgrade", &err)
-	p := &Plan{disk: disk, release: *r, machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt}
+	p := &Plan{disk: disk, release: *r, machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, patterns: o.Labels, unreadFallback: o.TrustFallbackWithoutReadingIt}
 	if p.tries == 0 {
 		p.tries = DefaultTries
 	}
@@ -111,6 +117,9 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 			return nil, err
 		}
 	}
+	if err := checkPatterns(o.Labels); err != nil {
+		return nil, err
+	}
 	if m.Running == nil && !m.Offline {
 		return nil, ErrRunningUnknown
 	}
@@ -121,10 +130,17 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 		return nil, err
 	}
 	p.Version = p.identity.version
-	if n := efi.UTF16Len(p.identity.label()); n > 36 {
-		return nil, fmt.Errorf("partition label %q: %d UTF-16 units, GPT allows 36", p.identity.label(), n)
+	if err := toMedium(disk); err != nil {
+		return nil, err
+	}
+	before, _, err := p.machine.takeSnapshot(disk, nothing, 0)
+	if err != nil {
+		return nil, err
 	}
 	if p.state, err = inspect(disk, &p.machine); err != nil {
+		return nil, err
+	}
+	if err := p.state.unfit(); err != nil {
 		return nil, err
 	}
 	if p.from = cmp.Or(p.state.Running, p.state.Next); p.from == nil {
@@ -148,9 +164,16 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if err != nil {
 		return nil, err
 	}
-	p.before, err = takeSnapshot(disk, p.judged)
-	return p, err
+	if p.before, _, err = p.machine.takeSnapshot(disk, p.judged, math.MaxInt64); err == nil {
+		err = p.before.changed(before)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
+
+func nothing(string) bool { return false }
 
 // judge works out the steps and the verdicts.
 func (p *Plan) judge(ctx context.Context, progress func(done, total int64)) (err error) {
@@ -322,14 +345,25 @@ func (p *Plan) choose(ctx context.Context) error {
 	if p.Target, err = p.target(kept); err != nil {
 		return err
 	}
+	p.labels = p.slotLabels()
+	if err := p.state.slots.CheckLabels(p.Target.Slot, p.labels); err != nil {
+		return err
+	}
+	goes := func(e *Entry) bool {
+		return slices.Contains(e.needs, p.Target) || fat.SameName(uncounted(e.Path), entryDir+"/"+stem+".efi")
+	}
 	for _, e := range p.state.Entries {
-		if !slices.Contains(e.needs, p.Target) && !fat.SameName(uncounted(e.Path), entryDir+"/"+stem+".efi") {
+		if !goes(e) {
 			continue
 		}
 		if i := slices.IndexFunc(e.needs, func(slot *Slot) bool { return slices.Contains(kept, slot) }); i >= 0 && e.Slot == e.needs[i] {
 			return fmt.Errorf("%s, which has to stay, has the name of the new version and another content", e.Path)
 		}
-		p.remove(append([]espFile{{e.Path, e.size}}, e.files...))
+		files, err := p.state.removed(e, goes)
+		if err != nil {
+			return err
+		}
+		p.remove(files)
 	}
 	// Add-ons beside the new entry's name are of an earlier one. Credentials and extensions are the machine's, and may wait for it.
 	files, err := extraFiles(p.state.esp, p.Entry)
@@ -472,8 +506,11 @@ func (p *Plan) isInstalled(ctx context.Context, e *Entry) (bool, error) {
 // entryDir is where the loader looks for UKIs (UAPI.1, "Type #2 EFI Unified Kernel Images").
 const entryDir = "EFI/Linux"
 
-// stagedSuffix ends names of files that are not yet to be used: the loader looks at *.efi only.
-const stagedSuffix = ".staged"
+// type1Dir is where the loader looks for Type #1 entries.
+const type1Dir = "loader/entries"
+
+// stagedSuffix ends names of files that are not yet to be used: the loader looks at *.efi only. Who else stages files has names of its own.
+const stagedSuffix = ".osmith-staged"
 
 func (p *Plan) steps() {
 	t := p.Target
@@ -485,14 +522,7 @@ func (p *Plan) steps() {
 		p.Steps = append(p.Steps, Step{Kind: StepRememberFailed, Target: failedPath, Bytes: int64(len(p.failed)), content: p.failed})
 	}
 	for _, f := range p.obsolete {
-		kind := StepRemoveEntry
-		switch {
-		case strings.HasSuffix(strings.ToLower(f.path), stagedSuffix):
-			kind = StepRemoveStaged
-		case strings.HasSuffix(path.Dir(f.path), ".extra.d"):
-			kind = StepRemoveAddon
-		}
-		p.Steps = append(p.Steps, Step{Kind: kind, Target: f.path})
+		p.Steps = append(p.Steps, Step{Kind: f.remove, Target: f.path})
 	}
 	root, tree := p.release.Root.Size(), p.release.Tree.Size()
 	staged := path.Join(path.Dir(p.Entry), p.identity.label()+stagedSuffix)
@@ -508,9 +538,10 @@ func (p *Plan) steps() {
 	}
 	p.Steps = append(p.Steps,
 		Step{Kind: StepStageUKI, Target: staged, Bytes: p.release.UKI.Size(), source: p.release.UKI, want: p.digests.uki},
-		Step{Kind: StepAddEntry, Target: staged, to: p.Entry},
+		Step{Kind: StepAddEntry, Target: staged, To: p.Entry},
 	)
 	if p.config != nil {
 		p.Steps = append(p.Steps, Step{Kind: StepPreferEntry, Target: configPath, Bytes: int64(len(p.config)), content: p.config})
 	}
+	p.sayCuts()
 }

@@ -383,7 +383,7 @@ func TestRefusedOnTheWay(t *testing.T) {
 		s.apply("2")
 		require.Equal(t, "2", s.boot().Version)
 		one := s.on(s.disk.Clone())
-		require.NoError(t, upgrade.Rollback(one.disk, one.machine, "acme_2.efi"))
+		require.NoError(t, rollback(one.disk, one.machine, "acme_2.efi"))
 		s.machine = s.running(one.boot())
 		s.machine.Loader = &bootloader.Variables{}
 		esp := s.esp()

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
@@ -37,6 +35,12 @@ func (e *NotRunningError) Error() string {
 	return fmt.Sprintf("%s %s of Machine.Running is not on the disk: is this the disk the machine booted from?", e.What, e.Name)
 }
 
+// boots reports whether a root hash is of what the entry boots. Of several on its command line the slots tell which; without them, any may be it.
+func (e *Entry) boots(rootHash []byte) bool {
+	return slices.Equal(e.RootHash, rootHash) ||
+		e.Slot == nil && slices.ContainsFunc(e.hashes, func(h []byte) bool { return slices.Equal(h, rootHash) })
+}
+
 // findRunning finds out which sets run and were started.
 func (s *State) findRunning() error {
 	r := s.machine.Running
@@ -46,32 +50,33 @@ func (s *State) findRunning() error {
 	if r.Image == "" || len(r.RootHash) == 0 {
 		return fmt.Errorf("%w: of the two, Image is %q and RootHash %s", ErrRunningUnknown, r.Image, hash(r.RootHash))
 	}
-	if id := s.espID(); !r.ESP.IsZero() && r.ESP != id {
-		return &NotRunningError{"the ESP", r.ESP.String()}
-	}
 	started := s.named(r.Image)
 	if len(started) == 0 {
 		return &NotRunningError{"the UKI", r.Image}
 	}
+	// Of a counted and an uncounted file of one name, the loader says which one it has counted.
+	slices.SortStableFunc(started, func(a, b *Entry) int {
+		named := func(e *Entry) int {
+			if r.BootCountPath != "" && fat.SameName(e.Path, espPath(r.BootCountPath)) {
+				return 0
+			}
+			return 1
+		}
+		return named(a) - named(b)
+	})
 	s.Started = started[0]
-	if i := slices.IndexFunc(started, func(e *Entry) bool { return slices.Equal(e.RootHash, r.RootHash) }); i >= 0 {
+	if i := slices.IndexFunc(started, func(e *Entry) bool { return e.boots(r.RootHash) }); i >= 0 {
 		s.Running, s.Started = started[i], started[i]
 		s.notStarted = s.checkStart()
 		return nil
 	}
-	i := slices.IndexFunc(s.Entries, func(e *Entry) bool { return slices.Equal(e.RootHash, r.RootHash) })
+	i := slices.IndexFunc(s.Entries, func(e *Entry) bool { return e.boots(r.RootHash) })
 	if i < 0 {
 		return &NotRunningError{"the root hash", hash(r.RootHash)}
 	}
 	s.Running = s.Entries[i]
 	s.notStarted = &NotStartedError{s.Running.Path, fmt.Sprintf("it has started %s, and what runs came up from that by kexec or a soft reboot", s.Started.Path)}
 	return nil
-}
-
-// espID is the unique ID of the ESP.
-func (s *State) espID() osmith.GUID {
-	i := slices.IndexFunc(s.table.Partitions, func(p partition.Partition) bool { return p.Type == partition.ESP })
-	return s.table.Partitions[i].ID
 }
 
 // named are the entries that a path or an id stands for, those with this very name first, and default profiles before others. The loader renames on boot, so
@@ -119,8 +124,13 @@ func espPath(name string) string {
 // checkStart holds what is known of the start against the set that firmware says it has started.
 func (s *State) checkStart() error {
 	r, e := s.machine.Running, s.Started
-	if p := espPath(r.BootCountPath); p != "" && !fat.SameName(uncounted(p), uncounted(e.Path)) {
+	switch p := espPath(r.BootCountPath); {
+	case p != "" && !fat.SameName(uncounted(p), uncounted(e.Path)):
 		return &NotStartedError{e.Path, fmt.Sprintf("LoaderBootCountPath says that the loader has started %s", p)}
+	case p != "" && e.Counted && !fat.SameName(p, e.Path):
+		return &NotStartedError{e.Path, fmt.Sprintf("LoaderBootCountPath is %s: the entry was counted or written anew since", p)}
+	case p == "" && e.Bad():
+		return &NotStartedError{e.Path, "the entry has used up its tries, and LoaderBootCountPath does not say that this boot was one of them"}
 	}
 	if r.Log != nil {
 		src, err := openFile(s.esp, e.Loader)

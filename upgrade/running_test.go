@@ -64,7 +64,7 @@ func TestRunningIsKept(t *testing.T) {
 	left := s.on(s.disk.Clone())
 	require.NoError(t, s.commit(b))
 	require.Equal(t, "A", s.plan(s.build("3"), upgrade.PlanOptions{}).Target.Name())
-	require.NoError(t, upgrade.Rollback(left.disk, s.machine, b.Entry))
+	require.NoError(t, rollback(left.disk, s.machine, b.Entry))
 	require.Equal(t, "B", left.plan(s.build("3"), upgrade.PlanOptions{}).Target.Name())
 }
 
@@ -144,12 +144,12 @@ func TestKexec(t *testing.T) {
 	require.Equal(t, "EFI/Linux/acme_2+3.efi", state.Running.Path)
 	for _, entry := range []string{p.Entry, "acme_2.efi", "EFI/Linux/acme_1.efi"} {
 		s.disk.Record()
-		err = upgrade.Commit(s.disk, s.machine, entry)
+		err = commit(s.disk, s.machine, entry)
 		var not *upgrade.NotStartedError
 		require.ErrorAs(t, err, &not, entry)
 		require.Empty(t, s.disk.Writes())
 	}
-	require.ErrorContains(t, upgrade.Commit(s.disk, s.machine, p.Entry), "it has started EFI/Linux/acme_1.efi, and what runs came up from that by kexec or a soft reboot; reboot into it first")
+	require.ErrorContains(t, commit(s.disk, s.machine, p.Entry), "it has started EFI/Linux/acme_1.efi, and what runs came up from that by kexec or a soft reboot; reboot into it first")
 
 	// Both slots are in use: one is mounted, the other is what the machine is known to boot.
 	_, err = upgrade.NewPlan(t.Context(), s.disk, s.build("3").Release(), s.machine, upgrade.PlanOptions{})
@@ -227,7 +227,7 @@ func TestHowItCameUp(t *testing.T) {
 		left := s.on(s.disk.Clone())
 		m := s.machine
 		m.Running = &r
-		err := upgrade.Commit(left.disk, m, p.Entry)
+		err := commit(left.disk, m, p.Entry)
 		if c.want == "" {
 			require.NoError(t, err, name)
 			require.Equal(t, "EFI/Linux/acme_2.efi", left.boot().Entry)
@@ -258,10 +258,10 @@ func TestCommitNeedsRunning(t *testing.T) {
 	s := newSystem(t, "")
 	s.bootAndRun()
 	p := s.apply("2")
-	require.ErrorIs(t, upgrade.Commit(s.disk, upgrade.Machine{Offline: true}, p.Entry), upgrade.ErrOffline)
-	require.ErrorIs(t, upgrade.Commit(s.disk, upgrade.Machine{}, p.Entry), upgrade.ErrRunningUnknown)
-	require.ErrorContains(t, upgrade.Commit(s.disk, s.machine, p.Entry), "EFI/Linux/acme_1.efi runs", "it was not even started")
-	require.ErrorContains(t, upgrade.Commit(s.disk, s.machine, "EFI/Linux/other.efi"), "upgrade: commit: no entry EFI/Linux/other.efi")
+	require.ErrorIs(t, commit(s.disk, upgrade.Machine{Offline: true}, p.Entry), upgrade.ErrOffline)
+	require.ErrorIs(t, commit(s.disk, upgrade.Machine{}, p.Entry), upgrade.ErrRunningUnknown)
+	require.ErrorContains(t, commit(s.disk, s.machine, p.Entry), "EFI/Linux/acme_1.efi runs", "it was not even started")
+	require.ErrorContains(t, commit(s.disk, s.machine, "EFI/Linux/other.efi"), "upgrade: commit: no entry EFI/Linux/other.efi")
 }
 
 // Rolling back to what is no way back is refused, whatever the menu has.
@@ -271,7 +271,7 @@ func TestRollbackNeedsAWayBack(t *testing.T) {
 	b := s.boot()
 	require.NoError(t, s.commit(b))
 	left := s.on(s.disk.Clone())
-	require.NoError(t, upgrade.Rollback(left.disk, left.machine, "acme_2.efi"))
+	require.NoError(t, rollback(left.disk, left.machine, "acme_2.efi"))
 	require.Equal(t, "1", left.boot().Version)
 
 	for name, change := range map[string]func(s *system){
@@ -291,7 +291,7 @@ func TestRollbackNeedsAWayBack(t *testing.T) {
 	} {
 		left := s.on(s.disk.Clone())
 		change(left)
-		require.ErrorIs(t, upgrade.Rollback(left.disk, left.machine, "acme_2.efi"), upgrade.ErrNothingToReturnTo, name)
+		require.ErrorIs(t, rollback(left.disk, left.machine, "acme_2.efi"), upgrade.ErrNothingToReturnTo, name)
 	}
 }
 

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -26,6 +27,17 @@ type State struct {
 	// reboot they differ. Both are nil if the machine is off, or if it is not said what it runs.
 	Running, Started *Entry
 
+	// Staged are the paths of what an upgrade has put on the ESP and no boot has tried yet: entries with all their tries that do not run, and what an interrupted
+	// one left. [Cancel] takes them away.
+	Staged []string
+
+	// Failed are the releases of which the ESP remembers that they have used up their tries here; FailedErr says why that is not known.
+	Failed    []FailedRelease
+	FailedErr error
+
+	// Problems say why no upgrade can be planned on this disk, whatever the release. What else the state says holds.
+	Problems []error
+
 	table  *partition.Table
 	slots  *partition.Slots
 	esp    *fat.FS
@@ -40,6 +52,7 @@ type State struct {
 	rules       []loaderRules
 	examined    map[string]*image // by path without counter
 	xbootldr    error             // why an extended boot loader partition matters
+	unreadable  error             // of a file that may be an entry: the menu is not known whole
 	notStarted  error             // why firmware has not started Running, or is not known to have; nil if it has
 }
 
@@ -49,15 +62,20 @@ type Entry struct {
 	RootHash []byte // that the kernel gets, of the UKI, add-ons and SMBIOS or of a Type #1 entry; nil: none
 	Slot     *Slot  // that holds that root hash; nil if none does
 
-	size  int64
-	files []espFile // beside its UKI: they go with it
-	needs []*Slot   // every slot that it may boot from, whichever of its add-ons are started
+	size   int64
+	files  []espFile // beside its UKI: they go with it
+	hashes [][]byte  // on its command line
+	needs  []*Slot   // every slot that it may boot from, whichever of its add-ons are started
 }
 
-// Inspect reads what a disk holds. It writes nothing.
-func Inspect(disk osmith.Disk, m Machine) (*State, error) {
-	s, err := inspect(disk, &m)
-	return s, prefix.Error("upgrade", err)
+// Inspect reads what a disk holds, from the medium where the disk can be told so. It writes nothing. It is an error if there is no partition table, no EFI system
+// partition or no FAT file system on that, or if Machine.Running is not on the disk; whatever else keeps an upgrade from being planned is in State.Problems.
+func Inspect(disk osmith.Disk, m Machine) (s *State, err error) {
+	defer prefix.Add("upgrade", &err)
+	if err := pastCache(disk); err != nil {
+		return nil, err
+	}
+	return inspect(disk, &m)
 }
 
 func inspect(disk osmith.Disk, m *Machine) (*State, error) {
@@ -69,34 +87,40 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 	if s.table, err = partition.Read(disk, partition.ReadOptions{}); err != nil {
 		return nil, err
 	}
+	if s.espWindow, err = m.findESP(disk, s.table); err != nil {
+		return nil, err
+	}
+	if s.esp, err = openESP(s.espWindow, s.table.SectorSize); err != nil {
+		return nil, err
+	}
 	if s.slots, s.Slots, err = findSlots(s.table); err != nil {
-		return nil, err
+		s.problem(err)
 	}
-	if s.espWindow, err = findESP(disk, s.table); err != nil {
-		return nil, err
-	}
-	if s.esp, err = fat.Open(s.espWindow); err != nil {
-		return nil, err
-	}
-	machine, err := architecture(s.Slots[0].DataType)
+	machine, err := s.architecture()
 	if err != nil {
-		return nil, err
+		s.problem(err)
 	}
 	if err := s.findLoaders(machine); err != nil {
-		return nil, err
+		s.problem(err)
 	}
-	s.menuOptions = bootloader.MenuOptions{Architecture: machine.EFI}
-	if first := &s.rules[0]; first.err == nil {
-		s.menuOptions.LoaderVersion, s.menuOptions.AssumeLoader = first.version, m.AssumeLoader
+	s.menuOptions = bootloader.MenuOptions{Architecture: machine.EFI, KeepGoing: true}
+	if len(s.rules) > 0 && s.rules[0].err == nil {
+		s.menuOptions.LoaderVersion, s.menuOptions.AssumeLoader = s.rules[0].version, m.AssumeLoader
 	}
 	if s.menu, err = bootloader.ReadMenu(s.esp, s.menuOptions); err != nil {
 		return nil, err
 	}
+	for _, f := range s.menu.Findings {
+		if errors.Is(f.Err, bootloader.ErrUnreadable) {
+			s.unreadable = fmt.Errorf("%s: %w", f.Path, f.Err)
+			s.problem(s.unreadable)
+		}
+	}
 	s.xbootldr = s.findXBOOTLDR(disk)
 	for _, b := range s.menu.Entries {
-		e, err := s.entry(b)
-		if err != nil {
-			return nil, err
+		e := &Entry{Entry: b}
+		if err := s.bind(e); err != nil {
+			s.problem(fmt.Errorf("%s: %w", b.Path, err))
 		}
 		s.Entries = append(s.Entries, e)
 	}
@@ -107,24 +131,44 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 	if err := s.findRunning(); err != nil {
 		return nil, err
 	}
-	return s, s.findStaged()
-}
-
-// architecture is that of the machine whose slots these are.
-func architecture(dataType osmith.GUID) (*arch.Architecture, error) {
-	a, _, ok := arch.ByType(dataType)
-	if !ok || a.EFI == "" {
-		return nil, fmt.Errorf("slots of type %s: EFI has no boot loader for this architecture", partition.TypeName(dataType))
+	if err := s.findStaged(); err != nil {
+		s.problem(err)
 	}
-	return a, nil
+	s.Failed, s.FailedErr = readFailed(s.esp)
+	return s, nil
 }
 
-// entry reads what binds a menu entry to a slot: the root hash on the command line that its kernel gets. One without stays in the list, bound to nothing.
-func (s *State) entry(b *bootloader.Entry) (*Entry, error) {
-	e := &Entry{Entry: b}
+func (s *State) problem(err error) { s.Problems = append(s.Problems, err) }
+
+// unfit is why no upgrade can be planned; nil if one can.
+func (s *State) unfit() error { return errors.Join(s.Problems...) }
+
+// architecture is that of the machine: of its slots, or else of the boot loader where firmware looks for one without a variable.
+func (s *State) architecture() (*arch.Architecture, error) {
+	if len(s.Slots) > 0 {
+		dataType := s.Slots[0].DataType
+		a, _, ok := arch.ByType(dataType)
+		if ok && a.EFI != "" {
+			return a, nil
+		}
+		return arch.X8664, fmt.Errorf("slots of type %s: EFI has no boot loader for this architecture", partition.TypeName(dataType))
+	}
+	for i := range arch.Table {
+		if a := &arch.Table[i]; a.EFI != "" {
+			if _, err := fs.Stat(s.esp, a.Loader()); err == nil {
+				return a, nil
+			}
+		}
+	}
+	return arch.X8664, nil
+}
+
+// bind reads what binds a menu entry to a slot: the root hash on the command line that its kernel gets. One without stays in the list, bound to nothing.
+func (s *State) bind(e *Entry) error {
+	b := e.Entry
 	info, err := fs.Stat(s.esp, b.Path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	e.size = info.Size()
 	// Whether it boots verified is asked of a release, not here: an entry that switches verity off needs its slot as well.
@@ -132,17 +176,18 @@ func (s *State) entry(b *bootloader.Entry) (*Entry, error) {
 	effective, perhaps := own, own
 	if b.Type == bootloader.EntryType2 || b.Type == bootloader.EntryType1UKI {
 		if e.files, err = extraFiles(s.esp, b.Loader); err != nil {
-			return nil, err
+			return err
 		}
 		joined, known, all, err := s.joined(b)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if known {
 			effective = joined
 		}
 		perhaps = append(perhaps, all...)
 	}
+	e.hashes = effective
 	for _, hash := range effective {
 		if e.RootHash == nil {
 			e.RootHash = hash
@@ -157,7 +202,7 @@ func (s *State) entry(b *bootloader.Entry) (*Entry, error) {
 			e.needs = append(e.needs, slot)
 		}
 	}
-	return e, nil
+	return nil
 }
 
 // holding is the slot of a root hash; nil if there is none.
@@ -224,27 +269,31 @@ type Slot struct {
 	rootSize, treeSize int64
 }
 
-// findSlots is the A/B view of a table: two slots or more, each with a hash tree.
+// findSlots is the A/B view of a table. The error says why it is none that can be upgraded: that takes two slots or more, each with a hash tree.
 func findSlots(t *partition.Table) (*partition.Slots, []*Slot, error) {
 	found, err := partition.FindSlots(t, partition.SlotOptions{})
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(found.Slots) < 2 {
-		return nil, nil, fmt.Errorf("%w: the table has one, an upgrade needs another", partition.ErrNoSlots)
-	}
 	var slots []*Slot
 	for _, s := range found.Slots {
-		if s.Tree < 0 {
-			return nil, nil, fmt.Errorf("slot %s has no hash tree partition: its content could not be verified", s.Name())
-		}
-		if s.Signature >= 0 {
-			return nil, nil, fmt.Errorf("slot %s has a signature partition, which a release cannot fill yet", s.Name())
-		}
 		slot := &Slot{Slot: s, RootHash: found.RootHash(s)}
 		_, slot.rootSize = t.Extent(s.Data)
-		_, slot.treeSize = t.Extent(s.Tree)
+		if s.Tree >= 0 {
+			_, slot.treeSize = t.Extent(s.Tree)
+		}
 		slots = append(slots, slot)
+	}
+	if len(found.Slots) < 2 {
+		return found, slots, fmt.Errorf("%w: the table has one, an upgrade needs another", partition.ErrNoSlots)
+	}
+	for _, s := range found.Slots {
+		if s.Tree < 0 {
+			return found, slots, fmt.Errorf("slot %s has no hash tree partition: its content could not be verified", s.Name())
+		}
+		if s.Signature >= 0 {
+			return found, slots, fmt.Errorf("slot %s has a signature partition, which a release cannot fill yet", s.Name())
+		}
 	}
 	return found, slots, nil
 }

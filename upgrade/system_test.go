@@ -105,7 +105,7 @@ func (s *system) running(b *upgradetest.Boot) upgrade.Machine {
 
 // commit finds a boot good.
 func (s *system) commit(b *upgradetest.Boot) error {
-	return upgrade.Commit(s.disk, s.running(b), b.Entry)
+	return commit(s.disk, s.running(b), b.Entry)
 }
 
 // bootAndRun boots; from then on the machine is one that runs.
@@ -156,4 +156,15 @@ func contentOf(t *testing.T, src osmith.Source) []byte {
 	_, err := src.ReadAt(b, 0)
 	require.NoError(t, err)
 	return b
+}
+
+// commit and rollback are without the path that the entry has then.
+func commit(disk osmith.Disk, m upgrade.Machine, entry string) error {
+	_, err := upgrade.Commit(disk, m, entry)
+	return err
+}
+
+func rollback(disk osmith.Disk, m upgrade.Machine, entry string) error {
+	_, err := upgrade.Rollback(disk, m, entry)
+	return err
 }

@@ -241,10 +241,11 @@ func (s *story) upgradeWithPowerCut(r *release.Release) error {
 	if err := s.expect("after the upgrade", "2"); err != nil {
 		return err
 	}
-	if err := upgrade.Commit(s.disk, s.machine, plan.Entry); err != nil {
+	name, err := upgrade.Commit(s.disk, s.machine, plan.Entry)
+	if err != nil {
 		return err
 	}
-	s.say("version 2 found itself good and is committed: no counter any more")
+	s.say("version 2 found itself good and is committed: %s has no counter any more", name)
 	return nil
 }
 

@@ -1,0 +1,60 @@
+package upgrade
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/osmith-dev/osmith/partition"
+)
+
+// checkPatterns refuses patterns of labels that do not have the version once.
+func checkPatterns(l partition.Labels) error {
+	for _, pattern := range []string{l.Data, l.Tree, l.Signature} {
+		if pattern != "" && strings.Count(pattern, "@v") != 1 {
+			return fmt.Errorf("pattern %q of labels: want one @v", pattern)
+		}
+	}
+	return nil
+}
+
+// slotLabels are the labels that the target slot gets. Whoever else updates the disk, such as systemd-sysupdate, knows versions by labels, so that the new ones are
+// made as those of the slot that runs are.
+func (p *Plan) slotLabels() partition.Labels {
+	pattern := p.patterns
+	if pattern == (partition.Labels{}) {
+		pattern = p.ownPatterns()
+	}
+	if pattern.Data == "" {
+		return partition.Labels{Data: p.identity.label()}
+	}
+	version := func(s string) string { return strings.Replace(s, "@v", p.Version, 1) }
+	return partition.Labels{Data: version(pattern.Data), Tree: version(pattern.Tree), Signature: version(pattern.Signature)}
+}
+
+// ownPatterns are those by which the slot of what runs is labelled; zero where its labels do not have its version.
+func (p *Plan) ownPatterns() (patterns partition.Labels) {
+	if p.from.Slot == nil {
+		return patterns
+	}
+	own, err := p.state.productOfEntry(p.from)
+	if err != nil || own.version == "" {
+		return patterns // what follows it then is the product's own name
+	}
+	l := p.state.slots.Labels(p.from.Slot.Slot)
+	at := strings.LastIndex(l.Data, own.version)
+	if at < 0 {
+		return patterns
+	}
+	patterns.Data = l.Data[:at] + "@v" + l.Data[at+len(own.version):]
+	for _, x := range []struct {
+		label   string
+		pattern *string
+	}{{l.Tree, &patterns.Tree}, {l.Signature, &patterns.Signature}} {
+		if rest, ok := strings.CutPrefix(x.label, l.Data); ok {
+			*x.pattern = patterns.Data + rest
+		} else if at := strings.LastIndex(x.label, own.version); at >= 0 {
+			*x.pattern = x.label[:at] + "@v" + x.label[at+len(own.version):]
+		}
+	}
+	return patterns
+}
