@@ -20,7 +20,11 @@ programs="ukify bootctl systemd-repart systemd-measure cosign veritysetup"
 
 case $suite in
 trixie) packages="$packages $tss pesign python3-virt-firmware skopeo" ;;
-forky) packages="$packages systemd-boot-tools systemd-tpm" ;;
+forky)
+	# systemd-sysupdate comes with systemd-container.
+	packages="$packages systemd-boot-tools systemd-tpm systemd-container"
+	programs="$programs systemd-sysupdate"
+	;;
 *) echo "osmith: unknown suite $suite"; exit 1 ;;
 esac
 
