@@ -200,7 +200,7 @@ func VerityIDs(root []byte) (data, tree osmith.GUID, err error) {
 
 // Application IDs of systemd-sysupdate (src/sysupdate/sysupdate-partition.c of systemd 262).
 var (
-	sysupdatePartial = osmith.MustParseGUID("acfaa0c2-da24-460a-9fc9-0bb8fc785219")
+	sysupdatePartial = osmith.MustParseGUID("accfa0c2-da24-460a-9fc9-0bb8fc785219")
 	sysupdatePending = osmith.MustParseGUID("80f3d61e-2383-43b9-81f5-ce3793f47d4c")
 )
 
