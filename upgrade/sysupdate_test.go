@@ -20,7 +20,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// What the vendor of Acme OS would put into /usr/lib/sysupdate.d. The UKI is last: it is what boots the rest.
+// What the vendor of Acme OS would put into /usr/lib/sysupdate.d. The UKI is last: it is what boots the rest. ReadOnly=yes would say the same as
+// PartitionFlags=, but systemd 262 does nothing for it: when it sets the attributes, the partition has the type of a pending one, which it does not know.
 var sysupdateDefinitions = map[string]string{
 	"10-tree.transfer": `[Transfer]
 ProtectVersion=%A
@@ -36,7 +37,7 @@ Type=partition
 Path=/disk.img
 MatchPartitionType=root-x86-64-verity
 MatchPattern=acme_@v_verity
-ReadOnly=yes
+PartitionFlags=0x1000000000000000
 `,
 	"20-root.transfer": `[Transfer]
 ProtectVersion=%A
@@ -52,7 +53,7 @@ Type=partition
 Path=/disk.img
 MatchPartitionType=root-x86-64
 MatchPattern=acme_@v
-ReadOnly=yes
+PartitionFlags=0x1000000000000000
 `,
 	"30-uki.transfer": `[Transfer]
 ProtectVersion=%A
@@ -111,9 +112,24 @@ func (u *sysupdate) publish(set *acmeos.Set) {
 func (u *sysupdate) run(running string, args ...string) string {
 	u.t.Helper()
 	u.store(running)
-	out := u.tree.Output(u.t, u.root, "env", append([]string{"SYSTEMD_RELAX_ESP_CHECKS=1", "systemd-sysupdate", "--root=" + u.root}, args...)...)
+	out := u.tree.Output(u.t, u.root, "env", u.command(args)...)
 	u.load()
 	return out
+}
+
+// fail is run of what ends with an error, whose text it returns.
+func (u *sysupdate) fail(running string, args ...string) string {
+	u.t.Helper()
+	u.store(running)
+	_, err := u.tree.Try(u.t, u.root, "env", u.command(args)...)
+	require.Error(u.t, err)
+	u.load()
+	return err.Error()
+}
+
+// command has what env needs: the ESP is a directory here, and what is wrong belongs into the output.
+func (u *sysupdate) command(args []string) []string {
+	return append([]string{"SYSTEMD_RELAX_ESP_CHECKS=1", "SYSTEMD_LOG_TARGET=console", "systemd-sysupdate", "--root=" + u.root}, args...)
 }
 
 func (u *sysupdate) image() string    { return filepath.Join(u.root, "disk.img") }
@@ -182,36 +198,41 @@ func (s *system) ukis() (names []string) {
 	return names
 }
 
-// installed says which versions sysupdate finds on the disk, newest first. Each must be whole.
-func (u *sysupdate) installed(running string) (versions []string) {
+// found is what sysupdate says of one version.
+type found struct{ Newest, Installed, Partial, Pending, Incomplete, Obsolete, Protected bool }
+
+// find asks for one version on the disk.
+func (u *sysupdate) find(running, version string) (f found) {
 	u.t.Helper()
-	var all struct{ All []string }
-	require.NoError(u.t, json.Unmarshal([]byte(u.run(running, "list", "--offline", "--json=short")), &all))
-	for _, version := range all.All {
-		var set struct{ Newest, Installed, Partial, Pending, Incomplete, Obsolete, Protected bool }
-		require.NoError(u.t, json.Unmarshal([]byte(u.run(running, "list", version, "--offline", "--json=short")), &set))
-		require.True(u.t, set.Installed, version)
-		require.Equal(u.t, version == all.All[0], set.Newest, version)
-		require.Equal(u.t, version == running, set.Protected, version)
-		require.False(u.t, set.Partial || set.Pending || set.Incomplete || set.Obsolete, "%s: %+v", version, set)
-	}
-	return all.All
+	require.NoError(u.t, json.Unmarshal([]byte(u.run(running, "list", version, "--offline", "--json=short")), &f))
+	return f
+}
+
+// versions asks for all versions on the disk, newest first.
+func (u *sysupdate) versions(running string) []string {
+	u.t.Helper()
+	var list struct{ All []string }
+	require.NoError(u.t, json.Unmarshal([]byte(u.run(running, "list", "--offline", "--json=short")), &list))
+	return list.All
 }
 
 // requireInstalled says that osmith and sysupdate find these sets on the disk, newest first, and nothing else in the slots.
 func (u *sysupdate) requireInstalled(running string, versions ...string) {
 	u.t.Helper()
-	require.Equal(u.t, versions, u.installed(running))
+	require.Equal(u.t, versions, u.versions(running))
+	for i, version := range versions {
+		require.Equal(u.t, found{Installed: true, Newest: i == 0, Protected: version == running}, u.find(running, version), version)
+	}
 	state, err := upgrade.Inspect(u.disk, u.machine)
 	require.NoError(u.t, err)
-	var found, booted []string
+	var inSlots, booted []string
 	for _, slot := range state.Slots {
 		if slot.State != partition.SlotEmpty {
 			require.Equal(u.t, partition.SlotInstalled, slot.State, slot.Name())
-			found = append(found, slot.Version)
+			inSlots = append(inSlots, slot.Version)
 		}
 	}
-	require.ElementsMatch(u.t, versions, found)
+	require.ElementsMatch(u.t, versions, inSlots)
 	for _, e := range state.Entries {
 		require.NotNil(u.t, e.Slot, e.Path)
 		require.Equal(u.t, e.RootHash, e.Slot.RootHash, e.Path)
@@ -220,6 +241,29 @@ func (u *sysupdate) requireInstalled(running string, versions ...string) {
 	}
 	require.Equal(u.t, versions, booted)
 	require.Equal(u.t, versions[0], state.Next.Slot.Version)
+}
+
+// slot is the one that is not of a version.
+func (u *sysupdate) slot(other string) *upgrade.Slot {
+	u.t.Helper()
+	state, err := upgrade.Inspect(u.disk, u.machine)
+	require.NoError(u.t, err)
+	i := slices.IndexFunc(state.Slots, func(slot *upgrade.Slot) bool { return slot.Version != other })
+	return state.Slots[i]
+}
+
+// requireReadOnly says that the partitions of a set have what its definitions want.
+func (u *sysupdate) requireReadOnly(set *acmeos.Set) {
+	u.t.Helper()
+	table, err := partition.Read(u.disk, partition.ReadOptions{})
+	require.NoError(u.t, err)
+	data, tree, err := partition.VerityIDs(set.RootHash)
+	require.NoError(u.t, err)
+	for id, label := range map[osmith.GUID]string{data: "acme_" + set.Version, tree: "acme_" + set.Version + "_verity"} {
+		p := table.Partitions[table.Find(id)]
+		require.Equal(u.t, label, p.Name)
+		require.Equal(u.t, partition.AttrReadOnly, p.Attributes, label)
+	}
 }
 
 // Who has installed a version does not matter to who installs the next one: osmith and systemd-sysupdate take turns on one disk, and after each
@@ -234,6 +278,7 @@ func TestSysupdateTakesTurns(t *testing.T) {
 		if i%2 == 0 {
 			u.publish(set)
 			u.run(running, "update")
+			u.requireReadOnly(set)
 			require.Contains(t, s.ukis(), "acme_"+version+"+3-0.efi")
 		} else {
 			p := s.plan(set, upgrade.PlanOptions{})
@@ -247,5 +292,71 @@ func TestSysupdateTakesTurns(t *testing.T) {
 		require.NoError(t, s.commit(b))
 		require.Contains(t, s.ukis(), "acme_"+version+".efi")
 		u.requireInstalled(version, version, running)
+	}
+}
+
+// After a power cut in an upgrade by osmith, sysupdate sees how far it came: it installs the next version, and this one, too, once it is told to give up
+// the slot that is not whole.
+func TestSysupdateAfterInterruptedOsmith(t *testing.T) {
+	s := newSystem(t, "262")
+	two, three := s.build("2"), s.build("3")
+	disk, p := s.record("2")
+	seen := map[found]bool{}
+	steps := len(disk.Writes())
+	for _, cut := range []int{steps / 8, steps / 3, steps / 2, steps * 2 / 3, steps - 2, steps - 1} {
+		for _, set := range []*acmeos.Set{two, three} {
+			u := newSysupdate(s.on(disk.Prefix(cut)))
+			u.publish(set)
+			if slices.Contains(u.versions("1"), "2") {
+				f := u.find("1", "2")
+				seen[f] = true
+				if f.Partial && set == two {
+					require.Contains(t, u.fail("1", "update"), "Vacuum it to try installing again")
+					u.run("1", "vacuum")
+				}
+			}
+			u.run("1", "update")
+			u.requireInstalled("1", set.Version, "1")
+			require.Equal(t, set.Version, u.boot().Version)
+		}
+	}
+	require.Equal(t, map[found]bool{
+		{Installed: true, Newest: true, Partial: true}:    true,
+		{Installed: true, Newest: true, Incomplete: true}: true, // the slot is ready, the UKI is not there
+	}, seen, "%s", p)
+}
+
+// The other way round: osmith takes the slot that sysupdate has not finished, or has finished and not yet put to use.
+func TestOsmithAfterInterruptedSysupdate(t *testing.T) {
+	for state, begin := range map[partition.SlotState]func(u *sysupdate, set *acmeos.Set){
+		partition.SlotPartial: func(u *sysupdate, set *acmeos.Set) {
+			u.publish(set)
+			root, err := filepath.Glob(filepath.Join(u.root, "releases", "*.root.raw"))
+			require.NoError(u.t, err)
+			require.NoError(u.t, os.Truncate(root[0], 2<<20)) // more than fits: it finds out while it writes
+			u.fail("1", "update")
+		},
+		partition.SlotPending: func(u *sysupdate, set *acmeos.Set) {
+			u.publish(set)
+			u.run("1", "acquire")
+			require.Contains(u.t, u.ukis(), ".sysupdate.pending.acme_2+3-0.efi")
+		},
+	} {
+		for _, version := range []string{"2", "3"} {
+			t.Run(string(state)+", then "+version, func(t *testing.T) {
+				u := newSysupdate(newSystem(t, "262"))
+				begin(u, u.build("2"))
+				slot := u.slot("1")
+				require.Equal(t, state, slot.State)
+				require.Equal(t, "2", slot.Version)
+
+				p := u.plan(u.build(version), upgrade.PlanOptions{})
+				require.Equal(t, slot.Index, p.Target.Index)
+				require.NoError(t, p.Apply(t.Context(), nil))
+				require.Equal(t, version, u.boot().Version)
+				u.run("1", "vacuum") // a UKI that it has staged is its own to remove
+				u.requireInstalled("1", version, "1")
+			})
+		}
 	}
 }
