@@ -259,7 +259,11 @@ func (p *Plan) String() string {
 		fmt.Fprintf(&b, "  chain    %s\n", chainText(p.Chain))
 	}
 	for i, s := range p.Steps {
-		fmt.Fprintf(&b, "  %d. %s\n", i+1, s)
+		oneWay := ""
+		if s.OneWay {
+			oneWay = " [one way]"
+		}
+		fmt.Fprintf(&b, "  %d. %s%s\n", i+1, s, oneWay)
 	}
 	for _, pcr := range predictedPCRs {
 		for _, h := range p.machine.banks() {
@@ -289,7 +293,7 @@ func (p *Plan) pcr(h crypto.Hash, pcr int) []byte {
 	return banks[h].PCR(pcr)
 }
 
-// PlanSchema names the JSON form of a plan.
+// PlanSchema names the JSON form of a plan, docs/schema/plan.json.
 const PlanSchema = "osmith.plan/1"
 
 // MarshalJSON writes the plan for a program.
@@ -304,6 +308,10 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 		}
 		pcrs[tpm.BankName(h)] = bank
 	}
+	verdicts := slices.Clone(p.Verdicts)
+	for i := range verdicts {
+		verdicts[i].Reasons = append([]Reason{}, verdicts[i].Reasons...)
+	}
 	return json.Marshal(struct {
 		Schema     string                       `json:"schema"`
 		Version    string                       `json:"version"`
@@ -316,7 +324,7 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 		Chain      []Link                       `json:"chain"`
 		Steps      []Step                       `json:"steps"`
 		PCRs       map[string]map[string]string `json:"pcrs"`
-	}{PlanSchema, p.Version, p.From, p.Entry, p.Target.Name(), p.Installed, p.Refused() != nil, p.Verdicts, append([]Link{}, p.Chain...), p.Steps, pcrs})
+	}{PlanSchema, p.Version, p.From, p.Entry, p.Target.Name(), p.Installed, p.Refused() != nil, append([]Verdict{}, verdicts...), append([]Link{}, p.Chain...), append([]Step{}, p.Steps...), pcrs})
 }
 
 // choose finds the target slot and what stands in its way.

@@ -116,6 +116,11 @@ func (s *system) bootAndRun() *upgradetest.Boot {
 	return b
 }
 
+// machineUnderTest is the machine that boots the disk.
+func (s *system) machineUnderTest() *upgradetest.Machine {
+	return &upgradetest.Machine{Disk: s.disk, Machine: s.machine}
+}
+
 // boot switches the machine on until something runs.
 func (s *system) boot() *upgradetest.Boot {
 	s.t.Helper()
