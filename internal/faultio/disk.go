@@ -37,6 +37,11 @@ type Disk struct {
 	armed bool
 	left  int // writes until the cut
 
+	failures    []Failure
+	failed      int
+	cache       map[int64]cached // nil: there is no page cache
+	mediumReads int64
+
 	recording bool
 	base      map[int64][]byte
 	writes    []Write
@@ -54,7 +59,7 @@ func NewDisk(size int64) *Disk {
 // unreadable is the page of an unreadable physical sector: it is recognised by its length.
 var unreadable = []byte{}
 
-// page returns a page, or nil for zeros.
+// page returns a page of the medium, or nil for zeros.
 func (d *Disk) page(number int64) []byte {
 	if page, ok := d.pages[number]; ok {
 		return page
@@ -72,11 +77,22 @@ func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if f := d.strike(OpRead); f != nil {
+		n, err := d.read(p[:f.reach(len(p))], off)
+		if err == nil || err == io.EOF {
+			err = f.err()
+		}
+		return n, err
+	}
+	return d.read(p, off)
+}
+
+func (d *Disk) read(p []byte, off int64) (int, error) {
 	n := 0
 	for n < len(p) && off < d.size {
 		in := off % pageSize
 		want := min(int64(len(p)-n), pageSize-in, d.size-off)
-		switch page := d.page(off / pageSize); len(page) {
+		switch page := d.seen(off / pageSize); len(page) {
 		case pageSize:
 			copy(p[n:n+int(want)], page[in:])
 		default:
@@ -84,6 +100,9 @@ func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
 				return n, fmt.Errorf("%w: read at %d", ErrUnreadable, off)
 			}
 			clear(p[n : n+int(want)])
+		}
+		if d.cache == nil {
+			d.mediumReads += want
 		}
 		n += int(want)
 		off += want
@@ -107,24 +126,50 @@ func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 		}
 		d.left--
 	}
-	data := bytes.Clone(p)
-	if err := d.put(data, off); err != nil {
-		return 0, err
+	if f := d.strike(OpWrite); f != nil {
+		n := f.reach(len(p))
+		if n > 0 {
+			if err := d.write(p[:n], off); err != nil {
+				return 0, err
+			}
+		}
+		if f.Lie {
+			return len(p), nil
+		}
+		return n, f.err()
 	}
-	if d.recording {
-		d.writes = append(d.writes, Write{Offset: off, Data: data, Epoch: d.epoch})
+	if err := d.write(p, off); err != nil {
+		return 0, err
 	}
 	return len(p), nil
 }
 
-// Sync marks a point that all earlier writes have reached the medium.
+func (d *Disk) write(p []byte, off int64) error {
+	data := bytes.Clone(p)
+	if err := d.put(data, off); err != nil {
+		return err
+	}
+	if d.recording {
+		d.writes = append(d.writes, Write{Offset: off, Data: data, Epoch: d.epoch})
+	}
+	return nil
+}
+
+// Sync marks a point that all earlier writes have reached the medium. One that fails or lies ([Failure]) marks none.
 func (d *Disk) Sync() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.armed && d.left == 0 {
 		return ErrCut
 	}
-	d.epoch++
+	f := d.strike(OpSync)
+	d.clean(f)
+	switch {
+	case f == nil:
+		d.epoch++
+	case !f.Lie:
+		return f.err()
+	}
 	return nil
 }
 
@@ -135,7 +180,7 @@ func (d *Disk) put(data []byte, off int64) error {
 		n := min(int64(len(data)), pageSize-in)
 		page := data[:n:n]
 		if n < pageSize {
-			old := d.page(number)
+			old := d.seen(number)
 			if old != nil && len(old) == 0 {
 				return fmt.Errorf("%w: write of %d bytes at %d", ErrUnreadable, n, off)
 			}
@@ -143,13 +188,13 @@ func (d *Disk) put(data []byte, off int64) error {
 			copy(page, old)
 			copy(page[in:], data[:n])
 		}
-		d.set(number, page)
+		d.keep(number, page)
 		data, off = data[n:], off+n
 	}
 	return nil
 }
 
-// set stores a page, which is never changed afterwards.
+// set stores a page on the medium, where it is never changed afterwards.
 func (d *Disk) set(number int64, page []byte) {
 	zero := bytes.Equal(page, zeroPage[:])
 	if _, below := d.under[number]; zero && !below {
@@ -186,18 +231,23 @@ func (d *Disk) CutAfter(k int) {
 	d.armed, d.left = true, k
 }
 
-// Clone returns an independent disk with the same contents, powered and without a record.
+// Clone returns an independent disk with the same contents, in the page cache too if there is one, powered, without a record and
+// without failures to come.
 func (d *Disk) Clone() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return &Disk{size: d.size, under: d.under, pages: maps.Clone(d.pages)}
+	return &Disk{size: d.size, under: d.under, pages: maps.Clone(d.pages), cache: maps.Clone(d.cache)}
 }
 
-// Record forgets earlier records and starts to keep the writes that follow.
+// Record forgets earlier records and starts to keep the writes that follow. With a page cache ([Disk.Cached]) these are the calls of
+// WriteAt too, not what is written back, and the disk as it was is what reads show.
 func (d *Disk) Record() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.recording, d.base, d.writes, d.epoch = true, d.freeze(), nil, 0
+	d.recording, d.writes, d.epoch = true, nil, 0
+	if d.base = d.freeze(); len(d.cache) > 0 {
+		d.base = d.shown().freeze()
+	}
 }
 
 // Writes returns the writes since Record, in order.
@@ -257,7 +307,9 @@ func (d *Disk) replayWrite(data []byte, off int64) {
 // WriteTo writes the whole disk, zeros included. Where w also is an [io.Seeker] (a new file), zero pages are skipped and
 // become holes.
 func (d *Disk) WriteTo(w io.Writer) (int64, error) {
-	pages := d.Clone()
+	d.mu.Lock()
+	pages := d.shown()
+	d.mu.Unlock()
 	seeker, sparse := w.(io.WriteSeeker)
 	var done, skip int64
 	for done < d.size {
