@@ -156,21 +156,23 @@ func (im *Image) readFAT(p []byte, off int64) {
 	}
 }
 
-// NextData returns the first range at or after off that may hold anything but zeros, or [io.EOF].
+// NextData returns the first range at or after off that may hold anything but zeros, or [io.EOF]. Ranges begin, but for one that off
+// lies in, and end where sectors do, whatever the sizes of the files and the holes in them: a disk takes no less.
 func (im *Image) NextData(off int64) (start, end int64, err error) {
+	sector := im.geo.sectorSize
 	for i := im.find(off); i < len(im.segments); i++ {
 		s := &im.segments[i]
-		at := max(off, s.off)
-		if s.file == nil {
-			return at, s.off + s.size, nil
+		start, end := max(off, s.off), s.off+s.size
+		if s.file != nil {
+			if start, end, err = sparse.NextData(s.file, start-s.off); err != nil {
+				return 0, 0, prefix.Error("fat", fmt.Errorf("%s: %w", s.path, err))
+			}
+			if start == end {
+				continue
+			}
+			start, end = start+s.off, end+s.off
 		}
-		start, end, err := sparse.NextData(s.file, at-s.off)
-		if err != nil {
-			return 0, 0, prefix.Error("fat", fmt.Errorf("%s: %w", s.path, err))
-		}
-		if start < end {
-			return s.off + start, s.off + end, nil
-		}
+		return max(off, start/sector*sector), (end + sector - 1) / sector * sector, nil
 	}
 	return 0, 0, io.EOF
 }
