@@ -255,7 +255,10 @@ func (f *FS) reconcile() (sectors int, err error) {
 
 // rightHead puts the media byte into FAT[0] of all copies, which are equal. It is for copies that fit the tree.
 func (f *FS) rightHead() (done int, err error) {
-	if f.readHead(f.geo.active).right() {
+	switch h := f.readHead(f.geo.active); {
+	case h.err != nil:
+		return 0, fmt.Errorf("FAT %d: %w", f.geo.active, h.err)
+	case h.right():
 		return 0, nil
 	}
 	for _, k := range f.geo.copies() {

@@ -1,10 +1,12 @@
 package fat
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
@@ -198,6 +200,7 @@ func (f *FS) holders(s *survey) (map[uint32][]holder, error) {
 		out[c] = nil
 	}
 	cs := f.geo.clusterSize
+	var unread error // says nothing about a name: no other is to be kept in its place
 	_, err := f.survey(walk{each: func(e *entry, p place) {
 		all, ok := out[e.cluster]
 		if !ok || len(all) > maxProblems {
@@ -205,20 +208,29 @@ func (f *FS) holders(s *survey) (map[uint32][]holder, error) {
 		}
 		runs, err := f.chain(e, e.name)
 		h := holder{listing: listing{p, spot{p.cluster, e.pos}}, dir: e.isDir()}
+		_, broken := errors.AsType[*osmith.FormatError](err)
 		switch {
+		case broken:
 		case err != nil:
+			unread = err
 		case !h.dir:
 			h.fits = count(runs) == (int64(e.size)+cs-1)/cs
 			h.whole = h.fits
 		default:
 			h.whole = true
-			if sub, err := f.loadDir(e.cluster, runs, ""); err == nil {
-				up := sub.parent(f.geo.kind)
-				h.fits = up == p.cluster || up == 0 && p.depth == 0
+			sub, err := f.loadDir(e.cluster, runs, "")
+			if err != nil {
+				unread = err
+				return
 			}
+			up := sub.parent(f.geo.kind)
+			h.fits = up == p.cluster || up == 0 && p.depth == 0
 		}
 		out[e.cluster] = append(all, h)
 	}})
+	if err == nil {
+		err = unread
+	}
 	return out, err
 }
 

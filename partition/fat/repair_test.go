@@ -195,7 +195,7 @@ func TestWhichNameStays(t *testing.T) {
 			e := edit(t, d)
 			cluster, _, _ := e.entry(loader)
 			c.do(e, cluster, 16_000)
-			before := snapshotLoosely(t, d)
+			before, spoiled := snapshotLoosely(t, d), d.Clone()
 			f, err := Open(d)
 			require.NoError(t, err)
 			d.Record()
@@ -220,6 +220,22 @@ func TestWhichNameStays(t *testing.T) {
 				require.NotContains(t, after, name, c.name)
 			}
 			requireWhole(t, d)
+			for k := 0; o.Kind == 12; k++ { // a name that could not be read is not a worse one
+				d := spoiled.Clone()
+				f, err := Open(d)
+				require.NoError(t, err)
+				d.Faulty(faultio.Failure{Op: faultio.OpRead, After: k})
+				_, err = f.Repair()
+				if d.Failed() == 0 {
+					break
+				}
+				require.ErrorIs(t, err, faultio.ErrIO, "%s: read %d", c.name, k)
+				f, err = Open(d)
+				require.NoError(t, err)
+				_, err = f.Repair()
+				require.NoError(t, err)
+				require.Equal(t, after, snapshotLoosely(t, d), "%s: read %d", c.name, k)
+			}
 		}
 	}
 }
