@@ -91,6 +91,9 @@ func (t *Table) Write(w io.WriterAt) (err error) {
 			return fmt.Errorf("%w: %w", ErrChanged, err)
 		}
 		if !now.read.same(t.read) {
+			if why := errors.Join(now.PrimaryErr, now.BackupErr); why != nil {
+				return fmt.Errorf("%w, or cannot be read: %w", ErrChanged, why)
+			}
 			return ErrChanged
 		}
 		t.read = now.read
