@@ -13,7 +13,7 @@
 //		return err // *RefusedError: nothing was written
 //	}
 //	// After the reboot, when the new version is good:
-//	err = upgrade.Commit(disk, machine, plan.Entry)
+//	path, err := upgrade.Commit(disk, machine, "")
 //
 // # What has to be known
 //
@@ -30,6 +30,6 @@
 //
 // Root or usr with a hash tree, no signature partition yet; entries of Type #2 (UKIs) only; ESP and slots on one disk; the
 // boot loader itself is not upgraded. A disk with entries on an extended boot loader partition is refused. Verification of the artifact (who released it) happens before, with
-// [github.com/osmith-dev/osmith/signing/cosign]. The state of a running machine (mounted ESP) is not looked at: give
-// it a disk that nobody else writes to.
+// [github.com/osmith-dev/osmith/signing/cosign]. A mounted ESP is not noticed: the disk is locked against programs that lock it, and what something else writes to the
+// ESP between two steps ends the upgrade, but a file system that is mounted has a cache of its own.
 package upgrade

@@ -7,14 +7,33 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// checkPatterns refuses patterns of labels that do not have the version once.
-func checkPatterns(l partition.Labels) error {
-	for _, pattern := range []string{l.Data, l.Tree, l.Signature} {
-		if pattern != "" && strings.Count(pattern, "@v") != 1 {
-			return fmt.Errorf("pattern %q of labels: want one @v", pattern)
+// expandPatterns puts the product into patterns of labels, and refuses those that do not have the version once.
+func expandPatterns(l partition.Labels, product string) (partition.Labels, error) {
+	for _, pattern := range []*string{&l.Data, &l.Tree, &l.Signature} {
+		if *pattern == "" {
+			continue
 		}
+		if strings.Count(*pattern, "@v") != 1 {
+			return l, fmt.Errorf("pattern %q of labels: want one @v", *pattern)
+		}
+		var out strings.Builder
+		for rest := *pattern; rest != ""; {
+			text, specifier, found := strings.Cut(rest, "%")
+			out.WriteString(text)
+			switch {
+			case !found:
+			case strings.HasPrefix(specifier, "M"):
+				out.WriteString(product)
+			case strings.HasPrefix(specifier, "%"):
+				out.WriteByte('%')
+			default:
+				return l, fmt.Errorf("pattern %q of labels: of specifiers only %%M, for IMAGE_ID, and %%%% are known", *pattern)
+			}
+			rest = specifier[min(1, len(specifier)):]
+		}
+		*pattern = out.String()
 	}
-	return nil
+	return l, nil
 }
 
 // slotLabels are the labels that the target slot gets. Whoever else updates the disk, such as systemd-sysupdate, knows versions by labels, so that the new ones are

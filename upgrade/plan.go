@@ -42,8 +42,8 @@ type PlanOptions struct {
 	// TrustFallbackWithoutReadingIt leaves out to read and verify all of the file system that the machine is to return to.
 	TrustFallbackWithoutReadingIt bool
 
-	// Labels are patterns of the partitions' labels, as MatchPattern= of sysupdate.d has them: @v is the version, once in each. The zero value follows the slot of
-	// what runs, and where that says nothing, IMAGE_ID: "acme_@v", and for the hash tree "acme_@v_verity".
+	// Labels are patterns of the partitions' labels, as MatchPattern= of sysupdate.d has them: @v is the version, once in each, and %M is IMAGE_ID. The zero value
+	// follows the slot of what runs, and where that says nothing it is "%M_@v", and for the hash tree "%M_@v_verity".
 	Labels partition.Labels
 
 	// Progress is called while the file systems of the release and of the fallback are read, with bytes of all. It may be called from several goroutines, one at a time.
@@ -105,7 +105,7 @@ type addonFile struct {
 // what was planned.
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
 	defer prefix.Add("upgrade", &err)
-	p := &Plan{disk: disk, release: *r, machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, patterns: o.Labels, unreadFallback: o.TrustFallbackWithoutReadingIt}
+	p := &Plan{disk: disk, release: *r, machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt}
 	if p.tries == 0 {
 		p.tries = DefaultTries
 	}
@@ -117,9 +117,6 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 			return nil, err
 		}
 	}
-	if err := checkPatterns(o.Labels); err != nil {
-		return nil, err
-	}
 	if m.Running == nil && !m.Offline {
 		return nil, ErrRunningUnknown
 	}
@@ -130,6 +127,9 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 		return nil, err
 	}
 	p.Version = p.identity.version
+	if p.patterns, err = expandPatterns(o.Labels, p.identity.id); err != nil {
+		return nil, err
+	}
 	if err := toMedium(disk); err != nil {
 		return nil, err
 	}
@@ -380,6 +380,16 @@ func (p *Plan) choose(ctx context.Context) error {
 	}
 	p.remove(slices.DeleteFunc(files, func(f espFile) bool { return !isAddon(f.path) }))
 	p.remove(p.state.staged)
+	// What entries need goes when none needs it any more.
+	slices.SortStableFunc(p.obsolete, func(a, b espFile) int {
+		last := func(f espFile) int {
+			if f.remove == StepRemoveEntry {
+				return 0
+			}
+			return 1
+		}
+		return last(a) - last(b)
+	})
 	return nil
 }
 

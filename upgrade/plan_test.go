@@ -182,6 +182,58 @@ func TestTypeOneEntry(t *testing.T) {
 	require.Equal(t, "3", s.boot().Version)
 }
 
+// A Type #1 entry takes along the files that it names, unless something else needs them: another entry, a text that is no entry here, or firmware.
+func TestTypeOneEntryTakesItsFiles(t *testing.T) {
+	s := newSystem(t, "")
+	s.install(s.build("2"))
+	s.bootAndRun()
+	state, err := upgrade.Inspect(s.disk, s.machine)
+	require.NoError(t, err)
+	kernel := petest.Kernel("6.18.0")
+	for _, name := range []string{"acme/1/linux", "acme/1/initrd", "acme/common/initrd", "acme/common/microcode", "acme/1/board.dtb", "acme/1/OTHERS.IMG"} {
+		file(s, s.esp(), name, kernel)
+	}
+	conf(s, s.esp(), "old.conf", fmt.Sprintf("title old\nlinux /acme/1/linux\ninitrd /acme/1/initrd\ninitrd /acme/common/initrd\ninitrd /acme/common/microcode\ninitrd /acme/1/others.img\n"+
+		"devicetree /acme/1/board.dtb\nextra /EFI/BOOT/BOOTX64.EFI\noptions roothash=%x\n", state.Slots[0].RootHash))
+	conf(s, s.esp(), "new.conf", fmt.Sprintf("title new\nlinux /acme/1/linux.new\ninitrd /acme/common/initrd\nlinux /acme/common/microcode\noptions roothash=%x\n", state.Slots[1].RootHash))
+	conf(s, s.esp(), "arm.conf", "title arm\narchitecture aa64\nlinux \\acme\\1\\Others.img\n")
+	p := s.plan(s.build("3"), upgrade.PlanOptions{Override: upgrade.Proofs()})
+	var removed []string
+	for _, step := range p.Steps {
+		switch step.Kind {
+		case upgrade.StepRemoveEntry, upgrade.StepRemoveFile:
+			removed = append(removed, string(step.Kind)+" "+step.Target)
+		}
+	}
+	require.Len(t, removed, 5, "%v", removed)
+	require.ElementsMatch(t, []string{"remove-entry EFI/Linux/acme_1.efi", "remove-entry loader/entries/old.conf"}, removed[:2], "entries come first")
+	require.ElementsMatch(t, []string{"remove-file acme/1/linux", "remove-file acme/1/initrd", "remove-file acme/1/board.dtb"}, removed[2:])
+	require.NoError(t, p.Apply(t.Context(), nil))
+	for _, name := range []string{"acme/common/initrd", "acme/common/microcode", "acme/1/OTHERS.IMG"} {
+		require.Equal(t, kernel, read(t, s.esp(), name))
+	}
+}
+
+// Files that others stage are theirs.
+func TestForeignStagedFiles(t *testing.T) {
+	s := newSystem(t, "")
+	s.bootAndRun()
+	theirs := []string{"EFI/Linux/other.staged", "EFI/Linux/.sysupdate.partial.acme_2+3-0.efi", "EFI/Linux/x.efi.tmp"}
+	for _, name := range theirs {
+		file(s, s.esp(), name, []byte("theirs"))
+	}
+	file(s, s.esp(), "EFI/Linux/acme_9.osmith-staged", []byte("ours, of an interrupted upgrade"))
+	state, err := upgrade.Inspect(s.disk, s.machine)
+	require.NoError(t, err)
+	require.Equal(t, []string{"EFI/Linux/acme_9.osmith-staged"}, state.Staged)
+	s.apply("2")
+	for _, name := range theirs {
+		require.Equal(t, "theirs", string(read(t, s.esp(), name)))
+	}
+	_, err = s.esp().Stat("EFI/Linux/acme_9.osmith-staged")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+}
+
 // TestArchitectures: the partition types say which loader the disk has and which UKIs it shows.
 func TestArchitectures(t *testing.T) {
 	s := newSystem(t, "")

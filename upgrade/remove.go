@@ -23,9 +23,14 @@ func (s *State) removed(e *Entry, going func(*Entry) bool) (files []espFile, err
 		if err != nil {
 			return nil, err
 		}
-		if !needed {
-			files = append(files, espFile{name, info.Size(), StepRemoveFile})
+		if needed {
+			continue
 		}
+		kind := StepRemoveFile
+		if slices.ContainsFunc(s.Entries, func(e *Entry) bool { return fat.SameName(e.Path, name) }) {
+			kind = StepRemoveEntry
+		}
+		files = append(files, espFile{name, info.Size(), kind})
 	}
 	return files, nil
 }
