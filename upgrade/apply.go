@@ -173,6 +173,7 @@ func (a *applier) do(s Step) error {
 	case StepRememberFailed, StepPreferEntry:
 		a.report(s.Bytes)
 		a.expect.put(fileState{s.Target, s.Bytes, sha256.Sum256(s.content)})
+		a.expect.remove(s.Target + stagedSuffix) // of a cut
 		return writeWhole(a.esp, s.Target, s.content)
 	case StepRemoveEntry, StepRemoveAddon, StepRemoveFile, StepRemoveStaged:
 		a.expect.remove(s.Target)

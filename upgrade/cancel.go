@@ -25,22 +25,23 @@ func Cancel(disk osmith.Disk, m Machine) (gone []string, err error) {
 	if m.Loader == nil {
 		return nil, fmt.Errorf("cancel: %w", errLoaderUnknown)
 	}
-	release, err := take(disk)
+	on := checked(disk)
+	release, err := take(on)
 	if err != nil {
 		return nil, fmt.Errorf("cancel: %w", err)
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	s, err := inspect(disk, &m)
+	s, err := inspect(on, &m)
 	if err != nil {
 		return nil, fmt.Errorf("cancel: %w", err)
 	}
-	if gone, err = s.cancel(disk); err != nil {
+	if gone, err = s.cancel(on); err != nil {
 		return gone, fmt.Errorf("cancel: %w", err)
 	}
 	return gone, nil
 }
 
-func (s *State) cancel(disk osmith.Disk) (gone []string, err error) {
+func (s *State) cancel(on *checkedDisk) (gone []string, err error) {
 	var files []espFile
 	for _, e := range s.Entries {
 		if !s.isStaged(e) || e.Profile != 0 {
@@ -93,18 +94,18 @@ func (s *State) cancel(disk osmith.Disk) (gone []string, err error) {
 		}
 		gone = append(gone, f.path)
 	}
-	if err := toMedium(disk); err != nil { // before their slots are given up
+	if err := toMedium(on); err != nil { // before their slots are given up
 		return gone, err
 	}
 	for _, slot := range slots {
 		s.slots.Vacate(slot.Slot)
 	}
 	if len(slots) > 0 {
-		if err := s.table.Write(disk); err != nil {
+		if err := s.table.Write(on); err != nil {
 			return gone, err
 		}
 	}
-	return gone, toMedium(disk)
+	return gone, toMedium(on)
 }
 
 // withoutStaged is loader.conf without the preference for a downgrade that no boot has tried.

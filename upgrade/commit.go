@@ -205,12 +205,13 @@ func (s *State) returns(view func() overlay) error {
 
 // change does something with an entry of a disk that it has alone, and has it reach the medium.
 func change(disk osmith.Disk, m *Machine, verb, entry string, do func(*State, *Entry) error) (err error) {
-	release, err := take(disk)
+	on := checked(disk)
+	release, err := take(on)
 	if err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	s, err := inspect(disk, m)
+	s, err := inspect(on, m)
 	if err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
 	}
@@ -226,7 +227,7 @@ func change(disk osmith.Disk, m *Machine, verb, entry string, do func(*State, *E
 	if err := do(s, e); err != nil {
 		return fmt.Errorf("%s %s: %w", verb, e.Path, err)
 	}
-	if err := toMedium(disk); err != nil {
+	if err := toMedium(on); err != nil {
 		return fmt.Errorf("%s %s: %w", verb, e.Path, err)
 	}
 	return nil

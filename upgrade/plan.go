@@ -63,7 +63,7 @@ type Plan struct {
 	Steps     []Step
 	Predicted *tpm.Log // of the first boot of the new set; nil if it cannot boot
 
-	disk     osmith.Disk
+	disk     *checkedDisk
 	release  release.Release
 	machine  Machine
 	state    *State
@@ -105,7 +105,7 @@ type addonFile struct {
 // what was planned.
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
 	defer prefix.Add("upgrade", &err)
-	p := &Plan{disk: disk, release: *r, machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt}
+	p := &Plan{disk: checked(disk), release: *r, machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt}
 	if p.tries == 0 {
 		p.tries = DefaultTries
 	}
@@ -130,14 +130,14 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if p.patterns, err = expandPatterns(o.Labels, p.identity.id); err != nil {
 		return nil, err
 	}
-	if err := toMedium(disk); err != nil {
+	if err := toMedium(p.disk); err != nil {
 		return nil, err
 	}
-	before, _, err := p.machine.takeSnapshot(disk, nothing, 0)
+	before, _, err := p.machine.takeSnapshot(p.disk, nothing, 0)
 	if err != nil {
 		return nil, err
 	}
-	if p.state, err = inspect(disk, &p.machine); err != nil {
+	if p.state, err = inspect(p.disk, &p.machine); err != nil {
 		return nil, err
 	}
 	if err := p.state.unfit(); err != nil {
@@ -164,7 +164,7 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if err != nil {
 		return nil, err
 	}
-	if p.before, _, err = p.machine.takeSnapshot(disk, p.judged, math.MaxInt64); err == nil {
+	if p.before, _, err = p.machine.takeSnapshot(p.disk, p.judged, math.MaxInt64); err == nil {
 		err = p.before.changed(before)
 	}
 	if err != nil {
@@ -437,6 +437,16 @@ func (e *NoTargetError) Error() string {
 	return s
 }
 
+// SameRootError says that a slot which has to stay holds the very root file system of the release: its partitions would have the IDs of the new ones.
+type SameRootError struct {
+	Slot     string
+	RootHash []byte
+}
+
+func (e *SameRootError) Error() string {
+	return fmt.Sprintf("slot %s, which has to stay, has the root file system of the release, with the root hash %s: give the file system of each release its own salt", e.Slot, hash(e.RootHash))
+}
+
 // target chooses the slot to write: a free one, then one of a set that has failed, then of one that was never found good, then the one whose entry the
 // loader likes least. When the release fits none
 // of them, the smallest that may be written is the target, and the fits verdict says what is missing.
@@ -469,6 +479,13 @@ func (p *Plan) target(kept []*Slot) (*Slot, error) {
 		Compare: func(a, b *partition.Slot) int { return cmp.Compare(rank(a), rank(b)) },
 	}
 	may := func(s *partition.Slot) bool { return !slices.Contains(kept, p.state.Slots[s.Index]) }
+	// The IDs of the release's partitions may be on the disk only once. What an interrupted upgrade has written is written again.
+	if slot := p.state.holding(p.release.RootHash); slot != nil {
+		if !may(slot.Slot) {
+			return nil, &SameRootError{Slot: slot.Name(), RootHash: p.release.RootHash}
+		}
+		return slot, nil
+	}
 	target, err := p.state.slots.Target(o)
 	var space *partition.SpaceError
 	if errors.As(err, &space) || err == nil && !may(target.Slot) {

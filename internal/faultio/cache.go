@@ -40,9 +40,8 @@ func (d *Disk) MediumReads() int64 {
 	return d.mediumReads
 }
 
-// DropCache forgets what is cached of n bytes at off, so that the next read is of the medium. As with POSIX_FADV_DONTNEED of Linux,
-// what was not synced stays, and so do pages of 4096 bytes of which a part is outside of the range. Without the page cache
-// there is nothing to forget.
+// DropCache forgets what is cached of n bytes at off, so that the next read is of the medium: all pages of 4096 bytes of which a part is in the range. As with
+// POSIX_FADV_DONTNEED of Linux, what was not synced stays. Without the page cache there is nothing to forget.
 func (d *Disk) DropCache(off, n int64) error {
 	if off < 0 || n < 0 || off > d.size || n > d.size-off {
 		return fmt.Errorf("faultio: drop the cache of %d bytes at %d on a disk of %d bytes", n, off, d.size)
@@ -52,7 +51,7 @@ func (d *Disk) DropCache(off, n int64) error {
 	end := off + n
 	maps.DeleteFunc(d.cache, func(number int64, c cached) bool {
 		first, last := number*pageSize, min((number+1)*pageSize, d.size)
-		return !c.dirty && first >= off && last <= end
+		return !c.dirty && first < end && last > off
 	})
 	return nil
 }

@@ -1,0 +1,176 @@
+package upgrade_test
+
+import (
+	"fmt"
+	"io/fs"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/internal/faultio"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/upgrade/release"
+)
+
+// diskKind is a kind of disk that a vendor may have.
+type diskKind struct {
+	name  string
+	esp   fat.BuildOptions // and the sector size of the disk
+	slots int
+	usr   bool
+	fill  func(s *system) // puts more onto the ESP
+	set   func(s *system, version string) *release.Release
+
+	releases map[string]*release.Release // that were built
+}
+
+// diskKinds are those on which an upgrade is proved.
+func diskKinds() []*diskKind {
+	return []*diskKind{
+		{name: "FAT32", esp: fat.BuildOptions{Kind: 32}},
+		{name: "FAT16", esp: fat.BuildOptions{Kind: 16, Size: 24 << 20}},
+		{name: "FAT12", esp: fat.BuildOptions{Kind: 12, Size: 3 << 20}},
+		{name: "sectors of 4096 bytes", esp: fat.BuildOptions{Kind: 16, Size: 32 << 20, SectorSize: 4096}},
+		{name: "three slots", esp: fat.BuildOptions{Kind: 32}, slots: 3},
+		{name: "usr", esp: fat.BuildOptions{Kind: 32}, usr: true},
+		{name: "fragmented and nearly full", esp: fat.BuildOptions{Kind: 16, Size: 5 << 19, ClusterSize: 512}, fill: fragment},
+		{name: "add-ons", esp: fat.BuildOptions{Kind: 32}, set: func(s *system, version string) *release.Release { return s.bound(s.build(version), "quiet") }},
+		{name: "Type #1 entries of others", esp: fat.BuildOptions{Kind: 32}, fill: others},
+	}
+}
+
+// fragment leaves room for two UKIs and their directories, in pieces.
+func fragment(s *system) {
+	esp := s.esp()
+	require.NoError(s.t, esp.MkdirAll("EFI/acme"))
+	const piece = 8 << 10
+	count := 0
+	for ; esp.Free() > 0; count++ {
+		if err := esp.WriteFile(fmt.Sprintf("EFI/acme/%d", count), source(make([]byte, piece))); err != nil {
+			require.ErrorAs(s.t, err, new(*fat.SpaceError))
+			break
+		}
+	}
+	need := 2*contentSize(s, "EFI/Linux/acme_1.efi") + 64<<10
+	for i := 0; i < count && esp.Free() < need; i += 2 {
+		require.NoError(s.t, esp.Remove(fmt.Sprintf("EFI/acme/%d", i)))
+	}
+	require.Less(s.t, esp.Free(), need+2*piece)
+}
+
+func contentSize(s *system, name string) int64 {
+	info, err := s.esp().Stat(name)
+	require.NoError(s.t, err)
+	return info.Size()
+}
+
+// others puts a rescue system there, which firmware would start and no upgrade touches.
+func others(s *system) {
+	file(s, s.esp(), "rescue/linux", contentOf(s.t, s.signedLoader("262")))
+	conf(s, s.esp(), "rescue.conf", "title Rescue\nlinux /rescue/linux\nsort-key zz\nversion 0\n")
+	conf(s, s.esp(), "broken.conf", "title Broken\nlinux /rescue/none\n")
+}
+
+// on builds the first disk of the system anew, of this kind, with version 1 running.
+func (k *diskKind) on(t *testing.T) *system {
+	t.Helper()
+	s := newSystem(t, "262")
+	set := s.build("1")
+	planned, err := s.builder.ESP(set, acmeos.DiskOptions{})
+	require.NoError(t, err)
+	built, err := fat.OpenReader(planned)
+	require.NoError(t, err)
+	var files []osmith.ESPFile
+	require.NoError(t, fs.WalkDir(built, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := built.ReadFile(name)
+		if name == "EFI/Linux/acme_1.efi" {
+			b = contentOf(t, k.release(s, "1").UKI)
+		}
+		files = append(files, osmith.ESPFile{Path: name, Content: source(b)})
+		return err
+	}))
+	for _, a := range k.release(s, "1").Addons {
+		files = append(files, osmith.ESPFile{Path: "EFI/Linux/acme_1.efi.extra.d/" + a.Name, Content: a.Content})
+	}
+	esp := k.esp
+	esp.VolumeID, esp.Label = 0xac3e0500, "ESP"
+	if esp.Size == 0 {
+		esp.Size = 40 << 20
+	}
+	volume, err := fat.Plan(files, esp)
+	require.NoError(t, err)
+	dataType, treeType := partition.RootX8664, partition.RootX8664Verity
+	if k.usr {
+		dataType, treeType = partition.UsrX8664, partition.UsrX8664Verity
+	}
+	data, tree, err := partition.VerityIDs(set.RootHash)
+	require.NoError(t, err)
+	layout := partition.Layout{Seed: osmith.GUID{1}, SectorSize: esp.SectorSize, Partitions: []partition.Spec{
+		{Type: partition.ESP, Name: "esp", Content: volume},
+		{Type: dataType, ID: data, Name: "acme_1", Size: 1 << 20, Content: set.Root},
+		{Type: treeType, ID: tree, Name: "acme_1_verity", Size: 1 << 20, Content: set.Tree},
+	}}
+	for range max(k.slots, 2) - 1 {
+		layout.Partitions = append(layout.Partitions,
+			partition.Spec{Type: dataType, Name: partition.EmptyName, Size: 1 << 20}, partition.Spec{Type: treeType, Name: partition.EmptyName, Size: 1 << 20})
+	}
+	image, err := partition.Plan(layout)
+	require.NoError(t, err)
+	s.disk = faultio.NewDisk(image.Size)
+	require.NoError(t, partition.WriteImage(s.disk, image, partition.WriteOptions{TargetIsZero: true}))
+	if k.fill != nil {
+		k.fill(s)
+	}
+	s.bootAndRun()
+	return s
+}
+
+// release is a version as this kind of disk has it.
+func (k *diskKind) release(s *system, version string) *release.Release {
+	if k.releases == nil {
+		k.releases = map[string]*release.Release{}
+	}
+	if r := k.releases[version]; r != nil {
+		return r
+	}
+	set := s.build(version)
+	r := set.Release()
+	switch {
+	case k.set != nil:
+		r = k.set(s, version)
+	case k.usr:
+		r = s.withUKI(set, func(im *uki.Image) { im.Cmdline = fmt.Sprintf("usrhash=%x", set.RootHash) }, 0)
+	}
+	k.releases[version] = r
+	return r
+}
+
+// A disk of each kind is upgraded, committed, upgraded over the oldest, and rolled back.
+func TestDiskKinds(t *testing.T) {
+	for _, k := range diskKinds() {
+		t.Run(k.name, func(t *testing.T) {
+			s := k.on(t)
+			for _, version := range []string{"2", "3"} {
+				p := s.planOf(k.release(s, version), upgrade.PlanOptions{})
+				require.NoError(t, p.Refused(), "%s", p)
+				require.NoError(t, p.Apply(t.Context(), nil))
+				b := s.bootAndRun()
+				require.Equal(t, version, b.Version)
+				require.NoError(t, s.commit(b))
+				found, err := s.esp().Check()
+				require.NoError(t, err)
+				require.True(t, found.Clean(), "%s", found)
+			}
+			require.NoError(t, rollback(s.disk, s.machine, ""))
+			require.Equal(t, "2", s.boot().Version)
+		})
+	}
+}

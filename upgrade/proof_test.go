@@ -1,0 +1,288 @@
+package upgrade_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/faultio"
+	"github.com/osmith-dev/osmith/internal/oracle"
+	"github.com/osmith-dev/osmith/upgrade"
+)
+
+// prover judges disks by internal/oracle, which shares no code with what wrote them: firmware finds the ESP, the loader chooses, and the kernel finds a root file
+// system that is, byte by byte, the one of the UKI that was started.
+type prover struct {
+	t      *testing.T
+	sector int
+	ukis   map[[sha256.Size]byte]string // versions by the UKIs' digests
+	roots  map[string][2]content        // data and hash tree by version
+}
+
+// content is the content of a partition, and the ID by which the kernel finds it.
+type content struct {
+	id    oracle.GUID
+	bytes []byte
+}
+
+func newProver(s *system, k *diskKind, versions ...string) *prover {
+	p := &prover{t: s.t, sector: max(k.esp.SectorSize, 512), ukis: map[[sha256.Size]byte]string{}, roots: map[string][2]content{}}
+	for _, v := range versions {
+		r := k.release(s, v)
+		p.ukis[sha256.Sum256(contentOf(s.t, r.UKI))] = v
+		// The IDs are the halves of the root hash (Discoverable Partitions Specification).
+		p.roots[v] = [2]content{{oracle.GUID(r.RootHash[:16]), contentOf(s.t, r.Root)}, {oracle.GUID(r.RootHash[16:]), contentOf(s.t, r.Tree)}}
+	}
+	return p
+}
+
+// boots are the versions that come up, by each firmware, when the machine is switched on; an error says which firmware finds none.
+func (p *prover) boots(disk *faultio.Disk) (versions []string, err error) {
+	for _, firmware := range []oracle.Reader{oracle.ReaderEDK2Stable202211, oracle.ReaderEDK2Stable202608, oracle.ReaderUBoot} {
+		v, err := p.bootBy(firmware, disk)
+		if err != nil {
+			return nil, fmt.Errorf("%v: %w", firmware, err)
+		}
+		versions = append(versions, v)
+	}
+	return versions, nil
+}
+
+func (p *prover) bootBy(firmware oracle.Reader, disk *faultio.Disk) (string, error) {
+	found, err := oracle.ReadGPT(firmware, disk, disk.Size(), p.sector)
+	if err != nil {
+		return "", err
+	}
+	esp, ok := found.Find(oracle.ESP)
+	if !ok {
+		return "", fmt.Errorf("no ESP: %v", found.Rejected)
+	}
+	after := oracle.Apply(disk, found.Writes) // what firmware has put right before the kernel looks
+	off, size := p.extent(esp)
+	reader := oracle.FATReaderEDK2
+	if firmware == oracle.ReaderUBoot {
+		reader = oracle.FATReaderUBoot
+	}
+	volume, err := oracle.ReadFAT(io.NewSectionReader(after, off, size), size, oracle.FATOptions{Reader: reader, SectorSize: p.sector, NoCheck: true})
+	if reader == oracle.FATReaderUBoot && p.sector != 512 {
+		return p.bootBy(oracle.ReaderEDK2Stable202608, disk) // it reads no such volume at all
+	}
+	if err != nil {
+		return "", fmt.Errorf("the ESP: %w", err)
+	}
+	choice := oracle.Machine{ESP: volume.BootFiles()}.Boot()
+	if choice.Outcome != oracle.OutcomeStarted {
+		return "", fmt.Errorf("%v", choice)
+	}
+	from := choice.Image
+	if choice.From != "" {
+		from = choice.From
+	}
+	image, err := volume.ReadFile(from)
+	if err != nil {
+		return "", err
+	}
+	version, known := p.ukis[sha256.Sum256(image)]
+	if !known {
+		return "", fmt.Errorf("%s is no UKI of any version: %v", from, choice)
+	}
+	kernel, err := oracle.ReadGPT(oracle.ReaderLinux, after, disk.Size(), p.sector)
+	if err != nil {
+		return "", err
+	}
+	for _, want := range p.roots[version] {
+		i := -1
+		for k, part := range kernel.Partitions {
+			if part.ID == want.id {
+				i = k
+			}
+		}
+		if i < 0 {
+			return "", fmt.Errorf("version %s is started, and the kernel finds no partition %v", version, want.id)
+		}
+		off, size := p.extent(kernel.Partitions[i])
+		got := make([]byte, len(want.bytes))
+		if _, err := io.NewSectionReader(after, off, size).ReadAt(got, 0); err != nil && err != io.EOF {
+			return "", err
+		}
+		if !bytes.Equal(got, want.bytes) {
+			return "", fmt.Errorf("version %s is started, and partition %v has other bytes", version, want.id)
+		}
+	}
+	return version, nil
+}
+
+func (p *prover) extent(part oracle.Partition) (off, size int64) {
+	return int64(part.FirstLBA) * int64(p.sector), int64(part.LastLBA-part.FirstLBA+1) * int64(p.sector)
+}
+
+// operation is something that is done to a running machine's disk.
+type operation struct {
+	name  string
+	do    func(s *system, k *diskKind) error
+	after []string // versions that may boot in the middle of it; the last one boots behind it
+}
+
+var operations = []operation{
+	{"upgrade to 2", func(s *system, k *diskKind) error { return s.upgradeTo(k, "2") }, []string{"1", "2"}},
+	{"cancel", func(s *system, _ *diskKind) error {
+		_, err := upgrade.Cancel(s.disk, s.machine)
+		return err
+	}, []string{"2", "1"}},
+	{"upgrade to 2 again", func(s *system, k *diskKind) error { return s.upgradeTo(k, "2") }, []string{"1", "2"}},
+	{"commit", func(s *system, _ *diskKind) error { return commit(s.disk, s.machine, "") }, []string{"2"}},
+	{"upgrade to 3 over 1", func(s *system, k *diskKind) error { return s.upgradeTo(k, "3") }, []string{"2", "3"}},
+	{"commit 3", func(s *system, _ *diskKind) error { return commit(s.disk, s.machine, "") }, []string{"3"}},
+	{"rollback", func(s *system, _ *diskKind) error { return rollback(s.disk, s.machine, "") }, []string{"3", "2"}},
+	{"upgrade to 4 over a failed 3", func(s *system, k *diskKind) error { return s.upgradeTo(k, "4") }, []string{"2", "4"}},
+}
+
+func (s *system) upgradeTo(k *diskKind, version string) error {
+	p, err := upgrade.NewPlan(s.t.Context(), s.disk, k.release(s, version), s.machine, upgrade.PlanOptions{})
+	if err != nil {
+		return err
+	}
+	return p.Apply(context.Background(), nil)
+}
+
+// count is a row of the table of the proof.
+type count struct{ states, unbootable, lost, lostUnbootable, again, faults int }
+
+// TestProof cuts every operation on every kind of disk at every write, with writes torn, reordered and lost, has every operation of the medium fail, and has syncs lie;
+// whatever is left, the old or the new version comes up, and the operation goes through afterwards.
+func TestProof(t *testing.T) {
+	limit, every := 24, 13
+	if testing.Short() {
+		limit, every = 8, 41
+	}
+	if os.Getenv("OSMITH_LONG") == "1" {
+		limit, every = 4096, 1
+	}
+	total := count{}
+	for _, k := range diskKinds() {
+		sum := map[string]*count{}
+		t.Run(k.name, func(t *testing.T) {
+			s := k.on(t)
+			p := newProver(s, k, "1", "2", "3", "4")
+			for _, op := range operations {
+				if op.name == "commit" || op.name == "commit 3" || op.name == "upgrade to 4 over a failed 3" {
+					s.bootAndRun()
+				}
+				c := &count{}
+				sum[op.name] = c
+				before := s.on(s.disk.Clone())
+				s.disk.Record()
+				require.NoError(t, op.do(s, k), op.name)
+				p.cuts(s, k, op, limit, every, c)
+				p.failures(before, k, op, every, c)
+				versions, err := p.boots(s.disk)
+				require.NoError(t, err)
+				for _, v := range versions {
+					require.Equal(t, op.after[len(op.after)-1], v, op.name)
+				}
+				total.states += c.states
+				total.lost += c.lost
+				total.lostUnbootable += c.lostUnbootable
+				total.again += c.again
+				total.faults += c.faults
+				t.Logf("%-28s %6d states, %d unbootable; %5d with a lost physical sector, %d unbootable; %4d gone on with; %4d faults", op.name, c.states, c.unbootable, c.lost, c.lostUnbootable, c.again, c.faults)
+			}
+		})
+	}
+	t.Logf("all: %d states, 0 unbootable; %d with a lost physical sector, %d unbootable; %d gone on with; %d faults", total.states, total.lost, total.lostUnbootable, total.again, total.faults)
+}
+
+// cuts judges what power cuts leave.
+func (p *prover) cuts(s *system, k *diskKind, op operation, limit, every int, c *count) {
+	p.t.Helper()
+	options := faultio.FaultOptions{Sector: p.sector, Limit: limit}
+	if p.sector == 512 {
+		options.Physical = 4096
+	}
+	faults, err := s.disk.Faults(options)
+	require.NoError(p.t, err, "every write is of whole sectors")
+	last := 0
+	if w := s.disk.Writes(); len(w) > 0 {
+		last = w[len(w)-1].Epoch
+	}
+	i := 0
+	for state := range faults.States() {
+		versions, err := p.boots(state.Disk)
+		if state.Kind == faultio.FaultLost {
+			// 512e: what a disk loses beside the sector that it rewrites cannot be ordered. It is counted.
+			c.lost++
+			if err != nil {
+				c.lostUnbootable++
+			}
+			continue
+		}
+		c.states++
+		require.NoError(p.t, err, "%s: %+v", op.name, describe(state))
+		for _, v := range versions {
+			require.Contains(p.t, op.after, v, "%s: %+v", op.name, describe(state))
+			if state.Epoch < last && op.name != "cancel" && op.name != "rollback" {
+				require.Equal(p.t, op.after[0], v, "%s, before its last write: %+v", op.name, describe(state))
+			}
+		}
+		if i++; i%every == 0 {
+			c.again++
+			p.goesOn(s.on(state.Disk), k, op, fmt.Sprintf("%s: %+v", op.name, describe(state)))
+		}
+	}
+}
+
+func describe(s faultio.State) string { return fmt.Sprintf("%v after %d syncs", s.Kind, s.Epoch) }
+
+// goesOn does the operation again on what a cut has left, as the machine does that comes up then.
+func (p *prover) goesOn(left *system, k *diskKind, op operation, where string) {
+	p.t.Helper()
+	err := op.do(left, k)
+	// The cut came behind the last write, or the boot that is committed was another one.
+	var installed *upgrade.NotRunningError
+	if err != nil && !errors.As(err, &installed) {
+		require.NoError(p.t, err, where)
+	}
+	versions, err := p.boots(left.disk)
+	require.NoError(p.t, err, where)
+	require.Equal(p.t, op.after[len(op.after)-1], versions[0], where)
+}
+
+// failures has each operation of the medium fail, be done in part, or lie, behind a page cache, and cuts the power then.
+func (p *prover) failures(before *system, k *diskKind, op operation, every int, c *count) {
+	p.t.Helper()
+	for _, f := range []faultio.Failure{
+		{Op: faultio.OpWrite, Sector: p.sector}, {Op: faultio.OpWrite, Short: true, Sector: p.sector}, {Op: faultio.OpSync}, {Op: faultio.OpSync, Short: true}, {Op: faultio.OpSync, Lie: true},
+	} {
+		for after := 0; ; after += every/3 + 1 {
+			s := before.on(before.disk.Clone())
+			s.disk.Cached()
+			f.After = after
+			s.disk.Faulty(f)
+			err := op.do(s, k)
+			if s.disk.Failed() == 0 {
+				require.NoError(p.t, err)
+				break
+			}
+			c.faults++
+			where := fmt.Sprintf("%s: %+v: %v", op.name, f, err)
+			s.disk.Faulty()
+			versions, bad := p.boots(s.disk.Medium())
+			require.NoError(p.t, bad, where)
+			require.Contains(p.t, op.after, versions[0], where)
+			if err == nil && !f.Lie {
+				require.Equal(p.t, op.after[len(op.after)-1], versions[0], where)
+			}
+			p.goesOn(s, k, op, where)
+			versions, bad = p.boots(s.disk.Medium())
+			require.NoError(p.t, bad, where)
+			require.Equal(p.t, op.after[len(op.after)-1], versions[0], "what it says is done is on the medium: %s", where)
+		}
+	}
+}
