@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -32,6 +33,7 @@ const (
 	StepMarkPartial    StepKind = "mark-partial"
 	StepWriteRoot      StepKind = "write-root"
 	StepWriteTree      StepKind = "write-tree"
+	StepWriteSignature StepKind = "write-signature" // of the root hash
 	StepVerifySlot     StepKind = "verify-slot"
 	StepActivateSlot   StepKind = "activate-slot" // final types, labels and IDs
 	StepAddAddon       StepKind = "add-addon"     // where the stub of the new entry looks
@@ -184,11 +186,17 @@ func (a *applier) do(s Step) error {
 		return a.copy(p.root(), p.release.Root)
 	case StepWriteTree:
 		return a.copy(p.tree(), p.release.Tree)
+	case StepWriteSignature:
+		a.report(s.Bytes)
+		return a.sign()
 	case StepVerifySlot:
 		err := verity.Verify(a.ctx, p.root(), p.tree(), p.release.RootHash)
 		a.report(s.Bytes)
 		return err
 	case StepActivateSlot:
+		if p.Target.Signature >= 0 {
+			p.ownSignatureID()
+		}
 		return a.mark(p.state.slots.Install(p.Target.Slot, p.labels, p.release.RootHash))
 	case StepAddAddon, StepStageUKI:
 		return a.put(s)
@@ -213,6 +221,30 @@ func (a *applier) mark(err error) error {
 
 func (p *Plan) root() *partition.Window { return p.state.table.Window(p.disk, p.Target.Data) }
 func (p *Plan) tree() *partition.Window { return p.state.table.Window(p.disk, p.Target.Tree) }
+
+// sign writes the partition for the signature of the root hash, and reads it back.
+func (a *applier) sign() error {
+	p := a.plan
+	want, err := p.signatureContent()
+	if err != nil {
+		return err
+	}
+	to := p.signaturePartition()
+	if _, err := to.WriteAt(want, 0); err != nil {
+		return err
+	}
+	if err := toMedium(p.disk); err != nil {
+		return err
+	}
+	got := make([]byte, len(want))
+	if err := sparse.ReadFull(to, got, 0); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return &ReadBackError{Path: "the signature of the root hash in slot " + p.Target.Name(), Want: sha256.Sum256(want)}
+	}
+	return nil
+}
 
 // copy writes an image to the start of a partition.
 func (a *applier) copy(dst io.WriterAt, src osmith.Source) error {
@@ -248,9 +280,9 @@ func (a *applier) put(s Step) error {
 	return &ReadBackError{Path: s.Target, Want: s.want}
 }
 
-// ReadBackError says that the ESP did not keep what was written to it.
+// ReadBackError says that the disk did not keep what was written to it.
 type ReadBackError struct {
-	Path string
+	Path string // of a file on the ESP, or which partition
 	Want [sha256.Size]byte
 }
 

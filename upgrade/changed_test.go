@@ -154,14 +154,22 @@ func TestSourcesChange(t *testing.T) {
 	}
 }
 
-// A medium that does not keep what is written is told from a source that changed.
+// A medium that does not keep what is written is told from a source that changed: a large file by its digest, small writes at the sync behind them.
 func TestReadBack(t *testing.T) {
-	s := newSystem(t, "")
-	p, err := upgrade.NewPlan(t.Context(), forgetful{s.disk, []byte("systemd-stub 262")}, s.build("2").Release(), s.machine, upgrade.PlanOptions{})
-	require.NoError(t, err)
-	err = p.Apply(context.Background(), nil)
-	require.ErrorAs(t, err, new(*upgrade.ReadBackError))
-	require.Equal(t, "1", s.boot().Version)
+	for _, size := range []int{100, 300_000} {
+		s := newSystem(t, "")
+		s.builder.Parts.Initrd = source(bytes.Repeat([]byte("initrd"), size/6))
+		p, err := upgrade.NewPlan(t.Context(), forgetful{s.disk, []byte("systemd-stub 262")}, s.build("2").Release(), s.machine, upgrade.PlanOptions{})
+		require.NoError(t, err)
+		require.NoError(t, p.Refused())
+		err = p.Apply(context.Background(), nil)
+		if size < 64<<10 {
+			require.ErrorAs(t, err, new(*upgrade.LostWriteError))
+		} else {
+			require.ErrorAs(t, err, new(*upgrade.ReadBackError))
+		}
+		require.Equal(t, "1", s.boot().Version)
+	}
 }
 
 // forgetful changes what it is given if that has something in it.

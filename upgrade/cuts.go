@@ -22,7 +22,7 @@ func (p *Plan) sayCuts() {
 			s.Cut = fmt.Sprintf("%s boots; %s is there, and the loader does not look at it, or not", old, s.Target)
 		case StepMarkPartial:
 			s.Cut = fmt.Sprintf("%s boots; %s is marked as incomplete, or as it was, and no entry needs it", old, slot)
-		case StepWriteRoot, StepWriteTree:
+		case StepWriteRoot, StepWriteTree, StepWriteSignature:
 			s.Cut = fmt.Sprintf("%s boots; %s is incomplete and marked so", old, slot)
 			s.OneWay = s.Kind == StepWriteRoot && (lost || p.Target.RootHash != nil)
 		case StepVerifySlot:

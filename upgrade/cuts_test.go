@@ -33,6 +33,10 @@ func allSteps(t *testing.T) map[string]func() (*system, *upgrade.Plan) {
 			s.bootAndRun()
 			return s, s.plan(s.build("1"), upgrade.PlanOptions{Override: []upgrade.Proof{upgrade.ProofFollows}})
 		},
+		"with a signature": func() (*system, *upgrade.Plan) {
+			s, k := signedDisk(t)
+			return s, s.planOf(k.release(s, "2"), upgrade.PlanOptions{})
+		},
 		"after a cut": func() (*system, *upgrade.Plan) {
 			s := newSystem(t, "262")
 			s.bootAndRun()
@@ -89,5 +93,5 @@ func TestCutsAreAsTheStepsSay(t *testing.T) {
 	for kind := range seen {
 		require.Contains(t, string(text), "| `"+string(kind)+"` |", "docs/upgrade.md says for every step what a power cut leaves")
 	}
-	require.Len(t, seen, 15, "%v", seen)
+	require.Len(t, seen, 16, "%v", seen)
 }

@@ -1,6 +1,7 @@
 package upgrade_test
 
 import (
+	"crypto/x509"
 	"fmt"
 	"io/fs"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
+	"github.com/osmith-dev/osmith/verity"
 )
 
 // diskKind is a kind of disk that a vendor may have.
@@ -23,6 +25,7 @@ type diskKind struct {
 	esp   fat.BuildOptions // and the sector size of the disk
 	slots int
 	usr   bool
+	sign  bool            // the slots have a partition for the signature of the root hash
 	fill  func(s *system) // puts more onto the ESP
 	set   func(s *system, version string) *release.Release
 
@@ -38,6 +41,7 @@ func diskKinds() []*diskKind {
 		{name: "sectors of 4096 bytes", esp: fat.BuildOptions{Kind: 16, Size: 32 << 20, SectorSize: 4096}},
 		{name: "three slots", esp: fat.BuildOptions{Kind: 32}, slots: 3},
 		{name: "usr", esp: fat.BuildOptions{Kind: 32}, usr: true},
+		{name: "signed usr", esp: fat.BuildOptions{Kind: 32}, usr: true, sign: true},
 		{name: "fragmented and nearly full", esp: fat.BuildOptions{Kind: 16, Size: 5 << 19, ClusterSize: 512}, fill: fragment},
 		{name: "add-ons", esp: fat.BuildOptions{Kind: 32}, set: func(s *system, version string) *release.Release { return s.bound(s.build(version), "quiet") }},
 		{name: "Type #1 entries of others", esp: fat.BuildOptions{Kind: 32}, fill: others},
@@ -113,14 +117,27 @@ func (k *diskKind) on(t *testing.T) *system {
 	}
 	data, tree, err := partition.VerityIDs(set.RootHash)
 	require.NoError(t, err)
+	sigType := partition.RootX8664VeritySig
+	if k.usr {
+		sigType = partition.UsrX8664VeritySig
+	}
 	layout := partition.Layout{Seed: osmith.GUID{1}, SectorSize: esp.SectorSize, Partitions: []partition.Spec{
 		{Type: partition.ESP, Name: "esp", Content: volume},
 		{Type: dataType, ID: data, Name: "acme_1", Size: 1 << 20, Content: set.Root},
 		{Type: treeType, ID: tree, Name: "acme_1_verity", Size: 1 << 20, Content: set.Tree},
 	}}
+	if k.sign {
+		content := k.release(s, "1").RootHashSignature
+		layout.Partitions = append(layout.Partitions, partition.Spec{Type: sigType, Name: "acme_1_verity_sig", Size: 16 << 10, Content: content})
+		db := s.builder.Keys.SecureBoot.DB.Cert
+		s.machine.VerityKeyrings = []upgrade.Keyring{{Name: upgrade.KeyringBuiltin}, {Name: upgrade.KeyringPlatform, Certificates: []*x509.Certificate{db}}}
+	}
 	for range max(k.slots, 2) - 1 {
 		layout.Partitions = append(layout.Partitions,
 			partition.Spec{Type: dataType, Name: partition.EmptyName, Size: 1 << 20}, partition.Spec{Type: treeType, Name: partition.EmptyName, Size: 1 << 20})
+		if k.sign {
+			layout.Partitions = append(layout.Partitions, partition.Spec{Type: sigType, Name: partition.EmptyName, Size: 16 << 10})
+		}
 	}
 	image, err := partition.Plan(layout)
 	require.NoError(t, err)
@@ -147,7 +164,20 @@ func (k *diskKind) release(s *system, version string) *release.Release {
 	case k.set != nil:
 		r = k.set(s, version)
 	case k.usr:
-		r = s.withUKI(set, func(im *uki.Image) { im.Cmdline = fmt.Sprintf("usrhash=%x", set.RootHash) }, 0)
+		r = s.withUKI(set, func(im *uki.Image) {
+			im.Cmdline = fmt.Sprintf("usrhash=%x", set.RootHash)
+			if k.sign {
+				im.Cmdline += " systemd.verity_usr_options=root-hash-signature=auto"
+			}
+		}, 0)
+	}
+	if k.sign {
+		db := s.builder.Keys.SecureBoot.DB
+		signature, err := verity.SignRootHash(set.RootHash, db.Key, db.Cert)
+		require.NoError(s.t, err)
+		content, err := signature.Partition(0)
+		require.NoError(s.t, err)
+		r.RootHashSignature = source(content)
 	}
 	k.releases[version] = r
 	return r

@@ -64,6 +64,10 @@ type Machine struct {
 	// NothingSealed says that no secret of this machine is sealed to a signed PCR policy: the unlocks verdict checks only what the UKI claims itself.
 	NothingSealed bool
 
+	// VerityKeyrings are the keyrings by which the release's kernel judges signatures of root hashes, of those that it asks. Nil: not known; empty and not nil: it
+	// accepts none.
+	VerityKeyrings []Keyring
+
 	// Banks are the PCR banks to predict. None: SHA-256.
 	Banks []crypto.Hash
 

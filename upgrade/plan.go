@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -71,16 +72,20 @@ type Plan struct {
 	identity *identity
 	digests  releaseDigests
 	before   snapshot // of the disk
-	patterns partition.Labels
-	labels   partition.Labels // of the slot
-	unified  *unified         // the release's UKI
-	tries    int
-	floor    string
-	override []Proof
-	obsolete []espFile   // entries with what is beside them, and staged files, to remove first
-	addons   []addonFile // of the release
-	failed   []byte      // new contents of failed.json; nil: as it is
-	config   []byte      // new contents of loader.conf; nil: as it is
+	cmdline  string   // that the kernel gets, as far as it is known
+
+	signature *verity.Signature // of the root hash; nil: none
+	signer    *x509.Certificate
+	patterns  partition.Labels
+	labels    partition.Labels // of the slot
+	unified   *unified         // the release's UKI
+	tries     int
+	floor     string
+	override  []Proof
+	obsolete  []espFile   // entries with what is beside them, and staged files, to remove first
+	addons    []addonFile // of the release
+	failed    []byte      // new contents of failed.json; nil: as it is
+	config    []byte      // new contents of loader.conf; nil: as it is
 
 	fallback       *Entry // that the chain ends with
 	chainErr       error  // why it does not end with a good set
@@ -100,8 +105,8 @@ type addonFile struct {
 
 // NewPlan looks at the disk and the release and works out the upgrade. It reads both, the file systems of the release and of the set to return to once, and
 // writes nothing. An error means that disk or release cannot be understood, or that it is not said what the machine runs ([ErrRunningUnknown]); whether
-// the upgrade is a good idea is in the plan's verdicts. Of the release it takes the UKI, its add-ons and the root file system with its hash tree: boot loader and
-// root hash signature are not installed. Its sources must not change until the plan is applied; what was written is compared with
+// the upgrade is a good idea is in the plan's verdicts. Of the release it takes the UKI, its add-ons, the root file system with its hash tree, and the signature of the root hash: the boot loader is
+// not installed. Its sources must not change until the plan is applied; what was written is compared with
 // what was planned.
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
 	defer prefix.Add("upgrade", &err)
@@ -124,6 +129,9 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 		return nil, err
 	}
 	if p.digests, err = digestRelease(r); err != nil {
+		return nil, err
+	}
+	if p.signature, p.signer, err = rootHashSignature(r.RootHashSignature, r.RootHash); err != nil {
 		return nil, err
 	}
 	p.Version = p.identity.version
@@ -565,6 +573,11 @@ func (p *Plan) steps() {
 		Step{Kind: StepMarkPartial, Target: "slot " + t.Name()},
 		Step{Kind: StepWriteRoot, Target: "slot " + t.Name(), Bytes: root},
 		Step{Kind: StepWriteTree, Target: "slot " + t.Name(), Bytes: tree},
+	)
+	if t.Signature >= 0 {
+		p.Steps = append(p.Steps, Step{Kind: StepWriteSignature, Target: "slot " + t.Name(), Bytes: t.signatureSize})
+	}
+	p.Steps = append(p.Steps,
 		Step{Kind: StepVerifySlot, Target: "slot " + t.Name(), Bytes: root + tree},
 		Step{Kind: StepActivateSlot, Target: "slot " + t.Name()},
 	)

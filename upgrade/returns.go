@@ -202,6 +202,9 @@ func (p *Plan) judgeCounting(j *Verdict) {
 
 // judgeTable notes whether a power cut while the partition table is written may leave a kernel without partitions.
 func (p *Plan) judgeTable(j *Verdict) {
+	for _, f := range p.state.table.Findings() {
+		j.warn("partition table: %s", f)
+	}
 	next := *p.state.table
 	next.Partitions = slices.Clone(next.Partitions)
 	next.Partitions[p.Target.Data].Name = p.identity.label() + " "

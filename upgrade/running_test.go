@@ -350,5 +350,6 @@ func TestInstalledOnLastTry(t *testing.T) {
 	s = newSystem(t, "")
 	require.NoError(t, s.esp().Rename("EFI/Linux/acme_1.efi", "EFI/Linux/acme_1+0-3.efi"))
 	_, err := upgrade.NewPlan(t.Context(), s.disk, s.build("1").Release(), s.machine, upgrade.PlanOptions{})
-	require.ErrorContains(t, err, "EFI/Linux/acme_1+0-3.efi, which has to stay, has the name of the new version")
+	require.ErrorAs(t, err, new(*upgrade.SameRootError))
+	require.ErrorContains(t, err, "slot A, which has to stay, has the root file system of the release")
 }

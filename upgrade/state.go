@@ -266,7 +266,7 @@ type Slot struct {
 	*partition.Slot
 	RootHash []byte // of an installed slot: both partition IDs, one behind the other
 
-	rootSize, treeSize int64
+	rootSize, treeSize, signatureSize int64 // of the partitions; 0: there is none
 }
 
 // findSlots is the A/B view of a table. The error says why it is none that can be upgraded: that takes two slots or more, each with a hash tree.
@@ -282,6 +282,9 @@ func findSlots(t *partition.Table) (*partition.Slots, []*Slot, error) {
 		if s.Tree >= 0 {
 			_, slot.treeSize = t.Extent(s.Tree)
 		}
+		if s.Signature >= 0 {
+			_, slot.signatureSize = t.Extent(s.Signature)
+		}
 		slots = append(slots, slot)
 	}
 	if len(found.Slots) < 2 {
@@ -290,9 +293,6 @@ func findSlots(t *partition.Table) (*partition.Slots, []*Slot, error) {
 	for _, s := range found.Slots {
 		if s.Tree < 0 {
 			return found, slots, fmt.Errorf("slot %s has no hash tree partition: its content could not be verified", s.Name())
-		}
-		if s.Signature >= 0 {
-			return found, slots, fmt.Errorf("slot %s has a signature partition, which a release cannot fill yet", s.Name())
 		}
 	}
 	return found, slots, nil

@@ -170,6 +170,11 @@ func (p *Plan) judgeFits() Verdict {
 			j.pass("%s: %d of %d bytes of its partition in slot %s", x.part, x.need, x.have, t.Name())
 		}
 	}
+	if p.signature != nil && t.Signature >= 0 {
+		if _, err := p.signatureContent(); err != nil {
+			j.fail(fmt.Errorf("slot %s: %w", t.Name(), err))
+		}
+	}
 	cluster := p.state.esp.ClusterSize()
 	clusters := func(n int64) int64 { return (n + cluster - 1) / cluster * cluster }
 	if p.leftover.err != nil {
@@ -233,6 +238,7 @@ func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 	if err := p.checkSet(ctx, &j); err != nil {
 		j.fail(err)
 	}
+	p.judgeSignature(&j, p.cmdline)
 	return j
 }
 
@@ -259,6 +265,7 @@ func (p *Plan) checkSet(ctx context.Context, j *Verdict) error {
 	if e.matters() {
 		where = "the command line of UKI, add-ons and SMBIOS"
 	}
+	p.cmdline = e.handover.Cmdline
 	inUKI, err := boundRootHash(e.handover.Cmdline)
 	if err != nil {
 		return err

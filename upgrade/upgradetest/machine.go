@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -271,33 +270,53 @@ func (m *Machine) mountVerified(ctx context.Context, t *partition.Table, cmdline
 		return nil, err
 	}
 	for _, v := range volumes {
-		if err := m.mount(ctx, t, v.RootHash); err != nil {
+		if err := m.mount(ctx, t, v); err != nil {
 			return volumes[0].RootHash, err
 		}
 	}
 	return volumes[0].RootHash, nil
 }
 
-// mount finds the partitions of a root hash by their IDs, whatever their labels say, and reads all of the root.
-func (m *Machine) mount(ctx context.Context, t *partition.Table, hash []byte) error {
-	dataID, treeID, err := partition.VerityIDs(hash)
+// mount finds the partitions of a root hash by their IDs, whatever their labels say, and reads all of the root. Where the command line asks for the signature of the
+// root hash, one of the keyrings must have its certificate.
+func (m *Machine) mount(ctx context.Context, t *partition.Table, v dm.Volume) error {
+	dataID, treeID, err := partition.VerityIDs(v.RootHash)
 	if err != nil {
 		return err
 	}
-	find := func(id osmith.GUID) (*io.SectionReader, error) {
-		i := t.Find(id)
-		if i < 0 {
-			return nil, fmt.Errorf("no partition %s", id)
+	data, tree := t.Find(dataID), t.Find(treeID)
+	if data < 0 {
+		return fmt.Errorf("no partition %s", dataID)
+	}
+	if tree < 0 {
+		return fmt.Errorf("no partition %s", treeID)
+	}
+	if v.Options.RootHashSignature == "auto" {
+		if err := m.accept(t, data, v.RootHash); err != nil {
+			return err
 		}
-		return t.Section(m.Disk, i), nil
 	}
-	data, err := find(dataID)
+	return verity.Verify(ctx, t.Section(m.Disk, data), t.Section(m.Disk, tree), v.RootHash)
+}
+
+// accept does what systemd and the kernel do with the signature that lies beside a file system.
+func (m *Machine) accept(t *partition.Table, data int, rootHash []byte) error {
+	slots, err := partition.FindSlots(t, partition.SlotOptions{Type: t.Partitions[data].Type})
 	if err != nil {
 		return err
 	}
-	tree, err := find(treeID)
+	i := slices.IndexFunc(slots.Slots, func(s *partition.Slot) bool { return s.Data == data })
+	if i < 0 || slots.Slots[i].Signature < 0 {
+		return errors.New("no partition for the signature of the root hash")
+	}
+	signature, err := verity.ReadSignature(t.Section(m.Disk, slots.Slots[i].Signature))
 	if err != nil {
 		return err
 	}
-	return verity.Verify(ctx, data, tree, hash)
+	for _, k := range m.VerityKeyrings {
+		if _, err = verity.VerifySignature(signature.PKCS7, rootHash, k.Certificates); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("signature of the root hash: required key not available: %w", err)
 }

@@ -1,0 +1,231 @@
+package upgrade
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/cms"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/osmith-dev/osmith/verity"
+	"github.com/osmith-dev/osmith/verity/dm"
+)
+
+// KeyringName names a keyring by whose certificates Linux judges signatures of root hashes (drivers/md/dm-verity-verify-sig.c).
+type KeyringName string
+
+// The keyrings, in the order in which the kernel asks them.
+const (
+	KeyringBuiltin   KeyringName = "builtin"    // .builtin_trusted_keys: compiled in
+	KeyringSecondary KeyringName = "secondary"  // .secondary_trusted_keys, of a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_SECONDARY_KEYRING
+	KeyringPlatform  KeyringName = "platform"   // .platform: db and MOK, of a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_PLATFORM_KEYRING
+	KeyringVerity    KeyringName = ".dm-verity" // of Linux 7.0 and later, that userspace fills, if dm_verity.keyring_unsealed=1 is on the command line
+)
+
+// Keyring is what a keyring of the release's kernel holds when it mounts its file systems.
+type Keyring struct {
+	Name         KeyringName
+	Certificates []*x509.Certificate
+}
+
+// unsealed is the parameter without which nothing can be put into the keyring of dm-verity.
+const unsealed = "dm_verity.keyring_unsealed"
+
+// NoSignatureError is a reason of the boots verdict: the slot has a place for a signature of the root hash, and the release has none.
+type NoSignatureError struct {
+	Slot string
+}
+
+func (e *NoSignatureError) Error() string {
+	return fmt.Sprintf("slot %s has a partition for the signature of the root hash, and the release has no signature", e.Slot)
+}
+
+// UntrustedSignatureError is a reason of the boots verdict: no keyring that the kernel asks has the certificate of the signature, and the command line demands that one has.
+type UntrustedSignatureError struct {
+	Signer string // subject of the certificate
+	Asked  []KeyringName
+}
+
+func (e *UntrustedSignatureError) Error() string {
+	return fmt.Sprintf("the kernel will not accept the signature of the root hash by %s: none of the keyrings %v has the certificate, and the command line asks for a signature", e.Signer, e.Asked)
+}
+
+// maxPKCS7 bounds a signature that is not yet in the form of a partition.
+const maxPKCS7 = 1 << 20
+
+// rootHashSignature reads the release's signature: the content of a verity-sig partition, or PKCS #7 alone as a signing service returns it. It must be one over the
+// release's root hash; whose it is, is not looked at. Both are nil if the release has none.
+func rootHashSignature(src osmith.Source, rootHash []byte) (*verity.Signature, *x509.Certificate, error) {
+	if src == nil {
+		return nil, nil, nil
+	}
+	s, err := verity.ReadSignature(src)
+	var format *osmith.FormatError
+	if errors.As(err, &format) && src.Size() <= maxPKCS7 {
+		der := make([]byte, src.Size())
+		if _, err := src.ReadAt(der, 0); err != nil && err != io.EOF {
+			return nil, nil, err
+		}
+		if _, _, parseErr := cms.Parse(der, 0); parseErr == nil {
+			s, err = &verity.Signature{RootHash: rootHash, PKCS7: der}, nil
+		}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("signature of the root hash: %w", err)
+	}
+	if !bytes.Equal(s.RootHash, rootHash) {
+		return nil, nil, &RootHashError{Where: "the signature of the root hash", Want: rootHash, Got: s.RootHash}
+	}
+	signer, err := signerOf(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	sum := sha256.Sum256(signer.Raw)
+	switch {
+	case s.CertificateFingerprint == [sha256.Size]byte{}:
+		s.CertificateFingerprint = sum
+	case s.CertificateFingerprint != sum:
+		return nil, nil, fmt.Errorf("signature of the root hash: it names the certificate %x, and the signer's is %x", s.CertificateFingerprint, sum)
+	}
+	return s, signer, nil
+}
+
+// signerOf checks a signature by the certificate that it carries.
+func signerOf(s *verity.Signature) (*x509.Certificate, error) {
+	sd, _, err := cms.Parse(s.PKCS7, 0)
+	if err != nil {
+		return nil, fmt.Errorf("signature of the root hash: %w", err)
+	}
+	// Each certificate stands for a keyring that has it: what is looked for is the one that made the signature.
+	for _, c := range sd.Certificates {
+		signer, err := verity.VerifySignature(s.PKCS7, s.RootHash, []*x509.Certificate{c})
+		if err == nil {
+			return signer, nil
+		}
+		if errors.Is(err, verity.ErrSignature) {
+			return nil, err
+		}
+	}
+	return nil, errors.New("signature of the root hash: it carries no certificate of its signer")
+}
+
+// judgeSignature asks whether the kernel accepts the signature of the release's root hash, by the keyrings that it asks.
+func (p *Plan) judgeSignature(j *Verdict, cmdline string) {
+	has := p.Target.Signature >= 0
+	switch {
+	case p.signature == nil && has:
+		j.fail(&NoSignatureError{p.Target.Name()})
+		return
+	case p.signature == nil:
+		return
+	case !has:
+		j.warn("the release has a signature of its root hash, and slot %s no partition for it: it is not installed", p.Target.Name())
+	}
+	demanded := demandsSignature(cmdline)
+	if !demanded {
+		j.warn("nothing on the command line asks for the signature of the root hash, so that systemd passes it over: root-hash-signature=auto in systemd.verity_root_options or systemd.verity_usr_options does")
+	}
+	if p.machine.VerityKeyrings == nil {
+		hint := ""
+		if p.machine.Firmware != nil && p.dbHas(p.signature) {
+			hint = "; db has its certificate, which a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_PLATFORM_KEYRING takes"
+		}
+		j.warn("whether the kernel accepts the signature of the root hash by %s is not known (Machine.VerityKeyrings)%s", p.signer.Subject, hint)
+		return
+	}
+	untrusted := &UntrustedSignatureError{Signer: p.signer.Subject.String(), Asked: []KeyringName{}}
+	for _, k := range p.machine.VerityKeyrings {
+		if k.Name == KeyringVerity && !hasParameter(cmdline, unsealed, "1") {
+			j.warn("nothing can be put into the keyring %s: %s=1 is not on the command line", k.Name, unsealed)
+			continue
+		}
+		untrusted.Asked = append(untrusted.Asked, k.Name)
+		if _, err := verity.VerifySignature(p.signature.PKCS7, p.signature.RootHash, k.Certificates); err == nil {
+			j.pass("the kernel accepts the signature of the root hash by %s: its keyring %s has the certificate", p.signer.Subject, k.Name)
+			return
+		}
+	}
+	if demanded {
+		j.fail(untrusted)
+	} else {
+		j.warn("%v", fmt.Sprintf("no keyring of %v has the certificate of the signature of the root hash, %s; nothing asks for it", untrusted.Asked, untrusted.Signer))
+	}
+}
+
+// dbHas reports whether a certificate of db has made a signature, or issued the one that has.
+func (p *Plan) dbHas(s *verity.Signature) bool {
+	lists, err := secureboot.ParseSignatureLists(p.machine.Firmware.DB)
+	if err != nil {
+		return false
+	}
+	var certs []*x509.Certificate
+	for _, l := range lists {
+		for _, entry := range l.Signatures {
+			if c, err := x509.ParseCertificate(entry.Data); l.Type == secureboot.TypeX509 && err == nil {
+				certs = append(certs, c)
+			}
+		}
+	}
+	_, err = verity.VerifySignature(s.PKCS7, s.RootHash, certs)
+	return err == nil
+}
+
+// demandsSignature reports whether a volume on a command line is mounted only with its signature.
+func demandsSignature(cmdline string) bool {
+	c, err := dm.ParseCmdline(cmdline)
+	if err != nil {
+		return false
+	}
+	return c.Root.Options.RootHashSignature != "" || c.Usr.Options.RootHashSignature != ""
+}
+
+// hasParameter reports whether a kernel parameter has a value; the last one counts.
+func hasParameter(cmdline, name, value string) bool {
+	fields := strings.Fields(cmdline)
+	i := slices.IndexFunc(fields, func(f string) bool { return strings.HasPrefix(f, name+"=") })
+	for k, f := range fields {
+		if strings.HasPrefix(f, name+"=") {
+			i = k
+		}
+	}
+	return i >= 0 && fields[i] == name+"="+value
+}
+
+// signatureContent is what the slot's partition for the signature gets: the text, and zeros for what an earlier one may have left; zeros alone where an override lets a release
+// without a signature in.
+func (p *Plan) signatureContent() ([]byte, error) {
+	_, size := p.state.table.Extent(p.Target.Signature)
+	size = min(size, verity.MaxSignaturePartition)
+	if p.signature == nil {
+		return make([]byte, size), nil
+	}
+	return p.signature.Partition(size)
+}
+
+// ownSignatureID gives the slot's partition for the signature another ID where a second one has the same: a fixed seed of systemd-repart does that.
+func (p *Plan) ownSignatureID() {
+	t := p.state.table
+	own := &t.Partitions[p.Target.Signature]
+	for i := range t.Partitions {
+		if i == p.Target.Signature || t.Partitions[i].ID != own.ID {
+			continue
+		}
+		h := sha256.New()
+		fmt.Fprintf(h, "osmith verity-sig %x", p.release.RootHash)
+		sum := h.Sum(nil)
+		copy(own.ID[:], sum)
+		own.ID[6], own.ID[8] = own.ID[6]&0x0f|0x40, own.ID[8]&0x3f|0x80
+		return
+	}
+}
+
+func (p *Plan) signaturePartition() *partition.Window {
+	return p.state.table.Window(p.disk, p.Target.Signature)
+}
