@@ -146,7 +146,7 @@ type applier struct {
 	done, total int64
 
 	expect snapshot // of the disk as it should be
-	esp    *fat.FS  // as it was before this step
+	esp    *bootFS  // as it was before this step
 }
 
 // look reads the disk anew and holds it against what it should be, with the contents of files that were judged of up to limit bytes.
@@ -170,8 +170,10 @@ func (a *applier) do(s Step) error {
 	p := a.plan
 	switch s.Kind {
 	case StepRepairESP:
-		_, err := a.esp.Repair()
-		return err
+		return a.esp.each(func(_ string, f *fat.FS) error {
+			_, err := f.Repair()
+			return err
+		})
 	case StepRememberFailed, StepPreferEntry:
 		a.report(s.Bytes)
 		a.expect.put(fileState{s.Target, s.Bytes, sha256.Sum256(s.content)})

@@ -76,7 +76,11 @@ func (s *State) cancel(on *checkedDisk) (gone []string, err error) {
 		return nil, err
 	}
 	if s.tryRepair().any() {
-		if _, err := s.esp.Repair(); err != nil {
+		err := s.esp.each(func(_ string, f *fat.FS) error {
+			_, err := f.Repair()
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -111,6 +111,7 @@ var ErrWaits = errors.New("the loader waits at its menu for a person: timeout is
 // simulation is the ESP from one start of the machine to the next, by the rules of one release of the loader.
 type simulation struct {
 	view      overlay
+	xbootldr  bool // there is an extended boot loader partition
 	options   bootloader.MenuOptions
 	variables bootloader.Variables
 }
@@ -118,7 +119,7 @@ type simulation struct {
 // start is what the loader does when the machine is switched on, and the ESP and variables as it leaves them. again says that the next start is
 // the same for ever.
 func (s *simulation) start() (menu *bootloader.Menu, e *bootloader.Entry, why bootloader.Reason, again bool, err error) {
-	if menu, err = bootloader.ReadMenu(s.view, s.options); err != nil {
+	if menu, err = readMenu(s.view, s.xbootldr, s.options); err != nil {
 		return nil, nil, "", false, err
 	}
 	e, why = menu.Default(s.variables)
@@ -208,7 +209,7 @@ func (s *simulation) chain(good, refused func(*bootloader.Entry) error) (links [
 func (s *State) simulate(view overlay, version osmith.Version) *simulation {
 	o := s.menuOptions
 	o.LoaderVersion, o.AssumeLoader = version, 0
-	return &simulation{view: view, options: o, variables: s.machine.loader()}
+	return &simulation{view: view, xbootldr: s.esp.xbootldr != nil, options: o, variables: s.machine.loader()}
 }
 
 // versions are those whose menus have to be read: of all loaders that firmware may start.

@@ -41,7 +41,7 @@ type fileState struct {
 const smallFile = 1 << 20
 
 // takeSnapshot reads a disk anew. judged says of which files the content counts, of those up to limit bytes.
-func (m *Machine) takeSnapshot(disk osmith.Disk, judged func(name string) bool, limit int64) (s snapshot, esp *fat.FS, err error) {
+func (m *Machine) takeSnapshot(disk osmith.Disk, judged func(name string) bool, limit int64) (s snapshot, esp *bootFS, err error) {
 	table, err := partition.Read(disk, partition.ReadOptions{})
 	if err != nil {
 		return s, nil, err
@@ -53,11 +53,21 @@ func (m *Machine) takeSnapshot(disk osmith.Disk, judged func(name string) bool, 
 	if err != nil {
 		return s, nil, err
 	}
-	if esp, err = openESP(window, table.SectorSize); err != nil {
+	esp = new(bootFS)
+	if esp.esp, err = openESP(window, table.SectorSize); err != nil {
 		return s, nil, err
 	}
+	if window := findXBOOTLDR(disk, table); window != nil {
+		esp.xbootldr, _ = openESP(window, table.SectorSize) // the verdicts have the error
+	}
 	s.files = map[string]fileState{}
-	err = fs.WalkDir(esp, ".", func(name string, d fs.DirEntry, err error) error {
+	err = esp.each(func(volume string, f *fat.FS) error { return s.walk(f, volume, judged, limit) })
+	return s, esp, err
+}
+
+// walk adds the files of a file system.
+func (s *snapshot) walk(f *fat.FS, volume string, judged func(name string) bool, limit int64) error {
+	return fs.WalkDir(f, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -65,9 +75,9 @@ func (m *Machine) takeSnapshot(disk osmith.Disk, judged func(name string) bool, 
 		if err != nil {
 			return err
 		}
-		state := fileState{path: name, size: info.Size()}
-		if state.size <= limit && judged(name) {
-			src, err := openFile(esp, name)
+		state := fileState{path: volume + name, size: info.Size()}
+		if state.size <= limit && judged(volume+name) {
+			src, err := openFile(f, name)
 			if err != nil {
 				return err
 			}
@@ -78,7 +88,6 @@ func (m *Machine) takeSnapshot(disk osmith.Disk, judged func(name string) bool, 
 		s.put(state)
 		return nil
 	})
-	return s, esp, err
 }
 
 func tableDigest(t *partition.Table) (sum [sha256.Size]byte, err error) {
@@ -137,7 +146,8 @@ func (p *Plan) judged(name string) bool {
 			return true
 		}
 	}
-	dir := path.Dir(name)
+	_, rest := splitVolume(name)
+	dir := path.Dir(rest)
 	return fat.SameName(name, configPath) || fat.SameName(name, failedPath) || fat.SameName(dir, "loader/entries") || fat.SameName(dir, "loader/addons") ||
 		strings.HasSuffix(strings.ToLower(dir), ".extra.d")
 }

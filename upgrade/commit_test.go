@@ -128,7 +128,7 @@ func TestRollbackByESPAlone(t *testing.T) {
 		"another ESP":                  "which no slot holds", // in the place of a slot
 		"no slots":                     "which no slot holds",
 		"two kinds of slots":           "which no slot holds",
-		"an extended boot loader partition without a file system": "entries on an extended boot loader partition",
+		"an extended boot loader partition without a file system": "the extended boot loader partition cannot be read as firmware does",
 	}
 	for name, damage := range whatElseIsWrong {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io/fs"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,9 +26,10 @@ type diskKind struct {
 	esp   fat.BuildOptions // and the sector size of the disk
 	slots int
 	usr   bool
-	sign  bool            // the slots have a partition for the signature of the root hash
-	fill  func(s *system) // puts more onto the ESP
-	set   func(s *system, version string) *release.Release
+	apart bool                                             // UKIs are on an extended boot loader partition
+	sign  bool                                             // the slots have a partition for the signature of the root hash
+	fill  func(s *system)                                  // puts more onto the ESP
+	set   func(s *system, version string) *release.Release // nil: as the builder makes it
 
 	releases map[string]*release.Release // that were built
 }
@@ -42,6 +44,7 @@ func diskKinds() []*diskKind {
 		{name: "three slots", esp: fat.BuildOptions{Kind: 32}, slots: 3},
 		{name: "usr", esp: fat.BuildOptions{Kind: 32}, usr: true},
 		{name: "signed usr", esp: fat.BuildOptions{Kind: 32}, usr: true, sign: true},
+		{name: "extended boot loader partition", esp: fat.BuildOptions{Kind: 16, Size: 4 << 20, ClusterSize: 512}, apart: true},
 		{name: "fragmented and nearly full", esp: fat.BuildOptions{Kind: 16, Size: 5 << 19, ClusterSize: 512}, fill: fragment},
 		{name: "add-ons", esp: fat.BuildOptions{Kind: 32}, set: func(s *system, version string) *release.Release { return s.bound(s.build(version), "quiet") }},
 		{name: "Type #1 entries of others", esp: fat.BuildOptions{Kind: 32}, fill: others},
@@ -89,7 +92,7 @@ func (k *diskKind) on(t *testing.T) *system {
 	require.NoError(t, err)
 	built, err := fat.OpenReader(planned)
 	require.NoError(t, err)
-	var files []osmith.ESPFile
+	var files, apart []osmith.ESPFile
 	require.NoError(t, fs.WalkDir(built, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -98,7 +101,11 @@ func (k *diskKind) on(t *testing.T) *system {
 		if name == "EFI/Linux/acme_1.efi" {
 			b = contentOf(t, k.release(s, "1").UKI)
 		}
-		files = append(files, osmith.ESPFile{Path: name, Content: source(b)})
+		if f := (osmith.ESPFile{Path: name, Content: source(b)}); k.apart && strings.HasPrefix(name, "EFI/Linux/") {
+			apart = append(apart, f)
+		} else {
+			files = append(files, f)
+		}
 		return err
 	}))
 	for _, a := range k.release(s, "1").Addons {
@@ -126,6 +133,11 @@ func (k *diskKind) on(t *testing.T) *system {
 		{Type: dataType, ID: data, Name: "acme_1", Size: 1 << 20, Content: set.Root},
 		{Type: treeType, ID: tree, Name: "acme_1_verity", Size: 1 << 20, Content: set.Tree},
 	}}
+	if k.apart {
+		extended, err := fat.Plan(apart, fat.BuildOptions{Kind: 16, Size: 24 << 20, VolumeID: 7})
+		require.NoError(t, err)
+		layout.Partitions = append(layout.Partitions, partition.Spec{Type: partition.XBOOTLDR, Name: "boot", Content: extended})
+	}
 	if k.sign {
 		content := k.release(s, "1").RootHashSignature
 		layout.Partitions = append(layout.Partitions, partition.Spec{Type: sigType, Name: "acme_1_verity_sig", Size: 16 << 10, Content: content})

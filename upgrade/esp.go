@@ -194,25 +194,48 @@ func (s *scratch) WriteAt(b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
-// leftover is what an interrupted upgrade left on the ESP, and how much is free once that is put right.
+// leftover is what an interrupted upgrade left on a file system, and how much is free once that is put right.
 type leftover struct {
-	repaired fat.Repaired
-	free     int64
-	err      error // damage of another kind
+	repaired []fat.Repaired   // of the ESP, and of an extended boot loader partition
+	free     map[string]int64 // by file system
+	err      error            // damage of another kind
 }
 
-func (l leftover) any() bool { return l.err == nil && l.repaired != fat.Repaired{} }
+func (l leftover) any() bool {
+	return l.err == nil && slices.ContainsFunc(l.repaired, func(r fat.Repaired) bool { return r != fat.Repaired{} })
+}
 
-// tryRepair repairs a copy of the ESP that is then dropped.
-func (s *State) tryRepair() (l leftover) {
-	esp, err := openESP(&scratch{s.espWindow, map[int64][scratchSector]byte{}}, s.table.SectorSize)
-	if err != nil {
-		return leftover{err: err}
+// String is what was left.
+func (l leftover) String() string {
+	var parts []string
+	for _, r := range l.repaired {
+		if (r != fat.Repaired{}) {
+			parts = append(parts, r.String())
+		}
 	}
-	if l.repaired, err = esp.Repair(); err != nil {
-		return leftover{err: err}
+	return strings.Join(parts, " and ")
+}
+
+// tryRepair repairs copies of the file systems that are then dropped.
+func (s *State) tryRepair() leftover {
+	l := leftover{free: map[string]int64{}}
+	for _, v := range []struct {
+		volume string
+		window *partition.Window
+	}{{"", s.espWindow}, {onXBOOTLDR, s.xbootldrWindow}} {
+		if v.window == nil || v.volume != "" && s.esp.xbootldr == nil {
+			continue
+		}
+		f, err := openESP(&scratch{v.window, map[int64][scratchSector]byte{}}, s.table.SectorSize)
+		if err != nil {
+			return leftover{err: err}
+		}
+		repaired, err := f.Repair()
+		if err != nil {
+			return leftover{err: err}
+		}
+		l.repaired, l.free[v.volume] = append(l.repaired, repaired), f.Free()
 	}
-	l.free = esp.Free()
 	return l
 }
 
@@ -238,9 +261,12 @@ func (m *Machine) findESP(disk osmith.Disk, t *partition.Table) (*partition.Wind
 		return nil, fmt.Errorf("%w in the partition table", ErrNoESP)
 	case i >= 0:
 		return t.Window(disk, found[i]), nil
+	case slices.ContainsFunc(t.Partitions, func(p partition.Partition) bool { return p.Type == partition.XBOOTLDR && p.ID == named }):
+		// The UKI was started from there, and the loader from the ESP.
 	case !named.IsZero():
 		return nil, &NotRunningError{"the ESP", named.String()}
-	case len(found) > 1:
+	}
+	if len(found) > 1 {
 		return nil, fmt.Errorf("%d EFI system partitions: the disk does not tell which one the firmware starts; say so (Running.ESP, Machine.ESP)", len(found))
 	}
 	return t.Window(disk, found[0]), nil
@@ -258,7 +284,11 @@ func (s *State) findStaged() error {
 			s.Staged = append(s.Staged, e.Path)
 		}
 	}
-	files, err := s.esp.ReadDir(entryDir)
+	return s.esp.each(func(volume string, f *fat.FS) error { return s.findStagedOn(volume, f) })
+}
+
+func (s *State) findStagedOn(volume string, f *fat.FS) error {
+	files, err := f.ReadDir(entryDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -273,7 +303,7 @@ func (s *State) findStaged() error {
 		if err != nil {
 			return err
 		}
-		name := path.Join(entryDir, f.Name())
+		name := volume + path.Join(entryDir, f.Name())
 		s.staged, s.Staged = append(s.staged, espFile{name, info.Size(), StepRemoveStaged}), append(s.Staged, name)
 	}
 	return nil
@@ -286,7 +316,7 @@ func (s *State) isStaged(e *Entry) bool {
 }
 
 // openFile opens a file on the ESP for reading at any offset. FAT files hold no resources that closing would free.
-func openFile(esp *fat.FS, name string) (osmith.Source, error) {
+func openFile(esp fs.FS, name string) (osmith.Source, error) {
 	f, err := esp.Open(name)
 	if err != nil {
 		return nil, err

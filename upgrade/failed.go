@@ -12,7 +12,6 @@ import (
 	"slices"
 
 	"github.com/osmith-dev/osmith/internal/strictjson"
-	"github.com/osmith-dev/osmith/partition/fat"
 )
 
 // FailedSchema names the form of EFI/osmith/failed.json: which releases have used up their tries on this machine and were written over since.
@@ -177,7 +176,7 @@ func (s *State) forgetFailed(e *Entry) error {
 }
 
 // writeWhole gives a small file new contents: a power cut leaves the old ones or the new ones. What is written is read back.
-func writeWhole(esp *fat.FS, name string, b []byte) error {
+func writeWhole(esp *bootFS, name string, b []byte) error {
 	staged := name + stagedSuffix
 	_, err := esp.Stat(name)
 	switch {

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
@@ -160,28 +159,14 @@ func (s *State) judgeDrivers(j *Verdict) {
 	}
 }
 
-// ErrXBOOTLDR is a reason of the boots and returns verdicts: the loader has entries that are not looked at, and may start one.
-var ErrXBOOTLDR = errors.New("the disk has entries on an extended boot loader partition, which are not looked at")
+// ErrXBOOTLDR is a reason of the boots and returns verdicts: what the loader finds on the extended boot loader partition is not known, and it may start that.
+var ErrXBOOTLDR = errors.New("the extended boot loader partition cannot be read as firmware does")
 
-// findXBOOTLDR looks for entries on an extended boot loader partition.
-func (s *State) findXBOOTLDR(disk osmith.Disk) error {
-	for i, p := range s.table.Partitions {
-		if p.Type != partition.XBOOTLDR {
-			continue
-		}
-		fsys, err := fat.OpenReader(s.table.Section(disk, i))
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrXBOOTLDR, err)
-		}
-		o := s.menuOptions
-		o.XBOOTLDR = fsys
-		menu, err := bootloader.ReadMenu(s.esp, o)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrXBOOTLDR, err)
-		}
-		if i := slices.IndexFunc(menu.Entries, func(e *bootloader.Entry) bool { return e.XBOOTLDR }); i >= 0 {
-			return fmt.Errorf("%w: %s", ErrXBOOTLDR, menu.Entries[i].Path)
-		}
+// findXBOOTLDR is the extended boot loader partition that systemd-boot opens: the first of the disk; nil if there is none.
+func findXBOOTLDR(disk osmith.Disk, t *partition.Table) *partition.Window {
+	i := slices.IndexFunc(t.Partitions, func(p partition.Partition) bool { return p.Type == partition.XBOOTLDR })
+	if i < 0 {
+		return nil
 	}
-	return nil
+	return t.Window(disk, i)
 }

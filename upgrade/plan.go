@@ -193,7 +193,8 @@ func (p *Plan) judge(ctx context.Context, progress func(done, total int64)) (err
 		p.addons = append(p.addons, addonFile{path.Join(extraDir(p.Entry), a.Name), a.Content})
 	}
 	p.unified = p.machine.examineUKI(p.Entry, p.identity.file, p.release.UKI)
-	beside, err := uki.ReadCompanions(p.after(), p.Entry)
+	volume, rest := splitVolume(p.Entry)
+	beside, err := uki.ReadCompanions(volumeFS{p.after(), volume}, rest)
 	if err != nil {
 		return err
 	}
@@ -342,7 +343,7 @@ func (p *Plan) choose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.Entry = entryDir + "/" + name
+	p.Entry = entryDirOf(p.from.Path) + "/" + name
 	for _, e := range p.state.Entries {
 		if e.Slot == nil || !slices.Equal(e.RootHash, p.release.RootHash) {
 			continue
@@ -366,7 +367,7 @@ func (p *Plan) choose(ctx context.Context) error {
 		return err
 	}
 	goes := func(e *Entry) bool {
-		return slices.Contains(e.needs, p.Target) || fat.SameName(uncounted(e.Path), entryDir+"/"+stem+".efi")
+		return slices.Contains(e.needs, p.Target) || fat.SameName(uncounted(e.Path), uncounted(p.Entry))
 	}
 	for _, e := range p.state.Entries {
 		if !goes(e) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/oracle"
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
@@ -70,28 +71,41 @@ func (p *prover) bootBy(firmware oracle.Reader, disk *faultio.Disk) (string, err
 	if firmware == oracle.ReaderUBoot {
 		reader = oracle.FATReaderUBoot
 	}
-	volume, err := oracle.ReadFAT(io.NewSectionReader(after, off, size), size, oracle.FATOptions{Reader: reader, SectorSize: p.sector, NoCheck: true})
 	if reader == oracle.FATReaderUBoot && p.sector != 512 {
 		return p.bootBy(oracle.ReaderEDK2Stable202608, disk) // it reads no such volume at all
 	}
+	options := oracle.FATOptions{Reader: reader, SectorSize: p.sector, NoCheck: true}
+	volume, err := oracle.ReadFAT(io.NewSectionReader(after, off, size), size, options)
 	if err != nil {
 		return "", fmt.Errorf("the ESP: %w", err)
 	}
-	choice := oracle.Machine{ESP: volume.BootFiles()}.Boot()
+	machine, from := oracle.Machine{ESP: volume.BootFiles()}, volume
+	var apart *oracle.Volume
+	if extended, ok := found.Find(oracle.GUID(partition.XBOOTLDR)); ok {
+		off, size := p.extent(extended)
+		if apart, err = oracle.ReadFAT(io.NewSectionReader(after, off, size), size, options); err != nil {
+			return "", fmt.Errorf("the extended boot loader partition: %w", err)
+		}
+		machine.XBOOTLDR = apart.BootFiles()
+	}
+	choice := machine.Boot()
 	if choice.Outcome != oracle.OutcomeStarted {
 		return "", fmt.Errorf("%v", choice)
 	}
-	from := choice.Image
+	name := choice.Image
 	if choice.From != "" {
-		from = choice.From
+		name = choice.From
 	}
-	image, err := volume.ReadFile(from)
+	if choice.Entry.XBOOTLDR {
+		from = apart
+	}
+	image, err := from.ReadFile(name)
 	if err != nil {
 		return "", err
 	}
 	version, known := p.ukis[sha256.Sum256(image)]
 	if !known {
-		return "", fmt.Errorf("%s is no UKI of any version: %v", from, choice)
+		return "", fmt.Errorf("%s is no UKI of any version: %v", name, choice)
 	}
 	kernel, err := oracle.ReadGPT(oracle.ReaderLinux, after, disk.Size(), p.sector)
 	if err != nil {

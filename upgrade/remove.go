@@ -48,7 +48,8 @@ func (s *State) neededBy(name string, going func(*Entry) bool) (bool, error) {
 			return true, nil
 		}
 	}
-	list, err := s.esp.ReadDir(type1Dir)
+	volume, rest := splitVolume(name)
+	list, err := s.esp.ReadDir(volume + type1Dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -56,7 +57,7 @@ func (s *State) neededBy(name string, going func(*Entry) bool) (bool, error) {
 		return false, err
 	}
 	for _, f := range list {
-		conf := path.Join(type1Dir, f.Name())
+		conf := volume + path.Join(type1Dir, f.Name())
 		if f.IsDir() || texts[fold(conf)] {
 			continue
 		}
@@ -64,7 +65,7 @@ func (s *State) neededBy(name string, going func(*Entry) bool) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if strings.Contains(fold(strings.ReplaceAll(string(b), `\`, "/")), fold(name)) {
+		if strings.Contains(fold(strings.ReplaceAll(string(b), `\`, "/")), fold(rest)) {
 			return true, nil
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
@@ -50,14 +51,14 @@ func (s *State) findRunning() error {
 	if r.Image == "" || len(r.RootHash) == 0 {
 		return fmt.Errorf("%w: of the two, Image is %q and RootHash %s", ErrRunningUnknown, r.Image, hash(r.RootHash))
 	}
-	started := s.named(r.Image)
+	started := slices.DeleteFunc(s.named(r.Image), s.elsewhere)
 	if len(started) == 0 {
 		return &NotRunningError{"the UKI", r.Image}
 	}
 	// Of a counted and an uncounted file of one name, the loader says which one it has counted.
 	slices.SortStableFunc(started, func(a, b *Entry) int {
 		named := func(e *Entry) int {
-			if r.BootCountPath != "" && fat.SameName(e.Path, espPath(r.BootCountPath)) {
+			if r.BootCountPath != "" && onVolume(e.Path, espPath(r.BootCountPath)) {
 				return 0
 			}
 			return 1
@@ -79,6 +80,16 @@ func (s *State) findRunning() error {
 	return nil
 }
 
+// elsewhere reports whether an entry is on another file system than the one that firmware says it has started the UKI from.
+func (s *State) elsewhere(e *Entry) bool {
+	id := s.machine.Running.ESP
+	i := s.table.Find(id)
+	if id.IsZero() || i < 0 {
+		return false
+	}
+	return e.XBOOTLDR != (s.table.Partitions[i].Type == partition.XBOOTLDR)
+}
+
 // named are the entries that a path or an id stands for, those with this very name first, and default profiles before others. The loader renames on boot, so
 // a counter does not tell entries apart.
 func (s *State) named(name string) (list []*Entry) {
@@ -95,8 +106,9 @@ func (s *State) named(name string) (list []*Entry) {
 	}
 	if isPath {
 		match(func(e *Entry) bool { return fat.SameName(e.Path, p) || fat.SameName(e.Loader, p) })
+		match(func(e *Entry) bool { return onVolume(e.Path, p) || onVolume(e.Loader, p) })
 		match(func(e *Entry) bool {
-			return fat.SameName(uncounted(e.Path), uncounted(p)) || fat.SameName(uncounted(e.Loader), uncounted(p))
+			return onVolume(uncounted(e.Path), uncounted(p)) || onVolume(uncounted(e.Loader), uncounted(p))
 		})
 		return list
 	}
@@ -106,6 +118,12 @@ func (s *State) named(name string) (list []*Entry) {
 	match(func(e *Entry) bool { return fat.SameName(path.Base(e.Path), id) })
 	match(func(e *Entry) bool { return fat.SameName(path.Base(uncounted(e.Path)), uncounted(id)) })
 	return list
+}
+
+// onVolume reports whether a path on some file system is the one that firmware or a caller names, who may not say on which.
+func onVolume(name, named string) bool {
+	_, rest := splitVolume(name)
+	return fat.SameName(name, named) || fat.SameName(rest, named)
 }
 
 // byPath finds an entry by its path or id, whatever its counter says now; nil if there is none.
@@ -125,9 +143,9 @@ func espPath(name string) string {
 func (s *State) checkStart() error {
 	r, e := s.machine.Running, s.Started
 	switch p := espPath(r.BootCountPath); {
-	case p != "" && !fat.SameName(uncounted(p), uncounted(e.Path)):
+	case p != "" && !onVolume(uncounted(e.Path), uncounted(p)):
 		return &NotStartedError{e.Path, fmt.Sprintf("LoaderBootCountPath says that the loader has started %s", p)}
-	case p != "" && e.Counted && !fat.SameName(p, e.Path):
+	case p != "" && e.Counted && !onVolume(e.Path, p):
 		return &NotStartedError{e.Path, fmt.Sprintf("LoaderBootCountPath is %s: the entry was counted or written anew since", p)}
 	case p == "" && e.Bad():
 		return &NotStartedError{e.Path, "the entry has used up its tries, and LoaderBootCountPath does not say that this boot was one of them"}

@@ -12,7 +12,6 @@ import (
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/partition"
-	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -40,20 +39,22 @@ type State struct {
 
 	table  *partition.Table
 	slots  *partition.Slots
-	esp    *fat.FS
+	esp    *bootFS
 	menu   *bootloader.Menu
 	loader osmith.Source // systemd-boot on the ESP, where firmware finds it without a variable
 	staged []espFile
 
-	machine     *Machine
-	loaders     []espLoader
-	espWindow   *partition.Window
-	menuOptions bootloader.MenuOptions
-	rules       []loaderRules
-	examined    map[string]*image // by path without counter
-	xbootldr    error             // why an extended boot loader partition matters
-	unreadable  error             // of a file that may be an entry: the menu is not known whole
-	notStarted  error             // why firmware has not started Running, or is not known to have; nil if it has
+	machine   *Machine
+	loaders   []espLoader
+	espWindow *partition.Window
+
+	xbootldrWindow *partition.Window // nil: none
+	menuOptions    bootloader.MenuOptions
+	rules          []loaderRules
+	examined       map[string]*image // by path without counter
+	xbootldr       error             // why an extended boot loader partition cannot be read
+	unreadable     error             // of a file that may be an entry: the menu is not known whole
+	notStarted     error             // why firmware has not started Running, or is not known to have; nil if it has
 }
 
 // Entry is one entry of the loader's menu, and the set that it boots.
@@ -90,8 +91,15 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 	if s.espWindow, err = m.findESP(disk, s.table); err != nil {
 		return nil, err
 	}
-	if s.esp, err = openESP(s.espWindow, s.table.SectorSize); err != nil {
+	s.esp = new(bootFS)
+	if s.esp.esp, err = openESP(s.espWindow, s.table.SectorSize); err != nil {
 		return nil, err
+	}
+	s.xbootldrWindow = findXBOOTLDR(disk, s.table)
+	if s.xbootldrWindow != nil {
+		if s.esp.xbootldr, err = openESP(s.xbootldrWindow, s.table.SectorSize); err != nil {
+			s.xbootldr = fmt.Errorf("%w: %w", ErrXBOOTLDR, err)
+		}
 	}
 	if s.slots, s.Slots, err = findSlots(s.table); err != nil {
 		s.problem(err)
@@ -107,7 +115,7 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 	if len(s.rules) > 0 && s.rules[0].err == nil {
 		s.menuOptions.LoaderVersion, s.menuOptions.AssumeLoader = s.rules[0].version, m.AssumeLoader
 	}
-	if s.menu, err = bootloader.ReadMenu(s.esp, s.menuOptions); err != nil {
+	if s.menu, err = readMenu(s.esp, s.esp.xbootldr != nil, s.menuOptions); err != nil {
 		return nil, err
 	}
 	for _, f := range s.menu.Findings {
@@ -116,7 +124,6 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 			s.problem(s.unreadable)
 		}
 	}
-	s.xbootldr = s.findXBOOTLDR(disk)
 	for _, b := range s.menu.Entries {
 		e := &Entry{Entry: b}
 		if err := s.bind(e); err != nil {
@@ -225,7 +232,8 @@ func (s *State) joined(b *bootloader.Entry) (joined [][]byte, known bool, all []
 	if err != nil {
 		return nil, false, nil, nil
 	}
-	beside, err := uki.ReadCompanions(s.esp, b.Loader)
+	volume, rest := splitVolume(b.Loader)
+	beside, err := uki.ReadCompanions(volumeFS{s.esp, volume}, rest)
 	if err != nil {
 		return nil, false, nil, err
 	}

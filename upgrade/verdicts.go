@@ -175,23 +175,26 @@ func (p *Plan) judgeFits() Verdict {
 			j.fail(fmt.Errorf("slot %s: %w", t.Name(), err))
 		}
 	}
-	cluster := p.state.esp.ClusterSize()
+	cluster := p.state.esp.of(p.Entry).ClusterSize()
 	clusters := func(n int64) int64 { return (n + cluster - 1) / cluster * cluster }
 	if p.leftover.err != nil {
 		j.fail(p.leftover.err)
 		return j
 	}
 	if p.leftover.any() {
-		j.pass("an interrupted upgrade left %s on the ESP, which the first step puts right", p.leftover.repaired)
+		j.pass("an interrupted upgrade left %s on the ESP, which the first step puts right", p.leftover)
 	}
-	have := p.leftover.free
+	volume, _ := splitVolume(p.Entry)
+	onESP := p.leftover.free[""]
+	have := p.leftover.free[volume]
 	// What is remembered of a failed set is written before that makes room, with its directory; small files are there twice while they are replaced.
 	early := int64(0)
 	if p.failed != nil {
 		early = clusters(int64(len(p.failed))) + 2*cluster
 	}
-	if early > have {
-		j.fail(&ESPSpaceError{early, have})
+	early += clusters(int64(len(p.config)))
+	if early > onESP {
+		j.fail(&ESPSpaceError{early, onESP})
 		return j
 	}
 	need := clusters(p.release.UKI.Size())
@@ -202,10 +205,15 @@ func (p *Plan) judgeFits() Verdict {
 		need += cluster // their directory
 	}
 	for _, old := range p.obsolete {
-		have += clusters(old.size)
+		if v, _ := splitVolume(old.path); v == volume {
+			have += clusters(old.size)
+		}
 	}
 	// The directory may need one more cluster for the new name.
-	need += cluster + early + clusters(int64(len(p.config)))
+	need += cluster
+	if volume == "" {
+		need += early
+	}
 	if need > have {
 		j.fail(&ESPSpaceError{need, have})
 	} else {

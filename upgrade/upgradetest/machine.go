@@ -41,7 +41,7 @@ const (
 // Boot is one power-on.
 type Boot struct {
 	Outcome  Outcome
-	Entry    string // path of the UKI on the ESP, after the loader counted the try
+	Entry    string // path of the UKI on the ESP, after the loader counted the try; with "xbootldr:" in front on the extended boot loader partition
 	Version  string // IMAGE_VERSION of the UKI
 	RootHash []byte
 	Reason   string   // why it did not come up
@@ -94,6 +94,13 @@ func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
 	if err != nil {
 		return stuck("boot loader: %v", err), nil
 	}
+	volumes := map[bool]*fat.FS{false: esp}
+	if i := slices.IndexFunc(table.Partitions, func(p partition.Partition) bool { return p.Type == partition.XBOOTLDR }); i >= 0 {
+		// One that firmware cannot read has no entries.
+		if x, err := fat.Open(table.Window(m.Disk, i)); err == nil {
+			volumes[true], options.XBOOTLDR = x, x
+		}
+	}
 	menu, err := bootloader.ReadMenu(esp, options)
 	if _, unknown := errors.AsType[*bootloader.LoaderVersionError](err); unknown {
 		return stuck("%v", err), nil
@@ -119,12 +126,15 @@ func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
 	// Counting comes before starting: whatever happens next, the try is used.
 	path, counted, reboots := entry.Path, "", menu.RebootsOnError(entry)
 	if from, to := entry.Boot(); from != to && m.FirmwareKind != secureboot.FirmwareUBoot202501 {
-		if err := esp.Rename(from, to); err != nil {
+		if err := volumes[entry.XBOOTLDR].Rename(from, to); err != nil {
 			return nil, err
 		}
 		path, counted = to, `\`+strings.ReplaceAll(to, "/", `\`)
 	}
-	b, err := m.start(ctx, table, esp, loader, path, reboots)
+	b, err := m.start(ctx, table, volumes[entry.XBOOTLDR], loader, path, reboots)
+	if err == nil && entry.XBOOTLDR {
+		b.Entry = "xbootldr:" + b.Entry
+	}
 	if err == nil && b.Outcome == Up {
 		b.Running = &upgrade.Running{Image: `\` + strings.ReplaceAll(path, "/", `\`), RootHash: b.RootHash, BootCountPath: counted, Log: b.Log}
 	}
@@ -145,7 +155,7 @@ func findLoader(esp *fat.FS) (*arch.Architecture, osmith.Source, error) {
 	return nil, nil, fmt.Errorf("%s: %w", arch.X8664.Loader(), fs.ErrNotExist)
 }
 
-// start is what happens from the moment when the loader starts a UKI.
+// start is what happens from the moment when the loader starts a UKI, from one file system.
 func (m *Machine) start(ctx context.Context, table *partition.Table, esp *fat.FS, loader osmith.Source, path string, reboots bool) (*Boot, error) {
 	b := &Boot{Entry: path}
 	image, err := open(esp, path)
