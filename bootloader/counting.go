@@ -101,7 +101,8 @@ func allNines(width int) int {
 
 // CountedName is the file name, in EFI/Linux, of a new Unified Kernel Image that gets that many tries: "STEM+3.efi".
 // Stems that systemd-boot would skip or take for something else are refused, and so are characters that systemd's
-// programs do not accept in the name of an entry, although the loader does: bootctl would not show it.
+// programs do not accept in the name of an entry, although the loader does: bootctl would not show it. "~" is taken all the same, since versions have it
+// (UAPI.10: "2~rc1" comes before "2") and systemd-sysupdate writes it.
 func CountedName(stem string, tries int) (name string, err error) {
 	defer prefix.Add("bootloader", &err)
 	if tries < 1 || tries > math.MaxInt32 {
@@ -126,8 +127,8 @@ func checkStem(stem, suffix string) error {
 		return bad("ends with a boot counter itself")
 	}
 	for _, c := range []byte(stem) {
-		if !isDigit(c) && !isAlpha(c) && strings.IndexByte("+-_.@", c) < 0 {
-			return bad(fmt.Sprintf("%q is none of the letters, digits and +-_.@ that systemd allows in the name of an entry", c))
+		if !isDigit(c) && !isAlpha(c) && strings.IndexByte("+-_.@~", c) < 0 {
+			return bad(fmt.Sprintf("%q is none of the letters, digits and +-_.@~ that systemd allows in the name of an entry or writes there", c))
 		}
 	}
 	// Longest counter: +2147483647-2147483647.

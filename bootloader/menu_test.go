@@ -103,7 +103,7 @@ func TestEntryFields(t *testing.T) {
 	old, ok := m.Entry("old.conf")
 	require.True(t, ok)
 	assert.Equal(t, Entry{ID: "old.conf", Path: "LOADER/Entries/Old.conf", Type: EntryType1Linux, Title: "Old system", Version: "1.0", SortKey: "old", MachineID: "42",
-		Loader: "vmlinuz", Initrd: []string{"A", "c"}, Options: "root=/dev/sda1 quiet", rules: rules262, hasSortKey: true, suffix: ".conf"}, *old)
+		Loader: "vmlinuz", Initrd: []string{"A", "c"}, Files: []string{"vmlinuz", "A", "c"}, Options: "root=/dev/sda1 quiet", rules: rules262, hasSortKey: true, suffix: ".conf"}, *old)
 	os, ok := m.Entry("OS_2.efi") // the loader does not fold the case of counted UKIs
 	require.True(t, ok)
 	assert.Equal(t, Entry{ID: "OS_2.efi", Path: "EFI/Linux/OS_2+3-1.EFI", Type: EntryType2, Title: "OS 2", Version: "2", SortKey: "os", Loader: "EFI/Linux/OS_2+3-1.EFI",
@@ -223,4 +223,37 @@ func FuzzReadMenu(f *testing.F) {
 			t.Fatal(e, reason)
 		}
 	})
+}
+
+// failing is a file system on which one file cannot be read.
+type failing struct {
+	fs.FS
+	name string
+}
+
+func (f failing) Open(name string) (fs.File, error) {
+	if name == f.name {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("a bad sector")}
+	}
+	return f.FS.Open(name)
+}
+
+// A file that cannot be read is an error, or with KeepGoing a finding beside what can be.
+func TestMenuPastUnreadableFiles(t *testing.T) {
+	esp := fstest.MapFS{
+		"loader/entries/a.conf": {Data: []byte("title A\nlinux /linux\n")},
+		"loader/entries/b.conf": {Data: []byte("title B\nlinux /linux\n")},
+		"linux":                 {Data: []byte("kernel")},
+	}
+	_, err := ReadMenu(failing{esp, "loader/entries/b.conf"}, MenuOptions{})
+	require.ErrorContains(t, err, "a bad sector")
+	menu, err := ReadMenu(failing{esp, "loader/entries/b.conf"}, MenuOptions{KeepGoing: true})
+	require.NoError(t, err)
+	require.Len(t, menu.Entries, 1)
+	require.Equal(t, []string{"linux"}, menu.Entries[0].Files)
+	require.Len(t, menu.Findings, 1)
+	require.Equal(t, "loader/entries/b.conf", menu.Findings[0].Path)
+	require.ErrorIs(t, menu.Findings[0].Err, ErrUnreadable)
+	_, err = ReadMenu(failing{fstest.MapFS{"loader/loader.conf": {}}, "loader/loader.conf"}, MenuOptions{KeepGoing: true})
+	require.ErrorContains(t, err, "a bad sector", "by what it goes is not known")
 }

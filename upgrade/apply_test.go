@@ -1,6 +1,7 @@
 package upgrade_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -348,4 +349,30 @@ func TestInterruptedLetsGo(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, release())
 	}
+}
+
+// A sync that lies loses contents that are too large to be read back at once: what is read back before it boots comes from the medium.
+func TestLyingSyncOfLargeFiles(t *testing.T) {
+	base := newSystem(t, "")
+	base.builder.Parts.Initrd = source(bytes.Repeat([]byte("initrd"), 50_000))
+	base.bootAndRun()
+	release := base.bound(base.build("2"), "quiet")
+	failed := 0
+	for after := 0; ; after++ {
+		s := base.on(base.disk.Clone())
+		p := s.planOf(release, upgrade.PlanOptions{})
+		s.disk.Cached()
+		s.disk.Faulty(faultio.Failure{Op: faultio.OpSync, Lie: true, After: after})
+		err := p.Apply(t.Context(), nil)
+		if s.disk.Failed() == 0 {
+			require.NoError(t, err)
+			break
+		}
+		want := "2"
+		if err != nil {
+			failed, want = failed+1, "1"
+		}
+		require.Equal(t, want, s.on(s.disk.Medium()).boot().Version, "sync %d: %v", after, err)
+	}
+	require.Greater(t, failed, 3)
 }

@@ -253,9 +253,9 @@ func (s *State) good(e *Entry) error {
 		return fmt.Errorf("profile %d of %s is not its default one", e.Profile, e.Path)
 	case e.Damage != "":
 		return fmt.Errorf("%s is damaged: %s", e.Path, e.Damage)
-	case e.Slot == nil:
+	case e.Slot == nil && !(s.isAlone(e) && s.runsAlone()):
 		return &UnboundError{e.Path, e.RootHash}
-	case s.notStarted != nil && s.Running != nil && e.Slot == s.Running.Slot:
+	case s.notStarted != nil && s.Running != nil && s.sameSet(e, s.Running):
 		return s.notStarted
 	}
 	im, err := s.examineEntry(e)

@@ -183,7 +183,7 @@ func (s *State) returns(view func() overlay) error {
 		}
 	}
 	if len(s.rules) == 0 {
-		return fmt.Errorf("%w: there is no boot loader: %w", ErrNothingToReturnTo, s.unfit())
+		return fmt.Errorf("%w: there is no boot loader: %w", ErrNothingToReturnTo, s.unfit(false))
 	}
 	for _, version := range s.versions() {
 		_, _, err := s.simulate(view(), version).chain(func(b *bootloader.Entry) error {

@@ -26,6 +26,7 @@ type diskKind struct {
 	esp   fat.BuildOptions // and the sector size of the disk
 	slots int
 	usr   bool
+	alone bool                                             // a set is a UKI alone, and there are no slots
 	apart bool                                             // UKIs are on an extended boot loader partition
 	sign  bool                                             // the slots have a partition for the signature of the root hash
 	fill  func(s *system)                                  // puts more onto the ESP
@@ -45,6 +46,7 @@ func diskKinds() []*diskKind {
 		{name: "usr", esp: fat.BuildOptions{Kind: 32}, usr: true},
 		{name: "signed usr", esp: fat.BuildOptions{Kind: 32}, usr: true, sign: true},
 		{name: "extended boot loader partition", esp: fat.BuildOptions{Kind: 16, Size: 4 << 20, ClusterSize: 512}, apart: true},
+		{name: "UKI alone", esp: fat.BuildOptions{Kind: 16, Size: 5 << 19, ClusterSize: 512}, alone: true, fill: leaveRoomForThree},
 		{name: "fragmented and nearly full", esp: fat.BuildOptions{Kind: 16, Size: 5 << 19, ClusterSize: 512}, fill: fragment},
 		{name: "add-ons", esp: fat.BuildOptions{Kind: 32}, set: func(s *system, version string) *release.Release { return s.bound(s.build(version), "quiet") }},
 		{name: "Type #1 entries of others", esp: fat.BuildOptions{Kind: 32}, fill: others},
@@ -68,6 +70,14 @@ func fragment(s *system) {
 		require.NoError(s.t, esp.Remove(fmt.Sprintf("EFI/acme/%d", i)))
 	}
 	require.Less(s.t, esp.Free(), need+2*piece)
+}
+
+// leaveRoomForThree leaves room for two UKIs more.
+func leaveRoomForThree(s *system) {
+	esp := s.esp()
+	size := contentSize(s, "EFI/Linux/acme_1.efi")
+	require.NoError(s.t, esp.MkdirAll("EFI/acme"))
+	require.NoError(s.t, esp.WriteFile("EFI/acme/filler", source(make([]byte, esp.Free()-2*size-8<<10))))
 }
 
 func contentSize(s *system, name string) int64 {
@@ -144,7 +154,14 @@ func (k *diskKind) on(t *testing.T) *system {
 		db := s.builder.Keys.SecureBoot.DB.Cert
 		s.machine.VerityKeyrings = []upgrade.Keyring{{Name: upgrade.KeyringBuiltin}, {Name: upgrade.KeyringPlatform, Certificates: []*x509.Certificate{db}}}
 	}
+	if k.alone {
+		layout.Partitions = layout.Partitions[:1]
+		s.alone = true
+	}
 	for range max(k.slots, 2) - 1 {
+		if k.alone {
+			break
+		}
 		layout.Partitions = append(layout.Partitions,
 			partition.Spec{Type: dataType, Name: partition.EmptyName, Size: 1 << 20}, partition.Spec{Type: treeType, Name: partition.EmptyName, Size: 1 << 20})
 		if k.sign {
@@ -175,6 +192,9 @@ func (k *diskKind) release(s *system, version string) *release.Release {
 	switch {
 	case k.set != nil:
 		r = k.set(s, version)
+	case k.alone:
+		uki := s.withUKI(set, func(im *uki.Image) { im.Cmdline = "talos.platform=metal" }, 0).UKI
+		r = &release.Release{ID: r.ID, Version: r.Version, UKI: uki}
 	case k.usr:
 		r = s.withUKI(set, func(im *uki.Image) {
 			im.Cmdline = fmt.Sprintf("usrhash=%x", set.RootHash)

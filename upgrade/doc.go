@@ -28,8 +28,8 @@
 //
 // # Limits
 //
-// Root or usr with a hash tree; entries of Type #2 (UKIs) only; ESP and slots on one disk; the
-// boot loader itself is not upgraded. A disk with entries on an extended boot loader partition is refused. Verification of the artifact (who released it) happens before, with
+// Sets are root or usr with a hash tree and a UKI, or a UKI alone; new entries are of Type #2 (UKIs); ESP and slots are on one disk; the
+// boot loader itself is not upgraded. Verification of the artifact (who released it) happens before, with
 // [github.com/osmith-dev/osmith/signing/cosign]. A mounted ESP is not noticed: the disk is locked against programs that lock it, and what something else writes to the
 // ESP between two steps ends the upgrade, but a file system that is mounted has a cache of its own.
 package upgrade

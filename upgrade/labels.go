@@ -52,7 +52,7 @@ func (p *Plan) slotLabels() partition.Labels {
 
 // ownPatterns are those by which the slot of what runs is labelled; zero where its labels do not have its version.
 func (p *Plan) ownPatterns() (patterns partition.Labels) {
-	if p.from.Slot == nil {
+	if p.from.Slot == nil || p.state.slots == nil {
 		return patterns
 	}
 	own, err := p.state.productOfEntry(p.from)

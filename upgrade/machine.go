@@ -83,7 +83,7 @@ type Machine struct {
 	Floor string
 }
 
-// Running is what a machine runs, and how it came up. Both Image and RootHash are needed: the first is what firmware has started, the second what runs now, and after kexec
+// Running is what a machine runs, and how it came up. Both Image and RootHash are needed, or Image and Version: the first is what firmware has started, the second what runs now, and after kexec
 // or a soft reboot they are of different sets. A set that firmware has not started is not known to boot.
 type Running struct {
 	// Image is the UKI that firmware has started: StubImageIdentifier (`\EFI\Linux\acme_1.efi`, or with a slash in front as U-Boot has it), or, without a stub that
@@ -92,6 +92,9 @@ type Running struct {
 
 	// RootHash is that of the file system that is mounted now: of the dm-verity device ([github.com/osmith-dev/osmith/verity/dm.Active]), or of /proc/cmdline.
 	RootHash []byte
+
+	// Version is IMAGE_VERSION of the os-release of a system that runs from its UKI alone, without a root file system that a hash protects; it stands for RootHash then.
+	Version string
 
 	// ESP is the partition that the UKI was started from: StubDevicePartUUID, or LoaderDevicePartUUID. Zero: not known. Another one than the disk's is a [*NotRunningError]:
 	// two disks may have the same content.

@@ -15,10 +15,8 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/partition"
-	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -57,8 +55,8 @@ type Plan struct {
 	Version   string
 	From      string // path of the entry that runs; of a machine that is off, of the one that the loader would start
 	Entry     string // path that the new UKI will have on the ESP
-	Target    *Slot
-	Installed bool // this very set is installed already, and runs or is what the loader starts next: there are no steps
+	Target    *Slot  // nil: the release is a UKI alone, which needs none
+	Installed bool   // this very set is installed already, and runs or is what the loader starts next: there are no steps
 	Verdicts  []Verdict
 	Chain     []Link // of starts after the upgrade, if every set fails that is not known to be good
 	Steps     []Step
@@ -105,7 +103,8 @@ type addonFile struct {
 
 // NewPlan looks at the disk and the release and works out the upgrade. It reads both, the file systems of the release and of the set to return to once, and
 // writes nothing. An error means that disk or release cannot be understood, or that it is not said what the machine runs ([ErrRunningUnknown]); whether
-// the upgrade is a good idea is in the plan's verdicts. Of the release it takes the UKI, its add-ons, the root file system with its hash tree, and the signature of the root hash: the boot loader is
+// the upgrade is a good idea is in the plan's verdicts. A release without a root file system is a UKI alone, for a
+// system that runs from its initrd. Of the release it takes the UKI, its add-ons, the root file system with its hash tree, and the signature of the root hash: the boot loader is
 // not installed. Its sources must not change until the plan is applied; what was written is compared with
 // what was planned.
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
@@ -148,9 +147,10 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if p.state, err = inspect(p.disk, &p.machine); err != nil {
 		return nil, err
 	}
-	if err := p.state.unfit(); err != nil {
+	if err := p.state.unfit(!p.alone()); err != nil {
 		return nil, err
 	}
+	p.leftover = p.state.tryRepair()
 	if p.from = cmp.Or(p.state.Running, p.state.Next); p.from == nil {
 		return nil, errors.New("no entry on the ESP boots, so there is no slot to protect: install the disk anew")
 	}
@@ -185,7 +185,6 @@ func nothing(string) bool { return false }
 
 // judge works out the steps and the verdicts.
 func (p *Plan) judge(ctx context.Context, progress func(done, total int64)) (err error) {
-	p.leftover = p.state.tryRepair()
 	if p.failed, err = p.rememberObsolete(); err != nil {
 		return err
 	}
@@ -204,7 +203,7 @@ func (p *Plan) judge(ctx context.Context, progress func(done, total int64)) (err
 	}
 	p.steps()
 	p.followStarts()
-	p.meter = meter{progress: progress, total: p.release.Root.Size() + p.release.Tree.Size() + p.fallbackSize()}
+	p.meter = meter{progress: progress, total: sizeOf(p.release.Root) + sizeOf(p.release.Tree) + p.fallbackSize()}
 	p.Verdicts = []Verdict{p.judgeFits(), p.judgeBoots(ctx), p.machine.judgeUnlocks(p.unified), p.judgeReturns(ctx), p.judgeFollows()}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -250,10 +249,10 @@ func (p *Plan) Refused() error {
 func (p *Plan) String() string {
 	var b strings.Builder
 	if p.Installed {
-		fmt.Fprintf(&b, "version %s is installed in slot %s as %s: nothing to do\n", p.Version, p.Target.Name(), p.Entry)
+		fmt.Fprintf(&b, "version %s is installed%s as %s: nothing to do\n", p.Version, inSlot(p.Target), p.Entry)
 		return b.String()
 	}
-	fmt.Fprintf(&b, "upgrade to version %s in slot %s, from %s\n", p.Version, p.Target.Name(), p.From)
+	fmt.Fprintf(&b, "upgrade to version %s%s, from %s\n", p.Version, inSlot(p.Target), p.From)
 	for _, j := range p.Verdicts {
 		state := j.Outcome.String()
 		if j.Overridden {
@@ -282,6 +281,21 @@ func (p *Plan) String() string {
 		}
 	}
 	return b.String()
+}
+
+// slotName is the name of a slot, "" of none.
+func slotName(s *Slot) string {
+	if s == nil {
+		return ""
+	}
+	return s.Name()
+}
+
+func inSlot(s *Slot) string {
+	if s == nil {
+		return ""
+	}
+	return " in slot " + s.Name()
 }
 
 // predictedPCRs are those that a prediction covers.
@@ -333,218 +347,7 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 		Chain      []Link                       `json:"chain"`
 		Steps      []Step                       `json:"steps"`
 		PCRs       map[string]map[string]string `json:"pcrs"`
-	}{PlanSchema, p.Version, p.From, p.Entry, p.Target.Name(), p.Installed, p.Refused() != nil, append([]Verdict{}, verdicts...), append([]Link{}, p.Chain...), append([]Step{}, p.Steps...), pcrs})
-}
-
-// choose finds the target slot and what stands in its way.
-func (p *Plan) choose(ctx context.Context) error {
-	stem := p.identity.label()
-	name, err := bootloader.CountedName(stem, p.tries)
-	if err != nil {
-		return err
-	}
-	p.Entry = entryDirOf(p.from.Path) + "/" + name
-	for _, e := range p.state.Entries {
-		if e.Slot == nil || !slices.Equal(e.RootHash, p.release.RootHash) {
-			continue
-		}
-		if whole, err := p.isInstalled(ctx, e); err != nil {
-			return err
-		} else if whole {
-			p.Installed, p.Target, p.Entry = true, e.Slot, e.Path
-			return nil
-		}
-	}
-	kept, err := p.state.kept()
-	if err != nil {
-		return err
-	}
-	if p.Target, err = p.target(kept); err != nil {
-		return err
-	}
-	p.labels = p.slotLabels()
-	if err := p.state.slots.CheckLabels(p.Target.Slot, p.labels); err != nil {
-		return err
-	}
-	goes := func(e *Entry) bool {
-		return slices.Contains(e.needs, p.Target) || fat.SameName(uncounted(e.Path), uncounted(p.Entry))
-	}
-	for _, e := range p.state.Entries {
-		if !goes(e) {
-			continue
-		}
-		if i := slices.IndexFunc(e.needs, func(slot *Slot) bool { return slices.Contains(kept, slot) }); i >= 0 && e.Slot == e.needs[i] {
-			return fmt.Errorf("%s, which has to stay, has the name of the new version and another content", e.Path)
-		}
-		files, err := p.state.removed(e, goes)
-		if err != nil {
-			return err
-		}
-		p.remove(files)
-	}
-	// Add-ons beside the new entry's name are of an earlier one. Credentials and extensions are the machine's, and may wait for it.
-	files, err := extraFiles(p.state.esp, p.Entry)
-	if err != nil {
-		return err
-	}
-	p.remove(slices.DeleteFunc(files, func(f espFile) bool { return !isAddon(f.path) }))
-	p.remove(p.state.staged)
-	// What entries need goes when none needs it any more.
-	slices.SortStableFunc(p.obsolete, func(a, b espFile) int {
-		last := func(f espFile) int {
-			if f.remove == StepRemoveEntry {
-				return 0
-			}
-			return 1
-		}
-		return last(a) - last(b)
-	})
-	return nil
-}
-
-// remove adds to what is removed first. The profiles of one UKI are entries with one path.
-func (p *Plan) remove(files []espFile) {
-	for _, f := range files {
-		if !slices.ContainsFunc(p.obsolete, func(have espFile) bool { return have.path == f.path }) {
-			p.obsolete = append(p.obsolete, f)
-		}
-	}
-}
-
-// kept are the slots that must not be written: of what runs and what firmware has started, or, of a machine that is off, of every set that the loader
-// may start by itself.
-func (s *State) kept() (slots []*Slot, err error) {
-	keep := []*Entry{s.Running, s.Started}
-	if s.Running == nil {
-		if keep, err = s.mayStart(); err != nil {
-			return nil, err
-		}
-	}
-	for _, e := range keep {
-		if e == nil {
-			continue
-		}
-		if e.Slot == nil && e == s.Running {
-			return nil, fmt.Errorf("%w: which slot is safe to write is not known", &UnboundError{e.Path, e.RootHash})
-		}
-		slots = append(slots, e.needs...)
-	}
-	return slots, nil
-}
-
-// NoTargetError says that every slot holds a set that has to stay.
-type NoTargetError struct {
-	Slots   []string // names
-	Offline bool
-}
-
-func (e *NoTargetError) Error() string {
-	s := fmt.Sprintf("no slot may be written: %s hold what has to stay", strings.Join(e.Slots, " and "))
-	if e.Offline {
-		s += ", since the loader may start each of them and nothing says which was good: commit or roll back the newest, or say what runs (Machine.Running)"
-	}
-	return s
-}
-
-// SameRootError says that a slot which has to stay holds the very root file system of the release: its partitions would have the IDs of the new ones.
-type SameRootError struct {
-	Slot     string
-	RootHash []byte
-}
-
-func (e *SameRootError) Error() string {
-	return fmt.Sprintf("slot %s, which has to stay, has the root file system of the release, with the root hash %s: give the file system of each release its own salt", e.Slot, hash(e.RootHash))
-}
-
-// target chooses the slot to write: a free one, then one of a set that has failed, then of one that was never found good, then the one whose entry the
-// loader likes least. When the release fits none
-// of them, the smallest that may be written is the target, and the fits verdict says what is missing.
-func (p *Plan) target(kept []*Slot) (*Slot, error) {
-	rank := func(s *partition.Slot) int {
-		slot := p.state.Slots[s.Index]
-		const class = 1 << 20
-		switch {
-		case slices.Contains(kept, slot):
-			return 3 * class
-		case s.State != partition.SlotInstalled:
-			return -1
-		}
-		worst := 0
-		for i, e := range p.state.Entries {
-			if !slices.Contains(e.needs, slot) {
-				continue
-			}
-			// The menu has those without tries left behind all others.
-			at := class + len(p.state.Entries) - i
-			if !e.Counted {
-				at += class
-			}
-			worst = max(worst, at)
-		}
-		return worst
-	}
-	o := partition.TargetOptions{
-		DataSize: p.release.Root.Size(), TreeSize: p.release.Tree.Size(),
-		Compare: func(a, b *partition.Slot) int { return cmp.Compare(rank(a), rank(b)) },
-	}
-	may := func(s *partition.Slot) bool { return !slices.Contains(kept, p.state.Slots[s.Index]) }
-	// The IDs of the release's partitions may be on the disk only once. What an interrupted upgrade has written is written again.
-	if slot := p.state.holding(p.release.RootHash); slot != nil {
-		if !may(slot.Slot) {
-			return nil, &SameRootError{Slot: slot.Name(), RootHash: p.release.RootHash}
-		}
-		return slot, nil
-	}
-	target, err := p.state.slots.Target(o)
-	var space *partition.SpaceError
-	if errors.As(err, &space) || err == nil && !may(target.Slot) {
-		o.DataSize, o.TreeSize = 0, 0
-		target, err = p.state.slots.Target(o)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if !may(target.Slot) {
-		e := &NoTargetError{Offline: p.machine.Offline}
-		for _, s := range p.state.Slots {
-			e.Slots = append(e.Slots, s.Name())
-		}
-		return nil, e
-	}
-	return p.state.Slots[target.Slot.Index], nil
-}
-
-// isInstalled reports whether an entry and its slot hold the release whole, and it runs or is what the loader starts next, so that there is nothing to write. A slot that
-// was damaged since is written anew, unless it is the running one.
-func (p *Plan) isInstalled(ctx context.Context, e *Entry) (bool, error) {
-	if e != p.state.Running && (e.Bad() || e != p.state.Next) {
-		return false, nil
-	}
-	same, err := p.state.sameDigest(e.Path, p.digests.uki)
-	if err != nil || !same {
-		return false, err
-	}
-	addons := 0
-	for _, f := range e.files {
-		if isAddon(f.path) {
-			addons++
-		}
-	}
-	if addons != len(p.release.Addons) {
-		return false, nil
-	}
-	for _, a := range p.release.Addons {
-		same, err := p.state.sameDigest(path.Join(extraDir(e.Path), a.Name), p.digests.addons[a.Name])
-		if err != nil || !same {
-			return false, err
-		}
-	}
-	if e == p.state.Running {
-		return true, nil
-	}
-	t := p.state.table
-	err = verity.Verify(ctx, t.Section(p.disk, e.Slot.Data), t.Section(p.disk, e.Slot.Tree), p.release.RootHash)
-	return err == nil, ctx.Err()
+	}{PlanSchema, p.Version, p.From, p.Entry, slotName(p.Target), p.Installed, p.Refused() != nil, append([]Verdict{}, verdicts...), append([]Link{}, p.Chain...), append([]Step{}, p.Steps...), pcrs})
 }
 
 // entryDir is where the loader looks for UKIs (UAPI.1, "Type #2 EFI Unified Kernel Images").
@@ -555,42 +358,3 @@ const type1Dir = "loader/entries"
 
 // stagedSuffix ends names of files that are not yet to be used: the loader looks at *.efi only. Who else stages files has names of its own.
 const stagedSuffix = ".osmith-staged"
-
-func (p *Plan) steps() {
-	t := p.Target
-	// Damage that cannot be repaired is in the fits verdict.
-	if p.leftover.any() {
-		p.Steps = append(p.Steps, Step{Kind: StepRepairESP, Target: "ESP"})
-	}
-	if p.failed != nil {
-		p.Steps = append(p.Steps, Step{Kind: StepRememberFailed, Target: failedPath, Bytes: int64(len(p.failed)), content: p.failed})
-	}
-	for _, f := range p.obsolete {
-		p.Steps = append(p.Steps, Step{Kind: f.remove, Target: f.path})
-	}
-	root, tree := p.release.Root.Size(), p.release.Tree.Size()
-	staged := path.Join(path.Dir(p.Entry), p.identity.label()+stagedSuffix)
-	p.Steps = append(p.Steps,
-		Step{Kind: StepMarkPartial, Target: "slot " + t.Name()},
-		Step{Kind: StepWriteRoot, Target: "slot " + t.Name(), Bytes: root},
-		Step{Kind: StepWriteTree, Target: "slot " + t.Name(), Bytes: tree},
-	)
-	if t.Signature >= 0 {
-		p.Steps = append(p.Steps, Step{Kind: StepWriteSignature, Target: "slot " + t.Name(), Bytes: t.signatureSize})
-	}
-	p.Steps = append(p.Steps,
-		Step{Kind: StepVerifySlot, Target: "slot " + t.Name(), Bytes: root + tree},
-		Step{Kind: StepActivateSlot, Target: "slot " + t.Name()},
-	)
-	for i, a := range p.addons {
-		p.Steps = append(p.Steps, Step{Kind: StepAddAddon, Target: a.path, Bytes: a.src.Size(), source: a.src, want: p.digests.addons[p.release.Addons[i].Name]})
-	}
-	p.Steps = append(p.Steps,
-		Step{Kind: StepStageUKI, Target: staged, Bytes: p.release.UKI.Size(), source: p.release.UKI, want: p.digests.uki},
-		Step{Kind: StepAddEntry, Target: staged, To: p.Entry},
-	)
-	if p.config != nil {
-		p.Steps = append(p.Steps, Step{Kind: StepPreferEntry, Target: configPath, Bytes: int64(len(p.config)), content: p.config})
-	}
-	p.sayCuts()
-}

@@ -47,10 +47,11 @@ func (i identity) label() string { return i.id + "_" + i.version }
 
 // identify reads the UKI's own names. They decide about the label of the slot and the name of the entry.
 func identify(r *release.Release) (*identity, error) {
-	if r.UKI == nil || r.Root == nil || r.Tree == nil {
-		return nil, errors.New("a release needs a UKI, a root file system and its hash tree")
+	alone := r.Root == nil && r.Tree == nil && len(r.RootHash) == 0
+	if r.UKI == nil || !alone && (r.Root == nil || r.Tree == nil) {
+		return nil, errors.New("a release needs a UKI, and a root file system with its hash tree unless the UKI is all of it")
 	}
-	if len(r.RootHash) != rootHashSize {
+	if !alone && len(r.RootHash) != rootHashSize {
 		return nil, &RootHashError{Where: "the release", Got: r.RootHash}
 	}
 	f, err := uki.Open(r.UKI)

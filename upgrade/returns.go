@@ -36,7 +36,7 @@ func (p *Plan) followStarts() {
 
 // fallbackSize is how much has to be read of the file system that the machine returns to.
 func (p *Plan) fallbackSize() int64 {
-	if p.fallback == nil || p.unreadFallback {
+	if p.fallback == nil || p.fallback.Slot == nil || p.unreadFallback {
 		return 0
 	}
 	tree := p.state.table.Section(p.disk, p.fallback.Slot.Tree)
@@ -81,7 +81,7 @@ func (p *Plan) judgeFallback(ctx context.Context, j *Verdict) {
 		starts += l.Starts
 	}
 	j.pass("after %d failed boots the loader returns to %s%s", starts, end.Path, p.state.by())
-	if r := p.state.Running; r != nil && r.Slot != end.Slot {
+	if r := p.state.Running; r != nil && !p.state.sameSet(r, end) {
 		j.warn("that is not what runs, %s: it was never found good, or the loader does not choose it", r.Path)
 	}
 	if im, err := p.state.examineEntry(end); err != nil {
@@ -90,6 +90,10 @@ func (p *Plan) judgeFallback(ctx context.Context, j *Verdict) {
 		im.judgeStart(j, end.Path)
 	}
 	p.judgeKeysKept(j, end)
+	if end.Slot == nil {
+		j.pass("%s is all of its set", end.Path)
+		return
+	}
 	if p.unreadFallback {
 		j.warn("whether the file system of %s is undamaged is not known: it was not read (TrustFallbackWithoutReadingIt)", end.Path)
 		return
@@ -204,6 +208,9 @@ func (p *Plan) judgeCounting(j *Verdict) {
 func (p *Plan) judgeTable(j *Verdict) {
 	for _, f := range p.state.table.Findings() {
 		j.warn("partition table: %s", f)
+	}
+	if p.Target == nil {
+		return
 	}
 	next := *p.state.table
 	next.Partitions = slices.Clone(next.Partitions)

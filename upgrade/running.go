@@ -48,8 +48,14 @@ func (s *State) findRunning() error {
 	if r == nil {
 		return nil
 	}
-	if r.Image == "" || len(r.RootHash) == 0 {
+	if r.Image == "" || len(r.RootHash) == 0 && r.Version == "" {
 		return fmt.Errorf("%w: of the two, Image is %q and RootHash %s", ErrRunningUnknown, r.Image, hash(r.RootHash))
+	}
+	runs := func(e *Entry) bool { return e.boots(r.RootHash) }
+	what, name := "the root hash", hash(r.RootHash)
+	if len(r.RootHash) == 0 {
+		runs = func(e *Entry) bool { return s.isAlone(e) && s.versionOf(e) == r.Version }
+		what, name = "a UKI alone of the version", r.Version
 	}
 	started := slices.DeleteFunc(s.named(r.Image), s.elsewhere)
 	if len(started) == 0 {
@@ -66,14 +72,14 @@ func (s *State) findRunning() error {
 		return named(a) - named(b)
 	})
 	s.Started = started[0]
-	if i := slices.IndexFunc(started, func(e *Entry) bool { return e.boots(r.RootHash) }); i >= 0 {
+	if i := slices.IndexFunc(started, runs); i >= 0 {
 		s.Running, s.Started = started[i], started[i]
 		s.notStarted = s.checkStart()
 		return nil
 	}
-	i := slices.IndexFunc(s.Entries, func(e *Entry) bool { return e.boots(r.RootHash) })
+	i := slices.IndexFunc(s.Entries, runs)
 	if i < 0 {
-		return &NotRunningError{"the root hash", hash(r.RootHash)}
+		return &NotRunningError{what, name}
 	}
 	s.Running = s.Entries[i]
 	s.notStarted = &NotStartedError{s.Running.Path, fmt.Sprintf("it has started %s, and what runs came up from that by kexec or a soft reboot", s.Started.Path)}

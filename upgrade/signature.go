@@ -118,6 +118,9 @@ func signerOf(s *verity.Signature) (*x509.Certificate, error) {
 
 // judgeSignature asks whether the kernel accepts the signature of the release's root hash, by the keyrings that it asks.
 func (p *Plan) judgeSignature(j *Verdict, cmdline string) {
+	if p.Target == nil {
+		return
+	}
 	has := p.Target.Signature >= 0
 	switch {
 	case p.signature == nil && has:

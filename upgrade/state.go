@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
@@ -34,7 +35,7 @@ type State struct {
 	Failed    []FailedRelease
 	FailedErr error
 
-	// Problems say why no upgrade can be planned on this disk, whatever the release. What else the state says holds.
+	// Problems say why no upgrade can be planned on this disk; a disk without slots still takes a release that is a UKI alone. What else the state says holds.
 	Problems []error
 
 	table  *partition.Table
@@ -53,6 +54,7 @@ type State struct {
 	rules          []loaderRules
 	examined       map[string]*image // by path without counter
 	xbootldr       error             // why an extended boot loader partition cannot be read
+	noSlots        error             // why there are no slots for an upgrade
 	unreadable     error             // of a file that may be an entry: the menu is not known whole
 	notStarted     error             // why firmware has not started Running, or is not known to have; nil if it has
 }
@@ -101,8 +103,8 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 			s.xbootldr = fmt.Errorf("%w: %w", ErrXBOOTLDR, err)
 		}
 	}
-	if s.slots, s.Slots, err = findSlots(s.table); err != nil {
-		s.problem(err)
+	if s.slots, s.Slots, s.noSlots = findSlots(s.table); s.noSlots != nil {
+		s.problem(s.noSlots)
 	}
 	machine, err := s.architecture()
 	if err != nil {
@@ -147,8 +149,14 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 
 func (s *State) problem(err error) { s.Problems = append(s.Problems, err) }
 
-// unfit is why no upgrade can be planned; nil if one can.
-func (s *State) unfit() error { return errors.Join(s.Problems...) }
+// unfit is why no upgrade can be planned; nil if one can. Whether there are slots matters only to a release that needs one.
+func (s *State) unfit(needsSlots bool) error {
+	list := s.Problems
+	if !needsSlots {
+		list = slices.DeleteFunc(slices.Clone(list), func(err error) bool { return err == s.noSlots })
+	}
+	return errors.Join(list...)
+}
 
 // architecture is that of the machine: of its slots, or else of the boot loader where firmware looks for one without a variable.
 func (s *State) architecture() (*arch.Architecture, error) {
@@ -281,6 +289,9 @@ type Slot struct {
 func findSlots(t *partition.Table) (*partition.Slots, []*Slot, error) {
 	found, err := partition.FindSlots(t, partition.SlotOptions{})
 	if err != nil {
+		if other := otherLayout(t); other != nil {
+			return nil, nil, fmt.Errorf("%w: %w", err, other)
+		}
 		return nil, nil, err
 	}
 	var slots []*Slot
@@ -304,4 +315,33 @@ func findSlots(t *partition.Table) (*partition.Slots, []*Slot, error) {
 		}
 	}
 	return found, slots, nil
+}
+
+// LayoutError names a layout of partitions whose versions are chosen by something else than the entries of systemd-boot.
+type LayoutError struct {
+	System string // "Flatcar"
+	Chosen string // how
+}
+
+func (e *LayoutError) Error() string {
+	return fmt.Sprintf("the disk is laid out as by %s, where %s: that is not supported", e.System, e.Chosen)
+}
+
+// otherLayout recognises a layout by the types that only its system uses.
+func otherLayout(t *partition.Table) error {
+	for _, p := range t.Partitions {
+		switch name := partition.TypeName(p.Type); {
+		case name == "flatcar-usr":
+			return &LayoutError{"Flatcar", "GRUB chooses the version by the priority in the attributes of USR-A and USR-B (gptprio)"}
+		case name == "chromeos-kernel":
+			return &LayoutError{"ChromeOS", "firmware chooses the kernel by the priority in the attributes of its partition (gptprio)"}
+		case name == "bottlerocket-boot" || name == "bottlerocket-root":
+			return &LayoutError{"Bottlerocket", "GRUB chooses the set by the priority in the attributes of its partitions (gptprio)"}
+		case strings.HasPrefix(name, "android-"):
+			return &LayoutError{"Android", "the boot loader chooses the slot by its own record"}
+		case name == "linux-generic" && (p.Name == "COS_ACTIVE" || p.Name == "COS_STATE"):
+			return &LayoutError{"Kairos before its UKIs", "GRUB chooses an image file on COS_STATE"}
+		}
+	}
+	return nil
 }

@@ -35,6 +35,7 @@ type system struct {
 	builder *acmeos.Builder
 	machine upgrade.Machine
 	disk    *faultio.Disk
+	alone   bool // its sets are UKIs alone
 }
 
 // newSystem installs version 1, made of stand-ins.
@@ -118,13 +119,13 @@ func (s *system) bootAndRun() *upgradetest.Boot {
 
 // machineUnderTest is the machine that boots the disk.
 func (s *system) machineUnderTest() *upgradetest.Machine {
-	return &upgradetest.Machine{Disk: s.disk, Machine: s.machine}
+	return &upgradetest.Machine{Disk: s.disk, Machine: s.machine, UKIAlone: s.alone}
 }
 
 // boot switches the machine on until something runs.
 func (s *system) boot() *upgradetest.Boot {
 	s.t.Helper()
-	m := upgradetest.Machine{Disk: s.disk, Machine: s.machine}
+	m := s.machineUnderTest()
 	boots, err := m.BootUntilUp(context.Background(), 10)
 	require.NoError(s.t, err)
 	last := boots[len(boots)-1]

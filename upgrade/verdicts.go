@@ -156,30 +156,20 @@ func (e *ESPSpaceError) Error() string {
 // is gone.
 func (p *Plan) judgeFits() Verdict {
 	j := Verdict{Proof: ProofFits}
-	t := p.Target
-	for _, x := range []struct {
-		part       string
-		need, have int64
-	}{
-		{"root file system", p.release.Root.Size(), t.rootSize},
-		{"hash tree", p.release.Tree.Size(), t.treeSize},
-	} {
-		if x.need > x.have {
-			j.fail(&SlotSpaceError{t.Name(), x.part, x.need, x.have})
-		} else {
-			j.pass("%s: %d of %d bytes of its partition in slot %s", x.part, x.need, x.have, t.Name())
-		}
+	if p.Target != nil {
+		p.judgeSlot(&j)
 	}
-	if p.signature != nil && t.Signature >= 0 {
-		if _, err := p.signatureContent(); err != nil {
-			j.fail(fmt.Errorf("slot %s: %w", t.Name(), err))
-		}
-	}
+	p.judgeESP(&j)
+	return j
+}
+
+// judgeESP reckons with the worst moment: the new UKI, and beside it everything that is not gone by then.
+func (p *Plan) judgeESP(j *Verdict) {
 	cluster := p.state.esp.of(p.Entry).ClusterSize()
 	clusters := func(n int64) int64 { return (n + cluster - 1) / cluster * cluster }
 	if p.leftover.err != nil {
 		j.fail(p.leftover.err)
-		return j
+		return
 	}
 	if p.leftover.any() {
 		j.pass("an interrupted upgrade left %s on the ESP, which the first step puts right", p.leftover)
@@ -188,14 +178,16 @@ func (p *Plan) judgeFits() Verdict {
 	onESP := p.leftover.free[""]
 	have := p.leftover.free[volume]
 	// What is remembered of a failed set is written before that makes room, with its directory; small files are there twice while they are replaced.
-	early := int64(0)
-	if p.failed != nil {
-		early = clusters(int64(len(p.failed))) + 2*cluster
+	early, espCluster := int64(0), p.state.esp.esp.ClusterSize()
+	for _, small := range [][]byte{p.failed, p.config} {
+		early += (int64(len(small)) + espCluster - 1) / espCluster * espCluster
 	}
-	early += clusters(int64(len(p.config)))
+	if p.failed != nil {
+		early += 2 * espCluster
+	}
 	if early > onESP {
 		j.fail(&ESPSpaceError{early, onESP})
-		return j
+		return
 	}
 	need := clusters(p.release.UKI.Size())
 	for _, a := range p.addons {
@@ -219,7 +211,29 @@ func (p *Plan) judgeFits() Verdict {
 	} else {
 		j.pass("UKI: %d bytes of %d free on the ESP, %d releases of this size left", need, have, have/need)
 	}
-	return j
+}
+
+// judgeSlot compares the file system, its tree and its signature with their partitions.
+func (p *Plan) judgeSlot(j *Verdict) {
+	t := p.Target
+	for _, x := range []struct {
+		part       string
+		need, have int64
+	}{
+		{"root file system", p.release.Root.Size(), t.rootSize},
+		{"hash tree", p.release.Tree.Size(), t.treeSize},
+	} {
+		if x.need > x.have {
+			j.fail(&SlotSpaceError{t.Name(), x.part, x.need, x.have})
+		} else {
+			j.pass("%s: %d of %d bytes of its partition in slot %s", x.part, x.need, x.have, t.Name())
+		}
+	}
+	if p.signature != nil && t.Signature >= 0 {
+		if _, err := p.signatureContent(); err != nil {
+			j.fail(fmt.Errorf("slot %s: %w", t.Name(), err))
+		}
+	}
 }
 
 // judgeBoots asks whether loader and firmware accept the UKI, and whether the kernel will find and accept its root.
@@ -254,7 +268,7 @@ func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 func (p *Plan) checkSet(ctx context.Context, j *Verdict) error {
 	e := p.unified.effective
 	own, ok := p.identity.file.Cmdline()
-	if !ok && len(e.addons) == 0 {
+	if !ok && len(e.addons) == 0 && !p.alone() {
 		return errors.New("the UKI has no command line of its own, so nothing binds it to a root file system")
 	}
 	for _, err := range e.left {
@@ -274,6 +288,13 @@ func (p *Plan) checkSet(ctx context.Context, j *Verdict) error {
 		where = "the command line of UKI, add-ons and SMBIOS"
 	}
 	p.cmdline = e.handover.Cmdline
+	if p.alone() {
+		if hashes := rootHashes(p.cmdline); len(hashes) > 0 {
+			return &RootHashError{Where: where, Got: hashes[0]}
+		}
+		j.pass("%s names no root hash: the system runs from the UKI", where)
+		return nil
+	}
 	inUKI, err := boundRootHash(e.handover.Cmdline)
 	if err != nil {
 		return err

@@ -25,6 +25,9 @@ import (
 type Machine struct {
 	Disk osmith.Disk
 	upgrade.Machine
+
+	// UKIAlone says that the system runs from its initrd: a UKI without a root hash on its command line comes up.
+	UKIAlone bool
 }
 
 // Outcome says how a power-on ended.
@@ -137,6 +140,9 @@ func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
 	}
 	if err == nil && b.Outcome == Up {
 		b.Running = &upgrade.Running{Image: `\` + strings.ReplaceAll(path, "/", `\`), RootHash: b.RootHash, BootCountPath: counted, Log: b.Log}
+		if b.RootHash == nil {
+			b.Running.Version = b.Version
+		}
 	}
 	return b, err
 }
@@ -190,6 +196,10 @@ func (m *Machine) start(ctx context.Context, table *partition.Table, esp *fat.FS
 	cmdline, err := m.cmdline(f, beside)
 	if err != nil {
 		b.Outcome, b.Reason = Failed, err.Error()
+		return b, nil
+	}
+	if alone, err := namesNothing(cmdline); err == nil && alone && m.UKIAlone {
+		b.Outcome = Up
 		return b, nil
 	}
 	if b.RootHash, err = m.mountVerified(ctx, table, cmdline); err != nil {
@@ -266,6 +276,15 @@ func open(esp *fat.FS, name string) (osmith.Source, error) {
 		return nil, fmt.Errorf("%s is not a file", name)
 	}
 	return image, nil
+}
+
+// namesNothing reports whether no root hash is on a command line.
+func namesNothing(cmdline string) (bool, error) {
+	c, err := dm.ParseCmdline(cmdline)
+	if err != nil {
+		return false, err
+	}
+	return c.Root.RootHash == nil && c.Usr.RootHash == nil, nil
 }
 
 // mountVerified does what an initrd does with a command line: every file system that it names a root hash of must be there and

@@ -1,11 +1,62 @@
 package upgrade
 
-import "fmt"
+import (
+	"fmt"
+	"path"
+)
+
+// steps works out what is to be done, in its order.
+func (p *Plan) steps() {
+	t := p.Target
+	// Damage that cannot be repaired is in the fits verdict.
+	if p.leftover.any() {
+		p.Steps = append(p.Steps, Step{Kind: StepRepairESP, Target: "ESP"})
+	}
+	if p.failed != nil {
+		p.Steps = append(p.Steps, Step{Kind: StepRememberFailed, Target: failedPath, Bytes: int64(len(p.failed)), content: p.failed})
+	}
+	for _, f := range p.obsolete {
+		p.Steps = append(p.Steps, Step{Kind: f.remove, Target: f.path})
+	}
+	if t != nil {
+		p.slotSteps()
+	}
+	staged := path.Join(path.Dir(p.Entry), p.identity.label()+stagedSuffix)
+	for i, a := range p.addons {
+		p.Steps = append(p.Steps, Step{Kind: StepAddAddon, Target: a.path, Bytes: a.src.Size(), source: a.src, want: p.digests.addons[p.release.Addons[i].Name]})
+	}
+	p.Steps = append(p.Steps,
+		Step{Kind: StepStageUKI, Target: staged, Bytes: p.release.UKI.Size(), source: p.release.UKI, want: p.digests.uki},
+		Step{Kind: StepAddEntry, Target: staged, To: p.Entry},
+	)
+	if p.config != nil {
+		p.Steps = append(p.Steps, Step{Kind: StepPreferEntry, Target: configPath, Bytes: int64(len(p.config)), content: p.config})
+	}
+	p.sayCuts()
+}
+
+// slotSteps are those that fill the slot.
+func (p *Plan) slotSteps() {
+	t := p.Target
+	root, tree := p.release.Root.Size(), p.release.Tree.Size()
+	p.Steps = append(p.Steps,
+		Step{Kind: StepMarkPartial, Target: "slot " + t.Name()},
+		Step{Kind: StepWriteRoot, Target: "slot " + t.Name(), Bytes: root},
+		Step{Kind: StepWriteTree, Target: "slot " + t.Name(), Bytes: tree},
+	)
+	if t.Signature >= 0 {
+		p.Steps = append(p.Steps, Step{Kind: StepWriteSignature, Target: "slot " + t.Name(), Bytes: t.signatureSize})
+	}
+	p.Steps = append(p.Steps,
+		Step{Kind: StepVerifySlot, Target: "slot " + t.Name(), Bytes: root + tree},
+		Step{Kind: StepActivateSlot, Target: "slot " + t.Name()},
+	)
+}
 
 // sayCuts says for every step what a power cut within it leaves, and which steps take something away for good.
 func (p *Plan) sayCuts() {
 	old := p.from.Path
-	slot := "slot " + p.Target.Name()
+	slot := "slot " + slotName(p.Target)
 	lost := false // the version that the slot held cannot be started any more
 	for i := range p.Steps {
 		s := &p.Steps[i]

@@ -1,0 +1,67 @@
+package upgrade_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/upgrade"
+)
+
+// A version before another, as "2~rc1" is, is followed by it and not the other way round.
+func TestTildeVersions(t *testing.T) {
+	s := newSystem(t, "")
+	for _, version := range []string{"2~rc1", "2~rc2", "2", "2.1~beta"} {
+		s.bootAndRun()
+		p := s.plan(s.build(version), upgrade.PlanOptions{})
+		require.NoError(t, p.Refused(), "%s", p)
+		require.NoError(t, p.Apply(t.Context(), nil))
+		b := s.bootAndRun()
+		require.Equal(t, version, b.Version)
+		require.NoError(t, s.commit(b))
+		require.Equal(t, version, s.boot().Version)
+	}
+	s.bootAndRun()
+	require.ErrorAs(t, s.plan(s.build("2.1~alpha"), upgrade.PlanOptions{}).Refused(), new(*upgrade.OlderError))
+	state, err := upgrade.Inspect(s.disk, s.machine)
+	require.NoError(t, err)
+	require.ElementsMatch(t, []string{"2", "2.1~beta"}, []string{state.Slots[0].Version, state.Slots[1].Version})
+}
+
+// What runs may be a Type #1 entry with a kernel and initrds of its own; the first UKI comes beside it, and it is what the machine returns to.
+func TestType1Runs(t *testing.T) {
+	s := newSystem(t, "262")
+	esp := s.esp()
+	hash := s.build("1").RootHash
+	file(s, esp, "acme/1/linux", contentOf(t, s.signedLoader("262"))) // a program that firmware starts
+	file(s, esp, "acme/1/initrd", []byte("initrd"))
+	conf(s, esp, "acme-1.conf", fmt.Sprintf("title Acme OS\nsort-key acme\nversion 1\nlinux /acme/1/linux\ninitrd /acme/1/initrd\noptions roothash=%x quiet\n", hash))
+	require.NoError(t, esp.Remove("EFI/Linux/acme_1.efi"))
+	s.machine.Offline, s.machine.Running = false, &upgrade.Running{Image: "acme-1.conf", RootHash: hash}
+
+	state, err := upgrade.Inspect(s.disk, s.machine)
+	require.NoError(t, err)
+	require.Equal(t, "loader/entries/acme-1.conf", state.Running.Path)
+	require.Equal(t, "A", state.Running.Slot.Name())
+	p := s.plan(s.build("2"), upgrade.PlanOptions{})
+	require.NoError(t, p.Refused(), "%s", p)
+	require.Contains(t, texts(verdict(t, p, upgrade.ProofFollows)), "whether the release is of the product that runs is not known")
+	require.Equal(t, "[EFI/Linux/acme_2+3.efi 3 times loader/entries/acme-1.conf returns]", fmt.Sprint(p.Chain))
+	require.NoError(t, p.Apply(t.Context(), nil))
+	b := s.bootAndRun()
+	require.Equal(t, "2", b.Version)
+	require.NoError(t, s.commit(b))
+
+	// The next upgrade takes its slot, and the files that only it needed go with it.
+	p = s.plan(s.build("3"), upgrade.PlanOptions{})
+	var removed []string
+	for _, step := range p.Steps {
+		if step.Kind == upgrade.StepRemoveEntry || step.Kind == upgrade.StepRemoveFile {
+			removed = append(removed, step.Target)
+		}
+	}
+	require.Equal(t, []string{"loader/entries/acme-1.conf", "acme/1/linux", "acme/1/initrd"}, removed)
+	require.NoError(t, p.Apply(t.Context(), nil))
+	require.Equal(t, "3", s.boot().Version)
+}
