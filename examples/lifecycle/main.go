@@ -1,5 +1,5 @@
 // This program demonstrates the whole life of an image-based system with osmith's packages: it builds version 1 and its
-// disk, predicts what a boot will measure, signs and verifies a release, upgrades to version 2 with a power cut in
+// disk, predicts what a boot will measure, signs and verifies a release, upgrades to version 2 with a power cut behind every write and one in
 // between, refuses a tampered version 3, falls back, and refuses what has failed.
 //
 //	go run ./examples/lifecycle [-parts DIR] [-out DIR] [-json]
@@ -12,6 +12,7 @@
 //	{"schema": "osmith.lifecycle/1", "parts": "...", "standIn": true, "disk": "...",   (disk only with -out)
 //	 "version": "1", "rootHash": "...", "pcrs": {"4": "...", "7": "...", "11": "..."},
 //	 "releaseDigest": "sha256:...", "plan": {"schema": "osmith.plan/1", ...}, "refused": "...",
+//	 "cuts": {"tried": 36, "booted": 36, "simulated": true},
 //	 "boots": [{"at": "...", "outcome": "up", "version": "1", "entry": "..."}]}
 //
 // Exit status: 0 all went as it must, 1 something that had to hold did not, 2 usage or I/O.

@@ -26,7 +26,7 @@ func TestStory(t *testing.T) {
 	status, stdout, stderr := call(t, "-parts", dir, "-out", "out")
 	require.Equal(t, 0, status, stderr)
 	require.True(t, strings.HasPrefix(stdout, "Boot stub, boot loader, kernel and initrd: "+dir), stdout)
-	for _, want := range []string{"acme_1", "PCR 11", "returns", "power cut:", "is the next entry", "unsigned:", "tampered:", "fall back", "again:     version 3 has used up its tries on this machine, as EFI/Linux/acme_3+0-3.efi says"} {
+	for _, want := range []string{"acme_1", "PCR 11", "returns", " cuts boot: the power was cut behind writes", "loader and kernel are simulated", "power cut:", "is the next entry", "unsigned:", "tampered:", "fall back", "again:     version 3 has used up its tries on this machine, as EFI/Linux/acme_3+0-3.efi says"} {
 		require.Contains(t, stdout, want)
 	}
 	require.FileExists(t, filepath.Join("out", "disk.img"))
@@ -43,7 +43,11 @@ func TestJSON(t *testing.T) {
 		Disk, Refused string
 		ReleaseDigest string
 		Plan          struct{ Schema string }
-		Boots         []struct{ At, Outcome, Version, Entry string }
+		Cuts          struct {
+			Tried, Booted int
+			Simulated     bool
+		}
+		Boots []struct{ At, Outcome, Version, Entry string }
 	}
 	require.NoError(t, dec.Decode(&r))
 	require.False(t, dec.More(), "one object")
@@ -53,6 +57,9 @@ func TestJSON(t *testing.T) {
 	require.Empty(t, r.Disk, "a temporary disk is gone by now")
 	require.Contains(t, r.ReleaseDigest, "sha256:")
 	require.NotEmpty(t, r.Refused)
+	require.Greater(t, r.Cuts.Tried, 10)
+	require.Equal(t, r.Cuts.Tried, r.Cuts.Booted)
+	require.True(t, r.Cuts.Simulated)
 	var story []string
 	for _, b := range r.Boots {
 		story = append(story, b.Outcome+" "+b.Version)

@@ -34,6 +34,7 @@ type result struct {
 	PCRs          map[string]string `json:"pcrs"` // SHA-256 bank
 	ReleaseDigest string            `json:"releaseDigest"`
 	Plan          *upgrade.Plan     `json:"plan"`
+	Cuts          cutsResult        `json:"cuts"`
 	Refused       string            `json:"refused"` // what became of the tampered release
 	Boots         []bootResult      `json:"boots"`
 }
@@ -43,6 +44,13 @@ type bootResult struct {
 	Outcome upgradetest.Outcome `json:"outcome"`
 	Version string              `json:"version"`
 	Entry   string              `json:"entry"`
+}
+
+// cutsResult is what became of the upgrade cut at its writes: all of them with stand-ins, some of the many of real parts. The boots are simulated.
+type cutsResult struct {
+	Tried     int  `json:"tried"`
+	Booted    int  `json:"booted"` // the old version or the new one
+	Simulated bool `json:"simulated"`
 }
 
 // brokenPromise is what osmith says cannot happen.
@@ -221,6 +229,9 @@ func (s *story) upgradeWithPowerCut(r *release.Release) error {
 	}
 	s.say("%s", plan)
 	s.result.Plan = plan
+	if err := s.cutEverywhere(r); err != nil {
+		return err
+	}
 	s.disk.CutAfter(plan.Steps[3].Bytes / 2)
 	err = plan.Apply(s.ctx, nil)
 	if !errors.Is(err, acmeos.ErrPowerCut) {
@@ -246,6 +257,39 @@ func (s *story) upgradeWithPowerCut(r *release.Release) error {
 		return err
 	}
 	s.say("version 2 found itself good and is committed: %s has no counter any more", name)
+	return nil
+}
+
+// maxCuts is how many writes of an upgrade with real parts are cut: a boot of them takes a while, although it is simulated.
+const maxCuts = 40
+
+// cutEverywhere applies the upgrade to copies of the disk, and cuts the power behind its writes.
+func (s *story) cutEverywhere(r *release.Release) error {
+	m := upgradetest.Machine{Disk: s.disk, Machine: s.machine}
+	var faults upgradetest.Faults
+	if !s.parts.StandIn {
+		faults.MaxCuts = maxCuts
+	}
+	apply := func(disk osmith.Disk) error {
+		plan, err := upgrade.NewPlan(s.ctx, disk, r, s.machine, upgrade.PlanOptions{TrustFallbackWithoutReadingIt: true})
+		if err != nil {
+			return err
+		}
+		return plan.Apply(s.ctx, nil)
+	}
+	cuts := cutsResult{Simulated: true}
+	for cut, err := range m.Cuts(s.ctx, apply, faults) {
+		if err != nil {
+			return err
+		}
+		cuts.Tried++
+		if last := cut.Last(); last.Outcome != upgradetest.Up || last.Version != "1" && last.Version != "2" {
+			return &brokenPromise{fmt.Sprintf("%s: %s", cut.Fault, last)}
+		}
+		cuts.Booted++
+	}
+	s.say("%d of %d cuts boot: the power was cut behind writes of the upgrade on copies of the disk, and firmware, loader and kernel are simulated (upgrade/upgradetest)", cuts.Booted, cuts.Tried)
+	s.result.Cuts = cuts
 	return nil
 }
 

@@ -8,6 +8,17 @@
 //	}
 //	fmt.Println(boot.Outcome, boot.Version, boot.Reason)
 //
+// Code that changes bootable disks is tested with faults, of which none may leave the machine without a system:
+//
+//	for cut, err := range m.Cuts(ctx, update, upgradetest.Faults{Errors: true, LyingSyncs: true}) {
+//		if err != nil {
+//			return err
+//		}
+//		if last := cut.Last(); last.Outcome != upgradetest.Up {
+//			return fmt.Errorf("%s: %s", cut.Fault, last)
+//		}
+//	}
+//
 // What it models: the firmware checks the loader and the UKI against db and dbx; the loader chooses from its menu and
 // counts the try down on the ESP before it starts the UKI (Boot Loader Specification, "Automatic Boot Assessment"), unless the firmware is U-Boot 2025.01,
 // which renames no files, and changes its variables, Machine.Loader; the stub joins the command lines of the UKI and of add-ons; the
