@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -68,12 +69,28 @@ func (p *Plan) ownPatterns() (patterns partition.Labels) {
 	for _, x := range []struct {
 		label   string
 		pattern *string
-	}{{l.Tree, &patterns.Tree}, {l.Signature, &patterns.Signature}} {
+		part    func(partition.Labels) string
+	}{
+		{l.Tree, &patterns.Tree, func(l partition.Labels) string { return l.Tree }},
+		{l.Signature, &patterns.Signature, func(l partition.Labels) string { return l.Signature }},
+	} {
 		if rest, ok := strings.CutPrefix(x.label, l.Data); ok {
-			*x.pattern = patterns.Data + rest
+			*x.pattern = patterns.Data + cmp.Or(rest, p.otherSuffix(x.part))
 		} else if at := strings.LastIndex(x.label, own.version); at >= 0 {
 			*x.pattern = x.label[:at] + "@v" + x.label[at+len(own.version):]
 		}
 	}
 	return patterns
+}
+
+// otherSuffix is what another version has behind its label for a part, where what runs has nothing: the one of them that differs was not written by who gave the disk its
+// labels.
+func (p *Plan) otherSuffix(part func(partition.Labels) string) string {
+	for _, slot := range p.state.Slots {
+		l := p.state.slots.Labels(slot.Slot)
+		if rest, ok := strings.CutPrefix(part(l), l.Data); ok && slot.State == partition.SlotInstalled && rest != "" {
+			return rest
+		}
+	}
+	return ""
 }

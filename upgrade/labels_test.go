@@ -56,3 +56,15 @@ func TestLabels(t *testing.T) {
 		})
 	}
 }
+
+// A disk on which one version has a label for each part and the other one for all, as an earlier release of this module left it, goes on with a label for each.
+func TestLabelsOfAnEarlierUpgrade(t *testing.T) {
+	s := newSystem(t, "")
+	s.install(s.build("2"))
+	s.withTable(func(t *partition.Table) { t.Partitions[4].Name = "acme_2" })
+	s.bootAndRun()
+	s.apply("3")
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
+	require.NoError(t, err)
+	require.Equal(t, "acme_3_verity", table.Partitions[2].Name)
+}
