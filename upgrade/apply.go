@@ -84,7 +84,8 @@ var ErrApplied = errors.New("this plan was applied already, whole or in part: ma
 // The disk must have a method Sync ([ErrNoSync]). One with a method Lock is locked meanwhile, and what another has locked is a [*osmith.LockedError]. It must be
 // as it was when the plan was made, else it is a [*ChangedError] and nothing is written; and it is read anew in front of each step, so that what something else has
 // written in between ends the upgrade in the same way. A UKI or add-on of
-// the release that is another one by now is a [*ChangedError], too, before anything boots it; a root file system that is another one does not verify. What is
+// the release that is another one by now is a [*ChangedError], too, before anything boots it. Of the root file system every block is held against the tree before it is written, so that one that
+// is damaged or another one ends the upgrade with an error of package verity. What is
 // read back is read from the medium, where the disk can be told so (DropCache of [osmith.Disk]).
 func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
@@ -185,7 +186,7 @@ func (a *applier) do(s Step) error {
 	case StepMarkPartial:
 		return a.mark(p.state.slots.Begin(p.Target.Slot, p.labels))
 	case StepWriteRoot:
-		return a.copy(p.root(), p.release.Root)
+		return a.copyVerified(p.root(), p.release.Root, p.image())
 	case StepWriteTree:
 		return a.copy(p.tree(), p.release.Tree)
 	case StepWriteSignature:
@@ -219,6 +220,11 @@ func (a *applier) mark(err error) error {
 	}
 	a.expect.table, err = tableDigest(a.plan.state.table)
 	return err
+}
+
+// image is the release's file system with its tree.
+func (p *Plan) image() verity.Image {
+	return verity.Image{Data: p.release.Root, Tree: p.release.Tree, RootHash: p.release.RootHash}
 }
 
 func (p *Plan) root() *partition.Window { return p.state.table.Window(p.disk, p.Target.Data) }

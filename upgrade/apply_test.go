@@ -357,22 +357,24 @@ func TestLyingSyncOfLargeFiles(t *testing.T) {
 	base.builder.Parts.Initrd = source(bytes.Repeat([]byte("initrd"), 50_000))
 	base.bootAndRun()
 	release := base.bound(base.build("2"), "quiet")
-	failed := 0
-	for after := 0; ; after++ {
-		s := base.on(base.disk.Clone())
-		p := s.planOf(release, upgrade.PlanOptions{})
-		s.disk.Cached()
-		s.disk.Faulty(faultio.Failure{Op: faultio.OpSync, Lie: true, After: after})
-		err := p.Apply(t.Context(), nil)
-		if s.disk.Failed() == 0 {
-			require.NoError(t, err)
-			break
+	for _, half := range []bool{false, true} {
+		failed := 0
+		for after := 0; ; after++ {
+			s := base.on(base.disk.Clone())
+			p := s.planOf(release, upgrade.PlanOptions{})
+			s.disk.Cached()
+			s.disk.Faulty(faultio.Failure{Op: faultio.OpSync, Lie: true, Short: half, After: after})
+			err := p.Apply(t.Context(), nil)
+			if s.disk.Failed() == 0 {
+				require.NoError(t, err)
+				break
+			}
+			want := "2"
+			if err != nil {
+				failed, want = failed+1, "1"
+			}
+			require.Equal(t, want, s.on(s.disk.Medium()).boot().Version, "sync %d: %v", after, err)
 		}
-		want := "2"
-		if err != nil {
-			failed, want = failed+1, "1"
-		}
-		require.Equal(t, want, s.on(s.disk.Medium()).boot().Version, "sync %d: %v", after, err)
+		require.Greater(t, failed, 3)
 	}
-	require.Greater(t, failed, 3)
 }

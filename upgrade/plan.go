@@ -45,7 +45,7 @@ type PlanOptions struct {
 	// follows the slot of what runs, and where that says nothing it is "%M_@v", and for the hash tree "%M_@v_verity".
 	Labels partition.Labels
 
-	// Progress is called while the file systems of the release and of the fallback are read, with bytes of all. It may be called from several goroutines, one at a time.
+	// Progress is called while the release's hash tree and the fallback's file system are read, with bytes of all. It may be called from several goroutines, one at a time.
 	Progress func(done, total int64)
 }
 
@@ -101,7 +101,7 @@ type addonFile struct {
 	src  osmith.Source
 }
 
-// NewPlan looks at the disk and the release and works out the upgrade. It reads both, the file systems of the release and of the set to return to once, and
+// NewPlan looks at the disk and the release and works out the upgrade. It reads both, the hash tree of the release and the file system of the set to return to, and
 // writes nothing. An error means that disk or release cannot be understood, or that it is not said what the machine runs ([ErrRunningUnknown]); whether
 // the upgrade is a good idea is in the plan's verdicts. A release without a root file system is a UKI alone, for a
 // system that runs from its initrd. Of the release it takes the UKI, its add-ons, the root file system with its hash tree, and the signature of the root hash: the boot loader is
@@ -203,7 +203,7 @@ func (p *Plan) judge(ctx context.Context, progress func(done, total int64)) (err
 	}
 	p.steps()
 	p.followStarts()
-	p.meter = meter{progress: progress, total: sizeOf(p.release.Root) + sizeOf(p.release.Tree) + p.fallbackSize()}
+	p.meter = meter{progress: progress, total: sizeOf(p.release.Tree) + p.fallbackSize()}
 	p.Verdicts = []Verdict{p.judgeFits(), p.judgeBoots(ctx), p.machine.judgeUnlocks(p.unified), p.judgeReturns(ctx), p.judgeFollows()}
 	if err := ctx.Err(); err != nil {
 		return err

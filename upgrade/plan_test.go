@@ -353,11 +353,16 @@ func TestRefused(t *testing.T) {
 			s.machine.FirmwareKind = secureboot.FirmwareUBoot202501
 			return outsideOfValidity(s)
 		}, upgrade.ProofBoots, new(*upgrade.SecureBootError), "the signing time"},
-		{"tampered-root", func(s *system) *release.Release {
+		{"tampered-tree", func(s *system) *release.Release {
 			r := s.build("2").Release()
-			r.Root = flipped(s.t, r.Root, 5000)
+			r.Tree = flipped(s.t, r.Tree, 4100)
 			return r
-		}, upgrade.ProofBoots, new(*verity.MismatchError), "verity: "},
+		}, upgrade.ProofBoots, new(*verity.BlockError), "verity: level 1 hash block 0"},
+		{"short-root", func(s *system) *release.Release {
+			r := s.build("2").Release()
+			r.Root = source(contentOf(s.t, r.Root)[:8192])
+			return r
+		}, upgrade.ProofBoots, new(*verity.ShortError), "verity: "},
 		{"other-root-hash", func(s *system) *release.Release {
 			r := s.build("2").Release()
 			r.RootHash = bytes.Repeat([]byte{7}, 32)
@@ -430,6 +435,53 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A plan reads nothing of the release's root file system: every block is checked before it is written, and one that is wrong ends the upgrade before anything
+// boots it.
+func TestTamperedRoot(t *testing.T) {
+	s := newSystem(t, "")
+	s.bootAndRun()
+	r := s.build("2").Release()
+	genuine := r.Root
+	r.Root = unread{genuine, t}
+	_, err := upgrade.NewPlan(t.Context(), s.disk, r, s.machine, upgrade.PlanOptions{})
+	require.NoError(t, err)
+	for _, at := range []int{0, 5000, int(genuine.Size()) - 1} {
+		r.Root = flipped(t, genuine, at)
+		p := s.planOf(r, upgrade.PlanOptions{})
+		require.NoError(t, p.Refused())
+		s.disk.Record()
+		err := p.Apply(t.Context(), nil)
+		var block *verity.BlockError
+		require.ErrorAs(t, err, &block)
+		require.Equal(t, int64(at/4096), block.Block)
+		require.Equal(t, "1", s.boot().Version)
+		s.requireEntriesWhole()
+	}
+	// What is behind the file system, as in an image cut out of a partition, is not written.
+	long := append(contentOf(t, genuine), bytes.Repeat([]byte("rest"), 4096)...)
+	r.Root = source(long)
+	p := s.planOf(r, upgrade.PlanOptions{})
+	require.NoError(t, p.Apply(t.Context(), nil))
+	require.Equal(t, "2", s.boot().Version)
+	off, size, err := acmeos.PartitionOf(s.disk, r.RootHash)
+	require.NoError(t, err)
+	b := make([]byte, size)
+	_, err = s.disk.ReadAt(b, off)
+	require.NoError(t, err)
+	require.NotContains(t, string(b), "restrest")
+}
+
+// unread is a source of which only the size is asked.
+type unread struct {
+	osmith.Source
+	t *testing.T
+}
+
+func (u unread) ReadAt(b []byte, off int64) (int, error) {
+	u.t.Errorf("%d bytes at %d were read", len(b), off)
+	return u.Source.ReadAt(b, off)
 }
 
 // TestUnusable lists what cannot be planned at all.

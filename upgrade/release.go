@@ -10,6 +10,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
+	"github.com/osmith-dev/osmith/verity"
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
@@ -127,4 +128,13 @@ func boundRootHash(cmdline string) ([]byte, error) {
 		}
 	}
 	return root, nil
+}
+
+// dataSize is how much of the root file system's image the tree covers: an image that was cut out of a partition ends with what belongs to nothing.
+func (p *Plan) dataSize() int64 {
+	sb, err := verity.ReadSuperblock(p.release.Tree, 0)
+	if err != nil || sb.DataSize() > p.release.Root.Size() {
+		return p.release.Root.Size() // which the boots verdict says
+	}
+	return sb.DataSize()
 }

@@ -38,7 +38,7 @@ func (p *Plan) steps() {
 // slotSteps are those that fill the slot.
 func (p *Plan) slotSteps() {
 	t := p.Target
-	root, tree := p.release.Root.Size(), p.release.Tree.Size()
+	root, tree := p.dataSize(), p.release.Tree.Size()
 	p.Steps = append(p.Steps,
 		Step{Kind: StepMarkPartial, Target: "slot " + t.Name()},
 		Step{Kind: StepWriteRoot, Target: "slot " + t.Name(), Bytes: root},

@@ -171,7 +171,7 @@ func (p *Plan) target(kept []*Slot) (*Slot, error) {
 		return worst
 	}
 	o := partition.TargetOptions{
-		DataSize: p.release.Root.Size(), TreeSize: p.release.Tree.Size(),
+		DataSize: p.dataSize(), TreeSize: p.release.Tree.Size(),
 		Compare: func(a, b *partition.Slot) int { return cmp.Compare(rank(a), rank(b)) },
 	}
 	may := func(s *partition.Slot) bool { return !slices.Contains(kept, p.state.Slots[s.Index]) }

@@ -220,7 +220,7 @@ func (p *Plan) judgeSlot(j *Verdict) {
 		part       string
 		need, have int64
 	}{
-		{"root file system", p.release.Root.Size(), t.rootSize},
+		{"root file system", p.dataSize(), t.rootSize},
 		{"hash tree", p.release.Tree.Size(), t.treeSize},
 	} {
 		if x.need > x.have {
@@ -264,7 +264,8 @@ func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 	return j
 }
 
-// checkSet proves that UKI, add-ons, tree and root file system belong together. It reads the root file system once.
+// checkSet proves that UKI, add-ons and hash tree belong together, and that the root file system is as large as the tree says. It reads nothing of the root file system: each of its
+// blocks is checked before it is written.
 func (p *Plan) checkSet(ctx context.Context, j *Verdict) error {
 	e := p.unified.effective
 	own, ok := p.identity.file.Cmdline()
@@ -302,10 +303,12 @@ func (p *Plan) checkSet(ctx context.Context, j *Verdict) error {
 	if !bytes.Equal(inUKI, p.release.RootHash) {
 		return &RootHashError{Where: where, Want: p.release.RootHash, Got: inUKI}
 	}
-	if err := p.verify(ctx, p.release.Root, p.release.Tree, p.release.RootHash); err != nil {
+	im := p.image()
+	im.Tree = meteredSource{p.release.Tree, &p.meter}
+	if err := im.VerifyTree(ctx); err != nil {
 		return err
 	}
-	j.pass("root file system, hash tree and %s have the root hash %s", where, hash(p.release.RootHash))
+	j.pass("hash tree and %s have the root hash %s; every block of the root file system is checked while it is written", where, hash(p.release.RootHash))
 	return nil
 }
 
