@@ -15,7 +15,8 @@ import (
 
 const (
 	copyChunk   = 1 << 20
-	copyWorkers = 4 // they wait for the disk most of the time; each has a chunk in memory
+	writeback   = 8 << 20 // as much as the disk is asked to begin with at a time
+	copyWorkers = 4       // they wait for the disk most of the time; each has a chunk in memory
 )
 
 // copyVerified writes a root file system to the start of a partition. Every block is held against the tree before it is written, so that the release's file system is read
@@ -76,6 +77,8 @@ func copyChunkTo(dst osmith.Disk, root osmith.Source, reader *verity.Reader, b [
 	if _, err := dst.WriteAt(b, off); err != nil {
 		return err
 	}
-	sparse.StartWriteback(dst, off, int64(len(b)))
+	if end := off + int64(len(b)); end%writeback == 0 {
+		sparse.StartWriteback(dst, end-writeback, writeback)
+	}
 	return nil
 }

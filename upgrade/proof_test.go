@@ -178,9 +178,9 @@ type count struct{ states, unbootable, lost, lostUnbootable, again, faults int }
 // TestProof cuts every operation on every kind of disk at every write, with writes torn, reordered and lost, has every operation of the medium fail, and has syncs lie;
 // whatever is left, the old or the new version comes up, and the operation goes through afterwards.
 func TestProof(t *testing.T) {
-	limit, every := 24, 13
+	limit, every := 16, 29
 	if testing.Short() {
-		limit, every = 8, 41
+		limit, every = 6, 61
 	}
 	if os.Getenv("OSMITH_LONG") == "1" {
 		limit, every = 4096, 1

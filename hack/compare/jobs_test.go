@@ -35,6 +35,8 @@ var jobs = []job{
 	{"UKI, Secure Boot signature", "ukify build + systemd-sbsign", 0.16, ukiSigned},
 	{"UKI, 4 PCR banks signed, Secure Boot signature", "ukify build + systemd-measure, systemd-sbsign", 0.22, ukiMeasuredAndSigned},
 	{"PCR 11 of a UKI of 214 MB, 4 banks", "systemd-measure calculate", 0.75, ukiMeasure},
+	{"upgrade, root 1 GiB, UKI 119 MB: plan, write, verify, make bootable, cancel", "dd conv=fsync of the root, veritysetup verify", 1.00, upgradeFromFiles},
+	{"plan of an upgrade, root 1 GiB, UKI 119 MB", "veritysetup verify, sha256sum of the UKI", 1.05, upgradePlan},
 	{"event log of 10,000 events, 2 banks: parse, replay", "tpm2_eventlog", 0.50, eventLog},
 	{"logs of two boots, 10,000 events in the opposite order: parse, compare, causes", "tpm2_eventlog twice, diff", 0.50, diffLogs},
 	{"next boot with systemd 262 up to ready, from an earlier one's logs: predict, replay", "systemd-pcrlock cel, which only reads the logs", 0.30, predictBoot},
