@@ -8,8 +8,9 @@
 //	}
 //	fmt.Println(boot.Outcome, boot.Version, boot.Reason)
 //
-// Code that changes bootable disks is tested with faults, of which none may leave the machine without a system:
+// Code that changes bootable disks, a func(osmith.Disk) error, is tested with faults, of which none may leave the machine without a system:
 //
+//	m := upgradetest.Machine{Disk: disk, Machine: machine}
 //	for cut, err := range m.Cuts(ctx, update, upgradetest.Faults{Errors: true, LyingSyncs: true}) {
 //		if err != nil {
 //			return err
