@@ -40,6 +40,10 @@ var (
 	// is not believed at the time of the policy.
 	ErrNotValid = errors.New("not valid at this time")
 
+	// ErrOtherReference is the reason for a rejection: a trusted key made the
+	// signature, but for another name than the policy demands.
+	ErrOtherReference = errors.New("made for another name")
+
 	// ErrOtherArtifact is the reason for a rejection: a trusted key made the
 	// signature, but for another artifact.
 	ErrOtherArtifact = errors.New("made for another artifact")
@@ -193,7 +197,7 @@ func shorten(err error) error {
 		return err
 	}
 	s := &shortError{text: short(text)}
-	for _, is := range []error{ErrOtherKey, ErrOtherArtifact, ErrTooLarge, ErrNotFound, ErrNotValid, ErrNotRead} {
+	for _, is := range []error{ErrOtherKey, ErrOtherArtifact, ErrOtherReference, ErrTooLarge, ErrNotFound, ErrNotValid, ErrNotRead} {
 		if errors.Is(err, is) {
 			s.is = append(s.is, is)
 		}

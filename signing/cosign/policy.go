@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,6 +28,10 @@ type Policy struct {
 
 	// Attestations that the artifact must have, too.
 	Attestations []AttestationRule
+
+	// References are patterns, as those of a Rule, for the name that a signature must say the artifact has (docker-reference); none: any, or no
+	// name at all. Only signatures of FormatSimpleSigning say a name, so others do not count then.
+	References []string
 
 	// At is the time that the validity of authorities is held against, which no
 	// signature by a key can tell by itself. It is needed if an authority has one.
@@ -153,6 +158,11 @@ func (p *Policy) check() error {
 	if p.Threshold < 0 || p.threshold() > len(all) {
 		return fail("a threshold of %d with %d authorities", p.Threshold, len(all))
 	}
+	for _, pattern := range p.References {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			return fail("reference %q is not a pattern", pattern)
+		}
+	}
 	for i, r := range p.Attestations {
 		if err := r.check(names, len(all)); err != nil {
 			return fail("attestation %d: %w", i, err)
@@ -216,6 +226,9 @@ type AttestationRule struct {
 	Authorities []string
 	Threshold   int
 
+	// Contents are what the predicate must say, all of it.
+	Contents []Content
+
 	// Check looks at the predicate of an authentic statement about the artifact; a
 	// statement that it returns an error for does not count. nil accepts all.
 	Check func(predicateType string, predicate json.RawMessage) error
@@ -236,6 +249,11 @@ func (r *AttestationRule) check(names map[string]bool, all int) error {
 			return fmt.Errorf("authority %q stands there twice", name)
 		}
 	}
+	for _, c := range r.Contents {
+		if err := c.check(); err != nil {
+			return fmt.Errorf("contents: %w", err)
+		}
+	}
 	if len(r.Authorities) > 0 {
 		all = len(r.Authorities)
 	}
@@ -250,6 +268,9 @@ func (r *AttestationRule) String() string {
 	if len(r.Authorities) > 0 {
 		text += " by " + strings.Join(r.Authorities, ", ")
 	}
+	for _, c := range r.Contents {
+		text += " with " + c.String()
+	}
 	if r.Threshold > 1 {
 		text += fmt.Sprintf(" (%d of them)", r.Threshold)
 	}
@@ -257,7 +278,7 @@ func (r *AttestationRule) String() string {
 }
 
 // satisfied counts the authorities whose attestations satisfy a rule. The errors of
-// Check are the reasons why others do not.
+// Contents and Check are the reasons why others do not.
 func (r *AttestationRule) satisfied(all []Attestation) (bool, []error) {
 	var by []string
 	var reasons []error
@@ -266,15 +287,26 @@ func (r *AttestationRule) satisfied(all []Attestation) (bool, []error) {
 			len(r.Authorities) > 0 && !slices.Contains(r.Authorities, a.Authority) || slices.Contains(by, a.Authority) {
 			continue
 		}
-		if r.Check != nil {
-			if err := r.Check(a.PredicateType, a.Predicate); err != nil {
-				reasons = append(reasons, fmt.Errorf("%s by %s: %w", a.PredicateType, a.Signer(), err))
-				continue
-			}
+		if err := r.says(&a); err != nil {
+			reasons = append(reasons, fmt.Errorf("%s by %s: %w", a.PredicateType, a.Signer(), err))
+			continue
 		}
 		by = append(by, a.Authority)
 	}
 	return len(by) >= max(r.Threshold, 1), reasons
+}
+
+// says holds the predicate of an attestation against what the rule demands of it.
+func (r *AttestationRule) says(a *Attestation) error {
+	for i := range r.Contents {
+		if err := r.Contents[i].holds(a.Predicate); err != nil {
+			return err
+		}
+	}
+	if r.Check == nil {
+		return nil
+	}
+	return r.Check(a.PredicateType, a.Predicate)
 }
 
 // An IdentityVerifier checks signatures that were made with a short-lived certificate

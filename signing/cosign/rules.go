@@ -76,7 +76,9 @@ func matchRepository(pattern, name string) bool {
 //	    {"name": "build", "keys": ["build.pub", "build-next.pub"]},
 //	    {"name": "release", "keys": ["release.pub"], "notBefore": "2026-01-01T00:00:00Z"},
 //	    {"name": "ci", "identities": [{"issuer": "https://ci.example", "subjectRegexp": "https://ci\\.example/os/.*"}]}],
-//	  "attestations": [{"predicateTypes": ["https://slsa.dev/provenance/v1"], "authorities": ["build"]}]
+//	  "references": ["registry.example/os/acme"],
+//	  "attestations": [{"predicateTypes": ["https://slsa.dev/provenance/v1"], "authorities": ["build"],
+//	    "contents": [{"pointer": "/runDetails/builder/id", "values": ["https://build.example"]}]}]
 //	}]}
 //
 // A key is the PEM text itself, or the name of a file in keys with one or more of them; keys may be nil.
@@ -117,6 +119,12 @@ func (j *jsonRule) rule(where string, keys fs.FS) (*Rule, error) {
 		return nil, malformed(where+".repository", "%q is not a pattern", j.Repository)
 	}
 	r := &Rule{Repository: j.Repository}
+	r.Policy.References = j.References
+	for i, pattern := range j.References {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			return nil, malformed(fmt.Sprintf("%s.references[%d]", where, i), "%q is not a pattern", pattern)
+		}
+	}
 	var err error
 	if r.Policy.Threshold, err = threshold(where, j.Threshold); err != nil {
 		return nil, err
@@ -133,7 +141,15 @@ func (j *jsonRule) rule(where string, keys fs.FS) (*Rule, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.Policy.Attestations = append(r.Policy.Attestations, AttestationRule{PredicateTypes: a.PredicateTypes, Authorities: a.Authorities, Threshold: n})
+		rule := AttestationRule{PredicateTypes: a.PredicateTypes, Authorities: a.Authorities, Threshold: n}
+		for k, c := range a.Contents {
+			content := Content(c)
+			if err := content.check(); err != nil {
+				return nil, malformed(fmt.Sprintf("%s.attestations[%d].contents[%d]", where, i, k), "%w", err)
+			}
+			rule.Contents = append(rule.Contents, content)
+		}
+		r.Policy.Attestations = append(r.Policy.Attestations, rule)
 	}
 	return r, nil
 }
@@ -222,7 +238,7 @@ func (r Rules) MarshalJSON() (b []byte, err error) {
 				return nil, fmt.Errorf("policy: %w", err)
 			}
 		}
-		j := jsonRule{Repository: rule.Repository, Threshold: optional(rule.Policy.Threshold), Authorities: []jsonAuthority{}}
+		j := jsonRule{Repository: rule.Repository, Threshold: optional(rule.Policy.Threshold), Authorities: []jsonAuthority{}, References: rule.Policy.References}
 		for _, a := range rule.Policy.authorities() {
 			authority, err := newJSONAuthority(a)
 			if err != nil {
@@ -234,7 +250,11 @@ func (r Rules) MarshalJSON() (b []byte, err error) {
 			if a.Check != nil {
 				return nil, fmt.Errorf("policy: attestation %s: its check is a function", a.String())
 			}
-			j.Attestations = append(j.Attestations, jsonAttestation{a.PredicateTypes, a.Authorities, optional(a.Threshold)})
+			attestation := jsonAttestation{PredicateTypes: a.PredicateTypes, Authorities: a.Authorities, Threshold: optional(a.Threshold)}
+			for _, c := range a.Contents {
+				attestation.Contents = append(attestation.Contents, jsonContent(c))
+			}
+			j.Attestations = append(j.Attestations, attestation)
 		}
 		doc.Rules = append(doc.Rules, j)
 	}
@@ -289,6 +309,7 @@ type (
 		Repository   string            `json:"repository"`
 		Threshold    *int              `json:"threshold,omitempty"`
 		Authorities  []jsonAuthority   `json:"authorities"`
+		References   []string          `json:"references,omitempty"`
 		Attestations []jsonAttestation `json:"attestations,omitempty"`
 	}
 	jsonAuthority struct {
@@ -305,8 +326,14 @@ type (
 		SubjectRegexp string `json:"subjectRegexp,omitempty"`
 	}
 	jsonAttestation struct {
-		PredicateTypes []string `json:"predicateTypes,omitempty"`
-		Authorities    []string `json:"authorities,omitempty"`
-		Threshold      *int     `json:"threshold,omitempty"`
+		PredicateTypes []string      `json:"predicateTypes,omitempty"`
+		Authorities    []string      `json:"authorities,omitempty"`
+		Threshold      *int          `json:"threshold,omitempty"`
+		Contents       []jsonContent `json:"contents,omitempty"`
+	}
+	jsonContent struct {
+		Pointer string   `json:"pointer"`
+		Values  []string `json:"values,omitempty"`
+		Regexp  string   `json:"regexp,omitempty"`
 	}
 )

@@ -25,7 +25,7 @@ type SignOptions struct {
 	Formats []Format // to write; none means FormatSimpleSigning and FormatBundle for Sign, FormatBundle for Attest
 
 	// Reference is what the payload of the simple-signing format says the artifact
-	// is called, such as registry.example/os. Verifiers here do not look at it.
+	// is called, such as registry.example/os. Policies can demand it (Policy.References).
 	Reference string
 
 	// Limits are those that verifiers have; beyond them nothing is signed.
@@ -169,7 +169,7 @@ func prepareAttestation(artifact ocispec.Descriptor, key crypto.PublicKey, forma
 	if err != nil {
 		return nil, err
 	}
-	if d.payload, err = newStatement(artifact.Digest, claim{predicateType, predicate}); err != nil {
+	if d.payload, err = newStatement(artifact.Digest, claim{predicateType: predicateType, predicate: predicate}); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
 	if err := atMost("bytes of the statement", int64(len(d.payload)), l.attestation()); err != nil {

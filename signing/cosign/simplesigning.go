@@ -13,7 +13,7 @@ import (
 // (SIGNATURE_SPEC.md, "Payloads").
 const payloadType = "cosign container image signature"
 
-// A simplePayload has the members of a payload in the order in which cosign writes them. Those of type any are not read.
+// A simplePayload has the members of a payload in the order in which cosign writes them. Those of type any may be whatever they are.
 type simplePayload struct {
 	Critical struct {
 		Identity any `json:"identity"`
@@ -54,7 +54,9 @@ func readPayload(payload []byte, subject digest.Digest) (*claim, error) {
 	if got := p.Critical.Image.DockerManifestDigest; got != subject {
 		return nil, fmt.Errorf("%w: %s", ErrOtherArtifact, got)
 	}
-	return new(claim), nil
+	identity, _ := p.Critical.Identity.(map[string]any)
+	reference, _ := identity["docker-reference"].(string)
+	return &claim{reference: reference}, nil
 }
 
 func newPayload(subject digest.Digest, o SignOptions) ([]byte, error) {

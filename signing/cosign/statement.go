@@ -34,6 +34,7 @@ const (
 type claim struct {
 	predicateType string
 	predicate     json.RawMessage
+	reference     string // of a simple-signing payload: what it says the artifact is called
 }
 
 // The members of a statement, in the order in which cosign writes them.

@@ -33,6 +33,7 @@ type Signature struct {
 	Identity  *VerifiedIdentity
 	Payload   []byte        // what was signed: simple-signing JSON, an in-toto statement, or the artifact's manifest
 	Manifest  digest.Digest // of the manifest that holds the signature
+	Reference string        // what a simple-signing payload says the artifact is called
 
 	layer ocispec.Descriptor // that holds it there
 }
@@ -360,7 +361,10 @@ func (v *verification) verify(ctx context.Context, e *envelope) (*Signature, *cl
 	if err != nil {
 		return nil, nil, named(err)
 	}
-	s.Format, s.Authority, s.Payload = e.format, a.Name, e.payload
+	if err := v.policy.referenced(c); err != nil {
+		return nil, nil, named(err)
+	}
+	s.Format, s.Authority, s.Payload, s.Reference = e.format, a.Name, e.payload, c.reference
 	return s, c, nil
 }
 

@@ -129,3 +129,5 @@ func ExampleNewBlobReader() {
 	fmt.Printf("%s of %d bytes\n", piece, remote.Size())
 	// Output: oo of 4 bytes
 }
+
+func printError(err error) { fmt.Println(err) }

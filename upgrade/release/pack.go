@@ -26,6 +26,7 @@ type config struct {
 	Version      string `json:"version"`
 	RootHash     string `json:"rootHash"`
 	Architecture string `json:"architecture,omitempty"`
+	Variant      string `json:"variant,omitempty"`
 }
 
 // A Store takes what a release consists of. Package cosign has some, and [Pack] makes one of a directory.
@@ -73,7 +74,7 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 	if err != nil {
 		return none, err
 	}
-	doc, err := json.Marshal(config{Schema, r.ID, r.Version, hex.EncodeToString(r.RootHash), r.Architecture})
+	doc, err := json.Marshal(config{Schema, r.ID, r.Version, hex.EncodeToString(r.RootHash), r.Architecture, r.Variant})
 	if err != nil {
 		return none, err
 	}

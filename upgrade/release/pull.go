@@ -20,6 +20,9 @@ import (
 
 // PullOptions are the choices of [Pull]; the zero value is usable.
 type PullOptions struct {
+	// Wanted is what was asked for: nothing is fetched of a release that is something else, and the error is a [*WantedError].
+	Wanted Wanted
+
 	// Ref is the name under which the layout lists the release; it lists it without one if this is empty.
 	Ref string
 
@@ -46,6 +49,9 @@ func Pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOp
 }
 
 func pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOptions) error {
+	if err := a.Matches(o.Wanted); err != nil {
+		return err
+	}
 	w, err := ocilayout.Create(dir)
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)

@@ -31,6 +31,7 @@ var ErrNoArchitecture = errors.New("no release for this architecture")
 type Artifact struct {
 	ID, Version  string
 	Architecture string // "" if the release does not say
+	Variant      string // as well
 	RootHash     []byte
 	Descriptor   ocispec.Descriptor // of the manifest
 	Config       ocispec.Descriptor
@@ -109,7 +110,7 @@ func (a *Artifact) readConfig(ctx context.Context, src BlobSource) error {
 	if a.RootHash, err = hex.DecodeString(c.RootHash); err != nil || len(a.RootHash) == 0 {
 		return fail("root hash %q is not hexadecimal", c.RootHash)
 	}
-	a.ID, a.Version, a.Architecture = c.ID, c.Version, c.Architecture
+	a.ID, a.Version, a.Architecture, a.Variant = c.ID, c.Version, c.Architecture, c.Variant
 	return nil
 }
 
@@ -135,7 +136,7 @@ func (a *Artifact) Size() int64 {
 }
 
 // Select returns the descriptor of the release for an architecture: of an index, whose bytes are held against d, the entry; d itself if
-// it names a release and not an index, whose own architecture is then Read's to compare. The digest of d is what a signature
+// it names a release and not an index, whose own architecture [Artifact.Matches] compares. The digest of d is what a signature
 // vouches for, and through it for the entry.
 func Select(ctx context.Context, src BlobSource, d ocispec.Descriptor, architecture string) (ocispec.Descriptor, error) {
 	found, err := selectFrom(ctx, src, d, architecture)
@@ -205,7 +206,7 @@ func (r *Release) open(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) er
 	if err != nil {
 		return err
 	}
-	r.ID, r.Version, r.RootHash, r.Architecture, r.Descriptor = a.ID, a.Version, a.RootHash, a.Architecture, a.Descriptor
+	r.ID, r.Version, r.RootHash, r.Architecture, r.Variant, r.Descriptor = a.ID, a.Version, a.RootHash, a.Architecture, a.Variant, a.Descriptor
 	single := r.single()
 	for _, l := range a.Layers {
 		src, err := r.layer(ctx, fsys, l)

@@ -39,7 +39,8 @@ type Release struct {
 	Tree     osmith.Source // dm-verity superblock and hash tree of Root
 	RootHash []byte
 
-	Architecture      string        // as Go and OCI name it: amd64, arm64, riscv64...; not needed by Pack, as what follows
+	Variant           string        // os-release VARIANT_ID; not needed by Pack, as what follows
+	Architecture      string        // as Go and OCI name it: amd64, arm64, riscv64...
 	RootHashSignature osmith.Source // the content of a verity-sig partition
 	Loader            osmith.Source // signed boot loader that the release was tested with
 	Addons            []Addon       // signed add-ons of the UKI
