@@ -59,11 +59,11 @@ var allowed = map[string]struct{ own, modules []string }{
 	"signing/authenticode": {},
 	"signing/secureboot":   {},
 	"signing/cosign":       {modules: cosignModules},
-	"upgrade/release": {modules: []string{
-		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec",
+	"upgrade/release": {own: []string{"verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{ // of which the judge of a set is made
+		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "golang.org/x/sys",
 	}},
-	"upgrade/release/weblayout": {own: []string{"upgrade/release"}, modules: []string{
-		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec",
+	"upgrade/release/weblayout": {own: []string{"upgrade/release", "verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{
+		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "golang.org/x/sys",
 	}},
 	"upgrade": {
 		own: []string{"verity", "verity/dm", "partition", "partition/fat", "uki", "uki/hwid", "bootloader", "tpm", "tpm/policy",

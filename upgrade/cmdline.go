@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/internal/osset"
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
@@ -103,7 +104,4 @@ func extraFiles(fsys fs.FS, image string) (files []espFile, err error) {
 	return files, nil
 }
 
-// addonSuffix ends the names of add-ons: the stub passes over others.
-const addonSuffix = ".addon.efi"
-
-func isAddon(name string) bool { return strings.HasSuffix(strings.ToLower(name), addonSuffix) }
+func isAddon(name string) bool { return strings.HasSuffix(strings.ToLower(name), osset.AddonSuffix) }

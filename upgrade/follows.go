@@ -8,6 +8,7 @@ import (
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/internal/osset"
 )
 
 // product is what os-release says that a system is, and what it runs on.
@@ -39,11 +40,8 @@ func (e *OlderError) Error() string {
 
 // productOf reads what a UKI says about itself.
 func productOf(f *uki.File) (p product, err error) {
-	osrel, err := f.OSRelease()
-	if err != nil {
-		return p, err
-	}
-	return product{id: first(osrel, "IMAGE_ID", "ID"), variant: osrel["VARIANT_ID"], version: first(osrel, "IMAGE_VERSION", "VERSION_ID"), machine: f.Machine()}, nil
+	own, err := osset.ProductOf(f)
+	return product{own.ID, own.Variant, own.Version, own.Machine}, err
 }
 
 // productOfEntry is the product of an installed set; an error if its entry starts no UKI that can be read.

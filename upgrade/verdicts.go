@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/rsa"
@@ -17,6 +16,7 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/internal/osset"
 )
 
 // Proof names one of the things that a plan must prove before anything is written.
@@ -270,7 +270,7 @@ func (p *Plan) checkSet(ctx context.Context, j *Verdict) error {
 	e := p.unified.effective
 	own, ok := p.identity.file.Cmdline()
 	if !ok && len(e.addons) == 0 && !p.alone() {
-		return errors.New("the UKI has no command line of its own, so nothing binds it to a root file system")
+		return osset.ErrUnbound
 	}
 	for _, err := range e.left {
 		j.warn("the stub leaves an add-on out: %v", err)
@@ -290,18 +290,14 @@ func (p *Plan) checkSet(ctx context.Context, j *Verdict) error {
 	}
 	p.cmdline = e.handover.Cmdline
 	if p.alone() {
-		if hashes := rootHashes(p.cmdline); len(hashes) > 0 {
-			return &RootHashError{Where: where, Got: hashes[0]}
+		if err := osset.BindNone(where, p.cmdline); err != nil {
+			return rootHashError(err)
 		}
 		j.pass("%s names no root hash: the system runs from the UKI", where)
 		return nil
 	}
-	inUKI, err := boundRootHash(e.handover.Cmdline)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(inUKI, p.release.RootHash) {
-		return &RootHashError{Where: where, Want: p.release.RootHash, Got: inUKI}
+	if err := osset.Bind(where, p.cmdline, p.release.RootHash); err != nil {
+		return rootHashError(err)
 	}
 	im := p.image()
 	im.Tree = meteredSource{p.release.Tree, &p.meter}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,7 +20,7 @@ import (
 
 func inspectFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	access := accessFlags(set)
-	check := set.Bool("check", false, "read every blob, too, and hold it against its digest")
+	check := set.Bool("check", false, "read every blob, too, hold it against its digest, and judge whether the parts belong together")
 	return func(c *cli.Call, operands []string) error {
 		p, d, err := find(c, operands, access)
 		if err != nil {
@@ -65,15 +66,9 @@ func inspect(c *cli.Call, p *place, d ocispec.Descriptor, r *inspectResult) erro
 	if index.ArtifactType != release.ArtifactType {
 		return cli.No{Err: fmt.Errorf("%s is a %q, not a release (%s)", d.Digest, index.ArtifactType, release.ArtifactType)}
 	}
-	r.Kind = "release"
 	if index.Manifests != nil {
-		r.Kind = "index"
-		for _, m := range index.Manifests {
-			e := entry{Digest: string(m.Digest), Size: m.Size}
-			if m.Platform != nil {
-				e.Arch = m.Platform.Architecture
-			}
-			r.Manifests = append(r.Manifests, e)
+		if err := inspectIndex(c, p, index, r); err != nil {
+			return err
 		}
 	} else if err := inspectRelease(c, p, d, r); err != nil {
 		return err
@@ -100,27 +95,77 @@ func inspectRelease(c *cli.Call, p *place, d ocispec.Descriptor, r *inspectResul
 		return err
 	}
 	r.ID, r.Version, r.Arch, r.RootHash, r.Size = a.ID, a.Version, a.Architecture, hex.EncodeToString(a.RootHash), a.Size()
-	draw, done := c.Progress(), int64(0)
+	r.Kind = "release"
 	for _, part := range a.Layers {
 		r.Layers = append(r.Layers, layer{part.MediaType, part.Annotations[ocispec.AnnotationTitle], string(part.Digest), part.Size})
+	}
+	if r.Checked {
+		return judge(c, p, a)
+	}
+	return nil
+}
+
+// inspectIndex lists the releases of an index, and checks that they are one version for the architectures that the index says.
+func inspectIndex(c *cli.Call, p *place, index ocispec.Index, r *inspectResult) error {
+	r.Kind = "index"
+	var first *release.Artifact
+	for _, m := range index.Manifests {
+		e := entry{Digest: string(m.Digest), Size: m.Size}
+		if m.Platform != nil {
+			e.Arch = m.Platform.Architecture
+		}
+		r.Manifests = append(r.Manifests, e)
 		if !r.Checked {
 			continue
 		}
-		blob, err := cosign.OpenBlob(c, p, part)
-		if errors.Is(err, fs.ErrNotExist) {
-			return cli.No{Err: err}
-		}
+		a, err := release.Read(c, p, m)
 		if err != nil {
+			return absent(err)
+		}
+		if first == nil {
+			first = a
+		}
+		if err := a.Matches(release.Wanted{ID: first.ID, Variant: first.Variant, Version: first.Version, Architecture: e.Arch}); err != nil {
 			return err
 		}
-		if err := discard(blob); err != nil {
+		if err := judge(c, p, a); err != nil {
 			return err
-		}
-		if done += part.Size; draw != nil {
-			draw(done, max(a.Size(), done))
 		}
 	}
 	return nil
+}
+
+// judge reads all of a release against its digests, and asks whether its parts belong together.
+func judge(c *cli.Call, p *place, a *release.Artifact) error {
+	fsys, done := fs.FS(nil), func() error { return nil }
+	if p.dir != "" {
+		fsys = os.DirFS(p.dir)
+	} else {
+		// What a server has is read once, and must be there as a whole to be judged.
+		dir, err := os.MkdirTemp("", "release-")
+		if err != nil {
+			return err
+		}
+		c.AtEnd(func() { _ = os.RemoveAll(dir) }) // should it not be gone by then
+		if err := release.Pull(c, p, a, dir, release.PullOptions{Progress: c.Progress()}); err != nil {
+			return absent(err)
+		}
+		fsys, done = os.DirFS(dir), func() error { return os.RemoveAll(dir) }
+	}
+	r, err := release.Open(c, fsys, a.Descriptor)
+	if err != nil {
+		return absent(err)
+	}
+	err = r.Check(c)
+	return errors.Join(err, r.Close(), done())
+}
+
+// absent makes a blob that is not there an answer.
+func absent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return cli.No{Err: err}
+	}
+	return err
 }
 
 // attachedTo describes a manifest that may hold signatures; nil if it belongs to something else.
@@ -170,7 +215,7 @@ func (r *inspectResult) text() string {
 		}
 	}
 	if r.Checked {
-		line("every blob is what its digest says")
+		line("every blob is what its digest says, and the parts belong together")
 	}
 	return b.String()
 }

@@ -53,7 +53,7 @@ type inspectResult struct {
 	Layers     []layer    `json:"layers"`
 	Manifests  []entry    `json:"manifests"` // of an index
 	Signatures []attached `json:"signatures"`
-	Checked    bool       `json:"checked"` // -check, and every blob is there and intact
+	Checked    bool       `json:"checked"` // -check, and every blob is there and intact, and the parts belong together
 }
 
 // layer is a part of a release.
@@ -174,7 +174,7 @@ type verification struct {
 	Signatures   []signature `json:"signatures"`   // that count
 	Attestations []signature `json:"attestations"` // that count
 	Rejected     []rejection `json:"rejected"`
-	Reason       string      `json:"reason,omitempty"` // of a no: unsigned, untrusted, digest
+	Reason       string      `json:"reason,omitempty"` // of a no: unsigned, untrusted, digest; wanted: it is not the release that was asked for
 	Error        string      `json:"error,omitempty"`
 }
 
@@ -194,7 +194,7 @@ type rejection struct {
 	Manifest string `json:"manifest"`
 	Format   string `json:"format,omitempty"`
 	KeyHint  string `json:"keyHint,omitempty"` // what the signature says about its key: base64 of the fingerprint
-	Reason   string `json:"reason"`            // otherKey, otherArtifact, notValid, digest, malformed, missing, other
+	Reason   string `json:"reason"`            // otherKey, otherArtifact, otherReference, notValid, digest, malformed, missing, other
 	Error    string `json:"error"`
 }
 

@@ -1,17 +1,17 @@
 // This program demonstrates packages upgrade/release, weblayout and registry, and signing/cosign and keyless: it packs a version of
 // an operating system as an OCI artifact, signs, verifies, serves, pushes and fetches it, on any platform.
 //
-//	release pack -o LAYOUTDIR -uki F -root F -tree F [-id ID] [-version V] [-roothash HEX] [-sig F] [-loader F] [-addon F]...
+//	release pack -o LAYOUTDIR -uki F -root F -tree F [-id ID] [-version V] [-variant V] [-roothash HEX] [-sig F] [-loader F] [-addon F]...
 //	        [-pcrs F] [-sbom F]... [-arch A] [-ref REF]
 //	release index -o LAYOUTDIR -ref REF ARCH=REF...
 //	release sign LAYOUTDIR REF -key F [-format legacy|bundle] [-reference NAME]
 //	release attest LAYOUTDIR REF -key F -type T -predicate F [-format legacy|bundle]
-//	release verify LAYOUT REF -policy P.json|-key F... [-repository NAME] [-at TIME] [-trusted-root F]
+//	release verify LAYOUT REF -policy P.json|-key F... [-id ID] [-variant V] [-version V] [-arch A] [-repository NAME] [-at TIME] [-trusted-root F]
 //	release inspect LAYOUT REF [-check]
 //	release serve LAYOUTDIR -listen 127.0.0.1:PORT
 //	release push LAYOUTDIR REF REGISTRY/REPO:TAG
-//	release pull LAYOUT REF -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F [-o-root F]] [-arch A]
-//	        [-repository NAME] [-at TIME] [-trusted-root F]
+//	release pull LAYOUT REF -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F [-o-root F]]
+//	        [-id ID] [-variant V] [-version V] [-arch A] [-accept-any-version] [-repository NAME] [-at TIME] [-trusted-root F]
 //
 // LAYOUT is an OCI image layout: a directory, a tar archive, or the http or https address of a directory that a web server
 // serves, release serve or any other. REF is a name in it, or a digest; a name is believed by nobody, and every answer says
@@ -19,8 +19,9 @@
 // REGISTRY/REPO:TAG or REGISTRY/REPO@sha256:HEX. They and push take -user NAME, whose password is in REGISTRY_PASSWORD, and
 // -plain-http. push takes the signatures along.
 //
-// pack takes ID and version from the UKI's os-release (IMAGE_ID or ID, IMAGE_VERSION or VERSION_ID) and the root hash from
-// root and tree, which must fit each other. REF is the version unless -ref says otherwise. sign without -format signs in
+// pack takes ID, version and variant from the UKI's os-release (IMAGE_ID or ID, IMAGE_VERSION or VERSION_ID, VARIANT_ID), the architecture from its header, and the root
+// hash from root and tree. It packs nothing that a machine would refuse whatever it is: what is said must be what the UKI says, and the command line of UKI and
+// add-ons must boot the root file system of that root hash, verified. inspect -check judges the same way. REF is the version unless -ref says otherwise. sign without -format signs in
 // both formats of cosign: legacy is that of cosign 1 and 2, simple signing, and bundle that of cosign 3. Keys are PEM as openssl
 // writes them, or cosign's own, encrypted with what COSIGN_PASSWORD holds. -type is a predicate type, or one of slsaprovenance,
 // slsaprovenance02, spdx and cyclonedx.
@@ -30,6 +31,10 @@
 // authorities is held against -at (RFC 3339), or the clock. A policy that names identities needs -trusted-root, the file
 // trusted_root.json of a Sigstore instance, such as "cosign trusted-root create" makes; it is never fetched. -without-log-entry and
 // -without-certificate-timestamps do without proofs that a private Sigstore cannot give.
+//
+// verify and pull hold a release against what was asked for: REF must be its version, "v" and the version, or the version with "-" and the architecture, unless it is a digest or
+// -version says another; -id, -variant and -arch must be what the release says. A name that says no version, such as latest, needs -version or -accept-any-version, since nobody has
+// signed what it stands for.
 //
 // pull verifies first and then fetches; what was fetched before is not fetched again. Signatures come along, so that LAYOUTDIR
 // can be verified by itself. With an old root file system and its tree, only the blocks that they lack are fetched; the new root
@@ -79,6 +84,7 @@ var program = cli.Program{Name: "release", Schema: schema, IsNo: isNo, Verbs: []
 // isNo tells a release that is not what it should be from a call that went wrong.
 func isNo(err error) bool {
 	return reason(err) != "" || errors.Is(err, cosign.ErrNoRule) || errors.Is(err, release.ErrNoArchitecture) || is[*osmith.FormatError](err) ||
+		is[*release.WantedError](err) || is[*release.InconsistentError](err) ||
 		is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*verity.ShortError](err)
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -75,7 +76,7 @@ func names(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// A workshop is a directory with two versions of a system (uki1, root1, tree1, hash1, ...), keys (build.key, build.pub, other.key,
+// A workshop is a directory with two versions of a system (uki1, uki1-arm64, root1, tree1, hash1, ...), keys (build.key, build.pub, other.key,
 // other.pub, cosign.key, which is build.key as cosign keeps it) and documents (sbom.json, pcrs.json, addon.efi).
 type workshop string
 
@@ -86,19 +87,21 @@ func (w workshop) write(t *testing.T, name string, b []byte) {
 	require.NoError(t, os.WriteFile(w.path(name), b, 0o600))
 }
 
+func assembled(t *testing.T, of interface {
+	Assemble() (*uki.Assembled, error)
+}) []byte {
+	t.Helper()
+	a, err := of.Assemble()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	_, err = a.WriteTo(&b)
+	require.NoError(t, err)
+	return b.Bytes()
+}
+
 func newWorkshop(t *testing.T) workshop {
 	t.Helper()
 	w := workshop(t.TempDir())
-	for _, v := range []string{"1", "2"} {
-		image := uki.Image{Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.12.0")),
-			OSRelease: []byte("ID=debian\nIMAGE_ID=acme\nIMAGE_VERSION=" + v + "\n")}
-		assembled, err := image.Assemble()
-		require.NoError(t, err)
-		var b bytes.Buffer
-		_, err = assembled.WriteTo(&b)
-		require.NoError(t, err)
-		w.write(t, "uki"+v, b.Bytes())
-	}
 	old := make([]byte, 64*4096)
 	_, _ = mathrand.NewChaCha8([32]byte{1}).Read(old)
 	next := append(bytes.Repeat([]byte{7}, 4096), old[:63*4096]...)
@@ -110,6 +113,12 @@ func newWorkshop(t *testing.T) workshop {
 		require.NoError(t, err)
 		require.NoError(t, f.Close())
 		w.write(t, "hash"+v, []byte(hex.EncodeToString(hash)))
+		image := uki.Image{Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.12.0")), Cmdline: "roothash=" + hex.EncodeToString(hash),
+			OSRelease: []byte("ID=debian\nIMAGE_ID=acme\nIMAGE_VERSION=" + v + "\n")}
+		unified := assembled(t, &image)
+		w.write(t, "uki"+v, unified)
+		binary.LittleEndian.PutUint16(unified[binary.LittleEndian.Uint32(unified[0x3c:])+4:], 0xaa64) // for another machine, as far as its header goes
+		w.write(t, "uki"+v+"-arm64", unified)
 	}
 	build, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -129,7 +138,7 @@ func newWorkshop(t *testing.T) workshop {
 	w.write(t, "sbom.json", []byte(`{"spdxVersion":"SPDX-2.3"}`))
 	w.write(t, "bom.json", []byte(`{"bomFormat":"CycloneDX"}`))
 	w.write(t, "pcrs.json", []byte(`{}`))
-	w.write(t, "debug.addon.efi", petest.Stub("262"))
+	w.write(t, "debug.addon.efi", assembled(t, &uki.Addon{Stub: bytes.NewReader(petest.AddonStub("262")), Cmdline: "debug"}))
 	return w
 }
 

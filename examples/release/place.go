@@ -46,6 +46,7 @@ type place struct {
 	repository string // what rules of a policy can be about; "" for files
 	resolve    func(ctx context.Context, ref string) (ocispec.Descriptor, error)
 	registry   *registry.Repository // nil for a layout
+	dir        string               // "" for what is not a directory
 }
 
 // openPlace opens what the operands LAYOUT REF name, or REGISTRY/REPO:TAG.
@@ -66,7 +67,9 @@ func openPlace(c *cli.Call, operands []string, a *access) (*place, error) {
 		return nil, err
 	}
 	var local *cosign.Layout
+	dir := ""
 	if info.IsDir() {
+		dir = name
 		local, err = cosign.OpenLayout(os.DirFS(name))
 	} else {
 		file, openErr := c.Open(name)
@@ -78,7 +81,7 @@ func openPlace(c *cli.Call, operands []string, a *access) (*place, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &place{source: local, ref: ref, resolve: resolveLocal(local)}, nil
+	return &place{source: local, ref: ref, resolve: resolveLocal(local), dir: dir}, nil
 }
 
 func resolveLocal(l *cosign.Layout) func(context.Context, string) (ocispec.Descriptor, error) {

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"runtime"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -19,15 +18,15 @@ import (
 
 // pulling is what the flags of pull say.
 type pulling struct {
-	trust                                *trust
-	access                               *access
-	out, arch, oldRoot, oldTree, outRoot string
+	trust                          *trust
+	access                         *access
+	wanted                         *wanted
+	out, oldRoot, oldTree, outRoot string
 }
 
 func pullFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
-	p := &pulling{trust: trustFlags(set), access: accessFlags(set)}
+	p := &pulling{trust: trustFlags(set), access: accessFlags(set), wanted: wantedFlags(set)}
 	set.StringVar(&p.out, "o", "", "`directory` of the layout to fetch to, made if there is none")
-	set.StringVar(&p.arch, "arch", runtime.GOARCH, "`architecture` to take from an index")
 	set.StringVar(&p.oldRoot, "old-root", "", "`file` or device with an older root file system, whose blocks are not fetched")
 	set.StringVar(&p.oldTree, "old-tree", "", "`file` or device with its hash tree")
 	set.StringVar(&p.outRoot, "o-root", "", "`file` for the new root file system, which the layout then lacks")
@@ -55,19 +54,15 @@ func pull(c *cli.Call, operands []string, p *pulling) error {
 		return err
 	}
 	subject := proof.result.Subject
-	chosen, err := release.Select(c, from, subject, p.arch)
+	rel, err := p.wanted.choose(c, from, subject)
 	if err != nil {
 		return err
 	}
-	rel, err := release.Read(c, from, chosen)
-	if err != nil {
-		return err
-	}
-	o := release.PullOptions{Ref: from.name(), Progress: c.Progress()}
-	if chosen.Digest != subject.Digest {
+	o := release.PullOptions{Ref: from.name(), Progress: c.Progress(), Wanted: p.wanted.of(from.name())}
+	if rel.Descriptor.Digest != subject.Digest {
 		o.Index = &subject
 	}
-	r := pullResult{Header: c.Header(), Digest: string(subject.Digest), Release: string(chosen.Digest), ID: rel.ID, Version: rel.Version,
+	r := pullResult{Header: c.Header(), Digest: string(subject.Digest), Release: string(rel.Descriptor.Digest), ID: rel.ID, Version: rel.Version,
 		RootHash: hex.EncodeToString(rel.RootHash), Signatures: proof.Signatures, Size: rel.Size()}
 	if p.oldRoot != "" {
 		// The tree is needed first, and the manifest is listed last.

@@ -30,6 +30,7 @@ func TestRefused(t *testing.T) {
 	w := newWorkshop(t)
 	one, two := w.pack(t, "1", "-arch", "amd64"), w.pack(t, "2")
 	w.sign(t, "2")
+	w.pack(t, "2", "-uki", w.path("uki2-arm64"), "-ref", "2-arm64")
 	for _, copied := range []string{"tampered", "blobless", "damaged"} {
 		require.NoError(t, os.CopyFS(w.path(copied), os.DirFS(w.path("layout"))))
 	}
@@ -70,13 +71,13 @@ func TestRefused(t *testing.T) {
 		"pack-other-size":   {pack("-root", w.path("uki1")), 1, "is one of 262144 bytes, and"},
 		"pack-roothash":     {pack("-roothash", two.RootHash), 1, "the root hash of"},
 		"pack-not-hex":      {pack("-roothash", "xy"), 2, "-roothash: "},
-		"pack-sig":          {pack("-sig", w.path("pcrs.json")), 1, "-sig "},
+		"pack-sig":          {pack("-sig", w.path("pcrs.json")), 1, "root hash signature: "},
 		"pack-sbom":         {pack("-sbom", w.path("pcrs.json")), 1, "neither SPDX nor CycloneDX"},
 		"pack-sbom-text":    {pack("-sbom", w.path("build.pub")), 1, "-sbom "},
 		"index-no-arch":     {[]string{"index", "-o", layout, "-ref", "x", "2"}, 2, "want ARCH=REF"},
-		"index-twice":       {[]string{"index", "-o", layout, "-ref", "x", "arm64=2", "arm64=2"}, 2, "two releases for arm64"},
+		"index-twice":       {[]string{"index", "-o", layout, "-ref", "x", "arm64=2-arm64", "arm64=2-arm64"}, 2, "two releases for arm64"},
 		"index-other-arch":  {[]string{"index", "-o", layout, "-ref", "x", "arm64=1"}, 1, "the release is for amd64"},
-		"index-versions":    {[]string{"index", "-o", layout, "-ref", "x", "amd64=1", "arm64=2"}, 1, "is acme 2, and another is acme 1"},
+		"index-versions":    {[]string{"index", "-o", layout, "-ref", "x", "amd64=1", "arm64=2-arm64"}, 1, "is acme 2, and another is acme 1"},
 		"sign-nowhere":      {[]string{"sign", w.path("new"), "2", "-key", w.path("build.key")}, 2, "not the directory of a layout"},
 		"sign-public":       {[]string{"sign", layout, "2", build}, 2, "private key"},
 		"sign-encrypted":    {[]string{"sign", layout, "2", "-key", w.path("cosign.key")}, 2, "COSIGN_PASSWORD is not set"},

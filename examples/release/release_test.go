@@ -19,8 +19,8 @@ func TestPack(t *testing.T) {
 		"-pcrs", w.path("pcrs.json"), "-sbom", w.path("sbom.json"), "-sbom", w.path("bom.json"))
 	assert.Equal(t, "osmith.release-report/1", r.Schema)
 	assert.Equal(t, []string{"acme", "2", "2", string(read(t, w.path("hash2")))}, []string{r.ID, r.Version, r.Ref, r.RootHash})
-	again := w.pack(t, "2", "-id", "x", "-version", "3", "-ref", "other")
-	assert.Equal(t, []string{"x", "3", "other"}, []string{again.ID, again.Version, again.Ref})
+	again := w.pack(t, "2", "-id", "acme", "-version", "2", "-ref", "other")
+	assert.Equal(t, []string{"acme", "2", "other"}, []string{again.ID, again.Version, again.Ref})
 
 	var i inspectResult
 	object(t, &i, "inspect", w.path("layout"), "2", "-check")
@@ -93,7 +93,7 @@ func TestSignAndVerify(t *testing.T) {
 func TestPull(t *testing.T) {
 	w := newWorkshop(t)
 	one := w.pack(t, "2", "-arch", "amd64", "-ref", "2-amd64")
-	w.pack(t, "2", "-arch", "arm64", "-ref", "2-arm64", "-loader", w.path("uki1"))
+	w.pack(t, "2", "-arch", "arm64", "-uki", w.path("uki2-arm64"), "-ref", "2-arm64", "-loader", w.path("uki1"))
 	var index packResult
 	object(t, &index, "index", "-o", w.path("layout"), "-ref", "2", "amd64=2-amd64", "arm64=2-arm64")
 	w.sign(t, "2")

@@ -19,6 +19,7 @@ import (
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/signing/cosign/keyless"
+	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 // maxFile bounds policies, keys, predicates and trusted roots, in bytes.
@@ -105,11 +106,19 @@ func readKeys(names []string) (keys []crypto.PublicKey, err error) {
 }
 
 func verifyFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
-	trust, access := trustFlags(set), accessFlags(set)
+	trust, access, wanted := trustFlags(set), accessFlags(set), wantedFlags(set)
 	return func(c *cli.Call, operands []string) error {
-		_, v, _, err := verify(c, operands, trust, access)
+		p, v, _, err := verify(c, operands, trust, access)
 		if v == nil {
 			return err
+		}
+		if err == nil {
+			err = wanted.check(c, p, v.result.Subject)
+			if is[*release.WantedError](err) {
+				v.Verified, v.Reason, v.Error = false, "wanted", err.Error()
+			} else if err != nil {
+				return err
+			}
 		}
 		if err != nil {
 			return errors.Join(err, c.Answer(v.object(c), ""))
@@ -234,6 +243,8 @@ func rejectedFor(err error) string {
 		return "otherKey"
 	case errors.Is(err, cosign.ErrOtherArtifact):
 		return "otherArtifact"
+	case errors.Is(err, cosign.ErrOtherReference):
+		return "otherReference"
 	case errors.Is(err, cosign.ErrNotValid):
 		return "notValid"
 	case errors.As(err, &digest):

@@ -1,0 +1,96 @@
+package release
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/internal/osset"
+	"github.com/osmith-dev/osmith/verity"
+)
+
+// An InconsistentError says that the parts of a release do not belong together, so that no machine would install it.
+type InconsistentError struct {
+	Err error // a *RootHashError if it is about that
+}
+
+func (e *InconsistentError) Error() string {
+	return fmt.Sprintf("the parts of the release do not belong together: %v", e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *InconsistentError) Unwrap() error { return e.Err }
+
+// RootHashError is the reason of an [InconsistentError]: a part names another root hash than the release, or none.
+type RootHashError struct {
+	Where     string // such as "the UKI's command line"
+	Want, Got []byte
+}
+
+func (e *RootHashError) Error() string { return (*osset.RootHashError)(e).Error() }
+
+// Check judges whether the parts of a release belong together, by the same judge as upgrade.NewPlan, as far as no machine is needed for that: ID, version,
+// variant and architecture are those of the UKI; the command line of UKI and add-ons boots the root file system of this root hash, verified, and no other; the hash tree has
+// that root hash, and every block of the root file system is what the tree says; the root hash signature, if there is one, is over it. It reads the root file system once.
+//
+// Pack packs what it is given. Whoever packs for others asks here first; the error for parts that do not fit is an [*InconsistentError].
+func (r *Release) Check(ctx context.Context) error {
+	return prefix.Error("release", r.check(ctx))
+}
+
+func (r *Release) check(ctx context.Context) error {
+	set := osset.Set{UKI: r.UKI, Root: r.Root, Tree: r.Tree, RootHash: r.RootHash, ID: r.ID, Version: r.Version, Variant: r.Variant, Architecture: r.Architecture}
+	for _, a := range r.Addons {
+		set.Addons = append(set.Addons, uki.CompanionFile{Name: a.Name, Content: a.Content})
+	}
+	err := set.Judge(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if e, ok := errors.AsType[*osset.RootHashError](err); ok {
+		err = (*RootHashError)(e)
+	}
+	if err == nil && r.RootHashSignature != nil {
+		err = r.checkSignature()
+	}
+	if err != nil {
+		return &InconsistentError{err}
+	}
+	return nil
+}
+
+// checkSignature holds the root hash that is signed against that of the release. Who signed it is for the kernel to judge.
+func (r *Release) checkSignature() error {
+	signed, err := verity.ReadSignature(r.RootHashSignature)
+	if err != nil {
+		return fmt.Errorf("root hash signature: %w", err)
+	}
+	if string(signed.RootHash) != string(r.RootHash) {
+		return &RootHashError{"the root hash signature", r.RootHash, signed.RootHash}
+	}
+	return nil
+}
+
+// Identify takes from the UKI what is not said yet of ID, version, variant and architecture. What is said already stays, right or wrong: Check compares.
+func (r *Release) Identify() (err error) {
+	defer prefix.Add("release", &err)
+	if r.UKI == nil {
+		return errors.New("a release needs a UKI")
+	}
+	f, err := uki.Open(r.UKI)
+	if err != nil {
+		return err
+	}
+	own, err := osset.ProductOf(f)
+	if err != nil {
+		return err
+	}
+	r.ID, r.Version, r.Variant = cmp.Or(r.ID, own.ID), cmp.Or(r.Version, own.Version), cmp.Or(r.Variant, own.Variant)
+	if a := own.Architecture(); r.Architecture == "" && a != "unknown" {
+		r.Architecture = a
+	}
+	return nil
+}
