@@ -65,6 +65,9 @@ var allowed = map[string]struct{ own, modules []string }{
 	"upgrade/release/weblayout": {own: []string{"upgrade/release", "verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "golang.org/x/sys",
 	}},
+	"upgrade/release/channel": {own: []string{"upgrade/release", "verity", "verity/dm", "uki", "uki/hwid", "bootloader"}, modules: []string{ // bootloader: the order of versions
+		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "golang.org/x/sys",
+	}},
 	"upgrade": {
 		own: []string{"verity", "verity/dm", "partition", "partition/fat", "uki", "uki/hwid", "bootloader", "tpm", "tpm/policy",
 			"signing/authenticode", "signing/secureboot", "upgrade/release"},
