@@ -94,6 +94,24 @@ type pullResult struct {
 	Signatures []signature `json:"signatures"`
 	Size       int64       `json:"size"`            // of all layers
 	Patch      *patched    `json:"patch,omitempty"` // with an old root
+
+	Channel *chosen `json:"channel,omitempty"` // with -channel
+}
+
+// chosen is what the document of a channel means for a machine. Of an answer without a release, the members of the release are empty.
+type chosen struct {
+	Document  string   `json:"document"` // digest of its artifact
+	Sequence  int64    `json:"sequence"`
+	Version   string   `json:"version,omitempty"`   // to install; absent: nothing
+	Downgrade bool     `json:"downgrade,omitempty"` // it is older than what runs
+	Leave     string   `json:"leave,omitempty"`     // why what runs is to be left
+	Passed    []passed `json:"passed"`              // newer ones
+}
+
+// passed is a release that is not for the machine, or not yet.
+type passed struct {
+	Version string `json:"version"`
+	Reason  string `json:"reason"`
 }
 
 // patched says where the root came from, in bytes but for requests.
@@ -105,7 +123,31 @@ type patched struct {
 	Damaged  int64 `json:"damaged"` // of the old root, fetched instead
 }
 
-// registryResult is the object of sign, attest, verify, inspect and pull of a registry, and of push.
+// channelResult is the object of the verbs of channel.
+type channelResult struct {
+	cli.Header
+	Digest     string           `json:"digest"` // of the document's artifact
+	Product    string           `json:"product"`
+	Variant    string           `json:"variant,omitempty"`
+	Channel    string           `json:"channel"`
+	Sequence   int64            `json:"sequence"`
+	ValidUntil string           `json:"validUntil"`
+	Floor      string           `json:"floor,omitempty"`
+	Published  bool             `json:"published"` // the channel's name stands for it; false: it needs a signature
+	Releases   []channelRelease `json:"releases"`
+	Forgotten  []channelRelease `json:"forgotten,omitempty"` // of prune
+}
+
+// channelRelease is a release of a channel.
+type channelRelease struct {
+	Version string `json:"version"`
+	Digest  string `json:"digest"`
+	Offered int    `json:"offered"` // of 1000 cohorts
+	Status  string `json:"status"`  // offered, held, withdrawn
+	Reason  string `json:"reason,omitempty"`
+}
+
+// registryResult is the object of sign, attest, verify, inspect and pull of a registry, but not of pull -channel, and of push.
 type registryResult struct {
 	cli.Header
 	Name         string        `json:"name"` // REGISTRY/REPO

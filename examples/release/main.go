@@ -12,10 +12,18 @@
 //	release push LAYOUTDIR REF REGISTRY/REPO:TAG
 //	release pull LAYOUT REF -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F [-o-root F]]
 //	        [-id ID] [-variant V] [-version V] [-arch A] [-accept-any-version] [-repository NAME] [-at TIME] [-trusted-root F]
+//	release pull LAYOUT CHANNEL -channel -state F -id ID [-variant V] [-running V] [-machine-id F] -policy P.json|-key F... -o LAYOUTDIR ...
+//	release channel publish LAYOUTDIR CHANNEL REF -key F... -valid DURATION [-offered N] [-release-key F]... [-new [-id ID]]
+//	release channel promote LAYOUTDIR CHANNEL VERSION -key F... -valid DURATION [-offered N]
+//	release channel hold|withdraw LAYOUTDIR CHANNEL VERSION -key F... -valid DURATION [-reason TEXT]
+//	release channel prune LAYOUTDIR CHANNEL -keep N -key F... -valid DURATION
+//	        each: [-trust F]... [-keys F]... [-floor V] [-at TIME] [-public-key F -to-sign F instead of -key]
+//	release channel join LAYOUTDIR CHANNEL -draft DIGEST -public-key F -signature F [-trust F]...
+//	release channel list LAYOUT CHANNEL -policy P.json|-key F...
 //
 // LAYOUT is an OCI image layout: a directory, a tar archive, or the http or https address of a directory that a web server
 // serves, release serve or any other. REF is a name in it, or a digest; a name is believed by nobody, and every answer says
-// the digest that it is about. sign, attest, verify, inspect and pull take a repository of a registry instead of LAYOUT REF:
+// the digest that it is about. sign, attest, verify, inspect, pull and channel take a repository of a registry instead of LAYOUT REF:
 // REGISTRY/REPO:TAG or REGISTRY/REPO@sha256:HEX. They and push take -user NAME, whose password is in REGISTRY_PASSWORD, and
 // -plain-http. push takes the signatures along.
 //
@@ -41,6 +49,12 @@
 // goes into LAYOUTDIR, or into the file of -o-root instead; without that, all of it is fetched from a server without ranges. Of an
 // index, the release for -arch is taken.
 //
+// channel keeps the signed document that says which releases there are, which of the 1000 cohorts of machines are offered each, and until when that is to be
+// believed (docs/release.md). Every verb verifies the last document, by the keys that sign the next one or by those of -trust, and the release that is published, by the
+// same keys or by those of -release-key, unless REF is a digest. -keys are those that sign from then on. A document that is signed elsewhere is prepared with -public-key and
+// -to-sign, and published by join. pull -channel accepts no older document than the file of -state tells of, no expired one, and says why a newer version is not
+// for this machine, or not yet (exit status 1).
+//
 // Flags may come before or after operands, with one dash or two. All verbs take -json and -progress auto|bar|json|none. With
 // -json one object is printed on stdout; it has "schema": "osmith.release-report/1" ("osmith.release/1" is what a release has
 // inside), "verb" and what json.go lists. -progress json writes lines {"verb": "pull", "done": 4096, "total": 8192} to stderr,
@@ -56,12 +70,13 @@ import (
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
+	"github.com/osmith-dev/osmith/upgrade/release/channel"
 	"github.com/osmith-dev/osmith/verity"
 )
 
 func main() { program.Main() }
 
-var program = cli.Program{Name: "release", Schema: schema, IsNo: isNo, Verbs: []cli.Verb{
+var program = cli.Program{Name: "release", Schema: schema, IsNo: isNo, Verbs: append([]cli.Verb{
 	{Name: "pack", Usage: "-o LAYOUTDIR -uki F -root F -tree F [flags]",
 		Example: "release pack -o layout -uki acme_2.efi -root acme_2.root.raw -tree acme_2.verity.raw", Flags: packFlags},
 	{Name: "index", Usage: "-o LAYOUTDIR -ref REF ARCH=REF...", Example: "release index -o layout -ref 2 amd64=2-amd64 arm64=2-arm64",
@@ -79,12 +94,13 @@ var program = cli.Program{Name: "release", Schema: schema, IsNo: isNo, Verbs: []
 		Least: 3, Most: 3, Flags: pushFlags},
 	{Name: "pull", Usage: "LAYOUT REF|REGISTRY/REPO:TAG -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F]",
 		Example: "release pull http://127.0.0.1:8000/ 2 -key cosign.pub -o cache", Least: 1, Most: 2, Flags: pullFlags},
-}}
+}, channelVerbs...)}
 
 // isNo tells a release that is not what it should be from a call that went wrong.
 func isNo(err error) bool {
 	return reason(err) != "" || errors.Is(err, cosign.ErrNoRule) || errors.Is(err, release.ErrNoArchitecture) || is[*osmith.FormatError](err) ||
-		is[*release.WantedError](err) || is[*release.InconsistentError](err) ||
+		is[*release.WantedError](err) || is[*release.InconsistentError](err) || is[*channel.OtherError](err) || is[*channel.OlderError](err) ||
+		is[*channel.ExpiredError](err) || errors.Is(err, channel.ErrTwoDocuments) ||
 		is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*verity.ShortError](err)
 }
 

@@ -30,6 +30,7 @@ func pullFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.StringVar(&p.oldRoot, "old-root", "", "`file` or device with an older root file system, whose blocks are not fetched")
 	set.StringVar(&p.oldTree, "old-tree", "", "`file` or device with its hash tree")
 	set.StringVar(&p.outRoot, "o-root", "", "`file` for the new root file system, which the layout then lacks")
+	follow := followFlags(set)
 	return func(c *cli.Call, operands []string) error {
 		if err := cli.Required("o", p.out); err != nil {
 			return err
@@ -40,7 +41,10 @@ func pullFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if p.outRoot != "" && p.oldRoot == "" {
 			return cli.Usagef("-o-root without -old-root: the layout has the root file system")
 		}
-		return pull(c, operands, p)
+		if !follow.channel {
+			return pull(c, operands, p)
+		}
+		return follow.pull(c, operands, p)
 	}
 }
 
@@ -58,29 +62,12 @@ func pull(c *cli.Call, operands []string, p *pulling) error {
 	if err != nil {
 		return err
 	}
-	o := release.PullOptions{Ref: from.name(), Progress: c.Progress(), Wanted: p.wanted.of(from.name())}
-	if rel.Descriptor.Digest != subject.Digest {
-		o.Index = &subject
-	}
-	r := pullResult{Header: c.Header(), Digest: string(subject.Digest), Release: string(rel.Descriptor.Digest), ID: rel.ID, Version: rel.Version,
-		RootHash: hex.EncodeToString(rel.RootHash), Signatures: proof.Signatures, Size: rel.Size()}
-	if p.oldRoot != "" {
-		// The tree is needed first, and the manifest is listed last.
-		r.Patch, err = patch(c, from, rel, p)
-		if errors.Is(err, release.ErrNoRanges) && p.outRoot == "" {
-			fmt.Fprintf(c.Stderr, "release: %v: all of the root file system is fetched\n", release.ErrNoRanges)
-			err = nil
-		}
-		if err != nil {
-			return err
-		}
-		if p.outRoot != "" {
-			o.Skip = []string{release.MediaTypeRoot}
-		}
-	}
-	if err := release.Pull(c, from, rel, p.out, o); err != nil {
+	o := release.PullOptions{Ref: from.name(), Wanted: p.wanted.of(from.name())}
+	r, err := p.fetch(c, from, subject, rel, o)
+	if err != nil {
 		return err
 	}
+	r.Signatures = proof.Signatures
 	if err := keepProof(c, from, proof.result, policy, p.out); err != nil {
 		return err
 	}
@@ -89,6 +76,32 @@ func pull(c *cli.Call, operands []string, p *pulling) error {
 			Release: newAbout(rel), Patch: r.Patch}, r.text())
 	}
 	return c.Answer(r, r.text())
+}
+
+// fetch fetches a release, which is the subject or chosen from it, whole or as far as the old one lacks it.
+func (p *pulling) fetch(c *cli.Call, from *place, subject ocispec.Descriptor, rel *release.Artifact, o release.PullOptions) (*pullResult, error) {
+	o.Progress = c.Progress()
+	if rel.Descriptor.Digest != subject.Digest {
+		o.Index = &subject
+	}
+	r := &pullResult{Header: c.Header(), Digest: string(subject.Digest), Release: string(rel.Descriptor.Digest), ID: rel.ID, Version: rel.Version,
+		RootHash: hex.EncodeToString(rel.RootHash), Signatures: []signature{}, Size: rel.Size()}
+	if p.oldRoot != "" {
+		// The tree is needed first, and the manifest is listed last.
+		var err error
+		r.Patch, err = patch(c, from, rel, p)
+		if errors.Is(err, release.ErrNoRanges) && p.outRoot == "" {
+			fmt.Fprintf(c.Stderr, "release: %v: all of the root file system is fetched\n", release.ErrNoRanges)
+			err = nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if p.outRoot != "" {
+			o.Skip = []string{release.MediaTypeRoot}
+		}
+	}
+	return r, release.Pull(c, from, rel, p.out, o)
 }
 
 // keepProof copies the signatures that were believed, and verifies again what the layout has now.
