@@ -5,8 +5,9 @@
 //
 // The vendor edits the last document and signs the next one, as an OCI artifact beside the releases:
 //
-//	next := last.Next(now.AddDate(0, 0, 14))
-//	if err := next.Publish("5", packed.Digest, 50); err != nil { // to five percent of the machines
+//	var last *channel.Document // from Parse
+//	next := last.Next(time.Now().AddDate(0, 0, 14))
+//	if err := next.Publish("5", digest, 50); err != nil { // to five percent of the machines
 //		return err
 //	}
 //	artifact, err := channel.Write(store, "stable", next)
