@@ -120,7 +120,8 @@ type patched struct {
 	Zeroed   int64 `json:"zeroed"`  // were nothing but zeros
 	Fetched  int64 `json:"fetched"` // gaps included
 	Requests int64 `json:"requests"`
-	Damaged  int64 `json:"damaged"` // of the old root, fetched instead
+	Damaged  int64 `json:"damaged"`            // of the old root, fetched instead
+	Rehashed bool  `json:"rehashed,omitempty"` // the trees had another salt or hash, and the old root was hashed again
 }
 
 // channelResult is the object of the verbs of channel.

@@ -21,7 +21,7 @@ import (
 
 // packing is what the flags of pack say.
 type packing struct {
-	out, ref, id, version, variant, arch               string
+	out, from, ref, id, version, variant, arch         string
 	uki, root, tree, rootHash, signature, loader, pcrs string
 	addons, sboms                                      cli.List
 }
@@ -29,6 +29,7 @@ type packing struct {
 func packFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	p := new(packing)
 	set.StringVar(&p.out, "o", "", "`directory` of the layout, made if there is none")
+	set.StringVar(&p.from, "from", "", "`directory` that mkosi (SplitArtifacts=uki,partitions) or systemd-repart (--split=yes) has written, for what -uki, -root, -tree, -sig and -addon do not name")
 	set.StringVar(&p.ref, "ref", "", "`name` in the layout (default: the version)")
 	set.StringVar(&p.id, "id", "", "`name` of the system (default: IMAGE_ID or ID of the UKI's os-release)")
 	set.StringVar(&p.version, "version", "", "`version` (default: IMAGE_VERSION or VERSION_ID of the UKI's os-release)")
@@ -44,6 +45,11 @@ func packFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.Var(&p.addons, "addon", "`file` with a signed add-on of the UKI; may be repeated")
 	set.Var(&p.sboms, "sbom", "`file` with an SBOM, SPDX or CycloneDX in JSON; may be repeated")
 	return func(c *cli.Call, _ []string) error {
+		if p.from != "" {
+			if err := p.found(c, p.from); err != nil {
+				return err
+			}
+		}
 		if err := cli.Required("o", p.out, "uki", p.uki, "root", p.root, "tree", p.tree); err != nil {
 			return err
 		}
@@ -128,6 +134,13 @@ func bind(c *cli.Call, r *release.Release, p *packing) error {
 	if superblock.DataSize() < root.Size() {
 		// A partition is larger than the file system in it. What is behind it is not verified, and so no part of the release.
 		r.Root = io.NewSectionReader(root, 0, superblock.DataSize())
+	}
+	size, err := verity.TreeSize(superblock.DataSize(), superblock.Params(0))
+	if err != nil {
+		return cli.No{Err: fmt.Errorf("-tree %s: %w", p.tree, err)}
+	}
+	if size < r.Tree.Size() {
+		r.Tree = io.NewSectionReader(r.Tree, 0, size)
 	}
 	finish := c.WatchReads(r.Root.Size(), root)
 	r.RootHash, err = verity.Format(c, same, r.Root, superblock.Params(0))

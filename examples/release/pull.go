@@ -1,12 +1,15 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith"
@@ -90,8 +93,12 @@ func (p *pulling) fetch(c *cli.Call, from *place, subject ocispec.Descriptor, re
 		// The tree is needed first, and the manifest is listed last.
 		var err error
 		r.Patch, err = patch(c, from, rel, p)
-		if errors.Is(err, release.ErrNoRanges) && p.outRoot == "" {
-			fmt.Fprintf(c.Stderr, "release: %v: all of the root file system is fetched\n", release.ErrNoRanges)
+		if (errors.Is(err, release.ErrNoRanges) || errors.Is(err, errNothingInCommon)) && p.outRoot == "" {
+			reason := release.ErrNoRanges
+			if errors.Is(err, errNothingInCommon) {
+				reason = err
+			}
+			fmt.Fprintf(c.Stderr, "release: %v: all of the root file system is fetched\n", reason)
 			err = nil
 		}
 		if err != nil {
@@ -154,7 +161,7 @@ func patch(c *cli.Call, from *place, rel *release.Artifact, p *pulling) (*patche
 		}
 	}
 	want := verity.Tree{Source: tree, RootHash: rel.RootHash}
-	delta, err := verity.Diff(c, verity.Tree{Source: oldTree}, want, verity.DiffOptions{})
+	delta, rehashed, err := compare(c, old, oldTree, want)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +170,11 @@ func patch(c *cli.Call, from *place, rel *release.Artifact, p *pulling) (*patche
 	if err != nil {
 		return nil, err
 	}
-	out, keep, err := target(c, root, p)
+	superblock, err := verity.ReadSuperblock(tree, 0)
+	if err != nil {
+		return nil, err
+	}
+	out, keep, err := target(c, root, superblock.DataSize(), remote, p)
 	if err != nil {
 		return nil, err
 	}
@@ -176,12 +187,64 @@ func patch(c *cli.Call, from *place, rel *release.Artifact, p *pulling) (*patche
 	}
 	size := int64(delta.BlockSize)
 	return &patched{Reused: done.Copied * size, Zeroed: done.Zeroed * size, Fetched: done.RequestedBytes, Requests: done.Requests,
-		Damaged: done.Damaged * size}, nil
+		Damaged: done.Damaged * size, Rehashed: rehashed}, nil
+}
+
+// errNothingInCommon says that no tree can tell which blocks the old root file system has.
+var errNothingInCommon = errors.New("the old root file system cannot be compared with the new one")
+
+// compare finds out which blocks the old root file system has.
+func compare(c *cli.Call, old *cli.Input, oldTree osmith.Source, want verity.Tree) (delta *verity.Delta, rehashed bool, err error) {
+	delta, err = verity.Diff(c, verity.Tree{Source: oldTree}, want, verity.DiffOptions{})
+	if !is[*verity.IncompatibleError](err) {
+		return delta, false, err
+	}
+	fmt.Fprintf(c.Stderr, "release: %v: the old root file system is hashed again\n", err)
+	again, err := rehash(c, old, oldTree, want.Source)
+	if c.Err() != nil {
+		return nil, false, c.Err()
+	}
+	if err != nil {
+		return nil, false, cli.No{Err: fmt.Errorf("%w: %w", errNothingInCommon, err)}
+	}
+	delta, err = verity.Diff(c, verity.Tree{Source: again}, want, verity.DiffOptions{})
+	return delta, true, err
+}
+
+// rehash makes a hash tree of the old root file system with the salt, the hash and the block sizes of the new tree: only such trees can be compared. It is not
+// trusted more than the old tree was: every block that is taken is held against the new one.
+func rehash(c *cli.Call, old *cli.Input, oldTree, tree osmith.Source) (osmith.Source, error) {
+	was, err := verity.ReadSuperblock(oldTree, 0)
+	if err != nil {
+		return nil, err
+	}
+	is, err := verity.ReadSuperblock(tree, 0)
+	if err != nil {
+		return nil, err
+	}
+	size := was.DataSize()
+	if old.Size() < size || size%int64(is.DataBlockSize) != 0 {
+		return nil, fmt.Errorf("its tree is over %d bytes, it has %d, and the new one has blocks of %d", size, old.Size(), is.DataBlockSize)
+	}
+	file, err := temporary(c, "")
+	if err != nil {
+		return nil, err
+	}
+	finish := c.WatchReads(size, old)
+	_, err = verity.Format(c, file, io.NewSectionReader(old, 0, size), is.Params(0))
+	finish()
+	if err != nil {
+		return nil, err
+	}
+	if size, err = verity.TreeSize(size, is.Params(0)); err != nil {
+		return nil, err
+	}
+	return io.NewSectionReader(file, 0, size), nil
 }
 
 // target is where the new root file system goes: into a file of its own, or a temporary one that becomes a blob of the layout,
-// so that pulling finds it there.
-func target(c *cli.Call, root ocispec.Descriptor, p *pulling) (out io.WriterAt, keep func() error, err error) {
+// so that pulling finds it there. What a layer has behind the bytes that the tree is over, and that nobody installs, is zeros mostly.
+func target(c *cli.Call, root ocispec.Descriptor, size int64, remote *release.BlobReader, p *pulling) (out io.WriterAt, keep func() error, err error) {
 	if p.outRoot != "" {
 		file, err := cli.Create(p.outRoot)
 		if err != nil {
@@ -199,12 +262,34 @@ func target(c *cli.Call, root ocispec.Descriptor, p *pulling) (out io.WriterAt, 
 		return nil, nil, err
 	}
 	return file, func() error {
+		if err := complete(file, root, size, remote); err != nil {
+			return err
+		}
 		got, err := store.WriteBlob(root.MediaType, io.NewSectionReader(file, 0, root.Size))
 		if err == nil && got.Digest != root.Digest {
 			err = fmt.Errorf("the root file system was put together as its tree says, and has digest %s instead of %s", got.Digest, root.Digest)
 		}
 		return err
 	}, nil
+}
+
+// complete adds what a layer has behind the file system: zeros, or if it has another digest then, what is there.
+func complete(file *os.File, root ocispec.Descriptor, size int64, remote *release.BlobReader) error {
+	if size >= root.Size {
+		return nil
+	}
+	if err := file.Truncate(root.Size); err != nil {
+		return err
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, io.NewSectionReader(file, 0, root.Size)); err != nil {
+		return err
+	}
+	if digest.NewDigest(digest.SHA256, sum) == root.Digest {
+		return nil
+	}
+	_, err := io.Copy(io.NewOffsetWriter(file, size), io.NewSectionReader(remote, size, root.Size-size))
+	return err
 }
 
 func (r *pullResult) text() string {

@@ -193,3 +193,19 @@ func readAll(src osmith.Source) []byte {
 	}
 	return b
 }
+
+// Of a partition that is larger than the file system in it, what the tree is over is what a machine gets.
+func TestOpenNarrows(t *testing.T) {
+	r := consistent()
+	root, tree := readAll(r.Root), readAll(r.Tree)
+	r.Root, r.Tree = bytes.NewReader(append(root, make([]byte, 1<<20)...)), bytes.NewReader(append(tree, bytes.Repeat([]byte{7}, 8192)...))
+	dir := t.TempDir()
+	d, err := release.Pack(dir, "2", r)
+	require.NoError(t, err)
+	opened, err := release.Open(t.Context(), os.DirFS(dir), d)
+	require.NoError(t, err)
+	defer opened.Close()
+	assert.Equal(t, root, readAll(opened.Root))
+	assert.Equal(t, tree, readAll(opened.Tree))
+	require.NoError(t, opened.Check(t.Context()))
+}

@@ -16,6 +16,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/ocilayout"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/strictjson"
+	"github.com/osmith-dev/osmith/verity"
 )
 
 // A formatError says what is wrong with a document that has the digest by which it was named: it is no release, or its author
@@ -189,7 +190,7 @@ func selectFrom(ctx context.Context, src BlobSource, d ocispec.Descriptor, archi
 
 // Open reads the release whose manifest d names from an OCI layout, and verifies every byte of it against its digest before it
 // hands any layer out. d is what cosign.Verify returns as the subject, or what [Select] has chosen from it; a negative size in it does not
-// count. The files of fsys must implement [io.ReaderAt], as those of [os.DirFS] do. Close the release after use.
+// count. Of a root file system and a tree that are larger than the tree's superblock says, as partitions are, the release has as much as that. The files of fsys must implement [io.ReaderAt], as those of [os.DirFS] do. Close the release after use.
 func Open(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) (*Release, error) {
 	r := new(Release)
 	if err := r.open(ctx, fsys, d); err != nil {
@@ -223,7 +224,30 @@ func (r *Release) open(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) er
 			r.SBOMs = append(r.SBOMs, SBOM{l.MediaType, name, src})
 		}
 	}
+	r.narrow()
 	return nil
+}
+
+// narrow leaves out what stands behind the file system and the tree, by the tree's superblock: a partition that an image builder has written is larger than what is in it, and
+// nothing vouches for the rest. A tree that cannot be read is [Release.Check]'s to refuse.
+func (r *Release) narrow() {
+	superblock, err := verity.ReadSuperblock(r.Tree, 0)
+	if err != nil {
+		return
+	}
+	size, err := verity.TreeSize(superblock.DataSize(), superblock.Params(0))
+	if err != nil {
+		return
+	}
+	for _, part := range []struct {
+		src  *osmith.Source
+		size int64
+	}{{&r.Root, superblock.DataSize()}, {&r.Tree, size}} {
+		if part.size < (*part.src).Size() {
+			file, off, _ := (*part.src).(*io.SectionReader).Outer() // whose holes can be told, as those of a file can
+			*part.src = io.NewSectionReader(file, off, part.size)
+		}
+	}
 }
 
 // layer opens a blob and reads it once against its digest.
