@@ -45,7 +45,7 @@ type channelSource struct {
 	verified *verified
 }
 
-// Document implements channel.Source.
+// Document implements channel.DocumentSource.
 func (s *channelSource) Document(ctx context.Context, name string, signers json.RawMessage) ([]byte, error) {
 	policy, err := s.trust.load(s.place.repository)
 	if err != nil {

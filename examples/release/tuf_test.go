@@ -24,7 +24,7 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release/channel"
 )
 
-// tufSource is a channel.Source whose documents are targets of a TUF repository, CHANNEL.json. Who must have signed what is in the repository's roots, so that signers that
+// tufSource is a channel.DocumentSource whose documents are targets of a TUF repository, CHANNEL.json. Who must have signed what is in the repository's roots, so that signers that
 // a document names are not looked at.
 type tufSource struct {
 	config *tufconfig.UpdaterConfig
@@ -98,7 +98,7 @@ func (r *tufRepository) publish(t *testing.T, name string, b []byte, expires tim
 	require.NoError(t, timestamp.ToFile(filepath.Join(r.dir, "timestamp.json"), false))
 }
 
-// A client of The Update Framework takes the place of cosign, through the one method of channel.Source: what it delivers is the same document, and judged the same.
+// A client of The Update Framework takes the place of cosign, through the one method of channel.DocumentSource: what it delivers is the same document, and judged the same.
 func TestChannelFromTUF(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
 	repository := newTUFRepository(t, now.AddDate(1, 0, 0))

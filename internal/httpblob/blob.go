@@ -73,6 +73,9 @@ type Client struct {
 	// must be set.
 	NoRanges error
 
+	// TooLarge is the error, which comes wrapped, for a file or the headers of an answer that are larger than any that are read; nil: none is wrapped.
+	TooLarge error
+
 	// User, if not nil, is told to the server; it is not in the URLs, which errors show.
 	User *url.Userinfo
 
@@ -115,7 +118,7 @@ func (c Client) Get(ctx context.Context, url string, limit int64) ([]byte, error
 			return err
 		}
 		if int64(len(b)) > limit {
-			return &permanent{fmt.Errorf("%s: more than %d bytes", url, limit)}
+			return &permanent{c.tooLarge(fmt.Errorf("%s: more than %d bytes", url, limit))}
 		}
 		return nil
 	})
@@ -156,6 +159,8 @@ func (c Client) again(ctx context.Context, attempt *int, do func() error) error 
 			return ctx.Err()
 		case errors.As(err, &hopeless):
 			return hopeless.error
+		case headersExceed(err):
+			return c.tooLarge(err)
 		case errors.As(err, &status) && !status.temporary(), *attempt >= c.Retry.attempts():
 			return err
 		}
@@ -171,6 +176,20 @@ func (c Client) again(ctx context.Context, attempt *int, do func() error) error 
 		case <-timer.C:
 		}
 	}
+}
+
+func (c Client) tooLarge(err error) error {
+	if c.TooLarge == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", c.TooLarge, err)
+}
+
+// headersExceed recognises that net/http has given up on the headers of an answer, for which it has no type: http.Transport's MaxResponseHeaderBytes, 10 MiB by default, in HTTP/1.1
+// and HTTP/2 (Go 1.25 and 1.26).
+func headersExceed(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "server response headers exceeded") || strings.Contains(text, "response header list larger than advertised limit")
 }
 
 // redact takes what may be secret out of the URL that an error of net/http has, which is that of a redirection: names, passwords, tokens in a query.

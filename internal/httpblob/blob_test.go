@@ -16,7 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var errNoRanges = errors.New("no ranges")
+var (
+	errNoRanges = errors.New("no ranges")
+	errTooLarge = errors.New("too large")
+)
 
 var content = bytes.Repeat([]byte("0123456789"), 1000)
 

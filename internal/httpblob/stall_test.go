@@ -84,7 +84,7 @@ func TestDrip(t *testing.T) {
 	require.ErrorContains(t, err, "of 10000 bytes")
 	require.EqualValues(t, 3, requests.Load())
 
-	// Headers without end are an error of the client, and tried as often as anything else.
+	// Headers without end are an error of the client, of the type that it was given, and not asked for again.
 	requests.Store(0)
 	url, _ = serve(t, func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 		requests.Add(1)
@@ -96,5 +96,11 @@ func TestDrip(t *testing.T) {
 	c, _ = client(2)
 	_, err = c.Get(t.Context(), url, 10000)
 	require.ErrorContains(t, err, "header")
+	c.TooLarge = errTooLarge
+	_, err = c.Get(t.Context(), url, 10000)
+	require.ErrorIs(t, err, errTooLarge)
 	require.EqualValues(t, 2, requests.Load())
+	url, _ = serve(t, nil)
+	_, err = c.Get(t.Context(), url, 9999)
+	require.ErrorIs(t, err, errTooLarge)
 }

@@ -229,10 +229,12 @@ func marshalIndex(index *ocispec.Index) ([]byte, error) {
 
 func (w *Writer) replace(name string, b []byte) error {
 	path := filepath.Join(w.dir, name)
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	// A name that nobody can have put a link at, which would be written through.
+	f, err := os.OpenFile(filepath.Join(w.dir, ".new-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	defer os.Remove(f.Name())
 	_, err = f.Write(b)
 	if err == nil {
 		err = f.Sync()
@@ -240,7 +242,7 @@ func (w *Writer) replace(name string, b []byte) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := os.Rename(f.Name(), path); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil

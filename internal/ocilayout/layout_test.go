@@ -97,3 +97,44 @@ func TestValues(t *testing.T) {
 	require.ErrorIs(t, CheckIndex([]byte(`{"manifests":[{}`+strings.Repeat(",{}", 1<<16)+`]}`)), ErrTooLarge)
 	require.ErrorIs(t, CheckIndex(make([]byte, 4<<20+1)), ErrTooLarge)
 }
+
+// Links that somebody has put into the directory are replaced, and what they lead to is left alone.
+func TestLinksAreNotWrittenThrough(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	precious := filepath.Join(outside, "precious")
+	require.NoError(t, os.WriteFile(precious, []byte("precious"), 0o644))
+	w, err := Create(dir)
+	require.NoError(t, err)
+	for _, name := range []string{"index.json.new", "oci-layout.new"} {
+		if err := os.Symlink(precious, filepath.Join(dir, name)); err != nil {
+			t.Skip(err)
+		}
+	}
+	for _, name := range []string{"index.json", "oci-layout"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.NoError(t, os.Remove(filepath.Join(dir, name)))
+		require.NoError(t, os.WriteFile(filepath.Join(outside, name), b, 0o644))
+		require.NoError(t, os.Symlink(filepath.Join(outside, name), filepath.Join(dir, name)))
+	}
+	before, err := os.ReadFile(filepath.Join(outside, "index.json"))
+	require.NoError(t, err)
+	_, err = w.WriteManifest(ocispec.Manifest{}, "v1")
+	require.NoError(t, err)
+	_, err = Create(dir)
+	require.NoError(t, err)
+	after, err := os.ReadFile(filepath.Join(outside, "index.json"))
+	require.NoError(t, err)
+	require.Equal(t, string(before), string(after))
+	b, err := os.ReadFile(precious)
+	require.NoError(t, err)
+	require.Equal(t, "precious", string(b))
+	info, err := os.Lstat(filepath.Join(dir, "index.json"))
+	require.NoError(t, err)
+	require.True(t, info.Mode().IsRegular())
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		require.NotContains(t, e.Name(), ".new-", "nothing is left behind")
+	}
+}

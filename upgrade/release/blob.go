@@ -21,7 +21,7 @@ const (
 	unknownSize = -1      // in a descriptor of which only the digest is known
 )
 
-// ErrTooLarge says that a manifest, index or config is larger than any that is read.
+// ErrTooLarge says that a manifest, index or config, or the headers of a server's answer, are larger than any that is read.
 var ErrTooLarge = errors.New("too large")
 
 // A BlobSource is where the parts of a release come from; the sources of package cosign, of package weblayout and of

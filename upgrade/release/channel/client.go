@@ -13,8 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// A Source delivers documents whose signatures it has verified: by cosign, from wherever artifacts are, or by a client of The Update Framework.
-type Source interface {
+// A DocumentSource delivers documents whose signatures it has verified: by cosign, from wherever artifacts are, or by a client of The Update Framework.
+type DocumentSource interface {
 	// Document returns the newest document of a channel that is there. signers are what the last accepted document has said about who must have signed (Document.Signers);
 	// nil: it is for the source to know. An error keeps the document from being looked at.
 	Document(ctx context.Context, channel string, signers json.RawMessage) ([]byte, error)
@@ -79,7 +79,7 @@ func (e *ExpiredError) Error() string {
 }
 
 // Fetch gets the document of a channel from a source and accepts it, or does not, as [Accept] does.
-func Fetch(ctx context.Context, src Source, r Request) (*Document, State, error) {
+func Fetch(ctx context.Context, src DocumentSource, r Request) (*Document, State, error) {
 	b, err := src.Document(ctx, r.Channel, r.State.Signers)
 	if err != nil {
 		return nil, State{}, prefix.Error("channel", err)

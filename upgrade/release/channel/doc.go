@@ -31,11 +31,11 @@
 // Whoever serves documents and releases can withhold them, and nothing else: an old document is refused by its sequence number (rollback) or, by a machine that has
 // never seen a newer one, for as long as it was valid (freeze); a release is named by its digest, so that versions of different documents cannot be combined
 // (mix and match); two documents with one number are refused, too. docs/release.md has the table, and says what The Update Framework gives beyond this. Its client
-// can be the [Source]: what it delivers is the same document.
+// can be the [DocumentSource]: what it delivers is the same document.
 //
 // # Keys
 //
-// Who must have signed is the [Source]'s to check: by a policy that the machine has, until a document names others (Document.Signers). Those are kept with the state and count from
+// Who must have signed is the [DocumentSource]'s to check: by a policy that the machine has, until a document names others (Document.Signers). Those are kept with the state and count from
 // then on. While keys change, documents are signed by both; what was accepted under the old ones names the new ones, and no machine is touched.
 //
 // # Limits

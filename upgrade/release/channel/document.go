@@ -48,7 +48,7 @@ type Document struct {
 	// Floor is the least version that may be installed; "": any.
 	Floor string
 
-	// Signers says who must sign the documents that follow, from the moment this one is accepted: JSON that is for the [Source] to understand, such as a policy of package
+	// Signers says who must sign the documents that follow, from the moment this one is accepted: JSON that is for the [DocumentSource] to understand, such as a policy of package
 	// cosign. nil: those who had to sign this one.
 	Signers json.RawMessage
 

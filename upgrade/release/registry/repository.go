@@ -88,7 +88,7 @@ func Open(name string, o OpenOptions) (r *Repository, err error) {
 		}
 	}
 	r = &Repository{client: httpblob.Client{Do: client, Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry},
-		Stall: o.Stall, NoRanges: release.ErrNoRanges}}
+		Stall: o.Stall, NoRanges: release.ErrNoRanges, TooLarge: release.ErrTooLarge}}
 	for _, to := range []**remote.Repository{&r.repo, &r.byAPI, &r.byTag} {
 		repo, err := remote.NewRepository(name)
 		if err != nil {

@@ -74,7 +74,7 @@ func Open(base string, o OpenOptions) (l *Layout, err error) {
 		return nil, fmt.Errorf("%q is not a URL such as https://updates.example/acme, without a query", u)
 	}
 	return &Layout{base: strings.TrimSuffix(u.String(), "/") + "/", client: httpblob.Client{Do: o.Client, User: user,
-		Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry}, Stall: o.Stall, NoRanges: release.ErrNoRanges}}, nil
+		Retry: httpblob.Retry{Attempts: o.Attempts, Wait: o.Wait, Notify: o.OnRetry}, Stall: o.Stall, NoRanges: release.ErrNoRanges, TooLarge: release.ErrTooLarge}}, nil
 }
 
 func (l *Layout) index(ctx context.Context) (*ocispec.Index, error) {

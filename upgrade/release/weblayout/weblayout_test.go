@@ -289,3 +289,21 @@ func TestSecrets(t *testing.T) {
 		require.NotContains(t, err.Error(), "s3cret")
 	}
 }
+
+// Headers without end are one request and a typed error.
+func TestEndlessHeaders(t *testing.T) {
+	requests := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		requests++
+		for i := range 200_000 {
+			w.Header().Set(fmt.Sprint("X-", i), strings.Repeat("a", 100))
+		}
+		w.WriteHeader(http.StatusOK)
+	}))
+	defer server.Close()
+	layout, err := weblayout.Open(server.URL, weblayout.OpenOptions{Client: http.DefaultClient})
+	require.NoError(t, err)
+	_, err = layout.Resolve(t.Context(), "2")
+	require.ErrorIs(t, err, release.ErrTooLarge)
+	require.Equal(t, 1, requests)
+}
