@@ -83,6 +83,25 @@ install_host() {
 	return 1
 }
 
+# take_registry takes the one program out of the package docker-registry, to $tools/bin: where that is installed it runs as a service.
+take_registry() {
+	if command -v docker-registry >/dev/null 2>&1 || [ -x "$tools/bin/docker-registry" ]; then
+		say "docker-registry: present"
+		return 0
+	fi
+	if (
+		work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT && cd "$work" && mkdir -p "$tools/bin" &&
+			apt_get download docker-registry >"$tools/registry.log" 2>&1 &&
+			dpkg-deb -x docker-registry_*.deb . && cp usr/bin/docker-registry "$tools/bin/docker-registry.new" &&
+			mv "$tools/bin/docker-registry.new" "$tools/bin/docker-registry"
+	); then
+		say "docker-registry: taken from its package"
+		return 0
+	fi
+	problem "docker-registry could not be taken from its package (log: $tools/registry.log)"
+	return 1
+}
+
 apt_get() {
 	DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null
 }
@@ -174,6 +193,7 @@ if [ "$what" = demo ]; then
 	root_ready forky || prepare_roots trixie
 	root_ready forky || root_ready trixie || problem "neither the forky nor the trixie tree could be prepared"
 else
+	take_registry
 	prepare_roots trixie forky
 	[ -s "$problems" ] || { root_ready trixie && [ ! -e "$roots/trixie.unavailable" ]; } ||
 		problem "the trixie tree could not be prepared: $(cat "$roots/trixie.unavailable" 2>/dev/null)"

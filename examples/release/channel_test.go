@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/upgrade/release/channel"
 )
 
@@ -245,20 +245,13 @@ func TestChannelEditRefused(t *testing.T) {
 
 // openssl signs elsewhere what is then joined; until it is, the channel stands for the last document.
 func TestChannelSignedElsewhere(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("OSMITH_REQUIRE_TOOLS") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	testtools.Require(t, "openssl")
 	s := newShop(t)
 	for i, verb := range [][]string{{"publish", "1", "-new"}, {"publish", "2"}} {
 		var draft, joined channelResult
 		object(t, &draft, s.editing(verb[0], append(verb[1:], "-public-key", s.path("build.pub"), "-to-sign", s.path("message"))...)...)
 		assert.False(t, draft.Published)
-		out, err := exec.Command(openssl, "dgst", "-sha256", "-sign", s.path("build.key"), "-out", s.path("sig"), s.path("message")).CombinedOutput()
-		require.NoError(t, err, "%s", out)
+		testtools.Run(t, "openssl", "dgst", "-sha256", "-sign", s.path("build.key"), "-out", s.path("sig"), s.path("message"))
 		join := []string{"channel", "join", s.path("layout"), "stable", "-draft", draft.Digest, "-public-key", s.path("build.pub"), "-signature"}
 		status, _, stderr := call3(t, append(join, s.path("message"))...)
 		assert.Equal(t, 1, status)

@@ -95,7 +95,7 @@ func lookPath(name string) (string, error) {
 	if err == nil {
 		return path, nil
 	}
-	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin", filepath.Join(filepath.Dir(rootsDir()), "bin")} {
 		if path, e := exec.LookPath(filepath.Join(dir, name)); e == nil {
 			return path, nil
 		}

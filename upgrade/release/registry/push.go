@@ -203,11 +203,13 @@ type PushOptions struct {
 }
 
 // Push uploads a release with everything that is known to refer to it: from, such as a cosign.Layout, is asked for both. Blobs that the
-// repository has are not sent again. Manifests come last, the release before its signatures, so that nothing is listed that is not whole.
+// repository has are not sent again. Manifests come last, the release before its signatures, so that nothing is listed that is not whole. A source that could not
+// look everywhere has what it found pushed, and the error is its *cosign.IncompleteError then: pushing again adds what was missing.
 func (r *Repository) Push(ctx context.Context, from cosign.ArtifactSource, artifact ocispec.Descriptor, o PushOptions) (err error) {
 	defer prefix.Add("registry", &err)
 	signatures, err := from.Signatures(ctx, artifact)
-	if err != nil {
+	incomplete, some := errors.AsType[*cosign.IncompleteError](err)
+	if err != nil && !some {
 		return fmt.Errorf("push: %w", err)
 	}
 	p := &pusher{to: r, from: from, progress: o.Progress}
@@ -222,6 +224,9 @@ func (r *Repository) Push(ctx context.Context, from cosign.ArtifactSource, artif
 		if err := p.manifest(ctx, s, p.signatureTag(ctx, s, artifact, tag)); err != nil {
 			return err
 		}
+	}
+	if some {
+		return fmt.Errorf("push: the release and what was found is there: %w", incomplete)
 	}
 	return nil
 }
