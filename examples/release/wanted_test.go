@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -32,7 +33,7 @@ func rename(t *testing.T, layout, from, to string) {
 func TestPullIsWhatWasAskedFor(t *testing.T) {
 	w := newWorkshop(t)
 	one, two := w.pack(t, "1"), w.pack(t, "2")
-	w.pack(t, "2", "-uki", w.path("uki2-arm64"), "-ref", "2-arm64")
+	elsewhere := w.pack(t, "2", "-uki", w.path("uki2-arm64"), "-ref", "2-arm64")
 	object(t, new(packResult), "index", "-o", w.path("layout"), "-ref", "v2", "amd64=2", "arm64=2-arm64")
 	for _, ref := range []string{"1", "2", "2-arm64", "v2"} {
 		w.sign(t, ref)
@@ -59,6 +60,7 @@ func TestPullIsWhatWasAskedFor(t *testing.T) {
 			"product":                   {[]string{one.Digest, "-id", "other"}, `product "other" is wanted, and the release is of "acme"`},
 			"variant":                   {[]string{one.Digest, "-variant", "server"}, `variant "server" is wanted, and the release says none`},
 			"a name that says nothing":  {[]string{"latest", "-arch", "amd64"}, `the release that is called "latest" is of version "2"`},
+			"another machine's":         {[]string{map[bool]string{true: two.Digest, false: elsewhere.Digest}[runtime.GOARCH == "arm64"]}, `architecture "` + runtime.GOARCH + `" is wanted`},
 			"by its version":            {[]string{"5", "-version", "1", "-arch", "amd64"}, ""},
 			"by its digest":             {[]string{two.Digest, "-version", "2", "-id", "acme", "-arch", "amd64"}, ""},
 			"whatever it is":            {[]string{"latest", "-accept-any-version", "-arch", "amd64"}, ""},

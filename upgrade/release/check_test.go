@@ -131,6 +131,12 @@ func TestCheck(t *testing.T) {
 		"variant":          {func(r *release.Release) { r.Variant = "debug" }, `the release is variant "debug", its UKI says "server"`},
 		"architecture":     {func(r *release.Release) { r.Architecture = "arm64" }, `the release is architecture "arm64", its UKI says "amd64"`},
 		"no version in it": {func(r *release.Release) { r.UKI = bytes.NewReader(unified("ID=acme\n", "quiet")) }, "names no IMAGE_ID or no IMAGE_VERSION"},
+		"two root hashes": {func(r *release.Release) {
+			r.UKI = bytes.NewReader(unified(osRelease, "roothash="+hex.EncodeToString(r.RootHash)+" usrhash="+hex.EncodeToString(other)))
+		}, "the command line names two root hashes"},
+		"name of a file": {func(r *release.Release) {
+			r.UKI, r.ID = bytes.NewReader(unified("ID=a/b\nIMAGE_VERSION=2\n", "quiet")), ""
+		}, `"a/b" of the UKI's os-release cannot be part of a file name`},
 		"name of an add-on": {func(r *release.Release) {
 			r.Addons = []release.Addon{{Name: "x.efi", Content: bytes.NewReader(addonOf("a"))}}
 		}, "files whose names end with .addon.efi"},

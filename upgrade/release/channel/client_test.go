@@ -55,6 +55,7 @@ func TestAccept(t *testing.T) {
 		"variant":            {with(func(d *channel.Document) { d.Variant = "debug" }), request(state), &channel.OtherError{What: "variant", Want: "", Got: "debug"}},
 		"channel":            {with(func(d *channel.Document) { d.Channel = "nightly" }), request(state), &channel.OtherError{What: "channel", Want: "stable", Got: "nightly"}},
 		"state of another":   {same, request(channel.State{Product: "acme", Channel: "beta", Sequence: 1, Digest: state.Digest}), &channel.OtherError{What: "channel of the state", Want: "stable", Got: "beta"}},
+		"state of a variant": {same, request(channel.State{Product: "acme", Variant: "debug", Channel: "stable", Sequence: 1, Digest: state.Digest}), &channel.OtherError{What: "variant of the state", Want: "", Got: "debug"}},
 		"state of a product": {same, request(channel.State{Product: "x", Channel: "stable", Sequence: 1, Digest: state.Digest}), &channel.OtherError{What: "product of the state", Want: "acme", Got: "x"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package channel_test
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -25,10 +26,13 @@ func TestPublish(t *testing.T) {
 		require.NoError(t, err)
 		d = next
 	}
+	d.Trust(json.RawMessage(`{"keys":[]}`))
 	before := text(t, d)
 	first := d
 	step(func(d *channel.Document) error { return d.Publish("1.10", digestOf("1.10"), 0) })
 	assert.Equal(t, "1.10", d.Releases[0].Version, "the newest first, by the numbers in it")
+	assert.Equal(t, before, text(t, first), "what was published is not changed")
+	step(func(d *channel.Document) error { copy(d.Signers, `{"KEYS"`); return nil })
 	assert.Equal(t, before, text(t, first), "what was published is not changed")
 	step(func(d *channel.Document) error { return d.Promote("1.10", 10) })
 	step(func(d *channel.Document) error { return d.Hold("1.10", "a report") })
