@@ -64,17 +64,18 @@ func editFlags(set *flag.FlagSet) *editing {
 // A channelAt is the last document of a channel, where it is, and what was said about the next one.
 type channelAt struct {
 	*editing
-	place  *place
-	store  cosign.Store
-	name   string
-	last   *channel.Document  // nil: there is none yet
-	digest digest.Digest      // of its artifact
-	keys   []crypto.PublicKey // whose signatures of documents and releases are believed here
+	operands []string
+	place    *place
+	store    cosign.Store
+	name     string
+	last     *channel.Document  // nil: there is none yet
+	digest   digest.Digest      // of its artifact
+	keys     []crypto.PublicKey // whose signatures of documents and releases are believed here
 }
 
 // open verifies the last document: who edits a document that somebody else could write signs what that one likes.
 func (e *editing) open(c *cli.Call, operands []string, begin bool) (*channelAt, error) {
-	at := &channelAt{editing: e}
+	at := &channelAt{editing: e, operands: operands}
 	for _, name := range e.keys {
 		signer, err := readSigner(name)
 		if err != nil {
@@ -261,7 +262,12 @@ func (at *channelAt) publish(c *cli.Call, d *channel.Document, draft ocispec.Des
 	if err := at.believed(c, at.store, draft); err != nil {
 		return err
 	}
-	now, err := at.place.resolve(c, at.name)
+	// A directory that was opened earlier does not show what others have written to it since.
+	place, _, _, err := openStore(c, at.operands, at.access, "")
+	if err != nil {
+		return err
+	}
+	now, err := place.resolve(c, at.name)
 	switch missing := errors.Is(err, cosign.ErrNotFound) || errors.Is(err, fs.ErrNotExist); {
 	case err != nil && !missing:
 		return err
