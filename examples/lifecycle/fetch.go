@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/upgrade/release/weblayout"
@@ -32,7 +33,7 @@ func serve(dir string) (base string, stop func() error, err error) {
 	return "http://" + listener.Addr().String() + "/", stop, nil
 }
 
-// fetch is the machine's side: nothing is pulled that our release key has not signed, nothing opened that is not whole.
+// fetch is the machine's side: nothing is pulled that our release key has not signed or that was not asked for, nothing opened that is not whole.
 func (s *story) fetch(dir, ref string) (r *release.Release, err error) {
 	base, stop, err := serve(dir)
 	if err != nil {
@@ -56,7 +57,7 @@ func (s *story) fetch(dir, ref string) (r *release.Release, err error) {
 		return nil, err
 	}
 	cache := filepath.Join(s.dir, "cache")
-	if err := release.Pull(s.ctx, src, rel, cache, release.PullOptions{Ref: ref}); err != nil {
+	if err := release.Pull(s.ctx, src, rel, cache, release.PullOptions{Ref: ref, Wanted: release.Wanted{ID: acmeos.ID, Name: ref}}); err != nil {
 		return nil, err
 	}
 	if r, err = release.Open(s.ctx, os.DirFS(cache), verified.Subject); err != nil {
