@@ -118,7 +118,8 @@ func TestInteropAttestations(t *testing.T) {
 			saved := filepath.Join(dir, "saved")
 			runCosign(t, root, dir, "save", "--dir", saved, ref)
 			policy := cosign.Policy{Authorities: []cosign.Authority{authority("build", "p256"), authority("audit", "rsa")},
-				Attestations: []cosign.AttestationRule{{PredicateTypes: []string{cosign.PredicateSPDX}, Threshold: 2}}}
+				Attestations: []cosign.AttestationRule{{PredicateTypes: []string{cosign.PredicateSPDX}, Threshold: 2,
+					Contents: []cosign.Content{{Pointer: "/name", Values: []string{"acme"}}}}}}
 			layout, err := cosign.OpenLayout(os.DirFS(saved))
 			require.NoError(t, err)
 			result, err := cosign.Verify(ctx, layout, artifact, policy)
@@ -128,6 +129,11 @@ func TestInteropAttestations(t *testing.T) {
 				assert.Equal(t, a.format, got.Format)
 				assert.JSONEq(t, predicate, string(got.Predicate))
 			}
+
+			policy.Attestations[0].Contents[0].Values[0] = "other"
+			_, err = cosign.Verify(ctx, layout, artifact, policy)
+			require.ErrorIs(t, err, cosign.ErrUntrusted)
+			assert.ErrorContains(t, err, `/name is "acme"`)
 
 			// Ours, in a registry of their own.
 			path, store, artifact = newArtifact(t)

@@ -71,6 +71,7 @@ func TestInteropCosignSigns(t *testing.T) {
 			saved := filepath.Join(dir, "saved")
 			runCosign(t, root, dir, "save", "--dir", saved, r.reference(string(artifact.Digest)))
 			checkSaved(t, saved, s.format, public(interopKeys...))
+			checkReference(t, saved, artifact, s.format, r.host+"/"+repository)
 			if *update {
 				target := filepath.Join("testdata", "cosign", s.name)
 				require.NoError(t, os.RemoveAll(target))
@@ -81,6 +82,26 @@ func TestInteropCosignSigns(t *testing.T) {
 			}
 		})
 	}
+}
+
+// checkReference demands the name that cosign has signed an artifact under, which it says in simple signing alone.
+func checkReference(t testing.TB, dir string, artifact ocispec.Descriptor, format cosign.Format, name string) {
+	t.Helper()
+	layout, err := cosign.OpenLayout(os.DirFS(dir))
+	require.NoError(t, err)
+	policy := cosign.Policy{Keys: public("p256"), References: []string{name}}
+	result, err := cosign.Verify(t.Context(), layout, artifact, policy)
+	if format == cosign.FormatBundle {
+		require.ErrorIs(t, err, cosign.ErrUntrusted)
+		require.ErrorContains(t, err, "it names no docker-reference")
+		return
+	}
+	require.NoError(t, err)
+	require.Equal(t, name, result.Signatures[0].Reference)
+	policy.References[0] += "-other"
+	_, err = cosign.Verify(t.Context(), layout, artifact, policy)
+	require.ErrorIs(t, err, cosign.ErrUntrusted)
+	require.ErrorContains(t, err, "made for another name: it is for")
 }
 
 // checkSaved verifies a layout of cosign save that each key has signed.
