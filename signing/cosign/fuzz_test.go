@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -135,6 +136,8 @@ func FuzzRules(f *testing.F) {
 	key := "-----BEGIN PUBLIC KEY-----\\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\\n-----END PUBLIC KEY-----\\n"
 	f.Add([]byte(`{"schema":"osmith.policy/1","rules":[{"repository":"a/*","threshold":2,"authorities":[{"name":"a","keys":["` + key + `"],"notBefore":"2026-01-01T00:00:00Z"},` +
 		`{"name":"b","identities":[{"issuer":"i","subjectRegexp":".*"}]}],"attestations":[{"predicateTypes":["t"],"authorities":["a"],"threshold":1}]}]}`))
+	f.Add([]byte(`{"schema":"osmith.policy/1","rules":[{"repository":"**","references":["a/*"],"authorities":[],"attestations":[{"predicateTypes":["t"],` +
+		`"contents":[{"pointer":"/a~1b/0","values":["x"]},{"pointer":"/c","regexp":"y+"}]}]}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		rules, err := ParseRules(b, nil)
 		if (rules == nil) != (err != nil) {
@@ -149,6 +152,23 @@ func FuzzRules(f *testing.F) {
 		}
 		if _, err := ParseRules(text, nil); err != nil {
 			t.Fatalf("%s: %v", text, err)
+		}
+	})
+}
+
+// Whatever a predicate is, a demand on it is met or not, and a value that is found is one that the policy has.
+func FuzzContents(f *testing.F) {
+	f.Add([]byte(`{"a":{"b":["x",1,true]}}`), "/a/b/0")
+	f.Add([]byte(`{"a/b":"x","m~n":"x"}`), "/a~1b")
+	f.Add([]byte(`[["x"]]`), "/0/0")
+	f.Add([]byte(`{"":{"":"x"}}`), "//")
+	f.Fuzz(func(t *testing.T, b []byte, pointer string) {
+		c := Content{Pointer: pointer, Values: []string{"x"}}
+		if c.check() != nil {
+			return
+		}
+		if err := c.holds(b); err == nil && !strings.Contains(string(b), "x") && !strings.Contains(string(b), "\\u") {
+			t.Fatalf("%s holds %s", b, pointer)
 		}
 	})
 }
