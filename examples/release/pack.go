@@ -36,7 +36,7 @@ func packFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.StringVar(&p.variant, "variant", "", "`variant` of the system (default: VARIANT_ID of the UKI's os-release)")
 	set.StringVar(&p.arch, "arch", "", "`architecture` as Go names it: amd64, arm64, riscv64... (default: that of the UKI)")
 	set.StringVar(&p.uki, "uki", "", "`file` with the signed UKI")
-	set.StringVar(&p.root, "root", "", "`file` with the root file system")
+	set.StringVar(&p.root, "root", "", "`file` with the root file system; without it and -tree the UKI is all of the release")
 	set.StringVar(&p.tree, "tree", "", "`file` with superblock and hash tree of it")
 	set.StringVar(&p.rootHash, "roothash", "", "`HEX` that the root hash must be (default: as computed)")
 	set.StringVar(&p.signature, "sig", "", "`file` with the content of the verity-sig partition")
@@ -50,8 +50,13 @@ func packFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 				return err
 			}
 		}
-		if err := cli.Required("o", p.out, "uki", p.uki, "root", p.root, "tree", p.tree); err != nil {
+		if err := cli.Required("o", p.out, "uki", p.uki); err != nil {
 			return err
+		}
+		if p.root != "" || p.tree != "" || p.rootHash != "" { // else the UKI is all of the release
+			if err := cli.Required("root", p.root, "tree", p.tree); err != nil {
+				return err
+			}
 		}
 		return pack(c, p)
 	}
@@ -122,6 +127,9 @@ func openParts(c *cli.Call, p *packing) (*release.Release, error) {
 // bind computes the root hash, which makes root file system and tree one image, and compares it with what else is said
 // about it.
 func bind(c *cli.Call, r *release.Release, p *packing) error {
+	if r.Root == nil {
+		return nil
+	}
 	superblock, err := verity.ReadSuperblock(r.Tree, 0)
 	if err != nil {
 		return cli.No{Err: fmt.Errorf("-tree %s: %w", p.tree, err)}

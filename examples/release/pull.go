@@ -126,7 +126,10 @@ func keepProof(c *cli.Call, from *place, result *cosign.Result, policy cosign.Po
 
 // fetchTree fetches the hash tree.
 func fetchTree(c *cli.Call, from *place, rel *release.Artifact) (*io.SectionReader, error) {
-	d, _ := rel.Layer(release.MediaTypeTree)
+	d, there := rel.Layer(release.MediaTypeTree)
+	if !there {
+		return nil, cli.No{Err: errors.New("the release has no root file system: its UKI is all of it, and -old-root has nothing to be compared with")}
+	}
 	f, err := temporary(c, "")
 	if err != nil {
 		return nil, err

@@ -63,7 +63,8 @@ func TestRefused(t *testing.T) {
 	}{
 		"nothing":           {nil, 2, "usage: release pack"},
 		"verb":              {[]string{"frob"}, 2, `no verb "frob"`},
-		"pack-no-root":      {[]string{"pack", "-o", w.path("new"), "-uki", w.path("uki1")}, 2, "-root is missing"},
+		"pack-no-root":      {[]string{"pack", "-o", w.path("new"), "-uki", w.path("uki1"), "-tree", w.path("tree1")}, 2, "-root is missing"},
+		"pack-uki-alone":    {[]string{"pack", "-o", w.path("new"), "-uki", w.path("uki1")}, 1, "root hash of the UKI's command line is"},
 		"pack-absent":       {pack("-sig", w.path("absent")), 2, "absent"},
 		"pack-no-uki":       {pack("-uki", w.path("build.pub")), 1, "-uki "},
 		"pack-other-tree":   {pack("-tree", w.path("tree2")), 1, "is not the hash tree of"},

@@ -110,16 +110,16 @@ func TestTooLarge(t *testing.T) {
 
 func TestPackErrors(t *testing.T) {
 	for message, change := range map[string]func(c *release.Release){
-		"needs an ID and a version":              func(c *release.Release) { c.ID = "" },
-		"needs a root hash":                      func(c *release.Release) { c.RootHash = nil },
-		"a release needs a hash tree":            func(c *release.Release) { c.Tree = nil },
-		`add-on "a/b": character '/'`:            func(c *release.Release) { c.Addons[0].Name = "a/b" },
-		`add-on "": 0 characters`:                func(c *release.Release) { c.Addons[0].Name = "" },
-		`add-on ".x": character '.'`:             func(c *release.Release) { c.Addons[0].Name = ".x" },
-		`there are two of the name`:              func(c *release.Release) { c.Addons = append(c.Addons, c.Addons[0]) },
-		`add-on "console.addon.efi": no content`: func(c *release.Release) { c.Addons[0].Content = nil },
-		`SBOM "acme.spdx.json": media type "x"`:  func(c *release.Release) { c.SBOMs[0].MediaType = "x" },
-		"4 bytes could be read, 9 were promised": func(c *release.Release) { c.UKI = sized{strings.NewReader("four"), 9} },
+		"needs an ID and a version":                             func(c *release.Release) { c.ID = "" },
+		"a release with a root file system needs its root hash": func(c *release.Release) { c.RootHash = nil },
+		"a release needs a hash tree":                           func(c *release.Release) { c.Tree = nil },
+		`add-on "a/b": character '/'`:                           func(c *release.Release) { c.Addons[0].Name = "a/b" },
+		`add-on "": 0 characters`:                               func(c *release.Release) { c.Addons[0].Name = "" },
+		`add-on ".x": character '.'`:                            func(c *release.Release) { c.Addons[0].Name = ".x" },
+		`there are two of the name`:                             func(c *release.Release) { c.Addons = append(c.Addons, c.Addons[0]) },
+		`add-on "console.addon.efi": no content`:                func(c *release.Release) { c.Addons[0].Content = nil },
+		`SBOM "acme.spdx.json": media type "x"`:                 func(c *release.Release) { c.SBOMs[0].MediaType = "x" },
+		"4 bytes could be read, 9 were promised":                func(c *release.Release) { c.UKI = sized{strings.NewReader("four"), 9} },
 	} {
 		c := full()
 		change(c)

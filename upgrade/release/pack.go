@@ -67,8 +67,8 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 	switch {
 	case r.ID == "" || r.Version == "":
 		return none, errors.New("a release needs an ID and a version")
-	case len(r.RootHash) == 0:
-		return none, errors.New("a release needs a root hash")
+	case len(r.RootHash) == 0 && !r.alone():
+		return none, errors.New("a release with a root file system needs its root hash")
 	}
 	list, err := r.parts()
 	if err != nil {

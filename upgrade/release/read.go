@@ -108,8 +108,15 @@ func (a *Artifact) readConfig(ctx context.Context, src BlobSource) error {
 	if c.ID == "" || c.Version == "" {
 		return fail("no ID or no version")
 	}
-	if a.RootHash, err = hex.DecodeString(c.RootHash); err != nil || len(a.RootHash) == 0 {
+	if a.RootHash, err = hex.DecodeString(c.RootHash); err != nil {
 		return fail("root hash %q is not hexadecimal", c.RootHash)
+	}
+	_, hasTree := a.Layer(MediaTypeTree)
+	switch {
+	case hasTree && len(a.RootHash) == 0:
+		return fail("no root hash of the root file system")
+	case !hasTree && len(a.RootHash) != 0:
+		return fail("root hash %s of a root file system that is not there", c.RootHash)
 	}
 	a.ID, a.Version, a.Architecture, a.Variant = c.ID, c.Version, c.Architecture, c.Variant
 	return nil
@@ -231,6 +238,9 @@ func (r *Release) open(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) er
 // narrow leaves out what stands behind the file system and the tree, by the tree's superblock: a partition that an image builder has written is larger than what is in it, and
 // nothing vouches for the rest. A tree that cannot be read is [Release.Check]'s to refuse.
 func (r *Release) narrow() {
+	if r.Tree == nil {
+		return
+	}
 	superblock, err := verity.ReadSuperblock(r.Tree, 0)
 	if err != nil {
 		return

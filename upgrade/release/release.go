@@ -35,7 +35,7 @@ type Release struct {
 	ID       string        // os-release IMAGE_ID or ID of the system
 	Version  string        // os-release IMAGE_VERSION
 	UKI      osmith.Source // signed
-	Root     osmith.Source // root file system image
+	Root     osmith.Source // root file system image; nil, with Tree and RootHash, for a system that runs from its UKI alone
 	Tree     osmith.Source // dm-verity superblock and hash tree of Root
 	RootHash []byte
 
@@ -82,18 +82,19 @@ type kind struct {
 	suffix    string // of the title: ID_VERSION + suffix; "" if the layer has a name of its own
 	required  bool
 	repeats   bool
+	fileTree  bool // required too, unless the UKI is all of the set
 }
 
 var kinds = []kind{
-	{MediaTypeUKI, "UKI", ".efi", true, false},
-	{MediaTypeRoot, "root file system", ".root.raw", true, false},
-	{MediaTypeTree, "hash tree", ".verity.raw", true, false},
-	{MediaTypeRootHashSignature, "root hash signature", ".verity-sig.raw", false, false},
-	{MediaTypeLoader, "boot loader", ".loader.efi", false, false},
-	{MediaTypeAddon, "add-on", "", false, true},
-	{MediaTypePCRs, "PCR values", ".pcrs.json", false, false},
-	{MediaTypeSPDX, "SBOM", "", false, true},
-	{MediaTypeCycloneDX, "SBOM", "", false, true},
+	{mediaType: MediaTypeUKI, what: "UKI", suffix: ".efi", required: true},
+	{mediaType: MediaTypeRoot, what: "root file system", suffix: ".root.raw", fileTree: true},
+	{mediaType: MediaTypeTree, what: "hash tree", suffix: ".verity.raw", fileTree: true},
+	{mediaType: MediaTypeRootHashSignature, what: "root hash signature", suffix: ".verity-sig.raw"},
+	{mediaType: MediaTypeLoader, what: "boot loader", suffix: ".loader.efi"},
+	{mediaType: MediaTypeAddon, what: "add-on", repeats: true},
+	{mediaType: MediaTypePCRs, what: "PCR values", suffix: ".pcrs.json"},
+	{mediaType: MediaTypeSPDX, what: "SBOM", repeats: true},
+	{mediaType: MediaTypeCycloneDX, what: "SBOM", repeats: true},
 }
 
 // A part is a layer to be written.
@@ -110,6 +111,9 @@ func (r *Release) single() map[string]*osmith.Source {
 	}
 }
 
+// alone reports whether the UKI is all of the set: it has no root file system that a hash protects.
+func (r *Release) alone() bool { return r.Root == nil && r.Tree == nil && len(r.RootHash) == 0 }
+
 // parts lists the layers of a release in the order of the manifest.
 func (r *Release) parts() ([]part, error) {
 	base := r.ID + "_" + r.Version
@@ -125,7 +129,7 @@ func (r *Release) parts() ([]part, error) {
 	for _, k := range kinds {
 		if !k.repeats {
 			src := *single[k.mediaType]
-			if src == nil && k.required {
+			if src == nil && (k.required || k.fileTree && !r.alone()) {
 				return nil, fmt.Errorf("a release needs a %s", k.what)
 			}
 			if src != nil {
@@ -174,9 +178,10 @@ func layers(m *ocispec.Manifest) (map[string][]ocispec.Descriptor, error) {
 			found[l.MediaType] = append(found[l.MediaType], l)
 		}
 	}
+	alone := len(found[MediaTypeRoot]) == 0 && len(found[MediaTypeTree]) == 0
 	for _, k := range kinds {
 		list := found[k.mediaType]
-		if k.required && len(list) == 0 || !k.repeats && len(list) > 1 {
+		if (k.required || k.fileTree && !alone) && len(list) == 0 || !k.repeats && len(list) > 1 {
 			return nil, fmt.Errorf("%d layers of type %s, want one", len(list), k.mediaType)
 		}
 		if !k.repeats {

@@ -3,6 +3,7 @@ package release_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,6 +44,40 @@ func TestRoundTrip(t *testing.T) {
 	_, err = r.Root.ReadAt(b, 0)
 	require.NoError(t, err)
 	require.Equal(t, "root", string(b))
+}
+
+// A UKI alone is a release, and a part of what a root file system needs is none.
+func TestUKIAlone(t *testing.T) {
+	dir := t.TempDir()
+	alone := &release.Release{ID: "acme", Version: "2", UKI: strings.NewReader("uki")}
+	d, err := release.Pack(dir, "v2", alone)
+	require.NoError(t, err)
+	r, err := release.Open(t.Context(), os.DirFS(dir), d)
+	require.NoError(t, err)
+	defer r.Close()
+	require.Nil(t, r.Root)
+	require.Nil(t, r.Tree)
+	require.Empty(t, r.RootHash)
+
+	for config, want := range map[string]string{
+		`{"schema":"osmith.release/1","id":"acme","version":"2","rootHash":"` + strings.Repeat("ab", 32) + `"}`: "of a root file system that is not there",
+	} {
+		m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: release.ArtifactType,
+			Config: ocispec.Descriptor{MediaType: release.MediaTypeConfig, Digest: digest.FromString(config), Size: int64(len(config))},
+			Layers: []ocispec.Descriptor{{MediaType: release.MediaTypeUKI, Digest: digest.FromString("uki"), Size: 3}}}
+		m.SchemaVersion = 2
+		b, err := json.Marshal(m)
+		require.NoError(t, err)
+		for name, content := range map[string]string{digest.FromString(config).Encoded(): config, digest.FromBytes(b).Encoded(): string(b)} {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "blobs", "sha256", name), []byte(content), 0o644))
+		}
+		_, err = release.Open(t.Context(), os.DirFS(dir), ocispec.Descriptor{Digest: digest.FromBytes(b), Size: int64(len(b))})
+		require.ErrorContains(t, err, want)
+	}
+	half := contents()
+	half.Root = nil
+	_, err = release.Pack(t.TempDir(), "v2", half)
+	require.ErrorContains(t, err, "a release needs a root file system")
 }
 
 func TestOpenRefuses(t *testing.T) {
