@@ -1,0 +1,138 @@
+package luks
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+)
+
+var (
+	// ErrNotLUKS: neither copy of the header is one of LUKS2. What is wrong with each is in the error's text and chain.
+	ErrNotLUKS = errors.New("no LUKS2 header")
+	// ErrLUKS1: the volume is of LUKS1, which has another header. cryptsetup convert makes a LUKS2 volume of it.
+	ErrLUKS1 = errors.New("a LUKS1 volume, only LUKS2 is read")
+	// ErrDetached: the header is a file of its own, so that the data is somewhere else.
+	ErrDetached = errors.New("a detached header: its data is on another device")
+	// ErrNoKey: no key slot that was tried opens with the passphrase.
+	ErrNoKey = errors.New("no key slot opens with this passphrase")
+	// ErrWrongKey: the key is not that of the volume.
+	ErrWrongKey = errors.New("not the key of this volume")
+	// ErrNoSlot: there is no such key slot, or all 32 are taken.
+	ErrNoSlot = errors.New("no such key slot")
+	// ErrSlotTaken: the key slot that was asked for, or its area, is in use.
+	ErrSlotTaken = errors.New("key slot is in use")
+	// ErrNoToken: there is no such token, or all 32 are taken.
+	ErrNoToken = errors.New("no such token")
+	// ErrAreaFull: the key slots area has no gap that is large enough. Its size is chosen when the volume is formatted.
+	ErrAreaFull = errors.New("no room in the key slots area")
+	// ErrChanged: the header on the disk is not the one that was read. Open the volume again.
+	ErrChanged = errors.New("another program has changed the header")
+	// ErrBroken: an earlier change of this Volume has failed, so that what is on the disk is not known. Open the volume again.
+	ErrBroken = errors.New("an earlier change has failed: open the volume again")
+	// ErrReadOnly: the volume was opened for reading.
+	ErrReadOnly = errors.New("opened for reading")
+	// ErrNoRandom: nothing to draw random bytes from was given. crypto/rand.Reader is the system's.
+	ErrNoRandom = errors.New("no source of random bytes was given")
+	// ErrEmptyPassphrase: what opens with nothing protects nothing.
+	ErrEmptyPassphrase = errors.New("the passphrase is empty")
+)
+
+// JSONAreaError says that the metadata does not fit into its area, whose size is chosen when the volume is formatted
+// ([FormatOptions].HeaderSize): large tokens need a larger one.
+type JSONAreaError struct {
+	Need, Have int64 // in bytes
+}
+
+func (e *JSONAreaError) Error() string {
+	return fmt.Sprintf("JSON area is full: the metadata needs %d bytes, there are %d; the header of a volume cannot grow", e.Need, e.Have)
+}
+
+// UnsupportedError names what a volume needs and this package does not do. The header can be shown; keys, changes and data are refused.
+type UnsupportedError struct {
+	Where string // "config: requirements", "segment 0"
+	What  string // "online-reencrypt-v2"
+}
+
+func (e *UnsupportedError) Error() string {
+	return fmt.Sprintf("%s: %s is not supported", e.Where, e.What)
+}
+
+// LastKeyError says that a change would leave no key slot that a person can use: those that stay are opened by a machine alone, by its TPM for
+// instance, and the data is lost with it.
+type LastKeyError struct {
+	Slots []int // that a person can use now, all of which the change would take away
+}
+
+func (e *LastKeyError) Error() string {
+	return fmt.Sprintf("key slot %s is the last that a person can use: add a passphrase or a recovery key first", numbers(e.Slots))
+}
+
+// LimitError says that a key slot asks for more than the caller allows ([Limits]).
+type LimitError struct {
+	What       string // "Argon2 memory", "PBKDF2 iterations"
+	Need, Have int64  // of memory, in bytes
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("%s: %d, more than the limit of %d", e.What, e.Need, e.Have)
+}
+
+// UnlockError says that no key slot opened. It matches [ErrNoKey]. Where slots were not tried, the passphrase may still be right.
+type UnlockError struct {
+	Tried   []int         // slots that the passphrase does not open
+	Skipped map[int]error // slots that were not tried, and why
+}
+
+func (e *UnlockError) Error() string {
+	text := ErrNoKey.Error()
+	if len(e.Tried)+len(e.Skipped) == 0 {
+		return text + ": there is none to try"
+	}
+	for _, id := range e.skipped() {
+		text += fmt.Sprintf("; slot %d was not tried: %v", id, e.Skipped[id])
+	}
+	return text
+}
+
+func (e *UnlockError) skipped() []int {
+	var ids []int
+	for id := range e.Skipped {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Unwrap returns [ErrNoKey] and why slots were not tried.
+func (e *UnlockError) Unwrap() []error {
+	all := []error{ErrNoKey}
+	for _, id := range e.skipped() {
+		all = append(all, e.Skipped[id])
+	}
+	return all
+}
+
+// ForeignError says that another file system, or something else, begins where the damaged copy of a header would be written.
+type ForeignError struct {
+	What string
+}
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("the disk begins with %s: restoring the LUKS2 header there would destroy it", e.What)
+}
+
+func badFormat(off int64, field, format string, args ...any) error {
+	return &osmith.FormatError{Offset: off, Field: field, Err: fmt.Errorf(format, args...)}
+}
+
+// numbers lists slots for a person.
+func numbers(ids []int) string {
+	text := make([]string, len(ids))
+	for i, id := range ids {
+		text[i] = fmt.Sprint(id)
+	}
+	return strings.Join(text, ", ")
+}
