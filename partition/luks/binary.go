@@ -40,8 +40,11 @@ type rawHeader struct {
 	_           [7 * 512]byte
 }
 
-// checksumAt is the offset of the checksum, which is zero while it is computed.
-const checksumAt = 448
+// The offsets of the salt, and of the checksum, which is zero while it is computed.
+const (
+	saltAt     = 104
+	checksumAt = 448
+)
 
 // text is what stands in a field before its NUL.
 func text(b []byte) (string, error) {

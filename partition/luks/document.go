@@ -2,11 +2,14 @@ package luks
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"math"
 	"regexp"
 	"strconv"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
@@ -22,13 +25,30 @@ func (n node) fail(format string, args ...any) error {
 	return badFormat(n.off, n.path, format, args...)
 }
 
+// inside is an error about a part of the value, with its place on the disk.
+func (n node) inside(err error) error {
+	format, ok := errors.AsType[*osmith.FormatError](err)
+	if !ok {
+		return n.fail("%w", err)
+	}
+	off := n.off
+	if off >= 0 && format.Offset > 0 {
+		off += format.Offset
+	}
+	field := cmp.Or(n.path, "JSON")
+	if format.Field != "JSON" {
+		field = n.child(format.Field)
+	}
+	return &osmith.FormatError{Offset: off, Field: field, Err: format.Err}
+}
+
 // object is the members of an object in their order. Those that a change does not touch stay as they are, byte for byte.
 type object []node
 
 func (n node) object() (object, error) {
 	members, err := strictjson.Object(n.raw)
 	if err != nil {
-		return nil, n.fail("%w", err)
+		return nil, n.inside(err)
 	}
 	all := make(object, len(members))
 	for i, m := range members {
@@ -126,7 +146,7 @@ func (n node) text() (string, error) {
 func (n node) texts() ([]string, error) {
 	elements, err := strictjson.Array(n.raw)
 	if err != nil {
-		return nil, n.fail("%w", err)
+		return nil, n.inside(err)
 	}
 	all := make([]string, 0, len(elements))
 	seen := map[string]bool{}
@@ -185,7 +205,7 @@ func (n node) base64() ([]byte, error) {
 		return nil, n.fail("want base64 in a string")
 	}
 	if err := strictjson.Unmarshal(n.raw, &b); err != nil {
-		return nil, n.fail("%w", err)
+		return nil, n.inside(err)
 	}
 	return b, nil
 }

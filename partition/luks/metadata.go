@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 const (
@@ -287,6 +288,14 @@ func (p parser) refusals() error {
 	refuse := func(where, what string) { found = append(found, &UnsupportedError{where, what}) }
 	for _, r := range p.h.Requirements {
 		refuse("config: requirements", r)
+	}
+	// Where the data is under two keys, the header says where each of them begins.
+	if slices.ContainsFunc(p.h.Requirements, func(r string) bool { return strings.HasPrefix(r, "online-reencrypt") }) {
+		for _, flag := range []string{"backup-previous", "backup-final"} {
+			if !slices.ContainsFunc(p.h.Segments, func(s Segment) bool { return slices.Contains(s.Flags, flag) }) {
+				return p.at["segments"].fail("reencryption without a segment %s", flag)
+			}
+		}
 	}
 	for _, s := range p.h.Slots {
 		switch {

@@ -41,7 +41,9 @@ func (v *Volume) Repair(o RepairOptions) (err error) {
 	if err := v.put(whole, int64(bad)*v.h.Size); err != nil {
 		return err
 	}
-	return v.reread(nil)
+	v.salt[bad], v.seen[bad] = bytes.Clone(whole[saltAt:][:len(v.raw.Salt)]), bytes.Clone(whole[:binarySize])
+	v.bothGood()
+	return nil
 }
 
 // signatures are how others begin, as util-linux's libblkid knows them: who finds one at a disk whose second header is whole has most likely a disk that was
