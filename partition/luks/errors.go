@@ -70,6 +70,17 @@ func (e *LastKeyError) Error() string {
 	return fmt.Sprintf("key slot %s is the last that a person can use: add a passphrase or a recovery key first", numbers(e.Slots))
 }
 
+// OnlyTokenError says that a token is the only way into a key slot, so that it does not go alone.
+type OnlyTokenError struct {
+	Token int
+	Type  string
+	Slot  int
+}
+
+func (e *OnlyTokenError) Error() string {
+	return fmt.Sprintf("token %d, of type %s, is the only way into key slot %d: remove the slot, and the token goes with it", e.Token, e.Type, e.Slot)
+}
+
 // LimitError says that a key slot asks for more than the caller allows ([Limits]).
 type LimitError struct {
 	What       string // "Argon2 memory", "PBKDF2 iterations"

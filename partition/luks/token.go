@@ -110,7 +110,7 @@ type RemoveTokenOptions struct {
 	LeaveSlotsThatNothingNames bool
 }
 
-// RemoveToken removes a token. The key slots that it names stay. Where it is the only way into one, it is refused: [Volume.RemoveKey] removes both. The mark of a
+// RemoveToken removes a token. The key slots that it names stay. Where it is the only way into one, that is an [*OnlyTokenError]: [Volume.RemoveKey] removes both. The mark of a
 // recovery key may go, since the key opens its slot without.
 func (v *Volume) RemoveToken(id int, o RemoveTokenOptions) (err error) {
 	defer prefix.Add(pkg, &err)
@@ -126,7 +126,7 @@ func (v *Volume) RemoveToken(id int, o RemoveTokenOptions) (err error) {
 	if t.Type != recoveryType && !o.LeaveSlotsThatNothingNames {
 		for _, slot := range t.Keyslots {
 			if !slices.ContainsFunc(v.h.Tokens, func(other Token) bool { return other.ID != id && slices.Contains(other.Keyslots, slot) }) {
-				return fmt.Errorf("token %d, of type %s, is the only way into key slot %d: remove the slot, and the token goes with it", id, t.Type, slot)
+				return &OnlyTokenError{id, t.Type, slot}
 			}
 		}
 	}
