@@ -45,6 +45,7 @@ var allowed = map[string]struct{ own, modules []string }{
 	"partition":         {modules: []string{"golang.org/x/sys"}},
 	"partition/fat":     {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
 	"partition/layouts": {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
+	"partition/luks":    {modules: []string{"golang.org/x/crypto", "golang.org/x/sys"}}, // crypto: Argon2, which asks sys for the processor
 	"uki":               {own: []string{"uki/hwid"}, modules: []string{"golang.org/x/sys"}},
 	"uki/hwid":          {},
 	"uki/decompress":    {own: []string{"uki", "uki/hwid"}, modules: []string{"github.com/klauspost/compress", "github.com/ulikunitz/xz", "golang.org/x/sys"}},
@@ -183,7 +184,7 @@ func TestRequirements(t *testing.T) {
 		"github.com/sigstore/sigstore",         // cosign: keys
 		"github.com/stretchr/testify",          // tests
 		"github.com/ulikunitz/xz",              // uki/decompress: LZMA2
-		"golang.org/x/crypto",                  // tpm/sealing: Argon2id, as PINs of systemd 262 have it
+		"golang.org/x/crypto",                  // tpm/sealing: Argon2id, as PINs of systemd 262 have it; partition/luks: key slots
 		"golang.org/x/sys",                     // _linux.go files
 	}, direct)
 }

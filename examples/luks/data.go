@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
-	"github.com/osmith-dev/osmith/partition/luks"
 )
 
 // blockSize is how much is copied at a time.
@@ -24,15 +23,10 @@ func encryptFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err != nil {
 			return err
 		}
-		v, err := volume(c, operands[0], os.O_RDWR)
+		v, key, err := passphrase.open(c, operands[0], os.O_RDWR, nil)
 		if err != nil {
 			return err
 		}
-		key, err := passphrase.unlock(v, nil)
-		if err != nil {
-			return err
-		}
-		defer key.Clear()
 		w, err := v.NewWriter(key)
 		if err != nil {
 			return err
@@ -60,19 +54,10 @@ func decryptFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err := cli.Required("o", *out); err != nil {
 			return err
 		}
-		in, disk, err := where(operands[0]).open(c, os.O_RDONLY)
+		v, key, err := passphrase.open(c, operands[0], os.O_RDONLY, nil)
 		if err != nil {
 			return err
 		}
-		v, err := luks.OpenReader(disk)
-		if err != nil {
-			return err
-		}
-		key, err := passphrase.unlock(v, nil)
-		if err != nil {
-			return err
-		}
-		defer key.Clear()
 		r, err := v.NewReader(key)
 		if err != nil {
 			return err
@@ -87,7 +72,7 @@ func decryptFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 				return err
 			}
 		}
-		finish := c.WatchReads(r.Size(), in)
+		finish := c.WatchReads(r.Size())
 		n, err := io.CopyBuffer(onlyWriter{o}, onlyReader{c, io.NewSectionReader(r, 0, r.Size())}, make([]byte, blockSize))
 		finish()
 		if err == nil {

@@ -20,15 +20,10 @@ func testFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	passphrase := secretFlags(set)
 	which := slotFlag(set)
 	return func(c *cli.Call, operands []string) error {
-		v, err := volume(c, operands[0], os.O_RDONLY)
+		_, key, err := passphrase.open(c, operands[0], os.O_RDONLY, which())
 		if err != nil {
 			return err
 		}
-		key, err := passphrase.unlock(v, which())
-		if err != nil {
-			return err
-		}
-		defer key.Clear()
 		return slot(c, key.Slot(), "key slot %d opens\n")
 	}
 }
@@ -63,10 +58,7 @@ func (n newKey) open(c *cli.Call, operand string) (v *luks.Volume, key *luks.Key
 	if fresh, err = n.fresh.read(); err != nil {
 		return nil, nil, nil, o, err
 	}
-	if v, err = volume(c, operand, os.O_RDWR); err != nil {
-		return nil, nil, nil, o, err
-	}
-	key, err = n.old.unlock(v, nil)
+	v, key, err = n.old.open(c, operand, os.O_RDWR, nil)
 	return v, key, fresh, o, err
 }
 
@@ -77,7 +69,6 @@ func addFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err != nil {
 			return err
 		}
-		defer key.Clear()
 		o.Slot = n.slot()
 		id, err := v.AddKey(key, fresh, o)
 		if err != nil {
@@ -98,7 +89,6 @@ func changeFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err != nil {
 			return err
 		}
-		defer key.Clear()
 		if err := v.ChangeKey(key, *id, fresh, o); err != nil {
 			return err
 		}
@@ -109,15 +99,10 @@ func changeFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 func recoveryFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	passphrase := secretFlags(set)
 	return func(c *cli.Call, operands []string) error {
-		v, err := volume(c, operands[0], os.O_RDWR)
+		v, key, err := passphrase.open(c, operands[0], os.O_RDWR, nil)
 		if err != nil {
 			return err
 		}
-		key, err := passphrase.unlock(v, nil)
-		if err != nil {
-			return err
-		}
-		defer key.Clear()
 		recovery, id, err := v.AddRecoveryKey(key, luks.KeyOptions{Rand: rand.Reader})
 		if err != nil {
 			return err

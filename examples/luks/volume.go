@@ -100,6 +100,20 @@ func (s secret) read() ([]byte, error) {
 	return b, err
 }
 
+// open opens what an operand names, and unlocks it. The key is cleared when the call ends.
+func (s secret) open(c *cli.Call, operand string, flag int, slot *int) (*luks.Volume, *luks.Key, error) {
+	v, err := volume(c, operand, flag)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := s.unlock(v, slot)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.AtEnd(key.Clear)
+	return v, key, nil
+}
+
 // unlock opens a volume with what is in the file: as it is, or as a recovery key that somebody has typed.
 func (s secret) unlock(v *luks.Volume, slot *int) (*luks.Key, error) {
 	passphrase, err := s.read()

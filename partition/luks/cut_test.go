@@ -284,7 +284,7 @@ func TestFailing(t *testing.T) {
 						require.NoError(t, err, "%s after failure %d: %+v", what, k, f)
 						for _, p := range op.before {
 							if slices.Contains(op.after, p) {
-								require.True(t, opens(t, v, p, nil), "%s after failure %d: %q", what, k, p)
+								require.True(t, remembered(t, v, p, nil), "%s after failure %d: %q", what, k, p)
 							}
 						}
 					}

@@ -11,7 +11,9 @@
 //
 // A slot for the TPM, with the token that tpm/sealing makes, in one write; and later another policy in its place:
 //
-//	slot, err = v.AddKey(key, sealing.Passphrase(secret), luks.KeyOptions{Rand: rand.Reader, KDF: luks.RandomKeyKDF, Token: token})
+//	var v *luks.Volume // from Format or Open
+//	var key *luks.Key  // from Format or Unlock
+//	slot, err := v.AddKey(key, sealing.Passphrase(secret), luks.KeyOptions{Rand: rand.Reader, KDF: luks.RandomKeyKDF, Token: token})
 //	err = v.ChangeKey(key, slot, sealing.Passphrase(secret), luks.KeyOptions{Rand: rand.Reader, KDF: luks.RandomKeyKDF, Token: token})
 //
 // [NewImage] is a volume with content as a Source, for the content of a partition.

@@ -82,6 +82,25 @@ func (o object) need(of node, key string) (node, error) {
 	return n, nil
 }
 
+// fields are members that must be there. err is about the first that is not.
+type fields struct {
+	of  node
+	all object
+	err error
+}
+
+func (n node) fields() (*fields, error) {
+	all, err := n.object()
+	return &fields{of: n, all: all}, err
+}
+
+func (f *fields) need(key string) (n node) {
+	if f.err == nil {
+		n, f.err = f.all.need(f.of, key)
+	}
+	return n
+}
+
 func (o *object) set(key string, raw []byte) {
 	for i := range *o {
 		if (*o)[i].key == key {

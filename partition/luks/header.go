@@ -145,81 +145,75 @@ func (p parser) segments() error {
 	return nil
 }
 
-func parseSegment(n node, count int) (s Segment, err error) {
-	if s.ID, err = n.number(count); err != nil {
-		return s, err
+func parseSegment(n node, count int) (g Segment, err error) {
+	if g.ID, err = n.number(count); err != nil {
+		return g, err
 	}
-	o, err := n.object()
+	o, err := n.fields()
 	if err != nil {
-		return s, err
+		return g, err
 	}
-	get := func(key string) (m node) {
-		if err == nil {
-			m, err = o.need(n, key)
-		}
-		return m
+	typ, offset, size := o.need("type"), o.need("offset"), o.need("size")
+	if o.err != nil {
+		return g, o.err
 	}
-	typ, offset, size := get("type"), get("offset"), get("size")
-	if err != nil {
-		return s, err
+	if g.Type, err = typ.text(); err != nil {
+		return g, err
 	}
-	if s.Type, err = typ.text(); err != nil {
-		return s, err
+	if g.Offset, err = offset.bytes(); err != nil {
+		return g, err
 	}
-	if s.Offset, err = offset.bytes(); err != nil {
-		return s, err
-	}
-	if s.Offset%512 != 0 {
-		return s, offset.fail("%d is no multiple of 512", s.Offset)
+	if g.Offset%512 != 0 {
+		return g, offset.fail("%d is no multiple of 512", g.Offset)
 	}
 	text, err := size.text()
 	if err != nil {
-		return s, err
+		return g, err
 	}
-	if s.Dynamic = text == "dynamic"; !s.Dynamic {
-		if s.Size, err = parseBytes(size, text); err != nil {
-			return s, err
+	if g.Dynamic = text == "dynamic"; !g.Dynamic {
+		if g.Size, err = parseBytes(size, text); err != nil {
+			return g, err
 		}
-		if s.Size == 0 {
-			return s, size.fail("0 bytes")
-		}
-	}
-	if flags, ok := o.get("flags"); ok {
-		if s.Flags, err = flags.texts(); err != nil {
-			return s, err
+		if g.Size == 0 {
+			return g, size.fail("0 bytes")
 		}
 	}
-	_, s.integrity = o.get("integrity")
-	switch s.Type {
+	if flags, ok := o.all.get("flags"); ok {
+		if g.Flags, err = flags.texts(); err != nil {
+			return g, err
+		}
+	}
+	_, g.integrity = o.all.get("integrity")
+	switch g.Type {
 	case segmentCrypt:
 	case "linear", "hw-opal", "hw-opal-crypt":
-		return s, nil
+		return g, nil
 	default:
-		return s, typ.fail("%.40q is not known", s.Type)
+		return g, typ.fail("%.40q is not known", g.Type)
 	}
-	tweak, cipher, sector := get("iv_tweak"), get("encryption"), get("sector_size")
-	if err != nil {
-		return s, err
+	tweak, cipher, sector := o.need("iv_tweak"), o.need("encryption"), o.need("sector_size")
+	if o.err != nil {
+		return g, o.err
 	}
 	iv, err := tweak.bytes()
 	if err != nil {
-		return s, err
+		return g, err
 	}
-	s.IVTweak = uint64(iv)
-	if s.Cipher, err = cipher.text(); err != nil {
-		return s, err
+	g.IVTweak = uint64(iv)
+	if g.Cipher, err = cipher.text(); err != nil {
+		return g, err
 	}
 	bytes, err := sector.integer(512, 4096)
 	if err != nil {
-		return s, err
+		return g, err
 	}
-	if s.SectorSize = int(bytes); bytes&(bytes-1) != 0 {
-		return s, sector.fail("%d: want 512, 1024, 2048 or 4096", bytes)
+	if g.SectorSize = int(bytes); bytes&(bytes-1) != 0 {
+		return g, sector.fail("%d: want 512, 1024, 2048 or 4096", bytes)
 	}
-	if s.Size%bytes != 0 {
-		return s, size.fail("%d is no multiple of the sector size, %d", s.Size, bytes)
+	if g.Size%bytes != 0 {
+		return g, size.fail("%d is no multiple of the sector size, %d", g.Size, bytes)
 	}
-	return s, nil
+	return g, nil
 }
 
 // Digest is what a key is held against.

@@ -418,14 +418,7 @@ func (v *Volume) SetPriority(slot int, p Priority, o RemoveOptions) (err error) 
 		members.set("priority", strconv.AppendInt(nil, int64(number), 10))
 	}
 	m.keyslots.set(strconv.Itoa(slot), members.marshal())
-	next, err := v.stage(m)
-	if err != nil {
-		return err
-	}
-	if err := v.leavesKeys(next.h, -1, o.LeaveNoKeyForAPerson); err != nil {
-		return err
-	}
-	return v.write(next)
+	return v.commit(m, o.LeaveNoKeyForAPerson)
 }
 
 // forPerson reports whether a person has what a token asks for. Types that are not known are taken for those of machines.

@@ -176,19 +176,13 @@ func (p parser) digest(n node) (d Digest, err error) {
 	if d.ID, err = n.number(maxDigests); err != nil {
 		return d, err
 	}
-	o, err := n.object()
+	o, err := n.fields()
 	if err != nil {
 		return d, err
 	}
-	get := func(key string) (m node) {
-		if err == nil {
-			m, err = o.need(n, key)
-		}
-		return m
-	}
-	typ, keyslots, segments := get("type"), get("keyslots"), get("segments")
-	if err != nil {
-		return d, err
+	typ, keyslots, segments := o.need("type"), o.need("keyslots"), o.need("segments")
+	if o.err != nil {
+		return d, o.err
 	}
 	if d.Type, err = typ.text(); err != nil {
 		return d, err
@@ -202,9 +196,9 @@ func (p parser) digest(n node) (d Digest, err error) {
 	if d.Type != pbkdf2Type {
 		return d, nil // of a later version: kept
 	}
-	name, iterations, salt, digest := get("hash"), get("iterations"), get("salt"), get("digest")
-	if err != nil {
-		return d, err
+	name, iterations, salt, digest := o.need("hash"), o.need("iterations"), o.need("salt"), o.need("digest")
+	if o.err != nil {
+		return d, o.err
 	}
 	if d.Hash, err = name.text(); err != nil {
 		return d, err

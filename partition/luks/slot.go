@@ -66,24 +66,18 @@ func parseSlot(n node) (s Slot, err error) {
 	if s.ID, err = n.number(maxSlots); err != nil {
 		return s, err
 	}
-	o, err := n.object()
+	o, err := n.fields()
 	if err != nil {
 		return s, err
 	}
-	get := func(key string) (m node) {
-		if err == nil {
-			m, err = o.need(n, key)
-		}
-		return m
-	}
-	typ, size, area := get("type"), get("key_size"), get("area")
-	if err != nil {
-		return s, err
+	typ, size, area := o.need("type"), o.need("key_size"), o.need("area")
+	if o.err != nil {
+		return s, o.err
 	}
 	if s.Type, err = typ.text(); err != nil {
 		return s, err
 	}
-	if priority, ok := o.get("priority"); ok {
+	if priority, ok := o.all.get("priority"); ok {
 		p, err := priority.integer(0, 2)
 		if err != nil {
 			return s, err
@@ -106,9 +100,9 @@ func parseSlot(n node) (s Slot, err error) {
 	if s.Area.Size < contentSize(s.KeySize) {
 		return s, area.fail("%d bytes, but a key of %d bytes makes %d", s.Area.Size, s.KeySize, contentSize(s.KeySize))
 	}
-	af, kdf := get("af"), get("kdf")
-	if err != nil {
-		return s, err
+	af, kdf := o.need("af"), o.need("kdf")
+	if o.err != nil {
+		return s, o.err
 	}
 	if s.AFHash, err = parseAF(af); err != nil {
 		return s, err

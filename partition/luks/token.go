@@ -92,14 +92,7 @@ func (v *Volume) AddToken(token []byte, slots []int, o TokenOptions) (id int, er
 	}
 	m := v.edit()
 	m.tokens.set(strconv.Itoa(id), raw)
-	next, err := v.stage(m)
-	if err != nil {
-		return 0, err
-	}
-	if err := v.leavesKeys(next.h, -1, o.LeaveNoKeyForAPerson); err != nil {
-		return 0, err
-	}
-	return id, v.write(next)
+	return id, v.commit(m, o.LeaveNoKeyForAPerson)
 }
 
 // RemoveTokenOptions are the choices of [Volume.RemoveToken].
@@ -132,12 +125,5 @@ func (v *Volume) RemoveToken(id int, o RemoveTokenOptions) (err error) {
 	}
 	m := v.edit()
 	m.tokens.remove(strconv.Itoa(id))
-	next, err := v.stage(m)
-	if err != nil {
-		return err
-	}
-	if err := v.leavesKeys(next.h, -1, o.LeaveNoKeyForAPerson); err != nil {
-		return err
-	}
-	return v.write(next)
+	return v.commit(m, o.LeaveNoKeyForAPerson)
 }

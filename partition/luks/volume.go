@@ -206,6 +206,18 @@ func (v *Volume) copyOf(raw rawHeader, i int, doc []byte) ([]byte, error) {
 	return raw.marshal(doc)
 }
 
+// commit writes changed metadata, if it leaves a key as [Volume.leavesKeys] has it.
+func (v *Volume) commit(m *metadata, allowed bool) error {
+	next, err := v.stage(m)
+	if err != nil {
+		return err
+	}
+	if err := v.leavesKeys(next.h, -1, allowed); err != nil {
+		return err
+	}
+	return v.write(next)
+}
+
 // write puts a staged header on the disk. The copy that counts is the last one to be written, so that at any moment one copy is whole: the
 // old one until the other is.
 func (v *Volume) write(s *staged) error {
