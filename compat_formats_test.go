@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,7 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/partition/luks"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
@@ -104,6 +107,22 @@ func TestCompatFormats(t *testing.T) {
 	index, err := release.PackIndex(dir, "all", map[string]ocispec.Descriptor{"amd64": d, "arm64": d})
 	require.NoError(t, err)
 	got["release-index"] = index.Digest.String()
+
+	disk := faultio.NewDisk(2 << 20)
+	random := rand.NewChaCha8([32]byte{0xac, 0x3e})
+	volume, key, err := luks.Format(disk, []byte("passphrase"), luks.FormatOptions{Rand: random, KeyslotsSize: 3 * 258048, Label: "state", Flags: []string{"allow-discards"},
+		Key: luks.KeyOptions{KDF: luks.KDF{Iterations: 4, Memory: 1 << 20, Threads: 2}}})
+	require.NoError(t, err)
+	_, _, err = volume.AddRecoveryKey(key, luks.KeyOptions{Rand: random, Priority: luks.PriorityPrefer})
+	require.NoError(t, err)
+	_, err = volume.AddToken([]byte(`{"type":"acme","note":1}`), []int{1}, luks.TokenOptions{})
+	require.NoError(t, err)
+	w, err := volume.NewWriter(key)
+	require.NoError(t, err)
+	_, err = w.Write([]byte("state"))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	got["luks-volume"] = sum(t, disk)
 
 	b, err := json.MarshalIndent(got, "", "  ")
 	require.NoError(t, err)

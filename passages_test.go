@@ -14,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/partition/luks"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
@@ -36,6 +37,8 @@ var (
 	_ = measurementsToSignatures
 	_ = tokenToPolicies
 	_ = bootsToPolicies
+	_ = secretToVolume
+	_ = volumeToPartition
 )
 
 // imageToPrediction takes what the stub measures and hands over, and its version, from a UKI to a prediction.
@@ -159,4 +162,43 @@ func bootsToPolicies(all tpm.Alternatives) (sealing.Policy, *policy.Tree, error)
 	}
 	tree, err := policy.AnyState(policy.Digest{}, crypto.SHA256, states)
 	return sealing.Policy{PCRs: []int{4, 7}, Alternatives: states}, tree, err
+}
+
+// secretToVolume takes a sealed secret to a key slot of the volume in a partition, and the tokens of a volume to their check.
+func secretToVolume(t *partition.Table, disk osmith.Disk, random io.Reader, passphrase, secret []byte, token *sealing.Token) ([]*sealing.Token, error) {
+	v, err := luks.Open(t.Window(disk, 0))
+	if err != nil {
+		return nil, err
+	}
+	key, err := v.Unlock(passphrase, luks.UnlockOptions{})
+	if err != nil {
+		return nil, err
+	}
+	text, err := token.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := v.AddKey(key, sealing.Passphrase(secret), luks.KeyOptions{Rand: random, KDF: luks.RandomKeyKDF, Token: text}); err != nil {
+		return nil, err
+	}
+	var all []*sealing.Token
+	for _, stored := range v.Header().Tokens {
+		if stored.Type == sealing.TokenType {
+			token, err := sealing.ParseToken(stored.JSON)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, token)
+		}
+	}
+	return all, nil
+}
+
+// volumeToPartition plans a partition whose content is encrypted while it is written.
+func volumeToPartition(random io.Reader, state osmith.Source, passphrase []byte) (*partition.Image, error) {
+	volume, err := luks.NewImage(state, 0, passphrase, luks.FormatOptions{Rand: random}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return partition.Plan(partition.Layout{Partitions: []partition.Spec{{Type: partition.ESP, Name: "state", Content: volume}}})
 }

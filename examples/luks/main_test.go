@@ -13,6 +13,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/tpm/sealing"
 )
 
 // A bench is a directory with passphrases and a volume.
@@ -244,6 +245,38 @@ func TestUsage(t *testing.T) {
 	require.Empty(t, stdout)
 	luks1 := b.file("luks1", "LUKS\xba\xbe\x00\x01"+strings.Repeat("\x00", 8192))
 	b.no("LUKS1", "inspect", luks1)
+}
+
+// The tokens of systemd 252 and 262 go from a volume to tpm/sealing, and back into one, as they are.
+func TestSystemdTokens(t *testing.T) {
+	b := newBench(t)
+	for _, vector := range []string{"sd252-recovery-tpm2.img.gz", "sd262-tpm2-pin-argon2id-signed.header.gz"} {
+		b.file("systemd.img", string(testtools.Gunzip(t, "../../partition/luks/testdata/"+vector)))
+		var r volumeResult
+		b.object(&r, "inspect", "@systemd.img")
+		seen := 0
+		for _, token := range r.Tokens {
+			if token.Type != sealing.TokenType {
+				continue
+			}
+			parsed, err := sealing.ParseToken(token.JSON)
+			require.NoError(t, err, vector)
+			require.Equal(t, token.Keyslots, parsed.Keyslots)
+			text, err := parsed.MarshalJSON()
+			require.NoError(t, err)
+			b.file("token.json", string(text))
+			var added tokenResult
+			b.object(&added, "token", "add", "@v.img", "-token", "@token.json")
+			var now volumeResult
+			b.object(&now, "inspect", "@v.img")
+			again, err := sealing.ParseToken(now.Tokens[len(now.Tokens)-1].JSON)
+			require.NoError(t, err)
+			again.Keyslots = parsed.Keyslots
+			require.Equal(t, parsed, again)
+			seen++
+		}
+		require.NotZero(t, seen, vector)
+	}
 }
 
 // cryptsetup opens what the program has made and changed.
