@@ -64,11 +64,25 @@ func (e *UnsupportedError) Error() string {
 // instance, and the data is lost with it.
 type LastKeyError struct {
 	Slots []int // that a person can use now, all of which the change would take away
+	// All says that the slots are the last of all: no person can use any, and the volume could not be opened any more.
+	All bool
+	// Err is why other slots do not count: their areas cannot be read. nil: they can.
+	Err error
 }
 
 func (e *LastKeyError) Error() string {
-	return fmt.Sprintf("key slot %s is the last that a person can use: add a passphrase or a recovery key first", numbers(e.Slots))
+	text := fmt.Sprintf("key slot %s is the last that a person can use: add a passphrase or a recovery key first", numbers(e.Slots))
+	if e.All {
+		text = fmt.Sprintf("key slot %s is the last there is: the data would be lost", numbers(e.Slots))
+	}
+	if e.Err != nil {
+		text += fmt.Sprintf("; others do not count: %v", e.Err)
+	}
+	return text
 }
+
+// Unwrap returns why other slots do not count.
+func (e *LastKeyError) Unwrap() error { return e.Err }
 
 // OnlyTokenError says that a token is the only way into a key slot, so that it does not go alone.
 type OnlyTokenError struct {

@@ -253,3 +253,38 @@ func TestFormatZeroes(t *testing.T) {
 	require.Zero(t, len(bytes.Trim(b[32768+258048:32768+o.KeyslotsSize], "\x00")))
 	require.Equal(t, byte(0xaa), b[v.Header().Segments[0].Offset], "the data is not touched")
 }
+
+// badArea is a disk one of whose key slots cannot be read.
+type badArea struct {
+	*faultio.Disk
+	off int64
+}
+
+func (b badArea) ReadAt(p []byte, off int64) (int, error) {
+	if off <= b.off && b.off < off+int64(len(p)) {
+		return 0, faultio.ErrIO
+	}
+	return b.Disk.ReadAt(p, off)
+}
+
+// A key slot that cannot be read is skipped, since another may open; it is told when none does, it does not count as a key that somebody has, and it can be removed.
+func TestUnreadableSlot(t *testing.T) {
+	d, v, key := formatted(t, small(1))
+	_, err := v.AddKey(key, []byte("second"), with(KeyOptions{KDF: fastKDF}))
+	require.NoError(t, err)
+	bad := badArea{d, 32768 + 100_000}
+	v, err = Open(bad)
+	require.NoError(t, err)
+	require.True(t, opens(t, v, "second", nil))
+	_, err = v.Unlock(correctHorse, UnlockOptions{})
+	require.ErrorIs(t, err, ErrNoKey)
+	require.ErrorIs(t, err, faultio.ErrIO)
+	require.ErrorContains(t, err, "slot 0 was not tried")
+	var last *LastKeyError
+	require.ErrorAs(t, v.RemoveKey(1, RemoveOptions{}), &last)
+	require.Equal(t, []int{1}, last.Slots)
+	bad.off = -1 // writing has made it good
+	v, err = Open(bad)
+	require.NoError(t, err)
+	require.NoError(t, v.RemoveKey(0, RemoveOptions{}))
+}

@@ -89,6 +89,8 @@ func TestLastOfAll(t *testing.T) {
 	_, v, _ := formatted(t, o)
 	var last *LastKeyError
 	require.ErrorAs(t, v.RemoveKey(0, RemoveOptions{}), &last)
+	require.True(t, last.All)
+	require.ErrorContains(t, last, "the last there is")
 	require.NoError(t, v.RemoveKey(0, RemoveOptions{LeaveNoKeyForAPerson: true}))
 	require.Empty(t, v.Header().Slots)
 	require.Empty(t, v.Header().Tokens, "the token went with it")
@@ -425,6 +427,8 @@ func TestKDFRefused(t *testing.T) {
 	require.ErrorIs(t, err, ErrNoRandom)
 	_, err = v.AddKey(key, nil, with(KeyOptions{KDF: fastKDF}))
 	require.ErrorIs(t, err, ErrEmptyPassphrase)
+	_, err = v.AddKey(key, make([]byte, 8<<20+1), with(KeyOptions{KDF: fastKDF}))
+	require.ErrorContains(t, err, "at most 8388608")
 	_, err = v.AddKey(key, []byte("x"), KeyOptions{KDF: fastKDF, Rand: strings.NewReader("too short")})
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	_, err = v.AddKey(key, []byte("x"), with(KeyOptions{KDF: fastKDF, Limits: Limits{Iterations: 500}}))

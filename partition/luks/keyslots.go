@@ -45,6 +45,9 @@ func newSlot(id int, key, passphrase []byte, offset int64, o KeyOptions) (s Slot
 	if len(passphrase) == 0 {
 		return s, nil, ErrEmptyPassphrase
 	}
+	if len(passphrase) > maxPassphrase {
+		return s, nil, fmt.Errorf("a passphrase of %d bytes: cryptsetup reads at most %d", len(passphrase), maxPassphrase)
+	}
 	if _, ok := inJSON[o.Priority]; !ok {
 		return s, nil, fmt.Errorf("%v: no such priority", o.Priority)
 	}
@@ -83,6 +86,9 @@ func newSlot(id int, key, passphrase []byte, offset int64, o KeyOptions) (s Slot
 	c.Encrypt(area[:n], area[:n], 512, 0)
 	return s, area, nil
 }
+
+// maxPassphrase is the largest key file that cryptsetup reads, in bytes.
+const maxPassphrase = 8 << 20
 
 func areaSize(keySize int) int64 {
 	return (int64(keySize)*stripes + areaUnit - 1) / areaUnit * areaUnit
@@ -463,24 +469,25 @@ func (v *Volume) leavesKeys(next *Header, written int, allowed bool) error {
 		return nil
 	}
 	wiped := map[int]bool{}
+	var unreadable []error
 	for _, s := range v.h.Slots {
 		if s.Type != slotType {
 			continue
 		}
 		gone, err := v.Wiped(s.ID)
-		if err != nil {
-			return err
+		if err != nil { // what cannot be read is not counted on
+			unreadable = append(unreadable, prefix.Bare(err))
 		}
-		wiped[s.ID] = gone
+		wiped[s.ID] = gone || err != nil
 	}
 	before, allBefore := v.h.people(wiped)
 	wiped[written] = false
 	after, all := next.people(wiped)
 	switch {
 	case len(before) > 0 && len(after) == 0:
-		return &LastKeyError{before}
+		return &LastKeyError{Slots: before, Err: errors.Join(unreadable...)}
 	case len(allBefore) > 0 && len(all) == 0:
-		return &LastKeyError{allBefore}
+		return &LastKeyError{Slots: allBefore, All: true, Err: errors.Join(unreadable...)}
 	}
 	return nil
 }

@@ -54,19 +54,19 @@ func (v *Volume) Unlock(passphrase []byte, o UnlockOptions) (k *Key, err error) 
 	}
 	failed := &UnlockError{Skipped: map[int]error{}}
 	for _, s := range slots {
-		switch err := v.mayTry(s, o.Limits); {
-		case err != nil:
+		var key *Key
+		err := v.mayTry(s, o.Limits)
+		if err == nil {
+			key, err = v.trySlot(s, passphrase)
+		}
+		switch {
+		case err != nil: // also of a sector that cannot be read: another slot may open
 			failed.Skipped[s.ID] = err
-			continue
-		}
-		key, err := v.trySlot(s, passphrase)
-		if err != nil {
-			return nil, fmt.Errorf("key slot %d: %w", s.ID, err)
-		}
-		if key != nil {
+		case key != nil:
 			return key, nil
+		default:
+			failed.Tried = append(failed.Tried, s.ID)
 		}
-		failed.Tried = append(failed.Tried, s.ID)
 	}
 	return nil, failed
 }
