@@ -194,7 +194,7 @@ func TestFormatRefused(t *testing.T) {
 		"data at 16777217": {DataOffset: 16<<20 + 1}, "sector size 8192": {SectorSize: 8192}, "data of 5": {DataSize: 5}, "data of -512": {DataSize: -512},
 		"the device has": {DataOffset: 64 << 20, KeyslotsSize: 1 << 20}, "label of 48": {Label: strings.Repeat("x", 48)}, "label \"a\\x00\"": {Label: "a\x00"}, "subsystem": {Subsystem: "\xff"},
 		"digest by": {DigestHash: "md5"}, "with 999": {DigestIterations: 999}, "KDF": {Key: KeyOptions{KDF: KDF{Type: "none"}}}, "twice": {Flags: []string{"a", "a"}},
-		"JSON area": {Flags: []string{strings.Repeat("x", 20<<10)}}, "no such key slot": {Key: KeyOptions{Slot: new(32), KDF: fastKDF}}, "PBKDF2 iterations": {DigestIterations: 1 << 30},
+		"JSON area": {Flags: []string{strings.Repeat("x", 20<<10)}, Key: KeyOptions{KDF: fastKDF}}, "no such key slot": {Key: KeyOptions{Slot: new(32), KDF: fastKDF}}, "PBKDF2 iterations": {DigestIterations: 1 << 30},
 	} {
 		o.Rand = random(1)
 		_, _, err := Format(d, correctHorse, o)

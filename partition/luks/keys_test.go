@@ -408,7 +408,7 @@ func TestLimits(t *testing.T) {
 	_, err = v.VolumeKey(make([]byte, 64))
 	require.ErrorAs(t, err, &limit)
 	// Raised limits let more in.
-	require.NoError(t, Limits{Memory: 8 << 30, Work: 1 << 40}.check(KDF{Type: Argon2id, Iterations: 4, Memory: 1 << 30, Threads: 1}))
+	require.NoError(t, Limits{Memory: 8 << 30, Work: 1 << 40}.check(KDF{Type: Argon2id, Iterations: 1000, Memory: 512 << 20, Threads: 1}))
 }
 
 func TestKDFRefused(t *testing.T) {

@@ -38,8 +38,10 @@ func TestVectorsOpen(t *testing.T) {
 			key, err := v.Unlock([]byte(c.passphrase), UnlockOptions{})
 			require.NoError(t, err)
 			require.Equal(t, c.key, hex.EncodeToString(key.Bytes()))
-			_, err = v.Unlock([]byte(c.passphrase+"\n"), UnlockOptions{})
-			require.ErrorIs(t, err, ErrNoKey, "a newline is part of a passphrase")
+			if c.key != keyArgon2 { // whose work is that of 64 MiB
+				_, err = v.Unlock([]byte(c.passphrase+"\n"), UnlockOptions{})
+				require.ErrorIs(t, err, ErrNoKey, "a newline is part of a passphrase")
+			}
 			again, err := v.VolumeKey(unhex(t, c.key))
 			require.NoError(t, err)
 			require.Equal(t, -1, again.Slot())
