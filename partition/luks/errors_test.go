@@ -157,12 +157,12 @@ func TestRepairOlder(t *testing.T) {
 // Where something else begins, neither Repair nor a change writes a header over it.
 func TestForeign(t *testing.T) {
 	for _, s := range signatures {
-		d, v, key := formatted(t, small(1))
+		d, _, key := formatted(t, small(1))
 		_, err := d.WriteAt(make([]byte, binarySize), 0) // nothing is left of the first copy
 		require.NoError(t, err)
 		_, err = d.WriteAt([]byte(s.text), s.off)
 		require.NoError(t, err)
-		v, err = Open(d)
+		v, err := Open(d)
 		require.NoError(t, err, s.what)
 		before := content(t, d)
 		var foreign *ForeignError

@@ -309,7 +309,6 @@ func TestMutantsAgainstCryptsetup(t *testing.T) {
 	tools := cryptsetups(t)
 	delete(tools, "trixie") // one between the others
 	base := mutantBase(t)
-	keyFile := filepath.Join(t.TempDir(), "key")
 	for _, m := range mutants {
 		if strings.Contains(m.name, "GiB") || strings.Contains(m.name, "2^32-1") {
 			continue // cryptsetup has no limits, and would compute for minutes
@@ -318,7 +317,7 @@ func TestMutantsAgainstCryptsetup(t *testing.T) {
 		for version, run := range tools {
 			name := dump(t, d)
 			dir := filepath.Dir(name)
-			keyFile = filepath.Join(dir, "key")
+			keyFile := filepath.Join(dir, "key")
 			writeFile(t, keyFile, correctHorse)
 			out, err := run(dir, "luksDump", "--dump-json-metadata", name)
 			dumped := err == nil
