@@ -4,11 +4,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
 const (
@@ -19,6 +23,20 @@ const (
 	keyRepart  = "36d4a85deabddf5ff19ca3e03c4af081ddce897e1886ff1716cfdbccf69679ac74cde3a687c7fb6cb47ebbfb61c5167666aa44602aa6b4b2c97e980827edf43b"
 	recovery   = "jjjjngdr-ivcedbbt-uhebiclu-eclncnhk-drlhcffj-tvlgudfg-fvgiifbr-bhhinire"
 )
+
+// The vectors are what testdata/README.md says, all of them.
+func TestVectorsAreListed(t *testing.T) {
+	b, err := os.ReadFile("testdata/README.md")
+	require.NoError(t, err)
+	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|.*\\| `([0-9a-f]{64})` \\|$").FindAllStringSubmatch(string(b), -1)
+	names, err := filepath.Glob("testdata/*.gz")
+	require.NoError(t, err)
+	require.Len(t, rows, len(names))
+	for _, row := range rows {
+		sum := sha256.Sum256(testtools.Gunzip(t, filepath.Join("testdata", row[1])))
+		require.Equal(t, row[2], hex.EncodeToString(sum[:]), row[1])
+	}
+}
 
 // Volumes that cryptsetup, systemd-cryptenroll and systemd-repart made open with the key that they have.
 func TestVectorsOpen(t *testing.T) {
