@@ -264,6 +264,19 @@ func TestCutFormat(t *testing.T) {
 	}
 }
 
+// The second copy of an older and larger header lies in what is data now. It does not come back when both copies of the new one are lost.
+func TestFormatOverLargerHeader(t *testing.T) {
+	d, _, _ := formatted(t, FormatOptions{Rand: random(9), HeaderSize: 1 << 20, KeyslotsSize: 516096, SectorSize: 512, Key: KeyOptions{KDF: fastKDF}})
+	_, _, err := Format(d, []byte("new"), small(10))
+	require.NoError(t, err)
+	for _, off := range []int64{0, 16 << 10} {
+		_, err = d.WriteAt(make([]byte, binarySize), off)
+		require.NoError(t, err)
+	}
+	_, err = Read(d)
+	require.ErrorIs(t, err, ErrNotLUKS)
+}
+
 // Every operation of the disk fails once, for good, or does half of its work: the error is told, unless it is of a read that did not matter, and what is
 // on the disk opens.
 func TestFailing(t *testing.T) {

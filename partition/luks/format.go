@@ -162,7 +162,7 @@ func Format(disk osmith.Disk, passphrase []byte, o FormatOptions) (v *Volume, ke
 		return nil, nil, err
 	}
 	v.disk = disk
-	return v, &Key{slot: f.slot, bytes: f.key, data: true}, nil
+	return v, &Key{slot: f.slot, bytes: f.key}, nil
 }
 
 type formatting struct {

@@ -332,7 +332,7 @@ func TestPriority(t *testing.T) {
 func TestWrongKey(t *testing.T) {
 	_, _, foreign := formatted(t, small(1))
 	_, v, key := formatted(t, small(2))
-	for name, k := range map[string]*Key{"foreign": foreign, "none": nil, "empty": {data: true}} {
+	for name, k := range map[string]*Key{"foreign": foreign, "none": nil, "empty": {}} {
 		_, err := v.AddKey(k, []byte("x"), with(KeyOptions{KDF: fastKDF}))
 		require.ErrorIs(t, err, ErrWrongKey, name)
 		require.ErrorIs(t, v.ChangeKey(k, 0, []byte("x"), with(KeyOptions{KDF: fastKDF})), ErrWrongKey, name)

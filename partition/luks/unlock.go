@@ -15,7 +15,6 @@ import (
 type Key struct {
 	slot  int
 	bytes []byte
-	data  bool // it is that of the data
 }
 
 // Slot is the key slot that it came from, -1 if it was given.
@@ -130,7 +129,7 @@ func (v *Volume) trySlot(s Slot, passphrase []byte) (*Key, error) {
 	c.Decrypt(area, area, 512, 0)
 	defer clear(area)
 	h, _ := newHash(s.AFHash) // it is supported
-	key := &Key{slot: s.ID, bytes: afMerge(area, s.KeySize, h), data: v.h.opensData(s.ID)}
+	key := &Key{slot: s.ID, bytes: afMerge(area, s.KeySize, h)}
 	d, _ := v.h.digestOf(s.ID)
 	if ok, err := d.matches(key.bytes); err != nil || !ok {
 		key.Clear()
@@ -160,7 +159,7 @@ func (v *Volume) VolumeKey(key []byte) (k *Key, err error) {
 	if v.h.Unsupported != nil {
 		return nil, v.h.Unsupported
 	}
-	k = &Key{slot: -1, bytes: bytes.Clone(key), data: true}
+	k = &Key{slot: -1, bytes: bytes.Clone(key)}
 	if _, err := v.checkKey(k); err != nil {
 		return nil, err
 	}
@@ -173,7 +172,7 @@ func (v *Volume) checkKey(k *Key) (Digest, error) {
 	if !ok {
 		return d, &UnsupportedError{"digests", "a digest of another type than pbkdf2"}
 	}
-	if k == nil || !k.data || len(k.bytes) == 0 {
+	if k == nil || len(k.bytes) == 0 {
 		return d, ErrWrongKey
 	}
 	if err := (Limits{}).check(KDF{Type: PBKDF2, Iterations: d.Iterations}); err != nil {
