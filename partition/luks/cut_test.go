@@ -266,6 +266,30 @@ func TestCutFormat(t *testing.T) {
 	}
 }
 
+// A cut in a repair leaves the good copy, and it can be repaired again.
+func TestCutRepair(t *testing.T) {
+	base, _ := operationBase(t)
+	for _, off := range []int64{100, 5000, 16<<10 + 100, 16<<10 + 5000} {
+		d := damage(t, base, off)
+		v, err := Open(d)
+		require.NoError(t, err)
+		old := string(v.Header().JSON)
+		d.Record()
+		require.NoError(t, v.Repair(RepairOptions{}))
+		faults, err := d.Faults(faultio.FaultOptions{Sector: 512, Limit: 64})
+		require.NoError(t, err)
+		for state := range faults.States() {
+			v, err := Open(state.Disk)
+			require.NoError(t, err, "%v", state)
+			require.Equal(t, old, string(v.Header().JSON), "%v", state)
+			require.NoError(t, v.Repair(RepairOptions{}))
+			h, err := Read(state.Disk)
+			require.NoError(t, err)
+			require.False(t, h.NeedsRepair())
+		}
+	}
+}
+
 // The second copy of an older and larger header lies in what is data now. It does not come back when both copies of the new one are lost.
 func TestFormatOverLargerHeader(t *testing.T) {
 	d, _, _ := formatted(t, FormatOptions{Rand: random(9), HeaderSize: 1 << 20, KeyslotsSize: 516096, SectorSize: 512, Key: KeyOptions{KDF: fastKDF}})

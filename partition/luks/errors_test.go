@@ -154,6 +154,21 @@ func TestRepairOlder(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Of two copies that are as new the first one counts, as with cryptsetup, and the other one is told.
+func TestEquallyNew(t *testing.T) {
+	m := mutant{bin: first(func(b []byte) { copy(b[24:], "of the first") })}
+	d := m.make(t, mutantBase(t))
+	v, err := Open(d)
+	require.NoError(t, err)
+	require.Equal(t, "of the first", v.Header().Label)
+	require.True(t, v.Header().Copies[1].Differs)
+	require.NoError(t, v.Repair(RepairOptions{}))
+	h, err := Read(io.NewSectionReader(d, 0, d.Size()))
+	require.NoError(t, err)
+	require.Equal(t, "of the first", h.Label)
+	require.False(t, h.NeedsRepair())
+}
+
 // Where something else begins, neither Repair nor a change writes a header over it.
 func TestForeign(t *testing.T) {
 	for _, s := range signatures {

@@ -281,7 +281,7 @@ func (v *Volume) RemoveKey(slot int, o RemoveOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := v.leavesKeys(next.h, -1, o.LeaveNoKeyForAPerson); err != nil {
+	if err := v.leavesKeys(next.h, o.LeaveNoKeyForAPerson); err != nil {
 		return err
 	}
 	if err := v.wipe(s); err != nil {
@@ -350,7 +350,7 @@ func (v *Volume) ChangeKey(key *Key, slot int, passphrase []byte, o KeyOptions) 
 	if err != nil {
 		return err
 	}
-	if err := v.leavesKeys(final.h, slot, o.LeaveNoKeyForAPerson); err != nil {
+	if err := v.leavesKeys(final.h, o.LeaveNoKeyForAPerson); err != nil {
 		return err
 	}
 	v.broken = true
@@ -463,8 +463,8 @@ func (h *Header) people(wiped map[int]bool) (people, all []int) {
 }
 
 // leavesKeys refuses a change that takes the last slot that a person can use, or the last of all. Slots of which a power cut has left nothing
-// do not count, but for written, which is about to be.
-func (v *Volume) leavesKeys(next *Header, written int, allowed bool) error {
+// do not count.
+func (v *Volume) leavesKeys(next *Header, allowed bool) error {
 	if allowed {
 		return nil
 	}
@@ -481,7 +481,6 @@ func (v *Volume) leavesKeys(next *Header, written int, allowed bool) error {
 		wiped[s.ID] = gone || err != nil
 	}
 	before, allBefore := v.h.people(wiped)
-	wiped[written] = false
 	after, all := next.people(wiped)
 	switch {
 	case len(before) > 0 && len(after) == 0:

@@ -212,7 +212,7 @@ func (v *Volume) commit(m *metadata, allowed bool) error {
 	if err != nil {
 		return err
 	}
-	if err := v.leavesKeys(next.h, -1, allowed); err != nil {
+	if err := v.leavesKeys(next.h, allowed); err != nil {
 		return err
 	}
 	return v.write(next)
