@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -609,4 +610,33 @@ func TestUnknownOutcome(t *testing.T) {
 	require.Equal(t, upgrade.ProofFits, refused.Verdicts[0].Proof)
 	require.Equal(t, "unknown", refused.Verdicts[0].Outcome.String())
 	require.Equal(t, "pass warn fail Outcome(4)", fmt.Sprint(upgrade.OutcomePass, upgrade.OutcomeWarn, upgrade.OutcomeFail, upgrade.Outcome(4)))
+}
+
+// counted counts the bytes that are read of a source.
+type counted struct {
+	osmith.Source
+	n *atomic.Int64
+}
+
+func (c counted) ReadAt(b []byte, off int64) (int, error) {
+	n, err := c.Source.ReadAt(b, off)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// The root file system of a release is read once, when it is written, its hash tree with that and to be judged, and its UKI in a few passes.
+func TestReadsOfARelease(t *testing.T) {
+	s := newSystem(t, "")
+	s.bootAndRun()
+	s.builder.Parts.Initrd = source(bytes.Repeat([]byte("initrd"), 200_000))
+	r := s.build("2").Release()
+	var image, root, tree atomic.Int64
+	r.UKI, r.Root, r.Tree = counted{r.UKI, &image}, counted{r.Root, &root}, counted{r.Tree, &tree}
+	p := s.planOf(r, upgrade.PlanOptions{})
+	require.Zero(t, root.Load())
+	require.LessOrEqual(t, tree.Load(), r.Tree.Size())
+	require.NoError(t, p.Apply(t.Context(), nil))
+	require.Equal(t, r.Root.Size(), root.Load())
+	require.LessOrEqual(t, tree.Load(), 3*r.Tree.Size())
+	require.Less(t, image.Load(), 6*r.UKI.Size())
 }
