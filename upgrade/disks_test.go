@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
@@ -64,4 +65,28 @@ func TestType1Runs(t *testing.T) {
 	require.Equal(t, []string{"loader/entries/acme-1.conf", "acme/1/linux", "acme/1/initrd"}, removed)
 	require.NoError(t, p.Apply(t.Context(), nil))
 	require.Equal(t, "3", s.boot().Version)
+}
+
+// The worst moment has a cluster more for the directory, which may have no room for the new name: with one less than that the plan is refused, and with it the upgrade goes
+// through.
+func TestDirectoryOfTheESPGrows(t *testing.T) {
+	k := &diskKind{esp: fat.BuildOptions{Kind: 16, Size: 5 << 19, ClusterSize: 512}}
+	for _, more := range []int64{0, 512} {
+		s := k.on(t)
+		esp := s.esp()
+		cluster := esp.ClusterSize()
+		r := k.release(s, "2")
+		need := (r.UKI.Size() + cluster - 1) / cluster * cluster
+		require.NoError(t, esp.MkdirAll("EFI/acme"))
+		require.NoError(t, esp.WriteFile("EFI/acme/filler", source(make([]byte, esp.Free()-need-more))))
+		require.Equal(t, need+more, esp.Free())
+		p := s.planOf(r, upgrade.PlanOptions{})
+		if more == 0 {
+			require.ErrorAs(t, p.Refused(), new(*upgrade.ESPSpaceError))
+			continue
+		}
+		require.NoError(t, p.Refused())
+		require.NoError(t, p.Apply(t.Context(), nil))
+		require.Equal(t, "2", s.boot().Version)
+	}
 }

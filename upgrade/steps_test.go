@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
@@ -78,6 +79,12 @@ func TestCutsAreAsTheStepsSay(t *testing.T) {
 				for k := starts[i]; k < starts[i+1]; k++ {
 					left := sys.on(sys.disk.Prefix(k))
 					left.requireEntriesWhole()
+					switch step.Kind {
+					case upgrade.StepWriteRoot, upgrade.StepWriteTree, upgrade.StepWriteSignature, upgrade.StepVerifySlot:
+						state, err := upgrade.Inspect(left.disk, left.machine)
+						require.NoError(t, err)
+						require.Equal(t, partition.SlotPartial, state.Slots[plan.Target.Index].State, "cut behind write %d, in %s: nothing takes it for whole", k, step)
+					}
 					if got := left.boot().Version; !last || got != plan.Version {
 						require.Equal(t, old, got, "cut behind write %d, in %s", k, step)
 					}

@@ -16,6 +16,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 )
@@ -36,6 +37,8 @@ type system struct {
 	machine upgrade.Machine
 	disk    *faultio.Disk
 	alone   bool // its sets are UKIs alone
+
+	policies func(*policy.Signature) // changes what a UKI's policies say; nil: nothing
 }
 
 // newSystem installs version 1, made of stand-ins.

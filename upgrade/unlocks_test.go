@@ -3,6 +3,7 @@ package upgrade_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"encoding/hex"
 	"strings"
 	"testing"
@@ -43,6 +44,11 @@ func (s *system) withUKI(set *acmeos.Set, change func(im *uki.Image), sign ...in
 			require.NoError(s.t, err)
 			all = append(all, signatures...)
 		}
+		for i := range all {
+			if s.policies != nil {
+				s.policies(&all[i])
+			}
+		}
 		text, err := all.MarshalJSON()
 		require.NoError(s.t, err)
 		if n == 0 {
@@ -64,6 +70,42 @@ func (s *system) withUKI(set *acmeos.Set, change func(im *uki.Image), sign ...in
 func profiles(im *uki.Image) {
 	im.Profile = []byte("ID=main\nTITLE=Acme\n")
 	im.Profiles = []uki.Profile{{Profile: []byte("ID=reset\nTITLE=Reset\n"), Cmdline: im.Cmdline + " reset"}}
+}
+
+// A policy unlocks only if all of it is right: its digest, its bank, the key, and the signature over it.
+func TestWrongPolicies(t *testing.T) {
+	other, err := foreign()
+	require.NoError(t, err)
+	for name, change := range map[string]func(s *policy.Signature){
+		"":                nil,
+		"signature":       func(s *policy.Signature) { s.Value[len(s.Value)-1] ^= 1 },
+		"empty signature": func(s *policy.Signature) { s.Value = []byte{0} },
+		"digest":          func(s *policy.Signature) { s.Digest[0] ^= 1 },
+		"bank": func(s *policy.Signature) { // the digest of one bank under the name of another
+			s.Bank = map[crypto.Hash]crypto.Hash{crypto.SHA1: crypto.SHA512, crypto.SHA256: crypto.SHA1, crypto.SHA384: crypto.SHA256, crypto.SHA512: crypto.SHA384}[s.Bank]
+		},
+		"another's signature": func(s *policy.Signature) { s.Value = resigned(t, s.PCRPolicy, other.PCR) },
+	} {
+		s := newSystem(t, "")
+		s.policies = change
+		p := s.planOf(s.withUKI(s.build("2"), func(*uki.Image) {}, 0), upgrade.PlanOptions{})
+		j := verdict(t, p, upgrade.ProofUnlocks)
+		if name == "" {
+			require.Equal(t, upgrade.OutcomePass, j.Outcome, texts(j))
+			continue
+		}
+		require.ErrorAs(t, p.Refused(), new(*upgrade.PolicyError), "%s: %s", name, texts(j))
+		require.Contains(t, texts(j), "no valid signature in .pcrsig covers PCR 11 of bank sha256", name)
+	}
+}
+
+// resigned is the signature of a policy by another key.
+func resigned(t *testing.T, p policy.PCRPolicy, key crypto.Signer) []byte {
+	t.Helper()
+	sum := sha256.Sum256(p.TBS())
+	value, err := key.Sign(nil, sum[:], crypto.SHA256)
+	require.NoError(t, err)
+	return value
 }
 
 // The profile that boots by default must unlock; another one that does not is a warning.
