@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
@@ -33,10 +32,17 @@ const (
 type Keyring struct {
 	Name         KeyringName
 	Certificates []*x509.Certificate
+
+	// Sealed says of [KeyringVerity] that userspace closes it to further keys (keyctl_restrict_keyring(3)) before it mounts its file systems. Until then the kernel does not ask it,
+	// whatever it holds.
+	Sealed bool
 }
 
-// unsealed is the parameter without which nothing can be put into the keyring of dm-verity.
-const unsealed = "dm_verity.keyring_unsealed"
+// Parameters of the kernel.
+const (
+	unsealed          = "dm_verity.keyring_unsealed"   // without it nothing can be put into the keyring of dm-verity
+	requireSignatures = "dm_verity.require_signatures" // no device without a signature
+)
 
 // NoSignatureError is a reason of the boots verdict: the slot has a place for a signature of the root hash, and the release has none.
 type NoSignatureError struct {
@@ -47,7 +53,19 @@ func (e *NoSignatureError) Error() string {
 	return fmt.Sprintf("slot %s has a partition for the signature of the root hash, and the release has no signature", e.Slot)
 }
 
-// UntrustedSignatureError is a reason of the boots verdict: no keyring that the kernel asks has the certificate of the signature, and the command line demands that one has.
+// UnsignedError is a reason of the boots verdict: the kernel will get no signature of the root hash, and a parameter on the command line makes it, or systemd, refuse the file system
+// without one.
+type UnsignedError struct {
+	Parameter string
+	Missing   string // why it gets none
+}
+
+func (e *UnsignedError) Error() string {
+	return fmt.Sprintf("%s on the command line demands a signature of the root hash, and the kernel gets none: %s", e.Parameter, e.Missing)
+}
+
+// UntrustedSignatureError is a reason of the boots verdict: no keyring that the kernel asks has the certificate of the signature, and the command line asks for it. Whether the file
+// system is then set up without the signature depends on the systemd in the initrd (262 does so, 257 does not), unless dm_verity.require_signatures=1 forbids it.
 type UntrustedSignatureError struct {
 	Signer string // subject of the certificate
 	Asked  []KeyringName
@@ -122,17 +140,33 @@ func (p *Plan) judgeSignature(j *Verdict, cmdline string) {
 		return
 	}
 	has := p.Target.Signature >= 0
-	switch {
-	case p.signature == nil && has:
+	asks := signatureOption(cmdline, p.release.RootHash)
+	required := isSet(cmdline, requireSignatures)
+	if p.signature == nil && has {
 		j.fail(&NoSignatureError{p.Target.Name()})
 		return
-	case p.signature == nil:
-		return
-	case !has:
+	}
+	if p.signature != nil && !has {
 		j.warn("the release has a signature of its root hash, and slot %s no partition for it: it is not installed", p.Target.Name())
 	}
-	demanded := demandsSignature(cmdline)
-	if !demanded {
+	switch {
+	case asks == "auto" && !has:
+		j.fail(&UnsignedError{"root-hash-signature=auto", fmt.Sprintf("slot %s has no partition for it", p.Target.Name())})
+		return
+	case asks == "" && required:
+		j.fail(&UnsignedError{requireSignatures, "root-hash-signature=auto in systemd.verity_root_options or systemd.verity_usr_options would have systemd hand it over"})
+		return
+	case asks != "" && asks != "auto":
+		j.warn("the command line brings a signature of the root hash of its own (root-hash-signature=), which is not judged")
+	}
+	if p.signature != nil {
+		p.judgeKeyrings(j, cmdline, asks != "")
+	}
+}
+
+// judgeKeyrings asks which keyring has the certificate of the signature. A command line that does not ask for the signature needs none.
+func (p *Plan) judgeKeyrings(j *Verdict, cmdline string, asked bool) {
+	if !asked {
 		j.warn("nothing on the command line asks for the signature of the root hash, so that systemd passes it over: root-hash-signature=auto in systemd.verity_root_options or systemd.verity_usr_options does")
 	}
 	if p.machine.VerityKeyrings == nil {
@@ -145,8 +179,12 @@ func (p *Plan) judgeSignature(j *Verdict, cmdline string) {
 	}
 	untrusted := &UntrustedSignatureError{Signer: p.signer.Subject.String(), Asked: []KeyringName{}}
 	for _, k := range p.machine.VerityKeyrings {
-		if k.Name == KeyringVerity && !hasParameter(cmdline, unsealed, "1") {
+		switch {
+		case k.Name == KeyringVerity && !isSet(cmdline, unsealed):
 			j.warn("nothing can be put into the keyring %s: %s=1 is not on the command line", k.Name, unsealed)
+			continue
+		case k.Name == KeyringVerity && !k.Sealed:
+			j.warn("the kernel does not ask the keyring %s until userspace has sealed it (Keyring.Sealed)", k.Name)
 			continue
 		}
 		untrusted.Asked = append(untrusted.Asked, k.Name)
@@ -155,10 +193,10 @@ func (p *Plan) judgeSignature(j *Verdict, cmdline string) {
 			return
 		}
 	}
-	if demanded {
+	if asked {
 		j.fail(untrusted)
 	} else {
-		j.warn("%v", fmt.Sprintf("no keyring of %v has the certificate of the signature of the root hash, %s; nothing asks for it", untrusted.Asked, untrusted.Signer))
+		j.warn("no keyring of %v has the certificate of the signature of the root hash, %s; nothing asks for it", untrusted.Asked, untrusted.Signer)
 	}
 }
 
@@ -180,25 +218,31 @@ func (p *Plan) dbHas(s *verity.Signature) bool {
 	return err == nil
 }
 
-// demandsSignature reports whether a volume on a command line is mounted only with its signature.
-func demandsSignature(cmdline string) bool {
+// signatureOption is root-hash-signature= of the volume with a root hash; "" if the command line does not say it.
+func signatureOption(cmdline string, rootHash []byte) string {
 	c, err := dm.ParseCmdline(cmdline)
 	if err != nil {
-		return false
+		return ""
 	}
-	return c.Root.Options.RootHashSignature != "" || c.Usr.Options.RootHashSignature != ""
-}
-
-// hasParameter reports whether a kernel parameter has a value; the last one counts.
-func hasParameter(cmdline, name, value string) bool {
-	fields := strings.Fields(cmdline)
-	i := slices.IndexFunc(fields, func(f string) bool { return strings.HasPrefix(f, name+"=") })
-	for k, f := range fields {
-		if strings.HasPrefix(f, name+"=") {
-			i = k
+	for _, v := range []dm.Volume{c.Usr, c.Root} {
+		if bytes.Equal(v.RootHash, rootHash) {
+			return v.Options.RootHashSignature
 		}
 	}
-	return i >= 0 && fields[i] == name+"="+value
+	return ""
+}
+
+// isSet reports whether a parameter that is yes or no is yes, by the kernel's rules: without a value it is, else the first letters tell, dashes in its name are underscores, and
+// the last one counts.
+func isSet(cmdline, name string) (yes bool) {
+	for _, f := range strings.Fields(cmdline) {
+		parameter, value, has := strings.Cut(strings.Trim(f, `"`), "=")
+		if strings.ReplaceAll(parameter, "-", "_") == name {
+			value = strings.ToLower(strings.Trim(value, `"`))
+			yes = !has || strings.HasPrefix(value, "on") || value != "" && strings.Contains("1yt", value[:1])
+		}
+	}
+	return yes
 }
 
 // signatureContent is what the slot's partition for the signature gets: the text, and zeros for what an earlier one may have left; zeros alone where an override lets a release

@@ -36,6 +36,10 @@ func signatureOf(t *testing.T, rootHash []byte, by secureboot.KeyPair) *verity.S
 	return signature
 }
 
+func verityKeyring(cert *x509.Certificate, sealed bool) []upgrade.Keyring {
+	return []upgrade.Keyring{{Name: upgrade.KeyringVerity, Certificates: []*x509.Certificate{cert}, Sealed: sealed}}
+}
+
 // Whether the kernel accepts a signature is told by its keyrings, and what is told is what the machine then does.
 func TestSignatureIsJudged(t *testing.T) {
 	other, err := foreign()
@@ -49,17 +53,21 @@ func TestSignatureIsJudged(t *testing.T) {
 		want     string
 		up       upgradetest.Outcome // of what the machine does
 	}{
-		"platform":              {[]upgrade.Keyring{{Name: upgrade.KeyringPlatform, Certificates: []*x509.Certificate{stranger.Cert}}}, asks, upgrade.OutcomePass, "its keyring platform has the certificate", upgradetest.Up},
-		"builtin, then another": {[]upgrade.Keyring{{Name: upgrade.KeyringBuiltin}, {Name: upgrade.KeyringSecondary, Certificates: []*x509.Certificate{stranger.Cert}}}, asks, upgrade.OutcomePass, "its keyring secondary has the certificate", upgradetest.Up},
-		"none":                  {[]upgrade.Keyring{{Name: upgrade.KeyringBuiltin}}, asks, upgrade.OutcomeFail, "none of the keyrings [builtin] has the certificate, and the command line asks for a signature", upgradetest.Failed},
-		"no keyring":            {[]upgrade.Keyring{}, asks, upgrade.OutcomeFail, "none of the keyrings [] has the certificate", upgradetest.Failed},
-		"none, and not asked":   {[]upgrade.Keyring{{Name: upgrade.KeyringBuiltin}}, "", upgrade.OutcomeWarn, "nothing asks for it", upgradetest.Up},
-		"not asked":             {[]upgrade.Keyring{{Name: upgrade.KeyringPlatform, Certificates: []*x509.Certificate{stranger.Cert}}}, "", upgrade.OutcomeWarn, "nothing on the command line asks for the signature of the root hash, so that systemd passes it over", upgradetest.Up},
-		"not known":             {nil, asks, upgrade.OutcomeWarn, "whether the kernel accepts the signature of the root hash by CN=Acme OS Signature Database Key is not known (Machine.VerityKeyrings)", ""},
-		"dm-verity, sealed":     {[]upgrade.Keyring{{Name: upgrade.KeyringVerity, Certificates: []*x509.Certificate{stranger.Cert}}}, asks, upgrade.OutcomeFail, "dm_verity.keyring_unsealed=1 is not on the command line", ""},
-		"dm-verity":             {[]upgrade.Keyring{{Name: upgrade.KeyringVerity, Certificates: []*x509.Certificate{stranger.Cert}}}, asks + " dm_verity.keyring_unsealed=1", upgrade.OutcomePass, "its keyring .dm-verity has the certificate", upgradetest.Up},
-		"dm-verity, sealed again": {[]upgrade.Keyring{{Name: upgrade.KeyringVerity, Certificates: []*x509.Certificate{stranger.Cert}}},
-			asks + " dm_verity.keyring_unsealed=1 dm_verity.keyring_unsealed=0", upgrade.OutcomeFail, "dm_verity.keyring_unsealed=1 is not on the command line", ""},
+		"platform":                {[]upgrade.Keyring{{Name: upgrade.KeyringPlatform, Certificates: []*x509.Certificate{stranger.Cert}}}, asks, upgrade.OutcomePass, "its keyring platform has the certificate", upgradetest.Up},
+		"builtin, then another":   {[]upgrade.Keyring{{Name: upgrade.KeyringBuiltin}, {Name: upgrade.KeyringSecondary, Certificates: []*x509.Certificate{stranger.Cert}}}, asks, upgrade.OutcomePass, "its keyring secondary has the certificate", upgradetest.Up},
+		"none":                    {[]upgrade.Keyring{{Name: upgrade.KeyringBuiltin}}, asks, upgrade.OutcomeFail, "none of the keyrings [builtin] has the certificate, and the command line asks for a signature", upgradetest.Failed},
+		"no keyring":              {[]upgrade.Keyring{}, asks, upgrade.OutcomeFail, "none of the keyrings [] has the certificate", upgradetest.Failed},
+		"none, and not asked":     {[]upgrade.Keyring{{Name: upgrade.KeyringBuiltin}}, "", upgrade.OutcomeWarn, "nothing asks for it", upgradetest.Up},
+		"not asked":               {[]upgrade.Keyring{{Name: upgrade.KeyringPlatform, Certificates: []*x509.Certificate{stranger.Cert}}}, "", upgrade.OutcomeWarn, "nothing on the command line asks for the signature of the root hash, so that systemd passes it over", upgradetest.Up},
+		"not known":               {nil, asks, upgrade.OutcomeWarn, "whether the kernel accepts the signature of the root hash by CN=Acme OS Signature Database Key is not known (Machine.VerityKeyrings)", ""},
+		"dm-verity, no parameter": {verityKeyring(stranger.Cert, true), asks, upgrade.OutcomeFail, "dm_verity.keyring_unsealed=1 is not on the command line", ""},
+		"dm-verity":               {verityKeyring(stranger.Cert, true), asks + " dm_verity.keyring_unsealed=1", upgrade.OutcomePass, "its keyring .dm-verity has the certificate", upgradetest.Up},
+		"dm-verity, left open":    {verityKeyring(stranger.Cert, false), asks + " dm_verity.keyring_unsealed=1", upgrade.OutcomeFail, "until userspace has sealed it", upgradetest.Failed},
+		"dm-verity, taken back":   {verityKeyring(stranger.Cert, true), asks + " dm_verity.keyring_unsealed=1 dm-verity.keyring_unsealed=0", upgrade.OutcomeFail, "dm_verity.keyring_unsealed=1 is not on the command line", ""},
+		"required":                {verityKeyring(stranger.Cert, true), asks + " dm_verity.keyring_unsealed dm_verity.require_signatures=1", upgrade.OutcomePass, "its keyring .dm-verity has the certificate", upgradetest.Up},
+		"required, and not asked": {verityKeyring(stranger.Cert, true), "dm_verity.keyring_unsealed dm_verity.require_signatures=1", upgrade.OutcomeFail, "dm_verity.require_signatures on the command line demands a signature", upgradetest.Failed},
+		"its own":                 {verityKeyring(stranger.Cert, true), "dm_verity.keyring_unsealed=on systemd.verity_usr_options=root-hash-signature=/run/signature", upgrade.OutcomeWarn, "(root-hash-signature=), which is not judged", ""},
+		"asked for another":       {verityKeyring(stranger.Cert, true), "dm_verity.keyring_unsealed=y systemd.verity_root_options=root-hash-signature=auto", upgrade.OutcomeWarn, "nothing on the command line asks for the signature", upgradetest.Up},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := signedDisk(t)
@@ -156,6 +164,20 @@ func TestSignatureOfRelease(t *testing.T) {
 	r = release.Release{UKI: two.UKI, Root: two.Root, Tree: two.Tree, RootHash: two.RootHash, RootHashSignature: source(signatureOf(t, two.RootHash, db).PKCS7)}
 	j := verdict(t, plain.planOf(&r, upgrade.PlanOptions{}), upgrade.ProofBoots)
 	require.Contains(t, texts(j), "slot B no partition for it: it is not installed")
+	require.Equal(t, upgrade.OutcomeWarn, j.Outcome)
+
+	// systemd-veritysetup fails if it is told to find a signature and there is none; the kernel if it requires one.
+	for options, with := range map[string]osmith.Source{
+		"systemd.verity_root_options=root-hash-signature=auto":                                r.RootHashSignature,
+		"systemd.verity_root_options=root-hash-signature=auto dm_verity.require_signatures=0": nil,
+		"dm_verity.require_signatures":                                                        nil,
+	} {
+		demands := plain.withUKI(two, func(im *uki.Image) { im.Cmdline = "roothash=" + hex.EncodeToString(two.RootHash) + " " + options }, 0)
+		demands.RootHashSignature = with
+		p := plain.planOf(demands, upgrade.PlanOptions{Override: []upgrade.Proof{upgrade.ProofBoots}})
+		require.Equal(t, upgrade.OutcomeFail, verdict(t, p, upgrade.ProofBoots).Outcome, options)
+		require.Contains(t, texts(verdict(t, p, upgrade.ProofBoots)), "and the kernel gets none", options)
+	}
 }
 
 // Two partitions for signatures with one ID, as a fixed seed of systemd-repart makes them, are named, and the new one gets its own.

@@ -298,8 +298,9 @@ func (m *Machine) mountVerified(ctx context.Context, t *partition.Table, cmdline
 	if err != nil {
 		return nil, err
 	}
+	signed := slices.Contains(strings.Fields(cmdline), "dm_verity.require_signatures=1")
 	for _, v := range volumes {
-		if err := m.mount(ctx, t, v); err != nil {
+		if err := m.mount(ctx, t, v, signed); err != nil {
 			return volumes[0].RootHash, err
 		}
 	}
@@ -307,8 +308,8 @@ func (m *Machine) mountVerified(ctx context.Context, t *partition.Table, cmdline
 }
 
 // mount finds the partitions of a root hash by their IDs, whatever their labels say, and reads all of the root. Where the command line asks for the signature of the
-// root hash, one of the keyrings must have its certificate.
-func (m *Machine) mount(ctx context.Context, t *partition.Table, v dm.Volume) error {
+// root hash, one of the keyrings must have its certificate; without asking there is none, which a kernel may refuse.
+func (m *Machine) mount(ctx context.Context, t *partition.Table, v dm.Volume, signed bool) error {
 	dataID, treeID, err := partition.VerityIDs(v.RootHash)
 	if err != nil {
 		return err
@@ -320,10 +321,13 @@ func (m *Machine) mount(ctx context.Context, t *partition.Table, v dm.Volume) er
 	if tree < 0 {
 		return fmt.Errorf("no partition %s", treeID)
 	}
-	if v.Options.RootHashSignature == "auto" {
+	switch asks := v.Options.RootHashSignature; {
+	case asks == "auto":
 		if err := m.accept(t, data, v.RootHash); err != nil {
 			return err
 		}
+	case asks == "" && signed:
+		return errors.New("the kernel requires a signature of the root hash, and gets none")
 	}
 	return verity.Verify(ctx, t.Section(m.Disk, data), t.Section(m.Disk, tree), v.RootHash)
 }
@@ -343,6 +347,9 @@ func (m *Machine) accept(t *partition.Table, data int, rootHash []byte) error {
 		return err
 	}
 	for _, k := range m.VerityKeyrings {
+		if k.Name == upgrade.KeyringVerity && !k.Sealed {
+			continue // the kernel does not ask it
+		}
 		if _, err = verity.VerifySignature(signature.PKCS7, rootHash, k.Certificates); err == nil {
 			return nil
 		}
