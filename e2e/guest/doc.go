@@ -8,8 +8,12 @@
 // Kernel command line: roothash= (hexadecimal), osmith.bless=0 (leave the boot
 // counted), osmith.report=initrd (report without a root file system, as the
 // version of osmith.version=), osmith.append=FILE (append FILE on the ESP, such
-// as keys/dbx.auth, to the Secure Boot variable of its name). With panic=-1 a
-// damaged init reboots too.
+// as keys/dbx.auth, to the Secure Boot variable of its name), osmith.signatures=DIR
+// (set up the root once more with each signature DIR/*.p7s on the ESP, and put
+// DIR/keyring.der into the keyring of dm-verity meanwhile). Where
+// systemd.verity_root_options= asks for the signature of the root hash, a root
+// without one that the kernel accepts is not mounted. With panic=-1 a damaged init
+// reboots too.
 //
 // It is built static for linux and runs as process 1 and nowhere else.
 package main

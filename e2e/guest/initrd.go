@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -47,14 +48,14 @@ func runInitrd() error {
 	if err := openConsole(); err != nil {
 		return err
 	}
-	if err := loadModules("/modules.list"); err != nil {
+	cmdline, args, err := readCmdline()
+	if err != nil {
+		return err
+	}
+	if err := loadModules("/modules.list", cmdline); err != nil {
 		return err
 	}
 	if err := (mount{fs: "efivarfs", dir: "/sys/firmware/efi/efivars", optional: true}).mount(); err != nil {
-		return err
-	}
-	cmdline, args, err := readCmdline()
-	if err != nil {
 		return err
 	}
 	pcrs, err := readPCRs()
@@ -113,8 +114,9 @@ func openConsole() error {
 	return nil
 }
 
-// loadModules loads the files named in a list, in its order.
-func loadModules(list string) error {
+// loadModules loads the files named in a list, in its order. As modprobe does, it hands each the parameters that the kernel command line has for it: the
+// kernel keeps those for what is built in.
+func loadModules(list, cmdline string) error {
 	b, err := os.ReadFile(list)
 	if err != nil {
 		return err
@@ -124,13 +126,25 @@ func loadModules(list string) error {
 		if err != nil {
 			return err
 		}
-		err = unix.FinitModule(int(f.Fd()), "", 0)
+		err = unix.FinitModule(int(f.Fd()), parametersOf(name, cmdline), 0)
 		f.Close()
 		if err != nil && err != unix.EEXIST {
 			return fmt.Errorf("module %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// parametersOf are those of a module on a kernel command line, without its name.
+func parametersOf(file, cmdline string) string {
+	module := strings.ReplaceAll(strings.TrimSuffix(filepath.Base(file), ".ko"), "-", "_") + "."
+	var found []string
+	for _, word := range strings.Fields(cmdline) {
+		if parameter, ok := strings.CutPrefix(word, module); ok {
+			found = append(found, parameter)
+		}
+	}
+	return strings.Join(found, " ")
 }
 
 // switchRoot makes dir the root of everything and becomes its init.

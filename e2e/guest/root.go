@@ -161,6 +161,12 @@ func reportAndStop(r *report.Report, args map[string]string) error {
 		}
 	}
 
+	if dir := args["osmith.signatures"]; dir != "" {
+		if err := trySignatures(r, dir); err != nil {
+			return err
+		}
+	}
+
 	lines, err := report.Encode(r)
 	if err != nil {
 		return err

@@ -31,25 +31,18 @@ func openRoot(cmdline string) (dataID, hashID string, err error) {
 		return "", "", err
 	}
 	root := c.Root.RootHash
-	if len(root) != 32 {
-		return "", "", fmt.Errorf("verity: roothash=%x is not 64 hexadecimal digits", root)
-	}
-	dataID, hashID = osmith.GUID(root[:16]).String(), osmith.GUID(root[16:]).String()
-	data, err := findPartition(dataID)
-	if err != nil {
-		return "", "", fmt.Errorf("verity: data: %w", err)
-	}
-	tree, err := findPartition(hashID)
-	if err != nil {
-		return "", "", fmt.Errorf("verity: tree: %w", err)
-	}
-	sb, err := readSuperblock("/dev/" + tree)
+	table, err := tableOfRoot(root)
 	if err != nil {
 		return "", "", err
 	}
-	table, err := dm.NewTable(sb.Params(0), "/dev/"+data, "/dev/"+tree, sb.DataSize(), root)
-	if err != nil {
-		return "", "", err
+	if c.Root.Options.RootHashSignature != "" {
+		signature, err := signatureBeside(table.DataDevice, root)
+		if err != nil {
+			return "", "", err
+		}
+		if table.Options.RootHashSigKeyDesc, err = giveKernel("osmith:root", signature); err != nil {
+			return "", "", err
+		}
 	}
 	if err := tryActivation(table); err != nil {
 		return "", "", err
@@ -64,8 +57,28 @@ func openRoot(cmdline string) (dataID, hashID string, err error) {
 	if err := unix.Mount(node, "/sysroot", "erofs", unix.MS_RDONLY, ""); err != nil {
 		return "", "", fmt.Errorf("mount the root: %w", err)
 	}
-	note("initrd: root is %s and %s", data, tree)
-	return dataID, hashID, nil
+	note("initrd: root is %s and %s", table.DataDevice, table.HashDevice)
+	return osmith.GUID(root[:16]).String(), osmith.GUID(root[16:]).String(), nil
+}
+
+// tableOfRoot is what dm-verity is told about the two partitions that a root hash names.
+func tableOfRoot(root []byte) (table dm.Table, err error) {
+	if len(root) != 32 {
+		return table, fmt.Errorf("verity: roothash=%x is not 64 hexadecimal digits", root)
+	}
+	data, err := findPartition(osmith.GUID(root[:16]).String())
+	if err != nil {
+		return table, fmt.Errorf("verity: data: %w", err)
+	}
+	tree, err := findPartition(osmith.GUID(root[16:]).String())
+	if err != nil {
+		return table, fmt.Errorf("verity: tree: %w", err)
+	}
+	sb, err := readSuperblock("/dev/" + tree)
+	if err != nil {
+		return table, err
+	}
+	return dm.NewTable(sb.Params(0), "/dev/"+data, "/dev/"+tree, sb.DataSize(), root)
 }
 
 func readSuperblock(name string) (*verity.Superblock, error) {
@@ -84,6 +97,7 @@ func tryActivation(table dm.Table) error {
 	table.Options = dm.TableOptions{
 		Corruption: dm.CorruptionRestart, IOError: dm.IOErrorRestart,
 		IgnoreZeroBlocks: true, CheckAtMostOnce: true, TryVerifyInTasklet: true,
+		RootHashSigKeyDesc: table.Options.RootHashSigKeyDesc,
 	}
 	broken := table
 	broken.HashDevice = "/dev/absent"

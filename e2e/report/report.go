@@ -28,6 +28,9 @@ type Report struct {
 	// Writes are what became of osmith.writes=, in its order.
 	Writes []Write
 
+	// Signatures are what became of osmith.signatures=.
+	Signatures *Signatures
+
 	Verity *Verity // nil when the report comes from the initrd (no root asked for)
 	Root   *Root   // nil likewise
 	Bless  Bless
@@ -38,6 +41,46 @@ type Write struct {
 	Name    string            // of the file
 	Error   string            // "": the firmware took it
 	Changed map[string]string // SHA-256 of the variables SecureBoot, SetupMode, PK, KEK and db* that are others now, in hexadecimal; "": it is gone
+}
+
+// Signatures are what the kernel said about signatures of the root hash.
+type Signatures struct {
+	// Keyrings are the descriptions of the keys in those keyrings of the kernel that are there, by name, before the guest has changed any.
+	Keyrings map[string][]string
+
+	Tries []SignatureTry
+
+	// AddKey is what became of putting a certificate into the keyring of dm-verity; "": it is there.
+	AddKey string
+	// Seal is what became of closing that keyring to further keys.
+	Seal string
+}
+
+// A SignatureTry is one attempt to set up the root with a signature.
+type SignatureTry struct {
+	When  string // one of those below
+	Name  string // of the file, without .p7s; "": without a signature
+	Error string // "": the device was set up
+
+	Unsigned bool // of Systemd: it was set up, but the kernel was not given the signature
+}
+
+// The moments of the attempts.
+const (
+	AtFirst  = "at first"
+	Systemd  = "by systemd-veritysetup" // also at first
+	KeyAdded = "with a key in the keyring of dm-verity"
+	Sealed   = "with that keyring sealed"
+)
+
+// Try is what became of an attempt, and whether there was such a one.
+func (s *Signatures) Try(when, name string) (try SignatureTry, ok bool) {
+	for _, t := range s.Tries {
+		if t.When == when && t.Name == name {
+			return t, true
+		}
+	}
+	return try, false
 }
 
 // PCRs maps the kernel's name of a bank ("sha256") to its 24 values.
