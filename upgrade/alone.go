@@ -92,15 +92,12 @@ func (p *Plan) makeRoom() error {
 		}
 	}
 	rank := func(e *Entry) int {
-		switch {
-		case e.Bad():
+		if e.Counted {
 			return 0
-		case e.Counted:
-			return 1
 		}
-		return 2
+		return 1
 	}
-	slices.Reverse(may) // the loader likes the last of its menu least
+	slices.Reverse(may) // the loader likes the last of its menu least, and those that have failed are the last
 	slices.SortStableFunc(may, func(a, b *Entry) int { return rank(a) - rank(b) })
 	if err := p.clear(); err != nil {
 		return err

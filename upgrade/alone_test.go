@@ -58,6 +58,17 @@ func TestUKIsAlone(t *testing.T) {
 	require.True(t, s.planOf(k.release(s, "5"), upgrade.PlanOptions{}).Installed)
 	require.Contains(t, s.planOf(k.release(s, "5"), upgrade.PlanOptions{}).String(), "version 5 is installed as EFI/Linux/acme_5.efi")
 
+	// A set that was never found good makes room before an older one that was.
+	p = s.planOf(k.release(s, "5.1"), upgrade.PlanOptions{})
+	require.NoError(t, p.Apply(t.Context(), nil))
+	require.Equal(t, []string{"EFI/Linux/acme_5.1+3.efi", "EFI/Linux/acme_5.efi", "EFI/Linux/acme_4.efi"}, entries())
+	p = s.planOf(k.release(s, "5.2"), upgrade.PlanOptions{})
+	require.Equal(t, upgrade.StepRemoveEntry, p.Steps[0].Kind)
+	require.Equal(t, "EFI/Linux/acme_5.1+3.efi", p.Steps[0].Target)
+	require.NotEqual(t, upgrade.StepRemoveEntry, p.Steps[1].Kind)
+	_, err := upgrade.Cancel(s.disk, s.machine)
+	require.NoError(t, err)
+
 	// With an uncommitted set that runs, the last good one is what the chain ends with.
 	p = s.planOf(k.release(s, "6"), upgrade.PlanOptions{})
 	require.NoError(t, p.Apply(t.Context(), nil))
@@ -111,6 +122,11 @@ func TestUKIAloneThatRuns(t *testing.T) {
 	_, err = upgrade.Commit(s.disk, s.machine, "")
 	require.ErrorAs(t, err, new(*upgrade.NotStartedError))
 	p = s.planOf(k.release(s, "3"), upgrade.PlanOptions{})
+	require.NoError(t, p.Refused(), "there is room")
+	esp := s.esp()
+	require.NoError(t, esp.WriteFile("EFI/acme/more", source(make([]byte, 8<<10))))
+	p = s.planOf(k.release(s, "3"), upgrade.PlanOptions{})
+	require.ErrorAs(t, p.Refused(), new(*upgrade.ESPSpaceError))
 	for _, step := range p.Steps {
 		require.NotEqual(t, upgrade.StepRemoveEntry, step.Kind, "both are in use")
 	}

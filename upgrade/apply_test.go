@@ -14,9 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/verity"
 )
 
 // unsynced is a disk without Sync.
@@ -253,9 +255,23 @@ func TestReadFromTheMedium(t *testing.T) {
 	s.disk.Cached()
 	release := s.build("2").Release()
 	p := s.planOf(release, upgrade.PlanOptions{})
-	before := s.disk.MediumReads()
-	require.NoError(t, p.Apply(t.Context(), nil))
-	require.GreaterOrEqual(t, s.disk.MediumReads()-before, release.Root.Size()+release.Tree.Size()+release.UKI.Size())
+	var at []int64 // when a step begins
+	require.NoError(t, p.Apply(t.Context(), func(step int, _, _ int64) {
+		if step == len(at) {
+			at = append(at, s.disk.MediumReads())
+		}
+	}))
+	at = append(at, s.disk.MediumReads())
+	for i, step := range p.Steps {
+		want := int64(0)
+		switch step.Kind {
+		case upgrade.StepVerifySlot:
+			want = release.Root.Size() + release.Tree.Size()
+		case upgrade.StepStageUKI:
+			want = release.UKI.Size()
+		}
+		require.GreaterOrEqual(t, at[i+1]-at[i], want, "%s", step)
+	}
 }
 
 // A file is read back past the page cache, which the kernel counts.
@@ -377,4 +393,43 @@ func TestLyingSyncOfLargeFiles(t *testing.T) {
 		}
 		require.Greater(t, failed, 3)
 	}
+}
+
+// A slot that does not hold what was written to it is not marked as whole: it is verified first.
+func TestSlotIsVerifiedBeforeItIsActivated(t *testing.T) {
+	s := newSystem(t, "")
+	root := s.dir + "/large.raw"
+	require.NoError(t, acmeos.WriteRoot(root, "2", map[string][]byte{"/data": bytes.Repeat([]byte("what the medium forgets "), 20_000)}))
+	set, err := s.builder.Build(t.Context(), s.dir, "2", root)
+	require.NoError(t, err)
+	t.Cleanup(func() { set.Close() })
+	p, err := upgrade.NewPlan(t.Context(), forgetful{s.disk, []byte("what the medium forgets ")}, set.Release(), s.machine, upgrade.PlanOptions{})
+	require.NoError(t, err)
+	require.NoError(t, p.Refused())
+	require.ErrorAs(t, p.Apply(t.Context(), nil), new(*verity.MismatchError))
+	state, err := upgrade.Inspect(s.disk, s.machine)
+	require.NoError(t, err)
+	require.Equal(t, partition.SlotPartial, state.Slots[1].State)
+	require.Equal(t, "1", s.boot().Version)
+}
+
+// A large file that a verdict depends on is held against its digest once more before the new entry can boot.
+func TestLargeFilesAreLookedAtAgain(t *testing.T) {
+	s := newSystem(t, "")
+	s.builder.Parts.Initrd = source(bytes.Repeat([]byte("initrd"), 300_000))
+	s.install(s.build("2"))
+	s.bootAndRun()
+	p := s.plan(s.build("3"), upgrade.PlanOptions{})
+	old := read(t, s.esp(), "EFI/Linux/acme_2.efi")
+	old[len(old)/2] ^= 1
+	changed := false
+	err := p.Apply(t.Context(), func(step int, _, _ int64) {
+		if p.Steps[step].Kind == upgrade.StepStageUKI && !changed {
+			changed = true
+			require.NoError(t, s.esp().ReplaceFile("EFI/Linux/acme_2.efi", source(old)))
+		}
+	})
+	require.ErrorAs(t, err, new(*upgrade.ChangedError))
+	require.ErrorContains(t, err, "before add-entry")
+	require.ErrorContains(t, err, "EFI/Linux/acme_2.efi on the ESP has changed")
 }

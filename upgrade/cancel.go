@@ -98,9 +98,6 @@ func (s *State) cancel(on *checkedDisk) (gone []string, err error) {
 		}
 		gone = append(gone, f.path)
 	}
-	if err := toMedium(on); err != nil { // before their slots are given up
-		return gone, err
-	}
 	for _, slot := range slots {
 		s.slots.Vacate(slot.Slot)
 	}

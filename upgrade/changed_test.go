@@ -195,3 +195,18 @@ func TestReleaseChangesWhileItIsJudged(t *testing.T) {
 	require.ErrorAs(t, err, new(*upgrade.ChangedError))
 	require.ErrorContains(t, err, "the release has changed since the plan was made")
 }
+
+// A disk that changes while it is judged is not planned.
+func TestDiskChangesWhileItIsJudged(t *testing.T) {
+	s := newSystem(t, "")
+	changed := false
+	_, err := upgrade.NewPlan(t.Context(), s.disk, s.build("2").Release(), s.machine, upgrade.PlanOptions{Progress: func(int64, int64) {
+		if !changed {
+			changed = true
+			file(s, s.esp(), "loader/entries/x.conf", []byte("title x\n"))
+		}
+	}})
+	require.True(t, changed)
+	require.ErrorAs(t, err, new(*upgrade.ChangedError))
+	require.ErrorContains(t, err, "loader/entries/x.conf on the ESP has changed")
+}

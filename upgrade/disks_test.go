@@ -2,10 +2,13 @@ package upgrade_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/upgrade"
 )
@@ -89,4 +92,41 @@ func TestDirectoryOfTheESPGrows(t *testing.T) {
 		require.NoError(t, p.Apply(t.Context(), nil))
 		require.Equal(t, "2", s.boot().Version)
 	}
+}
+
+// A file of one name on the ESP and on the extended boot loader partition is told apart by the partition that firmware has started it from, and what goes from one gives no room on the other.
+func TestExtendedBootLoaderPartitionIsApart(t *testing.T) {
+	k := &diskKind{esp: fat.BuildOptions{Kind: 16, Size: 4 << 20, ClusterSize: 512}, apart: true}
+	s := k.on(t)
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
+	require.NoError(t, err)
+	ids := map[osmith.GUID]osmith.GUID{}
+	for _, p := range table.Partitions {
+		ids[p.Type] = p.ID
+	}
+	state, err := upgrade.Inspect(s.disk, s.machine)
+	require.NoError(t, err)
+	b := contentOf(t, k.release(s, "1").UKI)
+	file(s, s.esp(), "EFI/Linux/acme_1.efi", b)
+	running := *s.machine.Running
+	s.machine.Running = &running
+	for id, want := range map[osmith.GUID]string{ids[partition.ESP]: "EFI/Linux/acme_1.efi", ids[partition.XBOOTLDR]: "xbootldr:EFI/Linux/acme_1.efi"} {
+		running.ESP = id
+		state, err = upgrade.Inspect(s.disk, s.machine)
+		require.NoError(t, err)
+		require.Equal(t, want, state.Running.Path)
+	}
+
+	// Version 2 is on the extended one, the old UKI alone on the ESP, and no room for a third on the extended one.
+	require.NoError(t, s.planOf(k.release(s, "2"), upgrade.PlanOptions{}).Apply(t.Context(), nil))
+	running.ESP = osmith.GUID{}
+	require.NoError(t, s.commit(s.bootAndRun()))
+	i := slices.IndexFunc(table.Partitions, func(p partition.Partition) bool { return p.Type == partition.XBOOTLDR })
+	extended, err := fat.Open(table.Window(s.disk, i))
+	require.NoError(t, err)
+	require.NoError(t, extended.Remove("EFI/Linux/acme_1.efi"))
+	require.NoError(t, extended.WriteFile("filler", source(make([]byte, extended.Free()-int64(len(b))/2))))
+	p := s.planOf(k.release(s, "3"), upgrade.PlanOptions{})
+	require.Equal(t, upgrade.Step{Kind: upgrade.StepRemoveEntry, Target: "EFI/Linux/acme_1.efi", Cut: p.Steps[0].Cut, OneWay: true}, p.Steps[0])
+	require.ErrorAs(t, p.Refused(), new(*upgrade.ESPSpaceError))
 }

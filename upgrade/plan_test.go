@@ -195,7 +195,7 @@ func TestTypeOneEntryTakesItsFiles(t *testing.T) {
 		file(s, s.esp(), name, kernel)
 	}
 	conf(s, s.esp(), "old.conf", fmt.Sprintf("title old\nlinux /acme/1/linux\ninitrd /acme/1/initrd\ninitrd /acme/common/initrd\ninitrd /acme/common/microcode\ninitrd /acme/1/others.img\n"+
-		"devicetree /acme/1/board.dtb\nextra /EFI/BOOT/BOOTX64.EFI\noptions roothash=%x\n", state.Slots[0].RootHash))
+		"devicetree /acme/1/board.dtb\ninitrd /EFI/BOOT/BOOTX64.EFI\nsort-key acme\nversion 1.5\noptions roothash=%x\n", state.Slots[0].RootHash))
 	conf(s, s.esp(), "new.conf", fmt.Sprintf("title new\nlinux /acme/1/linux.new\ninitrd /acme/common/initrd\nlinux /acme/common/microcode\noptions roothash=%x\n", state.Slots[1].RootHash))
 	conf(s, s.esp(), "arm.conf", "title arm\narchitecture aa64\nlinux \\acme\\1\\Others.img\n")
 	p := s.plan(s.build("3"), upgrade.PlanOptions{Override: upgrade.Proofs()})
