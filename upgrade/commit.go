@@ -56,7 +56,10 @@ func Commit(disk osmith.Disk, m Machine, entry string) (name string, err error) 
 		name = to
 		return s.bless(from, to)
 	})
-	return name, err
+	if err != nil {
+		return "", err
+	}
+	return name, nil
 }
 
 // bless gives an entry its name without counter.

@@ -193,6 +193,7 @@ func TestCommitRefuses(t *testing.T) {
 			s.disk.Record()
 			path, err := upgrade.Commit(s.disk, s.machine, "")
 			if c.want != "" {
+				require.Empty(t, path)
 				require.ErrorContains(t, err, c.want)
 				require.Empty(t, s.disk.Writes())
 				return
