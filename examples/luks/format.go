@@ -30,7 +30,7 @@ func formatFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	return func(c *cli.Call, operands []string) error {
 		o := luks.FormatOptions{Rand: rand.Reader, KeyBits: *bits, SectorSize: *sector, HeaderSize: *header, Label: *label}
 		var err error
-		if o.Key.KDF, err = kdf(); err != nil {
+		if o.Key.KDF, err = kdf(nil); err != nil {
 			return err
 		}
 		if *uuid != "" {

@@ -32,7 +32,7 @@ func testFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 type newKey struct {
 	old, fresh secret
 	slot       func() *int
-	kdf        func() (luks.KDF, error)
+	kdf        func([]byte) (luks.KDF, error)
 	token      func() ([]byte, error)
 	leave      *bool
 }
@@ -49,10 +49,10 @@ func leaveFlag(set *flag.FlagSet) *bool {
 // open opens the volume and reads what the new slot is to be.
 func (n newKey) open(c *cli.Call, operand string) (v *luks.Volume, key *luks.Key, fresh []byte, o luks.KeyOptions, err error) {
 	o = luks.KeyOptions{Rand: rand.Reader, LeaveNoKeyForAPerson: *n.leave}
-	if o.KDF, err = n.kdf(); err != nil {
+	if o.Token, err = n.token(); err != nil {
 		return nil, nil, nil, o, err
 	}
-	if o.Token, err = n.token(); err != nil {
+	if o.KDF, err = n.kdf(o.Token); err != nil {
 		return nil, nil, nil, o, err
 	}
 	if fresh, err = n.fresh.read(); err != nil {

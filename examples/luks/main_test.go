@@ -94,9 +94,9 @@ func TestStory(t *testing.T) {
 	require.Equal(t, "osmith.luks/1", r.Schema)
 	require.Equal(t, "inspect", r.Verb)
 	require.Equal(t, []string{"0f0e0d0c-0b0a-4908-8706-050403020100", "state"}, []string{r.UUID, r.Label})
-	require.Equal(t, []slotObject{{ID: 0, Type: "luks2", Priority: "normal", KDF: "pbkdf2", Hash: "sha512", Iterations: 1000, Tokens: []int{}}}, r.Slots)
+	require.Equal(t, []slotObject{{ID: 0, Type: "luks2", Priority: "normal", KDF: "pbkdf2", Hash: "sha512", Iterations: 600_000, Tokens: []int{}}}, r.Slots)
 	require.Equal(t, []dataObject{{"crypt", 16 << 20, 0, "aes-xts-plain64", 4096}}, r.Data)
-	require.Contains(t, b.ok("inspect", "@v.img"), "key slot 0: luks2 pbkdf2 (sha512, 1000 iterations), priority normal\n")
+	require.Contains(t, b.ok("inspect", "@v.img"), "key slot 0: luks2 pbkdf2 (sha512, 600000 iterations), priority normal\n")
 
 	require.Equal(t, "key slot 0 opens\n", b.ok("test", "@v.img", "-passphrase-file", "@key"))
 	b.no("no key slot opens", "test", "@v.img", "-passphrase-file", "@wrong")

@@ -140,15 +140,18 @@ func slotFlag(set *flag.FlagSet) func() *int {
 	}
 }
 
-// kdfFlag says how much work it is to try a passphrase.
-func kdfFlag(set *flag.FlagSet) func() (luks.KDF, error) {
-	name := set.String("kdf", "argon2id", "`argon2id`, for what people remember, or pbkdf2, for random keys of 16 bytes or more")
-	return func() (luks.KDF, error) {
+// kdfFlag says how much work it is to try a passphrase. That of a slot with a token is a random key, which needs little.
+func kdfFlag(set *flag.FlagSet) func(token []byte) (luks.KDF, error) {
+	name := set.String("kdf", "argon2id", "`argon2id` or pbkdf2: of 1,000 iterations for the random key of a -token, and else of 600,000")
+	return func(token []byte) (luks.KDF, error) {
 		switch *name {
 		case "argon2id":
 			return luks.DefaultKDF, nil
 		case "pbkdf2":
-			return luks.RandomKeyKDF, nil
+			if token != nil {
+				return luks.RandomKeyKDF, nil
+			}
+			return luks.PassphrasePBKDF2, nil
 		}
 		return luks.KDF{}, cli.Usagef("-kdf %q: want argon2id or pbkdf2", *name)
 	}

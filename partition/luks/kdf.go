@@ -34,6 +34,8 @@ var (
 	// DefaultKDF is for what people remember: Argon2id with 256 MiB, 4 passes and 4 threads, which a machine with 512 MiB of memory can still do at boot.
 	// [MeasureArgon2id] finds what this machine can do.
 	DefaultKDF = KDF{Type: Argon2id, Iterations: 4, Memory: 256 << 20, Threads: 4}
+	// PassphrasePBKDF2 is for what people remember, where Argon2 is not to be had.
+	PassphrasePBKDF2 = KDF{Type: PBKDF2, Hash: "sha512", Iterations: 600_000}
 	// RandomKeyKDF is for keys of 16 random bytes or more, which nobody can guess: what systemd has for its own.
 	RandomKeyKDF = KDF{Type: PBKDF2, Hash: "sha512", Iterations: 1000}
 )
