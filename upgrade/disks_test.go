@@ -104,15 +104,13 @@ func TestExtendedBootLoaderPartitionIsApart(t *testing.T) {
 	for _, p := range table.Partitions {
 		ids[p.Type] = p.ID
 	}
-	state, err := upgrade.Inspect(s.disk, s.machine)
-	require.NoError(t, err)
 	b := contentOf(t, k.release(s, "1").UKI)
 	file(s, s.esp(), "EFI/Linux/acme_1.efi", b)
 	running := *s.machine.Running
 	s.machine.Running = &running
 	for id, want := range map[osmith.GUID]string{ids[partition.ESP]: "EFI/Linux/acme_1.efi", ids[partition.XBOOTLDR]: "xbootldr:EFI/Linux/acme_1.efi"} {
 		running.ESP = id
-		state, err = upgrade.Inspect(s.disk, s.machine)
+		state, err := upgrade.Inspect(s.disk, s.machine)
 		require.NoError(t, err)
 		require.Equal(t, want, state.Running.Path)
 	}
