@@ -216,6 +216,9 @@ func TestErrorsOfTheMedium(t *testing.T) {
 			if f.After = after; f.Op == faultio.OpRead {
 				f.After = 37 * after // there are many
 			}
+			if testing.Short() {
+				f.After *= 5
+			}
 			s := base.on(base.disk.Clone())
 			s.disk.Cached()
 			p := s.plan(release, upgrade.PlanOptions{})

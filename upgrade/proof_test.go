@@ -186,8 +186,10 @@ func TestProof(t *testing.T) {
 		limit, every = 4096, 1
 	}
 	total := count{}
-	for _, k := range diskKinds() {
-		sum := map[string]*count{}
+	for i, k := range diskKinds() {
+		if testing.Short() && i%4 != 0 {
+			continue
+		}
 		t.Run(k.name, func(t *testing.T) {
 			s := k.on(t)
 			p := newProver(s, k, "1", "2", "3", "4")
@@ -196,12 +198,13 @@ func TestProof(t *testing.T) {
 					s.bootAndRun()
 				}
 				c := &count{}
-				sum[op.name] = c
 				before := s.on(s.disk.Clone())
 				s.disk.Record()
 				require.NoError(t, op.do(s, k), op.name)
 				p.cuts(s, k, op, limit, every, c)
-				p.failures(before, k, op, every, c)
+				if !testing.Short() || op.name == "upgrade to 2" || op.name == "commit" {
+					p.failures(before, k, op, every, c)
+				}
 				versions, err := p.boots(s.disk)
 				require.NoError(t, err)
 				for _, v := range versions {
