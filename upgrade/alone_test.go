@@ -167,3 +167,19 @@ func TestOtherLayouts(t *testing.T) {
 		require.ErrorIs(t, state.Problems[0], partition.ErrNoSlots)
 	}
 }
+
+// What makes room is of the same product: another system's UKIs stay, and then there is no room.
+func TestUKIsAloneOfOthersStay(t *testing.T) {
+	s, k := aloneDisk(t)
+	for _, version := range []string{"0", "1"} {
+		other := s.withUKI(s.build("1"), func(im *uki.Image) {
+			im.Cmdline, im.OSRelease = "other", []byte("ID=other\nIMAGE_ID=other\nIMAGE_VERSION="+version+"\n")
+		}, 0).UKI
+		require.NoError(t, s.esp().WriteFile("EFI/Linux/other_"+version+"+0-1.efi", other))
+	}
+	p := s.planOf(k.release(s, "2"), upgrade.PlanOptions{})
+	require.ErrorAs(t, p.Refused(), new(*upgrade.ESPSpaceError))
+	for _, step := range p.Steps {
+		require.NotEqual(t, upgrade.StepRemoveEntry, step.Kind, step.Target)
+	}
+}

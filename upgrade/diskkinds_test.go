@@ -22,15 +22,16 @@ import (
 
 // diskKind is a kind of disk that a vendor may have.
 type diskKind struct {
-	name  string
-	esp   fat.BuildOptions // and the sector size of the disk
-	slots int
-	usr   bool
-	alone bool                                             // a set is a UKI alone, and there are no slots
-	apart bool                                             // UKIs are on an extended boot loader partition
-	sign  bool                                             // the slots have a partition for the signature of the root hash
-	fill  func(s *system)                                  // puts more onto the ESP
-	set   func(s *system, version string) *release.Release // nil: as the builder makes it
+	name     string
+	esp      fat.BuildOptions // and the sector size of the disk
+	slots    int
+	usr      bool
+	alone    bool                                             // a set is a UKI alone, and there are no slots
+	apart    bool                                             // UKIs are on an extended boot loader partition
+	sign     bool                                             // the slots have a partition for the signature of the root hash
+	signSize int64                                            // bytes of those partitions; 0: 16 KiB
+	fill     func(s *system)                                  // puts more onto the ESP
+	set      func(s *system, version string) *release.Release // nil: as the builder makes it
 
 	releases map[string]*release.Release // that were built
 }
@@ -150,7 +151,7 @@ func (k *diskKind) on(t *testing.T) *system {
 	}
 	if k.sign {
 		content := k.release(s, "1").RootHashSignature
-		layout.Partitions = append(layout.Partitions, partition.Spec{Type: sigType, Name: "acme_1_verity_sig", Size: 16 << 10, Content: content})
+		layout.Partitions = append(layout.Partitions, partition.Spec{Type: sigType, Name: "acme_1_verity_sig", Size: max(k.signSize, 16<<10), Content: content})
 		db := s.builder.Keys.SecureBoot.DB.Cert
 		s.machine.VerityKeyrings = []upgrade.Keyring{{Name: upgrade.KeyringBuiltin}, {Name: upgrade.KeyringPlatform, Certificates: []*x509.Certificate{db}}}
 	}
@@ -165,7 +166,7 @@ func (k *diskKind) on(t *testing.T) *system {
 		layout.Partitions = append(layout.Partitions,
 			partition.Spec{Type: dataType, Name: partition.EmptyName, Size: 1 << 20}, partition.Spec{Type: treeType, Name: partition.EmptyName, Size: 1 << 20})
 		if k.sign {
-			layout.Partitions = append(layout.Partitions, partition.Spec{Type: sigType, Name: partition.EmptyName, Size: 16 << 10})
+			layout.Partitions = append(layout.Partitions, partition.Spec{Type: sigType, Name: partition.EmptyName, Size: max(k.signSize, 16<<10)})
 		}
 	}
 	image, err := partition.Plan(layout)

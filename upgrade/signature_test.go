@@ -226,3 +226,16 @@ func (s *system) patchID(from, to osmith.GUID) {
 	_, err := s.disk.WriteAt(b, 0)
 	require.NoError(s.t, err)
 }
+
+// A signature that the medium does not keep is found out before its slot is used, also where its partition is too large to be read back with the other small writes.
+func TestSignatureIsReadBack(t *testing.T) {
+	k := &diskKind{esp: fat.BuildOptions{Kind: 32}, sign: true, usr: true, signSize: 128 << 10}
+	s := k.on(t)
+	p, err := upgrade.NewPlan(t.Context(), forgetful{s.disk, []byte("certificateFingerprint")}, k.release(s, "2"), s.machine, upgrade.PlanOptions{})
+	require.NoError(t, err)
+	require.NoError(t, p.Refused())
+	err = p.Apply(t.Context(), nil)
+	require.ErrorAs(t, err, new(*upgrade.ReadBackError))
+	require.ErrorContains(t, err, "the signature of the root hash in slot B read back is not what was written")
+	require.Equal(t, "1", s.boot().Version)
+}
