@@ -25,8 +25,8 @@ type Source interface {
 //	ZeroRange(off, n int64) error  // makes n bytes zero faster than writing them does, or fails with errors.ErrUnsupported
 //	StartWriteback(off, n int64)   // begins to put n written bytes on stable storage, without waiting
 //	SectorSize() int               // the logical sector size in bytes, 0: not known
-//	DropCache(off, n int64) error  // forgets what is cached of n synced bytes, so that the next read is of the medium
-//	Lock() (unlock func() error, err error) // has the disk alone; a *LockedError, at once, if another has it
+//	DropCache(off, n int64) error  // forgets what is cached of n synced bytes, so that the next read is of the medium, or fails with errors.ErrUnsupported
+//	Lock() (unlock func() error, err error) // has the disk alone; a *LockedError, at once, if another has it, or fails with errors.ErrUnsupported
 //
 // Without Sync a power cut may undo writes in any order.
 type Disk interface {

@@ -85,6 +85,15 @@ func (w *Window) DropCache(off, n int64) error {
 	return prefix.Error("partition", err)
 }
 
+// Lock has the whole disk alone until unlock is called, as [osmith.Device.Lock] does. The error matches [errors.ErrUnsupported] where the disk cannot be locked.
+func (w *Window) Lock() (unlock func() error, err error) {
+	l, ok := w.disk.(sparse.Locker)
+	if !ok {
+		return nil, prefix.Error("partition", fmt.Errorf("locking the disk: %w", errors.ErrUnsupported))
+	}
+	return l.Lock()
+}
+
 func (w *Window) inside(off, n int64) error {
 	if off < 0 || n < 0 || off > w.size || n > w.size-off {
 		return fmt.Errorf("%d bytes at %d in a partition of %d bytes", n, off, w.size)

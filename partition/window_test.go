@@ -86,6 +86,35 @@ func TestWindowOffersWhatTheDiskOffers(t *testing.T) {
 	plain.StartWriteback(0, mib)
 }
 
+// locking is a disk that something may have already.
+type locking struct {
+	*faultio.Disk
+	held bool
+}
+
+func (l *locking) Lock() (func() error, error) {
+	if l.held {
+		return nil, &osmith.LockedError{Name: "disk"}
+	}
+	l.held = true
+	return func() error { l.held = false; return nil }, nil
+}
+
+// Who changes a partition has the whole disk alone.
+func TestWindowLocksTheDisk(t *testing.T) {
+	disk := &locking{Disk: faultio.NewDisk(1 << 20)}
+	w := windowOf(disk, 8, 8)
+	unlock, err := w.Lock()
+	require.NoError(t, err)
+	require.True(t, disk.held)
+	_, err = windowOf(disk, 16, 8).Lock()
+	require.EqualError(t, err, (&osmith.LockedError{Name: "disk"}).Error())
+	require.NoError(t, unlock())
+	require.False(t, disk.held)
+	_, err = windowOf(faultio.NewDisk(1<<20), 8, 8).Lock()
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+}
+
 // A copy out of a partition of a sparse file leaves its holes out.
 func TestWindowHoles(t *testing.T) {
 	const mib = 1 << 20

@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/internal/faultio"
+	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/verity"
@@ -279,60 +278,18 @@ func TestReadFromTheMedium(t *testing.T) {
 
 // A file is read back past the page cache, which the kernel counts.
 func TestReadFileFromTheMedium(t *testing.T) {
-	if _, err := readBytes(); err != nil {
-		t.Skipf("this system does not count what a process reads of disks: %v", err)
-	}
 	s := newSystem(t, "")
 	s.bootAndRun()
-	_, open := s.onFile()
+	path, open := s.onFile()
 	disk := open()
 	require.NoError(t, disk.Sync())
-	if !countsReads(t, disk) {
-		t.Skip("the file system of the temporary directory reads no disk")
-	}
+	read := testtools.DiskReads(t, filepath.Dir(path))
 	release := s.build("2").Release()
 	p, err := upgrade.NewPlan(t.Context(), disk, release, s.machine, upgrade.PlanOptions{})
 	require.NoError(t, err)
-	before, err := readBytes()
-	require.NoError(t, err)
+	before := read()
 	require.NoError(t, p.Apply(t.Context(), nil))
-	after, err := readBytes()
-	require.NoError(t, err)
-	require.GreaterOrEqual(t, after-before, release.Root.Size()+release.Tree.Size()+release.UKI.Size())
-}
-
-// readBytes is how many bytes this process has had read from disks.
-func readBytes() (n int64, err error) {
-	b, err := os.ReadFile("/proc/self/io")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		if _, err := fmt.Sscanf(line, "read_bytes: %d", &n); err == nil {
-			return n, nil
-		}
-	}
-	return 0, io.ErrUnexpectedEOF
-}
-
-// countsReads reports whether reading a file past the cache is counted.
-func countsReads(t *testing.T, d *osmith.Device) bool {
-	t.Helper()
-	b := make([]byte, 1<<20)
-	for range 2 {
-		before, err := readBytes()
-		require.NoError(t, err)
-		_, err = upgrade.Inspect(d, upgrade.Machine{Offline: true})
-		require.NoError(t, err)
-		_, err = d.ReadAt(b, 0)
-		require.NoError(t, err)
-		after, err := readBytes()
-		require.NoError(t, err)
-		if after-before < 4096 {
-			return false
-		}
-	}
-	return true
+	require.GreaterOrEqual(t, read()-before, release.Root.Size()+release.Tree.Size()+release.UKI.Size())
 }
 
 // cancelled is a context that ends when it is asked for the n-th time.

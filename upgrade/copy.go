@@ -3,7 +3,6 @@ package upgrade
 import (
 	"context"
 	"errors"
-	"io"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -60,10 +59,7 @@ func (a *applier) copyVerified(dst osmith.Disk, root osmith.Source, im verity.Im
 }
 
 func copyChunkTo(dst osmith.Disk, root osmith.Source, reader *verity.Reader, b []byte, off int64) error {
-	if n, err := reader.ReadAt(b, off); n < len(b) {
-		if err == nil || err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
+	if err := sparse.ReadFull(reader, b, off); err != nil {
 		return err
 	}
 	// A hole that is checked needs no zeros to be written where the disk makes them faster.

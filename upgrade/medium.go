@@ -15,20 +15,13 @@ var ErrNoSync = errors.New("the disk has no method Sync: in what order writes re
 
 type syncer interface{ Sync() error }
 
-type locker interface {
-	Lock() (unlock func() error, err error)
-}
-
 // take makes a disk ready to be changed: it must be able to sync, is locked where it can be, and is read from the medium afterwards.
 func take(disk *checkedDisk) (release func() error, err error) {
 	if _, ok := disk.Disk.(syncer); !ok {
 		return nil, ErrNoSync
 	}
-	release = func() error { return nil }
-	if l, ok := disk.Disk.(locker); ok {
-		if release, err = l.Lock(); err != nil {
-			return nil, err
-		}
+	if release, err = sparse.Lock(disk.Disk); err != nil {
+		return nil, err
 	}
 	if err := toMedium(disk); err != nil {
 		return nil, errors.Join(err, release())
@@ -48,9 +41,6 @@ func toMedium(disk *checkedDisk) error {
 // pastCache has all that is read next come from the medium, where the disk can be told so.
 func pastCache(disk osmith.Disk) error {
 	_, err := sparse.DropCache(disk, 0, disk.Size())
-	if errors.Is(err, errors.ErrUnsupported) {
-		return nil
-	}
 	return err
 }
 
@@ -120,7 +110,7 @@ func (c *checkedDisk) Sync() error {
 	c.mu.Unlock()
 	for _, w := range written {
 		n := int64(len(w.data))
-		if _, err := sparse.DropCache(c.Disk, w.off, n); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		if _, err := sparse.DropCache(c.Disk, w.off, n); err != nil {
 			return err
 		}
 		got := make([]byte, n)

@@ -23,11 +23,6 @@ type ZeroRanger interface {
 	ZeroRange(off, n int64) error
 }
 
-// WritebackStarter is a target that can begin to put n written bytes at off on its medium, without waiting.
-type WritebackStarter interface {
-	StartWriteback(off, n int64)
-}
-
 // NextData finds the next data of any source: through [DataFinder]; of an [io.SectionReader], through the source or the file
 // that it is a section of; otherwise all the rest is data. At the end it returns (size, size, nil).
 func NextData(src osmith.Source, off int64) (start, end int64, err error) {
@@ -76,39 +71,6 @@ func NextDataWithin(r io.ReaderAt, base, size, off int64) (start, end int64, err
 		return 0, 0, err
 	}
 	return min(start-base, size), min(end-base, size), nil
-}
-
-// StartWriteback has a target begin to put n written bytes at off on its medium, without waiting. The sync that ends the
-// writing of an image then has little left to do: on Linux it takes a third of the time. It is advice, and so has no error.
-func StartWriteback(w io.WriterAt, off, n int64) {
-	switch w := w.(type) {
-	case WritebackStarter:
-		w.StartWriteback(off, n)
-	case *os.File:
-		startWriteback(w, off, n)
-	case interface{ File() *os.File }:
-		startWriteback(w.File(), off, n)
-	}
-}
-
-// CacheDropper is a target that can forget what it has cached of n bytes at off, so that the next read is of the medium. What was not
-// synced may stay.
-type CacheDropper interface {
-	DropCache(off, n int64) error
-}
-
-// DropCache has the next read of n bytes at off be of the medium, where the source can be told so: through [CacheDropper], and a file through posix_fadvise(2).
-// What was not synced before may stay in the cache. known is false where it is not known whether anything is cached.
-func DropCache(src any, off, n int64) (known bool, err error) {
-	switch src := src.(type) {
-	case CacheDropper:
-		return true, src.DropCache(off, n)
-	case *os.File:
-		return dropCache(src, off, n)
-	case interface{ File() *os.File }:
-		return dropCache(src.File(), off, n)
-	}
-	return false, nil
 }
 
 const (
@@ -160,7 +122,7 @@ func (t *Target) Zeros(off, n int64) error {
 	clear(*buf)
 	for n > 0 {
 		k := min(n, bufferSize)
-		if _, err := t.W.WriteAt((*buf)[:k], off); err != nil {
+		if err := t.put((*buf)[:k], off); err != nil {
 			return err
 		}
 		off, n = off+k, n-k
@@ -216,8 +178,7 @@ func (t *Target) copyData(base int64, src osmith.Source, pos, end int64) error {
 // write writes p, leaving out long runs of zeros where the target holds them already.
 func (t *Target) write(p []byte, off int64) error {
 	if !t.Zero {
-		_, err := t.W.WriteAt(p, off)
-		return err
+		return t.put(p, off)
 	}
 	from := 0 // first byte not yet written
 	for i := 0; i < len(p); i += grain {
@@ -226,17 +187,25 @@ func (t *Target) write(p []byte, off int64) error {
 			continue
 		}
 		if from < i {
-			if _, err := t.W.WriteAt(p[from:i], off+int64(from)); err != nil {
+			if err := t.put(p[from:i], off+int64(from)); err != nil {
 				return err
 			}
 		}
 		from = i + len(piece)
 	}
 	if from < len(p) {
-		_, err := t.W.WriteAt(p[from:], off+int64(from))
-		return err
+		return t.put(p[from:], off+int64(from))
 	}
 	return nil
+}
+
+// put writes all of p.
+func (t *Target) put(p []byte, off int64) error {
+	n, err := t.W.WriteAt(p, off)
+	if err == nil && n < len(p) {
+		return io.ErrShortWrite
+	}
+	return err
 }
 
 // ReadFull fills p from off. A source that ends early is [io.ErrUnexpectedEOF].

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -95,12 +96,8 @@ func parseBinary(b []byte, off int64) (*rawHeader, error) {
 	case raw.Version != 2:
 		return nil, fail(6, "version", "%d, want 2", raw.Version)
 	}
-	known := false
-	for _, s := range headerSizes {
-		known = known || raw.Size == uint64(s)
-	}
 	switch {
-	case !known:
+	case !slices.Contains(headerSizes[:], int64(raw.Size)):
 		return nil, fail(8, "hdr_size", "%d is none of the nine sizes", raw.Size)
 	case raw.Offset != uint64(off) || off > 0 && raw.Size != raw.Offset:
 		return nil, fail(256, "hdr_offset", "%d in the copy at %d of a header of %d", raw.Offset, off, raw.Size)

@@ -127,21 +127,12 @@ func (o object) marshal() []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(append(append(b, quote(n.key)...), ':'), n.raw...)
+		b = append(append(append(b, compact(n.key)...), ':'), n.raw...)
 	}
 	return append(b, '}')
 }
 
-// quote writes a string with none of the escapes that are for HTML: json-c writes none.
-func quote(s string) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a string is always written
-	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'})
-}
-
-// compact is a value without the white space that is no part of it.
+// compact is a value without white space, and with none of the escapes that are for HTML: json-c writes none.
 func compact(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
 // FormatOptions describe a new volume. The zero value, but for Rand, is what cryptsetup makes of a file: AES-256, a header of 16 KiB, data at
@@ -147,13 +148,11 @@ func Format(disk osmith.Disk, passphrase []byte, o FormatOptions) (v *Volume, ke
 	if err := f.prepare(passphrase); err != nil {
 		return nil, nil, err
 	}
-	if unlock, ok := disk.(interface{ Lock() (func() error, error) }); ok {
-		done, err := unlock.Lock()
-		if err != nil {
-			return nil, nil, err
-		}
-		defer func() { _ = done() }() // what was written is synced
+	unlock, err := f.v.lock()
+	if err != nil {
+		return nil, nil, err
 	}
+	defer unlock()
 	if err := f.write(); err != nil {
 		return nil, nil, err
 	}
@@ -316,7 +315,8 @@ func (f *formatting) write() error {
 		}
 	}
 	if !f.o.TargetIsZero {
-		if err := f.zero(2*f.g.header, f.g.keyslots); err != nil {
+		// Old key slots open nothing.
+		if err := (&sparse.Target{W: f.v.disk}).Zeros(2*f.g.header, f.g.keyslots); err != nil {
 			return err
 		}
 	}
@@ -332,24 +332,6 @@ func (f *formatting) write() error {
 		if err := f.v.put(f.whole[i], int64(i)*f.g.header); err != nil {
 			return fmt.Errorf("%s: %w", copyName(int64(i)), err)
 		}
-	}
-	return nil
-}
-
-// zero makes old key slots unreadable.
-func (f *formatting) zero(off, n int64) error {
-	if z, ok := f.v.disk.(interface{ ZeroRange(off, n int64) error }); ok {
-		if err := z.ZeroRange(off, n); !errors.Is(err, errors.ErrUnsupported) {
-			return err
-		}
-	}
-	zeros := make([]byte, min(n, 1<<20))
-	for end := off + n; off < end; {
-		b := zeros[:min(end-off, int64(len(zeros)))]
-		if n, err := f.v.disk.WriteAt(b, off); err != nil || n < len(b) {
-			return errors.Join(err, io.ErrShortWrite)
-		}
-		off += int64(len(b))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
 // An Image is a volume with content, as a whole: an [osmith.Source] that encrypts while it is read, so that a partition is written in one pass and exists nowhere
@@ -126,10 +127,7 @@ func (im *Image) data(p []byte, off int64) (int, error) {
 func (im *Image) sectors(p []byte, off int64) error {
 	n := int(max(0, min(int64(len(p)), im.content.Size()-off)))
 	if n > 0 {
-		if k, err := im.content.ReadAt(p[:n], off); k < n {
-			if err == nil || err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
+		if err := sparse.ReadFull(im.content, p[:n], off); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package luks
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -116,7 +117,7 @@ func (h *Header) freeSlot(want *int) (int, error) {
 // freeArea is the first gap of a size between the areas.
 func (h *Header) freeArea(size int64) (int64, error) {
 	all := slices.Clone(h.Slots)
-	slices.SortFunc(all, func(a, b Slot) int { return cmpInt64(a.Area.Offset, b.Area.Offset) })
+	slices.SortFunc(all, func(a, b Slot) int { return cmp.Compare(a.Area.Offset, b.Area.Offset) })
 	at, end := 2*h.Size, 2*h.Size+h.KeyslotsSize
 	for _, s := range all {
 		if s.Area.Size == 0 {

@@ -2,6 +2,7 @@ package luks
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -243,7 +244,7 @@ func (p parser) tokens() error {
 func (p parser) areas() error {
 	start, end := 2*p.h.Size, 2*p.h.Size+p.h.KeyslotsSize
 	all := slices.Clone(p.h.Slots)
-	slices.SortFunc(all, func(a, b Slot) int { return cmpInt64(a.Area.Offset, b.Area.Offset) })
+	slices.SortFunc(all, func(a, b Slot) int { return cmp.Compare(a.Area.Offset, b.Area.Offset) })
 	last, by := start, -1
 	for _, s := range all {
 		if s.Area.Size == 0 {
@@ -264,16 +265,6 @@ func (p parser) areas() error {
 		}
 	}
 	return nil
-}
-
-func cmpInt64(a, b int64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // refusals finds what makes a header one that is only shown.

@@ -5,10 +5,10 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/osmith-dev/osmith/internal/aesxts"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
 // Key is the key of a volume, which was compared with the volume's digest. It prints as nothing of it.
@@ -111,10 +111,7 @@ func (v *Volume) mayTry(s Slot, limits Limits) error {
 // trySlot returns the key, or nil if the passphrase is another one.
 func (v *Volume) trySlot(s Slot, passphrase []byte) (*Key, error) {
 	area := make([]byte, contentSize(s.KeySize))
-	if n, err := v.src.ReadAt(area, s.Area.Offset); n < len(area) {
-		if err == nil || err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
+	if err := sparse.ReadFull(v.src, area, s.Area.Offset); err != nil {
 		return nil, err
 	}
 	areaKey, err := s.KDF.derive(passphrase, s.salt, s.Area.KeySize)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
 const pkg = "luks"
@@ -84,10 +85,7 @@ func open(src osmith.Source) (*Volume, [2]*copyState, error) {
 // binaryNow is the binary header of a copy as it is on the disk.
 func (v *Volume) binaryNow(i int) ([]byte, error) {
 	b := make([]byte, binarySize)
-	if n, err := v.src.ReadAt(b, int64(i)*v.h.Size); n < len(b) {
-		if err == nil || err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
+	if err := sparse.ReadFull(v.src, b, int64(i)*v.h.Size); err != nil {
 		return nil, fmt.Errorf("%s: %w", copyName(int64(i)), err)
 	}
 	return b, nil
@@ -111,13 +109,9 @@ func (v *Volume) begin() (end func(), err error) {
 	case v.broken:
 		return nil, ErrBroken
 	}
-	unlock := func() error { return nil }
-	if l, ok := v.disk.(interface{ Lock() (func() error, error) }); ok {
-		if unlock, err = l.Lock(); err != nil {
-			return nil, err
-		}
+	if end, err = v.lock(); err != nil {
+		return nil, err
 	}
-	end = func() { _ = unlock() } // what was written is synced; a lock ends with the file at the latest
 	for i := range v.seen {
 		now, err := v.binaryNow(i)
 		if err == nil && !bytes.Equal(now, v.seen[i]) {
@@ -129,6 +123,15 @@ func (v *Volume) begin() (end func(), err error) {
 		}
 	}
 	return end, nil
+}
+
+// lock has the disk alone, if it can be locked, until unlock is called.
+func (v *Volume) lock() (unlock func(), err error) {
+	free, err := sparse.Lock(v.disk)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = free() }, nil // what was written is synced; a lock ends with the file at the latest
 }
 
 // beginChange is begin for what changes keys and tokens.
@@ -257,13 +260,11 @@ func (v *Volume) put(b []byte, off int64) error {
 	if err != nil {
 		return err
 	}
-	if d, ok := v.disk.(interface{ DropCache(off, n int64) error }); ok {
-		if err := d.DropCache(off, int64(len(b))); err != nil {
-			return err
-		}
+	if _, err := sparse.DropCache(v.disk, off, int64(len(b))); err != nil {
+		return err
 	}
 	back := make([]byte, len(b))
-	if n, err := v.disk.ReadAt(back, off); n < len(back) {
+	if err := sparse.ReadFull(v.disk, back, off); err != nil {
 		return fmt.Errorf("reading back: %w", err)
 	}
 	if !bytes.Equal(back, b) {
