@@ -21,7 +21,7 @@ func (s *State) isAlone(e *Entry) bool {
 		return false
 	}
 	own, err := s.productOfEntry(e)
-	return err == nil && own.id != "" && own.version != ""
+	return err == nil && own.ID != "" && own.Version != ""
 }
 
 // runsAlone reports whether what runs is a UKI alone, or, of a machine that is off, what the loader would start. On other disks a UKI without a root hash is a rescue
@@ -37,7 +37,7 @@ func (s *State) versionOf(e *Entry) string {
 	if err != nil {
 		return ""
 	}
-	return own.version
+	return own.Version
 }
 
 // sameSet reports whether two entries boot one set: from one slot, or, without slots, one UKI.
@@ -61,18 +61,15 @@ func (p *Plan) makeRoom() error {
 	if !p.state.isAlone(p.from) {
 		return fmt.Errorf("the release is a UKI alone, and %s, which runs, is none", p.from.Path)
 	}
-	keep := []*Entry{p.state.Running, p.state.Started}
-	if p.state.Running == nil {
-		var err error
-		if keep, err = p.state.mayStart(); err != nil {
-			return err
-		}
+	keep, err := p.state.keptEntries()
+	if err != nil {
+		return err
 	}
 	stays := func(e *Entry) bool {
-		return slices.ContainsFunc(keep, func(k *Entry) bool { return k != nil && p.state.sameSet(k, e) })
+		return slices.ContainsFunc(keep, func(k *Entry) bool { return p.state.sameSet(k, e) })
 	}
 	named := func(e *Entry) bool { return fat.SameName(uncounted(e.Path), uncounted(p.Entry)) }
-	own := p.identity.product
+	own := p.identity.Product
 	var may []*Entry
 	for i, e := range p.state.Entries {
 		if i > 0 && e.Path == p.state.Entries[i-1].Path {
@@ -86,7 +83,7 @@ func (p *Plan) makeRoom() error {
 				return err
 			}
 		case !stays(e) && p.state.isAlone(e):
-			if product, err := p.state.productOfEntry(e); err == nil && product.id == own.id && product.variant == own.variant {
+			if product, err := p.state.productOfEntry(e); err == nil && product.ID == own.ID && product.Variant == own.Variant {
 				may = append(may, e)
 			}
 		}
@@ -113,21 +110,9 @@ func (p *Plan) makeRoom() error {
 	return nil
 }
 
-func (p *Plan) removeEntry(e *Entry, goes func(*Entry) bool) error {
-	files, err := p.state.removed(e, goes)
-	if err == nil {
-		p.remove(files)
-	}
-	return err
-}
-
 // room reports whether the new entry fits once what goes is gone. The fits verdict reckons with more, and has the last word.
 func (p *Plan) room() bool {
 	v := Verdict{}
-	for _, a := range p.release.Addons {
-		p.addons = append(p.addons, addonFile{extraDir(p.Entry) + "/" + a.Name, a.Content})
-	}
 	p.judgeESP(&v)
-	p.addons = nil
 	return v.Outcome != OutcomeFail
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sparse"
 	"github.com/osmith-dev/osmith/partition"
-	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -171,10 +170,7 @@ func (a *applier) do(s Step) error {
 	p := a.plan
 	switch s.Kind {
 	case StepRepairESP:
-		return a.esp.each(func(_ string, f *fat.FS) error {
-			_, err := f.Repair()
-			return err
-		})
+		return a.esp.Repair()
 	case StepRememberFailed, StepPreferEntry:
 		a.report(s.Bytes)
 		a.expect.put(fileState{s.Target, s.Bytes, sha256.Sum256(s.content)})

@@ -109,6 +109,14 @@ func (b *bootFS) each(do func(volume string, f *fat.FS) error) error {
 	return do(onXBOOTLDR, b.xbootldr)
 }
 
+// Repair puts right what a power cut has left in both.
+func (b *bootFS) Repair() error {
+	return b.each(func(_ string, f *fat.FS) error {
+		_, err := f.Repair()
+		return err
+	})
+}
+
 // of is the file system of a path alone.
 func (b *bootFS) of(name string) *fat.FS {
 	if f, _, err := b.volume(name); err == nil {

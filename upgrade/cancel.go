@@ -25,17 +25,11 @@ func Cancel(disk osmith.Disk, m Machine) (gone []string, err error) {
 	if m.Loader == nil {
 		return nil, fmt.Errorf("cancel: %w", errLoaderUnknown)
 	}
-	on := checked(disk)
-	release, err := take(on)
+	err = change(disk, &m, func(s *State, on *checkedDisk) (err error) {
+		gone, err = s.cancel(on)
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("cancel: %w", err)
-	}
-	defer func() { err = errors.Join(err, release()) }()
-	s, err := inspect(on, &m)
-	if err != nil {
-		return nil, fmt.Errorf("cancel: %w", err)
-	}
-	if gone, err = s.cancel(on); err != nil {
 		return gone, fmt.Errorf("cancel: %w", err)
 	}
 	return gone, nil
@@ -76,11 +70,7 @@ func (s *State) cancel(on *checkedDisk) (gone []string, err error) {
 		return nil, err
 	}
 	if s.tryRepair().any() {
-		err := s.esp.each(func(_ string, f *fat.FS) error {
-			_, err := f.Repair()
-			return err
-		})
-		if err != nil {
+		if err := s.esp.Repair(); err != nil {
 			return nil, err
 		}
 	}
@@ -106,7 +96,7 @@ func (s *State) cancel(on *checkedDisk) (gone []string, err error) {
 			return gone, err
 		}
 	}
-	return gone, toMedium(on)
+	return gone, nil
 }
 
 // withoutStaged is loader.conf without the preference for a downgrade that no boot has tried.

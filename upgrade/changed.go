@@ -148,7 +148,7 @@ func (p *Plan) judged(name string) bool {
 	}
 	_, rest := splitVolume(name)
 	dir := path.Dir(rest)
-	return fat.SameName(name, configPath) || fat.SameName(name, failedPath) || fat.SameName(dir, "loader/entries") || fat.SameName(dir, "loader/addons") ||
+	return fat.SameName(name, configPath) || fat.SameName(name, failedPath) || fat.SameName(dir, type1Dir) || fat.SameName(dir, "loader/addons") ||
 		strings.HasSuffix(strings.ToLower(dir), ".extra.d")
 }
 

@@ -41,7 +41,7 @@ func Commit(disk osmith.Disk, m Machine, entry string) (name string, err error) 
 	case m.Running == nil:
 		return "", fmt.Errorf("commit: %w", ErrRunningUnknown)
 	}
-	err = change(disk, &m, "commit", entry, func(s *State, e *Entry) error {
+	err = changeEntry(disk, &m, "commit", entry, func(s *State, e *Entry) error {
 		if !slices.ContainsFunc(s.named(cmp.Or(entry, e.Path)), func(e *Entry) bool { return e.Path == s.Running.Path }) {
 			return &NotStartedError{e.Path, fmt.Sprintf("%s runs", s.Running.Path)}
 		}
@@ -99,7 +99,7 @@ func Rollback(disk osmith.Disk, m Machine, entry string) (name string, err error
 	if m.Loader == nil {
 		return "", fmt.Errorf("roll back: %w", errLoaderUnknown)
 	}
-	err = change(disk, &m, "roll back", entry, func(s *State, e *Entry) error {
+	err = changeEntry(disk, &m, "roll back", entry, func(s *State, e *Entry) error {
 		// A counted and an uncounted file of one name are one version.
 		var marks []mark
 		for _, twin := range s.Entries {
@@ -206,32 +206,41 @@ func (s *State) returns(view func() overlay) error {
 	return nil
 }
 
-// change does something with an entry of a disk that it has alone, and has it reach the medium.
-func change(disk osmith.Disk, m *Machine, verb, entry string, do func(*State, *Entry) error) (err error) {
+// changeEntry does something with an entry of a disk.
+func changeEntry(disk osmith.Disk, m *Machine, verb, entry string, do func(*State, *Entry) error) error {
+	err := change(disk, m, func(s *State, _ *checkedDisk) error {
+		e := s.Running
+		if entry != "" {
+			if e = s.byPath(entry); e == nil {
+				return fmt.Errorf("no entry %s on the ESP", uncounted(entry))
+			}
+		}
+		if e == nil {
+			return fmt.Errorf("no entry is named: %w", ErrRunningUnknown)
+		}
+		verb += " " + e.Path
+		return do(s, e)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	return nil
+}
+
+// change does something with a disk that it has alone, and has it reach the medium.
+func change(disk osmith.Disk, m *Machine, do func(*State, *checkedDisk) error) (err error) {
 	on := checked(disk)
 	release, err := take(on)
 	if err != nil {
-		return fmt.Errorf("%s: %w", verb, err)
+		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	s, err := inspect(on, m)
 	if err != nil {
-		return fmt.Errorf("%s: %w", verb, err)
+		return err
 	}
-	e := s.Running
-	if entry != "" {
-		if e = s.byPath(entry); e == nil {
-			return fmt.Errorf("%s: no entry %s on the ESP", verb, uncounted(entry))
-		}
+	if err := do(s, on); err != nil {
+		return err
 	}
-	if e == nil {
-		return fmt.Errorf("%s: no entry is named: %w", verb, ErrRunningUnknown)
-	}
-	if err := do(s, e); err != nil {
-		return fmt.Errorf("%s %s: %w", verb, e.Path, err)
-	}
-	if err := toMedium(on); err != nil {
-		return fmt.Errorf("%s %s: %w", verb, e.Path, err)
-	}
-	return nil
+	return toMedium(on)
 }

@@ -103,7 +103,7 @@ func (s *State) failedOf(e *Entry) (r FailedRelease, err error) {
 	}
 	r.UKI = hex.EncodeToString(sum[:])
 	if own, err := s.productOfEntry(e); err == nil {
-		r.Product, r.Version = own.id, own.version
+		r.Product, r.Version = own.ID, own.Version
 	}
 	return r, nil
 }

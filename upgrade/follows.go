@@ -11,12 +11,6 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/internal/osset"
 )
 
-// product is what os-release says that a system is, and what it runs on.
-type product struct {
-	id, variant, version string
-	machine              uint16 // of the PE header
-}
-
 // ProductError is a reason of the follows verdict: the release is of another product than what runs.
 type ProductError struct {
 	What      string // "product", "variant", "machine type"
@@ -38,14 +32,8 @@ func (e *OlderError) Error() string {
 	return fmt.Sprintf("version %s is older than %s, %s", e.Version, e.Than, e.Whose)
 }
 
-// productOf reads what a UKI says about itself.
-func productOf(f *uki.File) (p product, err error) {
-	own, err := osset.ProductOf(f)
-	return product{own.ID, own.Variant, own.Version, own.Machine}, err
-}
-
 // productOfEntry is the product of an installed set; an error if its entry starts no UKI that can be read.
-func (s *State) productOfEntry(e *Entry) (p product, err error) {
+func (s *State) productOfEntry(e *Entry) (p osset.Product, err error) {
 	if e.Type != bootloader.EntryType2 && e.Type != bootloader.EntryType1UKI {
 		return p, fmt.Errorf("%s is of the kind %q, which has no os-release", e.Path, e.Type)
 	}
@@ -57,13 +45,13 @@ func (s *State) productOfEntry(e *Entry) (p product, err error) {
 	if err != nil {
 		return p, err
 	}
-	return productOf(f)
+	return osset.ProductOf(f)
 }
 
 // judgeFollows asks whether the release may take the place of what runs: the same product, not older, and not one that has failed here.
 func (p *Plan) judgeFollows() Verdict {
 	j := Verdict{Proof: ProofFollows}
-	own := p.identity.product
+	own := p.identity.Product
 	switch have, err := p.state.productOfEntry(p.from); {
 	case err != nil:
 		j.warn("whether the release is of the product that runs is not known: %v", err)
@@ -72,18 +60,18 @@ func (p *Plan) judgeFollows() Verdict {
 		for _, c := range []struct {
 			what, want, got string
 		}{
-			{"product", have.id, own.id},
-			{"variant", have.variant, own.variant},
-			{"machine type", fmt.Sprintf("%#x", have.machine), fmt.Sprintf("%#x", own.machine)},
+			{"product", have.ID, own.ID},
+			{"variant", have.Variant, own.Variant},
+			{"machine type", fmt.Sprintf("%#x", have.Machine), fmt.Sprintf("%#x", own.Machine)},
 		} {
 			if c.want != c.got {
 				j.fail(&ProductError{c.what, c.want, c.got})
 			}
 		}
 		if j.Outcome == before {
-			j.pass("the release is of product %s, as what runs", strings.Join(nonEmpty(own.id, own.variant), " "))
+			j.pass("the release is of product %s, as what runs", strings.Join(nonEmpty(own.ID, own.Variant), " "))
 		}
-		p.judgeAge(&j, have.version, "the version that runs")
+		p.judgeAge(&j, have.Version, "the version that runs")
 	}
 	p.judgeAge(&j, p.floor, "PlanOptions.Floor")
 	p.judgeAge(&j, p.machine.Floor, "Machine.Floor")
@@ -130,5 +118,5 @@ func nonEmpty(list ...string) (out []string) {
 // isDowngrade reports whether the release is older than what runs, and that is overridden.
 func (p *Plan) isDowngrade() bool {
 	have, err := p.state.productOfEntry(p.from)
-	return err == nil && cmp.Or(have.version, p.Version) != p.Version && bootloader.CompareVersions(p.Version, have.version) < 0 && p.overrides(ProofFollows)
+	return err == nil && cmp.Or(have.Version, p.Version) != p.Version && bootloader.CompareVersions(p.Version, have.Version) < 0 && p.overrides(ProofFollows)
 }

@@ -57,15 +57,15 @@ func (p *Plan) ownPatterns() (patterns partition.Labels) {
 		return patterns
 	}
 	own, err := p.state.productOfEntry(p.from)
-	if err != nil || own.version == "" {
+	if err != nil || own.Version == "" {
 		return patterns // what follows it then is the product's own name
 	}
 	l := p.state.slots.Labels(p.from.Slot.Slot)
-	at := strings.LastIndex(l.Data, own.version)
+	at := strings.LastIndex(l.Data, own.Version)
 	if at < 0 {
 		return patterns
 	}
-	patterns.Data = l.Data[:at] + "@v" + l.Data[at+len(own.version):]
+	patterns.Data = l.Data[:at] + "@v" + l.Data[at+len(own.Version):]
 	for _, x := range []struct {
 		label   string
 		pattern *string
@@ -76,8 +76,8 @@ func (p *Plan) ownPatterns() (patterns partition.Labels) {
 	} {
 		if rest, ok := strings.CutPrefix(x.label, l.Data); ok {
 			*x.pattern = patterns.Data + cmp.Or(rest, p.otherSuffix(x.part))
-		} else if at := strings.LastIndex(x.label, own.version); at >= 0 {
-			*x.pattern = x.label[:at] + "@v" + x.label[at+len(own.version):]
+		} else if at := strings.LastIndex(x.label, own.Version); at >= 0 {
+			*x.pattern = x.label[:at] + "@v" + x.label[at+len(own.Version):]
 		}
 	}
 	return patterns

@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"path"
 	"slices"
 	"strings"
 
@@ -99,6 +99,7 @@ type Plan struct {
 type addonFile struct {
 	path string
 	src  osmith.Source
+	want [sha256.Size]byte
 }
 
 // NewPlan looks at the disk and the release and works out the upgrade. It reads both, the hash tree of the release and the file system of the set to return to, and
@@ -133,8 +134,8 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if p.signature, p.signer, err = rootHashSignature(r.RootHashSignature, r.RootHash); err != nil {
 		return nil, err
 	}
-	p.Version = p.identity.version
-	if p.patterns, err = expandPatterns(o.Labels, p.identity.id); err != nil {
+	p.Version = p.identity.Version
+	if p.patterns, err = expandPatterns(o.Labels, p.identity.ID); err != nil {
 		return nil, err
 	}
 	if err := toMedium(p.disk); err != nil {
@@ -187,9 +188,6 @@ func nothing(string) bool { return false }
 func (p *Plan) judge(ctx context.Context, progress func(done, total int64)) (err error) {
 	if p.failed, err = p.rememberObsolete(); err != nil {
 		return err
-	}
-	for _, a := range p.release.Addons {
-		p.addons = append(p.addons, addonFile{path.Join(extraDir(p.Entry), a.Name), a.Content})
 	}
 	p.unified = p.machine.examineUKI(p.Entry, p.identity.file, p.release.UKI)
 	volume, rest := splitVolume(p.Entry)

@@ -29,12 +29,12 @@ func hash(b []byte) string {
 
 // identity is what the parts of a set say about themselves.
 type identity struct {
-	product
+	osset.Product
 	file *uki.File
 }
 
 // label is the GPT name of the set's partitions and the stem of its entry.
-func (i identity) label() string { return i.id + "_" + i.version }
+func (i identity) label() string { return i.ID + "_" + i.Version }
 
 // identify reads the UKI's own names. They decide about the label of the slot and the name of the entry.
 func identify(r *release.Release) (*identity, error) {
@@ -46,7 +46,7 @@ func identify(r *release.Release) (*identity, error) {
 	if err != nil {
 		return nil, rootHashError(err)
 	}
-	return &identity{product: product{own.ID, own.Variant, own.Version, own.Machine}, file: f}, nil
+	return &identity{Product: own, file: f}, nil
 }
 
 // rootHashError gives an error of the judge of sets the type of this package.

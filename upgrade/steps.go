@@ -22,8 +22,8 @@ func (p *Plan) steps() {
 		p.slotSteps()
 	}
 	staged := path.Join(path.Dir(p.Entry), p.identity.label()+stagedSuffix)
-	for i, a := range p.addons {
-		p.Steps = append(p.Steps, Step{Kind: StepAddAddon, Target: a.path, Bytes: a.src.Size(), source: a.src, want: p.digests.addons[p.release.Addons[i].Name]})
+	for _, a := range p.addons {
+		p.Steps = append(p.Steps, Step{Kind: StepAddAddon, Target: a.path, Bytes: a.src.Size(), source: a.src, want: a.want})
 	}
 	p.Steps = append(p.Steps,
 		Step{Kind: StepStageUKI, Target: staged, Bytes: p.release.UKI.Size(), source: p.release.UKI, want: p.digests.uki},

@@ -23,6 +23,9 @@ func (p *Plan) choose(ctx context.Context) error {
 		return err
 	}
 	p.Entry = entryDirOf(p.from.Path) + "/" + name
+	for _, a := range p.release.Addons {
+		p.addons = append(p.addons, addonFile{path.Join(extraDir(p.Entry), a.Name), a.Content, p.digests.addons[a.Name]})
+	}
 	for _, e := range p.state.Entries {
 		if p.alone() != p.state.isAlone(e) || !p.alone() && (e.Slot == nil || !slices.Equal(e.RootHash, p.release.RootHash)) {
 			continue
@@ -58,11 +61,9 @@ func (p *Plan) choose(ctx context.Context) error {
 		if i := slices.IndexFunc(e.needs, func(slot *Slot) bool { return slices.Contains(kept, slot) }); i >= 0 && e.Slot == e.needs[i] {
 			return fmt.Errorf("%s, which has to stay, has the name of the new version and another content", e.Path)
 		}
-		files, err := p.state.removed(e, goes)
-		if err != nil {
+		if err := p.removeEntry(e, goes); err != nil {
 			return err
 		}
-		p.remove(files)
 	}
 	return p.clear()
 }
@@ -89,6 +90,15 @@ func (p *Plan) clear() error {
 	return nil
 }
 
+// removeEntry adds the files of an entry to what is removed first.
+func (p *Plan) removeEntry(e *Entry, goes func(*Entry) bool) error {
+	files, err := p.state.removed(e, goes)
+	if err == nil {
+		p.remove(files)
+	}
+	return err
+}
+
 // remove adds to what is removed first. The profiles of one UKI are entries with one path.
 func (p *Plan) remove(files []espFile) {
 	for _, f := range files {
@@ -98,19 +108,21 @@ func (p *Plan) remove(files []espFile) {
 	}
 }
 
-// kept are the slots that must not be written: of what runs and what firmware has started, or, of a machine that is off, of every set that the loader
-// may start by itself.
-func (s *State) kept() (slots []*Slot, err error) {
-	keep := []*Entry{s.Running, s.Started}
+// keptEntries are those that have to stay: of what runs and what firmware has started, or, of a machine that is off, of every set that the loader may start by itself.
+func (s *State) keptEntries() ([]*Entry, error) {
 	if s.Running == nil {
-		if keep, err = s.mayStart(); err != nil {
-			return nil, err
-		}
+		return s.mayStart()
+	}
+	return []*Entry{s.Running, s.Started}, nil
+}
+
+// kept are the slots of those entries, which must not be written.
+func (s *State) kept() (slots []*Slot, err error) {
+	keep, err := s.keptEntries()
+	if err != nil {
+		return nil, err
 	}
 	for _, e := range keep {
-		if e == nil {
-			continue
-		}
 		if e.Slot == nil && e == s.Running {
 			return nil, fmt.Errorf("%w: which slot is safe to write is not known", &UnboundError{e.Path, e.RootHash})
 		}
