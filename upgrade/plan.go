@@ -19,6 +19,7 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/internal/osset"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
 )
@@ -131,8 +132,8 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if p.digests, err = digestRelease(r); err != nil {
 		return nil, err
 	}
-	if p.signature, p.signer, err = rootHashSignature(r.RootHashSignature, r.RootHash); err != nil {
-		return nil, err
+	if p.signature, p.signer, err = osset.RootHashSignature("signature of the root hash", r.RootHashSignature, r.RootHash); err != nil {
+		return nil, rootHashError(err)
 	}
 	p.Version = p.identity.Version
 	if p.patterns, err = expandPatterns(o.Labels, p.identity.ID); err != nil {

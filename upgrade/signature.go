@@ -4,13 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 
-	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/internal/cms"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/verity"
@@ -73,65 +69,6 @@ type UntrustedSignatureError struct {
 
 func (e *UntrustedSignatureError) Error() string {
 	return fmt.Sprintf("the kernel will not accept the signature of the root hash by %s: none of the keyrings %v has the certificate, and the command line asks for a signature", e.Signer, e.Asked)
-}
-
-// maxPKCS7 bounds a signature that is not yet in the form of a partition.
-const maxPKCS7 = 1 << 20
-
-// rootHashSignature reads the release's signature: the content of a verity-sig partition, or PKCS #7 alone as a signing service returns it. It must be one over the
-// release's root hash; whose it is, is not looked at. Both are nil if the release has none.
-func rootHashSignature(src osmith.Source, rootHash []byte) (*verity.Signature, *x509.Certificate, error) {
-	if src == nil {
-		return nil, nil, nil
-	}
-	s, err := verity.ReadSignature(src)
-	var format *osmith.FormatError
-	if errors.As(err, &format) && src.Size() <= maxPKCS7 {
-		der := make([]byte, src.Size())
-		if _, err := src.ReadAt(der, 0); err != nil && err != io.EOF {
-			return nil, nil, err
-		}
-		if _, _, parseErr := cms.Parse(der, 0); parseErr == nil {
-			s, err = &verity.Signature{RootHash: rootHash, PKCS7: der}, nil
-		}
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("signature of the root hash: %w", err)
-	}
-	if !bytes.Equal(s.RootHash, rootHash) {
-		return nil, nil, &RootHashError{Where: "the signature of the root hash", Want: rootHash, Got: s.RootHash}
-	}
-	signer, err := signerOf(s)
-	if err != nil {
-		return nil, nil, err
-	}
-	sum := sha256.Sum256(signer.Raw)
-	switch {
-	case s.CertificateFingerprint == [sha256.Size]byte{}:
-		s.CertificateFingerprint = sum
-	case s.CertificateFingerprint != sum:
-		return nil, nil, fmt.Errorf("signature of the root hash: it names the certificate %x, and the signer's is %x", s.CertificateFingerprint, sum)
-	}
-	return s, signer, nil
-}
-
-// signerOf checks a signature by the certificate that it carries.
-func signerOf(s *verity.Signature) (*x509.Certificate, error) {
-	sd, _, err := cms.Parse(s.PKCS7, 0)
-	if err != nil {
-		return nil, fmt.Errorf("signature of the root hash: %w", err)
-	}
-	// Each certificate stands for a keyring that has it: what is looked for is the one that made the signature.
-	for _, c := range sd.Certificates {
-		signer, err := verity.VerifySignature(s.PKCS7, s.RootHash, []*x509.Certificate{c})
-		if err == nil {
-			return signer, nil
-		}
-		if errors.Is(err, verity.ErrSignature) {
-			return nil, err
-		}
-	}
-	return nil, errors.New("signature of the root hash: it carries no certificate of its signer")
 }
 
 // judgeSignature asks whether the kernel accepts the signature of the release's root hash, by the keyrings that it asks.

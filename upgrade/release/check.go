@@ -9,7 +9,6 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/internal/osset"
-	"github.com/osmith-dev/osmith/verity"
 )
 
 // An InconsistentError says that the parts of a release do not belong together, so that no machine would install it.
@@ -34,7 +33,8 @@ func (e *RootHashError) Error() string { return (*osset.RootHashError)(e).Error(
 
 // Check judges whether the parts of a release belong together, by the same judge as upgrade.NewPlan, as far as no machine is needed for that: ID, version,
 // variant and architecture are those of the UKI; the command line of UKI and add-ons boots the root file system of this root hash, verified, and no other; the hash tree has
-// that root hash, and every block of the root file system is what the tree says; the root hash signature, if there is one, is over it. It reads the root file system once.
+// that root hash, and every block of the root file system is what the tree says; the root hash signature, if there is one, was made over it, by the key of a
+// certificate that it carries. It reads the root file system once.
 //
 // Pack packs what it is given. Whoever packs for others asks here first; the error for parts that do not fit is an [*InconsistentError].
 func (r *Release) Check(ctx context.Context) error {
@@ -50,26 +50,14 @@ func (r *Release) check(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if err == nil { // who signed it is for the kernel to judge
+		_, _, err = osset.RootHashSignature("root hash signature", r.RootHashSignature, r.RootHash)
+	}
 	if e, ok := errors.AsType[*osset.RootHashError](err); ok {
 		err = (*RootHashError)(e)
 	}
-	if err == nil && r.RootHashSignature != nil {
-		err = r.checkSignature()
-	}
 	if err != nil {
 		return &InconsistentError{err}
-	}
-	return nil
-}
-
-// checkSignature holds the root hash that is signed against that of the release. Who signed it is for the kernel to judge.
-func (r *Release) checkSignature() error {
-	signed, err := verity.ReadSignature(r.RootHashSignature)
-	if err != nil {
-		return fmt.Errorf("root hash signature: %w", err)
-	}
-	if string(signed.RootHash) != string(r.RootHash) {
-		return &RootHashError{"the root hash signature", r.RootHash, signed.RootHash}
 	}
 	return nil
 }

@@ -71,7 +71,16 @@ func consistent() *release.Release {
 		UKI: bytes.NewReader(unified(osRelease, "quiet roothash="+hex.EncodeToString(hash))), Root: bytes.NewReader(root), Tree: bytes.NewReader(tree)}
 }
 
+// signatureOver is the content of a partition with a signature.
 func signatureOver(hash []byte) []byte {
+	content, err := signed(hash).Partition(0)
+	if err != nil {
+		panic(err)
+	}
+	return content
+}
+
+func signed(hash []byte) *verity.Signature {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		panic(err)
@@ -89,11 +98,7 @@ func signatureOver(hash []byte) []byte {
 	if err != nil {
 		panic(err)
 	}
-	content, err := s.Partition(0)
-	if err != nil {
-		panic(err)
-	}
-	return content
+	return s
 }
 
 // What a machine would refuse whatever it is, the judge refuses before it is packed.
@@ -107,6 +112,7 @@ func TestCheck(t *testing.T) {
 		"nothing said":     {func(r *release.Release) { r.ID, r.Version, r.Variant, r.Architecture = "", "", "", "" }, ""},
 		"larger partition": {func(r *release.Release) { r.Root = bytes.NewReader(append(readAll(r.Root), make([]byte, 9000)...)) }, ""},
 		"signed":           {func(r *release.Release) { r.RootHashSignature = bytes.NewReader(signatureOver(r.RootHash)) }, ""},
+		"signed, PKCS #7":  {func(r *release.Release) { r.RootHashSignature = bytes.NewReader(signed(r.RootHash).PKCS7) }, ""},
 		"bound by an add-on": {func(r *release.Release) {
 			r.UKI = bytes.NewReader(unified(osRelease, "quiet"))
 			r.Addons = []release.Addon{{Name: "slot.addon.efi", Content: bytes.NewReader(addonOf("roothash=" + hex.EncodeToString(r.RootHash)))}}
@@ -148,7 +154,14 @@ func TestCheck(t *testing.T) {
 		"a byte of the tree": {func(r *release.Release) { b := readAll(r.Tree); b[4096] ^= 1; r.Tree = bytes.NewReader(b) }, "verity: "},
 		"shorter root":       {func(r *release.Release) { r.Root = bytes.NewReader(readAll(r.Root)[:4096]) }, "verity: "},
 		"other signature":    {func(r *release.Release) { r.RootHashSignature = bytes.NewReader(signatureOver(other)) }, "root hash of the root hash signature is abab"},
-		"no signature":       {func(r *release.Release) { r.RootHashSignature = bytes.NewReader([]byte("x")) }, "root hash signature: "},
+		"another's signature": {func(r *release.Release) {
+			s := signed(r.RootHash)
+			s.PKCS7 = signed(other).PKCS7
+			content, err := s.Partition(0)
+			require.NoError(t, err)
+			r.RootHashSignature = bytes.NewReader(content)
+		}, "root hash signature: verity: signature: the signature is not one over the root hash"},
+		"no signature": {func(r *release.Release) { r.RootHashSignature = bytes.NewReader([]byte("x")) }, "root hash signature: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := consistent()

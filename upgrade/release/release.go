@@ -41,7 +41,7 @@ type Release struct {
 
 	Variant           string        // os-release VARIANT_ID; not needed by Pack, as what follows
 	Architecture      string        // as Go and OCI name it: amd64, arm64, riscv64...
-	RootHashSignature osmith.Source // the content of a verity-sig partition
+	RootHashSignature osmith.Source // the content of a verity-sig partition, or PKCS #7 alone
 	Loader            osmith.Source // signed boot loader that the release was tested with
 	Addons            []Addon       // signed add-ons of the UKI
 	PCRs              osmith.Source // JSON: predicted PCRs
