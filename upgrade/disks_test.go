@@ -3,6 +3,7 @@ package upgrade_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -108,11 +109,19 @@ func TestExtendedBootLoaderPartitionIsApart(t *testing.T) {
 	file(s, s.esp(), "EFI/Linux/acme_1.efi", b)
 	running := *s.machine.Running
 	s.machine.Running = &running
-	for id, want := range map[osmith.GUID]string{ids[partition.ESP]: "EFI/Linux/acme_1.efi", ids[partition.XBOOTLDR]: "xbootldr:EFI/Linux/acme_1.efi"} {
-		running.ESP = id
+	for _, c := range []struct {
+		from osmith.GUID
+		want string
+	}{{partition.ESP, "EFI/Linux/acme_1.efi"}, {partition.XBOOTLDR, "xbootldr:EFI/Linux/acme_1.efi"}} {
+		running.ESP = ids[c.from]
 		state, err := upgrade.Inspect(s.disk, s.machine)
 		require.NoError(t, err)
-		require.Equal(t, want, state.Running.Path)
+		require.Equal(t, c.want, state.Running.Path)
+
+		// A new UKI comes where the running one is.
+		p := s.planOf(k.release(s, "2"), upgrade.PlanOptions{})
+		require.NoError(t, p.Refused())
+		require.Equal(t, strings.Replace(c.want, "acme_1.efi", "acme_2.osmith-staged", 1), p.Steps[len(p.Steps)-1].Target)
 	}
 
 	// Version 2 is on the extended one, the old UKI alone on the ESP, and no room for a third on the extended one.
