@@ -70,6 +70,7 @@ type channelAt struct {
 	name     string
 	last     *channel.Document  // nil: there is none yet
 	digest   digest.Digest      // of its artifact
+	signers  []crypto.Signer    // of the next one
 	keys     []crypto.PublicKey // whose signatures of documents and releases are believed here
 }
 
@@ -81,7 +82,7 @@ func (e *editing) open(c *cli.Call, operands []string, begin bool) (*channelAt, 
 		if err != nil {
 			return nil, err
 		}
-		at.keys = append(at.keys, signer.Public())
+		at.signers, at.keys = append(at.signers, signer), append(at.keys, signer.Public())
 	}
 	names := e.trusted
 	if e.public != "" {
@@ -114,16 +115,22 @@ func (e *editing) open(c *cli.Call, operands []string, begin bool) (*channelAt, 
 	if err != nil {
 		return nil, fmt.Errorf("the last document: %w", err)
 	}
-	b, err := channel.Read(c, at.place, verified.Subject)
+	at.digest = d.Digest
+	at.last, err = document(c, at.place, verified.Subject, at.name)
+	return at, err
+}
+
+// document reads a document, which must be of the channel of a name unless that is empty.
+func document(c *cli.Call, p *place, artifact ocispec.Descriptor, name string) (*channel.Document, error) {
+	b, err := channel.Read(c, p, artifact)
 	if err != nil {
 		return nil, err
 	}
-	at.digest = d.Digest
-	at.last, err = channel.Parse(b)
-	if err == nil && at.last.Channel != at.name {
-		err = cli.No{Err: fmt.Errorf("the document that is called %q is of channel %q", at.name, at.last.Channel)}
+	d, err := channel.Parse(b)
+	if err == nil && name != "" && d.Channel != name {
+		err = cli.No{Err: fmt.Errorf("the document that is called %q is of channel %q", name, d.Channel)}
 	}
-	return at, err
+	return d, err
 }
 
 // next is the document that follows, with what all verbs can say about it.
@@ -199,11 +206,7 @@ func (e *editing) edit(c *cli.Call, operands []string, begin bool, change func(a
 	if err != nil {
 		return err
 	}
-	for _, name := range e.keys {
-		signer, err := readSigner(name)
-		if err != nil {
-			return err
-		}
+	for _, signer := range at.signers {
 		if err := cosign.Sign(c, made, draft, signer, cosign.SignOptions{}); err != nil {
 			return err
 		}
@@ -321,24 +324,21 @@ func (at *channelAt) released(c *cli.Call, ref string, by cli.List) (*release.Ar
 		}
 	}
 	name := ref
-	if strings.Contains(ref, ":") && len(by) == 0 {
+	if strings.Contains(ref, ":") {
 		name = "" // whoever says a digest knows which release it is
-	} else if _, err := cosign.Verify(c, at.place, subject, cosign.Policy{Keys: keys}); err != nil {
-		return nil, subject, fmt.Errorf("the release (-release-key): %w", err)
 	}
-	if strings.Contains(name, ":") {
-		name = ""
+	if name != "" || len(by) > 0 {
+		if _, err := cosign.Verify(c, at.place, subject, cosign.Policy{Keys: keys}); err != nil {
+			return nil, subject, fmt.Errorf("the release (-release-key): %w", err)
+		}
 	}
 	var index ocispec.Index
 	if err := readDocument(c, at.place, subject, &index); err != nil {
 		return nil, subject, err
 	}
-	all := []ocispec.Descriptor{subject}
-	if index.Manifests != nil {
-		all = index.Manifests
-	}
-	if len(all) == 0 || len(all) > maxIndex {
-		return nil, subject, cli.No{Err: fmt.Errorf("%s: an index of %d releases, want 1 to %d", subject.Digest, len(all), maxIndex)}
+	all, err := releasesOf(subject, &index)
+	if err != nil {
+		return nil, subject, err
 	}
 	var first *release.Artifact
 	for _, m := range all {
@@ -434,11 +434,7 @@ func (e *editing) join(c *cli.Call, operands []string, draft, signature string) 
 	if err != nil {
 		return err
 	}
-	b, err := channel.Read(c, p, subject)
-	if err != nil {
-		return err
-	}
-	d, err := channel.Parse(b)
+	d, err := document(c, p, subject, "")
 	if err != nil {
 		return err
 	}
@@ -476,16 +472,9 @@ func listFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err != nil {
 			return err
 		}
-		b, err := channel.Read(c, p, v.result.Subject)
+		d, err := document(c, p, v.result.Subject, p.name())
 		if err != nil {
 			return err
-		}
-		d, err := channel.Parse(b)
-		if err != nil {
-			return err
-		}
-		if name := p.name(); name != "" && name != d.Channel {
-			return cli.No{Err: fmt.Errorf("the document that is called %q is of channel %q", name, d.Channel)}
 		}
 		r := newChannelResult(c, d, v.result.Subject.Digest)
 		r.Published = true
@@ -497,16 +486,20 @@ func newChannelResult(c *cli.Call, d *channel.Document, artifact digest.Digest) 
 	r := &channelResult{Header: c.Header(), Digest: string(artifact), Product: d.Product, Variant: d.Variant, Channel: d.Channel, Sequence: d.Sequence,
 		ValidUntil: d.ValidUntil.UTC().Format(time.RFC3339), Floor: d.Floor, Releases: []channelRelease{}}
 	for _, e := range d.Releases {
-		r.Releases = append(r.Releases, channelRelease{e.Version, string(e.Digest), e.Offered, e.Status.String(), e.Reason})
+		r.Releases = append(r.Releases, newChannelRelease(e))
 	}
 	return r
+}
+
+func newChannelRelease(e channel.Release) channelRelease {
+	return channelRelease{e.Version, string(e.Digest), e.Offered, e.Status.String(), e.Reason}
 }
 
 // forget lists the releases that the channel had, and has no more.
 func (r *channelResult) forget(last, d *channel.Document) {
 	for _, e := range last.Releases {
 		if d.Release(e.Version) == nil {
-			r.Forgotten = append(r.Forgotten, channelRelease{e.Version, string(e.Digest), e.Offered, e.Status.String(), e.Reason})
+			r.Forgotten = append(r.Forgotten, newChannelRelease(e))
 		}
 	}
 }

@@ -66,8 +66,8 @@ func inspect(c *cli.Call, p *place, d ocispec.Descriptor, r *inspectResult) erro
 	if index.ArtifactType != release.ArtifactType {
 		return cli.No{Err: fmt.Errorf("%s is a %q, not a release (%s)", d.Digest, index.ArtifactType, release.ArtifactType)}
 	}
-	if index.Manifests != nil {
-		if err := inspectIndex(c, p, index, r); err != nil {
+	if isIndex(&index) {
+		if err := inspectIndex(c, p, d, &index, r); err != nil {
 			return err
 		}
 	} else if err := inspectRelease(c, p, d, r); err != nil {
@@ -106,8 +106,13 @@ func inspectRelease(c *cli.Call, p *place, d ocispec.Descriptor, r *inspectResul
 }
 
 // inspectIndex lists the releases of an index, and checks that they are one version for the architectures that the index says.
-func inspectIndex(c *cli.Call, p *place, index ocispec.Index, r *inspectResult) error {
+func inspectIndex(c *cli.Call, p *place, d ocispec.Descriptor, index *ocispec.Index, r *inspectResult) error {
 	r.Kind = "index"
+	if r.Checked {
+		if _, err := releasesOf(d, index); err != nil {
+			return err
+		}
+	}
 	var first *release.Artifact
 	for _, m := range index.Manifests {
 		e := entry{Digest: string(m.Digest), Size: m.Size}

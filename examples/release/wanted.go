@@ -70,6 +70,21 @@ func (w *wanted) choose(ctx context.Context, p *place, subject ocispec.Descripto
 // maxIndex bounds how many releases of an index are looked at.
 const maxIndex = 100
 
+func isIndex(document *ocispec.Index) bool {
+	return document.MediaType == ocispec.MediaTypeImageIndex || document.Manifests != nil
+}
+
+// releasesOf are the releases of an index, or the subject that is none itself. An index of nothing is no release of any version.
+func releasesOf(subject ocispec.Descriptor, index *ocispec.Index) ([]ocispec.Descriptor, error) {
+	if !isIndex(index) {
+		return []ocispec.Descriptor{subject}, nil
+	}
+	if n := len(index.Manifests); n == 0 || n > maxIndex {
+		return nil, cli.No{Err: fmt.Errorf("%s: an index of %d releases, want 1 to %d", subject.Digest, n, maxIndex)}
+	}
+	return index.Manifests, nil
+}
+
 // check compares what was verified: a release, or all of an index unless an architecture is asked for. Anything else that is signed has no version.
 func (w *wanted) check(c *cli.Call, p *place, subject ocispec.Descriptor) error {
 	var index ocispec.Index
@@ -82,18 +97,16 @@ func (w *wanted) check(c *cli.Call, p *place, subject ocispec.Descriptor) error 
 		}
 		return nil
 	}
-	all := []ocispec.Descriptor{subject}
-	switch {
-	case index.Manifests != nil && w.Architecture != "":
+	all, err := releasesOf(subject, &index)
+	if err != nil {
+		return err
+	}
+	if isIndex(&index) && w.Architecture != "" {
 		d, err := release.Select(c, p, subject, w.Architecture)
 		if err != nil {
 			return err
 		}
-		all[0] = d
-	case len(index.Manifests) > maxIndex:
-		return cli.No{Err: fmt.Errorf("%s: an index of %d releases; at most %d are looked at", subject.Digest, len(index.Manifests), maxIndex)}
-	case index.Manifests != nil:
-		all = index.Manifests
+		all = []ocispec.Descriptor{d}
 	}
 	var missing error
 	found := 0

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/internal/ocilayout"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
@@ -155,5 +156,27 @@ func TestInspectJudges(t *testing.T) {
 			assert.Empty(t, stdout, ref)
 			ok(t, "inspect", from, ref)
 		}
+	}
+}
+
+// An index of no release is none of a version, however it is signed, and no channel offers it.
+func TestIndexOfNothing(t *testing.T) {
+	w := newWorkshop(t)
+	layout, err := ocilayout.Create(w.path("layout"))
+	require.NoError(t, err)
+	for ref, manifests := range map[string][]ocispec.Descriptor{"5": {}, "6": nil} {
+		d, err := layout.WriteIndex(ocispec.Index{ArtifactType: release.ArtifactType, Manifests: manifests}, ref)
+		require.NoError(t, err)
+		w.sign(t, ref)
+		for _, args := range [][]string{{"verify", w.path("layout"), ref}, {"verify", w.path("layout"), ref, "-version", ref}, {"verify", w.path("layout"), d.Digest.String(), "-version", ref}} {
+			status, stdout, stderr := call3(t, append(args, "-key", w.path("build.pub"))...)
+			assert.Equal(t, 1, status, args)
+			assert.Empty(t, stdout, args)
+			assert.Contains(t, stderr, "an index of 0 releases, want 1 to 100", args)
+		}
+		ok(t, "inspect", w.path("layout"), ref)
+		status, _, stderr := call3(t, "inspect", w.path("layout"), ref, "-check")
+		assert.Equal(t, 1, status)
+		assert.Contains(t, stderr, "an index of 0 releases, want 1 to 100")
 	}
 }
