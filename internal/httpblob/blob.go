@@ -46,8 +46,9 @@ func (r Retry) wait(attempt int) time.Duration {
 
 // A StatusError is an answer that is not the file.
 type StatusError struct {
-	URL    string
-	Status int
+	URL     string
+	Status  int
+	Passing bool // the same request may be answered later although the status says otherwise
 }
 
 func (e *StatusError) Error() string {
@@ -61,7 +62,7 @@ func (e *StatusError) Is(target error) bool {
 
 // temporary reports whether the same request may be answered later.
 func (e *StatusError) temporary() bool {
-	return e.Status >= 500 && e.Status != http.StatusNotImplemented || e.Status == http.StatusTooManyRequests || e.Status == http.StatusRequestTimeout
+	return e.Passing || e.Status >= 500 && e.Status != http.StatusNotImplemented || e.Status == http.StatusTooManyRequests || e.Status == http.StatusRequestTimeout
 }
 
 // A Client reads files.
@@ -111,7 +112,7 @@ func (c Client) Get(ctx context.Context, url string, limit int64) ([]byte, error
 		}
 		defer response.Body.Close()
 		if response.StatusCode != http.StatusOK {
-			return &StatusError{url, response.StatusCode}
+			return &StatusError{URL: url, Status: response.StatusCode}
 		}
 		b, err = io.ReadAll(io.LimitReader(response.Body, limit+1))
 		if err != nil {
@@ -275,7 +276,7 @@ func (r *reader) check(response *http.Response, whole bool) error {
 		}
 		return nil
 	}
-	return &StatusError{r.url, response.StatusCode}
+	return &StatusError{URL: r.url, Status: response.StatusCode}
 }
 
 // parseContentRange reads "bytes FIRST-LAST/SIZE"; size is -1 for "*" (RFC 9110, section 14.4).

@@ -104,6 +104,20 @@ func (m *Memory) WriteBlob(mediaType string, content io.Reader) (ocispec.Descrip
 
 // WriteManifest stores a manifest. One that had the tag before loses it.
 func (m *Memory) WriteManifest(content ocispec.Manifest, tag string) (ocispec.Descriptor, error) {
+	return m.writeManifest(content, tag, func() error { return nil })
+}
+
+// ReplaceManifest stores a manifest under a tag if that names what it is said to name.
+func (m *Memory) ReplaceManifest(_ context.Context, content ocispec.Manifest, tag string, before digest.Digest) (ocispec.Descriptor, error) {
+	return m.writeManifest(content, tag, func() error {
+		if m.tags[tag] != before {
+			return prefix.Error("cosign", fmt.Errorf("memory: tag %q: %w", tag, ErrBusy))
+		}
+		return nil
+	})
+}
+
+func (m *Memory) writeManifest(content ocispec.Manifest, tag string, may func() error) (ocispec.Descriptor, error) {
 	content.Versioned = specs.Versioned{SchemaVersion: 2}
 	content.MediaType = ocispec.MediaTypeImageManifest
 	b, err := json.Marshal(content)
@@ -117,6 +131,9 @@ func (m *Memory) WriteManifest(content ocispec.Manifest, tag string) (ocispec.De
 	desc.ArtifactType = content.ArtifactType
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := may(); err != nil {
+		return ocispec.Descriptor{}, err
+	}
 	if m.manifests == nil {
 		m.manifests, m.tags = map[digest.Digest]ocispec.Descriptor{}, map[string]digest.Digest{}
 	}

@@ -304,8 +304,17 @@ const maxMerges = 64
 // looks is how often the tag is looked at after it was written.
 const looks = 3
 
-// ErrBusy says that a tag was written by others each time that a signature was to be added to it. Nothing of theirs was lost.
+// ErrBusy says that a tag was written by others when, or each time that, a signature was to be added to it. Nothing of theirs was lost.
 var ErrBusy = errors.New("others keep writing the tag")
+
+// MergeTag adds layers to the manifest that a tag such as sha256-HEX.sig names, and returns once they are there to stay, whoever else writes the tag. The store, a Settler,
+// must have their blobs.
+func MergeTag(ctx context.Context, store Store, tag string, layers []ocispec.Descriptor) error {
+	if _, ok := store.(Settler); !ok {
+		return fmt.Errorf("cosign: merge: a %T is no Settler", store)
+	}
+	return prefix.Error("cosign", (&Draft{}).joinTagged(ctx, store, layers, tag))
+}
 
 // joinTagged writes the manifest under the tag anew, with more layers and everything that was there. Registries cannot compare and
 // swap a tag, so it is looked at right before and for a while after, and what others have added meanwhile is merged.
@@ -318,7 +327,11 @@ func (d *Draft) joinTagged(ctx context.Context, store Store, more []ocispec.Desc
 		n := len(m.Layers)
 		m.Layers = appendLayers(m.Layers, more)
 		if before.Digest != "" && len(m.Layers) == n {
-			return nil
+			// Written a moment ago, by an attempt whose answer was lost perhaps.
+			if kept, err := keeps(ctx, store, tag, before, m.Layers); kept || err != nil {
+				return err
+			}
+			continue
 		}
 		if m.Config, err = writeConfig(store, m.Layers, tag); err != nil {
 			return err
@@ -326,13 +339,10 @@ func (d *Draft) joinTagged(ctx context.Context, store Store, more []ocispec.Desc
 		if err := checkManifest(tag, m); err != nil {
 			return fmt.Errorf("sign: %w", err)
 		}
-		if now, err := resolveTag(ctx, store, tag); err != nil {
-			return err
-		} else if now.Digest != before.Digest {
+		written, err := replaceTagged(ctx, store, m, tag, before.Digest)
+		if errors.Is(err, ErrBusy) {
 			continue
-		}
-		written, err := store.WriteManifest(m, tag)
-		if err != nil {
+		} else if err != nil {
 			return fmt.Errorf("manifest: %w", prefix.Bare(err))
 		}
 		if kept, err := keeps(ctx, store, tag, written, m.Layers); kept || err != nil {
@@ -340,6 +350,21 @@ func (d *Draft) joinTagged(ctx context.Context, store Store, more []ocispec.Desc
 		}
 	}
 	return fmt.Errorf("sign: %s: %w", tag, ErrBusy)
+}
+
+// replaceTagged writes what a tag is to name, if it names what it named before.
+func replaceTagged(ctx context.Context, store Store, m ocispec.Manifest, tag string, before digest.Digest) (ocispec.Descriptor, error) {
+	if settler, ok := store.(Settler); ok {
+		return settler.ReplaceManifest(ctx, m, tag, before)
+	}
+	now, err := resolveTag(ctx, store, tag)
+	if err == nil && now.Digest != before {
+		err = ErrBusy
+	}
+	if err != nil {
+		return now, err
+	}
+	return store.WriteManifest(m, tag)
 }
 
 func writeConfig(store Store, layers []ocispec.Descriptor, tag string) (config ocispec.Descriptor, err error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith/internal/ocilayout"
@@ -37,10 +38,15 @@ type TagResolver interface {
 	ResolveTag(ctx context.Context, tag string) (ocispec.Descriptor, error)
 }
 
-// A Settler is a TagResolver that several processes write to at once and that cannot compare and swap a tag: a registry. Settle waits for as
-// long as another writer may need from its last look at the tag to its write.
+// A Settler is a TagResolver that several processes write to at once and that cannot compare and swap a tag: a registry.
 type Settler interface {
 	TagResolver
+
+	// ReplaceManifest stores a manifest under a tag that names the manifest of a digest, or nothing if that is empty. It looks at the tag right before each
+	// attempt to write, so that one that is repeated after a while takes nothing of others away; the error wraps ErrBusy if the tag names something else by then.
+	ReplaceManifest(ctx context.Context, m ocispec.Manifest, tag string, before digest.Digest) (ocispec.Descriptor, error)
+
+	// Settle waits for as long as another writer may need from its last look at the tag to its write.
 	Settle(ctx context.Context) error
 }
 

@@ -58,7 +58,7 @@ func TestDistribution(t *testing.T) {
 	host := distribution(t)
 	key := newKey(t)
 	store, d := signed(t, key)
-	repo := open(t, host+"/os/acme", nil)
+	repo := open(t, host+"/os/acme", func(o *registry.OpenOptions) { o.Attempts, o.Wait = 0, nil })
 	require.NoError(t, repo.Push(t.Context(), store, d, registry.PushOptions{Tag: "v2"}))
 	require.NoError(t, fetch(t, repo, t.TempDir(), policy(key.Public())))
 

@@ -22,6 +22,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/httpblob"
 	"github.com/osmith-dev/osmith/internal/ocilayout"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/signing/cosign"
@@ -35,6 +36,13 @@ func statusOf(err error) (int, bool) {
 		return response.StatusCode, true
 	}
 	return 0, false
+}
+
+// missesBlob reports whether the registry refuses a manifest since it lacks one of its blobs. They were uploaded before, so the same request may be answered later:
+// docker-registry does not see a blob while another client uploads the same one (it writes the link to it anew, in place), and a registry's copies may be behind.
+func missesBlob(err error) bool {
+	response, ok := errors.AsType[*errcode.ErrorResponse](err)
+	return ok && slices.ContainsFunc(response.Errors, func(e errcode.Error) bool { return e.Code == errcode.ErrorCodeManifestBlobUnknown })
 }
 
 // A Writer puts what it is given into a repository: signatures by cosign.Sign, releases by release.PackInto. Blobs of which the
@@ -108,8 +116,19 @@ func (r *Repository) push(ctx context.Context, d ocispec.Descriptor, content *io
 
 // WriteManifest stores a manifest, under a tag if that is not empty. If the registry has no referrers API, the list of those that refer to
 // the same artifact is brought up to date.
-func (w *Writer) WriteManifest(m ocispec.Manifest, tag string) (d ocispec.Descriptor, err error) {
-	defer prefix.Add("registry", &err)
+func (w *Writer) WriteManifest(m ocispec.Manifest, tag string) (ocispec.Descriptor, error) {
+	d, err := w.write(m, func(d ocispec.Descriptor, b []byte) error { return w.pushManifest(w.ctx, d, b, tag) })
+	return d, prefix.Error("registry", err)
+}
+
+// ReplaceManifest stores a manifest under a tag that names the manifest of a digest, or nothing if that is empty; the error for anything else wraps cosign.ErrBusy.
+func (w *Writer) ReplaceManifest(ctx context.Context, m ocispec.Manifest, tag string, before digest.Digest) (ocispec.Descriptor, error) {
+	d, err := w.write(m, func(d ocispec.Descriptor, b []byte) error { return w.replace(ctx, d, b, tag, before) })
+	return d, prefix.Error("registry", err)
+}
+
+// write stores a manifest by put, and sees to it that it is listed if it refers to something.
+func (w *Writer) write(m ocispec.Manifest, put func(ocispec.Descriptor, []byte) error) (d ocispec.Descriptor, err error) {
 	m.Versioned = specs.Versioned{SchemaVersion: 2}
 	m.MediaType = ocispec.MediaTypeImageManifest
 	b, err := json.Marshal(m)
@@ -126,9 +145,10 @@ func (w *Writer) WriteManifest(m ocispec.Manifest, tag string) (d ocispec.Descri
 		}
 	}
 	for range attempts {
-		if err := w.pushManifest(w.ctx, d, b, tag); err != nil || m.Subject == nil {
+		if err := put(d, b); err != nil || m.Subject == nil {
 			return d, err
 		}
+		put = func(d ocispec.Descriptor, b []byte) error { return w.pushManifest(w.ctx, d, b, "") } // the tag may be another's by now
 		if listed, err := w.listed(*m.Subject, d); listed || err != nil {
 			return d, err
 		}
@@ -181,19 +201,40 @@ func (w *Writer) checkList(subject ocispec.Descriptor) error {
 	return err
 }
 
+// pushManifest uploads a manifest, as often as it takes, and gives it a tag if that is not empty.
 func (r *Repository) pushManifest(ctx context.Context, d ocispec.Descriptor, b []byte, tag string) error {
-	return r.again(ctx, d.Digest.String(), func() error {
-		var err error
-		if tag == "" {
-			err = r.repo.Manifests().Push(ctx, d, bytes.NewReader(b))
-		} else {
-			err = r.repo.Manifests().PushReference(ctx, d, bytes.NewReader(b), tag)
+	return r.again(ctx, d.Digest.String(), func() error { return r.putManifest(ctx, d, b, tag) })
+}
+
+// replace uploads a manifest under a tag, and looks at each attempt whether the tag still names what it is to take the place of.
+func (r *Repository) replace(ctx context.Context, d ocispec.Descriptor, b []byte, tag string, before digest.Digest) error {
+	return r.again(ctx, tag, func() error {
+		now, err := r.repo.Resolve(ctx, tag)
+		switch {
+		case errors.Is(err, errdef.ErrNotFound):
+			now.Digest = ""
+		case err != nil:
+			return err
+		case now.Digest == d.Digest:
+			return nil // by an attempt whose answer was lost
 		}
-		if errors.Is(err, errdef.ErrAlreadyExists) {
-			return nil
+		if now.Digest != before {
+			return httpblob.Permanent(cosign.ErrBusy)
 		}
-		return err
+		return r.putManifest(ctx, d, b, tag)
 	})
+}
+
+func (r *Repository) putManifest(ctx context.Context, d ocispec.Descriptor, b []byte, tag string) (err error) {
+	if tag == "" {
+		err = r.repo.Manifests().Push(ctx, d, bytes.NewReader(b))
+	} else {
+		err = r.repo.Manifests().PushReference(ctx, d, bytes.NewReader(b), tag)
+	}
+	if errors.Is(err, errdef.ErrAlreadyExists) {
+		return nil
+	}
+	return err
 }
 
 // PushOptions are the choices of [Repository.Push].
@@ -203,7 +244,8 @@ type PushOptions struct {
 }
 
 // Push uploads a release with everything that is known to refer to it: from, such as a cosign.Layout, is asked for both. Blobs that the
-// repository has are not sent again. Manifests come last, the release before its signatures, so that nothing is listed that is not whole. A source that could not
+// repository has are not sent again. Manifests come last, the release before its signatures, so that nothing is listed that is not whole. Signatures under cosign's
+// tags are added to those that the repository has there. A source that could not
 // look everywhere has what it found pushed, and the error is its *cosign.IncompleteError then: pushing again adds what was missing.
 func (r *Repository) Push(ctx context.Context, from cosign.ArtifactSource, artifact ocispec.Descriptor, o PushOptions) (err error) {
 	defer prefix.Add("registry", &err)
@@ -217,11 +259,7 @@ func (r *Repository) Push(ctx context.Context, from cosign.ArtifactSource, artif
 		return err
 	}
 	for _, s := range signatures {
-		tag := ""
-		if s.Annotations != nil {
-			tag = s.Annotations[ocispec.AnnotationRefName]
-		}
-		if err := p.manifest(ctx, s, p.signatureTag(ctx, s, artifact, tag)); err != nil {
+		if err := p.signature(ctx, s, artifact); err != nil {
 			return err
 		}
 	}
@@ -238,18 +276,26 @@ type pusher struct {
 	done, total int64
 }
 
-// document reads a manifest, checked.
-func (p *pusher) document(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
-	const maxDocument = 4 << 20
+// document reads a manifest, checked. Its media type is what it says itself.
+func (p *pusher) document(ctx context.Context, d *ocispec.Descriptor) (b []byte, n node, err error) {
 	if d.Size > maxDocument {
-		return nil, fmt.Errorf("push: %s: %d bytes, at most %d are read of a manifest", d.Digest, d.Size, maxDocument)
+		return nil, n, fmt.Errorf("push: %s: %d bytes, at most %d are read of a manifest", d.Digest, d.Size, maxDocument)
 	}
-	blob, err := cosign.OpenBlob(ctx, p.from, d)
+	blob, err := cosign.OpenBlob(ctx, p.from, *d)
 	if err != nil {
-		return nil, err
+		return nil, n, err
 	}
 	defer blob.Close()
-	return io.ReadAll(blob)
+	if b, err = io.ReadAll(blob); err != nil {
+		return nil, n, err
+	}
+	if err := json.Unmarshal(b, &n); err != nil {
+		return nil, n, &osmith.FormatError{Offset: -1, Field: "manifest " + string(d.Digest), Err: err}
+	}
+	if d.MediaType = n.MediaType; !isManifest(*d) {
+		return nil, n, fmt.Errorf("push: %s: media type %q is none of a manifest", d.Digest, n.MediaType)
+	}
+	return b, n, nil
 }
 
 // node is what a manifest or an index refers to.
@@ -263,17 +309,18 @@ type node struct {
 
 // manifest uploads a manifest after everything that it refers to.
 func (p *pusher) manifest(ctx context.Context, d ocispec.Descriptor, tag string) error {
-	b, err := p.document(ctx, d)
+	b, n, err := p.document(ctx, &d)
 	if err != nil {
 		return err
 	}
-	var n node
-	if err := json.Unmarshal(b, &n); err != nil {
-		return &osmith.FormatError{Offset: -1, Field: "manifest " + string(d.Digest), Err: err}
+	if err := p.contents(ctx, n); err != nil {
+		return err
 	}
-	if d.MediaType = n.MediaType; !isManifest(d) {
-		return fmt.Errorf("push: %s: media type %q is none of a manifest", d.Digest, n.MediaType)
-	}
+	return p.to.pushManifest(ctx, d, b, tag)
+}
+
+// contents uploads what a manifest refers to.
+func (p *pusher) contents(ctx context.Context, n node) error {
 	for _, m := range n.Manifests {
 		if err := p.manifest(ctx, m, ""); err != nil {
 			return err
@@ -291,7 +338,7 @@ func (p *pusher) manifest(ctx context.Context, d ocispec.Descriptor, tag string)
 			return err
 		}
 	}
-	return p.to.pushManifest(ctx, d, b, tag)
+	return nil
 }
 
 // blob uploads a blob straight from the source, which is checked on the way: the registry compares the digest, too.
@@ -317,17 +364,38 @@ func (p *pusher) blob(ctx context.Context, d ocispec.Descriptor) error {
 	return err
 }
 
-// signatureTag is the tag under which cosign looks for a manifest that names no subject.
-func (p *pusher) signatureTag(ctx context.Context, d, artifact ocispec.Descriptor, known string) string {
-	b, err := p.document(ctx, d)
-	var n node
-	if err != nil || json.Unmarshal(b, &n) != nil || n.Subject != nil {
-		return known
+// signature uploads a manifest that refers to the release. What has one of cosign's tags is added to what has it in the repository.
+func (p *pusher) signature(ctx context.Context, d, artifact ocispec.Descriptor) error {
+	b, n, err := p.document(ctx, &d)
+	if err != nil {
+		return err
 	}
-	for _, l := range n.Layers {
-		if l.MediaType == "application/vnd.dsse.envelope.v1+json" {
-			return "sha256-" + artifact.Digest.Encoded() + ".att"
+	if err := p.contents(ctx, n); err != nil {
+		return err
+	}
+	name := "sha256-" + artifact.Digest.Encoded()
+	tag := d.Annotations[ocispec.AnnotationRefName]
+	if n.Subject == nil { // then there is no other way to it
+		tag = name + ".sig"
+		if slices.ContainsFunc(n.Layers, func(l ocispec.Descriptor) bool { return l.MediaType == "application/vnd.dsse.envelope.v1+json" }) {
+			tag = name + ".att"
 		}
 	}
-	return "sha256-" + artifact.Digest.Encoded() + ".sig"
+	if tag != name+".sig" && tag != name+".att" {
+		return p.to.pushManifest(ctx, d, b, tag)
+	}
+	now, err := p.to.resolve(ctx, tag)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		err = p.to.replace(ctx, d, b, tag, "")
+	case err == nil && now.Digest == d.Digest:
+		return nil
+	}
+	if err != nil && !errors.Is(err, cosign.ErrBusy) {
+		return err
+	}
+	if err := cosign.MergeTag(ctx, p.to.Writer(ctx), tag, n.Layers); err != nil {
+		return fmt.Errorf("push: %w", prefix.Bare(err))
+	}
+	return nil
 }

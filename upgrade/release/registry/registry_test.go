@@ -36,9 +36,14 @@ func start(t testing.TB, referrers bool, front func(w http.ResponseWriter, r *ht
 			handler.ServeHTTP(w, r)
 		}
 	}))
+	name := strings.TrimPrefix(server.URL, "http://") + "/os/acme"
+	handlers[name] = handler
 	t.Cleanup(server.Close)
-	return strings.TrimPrefix(server.URL, "http://") + "/os/acme"
+	return name
 }
+
+// handlers are the registries of start, without what is in front of them.
+var handlers = map[string]http.Handler{}
 
 func open(t testing.TB, name string, change func(o *registry.OpenOptions)) *registry.Repository {
 	t.Helper()

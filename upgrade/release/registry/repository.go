@@ -130,7 +130,7 @@ func (r *Repository) again(ctx context.Context, what string, do func() error) er
 			return httpblob.Permanent(err)
 		}
 		if status, ok := statusOf(err); ok {
-			return fmt.Errorf("%w (%w)", &httpblob.StatusError{URL: r.Name(), Status: status}, err)
+			return fmt.Errorf("%w (%w)", &httpblob.StatusError{URL: r.Name(), Status: status, Passing: missesBlob(err)}, err)
 		}
 		return err
 	})

@@ -4,6 +4,8 @@ import (
 	"crypto"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -76,4 +78,40 @@ func TestTagsOfOthers(t *testing.T) {
 	require.ErrorContains(t, err, "is not a tag")
 	_, err = w.ResolveTag(t.Context(), "v9")
 	require.ErrorIs(t, err, registry.ErrNotFound)
+}
+
+// A write of a tag that fails, or of which the answer is lost, is not repeated from what the tag named a while ago: what others have put there meanwhile stays.
+func TestTagIsWrittenBetweenTwoAttempts(t *testing.T) {
+	ours, theirs := newKey(t), newKey(t)
+	for _, lost := range []bool{false, true} {
+		var meanwhile func()
+		var to http.Handler
+		name := start(t, true, func(w http.ResponseWriter, r *http.Request) bool {
+			f := meanwhile
+			if f == nil || r.Method != http.MethodPut || !strings.HasSuffix(r.URL.Path, ".sig") {
+				return false
+			}
+			meanwhile = nil
+			if lost {
+				to.ServeHTTP(httptest.NewRecorder(), r)
+			}
+			f()
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		})
+		to = handlers[name]
+		repo := open(t, name, nil)
+		d, err := release.PackInto(repo.Writer(t.Context()), "v2", contents())
+		require.NoError(t, err)
+		sign := func(key crypto.Signer) {
+			require.NoError(t, cosign.Sign(t.Context(), repo.Writer(t.Context()), d, key, cosign.SignOptions{Formats: []cosign.Format{cosign.FormatSimpleSigning}}))
+		}
+		meanwhile = func() { sign(theirs) }
+		sign(ours)
+		require.Nil(t, meanwhile)
+		for _, key := range []crypto.Signer{ours, theirs} {
+			_, err := cosign.Verify(t.Context(), repo, d, cosign.Policy{Keys: public(key)})
+			require.NoError(t, err, "the answer is lost: %v", lost)
+		}
+	}
 }

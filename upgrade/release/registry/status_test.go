@@ -27,43 +27,40 @@ func TestStatuses(t *testing.T) {
 	policy := cosign.Policy{Keys: public(key)}
 	for place, path := range map[string]string{"API": "/referrers/sha256:", "tag of signatures": ".sig", "tag of attestations": ".att",
 		"list": "/manifests/sha256-" + d.Digest.Encoded()} {
-		for _, status := range statuses {
-			failing := false
-			name := start(t, place != "list", func(w http.ResponseWriter, r *http.Request) bool {
-				hit := failing && (place == "list" && strings.HasSuffix(r.URL.Path, path) || place != "list" && strings.Contains(r.URL.Path, path))
-				if hit {
-					w.WriteHeader(status)
-				}
-				return hit
-			})
-			repo := open(t, name, func(o *registry.OpenOptions) { o.Attempts = 1 })
-			require.NoError(t, repo.Push(t.Context(), store, d, registry.PushOptions{Tag: "v2"}))
-			failing = true
-			result, err := cosign.Verify(t.Context(), repo, d, policy)
-			require.NoError(t, err, "%s: %d", place, status)
-			require.ErrorIs(t, result.Rejected[0].Err, cosign.ErrIncomplete)
-			require.ErrorContains(t, result.Rejected[0].Err, fmt.Sprint(status))
-		}
-	}
-	for _, status := range append(statuses, 404) {
-		failing := false
-		repo := open(t, start(t, true, func(w http.ResponseWriter, r *http.Request) bool {
-			hit := failing && (strings.Contains(r.URL.Path, "/referrers/") || strings.Contains(r.URL.Path, "/manifests/sha256-"))
+		failing := 0 // with this status
+		repo := open(t, start(t, place != "list", func(w http.ResponseWriter, r *http.Request) bool {
+			hit := failing != 0 && (place == "list" && strings.HasSuffix(r.URL.Path, path) || place != "list" && strings.Contains(r.URL.Path, path))
 			if hit {
-				w.WriteHeader(status)
+				w.WriteHeader(failing)
 			}
 			return hit
 		}), func(o *registry.OpenOptions) { o.Attempts = 1 })
 		require.NoError(t, repo.Push(t.Context(), store, d, registry.PushOptions{Tag: "v2"}))
-		failing = true
+		for _, failing = range statuses {
+			result, err := cosign.Verify(t.Context(), repo, d, policy)
+			require.NoError(t, err, "%s: %d", place, failing)
+			require.ErrorIs(t, result.Rejected[0].Err, cosign.ErrIncomplete)
+			require.ErrorContains(t, result.Rejected[0].Err, fmt.Sprint(failing))
+		}
+	}
+	failing := 0
+	repo := open(t, start(t, true, func(w http.ResponseWriter, r *http.Request) bool {
+		hit := failing != 0 && (strings.Contains(r.URL.Path, "/referrers/") || strings.Contains(r.URL.Path, "/manifests/sha256-"))
+		if hit {
+			w.WriteHeader(failing)
+		}
+		return hit
+	}), func(o *registry.OpenOptions) { o.Attempts = 1 })
+	require.NoError(t, repo.Push(t.Context(), store, d, registry.PushOptions{Tag: "v2"}))
+	for _, failing = range append(statuses, 404) {
 		_, err := cosign.Verify(t.Context(), repo, d, policy)
-		if status == 404 {
+		if failing == 404 {
 			require.ErrorIs(t, err, cosign.ErrUnsigned)
 			continue
 		}
-		require.ErrorIs(t, err, cosign.ErrIncomplete, status)
-		require.NotErrorIs(t, err, cosign.ErrUnsigned, status)
-		require.ErrorContains(t, err, fmt.Sprint(status))
+		require.ErrorIs(t, err, cosign.ErrIncomplete, failing)
+		require.NotErrorIs(t, err, cosign.ErrUnsigned, failing)
+		require.ErrorContains(t, err, fmt.Sprint(failing))
 	}
 }
 
