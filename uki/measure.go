@@ -11,6 +11,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
+	"github.com/osmith-dev/osmith/internal/signedpe"
 )
 
 // Measurements is what the stub will measure when the image that Assemble lays out boots in its default profile, in
@@ -221,6 +222,82 @@ func (im *Image) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements
 	return measureVariants(list, release, hashes)
 }
 
+// A Measurer measures as [File.MeasureVariants] does the image whose bytes are written to it in the order of the file, so that whoever copies the image, or
+// examines it in other ways at the same time, has it read once.
+type Measurer struct {
+	list   []content
+	chosen [][]int
+	out    []VariantMeasurements
+	ranges map[fileRange]*signedpe.Hasher
+	at     int64 // bytes written
+	size   int64
+}
+
+// NewMeasurer returns a Measurer of the image. Without any hashes, SHA-256 is used; SHA-1, SHA-256, SHA-384 and SHA-512 can be.
+func (f *File) NewMeasurer(hashes ...crypto.Hash) (m *Measurer, err error) {
+	defer prefix.Add("uki", &err)
+	if len(hashes) == 0 {
+		hashes = []crypto.Hash{crypto.SHA256}
+	}
+	list, release, err := f.contents()
+	if err != nil {
+		return nil, err
+	}
+	m = &Measurer{list: list, size: f.src.Size(), ranges: map[fileRange]*signedpe.Hasher{}}
+	if m.out, m.chosen, err = chooseVariants(list, release); err != nil {
+		return nil, err
+	}
+	for _, chosen := range m.chosen {
+		for _, i := range chosen {
+			r := *list[i].same
+			if m.ranges[r] != nil {
+				continue
+			}
+			if m.ranges[r], err = signedpe.NewHasher(hashes); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return m, nil
+}
+
+// Write takes the next bytes of the image.
+func (m *Measurer) Write(b []byte) (int, error) {
+	end := m.at + int64(len(b))
+	if end > m.size {
+		return 0, fmt.Errorf("uki: %d bytes are written of an image of %d", end, m.size)
+	}
+	for r, h := range m.ranges {
+		if from, to := max(r.offset, m.at), min(r.offset+r.inFile, end); from < to {
+			h.Write(b[from-m.at:to-m.at], nil)
+		}
+	}
+	m.at = end
+	return len(b), nil
+}
+
+// Variants returns the measurements once all of the image was written; it is an error before, and after the first time.
+func (m *Measurer) Variants() (_ []VariantMeasurements, err error) {
+	defer prefix.Add("uki", &err)
+	if m.at != m.size {
+		return nil, fmt.Errorf("%d bytes were written of an image of %d", m.at, m.size)
+	}
+	sums := map[fileRange]map[crypto.Hash][]byte{}
+	for r, h := range m.ranges {
+		for n := r.size - r.inFile; n > 0; n -= int64(len(zeros)) {
+			h.Write(zeros[:min(n, int64(len(zeros)))], nil)
+		}
+		if sums[r], err = h.Sums(0); err != nil {
+			return nil, err
+		}
+	}
+	m.at = -1
+	for i, measured := range collect(m.list, m.chosen, func(i int) map[crypto.Hash][]byte { return sums[*m.list[i].same] }) {
+		m.out[i].Sections = measured
+	}
+	return m.out, nil
+}
+
 // contents are the sections in file order and the release that says which of them count.
 func (im *Image) contents() ([]content, int, error) {
 	p, err := im.plan()
@@ -281,20 +358,30 @@ func variantsOf(list []content, release int) ([]Variant, error) {
 	return out, nil
 }
 
-func measureVariants(list []content, release int, hashes []crypto.Hash) ([]VariantMeasurements, error) {
+// chooseVariants lists the variants, and which sections are measured in each.
+func chooseVariants(list []content, release int) (out []VariantMeasurements, chosen [][]int, err error) {
 	variants, err := variantsOf(list, release)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out := make([]VariantMeasurements, 0, len(variants))
-	chosen := make([][]int, 0, len(variants))
 	for _, v := range variants {
 		picked, err := selectVariant(list, v, release)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if len(picked) == 0 {
+			return nil, nil, errors.New("the stub would measure nothing")
 		}
 		chosen = append(chosen, picked)
 		out = append(out, VariantMeasurements{Variant: v})
+	}
+	return out, chosen, nil
+}
+
+func measureVariants(list []content, release int, hashes []crypto.Hash) ([]VariantMeasurements, error) {
+	out, chosen, err := chooseVariants(list, release)
+	if err != nil {
+		return nil, err
 	}
 	measured, err := measureOnce(list, chosen, hashes)
 	if err != nil {

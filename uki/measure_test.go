@@ -1,8 +1,13 @@
 package uki_test
 
 import (
+	"bytes"
 	"crypto"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -204,4 +210,68 @@ func BenchmarkMeasure(b *testing.B) {
 		_, err := im.Measurements(crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512)
 		require.NoError(b, err)
 	}
+}
+
+// An image that is written in pieces is measured as one that is there, in all variants.
+func TestMeasurer(t *testing.T) {
+	hashes := []crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512}
+	zeros := (&petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{
+		{Name: ".text", Content: []byte{0xf4}, Code: true}, {Name: ".sdmagic", Content: []byte("#### LoaderInfo: systemd-stub 262 ####")},
+		{Name: ".osrel", Content: []byte("ID=x\n")}, {Name: ".linux", Content: []byte("kernel")},
+	}}).Bytes()
+	p, err := pe.Parse(bytes.NewReader(zeros), int64(len(zeros)))
+	require.NoError(t, err)
+	binary.LittleEndian.PutUint32(zeros[p.Fields.SectionTable+3*40+8:], 3000) // in memory, more than in the file
+	for name, b := range map[string][]byte{"picks": pick("262"), "zeros": zeros} {
+		f, err := uki.Open(source(b))
+		require.NoError(t, err)
+		for _, hashes := range [][]crypto.Hash{nil, hashes} {
+			want, err := f.MeasureVariants(hashes...)
+			require.NoError(t, err)
+			for _, size := range []int{1, 7, 4096, len(b)} {
+				m, err := f.NewMeasurer(hashes...)
+				require.NoError(t, err)
+				for piece := range slices.Chunk(b, size) {
+					_, err = m.Variants()
+					require.ErrorContains(t, err, "bytes were written of an image of")
+					n, err := m.Write(piece)
+					require.NoError(t, err)
+					require.Len(t, piece, n)
+				}
+				_, err = m.Write([]byte{0})
+				require.ErrorContains(t, err, "are written of an image of")
+				got, err := m.Variants()
+				require.NoError(t, err)
+				require.Equal(t, want, got, "%s by %d", name, size)
+				_, err = m.Variants()
+				require.Error(t, err, "a second time")
+			}
+		}
+	}
+	f, err := uki.Open(source(pick("999")))
+	require.NoError(t, err)
+	_, err = f.NewMeasurer()
+	require.ErrorIs(t, err, uki.ErrUnknownStub)
+}
+
+func ExampleFile_NewMeasurer() {
+	image := source(pick("262")) // or an *os.File with osmith.NewFile
+	f, err := uki.Open(image)
+	if err != nil {
+		panic(err)
+	}
+	m, err := f.NewMeasurer(crypto.SHA256)
+	if err != nil {
+		panic(err)
+	}
+	sum := sha256.New() // of the whole file, in the same pass
+	if _, err := io.Copy(io.MultiWriter(sum, m), io.NewSectionReader(image, 0, image.Size())); err != nil {
+		panic(err)
+	}
+	variants, err := m.Variants()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(variants), "ways to boot; the first measures", text(variants[0].Sections))
+	// Output: 20 ways to boot; the first measures linux6 osrel5 dtb5 profile8
 }

@@ -17,22 +17,11 @@ const bufferSize = 256 << 10
 
 // Digests returns the Authenticode digests of an image under several hashes, in one pass over the file: see [Regions].
 func Digests(f *pe.File, src io.ReaderAt, hashes ...crypto.Hash) (map[crypto.Hash][]byte, error) {
-	w, err := NewHasher(hashes)
+	s, err := NewScanner(f, src, hashes...)
 	if err != nil {
 		return nil, err
 	}
-	regions, err := Regions(f)
-	if err != nil {
-		return nil, err
-	}
-	err = Scan(src, regions, func(_ int64, b []byte) error {
-		w.Write(b, nil)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return w.Sums(0)
+	return s.read()
 }
 
 // Regions lists what the digest covers, in order (Windows Authenticode Portable Executable Signature Format, version 1.0,

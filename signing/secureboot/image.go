@@ -121,14 +121,32 @@ func ReadImage(src osmith.Source, hashes ...crypto.Hash) (im Image, err error) {
 }
 
 func readImage(src osmith.Source, hashes ...crypto.Hash) (im Image, err error) {
-	f, err := pe.Parse(src, src.Size())
+	f, im, err := readAround(src)
 	if err != nil {
 		return im, err
+	}
+	im.Digests, err = signedpe.Digests(f, src, imageHashes(hashes)...)
+	if err != nil {
+		return Image{}, err
+	}
+	return im, nil
+}
+
+// imageHashes are those that firmware compares, and others.
+func imageHashes(others []crypto.Hash) []crypto.Hash {
+	return append(slices.Clone(others), crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512)
+}
+
+// readAround reads all but the digests.
+func readAround(src osmith.Source) (f *pe.File, im Image, err error) {
+	f, err = pe.Parse(src, src.Size())
+	if err != nil {
+		return nil, im, err
 	}
 	im.Layout = layout(f)
 	table, err := signedpe.RawTable(f, src)
 	if err != nil {
-		return im, err
+		return nil, im, err
 	}
 	if entries, err := signedpe.SplitTable(f, table); err == nil {
 		for _, e := range entries {
@@ -137,15 +155,11 @@ func readImage(src osmith.Source, hashes ...crypto.Hash) (im Image, err error) {
 	} else if len(table) > 0 {
 		im.Certificates = []CertificateEntry{{Offset: f.Certificates.Offset, Raw: table}}
 	}
-	hashes = append(slices.Clone(hashes), crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512)
-	if im.Digests, err = signedpe.Digests(f, src, hashes...); err != nil {
-		return Image{}, err
-	}
 	im.NXCompatible = f.DllCharacteristics&pe.DllNXCompat != 0
 	if err := im.readSBAT(f, src); err != nil {
-		return Image{}, err
+		return nil, Image{}, err
 	}
-	return im, nil
+	return f, im, nil
 }
 
 // readSBAT follows verify_buffer_sbat of shim: it reads all of the section that is in the file, and passes over one that is larger in memory. One byte

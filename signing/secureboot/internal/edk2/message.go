@@ -430,6 +430,16 @@ func ImageHash(message []byte) crypto.Hash {
 	return 0
 }
 
+// Names reports whether the object identifier of a hash is anywhere in messages, which are not read for that.
+func Names(messages []byte, h crypto.Hash) bool {
+	for _, d := range digestHashes {
+		if d.hash == h {
+			return bytes.Contains(messages, d.oid)
+		}
+	}
+	return true
+}
+
 // VerifyImage is AuthenticodeVerify: m, which was read from message, signs an image with a digest.
 func (m *Message) VerifyImage(trusted *Certificate, digest []byte, o Options) ([]*Certificate, error) {
 	content, err := m.indirectData(digest)
