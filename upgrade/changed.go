@@ -158,14 +158,7 @@ type releaseDigests struct {
 	addons map[string][sha256.Size]byte // by name
 }
 
-func (d releaseDigests) equal(other releaseDigests) bool {
-	return d.uki == other.uki && maps.Equal(d.addons, other.addons)
-}
-
-func digestRelease(r *release.Release) (d releaseDigests, err error) {
-	if d.uki, err = digest(r.UKI); err != nil {
-		return d, err
-	}
+func digestAddons(r *release.Release) (d releaseDigests, err error) {
 	d.addons = map[string][sha256.Size]byte{}
 	for _, a := range r.Addons {
 		if d.addons[a.Name], err = digest(a.Content); err != nil {

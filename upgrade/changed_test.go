@@ -3,6 +3,8 @@ package upgrade_test
 import (
 	"bytes"
 	"context"
+	"io/fs"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -10,8 +12,8 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
-	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
@@ -182,18 +184,90 @@ func (f forgetful) WriteAt(b []byte, off int64) (int, error) {
 	return f.Disk.WriteAt(bytes.ReplaceAll(b, f.what, bytes.ToUpper(f.what)), off)
 }
 
-// A release that changes while it is judged is not planned.
-func TestReleaseChangesWhileItIsJudged(t *testing.T) {
+// A UKI or add-on that is another one at any one read, or from any read on, is never installed in a mixture: a plan of which the verdicts pass installs the bytes that
+// were judged, or is an error.
+func TestReleaseChangesWhileItIsRead(t *testing.T) {
 	s := newSystem(t, "")
-	r := s.build("2").Release()
-	evil := contentOf(t, r.UKI)
-	copy(evil[bytes.Index(evil, []byte("systemd-stub 262")):], petest.Stub("262")[:4])
-	now := new(atomic.Bool)
-	r.UKI = changing{r.UKI, source(evil), now}
-	m := s.machine
-	_, err := upgrade.NewPlan(t.Context(), s.disk, r, m, upgrade.PlanOptions{Progress: func(int64, int64) { now.Store(true) }})
-	require.ErrorAs(t, err, new(*upgrade.ChangedError))
-	require.ErrorContains(t, err, "the release has changed since the plan was made")
+	s.builder.Parts.Initrd = source(bytes.Repeat([]byte("initrd"), 50_000))
+	r := s.bound(s.build("2"), "quiet")
+	for name, at := range map[string]*osmith.Source{"UKI": &r.UKI, "add-on": &r.Addons[0].Content} {
+		good := *at
+		want := contentOf(t, good)
+		places := []int{len(want) / 2, 300}
+		if testing.Short() {
+			places = places[:1]
+		}
+		for _, place := range places {
+			evil := bytes.Clone(want)
+			evil[place] ^= 1
+			for _, once := range []bool{false, true} {
+				installed := 0
+				for n := 1; ; n++ {
+					s := s.on(s.disk.Clone())
+					f := &flipping{Source: good, evil: source(evil), from: n, once: once}
+					*at = f
+					p, err := upgrade.NewPlan(t.Context(), s.disk, r, s.machine, upgrade.PlanOptions{})
+					if err == nil && p.Refused() == nil {
+						err = p.Apply(t.Context(), nil)
+						if err == nil {
+							installed++
+							b, err := fs.ReadFile(s.esp(), map[string]string{"UKI": p.Entry, "add-on": "EFI/Linux/acme_2.efi.extra.d/" + r.Addons[0].Name}[name])
+							require.NoError(t, err)
+							require.True(t, bytes.Equal(want, b), "%s: byte %d, read %d, once %v", name, place, n, once)
+						}
+					}
+					if err != nil {
+						require.Equal(t, "1", s.boot().Version)
+					}
+					if f.reads < n {
+						require.NoError(t, err)
+						break // all of them
+					}
+				}
+				require.NotZero(t, installed)
+			}
+		}
+		*at = good
+	}
+}
+
+// A UKI that shows what would be good at any one read is refused for what it is: the command line that is judged is the one that is written.
+func TestReleaseShowsAnother(t *testing.T) {
+	s := newSystem(t, "")
+	set := s.build("2")
+	r := s.withUKI(set, func(*uki.Image) {}, 0)
+	good := r.UKI
+	bad := s.withUKI(set, func(im *uki.Image) { im.Cmdline = strings.Replace(im.Cmdline, "roothash=", "roothosh=", 1) }, 0).UKI
+	require.Equal(t, good.Size(), bad.Size())
+	for n := 1; ; n++ {
+		f := &flipping{Source: bad, evil: good, from: n, once: true}
+		r.UKI = f
+		p, err := upgrade.NewPlan(t.Context(), s.disk, r, s.machine, upgrade.PlanOptions{})
+		if f.reads < n {
+			require.NoError(t, err)
+			require.Error(t, p.Refused())
+			require.Greater(t, n, 5)
+			return
+		}
+		if err == nil {
+			require.Error(t, p.Refused(), "read %d", n)
+		}
+	}
+}
+
+// flipping is another source at one read, or from it on.
+type flipping struct {
+	osmith.Source
+	evil        osmith.Source
+	reads, from int
+	once        bool
+}
+
+func (f *flipping) ReadAt(b []byte, off int64) (int, error) {
+	if f.reads++; f.reads == f.from || f.reads > f.from && !f.once {
+		return f.evil.ReadAt(b, off)
+	}
+	return f.Source.ReadAt(b, off)
 }
 
 // A disk that changes while it is judged is not planned.

@@ -342,7 +342,7 @@ func (s *State) sameDigest(name string, want [sha256.Size]byte) (bool, error) {
 
 func digest(src osmith.Source) (sum [sha256.Size]byte, err error) {
 	h := sha256.New()
-	if _, err := io.Copy(h, io.NewSectionReader(src, 0, src.Size())); err != nil {
+	if err := scan(src, h); err != nil {
 		return sum, err
 	}
 	h.Sum(sum[:0])

@@ -3,8 +3,10 @@ package upgrade
 import (
 	"cmp"
 	"crypto"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/osmith-dev/osmith"
@@ -58,7 +60,12 @@ func (m *Machine) examine(path string, src osmith.Source) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	im := &image{path: path, size: src.Size(), digests: read.Digests, judge: "firmware"}
+	return m.judgeImage(path, src.Size(), read)
+}
+
+// judgeImage asks the machine's firmware about an image that was read, or its shim.
+func (m *Machine) judgeImage(path string, size int64, read secureboot.Image) (_ *image, err error) {
+	im := &image{path: path, size: size, digests: read.Digests, judge: "firmware"}
 	variables, known := m.variables()
 	if !known {
 		im.unknown = "its Secure Boot configuration is not known (Machine.Firmware, NoSecureBoot)"
@@ -132,12 +139,15 @@ func (im *image) judgeStart(j *Verdict, name string) {
 	}
 }
 
-// unified is a UKI with what firmware, stub and TPM see of it, found out once: its whole content is read twice, as firmware hashes it
-// and as the stub does. What cannot be found out is kept as the error that it is for whoever asks.
+// unified is a UKI with what firmware, stub and TPM see of it, found out once, in one pass over its content. What cannot be found out is kept as the error that it
+// is for whoever asks.
 type unified struct {
-	file *uki.File
+	file   *uki.File
+	size   int64
+	digest [sha256.Size]byte // of the file
 
-	image    *image
+	read     secureboot.Image
+	image    *image // once judgeUKI was asked
 	imageErr error
 
 	stub    osmith.Version
@@ -149,13 +159,42 @@ type unified struct {
 	effective *effective // nil: the UKI's own command line
 }
 
-// examineUKI finds out about a UKI that goes by that path.
-func (m *Machine) examineUKI(path string, f *uki.File, src osmith.Source) *unified {
-	u := &unified{file: f}
-	u.image, u.imageErr = m.examine(path, src)
+// examineUKI finds out about a UKI. The error is one of reading it.
+func (m *Machine) examineUKI(f *uki.File, src osmith.Source) (*unified, error) {
+	u := &unified{file: f, size: src.Size()}
 	u.stub, u.stubErr = f.StubVersion()
-	u.variants, u.measErr = f.MeasureVariants(m.hashes()...)
-	return u
+	whole := sha256.New()
+	to := []io.Writer{whole}
+	var image *secureboot.ImageScan
+	options := secureboot.ScanOptions{Hashes: m.hashes()}
+	if variables, known := m.variables(); known && m.Shim == nil {
+		options.Machine = &variables
+	}
+	if image, u.imageErr = secureboot.NewImageScan(src, options); u.imageErr == nil {
+		to = append(to, image)
+	}
+	var measurer *uki.Measurer
+	if measurer, u.measErr = f.NewMeasurer(m.hashes()...); u.measErr == nil {
+		to = append(to, measurer)
+	}
+	if err := scan(src, to...); err != nil {
+		return nil, err
+	}
+	whole.Sum(u.digest[:0])
+	if u.measErr == nil {
+		u.variants, u.measErr = measurer.Variants()
+	}
+	if u.imageErr == nil {
+		u.read, u.imageErr = image.Image()
+	}
+	return u, nil
+}
+
+// judgeUKI asks about a UKI that goes by that path.
+func (m *Machine) judgeUKI(u *unified, path string) {
+	if u.imageErr == nil {
+		u.image, u.imageErr = m.judgeImage(path, u.size, u.read)
+	}
 }
 
 // booted is what the stub measures when the image boots in its default profile on this machine.

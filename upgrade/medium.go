@@ -70,6 +70,29 @@ func checked(disk osmith.Disk) *checkedDisk {
 	return &checkedDisk{Disk: disk}
 }
 
+// cacheWindow is how much of the disk is forgotten at a time of what an upgrade reads and writes in bulk, and cacheKept how far behind: so much later it has been
+// written. Without that a release of a gigabyte takes the page cache away from all that runs on the machine, and each page of memory has to be got first.
+const (
+	cacheWindow = writeback
+	cacheKept   = 64 << 20
+)
+
+// ReadAt implements [io.ReaderAt].
+func (c *checkedDisk) ReadAt(b []byte, off int64) (int, error) {
+	n, err := c.Disk.ReadAt(b, off)
+	if end := off + int64(n); n > smallWriteBytes && off/cacheWindow != end/cacheWindow {
+		c.forget(end/cacheWindow*cacheWindow-cacheWindow, cacheWindow)
+	}
+	return n, err
+}
+
+// forget drops from the cache what lies behind. It is advice.
+func (c *checkedDisk) forget(off, n int64) {
+	if off -= cacheKept; off >= 0 {
+		_, _ = sparse.DropCache(c.Disk, off, n)
+	}
+}
+
 // WriteAt implements [io.WriterAt].
 func (c *checkedDisk) WriteAt(b []byte, off int64) (int, error) {
 	n, err := c.Disk.WriteAt(b, off)
@@ -138,7 +161,10 @@ func (c *checkedDisk) ZeroRange(off, n int64) error {
 }
 
 // StartWriteback implements the method of [osmith.Disk].
-func (c *checkedDisk) StartWriteback(off, n int64) { sparse.StartWriteback(c.Disk, off, n) }
+func (c *checkedDisk) StartWriteback(off, n int64) {
+	sparse.StartWriteback(c.Disk, off, n)
+	c.forget(off, n)
+}
 
 // DropCache implements the method of [osmith.Disk].
 func (c *checkedDisk) DropCache(off, n int64) error {

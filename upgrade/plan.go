@@ -111,7 +111,7 @@ type addonFile struct {
 // what was planned.
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
 	defer prefix.Add("upgrade", &err)
-	p := &Plan{disk: checked(disk), release: *r, machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt}
+	p := &Plan{disk: checked(disk), release: pinRelease(r), machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt}
 	if p.tries == 0 {
 		p.tries = DefaultTries
 	}
@@ -126,12 +126,17 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if m.Running == nil && !m.Offline {
 		return nil, ErrRunningUnknown
 	}
+	r = &p.release
 	if p.identity, err = identify(r); err != nil {
 		return nil, err
 	}
-	if p.digests, err = digestRelease(r); err != nil {
+	if p.unified, err = m.examineUKI(p.identity.file, r.UKI); err != nil {
 		return nil, err
 	}
+	if p.digests, err = digestAddons(r); err != nil {
+		return nil, err
+	}
+	p.digests.uki = p.unified.digest
 	if p.signature, p.signer, err = osset.RootHashSignature("signature of the root hash", r.RootHashSignature, r.RootHash); err != nil {
 		return nil, rootHashError(err)
 	}
@@ -167,13 +172,6 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if err := p.judge(ctx, o.Progress); err != nil {
 		return nil, err
 	}
-	again, err := digestRelease(r)
-	if err == nil && !again.equal(p.digests) {
-		err = &ChangedError{What: "the release"}
-	}
-	if err != nil {
-		return nil, err
-	}
 	if p.before, _, err = p.machine.takeSnapshot(p.disk, p.judged, math.MaxInt64); err == nil {
 		err = p.before.changed(before)
 	}
@@ -190,7 +188,7 @@ func (p *Plan) judge(ctx context.Context, progress func(done, total int64)) (err
 	if p.failed, err = p.rememberObsolete(); err != nil {
 		return err
 	}
-	p.unified = p.machine.examineUKI(p.Entry, p.identity.file, p.release.UKI)
+	p.machine.judgeUKI(p.unified, p.Entry)
 	volume, rest := splitVolume(p.Entry)
 	beside, err := uki.ReadCompanions(volumeFS{p.after(), volume}, rest)
 	if err != nil {

@@ -44,7 +44,11 @@ func PredictImages(m Machine, b BootImages, phases ...string) (log *tpm.Log, err
 	if err != nil {
 		return nil, err
 	}
-	u := m.examineUKI("the UKI", f, b.UKI)
+	u, err := m.examineUKI(f, b.UKI)
+	if err != nil {
+		return nil, err
+	}
+	m.judgeUKI(u, "the UKI")
 	if b.Companions != nil {
 		u.effective = m.effectiveCmdline(f, 0, "", b.Companions)
 	}
