@@ -19,6 +19,17 @@ func unhex(t *testing.T, s string) []byte {
 	return b
 }
 
+// ciphers are a key in the portable loop, and in the kernel where there is one.
+func ciphers(t testing.TB, key []byte) (list []*Cipher) {
+	t.Helper()
+	for _, kernel := range []bool{false, useKernel} {
+		c, err := newCipher(key, kernel)
+		require.NoError(t, err)
+		list = append(list, c)
+	}
+	return list
+}
+
 // Vectors 4 and 10 of IEEE 1619-2007, annex B: sectors of 512 bytes, AES-128 and AES-256. Of the first one the end of the ciphertext is
 // compared too, since the tweak of the last block is the product of all before.
 func TestStandard(t *testing.T) {
@@ -35,16 +46,16 @@ func TestStandard(t *testing.T) {
 		{"2718281828459045235360287471352662497757247093699959574966967627" + "3141592653589793238462643383279502884197169399375105820974944592",
 			"1c3b3a102f770386e4836c99e370cf9bea00803f5e482357a4ae12d414a3e63b", "", 0xff},
 	} {
-		c, err := New(unhex(t, v.key))
-		require.NoError(t, err)
-		got := make([]byte, 512)
-		c.Encrypt(got, plain, 512, v.number)
-		require.Equal(t, v.begins, hex.EncodeToString(got[:32]))
-		if v.ends != "" {
-			require.Equal(t, v.ends, hex.EncodeToString(got[512-32:]))
+		for _, c := range ciphers(t, unhex(t, v.key)) {
+			got := make([]byte, 512)
+			c.Encrypt(got, plain, 512, v.number)
+			require.Equal(t, v.begins, hex.EncodeToString(got[:32]))
+			if v.ends != "" {
+				require.Equal(t, v.ends, hex.EncodeToString(got[512-32:]))
+			}
+			c.Decrypt(got, got, 512, v.number)
+			require.Equal(t, plain, got)
 		}
-		c.Decrypt(got, got, 512, v.number)
-		require.Equal(t, plain, got)
 	}
 }
 
@@ -66,17 +77,62 @@ func TestAgainstAnother(t *testing.T) {
 			for i := range 5 {
 				other.Encrypt(want[i*size:][:size], plain[i*size:][:size], first+uint64(i*size/512))
 			}
-			c, err := New(key)
-			require.NoError(t, err)
-			for n := range 6 {
-				got := make([]byte, n*size+1) // one byte more than is to be written
-				c.Encrypt(got, plain[:n*size], size, first)
-				require.Equal(t, append(bytes.Clone(want[:n*size]), 0), got)
-				c.Decrypt(got[:n*size], got[:n*size], size, first)
-				require.Equal(t, plain[:n*size], got[:n*size])
+			for _, c := range ciphers(t, key) {
+				for n := range 6 {
+					got := make([]byte, n*size+1) // one byte more than is to be written
+					c.Encrypt(got, plain[:n*size], size, first)
+					require.Equal(t, append(bytes.Clone(want[:n*size]), 0), got)
+					c.Decrypt(got[:n*size], got[:n*size], size, first)
+					require.Equal(t, plain[:n*size], got[:n*size])
+				}
 			}
 		}
 	}
+}
+
+// Key schedules of all sizes, as FIPS 197 has them in appendices A.1 and A.3: the last round keys.
+func TestSchedule(t *testing.T) {
+	if !useKernel {
+		t.Skip("the portable loop leaves it to crypto/aes")
+	}
+	for key, last := range map[string]string{
+		"2b7e151628aed2a6abf7158809cf4f3c":                                 "d014f9a8c9ee2589e13f0cc8b6630ca6",
+		"603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4": "fe4890d1e6188d0b046df344706c631e",
+	} {
+		keys := schedule(unhex(t, key))
+		require.Equal(t, last, hex.EncodeToString(keys[len(keys)-16:]))
+	}
+}
+
+// FuzzCipher: the kernel and the portable loop agree on more sectors than the kernel takes at a time, at any place in memory.
+func FuzzCipher(f *testing.F) {
+	f.Add(uint64(1), uint64(0), byte(0), byte(1), byte(0))
+	f.Add(uint64(2), uint64(1<<63-1), byte(3), byte(65), byte(7))
+	f.Add(uint64(3), ^uint64(0), byte(5), byte(200), byte(15))
+	f.Fuzz(func(t *testing.T, seed, first uint64, shape, n, place byte) {
+		size := 512 << (shape % 4)
+		rng := rand.New(rand.NewPCG(seed, 0))
+		random := func(b []byte) []byte {
+			for i := range b {
+				b[i] = byte(rng.Uint32())
+			}
+			return b
+		}
+		list := ciphers(t, random(make([]byte, 32<<(shape>>2&1))))
+		plain := random(make([]byte, int(place)+int(n)*size))[place:]
+		var sealed [2][]byte
+		for i, c := range list {
+			out := make([]byte, int(place)/2+len(plain)+16)[place/2:]
+			c.Encrypt(out, plain, size, first)
+			require.Equal(t, make([]byte, 16), out[len(plain):])
+			sealed[i] = out[:len(plain)]
+		}
+		require.True(t, bytes.Equal(sealed[0], sealed[1]))
+		for i, c := range list {
+			c.Decrypt(sealed[1-i], sealed[1-i], size, first)
+			require.True(t, bytes.Equal(plain, sealed[1-i]))
+		}
+	})
 }
 
 func TestMisuse(t *testing.T) {
