@@ -16,6 +16,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/ocilayout"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
 // PullOptions are the choices of [Pull]; the zero value is usable.
@@ -206,7 +207,7 @@ func (p *puller) fill(f *os.File, d ocispec.Descriptor) error {
 			return fmt.Errorf("blob %s: %w", d.Digest, err)
 		}
 		// One byte more than promised is as wrong as one less.
-		n, err := io.Copy(io.MultiWriter(f, h, progressWriter{p}), io.LimitReader(&cancelReader{p.ctx, r}, d.Size-have+1))
+		n, err := p.copy(f, have, h, io.LimitReader(&cancelReader{p.ctx, r}, d.Size-have+1))
 		have += n
 		if err = errors.Join(err, r.Close()); err != nil {
 			return fmt.Errorf("blob %s: after %d of %d bytes: %w", d.Digest, have, d.Size, err)
@@ -246,11 +247,55 @@ func (p *puller) resume(f *os.File, d ocispec.Descriptor, h hash.Hash) (int64, e
 	return size, nil
 }
 
-type progressWriter struct{ p *puller }
+const (
+	copyBlock = 256 << 10
+	writeback = 8 << 20 // written so far before the kernel is asked to begin with the disk
+)
 
-func (w progressWriter) Write(b []byte) (int, error) {
-	w.p.report(int64(len(b)))
-	return len(b), nil
+// copy writes what it reads to a file, which ends at off, and has it hashed while the next comes in. What was read before an error is written.
+func (p *puller) copy(f *os.File, off int64, h hash.Hash, r io.Reader) (n int64, err error) {
+	free, full := make(chan []byte, 3), make(chan []byte, 3)
+	for range cap(free) {
+		free <- make([]byte, copyBlock)
+	}
+	hashed := make(chan struct{})
+	go func() {
+		defer close(hashed)
+		for b := range full {
+			h.Write(b)
+			free <- b[:copyBlock]
+		}
+	}()
+	defer func() {
+		close(full)
+		<-hashed
+	}()
+	begun := int64(0)
+	for {
+		b := <-free
+		k, err := 0, error(nil)
+		for m := 0; k < len(b) && err == nil; k += m {
+			m, err = r.Read(b[k:])
+		}
+		if k > 0 {
+			if _, err := f.Write(b[:k]); err != nil {
+				return n, err
+			}
+			n += int64(k)
+			p.report(int64(k))
+			full <- b[:k]
+		}
+		if n-begun >= writeback {
+			sparse.StartWriteback(f, off+begun, n-begun)
+			begun = n
+		}
+		switch {
+		case err == io.EOF:
+			return n, nil
+		case err != nil:
+			return n, err
+		}
+	}
 }
 
 // cancelReader ends a long read when the context does.

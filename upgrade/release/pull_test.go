@@ -3,7 +3,6 @@ package release_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -38,7 +37,8 @@ type server struct {
 	requests []int64               // offsets
 }
 
-var errCut = errors.New("the line was cut")
+// errCut is how net/http says that the line was cut.
+var errCut = io.ErrUnexpectedEOF
 
 func (s *server) Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
 	return s.BlobRange(ctx, d, 0, -1)
