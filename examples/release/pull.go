@@ -124,24 +124,21 @@ func keepProof(c *cli.Call, from *place, result *cosign.Result, policy cosign.Po
 	return err
 }
 
-// fetchTree fetches the hash tree.
-func fetchTree(c *cli.Call, from *place, rel *release.Artifact) (*io.SectionReader, error) {
+// fetchTree fetches the hash tree to where the release will be.
+func fetchTree(c *cli.Call, from *place, rel *release.Artifact, dir string) (*io.SectionReader, error) {
 	d, there := rel.Layer(release.MediaTypeTree)
 	if !there {
 		return nil, cli.No{Err: errors.New("the release has no root file system: its UKI is all of it, and -old-root has nothing to be compared with")}
 	}
-	f, err := temporary(c, "")
+	name, err := release.PullLayer(c, from, rel, dir, release.MediaTypeTree)
 	if err != nil {
 		return nil, err
 	}
-	blob, err := cosign.OpenBlob(c, from, d)
+	f, err := c.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.Copy(f, blob); err != nil {
-		return nil, errors.Join(err, blob.Close())
-	}
-	return io.NewSectionReader(f, 0, d.Size), blob.Close()
+	return io.NewSectionReader(f, 0, d.Size), nil
 }
 
 // patch puts the new root file system together from the old one and what that lacks.
@@ -154,14 +151,16 @@ func patch(c *cli.Call, from *place, rel *release.Artifact, p *pulling) (*patche
 	if err != nil {
 		return nil, err
 	}
-	tree, err := fetchTree(c, from, rel)
+	if _, err := verity.ReadSuperblock(oldTree, 0); err != nil {
+		return nil, cli.No{Err: fmt.Errorf("-old-tree %s: %w", p.oldTree, err)}
+	}
+	tree, err := fetchTree(c, from, rel, p.out)
 	if err != nil {
 		return nil, err
 	}
-	for name, tree := range map[string]osmith.Source{"-old-tree " + p.oldTree: oldTree, "the hash tree of the release": tree} {
-		if _, err := verity.ReadSuperblock(tree, 0); err != nil {
-			return nil, cli.No{Err: fmt.Errorf("%s: %w", name, err)}
-		}
+	superblock, err := verity.ReadSuperblock(tree, 0)
+	if err != nil {
+		return nil, cli.No{Err: fmt.Errorf("the hash tree of the release: %w", err)}
 	}
 	want := verity.Tree{Source: tree, RootHash: rel.RootHash}
 	delta, rehashed, err := compare(c, old, oldTree, want)
@@ -170,10 +169,6 @@ func patch(c *cli.Call, from *place, rel *release.Artifact, p *pulling) (*patche
 	}
 	root, _ := rel.Layer(release.MediaTypeRoot)
 	remote, err := release.NewBlobReader(c, from, root)
-	if err != nil {
-		return nil, err
-	}
-	superblock, err := verity.ReadSuperblock(tree, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -245,8 +240,7 @@ func rehash(c *cli.Call, old *cli.Input, oldTree, tree osmith.Source) (osmith.So
 	return io.NewSectionReader(file, 0, size), nil
 }
 
-// target is where the new root file system goes: into a file of its own, or a temporary one that becomes a blob of the layout,
-// so that pulling finds it there. What a layer has behind the bytes that the tree is over, and that nobody installs, is zeros mostly.
+// target is where the new root file system goes: into a file of its own, or the one that pulling goes on with and finds whole. What a layer has behind the bytes that the tree is over, and that nobody installs, is zeros mostly.
 func target(c *cli.Call, root ocispec.Descriptor, size int64, remote *release.BlobReader, p *pulling) (out io.WriterAt, keep func() error, err error) {
 	if p.outRoot != "" {
 		file, err := cli.Create(p.outRoot)
@@ -256,22 +250,22 @@ func target(c *cli.Call, root ocispec.Descriptor, size int64, remote *release.Bl
 		c.AtEnd(file.Drop)
 		return file, func() error { return cli.Keep(file) }, nil
 	}
-	store, err := cosign.OpenDir(p.out)
+	file, err := release.Partial(p.out, root)
 	if err != nil {
 		return nil, nil, err
 	}
-	file, err := temporary(c, p.out)
-	if err != nil {
+	kept := false
+	c.AtEnd(func() {
+		if !kept { // a mixture
+			_ = errors.Join(file.Close(), os.Remove(file.Name()))
+		}
+	})
+	if err := file.Truncate(size); err != nil {
 		return nil, nil, err
 	}
 	return file, func() error {
-		if err := complete(file, root, size, remote); err != nil {
-			return err
-		}
-		got, err := store.WriteBlob(root.MediaType, io.NewSectionReader(file, 0, root.Size))
-		if err == nil && got.Digest != root.Digest {
-			err = fmt.Errorf("the root file system was put together as its tree says, and has digest %s instead of %s", got.Digest, root.Digest)
-		}
+		err := errors.Join(complete(file, root, size, remote), file.Close())
+		kept = err == nil
 		return err
 	}, nil
 }

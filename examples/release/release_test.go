@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -97,7 +100,12 @@ func TestPull(t *testing.T) {
 	var index packResult
 	object(t, &index, "index", "-o", w.path("layout"), "-ref", "2", "amd64=2-amd64", "arm64=2-arm64")
 	w.sign(t, "2")
-	server := httptest.NewServer(http.FileServer(http.Dir(w.path("layout"))))
+	fetched := map[string]int{} // whole files and parts of them
+	files := http.FileServer(http.Dir(w.path("layout")))
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		fetched[path.Base(r.URL.Path)]++
+		files.ServeHTTP(rw, r)
+	}))
 	defer server.Close()
 	pull := func(to string, more ...string) (r pullResult) {
 		object(t, &r, append([]string{"pull", server.URL, "2", "-key", w.path("build.pub"), "-arch", "amd64", "-o", w.path(to)}, more...)...)
@@ -112,7 +120,12 @@ func TestPull(t *testing.T) {
 		assert.Nil(t, pull("whole").Patch)
 		ok(t, "inspect", w.path("whole"), one.Digest, "-check")
 	}
+	clear(fetched)
 	r := pull("patched", "-old-root", w.path("root1"), "-old-tree", w.path("tree1"))
+	for _, name := range []string{"root2", "tree2", "uki2"} { // of the root file system, the part that is new
+		sum := sha256.Sum256(read(t, w.path(name)))
+		assert.Equal(t, 1, fetched[hex.EncodeToString(sum[:])], name)
+	}
 	assert.Equal(t, &patched{Reused: 63 * 4096, Fetched: 4096, Requests: 1}, r.Patch)
 	ok(t, "inspect", w.path("patched"), one.Digest, "-check")
 	assert.Equal(t, names(t, w.path("whole/blobs/sha256")), names(t, w.path("patched/blobs/sha256")))

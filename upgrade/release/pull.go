@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -100,6 +101,34 @@ func pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOp
 	return nil
 }
 
+// PullLayer fetches the first layer of a media type, as [Pull] does, which then finds it there. It returns the name of the file: the hash tree of a release is needed to know what to fetch of
+// the rest. The error for a release without such a layer is an [fs.ErrNotExist].
+func PullLayer(ctx context.Context, src BlobSource, a *Artifact, dir, mediaType string) (name string, err error) {
+	defer prefix.Add("release", &err)
+	d, there := a.Layer(mediaType)
+	if !there {
+		return "", fmt.Errorf("%w: the release has no layer of type %q", fs.ErrNotExist, mediaType)
+	}
+	if err := ocilayout.CheckDescriptor(d); err != nil {
+		return "", err
+	}
+	if _, err := ocilayout.Create(dir); err != nil {
+		return "", fmt.Errorf("pull: %w", err)
+	}
+	p := &puller{ctx: ctx, src: src, dir: dir, total: d.Size}
+	return p.name(d), p.pull(d)
+}
+
+// Partial opens the file in which [Pull] has a blob until all of it is there, and makes it if it is not. What was put into it in full by other means, such as verity.Patch, Pull holds against the
+// digest and does not fetch; what has another digest it fetches from the beginning. The layout in dir must be there.
+func Partial(dir string, d ocispec.Descriptor) (*os.File, error) {
+	if err := ocilayout.CheckDescriptor(d); err != nil {
+		return nil, prefix.Error("release", err)
+	}
+	f, err := openPartial((&puller{dir: dir}).partial(d))
+	return f, prefix.Error("release", err)
+}
+
 type puller struct {
 	ctx         context.Context
 	src         BlobSource
@@ -115,9 +144,19 @@ func (p *puller) report(n int64) {
 	}
 }
 
+// name is that of the file of a blob.
+func (p *puller) name(d ocispec.Descriptor) string {
+	return filepath.Join(p.dir, filepath.FromSlash(blobPath(d.Digest)))
+}
+
+// partial is the name until all of it is there.
+func (p *puller) partial(d ocispec.Descriptor) string {
+	return filepath.Join(p.dir, ".partial-"+d.Digest.Encoded())
+}
+
 // pull fetches one blob into a file of its own and renames that when all of it is right.
 func (p *puller) pull(d ocispec.Descriptor) error {
-	name := filepath.Join(p.dir, filepath.FromSlash(blobPath(d.Digest)))
+	name := p.name(d)
 	if info, err := os.Stat(name); err == nil && info.Size() == d.Size {
 		if err := p.check(name, d); err == nil {
 			p.report(d.Size)
@@ -126,7 +165,7 @@ func (p *puller) pull(d ocispec.Descriptor) error {
 			return p.ctx.Err()
 		}
 	}
-	partial := filepath.Join(p.dir, ".partial-"+d.Digest.Encoded())
+	partial := p.partial(d)
 	f, err := openPartial(partial)
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
@@ -193,6 +232,9 @@ func (p *puller) fill(f *os.File, d ocispec.Descriptor) error {
 		return err
 	}
 	p.report(have)
+	if have == d.Size && have > 0 && ocilayout.CheckDigest(d, digest.NewDigest(digest.SHA256, h), have) != nil {
+		return p.again(f, d, have) // put together by other means, and not to the end perhaps
+	}
 	if have < d.Size {
 		var r io.ReadCloser
 		if have > 0 {

@@ -3,12 +3,15 @@ package release_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 
@@ -255,4 +258,56 @@ func TestPullSkips(t *testing.T) {
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	_, err = release.NewBlobReader(t.Context(), s, ocispec.Descriptor{Digest: "sha256:x"})
 	require.ErrorContains(t, err, "release: digest")
+}
+
+// A layer that was fetched before the others is not fetched again, and neither is a blob that was put together by other means; one that was put together wrongly is.
+func TestPullPartsFirst(t *testing.T) {
+	s, a := serve(t)
+	dir := filepath.Join(t.TempDir(), "to")
+	name, err := release.PullLayer(t.Context(), s, a, dir, release.MediaTypeTree)
+	require.NoError(t, err)
+	tree, _ := a.Layer(release.MediaTypeTree)
+	b, err := os.ReadFile(name)
+	require.NoError(t, err)
+	require.Equal(t, tree.Digest, digest.FromBytes(b))
+	require.Len(t, s.requests, 1)
+	_, err = release.Open(t.Context(), os.DirFS(dir), a.Descriptor)
+	require.Error(t, err, "nothing is listed yet")
+	_, err = release.PullLayer(t.Context(), s, a, dir, "x/y")
+	require.ErrorIs(t, err, fs.ErrNotExist)
+
+	root, _ := a.Layer(release.MediaTypeRoot)
+	content, err := os.ReadFile(filepath.Join(s.dir, "blobs", "sha256", root.Digest.Encoded()))
+	require.NoError(t, err)
+	for _, wrong := range []bool{false, true} {
+		to := t.TempDir()
+		require.NoError(t, os.CopyFS(to, os.DirFS(dir)))
+		f, err := release.Partial(to, root)
+		require.NoError(t, err)
+		b := bytes.Clone(content)
+		if wrong {
+			b[len(b)/2] ^= 1
+		}
+		_, err = f.Write(b)
+		require.NoError(t, errors.Join(err, f.Close()))
+		s.requests = nil
+		require.NoError(t, release.Pull(t.Context(), s, a, to, release.PullOptions{}))
+		different := map[digest.Digest]bool{a.Config.Digest: true, root.Digest: wrong}
+		for _, l := range a.Layers {
+			different[l.Digest] = different[l.Digest] || l.Digest != root.Digest && l.Digest != tree.Digest
+		}
+		want := 0
+		for _, fetched := range different {
+			if fetched {
+				want++
+			}
+		}
+		require.Len(t, s.requests, want)
+		open(t, to, a)
+		left, err := filepath.Glob(filepath.Join(to, ".partial-*"))
+		require.NoError(t, err)
+		require.Empty(t, left)
+	}
+	_, err = release.Partial(dir, ocispec.Descriptor{Digest: "sha256:../x"})
+	require.Error(t, err)
 }
