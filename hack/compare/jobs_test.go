@@ -41,6 +41,7 @@ var jobs = []job{
 	{"AES-256-XTS in memory, 1 GiB, sectors of 512 bytes, one core", "openssl speed", 1.11, xtsInMemory(512)},
 	{"AES-256-XTS in memory, 1 GiB, sectors of 4096 bytes, one core", "openssl speed", 1.33, xtsInMemory(4096)},
 	{"LUKS2 volume made and 1 GiB written to it, fsync included", "dd conv=fsync, not encrypted", 2.50, luksWrite},
+	{"LUKS2 volume made with Argon2id: 256 MiB, 4 passes, 4 threads", "argon2", 1.11, luksArgon2id},
 	{"event log of 10,000 events, 2 banks: parse, replay", "tpm2_eventlog", 0.50, eventLog},
 	{"logs of two boots, 10,000 events in the opposite order: parse, compare, causes", "tpm2_eventlog twice, diff", 0.50, diffLogs},
 	{"next boot with systemd 262 up to ready, from an earlier one's logs: predict, replay", "systemd-pcrlock cel, which only reads the logs", 0.30, predictBoot},

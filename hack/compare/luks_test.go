@@ -75,3 +75,24 @@ func luksWrite(b *testing.B) sides {
 		reference: host(b, "dd if="+data.Name()+" of="+plain+" bs=1M conv=fsync,notrunc status=none", "dd"),
 	}
 }
+
+// luksArgon2id makes a volume whose passphrase goes through DefaultKDF; the reference is that alone, by libargon2's program.
+func luksArgon2id(b *testing.B) sides {
+	f, err := os.Create(filepath.Join(b.TempDir(), "volume"))
+	require.NoError(b, err)
+	require.NoError(b, f.Truncate(32*mib))
+	disk, err := osmith.NewDevice(f)
+	require.NoError(b, err)
+	b.Cleanup(func() { disk.Close() })
+	return sides{
+		ours: func() error {
+			_, key, err := luks.Format(disk, []byte("correct horse"), luks.FormatOptions{Rand: rand.Reader})
+			if err != nil {
+				return err
+			}
+			key.Clear()
+			return nil
+		},
+		reference: host(b, "echo -n 'correct horse' | argon2 saltsaltsaltsalt -id -t 4 -k 262144 -p 4 -l 64 -r", "argon2"),
+	}
+}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto"
 	"crypto/ed25519"
+	"encoding/json"
 	"fmt"
+	"log"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -49,4 +52,34 @@ func ExampleCopyVerified() {
 	}
 	fmt.Println(n, "copied;", len(result.Rejected), "left;", len(again.Rejected), "strange there")
 	// Output: 2 copied; 2 left; 0 strange there
+}
+
+// A mirror adds signatures that it has fetched to those that a store has under cosign's tag; what others put there stays.
+func ExampleMergeTag() {
+	ctx, store := context.Background(), new(cosign.Memory) // or a Writer of package registry
+	const tag = "sha256-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.sig"
+	for _, payload := range []string{"theirs", "ours", "ours"} {
+		layer, err := store.WriteBlob("application/vnd.dev.cosign.simplesigning.v1+json", strings.NewReader(payload))
+		if err != nil {
+			log.Fatal(err)
+		}
+		if err := cosign.MergeTag(ctx, store, tag, []ocispec.Descriptor{layer}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	d, err := store.ResolveTag(ctx, tag)
+	if err != nil {
+		log.Fatal(err)
+	}
+	r, err := store.Blob(ctx, d)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	var m ocispec.Manifest
+	if err := json.NewDecoder(r).Decode(&m); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(m.Layers), "signatures")
+	// Output: 2 signatures
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"path/filepath"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -99,6 +100,50 @@ func ExamplePull() {
 	defer r.Close()
 	fmt.Println(r.ID, r.Version, r.Architecture)
 	// Output: acme 2 arm64
+}
+
+// The hash tree comes first, to tell what the machine has of the root file system; that is put together by other means, and Pull fetches the rest.
+func ExamplePartial() {
+	ctx, from, to := context.Background(), temporary(), temporary()
+	defer os.RemoveAll(from)
+	defer os.RemoveAll(to)
+	d, err := release.Pack(from, "v2", contents())
+	if err != nil {
+		log.Fatal(err)
+	}
+	src, err := cosign.OpenLayout(os.DirFS(from))
+	if err != nil {
+		log.Fatal(err)
+	}
+	a, err := release.Read(ctx, src, d) // and then cosign.Verify
+	if err != nil {
+		log.Fatal(err)
+	}
+	tree, err := release.PullLayer(ctx, src, a, to, release.MediaTypeTree)
+	if err != nil {
+		log.Fatal(err)
+	}
+	root, _ := a.Layer(release.MediaTypeRoot)
+	f, err := release.Partial(to, root)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := io.Copy(f, contents().Root.(io.Reader)); err != nil { // as verity.Patch would, by the trees
+		log.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		log.Fatal(err)
+	}
+	if err := release.Pull(ctx, src, a, to, release.PullOptions{Ref: "v2"}); err != nil {
+		log.Fatal(err)
+	}
+	r, err := release.Open(ctx, os.DirFS(to), d)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	fmt.Println(filepath.Base(tree) == a.Layers[2].Digest.Encoded(), r.Root.Size())
+	// Output: true 4
 }
 
 // What verity.Patch fetches comes from the layer of the root file system, in pieces.
