@@ -70,12 +70,13 @@ func (w *Writer) ResolveTag(ctx context.Context, tag string) (d ocispec.Descript
 	return w.resolve(ctx, tag)
 }
 
-// settling is how long another client may need from its look at a tag to its write.
+// settling is how long another client may need from its look at a tag to its write, at least. One that is as far from the registry as this one needs as long as this one did.
 const settling = 100 * time.Millisecond
 
-// Settle waits that long, a little more or less by chance.
+// Settle waits for twice as long as the slowest write of a tag until now took from the look to the answer, a little more or less by chance.
 func (w *Writer) Settle(ctx context.Context) error {
-	timer := time.NewTimer(settling/2 + rand.N(settling))
+	long := max(settling, 2*time.Duration(w.slowest.Load()))
+	timer := time.NewTimer(long/2 + rand.N(long))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -209,6 +210,7 @@ func (r *Repository) pushManifest(ctx context.Context, d ocispec.Descriptor, b [
 // replace uploads a manifest under a tag, and looks at each attempt whether the tag still names what it is to take the place of.
 func (r *Repository) replace(ctx context.Context, d ocispec.Descriptor, b []byte, tag string, before digest.Digest) error {
 	return r.again(ctx, tag, func() error {
+		start := time.Now()
 		now, err := r.repo.Resolve(ctx, tag)
 		switch {
 		case errors.Is(err, errdef.ErrNotFound):
@@ -221,8 +223,19 @@ func (r *Repository) replace(ctx context.Context, d ocispec.Descriptor, b []byte
 		if now.Digest != before {
 			return httpblob.Permanent(cosign.ErrBusy)
 		}
-		return r.putManifest(ctx, d, b, tag)
+		err = r.putManifest(ctx, d, b, tag)
+		r.took(time.Since(start))
+		return err
 	})
+}
+
+// took notes how long it is from a look to the write behind it.
+func (r *Repository) took(d time.Duration) {
+	for {
+		if most := r.slowest.Load(); int64(d) <= most || r.slowest.CompareAndSwap(most, int64(d)) {
+			return
+		}
+	}
 }
 
 func (r *Repository) putManifest(ctx context.Context, d ocispec.Descriptor, b []byte, tag string) (err error) {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -67,6 +68,8 @@ type Repository struct {
 	byAPI  *remote.Repository // asks the referrers API
 	byTag  *remote.Repository // reads the list of referrers under its tag
 	client httpblob.Client
+
+	slowest atomic.Int64 // write of a tag, in nanoseconds from the look at it
 }
 
 var (

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
@@ -43,6 +44,35 @@ func TestConcurrentSigners(t *testing.T) {
 		require.Len(t, result.Signatures, 12, "in two formats; with a referrers API: %v", referrers)
 		require.Len(t, result.Attestations, 6)
 	}
+}
+
+// A registry that is slow lets more time pass between a look at a tag and the write: whoever has written waits for as long as it took to see whether somebody else has.
+func TestSlowSigners(t *testing.T) {
+	const slow = 600 * time.Millisecond
+	name := start(t, true, func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, ".sig") {
+			time.Sleep(slow)
+		}
+		return false
+	})
+	repo := open(t, name, nil)
+	d, err := release.PackInto(repo.Writer(t.Context()), "v2", contents())
+	require.NoError(t, err)
+	var group sync.WaitGroup
+	errs, policy := make([]error, 2), cosign.Policy{Threshold: 2}
+	for i := range errs {
+		key, other := newKey(t), open(t, name, nil)
+		policy.Authorities = append(policy.Authorities, cosign.Authority{Name: string(rune('a' + i)), Keys: []crypto.PublicKey{key.Public()}})
+		group.Go(func() {
+			// The second one looks before the first one's write is there, and writes when that one has looked several times, were it not as slow.
+			time.Sleep(time.Duration(i) * slow * 11 / 12)
+			errs[i] = cosign.Sign(t.Context(), other.Writer(t.Context()), d, key, cosign.SignOptions{Formats: []cosign.Format{cosign.FormatSimpleSigning}})
+		})
+	}
+	group.Wait()
+	require.NoError(t, errors.Join(errs...))
+	_, err = cosign.Verify(t.Context(), repo, d, policy)
+	require.NoError(t, err)
 }
 
 // What has a tag that signatures go to and is none is not replaced, and what others have there stays.
