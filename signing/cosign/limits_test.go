@@ -304,6 +304,35 @@ func TestMergedSigners(t *testing.T) {
 	require.Less(t, n, 100)
 }
 
+// lost loses the answer of the first write of a tag.
+type lost struct {
+	*racing
+	writes int
+}
+
+func (l *lost) ReplaceManifest(ctx context.Context, m ocispec.Manifest, tag string, before digest.Digest) (ocispec.Descriptor, error) {
+	d, err := l.racing.ReplaceManifest(ctx, m, tag, before)
+	if l.writes++; err == nil && l.writes == 1 {
+		err = cosign.ErrBusy
+	}
+	return d, err
+}
+
+// A signature whose write had no answer is found under the tag, and looked after there as one that had: whoever writes from an older look is merged.
+func TestAnswerIsLost(t *testing.T) {
+	_, _, artifact := newArtifact(t)
+	tag := "sha256-" + artifact.Digest.Encoded() + ".sig"
+	store := &lost{racing: &racing{Memory: new(cosign.Memory)}}
+	store.settle = func() {
+		theirs, err := store.WriteBlob("application/vnd.dev.cosign.simplesigning.v1+json", strings.NewReader("theirs"))
+		require.NoError(t, err)
+		addTagged(t, store, tag, theirs)
+	}
+	require.NoError(t, simple(t.Context(), store, artifact))
+	require.Nil(t, store.settle)
+	require.Len(t, underTag(t, store, tag).Layers, 2)
+}
+
 // Rules that cannot be read again are not written.
 func TestRulesLimits(t *testing.T) {
 	for name, p := range map[string]cosign.Policy{

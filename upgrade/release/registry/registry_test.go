@@ -30,20 +30,23 @@ import (
 // start runs a registry in this process, with something in front of it.
 func start(t testing.TB, referrers bool, front func(w http.ResponseWriter, r *http.Request) bool) string {
 	t.Helper()
-	handler := ggcr.New(ggcr.WithReferrersSupport(referrers), ggcr.Logger(log.New(io.Discard, "", 0)))
+	return serve(t, newHandler(referrers), front)
+}
+
+func newHandler(referrers bool) http.Handler {
+	return ggcr.New(ggcr.WithReferrersSupport(referrers), ggcr.Logger(log.New(io.Discard, "", 0)))
+}
+
+func serve(t testing.TB, handler http.Handler, front func(w http.ResponseWriter, r *http.Request) bool) string {
+	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if front == nil || !front(w, r) {
 			handler.ServeHTTP(w, r)
 		}
 	}))
-	name := strings.TrimPrefix(server.URL, "http://") + "/os/acme"
-	handlers[name] = handler
 	t.Cleanup(server.Close)
-	return name
+	return strings.TrimPrefix(server.URL, "http://") + "/os/acme"
 }
-
-// handlers are the registries of start, without what is in front of them.
-var handlers = map[string]http.Handler{}
 
 func open(t testing.TB, name string, change func(o *registry.OpenOptions)) *registry.Repository {
 	t.Helper()

@@ -115,8 +115,8 @@ func TestTagIsWrittenBetweenTwoAttempts(t *testing.T) {
 	ours, theirs := newKey(t), newKey(t)
 	for _, lost := range []bool{false, true} {
 		var meanwhile func()
-		var to http.Handler
-		name := start(t, true, func(w http.ResponseWriter, r *http.Request) bool {
+		to := newHandler(true)
+		name := serve(t, to, func(w http.ResponseWriter, r *http.Request) bool {
 			f := meanwhile
 			if f == nil || r.Method != http.MethodPut || !strings.HasSuffix(r.URL.Path, ".sig") {
 				return false
@@ -129,7 +129,6 @@ func TestTagIsWrittenBetweenTwoAttempts(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return true
 		})
-		to = handlers[name]
 		repo := open(t, name, nil)
 		d, err := release.PackInto(repo.Writer(t.Context()), "v2", contents())
 		require.NoError(t, err)
