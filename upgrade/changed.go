@@ -158,7 +158,9 @@ type releaseDigests struct {
 	addons map[string][sha256.Size]byte // by name
 }
 
-func digestAddons(r *release.Release) (d releaseDigests, err error) {
+// digestRelease takes the digest of the UKI as it is known, and those of the add-ons.
+func digestRelease(r *release.Release, u *unified) (d releaseDigests, err error) {
+	d.uki = u.digest
 	d.addons = map[string][sha256.Size]byte{}
 	for _, a := range r.Addons {
 		if d.addons[a.Name], err = digest(a.Content); err != nil {

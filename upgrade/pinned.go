@@ -3,6 +3,7 @@ package upgrade
 import (
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -23,7 +24,7 @@ type pinned struct {
 	size   int64
 
 	mu   sync.Mutex
-	sums [][sha256.Size]byte // of the chunks; zero: not read yet
+	sums map[int64][sha256.Size]byte // of the chunks that were read, by their numbers
 }
 
 // pin pins a source. None stays none.
@@ -31,8 +32,7 @@ func pin(src osmith.Source, what string) osmith.Source {
 	if src == nil {
 		return nil
 	}
-	size := src.Size()
-	return &pinned{source: src, what: what, size: size, sums: make([][sha256.Size]byte, (size+pinnedChunk-1)/pinnedChunk)}
+	return &pinned{source: src, what: what, size: src.Size(), sums: map[int64][sha256.Size]byte{}}
 }
 
 // Size implements [osmith.Source].
@@ -40,8 +40,11 @@ func (p *pinned) Size() int64 { return p.size }
 
 // ReadAt reads whole chunks.
 func (p *pinned) ReadAt(b []byte, off int64) (int, error) {
-	if off < 0 || off >= p.size || len(b) == 0 {
-		return p.source.ReadAt(b, off)
+	switch {
+	case off < 0:
+		return 0, fmt.Errorf("%s: read at %d", p.what, off)
+	case off >= p.size: // whatever the source has there by now
+		return 0, io.EOF
 	}
 	n := min(int64(len(b)), p.size-off)
 	start, end := off/pinnedChunk*pinnedChunk, min((off+n+pinnedChunk-1)/pinnedChunk*pinnedChunk, p.size)
@@ -71,10 +74,11 @@ func (p *pinned) ReadAt(b []byte, off int64) (int, error) {
 func (p *pinned) compare(i int64, sum [sha256.Size]byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.sums[i] == ([sha256.Size]byte{}) {
+	first, read := p.sums[i]
+	if !read {
 		p.sums[i] = sum
 	}
-	return p.sums[i] == sum
+	return !read || first == sum
 }
 
 // pinRelease is a release whose files for the ESP are pinned. Of the rest the root hash is the pin.
@@ -97,14 +101,15 @@ func scan(src osmith.Source, to ...io.Writer) error {
 		b   []byte
 		err error
 	}
-	n := min(scanBlock, src.Size())
+	size := src.Size()
+	n := min(scanBlock, size)
 	full, free := make(chan block, 1), make(chan []byte, 2)
 	free <- make([]byte, n)
 	free <- make([]byte, n)
 	go func() {
 		defer close(full)
-		for off := int64(0); off < src.Size(); off += n {
-			b := (<-free)[:min(n, src.Size()-off)]
+		for off := int64(0); off < size; off += n {
+			b := (<-free)[:min(n, size-off)]
 			err := sparse.ReadFull(src, b, off)
 			full <- block{b, err}
 			if err != nil {

@@ -107,8 +107,8 @@ type addonFile struct {
 // writes nothing. An error means that disk or release cannot be understood, or that it is not said what the machine runs ([ErrRunningUnknown]); whether
 // the upgrade is a good idea is in the plan's verdicts. A release without a root file system is a UKI alone, for a
 // system that runs from its initrd. Of the release it takes the UKI, its add-ons, the root file system with its hash tree, and the signature of the root hash: the boot loader is
-// not installed. Its sources must not change until the plan is applied; what was written is compared with
-// what was planned.
+// not installed. Its sources must not change until the plan is applied: of UKI and add-ons the first reading counts, and what is read of them later, here or by
+// [Plan.Apply], and is something else is a [*ChangedError].
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
 	defer prefix.Add("upgrade", &err)
 	p := &Plan{disk: checked(disk), release: pinRelease(r), machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt}
@@ -133,10 +133,9 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if p.unified, err = m.examineUKI(p.identity.file, r.UKI); err != nil {
 		return nil, err
 	}
-	if p.digests, err = digestAddons(r); err != nil {
+	if p.digests, err = digestRelease(r, p.unified); err != nil {
 		return nil, err
 	}
-	p.digests.uki = p.unified.digest
 	if p.signature, p.signer, err = osset.RootHashSignature("signature of the root hash", r.RootHashSignature, r.RootHash); err != nil {
 		return nil, rootHashError(err)
 	}
