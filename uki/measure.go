@@ -231,6 +231,7 @@ type Measurer struct {
 	ranges map[fileRange]*signedpe.Hasher
 	at     int64 // bytes written
 	size   int64
+	taken  bool // by Variants
 }
 
 // NewMeasurer returns a Measurer of the image. Without any hashes, SHA-256 is used; SHA-1, SHA-256, SHA-384 and SHA-512 can be.
@@ -279,9 +280,13 @@ func (m *Measurer) Write(b []byte) (int, error) {
 // Variants returns the measurements once all of the image was written; it is an error before, and after the first time.
 func (m *Measurer) Variants() (_ []VariantMeasurements, err error) {
 	defer prefix.Add("uki", &err)
-	if m.at != m.size {
+	switch {
+	case m.at != m.size:
 		return nil, fmt.Errorf("%d bytes were written of an image of %d", m.at, m.size)
+	case m.taken:
+		return nil, errors.New("the measurements were taken before")
 	}
+	m.taken = true
 	sums := map[fileRange]map[crypto.Hash][]byte{}
 	for r, h := range m.ranges {
 		for n := r.size - r.inFile; n > 0; n -= int64(len(zeros)) {
@@ -291,7 +296,6 @@ func (m *Measurer) Variants() (_ []VariantMeasurements, err error) {
 			return nil, err
 		}
 	}
-	m.at = -1
 	for i, measured := range collect(m.list, m.chosen, func(i int) map[crypto.Hash][]byte { return sums[*m.list[i].same] }) {
 		m.out[i].Sections = measured
 	}

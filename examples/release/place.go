@@ -182,8 +182,8 @@ func existing(name string) (*cosign.Dir, error) {
 }
 
 // temporary makes a file in a directory, or where the system has such files, that is removed when the call ends.
-func temporary(c *cli.Call, dir string) (*os.File, error) {
-	file, err := os.CreateTemp(dir, ".release-")
+func temporary(c *cli.Call) (*os.File, error) {
+	file, err := os.CreateTemp("", ".release-")
 	if err != nil {
 		return nil, err
 	}

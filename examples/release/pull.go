@@ -125,20 +125,15 @@ func keepProof(c *cli.Call, from *place, result *cosign.Result, policy cosign.Po
 }
 
 // fetchTree fetches the hash tree to where the release will be.
-func fetchTree(c *cli.Call, from *place, rel *release.Artifact, dir string) (*io.SectionReader, error) {
-	d, there := rel.Layer(release.MediaTypeTree)
-	if !there {
+func fetchTree(c *cli.Call, from *place, rel *release.Artifact, dir string) (*cli.Input, error) {
+	if _, there := rel.Layer(release.MediaTypeTree); !there {
 		return nil, cli.No{Err: errors.New("the release has no root file system: its UKI is all of it, and -old-root has nothing to be compared with")}
 	}
 	name, err := release.PullLayer(c, from, rel, dir, release.MediaTypeTree)
 	if err != nil {
 		return nil, err
 	}
-	f, err := c.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	return io.NewSectionReader(f, 0, d.Size), nil
+	return c.Open(name)
 }
 
 // patch puts the new root file system together from the old one and what that lacks.
@@ -224,7 +219,7 @@ func rehash(c *cli.Call, old *cli.Input, oldTree, tree osmith.Source) (osmith.So
 	if old.Size() < size || size%int64(is.DataBlockSize) != 0 {
 		return nil, fmt.Errorf("its tree is over %d bytes, it has %d, and the new one has blocks of %d", size, old.Size(), is.DataBlockSize)
 	}
-	file, err := temporary(c, "")
+	file, err := temporary(c)
 	if err != nil {
 		return nil, err
 	}

@@ -116,7 +116,10 @@ func PullLayer(ctx context.Context, src BlobSource, a *Artifact, dir, mediaType 
 		return "", fmt.Errorf("pull: %w", err)
 	}
 	p := &puller{ctx: ctx, src: src, dir: dir, total: d.Size}
-	return p.name(d), p.pull(d)
+	if err := p.pull(d); err != nil {
+		return "", err
+	}
+	return blobName(dir, d), nil
 }
 
 // Partial opens the file in which [Pull] has a blob until all of it is there, and makes it if it is not. What was put into it in full by other means, such as verity.Patch, Pull holds against the
@@ -125,7 +128,7 @@ func Partial(dir string, d ocispec.Descriptor) (*os.File, error) {
 	if err := ocilayout.CheckDescriptor(d); err != nil {
 		return nil, prefix.Error("release", err)
 	}
-	f, err := openPartial((&puller{dir: dir}).partial(d))
+	f, err := openPartial(partialName(dir, d))
 	return f, prefix.Error("release", err)
 }
 
@@ -144,19 +147,18 @@ func (p *puller) report(n int64) {
 	}
 }
 
-// name is that of the file of a blob.
-func (p *puller) name(d ocispec.Descriptor) string {
-	return filepath.Join(p.dir, filepath.FromSlash(blobPath(d.Digest)))
+func blobName(dir string, d ocispec.Descriptor) string {
+	return filepath.Join(dir, filepath.FromSlash(blobPath(d.Digest)))
 }
 
-// partial is the name until all of it is there.
-func (p *puller) partial(d ocispec.Descriptor) string {
-	return filepath.Join(p.dir, ".partial-"+d.Digest.Encoded())
+// partialName is that of a blob's file until all of it is there.
+func partialName(dir string, d ocispec.Descriptor) string {
+	return filepath.Join(dir, ".partial-"+d.Digest.Encoded())
 }
 
 // pull fetches one blob into a file of its own and renames that when all of it is right.
 func (p *puller) pull(d ocispec.Descriptor) error {
-	name := p.name(d)
+	name := blobName(p.dir, d)
 	if info, err := os.Stat(name); err == nil && info.Size() == d.Size {
 		if err := p.check(name, d); err == nil {
 			p.report(d.Size)
@@ -165,7 +167,7 @@ func (p *puller) pull(d ocispec.Descriptor) error {
 			return p.ctx.Err()
 		}
 	}
-	partial := p.partial(d)
+	partial := partialName(p.dir, d)
 	f, err := openPartial(partial)
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
