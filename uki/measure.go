@@ -234,7 +234,8 @@ type Measurer struct {
 	taken  bool // by Variants
 }
 
-// NewMeasurer returns a Measurer of the image. Without any hashes, SHA-256 is used; SHA-1, SHA-256, SHA-384 and SHA-512 can be.
+// NewMeasurer returns a Measurer of the image. Without any hashes, SHA-256 is used; SHA-1, SHA-256, SHA-384 and SHA-512 can be. The error is that of Variants for a
+// stub or an image of which it is not known what counts, such as [ErrUnknownStub].
 func (f *File) NewMeasurer(hashes ...crypto.Hash) (m *Measurer, err error) {
 	defer prefix.Add("uki", &err)
 	if len(hashes) == 0 {
@@ -262,7 +263,7 @@ func (f *File) NewMeasurer(hashes ...crypto.Hash) (m *Measurer, err error) {
 	return m, nil
 }
 
-// Write takes the next bytes of the image.
+// Write takes the next bytes of the image, any number. More than the image has are an error. That they are those that [Open] has read is for the caller to see to.
 func (m *Measurer) Write(b []byte) (int, error) {
 	end := m.at + int64(len(b))
 	if end > m.size {

@@ -308,7 +308,7 @@ const looks = 3
 var ErrBusy = errors.New("others keep writing the tag")
 
 // MergeTag adds layers to the manifest that a tag such as sha256-HEX.sig names, and returns once they are there to stay, whoever else writes the tag. The store, a Settler,
-// must have their blobs.
+// must have their blobs. The error is or wraps a [*LimitError] for more than is read of a manifest, and [ErrBusy] if others never let go.
 func MergeTag(ctx context.Context, store Store, tag string, layers []ocispec.Descriptor) error {
 	if _, ok := store.(Settler); !ok {
 		return fmt.Errorf("cosign: merge: a %T is no Settler", store)

@@ -24,12 +24,13 @@ type ScanOptions struct {
 	// Hashes are those that are wanted in any case, such as the banks of a TPM.
 	Hashes []crypto.Hash
 
-	// Machine, if not nil, is what [Evaluate] will be asked about, without a shim. A digest that it cannot come to compare is left out then: one of a hash that no list
+	// Machine, if not nil, is what [Evaluate] will be asked about, without a shim: with one, what it may miss makes the verdict [RuleDigestNotGiven]. A digest that it cannot come to compare is left out then: one of a hash that no list
 	// in db and dbx is of, and that no signature of the image names. SHA-256 never is. Hashing a kernel under all four takes twice as long.
 	Machine *osmith.FirmwareVariables
 }
 
-// NewImageScan reads the headers, the certificate table and the SBAT section of an image whose bytes are written next. The errors are those of [ReadImage].
+// NewImageScan reads the headers, the certificate table and the SBAT section of an image whose bytes are written next; that these are the same bytes is for the caller
+// to see to. The errors are those of [ReadImage].
 func NewImageScan(src osmith.Source, o ScanOptions) (s *ImageScan, err error) {
 	defer prefix.Add("secureboot", &err)
 	f, im, err := readAround(src)
@@ -47,7 +48,7 @@ func NewImageScan(src osmith.Source, o ScanOptions) (s *ImageScan, err error) {
 	return &ImageScan{im, scanner}, nil
 }
 
-// Write takes the next bytes of the image.
+// Write takes the next bytes of the image, any number. More than the image has are an error.
 func (s *ImageScan) Write(b []byte) (int, error) {
 	n, err := s.scanner.Write(b)
 	return n, prefix.Error("secureboot", err)
