@@ -92,8 +92,9 @@ type pullResult struct {
 	Version    string      `json:"version"`
 	RootHash   string      `json:"rootHash"`
 	Signatures []signature `json:"signatures"`
-	Size       int64       `json:"size"`            // of all layers
-	Patch      *patched    `json:"patch,omitempty"` // with an old root
+	Size       int64       `json:"size"`               // of all layers
+	Patch      *patched    `json:"patch,omitempty"`    // with an old root
+	UKIPatch   *ukiPatched `json:"ukiPatch,omitempty"` // with an old UKI
 
 	Channel *chosen `json:"channel,omitempty"` // with -channel
 }
@@ -122,6 +123,13 @@ type patched struct {
 	Requests int64 `json:"requests"`
 	Damaged  int64 `json:"damaged"`            // of the old root, fetched instead
 	Rehashed bool  `json:"rehashed,omitempty"` // the trees had another salt or hash, and the old root was hashed again
+}
+
+// ukiPatched says where the UKI came from, in bytes but for requests.
+type ukiPatched struct {
+	Reused   int64 `json:"reused"` // from the old UKI
+	Fetched  int64 `json:"fetched"`
+	Requests int64 `json:"requests"`
 }
 
 // channelResult is the object of the verbs of channel.
@@ -162,6 +170,7 @@ type registryResult struct {
 	Signatures   []string      `json:"signatures,omitempty"`   // of inspect: what may hold some; nothing is verified
 	Checked      bool          `json:"checked,omitempty"`      // of inspect with -check
 	Patch        *patched      `json:"patch,omitempty"`        // of pull with an old root
+	UKIPatch     *ukiPatched   `json:"ukiPatch,omitempty"`     // of pull with an old UKI
 }
 
 // about is what a release says of itself.

@@ -10,7 +10,7 @@
 //	release inspect LAYOUT REF [-check]
 //	release serve LAYOUTDIR -listen 127.0.0.1:PORT
 //	release push LAYOUTDIR REF REGISTRY/REPO:TAG
-//	release pull LAYOUT REF -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F [-o-root F]]
+//	release pull LAYOUT REF -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F [-o-root F]] [-old-uki F]
 //	        [-id ID] [-variant V] [-version V] [-arch A] [-accept-any-version] [-repository NAME] [-at TIME] [-trusted-root F]
 //	release pull LAYOUT CHANNEL -channel -state F -id ID [-variant V] [-running V] [-machine-id F] -policy P.json|-key F... -o LAYOUTDIR ...
 //	release channel publish LAYOUTDIR CHANNEL REF -key F... -valid DURATION [-offered N] [-release-key F]... [-new [-id ID]]
@@ -48,7 +48,7 @@
 // pull verifies first and then fetches; what was fetched before is not fetched again. Signatures come along, so that LAYOUTDIR
 // can be verified by itself. With an old root file system and its tree, only the blocks that they lack are fetched; the new root
 // goes into LAYOUTDIR, or into the file of -o-root instead; without that, all of it is fetched from a server without ranges. Of an
-// index, the release for -arch is taken.
+// index, the release for -arch is taken. With an old UKI, what its sections have is not fetched.
 //
 // channel keeps the signed document that says which releases there are, which of the 1000 cohorts of machines are offered each, and until when that is to be
 // believed (docs/release.md). Every verb verifies the last document, by the keys that sign the next one or by those of -trust, and the release that is published, by the
@@ -93,7 +93,7 @@ var program = cli.Program{Name: "release", Schema: schema, IsNo: isNo, Verbs: ap
 		Least: 1, Most: 1, Flags: serveFlags},
 	{Name: "push", Usage: "LAYOUTDIR REF REGISTRY/REPO:TAG", Example: "release push layout 2 registry.example/os/acme:2",
 		Least: 3, Most: 3, Flags: pushFlags},
-	{Name: "pull", Usage: "LAYOUT REF|REGISTRY/REPO:TAG -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F]",
+	{Name: "pull", Usage: "LAYOUT REF|REGISTRY/REPO:TAG -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F] [-old-uki F]",
 		Example: "release pull http://127.0.0.1:8000/ 2 -key cosign.pub -o cache", Least: 1, Most: 2, Flags: pullFlags},
 }, channelVerbs...)}
 

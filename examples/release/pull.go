@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/opencontainers/go-digest"
@@ -25,6 +26,7 @@ type pulling struct {
 	access                         *access
 	wanted                         *wanted
 	out, oldRoot, oldTree, outRoot string
+	oldUKI                         string
 }
 
 func pullFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
@@ -32,6 +34,7 @@ func pullFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.StringVar(&p.out, "o", "", "`directory` of the layout to fetch to, made if there is none")
 	set.StringVar(&p.oldRoot, "old-root", "", "`file` or device with an older root file system, whose blocks are not fetched")
 	set.StringVar(&p.oldTree, "old-tree", "", "`file` or device with its hash tree")
+	set.StringVar(&p.oldUKI, "old-uki", "", "`file` with an older UKI: what its sections have is not fetched")
 	set.StringVar(&p.outRoot, "o-root", "", "`file` for the new root file system, which the layout then lacks")
 	follow := followFlags(set)
 	return func(c *cli.Call, operands []string) error {
@@ -76,7 +79,7 @@ func pull(c *cli.Call, operands []string, p *pulling) error {
 	}
 	if from.registry != nil {
 		return c.Answer(registryResult{Header: r.Header, Name: from.repository, Digest: r.Digest, Verification: &proof.verification,
-			Release: newAbout(rel), Patch: r.Patch}, r.text())
+			Release: newAbout(rel), Patch: r.Patch, UKIPatch: r.UKIPatch}, r.text())
 	}
 	return c.Answer(r, r.text())
 }
@@ -108,7 +111,30 @@ func (p *pulling) fetch(c *cli.Call, from *place, subject ocispec.Descriptor, re
 			o.Skip = []string{release.MediaTypeRoot}
 		}
 	}
+	if p.oldUKI != "" {
+		var err error
+		if r.UKIPatch, err = patchUKI(c, from, rel, p); err != nil {
+			return nil, err
+		}
+	}
 	return r, release.Pull(c, from, rel, p.out, o)
+}
+
+// patchUKI puts the new UKI together from the old one and what that lacks; nil if all of it has to be fetched.
+func patchUKI(c *cli.Call, from *place, rel *release.Artifact, p *pulling) (*ukiPatched, error) {
+	old, err := c.Open(p.oldUKI)
+	if err != nil {
+		return nil, err
+	}
+	done, err := release.PatchUKI(c, from, rel, p.out, old)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, release.ErrNoRanges) || is[*osmith.FormatError](err) {
+		fmt.Fprintf(c.Stderr, "%v: all of the UKI is fetched\n", err)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &ukiPatched{done.Reused, done.Fetched, done.Requests}, nil
 }
 
 // keepProof copies the signatures that were believed, and verifies again what the layout has now.
@@ -291,6 +317,9 @@ func (r *pullResult) text() string {
 	}
 	if p := r.Patch; p != nil {
 		text += fmt.Sprintf("root: %d bytes fetched in %d requests, %d taken from the old one\n", p.Fetched, p.Requests, p.Reused)
+	}
+	if p := r.UKIPatch; p != nil {
+		text += fmt.Sprintf("UKI: %d bytes fetched in %d requests, %d taken from the old one\n", p.Fetched, p.Requests, p.Reused)
 	}
 	return text
 }

@@ -36,7 +36,7 @@ func TestPack(t *testing.T) {
 		types = append(types, l.MediaType)
 	}
 	assert.Equal(t, []string{release.MediaTypeUKI, release.MediaTypeRoot, release.MediaTypeTree, release.MediaTypeLoader, release.MediaTypeAddon,
-		release.MediaTypePCRs, release.MediaTypeSPDX, release.MediaTypeCycloneDX}, types)
+		release.MediaTypePCRs, release.MediaTypeSPDX, release.MediaTypeCycloneDX, release.MediaTypeUKISections}, types)
 	assert.Equal(t, "debug.addon.efi", i.Layers[4].Title)
 
 	text := ok(t, "inspect", w.path("layout"), r.Digest)
@@ -130,9 +130,24 @@ func TestPull(t *testing.T) {
 	ok(t, "inspect", w.path("patched"), one.Digest, "-check")
 	assert.Equal(t, names(t, w.path("whole/blobs/sha256")), names(t, w.path("patched/blobs/sha256")))
 
+	clear(fetched)
+	uki := pull("uki", "-old-uki", w.path("uki1"))
+	size := int64(len(read(t, w.path("uki2"))))
+	require.NotNil(t, uki.UKIPatch)
+	assert.Equal(t, size, uki.UKIPatch.Reused+uki.UKIPatch.Fetched)
+	assert.Greater(t, uki.UKIPatch.Reused, size/4)
+	sum := sha256.Sum256(read(t, w.path("uki2")))
+	assert.EqualValues(t, uki.UKIPatch.Requests, fetched[hex.EncodeToString(sum[:])])
+	ok(t, "inspect", w.path("uki"), one.Digest, "-check")
+	status, _, stderr := call3(t, "pull", server.URL, "2", "-key", w.path("build.pub"), "-arch", "amd64", "-o", w.path("none"), "-old-uki", w.path("root1"))
+	assert.Zero(t, status)
+	assert.Contains(t, stderr, "release: old UKI: ")
+	assert.Contains(t, stderr, "not a PE image: all of the UKI is fetched")
+	ok(t, "inspect", w.path("none"), one.Digest, "-check")
+
 	pull("slot", "-old-root", w.path("root1"), "-old-tree", w.path("tree1"), "-o-root", w.path("new-root"))
 	assert.Equal(t, read(t, w.path("root2")), read(t, w.path("new-root")))
-	status, _, stderr := call3(t, "inspect", w.path("slot"), one.Digest, "-check")
+	status, _, stderr = call3(t, "inspect", w.path("slot"), one.Digest, "-check")
 	assert.Equal(t, 1, status, stderr)
 
 	text := ok(t, "pull", w.path("whole"), "2", "-key", w.path("build.pub"), "-arch", "amd64", "-o", w.path("copy"))

@@ -13,7 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -38,6 +40,8 @@ var jobs = []job{
 	{"upgrade, root 1 GiB, UKI 119 MB: plan, write, verify, make bootable, cancel", "dd conv=fsync of the root, veritysetup verify", 1.00, upgradeFromFiles},
 	{"plan of an upgrade, root 1 GiB, UKI 119 MB", "veritysetup verify, sha256sum of the UKI", 1.05, upgradePlan},
 	{"pull of the same release from a file server, with digests and fsync", "curl, which does neither", 1.30, releasePull},
+	{"signature of a release verified, simple signing", "cosign 3.1 verify", 0.30, cosignVerify(cosign.FormatSimpleSigning, testtools.Forky)},
+	{"signature of a release verified, bundle", "cosign 3.1 verify", 0.30, cosignVerify(cosign.FormatBundle, testtools.Forky)},
 	{"AES-256-XTS in memory, 1 GiB, sectors of 512 bytes, one core", "openssl speed", 1.11, xtsInMemory(512)},
 	{"AES-256-XTS in memory, 1 GiB, sectors of 4096 bytes, one core", "openssl speed", 1.33, xtsInMemory(4096)},
 	{"LUKS2 volume made and 1 GiB written to it, fsync included", "dd conv=fsync, not encrypted", 2.50, luksWrite},

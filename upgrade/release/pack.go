@@ -12,6 +12,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/ocilayout"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
@@ -38,7 +39,8 @@ type Store interface {
 }
 
 // Pack writes the release into the OCI layout in dir, which is made if absent, and lists it under ref. The same contents
-// give the same digest.
+// give the same digest. A UKI that is a PE image gets an index of its sections as a layer, so that machines need not fetch what they have
+// ([PatchUKI]).
 func Pack(dir, ref string, r *Release) (d ocispec.Descriptor, err error) {
 	defer prefix.Add("release", &err)
 	w, err := ocilayout.Create(dir)
@@ -48,7 +50,7 @@ func Pack(dir, ref string, r *Release) (d ocispec.Descriptor, err error) {
 	return pack(w, ref, r)
 }
 
-// PackInto is Pack into another store than a directory. Every part is read once, front to back.
+// PackInto is Pack into another store than a directory. Every part is read once, front to back, and the headers of the UKI before that.
 func PackInto(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 	d, err := pack(w, ref, r)
 	return d, prefix.Error("release", err)
@@ -88,8 +90,16 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 	if m.Config, err = w.WriteBlob(MediaTypeConfig, bytes.NewReader(doc)); err != nil {
 		return none, err
 	}
+	sections, err := newSectionHasher(r.UKI)
+	if _, other := errors.AsType[*osmith.FormatError](err); err != nil && !other {
+		return none, err
+	}
 	for _, p := range list {
-		d, err := w.WriteBlob(p.mediaType, io.NewSectionReader(p.src, 0, p.src.Size()))
+		content := io.Reader(io.NewSectionReader(p.src, 0, p.src.Size()))
+		if p.mediaType == MediaTypeUKI && sections != nil {
+			content = io.TeeReader(content, sections)
+		}
+		d, err := w.WriteBlob(p.mediaType, content)
 		if err != nil {
 			return none, err
 		}
@@ -97,6 +107,13 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 			return none, fmt.Errorf("%s: %d bytes could be read, %d were promised", p.title, d.Size, p.src.Size())
 		}
 		d.Annotations = map[string]string{ocispec.AnnotationTitle: p.title}
+		m.Layers = append(m.Layers, d)
+	}
+	if sections != nil {
+		d, err := writeSections(w, r, sections)
+		if err != nil {
+			return none, err
+		}
 		m.Layers = append(m.Layers, d)
 	}
 	b, err := json.Marshal(m)
@@ -107,6 +124,17 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 		return none, err
 	}
 	return w.WriteManifest(m, ref)
+}
+
+// writeSections stores the index of a UKI that was written.
+func writeSections(w Store, r *Release, h *sectionHasher) (ocispec.Descriptor, error) {
+	doc, err := h.document()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	d, err := w.WriteBlob(MediaTypeUKISections, bytes.NewReader(doc))
+	d.Annotations = map[string]string{ocispec.AnnotationTitle: r.ID + "_" + r.Version + ".efi.sections.json"}
+	return d, err
 }
 
 // readable refuses a document that [Read] would not take.

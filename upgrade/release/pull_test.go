@@ -38,6 +38,7 @@ type server struct {
 	cut      int64                 // bytes after which a transfer breaks; 0: never
 	change   func(b []byte) []byte // what arrives instead
 	requests []int64               // offsets
+	served   int64                 // bytes
 }
 
 // errCut is how net/http says that the line was cut.
@@ -63,7 +64,9 @@ func (s *server) BlobRange(_ context.Context, d ocispec.Descriptor, off, n int64
 	var r io.Reader = bytes.NewReader(b)
 	if s.cut > 0 && int64(len(b)) > s.cut {
 		r = io.MultiReader(bytes.NewReader(b[:s.cut]), broken{})
+		b = b[:s.cut]
 	}
+	s.served += int64(len(b))
 	return io.NopCloser(r), nil
 }
 

@@ -225,6 +225,7 @@ func (r *Release) open(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) er
 		switch to := single[l.MediaType]; {
 		case to != nil:
 			*to = src
+		case l.MediaType == MediaTypeUKISections:
 		case l.MediaType == MediaTypeAddon:
 			r.Addons = append(r.Addons, Addon{name, src})
 		default:

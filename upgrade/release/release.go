@@ -25,6 +25,9 @@ const (
 	MediaTypeAddon             = "application/vnd.osmith.release.addon.v1"      // a signed add-on of the UKI, a PE image
 	MediaTypePCRs              = "application/vnd.osmith.release.pcrs.v1+json"  // predicted PCRs: reference values for attestation
 
+	// MediaTypeUKISections is an index of what the sections of the UKI contain, for [PatchUKI]; Pack makes it.
+	MediaTypeUKISections = "application/vnd.osmith.release.uki-sections.v1+json"
+
 	MediaTypeSPDX      = "application/spdx+json"          // an SBOM
 	MediaTypeCycloneDX = "application/vnd.cyclonedx+json" // an SBOM
 )
@@ -83,6 +86,7 @@ type kind struct {
 	required  bool
 	repeats   bool
 	fileTree  bool // required too, unless the UKI is all of the set
+	derived   bool // made of another layer when a release is packed, and not a part of a Release
 }
 
 var kinds = []kind{
@@ -95,6 +99,7 @@ var kinds = []kind{
 	{mediaType: MediaTypePCRs, what: "PCR values", suffix: ".pcrs.json"},
 	{mediaType: MediaTypeSPDX, what: "SBOM", repeats: true},
 	{mediaType: MediaTypeCycloneDX, what: "SBOM", repeats: true},
+	{mediaType: MediaTypeUKISections, what: "index of the UKI's sections", derived: true},
 }
 
 // A part is a layer to be written.
@@ -127,6 +132,9 @@ func (r *Release) parts() ([]part, error) {
 	}
 	var list []part
 	for _, k := range kinds {
+		if k.derived {
+			continue
+		}
 		if !k.repeats {
 			src := *single[k.mediaType]
 			if src == nil && (k.required || k.fileTree && !r.alone()) {
