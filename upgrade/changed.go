@@ -26,8 +26,9 @@ func (e *ChangedError) Error() string {
 
 // snapshot is what a disk holds at one time: the partition table, and the files of the ESP by their sizes, some by their content as well.
 type snapshot struct {
-	table [sha256.Size]byte
-	files map[string]fileState // by path in one case
+	table   [sha256.Size]byte
+	volumes map[int][sha256.Size]byte // encrypted ones, by the partition's number: what a verdict depends on
+	files   map[string]fileState      // by path in one case
 }
 
 type fileState struct {
@@ -59,6 +60,10 @@ func (m *Machine) takeSnapshot(disk osmith.Disk, judged func(name string) bool, 
 	}
 	if window := findXBOOTLDR(disk, table); window != nil {
 		esp.xbootldr, _ = openESP(window, table.SectorSize) // the verdicts have the error
+	}
+	s.volumes = map[int][sha256.Size]byte{}
+	for _, v := range findVolumes(disk, table) {
+		s.volumes[v.Partition] = v.digest()
 	}
 	s.files = map[string]fileState{}
 	err = esp.each(func(volume string, f *fat.FS) error { return s.walk(f, volume, judged, limit) })
@@ -116,6 +121,16 @@ func (s snapshot) clone() snapshot {
 func (s snapshot) changed(before snapshot) error {
 	if s.table != before.table {
 		return &ChangedError{"the partition table"}
+	}
+	for _, n := range slices.Sorted(maps.Keys(before.volumes)) {
+		if s.volumes[n] != before.volumes[n] {
+			return &ChangedError{fmt.Sprintf("the header of the encrypted volume in partition %d", n)}
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(s.volumes)) {
+		if _, there := before.volumes[n]; !there {
+			return &ChangedError{fmt.Sprintf("partition %d, which has an encrypted volume now,", n)}
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(before.files)) {
 		old := before.files[name]

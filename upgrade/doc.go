@@ -18,7 +18,7 @@
 // # What has to be known
 //
 // [Machine] has what is known of the machine that will boot: what it runs, its Secure Boot configuration, the variables of its loader, the keys to whose policies secrets are
-// sealed. What is not given is not known, and a verdict that depends on it does not pass. docs/upgrade.md says where each is found, and what the verdicts prove.
+// sealed. What the TPM opens on the disk it reads there, from the LUKS2 headers ([State].Volumes). What is not given is not known, and a verdict that depends on it does not pass. docs/upgrade.md says where each is found, and what the verdicts prove.
 //
 // # What a power cut leaves
 //

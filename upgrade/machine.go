@@ -64,6 +64,9 @@ type Machine struct {
 	// NothingSealed says that no secret of this machine is sealed to a signed PCR policy: the unlocks verdict checks only what the UKI claims itself.
 	NothingSealed bool
 
+	// Unlock is what decides about the tokens of encrypted volumes on the disk beside what is predicted. The zero value: nothing is known of it.
+	Unlock Unlock
+
 	// VerityKeyrings are the keyrings by which the release's kernel judges signatures of root hashes, of those that it asks. Nil: not known; empty and not nil: it
 	// accepts none.
 	VerityKeyrings []Keyring

@@ -200,7 +200,7 @@ func (p *Plan) judge(ctx context.Context, progress func(done, total int64)) (err
 	p.steps()
 	p.followStarts()
 	p.meter = meter{progress: progress, total: sizeOf(p.release.Tree) + p.fallbackSize()}
-	p.Verdicts = []Verdict{p.judgeFits(), p.judgeBoots(ctx), p.machine.judgeUnlocks(p.unified), p.judgeReturns(ctx), p.judgeFollows()}
+	p.Verdicts = []Verdict{p.judgeFits(), p.judgeBoots(ctx), p.judgeUnlocks(), p.judgeReturns(ctx), p.judgeFollows()}
 	if err := ctx.Err(); err != nil {
 		return err
 	}

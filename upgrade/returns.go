@@ -90,6 +90,7 @@ func (p *Plan) judgeFallback(ctx context.Context, j *Verdict) {
 		im.judgeStart(j, end.Path)
 	}
 	p.judgeKeysKept(j, end)
+	p.judgeOldVolumes(j, end)
 	if end.Slot == nil {
 		j.pass("%s is all of its set", end.Path)
 		return
@@ -121,6 +122,37 @@ func (p *Plan) judgeKeysKept(j *Verdict, end *Entry) {
 		}
 	}
 	j.warn("whether %s unlocks is not known: %v", end.Path, err)
+}
+
+// examineSet finds out about the UKI of a set, and what lies beside it, as it is done for that of a release.
+func (s *State) examineSet(e *Entry) (*unified, error) {
+	if e.Type != bootloader.EntryType2 && e.Type != bootloader.EntryType1UKI {
+		return nil, fmt.Errorf("%s starts no UKI", e.Path)
+	}
+	if e.Profile != 0 || e.Options != "" && e.Type == bootloader.EntryType1UKI {
+		return nil, fmt.Errorf("%s starts another profile than the default one, or passes options", e.Path)
+	}
+	name := cmp.Or(s.byPath(e.Loader), e).Loader
+	src, err := openFile(s.esp, name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := uki.Open(src)
+	if err != nil {
+		return nil, err
+	}
+	u, err := s.machine.examineUKI(f, src)
+	if err != nil {
+		return nil, err
+	}
+	s.machine.judgeUKI(u, e.Path)
+	volume, rest := splitVolume(name)
+	beside, err := uki.ReadCompanions(volumeFS{s.esp, volume}, rest)
+	if err != nil {
+		return nil, err
+	}
+	u.effective = s.machine.effectiveCmdline(f, 0, "", beside)
+	return u, nil
 }
 
 // unifiedOf measures the UKI of a set.

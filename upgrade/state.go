@@ -35,6 +35,9 @@ type State struct {
 	Failed    []FailedRelease
 	FailedErr error
 
+	// Volumes are the encrypted volumes on the disk, in the order of the table. The unlocks verdict says of each whether a TPM opens it after an upgrade.
+	Volumes []*Volume
+
 	// Problems say why no upgrade can be planned on this disk; a disk without slots still takes a release that is a UKI alone. What else the state says holds.
 	Problems []error
 
@@ -144,6 +147,7 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 		s.problem(err)
 	}
 	s.Failed, s.FailedErr = readFailed(s.esp)
+	s.Volumes = findVolumes(disk, s.table)
 	return s, nil
 }
 

@@ -22,6 +22,7 @@ type stateJSON struct {
 	Entries  []entryJSON     `json:"entries"`
 	Staged   []string        `json:"staged"`
 	Failed   []FailedRelease `json:"failed"`
+	Volumes  []*Volume       `json:"volumes"`
 	Problems []string        `json:"problems"`
 }
 
@@ -59,7 +60,7 @@ type entryJSON struct {
 func (s *State) MarshalJSON() ([]byte, error) {
 	out := stateJSON{Schema: StateSchema, Next: pathOf(s.Next), Running: pathOf(s.Running), Started: pathOf(s.Started),
 		ESP: espJSON{s.espWindow.Size(), s.esp.esp.Free()}, Slots: []slotJSON{}, Entries: []entryJSON{},
-		Staged: append([]string{}, s.Staged...), Failed: append([]FailedRelease{}, s.Failed...), Problems: []string{}}
+		Staged: append([]string{}, s.Staged...), Failed: append([]FailedRelease{}, s.Failed...), Volumes: append([]*Volume{}, s.Volumes...), Problems: []string{}}
 	for _, slot := range s.Slots {
 		out.Slots = append(out.Slots, slotJSON{slot.Name(), slot.State, slot.Label, slot.Version, hex.EncodeToString(slot.RootHash), slot.rootSize, slot.treeSize})
 	}
@@ -134,6 +135,9 @@ func (s *State) String() string {
 			name += fmt.Sprintf(" (profile %d)", e.Profile)
 		}
 		fmt.Fprintf(&b, "entry   %s  %s\n", name, strings.Join(notes, ", "))
+	}
+	for _, v := range s.Volumes {
+		fmt.Fprintf(&b, "volume  %s\n", v.summary())
 	}
 	for _, name := range s.Staged {
 		fmt.Fprintf(&b, "staged  %s\n", name)

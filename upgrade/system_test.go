@@ -47,8 +47,19 @@ func newSystem(t *testing.T, loaderVersion string) *system {
 	return newSystemOf(t, loaderVersion, 2)
 }
 
+// newSystemWith has a partition for state.
+func newSystemWith(t *testing.T, state osmith.Source) *system {
+	t.Helper()
+	return newSystemOn(t, "", acmeos.DiskOptions{Slots: 2, State: state})
+}
+
 // newSystemOf has that many slots.
 func newSystemOf(t *testing.T, loaderVersion string, slots int) *system {
+	t.Helper()
+	return newSystemOn(t, loaderVersion, acmeos.DiskOptions{Slots: slots})
+}
+
+func newSystemOn(t *testing.T, loaderVersion string, o acmeos.DiskOptions) *system {
 	t.Helper()
 	k, err := keys()
 	require.NoError(t, err)
@@ -59,7 +70,8 @@ func newSystemOf(t *testing.T, loaderVersion string, slots int) *system {
 	s := &system{t: t, dir: t.TempDir(), builder: &acmeos.Builder{Keys: k, Parts: parts, Seed: [16]byte{1}, Time: when}}
 	s.machine, err = s.builder.Machine()
 	require.NoError(t, err)
-	image, err := s.builder.Disk(s.build("1"), acmeos.DiskOptions{RootSize: 1 << 20, Slots: slots})
+	o.RootSize = 1 << 20
+	image, err := s.builder.Disk(s.build("1"), o)
 	require.NoError(t, err)
 	s.disk = faultio.NewDisk(image.Size)
 	require.NoError(t, partition.WriteImage(s.disk, image, partition.WriteOptions{TargetIsZero: true}))

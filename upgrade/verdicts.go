@@ -26,7 +26,7 @@ type Proof string
 const (
 	ProofFits    Proof = "fits"    // slot and ESP hold the set at the worst moment
 	ProofBoots   Proof = "boots"   // firmware, loader and kernel will accept it
-	ProofUnlocks Proof = "unlocks" // the TPM will release what is sealed to the signed PCR policy
+	ProofUnlocks Proof = "unlocks" // the TPM will release what is sealed to the signed PCR policy, and open the volumes of the disk
 	ProofReturns Proof = "returns" // the old set boots again if the new one fails
 	ProofFollows Proof = "follows" // it may take the place of what runs: the same product, not older, and has not failed here before
 )
@@ -379,14 +379,21 @@ func variantName(v uki.Variant) string {
 	return strings.Join(parts, ", ")
 }
 
-// judgeUnlocks compares the policies that the UKI carries with the PCR 11 values that its own sections will give, and
+// judgeUnlocks asks whether the TPM gives out what it has sealed: by the policies of the UKI, and for each volume of the disk.
+func (p *Plan) judgeUnlocks() Verdict {
+	j := Verdict{Proof: ProofUnlocks}
+	p.machine.judgePolicies(&j, p.unified)
+	p.judgeNewVolumes(&j)
+	return j
+}
+
+// judgePolicies compares the policies that the UKI carries with the PCR 11 values that its own sections will give, and
 // their key with the machine's. What boots by default must unlock; that another profile does not is a restriction, as rescue and
 // reset profiles may well be meant to be without secrets.
-func (m *Machine) judgeUnlocks(u *unified) Verdict {
-	j := Verdict{Proof: ProofUnlocks}
+func (m *Machine) judgePolicies(j *Verdict, u *unified) {
 	if u.measErr != nil {
 		j.fail(u.measErr)
-		return j
+		return
 	}
 	for n := range max(len(u.file.Profiles()), 1) {
 		ok, why := m.profileUnlocks(u, n)
@@ -401,7 +408,6 @@ func (m *Machine) judgeUnlocks(u *unified) Verdict {
 			j.warn("profile %d does not unlock: %v", n, why)
 		}
 	}
-	return j
 }
 
 // profileUnlocks judges one profile in all its variants.

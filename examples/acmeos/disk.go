@@ -20,6 +20,8 @@ type DiskOptions struct {
 	ESPSize  int64 // 0: the loader and three UKIs of this size plus half
 	Slots    int   // 0: two
 
+	State osmith.Source // content of a partition that outlives every version; nil: there is none
+
 	// Enroll puts the Secure Boot keys onto the ESP, where systemd-boot finds them and enrols them into a machine in
 	// setup mode.
 	Enroll bool
@@ -55,6 +57,10 @@ func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
 		layout.Partitions = append(layout.Partitions,
 			partition.Spec{Type: rootType, ID: partition.SeedPartitionID(b.Seed, rootType, n), Name: partition.EmptyName, Size: o.RootSize},
 			partition.Spec{Type: treeType, ID: partition.SeedPartitionID(b.Seed, treeType, n), Name: partition.EmptyName, Size: treeSize})
+	}
+	if o.State != nil {
+		layout.Partitions = append(layout.Partitions, partition.Spec{Type: partition.LinuxGeneric, ID: partition.SeedPartitionID(b.Seed, partition.LinuxGeneric, 0), Name: "state",
+			Size: roundUp(o.State.Size(), mib), Content: o.State})
 	}
 	return partition.Plan(layout)
 }
