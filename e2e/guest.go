@@ -13,11 +13,18 @@ const guestPackage = "github.com/osmith-dev/osmith/e2e/guest"
 // BuildGuest compiles the guest to file: static, for linux and an architecture in
 // Go's words, the same bytes wherever the checkout lies.
 func BuildGuest(ctx context.Context, file, goarch string) error {
+	return buildProgram(ctx, file, goarch, guestPackage)
+}
+
+// openerPackage opens encrypted volumes in a guest.
+const openerPackage = guestPackage + "/opener"
+
+func buildProgram(ctx context.Context, file, goarch, program string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
-		"-ldflags=-s -w -buildid=", "-o", file, guestPackage)
+		"-ldflags=-s -w -buildid=", "-o", file, program)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch, "GOAMD64=v1", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("e2e: build the guest: %w\n%s", err, out)
+		return fmt.Errorf("e2e: build %s: %w\n%s", program, err, out)
 	}
 	return nil
 }

@@ -151,9 +151,18 @@ func TestSignedSlots(t *testing.T) {
 // veritysetup are systemd's program that sets up dm-verity and the libraries that it loads, for the guest to run.
 func veritysetup(t *testing.T, root testtools.Root) (out []osmith.ESPFile) {
 	t.Helper()
-	const program, loads = "/usr/lib/systemd/systemd-veritysetup", "/usr/lib/x86_64-linux-gnu/libcryptsetup.so.12" // the latter as it runs
-	files := map[string]bool{program: true, loads: true}
-	for _, of := range []string{program, loads} {
+	for _, f := range withLibraries(t, root, "/usr/lib/systemd/systemd-veritysetup", "/usr/lib/x86_64-linux-gnu/libcryptsetup.so.12") { // the latter as it runs
+		out = append(out, osmith.ESPFile{Path: "veritysetup/" + f.Path, Content: f.Content})
+	}
+	return out
+}
+
+// withLibraries are programs and libraries of a tree, with all that these are linked with.
+func withLibraries(t *testing.T, root testtools.Root, programs ...string) (out []osmith.ESPFile) {
+	t.Helper()
+	files := map[string]bool{}
+	for _, of := range programs {
+		files[of] = true
 		for _, word := range strings.Fields(root.Output(t, t.TempDir(), "ldd", of)) {
 			if strings.HasPrefix(word, "/") {
 				files[word] = true
@@ -166,7 +175,7 @@ func veritysetup(t *testing.T, root testtools.Root) (out []osmith.ESPFile) {
 		b, err := inside.ReadFile(strings.TrimPrefix(file, "/"))
 		require.NoError(t, err)
 		require.NoError(t, inside.Close())
-		out = append(out, osmith.ESPFile{Path: "veritysetup/" + filepath.Base(file), Content: bytes.NewReader(b)})
+		out = append(out, osmith.ESPFile{Path: filepath.Base(file), Content: bytes.NewReader(b)})
 	}
 	return out
 }

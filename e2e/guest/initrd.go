@@ -70,6 +70,22 @@ func runInitrd() error {
 	if err != nil && !os.IsNotExist(err) {
 		return err
 	}
+	// As systemd does it: the stub has no other place for files than the initrd.
+	for _, name := range []string{"tpm2-pcr-signature.json", "tpm2-pcr-public-key.pem"} {
+		b, err := os.ReadFile("/.extra/" + name)
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err == nil {
+			err = os.MkdirAll("/run/systemd", 0o755)
+		}
+		if err == nil {
+			err = os.WriteFile("/run/systemd/"+name, b, 0o644)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if args["osmith.report"] == "initrd" {
 		return reportAndStop(&report.Report{InitrdPCRs: pcrs, BootSecret: secret}, args)
 	}

@@ -167,6 +167,12 @@ func reportAndStop(r *report.Report, args map[string]string) error {
 		}
 	}
 
+	if dir := args["osmith.run"]; dir != "" {
+		if err := runSteps(r, dir); err != nil {
+			return err
+		}
+	}
+
 	lines, err := report.Encode(r)
 	if err != nil {
 		return err

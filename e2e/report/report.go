@@ -31,6 +31,9 @@ type Report struct {
 	// Signatures are what became of osmith.signatures=.
 	Signatures *Signatures
 
+	// Runs are what became of osmith.run=, in its order.
+	Runs []Run
+
 	Verity *Verity // nil when the report comes from the initrd (no root asked for)
 	Root   *Root   // nil likewise
 	Bless  Bless
@@ -81,6 +84,24 @@ func (s *Signatures) Try(when, name string) (try SignatureTry, ok bool) {
 		}
 	}
 	return try, false
+}
+
+// A Run is a program that was run.
+type Run struct {
+	Name   string // of the step
+	Error  string // "": exit status 0
+	Output string // of both streams
+	Mapped string // SHA-256 digest of the device-mapper device that the step names, in hexadecimal; "": there was none
+}
+
+// Run is what became of a step.
+func (r *Report) Run(name string) (run Run, ok bool) {
+	for _, s := range r.Runs {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return run, false
 }
 
 // PCRs maps the kernel's name of a bank ("sha256") to its 24 values.

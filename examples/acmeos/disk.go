@@ -20,6 +20,8 @@ type DiskOptions struct {
 	ESPSize  int64 // 0: the loader and three UKIs of this size plus half
 	Slots    int   // 0: two
 
+	Files []osmith.ESPFile // more files of the ESP
+
 	State osmith.Source // content of a partition that outlives every version; nil: there is none
 
 	// Enroll puts the Secure Boot keys onto the ESP, where systemd-boot finds them and enrols them into a machine in
@@ -97,6 +99,7 @@ func (b *Builder) ESP(set *Set, o DiskOptions) (*fat.Image, error) {
 		return nil, err
 	}
 	files := append([]osmith.ESPFile{{Path: path.Join("EFI/Linux", ID+"_"+set.Version+".efi"), Content: set.UKI}}, installed...)
+	files = append(files, o.Files...)
 	options := fat.BuildOptions{Size: o.ESPSize, Kind: 32, VolumeID: 0xac3e0500, Label: "ESP", Time: b.Time}
 	if options.Size == 0 {
 		need, err := fat.MinSize(files, options)

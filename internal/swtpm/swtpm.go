@@ -3,6 +3,7 @@ package swtpm
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -29,6 +30,7 @@ type TPM struct {
 	Port   int    // of its TCP server on 127.0.0.1, which tpm2-tss talks to; the control channel has the next one
 
 	dir     string
+	state   string // directory of the permanent state, if it is not dir
 	server  []string
 	process *os.Process
 	end     func()
@@ -60,6 +62,20 @@ func StartFrom(t testing.TB, state []byte) *TPM {
 	require.NoError(t, err)
 	return s
 }
+
+// StartIn starts a TPM whose state is in a directory, and stays there: that of another machine that is off. Stop it before that is switched on.
+func StartIn(t testing.TB, state string) *TPM {
+	t.Helper()
+	s := create(t)
+	s.Socket = filepath.Join(s.dir, "socket")
+	s.server = []string{"--server", "type=unixio,path=" + s.Socket}
+	s.state = state
+	require.NoError(t, s.start(t))
+	return s
+}
+
+// Stop cuts the power for good.
+func (s *TPM) Stop() { s.stop() }
 
 // StartTCP starts a new TPM on TCP, for programs that know nothing else.
 func StartTCP(t testing.TB) *TPM {
@@ -138,7 +154,7 @@ func (s *TPM) start(t testing.TB) error {
 	t.Helper()
 	ctx, end := context.WithCancel(context.Background())
 	var messages bytes.Buffer
-	args := append([]string{"socket", "--tpm2", "--tpmstate", "dir=" + s.dir, "--flags", "not-need-init,startup-clear"}, s.server...)
+	args := append([]string{"socket", "--tpm2", "--tpmstate", "dir=" + cmp.Or(s.state, s.dir), "--flags", "not-need-init,startup-clear"}, s.server...)
 	cmd := exec.CommandContext(ctx, testtools.Require(t, "swtpm"), args...)
 	cmd.Stderr, cmd.WaitDelay = &messages, time.Second
 	require.NoError(t, cmd.Start())
