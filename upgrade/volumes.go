@@ -61,7 +61,7 @@ func findVolumes(disk io.ReaderAt, t *partition.Table) (list []*Volume) {
 			continue
 		}
 		if v := readVolume(t.Section(disk, i)); v != nil {
-			v.Partition, v.Name = i+1, t.Partitions[i].Name
+			v.Partition, v.Name = t.Partitions[i].Number, t.Partitions[i].Name
 			list = append(list, v)
 		}
 	}

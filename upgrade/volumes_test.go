@@ -20,6 +20,7 @@ import (
 	"github.com/osmith-dev/osmith/tpm/sealing"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 )
 
 // cheap is a KDF that costs nothing.
@@ -35,16 +36,10 @@ func state(t *testing.T) (*faultio.Disk, *luks.Volume, *luks.Key) {
 	return disk, v, key
 }
 
-// sealed is a token as a TPM makes it, of an object that asks for the policy and holds nothing: TPM2B_PRIVATE and TPM2B_PUBLIC of a KEYEDHASH (TPM 2.0 Library, part 2, 12.2.4).
+// sealed is a token as a TPM makes it.
 func sealed(t *testing.T, token sealing.Token, d policy.Digest) json.RawMessage {
 	t.Helper()
-	sized := func(b []byte) []byte { return append([]byte{byte(len(b) >> 8), byte(len(b))}, b...) }
-	public := []byte{0x00, 0x08, 0x00, 0x0b, 0, 0, 0, 0x12}
-	public = append(public, sized(d[:])...)
-	public = append(public, 0x00, 0x10)
-	public = append(public, sized(make([]byte, 32))...)
-	token.Blobs, token.PolicyHashes = [][]byte{append(sized([]byte("encrypted")), sized(public)...)}, []policy.Digest{d}
-	b, err := token.MarshalJSON()
+	b, err := upgradetest.SealedToken(token, d).MarshalJSON()
 	require.NoError(t, err)
 	return b
 }
@@ -411,6 +406,15 @@ func TestStateHasVolumes(t *testing.T) {
 	require.JSONEq(t, fmt.Sprintf(`{"partition":6,"name":"state","uuid":%q,"problem":"","tokens":[
 		{"id":0,"type":"systemd-tpm2","keySlots":[1]},{"id":1,"type":"systemd-recovery","keySlots":[2]}]}`, v.Header().UUID), string(got.Volumes[0]))
 	require.Contains(t, st.String(), "volume  state in partition 6  token 0 (systemd-tpm2) for key slot 1, token 1 (systemd-recovery) for key slot 2\n")
+
+	// Numbers are those of the table, which may have gaps.
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
+	require.NoError(t, err)
+	table.Partitions[len(table.Partitions)-1].Number = 9
+	require.NoError(t, table.Write(s.disk))
+	st, err = upgrade.Inspect(s.disk, s.machine)
+	require.NoError(t, err)
+	require.Equal(t, 9, st.Volumes[0].Partition)
 }
 
 // rewriteHeader changes the JSON of both copies of a header of 32 KiB, and their checksums (LUKS2 On-Disk Format Specification 1.1.4, 2.1).

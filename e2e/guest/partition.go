@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,11 +12,30 @@ import (
 	"strings"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/partition"
 )
 
 // settle is how long a partition may take to appear after its driver loaded.
 const settle = 20 * time.Second
+
+// diskOf opens the disk of a partition, by the name of its node, and reads its table.
+func diskOf(part string) (*osmith.Device, *partition.Table, error) {
+	real, err := filepath.EvalSymlinks("/sys/class/block/" + part)
+	if err != nil {
+		return nil, nil, err
+	}
+	disk, err := osmith.OpenFile("/dev/" + filepath.Base(filepath.Dir(real)))
+	if err != nil {
+		return nil, nil, err
+	}
+	table, err := partition.Read(disk, partition.ReadOptions{})
+	if err != nil {
+		return nil, nil, errors.Join(err, disk.Close())
+	}
+	return disk, table, nil
+}
 
 // findPartition waits for the partition with a PARTUUID and returns the name
 // of its node in /dev.

@@ -14,9 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/e2e/report"
-	"github.com/osmith-dev/osmith/partition"
 )
 
 // programs is where the files of osmith.run= lie while they are used: the ESP is not mounted then.
@@ -102,25 +100,15 @@ func partitionsByLabel(esp string) (nodes map[string]string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	real, err := filepath.EvalSymlinks("/sys/class/block/" + part)
-	if err != nil {
-		return nil, err
-	}
-	node := "/dev/" + filepath.Base(filepath.Dir(real))
-	disk, err := osmith.OpenFile(node)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, disk.Close()) }()
-	table, err := partition.Read(disk, partition.ReadOptions{})
+	disk, table, err := diskOf(part)
 	if err != nil {
 		return nil, err
 	}
 	nodes = map[string]string{}
-	for i, p := range table.Partitions {
-		nodes[p.Name] = fmt.Sprintf("%s%d", node, i+1)
+	for _, p := range table.Partitions {
+		nodes[p.Name] = fmt.Sprintf("%s%d", disk.File().Name(), p.Number)
 	}
-	return nodes, nil
+	return nodes, disk.Close()
 }
 
 // digestMapped is the SHA-256 digest of a device-mapper device; "" if there is none of the name.

@@ -17,7 +17,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/verity"
@@ -27,19 +26,11 @@ import (
 // signatureBeside finds the signature of a root hash as root-hash-signature=auto has systemd find it: in whichever partition for signatures of the
 // same disk holds one of that hash.
 func signatureBeside(data string, root []byte) (signature []byte, err error) {
-	real, err := filepath.EvalSymlinks("/sys/class/block/" + filepath.Base(data))
-	if err != nil {
-		return nil, err
-	}
-	disk, err := osmith.OpenFile("/dev/" + filepath.Base(filepath.Dir(real)))
+	disk, table, err := diskOf(filepath.Base(data))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
-	table, err := partition.Read(disk, partition.ReadOptions{})
-	if err != nil {
-		return nil, err
-	}
 	var others []error
 	for i, p := range table.Partitions {
 		if p.Type != partition.RootX8664VeritySig {

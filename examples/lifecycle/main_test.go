@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,7 +27,8 @@ func TestStory(t *testing.T) {
 	status, stdout, stderr := call(t, "-parts", dir, "-out", "out")
 	require.Equal(t, 0, status, stderr)
 	require.True(t, strings.HasPrefix(stdout, "Boot stub, boot loader, kernel and initrd: "+dir), stdout)
-	for _, want := range []string{"acme_1", "PCR 11", "returns", " cuts boot: the power was cut behind writes", "loader and kernel are simulated", "power cut:", "is the next entry", "unsigned:", "tampered:", "fall back", "again:     version 3 has used up its tries on this machine, as EFI/Linux/acme_3+0-3.efi says"} {
+	for _, want := range []string{"acme_1", "PCR 11", "returns", " cuts boot: the power was cut behind writes", "loader and kernel are simulated", "power cut:", "is the next entry", "unsigned:", "tampered:", "fall back", "again:     version 3 has used up its tries on this machine, as EFI/Linux/acme_3+0-3.efi says",
+		"locked:    upgrade: refused, nothing was written: unlocks: the TPM does not open volume", "the old token is gone"} {
 		require.Contains(t, stdout, want)
 	}
 	require.FileExists(t, filepath.Join("out", "disk.img"))
@@ -47,7 +49,12 @@ func TestJSON(t *testing.T) {
 			Tried, Booted int
 			Simulated     bool
 		}
-		Boots []struct{ At, Outcome, Version, Entry string }
+		Boots  []struct{ At, Outcome, Version, Entry string }
+		Locked string
+		Volume []struct {
+			Version string
+			Tokens  []int
+		}
 	}
 	require.NoError(t, dec.Decode(&r))
 	require.False(t, dec.More(), "one object")
@@ -64,7 +71,13 @@ func TestJSON(t *testing.T) {
 	for _, b := range r.Boots {
 		story = append(story, b.Outcome+" "+b.Version)
 	}
-	require.Equal(t, []string{"up 1", "up 1", "up 2", "failed 3", "failed 3", "failed 3", "up 2"}, story)
+	require.Equal(t, []string{"up 1", "up 1", "up 2", "failed 3", "failed 3", "failed 3", "up 2", "up 4"}, story)
+	require.Contains(t, r.Locked, `the TPM does not open volume "state" in partition 6 after the upgrade, and the recovery key of key slot 0 would be left: token 1 (systemd-tpm2) does not: `)
+	var opened []string
+	for _, v := range r.Volume {
+		opened = append(opened, fmt.Sprint(v.Version, v.Tokens))
+	}
+	require.Equal(t, []string{"1[1]", "1[1]", "2[1]", "2[1]", "4[2]"}, opened)
 }
 
 func TestBadCalls(t *testing.T) {

@@ -37,6 +37,8 @@ type result struct {
 	Cuts          cutsResult        `json:"cuts"`
 	Refused       string            `json:"refused"` // what became of the tampered release
 	Boots         []bootResult      `json:"boots"`
+	Locked        string            `json:"locked"` // what became of a release that would have locked the state partition
+	Volume        []openedResult    `json:"volume"` // who opened the state partition at each boot
 }
 
 type bootResult struct {
@@ -67,6 +69,8 @@ type story struct {
 	when  time.Time
 
 	builder *acmeos.Builder
+	sets    map[string]*acmeos.Set // by version
+	state   state
 	machine upgrade.Machine
 	disk    *acmeos.ImageFile
 	closers []io.Closer
@@ -108,7 +112,10 @@ func (s *story) tell() error {
 	if err := s.upgradeWithPowerCut(v2); err != nil {
 		return err
 	}
-	return s.versionThree()
+	if err := s.versionThree(); err != nil {
+		return err
+	}
+	return s.newPolicyKey()
 }
 
 func (s *story) buildFirstDisk() (*acmeos.Set, error) {
@@ -125,7 +132,11 @@ func (s *story) buildFirstDisk() (*acmeos.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	image, err := s.builder.Disk(set, acmeos.DiskOptions{RootSize: 8 << 20})
+	volume, err := s.makeState()
+	if err != nil {
+		return nil, err
+	}
+	image, err := s.builder.Disk(set, acmeos.DiskOptions{RootSize: 8 << 20, State: volume})
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +149,8 @@ func (s *story) buildFirstDisk() (*acmeos.Set, error) {
 		return nil, err
 	}
 	s.say("root hash  %x", set.RootHash)
-	s.say("disk       %s, %d MiB\n", name, image.Size>>20)
+	s.say("disk       %s, %d MiB", name, image.Size>>20)
+	s.say("state      encrypted; it opens by the TPM in any state of PCR 11 that our key has signed for, and by the recovery key %s\n", s.state.recovery)
 	s.say("%s", partition.Diagram(image.Table, image.Size, 100))
 	s.result.Disk, s.result.Version, s.result.RootHash = name, set.Version, hex.EncodeToString(set.RootHash)
 	return set, nil
@@ -159,6 +171,10 @@ func (s *story) build(version string) (*acmeos.Set, error) {
 		return nil, err
 	}
 	s.closers = append(s.closers, set)
+	if s.sets == nil {
+		s.sets = map[string]*acmeos.Set{}
+	}
+	s.sets[version] = set
 	return set, nil
 }
 
@@ -400,5 +416,5 @@ func (s *story) expect(at, version string) error {
 	}
 	// From here on the machine is one that runs, and says what.
 	s.machine.Offline, s.machine.Running = false, boots[len(boots)-1].Running
-	return nil
+	return s.openState(at, version)
 }

@@ -20,6 +20,8 @@
 //		}
 //	}
 //
+// [SealedToken] makes tokens of volumes without a TPM, for verdicts about them.
+//
 // What it models: the firmware checks the loader and the UKI against db and dbx; the loader chooses from its menu and
 // counts the try down on the ESP before it starts the UKI (Boot Loader Specification, "Automatic Boot Assessment"), unless the firmware is U-Boot 2025.01,
 // which renames no files, and changes its variables, Machine.Loader; the stub joins the command lines of the UKI and of add-ons; the
