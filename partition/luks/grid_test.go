@@ -199,9 +199,12 @@ func (g *gridVolume) check() {
 func TestGrid(t *testing.T) {
 	tools := cryptsetups(t)
 	rng, long := testtools.Seed(t)
-	count := 22
-	if long {
-		count = 66
+	count := 60
+	switch {
+	case long:
+		count = 200
+	case testing.Short():
+		count = 12
 	}
 	for i := range count {
 		version := []string{"host", "forky", "trixie"}[i%3]
