@@ -159,6 +159,14 @@ func BenchmarkEncrypt(b *testing.B) {
 				c.Encrypt(buf, buf, size, 0)
 			}
 		})
+		b.Run(fmt.Sprintf("%d portable", size), func(b *testing.B) {
+			c, err := newCipher(key, false)
+			require.NoError(b, err)
+			b.SetBytes(int64(len(buf)))
+			for b.Loop() {
+				c.Encrypt(buf, buf, size, 0)
+			}
+		})
 		b.Run(fmt.Sprintf("%d by x-crypto", size), func(b *testing.B) {
 			c, err := xts.NewCipher(aes.NewCipher, key)
 			require.NoError(b, err)
