@@ -2,6 +2,7 @@ package partition
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"testing"
 
@@ -342,4 +343,34 @@ func TestTruncated(t *testing.T) {
 	table.Partitions[0].Name = "EFI"
 	require.ErrorContains(t, table.Write(d), "cut off")
 	require.Empty(t, d.Writes())
+}
+
+// unreadableAt is a disk of zeros of which one sector cannot be read.
+type unreadableAt struct {
+	size, off int64
+}
+
+func (d unreadableAt) Size() int64 { return d.size }
+
+func (d unreadableAt) ReadAt(b []byte, off int64) (int, error) {
+	if off <= d.off && d.off < off+int64(len(b)) {
+		return 0, errUnreadable
+	}
+	clear(b)
+	return len(b), nil
+}
+
+var errUnreadable = errors.New("medium error")
+
+// Where a table may be and cannot be read, none is not the answer: what would be a new disk to someone may have all of their data.
+func TestUnreadableIsNotEmpty(t *testing.T) {
+	const size = 1 << 20
+	_, err := Read(unreadableAt{size, -1}, ReadOptions{})
+	require.ErrorIs(t, err, ErrNoTable)
+	for _, off := range []int64{0, 512, 4096, size - 512, size - 4096} {
+		_, err := Read(unreadableAt{size, off}, ReadOptions{})
+		require.ErrorIs(t, err, errUnreadable, "%d", off)
+		require.NotErrorIs(t, err, ErrNoTable, "%d", off)
+		require.NotErrorIs(t, err, ErrDamaged, "%d", off)
+	}
 }

@@ -20,7 +20,7 @@ type ReadOptions struct {
 }
 
 // Read reads the table of a disk, the primary if it is good, else the backup (UsedBackup, PrimaryErr). A disk that shows no
-// trace of a GPT is an error that matches [ErrNoTable], one whose tables are all damaged [ErrDamaged].
+// trace of a GPT is an error that matches [ErrNoTable], one whose tables are all damaged [ErrDamaged], and one that cannot be read where a table may be neither.
 //
 // The backup is looked for where the primary header says, damaged or not, and in the last sector of the disk; then
 // where the disk ended before it grew: where the protective MBR says, behind the last partition of primary entries that
@@ -70,33 +70,46 @@ func read(r osmith.Source, sectorSize int) (*Table, error) {
 			}
 		}
 	}
-	why := ErrNoTable
-	switch {
-	case size/512 < 6:
-	case !traces(r, size):
-		return nil, fmt.Errorf("%w: no header in sector 1 or in the last one, and no protective MBR", ErrNoTable)
-	default:
-		why = ErrDamaged
-		other := int64(512 + 4096 - sectorSize)
-		if _, _, err := readBoth(r, 1, uint64(size/other), other, "primary", false); err == nil && sectorSize != 0 {
-			return nil, fmt.Errorf("%w with sectors of %d bytes: its sectors have %d", why, sectorSize, other)
-		}
+	if size/512 < 6 {
+		return nil, fmt.Errorf("%w: %w", ErrNoTable, errors.Join(reasons...))
 	}
-	return nil, fmt.Errorf("%w: %w", why, errors.Join(reasons...))
+	found, err := traces(r, size)
+	switch {
+	case err != nil: // something may be where it cannot be read
+		return nil, fmt.Errorf("whether there is a GPT is not known: %w", err)
+	case !found:
+		return nil, fmt.Errorf("%w: no header in sector 1 or in the last one, and no protective MBR", ErrNoTable)
+	}
+	other := int64(512 + 4096 - sectorSize)
+	if _, _, err := readBoth(r, 1, uint64(size/other), other, "primary", false); err == nil && sectorSize != 0 {
+		return nil, fmt.Errorf("%w with sectors of %d bytes: its sectors have %d", ErrDamaged, sectorSize, other)
+	}
+	return nil, fmt.Errorf("%w: %w", ErrDamaged, errors.Join(reasons...))
 }
 
 // traces reports whether something says that the disk has, or had, a GPT: a header's signature where one belongs, or a protective
-// record in sector 0.
-func traces(r io.ReaderAt, size int64) bool {
+// record in sector 0. The error is that of a place that cannot be read, where nothing says so elsewhere.
+func traces(r io.ReaderAt, size int64) (found bool, err error) {
 	b := make([]byte, mbrSize)
+	var unread []error
 	for _, ss := range []int64{512, 4096} {
 		for _, off := range []int64{ss, size/ss*ss - ss} {
-			if off > 0 && sparse.ReadFull(r, b[:len(signature)], off) == nil && string(b[:len(signature)]) == signature {
-				return true
+			if off <= 0 {
+				continue
+			}
+			if err := sparse.ReadFull(r, b[:len(signature)], off); err != nil {
+				unread = append(unread, fmt.Errorf("offset %d: %w", off, err))
+			} else if string(b[:len(signature)]) == signature {
+				return true, nil
 			}
 		}
 	}
-	return sparse.ReadFull(r, b, 0) == nil && classify(b).records > 0
+	if err := sparse.ReadFull(r, b, 0); err != nil {
+		unread = append(unread, fmt.Errorf("sector 0: %w", err))
+	} else if classify(b).records > 0 {
+		return true, nil
+	}
+	return false, errors.Join(unread...)
 }
 
 // source says where a table is read from.
