@@ -27,6 +27,6 @@
 // # Limits
 //
 // Entries that systemd-boot finds outside its two directories (Windows, macOS, an EFI shell, firmware setup, SMBIOS) are
-// not listed, and it never boots one of those by default. Random seeds, boot secrets and Boot#### variables are not
-// handled.
+// not listed, and it never boots one of those by default. Random seeds and boot secrets are not handled, and variables
+// are read ([ReadVariables]) and not written.
 package bootloader

@@ -494,7 +494,7 @@ func imageLoadEvent(a *Application) ([]byte, DevicePath) {
 	if a.Path != "" {
 		name := utf16z(`\` + strings.TrimLeft(strings.ReplaceAll(a.Path, "/", `\`), `\`))
 		name = name[:min(len(name), 0xfffe-4)]
-		path = binary.LittleEndian.AppendUint16([]byte{pathMedia, 4}, uint16(4+len(name))) // file path
+		path = binary.LittleEndian.AppendUint16([]byte{efi.PathMedia, 4}, uint16(4+len(name))) // file path
 		path = append(append(path, name...), 0x7f, 0xff, 4, 0)
 	}
 	var b []byte

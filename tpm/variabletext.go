@@ -317,29 +317,14 @@ func bootOrderText(b []byte) string {
 
 // loadOptionText is the description and the path of an EFI_LOAD_OPTION (UEFI 2.10, section 3.1.3).
 func loadOptionText(b []byte) string {
-	name, path, ok := loadOption(b)
-	if !ok {
+	o, err := efi.ParseLoadOption(b)
+	if err != nil && o.Path == nil {
 		return describeBytes(b)
 	}
-	if s := path.String(); s != "" {
-		return quote(name) + " " + s
+	if s := DevicePath(o.Path).String(); s != "" {
+		return quote(o.Description) + " " + s
 	}
-	return quote(name)
-}
-
-func loadOption(b []byte) (name string, path DevicePath, ok bool) {
-	if len(b) < 8 {
-		return "", nil, false
-	}
-	size := int(binary.LittleEndian.Uint16(b[4:]))
-	text := b[6:]
-	for i := 0; i+1 < len(text); i += 2 {
-		if text[i] == 0 && text[i+1] == 0 {
-			rest := text[i+2:]
-			return efi.DecodeUTF16(text[:i]), DevicePath(rest[:min(size, len(rest))]), true
-		}
-	}
-	return "", nil, false
+	return quote(o.Description)
 }
 
 // secureBootNames are the variables of the Secure Boot configuration, by vendor (UEFI 2.10, sections 3.3 and 32.4.1).

@@ -121,3 +121,10 @@ func describeWindowsChange(want, got []byte) string {
 	list("modules %s missing", minus(w.modules, g.modules))
 	return strings.Join(parts, "; ")
 }
+
+func pick(b byte, zero, other string) string {
+	if b == 0 {
+		return zero
+	}
+	return other
+}

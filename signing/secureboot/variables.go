@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -31,9 +30,6 @@ const (
 	attributeRuntime  = 0x00000004
 	attributeAppend   = 0x00000040
 )
-
-// maxVariable bounds one variable in bytes; edk2 takes 64 KiB at most, hardware less.
-const maxVariable = 1 << 20
 
 // A variable is where one of the firmware's variables is kept, and what it has to look like.
 type variable struct {
@@ -249,17 +245,9 @@ func isEfivarfs(dir fs.FS, missing error) error {
 }
 
 func (k variable) read(dir fs.FS) ([]byte, error) {
-	f, err := dir.Open(k.name + "-" + k.vendor.String())
+	b, err := efi.ReadVariableFile(dir, k.name, k.vendor)
 	if err != nil {
-		return nil, fmt.Errorf("variable %s: %w", k.name, err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxVariable+1))
-	if err != nil {
-		return nil, fmt.Errorf("variable %s: %w", k.name, err)
-	}
-	if len(b) > maxVariable {
-		return nil, fmt.Errorf("variable %s: more than %d bytes, which no firmware stores", k.name, maxVariable)
+		return nil, err
 	}
 	return k.parse(b)
 }
