@@ -16,9 +16,7 @@ func BuildGuest(ctx context.Context, file, goarch string) error {
 	return buildProgram(ctx, file, goarch, guestPackage)
 }
 
-// openerPackage opens encrypted volumes in a guest.
-const openerPackage = guestPackage + "/opener"
-
+// buildProgram compiles a program for a guest as [BuildGuest] does the guest.
 func buildProgram(ctx context.Context, file, goarch, program string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false",
 		"-ldflags=-s -w -buildid=", "-o", file, program)

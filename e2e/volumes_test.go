@@ -10,15 +10,18 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/internal/swtpm"
@@ -43,7 +46,7 @@ var unlocked = []string{"enter-initrd"}
 
 // TestVolumes boots a disk with an encrypted state partition that was made offline, with tokens of the machine's TPM: one for PCR 11 in any state that the vendor has signed for, one for the
 // value of version 1. systemd-cryptsetup and our packages open it in version 1, and in version 2 as the unlocks verdict said before the upgrade; a token that systemd-cryptenroll adds in between, for that and PCR 7,
-// is judged and opened alike. When the TPM was cleared, the recovery key opens it.
+// is judged and opened alike. An agent in the machine reads it with our packages and sees what the host knows. When the TPM was cleared, the recovery key opens it.
 func TestVolumes(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -83,19 +86,20 @@ func TestVolumes(t *testing.T) {
 	opener := func(name string, how ...string) guestStep {
 		return guestStep{Name: name, Args: append([]string{"opener", device}, how...), Static: true}
 	}
+	agent := guestStep{Name: "agent", Args: []string{"agent"}, Static: true}
 	const byTPM = "tpm2-device=auto,headless=1"
 	first := []guestStep{
 		attach("systemd, TPM", "-", byTPM), detach("detach"),
 		opener("ours, signed", "token", "0"), opener("ours, version 1", "token", "1"),
 		{Name: "systemd-cryptenroll", Args: []string{"systemd-cryptenroll", "--unlock-key-file=/run/programs/passphrase", "--tpm2-device=auto", "--tpm2-pcrs=7",
 			"--tpm2-public-key=/run/programs/pcr.pem", "--tpm2-public-key-pcrs=11", device}},
-		opener("ours, systemd's token", "token", "3"),
+		opener("ours, systemd's token", "token", "3"), agent,
 	}
 	second := []guestStep{
 		attach("systemd, TPM", "-", byTPM), detach("detach"),
 		opener("ours, signed", "token", "0"), opener("ours, version 1", "token", "1"), opener("ours, systemd's token", "token", "3"),
 		attach("systemd, recovery key", "/run/programs/recovery", "headless=1,tries=1"), detach("detach again"),
-		opener("ours, recovery key", "recovery", "/run/programs/recovery"),
+		opener("ours, recovery key", "recovery", "/run/programs/recovery"), agent,
 	}
 	image, err := s.Builder.Disk(v1, acmeos.DiskOptions{State: volume, Files: append(inDirectory(t, "first", first, shared), inDirectory(t, "second", second, shared)...), ESPSize: 512 << 20})
 	require.NoError(t, err)
@@ -106,6 +110,8 @@ func TestVolumes(t *testing.T) {
 	s.Machine.Memory = 1024
 	one := bootGood(t, s, "1-first", v1)
 	requireRuns(t, one, want, map[string]bool{"systemd, TPM": true, "ours, signed": true, "ours, version 1": true, "systemd-cryptenroll": true, "ours, systemd's token": true})
+
+	requireAgent(t, one, v1, "acme_1.efi", []int{0, 1, 2, 3})
 
 	// Before the upgrade it is known what the TPM will open.
 	disk, err = s.OpenDisk()
@@ -126,6 +132,8 @@ func TestVolumes(t *testing.T) {
 	require.Equal(t, report.Blessed, two.Bless.Result)
 	requireRuns(t, two, want, map[string]bool{"systemd, TPM": true, "ours, signed": true, "ours, version 1": false, "ours, systemd's token": true,
 		"systemd, recovery key": true, "ours, recovery key": true})
+
+	requireAgent(t, two, v2, "acme_2.efi", []int{0, 1, 2, 3}) // it was blessed before
 
 	// Another TPM, or this one after it was cleared: a person opens the volume.
 	require.NoError(t, os.RemoveAll(s.Machine.tpmDir()))
@@ -160,6 +168,58 @@ func requireRuns(t *testing.T, r *report.Report, digest string, want map[string]
 			require.Empty(t, run.Mapped, name)
 		}
 	}
+}
+
+// requireAgent holds what an agent sees on the machine, with packages bootloader and upgrade alone, against what the guest reports and what the host has made.
+func requireAgent(t *testing.T, r *report.Report, set *acmeos.Set, entry string, tokens []int) {
+	t.Helper()
+	run, ok := r.Run("agent")
+	require.True(t, ok)
+	require.Empty(t, run.Error, run.Output)
+	var seen struct {
+		Disk, Image          string
+		RootHash, SecureBoot []byte
+		Events               int
+		Banks, Unread        []string
+		SMBIOS               bool
+		Variables            bootloader.MachineVariables
+		State                struct {
+			Running, Next string
+			ESP           struct{ Free int64 }
+			Volumes       []struct {
+				Partition int
+				Tokens    []struct{ ID int }
+			}
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(run.Output), &seen), run.Output)
+	require.Empty(t, seen.Unread)
+	require.Equal(t, "/dev/vda", seen.Disk)
+	require.Equal(t, set.RootHash, seen.RootHash)
+	require.Equal(t, []byte{1}, seen.SecureBoot)
+	require.True(t, seen.SMBIOS)
+	log, err := tpm.ParseLog(r.EventLog)
+	require.NoError(t, err)
+	require.Equal(t, len(log.Events), seen.Events)
+	require.ElementsMatch(t, slices.Collect(maps.Keys(r.PCRs)), seen.Banks)
+	require.Equal(t, "EFI/Linux/"+entry, seen.State.Running)
+	require.Positive(t, seen.State.ESP.Free, "the state is a value: the disk is closed by now")
+	require.Equal(t, 6, seen.State.Volumes[0].Partition)
+	var ids []int
+	for _, token := range seen.State.Volumes[0].Tokens {
+		ids = append(ids, token.ID)
+	}
+	require.Equal(t, tokens, ids)
+	v := seen.Variables
+	for name, got := range map[string]string{"LoaderInfo": v.LoaderInfo, "LoaderImageIdentifier": v.LoaderImage, "LoaderEntrySelected": v.EntrySelected, "LoaderBootCountPath": v.BootCountPath,
+		"StubInfo": v.StubInfo, "StubImageIdentifier": v.StubImage, "LoaderDevicePartUUID": v.LoaderPartition.String(), "StubDevicePartUUID": v.StubPartition.String()} {
+		require.Equal(t, strings.ToLower(r.Variable(name)), strings.ToLower(got), name)
+	}
+	require.Equal(t, seen.Image, v.StubImage)
+	current, ok := v.Option(*v.Current)
+	require.True(t, ok)
+	require.True(t, current.Active)
+	require.Contains(t, v.Order, *v.Current)
 }
 
 // stateVolume makes the volume: a passphrase for provisioning in key slot 0, two tokens of the machine's TPM, and a recovery key.
@@ -209,10 +269,13 @@ func (s *System) volumePrograms(t *testing.T, root testtools.Root) (out []osmith
 	const lib = "/usr/lib/x86_64-linux-gnu/"
 	out = withLibraries(t, root, "/usr/bin/systemd-cryptsetup", "/usr/bin/systemd-cryptenroll", lib+"libcryptsetup.so.12", lib+"libcrypto.so.3", lib+"libblkid.so.1",
 		lib+"libmount.so.1", lib+"libtss2-esys.so.0", lib+"libtss2-rc.so.0", lib+"libtss2-mu.so.0", lib+"libtss2-tcti-device.so.0") // the latter as they run
-	file := filepath.Join(t.TempDir(), "opener")
-	require.NoError(t, buildProgram(t.Context(), file, "amd64", openerPackage))
-	program, err := os.ReadFile(file)
-	require.NoError(t, err)
+	for _, name := range []string{"opener", "agent"} {
+		file := filepath.Join(t.TempDir(), name)
+		require.NoError(t, buildProgram(t.Context(), file, "amd64", guestPackage+"/"+name))
+		program, err := os.ReadFile(file)
+		require.NoError(t, err)
+		out = append(out, osmith.ESPFile{Path: name, Content: bytes.NewReader(program)})
+	}
 	tree, err := readModuleTree(root.Part(t, "modules"))
 	require.NoError(t, err)
 	files, err := tree.closure([]string{"dm-crypt"})
@@ -225,7 +288,7 @@ func (s *System) volumePrograms(t *testing.T, root testtools.Root) (out []osmith
 		require.NoError(t, err)
 		out = append(out, osmith.ESPFile{Path: moduleName(f) + ".ko", Content: bytes.NewReader(b)})
 	}
-	return append(out, osmith.ESPFile{Path: "opener", Content: bytes.NewReader(program)})
+	return out
 }
 
 // inDirectory are files of osmith.run=.

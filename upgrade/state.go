@@ -51,6 +51,7 @@ type State struct {
 	machine   *Machine
 	loaders   []espLoader
 	espWindow *partition.Window
+	espFree   int64 // when it was read
 
 	xbootldrWindow *partition.Window // nil: none
 	menuOptions    bootloader.MenuOptions
@@ -100,6 +101,7 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 	if s.esp.esp, err = openESP(s.espWindow, s.table.SectorSize); err != nil {
 		return nil, err
 	}
+	s.espFree = s.esp.esp.Free()
 	s.xbootldrWindow = findXBOOTLDR(disk, s.table)
 	if s.xbootldrWindow != nil {
 		if s.esp.xbootldr, err = openESP(s.xbootldrWindow, s.table.SectorSize); err != nil {

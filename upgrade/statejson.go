@@ -59,7 +59,7 @@ type entryJSON struct {
 // MarshalJSON writes the state for a program. What is not known, or is not there, is "".
 func (s *State) MarshalJSON() ([]byte, error) {
 	out := stateJSON{Schema: StateSchema, Next: pathOf(s.Next), Running: pathOf(s.Running), Started: pathOf(s.Started),
-		ESP: espJSON{s.espWindow.Size(), s.esp.esp.Free()}, Slots: []slotJSON{}, Entries: []entryJSON{},
+		ESP: espJSON{s.espWindow.Size(), s.espFree}, Slots: []slotJSON{}, Entries: []entryJSON{},
 		Staged: append([]string{}, s.Staged...), Failed: append([]FailedRelease{}, s.Failed...), Volumes: append([]*Volume{}, s.Volumes...), Problems: []string{}}
 	for _, slot := range s.Slots {
 		out.Slots = append(out.Slots, slotJSON{slot.Name(), slot.State, slot.Label, slot.Version, hex.EncodeToString(slot.RootHash), slot.rootSize, slot.treeSize})
@@ -142,7 +142,7 @@ func (s *State) String() string {
 	for _, name := range s.Staged {
 		fmt.Fprintf(&b, "staged  %s\n", name)
 	}
-	fmt.Fprintf(&b, "ESP     %d of %d bytes free\n", s.esp.esp.Free(), s.espWindow.Size())
+	fmt.Fprintf(&b, "ESP     %d of %d bytes free\n", s.espFree, s.espWindow.Size())
 	for _, r := range s.Failed {
 		fmt.Fprintf(&b, "failed  %s %s\n", r.Product, r.Version)
 	}

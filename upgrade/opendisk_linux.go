@@ -1,0 +1,62 @@
+package upgrade
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+)
+
+// notDisks are prefixes of block devices that firmware starts nothing from: what the kernel makes of others, and drives for media.
+var notDisks = []string{"loop", "ram", "zram", "dm-", "md", "nbd", "sr", "fd", "mtdblock"}
+
+// OpenDisk opens the disk that the machine was booted from, for writing: the one block device with the partition, as [FindDisk] has it. Each disk of the machine is read; one that is of size 0, as a card reader without a card, is none.
+// It takes the rights to open block devices. Close it after use.
+func OpenDisk(bootedFrom osmith.GUID) (disk *osmith.Device, err error) {
+	defer prefix.Add("upgrade", &err)
+	entries, err := os.ReadDir("/sys/block")
+	if err != nil {
+		return nil, err
+	}
+	disks := map[string]osmith.Source{}
+	defer func() {
+		for _, d := range disks {
+			err = errors.Join(err, d.(*osmith.Device).Close())
+		}
+	}()
+	for _, e := range entries {
+		if slices.ContainsFunc(notDisks, func(prefix string) bool { return strings.HasPrefix(e.Name(), prefix) }) {
+			continue
+		}
+		size, err := os.ReadFile(filepath.Join("/sys/block", e.Name(), "size"))
+		if err != nil {
+			return nil, err
+		}
+		if strings.TrimSpace(string(size)) == "0" {
+			continue
+		}
+		name := "/dev/" + strings.ReplaceAll(e.Name(), "!", "/")
+		d, err := osmith.OpenFile(name)
+		if err != nil {
+			return nil, err
+		}
+		disks[name] = d
+	}
+	name, err := FindDisk(disks, bootedFrom)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	if disk, err = osmith.NewDevice(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
+	}
+	return disk, nil
+}
