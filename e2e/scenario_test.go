@@ -106,6 +106,18 @@ func damagedSlot(t *testing.T, s *System, bad, good *acmeos.Set) *upgrade.Plan {
 	}
 	r := bootGood(t, s, "damaged-back", good)
 	require.Equal(t, report.Uncounted, r.Bless.Result, "version %s is permanent", good.Version)
+
+	// What a person sees who asks why the machine runs the old version.
+	disk, err := s.OpenDisk()
+	require.NoError(t, err)
+	facts := s.Facts
+	facts.Offline, facts.Running = false, &upgrade.Running{Image: r.Variable("StubImageIdentifier"), RootHash: good.RootHash}
+	state, err := upgrade.Inspect(disk, facts)
+	require.NoError(t, err)
+	require.NoError(t, disk.Close())
+	require.NotNil(t, state.FellBack)
+	require.Equal(t, bad.Version, state.FellBack.Version)
+	require.Contains(t, state.String(), "fell back to version "+good.Version+" from "+bad.Version+": EFI/Linux/acme_"+bad.Version+"+0-2.efi has failed in all of its 2 tries")
 	return plan
 }
 

@@ -21,11 +21,18 @@ type State struct {
 	Slots   []*Slot
 	Entries []*Entry // in the order of the loader's menu
 
-	// Next is the entry that the loader starts when the machine is switched on, as far as its variables are known; nil if none.
-	Next *Entry
+	// Next is the entry that the loader starts when the machine is switched on, as far as its variables are known, and NextReason why; nil if none.
+	Next       *Entry
+	NextReason bootloader.Reason
 	// Running is the entry of the set whose file system is mounted, and Started the one that firmware has started; after kexec or a soft
 	// reboot they differ. Both are nil if the machine is off, or if it is not said what it runs.
 	Running, Started *Entry
+
+	// LastGood is the entry that comes first in the menu of those of which a boot was found good, as far as the ESP and the table tell: firmware and the content of its slot were not asked. Nil
+	// if there is none.
+	LastGood *Entry
+	// FellBack is why what runs is older than what was installed last. Nil: it is not, or it is not known what runs.
+	FellBack *FellBack
 
 	// Staged are the paths of what an upgrade has put on the ESP and no boot has tried yet: entries with all their tries that do not run, and what an interrupted
 	// one left. [Cancel] takes them away.
@@ -138,7 +145,8 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 		}
 		s.Entries = append(s.Entries, e)
 	}
-	if d, _ := s.menu.Default(m.loader()); d != nil {
+	d, reason := s.menu.Default(m.loader())
+	if s.NextReason = reason; d != nil {
 		i := slices.IndexFunc(s.Entries, func(e *Entry) bool { return e.Entry == d })
 		s.Next = s.Entries[i]
 	}
@@ -150,6 +158,7 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 	}
 	s.Failed, s.FailedErr = readFailed(s.esp)
 	s.Volumes = findVolumes(disk, s.table)
+	s.LastGood, s.FellBack = s.findLastGood(), s.findFellBack()
 	return s, nil
 }
 

@@ -15,6 +15,10 @@ const StateSchema = "osmith.state/1"
 type stateJSON struct {
 	Schema   string          `json:"schema"`
 	Next     string          `json:"next"`
+	Reason   string          `json:"nextReason"`
+	LastGood string          `json:"lastGood"`
+	FellBack fellBackJSON    `json:"fellBack"`
+	Secure   string          `json:"secureBoot"`
 	Running  string          `json:"running"`
 	Started  string          `json:"started"`
 	ESP      espJSON         `json:"esp"`
@@ -24,6 +28,12 @@ type stateJSON struct {
 	Failed   []FailedRelease `json:"failed"`
 	Volumes  []*Volume       `json:"volumes"`
 	Problems []string        `json:"problems"`
+}
+
+type fellBackJSON struct {
+	Version string `json:"version"`
+	Entry   string `json:"entry"`
+	Reason  string `json:"reason"`
 }
 
 type espJSON struct {
@@ -58,9 +68,12 @@ type entryJSON struct {
 
 // MarshalJSON writes the state for a program. What is not known, or is not there, is "".
 func (s *State) MarshalJSON() ([]byte, error) {
-	out := stateJSON{Schema: StateSchema, Next: pathOf(s.Next), Running: pathOf(s.Running), Started: pathOf(s.Started),
+	out := stateJSON{Schema: StateSchema, Next: pathOf(s.Next), Reason: string(s.NextReason), LastGood: pathOf(s.LastGood), Secure: s.machine.secureBootState(), Running: pathOf(s.Running), Started: pathOf(s.Started),
 		ESP: espJSON{s.espWindow.Size(), s.espFree}, Slots: []slotJSON{}, Entries: []entryJSON{},
 		Staged: append([]string{}, s.Staged...), Failed: append([]FailedRelease{}, s.Failed...), Volumes: append([]*Volume{}, s.Volumes...), Problems: []string{}}
+	if f := s.FellBack; f != nil {
+		out.FellBack = fellBackJSON{f.Version, pathOf(f.Entry), f.Reason}
+	}
 	for _, slot := range s.Slots {
 		out.Slots = append(out.Slots, slotJSON{slot.Name(), slot.State, slot.Label, slot.Version, hex.EncodeToString(slot.RootHash), slot.rootSize, slot.treeSize})
 	}
@@ -103,6 +116,9 @@ func pathOf(e *Entry) string {
 // String is the state for a person, on one screen.
 func (s *State) String() string {
 	var b strings.Builder
+	if f := s.FellBack; f != nil {
+		fmt.Fprintf(&b, "fell back to version %s from %s: %s\n", s.Running.Version, f.Version, f.Reason)
+	}
 	for _, slot := range s.Slots {
 		fmt.Fprintf(&b, "slot %s  %-9s  %s\n", slot.Name(), slot.State, slot.Label)
 	}
@@ -122,7 +138,7 @@ func (s *State) String() string {
 		for _, x := range []struct {
 			is   *Entry
 			note string
-		}{{s.Running, "runs"}, {s.Next, "next"}} {
+		}{{s.Running, "runs"}, {s.Next, fmt.Sprintf("next (%s)", s.NextReason)}, {s.LastGood, "last good"}} {
 			if x.is == e {
 				notes = append(notes, x.note)
 			}
@@ -141,6 +157,9 @@ func (s *State) String() string {
 	}
 	for _, name := range s.Staged {
 		fmt.Fprintf(&b, "staged  %s\n", name)
+	}
+	if secure := s.machine.secureBootState(); secure != "" {
+		fmt.Fprintf(&b, "secure boot: %s\n", secure)
 	}
 	fmt.Fprintf(&b, "ESP     %d of %d bytes free\n", s.espFree, s.espWindow.Size())
 	for _, r := range s.Failed {
