@@ -37,7 +37,7 @@ func (s *State) findFellBack() *FellBack {
 // findLastGood is the entry that comes first in the menu of those of which a boot was found good, as far as the ESP and the table tell.
 func (s *State) findLastGood() *Entry {
 	for _, e := range s.Entries {
-		if !e.Counted && e.Damage == "" && e.Profile == 0 && (e.Slot != nil || s.isAlone(e)) {
+		if !e.Counted && e.Damage == "" && (e.Slot != nil || s.isAlone(e)) {
 			return e
 		}
 	}

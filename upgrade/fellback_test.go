@@ -2,6 +2,7 @@ package upgrade_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,6 +10,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
@@ -85,5 +87,50 @@ func TestStateSaysWhy(t *testing.T) {
 		}
 		require.NoError(t, json.Unmarshal(b, &got))
 		require.Equal(t, name, got.SecureBoot)
+	}
+}
+
+// Only a newer version of the same product is one that the machine fell back from.
+func TestFellBackFrom(t *testing.T) {
+	osRelease := func(product, version string) []byte {
+		return []byte("ID=" + product + "\nIMAGE_ID=" + product + "\nIMAGE_VERSION=" + version + "\n")
+	}
+	for name, tt := range map[string]struct {
+		file, product, version string
+		remembered             string // failed.json
+		want                   string // version
+	}{
+		"a newer version":             {"EFI/Linux/acme_9+0-3.efi", "acme", "9", "", "9"},
+		"one with tries":              {"EFI/Linux/acme_9+1-2.efi", "acme", "9", "", ""},
+		"one that was never tried":    {"EFI/Linux/acme_9+0.efi", "acme", "9", "", ""},
+		"an older version":            {"EFI/Linux/acme_0+0-3.efi", "acme", "0", "", ""},
+		"another product":             {"EFI/Linux/other_9+0-3.efi", "other", "9", "", ""},
+		"remembered":                  {"", "", "", `{"schema":"osmith.failed/1","releases":[{"product":"acme","version":"7","uki":"` + strings.Repeat("ab", 32) + `"}]}`, "7"},
+		"remembered, another product": {"", "", "", `{"schema":"osmith.failed/1","releases":[{"product":"other","version":"7","uki":"` + strings.Repeat("ab", 32) + `"}]}`, ""},
+		"both": {"EFI/Linux/acme_9+0-3.efi", "acme", "9",
+			`{"schema":"osmith.failed/1","releases":[{"product":"acme","version":"7","uki":"` + strings.Repeat("ab", 32) + `"}]}`, "9"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSystem(t, "")
+			s.bootAndRun()
+			esp := s.esp()
+			if tt.file != "" {
+				r := s.withUKI(s.build("5"), func(im *uki.Image) { im.OSRelease = osRelease(tt.product, tt.version) }, 0)
+				require.NoError(t, esp.WriteFile(tt.file, r.UKI))
+			}
+			if tt.remembered != "" {
+				require.NoError(t, esp.MkdirAll("EFI/osmith"))
+				require.NoError(t, esp.WriteFile("EFI/osmith/failed.json", source([]byte(tt.remembered))))
+			}
+			st, err := upgrade.Inspect(s.disk, s.machine)
+			require.NoError(t, err)
+			require.NoError(t, st.FailedErr)
+			if tt.want == "" {
+				require.Nil(t, st.FellBack)
+				return
+			}
+			require.NotNil(t, st.FellBack)
+			require.Equal(t, tt.want, st.FellBack.Version)
+		})
 	}
 }

@@ -460,4 +460,10 @@ func TestVolumesOfVariants(t *testing.T) {
 	j := verdict(t, s.planOf(release, upgrade.PlanOptions{}), upgrade.ProofUnlocks)
 	require.Equal(t, upgrade.OutcomeWarn, j.Outcome, texts(j))
 	require.Contains(t, texts(j), "or in every way to boot; at 2 of 3: sha256 PCR 11 is ")
+
+	_, err = v.AddKey(key, []byte("of the TPM"), luks.KeyOptions{Rand: rand.NewChaCha8([32]byte{8}), KDF: luks.RandomKeyKDF, Token: literal(t, map[int][]byte{7: value})})
+	require.NoError(t, err)
+	putState(t, s.disk, disk)
+	j = verdict(t, s.planOf(release, upgrade.PlanOptions{}), upgrade.ProofUnlocks)
+	require.Contains(t, texts(j), "token 1 (systemd-tpm2) might: sha256 PCR 7: its value is not known: the stub picks one of 3 sets of sections by the hardware")
 }

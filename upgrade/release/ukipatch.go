@@ -68,8 +68,8 @@ func patchUKI(ctx context.Context, src RangeSource, a *Artifact, dir string, old
 	return result, errors.Join(err, f.Close())
 }
 
-// piecesOf finds the pieces of a UKI by their digests.
-func piecesOf(ctx context.Context, src osmith.Source) (map[string]piece, error) {
+// piecesOf is where the pieces of a UKI are, by their digests.
+func piecesOf(ctx context.Context, src osmith.Source) (map[string]int64, error) {
 	h, err := newSectionHasher(src)
 	if err != nil {
 		return nil, err
@@ -77,11 +77,11 @@ func piecesOf(ctx context.Context, src osmith.Source) (map[string]piece, error) 
 	if _, err := io.Copy(h, &cancelReader{ctx, io.NewSectionReader(src, 0, src.Size())}); err != nil {
 		return nil, err
 	}
-	found := map[string]piece{}
+	found := map[string]int64{}
 	for i := range h.index.Sections {
 		s := &h.index.Sections[i]
 		for n, p := range s.pieces()[:len(s.Pieces)] {
-			found[s.Pieces[n]] = p
+			found[s.Pieces[n]] = p.off
 		}
 	}
 	return found, nil
@@ -96,7 +96,7 @@ type run struct {
 const fetched = -1
 
 // plan divides the new UKI into runs, in its order and without gaps.
-func plan(x *sectionIndex, have map[string]piece) []run {
+func plan(x *sectionIndex, have map[string]int64) []run {
 	var runs []run
 	end := int64(0)
 	add := func(r run) {
@@ -126,8 +126,8 @@ func plan(x *sectionIndex, have map[string]piece) []run {
 				add(run{end, p.off - end, fetched})
 			}
 			r := run{p.off, p.size, fetched}
-			if old, ok := have[s.Pieces[n]]; ok && old.size == p.size {
-				r.old = old.off
+			if off, ok := have[s.Pieces[n]]; ok { // of the same size, as its digest is the same
+				r.old = off
 			}
 			add(r)
 		}

@@ -128,16 +128,16 @@ func TestPatchUKI(t *testing.T) {
 		fetched  int64 // at most
 		requests int64 // at most
 	}{
-		"the same":                        {old, old, 16 << 10, 4},
-		"another command line":            {old, large("quiet splash", base), 16 << 10, 4},
-		"a byte in the initrd":            {old, large("quiet", changed), 256<<10 + 16<<10, 5},
-		"more before the initrd: moved":   {old, large(strings.Repeat("quiet ", 3000), base), 64 << 10, 4},
-		"a longer initrd":                 {old, large("quiet", append(bytes.Clone(base), noise(2, 1000)...)), 32 << 10, 4},
-		"nothing in common":               {large("", noise(3, 16<<18)), old, 17 << 18, 4},
-		"an old one that is signed":       {append(bytes.Clone(old), noise(4, 3000)...), old, 16 << 10, 4},
-		"pieces in another order":         {old, large("quiet", append(bytes.Clone(base[1<<20:]), base[:1<<20]...)), 16 << 10, 4},
-		"one piece again and again":       {large("quiet", base[:1<<18]), large("quiet", bytes.Repeat(base[:1<<18], 16)), 16 << 10, 4},
-		"an old one of a kernel and more": {petest.Kernel("6.12.0"), old, 17 << 18, 4},
+		"the same":                            {old, old, 16 << 10, 4},
+		"another command line":                {old, large("quiet splash", base), 16 << 10, 4},
+		"a byte in the initrd":                {old, large("quiet", changed), 256<<10 + 16<<10, 5},
+		"more before the initrd: moved":       {old, large(strings.Repeat("quiet ", 3000), base), 64 << 10, 4},
+		"a longer initrd":                     {old, large("quiet", append(bytes.Clone(base), noise(2, 1000)...)), 32 << 10, 4},
+		"nothing in common but what is small": {large("", noise(3, 16<<18)), old, 17 << 18, 1},
+		"an old one that is signed":           {append(bytes.Clone(old), noise(4, 3000)...), old, 16 << 10, 4},
+		"pieces in another order":             {old, large("quiet", append(bytes.Clone(base[1<<20:]), base[:1<<20]...)), 16 << 10, 4},
+		"one piece again and again":           {large("quiet", base[:1<<18]), large("quiet", bytes.Repeat(base[:1<<18], 16)), 16 << 10, 4},
+		"an old one of a kernel and more":     {petest.Kernel("6.12.0"), old, 17 << 18, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, a := offer(t, tt.new)
