@@ -57,7 +57,7 @@ type RunningMachine struct {
 // of systemd-pcrlock, and SMBIOS. root is os.DirFS("/"), or a copy of the files that it looks at. It writes nothing.
 //
 // It does not fill in PCRKeys and NothingSealed, FirmwareKind, Shim and NoShim, VerityKeyrings, AssumeLoader, Floor and Unlock.Phases: nothing on the machine vouches for them. Userspace is what systemd measured in
-// this boot, so that the next one is expected to measure the same. Secrets that are sealed in volumes [Inspect] finds on the disk, and [FindDisk] finds the disk.
+// this boot, so that the next one of the same version is expected to measure the same; of another version it says nothing, and the unlocks verdict does not go by it. Secrets that are sealed in volumes [Inspect] finds on the disk, and [FindDisk] finds the disk.
 //
 // A machine that was not started by EFI firmware is an [fs.ErrNotExist]. The error is [ErrRunningUnknown] if it cannot be told what was started or what is mounted.
 func ReadMachine(root fs.FS, o ReadMachineOptions) (m *RunningMachine, err error) {

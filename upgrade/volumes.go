@@ -74,11 +74,9 @@ func readVolume(src osmith.Source) *Volume {
 	switch {
 	case errors.Is(err, luks.ErrLUKS1):
 		return &Volume{}
+	case errors.Is(err, luks.ErrNotLUKS) && !hasMagic(src):
+		return nil
 	case err != nil:
-		magic := make([]byte, 6)
-		if _, e := io.ReadFull(io.NewSectionReader(src, 0, src.Size()), magic); e == nil && string(magic) != "LUKS\xba\xbe" && errors.Is(err, luks.ErrNotLUKS) {
-			return nil
-		}
 		return &Volume{Err: err}
 	}
 	v := &Volume{UUID: h.UUID, Tokens: h.Tokens, slots: h.Slots}
@@ -86,6 +84,28 @@ func readVolume(src osmith.Source) *Volume {
 		v.Err = h.Unsupported
 	}
 	return v
+}
+
+// hasMagic reports whether either copy of a LUKS2 header may be there, whole or not (LUKS2 On-Disk Format Specification 1.1.4, 2.1): the second one is behind a first one of each size. What cannot be read may
+// have one.
+func hasMagic(src osmith.Source) bool {
+	at := func(off int64, want string) bool {
+		if off+int64(len(want)) > src.Size() {
+			return false
+		}
+		magic := make([]byte, len(want))
+		_, err := io.ReadFull(io.NewSectionReader(src, off, int64(len(want))), magic)
+		return err != nil || string(magic) == want
+	}
+	if at(0, "LUKS\xba\xbe") {
+		return true
+	}
+	for size := int64(16 << 10); size <= 4<<20; size *= 2 {
+		if at(size, "SKUL\xba\xbe") {
+			return true
+		}
+	}
+	return false
 }
 
 // digest is of all that a verdict depends on.
@@ -274,8 +294,8 @@ func (m *Machine) unlockPhases() [][]string {
 }
 
 // unlockStates are the states in which the machine may be when the TPM is asked, of a boot of that UKI in its default profile: one for each moment, and where it is not known which
-// variant is booted, for each of them.
-func (m *Machine) unlockStates(loader osmith.Source, u *unified) (states []sealing.State, err error) {
+// variant is booted, for each of them. runs says that this very set runs: another one need not measure again what Userspace.Earlier has of this boot.
+func (m *Machine) unlockStates(loader osmith.Source, u *unified, runs bool) (states []sealing.State, err error) {
 	signatures := policy.Signatures{}
 	switch text, there, err := text(u.file, 0, ".pcrsig"); {
 	case err != nil:
@@ -295,6 +315,9 @@ func (m *Machine) unlockStates(loader osmith.Source, u *unified) (states []seali
 			s, err := sealing.StateOf(log, nil)
 			if err != nil {
 				return nil, err
+			}
+			if !runs && m.Userspace != nil && m.Userspace.Earlier != nil {
+				forgetEarlier(&s)
 			}
 			add(s)
 			continue
@@ -321,6 +344,20 @@ func (m *Machine) unlockStates(loader osmith.Source, u *unified) (states []seali
 	return states, nil
 }
 
+// forgetEarlier takes the values out of a state that hold if userspace does again what it did, or did not do, in an earlier boot: all but that of PCR 11, whose phases are given. The systemd
+// of another version may measure something else.
+func forgetEarlier(s *sealing.State) {
+	for n := range tpm.PCRCount {
+		if n == tpm.PCRKernel {
+			continue
+		}
+		for _, values := range s.PCRs {
+			delete(values, n)
+		}
+		s.Unknown[n] = "what userspace measures is known of another version (Machine.Userspace.Earlier), and this one may measure something else"
+	}
+}
+
 // sealedVolumes are the volumes about which a TPM, or something that is not known, decides.
 func (s *State) sealedVolumes() (list []*Volume) {
 	for _, v := range s.Volumes {
@@ -337,7 +374,7 @@ func (p *Plan) judgeNewVolumes(j *Verdict) {
 	if len(volumes) == 0 {
 		return
 	}
-	states, err := p.machine.unlockStates(p.state.loader, p.unified)
+	states, err := p.machine.unlockStates(p.state.loader, p.unified, false)
 	if err != nil {
 		j.warn("whether the volumes of the disk open after the upgrade is not known: %v", err)
 		return
@@ -364,7 +401,7 @@ func (p *Plan) judgeOldVolumes(j *Verdict, end *Entry) {
 	u, err := p.state.examineSet(end)
 	var states []sealing.State
 	if err == nil {
-		states, err = p.machine.unlockStates(p.state.loader, u)
+		states, err = p.machine.unlockStates(p.state.loader, u, p.state.Running != nil && p.state.sameSet(p.state.Running, end))
 	}
 	if err != nil {
 		j.warn("whether the volumes of the disk open after the return to %s is not known: %v", end.Path, err)
@@ -379,11 +416,10 @@ func (v *Volume) summary() string {
 	for _, t := range v.Tokens {
 		tokens = append(tokens, fmt.Sprintf("token %d (%s) for %s", t.ID, t.Type, keySlots(t.Keyslots)))
 	}
-	text := fmt.Sprintf("%s in partition %d  %s", v.Name, v.Partition, strings.Join(tokens, ", "))
 	if v.Err != nil {
-		text += ": " + v.Err.Error()
+		tokens = append(tokens, v.Err.Error())
 	}
-	return strings.TrimRight(text, " ")
+	return strings.TrimRight(fmt.Sprintf("%s in partition %d  %s", v.Name, v.Partition, strings.Join(tokens, ", ")), " ")
 }
 
 type volumeJSON struct {

@@ -6,7 +6,9 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -86,6 +88,10 @@ func TestVolumesUnlock(t *testing.T) {
 	other, err := foreign()
 	require.NoError(t, err)
 	const pass, warn, fail = upgrade.OutcomePass, upgrade.OutcomeWarn, upgrade.OutcomeFail
+	b, err := os.ReadFile("../tpm/testdata/userspace/tpm2-measure.log")
+	require.NoError(t, err)
+	earlier, err := tpm.ParseUserspaceLog(b)
+	require.NoError(t, err)
 	type volume struct {
 		*luks.Volume
 		key  *luks.Key
@@ -141,6 +147,15 @@ func TestVolumesUnlock(t *testing.T) {
 			m.Userspace = tpm.PhasesAlone()
 			m.NoShim = true
 		}, fail, "sha256 PCR 7 is "},
+		"PCR 7 by the log of the version that runs": {func(t *testing.T, v *volume) {
+			enrol(t, v, literal(t, map[int][]byte{7: make([]byte, 32)}))
+			enrol(t, v, signedFor(t, &other.PCR.PublicKey, false))
+		}, func(m *upgrade.Machine, _ *volume) {
+			m.Userspace, m.NoShim, m.Unlock.Phases = &tpm.Userspace{Earlier: earlier}, true, host
+		}, warn, "token 0 (systemd-tpm2) might: sha256 PCR 7: its value is not known: what userspace measures is known of another version"},
+		"signed, with the log of the version that runs": {func(t *testing.T, v *volume) { enrol(t, v, signedFor(t, v.me, false)) }, func(m *upgrade.Machine, _ *volume) {
+			m.Userspace, m.NoShim, m.Unlock.Phases = &tpm.Userspace{Earlier: earlier}, true, host
+		}, pass, "opens it"},
 		"PCR 11 where firmware is not known": {func(t *testing.T, v *volume) { enrol(t, v, signedFor(t, v.me, false)) },
 			func(m *upgrade.Machine, _ *volume) { m.Firmware = nil }, pass, "opens it"},
 		"a token that is known nowhere": {func(t *testing.T, v *volume) {
@@ -180,6 +195,12 @@ func TestVolumesUnlock(t *testing.T) {
 		}, func(m *upgrade.Machine, _ *volume) { m.Unlock.Banks = []crypto.Hash{crypto.SHA256} }, pass, "opens it"},
 		"a damaged header": {func(t *testing.T, v *volume) {
 			for _, off := range []int64{512, 32<<10 + 512} {
+				_, err := v.disk.WriteAt(make([]byte, 4096), off)
+				require.NoError(t, err)
+			}
+		}, nil, warn, `whether volume "state" in partition 6 opens after the upgrade is not known: luks: no LUKS2 header`},
+		"a second copy alone, and damaged": {func(t *testing.T, v *volume) {
+			for _, off := range []int64{0, 32<<10 + 512} {
 				_, err := v.disk.WriteAt(make([]byte, 4096), off)
 				require.NoError(t, err)
 			}
@@ -295,7 +316,7 @@ func TestVolumesChange(t *testing.T) {
 			require.NoError(t, v.RemoveKey(1, luks.RemoveOptions{}))
 		}, "the header of the encrypted volume in partition 6 has changed"},
 		"the volume is gone": {func(t *testing.T, _ *luks.Volume, disk *faultio.Disk) {
-			_, err := disk.WriteAt(make([]byte, 64<<10), 0)
+			_, err := disk.WriteAt(make([]byte, 128<<10), 0)
 			require.NoError(t, err)
 		}, "the header of the encrypted volume in partition 6 has changed"},
 		"it is damaged": {func(t *testing.T, _ *luks.Volume, disk *faultio.Disk) {
@@ -466,4 +487,32 @@ func TestVolumesOfVariants(t *testing.T) {
 	putState(t, s.disk, disk)
 	j = verdict(t, s.planOf(release, upgrade.PlanOptions{}), upgrade.ProofUnlocks)
 	require.Contains(t, texts(j), "token 1 (systemd-tpm2) might: sha256 PCR 7: its value is not known: the stub picks one of 3 sets of sections by the hardware")
+}
+
+// badSectors is a disk with a place that cannot be read.
+type badSectors struct {
+	*faultio.Disk
+	from, to int64
+}
+
+func (d badSectors) ReadAt(b []byte, off int64) (int, error) {
+	if off < d.to && d.from < off+int64(len(b)) {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return d.Disk.ReadAt(b, off)
+}
+
+// A partition that cannot be read may have a volume.
+func TestVolumeThatCannotBeRead(t *testing.T) {
+	s := newSystemWith(t, faultio.NewDisk(3<<20))
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
+	require.NoError(t, err)
+	off, _ := table.Extent(len(table.Partitions) - 1)
+	for _, at := range []int64{0, 32 << 10} {
+		st, err := upgrade.Inspect(badSectors{s.disk, off + at, off + at + 512}, s.machine)
+		require.NoError(t, err)
+		require.Len(t, st.Volumes, 1, "%d", at)
+		require.ErrorIs(t, st.Volumes[0].Err, io.ErrUnexpectedEOF)
+		require.Contains(t, st.String(), "volume  state in partition 6  luks: ")
+	}
 }
