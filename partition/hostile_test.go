@@ -179,8 +179,7 @@ func FuzzRead(f *testing.F) {
 				binary.LittleEndian.PutUint32(b[at+16:], headerCRC(b[at:at+int(n)]))
 			}
 		}
-		d := faultio.NewDisk(int64(len(b)))
-		d.WriteAt(b, 0)
+		d := faultio.DiskOf(b)
 		table, err := Read(d, ReadOptions{})
 		if (table == nil) == (err == nil) {
 			t.Fatal("table and error")

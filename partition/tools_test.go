@@ -2,7 +2,6 @@ package partition
 
 import (
 	"bytes"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,20 +22,13 @@ var (
 func dump(t testing.TB, d *faultio.Disk) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "disk.img")
-	f, err := os.Create(name)
-	require.NoError(t, err)
-	defer f.Close()
-	_, err = d.WriteTo(f)
-	require.NoError(t, err)
+	require.NoError(t, d.Save(name))
 	return name
 }
 
 func load(t testing.TB, name string) *faultio.Disk {
 	t.Helper()
-	b, err := os.ReadFile(name)
-	require.NoError(t, err)
-	d := faultio.NewDisk(int64(len(b)))
-	_, err = d.WriteAt(b, 0)
+	d, err := faultio.Load(name)
 	require.NoError(t, err)
 	return d
 }

@@ -48,11 +48,7 @@ func TestNoSync(t *testing.T) {
 func (s *system) onFile() (path string, open func() *osmith.Device) {
 	s.t.Helper()
 	path = filepath.Join(s.t.TempDir(), "disk.img")
-	f, err := os.Create(path)
-	require.NoError(s.t, err)
-	_, err = s.disk.WriteTo(f)
-	require.NoError(s.t, err)
-	require.NoError(s.t, f.Close())
+	require.NoError(s.t, s.disk.Save(path))
 	return path, func() *osmith.Device {
 		s.t.Helper()
 		f, err := os.OpenFile(path, os.O_RDWR, 0)

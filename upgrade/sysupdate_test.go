@@ -139,11 +139,7 @@ func (u *sysupdate) linuxDir() string { return filepath.Join(u.root, "efi/EFI/Li
 func (u *sysupdate) store(running string) {
 	u.t.Helper()
 	require.NoError(u.t, os.WriteFile(filepath.Join(u.root, "usr/lib/os-release"), acmeos.OSRelease(running), 0o644))
-	f, err := os.Create(u.image())
-	require.NoError(u.t, err)
-	_, err = u.disk.WriteTo(f)
-	require.NoError(u.t, err)
-	require.NoError(u.t, f.Close())
+	require.NoError(u.t, u.disk.Save(u.image()))
 	require.NoError(u.t, os.RemoveAll(u.linuxDir()))
 	require.NoError(u.t, os.Mkdir(u.linuxDir(), 0o755))
 	esp := u.esp()
@@ -157,12 +153,10 @@ func (u *sysupdate) store(running string) {
 // load makes the disk of the files.
 func (u *sysupdate) load() {
 	u.t.Helper()
-	b, err := os.ReadFile(u.image())
+	disk, err := faultio.Load(u.image())
 	require.NoError(u.t, err)
-	require.EqualValues(u.t, u.disk.Size(), len(b))
-	u.disk = faultio.NewDisk(u.disk.Size())
-	_, err = u.disk.WriteAt(b, 0)
-	require.NoError(u.t, err)
+	require.Equal(u.t, u.disk.Size(), disk.Size())
+	u.disk = disk
 
 	esp := u.esp()
 	var now []string

@@ -256,12 +256,7 @@ var (
 func fsck(t *testing.T, name string, d *faultio.Disk) string {
 	t.Helper()
 	require.NoError(t, os.RemoveAll(name))
-	f, err := os.Create(name)
-	require.NoError(t, err)
-	_, err = d.WriteTo(f)
-	require.NoError(t, err)
-	require.NoError(t, f.Truncate(d.Size()))
-	require.NoError(t, f.Close())
+	require.NoError(t, d.Save(name))
 	// Its exit code is 1 where it would change something: the text says more.
 	out, err := testtools.Try(t, "fsck.fat", "-n", name)
 	var lines []string

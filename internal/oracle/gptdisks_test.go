@@ -531,13 +531,7 @@ func dump(t *testing.T, name string, disk func() *faultio.Disk) {
 	if *dumpDisks == "" {
 		t.Skip("-oracle.dump is not given")
 	}
-	f, err := os.Create(filepath.Join(*dumpDisks, name+".img"))
-	require.NoError(t, err)
-	d := disk()
-	_, err = d.WriteTo(f)
-	require.NoError(t, err)
-	require.NoError(t, f.Truncate(d.Size()))
-	require.NoError(t, f.Close())
+	require.NoError(t, disk().Save(filepath.Join(*dumpDisks, name+".img")))
 }
 
 var _ io.ReaderAt = (*faultio.Disk)(nil)

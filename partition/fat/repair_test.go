@@ -27,10 +27,7 @@ func stored(t testing.TB, name string) *faultio.Disk {
 	require.NoError(t, err)
 	b, err = io.ReadAll(z)
 	require.NoError(t, err)
-	d := faultio.NewDisk(int64(len(b)))
-	_, err = d.WriteAt(b, 0)
-	require.NoError(t, err)
-	return d
+	return faultio.DiskOf(b)
 }
 
 // twinVolumes have two names for one file.

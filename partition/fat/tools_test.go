@@ -19,11 +19,7 @@ import (
 func dump(t *testing.T, d *faultio.Disk) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "fat.img")
-	f, err := os.Create(name)
-	require.NoError(t, err)
-	defer f.Close()
-	_, err = d.WriteTo(f)
-	require.NoError(t, err)
+	require.NoError(t, d.Save(name))
 	return name
 }
 

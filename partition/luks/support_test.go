@@ -48,32 +48,21 @@ func formatted(t testing.TB, o FormatOptions) (*faultio.Disk, *Volume, *Key) {
 // load is a disk with a vector.
 func load(t testing.TB, name string) *faultio.Disk {
 	t.Helper()
-	b := testtools.Gunzip(t, filepath.Join("testdata", name))
-	d := faultio.NewDisk(int64(len(b)))
-	_, err := d.WriteAt(b, 0)
-	require.NoError(t, err)
-	return d
+	return faultio.DiskOf(testtools.Gunzip(t, filepath.Join("testdata", name)))
 }
 
 // dump writes a disk to a file that a tool may change: cryptsetup repairs what it reads.
 func dump(t testing.TB, d *faultio.Disk) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "volume.img")
-	f, err := os.Create(name)
-	require.NoError(t, err)
-	defer f.Close()
-	_, err = d.WriteTo(f)
-	require.NoError(t, err)
+	require.NoError(t, d.Save(name))
 	return name
 }
 
 // undump is a disk with the content of a file.
 func undump(t testing.TB, name string) *faultio.Disk {
 	t.Helper()
-	b, err := os.ReadFile(name)
-	require.NoError(t, err)
-	d := faultio.NewDisk(int64(len(b)))
-	_, err = d.WriteAt(b, 0)
+	d, err := faultio.Load(name)
 	require.NoError(t, err)
 	return d
 }
