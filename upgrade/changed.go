@@ -28,6 +28,7 @@ func (e *ChangedError) Error() string {
 type snapshot struct {
 	table   [sha256.Size]byte
 	volumes map[int][sha256.Size]byte // encrypted ones, by the partition's number: what a verdict depends on
+	unread  map[int]error             // partitions of which it cannot be read whether they have one
 	files   map[string]fileState      // by path in one case
 }
 
@@ -61,9 +62,12 @@ func (m *Machine) takeSnapshot(disk osmith.Disk, judged func(name string) bool, 
 	if window := findXBOOTLDR(disk, table); window != nil {
 		esp.xbootldr, _ = openESP(window, table.SectorSize) // the verdicts have the error
 	}
-	s.volumes = map[int][sha256.Size]byte{}
+	s.volumes, s.unread = map[int][sha256.Size]byte{}, map[int]error{}
 	for _, v := range findVolumes(disk, table) {
 		s.volumes[v.Partition] = v.digest()
+		if v.unread {
+			s.unread[v.Partition] = v.Err
+		}
 	}
 	s.files = map[string]fileState{}
 	err = esp.each(func(volume string, f *fat.FS) error { return s.walk(f, volume, judged, limit) })
@@ -121,6 +125,11 @@ func (s snapshot) clone() snapshot {
 func (s snapshot) changed(before snapshot) error {
 	if s.table != before.table {
 		return &ChangedError{"the partition table"}
+	}
+	for _, n := range slices.Sorted(maps.Keys(s.unread)) {
+		if before.unread[n] == nil {
+			return fmt.Errorf("partition %d: %w", n, s.unread[n])
+		}
 	}
 	for _, n := range slices.Sorted(maps.Keys(before.volumes)) {
 		if s.volumes[n] != before.volumes[n] {

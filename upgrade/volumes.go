@@ -45,7 +45,8 @@ type Volume struct {
 	// Err is why it is not known what opens the volume: its header is damaged, or has what only newer software knows.
 	Err error
 
-	slots []luks.Slot
+	slots  []luks.Slot
+	unread bool // Err is that of the medium
 }
 
 // String is `volume "state" in partition 6`.
@@ -74,10 +75,17 @@ func readVolume(src osmith.Source) *Volume {
 	switch {
 	case errors.Is(err, luks.ErrLUKS1):
 		return &Volume{}
-	case errors.Is(err, luks.ErrNotLUKS) && !hasMagic(src):
+	case errors.Is(err, luks.ErrNotLUKS):
+		there, unread := hasMagic(src)
+		switch {
+		case there:
+			return &Volume{Err: err}
+		case unread != nil:
+			return &Volume{Err: fmt.Errorf("whether there is a LUKS2 header is not known: %w", unread), unread: true}
+		}
 		return nil
 	case err != nil:
-		return &Volume{Err: err}
+		return &Volume{Err: err, unread: true}
 	}
 	v := &Volume{UUID: h.UUID, Tokens: h.Tokens, slots: h.Slots}
 	if h.Unsupported != nil {
@@ -86,26 +94,25 @@ func readVolume(src osmith.Source) *Volume {
 	return v
 }
 
-// hasMagic reports whether either copy of a LUKS2 header may be there, whole or not (LUKS2 On-Disk Format Specification 1.1.4, 2.1): the second one is behind a first one of each size. What cannot be read may
-// have one.
-func hasMagic(src osmith.Source) bool {
+// hasMagic reports whether either copy of a LUKS2 header may be there, whole or not (LUKS2 On-Disk Format Specification 1.1.4, 2.1): the second one is behind a first one of each size. The error
+// is that of a place that cannot be read, which may have one.
+func hasMagic(src osmith.Source) (there bool, unread error) {
 	at := func(off int64, want string) bool {
 		if off+int64(len(want)) > src.Size() {
 			return false
 		}
 		magic := make([]byte, len(want))
-		_, err := io.ReadFull(io.NewSectionReader(src, off, int64(len(want))), magic)
-		return err != nil || string(magic) == want
-	}
-	if at(0, "LUKS\xba\xbe") {
-		return true
-	}
-	for size := int64(16 << 10); size <= 4<<20; size *= 2 {
-		if at(size, "SKUL\xba\xbe") {
-			return true
+		if _, err := io.ReadFull(io.NewSectionReader(src, off, int64(len(want))), magic); err != nil {
+			unread = err
+			return false
 		}
+		return string(magic) == want
 	}
-	return false
+	there = at(0, "LUKS\xba\xbe")
+	for size := int64(16 << 10); size <= 4<<20; size *= 2 {
+		there = at(size, "SKUL\xba\xbe") || there
+	}
+	return there, unread
 }
 
 // digest is of all that a verdict depends on.

@@ -513,6 +513,21 @@ func TestVolumeThatCannotBeRead(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, st.Volumes, 1, "%d", at)
 		require.ErrorIs(t, st.Volumes[0].Err, io.ErrUnexpectedEOF)
-		require.Contains(t, st.String(), "volume  state in partition 6  luks: ")
+		require.Contains(t, st.String(), "volume  state in partition 6  whether there is a LUKS2 header is not known: ")
 	}
+	// A sector that is bad for good is a restriction, and one that has become bad since the plan is an error.
+	bad := &badSectors{s.disk, off, off + 512}
+	p, err := upgrade.NewPlan(t.Context(), bad, s.build("2").Release(), s.machine, upgrade.PlanOptions{})
+	require.NoError(t, err)
+	require.NoError(t, p.Refused())
+	require.Contains(t, texts(verdict(t, p, upgrade.ProofUnlocks)), `warn whether volume "state" in partition 6 opens after the upgrade is not known: `)
+	good := &badSectors{s.disk, 0, 0}
+	p, err = upgrade.NewPlan(t.Context(), good, s.build("2").Release(), s.machine, upgrade.PlanOptions{})
+	require.NoError(t, err)
+	good.from, good.to = off, off+512
+	before := contentOf(t, s.disk)
+	err = p.Apply(t.Context(), nil)
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	require.ErrorContains(t, err, "partition 6: whether there is a LUKS2 header is not known")
+	require.True(t, bytes.Equal(before, contentOf(t, s.disk)), "nothing is written")
 }
