@@ -47,9 +47,20 @@ type MachineVariables struct {
 	Current *uint16      // BootCurrent
 	Options []LoadOption // Boot####, by number
 
-	// Problems are the variables that cannot be read, or have another form. They are left out.
+	// Problems are the variables that cannot be read, or have another form, each as a [*VariableError]. They are left out.
 	Problems []error
 }
+
+// VariableError says what is wrong with a variable.
+type VariableError struct {
+	Name string // "Boot0001"
+	Err  error
+}
+
+func (e *VariableError) Error() string { return fmt.Sprintf("variable %s: %v", e.Name, e.Err) }
+
+// Unwrap returns Err.
+func (e *VariableError) Unwrap() error { return e.Err }
 
 // LoadOption is a boot option of the firmware: a Boot#### variable (UEFI Specification 2.10, section 3.1.3).
 type LoadOption struct {
@@ -122,7 +133,7 @@ type variableReader struct {
 }
 
 func (r *variableReader) problem(name string, format string, args ...any) {
-	r.problems = append(r.problems, fmt.Errorf("variable %s: %w", name, fmt.Errorf(format, args...)))
+	r.problems = append(r.problems, &VariableError{name, fmt.Errorf(format, args...)})
 }
 
 // content is that of a variable without its attributes; false if there is none.
@@ -135,7 +146,7 @@ func (r *variableReader) content(vendor osmith.GUID, name string) ([]byte, bool)
 	case errors.Is(err, fs.ErrNotExist): // deleted meanwhile
 		return nil, false
 	case err != nil:
-		r.problems = append(r.problems, err)
+		r.problem(name, "%w", err)
 		return nil, false
 	case len(b) < 4:
 		r.problem(name, "%d bytes, want 4 of attributes at least", len(b))

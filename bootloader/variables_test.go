@@ -210,6 +210,9 @@ func TestReadVariablesProblems(t *testing.T) {
 			require.Len(t, v.Problems, 1)
 			require.ErrorContains(t, v.Problems[0], "variable "+name+": ")
 			require.ErrorContains(t, v.Problems[0], tt.want)
+			var problem *bootloader.VariableError
+			require.ErrorAs(t, v.Problems[0], &problem)
+			require.Equal(t, name, problem.Name)
 			require.True(t, tt.unset == nil || tt.unset(v))
 		})
 	}

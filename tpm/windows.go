@@ -62,7 +62,11 @@ func (w *windowsEvent) read(b []byte, depth int) {
 		case isWindowsContainer(tag) && depth < windowsDepth:
 			w.read(data, depth+1)
 		case setting && len(data) == 1:
-			w.settings = append(w.settings, fmt.Sprintf("%s %s", name, pick(data[0], "off", "on")))
+			state := "on"
+			if data[0] == 0 {
+				state = "off"
+			}
+			w.settings = append(w.settings, name+" "+state)
 		case tag == windowsFilePath:
 			path := windowsText(data)
 			w.modules = append(w.modules, escape(path[strings.LastIndexByte(path, '\\')+1:]))
@@ -120,11 +124,4 @@ func describeWindowsChange(want, got []byte) string {
 	list("modules %s not expected", minus(g.modules, w.modules))
 	list("modules %s missing", minus(w.modules, g.modules))
 	return strings.Join(parts, "; ")
-}
-
-func pick(b byte, zero, other string) string {
-	if b == 0 {
-		return zero
-	}
-	return other
 }

@@ -28,6 +28,9 @@ func OpenDisk(bootedFrom osmith.GUID) (disk *osmith.Device, err error) {
 		for _, d := range disks {
 			err = errors.Join(err, d.(*osmith.Device).Close())
 		}
+		if err != nil && disk != nil {
+			err, disk = errors.Join(err, disk.Close()), nil
+		}
 	}()
 	for _, e := range entries {
 		if slices.ContainsFunc(notDisks, func(prefix string) bool { return strings.HasPrefix(e.Name(), prefix) }) {

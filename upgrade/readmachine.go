@@ -89,7 +89,7 @@ func ReadMachine(root fs.FS, o ReadMachineOptions) (m *RunningMachine, err error
 		esp = v.StubPartition
 	}
 	// One option that is not understood may start anything.
-	if !slices.ContainsFunc(v.Problems, func(err error) bool { return strings.HasPrefix(err.Error(), "variable Boot") }) && !esp.IsZero() {
+	if !slices.ContainsFunc(v.Problems, ofFirmware) && !esp.IsZero() {
 		m.LoaderPaths = v.LoaderPaths(esp)
 	}
 	if err := m.readMounted(root, running, o); err != nil {
@@ -109,6 +109,12 @@ func ReadMachine(root fs.FS, o ReadMachineOptions) (m *RunningMachine, err error
 		}
 	}
 	return m, nil
+}
+
+// ofFirmware reports whether a variable that is not understood is one of firmware's boot menu.
+func ofFirmware(err error) bool {
+	v, ok := errors.AsType[*bootloader.VariableError](err)
+	return ok && strings.HasPrefix(v.Name, "Boot")
 }
 
 // note keeps an error, and reports whether there was none.
@@ -139,9 +145,10 @@ func (m *RunningMachine) file(root fs.FS, name string) ([]byte, bool) {
 // readMounted finds out which file system is mounted, or which version runs from its UKI alone.
 func (m *RunningMachine) readMounted(root fs.FS, r *Running, o ReadMachineOptions) error {
 	var told []byte
+	known := false // what the command line says
 	if line, ok := m.file(root, kernelCmdline); ok {
 		c, err := dm.ParseCmdline(strings.TrimSuffix(string(line), "\n"))
-		if m.note(err) {
+		if known = m.note(err); known {
 			told = c.Usr.RootHash
 			if told == nil {
 				told = c.Root.RootHash
@@ -169,7 +176,7 @@ func (m *RunningMachine) readMounted(root fs.FS, r *Running, o ReadMachineOption
 			m.note(fmt.Errorf("the dm-verity device has root hash %s, the kernel's command line says %s", hash(r.RootHash), hash(told)))
 		}
 	}
-	if r.RootHash != nil {
+	if r.RootHash != nil || !known { // a system without a root hash is one that was started without
 		return nil
 	}
 	for _, name := range []string{"etc/os-release", "usr/lib/os-release"} {

@@ -2,7 +2,6 @@ package upgrade_test
 
 import (
 	"crypto"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,11 +12,11 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"unicode/utf16"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
@@ -25,12 +24,7 @@ import (
 )
 
 // wide is a text in UTF-16LE with its NUL.
-func wide(s string) (b []byte) {
-	for _, u := range append(utf16.Encode([]rune(s)), 0) {
-		b = binary.LittleEndian.AppendUint16(b, u)
-	}
-	return b
-}
+func wide(s string) []byte { return append(efi.AppendUTF16(nil, s), 0, 0) }
 
 // running is the root of a system that runs version 1 of a disk, and the root hash of its file system.
 func running(t *testing.T) (s *system, root fstest.MapFS, mounted []byte) {
@@ -189,6 +183,13 @@ func TestReadMachineUnknown(t *testing.T) {
 		"a UKI alone": {func(root fstest.MapFS, o *upgrade.ReadMachineOptions) {
 			root["proc/cmdline"], o.Verity = file([]byte("quiet\n")), nil
 		}, nil, "", func(m *upgrade.RunningMachine) bool { return m.Running.RootHash == nil && m.Running.Version == "1" }},
+		"no command line, and no root hash for it": {func(root fstest.MapFS, o *upgrade.ReadMachineOptions) {
+			delete(root, "proc/cmdline")
+			o.Verity = nil
+		}, upgrade.ErrRunningUnknown, "", nil},
+		"a command line that is not understood": {func(root fstest.MapFS, o *upgrade.ReadMachineOptions) {
+			root["proc/cmdline"], o.Verity = file([]byte("roothash=xy\n")), func(string) (*dm.Mapping, error) { return nil, fs.ErrNotExist }
+		}, upgrade.ErrRunningUnknown, "", nil},
 		"a UKI alone of no version": {func(root fstest.MapFS, o *upgrade.ReadMachineOptions) {
 			root["proc/cmdline"], root["etc/os-release"], o.Verity = file([]byte("quiet\n")), file([]byte("ID=acme\n")), nil
 		}, upgrade.ErrRunningUnknown, "", nil},

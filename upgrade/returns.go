@@ -89,8 +89,7 @@ func (p *Plan) judgeFallback(ctx context.Context, j *Verdict) {
 	} else {
 		im.judgeStart(j, end.Path)
 	}
-	p.judgeKeysKept(j, end)
-	p.judgeOldVolumes(j, end)
+	p.judgeUnlocksKept(j, end)
 	if end.Slot == nil {
 		j.pass("%s is all of its set", end.Path)
 		return
@@ -107,13 +106,32 @@ func (p *Plan) judgeFallback(ctx context.Context, j *Verdict) {
 	j.pass("slot %s: every block of what %s boots has the root hash %s", end.Slot.Name(), end.Path, hash(end.RootHash))
 }
 
+// judgeUnlocksKept asks whether the way back still unlocks, by one look at its UKI.
+func (p *Plan) judgeUnlocksKept(j *Verdict, end *Entry) {
+	isUKI := end.Type == bootloader.EntryType2 || end.Type == bootloader.EntryType1UKI
+	keys := len(p.machine.PCRKeys) > 0 && isUKI // else the unlocks verdict says what is not known
+	volumes := p.state.sealedVolumes()
+	if !keys && len(volumes) == 0 {
+		return
+	}
+	u, err := (*unified)(nil), fmt.Errorf("%s starts no UKI", end.Path)
+	if isUKI {
+		u, err = p.state.examineSet(end)
+	}
+	if keys {
+		p.judgeKeysKept(j, end, u, err)
+	}
+	if len(volumes) > 0 {
+		p.judgeOldVolumes(j, end, volumes, u, err)
+	}
+}
+
 // judgeKeysKept asks whether the way back still unlocks. It does so by the policy in its own UKI, and what runs now may have been unlocked in another way, so that this
 // is a restriction.
-func (p *Plan) judgeKeysKept(j *Verdict, end *Entry) {
-	if len(p.machine.PCRKeys) == 0 || end.Type != bootloader.EntryType2 && end.Type != bootloader.EntryType1UKI {
-		return // the unlocks verdict says what is not known
+func (p *Plan) judgeKeysKept(j *Verdict, end *Entry, u *unified, err error) {
+	if err == nil {
+		err = u.measErr
 	}
-	u, err := p.state.unifiedOf(end)
 	if err == nil {
 		var ok string
 		if ok, err = p.machine.profileUnlocks(u, 0); err == nil {
@@ -126,12 +144,6 @@ func (p *Plan) judgeKeysKept(j *Verdict, end *Entry) {
 
 // examineSet finds out about the UKI of a set, and what lies beside it, as it is done for that of a release.
 func (s *State) examineSet(e *Entry) (*unified, error) {
-	if e.Type != bootloader.EntryType2 && e.Type != bootloader.EntryType1UKI {
-		return nil, fmt.Errorf("%s starts no UKI", e.Path)
-	}
-	if e.Profile != 0 || e.Options != "" && e.Type == bootloader.EntryType1UKI {
-		return nil, fmt.Errorf("%s starts another profile than the default one, or passes options", e.Path)
-	}
 	name := cmp.Or(s.byPath(e.Loader), e).Loader
 	src, err := openFile(s.esp, name)
 	if err != nil {
@@ -153,22 +165,6 @@ func (s *State) examineSet(e *Entry) (*unified, error) {
 	}
 	u.effective = s.machine.effectiveCmdline(f, 0, "", beside)
 	return u, nil
-}
-
-// unifiedOf measures the UKI of a set.
-func (s *State) unifiedOf(e *Entry) (*unified, error) {
-	on := cmp.Or(s.byPath(e.Loader), e)
-	src, err := openFile(s.esp, on.Loader)
-	if err != nil {
-		return nil, err
-	}
-	f, err := uki.Open(src)
-	if err != nil {
-		return nil, err
-	}
-	u := &unified{file: f}
-	u.variants, err = f.MeasureVariants(s.machine.hashes()...)
-	return u, err
 }
 
 // goodAfter is why a set is not good enough to return to once the new entry is there.

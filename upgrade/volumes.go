@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/luks"
 	"github.com/osmith-dev/osmith/tpm"
@@ -87,11 +88,7 @@ func readVolume(src osmith.Source) *Volume {
 	case err != nil:
 		return &Volume{Err: err, unread: true}
 	}
-	v := &Volume{UUID: h.UUID, Tokens: h.Tokens, slots: h.Slots}
-	if h.Unsupported != nil {
-		v.Err = h.Unsupported
-	}
-	return v
+	return &Volume{UUID: h.UUID, Tokens: h.Tokens, slots: h.Slots, Err: h.Unsupported}
 }
 
 // hasMagic reports whether either copy of a LUKS2 header may be there, whole or not (LUKS2 On-Disk Format Specification 1.1.4, 2.1): the second one is behind a first one of each size. The error
@@ -164,14 +161,8 @@ var persons = map[string]string{
 	"systemd-pkcs11":   "the PKCS #11 key",
 }
 
-// judgeVolumes asks for each volume whether the TPM opens it, in one of the states that the boot may be in when it is asked.
-func (m *Machine) judgeVolumes(j *Verdict, volumes []*Volume, after string, states []sealing.State) {
-	for _, v := range volumes {
-		m.judgeVolume(j, v, after, states)
-	}
-}
-
-func (m *Machine) judgeVolume(j *Verdict, v *Volume, after string, states []sealing.State) {
+// judge asks whether the TPM opens the volume, in all of the states that the boot may be in when it is asked.
+func (v *Volume) judge(j *Verdict, after string, states []sealing.State) {
 	if v.Err != nil {
 		j.warn("whether %s opens %s is not known: %v", v, after, v.Err)
 		return
@@ -386,7 +377,9 @@ func (p *Plan) judgeNewVolumes(j *Verdict) {
 		j.warn("whether the volumes of the disk open after the upgrade is not known: %v", err)
 		return
 	}
-	p.machine.judgeVolumes(j, volumes, "after the upgrade", states)
+	for _, v := range volumes {
+		v.judge(j, "after the upgrade", states)
+	}
 	if !p.machine.NothingSealed {
 		return
 	}
@@ -400,13 +393,11 @@ func (p *Plan) judgeNewVolumes(j *Verdict) {
 }
 
 // judgeOldVolumes says of each volume whether the set to return to opens it.
-func (p *Plan) judgeOldVolumes(j *Verdict, end *Entry) {
-	volumes := p.state.sealedVolumes()
-	if len(volumes) == 0 {
-		return
-	}
-	u, err := p.state.examineSet(end)
+func (p *Plan) judgeOldVolumes(j *Verdict, end *Entry, volumes []*Volume, u *unified, err error) {
 	var states []sealing.State
+	if err == nil && (end.Profile != 0 || end.Options != "" && end.Type == bootloader.EntryType1UKI) {
+		err = fmt.Errorf("%s starts another profile than the default one, or passes options", end.Path)
+	}
 	if err == nil {
 		states, err = p.machine.unlockStates(p.state.loader, u, p.state.Running != nil && p.state.sameSet(p.state.Running, end))
 	}
@@ -414,7 +405,9 @@ func (p *Plan) judgeOldVolumes(j *Verdict, end *Entry) {
 		j.warn("whether the volumes of the disk open after the return to %s is not known: %v", end.Path, err)
 		return
 	}
-	p.machine.judgeVolumes(j, volumes, "after the return to "+end.Path, states)
+	for _, v := range volumes {
+		v.judge(j, "after the return to "+end.Path, states)
+	}
 }
 
 // summary is a line for a person.

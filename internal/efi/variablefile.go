@@ -15,15 +15,15 @@ const MaxVariable = 1 << 20
 func ReadVariableFile(dir fs.FS, name string, vendor osmith.GUID) ([]byte, error) {
 	f, err := dir.Open(name + "-" + vendor.String())
 	if err != nil {
-		return nil, fmt.Errorf("variable %s: %w", name, err)
+		return nil, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, MaxVariable+1))
 	if err != nil {
-		return nil, fmt.Errorf("variable %s: %w", name, err)
+		return nil, err
 	}
 	if len(b) > MaxVariable {
-		return nil, fmt.Errorf("variable %s: more than %d bytes, which no firmware stores", name, MaxVariable)
+		return nil, fmt.Errorf("more than %d bytes, which no firmware stores", MaxVariable)
 	}
 	return b, nil
 }

@@ -247,7 +247,7 @@ func isEfivarfs(dir fs.FS, missing error) error {
 func (k variable) read(dir fs.FS) ([]byte, error) {
 	b, err := efi.ReadVariableFile(dir, k.name, k.vendor)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("variable %s: %w", k.name, err)
 	}
 	return k.parse(b)
 }
