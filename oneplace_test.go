@@ -45,7 +45,7 @@ type sourceFile struct {
 func (f *sourceFile) dir() string { return path.Dir(f.name) }
 
 // testSupport has what only tests import, and what judges without sharing code with what it judges.
-var testSupport = regexp.MustCompile(`^internal/(petest|faultio|swtpm|testtools|oracle)/|^hack/`)
+var testSupport = regexp.MustCompile(`^internal/(petest|faultio|swtpm|testtools|oracle|vfat)/|^hack/`)
 
 // sourceFiles parses every Go file that is not a test, in all modules but the one of the tools.
 func sourceFiles(t *testing.T) []*sourceFile {
