@@ -5,15 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/osmith-dev/osmith/internal/blockdev"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
@@ -72,30 +70,16 @@ type extent struct {
 	start, size int64
 }
 
-// kernelPartitions reads the partitions of a disk from its directory in sysfs, where sectors have 512 bytes.
-func kernelPartitions(dir string) ([]extent, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*", "partition"))
+// kernelPartitions reads the partitions of a disk from its directory in sysfs.
+func kernelPartitions(dir string) (list []extent, err error) {
+	parts, err := blockdev.PartitionsBelow(dir)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(dir); err != nil {
-		return nil, err
+	for _, p := range parts {
+		list = append(list, extent{number: p.Number, start: p.Offset, size: p.Size})
 	}
-	var out []extent
-	for _, name := range names {
-		var v [3]int64
-		for i, attribute := range []string{"partition", "start", "size"} {
-			b, err := os.ReadFile(filepath.Join(filepath.Dir(name), attribute))
-			if err != nil {
-				return nil, err
-			}
-			if v[i], err = strconv.ParseInt(strings.TrimSpace(string(b)), 10, 54); err != nil {
-				return nil, fmt.Errorf("%s of %s: %w", attribute, filepath.Dir(name), err)
-			}
-		}
-		out = append(out, extent{number: int(v[0]), start: v[1] * 512, size: v[2] * 512})
-	}
-	return out, nil
+	return list, nil
 }
 
 // kernelChange is one BLKPG call.

@@ -59,7 +59,7 @@ func TestKernelArgument(t *testing.T) {
 
 func TestKernelPartitions(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"sda1/partition": "1\n", "sda1/start": "2048\n", "sda1/size": "4096\n", "queue/size": "9"} {
+	for name, text := range map[string]string{"sda1/partition": "1\n", "sda1/start": "2048\n", "sda1/size": "4096\n", "sda1/dev": "8:1\n", "queue/size": "9"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
 	}

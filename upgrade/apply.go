@@ -25,10 +25,10 @@ type StepKind string
 const (
 	StepRepairESP      StepKind = "repair-esp"      // what a power cut left in its file system
 	StepRememberFailed StepKind = "remember-failed" // that the set in the target slot has used up its tries
+	StepRemoveStaged   StepKind = "remove-staged"   // what an interrupted upgrade left on the ESP
 	StepRemoveEntry    StepKind = "remove-entry"    // the boot entry that needs the target slot
 	StepRemoveAddon    StepKind = "remove-addon"    // what lies beside it
 	StepRemoveFile     StepKind = "remove-file"     // what a Type #1 entry starts, if nothing else needs it
-	StepRemoveStaged   StepKind = "remove-staged"   // what an interrupted upgrade left on the ESP
 	StepMarkPartial    StepKind = "mark-partial"
 	StepWriteRoot      StepKind = "write-root"
 	StepWriteTree      StepKind = "write-tree"
@@ -107,6 +107,11 @@ func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 	if err := a.look(math.MaxInt64); err != nil {
 		return err
 	}
+	held, err := p.exclusively()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held()) }()
 	p.applied = true
 	for _, s := range p.Steps {
 		a.total += s.Bytes
@@ -136,6 +141,14 @@ func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 		return fmt.Errorf("after the last step: %w", err)
 	}
 	return nil
+}
+
+// exclusively keeps the kernel from using what the plan writes.
+func (p *Plan) exclusively() (release func() error, err error) {
+	if p.Target == nil {
+		return p.state.exclusively(p.disk)
+	}
+	return p.state.exclusively(p.disk, p.Target.Data, p.Target.Tree, p.Target.Signature)
 }
 
 type applier struct {
@@ -170,6 +183,9 @@ func (a *applier) do(s Step) error {
 	p := a.plan
 	switch s.Kind {
 	case StepRepairESP:
+		if p.leftover.discards() {
+			a.expect.removeFunc(isStagedName)
+		}
 		return a.esp.Repair()
 	case StepRememberFailed, StepPreferEntry:
 		a.report(s.Bytes)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
-	"github.com/osmith-dev/osmith/partition/fat"
 )
 
 // onXBOOTLDR begins the paths of files on an extended boot loader partition (UAPI.1, "$BOOT"). No file of a FAT has a colon in its name.
@@ -23,12 +22,12 @@ func splitVolume(name string) (volume, rest string) {
 
 // bootFS is what the loader reads: the ESP, and the extended boot loader partition, if there is one.
 type bootFS struct {
-	esp      *fat.FS
-	xbootldr *fat.FS // nil: none
+	esp      *bootVolume
+	xbootldr *bootVolume // nil: none
 }
 
 // volume is the file system of a path, and the path there. Without an extended boot loader partition nothing is there.
-func (b *bootFS) volume(name string) (*fat.FS, string, error) {
+func (b *bootFS) volume(name string) (*bootVolume, string, error) {
 	volume, rest := splitVolume(name)
 	switch {
 	case volume == "":
@@ -75,7 +74,7 @@ func (b *bootFS) Stat(name string) (fs.FileInfo, error) {
 	return f.Stat(rest)
 }
 
-func (b *bootFS) change(name string, do func(f *fat.FS, rest string) error) error {
+func (b *bootFS) change(name string, do func(v *bootVolume, rest string) error) error {
 	f, rest, err := b.volume(name)
 	if err != nil {
 		return &fs.PathError{Op: "change", Path: name, Err: err}
@@ -83,26 +82,26 @@ func (b *bootFS) change(name string, do func(f *fat.FS, rest string) error) erro
 	return do(f, rest)
 }
 
-func (b *bootFS) Remove(name string) error { return b.change(name, (*fat.FS).Remove) }
+func (b *bootFS) Remove(name string) error { return b.change(name, (*bootVolume).Remove) }
 
-func (b *bootFS) MkdirAll(name string) error { return b.change(name, (*fat.FS).MkdirAll) }
+func (b *bootFS) MkdirAll(name string) error { return b.change(name, (*bootVolume).MkdirAll) }
 
 // Rename gives a file another name in its directory.
 func (b *bootFS) Rename(from, to string) error {
 	_, rest := splitVolume(to)
-	return b.change(from, func(f *fat.FS, from string) error { return f.Rename(from, rest) })
+	return b.change(from, func(v *bootVolume, from string) error { return v.Rename(from, rest) })
 }
 
 func (b *bootFS) WriteFile(name string, content osmith.Source) error {
-	return b.change(name, func(f *fat.FS, rest string) error { return f.WriteFile(rest, content) })
+	return b.change(name, func(v *bootVolume, rest string) error { return v.WriteFile(rest, content) })
 }
 
 func (b *bootFS) ReplaceFile(name string, content osmith.Source) error {
-	return b.change(name, func(f *fat.FS, rest string) error { return f.ReplaceFile(rest, content) })
+	return b.change(name, func(v *bootVolume, rest string) error { return v.ReplaceFile(rest, content) })
 }
 
 // each calls do for the ESP and for the extended boot loader partition.
-func (b *bootFS) each(do func(volume string, f *fat.FS) error) error {
+func (b *bootFS) each(do func(volume string, v *bootVolume) error) error {
 	if err := do("", b.esp); err != nil || b.xbootldr == nil {
 		return err
 	}
@@ -111,16 +110,16 @@ func (b *bootFS) each(do func(volume string, f *fat.FS) error) error {
 
 // Repair puts right what a power cut has left in both.
 func (b *bootFS) Repair() error {
-	return b.each(func(_ string, f *fat.FS) error {
-		_, err := f.Repair()
+	return b.each(func(_ string, v *bootVolume) error {
+		_, err := v.Repair()
 		return err
 	})
 }
 
 // of is the file system of a path alone.
-func (b *bootFS) of(name string) *fat.FS {
-	if f, _, err := b.volume(name); err == nil {
-		return f
+func (b *bootFS) of(name string) *bootVolume {
+	if v, _, err := b.volume(name); err == nil {
+		return v
 	}
 	return b.esp
 }

@@ -83,7 +83,11 @@ func (s *State) cancel(on *checkedDisk) (gone []string, err error) {
 		if slices.Contains(gone, f.path) {
 			continue
 		}
-		if err := s.esp.Remove(f.path); err != nil {
+		err := s.esp.Remove(f.path)
+		if errors.Is(err, fs.ErrNotExist) && isStagedName(f.path) {
+			err = nil // it went with the repair
+		}
+		if err != nil {
 			return gone, fmt.Errorf("%s: %w", f.path, err)
 		}
 		gone = append(gone, f.path)

@@ -51,16 +51,9 @@ func (m *Machine) takeSnapshot(disk osmith.Disk, judged func(name string) bool, 
 	if s.table, err = tableDigest(table); err != nil {
 		return s, nil, err
 	}
-	window, err := m.findESP(disk, table)
-	if err != nil {
+	// That an extended boot loader partition cannot be read is in the verdicts.
+	if esp, _, err = m.openBoot(disk, table); err != nil {
 		return s, nil, err
-	}
-	esp = new(bootFS)
-	if esp.esp, err = openESP(window, table.SectorSize); err != nil {
-		return s, nil, err
-	}
-	if window := findXBOOTLDR(disk, table); window != nil {
-		esp.xbootldr, _ = openESP(window, table.SectorSize) // the verdicts have the error
 	}
 	s.volumes, s.unread = map[int][sha256.Size]byte{}, map[int]error{}
 	for _, v := range findVolumes(disk, table) {
@@ -70,7 +63,7 @@ func (m *Machine) takeSnapshot(disk osmith.Disk, judged func(name string) bool, 
 		}
 	}
 	s.files = map[string]fileState{}
-	err = esp.each(func(volume string, f *fat.FS) error { return s.walk(f, volume, judged, limit) })
+	err = esp.each(func(volume string, v *bootVolume) error { return s.walk(v.FS, volume, judged, limit) })
 	return s, esp, err
 }
 
@@ -108,6 +101,10 @@ func fold(name string) string { return strings.ToLower(name) }
 
 func (s *snapshot) put(f fileState)    { s.files[fold(f.path)] = f }
 func (s *snapshot) remove(name string) { delete(s.files, fold(name)) }
+
+func (s *snapshot) removeFunc(gone func(name string) bool) {
+	maps.DeleteFunc(s.files, func(name string, _ fileState) bool { return gone(name) })
+}
 
 func (s *snapshot) rename(from, to string) {
 	f := s.files[fold(from)]

@@ -26,6 +26,7 @@ type diskKind struct {
 	esp      fat.BuildOptions // and the sector size of the disk
 	slots    int
 	usr      bool
+	mounted  bool                                             // the kernel has mounted the boot partitions
 	alone    bool                                             // a set is a UKI alone, and there are no slots
 	apart    bool                                             // UKIs are on an extended boot loader partition
 	sign     bool                                             // the slots have a partition for the signature of the root hash
@@ -51,6 +52,9 @@ func diskKinds() []*diskKind {
 		{name: "fragmented and nearly full", esp: fat.BuildOptions{Kind: 16, Size: 5 << 19, ClusterSize: 512}, fill: fragment},
 		{name: "add-ons", esp: fat.BuildOptions{Kind: 32}, set: func(s *system, version string) *release.Release { return s.bound(s.build(version), "quiet") }},
 		{name: "Type #1 entries of others", esp: fat.BuildOptions{Kind: 32}, fill: others},
+		{name: "mounted", esp: fat.BuildOptions{Kind: 32}, mounted: true, fill: crowd},
+		{name: "mounted, extended boot loader partition", esp: fat.BuildOptions{Kind: 16, Size: 4 << 20, ClusterSize: 512}, apart: true, mounted: true},
+		{name: "mounted, sectors of 4096 bytes, add-ons", esp: fat.BuildOptions{Kind: 16, Size: 32 << 20, SectorSize: 4096}, mounted: true, set: func(s *system, version string) *release.Release { return s.bound(s.build(version), "quiet") }},
 	}
 }
 
@@ -85,6 +89,14 @@ func contentSize(s *system, name string) int64 {
 	info, err := s.esp().Stat(name)
 	require.NoError(s.t, err)
 	return info.Size()
+}
+
+// crowd has the names of new entries come where they lie in two sectors: the kernel does not mind.
+func crowd(s *system) {
+	esp := s.esp()
+	for i := range 12 {
+		require.NoError(s.t, esp.WriteFile(fmt.Sprintf("EFI/Linux/OTHER%d.TXT", i), source(nil)))
+	}
 }
 
 // others puts a rescue system there, which firmware would start and no upgrade touches.
@@ -177,6 +189,9 @@ func (k *diskKind) on(t *testing.T) *system {
 		k.fill(s)
 	}
 	s.bootAndRun()
+	if k.mounted {
+		s.mount()
+	}
 	return s
 }
 

@@ -197,12 +197,18 @@ func (s *scratch) WriteAt(b []byte, off int64) (int, error) {
 // leftover is what an interrupted upgrade left on a file system, and how much is free once that is put right.
 type leftover struct {
 	repaired []fat.Repaired   // of the ESP, and of an extended boot loader partition
+	stays    []fat.Repaired   // of those that are mounted
 	free     map[string]int64 // by file system
 	err      error            // damage of another kind
 }
 
 func (l leftover) any() bool {
 	return l.err == nil && slices.ContainsFunc(l.repaired, func(r fat.Repaired) bool { return r != fat.Repaired{} })
+}
+
+// discards reports whether the repair takes away what is staged.
+func (l leftover) discards() bool {
+	return slices.ContainsFunc(l.repaired, func(r fat.Repaired) bool { return r.Discarded > 0 })
 }
 
 // String is what was left.
@@ -216,27 +222,47 @@ func (l leftover) String() string {
 	return strings.Join(parts, " and ")
 }
 
+// discardStaged has a repair take away what an interrupted upgrade left, whatever state it is in.
+var discardStaged = fat.RepairOptions{Discard: isStagedName}
+
 // tryRepair repairs copies of the file systems that are then dropped.
-func (s *State) tryRepair() leftover {
-	l := leftover{free: map[string]int64{}}
-	for _, v := range []struct {
-		volume string
-		window *partition.Window
-	}{{"", s.espWindow}, {onXBOOTLDR, s.xbootldrWindow}} {
-		if v.window == nil || v.volume != "" && s.esp.xbootldr == nil {
-			continue
+func (s *State) tryRepair() (l leftover) {
+	l.free = map[string]int64{}
+	l.err = s.esp.each(func(volume string, v *bootVolume) error {
+		try := func(o fat.RepairOptions) (f *fat.FS, done fat.Repaired, err error) {
+			if f, err = openESP(&scratch{v.window, map[int64][scratchSector]byte{}}, v.sector); err == nil {
+				done, err = f.RepairWith(o)
+			}
+			return f, done, err
 		}
-		f, err := openESP(&scratch{v.window, map[int64][scratchSector]byte{}}, s.table.SectorSize)
-		if err != nil {
-			return leftover{err: err}
+		f, repaired, err := try(fat.RepairOptions{})
+		switch {
+		case v.mounted == nil && err != nil:
+			// Where staged files alone are damaged, they go with the repair.
+			if f, repaired, err = try(discardStaged); err != nil {
+				return err
+			}
+			fallthrough
+		case v.mounted == nil:
+			l.free[volume], l.repaired = f.Free(), append(l.repaired, repaired)
+			return nil
+		case err != nil:
+			return &UnrepairedError{volumeName(volume), err.Error()}
+		case repaired.FATSectors+repaired.FATHeads+repaired.Names+repaired.Dots > 0:
+			return &UnrepairedError{volumeName(volume), repaired.String()}
 		}
-		repaired, err := f.Repair()
-		if err != nil {
-			return leftover{err: err}
-		}
-		l.repaired, l.free[v.volume] = append(l.repaired, repaired), f.Free()
-	}
+		// Clusters and pieces of names that belong to nothing are in the way of nothing, and stay.
+		l.free[volume], l.stays = v.Free(), append(l.stays, repaired)
+		return nil
+	})
 	return l
+}
+
+func volumeName(volume string) string {
+	if volume == onXBOOTLDR {
+		return "the extended boot loader partition"
+	}
+	return "the ESP"
 }
 
 // espFile is a file on the ESP.
@@ -247,7 +273,7 @@ type espFile struct {
 }
 
 // findESP is the EFI system partition of the disk: the one, or that which the machine was started from.
-func (m *Machine) findESP(disk osmith.Disk, t *partition.Table) (*partition.Window, error) {
+func (m *Machine) findESP(t *partition.Table) (int, error) {
 	var found []int
 	for i, p := range t.Partitions {
 		if p.Type == partition.ESP {
@@ -258,18 +284,18 @@ func (m *Machine) findESP(disk osmith.Disk, t *partition.Table) (*partition.Wind
 	i := slices.IndexFunc(found, func(i int) bool { return t.Partitions[i].ID == named })
 	switch {
 	case len(found) == 0:
-		return nil, fmt.Errorf("%w in the partition table", ErrNoESP)
+		return -1, fmt.Errorf("%w in the partition table", ErrNoESP)
 	case i >= 0:
-		return t.Window(disk, found[i]), nil
+		return found[i], nil
 	case slices.ContainsFunc(t.Partitions, func(p partition.Partition) bool { return p.Type == partition.XBOOTLDR && p.ID == named }):
 		// The UKI was started from there, and the loader from the ESP.
 	case !named.IsZero():
-		return nil, &NotRunningError{"the ESP", named.String()}
+		return -1, &NotRunningError{"the ESP", named.String()}
 	}
 	if len(found) > 1 {
-		return nil, fmt.Errorf("%d EFI system partitions: the disk does not tell which one the firmware starts; say so (Running.ESP, Machine.ESP)", len(found))
+		return -1, fmt.Errorf("%d EFI system partitions: the disk does not tell which one the firmware starts; say so (Running.ESP, Machine.ESP)", len(found))
 	}
-	return t.Window(disk, found[0]), nil
+	return found[0], nil
 }
 
 // openESP opens the file system of an ESP, to be written in whole sectors of the disk.
@@ -284,11 +310,11 @@ func (s *State) findStaged() error {
 			s.Staged = append(s.Staged, e.Path)
 		}
 	}
-	return s.esp.each(func(volume string, f *fat.FS) error { return s.findStagedOn(volume, f) })
+	return s.esp.each(s.findStagedOn)
 }
 
-func (s *State) findStagedOn(volume string, f *fat.FS) error {
-	files, err := f.ReadDir(entryDir)
+func (s *State) findStagedOn(volume string, v *bootVolume) error {
+	files, err := v.ReadDir(entryDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -296,12 +322,13 @@ func (s *State) findStagedOn(volume string, f *fat.FS) error {
 		return err
 	}
 	for _, f := range files {
-		if !strings.HasSuffix(strings.ToLower(f.Name()), stagedSuffix) {
-			continue
-		}
 		info, err := f.Info()
 		if err != nil {
 			return err
+		}
+		// An empty file is where an entry was to appear.
+		if name := fold(f.Name()); info.IsDir() || !isStagedName(name) && (info.Size() > 0 || path.Ext(name) != ".efi") {
+			continue
 		}
 		name := volume + path.Join(entryDir, f.Name())
 		s.staged, s.Staged = append(s.staged, espFile{name, info.Size(), StepRemoveStaged}), append(s.Staged, name)

@@ -163,10 +163,6 @@ func (s *State) judgeDrivers(j *Verdict) {
 var ErrXBOOTLDR = errors.New("the extended boot loader partition cannot be read as firmware does")
 
 // findXBOOTLDR is the extended boot loader partition that systemd-boot opens: the first of the disk; nil if there is none.
-func findXBOOTLDR(disk osmith.Disk, t *partition.Table) *partition.Window {
-	i := slices.IndexFunc(t.Partitions, func(p partition.Partition) bool { return p.Type == partition.XBOOTLDR })
-	if i < 0 {
-		return nil
-	}
-	return t.Window(disk, i)
+func findXBOOTLDR(t *partition.Table) int {
+	return slices.IndexFunc(t.Partitions, func(p partition.Partition) bool { return p.Type == partition.XBOOTLDR })
 }

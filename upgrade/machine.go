@@ -27,6 +27,10 @@ type Machine struct {
 	// ESP is the unique ID of the EFI system partition that firmware starts from, of a disk with several. Zero: the only one, or Running.ESP.
 	ESP osmith.GUID
 
+	// Mounted are the boot partitions of the disk that the kernel has mounted, by the unique IDs of the partitions ([FindMounted]): they are written through the kernel. One that is not
+	// named must not be mounted while something is changed ([*InUseError]).
+	Mounted map[osmith.GUID]MountedVolume
+
 	// Firmware is the Secure Boot configuration. Nil: not known, unless NoSecureBoot says that there is none. Where its SecureBoot is nil, it is not known
 	// whether firmware verifies; where that is empty, firmware has no such variable and verifies nothing.
 	Firmware *osmith.FirmwareVariables

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/blockdev"
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
@@ -173,6 +174,11 @@ func (c *checkedDisk) DropCache(off, n int64) error {
 		err = errors.ErrUnsupported
 	}
 	return err
+}
+
+// Exclusive implements the method of [osmith.Disk].
+func (c *checkedDisk) Exclusive(off, n int64) (release func() error, err error) {
+	return blockdev.Exclusive(c.Disk, off, n)
 }
 
 // SectorSize implements the method of [osmith.Disk].

@@ -55,19 +55,17 @@ type State struct {
 	loader osmith.Source // systemd-boot on the ESP, where firmware finds it without a variable
 	staged []espFile
 
-	machine   *Machine
-	loaders   []espLoader
-	espWindow *partition.Window
-	espFree   int64 // when it was read
+	machine *Machine
+	loaders []espLoader
+	espFree int64 // when it was read
 
-	xbootldrWindow *partition.Window // nil: none
-	menuOptions    bootloader.MenuOptions
-	rules          []loaderRules
-	examined       map[string]*image // by path without counter
-	xbootldr       error             // why an extended boot loader partition cannot be read
-	noSlots        error             // why there are no slots for an upgrade
-	unreadable     error             // of a file that may be an entry: the menu is not known whole
-	notStarted     error             // why firmware has not started Running, or is not known to have; nil if it has
+	menuOptions bootloader.MenuOptions
+	rules       []loaderRules
+	examined    map[string]*image // by path without counter
+	xbootldr    error             // why an extended boot loader partition cannot be read
+	noSlots     error             // why there are no slots for an upgrade
+	unreadable  error             // of a file that may be an entry: the menu is not known whole
+	notStarted  error             // why firmware has not started Running, or is not known to have; nil if it has
 }
 
 // Entry is one entry of the loader's menu, and the set that it boots.
@@ -101,20 +99,13 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 	if s.table, err = partition.Read(disk, partition.ReadOptions{}); err != nil {
 		return nil, err
 	}
-	if s.espWindow, err = m.findESP(disk, s.table); err != nil {
+	if err := s.checkMounted(); err != nil {
 		return nil, err
 	}
-	s.esp = new(bootFS)
-	if s.esp.esp, err = openESP(s.espWindow, s.table.SectorSize); err != nil {
+	if s.esp, s.xbootldr, err = m.openBoot(disk, s.table); err != nil {
 		return nil, err
 	}
 	s.espFree = s.esp.esp.Free()
-	s.xbootldrWindow = findXBOOTLDR(disk, s.table)
-	if s.xbootldrWindow != nil {
-		if s.esp.xbootldr, err = openESP(s.xbootldrWindow, s.table.SectorSize); err != nil {
-			s.xbootldr = fmt.Errorf("%w: %w", ErrXBOOTLDR, err)
-		}
-	}
 	if s.slots, s.Slots, s.noSlots = findSlots(s.table); s.noSlots != nil {
 		s.problem(s.noSlots)
 	}

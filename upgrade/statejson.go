@@ -69,7 +69,7 @@ type entryJSON struct {
 // MarshalJSON writes the state for a program. What is not known, or is not there, is "".
 func (s *State) MarshalJSON() ([]byte, error) {
 	out := stateJSON{Schema: StateSchema, Next: pathOf(s.Next), Reason: string(s.NextReason), LastGood: pathOf(s.LastGood), Secure: s.machine.secureBootState(), Running: pathOf(s.Running), Started: pathOf(s.Started),
-		ESP: espJSON{s.espWindow.Size(), s.espFree}, Slots: []slotJSON{}, Entries: []entryJSON{},
+		ESP: espJSON{s.esp.esp.window.Size(), s.espFree}, Slots: []slotJSON{}, Entries: []entryJSON{},
 		Staged: append([]string{}, s.Staged...), Failed: append([]FailedRelease{}, s.Failed...), Volumes: append([]*Volume{}, s.Volumes...), Problems: []string{}}
 	if f := s.FellBack; f != nil {
 		out.FellBack = fellBackJSON{f.Version, pathOf(f.Entry), f.Reason}
@@ -161,7 +161,7 @@ func (s *State) String() string {
 	if secure := s.machine.secureBootState(); secure != "" {
 		fmt.Fprintf(&b, "secure boot: %s\n", secure)
 	}
-	fmt.Fprintf(&b, "ESP     %d of %d bytes free\n", s.espFree, s.espWindow.Size())
+	fmt.Fprintf(&b, "ESP     %d of %d bytes free\n", s.espFree, s.esp.esp.window.Size())
 	for _, r := range s.Failed {
 		fmt.Fprintf(&b, "failed  %s %s\n", r.Product, r.Version)
 	}

@@ -16,6 +16,9 @@ func (p *Plan) steps() {
 		p.Steps = append(p.Steps, Step{Kind: StepRememberFailed, Target: failedPath, Bytes: int64(len(p.failed)), content: p.failed})
 	}
 	for _, f := range p.obsolete {
+		if p.leftover.discards() && isStagedName(f.path) {
+			continue // they go with the repair
+		}
 		p.Steps = append(p.Steps, Step{Kind: f.remove, Target: f.path})
 	}
 	if t != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,7 +16,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/internal/vfat"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
@@ -37,6 +40,7 @@ type system struct {
 	machine upgrade.Machine
 	disk    *faultio.Disk
 	alone   bool // its sets are UKIs alone
+	mounts  bool // the kernel has mounted the boot partitions
 
 	policies func(*policy.Signature) // changes what a UKI's policies say; nil: nothing
 }
@@ -92,7 +96,40 @@ func (s *system) build(version string) *acmeos.Set {
 func (s *system) on(disk *faultio.Disk) *system {
 	other := *s
 	other.disk = disk
+	if s.mounts {
+		other.mount()
+	}
 	return &other
+}
+
+// mount has the boot partitions mounted from now on, as the vfat driver of Linux would have them.
+func (s *system) mount() {
+	s.t.Helper()
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
+	require.NoError(s.t, err)
+	s.mounts, s.machine.Mounted = true, map[osmith.GUID]upgrade.MountedVolume{}
+	for i, p := range table.Partitions {
+		if p.Type == partition.ESP || p.Type == partition.XBOOTLDR {
+			s.machine.Mounted[p.ID], err = vfat.Mount(table.Window(s.disk, i))
+			require.NoError(s.t, err)
+		}
+	}
+}
+
+// fsck repairs the boot partitions, as a machine does before it mounts them.
+func (s *system) fsck() {
+	s.t.Helper()
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
+	require.NoError(s.t, err)
+	for i, p := range table.Partitions {
+		if p.Type == partition.ESP || p.Type == partition.XBOOTLDR {
+			f, err := fat.OpenWith(table.Window(s.disk, i), fat.OpenOptions{SectorSize: table.SectorSize})
+			require.NoError(s.t, err)
+			_, err = f.RepairWith(fat.RepairOptions{Discard: func(name string) bool { return strings.HasSuffix(name, ".osmith-staged") }})
+			require.NoError(s.t, err)
+		}
+	}
+	s.mount()
 }
 
 func (s *system) plan(set *acmeos.Set, o upgrade.PlanOptions) *upgrade.Plan {

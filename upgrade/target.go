@@ -75,15 +75,18 @@ func (p *Plan) clear() error {
 	if err != nil {
 		return err
 	}
-	p.remove(slices.DeleteFunc(files, func(f espFile) bool { return !isAddon(f.path) }))
+	p.remove(slices.DeleteFunc(files, func(f espFile) bool { return !isAddon(f.path) && !isStagedName(f.path) }))
 	p.remove(p.state.staged)
-	// What entries need goes when none needs it any more.
+	// Staged files have names that a removal on a mounted volume uses. What entries need goes when none needs it any more.
 	slices.SortStableFunc(p.obsolete, func(a, b espFile) int {
 		last := func(f espFile) int {
-			if f.remove == StepRemoveEntry {
+			switch {
+			case isStagedName(f.path):
 				return 0
+			case f.remove == StepRemoveEntry:
+				return 1
 			}
-			return 1
+			return 2
 		}
 		return last(a) - last(b)
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
@@ -143,7 +144,7 @@ func (e *SlotSpaceError) Error() string {
 		e.Part, e.Need, e.Slot, e.Have, e.Need-e.Have)
 }
 
-// ESPSpaceError says that the UKI does not fit the ESP at the worst moment, when the old and the new one are there.
+// ESPSpaceError says that the UKI does not fit the ESP at the worst moment, when the old and the new one are there; on an ESP that is mounted, when a commit copies the new one.
 type ESPSpaceError struct {
 	Need, Have int64 // bytes, in whole clusters
 }
@@ -160,6 +161,12 @@ func (p *Plan) judgeFits() Verdict {
 		p.judgeSlot(&j)
 	}
 	p.judgeESP(&j)
+	// It is asked again before the first write.
+	if release, err := p.exclusively(); err != nil {
+		j.fail(err)
+	} else if err := release(); err != nil {
+		j.fail(err)
+	}
 	return j
 }
 
@@ -173,6 +180,11 @@ func (p *Plan) judgeESP(j *Verdict) {
 	}
 	if p.leftover.any() {
 		j.pass("an interrupted upgrade left %s on the ESP, which the first step puts right", p.leftover)
+	}
+	for _, r := range p.leftover.stays {
+		if r != (fat.Repaired{}) {
+			j.warn("a power cut left %s on a boot partition, which stays while that is mounted: fsck.fat, or an upgrade without Machine.Mounted, puts it right", r)
+		}
 	}
 	volume, _ := splitVolume(p.Entry)
 	onESP := p.leftover.free[""]
@@ -190,6 +202,9 @@ func (p *Plan) judgeESP(j *Verdict) {
 		return
 	}
 	need := clusters(p.release.UKI.Size())
+	if p.state.esp.of(p.Entry).mounted != nil {
+		need *= 2 // a commit copies it
+	}
 	for _, a := range p.addons {
 		need += clusters(a.src.Size())
 	}

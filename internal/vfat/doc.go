@@ -6,7 +6,7 @@
 //
 //	volume, err := vfat.Mount(disk)
 //	disk.Record()
-//	err = change(volume) // Create, Truncate, Rename, Remove, Mkdir and Sync
+//	err = change(volume) // Create, Exchange, Remove, Mkdir and Sync; Truncate, Rename and Unlink show what is not safe
 //	faults, err := disk.Faults(faultio.FaultOptions{Sector: 512})
 //	for state := range faults.States() {
 //		// what a power cut may have left

@@ -82,7 +82,7 @@ func TestHazardReplace(t *testing.T) {
 	v := mount(t, d)
 	const from, to = "loader/entries/new", "loader/loader.conf"
 	old := bytes.ToUpper(twoClusters)
-	require.NoError(t, v.Remove(to))
+	require.NoError(t, v.Unlink(to))
 	require.NoError(t, v.Create(to, bytes.NewReader(old)))
 	require.NoError(t, v.Create(from, bytes.NewReader(twoClusters)))
 	all := outcomes(t, d, func() error { return v.Rename(from, to) }, func(v *oracle.Volume) string {
@@ -106,6 +106,34 @@ func TestHazardReplace(t *testing.T) {
 	require.Len(t, all, 3, "%v", all)
 }
 
+// An exchange leaves each name with what one of the two had: nothing is broken, and no name is gone.
+func TestExchangeHasNoHazard(t *testing.T) {
+	d := build(t, kinds[0])
+	v := mount(t, d)
+	const a, b = "loader/entries/a long name.conf", "loader/loader.conf"
+	old := bytes.ToUpper(twoClusters)
+	require.NoError(t, v.Unlink(b))
+	require.NoError(t, v.Create(b, bytes.NewReader(old)))
+	upTo(t, v, "loader/entries", 15)
+	require.NoError(t, v.Create(a, bytes.NewReader(twoClusters)))
+	all := outcomes(t, d, func() error { return v.Exchange(a, b) }, func(v *oracle.Volume) string {
+		var has []string
+		for _, name := range []string{a, b} {
+			content, err := v.ReadFile(name)
+			switch {
+			case err == nil && bytes.Equal(content, old):
+				has = append(has, "old")
+			case err == nil && bytes.Equal(content, twoClusters):
+				has = append(has, "new")
+			default:
+				has = append(has, "broken")
+			}
+		}
+		return strings.Join(has, ", ")
+	})
+	require.Equal(t, map[string]int{"new, old": 1, "old, old": 1, "new, new": 1, "old, new": 1}, all)
+}
+
 // A removal that is cut between the sectors of a name leaves the 8.3 name, and with it the file.
 func TestHazardRemove(t *testing.T) {
 	d := build(t, kinds[0])
@@ -113,7 +141,7 @@ func TestHazardRemove(t *testing.T) {
 	const name = "loader/entries/a name of two pieces.conf"
 	upTo(t, v, "loader/entries", 14)
 	require.NoError(t, v.Create(name, bytes.NewReader(twoClusters))) // two slots in one sector, one in the next
-	all := outcomes(t, d, func() error { return v.Remove(name) }, func(v *oracle.Volume) string {
+	all := outcomes(t, d, func() error { return v.Unlink(name) }, func(v *oracle.Volume) string {
 		f, ok := v.File("loader/entries/ANAMEO~1.CON")
 		switch {
 		case !ok:

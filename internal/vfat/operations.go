@@ -108,12 +108,41 @@ func (v *Volume) rename(from, to string) error {
 	return v.free(replaced)
 }
 
-// Remove removes a file or an empty directory: its name, then its clusters.
-func (v *Volume) Remove(name string) error {
-	return v.done("remove", name, v.remove(name))
+// Exchange gives each of two files the name of the other (RENAME_EXCHANGE): both names stay as they are stored, and where their files start changes, in each with the inode.
+func (v *Volume) Exchange(a, b string) error {
+	return v.done("exchange", a, v.exchange(a, b))
 }
 
-func (v *Volume) remove(name string) error {
+func (v *Volume) exchange(a, b string) error {
+	p, err := v.existing(a)
+	if err != nil {
+		return err
+	}
+	q, err := v.existing(b)
+	if err != nil {
+		return fmt.Errorf("with %s: %w", b, err)
+	}
+	if p.entry.isDir() || q.entry.isDir() {
+		return ErrIsDirectory
+	}
+	start, size := p.entry.start(), p.entry.size()
+	if err := p.entry.writeBack(q.entry.start(), q.entry.size()); err != nil {
+		return err
+	}
+	return q.entry.writeBack(start, size)
+}
+
+// Unlink removes a file or an empty directory: its name, then its clusters.
+func (v *Volume) Unlink(name string) error {
+	return v.done("unlink", name, v.unlink(name, func() error { return nil }))
+}
+
+// Remove is Unlink of what is held open while its name is synced: the clusters of a file are not freed before its last user has closed it.
+func (v *Volume) Remove(name string) error {
+	return v.done("remove", name, v.unlink(name, v.Sync))
+}
+
+func (v *Volume) unlink(name string, between func() error) error {
 	p, err := v.existing(name)
 	if err != nil {
 		return err
@@ -128,6 +157,9 @@ func (v *Volume) remove(name string) error {
 		}
 	}
 	if err := p.entry.erase(); err != nil {
+		return err
+	}
+	if err := between(); err != nil {
 		return err
 	}
 	return v.free(p.entry.start())

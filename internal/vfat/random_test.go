@@ -103,6 +103,8 @@ func (p *predicted) step(t *testing.T, v *vfat.Volume) string {
 		return p.rename(t, v, name, p.any(p.rng.IntN(6) == 0))
 	case 8:
 		return p.remove(t, v, name)
+	case 9:
+		return p.exchange(t, v, name, p.any(p.rng.IntN(6) == 0))
 	}
 	return p.mkdir(t, v, p.fresh())
 }
@@ -145,9 +147,25 @@ func (p *predicted) truncate(t *testing.T, v *vfat.Volume, name string) string {
 	return what
 }
 
+func (p *predicted) exchange(t *testing.T, v *vfat.Volume, a, b string) string {
+	what := fmt.Sprintf("exchange %s and %s", a, b)
+	err := v.Exchange(a, b)
+	first, second := p.stored(a), p.stored(b)
+	switch {
+	case first == "" || second == "":
+		require.ErrorIs(t, err, fs.ErrNotExist, what)
+	case strings.HasSuffix(first, "/") || strings.HasSuffix(second, "/"):
+		require.ErrorIs(t, err, vfat.ErrIsDirectory, what)
+	default:
+		require.NoError(t, err, what)
+		p.contents[first], p.contents[second] = p.contents[second], p.contents[first]
+	}
+	return what
+}
+
 func (p *predicted) remove(t *testing.T, v *vfat.Volume, name string) string {
 	what := "remove " + name
-	err := v.Remove(name)
+	err := v.Unlink(name)
 	switch have := p.stored(name); {
 	case have == "":
 		require.ErrorIs(t, err, fs.ErrNotExist, what)

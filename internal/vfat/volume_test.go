@@ -19,8 +19,7 @@ import (
 // MountedVolume is what package upgrade writes through.
 var _ interface {
 	Create(name string, content osmith.Source) error
-	Truncate(name string) error
-	Rename(from, to string) error
+	Exchange(a, b string) error
 	Remove(name string) error
 	Mkdir(name string) error
 	Sync() error
@@ -80,8 +79,8 @@ func TestFirstFit(t *testing.T) {
 	for _, name := range []string{"A", "a long name.x", "B", "C"} {
 		require.NoError(t, v.Create("loader/entries/"+name, strings.NewReader("")))
 	}
-	require.NoError(t, v.Remove("loader/entries/A"))
-	require.NoError(t, v.Remove("loader/entries/a long name.x"))
+	require.NoError(t, v.Unlink("loader/entries/A"))
+	require.NoError(t, v.Unlink("loader/entries/a long name.x"))
 	require.NoError(t, v.Create("loader/entries/this is of three slots", strings.NewReader("")))
 	require.NoError(t, v.Create("loader/entries/D", strings.NewReader("")))
 	got, err := oracle.ReadFAT(d, d.Size(), oracle.FATOptions{})
@@ -116,7 +115,7 @@ func TestNoSpace(t *testing.T) {
 	require.ErrorIs(t, v.Create("SMALL", strings.NewReader("x")), vfat.ErrNoSpace)
 	want["SMALL"] = nil
 	requireContents(t, d, k, want, "no cluster for the file")
-	require.NoError(t, v.Remove("BIG"))
+	require.NoError(t, v.Unlink("BIG"))
 	require.NoError(t, v.Mkdir("DIR"))
 	delete(want, "BIG")
 	want["DIR/"] = nil
@@ -148,7 +147,7 @@ func TestErrors(t *testing.T) {
 	none := strings.NewReader("")
 	for _, name := range []string{"", ".", "/EFI", "EFI/", "EFI//x", "..", "EFI/../x", "a:b", "a\\b", "a?", "\x01", "\xff", "...", strings.Repeat("x", 256)} {
 		require.ErrorIs(t, v.Create(name, none), fs.ErrInvalid, name)
-		require.ErrorIs(t, v.Remove(name), fs.ErrInvalid, name)
+		require.ErrorIs(t, v.Unlink(name), fs.ErrInvalid, name)
 	}
 	require.ErrorIs(t, v.Create("none/x", none), fs.ErrNotExist)
 	require.ErrorIs(t, v.Create("empty/x", none), vfat.ErrNotDirectory)
@@ -166,10 +165,10 @@ func TestErrors(t *testing.T) {
 		want := files.clone()
 		want["x"] = nil
 		requireContents(t, d, k, want, "the file is empty")
-		require.NoError(t, v.Remove("x"))
+		require.NoError(t, v.Unlink("x"))
 	}
 	d.Faulty(faultio.Failure{})
-	require.Error(t, v.Remove("empty"))
+	require.Error(t, v.Unlink("empty"))
 }
 
 func TestMountErrors(t *testing.T) {
@@ -205,7 +204,7 @@ func TestDamaged(t *testing.T) {
 			for range 4 {
 				_ = v.Create("EFI/Linux/new.efi", bytes.NewReader(twoClusters))
 				_ = v.Rename("EFI/BOOT/BOOTX64.EFI", "loader/loader.conf")
-				_ = v.Remove("EFI/Linux/os_1.0+3-0.efi")
+				_ = v.Unlink("EFI/Linux/os_1.0+3-0.efi")
 				_ = v.Mkdir("loader/new")
 				_ = v.Rename("loader", "EFI/loader")
 			}

@@ -99,7 +99,7 @@ func build(t *testing.T, k kind) *wholeSectors {
 		Size: k.size, Kind: k.fat, ClusterSize: k.cluster, SectorSize: k.sector, VolumeID: 1, Label: "ESP", ShortCase: k.cluster > 512,
 	}))
 	v := mount(t, d)
-	require.NoError(t, v.Remove("loader/entries/x"))
+	require.NoError(t, v.Unlink("loader/entries/x"))
 	return d
 }
 

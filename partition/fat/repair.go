@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
+	"strings"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
@@ -18,6 +20,14 @@ type Repaired struct {
 	LongEntries  int   // pieces of long names whose short entry was not written or is gone
 	Names        int   // names that had the chain of another name: a rename was cut
 	Dots         int   // directories whose '.' or '..' had the wrong cluster, or was missing
+	Discarded    int   // files that were to be discarded ([RepairOptions])
+}
+
+// RepairOptions are the choices of [FS.RepairWith].
+type RepairOptions struct {
+	// Discard says which files are worth nothing, by their paths, such as what an interrupted job has left. They lose their names before anything else is looked at, so that a chain that is not whole is none of their
+	// business. Nil: there are none.
+	Discard func(name string) bool
 }
 
 // Repair puts right what power cuts and the known faults of other makers leave, and nothing else:
@@ -33,7 +43,10 @@ type Repaired struct {
 //
 // A volume that is damaged in another way is left alone, and the damage is the error; so are [ErrFATsDiffer] and
 // [ErrFATDamaged]. Files whose size is not that of their chain are no obstacle and stay as they are ([FS.Check]).
-func (f *FS) Repair() (done Repaired, err error) {
+func (f *FS) Repair() (done Repaired, err error) { return f.RepairWith(RepairOptions{}) }
+
+// RepairWith is [FS.Repair] with options.
+func (f *FS) RepairWith(o RepairOptions) (done Repaired, err error) {
 	defer prefix.Add("fat", &err)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -42,6 +55,9 @@ func (f *FS) Repair() (done Repaired, err error) {
 		return done, err
 	}
 	f.ready = false
+	if done.Discarded, err = f.discardNames(o.Discard); err != nil {
+		return done, err
+	}
 	s, err := f.prepare()
 	if err != nil {
 		return done, err
@@ -94,6 +110,32 @@ func (f *FS) Repair() (done Repaired, err error) {
 		return done, err
 	}
 	return done, f.sync()
+}
+
+// discardNames erases names and frees nothing, which is left to the repair: of clusters that another file has, that one keeps them.
+func (f *FS) discardNames(discard func(name string) bool) (n int, err error) {
+	if discard == nil {
+		return 0, nil
+	}
+	var drop []listing
+	_, err = f.survey(walk{each: func(e *entry, p place) {
+		if name := path.Join(p.path, e.name); !e.isDir() && discard(strings.TrimPrefix(name, "/")) {
+			drop = append(drop, listing{p, spot{p.cluster, e.pos}})
+		}
+	}})
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range drop {
+		if err := f.dropName(t); err != nil {
+			return n, err
+		}
+		n++
+	}
+	if n > 0 {
+		err = f.sync() // before their clusters are free
+	}
+	return n, err
 }
 
 // lostClusters are those that the FAT has in use and nothing refers to.
@@ -299,7 +341,7 @@ func (r Repaired) String() string {
 	for _, more := range []struct {
 		n    int
 		what string
-	}{{r.FATHeads, "first entries of FATs"}, {r.Names, "second names of one file"}, {r.Dots, "directories with wrong '.' or '..'"}} {
+	}{{r.FATHeads, "first entries of FATs"}, {r.Names, "second names of one file"}, {r.Dots, "directories with wrong '.' or '..'"}, {r.Discarded, "discarded files"}} {
 		if more.n > 0 {
 			text += fmt.Sprintf(", %d %s", more.n, more.what)
 		}
