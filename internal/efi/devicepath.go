@@ -56,13 +56,8 @@ func PathFile(path []byte) (file string) {
 
 // PathPartition is the unique ID of the GPT partition that a device path leads through; false if it leads through none.
 func PathPartition(path []byte) (id osmith.GUID, ok bool) {
-	eachNode(path, func(kind, sub byte, data []byte) bool {
-		if kind == PathMedia && sub == 1 && len(data) >= 38 && data[37] == 2 {
-			id, ok = GUID(data[20:]), true
-		}
-		return kind&0x7f != pathEnd && !ok
-	})
-	return id, ok
+	h, ok := PathHardDrive(path)
+	return h.ID, ok
 }
 
 // Types of nodes.
@@ -100,7 +95,7 @@ func nodeText(kind, sub byte, data []byte) string {
 		return fmt.Sprintf("AcpiAdr(0x%x)", le.Uint32(data))
 	case kind == pathMessaging:
 		return messagingText(sub, data)
-	case is(PathMedia, 1, 38):
+	case is(PathMedia, 1, hardDriveSize):
 		return hardDriveText(data)
 	case is(PathMedia, 2, 20):
 		return fmt.Sprintf("CDROM(0x%x,0x%x,0x%x)", le.Uint32(data), le.Uint64(data[4:]), le.Uint64(data[12:]))

@@ -20,6 +20,9 @@ type LoadOption struct {
 const (
 	LoadOptionActive = 0x01
 	LoadOptionHidden = 0x08
+
+	// What is of a category, 0 being programs that boot, is in these bits.
+	LoadOptionCategory = 0x1f00
 )
 
 // ParseLoadOption reads a load option. Of one that is cut, what is there comes with the error, which is a [*osmith.FormatError]; without a path nothing is.
