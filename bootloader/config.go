@@ -64,7 +64,7 @@ type configKey struct {
 // configKeys is every key that systemd-boot 262 reads (src/boot/boot.c, config_defaults_load_from_file), in the order
 // in which they are written.
 var configKeys = []configKey{
-	{name: "timeout", text: func(c *Config) *string { return &c.Timeout }, ok: either(number(1<<32-1), "menu-force", "menu-hidden", "menu-disabled")},
+	{name: "timeout", text: func(c *Config) *string { return &c.Timeout }, ok: timeoutValue},
 	{name: "default", text: func(c *Config) *string { return &c.Default }, ok: entryPattern},
 	{name: "preferred", text: func(c *Config) *string { return &c.Preferred }, ok: entryPattern, since: 260},
 	{name: "editor", flag: func(c *Config) *Switch { return &c.Editor }},
@@ -81,6 +81,8 @@ var configKeys = []configKey{
 	{name: "console-mode", text: func(c *Config) *string { return &c.ConsoleMode }, ok: either(number(1<<31-1), "auto", "max", "keep")},
 	{name: "log-level", text: func(c *Config) *string { return &c.LogLevel }, ok: either(nil, "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"), since: 259},
 }
+
+var timeoutValue = either(number(1<<32-1), "menu-force", "menu-hidden", "menu-disabled")
 
 func either(other func(string) bool, words ...string) func(string) bool {
 	return func(s string) bool {

@@ -73,6 +73,7 @@ type LoadOption struct {
 	Path        string      // all of the device path as text, safe to print
 	RawPath     []byte
 	Data        []byte // for the program
+	Raw         []byte // all of the variable's content, of which the others are made
 }
 
 // Option is the boot option of a number; false if there is none.
@@ -148,8 +149,10 @@ func (r *variableReader) content(vendor osmith.GUID, name string) ([]byte, bool)
 	case err != nil:
 		r.problem(name, "%w", err)
 		return nil, false
+	case len(b) == 0: // efivarfs: its first write is not done, or has failed
+		return nil, false
 	case len(b) < 4:
-		r.problem(name, "%d bytes, want 4 of attributes at least", len(b))
+		r.problem(name, "%w", errNoAttributes(b))
 		return nil, false
 	}
 	return b[4:], true
@@ -275,7 +278,7 @@ func (r *variableReader) firmware(v *MachineVariables) {
 		}
 		partition, _ := efi.PathPartition(o.Path)
 		v.Options = append(v.Options, LoadOption{n, o.Attributes&efi.LoadOptionActive != 0, o.Attributes&efi.LoadOptionHidden != 0, o.Description, partition,
-			efi.PathFile(o.Path), printable(efi.PathText(o.Path)), o.Path, o.Data})
+			efi.PathFile(o.Path), printable(efi.PathText(o.Path)), o.Path, o.Data, b})
 	}
 	slices.SortFunc(v.Options, func(a, b LoadOption) int { return int(a.Number) - int(b.Number) })
 }

@@ -192,6 +192,9 @@ func (s *Store) size(v Variable) int64 {
 	return (n + 3) &^ 3
 }
 
+// ErrNoRoom is returned by [Store.Replace] for variables that the store is too small for.
+var ErrNoRoom = errors.New("no room")
+
 // Replace returns the volume with these variables and no deleted ones, as after a reclaim; everything outside the variables stays.
 func (s *Store) Replace(variables []Variable) ([]byte, error) {
 	b := make([]byte, 0, s.end-s.start)
@@ -200,7 +203,7 @@ func (s *Store) Replace(variables []Variable) ([]byte, error) {
 		case v.Name == "":
 			return nil, fmt.Errorf("variable %d has no name", i)
 		case s.size(v) > int64(cap(b)-len(b)):
-			return nil, fmt.Errorf("variable %q: it needs %d bytes, %d are free", v.Name, s.size(v), cap(b)-len(b))
+			return nil, fmt.Errorf("variable %q: %w: it needs %d bytes, %d are free", v.Name, ErrNoRoom, s.size(v), cap(b)-len(b))
 		case !s.Authenticated && v.Time != [16]byte{}:
 			return nil, errors.New("variable " + v.Name + ": this store has no room for a time stamp")
 		}

@@ -129,6 +129,7 @@ func TestReplaceRefuses(t *testing.T) {
 	} {
 		b, err := s.Replace([]varstore.Variable{v})
 		require.ErrorContains(t, err, want)
+		require.Equal(t, want == "are free", errors.Is(err, varstore.ErrNoRoom))
 		require.Nil(t, b)
 	}
 }

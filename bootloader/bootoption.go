@@ -1,0 +1,353 @@
+package bootloader
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/prefix"
+)
+
+// BootProgram is a program on a partition that firmware is to start by a boot option of its own.
+type BootProgram struct {
+	// File is its path on the file system of the partition, with slashes, as [Installation.Files] has it.
+	File string
+
+	// What the partition table says of the partition, which has to be of a GPT: its unique ID, its place in the table from 1, and its first and last LBA, in logical blocks of the disk.
+	Partition         osmith.GUID
+	PartitionNumber   uint32
+	FirstLBA, LastLBA uint64
+
+	// Description is what the menu of the firmware shows for a new option; "": "Linux Boot Manager", as `bootctl install` writes. That of an option that is there is left.
+	Description string
+}
+
+// BootPlanOptions says what [PlanBootOption] does besides making sure that there is an option. The zero value touches no option of somebody else, and no decision of a person.
+type BootPlanOptions struct {
+	// First moves the option to the front of BootOrder also if it has a place there. A new one is put there in any case.
+	First bool
+
+	// Activate switches the option on. Without, one that a person, or the firmware's setup, has switched off is left as it is, and so is its place in BootOrder ([BootPlan].Inactive).
+	Activate bool
+
+	// DropDangling takes the numbers out of BootOrder that no variable belongs to. Firmware skips them.
+	DropDangling bool
+
+	// Former are the unique IDs of partitions that had this program, and are not there any more, as the caller knows from the partition table of before. The options that start the program from one of them are
+	// removed. That a partition cannot be found proves nothing: every disk with systemd-boot has the program in the same place, and one may not be plugged in.
+	Former []osmith.GUID
+}
+
+// BootPlan is what [PlanBootOption] has found and would change.
+type BootPlan struct {
+	Number uint16 // of the option that starts the program
+
+	// Changes are in the order in which they have to be made. None: all is as it should be.
+	Changes []VariableChange
+
+	Inactive bool     // the option is switched off and is left so: firmware does not start it by itself
+	Dangling []uint16 // in BootOrder, and there is no such variable
+
+	// Left are options that start the program as well, or would from a partition that is gone, and are not removed, since BootNext names them or they hand the program other data.
+	Left []uint16
+
+	// Malformed are options that no firmware can read, each a [*VariableError]. They are nobody's, and stay.
+	Malformed []error
+}
+
+// VariableChange is one write to a variable, or its deletion. Its attributes are [VariableKept].
+type VariableChange struct {
+	Name   string
+	Vendor osmith.GUID
+
+	Before, After []byte // content; nil: there is no such variable
+}
+
+// String is such as "create Boot0003", "change BootOrder" or "delete Boot0007".
+func (c VariableChange) String() string {
+	switch {
+	case c.Before == nil:
+		return "create " + c.Name
+	case c.After == nil:
+		return "delete " + c.Name
+	}
+	return "change " + c.Name
+}
+
+// ChangeResult is what became of a change.
+type ChangeResult struct {
+	Change VariableChange
+
+	// Err is nil if the variable is now as the change wants it. [ErrVariableRefused] and its cases say that firmware has not taken it, [ErrNotAttempted] that one before it failed.
+	Err error
+}
+
+// ErrNotAttempted: a change was not made since one before it was not.
+var ErrNotAttempted = errors.New("not attempted")
+
+// PlanBootOption works out what makes firmware start a program: its option Boot#### (UEFI Specification 2.10, section 3.1.3) and its place in BootOrder. It is the repair as well: an option that firmware has lost is made
+// again.
+//
+// An option is the program's by the ID of the partition and by the path, in which capitals do not count, never by its description; one of another category than boot, by which firmware does not start anything by itself, is none. Of several, that is kept which
+// firmware starts first, and those that hand the program the same data are removed. If its device path has the partition in another place, that is put right, and nothing else of it changes.
+// A new one gets the lowest free number and the first place. Options of others are never changed or removed.
+//
+// A new content of the option comes first, BootOrder second, deletions last: whatever a power cut leaves of that starts what it would have started before or after.
+//
+// What is not known is an error: a BootOrder or BootNext that cannot be read or has another form, and an option that cannot be read ([*VariableError]). An option that was read and has not the form of one is known well enough:
+// its number is taken, its place is kept, and it is in Malformed.
+func PlanBootOption(have *MachineVariables, program BootProgram, o BootPlanOptions) (plan *BootPlan, err error) {
+	defer prefix.Add("bootloader", &err)
+	drive, file, err := program.target()
+	if err != nil {
+		return nil, err
+	}
+	p := &BootPlan{}
+	taken, err := p.known(have)
+	if err != nil {
+		return nil, err
+	}
+	listed := func(n uint16) bool { return slices.Contains(have.Order, n) }
+	var ours, former []LoadOption
+	for _, option := range have.Options {
+		h, path, attributes, err := option.target()
+		switch {
+		case err != nil:
+			return nil, err
+		case path != lower(file) || attributes&efi.LoadOptionCategory != 0:
+		case h.ID == drive.ID:
+			ours = append(ours, option)
+		case slices.Contains(o.Former, h.ID):
+			former = append(former, option)
+		}
+	}
+	// The one that firmware starts first is kept; where it starts none, that which a person has switched off, before one that is in no order.
+	rank := func(option LoadOption) (r int) {
+		if r = slices.Index(have.Order, option.Number); r < 0 {
+			r = 2 * len(have.Order)
+		}
+		if !option.Active {
+			r += len(have.Order)
+		}
+		return r
+	}
+	slices.SortStableFunc(ours, func(a, b LoadOption) int { return rank(a) - rank(b) })
+	active := true
+	if len(ours) == 0 {
+		err = p.create(taken, drive, file, program.Description)
+	} else {
+		active = ours[0].Active || o.Activate
+		p.Number, p.Inactive = ours[0].Number, !active
+		err = p.repair(ours[0], drive, active)
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	removed := former
+	for _, option := range ours[min(1, len(ours)):] {
+		if bytes.Equal(option.Data, ours[0].Data) {
+			removed = append(removed, option)
+		} else {
+			p.Left = append(p.Left, option.Number)
+		}
+	}
+	removed = slices.DeleteFunc(removed, func(option LoadOption) bool {
+		next := have.Next != nil && *have.Next == option.Number
+		if next {
+			p.Left = append(p.Left, option.Number)
+		}
+		return next
+	})
+	var order []uint16
+	first := active && (o.First || len(ours) == 0 || !listed(p.Number))
+	if first {
+		order = append(order, p.Number)
+	}
+	for _, n := range have.Order {
+		gone := slices.ContainsFunc(removed, func(option LoadOption) bool { return option.Number == n })
+		dangling := !taken[n]
+		if dangling && !slices.Contains(p.Dangling, n) {
+			p.Dangling = append(p.Dangling, n)
+		}
+		if gone || dangling && o.DropDangling || n == p.Number && slices.Contains(order, n) {
+			continue
+		}
+		order = append(order, n)
+	}
+	p.change("BootOrder", orderContent(have.Order), orderContent(order))
+	for _, option := range removed {
+		p.change(optionName(option.Number), option.Raw, nil)
+	}
+	return p, nil
+}
+
+// target is the partition of the program, and its path as device paths have it.
+func (b *BootProgram) target() (h efi.HardDrive, file string, err error) {
+	switch {
+	case !fs.ValidPath(b.File) || b.File == "." || strings.Contains(b.File, `\`):
+		return h, "", fmt.Errorf("program %q: want its path on the partition, with slashes and none at the start", b.File)
+	case b.Partition.IsZero() || b.PartitionNumber == 0 || b.FirstLBA == 0 || b.LastLBA < b.FirstLBA || b.LastLBA == math.MaxUint64:
+		return h, "", fmt.Errorf("partition %v, number %d, LBA %d to %d: want an ID, a number from 1 and a place behind the table", b.Partition, b.PartitionNumber, b.FirstLBA, b.LastLBA)
+	}
+	return efi.HardDrive{Number: b.PartitionNumber, FirstLBA: b.FirstLBA, SizeLBA: b.LastLBA - b.FirstLBA + 1, ID: b.Partition}, `\` + strings.ReplaceAll(b.File, "/", `\`), nil
+}
+
+// target is what an option starts: a partition, zero if its path names none by a GPT ID, and the path, with small letters.
+func (o *LoadOption) target() (h efi.HardDrive, file string, attributes uint32, err error) {
+	option, err := efi.ParseLoadOption(o.Raw)
+	if err != nil {
+		return h, "", 0, &VariableError{optionName(o.Number), fmt.Errorf("Raw: %w", err)}
+	}
+	h, _ = efi.PathHardDrive(option.Path)
+	return h, `\` + lower(strings.Trim(efi.PathFile(option.Path), `\`)), option.Attributes, nil
+}
+
+// known refuses variables of which it is not known what they say, and has the numbers that options have.
+func (p *BootPlan) known(have *MachineVariables) (taken map[uint16]bool, err error) {
+	taken = map[uint16]bool{}
+	for _, option := range have.Options {
+		taken[option.Number] = true
+	}
+	for _, problem := range have.Problems {
+		e, ok := errors.AsType[*VariableError](problem)
+		if !ok {
+			return nil, problem
+		}
+		n, isOption := optionNumber(e.Name)
+		_, wasRead := errors.AsType[*osmith.FormatError](problem)
+		switch {
+		case isOption && wasRead:
+			taken[n] = true
+			p.Malformed = append(p.Malformed, problem)
+		case isOption || e.Name == "BootOrder" || e.Name == "BootNext":
+			return nil, fmt.Errorf("it is not known what firmware starts: %w", problem)
+		}
+	}
+	return taken, nil
+}
+
+// create adds the change that makes a new option.
+func (p *BootPlan) create(taken map[uint16]bool, h efi.HardDrive, file, description string) error {
+	n := 0
+	for taken[uint16(n)] {
+		if n++; n > math.MaxUint16 {
+			return errors.New("no boot option is free: there are 65536")
+		}
+	}
+	p.Number = uint16(n)
+	if description == "" {
+		description = "Linux Boot Manager"
+	}
+	path, err := efi.AppendFile(efi.AppendHardDrive(nil, h), file)
+	if err != nil {
+		return err
+	}
+	content, err := efi.AppendLoadOption(nil, efi.LoadOption{Attributes: efi.LoadOptionActive, Description: description, Path: efi.AppendPathEnd(path)})
+	p.change(optionName(p.Number), nil, content)
+	return err
+}
+
+// repair adds the change that puts an option right, if it needs one.
+func (p *BootPlan) repair(option LoadOption, h efi.HardDrive, active bool) error {
+	content := bytes.Clone(option.Raw)
+	o, err := efi.ParseLoadOption(content) // its path points into content
+	if err != nil {
+		return err
+	}
+	efi.Relocate(o.Path, h)
+	if active {
+		content[0] |= efi.LoadOptionActive
+	}
+	p.change(optionName(option.Number), option.Raw, content)
+	return nil
+}
+
+func (p *BootPlan) change(name string, before, after []byte) {
+	if !bytes.Equal(before, after) {
+		p.Changes = append(p.Changes, VariableChange{name, efi.GlobalVariable, before, after})
+	}
+}
+
+func optionName(n uint16) string { return fmt.Sprintf("Boot%04X", n) }
+
+// orderContent is the content of BootOrder, nil for an empty one.
+func orderContent(order []uint16) (b []byte) {
+	for _, n := range order {
+		b = binary.LittleEndian.AppendUint16(b, n)
+	}
+	return b
+}
+
+// Apply makes the changes of a plan in their order, up to the first one that fails, whose error is returned. There is a result for each change: a caller that can do without a boot option, since the ESP has the loader as its fallback
+// too, goes on if the error is [ErrVariableRefused].
+//
+// Nothing is written if a variable is neither as the plan has read it nor as it wants it ([*VariableMismatchError]): a new plan is needed then. What is as it should be is not written, so that a plan that was interrupted can be
+// applied again.
+func (p *BootPlan) Apply(store VariableStore) (results []ChangeResult, err error) {
+	defer prefix.Add("bootloader", &err)
+	todo := make([]bool, len(p.Changes))
+	for i, c := range p.Changes {
+		results = append(results, ChangeResult{Change: c, Err: ErrNotAttempted})
+		if todo[i], err = c.pending(store); err != nil {
+			results[i].Err = err
+			return append(results, notAttempted(p.Changes[i+1:])...), err
+		}
+	}
+	for i, c := range p.Changes {
+		if todo[i] {
+			err = c.apply(store)
+		}
+		if results[i].Err = err; err != nil {
+			return results, err
+		}
+	}
+	return results, nil
+}
+
+func notAttempted(changes []VariableChange) (results []ChangeResult) {
+	for _, c := range changes {
+		results = append(results, ChangeResult{c, ErrNotAttempted})
+	}
+	return results
+}
+
+// pending reports whether a change has to be made.
+func (c VariableChange) pending(store VariableStore) (bool, error) {
+	variable := func(content []byte) *EFIVariable {
+		if content == nil {
+			return nil
+		}
+		return &EFIVariable{c.Name, c.Vendor, VariableKept, content}
+	}
+	same := func(a, b *EFIVariable) bool { return a == nil && b == nil || a != nil && b != nil && a.equal(*b) }
+	var got *EFIVariable
+	switch v, err := readVariable(store, c.Name, c.Vendor); {
+	case err == nil:
+		got = &v
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, err
+	}
+	before, after := variable(c.Before), variable(c.After)
+	switch {
+	case same(got, after):
+		return false, nil
+	case same(got, before):
+		return true, nil
+	}
+	return false, &VariableError{c.Name, &VariableMismatchError{Want: before, Got: got}}
+}
+
+func (c VariableChange) apply(store VariableStore) error {
+	if c.After == nil {
+		return store.Delete(c.Name, c.Vendor)
+	}
+	return store.Set(EFIVariable{c.Name, c.Vendor, VariableKept, c.After})
+}

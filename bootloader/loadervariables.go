@@ -1,0 +1,66 @@
+package bootloader
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/prefix"
+)
+
+// writable are the variables of the Boot Loader Interface that an operating system writes as text (https://systemd.io/BOOT_LOADER_INTERFACE, bootctl(1)), with a test of the values that the loader reads.
+// All others are the loader's own, or the stub's.
+var writable = map[string]func(string) bool{
+	"LoaderEntryOneShot":         nil,
+	"LoaderEntryDefault":         nil,
+	"LoaderEntryPreferred":       nil, // 260
+	"LoaderEntrySysFail":         nil, // 258
+	"LoaderConfigTimeout":        timeoutValue,
+	"LoaderConfigTimeoutOneShot": timeoutValue,
+}
+
+// SetLoaderVariable writes a variable that tells systemd-boot what to start: LoaderEntryOneShot, LoaderEntryDefault, LoaderEntryPreferred, LoaderEntrySysFail with the id of an entry, and LoaderConfigTimeout and
+// LoaderConfigTimeoutOneShot with seconds, or what else loader.conf takes for timeout. No text takes the variable away, and is no error if there was none. All other names are refused: the loader or the stub writes them.
+//
+// Of releases that do not know a variable yet, [Releases] tells; whether there is an entry of that id, [ReadMenu].
+func SetLoaderVariable(store VariableStore, name, text string) (err error) {
+	defer prefix.Add("bootloader", &err)
+	ok, known := writable[name]
+	switch {
+	case !known:
+		return &VariableError{name, errors.New("no variable of systemd-boot that an operating system writes as text")}
+	case text == "":
+		if err := store.Delete(name, loaderVendor); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	case !utf8.ValidString(text) || strings.Contains(text, "\x00") || ok != nil && !ok(text):
+		return &VariableError{name, fmt.Errorf("%w: %q", ErrConfigValue, text)}
+	}
+	return store.Set(EFIVariable{name, loaderVendor, VariableKept, append(efi.AppendUTF16(nil, text), 0, 0)})
+}
+
+// SystemTokenSize is how many bytes LoaderSystemToken has at least.
+const SystemTokenSize = 32
+
+// SetSystemToken gives the machine a LoaderSystemToken, by which the random seed of an image differs from machine to machine (https://systemd.io/BOOT_LOADER_INTERFACE), if it has none of [SystemTokenSize] bytes or
+// more: one that is there is never replaced, and what cannot be read counts as one. The token is random, of [SystemTokenSize] bytes, and the caller's. It reports whether it was written.
+func SetSystemToken(store VariableStore, token []byte) (written bool, err error) {
+	defer prefix.Add("bootloader", &err)
+	const name = "LoaderSystemToken"
+	if len(token) != SystemTokenSize {
+		return false, &VariableError{name, fmt.Errorf("%d bytes, want %d", len(token), SystemTokenSize)}
+	}
+	have, err := readVariable(store, name, loaderVendor)
+	switch {
+	case err == nil && len(have.Data) >= SystemTokenSize:
+		return false, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return false, err
+	}
+	err = store.Set(EFIVariable{name, loaderVendor, VariableKept, token})
+	return err == nil, err
+}
