@@ -97,7 +97,8 @@ var ErrNotAttempted = errors.New("not attempted")
 //
 // An option is the program's by the ID of the partition and by the path, in which capitals do not count, never by its description; one of another category than boot, by which firmware does not start anything by itself, is none. Of several, that is kept which
 // firmware starts first, and those that hand the program the same data are removed. If its device path has the partition in another place, that is put right, and nothing else of it changes.
-// A new one gets the lowest free number and the first place. Options of others are never changed or removed.
+// A new one gets the first place, and the lowest number that no variable has and that BootOrder and BootNext do not name: what they name would be started in a place that nobody gave it. Options of others are never changed or
+// removed.
 //
 // A new content of the option comes first, BootOrder second, deletions last: whatever a power cut leaves of that starts what it would have started before or after.
 //
@@ -141,7 +142,9 @@ func PlanBootOption(have *MachineVariables, program BootProgram, o BootPlanOptio
 	slices.SortStableFunc(ours, func(a, b LoadOption) int { return rank(a) - rank(b) })
 	active := true
 	if len(ours) == 0 {
-		err = p.create(taken, drive, file, program.Description)
+		err = p.create(func(n uint16) bool {
+			return !taken[n] && !listed(n) && (have.Next == nil || *have.Next != n)
+		}, drive, file, program.Description)
 	} else {
 		active = ours[0].Active || o.Activate
 		p.Number, p.Inactive = ours[0].Number, !active
@@ -235,10 +238,10 @@ func (p *BootPlan) known(have *MachineVariables) (taken map[uint16]bool, err err
 }
 
 // create adds the change that makes a new option.
-func (p *BootPlan) create(taken map[uint16]bool, h efi.HardDrive, file, description string) error {
+func (p *BootPlan) create(free func(uint16) bool, h efi.HardDrive, file, description string) error {
 	n := 0
-	for taken[uint16(n)] {
-		if n++; n > math.MaxUint16 {
+	for ; !free(uint16(n)); n++ {
+		if n == math.MaxUint16 {
 			return errors.New("no boot option is free: there are 65536")
 		}
 	}

@@ -21,12 +21,30 @@
 //	from, to, err = bootloader.Bless(os.DirFS("/efi"), path, bootloader.StatusGood)
 //	err = os.Rename(filepath.Join("/efi", from), filepath.Join("/efi", to))
 //
-// Nothing is written here: file systems are read through [io/fs], and what is to be done comes back as values, files to
-// write and renames to make.
+// Nothing is written to file systems here: they are read through [io/fs], and what is to be done comes back as values,
+// files to write and renames to make.
+//
+// # EFI variables
+//
+// A [VariableStore] is where EFI variables are kept: those of the machine that runs (EFIVarFS, on Linux), those of a virtual
+// machine that is off ([VariableImage]), or some in memory ([MemoryVariables]). Each is a file system in the form of
+// efivarfs, which [ReadVariables] reads. [SetLoaderVariable] and [SetSystemToken] write what an operating system tells
+// systemd-boot, and [PlanBootOption] works out which boot option and which BootOrder make firmware start the loader, on a
+// new machine and on one whose firmware has lost them:
+//
+//	have, err := bootloader.ReadVariables(store)
+//	plan, err := bootloader.PlanBootOption(have, loader, bootloader.BootPlanOptions{})
+//	results, err := plan.Apply(store)
+//	if errors.Is(err, bootloader.ErrVariableRefused) {
+//		// Firmware has not taken it. The machine starts the loader as the fallback of the ESP.
+//	}
+//
+// Whatever a power cut leaves of that, the machine starts what it started before or what the plan wants. Nothing is written
+// that is there already.
 //
 // # Limits
 //
 // Entries that systemd-boot finds outside its two directories (Windows, macOS, an EFI shell, firmware setup, SMBIOS) are
-// not listed, and it never boots one of those by default. Random seeds and boot secrets are not handled, and variables
-// are read ([ReadVariables]) and not written.
+// not listed, and it never boots one of those by default. Random seeds and boot secrets are not handled. Variables that are
+// written with a signature, Secure Boot's, are those of package signing/secureboot.
 package bootloader
