@@ -12,8 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/varstore"
 )
 
-// VariableImage are the variables of a virtual machine that is off: the firmware volume that edk2 keeps them in, such as OVMF_VARS.fd (package comment of internal/varstore: UEFI Platform Initialization
-// Specification 1.8, volume 3, section 3.2.1). It is not safe for several goroutines at once.
+// VariableImage are the variables of a virtual machine that is off: the firmware volume that edk2 keeps them in, such as OVMF_VARS.fd (UEFI Platform Initialization Specification 1.8, volume 3, section 3.2.1).
+// One that no machine was started with has no variable of the boot menu: [ReadVariables] says so by an [fs.ErrNotExist], and an empty [MachineVariables] is true of it. It is not safe for several goroutines at once.
 type VariableImage struct {
 	image []byte
 	store *varstore.Store

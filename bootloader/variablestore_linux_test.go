@@ -221,6 +221,7 @@ func TestEFIVarFSRefused(t *testing.T) {
 	k.fail = func(call string) error {
 		if call == "write" {
 			require.NoError(t, os.Remove(k.path("Boot0001", efi.GlobalVariable)))
+			clear(k.flags)
 			return unix.ENOSPC
 		}
 		return nil

@@ -184,6 +184,9 @@ func TestVariableImage(t *testing.T) {
 	v, err := bootloader.ParseVariableImage(input)
 	require.NoError(t, err)
 	require.Equal(t, int64(300-len(db)-len(order)), v.Free())
+	input[len(input)-1] = 0
+	require.Equal(t, before, v.Bytes(), "what the caller does with the image later is not in it")
+	input[len(input)-1] = 0xff
 	require.NoError(t, v.Set(kept("BootOrder", 1, 0)))
 	require.Equal(t, before, v.Bytes(), "what is there is not written, not even without what was deleted")
 
