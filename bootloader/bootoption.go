@@ -207,7 +207,7 @@ func (b *BootProgram) target() (h efi.HardDrive, file string, err error) {
 func (o *LoadOption) target() (h efi.HardDrive, file string, attributes uint32, err error) {
 	option, err := efi.ParseLoadOption(o.Raw)
 	if err != nil {
-		return h, "", 0, &VariableError{optionName(o.Number), fmt.Errorf("Raw: %w", err)}
+		return h, "", 0, &VariableError{optionName(o.Number), fmt.Errorf("its Raw: %w", err)}
 	}
 	h, _ = efi.PathHardDrive(option.Path)
 	return h, `\` + lower(strings.Trim(efi.PathFile(option.Path), `\`)), option.Attributes, nil

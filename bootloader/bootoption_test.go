@@ -201,7 +201,7 @@ func TestPlanBootOptionUnknown(t *testing.T) {
 		"an order of another form":      {problem("BootOrder", cut), "variable BootOrder: Description"},
 		"what is next":                  {problem("BootNext", errUnreadable), "it is not known what firmware starts: variable BootNext"},
 		"anything":                      {func(v *bootloader.MachineVariables) { v.Problems = []error{errUnreadable} }, "input/output error"},
-		"made by hand":                  {func(v *bootloader.MachineVariables) { v.Options[1].Raw = nil }, "variable Boot0001: Raw: "},
+		"made by hand":                  {func(v *bootloader.MachineVariables) { v.Options[1].Raw = nil }, "variable Boot0001: its Raw: "},
 	} {
 		plan, err := bootloader.PlanBootOption(have(tt.change), ours, bootloader.BootPlanOptions{})
 		require.ErrorContains(t, err, tt.want, name)
