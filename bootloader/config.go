@@ -162,25 +162,35 @@ func (c *Config) MarshalText() (text []byte, err error) {
 	defer prefix.Add("bootloader", &err)
 	var b bytes.Buffer
 	for _, k := range configKeys {
-		value := ""
-		if k.flag != nil {
-			switch *k.flag(c) {
-			case SwitchUnset:
-			case SwitchYes:
-				value = "yes"
-			case SwitchNo:
-				value = "no"
-			default:
-				return nil, fmt.Errorf("loader.conf: %s: Switch(%d): %w", k.name, *k.flag(c), ErrConfigValue)
-			}
-		} else if value = *k.text(c); value != "" && (!k.ok(value) || !survives(value)) {
-			return nil, fmt.Errorf("loader.conf: %s %q: %w", k.name, value, ErrConfigValue)
+		value, err := k.value(c)
+		if err != nil {
+			return nil, err
 		}
 		if value != "" {
 			fmt.Fprintf(&b, "%s %s\n", k.name, value)
 		}
 	}
 	return b.Bytes(), nil
+}
+
+// value is what is written for the key, empty if it is not set. What would not be read back is an error.
+func (k configKey) value(c *Config) (string, error) {
+	if k.flag != nil {
+		switch *k.flag(c) {
+		case SwitchUnset:
+			return "", nil
+		case SwitchYes:
+			return "yes", nil
+		case SwitchNo:
+			return "no", nil
+		}
+		return "", fmt.Errorf("loader.conf: %s: Switch(%d): %w", k.name, *k.flag(c), ErrConfigValue)
+	}
+	value := *k.text(c)
+	if value != "" && (!k.ok(value) || !survives(value)) {
+		return "", fmt.Errorf("loader.conf: %s %q: %w", k.name, value, ErrConfigValue)
+	}
+	return value, nil
 }
 
 // survives reports whether a value comes back the same when it is read from a line.
@@ -198,6 +208,9 @@ func survives(value string) bool {
 type line struct {
 	number     int // from 1
 	key, value string
+
+	start, end        int // of the line in the text; its line end is a part of it
+	valueAt, valueEnd int // of the value there, with quotes around it
 }
 
 // lines yields the assignments in b as systemd-boot reads them (systemd 262, src/boot/efi-string.c, line_get_key_value):
@@ -209,25 +222,34 @@ func lines(b []byte, separators string, r rules) iter.Seq[line] {
 		if i := bytes.IndexByte(b, 0); i >= 0 {
 			b = b[:i]
 		}
-		number := 0
-		for text := range strings.SplitSeq(strings.ReplaceAll(string(b), "\r\n", "\n"), "\n") {
-			number++
-			for text := range strings.SplitSeq(text, "\r") {
-				text = strings.Trim(text, " \t")
-				if strings.HasPrefix(text, "#") {
-					continue
-				}
-				i := strings.IndexAny(text, separators)
-				if i < 0 {
-					continue
-				}
-				key, value := text[:i], strings.TrimLeft(text[i:], separators)
-				if value != "" && (value[0] == '"' || value[0] == '\'' && !r.doubleQuotes) && value[len(value)-1] == value[0] {
-					value = value[1:max(len(value)-1, 1)]
-				}
-				if !yield(line{number, strings.ToValidUTF8(key, ""), strings.ToValidUTF8(value, "")}) {
-					return
-				}
+		number := 1
+		for at, next := 0, 0; at < len(b); at = next {
+			stop := len(b)
+			if i := bytes.IndexAny(b[at:], "\r\n"); i >= 0 {
+				stop = at + i
+			}
+			next = min(stop+1, len(b))
+			if next < len(b) && b[stop] == '\r' && b[next] == '\n' {
+				next++
+			}
+			l := line{number: number, start: at, end: next}
+			number += bytes.Count(b[stop:next], []byte("\n"))
+
+			text := strings.TrimRight(string(b[at:stop]), " \t")
+			l.valueEnd = at + len(text)
+			text = strings.TrimLeft(text, " \t")
+			i := strings.IndexAny(text, separators)
+			if strings.HasPrefix(text, "#") || i < 0 {
+				continue
+			}
+			key, value := text[:i], strings.TrimLeft(text[i:], separators)
+			l.valueAt = l.valueEnd - len(value)
+			if value != "" && (value[0] == '"' || value[0] == '\'' && !r.doubleQuotes) && value[len(value)-1] == value[0] {
+				value = value[1:max(len(value)-1, 1)]
+			}
+			l.key, l.value = strings.ToValidUTF8(key, ""), strings.ToValidUTF8(value, "")
+			if !yield(l) {
+				return
 			}
 		}
 	}

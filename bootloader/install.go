@@ -54,13 +54,13 @@ func (in *Installation) Files() (files []osmith.ESPFile, err error) {
 	if err != nil {
 		return nil, err
 	}
-	files = []osmith.ESPFile{{Path: "EFI/systemd/" + machine.SystemdBoot(), Content: in.Loader}}
+	files = []osmith.ESPFile{{Path: loaderDir + machine.SystemdBoot(), Content: in.Loader}}
 	if !in.OmitFallback {
 		files = append(files, osmith.ESPFile{Path: machine.Loader(), Content: in.Loader})
 	}
 	files = append(files,
 		osmith.ESPFile{Path: configPath, Content: bytes.NewReader(text)},
-		osmith.ESPFile{Path: "loader/entries.srel", Content: strings.NewReader("type1\n")})
+		osmith.ESPFile{Path: srelPath, Content: strings.NewReader("type1\n")})
 	if err := checkKeys(in.Keys); err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func checkKeys(files []osmith.ESPFile) error {
 	for _, f := range files {
 		dir, file := path.Split(f.Path)
 		name := path.Base(dir)
-		if dir != "loader/keys/"+name+"/" || name[0] == '.' || strings.ContainsAny(name, "\"*/:<>?\\|") || !slices.Contains(keyFiles, file) {
+		if dir != keysDir+name+"/" || name[0] == '.' || strings.ContainsAny(name, "\"*/:<>?\\|") || !slices.Contains(keyFiles, file) {
 			return fmt.Errorf("enrolment keys: path %q: want loader/keys/NAME/, where systemd-boot and FAT accept NAME, and PK.auth, KEK.auth, db.auth or dbx.auth", f.Path)
 		}
 		if f.Content == nil || f.Content.Size() == 0 {

@@ -17,6 +17,10 @@ import (
 // The places where systemd-boot looks, relative to the file system.
 const (
 	configPath   = "loader/loader.conf"
+	srelPath     = "loader/entries.srel"
+	seedPath     = "loader/random-seed"
+	keysDir      = "loader/keys/"
+	loaderDir    = "EFI/systemd/"
 	type1Dir     = "loader/entries"
 	type2Dir     = "EFI/Linux"
 	maxConfigLen = 1 << 20

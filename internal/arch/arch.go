@@ -61,6 +61,9 @@ func (a *Architecture) AddonStub() string { return "addon" + a.EFI + ".efi.stub"
 // SystemdBoot is the file name of systemd-boot: "systemd-bootx64.efi".
 func (a *Architecture) SystemdBoot() string { return "systemd-boot" + a.EFI + ".efi" }
 
+// SystemdBootFallback is the file name of the systemd-boot that an update has replaced (bootctl 262): "systemd-boot-fallbackx64.efi".
+func (a *Architecture) SystemdBootFallback() string { return "systemd-boot-fallback" + a.EFI + ".efi" }
+
 // ByName finds an architecture by its name or an alias.
 func ByName(name string) (*Architecture, bool) {
 	return find(func(a *Architecture) bool { return a.Name == name || slices.Contains(a.Aliases, name) })
