@@ -21,6 +21,15 @@
 //	from, to, err = bootloader.Bless(os.DirFS("/efi"), path, bootloader.StatusGood)
 //	err = os.Rename(filepath.Join("/efi", from), filepath.Join("/efi", to))
 //
+// [PlanInstallation] says what to do to an ESP, with systemd-boot on it or without, so that it has another one: in an order that may be cut off
+// anywhere, never a step back unless it is asked for, and nothing over a file that is not ours. [PlanRemoval] takes it away, [EditConfig] changes
+// loader.conf and leaves all else in it as it is.
+//
+//	plan, err := bootloader.PlanInstallation(esp, &bootloader.Installation{Loader: loader}, bootloader.InstallationOptions{})
+//	for _, c := range plan.Changes {
+//		fmt.Println(c.Kind, c.Path, c.Reason) // and do it, before the next one
+//	}
+//
 // Nothing is written to file systems here: they are read through [io/fs], and what is to be done comes back as values,
 // files to write and renames to make.
 //
@@ -45,6 +54,7 @@
 // # Limits
 //
 // Entries that systemd-boot finds outside its two directories (Windows, macOS, an EFI shell, firmware setup, SMBIOS) are
-// not listed, and it never boots one of those by default. Random seeds and boot secrets are not handled. Variables that are
-// written with a signature, Secure Boot's, are those of package signing/secureboot.
+// not listed, and it never boots one of those by default. Boot secrets are not handled. Variables that are
+// written with a signature, Secure Boot's, are those of package signing/secureboot. Plans do not look at signatures: whether firmware starts a
+// loader, and whether keys that are enrolled verify the loaders that stay, is judged by package upgrade.
 package bootloader

@@ -186,3 +186,77 @@ func ExampleReleases() {
 	// 257.13 reboots after a refused image: false
 	// 262 reboots after a refused image: true
 }
+
+// An ESP with systemd-boot 257 gets 262, and a loader.conf that somebody has written stays.
+func ExamplePlanInstallation() {
+	old := &fstest.MapFile{Data: petest.Loader("257-1")}
+	esp := fstest.MapFS{ // os.DirFS("/efi"), or a fat.FS
+		"EFI/systemd/systemd-bootx64.efi": old,
+		"EFI/BOOT/BOOTX64.EFI":            old,
+		"loader/loader.conf":              {Data: []byte("timeout 5 # mine\n")},
+		"loader/entries.srel":             {Data: []byte("type1\n")},
+	}
+	plan, err := bootloader.PlanInstallation(esp, &bootloader.Installation{Loader: bytes.NewReader(petest.Loader("262-1"))}, bootloader.InstallationOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, c := range plan.Changes { // with fat.FS: MkdirAll and WriteFile, ReplaceFile, or Remove, in this order
+		fmt.Println(c.Kind, c.Path, c.After)
+	}
+	for _, f := range plan.Findings {
+		fmt.Println(f.Path, f.Err)
+	}
+
+	// The other way round, it stays.
+	esp["EFI/systemd/systemd-bootx64.efi"] = &fstest.MapFile{Data: petest.Loader("263-1")}
+	plan, err = bootloader.PlanInstallation(esp, &bootloader.Installation{Loader: bytes.NewReader(petest.Loader("262-1"))}, bootloader.InstallationOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, f := range plan.Findings {
+		fmt.Println(f.Path, f.Err)
+	}
+	// Output:
+	// create EFI/systemd/systemd-boot-fallbackx64.efi 257-1
+	// replace EFI/systemd/systemd-bootx64.efi 262-1
+	// replace EFI/BOOT/BOOTX64.EFI 262-1
+	// EFI/systemd/systemd-bootx64.efi systemd-boot 263-1 stays, because 262-1 is older: install a newer one, or set ReplaceNewerLoader
+}
+
+func ExamplePlanRemoval() {
+	esp := fstest.MapFS{
+		"EFI/systemd/systemd-bootx64.efi": {Data: petest.Loader("262-1")},
+		"EFI/BOOT/BOOTX64.EFI":            {Data: []byte("a shim")},
+		"EFI/Linux/example_1.efi":         kernelImage("1"),
+		"loader/loader.conf":              {},
+	}
+	plan, err := bootloader.PlanRemoval(esp, bootloader.RemovalOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, c := range plan.Changes {
+		fmt.Println(c.Kind, c.Path)
+	}
+	for _, k := range plan.Kept {
+		fmt.Println("keep", k.Path, "-", k.Reason)
+	}
+	// Output:
+	// remove EFI/systemd/systemd-bootx64.efi
+	// remove loader/loader.conf
+	// remove loader
+	// remove EFI/systemd
+	// keep EFI/BOOT/BOOTX64.EFI - not systemd-boot
+}
+
+func ExampleEditConfig() {
+	text := []byte("# this machine is slow\r\ntimeout 5\r\ndefault example_*\r\n")
+	text, err := bootloader.EditConfig(text, bootloader.ConfigEdit{
+		Set:    &bootloader.Config{Timeout: "menu-hidden", Editor: bootloader.SwitchNo},
+		Remove: []string{"default"},
+	})
+	fmt.Printf("%q %v\n", text, err)
+	// Output: "# this machine is slow\r\ntimeout menu-hidden\r\neditor no\r\n" <nil>
+}

@@ -73,7 +73,7 @@ func checkKeys(files []osmith.ESPFile) error {
 	for _, f := range files {
 		dir, file := path.Split(f.Path)
 		name := path.Base(dir)
-		if dir != keysDir+name+"/" || name[0] == '.' || strings.ContainsAny(name, "\"*/:<>?\\|") || !slices.Contains(keyFiles, file) {
+		if dir != keysDir+name+"/" || !isKeySet(name) || !slices.Contains(keyFiles, file) {
 			return fmt.Errorf("enrolment keys: path %q: want loader/keys/NAME/, where systemd-boot and FAT accept NAME, and PK.auth, KEK.auth, db.auth or dbx.auth", f.Path)
 		}
 		if f.Content == nil || f.Content.Size() == 0 {
@@ -97,6 +97,11 @@ func checkKeys(files []osmith.ESPFile) error {
 		}
 	}
 	return nil
+}
+
+// isKeySet reports whether systemd-boot and FAT accept the name of a set of keys.
+func isKeySet(name string) bool {
+	return name != "" && name[0] != '.' && !strings.ContainsAny(name, "\"*/:<>?\\|")
 }
 
 // keyFiles are the files of a set of keys; the last one may be missing.

@@ -1,7 +1,11 @@
 package bootloader
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,4 +120,137 @@ func TestBlessBootRenamesTheSame(t *testing.T) {
 			})
 		}
 	}
+}
+
+// filesIn are the files below dir/esp with their content; directories end in a slash.
+func filesIn(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	root := filepath.Join(dir, "esp")
+	require.NoError(t, filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || name == root {
+			return err
+		}
+		rel, err := filepath.Rel(root, name)
+		if err != nil || d.IsDir() {
+			files[filepath.ToSlash(rel)+"/"] = ""
+			return err
+		}
+		b, err := os.ReadFile(name)
+		files[filepath.ToSlash(rel)] = string(b)
+		return err
+	}))
+	return files
+}
+
+// onlyFiles leaves directories out.
+func onlyFiles(files map[string]string) map[string]string {
+	maps.DeleteFunc(files, func(name, _ string) bool { return strings.HasSuffix(name, "/") })
+	return files
+}
+
+// carryOutInDir does what a program does on a mounted ESP.
+func carryOutInDir(t *testing.T, dir string, plan *InstallationPlan) {
+	t.Helper()
+	for _, c := range plan.Changes {
+		name := filepath.Join(dir, "esp", filepath.FromSlash(c.Path))
+		if c.Kind == ChangeRemove {
+			require.NoError(t, os.Remove(name))
+			continue
+		}
+		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
+		require.NoError(t, os.WriteFile(name+PartialSuffix, []byte(read(t, c.Content)), 0o644))
+		require.NoError(t, os.Rename(name+PartialSuffix, name))
+	}
+}
+
+// bootctl installs, updates and removes the same files, and refuses the same downgrade.
+func TestBootctlChangesTheSameFiles(t *testing.T) {
+	forky, trixie := testtools.Forky(t), testtools.Trixie(t)
+	bootctl := func(r testtools.Root, dir, verb string) {
+		t.Helper()
+		// An update that skips a loader that is as new, or newer, has status 1.
+		r.Run(t, dir, "/bin/sh", "-c", onFakeESP+"bootctl --esp-path=/efi --no-variables "+verb+" || [ $? = 1 ]")
+	}
+	loaderOf := func(r testtools.Root) *Installation {
+		b, err := os.ReadFile(r.Part(t, "loader"))
+		require.NoError(t, err)
+		return &Installation{Loader: bytes.NewReader(b)}
+	}
+	plan := func(dir string, in *Installation, o InstallationOptions) *InstallationPlan {
+		t.Helper()
+		p, err := PlanInstallation(os.DirFS(filepath.Join(dir, "esp")), in, o)
+		require.NoError(t, err)
+		return p
+	}
+	theirs, ours := t.TempDir(), t.TempDir()
+	for _, dir := range []string{theirs, ours} {
+		writeESP(t, dir, fstest.MapFS{"EFI/Linux/os.efi": text("uki")})
+		bootctl(trixie, dir, "install")
+	}
+	seed := bytes.Repeat([]byte("s"), 32)
+
+	// A new installation.
+	fresh := t.TempDir()
+	writeESP(t, fresh, fstest.MapFS{"EFI/Linux/os.efi": text("uki")})
+	carryOutInDir(t, fresh, plan(fresh, loaderOf(trixie), InstallationOptions{RandomSeed: seed}))
+	want, got := onlyFiles(filesIn(t, theirs)), onlyFiles(filesIn(t, fresh))
+	for _, files := range []map[string]string{want, got} {
+		require.Len(t, files["loader/random-seed"], 32)
+		files["loader/random-seed"], files["loader/loader.conf"] = "", "" // theirs has comments
+	}
+	require.Equal(t, want, got)
+
+	// From 257 to 262.
+	bootctl(forky, theirs, "update")
+	carryOutInDir(t, ours, plan(ours, loaderOf(forky), InstallationOptions{}))
+	same := func() {
+		t.Helper()
+		want, got := onlyFiles(filesIn(t, theirs)), onlyFiles(filesIn(t, ours))
+		want["loader/random-seed"], got["loader/random-seed"] = "", "" // from two installations
+		require.Equal(t, want, got)
+		require.Contains(t, got, fallbackLoader)
+	}
+	same()
+	version, err := LoaderVersion(strings.NewReader(filesIn(t, ours)[fallbackLoader]))
+	require.NoError(t, err)
+	require.True(t, strings.HasPrefix(string(version), "257"), version)
+
+	// Again, and back.
+	bootctl(forky, theirs, "update")
+	require.Empty(t, plan(ours, loaderOf(forky), InstallationOptions{}).Changes)
+	same()
+	bootctl(trixie, theirs, "update")
+	p := plan(ours, loaderOf(trixie), InstallationOptions{})
+	require.Empty(t, p.Changes)
+	require.Len(t, p.Findings, 2)
+	for _, f := range p.Findings {
+		down, ok := errors.AsType[*LoaderDowngradeError](f.Err)
+		require.True(t, ok, f.Err)
+		require.Negative(t, CompareVersions(string(down.Want), string(down.Have)))
+	}
+	same()
+
+	// Another program in EFI/BOOT stays in an update.
+	for _, dir := range []string{theirs, ours} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "esp", lastLoader), []byte("a shim"), 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "esp", firstLoader), []byte(filesIn(t, dir)[fallbackLoader]), 0o644))
+	}
+	bootctl(forky, theirs, "update")
+	carryOutInDir(t, ours, plan(ours, loaderOf(forky), InstallationOptions{}))
+	same()
+	require.Equal(t, "a shim", filesIn(t, ours)[lastLoader])
+
+	// Removed, with the directories that are empty then.
+	for _, dir := range []string{theirs, ours} {
+		for _, name := range []string{"PK", "KEK", "db"} {
+			require.NoError(t, os.MkdirAll(filepath.Join(dir, "esp/loader/keys/auto"), 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "esp/loader/keys/auto", name+".auth"), []byte(name), 0o644))
+		}
+	}
+	bootctl(forky, theirs, "remove")
+	removal, err := PlanRemoval(os.DirFS(filepath.Join(ours, "esp")), RemovalOptions{})
+	require.NoError(t, err)
+	carryOutInDir(t, ours, removal)
+	require.Equal(t, filesIn(t, theirs), filesIn(t, ours))
 }

@@ -1,0 +1,132 @@
+package bootloader
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+
+	"github.com/osmith-dev/osmith/internal/arch"
+	"github.com/osmith-dev/osmith/internal/prefix"
+)
+
+// RemovalOptions say what else goes with systemd-boot.
+type RemovalOptions struct {
+	// KeySets are the names of sets of Secure Boot keys in loader/keys to remove beside "auto", which goes always.
+	KeySets []string
+}
+
+// PlanRemoval says how to take systemd-boot off an ESP: its copies in EFI/systemd and EFI/BOOT of every architecture, loader.conf, random
+// seed, entries.srel, keys, and directories that are empty then. Entries, UKIs and files of others stay, and firmware starts something else or
+// nothing. What is not systemd-boot in one of its places stays with an [*OtherLoaderError] among the findings.
+//
+// The keys go first, so that no loader enrols a set of which a part is gone, then the loaders, EFI/BOOT last, and then what they read: a cut leaves a
+// loader with all its settings, or none. `bootctl remove` of 262 also removes everything else in EFI/systemd, and leaves dbx.auth.
+func PlanRemoval(esp fs.FS, o RemovalOptions) (plan *InstallationPlan, err error) {
+	defer prefix.Add("bootloader", &err)
+	p := &planner{esp: esp, plan: new(InstallationPlan)}
+	var keys []string
+	dirs := []string{}
+	for _, set := range append([]string{"auto"}, o.KeySets...) {
+		if !isKeySet(set) {
+			return nil, fmt.Errorf("set of keys %q: want the name of a directory in loader/keys", set)
+		}
+		for _, name := range keyFiles { // PK first
+			keys = append(keys, keysDir+set+"/"+name)
+		}
+		dirs = append(dirs, keysDir+set)
+	}
+	if err := p.removeFiles(keys...); err != nil {
+		return nil, err
+	}
+	var loaders, last []string
+	for _, a := range arch.Table {
+		if a.EFI != "" {
+			loaders = append(loaders, loaderDir+a.SystemdBoot(), loaderDir+a.SystemdBootFallback())
+			last = append(last, a.Loader())
+		}
+	}
+	for _, name := range append(loaders, last...) {
+		if err := p.removeLoader(name); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.removeFiles(configPath, seedPath, srelPath); err != nil {
+		return nil, err
+	}
+	var partial []string
+	for _, name := range slices.Concat(keys, loaders, last, []string{configPath, seedPath, srelPath}) {
+		partial = append(partial, name+PartialSuffix)
+	}
+	if err := p.removeFiles(partial...); err != nil {
+		return nil, err
+	}
+	dirs = append(dirs, path.Clean(keysDir), type1Dir, path.Dir(configPath), path.Clean(loaderDir), path.Dir(arch.X8664.Loader()), type2Dir, "EFI")
+	for _, dir := range dirs { // from below
+		if err := p.removeEmpty(dir); err != nil {
+			return nil, err
+		}
+	}
+	return p.plan, nil
+}
+
+func (p *planner) removeFiles(names ...string) error {
+	for _, name := range names {
+		f, err := findFile(p.esp, name)
+		if err != nil {
+			return err
+		}
+		if f.there && !p.removes(f.path) {
+			p.plan.Changes = append(p.plan.Changes, FileChange{Path: f.path, Kind: ChangeRemove, Reason: "a file of systemd-boot"})
+		}
+	}
+	return nil
+}
+
+// removes reports whether the plan has the removal of a file or directory.
+func (p *planner) removes(name string) bool {
+	return slices.ContainsFunc(p.plan.Changes, func(c FileChange) bool { return c.Path == name && c.Kind == ChangeRemove })
+}
+
+func (p *planner) removeLoader(name string) error {
+	f, err := findFile(p.esp, name)
+	if err != nil || !f.there {
+		return err
+	}
+	old, why, err := f.program(p.esp)
+	switch {
+	case err != nil:
+		return err
+	case why != nil:
+		p.keep(f.path, "", "not systemd-boot")
+		p.find(f.path, &OtherLoaderError{Err: why})
+	default:
+		p.plan.Changes = append(p.plan.Changes, FileChange{Path: f.path, Kind: ChangeRemove, Reason: "a copy of systemd-boot", Before: old.version})
+	}
+	return nil
+}
+
+// removeEmpty removes a directory if the plan removes everything in it.
+func (p *planner) removeEmpty(dir string) error {
+	dir, err := lookup(p.esp, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	list, err := fs.ReadDir(p.esp, dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if !p.removes(path.Join(dir, e.Name())) {
+			return nil
+		}
+	}
+	if !p.removes(dir) {
+		p.plan.Changes = append(p.plan.Changes, FileChange{Path: dir, Kind: ChangeRemove, Reason: "the directory is empty then"})
+	}
+	return nil
+}

@@ -1,0 +1,710 @@
+package bootloader
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/arch"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sbat"
+)
+
+// PartialSuffix is put behind the name of a file while it is written, by who cannot write a file whole or not at all: on a mounted ESP, new
+// content goes to a file with this suffix, is synced, and renamed. What a cut leaves is found by it. A [FileChange] that is carried out with
+// package fat needs none.
+const PartialSuffix = ".osmith-partial"
+
+// maxLoader bounds how much of a program is read. Loaders of systemd have up to 200 KiB.
+const maxLoader = 16 << 20
+
+// seedSize is how many bytes of a random seed systemd-boot wants at least, and how many it writes (systemd 262, src/boot/random-seed.c).
+const seedSize = 32
+
+// InstallationOptions say what else is to be on the ESP, and what may be given up for it. The zero value replaces no newer loader.
+type InstallationOptions struct {
+	// RandomSeed is 32 random bytes for loader/random-seed; nil: none is written. A file that has 32 bytes or more is kept, unless
+	// RefreshRandomSeed asks for a new one.
+	RandomSeed        []byte
+	RefreshRandomSeed bool
+
+	// EditConfig changes the loader.conf that is there, which is never replaced.
+	EditConfig ConfigEdit
+
+	// ReplaceNewerLoader installs a loader that is older than the one on the ESP. What reads new entries, and what was put right since, is
+	// lost with it.
+	ReplaceNewerLoader bool
+
+	// AcceptLowerSBATGeneration installs a loader that has a lower generation of a component than the one on the ESP, or one that cannot
+	// be compared: where shim's SbatLevel has been raised meanwhile, it starts no more.
+	AcceptLowerSBATGeneration bool
+}
+
+// ChangeKind is what happens to a file.
+type ChangeKind uint8
+
+// The kinds of changes. The zero value is none.
+const (
+	ChangeCreate  ChangeKind = iota + 1 // there is no such file; directories above it that are missing are made
+	ChangeReplace                       // the file is there, and gets new content, all of it or nothing ([PartialSuffix], or fat.FS.ReplaceFile)
+	ChangeRemove                        // a file, or an empty directory
+)
+
+// String is "create", "replace" or "remove".
+func (k ChangeKind) String() string {
+	names := [...]string{ChangeCreate: "create", ChangeReplace: "replace", ChangeRemove: "remove"}
+	if k == 0 || int(k) >= len(names) {
+		return fmt.Sprintf("ChangeKind(%d)", uint8(k))
+	}
+	return names[k]
+}
+
+// FileChange is one step of an [InstallationPlan].
+type FileChange struct {
+	Path    string // as it is spelled on the ESP
+	Kind    ChangeKind
+	Content osmith.Source // what the file is to hold; nil for ChangeRemove
+	Reason  string
+
+	// Before and After are the versions of systemd-boot in the file, empty where there is none.
+	Before, After osmith.Version
+}
+
+// KeptFile is a file of the installation that stays as it is.
+type KeptFile struct {
+	Path    string
+	Version osmith.Version // of a systemd-boot
+	Reason  string
+}
+
+// InstallationPlan is what has to be done to an ESP, in an order in which it may be cut off anywhere.
+type InstallationPlan struct {
+	Changes []FileChange
+
+	// Kept are the other files of the installation.
+	Kept []KeptFile
+
+	// Findings are what stays though it is not as the installation wants it ([*LoaderDowngradeError], [*SBATDowngradeError]), programs that
+	// firmware may start and that are not ours ([*OtherLoaderError]), and settings that a loader.conf does not have.
+	Findings []Finding
+}
+
+// LoaderDowngradeError says that the loader on the ESP is newer than the one that was to replace it, and stays.
+type LoaderDowngradeError struct {
+	Have, Want osmith.Version
+}
+
+func (e *LoaderDowngradeError) Error() string {
+	return fmt.Sprintf("systemd-boot %s stays, because %s is older: install a newer one, or set ReplaceNewerLoader", e.Have, e.Want)
+}
+
+// SBATDowngradeError says that the loader that was to replace the one on the ESP has a lower generation of a component, so that the one that is there
+// stays.
+type SBATDowngradeError struct {
+	Component  string
+	Have, Want uint16 // Want is 0 if the loader that was to replace it does not have the component
+}
+
+func (e *SBATDowngradeError) Error() string {
+	return fmt.Sprintf("the loader stays, because it has generation %d of SBAT component %q and the new one %d: install one that is built for the present level, or set AcceptLowerSBATGeneration",
+		e.Have, e.Component, e.Want)
+}
+
+// OtherLoaderError says that a program on the ESP, which firmware may start, is not part of the installation and stays.
+type OtherLoaderError struct {
+	Version osmith.Version // of a systemd-boot in a place that the installation does not use; empty: another program
+	Err     error          // why it is no systemd-boot
+}
+
+func (e *OtherLoaderError) Error() string {
+	if e.Version != "" {
+		return fmt.Sprintf("systemd-boot %s, which is not part of the installation, stays as it is: if firmware or a shim starts it, replace it with what installed it", e.Version)
+	}
+	return fmt.Sprintf("another program stays as it is, and firmware may start it: what it starts then is its own matter (%v)", e.Err)
+}
+
+func (e *OtherLoaderError) Unwrap() error { return e.Err }
+
+// PlanInstallation says what to do to an ESP that may have systemd-boot already, so that it has this one. It reads and writes nothing else: a change that
+// is carried out, by the order of Changes, is the caller's. On an empty ESP the result is what [Installation.Files] lists. After a cut, a new plan has
+// what is left to do.
+//
+// # What is replaced
+//
+// A loader in EFI/systemd is replaced unless it is newer, by [CompareVersions], or has a higher SBAT generation of a component; the same version with other bytes,
+// as after a new signature, is replaced. Before that, what was there becomes EFI/systemd/systemd-boot-fallback*.efi, as bootctl 262 does it. A file in
+// these two places that is not systemd-boot is an error ([ErrNotLoader]). EFI/BOOT is replaced by the same rules if it holds a systemd-boot;
+// a shim or any other program stays there.
+//
+// A loader.conf is made where there is none, and else only edited. loader/entries.srel is made where there is none. A random seed with fewer than 32
+// bytes is replaced, one that is marked read-only never, since systemd-boot 262 leaves such a file alone: its [fs.FileMode] has no bit for
+// writing then, as those of package fat do for the attribute, and those of a mounted ESP on Linux. A set of keys that differs is replaced.
+//
+// # The order, and a cut
+//
+// Each change has to be carried out whole or not at all, and to be on the medium before the next one begins. Then, whatever is cut:
+//
+//   - Firmware starts EFI/systemd by its Boot####, and EFI/BOOT where that fails or is gone. They are never changed at once, so one
+//     of them is as it was or as it will be, even if the other was torn by who does not write it whole. EFI/BOOT comes last, as with bootctl: nothing is
+//     behind it, so that it is the old loader until the new one is in the place that has something behind it.
+//   - The copy of the old loader is there before the old loader goes.
+//   - systemd-boot enrols a set of keys only if PK, KEK and db are all there (systemd 262, src/boot/secure-boot.c, secure_boot_enroll_at). So PK.auth of a set that
+//     changes is removed before anything else, and written after everything else: no set is mixed, and no new key is enrolled while
+//     a loader that it does not verify is still to be replaced.
+//   - A new ESP has its loader.conf before the first loader, which never runs without its settings. Where a loader is there, it changes
+//     behind the loaders, since it can order an enrolment (secure-boot-enroll force).
+func PlanInstallation(esp fs.FS, want *Installation, o InstallationOptions) (plan *InstallationPlan, err error) {
+	defer prefix.Add("bootloader", &err)
+	if want.Loader == nil {
+		return nil, ErrMissingLoader
+	}
+	if o.RandomSeed != nil && len(o.RandomSeed) != seedSize {
+		return nil, fmt.Errorf("random seed of %d bytes: want %d", len(o.RandomSeed), seedSize)
+	}
+	if o.RefreshRandomSeed && o.RandomSeed == nil {
+		return nil, errors.New("a random seed is to be refreshed, and RandomSeed has none: want 32 random bytes")
+	}
+	loader, err := readSource(want.Loader, maxLoader)
+	if err != nil {
+		return nil, fmt.Errorf("boot loader: %w", err)
+	}
+	in := *want
+	in.Loader = bytes.NewReader(loader) // what was judged is what is written
+	files, err := in.Files()
+	if err != nil {
+		return nil, prefix.Bare(err)
+	}
+	ours, err := readProgram(loader)
+	if err != nil {
+		return nil, err
+	}
+	if !o.AcceptLowerSBATGeneration && ours.sbatErr != nil {
+		return nil, fmt.Errorf("boot loader: %w: shim does not start it", ours.sbatErr)
+	}
+	p := &planner{esp: esp, o: o, plan: new(InstallationPlan), ours: ours}
+	if err := p.planFiles(files, &in); err != nil {
+		return nil, err
+	}
+	if err := p.otherLoaders(); err != nil {
+		return nil, err
+	}
+	return p.plan, nil
+}
+
+// A planner collects the changes of a plan.
+type planner struct {
+	esp  fs.FS
+	o    InstallationOptions
+	plan *InstallationPlan
+	ours *program
+}
+
+func (p *planner) planFiles(files []osmith.ESPFile, in *Installation) error {
+	first := loaderDir + p.ours.arch.SystemdBoot()
+	if err := p.leftovers(first, loaderDir+p.ours.arch.SystemdBootFallback(), p.ours.arch.Loader(), configPath, srelPath, seedPath); err != nil {
+		return err
+	}
+	keys, err := p.keySets(in.Keys)
+	if err != nil {
+		return err
+	}
+	for _, s := range keys {
+		p.plan.Changes = append(p.plan.Changes, s.disarm...)
+	}
+
+	var loaders []FileChange
+	running := false // a systemd-boot is there
+	for _, name := range []string{first, p.ours.arch.Loader()} {
+		i := slices.IndexFunc(files, func(f osmith.ESPFile) bool { return f.Path == name })
+		if i < 0 {
+			continue // OmitFallback: otherLoaders says what is there
+		}
+		changes, there, err := p.loader(files[i], name == first)
+		if err != nil {
+			return err
+		}
+		loaders = append(loaders, changes...)
+		running = running || there
+	}
+
+	i := slices.IndexFunc(files, func(f osmith.ESPFile) bool { return f.Path == configPath })
+	config, err := p.config(files[i], in.Config)
+	if err != nil {
+		return err
+	}
+	if !running {
+		p.plan.Changes = append(p.plan.Changes, config...)
+	}
+	if err := p.srel(files); err != nil {
+		return err
+	}
+	if err := p.seed(); err != nil {
+		return err
+	}
+	p.plan.Changes = append(p.plan.Changes, loaders...)
+	if running {
+		p.plan.Changes = append(p.plan.Changes, config...)
+	}
+	for _, s := range keys {
+		p.plan.Changes = append(p.plan.Changes, s.write...)
+	}
+	return nil
+}
+
+func (p *planner) keep(name string, v osmith.Version, reason string) {
+	p.plan.Kept = append(p.plan.Kept, KeptFile{name, v, reason})
+}
+
+func (p *planner) find(name string, err error) {
+	p.plan.Findings = append(p.plan.Findings, Finding{Path: name, Err: err})
+}
+
+// leftovers removes what was being written when an update was cut off.
+func (p *planner) leftovers(names ...string) error {
+	for _, name := range names {
+		f, err := findFile(p.esp, name+PartialSuffix)
+		if err != nil {
+			return err
+		}
+		if f.there {
+			p.plan.Changes = append(p.plan.Changes, FileChange{Path: f.path, Kind: ChangeRemove, Reason: "an update that was cut off left it"})
+		}
+	}
+	return nil
+}
+
+// loader plans one of the two places of the loader. The first one is all ours, and what was there is kept as the fallback.
+func (p *planner) loader(want osmith.ESPFile, first bool) (changes []FileChange, there bool, err error) {
+	f, err := findFile(p.esp, want.Path)
+	if err != nil {
+		return nil, false, err
+	}
+	change := FileChange{Path: f.path, Kind: ChangeCreate, Content: want.Content, Reason: "there is none", After: p.ours.version}
+	if !f.there {
+		return []FileChange{change}, false, nil
+	}
+	old, why, err := f.program(p.esp)
+	switch {
+	case err != nil:
+		return nil, false, err
+	case why != nil && first:
+		return nil, false, f.unknownVersion(why)
+	case why != nil:
+		p.keep(f.path, "", "not systemd-boot")
+		p.find(f.path, &OtherLoaderError{Err: why})
+		return nil, false, nil
+	case bytes.Equal(old.content, p.ours.content):
+		p.keep(f.path, old.version, "the same bytes")
+		return nil, true, nil
+	}
+	if refused, err := p.refuses(old); err != nil {
+		return nil, false, fmt.Errorf("%s: %w", f.path, err)
+	} else if refused != nil {
+		p.keep(f.path, old.version, "replacing it would be a step back")
+		p.find(f.path, refused)
+		return nil, true, nil
+	}
+	change.Kind, change.Before, change.Reason = ChangeReplace, old.version, "an older version"
+	switch c := CompareVersions(string(old.version), string(p.ours.version)); {
+	case c > 0:
+		change.Reason = "a newer version, and ReplaceNewerLoader is set"
+	case c == 0:
+		change.Reason = "the same version with other bytes, as after a new signature"
+	}
+	if first {
+		if changes, err = p.fallback(old); err != nil {
+			return nil, false, err
+		}
+	}
+	return append(changes, change), true, nil
+}
+
+// fallback keeps the loader that is about to be replaced.
+func (p *planner) fallback(old *program) ([]FileChange, error) {
+	f, err := findFile(p.esp, loaderDir+p.ours.arch.SystemdBootFallback())
+	if err != nil {
+		return nil, err
+	}
+	c := FileChange{Path: f.path, Kind: ChangeCreate, Content: bytes.NewReader(old.content), Reason: "keeps the loader that is replaced", After: old.version}
+	if !f.there {
+		return []FileChange{c}, nil
+	}
+	before, why, err := f.program(p.esp)
+	switch {
+	case err != nil:
+		return nil, err
+	case why != nil:
+		return nil, f.unknownVersion(why)
+	case bytes.Equal(before.content, old.content):
+		p.keep(f.path, old.version, "the loader that is replaced")
+		return nil, nil
+	}
+	c.Kind, c.Before = ChangeReplace, before.version
+	return []FileChange{c}, nil
+}
+
+// refuses says why the loader does not replace an old one. The error is that this cannot be told.
+func (p *planner) refuses(old *program) (refused, err error) {
+	if CompareVersions(string(old.version), string(p.ours.version)) > 0 && !p.o.ReplaceNewerLoader {
+		return &LoaderDowngradeError{Have: old.version, Want: p.ours.version}, nil
+	}
+	if p.o.AcceptLowerSBATGeneration {
+		return nil, nil
+	}
+	if old.sbatErr != nil {
+		return nil, fmt.Errorf("its generations cannot be compared: %w: remove the file, or set AcceptLowerSBATGeneration", old.sbatErr)
+	}
+	if r := (&sbat.Level{Entries: old.sbat}).Revokes(p.ours.sbat); r != nil {
+		return &SBATDowngradeError{Component: r.Component, Have: r.Least, Want: r.Generation}, nil
+	}
+	for _, e := range old.sbat {
+		// Components with a dot are those of a vendor (SBAT.md, "Vendor-specific"): another one's program does not have them.
+		if !strings.Contains(e.Component, ".") && !slices.ContainsFunc(p.ours.sbat, func(o sbat.Entry) bool { return o.Component == e.Component }) {
+			return &SBATDowngradeError{Component: e.Component, Have: e.Generation}, nil
+		}
+	}
+	return nil, nil
+}
+
+// config plans loader.conf: made if there is none, and else edited.
+func (p *planner) config(want osmith.ESPFile, settings *Config) ([]FileChange, error) {
+	f, err := findFile(p.esp, configPath)
+	if err != nil {
+		return nil, err
+	}
+	var text []byte
+	if f.there {
+		text, err = f.read(p.esp, maxConfigLen)
+	} else {
+		text, err = readSource(want.Content, maxConfigLen)
+	}
+	if err != nil {
+		return nil, err
+	}
+	edited, err := editConfig(text, p.o.EditConfig)
+	if err != nil {
+		return nil, err
+	}
+	if !f.there {
+		return []FileChange{{Path: f.path, Kind: ChangeCreate, Content: bytes.NewReader(edited), Reason: "there is none"}}, nil
+	}
+	if settings != nil {
+		var differ []string
+		has := ParseConfig(edited)
+		for _, k := range configKeys {
+			if !k.same(settings, new(Config)) && !k.same(settings, has) {
+				differ = append(differ, k.name)
+			}
+		}
+		if len(differ) > 0 {
+			p.find(f.path, fmt.Errorf("it is there and stays, with other settings than the installation's: %s: set them by EditConfig", strings.Join(differ, ", ")))
+		}
+	}
+	if bytes.Equal(edited, text) {
+		p.keep(f.path, "", "it is there")
+		return nil, nil
+	}
+	return []FileChange{{Path: f.path, Kind: ChangeReplace, Content: bytes.NewReader(edited), Reason: "edited"}}, nil
+}
+
+func (p *planner) srel(files []osmith.ESPFile) error {
+	f, err := findFile(p.esp, srelPath)
+	if err != nil {
+		return err
+	}
+	if f.there {
+		p.keep(f.path, "", "it is there")
+		return nil
+	}
+	i := slices.IndexFunc(files, func(f osmith.ESPFile) bool { return f.Path == srelPath })
+	p.plan.Changes = append(p.plan.Changes, FileChange{Path: f.path, Kind: ChangeCreate, Content: files[i].Content, Reason: "there is none"})
+	return nil
+}
+
+func (p *planner) seed() error {
+	f, err := findFile(p.esp, seedPath)
+	if err != nil || p.o.RandomSeed == nil {
+		return err
+	}
+	c := FileChange{Path: f.path, Kind: ChangeCreate, Content: bytes.NewReader(bytes.Clone(p.o.RandomSeed)), Reason: "there is none"}
+	if f.there {
+		has, err := f.read(p.esp, seedSize) // so long that one byte more says that it is longer
+		long := errors.Is(err, errTooLong)
+		if err != nil && !long {
+			return err
+		}
+		switch c.Kind = ChangeReplace; {
+		case f.readOnly:
+			p.keep(f.path, "", "it is marked read-only")
+			return nil
+		case !long && bytes.Equal(has, p.o.RandomSeed):
+			p.keep(f.path, "", "the same bytes")
+			return nil
+		case p.o.RefreshRandomSeed:
+			c.Reason = "refreshed"
+		case !long && len(has) < seedSize:
+			c.Reason = fmt.Sprintf("it has %d bytes, and systemd-boot wants %d", len(has), seedSize)
+		default:
+			p.keep(f.path, "", "it is there")
+			return nil
+		}
+	}
+	p.plan.Changes = append(p.plan.Changes, c)
+	return nil
+}
+
+// A keySet is what is to be done for one set of keys, before and after everything else.
+type keySet struct{ disarm, write []FileChange }
+
+// keySets plans the sets of keys, in the order in which they are first named.
+func (p *planner) keySets(files []osmith.ESPFile) (sets []keySet, err error) {
+	byDir := map[string][]osmith.ESPFile{}
+	var dirs []string
+	for _, f := range files {
+		dir := lower(path.Dir(f.Path))
+		if byDir[dir] == nil {
+			dirs = append(dirs, dir)
+		}
+		byDir[dir] = append(byDir[dir], f)
+	}
+	for _, dir := range dirs {
+		s, err := p.keySet(byDir[dir])
+		if err != nil {
+			return nil, err
+		}
+		sets = append(sets, s)
+	}
+	return sets, nil
+}
+
+func (p *planner) keySet(files []osmith.ESPFile) (s keySet, err error) {
+	dir := path.Dir(files[0].Path)
+	var write, kept []FileChange // PK last
+	var pk *FileChange
+	changed := false
+	for _, name := range append(slices.Clone(keyFiles[1:]), keyFiles[0]) {
+		if err := p.leftovers(path.Join(dir, name)); err != nil {
+			return s, err
+		}
+		f, err := findFile(p.esp, path.Join(dir, name))
+		if err != nil {
+			return s, err
+		}
+		c := FileChange{Path: f.path, Kind: ChangeCreate, Reason: "there is none"}
+		var has []byte
+		if f.there {
+			c.Kind, c.Reason = ChangeReplace, "another key"
+			if has, err = f.read(p.esp, maxConfigLen); err != nil {
+				return s, err
+			}
+		}
+		i := slices.IndexFunc(files, func(f osmith.ESPFile) bool { return path.Base(f.Path) == name })
+		if i < 0 {
+			if f.there {
+				c.Kind, c.Reason = ChangeRemove, "the new set of keys does not have it"
+				write, changed = append(write, c), true
+			}
+			continue
+		}
+		content, err := readSource(files[i].Content, maxConfigLen)
+		if err != nil {
+			return s, fmt.Errorf("enrolment keys: %s: %w", files[i].Path, err)
+		}
+		c.Content = bytes.NewReader(content)
+		differs := !f.there || !bytes.Equal(has, content)
+		changed = changed || differs
+		switch {
+		case name == keyFiles[0]:
+			pk = &c
+		case differs:
+			write = append(write, c)
+		default:
+			kept = append(kept, c)
+		}
+	}
+	if !changed {
+		kept, pk = append(kept, *pk), nil
+	}
+	for _, c := range kept {
+		p.keep(c.Path, "", "the same bytes")
+	}
+	if pk == nil {
+		return s, nil
+	}
+	if pk.Kind == ChangeReplace {
+		s.disarm = []FileChange{{Path: pk.Path, Kind: ChangeRemove, Reason: "without it systemd-boot enrols none of the set, which changes"}}
+	}
+	pk.Kind, pk.Reason = ChangeCreate, "the set of keys is complete"
+	s.write = append(write, *pk)
+	return s, nil
+}
+
+// otherLoaders notes programs in the directories of EFI where firmware, or a shim, may start them.
+func (p *planner) otherLoaders() error {
+	efi, err := lookup(p.esp, "EFI")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	dirs, err := fs.ReadDir(p.esp, efi)
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		dir := path.Join(efi, d.Name())
+		if !d.IsDir() || equalFold(dir, path.Clean(loaderDir)) || equalFold(dir, type2Dir) {
+			continue
+		}
+		list, err := fs.ReadDir(p.esp, dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			name := path.Join(dir, e.Name())
+			if e.IsDir() || !hasSuffixFold(name, ".efi") || p.judged(name) {
+				continue
+			}
+			other, why, err := (espFile{path: name}).program(p.esp)
+			if err != nil {
+				return err
+			}
+			found := &OtherLoaderError{Err: why}
+			if why == nil {
+				found.Version = other.version
+			}
+			p.find(name, found)
+		}
+	}
+	return nil
+}
+
+// judged reports whether a file in a directory of EFI is one that the plan has looked at, or that machines of this architecture do not start.
+func (p *planner) judged(name string) bool {
+	if equalFold(name, p.ours.arch.Loader()) {
+		return slices.ContainsFunc(p.plan.Changes, func(c FileChange) bool { return c.Path == name }) ||
+			slices.ContainsFunc(p.plan.Kept, func(k KeptFile) bool { return k.Path == name })
+	}
+	return slices.ContainsFunc(arch.Table, func(a arch.Architecture) bool { return a.EFI != "" && equalFold(name, a.Loader()) })
+}
+
+// A program is a systemd-boot.
+type program struct {
+	content []byte
+	version osmith.Version
+	arch    *arch.Architecture
+	sbat    []sbat.Entry
+	sbatErr error // why shim would not take the SBAT section
+}
+
+func readProgram(content []byte) (*program, error) {
+	version, f, err := readLoader(bytes.NewReader(content))
+	if err != nil {
+		return nil, err
+	}
+	p := &program{content: content, version: version}
+	p.arch, _ = arch.ByMachine(f.Machine)
+	var section []byte
+	for _, s := range f.Sections {
+		if s.Name == ".sbat" {
+			if section != nil {
+				p.sbatErr = errors.New("two sections .sbat")
+				return p, nil
+			}
+			section = content[s.Data().Offset:s.Data().End()]
+		}
+	}
+	p.sbat, p.sbatErr = sbat.Parse(section)
+	return p, nil
+}
+
+// An espFile is a file, or where one would be, as it is spelled on the ESP.
+type espFile struct {
+	path     string
+	there    bool
+	readOnly bool
+}
+
+// findFile finds a file without regard to case. A directory in its place, or a file where one of its directories should be, is an error.
+func findFile(esp fs.FS, name string) (espFile, error) {
+	at, rest := ".", strings.Split(name, "/")
+	for i, part := range rest {
+		next, err := lookupIn(esp, at, part)
+		if errors.Is(err, fs.ErrNotExist) {
+			return espFile{path: path.Join(at, path.Join(rest[i:]...))}, nil
+		}
+		if err != nil {
+			return espFile{}, err
+		}
+		info, err := fs.Stat(esp, next)
+		if err != nil {
+			return espFile{}, err
+		}
+		last := i == len(rest)-1
+		switch {
+		case last && info.IsDir():
+			return espFile{}, fmt.Errorf("%s is a directory, want a file: remove it", next)
+		case last:
+			return espFile{next, true, info.Mode()&0o222 == 0}, nil
+		case !info.IsDir():
+			return espFile{}, fmt.Errorf("%s is a file, want a directory: remove it", next)
+		}
+		at = next
+	}
+	return espFile{}, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+}
+
+var errTooLong = errors.New("file is too long for what it is to be")
+
+// read is the content, up to a size. With [errTooLong] the result has one byte more.
+func (f espFile) read(esp fs.FS, limit int64) ([]byte, error) {
+	file, err := esp.Open(f.path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return b, &fs.PathError{Op: "read", Path: f.path, Err: fmt.Errorf("%w: more than %d bytes", errTooLong, limit)}
+	}
+	return b, nil
+}
+
+// program reads a file as a systemd-boot; why says that it is none, err that it cannot be read.
+func (f espFile) program(esp fs.FS) (p *program, why, err error) {
+	content, err := f.read(esp, maxLoader)
+	if errors.Is(err, errTooLong) {
+		return nil, err, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	p, why = readProgram(content)
+	return p, why, nil
+}
+
+func (f espFile) unknownVersion(why error) error {
+	return fmt.Errorf("%s is not replaced, since its version cannot be read: %w: remove the file if nobody needs it", f.path, why)
+}
+
+// readSource is all of a source, up to a size.
+func readSource(src osmith.Source, limit int64) ([]byte, error) {
+	if src.Size() > limit {
+		return nil, fmt.Errorf("%w: %d bytes, want at most %d", errTooLong, src.Size(), limit)
+	}
+	b := make([]byte, src.Size())
+	if err := readFull(src, b, 0); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
