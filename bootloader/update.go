@@ -140,7 +140,7 @@ func (e *OtherLoaderError) Unwrap() error { return e.Err }
 // A loader in EFI/systemd is replaced unless it is newer, by [CompareVersions], or has a higher SBAT generation of a component; the same version with other bytes,
 // as after a new signature, is replaced. Before that, what was there becomes EFI/systemd/systemd-boot-fallback*.efi, as bootctl 262 does it. A file in
 // these two places that is not systemd-boot is an error ([ErrNotLoader]). EFI/BOOT is replaced by the same rules if it holds a systemd-boot;
-// a shim or any other program stays there.
+// a shim or any other program stays there. Where EFI/BOOT alone has a loader, and it stays, none is put before it into EFI/systemd.
 //
 // A loader.conf is made where there is none, and else only edited. loader/entries.srel is made where there is none. A random seed with fewer than 32
 // bytes is replaced, one that is marked read-only never, since systemd-boot 262 leaves such a file alone: its [fs.FileMode] has no bit for
@@ -218,20 +218,24 @@ func (p *planner) planFiles(files []osmith.ESPFile, in *Installation) error {
 		p.plan.Changes = append(p.plan.Changes, s.disarm...)
 	}
 
-	var loaders []FileChange
-	running := false // a systemd-boot is there
+	var places []loaderPlace
 	for _, name := range []string{first, p.ours.arch.Loader()} {
 		i := slices.IndexFunc(files, func(f osmith.ESPFile) bool { return f.Path == name })
 		if i < 0 {
 			continue // OmitFallback: otherLoaders says what is there
 		}
-		changes, there, err := p.loader(files[i], name == first)
+		place, err := p.loader(files[i], name == first)
 		if err != nil {
 			return err
 		}
-		loaders = append(loaders, changes...)
-		running = running || there
+		places = append(places, place)
 	}
+	if l := places[len(places)-1]; l.refused != nil && !places[0].running {
+		// A Boot#### that leads to EFI/systemd would start the older loader in place of the one in EFI/BOOT.
+		p.find(places[0].path, fmt.Errorf("it is not made, since firmware prefers it to %s: %w", l.path, l.refused))
+		places[0].changes = nil
+	}
+	running := slices.ContainsFunc(places, func(l loaderPlace) bool { return l.running })
 
 	i := slices.IndexFunc(files, func(f osmith.ESPFile) bool { return f.Path == configPath })
 	config, err := p.config(files[i], in.Config)
@@ -247,7 +251,9 @@ func (p *planner) planFiles(files []osmith.ESPFile, in *Installation) error {
 	if err := p.seed(); err != nil {
 		return err
 	}
-	p.plan.Changes = append(p.plan.Changes, loaders...)
+	for _, l := range places {
+		p.plan.Changes = append(p.plan.Changes, l.changes...)
+	}
 	if running {
 		p.plan.Changes = append(p.plan.Changes, config...)
 	}
@@ -279,36 +285,50 @@ func (p *planner) leftovers(names ...string) error {
 	return nil
 }
 
-// loader plans one of the two places of the loader. The first one is all ours, and what was there is kept as the fallback.
-func (p *planner) loader(want osmith.ESPFile, first bool) (changes []FileChange, there bool, err error) {
+// A loaderPlace is one of the two places of the loader.
+type loaderPlace struct {
+	path    string
+	running bool  // a systemd-boot is there
+	refused error // why it stays
+	changes []FileChange
+}
+
+// loader plans one of the two places. The first one is all ours, and what was there is kept as the fallback.
+func (p *planner) loader(want osmith.ESPFile, first bool) (l loaderPlace, err error) {
 	f, err := findFile(p.esp, want.Path)
 	if err != nil {
-		return nil, false, err
+		return l, err
 	}
+	l.path = f.path
 	change := FileChange{Path: f.path, Kind: ChangeCreate, Content: want.Content, Reason: "there is none", After: p.ours.version}
 	if !f.there {
-		return []FileChange{change}, false, nil
+		l.changes = []FileChange{change}
+		return l, nil
 	}
 	old, why, err := f.program(p.esp)
 	switch {
 	case err != nil:
-		return nil, false, err
+		return l, err
 	case why != nil && first:
-		return nil, false, f.unknownVersion(why)
+		return l, f.unknownVersion(why)
 	case why != nil:
 		p.keep(f.path, "", "not systemd-boot")
 		p.find(f.path, &OtherLoaderError{Err: why})
-		return nil, false, nil
-	case bytes.Equal(old.content, p.ours.content):
-		p.keep(f.path, old.version, "the same bytes")
-		return nil, true, nil
+		return l, nil
 	}
-	if refused, err := p.refuses(old); err != nil {
-		return nil, false, fmt.Errorf("%s: %w", f.path, err)
-	} else if refused != nil {
+	l.running = true
+	if bytes.Equal(old.content, p.ours.content) {
+		p.keep(f.path, old.version, "the same bytes")
+		return l, nil
+	}
+	l.refused, err = p.refuses(old)
+	if err != nil {
+		return l, fmt.Errorf("%s: %w", f.path, err)
+	}
+	if l.refused != nil {
 		p.keep(f.path, old.version, "replacing it would be a step back")
-		p.find(f.path, refused)
-		return nil, true, nil
+		p.find(f.path, l.refused)
+		return l, nil
 	}
 	change.Kind, change.Before, change.Reason = ChangeReplace, old.version, "an older version"
 	switch c := CompareVersions(string(old.version), string(p.ours.version)); {
@@ -318,11 +338,12 @@ func (p *planner) loader(want osmith.ESPFile, first bool) (changes []FileChange,
 		change.Reason = "the same version with other bytes, as after a new signature"
 	}
 	if first {
-		if changes, err = p.fallback(old); err != nil {
-			return nil, false, err
+		if l.changes, err = p.fallback(old); err != nil {
+			return l, err
 		}
 	}
-	return append(changes, change), true, nil
+	l.changes = append(l.changes, change)
+	return l, nil
 }
 
 // fallback keeps the loader that is about to be replaced.

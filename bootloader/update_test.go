@@ -176,6 +176,14 @@ func TestPlanInstallation(t *testing.T) {
 			changes:  []string{"replace " + lastLoader + " 255>257"},
 			kept:     []string{firstLoader, "loader/loader.conf", "loader/entries.srel"},
 			findings: []string{firstLoader + ": systemd-boot 262 stays"}},
+		"EFI/BOOT alone, and newer": {esp: fstest.MapFS{lastLoader: file(stub("262")), "loader/loader.conf": file("")}, want: wanted(stub("257")),
+			changes:  []string{"create loader/entries.srel"},
+			kept:     []string{lastLoader, "loader/loader.conf"},
+			findings: []string{lastLoader + ": systemd-boot 262 stays", firstLoader + ": it is not made"}},
+		"EFI/systemd alone, and newer": {esp: fstest.MapFS{firstLoader: file(stub("262")), "loader/loader.conf": file("")}, want: wanted(stub("257")),
+			changes:  []string{"create loader/entries.srel", "create " + lastLoader + " >257"},
+			kept:     []string{firstLoader, "loader/loader.conf"},
+			findings: []string{firstLoader + ": systemd-boot 262 stays"}},
 		"a pre-release is older": {esp: installed("262~rc1"), want: wanted(stub("262")),
 			changes: []string{"create " + fallbackLoader + " >262~rc1", "replace " + firstLoader + " 262~rc1>262", "replace " + lastLoader + " 262~rc1>262"},
 			kept:    []string{"loader/loader.conf", "loader/entries.srel"}},
@@ -338,6 +346,51 @@ type brokenSource struct{}
 
 func (brokenSource) Size() int64                       { return 100 }
 func (brokenSource) ReadAt([]byte, int64) (int, error) { return 50, errMedium }
+
+// What was judged is what is written, whatever a source does later.
+func TestPlanInstallationReadsOnce(t *testing.T) {
+	loader, seed, key := petest.Loader("262"), make([]byte, 32), []byte("key")
+	set := keys("a", "PK", "KEK", "db")
+	set[0].Content = bytes.NewReader(key)
+	plan, err := PlanInstallation(installed("257"), &Installation{Loader: bytes.NewReader(loader), Keys: set}, InstallationOptions{RandomSeed: seed, RefreshRandomSeed: true})
+	require.NoError(t, err)
+	for _, b := range [][]byte{loader, seed, key} {
+		b[0]++
+	}
+	after := carryOut(t, installed("257"), plan.Changes)
+	require.Equal(t, stub("262"), string(after[firstLoader].Data))
+	require.Equal(t, stub("262"), string(after[lastLoader].Data))
+	require.Equal(t, string(make([]byte, 32)), string(after["loader/random-seed"].Data))
+	require.Equal(t, "key", string(after["loader/keys/a/PK.auth"].Data))
+}
+
+// FuzzPlanInstallation: whatever is in the places of the loader, there is a plan or an error; a program that is not ours stays, and what is done is
+// done once.
+func FuzzPlanInstallation(f *testing.F) {
+	f.Add([]byte(stub("257")), []byte(stub("262")), []byte("MZ"), []byte("timeout 3"))
+	f.Add([]byte(loaderWith("263", "")), []byte(loaderWith("1", sbatLines("systemd-boot,65535"))), []byte(loaderWith("262", "sbat")), []byte{})
+	f.Fuzz(func(t *testing.T, first, fallback, last, config []byte) {
+		esp := fstest.MapFS{firstLoader: file(string(first)), fallbackLoader: file(string(fallback)), lastLoader: file(string(last)), "loader/loader.conf": file(string(config))}
+		in, o := wanted(stub("262")), InstallationOptions{EditConfig: ConfigEdit{Set: &Config{Timeout: "7"}}}
+		plan, err := PlanInstallation(esp, in, o)
+		require.Equal(t, err == nil, plan != nil)
+		if err != nil {
+			return
+		}
+		after := carryOut(t, esp, plan.Changes)
+		for name, before := range map[string][]byte{firstLoader: first, fallbackLoader: fallback, lastLoader: last} {
+			if _, err := LoaderVersion(bytes.NewReader(before)); err != nil {
+				require.Equal(t, string(before), string(after[name].Data), name)
+			}
+		}
+		rest, err := PlanInstallation(after, in, o)
+		require.NoError(t, err)
+		require.Empty(t, rest.Changes)
+		removal, err := PlanRemoval(after, RemovalOptions{})
+		require.NoError(t, err)
+		carryOut(t, after, removal.Changes)
+	})
+}
 
 // The names follow from the loader's machine type; what another architecture's loader is does not matter.
 func TestPlanInstallationOfAnotherArchitecture(t *testing.T) {
