@@ -37,7 +37,6 @@ func editConfig(text []byte, e ConfigEdit) ([]byte, error) {
 	if set == nil {
 		set = new(Config)
 	}
-	text = bytes.Clone(text)
 	for _, k := range configKeys {
 		value, err := k.value(set)
 		switch {

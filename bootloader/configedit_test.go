@@ -23,6 +23,7 @@ func TestEditConfig(t *testing.T) {
 		"has it already":              {"timeout 5\ntimeout \"3\"\ntimeout soon\n", three, "timeout 5\ntimeout \"3\"\ntimeout soon\n"},
 		"has it for 257 and later":    {"timeout '3'\n", three, "timeout 3\n"},
 		"same switch, another word":   {"editor off\n", ConfigEdit{Set: &Config{Editor: SwitchNo}}, "editor off\n"},
+		"of releases that read it":    {"auto-reboot 1\npreferred \"a\"\n", ConfigEdit{Set: &Config{AutoReboot: SwitchYes, Preferred: "a"}}, "auto-reboot 1\npreferred \"a\"\n"},
 		"the last one holds":          {"timeout 3\ntimeout 5\n", three, "timeout 3\ntimeout 3\n"},
 		"the last one is not valid":   {"timeout 5\ntimeout soon\n", three, "timeout 5\ntimeout 3\n"},
 		"blanks and quotes":           {"\t timeout \t \"5\" \t\r\nx y\r\n", three, "\t timeout \t 3 \t\r\nx y\r\n"},

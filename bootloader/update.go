@@ -24,12 +24,16 @@ const PartialSuffix = ".osmith-partial"
 // maxLoader bounds how much of a program is read. Loaders of systemd have up to 200 KiB.
 const maxLoader = 16 << 20
 
-// seedSize is how many bytes of a random seed systemd-boot wants at least, and how many it writes (systemd 262, src/boot/random-seed.c).
-const seedSize = 32
+// How many bytes of a random seed systemd-boot writes, and wants at least; and from a file with more than maxSeed it takes none (systemd 262,
+// src/boot/random-seed.c, RANDOM_MAX_SIZE_MIN and RANDOM_MAX_SIZE_MAX).
+const (
+	seedSize = 32
+	maxSeed  = 32 << 10
+)
 
 // InstallationOptions say what else is to be on the ESP, and what may be given up for it. The zero value replaces no newer loader.
 type InstallationOptions struct {
-	// RandomSeed is 32 random bytes for loader/random-seed; nil: none is written. A file that has 32 bytes or more is kept, unless
+	// RandomSeed is 32 random bytes for loader/random-seed; nil: none is written. A file that systemd-boot takes a seed from is kept, unless
 	// RefreshRandomSeed asks for a new one.
 	RandomSeed        []byte
 	RefreshRandomSeed bool
@@ -143,7 +147,7 @@ func (e *OtherLoaderError) Unwrap() error { return e.Err }
 // a shim or any other program stays there. Where EFI/BOOT alone has a loader, and it stays, none is put before it into EFI/systemd.
 //
 // A loader.conf is made where there is none, and else only edited. loader/entries.srel is made where there is none. A random seed with fewer than 32
-// bytes is replaced, one that is marked read-only never, since systemd-boot 262 leaves such a file alone: its [fs.FileMode] has no bit for
+// bytes, or more than 32 KiB, is replaced, one that is marked read-only never, since systemd-boot 262 leaves such a file alone: its [fs.FileMode] has no bit for
 // writing then, as those of package fat do for the attribute, and those of a mounted ESP on Linux. A set of keys that differs is replaced.
 //
 // # The order, and a cut
@@ -455,22 +459,21 @@ func (p *planner) seed() error {
 	}
 	c := FileChange{Path: f.path, Kind: ChangeCreate, Content: bytes.NewReader(bytes.Clone(p.o.RandomSeed)), Reason: "there is none"}
 	if f.there {
-		has, err := f.read(p.esp, seedSize) // so long that one byte more says that it is longer
-		long := errors.Is(err, errTooLong)
-		if err != nil && !long {
+		has, err := f.read(p.esp, maxSeed)
+		if err != nil && !errors.Is(err, errTooLong) {
 			return err
 		}
 		switch c.Kind = ChangeReplace; {
 		case f.readOnly:
 			p.keep(f.path, "", "it is marked read-only")
 			return nil
-		case !long && bytes.Equal(has, p.o.RandomSeed):
+		case bytes.Equal(has, p.o.RandomSeed):
 			p.keep(f.path, "", "the same bytes")
 			return nil
 		case p.o.RefreshRandomSeed:
 			c.Reason = "refreshed"
-		case !long && len(has) < seedSize:
-			c.Reason = fmt.Sprintf("it has %d bytes, and systemd-boot wants %d", len(has), seedSize)
+		case len(has) < seedSize || len(has) > maxSeed:
+			c.Reason = fmt.Sprintf("systemd-boot takes none of it: want %d bytes to %d", seedSize, maxSeed)
 		default:
 			p.keep(f.path, "", "it is there")
 			return nil

@@ -187,7 +187,7 @@ func TestPlanInstallation(t *testing.T) {
 		"a pre-release is older": {esp: installed("262~rc1"), want: wanted(stub("262")),
 			changes: []string{"create " + fallbackLoader + " >262~rc1", "replace " + firstLoader + " 262~rc1>262", "replace " + lastLoader + " 262~rc1>262"},
 			kept:    []string{"loader/loader.conf", "loader/entries.srel"}},
-		"a shim in EFI/BOOT": {esp: installed("257", lastLoader, "MZ shim", "EFI/BOOT/grubx64.efi", stub("257"), "EFI/acme/shimx64.efi", "x", "EFI/acme/notes.txt", "", "EFI/BOOT/BOOTAA64.EFI", "x"), want: wanted(stub("262")),
+		"a shim in EFI/BOOT": {esp: installed("257", lastLoader, "MZ shim", "EFI/BOOT/grubx64.efi", stub("257"), "EFI/acme/shimx64.efi", "x", "EFI/acme/notes.txt", "", "EFI/Linux/os.efi", "uki", "EFI/BOOT/BOOTAA64.EFI", "x"), want: wanted(stub("262")),
 			changes:  []string{"create " + fallbackLoader + " >257", update},
 			kept:     []string{lastLoader, "loader/loader.conf", "loader/entries.srel"},
 			findings: []string{lastLoader + ": another program", "EFI/BOOT/grubx64.efi: systemd-boot 257", "EFI/acme/shimx64.efi: another program"}},
@@ -220,6 +220,12 @@ func TestPlanInstallation(t *testing.T) {
 			changes: []string{"remove loader/keys/a/PK.auth", "create " + fallbackLoader + " >257", update, "replace " + lastLoader + " 257>262",
 				"replace loader/keys/a/db.auth", "remove loader/keys/a/dbx.auth", "create loader/keys/a/PK.auth"},
 			kept: []string{"loader/keys/a/KEK.auth", "loader/loader.conf", "loader/entries.srel"}},
+		"without dbx": {esp: installed("262", "loader/keys/a/PK.auth", "pk", "loader/keys/a/KEK.auth", "kek", "loader/keys/a/db.auth", "db", "loader/keys/a/dbx.auth", "dbx"), want: wanted(stub("262"), keys("a", "PK", "KEK", "db")...),
+			changes: []string{"remove loader/keys/a/PK.auth", "remove loader/keys/a/dbx.auth", "create loader/keys/a/PK.auth"},
+			kept:    []string{"loader/keys/a/KEK.auth", "loader/keys/a/db.auth", firstLoader, lastLoader, "loader/loader.conf", "loader/entries.srel"}},
+		"one set in two spellings": {esp: installed("262"), want: wanted(stub("262"), append(keys("A", "PK"), keys("a", "KEK", "db")...)...),
+			changes: []string{"create loader/keys/A/KEK.auth", "create loader/keys/A/db.auth", "create loader/keys/A/PK.auth"},
+			kept:    []string{firstLoader, lastLoader, "loader/loader.conf", "loader/entries.srel"}},
 		"a seed that is there": {esp: installed("262"), want: wanted(stub("262")), options: InstallationOptions{RandomSeed: make([]byte, 32)},
 			kept: []string{firstLoader, lastLoader, "loader/loader.conf", "loader/entries.srel", "loader/random-seed"}},
 		"a seed is refreshed": {esp: installed("262", "loader/random-seed", strings.Repeat("s", 99)), want: wanted(stub("262")), options: InstallationOptions{RandomSeed: make([]byte, 32), RefreshRandomSeed: true},
@@ -228,10 +234,15 @@ func TestPlanInstallation(t *testing.T) {
 		"a seed is too short": {esp: installed("262", "loader/random-seed", strings.Repeat("s", 31)), want: wanted(stub("262")), options: InstallationOptions{RandomSeed: make([]byte, 32)},
 			changes: []string{"replace loader/random-seed"},
 			kept:    []string{firstLoader, lastLoader, "loader/loader.conf", "loader/entries.srel"}},
+		"a seed is too long": {esp: installed("262", "loader/random-seed", strings.Repeat("s", 32<<10+1)), want: wanted(stub("262")), options: InstallationOptions{RandomSeed: make([]byte, 32)},
+			changes: []string{"replace loader/random-seed"},
+			kept:    []string{firstLoader, lastLoader, "loader/loader.conf", "loader/entries.srel"}},
+		"a seed is as long as it may be": {esp: installed("262", "loader/random-seed", strings.Repeat("s", 32<<10)), want: wanted(stub("262")), options: InstallationOptions{RandomSeed: make([]byte, 32)},
+			kept: []string{firstLoader, lastLoader, "loader/loader.conf", "loader/entries.srel", "loader/random-seed"}},
 		"loader.conf is edited": {esp: installed("257"), want: wanted(stub("262")), options: InstallationOptions{EditConfig: ConfigEdit{Set: &Config{Timeout: "0"}}},
 			changes: []string{"create " + fallbackLoader + " >257", update, "replace " + lastLoader + " 257>262", "replace loader/loader.conf"},
 			kept:    []string{"loader/entries.srel"}},
-		"loader.conf has other settings": {esp: installed("262"), want: &Installation{Loader: strings.NewReader(stub("262")), Config: &Config{Timeout: "0", Editor: SwitchNo}},
+		"loader.conf has other settings": {esp: installed("262", "loader/loader.conf", "timeout 5\ndefault x\n"), want: &Installation{Loader: strings.NewReader(stub("262")), Config: &Config{Timeout: "0", Editor: SwitchNo}},
 			kept:     []string{firstLoader, lastLoader, "loader/loader.conf", "loader/entries.srel"},
 			findings: []string{"loader/loader.conf: it is there and stays, with other settings than the installation's: timeout, editor: set them by EditConfig"}},
 	} {
@@ -579,7 +590,7 @@ func TestPlanRemoval(t *testing.T) {
 	esp := installed("262", fallbackLoader, stub("257"), "EFI/systemd/systemd-bootaa64.efi", stub("262"), "EFI/BOOT/BOOTIA32.EFI", "another", "EFI/Linux/os.efi", "uki",
 		"loader/keys/auto/PK.auth", "pk", "loader/keys/auto/KEK.auth", "kek", "loader/keys/auto/db.auth", "db", "loader/keys/auto/dbx.auth", "dbx", "loader/keys/mine/PK.auth", "pk",
 		"loader/keys/ours/PK.auth", "pk", "loader/keys/ours/note", "", "loader/random-seed"+PartialSuffix, "", "loader/entries/x.conf", "")
-	plan, err := PlanRemoval(esp, RemovalOptions{KeySets: []string{"ours"}})
+	plan, err := PlanRemoval(esp, RemovalOptions{KeySets: []string{"ours", "AUTO"}})
 	require.NoError(t, err)
 	var names []string
 	for _, c := range plan.Changes {
