@@ -135,20 +135,20 @@ func (e *OtherLoaderError) Error() string {
 
 func (e *OtherLoaderError) Unwrap() error { return e.Err }
 
-// PlanInstallation says what to do to an ESP that may have systemd-boot already, so that it has this one. It reads and writes nothing else: a change that
-// is carried out, by the order of Changes, is the caller's. On an empty ESP the result is what [Installation.Files] lists. After a cut, a new plan has
-// what is left to do.
+// PlanInstallation says what to do to an ESP that may have systemd-boot already, so that it has this one. It reads the ESP and writes nothing: the
+// caller carries out Changes, in their order. On an empty ESP they make what [Installation.Files] lists. After a cut, a new plan has what is left to
+// do.
 //
 // # What is replaced
 //
 // A loader in EFI/systemd is replaced unless it is newer, by [CompareVersions], or has a higher SBAT generation of a component; the same version with other bytes,
-// as after a new signature, is replaced. Before that, what was there becomes EFI/systemd/systemd-boot-fallback*.efi, as bootctl 262 does it. A file in
+// as after a new signature, is replaced. Before that, what was there becomes EFI/systemd/systemd-boot-fallback*.efi, as bootctl 262 does it when it updates to a newer version. A file in
 // these two places that is not systemd-boot is an error ([ErrNotLoader]). EFI/BOOT is replaced by the same rules if it holds a systemd-boot;
 // a shim or any other program stays there. Where EFI/BOOT alone has a loader, and it stays, none is put before it into EFI/systemd.
 //
 // A loader.conf is made where there is none, and else only edited. loader/entries.srel is made where there is none. A random seed with fewer than 32
-// bytes, or more than 32 KiB, is replaced, one that is marked read-only never, since systemd-boot 262 leaves such a file alone: its [fs.FileMode] has no bit for
-// writing then, as those of package fat do for the attribute, and those of a mounted ESP on Linux. A set of keys that differs is replaced.
+// bytes, or more than 32 KiB, is replaced. One that is marked read-only stays, as systemd-boot 262 leaves it alone: its [fs.FileMode] has no bit for
+// writing, which is how package fat and a mounted ESP on Linux show the attribute. A set of keys that differs is replaced.
 //
 // # The order, and a cut
 //
