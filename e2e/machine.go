@@ -35,6 +35,10 @@ type Machine struct {
 	Dir string
 	// Disk is a raw disk image that the machine writes to. Empty: no disk.
 	Disk string
+	// WriteLog is a file that gets every write and flush of the disk in a boot, as [ReadWriteLog] reads them. Empty: none is kept.
+	WriteLog string
+	// CutAfter takes the power away once WriteLog has that many bytes; 0: never. The guest's writes are all on the disk then, up to that moment.
+	CutAfter int64
 
 	// Architecture is its EFI name; empty means x64. An aa64 machine needs Code
 	// and Vars.
@@ -75,6 +79,7 @@ const (
 	Reset    Ended = "reset"    // reset or power off by anything else: firmware, loader, kernel panic
 	Stopped  Ended = "stopped"  // a text of StopAt appeared
 	Deadline Ended = "deadline"
+	Cut      Ended = "cut" // the power was taken away, as CutAfter says
 )
 
 // A Boot is what one boot left.

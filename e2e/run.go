@@ -72,7 +72,13 @@ func (m *Machine) arguments() []string {
 		if !m.BootVariables { // with an index, OVMF drops the other entries of BootOrder
 			device += ",bootindex=0"
 		}
-		args = append(args, "-drive", "if=none,id=disk,format=raw,file="+escape(m.Disk), "-device", device)
+		if m.WriteLog == "" {
+			args = append(args, "-drive", "if=none,id=disk,format=raw,file="+escape(m.Disk), "-device", device)
+		} else {
+			args = append(args, "-blockdev", "driver=file,node-name=image,filename="+escape(m.Disk), "-blockdev", "driver=file,node-name=writes,filename="+escape(m.WriteLog),
+				"-blockdev", "driver=blklogwrites,node-name=disk,file=image,log=writes,log-super-update-interval=1",
+				"-device", device+",request-merging=off") // merged to as many pieces as writev(2) takes, a request and what the log adds are too many
+		}
 	}
 	if m.Kernel != "" {
 		args = append(args, "-kernel", m.Kernel, "-initrd", m.Initrd, "-append", m.Cmdline)
@@ -147,6 +153,11 @@ func (m *Machine) run(ctx context.Context, b *Boot) error {
 		"--ctrl", fmt.Sprintf("type=unixio,clientfd=%d", controlFD), "--terminate")
 	tpm.ExtraFiles = []*os.File{tpmEnd}
 	tpm.Stdout, tpm.Stderr = messages, messages
+	if m.WriteLog != "" {
+		if err := os.WriteFile(m.WriteLog, nil, 0o600); err != nil {
+			return err
+		}
+	}
 	qemu := exec.Command(m.program(), m.arguments()...)
 	qemu.ExtraFiles = []*os.File{qemuEnd}
 	qemu.Stdin, qemu.Stdout, qemu.Stderr = keysEnd, rec, messages
@@ -158,14 +169,16 @@ func (m *Machine) run(ctx context.Context, b *Boot) error {
 	keysEnd.Close()
 
 	var qemuErr error
-	ended := false
+	ended, cut := false, false
 	select {
 	case qemuErr = <-qemuDone:
 		ended = true
 	case <-marked:
+	case <-m.logHas(ctx, m.CutAfter):
+		cut = ctx.Err() == nil
 	case <-ctx.Done():
 	}
-	if !ended && stopped == "" && ctx.Err() == nil {
+	if !ended && !cut && stopped == "" && ctx.Err() == nil {
 		timer := time.NewTimer(linger)
 		select {
 		case qemuErr = <-qemuDone:
@@ -201,7 +214,29 @@ func (m *Machine) run(ctx context.Context, b *Boot) error {
 		<-tpmDone
 		return fmt.Errorf("swtpm: it did not end with its connection\n%s", readAll(messages))
 	}
+	if cut {
+		b.Ended = Cut
+		return nil
+	}
 	return b.conclude(ctx, stopped)
+}
+
+// logHas is closed when the log of writes has that many bytes, or the context ends.
+func (m *Machine) logHas(ctx context.Context, n int64) <-chan struct{} {
+	if n == 0 {
+		return nil
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if info, err := os.Stat(m.WriteLog); err == nil && info.Size() >= n {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	return done
 }
 
 var errDeadline = errors.New("deadline")

@@ -38,6 +38,7 @@ type guestStep struct {
 	Name   string
 	Args   []string
 	Static bool
+	ESP    bool
 	Mapped string
 }
 

@@ -1,146 +1,44 @@
 package upgrade_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/oracle"
-	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// prover judges disks by internal/oracle, which shares no code with what wrote them: firmware finds the ESP, the loader chooses, and the kernel finds a root file
-// system that is, byte by byte, the one of the UKI that was started.
+// prover judges disks by internal/oracle, which shares no code with what wrote them.
 type prover struct {
-	t      *testing.T
-	sector int
-	ukis   map[[sha256.Size]byte]string // versions by the UKIs' digests
-	roots  map[string][2]content        // data and hash tree by version
-}
-
-// content is the content of a partition, and the ID by which the kernel finds it.
-type content struct {
-	id    oracle.GUID
-	bytes []byte
+	t *testing.T
+	oracle.Versions
 }
 
 func newProver(s *system, k *diskKind, versions ...string) *prover {
-	p := &prover{t: s.t, sector: max(k.esp.SectorSize, 512), ukis: map[[sha256.Size]byte]string{}, roots: map[string][2]content{}}
+	p := &prover{s.t, oracle.Versions{Sector: max(k.esp.SectorSize, 512), Path: regexp.MustCompile(`^EFI/Linux/acme_[0-9]+(\+[0-9]+(-[0-9]+)?)?\.efi$`), UKIs: map[[sha256.Size]byte]string{}, Roots: map[string][]oracle.Content{}}}
 	for _, v := range versions {
 		r := k.release(s, v)
-		p.ukis[sha256.Sum256(contentOf(s.t, r.UKI))] = v
+		p.UKIs[sha256.Sum256(contentOf(s.t, r.UKI))] = v
 		if k.alone {
 			continue
 		}
 		// The IDs are the halves of the root hash (Discoverable Partitions Specification).
-		p.roots[v] = [2]content{{oracle.GUID(r.RootHash[:16]), contentOf(s.t, r.Root)}, {oracle.GUID(r.RootHash[16:]), contentOf(s.t, r.Tree)}}
+		p.Roots[v] = []oracle.Content{{ID: oracle.GUID(r.RootHash[:16]), Bytes: contentOf(s.t, r.Root)}, {ID: oracle.GUID(r.RootHash[16:]), Bytes: contentOf(s.t, r.Tree)}}
 	}
 	return p
 }
 
-// boots are the versions that come up, by each firmware, when the machine is switched on; an error says which firmware finds none.
+// boots are the versions that come up.
 func (p *prover) boots(disk *faultio.Disk) (versions []string, err error) {
-	for _, firmware := range []oracle.Reader{oracle.ReaderEDK2Stable202211, oracle.ReaderEDK2Stable202608, oracle.ReaderUBoot} {
-		v, err := p.bootBy(firmware, disk)
-		if err != nil {
-			return nil, fmt.Errorf("%v: %w", firmware, err)
-		}
-		versions = append(versions, v)
-	}
-	return versions, nil
-}
-
-func (p *prover) bootBy(firmware oracle.Reader, disk *faultio.Disk) (string, error) {
-	found, err := oracle.ReadGPT(firmware, disk, disk.Size(), p.sector)
-	if err != nil {
-		return "", err
-	}
-	esp, ok := found.Find(oracle.ESP)
-	if !ok {
-		return "", fmt.Errorf("no ESP: %v", found.Rejected)
-	}
-	after := oracle.Apply(disk, found.Writes) // what firmware has put right before the kernel looks
-	off, size := p.extent(esp)
-	reader := oracle.FATReaderEDK2
-	if firmware == oracle.ReaderUBoot {
-		reader = oracle.FATReaderUBoot
-	}
-	if reader == oracle.FATReaderUBoot && p.sector != 512 {
-		return p.bootBy(oracle.ReaderEDK2Stable202608, disk) // it reads no such volume at all
-	}
-	options := oracle.FATOptions{Reader: reader, SectorSize: p.sector, NoCheck: true}
-	volume, err := oracle.ReadFAT(io.NewSectionReader(after, off, size), size, options)
-	if err != nil {
-		return "", fmt.Errorf("the ESP: %w", err)
-	}
-	machine, from := oracle.Machine{ESP: volume.BootFiles()}, volume
-	var apart *oracle.Volume
-	if extended, ok := found.Find(oracle.GUID(partition.XBOOTLDR)); ok {
-		off, size := p.extent(extended)
-		if apart, err = oracle.ReadFAT(io.NewSectionReader(after, off, size), size, options); err != nil {
-			return "", fmt.Errorf("the extended boot loader partition: %w", err)
-		}
-		machine.XBOOTLDR = apart.BootFiles()
-	}
-	choice := machine.Boot()
-	if choice.Outcome != oracle.OutcomeStarted {
-		return "", fmt.Errorf("%v", choice)
-	}
-	name := choice.Image
-	if choice.From != "" {
-		name = choice.From
-	}
-	if choice.Entry.XBOOTLDR {
-		from = apart
-	}
-	image, err := from.ReadFile(name)
-	if err != nil {
-		return "", err
-	}
-	version, known := p.ukis[sha256.Sum256(image)]
-	if !known {
-		return "", fmt.Errorf("%s is no UKI of any version: %v", name, choice)
-	}
-	kernel, err := oracle.ReadGPT(oracle.ReaderLinux, after, disk.Size(), p.sector)
-	if err != nil {
-		return "", err
-	}
-	for _, want := range p.roots[version] {
-		if want.bytes == nil { // the UKI is all of it
-			continue
-		}
-		i := -1
-		for k, part := range kernel.Partitions {
-			if part.ID == want.id {
-				i = k
-			}
-		}
-		if i < 0 {
-			return "", fmt.Errorf("version %s is started, and the kernel finds no partition %v", version, want.id)
-		}
-		off, size := p.extent(kernel.Partitions[i])
-		got := make([]byte, len(want.bytes))
-		if _, err := io.NewSectionReader(after, off, size).ReadAt(got, 0); err != nil && err != io.EOF {
-			return "", err
-		}
-		if !bytes.Equal(got, want.bytes) {
-			return "", fmt.Errorf("version %s is started, and partition %v has other bytes", version, want.id)
-		}
-	}
-	return version, nil
-}
-
-func (p *prover) extent(part oracle.Partition) (off, size int64) {
-	return int64(part.FirstLBA) * int64(p.sector), int64(part.LastLBA-part.FirstLBA+1) * int64(p.sector)
+	return p.Up(disk, disk.Size())
 }
 
 // operation is something that is done to a running machine's disk.
@@ -225,8 +123,8 @@ func TestProof(t *testing.T) {
 // cuts judges what power cuts leave.
 func (p *prover) cuts(s *system, k *diskKind, op operation, limit, every int, c *count) {
 	p.t.Helper()
-	options := faultio.FaultOptions{Sector: p.sector, Limit: limit}
-	if p.sector == 512 {
+	options := faultio.FaultOptions{Sector: p.Sector, Limit: limit}
+	if p.Sector == 512 {
 		options.Physical = 4096
 	}
 	faults, err := s.disk.Faults(options)
@@ -285,7 +183,7 @@ func (p *prover) goesOn(left *system, k *diskKind, op operation, where string) {
 func (p *prover) failures(before *system, k *diskKind, op operation, every int, c *count) {
 	p.t.Helper()
 	for _, f := range []faultio.Failure{
-		{Op: faultio.OpWrite, Sector: p.sector}, {Op: faultio.OpWrite, Short: true, Sector: p.sector}, {Op: faultio.OpSync}, {Op: faultio.OpSync, Short: true}, {Op: faultio.OpSync, Lie: true},
+		{Op: faultio.OpWrite, Sector: p.Sector}, {Op: faultio.OpWrite, Short: true, Sector: p.Sector}, {Op: faultio.OpSync}, {Op: faultio.OpSync, Short: true}, {Op: faultio.OpSync, Lie: true},
 	} {
 		for after := 0; ; after += every/3 + 1 {
 			s := before.on(before.disk.Clone())

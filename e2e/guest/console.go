@@ -30,13 +30,20 @@ func fail(err error) {
 	quiet()
 	fmt.Fprintf(os.Stdout, "\n%s %s\n", report.Fail, strings.ReplaceAll(err.Error(), "\n", "; "))
 	buf := make([]byte, 1<<20)
-	if n, err := unix.Klogctl(syslogReadAll, buf); err == nil {
-		lines := strings.Split(strings.TrimSpace(string(buf[:n])), "\n")
-		for _, l := range lines[max(0, len(lines)-30):] {
-			fmt.Fprintf(os.Stdout, "kmsg: %s\n", l)
-		}
+	for _, l := range kernelLog(buf) {
+		fmt.Fprintf(os.Stdout, "kmsg: %s\n", l)
 	}
 	stop(unix.LINUX_REBOOT_CMD_RESTART)
+}
+
+// kernelLog is the end of what the kernel has said.
+func kernelLog(buf []byte) []string {
+	n, err := unix.Klogctl(syslogReadAll, buf)
+	if err != nil {
+		return nil
+	}
+	lines := strings.Split(strings.TrimSpace(string(buf[:n])), "\n")
+	return lines[max(0, len(lines)-30):]
 }
 
 // quiet keeps the kernel off the console. Only a panic still prints.

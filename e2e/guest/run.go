@@ -25,6 +25,7 @@ type step struct {
 	Name   string
 	Args   []string
 	Static bool // it needs no libraries
+	ESP    bool // the ESP is mounted meanwhile
 	Mapped string
 }
 
@@ -67,10 +68,20 @@ func runSteps(r *report.Report, dir string) error {
 			}
 		}
 		note("run: %s", s.Name)
-		out, err := s.command().CombinedOutput()
+		var out []byte
+		do := func(string) (err error) {
+			out, err = s.command().CombinedOutput()
+			return err
+		}
+		if s.ESP {
+			err = withESP(r, do)
+		} else {
+			err = do("")
+		}
 		run.Output = strings.TrimSpace(string(out))
 		if err != nil {
 			run.Error = err.Error()
+			run.Output += "\n" + strings.Join(kernelLog(make([]byte, 64<<10)), "\n")
 		}
 		if s.Mapped != "" {
 			if run.Mapped, err = digestMapped(s.Mapped); err != nil {

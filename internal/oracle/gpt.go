@@ -43,6 +43,9 @@ func guidAt(b []byte) GUID {
 // ESP is the type of an EFI system partition.
 var ESP = ParseGUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 
+// XBOOTLDR is the type of an extended boot loader partition (UAPI.1).
+var XBOOTLDR = ParseGUID("bc13c2ff-59e6-4262-a352-b275fd6f7172")
+
 // Table says which partition table a reader uses.
 type Table int
 

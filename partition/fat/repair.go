@@ -132,10 +132,7 @@ func (f *FS) discardNames(discard func(name string) bool) (n int, err error) {
 		}
 		n++
 	}
-	if n > 0 {
-		err = f.sync() // before their clusters are free
-	}
-	return n, err
+	return n, nil
 }
 
 // lostClusters are those that the FAT has in use and nothing refers to.

@@ -1,0 +1,218 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/e2e/report"
+	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/internal/faultio"
+	"github.com/osmith-dev/osmith/internal/oracle"
+	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/upgrade/release"
+)
+
+// agentPackage is the agent of docs/live.md.
+const agentPackage = "github.com/osmith-dev/osmith/examples/agent"
+
+// TestLive upgrades a machine from inside: the agent of docs/live.md runs on version 1 with the ESP mounted, and on version 2, which it commits, with the ESP unmounted. Power is taken away twice in the
+// middle of the first upgrade, and the machine comes up by itself. Every write and flush of its disk is recorded; whatever a power cut could have left at any of them boots the old version or the new one.
+func TestLive(t *testing.T) {
+	requireVM(t)
+	t.Parallel()
+	root := testtools.Forky(t)
+	s := newSystem(t, root)
+	s.Machine.Code, s.Machine.Vars = root.Part(t, "ovmf-code"), root.Part(t, "ovmf-vars")
+	require.NoError(t, s.Machine.SetVariables(*s.Facts.Firmware))
+	s.Facts.Unlock.Phases, s.Facts.Userspace = []string{"enter-initrd"}, tpm.PhasesAlone()
+	own := s.Builder.Cmdline + " osmith.bless=0"
+	s.Builder.Cmdline = own + " osmith.run=first"
+	v1 := build(t, s, "1")
+	s.Builder.Cmdline = own + " osmith.run=second"
+	v2 := build(t, s, "2")
+	s.Builder.Cmdline = own
+	v3 := build(t, s, "3")
+
+	shared := s.agentFiles(t)
+	first := []guestStep{{Name: "agent", Args: []string{"agent", "-layout", "/run/programs/v2", "-release", "v2", "-key", "/run/programs/release.pem"}, Static: true, ESP: true}}
+	second := []guestStep{
+		{Name: "commit", Args: []string{"agent"}, Static: true, ESP: true},
+		{Name: "agent", Args: []string{"agent", "-layout", "/run/programs/v3", "-release", "v3", "-key", "/run/programs/release.pem"}, Static: true},
+	}
+	files := append(inDirectory(t, "first", first, append(s.layout(t, v2, "v2"), shared...)), inDirectory(t, "second", second, append(s.layout(t, v3, "v3"), shared...))...)
+	image, err := s.Builder.Disk(v1, acmeos.DiskOptions{Files: files, ESPSize: 512 << 20})
+	require.NoError(t, err)
+	disk, err := acmeos.CreateImage(s.Machine.Disk, image.Size)
+	require.NoError(t, err)
+	require.NoError(t, partition.WriteImage(disk, image, partition.WriteOptions{TargetIsZero: true}))
+	require.NoError(t, disk.Close())
+	s.Machine.Memory = 1024
+	s.Machine.WriteLog = filepath.Join(s.Machine.Dir, "writes.log")
+	versions := versionsOf(t, v1, v2, v3)
+	rng, long := testtools.Seed(t)
+
+	// Power fails somewhere in the upgrade, whose writes are about as many bytes as the UKI and the root file system have.
+	kills := 2
+	if long {
+		kills = 30
+	}
+	for i := range kills {
+		s.Machine.CutAfter = 1<<20 + rng.Int64N(v2.UKI.Size()+v2.Root.Size())
+		b, err := s.Machine.Boot(t.Context(), "1-cut-"+string(rune('a'+i)))
+		require.NoError(t, err)
+		t.Log(b)
+		require.Equal(t, Cut, b.Ended, b.Tail(20))
+		now, err := faultio.Load(s.Machine.Disk)
+		require.NoError(t, err)
+		up, err := versions.Up(now, now.Size())
+		require.NoError(t, err)
+		require.Subset(t, []string{"1", "2"}, up)
+	}
+	s.Machine.CutAfter = 0
+
+	before, err := faultio.Load(s.Machine.Disk)
+	require.NoError(t, err)
+	one := bootGood(t, s, "1-mounted", v1)
+	requireAgentRan(t, one, "agent")
+	proveWrites(t, s, before, versions, "1", "2", "1")
+
+	before, err = faultio.Load(s.Machine.Disk)
+	require.NoError(t, err)
+	two := bootGood(t, s, "2-exclusive", v2)
+	requireAgentRan(t, two, "commit")
+	requireAgentRan(t, two, "agent")
+	// The loader has counted the boot, by firmware's FAT driver, whose rename is two writes: a cut between them loses the entry, and the version that it was to replace comes up.
+	proveWrites(t, s, before, versions, "2", "3", "1")
+
+	three := bootGood(t, s, "3-upgraded", v3)
+	require.Equal(t, "3", three.Version)
+}
+
+func requireAgentRan(t *testing.T, r *report.Report, name string) {
+	t.Helper()
+	run, ok := r.Run(name)
+	require.True(t, ok, name)
+	require.Empty(t, run.Error, run.Output)
+	t.Logf("%s: %s", name, run.Output)
+}
+
+// agentFiles are the agent and the key of releases.
+func (s *System) agentFiles(t *testing.T) []osmith.ESPFile {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "agent")
+	require.NoError(t, buildProgram(t.Context(), file, "amd64", agentPackage))
+	program, err := os.ReadFile(file)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKIXPublicKey(s.Builder.Keys.Release.Public())
+	require.NoError(t, err)
+	key := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	return []osmith.ESPFile{{Path: "agent", Content: bytes.NewReader(program)}, {Path: "release.pem", Content: bytes.NewReader(key)}}
+}
+
+// layout is a signed release as files below a directory of that name.
+func (s *System) layout(t *testing.T, set *acmeos.Set, name string) (files []osmith.ESPFile) {
+	t.Helper()
+	dir := t.TempDir()
+	packed, err := release.Pack(dir, name, set.Release())
+	require.NoError(t, err)
+	store, err := cosign.OpenDir(dir)
+	require.NoError(t, err)
+	require.NoError(t, cosign.Sign(t.Context(), store, packed, s.Builder.Keys.Release, cosign.SignOptions{}))
+	require.NoError(t, fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(filepath.Join(dir, path))
+		files = append(files, osmith.ESPFile{Path: name + "/" + path, Content: bytes.NewReader(b)})
+		return err
+	}))
+	return files
+}
+
+// versionsOf is what the oracle knows of the sets.
+func versionsOf(t *testing.T, sets ...*acmeos.Set) *oracle.Versions {
+	t.Helper()
+	v := &oracle.Versions{Sector: 512, UKIs: map[[sha256.Size]byte]string{}, Roots: map[string][]oracle.Content{}}
+	content := func(src osmith.Source) []byte {
+		b := make([]byte, src.Size())
+		_, err := src.ReadAt(b, 0)
+		if err != io.EOF {
+			require.NoError(t, err)
+		}
+		return b
+	}
+	for _, set := range sets {
+		v.UKIs[sha256.Sum256(content(set.UKI))] = set.Version
+		v.Roots[set.Version] = []oracle.Content{{ID: oracle.GUID(set.RootHash[:16]), Bytes: content(set.Root)}, {ID: oracle.GUID(set.RootHash[16:]), Bytes: content(set.Tree)}}
+	}
+	return v
+}
+
+// proveWrites holds what a power cut could have left at any of the writes of a boot against the oracle: each prefix, and samples of what may be lost of the writes since the last flush.
+func proveWrites(t *testing.T, s *System, before *faultio.Disk, versions *oracle.Versions, from, to, counting string) {
+	t.Helper()
+	writes, err := ReadWriteLog(s.Machine.WriteLog)
+	require.NoError(t, err)
+	disk := before
+	disk.Record()
+	flushes, bytes := 0, int64(0)
+	for _, w := range writes {
+		if len(w.Data) > 0 {
+			_, err := disk.WriteAt(w.Data, w.Offset)
+			require.NoError(t, err)
+			bytes += int64(len(w.Data))
+		}
+		if w.Flush {
+			require.NoError(t, disk.Sync())
+			flushes++
+		}
+	}
+	now, err := faultio.Load(s.Machine.Disk)
+	require.NoError(t, err)
+	require.Equal(t, digestOf(t, now), digestOf(t, disk), "the log has all that was written")
+	limit := 2
+	if os.Getenv("OSMITH_LONG") == "1" {
+		limit = 64
+	}
+	faults, err := disk.Faults(faultio.FaultOptions{Sector: 512, Limit: limit})
+	require.NoError(t, err)
+	states, came := 0, map[string]int{}
+	for state := range faults.States() {
+		up, err := versions.Up(state.Disk, state.Disk.Size())
+		require.NoError(t, err, "%s to %s, %v after %d flushes", from, to, state.Kind, state.Epoch)
+		for _, v := range up {
+			if state.Epoch == 0 && v == counting {
+				continue // before the kernel's first flush
+			}
+			require.Contains(t, []string{from, to}, v, "%v after %d flushes", state.Kind, state.Epoch)
+			came[v]++
+		}
+		states++
+	}
+	require.Positive(t, came[from])
+	require.Positive(t, came[to])
+	t.Logf("%s to %s: %d writes of %d bytes with %d flushes; %d states, each comes up: %v", from, to, len(writes), bytes, flushes, states, came)
+}
+
+func digestOf(t *testing.T, d *faultio.Disk) [sha256.Size]byte {
+	t.Helper()
+	h := sha256.New()
+	_, err := io.Copy(h, io.NewSectionReader(d, 0, d.Size()))
+	require.NoError(t, err)
+	return [sha256.Size]byte(h.Sum(nil))
+}
