@@ -185,4 +185,3 @@ func Collect(disk osmith.Disk, m Machine) (gone []Garbage, err error) {
 	}
 	return gone, nil
 }
-

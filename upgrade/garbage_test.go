@@ -20,7 +20,9 @@ func littered(t *testing.T) (s *system, garbage []string) {
 	esp := s.esp()
 	other := s.build("0")
 	image := contentOf(t, other.UKI)
-	foreign := contentOf(t, s.withUKI(other, func(im *uki.Image) { im.OSRelease = []byte("ID=other\nIMAGE_ID=other\nIMAGE_VERSION=0\nVERSION_ID=0\n") }, 0).UKI)
+	foreign := contentOf(t, s.withUKI(other, func(im *uki.Image) {
+		im.OSRelease = []byte("ID=other\nIMAGE_ID=other\nIMAGE_VERSION=0\nVERSION_ID=0\n")
+	}, 0).UKI)
 	for _, f := range []struct {
 		name    string
 		content []byte

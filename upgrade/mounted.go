@@ -52,6 +52,7 @@ func (e *UnrepairedError) Error() string {
 // bootVolume is a file system that the loader reads: of a partition that is ours alone, or of one that is mounted.
 type bootVolume struct {
 	*fat.FS
+	table   *partition.Table
 	index   int // of the partition
 	window  *partition.Window
 	sector  int
@@ -77,7 +78,7 @@ func (m *Machine) openBoot(disk osmith.Disk, t *partition.Table) (b *bootFS, xbo
 }
 
 func (m *Machine) openVolume(disk osmith.Disk, t *partition.Table, i int) (v *bootVolume, err error) {
-	v = &bootVolume{index: i, window: t.Window(disk, i), sector: t.SectorSize, mounted: m.Mounted[t.Partitions[i].ID]}
+	v = &bootVolume{table: t, index: i, window: t.Window(disk, i), sector: t.SectorSize, mounted: m.Mounted[t.Partitions[i].ID]}
 	if err := v.reload(); err != nil {
 		return nil, err
 	}
