@@ -89,10 +89,7 @@ func (s *State) isUnbound(e *Entry) bool {
 // findOrphans finds add-ons beside UKIs that are not there, whatever the counter in their names.
 func (s *State) findOrphans(volume string, v *bootVolume) error {
 	const suffix = ".extra.d"
-	list, err := v.ReadDir(entryDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	list, err := listDir(v, entryDir)
 	if err != nil {
 		return err
 	}
@@ -108,18 +105,19 @@ func (s *State) findOrphans(volume string, v *bootVolume) error {
 			continue
 		}
 		dir := path.Join(entryDir, d.Name())
-		files, err := v.ReadDir(dir)
+		beside, err := filesBelow(v, []string{dir})
 		if err != nil {
 			return err
 		}
-		for _, f := range files {
-			info, err := f.Info()
+		for _, name := range beside {
+			if !isAddon(name) && !isStagedName(name) {
+				continue
+			}
+			info, err := v.Stat(name)
 			if err != nil {
 				return err
 			}
-			if name := volume + path.Join(dir, f.Name()); !f.IsDir() && (isAddon(name) || isStagedName(name)) {
-				s.Garbage = append(s.Garbage, Garbage{name, info.Size(), "its UKI is not there", StepRemoveAddon})
-			}
+			s.Garbage = append(s.Garbage, Garbage{volume + name, info.Size(), "its UKI is not there", StepRemoveAddon})
 		}
 	}
 	return nil
