@@ -228,9 +228,11 @@ func (p *Plan) predict() {
 }
 
 // Refused reports the verdicts that keep [Plan.Apply] from writing, as a [*RefusedError]; nil means that it will write.
-func (p *Plan) Refused() error {
+func (p *Plan) Refused() error { return refused(p.Verdicts) }
+
+func refused(verdicts []Verdict) error {
 	var failed []Verdict
-	for _, j := range p.Verdicts {
+	for _, j := range verdicts {
 		if !j.passes() && !j.Overridden {
 			failed = append(failed, j)
 		}
@@ -249,16 +251,7 @@ func (p *Plan) String() string {
 		return b.String()
 	}
 	fmt.Fprintf(&b, "upgrade to version %s%s, from %s\n", p.Version, inSlot(p.Target), p.From)
-	for _, j := range p.Verdicts {
-		state := j.Outcome.String()
-		if j.Overridden {
-			state += ", overridden"
-		}
-		fmt.Fprintf(&b, "  %-8s %s\n", j.Proof, state)
-		for _, r := range j.Reasons {
-			fmt.Fprintf(&b, "           %s %s\n", [...]string{"?", OutcomePass: "-", OutcomeWarn: "!", OutcomeFail: "✗"}[r.Outcome], r.Text)
-		}
-	}
+	writeVerdicts(&b, p.Verdicts)
 	if len(p.Chain) > 0 {
 		fmt.Fprintf(&b, "  chain    %s\n", chainText(p.Chain))
 	}
@@ -269,14 +262,31 @@ func (p *Plan) String() string {
 		}
 		fmt.Fprintf(&b, "  %d. %s%s\n", i+1, s, oneWay)
 	}
+	writePCRs(&b, &p.machine, p.Predicted)
+	return b.String()
+}
+
+func writeVerdicts(b *strings.Builder, verdicts []Verdict) {
+	for _, j := range verdicts {
+		state := j.Outcome.String()
+		if j.Overridden {
+			state += ", overridden"
+		}
+		fmt.Fprintf(b, "  %-8s %s\n", j.Proof, state)
+		for _, r := range j.Reasons {
+			fmt.Fprintf(b, "           %s %s\n", [...]string{"?", OutcomePass: "-", OutcomeWarn: "!", OutcomeFail: "✗"}[r.Outcome], r.Text)
+		}
+	}
+}
+
+func writePCRs(b *strings.Builder, m *Machine, predicted *tpm.Log) {
 	for _, pcr := range predictedPCRs {
-		for _, h := range p.machine.banks() {
-			if v := p.pcr(h, pcr); v != nil {
-				fmt.Fprintf(&b, "  PCR %-2d %s %x\n", pcr, tpm.BankName(h), v)
+		for _, h := range m.banks() {
+			if v := pcrOf(predicted, h, pcr); v != nil {
+				fmt.Fprintf(b, "  PCR %-2d %s %x\n", pcr, tpm.BankName(h), v)
 			}
 		}
 	}
-	return b.String()
 }
 
 // slotName is the name of a slot, "" of none.
@@ -297,15 +307,15 @@ func inSlot(s *Slot) string {
 // predictedPCRs are those that a prediction covers.
 var predictedPCRs = []int{4, 7, 11}
 
-// pcr is a predicted value; nil where the prediction claims none.
-func (p *Plan) pcr(h crypto.Hash, pcr int) []byte {
-	if p.Predicted == nil {
+// pcrOf is a predicted value; nil where the prediction claims none.
+func pcrOf(predicted *tpm.Log, h crypto.Hash, pcr int) []byte {
+	if predicted == nil {
 		return nil
 	}
-	if !slices.ContainsFunc(p.Predicted.Coverage, func(c tpm.Coverage) bool { return c.PCR == pcr && c.Prediction != tpm.PredictionNone }) {
+	if !slices.ContainsFunc(predicted.Coverage, func(c tpm.Coverage) bool { return c.PCR == pcr && c.Prediction != tpm.PredictionNone }) {
 		return nil
 	}
-	banks, err := p.Predicted.Replay(h)
+	banks, err := predicted.Replay(h)
 	if err != nil {
 		return nil
 	}
@@ -321,7 +331,7 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 	for _, h := range p.machine.banks() {
 		bank := map[string]string{}
 		for _, n := range predictedPCRs {
-			if v := p.pcr(h, n); v != nil {
+			if v := pcrOf(p.Predicted, h, n); v != nil {
 				bank[fmt.Sprint(n)] = hex.EncodeToString(v)
 			}
 		}

@@ -1,0 +1,392 @@
+package upgrade
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+// LoaderOptions are the choices of [NewLoaderPlan]. The zero value is the default.
+type LoaderOptions struct {
+	bootloader.InstallationOptions
+
+	// Override lists proofs whose failure [LoaderPlan.Apply] ignores, as [PlanOptions].Override.
+	Override []Proof
+}
+
+// LoaderPlan is an update of the boot loader worked out and judged, with nothing written yet.
+type LoaderPlan struct {
+	Next      string                  // path of the entry that the loader starts, now and afterwards
+	Changes   []bootloader.FileChange // in their order; none: the ESP is as it shall be
+	Kept      []bootloader.KeptFile   // other files of the installation
+	Findings  []bootloader.Finding    // what stays though it is not as the installation has it
+	Verdicts  []Verdict               // on fits, boots, unlocks and returns
+	Predicted *tpm.Log                // of the next boot; nil if it cannot be told
+
+	disk     *checkedDisk
+	machine  Machine
+	state    *State
+	after    *State // of a disk on which the changes were made
+	digests  []([sha256.Size]byte)
+	before   snapshot
+	leftover leftover
+	override []Proof
+	applied  bool
+}
+
+// NewLoaderPlan works out what makes an ESP have that boot loader, by [bootloader.PlanInstallation], and judges it as a new set is judged: the changes are made on a copy of the ESP in memory, and what firmware, loader and TPM make of
+// that is asked. fits: the files fit at each step. boots: firmware starts every loader that it may start, by db, dbx and SBAT, and the loader starts the same entry as before. unlocks: the volumes of the disk open with PCR 4 as it will be. returns: what follows
+// if that entry fails ends with a good set. A loader that would be a step back is not replaced, and is in Findings.
+func NewLoaderPlan(ctx context.Context, disk osmith.Disk, want *bootloader.Installation, m Machine, o LoaderOptions) (plan *LoaderPlan, err error) {
+	defer prefix.Add("upgrade", &err)
+	if m.Running == nil && !m.Offline {
+		return nil, ErrRunningUnknown
+	}
+	for _, v := range o.Override {
+		if _, err := ParseProof(string(v)); err != nil {
+			return nil, err
+		}
+	}
+	p := &LoaderPlan{disk: checked(disk), machine: m, override: o.Override}
+	if err := toMedium(p.disk); err != nil {
+		return nil, err
+	}
+	if p.before, _, err = p.machine.takeSnapshot(p.disk, p.judged, math.MaxInt64); err != nil {
+		return nil, err
+	}
+	if p.state, err = inspect(p.disk, &p.machine); err != nil {
+		return nil, err
+	}
+	p.leftover = p.state.tryRepair()
+	installation, err := bootloader.PlanInstallation(volumeFS{p.state.esp, ""}, want, o.InstallationOptions)
+	if err != nil {
+		return nil, err
+	}
+	p.Changes, p.Kept, p.Findings = installation.Changes, installation.Kept, installation.Findings
+	for _, c := range p.Changes {
+		sum := [sha256.Size]byte{}
+		if c.Content != nil {
+			if sum, err = digest(c.Content); err != nil {
+				return nil, err
+			}
+		}
+		p.digests = append(p.digests, sum)
+	}
+	if p.state.Next == nil {
+		return nil, errors.New("no entry on the ESP boots: whether a boot loader starts what it shall cannot be told")
+	}
+	p.Next = p.state.Next.Path
+	if err := p.judge(ctx); err != nil {
+		return nil, err
+	}
+	now, _, err := p.machine.takeSnapshot(p.disk, p.judged, math.MaxInt64)
+	if err == nil {
+		err = now.changed(p.before)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// judged says of which files the content counts: of all but UKIs, which a loader does not change.
+func (p *LoaderPlan) judged(name string) bool {
+	_, rest := splitVolume(name)
+	return !fat.SameName(path.Dir(rest), entryDir)
+}
+
+// judge makes the changes on a copy and asks what comes of them.
+func (p *LoaderPlan) judge(ctx context.Context) error {
+	fits := Verdict{Proof: ProofFits}
+	err := p.try(&fits)
+	if err != nil {
+		return err
+	}
+	p.Verdicts = []Verdict{fits}
+	if p.after == nil {
+		return ctx.Err()
+	}
+	next := p.after.atPath(p.state.Next.Entry)
+	boots := p.judgeBoots()
+	unlocks := Verdict{Proof: ProofUnlocks}
+	if next != nil {
+		p.judgeUnlocks(&unlocks, next)
+	} else {
+		unlocks.fail(fmt.Errorf("%s is no entry of the new menu", p.Next))
+	}
+	returns := Verdict{Proof: ProofReturns}
+	if err := p.after.returns(func() overlay { return overlay{FS: p.after.esp} }); err != nil {
+		returns.fail(err)
+	} else {
+		returns.pass("what follows the start of %s ends with a good set", p.Next)
+	}
+	if p.machine.Loader == nil {
+		returns.warn("%v", errLoaderUnknown)
+	}
+	p.Verdicts = append(p.Verdicts, boots, unlocks, returns)
+	for i := range p.Verdicts {
+		j := &p.Verdicts[i]
+		j.Overridden = !j.passes() && slices.Contains(p.override, j.Proof)
+	}
+	return ctx.Err()
+}
+
+// try makes the changes on a copy of the disk that is then the state behind them.
+func (p *LoaderPlan) try(j *Verdict) error {
+	if p.leftover.err != nil {
+		j.fail(p.leftover.err)
+		return nil
+	}
+	m := p.machine
+	m.Mounted = nil // the copy is of nobody else
+	copied := &scratch{p.disk, map[int64][scratchSector]byte{}}
+	boot, _, err := m.openBoot(copied, p.state.table)
+	if err != nil {
+		return err
+	}
+	if p.leftover.any() {
+		j.pass("an interrupted upgrade left %s on the ESP, which is put right first", p.leftover)
+	}
+	if err := boot.Repair(); err != nil {
+		return err
+	}
+	before, least := boot.esp.Free(), boot.esp.Free()
+	for _, c := range p.Changes {
+		err := change1(boot, c)
+		var space *fat.SpaceError
+		if errors.As(err, &space) {
+			j.fail(fmt.Errorf("%s: %w", c.Path, err))
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Path, err)
+		}
+		least = min(least, boot.esp.Free())
+	}
+	j.pass("boot loader: %d bytes of %d free on the ESP at most", before-least, before)
+	release, err := p.state.exclusively(p.disk)
+	if err != nil {
+		j.fail(err)
+	} else if err := release(); err != nil {
+		return err
+	}
+	p.after, err = inspect(copied, &m)
+	return err
+}
+
+// change1 makes one change.
+func change1(esp *bootFS, c bootloader.FileChange) error {
+	switch c.Kind {
+	case bootloader.ChangeCreate:
+		if err := esp.MkdirAll(path.Dir(c.Path)); err != nil {
+			return err
+		}
+		return esp.WriteFile(c.Path, c.Content)
+	case bootloader.ChangeReplace:
+		return esp.ReplaceFile(c.Path, c.Content)
+	case bootloader.ChangeRemove:
+		return esp.Remove(c.Path)
+	}
+	return fmt.Errorf("no change of the kind %v", c.Kind)
+}
+
+// judgeBoots asks whether firmware starts the loaders, and these the entry as before.
+func (p *LoaderPlan) judgeBoots() Verdict {
+	j := Verdict{Proof: ProofBoots}
+	p.after.judgeLoaders(&j)
+	for _, version := range p.after.versions() {
+		menu, e, why, _, err := p.after.simulate(overlay{FS: p.after.esp}, version).start()
+		switch {
+		case err != nil:
+			j.fail(err)
+		case e == nil:
+			j.fail(fmt.Errorf("systemd-boot %s will boot nothing: %s", version, why))
+		case menu.Config.Timeout == "menu-force":
+			j.fail(ErrWaits)
+		case e.Path != p.Next || e.Profile != p.state.Next.Profile:
+			j.fail(fmt.Errorf("systemd-boot %s will boot profile %d of %s (%s), and not %s as now", version, e.Profile, e.Path, why, p.Next))
+		default:
+			j.pass("systemd-boot %s will boot %s, as now (%s)", version, e.ID, why)
+			if err := p.after.refuses(e); err != nil {
+				j.fail(err)
+			}
+		}
+	}
+	for i := range p.after.rules {
+		if err := p.after.rules[i].err; err != nil {
+			j.warn("what the boot loader does is not known: %v", err)
+		}
+	}
+	if p.machine.Loader == nil {
+		j.warn("%v", errLoaderUnknown)
+	}
+	for _, f := range p.Findings {
+		j.warn("%s: %v", f.Path, f.Err)
+	}
+	return j
+}
+
+// judgeUnlocks asks whether what is sealed opens behind the new loader, which is in PCR 4.
+func (p *LoaderPlan) judgeUnlocks(j *Verdict, next *Entry) {
+	src, err := openFile(p.after.esp, next.Loader)
+	if err != nil {
+		j.fail(err)
+		return
+	}
+	f, err := uki.Open(src)
+	if err != nil {
+		j.warn("what %s measures is not known: %v", next.Path, err)
+		return
+	}
+	u, err := p.machine.examineUKI(f, src)
+	if err != nil {
+		j.fail(err)
+		return
+	}
+	p.machine.judgeUKI(u, next.Path)
+	volume, rest := splitVolume(next.Loader)
+	beside, err := uki.ReadCompanions(volumeFS{p.after.esp, volume}, rest)
+	if err != nil {
+		j.fail(err)
+		return
+	}
+	u.effective = p.machine.effectiveCmdline(f, 0, "", beside)
+	if p.Predicted, err = p.machine.predict(p.after.loader, u); err != nil {
+		j.warn("PCRs cannot be predicted: %v", err)
+	}
+	volumes := p.after.sealedVolumes()
+	if len(volumes) == 0 {
+		j.pass("no volume of the disk is opened by a TPM")
+		return
+	}
+	states, err := p.machine.unlockStates(p.after.loader, u, p.after.Running != nil && p.after.sameSet(p.after.Running, next))
+	if err != nil {
+		j.warn("whether the volumes of the disk open behind the new boot loader is not known: %v", err)
+		return
+	}
+	for _, v := range volumes {
+		v.judge(j, "behind the new boot loader", states)
+	}
+}
+
+// Refused reports the verdicts that keep [LoaderPlan.Apply] from writing, as a [*RefusedError]; nil means that it will write.
+func (p *LoaderPlan) Refused() error {
+	return refused(p.Verdicts)
+}
+
+// Apply carries the plan out, as [Plan.Apply] does: nothing is written without the verdicts, or if the disk is not what it was; each file is whole or not at all, is on the medium and read back before the next one begins. A power cut leaves
+// loaders of which each is the old or the new one; what is left to do, a new plan has.
+func (p *LoaderPlan) Apply(ctx context.Context) (err error) {
+	defer prefix.Add("upgrade", &err)
+	if err := p.Refused(); err != nil {
+		return err
+	}
+	if p.applied {
+		return ErrApplied
+	}
+	if len(p.Changes) == 0 {
+		p.applied = true
+		return nil
+	}
+	release, err := take(p.disk)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	expect := p.before.clone()
+	look := func(limit int64) (*bootFS, error) {
+		now, esp, err := p.machine.takeSnapshot(p.disk, p.judged, limit)
+		if err == nil {
+			err = now.changed(expect)
+		}
+		return esp, err
+	}
+	if _, err := look(math.MaxInt64); err != nil {
+		return err
+	}
+	held, err := p.state.exclusively(p.disk)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held()) }()
+	p.applied = true
+	for i, c := range p.Changes {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		esp, err := look(smallFile)
+		if err != nil {
+			return fmt.Errorf("before %v %s: %w", c.Kind, c.Path, err)
+		}
+		if i == 0 {
+			if p.leftover.discards() {
+				expect.removeFunc(isStagedName)
+			}
+			if err := esp.Repair(); err != nil {
+				return err
+			}
+		}
+		if err := p.change(esp, c, p.digests[i]); err != nil {
+			return fmt.Errorf("%v %s: %w", c.Kind, c.Path, err)
+		}
+		if c.Kind == bootloader.ChangeRemove {
+			expect.remove(c.Path)
+		} else {
+			expect.put(fileState{c.Path, c.Content.Size(), p.digests[i]})
+		}
+	}
+	_, err = look(math.MaxInt64)
+	return err
+}
+
+// change makes one change and reads it back.
+func (p *LoaderPlan) change(esp *bootFS, c bootloader.FileChange, want [sha256.Size]byte) error {
+	if err := change1(esp, c); err != nil {
+		return err
+	}
+	if err := toMedium(p.disk); err != nil {
+		return err
+	}
+	if c.Kind == bootloader.ChangeRemove {
+		if _, err := esp.Stat(c.Path); !errors.Is(err, fs.ErrNotExist) {
+			return errors.Join(fmt.Errorf("%s is still there", c.Path), err)
+		}
+		return nil
+	}
+	have, err := openFile(esp, c.Path)
+	if err != nil {
+		return err
+	}
+	got, err := digest(have)
+	if err == nil && got != want {
+		err = &ReadBackError{Path: c.Path, Want: want}
+	}
+	return err
+}
+
+// String is the plan for a person.
+func (p *LoaderPlan) String() string {
+	var b strings.Builder
+	if len(p.Changes) == 0 {
+		b.WriteString("the boot loader is as it shall be: nothing to do\n")
+	}
+	writeVerdicts(&b, p.Verdicts)
+	for i, c := range p.Changes {
+		fmt.Fprintf(&b, "  %d. %v %s: %s\n", i+1, c.Kind, c.Path, c.Reason)
+	}
+	writePCRs(&b, &p.machine, p.Predicted)
+	return b.String()
+}
