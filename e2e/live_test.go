@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
@@ -17,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/internal/faultio"
@@ -25,13 +27,14 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 // agentPackage is the agent of docs/live.md.
 const agentPackage = "github.com/osmith-dev/osmith/examples/agent"
 
-// TestLive upgrades a machine from inside: the agent of docs/live.md runs on version 1 with the ESP mounted, and on version 2, which it commits, with the ESP unmounted. Power is taken away twice in the
+// TestLive upgrades a machine from inside: the agent of docs/live.md runs on version 1 with the ESP mounted, and on version 2, which it commits, with the ESP unmounted; a newer loader is put before version 3. Power is taken away twice in the
 // middle of the first upgrade, and the machine comes up by itself. Every write and flush of its disk is recorded; whatever a power cut could have left at any of them boots the old version or the new one.
 func TestLive(t *testing.T) {
 	requireVM(t)
@@ -41,6 +44,10 @@ func TestLive(t *testing.T) {
 	s.Machine.Code, s.Machine.Vars = root.Part(t, "ovmf-code"), root.Part(t, "ovmf-vars")
 	require.NoError(t, s.Machine.SetVariables(*s.Facts.Firmware))
 	s.Facts.Unlock.Phases, s.Facts.Userspace = []string{"enter-initrd"}, tpm.PhasesAlone()
+	older, err := osmith.OpenFile(testtools.Trixie(t).Part(t, "loader"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, older.Close()) })
+	s.Builder.Parts.Loader = older
 	own := s.Builder.Cmdline + " osmith.bless=0"
 	s.Builder.Cmdline = own + " osmith.run=first"
 	v1 := build(t, s, "1")
@@ -97,8 +104,28 @@ func TestLive(t *testing.T) {
 	// The loader has counted the boot, by firmware's FAT driver, whose rename is two writes: a cut between them loses the entry, and the version that it was to replace comes up.
 	proveWrites(t, s, before, versions, "2", "3", "1")
 
+	// A loader of another release goes before version 3: what it measures is in the plan, and what it starts as well.
+	newer, err := osmith.OpenFile(root.Part(t, "loader"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, newer.Close()) })
+	s.Builder.Parts.Loader = newer
+	loader, err := s.Builder.SignedLoader()
+	require.NoError(t, err)
+	opened, err := s.OpenDisk()
+	require.NoError(t, err)
+	facts := s.Facts
+	facts.Offline, facts.Running, facts.Loader = true, nil, &bootloader.Variables{}
+	plan, err := upgrade.NewLoaderPlan(t.Context(), opened, &bootloader.Installation{Loader: loader}, facts, upgrade.LoaderOptions{})
+	require.NoError(t, err)
+	require.NoError(t, plan.Apply(t.Context()), "%s", plan)
+	t.Logf("%s", plan)
+	require.NoError(t, opened.Close())
 	three := bootGood(t, s, "3-upgraded", v3)
 	require.Equal(t, "3", three.Version)
+	require.Contains(t, three.Variable("LoaderInfo"), "systemd-boot 262")
+	banks, err := plan.Predicted.Replay(crypto.SHA256)
+	require.NoError(t, err)
+	require.Equal(t, banks[crypto.SHA256].PCR(4), three.InitrdPCRs["sha256"][4])
 }
 
 func requireAgentRan(t *testing.T, r *report.Report, name string) {

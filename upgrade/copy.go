@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime"
@@ -20,8 +21,8 @@ const (
 
 // copyVerified writes a root file system to the start of a partition. Every block is held against the tree before it is written, so that the release's file system is read
 // once; what is a hole in the source is checked, too, and made zero. Chunks are read, checked and written side by side: in what order they reach the medium does not
-// matter, since nothing uses the slot yet.
-func (a *applier) copyVerified(dst osmith.Disk, root osmith.Source, im verity.Image) error {
+// matter, since nothing uses the slot yet. What an interrupted upgrade has written already is not written again: begun says that there may be some of it.
+func (a *applier) copyVerified(dst osmith.Disk, root osmith.Source, im verity.Image, begun bool) error {
 	reader, err := verity.NewReader(im, verity.ReaderOptions{})
 	if err != nil {
 		return err
@@ -35,13 +36,17 @@ func (a *applier) copyVerified(dst osmith.Disk, root osmith.Source, im verity.Im
 	for range min(copyWorkers, runtime.GOMAXPROCS(0)+1) {
 		group.Go(func() {
 			buf := make([]byte, copyChunk)
+			var have []byte
+			if begun {
+				have = make([]byte, copyChunk)
+			}
 			for ctx.Err() == nil {
 				off := (next.Add(1) - 1) * copyChunk
 				if off >= size {
 					return
 				}
 				b := buf[:min(copyChunk, size-off)]
-				if err := copyChunkTo(dst, root, reader, b, off); err != nil {
+				if err := copyChunkTo(dst, root, reader, b, have, off); err != nil {
 					cancel(err)
 					return
 				}
@@ -58,9 +63,17 @@ func (a *applier) copyVerified(dst osmith.Disk, root osmith.Source, im verity.Im
 	return a.ctx.Err()
 }
 
-func copyChunkTo(dst osmith.Disk, root osmith.Source, reader *verity.Reader, b []byte, off int64) error {
+// copyChunkTo writes what b has room for. have, if it is not nil, is room for what is there.
+func copyChunkTo(dst osmith.Disk, root osmith.Source, reader *verity.Reader, b, have []byte, off int64) error {
 	if err := sparse.ReadFull(reader, b, off); err != nil {
 		return err
+	}
+	if have != nil {
+		have = have[:len(b)]
+		// What cannot be read there is written, too.
+		if err := sparse.ReadFull(dst, have, off); err == nil && bytes.Equal(have, b) {
+			return nil
+		}
 	}
 	// A hole that is checked needs no zeros to be written where the disk makes them faster.
 	if start, _, err := sparse.NextData(root, off); err == nil && start >= off+int64(len(b)) {

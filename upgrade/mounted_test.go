@@ -243,6 +243,24 @@ func TestMountedSpace(t *testing.T) {
 	require.NoError(t, plan())
 }
 
+// What an interrupted upgrade left beside a file has the name by which that is removed: it goes first.
+func TestMountedLeftoverBesideAFile(t *testing.T) {
+	s := mountedSystem(t)
+	s.install(s.build("2"))
+	s.bootAndRun()
+	esp, _, _, _ := s.espVolume()
+	for _, name := range []string{"EFI/Linux/acme_3.efi.extra.d", "EFI/Linux/acme_1.efi.extra.d"} {
+		require.NoError(t, esp.Mkdir(name))
+		require.NoError(t, esp.Create(name+"/a.addon.efi", source([]byte("an add-on"))))
+		require.NoError(t, esp.Create(name+"/a.addon.efi.osmith-staged", source([]byte("a piece"))))
+	}
+	require.NoError(t, esp.Sync())
+	p := s.plan(s.build("3"), upgrade.PlanOptions{})
+	require.NoError(t, p.Apply(t.Context(), nil), "%s", p)
+	require.Equal(t, "3", s.boot().Version)
+	require.NotContains(t, fmt.Sprint(listing(t, s)), "a.addon.efi")
+}
+
 // A partition that is not on the disk is of another one.
 func TestMountedElsewhere(t *testing.T) {
 	s := mountedSystem(t)

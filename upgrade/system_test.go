@@ -74,7 +74,7 @@ func newSystemOn(t *testing.T, loaderVersion string, o acmeos.DiskOptions) *syst
 	s := &system{t: t, dir: t.TempDir(), builder: &acmeos.Builder{Keys: k, Parts: parts, Seed: [16]byte{1}, Time: when}}
 	s.machine, err = s.builder.Machine()
 	require.NoError(t, err)
-	o.RootSize = 1 << 20
+	o.RootSize = max(o.RootSize, 1<<20)
 	image, err := s.builder.Disk(s.build("1"), o)
 	require.NoError(t, err)
 	s.disk = faultio.NewDisk(image.Size)
@@ -84,8 +84,14 @@ func newSystemOn(t *testing.T, loaderVersion string, o acmeos.DiskOptions) *syst
 
 func (s *system) build(version string) *acmeos.Set {
 	s.t.Helper()
+	return s.buildWith(version, make([]byte, 100_000))
+}
+
+// buildWith makes a version whose root file system has some data.
+func (s *system) buildWith(version string, data []byte) *acmeos.Set {
+	s.t.Helper()
 	root := filepath.Join(s.dir, version+".root.raw")
-	require.NoError(s.t, acmeos.WriteRoot(root, version, map[string][]byte{"/data": make([]byte, 100_000)}))
+	require.NoError(s.t, acmeos.WriteRoot(root, version, map[string][]byte{"/data": data}))
 	set, err := s.builder.Build(context.Background(), s.dir, version, root)
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { require.NoError(s.t, set.Close()) })

@@ -1,0 +1,60 @@
+package upgrade_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/internal/faultio"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/upgrade"
+)
+
+// An upgrade that was interrupted goes on where it was: what of the root file system is in the slot is not written again, and what is damaged there is.
+func TestResume(t *testing.T) {
+	s := newSystemOn(t, "", acmeos.DiskOptions{Slots: 2, RootSize: 8 << 20})
+	root := make([]byte, 3<<20)
+	for i := range root {
+		root[i] = byte(i>>9) ^ byte(i)
+	}
+	set := s.buildWith("2", root)
+	require.NoError(t, s.plan(set, upgrade.PlanOptions{}).Refused())
+	whole := s.on(s.disk.Clone())
+	whole.disk.Record()
+	require.NoError(t, whole.plan(set, upgrade.PlanOptions{}).Apply(t.Context(), nil))
+	slot := func(d *system, writes []faultio.Write) (bytes int64) {
+		table, err := partition.Read(d.disk, partition.ReadOptions{})
+		require.NoError(t, err)
+		state, err := upgrade.Inspect(d.disk, d.machine)
+		require.NoError(t, err)
+		for _, slot := range state.Slots {
+			if slot.Name() != "B" {
+				continue
+			}
+			off, size := table.Extent(slot.Data)
+			for _, w := range writes {
+				if w.Offset >= off && w.Offset < off+size {
+					bytes += int64(len(w.Data))
+				}
+			}
+		}
+		return bytes
+	}
+	all := slot(whole, whole.disk.Writes())
+	require.Greater(t, all, int64(3<<20))
+	last := 0 // write into the slot
+	for i, w := range whole.disk.Writes() {
+		if len(w.Data) == 1<<20 {
+			last = i
+		}
+	}
+	left := s.on(whole.disk.Prefix(last))
+	left.disk.Record()
+	p := left.plan(set, upgrade.PlanOptions{})
+	require.NoError(t, p.Apply(t.Context(), nil), "%s", p)
+	again := slot(left, left.disk.Writes())
+	require.Less(t, again, all-2<<20, "of %d bytes", all)
+	require.Equal(t, "2", left.boot().Version)
+	left.requireEntriesWhole()
+}
