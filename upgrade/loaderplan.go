@@ -314,9 +314,6 @@ func (p *LoaderPlan) Apply(ctx context.Context) (err error) {
 		}
 		return esp, err
 	}
-	if _, err := look(math.MaxInt64); err != nil {
-		return err
-	}
 	held, err := p.state.exclusively(p.disk)
 	if err != nil {
 		return err
@@ -327,7 +324,11 @@ func (p *LoaderPlan) Apply(ctx context.Context) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		esp, err := look(smallFile)
+		limit := int64(smallFile)
+		if i == 0 {
+			limit = math.MaxInt64
+		}
+		esp, err := look(limit)
 		if err != nil {
 			return fmt.Errorf("before %v %s: %w", c.Kind, c.Path, err)
 		}

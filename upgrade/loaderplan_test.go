@@ -92,6 +92,10 @@ func TestLoaderPlan(t *testing.T) {
 				rest := left.loaderPlan(loader, upgrade.LoaderOptions{})
 				require.NoError(t, rest.Apply(t.Context()), "%v: %s", describe(state), rest)
 				require.Equal(t, s.loaders(), left.loaders())
+				if found, err := left.esp().Check(); !mounted {
+					require.NoError(t, err)
+					require.True(t, found.Clean(), "%s", found)
+				}
 			}
 		}
 		require.Greater(t, i, 60)
@@ -161,6 +165,35 @@ func TestLoaderPlanRefuses(t *testing.T) {
 
 	_, err := upgrade.NewLoaderPlan(t.Context(), s.disk, &bootloader.Installation{Loader: s.signedLoader("262.1")}, upgrade.Machine{}, upgrade.LoaderOptions{})
 	require.ErrorIs(t, err, upgrade.ErrRunningUnknown)
+
+	// Or while it is made.
+	s = base("257.13")
+	again := 0
+	moving := &noticedSource{Source: s.signedLoader("262.1"), read: func() {
+		if again++; again == 1 {
+			require.NoError(t, s.esp().ReplaceFile("loader/loader.conf", source([]byte("timeout 8\n"))))
+		}
+	}}
+	_, err = upgrade.NewLoaderPlan(t.Context(), s.disk, &bootloader.Installation{Loader: moving}, s.machine, upgrade.LoaderOptions{})
+	require.ErrorAs(t, err, &changed)
+
+	// Nothing is known to be good that the machine could return to.
+	s = newSystem(t, "257.13")
+	require.NoError(t, s.esp().Rename("EFI/Linux/acme_1.efi", "EFI/Linux/acme_1+3.efi"))
+	s.bootAndRun()
+	s.machine.Loader = &bootloader.Variables{}
+	requireRefused(s, s.loaderPlan(s.signedLoader("262.1"), upgrade.LoaderOptions{}), upgrade.ProofReturns, "still has a boot counter")
+}
+
+// noticedSource tells when it is read.
+type noticedSource struct {
+	osmith.Source
+	read func()
+}
+
+func (n *noticedSource) ReadAt(b []byte, off int64) (int, error) {
+	n.read()
+	return n.Source.ReadAt(b, off)
 }
 
 // A volume that is sealed to PCR 4 does not open behind another loader: the plan says so, before anything is written.

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
@@ -373,6 +374,9 @@ func TestDiskTellsWhatIsInUse(t *testing.T) {
 			require.ErrorAs(t, err, &used)
 			_, err = upgrade.Cancel(d, m)
 			require.ErrorAs(t, err, &used)
+			loader, err := upgrade.NewLoaderPlan(t.Context(), d, &bootloader.Installation{Loader: s.signedLoader("262.1")}, m, upgrade.LoaderOptions{})
+			require.NoError(t, err)
+			require.ErrorAs(t, loader.Refused(), &used)
 		}
 	}
 }
