@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 )
@@ -101,6 +102,17 @@ func TestGarbageIsKnown(t *testing.T) {
 		_, err := upgrade.Collect(s.disk, m)
 		require.Error(t, err, name)
 	}
+	// A root file system somewhere else on the disk is not gone.
+	elsewhere := s.on(s.disk.Clone())
+	table, err := partition.Read(elsewhere.disk, partition.ReadOptions{})
+	require.NoError(t, err)
+	table.Partitions[0].ID, _, err = partition.VerityIDs(s.build("0").RootHash)
+	require.NoError(t, err)
+	require.NoError(t, table.Write(elsewhere.disk))
+	elsewhere.machine.Offline, elsewhere.machine.Running = true, nil
+	found, err := upgrade.Inspect(elsewhere.disk, elsewhere.machine)
+	require.NoError(t, err)
+	require.NotContains(t, paths(found.Garbage), "EFI/Linux/acme_0.efi")
 	// Without Keep, the rescue system of the same product has no root file system either.
 	m := s.machine
 	m.Keep = nil
