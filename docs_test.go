@@ -213,7 +213,7 @@ func (c *snippetChecker) check(s snippet) []string {
 func (s snippet) wrap(inputs, imported map[string]string) string {
 	var b strings.Builder
 	line := fmt.Sprintf("//line %s:%d\n", s.file, s.line)
-	if strings.HasPrefix(s.text, "package ") {
+	if strings.HasPrefix(s.text, "package ") || strings.Contains(s.text, "\npackage ") {
 		return line + s.text
 	}
 	b.WriteString("package snippet\n")
@@ -417,4 +417,16 @@ func TestSnippets(t *testing.T) {
 		}
 	}
 	assert.Equal(t, []snippet{{"x.md", 3, "a\n"}}, markdownSnippets("x.md", "text\n```go\na\n```\n```\nb\n```\n"))
+}
+
+// docs/live.md has the agent of examples/agent, which CI compiles and a virtual machine runs, and that is as short as it says.
+func TestLiveAgent(t *testing.T) {
+	text, err := os.ReadFile("docs/live.md")
+	require.NoError(t, err)
+	agent, err := os.ReadFile("examples/agent/main_linux.go")
+	require.NoError(t, err)
+	snippets := markdownSnippets("docs/live.md", string(text))
+	require.Len(t, snippets, 1)
+	require.Equal(t, string(agent), snippets[0].text)
+	require.Less(t, strings.Count(string(agent), "\n"), 80)
 }

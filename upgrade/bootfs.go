@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"errors"
 	"io/fs"
 	"path"
 	"strings"
@@ -122,6 +123,15 @@ func (b *bootFS) of(name string) *bootVolume {
 		return v
 	}
 	return b.esp
+}
+
+// listDir lists a directory; one that is not there has nothing.
+func listDir(fsys fs.FS, dir string) ([]fs.DirEntry, error) {
+	list, err := fs.ReadDir(fsys, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return list, err
 }
 
 // volumeFS is one file system of several, with its own paths.

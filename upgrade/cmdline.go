@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"errors"
 	"io/fs"
 	"path"
 	"strings"
@@ -84,10 +83,7 @@ func extraDir(image string) string { return uncounted(image) + ".extra.d" }
 // extraFiles lists the files beside a UKI.
 func extraFiles(fsys fs.FS, image string) (files []espFile, err error) {
 	dir := extraDir(image)
-	list, err := fs.ReadDir(fsys, dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	list, err := listDir(fsys, dir)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,9 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
+// ErrNoEntry is returned for an entry that is named and is not on the ESP.
+var ErrNoEntry = errors.New("no such entry on the ESP")
+
 // TwinError says that the ESP has a counted and an uncounted file of one name with different contents: which of them the version is, is not known.
 type TwinError struct {
 	Counted, Uncounted string // paths
@@ -212,7 +215,7 @@ func changeEntry(disk osmith.Disk, m *Machine, verb, entry string, do func(*Stat
 		e := s.Running
 		if entry != "" {
 			if e = s.byPath(entry); e == nil {
-				return fmt.Errorf("no entry %s on the ESP", uncounted(entry))
+				return fmt.Errorf("%s: %w", uncounted(entry), ErrNoEntry)
 			}
 		}
 		if e == nil {

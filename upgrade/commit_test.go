@@ -237,6 +237,9 @@ func TestRollbackNeedsToKnow(t *testing.T) {
 	require.ErrorContains(t, err, "the loader's variables, by which it may choose another entry, are not known")
 	_, err = upgrade.Rollback(s.disk, s.machine, "")
 	require.ErrorIs(t, err, upgrade.ErrRunningUnknown)
+	_, err = upgrade.Rollback(s.disk, s.machine, "acme_9+1.efi")
+	require.ErrorIs(t, err, upgrade.ErrNoEntry)
+	require.ErrorContains(t, err, "roll back: acme_9.efi: no such entry on the ESP")
 	m = s.machine
 	m.Loader = &bootloader.Variables{EntryDefault: "acme_2*"}
 	_, err = upgrade.Rollback(s.disk, m, "acme_2.efi")

@@ -20,6 +20,11 @@
 // [Machine] has what is known of the machine that will boot: what it runs, its Secure Boot configuration, the variables of its loader, the keys to whose policies secrets are
 // sealed. What the TPM opens on the disk it reads there, from the LUKS2 headers ([State].Volumes). What is not given is not known, and a verdict that depends on it does not pass. docs/upgrade.md says where each is found, and what the verdicts prove.
 //
+// # On a machine that runs
+//
+// [ReadMachine] reads what is known there, and [OpenDisk] opens the disk. A boot partition that is mounted is written through the kernel if [Machine].Mounted names it ([FindMounted]), with the weaker
+// guarantee that [MountedVolume] describes; else it is an [InUseError]. [Collect] takes garbage off the ESP, [Mirror] keeps a second one in step. docs/live.md shows an agent of 80 lines.
+//
 // # What a power cut leaves
 //
 // Every prefix of the writes is a bootable disk: until the last write the old set boots, from the last write on the new
@@ -30,6 +35,6 @@
 //
 // Sets are root or usr with a hash tree and a UKI, or a UKI alone; new entries are of Type #2 (UKIs); ESP and slots are on one disk; the
 // boot loader itself is not upgraded. Verification of the artifact (who released it) happens before, with
-// [github.com/osmith-dev/osmith/signing/cosign]. A mounted ESP is not noticed: the disk is locked against programs that lock it, and what something else writes to the
-// ESP between two steps ends the upgrade, but a file system that is mounted has a cache of its own.
+// [github.com/osmith-dev/osmith/signing/cosign]. The disk is locked against programs that lock it, the kernel is kept from using the partitions that are written, and what something else writes to the
+// ESP between two steps ends the upgrade.
 package upgrade

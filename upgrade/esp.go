@@ -314,10 +314,7 @@ func (s *State) findStaged() error {
 }
 
 func (s *State) findStagedOn(volume string, v *bootVolume) error {
-	files, err := v.ReadDir(entryDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	files, err := listDir(v, entryDir)
 	if err != nil {
 		return err
 	}

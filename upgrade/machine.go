@@ -27,6 +27,9 @@ type Machine struct {
 	// ESP is the unique ID of the EFI system partition that firmware starts from, of a disk with several. Zero: the only one, or Running.ESP.
 	ESP osmith.GUID
 
+	// Keep are the paths or ids of entries that nothing takes away, and whose slots nothing writes, such as a recovery system.
+	Keep []string
+
 	// Mounted are the boot partitions of the disk that the kernel has mounted, by the unique IDs of the partitions ([FindMounted]): they are written through the kernel. One that is not
 	// named must not be mounted while something is changed ([*InUseError]).
 	Mounted map[osmith.GUID]MountedVolume

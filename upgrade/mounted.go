@@ -14,8 +14,22 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// InUseError says that the kernel uses a partition that is to be written, and by which mount point or device.
-type InUseError = blockdev.InUseError
+// InUseError says that the kernel uses a partition that is to be written: who writes below a mounted file system destroys it.
+type InUseError struct {
+	Name       string   // of the block device, "/dev/sda1"
+	MountPoint string   // where it is mounted; "": it is not, or that cannot be seen from here, as in another mount namespace
+	Holders    []string // devices that are made of it: "dm-0"
+}
+
+func (e *InUseError) Error() string {
+	switch {
+	case e.MountPoint != "":
+		return fmt.Sprintf("%s is mounted on %s: unmount it first", e.Name, e.MountPoint)
+	case len(e.Holders) > 0:
+		return fmt.Sprintf("%s is in use by %s", e.Name, strings.Join(e.Holders, " and "))
+	}
+	return fmt.Sprintf("%s is in use by the kernel or by another program: what it is mounted on cannot be seen from here", e.Name)
+}
 
 // MountedVolume is a boot partition that the kernel has mounted, so that nothing but the kernel may write to it ([Machine].Mounted). What is on it is read from the disk, as
 // firmware reads it, after each Sync. Paths have slashes and begin below the root of the file system. What a method does may reach the medium late and in any order; Sync returns when it has.
@@ -52,6 +66,7 @@ func (e *UnrepairedError) Error() string {
 // bootVolume is a file system that the loader reads: of a partition that is ours alone, or of one that is mounted.
 type bootVolume struct {
 	*fat.FS
+	table   *partition.Table
 	index   int // of the partition
 	window  *partition.Window
 	sector  int
@@ -77,7 +92,7 @@ func (m *Machine) openBoot(disk osmith.Disk, t *partition.Table) (b *bootFS, xbo
 }
 
 func (m *Machine) openVolume(disk osmith.Disk, t *partition.Table, i int) (v *bootVolume, err error) {
-	v = &bootVolume{index: i, window: t.Window(disk, i), sector: t.SectorSize, mounted: m.Mounted[t.Partitions[i].ID]}
+	v = &bootVolume{table: t, index: i, window: t.Window(disk, i), sector: t.SectorSize, mounted: m.Mounted[t.Partitions[i].ID]}
 	if err := v.reload(); err != nil {
 		return nil, err
 	}
@@ -299,6 +314,9 @@ func (s *State) exclusively(disk osmith.Disk, others ...int) (release func() err
 		}
 		off, size := s.table.Extent(i)
 		r, err := blockdev.Exclusive(disk, off, size)
+		if used, ok := errors.AsType[*blockdev.InUseError](err); ok {
+			err = &InUseError{used.Name, used.MountPoint, used.Holders}
+		}
 		if err != nil {
 			return nil, errors.Join(err, release())
 		}

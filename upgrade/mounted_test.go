@@ -303,3 +303,58 @@ func TestStagedFileIsDamaged(t *testing.T) {
 	}
 	require.Positive(t, discarded)
 }
+
+func TestInUseError(t *testing.T) {
+	for want, e := range map[string]upgrade.InUseError{
+		"/dev/sda1 is mounted on /efi: unmount it first":                                                          {Name: "/dev/sda1", MountPoint: "/efi", Holders: []string{"dm-0"}},
+		"/dev/sda1 is in use by dm-0 and dm-1":                                                                    {Name: "/dev/sda1", Holders: []string{"dm-0", "dm-1"}},
+		"/dev/sda1 is in use by the kernel or by another program: what it is mounted on cannot be seen from here": {Name: "/dev/sda1"},
+	} {
+		require.EqualError(t, &e, want)
+	}
+}
+
+// usedDisk is one of which the kernel uses a partition.
+type usedDisk struct {
+	*faultio.Disk
+	off, size int64
+	held      int
+}
+
+func (d *usedDisk) Exclusive(off, n int64) (func() error, error) {
+	if off < d.off+d.size && d.off < off+n {
+		return nil, &upgrade.InUseError{Name: "/dev/sda9", Holders: []string{"dm-7"}}
+	}
+	d.held++
+	return func() error { d.held--; return nil }, nil
+}
+
+// A disk that knows what the kernel uses keeps it from being written: the ESP, and the slot that is the target. What is said to be mounted is written through the kernel, and not held.
+func TestDiskTellsWhatIsInUse(t *testing.T) {
+	s := newSystem(t, "")
+	s.bootAndRun()
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
+	require.NoError(t, err)
+	release := s.build("2").Release()
+	for i, p := range table.Partitions {
+		off, size := table.Extent(i)
+		d := &usedDisk{Disk: s.disk.Clone(), off: off, size: size}
+		plan, err := upgrade.NewPlan(t.Context(), d, release, s.machine, upgrade.PlanOptions{})
+		require.NoError(t, err)
+		var used *upgrade.InUseError
+		if written := p.Type == partition.ESP || p.Name == partition.EmptyName; written {
+			require.ErrorAs(t, plan.Refused(), &used, p.Name)
+			require.Equal(t, contentOf(t, s.disk), contentOf(t, d.Disk))
+		} else {
+			require.NoError(t, plan.Apply(t.Context(), nil), "%s", p.Name)
+		}
+		require.Zero(t, d.held)
+		if p.Type == partition.ESP {
+			m := s.machine
+			_, err = upgrade.Rollback(d, m, "acme_1")
+			require.ErrorAs(t, err, &used)
+			_, err = upgrade.Cancel(d, m)
+			require.ErrorAs(t, err, &used)
+		}
+	}
+}

@@ -103,7 +103,7 @@ func TestRollback(t *testing.T) {
 	require.NoError(t, rollback(s.disk, s.machine, p.Entry))
 	require.NoError(t, rollback(s.disk, s.machine, p.Entry), "twice is once")
 	require.Equal(t, "1", s.boot().Version)
-	require.ErrorContains(t, rollback(s.disk, s.machine, "EFI/Linux/other.efi"), "upgrade: roll back: no entry EFI/Linux/other.efi")
+	require.ErrorContains(t, rollback(s.disk, s.machine, "EFI/Linux/other.efi"), "upgrade: roll back: EFI/Linux/other.efi: no such entry on the ESP")
 	// What was rolled back is installed again only by somebody who says so.
 	require.ErrorAs(t, s.plan(s.build("2"), upgrade.PlanOptions{}).Refused(), new(*upgrade.FailedError))
 	require.NoError(t, s.plan(s.build("2"), upgrade.PlanOptions{Override: []upgrade.Proof{upgrade.ProofFollows}}).Apply(context.Background(), nil))

@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"errors"
 	"io/fs"
 	"path"
 	"slices"
@@ -49,10 +48,7 @@ func (s *State) neededBy(name string, going func(*Entry) bool) (bool, error) {
 		}
 	}
 	volume, rest := splitVolume(name)
-	list, err := s.esp.ReadDir(volume + type1Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
+	list, err := listDir(s.esp, volume+type1Dir)
 	if err != nil {
 		return false, err
 	}

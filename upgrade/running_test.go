@@ -261,7 +261,7 @@ func TestCommitNeedsRunning(t *testing.T) {
 	require.ErrorIs(t, commit(s.disk, upgrade.Machine{Offline: true}, p.Entry), upgrade.ErrOffline)
 	require.ErrorIs(t, commit(s.disk, upgrade.Machine{}, p.Entry), upgrade.ErrRunningUnknown)
 	require.ErrorContains(t, commit(s.disk, s.machine, p.Entry), "EFI/Linux/acme_1.efi runs", "it was not even started")
-	require.ErrorContains(t, commit(s.disk, s.machine, "EFI/Linux/other.efi"), "upgrade: commit: no entry EFI/Linux/other.efi")
+	require.ErrorContains(t, commit(s.disk, s.machine, "EFI/Linux/other.efi"), "upgrade: commit: EFI/Linux/other.efi: no such entry on the ESP")
 }
 
 // Rolling back to what is no way back is refused, whatever the menu has.

@@ -38,6 +38,10 @@ type State struct {
 	// one left. [Cancel] takes them away.
 	Staged []string
 
+	// Garbage are files that nothing starts any more ([Collect]); GarbageErr says why that is not known whole.
+	Garbage    []Garbage
+	GarbageErr error
+
 	// Failed are the releases of which the ESP remembers that they have used up their tries here; FailedErr says why that is not known.
 	Failed    []FailedRelease
 	FailedErr error
@@ -150,6 +154,7 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 	s.Failed, s.FailedErr = readFailed(s.esp)
 	s.Volumes = findVolumes(disk, s.table)
 	s.LastGood, s.FellBack = s.findLastGood(), s.findFellBack()
+	s.GarbageErr = s.findGarbage()
 	return s, nil
 }
 

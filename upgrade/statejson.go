@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith/partition"
@@ -25,6 +26,7 @@ type stateJSON struct {
 	Slots    []slotJSON      `json:"slots"`
 	Entries  []entryJSON     `json:"entries"`
 	Staged   []string        `json:"staged"`
+	Garbage  []garbageJSON   `json:"garbage"`
 	Failed   []FailedRelease `json:"failed"`
 	Volumes  []*Volume       `json:"volumes"`
 	Problems []string        `json:"problems"`
@@ -39,6 +41,12 @@ type fellBackJSON struct {
 type espJSON struct {
 	Size int64 `json:"size"`
 	Free int64 `json:"free"`
+}
+
+type garbageJSON struct {
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	Reason string `json:"reason"`
 }
 
 type slotJSON struct {
@@ -70,7 +78,7 @@ type entryJSON struct {
 func (s *State) MarshalJSON() ([]byte, error) {
 	out := stateJSON{Schema: StateSchema, Next: pathOf(s.Next), Reason: string(s.NextReason), LastGood: pathOf(s.LastGood), Secure: s.machine.secureBootState(), Running: pathOf(s.Running), Started: pathOf(s.Started),
 		ESP: espJSON{s.esp.esp.window.Size(), s.espFree}, Slots: []slotJSON{}, Entries: []entryJSON{},
-		Staged: append([]string{}, s.Staged...), Failed: append([]FailedRelease{}, s.Failed...), Volumes: append([]*Volume{}, s.Volumes...), Problems: []string{}}
+		Staged: append([]string{}, s.Staged...), Garbage: []garbageJSON{}, Failed: append([]FailedRelease{}, s.Failed...), Volumes: append([]*Volume{}, s.Volumes...), Problems: []string{}}
 	if f := s.FellBack; f != nil {
 		out.FellBack = fellBackJSON{f.Version, pathOf(f.Entry), f.Reason}
 	}
@@ -88,6 +96,9 @@ func (s *State) MarshalJSON() ([]byte, error) {
 		}
 		out.Entries = append(out.Entries, j)
 	}
+	for _, g := range s.Garbage {
+		out.Garbage = append(out.Garbage, garbageJSON{g.Path, g.Size, g.Reason})
+	}
 	for _, err := range s.problems() {
 		out.Problems = append(out.Problems, err.Error())
 	}
@@ -97,6 +108,9 @@ func (s *State) MarshalJSON() ([]byte, error) {
 // problems are Problems, and what else is not known.
 func (s *State) problems() []error {
 	list := s.Problems
+	if s.GarbageErr != nil {
+		list = append(list[:len(list):len(list)], s.GarbageErr)
+	}
 	if s.FailedErr != nil {
 		list = append(list[:len(list):len(list)], s.FailedErr)
 	}
@@ -157,6 +171,11 @@ func (s *State) String() string {
 	}
 	for _, name := range s.Staged {
 		fmt.Fprintf(&b, "staged  %s\n", name)
+	}
+	for _, g := range s.Garbage {
+		if !slices.Contains(s.Staged, g.Path) {
+			fmt.Fprintf(&b, "garbage %s (%d bytes): %s\n", g.Path, g.Size, g.Reason)
+		}
 	}
 	if secure := s.machine.secureBootState(); secure != "" {
 		fmt.Fprintf(&b, "secure boot: %s\n", secure)

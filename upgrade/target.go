@@ -77,6 +77,7 @@ func (p *Plan) clear() error {
 	}
 	p.remove(slices.DeleteFunc(files, func(f espFile) bool { return !isAddon(f.path) && !isStagedName(f.path) }))
 	p.remove(p.state.staged)
+	p.collectGarbage()
 	// Staged files have names that a removal on a mounted volume uses. What entries need goes when none needs it any more.
 	slices.SortStableFunc(p.obsolete, func(a, b espFile) int {
 		last := func(f espFile) int {
@@ -112,11 +113,18 @@ func (p *Plan) remove(files []espFile) {
 }
 
 // keptEntries are those that have to stay: of what runs and what firmware has started, or, of a machine that is off, of every set that the loader may start by itself.
-func (s *State) keptEntries() ([]*Entry, error) {
+func (s *State) keptEntries() (list []*Entry, err error) {
 	if s.Running == nil {
-		return s.mayStart()
+		list, err = s.mayStart()
+	} else {
+		list = []*Entry{s.Running, s.Started}
 	}
-	return []*Entry{s.Running, s.Started}, nil
+	for _, e := range s.Entries {
+		if s.keeps(e) && !slices.Contains(list, e) {
+			list = append(list, e)
+		}
+	}
+	return list, err
 }
 
 // kept are the slots of those entries, which must not be written.

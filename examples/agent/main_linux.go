@@ -1,4 +1,4 @@
-// Agent keeps a machine on its newest release: it commits what runs, and installs the release in an OCI layout if that is another version. docs/live.md tells what happens when.
+// Agent keeps a machine on its newest release: it commits what runs, and installs a release if that is another version. docs/live.md tells what happens when.
 package main
 
 import (
@@ -14,8 +14,7 @@ import (
 )
 
 func main() {
-	layout, name := flag.String("layout", "", "`directory` with releases"), flag.String("release", "", "`name` of the release in it")
-	key := flag.String("key", "", "`file` with the public key that signs releases")
+	layout, name, key := flag.String("layout", "", "`directory` with releases"), flag.String("release", "", "`name` of one"), flag.String("key", "", "`file` with a public key")
 	flag.Parse()
 	if err := keepUp(context.Background(), *layout, *name, *key); err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err)
@@ -28,22 +27,19 @@ func keepUp(ctx context.Context, layout, name, key string) error {
 	if err != nil {
 		return err
 	}
-	disk, err := upgrade.OpenDisk(m.Running.ESP) // the one disk that firmware started this from
+	disk, err := upgrade.OpenDisk(m.Running.ESP) // the one that firmware started this from
 	if err != nil {
 		return err
 	}
 	defer disk.Close()
-	if m.Mounted, err = upgrade.FindMounted(disk); err != nil { // through the kernel, where /efi is mounted
+	if m.Mounted, err = upgrade.FindMounted(disk); err != nil { // /efi is written through the kernel
 		return err
 	}
 	defer upgrade.CloseMounted(m.Mounted)
 	m.NoShim, m.NothingSealed = true, true // what this vendor knows, and nothing on the machine vouches for
-
-	entry, err := upgrade.Commit(disk, m.Machine, "") // health checks come before
-	if err != nil || name == "" {
+	if _, err := upgrade.Commit(disk, m.Machine, ""); err != nil || name == "" { // health checks come before
 		return err
 	}
-	fmt.Println("good:", entry)
 	r, err := open(ctx, layout, name, key)
 	if err != nil {
 		return err
@@ -54,16 +50,16 @@ func keepUp(ctx context.Context, layout, name, key string) error {
 		return err
 	}
 	fmt.Print(plan)
-	return plan.Apply(ctx, nil) // refuses without the verdicts; on a cut the old version boots
+	return plan.Apply(ctx, nil) // refuses without the verdicts; until its last write the old version boots
 }
 
-// open verifies a release before anything of it is looked at.
+// open verifies who has released it before anything else is looked at.
 func open(ctx context.Context, layout, name, key string) (*release.Release, error) {
-	pem, err := os.ReadFile(key)
+	text, err := os.ReadFile(key)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := cosign.ParseKeys(pem)
+	keys, err := cosign.ParseKeys(text)
 	if err != nil {
 		return nil, err
 	}

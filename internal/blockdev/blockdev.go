@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 )
 
 // InUseError says that the kernel uses a part of a disk that is to be written: who writes below a mounted file system destroys it.
@@ -16,13 +15,7 @@ type InUseError struct {
 }
 
 func (e *InUseError) Error() string {
-	switch {
-	case e.MountPoint != "":
-		return fmt.Sprintf("%s is mounted on %s: unmount it first", e.Name, e.MountPoint)
-	case len(e.Holders) > 0:
-		return fmt.Sprintf("%s is in use by %s", e.Name, strings.Join(e.Holders, " and "))
-	}
-	return fmt.Sprintf("%s is in use by the kernel or by another program: what it is mounted on cannot be seen from here", e.Name)
+	return fmt.Sprintf("%s is in use: mounted on %q, by %q", e.Name, e.MountPoint, e.Holders)
 }
 
 // Excluder is a disk that can keep the kernel from using n bytes at off of it until release is called: what is mounted of that, or made of it, is an [*InUseError]. An error that matches

@@ -43,8 +43,12 @@ func Of(f *os.File) (Device, error) {
 
 // Below is the block device whose file system a file or directory is on. One that is on none, as on a tmpfs or a file system with several devices, is [errors.ErrUnsupported].
 func Below(name string) (Device, error) {
-	info, err := os.Stat(name)
+	f, err := os.Open(name) // and not stat(2), by which an automount unit mounts nothing
 	if err != nil {
+		return Device{}, err
+	}
+	info, err := f.Stat()
+	if err = errors.Join(err, f.Close()); err != nil {
 		return Device{}, err
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)

@@ -48,13 +48,3 @@ func TestOf(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, release())
 }
-
-func TestInUseError(t *testing.T) {
-	for want, e := range map[string]InUseError{
-		"/dev/sda1 is mounted on /efi: unmount it first": {"/dev/sda1", "/efi", []string{"dm-0"}},
-		"/dev/sda1 is in use by dm-0 and dm-1":           {"/dev/sda1", "", []string{"dm-0", "dm-1"}},
-		"/dev/sda1 is in use by the kernel or by another program: what it is mounted on cannot be seen from here": {Name: "/dev/sda1"},
-	} {
-		require.EqualError(t, &e, want)
-	}
-}

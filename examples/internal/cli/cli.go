@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 )
 
 // Program is a command and its verbs.
@@ -72,9 +73,9 @@ func (e UsageError) Error() string { return e.Text }
 // Usagef is a [UsageError] with a formatted text.
 func Usagef(format string, args ...any) error { return UsageError{fmt.Sprintf(format, args...)} }
 
-// Main runs the program with the arguments of the process and ends it. An interrupt cancels the call's context.
+// Main runs the program with the arguments of the process and ends it. An interrupt, or SIGTERM, cancels the call's context.
 func (p *Program) Main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(p.Run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/upgrade"
+)
+
+// openDiskOf opens the disk whose ESP is mounted on a directory. The directory stays open: where an automount unit mounts it, opening is what does, and it stays mounted.
+func openDiskOf(c *cli.Call, dir string) (*osmith.Device, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	c.AtEnd(func() { _ = f.Close() }) // nothing was written through it
+	return closed(c)(upgrade.OpenDiskOf(dir))
+}
+
+func openStartedDisk(c *cli.Call, startedFrom osmith.GUID) (*osmith.Device, error) {
+	return closed(c)(upgrade.OpenDisk(startedFrom))
+}
+
+// closed has a disk closed when the call ends.
+func closed(c *cli.Call) func(*osmith.Device, error) (*osmith.Device, error) {
+	return func(d *osmith.Device, err error) (*osmith.Device, error) {
+		if err == nil {
+			c.AtEnd(func() { _ = d.Close() }) // what was written was synced before
+		}
+		return d, err
+	}
+}
+
+// findMounted finds what is mounted of a disk. Whoever only looks may do so through a mount that cannot be changed: the kernel has nothing to write there.
+func findMounted(c *cli.Call, disk *osmith.Device, write bool) (map[osmith.GUID]upgrade.MountedVolume, error) {
+	mounted, err := upgrade.FindMounted(disk)
+	if is[*upgrade.MountError](err) && !write {
+		fmt.Fprintln(c.Stderr, err)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.AtEnd(func() { _ = upgrade.CloseMounted(mounted) }) // they are synced when something is changed
+	return mounted, nil
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/upgrade"
+)
+
+const schema = "osmith.upgrade/1"
+
+// head is what all objects begin with.
+type head struct {
+	cli.Header
+	Disk    string   `json:"disk"`    // the file or device
+	Offline bool     `json:"offline"` // the machine is taken as one that is off
+	Unread  []string `json:"unread"`  // what could not be read of a machine that runs; what depends on it is not known
+}
+
+// inspectResult is the object of inspect.
+type inspectResult struct {
+	head
+	State *upgrade.State `json:"state"` // docs/schema/state.json
+}
+
+// planResult is the object of plan and apply, also of a plan that is refused.
+type planResult struct {
+	head
+	Release releaseObject `json:"release"`
+	Plan    *upgrade.Plan `json:"plan"`    // docs/schema/plan.json
+	Applied bool          `json:"applied"` // of apply: all steps were carried out. False, too, if there were none, as plan.installed says
+}
+
+type releaseObject struct {
+	Digest  string   `json:"digest"` // of the manifest, "sha256:..."
+	Version string   `json:"version"`
+	Signers []string `json:"signers"` // who has signed it, by the policy or the keys; none if it was accepted unsigned
+}
+
+// entryResult is the object of commit and rollback.
+type entryResult struct {
+	head
+	Entry string `json:"entry"` // path on the ESP that the entry has now
+}
+
+// cancelResult is the object of cancel.
+type cancelResult struct {
+	head
+	Removed []string `json:"removed"` // paths on the ESP; none if there was nothing
+}
