@@ -68,20 +68,23 @@ func (f *installation) install(c *cli.Call) error {
 		o.RandomSeed = make([]byte, 32)
 		rand.Read(o.RandomSeed) // it never fails
 	}
+	if _, err := in.Files(); err != nil {
+		return fmt.Errorf("%s: %w", f.loader, err)
+	}
 	volumes, err := f.place.open(c, !f.dryRun)
 	if err != nil {
 		return err
 	}
 	plan, err := bootloader.PlanInstallation(volumes.esp, in, o)
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.loader, err)
+		return fmt.Errorf("%s: %w", f.esp, err)
 	}
 	vars, err := readVariables(c, f.vars)
 	if err != nil {
 		return err
 	}
 	out := installResult{Header: c.Header(), DryRun: f.dryRun}
-	option, err := f.planOption(volumes, vars, in, &out)
+	option, err := f.planOption(c, volumes, vars, in, &out)
 	if err != nil {
 		return err
 	}

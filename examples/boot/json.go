@@ -108,6 +108,21 @@ type installResult struct {
 	SystemToken string          `json:"systemToken,omitempty"` // with -random-seed and -vars: written, there, or why it was refused
 }
 
+// gcResult is the object of gc.
+type gcResult struct {
+	cli.Header
+	DryRun   bool            `json:"dryRun"`
+	Garbage  []garbageObject `json:"garbage"`  // what went, or would go
+	Size     int64           `json:"size"`     // of all of it
+	Problems []string        `json:"problems"` // why not all of it is known
+}
+
+type garbageObject struct {
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`
+	Reason string `json:"reason"`
+}
+
 // optionObject is the boot option of firmware.
 type optionObject struct {
 	Number   uint16   `json:"number"`

@@ -7,6 +7,7 @@
 //	boot bad     ... [ENTRY]
 //	boot install -esp DIR|IMG[:PART] -loader F [-conf KEY=VALUE]... [-keys DIR] [-random-seed] [-no-fallback] [-dry-run] [-vars FILE|DIR|efivarfs [-boot-option]]
 //	             [-replace-newer-loader] [-accept-lower-sbat-generation]
+//	boot gc      -esp DIR|IMG[:PART] [-dry-run] [-keep ENTRY]... [-vars FILE|DIR|none] [-machine DIR] [-offline] [-no-secure-boot] [-no-shim] [-loader-as N]
 //
 // IMG is an image file or a block device with a partition table, of which the ESP is taken, and the extended boot loader partition if there is one, or a FAT without a table; PART is the number, the name or the PARTUUID of another
 // partition in it. It is written by package fat: a power cut leaves what was there before or what is there then. It must not be mounted while it is changed. ENTRY is an id of the menu or a path, with
@@ -25,6 +26,10 @@
 // become the set "auto" that the loader may enrol by itself (secure-boot-enroll in loader.conf), or directories with them, which become sets of their names. -boot-option has firmware start the loader; where firmware refuses to
 // store that, the fallback in EFI/BOOT is started, and the installation is none the worse. Where a newer loader stays, the rest is done, and the answer is no.
 //
+// gc removes what interrupted upgrades have left, entries whose root file system is on no partition of the disk any more, and add-ons without their UKI, as package upgrade finds them; what is not known to be
+// one of these stays, and the machine must come up with a good version afterwards. It needs the whole disk, and writes a mounted ESP as package upgrade does. DIR and devices are taken for those of this machine, which is
+// read, or of the one of whose files -machine is a copy; -offline says of a device, and an image file of itself, that its machine is off, and its variables are those of -vars then.
+//
 // Flags may come before or after operands, with one dash or two. All verbs take -json and -progress auto|bar|json|none. With -json one object is printed on stdout; it has "schema": "osmith.boot/1", "verb" and
 // what json.go lists.
 //
@@ -39,6 +44,7 @@ import (
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/upgrade"
 )
 
 func main() { program.Main() }
@@ -50,18 +56,19 @@ var program = cli.Program{Name: "boot", Schema: schema, IsNo: isNo, Verbs: []cli
 	{Name: "why", Usage: where + "[-vars FILE|efivarfs] [flags] [ENTRY]", Example: "boot why -esp /efi -vars efivarfs acme_1.efi", Most: 1, Flags: whyFlags},
 	{Name: "bless", Usage: where + "[-vars efivarfs] [-good-if-uncounted] [flags]", Example: "boot bless -esp /efi", Flags: blessFlags},
 	{Name: "bad", Usage: where + "[-vars FILE|efivarfs|none] [flags] [ENTRY]", Example: "boot bad -esp disk.img -vars none acme_2.efi", Most: 1, Flags: badFlags},
+	{Name: "gc", Usage: where + "[-dry-run] [-vars FILE|none] [flags]", Example: "boot gc -esp /efi -dry-run", Flags: gcFlags},
 	{Name: "install", Usage: where + "-loader F [flags]", Example: "boot install -esp disk.img -loader systemd-bootx64.efi -conf timeout=3 -random-seed", Flags: installFlags},
 }}
 
 // isNo tells answers of the packages that are negative ones.
 func isNo(err error) bool {
 	for _, no := range []error{bootloader.ErrNotCounted, bootloader.ErrNoEntry, bootloader.ErrAlreadyBad, bootloader.ErrTwinExists, bootloader.ErrName, bootloader.ErrNotLoader, bootloader.ErrConfigValue,
-		partition.ErrNoTable, fat.ErrNoRoom, fat.ErrDirectoryFull, fat.ErrAmbiguous, fat.ErrFATsDiffer, fat.ErrFATDamaged} {
+		partition.ErrNoTable, partition.ErrNoSlots, upgrade.ErrNoESP, upgrade.ErrXBOOTLDR, upgrade.ErrNothingToReturnTo, fat.ErrNoRoom, fat.ErrDirectoryFull, fat.ErrAmbiguous, fat.ErrFATsDiffer, fat.ErrFATDamaged} {
 		if errors.Is(err, no) {
 			return true
 		}
 	}
-	return has[*osmith.FormatError](err) || has[*fat.NotFATError](err) || has[*fat.SpaceError](err) || has[*bootloader.LoaderVersionError](err)
+	return has[*upgrade.LayoutError](err) || has[*upgrade.NotRunningError](err) || has[*upgrade.UnrepairedError](err) || has[*osmith.FormatError](err) || has[*fat.NotFATError](err) || has[*fat.SpaceError](err) || has[*bootloader.LoaderVersionError](err)
 }
 
 // has reports whether an error is, or wraps, one of that type.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"os"
 	"path/filepath"
@@ -19,10 +18,14 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
+func callOf(t *testing.T) *cli.Call {
+	return &cli.Call{Context: t.Context(), Stdout: io.Discard, Stderr: io.Discard}
+}
+
 // opened opens file systems for reading.
 func opened(t *testing.T, p *place, do func(*volumes)) {
 	t.Helper()
-	c := &cli.Call{Context: context.Background(), Stdout: io.Discard, Stderr: io.Discard}
+	c := callOf(t)
 	defer c.Close()
 	v, err := p.open(c, false)
 	require.NoError(t, err)
@@ -267,7 +270,7 @@ func TestBootOption(t *testing.T) {
 	require.True(t, b.has("@disk.img", "EFI/BOOT/BOOTX64.EFI"))
 	out = object[installResult](b, 0, "install -esp @disk.img -loader @new -boot-option -vars @full -no-fallback")
 	require.Contains(t, out.Option.Refused, "no room")
-	b.refused(2, "does not say which partition it is", "install -esp @efi -loader @new -boot-option -vars @vars")
+	b.refused(2, "which partition it is to name is not known: ", "install -esp @efi -loader @new -boot-option -vars @vars")
 	b.refused(2, "keeps no variables", "install -esp @disk.img -loader @new -boot-option -vars none")
 }
 

@@ -7,17 +7,20 @@ import (
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/partition"
 )
 
 // planOption plans the boot option of the loader, if it is asked for.
-func (f *installation) planOption(v *volumes, vars *variables, in *bootloader.Installation, out *installResult) (*bootloader.BootPlan, error) {
+func (f *installation) planOption(c *cli.Call, v *volumes, vars *variables, in *bootloader.Installation, out *installResult) (*bootloader.BootPlan, error) {
 	switch {
 	case !f.option:
 		return nil, nil
 	case vars.store == nil:
 		return nil, cli.Usagef("-boot-option: -vars %s keeps no variables", f.vars)
 	case v.table == nil:
-		return nil, cli.Usagef("-boot-option: %s does not say which partition it is, which the option names: name the disk in -esp", f.esp)
+		if err := v.findPartition(c, f.esp); err != nil {
+			return nil, fmt.Errorf("-boot-option: which partition it is to name is not known: %w", err)
+		}
 	}
 	files, err := in.Files()
 	if err != nil {
@@ -34,6 +37,26 @@ func (f *installation) planOption(v *volumes, vars *variables, in *bootloader.In
 		out.Option.Changes = append(out.Option.Changes, c.String())
 	}
 	return plan, nil
+}
+
+// findPartition finds the place of an ESP that is mounted on a directory, in the table of its disk.
+func (v *volumes) findPartition(c *cli.Call, dir string) error {
+	if _, ok := v.esp.(*dirVolume); !ok {
+		return cli.No{Err: fmt.Errorf("%s has no partition table", dir)}
+	}
+	at, err := findMounted(c, dir)
+	if err != nil {
+		return err
+	}
+	table, err := partition.Read(at.disk, partition.ReadOptions{})
+	if err != nil {
+		return err
+	}
+	v.table, v.partition = table, table.Find(at.id)
+	if v.partition < 0 {
+		return fmt.Errorf("%s: its partition is gone from the table", dir)
+	}
+	return nil
 }
 
 // writeVariables writes the boot option and the system token. What firmware refuses is told: the loader is there, and is started by the fallback.

@@ -73,6 +73,9 @@ func (v *variables) open(name string) error {
 		return nil
 	}
 	store, err := openEFIVarFS(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: firmware has not started this machine by EFI, or efivarfs is not mounted; -vars FILE names the variables of another one", err)
+	}
 	if err != nil {
 		return fmt.Errorf("-vars %s: %w", name, err)
 	}
