@@ -108,7 +108,7 @@ func (f *installation) install(c *cli.Call) error {
 		return err
 	}
 	if out.NewerStays {
-		return cli.No{Err: errors.New("a loader stays that is not older than " + f.loader + ": -replace-newer-loader or -accept-lower-sbat-generation installs over it")}
+		return cli.No{Err: fmt.Errorf("%s is not installed everywhere, since that would be a step back", f.loader)}
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ func readKeys(dir string) ([]osmith.ESPFile, error) {
 	if _, err := os.Stat(filepath.Join(dir, "PK.auth")); errors.Is(err, fs.ErrNotExist) {
 		list, err := os.ReadDir(dir)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("-keys: %w", err)
 		}
 		delete(sets, "auto")
 		for _, d := range list {
@@ -163,7 +163,7 @@ func readKeys(dir string) ([]osmith.ESPFile, error) {
 			}
 		}
 	} else if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("-keys: %w", err)
 	}
 	var files []osmith.ESPFile
 	for set, from := range sets {
@@ -183,6 +183,9 @@ func readKeys(dir string) ([]osmith.ESPFile, error) {
 	}
 	return files, nil
 }
+
+// asFlags has the names of flags in the place of those of options.
+var asFlags = strings.NewReplacer("set ReplaceNewerLoader", "say -replace-newer-loader", "set AcceptLowerSBATGeneration", "say -accept-lower-sbat-generation")
 
 // take takes a plan into the answer, and tells it.
 func (out *installResult) take(plan *bootloader.InstallationPlan) string {
@@ -204,9 +207,10 @@ func (out *installResult) take(plan *bootloader.InstallationPlan) string {
 		fmt.Fprintf(&b, "keep    %s  (%s)\n", k.Path, k.Reason)
 	}
 	for _, f := range plan.Findings {
-		out.Findings = append(out.Findings, findingObject{f.Path, f.XBOOTLDR, f.Err.Error()})
+		says := asFlags.Replace(f.Err.Error())
+		out.Findings = append(out.Findings, findingObject{f.Path, f.XBOOTLDR, says})
 		out.NewerStays = out.NewerStays || has[*bootloader.LoaderDowngradeError](f.Err) || has[*bootloader.SBATDowngradeError](f.Err)
-		fmt.Fprintf(&b, "! %s: %v\n", f.Path, f.Err)
+		fmt.Fprintf(&b, "! %s: %s\n", f.Path, says)
 	}
 	if o := out.Option; o != nil {
 		for _, change := range o.Changes {

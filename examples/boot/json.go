@@ -42,7 +42,7 @@ type findingObject struct {
 type listResult struct {
 	cli.Header
 	Loader   loaderObject    `json:"loader"`
-	Vars     bool            `json:"vars"` // variables were read; else the default is that without any
+	Vars     bool            `json:"vars"` // -vars was given; else the default is that of no variables
 	Entries  []entryObject   `json:"entries"`
 	Default  string          `json:"default"` // id; "": there is no entry
 	Reason   string          `json:"reason"`

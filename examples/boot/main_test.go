@@ -221,7 +221,8 @@ func TestInstall(t *testing.T) {
 		out = object[installResult](b, 1, "install -esp "+esp+" -loader @old")
 		require.True(b, out.NewerStays)
 		require.Len(b, out.Findings, 2)
-		b.refused(1, "-replace-newer-loader", "install -esp "+esp+" -loader @old")
+		b.refused(1, "is not installed everywhere, since that would be a step back", "install -esp "+esp+" -loader @old")
+		require.Contains(b, out.Findings[0].Text, "say -replace-newer-loader")
 		require.Contains(b, b.ok("list -esp "+esp), "systemd-boot 262-1")
 		b.ok("install -replace-newer-loader -loader @old -esp " + esp)
 		require.Contains(b, b.ok("list -esp "+esp), "systemd-boot 257.13-1")
@@ -305,6 +306,8 @@ func TestBadInput(t *testing.T) {
 	b.refused(2, "missing", "list -esp @bare -vars @missing")
 	b.refused(2, "-vars ", "list -esp @bare -vars @zeros")
 	b.refused(2, "-esp is missing", "list")
+	b.refused(2, "which has no partitions", "list -esp @old:1")
+	require.NotContains(t, b.ok("list -vars none -esp @bare"), "-vars")
 	b.refused(1, "name in -loader-as the release that it is like", "list -esp @old")
 	require.Contains(t, b.ok("list -esp @old -loader-as 262"), "systemd-boot 999, by the rules of 262 (none)")
 	for _, v := range program.Verbs {

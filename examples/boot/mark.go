@@ -65,11 +65,7 @@ func badFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			}
 			f.vars = "efivarfs"
 		}
-		m, err := f.open(c, true)
-		if err != nil {
-			return err
-		}
-		menu, err := m.menu(m.esp, m.xbootldr, true)
+		m, menu, err := f.read(c, true)
 		if err != nil {
 			return err
 		}
@@ -138,7 +134,9 @@ func startsOther(marked *bootloader.Entry, now string, next *bootloader.Entry, r
 		return errors.New(refused + "nothing else is in the menu")
 	case next.Path == now && next.XBOOTLDR == marked.XBOOTLDR && reason.Pinned():
 		return fmt.Errorf("%s%s has it started all the same: change that first", refused, reason)
-	case next.Path == now && next.XBOOTLDR == marked.XBOOTLDR, next.Bad():
+	case next.Bad() && reason.Pinned():
+		return fmt.Errorf("%s%s has %s started, which has no tries left", refused, reason, on(next.XBOOTLDR, next.Path))
+	case next.Bad():
 		return errors.New(refused + "no other entry has tries left")
 	case next.Damage != "":
 		return fmt.Errorf("%s%s would be started, and cannot: %s", refused, on(next.XBOOTLDR, next.Path), next.Damage)

@@ -51,6 +51,16 @@ func (f *common) open(c *cli.Call, write bool) (*machine, error) {
 	return m, m.findLoader()
 }
 
+// read opens them and reads the menu: all of it, or an error, if something is going to be changed.
+func (f *common) read(c *cli.Call, write bool) (*machine, *bootloader.Menu, error) {
+	m, err := f.open(c, write)
+	if err != nil {
+		return nil, nil, err
+	}
+	menu, err := m.menu(m.esp, m.xbootldr, write)
+	return m, menu, err
+}
+
 // findLoader finds the systemd-boot that firmware starts: by its boot option from EFI/systemd, or else from EFI/BOOT. Without one the newest release is followed.
 func (m *machine) findLoader() error {
 	m.loader.Architecture = arch.X8664.EFI
@@ -106,9 +116,6 @@ func (m *machine) menu(esp, xbootldr fs.FS, all bool) (*bootloader.Menu, error) 
 	return menu, nil
 }
 
-// hasVars reports whether variables were read.
-func (m *machine) hasVars() bool { return m.store != nil }
-
 // head is the first line of list.
 func (l loaderObject) head() string {
 	if l.Path == "" {
@@ -139,16 +146,12 @@ func counter(e *bootloader.Entry) string {
 func listFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	f := newCommon(set, "")
 	return func(c *cli.Call, _ []string) error {
-		m, err := f.open(c, false)
-		if err != nil {
-			return err
-		}
-		menu, err := m.menu(m.esp, m.xbootldr, false)
+		m, menu, err := f.read(c, false)
 		if err != nil {
 			return err
 		}
 		chosen, reason := menu.Default(m.Variables)
-		out := listResult{Header: c.Header(), Loader: m.loader, Vars: m.hasVars(), Entries: []entryObject{}, Reason: string(reason), Findings: findings(menu)}
+		out := listResult{Header: c.Header(), Loader: m.loader, Vars: m.known, Entries: []entryObject{}, Reason: string(reason), Findings: findings(menu)}
 		var b strings.Builder
 		b.WriteString(m.loader.head())
 		for _, e := range menu.Entries {
@@ -169,7 +172,7 @@ func listFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 
 // unlessVariables is what a choice depends on.
 func (m *machine) unlessVariables() string {
-	if m.hasVars() {
+	if m.known {
 		return ""
 	}
 	return ", if no variable says otherwise (-vars)"

@@ -92,6 +92,9 @@ func (v *volumes) openOne(c *cli.Call, operand string, kind osmith.GUID) (volume
 	if err != nil {
 		return nil, nil, -1, err
 	}
+	if info.IsDir() && part != "" {
+		return nil, nil, -1, cli.Usagef("%s: %s is a directory, which has no partitions", operand, file)
+	}
 	if info.IsDir() {
 		root, err := os.OpenRoot(file)
 		if err != nil {

@@ -18,13 +18,14 @@ const maxStore = 64 << 20
 // Variables are the EFI variables of a machine, and where they are kept.
 type variables struct {
 	*bootloader.MachineVariables                          // all zero if nothing was named
-	store                        bootloader.VariableStore // nil: nothing was named
+	known                        bool                     // something was named, if only none
+	store                        bootloader.VariableStore // nil: there is none
 	keep                         func() error             // has on the disk what was written to the store
 }
 
 // readVariables reads what -vars names. What is wrong with a variable of firmware is told on stderr; with one of the loader it is not known what that starts, which is an error.
 func readVariables(c *cli.Call, name string) (*variables, error) {
-	v := &variables{MachineVariables: new(bootloader.MachineVariables), keep: func() error { return nil }}
+	v := &variables{MachineVariables: new(bootloader.MachineVariables), known: name != "", keep: func() error { return nil }}
 	if name == "" || name == "none" {
 		return v, nil
 	}

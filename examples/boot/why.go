@@ -18,16 +18,12 @@ const mostStarts = 64
 func whyFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	f := newCommon(set, "")
 	return func(c *cli.Call, operands []string) error {
-		m, err := f.open(c, false)
-		if err != nil {
-			return err
-		}
-		menu, err := m.menu(m.esp, m.xbootldr, false)
+		m, menu, err := f.read(c, false)
 		if err != nil {
 			return err
 		}
 		chosen, reason := menu.Default(m.Variables)
-		out := whyResult{Header: c.Header(), Loader: m.loader, Vars: m.hasVars(), Reason: string(reason), Because: because(menu, m.Variables, chosen, reason), WhyNot: []string{}, Starts: []startsObject{}}
+		out := whyResult{Header: c.Header(), Loader: m.loader, Vars: m.known, Reason: string(reason), Because: because(menu, m.Variables, chosen, reason), WhyNot: []string{}, Starts: []startsObject{}}
 		if chosen != nil {
 			o := entryOf(chosen, chosen)
 			out.Default = &o
