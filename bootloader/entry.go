@@ -136,43 +136,64 @@ func (e *Entry) setProfile(file, id string) {
 	}
 }
 
-// compare orders entries as the menu of systemd-boot does, best first (src/boot/boot.c, boot_entry_compare).
-func compare(a, b *Entry) int {
+// OrderStep is what puts one entry of the menu before another.
+type OrderStep string
+
+const (
+	OrderTries     OrderStep = "tries left"      // entries without any come last
+	OrderSorted    OrderStep = "sort-key or not" // those without come later
+	OrderSortKey   OrderStep = "sort-key"
+	OrderMachineID OrderStep = "machine-id"
+	OrderVersion   OrderStep = "version" // the newer comes first, by [CompareVersions]
+	OrderProfile   OrderStep = "profile"
+	OrderID        OrderStep = "id"      // the newer comes first, by [CompareVersions]
+	OrderCounter   OrderStep = "counter" // more tries left, then fewer tries done
+	OrderNone      OrderStep = "nothing" // the order of the files in their directory is left
+)
+
+// CompareEntries orders two entries as the menu does, negative if a comes first, and says by what.
+func CompareEntries(a, b *Entry) (int, OrderStep) {
 	if r := boolCompare(a.Bad(), b.Bad()); r != 0 {
-		return r
+		return r, OrderTries
 	}
 	if r := boolCompare(!a.hasSortKey, !b.hasSortKey); r != 0 {
-		return r
+		return r, OrderSorted
 	}
 	if a.hasSortKey {
 		if r := compareUnits(a.SortKey, b.SortKey); r != 0 {
-			return r
+			return r, OrderSortKey
 		}
 		if r := compareUnits(a.MachineID, b.MachineID); r != 0 {
-			return r
+			return r, OrderMachineID
 		}
 		if r := CompareVersions(b.Version, a.Version); r != 0 {
-			return r
+			return r, OrderVersion
 		}
 		if r := cmp.Compare(a.Profile, b.Profile); r != 0 && a.rules.profilesOrder {
-			return r
+			return r, OrderProfile
 		}
 	}
 	if r := CompareVersions(b.id(), a.id()); r != 0 {
-		return r
+		return r, OrderID
 	}
 	if a.baseID != "" && b.baseID != "" {
 		if r := cmp.Compare(a.Profile, b.Profile); r != 0 {
-			return r
+			return r, OrderProfile
 		}
 	}
 	if !a.Counted || !b.Counted {
-		return 0
+		return 0, OrderNone
 	}
-	if r := cmp.Compare(b.TriesLeft, a.TriesLeft); r != 0 {
-		return r
+	if r := cmp.Or(cmp.Compare(b.TriesLeft, a.TriesLeft), cmp.Compare(a.TriesDone, b.TriesDone)); r != 0 {
+		return r, OrderCounter
 	}
-	return cmp.Compare(a.TriesDone, b.TriesDone)
+	return 0, OrderNone
+}
+
+// compare orders entries as the menu of systemd-boot does, best first (src/boot/boot.c, boot_entry_compare).
+func compare(a, b *Entry) int {
+	r, _ := CompareEntries(a, b)
+	return r
 }
 
 func (e *Entry) id() string {
