@@ -94,7 +94,7 @@ func contentSize(s *system, name string) int64 {
 // crowd has the names of new entries come where they lie in two sectors: the kernel does not mind.
 func crowd(s *system) {
 	esp := s.esp()
-	for i := range 12 {
+	for i := range 24 { // 32 bytes each, of sectors with 16 of them
 		require.NoError(s.t, esp.WriteFile(fmt.Sprintf("EFI/Linux/OTHER%d.TXT", i), source(nil)))
 	}
 }

@@ -39,6 +39,7 @@ func TestMirror(t *testing.T) {
 		if mounted {
 			mirror.mount()
 		}
+		var changed []string
 		follow := func(what string, versions ...string) {
 			t.Helper()
 			m := s.machine
@@ -75,13 +76,20 @@ func TestMirror(t *testing.T) {
 					_, err := upgrade.Mirror(s.disk, left.disk, m, upgrade.MirrorOptions{})
 					require.NoError(t, err, "%s: %v", what, describe(state))
 					require.Equal(t, listing(t, s), listing(t, left), what)
+					if found, err := left.esp().Check(); !mounted {
+						require.NoError(t, err)
+						require.True(t, found.Clean(), "%s: %s", what, found)
+					}
 				}
 			}
+			changed = changes
 		}
+		late := mirror.on(mirror.disk.Clone())
 		require.NoError(t, s.upgradeTo(k, "2"))
 		follow("upgrade", "1", "2")
 		s.bootAndRun()
 		follow("count", "2")
+		require.Equal(t, []string{"rename EFI/Linux/acme_2+3.efi to acme_2+2-1.efi"}, changed)
 		require.NoError(t, commit(s.disk, s.machine, ""))
 		follow("commit", "2")
 		require.NoError(t, s.upgradeTo(k, "3"))
@@ -90,6 +98,12 @@ func TestMirror(t *testing.T) {
 		require.NoError(t, commit(s.disk, s.machine, ""))
 		require.NoError(t, rollback(s.disk, s.machine, ""))
 		follow("rollback", "3", "2")
+		// One that has missed all of that.
+		mirror = late
+		if mounted {
+			mirror.mount()
+		}
+		follow("all at once", "1", "2")
 		require.NoError(t, s.esp().WriteFile("loader/random-seed", source(make([]byte, 32))))
 		m := s.machine
 		m.Mounted = mirror.machine.Mounted
@@ -114,8 +128,21 @@ func TestMirrorRefuses(t *testing.T) {
 	_, err = upgrade.Mirror(s.disk, s.another().disk, s.machine, upgrade.MirrorOptions{ESP: osmith.GUID{7}})
 	require.ErrorAs(t, err, &other)
 
-	// A medium that does not keep what is written.
+	// This disk changes meanwhile.
 	require.NoError(t, s.upgradeTo(&diskKind{}, "2"))
+	moving := s.another()
+	require.NoError(t, moving.esp().Remove("EFI/Linux/acme_2+3.efi"))
+	once := false
+	noticed := &spiedDisk{Disk: moving.disk, pages: map[int64][]byte{}, written: func(int64, int64) {
+		if !once {
+			once = true
+			require.NoError(t, s.esp().ReplaceFile("loader/loader.conf", source([]byte("timeout 7\n"))))
+		}
+	}}
+	_, err = upgrade.Mirror(s.disk, noticed, s.machine, upgrade.MirrorOptions{})
+	require.ErrorContains(t, err, "the ESPs are not in step")
+
+	// A medium that does not keep what is written.
 	lying := s.another()
 	require.NoError(t, lying.esp().Remove("EFI/Linux/acme_2+3.efi"))
 	lying.disk.Cached()
