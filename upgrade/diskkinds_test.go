@@ -91,12 +91,14 @@ func contentSize(s *system, name string) int64 {
 	return info.Size()
 }
 
-// crowd has the names of new entries come where they lie in two sectors: the kernel does not mind.
+// crowd has the names of new entries come where they lie in two sectors: the kernel does not mind. A name takes 32 bytes, or more of them in a row, of the first place that has room.
 func crowd(s *system) {
-	esp := s.esp()
-	for i := range 24 { // 32 bytes each, of sectors with 16 of them
-		require.NoError(s.t, esp.WriteFile(fmt.Sprintf("EFI/Linux/OTHER%d.TXT", i), source(nil)))
+	s.mount()
+	esp, _, _, _ := s.espVolume()
+	for i := range 24 {
+		require.NoError(s.t, esp.Create(fmt.Sprintf("EFI/Linux/OTHER%d.TXT", i), source(nil)))
 	}
+	s.machine.Mounted, s.mounts = nil, false
 }
 
 // others puts a rescue system there, which firmware would start and no upgrade touches.

@@ -36,7 +36,7 @@ func keepUp(ctx context.Context, layout, name, key string) error {
 		return err
 	}
 	defer upgrade.CloseMounted(m.Mounted)
-	m.NoShim, m.NothingSealed = true, true // what this vendor knows, and nothing on the machine vouches for
+	m.NoShim, m.NothingSealed = true, true                                       // what this vendor knows, and nothing on the machine vouches for
 	if _, err := upgrade.Commit(disk, m.Machine, ""); err != nil || name == "" { // health checks come before
 		return err
 	}

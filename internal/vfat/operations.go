@@ -216,7 +216,7 @@ func (v *Volume) setParent(start uint32, parent *directory) error {
 		return err
 	}
 	if field := (alias{base: ".."}).field(); [11]byte(b) != field {
-		return fmt.Errorf("%w: a directory without ..", ErrDamaged)
+		return fmt.Errorf("%w: a directory that does not name its parent", ErrDamaged)
 	}
 	setFile(b, parent.parentStart(), 0)
 	return v.apply([]patch{{at, b}})
