@@ -291,13 +291,12 @@ func (p *LoaderPlan) Refused() error {
 // loaders of which each is the old or the new one; what is left to do, a new plan has.
 func (p *LoaderPlan) Apply(ctx context.Context) (err error) {
 	defer prefix.Add("upgrade", &err)
-	if err := p.Refused(); err != nil {
+	switch err := p.Refused(); {
+	case err != nil:
 		return err
-	}
-	if p.applied {
+	case p.applied:
 		return ErrApplied
-	}
-	if len(p.Changes) == 0 {
+	case len(p.Changes) == 0:
 		p.applied = true
 		return nil
 	}
