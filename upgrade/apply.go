@@ -98,11 +98,10 @@ func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 		p.applied = true
 		return nil
 	}
-	release, err := take(p.disk)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, release()) }()
+	return alone(p.disk, func() error { return p.apply(ctx, progress) })
+}
+
+func (p *Plan) apply(ctx context.Context, progress Progress) (err error) {
 	a := applier{plan: p, ctx: ctx, progress: progress, expect: p.before.clone()}
 	if err := a.look(math.MaxInt64); err != nil {
 		return err

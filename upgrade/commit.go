@@ -233,11 +233,10 @@ func changeEntry(disk osmith.Disk, m *Machine, verb, entry string, do func(*Stat
 // change does something with a disk that it has alone, and has it reach the medium.
 func change(disk osmith.Disk, m *Machine, do func(*State, *checkedDisk) error) (err error) {
 	on := checked(disk)
-	release, err := take(on)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, release()) }()
+	return alone(on, func() error { return changeAlone(on, m, do) })
+}
+
+func changeAlone(on *checkedDisk, m *Machine, do func(*State, *checkedDisk) error) (err error) {
 	s, err := inspect(on, m)
 	if err != nil {
 		return err

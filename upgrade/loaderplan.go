@@ -300,11 +300,10 @@ func (p *LoaderPlan) Apply(ctx context.Context) (err error) {
 		p.applied = true
 		return nil
 	}
-	release, err := take(p.disk)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, release()) }()
+	return alone(p.disk, func() error { return p.apply(ctx) })
+}
+
+func (p *LoaderPlan) apply(ctx context.Context) (err error) {
 	expect := p.before.clone()
 	look := func(limit int64) (*bootFS, error) {
 		now, esp, err := p.machine.takeSnapshot(p.disk, p.judged, limit)

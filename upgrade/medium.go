@@ -30,6 +30,16 @@ func take(disk *checkedDisk) (release func() error, err error) {
 	return release, nil
 }
 
+// alone does something with a disk that this program has for itself meanwhile.
+func alone(disk *checkedDisk, do func() error) (err error) {
+	release, err := take(disk)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	return do()
+}
+
 // toMedium has what was written reach the medium, and what is read next come from there. After a failed sync the cache shows what the medium may not have, and
 // the next sync succeeds nevertheless.
 func toMedium(disk *checkedDisk) error {
