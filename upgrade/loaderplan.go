@@ -48,7 +48,8 @@ type LoaderPlan struct {
 }
 
 // NewLoaderPlan works out what makes an ESP have that boot loader, by [bootloader.PlanInstallation], and judges it as a new set is judged: the changes are made on a copy of the ESP in memory, and what firmware, loader and TPM make of
-// that is asked. fits: the files fit at each step. boots: firmware starts every loader that it may start, by db, dbx and SBAT, and the loader starts the same entry as before. unlocks: the volumes of the disk open with PCR 4 as it will be. returns: what follows
+// that is asked. fits: the files fit at each step. boots: firmware starts every loader that it may start, by db, dbx and SBAT, also
+// once keys on the ESP are enrolled, and the loader starts the same entry as before. unlocks: the volumes of the disk open with PCR 4 as it will be. returns: what follows
 // if that entry fails ends with a good set. A loader that would be a step back is not replaced, and is in Findings.
 func NewLoaderPlan(ctx context.Context, disk osmith.Disk, want *bootloader.Installation, m Machine, o LoaderOptions) (plan *LoaderPlan, err error) {
 	defer prefix.Add("upgrade", &err)
@@ -121,6 +122,7 @@ func (p *LoaderPlan) judge(ctx context.Context) error {
 	}
 	next := p.after.atPath(p.state.Next.Entry)
 	boots := p.judgeBoots()
+	p.after.judgeKeys(&boots, next)
 	unlocks := Verdict{Proof: ProofUnlocks}
 	if next != nil {
 		p.judgeUnlocks(&unlocks, next)

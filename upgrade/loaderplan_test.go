@@ -13,6 +13,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/partition/luks"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/upgrade"
 )
@@ -219,4 +220,44 @@ func TestLoaderPlanUnlocks(t *testing.T) {
 	require.True(t, strings.Contains(texts(unlocks), "behind the new boot loader"), "%s", p)
 	var volume *upgrade.VolumeError
 	require.ErrorAs(t, p.Refused(), &volume)
+}
+
+// Keys on the ESP that systemd-boot would enrol by itself must let everything start that is there.
+func TestLoaderPlanKeys(t *testing.T) {
+	own, err := keys()
+	require.NoError(t, err)
+	others, err := foreign()
+	require.NoError(t, err)
+	set := func(k *acmeos.Keys, name string) []osmith.ESPFile {
+		e, err := k.SecureBoot.Enroll(secureboot.EnrollOptions{Time: when, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}, NothingMustBoot: true})
+		require.NoError(t, err)
+		files, err := e.LoaderKeys(name)
+		require.NoError(t, err)
+		return files
+	}
+	for _, c := range []struct {
+		name  string
+		keys  []osmith.ESPFile
+		setup []byte
+		want  upgrade.Outcome
+		text  string
+	}{
+		{"own, by itself", set(own, "auto"), []byte{1}, upgrade.OutcomePass, "the keys in loader/keys/auto, once they are enrolled, let everything start"},
+		{"others', by itself", set(others, "auto"), []byte{1}, upgrade.OutcomeFail, "the keys in loader/keys/auto, once they are enrolled: firmware will not start"},
+		{"others', not known", set(others, "auto"), nil, upgrade.OutcomeFail, "the keys in loader/keys/auto"},
+		{"others', for a person", set(others, "theirs"), []byte{1}, upgrade.OutcomeWarn, "the keys in loader/keys/theirs"},
+		{"others', never enrolled", set(others, "auto"), []byte{0}, upgrade.OutcomePass, ""},
+	} {
+		s := newSystem(t, "257.13")
+		s.bootAndRun()
+		s.machine.Loader = &bootloader.Variables{}
+		facts := *s.machine.Firmware
+		facts.SetupMode = c.setup
+		s.machine.Firmware = &facts
+		p, err := upgrade.NewLoaderPlan(t.Context(), s.disk, &bootloader.Installation{Loader: s.signedLoader("262.1"), Keys: c.keys}, s.machine, upgrade.LoaderOptions{})
+		require.NoError(t, err, c.name)
+		v := loaderVerdict(t, p, upgrade.ProofBoots)
+		require.Equal(t, c.want, v.Outcome, "%s: %s", c.name, p)
+		require.Contains(t, texts(v), c.text, c.name)
+	}
 }
