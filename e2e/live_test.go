@@ -31,8 +31,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// agentPackage is the agent of docs/live.md.
-const agentPackage = "github.com/osmith-dev/osmith/examples/agent"
+// examples begins the import paths of the programs that run in the machine: the agent of docs/live.md, and what a person calls.
+const examples = "github.com/osmith-dev/osmith/examples/"
 
 // TestLive upgrades a machine from inside: the agent of docs/live.md runs on version 1 with the ESP mounted, and on version 2, which it commits, with the ESP unmounted; a newer loader is put before version 3. Power is taken away twice in the
 // middle of the first upgrade, and the machine comes up by itself. Every write and flush of its disk is recorded; whatever a power cut could have left at any of them boots the old version or the new one.
@@ -59,6 +59,9 @@ func TestLive(t *testing.T) {
 	shared := s.agentFiles(t)
 	first := []guestStep{{Name: "agent", Args: []string{"agent", "-layout", "/run/programs/v2", "-release", "v2", "-key", "/run/programs/release.pem"}, Static: true, ESP: true}}
 	second := []guestStep{
+		{Name: "inspect", Args: []string{"upgrade", "inspect", "-esp", "/run/esp"}, Static: true, ESP: true},
+		{Name: "bless", Args: []string{"boot", "bless", "-esp", "/run/esp", "-vars", "efivarfs"}, Static: true, ESP: true},
+		{Name: "list", Args: []string{"boot", "list", "-esp", "/run/esp", "-vars", "efivarfs"}, Static: true, ESP: true},
 		{Name: "commit", Args: []string{"agent"}, Static: true, ESP: true},
 		{Name: "agent", Args: []string{"agent", "-layout", "/run/programs/v3", "-release", "v3", "-key", "/run/programs/release.pem"}, Static: true},
 	}
@@ -99,7 +102,13 @@ func TestLive(t *testing.T) {
 	before, err = faultio.Load(s.Machine.Disk)
 	require.NoError(t, err)
 	two := bootGood(t, s, "2-exclusive", v2)
-	requireAgentRan(t, two, "commit")
+	inspected, _ := two.Run("inspect")
+	require.Contains(t, inspected.Output, "EFI/Linux/acme_2+2-1.efi", "1 of 3 tries is gone: %s", inspected.Output)
+	listed, _ := two.Run("list")
+	require.Contains(t, listed.Output, "acme_2.efi", listed.Output)
+	for _, name := range []string{"inspect", "bless", "list", "commit"} {
+		requireAgentRan(t, two, name)
+	}
 	requireAgentRan(t, two, "agent")
 	// The loader has counted the boot, by firmware's FAT driver, whose rename is two writes: a cut between them loses the entry, and the version that it was to replace comes up.
 	proveWrites(t, s, before, versions, "2", "3", "1")
@@ -136,17 +145,21 @@ func requireAgentRan(t *testing.T, r *report.Report, name string) {
 	t.Logf("%s: %s", name, run.Output)
 }
 
-// agentFiles are the agent and the key of releases.
+// agentFiles are the programs and the key of releases.
 func (s *System) agentFiles(t *testing.T) []osmith.ESPFile {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "agent")
-	require.NoError(t, buildProgram(t.Context(), file, "amd64", agentPackage))
-	program, err := os.ReadFile(file)
-	require.NoError(t, err)
+	var files []osmith.ESPFile
+	for _, name := range []string{"agent", "boot", "upgrade"} {
+		file := filepath.Join(t.TempDir(), name)
+		require.NoError(t, buildProgram(t.Context(), file, "amd64", examples+name))
+		program, err := os.ReadFile(file)
+		require.NoError(t, err)
+		files = append(files, osmith.ESPFile{Path: name, Content: bytes.NewReader(program)})
+	}
 	der, err := x509.MarshalPKIXPublicKey(s.Builder.Keys.Release.Public())
 	require.NoError(t, err)
 	key := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
-	return []osmith.ESPFile{{Path: "agent", Content: bytes.NewReader(program)}, {Path: "release.pem", Content: bytes.NewReader(key)}}
+	return append(files, osmith.ESPFile{Path: "release.pem", Content: bytes.NewReader(key)})
 }
 
 // layout is a signed release as files below a directory of that name.

@@ -13,9 +13,8 @@
 // partition in it. It is written by package fat: a power cut leaves what was there before or what is there then. It must not be mounted while it is changed. ENTRY is an id of the menu or a path, with
 // any boot counter.
 //
-// DIR is a directory, such as the mount point of an ESP. What is to be written there is put beside its name, synced, and renamed, and the directory is synced before the next change begins. That is all that
-// other file systems need; the vfat driver of Linux has no journal, and a power cut may lose a file that is just renamed, under both of its names. For a machine that must come up whatever happens, unmount the ESP
-// and name the block device, or use the program upgrade, which knows how to change a mounted FAT (package upgrade, MountedVolume).
+// DIR is a directory, such as the mount point of an ESP. Where that is a FAT on Linux, it is changed through the kernel so that a power cut leaves each file as it was or as it shall be, which takes Linux 6.0 and the room of what is renamed
+// (package upgrade, MountedVolume). On another file system what is to be written is put beside its name, synced, and renamed, and the directory is synced before the next change begins.
 //
 // -vars has the EFI variables by which the loader chooses: those of this machine (efivarfs), a copy of that directory, or the variable store of a virtual machine that is off (OVMF_VARS.fd). Without it list and
 // why tell what the loader starts if no variable says otherwise; bless and bad take efivarfs, and bad of an image file wants to be told (none: no variable is set).

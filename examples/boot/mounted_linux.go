@@ -3,10 +3,20 @@ package main
 import (
 	"fmt"
 	"os"
+	"syscall"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/upgrade"
 )
+
+// fatMagic is MSDOS_SUPER_MAGIC of statfs(2).
+const fatMagic = 0x4d44
+
+// isMountedFAT reports whether a directory is on a FAT, which the kernel has mounted then.
+func isMountedFAT(dir string) bool {
+	var s syscall.Statfs_t
+	return syscall.Statfs(dir, &s) == nil && s.Type == fatMagic
+}
 
 // findMounted finds what is mounted on a directory, until the call ends.
 func findMounted(c *cli.Call, dir string) (*mountedESP, error) {

@@ -8,6 +8,9 @@ import (
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 )
 
+// isMountedFAT is asked of Linux alone.
+func isMountedFAT(string) bool { return false }
+
 func findMounted(_ *cli.Call, dir string) (*mountedESP, error) {
 	return nil, fmt.Errorf("%s: which disk is mounted there can be told on Linux only: name the image or device", dir)
 }

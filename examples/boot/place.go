@@ -15,6 +15,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/blockdev"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/upgrade"
 )
 
 // place are the flags that say which boot file systems it is about.
@@ -34,6 +35,7 @@ type volumes struct {
 	partition int
 
 	disks map[string]*cli.Input
+	boot  map[string]*upgrade.BootVolume // that are mounted, by their disks
 	write bool
 }
 
@@ -42,7 +44,7 @@ func (p *place) open(c *cli.Call, write bool) (*volumes, error) {
 	if err := cli.Required("esp", p.esp); err != nil {
 		return nil, err
 	}
-	v := &volumes{partition: -1, disks: map[string]*cli.Input{}, write: write}
+	v := &volumes{partition: -1, disks: map[string]*cli.Input{}, boot: map[string]*upgrade.BootVolume{}, write: write}
 	esp, table, i, err := v.openOne(c, p.esp, partition.ESP)
 	if err != nil {
 		return nil, err
@@ -95,6 +97,10 @@ func (v *volumes) openOne(c *cli.Call, operand string, kind osmith.GUID) (volume
 	if info.IsDir() && part != "" {
 		return nil, nil, -1, cli.Usagef("%s: %s is a directory, which has no partitions", operand, file)
 	}
+	if info.IsDir() && v.write && isMountedFAT(file) {
+		boot, err := v.openMounted(c, file)
+		return boot, nil, -1, err
+	}
 	if info.IsDir() {
 		root, err := os.OpenRoot(file)
 		if err != nil {
@@ -128,6 +134,26 @@ func (v *volumes) openOne(c *cli.Call, operand string, kind osmith.GUID) (volume
 		return nil, nil, -1, fmt.Errorf("%s, partition %d: %w", file, table.Partitions[i].Number, err)
 	}
 	return found, table, i, nil
+}
+
+// openMounted opens a boot partition at its mount point.
+func (v *volumes) openMounted(c *cli.Call, dir string) (volume, error) {
+	m, err := findMounted(c, dir)
+	if err != nil {
+		return nil, err
+	}
+	facts, device := upgrade.Machine{Mounted: m.mounted}, m.disk.File().Name()
+	var boot *upgrade.BootVolume
+	if first := v.boot[device]; first != nil {
+		boot, err = first.OpenBeside(m.id, facts)
+	} else if boot, err = upgrade.OpenBootVolume(m.disk, m.id, facts); err == nil {
+		v.boot[device] = boot
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	c.AtEnd(func() { _ = boot.Close() }) // each change was synced
+	return &mountedVolume{boot}, nil
 }
 
 // choose is the partition that is named, or else the only one of a type.

@@ -12,6 +12,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/upgrade"
 )
 
 // A volume is a file system that the loader reads, and where changes of it go. A method that changes something returns when that is on the medium.
@@ -59,6 +60,24 @@ func (v *fatVolume) synced(err error) error {
 		return err
 	}
 	return v.sync()
+}
+
+// A mountedVolume is a boot partition that the kernel has mounted, and writes to. A power cut leaves a file as it was, or as it shall be.
+type mountedVolume struct{ *upgrade.BootVolume }
+
+// Put implements [volume].
+func (v *mountedVolume) Put(name string, content osmith.Source) error {
+	_, err := v.Stat(name)
+	switch {
+	case err == nil:
+		return v.ReplaceFile(name, content)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := v.MkdirAll(path.Dir(name)); err != nil {
+		return err
+	}
+	return v.WriteFile(name, content)
 }
 
 // A dirVolume is a directory. What a power cut leaves of a change is up to its file system.
