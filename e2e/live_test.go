@@ -56,7 +56,7 @@ func TestLive(t *testing.T) {
 	s.Builder.Cmdline = own
 	v3 := build(t, s, "3")
 
-	shared := s.agentFiles(t)
+	agent, programs := s.agentFiles(t, "agent"), s.agentFiles(t, "agent", "boot", "upgrade")
 	first := []guestStep{{Name: "agent", Args: []string{"agent", "-layout", "/run/programs/v2", "-release", "v2", "-key", "/run/programs/release.pem"}, Static: true, ESP: true}}
 	second := []guestStep{
 		{Name: "inspect", Args: []string{"upgrade", "inspect", "-esp", "/run/esp"}, Static: true, ESP: true},
@@ -65,7 +65,7 @@ func TestLive(t *testing.T) {
 		{Name: "commit", Args: []string{"agent"}, Static: true, ESP: true},
 		{Name: "agent", Args: []string{"agent", "-layout", "/run/programs/v3", "-release", "v3", "-key", "/run/programs/release.pem"}, Static: true},
 	}
-	files := append(inDirectory(t, "first", first, append(s.layout(t, v2, "v2"), shared...)), inDirectory(t, "second", second, append(s.layout(t, v3, "v3"), shared...))...)
+	files := append(inDirectory(t, "first", first, append(s.layout(t, v2, "v2"), agent...)), inDirectory(t, "second", second, append(s.layout(t, v3, "v3"), programs...))...)
 	image, err := s.Builder.Disk(v1, acmeos.DiskOptions{Files: files, ESPSize: 512 << 20})
 	require.NoError(t, err)
 	disk, err := acmeos.CreateImage(s.Machine.Disk, image.Size)
@@ -146,10 +146,10 @@ func requireAgentRan(t *testing.T, r *report.Report, name string) {
 }
 
 // agentFiles are the programs and the key of releases.
-func (s *System) agentFiles(t *testing.T) []osmith.ESPFile {
+func (s *System) agentFiles(t *testing.T, programs ...string) []osmith.ESPFile {
 	t.Helper()
 	var files []osmith.ESPFile
-	for _, name := range []string{"agent", "boot", "upgrade"} {
+	for _, name := range programs {
 		file := filepath.Join(t.TempDir(), name)
 		require.NoError(t, buildProgram(t.Context(), file, "amd64", examples+name))
 		program, err := os.ReadFile(file)
