@@ -77,7 +77,7 @@ func TestLoaderPlan(t *testing.T) {
 		require.Equal(t, "2", s.boot().Version)
 		require.Empty(t, s.loaderPlan(loader, upgrade.LoaderOptions{}).Changes)
 
-		faults, err := s.disk.Faults(faultio.FaultOptions{Sector: 512, Limit: 24})
+		faults, err := s.disk.Faults(faultio.FaultOptions{Sector: 512, Limit: 8})
 		require.NoError(t, err)
 		judge := newProver(s, &diskKind{}, "1", "2")
 		i := 0
@@ -85,7 +85,7 @@ func TestLoaderPlan(t *testing.T) {
 			up, err := judge.boots(state.Disk)
 			require.NoError(t, err, "%v", describe(state))
 			require.Equal(t, []string{"2", "2", "2"}, up, "%v", describe(state))
-			if i++; i%31 == 0 {
+			if i++; i%41 == 0 {
 				left := s.on(state.Disk)
 				if mounted {
 					left.fsck()

@@ -58,7 +58,7 @@ func TestMirror(t *testing.T) {
 			require.Equal(t, versions[len(versions)-1], up[0], what)
 			require.NotEqual(t, contentOf(t, before), contentOf(t, mirror.disk))
 
-			faults, err := mirror.disk.Faults(faultio.FaultOptions{Sector: 512, Limit: 6})
+			faults, err := mirror.disk.Faults(faultio.FaultOptions{Sector: 512, Limit: 4})
 			require.NoError(t, err)
 			i := 0
 			for state := range faults.States() {
