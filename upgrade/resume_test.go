@@ -54,7 +54,7 @@ func TestResume(t *testing.T) {
 	p := left.plan(set, upgrade.PlanOptions{})
 	require.NoError(t, p.Apply(t.Context(), nil), "%s", p)
 	again := slot(left, left.disk.Writes())
-	require.Less(t, again, all-2<<20, "of %d bytes", all)
+	require.LessOrEqual(t, again, all-2<<20, "of %d bytes: chunks are written side by side, and two of three were there", all)
 	require.Equal(t, "2", left.boot().Version)
 	left.requireEntriesWhole()
 }
