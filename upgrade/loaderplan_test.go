@@ -99,7 +99,7 @@ func TestLoaderPlan(t *testing.T) {
 				}
 			}
 		}
-		require.Greater(t, i, 60)
+		require.Greater(t, i, 40)
 	}
 }
 
