@@ -197,7 +197,7 @@ func (a *applier) do(s Step) error {
 	case StepMarkPartial:
 		return a.mark(p.state.slots.Begin(p.Target.Slot, p.labels))
 	case StepWriteRoot:
-		return a.copyVerified(p.root(), p.release.Root, p.image(), p.Target.State == partition.SlotPartial)
+		return a.copyVerified(p.root(), p.release.Root, p.image(), p.resumes)
 	case StepWriteTree:
 		return a.copy(p.tree(), p.release.Tree)
 	case StepWriteSignature:

@@ -93,6 +93,7 @@ type Plan struct {
 	choice         choice // of the loader once the new entry is there
 	choiceErr      error
 	leftover       leftover // of an interrupted upgrade on the ESP
+	resumes        bool     // the slot was being written when the plan was made
 	applied        bool
 }
 

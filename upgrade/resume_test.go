@@ -1,6 +1,8 @@
 package upgrade_test
 
 import (
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,6 +12,50 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
 )
+
+// readDisk tells what is read and written, in its order.
+type readDisk struct {
+	*faultio.Disk
+	mu   sync.Mutex
+	note func(write bool, off int64)
+}
+
+func (d *readDisk) ReadAt(b []byte, off int64) (int, error) {
+	d.mu.Lock()
+	d.note(false, off)
+	d.mu.Unlock()
+	return d.Disk.ReadAt(b, off)
+}
+
+func (d *readDisk) WriteAt(b []byte, off int64) (int, error) {
+	d.mu.Lock()
+	d.note(true, off)
+	d.mu.Unlock()
+	return d.Disk.WriteAt(b, off)
+}
+
+// An upgrade that was not interrupted reads nothing of the slot before it has written it.
+func TestFreshSlotIsNotRead(t *testing.T) {
+	s := newSystem(t, "")
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
+	require.NoError(t, err)
+	i := slices.IndexFunc(table.Partitions, func(p partition.Partition) bool {
+		return p.Type == partition.RootX8664 && p.Name == partition.EmptyName
+	})
+	from, size := table.Extent(i)
+	var order []bool
+	disk := &readDisk{Disk: s.disk, note: func(write bool, off int64) {
+		if off >= from && off < from+size {
+			order = append(order, write)
+		}
+	}}
+	p, err := upgrade.NewPlan(t.Context(), disk, s.build("2").Release(), s.machine, upgrade.PlanOptions{})
+	require.NoError(t, err)
+	order = nil
+	require.NoError(t, p.Apply(t.Context(), nil))
+	require.Contains(t, order, false, "it is verified afterwards")
+	require.True(t, order[0], "the first is a write")
+}
 
 // An upgrade that was interrupted goes on where it was: what of the root file system is in the slot is not written again, and what is damaged there is.
 func TestResume(t *testing.T) {

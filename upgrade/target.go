@@ -47,6 +47,7 @@ func (p *Plan) choose(ctx context.Context) error {
 	if p.Target, err = p.target(kept); err != nil {
 		return err
 	}
+	p.resumes = p.Target.State == partition.SlotPartial
 	p.labels = p.slotLabels()
 	if err := p.state.slots.CheckLabels(p.Target.Slot, p.labels); err != nil {
 		return err
