@@ -145,9 +145,9 @@ func (p *Plan) apply(ctx context.Context, progress Progress) (err error) {
 // exclusively keeps the kernel from using what the plan writes.
 func (p *Plan) exclusively() (release func() error, err error) {
 	if p.Target == nil {
-		return p.state.exclusively(p.disk)
+		return p.state.esp.exclusively(p.disk)
 	}
-	return p.state.exclusively(p.disk, p.Target.Data, p.Target.Tree, p.Target.Signature)
+	return p.state.esp.exclusively(p.disk, p.Target.Data, p.Target.Tree, p.Target.Signature)
 }
 
 type applier struct {

@@ -65,13 +65,13 @@ func (v *BootVolume) open(id osmith.GUID, m Machine) error {
 	if v.volume, err = m.openVolume(v.disk, table, i); err != nil {
 		return err
 	}
-	s := &State{machine: &m, table: table, esp: &bootFS{esp: v.volume}}
-	held, err := s.exclusively(v.disk)
+	only := &bootFS{esp: v.volume}
+	held, err := only.exclusively(v.disk)
 	if err != nil {
 		return err
 	}
 	v.ends = append(v.ends, held)
-	return s.repaired()
+	return only.repaired()
 }
 
 // Close lets others have disk and partition.

@@ -69,10 +69,8 @@ func (s *State) cancel(on *checkedDisk) (gone []string, err error) {
 	if err := s.returns(view); err != nil {
 		return nil, err
 	}
-	if s.tryRepair().any() {
-		if err := s.esp.Repair(); err != nil {
-			return nil, err
-		}
+	if err := s.esp.putRight(); err != nil {
+		return nil, err
 	}
 	if changed {
 		if err := writeWhole(s.esp, configPath, config); err != nil {
@@ -83,11 +81,7 @@ func (s *State) cancel(on *checkedDisk) (gone []string, err error) {
 		if slices.Contains(gone, f.path) {
 			continue
 		}
-		err := s.esp.Remove(f.path)
-		if errors.Is(err, fs.ErrNotExist) && isStagedName(f.path) {
-			err = nil // it went with the repair
-		}
-		if err != nil {
+		if err := s.esp.removeLeft(f.path); err != nil {
 			return gone, fmt.Errorf("%s: %w", f.path, err)
 		}
 		gone = append(gone, f.path)

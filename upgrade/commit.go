@@ -241,25 +241,16 @@ func changeAlone(on *checkedDisk, m *Machine, do func(*State, *checkedDisk) erro
 	if err != nil {
 		return err
 	}
-	held, err := s.exclusively(on)
+	held, err := s.esp.exclusively(on)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, held()) }()
-	if err := s.repaired(); err != nil {
+	if err := s.esp.repaired(); err != nil {
 		return err
 	}
 	if err := do(s, on); err != nil {
 		return err
 	}
 	return toMedium(on)
-}
-
-// repaired refuses a volume that is mounted and has damage.
-func (s *State) repaired() error {
-	var damaged *UnrepairedError
-	if err := s.tryRepair().err; errors.As(err, &damaged) {
-		return err
-	}
-	return nil
 }

@@ -226,36 +226,60 @@ func (l leftover) String() string {
 var discardStaged = fat.RepairOptions{Discard: isStagedName}
 
 // tryRepair repairs copies of the file systems that are then dropped.
-func (s *State) tryRepair() (l leftover) {
-	l.free = map[string]int64{}
-	l.err = s.esp.each(func(volume string, v *bootVolume) error {
-		try := func(o fat.RepairOptions) (f *fat.FS, done fat.Repaired, err error) {
-			if f, err = openESP(&scratch{v.window, map[int64][scratchSector]byte{}}, v.sector); err == nil {
-				done, err = f.RepairWith(o)
-			}
-			return f, done, err
-		}
-		f, repaired, err := try(fat.RepairOptions{})
-		switch {
-		case v.mounted == nil && err != nil:
-			// Where staged files alone are damaged, they go with the repair.
-			if f, repaired, err = try(discardStaged); err != nil {
-				return err
-			}
-			fallthrough
-		case v.mounted == nil:
-			l.free[volume], l.repaired = f.Free(), append(l.repaired, repaired)
-			return nil
-		case err != nil:
+func (b *bootFS) tryRepair() (l leftover) {
+	l.err = b.each(l.add)
+	return l
+}
+
+// add repairs a copy of a volume.
+func (l *leftover) add(volume string, v *bootVolume) error {
+	if l.free == nil {
+		l.free = map[string]int64{}
+	}
+	f, repaired, err := v.tryRepair(fat.RepairOptions{})
+	if v.mounted != nil {
+		if err != nil {
 			return &UnrepairedError{volumeName(volume), err.Error()}
-		case repaired.FATSectors+repaired.FATHeads+repaired.Names+repaired.Dots > 0:
+		}
+		if repaired.FATSectors+repaired.FATHeads+repaired.Names+repaired.Dots > 0 {
 			return &UnrepairedError{volumeName(volume), repaired.String()}
 		}
 		// Clusters and pieces of names that belong to nothing are in the way of nothing, and stay.
 		l.free[volume], l.stays = v.Free(), append(l.stays, repaired)
 		return nil
-	})
-	return l
+	}
+	if err != nil {
+		// Where staged files alone are damaged, they go with the repair.
+		if f, repaired, err = v.tryRepair(discardStaged); err != nil {
+			return err
+		}
+	}
+	l.free[volume], l.repaired = f.Free(), append(l.repaired, repaired)
+	return nil
+}
+
+func (v *bootVolume) tryRepair(o fat.RepairOptions) (f *fat.FS, done fat.Repaired, err error) {
+	if f, err = openESP(&scratch{v.window, map[int64][scratchSector]byte{}}, v.sector); err == nil {
+		done, err = f.RepairWith(o)
+	}
+	return f, done, err
+}
+
+// putRight repairs what an interrupted upgrade left. Damage of another kind is left to who changes the volume.
+func (b *bootFS) putRight() error {
+	if !b.tryRepair().any() {
+		return nil
+	}
+	return b.Repair()
+}
+
+// removeLeft removes a file. One that is staged may have gone with a repair, or with the file that it lay beside.
+func (b *bootFS) removeLeft(name string) error {
+	err := b.Remove(name)
+	if errors.Is(err, fs.ErrNotExist) && isStagedName(name) {
+		return nil
+	}
+	return err
 }
 
 func volumeName(volume string) string {

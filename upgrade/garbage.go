@@ -1,9 +1,7 @@
 package upgrade
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -36,13 +34,12 @@ func (s *State) findGarbage() error {
 	for _, f := range s.staged {
 		s.Garbage = append(s.Garbage, Garbage{f.path, f.size, "left by an interrupted upgrade", f.remove})
 	}
-	unbound := func(e *Entry) bool { return s.isUnbound(e) }
 	for _, e := range s.Entries {
 		// Of the profiles of a UKI, all have to be.
-		if e.Profile != 0 || slices.ContainsFunc(s.Entries, func(other *Entry) bool { return other.Path == e.Path && !unbound(other) }) {
+		if e.Profile != 0 || slices.ContainsFunc(s.Entries, func(other *Entry) bool { return other.Path == e.Path && !s.isUnbound(other) }) {
 			continue
 		}
-		files, err := s.removed(e, unbound)
+		files, err := s.removed(e, s.isUnbound)
 		if err != nil {
 			return err
 		}
@@ -161,17 +158,11 @@ func Collect(disk osmith.Disk, m Machine) (gone []Garbage, err error) {
 		if err != nil {
 			return err
 		}
-		if s.tryRepair().any() {
-			if err := s.esp.Repair(); err != nil {
-				return err
-			}
+		if err := s.esp.putRight(); err != nil {
+			return err
 		}
 		for _, g := range s.Garbage {
-			err := s.esp.Remove(g.Path)
-			if errors.Is(err, fs.ErrNotExist) && isStagedName(g.Path) {
-				err = nil // it went with the repair
-			}
-			if err != nil {
+			if err := s.esp.removeLeft(g.Path); err != nil {
 				return fmt.Errorf("%s: %w", g.Path, err)
 			}
 			gone = append(gone, g)

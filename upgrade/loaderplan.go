@@ -71,7 +71,7 @@ func NewLoaderPlan(ctx context.Context, disk osmith.Disk, want *bootloader.Insta
 	if p.state, err = inspect(p.disk, &p.machine); err != nil {
 		return nil, err
 	}
-	p.leftover = p.state.tryRepair()
+	p.leftover = p.state.esp.tryRepair()
 	installation, err := bootloader.PlanInstallation(volumeFS{p.state.esp, ""}, want, o.InstallationOptions)
 	if err != nil {
 		return nil, err
@@ -167,7 +167,7 @@ func (p *LoaderPlan) try(j *Verdict) error {
 	}
 	before, least := boot.esp.Free(), boot.esp.Free()
 	for _, c := range p.Changes {
-		err := change1(boot, c)
+		err := makeChange(boot, c)
 		var space *fat.SpaceError
 		if errors.As(err, &space) {
 			j.fail(fmt.Errorf("%s: %w", c.Path, err))
@@ -179,7 +179,7 @@ func (p *LoaderPlan) try(j *Verdict) error {
 		least = min(least, boot.esp.Free())
 	}
 	j.pass("boot loader: %d bytes of %d free on the ESP at most", before-least, before)
-	release, err := p.state.exclusively(p.disk)
+	release, err := p.state.esp.exclusively(p.disk)
 	if err != nil {
 		j.fail(err)
 	} else if err := release(); err != nil {
@@ -189,8 +189,8 @@ func (p *LoaderPlan) try(j *Verdict) error {
 	return err
 }
 
-// change1 makes one change.
-func change1(esp *bootFS, c bootloader.FileChange) error {
+// makeChange makes one change.
+func makeChange(esp *bootFS, c bootloader.FileChange) error {
 	switch c.Kind {
 	case bootloader.ChangeCreate:
 		if err := esp.MkdirAll(path.Dir(c.Path)); err != nil {
@@ -314,7 +314,7 @@ func (p *LoaderPlan) apply(ctx context.Context) (err error) {
 		}
 		return esp, err
 	}
-	held, err := p.state.exclusively(p.disk)
+	held, err := p.state.esp.exclusively(p.disk)
 	if err != nil {
 		return err
 	}
@@ -355,7 +355,7 @@ func (p *LoaderPlan) apply(ctx context.Context) (err error) {
 
 // change makes one change and reads it back.
 func (p *LoaderPlan) change(esp *bootFS, c bootloader.FileChange, want [sha256.Size]byte) error {
-	if err := change1(esp, c); err != nil {
+	if err := makeChange(esp, c); err != nil {
 		return err
 	}
 	if err := toMedium(p.disk); err != nil {

@@ -52,15 +52,20 @@ func Mirror(disk, other osmith.Disk, m Machine, o MirrorOptions) (changes []stri
 	if id := to.id(); id == from.id() {
 		return nil, fmt.Errorf("mirror: %w", &CloneError{id, []string{"this disk", "the other disk"}})
 	}
-	held, err := (&State{machine: &m, esp: &bootFS{esp: to}, table: to.table}).exclusively(on)
+	volume := &bootFS{esp: to}
+	held, err := volume.exclusively(on)
 	if err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}
 	defer func() { err = errors.Join(err, held()) }()
-	r := &reflection{from: from, to: to}
-	if err := r.repair(); err != nil {
-		return nil, fmt.Errorf("mirror: the other ESP: %w", err)
+	if l := volume.tryRepair(); l.err != nil {
+		return nil, fmt.Errorf("mirror: the other ESP: %w", l.err)
+	} else if l.any() {
+		if err := volume.Repair(); err != nil {
+			return nil, fmt.Errorf("mirror: the other ESP: %w", err)
+		}
 	}
+	r := &reflection{from: from, to: to}
 	if err := r.compare(); err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}
@@ -103,20 +108,6 @@ type reflection struct {
 type reflected struct {
 	what string
 	do   func() error
-}
-
-// repair puts right what a power cut has left on the mirror.
-func (r *reflection) repair() error {
-	s := &State{esp: &bootFS{esp: r.to}}
-	l := s.tryRepair()
-	if l.err != nil {
-		return l.err
-	}
-	if l.any() {
-		_, err := r.to.Repair()
-		return err
-	}
-	return nil
 }
 
 // compare works out the steps, in their order.

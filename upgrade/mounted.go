@@ -293,7 +293,7 @@ func (v *bootVolume) Repair() (done fat.Repaired, err error) {
 }
 
 // exclusively keeps the kernel from using partitions while they are written: those of the loader that are not said to be mounted, and others by their indices.
-func (s *State) exclusively(disk osmith.Disk, others ...int) (release func() error, err error) {
+func (b *bootFS) exclusively(disk osmith.Disk, others ...int) (release func() error, err error) {
 	var held []func() error
 	release = func() error {
 		var errs []error
@@ -302,7 +302,7 @@ func (s *State) exclusively(disk osmith.Disk, others ...int) (release func() err
 		}
 		return errors.Join(errs...)
 	}
-	_ = s.esp.each(func(_ string, v *bootVolume) error {
+	_ = b.each(func(_ string, v *bootVolume) error {
 		if v.mounted == nil {
 			others = append(others, v.index)
 		}
@@ -312,7 +312,7 @@ func (s *State) exclusively(disk osmith.Disk, others ...int) (release func() err
 		if i < 0 {
 			continue
 		}
-		off, size := s.table.Extent(i)
+		off, size := b.esp.table.Extent(i)
 		r, err := blockdev.Exclusive(disk, off, size)
 		if used, ok := errors.AsType[*blockdev.InUseError](err); ok {
 			err = &InUseError{used.Name, used.MountPoint, used.Holders}
@@ -323,6 +323,16 @@ func (s *State) exclusively(disk osmith.Disk, others ...int) (release func() err
 		held = append(held, r)
 	}
 	return release, nil
+}
+
+// repaired refuses a volume that is mounted and has damage.
+func (b *bootFS) repaired() error {
+	return b.each(func(volume string, v *bootVolume) error {
+		if v.mounted == nil {
+			return nil
+		}
+		return new(leftover).add(volume, v)
+	})
 }
 
 // checkMounted refuses what Machine.Mounted has that the disk has not.

@@ -157,7 +157,7 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if err := p.state.unfit(!p.alone()); err != nil {
 		return nil, err
 	}
-	p.leftover = p.state.tryRepair()
+	p.leftover = p.state.esp.tryRepair()
 	if p.from = cmp.Or(p.state.Running, p.state.Next); p.from == nil {
 		return nil, errors.New("no entry on the ESP boots, so there is no slot to protect: install the disk anew")
 	}
