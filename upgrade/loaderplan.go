@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"math"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
@@ -16,7 +15,6 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/tpm"
-	"github.com/osmith-dev/osmith/uki"
 )
 
 // LoaderOptions are the choices of [NewLoaderPlan]. The zero value is the default.
@@ -56,10 +54,8 @@ func NewLoaderPlan(ctx context.Context, disk osmith.Disk, want *bootloader.Insta
 	if m.Running == nil && !m.Offline {
 		return nil, ErrRunningUnknown
 	}
-	for _, v := range o.Override {
-		if _, err := ParseProof(string(v)); err != nil {
-			return nil, err
-		}
+	if err := checkProofs(o.Override); err != nil {
+		return nil, err
 	}
 	p := &LoaderPlan{disk: checked(disk), machine: m, override: o.Override}
 	if err := toMedium(p.disk); err != nil {
@@ -139,10 +135,7 @@ func (p *LoaderPlan) judge(ctx context.Context) error {
 		returns.warn("%v", errLoaderUnknown)
 	}
 	p.Verdicts = append(p.Verdicts, boots, unlocks, returns)
-	for i := range p.Verdicts {
-		j := &p.Verdicts[i]
-		j.Overridden = !j.passes() && slices.Contains(p.override, j.Proof)
-	}
+	override(p.Verdicts, p.override)
 	return ctx.Err()
 }
 
@@ -243,30 +236,19 @@ func (p *LoaderPlan) judgeBoots() Verdict {
 
 // judgeUnlocks asks whether what is sealed opens behind the new loader, which is in PCR 4.
 func (p *LoaderPlan) judgeUnlocks(j *Verdict, next *Entry) {
-	src, err := openFile(p.after.esp, next.Loader)
+	if next.Type != bootloader.EntryType2 && next.Type != bootloader.EntryType1UKI {
+		j.warn("what %s measures is not known: it starts no UKI", next.Path)
+		return
+	}
+	u, err := p.after.examineSet(next)
 	if err != nil {
 		j.fail(err)
 		return
 	}
-	f, err := uki.Open(src)
-	if err != nil {
-		j.warn("what %s measures is not known: %v", next.Path, err)
-		return
+	if err = startsPlainly(next); err == nil {
+		p.Predicted, err = p.machine.predict(p.after.loader, u)
 	}
-	u, err := p.machine.examineUKI(f, src)
 	if err != nil {
-		j.fail(err)
-		return
-	}
-	p.machine.judgeUKI(u, next.Path)
-	volume, rest := splitVolume(next.Loader)
-	beside, err := uki.ReadCompanions(volumeFS{p.after.esp, volume}, rest)
-	if err != nil {
-		j.fail(err)
-		return
-	}
-	u.effective = p.machine.effectiveCmdline(f, 0, "", beside)
-	if p.Predicted, err = p.machine.predict(p.after.loader, u); err != nil {
 		j.warn("PCRs cannot be predicted: %v", err)
 	}
 	volumes := p.after.sealedVolumes()
@@ -274,14 +256,7 @@ func (p *LoaderPlan) judgeUnlocks(j *Verdict, next *Entry) {
 		j.pass("no volume of the disk is opened by a TPM")
 		return
 	}
-	states, err := p.machine.unlockStates(p.after.loader, u, p.after.Running != nil && p.after.sameSet(p.after.Running, next))
-	if err != nil {
-		j.warn("whether the volumes of the disk open behind the new boot loader is not known: %v", err)
-		return
-	}
-	for _, v := range volumes {
-		v.judge(j, "behind the new boot loader", states)
-	}
+	p.after.judgeVolumes(j, next, "behind the new boot loader", volumes, u, nil)
 }
 
 // Refused reports the verdicts that keep [LoaderPlan.Apply] from writing, as a [*RefusedError]; nil means that it will write.

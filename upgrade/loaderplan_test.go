@@ -261,3 +261,21 @@ func TestLoaderPlanKeys(t *testing.T) {
 		require.Contains(t, texts(v), c.text, c.name)
 	}
 }
+
+// Of another profile than the default one it is not known what it measures, and nothing is predicted.
+func TestLoaderPlanOfAnotherProfile(t *testing.T) {
+	s := newSystem(t, "257.13")
+	image := s.withUKI(s.build("1"), profiles, 0, 1).UKI
+	require.NoError(t, s.esp().ReplaceFile("EFI/Linux/acme_1.efi", image))
+	s.bootAndRun()
+	for id, predicted := range map[string]bool{"acme_1.efi": true, "acme_1.efi@reset": false} {
+		s.machine.Loader = &bootloader.Variables{EntryDefault: id}
+		p := s.loaderPlan(s.signedLoader("262.1"), upgrade.LoaderOptions{})
+		require.Equal(t, predicted, p.Predicted != nil, "%s: %s", id, p)
+		if !predicted {
+			v := loaderVerdict(t, p, upgrade.ProofUnlocks)
+			require.Equal(t, upgrade.OutcomeWarn, v.Outcome)
+			require.Contains(t, texts(v), "PCRs cannot be predicted: EFI/Linux/acme_1.efi starts another profile")
+		}
+	}
+}

@@ -119,10 +119,8 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if p.tries < 1 || p.tries > 99 {
 		return nil, fmt.Errorf("%d tries: want 1 to 99", o.Tries)
 	}
-	for _, v := range o.Override {
-		if _, err := ParseProof(string(v)); err != nil {
-			return nil, err
-		}
+	if err := checkProofs(o.Override); err != nil {
+		return nil, err
 	}
 	if m.Running == nil && !m.Offline {
 		return nil, ErrRunningUnknown
@@ -206,12 +204,27 @@ func (p *Plan) judge(ctx context.Context, progress func(done, total int64)) (err
 		return err
 	}
 	p.meter.end()
-	for i := range p.Verdicts {
-		j := &p.Verdicts[i]
-		j.Overridden = !j.passes() && p.overrides(j.Proof)
-	}
+	override(p.Verdicts, p.override)
 	p.predict()
 	return nil
+}
+
+// checkProofs refuses names that are those of no proof.
+func checkProofs(proofs []Proof) error {
+	for _, v := range proofs {
+		if _, err := ParseProof(string(v)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// override marks the verdicts whose failure is to be ignored.
+func override(verdicts []Verdict, proofs []Proof) {
+	for i := range verdicts {
+		j := &verdicts[i]
+		j.Overridden = !j.passes() && slices.Contains(proofs, j.Proof)
+	}
 }
 
 func (p *Plan) overrides(proof Proof) bool { return slices.Contains(p.override, proof) }

@@ -122,7 +122,7 @@ func (p *Plan) judgeUnlocksKept(j *Verdict, end *Entry) {
 		p.judgeKeysKept(j, end, u, err)
 	}
 	if len(volumes) > 0 {
-		p.judgeOldVolumes(j, end, volumes, u, err)
+		p.state.judgeVolumes(j, end, "after the return to "+end.Path, volumes, u, err)
 	}
 }
 

@@ -392,22 +392,30 @@ func (p *Plan) judgeNewVolumes(j *Verdict) {
 	}
 }
 
-// judgeOldVolumes says of each volume whether the set to return to opens it.
-func (p *Plan) judgeOldVolumes(j *Verdict, end *Entry, volumes []*Volume, u *unified, err error) {
+// judgeVolumes says of each volume whether a set that is installed opens it, when it is started by the loader of the state. err is why nothing is known of its UKI.
+func (s *State) judgeVolumes(j *Verdict, e *Entry, when string, volumes []*Volume, u *unified, err error) {
 	var states []sealing.State
-	if err == nil && (end.Profile != 0 || end.Options != "" && end.Type == bootloader.EntryType1UKI) {
-		err = fmt.Errorf("%s starts another profile than the default one, or passes options", end.Path)
+	if err == nil {
+		err = startsPlainly(e)
 	}
 	if err == nil {
-		states, err = p.machine.unlockStates(p.state.loader, u, p.state.Running != nil && p.state.sameSet(p.state.Running, end))
+		states, err = s.machine.unlockStates(s.loader, u, s.Running != nil && s.sameSet(s.Running, e))
 	}
 	if err != nil {
-		j.warn("whether the volumes of the disk open after the return to %s is not known: %v", end.Path, err)
+		j.warn("whether the volumes of the disk open %s is not known: %v", when, err)
 		return
 	}
 	for _, v := range volumes {
-		v.judge(j, "after the return to "+end.Path, states)
+		v.judge(j, when, states)
 	}
+}
+
+// startsPlainly is an error for an entry that does not start its UKI as it is predicted: in the default profile, without options.
+func startsPlainly(e *Entry) error {
+	if e.Profile != 0 || e.Options != "" && e.Type == bootloader.EntryType1UKI {
+		return fmt.Errorf("%s starts another profile than the default one, or passes options", e.Path)
+	}
+	return nil
 }
 
 // summary is a line for a person.
