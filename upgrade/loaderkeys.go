@@ -43,12 +43,18 @@ func (s *State) judgeKeys(j *Verdict, next *Entry) {
 			continue
 		}
 		dir := path.Join(keysDir, d.Name())
-		whole, err := s.tryKeys(dir, next)
+		enrolled, err := s.tryKeys(dir, next)
 		switch {
-		case err == nil && whole:
+		case err == nil && enrolled == nil:
+			// Not all of PK, KEK and db: systemd-boot enrols nothing of it.
+		case err == nil && enrolled.Outcome == OutcomePass:
 			j.pass("the keys in %s, once they are enrolled, let everything start", dir)
 		case err == nil:
-			// Not all of PK, KEK and db: systemd-boot enrols nothing of it.
+			for _, r := range enrolled.Reasons {
+				if r.Outcome == OutcomeWarn {
+					j.warn("the keys in %s, once they are enrolled: %s", dir, r.Text)
+				}
+			}
 		case fat.SameName(d.Name(), "auto"):
 			j.fail(&KeysError{dir, err})
 		default:
@@ -57,8 +63,8 @@ func (s *State) judgeKeys(j *Verdict, next *Entry) {
 	}
 }
 
-// tryKeys evaluates what is on the ESP with the keys of a directory. whole is false if they are not a set that is enrolled.
-func (s *State) tryKeys(dir string, next *Entry) (whole bool, err error) {
+// tryKeys evaluates what is on the ESP with the keys of a directory: the verdict, without failures, which are the error; nil if they are not a set that is enrolled.
+func (s *State) tryKeys(dir string, next *Entry) (j *Verdict, err error) {
 	v := osmith.FirmwareVariables{SecureBoot: []byte{1}, SetupMode: []byte{0}, DBX: []byte{}}
 	for _, f := range []struct {
 		name string
@@ -69,31 +75,31 @@ func (s *State) tryKeys(dir string, next *Entry) (whole bool, err error) {
 			if f.name == "dbx" {
 				continue
 			}
-			return false, nil
+			return nil, nil
 		}
 		if err != nil {
-			return true, err
+			return nil, err
 		}
 		if *f.to, err = secureboot.UnverifiedPayload(b); err != nil {
-			return true, fmt.Errorf("%s.auth: %w", f.name, err)
+			return nil, fmt.Errorf("%s.auth: %w", f.name, err)
 		}
 	}
 	m := *s.machine
 	m.Firmware, m.NoSecureBoot = &v, false
 	enrolled := *s
 	enrolled.machine = &m
-	j := Verdict{}
-	enrolled.judgeLoaders(&j)
+	j = new(Verdict)
+	enrolled.judgeLoaders(j)
 	if next != nil {
 		src, err := openFile(s.esp, next.Loader)
 		if err != nil {
-			return true, err
+			return nil, err
 		}
 		im, err := m.examine(next.Loader, src)
 		if err != nil {
-			return true, err
+			return nil, err
 		}
-		im.judgeStart(&j, next.Loader)
+		im.judgeStart(j, next.Loader)
 	}
 	var refused []error
 	for _, r := range j.Reasons {
@@ -101,5 +107,5 @@ func (s *State) tryKeys(dir string, next *Entry) (whole bool, err error) {
 			refused = append(refused, r.Err)
 		}
 	}
-	return true, errors.Join(refused...)
+	return j, errors.Join(refused...)
 }

@@ -2,6 +2,7 @@ package upgrade_test
 
 import (
 	"math/rand/v2"
+	"path"
 	"strings"
 	"testing"
 
@@ -242,6 +243,7 @@ func TestLoaderPlanKeys(t *testing.T) {
 		want  upgrade.Outcome
 		text  string
 	}{
+		{"own, with a driver", append(set(own, "auto"), osmith.ESPFile{Path: "EFI/systemd/drivers/x.efi", Content: source(nil)}), []byte{1}, upgrade.OutcomeWarn, "the keys in loader/keys/auto, once they are enrolled: systemd-boot loads the driver EFI/systemd/drivers/x.efi"},
 		{"own, by itself", set(own, "auto"), []byte{1}, upgrade.OutcomePass, "the keys in loader/keys/auto, once they are enrolled, let everything start"},
 		{"others', by itself", set(others, "auto"), []byte{1}, upgrade.OutcomeFail, "the keys in loader/keys/auto, once they are enrolled: firmware will not start"},
 		{"others', not known", set(others, "auto"), nil, upgrade.OutcomeFail, "the keys in loader/keys/auto"},
@@ -254,6 +256,11 @@ func TestLoaderPlanKeys(t *testing.T) {
 		facts := *s.machine.Firmware
 		facts.SetupMode = c.setup
 		s.machine.Firmware = &facts
+		if last := len(c.keys) - 1; strings.HasPrefix(c.keys[last].Path, "EFI/") {
+			require.NoError(t, s.esp().MkdirAll(path.Dir(c.keys[last].Path)))
+			require.NoError(t, s.esp().WriteFile(c.keys[last].Path, c.keys[last].Content))
+			c.keys = c.keys[:last]
+		}
 		p, err := upgrade.NewLoaderPlan(t.Context(), s.disk, &bootloader.Installation{Loader: s.signedLoader("262.1"), Keys: c.keys}, s.machine, upgrade.LoaderOptions{})
 		require.NoError(t, err, c.name)
 		v := loaderVerdict(t, p, upgrade.ProofBoots)

@@ -32,12 +32,15 @@ type MirrorOptions struct {
 // returns what was changed; nothing if they were in step.
 //
 // New files come first, each whole or not at all, then changed ones, then those go that are no more: a power cut leaves an ESP from which the machine starts a version that was on one of the two. Everything is read back. Machine
-// is that of the disk; its Mounted may name the other ESP. Both disks may be one. The other disk must have a method Sync and is locked, as by [Plan.Apply]; this one must not change meanwhile.
+// is that of the disk; its Mounted may name the other ESP. A disk with an extended boot loader partition has no mirror. Both disks may be one. The other disk must have a method Sync and is locked, as by [Plan.Apply]; this one must not change meanwhile.
 func Mirror(disk, other osmith.Disk, m Machine, o MirrorOptions) (changes []string, err error) {
 	defer prefix.Add("upgrade", &err)
 	from, err := m.openESPOf(disk, m.espID())
 	if err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
+	}
+	if findXBOOTLDR(from.table) >= 0 {
+		return nil, errors.New("mirror: the disk has an extended boot loader partition, whose entries an ESP alone cannot have")
 	}
 	on := checked(other)
 	release, err := take(on)
@@ -198,8 +201,11 @@ func (r *reflection) counted(name string, want [sha256.Size]byte, there []string
 		if fat.SameName(have, name) || !fat.SameName(uncounted(have), uncounted(name)) {
 			continue
 		}
-		if _, err := r.from.Stat(have); err == nil {
+		switch _, err := r.from.Stat(have); {
+		case err == nil:
 			continue // it stays
+		case !errors.Is(err, fs.ErrNotExist):
+			return "", err
 		}
 		if same, _, err := r.holds(have, want); err != nil || same {
 			return have, err

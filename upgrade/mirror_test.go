@@ -9,6 +9,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/oracle"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
@@ -127,6 +128,11 @@ func TestMirrorRefuses(t *testing.T) {
 	var other *upgrade.NotRunningError
 	_, err = upgrade.Mirror(s.disk, s.another().disk, s.machine, upgrade.MirrorOptions{ESP: osmith.GUID{7}})
 	require.ErrorAs(t, err, &other)
+
+	// The entries of an extended boot loader partition are nowhere on an ESP.
+	apart := (&diskKind{esp: fat.BuildOptions{Kind: 16, Size: 4 << 20, ClusterSize: 512}, apart: true}).on(t)
+	_, err = upgrade.Mirror(apart.disk, s.another().disk, apart.machine, upgrade.MirrorOptions{})
+	require.ErrorContains(t, err, "extended boot loader partition")
 
 	// This disk changes meanwhile.
 	require.NoError(t, s.upgradeTo(&diskKind{}, "2"))

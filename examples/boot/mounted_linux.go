@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -13,20 +14,25 @@ import (
 const fatMagic = 0x4d44
 
 // isMountedFAT reports whether a directory is on a FAT, which the kernel has mounted then.
-func isMountedFAT(dir string) bool {
+func isMountedFAT(dir string) (bool, error) {
 	var s syscall.Statfs_t
-	return syscall.Statfs(dir, &s) == nil && s.Type == fatMagic
+	if err := syscall.Statfs(dir, &s); err != nil {
+		return false, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return s.Type == fatMagic, nil
 }
 
 // findMounted finds what is mounted on a directory, until the call ends.
 func findMounted(c *cli.Call, dir string) (*mountedESP, error) {
-	want, err := os.Stat(dir) // an automount unit mounts it now
+	m := new(mountedESP)
+	disk, err := upgrade.OpenDiskOf(dir) // an automount unit mounts it now
 	if err != nil {
 		return nil, err
 	}
-	m := new(mountedESP)
-	if m.disk, err = upgrade.OpenDiskOf(dir); err != nil {
-		return nil, err
+	m.disk = disk
+	want, err := os.Stat(dir)
+	if err != nil {
+		return nil, errors.Join(err, disk.Close())
 	}
 	c.AtEnd(func() { _ = m.disk.Close() }) // nothing is written through it
 	if m.mounted, err = upgrade.FindMounted(m.disk); err != nil {

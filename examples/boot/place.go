@@ -97,11 +97,15 @@ func (v *volumes) openOne(c *cli.Call, operand string, kind osmith.GUID) (volume
 	if info.IsDir() && part != "" {
 		return nil, nil, -1, cli.Usagef("%s: %s is a directory, which has no partitions", operand, file)
 	}
-	if info.IsDir() && v.write && isMountedFAT(file) {
-		boot, err := v.openMounted(c, file)
-		return boot, nil, -1, err
-	}
 	if info.IsDir() {
+		mounted, err := isMountedFAT(file)
+		if err != nil {
+			return nil, nil, -1, err
+		}
+		if mounted && v.write {
+			boot, err := v.openMounted(c, file)
+			return boot, nil, -1, err
+		}
 		root, err := os.OpenRoot(file)
 		if err != nil {
 			return nil, nil, -1, err
