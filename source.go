@@ -27,6 +27,7 @@ type Source interface {
 //	SectorSize() int               // the logical sector size in bytes, 0: not known
 //	DropCache(off, n int64) error  // forgets what is cached of n synced bytes, so that the next read is of the medium, or fails with errors.ErrUnsupported
 //	Lock() (unlock func() error, err error) // has the disk alone; a *LockedError, at once, if another has it, or fails with errors.ErrUnsupported
+//	Exclusive(off, n int64) (release func() error, err error) // keeps the system from using n bytes; an error if it does, or fails with errors.ErrUnsupported
 //
 // Without Sync a power cut may undo writes in any order.
 type Disk interface {

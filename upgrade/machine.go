@@ -31,7 +31,7 @@ type Machine struct {
 	Keep []string
 
 	// Mounted are the boot partitions of the disk that the kernel has mounted, by the unique IDs of the partitions ([FindMounted]): they are written through the kernel. One that is not
-	// named must not be mounted while something is changed ([*InUseError]).
+	// named must not be mounted while something is changed ([*InUseError]). What uses an image file, or a device on another system than Linux, is not known, and not asked.
 	Mounted map[osmith.GUID]MountedVolume
 
 	// Firmware is the Secure Boot configuration. Nil: not known, unless NoSecureBoot says that there is none. Where its SecureBoot is nil, it is not known

@@ -123,8 +123,8 @@ func (v *bootVolume) then(err error) error {
 
 // isStagedName reports whether a file is one of ours at which the loader does not look. Of a removal that was cut its 8.3 name may be left, ACME_2~1.OSM.
 func isStagedName(name string) bool {
-	name = fold(name)
-	return strings.HasSuffix(name, stagedSuffix) || path.Ext(name) == stagedSuffix[:4] && strings.Contains(name, "~")
+	name = path.Base(fold(name))
+	return strings.HasSuffix(name, stagedSuffix) || path.Ext(name) == stagedSuffix[:4] && strings.Contains(name, "~") && len(name) <= len("acme_2~1.osm")
 }
 
 // WriteFile makes a file: a power cut leaves it whole, or not at all.

@@ -219,12 +219,5 @@ func OpenDiskOf(dir string) (disk *osmith.Device, err error) {
 	if !ok {
 		return nil, &MountError{dir, part.Node + " is no partition of a disk"}
 	}
-	f, err := os.OpenFile(whole.Node, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	if disk, err = osmith.NewDevice(f); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return disk, nil
+	return openForWriting(whole.Node)
 }

@@ -54,11 +54,16 @@ func OpenDisk(bootedFrom osmith.GUID) (disk *osmith.Device, err error) {
 	if err != nil {
 		return nil, err
 	}
+	return openForWriting(name)
+}
+
+func openForWriting(name string) (*osmith.Device, error) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	if disk, err = osmith.NewDevice(f); err != nil {
+	disk, err := osmith.NewDevice(f)
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), f.Close())
 	}
 	return disk, nil

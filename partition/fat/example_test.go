@@ -113,3 +113,19 @@ func ExamplePlan() {
 	fmt.Println(string(b), err)
 	// Output: boot loader <nil>
 }
+
+// A job that was cut off has left half a file, which is worth nothing whatever its state.
+func ExampleFS_RepairWith() {
+	esp := disk(64 << 20)
+	files := []osmith.ESPFile{{Path: "EFI/Linux/os.efi", Content: strings.NewReader("kernel")}, {Path: "EFI/Linux/next.partial", Content: strings.NewReader("ker")}}
+	if err := fat.Build(esp, files, fat.BuildOptions{Size: esp.Size(), TargetIsZero: true}); err != nil {
+		log.Fatal(err)
+	}
+	f, err := fat.Open(esp)
+	if err != nil {
+		log.Fatal(err)
+	}
+	done, err := f.RepairWith(fat.RepairOptions{Discard: func(name string) bool { return strings.HasSuffix(name, ".partial") }})
+	fmt.Println(done, err)
+	// Output: 0 FAT sectors, 1 lost clusters, 0 pieces of names, 1 discarded files <nil>
+}
