@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/secureboot"
@@ -165,7 +166,12 @@ func (f *collection) off(c *cli.Call, m *upgrade.Machine) error {
 	if vars.store == nil || f.noSecureBoot {
 		return nil
 	}
-	firmware, err := secureboot.ReadVariables(vars.store)
+	var firmware osmith.FirmwareVariables
+	if image, ok := vars.store.(*bootloader.VariableImage); ok {
+		firmware, err = secureboot.ParseStore(image.Bytes()) // whether firmware verifies is in no variable of it
+	} else {
+		firmware, err = secureboot.ReadVariables(vars.store)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // no machine was started with it
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 // acmeDisk writes a disk with version 1 of an imaginary system, and on its ESP a UKI whose root file system is not there, and what an upgrade has left.
@@ -57,6 +58,18 @@ func TestGarbage(t *testing.T) {
 	kept := object[gcResult](b, 0, "gc -dry-run -keep acme_0.efi"+off)
 	require.Len(t, kept.Garbage, 1)
 	require.Contains(t, b.ok("gc -dry-run"+off), "EFI/Linux/acme_7.efi.extra.d/x.addon.efi  9 bytes  (its UKI is not there)\n")
+
+	// Firmware that has the keys of somebody else starts nothing of this.
+	when := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	others, err := acmeos.GenerateKeys(when)
+	require.NoError(t, err)
+	m, err := (&acmeos.Builder{Keys: others, Parts: acmeos.StandIns(), Time: when}).Machine()
+	require.NoError(t, err)
+	store, err := secureboot.WriteStore(emptyStore(64<<10), *m.Firmware, when)
+	require.NoError(t, err)
+	b.file("others.fd", store)
+	b.refused(1, "no other entry to fall back to", "gc -no-shim -vars @others.fd -esp @acme.img")
+	require.True(t, b.has("@acme.img", "EFI/Linux/acme_0.efi"))
 
 	out := object[gcResult](b, 0, "gc"+off)
 	require.Equal(t, dry.Garbage, out.Garbage)
