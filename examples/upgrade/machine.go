@@ -107,7 +107,26 @@ func (k *known) off() (m upgrade.Machine, err error) {
 	return m, k.add(&m)
 }
 
-// readVariables reads a variable store, which is read for Secure Boot alone, or efivarfs.
+// loaderOf has the variables of the loader that a store keeps. Where it keeps none, a person says so (-no-loader-variables).
+func loaderOf(store []byte, m *upgrade.Machine) error {
+	image, err := bootloader.ParseVariableImage(store)
+	if err != nil {
+		return err
+	}
+	loader, err := bootloader.ReadVariables(image)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = errors.Join(loader.Problems...)
+	}
+	if err == nil && loader.Variables != (bootloader.Variables{}) {
+		m.Loader = &loader.Variables
+	}
+	return err
+}
+
+// readVariables reads a variable store or efivarfs.
 func (k *known) readVariables(m *upgrade.Machine) error {
 	name := k.vars
 	if name == "efivarfs" {
@@ -127,7 +146,7 @@ func (k *known) readVariables(m *upgrade.Machine) error {
 			return err
 		}
 		m.Firmware = &firmware
-		return nil
+		return loaderOf(store, m)
 	}
 	if firmware, err = secureboot.ReadVariables(os.DirFS(name)); err != nil {
 		return err

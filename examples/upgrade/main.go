@@ -16,7 +16,7 @@
 // from a copy of the files of another one (/proc/cmdline, /sys/firmware/efi/efivars, and what else upgrade.ReadMachine looks at). An image file, another block device, and any disk with -offline are taken as those
 // of a machine that is off. What the flags do not say is not known then, and what is not known never passes:
 //
-//	-vars FILE|DIR|efivarfs   Secure Boot variables: the variable store of a virtual machine (OVMF_VARS.fd); or a copy of efivarfs, or that of this machine, which have those of the loader, too
+//	-vars FILE|DIR|efivarfs   Secure Boot variables and those of the loader that are kept: the variable store of a virtual machine (OVMF_VARS.fd), a copy of efivarfs, or that of this machine
 //	-no-loader-variables      none of the variables that choose an entry of the loader is set
 //
 // And for every machine, since nothing on it vouches for these:

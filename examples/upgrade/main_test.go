@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/upgrade"
@@ -237,7 +238,7 @@ func TestRelease(t *testing.T) {
 	b.refused(1, "sha256:", "plan"+image+two)
 }
 
-// The variable store of a virtual machine says whether its firmware starts the release, and nothing of the loader.
+// The variable store of a virtual machine says whether its firmware starts the release, and what of the loader's variables it keeps.
 func TestStore(t *testing.T) {
 	r := testtools.Trixie(t)
 	empty := []byte(readFile(t, r.Path("usr/share/OVMF/OVMF_VARS_4M.fd")))
@@ -251,6 +252,14 @@ func TestStore(t *testing.T) {
 	require.Contains(t, text, "  flags    Machine.Loader: ")
 	require.NotContains(t, text, "Machine.Firmware")
 	require.NotContains(t, b.ok("plan -disk @disk.img -vars @vars.fd -nothing-sealed -no-loader-variables"+two), "  flags ")
+
+	// What it keeps of the loader counts, and is not to be denied.
+	pinned, err := bootloader.ParseVariableImage(store)
+	require.NoError(t, err)
+	require.NoError(t, bootloader.SetLoaderVariable(pinned, "LoaderEntryDefault", "acme_1.efi"))
+	b.file("pinned.fd", string(pinned.Bytes()))
+	b.refused(1, "pinned", "plan -disk @disk.img -vars @pinned.fd -nothing-sealed"+two)
+	b.refused(2, "has the variables of the loader", "plan -disk @disk.img -vars @pinned.fd -no-loader-variables -nothing-sealed"+two)
 
 	// The store of a machine with the keys of somebody else.
 	b.file("ms.fd", readFile(t, r.Path("usr/share/OVMF/OVMF_VARS_4M.ms.fd")))
