@@ -16,9 +16,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/sbat"
 )
 
-// PartialSuffix is put behind the name of a file while it is written, by who cannot write a file whole or not at all: on a mounted ESP, new
+// PartialSuffix is put behind the name of a file while it is written, by who cannot write a file whole or not at all: in a directory, new
 // content goes to a file with this suffix, is synced, and renamed. What a cut leaves is found by it. A [FileChange] that is carried out with
-// package fat needs none.
+// package fat needs none, nor does one on a mounted ESP by way of package upgrade: a rename there is not safe by itself.
 const PartialSuffix = ".osmith-partial"
 
 // maxLoader bounds how much of a program is read. Loaders of systemd have up to 200 KiB.
