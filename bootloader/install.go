@@ -20,6 +20,11 @@ type Installation struct {
 	Loader osmith.Source // systemd-boot, signed if Secure Boot is to accept it
 	Config *Config       // nil: an empty loader.conf
 
+	// Shim is what firmware starts in place of the loader, and what starts the loader and all that this starts (https://github.com/rhboot/shim): then it is
+	// EFI/systemd/shimx64.efi and EFI/BOOT/BOOTX64.EFI, and the loader is grubx64.efi beside each, under the name that shim looks for. A Boot#### is to name the former.
+	// nil: firmware starts the loader. Which shim a machine's firmware accepts, package upgrade finds out (LoaderOptions.Shims).
+	Shim osmith.Source
+
 	// Keys are Secure Boot keys that systemd-boot can enrol when the firmware is in setup mode: signed updates of PK, KEK, db
 	// and, if need be, dbx, as loader/keys/NAME/PK.auth and so on. A set named "auto" is enrolled without being asked for, as
 	// secure-boot-enroll in loader.conf says.
@@ -31,8 +36,8 @@ type Installation struct {
 }
 
 // Files lists what `bootctl install` puts on an ESP, besides a random seed: the loader under its own name and as the
-// fallback, loader.conf, loader/entries.srel, which says that Type #1 entries are used, and the keys. The file names
-// follow from the loader's architecture. A file that is not systemd-boot is refused ([ErrNotLoader]).
+// fallback, or behind Shim, loader.conf, loader/entries.srel, which says that Type #1 entries are used, and the keys. The file names
+// follow from the loader's architecture. A file that is not systemd-boot is refused ([ErrNotLoader]), and so is a Shim that is none or that does not start the loader ([ErrNotShim]).
 func (in *Installation) Files() (files []osmith.ESPFile, err error) {
 	defer prefix.Add("bootloader", &err)
 	if in.Loader == nil {
@@ -54,9 +59,24 @@ func (in *Installation) Files() (files []osmith.ESPFile, err error) {
 	if err != nil {
 		return nil, err
 	}
-	files = []osmith.ESPFile{{Path: loaderDir + machine.SystemdBoot(), Content: in.Loader}}
-	if !in.OmitFallback {
-		files = append(files, osmith.ESPFile{Path: machine.Loader(), Content: in.Loader})
+	if in.Shim != nil {
+		content, err := readSource(in.Shim, maxLoader)
+		if err != nil {
+			return nil, fmt.Errorf("shim: %w", err)
+		}
+		shim, err := readShim(content)
+		if err != nil {
+			return nil, fmt.Errorf("shim: %w", err)
+		}
+		if shim.arch != machine {
+			return nil, fmt.Errorf("shim is for %s and the loader for %s: want both for one architecture", shim.arch.Name, machine.Name)
+		}
+	}
+	for _, l := range in.places(machine) {
+		files = append(files, osmith.ESPFile{Path: l.loader, Content: in.Loader})
+		if l.shim != "" {
+			files = append(files, osmith.ESPFile{Path: l.shim, Content: in.Shim})
+		}
 	}
 	files = append(files,
 		osmith.ESPFile{Path: configPath, Content: bytes.NewReader(text)},
@@ -65,6 +85,19 @@ func (in *Installation) Files() (files []osmith.ESPFile, err error) {
 		return nil, err
 	}
 	return append(files, in.Keys...), nil
+}
+
+// BootFile is the path of what a Boot#### is to name ([BootProgram].File): the loader in EFI/systemd, or shim in front of it. Errors are those of Files.
+func (in *Installation) BootFile() (name string, err error) {
+	if _, err := in.Files(); err != nil {
+		return "", err
+	}
+	_, f, err := readLoader(in.Loader)
+	if err != nil {
+		return "", prefix.Error("bootloader", err)
+	}
+	machine, _ := arch.ByMachine(f.Machine) // Files has asked
+	return in.places(machine)[0].entry(), nil
 }
 
 // checkKeys refuses sets of keys that systemd-boot or FAT would not take.

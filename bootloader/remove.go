@@ -1,6 +1,7 @@
 package bootloader
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,12 +18,12 @@ type RemovalOptions struct {
 	KeySets []string
 }
 
-// PlanRemoval says how to take systemd-boot off an ESP: its copies in EFI/systemd and EFI/BOOT of every architecture, loader.conf, random
+// PlanRemoval says how to take systemd-boot off an ESP: its copies in EFI/systemd and EFI/BOOT of every architecture, with a shim in front of them, loader.conf, random
 // seed, entries.srel, keys, and directories that are empty then. Entries, UKIs and files of others stay, and firmware starts something else or
 // nothing. What is not systemd-boot in one of its places stays with an [*OtherLoaderError] among the findings.
 //
-// The keys go first, so that no loader enrols a set of which a part is gone, then the loaders, EFI/BOOT last, and then what they read: a cut leaves a
-// loader with all its settings, or none. `bootctl remove` of 262 also removes everything else in EFI/systemd, and leaves dbx.auth.
+// The keys go first, so that no loader enrols a set of which a part is gone, then shims, then the loaders, EFI/BOOT last, and then what they read: a cut leaves a
+// loader with all its settings, or none, and no shim without a loader. `bootctl remove` of 262 also removes everything else in EFI/systemd, and leaves dbx.auth.
 func PlanRemoval(esp fs.FS, o RemovalOptions) (plan *InstallationPlan, err error) {
 	defer prefix.Add("bootloader", &err)
 	p := &planner{esp: esp, plan: new(InstallationPlan)}
@@ -42,9 +43,19 @@ func PlanRemoval(esp fs.FS, o RemovalOptions) (plan *InstallationPlan, err error
 	}
 	var loaders, last []string
 	for _, a := range arch.Table {
-		if a.EFI != "" {
-			loaders = append(loaders, loaderDir+a.SystemdBoot(), loaderDir+a.SystemdBootFallback())
-			last = append(last, a.Loader())
+		if a.EFI == "" {
+			continue
+		}
+		loaders = append(loaders, loaderDir+a.SystemdBoot(), loaderDir+a.SystemdBootFallback())
+		last = append(last, a.Loader())
+		for _, l := range (&Installation{Shim: bytes.NewReader(nil)}).places(&a) {
+			loaders = append(loaders, l.loader)
+			if l.shim != a.Loader() {
+				loaders = append(loaders, l.shim)
+			}
+			if err := p.removeShim(l); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for _, name := range append(loaders, last...) {
@@ -89,9 +100,35 @@ func (p *planner) removes(name string) bool {
 	return slices.ContainsFunc(p.plan.Changes, func(c FileChange) bool { return c.Path == name && c.Kind == ChangeRemove })
 }
 
+// removeShim removes a shim that starts systemd-boot; what it starts goes behind it.
+func (p *planner) removeShim(l place) error {
+	behind, err := findFile(p.esp, l.loader)
+	if err != nil || !behind.there {
+		return err
+	}
+	if _, why, err := behind.program(p.esp); err != nil || why != nil {
+		return err
+	}
+	f, err := findFile(p.esp, l.shim)
+	if err != nil || !f.there {
+		return err
+	}
+	content, err := f.read(p.esp, maxLoader)
+	if err != nil {
+		if errors.Is(err, errTooLong) {
+			return nil // no shim
+		}
+		return err
+	}
+	if isShim(content) {
+		p.plan.Changes = append(p.plan.Changes, FileChange{Path: f.path, Kind: ChangeRemove, Reason: "a shim that starts systemd-boot"})
+	}
+	return nil
+}
+
 func (p *planner) removeLoader(name string) error {
 	f, err := findFile(p.esp, name)
-	if err != nil || !f.there {
+	if err != nil || !f.there || p.removes(f.path) {
 		return err
 	}
 	old, why, err := f.program(p.esp)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/arch"
+	"github.com/osmith-dev/osmith/internal/pe"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sbat"
 )
@@ -192,6 +193,16 @@ func PlanInstallation(esp fs.FS, want *Installation, o InstallationOptions) (pla
 		return nil, fmt.Errorf("boot loader: %w: shim does not start it", ours.sbatErr)
 	}
 	p := &planner{esp: esp, o: o, plan: new(InstallationPlan), ours: ours}
+	if want.Shim != nil {
+		content, err := readSource(want.Shim, maxLoader)
+		if err != nil {
+			return nil, fmt.Errorf("shim: %w", err)
+		}
+		if p.front, err = readShim(content); err != nil {
+			return nil, fmt.Errorf("shim: %w", err)
+		}
+		in.Shim = bytes.NewReader(content)
+	}
 	if err := p.planFiles(files, &in); err != nil {
 		return nil, err
 	}
@@ -206,12 +217,21 @@ type planner struct {
 	esp  fs.FS
 	o    InstallationOptions
 	plan *InstallationPlan
-	ours *program
+
+	ours  *program // systemd-boot
+	front *program // shim in front of it; nil: none
 }
 
 func (p *planner) planFiles(files []osmith.ESPFile, in *Installation) error {
-	first := loaderDir + p.ours.arch.SystemdBoot()
-	if err := p.leftovers(first, loaderDir+p.ours.arch.SystemdBootFallback(), p.ours.arch.Loader(), configPath, srelPath, seedPath); err != nil {
+	written := []string{loaderDir + p.ours.arch.SystemdBoot(), loaderDir + p.ours.arch.SystemdBootFallback()}
+	for _, at := range in.places(p.ours.arch) {
+		for _, name := range []string{at.loader, at.shim} {
+			if name != "" && !slices.Contains(written, name) {
+				written = append(written, name)
+			}
+		}
+	}
+	if err := p.leftovers(append(written, configPath, srelPath, seedPath)...); err != nil {
 		return err
 	}
 	keys, err := p.keySets(in.Keys)
@@ -222,22 +242,9 @@ func (p *planner) planFiles(files []osmith.ESPFile, in *Installation) error {
 		p.plan.Changes = append(p.plan.Changes, s.disarm...)
 	}
 
-	var places []loaderPlace
-	for _, name := range []string{first, p.ours.arch.Loader()} {
-		i := slices.IndexFunc(files, func(f osmith.ESPFile) bool { return f.Path == name })
-		if i < 0 {
-			continue // OmitFallback: otherLoaders says what is there
-		}
-		place, err := p.loader(files[i], name == first)
-		if err != nil {
-			return err
-		}
-		places = append(places, place)
-	}
-	if l := places[len(places)-1]; l.refused != nil && !places[0].running {
-		// A Boot#### that leads to EFI/systemd would start the older loader in place of the one in EFI/BOOT.
-		p.find(places[0].path, fmt.Errorf("it is not made, since firmware prefers it to %s: %w", l.path, l.refused))
-		places[0].changes = nil
+	places, err := p.planPlaces(in)
+	if err != nil {
+		return err
 	}
 	running := slices.ContainsFunc(places, func(l loaderPlace) bool { return l.running })
 
@@ -289,16 +296,56 @@ func (p *planner) leftovers(names ...string) error {
 	return nil
 }
 
-// A loaderPlace is one of the two places of the loader.
+// planPlaces plans the places of the loader, in the order in which they change.
+func (p *planner) planPlaces(in *Installation) (places []loaderPlace, err error) {
+	copies := true
+	if in.Shim != nil {
+		// A loader that firmware starts stays beside the one behind shim, and a Boot#### may lead there.
+		direct := loaderDir + p.ours.arch.SystemdBoot()
+		f, err := findFile(p.esp, direct)
+		if err != nil {
+			return nil, err
+		}
+		if f.there {
+			l, err := p.loader(osmith.ESPFile{Path: direct, Content: in.Loader}, true, true)
+			if err != nil {
+				return nil, err
+			}
+			places, copies = append(places, l), false
+		}
+	}
+	begins := len(places)
+	for i, at := range in.places(p.ours.arch) { // OmitFallback: otherLoaders says what is in EFI/BOOT
+		var l loaderPlace
+		if first := i == 0; at.shim != "" {
+			l, err = p.chain(at, in, first, first && copies)
+		} else {
+			l, err = p.loader(osmith.ESPFile{Path: at.loader, Content: in.Loader}, first, first && copies)
+		}
+		if err != nil {
+			return nil, err
+		}
+		places = append(places, l)
+	}
+	if l := places[len(places)-1]; l.refused != nil && !places[begins].running {
+		// A Boot#### that leads to EFI/systemd would start the older loader in place of the one in EFI/BOOT.
+		p.find(places[begins].path, fmt.Errorf("it is not made, since firmware prefers it to %s: %w", l.path, l.refused))
+		places[begins].changes = nil
+	}
+	return places, nil
+}
+
+// A loaderPlace is one of the places of the loader.
 type loaderPlace struct {
 	path    string
 	running bool  // a systemd-boot is there
+	foreign bool  // another program is there, and stays
 	refused error // why it stays
 	changes []FileChange
 }
 
-// loader plans one of the two places. The first one is all ours, and what was there is kept as the fallback.
-func (p *planner) loader(want osmith.ESPFile, first bool) (l loaderPlace, err error) {
+// loader plans the loader of one place. The first one is all ours, and what was there is kept as the fallback if copies is set.
+func (p *planner) loader(want osmith.ESPFile, first, copies bool) (l loaderPlace, err error) {
 	f, err := findFile(p.esp, want.Path)
 	if err != nil {
 		return l, err
@@ -318,6 +365,7 @@ func (p *planner) loader(want osmith.ESPFile, first bool) (l loaderPlace, err er
 	case why != nil:
 		p.keep(f.path, "", "not systemd-boot")
 		p.find(f.path, &OtherLoaderError{Err: why})
+		l.foreign = true
 		return l, nil
 	}
 	l.running = true
@@ -341,7 +389,7 @@ func (p *planner) loader(want osmith.ESPFile, first bool) (l loaderPlace, err er
 	case c == 0:
 		change.Reason = "the same version with other bytes, as after a new signature"
 	}
-	if first {
+	if copies {
 		if l.changes, err = p.fallback(old); err != nil {
 			return l, err
 		}
@@ -379,18 +427,23 @@ func (p *planner) refuses(old *program) (refused, err error) {
 	if CompareVersions(string(old.version), string(p.ours.version)) > 0 && !p.o.ReplaceNewerLoader {
 		return &LoaderDowngradeError{Have: old.version, Want: p.ours.version}, nil
 	}
+	return p.lowers(old, p.ours)
+}
+
+// lowers says which generation of the old program the new one does not have. The error is that this cannot be told.
+func (p *planner) lowers(old, with *program) (refused, err error) {
 	if p.o.AcceptLowerSBATGeneration {
 		return nil, nil
 	}
 	if old.sbatErr != nil {
 		return nil, fmt.Errorf("its generations cannot be compared: %w: remove the file, or set AcceptLowerSBATGeneration", old.sbatErr)
 	}
-	if r := (&sbat.Level{Entries: old.sbat}).Revokes(p.ours.sbat); r != nil {
+	if r := (&sbat.Level{Entries: old.sbat}).Revokes(with.sbat); r != nil {
 		return &SBATDowngradeError{Component: r.Component, Have: r.Least, Want: r.Generation}, nil
 	}
 	for _, e := range old.sbat {
 		// Components with a dot are those of a vendor (SBAT.md, "Vendor-specific"): another one's program does not have them.
-		if !strings.Contains(e.Component, ".") && !slices.ContainsFunc(p.ours.sbat, func(o sbat.Entry) bool { return o.Component == e.Component }) {
+		if !strings.Contains(e.Component, ".") && !slices.ContainsFunc(with.sbat, func(o sbat.Entry) bool { return o.Component == e.Component }) {
 			return &SBATDowngradeError{Component: e.Component, Have: e.Generation}, nil
 		}
 	}
@@ -612,14 +665,14 @@ func (p *planner) otherLoaders() error {
 
 // judged reports whether a file in a directory of EFI is one that the plan has looked at, or that machines of this architecture do not start.
 func (p *planner) judged(name string) bool {
-	if equalFold(name, p.ours.arch.Loader()) {
-		return slices.ContainsFunc(p.plan.Changes, func(c FileChange) bool { return c.Path == name }) ||
-			slices.ContainsFunc(p.plan.Kept, func(k KeptFile) bool { return k.Path == name })
+	if slices.ContainsFunc(p.plan.Changes, func(c FileChange) bool { return c.Path == name }) ||
+		slices.ContainsFunc(p.plan.Kept, func(k KeptFile) bool { return k.Path == name }) {
+		return true
 	}
-	return slices.ContainsFunc(arch.Table, func(a arch.Architecture) bool { return a.EFI != "" && equalFold(name, a.Loader()) })
+	return !equalFold(name, p.ours.arch.Loader()) && slices.ContainsFunc(arch.Table, func(a arch.Architecture) bool { return a.EFI != "" && equalFold(name, a.Loader()) })
 }
 
-// A program is a systemd-boot.
+// A program is a systemd-boot, or, without a version, a shim.
 type program struct {
 	content []byte
 	version osmith.Version
@@ -635,18 +688,23 @@ func readProgram(content []byte) (*program, error) {
 	}
 	p := &program{content: content, version: version}
 	p.arch, _ = arch.ByMachine(f.Machine)
+	p.readSBAT(f)
+	return p, nil
+}
+
+// readSBAT reads the generations of the components.
+func (p *program) readSBAT(f *pe.File) {
 	var section []byte
 	for _, s := range f.Sections {
 		if s.Name == ".sbat" {
 			if section != nil {
 				p.sbatErr = errors.New("two sections .sbat")
-				return p, nil
+				return
 			}
-			section = content[s.Data().Offset:s.Data().End()]
+			section = p.content[s.Data().Offset:s.Data().End()]
 		}
 	}
 	p.sbat, p.sbatErr = sbat.Parse(section)
-	return p, nil
 }
 
 // An espFile is a file, or where one would be, as it is spelled on the ESP.

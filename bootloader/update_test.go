@@ -2,6 +2,7 @@ package bootloader
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -63,6 +64,31 @@ func installed(version string, more ...string) fstest.MapFS {
 
 func wanted(loader string, keys ...osmith.ESPFile) *Installation {
 	return &Installation{Loader: strings.NewReader(loader), Keys: keys}
+}
+
+// Places of shim, and of the loader behind it.
+const (
+	firstShim   = "EFI/systemd/shimx64.efi"
+	firstBehind = "EFI/systemd/grubx64.efi"
+	lastBehind  = "EFI/BOOT/grubx64.efi"
+)
+
+// shim is a shim of that generation.
+func shim(generation int) string {
+	vendor := binary.LittleEndian.AppendUint32(make([]byte, 8), 16)
+	vendor = binary.LittleEndian.AppendUint32(vendor, 16)
+	return string(petest.Shim(vendor, nil, []byte(sbatLines(fmt.Sprintf("shim,%d", generation))), 3, ".vendor_cert\x00.sbatlevel\x00"))
+}
+
+// withShim is an ESP on which shim starts the loader, and nothing else.
+func withShim(version, shim string, more ...string) fstest.MapFS {
+	esp := installed("", append([]string{firstShim, shim, firstBehind, stub(version), lastLoader, shim, lastBehind, stub(version)}, more...)...)
+	delete(esp, firstLoader)
+	return esp
+}
+
+func behindShim(loader, shim string) *Installation {
+	return &Installation{Loader: strings.NewReader(loader), Shim: strings.NewReader(shim)}
 }
 
 func read(t testing.TB, src osmith.Source) string {
@@ -191,6 +217,50 @@ func TestPlanInstallation(t *testing.T) {
 			changes:  []string{"create " + fallbackLoader + " >257", update},
 			kept:     []string{lastLoader, "loader/loader.conf", "loader/entries.srel"},
 			findings: []string{lastLoader + ": another program", "EFI/BOOT/grubx64.efi: systemd-boot 257", "EFI/acme/shimx64.efi: another program"}},
+		"a shim comes in front": {esp: installed("257"), want: behindShim(stub("262"), shim(4)),
+			changes: []string{"create " + fallbackLoader + " >257", update, "create " + firstBehind + " >262", "create " + firstShim, "create " + lastBehind + " >262", "replace " + lastLoader + " 257>"},
+			kept:    []string{"loader/loader.conf", "loader/entries.srel"}},
+		"the same behind a shim": {esp: withShim("262", shim(4)), want: behindShim(stub("262"), shim(4)),
+			kept: []string{firstBehind, firstShim, lastBehind, lastLoader, "loader/loader.conf", "loader/entries.srel"}},
+		"an update behind the same shim": {esp: withShim("257", shim(4)), want: behindShim(stub("262"), shim(4)),
+			changes: []string{"create " + fallbackLoader + " >257", "replace " + firstBehind + " 257>262", "replace " + lastBehind + " 257>262"},
+			kept:    []string{firstShim, lastLoader, "loader/loader.conf", "loader/entries.srel"}},
+		"an update of both": {esp: withShim("257", shim(3)), want: behindShim(stub("262"), shim(4)),
+			changes: []string{"create " + fallbackLoader + " >257", "replace " + firstBehind + " 257>262", "replace " + firstShim, "replace " + lastBehind + " 257>262", "replace " + lastLoader},
+			kept:    []string{"loader/loader.conf", "loader/entries.srel"}},
+		"shim alone": {esp: withShim("262", shim(3)), want: behindShim(stub("262"), shim(4)),
+			changes: []string{"replace " + firstShim, "replace " + lastLoader},
+			kept:    []string{firstBehind, lastBehind, "loader/loader.conf", "loader/entries.srel"}},
+		"a shim of a lower generation stays": {esp: withShim("257", shim(4)), want: behindShim(stub("262"), shim(3)),
+			changes:  []string{"create " + fallbackLoader + " >257", "replace " + firstBehind + " 257>262", "replace " + lastBehind + " 257>262"},
+			kept:     []string{firstShim, lastLoader, "loader/loader.conf", "loader/entries.srel"},
+			findings: []string{firstShim + `: the loader stays, because it has generation 4 of SBAT component "shim" and the new one 3`, lastLoader + ": the loader stays"}},
+		"a shim of a lower generation is accepted": {esp: withShim("262", shim(4)), want: behindShim(stub("262"), shim(3)), options: InstallationOptions{AcceptLowerSBATGeneration: true},
+			changes: []string{"replace " + firstShim, "replace " + lastLoader},
+			kept:    []string{firstBehind, lastBehind, "loader/loader.conf", "loader/entries.srel"}},
+		"a newer loader behind shim stays": {esp: withShim("262", shim(3)), want: behindShim(stub("257"), shim(4)),
+			changes:  []string{"replace " + firstShim, "replace " + lastLoader},
+			kept:     []string{firstBehind, lastBehind, "loader/loader.conf", "loader/entries.srel"},
+			findings: []string{firstBehind + ": systemd-boot 262 stays", lastBehind + ": systemd-boot 262 stays"}},
+		"a newer loader without a shim stays": {esp: fstest.MapFS{lastLoader: file(stub("262")), "loader/loader.conf": file("")}, want: behindShim(stub("257"), shim(4)),
+			changes:  []string{"create loader/entries.srel"},
+			kept:     []string{lastLoader, "loader/loader.conf"},
+			findings: []string{lastLoader + ": systemd-boot 262 stays", firstBehind + ": it is not made"}},
+		"GRUB behind the shim in EFI/BOOT": {esp: installed("262", lastLoader, shim(3), lastBehind, "GRUB"), want: behindShim(stub("262"), shim(4)),
+			changes:  []string{"create " + firstBehind + " >262", "create " + firstShim},
+			kept:     []string{firstLoader, lastLoader, lastBehind, "loader/loader.conf", "loader/entries.srel"},
+			findings: []string{lastBehind + ": another program"}},
+		"another program in EFI/BOOT": {esp: installed("262", lastLoader, "MZ other"), want: behindShim(stub("262"), shim(4)),
+			changes:  []string{"create " + firstBehind + " >262", "create " + firstShim},
+			kept:     []string{firstLoader, lastLoader, "loader/loader.conf", "loader/entries.srel"},
+			findings: []string{lastLoader + ": another program"}},
+		"shim, and EFI/BOOT is left out": {esp: withShim("257", shim(3)), want: &Installation{Loader: strings.NewReader(stub("262")), Shim: strings.NewReader(shim(4)), OmitFallback: true},
+			changes:  []string{"create " + fallbackLoader + " >257", "replace " + firstBehind + " 257>262", "replace " + firstShim},
+			kept:     []string{"loader/loader.conf", "loader/entries.srel"},
+			findings: []string{lastLoader + ": another program", lastBehind + ": systemd-boot 257"}},
+		"leftovers of shim": {esp: withShim("262", shim(4), firstShim+PartialSuffix, "half", lastBehind+PartialSuffix, ""), want: behindShim(stub("262"), shim(4)),
+			changes: []string{"remove " + firstShim + PartialSuffix, "remove " + lastBehind + PartialSuffix},
+			kept:    []string{firstBehind, firstShim, lastBehind, lastLoader, "loader/loader.conf", "loader/entries.srel"}},
 		"EFI/BOOT is left out": {esp: installed("257"), want: &Installation{Loader: strings.NewReader(stub("262")), OmitFallback: true},
 			changes:  []string{"create " + fallbackLoader + " >257", update},
 			kept:     []string{"loader/loader.conf", "loader/entries.srel"},

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
@@ -21,6 +22,10 @@ import (
 type LoaderOptions struct {
 	bootloader.InstallationOptions
 
+	// Shims are shims of which the first one is installed that the machine's firmware starts and that starts the loader, such as one signed with
+	// Microsoft's key of 2023 and one with that of 2011: which of them is in db differs between machines. None: Installation.Shim, if there is one.
+	Shims []osmith.Source
+
 	// Override lists proofs whose failure [LoaderPlan.Apply] ignores, as [PlanOptions].Override.
 	Override []Proof
 }
@@ -31,6 +36,7 @@ type LoaderPlan struct {
 	Changes   []bootloader.FileChange // in their order; none: the ESP is as it shall be
 	Kept      []bootloader.KeptFile   // other files of the installation
 	Findings  []bootloader.Finding    // what stays though it is not as the installation has it
+	Shim      *ShimChoice             // of LoaderOptions.Shims, or of Installation.Shim; nil: none is in front of the loader
 	Verdicts  []Verdict               // on fits, boots, unlocks and returns
 	Predicted *tpm.Log                // of the next boot; nil if it cannot be told
 
@@ -47,7 +53,7 @@ type LoaderPlan struct {
 
 // NewLoaderPlan works out what makes an ESP have that boot loader, by [bootloader.PlanInstallation], and judges it as a new set is judged: the changes are made on a copy of the ESP in memory, and what firmware, loader and TPM make of
 // that is asked. fits: the files fit at each step. boots: firmware starts every loader that it may start, by db, dbx and SBAT, also
-// once keys on the ESP are enrolled, and the loader starts the same entry as before. unlocks: the volumes of the disk open with PCR 4 as it will be. returns: what follows
+// once keys on the ESP are enrolled, and the loader starts the same entry as before; with a shim in front, a power cut behind any change leaves a shim that firmware starts with a loader that it starts. unlocks: the volumes of the disk open with PCR 4 as it will be. returns: what follows
 // if that entry fails ends with a good set. A loader that would be a step back is not replaced, and is in Findings.
 func NewLoaderPlan(ctx context.Context, disk osmith.Disk, want *bootloader.Installation, m Machine, o LoaderOptions) (plan *LoaderPlan, err error) {
 	defer prefix.Add("upgrade", &err)
@@ -68,6 +74,9 @@ func NewLoaderPlan(ctx context.Context, disk osmith.Disk, want *bootloader.Insta
 		return nil, err
 	}
 	p.leftover = p.state.esp.tryRepair()
+	if want, err = p.chooseShim(want, o.Shims); err != nil {
+		return nil, err
+	}
 	installation, err := bootloader.PlanInstallation(volumeFS{p.state.esp, ""}, want, o.InstallationOptions)
 	if err != nil {
 		return nil, err
@@ -178,7 +187,17 @@ func (p *LoaderPlan) try(j *Verdict) error {
 	} else if err := release(); err != nil {
 		return err
 	}
-	p.after, err = inspect(copied, &m)
+	if p.Shim != nil {
+		m.Shim, m.NoShim = p.Shim.content, false
+	}
+	if p.after, err = inspect(copied, &m); err != nil || p.Shim == nil {
+		return err
+	}
+	// One that was to be replaced may have stayed.
+	if shims := p.after.shims(); len(shims) > 0 && !slices.ContainsFunc(shims, p.Shim.is) {
+		m.Shim = shims[0]
+		p.after, err = inspect(copied, &m)
+	}
 	return err
 }
 
@@ -202,6 +221,9 @@ func makeChange(esp *bootFS, c bootloader.FileChange) error {
 func (p *LoaderPlan) judgeBoots() Verdict {
 	j := Verdict{Proof: ProofBoots}
 	p.after.judgeLoaders(&j)
+	if p.Shim != nil {
+		p.judgeShim(&j)
+	}
 	for _, version := range p.after.versions() {
 		menu, e, why, _, err := p.after.simulate(overlay{FS: p.after.esp}, version).start()
 		switch {
@@ -246,7 +268,7 @@ func (p *LoaderPlan) judgeUnlocks(j *Verdict, next *Entry) {
 		return
 	}
 	if err = startsPlainly(next); err == nil {
-		p.Predicted, err = p.machine.predict(p.after.loader, u)
+		p.Predicted, err = p.after.machine.predict(p.after.loader, u)
 	}
 	if err != nil {
 		j.warn("PCRs cannot be predicted: %v", err)

@@ -19,14 +19,15 @@ import (
 type espLoader struct {
 	path    string
 	src     osmith.Source
-	shim    bool // it is a shim, which firmware judges whatever else is said of shim
-	perhaps bool // only if a Boot#### that is not known says so
+	shim    bool          // it is a shim, which firmware judges whatever else is said of shim
+	behind  osmith.Source // the shim that starts it; nil: firmware does, or Machine.Shim
+	perhaps bool          // only if a Boot#### that is not known says so
 }
 
 // findLoaders finds every place of the ESP from which firmware may start something, and the rules of the loaders there. The error says what of that is missing or cannot
 // be read; what can be is found nevertheless.
 func (s *State) findLoaders(machine *arch.Architecture) error {
-	places := []string{machine.Loader(), "EFI/systemd/" + machine.SystemdBoot()}
+	places := []string{machine.Loader(), "EFI/systemd/" + machine.SystemdBoot(), "EFI/systemd/" + machine.Shim()}
 	for _, p := range s.machine.LoaderPaths {
 		places = append(places, espPath(p))
 	}
@@ -48,9 +49,13 @@ func (s *State) findLoaders(machine *arch.Architecture) error {
 			continue
 		}
 		// Shim starts the program of this name beside it, whatever that is (shim, DEFAULT_LOADER).
-		if err := s.addLoader(path.Join(path.Dir(l.path), "grub"+machine.EFI+".efi"), false); err != nil {
+		name, shim := path.Join(path.Dir(l.path), machine.ShimLoader()), l.src
+		if err := s.addLoader(name, false); err != nil {
 			problems = append(problems, fmt.Errorf("boot loader behind shim on the ESP: %w", err))
+			continue
 		}
+		i := slices.IndexFunc(s.loaders, func(l espLoader) bool { return fat.SameName(l.path, name) })
+		s.loaders[i].behind = shim
 	}
 	for _, l := range s.loaders {
 		if l.shim || l.perhaps {
@@ -118,8 +123,11 @@ func (s *State) addRules(r loaderRules) {
 func (s *State) judgeLoaders(j *Verdict) {
 	for _, l := range s.loaders {
 		m := *s.machine
-		if l.shim {
+		switch {
+		case l.shim:
 			m.Shim, m.NoShim = nil, true
+		case l.behind != nil && m.Shim != nil:
+			m.Shim = l.behind
 		}
 		im, err := m.examine(l.path, l.src)
 		if err == nil && im.refused() == nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -21,11 +22,17 @@ import (
 // shimFor is a shim that firmware starts for the signature of by, and that trusts a certificate of its own.
 func shimFor(t *testing.T, by secureboot.KeyPair, trusts *x509.Certificate) osmith.Source {
 	t.Helper()
+	return shimOf(t, by, trusts, 4, "sbat,1,2024010900\n")
+}
+
+// shimOf is one of a generation, that puts a level into SbatLevel.
+func shimOf(t *testing.T, by secureboot.KeyPair, trusts *x509.Certificate, generation int, level string) osmith.Source {
+	t.Helper()
+	level += "\x00"
 	le := binary.LittleEndian
 	vendor := le.AppendUint32(le.AppendUint32(le.AppendUint32(le.AppendUint32(nil, uint32(len(trusts.Raw))), 0), 16), uint32(16+len(trusts.Raw)))
-	const level = "sbat,1,2024010900\n\x00"
 	levels := append(le.AppendUint32(le.AppendUint32(le.AppendUint32(nil, 0), 8), 8+uint32(len(level))), level+level...)
-	b := petest.Shim(append(vendor, trusts.Raw...), levels, []byte("sbat,1,x,x,1,x\nshim,4,x,x,1,x\n"), 0, ".vendor_cert\x00.sbatlevel\x00")
+	b := petest.Shim(append(vendor, trusts.Raw...), levels, fmt.Appendf(nil, "sbat,1,x,x,1,x\nshim,%d,x,x,1,x\n", generation), 0, ".vendor_cert\x00.sbatlevel\x00")
 	var out bytes.Buffer
 	require.NoError(t, authenticode.Sign(&out, bytes.NewReader(b), by.Key, by.Cert, authenticode.SignOptions{Time: when}))
 	return source(out.Bytes())

@@ -20,7 +20,7 @@ import (
 // installation are the flags of install.
 type installation struct {
 	place
-	vars, loader, keys               string
+	vars, loader, shim, keys         string
 	conf                             cli.List
 	seed, noFallback, dryRun, option bool
 	replaceNewer, acceptLowerSBAT    bool
@@ -31,6 +31,7 @@ func installFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	f.place.flags(set)
 	set.StringVar(&f.vars, "vars", "", "`file` of a variable store, copy of efivarfs, or efivarfs for this machine, for -boot-option and -random-seed")
 	set.StringVar(&f.loader, "loader", "", "`file` of systemd-boot, signed if Secure Boot is to take it")
+	set.StringVar(&f.shim, "shim", "", "`file` of the shim that firmware is to start, and that starts the loader")
 	set.Var(&f.conf, "conf", "`KEY=VALUE` of loader.conf, KEY= to remove a key; may be given several times")
 	set.StringVar(&f.keys, "keys", "", "`directory` with PK.auth, KEK.auth and db.auth, for the set auto, or with directories of sets")
 	set.BoolVar(&f.seed, "random-seed", false, "write a random seed if there is none, and with -vars a system token")
@@ -58,6 +59,11 @@ func (f *installation) install(c *cli.Call) error {
 		return err
 	}
 	in := &bootloader.Installation{Loader: loader, Config: set, OmitFallback: f.noFallback}
+	if f.shim != "" {
+		if in.Shim, err = c.Open(f.shim); err != nil {
+			return err
+		}
+	}
 	if f.keys != "" {
 		if in.Keys, err = readKeys(f.keys); err != nil {
 			return err

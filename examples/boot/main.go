@@ -5,7 +5,7 @@
 //	boot why     ... [ENTRY]
 //	boot bless   ... [-good-if-uncounted]
 //	boot bad     ... [ENTRY]
-//	boot install -esp DIR|IMG[:PART] -loader F [-conf KEY=VALUE]... [-keys DIR] [-random-seed] [-no-fallback] [-dry-run] [-vars FILE|DIR|efivarfs [-boot-option]]
+//	boot install -esp DIR|IMG[:PART] -loader F [-shim F] [-conf KEY=VALUE]... [-keys DIR] [-random-seed] [-no-fallback] [-dry-run] [-vars FILE|DIR|efivarfs [-boot-option]]
 //	             [-replace-newer-loader] [-accept-lower-sbat-generation]
 //	boot gc      -esp DIR|IMG[:PART] [-dry-run] [-keep ENTRY]... [-vars FILE|DIR|none] [-machine DIR] [-offline] [-no-secure-boot] [-no-shim] [-loader-as N]
 //
@@ -61,7 +61,7 @@ var program = cli.Program{Name: "boot", Schema: schema, IsNo: isNo, Verbs: []cli
 
 // isNo tells answers of the packages that are negative ones.
 func isNo(err error) bool {
-	for _, no := range []error{bootloader.ErrNotCounted, bootloader.ErrNoEntry, bootloader.ErrAlreadyBad, bootloader.ErrTwinExists, bootloader.ErrName, bootloader.ErrNotLoader, bootloader.ErrConfigValue,
+	for _, no := range []error{bootloader.ErrNotCounted, bootloader.ErrNoEntry, bootloader.ErrAlreadyBad, bootloader.ErrTwinExists, bootloader.ErrName, bootloader.ErrNotLoader, bootloader.ErrNotShim, bootloader.ErrConfigValue,
 		partition.ErrNoTable, partition.ErrNoSlots, upgrade.ErrNoESP, upgrade.ErrXBOOTLDR, upgrade.ErrNothingToReturnTo, fat.ErrNoRoom, fat.ErrDirectoryFull, fat.ErrAmbiguous, fat.ErrFATsDiffer, fat.ErrFATDamaged} {
 		if errors.Is(err, no) {
 			return true

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"os"
 	"path/filepath"
@@ -237,6 +238,30 @@ func TestInstall(t *testing.T) {
 		b.refused(2, "-loader is missing", "install -esp "+esp)
 		b.refused(2, "-vars is missing", "install -boot-option -loader @new -esp "+esp)
 	})
+}
+
+// A shim comes in front of the loader, and firmware is told to start it.
+func TestInstallShim(t *testing.T) {
+	b := newBench(t)
+	b.file("new", petest.Loader("262-1"))
+	vendor := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(make([]byte, 8), 16), 16)
+	b.file("shim", petest.Shim(vendor, nil, []byte("sbat,1,x,x,1,x\nshim,4,x,x,1,x\n"), 0, ".vendor_cert\x00.sbatlevel\x00"))
+	b.store("vars", 2000)
+	b.image("disk.img", b.fat(partition.ESP, "esp", nil))
+	out := object[installResult](b, 0, "install -esp @disk.img -loader @new -shim @shim -boot-option -vars @vars")
+	var changed []string
+	for _, c := range out.Changes {
+		changed = append(changed, c.Path)
+	}
+	require.Equal(t, []string{"loader/loader.conf", "loader/entries.srel", "EFI/systemd/grubx64.efi", "EFI/systemd/shimx64.efi", "EFI/BOOT/grubx64.efi", "EFI/BOOT/BOOTX64.EFI"}, changed)
+	image, err := os.ReadFile(filepath.Join(b.dir, "vars"))
+	require.NoError(t, err)
+	store, err := bootloader.ParseVariableImage(image)
+	require.NoError(t, err)
+	v, err := bootloader.ReadVariables(store)
+	require.NoError(t, err)
+	require.Equal(t, `\EFI\systemd\shimx64.efi`, v.Options[0].File)
+	b.refused(1, "shim: not a shim", "install -esp @disk.img -loader @new -shim @new")
 }
 
 // Firmware gets a boot option; where there is no room for it, the installation stands.

@@ -22,12 +22,12 @@ func (f *installation) planOption(c *cli.Call, v *volumes, vars *variables, in *
 			return nil, fmt.Errorf("-boot-option: which partition it is to name is not known: %w", err)
 		}
 	}
-	files, err := in.Files()
+	file, err := in.BootFile()
 	if err != nil {
 		return nil, err
 	}
 	p := v.table.Partitions[v.partition]
-	program := bootloader.BootProgram{File: files[0].Path, Partition: p.ID, PartitionNumber: uint32(p.Number), FirstLBA: p.FirstLBA, LastLBA: p.LastLBA}
+	program := bootloader.BootProgram{File: file, Partition: p.ID, PartitionNumber: uint32(p.Number), FirstLBA: p.FirstLBA, LastLBA: p.LastLBA}
 	plan, err := bootloader.PlanBootOption(vars.MachineVariables, program, bootloader.BootPlanOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("-vars %s: %w", f.vars, err)

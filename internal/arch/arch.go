@@ -64,6 +64,12 @@ func (a *Architecture) SystemdBoot() string { return "systemd-boot" + a.EFI + ".
 // SystemdBootFallback is the file name of the systemd-boot that an update has replaced (bootctl 262): "systemd-boot-fallbackx64.efi".
 func (a *Architecture) SystemdBootFallback() string { return "systemd-boot-fallback" + a.EFI + ".efi" }
 
+// Shim is the file name of shim, as its builds and vendors have it: "shimx64.efi".
+func (a *Architecture) Shim() string { return "shim" + a.EFI + ".efi" }
+
+// ShimLoader is the file name of what shim starts, in its own directory (shim, DEFAULT_LOADER, unless it is built with another): "grubx64.efi".
+func (a *Architecture) ShimLoader() string { return "grub" + a.EFI + ".efi" }
+
 // ByName finds an architecture by its name or an alias.
 func ByName(name string) (*Architecture, bool) {
 	return find(func(a *Architecture) bool { return a.Name == name || slices.Contains(a.Aliases, name) })

@@ -76,9 +76,10 @@ func Kernel(uname string, more ...Section) []byte {
 }
 
 // Shim is a stand-in for shim with the sections .vendor_cert, .sbatlevel and .sbat. The names of the first two are longer than eight bytes: their
-// headers have offsets into the string table, which is behind a symbol table of that many symbols and has names in it, ".vendor_cert\x00.sbatlevel\x00".
+// headers have offsets into the string table, which is behind a symbol table of that many symbols and has names in it, ".vendor_cert\x00.sbatlevel\x00". It has the text by
+// which real ones find the loader beside them.
 func Shim(vendorCert, sbatLevel, sbat []byte, symbols uint32, names string) []byte {
-	b := Image{SizeOfHeaders: 1024, Sections: []Section{{Name: ".text", Content: []byte{0xf4}}, {Name: "/4", Content: vendorCert},
+	b := Image{SizeOfHeaders: 1024, Sections: []Section{{Name: ".text", Content: append([]byte{0xf4, 0}, utf16(`\grubx64.efi`)...)}, {Name: "/4", Content: vendorCert},
 		{Name: "/17", Content: sbatLevel}, {Name: ".sbat", Content: sbat}}}.Bytes()
 	header := binary.LittleEndian.Uint32(b[0x3c:]) + 4
 	binary.LittleEndian.PutUint32(b[header+8:], uint32(len(b)))
@@ -86,4 +87,12 @@ func Shim(vendorCert, sbatLevel, sbat []byte, symbols uint32, names string) []by
 	b = append(b, make([]byte, 18*symbols)...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(4+len(names)))
 	return append(b, names...)
+}
+
+// utf16 is an ASCII text with a NUL, as EFI programs have it.
+func utf16(s string) (b []byte) {
+	for _, c := range []byte(s + "\x00") {
+		b = append(b, c, 0)
+	}
+	return b
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
@@ -34,13 +33,11 @@ type Shim struct {
 // ErrShimState says that a variable on which shim's answer depends is not known.
 var ErrShimState = errors.New("shim's state is not known")
 
-// Sections of shim, and bounds of them in bytes.
+// Sections of shim, and the bound of each in bytes.
 const (
-	sectionVendor   = ".vendor_cert"
-	sectionLevel    = ".sbatlevel"
-	maxVendor       = 1 << 20
-	maxStringTable  = 1 << 20
-	maxSymbolsBytes = 1 << 26
+	sectionVendor = ".vendor_cert"
+	sectionLevel  = ".sbatlevel"
+	maxVendor     = 1 << 20
 )
 
 // ReadShim reads a shim from its file, with the Authenticode digests that [ReadImage] computes. A file without the section .vendor_cert is an
@@ -55,14 +52,14 @@ func ReadShim(src osmith.Source, hashes ...crypto.Hash) (s *Shim, err error) {
 	if err != nil {
 		return nil, err
 	}
-	vendor, found, err := longSection(f, src, sectionVendor)
+	vendor, found, err := f.LongSection(src, sectionVendor, maxVendor)
 	if err != nil {
 		return nil, err
 	}
 	if !found {
 		return nil, bad(0, "shim", "the image has no section %s, so it is no shim", sectionVendor)
 	}
-	level, _, err := longSection(f, src, sectionLevel)
+	level, _, err := f.LongSection(src, sectionLevel, maxVendor)
 	if err != nil {
 		return nil, err
 	}
@@ -152,84 +149,6 @@ func levelText(b []byte, off uint32) (string, error) {
 		return "", bad(int(off)+levelFormatSize, sectionLevel, "%w", err)
 	}
 	return string(text), nil
-}
-
-// longSection returns the content of a section whose name has more than eight bytes: the header has its offset in the string table behind the
-// symbol table, "/37" (Microsoft PE Format, "Section Table" and "COFF String Table").
-func longSection(f *pe.File, src osmith.Source, name string) ([]byte, bool, error) {
-	strings, err := stringTable(f, src)
-	if err != nil {
-		return nil, false, err
-	}
-	for _, s := range f.Sections {
-		if longName(strings, s.Name) != name {
-			continue
-		}
-		data := s.Data()
-		if data.Size > maxVendor {
-			return nil, false, bad(int(s.Offset), "section "+name, "%d bytes, limit %d", data.Size, maxVendor)
-		}
-		b, err := io.ReadAll(io.NewSectionReader(src, data.Offset, data.Size))
-		return b, true, err
-	}
-	return nil, false, nil
-}
-
-// stringTable reads the string table, with its size in front; nil if there is none.
-func stringTable(f *pe.File, src osmith.Source) ([]byte, error) {
-	if f.SymbolTable == 0 {
-		return nil, nil
-	}
-	var count [4]byte
-	if _, err := src.ReadAt(count[:], symbolCountPlace(src)); err != nil {
-		return nil, err
-	}
-	const symbolSize = 18
-	at := int64(f.SymbolTable) + symbolSize*int64(binary.LittleEndian.Uint32(count[:]))
-	if at > src.Size()-4 || at > int64(f.SymbolTable)+maxSymbolsBytes {
-		return nil, bad(int(f.SymbolTable), "string table", "it begins at %d, behind the file's %d bytes", at, src.Size())
-	}
-	if _, err := src.ReadAt(count[:], at); err != nil {
-		return nil, err
-	}
-	size := int64(binary.LittleEndian.Uint32(count[:]))
-	if size > maxStringTable || at+size > src.Size() {
-		return nil, bad(int(at), "string table", "%d bytes, limit %d and the end of the file", size, maxStringTable)
-	}
-	b := make([]byte, size)
-	if _, err := src.ReadAt(b, at); err != nil && err != io.EOF {
-		return nil, err
-	}
-	return b, nil
-}
-
-// symbolCountPlace is where the COFF header has NumberOfSymbols. The caller has parsed the file, so that its headers are there.
-func symbolCountPlace(src osmith.Source) int64 {
-	const lfanewPlace, numberOfSymbols = 0x3c, 4 + 12
-	var b [4]byte
-	if _, err := src.ReadAt(b[:], lfanewPlace); err != nil {
-		return src.Size()
-	}
-	return int64(binary.LittleEndian.Uint32(b[:])) + numberOfSymbols
-}
-
-func longName(table []byte, name string) string {
-	digits, ok := strings.CutPrefix(name, "/")
-	if !ok || len(digits) == 0 {
-		return name
-	}
-	off := 0
-	for _, c := range []byte(digits) {
-		if c < '0' || c > '9' {
-			return name
-		}
-		off = off*10 + int(c-'0') // at most seven digits
-	}
-	if off >= len(table) {
-		return name
-	}
-	long, _, _ := bytes.Cut(table[off:], []byte{0})
-	return string(long)
 }
 
 // Values of SbatPolicy (sbat.h).

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -93,6 +94,21 @@ func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
 	if err != nil {
 		return stuck("no boot loader: %v", err), nil
 	}
+	if _, err := secureboot.ReadShim(loader); err == nil {
+		behind := *m
+		behind.Shim = loader
+		if loader, err = open(esp, path.Join(path.Dir(machine.Loader()), machine.ShimLoader())); err != nil {
+			return stuck("shim finds no boot loader: %v", err), nil
+		}
+		b, err := behind.boot(ctx, table, esp, machine, loader)
+		m.Loader = behind.Loader
+		return b, err
+	}
+	return m.boot(ctx, table, esp, machine, loader)
+}
+
+// boot is what happens from the moment when firmware or shim starts the loader.
+func (m *Machine) boot(ctx context.Context, table *partition.Table, esp *fat.FS, machine *arch.Architecture, loader osmith.Source) (*Boot, error) {
 	options, err := m.menuOptions(machine, loader)
 	if err != nil {
 		return stuck("boot loader: %v", err), nil
@@ -127,19 +143,19 @@ func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
 		m.Loader = &left
 	}
 	// Counting comes before starting: whatever happens next, the try is used.
-	path, counted, reboots := entry.Path, "", menu.RebootsOnError(entry)
+	at, counted, reboots := entry.Path, "", menu.RebootsOnError(entry)
 	if from, to := entry.Boot(); from != to && m.FirmwareKind != secureboot.FirmwareUBoot202501 {
 		if err := volumes[entry.XBOOTLDR].Rename(from, to); err != nil {
 			return nil, err
 		}
-		path, counted = to, `\`+strings.ReplaceAll(to, "/", `\`)
+		at, counted = to, `\`+strings.ReplaceAll(to, "/", `\`)
 	}
-	b, err := m.start(ctx, table, volumes[entry.XBOOTLDR], loader, path, reboots)
+	b, err := m.start(ctx, table, volumes[entry.XBOOTLDR], loader, at, reboots)
 	if err == nil && entry.XBOOTLDR {
 		b.Entry = "xbootldr:" + b.Entry
 	}
 	if err == nil && b.Outcome == Up {
-		b.Running = &upgrade.Running{Image: `\` + strings.ReplaceAll(path, "/", `\`), RootHash: b.RootHash, BootCountPath: counted, Log: b.Log}
+		b.Running = &upgrade.Running{Image: `\` + strings.ReplaceAll(at, "/", `\`), RootHash: b.RootHash, BootCountPath: counted, Log: b.Log}
 		if b.RootHash == nil {
 			b.Running.Version = b.Version
 		}

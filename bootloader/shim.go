@@ -1,0 +1,162 @@
+package bootloader
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/arch"
+	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/pe"
+)
+
+// ErrNotShim is returned for a program in the place of shim that is none, or that starts something else than the loader.
+var ErrNotShim = errors.New("not a shim that starts the loader")
+
+// A place is where firmware finds a loader: the loader itself, or a shim with the loader beside it.
+type place struct {
+	loader string
+	shim   string // that firmware starts; "": it starts the loader
+}
+
+// entry is what firmware starts.
+func (l place) entry() string {
+	if l.shim != "" {
+		return l.shim
+	}
+	return l.loader
+}
+
+// places are those of an installation, the one that a Boot#### leads to first.
+func (in *Installation) places(a *arch.Architecture) (list []place) {
+	if in.Shim == nil {
+		list = []place{{loader: loaderDir + a.SystemdBoot()}, {loader: a.Loader()}}
+	} else {
+		list = []place{{loaderDir + a.ShimLoader(), loaderDir + a.Shim()}, {bootDir + a.ShimLoader(), a.Loader()}}
+	}
+	if in.OmitFallback {
+		list = list[:1]
+	}
+	return list
+}
+
+// bootDir is where firmware looks when no boot entry works (UEFI Specification 2.10, section 3.5.1.1).
+const bootDir = "EFI/BOOT/"
+
+// isShim reports whether a program has the section that shims have and no other program.
+func isShim(content []byte) bool {
+	f, err := pe.Parse(bytes.NewReader(content), int64(len(content)))
+	if err != nil {
+		return false
+	}
+	_, found, err := f.LongSection(bytes.NewReader(content), shimSection, maxLoader)
+	return found && err == nil
+}
+
+const shimSection = ".vendor_cert" // shim, cert.S
+
+// readShim reads a shim that is to be installed. One whose DEFAULT_LOADER is another name than what the loader is put under does not start it.
+func readShim(content []byte) (*program, error) {
+	if !isShim(content) {
+		return nil, fmt.Errorf("%w: it has no section %s", ErrNotShim, shimSection)
+	}
+	f, err := pe.Parse(bytes.NewReader(content), int64(len(content)))
+	if err != nil {
+		return nil, err
+	}
+	p := &program{content: content}
+	var ok bool
+	if p.arch, ok = arch.ByMachine(f.Machine); !ok || p.arch.EFI == "" {
+		return nil, fmt.Errorf("it is for machine type %#04x, which has no EFI name", f.Machine)
+	}
+	// The text with which shim begins: L"\\grubx64.efi", in some builds with two separators (shim, shim.c, DEFAULT_LOADER).
+	if name := `\` + p.arch.ShimLoader(); !bytes.Contains(content, efi.AppendUTF16(nil, name+"\x00")) {
+		return nil, fmt.Errorf("%w: it has no text %s, and the loader has that name: want one built with DEFAULT_LOADER=%s", ErrNotShim, name, p.arch.ShimLoader())
+	}
+	p.readSBAT(f)
+	if p.sbatErr != nil {
+		return nil, fmt.Errorf("%w: a newer one, or the machine's SbatLevel, would stop it", p.sbatErr)
+	}
+	return p, nil
+}
+
+// chain plans one place of shim with the loader beside it. The loader changes first: shim is what the new one is judged by in either case, and it is never without one.
+func (p *planner) chain(at place, in *Installation, first bool, copies bool) (l loaderPlace, err error) {
+	f, err := findFile(p.esp, at.shim)
+	if err != nil {
+		return l, err
+	}
+	change, refused, foreign, err := p.shim(f, in.Shim, first)
+	if err != nil || foreign {
+		l.path = f.path
+		return l, err
+	}
+	l, err = p.loader(osmith.ESPFile{Path: at.loader, Content: in.Loader}, first, copies)
+	if err != nil {
+		return l, err
+	}
+	if l.foreign {
+		p.keep(f.path, "", "what it starts is not systemd-boot")
+		return l, nil
+	}
+	if refused != nil {
+		p.find(f.path, refused)
+		p.keep(f.path, "", "replacing it would be a step back")
+		if _, ok := errors.AsType[*LoaderDowngradeError](refused); ok {
+			l.refused, l.running, l.changes = refused, true, nil // a newer systemd-boot is there, without a shim
+		}
+		return l, nil
+	}
+	if change == nil {
+		p.keep(f.path, "", "the same bytes")
+		return l, nil
+	}
+	l.running = l.running || change.Before != ""
+	l.changes = append(l.changes, *change)
+	return l, nil
+}
+
+// shim plans a file that shim is to be. foreign says that something else is there, which stays.
+func (p *planner) shim(f espFile, src osmith.Source, first bool) (change *FileChange, refused error, foreign bool, err error) {
+	change = &FileChange{Path: f.path, Kind: ChangeCreate, Content: src, Reason: "there is none"}
+	if !f.there {
+		return change, nil, false, nil
+	}
+	content, err := f.read(p.esp, maxLoader)
+	if err != nil && !errors.Is(err, errTooLong) {
+		return nil, nil, false, err
+	}
+	change.Kind = ChangeReplace
+	if isShim(content) {
+		old := &program{content: content}
+		parsed, err := pe.Parse(bytes.NewReader(content), int64(len(content)))
+		if err != nil {
+			return nil, nil, false, err
+		}
+		if bytes.Equal(content, p.front.content) {
+			return nil, nil, false, nil
+		}
+		old.readSBAT(parsed)
+		if refused, err = p.lowers(old, p.front); err != nil {
+			return nil, nil, false, fmt.Errorf("%s: %w", f.path, err)
+		}
+		change.Reason = "a shim with other bytes"
+		return change, refused, false, nil
+	}
+	old, why := readProgram(content)
+	switch {
+	case why != nil && first:
+		return nil, nil, false, fmt.Errorf("%s is not replaced: it is neither shim nor systemd-boot: %w: remove the file if nothing needs it", f.path, why)
+	case why != nil:
+		p.keep(f.path, "", "neither shim nor systemd-boot")
+		p.find(f.path, &OtherLoaderError{Err: why})
+		return nil, nil, true, nil
+	}
+	// Shim comes in front of what was started by firmware.
+	if refused, err = p.refuses(old); err != nil {
+		return nil, nil, false, fmt.Errorf("%s: %w", f.path, err)
+	}
+	change.Before, change.Reason = old.version, "systemd-boot, which shim comes in front of"
+	return change, refused, false, nil
+}

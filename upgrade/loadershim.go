@@ -1,0 +1,228 @@
+package upgrade
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/arch"
+	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+)
+
+// ShimChoice is which of several shims a plan puts in front of the loader.
+type ShimChoice struct {
+	Index   int     // in LoaderOptions.Shims
+	Refused []error // why each one before it was not taken
+
+	content *bytes.Reader
+}
+
+// is reports whether that is the chosen shim.
+func (c *ShimChoice) is(src osmith.Source) bool {
+	if src.Size() != c.content.Size() {
+		return false
+	}
+	got, err := digest(src)
+	want, _ := digest(c.content) // of memory
+	return err == nil && got == want
+}
+
+// NoShimError says that none of the shims does for this machine: firmware does not start it, or it does not start the loader.
+type NoShimError struct {
+	Refused []error // one for each
+}
+
+func (e *NoShimError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "none of %d shims starts the boot loader on this machine", len(e.Refused))
+	for i, err := range e.Refused {
+		fmt.Fprintf(&b, "; shim %d: %v", i+1, err)
+	}
+	return b.String()
+}
+
+// Unwrap is why.
+func (e *NoShimError) Unwrap() []error { return e.Refused }
+
+// ErrShimUnknown says that there are several shims to choose from and it is not known which of them firmware starts.
+var ErrShimUnknown = errors.New("there are several shims, and which of them firmware starts is not known (Machine.Firmware): say it, or give one")
+
+// maxShim is as much of a shim as is read, in bytes. Shims have about 1 MiB.
+const maxShim = 16 << 20
+
+// chooseShim takes the first shim that firmware starts and that starts the loader. Where Secure Boot is off, the choice is the one that would be right when it is turned on, if there is one.
+func (p *LoaderPlan) chooseShim(want *bootloader.Installation, shims []osmith.Source) (*bootloader.Installation, error) {
+	if len(shims) == 0 {
+		if want.Shim == nil {
+			return want, nil
+		}
+		shims = []osmith.Source{want.Shim}
+	}
+	if want.Loader == nil {
+		return nil, bootloader.ErrMissingLoader
+	}
+	variables, known := p.machine.variables()
+	if !known && len(shims) > 1 {
+		return nil, ErrShimUnknown
+	}
+	loader, err := secureboot.ReadImage(want.Loader, p.machine.hashes()...)
+	if err != nil {
+		return nil, fmt.Errorf("boot loader: %w", err)
+	}
+	verifies := variables
+	verifies.SecureBoot = []byte{1}
+	var refused []error
+	for _, v := range []osmith.FirmwareVariables{verifies, variables} {
+		refused = nil
+		for i, src := range shims {
+			content, err := readShimFile(src)
+			if err != nil {
+				return nil, fmt.Errorf("shim %d: %w", i+1, err)
+			}
+			shim, err := secureboot.ReadShim(content, p.machine.hashes()...)
+			if err != nil {
+				return nil, fmt.Errorf("shim %d: %w", i+1, err)
+			}
+			if why := p.startsThrough(v, shim, loader); why != nil && known {
+				refused = append(refused, why)
+				continue
+			}
+			p.Shim = &ShimChoice{Index: i, Refused: refused, content: content}
+			in := *want
+			in.Shim = content
+			return &in, nil
+		}
+	}
+	// Where nothing does, the plan is made with the first one, so that its verdict says why.
+	content, err := readShimFile(shims[0])
+	if err != nil {
+		return nil, err
+	}
+	p.Shim = &ShimChoice{content: content}
+	if len(shims) > 1 {
+		return nil, &NoShimError{refused}
+	}
+	in := *want
+	in.Shim = content
+	return &in, nil
+}
+
+// readShimFile reads a shim once: what is judged is what is written.
+func readShimFile(src osmith.Source) (*bytes.Reader, error) {
+	if src.Size() > maxShim {
+		return nil, fmt.Errorf("%d bytes, want at most %d", src.Size(), maxShim)
+	}
+	b, err := io.ReadAll(io.NewSectionReader(src, 0, src.Size()))
+	return bytes.NewReader(b), err
+}
+
+// startsThrough is why firmware does not start shim, or shim not the loader.
+func (p *LoaderPlan) startsThrough(v osmith.FirmwareVariables, shim *secureboot.Shim, loader secureboot.Image) error {
+	if _, err := p.machine.startsShim(shim, v); err != nil {
+		return err
+	}
+	judged := secureboot.Evaluate(v, loader, secureboot.EvaluateOptions{Firmware: p.machine.firmwareKind(), Shim: shim})
+	if !judged.Allowed {
+		return &SecureBootError{Path: "the boot loader", Reason: judged.Reason, Shim: true}
+	}
+	return nil
+}
+
+// shims are those on the ESP that firmware starts.
+func (s *State) shims() (list []osmith.Source) {
+	for _, l := range s.loaders {
+		if l.shim && !l.perhaps {
+			list = append(list, l.src)
+		}
+	}
+	return list
+}
+
+// judgeShim says which shim it is, and asks what a power cut behind each change leaves.
+func (p *LoaderPlan) judgeShim(j *Verdict) {
+	for i, why := range p.Shim.Refused {
+		j.pass("shim %d is not for this machine: %v", i+1, why)
+	}
+	for _, src := range p.after.shims() {
+		if !p.Shim.is(src) {
+			j.warn("a shim on the ESP is not the one of the installation: what it starts was judged by itself")
+			break
+		}
+	}
+	if c, err := p.stuckBehind(); err != nil {
+		j.fail(fmt.Errorf("a power cut behind the change of %s would leave nothing that firmware starts: %w", c, err))
+	}
+}
+
+// stuckBehind names the change behind which a cut would leave no place from which firmware comes to the loader. Between the two parts of one place, shim and loader are of two versions.
+func (p *LoaderPlan) stuckBehind() (name string, err error) {
+	var places [][2]string // shim, "" for none, and loader
+	for i := range arch.Table {
+		if a := &arch.Table[i]; a.EFI != "" {
+			places = append(places, [2]string{"EFI/systemd/" + a.Shim(), "EFI/systemd/" + a.ShimLoader()}, [2]string{a.Loader(), path.Dir(a.Loader()) + "/" + a.ShimLoader()},
+				[2]string{"", "EFI/systemd/" + a.SystemdBoot()}, [2]string{"", a.Loader()})
+		}
+	}
+	starts := func(n int, at [2]string) error {
+		m := *p.after.machine
+		shim, err := p.contentAt(n, at[0])
+		if err != nil {
+			return err
+		}
+		loader, err := p.contentAt(n, at[1])
+		if err != nil {
+			return err
+		}
+		if shim == nil {
+			m.Shim, m.NoShim = nil, true
+			if isShim(loader) {
+				return fs.ErrNotExist
+			}
+		} else if m.Shim = shim; !isShim(shim) {
+			return fs.ErrNotExist // that is a place without a shim
+		}
+		im, err := m.examine(at[1], loader)
+		if err != nil {
+			return err
+		}
+		return im.refused()
+	}
+	for n := 1; n < len(p.Changes); n++ {
+		var reasons []error
+		if !slices.ContainsFunc(places, func(at [2]string) bool {
+			err := starts(n, at)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				reasons = append(reasons, err)
+			}
+			return err == nil
+		}) && len(reasons) > 0 {
+			return p.Changes[n-1].Path, errors.Join(reasons...)
+		}
+	}
+	return "", nil
+}
+
+// contentAt is the content of a file behind the first n changes; nil for no name.
+func (p *LoaderPlan) contentAt(n int, name string) (osmith.Source, error) {
+	if name == "" {
+		return nil, nil
+	}
+	for _, c := range slices.Backward(p.Changes[:n]) {
+		switch {
+		case !fat.SameName(c.Path, name):
+		case c.Kind == bootloader.ChangeRemove:
+			return nil, fs.ErrNotExist
+		default:
+			return c.Content, nil
+		}
+	}
+	return openFile(p.state.esp, name)
+}
