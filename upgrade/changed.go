@@ -162,6 +162,9 @@ func (p *Plan) judged(name string) bool {
 			return true
 		}
 	}
+	if p.isStaged && fat.SameName(name, p.staged()) {
+		return true
+	}
 	for _, e := range []*Entry{p.from, p.state.Started, p.fallback} {
 		if e != nil && (fat.SameName(uncounted(e.Path), uncounted(name)) || fat.SameName(uncounted(e.Loader), uncounted(name))) {
 			return true

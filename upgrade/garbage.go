@@ -9,6 +9,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
 )
 
 // Garbage is a file on a boot partition that nothing starts any more, and nothing is known to need.
@@ -125,6 +126,9 @@ func (p *Plan) collectGarbage() {
 	for _, g := range p.state.Garbage {
 		if p.room() {
 			return
+		}
+		if p.isStaged && fat.SameName(g.Path, p.staged()) {
+			continue
 		}
 		p.remove([]espFile{{g.Path, g.Size, g.remove}})
 	}

@@ -93,7 +93,8 @@ type Plan struct {
 	choice         choice // of the loader once the new entry is there
 	choiceErr      error
 	leftover       leftover // of an interrupted upgrade on the ESP
-	resumes        bool     // the slot was being written when the plan was made
+	resumes        bool     // the slot has some of the release already
+	isStaged       bool     // an interrupted upgrade has left the whole UKI under its staged name
 	applied        bool
 }
 

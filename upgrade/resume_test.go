@@ -1,12 +1,15 @@
 package upgrade_test
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/partition"
@@ -103,4 +106,81 @@ func TestResume(t *testing.T) {
 	require.LessOrEqual(t, again, all-2<<20, "of %d bytes: chunks are written side by side, and two of three were there", all)
 	require.Equal(t, "2", left.boot().Version)
 	left.requireEntriesWhole()
+}
+
+// What is whole already is not written again: a slot that has its last types, and a UKI that only waits for its name. A UKI under that name which is not the release's is.
+func TestResumeBeforeTheEntry(t *testing.T) {
+	for _, mounted := range []bool{false, true} {
+		s := newSystem(t, "")
+		s.bootAndRun()
+		s.machine.Loader = &bootloader.Variables{}
+		if mounted {
+			s.mount()
+		}
+		set := s.build("2")
+		errCut := errors.New("cut")
+		err := cutBefore(s, set, upgrade.StepAddEntry, errCut)
+		require.ErrorIs(t, err, errCut)
+		const staged = "EFI/Linux/acme_2.osmith-staged"
+		info, err := s.esp().Stat(staged)
+		require.NoError(t, err)
+		require.Equal(t, set.UKI.Size(), info.Size())
+
+		left := s.on(s.disk.Clone())
+		p := left.plan(set, upgrade.PlanOptions{})
+		require.NoError(t, p.Refused(), "%s", p)
+		require.False(t, slices.ContainsFunc(p.Steps, func(s upgrade.Step) bool { return s.Kind == upgrade.StepStageUKI || s.Kind == upgrade.StepRemoveStaged }), "%s", p)
+		left.disk.Record()
+		require.NoError(t, p.Apply(t.Context(), nil))
+		written := 0
+		for _, w := range left.disk.Writes() {
+			written += len(w.Data)
+		}
+		require.Less(t, written, 300<<10, "tree, table and directory")
+		require.Equal(t, "2", left.boot().Version)
+		left.requireEntriesWhole()
+
+		// It changes between plan and write: nothing appears.
+		left = s.on(s.disk.Clone())
+		p = left.plan(set, upgrade.PlanOptions{})
+		other := contentOf(t, set.UKI)
+		other[len(other)/2] ^= 1
+		left.overwrite(staged, other)
+		var changed *upgrade.ChangedError
+		require.ErrorAs(t, p.Apply(t.Context(), nil), &changed)
+		require.Equal(t, "1", left.boot().Version)
+
+		// Another content of the same size is not taken for it.
+		if mounted {
+			left.mount()
+		}
+		p = left.plan(set, upgrade.PlanOptions{})
+		require.True(t, slices.ContainsFunc(p.Steps, func(s upgrade.Step) bool { return s.Kind == upgrade.StepStageUKI }), "%s", p)
+		require.NoError(t, p.Apply(t.Context(), nil))
+		require.Equal(t, "2", left.boot().Version)
+	}
+}
+
+// cutBefore applies an upgrade up to a step.
+func cutBefore(s *system, set *acmeos.Set, kind upgrade.StepKind, err error) error {
+	p := s.plan(set, upgrade.PlanOptions{})
+	ctx, cancel := context.WithCancelCause(s.t.Context())
+	defer cancel(nil)
+	if got := p.Apply(ctx, func(step int, _, _ int64) {
+		if p.Steps[step].Kind == kind {
+			cancel(err)
+		}
+	}); got == nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+// overwrite changes bytes of a file on the ESP where they lie, as another program would.
+func (s *system) overwrite(name string, content []byte) {
+	s.t.Helper()
+	require.NoError(s.t, s.esp().ReplaceFile(name, source(content)))
+	if s.mounts {
+		s.mount()
+	}
 }

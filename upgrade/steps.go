@@ -1,9 +1,6 @@
 package upgrade
 
-import (
-	"fmt"
-	"path"
-)
+import "fmt"
 
 // steps works out what is to be done, in its order.
 func (p *Plan) steps() {
@@ -24,14 +21,14 @@ func (p *Plan) steps() {
 	if t != nil {
 		p.slotSteps()
 	}
-	staged := path.Join(path.Dir(p.Entry), p.identity.label()+stagedSuffix)
+	staged := p.staged()
 	for _, a := range p.addons {
 		p.Steps = append(p.Steps, Step{Kind: StepAddAddon, Target: a.path, Bytes: a.src.Size(), source: a.src, want: a.want})
 	}
-	p.Steps = append(p.Steps,
-		Step{Kind: StepStageUKI, Target: staged, Bytes: p.release.UKI.Size(), source: p.release.UKI, want: p.digests.uki},
-		Step{Kind: StepAddEntry, Target: staged, To: p.Entry},
-	)
+	if !p.isStaged {
+		p.Steps = append(p.Steps, Step{Kind: StepStageUKI, Target: staged, Bytes: p.release.UKI.Size(), source: p.release.UKI, want: p.digests.uki})
+	}
+	p.Steps = append(p.Steps, Step{Kind: StepAddEntry, Target: staged, To: p.Entry})
 	if p.config != nil {
 		p.Steps = append(p.Steps, Step{Kind: StepPreferEntry, Target: configPath, Bytes: int64(len(p.config)), content: p.config})
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -37,6 +38,9 @@ func (p *Plan) choose(ctx context.Context) error {
 			return nil
 		}
 	}
+	if err := p.findStaged(); err != nil {
+		return err
+	}
 	if p.alone() {
 		return p.makeRoom()
 	}
@@ -47,7 +51,7 @@ func (p *Plan) choose(ctx context.Context) error {
 	if p.Target, err = p.target(kept); err != nil {
 		return err
 	}
-	p.resumes = p.Target.State == partition.SlotPartial
+	p.resumes = p.Target.State == partition.SlotPartial || slices.Equal(p.Target.RootHash, p.release.RootHash)
 	p.labels = p.slotLabels()
 	if err := p.state.slots.CheckLabels(p.Target.Slot, p.labels); err != nil {
 		return err
@@ -77,7 +81,7 @@ func (p *Plan) clear() error {
 		return err
 	}
 	p.remove(slices.DeleteFunc(files, func(f espFile) bool { return !isAddon(f.path) && !isStagedName(f.path) }))
-	p.remove(p.state.staged)
+	p.remove(slices.DeleteFunc(slices.Clone(p.state.staged), p.keepsStaged))
 	p.collectGarbage()
 	// Staged files have names that a removal on a mounted volume uses. What entries need goes when none needs it any more.
 	slices.SortStableFunc(p.obsolete, func(a, b espFile) int {
@@ -93,6 +97,31 @@ func (p *Plan) clear() error {
 		return last(a) - last(b)
 	})
 	return nil
+}
+
+// staged is the name of the UKI until it appears in the menu.
+func (p *Plan) staged() string {
+	return path.Join(path.Dir(p.Entry), p.identity.label()+stagedSuffix)
+}
+
+// findStaged looks whether the UKI is there already under its staged name, whole: then it is not written again.
+func (p *Plan) findStaged() (err error) {
+	if p.leftover.err != nil || p.leftover.discards() {
+		return nil
+	}
+	info, err := p.state.esp.Stat(p.staged())
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() != p.release.UKI.Size() {
+		return nil
+	}
+	if err == nil {
+		p.isStaged, err = p.state.sameDigest(p.staged(), p.digests.uki)
+	}
+	return err
+}
+
+// keepsStaged reports whether a staged file is the UKI.
+func (p *Plan) keepsStaged(f espFile) bool {
+	return p.isStaged && fat.SameName(f.path, p.staged())
 }
 
 // removeEntry adds the files of an entry to what is removed first.

@@ -202,8 +202,11 @@ func (p *Plan) judgeESP(j *Verdict) {
 		return
 	}
 	need := clusters(p.release.UKI.Size())
+	if p.isStaged {
+		need = 0
+	}
 	if p.state.esp.of(p.Entry).mounted != nil {
-		need *= 2 // a commit copies it
+		need += clusters(p.release.UKI.Size()) // a commit copies it
 	}
 	for _, a := range p.addons {
 		need += clusters(a.src.Size())
@@ -224,7 +227,7 @@ func (p *Plan) judgeESP(j *Verdict) {
 	if need > have {
 		j.fail(&ESPSpaceError{need, have})
 	} else {
-		j.pass("UKI: %d bytes of %d free on the ESP, %d releases of this size left", need, have, have/need)
+		j.pass("UKI: %d bytes of %d free on the ESP, %d releases of this size left", need, have, have/(clusters(p.release.UKI.Size())+cluster))
 	}
 }
 
