@@ -43,12 +43,13 @@ const (
 
 // Step is one part of an upgrade. A power cut within or behind any but the last leaves the old set booting.
 type Step struct {
-	Kind   StepKind `json:"kind"`
-	Target string   `json:"target"`       // path on the ESP, or partition
-	To     string   `json:"to,omitempty"` // path that a file gets
-	Bytes  int64    `json:"bytes"`        // that are written or read
-	Cut    string   `json:"cut"`          // what a power cut within the step leaves, in words
-	OneWay bool     `json:"oneWay"`       // takes away what no later step, and not Cancel, brings back
+	Kind    StepKind `json:"kind"`
+	Target  string   `json:"target"`            // path on the ESP, or partition
+	To      string   `json:"to,omitempty"`      // path that a file gets
+	Bytes   int64    `json:"bytes"`             // that are written or read
+	Fetched int64    `json:"fetched,omitempty"` // of these, bytes that are read from the release, where others come from the running set (PlanOptions.Delta); of any other step 0
+	Cut     string   `json:"cut"`               // what a power cut within the step leaves, in words
+	OneWay  bool     `json:"oneWay"`            // takes away what no later step, and not Cancel, brings back
 
 	source  osmith.Source // of a file
 	want    [sha256.Size]byte
@@ -63,7 +64,11 @@ func (s Step) String() string {
 		fmt.Fprintf(&b, " -> %s", path.Base(s.To))
 	}
 	if s.Bytes > 0 {
-		fmt.Fprintf(&b, " (%d bytes)", s.Bytes)
+		fmt.Fprintf(&b, " (%d bytes", s.Bytes)
+		if s.Fetched > 0 {
+			fmt.Fprintf(&b, ", %d from the release", s.Fetched)
+		}
+		b.WriteString(")")
 	}
 	return b.String()
 }
@@ -197,6 +202,9 @@ func (a *applier) do(s Step) error {
 	case StepMarkPartial:
 		return a.mark(p.state.slots.Begin(p.Target.Slot, p.labels))
 	case StepWriteRoot:
+		if p.delta != nil {
+			return a.patch()
+		}
 		return a.copyVerified(p.root(), p.release.Root, p.image(), p.resumes)
 	case StepWriteTree:
 		return a.copy(p.tree(), p.release.Tree)

@@ -42,6 +42,10 @@ type PlanOptions struct {
 	// TrustFallbackWithoutReadingIt leaves out to read and verify all of the file system that the machine is to return to.
 	TrustFallbackWithoutReadingIt bool
 
+	// Delta takes the blocks of the root file system that the running set has from its slot, and only the others from the release ([verity.Diff], [verity.Patch]): for a release that is read
+	// over a network ([release.Stream]). Both hash trees are read for it, and about 100 bytes of memory are needed for a block of 4096. It has no effect if the two file systems have different salts.
+	Delta bool
+
 	// Labels are patterns of the partitions' labels, as MatchPattern= of sysupdate.d has them: @v is the version, once in each, and %M is IMAGE_ID. The zero value
 	// follows the slot of what runs, and where that says nothing it is "%M_@v", and for the hash tree "%M_@v_verity".
 	Labels partition.Labels
@@ -92,9 +96,11 @@ type Plan struct {
 	meter          meter
 	choice         choice // of the loader once the new entry is there
 	choiceErr      error
-	leftover       leftover // of an interrupted upgrade on the ESP
-	resumes        bool     // the slot has some of the release already
-	isStaged       bool     // an interrupted upgrade has left the whole UKI under its staged name
+	leftover       leftover      // of an interrupted upgrade on the ESP
+	delta          *verity.Delta // from the root file system that runs; nil: all is read from the release
+	deltaErr       error         // why there is none
+	resumes        bool          // the slot has some of the release already
+	isStaged       bool          // an interrupted upgrade has left the whole UKI under its staged name
 	applied        bool
 }
 
@@ -167,6 +173,12 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if p.Installed {
 		p.Verdicts = []Verdict{}
 		return p, nil
+	}
+	if o.Delta && p.Target != nil {
+		p.delta, p.deltaErr = p.diff(ctx)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 	}
 	if err := p.judge(ctx, o.Progress); err != nil {
 		return nil, err

@@ -63,7 +63,7 @@ var operations = []operation{
 }
 
 func (s *system) upgradeTo(k *diskKind, version string) error {
-	p, err := upgrade.NewPlan(s.t.Context(), s.disk, k.release(s, version), s.machine, upgrade.PlanOptions{})
+	p, err := upgrade.NewPlan(s.t.Context(), s.disk, k.release(s, version), s.machine, upgrade.PlanOptions{Delta: k.delta})
 	if err != nil {
 		return err
 	}

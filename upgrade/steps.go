@@ -41,7 +41,7 @@ func (p *Plan) slotSteps() {
 	root, tree := p.dataSize(), p.release.Tree.Size()
 	p.Steps = append(p.Steps,
 		Step{Kind: StepMarkPartial, Target: "slot " + t.Name()},
-		Step{Kind: StepWriteRoot, Target: "slot " + t.Name(), Bytes: root},
+		Step{Kind: StepWriteRoot, Target: "slot " + t.Name(), Bytes: root, Fetched: p.fetched(root)},
 		Step{Kind: StepWriteTree, Target: "slot " + t.Name(), Bytes: tree},
 	)
 	if t.Signature >= 0 {

@@ -159,6 +159,7 @@ func (p *Plan) judgeFits() Verdict {
 	j := Verdict{Proof: ProofFits}
 	if p.Target != nil {
 		p.judgeSlot(&j)
+		p.judgeDelta(&j)
 	}
 	p.judgeESP(&j)
 	// It is asked again before the first write.

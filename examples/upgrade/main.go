@@ -28,7 +28,8 @@
 //	-assume-loader N          treat a systemd-boot of an unknown release as this one
 //	-esp-id GUID              the ESP that firmware starts from, of a disk with several
 //
-// LAYOUT is the directory of an OCI image layout, as release pull makes it, and REF a tag or digest in it, which may be left out if there is one release. The release is verified as release verify does, by the JSON of package
+// LAYOUT is the directory of an OCI image layout, as release pull makes it, or its address on a web server (https://updates.example/acme:v2), from which of the root file system only those blocks are fetched that the running set does not have,
+// while they are written; all else comes into -cache DIR first. REF is a tag or digest, which may be left out if there is one release. The release is verified as release verify does, by the JSON of package
 // cosign or by public keys, and every byte of it is read before the plan is made. Of an index, the release for -arch is taken. VERDICT is one of fits, boots, unlocks, returns, follows.
 //
 // plan prints the verdicts, the steps and the PCRs to expect, and writes nothing. apply prints the same and carries it out, unless it is refused. When it is interrupted or fails, what runs still boots, and the error says how to go on. After

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/hex"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -236,6 +238,28 @@ func TestRelease(t *testing.T) {
 	}
 	require.True(t, damaged)
 	b.refused(1, "sha256:", "plan"+image+two)
+}
+
+// A release on a web server is verified before anything of it is used, and its root file system goes into the slot without being anywhere else.
+func TestWeb(t *testing.T) {
+	b := newBench(t)
+	set := b.build("2")
+	b.release(set)
+	server := httptest.NewServer(http.FileServer(http.Dir(b.path("layout"))))
+	defer server.Close()
+	web := " -release " + server.URL + "/:2 -key @release.pub -cache @cache"
+	require.Contains(t, b.ok("plan"+image+web), "bytes are read from the release, the others from slot A")
+	b.refused(1, "not found", "plan"+image+" -key @release.pub -release "+server.URL+"/:3")
+	b.refused(1, "no signature by a trusted key", "plan"+image+" -key @pcr.pub -release "+server.URL+"/:2")
+
+	require.Contains(t, b.ok("apply"+image+web), "applied: ")
+	require.Equal(t, "2", b.boot("two").Version)
+	layers, err := filepath.Glob(b.path("cache/blobs/sha256/*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, layers)
+	for _, name := range layers {
+		require.NotEqual(t, readFile(t, b.path("2.root.raw")), readFile(t, name))
+	}
 }
 
 // The variable store of a virtual machine says whether its firmware starts the release, and what of the loader's variables it keeps.

@@ -48,7 +48,7 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 		return result, err
 	}
 	o := p.options
-	o.Progress = c.Progress()
+	o.Progress, o.Delta = c.Progress(), p.from.remote()
 	made, err := upgrade.NewPlan(c, s.disk, r, s.machine, o)
 	if err != nil {
 		return result, err

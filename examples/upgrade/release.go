@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,6 +18,7 @@ import (
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
+	"github.com/osmith-dev/osmith/upgrade/release/weblayout"
 )
 
 // maxText bounds policies and keys, in bytes.
@@ -25,12 +27,14 @@ const maxText = 1 << 20
 // source are the flags that say which release it is, and by whom.
 type source struct {
 	name, policy, repository, arch string
+	cache                          string
 	keys                           cli.List
 	unsigned                       bool
 }
 
 func (s *source) flags(set *flag.FlagSet) {
-	set.StringVar(&s.name, "release", "", "directory of an OCI image layout, and a tag or digest in it, as `LAYOUT:REF`; without one, the only release there")
+	set.StringVar(&s.name, "release", "", "directory or web address of an OCI image layout, and a tag or digest in it, as `LAYOUT:REF`; without one, the only release there")
+	set.StringVar(&s.cache, "cache", "", "`directory` that keeps what was fetched of a release from the web, for a call that goes on; without one, a temporary one")
 	set.StringVar(&s.policy, "policy", "", "`file` with a policy, JSON, by which the release must be signed")
 	set.StringVar(&s.repository, "repository", "", "`name` by which the policy's rule is found")
 	set.Var(&s.keys, "key", "`file` with public keys, one of which must have signed the release; may be repeated")
@@ -58,8 +62,73 @@ func (s *source) check() error {
 	return nil
 }
 
+// releaseSource is where releases are: a layout in a directory, or one that a web server has.
+type releaseSource interface {
+	cosign.ArtifactSource
+	release.BlobSource
+}
+
+// remote reports whether the release is on a web server.
+func (s *source) remote() bool {
+	return strings.HasPrefix(s.name, "https://") || strings.HasPrefix(s.name, "http://")
+}
+
+// stream verifies a release on a web server and fetches all but its root file system, which is read while it is written.
+func (s *source) stream(c *cli.Call) (*release.Release, []string, error) {
+	base, ref := splitRelease(s.name)
+	web, err := weblayout.Open(base, weblayout.OpenOptions{Client: http.DefaultClient})
+	if err != nil {
+		return nil, nil, fmt.Errorf("-release %s: %w", s.name, err)
+	}
+	d, err := web.Resolve(c, ref)
+	if errors.Is(err, weblayout.ErrNotFound) {
+		return nil, nil, cli.No{Err: fmt.Errorf("-release %s: %w", s.name, err)}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("-release %s: %w", s.name, err)
+	}
+	d, signers, err := s.choose(c, web, d)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := release.Read(c, web, d)
+	if err != nil {
+		return nil, nil, fmt.Errorf("-release %s: %w", s.name, err)
+	}
+	dir := s.cache
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "osmith-upgrade-"); err != nil {
+			return nil, nil, err
+		}
+		c.AtEnd(func() { _ = os.RemoveAll(dir) })
+	}
+	r, err := release.Stream(c, web, a, dir, release.PullOptions{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("-release %s: %w", s.name, err)
+	}
+	c.AtEnd(func() { _ = r.Close() }) // it was only read
+	return r, signers, nil
+}
+
+// choose verifies who has signed the release, and picks the one for the architecture from an index.
+func (s *source) choose(c *cli.Call, from releaseSource, d ocispec.Descriptor) (chosen ocispec.Descriptor, signers []string, err error) {
+	signers = []string{}
+	if !s.unsigned {
+		if d, signers, err = s.verify(c, from, d); err != nil {
+			return d, nil, err
+		}
+	}
+	if d, err = release.Select(c, from, d, s.arch); err != nil {
+		return d, nil, fmt.Errorf("-release %s: %w", s.name, err)
+	}
+	return d, signers, nil
+}
+
 // open verifies the release and opens it. It is closed when the call ends.
 func (s *source) open(c *cli.Call) (*release.Release, []string, error) {
+	if s.remote() {
+		return s.stream(c)
+	}
 	dir, ref := splitRelease(s.name)
 	layout, err := cosign.OpenLayout(os.DirFS(dir))
 	if err != nil {
@@ -72,14 +141,9 @@ func (s *source) open(c *cli.Call) (*release.Release, []string, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("-release %s: %w", s.name, err)
 	}
-	signers := []string{}
-	if !s.unsigned {
-		if d, signers, err = s.verify(c, layout, d); err != nil {
-			return nil, nil, err
-		}
-	}
-	if d, err = release.Select(c, layout, d, s.arch); err != nil {
-		return nil, nil, fmt.Errorf("-release %s: %w", s.name, err)
+	d, signers, err := s.choose(c, layout, d)
+	if err != nil {
+		return nil, nil, err
 	}
 	r, err := release.Open(c, os.DirFS(dir), d)
 	if err != nil {
@@ -105,12 +169,12 @@ func splitRelease(name string) (dir, ref string) {
 }
 
 // verify holds the artifact against the policy, and returns what was signed and by whom.
-func (s *source) verify(c *cli.Call, layout *cosign.Layout, d ocispec.Descriptor) (signed ocispec.Descriptor, by []string, err error) {
+func (s *source) verify(c *cli.Call, from releaseSource, d ocispec.Descriptor) (signed ocispec.Descriptor, by []string, err error) {
 	policy, err := s.loadPolicy()
 	if err != nil {
 		return signed, nil, err
 	}
-	result, err := cosign.Verify(c, layout, d, policy)
+	result, err := cosign.Verify(c, from, d, policy)
 	if errors.Is(err, cosign.ErrNoIdentityVerifier) {
 		return signed, nil, fmt.Errorf("-policy %s: %w; this program verifies keys alone: have release pull verify and fetch it, and sign it with a key", s.policy, err)
 	}

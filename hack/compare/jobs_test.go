@@ -38,6 +38,7 @@ var jobs = []job{
 	{"UKI, 4 PCR banks signed, Secure Boot signature", "ukify build + systemd-measure, systemd-sbsign", 0.22, ukiMeasuredAndSigned},
 	{"PCR 11 of a UKI of 214 MB, 4 banks", "systemd-measure calculate", 0.75, ukiMeasure},
 	{"upgrade, root 1 GiB, UKI 119 MB: plan, write, verify, make bootable, cancel", "dd conv=fsync of the root, veritysetup verify", 1.00, upgradeFromFiles},
+	{"the same, streamed from a file server", "systemd-sysupdate 262 update, url-file, SHA256SUMS; verifies nothing that it has written", 0.60, upgradeFromServer},
 	{"plan of an upgrade, root 1 GiB, UKI 119 MB", "veritysetup verify, sha256sum of the UKI", 1.05, upgradePlan},
 	{"pull of the same release from a file server, with digests and fsync", "curl, which does neither", 1.30, releasePull},
 	{"signature of a release verified, simple signing", "cosign 3.1 verify", 0.30, cosignVerify(cosign.FormatSimpleSigning, testtools.Forky)},

@@ -33,7 +33,7 @@
 //
 // A release is named by the digest of its manifest, never by a tag. Open holds the manifest and the config against their
 // digests, and reads every layer once against its digest and size before it hands any of them out. Pull does the same before a blob
-// gets its name. Only a [BlobReader] hands on what has no digest; it is for verity.Patch, which has a hash tree.
+// gets its name. Only a [BlobReader] hands on what has no digest, and so does the root file system of a release that [Stream] opens: they are for who has a hash tree, such as verity.Patch and package upgrade.
 //
 // # Limits
 //

@@ -2,6 +2,7 @@ package release_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -144,6 +145,35 @@ func ExamplePartial() {
 	defer r.Close()
 	fmt.Println(filepath.Base(tree) == a.Layers[2].Digest.Encoded(), r.Root.Size())
 	// Output: true 4
+}
+
+// A machine with little room streams the root file system into its slot: it is not in the layout that the rest is fetched into.
+func ExampleStream() {
+	ctx, from, to := context.Background(), temporary(), temporary()
+	defer os.RemoveAll(from)
+	defer os.RemoveAll(to)
+	d, err := release.Pack(from, "v2", contents())
+	if err != nil {
+		log.Fatal(err)
+	}
+	src, err := cosign.OpenLayout(os.DirFS(from)) // or weblayout.Open, and then cosign.Verify
+	if err != nil {
+		log.Fatal(err)
+	}
+	a, err := release.Read(ctx, src, d)
+	if err != nil {
+		log.Fatal(err)
+	}
+	r, err := release.Stream(ctx, src, a, to, release.PullOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	root, _ := a.Layer(release.MediaTypeRoot)
+	_, err = os.Stat(filepath.Join(to, "blobs", "sha256", root.Digest.Encoded()))
+	fmt.Println(r.Version, r.Root.Size(), errors.Is(err, os.ErrNotExist))
+	// Then upgrade.NewPlan(ctx, disk, r, machine, upgrade.PlanOptions{Delta: true})
+	// Output: 2 4 true
 }
 
 // What verity.Patch fetches comes from the layer of the root file system, in pieces.

@@ -214,10 +214,15 @@ func (r *Release) open(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) er
 	if err != nil {
 		return err
 	}
+	return r.openLayers(a, func(l ocispec.Descriptor) (osmith.Source, error) { return r.layer(ctx, fsys, l) })
+}
+
+// openLayers fills a release with its layers.
+func (r *Release) openLayers(a *Artifact, open func(ocispec.Descriptor) (osmith.Source, error)) error {
 	r.ID, r.Version, r.RootHash, r.Architecture, r.Variant, r.Descriptor = a.ID, a.Version, a.RootHash, a.Architecture, a.Variant, a.Descriptor
 	single := r.single()
 	for _, l := range a.Layers {
-		src, err := r.layer(ctx, fsys, l)
+		src, err := open(l)
 		if err != nil {
 			return err
 		}
