@@ -127,7 +127,7 @@ func TestLive(t *testing.T) {
 	facts.Offline, facts.Running, facts.Loader = true, nil, &bootloader.Variables{}
 	plan, err := upgrade.NewLoaderPlan(t.Context(), opened, &bootloader.Installation{Loader: loader}, facts, upgrade.LoaderOptions{})
 	require.NoError(t, err)
-	require.NoError(t, plan.Apply(t.Context()), "%s", plan)
+	require.NoError(t, plan.Apply(t.Context(), nil), "%s", plan)
 	t.Logf("%s", plan)
 	require.NoError(t, opened.Close())
 	three := bootGood(t, s, "3-upgraded", v3)

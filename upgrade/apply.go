@@ -83,7 +83,7 @@ var ErrApplied = errors.New("this plan was applied already, whole or in part: ma
 // Apply carries the plan out. Without the verdicts, and without an override that names each failed one, it is a
 // [*RefusedError] and nothing is written. After any other error, or a power cut, the old set still boots and the
 // upgrade is planned again from what is on the disk; planning and applying a release that is installed changes nothing.
-// A plan is applied once ([ErrApplied]).
+// A plan is applied once ([ErrApplied]). The boot loader comes first, if it is a part of the plan; progress is not told of that.
 //
 // The disk must have a method Sync ([ErrNoSync]). One with a method Lock is locked meanwhile, and what another has locked is a [*osmith.LockedError]. It must be
 // as it was when the plan was made, else it is a [*ChangedError] and nothing is written; and it is read anew in front of each step, so that what something else has
@@ -98,6 +98,11 @@ func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 	}
 	if p.applied {
 		return ErrApplied
+	}
+	if p.Loader != nil {
+		if err := p.Loader.Apply(ctx, nil); err != nil {
+			return fmt.Errorf("boot loader: %w", prefix.Bare(err))
+		}
 	}
 	if len(p.Steps) == 0 {
 		p.applied = true
@@ -315,6 +320,39 @@ type ReadBackError struct {
 
 func (e *ReadBackError) Error() string {
 	return fmt.Sprintf("%s read back is not what was written (SHA-256 %x): is the medium failing?", e.Path, e.Want)
+}
+
+// telling tells how much has been read of several sources that are written one after the other.
+type telling struct {
+	ctx         context.Context
+	progress    func(done, total int64)
+	done, total int64
+}
+
+// source ends a copy when the context does, and tells of it. None stays none.
+func (t *telling) source(src osmith.Source) osmith.Source {
+	if src == nil {
+		return nil
+	}
+	return &toldSource{cancelSource: cancelSource{src, t.ctx}, telling: t, before: t.done}
+}
+
+// toldSource is read from front to end; what is read again counts once.
+type toldSource struct {
+	cancelSource
+	*telling
+	before int64 // bytes of the sources before it
+}
+
+func (s *toldSource) ReadAt(b []byte, off int64) (int, error) {
+	n, err := s.cancelSource.ReadAt(b, off)
+	if now := s.before + off + int64(n); now > s.done {
+		s.done = now
+		if s.progress != nil {
+			s.progress(s.done, s.total)
+		}
+	}
+	return n, err
 }
 
 // cancelSource ends a long copy when the context does.

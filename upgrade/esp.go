@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/blockdev"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
@@ -179,6 +180,19 @@ func (s *scratch) ReadAt(b []byte, off int64) (int, error) {
 		}
 	}
 	return n, err
+}
+
+// SectorSize is that of what is not changed.
+func (s *scratch) SectorSize() int {
+	if d, ok := s.Source.(interface{ SectorSize() int }); ok {
+		return d.SectorSize()
+	}
+	return 0
+}
+
+// Exclusive is asked of what is not changed: whoever uses a partition there would be in the way.
+func (s *scratch) Exclusive(off, n int64) (release func() error, err error) {
+	return blockdev.Exclusive(s.Source, off, n)
 }
 
 func (s *scratch) WriteAt(b []byte, off int64) (int, error) {

@@ -35,7 +35,7 @@ func ExampleNewLoaderPlan() {
 	for _, v := range plan.Verdicts {
 		fmt.Println(v.Proof, v.Outcome)
 	}
-	fmt.Println("refused:", plan.Apply(context.Background()) != nil)
+	fmt.Println("refused:", plan.Apply(context.Background(), nil) != nil)
 	// Output:
 	// create EFI/systemd/systemd-boot-fallbackx64.efi
 	// replace EFI/systemd/systemd-bootx64.efi
@@ -75,7 +75,7 @@ func ExampleMirror() {
 
 	plan := must(upgrade.NewPlan(context.Background(), first, set.Release(), machine, upgrade.PlanOptions{}))
 	check(plan.Apply(context.Background(), nil))
-	changes, err := upgrade.Mirror(first, second, machine, upgrade.MirrorOptions{})
+	changes, err := upgrade.Mirror(context.Background(), first, second, machine, upgrade.MirrorOptions{})
 	if err != nil {
 		panic(err)
 	}

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,7 +44,8 @@ type LoaderPlan struct {
 	disk     *checkedDisk
 	machine  Machine
 	state    *State
-	after    *State // of a disk on which the changes were made
+	copied   *scratch // disk on which the changes were made
+	after    *State   // of that; nil where they do not fit
 	digests  []([sha256.Size]byte)
 	before   snapshot
 	leftover leftover
@@ -156,8 +158,8 @@ func (p *LoaderPlan) try(j *Verdict) error {
 	}
 	m := p.machine
 	m.Mounted = nil // the copy is of nobody else
-	copied := &scratch{p.disk, map[int64][scratchSector]byte{}}
-	boot, _, err := m.openBoot(copied, p.state.table)
+	p.copied = &scratch{p.disk, map[int64][scratchSector]byte{}}
+	boot, _, err := m.openBoot(p.copied, p.state.table)
 	if err != nil {
 		return err
 	}
@@ -190,13 +192,13 @@ func (p *LoaderPlan) try(j *Verdict) error {
 	if p.Shim != nil {
 		m.Shim, m.NoShim = p.Shim.content, false
 	}
-	if p.after, err = inspect(copied, &m); err != nil || p.Shim == nil {
+	if p.after, err = inspect(p.copied, &m); err != nil || p.Shim == nil {
 		return err
 	}
 	// One that was to be replaced may have stayed.
 	if shims := p.after.shims(); len(shims) > 0 && !slices.ContainsFunc(shims, p.Shim.is) {
 		m.Shim = shims[0]
-		p.after, err = inspect(copied, &m)
+		p.after, err = inspect(p.copied, &m)
 	}
 	return err
 }
@@ -287,8 +289,8 @@ func (p *LoaderPlan) Refused() error {
 }
 
 // Apply carries the plan out, as [Plan.Apply] does: nothing is written without the verdicts, or if the disk is not what it was; each file is whole or not at all, is on the medium and read back before the next one begins. A power cut leaves
-// loaders of which each is the old or the new one; what is left to do, a new plan has.
-func (p *LoaderPlan) Apply(ctx context.Context) (err error) {
+// loaders of which each is the old or the new one; what is left to do, a new plan has. Progress, if it is not nil, is called with the number of the change, and with bytes of all.
+func (p *LoaderPlan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
 	switch err := p.Refused(); {
 	case err != nil:
@@ -299,10 +301,21 @@ func (p *LoaderPlan) Apply(ctx context.Context) (err error) {
 		p.applied = true
 		return nil
 	}
-	return alone(p.disk, func() error { return p.apply(ctx) })
+	return alone(p.disk, func() error { return p.apply(ctx, progress) })
 }
 
-func (p *LoaderPlan) apply(ctx context.Context) (err error) {
+func (p *LoaderPlan) apply(ctx context.Context, progress Progress) (err error) {
+	step := 0
+	tell := &telling{ctx: ctx, progress: func(done, total int64) {
+		if progress != nil {
+			progress(step, done, total)
+		}
+	}}
+	for _, c := range p.Changes {
+		if c.Content != nil {
+			tell.total += c.Content.Size()
+		}
+	}
 	expect := p.before.clone()
 	look := func(limit int64) (*bootFS, error) {
 		now, esp, err := p.machine.takeSnapshot(p.disk, p.judged, limit)
@@ -321,6 +334,8 @@ func (p *LoaderPlan) apply(ctx context.Context) (err error) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		step = i
+		tell.progress(tell.done, tell.total)
 		limit := int64(smallFile)
 		if i == 0 {
 			limit = math.MaxInt64
@@ -337,7 +352,9 @@ func (p *LoaderPlan) apply(ctx context.Context) (err error) {
 				return err
 			}
 		}
-		if err := p.change(esp, c, p.digests[i]); err != nil {
+		told := c
+		told.Content = tell.source(c.Content)
+		if err := p.change(esp, told, p.digests[i]); err != nil {
 			return fmt.Errorf("%v %s: %w", c.Kind, c.Path, err)
 		}
 		if c.Kind == bootloader.ChangeRemove {
@@ -373,6 +390,56 @@ func (p *LoaderPlan) change(esp *bootFS, c bootloader.FileChange, want [sha256.S
 		err = &ReadBackError{Path: c.Path, Want: want}
 	}
 	return err
+}
+
+// LoaderPlanSchema names the JSON form of a plan of the boot loader, docs/schema/loaderplan.json.
+const LoaderPlanSchema = "osmith.loaderplan/1"
+
+type loaderChangeJSON struct {
+	Kind   string         `json:"kind"`
+	Path   string         `json:"path"`
+	Reason string         `json:"reason"`
+	Bytes  int64          `json:"bytes"`
+	Before osmith.Version `json:"before"`
+	After  osmith.Version `json:"after"`
+}
+
+type loaderKeptJSON struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+}
+
+// MarshalJSON writes the plan for a program.
+func (p *LoaderPlan) MarshalJSON() ([]byte, error) {
+	changes, kept, findings := []loaderChangeJSON{}, []loaderKeptJSON{}, []loaderKeptJSON{}
+	for _, c := range p.Changes {
+		j := loaderChangeJSON{Kind: c.Kind.String(), Path: c.Path, Reason: c.Reason, Before: c.Before, After: c.After}
+		if c.Content != nil {
+			j.Bytes = c.Content.Size()
+		}
+		changes = append(changes, j)
+	}
+	for _, k := range p.Kept {
+		kept = append(kept, loaderKeptJSON{k.Path, k.Reason})
+	}
+	for _, f := range p.Findings {
+		findings = append(findings, loaderKeptJSON{f.Path, f.Err.Error()})
+	}
+	shim := 0
+	if p.Shim != nil {
+		shim = p.Shim.Index + 1
+	}
+	return json.Marshal(struct {
+		Schema     string                       `json:"schema"`
+		Next       string                       `json:"next"`
+		Refused    bool                         `json:"refused"`
+		Shim       int                          `json:"shim"`
+		Judgements []Verdict                    `json:"judgements"`
+		Changes    []loaderChangeJSON           `json:"changes"`
+		Kept       []loaderKeptJSON             `json:"kept"`
+		Findings   []loaderKeptJSON             `json:"findings"`
+		PCRs       map[string]map[string]string `json:"pcrs"`
+	}{LoaderPlanSchema, p.Next, p.Refused() != nil, shim, verdictsJSON(p.Verdicts), changes, kept, findings, pcrsJSON(&p.machine, p.Predicted)})
 }
 
 // String is the plan for a person.

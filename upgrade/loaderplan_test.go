@@ -72,8 +72,8 @@ func TestLoaderPlan(t *testing.T) {
 		require.Contains(t, p.String(), "PCR 4  sha256 ")
 
 		s.disk.Record()
-		require.NoError(t, p.Apply(t.Context()))
-		require.ErrorIs(t, p.Apply(t.Context()), upgrade.ErrApplied)
+		require.NoError(t, p.Apply(t.Context(), nil))
+		require.ErrorIs(t, p.Apply(t.Context(), nil), upgrade.ErrApplied)
 		require.Equal(t, map[string]string{"EFI/BOOT/BOOTX64.EFI": "262.1", "EFI/systemd/systemd-bootx64.efi": "262.1", "EFI/systemd/systemd-boot-fallbackx64.efi": "257.13"}, s.loaders())
 		require.Equal(t, "2", s.boot().Version)
 		require.Empty(t, s.loaderPlan(loader, upgrade.LoaderOptions{}).Changes)
@@ -92,7 +92,7 @@ func TestLoaderPlan(t *testing.T) {
 					left.fsck()
 				}
 				rest := left.loaderPlan(loader, upgrade.LoaderOptions{})
-				require.NoError(t, rest.Apply(t.Context()), "%v: %s", describe(state), rest)
+				require.NoError(t, rest.Apply(t.Context(), nil), "%v: %s", describe(state), rest)
 				require.Equal(t, s.loaders(), left.loaders())
 				if found, err := left.esp().Check(); !mounted {
 					require.NoError(t, err)
@@ -128,7 +128,7 @@ func TestLoaderPlanRefuses(t *testing.T) {
 		require.Equal(t, upgrade.OutcomeFail, v.Outcome, "%s", p)
 		require.Contains(t, texts(v), why)
 		var refused *upgrade.RefusedError
-		require.ErrorAs(t, p.Apply(t.Context()), &refused)
+		require.ErrorAs(t, p.Apply(t.Context(), nil), &refused)
 		require.Equal(t, before, contentOf(t, s.disk))
 	}
 
@@ -152,7 +152,7 @@ func TestLoaderPlanRefuses(t *testing.T) {
 	p = s.loaderPlan(s.signedLoader("257.13"), upgrade.LoaderOptions{})
 	require.Empty(t, p.Changes)
 	require.NotEmpty(t, p.Findings)
-	require.NoError(t, p.Apply(t.Context()))
+	require.NoError(t, p.Apply(t.Context(), nil))
 
 	s = base("257.13")
 	require.NoError(t, s.esp().WriteFile("EFI/filler", source(make([]byte, s.esp().Free()-4096))))
@@ -163,7 +163,7 @@ func TestLoaderPlanRefuses(t *testing.T) {
 	p = s.loaderPlan(s.signedLoader("262.1"), upgrade.LoaderOptions{})
 	require.NoError(t, s.esp().ReplaceFile("loader/loader.conf", source([]byte("timeout 9\n"))))
 	var changed *upgrade.ChangedError
-	require.ErrorAs(t, p.Apply(t.Context()), &changed)
+	require.ErrorAs(t, p.Apply(t.Context(), nil), &changed)
 
 	_, err := upgrade.NewLoaderPlan(t.Context(), s.disk, &bootloader.Installation{Loader: s.signedLoader("262.1")}, upgrade.Machine{}, upgrade.LoaderOptions{})
 	require.ErrorIs(t, err, upgrade.ErrRunningUnknown)

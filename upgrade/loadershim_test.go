@@ -132,7 +132,7 @@ func TestLoaderPlanShim(t *testing.T) {
 		}
 		before := s.on(s.disk.Clone())
 		s.disk.Record()
-		require.NoError(t, p.Apply(t.Context()))
+		require.NoError(t, p.Apply(t.Context(), nil))
 		require.Equal(t, "2", s.boot().Version)
 		again, err := s.shimPlan(c.loader, upgrade.LoaderOptions{}, c.shim)
 		require.NoError(t, err)
@@ -157,7 +157,7 @@ func TestLoaderPlanShim(t *testing.T) {
 			if n++; n%29 == 0 {
 				rest, err := left.shimPlan(c.loader, upgrade.LoaderOptions{}, c.shim)
 				require.NoError(t, err)
-				require.NoError(t, rest.Apply(t.Context()), "%v: %s", describe(state), rest)
+				require.NoError(t, rest.Apply(t.Context(), nil), "%v: %s", describe(state), rest)
 				require.Equal(t, [][2]string{now, now}, left.chains())
 			}
 		}
@@ -215,7 +215,7 @@ func TestLoaderPlanShimRefuses(t *testing.T) {
 		return p
 	}
 	first := shimFor(t, k.SecureBoot.DB, vendor)
-	require.NoError(t, install(s.signedLoader("262"), first, false).Apply(t.Context()))
+	require.NoError(t, install(s.signedLoader("262"), first, false).Apply(t.Context(), nil))
 	s.machine.Shim = first
 	require.NoError(t, s.esp().Remove("EFI/systemd/systemd-bootx64.efi"))
 	stranger := loaderBy(t, "262.1", other.SecureBoot.DB)

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ func ownedByDisk(name string) bool { return fat.SameName(name, "loader/random-se
 type MirrorOptions struct {
 	// ESP is the unique ID of the partition on the other disk, of one with several. Zero: the only one.
 	ESP osmith.GUID
+
+	// Progress, if not nil, is told how many bytes of files have been written, of all that are.
+	Progress func(done, total int64)
 }
 
 // Mirror makes the ESP of another disk hold what the loader finds on this one: for a machine that firmware may start from either, as with root file systems on a RAID. It is done after each [Plan.Apply], [Commit] and
@@ -33,7 +37,8 @@ type MirrorOptions struct {
 //
 // New files come first, each whole or not at all, then changed ones, then those go that are no more: a power cut leaves an ESP from which the machine starts a version that was on one of the two. Everything is read back. Machine
 // is that of the disk; its Mounted may name the other ESP. A disk with an extended boot loader partition has no mirror. Both disks may be one. The other disk must have a method Sync and is locked, as by [Plan.Apply]; this one must not change meanwhile.
-func Mirror(disk, other osmith.Disk, m Machine, o MirrorOptions) (changes []string, err error) {
+// A context that ends leaves what a power cut would.
+func Mirror(ctx context.Context, disk, other osmith.Disk, m Machine, o MirrorOptions) (changes []string, err error) {
 	defer prefix.Add("upgrade", &err)
 	from, err := m.openESPOf(disk, m.espID())
 	if err != nil {
@@ -72,8 +77,17 @@ func Mirror(disk, other osmith.Disk, m Machine, o MirrorOptions) (changes []stri
 	if err := r.compare(); err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}
+	tell := telling{ctx: ctx, progress: o.Progress}
 	for _, c := range r.steps {
-		if err := c.do(); err != nil {
+		if c.src != nil {
+			tell.total += c.src.Size()
+		}
+	}
+	for _, c := range r.steps {
+		if err := ctx.Err(); err != nil {
+			return changes, fmt.Errorf("mirror: %s: %w", c.what, err)
+		}
+		if err := c.do(tell.source(c.src)); err != nil {
 			return changes, fmt.Errorf("mirror: %s: %w", c.what, err)
 		}
 		if err := toMedium(on); err != nil {
@@ -110,7 +124,8 @@ type reflection struct {
 
 type reflected struct {
 	what string
-	do   func() error
+	src  osmith.Source // that is written; nil: nothing is
+	do   func(src osmith.Source) error
 }
 
 // compare works out the steps, in their order.
@@ -144,7 +159,7 @@ func (r *reflection) compare() error {
 		case same:
 			continue
 		case found:
-			changed = append(changed, reflected{"replace " + name, func() error { return r.to.ReplaceFile(name, src) }})
+			changed = append(changed, reflected{"replace " + name, src, func(src osmith.Source) error { return r.to.ReplaceFile(name, src) }})
 			continue
 		}
 		// One that has another counter by now is renamed.
@@ -154,10 +169,10 @@ func (r *reflection) compare() error {
 		}
 		if old != "" && !renamed[old] {
 			renamed[old] = true
-			added = append(added, reflected{fmt.Sprintf("rename %s to %s", old, path.Base(name)), func() error { return r.to.Rename(old, name) }})
+			added = append(added, reflected{fmt.Sprintf("rename %s to %s", old, path.Base(name)), nil, func(osmith.Source) error { return r.to.Rename(old, name) }})
 			continue
 		}
-		added = append(added, reflected{"add " + name, func() error { return r.add(name, src) }})
+		added = append(added, reflected{"add " + name, src, func(src osmith.Source) error { return r.add(name, src) }})
 	}
 	for _, name := range there {
 		_, err := r.from.Stat(name)
@@ -167,7 +182,7 @@ func (r *reflection) compare() error {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		gone = append(gone, reflected{"remove " + name, func() error { return r.to.Remove(name) }})
+		gone = append(gone, reflected{"remove " + name, nil, func(osmith.Source) error { return r.to.Remove(name) }})
 	}
 	// What lies beside an entry comes before it, and goes behind it.
 	beside := func(c reflected) int {

@@ -47,10 +47,10 @@ func TestMirror(t *testing.T) {
 			m.Mounted = mirror.machine.Mounted
 			before := mirror.disk.Clone()
 			mirror.disk.Record()
-			changes, err := upgrade.Mirror(s.disk, mirror.disk, m, upgrade.MirrorOptions{})
+			changes, err := upgrade.Mirror(t.Context(), s.disk, mirror.disk, m, upgrade.MirrorOptions{})
 			require.NoError(t, err, what)
 			require.NotEmpty(t, changes, what)
-			again, err := upgrade.Mirror(s.disk, mirror.disk, m, upgrade.MirrorOptions{})
+			again, err := upgrade.Mirror(t.Context(), s.disk, mirror.disk, m, upgrade.MirrorOptions{})
 			require.NoError(t, err)
 			require.Empty(t, again, what)
 			require.Equal(t, listing(t, s), listing(t, mirror), what)
@@ -74,7 +74,7 @@ func TestMirror(t *testing.T) {
 						left.fsck()
 					}
 					m.Mounted = left.machine.Mounted
-					_, err := upgrade.Mirror(s.disk, left.disk, m, upgrade.MirrorOptions{})
+					_, err := upgrade.Mirror(t.Context(), s.disk, left.disk, m, upgrade.MirrorOptions{})
 					require.NoError(t, err, "%s: %v", what, describe(state))
 					require.Equal(t, listing(t, s), listing(t, left), what)
 					if found, err := left.esp().Check(); !mounted {
@@ -108,7 +108,7 @@ func TestMirror(t *testing.T) {
 		require.NoError(t, s.esp().WriteFile("loader/random-seed", source(make([]byte, 32))))
 		m := s.machine
 		m.Mounted = mirror.machine.Mounted
-		changes, err := upgrade.Mirror(s.disk, mirror.disk, m, upgrade.MirrorOptions{})
+		changes, err := upgrade.Mirror(t.Context(), s.disk, mirror.disk, m, upgrade.MirrorOptions{})
 		require.NoError(t, err)
 		require.Empty(t, changes, "a random seed is of one ESP")
 	}
@@ -119,19 +119,19 @@ func TestMirrorRefuses(t *testing.T) {
 	s := newSystem(t, "")
 	s.bootAndRun()
 	var clone *upgrade.CloneError
-	_, err := upgrade.Mirror(s.disk, s.disk.Clone(), s.machine, upgrade.MirrorOptions{})
+	_, err := upgrade.Mirror(t.Context(), s.disk, s.disk.Clone(), s.machine, upgrade.MirrorOptions{})
 	require.ErrorAs(t, err, &clone)
-	_, err = upgrade.Mirror(s.disk, s.disk, s.machine, upgrade.MirrorOptions{})
+	_, err = upgrade.Mirror(t.Context(), s.disk, s.disk, s.machine, upgrade.MirrorOptions{})
 	require.ErrorAs(t, err, &clone)
-	_, err = upgrade.Mirror(s.disk, faultio.NewDisk(1<<20), s.machine, upgrade.MirrorOptions{})
+	_, err = upgrade.Mirror(t.Context(), s.disk, faultio.NewDisk(1<<20), s.machine, upgrade.MirrorOptions{})
 	require.ErrorIs(t, err, partition.ErrNoTable)
 	var other *upgrade.NotRunningError
-	_, err = upgrade.Mirror(s.disk, s.another().disk, s.machine, upgrade.MirrorOptions{ESP: osmith.GUID{7}})
+	_, err = upgrade.Mirror(t.Context(), s.disk, s.another().disk, s.machine, upgrade.MirrorOptions{ESP: osmith.GUID{7}})
 	require.ErrorAs(t, err, &other)
 
 	// The entries of an extended boot loader partition are nowhere on an ESP.
 	apart := (&diskKind{esp: fat.BuildOptions{Kind: 16, Size: 4 << 20, ClusterSize: 512}, apart: true}).on(t)
-	_, err = upgrade.Mirror(apart.disk, s.another().disk, apart.machine, upgrade.MirrorOptions{})
+	_, err = upgrade.Mirror(t.Context(), apart.disk, s.another().disk, apart.machine, upgrade.MirrorOptions{})
 	require.ErrorContains(t, err, "extended boot loader partition")
 
 	// This disk changes meanwhile.
@@ -145,7 +145,7 @@ func TestMirrorRefuses(t *testing.T) {
 			require.NoError(t, s.esp().ReplaceFile("loader/loader.conf", source([]byte("timeout 7\n"))))
 		}
 	}}
-	_, err = upgrade.Mirror(s.disk, noticed, s.machine, upgrade.MirrorOptions{})
+	_, err = upgrade.Mirror(t.Context(), s.disk, noticed, s.machine, upgrade.MirrorOptions{})
 	require.ErrorContains(t, err, "the ESPs are not in step")
 
 	// A medium that does not keep what is written.
@@ -153,6 +153,6 @@ func TestMirrorRefuses(t *testing.T) {
 	require.NoError(t, lying.esp().Remove("EFI/Linux/acme_2+3.efi"))
 	lying.disk.Cached()
 	lying.disk.Faulty(faultio.Failure{Op: faultio.OpSync, Lie: true, Always: true})
-	_, err = upgrade.Mirror(s.disk, lying.disk, s.machine, upgrade.MirrorOptions{})
+	_, err = upgrade.Mirror(t.Context(), s.disk, lying.disk, s.machine, upgrade.MirrorOptions{})
 	require.Error(t, err)
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/tpm"
@@ -46,6 +47,11 @@ type PlanOptions struct {
 	// over a network ([release.Stream]). Both hash trees are read for it, and about 100 bytes of memory are needed for a block of 4096. It has no effect if the two file systems have different salts.
 	Delta bool
 
+	// Loader makes the boot loader a part of the upgrade: it is installed first ([Plan].Loader), and the rest is planned for the disk behind that. Without a Loader of its own it is the one of the
+	// release. LoaderOptions are its choices; its Override is that of the plan. Nil: the boot loader stays as it is.
+	Loader        *bootloader.Installation
+	LoaderOptions LoaderOptions
+
 	// Labels are patterns of the partitions' labels, as MatchPattern= of sysupdate.d has them: @v is the version, once in each, and %M is IMAGE_ID. The zero value
 	// follows the slot of what runs, and where that says nothing it is "%M_@v", and for the hash tree "%M_@v_verity".
 	Labels partition.Labels
@@ -58,10 +64,11 @@ type PlanOptions struct {
 // decide about it.
 type Plan struct {
 	Version   string
-	From      string // path of the entry that runs; of a machine that is off, of the one that the loader would start
-	Entry     string // path that the new UKI will have on the ESP
-	Target    *Slot  // nil: the release is a UKI alone, which needs none
-	Installed bool   // this very set is installed already, and runs or is what the loader starts next: there are no steps
+	From      string      // path of the entry that runs; of a machine that is off, of the one that the loader would start
+	Entry     string      // path that the new UKI will have on the ESP
+	Target    *Slot       // nil: the release is a UKI alone, which needs none
+	Installed bool        // this very set is installed already, and runs or is what the loader starts next: there are no steps
+	Loader    *LoaderPlan // of the boot loader, which is carried out first; nil: that stays
 	Verdicts  []Verdict
 	Chain     []Link // of starts after the upgrade, if every set fails that is not known to be good
 	Steps     []Step
@@ -151,6 +158,17 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	}
 	if err := toMedium(p.disk); err != nil {
 		return nil, err
+	}
+	if o.Loader != nil {
+		own := p.disk
+		if err := p.planLoader(ctx, o); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if plan != nil {
+				plan.disk = own
+			}
+		}()
 	}
 	before, _, err := p.machine.takeSnapshot(p.disk, nothing, 0)
 	if err != nil {
@@ -255,7 +273,12 @@ func (p *Plan) predict() {
 }
 
 // Refused reports the verdicts that keep [Plan.Apply] from writing, as a [*RefusedError]; nil means that it will write.
-func (p *Plan) Refused() error { return refused(p.Verdicts) }
+func (p *Plan) Refused() error {
+	if p.Loader == nil {
+		return refused(p.Verdicts)
+	}
+	return refused(slices.Concat(p.Loader.Verdicts, p.Verdicts))
+}
 
 func refused(verdicts []Verdict) error {
 	var failed []Verdict
@@ -273,6 +296,9 @@ func refused(verdicts []Verdict) error {
 // String is the plan for a person.
 func (p *Plan) String() string {
 	var b strings.Builder
+	if p.Loader != nil {
+		fmt.Fprintf(&b, "boot loader, before the rest:\n%s", p.Loader)
+	}
 	if p.Installed {
 		fmt.Fprintf(&b, "version %s is installed%s as %s: nothing to do\n", p.Version, inSlot(p.Target), p.Entry)
 		return b.String()
@@ -354,20 +380,6 @@ const PlanSchema = "osmith.plan/1"
 
 // MarshalJSON writes the plan for a program.
 func (p *Plan) MarshalJSON() ([]byte, error) {
-	pcrs := map[string]map[string]string{}
-	for _, h := range p.machine.banks() {
-		bank := map[string]string{}
-		for _, n := range predictedPCRs {
-			if v := pcrOf(p.Predicted, h, n); v != nil {
-				bank[fmt.Sprint(n)] = hex.EncodeToString(v)
-			}
-		}
-		pcrs[tpm.BankName(h)] = bank
-	}
-	verdicts := slices.Clone(p.Verdicts)
-	for i := range verdicts {
-		verdicts[i].Reasons = append([]Reason{}, verdicts[i].Reasons...)
-	}
 	return json.Marshal(struct {
 		Schema     string                       `json:"schema"`
 		Version    string                       `json:"version"`
@@ -376,11 +388,36 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 		Slot       string                       `json:"slot"`
 		Installed  bool                         `json:"installed"`
 		Refused    bool                         `json:"refused"`
+		Loader     *LoaderPlan                  `json:"loader,omitempty"`
 		Judgements []Verdict                    `json:"judgements"`
 		Chain      []Link                       `json:"chain"`
 		Steps      []Step                       `json:"steps"`
 		PCRs       map[string]map[string]string `json:"pcrs"`
-	}{PlanSchema, p.Version, p.From, p.Entry, slotName(p.Target), p.Installed, p.Refused() != nil, append([]Verdict{}, verdicts...), append([]Link{}, p.Chain...), append([]Step{}, p.Steps...), pcrs})
+	}{PlanSchema, p.Version, p.From, p.Entry, slotName(p.Target), p.Installed, p.Refused() != nil, p.Loader, verdictsJSON(p.Verdicts), append([]Link{}, p.Chain...), append([]Step{}, p.Steps...), pcrsJSON(&p.machine, p.Predicted)})
+}
+
+// verdictsJSON are verdicts without a list that is null.
+func verdictsJSON(list []Verdict) []Verdict {
+	verdicts := append([]Verdict{}, list...)
+	for i := range verdicts {
+		verdicts[i].Reasons = append([]Reason{}, verdicts[i].Reasons...)
+	}
+	return verdicts
+}
+
+// pcrsJSON are the predicted values by bank and number.
+func pcrsJSON(m *Machine, predicted *tpm.Log) map[string]map[string]string {
+	pcrs := map[string]map[string]string{}
+	for _, h := range m.banks() {
+		bank := map[string]string{}
+		for _, n := range predictedPCRs {
+			if v := pcrOf(predicted, h, n); v != nil {
+				bank[fmt.Sprint(n)] = hex.EncodeToString(v)
+			}
+		}
+		pcrs[tpm.BankName(h)] = bank
+	}
+	return pcrs
 }
 
 // entryDir is where the loader looks for UKIs (UAPI.1, "Type #2 EFI Unified Kernel Images").

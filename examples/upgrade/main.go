@@ -3,7 +3,7 @@
 //
 //	upgrade inspect  -disk IMG|DEV|auto [-mounted] | -esp DIR  [what is known of the machine]
 //	upgrade plan     ... -release LAYOUT[:REF] -policy P.json [-repository NAME] | -key F... | -accept-unsigned-release
-//	                 [-arch A] [-tries N] [-floor V] [-override VERDICT]... [-trust-fallback-without-reading-it]
+//	                 [-arch A] [-tries N] [-floor V] [-override VERDICT]... [-loader [-shim F]...] [-trust-fallback-without-reading-it]
 //	upgrade apply    the same as plan
 //	upgrade commit   ... [-entry PATH|ID]
 //	upgrade rollback ... [-entry PATH|ID]
@@ -72,7 +72,7 @@ var program = cli.Program{Name: "upgrade", Schema: schema, IsNo: isNo, Verbs: []
 // isNo tells answers of the packages that are negative ones.
 func isNo(err error) bool {
 	for _, no := range []error{
-		upgrade.ErrOffline, upgrade.ErrNothingToReturnTo, upgrade.ErrPinned, upgrade.ErrWaits, upgrade.ErrXBOOTLDR, upgrade.ErrNoEntry, upgrade.ErrNoESP, partition.ErrNoTable, partition.ErrNoSlots,
+		upgrade.ErrOffline, upgrade.ErrNothingToReturnTo, upgrade.ErrPinned, upgrade.ErrWaits, upgrade.ErrXBOOTLDR, upgrade.ErrNoEntry, upgrade.ErrNoESP, upgrade.ErrNoLoader, partition.ErrNoTable, partition.ErrNoSlots,
 		cosign.ErrUnsigned, cosign.ErrUntrusted, cosign.ErrNoRule, release.ErrNoArchitecture,
 	} {
 		if errors.Is(err, no) {

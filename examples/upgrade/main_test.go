@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"net/http"
@@ -14,9 +15,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/internal/testtools"
+	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 // image is the disk image with all that is known of its machine, which is off; two is the release of version 2, as its vendor has signed it.
@@ -238,6 +242,31 @@ func TestRelease(t *testing.T) {
 	}
 	require.True(t, damaged)
 	b.refused(1, "sha256:", "plan"+image+two)
+}
+
+// The boot loader of a release comes with it, if that is said.
+func TestLoader(t *testing.T) {
+	b := newBench(t)
+	set := b.build("2")
+	b.release(set)
+	b.refused(1, "the release has no boot loader", "plan -loader"+image+two)
+	b.refused(2, "-shim is for -loader", "plan -shim @vars"+image+two)
+	r := b.build("3").Release()
+	own := *b.builder
+	own.Parts.Loader = bytes.NewReader(petest.Loader("262.1"))
+	loader, err := own.SignedLoader()
+	require.NoError(t, err)
+	r.Loader = loader
+	packed, err := release.Pack(b.path("layout"), "3", r)
+	require.NoError(t, err)
+	store, err := cosign.OpenDir(b.path("layout"))
+	require.NoError(t, err)
+	require.NoError(t, cosign.Sign(t.Context(), store, packed, b.builder.Keys.Release, cosign.SignOptions{}))
+	text := b.ok("apply -loader -release @layout:3 -key @release.pub" + image)
+	require.Contains(t, text, "boot loader, before the rest:\n")
+	require.Contains(t, text, "replace EFI/systemd/systemd-bootx64.efi")
+	require.Contains(t, b.ok("plan -loader -release @layout:3 -key @release.pub"+image), "the boot loader is as it shall be: nothing to do")
+	require.Equal(t, "3", b.boot("three").Version)
 }
 
 // A release on a web server is verified before anything of it is used, and its root file system goes into the slot without being anywhere else.

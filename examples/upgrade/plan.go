@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/upgrade"
 )
@@ -14,6 +15,8 @@ type planning struct {
 	common
 	from    source
 	options upgrade.PlanOptions
+	loader  bool
+	shims   cli.List
 }
 
 func newPlanning(set *flag.FlagSet) *planning {
@@ -27,6 +30,8 @@ func newPlanning(set *flag.FlagSet) *planning {
 	})
 	set.IntVar(&p.options.Tries, "tries", upgrade.DefaultTries, "`starts` that the new version has to be found good in, 1 to 99")
 	set.StringVar(&p.options.Floor, "floor", "", "least `version` that is accepted")
+	set.BoolVar(&p.loader, "loader", false, "install the boot loader of the release before its set")
+	set.Var(&p.shims, "shim", "`file` of a shim in front of that boot loader; of several, the first that the machine's firmware starts")
 	set.BoolVar(&p.options.TrustFallbackWithoutReadingIt, "trust-fallback-without-reading-it", false, "do not read the file system to return to")
 	return p
 }
@@ -39,6 +44,9 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 	if err := p.from.check(); err != nil {
 		return result, err
 	}
+	if p.shims != nil && !p.loader {
+		return result, cli.Usagef("-shim is for -loader")
+	}
 	s, err := p.open(c, write)
 	if err != nil {
 		return result, err
@@ -49,6 +57,16 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 	}
 	o := p.options
 	o.Progress, o.Delta = c.Progress(), p.from.remote()
+	if p.loader {
+		o.Loader = new(bootloader.Installation)
+	}
+	for _, name := range p.shims {
+		shim, err := c.Open(name)
+		if err != nil {
+			return result, err
+		}
+		o.LoaderOptions.Shims = append(o.LoaderOptions.Shims, shim)
+	}
 	made, err := upgrade.NewPlan(c, s.disk, r, s.machine, o)
 	if err != nil {
 		return result, err

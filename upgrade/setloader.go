@@ -1,0 +1,31 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+)
+
+// ErrNoLoader is returned for a release whose boot loader is to be installed, and which has none.
+var ErrNoLoader = errors.New("the release has no boot loader, and none was given in its place: pack it with one")
+
+// planLoader plans the boot loader that comes with the set. What follows is planned on a copy of the disk on which that has been carried out, for the machine as it is then: with another shim.
+func (p *Plan) planLoader(ctx context.Context, o PlanOptions) error {
+	in := *o.Loader
+	if in.Loader == nil {
+		if in.Loader = p.release.Loader; in.Loader == nil {
+			return ErrNoLoader
+		}
+	}
+	options := o.LoaderOptions
+	options.Override = o.Override
+	loader, err := NewLoaderPlan(ctx, p.disk, &in, p.machine, options)
+	if err != nil {
+		return err
+	}
+	if p.Loader = loader; loader.after == nil || len(loader.Changes) == 0 {
+		return nil // it says itself why it is refused
+	}
+	p.disk = checked(loader.copied)
+	p.machine.Shim, p.machine.NoShim = loader.after.machine.Shim, loader.after.machine.NoShim
+	return nil
+}
