@@ -31,7 +31,7 @@ const (
 
 // String is "bootloader_control" or "libavb_ab".
 func (f AndroidForm) String() string {
-	return name("AndroidForm", int(f)-1, "bootloader_control", "libavb_ab")
+	return name("AndroidForm", int(f), 1, "bootloader_control", "libavb_ab")
 }
 
 // AndroidSlot is a slot of Android.

@@ -65,7 +65,7 @@ const (
 
 // String is "ChromeOS", "Flatcar" or "Bottlerocket".
 func (p GPTProfile) String() string {
-	return name("GPTProfile", int(p)-1, "ChromeOS", "Flatcar", "Bottlerocket")
+	return name("GPTProfile", int(p), 1, "ChromeOS", "Flatcar", "Bottlerocket")
 }
 
 var gptSlotTypes = map[GPTProfile]osmith.GUID{

@@ -116,11 +116,7 @@ func (r *RAUCGRUB) Mark(m Mark) (change *Change, err error) {
 	if err := m.check(r); err != nil {
 		return nil, err
 	}
-	order, known := r.order()
-	if !known {
-		order = slices.Clone(r.slots)
-	}
-	order = slices.DeleteFunc(order, func(s string) bool { return s == m.Slot })
+	order := others(r, r.slots, m.Slot)
 	ok := "0"
 	if m.As == AsTrying || m.As == AsGood {
 		ok = "1"

@@ -92,6 +92,15 @@ func (r *RAUCUBoot) left(slot string) int {
 	return -1
 }
 
+// others are the slots of the order without one of them; without an order, those that were named.
+func others(r interface{ order() ([]string, bool) }, slots []string, slot string) []string {
+	order, known := r.order()
+	if !known {
+		order = slices.Clone(slots)
+	}
+	return slices.DeleteFunc(order, func(s string) bool { return s == slot })
+}
+
 // Slots are documented with [Reader].
 func (r *RAUCUBoot) Slots() (all []Slot) {
 	order, known := r.order()
@@ -169,11 +178,7 @@ func (r *RAUCUBoot) Mark(m Mark) (change *Change, err error) {
 	if err := m.check(r); err != nil {
 		return nil, err
 	}
-	order, known := r.order()
-	if !known {
-		order = slices.Clone(r.slots)
-	}
-	order = slices.DeleteFunc(order, func(s string) bool { return s == m.Slot })
+	order := others(r, r.slots, m.Slot)
 	left := 0
 	switch m.As {
 	case AsTrying:

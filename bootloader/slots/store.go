@@ -40,7 +40,7 @@ const (
 )
 
 // String is "unknown", "yes" or "no".
-func (a Answer) String() string { return name("Answer", int(a), "unknown", "yes", "no") }
+func (a Answer) String() string { return name("Answer", int(a), 0, "unknown", "yes", "no") }
 
 func answer(yes bool) Answer {
 	if yes {
@@ -60,7 +60,7 @@ const (
 )
 
 // String is "none", "source" or "tool".
-func (e Evidence) String() string { return name("Evidence", int(e), "none", "source", "tool") }
+func (e Evidence) String() string { return name("Evidence", int(e), 0, "none", "source", "tool") }
 
 // Properties are what a store can do. What depends on something that the store does not show is [AnswerUnknown].
 type Properties struct {
@@ -113,7 +113,7 @@ const (
 
 // String is "unknown", "slot", "other" or "nothing".
 func (o Outcome) String() string {
-	return name("Outcome", int(o), "unknown", "slot", "other", "nothing")
+	return name("Outcome", int(o), 0, "unknown", "slot", "other", "nothing")
 }
 
 // Start is one start of the machine.
@@ -144,7 +144,7 @@ const (
 )
 
 // String is "trying", "good", "cancelled" or "bad".
-func (a As) String() string { return name("As", int(a)-1, "trying", "good", "cancelled", "bad") }
+func (a As) String() string { return name("As", int(a), 1, "trying", "good", "cancelled", "bad") }
 
 // Mark is an order to a store.
 type Mark struct {
@@ -195,7 +195,7 @@ const (
 )
 
 // String is "whole", "sector" or "nothing".
-func (n Needs) String() string { return name("Needs", int(n), "whole", "sector", "nothing") }
+func (n Needs) String() string { return name("Needs", int(n), 0, "whole", "sector", "nothing") }
 
 // What a caller may want to branch on.
 var (
@@ -207,12 +207,12 @@ var (
 	ErrNoSpace    = errors.New("no room for it")
 )
 
-// name is the text of a value of an enumeration.
-func name(kind string, i int, names ...string) string {
-	if i < 0 || i >= len(names) {
+// name is the text of a value of an enumeration, whose first one is first.
+func name(kind string, i, first int, names ...string) string {
+	if i < first || i-first >= len(names) {
 		return fmt.Sprintf("%s(%d)", kind, i)
 	}
-	return names[i]
+	return names[i-first]
 }
 
 // slotNamed finds a slot.

@@ -25,7 +25,7 @@ const (
 
 // String is "single", "serial" or "active".
 func (s UBootScheme) String() string {
-	return name("UBootScheme", int(s), "single", "serial", "active")
+	return name("UBootScheme", int(s), 0, "single", "serial", "active")
 }
 
 // UBootOptions say how an environment is laid out. The zero value is one copy with a little-endian checksum.
