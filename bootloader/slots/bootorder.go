@@ -178,18 +178,20 @@ func (c *bootChange) set(variable string, before, after []byte) {
 	c.writes = append(c.writes, Write{Object: variable, Before: before, After: after})
 }
 
-// move puts an option at an end of BootOrder. All others stay in their order.
-func (c *bootChange) move(n uint16, first bool) error {
-	order := slices.DeleteFunc(c.b.order(), func(o uint16) bool { return o == n })
-	if first {
+// move gives an option its place in BootOrder by what it is marked as. All others stay in their order.
+func (c *bootChange) move(n uint16, as As) error {
+	was := c.b.order()
+	order := slices.DeleteFunc(slices.Clone(was), func(o uint16) bool { return o == n })
+	switch {
+	case as == AsGood:
 		order = slices.Insert(order, 0, n)
-	} else {
+	case as == AsTrying || as == AsCancelled && slices.Contains(was, n):
 		order = append(order, n)
 	}
 	if len(order) > maxBootOrder {
 		return fmt.Errorf("BootOrder: %w: %d options", ErrNoSpace, len(order))
 	}
-	var content []byte
+	content := []byte{}
 	for _, o := range order {
 		content = binary.LittleEndian.AppendUint16(content, o)
 	}
@@ -200,7 +202,7 @@ func (c *bootChange) move(n uint16, first bool) error {
 // Mark is documented with [Store].
 //
 // A slot that is tried is moved to the end of BootOrder before BootNext is written, so that what comes after the try is the slot to
-// return to. A BootNext that names no slot was asked for by a person or by firmware's updater: that is an error, and it stays.
+// return to. One that is bad is taken out of BootOrder, and a cancelled one is the last in it. A BootNext that names no slot was asked for by a person or by firmware's updater: that is an error, and it stays.
 func (b *BootOrder) Mark(m Mark) (change *Change, err error) {
 	defer prefix.Add("slots", &err)
 	if err := m.check(b); err != nil {
@@ -218,7 +220,7 @@ func (b *BootOrder) Mark(m Mark) (change *Change, err error) {
 	}
 	c := &bootChange{b: b}
 	if m.As == AsTrying {
-		if err := c.move(slot, false); err != nil {
+		if err := c.move(slot, m.As); err != nil {
 			return nil, err
 		}
 		c.set("BootNext", b.v.BootNext, binary.LittleEndian.AppendUint16(nil, slot))
@@ -228,7 +230,7 @@ func (b *BootOrder) Mark(m Mark) (change *Change, err error) {
 	if m.As != AsGood || !b.isNext(slot) {
 		c.set("BootNext", b.v.BootNext, nil)
 	}
-	if err := c.move(slot, m.As == AsGood); err != nil {
+	if err := c.move(slot, m.As); err != nil {
 		return nil, err
 	}
 	c.set("BootNext", c.b.v.BootNext, nil)

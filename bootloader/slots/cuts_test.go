@@ -129,6 +129,9 @@ func prove(t *testing.T, k kind, m medium, s slots.Store, mark slots.Mark) (medi
 		}
 	default:
 		require.Equal(t, mark.Fallback, chain[0])
+		if mark.As == slots.AsBad {
+			require.NotContains(t, chainOf(done), mark.Slot)
+		}
 	}
 	// What is on the medium now is the store that the change has promised, and its model starts what the judge starts.
 	read, err := k.again(done)

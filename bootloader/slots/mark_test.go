@@ -195,6 +195,13 @@ func TestBootOrder(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []slots.Write{{Object: "BootNext", Before: []byte{2, 0}}}, c.Writes)
 
+	c, err = b.Mark(slots.Mark{Slot: "Boot0002", As: slots.AsBad, Fallback: "Boot0001"})
+	require.NoError(t, err)
+	require.Equal(t, []slots.Write{{Object: "BootOrder", Before: order, After: []byte{1, 0, 7, 0}}}, c.Writes)
+	c, err = c.After.Mark(slots.Mark{Slot: "Boot0002", As: slots.AsCancelled, Fallback: "Boot0001"})
+	require.NoError(t, err)
+	require.Empty(t, c.Writes, "it is not in BootOrder, and is not put there")
+
 	// A person, or an updater of firmware, has asked for the next start.
 	foreign := bootOrder(t, slots.BootVariables{BootOrder: order, BootNext: []byte{7, 0}})
 	for _, m := range []slots.Mark{try, {Slot: "Boot0001", As: slots.AsGood}, {Slot: "Boot0002", As: slots.AsBad, Fallback: "Boot0001"}} {
