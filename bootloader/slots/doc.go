@@ -36,7 +36,8 @@
 //
 // A store with a dash for its tries is read only: it is no [Store]. What reads and writes it are programs of vendors that no distribution has,
 // so that no judge but the published documents says whether its bytes are right ([EvidenceSource]). With [EvidenceTool] cgpt, efibootmgr,
-// grub-editenv, fw_setenv, mkenvimage or rauc has read what is written here, and is read. Boot rules are those of published documents and
+// grub-editenv, fw_setenv, mkenvimage or rauc has read what is written here, and is read (but for copies of the scheme [UBootActive], which
+// fw_printenv reads and none was seen to write). Boot rules are those of published documents and
 // sources for all stores; those of the two with GRUB were also run by GRUB itself (grub-emu 2.06).
 //
 // [RAUCStatus] is RAUC's own record of what was installed. It has no part in what starts.

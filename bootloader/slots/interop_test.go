@@ -94,6 +94,7 @@ func TestCgpt(t *testing.T) {
 	for range n {
 		for i := 2; i <= 6; i += 2 {
 			priority, tries, successful := r.IntN(16), r.IntN(16), r.IntN(2)
+			cgpt("add", "-i", strconv.Itoa(i), "-A", strconv.Itoa(r.IntN(1<<7)<<9)) // bits 57 to 63, bit 57 of Bottlerocket among them
 			cgpt("add", "-i", strconv.Itoa(i), "-P", strconv.Itoa(priority), "-T", strconv.Itoa(tries), "-S", strconv.Itoa(successful))
 			g := diskSlots(t, disk, slots.GPTChromeOS)
 			require.Len(t, g.Slots(), 3)
@@ -119,6 +120,7 @@ func TestCgpt(t *testing.T) {
 			}
 			require.Equal(t, []string{strconv.Itoa(p.Attributes.Priority()), strconv.Itoa(p.Attributes.Tries()), strconv.Itoa(successful)},
 				[]string{show("-P"), show("-T"), show("-S")}, "%+v", mark)
+			require.Equal(t, fmt.Sprintf("0x%x", uint64(p.Attributes)>>48), show("-A"))
 		}
 	}
 	require.NotContains(t, cgpt("show", "-v"), "INVALID")
@@ -218,6 +220,24 @@ func TestFwSetenv(t *testing.T) {
 				require.Contains(t, "\n"+theirs, "\n"+v.Name+"="+v.Value+"\n")
 			}
 		}
+	}
+}
+
+// fw_printenv takes the copy that is marked as active. That it writes so itself needs NOR flash, and was not seen.
+func TestFwPrintenvOfActiveCopies(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "fw_env.config")
+	save(t, config, []byte(fmt.Sprintf("%s/1 0x0 0x800\n%s/2 0x0 0x800\n", dir, dir)))
+	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootActive}, ubootCopy(0x800, true, 0, "v=0"), ubootCopy(0x800, true, 1, "v=0"))
+	require.NoError(t, err)
+	for i := range 4 {
+		value := strconv.Itoa(i)
+		env, _, _, err = env.Set(slots.Variable{Name: "v", Value: value}, slots.Variable{Name: "w", Value: value})
+		require.NoError(t, err)
+		for i, c := range env.Copies() {
+			save(t, filepath.Join(dir, strconv.Itoa(i+1)), c)
+		}
+		require.Equal(t, "v="+value+"\nw="+value+"\n", testtools.Output(t, "fw_printenv", "-c", config))
 	}
 }
 

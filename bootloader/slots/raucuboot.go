@@ -68,8 +68,12 @@ func (r *RAUCUBoot) Environment() *UBootEnvironment { return r.env }
 
 // Properties are documented with [Reader].
 func (r *RAUCUBoot) Properties() Properties {
+	evidence := EvidenceTool
+	if r.env.o.Scheme == UBootActive {
+		evidence = EvidenceSource // fw_printenv reads it; that fw_setenv writes it so was not seen
+	}
 	return Properties{
-		Name: "RAUC with U-Boot, " + r.env.o.Scheme.String(), Evidence: EvidenceTool, MaxTries: maxLeft,
+		Name: "RAUC with U-Boot, " + r.env.o.Scheme.String(), Evidence: evidence, MaxTries: maxLeft,
 		Counts: r.o.Script, FallsBack: r.o.Script, TellsGood: AnswerNo, TellsRunning: AnswerNo, KeepsValid: AnswerNo,
 		Torn: answer(r.env.o.Scheme != UBootSingle),
 	}
