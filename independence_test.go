@@ -51,6 +51,7 @@ var allowed = map[string]struct{ own, modules []string }{
 	"uki/decompress":    {own: []string{"uki", "uki/hwid"}, modules: []string{"github.com/klauspost/compress", "github.com/ulikunitz/xz", "golang.org/x/sys"}},
 	"bootloader":        {modules: []string{"golang.org/x/sys"}},
 	"bootloader/grub":   {},
+	"bootloader/slots":  {},
 	"tpm":               {},
 	"tpm/policy":        {}, // a signer of a .pcrsig links no event log, so not package tpm
 	"tpm/sealing": {own: []string{"tpm", "tpm/policy"}, modules: []string{

@@ -1,0 +1,293 @@
+package slots_test
+
+import (
+	"bytes"
+	"fmt"
+	"hash/crc32"
+	"strings"
+
+	"github.com/osmith-dev/osmith/bootloader/slots"
+)
+
+func print(c slots.Chain) {
+	for i, s := range c.Starts {
+		fmt.Println(i, s)
+	}
+	fmt.Println("from there on as from", c.Loop)
+}
+
+// Flatcar's USR-B was written, and is to be tried once before USR-A comes back.
+func ExampleNewGPTPrio() {
+	usr := slots.GPTFlatcar.SlotType()
+	store, err := slots.NewGPTPrio(slots.GPTFlatcar, []slots.GPTPartition{ // from partition.Table
+		{Number: 3, Type: usr, Attributes: 0x0101_0000_0000_0000},
+		{Number: 4, Type: usr},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	change, err := store.Mark(slots.Mark{Slot: "4", As: slots.AsTrying, Tries: 1, Fallback: "3"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, w := range change.Writes {
+		fmt.Printf("%s: %x\n", w.Object, w.After)
+	}
+	print(slots.Predict(change.After))
+	// Output:
+	// attributes of partition 4: 0000000000001200
+	// 0 slot "4" (priority 2, 1 tries left)
+	// 1 slot "3" (priority 1)
+	// from there on as from 1
+}
+
+// Two boot options belong to slots, and the second one is tried.
+func ExampleNewBootOrder() {
+	store, err := slots.NewBootOrder(slots.BootVariables{BootOrder: []byte{1, 0, 2, 0}, Active: map[uint16]bool{1: true, 2: true}}, 1, 2)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	change, err := store.Mark(slots.Mark{Slot: "Boot0002", As: slots.AsTrying, Tries: 1, Fallback: "Boot0001"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, w := range change.Writes {
+		fmt.Printf("%s: %x\n", w.Object, w.After)
+	}
+	print(slots.Predict(change.After))
+	// Output:
+	// BootNext: 0200
+	// 0 slot "Boot0002" (BootNext)
+	// 1 slot "Boot0001" (first in BootOrder that is active)
+	// from there on as from 1
+}
+
+// With two copies the older one is written: whatever a power cut leaves of it, the other one holds.
+func ExampleUBootEnvironment_Set() {
+	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootSerial}, ubootCopy(4096, true, 7, "bootdelay=0"), ubootCopy(4096, true, 6, "bootdelay=0"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	after, writes, needs, err := env.Set(slots.Variable{Name: "bootdelay", Value: "2"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, w := range writes {
+		fmt.Printf("%s: %d bytes; the medium has to promise %v\n", w.Object, len(w.After), needs)
+	}
+	fmt.Println("U-Boot takes copy", after.Active(), after.Variables())
+	// Output:
+	// copy 2: 4096 bytes; the medium has to promise nothing
+	// U-Boot takes copy 2 [{bootdelay 2}]
+}
+
+func ExampleParseUBootEnvironment() {
+	damaged := ubootCopy(4096, true, 8, "bootdelay=1")
+	damaged[20] = 'x'
+	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootSerial}, ubootCopy(4096, true, 7, "bootdelay=0"), damaged)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(env.Active(), env.Damaged())
+	fmt.Println(env.Get("bootdelay"))
+	// Output:
+	// 1 [2]
+	// 0 true
+}
+
+func ExampleNewRAUCUBoot() {
+	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{}, ubootCopy(4096, false, 0, "BOOT_ORDER=B A", "BOOT_A_LEFT=3", "BOOT_B_LEFT=2"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	store, err := slots.NewRAUCUBoot(env, []string{"A", "B"}, slots.RAUCOptions{Script: slots.AnswerYes})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, s := range slots.Predict(store).Starts[:3] {
+		fmt.Println(s)
+	}
+	change, err := store.Mark(slots.Mark{Slot: "B", As: slots.AsBad, Fallback: "A"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("then", slots.Predict(change.After).Starts[0])
+	fmt.Println("safe if torn:", store.Properties().Torn, "so the medium has to write as a whole:", change.Needs == slots.NeedsWhole)
+	// Output:
+	// slot "B" (BOOT_B_LEFT is 2)
+	// slot "B" (BOOT_B_LEFT is 1)
+	// slot "A" (BOOT_A_LEFT is 3)
+	// then slot "A" (BOOT_A_LEFT is 3)
+	// safe if torn: no so the medium has to write as a whole: true
+}
+
+func ExampleParseGRUBEnvironment() {
+	block := "# GRUB Environment Block\nsaved_entry=acme\n"
+	env, err := slots.ParseGRUBEnvironment([]byte(block + strings.Repeat("#", 1024-len(block))))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(env.Variables())
+	_, err = slots.ParseGRUBEnvironment(make([]byte, 1024))
+	fmt.Println(err)
+	// Output:
+	// [{saved_entry acme}]
+	// slots: environment block: first line at 0x0: want "# GRUB Environment Block"
+}
+
+func ExampleNewRAUCGRUB() {
+	env, _, _, err := slots.NewGRUBEnvironment().Set(slots.Variable{Name: "ORDER", Value: "A B"}, slots.Variable{Name: "A_OK", Value: "1"}, slots.Variable{Name: "A_TRY", Value: "0"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	store, err := slots.NewRAUCGRUB(env, []string{"A", "B"}, slots.RAUCOptions{Script: slots.AnswerYes})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	change, err := store.Mark(slots.Mark{Slot: "B", As: slots.AsTrying, Tries: 1, Fallback: "A"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	print(slots.Predict(change.After))
+	// Output:
+	// 0 slot "B" (B_OK is 1 and B_TRY is 0)
+	// 1 slot "A" (A_OK is 1 and A_TRY is 0)
+	// 2 unknown (no slot is OK and not being tried: the script starts the default entry of grub.cfg)
+	// from there on as from -1
+}
+
+func ExampleNewKairosGRUB() {
+	change, err := slots.NewKairosGRUB(slots.NewGRUBEnvironment()).Mark(
+		slots.Mark{Slot: slots.KairosActive, As: slots.AsTrying, Tries: 1, Fallback: slots.KairosPassive})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	print(slots.Predict(change.After))
+	// Output:
+	// 0 slot "active" (first start of the assessment)
+	// 1 slot "passive" (boot_assessment_tentative is yes)
+	// from there on as from 1
+}
+
+func ExampleParseRAUCStatus() {
+	status, err := slots.ParseRAUCStatus([]byte("[slot.rootfs.0]\nbundle.version=3.1\nstatus=ok\ninstalled.timestamp=2026-12-02T00:13:04Z\n"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, s := range status.Slots() {
+		fmt.Println(s.Name, s.Version, s.Status, s.Installed)
+	}
+	// Output:
+	// rootfs.0 3.1 ok 2026-12-02T00:13:04Z
+}
+
+// What cannot be told is said: nothing follows a start of an image of SteamOS that fails.
+func ExampleNewSteamOS() {
+	a, err := slots.ParseSteamOSConfig("A", []byte("boot-requested-at: 20260101000000\n"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	b, err := slots.ParseSteamOSConfig("B", []byte("boot-requested-at: 20260202000000\nimage-invalid: 1\n"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	store, err := slots.NewSteamOS(a, b)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	print(slots.Predict(store))
+	fmt.Println(store.Properties().Evidence)
+	// Output:
+	// 0 slot "A" (boot-requested-at is 20260101000000)
+	// 1 unknown (how often a slot is tried is not in the store)
+	// from there on as from -1
+	// source
+}
+
+func ExampleParseAndroidMisc() {
+	misc := make([]byte, 4096) // the partition
+	control := misc[2048:][:32]
+	copy(control, "_a\x00\x00BCAB\x01\x02")
+	control[12], control[14] = 0x80|14, 1<<4|15 // _a successful, _b with one try and a higher priority
+	sum := crc32.ChecksumIEEE(control[:28])
+	copy(control[28:], []byte{byte(sum), byte(sum >> 8), byte(sum >> 16), byte(sum >> 24)})
+	store, err := slots.ParseAndroidMisc(misc)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	print(slots.Predict(store))
+	// Output:
+	// 0 slot "_b" (priority 15)
+	// 1 slot "_a" (priority 14)
+	// from there on as from 1
+}
+
+func ExampleParseFWU() {
+	accepted, trial := "\xfc", "\xfe"
+	copy1 := fwu(2, 1, 0, accepted+trial)
+	copy2 := bytes.Clone(copy1)
+	copy2[0] ^= 1
+	store, err := slots.ParseFWU(slots.FWUOptions{}, copy1, copy2)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("damaged:", store.Damaged())
+	fmt.Println(store.Boot())
+	// Output:
+	// damaged: [2]
+	// slot "bank 1" (active, and not accepted) <nil>
+}
+
+func ExampleParseAutoboot() {
+	const text = "[all]\ntryboot_a_b=1\nboot_partition=2\n[tryboot]\nboot_partition=3\n"
+	store, err := slots.ParseAutoboot([]byte(text), slots.AnswerYes) // after `reboot "0 tryboot"`
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	print(slots.Predict(store))
+	// Output:
+	// 0 slot "3" (boot_partition of [tryboot])
+	// 1 slot "2" (boot_partition of [all])
+	// from there on as from 1
+}
+
+func ExamplePredict() {
+	kernel := slots.GPTChromeOS.SlotType()
+	store, err := slots.NewGPTPrio(slots.GPTChromeOS, []slots.GPTPartition{
+		{Number: 2, Type: kernel, Attributes: 0x0101_0000_0000_0000}, {Number: 4, Type: kernel, Attributes: 0x0022_0000_0000_0000}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	chain := slots.Predict(store)
+	print(chain)
+	fmt.Println(chain.Reaches("2"), chain.Reaches("6"))
+	// Output:
+	// 0 slot "4" (priority 2, 2 tries left)
+	// 1 slot "4" (priority 2, 1 tries left)
+	// 2 slot "2" (priority 1)
+	// from there on as from 2
+	// yes no
+}
