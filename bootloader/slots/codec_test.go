@@ -329,6 +329,14 @@ func TestFWU(t *testing.T) {
 		refused(t, err, c.want)
 		require.NotContains(t, err.Error(), "%!", i)
 	}
+	// Sizes of entries that do not hold what they have to, or more than there is.
+	for at, value := range map[int]byte{32: 3, 34: 2, 36: 32, 38: 23} {
+		lies := bytes.Clone(trial)
+		lies[at] = value
+		binary.LittleEndian.PutUint32(lies, crc32.ChecksumIEEE(lies[4:]))
+		_, err = slots.ParseFWU(slots.FWUOptions{}, lies)
+		refused(t, err, "fw_store_desc at 0x20")
+	}
 	_, err = slots.ParseFWU(slots.FWUOptions{})
 	require.ErrorContains(t, err, "0 copies")
 }
@@ -348,6 +356,7 @@ func TestAutoboot(t *testing.T) {
 	require.Equal(t, "2", slotsOf(slots.Predict(parse(text, slots.AnswerNo))))
 	require.Equal(t, "?", slotsOf(slots.Predict(parse(text, slots.AnswerUnknown))))
 	require.Equal(t, "?", slotsOf(slots.Predict(parse("[pi4]\nboot_partition=2\n", slots.AnswerNo))))
+	require.Equal(t, "?", slotsOf(slots.Predict(parse(text+"[pi4]\nboot_partition=4\n", slots.AnswerNo))))
 	require.Equal(t, "?", slotsOf(slots.Predict(parse("boot_partition=02\n", slots.AnswerNo))))
 	require.Equal(t, "2 2", slotsOf(slots.Predict(parse("# none\nboot_partition=7\nboot_partition=2", slots.AnswerYes))))
 	require.Equal(t, []slots.Slot{{Name: "2", Tries: -1, Priority: 2}, {Name: "3", Tries: 1, Priority: 1}}, parse(text, slots.AnswerYes).Slots())

@@ -241,6 +241,27 @@ func TestFwPrintenvOfActiveCopies(t *testing.T) {
 	}
 }
 
+// Which of two copies is the newer one, whatever their counters are.
+func TestFwPrintenvChooses(t *testing.T) {
+	n, r := states(t, 150)
+	dir := t.TempDir()
+	config := filepath.Join(dir, "fw_env.config")
+	save(t, config, []byte(fmt.Sprintf("%s/1 0x0 0x800\n%s/2 0x0 0x800\n", dir, dir)))
+	pairs := [][2]byte{{0, 0}, {0, 1}, {1, 0}, {255, 0}, {0, 255}, {254, 255}, {255, 254}, {254, 0}, {0, 254}, {255, 1}, {128, 127}, {127, 128}}
+	for range n {
+		pairs = append(pairs, [2]byte{byte(r.IntN(256)), byte(r.IntN(256))})
+	}
+	for _, p := range pairs {
+		copies := [][]byte{ubootCopy(0x800, true, p[0], "v=1"), ubootCopy(0x800, true, p[1], "v=2")}
+		for i, c := range copies {
+			save(t, filepath.Join(dir, strconv.Itoa(i+1)), c)
+		}
+		env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootSerial}, copies...)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("v=%d\n", env.Active()), testtools.Output(t, "fw_printenv", "-c", config), "%d", p)
+	}
+}
+
 // mkenvimage of U-Boot makes images, of both orders of bytes, which are read here and encoded to the same bytes.
 func TestMkenvimage(t *testing.T) {
 	dir := t.TempDir()
