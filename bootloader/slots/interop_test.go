@@ -50,9 +50,15 @@ func onDisk(t *testing.T, disk string, c *slots.Change) {
 	defer f.Close()
 	d, err := osmith.NewDevice(f)
 	require.NoError(t, err)
+	writeAttributes(t, d, c.Writes)
+}
+
+// writeAttributes makes writes in one update of a partition table.
+func writeAttributes(t *testing.T, d osmith.Disk, writes []slots.Write) {
+	t.Helper()
 	table, err := partition.Read(d, partition.ReadOptions{SectorSize: 512})
 	require.NoError(t, err)
-	for _, w := range c.Writes {
+	for _, w := range writes {
 		for i := range table.Partitions {
 			if p := &table.Partitions[i]; p.Number == w.Number {
 				require.Equal(t, binary.LittleEndian.Uint64(w.Before), p.Attributes)
@@ -69,15 +75,7 @@ func diskSlots(t *testing.T, disk string, profile slots.GPTProfile) *slots.GPTPr
 	d, err := osmith.OpenFile(disk)
 	require.NoError(t, err)
 	defer d.Close()
-	table, err := partition.Read(d, partition.ReadOptions{SectorSize: 512})
-	require.NoError(t, err)
-	var all []slots.GPTPartition
-	for _, p := range table.Partitions {
-		all = append(all, slots.GPTPartition{Number: p.Number, Type: p.Type, Attributes: slots.GPTAttributes(p.Attributes)})
-	}
-	g, err := slots.NewGPTPrio(profile, all)
-	require.NoError(t, err)
-	return g
+	return storeOf(t, d, profile)
 }
 
 // cgpt of ChromeOS reads the bits that are written here, and writes bits that are read here.
