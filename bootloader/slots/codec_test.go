@@ -146,9 +146,10 @@ func TestAndroidMisc(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, slots.AndroidControl, a.Form)
 	require.Equal(t, 2, a.RecoveryTries)
+	require.Equal(t, "_a", a.Suffix)
 	require.Equal(t, []slots.Slot{
-		{Name: "_a", Bootable: slots.AnswerYes, Good: slots.AnswerYes, Running: slots.AnswerYes, Priority: 14},
-		{Name: "_b", Bootable: slots.AnswerYes, Good: slots.AnswerNo, Running: slots.AnswerNo, Tries: 2, Priority: 15},
+		{Name: "_a", Bootable: slots.AnswerYes, Good: slots.AnswerYes, Priority: 14},
+		{Name: "_b", Bootable: slots.AnswerYes, Good: slots.AnswerNo, Tries: 2, Priority: 15},
 	}, a.Slots())
 	chain := slots.Predict(a)
 	require.Equal(t, "_b _b _a", slotsOf(chain))
@@ -167,7 +168,6 @@ func TestAndroidMisc(t *testing.T) {
 	a, err = slots.ParseAndroidMisc(old)
 	require.NoError(t, err)
 	require.Equal(t, "_a _b", slotsOf(slots.Predict(a)))
-	require.Equal(t, slots.AnswerUnknown, a.Slots()[0].Running)
 
 	a, err = slots.ParseAndroidMisc(misc(slots.AndroidControl, func(b []byte) { b[12], b[13], b[14] = 0x80|15, 1, 0x70 }))
 	require.NoError(t, err)
