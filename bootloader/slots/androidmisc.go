@@ -47,7 +47,7 @@ type AndroidSlot struct {
 type AndroidMisc struct {
 	Form          AndroidForm
 	Version       int
-	Suffix        string // "_a": the slot that the loader says runs; "" for AndroidLibAVB
+	Suffix        string // "_a": slot_suffix, which some loaders write for the slot that runs, and others once; "" for AndroidLibAVB
 	RecoveryTries int    // starts of the recovery system that are left
 	Android       []AndroidSlot
 
@@ -110,7 +110,7 @@ func (a *AndroidMisc) MarshalBinary() ([]byte, error) { return bytes.Clone(a.raw
 func (a *AndroidMisc) Properties() Properties {
 	return Properties{
 		Name: "misc of Android, " + a.Form.String(), Evidence: EvidenceSource,
-		Counts: AnswerUnknown, FallsBack: AnswerUnknown, TellsGood: AnswerYes, TellsRunning: answer(a.Suffix != ""), KeepsValid: AnswerNo, Torn: AnswerNo,
+		Counts: AnswerUnknown, FallsBack: AnswerUnknown, TellsGood: AnswerYes, TellsRunning: AnswerUnknown, KeepsValid: AnswerNo, Torn: AnswerNo,
 	}
 }
 
@@ -123,11 +123,7 @@ func (s AndroidSlot) bootable() bool {
 // Slots are documented with [Reader].
 func (a *AndroidMisc) Slots() (all []Slot) {
 	for i, s := range a.Android {
-		slot := Slot{Name: androidName(i), Bootable: answer(s.bootable()), Good: answer(s.Successful), Tries: s.Tries, Priority: s.Priority}
-		if a.Suffix != "" {
-			slot.Running = answer(a.Suffix == slot.Name)
-		}
-		all = append(all, slot)
+		all = append(all, Slot{Name: androidName(i), Bootable: answer(s.bootable()), Good: answer(s.Successful), Tries: s.Tries, Priority: s.Priority})
 	}
 	return all
 }

@@ -226,13 +226,10 @@ func (b *BootOrder) Mark(m Mark) (change *Change, err error) {
 		c.set("BootNext", b.v.BootNext, binary.LittleEndian.AppendUint16(nil, slot))
 		return m.done(&Change{Writes: c.writes, After: c.b})
 	}
-	// What BootNext names is started once more if power fails between the two, so it goes first where it is not wanted.
-	if m.As != AsGood || !b.isNext(slot) {
-		c.set("BootNext", b.v.BootNext, nil)
-	}
+	// BootNext goes first: if power fails between the two, a slot that is not wanted any more is not started once more.
+	c.set("BootNext", b.v.BootNext, nil)
 	if err := c.move(slot, m.As); err != nil {
 		return nil, err
 	}
-	c.set("BootNext", c.b.v.BootNext, nil)
 	return m.done(&Change{Writes: c.writes, After: c.b})
 }

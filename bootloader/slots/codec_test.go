@@ -146,9 +146,10 @@ func TestAndroidMisc(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, slots.AndroidControl, a.Form)
 	require.Equal(t, 2, a.RecoveryTries)
+	require.Equal(t, "_a", a.Suffix)
 	require.Equal(t, []slots.Slot{
-		{Name: "_a", Bootable: slots.AnswerYes, Good: slots.AnswerYes, Running: slots.AnswerYes, Priority: 14},
-		{Name: "_b", Bootable: slots.AnswerYes, Good: slots.AnswerNo, Running: slots.AnswerNo, Tries: 2, Priority: 15},
+		{Name: "_a", Bootable: slots.AnswerYes, Good: slots.AnswerYes, Priority: 14},
+		{Name: "_b", Bootable: slots.AnswerYes, Good: slots.AnswerNo, Tries: 2, Priority: 15},
 	}, a.Slots())
 	chain := slots.Predict(a)
 	require.Equal(t, "_b _b _a", slotsOf(chain))
@@ -167,7 +168,6 @@ func TestAndroidMisc(t *testing.T) {
 	a, err = slots.ParseAndroidMisc(old)
 	require.NoError(t, err)
 	require.Equal(t, "_a _b", slotsOf(slots.Predict(a)))
-	require.Equal(t, slots.AnswerUnknown, a.Slots()[0].Running)
 
 	a, err = slots.ParseAndroidMisc(misc(slots.AndroidControl, func(b []byte) { b[12], b[13], b[14] = 0x80|15, 1, 0x70 }))
 	require.NoError(t, err)
@@ -329,6 +329,14 @@ func TestFWU(t *testing.T) {
 		refused(t, err, c.want)
 		require.NotContains(t, err.Error(), "%!", i)
 	}
+	// Sizes of entries that do not hold what they have to, or more than there is.
+	for at, value := range map[int]byte{32: 3, 34: 2, 36: 32, 38: 23} {
+		lies := bytes.Clone(trial)
+		lies[at] = value
+		binary.LittleEndian.PutUint32(lies, crc32.ChecksumIEEE(lies[4:]))
+		_, err = slots.ParseFWU(slots.FWUOptions{}, lies)
+		refused(t, err, "fw_store_desc at 0x20")
+	}
 	_, err = slots.ParseFWU(slots.FWUOptions{})
 	require.ErrorContains(t, err, "0 copies")
 }
@@ -348,6 +356,7 @@ func TestAutoboot(t *testing.T) {
 	require.Equal(t, "2", slotsOf(slots.Predict(parse(text, slots.AnswerNo))))
 	require.Equal(t, "?", slotsOf(slots.Predict(parse(text, slots.AnswerUnknown))))
 	require.Equal(t, "?", slotsOf(slots.Predict(parse("[pi4]\nboot_partition=2\n", slots.AnswerNo))))
+	require.Equal(t, "?", slotsOf(slots.Predict(parse(text+"[pi4]\nboot_partition=4\n", slots.AnswerNo))))
 	require.Equal(t, "?", slotsOf(slots.Predict(parse("boot_partition=02\n", slots.AnswerNo))))
 	require.Equal(t, "2 2", slotsOf(slots.Predict(parse("# none\nboot_partition=7\nboot_partition=2", slots.AnswerYes))))
 	require.Equal(t, []slots.Slot{{Name: "2", Tries: -1, Priority: 2}, {Name: "3", Tries: 1, Priority: 1}}, parse(text, slots.AnswerYes).Slots())

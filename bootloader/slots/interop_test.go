@@ -50,9 +50,15 @@ func onDisk(t *testing.T, disk string, c *slots.Change) {
 	defer f.Close()
 	d, err := osmith.NewDevice(f)
 	require.NoError(t, err)
+	writeAttributes(t, d, c.Writes)
+}
+
+// writeAttributes makes writes in one update of a partition table.
+func writeAttributes(t *testing.T, d osmith.Disk, writes []slots.Write) {
+	t.Helper()
 	table, err := partition.Read(d, partition.ReadOptions{SectorSize: 512})
 	require.NoError(t, err)
-	for _, w := range c.Writes {
+	for _, w := range writes {
 		for i := range table.Partitions {
 			if p := &table.Partitions[i]; p.Number == w.Number {
 				require.Equal(t, binary.LittleEndian.Uint64(w.Before), p.Attributes)
@@ -69,15 +75,7 @@ func diskSlots(t *testing.T, disk string, profile slots.GPTProfile) *slots.GPTPr
 	d, err := osmith.OpenFile(disk)
 	require.NoError(t, err)
 	defer d.Close()
-	table, err := partition.Read(d, partition.ReadOptions{SectorSize: 512})
-	require.NoError(t, err)
-	var all []slots.GPTPartition
-	for _, p := range table.Partitions {
-		all = append(all, slots.GPTPartition{Number: p.Number, Type: p.Type, Attributes: slots.GPTAttributes(p.Attributes)})
-	}
-	g, err := slots.NewGPTPrio(profile, all)
-	require.NoError(t, err)
-	return g
+	return storeOf(t, d, profile)
 }
 
 // cgpt of ChromeOS reads the bits that are written here, and writes bits that are read here.
@@ -238,6 +236,27 @@ func TestFwPrintenvOfActiveCopies(t *testing.T) {
 			save(t, filepath.Join(dir, strconv.Itoa(i+1)), c)
 		}
 		require.Equal(t, "v="+value+"\nw="+value+"\n", testtools.Output(t, "fw_printenv", "-c", config))
+	}
+}
+
+// Which of two copies is the newer one, whatever their counters are.
+func TestFwPrintenvChooses(t *testing.T) {
+	n, r := states(t, 150)
+	dir := t.TempDir()
+	config := filepath.Join(dir, "fw_env.config")
+	save(t, config, []byte(fmt.Sprintf("%s/1 0x0 0x800\n%s/2 0x0 0x800\n", dir, dir)))
+	pairs := [][2]byte{{0, 0}, {0, 1}, {1, 0}, {255, 0}, {0, 255}, {254, 255}, {255, 254}, {254, 0}, {0, 254}, {255, 1}, {128, 127}, {127, 128}}
+	for range n {
+		pairs = append(pairs, [2]byte{byte(r.IntN(256)), byte(r.IntN(256))})
+	}
+	for _, p := range pairs {
+		copies := [][]byte{ubootCopy(0x800, true, p[0], "v=1"), ubootCopy(0x800, true, p[1], "v=2")}
+		for i, c := range copies {
+			save(t, filepath.Join(dir, strconv.Itoa(i+1)), c)
+		}
+		env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootSerial}, copies...)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("v=%d\n", env.Active()), testtools.Output(t, "fw_printenv", "-c", config), "%d", p)
 	}
 }
 

@@ -215,6 +215,12 @@ func TestBootOrder(t *testing.T) {
 	refuses(t, bootOrder(t, slots.BootVariables{BootOrder: order, Active: map[uint16]bool{2: true}}), try, slots.ErrNoFallback, "Boot0001 is next, and it is not known")
 	off := bootOrder(t, slots.BootVariables{BootOrder: order, BootNext: []byte{1, 0}, Active: map[uint16]bool{1: false, 2: true}})
 	require.Equal(t, "?", slotsOf(slots.Predict(off)))
+	require.Contains(t, slots.Predict(off).Starts[0].Reason, "BootNext is Boot0001, which is missing or switched off")
+	// BootNext goes before BootOrder changes: in between a slot that is bad is not started.
+	pending := bootOrder(t, slots.BootVariables{BootOrder: order, BootNext: []byte{2, 0}})
+	c, err = pending.Mark(slots.Mark{Slot: "Boot0002", As: slots.AsBad, Fallback: "Boot0001"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"BootNext", "BootOrder"}, []string{c.Writes[0].Object, c.Writes[1].Object})
 	require.Equal(t, "?", slotsOf(slots.Predict(bootOrder(t, slots.BootVariables{}))))
 	// Something else comes before the slot to return to.
 	refuses(t, bootOrder(t, slots.BootVariables{BootOrder: []byte{7, 0, 1, 0}}), try, slots.ErrNoFallback, "Boot0007 is next, which belongs to no slot")

@@ -14,7 +14,7 @@ import (
 )
 
 // SteamOSConfig is a bootconf file of SteamOS, SteamOS/conf/A.conf on its first ESP: lines "key: value", read by the loader steamcl and
-// written by steamos-bootconf (https://gitlab.steamos.cloud/holo/steamos-efi; sizes and rules by steamos-teardown, docs/boot.md).
+// written by steamos-bootconf, as https://github.com/randombk/steamos-teardown describes them (docs/boot.md).
 type SteamOSConfig struct {
 	Image string // "A"; the name of the file without .conf
 
@@ -145,7 +145,7 @@ func (s *SteamOS) Boot() (Start, Reader) {
 		}
 		if a.other == 0 || i+1 == len(all) {
 			if a.invalid != 0 {
-				return Start{Reason: "all images that come first are invalid: releases of the loader differ"}, nil
+				return Start{Reason: "all images that come first are invalid: whether the loader starts one is not known"}, nil
 			}
 			return Start{Outcome: OutcomeSlot, Slot: a.name, Reason: fmt.Sprintf("boot-requested-at is %d", a.at)}, nil
 		}
