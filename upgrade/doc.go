@@ -25,6 +25,10 @@
 // [ReadMachine] reads what is known there, and [OpenDisk] opens the disk. A boot partition that is mounted is written through the kernel if [Machine].Mounted names it ([FindMounted]), with the weaker
 // guarantee that [MountedVolume] describes; else it is an [InUseError]. [Collect] takes garbage off the ESP, [Mirror] keeps a second one in step. docs/live.md shows an agent of 80 lines.
 //
+// # Slots without an ESP
+//
+// Where firmware or another boot loader keeps the state of slots, [NewSlotPlan] does the same with a [SlotStore] in place of boot counters: images into the slot that does not run, read back, tried, and [CommitSlot], [RollBackSlot], [CancelSlot].
+//
 // # What a power cut leaves
 //
 // Every prefix of the writes is a bootable disk: until the last write the old set boots, from the last write on the new

@@ -294,6 +294,17 @@ func (v *bootVolume) Repair() (done fat.Repaired, err error) {
 
 // exclusively keeps the kernel from using partitions while they are written: those of the loader that are not said to be mounted, and others by their indices.
 func (b *bootFS) exclusively(disk osmith.Disk, others ...int) (release func() error, err error) {
+	_ = b.each(func(_ string, v *bootVolume) error {
+		if v.mounted == nil {
+			others = append(others, v.index)
+		}
+		return nil
+	})
+	return hold(disk, b.esp.table, others...)
+}
+
+// hold keeps the kernel from using partitions of a disk. Numbers below 0 are none.
+func hold(disk osmith.Disk, table *partition.Table, parts ...int) (release func() error, err error) {
 	var held []func() error
 	release = func() error {
 		var errs []error
@@ -302,17 +313,11 @@ func (b *bootFS) exclusively(disk osmith.Disk, others ...int) (release func() er
 		}
 		return errors.Join(errs...)
 	}
-	_ = b.each(func(_ string, v *bootVolume) error {
-		if v.mounted == nil {
-			others = append(others, v.index)
-		}
-		return nil
-	})
-	for _, i := range others {
+	for _, i := range parts {
 		if i < 0 {
 			continue
 		}
-		off, size := b.esp.table.Extent(i)
+		off, size := table.Extent(i)
 		r, err := blockdev.Exclusive(disk, off, size)
 		if used, ok := errors.AsType[*blockdev.InUseError](err); ok {
 			err = &InUseError{used.Name, used.MountPoint, used.Holders}
