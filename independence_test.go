@@ -71,13 +71,13 @@ var allowed = map[string]struct{ own, modules []string }{
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "golang.org/x/sys",
 	}},
 	"upgrade": {
-		own: []string{"verity", "verity/dm", "partition", "partition/fat", "partition/luks", "uki", "uki/hwid", "bootloader", "tpm", "tpm/policy", "tpm/sealing",
+		own: []string{"verity", "verity/dm", "partition", "partition/fat", "partition/luks", "uki", "uki/hwid", "bootloader", "bootloader/slots", "tpm", "tpm/policy", "tpm/sealing",
 			"signing/authenticode", "signing/secureboot", "upgrade/release"},
 		modules: []string{"golang.org/x/crypto", "golang.org/x/sys", "github.com/google/go-tpm",
 			"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
 	},
 	"upgrade/upgradetest": {
-		own: []string{"upgrade", "verity", "verity/dm", "partition", "partition/fat", "partition/luks", "uki", "uki/hwid", "bootloader", "tpm", "tpm/policy", "tpm/sealing",
+		own: []string{"upgrade", "verity", "verity/dm", "partition", "partition/fat", "partition/luks", "uki", "uki/hwid", "bootloader", "bootloader/slots", "tpm", "tpm/policy", "tpm/sealing",
 			"signing/authenticode", "signing/secureboot", "upgrade/release"},
 		modules: []string{"golang.org/x/crypto", "golang.org/x/sys", "github.com/google/go-tpm",
 			"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},

@@ -265,25 +265,26 @@ func (p *SlotPlan) String() string {
 // interrupted upgrade is planned again. The disk must have a method Sync and is locked, as by [Plan.Apply]. Progress, if it is not nil, is told of bytes that are written and verified, with the number of the image.
 func (p *SlotPlan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
-	switch err := p.Refused(); {
-	case err != nil:
+	if err := p.Refused(); err != nil {
 		return err
-	case p.applied:
+	}
+	if p.applied {
 		return ErrApplied
 	}
-	return alone(p.disk, func() error { return p.apply(ctx, progress) })
+	return alone(p.disk, func() (err error) {
+		if err := p.unchanged(); err != nil {
+			return err
+		}
+		release, err := p.exclusively()
+		if err == nil {
+			p.applied = true
+			err = errors.Join(p.apply(ctx, progress), release())
+		}
+		return err
+	})
 }
 
-func (p *SlotPlan) apply(ctx context.Context, progress Progress) (err error) {
-	if err := p.unchanged(); err != nil {
-		return err
-	}
-	held, err := p.exclusively()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, held()) }()
-	p.applied = true
+func (p *SlotPlan) apply(ctx context.Context, progress Progress) error {
 	if err := p.mark(bootslots.Mark{Slot: p.Target, As: bootslots.AsBad, Fallback: p.options.Running}); err != nil {
 		return fmt.Errorf("mark slot %s as bad: %w", p.Target, err)
 	}
