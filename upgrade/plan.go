@@ -336,21 +336,26 @@ func pcrOf(predicted *tpm.Log, h crypto.Hash, pcr int) []byte {
 	return banks[h].PCR(pcr)
 }
 
-// PlanSchema names the JSON form of a plan, docs/schema/plan.json.
-const PlanSchema = "osmith.plan/1"
-
-// MarshalJSON writes the plan for a program.
-func (p *Plan) MarshalJSON() ([]byte, error) {
+// pcrObject are the predicted values for a program, by bank and PCR.
+func pcrObject(m *Machine, predicted *tpm.Log) map[string]map[string]string {
 	pcrs := map[string]map[string]string{}
-	for _, h := range p.machine.banks() {
+	for _, h := range m.banks() {
 		bank := map[string]string{}
 		for _, n := range predictedPCRs {
-			if v := pcrOf(p.Predicted, h, n); v != nil {
+			if v := pcrOf(predicted, h, n); v != nil {
 				bank[fmt.Sprint(n)] = hex.EncodeToString(v)
 			}
 		}
 		pcrs[tpm.BankName(h)] = bank
 	}
+	return pcrs
+}
+
+// PlanSchema names the JSON form of a plan, docs/schema/plan.json.
+const PlanSchema = "osmith.plan/1"
+
+// MarshalJSON writes the plan for a program.
+func (p *Plan) MarshalJSON() ([]byte, error) {
 	verdicts := slices.Clone(p.Verdicts)
 	for i := range verdicts {
 		verdicts[i].Reasons = append([]Reason{}, verdicts[i].Reasons...)
@@ -367,7 +372,7 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 		Chain      []Link                       `json:"chain"`
 		Steps      []Step                       `json:"steps"`
 		PCRs       map[string]map[string]string `json:"pcrs"`
-	}{PlanSchema, p.Version, p.From, p.Entry, slotName(p.Target), p.Installed, p.Refused() != nil, append([]Verdict{}, verdicts...), append([]Link{}, p.Chain...), append([]Step{}, p.Steps...), pcrs})
+	}{PlanSchema, p.Version, p.From, p.Entry, slotName(p.Target), p.Installed, p.Refused() != nil, append([]Verdict{}, verdicts...), append([]Link{}, p.Chain...), append([]Step{}, p.Steps...), pcrObject(&p.machine, p.Predicted)})
 }
 
 // entryDir is where the loader looks for UKIs (UAPI.1, "Type #2 EFI Unified Kernel Images").
