@@ -277,7 +277,7 @@ func (p *prober) explains(e extent) bool {
 
 // unrecognised lists what is not zero in a range and is not known to be anything.
 func (p *prober) unrecognised(e extent, number int, name string) error {
-	const block = 4096
+	const block = sectorOfProbe // tables end between pages
 	buf := make([]byte, 256<<10)
 	start := int64(-1)
 	flush := func(end int64) error {

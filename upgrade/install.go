@@ -405,8 +405,7 @@ func (p *InstallPlan) isInstalled(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, nil // it is not whole, and what it is the list of contents says
 	}
-	on := *p.set
-	on.state, on.disk = state, p.disk
+	on := &Plan{disk: p.disk, state: state, release: p.set.release, digests: p.set.digests}
 	for _, e := range state.Entries {
 		if fat.SameName(uncounted(e.Path), uncounted(p.Entry)) {
 			return on.isInstalled(ctx, e)

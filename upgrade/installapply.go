@@ -368,15 +368,15 @@ func (p *InstallPlan) compare(a *applier, on osmith.Source, off int64, want osmi
 	return nil
 }
 
-// activate writes the table with the partitions. Of both tables firmware finds one: the empty one until all of the other is there.
+// activate writes the table with the partitions, and reads it back.
 func (p *InstallPlan) activate() error {
-	if err := p.Table.Write(p.disk); err != nil {
+	if err := p.putTable(p.disk); err != nil {
 		return err
 	}
 	if err := toMedium(p.disk); err != nil {
 		return err
 	}
-	for _, e := range p.tableExtents() {
+	for _, e := range p.planned.extents() { // where the table was written on the planned disk
 		have, want := make([]byte, e.size), make([]byte, e.size)
 		if err := errors.Join(sparse.ReadFull(p.disk, have, e.off), sparse.ReadFull(p.planned, want, e.off)); err != nil {
 			return err
@@ -387,6 +387,3 @@ func (p *InstallPlan) activate() error {
 	}
 	return nil
 }
-
-// tableExtents are where the table was written on the planned disk.
-func (p *InstallPlan) tableExtents() []extent { return p.planned.extents() }

@@ -264,7 +264,24 @@ func (p *InstallPlan) assemble() error {
 		}
 	}
 	p.planned = &scratch{whole, map[int64][scratchSector]byte{}}
-	return p.Table.Write(p.planned)
+	if err := p.claim.Write(p.planned); err != nil {
+		return err
+	}
+	return p.putTable(p.planned)
+}
+
+// putTable writes the table with the partitions over the one without. That is one that is in force: firmware and kernel find the one or the other at any time, whereas a table that is written anew has a moment in which
+// firmware goes by the backup, and the kernel, which looks for none, finds no partitions.
+func (p *InstallPlan) putTable(disk osmith.Disk) error {
+	t, err := partition.Read(disk, partition.ReadOptions{SectorSize: p.Table.SectorSize})
+	if err != nil {
+		return err
+	}
+	if t.DiskID != p.Table.DiskID {
+		return fmt.Errorf("the table has the disk ID %s: want %s, as it was claimed", t.DiskID, p.Table.DiskID)
+	}
+	t.Partitions = slices.Clone(p.Table.Partitions)
+	return t.Write(disk)
 }
 
 // loaderFile is where Boot#### finds the loader.
