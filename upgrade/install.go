@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -220,15 +221,36 @@ func (p *InstallPlan) check() error {
 	case !o.Layout.Seed.IsZero() && o.Layout.Seed != o.Seed:
 		return fmt.Errorf("the layout has the seed %s, and the options have %s", o.Layout.Seed, o.Seed)
 	}
-	// What runs is the installer's; the planned disk is of a machine that is off.
-	if m.Running != nil && !m.Running.ESP.IsZero() {
-		t, err := partition.Read(p.disk, partition.ReadOptions{})
-		if err == nil && t.Find(m.Running.ESP) >= 0 {
+	if err := p.checkRunning(); err != nil {
+		return err
+	}
+	// What runs is the installer; the planned disk is of a machine that is off.
+	m.Running, m.Offline, m.Mounted, m.Keep = nil, true, nil, nil
+	return pastCache(p.disk)
+}
+
+// checkRunning refuses a disk that the machine was started from, or runs from, by what it says of itself.
+func (p *InstallPlan) checkRunning() error {
+	r := p.machine.Running
+	if r == nil {
+		return nil
+	}
+	t, err := partition.Read(p.disk, partition.ReadOptions{})
+	if err != nil {
+		return nil // there are no partitions to be started from
+	}
+	ids := []osmith.GUID{r.ESP}
+	if data, tree, err := partition.VerityIDs(r.RootHash); err == nil {
+		ids = append(ids, data, tree)
+	} else if r.ESP.IsZero() {
+		return fmt.Errorf("%w (Running.ESP and Running.RootHash tell, and are missing)", ErrRunsFromDisk)
+	}
+	for _, id := range ids {
+		if !id.IsZero() && t.Find(id) >= 0 {
 			return ErrRunsFromDisk
 		}
 	}
-	m.Running, m.Offline, m.Mounted, m.Keep = nil, true, nil, nil
-	return pastCache(p.disk)
+	return nil
 }
 
 // readRelease finds out about the release, as for an upgrade.
@@ -288,10 +310,10 @@ func (p *InstallPlan) checkRecovery() error {
 	if own.UKI == nil {
 		return refuse("there is no UKI")
 	}
-	_, _, named := bootloader.ParseName(name, ".efi")
+	_, _, counted := bootloader.ParseName(name, ".efi")
 	product := p.set.identity.Product
 	switch {
-	case strings.ContainsAny(own.Name, `/\+`) || !named:
+	case strings.ContainsAny(own.Name, `/\+`) || counted:
 		return refuse("the name has a slash or a boot counter: want one without")
 	case strings.HasPrefix(fold(own.Name), fold(product.ID+"_")) || fat.SameName(own.Name, product.ID):
 		return refuse("the name is that of a version of %s: give it another one", product.ID)
@@ -386,19 +408,8 @@ func (p *InstallPlan) isBegun(places []extent) (bool, error) {
 
 // isInstalled reports whether the disk has this installation, whole but for one of its tables: what a machine has not changed since.
 func (p *InstallPlan) isInstalled(ctx context.Context) (bool, error) {
-	t := p.seen.table
-	if t == nil || t.DiskID != p.Table.DiskID || t.SectorSize != p.Table.SectorSize || len(t.Partitions) != len(p.Table.Partitions) {
+	if p.seen.table == nil || !p.sameTable(p.seen.table) {
 		return false, nil
-	}
-	for _, want := range p.Table.Partitions {
-		i := t.Find(want.ID)
-		if i < 0 {
-			return false, nil
-		}
-		have := t.Partitions[i]
-		if have.Number != want.Number || have.Type != want.Type || have.Name != want.Name || have.FirstLBA != want.FirstLBA || have.LastLBA != want.LastLBA || have.Attributes != want.Attributes {
-			return false, nil
-		}
 	}
 	m := p.machine
 	state, err := inspect(p.disk, &m)
@@ -414,6 +425,24 @@ func (p *InstallPlan) isInstalled(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
+// sameTable reports whether a table that was read has what the installation writes.
+func (p *InstallPlan) sameTable(t *partition.Table) bool {
+	if t.DiskID != p.Table.DiskID || t.SectorSize != p.Table.SectorSize || len(t.Partitions) != len(p.Table.Partitions) || len(t.BadEntries) > 0 {
+		return false
+	}
+	for _, want := range p.Table.Partitions {
+		i := t.Find(want.ID)
+		if i < 0 {
+			return false
+		}
+		have := t.Partitions[i]
+		if have.Number != want.Number || have.Type != want.Type || have.Name != want.Name || have.FirstLBA != want.FirstLBA || have.LastLBA != want.LastLBA || have.Attributes != want.Attributes {
+			return false
+		}
+	}
+	return true
+}
+
 // Refused reports the verdicts that keep [InstallPlan.Apply] from writing, as a [*RefusedError]; nil means that it will write.
 func (p *InstallPlan) Refused() error { return refused(p.Verdicts) }
 
@@ -423,6 +452,9 @@ func (p *InstallPlan) planBootOption() {
 		return
 	}
 	have, err := bootloader.ReadVariables(p.options.Variables)
+	if errors.Is(err, fs.ErrNotExist) { // no machine was started with them
+		have, err = &bootloader.MachineVariables{}, nil
+	}
 	if err != nil {
 		p.BootOptionErr = err
 		return

@@ -370,6 +370,9 @@ func (p *InstallPlan) compare(a *applier, on osmith.Source, off int64, want osmi
 
 // activate writes the table with the partitions, and reads it back.
 func (p *InstallPlan) activate() error {
+	if p.Installed {
+		return p.putTableRight()
+	}
 	if err := p.putTable(p.disk); err != nil {
 		return err
 	}
@@ -386,4 +389,19 @@ func (p *InstallPlan) activate() error {
 		}
 	}
 	return nil
+}
+
+// putTableRight makes both copies of a table whole that has all partitions already.
+func (p *InstallPlan) putTableRight() error {
+	if _, err := partition.Repair(p.disk, partition.RepairOptions{SectorSize: p.Table.SectorSize}); err != nil {
+		return err
+	}
+	if err := toMedium(p.disk); err != nil {
+		return err
+	}
+	t, err := partition.Read(p.disk, partition.ReadOptions{SectorSize: p.Table.SectorSize})
+	if err == nil && (!p.sameTable(t) || t.UsedBackup || t.BackupErr != nil) {
+		err = errors.Join(errors.New("the partition table is not what was written: is the medium failing?"), t.PrimaryErr, t.BackupErr)
+	}
+	return err
 }

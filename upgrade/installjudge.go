@@ -90,6 +90,13 @@ func (p *InstallPlan) judgeRecovery(j *Verdict) {
 		return
 	}
 	im.judgeStart(j, e.Path)
+	enrolled := Verdict{}
+	p.set.state.judgeKeys(&enrolled, e)
+	for _, r := range enrolled.Reasons {
+		if r.Outcome != OutcomePass {
+			j.add(r.Outcome, r.Text, r.Err)
+		}
+	}
 }
 
 // recovery is the entry of the recovery system; nil if there is none.
