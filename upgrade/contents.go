@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -78,6 +79,9 @@ const (
 	probedOfPartition = 256 << 10
 )
 
+// maxProbed bounds how many partitions are looked at: a table may have thousands that overlap, and each costs as much to read.
+const maxProbed = 256
+
 // maxFound bounds how many ranges of bytes are listed that are not recognised; all of them are in the digest.
 const maxFound = 16
 
@@ -107,6 +111,9 @@ func readContents(disk osmith.Source, more []extent) (*DiskContents, error) {
 		if err := p.mbr(); err != nil {
 			return nil, err
 		}
+	}
+	if len(p.parts) > maxProbed {
+		return nil, fmt.Errorf("the disk has %d partitions, and %d at most are looked at", len(p.parts), maxProbed)
 	}
 	for _, e := range p.parts {
 		if err := p.partition(e); err != nil {
@@ -335,12 +342,7 @@ func (p *prober) digestOf(e extent) (sum []byte, zero bool, err error) {
 }
 
 func allZero(b []byte) bool {
-	for _, x := range b {
-		if x != 0 {
-			return false
-		}
-	}
-	return true
+	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
 }
 
 // OccupiedError says that something is on a disk that is to be installed, and that the options do not say that it may go.

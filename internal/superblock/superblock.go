@@ -14,6 +14,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
+// LUKS is what the first header of a LUKS volume, of version 1 or 2, is called.
+const LUKS = "a LUKS volume"
+
 // Signature is one place where one format is recognised.
 type Signature struct {
 	What   string // "an ext2, ext3 or ext4 file system"
@@ -32,7 +35,9 @@ func Rows() []Signature { return slices.Clone(rows()) }
 
 func rows() []Signature {
 	list := []Signature{
-		{What: "a LUKS volume", Offset: 0, Magic: "LUKS\xba\xbe"},
+		{What: LUKS, Offset: 0, Magic: "LUKS\xba\xbe"},
+		{What: "a GUID partition table", Offset: 512, Magic: "EFI PART"},
+		{What: "a GUID partition table", Offset: 4096, Magic: "EFI PART"},
 		{What: "an ext2, ext3 or ext4 file system", Offset: 1024 + 56, Magic: "\x53\xef"},
 		{What: "an XFS file system", Offset: 0, Magic: "XFSB"},
 		{What: "a btrfs file system", Offset: 64<<10 + 64, Magic: "_BHRfS_M"},
