@@ -25,6 +25,11 @@
 // [ReadMachine] reads what is known there, and [OpenDisk] opens the disk. A boot partition that is mounted is written through the kernel if [Machine].Mounted names it ([FindMounted]), with the weaker
 // guarantee that [MountedVolume] describes; else it is an [InUseError]. [Collect] takes garbage off the ESP, [Mirror] keeps a second one in step. docs/live.md shows an agent of 80 lines.
 //
+// # A disk that has nothing yet
+//
+// [PlanInstall] makes a disk that boots of an empty one, or of one whose contents a person has agreed to lose ([ReadContents]). [FactoryReset] takes away the state, and nothing else; what systemd asks for is a [ResetRequest].
+// docs/install.md has the order of the writes.
+//
 // # What a power cut leaves
 //
 // Every prefix of the writes is a bootable disk: until the last write the old set boots, from the last write on the new

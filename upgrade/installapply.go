@@ -198,10 +198,11 @@ func (p *InstallPlan) apply(ctx context.Context, progress Progress, result *Inst
 			result.BootOption, result.BootOptionErr = p.BootOption.Apply(p.options.Variables)
 			continue
 		}
-		if err := p.do(&a, s); err != nil {
-			return fmt.Errorf("%s: %w", s, err)
+		err := p.do(&a, s)
+		if err == nil {
+			err = toMedium(p.disk)
 		}
-		if err := toMedium(p.disk); err != nil {
+		if err != nil {
 			return fmt.Errorf("%s: %w", s, err)
 		}
 	}
