@@ -29,6 +29,11 @@
 //
 // Where firmware or another boot loader keeps the state of slots, [NewSlotPlan] does the same with a [SlotStore] in place of boot counters: images into the slot that does not run, read back, tried, and [CommitSlot], [RollBackSlot], [CancelSlot].
 //
+// # A disk that has nothing yet
+//
+// [PlanInstall] makes a disk that boots of an empty one, or of one whose contents a person has agreed to lose ([ReadContents]). [FactoryReset] takes away the state, and nothing else; what systemd asks for is a [ResetRequest].
+// docs/install.md has the order of the writes.
+//
 // # What a power cut leaves
 //
 // Every prefix of the writes is a bootable disk: until the last write the old set boots, from the last write on the new

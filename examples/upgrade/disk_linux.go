@@ -5,7 +5,9 @@ import (
 	"os"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
@@ -46,3 +48,15 @@ func findMounted(c *cli.Call, disk *osmith.Device, write bool) (map[osmith.GUID]
 	c.AtEnd(func() { _ = upgrade.CloseMounted(mounted) }) // they are synced when something is changed
 	return mounted, nil
 }
+
+// tellKernel has the kernel know the partitions of a device that was installed.
+func tellKernel(disk *osmith.Device) error {
+	table, err := partition.Read(disk, partition.ReadOptions{})
+	if err != nil {
+		return err
+	}
+	return partition.UpdateKernel(disk.File(), table)
+}
+
+// openEFIVars opens a copy of efivarfs for writing, or, for "", that of this machine.
+func openEFIVars(dir string) (bootloader.VariableStore, error) { return bootloader.OpenEFIVarFS(dir) }

@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/upgrade"
 )
@@ -19,3 +20,7 @@ func openStartedDisk(*cli.Call, osmith.GUID) (*osmith.Device, error) { return ni
 func findMounted(*cli.Call, *osmith.Device, bool) (map[osmith.GUID]upgrade.MountedVolume, error) {
 	return nil, errOnlyLinux
 }
+
+func tellKernel(*osmith.Device) error { return nil }
+
+func openEFIVars(string) (bootloader.VariableStore, error) { return nil, errOnlyLinux }

@@ -25,9 +25,14 @@ var fieldFlags = map[string]string{
 	"Offline":       "-offline",
 	"PCRKeys":       "-pcr-key",
 	"Running":       "-machine, or the machine that this runs on",
+
+	"EraseForEverTheDiskWithThisDigest": "-erase-for-ever",
+	"Recovery":                          "-recovery",
+	"Tries":                             "-tries",
+	"Variables":                         "-boot-option",
 }
 
-var fieldName = regexp.MustCompile(`\b(?:(?:Machine|PlanOptions)\.)?([A-Z]\w+)`)
+var fieldName = regexp.MustCompile(`\b(?:(?:Machine|PlanOptions|InstallOptions)\.)?([A-Z]\w+)`)
 
 // flagsFor says by which flags a person gives what a text asks for; "" if it names no field that has one.
 func flagsFor(text string) string {
@@ -65,7 +70,7 @@ func explained(verb func(*flag.FlagSet) func(*cli.Call, []string) error) func(*f
 }
 
 // planText is the plan for a person, with the flags that would tell what is not known.
-func planText(p *upgrade.Plan) string {
+func planText(p fmt.Stringer) string {
 	text := p.String()
 	if told := flagsFor(text); told != "" {
 		text += "  flags    " + told + "\n"

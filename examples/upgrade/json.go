@@ -46,3 +46,26 @@ type cancelResult struct {
 	head
 	Removed []string `json:"removed"` // paths on the ESP; none if there was nothing
 }
+
+// installResult is the object of install, also of one that is refused.
+type installResult struct {
+	head
+	Release    releaseObject        `json:"release"`
+	Seed       string               `json:"seed"`       // what goes on with an installation that was interrupted
+	Plan       *upgrade.InstallPlan `json:"plan"`       // docs/schema/install.json
+	Applied    bool                 `json:"applied"`    // the disk is installed
+	BootOption string               `json:"bootOption"` // why firmware has no boot option, though one was asked for; "" if it has
+}
+
+// resetResult is the object of factory-reset.
+type resetResult struct {
+	head
+	Reset []resetObject `json:"reset"`
+}
+
+type resetObject struct {
+	Number int    `json:"number"` // of the partition
+	ID     string `json:"id"`     // PARTUUID
+	Name   string `json:"name"`
+	Held   string `json:"held"` // what was recognised in it; "" if nothing was
+}

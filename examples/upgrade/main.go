@@ -8,6 +8,9 @@
 //	upgrade commit   ... [-entry PATH|ID]
 //	upgrade rollback ... [-entry PATH|ID]
 //	upgrade cancel   ...
+//	upgrade install  -disk IMG|DEV -layout LAYOUT.json|REPART.d -release ... [-seed UUID] [-sector-size N] [-loader F] [-conf KEY=VALUE]... [-keys DIR] [-random-seed]
+//	                 [-recovery UKI] [-tries N] [-boot-option] [-erase-for-ever DIGEST] [-override VERDICT]... [-dry-run] [what is known of the machine that will boot it]
+//	upgrade factory-reset ... -state PARTUUID|TYPE/LABEL...
 //
 // The disk is an image file, a block device, the disk that this machine was started from (-disk auto), or the one whose ESP is mounted on a directory (-esp /efi). On Linux, a mounted ESP is written through the kernel:
 // with -esp, or with -mounted beside -disk. Otherwise the ESP must not be mounted while something is changed.
@@ -34,6 +37,10 @@
 //
 // plan prints the verdicts, the steps and the PCRs to expect, and writes nothing. apply prints the same and carries it out, unless it is refused. When it is interrupted or fails, what runs still boots, and the error says how to go on. After
 // the next start, commit makes permanent what runs; upgrade-commit.service does so at each boot that is complete. rollback marks an entry as bad, so that another one is started, and cancel takes away what no boot has tried yet.
+//
+// install makes a disk that boots of an empty one, and of one that has something on it if -erase-for-ever has the digest of all that, which the refusal tells. IDs come from the seed, which is drawn unless it is given, and printed: an
+// installation that was interrupted goes on with the same one. The layout is that of disk build, without IDs and contents; what its other partitions are filled with is left to the first boot. -loader takes the place of the loader of the
+// release; -boot-option writes to what -vars names. factory-reset takes away what is in the partitions that are named, which nothing boots from.
 //
 // Flags may come before or after each other in any order, with one dash or two. All verbs take -json and -progress auto|bar|json|none. With -json one object is printed on stdout; it has "schema": "osmith.upgrade/1",
 // "verb" and what json.go lists. -progress json writes lines {"verb": "apply", "done": 4096, "total": 8192} to stderr, in bytes.
@@ -66,13 +73,16 @@ var program = cli.Program{Name: "upgrade", Schema: schema, IsNo: isNo, Verbs: []
 	{Name: "apply", Usage: releases, Example: "upgrade apply -esp /efi -release /var/cache/acme:2 -key /usr/share/acme/release.pub", Flags: explained(applyFlags)},
 	{Name: "commit", Usage: disks + " [-entry PATH|ID]", Example: "upgrade commit -esp /efi", Flags: explained(commitFlags)},
 	{Name: "rollback", Usage: disks + " [-entry PATH|ID]", Example: "upgrade rollback -esp /efi", Flags: explained(rollbackFlags)},
+	{Name: "install", Usage: "-disk IMG|DEV -layout LAYOUT.json|REPART.d -release LAYOUT[:REF] -policy P.json|-key F... [flags]",
+		Example: "upgrade install -disk /dev/nvme0n1 -layout layout.json -release /var/cache/acme:2 -key /usr/share/acme/release.pub -vars efivarfs -boot-option", Flags: explained(installFlags)},
+	{Name: "factory-reset", Usage: disks + " -state PARTUUID|TYPE/LABEL...", Example: "upgrade factory-reset -disk disk.img -state var/state", Flags: explained(resetFlags)},
 	{Name: "cancel", Usage: disks, Example: "upgrade cancel -esp /efi", Flags: explained(cancelFlags)},
 }}
 
 // isNo tells answers of the packages that are negative ones.
 func isNo(err error) bool {
 	for _, no := range []error{
-		upgrade.ErrOffline, upgrade.ErrNothingToReturnTo, upgrade.ErrPinned, upgrade.ErrWaits, upgrade.ErrXBOOTLDR, upgrade.ErrNoEntry, upgrade.ErrNoESP, upgrade.ErrNoLoader, partition.ErrNoTable, partition.ErrNoSlots,
+		upgrade.ErrOffline, upgrade.ErrNothingToReturnTo, upgrade.ErrPinned, upgrade.ErrWaits, upgrade.ErrXBOOTLDR, upgrade.ErrNoEntry, upgrade.ErrNoESP, upgrade.ErrNoLoader, upgrade.ErrRunsFromDisk, partition.ErrNoTable, partition.ErrNoSlots,
 		cosign.ErrUnsigned, cosign.ErrUntrusted, cosign.ErrNoRule, release.ErrNoArchitecture,
 	} {
 		if errors.Is(err, no) {
@@ -81,6 +91,7 @@ func isNo(err error) bool {
 	}
 	return is[*upgrade.RefusedError](err) || is[*upgrade.NotRunningError](err) || is[*upgrade.NotStartedError](err) || is[*upgrade.TwinError](err) || is[*upgrade.UnrepairedError](err) ||
 		is[*upgrade.ChangedError](err) || is[*upgrade.LayoutError](err) || is[*upgrade.NoTargetError](err) || is[*upgrade.UnboundError](err) || is[*upgrade.SameRootError](err) || is[*upgrade.RootHashError](err) ||
+		is[*upgrade.OccupiedError](err) || is[*upgrade.RecoveryError](err) || is[*upgrade.NotStateError](err) ||
 		is[*release.InconsistentError](err) || is[*verity.MismatchError](err) || is[*verity.BlockError](err) || is[*osmith.FormatError](err) || is[*osmith.DigestError](err)
 }
 

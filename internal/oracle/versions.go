@@ -124,3 +124,36 @@ func (v *Versions) mounts(version string, disk io.ReaderAt, size int64) error {
 func (v *Versions) extent(p Partition) (off, size int64) {
 	return int64(p.FirstLBA) * int64(v.Sector), int64(p.LastLBA-p.FirstLBA+1) * int64(v.Sector)
 }
+
+// UpOrNothing are the versions that come up, as [Versions.Up] has them, where firmware may also find nothing that it could start: no FAT file system on the disk as a whole or in any partition that it offers,
+// whatever the type of that is. That is "". An error says which firmware finds a file system and does not come up from it.
+func (v *Versions) UpOrNothing(disk io.ReaderAt, size int64) (versions []string, err error) {
+	for _, firmware := range []Reader{ReaderEDK2Stable202211, ReaderEDK2Stable202608, ReaderUBoot} {
+		version, err := v.upOrNothing(firmware, disk, size)
+		if err != nil {
+			return nil, fmt.Errorf("%v: %w", firmware, err)
+		}
+		versions = append(versions, version)
+	}
+	return versions, nil
+}
+
+func (v *Versions) upOrNothing(firmware Reader, disk io.ReaderAt, size int64) (string, error) {
+	found, err := ReadGPT(firmware, disk, size, v.Sector)
+	if err != nil {
+		return "", err
+	}
+	after := Apply(disk, found.Writes)
+	places := [][2]int64{{0, size}}
+	for _, p := range found.Partitions {
+		off, n := v.extent(p)
+		places = append(places, [2]int64{off, n})
+	}
+	for _, place := range places {
+		_, err := ReadFAT(io.NewSectionReader(after, place[0], place[1]), place[1], FATOptions{Reader: FATReaderEDK2, SectorSize: v.Sector, NoCheck: true, NoContent: true})
+		if err == nil {
+			return v.up(firmware, disk, size)
+		}
+	}
+	return "", nil
+}

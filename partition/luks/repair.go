@@ -2,9 +2,9 @@ package luks
 
 import (
 	"bytes"
-	"io"
 
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/superblock"
 )
 
 // RepairOptions are the choices of [Volume.Repair].
@@ -46,42 +46,19 @@ func (v *Volume) Repair(o RepairOptions) (err error) {
 	return nil
 }
 
-// signatures are how others begin, as util-linux's libblkid knows them: who finds one at a disk whose second header is whole has most likely a disk that was
-// formatted since.
-var signatures = []struct {
-	off  int64
-	text string
-	what string
-}{
-	{1024 + 56, "\x53\xef", "an ext2, ext3 or ext4 file system"},
-	{0, "XFSB", "an XFS file system"},
-	{1024, "\xe2\xe1\xf5\xe0", "an EROFS file system"},
-	{1024, "\x10\x20\xf5\xf2", "an F2FS file system"},
-	{0, "hsqs", "a squashfs file system"},
-	{3, "NTFS    ", "an NTFS file system"},
-	{3, "EXFAT   ", "an exFAT file system"},
-	{54, "FAT1", "a FAT file system"},
-	{82, "FAT32", "a FAT file system"},
-	{512, "EFI PART", "a GUID partition table"},
-	{4096 - 10, "SWAPSPACE2", "swap space"},
-	{512, "LABELONE", "an LVM2 physical volume"},
-	{0, "verity\x00\x00", "a dm-verity hash tree"},
-	{4096, "\xfc\x4e\x2b\xa9", "a member of a RAID"},
-	{64<<10 + 64, "_BHRfS_M", "a btrfs file system"},
-}
-
 // foreign finds something else where a damaged first copy would be written.
 func (v *Volume) foreign() error {
 	if v.h.Copies[0].Err == nil {
 		return nil
 	}
-	for _, s := range signatures {
-		b := make([]byte, len(s.text))
-		if n, err := v.src.ReadAt(b, s.off); n < len(b) && err != nil && err != io.EOF {
-			return err
-		}
-		if bytes.Equal(b, []byte(s.text)) {
-			return &ForeignError{s.what}
+	// Who finds one at a disk whose second header is whole has most likely a disk that was formatted since.
+	found, err := superblock.Find(v.src, 0, v.src.Size())
+	if err != nil {
+		return err
+	}
+	for _, s := range found {
+		if s.Offset >= 0 && !s.Copy && s.What != superblock.LUKS {
+			return &ForeignError{s.What}
 		}
 	}
 	return nil

@@ -1,0 +1,473 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/partition/luks"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/internal/osset"
+	"github.com/osmith-dev/osmith/upgrade/release"
+)
+
+// InstallOptions are what a disk becomes. Layout and Seed must be given.
+type InstallOptions struct {
+	// Layout is what is planned onto the disk: an ESP, slots as [partition.FindSlots] finds them, unless the release is a UKI alone, and whatever else the system has. The
+	// first slot gets the release, the others are labelled [partition.EmptyName]. Sizes are for all releases to come, so that ESP and slots need one. Its Size, DiskID, Seed
+	// and SectorSize are those of the disk and of these options, and it must give no IDs, as every machine has its own. Of partitions that are neither, Content is written
+	// ([partition.Spec]); one without has the places of all known signatures made zero, so that systemd-repart or systemd-makefs formats it at the first boot, as its own
+	// definitions say: Fill is not followed.
+	Layout partition.Layout
+
+	// Seed is what the identifiers of this disk are derived from, as systemd-repart derives them ([partition.SeedDiskID], [partition.SeedPartitionID]): 16 random bytes, and the
+	// same again to go on with an installation that was interrupted.
+	Seed osmith.GUID
+
+	// SectorSize is the logical sector size in bytes, 512 or 4096. 0: what the disk says, or 512.
+	SectorSize int
+
+	// EraseForEverTheDiskWithThisDigest is [DiskContents].Digest of what a person has agreed to lose. "": only an empty disk is installed.
+	EraseForEverTheDiskWithThisDigest string
+
+	// Loader is systemd-boot with its settings and the keys that it may enrol. Nil: the loader of the release, without settings. EFI/BOOT always gets it, since a variable of firmware may be lost.
+	Loader *bootloader.Installation
+
+	// RandomSeed is 32 random bytes for loader/random-seed of this disk. Nil: there is none.
+	RandomSeed []byte
+
+	// Recovery is an entry beside the system that no update touches. Nil: there is none.
+	Recovery *RecoverySystem
+
+	// Volumes are encrypted volumes that are made in partitions of the layout without Content.
+	Volumes []NewVolume
+
+	// Variables is where the boot option of firmware goes ([bootloader.PlanBootOption]). Nil: none is made, and firmware finds the loader in EFI/BOOT.
+	Variables bootloader.VariableStore
+
+	// Tries is how often the entry is started without having been found good ([Commit]) before the loader goes on to the recovery system, 1 to 99. 0: its starts are not counted, as there is
+	// no other version yet.
+	Tries int
+
+	// Override lists proofs whose failure [InstallPlan.Apply] ignores.
+	Override []Proof
+
+	// Labels are patterns of the partitions' labels, as those of [PlanOptions].
+	Labels partition.Labels
+
+	// Time is given to the files of the ESP. The zero value is 1980-01-01.
+	Time time.Time
+
+	// Progress is called while the release's hash tree is read, with bytes of all.
+	Progress func(done, total int64)
+}
+
+// RecoverySystem is a UKI that runs from its initrd, for a person, or for the loader when the tries of the system are used up.
+type RecoverySystem struct {
+	// Name is that of its file in EFI/Linux, without ".efi". "": "recovery". It must not be that of a version: it has no boot counter, and does not begin with the product's name and "_".
+	Name string
+
+	// UKI is the image. Its os-release must be of another product than the release's, by IMAGE_ID or ID and VARIANT_ID, so that no update takes it for one of its versions.
+	UKI osmith.Source
+}
+
+// NewVolume is a LUKS2 volume in a partition that is made.
+type NewVolume struct {
+	Partition string // its Name in the layout
+
+	// Passphrase opens the first key slot. Nil: it has none, and Keys must add one.
+	Passphrase []byte
+
+	// Format are the choices of [luks.Format]. Rand must be given. Without a UUID it is that of systemd-repart for the partition ([partition.LUKSID]).
+	Format luks.FormatOptions
+
+	// Keys adds keys and tokens, such as a recovery key and a token for the TPM, before anything is written. Nil: there is only the passphrase.
+	Keys func(v *luks.Volume, key *luks.Key) error
+}
+
+// InstallPlan is an installation worked out and judged, with nothing written yet.
+type InstallPlan struct {
+	Version string
+	Entry   string // path that the UKI will have on the ESP
+	Table   *partition.Table
+	Slot    string // that gets the release; "" if it is a UKI alone
+
+	// Erases is what is on the disk and will be lost. Nil: nothing is.
+	Erases *DiskContents
+	// Resumes says that the disk holds this very installation, interrupted: what else was on it is gone already.
+	Resumes bool
+	// Installed says that the disk holds this very installation whole. What steps there are then make the table whole or the boot option.
+	Installed bool
+
+	Verdicts  []Verdict // on fits, boots, unlocks, returns and follows
+	Chain     []Link    // of starts, if the system is never found good
+	Steps     []Step
+	Predicted *tpm.Log // of the first boot; nil if it cannot be told
+
+	// BootOption is what is changed in the variables of firmware; nil without InstallOptions.Variables, or if BootOptionErr says why it is not known.
+	BootOption    *bootloader.BootPlan
+	BootOptionErr error
+
+	disk      *checkedDisk
+	machine   Machine // that will boot the disk
+	options   InstallOptions
+	set       *Plan // the release as it will be installed on a disk in memory
+	slots     *partition.Slots
+	image     *partition.Image
+	espIndex  int
+	esp       osmith.Source // the whole file system
+	signature []byte        // content of the slot's partition for it
+	state     []stateContent
+	planned   *scratch         // the disk as it will be
+	claim     *partition.Table // of the disk meanwhile: it has none of the partitions
+	seen      *DiskContents    // as it was judged
+	repairs   bool             // the table of what is lost is made whole first
+	wipes     []extent
+	applied   bool
+}
+
+// stateContent is what is written into a partition that is neither ESP nor slot.
+type stateContent struct {
+	index   int // of the partition
+	content osmith.Source
+	volume  *scratch // an encrypted volume, of which only what was formatted is written
+}
+
+// ErrRunsFromDisk is returned for a disk that the machine was started from.
+var ErrRunsFromDisk = errors.New("the machine was started from this disk: start it from another one to install it anew")
+
+// RecoveryError says why a recovery system might be taken for a version of the system.
+type RecoveryError struct {
+	Name   string // of its file
+	Reason string
+}
+
+func (e *RecoveryError) Error() string {
+	return fmt.Sprintf("the recovery system %s: %s", e.Name, e.Reason)
+}
+
+// PlanInstall looks at a disk and a release and works out how the disk becomes one that boots it: a partition table with identifiers of its own, an ESP with the boot loader, keys and the UKI, the file system in the first slot,
+// what state partitions get, a recovery system and the boot option of firmware. It writes nothing.
+//
+// A disk that has anything on it ([ReadContents]) is an [*OccupiedError] that lists it, unless the options name its digest. Once they do, [StepClaimDisk] is the point of no return. A disk with this very
+// installation, by the same seed, is gone on with if that was interrupted, and has nothing to do if it is whole; once a machine has changed it, it is a disk like any other. A machine that was started from the disk is [ErrRunsFromDisk].
+//
+// The verdicts are those of [NewPlan], by the same code, on the disk as it will be, which is made in memory: fits, boots and unlocks, with keys on the ESP and headers of encrypted volumes as they will be. returns
+// says what follows if the system does not come up: there is no earlier version. follows asks for Machine.Floor alone. Machine is the one that will boot the disk; what it runs now is that of the installer.
+func PlanInstall(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o InstallOptions) (plan *InstallPlan, err error) {
+	defer prefix.Add("upgrade", &err)
+	p := &InstallPlan{disk: checked(disk), machine: m, options: o}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	if err := p.readRelease(r); err != nil {
+		return nil, err
+	}
+	fits := Verdict{Proof: ProofFits}
+	if err := p.layOut(&fits); err != nil {
+		return nil, err
+	}
+	if err := p.lookAtDisk(ctx); err != nil {
+		return nil, err
+	}
+	if fits.Outcome != OutcomeFail {
+		p.planBootOption()
+		p.steps()
+	}
+	if p.Installed {
+		p.Verdicts = []Verdict{}
+		return p, nil
+	}
+	return p, p.judge(ctx, fits)
+}
+
+// check refuses options that contradict each other, or lack something.
+func (p *InstallPlan) check() error {
+	o, m := &p.options, &p.machine
+	if m.Running == nil && !m.Offline {
+		return ErrRunningUnknown
+	}
+	if err := m.check(); err != nil {
+		return err
+	}
+	if err := checkProofs(o.Override); err != nil {
+		return err
+	}
+	if s := p.disk.SectorSize(); o.SectorSize == 0 {
+		o.SectorSize = max(s, 512)
+	} else if s != 0 && s != o.SectorSize {
+		return fmt.Errorf("sectors of %d bytes: the disk has sectors of %d", o.SectorSize, s)
+	}
+	switch {
+	case o.Seed.IsZero():
+		return errors.New("the installation has no Seed: give 16 random bytes, by which its identifiers are its own")
+	case o.Tries < 0 || o.Tries > 99:
+		return fmt.Errorf("%d tries: want 1 to 99, or 0 for starts that are not counted", o.Tries)
+	case o.Loader != nil && o.Loader.OmitFallback:
+		return errors.New("the boot loader is to be left out of EFI/BOOT: a disk that is installed needs it there, as firmware may lose its variables")
+	case !o.Layout.DiskID.IsZero() || slices.ContainsFunc(o.Layout.Partitions, func(s partition.Spec) bool { return !s.ID.IsZero() }):
+		return errors.New("the layout gives IDs, which every disk with it would have: leave them out, and they are derived from the Seed")
+	case !o.Layout.Seed.IsZero() && o.Layout.Seed != o.Seed:
+		return fmt.Errorf("the layout has the seed %s, and the options have %s", o.Layout.Seed, o.Seed)
+	}
+	if err := p.checkRunning(); err != nil {
+		return err
+	}
+	// What runs is the installer; the planned disk is of a machine that is off.
+	m.Running, m.Offline, m.Mounted, m.Keep = nil, true, nil, nil
+	return pastCache(p.disk)
+}
+
+// checkRunning refuses a disk that the machine was started from, or runs from, by what it says of itself.
+func (p *InstallPlan) checkRunning() error {
+	r := p.machine.Running
+	if r == nil {
+		return nil
+	}
+	t, err := partition.Read(p.disk, partition.ReadOptions{})
+	if err != nil {
+		return nil // there are no partitions to be started from
+	}
+	ids := []osmith.GUID{r.ESP}
+	if data, tree, err := partition.VerityIDs(r.RootHash); err == nil {
+		ids = append(ids, data, tree)
+	} else if r.ESP.IsZero() {
+		return fmt.Errorf("%w (Running.ESP and Running.RootHash tell, and are missing)", ErrRunsFromDisk)
+	}
+	for _, id := range ids {
+		if !id.IsZero() && t.Find(id) >= 0 {
+			return ErrRunsFromDisk
+		}
+	}
+	return nil
+}
+
+// readRelease finds out about the release, as for an upgrade.
+func (p *InstallPlan) readRelease(r *release.Release) (err error) {
+	s := &Plan{release: pinRelease(r), machine: p.machine, tries: p.options.Tries, override: p.options.Override}
+	p.set = s
+	if s.identity, err = identify(&s.release); err != nil {
+		return err
+	}
+	p.Version, s.Version = s.identity.Version, s.identity.Version
+	if s.unified, err = s.machine.examineUKI(s.identity.file, s.release.UKI); err != nil {
+		return err
+	}
+	s.digests, err = digestRelease(&s.release, s.unified)
+	if err != nil {
+		return err
+	}
+	if s.patterns, err = expandPatterns(p.options.Labels, s.identity.ID); err != nil {
+		return err
+	}
+	s.signature, s.signer, err = osset.RootHashSignature("signature of the root hash", r.RootHashSignature, r.RootHash)
+	if err != nil {
+		return rootHashError(err)
+	}
+	name := s.identity.label() + ".efi"
+	if p.options.Tries > 0 {
+		if name, err = bootloader.CountedName(s.identity.label(), p.options.Tries); err != nil {
+			return err
+		}
+	}
+	p.Entry = path.Join(entryDir, name)
+	s.Entry = p.Entry
+	if p.options.Loader == nil {
+		if r.Loader == nil {
+			return bootloader.ErrMissingLoader
+		}
+		p.options.Loader = &bootloader.Installation{Loader: r.Loader}
+	}
+	return p.checkRecovery()
+}
+
+// checkRecovery refuses a recovery system that an update might take for a version of the system.
+func (p *InstallPlan) checkRecovery() error {
+	if p.options.Recovery == nil {
+		return nil
+	}
+	own := *p.options.Recovery
+	if own.Name == "" {
+		own.Name = "recovery"
+	}
+	own.UKI = pin(own.UKI, "the recovery system")
+	p.options.Recovery = &own
+	name := own.Name + ".efi"
+	refuse := func(format string, args ...any) error {
+		return &RecoveryError{name, fmt.Sprintf(format, args...)}
+	}
+	if own.UKI == nil {
+		return refuse("there is no UKI")
+	}
+	_, _, counted := bootloader.ParseName(name, ".efi")
+	product := p.set.identity.Product
+	switch {
+	case strings.ContainsAny(own.Name, `/\+`) || counted:
+		return refuse("the name has a slash or a boot counter: want one without")
+	case strings.HasPrefix(fold(own.Name), fold(product.ID+"_")) || fat.SameName(own.Name, product.ID):
+		return refuse("the name is that of a version of %s: give it another one", product.ID)
+	}
+	f, err := uki.Open(own.UKI)
+	if err != nil {
+		return fmt.Errorf("the recovery system %s: %w", name, err)
+	}
+	is, err := osset.ProductOf(f)
+	if err != nil {
+		return fmt.Errorf("the recovery system %s: %w", name, err)
+	}
+	if is.ID == product.ID && is.Variant == product.Variant {
+		return refuse("its os-release is of the product %s, as that of the release, so that an update would take it for one of its versions: give it an IMAGE_ID or a VARIANT_ID of its own", strings.Join(nonEmpty(is.ID, is.Variant), " "))
+	}
+	if text, _ := f.Cmdline(); len(rootHashes(text)) > 0 {
+		return refuse("its command line names a root hash: want one that runs from its initrd")
+	}
+	if f.Machine() != p.set.identity.file.Machine() {
+		return refuse("it is for machine type %#x, the release for %#x", f.Machine(), p.set.identity.file.Machine())
+	}
+	return nil
+}
+
+func (p *InstallPlan) recoveryPath() string {
+	if p.options.Recovery == nil {
+		return ""
+	}
+	return path.Join(entryDir, p.options.Recovery.Name+".efi")
+}
+
+// lookAtDisk finds out what is on the disk, and refuses it if that may not be lost.
+func (p *InstallPlan) lookAtDisk(ctx context.Context) (err error) {
+	var places []extent
+	if p.image != nil {
+		for i := range p.Table.Partitions {
+			off, size := p.Table.Extent(i)
+			places = append(places, extent{off, size}.ends(probedOfPartition)...)
+		}
+	}
+	if p.seen, err = readContents(p.disk, places); err != nil {
+		return err
+	}
+	if p.image != nil {
+		if p.Installed, err = p.isInstalled(ctx); err != nil || p.Installed {
+			return err
+		}
+		if p.Resumes, err = p.isBegun(places); err != nil || p.Resumes {
+			return err
+		}
+	}
+	if p.seen.Empty() {
+		return nil
+	}
+	if agreed := p.options.EraseForEverTheDiskWithThisDigest; agreed != p.seen.Digest {
+		return &OccupiedError{Contents: p.seen, Agreed: agreed}
+	}
+	p.Erases = p.seen
+	if t := p.seen.table; t != nil {
+		p.repairs = t.UsedBackup || t.PrimaryErr != nil || t.BackupErr != nil || slices.ContainsFunc(t.Findings(), func(f partition.Finding) bool { return f.Code == "backup-place" })
+		p.repairs = p.repairs && !t.HybridMBR // whose sector 0 goes first
+	}
+	return nil
+}
+
+// isBegun reports whether the disk has this installation, interrupted: a table with its disk ID and no partitions, or nothing but pieces of the tables that it writes.
+func (p *InstallPlan) isBegun(places []extent) (bool, error) {
+	if t := p.seen.table; t != nil {
+		return t.DiskID == p.claim.DiskID && len(t.Partitions) == 0 && len(t.BadEntries) == 0 && t.SectorSize == p.claim.SectorSize, nil
+	}
+	if p.seen.Empty() {
+		return false, nil
+	}
+	// A cut of the first table leaves some of its sectors, on a disk that was empty.
+	claimed := &scratch{&plannedDisk{size: p.disk.Size()}, map[int64][scratchSector]byte{}}
+	if err := p.claim.Write(claimed); err != nil {
+		return false, err
+	}
+	rest := &scratch{p.disk, map[int64][scratchSector]byte{}}
+	for off, want := range claimed.written {
+		var have [scratchSector]byte
+		if _, err := p.disk.ReadAt(have[:], off); err != nil {
+			return false, err
+		}
+		if have == want {
+			rest.written[off] = [scratchSector]byte{}
+		}
+	}
+	c, err := readContents(rest, places)
+	return err == nil && c.Empty(), err
+}
+
+// isInstalled reports whether the disk has this installation, whole but for one of its tables: what a machine has not changed since.
+func (p *InstallPlan) isInstalled(ctx context.Context) (bool, error) {
+	if p.seen.table == nil || !p.sameTable(p.seen.table) {
+		return false, nil
+	}
+	m := p.machine
+	state, err := inspect(p.disk, &m)
+	if err != nil {
+		return false, nil // it is not whole, and what it is the list of contents says
+	}
+	on := &Plan{disk: p.disk, state: state, release: p.set.release, digests: p.set.digests}
+	for _, e := range state.Entries {
+		if fat.SameName(uncounted(e.Path), uncounted(p.Entry)) {
+			return on.isInstalled(ctx, e)
+		}
+	}
+	return false, nil
+}
+
+// sameTable reports whether a table that was read has what the installation writes.
+func (p *InstallPlan) sameTable(t *partition.Table) bool {
+	if t.DiskID != p.Table.DiskID || t.SectorSize != p.Table.SectorSize || len(t.Partitions) != len(p.Table.Partitions) || len(t.BadEntries) > 0 {
+		return false
+	}
+	for _, want := range p.Table.Partitions {
+		i := t.Find(want.ID)
+		if i < 0 {
+			return false
+		}
+		have := t.Partitions[i]
+		if have.Number != want.Number || have.Type != want.Type || have.Name != want.Name || have.FirstLBA != want.FirstLBA || have.LastLBA != want.LastLBA || have.Attributes != want.Attributes {
+			return false
+		}
+	}
+	return true
+}
+
+// Refused reports the verdicts that keep [InstallPlan.Apply] from writing, as a [*RefusedError]; nil means that it will write.
+func (p *InstallPlan) Refused() error { return refused(p.Verdicts) }
+
+// planBootOption works out what firmware is told.
+func (p *InstallPlan) planBootOption() {
+	if p.options.Variables == nil {
+		return
+	}
+	have, err := bootloader.ReadVariables(p.options.Variables)
+	if errors.Is(err, fs.ErrNotExist) { // no machine was started with them
+		have, err = &bootloader.MachineVariables{}, nil
+	}
+	if err != nil {
+		p.BootOptionErr = err
+		return
+	}
+	esp := p.Table.Partitions[p.espIndex]
+	program := bootloader.BootProgram{File: p.loaderFile(), Partition: esp.ID, PartitionNumber: uint32(esp.Number), FirstLBA: esp.FirstLBA, LastLBA: esp.LastLBA}
+	o := bootloader.BootPlanOptions{}
+	if p.Erases != nil && p.Erases.table != nil {
+		for _, q := range p.Erases.table.Partitions {
+			if q.Type == partition.ESP {
+				o.Former = append(o.Former, q.ID)
+			}
+		}
+	}
+	p.BootOption, p.BootOptionErr = bootloader.PlanBootOption(have, program, o)
+}

@@ -1,0 +1,150 @@
+package upgrade
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/strictjson"
+)
+
+// The variable of systemd 258 and later by which one boot asks the next one for a factory reset (systemd-factory-reset(8), "EFI variables"; https://systemd.io/FACTORY_RESET). What is in it, and
+// what systemd makes of that, was observed of 262.
+const resetVariable = "FactoryResetRequest"
+
+var resetVendor = osmith.MustParseGUID("8cf2644b-4b0b-428f-9387-6d876050dc67")
+
+// ResetRequest is the request for a factory reset that systemd keeps in the EFI variable FactoryResetRequest. OS and Boot are in each.
+type ResetRequest struct {
+	OS           string // os-release ID of the system that has asked
+	OSVersion    string // VERSION_ID
+	Image        string // IMAGE_ID
+	ImageVersion string // IMAGE_VERSION
+	Boot         osmith.GUID
+}
+
+// ResetMode is what a request means in a boot, with the words of systemd-factory-reset status. The zero value is unknown.
+type ResetMode string
+
+// The modes of which a request may be the reason.
+const (
+	ResetUnspecified ResetMode = "unspecified" // nothing is asked for, or of another system
+	ResetPending     ResetMode = "pending"     // this boot has asked: the next one does it
+	ResetOn          ResetMode = "on"          // an earlier boot has asked: this one does it
+)
+
+type resetJSON struct {
+	OS           *string `json:"osReleaseId"`
+	OSVersion    string  `json:"osReleaseVersionId,omitempty"`
+	Image        *string `json:"osReleaseImageId,omitempty"`
+	ImageVersion string  `json:"osReleaseImageVersion,omitempty"`
+	Boot         *string `json:"bootId"`
+}
+
+// maxRequest bounds the text of a request, in bytes as the variable has them.
+const maxRequest = 64 << 10
+
+// ReadResetRequest reads the request for a factory reset from efivarfs (/sys/firmware/efi/efivars), a copy of it or a [bootloader.VariableStore]. Without one the error matches [fs.ErrNotExist]. What systemd would not take for a
+// request is an [*osmith.FormatError].
+func ReadResetRequest(efivars fs.FS) (r *ResetRequest, err error) {
+	defer prefix.Add("upgrade", &err)
+	v, err := bootloader.ReadVariable(efivars, resetVariable, resetVendor)
+	if err != nil {
+		return nil, err
+	}
+	return parseResetRequest(v.Data)
+}
+
+// parseResetRequest reads the content of the variable: JSON in UTF-16, with a NUL behind it or without.
+func parseResetRequest(b []byte) (*ResetRequest, error) {
+	fail := func(field string, err error) (*ResetRequest, error) {
+		return nil, &osmith.FormatError{Field: resetVariable + field, Err: err}
+	}
+	switch {
+	case len(b) > maxRequest:
+		return fail("", fmt.Errorf("%d bytes, want at most %d", len(b), maxRequest))
+	case len(b)%2 != 0:
+		return fail("", fmt.Errorf("%d bytes are no UTF-16", len(b)))
+	}
+	text := efi.DecodeUTF16(b)
+	var j resetJSON
+	if err := strictjson.Unmarshal([]byte(text), &j, strictjson.Complete, strictjson.ForeignKeys); err != nil {
+		return fail("", err)
+	}
+	switch {
+	case j.OS == nil || *j.OS == "":
+		return fail(".osReleaseId", errors.New("it is missing"))
+	case j.Boot == nil:
+		return fail(".bootId", errors.New("it is missing"))
+	}
+	boot, err := parseBootID(*j.Boot)
+	if err != nil {
+		return fail(".bootId", err)
+	}
+	r := &ResetRequest{OS: *j.OS, OSVersion: j.OSVersion, ImageVersion: j.ImageVersion, Boot: boot}
+	if j.Image != nil {
+		r.Image = *j.Image
+	}
+	return r, nil
+}
+
+// parseBootID reads a boot ID as the kernel writes it, with dashes, or as systemd does, without.
+func parseBootID(s string) (id osmith.GUID, err error) {
+	if len(s) != 32 {
+		return osmith.ParseGUID(s)
+	}
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		return id, fmt.Errorf("%q: want 32 hexadecimal digits", s)
+	}
+	copy(id[:], b)
+	return id, nil
+}
+
+// Mode is what the request means in a boot of a system: osRelease is its /etc/os-release ([github.com/osmith-dev/osmith/uki.ParseOSRelease]), and boot the kernel's
+// /proc/sys/kernel/random/boot_id. As for systemd 262, ID and IMAGE_ID must be those of the system that has asked, and versions do not count. A kernel command line with systemd.factory_reset= has
+// the last word, and is not looked at.
+func (r *ResetRequest) Mode(osRelease map[string]string, boot osmith.GUID) ResetMode {
+	switch {
+	case boot.IsZero():
+		return ""
+	case r.OS != osRelease["ID"] || r.Image != osRelease["IMAGE_ID"]:
+		return ResetUnspecified
+	case r.Boot == boot:
+		return ResetPending
+	}
+	return ResetOn
+}
+
+// Ask puts the request where the next boot finds it, as systemd-factory-reset request does. One that is there is replaced.
+func (r *ResetRequest) Ask(store bootloader.VariableStore) (err error) {
+	defer prefix.Add("upgrade", &err)
+	if r.OS == "" || r.Boot.IsZero() {
+		return errors.New("a request for a factory reset: want the ID of the os-release and the ID of this boot")
+	}
+	boot := hex.EncodeToString(r.Boot[:])
+	j := resetJSON{OS: &r.OS, OSVersion: r.OSVersion, ImageVersion: r.ImageVersion, Boot: &boot}
+	if r.Image != "" {
+		j.Image = &r.Image
+	}
+	text, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	return store.Set(bootloader.EFIVariable{Name: resetVariable, Vendor: resetVendor, Attributes: bootloader.VariableKept, Data: efi.AppendUTF16(nil, string(text)+"\x00")})
+}
+
+// CompleteReset takes the request away once the reset is done, or to cancel it. It is no error if there is none.
+func CompleteReset(store bootloader.VariableStore) (err error) {
+	defer prefix.Add("upgrade", &err)
+	if err := store.Delete(resetVariable, resetVendor); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
