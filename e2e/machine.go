@@ -35,6 +35,8 @@ type Machine struct {
 	Dir string
 	// Disk is a raw disk image that the machine writes to. Empty: no disk.
 	Disk string
+	// SecondDisk is another one, which firmware does not boot from by itself. Empty: there is none.
+	SecondDisk string
 	// WriteLog is a file that gets every write and flush of the disk in a boot, as [ReadWriteLog] reads them. Empty: none is kept.
 	WriteLog string
 	// CutAfter takes the power away once WriteLog has that many bytes; 0: never. The guest's writes are all on the disk then, up to that moment.

@@ -80,6 +80,9 @@ func (m *Machine) arguments() []string {
 				"-device", device+",request-merging=off") // merged to as many pieces as writev(2) takes, a request and what the log adds are too many
 		}
 	}
+	if m.SecondDisk != "" {
+		args = append(args, "-drive", "if=none,id=second,format=raw,file="+escape(m.SecondDisk), "-device", "virtio-blk-pci,drive=second")
+	}
 	if m.Kernel != "" {
 		args = append(args, "-kernel", m.Kernel, "-initrd", m.Initrd, "-append", m.Cmdline)
 	}
