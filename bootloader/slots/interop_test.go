@@ -119,7 +119,9 @@ func TestCgpt(t *testing.T) {
 			}
 			require.Equal(t, []string{strconv.Itoa(p.Attributes.Priority()), strconv.Itoa(p.Attributes.Tries()), strconv.Itoa(successful)},
 				[]string{show("-P"), show("-T"), show("-S")}, "%+v", mark)
-			require.Equal(t, fmt.Sprintf("0x%x", uint64(p.Attributes)>>48), show("-A"))
+			raw, err := strconv.ParseUint(show("-A"), 0, 16)
+			require.NoError(t, err)
+			require.Equal(t, uint64(p.Attributes)>>48, raw)
 		}
 	}
 	require.NotContains(t, cgpt("show", "-v"), "INVALID")
