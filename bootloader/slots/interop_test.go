@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -118,7 +119,9 @@ func TestCgpt(t *testing.T) {
 			}
 			require.Equal(t, []string{strconv.Itoa(p.Attributes.Priority()), strconv.Itoa(p.Attributes.Tries()), strconv.Itoa(successful)},
 				[]string{show("-P"), show("-T"), show("-S")}, "%+v", mark)
-			require.Equal(t, fmt.Sprintf("0x%x", uint64(p.Attributes)>>48), show("-A"))
+			raw, err := strconv.ParseUint(show("-A"), 0, 16)
+			require.NoError(t, err)
+			require.Equal(t, uint64(p.Attributes)>>48, raw)
 		}
 	}
 	require.NotContains(t, cgpt("show", "-v"), "INVALID")
@@ -414,7 +417,11 @@ func TestRauc(t *testing.T) {
 				}
 				require.NoError(t, json.Unmarshal(bytes.TrimSpace(load(t, filepath.Join(dir, strconv.Itoa(i)+".json"))), &status))
 				start := slots.Predict(s.store).Starts[0]
-				require.Equal(t, map[string]string{"rootfs.0": "A", "rootfs.1": "B"}[status.Primary], start.Slot, "state %d: %v", i, start)
+				want := start.Slot
+				if !slices.ContainsFunc(s.store.Slots(), func(s slots.Slot) bool { return s.Bootable == slots.AnswerYes }) {
+					want = "" // rauc names no slot; that the script gives each three starts then is not in its state
+				}
+				require.Equal(t, map[string]string{"rootfs.0": "A", "rootfs.1": "B"}[status.Primary], want, "state %d: %v", i, start)
 				for _, slot := range status.Slots {
 					for _, theirs := range slot {
 						ours := s.store.Slots()[int(theirs.Bootname[0]-'A')]
