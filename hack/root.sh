@@ -21,8 +21,8 @@ programs="ukify bootctl systemd-repart systemd-measure cosign veritysetup"
 case $suite in
 trixie) packages="$packages $tss pesign python3-virt-firmware skopeo" ;;
 forky)
-	# systemd-sysupdate comes with systemd-container.
-	packages="$packages systemd-boot-tools systemd-tpm systemd-container"
+	# systemd-sysupdate comes with systemd-container, and loads what speaks HTTP when it is there.
+	packages="$packages systemd-boot-tools systemd-tpm systemd-container libcurl4t64"
 	programs="$programs systemd-sysupdate"
 	;;
 *) echo "osmith: unknown suite $suite"; exit 1 ;;
