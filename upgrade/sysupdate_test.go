@@ -187,7 +187,9 @@ func (s *system) ukis() (names []string) {
 	files, err := fs.ReadDir(s.esp(), "EFI/Linux")
 	require.NoError(s.t, err)
 	for _, f := range files {
-		names = append(names, f.Name())
+		if !f.IsDir() {
+			names = append(names, f.Name())
+		}
 	}
 	return names
 }

@@ -143,7 +143,8 @@ func ExampleFindOrphans() {
 	// Output:
 	// 0 0
 	// /efi/EFI/Linux/acme_1.efi
-	// 1 0
+	// /efi/EFI/Linux/acme_2+2-1.efi
+	// 2 0
 }
 
 // Components that have records.
