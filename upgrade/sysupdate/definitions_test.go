@@ -92,14 +92,14 @@ func TestReadDefinitions(t *testing.T) {
 		Name: "50-root", File: "usr/lib/sysupdate.d/50-root.transfer", DropIns: []string{"etc/sysupdate.d/50-root.transfer.d/10-min.conf"}, Enabled: false,
 		MinVersion: "1.1", ProtectVersions: []string{"1.2", "0.9"}, ChangeLogs: []string{"https://acme.example/changes"}, AppStreams: []string{"https://acme.example/catalog.xml"},
 		Features: []string{"devel"}, RequisiteFeatures: []string{"base", "other"},
-		Source: sysupdate.Source{Type: sysupdate.URLFile, Path: "https://acme.example/updates", Base: sysupdate.BaseRoot, Patterns: patterns(t, "acme_@v_@u.root.raw")},
-		Target: sysupdate.Target{Type: sysupdate.Partition, Path: "auto", Base: sysupdate.BaseRoot, Patterns: patterns(t, "acme_@v", "old_@v", "x_@v"), PartitionType: partition.RootARM64, PartitionUUID: &id,
+		Source: sysupdate.TransferSource{Type: sysupdate.URLFile, Path: "https://acme.example/updates", Base: sysupdate.BaseRoot, Patterns: patterns(t, "acme_@v_@u.root.raw")},
+		Target: sysupdate.TransferTarget{Type: sysupdate.Partition, Path: "auto", Base: sysupdate.BaseRoot, Patterns: patterns(t, "acme_@v", "old_@v", "x_@v"), PartitionType: partition.RootARM64, PartitionUUID: &id,
 			PartitionFlags: new(uint64(1 << 60)), NoAuto: new(false), GrowFileSystem: new(true), ReadOnly: new(true), Mode: new(uint32(0o444)), TriesLeft: new(uint64(3)), TriesDone: new(uint64(0)), InstancesMax: 2,
 			KeepTemporary: true, CurrentSymlink: "/run/current"},
 	}, {
 		Name: "60-uki", File: "usr/lib/sysupdate.d/60-uki.transfer", Enabled: true, Verify: true,
-		Source: sysupdate.Source{Type: sysupdate.RegularFile, Path: "/src", Base: sysupdate.BaseRoot, Patterns: patterns(t, "a_@v")},
-		Target: sysupdate.Target{Type: sysupdate.RegularFile, Path: "/x", Base: sysupdate.BaseESP, Patterns: patterns(t, "f_@v"), PartitionType: partition.LinuxGeneric},
+		Source: sysupdate.TransferSource{Type: sysupdate.RegularFile, Path: "/src", Base: sysupdate.BaseRoot, Patterns: patterns(t, "a_@v")},
+		Target: sysupdate.TransferTarget{Type: sysupdate.RegularFile, Path: "/x", Base: sysupdate.BaseESP, Patterns: patterns(t, "f_@v"), PartitionType: partition.LinuxGeneric},
 	}}, d.Transfers)
 	require.Equal(t, []*sysupdate.Feature{
 		{Name: "base", File: "usr/lib/sysupdate.d/base.feature", Enabled: true},

@@ -19,9 +19,16 @@
 //
 // A release as files of a web server that systemd-sysupdate updates from, and the definitions for that:
 //
-//	files, err := sysupdate.Export(release, sysupdate.ExportOptions{})
+//	x, err := sysupdate.Export(rel, sysupdate.ExportOptions{Source: "https://updates.example/acme"})
+//	if err != nil {
+//		return err
+//	}
 //	manifest := &sysupdate.Manifest{}
-//	... // write each file, and manifest.Set(name, sum)
+//	for _, f := range x.Files { // write each one, too
+//		if err := manifest.Set(f.Name, sums[f.Name]); err != nil {
+//			return err
+//		}
+//	}
 //	_, err = manifest.WriteTo(w) // SHA256SUMS
 //
 // docs/sysupdate.md goes through both moves. Nothing here writes to a disk: that is for package upgrade, and for systemd-sysupdate.

@@ -86,7 +86,7 @@ type place struct {
 }
 
 // find is where a target is.
-func (p *places) find(t *Target) (place, error) {
+func (p *places) find(t *TransferTarget) (place, error) {
 	switch t.Base {
 	case BaseESP:
 		return p.on(p.ESP, p.noESP, p.ESPMount, t.Path)

@@ -60,20 +60,20 @@ type Transfer struct {
 	ChangeLogs, AppStreams      []string
 	Features, RequisiteFeatures []string
 
-	Source Source
-	Target Target
+	Source TransferSource
+	Target TransferTarget
 }
 
-// Source is where versions come from.
-type Source struct {
+// TransferSource is where versions come from.
+type TransferSource struct {
 	Type     ResourceType
 	Path     string // absolute, or a URL for what begins with url-
 	Base     Base
 	Patterns []*Pattern
 }
 
-// Target is where versions go to.
-type Target struct {
+// TransferTarget is where versions go to.
+type TransferTarget struct {
 	Type     ResourceType
 	Path     string // absolute; of a partition, that of the disk, or "auto"
 	Base     Base
@@ -111,7 +111,7 @@ func (r *reader) transfers() error {
 		return err
 	}
 	for _, f := range files {
-		t := &Transfer{Name: strings.TrimSuffix(f.base, suffix), File: f.name, Verify: true, Source: Source{Base: BaseRoot}, Target: Target{Base: BaseRoot, PartitionType: partition.LinuxGeneric}}
+		t := &Transfer{Name: strings.TrimSuffix(f.base, suffix), File: f.name, Verify: true, Source: TransferSource{Base: BaseRoot}, Target: TransferTarget{Base: BaseRoot, PartitionType: partition.LinuxGeneric}}
 		dropIns, names, err := r.dropIns(dirs, f.base)
 		if err != nil {
 			return err
@@ -168,7 +168,7 @@ func (r *reader) setTransfer(t *Transfer, key, value string) error {
 	return unknownKey("Transfer")
 }
 
-func (r *reader) setSource(s *Source, key, value string) error {
+func (r *reader) setSource(s *TransferSource, key, value string) error {
 	switch key {
 	case "Type":
 		return oneOf(&s.Type, value, append(sourceTypes, Partition))
@@ -182,7 +182,7 @@ func (r *reader) setSource(s *Source, key, value string) error {
 	return unknownKey("Source")
 }
 
-func (r *reader) setTarget(t *Target, key, value string) error {
+func (r *reader) setTarget(t *TransferTarget, key, value string) error {
 	switch key {
 	case "Type":
 		return oneOf(&t.Type, value, append(targetTypes, URLFile, URLTar, Tar))
@@ -267,7 +267,7 @@ func (r *reader) setTarget(t *Target, key, value string) error {
 // least is how many versions a target must have room for: what runs, and what comes next.
 const least = 2
 
-func (t *Target) setInstances(value string) error {
+func (t *TransferTarget) setInstances(value string) error {
 	if value == "" {
 		t.InstancesMax = 0
 		return nil
