@@ -24,8 +24,12 @@
 //		return err
 //	}
 //	manifest := &sysupdate.Manifest{}
-//	for _, f := range x.Files { // write each one, too
-//		if err := manifest.Set(f.Name, sums[f.Name]); err != nil {
+//	for _, f := range x.Files {
+//		sum := sha256.New()
+//		if _, err := io.Copy(sum, io.NewSectionReader(f.Content, 0, f.Content.Size())); err != nil { // and to a file of that name
+//			return err
+//		}
+//		if err := manifest.Set(f.Name, [32]byte(sum.Sum(nil))); err != nil {
 //			return err
 //		}
 //	}
