@@ -220,3 +220,34 @@ func TestOrphans(t *testing.T) {
 	_, unknown = of(none, sysupdate.Places{ESPMount: "/efi"})
 	require.Equal(t, 3, unknown)
 }
+
+// FuzzRecords: whatever a record and a transfer say, what is an orphan has the record's pattern and is below its directory.
+func FuzzRecords(f *testing.F) {
+	f.Add("/efi/EFI/Linux/./acme_@v.efi", "acme_@v+@l.efi", "EFI/Linux/acme_1.efi")
+	f.Add("/./@v", "a_@v", "1/2/3")
+	f.Add("/efi/./@v/@d", "@v/x", "1/2")
+	f.Fuzz(func(t *testing.T, record, pattern, name string) {
+		if !fs.ValidPath(name) || name == "." {
+			return
+		}
+		esp := fstest.MapFS{name: {Data: []byte("x")}}
+		db := fstest.MapFS{"installdb/" + sysupdate.RecordName(record): {Data: []byte(record), Mode: fs.ModeSymlink | 0o777}}
+		records, findings, err := sysupdate.ReadRecords(db, "")
+		require.NoError(t, err)
+		require.Equal(t, 1, len(records)+len(findings))
+		d, err := sysupdate.ReadDefinitions(files(map[string]string{"etc/sysupdate.d/a.transfer": definition("", "", "Path=/efi\nMatchPattern="+pattern+"\n")}), sysupdate.DefinitionOptions{Specifiers: specifiers})
+		if err != nil {
+			d = &sysupdate.Definitions{}
+		}
+		c, err := sysupdate.FindOrphans(d, records, sysupdate.Places{ESP: esp, ESPMount: "/efi", Root: fstest.MapFS{}})
+		require.NoError(t, err)
+		for _, o := range c.Orphans {
+			p, err := sysupdate.ParsePattern(o.Record.Pattern)
+			require.NoError(t, err)
+			rest, ok := strings.CutPrefix(o.Path, strings.TrimSuffix(o.Record.Dir, "/")+"/")
+			require.True(t, ok)
+			_, ok = p.Match(rest)
+			require.True(t, ok)
+		}
+	})
+}
