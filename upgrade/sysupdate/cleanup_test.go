@@ -178,6 +178,7 @@ func TestOrphans(t *testing.T) {
 	for _, name := range []string{"acme_1.efi", "acme_2+3-0.efi", "acme_2.efi.extra.d/x.addon.efi", "acme_3+3-0.efi.osmith-staged", ".sysupdate.pending.acme_4.efi", "other_1.efi"} {
 		esp["EFI/Linux/"+name] = &fstest.MapFile{Data: []byte("x")}
 	}
+	esp["EFI/Linux/acme_9.efi"] = &fstest.MapFile{Data: []byte("acme_1.efi"), Mode: fs.ModeSymlink | 0o777} // links stay
 	records := []sysupdate.Record{{Dir: "/efi/EFI/Linux", Pattern: "acme_@v+@l-@d.efi"}, {Dir: "/efi/EFI/Linux", Pattern: "acme_@v.efi"}, {Dir: "/efi/EFI/Linux", Pattern: "no pattern"}, {Dir: "/efi/none", Pattern: "a_@v"}}
 	of := func(d *sysupdate.Definitions, p sysupdate.Places) (paths []string, unknown int) {
 		t.Helper()
