@@ -76,6 +76,10 @@ var allowed = map[string]struct{ own, modules []string }{
 		modules: []string{"golang.org/x/crypto", "golang.org/x/sys", "github.com/google/go-tpm",
 			"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
 	},
+	"upgrade/sysupdate": {
+		own:     []string{"verity", "verity/dm", "partition", "partition/fat", "uki", "uki/hwid", "bootloader", "upgrade/release"}, // the judge and the parts of a set, its slots and its ESP
+		modules: []string{"golang.org/x/sys", "github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
+	},
 	"upgrade/upgradetest": {
 		own: []string{"upgrade", "verity", "verity/dm", "partition", "partition/fat", "partition/luks", "uki", "uki/hwid", "bootloader", "bootloader/slots", "tpm", "tpm/policy", "tpm/sealing",
 			"signing/authenticode", "signing/secureboot", "upgrade/release"},

@@ -65,3 +65,17 @@ func ExampleReadRepart() {
 	// esp 64 MiB
 	// root-x86-64 1 GiB
 }
+
+// What MatchPartitionType=root of a definition means on a machine.
+func ExampleLocalTypeByName() {
+	for _, architecture := range []string{"x86-64", "arm64"} {
+		id, err := partition.LocalTypeByName("root", architecture)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(partition.TypeName(id))
+	}
+	// Output:
+	// root-x86-64
+	// root-arm64
+}

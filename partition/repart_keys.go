@@ -9,6 +9,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/efi"
+	"github.com/osmith-dev/osmith/internal/unitfile"
 )
 
 // definition is one definition file, with its drop-ins, while it is read.
@@ -67,13 +68,13 @@ func (d *definition) set(key, value string) (err error) {
 	case "SizeMinBytes", "SizeMaxBytes", "PaddingMinBytes", "PaddingMaxBytes":
 		return d.bound(key, value)
 	case "Flags":
-		d.flags, err = unsigned(value)
+		d.flags, err = unitfile.Unsigned(value)
 	case "NoAuto":
-		d.noAuto, err = optionalBoolean(value)
+		d.noAuto, err = unitfile.OptionalBoolean(value)
 	case "ReadOnly":
-		d.readOnly, err = optionalBoolean(value)
+		d.readOnly, err = unitfile.OptionalBoolean(value)
 	case "GrowFileSystem":
-		d.growFS, err = optionalBoolean(value)
+		d.growFS, err = unitfile.OptionalBoolean(value)
 	case "SupplementFor":
 		if s.SupplementFor = value; strings.Contains(value, "/") {
 			return errors.New("want the name of a definition file without .conf")
@@ -81,7 +82,7 @@ func (d *definition) set(key, value string) (err error) {
 	case "SplitName":
 		d.rest.SplitName = value
 	case "FactoryReset":
-		d.rest.FactoryReset, err = boolean(value)
+		d.rest.FactoryReset, err = unitfile.Boolean(value)
 	case "MountPoint":
 		if d.rest.MountPoints = append(d.rest.MountPoints, value); value == "" {
 			d.rest.MountPoints = nil
@@ -134,7 +135,7 @@ func (d *definition) setContent(key, value string) (err error) {
 	case "CompressionLevel":
 		d.tree.CompressionLevel = value
 	case "AddValidateFS":
-		d.tree.ValidateFS, err = optionalBoolean(value)
+		d.tree.ValidateFS, err = unitfile.OptionalBoolean(value)
 	case "FileSystemSectorSize":
 		d.sectorSize, err = powerOf2(value, 1<<20)
 	case "Minimize":
@@ -173,7 +174,7 @@ func (d *definition) setEncryption(key, value string) (err error) {
 		case "", "off", "key-file", "tpm2", "key-file+tpm2":
 			e.Key = strings.TrimSuffix(value, "off")
 		default:
-			on, err := boolean(value)
+			on, err := unitfile.Boolean(value)
 			if err != nil {
 				return errors.New("want off, key-file, tpm2 or key-file+tpm2")
 			}
@@ -194,7 +195,7 @@ func (d *definition) setEncryption(key, value string) (err error) {
 	case "EncryptedVolume":
 		e.Crypttab = value
 	case "Discard":
-		e.Discard, err = optionalBoolean(value)
+		e.Discard, err = unitfile.OptionalBoolean(value)
 	case "Integrity":
 		err = oneOf(&d.integrity, "off", "inline")
 	case "IntegrityAlgorithm":
@@ -233,7 +234,7 @@ func minimize(value string) (Minimize, error) {
 	case "", "off", "best", "guess":
 		return Minimize(strings.TrimSuffix(value, "off")), nil
 	}
-	on, err := boolean(value)
+	on, err := unitfile.Boolean(value)
 	switch {
 	case err != nil:
 		return "", errors.New("want off, best or guess")

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/unitfile"
 )
 
 // Values of definition files, as systemd-repart 262 reads them (observed: what it takes and what it says it ignores).
@@ -19,7 +20,7 @@ func sizeValue(value string) (int64, error) {
 	const units = "EPTGMKB"
 	bad := errors.New("want bytes, as in 4096, 512K, 1.5G or 1G 512M, with the units E, P, T, G, M, K and B from large to small")
 	total, last := uint64(0), -1
-	rest := strings.TrimLeft(value, whitespace)
+	rest := strings.TrimLeft(value, unitfile.Space)
 	if rest == "" {
 		return 0, bad
 	}
@@ -33,7 +34,7 @@ func sizeValue(value string) (int64, error) {
 		if after, rational = strings.CutPrefix(after, "."); rational {
 			fraction, after = digits(after)
 		}
-		after = strings.TrimLeft(after, whitespace)
+		after = strings.TrimLeft(after, unitfile.Space)
 		unit := len(units) - 1
 		if after != "" {
 			if n := strings.IndexByte(units, after[0]); n >= 0 {
@@ -43,7 +44,7 @@ func sizeValue(value string) (int64, error) {
 		if unit <= last {
 			return 0, bad
 		}
-		last, rest = unit, strings.TrimLeft(after, whitespace)
+		last, rest = unit, strings.TrimLeft(after, unitfile.Space)
 		n, err := scaled(whole, fraction, 10*(len(units)-1-unit))
 		if err != nil {
 			return 0, err
@@ -106,40 +107,8 @@ func boundValue(value string, roundsUp bool) (int64, error) {
 	return n / grain * grain, nil
 }
 
-// integer reads a number as decimal, or as binary, octal or hexadecimal with the prefixes 0b, 0o or 0, and 0x.
-func integer(value string) (negative bool, n uint64, err error) {
-	digits := value
-	if s, ok := strings.CutPrefix(digits, "-"); ok {
-		negative, digits = true, s
-	} else {
-		digits = strings.TrimPrefix(digits, "+")
-	}
-	base := 10
-	if len(digits) > 1 && digits[0] == '0' {
-		switch digits[1] | 0x20 {
-		case 'x':
-			base, digits = 16, digits[2:]
-		case 'o':
-			base, digits = 8, digits[2:]
-		case 'b':
-			base, digits = 2, digits[2:]
-		default:
-			base, digits = 8, digits[1:]
-		}
-	}
-	if digits == "" || strings.ContainsAny(digits, "+-") {
-		return false, 0, errNumber
-	}
-	if n, err = strconv.ParseUint(digits, base, 64); err != nil {
-		return false, 0, errNumber
-	}
-	return negative, n, nil
-}
-
-var errNumber = errors.New("want a number: decimal, 0x and hexadecimal, 0 and octal, or 0b and binary")
-
 func signed(value string) (int32, error) {
-	negative, n, err := integer(value)
+	negative, n, err := unitfile.Integer(value)
 	switch {
 	case err != nil:
 		return 0, err
@@ -151,16 +120,8 @@ func signed(value string) (int32, error) {
 	return int32(n), nil
 }
 
-func unsigned(value string) (uint64, error) {
-	negative, n, err := integer(value)
-	if err == nil && negative && n != 0 {
-		err = errNumber
-	}
-	return n, err
-}
-
 func weight(value string) (uint32, error) {
-	n, err := unsigned(value)
+	n, err := unitfile.Unsigned(value)
 	if err == nil && n > 1_000_000 {
 		err = errors.New("want 0 to 1000000")
 	}
@@ -179,28 +140,6 @@ func powerOf2(value string, most int) (int, error) {
 	return int(n), err
 }
 
-func boolean(value string) (bool, error) {
-	switch strings.ToLower(value) {
-	case "1", "yes", "y", "true", "t", "on":
-		return true, nil
-	case "0", "no", "n", "false", "f", "off":
-		return false, nil
-	}
-	return false, errors.New("want yes or no")
-}
-
-// optionalBoolean is a boolean that may be left to a default: "".
-func optionalBoolean(value string) (*bool, error) {
-	if value == "" {
-		return nil, nil
-	}
-	v, err := boolean(value)
-	if err != nil {
-		return nil, err
-	}
-	return &v, nil
-}
-
 // parseID reads a GUID with or without dashes.
 func parseID(s string) (osmith.GUID, error) {
 	if len(s) == 32 && !strings.Contains(s, "-") {
@@ -209,7 +148,7 @@ func parseID(s string) (osmith.GUID, error) {
 	return osmith.ParseGUID(s)
 }
 
-// words splits a value at whitespace, except within quotes.
+// words splits a value at unitfile.Space, except within quotes.
 func words(value string) ([]string, error) {
 	if strings.Contains(value, `\`) {
 		return nil, fmt.Errorf("escapes: %w", ErrRepartKey)
@@ -225,7 +164,7 @@ func words(value string) ([]string, error) {
 			word.WriteRune(r)
 		case r == '"' || r == '\'':
 			quote, in = r, true
-		case strings.ContainsRune(whitespace, r):
+		case strings.ContainsRune(unitfile.Space, r):
 			if in {
 				out = append(out, word.String())
 			}
@@ -245,30 +184,20 @@ func words(value string) ([]string, error) {
 	return out, nil
 }
 
-// expand replaces specifiers. A percent sign at the end stands for itself.
+// expand replaces specifiers.
 func (o *RepartOptions) expand(value string) (string, error) {
-	var out strings.Builder
-	for i := 0; i < len(value); i++ {
-		if value[i] != '%' || i == len(value)-1 {
-			out.WriteByte(value[i])
-			continue
-		}
-		i++
-		letter := value[i]
+	return unitfile.Expand(value, func(letter byte) (string, error) {
 		text, given := o.Specifiers[letter]
 		switch {
-		case letter == '%':
-			text = "%"
-		case !given && letter == 'a':
-			text = o.local()
-		case !given && strings.IndexByte(specifierLetters, letter) >= 0:
+		case given:
+			return text, nil
+		case letter == 'a':
+			return o.local(), nil
+		case strings.IndexByte(specifierLetters, letter) >= 0:
 			return "", fmt.Errorf("%w: %%%c", ErrSpecifier, letter)
-		case !given:
-			return "", fmt.Errorf("%s is no specifier: want one of %s behind the percent sign, or %%%%", printable("%"+string(rune(letter))), specifierLetters)
 		}
-		out.WriteString(text)
-	}
-	return out.String(), nil
+		return "", fmt.Errorf("%s is no specifier: want one of %s behind the percent sign, or %%%%", printable("%"+string(rune(letter))), specifierLetters)
+	})
 }
 
 // cleanTarget is an absolute path in the file system to be made.

@@ -12,6 +12,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/unitfile"
 )
 
 // RepartOptions are what definition files of systemd-repart leave open.
@@ -88,18 +89,18 @@ func ReadRepart(fsys fs.FS, o RepartOptions) (r *Repart, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	names, err := definitionNames(fsys, ".")
+	names, err := unitfile.Names(fsys, ".", maxRepartFiles, ".conf")
 	if err != nil {
 		return nil, err
 	}
 	r = &Repart{Layout: Layout{Align: grain, Start: 1 << 20, Repart: true}}
 	var read []*definition
 	for _, name := range names {
-		text, state, err := readDefinition(fsys, name)
+		text, state, err := unitfile.Read(fsys, name)
 		if err != nil {
 			return nil, &RepartError{File: name, Err: err}
 		}
-		if state != definitionThere {
+		if state != unitfile.There {
 			continue
 		}
 		d := &definition{name: name, o: &o, s: Spec{Weight: 1000, Definition: strings.TrimSuffix(name, ".conf")}, maxBytes: math.MaxInt64, lines: map[string]RepartError{}}
@@ -164,16 +165,30 @@ func (o *RepartOptions) typeFor(name string) (osmith.GUID, error) {
 }
 
 func (o *RepartOptions) typeNamed(name string) (osmith.GUID, error) {
+	return localType(name, o.local())
+}
+
+// LocalTypeByName is the type that definition files of systemd-repart and systemd-sysupdate mean by a name on a machine of an architecture, as systemd names it ("x86-64", "arm64"):
+// a name of repart.d(5), "Type=", of which some depend on the machine ("root", "usr-verity", "root-secondary"), or a GUID, with or without dashes.
+func LocalTypeByName(name, architecture string) (osmith.GUID, error) {
+	if _, ok := arch.ByName(architecture); !ok {
+		return osmith.GUID{}, prefix.Error("partition", fmt.Errorf("architecture %q is not known: want a name such as x86-64 or arm64", printable(architecture)))
+	}
+	t, err := localType(name, architecture)
+	return t, prefix.Error("partition", err)
+}
+
+func localType(name, architecture string) (osmith.GUID, error) {
 	if t, ok := systemTypeByName(name); ok {
 		return t, nil
 	}
 	if kind, rest, _ := strings.Cut(name, "-"); kind == "root" || kind == "usr" {
-		a := o.local()
+		a := architecture
 		if rest == "secondary" || strings.HasPrefix(rest, "secondary-") {
 			rest = strings.TrimPrefix(strings.TrimPrefix(rest, "secondary"), "-")
 			local, ok := arch.ByName(a)
 			if !ok || local.Secondary == "" {
-				return osmith.GUID{}, fmt.Errorf("%s has no secondary architecture", o.local())
+				return osmith.GUID{}, fmt.Errorf("%s has no secondary architecture", architecture)
 			}
 			a = local.Secondary
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/unitfile"
 )
 
 // one reads a single definition.
@@ -50,12 +51,12 @@ func TestRepartSizes(t *testing.T) {
 // Numbers are decimal, hexadecimal, octal or binary.
 func TestRepartNumbers(t *testing.T) {
 	for text, want := range map[string]uint64{"0": 0, "16": 16, "0x10": 16, "0X1f": 31, "010": 8, "0o10": 8, "0O10": 8, "0b11": 3, "0B11": 3, "+5": 5, "-0": 0} {
-		n, err := unsigned(text)
+		n, err := unitfile.Unsigned(text)
 		require.NoError(t, err, text)
 		require.Equal(t, want, n, text)
 	}
 	for _, text := range []string{"", "08", "0x", "0b2", "1.0", "1k", "-5", "+ 5", "0x-5", "1_0", "0x4_0", "18446744073709551616", "\"5\""} {
-		_, err := unsigned(text)
+		_, err := unitfile.Unsigned(text)
 		require.Error(t, err, text)
 	}
 	require.Equal(t, int32(-8), one(t, "Type=home\nPriority=-010\n").Priority)
@@ -265,7 +266,7 @@ func TestReadRepartRefuses(t *testing.T) {
 		"[Partition]\nType=home\nSupplementFor=b":                                    "a.conf:3: SupplementFor=: ",
 		"[Partition]\nType=home\nSupplementFor=a":                                    "no other partition is defined by that name",
 		"[Partition]\nType=home\nSupplementFor=a/b":                                  "want the name of a definition file",
-		strings.Repeat("#", maxRepartFile+1):                                         "is no regular file of at most",
+		strings.Repeat("#", unitfile.MaxFile+1):                                      "is no regular file of at most",
 	} {
 		r, err := ReadRepart(fstest.MapFS{"a.conf": {Data: []byte(text)}}, RepartOptions{})
 		require.Nil(t, r)

@@ -76,15 +76,15 @@ InstancesMax=2
 `,
 }
 
-// sysupdate is systemd-sysupdate on the disk of a system. It wants files: of the disk, beside the files of the ESP, which a machine has mounted.
-type sysupdate struct {
+// sysupdateMachine is systemd-sysupdate on the disk of a system. It wants files: of the disk, beside the files of the ESP, which a machine has mounted.
+type sysupdateMachine struct {
 	*system
 	tree testtools.Root
 	root string
 }
 
-func newSysupdate(s *system) *sysupdate {
-	u := &sysupdate{system: s, tree: testtools.Forky(s.t), root: s.t.TempDir()}
+func newSysupdate(s *system) *sysupdateMachine {
+	u := &sysupdateMachine{system: s, tree: testtools.Forky(s.t), root: s.t.TempDir()}
 	for _, dir := range []string{"usr/lib/sysupdate.d", "releases", "efi/EFI/Linux", "efi/loader"} {
 		require.NoError(s.t, os.MkdirAll(filepath.Join(u.root, dir), 0o755))
 	}
@@ -95,7 +95,7 @@ func newSysupdate(s *system) *sysupdate {
 }
 
 // publish makes a version available, under names that say the IDs of its partitions.
-func (u *sysupdate) publish(set *acmeos.Set) {
+func (u *sysupdateMachine) publish(set *acmeos.Set) {
 	u.t.Helper()
 	data, tree, err := partition.VerityIDs(set.RootHash)
 	require.NoError(u.t, err)
@@ -109,7 +109,7 @@ func (u *sysupdate) publish(set *acmeos.Set) {
 }
 
 // run runs it while a version runs.
-func (u *sysupdate) run(running string, args ...string) string {
+func (u *sysupdateMachine) run(running string, args ...string) string {
 	u.t.Helper()
 	u.store(running)
 	out := u.tree.Output(u.t, u.root, "env", u.command(args)...)
@@ -118,7 +118,7 @@ func (u *sysupdate) run(running string, args ...string) string {
 }
 
 // fail is run of what ends with an error, whose text it returns.
-func (u *sysupdate) fail(running string, args ...string) string {
+func (u *sysupdateMachine) fail(running string, args ...string) string {
 	u.t.Helper()
 	u.store(running)
 	_, err := u.tree.Try(u.t, u.root, "env", u.command(args)...)
@@ -128,15 +128,15 @@ func (u *sysupdate) fail(running string, args ...string) string {
 }
 
 // command has what env needs: the ESP is a directory here, and what is wrong belongs into the output.
-func (u *sysupdate) command(args []string) []string {
+func (u *sysupdateMachine) command(args []string) []string {
 	return append([]string{"SYSTEMD_RELAX_ESP_CHECKS=1", "SYSTEMD_LOG_TARGET=console", "systemd-sysupdate", "--root=" + u.root}, args...)
 }
 
-func (u *sysupdate) image() string    { return filepath.Join(u.root, "disk.img") }
-func (u *sysupdate) linuxDir() string { return filepath.Join(u.root, "efi/EFI/Linux") }
+func (u *sysupdateMachine) image() string    { return filepath.Join(u.root, "disk.img") }
+func (u *sysupdateMachine) linuxDir() string { return filepath.Join(u.root, "efi/EFI/Linux") }
 
 // store makes files of the disk.
-func (u *sysupdate) store(running string) {
+func (u *sysupdateMachine) store(running string) {
 	u.t.Helper()
 	require.NoError(u.t, os.WriteFile(filepath.Join(u.root, "usr/lib/os-release"), acmeos.OSRelease(running), 0o644))
 	require.NoError(u.t, u.disk.Save(u.image()))
@@ -151,7 +151,7 @@ func (u *sysupdate) store(running string) {
 }
 
 // load makes the disk of the files.
-func (u *sysupdate) load() {
+func (u *sysupdateMachine) load() {
 	u.t.Helper()
 	disk, err := faultio.Load(u.image())
 	require.NoError(u.t, err)
@@ -187,7 +187,9 @@ func (s *system) ukis() (names []string) {
 	files, err := fs.ReadDir(s.esp(), "EFI/Linux")
 	require.NoError(s.t, err)
 	for _, f := range files {
-		names = append(names, f.Name())
+		if !f.IsDir() {
+			names = append(names, f.Name())
+		}
 	}
 	return names
 }
@@ -196,14 +198,14 @@ func (s *system) ukis() (names []string) {
 type found struct{ Newest, Installed, Partial, Pending, Incomplete, Obsolete, Protected bool }
 
 // find asks for one version on the disk.
-func (u *sysupdate) find(running, version string) (f found) {
+func (u *sysupdateMachine) find(running, version string) (f found) {
 	u.t.Helper()
 	require.NoError(u.t, json.Unmarshal([]byte(u.run(running, "list", version, "--offline", "--json=short")), &f))
 	return f
 }
 
 // versions asks for all versions on the disk, newest first.
-func (u *sysupdate) versions(running string) []string {
+func (u *sysupdateMachine) versions(running string) []string {
 	u.t.Helper()
 	var list struct{ All []string }
 	require.NoError(u.t, json.Unmarshal([]byte(u.run(running, "list", "--offline", "--json=short")), &list))
@@ -211,7 +213,7 @@ func (u *sysupdate) versions(running string) []string {
 }
 
 // requireInstalled says that osmith and sysupdate find these sets on the disk, newest first, and nothing else in the slots.
-func (u *sysupdate) requireInstalled(running string, versions ...string) {
+func (u *sysupdateMachine) requireInstalled(running string, versions ...string) {
 	u.t.Helper()
 	require.Equal(u.t, versions, u.versions(running))
 	for i, version := range versions {
@@ -238,7 +240,7 @@ func (u *sysupdate) requireInstalled(running string, versions ...string) {
 }
 
 // slot is the one that is not of a version.
-func (u *sysupdate) slot(other string) *upgrade.Slot {
+func (u *sysupdateMachine) slot(other string) *upgrade.Slot {
 	u.t.Helper()
 	state, err := upgrade.Inspect(u.disk, u.machine)
 	require.NoError(u.t, err)
@@ -247,7 +249,7 @@ func (u *sysupdate) slot(other string) *upgrade.Slot {
 }
 
 // requireReadOnly says that the partitions of a set have what its definitions want.
-func (u *sysupdate) requireReadOnly(set *acmeos.Set) {
+func (u *sysupdateMachine) requireReadOnly(set *acmeos.Set) {
 	u.t.Helper()
 	table, err := partition.Read(u.disk, partition.ReadOptions{})
 	require.NoError(u.t, err)
@@ -322,15 +324,15 @@ func TestSysupdateAfterInterruptedOsmith(t *testing.T) {
 
 // The other way round: osmith takes the slot that sysupdate has not finished, or has finished and not yet put to use.
 func TestOsmithAfterInterruptedSysupdate(t *testing.T) {
-	for state, begin := range map[partition.SlotState]func(u *sysupdate, set *acmeos.Set){
-		partition.SlotPartial: func(u *sysupdate, set *acmeos.Set) {
+	for state, begin := range map[partition.SlotState]func(u *sysupdateMachine, set *acmeos.Set){
+		partition.SlotPartial: func(u *sysupdateMachine, set *acmeos.Set) {
 			u.publish(set)
 			root, err := filepath.Glob(filepath.Join(u.root, "releases", "*.root.raw"))
 			require.NoError(u.t, err)
 			require.NoError(u.t, os.Truncate(root[0], 2<<20)) // more than fits: it finds out while it writes
 			u.fail("1", "update")
 		},
-		partition.SlotPending: func(u *sysupdate, set *acmeos.Set) {
+		partition.SlotPending: func(u *sysupdateMachine, set *acmeos.Set) {
 			u.publish(set)
 			u.run("1", "acquire")
 			require.Contains(u.t, u.ukis(), ".sysupdate.pending.acme_2+3-0.efi")

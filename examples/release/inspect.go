@@ -142,27 +142,35 @@ func inspectIndex(c *cli.Call, p *place, d ocispec.Descriptor, index *ocispec.In
 
 // judge reads all of a release against its digests, and asks whether its parts belong together.
 func judge(c *cli.Call, p *place, a *release.Artifact) error {
-	fsys, done := fs.FS(nil), func() error { return nil }
+	r, done, err := openWhole(c, p, a)
+	if err != nil {
+		return err
+	}
+	err = r.Check(c)
+	return errors.Join(err, done())
+}
+
+// openWhole opens a release with every blob held against its digest.
+func openWhole(c *cli.Call, p *place, a *release.Artifact) (r *release.Release, done func() error, err error) {
+	fsys, remove := fs.FS(nil), func() error { return nil }
 	if p.dir != "" {
 		fsys = os.DirFS(p.dir)
 	} else {
 		// What a server has is read once, and must be there as a whole to be judged.
 		dir, err := os.MkdirTemp("", "release-")
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		c.AtEnd(func() { _ = os.RemoveAll(dir) }) // should it not be gone by then
 		if err := release.Pull(c, p, a, dir, release.PullOptions{Progress: c.Progress()}); err != nil {
-			return absent(err)
+			return nil, nil, absent(err)
 		}
-		fsys, done = os.DirFS(dir), func() error { return os.RemoveAll(dir) }
+		fsys, remove = os.DirFS(dir), func() error { return os.RemoveAll(dir) }
 	}
-	r, err := release.Open(c, fsys, a.Descriptor)
-	if err != nil {
-		return absent(err)
+	if r, err = release.Open(c, fsys, a.Descriptor); err != nil {
+		return nil, nil, absent(err)
 	}
-	err = r.Check(c)
-	return errors.Join(err, r.Close(), done())
+	return r, func() error { return errors.Join(r.Close(), remove()) }, nil
 }
 
 // absent makes a blob that is not there an answer.

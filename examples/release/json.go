@@ -77,6 +77,26 @@ type attached struct {
 	MediaTypes []string `json:"mediaTypes"` // of its layers
 }
 
+// exportResult is the object of export.
+type exportResult struct {
+	cli.Header
+	Digest      string         `json:"digest"` // of the release's manifest
+	ID          string         `json:"id"`
+	Version     string         `json:"version"`
+	Files       []exportedFile `json:"files"`                // in the directory of -o
+	Definitions []string       `json:"definitions"`          // of transfers, in the directory of -definitions
+	BestBefore  string         `json:"bestBefore,omitempty"` // YYYY-MM-DD, of the manifest
+	Left        []string       `json:"left"`                 // media types of what systemd-sysupdate has no place for
+	ToSign      string         `json:"toSign"`               // the manifest, whose detached OpenPGP signature belongs beside it as SHA256SUMS.gpg
+}
+
+// exportedFile is a file that was written.
+type exportedFile struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	Digest string `json:"digest"`
+}
+
 // serveResult is the object of serve, printed when it listens.
 type serveResult struct {
 	cli.Header

@@ -8,6 +8,8 @@
 //	release attest LAYOUTDIR REF -key F -type T -predicate F [-format legacy|bundle]
 //	release verify LAYOUT REF -policy P.json|-key F... [-id ID] [-variant V] [-version V] [-arch A] [-repository NAME] [-at TIME] [-trusted-root F]
 //	release inspect LAYOUT REF [-check]
+//	release export LAYOUT REF -o DIR [-best-before DATE] [-definitions DIR -url URL|-path DIR [-disk PATH] [-boot esp|xbootldr|boot] [-tries N] [-instances N] [-unsigned]]
+//	        [-id ID] [-variant V] [-version V] [-arch A] [-accept-any-version]
 //	release serve LAYOUTDIR -listen 127.0.0.1:PORT
 //	release push LAYOUTDIR REF REGISTRY/REPO:TAG
 //	release pull LAYOUT REF -policy P.json|-key F... -o LAYOUTDIR [-old-root F -old-tree F [-o-root F]] [-old-uki F]
@@ -56,6 +58,12 @@
 // -to-sign, and published by join. pull -channel accepts no older document than the file of -state tells of, no expired one, and says why a newer version is not
 // for this machine, or not yet (exit status 1).
 //
+// export writes a release into a directory that systemd-sysupdate 262 updates machines from, as files or by any web server (docs/sysupdate.md): the parts, and SHA256SUMS, which
+// lists them beside those of earlier versions and comes last. With -definitions it writes the definitions (*.transfer) for the machines, too: -url or -path says where they find the
+// directory, -disk which disk is theirs ("auto"), -boot where their UKIs are, -tries how often a new UKI is tried and -instances how many versions there are at once. After the day of
+// -best-before (YYYY-MM-DD) machines take nothing from the directory, until it is exported or renewed again. The signature of SHA256SUMS is made elsewhere, by
+// gpg --output SHA256SUMS.gpg --detach-sign SHA256SUMS; -unsigned makes definitions that want none. A version that is there with another content is refused.
+//
 // Flags may come before or after operands, with one dash or two. All verbs take -json and -progress auto|bar|json|none. With
 // -json one object is printed on stdout; it has "schema": "osmith.release-report/1" ("osmith.release/1" is what a release has
 // inside), "verb" and what json.go lists. -progress json writes lines {"verb": "pull", "done": 4096, "total": 8192} to stderr,
@@ -72,6 +80,7 @@ import (
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/upgrade/release/channel"
+	"github.com/osmith-dev/osmith/upgrade/sysupdate"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -89,6 +98,8 @@ var program = cli.Program{Name: "release", Schema: schema, IsNo: isNo, Verbs: ap
 	{Name: "verify", Usage: "LAYOUT REF|REGISTRY/REPO:TAG -policy P.json|-key F... [-trusted-root F]", Example: "release verify layout 2 -key cosign.pub",
 		Least: 1, Most: 2, Flags: verifyFlags},
 	{Name: "inspect", Usage: "LAYOUT REF|REGISTRY/REPO:TAG [-check]", Example: "release inspect layout 2", Least: 1, Most: 2, Flags: inspectFlags},
+	{Name: "export", Usage: "LAYOUT REF|REGISTRY/REPO:TAG -o DIR [-best-before DATE] [-definitions DIR -url URL|-path DIR]",
+		Example: "release export layout 2 -o www -definitions sysupdate.d -url https://updates.example/acme", Least: 1, Most: 2, Flags: exportFlags},
 	{Name: "serve", Usage: "LAYOUTDIR -listen 127.0.0.1:PORT", Example: "release serve layout -listen 127.0.0.1:8000",
 		Least: 1, Most: 1, Flags: serveFlags},
 	{Name: "push", Usage: "LAYOUTDIR REF REGISTRY/REPO:TAG", Example: "release push layout 2 registry.example/os/acme:2",
@@ -102,7 +113,7 @@ func isNo(err error) bool {
 	return reason(err) != "" || errors.Is(err, cosign.ErrNoRule) || errors.Is(err, release.ErrNoArchitecture) || is[*osmith.FormatError](err) ||
 		is[*release.WantedError](err) || is[*release.InconsistentError](err) || is[*channel.OtherError](err) || is[*channel.OlderError](err) ||
 		is[*channel.ExpiredError](err) || errors.Is(err, channel.ErrTwoDocuments) ||
-		is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*verity.ShortError](err)
+		is[*sysupdate.OtherContentError](err) || is[*verity.IncompatibleError](err) || is[*verity.BlockError](err) || is[*verity.ShortError](err)
 }
 
 func is[E error](err error) bool {

@@ -91,6 +91,8 @@ var parts = map[string]string{
 	"aavmf-code":       "opt/arm64/usr/share/AAVMF/AAVMF_CODE.secboot.fd",
 	"aavmf-vars":       "opt/arm64/usr/share/AAVMF/AAVMF_VARS.fd",
 
+	"curl": "usr/lib/*/libcurl.so.4",
+
 	"modules":   "opt/kernel/lib/modules/*",
 	"ovmf-code": "usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
 	"ovmf-vars": "usr/share/OVMF/OVMF_VARS_4M.fd",
@@ -109,6 +111,7 @@ var parts = map[string]string{
 //	modules           its directory lib/modules/VERSION with modules.dep (a Debian tree only)
 //	ovmf-code         OVMF with Secure Boot and SMM, 4 MiB variant
 //	ovmf-vars         its empty variable store
+//	curl              the library with which systemd-sysupdate fetches (forky only)
 //
 // A tree without the part fails the test as a missing tool does.
 func (r Root) Part(t testing.TB, name string) string {

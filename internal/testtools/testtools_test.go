@@ -111,6 +111,9 @@ func TestTrees(t *testing.T) {
 				if name == "forky" && (strings.HasPrefix(pattern, "opt/stub-") || strings.HasPrefix(pattern, "opt/arm64/")) {
 					continue // of other releases and architectures: trixie's tree has them
 				}
+				if name == "trixie" && part == "curl" {
+					continue // its systemd-sysupdate is not called
+				}
 				info, err := os.Stat(r.Part(t, part))
 				require.NoError(t, err)
 				assert.Equal(t, strings.HasPrefix(part, "modules"), info.IsDir(), part)
