@@ -274,10 +274,12 @@ func TestExtensionSpaceAndNames(t *testing.T) {
 	s := newSystem(t, "")
 	s.trusting()
 	r := s.extended(s.build("2"), nil)
-	r.Extensions[0].Content = source(make([]byte, 200<<20))
-	require.ErrorAs(t, s.planOf(r, reading("2")).Refused(), new(*upgrade.ESPSpaceError))
+	large := *r
+	large.Extensions = slices.Clone(r.Extensions)
+	large.Extensions[0].Content = source(make([]byte, 70<<20))
+	require.ErrorAs(t, s.planOf(&large, reading("2")).Refused(), new(*upgrade.ESPSpaceError))
 
-	r = s.extended(s.build("2"), nil)
+	first := s.disk.Clone()
 	file(s, s.esp(), extra("2")+"/tools.sysext.raw", []byte("left"))
 	file(s, s.esp(), extra("2")+"/own.sysext.raw", []byte("the machine's"))
 	p := s.planOf(r, reading("2"))
@@ -286,19 +288,18 @@ func TestExtensionSpaceAndNames(t *testing.T) {
 	require.Equal(t, contentOf(t, r.Extensions[0].Content), read(t, s.esp(), extra("2")+"/tools.sysext.raw"))
 	require.Equal(t, "the machine's", string(read(t, s.esp(), extra("2")+"/own.sysext.raw")))
 
-	s = newSystem(t, "")
 	for name, want := range map[string]string{"TOOLS.sysext.raw": "two files that an ESP takes for one", "tools.raw": `file name "tools.raw"`} {
-		r = s.extended(s.build("2"), nil)
-		r.Extensions = append(r.Extensions, extension.File{Name: name, Content: r.Extensions[0].Content})
-		_, err := upgrade.NewPlan(t.Context(), s.disk, r, s.machine, upgrade.PlanOptions{})
+		more := *r
+		more.Extensions = append(r.Extensions[:2:2], extension.File{Name: name, Content: r.Extensions[0].Content})
+		_, err := upgrade.NewPlan(t.Context(), first, &more, s.machine, upgrade.PlanOptions{})
 		require.ErrorContains(t, err, want)
 	}
-	r = s.extended(s.build("2"), nil)
-	r.Extensions[0].Content = nil
-	_, err := upgrade.NewPlan(t.Context(), s.disk, r, s.machine, upgrade.PlanOptions{})
+	none := *r
+	none.Extensions = []extension.File{{Name: "tools.sysext.raw"}}
+	_, err := upgrade.NewPlan(t.Context(), first, &none, s.machine, upgrade.PlanOptions{})
 	require.ErrorContains(t, err, "no content")
 
-	r = s.extended(s.build("2"), nil)
+	s = s.on(first)
 	b := contentOf(t, r.Extensions[0].Content)
 	r.Extensions[0].Content = source(b)
 	p = s.planOf(r, reading("2"))

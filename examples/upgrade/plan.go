@@ -49,6 +49,7 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 	}
 	o := p.options
 	o.Progress = c.Progress()
+	o.ExtensionFileSystem = openEROFS
 	made, err := upgrade.NewPlan(c, s.disk, r, s.machine, o)
 	if err != nil {
 		return result, err
