@@ -107,3 +107,17 @@ done; true`, dir))
 		require.Equal(t, c.want, merged, "OS %q, extension %q:\n%s", c.os, c.ext, out)
 	}
 }
+
+// TestNameSysext asks systemd-sysext what an extension is called whose file is there under a name that ends with .sysext.raw.
+func TestNameSysext(t *testing.T) {
+	forky := testtools.Forky(t)
+	dir := t.TempDir()
+	for name, content := range map[string]string{"usr/lib/os-release": "ID=acme\n", "var/lib/extensions/debug-tools.sysext.raw": "x"} {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
+	}
+	name, _, err := extension.ParseName("debug-tools.sysext.raw")
+	require.NoError(t, err)
+	out := forky.Output(t, dir, "systemd-sysext", "--root="+dir, "--no-legend", "list")
+	require.Equal(t, name, strings.Fields(out)[0], out)
+}
