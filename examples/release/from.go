@@ -56,10 +56,6 @@ func (p *packing) found(c *cli.Call, dir string) error {
 			if !slices.Contains(p.addons, name) {
 				p.addons = append(p.addons, name)
 			}
-		case strings.HasSuffix(e.Name(), ".sysext.raw"), strings.HasSuffix(e.Name(), ".confext.raw"):
-			if !slices.Contains(p.extensions, name) {
-				p.extensions = append(p.extensions, name)
-			}
 		case strings.HasSuffix(e.Name(), ".efi"):
 			is, err := isUKI(c, name)
 			if err != nil {

@@ -29,7 +29,7 @@ type packing struct {
 func packFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	p := new(packing)
 	set.StringVar(&p.out, "o", "", "`directory` of the layout, made if there is none")
-	set.StringVar(&p.from, "from", "", "`directory` that mkosi (SplitArtifacts=uki,partitions) or systemd-repart (--split=yes) has written, for what -uki, -root, -tree, -sig, -addon and -extension do not name")
+	set.StringVar(&p.from, "from", "", "`directory` that mkosi (SplitArtifacts=uki,partitions) or systemd-repart (--split=yes) has written, for what -uki, -root, -tree, -sig and -addon do not name")
 	set.StringVar(&p.ref, "ref", "", "`name` in the layout (default: the version)")
 	set.StringVar(&p.id, "id", "", "`name` of the system (default: IMAGE_ID or ID of the UKI's os-release)")
 	set.StringVar(&p.version, "version", "", "`version` (default: IMAGE_VERSION or VERSION_ID of the UKI's os-release)")
