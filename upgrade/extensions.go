@@ -28,16 +28,12 @@ func (e *ExtensionError) Unwrap() error { return e.Err }
 // UntrustedExtensionError is the reason of an [ExtensionError]: no keyring that the kernel asks has the certificate of the extension's signature. A certificate in verity.d of the initrd, by which systemd judges
 // in user space where the kernel does not accept a signature, is not known here.
 type UntrustedExtensionError struct {
-	Signer string // subject of the certificate; "" of one that the signature does not carry
+	Signer string // subject of the certificate, or that the signature does not carry it
 	Asked  []KeyringName
 }
 
 func (e *UntrustedExtensionError) Error() string {
-	signer := e.Signer
-	if signer == "" {
-		signer = "a certificate that it does not carry"
-	}
-	return fmt.Sprintf("the kernel will not accept its signature by %s: none of the keyrings %v has the certificate (whether verity.d in the initrd has it is not known)", signer, e.Asked)
+	return fmt.Sprintf("the kernel will not accept its signature by %s: none of the keyrings %v has the certificate (whether verity.d in the initrd has it is not known)", e.Signer, e.Asked)
 }
 
 // errConfextStub is why a configuration extension is not taken for one.
@@ -136,7 +132,7 @@ func (p *Plan) judgeExtensions(ctx context.Context, j *Verdict, cmdline string) 
 
 // judgeSigner asks which keyring has the certificate of an extension's signature.
 func (p *Plan) judgeSigner(j *Verdict, cmdline, name string, im *extension.Image, fail func(error)) {
-	signer := ""
+	signer := "a certificate that it does not carry"
 	if im.Signer != nil {
 		signer = im.Signer.Subject.String()
 	}

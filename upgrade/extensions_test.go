@@ -19,6 +19,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/internal/cmstest"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/secureboot"
@@ -27,6 +28,7 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/extension"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
+	"github.com/osmith-dev/osmith/verity"
 )
 
 // extensionImage is an extension with a file system of that many bytes, signed by a key; nil: unsigned.
@@ -49,6 +51,17 @@ func extensionImage(t *testing.T, size int, by *secureboot.KeyPair, change func(
 	_, err = disk.ReadAt(b, 0)
 	require.NoError(t, err)
 	return b
+}
+
+// anonymous signs an extension with db's key, without the certificate in the signature, as openssl smime -nocerts does.
+func (s *system) anonymous(x *build.Extension) {
+	db := s.builder.Keys.SecureBoot.DB
+	x.UnsignedSoThatAnyoneCanReplaceIt = false
+	rootHash, err := build.ExtensionRootHash(s.t.Context(), *x)
+	require.NoError(s.t, err)
+	x.Signature, err = verity.SignRootHash(rootHash, db.Key, db.Cert)
+	require.NoError(s.t, err)
+	x.Signature.PKCS7 = cmstest.WithoutCertificates(s.t, x.Signature.PKCS7)
 }
 
 const extensionRelease = "ID=acmeos\nVERSION_ID=2\nSYSEXT_SCOPE=initrd\nCONFEXT_SCOPE=initrd\n"
@@ -194,12 +207,22 @@ func TestExtensionsAreJudged(t *testing.T) {
 		{"signed by a stranger", func(s *system, r *release.Release, _ *upgrade.PlanOptions) {
 			r.Extensions[0].Content = source(extensionImage(s.t, 8192, &other.SecureBoot.DB, nil))
 		}, upgrade.OutcomeFail, "none of the keyrings [platform] has the certificate", new(*upgrade.UntrustedExtensionError)},
-		{"no keyring", func(s *system, _ *release.Release, _ *upgrade.PlanOptions) { s.machine.VerityKeyrings = []upgrade.Keyring{} }, upgrade.OutcomeFail, "none of the keyrings []", nil},
+		{"no keyring", func(s *system, _ *release.Release, _ *upgrade.PlanOptions) {
+			s.machine.VerityKeyrings = []upgrade.Keyring{}
+		}, upgrade.OutcomeFail, "none of the keyrings []", nil},
 		{"a keyring that is not asked", func(s *system, _ *release.Release, _ *upgrade.PlanOptions) {
 			s.machine.VerityKeyrings[0].Name, s.machine.VerityKeyrings[0].Sealed = upgrade.KeyringVerity, true
 		}, upgrade.OutcomeFail, "none of the keyrings []", nil},
 		{"keyrings not known", func(s *system, _ *release.Release, _ *upgrade.PlanOptions) { s.machine.VerityKeyrings = nil }, upgrade.OutcomeWarn,
 			"whether the kernel accepts its signature by CN=Acme OS Signature Database Key is not known", nil},
+		{"a signature without its certificate, keyrings not known", func(s *system, r *release.Release, _ *upgrade.PlanOptions) {
+			s.machine.VerityKeyrings = nil
+			r.Extensions[0].Content = source(extensionImage(s.t, 8192, nil, s.anonymous))
+		}, upgrade.OutcomeWarn, "its signature by a certificate that it does not carry is not known", nil},
+		{"a signature without its certificate", func(s *system, r *release.Release, _ *upgrade.PlanOptions) {
+			s.machine.VerityKeyrings = []upgrade.Keyring{}
+			r.Extensions[0].Content = source(extensionImage(s.t, 8192, nil, s.anonymous))
+		}, upgrade.OutcomeFail, "by a certificate that it does not carry: none of the keyrings", new(*upgrade.UntrustedExtensionError)},
 		{"damaged", func(s *system, r *release.Release, _ *upgrade.PlanOptions) {
 			b := extensionImage(s.t, 8192, &s.builder.Keys.SecureBoot.DB, nil)
 			b[40*512+5000] ^= 1

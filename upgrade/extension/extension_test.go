@@ -24,6 +24,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/internal/cmstest"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/extension"
@@ -293,7 +294,7 @@ func TestUnknownSigner(t *testing.T) {
 		require.NoError(t, err)
 		s, err := verity.SignRootHash(root, key, cert)
 		require.NoError(t, err)
-		s.PKCS7 = withoutCertificates(t, s.PKCS7)
+		s.PKCS7 = cmstest.WithoutCertificates(t, s.PKCS7)
 		x.Key, x.Certificate, x.Signature = nil, nil, s
 	})
 	j, err := judge(t, b)

@@ -27,10 +27,10 @@ func FuzzRead(f *testing.F) {
 		if withSignature {
 			b = signed
 		}
-		b = bytes.Clone(b[:len(b)-int(cut)%len(b)])
+		b = bytes.Clone(b[:len(b)-int(cut%uint32(len(b)))])
 		for len(patches) > 5 {
-			off, n := int(binary.LittleEndian.Uint32(patches)), min(int(patches[4]), len(patches)-5)
-			if off < len(b) {
+			off, n := binary.LittleEndian.Uint32(patches), min(int(patches[4]), len(patches)-5)
+			if off < uint32(len(b)) {
 				copy(b[off:], patches[5:5+n])
 			}
 			patches = patches[5+n:]

@@ -244,7 +244,7 @@ func (im *Image) Trusted(certificates []*x509.Certificate) (signer *x509.Certifi
 	if im.Signature == nil {
 		return nil, ErrUnsigned
 	}
-	if signer, err = verity.VerifySignature(im.Signature.PKCS7, im.RootHash, certificates); err != nil {
+	if signer, err = im.Signature.Verify(certificates); err != nil {
 		return nil, prefix.Bare(err)
 	}
 	return signer, nil
