@@ -186,3 +186,17 @@ func ExampleParseImagePolicy() {
 	// usr=verity+signed root: unused usr: not demanded
 	// usr=signed:=open root: not demanded usr: demanded
 }
+
+// A policy for images that must be signed if they are there, and nothing else.
+func ExamplePolicyDesignators() {
+	p := &ImagePolicy{Rules: []PolicyRule{{"root", PolicySigned | PolicyAbsent}, {"", PolicyAbsent}}}
+	for _, d := range PolicyDesignators()[:3] {
+		fmt.Println(d, p.Effective(d))
+	}
+	fmt.Println(p)
+	// Output:
+	// root signed+absent
+	// usr absent
+	// home absent
+	// root=signed+absent:=absent
+}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/build"
+	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/extension"
 )
@@ -95,6 +96,29 @@ func ExampleParseRelease() {
 	}
 	fmt.Println(r.Matches(extension.OS{Release: uki.OSRelease{"ID": "acme", "VERSION_ID": "9", "SYSEXT_LEVEL": "4"}}))
 	// Output: extension: the extension does not go with the OS: SYSEXT_LEVEL: want "4", got "3"
+}
+
+// The OS of a release is that of its UKI.
+func ExampleOSOf() {
+	im := uki.Image{Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.12.0")), OSRelease: []byte("ID=acme\nVERSION_ID=2\n")}
+	assembled, err := im.Assemble()
+	if err != nil {
+		log.Fatal(err)
+	}
+	var b bytes.Buffer
+	if _, err := assembled.WriteTo(&b); err != nil {
+		log.Fatal(err)
+	}
+	f, err := uki.Open(bytes.NewReader(b.Bytes()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	system, err := extension.OSOf(f)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(system.Release["ID"], system.Release["VERSION_ID"], system.Architecture)
+	// Output: acme 2 amd64
 }
 
 func ExampleParseName() {
