@@ -61,18 +61,20 @@ var allowed = map[string]struct{ own, modules []string }{
 	"signing/authenticode": {},
 	"signing/secureboot":   {},
 	"signing/cosign":       {modules: cosignModules},
-	"upgrade/release": {own: []string{"verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{ // of which the judge of a set is made
+	"build":                {own: []string{"partition", "verity"}, modules: []string{"golang.org/x/sys"}},                                 // composes, on the vendor's side
+	"upgrade/extension":    {own: []string{"partition", "verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{"golang.org/x/sys"}}, // the judge of extensions, for a release and for a plan
+	"upgrade/release": {own: []string{"verity", "verity/dm", "partition", "uki", "uki/hwid", "upgrade/extension"}, modules: []string{ // of which the judge of a set is made
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "golang.org/x/sys",
 	}},
-	"upgrade/release/weblayout": {own: []string{"upgrade/release", "verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{
+	"upgrade/release/weblayout": {own: []string{"upgrade/release", "upgrade/extension", "partition", "verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "golang.org/x/sys",
 	}},
-	"upgrade/release/channel": {own: []string{"upgrade/release", "verity", "verity/dm", "uki", "uki/hwid", "bootloader"}, modules: []string{ // bootloader: the order of versions
+	"upgrade/release/channel": {own: []string{"upgrade/release", "upgrade/extension", "partition", "verity", "verity/dm", "uki", "uki/hwid", "bootloader"}, modules: []string{ // bootloader: the order of versions
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "golang.org/x/sys",
 	}},
 	"upgrade": {
 		own: []string{"verity", "verity/dm", "partition", "partition/fat", "partition/luks", "uki", "uki/hwid", "bootloader", "bootloader/slots", "tpm", "tpm/policy", "tpm/sealing",
-			"signing/authenticode", "signing/secureboot", "upgrade/release"},
+			"signing/authenticode", "signing/secureboot", "upgrade/release", "upgrade/extension"},
 		modules: []string{"golang.org/x/crypto", "golang.org/x/sys", "github.com/google/go-tpm",
 			"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
 	},
@@ -82,7 +84,7 @@ var allowed = map[string]struct{ own, modules []string }{
 	},
 	"upgrade/upgradetest": {
 		own: []string{"upgrade", "verity", "verity/dm", "partition", "partition/fat", "partition/luks", "uki", "uki/hwid", "bootloader", "bootloader/slots", "tpm", "tpm/policy", "tpm/sealing",
-			"signing/authenticode", "signing/secureboot", "upgrade/release"},
+			"signing/authenticode", "signing/secureboot", "upgrade/release", "upgrade/extension"},
 		modules: []string{"golang.org/x/crypto", "golang.org/x/sys", "github.com/google/go-tpm",
 			"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
 	},

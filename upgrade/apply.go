@@ -36,6 +36,7 @@ const (
 	StepVerifySlot     StepKind = "verify-slot"
 	StepActivateSlot   StepKind = "activate-slot" // final types, labels and IDs
 	StepAddAddon       StepKind = "add-addon"     // where the stub of the new entry looks
+	StepAddExtension   StepKind = "add-extension" // as well
 	StepStageUKI       StepKind = "stage-uki"     // under a name the loader does not look at
 	StepAddEntry       StepKind = "add-entry"     // rename it: from here on it boots, or, before prefer-entry, is in the menu
 	StepPreferEntry    StepKind = "prefer-entry"  // loader.conf, of a downgrade or after one: from here on it boots
@@ -225,7 +226,7 @@ func (a *applier) do(s Step) error {
 			p.ownSignatureID()
 		}
 		return a.mark(p.state.slots.Install(p.Target.Slot, p.labels, p.release.RootHash))
-	case StepAddAddon, StepStageUKI:
+	case StepAddAddon, StepAddExtension, StepStageUKI:
 		return a.put(s)
 	case StepAddEntry:
 		a.expect.rename(s.Target, s.To)

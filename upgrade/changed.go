@@ -179,10 +179,10 @@ func (p *Plan) judged(name string) bool {
 // releaseDigests are SHA-256 digests of what a release puts on the ESP. The root hash stands for the rest.
 type releaseDigests struct {
 	uki    [sha256.Size]byte
-	addons map[string][sha256.Size]byte // by name
+	addons map[string][sha256.Size]byte // by name, with extensions
 }
 
-// digestRelease takes the digest of the UKI as it is known, and those of the add-ons.
+// digestRelease takes the digest of the UKI as it is known, and those of the add-ons and extensions.
 func digestRelease(r *release.Release, u *unified) (d releaseDigests, err error) {
 	d.uki = u.digest
 	d.addons = map[string][sha256.Size]byte{}
@@ -191,5 +191,5 @@ func digestRelease(r *release.Release, u *unified) (d releaseDigests, err error)
 			return d, err
 		}
 	}
-	return d, nil
+	return d, digestExtensions(r, d.addons)
 }

@@ -66,6 +66,9 @@ type InstallOptions struct {
 	// Labels are patterns of the partitions' labels, as those of [PlanOptions].
 	Labels partition.Labels
 
+	// ExtensionFileSystem opens the file system of an extension of the release, as of [PlanOptions].
+	ExtensionFileSystem func(osmith.Source) (fs.FS, error)
+
 	// Time is given to the files of the ESP. The zero value is 1980-01-01.
 	Time time.Time
 
@@ -255,7 +258,7 @@ func (p *InstallPlan) checkRunning() error {
 
 // readRelease finds out about the release, as for an upgrade.
 func (p *InstallPlan) readRelease(r *release.Release) (err error) {
-	s := &Plan{release: pinRelease(r), machine: p.machine, tries: p.options.Tries, override: p.options.Override}
+	s := &Plan{release: pinRelease(r), machine: p.machine, tries: p.options.Tries, override: p.options.Override, extensionFS: p.options.ExtensionFileSystem}
 	p.set = s
 	if s.identity, err = identify(&s.release); err != nil {
 		return err

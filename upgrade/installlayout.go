@@ -144,10 +144,12 @@ func (p *InstallPlan) makeESP(fits *Verdict) error {
 		files = append(files, osmith.ESPFile{Path: c.Path, Content: c.Content})
 	}
 	r := &p.set.release
-	for _, a := range r.Addons {
-		name := extraDir(p.Entry) + "/" + a.Name
-		p.set.addons = append(p.set.addons, addonFile{name, a.Content, p.set.digests.addons[a.Name]})
-		files = append(files, osmith.ESPFile{Path: name, Content: a.Content})
+	p.set.Entry = p.Entry
+	if p.set.addons, err = p.set.addonFiles(); err != nil {
+		return err
+	}
+	for _, a := range p.set.addons {
+		files = append(files, osmith.ESPFile{Path: a.path, Content: a.src})
 	}
 	files = append(files, osmith.ESPFile{Path: p.Entry, Content: r.UKI})
 	if p.options.Recovery != nil {

@@ -89,6 +89,10 @@ func pinRelease(r *release.Release) release.Release {
 	for i := range own.Addons {
 		own.Addons[i].Content = pin(own.Addons[i].Content, "the release")
 	}
+	own.Extensions = slices.Clone(r.Extensions)
+	for i := range own.Extensions {
+		own.Extensions[i].Content = pin(own.Extensions[i].Content, "the release")
+	}
 	return own
 }
 

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"slices"
 	"strings"
@@ -56,6 +57,10 @@ type PlanOptions struct {
 	// follows the slot of what runs, and where that says nothing it is "%M_@v", and for the hash tree "%M_@v_verity".
 	Labels partition.Labels
 
+	// ExtensionFileSystem opens the file system of an extension of the release, so that its extension-release file is read and compared with what the release states. Nil: it is not read, which is a
+	// restriction of the boots verdict.
+	ExtensionFileSystem func(osmith.Source) (fs.FS, error)
+
 	// Progress is called while the release's hash tree and the fallback's file system are read, with bytes of all. It may be called from several goroutines, one at a time.
 	Progress func(done, total int64)
 }
@@ -92,10 +97,12 @@ type Plan struct {
 	tries     int
 	floor     string
 	override  []Proof
-	obsolete  []espFile   // entries with what is beside them, and staged files, to remove first
-	addons    []addonFile // of the release
-	failed    []byte      // new contents of failed.json; nil: as it is
-	config    []byte      // new contents of loader.conf; nil: as it is
+
+	extensionFS func(osmith.Source) (fs.FS, error)
+	obsolete    []espFile   // entries with what is beside them, and staged files, to remove first
+	addons      []addonFile // of the release, with its extensions
+	failed      []byte      // new contents of failed.json; nil: as it is
+	config      []byte      // new contents of loader.conf; nil: as it is
 
 	fallback       *Entry // that the chain ends with
 	chainErr       error  // why it does not end with a good set
@@ -111,22 +118,24 @@ type Plan struct {
 	applied        bool
 }
 
-// addonFile is an add-on of the release with its place on the ESP.
+// addonFile is an add-on or extension of the release with its place on the ESP.
 type addonFile struct {
 	path string
 	src  osmith.Source
 	want [sha256.Size]byte
+	step StepKind // that writes it
 }
 
 // NewPlan looks at the disk and the release and works out the upgrade. It reads both, the hash tree of the release and the file system of the set to return to, and
 // writes nothing. An error means that disk or release cannot be understood, or that it is not said what the machine runs ([ErrRunningUnknown]); whether
 // the upgrade is a good idea is in the plan's verdicts. A release without a root file system is a UKI alone, for a
-// system that runs from its initrd. Of the release it takes the UKI, its add-ons, the root file system with its hash tree, and the signature of the root hash: the boot loader is
-// not installed. Its sources must not change until the plan is applied: of UKI and add-ons the first reading counts, and what is read of them later, here or by
+// system that runs from its initrd. Of the release it takes the UKI, its add-ons and extensions, the root file system with its hash tree, and the signature of the root hash: the boot loader is
+// not installed. Its sources must not change until the plan is applied: of UKI, add-ons and extensions the first reading counts, and what is read of them later, here or by
 // [Plan.Apply], and is something else is a [*ChangedError].
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
 	defer prefix.Add("upgrade", &err)
-	p := &Plan{disk: checked(disk), release: pinRelease(r), machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt}
+	p := &Plan{disk: checked(disk), release: pinRelease(r), machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt,
+		extensionFS: o.ExtensionFileSystem}
 	if p.tries == 0 {
 		p.tries = DefaultTries
 	}

@@ -116,12 +116,8 @@ func (p *Plan) judgeKeyrings(j *Verdict, cmdline string, asked bool) {
 	}
 	untrusted := &UntrustedSignatureError{Signer: p.signer.Subject.String(), Asked: []KeyringName{}}
 	for _, k := range p.machine.VerityKeyrings {
-		switch {
-		case k.Name == KeyringVerity && !isSet(cmdline, unsealed):
-			j.warn("nothing can be put into the keyring %s: %s=1 is not on the command line", k.Name, unsealed)
-			continue
-		case k.Name == KeyringVerity && !k.Sealed:
-			j.warn("the kernel does not ask the keyring %s until userspace has sealed it (Keyring.Sealed)", k.Name)
+		if why := k.unasked(cmdline); why != "" {
+			j.warn("%s", why)
 			continue
 		}
 		untrusted.Asked = append(untrusted.Asked, k.Name)
@@ -135,6 +131,17 @@ func (p *Plan) judgeKeyrings(j *Verdict, cmdline string, asked bool) {
 	} else {
 		j.warn("no keyring of %v has the certificate of the signature of the root hash, %s; nothing asks for it", untrusted.Asked, untrusted.Signer)
 	}
+}
+
+// unasked says why the kernel does not ask a keyring; "" if it does.
+func (k *Keyring) unasked(cmdline string) string {
+	switch {
+	case k.Name == KeyringVerity && !isSet(cmdline, unsealed):
+		return fmt.Sprintf("nothing can be put into the keyring %s: %s=1 is not on the command line", k.Name, unsealed)
+	case k.Name == KeyringVerity && !k.Sealed:
+		return fmt.Sprintf("the kernel does not ask the keyring %s until userspace has sealed it (Keyring.Sealed)", k.Name)
+	}
+	return ""
 }
 
 // dbHas reports whether a certificate of db has made a signature, or issued the one that has.

@@ -23,7 +23,7 @@ func (p *Plan) steps() {
 	}
 	staged := p.staged()
 	for _, a := range p.addons {
-		p.Steps = append(p.Steps, Step{Kind: StepAddAddon, Target: a.path, Bytes: a.src.Size(), source: a.src, want: a.want})
+		p.Steps = append(p.Steps, Step{Kind: a.step, Target: a.path, Bytes: a.src.Size(), source: a.src, want: a.want})
 	}
 	if !p.isStaged {
 		p.Steps = append(p.Steps, Step{Kind: StepStageUKI, Target: staged, Bytes: p.release.UKI.Size(), source: p.release.UKI, want: p.digests.uki})
@@ -80,7 +80,7 @@ func (p *Plan) sayCuts() {
 			s.Cut = fmt.Sprintf("%s boots; %s is marked as incomplete, and written anew by the next plan", old, slot)
 		case StepActivateSlot:
 			s.Cut = fmt.Sprintf("%s boots; %s is whole and marked so, or marked as incomplete, and no entry needs it", old, slot)
-		case StepAddAddon:
+		case StepAddAddon, StepAddExtension:
 			s.Cut = fmt.Sprintf("%s boots; %s is there, whole, or not, and no entry needs it", old, s.Target)
 		case StepStageUKI:
 			s.Cut = fmt.Sprintf("%s boots; %s is there, and the loader does not look at it, or not", old, s.Target)

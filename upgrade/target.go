@@ -24,8 +24,8 @@ func (p *Plan) choose(ctx context.Context) error {
 		return err
 	}
 	p.Entry = entryDirOf(p.from.Path) + "/" + name
-	for _, a := range p.release.Addons {
-		p.addons = append(p.addons, addonFile{path.Join(extraDir(p.Entry), a.Name), a.Content, p.digests.addons[a.Name]})
+	if p.addons, err = p.addonFiles(); err != nil {
+		return err
 	}
 	for _, e := range p.state.Entries {
 		if p.alone() != p.state.isAlone(e) || !p.alone() && (e.Slot == nil || !slices.Equal(e.RootHash, p.release.RootHash)) {
@@ -75,12 +75,12 @@ func (p *Plan) choose(ctx context.Context) error {
 
 // clear removes what lies where the new entry comes, and what was staged.
 func (p *Plan) clear() error {
-	// Add-ons beside the new entry's name are of an earlier one. Credentials and extensions are the machine's, and may wait for it.
+	// Add-ons beside the new entry's name are of an earlier one. Credentials, and extensions that the release does not have, are the machine's, and may wait for it.
 	files, err := extraFiles(p.state.esp, p.Entry)
 	if err != nil {
 		return err
 	}
-	p.remove(slices.DeleteFunc(files, func(f espFile) bool { return !isAddon(f.path) && !isStagedName(f.path) }))
+	p.remove(slices.DeleteFunc(files, func(f espFile) bool { return !isAddon(f.path) && !isStagedName(f.path) && !p.isExtensionOf(f.path) }))
 	p.remove(slices.DeleteFunc(slices.Clone(p.state.staged), p.keepsStaged))
 	p.collectGarbage()
 	// Staged files have names that a removal on a mounted volume uses. What entries need goes when none needs it any more.
@@ -278,6 +278,9 @@ func (p *Plan) isInstalled(ctx context.Context, e *Entry) (bool, error) {
 		if err != nil || !same {
 			return false, err
 		}
+	}
+	if has, err := p.hasExtensions(e); err != nil || !has {
+		return false, err
 	}
 	if e == p.state.Running || e.Slot == nil {
 		return true, nil

@@ -280,6 +280,8 @@ func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 		j.fail(err)
 	}
 	p.judgeSignature(&j, p.cmdline)
+	p.judgeImagePolicy(&j, p.cmdline)
+	p.judgeExtensions(ctx, &j, p.cmdline)
 	return j
 }
 

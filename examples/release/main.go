@@ -2,7 +2,7 @@
 // an operating system as an OCI artifact, signs, verifies, serves, pushes and fetches it, on any platform.
 //
 //	release pack -o LAYOUTDIR -uki F -root F -tree F|-from DIR [-id ID] [-version V] [-variant V] [-roothash HEX] [-sig F] [-loader F] [-addon F]...
-//	        [-pcrs F] [-sbom F]... [-arch A] [-ref REF]
+//	        [-extension F]... [-pcrs F] [-sbom F]... [-arch A] [-ref REF]
 //	release index -o LAYOUTDIR -ref REF ARCH=REF...
 //	release sign LAYOUTDIR REF -key F [-format legacy|bundle] [-reference NAME]
 //	release attest LAYOUTDIR REF -key F -type T -predicate F [-format legacy|bundle]
@@ -31,7 +31,8 @@
 //
 // pack takes ID, version and variant from the UKI's os-release (IMAGE_ID or ID, IMAGE_VERSION or VERSION_ID, VARIANT_ID), the architecture from its header, and the root
 // hash from root and tree. It packs nothing that a machine would refuse whatever it is: what is said must be what the UKI says, and the command line of UKI and
-// add-ons must boot the root file system of that root hash, verified. inspect -check judges the same way. -from is the directory that mkosi or systemd-repart has written; of
+// add-ons must boot the root file system of that root hash, verified. inspect -check judges the same way. An extension is NAME.sysext.raw or NAME.confext.raw, a signed disk image; its extension-release is read
+// from it, becomes a part of what the release says, and must go with the os-release of the UKI. -from is the directory that mkosi or systemd-repart has written; of
 // a root partition that is larger than its file system, and of a tree's, as much is packed as the tree's superblock tells of. REF is the version unless -ref says otherwise. sign without -format signs in
 // both formats of cosign: legacy is that of cosign 1 and 2, simple signing, and bundle that of cosign 3. Keys are PEM as openssl
 // writes them, or cosign's own, encrypted with what COSIGN_PASSWORD holds. -type is a predicate type, or one of slsaprovenance,

@@ -23,7 +23,7 @@ import (
 type packing struct {
 	out, from, ref, id, version, variant, arch         string
 	uki, root, tree, rootHash, signature, loader, pcrs string
-	addons, sboms                                      cli.List
+	addons, extensions, sboms                          cli.List
 }
 
 func packFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
@@ -43,6 +43,7 @@ func packFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.StringVar(&p.loader, "loader", "", "`file` with the signed boot loader")
 	set.StringVar(&p.pcrs, "pcrs", "", "`file` with predicted PCRs, JSON")
 	set.Var(&p.addons, "addon", "`file` with a signed add-on of the UKI; may be repeated")
+	set.Var(&p.extensions, "extension", "`file` with a signed extension, NAME.sysext.raw or NAME.confext.raw, whose file system is EROFS; may be repeated")
 	set.Var(&p.sboms, "sbom", "`file` with an SBOM, SPDX or CycloneDX in JSON; may be repeated")
 	return func(c *cli.Call, _ []string) error {
 		if p.from != "" {
@@ -107,6 +108,13 @@ func openParts(c *cli.Call, p *packing) (*release.Release, error) {
 			return nil, err
 		}
 		r.Addons = append(r.Addons, release.Addon{Name: filepath.Base(name), Content: file})
+	}
+	for _, name := range p.extensions {
+		x, err := openExtension(c, name)
+		if err != nil {
+			return nil, err
+		}
+		r.Extensions = append(r.Extensions, *x)
 	}
 	for _, name := range p.sboms {
 		document, err := sbom(c, name)

@@ -92,7 +92,7 @@ func (f *installing) run(c *cli.Call) error {
 
 // install plans, tells and writes.
 func (f *installing) install(c *cli.Call, disk *osmith.Device, isDevice bool, r *release.Release, machine upgrade.Machine, keep func() error, result installResult) (err error) {
-	f.options.Progress = c.Progress()
+	f.options.Progress, f.options.ExtensionFileSystem = c.Progress(), openEROFS
 	if result.Plan, err = upgrade.PlanInstall(c, disk, r, machine, f.options); err != nil {
 		return err
 	}

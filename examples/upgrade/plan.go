@@ -67,6 +67,7 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 		}
 		o.LoaderOptions.Shims = append(o.LoaderOptions.Shims, shim)
 	}
+	o.ExtensionFileSystem = openEROFS
 	made, err := upgrade.NewPlan(c, s.disk, r, s.machine, o)
 	if err != nil {
 		return result, err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/extension"
 	"github.com/osmith-dev/osmith/upgrade/internal/osset"
 )
 
@@ -34,7 +35,7 @@ func (e *RootHashError) Error() string { return (*osset.RootHashError)(e).Error(
 // Check judges whether the parts of a release belong together, by the same judge as upgrade.NewPlan, as far as no machine is needed for that: ID, version,
 // variant and architecture are those of the UKI; the command line of UKI and add-ons boots the root file system of this root hash, verified, and no other; the hash tree has
 // that root hash, and every block of the root file system is what the tree says; the root hash signature, if there is one, was made over it, by the key of a
-// certificate that it carries. It reads the root file system once.
+// certificate that it carries; every extension is signed and whole, and what is stated of its extension-release goes with the UKI's os-release. It reads the root file system once.
 //
 // Pack packs what it is given. Whoever packs for others asks here first; the error for parts that do not fit is an [*InconsistentError].
 func (r *Release) Check(ctx context.Context) error {
@@ -53,11 +54,42 @@ func (r *Release) check(ctx context.Context) error {
 	if err == nil { // who signed it is for the kernel to judge
 		_, _, err = osset.RootHashSignature("root hash signature", r.RootHashSignature, r.RootHash)
 	}
+	if err == nil {
+		err = r.checkExtensions(ctx)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if e, ok := errors.AsType[*osset.RootHashError](err); ok {
 		err = (*RootHashError)(e)
 	}
 	if err != nil {
 		return &InconsistentError{err}
+	}
+	return nil
+}
+
+// checkExtensions asks of each extension whether it is signed, whole, and goes with the OS of the UKI.
+func (r *Release) checkExtensions(ctx context.Context) error {
+	if len(r.Extensions) == 0 {
+		return nil
+	}
+	f, err := uki.Open(r.UKI)
+	if err != nil {
+		return err
+	}
+	os, err := extension.OSOf(f)
+	if err != nil {
+		return err
+	}
+	for i := range r.Extensions {
+		x := &r.Extensions[i]
+		if len(x.Release) == 0 {
+			return fmt.Errorf("extension %s: its extension-release is not stated, so that no machine can tell with which version it goes", x.Name)
+		}
+		if _, err := x.Judge(ctx, os, extension.JudgeOptions{}); err != nil {
+			return fmt.Errorf("extension %s: %w", x.Name, prefix.Bare(err))
+		}
 	}
 	return nil
 }

@@ -107,6 +107,9 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 			return none, fmt.Errorf("%s: %d bytes could be read, %d were promised", p.title, d.Size, p.src.Size())
 		}
 		d.Annotations = map[string]string{ocispec.AnnotationTitle: p.title}
+		if p.extensionRelease != "" {
+			d.Annotations[AnnotationExtensionRelease] = p.extensionRelease
+		}
 		m.Layers = append(m.Layers, d)
 	}
 	if sections != nil {

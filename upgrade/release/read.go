@@ -16,6 +16,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/ocilayout"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/strictjson"
+	"github.com/osmith-dev/osmith/upgrade/extension"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -233,6 +234,12 @@ func (r *Release) openLayers(a *Artifact, open func(ocispec.Descriptor) (osmith.
 		case l.MediaType == MediaTypeUKISections:
 		case l.MediaType == MediaTypeAddon:
 			r.Addons = append(r.Addons, Addon{name, src})
+		case isExtension(l.MediaType):
+			x := extension.File{Name: name, Content: src}
+			if text, ok := l.Annotations[AnnotationExtensionRelease]; ok {
+				x.Release = []byte(text)
+			}
+			r.Extensions = append(r.Extensions, x)
 		default:
 			r.SBOMs = append(r.SBOMs, SBOM{l.MediaType, name, src})
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/upgrade/extension"
 )
 
 // Media types of the format, version 1. A layer is found by its type; docs/release.md describes them.
@@ -23,6 +24,8 @@ const (
 	MediaTypeRootHashSignature = "application/vnd.osmith.release.verity-sig.v1" // PKCS #7 over the root hash: the content of a verity-sig partition
 	MediaTypeLoader            = "application/vnd.osmith.release.loader.v1"     // the signed boot loader, a PE image
 	MediaTypeAddon             = "application/vnd.osmith.release.addon.v1"      // a signed add-on of the UKI, a PE image
+	MediaTypeSysext            = "application/vnd.osmith.release.sysext.v1"     // a system extension, a disk image (DDI)
+	MediaTypeConfext           = "application/vnd.osmith.release.confext.v1"    // a configuration extension, as well
 	MediaTypePCRs              = "application/vnd.osmith.release.pcrs.v1+json"  // predicted PCRs: reference values for attestation
 
 	// MediaTypeUKISections is an index of what the sections of the UKI contain, for [PatchUKI]; Pack makes it.
@@ -42,13 +45,14 @@ type Release struct {
 	Tree     osmith.Source // dm-verity superblock and hash tree of Root
 	RootHash []byte
 
-	Variant           string        // os-release VARIANT_ID; not needed by Pack, as what follows
-	Architecture      string        // as Go and OCI name it: amd64, arm64, riscv64...
-	RootHashSignature osmith.Source // the content of a verity-sig partition, or PKCS #7 alone
-	Loader            osmith.Source // signed boot loader that the release was tested with
-	Addons            []Addon       // signed add-ons of the UKI
-	PCRs              osmith.Source // JSON: predicted PCRs
-	SBOMs             []SBOM        // software bills of materials
+	Variant           string           // os-release VARIANT_ID; not needed by Pack, as what follows
+	Architecture      string           // as Go and OCI name it: amd64, arm64, riscv64...
+	RootHashSignature osmith.Source    // the content of a verity-sig partition, or PKCS #7 alone
+	Loader            osmith.Source    // signed boot loader that the release was tested with
+	Addons            []Addon          // signed add-ons of the UKI
+	Extensions        []extension.File // signed system and configuration extensions, which lie beside the UKI
+	PCRs              osmith.Source    // JSON: predicted PCRs
+	SBOMs             []SBOM           // software bills of materials
 
 	// Descriptor is that of the manifest, of a release that [Open] has read. Pack does not look at it.
 	Descriptor ocispec.Descriptor
@@ -96,16 +100,25 @@ var kinds = []kind{
 	{mediaType: MediaTypeRootHashSignature, what: "root hash signature", suffix: ".verity-sig.raw"},
 	{mediaType: MediaTypeLoader, what: "boot loader", suffix: ".loader.efi"},
 	{mediaType: MediaTypeAddon, what: "add-on", repeats: true},
+	{mediaType: MediaTypeSysext, what: "system extension", repeats: true},
+	{mediaType: MediaTypeConfext, what: "configuration extension", repeats: true},
 	{mediaType: MediaTypePCRs, what: "PCR values", suffix: ".pcrs.json"},
 	{mediaType: MediaTypeSPDX, what: "SBOM", repeats: true},
 	{mediaType: MediaTypeCycloneDX, what: "SBOM", repeats: true},
 	{mediaType: MediaTypeUKISections, what: "index of the UKI's sections", derived: true},
 }
 
+// AnnotationExtensionRelease is the annotation of an extension's layer with the text of the extension-release file within the image, as the vendor states it ([extension.File]).
+const AnnotationExtensionRelease = "vnd.osmith.release.extension-release"
+
+// extensionTypes are the media types of extensions.
+var extensionTypes = map[extension.Kind]string{extension.KindSysext: MediaTypeSysext, extension.KindConfext: MediaTypeConfext}
+
 // A part is a layer to be written.
 type part struct {
 	mediaType, title string
 	src              osmith.Source
+	extensionRelease string
 }
 
 // single are the fields for the types that a release has one layer of at most.
@@ -130,6 +143,16 @@ func (r *Release) parts() ([]part, error) {
 		}
 		named[d.MediaType] = append(named[d.MediaType], Addon{d.Name, d.Content})
 	}
+	stated := map[string]string{} // extension-release of extensions, by name
+	for _, x := range r.Extensions {
+		_, kind, err := extension.ParseName(x.Name)
+		if err != nil {
+			return nil, prefix.Bare(err)
+		}
+		mediaType := extensionTypes[kind]
+		named[mediaType] = append(named[mediaType], Addon{x.Name, x.Content})
+		stated[x.Name] = string(x.Release)
+	}
 	var list []part
 	for _, k := range kinds {
 		if k.derived {
@@ -141,7 +164,7 @@ func (r *Release) parts() ([]part, error) {
 				return nil, fmt.Errorf("a release needs a %s", k.what)
 			}
 			if src != nil {
-				list = append(list, part{k.mediaType, base + k.suffix, src})
+				list = append(list, part{mediaType: k.mediaType, title: base + k.suffix, src: src})
 			}
 			continue
 		}
@@ -157,7 +180,7 @@ func (r *Release) parts() ([]part, error) {
 				return nil, fmt.Errorf("%s %q: no content", k.what, f.Name)
 			}
 			names = append(names, f.Name)
-			list = append(list, part{k.mediaType, f.Name, f.Content})
+			list = append(list, part{k.mediaType, f.Name, f.Content, stated[f.Name]})
 		}
 	}
 	return list, nil
@@ -176,6 +199,10 @@ func checkName(name string) error {
 		}
 	}
 	return nil
+}
+
+func isExtension(mediaType string) bool {
+	return mediaType == MediaTypeSysext || mediaType == MediaTypeConfext
 }
 
 // layers sorts the layers of a manifest by kind. A type that is not known is left alone: a later version may have more.
@@ -205,6 +232,11 @@ func layers(m *ocispec.Manifest) (map[string][]ocispec.Descriptor, error) {
 				return nil, fmt.Errorf("%s %q: there are two of the name", k.what, name)
 			}
 			names = append(names, name)
+			if isExtension(k.mediaType) {
+				if _, kind, err := extension.ParseName(name); err != nil || extensionTypes[kind] != k.mediaType {
+					return nil, fmt.Errorf("%s %q: the name is not that of one: want NAME.sysext.raw or NAME.confext.raw", k.what, name)
+				}
+			}
 		}
 	}
 	return found, nil

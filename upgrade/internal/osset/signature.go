@@ -13,6 +13,9 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
+// ErrNoCertificate says that a signature cannot be checked by itself.
+var ErrNoCertificate = errors.New("it carries no certificate of its signer")
+
 // maxPKCS7 bounds a signature that is not yet in the form of a partition.
 const maxPKCS7 = 1 << 20
 
@@ -69,5 +72,5 @@ func signerOf(s *verity.Signature) (*x509.Certificate, error) {
 			return nil, err
 		}
 	}
-	return nil, errors.New("it carries no certificate of its signer")
+	return nil, ErrNoCertificate
 }

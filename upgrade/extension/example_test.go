@@ -1,0 +1,131 @@
+package extension_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"log"
+	"os"
+	"testing/fstest"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/build"
+	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/extension"
+)
+
+// made is an extension as a vendor makes it. Its file system is not one that can be mounted.
+func made() *bytes.Reader {
+	read := func(name string) []byte {
+		b, err := os.ReadFile("../../verity/testdata/signature/" + name)
+		if err != nil {
+			log.Fatal(err)
+		}
+		block, _ := pem.Decode(b)
+		return block.Bytes
+	}
+	key, err := x509.ParsePKCS8PrivateKey(read("key.pem"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(read("cert.pem"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	var w memory
+	x := build.Extension{FileSystem: bytes.NewReader(bytes.Repeat([]byte("tools..."), 1024)), Architecture: "amd64", Seed: osmith.MustParseGUID("11111111-2222-3333-4444-555555555555"),
+		Key: key.(*rsa.PrivateKey), Certificate: cert}
+	if _, err := build.WriteExtension(context.Background(), &w, x); err != nil {
+		log.Fatal(err)
+	}
+	return bytes.NewReader(w.b)
+}
+
+func ExampleRead() {
+	im, err := extension.Read(made())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(im.Architecture, im.Protection, "by", im.Signer.Subject)
+	fmt.Println(im.Verify(context.Background()))
+	other := &x509.Certificate{PublicKey: ed25519.PublicKey{}}
+	_, err = im.Trusted([]*x509.Certificate{other})
+	fmt.Println(err != nil)
+	// Output:
+	// amd64 signed by CN=osmith verity test
+	// <nil>
+	// true
+}
+
+// An extension for version 2 does not go with version 3.
+func ExampleFile_Judge() {
+	f := extension.File{Name: "tools.sysext.raw", Content: made(), Release: []byte("ID=acme\nVERSION_ID=2\n")}
+	for _, version := range []string{"2", "3"} {
+		os := extension.OS{Release: uki.OSRelease{"ID": "acme", "VERSION_ID": version}, Architecture: "amd64"}
+		j, err := f.Judge(context.Background(), os, extension.JudgeOptions{})
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Println(j.Kind, j.Image.Protection, "read from the file system:", j.Compared)
+	}
+	// Output:
+	// sysext signed read from the file system: false
+	// extension: the extension does not go with the OS: VERSION_ID: want "3", got "2"
+}
+
+func ExampleReadRelease() {
+	fsys := fstest.MapFS{"etc/extension-release.d/extension-release.proxy": {Data: []byte("ID=_any\nCONFEXT_SCOPE=initrd\n")}} // of the image, by any reader of file systems
+	r, err := extension.ReadRelease(fsys, extension.KindConfext, "proxy", false)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(r.ID, r.For("initrd"), r.For("system"))
+	// Output: _any true false
+}
+
+func ExampleParseRelease() {
+	r, err := extension.ParseRelease(extension.KindSysext, []byte("ID=acme\nSYSEXT_LEVEL=3\n"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(r.Matches(extension.OS{Release: uki.OSRelease{"ID": "acme", "VERSION_ID": "9", "SYSEXT_LEVEL": "4"}}))
+	// Output: extension: the extension does not go with the OS: SYSEXT_LEVEL: want "4", got "3"
+}
+
+// The OS of a release is that of its UKI.
+func ExampleOSOf() {
+	im := uki.Image{Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.12.0")), OSRelease: []byte("ID=acme\nVERSION_ID=2\n")}
+	assembled, err := im.Assemble()
+	if err != nil {
+		log.Fatal(err)
+	}
+	var b bytes.Buffer
+	if _, err := assembled.WriteTo(&b); err != nil {
+		log.Fatal(err)
+	}
+	f, err := uki.Open(bytes.NewReader(b.Bytes()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	system, err := extension.OSOf(f)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(system.Release["ID"], system.Release["VERSION_ID"], system.Architecture)
+	// Output: acme 2 amd64
+}
+
+func ExampleParseName() {
+	fmt.Println(extension.ParseName("debug-tools.sysext.raw"))
+	_, _, err := extension.ParseName("debug-tools.raw")
+	fmt.Println(err)
+	// Output:
+	// debug-tools sysext <nil>
+	// extension: file name "debug-tools.raw": want NAME.sysext.raw or NAME.confext.raw
+}
