@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -136,11 +137,11 @@ func TestExtensionIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// huge is a source that says to be larger than any extension.
+// huge is a source that says to be larger than any extension, which is refused before anything is read.
 type huge struct{}
 
-func (huge) Size() int64                           { return 1 << 33 }
-func (huge) ReadAt(b []byte, _ int64) (int, error) { return len(b), nil }
+func (huge) Size() int64                       { return 1 << 33 }
+func (huge) ReadAt([]byte, int64) (int, error) { return 0, errors.New("it was read") }
 
 // short has less than it says.
 type short struct{}

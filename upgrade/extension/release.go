@@ -125,7 +125,7 @@ func (r *Release) matches(os OS) error {
 	switch {
 	case r.ID == anything:
 		return nil
-	case id == "" || r.ID != id && (r.ID == "" || !slices.Contains(strings.Fields(os.Release["ID_LIKE"]), r.ID)):
+	case id == "" || r.ID != id && !slices.Contains(strings.Fields(os.Release["ID_LIKE"]), r.ID):
 		return &MismatchError{"ID", id, r.ID}
 	}
 	key := strings.ToUpper(string(r.Kind)) + "_LEVEL"
