@@ -6,9 +6,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/superblock"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
@@ -82,6 +84,40 @@ func (d corrupting) WriteAt(b []byte, off int64) (int, error) {
 		b[d.at-off] ^= 0xff
 	}
 	return d.Disk.WriteAt(b, off)
+}
+
+// A file of the ESP that is written in large pieces is read back as well, and is what was judged.
+func TestInstallReadsFilesBack(t *testing.T) {
+	i := newInstallation(t, 48*mib)
+	long := noise(1 << 20)
+	for k := range long {
+		long[k] ^= byte(k >> 8)
+	}
+	recovery := contentOf(t, i.withUKI(i.build("0"), func(im *uki.Image) {
+		im.Cmdline, im.OSRelease, im.Initrd = "rescue", []byte("ID=rescue\nIMAGE_VERSION=1\n"), []osmith.Source{source(long)}
+	}, 0).UKI)
+	i.options.Recovery = &upgrade.RecoverySystem{UKI: source(recovery)}
+	on := i.onDisk(i.disk.Clone())
+	on.mustInstall("1")
+	at := bytes.Index(contentOf(t, on.disk), long[500_000:500_512])
+	require.Positive(t, at)
+
+	left := i.disk.Clone()
+	p, err := upgrade.PlanInstall(t.Context(), corrupting{left, int64(at)}, i.build("1").Release(), i.machine, i.options)
+	require.NoError(t, err)
+	_, err = p.Apply(t.Context(), nil)
+	require.ErrorAs(t, err, new(*upgrade.ReadBackError))
+
+	p, err = i.planInstall("1")
+	require.NoError(t, err)
+	recovery[len(recovery)/2] ^= 1
+	_, err = p.Apply(t.Context(), nil)
+	require.ErrorAs(t, err, new(*upgrade.ChangedError))
+	for _, d := range []*faultio.Disk{left, i.disk} {
+		up, err := i.versionsOf(512, "1").UpOrNothing(d, d.Size())
+		require.NoError(t, err)
+		require.Equal(t, []string{"", "", ""}, up)
+	}
 }
 
 // What the medium does not keep is found before firmware can find it, wherever it is.
