@@ -235,6 +235,8 @@ func TestManifest(t *testing.T) {
 		require.ErrorAs(t, err, &e, "%.100q", text)
 		require.Equal(t, offset, e.Offset, "%.100q", text)
 	}
+	_, err = sysupdate.ReadManifest(strings.NewReader("\\" + sum64 + "  a\n"))
+	require.ErrorContains(t, err, "a name with escapes")
 	for _, name := range []string{"", "..", "a//b", "a/./b", "a\n", strings.Repeat("a", 5000)} {
 		require.ErrorContains(t, (&sysupdate.Manifest{}).Set(name, [32]byte{}), "sysupdate: the name")
 	}
