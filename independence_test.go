@@ -79,7 +79,7 @@ var allowed = map[string]struct{ own, modules []string }{
 			"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
 	},
 	"upgrade/sysupdate": {
-		own:     []string{"verity", "verity/dm", "partition", "partition/fat", "uki", "uki/hwid", "bootloader", "upgrade/release"}, // the judge and the parts of a set, its slots and its ESP
+		own:     []string{"verity", "verity/dm", "partition", "partition/fat", "uki", "uki/hwid", "bootloader", "upgrade/release", "upgrade/extension"}, // the judge and the parts of a set, its slots and its ESP
 		modules: []string{"golang.org/x/sys", "github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
 	},
 	"upgrade/upgradetest": {

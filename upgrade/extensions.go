@@ -82,9 +82,6 @@ func digestExtensions(r *release.Release, addons map[string][sha256.Size]byte) (
 func (p *Plan) hasExtensions(e *Entry) (bool, error) {
 	for _, x := range p.release.Extensions {
 		file := path.Join(extraDir(e.Path), x.Name)
-		if !slices.ContainsFunc(e.files, func(f espFile) bool { return fat.SameName(f.path, file) }) {
-			return false, nil
-		}
 		if same, err := p.state.sameDigest(file, p.digests.addons[x.Name]); err != nil || !same {
 			return false, err
 		}

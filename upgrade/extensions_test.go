@@ -401,3 +401,35 @@ func TestExtensionsAreInstalled(t *testing.T) {
 	require.NoError(t, err)
 	require.ErrorAs(t, p.Refused(), new(*upgrade.ExtensionError))
 }
+
+// twoFaced is one content until it was read to its end for the first time, and then another of the same size.
+type twoFaced struct {
+	first, then []byte
+	read        bool
+}
+
+func (f *twoFaced) Size() int64 { return int64(len(f.first)) }
+
+func (f *twoFaced) ReadAt(b []byte, off int64) (int, error) {
+	content := f.first
+	if f.read {
+		content = f.then
+	}
+	f.read = f.read || off+int64(len(b)) >= f.Size()
+	return bytes.NewReader(content).ReadAt(b, off)
+}
+
+// What is judged is what has the digest by which it is written: a source that shows the judge another content is noticed.
+func TestExtensionThatShowsTheJudgeAnother(t *testing.T) {
+	s := newSystem(t, "")
+	s.trusting()
+	r := s.extended(s.build("2"), nil)
+	good := contentOf(t, r.Extensions[0].Content)
+	damaged := bytes.Clone(good)
+	damaged[40*512+5000] ^= 1
+	source := &twoFaced{first: damaged, then: good}
+	r.Extensions[0].Content = source
+	p := s.planOf(r, reading("2"))
+	require.True(t, source.read)
+	require.ErrorAs(t, p.Refused(), new(*upgrade.ExtensionError), "of the second reading nothing is believed")
+}

@@ -185,6 +185,17 @@ func TestReadRefuses(t *testing.T) {
 			return b
 		}
 	}
+	digit := func(at int) func([]byte) []byte { // of a number in the signature's text: another one
+		return func(b []byte) []byte {
+			b = bytes.Clone(b)
+			if p := part(t, b, 2); p[at] == '0' {
+				p[at] = '1'
+			} else {
+				p[at] = '0'
+			}
+			return b
+		}
+	}
 	table := func(change func(*partition.Table)) func([]byte) []byte {
 		return func(b []byte) []byte { return edit(t, b, change) }
 	}
@@ -197,9 +208,9 @@ func TestReadRefuses(t *testing.T) {
 		{"zeros", func(b []byte) []byte { return make([]byte, len(b)) }, "does not begin with EROFS"},
 		{"cut off", func(b []byte) []byte { return b[:len(b)-512] }, "(backup)"},
 		{"primary table", func(b []byte) []byte { b = bytes.Clone(b); b[512+16]++; return b }, "(primary)"},
-		{"root hash in the signature", flip(2, len(`{"rootHash":"`)), "partition ID of the file system"},
-		{"end of the root hash in the signature", flip(2, len(`{"rootHash":"`)+63), "partition ID of the hash tree"},
-		{"fingerprint", flip(2, len(`{"rootHash":"","certificateFingerprint":"`)+64), "names the certificate"},
+		{"root hash in the signature", digit(len(`{"rootHash":"`)), "partition ID of the file system"},
+		{"end of the root hash in the signature", digit(len(`{"rootHash":"`) + 63), "partition ID of the hash tree"},
+		{"fingerprint", digit(len(`{"rootHash":"","certificateFingerprint":"`) + 64), "names the certificate"},
 		{"signature", func(b []byte) []byte {
 			b = bytes.Clone(b)
 			p := part(t, b, 2)
