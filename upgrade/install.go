@@ -350,13 +350,7 @@ func (p *InstallPlan) recoveryPath() string {
 
 // lookAtDisk finds out what is on the disk, and refuses it if that may not be lost.
 func (p *InstallPlan) lookAtDisk(ctx context.Context) (err error) {
-	var places []extent
-	if p.image != nil {
-		for i := range p.Table.Partitions {
-			off, size := p.Table.Extent(i)
-			places = append(places, extent{off, size}.ends(probedOfPartition)...)
-		}
-	}
+	places := p.places()
 	if p.seen, err = readContents(p.disk, places); err != nil {
 		return err
 	}
@@ -380,6 +374,18 @@ func (p *InstallPlan) lookAtDisk(ctx context.Context) (err error) {
 		p.repairs = p.repairs && !t.HybridMBR // whose sector 0 goes first
 	}
 	return nil
+}
+
+// places are where the new partitions begin and end; none of a layout that does not fit.
+func (p *InstallPlan) places() (list []extent) {
+	if p.image == nil {
+		return nil
+	}
+	for i := range p.Table.Partitions {
+		off, size := p.Table.Extent(i)
+		list = append(list, extent{off, size}.ends(probedOfPartition)...)
+	}
+	return list
 }
 
 // isBegun reports whether the disk has this installation, interrupted: a table with its disk ID and no partitions, or nothing but pieces of the tables that it writes.

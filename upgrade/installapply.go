@@ -171,12 +171,7 @@ func (p *InstallPlan) apply(ctx context.Context, progress Progress, result *Inst
 		return err
 	}
 	defer func() { err = errors.Join(err, held()) }()
-	var places []extent
-	for i := range p.Table.Partitions {
-		off, size := p.Table.Extent(i)
-		places = append(places, extent{off, size}.ends(probedOfPartition)...)
-	}
-	now, err := readContents(p.disk, places)
+	now, err := readContents(p.disk, p.places())
 	if err != nil {
 		return err
 	}
@@ -184,16 +179,13 @@ func (p *InstallPlan) apply(ctx context.Context, progress Progress, result *Inst
 		return &ChangedError{"what is on the disk"}
 	}
 	p.applied = true
-	a := applier{plan: p.set, ctx: ctx, progress: progress}
-	for _, s := range p.Steps {
-		a.total += s.Bytes
-	}
+	a := applier{plan: p.set, ctx: ctx, progress: progress, total: totalBytes(p.Steps)}
 	for i, s := range p.Steps {
-		a.step = i
-		a.report(0)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		a.step = i
+		a.report(0)
 		if s.Kind == StepBootOption {
 			result.BootOption, result.BootOptionErr = p.BootOption.Apply(p.options.Variables)
 			continue
@@ -207,6 +199,14 @@ func (p *InstallPlan) apply(ctx context.Context, progress Progress, result *Inst
 		}
 	}
 	return nil
+}
+
+// totalBytes are those of all steps together.
+func totalBytes(steps []Step) (n int64) {
+	for _, s := range steps {
+		n += s.Bytes
+	}
+	return n
 }
 
 func (p *InstallPlan) do(a *applier, s Step) error {
