@@ -80,6 +80,10 @@ func TestFactoryResetProof(t *testing.T) {
 		}},
 	} {
 		t.Run(k.name, func(t *testing.T) {
+			limit := 40
+			if testing.Short() {
+				limit = 8
+			}
 			i := newInstallation(t, 40*mib)
 			if k.put == nil {
 				i = withVolume(t, 40*mib)
@@ -103,7 +107,7 @@ func TestFactoryResetProof(t *testing.T) {
 			require.Equal(t, "1", i.boot().Version)
 
 			gone, kept := 0, 0
-			faults, err := i.disk.Faults(faultio.FaultOptions{Limit: 40})
+			faults, err := i.disk.Faults(faultio.FaultOptions{Limit: limit})
 			require.NoError(t, err)
 			for state := range faults.States() {
 				where := describe(state)

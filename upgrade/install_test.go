@@ -229,6 +229,7 @@ func TestReadContents(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, empty.Empty())
 	digests := map[string]string{}
+	on := newInstallation(t, 40*mib)
 	for name, put := range map[string]struct {
 		off  int64
 		text string
@@ -262,8 +263,7 @@ func TestReadContents(t *testing.T) {
 		require.NotEmpty(t, c.Found, name)
 		require.Equal(t, put.what, c.Found[0].What, name)
 		digests[c.Digest] = name
-		i := newInstallation(t, 40*mib)
-		if put.off < 4*mib {
+		if i := on.onDisk(on.disk.Clone()); put.off < 4*mib {
 			write(t, i.disk, put.off, []byte(put.text))
 			_, err = i.planInstall("1")
 			require.ErrorAs(t, err, new(*upgrade.OccupiedError), name)
