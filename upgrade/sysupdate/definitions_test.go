@@ -142,7 +142,7 @@ func TestFindings(t *testing.T) {
 		{"", "", "Mode=17777\n", "up to 07777"},
 		{"", "", "TriesLeft=-1\n", "want a number"},
 		{"", "", "InstancesMax=0\n", "0 counts as 2"},
-		{"", "", "CurrentSymlink=../x\n", "without .."},
+		{"", "", "CurrentSymlink=../x\n", `without ".." in it`},
 		{"", "", "MatchPattern=\n", "that of [Source] counts"},
 		{"ChangeLog=foo\n", "", "", "want an address"},
 	} {

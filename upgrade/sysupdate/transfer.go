@@ -256,7 +256,7 @@ func (r *reader) setTarget(t *TransferTarget, key, value string) error {
 			return err
 		}
 		if text != "" && slices.Contains(strings.Split(text, "/"), "..") {
-			return ignore(errors.New("want a path without .."))
+			return ignore(errors.New("want a path without \"..\" in it"))
 		}
 		t.CurrentSymlink = text
 		return nil
@@ -418,7 +418,7 @@ func (r *reader) finish(t *Transfer) error {
 	case (s.Type == URLFile || s.Type == URLTar) && !isURL(s.Path, sourceSchemes):
 		return fmt.Errorf("[Source] Path=%s: want an address that begins with https://, http:// or file:///", s.Path)
 	case s.Type != URLFile && s.Type != URLTar && !isAbsolute(s.Path):
-		return fmt.Errorf("[Source] Path=%s: want an absolute path without . and ..", s.Path)
+		return fmt.Errorf("[Source] Path=%s: want an absolute path without \".\" or \"..\" in it", s.Path)
 	case onVolume(s.Base) && s.Type != RegularFile && s.Type != Directory:
 		return fmt.Errorf("[Source] PathRelativeTo=%s: only %s and %s can be there", s.Base, RegularFile, Directory)
 	case onVolume(target.Base) && target.Type != RegularFile && target.Type != Directory:
@@ -426,7 +426,7 @@ func (r *reader) finish(t *Transfer) error {
 	case target.Base == BaseExplicit:
 		return errors.New("[Target] PathRelativeTo=explicit is for sources alone")
 	case !isAbsolute(target.Path) && !(target.Type == Partition && target.Path == "auto"):
-		return fmt.Errorf("[Target] Path=%s: want an absolute path without . and ..", target.Path)
+		return fmt.Errorf("[Target] Path=%s: want an absolute path without \".\" or \"..\" in it", target.Path)
 	case len(s.Patterns) == 0:
 		return errors.New("[Source] has no MatchPattern=")
 	case target.Type == Partition && target.CurrentSymlink != "" && !isAbsolute(target.CurrentSymlink):
