@@ -83,13 +83,17 @@ lint_step() {
 	done
 	lint
 }
-lint() {
+formatted() {
 	testrun check gofmt -- sh -c 'bad=$(gofmt -l .); [ -z "$bad" ] || { echo "not formatted: $bad"; exit 1; }'
+}
+vetted() { testrun check "go vet $module" -- env GOWORK=off go vet ./...; }
+lint() {
+	formatted
 	# Built outside the checkout; Go's build cache makes it a matter of a second.
 	(cd hack/tools && testrun check "build staticcheck" -- env GOWORK=off \
 		go build -o "$work/staticcheck" honnef.co/go/tools/cmd/staticcheck) || return
 	for module in $(modules); do
-		(cd "$module" && testrun check "go vet $module" -- env GOWORK=off go vet ./...)
+		(cd "$module" && vetted)
 		(cd "$module" && testrun check "staticcheck $module" -- "$work/staticcheck" ./...)
 	done
 }

@@ -192,6 +192,25 @@ func (s *system) chains() (list [][2]string) {
 	return list
 }
 
+// What lies behind another vendor's shim is judged by that: neither firmware nor our shim starts it, and it is no matter of ours.
+func TestLoaderBehindAnotherShim(t *testing.T) {
+	k, err := keys()
+	require.NoError(t, err)
+	other, err := foreign()
+	require.NoError(t, err)
+	s := shimSystem(t, "262")
+	theirs := other.SecureBoot.DB
+	require.NoError(t, s.esp().ReplaceFile("EFI/BOOT/BOOTX64.EFI", shimFor(t, k.SecureBoot.DB, theirs.Cert)))
+	require.NoError(t, s.esp().WriteFile("EFI/BOOT/grubx64.efi", loaderBy(t, "262", theirs)))
+	require.NoError(t, s.esp().WriteFile("EFI/systemd/keep", source([]byte("x"))))
+	ours := shimFor(t, k.SecureBoot.DB, k.SecureBoot.PK.Cert)
+	p, err := upgrade.NewLoaderPlan(t.Context(), s.disk, &bootloader.Installation{Loader: s.signedLoader("262.1"), Shim: ours, OmitFallback: true}, s.machine, upgrade.LoaderOptions{})
+	require.NoError(t, err)
+	require.NoError(t, p.Refused(), "%s", p)
+	require.Contains(t, texts(loaderVerdict(t, p, upgrade.ProofBoots)), "shim starts EFI/BOOT/grubx64.efi")
+	require.Contains(t, texts(loaderVerdict(t, p, upgrade.ProofBoots)), "a shim on the ESP is not the one of the installation")
+}
+
 // What a new shim would revoke, or what the old one does not start where there is nothing else, is refused.
 func TestLoaderPlanShimRefuses(t *testing.T) {
 	k, err := keys()

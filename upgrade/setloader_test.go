@@ -83,6 +83,34 @@ func TestLoaderWithSet(t *testing.T) {
 	}
 }
 
+// A shim that comes with the loader is in front of the set, too: PCRs 4 and 7 are those of both.
+func TestLoaderWithSetBehindShim(t *testing.T) {
+	k, err := keys()
+	require.NoError(t, err)
+	s := shimSystem(t, "262")
+	shim := shimFor(t, k.SecureBoot.DB, k.SecureBoot.PK.Cert)
+	loader := s.signedLoader("262.1")
+	p, err := s.planWith("3", loader, upgrade.PlanOptions{LoaderOptions: upgrade.LoaderOptions{Shims: []osmith.Source{shim}}})
+	require.NoError(t, err)
+	require.NoError(t, p.Refused(), "%s", p)
+	with := s.machine
+	with.Shim = shim
+	want, err := upgrade.PredictBoot(with, loader, s.build("3").UKI)
+	require.NoError(t, err)
+	for _, pcr := range []int{4, 7} {
+		require.Equal(t, sha256Bank(t, want).PCR(pcr), sha256Bank(t, p.Predicted).PCR(pcr))
+	}
+	require.NoError(t, p.Apply(t.Context(), nil))
+	require.Equal(t, "3", s.boot().Version)
+
+	// Its level revokes the set that comes with it.
+	s = shimSystem(t, "262")
+	p, err = s.planWith("3", s.signedLoader("262"), upgrade.PlanOptions{LoaderOptions: upgrade.LoaderOptions{Shims: []osmith.Source{shimOf(t, k.SecureBoot.DB, k.SecureBoot.PK.Cert, 4, "sbat,1,2030010900\nuki,2\n")}}})
+	require.NoError(t, err)
+	require.Contains(t, texts(verdict(t, p, upgrade.ProofBoots)), "revoked by SBAT")
+	require.Error(t, p.Refused())
+}
+
 // What is wrong with the loader refuses the whole, and nothing of either is written; a set that fits only without it is refused, too.
 func TestLoaderWithSetRefused(t *testing.T) {
 	s := newSystem(t, "257.13")

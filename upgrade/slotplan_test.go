@@ -353,6 +353,34 @@ func TestSlotPlanRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "failing?")
 	require.Equal(t, []string{"1", "1"}, m.starts(t, m.disk)[:2])
 	require.ErrorIs(t, p.Apply(t.Context(), nil), upgrade.ErrApplied)
+
+	// An image without a tree, too large for its writes to be read back one by one.
+	m = fresh()
+	plain := &upgrade.SlotSet{Version: "2", Images: []upgrade.SlotImage{{Name: "root", Content: source(content[0])}}}
+	p = plan(m, plain, one)
+	off, _ = table.Extent(1)
+	err = p.Apply(t.Context(), func(_ int, done, _ int64) {
+		if done == int64(len(content[0])) {
+			_, err := m.disk.WriteAt([]byte{1, 2, 3}, off+8192)
+			require.NoError(t, err)
+		}
+	})
+	require.ErrorAs(t, err, new(*upgrade.ReadBackError))
+	require.Equal(t, []string{"1", "1"}, m.starts(t, m.disk)[:2])
+
+	// The table changes while the images are written.
+	m = fresh()
+	p = plan(m, set, one)
+	err = p.Apply(t.Context(), func(image int, done, _ int64) {
+		if image == 1 && done > int64(2*len(content[0])) {
+			other, err := partition.Read(m.disk, partition.ReadOptions{})
+			require.NoError(t, err)
+			other.Partitions[5].Name = "other"
+			require.NoError(t, other.Write(m.disk))
+		}
+	})
+	require.ErrorAs(t, err, new(*upgrade.ChangedError))
+	require.Equal(t, []string{"1", "1"}, m.starts(t, m.disk)[:2])
 }
 
 // Boot options of firmware are slots, too; a cut between its variables leaves what runs, or a try of the other.
