@@ -39,17 +39,22 @@ type Installation struct {
 // fallback, or behind Shim, loader.conf, loader/entries.srel, which says that Type #1 entries are used, and the keys. The file names
 // follow from the loader's architecture. A file that is not systemd-boot is refused ([ErrNotLoader]), and so is a Shim that is none or that does not start the loader ([ErrNotShim]).
 func (in *Installation) Files() (files []osmith.ESPFile, err error) {
-	defer prefix.Add("bootloader", &err)
+	files, _, err = in.files()
+	return files, prefix.Error("bootloader", err)
+}
+
+// files reads the shim as well; nil if there is none.
+func (in *Installation) files() (files []osmith.ESPFile, shim *program, err error) {
 	if in.Loader == nil {
-		return nil, ErrMissingLoader
+		return nil, nil, ErrMissingLoader
 	}
 	_, f, err := readLoader(in.Loader)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	machine, ok := arch.ByMachine(f.Machine)
 	if !ok {
-		return nil, fmt.Errorf("loader for machine type %#04x, which has no EFI name", f.Machine)
+		return nil, nil, fmt.Errorf("loader for machine type %#04x, which has no EFI name", f.Machine)
 	}
 	config := in.Config
 	if config == nil {
@@ -57,19 +62,18 @@ func (in *Installation) Files() (files []osmith.ESPFile, err error) {
 	}
 	text, err := config.MarshalText()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if in.Shim != nil {
 		content, err := readSource(in.Shim, maxLoader)
 		if err != nil {
-			return nil, fmt.Errorf("shim: %w", err)
+			return nil, nil, fmt.Errorf("shim: %w", err)
 		}
-		shim, err := readShim(content)
-		if err != nil {
-			return nil, fmt.Errorf("shim: %w", err)
+		if shim, err = readShim(content); err != nil {
+			return nil, nil, fmt.Errorf("shim: %w", err)
 		}
 		if shim.arch != machine {
-			return nil, fmt.Errorf("shim is for %s and the loader for %s: want both for one architecture", shim.arch.Name, machine.Name)
+			return nil, nil, fmt.Errorf("shim is for %s and the loader for %s: want both for one architecture", shim.arch.Name, machine.Name)
 		}
 	}
 	for _, l := range in.places(machine) {
@@ -82,9 +86,9 @@ func (in *Installation) Files() (files []osmith.ESPFile, err error) {
 		osmith.ESPFile{Path: configPath, Content: bytes.NewReader(text)},
 		osmith.ESPFile{Path: srelPath, Content: strings.NewReader("type1\n")})
 	if err := checkKeys(in.Keys); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return append(files, in.Keys...), nil
+	return append(files, in.Keys...), shim, nil
 }
 
 // BootFile is the path of what a Boot#### is to name ([BootProgram].File): the loader in EFI/systemd, or shim in front of it. Errors are those of Files.

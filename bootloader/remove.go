@@ -120,7 +120,7 @@ func (p *planner) removeShim(l place) error {
 		}
 		return err
 	}
-	if isShim(content) {
+	if parseShim(content) != nil {
 		p.plan.Changes = append(p.plan.Changes, FileChange{Path: f.path, Kind: ChangeRemove, Reason: "a shim that starts systemd-boot"})
 	}
 	return nil

@@ -44,26 +44,23 @@ func (in *Installation) places(a *arch.Architecture) (list []place) {
 // bootDir is where firmware looks when no boot entry works (UEFI Specification 2.10, section 3.5.1.1).
 const bootDir = "EFI/BOOT/"
 
-// isShim reports whether a program has the section that shims have and no other program.
-func isShim(content []byte) bool {
+// parseShim parses a program that has the section that shims have and no other program; nil: it has not.
+func parseShim(content []byte) *pe.File {
 	f, err := pe.Parse(bytes.NewReader(content), int64(len(content)))
 	if err != nil {
-		return false
+		return nil
 	}
-	_, found, err := f.LongSection(bytes.NewReader(content), shimSection, maxLoader)
-	return found && err == nil
+	if _, found, err := f.LongSection(bytes.NewReader(content), pe.ShimSection, maxLoader); err != nil || !found {
+		return nil
+	}
+	return f
 }
-
-const shimSection = ".vendor_cert" // shim, cert.S
 
 // readShim reads a shim that is to be installed. One whose DEFAULT_LOADER is another name than what the loader is put under does not start it.
 func readShim(content []byte) (*program, error) {
-	if !isShim(content) {
-		return nil, fmt.Errorf("%w: it has no section %s", ErrNotShim, shimSection)
-	}
-	f, err := pe.Parse(bytes.NewReader(content), int64(len(content)))
-	if err != nil {
-		return nil, err
+	f := parseShim(content)
+	if f == nil {
+		return nil, fmt.Errorf("%w: it has no section %s", ErrNotShim, pe.ShimSection)
 	}
 	p := &program{content: content}
 	var ok bool
@@ -128,12 +125,8 @@ func (p *planner) shim(f espFile, src osmith.Source, first bool) (change *FileCh
 		return nil, nil, false, err
 	}
 	change.Kind = ChangeReplace
-	if isShim(content) {
+	if parsed := parseShim(content); parsed != nil {
 		old := &program{content: content}
-		parsed, err := pe.Parse(bytes.NewReader(content), int64(len(content)))
-		if err != nil {
-			return nil, nil, false, err
-		}
 		if bytes.Equal(content, p.front.content) {
 			return nil, nil, false, nil
 		}

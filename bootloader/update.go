@@ -181,9 +181,16 @@ func PlanInstallation(esp fs.FS, want *Installation, o InstallationOptions) (pla
 	}
 	in := *want
 	in.Loader = bytes.NewReader(loader) // what was judged is what is written
-	files, err := in.Files()
+	if want.Shim != nil {
+		shim, err := readSource(want.Shim, maxLoader)
+		if err != nil {
+			return nil, fmt.Errorf("shim: %w", err)
+		}
+		in.Shim = bytes.NewReader(shim)
+	}
+	files, front, err := in.files()
 	if err != nil {
-		return nil, prefix.Bare(err)
+		return nil, err
 	}
 	ours, err := readProgram(loader)
 	if err != nil {
@@ -192,17 +199,7 @@ func PlanInstallation(esp fs.FS, want *Installation, o InstallationOptions) (pla
 	if !o.AcceptLowerSBATGeneration && ours.sbatErr != nil {
 		return nil, fmt.Errorf("boot loader: %w: shim does not start it", ours.sbatErr)
 	}
-	p := &planner{esp: esp, o: o, plan: new(InstallationPlan), ours: ours}
-	if want.Shim != nil {
-		content, err := readSource(want.Shim, maxLoader)
-		if err != nil {
-			return nil, fmt.Errorf("shim: %w", err)
-		}
-		if p.front, err = readShim(content); err != nil {
-			return nil, fmt.Errorf("shim: %w", err)
-		}
-		in.Shim = bytes.NewReader(content)
-	}
+	p := &planner{esp: esp, o: o, plan: new(InstallationPlan), ours: ours, front: front}
 	if err := p.planFiles(files, &in); err != nil {
 		return nil, err
 	}

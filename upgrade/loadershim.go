@@ -79,40 +79,48 @@ func (p *LoaderPlan) chooseShim(want *bootloader.Installation, shims []osmith.So
 	}
 	verifies := variables
 	verifies.SecureBoot = []byte{1}
+	var candidates []shimCandidate
+	take := func(c ShimChoice) *bootloader.Installation {
+		c.content = candidates[c.Index].content
+		in := *want
+		p.Shim, in.Shim = &c, c.content
+		return &in
+	}
 	var refused []error
 	for _, v := range []osmith.FirmwareVariables{verifies, variables} {
 		refused = nil
 		for i, src := range shims {
-			content, err := readShimFile(src)
-			if err != nil {
-				return nil, fmt.Errorf("shim %d: %w", i+1, err)
+			if i == len(candidates) {
+				c, err := p.readCandidate(src)
+				if err != nil {
+					return nil, fmt.Errorf("shim %d: %w", i+1, err)
+				}
+				candidates = append(candidates, c)
 			}
-			shim, err := secureboot.ReadShim(content, p.machine.hashes()...)
-			if err != nil {
-				return nil, fmt.Errorf("shim %d: %w", i+1, err)
+			why := p.startsThrough(v, candidates[i].shim, loader)
+			if why == nil || !known {
+				return take(ShimChoice{Index: i, Refused: refused}), nil
 			}
-			if why := p.startsThrough(v, shim, loader); why != nil && known {
-				refused = append(refused, why)
-				continue
-			}
-			p.Shim = &ShimChoice{Index: i, Refused: refused, content: content}
-			in := *want
-			in.Shim = content
-			return &in, nil
+			refused = append(refused, why)
 		}
 	}
-	// Where nothing does, the plan is made with the first one, so that its verdict says why.
-	content, err := readShimFile(shims[0])
-	if err != nil {
-		return nil, err
-	}
-	p.Shim = &ShimChoice{content: content}
 	if len(shims) > 1 {
 		return nil, &NoShimError{refused}
 	}
-	in := *want
-	in.Shim = content
-	return &in, nil
+	return take(ShimChoice{}), nil // its verdict says why it does not do
+}
+
+// A shimCandidate is a shim that may be chosen.
+type shimCandidate struct {
+	content *bytes.Reader
+	shim    *secureboot.Shim
+}
+
+func (p *LoaderPlan) readCandidate(src osmith.Source) (c shimCandidate, err error) {
+	if c.content, err = readShimFile(src); err == nil {
+		c.shim, err = secureboot.ReadShim(c.content, p.machine.hashes()...)
+	}
+	return c, err
 }
 
 // readShimFile reads a shim once: what is judged is what is written.

@@ -35,7 +35,7 @@ var ErrShimState = errors.New("shim's state is not known")
 
 // Sections of shim, and the bound of each in bytes.
 const (
-	sectionVendor = ".vendor_cert"
+	sectionVendor = pe.ShimSection
 	sectionLevel  = ".sbatlevel"
 	maxVendor     = 1 << 20
 )
