@@ -41,7 +41,8 @@ type InstallOptions struct {
 	// EraseForEverTheDiskWithThisDigest is [DiskContents].Digest of what a person has agreed to lose. "": only an empty disk is installed.
 	EraseForEverTheDiskWithThisDigest string
 
-	// Loader is systemd-boot with its settings and the keys that it may enrol. Nil: the loader of the release, without settings. EFI/BOOT always gets it, since a variable of firmware may be lost.
+	// Loader is systemd-boot with its settings, the keys that it may enrol and the shim in front of it. Nil: the loader of the release, without settings or shim. EFI/BOOT always gets it, since a variable of
+	// firmware may be lost. Its Shim is what judges loader and images on the disk, and Machine.Shim does not count.
 	Loader *bootloader.Installation
 
 	// RandomSeed is 32 random bytes for loader/random-seed of this disk. Nil: there is none.
@@ -264,6 +265,10 @@ func (p *InstallPlan) readRelease(r *release.Release) (err error) {
 		return err
 	}
 	p.Version, s.Version = s.identity.Version, s.identity.Version
+	if err := p.chooseLoader(r.Loader); err != nil {
+		return err
+	}
+	s.machine = p.machine
 	if s.unified, err = s.machine.examineUKI(s.identity.file, s.release.UKI); err != nil {
 		return err
 	}
@@ -286,13 +291,28 @@ func (p *InstallPlan) readRelease(r *release.Release) (err error) {
 	}
 	p.Entry = path.Join(entryDir, name)
 	s.Entry = p.Entry
+	return p.checkRecovery()
+}
+
+// chooseLoader is the loader of the options or of the release. Through a shim goes what is on the disk if the disk gets one, however the machine was started otherwise.
+func (p *InstallPlan) chooseLoader(ofRelease osmith.Source) error {
 	if p.options.Loader == nil {
-		if r.Loader == nil {
+		if ofRelease == nil {
 			return bootloader.ErrMissingLoader
 		}
-		p.options.Loader = &bootloader.Installation{Loader: r.Loader}
+		p.options.Loader = &bootloader.Installation{Loader: ofRelease}
 	}
-	return p.checkRecovery()
+	own := *p.options.Loader
+	if own.Shim != nil {
+		content, err := readShimFile(own.Shim)
+		if err != nil {
+			return fmt.Errorf("shim: %w", err)
+		}
+		own.Shim = content
+	}
+	p.options.Loader = &own
+	p.machine.Shim, p.machine.NoShim = own.Shim, p.machine.NoShim && own.Shim == nil
+	return nil
 }
 
 // checkRecovery refuses a recovery system that an update might take for a version of the system.
@@ -469,7 +489,12 @@ func (p *InstallPlan) planBootOption() {
 		return
 	}
 	esp := p.Table.Partitions[p.espIndex]
-	program := bootloader.BootProgram{File: p.loaderFile(), Partition: esp.ID, PartitionNumber: uint32(esp.Number), FirstLBA: esp.FirstLBA, LastLBA: esp.LastLBA}
+	file, err := p.options.Loader.BootFile()
+	if err != nil {
+		p.BootOptionErr = err
+		return
+	}
+	program := bootloader.BootProgram{File: file, Partition: esp.ID, PartitionNumber: uint32(esp.Number), FirstLBA: esp.FirstLBA, LastLBA: esp.LastLBA}
 	o := bootloader.BootPlanOptions{}
 	if p.Erases != nil && p.Erases.table != nil {
 		for _, q := range p.Erases.table.Partitions {

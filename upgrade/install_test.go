@@ -1,6 +1,7 @@
 package upgrade_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -18,6 +19,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/oracle"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/luks"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -648,4 +650,62 @@ func TestRecoverySystemRefused(t *testing.T) {
 	p, err := i.planInstall("1")
 	require.NoError(t, err)
 	require.ErrorContains(t, p.Refused(), "the loader prefers EFI/Linux/recovery.efi")
+}
+
+// A disk with shim starts through it: by the boot option, by EFI/BOOT and in the verdicts, whatever the machine has been started through.
+func TestInstallShim(t *testing.T) {
+	k, err := keys()
+	require.NoError(t, err)
+	other, err := foreign()
+	require.NoError(t, err)
+	vendor, firmware := k.SecureBoot.PK.Cert, k.SecureBoot.DB
+	through := func(shim osmith.Source) *installation {
+		i := newInstallation(t, 48*mib)
+		i.machine.FirmwareKind, i.options.Variables = secureboot.FirmwareEDK2Stable202608, &bootloader.MemoryVariables{}
+		f, none := *i.machine.Firmware, []byte{}
+		f.SbatLevel, f.SbatPolicy, f.MokList, f.MokListX, f.MokSBState, f.MokDBState, f.MokPolicy = none, none, none, none, none, none, none
+		i.machine.Firmware, i.options.Loader.Shim = &f, shim
+		return i
+	}
+	i := through(shimFor(t, firmware, vendor))
+	i.machine.NoShim = true // as the installer was started
+	p := i.mustPlan("1")
+	_, err = p.Apply(t.Context(), nil)
+	require.NoError(t, err)
+	have, err := bootloader.ReadVariables(i.options.Variables)
+	require.NoError(t, err)
+	require.Contains(t, have.Options[0].Path, `shimx64.efi`)
+	for _, dir := range []string{"EFI/BOOT/BOOTX64.EFI", "EFI/systemd/shimx64.efi"} {
+		require.Equal(t, contentOf(t, i.options.Loader.Shim), read(t, i.esp(), dir))
+	}
+
+	// Shim that firmware refuses, and images that neither shim nor firmware trusts, although another shim would do.
+	i = through(shimFor(t, other.SecureBoot.DB, vendor))
+	i.machine.Shim = shimFor(t, firmware, vendor)
+	p, err = i.planInstall("1")
+	require.NoError(t, err)
+	var refused *upgrade.SecureBootError
+	require.ErrorAs(t, p.Refused(), &refused)
+	require.Equal(t, "shim", refused.Path)
+
+	i = through(nil)
+	i.builder.Foreign = other
+	i.machine.Shim = shimFor(t, firmware, other.SecureBoot.DB.Cert)
+	p, err = i.planInstall("1")
+	require.NoError(t, err)
+	require.ErrorAs(t, p.Refused(), new(*upgrade.SecureBootError))
+}
+
+// A loader that changes after it was judged is installed as it was.
+func TestInstallLoaderChanges(t *testing.T) {
+	i := newInstallation(t, 48*mib)
+	loader := contentOf(t, i.options.Loader.Loader)
+	i.options.Loader.Loader = source(loader)
+	p := i.mustPlan("1")
+	judged := bytes.Clone(loader)
+	loader[len(loader)/2] ^= 1
+	_, err := p.Apply(t.Context(), nil)
+	require.NoError(t, err)
+	require.Equal(t, judged, read(t, i.esp(), "EFI/BOOT/BOOTX64.EFI"))
+	require.Equal(t, judged, read(t, i.esp(), "EFI/systemd/systemd-bootx64.efi"))
 }

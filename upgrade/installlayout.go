@@ -285,11 +285,3 @@ func (p *InstallPlan) putTable(disk osmith.Disk) error {
 	t.Partitions = slices.Clone(p.Table.Partitions)
 	return t.Write(disk)
 }
-
-// loaderFile is where Boot#### finds the loader.
-func (p *InstallPlan) loaderFile() string {
-	if machine, ok := arch.ByMachine(p.set.identity.file.Machine()); ok {
-		return "EFI/systemd/" + machine.SystemdBoot()
-	}
-	return ""
-}
