@@ -123,9 +123,7 @@ func (p *Plan) apply(ctx context.Context, progress Progress) (err error) {
 	}
 	defer func() { err = errors.Join(err, held()) }()
 	p.applied = true
-	for _, s := range p.Steps {
-		a.total += s.Bytes
-	}
+	a.total = totalBytes(p.Steps)
 	for i, s := range p.Steps {
 		a.step = i
 		a.report(0)
@@ -151,6 +149,14 @@ func (p *Plan) apply(ctx context.Context, progress Progress) (err error) {
 		return fmt.Errorf("after the last step: %w", err)
 	}
 	return nil
+}
+
+// totalBytes are those of all steps together.
+func totalBytes(steps []Step) (n int64) {
+	for _, s := range steps {
+		n += s.Bytes
+	}
+	return n
 }
 
 // exclusively keeps the kernel from using what the plan writes.
@@ -321,39 +327,6 @@ type ReadBackError struct {
 
 func (e *ReadBackError) Error() string {
 	return fmt.Sprintf("%s read back is not what was written (SHA-256 %x): is the medium failing?", e.Path, e.Want)
-}
-
-// telling tells how much has been read of several sources that are written one after the other.
-type telling struct {
-	ctx         context.Context
-	progress    func(done, total int64)
-	done, total int64
-}
-
-// source ends a copy when the context does, and tells of it. None stays none.
-func (t *telling) source(src osmith.Source) osmith.Source {
-	if src == nil {
-		return nil
-	}
-	return &toldSource{cancelSource: cancelSource{src, t.ctx}, telling: t, before: t.done}
-}
-
-// toldSource is read from front to end; what is read again counts once.
-type toldSource struct {
-	cancelSource
-	*telling
-	before int64 // bytes of the sources before it
-}
-
-func (s *toldSource) ReadAt(b []byte, off int64) (int, error) {
-	n, err := s.cancelSource.ReadAt(b, off)
-	if now := s.before + off + int64(n); now > s.done {
-		s.done = now
-		if s.progress != nil {
-			s.progress(s.done, s.total)
-		}
-	}
-	return n, err
 }
 
 // cancelSource ends a long copy when the context does.

@@ -201,14 +201,6 @@ func (p *InstallPlan) apply(ctx context.Context, progress Progress, result *Inst
 	return nil
 }
 
-// totalBytes are those of all steps together.
-func totalBytes(steps []Step) (n int64) {
-	for _, s := range steps {
-		n += s.Bytes
-	}
-	return n
-}
-
 func (p *InstallPlan) do(a *applier, s Step) error {
 	set := p.set
 	window := func(i int) *partition.Window { return p.Table.Window(p.disk, i) }

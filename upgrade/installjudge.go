@@ -2,11 +2,9 @@ package upgrade
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/osmith-dev/osmith/bootloader"
-	"github.com/osmith-dev/osmith/internal/blockdev"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/uki"
@@ -71,11 +69,7 @@ func (p *InstallPlan) judgeUse(j *Verdict) {
 
 // exclusively keeps the kernel from using any of the disk.
 func (p *InstallPlan) exclusively() (release func() error, err error) {
-	release, err = blockdev.Exclusive(p.disk.Disk, 0, p.disk.Size())
-	if used, ok := errors.AsType[*blockdev.InUseError](err); ok {
-		err = &InUseError{used.Name, used.MountPoint, used.Holders}
-	}
-	return release, err
+	return holdRange(p.disk.Disk, 0, p.disk.Size())
 }
 
 // judgeRecovery asks whether firmware starts the recovery system, also with the keys that are enrolled from the ESP.

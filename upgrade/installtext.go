@@ -3,7 +3,6 @@ package upgrade
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith/partition"
@@ -91,10 +90,7 @@ func (p *InstallPlan) MarshalJSON() ([]byte, error) {
 		PCRs       map[string]map[string]string `json:"pcrs"`
 		BootOption []string                     `json:"bootOption"`
 	}{Schema: InstallSchema, Version: p.Version, Entry: p.Entry, Slot: p.Slot, Installed: p.Installed, Resumes: p.Resumes, Refused: p.Refused() != nil,
-		Erases: []lostContent{}, Partitions: []installPartition{}, Judgements: slices.Clone(p.Verdicts), Chain: append([]Link{}, p.Chain...), Steps: append([]Step{}, p.Steps...), BootOption: []string{}}
-	for i := range j.Judgements {
-		j.Judgements[i].Reasons = append([]Reason{}, j.Judgements[i].Reasons...)
-	}
+		Erases: []lostContent{}, Partitions: []installPartition{}, Judgements: verdictsJSON(p.Verdicts), Chain: append([]Link{}, p.Chain...), Steps: append([]Step{}, p.Steps...), BootOption: []string{}}
 	j.PCRs = pcrsJSON(&p.machine, p.Predicted)
 	if p.Erases != nil {
 		for _, f := range p.Erases.Found {

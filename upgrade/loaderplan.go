@@ -306,7 +306,7 @@ func (p *LoaderPlan) Apply(ctx context.Context, progress Progress) (err error) {
 
 func (p *LoaderPlan) apply(ctx context.Context, progress Progress) (err error) {
 	step := 0
-	tell := &telling{ctx: ctx, progress: func(done, total int64) {
+	tell := &meter{progress: func(done, total int64) {
 		if progress != nil {
 			progress(step, done, total)
 		}
@@ -353,7 +353,7 @@ func (p *LoaderPlan) apply(ctx context.Context, progress Progress) (err error) {
 			}
 		}
 		told := c
-		told.Content = tell.source(c.Content)
+		told.Content = tell.cancelled(ctx, c.Content)
 		if err := p.change(esp, told, p.digests[i]); err != nil {
 			return fmt.Errorf("%v %s: %w", c.Kind, c.Path, err)
 		}

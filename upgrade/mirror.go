@@ -77,7 +77,7 @@ func Mirror(ctx context.Context, disk, other osmith.Disk, m Machine, o MirrorOpt
 	if err := r.compare(); err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}
-	tell := telling{ctx: ctx, progress: o.Progress}
+	tell := meter{progress: o.Progress}
 	for _, c := range r.steps {
 		if c.src != nil {
 			tell.total += c.src.Size()
@@ -87,7 +87,7 @@ func Mirror(ctx context.Context, disk, other osmith.Disk, m Machine, o MirrorOpt
 		if err := ctx.Err(); err != nil {
 			return changes, fmt.Errorf("mirror: %s: %w", c.what, err)
 		}
-		if err := c.do(tell.source(c.src)); err != nil {
+		if err := c.do(tell.cancelled(ctx, c.src)); err != nil {
 			return changes, fmt.Errorf("mirror: %s: %w", c.what, err)
 		}
 		if err := toMedium(on); err != nil {

@@ -303,6 +303,15 @@ func (b *bootFS) exclusively(disk osmith.Disk, others ...int) (release func() er
 	return hold(disk, b.esp.table, others...)
 }
 
+// holdRange keeps the kernel from using a range of a disk.
+func holdRange(disk osmith.Disk, off, size int64) (release func() error, err error) {
+	release, err = blockdev.Exclusive(disk, off, size)
+	if used, ok := errors.AsType[*blockdev.InUseError](err); ok {
+		err = &InUseError{used.Name, used.MountPoint, used.Holders}
+	}
+	return release, err
+}
+
 // hold keeps the kernel from using partitions of a disk. Numbers below 0 are none.
 func hold(disk osmith.Disk, table *partition.Table, parts ...int) (release func() error, err error) {
 	var held []func() error
@@ -318,10 +327,7 @@ func hold(disk osmith.Disk, table *partition.Table, parts ...int) (release func(
 			continue
 		}
 		off, size := table.Extent(i)
-		r, err := blockdev.Exclusive(disk, off, size)
-		if used, ok := errors.AsType[*blockdev.InUseError](err); ok {
-			err = &InUseError{used.Name, used.MountPoint, used.Holders}
-		}
+		r, err := holdRange(disk, off, size)
 		if err != nil {
 			return nil, errors.Join(err, release())
 		}

@@ -118,8 +118,6 @@ func (v VariableSlots) Slots() (s bootslots.Store, err error) {
 // Change implements [SlotStore].
 func (v VariableSlots) Change(c *bootslots.Change) (err error) {
 	defer prefix.Add("upgrade", &err)
-	// Non-volatile, boot service access, runtime access (UEFI Specification 2.10, section 3.3).
-	const attributes = 7
 	for _, w := range c.Writes {
 		found, err := bootloader.ReadVariable(v.Store, w.Object, efi.GlobalVariable)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -131,7 +129,7 @@ func (v VariableSlots) Change(c *bootslots.Change) (err error) {
 		if w.After == nil {
 			err = v.Store.Delete(w.Object, efi.GlobalVariable)
 		} else {
-			err = v.Store.Set(bootloader.EFIVariable{Name: w.Object, Vendor: efi.GlobalVariable, Attributes: attributes, Data: w.After})
+			err = v.Store.Set(bootloader.EFIVariable{Name: w.Object, Vendor: efi.GlobalVariable, Attributes: bootloader.VariableKept, Data: w.After})
 		}
 		if err != nil {
 			return err

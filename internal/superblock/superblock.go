@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
@@ -33,7 +34,9 @@ type Signature struct {
 // Rows are all signatures, those at the start first, in the order in which a person is told of them.
 func Rows() []Signature { return slices.Clone(rows()) }
 
-func rows() []Signature {
+var rows = sync.OnceValue(makeRows)
+
+func makeRows() []Signature {
 	list := []Signature{
 		{What: LUKS, Offset: 0, Magic: "LUKS\xba\xbe"},
 		{What: "a GUID partition table", Offset: 512, Magic: "EFI PART"},
