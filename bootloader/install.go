@@ -77,9 +77,9 @@ func (in *Installation) files() (files []osmith.ESPFile, shim *program, err erro
 		}
 	}
 	for _, l := range in.places(machine) {
-		files = append(files, osmith.ESPFile{Path: l.loader, Content: in.Loader})
-		if l.shim != "" {
-			files = append(files, osmith.ESPFile{Path: l.shim, Content: in.Shim})
+		files = append(files, osmith.ESPFile{Path: l.Loader, Content: in.Loader})
+		if l.Shim != "" {
+			files = append(files, osmith.ESPFile{Path: l.Shim, Content: in.Shim})
 		}
 	}
 	files = append(files,
@@ -101,7 +101,7 @@ func (in *Installation) BootFile() (name string, err error) {
 		return "", prefix.Error("bootloader", err)
 	}
 	machine, _ := arch.ByMachine(f.Machine) // Files has asked
-	return in.places(machine)[0].entry(), nil
+	return in.places(machine)[0].Entry(), nil
 }
 
 // checkKeys refuses sets of keys that systemd-boot or FAT would not take.

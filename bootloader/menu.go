@@ -20,7 +20,7 @@ const (
 	srelPath     = "loader/entries.srel"
 	seedPath     = "loader/random-seed"
 	keysDir      = "loader/keys/"
-	loaderDir    = "EFI/systemd/"
+	loaderDir    = arch.SystemdDir
 	type1Dir     = "loader/entries"
 	type2Dir     = "EFI/Linux"
 	maxConfigLen = 1 << 20

@@ -49,9 +49,9 @@ func PlanRemoval(esp fs.FS, o RemovalOptions) (plan *InstallationPlan, err error
 		loaders = append(loaders, loaderDir+a.SystemdBoot(), loaderDir+a.SystemdBootFallback())
 		last = append(last, a.Loader())
 		for _, l := range (&Installation{Shim: bytes.NewReader(nil)}).places(&a) {
-			loaders = append(loaders, l.loader)
-			if l.shim != a.Loader() {
-				loaders = append(loaders, l.shim)
+			loaders = append(loaders, l.Loader)
+			if l.Shim != a.Loader() {
+				loaders = append(loaders, l.Shim)
 			}
 			if err := p.removeShim(l); err != nil {
 				return nil, err
@@ -101,15 +101,15 @@ func (p *planner) removes(name string) bool {
 }
 
 // removeShim removes a shim that starts systemd-boot; what it starts goes behind it.
-func (p *planner) removeShim(l place) error {
-	behind, err := findFile(p.esp, l.loader)
+func (p *planner) removeShim(l arch.LoaderPlace) error {
+	behind, err := findFile(p.esp, l.Loader)
 	if err != nil || !behind.there {
 		return err
 	}
 	if _, why, err := behind.program(p.esp); err != nil || why != nil {
 		return err
 	}
-	f, err := findFile(p.esp, l.shim)
+	f, err := findFile(p.esp, l.Shim)
 	if err != nil || !f.there {
 		return err
 	}

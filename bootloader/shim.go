@@ -14,35 +14,18 @@ import (
 // ErrNotShim is returned for a program in the place of shim that is none, or that starts something else than the loader.
 var ErrNotShim = errors.New("not a shim that starts the loader")
 
-// A place is where firmware finds a loader: the loader itself, or a shim with the loader beside it.
-type place struct {
-	loader string
-	shim   string // that firmware starts; "": it starts the loader
-}
-
-// entry is what firmware starts.
-func (l place) entry() string {
-	if l.shim != "" {
-		return l.shim
-	}
-	return l.loader
-}
-
 // places are those of an installation, the one that a Boot#### leads to first.
-func (in *Installation) places(a *arch.Architecture) (list []place) {
-	if in.Shim == nil {
-		list = []place{{loader: loaderDir + a.SystemdBoot()}, {loader: a.Loader()}}
-	} else {
-		list = []place{{loaderDir + a.ShimLoader(), loaderDir + a.Shim()}, {bootDir + a.ShimLoader(), a.Loader()}}
+func (in *Installation) places(a *arch.Architecture) (list []arch.LoaderPlace) {
+	for _, l := range a.LoaderPlaces() {
+		if (l.Shim != "") == (in.Shim != nil) {
+			list = append(list, l)
+		}
 	}
 	if in.OmitFallback {
 		list = list[:1]
 	}
 	return list
 }
-
-// bootDir is where firmware looks when no boot entry works (UEFI Specification 2.10, section 3.5.1.1).
-const bootDir = "EFI/BOOT/"
 
 // parseShim parses a program that has the section that shims have and no other program; nil: it has not.
 func parseShim(content []byte) *pe.File {
@@ -79,8 +62,8 @@ func readShim(content []byte) (*program, error) {
 }
 
 // chain plans one place of shim with the loader beside it. The loader changes first: shim is what the new one is judged by in either case, and it is never without one.
-func (p *planner) chain(at place, in *Installation, first bool, copies bool) (l loaderPlace, err error) {
-	f, err := findFile(p.esp, at.shim)
+func (p *planner) chain(at arch.LoaderPlace, in *Installation, first bool, copies bool) (l loaderPlace, err error) {
+	f, err := findFile(p.esp, at.Shim)
 	if err != nil {
 		return l, err
 	}
@@ -89,7 +72,7 @@ func (p *planner) chain(at place, in *Installation, first bool, copies bool) (l 
 		l.path = f.path
 		return l, err
 	}
-	l, err = p.loader(osmith.ESPFile{Path: at.loader, Content: in.Loader}, first, copies)
+	l, err = p.loader(osmith.ESPFile{Path: at.Loader, Content: in.Loader}, first, copies)
 	if err != nil {
 		return l, err
 	}

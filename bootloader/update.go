@@ -222,7 +222,7 @@ type planner struct {
 func (p *planner) planFiles(files []osmith.ESPFile, in *Installation) error {
 	written := []string{loaderDir + p.ours.arch.SystemdBoot(), loaderDir + p.ours.arch.SystemdBootFallback()}
 	for _, at := range in.places(p.ours.arch) {
-		for _, name := range []string{at.loader, at.shim} {
+		for _, name := range []string{at.Loader, at.Shim} {
 			if name != "" && !slices.Contains(written, name) {
 				written = append(written, name)
 			}
@@ -314,10 +314,10 @@ func (p *planner) planPlaces(in *Installation) (places []loaderPlace, err error)
 	begins := len(places)
 	for i, at := range in.places(p.ours.arch) { // OmitFallback: otherLoaders says what is in EFI/BOOT
 		var l loaderPlace
-		if first := i == 0; at.shim != "" {
+		if first := i == 0; at.Shim != "" {
 			l, err = p.chain(at, in, first, first && copies)
 		} else {
-			l, err = p.loader(osmith.ESPFile{Path: at.loader, Content: in.Loader}, first, first && copies)
+			l, err = p.loader(osmith.ESPFile{Path: at.Loader, Content: in.Loader}, first, first && copies)
 		}
 		if err != nil {
 			return nil, err

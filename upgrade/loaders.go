@@ -27,7 +27,7 @@ type espLoader struct {
 // findLoaders finds every place of the ESP from which firmware may start something, and the rules of the loaders there. The error says what of that is missing or cannot
 // be read; what can be is found nevertheless.
 func (s *State) findLoaders(machine *arch.Architecture) error {
-	places := []string{machine.Loader(), "EFI/systemd/" + machine.SystemdBoot(), "EFI/systemd/" + machine.Shim()}
+	places := []string{machine.Loader(), arch.SystemdDir + machine.SystemdBoot(), arch.SystemdDir + machine.Shim()}
 	for _, p := range s.machine.LoaderPaths {
 		places = append(places, espPath(p))
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
@@ -172,20 +171,20 @@ func (p *LoaderPlan) judgeShim(j *Verdict) {
 
 // stuckBehind names the change behind which a cut would leave no place from which firmware comes to the loader. Between the two parts of one place, shim and loader are of two versions.
 func (p *LoaderPlan) stuckBehind() (name string, err error) {
-	var places [][2]string // shim, "" for none, and loader
+	var places []arch.LoaderPlace
 	for i := range arch.Table {
 		if a := &arch.Table[i]; a.EFI != "" {
-			places = append(places, [2]string{"EFI/systemd/" + a.Shim(), "EFI/systemd/" + a.ShimLoader()}, [2]string{a.Loader(), path.Dir(a.Loader()) + "/" + a.ShimLoader()},
-				[2]string{"", "EFI/systemd/" + a.SystemdBoot()}, [2]string{"", a.Loader()})
+			all := a.LoaderPlaces()
+			places = append(places, all[:]...)
 		}
 	}
-	starts := func(n int, at [2]string) error {
+	starts := func(n int, at arch.LoaderPlace) error {
 		m := *p.after.machine
-		shim, err := p.contentAt(n, at[0])
+		shim, err := p.contentAt(n, at.Shim)
 		if err != nil {
 			return err
 		}
-		loader, err := p.contentAt(n, at[1])
+		loader, err := p.contentAt(n, at.Loader)
 		if err != nil {
 			return err
 		}
@@ -197,7 +196,7 @@ func (p *LoaderPlan) stuckBehind() (name string, err error) {
 		} else if m.Shim = shim; !isShim(shim) {
 			return fs.ErrNotExist // that is a place without a shim
 		}
-		im, err := m.examine(at[1], loader)
+		im, err := m.examine(at.Loader, loader)
 		if err != nil {
 			return err
 		}
@@ -205,7 +204,7 @@ func (p *LoaderPlan) stuckBehind() (name string, err error) {
 	}
 	for n := 1; n < len(p.Changes); n++ {
 		var reasons []error
-		if !slices.ContainsFunc(places, func(at [2]string) bool {
+		if !slices.ContainsFunc(places, func(at arch.LoaderPlace) bool {
 			err := starts(n, at)
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				reasons = append(reasons, err)

@@ -1,20 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"crypto/rand"
-	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
-	"os"
-	"path"
-	"path/filepath"
 	"strings"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/loaderfiles"
 )
 
 // installation are the flags of install.
@@ -50,7 +44,7 @@ func (f *installation) install(c *cli.Call) error {
 	if f.option && f.vars == "" {
 		return cli.Usagef("-vars is missing: -boot-option is written there")
 	}
-	set, remove, err := config(f.conf)
+	set, remove, err := loaderfiles.Config(f.conf)
 	if err != nil {
 		return err
 	}
@@ -65,7 +59,7 @@ func (f *installation) install(c *cli.Call) error {
 		}
 	}
 	if f.keys != "" {
-		if in.Keys, err = readKeys(f.keys); err != nil {
+		if in.Keys, err = loaderfiles.Keys(f.keys); err != nil {
 			return err
 		}
 	}
@@ -125,69 +119,6 @@ func carryOut(esp volume, c bootloader.FileChange) error {
 		return esp.Remove(c.Path)
 	}
 	return esp.Put(c.Path, c.Content)
-}
-
-// config takes KEY=VALUE, and KEY= for keys to remove. What the loader would not read is a call that makes no sense.
-func config(list []string) (set *bootloader.Config, remove []string, err error) {
-	var text strings.Builder
-	for _, s := range list {
-		key, value, ok := strings.Cut(s, "=")
-		switch {
-		case !ok || key == "" || strings.ContainsAny(s, "\r\n"):
-			return nil, nil, cli.Usagef("-conf %q: want KEY=VALUE, or KEY= to remove a key", s)
-		case value == "":
-			remove = append(remove, key)
-		default:
-			fmt.Fprintf(&text, "%s %s\n", key, value)
-		}
-	}
-	set = bootloader.ParseConfig([]byte(text.String()))
-	for _, l := range set.Ignored {
-		return nil, nil, cli.Usagef("-conf %s=%s: %s", l.Key, l.Value, l.Reason)
-	}
-	if _, err := bootloader.EditConfig(nil, bootloader.ConfigEdit{Set: set, Remove: remove}); err != nil {
-		return nil, nil, cli.Usagef("-conf: %v", err)
-	}
-	return set, remove, nil
-}
-
-// maxKeys bounds a file of keys.
-const maxKeys = 1 << 20
-
-// readKeys reads sets of keys: the files of one, which is called auto, or directories.
-func readKeys(dir string) ([]osmith.ESPFile, error) {
-	sets := map[string]string{"auto": dir}
-	if _, err := os.Stat(filepath.Join(dir, "PK.auth")); errors.Is(err, fs.ErrNotExist) {
-		list, err := os.ReadDir(dir)
-		if err != nil {
-			return nil, fmt.Errorf("-keys: %w", err)
-		}
-		delete(sets, "auto")
-		for _, d := range list {
-			if d.IsDir() {
-				sets[d.Name()] = filepath.Join(dir, d.Name())
-			}
-		}
-	} else if err != nil {
-		return nil, fmt.Errorf("-keys: %w", err)
-	}
-	var files []osmith.ESPFile
-	for set, from := range sets {
-		for _, name := range []string{"PK.auth", "KEK.auth", "db.auth", "dbx.auth"} {
-			b, err := cli.ReadFile(filepath.Join(from, name), maxKeys)
-			if errors.Is(err, fs.ErrNotExist) && name == "dbx.auth" {
-				continue
-			}
-			if err != nil {
-				return nil, fmt.Errorf("-keys: %w", err)
-			}
-			files = append(files, osmith.ESPFile{Path: path.Join("loader/keys", set, name), Content: bytes.NewReader(b)})
-		}
-	}
-	if files == nil {
-		return nil, cli.Usagef("-keys %s: neither PK.auth nor a directory with it is there", dir)
-	}
-	return files, nil
 }
 
 // asFlags has the names of flags in the place of those of options.

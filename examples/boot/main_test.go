@@ -261,6 +261,7 @@ func TestInstallShim(t *testing.T) {
 	v, err := bootloader.ReadVariables(store)
 	require.NoError(t, err)
 	require.Equal(t, `\EFI\systemd\shimx64.efi`, v.Options[0].File)
+	require.Contains(t, b.ok("list -esp @disk.img"), "EFI/systemd/grubx64.efi: systemd-boot 262-1, by the rules of 262 (booted)")
 	b.refused(1, "shim: not a shim", "install -esp @disk.img -loader @new -shim @new")
 }
 

@@ -4,13 +4,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"strings"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/loaderfiles"
 	"github.com/osmith-dev/osmith/internal/arch"
 )
 
@@ -61,41 +60,25 @@ func (f *common) read(c *cli.Call, write bool) (*machine, *bootloader.Menu, erro
 	return m, menu, err
 }
 
-// findLoader finds the systemd-boot that firmware starts: by its boot option from EFI/systemd, or else from EFI/BOOT. Without one the newest release is followed.
+// findLoader finds the systemd-boot that firmware starts: by its boot option from EFI/systemd, or else from EFI/BOOT, itself or behind shim. Without one the newest release is followed.
 func (m *machine) findLoader() error {
 	m.loader.Architecture = arch.X8664.EFI
-	for _, a := range arch.Table {
-		if a.EFI == "" {
-			continue
+	for i := range arch.Table {
+		a := &arch.Table[i]
+		found, err := loaderfiles.Find(m.esp, a, func(arch.LoaderPlace) bool { return true })
+		if err != nil {
+			return err
 		}
-		for _, name := range []string{"EFI/systemd/" + a.SystemdBoot(), a.Loader()} {
-			version, err := loaderVersion(m.esp, name)
-			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, bootloader.ErrNotLoader) {
-				continue
+		if found != nil && !errors.Is(found.Err, bootloader.ErrNotLoader) {
+			if found.Err != nil {
+				return fmt.Errorf("%s: %w", found.Path, found.Err)
 			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			m.loader = loaderObject{Path: name, Version: version, Architecture: a.EFI}
-			m.options.Self, m.options.Architecture, m.options.LoaderVersion = name, a.EFI, osmith.Version(version)
+			m.loader = loaderObject{Path: found.Path, Version: string(found.Version), Architecture: a.EFI}
+			m.options.Self, m.options.Architecture, m.options.LoaderVersion = found.Path, a.EFI, found.Version
 			return nil
 		}
 	}
 	return nil
-}
-
-func loaderVersion(esp fs.FS, name string) (_ string, err error) {
-	f, err := esp.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	version, err := bootloader.LoaderVersion(io.NewSectionReader(f.(io.ReaderAt), 0, info.Size()))
-	return string(version), err
 }
 
 // menu reads the menu, with files that cannot be read among its findings unless they must be known.

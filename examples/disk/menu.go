@@ -4,14 +4,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/loaderfiles"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
@@ -27,9 +26,9 @@ func menuFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {
 			if err != nil {
 				return err
 			}
-			o.Architecture, o.Self = at.EFI, at.Loader()
-			if o.LoaderVersion, err = bootloader.LoaderVersion(loader); err != nil && *assume == 0 {
-				return cli.No{Err: fmt.Errorf("%s: %w: name in -loader-as the release of systemd-boot that the menu is to be of", at.Loader(), err)}
+			o.Architecture, o.Self, o.LoaderVersion = at.EFI, loader.Path, loader.Version
+			if loader.Err != nil && *assume == 0 {
+				return cli.No{Err: fmt.Errorf("%s: %w: name in -loader-as the release of systemd-boot that the menu is to be of", loader.Path, loader.Err)}
 			}
 			if x, err := extendedOf(c, operands[0]); err != nil {
 				return err
@@ -52,25 +51,14 @@ func menuFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// loaderOf finds the boot loader that firmware starts, of whatever architecture.
-func loaderOf(volume *fat.FS) (*arch.Architecture, osmith.Source, error) {
+// loaderOf finds the boot loader that firmware starts from EFI/BOOT, of whatever architecture: the program there, or the systemd-boot that shim starts from there.
+func loaderOf(volume *fat.FS) (*arch.Architecture, *loaderfiles.Found, error) {
 	for i := range arch.Table {
 		a := &arch.Table[i]
-		if a.EFI == "" {
-			continue
+		found, err := loaderfiles.Find(volume, a, func(l arch.LoaderPlace) bool { return l.Entry() == a.Loader() })
+		if err != nil || found != nil {
+			return a, found, err
 		}
-		f, err := volume.Open(a.Loader())
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		info, err := f.Stat()
-		if err != nil {
-			return nil, nil, err
-		}
-		return a, io.NewSectionReader(f.(io.ReaderAt), 0, info.Size()), nil
 	}
 	return nil, nil, cli.No{Err: errors.New("there is no boot loader in EFI/BOOT")}
 }

@@ -64,6 +64,16 @@ loader/loader.conf: line 1: preferred os_1*: systemd-boot 257 does not read it, 
 	require.Contains(t, stderr, "systemd-boot 263 is newer than 262")
 	out, _ = disk(t, 1, "esp", "menu", "d.img", "-loader-as", "260")
 	require.Contains(t, out, "systemd-boot 263 (x64), by the rules of 260 (none)")
+
+	// What is not systemd-boot may be a shim, which starts the loader beside it.
+	put("EFI/BOOT/BOOTX64.EFI", string(petest.Shim([]byte("vendor"), nil, nil, 0, ".vendor_cert\x00.sbatlevel\x00")))
+	_, stderr = disk(t, 1, "esp", "menu", "d.img")
+	require.Contains(t, stderr, "EFI/BOOT/BOOTX64.EFI: bootloader: ")
+	put("EFI/BOOT/grubx64.efi", string(petest.Loader("261")))
+	out, _ = disk(t, 1, "esp", "menu", "d.img")
+	require.Contains(t, out, "systemd-boot 261 (x64), by the rules of 261")
+	disk(t, 0, "esp", "rm", "d.img", "EFI/BOOT/grubx64.efi")
+
 	disk(t, 0, "esp", "rm", "d.img", "EFI/BOOT/BOOTX64.EFI")
 	_, stderr = disk(t, 1, "esp", "menu", "d.img")
 	require.Contains(t, stderr, "there is no boot loader in EFI/BOOT")

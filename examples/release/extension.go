@@ -4,13 +4,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"path/filepath"
 
-	"github.com/erofs/go-erofs"
-
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/erofsfs"
 	"github.com/osmith-dev/osmith/upgrade/extension"
 )
 
@@ -29,39 +26,21 @@ func openExtension(c *cli.Call, name string) (*extension.File, error) {
 	if err != nil {
 		return nil, cli.No{Err: fmt.Errorf("-extension %s: %w", name, err)}
 	}
-	fsys, err := openEROFS(im.FileSystem())
+	fsys, err := erofsfs.Open(im.FileSystem())
 	if err != nil {
 		return nil, cli.No{Err: fmt.Errorf("-extension %s: its file system cannot be read here, which has to be EROFS: %w", name, err)}
 	}
-	dir := map[extension.Kind]string{extension.KindSysext: "usr/lib", extension.KindConfext: "etc"}[kind]
-	if im.Usr {
-		dir = "lib"
-	}
-	if f.Release, err = readExtensionRelease(fsys, path.Join(dir, "extension-release.d", "extension-release."+called)); err != nil {
+	if f.Release, err = readExtensionRelease(fsys, extension.ReleasePath(kind, called, im.Usr)); err != nil {
 		return nil, cli.No{Err: fmt.Errorf("-extension %s: %w", name, err)}
 	}
 	return f, nil
 }
 
-// openEROFS opens a file system whose bytes are vouched for by nothing yet.
-func openEROFS(src osmith.Source) (fsys fs.FS, err error) {
-	defer unreadable(&err)
-	return erofs.Open(io.NewSectionReader(src, 0, src.Size()))
-}
-
 func readExtensionRelease(fsys fs.FS, name string) (text []byte, err error) {
-	defer unreadable(&err)
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, 64<<10))
-}
-
-// unreadable makes an error of a reader's panic: a damaged file system is no defect of this program.
-func unreadable(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("the file system is damaged: %v", p)
-	}
 }

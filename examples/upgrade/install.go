@@ -6,9 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -16,6 +14,8 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/erofsfs"
+	"github.com/osmith-dev/osmith/examples/internal/loaderfiles"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -26,7 +26,7 @@ type installing struct {
 	known                                 known
 	from                                  source
 	disk, layout, seed                    string
-	loader, keys, recovery                string
+	loader, shim, keys, recovery          string
 	conf                                  cli.List
 	randomSeed, bootOption, dryRun, begun bool
 	options                               upgrade.InstallOptions
@@ -43,7 +43,8 @@ func installFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.StringVar(&f.options.EraseForEverTheDiskWithThisDigest, "erase-for-ever", "", "`digest` of what is on the disk and may be lost")
 	set.StringVar(&f.loader, "loader", "", "`file` of systemd-boot (default: that of the release)")
 	set.Var(&f.conf, "conf", "`KEY=VALUE` of loader.conf; may be repeated")
-	set.StringVar(&f.keys, "keys", "", "`directory` with PK.auth, KEK.auth, db.auth and perhaps dbx.auth, which the loader may enrol")
+	set.StringVar(&f.shim, "shim", "", "`file` of the shim that firmware is to start, and that starts the loader")
+	set.StringVar(&f.keys, "keys", "", "`directory` with PK.auth, KEK.auth, db.auth and perhaps dbx.auth, which the loader may enrol, for the set auto, or with directories of sets")
 	set.BoolVar(&f.randomSeed, "random-seed", false, "give the loader a random seed")
 	set.StringVar(&f.recovery, "recovery", "", "`file` with the UKI of a recovery system, which no upgrade touches")
 	set.IntVar(&f.options.Tries, "tries", 0, "`starts` without a commit before the recovery system is started, 1 to 99 (default: they are not counted)")
@@ -92,7 +93,7 @@ func (f *installing) run(c *cli.Call) error {
 
 // install plans, tells and writes.
 func (f *installing) install(c *cli.Call, disk *osmith.Device, isDevice bool, r *release.Release, machine upgrade.Machine, keep func() error, result installResult) (err error) {
-	f.options.Progress, f.options.ExtensionFileSystem = c.Progress(), openEROFS
+	f.options.Progress, f.options.ExtensionFileSystem = c.Progress(), erofsfs.Open
 	if result.Plan, err = upgrade.PlanInstall(c, disk, r, machine, f.options); err != nil {
 		return err
 	}
@@ -172,8 +173,8 @@ func (f *installing) fill(c *cli.Call) (keep func() error, err error) {
 // fillLoader makes the installation of the boot loader; none of its flags leaves it to the release.
 func (f *installing) fillLoader(c *cli.Call) error {
 	if f.loader == "" {
-		if f.conf != nil || f.keys != "" {
-			return cli.Usagef("-conf and -keys go with -loader")
+		if f.conf != nil || f.keys != "" || f.shim != "" {
+			return cli.Usagef("-conf, -keys and -shim go with -loader")
 		}
 		return nil
 	}
@@ -181,23 +182,23 @@ func (f *installing) fillLoader(c *cli.Call) error {
 	if err != nil {
 		return err
 	}
-	lines := strings.NewReplacer("=", " ").Replace(strings.Join(f.conf, "\n"))
-	in := &bootloader.Installation{Loader: program, Config: bootloader.ParseConfig([]byte(lines))}
-	if ignored := in.Config.Ignored; len(ignored) > 0 {
-		return cli.Usagef("-conf %s=%s: %s", ignored[0].Key, ignored[0].Value, ignored[0].Reason)
+	set, remove, err := loaderfiles.Config(f.conf)
+	if err != nil {
+		return err
 	}
-	for _, name := range []string{"PK", "KEK", "db", "dbx"} {
-		if f.keys == "" {
-			break
+	if remove != nil {
+		return cli.Usagef("-conf %s=: the loader.conf of a new disk has no such key to remove", remove[0])
+	}
+	in := &bootloader.Installation{Loader: program, Config: set}
+	if f.keys != "" {
+		if in.Keys, err = loaderfiles.Keys(f.keys); err != nil {
+			return err
 		}
-		file, err := cli.ReadFile(filepath.Join(f.keys, name+".auth"), maxText)
-		if name == "dbx" && errors.Is(err, fs.ErrNotExist) {
-			continue
+	}
+	if f.shim != "" {
+		if in.Shim, err = c.Open(f.shim); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("-keys: %w", err)
-		}
-		in.Keys = append(in.Keys, osmith.ESPFile{Path: path.Join("loader/keys/auto", name+".auth"), Content: bytes.NewReader(file)})
 	}
 	f.options.Loader = in
 	return nil

@@ -1,12 +1,18 @@
 package main
 
 import (
+	"encoding/binary"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
@@ -81,7 +87,31 @@ func TestInstall(t *testing.T) {
 	b.refused(2, "-state is missing", "factory-reset -disk @new.img")
 	b.refused(2, "want a PARTUUID, or TYPE/LABEL", "factory-reset -disk @new.img -state x")
 	b.refused(2, "-layout is missing", "install -disk @new.img"+two)
-	b.refused(2, "-conf and -keys go with -loader", "install -disk @new.img -layout @layout.json -conf timeout=3"+two)
+	b.refused(2, "-conf, -keys and -shim go with -loader", "install -disk @new.img -layout @layout.json -conf timeout=3"+two)
 	b.refused(2, "-vars is missing: -boot-option is written there", "install -disk @new.img -layout @layout.json -boot-option"+two)
 	b.refused(2, "no boot loader given", "install -disk @new.img -layout @layout.json"+two)
+
+	// Shim comes in front of the loader, and what goes into loader.conf may have a "=".
+	b.file("shim.efi", string(petest.Shim(binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(make([]byte, 8), 16), 16), nil, []byte("sbat,1,x,x,1,x\nshim,4,x,x,1,x\n"), 0, ".vendor_cert\x00.sbatlevel\x00")))
+	b.file("shim.img", "")
+	require.NoError(t, os.Truncate(b.path("shim.img"), 80<<20))
+	shim := strings.ReplaceAll(install, "new.img", "shim.img") + two + " -shim @shim.efi"
+	b.refused(2, "-conf editor=: the loader.conf of a new disk has no such key to remove", shim+" -conf editor=")
+	b.refused(1, "firmware will not start shim", shim)
+	b.ok(strings.ReplaceAll(shim, "-vars @vars", "-no-secure-boot") + " -conf default=a=b.efi")
+	disk, err := acmeos.OpenImage(b.path("shim.img"))
+	require.NoError(t, err)
+	defer disk.Close()
+	table, err := partition.Read(disk, partition.ReadOptions{})
+	require.NoError(t, err)
+	esp, err := fat.OpenReader(table.Window(disk, 0))
+	require.NoError(t, err)
+	config, err := esp.ReadFile("loader/loader.conf")
+	require.NoError(t, err)
+	require.Equal(t, "timeout 0\ndefault a=b.efi\n", string(config))
+	for _, name := range []string{"EFI/BOOT/grubx64.efi", "EFI/systemd/grubx64.efi"} {
+		got, err := esp.ReadFile(name)
+		require.NoError(t, err)
+		require.Equal(t, text, got)
+	}
 }

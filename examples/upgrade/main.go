@@ -8,7 +8,7 @@
 //	upgrade commit   ... [-entry PATH|ID]
 //	upgrade rollback ... [-entry PATH|ID]
 //	upgrade cancel   ...
-//	upgrade install  -disk IMG|DEV -layout LAYOUT.json|REPART.d -release ... [-seed UUID] [-sector-size N] [-loader F] [-conf KEY=VALUE]... [-keys DIR] [-random-seed]
+//	upgrade install  -disk IMG|DEV -layout LAYOUT.json|REPART.d -release ... [-seed UUID] [-sector-size N] [-loader F [-shim F] [-conf KEY=VALUE]... [-keys DIR]] [-random-seed]
 //	                 [-recovery UKI] [-tries N] [-boot-option] [-erase-for-ever DIGEST] [-override VERDICT]... [-dry-run] [what is known of the machine that will boot it]
 //	upgrade factory-reset ... -state PARTUUID|TYPE/LABEL...
 //

@@ -7,6 +7,7 @@ import (
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/erofsfs"
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
@@ -67,7 +68,7 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 		}
 		o.LoaderOptions.Shims = append(o.LoaderOptions.Shims, shim)
 	}
-	o.ExtensionFileSystem = openEROFS
+	o.ExtensionFileSystem = erofsfs.Open
 	made, err := upgrade.NewPlan(c, s.disk, r, s.machine, o)
 	if err != nil {
 		return result, err

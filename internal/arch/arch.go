@@ -50,7 +50,7 @@ func (a *Architecture) TypeName(r Role) string { return roleNames[r][0] + a.Name
 
 // Loader is where firmware looks for a boot loader when no boot entry works (UEFI Specification 2.10, section 3.5.1.1):
 // "EFI/BOOT/BOOTX64.EFI".
-func (a *Architecture) Loader() string { return "EFI/BOOT/BOOT" + strings.ToUpper(a.EFI) + ".EFI" }
+func (a *Architecture) Loader() string { return FallbackDir + "BOOT" + strings.ToUpper(a.EFI) + ".EFI" }
 
 // Stub is the file name of systemd's stub for images: "linuxx64.efi.stub". Like the other file names it needs an EFI name.
 func (a *Architecture) Stub() string { return "linux" + a.EFI + ".efi.stub" }

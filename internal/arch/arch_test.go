@@ -96,3 +96,17 @@ func TestColumns(t *testing.T) {
 	}
 	require.Equal(t, map[string]string{"x86-64": "x86", "arm64": "arm", "mips64-le": "mips-le", "ppc64": "ppc", "riscv64": "riscv32", "s390x": "s390"}, secondary)
 }
+
+func TestLoaderPlaces(t *testing.T) {
+	require.Equal(t, [4]LoaderPlace{
+		{Loader: "EFI/systemd/systemd-bootaa64.efi"},
+		{Loader: "EFI/systemd/grubaa64.efi", Shim: "EFI/systemd/shimaa64.efi"},
+		{Loader: "EFI/BOOT/BOOTAA64.EFI"},
+		{Loader: "EFI/BOOT/grubaa64.efi", Shim: "EFI/BOOT/BOOTAA64.EFI"},
+	}, ARM64.LoaderPlaces())
+	var entries []string
+	for _, l := range X8664.LoaderPlaces() {
+		entries = append(entries, l.Entry())
+	}
+	require.Equal(t, []string{"EFI/systemd/systemd-bootx64.efi", "EFI/systemd/shimx64.efi", "EFI/BOOT/BOOTX64.EFI", "EFI/BOOT/BOOTX64.EFI"}, entries)
+}

@@ -89,6 +89,14 @@ func ExampleReadRelease() {
 	// Output: _any true false
 }
 
+func ExampleReleasePath() {
+	fmt.Println(extension.ReleasePath(extension.KindConfext, "proxy", false))
+	fmt.Println(extension.ReleasePath(extension.KindSysext, "tools", true))
+	// Output:
+	// etc/extension-release.d/extension-release.proxy
+	// lib/extension-release.d/extension-release.tools
+}
+
 func ExampleParseRelease() {
 	r, err := extension.ParseRelease(extension.KindSysext, []byte("ID=acme\nSYSEXT_LEVEL=3\n"))
 	if err != nil {

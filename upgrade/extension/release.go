@@ -60,7 +60,9 @@ func ReadRelease(fsys fs.FS, kind Kind, name string, usr bool) (r *Release, err 
 	return r, prefix.Error("extension", err)
 }
 
-func readRelease(fsys fs.FS, kind Kind, name string, usr bool) (*Release, error) {
+// ReleasePath is where an extension's file system has the extension-release file, without a slash in front (systemd-sysext(8)). name is that of the extension, "tools"; usr says that the file system is that of /usr
+// itself.
+func ReleasePath(kind Kind, name string, usr bool) string {
 	dir := "usr/lib"
 	switch {
 	case kind == KindConfext:
@@ -68,8 +70,12 @@ func readRelease(fsys fs.FS, kind Kind, name string, usr bool) (*Release, error)
 	case usr:
 		dir = "lib"
 	}
+	return path.Join(dir, "extension-release.d", "extension-release."+name)
+}
+
+func readRelease(fsys fs.FS, kind Kind, name string, usr bool) (*Release, error) {
 	// systemd takes another name only where the file says so in an extended attribute, which a signature of the image does not make more usual.
-	file := path.Join(dir, "extension-release.d", "extension-release."+name)
+	file := ReleasePath(kind, name, usr)
 	f, err := fsys.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("extension-release: %w", err)

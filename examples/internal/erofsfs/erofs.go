@@ -1,4 +1,5 @@
-package main
+// Package erofsfs reads EROFS file systems that may be anything.
+package erofsfs
 
 import (
 	"fmt"
@@ -10,9 +11,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// openEROFS opens the file system of an extension. The plan has held its blocks against the root hash that is signed, and by whom is judged later: what is in it may be anything, and a reader's panic
-// is an error here.
-func openEROFS(src osmith.Source) (fsys fs.FS, err error) {
+// Open opens a file system that no one vouches for, such as that of an extension before it is known who has signed it: what is in it may be anything, and a reader's panic is an error here.
+func Open(src osmith.Source) (fsys fs.FS, err error) {
 	defer unreadable(&err)
 	image, err := erofs.Open(io.NewSectionReader(src, 0, src.Size()))
 	if err != nil {

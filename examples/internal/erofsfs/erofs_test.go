@@ -1,4 +1,4 @@
-package main
+package erofsfs
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 )
 
 // What a damaged file system does to its reader is an error, not the end of the program.
-func TestOpenEROFS(t *testing.T) {
+func TestOpen(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "x")
 	f, err := os.Create(name)
 	require.NoError(t, err)
@@ -28,7 +28,7 @@ func TestOpenEROFS(t *testing.T) {
 	good, err := os.ReadFile(name)
 	require.NoError(t, err)
 	text := func(b []byte) (string, error) {
-		fsys, err := openEROFS(bytes.NewReader(b))
+		fsys, err := Open(bytes.NewReader(b))
 		if err != nil {
 			return "", err
 		}
