@@ -9,11 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/internal/sparse"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/verity"
@@ -51,8 +51,8 @@ const (
 	shareWeight   = 1000     // of the partitions in what is free, the default of repart.d(5)
 )
 
-// maxExtension is the largest image that the stub hands over (systemd 262, src/boot/cpio.c: sizes of 32 bits). It bounds the hash tree, which is kept in memory: 33 MiB.
-const maxExtension = math.MaxUint32
+// maxExtension is the largest image that the stub hands over. It bounds the hash tree, which is kept in memory: 33 MiB.
+const maxExtension = sdstub.MaxCompanion
 
 // ExtensionRootHash is the root hash that [WriteExtension] is going to write, for a key that is elsewhere: verity.PrepareSignature makes of it what is to be signed. It reads the file system once.
 func ExtensionRootHash(ctx context.Context, x Extension) (rootHash []byte, err error) {

@@ -43,7 +43,7 @@
 // # Limits
 //
 // Sets are root or usr with a hash tree and a UKI, or a UKI alone; new entries are of Type #2 (UKIs); ESP and slots are on one disk; a boot
-// loader is updated by a plan of its own ([NewLoaderPlan]). Verification of the artifact (who released it) happens before, with
+// loader is updated with a set ([PlanOptions].Loader) or by a plan of its own ([NewLoaderPlan]). Verification of the artifact (who released it) happens before, with
 // [github.com/osmith-dev/osmith/signing/cosign]. The disk is locked against programs that lock it, the kernel is kept from using the partitions that are written, and what something else writes to the
 // ESP between two steps ends the upgrade.
 package upgrade

@@ -72,7 +72,7 @@ type Plan struct {
 	From      string      // path of the entry that runs; of a machine that is off, of the one that the loader would start
 	Entry     string      // path that the new UKI will have on the ESP
 	Target    *Slot       // nil: the release is a UKI alone, which needs none
-	Installed bool        // this very set is installed already, and runs or is what the loader starts next: there are no steps
+	Installed bool        // this very set is installed already, and runs or is what the loader starts next: there are no steps; Loader may have changes nevertheless
 	Loader    *LoaderPlan // of the boot loader, which is carried out first; nil: that stays
 	Verdicts  []Verdict
 	Chain     []Link // of starts after the upgrade, if every set fails that is not known to be good
@@ -129,8 +129,8 @@ type addonFile struct {
 // NewPlan looks at the disk and the release and works out the upgrade. It reads both, the hash tree of the release and the file system of the set to return to, and
 // writes nothing. An error means that disk or release cannot be understood, or that it is not said what the machine runs ([ErrRunningUnknown]); whether
 // the upgrade is a good idea is in the plan's verdicts. A release without a root file system is a UKI alone, for a
-// system that runs from its initrd. Of the release it takes the UKI, its add-ons and extensions, the root file system with its hash tree, and the signature of the root hash: the boot loader is
-// not installed. Its sources must not change until the plan is applied: of UKI, add-ons and extensions the first reading counts, and what is read of them later, here or by
+// system that runs from its initrd. Of the release it takes the UKI, its add-ons and extensions, the root file system with its hash tree, and the signature of the root hash; the boot loader
+// only if [PlanOptions].Loader asks for it. Its sources must not change until the plan is applied: of UKI, add-ons and extensions the first reading counts, and what is read of them later, here or by
 // [Plan.Apply], and is something else is a [*ChangedError].
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
 	defer prefix.Add("upgrade", &err)
@@ -302,6 +302,9 @@ func refused(verdicts []Verdict) error {
 	return prefix.Error("upgrade", &RefusedError{failed})
 }
 
+// Done reports whether [Plan.Apply] has nothing to write: the set is installed, and so is the boot loader, if it is a part of the plan.
+func (p *Plan) Done() bool { return p.Installed && (p.Loader == nil || len(p.Loader.Changes) == 0) }
+
 // String is the plan for a person.
 func (p *Plan) String() string {
 	var b strings.Builder
@@ -309,7 +312,11 @@ func (p *Plan) String() string {
 		fmt.Fprintf(&b, "boot loader, before the rest:\n%s", p.Loader)
 	}
 	if p.Installed {
-		fmt.Fprintf(&b, "version %s is installed%s as %s: nothing to do\n", p.Version, inSlot(p.Target), p.Entry)
+		todo := "nothing to do"
+		if !p.Done() {
+			todo = "nothing else to do"
+		}
+		fmt.Fprintf(&b, "version %s is installed%s as %s: %s\n", p.Version, inSlot(p.Target), p.Entry, todo)
 		return b.String()
 	}
 	fmt.Fprintf(&b, "upgrade to version %s%s, from %s\n", p.Version, inSlot(p.Target), p.From)

@@ -12,6 +12,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/strictjson"
+	"github.com/osmith-dev/osmith/internal/unitfile"
 )
 
 // The variable of systemd 258 and later by which one boot asks the next one for a factory reset (systemd-factory-reset(8), "EFI variables"; https://systemd.io/FACTORY_RESET). What is in it, and
@@ -83,7 +84,7 @@ func parseResetRequest(b []byte) (*ResetRequest, error) {
 	case j.Boot == nil:
 		return fail(".bootId", errors.New("it is missing"))
 	}
-	boot, err := parseBootID(*j.Boot)
+	boot, err := unitfile.UUID(*j.Boot)
 	if err != nil {
 		return fail(".bootId", err)
 	}
@@ -92,19 +93,6 @@ func parseResetRequest(b []byte) (*ResetRequest, error) {
 		r.Image = *j.Image
 	}
 	return r, nil
-}
-
-// parseBootID reads a boot ID as the kernel writes it, with dashes, or as systemd does, without.
-func parseBootID(s string) (id osmith.GUID, err error) {
-	if len(s) != 32 {
-		return osmith.ParseGUID(s)
-	}
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		return id, fmt.Errorf("%q: want 32 hexadecimal digits", s)
-	}
-	copy(id[:], b)
-	return id, nil
 }
 
 // Mode is what the request means in a boot of a system: osRelease is its /etc/os-release ([github.com/osmith-dev/osmith/uki.ParseOSRelease]), and boot the kernel's

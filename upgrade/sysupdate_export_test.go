@@ -15,6 +15,7 @@ import (
 
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/upgrade/extension"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/upgrade/sysupdate"
 )
@@ -22,8 +23,13 @@ import (
 // export publishes a version as sysupdate.Export makes it, in the directory that machines update from.
 func (u *sysupdateMachine) export(set *acmeos.Set, o sysupdate.ExportOptions) {
 	u.t.Helper()
+	u.exportRelease(set.Release(), o)
+}
+
+func (u *sysupdateMachine) exportRelease(r *release.Release, o sysupdate.ExportOptions) {
+	u.t.Helper()
 	dir := filepath.Join(u.root, "releases")
-	x, err := sysupdate.Export(set.Release(), o)
+	x, err := sysupdate.Export(r, o)
 	require.NoError(u.t, err)
 	m := u.manifest()
 	for _, f := range x.Files {
@@ -203,7 +209,9 @@ func TestSysupdateCleanup(t *testing.T) {
 	s := newSystem(t, "262")
 	u := newSysupdate(s)
 	o := sysupdate.ExportOptions{SourceType: sysupdate.RegularFile, Source: "/releases", Disk: "/disk.img", Unsigned: true}
-	u.export(s.build("2"), o)
+	extended := s.build("2").Release()
+	extended.Extensions = []extension.File{{Name: "tools.sysext.raw", Content: source([]byte("tools"))}}
+	u.exportRelease(extended, o)
 	u.run("1", "update")
 	require.NoError(t, s.commit(s.boot()))
 
@@ -221,6 +229,7 @@ func TestSysupdateCleanup(t *testing.T) {
 
 	names := u.mountAll("2")
 	require.Contains(t, names, "EFI/Linux/acme_3.efi.extra.d/debug.addon.efi")
+	require.Contains(t, names, "EFI/Linux/acme_2.efi.extra.d/tools.sysext.raw")
 	require.Empty(t, u.orphans())
 	_, err := u.tree.Try(t, u.root, "env", u.command([]string{"cleanup"})...)
 	require.NoError(t, err)
@@ -228,8 +237,9 @@ func TestSysupdateCleanup(t *testing.T) {
 
 	require.NoError(t, os.RemoveAll(filepath.Join(u.root, "usr/lib/sysupdate.d")))
 	orphans := u.orphans()
-	require.Len(t, orphans, 2)
+	require.Len(t, orphans, 3)
 	require.Contains(t, orphans, "EFI/Linux/acme_2.efi")
+	require.Contains(t, orphans, "EFI/Linux/acme_2.efi.extra.d/tools.sysext.raw")
 	_, err = u.tree.Try(t, u.root, "env", u.command([]string{"cleanup"})...)
 	require.NoError(t, err)
 	left := u.mounted()

@@ -17,6 +17,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
@@ -163,6 +164,10 @@ func (u *sysupdateMachine) load() {
 	files, err := os.ReadDir(u.linuxDir())
 	require.NoError(u.t, err)
 	for _, f := range files {
+		if f.IsDir() { // of a UKI
+			now = append(now, u.loadBeside(esp, f.Name())...)
+			continue
+		}
 		now = append(now, f.Name())
 	}
 	before := u.ukis()
@@ -179,6 +184,18 @@ func (u *sysupdateMachine) load() {
 		require.NoError(u.t, err)
 		require.NoError(u.t, esp.WriteFile(path.Join("EFI/Linux", name), source(b)))
 	}
+}
+
+// loadBeside makes the directory of a UKI, and returns the paths of the files in it.
+func (u *sysupdateMachine) loadBeside(esp *fat.FS, dir string) (names []string) {
+	u.t.Helper()
+	require.NoError(u.t, esp.MkdirAll(path.Join("EFI/Linux", dir)))
+	files, err := os.ReadDir(filepath.Join(u.linuxDir(), dir))
+	require.NoError(u.t, err)
+	for _, f := range files {
+		names = append(names, path.Join(dir, f.Name()))
+	}
+	return names
 }
 
 // ukis are the names of the files in the loader's directory.

@@ -200,6 +200,7 @@ type (
 				Overridden       bool
 			}
 			Chain, Steps []map[string]any
+			Loader       map[string]any
 			PCRs         map[string]map[string]string
 		} `json:"plan"`
 		Applied bool `json:"applied"`

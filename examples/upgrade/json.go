@@ -26,7 +26,7 @@ type planResult struct {
 	head
 	Release releaseObject `json:"release"`
 	Plan    *upgrade.Plan `json:"plan"`    // docs/schema/plan.json
-	Applied bool          `json:"applied"` // of apply: all steps were carried out. False, too, if there were none, as plan.installed says
+	Applied bool          `json:"applied"` // of apply: everything was carried out. False, too, if there was nothing to do: plan.installed, and no changes in plan.loader
 }
 
 type releaseObject struct {

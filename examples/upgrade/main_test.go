@@ -262,11 +262,28 @@ func TestLoader(t *testing.T) {
 	store, err := cosign.OpenDir(b.path("layout"))
 	require.NoError(t, err)
 	require.NoError(t, cosign.Sign(t.Context(), store, packed, b.builder.Keys.Release, cosign.SignOptions{}))
-	text := b.ok("apply -loader -release @layout:3 -key @release.pub" + image)
+	const three = " -release @layout:3 -key @release.pub" + image
+	before := readFile(t, b.path("disk.img"))
+	text := b.ok("apply -loader" + three)
 	require.Contains(t, text, "boot loader, before the rest:\n")
 	require.Contains(t, text, "replace EFI/systemd/systemd-bootx64.efi")
-	require.Contains(t, b.ok("plan -loader -release @layout:3 -key @release.pub"+image), "the boot loader is as it shall be: nothing to do")
+	require.Contains(t, text, "applied: the next start is one of EFI/Linux/acme_3+3.efi")
+	require.Contains(t, b.ok("plan -loader"+three), "the boot loader is as it shall be: nothing to do")
+	require.False(t, object[planned](t, b.ok("apply -loader -json"+three)).Applied)
 	require.Equal(t, "3", b.boot("three").Version)
+
+	// The system first, and the boot loader of the same release afterwards.
+	b.file("disk.img", before)
+	b.ok("apply" + three)
+	require.Equal(t, "3", b.boot("three").Version)
+	middle := readFile(t, b.path("disk.img"))
+	text = b.ok("apply -loader" + three)
+	require.Contains(t, text, "replace EFI/systemd/systemd-bootx64.efi")
+	require.Contains(t, text, "nothing else to do\napplied: the boot loader; the system stays as it is\n")
+	b.file("disk.img", middle)
+	p := object[planned](t, b.ok("apply -loader -json"+three))
+	require.Equal(t, []any{true, true}, []any{p.Plan.Installed, p.Applied})
+	require.NotEqual(t, middle, readFile(t, b.path("disk.img")))
 }
 
 // A release on a web server is verified before anything of it is used, and its root file system goes into the slot without being anywhere else.

@@ -101,12 +101,14 @@ func applyFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			}
 		}
 		err = p.apply(c, made)
-		result.Applied = err == nil && !made.Installed
+		result.Applied = err == nil && !made.Done()
 		switch {
 		case c.JSON:
 			return errors.Join(c.Answer(result, ""), err)
-		case err != nil || made.Installed:
+		case err != nil || made.Done():
 			return err
+		case made.Installed:
+			return c.Answer(nil, "applied: the boot loader; the system stays as it is\n")
 		}
 		then := "when the machine runs it and has found it good, it commits it: upgrade commit"
 		if !result.Offline {

@@ -15,8 +15,13 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// LUKS is what the first header of a LUKS volume, of version 1 or 2, is called.
-const LUKS = "a LUKS volume"
+// What some formats are called.
+const (
+	LUKS     = "a LUKS volume" // the first header, of version 1 or 2
+	Ext      = "an ext2, ext3 or ext4 file system"
+	EROFS    = "an EROFS file system"
+	SquashFS = "a squashfs file system"
+)
 
 // Signature is one place where one format is recognised.
 type Signature struct {
@@ -41,12 +46,12 @@ func makeRows() []Signature {
 		{What: LUKS, Offset: 0, Magic: "LUKS\xba\xbe"},
 		{What: "a GUID partition table", Offset: 512, Magic: "EFI PART"},
 		{What: "a GUID partition table", Offset: 4096, Magic: "EFI PART"},
-		{What: "an ext2, ext3 or ext4 file system", Offset: 1024 + 56, Magic: "\x53\xef"},
+		{What: Ext, Offset: 1024 + 56, Magic: "\x53\xef"},
 		{What: "an XFS file system", Offset: 0, Magic: "XFSB"},
 		{What: "a btrfs file system", Offset: 64<<10 + 64, Magic: "_BHRfS_M"},
-		{What: "an EROFS file system", Offset: 1024, Magic: "\xe2\xe1\xf5\xe0"},
+		{What: EROFS, Offset: 1024, Magic: "\xe2\xe1\xf5\xe0"},
 		{What: "an F2FS file system", Offset: 1024, Magic: "\x10\x20\xf5\xf2"},
-		{What: "a squashfs file system", Offset: 0, Magic: "hsqs"},
+		{What: SquashFS, Offset: 0, Magic: "hsqs"},
 		{What: "an NTFS file system", Offset: 3, Magic: "NTFS    "},
 		{What: "an exFAT file system", Offset: 3, Magic: "EXFAT   "},
 		{What: "a BitLocker volume", Offset: 3, Magic: "-FVE-FS-"},

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Space is what separates words, and does not count around them.
@@ -201,6 +203,14 @@ func Unsigned(value string) (uint64, error) {
 		err = ErrNumber
 	}
 	return n, err
+}
+
+// UUID is a UUID or another ID of 128 bits, with the usual dashes or with none.
+func UUID(value string) (osmith.GUID, error) {
+	if len(value) == 32 && !strings.Contains(value, "-") {
+		value = value[:8] + "-" + value[8:12] + "-" + value[12:16] + "-" + value[16:20] + "-" + value[20:]
+	}
+	return osmith.ParseGUID(value)
 }
 
 // Expand replaces specifiers by what text says about a letter. A percent sign at the end stands for itself.

@@ -1,25 +1,26 @@
 package extension
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"math"
+	"slices"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sdstub"
+	"github.com/osmith-dev/osmith/internal/superblock"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade/internal/osset"
 	"github.com/osmith-dev/osmith/verity"
 )
 
 // MaxSize is the largest extension, in bytes: the stub hands extensions over in a cpio archive, whose sizes have 32 bits (systemd 262, src/boot/cpio.c).
-const MaxSize = math.MaxUint32
+const MaxSize = sdstub.MaxCompanion
 
 // Protection is how an image is protected against changes.
 type Protection uint8
@@ -82,11 +83,8 @@ func formatError(field, format string, args ...any) error {
 	return &osmith.FormatError{Offset: -1, Field: "extension image: " + field, Err: fmt.Errorf(format, args...)}
 }
 
-// fileSystems are how file systems begin that systemd finds in extensions without a table: EROFS, squashfs, ext4 (of their documentation in Linux: Documentation/filesystems, erofs.rst, squashfs.rst, ext4/super.rst).
-var fileSystems = []struct {
-	at    int64
-	magic []byte
-}{{1024, []byte{0xe2, 0xe1, 0xf5, 0xe0}}, {0, []byte("hsqs")}, {1024 + 56, []byte{0x53, 0xef}}}
+// fileSystems are those that systemd finds in extensions without a table.
+var fileSystems = []string{superblock.EROFS, superblock.SquashFS, superblock.Ext}
 
 func read(src osmith.Source) (*Image, error) {
 	if src == nil {
@@ -109,12 +107,15 @@ func read(src osmith.Source) (*Image, error) {
 }
 
 func readBare(src osmith.Source, why error) (*Image, error) {
-	for _, f := range fileSystems {
-		b := make([]byte, len(f.magic))
-		if _, err := src.ReadAt(b, f.at); err != nil && err != io.EOF {
+	for _, row := range superblock.Rows() {
+		if !slices.Contains(fileSystems, row.What) {
+			continue
+		}
+		b := make([]byte, len(row.Magic))
+		if _, err := src.ReadAt(b, row.Offset); err != nil && err != io.EOF {
 			return nil, err
 		}
-		if bytes.Equal(b, f.magic) {
+		if string(b) == row.Magic {
 			return &Image{Protection: ProtectionNone, fileSystem: src}, nil
 		}
 	}

@@ -61,7 +61,7 @@ type ExportedFile struct {
 type Definition struct{ Name, Text string }
 
 // Export makes files and definitions of a release, by which systemd-sysupdate 262 installs it into the slots of a disk, as package upgrade does: labels ID_VERSION, ID_VERSION_verity and
-// ID_VERSION_verity_sig, partition IDs by the root hash, read-only, and a UKI ID_VERSION+3-0.efi with its add-ons beside it, which is put into place last. Nothing is copied: the contents
+// ID_VERSION_verity_sig, partition IDs by the root hash, read-only, and a UKI ID_VERSION+3-0.efi with its add-ons and extensions beside it, which is put into place last. Nothing is copied: the contents
 // are those of the release.
 //
 // It is an error if systemd-sysupdate would take the version for another one, or could not write the label.
@@ -189,12 +189,13 @@ func (e *exporter) parts() error {
 		}
 	}
 	for _, a := range r.Addons {
-		if strings.ContainsAny(a.Name, "@%") {
-			return fmt.Errorf("add-on %q: in a pattern it would be read as something else", a.Name)
-		}
 		// By a name that ended with .efi, it would be a UKI of another version.
-		err := e.add("addon-"+a.Name, id+"_@v."+a.Name+".raw", Fields{}, a.Content, []string{id + "_@v.efi.extra.d/" + a.Name}, "")
-		if err != nil {
+		if err := e.beside("addon", a.Name, a.Name+".raw", a.Content); err != nil {
+			return err
+		}
+	}
+	for _, x := range r.Extensions {
+		if err := e.beside("extension", x.Name, x.Name, x.Content); err != nil {
 			return err
 		}
 	}
@@ -224,6 +225,14 @@ func (e *exporter) parts() error {
 		e.x.Left = append(e.x.Left, s.MediaType)
 	}
 	return nil
+}
+
+// beside adds a file that the stub finds beside the UKI.
+func (e *exporter) beside(kind, name, file string, content osmith.Source) error {
+	if strings.ContainsAny(name, "@%") {
+		return fmt.Errorf("%s %q: in a pattern it would be read as something else", kind, name)
+	}
+	return e.add(kind+"-"+name, e.r.ID+"_@v."+file, Fields{}, content, []string{e.r.ID + "_@v.efi.extra.d/" + name}, "")
 }
 
 // signature is the content of the partition for it, filled to its end.

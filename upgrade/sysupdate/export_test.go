@@ -22,6 +22,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/extension"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/upgrade/sysupdate"
 	"github.com/osmith-dev/osmith/verity"
@@ -67,6 +68,7 @@ func TestExport(t *testing.T) {
 	r := newRelease(t, "acme", "2", "roothash")
 	r.RootHashSignature = signatureOf(t, r.RootHash)
 	r.Addons = []release.Addon{{Name: "debug.addon.efi", Content: bytes.NewReader([]byte("debug"))}}
+	r.Extensions = []extension.File{{Name: "tools.sysext.raw", Content: bytes.NewReader([]byte("tools"))}}
 	r.Loader = bytes.NewReader([]byte("loader"))
 	r.SBOMs = []release.SBOM{{MediaType: release.MediaTypeSPDX, Name: "a.json", Content: bytes.NewReader([]byte("{}"))}}
 	x, err := sysupdate.Export(r, sysupdate.ExportOptions{Source: "https://acme.example/updates"})
@@ -77,7 +79,7 @@ func TestExport(t *testing.T) {
 	for _, f := range x.Files {
 		names = append(names, f.Name)
 	}
-	require.Equal(t, []string{"acme_2_" + tree.String() + ".verity.raw", "acme_2.verity-sig.raw", "acme_2_" + data.String() + ".root.raw", "acme_2.debug.addon.efi.raw", "acme_2.efi"}, names)
+	require.Equal(t, []string{"acme_2_" + tree.String() + ".verity.raw", "acme_2.verity-sig.raw", "acme_2_" + data.String() + ".root.raw", "acme_2.debug.addon.efi.raw", "acme_2.tools.sysext.raw", "acme_2.efi"}, names)
 	require.Equal(t, []string{release.MediaTypeLoader, release.MediaTypeSPDX}, x.Left)
 	require.EqualValues(t, 16384, x.Files[1].Content.Size(), "nothing of a longer signature stays behind it")
 	signature, err := verity.ReadSignature(x.Files[1].Content)
@@ -105,9 +107,10 @@ func TestExport(t *testing.T) {
 	}
 	require.Equal(t, []string{
 		"010-verity partition auto acme_@v_verity root-x86-64-verity", "020-verity-sig partition auto acme_@v_verity_sig root-x86-64-verity-sig", "030-root partition auto acme_@v root-x86-64",
-		"040-addon-debug.addon.efi regular-file /EFI/Linux acme_@v.efi.extra.d/debug.addon.efi linux-generic", "050-uki regular-file /EFI/Linux acme_@v+@l-@d.efi linux-generic",
+		"040-addon-debug.addon.efi regular-file /EFI/Linux acme_@v.efi.extra.d/debug.addon.efi linux-generic",
+		"050-extension-tools.sysext.raw regular-file /EFI/Linux acme_@v.efi.extra.d/tools.sysext.raw linux-generic", "060-uki regular-file /EFI/Linux acme_@v+@l-@d.efi linux-generic",
 	}, got)
-	require.EqualValues(t, 3, *d.Transfers[4].Target.TriesLeft)
+	require.EqualValues(t, 3, *d.Transfers[5].Target.TriesLeft)
 
 	// Every file is one of its own transfer alone.
 	for _, f := range x.Files {
@@ -164,6 +167,9 @@ func TestExportOptions(t *testing.T) {
 		"would be taken for": {change: func(r *release.Release) {
 			r.RootHashSignature = signatureOf(t, r.RootHash)
 			r.Addons = []release.Addon{{Name: "root", Content: r.UKI}}
+		}},
+		`extension "a@.sysext.raw"`: {change: func(r *release.Release) {
+			r.Extensions = []extension.File{{Name: "a@.sysext.raw", Content: r.UKI}}
 		}},
 		"a release needs a UKI":   {change: func(r *release.Release) { r.UKI = nil }},
 		"source type":             {o: sysupdate.ExportOptions{SourceType: sysupdate.Tar}},

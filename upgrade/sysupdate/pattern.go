@@ -175,7 +175,7 @@ func (f *Fields) set(letter byte, value string) bool {
 		f.Version = value
 		return ValidVersion(value)
 	case 'u':
-		id, err := parseUUID(value)
+		id, err := unitfile.UUID(value)
 		f.PartitionUUID = &id
 		return err == nil
 	case 'f':
@@ -210,14 +210,6 @@ func (f *Fields) numbers() map[byte]**uint64 {
 
 // blank is what strtoull(3) passes over, and with it the numbers of systemd.
 const blank = " \t\n\v\f\r"
-
-// parseUUID reads a UUID as systemd does: with the usual dashes or with none.
-func parseUUID(text string) (osmith.GUID, error) {
-	if len(text) == 32 && !strings.Contains(text, "-") {
-		text = text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]
-	}
-	return osmith.ParseGUID(text)
-}
 
 func hexadecimal(value string) (uint64, error) {
 	value = strings.TrimLeft(value, blank)

@@ -208,7 +208,7 @@ func (r *reader) setTarget(t *TransferTarget, key, value string) error {
 			t.PartitionUUID = nil
 			return nil
 		}
-		id, err := parseUUID(value)
+		id, err := unitfile.UUID(value)
 		if err != nil {
 			return ignore(err)
 		}
