@@ -7,9 +7,10 @@
 //   - [github.com/osmith-dev/osmith/tpm]: event logs read, replayed and predicted; signed PCR policies;
 //   - [github.com/osmith-dev/osmith/signing]: Authenticode, Secure Boot variables, cosign signatures of OCI artifacts;
 //   - [github.com/osmith-dev/osmith/bootloader]: systemd-boot on an ESP, boot counting, which entry boots next;
-//   - [github.com/osmith-dev/osmith/upgrade]: composes them: plan, apply, commit, roll back.
+//   - [github.com/osmith-dev/osmith/build]: composes them for who builds a system: sets, disks, releases;
+//   - [github.com/osmith-dev/osmith/upgrade]: composes them for machines: plan, apply, commit, roll back.
 //
-// None of these packages imports another one, except upgrade and the examples, which compose them. Everything is pure Go,
+// None of these packages imports another one, except build, upgrade and the examples, which compose them. Everything is pure Go,
 // needs no root, loop device or subprocess, and the same inputs give the same bytes.
 //
 // examples/lifecycle is the whole flow in one program.

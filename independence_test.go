@@ -61,8 +61,12 @@ var allowed = map[string]struct{ own, modules []string }{
 	"signing/authenticode": {},
 	"signing/secureboot":   {},
 	"signing/cosign":       {modules: cosignModules},
-	"build":                {own: []string{"partition", "verity"}, modules: []string{"golang.org/x/sys"}},                                 // composes, on the vendor's side
-	"upgrade/extension":    {own: []string{"partition", "verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{"golang.org/x/sys"}}, // the judge of extensions, for a release and for a plan
+	"build": { // composes, on the vendor's side
+		own: []string{"verity", "verity/dm", "partition", "partition/fat", "partition/luks", "uki", "uki/hwid", "bootloader", "tpm", "tpm/policy",
+			"signing/authenticode", "signing/secureboot", "upgrade/release", "upgrade/extension"},
+		modules: []string{"golang.org/x/crypto", "golang.org/x/sys", "github.com/erofs/go-erofs", "github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
+	},
+	"upgrade/extension": {own: []string{"partition", "verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{"golang.org/x/sys"}}, // the judge of extensions, for a release and for a plan
 	"upgrade/release": {own: []string{"verity", "verity/dm", "partition", "uki", "uki/hwid", "upgrade/extension"}, modules: []string{ // of which the judge of a set is made
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "golang.org/x/sys",
 	}},

@@ -12,10 +12,10 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -43,20 +43,15 @@ func noise(n int) []byte {
 	return b
 }
 
-// erofs is the file system of a small system extension.
-func erofs(t testing.TB) *bytes.Reader {
+// extensionFS is the file system of a small system extension.
+func extensionFS(t testing.TB) *bytes.Reader {
 	t.Helper()
-	name := filepath.Join(t.TempDir(), "x.erofs")
-	f, err := os.Create(name)
+	f, err := os.Create(filepath.Join(t.TempDir(), "x.erofs"))
 	require.NoError(t, err)
-	im := acmeos.NewRootImage(f)
-	require.NoError(t, im.Add("/usr/lib/extension-release.d/extension-release.tool", func(w io.Writer) error {
-		_, err := io.WriteString(w, "ID=_any\n")
-		return err
-	}))
-	require.NoError(t, im.Close())
+	tree := fstest.MapFS{"usr/lib/extension-release.d/extension-release.tool": {Data: []byte("ID=_any\n"), Mode: 0o644}}
+	require.NoError(t, WriteEROFS(t.Context(), f, tree, EROFSOptions{TempDir: t.TempDir()}))
 	require.NoError(t, f.Close())
-	b, err := os.ReadFile(name)
+	b, err := os.ReadFile(f.Name())
 	require.NoError(t, err)
 	return bytes.NewReader(b)
 }

@@ -131,7 +131,7 @@ func TestExtensionDissect(t *testing.T) {
 	}
 	for _, usr := range []bool{false, true} {
 		where := map[bool]string{false: "root", true: "usr"}[usr]
-		x := Extension{FileSystem: erofs(t), Usr: usr, Architecture: "amd64", Seed: seed, Key: key, Certificate: cert}
+		x := Extension{FileSystem: extensionFS(t), Usr: usr, Architecture: "amd64", Seed: seed, Key: key, Certificate: cert}
 		require.NoError(t, validate(x, where+"=signed"))
 		require.NoError(t, validate(x, where+"=signed+absent"))
 		require.Error(t, validate(x, where+"=absent"))

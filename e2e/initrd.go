@@ -3,10 +3,15 @@ package e2e
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"strings"
+	"testing/fstest"
+
+	"github.com/osmith-dev/osmith/build"
 )
 
 // Initrd returns an initrd with the guest as /init and the [GuestModules] with
@@ -19,40 +24,41 @@ func Initrd(guest, moduleDir string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("e2e: initrd: %w", err)
 	}
-	tree, err := readModuleTree(moduleDir)
+	modules, err := readModuleTree(moduleDir)
 	if err != nil {
 		return nil, err
 	}
-	files, err := tree.closure(GuestModules)
+	files, err := modules.closure(GuestModules)
 	if err != nil {
 		return nil, err
 	}
 
-	var a archive
-	for _, dir := range []string{"dev", "modules", "proc", "run", "sys", "sysroot"} {
-		a.add(dir, modeDir, nil)
+	tree := fstest.MapFS{
+		// The kernel opens the console for init before devtmpfs is there.
+		"dev/console": {Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Sys: &build.Node{Major: 5, Minor: 1}},
+		"init":        {Mode: 0o755, Data: init},
 	}
-	// The kernel opens the console for init before devtmpfs is there.
-	a.device("dev/console", 5, 1)
-	a.add("init", modeExec, init)
+	for _, dir := range []string{"dev", "modules", "proc", "run", "sys", "sysroot"} {
+		tree[dir] = &fstest.MapFile{Mode: fs.ModeDir | 0o755}
+	}
 	var list strings.Builder
 	for _, file := range files {
-		b, err := tree.load(file)
+		b, err := modules.load(file)
 		if err != nil {
 			return nil, err
 		}
 		name := "modules/" + moduleName(path.Base(file)) + ".ko"
-		a.add(name, modeFile, b)
+		tree[name] = &fstest.MapFile{Mode: 0o644, Data: b}
 		fmt.Fprintf(&list, "/%s\n", name)
 	}
-	a.add("modules.list", modeFile, []byte(list.String()))
+	tree["modules.list"] = &fstest.MapFile{Mode: 0o644, Data: []byte(list.String())}
 
 	var buf bytes.Buffer
 	z, err := gzip.NewWriterLevel(&buf, gzip.BestCompression)
 	if err != nil {
 		return nil, fmt.Errorf("e2e: initrd: %w", err)
 	}
-	if _, err := z.Write(a.finish()); err != nil {
+	if err := build.WriteInitrd(context.Background(), z, tree, build.TreeOptions{}); err != nil {
 		return nil, fmt.Errorf("e2e: initrd: %w", err)
 	}
 	if err := z.Close(); err != nil {

@@ -38,9 +38,9 @@ func TestInstallDisk(t *testing.T) {
 	require.NoError(t, s.Machine.SetVariables(*s.Facts.Firmware))
 	own := s.Builder.Cmdline
 	s.Builder.Cmdline = own + " osmith.run=install"
-	v1 := build(t, s, "1")
+	v1 := buildVersion(t, s, "1")
 	s.Builder.Cmdline = own
-	v2 := build(t, s, "2")
+	v2 := buildVersion(t, s, "2")
 	loader, err := s.Builder.SignedLoader()
 	require.NoError(t, err)
 

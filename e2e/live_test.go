@@ -50,11 +50,11 @@ func TestLive(t *testing.T) {
 	s.Builder.Parts.Loader = older
 	own := s.Builder.Cmdline + " osmith.bless=0"
 	s.Builder.Cmdline = own + " osmith.run=first"
-	v1 := build(t, s, "1")
+	v1 := buildVersion(t, s, "1")
 	s.Builder.Cmdline = own + " osmith.run=second"
-	v2 := build(t, s, "2")
+	v2 := buildVersion(t, s, "2")
 	s.Builder.Cmdline = own
-	v3 := build(t, s, "3")
+	v3 := buildVersion(t, s, "3")
 
 	agent, programs := s.agentFiles(t, "agent"), s.agentFiles(t, "agent", "boot", "upgrade")
 	first := []guestStep{{Name: "agent", Args: []string{"agent", "-layout", "/run/programs/v2", "-release", "v2", "-key", "/run/programs/release.pem"}, Static: true, ESP: true}}

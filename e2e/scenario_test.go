@@ -28,7 +28,7 @@ func newSystem(t *testing.T, r testtools.Root) *System {
 	return s
 }
 
-func build(t *testing.T, s *System, version string) *acmeos.Set {
+func buildVersion(t *testing.T, s *System, version string) *acmeos.Set {
 	t.Helper()
 	set, err := s.Build(t.Context(), version)
 	require.NoError(t, err)
@@ -56,7 +56,7 @@ func TestLifecycle(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
 	s := newSystem(t, testtools.Forky(t))
-	v1, v2, v3 := build(t, s, "1"), build(t, s, "2"), build(t, s, "3")
+	v1, v2, v3 := buildVersion(t, s, "1"), buildVersion(t, s, "2"), buildVersion(t, s, "3")
 	installAndEnrol(t, s, v1)
 
 	r := bootGood(t, s, "1-first", v1)
@@ -140,7 +140,7 @@ func TestLifecycleStable(t *testing.T) {
 	t.Parallel()
 	r := testtools.Trixie(t)
 	s := newSystem(t, r)
-	v1, v2 := build(t, s, "1"), build(t, s, "2")
+	v1, v2 := buildVersion(t, s, "1"), buildVersion(t, s, "2")
 	installAndEnrol(t, s, v1)
 	rep := bootGood(t, s, "1-first", v1)
 	t.Run("companions", func(t *testing.T) {
@@ -154,7 +154,7 @@ func TestLifecycleStable(t *testing.T) {
 	rep = bootGood(t, s, "2-upgraded", v2)
 	require.Equal(t, report.Blessed, rep.Bless.Result)
 
-	damagedSlot(t, s, build(t, s, "3"), v2)
+	damagedSlot(t, s, buildVersion(t, s, "3"), v2)
 
 	v4 := buildForeign(t, s, "4")
 	plan, err := s.Upgrade(t.Context(), v4, upgrade.PlanOptions{Override: []upgrade.Proof{upgrade.ProofBoots}}, nil)
@@ -189,7 +189,7 @@ func buildForeign(t *testing.T, s *System, version string) *acmeos.Set {
 	require.NoError(t, err)
 	s.Builder.Foreign = stranger
 	defer func() { s.Builder.Foreign = nil }()
-	return build(t, s, version)
+	return buildVersion(t, s, version)
 }
 
 func requireRefused(t *testing.T, err error, verdict upgrade.Proof) {
@@ -219,7 +219,7 @@ func (s *System) entry(t *testing.T, set *acmeos.Set) string {
 // TestImage holds the disk of version 1 against the tools that people will use on it, and against itself.
 func TestImage(t *testing.T) {
 	s := newSystem(t, testtools.Trixie(t))
-	v1 := build(t, s, "1")
+	v1 := buildVersion(t, s, "1")
 	image, err := s.Install(v1)
 	require.NoError(t, err)
 	disk := s.Machine.Disk

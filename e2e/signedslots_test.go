@@ -54,9 +54,9 @@ func TestSignedSlots(t *testing.T) {
 	own := s.Builder.Cmdline
 	said := func(options ...string) string { return strings.Join(append([]string{own}, options...), " ") }
 	s.Builder.Cmdline = said(asksForSignature, "osmith.signatures=signatures/1")
-	v1 := build(t, s, "1")
+	v1 := buildVersion(t, s, "1")
 	s.Builder.Cmdline = said(asksForSignature, requiresSignatures, leavesKeyringOpen, "osmith.signatures=signatures/2")
-	v2 := build(t, s, "2")
+	v2 := buildVersion(t, s, "2")
 	repartDisk(t, s, root, v1, slices.Concat(k.files(t, "signatures/1", v1), k.files(t, "signatures/2", v2), veritysetup(t, root)))
 
 	first := bootGood(t, s, "1-repart", v1)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/signing/secureboot"
@@ -139,9 +140,9 @@ func addons(t *testing.T, s *System, r testtools.Root, cmdline string) (global, 
 	stub := addonStub(t, r)
 	var err error
 	packed := func(name string) osmith.Source {
-		var a archive
-		a.add(name, modeFile, []byte("of an add-on"))
-		return bytes.NewReader(a.finish())
+		var b bytes.Buffer
+		require.NoError(t, build.WriteInitrd(t.Context(), &b, fstest.MapFS{name: {Mode: 0o644, Data: []byte("of an add-on")}}, build.TreeOptions{}))
+		return bytes.NewReader(b.Bytes())
 	}
 	global, err = s.Addon(uki.Addon{Stub: stub, Cmdline: "acme.addon=global", DeviceTree: bytes.NewReader(deviceTree("acme,addon"))})
 	require.NoError(t, err)

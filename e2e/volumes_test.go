@@ -59,9 +59,9 @@ func TestVolumes(t *testing.T) {
 
 	own := s.Builder.Cmdline
 	s.Builder.Cmdline = own + " osmith.run=first"
-	v1 := build(t, s, "1")
+	v1 := buildVersion(t, s, "1")
 	s.Builder.Cmdline = own + " osmith.run=second"
-	v2 := build(t, s, "2")
+	v2 := buildVersion(t, s, "2")
 
 	data := make([]byte, 1<<20)
 	rand.Read(data)

@@ -261,6 +261,7 @@ func (f *Fill) least(t osmith.GUID, ss int) int64 {
 }
 
 // growsFromNothing says that systemd-repart has no default for the least size: what is in the partition decides it.
+// So it is for all parts of a dm-verity volume, its data too.
 func (f *Fill) growsFromNothing() bool {
 	if f == nil {
 		return false
@@ -269,7 +270,7 @@ func (f *Fill) growsFromNothing() bool {
 	case "erofs", "squashfs":
 		return true
 	}
-	return f.Verity != nil && f.Verity.Role != VerityData
+	return f.Verity != nil
 }
 
 // sectorSize is that of file systems in a partition.

@@ -34,6 +34,12 @@ func FileSystemID(partitionID osmith.GUID) osmith.GUID {
 	return seedGUID(partitionID, []byte("file-system-uuid"))
 }
 
+// FATVolumeID is the serial number of a FAT file system in the partition with an ID: the first four bytes of [FileSystemID].
+func FATVolumeID(partitionID osmith.GUID) uint32 {
+	id := FileSystemID(partitionID)
+	return binary.BigEndian.Uint32(id[:4])
+}
+
 // LUKSID is the UUID of the LUKS2 header in the partition with an ID.
 func LUKSID(partitionID osmith.GUID) osmith.GUID { return seedGUID(partitionID, []byte("luks-uuid")) }
 

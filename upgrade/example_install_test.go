@@ -29,7 +29,7 @@ func exampleLayout() partition.Layout {
 }
 
 func exampleLoader() osmith.Source {
-	b := &acmeos.Builder{Keys: must(keys()), Parts: acmeos.StandIns(), Time: when}
+	b := &acmeos.Builder{Keys: must(keys()), Parts: acmeos.StandIns(), Seed: osmith.GUID{1}, Time: when}
 	return must(b.SignedLoader())
 }
 

@@ -21,7 +21,7 @@ import (
 // exampleDisk is a disk with version 1 of an imaginary system, the machine it is for, and the set of version 2.
 func exampleDisk() (disk osmith.Disk, machine upgrade.Machine, set *acmeos.Set, remove func()) {
 	dir := must(os.MkdirTemp("", "upgrade"))
-	b := &acmeos.Builder{Keys: must(keys()), Parts: acmeos.StandIns(), Time: when}
+	b := &acmeos.Builder{Keys: must(keys()), Parts: acmeos.StandIns(), Seed: osmith.GUID{1}, Time: when}
 	var sets []*acmeos.Set
 	for _, version := range []string{"1", "2"} {
 		root := filepath.Join(dir, version+".raw")

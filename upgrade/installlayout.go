@@ -123,10 +123,9 @@ func (p *InstallPlan) fillSlots(fits *Verdict) (err error) {
 // makeESP makes the whole file system of the ESP.
 func (p *InstallPlan) makeESP(fits *Verdict) error {
 	off, size := p.Table.Extent(p.espIndex)
-	id := partition.FileSystemID(p.Table.Partitions[p.espIndex].ID)
 	sector := p.Table.SectorSize
 	o := fat.BuildOptions{Size: size, SectorSize: sector, Label: "ESP", Time: p.options.Time, HiddenSectors: uint32(off / int64(sector)),
-		VolumeID: uint32(id[0])<<24 | uint32(id[1])<<16 | uint32(id[2])<<8 | uint32(id[3])}
+		VolumeID: partition.FATVolumeID(p.Table.Partitions[p.espIndex].ID)}
 	none, err := fat.Plan(nil, o)
 	if err != nil {
 		return fmt.Errorf("the ESP: %w", err)

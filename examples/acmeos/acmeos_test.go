@@ -9,9 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/partition"
-	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -46,7 +46,7 @@ func TestBadInput(t *testing.T) {
 	when := time.Unix(1_767_225_600, 0)
 	keys, err := GenerateKeys(when)
 	require.NoError(t, err)
-	b := &Builder{Keys: keys, Parts: StandIns(), Time: when}
+	b := &Builder{Keys: keys, Parts: StandIns(), Seed: osmith.GUID{1}, Time: when}
 	dir := t.TempDir()
 	root := filepath.Join(dir, "root.raw")
 	require.NoError(t, WriteRoot(root, "1", nil))
@@ -70,8 +70,9 @@ func TestBadInput(t *testing.T) {
 	b.Parts.Loader = StandIns().Loader
 
 	_, err = b.Disk(set, DiskOptions{ESPSize: 1 << 20})
-	var space *fat.SpaceError
+	var space *partition.SpaceError
 	require.ErrorAs(t, err, &space)
+	require.Equal(t, "esp", space.Partition)
 	require.Greater(t, space.Need, space.Have)
 	_, err = b.Disk(set, DiskOptions{RootSize: 4096})
 	var slot *partition.SpaceError

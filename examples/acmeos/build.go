@@ -1,27 +1,20 @@
 package acmeos
 
 import (
-	"bytes"
 	"context"
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
-	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/secureboot"
-	"github.com/osmith-dev/osmith/tpm"
-	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
-	"github.com/osmith-dev/osmith/verity"
-	"github.com/osmith-dev/osmith/verity/dm"
 )
 
 // ID is the system's name in os-release, file names and labels.
@@ -42,111 +35,60 @@ type Builder struct {
 
 // Set is one version: the unit that is released, installed and rolled back.
 type Set struct {
-	Version         string
-	UKI, Root, Tree *osmith.Device
-	RootHash        []byte
+	*build.Set
+	root *osmith.Device
 }
 
 // Close closes the files.
-func (s *Set) Close() error {
-	return errors.Join(s.UKI.Close(), s.Root.Close(), s.Tree.Close())
-}
+func (s *Set) Close() error { return errors.Join(s.Set.Close(), s.root.Close()) }
 
 // OSRelease is the identity of a version, the same text in the root file system and in the UKI.
 func OSRelease(version string) []byte {
 	return fmt.Appendf(nil, "NAME=\"Acme OS\"\nID=%s\nIMAGE_ID=%s\nIMAGE_VERSION=%s\nPRETTY_NAME=\"Acme OS %s\"\n", ID, ID, version, version)
 }
 
-// Build makes a version around a root file system image and leaves its files in dir, beside root. The set holds open
-// files; close it after use.
+// Build makes a version around a root file system image and leaves its files in dir. The set holds open files; close it after use.
 func (b *Builder) Build(ctx context.Context, dir, version string, root string) (*Set, error) {
-	set := &Set{Version: version}
-	var err error
-	if set.Root, err = osmith.OpenFile(root); err != nil {
+	src, err := osmith.OpenFile(root)
+	if err != nil {
 		return nil, err
 	}
-	// 1. The hash tree binds the root file system to one hash.
-	set.Tree, err = create(filepath.Join(dir, ID+"_"+version+".verity.raw"), func(f *os.File) error {
-		set.RootHash, err = verity.Format(ctx, f, set.Root, verity.Params{
-			Salt: partition.SeedVeritySalt(b.Seed),
-			UUID: partition.SeedVerityUUID(b.Seed),
-		})
-		return err
-	})
+	set, err := build.System(ctx, dir, build.Parts{
+		Root: src, Seed: b.Seed,
+		UKI: build.UKIParts{Image: uki.Image{
+			Stub: b.Parts.Stub, Linux: b.Parts.Linux, Initrd: []osmith.Source{b.Parts.Initrd}, Cmdline: b.Cmdline, OSRelease: OSRelease(version),
+		}},
+	}, b.keys())
 	if err != nil {
-		return nil, fmt.Errorf("hash tree of version %s: %w", version, err)
+		return nil, errors.Join(fmt.Errorf("version %s: %w", version, err), src.Close())
 	}
-	// 2. The UKI carries the hash in its command line, and signatures for the PCR 11 values that it will itself cause.
-	image, err := b.image(version, set.RootHash)
-	if err != nil {
-		return nil, fmt.Errorf("UKI of version %s: %w", version, err)
-	}
-	// 3. The Secure Boot signature covers all of that.
-	set.UKI, err = create(filepath.Join(dir, ID+"_"+version+".efi"), func(f *os.File) error {
-		signer := b.Keys.SecureBoot.DB
-		if b.Foreign != nil {
-			signer = b.Foreign.SecureBoot.DB
-		}
-		return authenticode.Sign(f, image, signer.Key, signer.Cert, authenticode.SignOptions{Time: b.Time})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("UKI of version %s: %w", version, err)
-	}
-	return set, nil
+	return &Set{set, src}, nil
 }
 
-func (b *Builder) image(version string, rootHash []byte) (*uki.Assembled, error) {
-	cmdline, err := dm.Cmdline{Root: dm.Volume{RootHash: rootHash}}.Encode()
-	if err != nil {
-		return nil, err
+// keys are who signs what.
+func (b *Builder) keys() build.Keys {
+	k := build.Keys{SecureBoot: b.Keys.SecureBoot.DB, SignOptions: authenticode.SignOptions{Time: b.Time}, PCR: []build.PCRKey{build.NewPCRKey(b.Keys.PCR)}}
+	if b.Foreign != nil {
+		k.SecureBoot = b.Foreign.SecureBoot.DB
 	}
-	if b.Cmdline != "" {
-		cmdline += " " + b.Cmdline
-	}
-	key, err := b.Keys.PCRPublicKey()
-	if err != nil {
-		return nil, err
-	}
-	im := uki.Image{
-		Stub:         b.Parts.Stub,
-		Linux:        b.Parts.Linux,
-		Initrd:       []osmith.Source{b.Parts.Initrd},
-		Cmdline:      cmdline,
-		OSRelease:    OSRelease(version),
-		PCRPublicKey: key,
-	}
-	measured, err := im.Measurements(tpm.Banks()...)
-	if err != nil {
-		return nil, err
-	}
-	states, err := tpm.PCR11States(measured, nil, nil)
-	if err != nil {
-		return nil, err
-	}
-	signatures, err := policy.Sign(b.Keys.PCR, states, "")
-	if err != nil {
-		return nil, err
-	}
-	if im.PCRSignature, err = signatures.MarshalJSON(); err != nil {
-		return nil, err
-	}
-	return im.Assemble()
+	return k
 }
 
 // SignedLoader is systemd-boot with our signature.
 func (b *Builder) SignedLoader() (osmith.Source, error) {
-	var out bytes.Buffer
-	db := b.Keys.SecureBoot.DB
-	if err := authenticode.Sign(&out, b.Parts.Loader, db.Key, db.Cert, authenticode.SignOptions{Time: b.Time}); err != nil {
-		return nil, fmt.Errorf("boot loader: %w", err)
-	}
-	return bytes.NewReader(out.Bytes()), nil
+	own := *b
+	own.Foreign = nil
+	return build.SignLoader(b.Parts.Loader, own.keys())
+}
+
+func (b *Builder) enrollOptions() secureboot.EnrollOptions {
+	return secureboot.EnrollOptions{Time: b.Time, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}}
 }
 
 // Enroll signs our keys into a machine, and nothing else: it is a virtual one, without cards that bring firmware. The signed boot loader and the images given
 // have to boot with these keys.
 func (b *Builder) Enroll(images ...osmith.Source) (*secureboot.Enrollment, error) {
-	o := secureboot.EnrollOptions{Time: b.Time, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}}
+	o := b.enrollOptions()
 	loader, err := b.SignedLoader()
 	if err != nil {
 		return nil, err
@@ -186,19 +128,4 @@ func (s *Set) Release() *release.Release {
 		ID: ID, Version: s.Version,
 		UKI: s.UKI, Root: s.Root, Tree: s.Tree, RootHash: s.RootHash,
 	}
-}
-
-// create writes a file beside its name and renames it, so that a failure leaves no half file, and opens the result.
-func create(name string, write func(*os.File) error) (*osmith.Device, error) {
-	f, err := os.Create(name + ".new")
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(write(f), f.Close()); err != nil {
-		return nil, errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return nil, err
-	}
-	return osmith.OpenFile(name)
 }

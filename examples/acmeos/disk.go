@@ -1,17 +1,14 @@
 package acmeos
 
 import (
+	"context"
 	"fmt"
-	"path"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
-	"github.com/osmith-dev/osmith/internal/arch"
+	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/partition"
-	"github.com/osmith-dev/osmith/partition/fat"
 )
-
-const mib = 1 << 20
 
 // DiskOptions are the sizes of a new disk. They are for ever: partitions do not grow, so the slots must hold the releases
 // of years to come.
@@ -30,88 +27,35 @@ type DiskOptions struct {
 }
 
 // Disk plans the first disk of a system: an ESP with the loader and the UKI of set, slot A with its root file system, slot B
-// empty. The result is written with partition.WriteImage.
+// empty. The result is written with partition.WriteImage. The first version of a new disk has nothing to fall back to, so its tries are not counted.
 func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
-	dataID, treeID, err := partition.VerityIDs(set.RootHash)
-	if err != nil {
-		return nil, err
-	}
-	root, tree := set.Root, set.Tree
-	if o.RootSize == 0 {
-		o.RootSize = roundUp(root.Size()*3/2, mib)
-	}
-	treeSize := roundUp(max(tree.Size()*2, o.RootSize/100), mib)
-	esp, err := b.ESP(set, o)
-	if err != nil {
-		return nil, fmt.Errorf("ESP: %w", err)
-	}
-	label := ID + "_" + set.Version
-	rootType, treeType := rootTypes(b.Parts.Architecture)
-	layout := partition.Layout{
-		DiskID: partition.SeedDiskID(b.Seed),
-		Partitions: []partition.Spec{
-			{Type: partition.ESP, ID: partition.SeedPartitionID(b.Seed, partition.ESP, 0), Name: "esp", Content: esp},
-			{Type: rootType, ID: dataID, Name: label, Size: o.RootSize, Content: root},
-			{Type: treeType, ID: treeID, Name: label + "_verity", Size: treeSize, Content: tree},
-		},
-	}
-	for n := 1; n < max(o.Slots, 2); n++ {
-		layout.Partitions = append(layout.Partitions,
-			partition.Spec{Type: rootType, ID: partition.SeedPartitionID(b.Seed, rootType, n), Name: partition.EmptyName, Size: o.RootSize},
-			partition.Spec{Type: treeType, ID: partition.SeedPartitionID(b.Seed, treeType, n), Name: partition.EmptyName, Size: treeSize})
-	}
-	if o.State != nil {
-		layout.Partitions = append(layout.Partitions, partition.Spec{Type: partition.LinuxGeneric, ID: partition.SeedPartitionID(b.Seed, partition.LinuxGeneric, 0), Name: "state",
-			Size: roundUp(o.State.Size(), mib), Content: o.State})
-	}
-	return partition.Plan(layout)
-}
-
-// rootTypes are the types of root file system and hash tree for an architecture by its EFI name.
-func rootTypes(architecture string) (root, tree osmith.GUID) {
-	a, ok := arch.ByEFI(architecture)
-	if !ok {
-		a = arch.X8664
-	}
-	return a.Types[arch.Root], a.Types[arch.RootVerity]
-}
-
-// ESP plans the EFI system partition: what systemd-boot needs, and the UKI under its final name. The first version of a new
-// disk has nothing to fall back to, so its tries are not counted.
-func (b *Builder) ESP(set *Set, o DiskOptions) (*fat.Image, error) {
 	loader, err := b.SignedLoader()
 	if err != nil {
 		return nil, err
 	}
-	install := bootloader.Installation{Loader: loader, Config: &bootloader.Config{Timeout: "0"}}
-	if o.Enroll {
-		e, err := b.Enroll(set.UKI)
-		if err != nil {
-			return nil, err
-		}
-		install.Config.SecureBootEnroll = "force"
-		if install.Keys, err = e.LoaderKeys("auto"); err != nil {
-			return nil, err
-		}
+	d := build.DiskOptions{Seed: b.Seed, SlotSize: o.RootSize, ESPSize: o.ESPSize, Slots: o.Slots, Files: o.Files, Time: b.Time,
+		Loader: &bootloader.Installation{Loader: loader, Config: &bootloader.Config{Timeout: "0"}}}
+	if o.State != nil {
+		d.More = []partition.Spec{{Type: partition.LinuxGeneric, Name: "state", Content: o.State}}
 	}
-	installed, err := install.Files()
+	if o.Enroll {
+		d.Enroll, d.EnrollOptions = b.Keys.SecureBoot, b.enrollOptions()
+	}
+	image, err := build.Disk(context.Background(), set.Release(), d)
 	if err != nil {
 		return nil, err
 	}
-	files := append([]osmith.ESPFile{{Path: path.Join("EFI/Linux", ID+"_"+set.Version+".efi"), Content: set.UKI}}, installed...)
-	files = append(files, o.Files...)
-	options := fat.BuildOptions{Size: o.ESPSize, Kind: 32, VolumeID: 0xac3e0500, Label: "ESP", Time: b.Time}
-	if options.Size == 0 {
-		need, err := fat.MinSize(files, options)
-		if err != nil {
-			return nil, err
-		}
-		options.Size = roundUp(need+set.UKI.Size()*5/2, mib)
-	}
-	return fat.Plan(files, options)
+	return image.Image, nil
 }
 
-func roundUp(n, unit int64) int64 { return (n + unit - 1) / unit * unit }
+// ESP is the EFI system partition of that disk.
+func (b *Builder) ESP(set *Set, o DiskOptions) (osmith.Source, error) {
+	image, err := b.Disk(set, o)
+	if err != nil {
+		return nil, err
+	}
+	return image.Content(0), nil
+}
 
 // PartitionOf returns the extent of a slot's root partition of a disk: to look at it, or to damage it.
 func PartitionOf(disk osmith.Source, rootHash []byte) (off, size int64, err error) {

@@ -97,7 +97,7 @@ func TestBadCalls(t *testing.T) {
 		{"operand", []string{"x"}, `unexpected argument "x"`},
 		{"missing-part", []string{"-parts", missing}, "no kernel: looked for"},
 		{"no-directory", []string{"-parts", "absent"}, "no boot stub"},
-		{"kernel-is-no-pe", []string{"-parts", noPE}, "uki: Linux: "},
+		{"kernel-is-no-pe", []string{"-parts", noPE}, "UKI: Linux: not a PE image"},
 		{"out-is-a-file", []string{"-out", file}, "file"},
 	}
 	for _, tt := range tests {

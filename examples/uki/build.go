@@ -1,10 +1,13 @@
 package main
 
 import (
+	"crypto"
+	"encoding/hex"
 	"flag"
-	"io"
 
+	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/uki"
 )
 
@@ -48,31 +51,27 @@ func buildFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 
 // buildImage writes the image in one pass, which also measures it and signs the policies.
 func buildImage(c *cli.Call, im *uki.Image, ps *policies, by *signer, name string) (*buildResult, error) {
-	r := &buildResult{header: newHeader(c, name), Signed: by != nil}
-	if len(ps.keys) > 0 {
-		r.PCRSignature = !ps.digests
-		if err := ps.reserve(im); err != nil {
-			return nil, err
-		}
-	}
-	assembled, err := im.Assemble()
+	out, err := cli.Create(name)
 	if err != nil {
 		return nil, err
 	}
-	r.FreeSections = assembled.FreeSections()
-	var variants []uki.VariantMeasurements
-	r.Size, r.SHA256, err = write(name, by, func(w io.Writer) (err error) {
-		if len(ps.keys) == 0 {
-			_, err = assembled.WriteTo(w)
-			return err
-		}
-		variants, err = assembled.WriteStream(w, ps.options())
-		return err
-	})
-	if err == nil && ps.digests {
-		r.Policies, err = ps.waiting(variants)
+	defer out.Drop()
+	keys := build.Keys{PCR: ps.keys}
+	if by != nil {
+		keys.SecureBoot, keys.SignOptions = secureboot.KeyPair{Key: by.key, Cert: by.cert}, by.options
 	}
-	return r, err
+	made, err := build.UKI(c, out, build.UKIParts{Image: *im, Banks: ps.banks}, keys)
+	if err != nil {
+		return nil, err
+	}
+	r := &buildResult{header: newHeader(c, name), Size: made.Size, SHA256: hex.EncodeToString(made.Digests[crypto.SHA256]), Signed: made.Signed,
+		PCRSignature: len(ps.keys) > 0 && !ps.digests, FreeSections: made.FreeSections}
+	if ps.digests {
+		if r.Policies, err = made.ToSign.MarshalJSON(); err != nil {
+			return nil, err
+		}
+	}
+	return r, cli.Keep(out)
 }
 
 // buildProfile writes a profile alone.

@@ -13,7 +13,7 @@ import (
 
 func TestCheck(t *testing.T) {
 	_, path := workshop(t)
-	ok(t, build(path)...)
+	ok(t, buildArgs(path)...)
 	ok(t, "addon", "-stub", path("addon"), "-cmdline", "debug", "-uname", "6.12.0-stand-in", "-o", path("good.addon.efi"))
 	ok(t, "addon", "-stub", path("addon"), "-cmdline", "debug", "-uname", "3.4", "-o", path("other.addon.efi"))
 	require.NoError(t, os.WriteFile(path("text"), []byte("not a PE"), 0o600))
@@ -35,7 +35,7 @@ func TestCheck(t *testing.T) {
 	require.Equal(t, "no-addon", r.Findings[1].Code)
 	require.Equal(t, "malformed", r.Findings[2].Code)
 
-	ok(t, build(path, "-os-release", "")...)
+	ok(t, buildArgs(path, "-os-release", "")...)
 	require.Equal(t, "no-osrel", check(1, path("out.efi")).Findings[0].Code)
 	status, stdout, stderr := call3(t, "check", path("out.efi"))
 	require.Equal(t, 1, status)
@@ -44,7 +44,7 @@ func TestCheck(t *testing.T) {
 
 	// A stub that does not say its version, or a version that is too new, is taken for the one that is named.
 	require.NoError(t, os.WriteFile(path("stub"), petest.Stub("999"), 0o600))
-	ok(t, build(path)...)
+	ok(t, buildArgs(path)...)
 	require.Equal(t, "stub-unknown", check(0, path("out.efi")).Findings[0].Code)
 	require.Empty(t, check(0, "-assume-stub", "262", path("out.efi")).Findings)
 	require.Contains(t, ok(t, "measure", "-assume-stub", "262", path("out.efi")), "11:sha256=")
@@ -55,21 +55,21 @@ func TestCheck(t *testing.T) {
 	status, _, stderr = call3(t, "measure", "-assume-stub", "1", path("out.efi"))
 	require.Equal(t, 1, status)
 	require.Contains(t, stderr, "want release 252 to 262")
-	status, _, _ = call3(t, build(path, "-pcr-private-key", path("pcr.key"))...)
+	status, _, _ = call3(t, buildArgs(path, "-pcr-private-key", path("pcr.key"))...)
 	require.NotZero(t, status)
-	ok(t, build(path, "-pcr-private-key", path("pcr.key"), "-assume-stub", "262")...)
+	ok(t, buildArgs(path, "-pcr-private-key", path("pcr.key"), "-assume-stub", "262")...)
 	require.NoError(t, os.WriteFile(path("stub"), petest.Stub("262"), 0o600))
 
 	// A command line that becomes too long, by itself or with add-ons, names what is lost.
 	long := strings.Repeat("x=0123456 ", 100)
-	ok(t, build(path, "-cmdline", long+long+"roothash=00")...)
+	ok(t, buildArgs(path, "-cmdline", long+long+"roothash=00")...)
 	ok(t, "addon", "-stub", path("addon"), "-cmdline", long+" addon=1", "-uname", "6.12.0-stand-in", "-o", path("long.addon.efi"))
 	require.Empty(t, check(0, path("out.efi"), path("good.addon.efi")).Findings)
 	found := check(1, path("out.efi"), path("good.addon.efi"), path("long.addon.efi")).Findings
 	require.Len(t, found, 1)
 	require.Equal(t, []string{"cmdline-too-long", path("out.efi")}, []string{found[0].Code, found[0].File})
 	require.Contains(t, found[0].Text, `"x=0123456" and all options behind it are lost`)
-	ok(t, build(path, "-cmdline", long+long+"abcdefg="+strings.Repeat("0", 31)+" roothash=00")...)
+	ok(t, buildArgs(path, "-cmdline", long+long+"abcdefg="+strings.Repeat("0", 31)+" roothash=00")...)
 	found = check(1, path("out.efi"), path("long.addon.efi")).Findings
 	require.Len(t, found, 1, "said once")
 	require.Contains(t, found[0].Text, `"roothash=00" and all`)
@@ -85,10 +85,10 @@ func TestCheck(t *testing.T) {
 			}
 		}
 		require.NoError(t, os.WriteFile(path("stub"), petest.Stub(c.stub), 0o600))
-		status, _, stderr = call3(t, build(path, "-linux", path("refused"))...)
+		status, _, stderr = call3(t, buildArgs(path, "-linux", path("refused"))...)
 		require.Equal(t, 2, status)
 		require.Contains(t, stderr, "uki: -linux: ")
-		ok(t, build(path, "-linux", path("refused"), "-allow-kernel-that-the-stub-refuses")...)
+		ok(t, buildArgs(path, "-linux", path("refused"), "-allow-kernel-that-the-stub-refuses")...)
 		found = check(1, path("out.efi")).Findings
 		require.Len(t, found, 1)
 		require.Equal(t, []string{c.code, c.severity}, []string{found[0].Code, found[0].Severity})

@@ -20,9 +20,9 @@ func TestSignElsewhere(t *testing.T) {
 		object(t, &r, args...)
 		return r
 	}
-	ok(t, build(path, "-o", path("plain.efi"))...)
-	ok(t, build(path, append(profiles, "-pcr-private-key", path("pcr.key"))...)...)
-	r := object(build(path, append(profiles, "-policy-digest", "-pcr-public-key", path("pcr.pub"), "-o", path("waiting.efi"))...)...)
+	ok(t, buildArgs(path, "-o", path("plain.efi"))...)
+	ok(t, buildArgs(path, append(profiles, "-pcr-private-key", path("pcr.key"))...)...)
+	r := object(buildArgs(path, append(profiles, "-policy-digest", "-pcr-public-key", path("pcr.pub"), "-o", path("waiting.efi"))...)...)
 	require.False(t, r.PCRSignature)
 	require.Contains(t, ok(t, "inspect", path("waiting.efi")), "room for the signatures of 8 policies")
 
@@ -52,7 +52,7 @@ func TestSignElsewhere(t *testing.T) {
 	refused("is signed already", "build", "-join-pcrsig", path("joined.efi"), "-pcrsig", "@"+path("signed.json"), "-o", path("again.efi"))
 	refused("-pcrsig is missing", "build", "-join-pcrsig", path("waiting.efi"), "-o", path("again.efi"))
 	refused("no parts and no keys", append(join, "-linux", path("linux"))...)
-	refused("-pcrsig without -join-pcrsig", build(path, "-pcrsig", "{}")...)
+	refused("-pcrsig without -join-pcrsig", buildArgs(path, "-pcrsig", "{}")...)
 	refused("no .pcrsig: build the image with -policy-digest", "build", "-join-pcrsig", path("plain.efi"), "-pcrsig", "@"+path("signed.json"), "-o", path("again.efi"))
 	save(signed[1:])
 	refused("has no signature for policy "+policies[0].Digest.String(), join...)

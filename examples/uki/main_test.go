@@ -76,7 +76,7 @@ func names(t *testing.T, dir string) (all []string) {
 // TestCompressedKernels: what is compressed as a whole is decompressed, and the image is the same; of a zboot kernel the version is found.
 func TestCompressedKernels(t *testing.T) {
 	_, path := workshop(t)
-	ok(t, build(path)...)
+	ok(t, buildArgs(path)...)
 	want := read(t, path("out.efi"))
 	kernel := read(t, path("linux"))
 	for name, pack := range map[string]func(io.Writer) io.WriteCloser{
@@ -90,7 +90,7 @@ func TestCompressedKernels(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, w.Close())
 		require.NoError(t, os.WriteFile(path("packed"), out.Bytes(), 0o600))
-		ok(t, build(path, "-linux", path("packed"))...)
+		ok(t, buildArgs(path, "-linux", path("packed"))...)
 		require.Equal(t, want, read(t, path("out.efi")), name)
 	}
 
@@ -110,14 +110,14 @@ func TestCompressedKernels(t *testing.T) {
 	le.PutUint32(kernel[12:], uint32(payload.Len()+4))
 	copy(kernel[24:56], "zstd22\x00")
 	require.NoError(t, os.WriteFile(path("zboot"), kernel, 0o600))
-	ok(t, build(path, "-linux", path("zboot"))...)
+	ok(t, buildArgs(path, "-linux", path("zboot"))...)
 	var r inspectResult
 	object(t, &r, "inspect", path("out.efi"))
 	require.Equal(t, "6.12.9-zboot", r.Uname)
-	ok(t, build(path, "-linux", path("zboot"), "-uname", "mine")...)
+	ok(t, buildArgs(path, "-linux", path("zboot"), "-uname", "mine")...)
 	copy(kernel[24:56], "lzo\x00\x00\x00\x00")
 	require.NoError(t, os.WriteFile(path("zboot"), kernel, 0o600))
-	status, _, stderr := call3(t, build(path, "-linux", path("zboot"))...)
+	status, _, stderr := call3(t, buildArgs(path, "-linux", path("zboot"))...)
 	require.Equal(t, 2, status)
 	require.Contains(t, stderr, "the payload is compressed with lzo: give the version")
 }
@@ -172,7 +172,7 @@ func certificate(t *testing.T, key crypto.Signer) []byte {
 }
 
 // build is a call that builds the usual image.
-func build(path func(string) string, more ...string) []string {
+func buildArgs(path func(string) string, more ...string) []string {
 	return append([]string{"build", "-stub", path("stub"), "-linux", path("linux"), "-initrd", path("initrd"),
 		"-os-release", "@" + path("osrel"), "-cmdline", " ro\tquiet ", "-o", path("out.efi")}, more...)
 }
@@ -181,7 +181,7 @@ func TestBuildSignVerify(t *testing.T) {
 	dir, path := workshop(t)
 	before := len(names(t, dir))
 	var built buildResult
-	object(t, &built, build(path, "-pcr-private-key", path("pcr.key"), "-secureboot-private-key", path("db.key"), "-secureboot-certificate", path("db.crt"))...)
+	object(t, &built, buildArgs(path, "-pcr-private-key", path("pcr.key"), "-secureboot-private-key", path("db.key"), "-secureboot-certificate", path("db.crt"))...)
 	require.Equal(t, "osmith.uki/1", built.Schema)
 	require.True(t, built.Signed)
 	require.True(t, built.PCRSignature)
@@ -191,7 +191,7 @@ func TestBuildSignVerify(t *testing.T) {
 	require.Equal(t, path("out.efi")+": signed by CN=Acme db\n", ok(t, "verify", path("out.efi"), "-cert", path("db.crt")))
 
 	// Unsigned and then signed is the same file.
-	ok(t, build(path, "-pcr-private-key", path("pcr.key"), "-o", path("plain.efi"))...)
+	ok(t, buildArgs(path, "-pcr-private-key", path("pcr.key"), "-o", path("plain.efi"))...)
 	var signed signResult
 	object(t, &signed, "sign", "-key", path("db.key"), "-cert", path("db.crt"), path("plain.efi"))
 	require.Equal(t, read(t, path("out.efi")), read(t, path("plain.efi")))
@@ -221,7 +221,7 @@ func TestBuildSignVerify(t *testing.T) {
 func TestInspect(t *testing.T) {
 	_, path := workshop(t)
 	ok(t, "build", "-stub", path("addon"), "-profile", "ID=reset\nTITLE=Factory reset", "-cmdline", "systemd.factory_reset=1", "-o", path("reset.efi"))
-	ok(t, build(path, "-profile", "ID=main", "-join-profile", path("reset.efi"), "-section", ".note:a\x1b[2Jb", "-pcr-private-key", path("pcr.key"),
+	ok(t, buildArgs(path, "-profile", "ID=main", "-join-profile", path("reset.efi"), "-section", ".note:a\x1b[2Jb", "-pcr-private-key", path("pcr.key"),
 		"-secureboot-private-key", path("db.key"), "-secureboot-certificate", path("db.crt"))...)
 	text := ok(t, "inspect", path("out.efi"))
 	for _, want := range []string{

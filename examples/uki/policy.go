@@ -3,12 +3,12 @@ package main
 import (
 	"crypto"
 	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/pem"
 	"flag"
 	"fmt"
 	"os"
 
+	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
@@ -32,16 +32,9 @@ func addPolicyFlags(set *flag.FlagSet) *policyFlags {
 
 // policies are what a UKI gets signed for PCR 11.
 type policies struct {
-	keys    []policyKey
+	keys    []build.PCRKey // without a Signer with -policy-digest
 	banks   []crypto.Hash
 	digests bool
-}
-
-type policyKey struct {
-	signer      crypto.Signer // nil with -policy-digest
-	public      *rsa.PublicKey
-	fingerprint [sha256.Size]byte
-	phases      [][]string // nil: the default ones
 }
 
 // read checks the flags and reads the keys. embedded is the content of .pcrpkey, nil unless there is one key.
@@ -73,45 +66,42 @@ func (p *policyFlags) read() (ps *policies, embedded []byte, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		if key.fingerprint, err = policy.Fingerprint(key.public); err != nil {
-			return nil, nil, err
-		}
 		ps.keys = append(ps.keys, key)
 	}
 	switch {
 	case len(p.public) == 1:
 		embedded, err = publicText(p.public[0])
 	case len(p.public) == 0 && len(ps.keys) == 1:
-		embedded, err = policy.MarshalPublicKey(ps.keys[0].public)
+		embedded, err = policy.MarshalPublicKey(ps.keys[0].Public)
 	}
 	return ps, embedded, err
 }
 
-func (p *policyFlags) key(i int) (k policyKey, err error) {
+func (p *policyFlags) key(i int) (k build.PCRKey, err error) {
 	if len(p.phases) > 0 {
-		if k.phases, err = parsePhases(p.phases[i]); err != nil {
+		if k.Phases, err = parsePhases(p.phases[i]); err != nil {
 			return k, err
 		}
 	}
 	if len(p.public) > 0 {
-		if k.public, err = readRSA(p.public[i]); err != nil {
+		if k.Public, err = readRSA(p.public[i]); err != nil {
 			return k, err
 		}
 	}
 	if len(p.private) == 0 {
 		return k, nil
 	}
-	if k.signer, err = cli.ReadKey(p.private[i]); err != nil {
+	if k.Signer, err = cli.ReadKey(p.private[i]); err != nil {
 		return k, err
 	}
-	public, ok := k.signer.Public().(*rsa.PublicKey)
+	public, ok := k.Signer.Public().(*rsa.PublicKey)
 	if !ok {
-		return k, fmt.Errorf("%s: a key of type %T; TPM policies are signed with RSA", p.private[i], k.signer)
+		return k, fmt.Errorf("%s: a key of type %T; TPM policies are signed with RSA", p.private[i], k.Signer)
 	}
-	if k.public != nil && !k.public.Equal(public) {
+	if k.Public != nil && !k.Public.Equal(public) {
 		return k, fmt.Errorf("%s is not the public half of %s", p.public[i], p.private[i])
 	}
-	k.public = public
+	k.Public = public
 	return k, nil
 }
 

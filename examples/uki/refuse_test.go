@@ -16,7 +16,7 @@ import (
 // behind.
 func TestRefused(t *testing.T) {
 	dir, path := workshop(t)
-	ok(t, build(path)...)
+	ok(t, buildArgs(path)...)
 	write := func(name, content string) { require.NoError(t, os.WriteFile(path(name), []byte(content), 0o600)) }
 	write("text", "not a PE")
 	write("empty", "")
@@ -39,7 +39,7 @@ func TestRefused(t *testing.T) {
 	write("lz4", "\x02\x21\x4c\x18 and more")
 	t.Setenv("TMPDIR", dir)
 	before := names(t, dir)
-	with := func(args ...string) []string { return append(build(path, "-o", path("new.efi")), args...) }
+	with := func(args ...string) []string { return append(buildArgs(path, "-o", path("new.efi")), args...) }
 	tests := map[string]struct {
 		args   []string
 		status int
@@ -69,8 +69,8 @@ func TestRefused(t *testing.T) {
 		"efifw two":         {with("-efifw", path("two/fw")), 2, "2 files, want one"},
 		"join text":         {with("-join-profile", path("text")), 2, "-join-profile " + path("text")},
 		"join image":        {with("-join-profile", path("out.efi")), 2, "-join-profile " + path("out.efi")},
-		"out is dir":        {append(build(path), "-o", dir), 2, "is a directory"},
-		"out nowhere":       {append(build(path), "-o", path("absent/new.efi")), 2, "create " + path("absent/new.efi")},
+		"out is dir":        {append(buildArgs(path), "-o", dir), 2, "is a directory"},
+		"out nowhere":       {append(buildArgs(path), "-o", path("absent/new.efi")), 2, "create " + path("absent/new.efi")},
 		"cert alone":        {with("-secureboot-certificate", path("db.crt")), 2, "without -secureboot-private-key"},
 		"key alone":         {with("-secureboot-private-key", path("db.key")), 2, "without -secureboot-certificate"},
 		"other key":         {with("-secureboot-private-key", path("pcr.key"), "-secureboot-certificate", path("db.crt")), 2, "is not the key of the certificate"},
@@ -130,7 +130,7 @@ func TestRefused(t *testing.T) {
 	signedBefore := read(t, path("out.efi"))
 	t.Setenv("SOURCE_DATE_EPOCH", "1")
 	for _, args := range [][]string{{"sign", "-key", path("db.key"), "-cert", path("db.crt"), path("out.efi")},
-		build(path, "-secureboot-private-key", path("db.key"), "-secureboot-certificate", path("db.crt"), "-o", path("other.efi"))} {
+		buildArgs(path, "-secureboot-private-key", path("db.key"), "-secureboot-certificate", path("db.crt"), "-o", path("other.efi"))} {
 		status, _, stderr = call3(t, args...)
 		assert.Equal(t, 2, status)
 		assert.Contains(t, stderr, "SOURCE_DATE_EPOCH=1 is 1970-01-01T00:00:01Z: the certificate \"CN=")
@@ -144,7 +144,7 @@ func TestRefused(t *testing.T) {
 // TestRefusedAsJSON: a no is an object, too.
 func TestRefusedAsJSON(t *testing.T) {
 	_, path := workshop(t)
-	ok(t, build(path)...)
+	ok(t, buildArgs(path)...)
 	status, stdout, _ := call3(t, "verify", "-json", "-cert", path("db.crt"), path("out.efi"))
 	require.Equal(t, 1, status)
 	var r verifyResult

@@ -113,7 +113,7 @@ func TestMeasureAsSystemdMeasure(t *testing.T) {
 // TestSignaturesOfOthers: sbverify accepts ours, verify accepts sbsign's.
 func TestSignaturesOfOthers(t *testing.T) {
 	_, path := workshop(t)
-	ok(t, build(path)...)
+	ok(t, buildArgs(path)...)
 	ok(t, "sign", "-key", path("db.key"), "-cert", path("db.crt"), "-o", path("ours.efi"), path("out.efi"))
 	require.Contains(t, testtools.Run(t, "sbverify", "--cert", path("db.crt"), path("ours.efi")), "Signature verification OK")
 	testtools.Run(t, "sbsign", "--key", path("db.key"), "--cert", path("db.crt"), "--output", path("theirs.efi"), path("out.efi"))

@@ -50,7 +50,7 @@ func machine(b *testing.B) (disk *osmith.Device, facts upgrade.Machine, r *relea
 	disk, err = osmith.NewDevice(f)
 	require.NoError(b, err)
 	b.Cleanup(func() { disk.Close() })
-	return disk, facts, two.Release(), [2]string{two.Root.File().Name(), two.Tree.File().Name()}
+	return disk, facts, two.Release(), [2]string{two.Root.(*osmith.Device).File().Name(), two.Tree.(*osmith.Device).File().Name()}
 }
 
 // planOptions leave out what has no counterpart: reading the file system that the machine returns to.

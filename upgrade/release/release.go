@@ -1,6 +1,7 @@
 package release
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +11,11 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/extension"
+	"github.com/osmith-dev/osmith/upgrade/internal/osset"
+	"github.com/osmith-dev/osmith/verity"
+	"github.com/osmith-dev/osmith/verity/dm"
 )
 
 // Media types of the format, version 1. A layer is found by its type; docs/release.md describes them.
@@ -240,4 +245,29 @@ func layers(m *ocispec.Manifest) (map[string][]ocispec.Descriptor, error) {
 		}
 	}
 	return found, nil
+}
+
+// Usr reports whether the root file system is that of /usr, and not of /: by the UKI's command line, which has its hash as usrhash=.
+func (r *Release) Usr() (usr bool, err error) {
+	defer prefix.Add("release", &err)
+	if r.UKI == nil {
+		return false, errors.New("a release needs a UKI")
+	}
+	f, err := uki.Open(r.UKI)
+	if err != nil {
+		return false, err
+	}
+	text, _ := f.Cmdline()
+	c, err := dm.ParseCmdline(text)
+	if err != nil {
+		return false, err
+	}
+	return len(r.RootHash) > 0 && bytes.Equal(c.Usr.RootHash, r.RootHash), nil
+}
+
+// Signature reads RootHashSignature, in either form; nil without an error if the release has none. A signature over another root hash than RootHash is an error; who the signer is, is for the kernel's keyrings to judge.
+func (r *Release) Signature() (s *verity.Signature, err error) {
+	defer prefix.Add("release", &err)
+	s, _, err = osset.RootHashSignature("signature of the root hash", r.RootHashSignature, r.RootHash)
+	return s, err
 }

@@ -13,10 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/partition"
-	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
-	"github.com/osmith-dev/osmith/verity/dm"
 )
 
 // ExportOptions say where the machines are that a release is exported for. The zero value is a disk as package upgrade writes it: slots of root, hash tree and, if the release has one,
@@ -133,11 +131,14 @@ func (e *exporter) slotTypes() error {
 		if !ok {
 			return fmt.Errorf("architecture %q: there are no partition types for it", e.r.Architecture)
 		}
-		role, err := e.role()
+		t = a.Types[arch.Root]
+		usr, err := e.r.Usr()
 		if err != nil {
-			return err
+			return prefix.Bare(err)
 		}
-		t = a.Types[role]
+		if usr {
+			t = a.Types[arch.Usr]
+		}
 	}
 	a, role, ok := arch.ByType(t)
 	if !ok || role != arch.Root && role != arch.Usr {
@@ -145,23 +146,6 @@ func (e *exporter) slotTypes() error {
 	}
 	copy(e.types[:], a.Types[role:role+3])
 	return nil
-}
-
-// role says whether the file system is root or usr.
-func (e *exporter) role() (arch.Role, error) {
-	f, err := uki.Open(e.r.UKI)
-	if err != nil {
-		return 0, err
-	}
-	text, _ := f.Cmdline()
-	c, err := dm.ParseCmdline(text)
-	if err != nil {
-		return 0, err
-	}
-	if bytes.Equal(c.Usr.RootHash, e.r.RootHash) {
-		return arch.Usr, nil
-	}
-	return arch.Root, nil
 }
 
 // parts makes the files and definitions in the order in which systemd-sysupdate is to install them: what boots the rest comes last.
@@ -237,12 +221,9 @@ func (e *exporter) beside(kind, name, file string, content osmith.Source) error 
 
 // signature is the content of the partition for it, filled to its end.
 func (e *exporter) signature() (osmith.Source, error) {
-	s, err := verity.ReadSignature(e.r.RootHashSignature)
+	s, err := e.r.Signature()
 	if err != nil {
-		return nil, fmt.Errorf("root hash signature: %w", prefix.Bare(err))
-	}
-	if !bytes.Equal(s.RootHash, e.r.RootHash) {
-		return nil, fmt.Errorf("root hash signature: it is over %x, want %x", s.RootHash, e.r.RootHash)
+		return nil, prefix.Bare(err)
 	}
 	content, err := s.Partition(e.o.SignatureSize)
 	if err != nil {

@@ -1,0 +1,157 @@
+package build_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing/fstest"
+	"time"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/build"
+	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/signing/secureboot"
+	"github.com/osmith-dev/osmith/uki"
+)
+
+// From parts and keys to what is shipped. Here, the parts are stand-ins, and the keys are made on the spot.
+func Example() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "build")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	keys, err := secureboot.Generate(rand.Reader, secureboot.GenerateOptions{CommonName: "Acme OS", NotBefore: time.Unix(1_767_225_600, 0), NotAfter: time.Unix(2_082_758_400, 0)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	set, err := build.System(ctx, dir, build.Parts{
+		Root: bytes.NewReader(make([]byte, 1<<20)), // an EROFS image: WriteEROFS
+		Seed: osmith.MustParseGUID("11111111-2222-3333-4444-555555555555"),
+		UKI: build.UKIParts{Image: uki.Image{
+			Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.18.0")), Initrd: []osmith.Source{strings.NewReader("initrd")},
+			OSRelease: []byte("ID=acme\nIMAGE_VERSION=1\n"),
+		}},
+		Loader: bytes.NewReader(petest.Loader("262")),
+	}, build.Keys{SecureBoot: keys.DB, PCR: []build.PCRKey{build.NewPCRKey(keys.PCR.Key)}, Verity: keys.Verity})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer set.Close()
+
+	disk, err := build.Disk(ctx, &set.Release, build.DiskOptions{Seed: osmith.MustParseGUID("11111111-2222-3333-4444-555555555555"), Enroll: keys,
+		EnrollOptions: secureboot.EnrollOptions{Time: time.Unix(1_767_225_600, 0), OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	image, err := os.Create(filepath.Join(dir, "disk.img"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer image.Close()
+	if err := partition.WriteImage(image, disk.Image, partition.WriteOptions{TargetIsZero: true}); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := build.Release(ctx, filepath.Join(dir, "oci"), &set.Release, build.ReleaseOptions{}); err != nil {
+		log.Fatal(err)
+	}
+
+	ways, err := build.Boot(ctx, disk, build.BootOptions{Variables: &disk.Enrollment.Variables, NoShim: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, p := range disk.Table.Partitions {
+		fmt.Println(p.Name)
+	}
+	for _, c := range ways[0].Coverage[:12] {
+		fmt.Println(c.PCR, c.Prediction)
+	}
+	// Output:
+	// esp
+	// acme_1
+	// acme_1_verity
+	// acme_1_verity_sig
+	// _empty
+	// _empty
+	// _empty
+	// 0 not predicted
+	// 1 not predicted
+	// 2 not predicted
+	// 3 not predicted
+	// 4 exact
+	// 5 exact
+	// 6 not predicted
+	// 7 exact
+	// 8 exact
+	// 9 not predicted
+	// 10 not predicted
+	// 11 exact
+}
+
+// A UKI alone, for a system that runs from its initrd.
+func ExampleUKI() {
+	dir, err := os.MkdirTemp("", "uki")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	out, err := os.Create(filepath.Join(dir, "acme.efi"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer out.Close()
+	made, err := build.UKI(context.Background(), out, build.UKIParts{Image: uki.Image{
+		Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.18.0")), Initrd: []osmith.Source{strings.NewReader("initrd")},
+		OSRelease: []byte("ID=acme\nIMAGE_VERSION=1\n"), Cmdline: "quiet",
+	}}, build.Keys{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(made.Signed, len(made.Variants[0].Sections), "sections measured")
+	// Output: false 6 sections measured
+}
+
+// An initrd of files that a program has in memory, or of os.DirFS or embed.FS.
+func ExampleWriteInitrd() {
+	var b bytes.Buffer
+	files := fstest.MapFS{
+		"init":        {Data: []byte("#!/bin/sh\n"), Mode: 0o755},
+		"dev/console": {Mode: os.ModeDevice | os.ModeCharDevice | 0o600, Sys: &build.Node{Major: 5, Minor: 1}},
+	}
+	if err := build.WriteInitrd(context.Background(), &b, files, build.TreeOptions{}); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(b.Len(), "bytes")
+	// Output: 492 bytes
+}
+
+// A root file system of a tree of files.
+func ExampleWriteEROFS() {
+	dir, err := os.MkdirTemp("", "erofs")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	out, err := os.Create(filepath.Join(dir, "root.erofs"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer out.Close()
+	files := fstest.MapFS{"etc/os-release": {Data: []byte("ID=acme\n"), Mode: 0o644}}
+	if err := build.WriteEROFS(context.Background(), out, files, build.EROFSOptions{TempDir: dir}); err != nil {
+		log.Fatal(err)
+	}
+	info, err := out.Stat()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(info.Size()%4096 == 0)
+	// Output: true
+}

@@ -1,0 +1,163 @@
+package build
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/osmith-dev/osmith/partition"
+)
+
+// erofs makes an EROFS file system for a partition.
+func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystemFill) error {
+	if len(fill.Subvolumes) > 0 {
+		return errors.New("subvolumes are of btrfs")
+	}
+	tree, err := b.tree(fill)
+	if err != nil {
+		return err
+	}
+	to, err := b.scratch()
+	if err != nil {
+		return err
+	}
+	o := EROFSOptions{TreeOptions: b.o.Tree, TempDir: b.o.TempDir, UUID: partition.FileSystemID(b.partitionID(i))}
+	if len(s.Name) <= maxErofsLabel {
+		o.Label = s.Name
+	}
+	w := &extent{w: to}
+	if err := WriteEROFS(b.ctx, io.NewOffsetWriter(w, 0), tree, o); err != nil {
+		return err
+	}
+	s.Content = source(to, roundUp(w.n, blockSize))
+	return nil
+}
+
+// tree is what a file system of the layout has in it.
+func (b *diskBuilder) tree(fill *partition.FileSystemFill) (*copiedTree, error) {
+	list, err := b.copies(fill.Files, fill.Exclude, fill.ExcludeTarget)
+	if err != nil {
+		return nil, err
+	}
+	t := &copiedTree{host: b.o.Host, of: map[string]copiedNode{".": {mode: fs.ModeDir | 0o755}}}
+	for _, c := range list {
+		n := copiedNode{source: c.source, info: c.info, mode: fs.ModeDir | 0o755}
+		if c.info != nil {
+			n.mode = c.info.Mode()
+		}
+		if have, ok := t.of[c.target]; ok && have.mode.IsDir() != n.mode.IsDir() {
+			return nil, fmt.Errorf("%s is a directory and something else", c.target)
+		}
+		t.put(c.target, n)
+	}
+	for _, l := range fill.Links {
+		t.put(hostName(l.Path), copiedNode{mode: fs.ModeSymlink | 0o777, link: l.Target})
+	}
+	return t, nil
+}
+
+// copiedTree is a tree of files that come from several places of the host.
+type copiedTree struct {
+	host fs.FS
+	of   map[string]copiedNode
+}
+
+type copiedNode struct {
+	source string // in the host; "": it is made here
+	info   fs.FileInfo
+	mode   fs.FileMode
+	link   string
+}
+
+// put adds a file, and the directories above it.
+func (t *copiedTree) put(name string, n copiedNode) {
+	for dir := path.Dir(name); ; dir = path.Dir(dir) {
+		if _, ok := t.of[dir]; !ok {
+			t.of[dir] = copiedNode{mode: fs.ModeDir | 0o755}
+		}
+		if dir == "." {
+			break
+		}
+	}
+	t.of[name] = n
+}
+
+func (t *copiedTree) find(op, name string) (copiedNode, error) {
+	n, ok := t.of[name]
+	if !ok {
+		return n, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+	}
+	return n, nil
+}
+
+// Open opens a file. Directories are only listed by ReadDir.
+func (t *copiedTree) Open(name string) (fs.File, error) {
+	n, err := t.find("open", name)
+	if err != nil {
+		return nil, err
+	}
+	if n.source == "" || !n.mode.IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	return t.host.Open(n.source)
+}
+
+func (t *copiedTree) Stat(name string) (fs.FileInfo, error) {
+	n, err := t.find("stat", name)
+	return copiedInfo{path.Base(name), n}, err
+}
+
+func (t *copiedTree) Lstat(name string) (fs.FileInfo, error) { return t.Stat(name) }
+
+func (t *copiedTree) ReadLink(name string) (string, error) {
+	n, err := t.find("readlink", name)
+	if err != nil || n.source == "" {
+		return n.link, err
+	}
+	return fs.ReadLink(t.host, n.source)
+}
+
+func (t *copiedTree) ReadDir(dir string) (list []fs.DirEntry, err error) {
+	for name, n := range t.of {
+		if name != "." && path.Dir(name) == dir {
+			list = append(list, fs.FileInfoToDirEntry(copiedInfo{path.Base(name), n}))
+		}
+	}
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return list, nil
+}
+
+type copiedInfo struct {
+	name string
+	copiedNode
+}
+
+func (i copiedInfo) Name() string      { return i.name }
+func (i copiedInfo) Mode() fs.FileMode { return i.mode }
+func (i copiedInfo) IsDir() bool       { return i.mode.IsDir() }
+
+func (i copiedInfo) Size() int64 {
+	if i.info == nil {
+		return 0
+	}
+	return i.info.Size()
+}
+
+func (i copiedInfo) ModTime() time.Time {
+	if i.info == nil {
+		return time.Time{}
+	}
+	return i.info.ModTime()
+}
+
+func (i copiedInfo) Sys() any {
+	if i.info == nil {
+		return nil
+	}
+	return i.info.Sys()
+}

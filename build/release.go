@@ -1,0 +1,119 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/release"
+)
+
+// ReleaseOptions are the choices of [Release]. The zero value lists the release under its version.
+type ReleaseOptions struct {
+	Ref string // that the layout lists it under; "": the version
+}
+
+// PCRsSchema is the value of "schema" in the PCR values of a release.
+const PCRsSchema = "osmith.pcrs/1"
+
+// ReleasePCRs are what a release says of the PCRs of its boots: the content of [release.Release].PCRs as [Release] makes it.
+type ReleasePCRs struct {
+	Schema string       `json:"schema"`
+	Image  []string     `json:"image"` // Authenticode digests of the UKI, "sha256:HEX": an event of PCR 4
+	PCR11  []PCR11Value `json:"pcr11"`
+}
+
+// PCR11Value is PCR 11 at one point of one way to boot.
+type PCR11Value struct {
+	Profile    int               `json:"profile"`
+	DeviceTree int               `json:"deviceTree,omitempty"` // which .dtbauto the stub picks, as [uki.Variant] counts
+	Firmware   int               `json:"firmware,omitempty"`   // which .efifw
+	Phase      string            `json:"phase"`                // words with colons between; "" as the kernel starts
+	Banks      map[string]string `json:"banks"`                // hexadecimal, by the name of the bank
+}
+
+// Release packs a set as an OCI artifact into the layout in dir, which is made if absent, with what it will leave in PCR 11 if the set does not say so yet. The same set gives the same digest, which is what is to be signed:
+// with [github.com/osmith-dev/osmith/signing/cosign.Sign], as the last step, since no machine with a policy takes an unsigned release.
+func Release(ctx context.Context, dir string, r *release.Release, o ReleaseOptions) (d ocispec.Descriptor, err error) {
+	defer prefix.Add("build", &err)
+	packed := *r
+	if err := packed.Identify(); err != nil {
+		return d, prefix.Bare(err)
+	}
+	if packed.PCRs == nil {
+		values, err := PCRsOf(&packed)
+		switch {
+		case errors.Is(err, uki.ErrUnknownStub): // what is not known is not stated
+		case err != nil:
+			return d, prefix.Bare(err)
+		default:
+			text, err := json.Marshal(values)
+			if err != nil {
+				return d, err
+			}
+			packed.PCRs = bytes.NewReader(text)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return d, err
+	}
+	ref := o.Ref
+	if ref == "" {
+		ref = packed.Version
+	}
+	d, err = release.Pack(dir, ref, &packed)
+	return d, prefix.Bare(err)
+}
+
+// PCRsOf is what a release leaves in PCR 11, in each of its profiles, for each piece of hardware that decides, at each point that policies are signed for by default and as the kernel starts, in all banks. The UKI is read once.
+func PCRsOf(r *release.Release) (p *ReleasePCRs, err error) {
+	defer prefix.Add("build", &err)
+	f, err := uki.Open(r.UKI)
+	if err != nil {
+		return nil, err
+	}
+	variants, err := f.MeasureVariants(tpm.Banks()...)
+	if err != nil {
+		return nil, err
+	}
+	p = &ReleasePCRs{Schema: PCRsSchema, PCR11: []PCR11Value{}}
+	if p.Image, err = imageDigests(r.UKI); err != nil {
+		return nil, err
+	}
+	for _, v := range variants {
+		for _, phases := range append([][]string{nil}, tpm.DefaultPhasePaths()...) {
+			value := PCR11Value{Profile: v.Profile, DeviceTree: v.DeviceTree, Firmware: v.Firmware, Phase: strings.Join(phases, ":"), Banks: map[string]string{}}
+			for _, h := range tpm.Banks() {
+				sum, err := tpm.PCR11(h, v.Sections, phases...)
+				if err != nil {
+					return nil, err
+				}
+				value.Banks[tpm.BankName(h)] = hex.EncodeToString(sum)
+			}
+			p.PCR11 = append(p.PCR11, value)
+		}
+	}
+	return p, nil
+}
+
+// imageDigests are the Authenticode digests of a PE image, by the names of the hashes.
+func imageDigests(src osmith.Source) (out []string, err error) {
+	sums, err := authenticode.Digests(src, digestHashes()...)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range digestHashes() {
+		out = append(out, tpm.BankName(h)+":"+hex.EncodeToString(sums[h]))
+	}
+	return out, nil
+}
