@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pinned"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -177,7 +178,7 @@ func (m *Machine) examineUKI(f *uki.File, src osmith.Source) (*unified, error) {
 	if measurer, u.measErr = f.NewMeasurer(m.hashes()...); u.measErr == nil {
 		to = append(to, measurer)
 	}
-	if err := scan(src, to...); err != nil {
+	if err := pinned.Scan(src, to...); err != nil {
 		return nil, err
 	}
 	whole.Sum(u.digest[:0])
