@@ -215,17 +215,25 @@ func TestPlanReusesDigests(t *testing.T) {
 		t.Logf("%s: %d of %d bytes of the UKI", name, n, r.UKI.Size())
 	}
 
-	// A digest that was not taken is no digest: the UKI is read for it.
-	other := s.machine
-	other.Banks = []crypto.Hash{crypto.SHA256, crypto.SHA384}
-	own := *pulled
-	counted := &countedSource{Source: pulled.UKI}
-	own.UKI = counted
-	p, err := upgrade.NewPlan(t.Context(), s.disk, &own, other, upgrade.PlanOptions{TrustFallbackWithoutReadingIt: true})
-	require.NoError(t, err)
-	require.GreaterOrEqual(t, counted.bytes.Load(), own.UKI.Size())
-	require.NotNil(t, p.Predicted)
-	require.Subset(t, other.UKIHashes(), other.Banks)
+	// A digest that was not taken is no digest: the UKI is read for it, unless the machine has said that it would be needed.
+	banks, unknown := s.machine, s.machine
+	banks.Banks = []crypto.Hash{crypto.SHA256, crypto.SHA384}
+	unknown.Firmware = nil
+	for name, m := range map[string]upgrade.Machine{"another bank": banks, "firmware that is not known": unknown} {
+		want, err := upgrade.NewPlan(t.Context(), s.disk, set.Release(), m, upgrade.PlanOptions{TrustFallbackWithoutReadingIt: true})
+		require.NoError(t, err)
+		enough := server.stream(t, t.TempDir(), release.PullOptions{Hashes: m.UKIHashes()})
+		for _, r := range []*release.Release{pulled, enough} {
+			own := *r
+			counted := &countedSource{Source: r.UKI}
+			own.UKI = counted
+			got, err := upgrade.NewPlan(t.Context(), s.disk, &own, m, upgrade.PlanOptions{TrustFallbackWithoutReadingIt: true})
+			require.NoError(t, err)
+			require.Equal(t, want.String(), got.String(), name)
+			require.Equal(t, want.Predicted, got.Predicted, name)
+			require.Equal(t, r == pulled, counted.bytes.Load() >= own.UKI.Size(), name)
+		}
+	}
 }
 
 // Digests decide about the bytes that they were taken of, and about no others: another UKI beside them is refused when it is read at the latest, and that is before it is used.
