@@ -48,7 +48,7 @@ type Step struct {
 	Target  string   `json:"target"`            // path on the ESP, or partition
 	To      string   `json:"to,omitempty"`      // path that a file gets
 	Bytes   int64    `json:"bytes"`             // that are written or read
-	Fetched int64    `json:"fetched,omitempty"` // of these, bytes that are read from the release, where others come from the running set (PlanOptions.Delta); of any other step 0
+	Fetched int64    `json:"fetched,omitempty"` // of these, bytes that are read from the release, where others come from what is on the disk (PlanOptions.Delta, release.PullOptions.OldUKI); of any other step 0
 	Cut     string   `json:"cut"`               // what a power cut within the step leaves, in words
 	OneWay  bool     `json:"oneWay"`            // takes away what no later step, and not Cancel, brings back
 

@@ -39,6 +39,14 @@ func (p *Plan) fetched(root int64) int64 {
 	return min(p.delta.Total(verity.OriginFetch)*int64(p.delta.BlockSize), root)
 }
 
+// fetchedUKI is how much of the UKI comes from the release's server; 0 if nothing of it comes from an older one.
+func (p *Plan) fetchedUKI() int64 {
+	if p.release.UKIPatch == nil {
+		return 0
+	}
+	return p.release.UKIPatch.Fetched
+}
+
 // judgeDelta says where the root file system comes from, if that was asked.
 func (p *Plan) judgeDelta(j *Verdict) {
 	switch {

@@ -3,23 +3,17 @@ package upgrade_test
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/partition"
-	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade"
-	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -130,51 +124,4 @@ func TestDeltaOfOtherSalt(t *testing.T) {
 	require.Contains(t, p.String(), "all of the root file system is read from the release, since it cannot be compared with what runs: ")
 	require.NoError(t, p.Apply(t.Context(), nil))
 	require.Equal(t, "3", s.boot().Version)
-}
-
-// A release is streamed into the slot: what is fetched of its root file system is what the running set lacks, and nothing of it takes room elsewhere.
-func TestStream(t *testing.T) {
-	s, set := deltaSystem(t)
-	from, to := t.TempDir(), t.TempDir()
-	d, err := release.Pack(from, "v3", set.Release())
-	require.NoError(t, err)
-	layout, err := cosign.OpenLayout(os.DirFS(from))
-	require.NoError(t, err)
-	server := &countedServer{Layout: layout}
-	a, err := release.Read(t.Context(), server, d)
-	require.NoError(t, err)
-	r, err := release.Stream(t.Context(), server, a, to, release.PullOptions{})
-	require.NoError(t, err)
-	defer r.Close()
-	require.Zero(t, server.ranges.Load())
-	p, err := upgrade.NewPlan(t.Context(), s.disk, r, s.machine, upgrade.PlanOptions{Delta: true})
-	require.NoError(t, err)
-	require.NoError(t, p.Apply(t.Context(), nil))
-	require.Equal(t, "3", s.boot().Version)
-	require.Less(t, server.ranges.Load(), int64(600<<10))
-	for _, l := range a.Layers {
-		_, err := os.Stat(to + "/blobs/sha256/" + l.Digest.Encoded())
-		require.Equal(t, l.MediaType == release.MediaTypeRoot, errors.Is(err, os.ErrNotExist), l.MediaType)
-	}
-}
-
-// countedServer counts what is asked for in ranges.
-type countedServer struct {
-	*cosign.Layout
-	ranges atomic.Int64
-}
-
-func (c *countedServer) BlobRange(ctx context.Context, d ocispec.Descriptor, off, n int64) (io.ReadCloser, error) {
-	c.ranges.Add(n)
-	b, err := c.Blob(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.CopyN(io.Discard, b, off); err != nil {
-		return nil, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(b, n), b}, nil
 }

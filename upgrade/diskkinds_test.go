@@ -32,10 +32,12 @@ type diskKind struct {
 	sign     bool                                             // the slots have a partition for the signature of the root hash
 	signSize int64                                            // bytes of those partitions; 0: 16 KiB
 	delta    bool                                             // blocks of the root file system come from what runs
+	stream   bool                                             // as those of UKI do, and the others come from a server
 	fill     func(s *system)                                  // puts more onto the ESP
 	set      func(s *system, version string) *release.Release // nil: as the builder makes it
 
 	releases map[string]*release.Release // that were built
+	servers  map[string]*releaseServer   // of them
 }
 
 // diskKinds are those on which an upgrade is proved.
@@ -45,7 +47,7 @@ func diskKinds() []*diskKind {
 		{name: "FAT16", esp: fat.BuildOptions{Kind: 16, Size: 24 << 20}},
 		{name: "FAT12", esp: fat.BuildOptions{Kind: 12, Size: 3 << 20}},
 		{name: "sectors of 4096 bytes", esp: fat.BuildOptions{Kind: 16, Size: 32 << 20, SectorSize: 4096}},
-		{name: "three slots", esp: fat.BuildOptions{Kind: 32}, slots: 3, delta: true},
+		{name: "three slots", esp: fat.BuildOptions{Kind: 32}, slots: 3, delta: true, stream: true},
 		{name: "usr", esp: fat.BuildOptions{Kind: 32}, usr: true},
 		{name: "signed usr", esp: fat.BuildOptions{Kind: 32}, usr: true, sign: true},
 		{name: "extended boot loader partition", esp: fat.BuildOptions{Kind: 16, Size: 4 << 20, ClusterSize: 512}, apart: true},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/blockdev"
+	"github.com/osmith-dev/osmith/internal/pinned"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 )
@@ -404,7 +405,7 @@ func (s *State) sameDigest(name string, want [sha256.Size]byte) (bool, error) {
 
 func digest(src osmith.Source) (sum [sha256.Size]byte, err error) {
 	h := sha256.New()
-	if err := scan(src, h); err != nil {
+	if err := pinned.Scan(src, h); err != nil {
 		return sum, err
 	}
 	h.Sum(sum[:0])

@@ -10,8 +10,10 @@ import (
 	"slices"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/pinned"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/uki"
+	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 // SecureBootError says why the machine's firmware, or its shim, will not start an image.
@@ -159,8 +161,8 @@ type unified struct {
 	effective *effective // nil: the UKI's own command line
 }
 
-// examineUKI finds out about a UKI. The error is one of reading it.
-func (m *Machine) examineUKI(f *uki.File, src osmith.Source) (*unified, error) {
+// examineUKI finds out about a UKI, by digests of it that were taken before if they are those that are needed. The error is one of reading it.
+func (m *Machine) examineUKI(f *uki.File, src osmith.Source, known *release.UKIDigests) (*unified, error) {
 	u := &unified{file: f, size: src.Size()}
 	u.stub, u.stubErr = f.StubVersion()
 	whole := sha256.New()
@@ -177,7 +179,10 @@ func (m *Machine) examineUKI(f *uki.File, src osmith.Source) (*unified, error) {
 	if measurer, u.measErr = f.NewMeasurer(m.hashes()...); u.measErr == nil {
 		to = append(to, measurer)
 	}
-	if err := scan(src, to...); err != nil {
+	if known != nil && u.know(known, image, m.hashes()) {
+		return u, nil
+	}
+	if err := pinned.Scan(src, to...); err != nil {
 		return nil, err
 	}
 	whole.Sum(u.digest[:0])
@@ -188,6 +193,41 @@ func (m *Machine) examineUKI(f *uki.File, src osmith.Source) (*unified, error) {
 		u.read, u.imageErr = image.Image()
 	}
 	return u, nil
+}
+
+// know takes digests from a pass that was made before. It is false if some are missing; the UKI is read then.
+func (u *unified) know(known *release.UKIDigests, image *secureboot.ImageScan, hashes []crypto.Hash) bool {
+	if u.measErr == nil {
+		if u.variants = known.Measurements(); u.variants == nil {
+			return false
+		}
+		for _, v := range u.variants {
+			for _, s := range v.Sections {
+				if slices.ContainsFunc(hashes, func(h crypto.Hash) bool { return s.Digests[h] == nil }) {
+					return false
+				}
+			}
+		}
+	}
+	if u.imageErr == nil {
+		ok := false
+		if u.read, ok = image.WithDigests(known.Authenticode()); !ok {
+			return false
+		}
+	}
+	u.digest = known.SHA256()
+	return true
+}
+
+// UKIHashes are the hashes under which [release.Stream] has to take the digests of a UKI (PullOptions.Hashes), so that no plan for this machine reads the UKI for others: those of the TPM's banks, and all
+// that are compared behind a shim, or by firmware whose configuration is not known. A plan takes what is missing itself, such as the digest under the hash of an unusual signature.
+func (m *Machine) UKIHashes() []crypto.Hash {
+	if _, known := m.variables(); known && m.Shim == nil {
+		return slices.Clone(m.hashes())
+	}
+	list := slices.Concat(m.hashes(), []crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512})
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // judgeUKI asks about a UKI that goes by that path.

@@ -259,8 +259,11 @@ func (p *InstallPlan) checkRunning() error {
 
 // readRelease finds out about the release, as for an upgrade.
 func (p *InstallPlan) readRelease(r *release.Release) (err error) {
-	s := &Plan{release: pinRelease(r), machine: p.machine, tries: p.options.Tries, override: p.options.Override, extensionFS: p.options.ExtensionFileSystem}
+	s := &Plan{machine: p.machine, tries: p.options.Tries, override: p.options.Override, extensionFS: p.options.ExtensionFileSystem}
 	p.set = s
+	if s.release, err = pinRelease(r); err != nil {
+		return err
+	}
 	if s.identity, err = identify(&s.release); err != nil {
 		return err
 	}
@@ -269,7 +272,7 @@ func (p *InstallPlan) readRelease(r *release.Release) (err error) {
 		return err
 	}
 	s.machine = p.machine
-	if s.unified, err = s.machine.examineUKI(s.identity.file, s.release.UKI); err != nil {
+	if s.unified, err = s.machine.examineUKI(s.identity.file, s.release.UKI, s.release.UKIDigests); err != nil {
 		return err
 	}
 	s.digests, err = digestRelease(&s.release, s.unified)

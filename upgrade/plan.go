@@ -131,10 +131,10 @@ type addonFile struct {
 // the upgrade is a good idea is in the plan's verdicts. A release without a root file system is a UKI alone, for a
 // system that runs from its initrd. Of the release it takes the UKI, its add-ons and extensions, the root file system with its hash tree, and the signature of the root hash; the boot loader
 // only if [PlanOptions].Loader asks for it. Its sources must not change until the plan is applied: of UKI, add-ons and extensions the first reading counts, and what is read of them later, here or by
-// [Plan.Apply], and is something else is a [*ChangedError].
+// [Plan.Apply], and is something else is a [*ChangedError]. The reading of the UKI by which [release.Open] or [release.Stream] has taken its digests is the first: headers and small sections are read again then.
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
 	defer prefix.Add("upgrade", &err)
-	p := &Plan{disk: checked(disk), release: pinRelease(r), machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt,
+	p := &Plan{disk: checked(disk), machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt,
 		extensionFS: o.ExtensionFileSystem}
 	if p.tries == 0 {
 		p.tries = DefaultTries
@@ -148,11 +148,14 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if m.Running == nil && !m.Offline {
 		return nil, ErrRunningUnknown
 	}
+	if p.release, err = pinRelease(r); err != nil {
+		return nil, err
+	}
 	r = &p.release
 	if p.identity, err = identify(r); err != nil {
 		return nil, err
 	}
-	if p.unified, err = m.examineUKI(p.identity.file, r.UKI); err != nil {
+	if p.unified, err = m.examineUKI(p.identity.file, r.UKI, r.UKIDigests); err != nil {
 		return nil, err
 	}
 	if p.digests, err = digestRelease(r, p.unified); err != nil {

@@ -44,7 +44,7 @@ func PredictImages(m Machine, b BootImages, phases ...string) (log *tpm.Log, err
 	if err != nil {
 		return nil, err
 	}
-	u, err := m.examineUKI(f, b.UKI)
+	u, err := m.examineUKI(f, b.UKI, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/internal/oracle"
 	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 // prover judges disks by internal/oracle, which shares no code with what wrote them.
@@ -63,11 +64,45 @@ var operations = []operation{
 }
 
 func (s *system) upgradeTo(k *diskKind, version string) error {
-	p, err := upgrade.NewPlan(s.t.Context(), s.disk, k.release(s, version), s.machine, upgrade.PlanOptions{Delta: k.delta})
+	r := k.release(s, version)
+	if k.stream {
+		streamed, err := k.streamed(s, version)
+		if err != nil {
+			return err
+		}
+		defer streamed.Close()
+		r = streamed
+	}
+	p, err := upgrade.NewPlan(s.t.Context(), s.disk, r, s.machine, upgrade.PlanOptions{Delta: k.delta})
 	if err != nil {
 		return err
 	}
 	return p.Apply(context.Background(), nil)
+}
+
+// streamed is a version as a server has it, with nothing of it kept from one time to the next.
+func (k *diskKind) streamed(s *system, version string) (*release.Release, error) {
+	if k.servers == nil {
+		k.servers = map[string]*releaseServer{}
+	}
+	if k.servers[version] == nil {
+		k.servers[version] = serve(s.t, k.release(s, version))
+	}
+	state, err := upgrade.Inspect(s.disk, s.machine)
+	if err != nil {
+		return nil, err
+	}
+	old, err := state.OpenUKI(state.Running)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(s.dir, "cache")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) // what is open can be read
+	server := k.servers[version]
+	return release.Stream(s.t.Context(), server, server.artifact, dir, release.PullOptions{OldUKI: old})
 }
 
 // count is a row of the table of the proof.

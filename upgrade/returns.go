@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/uki"
@@ -142,9 +144,19 @@ func (p *Plan) judgeKeysKept(j *Verdict, end *Entry, u *unified, err error) {
 	j.warn("whether %s unlocks is not known: %v", end.Path, err)
 }
 
+// pathOfUKI is what an entry starts, with the boot counter that the file has.
+func (s *State) pathOfUKI(e *Entry) string { return cmp.Or(s.byPath(e.Loader), e).Loader }
+
+// OpenUKI opens the UKI of one of Entries, such as Running, as it is on the disk: for [release.PullOptions].OldUKI, or to copy it. It can be read as long as the file is neither removed nor
+// written. The error for an entry whose file is not there is an [fs.ErrNotExist].
+func (s *State) OpenUKI(e *Entry) (osmith.Source, error) {
+	src, err := openFile(s.esp, s.pathOfUKI(e))
+	return src, prefix.Error("upgrade", err)
+}
+
 // examineSet finds out about the UKI of a set, and what lies beside it, as it is done for that of a release.
 func (s *State) examineSet(e *Entry) (*unified, error) {
-	name := cmp.Or(s.byPath(e.Loader), e).Loader
+	name := s.pathOfUKI(e)
 	src, err := openFile(s.esp, name)
 	if err != nil {
 		return nil, err
@@ -153,7 +165,7 @@ func (s *State) examineSet(e *Entry) (*unified, error) {
 	if err != nil {
 		return nil, err
 	}
-	u, err := s.machine.examineUKI(f, src)
+	u, err := s.machine.examineUKI(f, src, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func (p *Plan) steps() {
 		p.Steps = append(p.Steps, Step{Kind: a.step, Target: a.path, Bytes: a.src.Size(), source: a.src, want: a.want})
 	}
 	if !p.isStaged {
-		p.Steps = append(p.Steps, Step{Kind: StepStageUKI, Target: staged, Bytes: p.release.UKI.Size(), source: p.release.UKI, want: p.digests.uki})
+		p.Steps = append(p.Steps, Step{Kind: StepStageUKI, Target: staged, Bytes: p.release.UKI.Size(), Fetched: p.fetchedUKI(), source: p.release.UKI, want: p.digests.uki})
 	}
 	p.Steps = append(p.Steps, Step{Kind: StepAddEntry, Target: staged, To: p.Entry})
 	if p.config != nil {

@@ -71,11 +71,18 @@ func newSystemOn(t *testing.T, loaderVersion string, o acmeos.DiskOptions) *syst
 	if loaderVersion != "" {
 		parts.Loader = source(petest.Loader(loaderVersion))
 	}
+	return newSystemOfParts(t, parts, k, make([]byte, 100_000), o)
+}
+
+// newSystemOfParts installs version 1, whose root file system has some data.
+func newSystemOfParts(t *testing.T, parts *acmeos.Parts, k *acmeos.Keys, data []byte, o acmeos.DiskOptions) *system {
+	t.Helper()
 	s := &system{t: t, dir: t.TempDir(), builder: &acmeos.Builder{Keys: k, Parts: parts, Seed: [16]byte{1}, Time: when}}
+	var err error
 	s.machine, err = s.builder.Machine()
 	require.NoError(t, err)
 	o.RootSize = max(o.RootSize, 1<<20)
-	image, err := s.builder.Disk(s.build("1"), o)
+	image, err := s.builder.Disk(s.buildWith("1", data), o)
 	require.NoError(t, err)
 	s.disk = faultio.NewDisk(image.Size)
 	require.NoError(t, partition.WriteImage(s.disk, image, partition.WriteOptions{TargetIsZero: true}))

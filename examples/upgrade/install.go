@@ -83,7 +83,7 @@ func (f *installing) run(c *cli.Call) error {
 	if err != nil {
 		return err
 	}
-	r, signers, err := f.from.open(c)
+	r, signers, err := f.from.open(c, release.PullOptions{Hashes: machine.UKIHashes()})
 	if err != nil {
 		return err
 	}

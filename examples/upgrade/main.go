@@ -31,9 +31,9 @@
 //	-assume-loader N          treat a systemd-boot of an unknown release as this one
 //	-esp-id GUID              the ESP that firmware starts from, of a disk with several
 //
-// LAYOUT is the directory of an OCI image layout, as release pull makes it, or its address on a web server (https://updates.example/acme:v2), from which of the root file system only those blocks are fetched that the running set does not have,
-// while they are written; all else comes into -cache DIR first. REF is a tag or digest, which may be left out if there is one release. The release is verified as release verify does, by the JSON of package
-// cosign or by public keys, and every byte of it is read before the plan is made. Of an index, the release for -arch is taken. VERDICT is one of fits, boots, unlocks, returns, follows.
+// LAYOUT is the directory of an OCI image layout, as release pull makes it, or its address on a web server (https://updates.example/acme:v2), from which of root file system and UKI only that is fetched which the running set does not have,
+// while it is written; all else comes into -cache DIR first. REF is a tag or digest, which may be left out if there is one release. The release is verified as release verify does, by the JSON of package
+// cosign or by public keys, and every byte of it is read before the plan is made, but for a root file system on a web server, of which each block is held against the hash tree before it is written. Of an index, the release for -arch is taken. VERDICT is one of fits, boots, unlocks, returns, follows.
 //
 // plan prints the verdicts, the steps and the PCRs to expect, and writes nothing. apply prints the same and carries it out, unless it is refused. When it is interrupted or fails, what runs still boots, and the error says how to go on. After
 // the next start, commit makes permanent what runs; upgrade-commit.service does so at each boot that is complete. rollback marks an entry as bad, so that another one is started, and cancel takes away what no boot has tried yet.

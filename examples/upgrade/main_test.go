@@ -286,7 +286,7 @@ func TestLoader(t *testing.T) {
 	require.NotEqual(t, middle, readFile(t, b.path("disk.img")))
 }
 
-// A release on a web server is verified before anything of it is used, and its root file system goes into the slot without being anywhere else.
+// A release on a web server is verified before anything of it is used, and its root file system and UKI go to their places without being anywhere else.
 func TestWeb(t *testing.T) {
 	b := newBench(t)
 	set := b.build("2")
@@ -294,17 +294,23 @@ func TestWeb(t *testing.T) {
 	server := httptest.NewServer(http.FileServer(http.Dir(b.path("layout"))))
 	defer server.Close()
 	web := " -release " + server.URL + "/:2 -key @release.pub -cache @cache"
-	require.Contains(t, b.ok("plan"+image+web), "bytes are read from the release, the others from slot A")
+	planned := b.ok("plan" + image + web)
+	require.Contains(t, planned, "bytes are read from the release, the others from slot A")
+	require.Regexp(t, `stage-uki .* \([0-9]+ bytes, [0-9]+ from the release\)`, planned)
 	b.refused(1, "not found", "plan"+image+" -key @release.pub -release "+server.URL+"/:3")
 	b.refused(1, "no signature by a trusted key", "plan"+image+" -key @pcr.pub -release "+server.URL+"/:2")
 
 	require.Contains(t, b.ok("apply"+image+web), "applied: ")
 	require.Equal(t, "2", b.boot("two").Version)
+	uki := make([]byte, set.UKI.Size())
+	_, err := set.UKI.ReadAt(uki, 0)
+	require.NoError(t, err)
 	layers, err := filepath.Glob(b.path("cache/blobs/sha256/*"))
 	require.NoError(t, err)
 	require.NotEmpty(t, layers)
 	for _, name := range layers {
 		require.NotEqual(t, readFile(t, b.path("2.root.raw")), readFile(t, name))
+		require.NotEqual(t, string(uki), readFile(t, name))
 	}
 }
 

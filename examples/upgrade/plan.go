@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/examples/internal/erofsfs"
 	"github.com/osmith-dev/osmith/upgrade"
+	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 // planning are the flags of plan and apply.
@@ -52,7 +54,7 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 	if err != nil {
 		return result, err
 	}
-	r, signers, err := p.from.open(c)
+	r, signers, err := p.from.open(c, p.pulled(s))
 	if err != nil {
 		return result, err
 	}
@@ -74,6 +76,24 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 		return result, err
 	}
 	return planResult{head: s.head, Release: releaseObject{r.Descriptor.Digest.String(), r.Version, signers}, Plan: made}, nil
+}
+
+// pulled says what of a release from the web need not be fetched: what the UKI has that runs, or that the loader would start. Why there is none, the plan says.
+func (p *planning) pulled(s *subject) release.PullOptions {
+	o := release.PullOptions{Hashes: s.machine.UKIHashes()}
+	if !p.from.remote() {
+		return o
+	}
+	state, err := upgrade.Inspect(s.disk, s.machine)
+	if err != nil {
+		return o
+	}
+	if old := cmp.Or(state.Running, state.Next); old != nil {
+		if src, err := state.OpenUKI(old); err == nil {
+			o.OldUKI = src
+		}
+	}
+	return o
 }
 
 func planFlags(set *flag.FlagSet) func(*cli.Call, []string) error {

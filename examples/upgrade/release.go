@@ -73,8 +73,8 @@ func (s *source) remote() bool {
 	return strings.HasPrefix(s.name, "https://") || strings.HasPrefix(s.name, "http://")
 }
 
-// stream verifies a release on a web server and fetches all but its root file system, which is read while it is written.
-func (s *source) stream(c *cli.Call) (*release.Release, []string, error) {
+// stream verifies a release on a web server and fetches all but its root file system and its UKI, which are read while they are written.
+func (s *source) stream(c *cli.Call, o release.PullOptions) (*release.Release, []string, error) {
 	base, ref := splitRelease(s.name)
 	web, err := weblayout.Open(base, weblayout.OpenOptions{Client: http.DefaultClient})
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *source) stream(c *cli.Call) (*release.Release, []string, error) {
 		}
 		c.AtEnd(func() { _ = os.RemoveAll(dir) })
 	}
-	r, err := release.Stream(c, web, a, dir, release.PullOptions{})
+	r, err := release.Stream(c, web, a, dir, o)
 	if err != nil {
 		return nil, nil, fmt.Errorf("-release %s: %w", s.name, err)
 	}
@@ -124,10 +124,10 @@ func (s *source) choose(c *cli.Call, from releaseSource, d ocispec.Descriptor) (
 	return d, signers, nil
 }
 
-// open verifies the release and opens it. It is closed when the call ends.
-func (s *source) open(c *cli.Call) (*release.Release, []string, error) {
+// open verifies the release and opens it; the options are for one from the web. It is closed when the call ends.
+func (s *source) open(c *cli.Call, o release.PullOptions) (*release.Release, []string, error) {
 	if s.remote() {
-		return s.stream(c)
+		return s.stream(c, o)
 	}
 	dir, ref := splitRelease(s.name)
 	layout, err := cosign.OpenLayout(os.DirFS(dir))

@@ -16,6 +16,7 @@ import (
 // other ways at the same time, has it read once.
 type ImageScan struct {
 	image   Image
+	hashes  []crypto.Hash
 	scanner *signedpe.Scanner
 }
 
@@ -45,7 +46,22 @@ func NewImageScan(src osmith.Source, o ScanOptions) (s *ImageScan, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ImageScan{im, scanner}, nil
+	return &ImageScan{im, hashes, scanner}, nil
+}
+
+// WithDigests returns what was read with Authenticode digests that were taken of the same bytes before, so that the image need not be written; that they are those of the image is for the
+// caller to see to. It is false if one that the options ask for is not among them.
+func (s *ImageScan) WithDigests(digests map[crypto.Hash][]byte) (Image, bool) {
+	im := s.image
+	im.Digests = map[crypto.Hash][]byte{}
+	for _, h := range s.hashes {
+		sum := digests[h]
+		if len(sum) == 0 {
+			return Image{}, false
+		}
+		im.Digests[h] = slices.Clone(sum)
+	}
+	return im, true
 }
 
 // Write takes the next bytes of the image, any number. More than the image has are an error.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -116,6 +117,18 @@ func TestImageScanForAMachine(t *testing.T) {
 			im, err := s.Image()
 			require.NoError(t, err)
 			require.NotNil(t, im.Digests[crypto.SHA256])
+			// With digests that are there already, it is the same without a pass, and never with one too few.
+			s, err = secureboot.NewImageScan(bytes.NewReader(b), secureboot.ScanOptions{Machine: &v})
+			require.NoError(t, err)
+			known, ok := s.WithDigests(full.Digests)
+			require.True(t, ok)
+			require.Equal(t, im, known)
+			for h := range im.Digests {
+				few := maps.Clone(full.Digests)
+				delete(few, h)
+				_, ok := s.WithDigests(few)
+				require.False(t, ok)
+			}
 			left += len(full.Digests) - len(im.Digests)
 			for _, row := range append(secureboot.Firmwares(), secureboot.FirmwareAny) {
 				o := secureboot.EvaluateOptions{Firmware: row, NoShim: true}

@@ -33,7 +33,8 @@
 //
 // A release is named by the digest of its manifest, never by a tag. Open holds the manifest and the config against their
 // digests, and reads every layer once against its digest and size before it hands any of them out. Pull does the same before a blob
-// gets its name. Only a [BlobReader] hands on what has no digest, and so does the root file system of a release that [Stream] opens: they are for who has a hash tree, such as verity.Patch and package upgrade.
+// gets its name. Only a [BlobReader] hands on what has no digest, and so does the root file system of a release that [Stream] opens: they are for who has a hash tree, such as verity.Patch and package upgrade. The UKI that Stream
+// leaves on its server was read once against its digest, and cannot become another one later. [UKIDigests] are what it is judged by.
 //
 // # Limits
 //

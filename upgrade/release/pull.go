@@ -2,6 +2,7 @@ package release
 
 import (
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -36,7 +37,14 @@ type PullOptions struct {
 	// puts together from the old one. [Open] refuses a layout that lacks a layer.
 	Skip []string
 
-	// Progress, if not nil, is told how many bytes of the release are there.
+	// OldUKI is a UKI of which [Stream] takes the pieces of sections that the new one has, too, by the index that a release carries, as [PatchUKI] does; the others are fetched. It is
+	// read as long as the release is in use; what it does not have any more is fetched. Nil: all is. Pull does not look at it.
+	OldUKI osmith.Source
+
+	// Hashes are those under which [Stream] takes [UKIDigests] beside SHA-256: what upgrade.Machine.UKIHashes says. Pull does not look at it.
+	Hashes []crypto.Hash
+
+	// Progress, if not nil, is told how many bytes of the release are there; of a UKI that Stream leaves on the server, how many were read once.
 	Progress func(done, total int64)
 }
 

@@ -2,6 +2,7 @@ package release
 
 import (
 	"context"
+	"crypto"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -215,7 +216,12 @@ func (r *Release) open(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) er
 	if err != nil {
 		return err
 	}
-	return r.openLayers(a, func(l ocispec.Descriptor) (osmith.Source, error) { return r.layer(ctx, fsys, l) })
+	return r.openLayers(a, func(l ocispec.Descriptor) (osmith.Source, error) {
+		if l.MediaType == MediaTypeUKI {
+			return r.layerOfUKI(ctx, fsys, l, nil)
+		}
+		return r.layer(ctx, fsys, l)
+	})
 }
 
 // openLayers fills a release with its layers.
@@ -275,20 +281,53 @@ func (r *Release) narrow() {
 
 // layer opens a blob and reads it once against its digest.
 func (r *Release) layer(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) (osmith.Source, error) {
-	if err := ocilayout.CheckDescriptor(d); err != nil {
-		return nil, err
-	}
-	f, err := fsys.Open(blobPath(d.Digest))
+	src, f, err := r.blob(fsys, d)
 	if err != nil {
-		return nil, fmt.Errorf("blob %s: %w", d.Digest, err)
-	}
-	r.files = append(r.files, f)
-	ra, ok := f.(io.ReaderAt)
-	if !ok {
-		return nil, fmt.Errorf("blob %s: the layout's files cannot be read at an offset", d.Digest)
+		return nil, err
 	}
 	if _, err := io.Copy(io.Discard, ocilayout.CheckedReader(ctx, f, d)); err != nil {
 		return nil, err
 	}
-	return io.NewSectionReader(ra, 0, d.Size), nil
+	return src, nil
+}
+
+// layerOfUKI is layer of the UKI, whose digests are taken at the same time.
+func (r *Release) layerOfUKI(ctx context.Context, fsys fs.FS, d ocispec.Descriptor, hashes []crypto.Hash) (osmith.Source, error) {
+	src, f, err := r.blob(fsys, d)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("blob %s: %w", d.Digest, err)
+	}
+	if err := ocilayout.CheckDigest(d, d.Digest, info.Size()); err != nil {
+		return nil, err
+	}
+	found, err := hashUKI(ctx, pinUKI(src), hashes, nil)
+	if err == nil {
+		err = found.verify(d)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.UKIDigests = found
+	return src, nil
+}
+
+// blob opens a blob, of which nothing is verified yet.
+func (r *Release) blob(fsys fs.FS, d ocispec.Descriptor) (osmith.Source, fs.File, error) {
+	if err := ocilayout.CheckDescriptor(d); err != nil {
+		return nil, nil, err
+	}
+	f, err := fsys.Open(blobPath(d.Digest))
+	if err != nil {
+		return nil, nil, fmt.Errorf("blob %s: %w", d.Digest, err)
+	}
+	r.files = append(r.files, f)
+	ra, ok := f.(io.ReaderAt)
+	if !ok {
+		return nil, nil, fmt.Errorf("blob %s: the layout's files cannot be read at an offset", d.Digest)
+	}
+	return io.NewSectionReader(ra, 0, d.Size), f, nil
 }

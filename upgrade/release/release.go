@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -62,7 +62,14 @@ type Release struct {
 	// Descriptor is that of the manifest, of a release that [Open] has read. Pack does not look at it.
 	Descriptor ocispec.Descriptor
 
-	files []fs.File
+	// UKIDigests are those of the UKI, of a release that [Open] or [Stream] has read: upgrade.NewPlan then reads headers and small sections of it, and not all once more. Nil: it is
+	// read. Pack does not look at it.
+	UKIDigests *UKIDigests
+
+	// UKIPatch says where the bytes of the UKI come from, of a release that [Stream] reads partly from an older UKI; else nil.
+	UKIPatch *UKIPatch
+
+	files []io.Closer
 }
 
 // Addon is a signed add-on of the UKI. Where it belongs on an ESP is for whoever installs it to decide.

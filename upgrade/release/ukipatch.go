@@ -48,6 +48,20 @@ func patchUKI(ctx context.Context, src RangeSource, a *Artifact, dir string, old
 	if info, err := os.Stat(blobName(dir, d)); err == nil && info.Size() == d.Size {
 		return &UKIPatch{}, nil
 	}
+	runs, err := runsOf(ctx, name, d, old)
+	if err != nil {
+		return nil, err
+	}
+	f, err := openPartial(partialName(dir, d))
+	if err != nil {
+		return nil, err
+	}
+	result, err := assemble(ctx, f, src, d, old, runs)
+	return result, errors.Join(err, f.Close())
+}
+
+// runsOf divides a UKI by what an older one has of it. name is that of the file with the index.
+func runsOf(ctx context.Context, name string, d ocispec.Descriptor, old osmith.Source) ([]run, error) {
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
@@ -60,12 +74,7 @@ func patchUKI(ctx context.Context, src RangeSource, a *Artifact, dir string, old
 	if err != nil {
 		return nil, fmt.Errorf("old UKI: %w", err)
 	}
-	f, err := openPartial(partialName(dir, d))
-	if err != nil {
-		return nil, err
-	}
-	result, err := assemble(ctx, f, src, d, old, plan(index, have))
-	return result, errors.Join(err, f.Close())
+	return plan(index, have), nil
 }
 
 // piecesOf is where the pieces of a UKI are, by their digests.

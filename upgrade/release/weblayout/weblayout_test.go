@@ -1,6 +1,7 @@
 package weblayout_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -9,6 +10,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	mathrand "math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -112,6 +115,45 @@ func TestFailures(t *testing.T) {
 		return true
 	})
 	require.ErrorContains(t, fetch(t, src, t.TempDir(), key), "weblayout: http://")
+}
+
+// breaking sends so many bytes of an answer, and cuts the line.
+type breaking struct {
+	http.ResponseWriter
+	left int
+}
+
+func (b *breaking) Write(p []byte) (int, error) {
+	if b.left -= len(p); b.left < 0 {
+		_, _ = b.ResponseWriter.Write(p[:max(0, len(p)+b.left)]) // the line is cut in any case
+		panic(http.ErrAbortHandler)
+	}
+	return b.ResponseWriter.Write(p)
+}
+
+// A UKI that stays on a server whose lines are cut is read twice all the same, and fetched where there are no ranges.
+func TestStreamOverBadLines(t *testing.T) {
+	from, image := t.TempDir(), make([]byte, 3<<20)
+	_, _ = mathrand.NewChaCha8([32]byte{7}).Read(image) // it has no errors
+	d, err := release.Pack(from, "v2", &release.Release{ID: "acme", Version: "2", UKI: bytes.NewReader(image)})
+	require.NoError(t, err)
+	files := http.FileServer(http.Dir(from))
+	for name, front := range map[string]func(w http.ResponseWriter, r *http.Request){
+		"cut":       func(w http.ResponseWriter, r *http.Request) { files.ServeHTTP(&breaking{w, 200_000}, r) },
+		"no ranges": func(w http.ResponseWriter, r *http.Request) { r.Header.Del("Range"); files.ServeHTTP(w, r) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := serve(t, from, func(_ int, w http.ResponseWriter, r *http.Request) bool { front(w, r); return true })
+			a, err := release.Read(t.Context(), src, d)
+			require.NoError(t, err)
+			r, err := release.Stream(t.Context(), src, a, t.TempDir(), release.PullOptions{})
+			require.NoError(t, err)
+			defer r.Close()
+			got, err := io.ReadAll(io.NewSectionReader(r.UKI, 0, r.UKI.Size()))
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(image, got))
+		})
+	}
 }
 
 // A blob that was altered on the server is refused, and so is an index that leads elsewhere.
