@@ -24,6 +24,9 @@ func (e *UnmadeError) Error() string {
 	return fmt.Sprintf("disk: partition %q is to have %s: %s: make it elsewhere, and give it as DiskOptions.Contents[%q], or leave it to the first boot", e.Partition, e.What, e.Reason, e.Partition)
 }
 
+// ErrNoVolumeKey says that a layout asks for an encrypted volume, and that nothing would open it.
+var ErrNoVolumeKey = errors.New("it has no passphrase, key file or Keys, and nothing would open it")
+
 // late is a content that is made when place and size of its partition are known. Until then it has a size, the least that it may have.
 type late struct {
 	least int64
@@ -70,6 +73,9 @@ func (b *diskBuilder) fillOne(i int, s *partition.Spec) error {
 	switch {
 	case content != nil:
 		s.Content = content
+		if s.Fill != nil { // of it, that is all that is left to be done
+			s.Fill = &partition.Fill{Encrypt: f.Encrypt, Verity: f.Verity, SectorSize: f.SectorSize}
+		}
 	case s.Type == partition.ESP && s.Content == nil:
 		if f.Encrypt != nil || f.Verity != nil || f.FileSystem != nil || f.File != "" {
 			return refuse("an EFI system partition has a FAT file system")
@@ -148,7 +154,12 @@ func (b *diskBuilder) planFAT(s *partition.Spec, f *partition.Fill, label string
 func (b *diskBuilder) fillLate() error {
 	for i, p := range b.out.Table.Partitions {
 		l, ok := b.out.Content(i).(*late)
-		if !ok {
+		if merged := b.merged(i); merged != nil {
+			var err error
+			if l, err = b.fillMerged(p, merged); err != nil {
+				return err
+			}
+		} else if !ok {
 			continue
 		}
 		content, err := l.make(b.out.Image, i)
@@ -160,6 +171,41 @@ func (b *diskBuilder) fillLate() error {
 		}
 	}
 	return nil
+}
+
+// merged is what a partition is to be filled with that two of the layout were merged into; nil: it is one of them.
+func (b *diskBuilder) merged(i int) *partition.Fill {
+	f := b.out.Fill(i)
+	if f == nil || f.FAT == nil && f.FileSystem == nil && f.File == "" {
+		return nil
+	}
+	own := slices.ContainsFunc(b.layout.Partitions, func(s partition.Spec) bool { return s.Fill == f })
+	if _, ok := b.out.Content(i).(*late); own && (ok || f.FAT == nil) {
+		return nil
+	}
+	return f
+}
+
+// fillMerged has a FAT made of the files of both.
+func (b *diskBuilder) fillMerged(p partition.Partition, f *partition.Fill) (*late, error) {
+	s := &partition.Spec{Type: p.Type, Name: p.Name, Size: 1} // its size is decided
+	if f.FAT == nil || f.Encrypt != nil || f.Verity != nil {
+		return nil, &UnmadeError{p.Name, f.String(), "of partitions that were merged, FAT file systems are made"}
+	}
+	if p.Type == partition.ESP {
+		if err := b.fillESP(s, f); err != nil {
+			return nil, err
+		}
+	} else {
+		files, err := b.fatFiles(f.FAT)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.planFAT(s, f, f.FAT.Label, files); err != nil {
+			return nil, err
+		}
+	}
+	return s.Content.(*late), nil
 }
 
 // fillFileSystem makes a file system that is no FAT.
@@ -232,7 +278,7 @@ func (b *diskBuilder) encrypt(i int, s *partition.Spec) error {
 		}
 	}
 	if passphrase == nil && volume.Keys == nil {
-		return fmt.Errorf("disk: partition %q has no passphrase, key file or Keys, and nothing would open it", key(s))
+		return fmt.Errorf("disk: partition %q: %w", key(s), ErrNoVolumeKey)
 	}
 	o := volume.Format
 	o.Flags = slices.Clone(o.Flags)

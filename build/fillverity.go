@@ -10,6 +10,9 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
+// ErrNoVerityKey says that a layout asks for the signature of a root hash, and that there is no key.
+var ErrNoVerityKey = errors.New("give a key (DiskOptions.Verity)")
+
 // verityVolume are the partitions of one volume, as specs of the layout.
 type verityVolume struct{ data, hash, signature *partition.Spec }
 
@@ -97,7 +100,7 @@ func (b *diskBuilder) makeVerity(match string, v *verityVolume) error {
 		return err
 	}
 	if b.o.Verity.Key == nil {
-		return fmt.Errorf("%q is to have the signature of the root hash: give a key (DiskOptions.Verity)", key(v.signature))
+		return fmt.Errorf("%q is to have the signature of the root hash: %w", key(v.signature), ErrNoVerityKey)
 	}
 	s, err := verity.SignRootHash(root, b.o.Verity.Key, b.o.Verity.Cert)
 	if err != nil {

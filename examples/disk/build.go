@@ -51,15 +51,14 @@ func (f *layoutFlags) plan(c *cli.Call, l *partition.Layout, dir string) (*parti
 			return nil, err
 		}
 	}
-	content, err := openContent(c, f, l, dir)
-	if err != nil {
+	if !f.layoutOnly {
+		return f.fill(c, l, dir)
+	}
+	if err := openContent(c, f, l, dir); err != nil {
 		return nil, err
 	}
 	im, err := partition.Plan(*l)
-	if err != nil {
-		return nil, f.advise(err)
-	}
-	return im, content.makeFAT(l, im)
+	return im, f.advise(err)
 }
 
 // dropUnmade leaves the partitions that somebody else fills as zeros.

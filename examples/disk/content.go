@@ -2,31 +2,22 @@ package main
 
 import (
 	"cmp"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
-	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/partition/luks"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// contents are what the partitions of a layout are filled with.
-type contents struct {
-	call  *cli.Call
-	flags *layoutFlags
-	dir   string // that paths in the layout are relative to
-	time  time.Time
-}
-
-// unmade is a content that only has a size, the least that it may have: a file system that is made once the size of its
-// partition is known, or what somebody else makes.
+// unmade is a content that only has a size: what somebody else makes.
 type unmade int64
 
 func (u unmade) Size() int64 { return int64(u) }
@@ -35,48 +26,29 @@ func (u unmade) ReadAt([]byte, int64) (int, error) {
 	return 0, errors.New("the content has not been made")
 }
 
-// openContent opens what the layout fills partitions with: files and FAT file systems. What else it asks for stays as it is, and
+// openContent opens the files that the layout fills partitions with, so that their sizes count. What else it asks for stays as it is, and
 // the plan refuses it unless the partition is there or the layout is all that is wanted.
-func openContent(call *cli.Call, flags *layoutFlags, l *partition.Layout, dir string) (c *contents, err error) {
-	c = &contents{call: call, flags: flags, dir: dir}
-	if c.time, err = cli.SourceDate(time.Time{}); err != nil { // for which FAT has 1980
-		return nil, err
-	}
+func openContent(call *cli.Call, flags *layoutFlags, l *partition.Layout, dir string) error {
 	for i := range l.Partitions {
 		s := &l.Partitions[i]
 		f := s.Fill
+		if f == nil || f.File == "" || f.Encrypt != nil && !flags.layoutOnly {
+			continue
+		}
 		name := cmp.Or(s.Name, s.Definition)
+		content, err := call.Open(within(dir, f.File))
 		switch {
-		case f == nil:
-		case f.File != "" && (f.Encrypt == nil || flags.layoutOnly):
-			content, err := call.Open(within(dir, f.File))
-			switch {
-			case err != nil && flags.layoutOnly && missingFile(err):
-				fmt.Fprintf(call.Stderr, "warning: content of %q: %v: its size does not count\n", name, err)
-			case err != nil:
-				return nil, fmt.Errorf("content of %q: %w", name, hint(l, err))
-			case f.Encrypt != nil:
-				s.Content = unmade(content.Size() + partition.LUKSOverhead)
-			default:
-				s.Content = content
-			}
-		case f.FAT != nil && f.Encrypt == nil && f.Verity == nil && !flags.layoutOnly:
-			files, err := c.files(f.FAT)
-			if err != nil {
-				return nil, fmt.Errorf("content of %q: %w", name, hint(l, err))
-			}
-			o := fat.BuildOptions{SectorSize: sectorSize(l, f), Label: f.FAT.Label}
-			if l.Repart || s.Size > 0 || s.MinSize > 0 || s.MaxSize > 0 || s.Weight > 0 {
-				o.Kind = fat.AnyKind // its size is decided elsewhere
-			}
-			least, err := fat.MinSize(files, o)
-			if err != nil {
-				return nil, fmt.Errorf("content of %q: %w", name, hint(l, err))
-			}
-			s.Content = unmade(least)
+		case err != nil && flags.layoutOnly && missingFile(err):
+			fmt.Fprintf(call.Stderr, "warning: content of %q: %v: its size does not count\n", name, err)
+		case err != nil:
+			return fmt.Errorf("content of %q: %w", name, hint(l, err))
+		case f.Encrypt != nil:
+			s.Content = unmade(content.Size() + partition.LUKSOverhead)
+		default:
+			s.Content = content
 		}
 	}
-	return c, nil
+	return nil
 }
 
 // hint says what may help when a file is missing.
@@ -87,131 +59,142 @@ func hint(l *partition.Layout, err error) error {
 	return err
 }
 
-// sectorSize is that of a file system.
-func sectorSize(l *partition.Layout, f *partition.Fill) int {
-	n := l.FileSystemSectorSize
-	if f.SectorSize != 0 {
-		n = f.SectorSize
+// fill plans a new disk with all that the layout fills it with.
+func (f *layoutFlags) fill(c *cli.Call, l *partition.Layout, dir string) (*partition.Image, error) {
+	when, err := cli.SourceDate(time.Time{}) // for which FAT has 1980
+	if err != nil {
+		return nil, err
 	}
-	return max(n, l.SectorSize, 512)
-}
-
-// makeFAT makes the file systems as large as their partitions.
-func (c *contents) makeFAT(l *partition.Layout, im *partition.Image) error {
-	for i, p := range im.Table.Partitions {
-		f := im.Fill(i)
-		if _, ok := im.Content(i).(*cli.Input); ok || im.Content(i) == nil || f == nil || f.FAT == nil {
-			continue
-		}
-		files, err := c.files(f.FAT)
-		if err != nil {
-			return fmt.Errorf("content of %q: %w", p.Name, err)
-		}
-		off, size := im.Table.Extent(i)
-		id := partition.FileSystemID(p.ID)
-		ss := sectorSize(l, f)
-		made, err := fat.Plan(files, fat.BuildOptions{Size: size, SectorSize: ss, Label: f.FAT.Label, Time: c.time,
-			VolumeID:      uint32(id[0])<<24 | uint32(id[1])<<16 | uint32(id[2])<<8 | uint32(id[3]),
-			HiddenSectors: uint32(off / int64(ss))})
-		if err != nil {
-			return fmt.Errorf("content of %q: %w", p.Name, err)
-		}
-		if err := im.SetContent(i, made); err != nil {
-			return err
-		}
+	own, root, err := f.absolute(l, dir)
+	if err != nil {
+		return nil, err
 	}
-	return nil
-}
-
-// files are the files of a FAT file system, directories in the order of names. What comes twice counts once, the last.
-func (c *contents) files(f *partition.FATFill) ([]osmith.ESPFile, error) {
-	var out []osmith.ESPFile
-	for _, one := range f.Files {
-		if err := c.copy(&out, f, one); err != nil {
+	o := build.DiskOptions{Seed: l.Seed, Layout: own, Host: os.DirFS(root), Time: when, Tree: build.TreeOptions{Time: when}, Volumes: map[string]build.Volume{}}
+	if f.privateKey != "" || f.certificate != "" {
+		if o.Verity, err = f.signer(); err != nil {
 			return nil, err
 		}
 	}
-	return out, nil
-}
-
-// copy adds a file, or all of a directory in the order of names.
-func (c *contents) copy(files *[]osmith.ESPFile, of *partition.FATFill, f partition.Copy) error {
-	target := strings.Trim(path.Clean("/"+f.Target), "/")
-	switch {
-	case f.Source == "":
-		*files = append(*files, osmith.ESPFile{Path: target + "/"})
-		return nil
-	case f.FSVerity:
-		return fmt.Errorf("%s: a FAT has no fs-verity", f.Source)
+	if o.TempDir, err = os.MkdirTemp("", "osmith-disk-*"); err != nil {
+		return nil, err
 	}
-	root := c.flags.source(c.dir, f.Source)
-	return filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+	var open []*os.File
+	c.AtEnd(func() {
+		var errs []error
+		for _, file := range open {
+			errs = append(errs, file.Close())
 		}
-		rel, err := filepath.Rel(root, name)
-		if err != nil {
-			return err
+		if err := errors.Join(append(errs, os.RemoveAll(o.TempDir))...); err != nil {
+			fmt.Fprintf(c.Stderr, "warning: %v\n", err)
 		}
-		to := path.Join(target, filepath.ToSlash(rel))
-		switch c.excluded(of, name, to) {
-		case excludedAll:
-			if d.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		case excludedContent:
-			*files = append(*files, osmith.ESPFile{Path: to + "/"})
-			return fs.SkipDir
-		}
-		info, err := os.Stat(name) // follows links, as a FAT has none
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir():
-			if to != "" && to != "." {
-				*files = append(*files, osmith.ESPFile{Path: to + "/"})
-			}
-			return nil
-		case !info.Mode().IsRegular():
-			return fmt.Errorf("%s is no regular file", name)
-		}
-		content, err := c.call.Open(name)
-		if err != nil {
-			return err
-		}
-		*files = append(*files, osmith.ESPFile{Path: to, Content: content})
-		return nil
 	})
-}
-
-// exclusion is what ExcludeFiles= and ExcludeFilesTarget= say about a path.
-type exclusion int
-
-const (
-	excludedNot exclusion = iota
-	excludedContent
-	excludedAll
-)
-
-func (c *contents) excluded(of *partition.FATFill, source, target string) exclusion {
-	out := excludedNot
-	for _, p := range of.Exclude {
-		if filepath.Clean(source) == filepath.Clean(c.flags.source(c.dir, p)) {
-			out = max(out, excludedBy(p))
+	o.Scratch = func() (build.Scratch, error) {
+		file, err := os.CreateTemp(o.TempDir, "scratch-*")
+		if err == nil {
+			open = append(open, file)
+		}
+		return file, err
+	}
+	for _, s := range own.Partitions {
+		if s.Fill != nil && s.Fill.Encrypt != nil {
+			o.Volumes[cmp.Or(s.Definition, s.Name)] = build.Volume{Format: luks.FormatOptions{Rand: rand.Reader}}
 		}
 	}
-	for _, p := range of.ExcludeTarget {
-		if path.Clean("/"+target) == path.Clean(p) {
-			out = max(out, excludedBy(p))
-		}
+	d, err := build.Disk(c, nil, o)
+	if err != nil {
+		return nil, f.advise(hint(l, err))
 	}
-	return out
+	return d.Image, nil
 }
 
-func excludedBy(p string) exclusion {
-	if strings.HasSuffix(p, "/") {
-		return excludedContent
+// signer is who signs root hashes.
+func (f *layoutFlags) signer() (pair secureboot.KeyPair, err error) {
+	if f.privateKey == "" || f.certificate == "" {
+		return pair, cli.Usagef("-private-key and -certificate go together")
 	}
-	return excludedAll
+	if pair.Key, err = cli.ReadKey(f.privateKey); err != nil {
+		return pair, err
+	}
+	certs, err := cli.ReadCertificates(f.certificate)
+	if err != nil {
+		return pair, err
+	}
+	pair.Cert = certs[0]
+	return pair, nil
+}
+
+// absolute is the layout with the paths of files as they are from the root of this machine's disk on, or of the one that the files are on.
+func (f *layoutFlags) absolute(l *partition.Layout, dir string) (own *partition.Layout, root string, err error) {
+	here, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	root = filepath.VolumeName(here) + string(filepath.Separator)
+	from := func(name string, place func(string, string) string) string {
+		abs, e := filepath.Abs(place(dir, name))
+		if e != nil {
+			err = e
+			return name
+		}
+		rel, e := filepath.Rel(root, abs)
+		if e != nil {
+			err = fmt.Errorf("%s: all files of a layout are to be on one drive: %w", name, e)
+			return name
+		}
+		out := "/" + filepath.ToSlash(rel)
+		if strings.HasSuffix(name, "/") { // of an exclusion: what is in the directory
+			out += "/"
+		}
+		return out
+	}
+	plain := func(dir, name string) string { return within(dir, name) }
+	copies := func(list []partition.Copy) (out []partition.Copy) {
+		for _, c := range list {
+			if c.Source != "" {
+				c.Source = from(c.Source, f.source)
+			}
+			out = append(out, c)
+		}
+		return out
+	}
+	names := func(list []string) (out []string) {
+		for _, name := range list {
+			out = append(out, from(name, f.source))
+		}
+		return out
+	}
+	changed := *l
+	changed.Partitions = append([]partition.Spec(nil), l.Partitions...)
+	for i := range changed.Partitions {
+		s := &changed.Partitions[i]
+		if s.Fill == nil {
+			continue
+		}
+		fill := *s.Fill
+		s.Fill = &fill
+		if fill.File != "" {
+			fill.File = from(fill.File, plain)
+		}
+		if fill.FAT != nil {
+			t := *fill.FAT
+			t.Files, t.Exclude = copies(t.Files), names(t.Exclude)
+			fill.FAT = &t
+		}
+		if fill.FileSystem != nil {
+			t := *fill.FileSystem
+			t.Files, t.Exclude = copies(t.Files), names(t.Exclude)
+			fill.FileSystem = &t
+		}
+		if fill.Encrypt != nil {
+			t := *fill.Encrypt
+			if f.keyFile != "" {
+				t.KeyFile = f.keyFile
+				t.KeyFile = from(t.KeyFile, func(_, name string) string { return name })
+			} else if t.KeyFile != "" {
+				t.KeyFile = from(t.KeyFile, plain)
+			}
+			fill.Encrypt = &t
+		}
+	}
+	return &changed, root, err
 }

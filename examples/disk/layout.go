@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/uki"
@@ -27,6 +28,8 @@ type layoutFlags struct {
 	osRelease           string
 	architecture, force string
 	copySource          string
+
+	keyFile, privateKey, certificate string // for what build makes
 }
 
 func (f *layoutFlags) declare(flags *flag.FlagSet) {
@@ -39,6 +42,9 @@ func (f *layoutFlags) declare(flags *flag.FlagSet) {
 	flags.StringVar(&f.osRelease, "os-release", "", "`file` to take the specifiers A, B, M, o, w and W from")
 	flags.StringVar(&f.architecture, "architecture", "", "`architecture` that is meant by types such as root; x86-64 by default")
 	flags.StringVar(&f.force, "force-architecture", "", "`architecture` of all types, as --architecture of systemd-repart")
+	flags.StringVar(&f.keyFile, "key-file", "", "`file` with the key of encrypted partitions (Encrypt=key-file)")
+	flags.StringVar(&f.privateKey, "private-key", "", "key in `PEM` that signs root hashes (Verity=signature)")
+	flags.StringVar(&f.certificate, "certificate", "", "its certificate in `PEM` or DER")
 	flags.StringVar(&f.copySource, "copy-source", "", "`directory` that paths of definition files are relative to")
 }
 
@@ -117,9 +123,16 @@ func (f *layoutFlags) readRepart(c *cli.Call, name string) (l partition.Layout, 
 
 // advise tells a user of this program what the library tells a programmer.
 func (f *layoutFlags) advise(err error) error {
+	unmade, isUnmade := errors.AsType[*build.UnmadeError](err)
 	switch {
+	case isUnmade:
+		return fmt.Errorf("partition %q is to have %s: %s; with -layout-only the rest is left to somebody else", unmade.Partition, unmade.What, unmade.Reason)
+	case errors.Is(err, build.ErrNoVerityKey):
+		return fmt.Errorf("%w; as flags: -private-key and -certificate", err)
+	case errors.Is(err, build.ErrNoVolumeKey):
+		return fmt.Errorf("%w; as flags: -key-file", err)
 	case errors.Is(err, partition.ErrUnfilled):
-		return fmt.Errorf("%w; this program copies files and makes FAT file systems; with -layout-only the rest is left to somebody else", err)
+		return fmt.Errorf("%w; with -layout-only it is left to somebody else", err)
 	case errors.Is(err, partition.ErrSpecifier):
 		return fmt.Errorf("%w; give it by -specifier, or -os-release", err)
 	}

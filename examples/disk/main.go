@@ -1,7 +1,7 @@
 // This program demonstrates packages partition, partition/fat and bootloader: it builds disk images from a layout, looks at disks, plans
 // and repairs them, and works on the EFI system partition, without root, mounts or loop devices.
 //
-//	disk build -o IMG [-size N] [-sector-size N] [-seed UUID] [-layout-only] LAYOUT.json|REPART.d
+//	disk build -o IMG [-size N] [-sector-size N] [-seed UUID] [-layout-only] [-key-file F] [-private-key PEM -certificate F] LAYOUT.json|REPART.d
 //	disk inspect IMG [-svg F]
 //	disk plan [flags of build] [IMG] LAYOUT.json|REPART.d
 //	disk repair IMG [-keep-hybrid] [-sector-size N]
@@ -18,7 +18,8 @@
 // LAYOUT.json has the schema osmith.layout/1 (package partition, ReadLayout), REPART.d holds definition files of
 // systemd-repart; paths inside are relative to the file or directory, those of CopyFiles= to -copy-source. IDs that the layout
 // does not give are derived from
-// the seed as by systemd-repart; without a seed it is random. build makes FAT file systems and copies files (CopyBlocks=); with
+// the seed as by systemd-repart; without a seed it is random. build makes what package build makes: copies of files (CopyBlocks=), FAT, EROFS,
+// swap areas, hash trees, signatures of root hashes (-private-key, -certificate) and encrypted volumes (-key-file); with
 // -layout-only it places partitions, copies files, and leaves the rest to somebody else. Specifiers of definition files
 // are given by -specifier M=acmeos or -os-release FILE, the architecture by -architecture (the local one) or
 // -force-architecture (--architecture of systemd-repart). plan without IMG plans a new disk. SOURCE_DATE_EPOCH is the time in FAT file systems. PART is a

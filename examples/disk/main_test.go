@@ -48,15 +48,21 @@ func files(t testing.TB) {
 		"mkosi.d/10-boot.conf":  "[Partition]\nType=xbootldr\nSupplementFor=00-esp\nFormat=vfat\nCopyFiles=/boot:/\n",
 		"mkosi.d/20-usr.conf":   "[Partition]\nType=usr\nLabel=%M_%A\nFormat=erofs\nCopyFiles=/usr:/\nVerity=data\nVerityMatchKey=usr\nSizeMinBytes=64M\nSizeMaxBytes=64M\n",
 		"mkosi.d/30-tree.conf":  "[Partition]\nType=usr-verity\nVerity=hash\nVerityMatchKey=usr\n",
-		"root/efi/EFI/A.EFI":    "loader", "root/efi/secret": "secret", "root/boot/B.EFI": "kernel",
+		"root/efi/EFI/A.EFI":    "loader", "root/efi/secret": "secret", "root/boot/B.EFI": "kernel", "root/usr/bin/tool": "tool",
 		"os-release": "IMAGE_ID=acme\nIMAGE_VERSION=7\n",
 	} {
 		name = filepath.Join(dir, name)
 		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
 		require.NoError(t, os.WriteFile(name, []byte(text), 0o644))
 	}
+	var err error
+	here, err = os.Getwd()
+	require.NoError(t, err)
 	t.Chdir(dir)
 }
+
+// here is the directory of this package.
+var here string
 
 func TestBuild(t *testing.T) {
 	files(t)
@@ -78,7 +84,7 @@ func TestBuild(t *testing.T) {
 	require.Contains(t, stderr, "no file system")
 }
 
-// Definitions whose file systems somebody else makes: planned and built as a layout, or with the part that is made here.
+// Definitions of systemd-repart: planned and built as a layout, or with all that is made here.
 func TestRepart(t *testing.T) {
 	files(t)
 	common := []string{"-os-release", "os-release", "-seed", "11111111-2222-3333-4444-555555555555", "-size", "1073741824", "mkosi.d"}
@@ -91,8 +97,33 @@ func TestRepart(t *testing.T) {
 	planned, _ := disk(t, 0, append([]string{"plan", "-layout-only", "l.img", "-json"}, common...)...)
 	require.NotContains(t, planned, `"op":"create"`)
 	require.Contains(t, planned, `"warnings":["00-esp.conf:3: `)
-	_, stderr = disk(t, 2, append([]string{"build", "-o", "m.img", "-copy-source", "root"}, common...)...)
-	require.Contains(t, stderr, `"acme_7": its content is not set: it is to be filled with a file system of type erofs, as the data of usr`)
+	disk(t, 0, append([]string{"build", "-o", "m.img", "-copy-source", "root", "-fs-sector-size", "4096"}, common...)...)
+	seen, _ := disk(t, 0, "ls", "m.img", "acme_7", "bin")
+	require.Contains(t, seen, "tool")
+	left, err := filepath.Glob(filepath.Join(os.TempDir(), "osmith-disk-*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+
+	// A signature and a volume need keys; other file systems are made by others.
+	write := func(text string) {
+		require.NoError(t, os.WriteFile("mkosi.d/40-more.conf", []byte("[Partition]\n"+text), 0o644))
+	}
+	write("Type=usr-verity-sig\nVerity=signature\nVerityMatchKey=usr\n")
+	build := append([]string{"build", "-o", "m.img", "-copy-source", "root", "-fs-sector-size", "4096"}, common...)
+	_, stderr = disk(t, 2, build...)
+	require.Contains(t, stderr, "give a key (DiskOptions.Verity); as flags: -private-key and -certificate")
+	key, cert := "../../verity/testdata/signature/key.pem", "../../verity/testdata/signature/cert.pem"
+	disk(t, 0, append(build, "-private-key", filepath.Join(here, key), "-certificate", filepath.Join(here, cert))...)
+	_, stderr = disk(t, 2, append(build, "-private-key", filepath.Join(here, key))...)
+	require.Contains(t, stderr, "-private-key and -certificate go together")
+	write("Type=home\nFormat=ext4\n")
+	_, stderr = disk(t, 2, build...)
+	require.Contains(t, stderr, "of file systems, FAT, EROFS and swap areas are made; with -layout-only the rest is left to somebody else")
+	write("Type=home\nEncrypt=key-file\nFormat=swap\nSizeMaxBytes=64M\n")
+	_, stderr = disk(t, 2, build...)
+	require.Contains(t, stderr, "as flags: -key-file")
+	disk(t, 0, append(build, "-key-file", "os-release")...)
+	require.NoError(t, os.Remove("mkosi.d/40-more.conf"))
 
 	require.NoError(t, os.Remove("mkosi.d/20-usr.conf"))
 	require.NoError(t, os.Remove("mkosi.d/30-tree.conf"))

@@ -50,7 +50,7 @@ func (f *layoutFlags) planOnto(c *cli.Call, image string, l *partition.Layout, d
 	if l.SectorSize == 0 {
 		l.SectorSize = t.SectorSize
 	}
-	if _, err := openContent(c, f, l, dir); err != nil {
+	if err := openContent(c, f, l, dir); err != nil {
 		return nil, err
 	}
 	if l.Seed.IsZero() {
