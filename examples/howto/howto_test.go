@@ -135,8 +135,8 @@ func TestPrograms(t *testing.T) {
 	write("parts/os-release", []byte("ID=acme\nIMAGE_VERSION=1\nPRETTY_NAME=\"Acme OS 1\"\n"))
 	write("os-release-2", []byte("ID=acme\nIMAGE_VERSION=2\n"))
 	write("tree/etc/hostname", []byte("acme\n"))
-	write("tree/boot/loader.conf", []byte("timeout 0\n"))
-	write("repart.d/10-esp.conf", []byte("[Partition]\nType=esp\nFormat=vfat\nSizeMinBytes=40M\nSizeMaxBytes=40M\nCopyFiles=/boot:/loader\n"))
+	write("tree/boot/loader/loader.conf", []byte("timeout 0\n"))
+	write("repart.d/10-esp.conf", []byte("[Partition]\nType=esp\nFormat=vfat\nSizeMinBytes=40M\nSizeMaxBytes=40M\nCopyFiles=/boot:/\n"))
 	write("repart.d/20-root.conf", []byte("[Partition]\nType=root\nFormat=erofs\nCopyFiles=/etc:/etc\nVerity=data\nVerityMatchKey=root\nMinimize=best\n"))
 	write("repart.d/21-verity.conf", []byte("[Partition]\nType=root-verity\nVerity=hash\nVerityMatchKey=root\nMinimize=best\n"))
 	write("volume", make([]byte, 20<<20))
@@ -190,10 +190,11 @@ func TestPrograms(t *testing.T) {
 		{nil, "disk-inspect out/disk.img", "(?s)acme_1_verity.* esp ", 0},
 		{nil, "esp-files out/disk.img", "(?m)^EFI/Linux/acme_1.efi$", 0},
 		{nil, "esp-files out/disk.img loader/entries.srel", "^type1\n$", 0},
-		{nil, "boot-menu out/disk.img", "^acme_1.efi: Acme OS 1, bad: false\nboots acme_1.efi, first in the menu", 0},
+		{nil, "boot-menu out/disk.img", "^acme_1.efi: Acme OS 1, bad: false\nboots acme_1.efi, first in the menu\n$", 0},
 		{nil, "boot-predict signed.efi parts/loader", `(?m)^PCR 4: exact .* [0-9a-f]{64}$`, 0},
-		{nil, "image-from-repart repart.d tree repart.img", "esp", 0},
+		{func() { write("tree/boot/EFI/Linux/acme_1+3.efi", read("acme_1.efi")) }, "image-from-repart repart.d tree repart.img", "esp", 0},
 		{nil, "esp-files repart.img loader/loader.conf", "^timeout 0\n$", 0},
+		{nil, "boot-menu repart.img", "and renames EFI/Linux/acme_1.3.efi to EFI/Linux/acme_1.2-1.efi", 0},
 		{nil, "luks-create volume passphrase", `^state [-0-9a-f]{36}: data at 16777216, 2 key slots\nrecovery key in slot 1: ([a-z]{8}-){7}[a-z]{8}\n$`, 0},
 		{nil, "log-explain a.log b.log", `^\d+ events differ, for \d+ causes\nPCR `, 0},
 

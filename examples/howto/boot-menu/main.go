@@ -55,8 +55,10 @@ func list(name string) error {
 	}
 	// A machine may have variables that say otherwise, such as LoaderEntryDefault.
 	if next, reason := menu.Default(bootloader.Variables{}); next != nil {
-		from, to := next.Boot()
-		fmt.Printf("boots %s, %s, and renames %q to %q\n", next.ID, reason, from, to)
+		fmt.Printf("boots %s, %s\n", next.ID, reason)
+		if from, to := next.Boot(); from != to {
+			fmt.Println("and renames", from, "to", to)
+		}
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func inspect(name string) error {
 	fmt.Print(partition.Diagram(table, disk.Size(), 0))
 	for i, p := range table.Partitions {
 		off, size := table.Extent(i)
-		fmt.Printf("%d %s at %d, %s, %s %v\n", p.Number, p.ID, off, partition.Bytes(size), partition.TypeName(p.Type), partition.AttributeNames(p.Attributes))
+		fmt.Printf("%d: PARTUUID=%s, %d bytes at %d\n", p.Number, p.ID, size, off)
 	}
 	for _, finding := range table.Findings() {
 		fmt.Println(finding)

@@ -43,6 +43,9 @@ func explain(expected, got string) error {
 	fmt.Printf("%d events differ, for %d causes\n", len(comparison.Differences), len(causes))
 	for _, c := range causes {
 		fmt.Println(c)
+		for _, part := range c.Parts { // of another kernel image, the sections that are not the same
+			fmt.Println("  ", part)
+		}
 	}
 	for _, n := range comparison.NotCompared {
 		fmt.Println("not compared:", n)
