@@ -2,10 +2,14 @@ package build_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rsa"
 	"crypto/x509"
+	"io"
 	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -23,6 +27,7 @@ import (
 	"github.com/osmith-dev/osmith/partition/luks"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
@@ -349,4 +354,105 @@ func TestBoot(t *testing.T) {
 	require.Empty(t, all[7], "what is not known is not claimed")
 	_, err = build.Boot(t.Context(), &build.DiskImage{ESP: -1}, build.BootOptions{})
 	require.ErrorContains(t, err, "no system on it")
+}
+
+// A file that is another one when the disk is written ends that: what was planned is what is written, or nothing that boots.
+func TestDiskHostChanges(t *testing.T) {
+	o := fillOptions(t)
+	o.Layout, o.Volumes = repart(t, map[string]string{"10-raw": "Type=linux-generic\nCopyBlocks=/raw\n"}), nil
+	own := fstest.MapFS{"raw": {Data: []byte("four"), Mode: 0o644}}
+	o.Host = own
+	d, err := build.Disk(t.Context(), nil, o)
+	require.NoError(t, err)
+	own["raw"] = &fstest.MapFile{Data: []byte("longer"), Mode: 0o644}
+	disk := faultio.NewDisk(d.Size)
+	err = partition.WriteImage(disk, d.Image, partition.WriteOptions{TargetIsZero: true})
+	require.ErrorContains(t, err, "raw has changed since the disk was planned: it has 6 bytes, want 4")
+	_, err = partition.Read(disk, partition.ReadOptions{})
+	require.ErrorIs(t, err, partition.ErrNoTable)
+}
+
+// shrinking is a file system whose files are shorter than it says.
+type shrinking struct{ fstest.MapFS }
+
+func (s shrinking) Open(name string) (fs.File, error) {
+	f, err := s.MapFS.Open(name)
+	return &short{f}, err
+}
+
+type short struct{ fs.File }
+
+func (s *short) Read(p []byte) (int, error) {
+	if len(p) > 1 {
+		p = p[:1]
+	}
+	n, err := s.File.Read(p)
+	if err == nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func TestTreeChanges(t *testing.T) {
+	tree := shrinking{fstest.MapFS{"a": {Data: []byte("four"), Mode: 0o644}}}
+	f, err := os.Create(filepath.Join(t.TempDir(), "x"))
+	require.NoError(t, err)
+	defer f.Close()
+	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, tree, build.EROFSOptions{TempDir: t.TempDir()}), "/a: 1 bytes were read, 4 are in the directory")
+	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, tree, build.TreeOptions{}), "a: 1 bytes were read, 4 are in the directory")
+	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, fstest.MapFS{}, build.EROFSOptions{TempDir: t.TempDir(), Label: strings.Repeat("x", 17)}), "want at most 16")
+	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, noLinks{fstest.MapFS{"l": {Mode: fs.ModeSymlink}}}, build.TreeOptions{}), "does not tell where symbolic links lead")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, build.WriteInitrd(ctx, io.Discard, host, build.TreeOptions{}), context.Canceled)
+	require.ErrorIs(t, build.WriteEROFS(ctx, f, host, build.EROFSOptions{TempDir: t.TempDir()}), context.Canceled)
+	require.ErrorIs(t, build.WriteInitrd(t.Context(), failing{}, host, build.TreeOptions{}), errFull)
+}
+
+type noLinks struct{ m fstest.MapFS }
+
+func (n noLinks) Open(name string) (fs.File, error) { return n.m.Open(name) }
+
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errFull }
+
+// Whether an add-on counts is for the machine's variables to say: those that it refuses are left out, and without variables it is not known.
+func TestBootAddons(t *testing.T) {
+	addon := func(signed bool) osmith.Source {
+		a := uki.Addon{Stub: bytes.NewReader(petest.AddonStub("262")), Cmdline: "debug"}
+		made, err := a.Assemble()
+		require.NoError(t, err)
+		var b bytes.Buffer
+		_, err = made.WriteTo(&b)
+		require.NoError(t, err)
+		if !signed {
+			return bytes.NewReader(b.Bytes())
+		}
+		out, err := build.SignLoader(bytes.NewReader(b.Bytes()), testKeys())
+		require.NoError(t, err)
+		return out
+	}
+	values := map[string][]byte{}
+	for _, name := range []string{"none", "signed", "unsigned"} {
+		p := parts()
+		if name != "none" {
+			p.Addons = []release.Addon{{Name: "debug.addon.efi", Content: addon(name == "signed")}}
+		}
+		set := system(t, p)
+		d, err := build.Disk(t.Context(), &set.Release, enrolling(build.DiskOptions{}))
+		require.NoError(t, err)
+		ways, err := build.Boot(t.Context(), d, build.BootOptions{Variables: &d.Enrollment.Variables, NoBootSecret: true, NoShim: true})
+		require.NoError(t, err)
+		all, err := ways.Values(tpm.Banks()[0])
+		require.NoError(t, err)
+		require.Len(t, all[4], 1)
+		values[name] = all[4][0]
+		if name != "none" {
+			_, err = build.Boot(t.Context(), d, build.BootOptions{})
+			require.ErrorContains(t, err, "whether the machine starts the add-on debug.addon.efi is not known")
+		}
+	}
+	require.Equal(t, values["none"], values["unsigned"])
+	require.NotEqual(t, values["none"], values["signed"])
 }
