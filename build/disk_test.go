@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/erofs/go-erofs"
 	"github.com/stretchr/testify/require"
@@ -69,6 +70,13 @@ func TestDisk(t *testing.T) {
 	table, err := partition.Read(disk, partition.ReadOptions{})
 	require.NoError(t, err)
 	require.Empty(t, table.Findings())
+	esp, err := fat.OpenReader(table.Section(disk, 0))
+	require.NoError(t, err)
+	conf, err := esp.ReadFile("loader/loader.conf")
+	require.NoError(t, err)
+	require.Equal(t, "secure-boot-enroll force\n", string(conf))
+	_, err = esp.Stat("loader/keys/auto/PK.auth")
+	require.NoError(t, err)
 	var labels []string
 	for _, q := range table.Partitions {
 		labels = append(labels, q.Name)
@@ -225,12 +233,39 @@ func TestDiskFills(t *testing.T) {
 
 	volume, err := luks.OpenReader(table.Section(disk, 5))
 	require.NoError(t, err)
+	require.Equal(t, partition.LUKSID(table.Partitions[5].ID).String(), volume.Header().UUID)
+	require.Equal(t, "luks-home", volume.Header().Label)
 	key, err := volume.Unlock([]byte("secret"), luks.UnlockOptions{})
 	require.NoError(t, err)
 	inside, err := volume.NewReader(key)
 	require.NoError(t, err)
 	require.Equal(t, host["raw"].Data, contentOf(t, inside)[:len(host["raw"].Data)])
 	require.Equal(t, host["raw"].Data, contentOf(t, table.Section(disk, 6))[:len(host["raw"].Data)])
+}
+
+// Slots of a layout get the labels of the set, or that of an empty one, whatever it calls them.
+func TestDiskLayoutSlots(t *testing.T) {
+	set := system(t, parts())
+	d, err := build.Disk(t.Context(), &set.Release, build.DiskOptions{Seed: seedOfDisks, Layout: repart(t, map[string]string{"10-esp": "Type=esp\nSizeMinBytes=64M\n", "20-a": "Type=root\nLabel=a\nSizeMinBytes=16M\n",
+		"21-a": "Type=root-verity\nLabel=av\nSizeMinBytes=1M\n", "30-b": "Type=root\nLabel=b\nSizeMinBytes=16M\n", "31-b": "Type=root-verity\nLabel=bv\nSizeMinBytes=1M\n"})})
+	require.NoError(t, err)
+	var labels []string
+	for _, p := range d.Table.Partitions[1:] {
+		labels = append(labels, p.Name)
+	}
+	require.Equal(t, []string{"acme_1", "acme_1_verity", "_empty", "_empty"}, labels)
+	require.NoError(t, verity.Verify(t.Context(), d.Content(1), d.Content(2), set.RootHash))
+}
+
+// Data of no whole block is filled up with zeros.
+func TestDiskPadsData(t *testing.T) {
+	o := fillOptions(t)
+	o.Host = fstest.MapFS{"raw": {Data: make([]byte, 5000), Mode: 0o644}}
+	o.Layout, o.Volumes = repart(t, map[string]string{"20": "Type=root\nCopyBlocks=/raw\nVerity=data\nVerityMatchKey=x\n", "21": "Type=root-verity\nVerity=hash\nVerityMatchKey=x\n"}), nil
+	d, err := build.Disk(t.Context(), nil, o)
+	require.NoError(t, err)
+	disk := written(t, d)
+	require.NoError(t, verity.Verify(t.Context(), d.Table.Section(disk, 0), d.Table.Section(disk, 1), d.RootHashes["x"]))
 }
 
 func TestDiskRefused(t *testing.T) {
@@ -408,6 +443,39 @@ func TestTreeChanges(t *testing.T) {
 	require.ErrorIs(t, build.WriteEROFS(ctx, f, host, build.EROFSOptions{TempDir: t.TempDir()}), context.Canceled)
 	require.ErrorIs(t, build.WriteInitrd(t.Context(), failing{}, host, build.TreeOptions{}), errFull)
 }
+
+// Times are no later than the one that is given, and 1970 without one; files of 4 GiB do not fit into an initrd.
+func TestTreeTimes(t *testing.T) {
+	at := func(modified, latest time.Time) string {
+		var b bytes.Buffer
+		require.NoError(t, build.WriteInitrd(t.Context(), &b, fstest.MapFS{"a": {ModTime: modified, Mode: 0o644}}, build.TreeOptions{Time: latest}))
+		return string(b.Bytes()[46:54])
+	}
+	require.Equal(t, "00000000", at(time.Unix(100, 0), time.Time{}))
+	require.Equal(t, "00000064", at(time.Unix(100, 0), time.Unix(200, 0)))
+	require.Equal(t, "000000C8", at(time.Unix(300, 0), time.Unix(200, 0)))
+	require.Equal(t, "00000000", at(time.Unix(-5, 0), time.Unix(200, 0)))
+	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, huge{fstest.MapFS{"a": {Mode: 0o644}}}, build.TreeOptions{}), "a: 4294967296 bytes: the format has at most 4294967295 a file")
+}
+
+// huge is a file system of files of 4 GiB.
+type huge struct{ fstest.MapFS }
+
+func (h huge) ReadDir(name string) ([]fs.DirEntry, error) {
+	list, err := h.MapFS.ReadDir(name)
+	for i, e := range list {
+		info, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		list[i] = fs.FileInfoToDirEntry(hugeInfo{info})
+	}
+	return list, err
+}
+
+type hugeInfo struct{ fs.FileInfo }
+
+func (hugeInfo) Size() int64 { return 1 << 32 }
 
 type noLinks struct{ m fstest.MapFS }
 
