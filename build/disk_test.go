@@ -2,13 +2,18 @@ package build_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rsa"
 	"crypto/x509"
+	"io"
 	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/erofs/go-erofs"
 	"github.com/stretchr/testify/require"
@@ -23,6 +28,7 @@ import (
 	"github.com/osmith-dev/osmith/partition/luks"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
@@ -64,6 +70,13 @@ func TestDisk(t *testing.T) {
 	table, err := partition.Read(disk, partition.ReadOptions{})
 	require.NoError(t, err)
 	require.Empty(t, table.Findings())
+	esp, err := fat.OpenReader(table.Section(disk, 0))
+	require.NoError(t, err)
+	conf, err := esp.ReadFile("loader/loader.conf")
+	require.NoError(t, err)
+	require.Equal(t, "secure-boot-enroll force\n", string(conf))
+	_, err = esp.Stat("loader/keys/auto/PK.auth")
+	require.NoError(t, err)
 	var labels []string
 	for _, q := range table.Partitions {
 		labels = append(labels, q.Name)
@@ -220,12 +233,39 @@ func TestDiskFills(t *testing.T) {
 
 	volume, err := luks.OpenReader(table.Section(disk, 5))
 	require.NoError(t, err)
+	require.Equal(t, partition.LUKSID(table.Partitions[5].ID).String(), volume.Header().UUID)
+	require.Equal(t, "luks-home", volume.Header().Label)
 	key, err := volume.Unlock([]byte("secret"), luks.UnlockOptions{})
 	require.NoError(t, err)
 	inside, err := volume.NewReader(key)
 	require.NoError(t, err)
 	require.Equal(t, host["raw"].Data, contentOf(t, inside)[:len(host["raw"].Data)])
 	require.Equal(t, host["raw"].Data, contentOf(t, table.Section(disk, 6))[:len(host["raw"].Data)])
+}
+
+// Slots of a layout get the labels of the set, or that of an empty one, whatever it calls them.
+func TestDiskLayoutSlots(t *testing.T) {
+	set := system(t, parts())
+	d, err := build.Disk(t.Context(), &set.Release, build.DiskOptions{Seed: seedOfDisks, Layout: repart(t, map[string]string{"10-esp": "Type=esp\nSizeMinBytes=64M\n", "20-a": "Type=root\nLabel=a\nSizeMinBytes=16M\n",
+		"21-a": "Type=root-verity\nLabel=av\nSizeMinBytes=1M\n", "30-b": "Type=root\nLabel=b\nSizeMinBytes=16M\n", "31-b": "Type=root-verity\nLabel=bv\nSizeMinBytes=1M\n"})})
+	require.NoError(t, err)
+	var labels []string
+	for _, p := range d.Table.Partitions[1:] {
+		labels = append(labels, p.Name)
+	}
+	require.Equal(t, []string{"acme_1", "acme_1_verity", "_empty", "_empty"}, labels)
+	require.NoError(t, verity.Verify(t.Context(), d.Content(1), d.Content(2), set.RootHash))
+}
+
+// Data of no whole block is filled up with zeros.
+func TestDiskPadsData(t *testing.T) {
+	o := fillOptions(t)
+	o.Host = fstest.MapFS{"raw": {Data: make([]byte, 5000), Mode: 0o644}}
+	o.Layout, o.Volumes = repart(t, map[string]string{"20": "Type=root\nCopyBlocks=/raw\nVerity=data\nVerityMatchKey=x\n", "21": "Type=root-verity\nVerity=hash\nVerityMatchKey=x\n"}), nil
+	d, err := build.Disk(t.Context(), nil, o)
+	require.NoError(t, err)
+	disk := written(t, d)
+	require.NoError(t, verity.Verify(t.Context(), d.Table.Section(disk, 0), d.Table.Section(disk, 1), d.RootHashes["x"]))
 }
 
 func TestDiskRefused(t *testing.T) {
@@ -349,4 +389,138 @@ func TestBoot(t *testing.T) {
 	require.Empty(t, all[7], "what is not known is not claimed")
 	_, err = build.Boot(t.Context(), &build.DiskImage{ESP: -1}, build.BootOptions{})
 	require.ErrorContains(t, err, "no system on it")
+}
+
+// A file that is another one when the disk is written ends that: what was planned is what is written, or nothing that boots.
+func TestDiskHostChanges(t *testing.T) {
+	o := fillOptions(t)
+	o.Layout, o.Volumes = repart(t, map[string]string{"10-raw": "Type=linux-generic\nCopyBlocks=/raw\n"}), nil
+	own := fstest.MapFS{"raw": {Data: []byte("four"), Mode: 0o644}}
+	o.Host = own
+	d, err := build.Disk(t.Context(), nil, o)
+	require.NoError(t, err)
+	own["raw"] = &fstest.MapFile{Data: []byte("longer"), Mode: 0o644}
+	disk := faultio.NewDisk(d.Size)
+	err = partition.WriteImage(disk, d.Image, partition.WriteOptions{TargetIsZero: true})
+	require.ErrorContains(t, err, "raw has changed since the disk was planned: it has 6 bytes, want 4")
+	_, err = partition.Read(disk, partition.ReadOptions{})
+	require.ErrorIs(t, err, partition.ErrNoTable)
+}
+
+// shrinking is a file system whose files are shorter than it says.
+type shrinking struct{ fstest.MapFS }
+
+func (s shrinking) Open(name string) (fs.File, error) {
+	f, err := s.MapFS.Open(name)
+	return &short{f}, err
+}
+
+type short struct{ fs.File }
+
+func (s *short) Read(p []byte) (int, error) {
+	if len(p) > 1 {
+		p = p[:1]
+	}
+	n, err := s.File.Read(p)
+	if err == nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func TestTreeChanges(t *testing.T) {
+	tree := shrinking{fstest.MapFS{"a": {Data: []byte("four"), Mode: 0o644}}}
+	f, err := os.Create(filepath.Join(t.TempDir(), "x"))
+	require.NoError(t, err)
+	defer f.Close()
+	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, tree, build.EROFSOptions{TempDir: t.TempDir()}), "/a: 1 bytes were read, 4 are in the directory")
+	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, tree, build.TreeOptions{}), "a: 1 bytes were read, 4 are in the directory")
+	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, fstest.MapFS{}, build.EROFSOptions{TempDir: t.TempDir(), Label: strings.Repeat("x", 17)}), "want at most 16")
+	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, noLinks{fstest.MapFS{"l": {Mode: fs.ModeSymlink}}}, build.TreeOptions{}), "does not tell where symbolic links lead")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, build.WriteInitrd(ctx, io.Discard, host, build.TreeOptions{}), context.Canceled)
+	require.ErrorIs(t, build.WriteEROFS(ctx, f, host, build.EROFSOptions{TempDir: t.TempDir()}), context.Canceled)
+	require.ErrorIs(t, build.WriteInitrd(t.Context(), failing{}, host, build.TreeOptions{}), errFull)
+}
+
+// Times are no later than the one that is given, and 1970 without one; files of 4 GiB do not fit into an initrd.
+func TestTreeTimes(t *testing.T) {
+	at := func(modified, latest time.Time) string {
+		var b bytes.Buffer
+		require.NoError(t, build.WriteInitrd(t.Context(), &b, fstest.MapFS{"a": {ModTime: modified, Mode: 0o644}}, build.TreeOptions{Time: latest}))
+		return string(b.Bytes()[46:54])
+	}
+	require.Equal(t, "00000000", at(time.Unix(100, 0), time.Time{}))
+	require.Equal(t, "00000064", at(time.Unix(100, 0), time.Unix(200, 0)))
+	require.Equal(t, "000000C8", at(time.Unix(300, 0), time.Unix(200, 0)))
+	require.Equal(t, "00000000", at(time.Unix(-5, 0), time.Unix(200, 0)))
+	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, huge{fstest.MapFS{"a": {Mode: 0o644}}}, build.TreeOptions{}), "a: 4294967296 bytes: the format has at most 4294967295 a file")
+}
+
+// huge is a file system of files of 4 GiB.
+type huge struct{ fstest.MapFS }
+
+func (h huge) ReadDir(name string) ([]fs.DirEntry, error) {
+	list, err := h.MapFS.ReadDir(name)
+	for i, e := range list {
+		info, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		list[i] = fs.FileInfoToDirEntry(hugeInfo{info})
+	}
+	return list, err
+}
+
+type hugeInfo struct{ fs.FileInfo }
+
+func (hugeInfo) Size() int64 { return 1 << 32 }
+
+type noLinks struct{ m fstest.MapFS }
+
+func (n noLinks) Open(name string) (fs.File, error) { return n.m.Open(name) }
+
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errFull }
+
+// Whether an add-on counts is for the machine's variables to say: those that it refuses are left out, and without variables it is not known.
+func TestBootAddons(t *testing.T) {
+	addon := func(signed bool) osmith.Source {
+		a := uki.Addon{Stub: bytes.NewReader(petest.AddonStub("262")), Cmdline: "debug"}
+		made, err := a.Assemble()
+		require.NoError(t, err)
+		var b bytes.Buffer
+		_, err = made.WriteTo(&b)
+		require.NoError(t, err)
+		if !signed {
+			return bytes.NewReader(b.Bytes())
+		}
+		out, err := build.SignLoader(bytes.NewReader(b.Bytes()), testKeys())
+		require.NoError(t, err)
+		return out
+	}
+	values := map[string][]byte{}
+	for _, name := range []string{"none", "signed", "unsigned"} {
+		p := parts()
+		if name != "none" {
+			p.Addons = []release.Addon{{Name: "debug.addon.efi", Content: addon(name == "signed")}}
+		}
+		set := system(t, p)
+		d, err := build.Disk(t.Context(), &set.Release, enrolling(build.DiskOptions{}))
+		require.NoError(t, err)
+		ways, err := build.Boot(t.Context(), d, build.BootOptions{Variables: &d.Enrollment.Variables, NoBootSecret: true, NoShim: true})
+		require.NoError(t, err)
+		all, err := ways.Values(tpm.Banks()[0])
+		require.NoError(t, err)
+		require.Len(t, all[4], 1)
+		values[name] = all[4][0]
+		if name != "none" {
+			_, err = build.Boot(t.Context(), d, build.BootOptions{})
+			require.ErrorContains(t, err, "whether the machine starts the add-on debug.addon.efi is not known")
+		}
+	}
+	require.Equal(t, values["none"], values["unsigned"])
+	require.NotEqual(t, values["none"], values["signed"])
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
+	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
@@ -48,6 +50,30 @@ func TestRelease(t *testing.T) {
 	require.NoError(t, err)
 	defer r2.Close()
 	require.Equal(t, "{}", string(contentOf(t, r2.PCRs)))
+}
+
+// Of a stub that is not known, no PCR is stated.
+func TestReleaseUnknownStub(t *testing.T) {
+	p := parts()
+	p.UKI.Image.Stub = bytes.NewReader(petest.Stub("999"))
+	k := testKeys()
+	k.PCR = nil
+	set, err := build.System(t.Context(), t.TempDir(), p, k)
+	require.NoError(t, err)
+	defer set.Close()
+	require.Empty(t, set.Image.Variants)
+	dir := t.TempDir()
+	d, err := build.Release(t.Context(), dir, &set.Release, build.ReleaseOptions{})
+	require.NoError(t, err)
+	r, err := release.Open(t.Context(), os.DirFS(dir), d)
+	require.NoError(t, err)
+	defer r.Close()
+	require.Nil(t, r.PCRs)
+	c, err := build.Compare(t.Context(), &set.Release, &set.Release)
+	require.NoError(t, err)
+	require.Empty(t, c.PCR11)
+	_, err = build.System(t.Context(), t.TempDir(), p, testKeys())
+	require.ErrorIs(t, err, uki.ErrUnknownStub)
 }
 
 func TestCompare(t *testing.T) {
@@ -108,6 +134,18 @@ func TestCompare(t *testing.T) {
 		require.Len(t, c.Unlocks[0].Missing, 4)
 		require.Contains(t, c.String(), "may not open for 2: no signature for sha256 enter-initrd")
 	}
+
+	// A key that is in neither UKI verifies nothing.
+	p.UKI.Image.PCRPublicKey, err = policy.MarshalPublicKey(&other.PublicKey)
+	require.NoError(t, err)
+	hidden := system(t, p)
+	c, err = build.Compare(t.Context(), &hidden.Release, &hidden.Release)
+	require.NoError(t, err)
+	require.Len(t, c.Unlocks, 2)
+	for _, u := range c.Unlocks {
+		require.False(t, u.Signed)
+	}
+	require.Contains(t, c.String(), "the key is in neither UKI")
 
 	// File systems with other salts cannot be compared block by block.
 	p = parts()

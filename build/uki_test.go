@@ -156,6 +156,16 @@ func TestUKIElsewhere(t *testing.T) {
 	require.GreaterOrEqual(t, section.Size(), int64(len(text)))
 }
 
+// What two points of a boot have in common is signed once.
+func TestUKISignsOnce(t *testing.T) {
+	k := testKeys()
+	k.SecureBoot = secureboot.KeyPair{}
+	k.PCR = []build.PCRKey{{Public: k.PCR[0].Signer.Public().(*rsa.PublicKey), Phases: [][]string{{"enter-initrd"}, {"enter-initrd"}}}}
+	made, err := build.UKI(t.Context(), &file{}, build.UKIParts{Image: image(), Banks: []crypto.Hash{crypto.SHA256, crypto.SHA384}}, k)
+	require.NoError(t, err)
+	require.Len(t, made.ToSign, 2)
+}
+
 func TestUKIRefused(t *testing.T) {
 	keys := testKeys()
 	other, err := rsa.GenerateKey(rand.Reader, 2048)

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -34,8 +35,8 @@ import (
 // examples begins the import paths of the programs that run in the machine: the agent of docs/live.md, and what a person calls.
 const examples = "github.com/osmith-dev/osmith/examples/"
 
-// TestLive upgrades a machine from inside: the agent of docs/live.md runs on version 1 with the ESP mounted, and on version 2, which it commits, with the ESP unmounted; a newer loader is put before version 3. With OSMITH_LONG=1 power is taken away 30 times in the
-// middle of the first upgrade, and the machine comes up by itself. Every write and flush of its disk is recorded; whatever a power cut could have left at any of them boots the old version or the new one.
+// TestLive upgrades a machine from inside: the agent of docs/live.md runs on version 1 with the ESP mounted, and on version 2, which it commits, with the ESP unmounted; a newer loader is put before version 3. Twice, with OSMITH_LONG=1 30 times, power is taken away
+// in the middle of the first upgrade, and the machine comes up by itself. Every write and flush of its disk is recorded; whatever a power cut could have left at any of them boots the old version or the new one.
 func TestLive(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -77,20 +78,38 @@ func TestLive(t *testing.T) {
 	versions := versionsOf(t, v1, v2, v3)
 	rng, long := testtools.Seed(t)
 
-	// Power fails somewhere in the upgrade, whose writes are about as many bytes as the UKI and the root file system have.
-	// What a kill leaves is a prefix of the writes, and each of these is tried below: here it is the machine that shows it, where its time is no matter.
-	kills := 0
+	// Power fails in the middle of the slot, then where the UKI is all but written and not yet an entry, then anywhere. Each machine is the one that the failure before has left: it has come up by itself, and goes on.
+	// What a kill leaves is a prefix of the writes, and each of these is tried below: here it is the machine that shows it.
+	kills := 2
 	if long {
 		kills = 30
 	}
 	for i := range kills {
-		s.Machine.CutAfter = 1<<20 + rng.Int64N(v2.UKI.Size()+v2.Root.Size())
+		slot := s.missing(t, v2)
+		staged := v2.UKI.Size()
+		switch i {
+		case 0:
+			s.Machine.CutAfter = slot/4 + rng.Int64N(slot/2)
+		case 1:
+			s.Machine.CutAfter = slot + staged*3/4 + rng.Int64N(staged/5)
+		default:
+			s.Machine.CutAfter = 64<<10 + rng.Int64N(slot+staged*9/10)
+		}
 		boot(t, s.Machine, fmt.Sprintf("1-cut-%d", i), Cut)
 		now, err := faultio.Load(s.Machine.Disk)
 		require.NoError(t, err)
 		up, err := versions.Up(now, now.Size())
 		require.NoError(t, err)
-		require.Subset(t, []string{"1", "2"}, up)
+		require.Equal(t, []string{"1", "1", "1"}, up, "the entry of version 2 comes last")
+		left := s.missing(t, v2)
+		t.Logf("power cut %d after %d bytes: %d of %d bytes of the slot are missing", i, s.Machine.CutAfter, left, slot)
+		switch i {
+		case 0:
+			require.Less(t, left, slot)
+			require.Positive(t, left)
+		case 1:
+			require.Zero(t, left)
+		}
 	}
 	s.Machine.CutAfter = 0
 
@@ -136,6 +155,41 @@ func TestLive(t *testing.T) {
 	banks, err := plan.Predicted.Replay(crypto.SHA256)
 	require.NoError(t, err)
 	require.Equal(t, banks[crypto.SHA256].PCR(4), three.InitrdPCRs["sha256"][4])
+}
+
+// missing is how many bytes of a version's file system and hash tree are not yet in the slot that nothing runs from: an upgrade goes on there.
+func (s *System) missing(t *testing.T, set *acmeos.Set) (n int64) {
+	t.Helper()
+	disk, err := s.OpenDisk()
+	require.NoError(t, err)
+	defer disk.Close()
+	state, err := upgrade.Inspect(disk, s.Facts)
+	require.NoError(t, err)
+	table, err := partition.Read(disk, partition.ReadOptions{})
+	require.NoError(t, err)
+	slot := state.Slots[slices.IndexFunc(state.Slots, func(slot *upgrade.Slot) bool { return slot != state.Next.Slot })]
+	for i, want := range map[int]osmith.Source{slot.Data: set.Root, slot.Tree: set.Tree} {
+		off, _ := table.Extent(i)
+		for at := int64(0); at < want.Size(); at += 4096 {
+			size := min(4096, want.Size()-at)
+			a, b := make([]byte, size), make([]byte, size)
+			_, err := want.ReadAt(a, at)
+			require.NoError(t, noEOF(err))
+			_, err = disk.ReadAt(b, off+at)
+			require.NoError(t, noEOF(err))
+			if !bytes.Equal(a, b) {
+				n += size
+			}
+		}
+	}
+	return n
+}
+
+func noEOF(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
 }
 
 func requireAgentRan(t *testing.T, r *report.Report, name string) {
@@ -190,9 +244,7 @@ func versionsOf(t *testing.T, sets ...*acmeos.Set) *oracle.Versions {
 	content := func(src osmith.Source) []byte {
 		b := make([]byte, src.Size())
 		_, err := src.ReadAt(b, 0)
-		if err != io.EOF {
-			require.NoError(t, err)
-		}
+		require.NoError(t, noEOF(err))
 		return b
 	}
 	for _, set := range sets {

@@ -62,6 +62,8 @@ type Machine struct {
 
 	// Deadline of a boot; 0 means [DefaultDeadline].
 	Deadline time.Duration
+	// Linger is what the guest gets for powering off after its last word; 0 means 20 seconds. A whole system takes longer.
+	Linger time.Duration
 	// StopAt ends a boot when one of the texts appears on the serial console. It
 	// is for what would otherwise stay until the deadline.
 	StopAt []string

@@ -182,7 +182,7 @@ func (m *Machine) run(ctx context.Context, b *Boot) error {
 	case <-ctx.Done():
 	}
 	if !ended && !cut && stopped == "" && ctx.Err() == nil {
-		timer := time.NewTimer(linger)
+		timer := time.NewTimer(max(linger, m.Linger))
 		select {
 		case qemuErr = <-qemuDone:
 			ended = true

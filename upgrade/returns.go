@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -239,9 +240,21 @@ func (p *Plan) judgeCounting(j *Verdict) {
 		j.warn("%s renames no files: the tries of the new entry are never used up, and nothing falls back by itself", kind)
 	case kind == secureboot.FirmwareUBootLegacy:
 		j.warn("whether firmware of the kind %s renames files is not known: if not, the tries of the new entry are never used up", kind)
+	case r != nil && r == p.state.Started && r.Counted && p.machine.Running.BootCountPath == "" && p.state.readOnly(r.Path):
+		j.warn("%s, which runs, has a boot counter and is read-only on the ESP: firmware renames no such file, and its tries are never used up. Who installs UKIs has to leave them writable, as with Mode=0644 of sysupdate.d", r.Path)
 	case r != nil && r == p.state.Started && r.Counted && p.machine.Running.BootCountPath == "":
 		j.warn("%s, which runs, has a boot counter, and LoaderBootCountPath is not set: firmware may be of a kind that renames no files, and then tries are never used up", r.Path)
 	}
+}
+
+// readOnly says that a file has the attribute of FAT with which edk2 does not open it for writing, and so neither renames it. Linux sets it for a mode without write permission.
+func (s *State) readOnly(name string) bool {
+	volume, rest, err := s.esp.volume(name)
+	if err != nil {
+		return false
+	}
+	info, err := fs.Stat(volume, rest)
+	return err == nil && info.Mode()&0o222 == 0
 }
 
 // judgeTable notes whether a power cut while the partition table is written may leave a kernel without partitions.

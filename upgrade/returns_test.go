@@ -1,6 +1,7 @@
 package upgrade_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -302,6 +303,22 @@ func TestFirmwareThatDoesNotRename(t *testing.T) {
 	s.machine.FirmwareKind = ""
 	_, j := s.returns("3", upgrade.PlanOptions{})
 	require.Contains(t, texts(j), "EFI/Linux/acme_2+3.efi, which runs, has a boot counter, and LoaderBootCountPath is not set")
+
+	// What Linux makes of Mode=0444 in a definition of systemd-sysupdate: edk2 does not rename the file (https://github.com/systemd/systemd/issues/36170, and a machine of TestMkosiTakeover).
+	info, err := s.esp().Stat("EFI/Linux/acme_2+3.efi")
+	require.NoError(t, err)
+	alias, suffix, _ := strings.Cut(info.Sys().(fat.Attributes).ShortName, ".")
+	table, err := partition.Read(s.disk, partition.ReadOptions{})
+	require.NoError(t, err)
+	volume := make([]byte, table.Window(s.disk, 0).Size())
+	_, err = table.Window(s.disk, 0).ReadAt(volume, 0)
+	require.NoError(t, err)
+	at := bytes.Index(volume, fmt.Appendf(nil, "%-8s%-3s", alias, suffix))
+	require.Positive(t, at)
+	_, err = table.Window(s.disk, 0).WriteAt([]byte{volume[at+11] | 1}, int64(at)+11)
+	require.NoError(t, err)
+	_, j = s.returns("3", upgrade.PlanOptions{})
+	require.Contains(t, texts(j), "EFI/Linux/acme_2+3.efi, which runs, has a boot counter and is read-only on the ESP")
 }
 
 // The chain is in the plan's text and JSON.

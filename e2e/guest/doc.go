@@ -15,5 +15,9 @@
 // without one that the kernel accepts is not mounted. With panic=-1 a damaged init
 // reboots too.
 //
-// It is built static for linux and runs as process 1 and nowhere else.
+// With the argument "service" it is one service of another system, whose manager
+// is process 1: it runs the programs that the second disk has for the version that
+// runs, and reports.
+//
+// It is built static for linux and runs in a test machine and nowhere else.
 package main

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -69,7 +70,33 @@ func (f *common) open(c *cli.Call, write bool) (*subject, error) {
 	if p.mounted || p.esp != "" {
 		s.machine.Mounted, err = findMounted(c, s.disk, write)
 	}
+	if write && err == nil {
+		err = awaitOthers(c, s.disk)
+	}
 	return s, err
+}
+
+// patience is how often awaitOthers asks, and how long it waits in between.
+const patience, pause = 50, 200 * time.Millisecond
+
+// awaitOthers gives others ten seconds to be done with a disk that they have locked: udev looks at each one that somebody has closed who could have written to it, the call before this one among them.
+// What stays locked is refused by the operation itself.
+func awaitOthers(c *cli.Call, disk *osmith.Device) error {
+	for range patience {
+		unlock, err := disk.Lock()
+		if err == nil {
+			return unlock()
+		}
+		if !is[*osmith.LockedError](err) {
+			return nil
+		}
+		select {
+		case <-c.Done():
+			return c.Err()
+		case <-time.After(pause):
+		}
+	}
+	return nil
 }
 
 // openNamed opens a file or block device.

@@ -11,9 +11,11 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/internal/testtools"
@@ -109,6 +111,27 @@ func TestMachine(t *testing.T) {
 	b.refused(1, "is this the disk the machine booted from?", "inspect -disk @disk.img -machine @m")
 	require.NoError(t, os.Remove(b.path("m/proc/cmdline")))
 	b.refused(2, "what the machine runs is not known", "inspect -disk @disk.img -machine @m")
+}
+
+// Udev looks at a disk for a moment after each call that could have written to it, and keeps it locked meanwhile.
+func TestLockedForAMoment(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("a lock keeps out other programs on Linux alone")
+	}
+	b := newBench(t)
+	b.boot("m")
+	udev, err := osmith.OpenFile(b.path("disk.img"))
+	require.NoError(t, err)
+	unlock, err := udev.Lock()
+	require.NoError(t, err)
+	done := make(chan error)
+	go func() {
+		time.Sleep(2 * pause)
+		done <- unlock()
+	}()
+	b.ok("commit -disk @disk.img -machine @m")
+	require.NoError(t, <-done)
+	require.NoError(t, udev.Close())
 }
 
 // What no boot has tried is taken back.

@@ -1,13 +1,16 @@
 package testtools
 
 import (
+	"cmp"
 	"path/filepath"
 	"testing"
 )
 
 // enter runs in the new mount and process namespace. Its arguments are the tree,
 // the directory of the test and the command. A tmpfs in the tree holds the mount
-// point of the test's directory, so that the tree itself is never written to.
+// point of the test's directory, so that the tree itself is never written to. The
+// tree is mounted onto itself: mkosi makes namespaces of its own, for which "/" has
+// to be a mount point.
 const enter = `set -e
 tree=$1 dir=$2
 shift 2
@@ -21,6 +24,7 @@ case $over in
 /bin | /boot | /dev | /etc | /lib | /lib64 | /opt | /proc | /sbin | /sys | /usr | /var)
 	echo "testtools: $dir cannot be the directory of a test: it would hide $over" >&2; exit 125 ;;
 esac
+mount --bind "$tree" "$tree"
 mkdir -p "$tree$over"
 mount -t tmpfs -o mode=1777 tmpfs "$tree$over"
 mkdir -p "$tree$dir"
@@ -73,16 +77,17 @@ func (r Root) Output(t testing.TB, dir, name string, args ...string) string {
 
 func (r Root) run(t testing.TB, dir, name string, args []string) (both, stdout string, err error) {
 	t.Helper()
+	limit := cmp.Or(r.limit, toolTime)
 	// Links in the path need no care: inside, all of it is plain directories.
 	if dir, err = filepath.Abs(dir); err != nil {
 		t.Fatalf("testtools: directory of the test: %v", err)
 	}
 	if r.dir == "/" {
-		return run(dir, name, args, Require(t, name), args...)
+		return run(limit, dir, name, args, Require(t, name), args...)
 	}
 	command := append([]string{
 		"--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
 		"sh", "-c", enter, "sh", r.dir, dir, name,
 	}, args...)
-	return run(dir, r.Name+": "+name, args, Require(t, "unshare"), command...)
+	return run(limit, dir, r.Name+": "+name, args, Require(t, "unshare"), command...)
 }

@@ -5,13 +5,21 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A Root is a file system tree with tools in it: a prepared Debian release, or
 // the machine itself. It is not safe to write into.
 type Root struct {
-	Name string // "trixie", "forky" or "host"
-	dir  string
+	Name  string // "trixie", "forky", "mkosi" or "host"
+	dir   string
+	limit time.Duration // of one run of a tool; 0: toolTime
+}
+
+// Within is the tree with tools that may take longer than others.
+func (r Root) Within(limit time.Duration) Root {
+	r.limit = limit
+	return r
 }
 
 // Trixie returns the tree with Debian 13's tools (systemd 257). Without it the
@@ -33,6 +41,17 @@ func Forky(t testing.TB) Root {
 	return debian(t, "forky")
 }
 
+// Mkosi returns the tree with mkosi: that of Forky, and what mkosi needs. It is for
+// OSMITH_LONG=1, and hack/mkosi.sh makes it. Below Cache, which goes with the tree, mkosi may keep what it has downloaded and installed.
+func Mkosi(t testing.TB) Root {
+	t.Helper()
+	Forky(t)
+	return tree(t, "mkosi", "run hack/mkosi.sh as root")
+}
+
+// Cache is a directory in the tree that stays from run to run, as the tree sees it.
+const Cache = "/var/cache/osmith"
+
 // Host returns the machine itself as a Root, for the firmware files that its
 // packages install. Run works as the function Run does.
 func Host(t testing.TB) Root {
@@ -42,6 +61,11 @@ func Host(t testing.TB) Root {
 }
 
 func debian(t testing.TB, suite string) Root {
+	t.Helper()
+	return tree(t, suite, prepare)
+}
+
+func tree(t testing.TB, suite, prepare string) Root {
 	t.Helper()
 	skipIfShort(t)
 	dir := filepath.Join(rootsDir(), suite)

@@ -48,7 +48,7 @@ func Run(t testing.TB, name string, args ...string) string {
 // status and the output.
 func Try(t testing.TB, name string, args ...string) (string, error) {
 	t.Helper()
-	out, _, err := run("", name, args, Require(t, name), args...)
+	out, _, err := run(toolTime, "", name, args, Require(t, name), args...)
 	return out, err
 }
 
@@ -56,7 +56,7 @@ func Try(t testing.TB, name string, args ...string) (string, error) {
 // print a format to be parsed.
 func Output(t testing.TB, name string, args ...string) string {
 	t.Helper()
-	_, out, err := run("", name, args, Require(t, name), args...)
+	_, out, err := run(toolTime, "", name, args, Require(t, name), args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +66,8 @@ func Output(t testing.TB, name string, args ...string) string {
 // run runs path with args in dir. It returns both streams as they came and
 // standard output alone. An error shows the command as the test wrote it: name
 // and shown.
-func run(dir, name string, shown []string, path string, args ...string) (both, stdout string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), toolTime)
+func run(limit time.Duration, dir, name string, shown []string, path string, args ...string) (both, stdout string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	var all, out bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
@@ -81,7 +81,7 @@ func run(dir, name string, shown []string, path string, args ...string) (both, s
 	cmd.WaitDelay = 5 * time.Second
 	if err = cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			err = fmt.Errorf("not finished after %v", toolTime)
+			err = fmt.Errorf("not finished after %v", limit)
 		}
 		err = fmt.Errorf("%s %s: %w\n%s", name, strings.Join(shown, " "), err, all.String())
 	}

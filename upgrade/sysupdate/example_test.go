@@ -210,7 +210,7 @@ func ExampleExport() {
 	// MatchPattern=acme_@v+@l-@d.efi \
 	//     acme_@v+@l.efi \
 	//     acme_@v.efi
-	// Mode=0444
+	// Mode=0644
 	// TriesLeft=3
 	// TriesDone=0
 	// InstancesMax=2

@@ -269,7 +269,8 @@ func (e *exporter) add(name, source string, f Fields, content osmith.Source, tar
 			return prefix.Bare(err)
 		}
 	}
-	e.define(name, p, fmt.Sprintf("Type=regular-file\nPath=/EFI/Linux\nPathRelativeTo=%s\nMatchPattern=%s\nMode=0444\n%sInstancesMax=%d\n", e.o.Boot, strings.Join(targets, " \\\n    "), more, e.o.InstancesMax))
+	// Without write permission the file would be read-only on the ESP, where edk2 renames none, and the loader could not count its tries.
+	e.define(name, p, fmt.Sprintf("Type=regular-file\nPath=/EFI/Linux\nPathRelativeTo=%s\nMatchPattern=%s\nMode=0644\n%sInstancesMax=%d\n", e.o.Boot, strings.Join(targets, " \\\n    "), more, e.o.InstancesMax))
 	return nil
 }
 

@@ -151,16 +151,16 @@ func TestExportOptions(t *testing.T) {
 		change func(r *release.Release)
 		o      sysupdate.ExportOptions
 	}{
-		`version "2,1"`:                               {change: func(r *release.Release) { r.Version = "2,1" }},
-		"would be read as another version":            {change: func(r *release.Release) { r.Version = "2_1" }},
-		"would be read as another version ":           {change: func(r *release.Release) { r.Version = "2.efi" }},
-		"+3-0.efi\" would be read as another version": {change: func(r *release.Release) { r.Root, r.Tree, r.RootHash, r.Version = nil, nil, nil, "2+1" }},
-		"UTF-16 units":                                {change: func(r *release.Release) { r.Version = strings.Repeat("1", 30) }},
-		`ID "a@v"`:                                    {change: func(r *release.Release) { r.ID = "a@v" }},
-		"it is over 0000":                             {change: func(r *release.Release) { r.RootHashSignature = other }},
-		"root hash signature: ":                       {change: func(r *release.Release) { r.RootHashSignature = bytes.NewReader([]byte("x")) }},
-		"needs a root file system":                    {change: func(r *release.Release) { r.Root = nil }},
-		`architecture "pdp11"`:                        {change: func(r *release.Release) { r.Architecture = "pdp11" }},
+		`version "2,1"`:                                       {change: func(r *release.Release) { r.Version = "2,1" }},
+		"would be read as another version":                    {change: func(r *release.Release) { r.Version = "2_1" }},
+		"would be read as another version ":                   {change: func(r *release.Release) { r.Version = "2.efi" }},
+		"+3-0.efi\" would be read as another version":         {change: func(r *release.Release) { r.Root, r.Tree, r.RootHash, r.Version = nil, nil, nil, "2+1" }},
+		"UTF-16 units":                                        {change: func(r *release.Release) { r.Version = strings.Repeat("1", 30) }},
+		`ID "a@v"`:                                            {change: func(r *release.Release) { r.ID = "a@v" }},
+		"root hash of the signature of the root hash is 0000": {change: func(r *release.Release) { r.RootHashSignature = other }},
+		"signature of the root hash: signature partition":     {change: func(r *release.Release) { r.RootHashSignature = bytes.NewReader([]byte("x")) }},
+		"needs a root file system":                            {change: func(r *release.Release) { r.Root = nil }},
+		`architecture "pdp11"`:                                {change: func(r *release.Release) { r.Architecture = "pdp11" }},
 		"two parts": {change: func(r *release.Release) {
 			r.Addons = []release.Addon{{Name: "a.addon.efi", Content: r.UKI}, {Name: "a.addon.efi", Content: r.UKI}}
 		}},

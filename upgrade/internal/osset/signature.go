@@ -10,6 +10,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/cms"
+	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -37,7 +38,7 @@ func RootHashSignature(name string, src osmith.Source, rootHash []byte) (*verity
 		}
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, fmt.Errorf("%s: %w", name, prefix.Bare(err))
 	}
 	if !bytes.Equal(s.RootHash, rootHash) {
 		return nil, nil, &RootHashError{Where: "the " + name, Want: rootHash, Got: s.RootHash}
