@@ -16,23 +16,20 @@
 //
 // # Side by side with go-ukify
 //
-// The UKI of Talos' builder (github.com/siderolabs/go-ukify), and the same with this package:
+// What the builder of Talos' UKIs (github.com/siderolabs/go-ukify) is told, and where the same is said to [UKI]:
 //
-//	builder := ukify.Builder{                         image := uki.Image{
-//		Arch:            "amd64",                         // the stub says for which
-//		Version:         "v1.2.3",                        // OSRelease says it
-//		SdStubPath:      "linuxx64.efi.stub",             Stub:      stub,
-//		SdBootPath:      "systemd-bootx64.efi",           // SignLoader
-//		KernelPath:      "vmlinuz",                       Linux:     kernel,
-//		InitrdPath:      "initrd",                        Initrd:    []osmith.Source{initrd},
-//		Cmdline:         "quiet",                         Cmdline:   "quiet",
-//		OsRelease:       osRelease,                       OSRelease: osRelease,
-//		SecureBootSigner: sb,                          }
-//		PCRSigner:       pcr,                          keys := build.Keys{SecureBoot: db, PCR: []build.PCRKey{build.NewPCRKey(pcr)}}
-//		OutSdBootPath:   "boot.efi",                   out, err := os.Create("uki.efi")
-//		OutUKIPath:      "uki.efi",
-//	}
-//	err := builder.Build(log.Printf)               made, err := build.UKI(ctx, out, build.UKIParts{Image: image}, keys)
+//	ukify.Builder       here
+//	Arch, Version       nowhere: the stub says for which, and OSRelease which
+//	SdStubPath          UKIParts.Image.Stub
+//	KernelPath          UKIParts.Image.Linux
+//	InitrdPath          UKIParts.Image.Initrd
+//	Cmdline             UKIParts.Image.Cmdline
+//	OsRelease           UKIParts.Image.OSRelease
+//	SecureBootSigner    Keys.SecureBoot
+//	PCRSigner           Keys.PCR, with NewPCRKey
+//	SdBootPath          SignLoader, its argument
+//	OutSdBootPath       SignLoader, its result
+//	OutUKIPath          the writer that UKI is given
 //
 // Parts are [github.com/osmith-dev/osmith.Source] values, of files ([github.com/osmith-dev/osmith.OpenFile]) or of anything else that can be read at random. Nothing is copied to a temporary file, no objcopy is called, and each part is read once.
 //
