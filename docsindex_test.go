@@ -18,6 +18,7 @@ import (
 var (
 	entryPoint = regexp.MustCompile("\\[`(\\w+)\\.(\\w+)(?:\\.(\\w+))?`\\]\\(([^)]+)\\)")
 	shellCall  = regexp.MustCompile("^`(\\w+) ([a-z -]+)`$")
+	lesson     = regexp.MustCompile(`\*\[([a-z0-9-]+)\]\(howto\.md#[a-z0-9-]+\)\*`)
 	pageLink   = regexp.MustCompile(`\]\(([^)#]+)`)
 )
 
@@ -43,7 +44,12 @@ func TestDocsIndex(t *testing.T) {
 			require.Equal(t, m[1], filepath.Base(dir), line)
 			require.True(t, exports(t, dir, m[2], m[3]), "%s has no %s.%s", dir, m[2], m[3])
 		}
-		if call := strings.TrimSpace(cells[4]); call != "" {
+		call := cells[4]
+		for _, m := range lesson.FindAllStringSubmatch(call, -1) {
+			require.FileExists(t, filepath.Join("examples", "howto", m[1], "main.go"), line)
+			call = strings.Replace(call, m[0], "", 1)
+		}
+		if call = strings.Trim(call, " ·,"); call != "" {
 			m := shellCall.FindStringSubmatch(call)
 			require.NotNil(t, m, line)
 			usage, err := os.ReadFile(filepath.Join("examples", m[1], "main.go"))

@@ -19,8 +19,8 @@ type Keys struct {
 	// SignOptions are further choices of these signatures, such as the time that they claim.
 	SignOptions authenticode.SignOptions
 
-	// PCR are the keys of policies for PCR 11, by which secrets of a machine open for each version that has a signature. One is usual; systemd uses the one whose public half is in .pcrpkey, which is
-	// the first.
+	// PCR are the keys of policies for PCR 11, by which secrets of a machine open for each version that has a signature. One is usual; systemd uses the one whose public half is in .pcrpkey: of several it has to be
+	// given ([github.com/osmith-dev/osmith/uki.Image].PCRPublicKey).
 	PCR []PCRKey
 
 	// Verity signs root hashes. Its certificate is to be in a keyring of the kernel.

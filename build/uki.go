@@ -18,7 +18,8 @@ import (
 
 // UKIParts are what a unified kernel image is made of. Stub and Linux are needed; all else may be left out.
 type UKIParts struct {
-	// Image has the parts one by one. Its PCRPublicKey, PCRSignature and room for that are filled in, unless they are given.
+	// Image has the parts one by one. Its PCRSignature and the room for that are filled in, and so is PCRPublicKey, unless it is given or there are several PCR keys,
+	// as by ukify.
 	Image uki.Image
 
 	// RootHash is that of the file system that the system runs from: it comes first on the command line, as roothash=, or usrhash= with Usr. Nil: the command line is as it is given.
@@ -101,7 +102,7 @@ func (b *ukiBuilder) prepare() error {
 	if b.waiting && b.keys.SecureBoot.Key != nil {
 		return errors.New("UKI: a PCR key is elsewhere (no Signer), so that policies are put into the image later: leave out Keys.SecureBoot, and sign when they are in it")
 	}
-	if len(b.image.PCRPublicKey) == 0 {
+	if len(b.image.PCRPublicKey) == 0 && len(keys) == 1 {
 		if b.image.PCRPublicKey, err = policy.MarshalPublicKey(keys[0].Public); err != nil {
 			return prefix.Bare(err)
 		}

@@ -164,6 +164,17 @@ func TestUKISignsOnce(t *testing.T) {
 	made, err := build.UKI(t.Context(), &file{}, build.UKIParts{Image: image(), Banks: []crypto.Hash{crypto.SHA256, crypto.SHA384}}, k)
 	require.NoError(t, err)
 	require.Len(t, made.ToSign, 2)
+
+	// Of two keys none is chosen for systemd.
+	other, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	var out file
+	_, err = build.UKI(t.Context(), &out, build.UKIParts{Image: image()}, build.Keys{PCR: []build.PCRKey{k.PCR[0], {Public: &other.PublicKey}}})
+	require.NoError(t, err)
+	f, err := uki.Open(bytes.NewReader(out.b))
+	require.NoError(t, err)
+	_, ok := f.Section(".pcrpkey")
+	require.False(t, ok)
 }
 
 func TestUKIRefused(t *testing.T) {

@@ -124,8 +124,8 @@ func TestSignatureOfRelease(t *testing.T) {
 		"of another, in PKCS #7": {source(wrong.PKCS7), "the signature is not one over the root hash"},
 		"another's in its place": {partitionOf(&lie), "the signature is not one over the root hash"},
 		"names another's key":    {partitionOf(&name), "it names the certificate"},
-		"nothing that is one":    {source([]byte("no signature")), "signature of the root hash: verity: signature partition"},
-		"nothing":                {source(nil), "signature of the root hash: verity: signature partition"},
+		"nothing that is one":    {source([]byte("no signature")), "signature of the root hash: signature partition"},
+		"nothing":                {source(nil), "signature of the root hash: signature partition"},
 	} {
 		t.Run(text, func(t *testing.T) {
 			s := base.on(base.disk.Clone())
