@@ -147,6 +147,9 @@ func (b *diskBuilder) prepare() (err error) {
 		if b.usr, err = r.Usr(); err != nil {
 			return err
 		}
+		if len(r.RootHash) > 0 && (r.Root == nil || r.Tree == nil) {
+			return errors.New("disk: the release has a root hash, and not the root file system or not its hash tree: want all three, or none for a UKI alone")
+		}
 		b.release = &r
 	}
 	return nil

@@ -278,6 +278,8 @@ func TestDiskRefused(t *testing.T) {
 	unsigned, err := build.System(t.Context(), t.TempDir(), stranger, build.Keys{})
 	require.NoError(t, err)
 	defer unsigned.Close()
+	half := set.Release
+	half.Root = nil
 	only := func(text string) func(o *build.DiskOptions) {
 		return func(o *build.DiskOptions) { o.Layout = repart(t, map[string]string{"10-x": text}) }
 	}
@@ -287,6 +289,7 @@ func TestDiskRefused(t *testing.T) {
 		change func(o *build.DiskOptions)
 	}{
 		{"no Seed", &set.Release, func(o *build.DiskOptions) { o.Seed = osmith.GUID{} }},
+		{"the release has a root hash, and not", &half, func(*build.DiskOptions) {}},
 		{"neither a set nor a Layout", nil, func(*build.DiskOptions) {}},
 		{"no boot loader", &loaderless.Release, func(*build.DiskOptions) {}},
 		{"Tries without a set", nil, func(o *build.DiskOptions) { o.Tries = 3 }},

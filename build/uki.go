@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith/internal/prefix"
@@ -22,7 +23,7 @@ type UKIParts struct {
 	// as by ukify.
 	Image uki.Image
 
-	// RootHash is that of the file system that the system runs from: it comes first on the command line, as roothash=, or usrhash= with Usr. Nil: the command line is as it is given.
+	// RootHash is that of the file system that the system runs from: it comes first on the command line, and on that of each profile that has one of its own, as roothash=, or usrhash= with Usr. Nil: command lines are as they are given.
 	RootHash []byte
 	Usr      bool
 
@@ -82,6 +83,7 @@ func (b *ukiBuilder) prepare() error {
 	if err := checkPair("Secure Boot", b.keys.SecureBoot); err != nil {
 		return err
 	}
+	b.image.Profiles = slices.Clone(b.image.Profiles)
 	if err := b.cmdline(); err != nil {
 		return err
 	}
@@ -107,7 +109,6 @@ func (b *ukiBuilder) prepare() error {
 			return prefix.Bare(err)
 		}
 	}
-	b.image.Profiles = append([]uki.Profile(nil), b.image.Profiles...)
 	return prefix.Bare(b.policies.reserve(&b.image))
 }
 
@@ -128,16 +129,31 @@ func (b *ukiBuilder) cmdline() error {
 	if err != nil {
 		return prefix.Bare(err)
 	}
-	// The given text must not name another file system: the last roothash= would win.
-	given, err := dm.ParseCmdline(b.image.Cmdline)
+	if b.image.Cmdline, err = join(text, b.image.Cmdline); err != nil {
+		return err
+	}
+	for i := range b.image.Profiles {
+		p := &b.image.Profiles[i]
+		if p.Cmdline == "" {
+			continue // it has that of the image
+		}
+		if p.Cmdline, err = join(text, p.Cmdline); err != nil {
+			return fmt.Errorf("profile %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// join puts the root hash in front of a command line, which must not name another file system: the last roothash= would win.
+func join(rootHash, cmdline string) (string, error) {
+	given, err := dm.ParseCmdline(cmdline)
 	if err != nil {
-		return prefix.Bare(err)
+		return "", prefix.Bare(err)
 	}
 	if len(given.Root.RootHash) > 0 || len(given.Usr.RootHash) > 0 {
-		return fmt.Errorf("UKI: the command line %q has a root hash, and RootHash is given, too: leave one of them out", b.image.Cmdline)
+		return "", fmt.Errorf("UKI: the command line %q has a root hash, and RootHash is given, too: leave one of them out", cmdline)
 	}
-	b.image.Cmdline = strings.TrimRight(text+" "+b.image.Cmdline, " ")
-	return nil
+	return strings.TrimRight(rootHash+" "+cmdline, " "), nil
 }
 
 // write makes the file.

@@ -156,6 +156,26 @@ func TestUKIElsewhere(t *testing.T) {
 	require.GreaterOrEqual(t, section.Size(), int64(len(text)))
 }
 
+// A profile with a command line of its own starts the same file system, and one without has that of the image.
+func TestUKIProfiles(t *testing.T) {
+	p := build.UKIParts{Image: image(), RootHash: bytes.Repeat([]byte{7}, 32)}
+	p.Image.Profiles = []uki.Profile{{Profile: []byte("ID=debug"), Cmdline: "debug"}, {Profile: []byte("ID=same"), OSRelease: []byte(osRelease + "X=1\n")}}
+	var out file
+	_, err := build.UKI(t.Context(), &out, p, testKeys())
+	require.NoError(t, err)
+	require.Equal(t, "debug", p.Image.Profiles[0].Cmdline, "the caller's parts stay as they are")
+	f, err := uki.Open(bytes.NewReader(out.b))
+	require.NoError(t, err)
+	for i, want := range []string{"quiet", "debug", "quiet"} {
+		text, err := f.ProfileCmdline(i)
+		require.NoError(t, err)
+		require.Equal(t, "roothash="+strings.Repeat("07", 32)+" "+want, text)
+	}
+	p.Image.Profiles[0].Cmdline = "roothash=" + strings.Repeat("08", 32)
+	_, err = build.UKI(t.Context(), &file{}, p, testKeys())
+	require.ErrorContains(t, err, "profile 1: UKI: the command line")
+}
+
 // What two points of a boot have in common is signed once.
 func TestUKISignsOnce(t *testing.T) {
 	k := testKeys()
