@@ -340,37 +340,34 @@ func (b *comparer) pcr11() error {
 // unlocks asks of each key of the old UKI whether it has signed the new one.
 func (b *comparer) unlocks() error {
 	public := map[[sha256.Size]byte]*rsa.PublicKey{}
-	var order [][sha256.Size]byte
-	var next policy.Signatures
+	var signed [2]policy.Signatures
+	var order [][sha256.Size]byte // keys of the old UKI
 	for i, which := range []string{"old", "new"} {
-		list, err := signaturesOf(b.sides[i].uki)
-		if err != nil {
-			return fmt.Errorf("%s release: %w", which, err)
-		}
 		key, err := publicKeyOf(b.sides[i].uki)
+		if err == nil {
+			signed[i], err = signaturesOf(b.sides[i].uki)
+		}
 		if err != nil {
 			return fmt.Errorf("%s release: %w", which, err)
 		}
-		if key != nil {
-			f, err := policy.Fingerprint(key)
-			if err != nil {
-				return fmt.Errorf("%s release: .pcrpkey: %w", which, prefix.Bare(err))
-			}
-			if public[f] = key; i == 0 {
-				order = append(order, f)
-			}
+		if key == nil {
+			continue
 		}
-		if next = list; i == 1 {
-			break
+		f, err := policy.Fingerprint(key)
+		if err != nil {
+			return fmt.Errorf("%s release: .pcrpkey: %w", which, prefix.Bare(err))
 		}
-		for _, s := range list {
-			if !slices.Contains(order, s.Fingerprint) {
-				order = append(order, s.Fingerprint)
-			}
+		if public[f] = key; i == 0 {
+			order = append(order, f)
+		}
+	}
+	for _, s := range signed[0] {
+		if !slices.Contains(order, s.Fingerprint) {
+			order = append(order, s.Fingerprint)
 		}
 	}
 	for _, f := range order {
-		ch, err := b.unlock(f, public[f], next)
+		ch, err := b.unlock(f, public[f], signed[1])
 		if err != nil {
 			return err
 		}

@@ -158,6 +158,14 @@ func (b *diskBuilder) prepare() (err error) {
 // hasRoot reports whether the set has a file system for a slot.
 func (b *diskBuilder) hasRoot() bool { return b.release != nil && len(b.release.RootHash) > 0 }
 
+// role is that of the partitions for the set's file system.
+func (b *diskBuilder) role() arch.Role {
+	if b.usr {
+		return arch.Usr
+	}
+	return arch.Root
+}
+
 // label is the name of the set's partition and file.
 func (b *diskBuilder) label() string { return b.release.ID + "_" + b.release.Version }
 
@@ -307,10 +315,7 @@ func (b *diskBuilder) usual() error {
 	l := partition.Layout{Seed: b.o.Seed, Partitions: []partition.Spec{{Type: partition.ESP, Name: "esp", Size: esp}}}
 	if b.hasRoot() {
 		a, ok := arch.ByGo(b.release.Architecture)
-		role := arch.Root
-		if b.usr {
-			role = arch.Usr
-		}
+		role := b.role()
 		if !ok || a.Types[role].IsZero() {
 			return fmt.Errorf("disk: architecture %q has no partition types: give a Layout", b.release.Architecture)
 		}
@@ -333,7 +338,7 @@ func (b *diskBuilder) usual() error {
 				}
 				name := partition.EmptyName
 				if n == 0 {
-					name = b.label() + []string{"", "_verity", "_verity_sig"}[i]
+					name = b.label() // until all parts of the slot get theirs
 				}
 				l.Partitions = append(l.Partitions, partition.Spec{Type: a.Types[role+arch.Role(i)], Name: name, Size: size})
 			}
@@ -352,10 +357,7 @@ func (b *diskBuilder) fillSlots() error {
 	if !b.hasRoot() {
 		return nil
 	}
-	role := arch.Root
-	if b.usr {
-		role = arch.Usr
-	}
+	role := b.role()
 	contents := [slotRoles]osmith.Source{b.release.Root, b.release.Tree, b.release.RootHashSignature}
 	signature, err := b.release.Signature()
 	if err != nil {
@@ -368,12 +370,16 @@ func (b *diskBuilder) fillSlots() error {
 		}
 		contents[2] = bytes.NewReader(content)
 	}
+	a, ok := arch.ByGo(b.release.Architecture)
+	if !ok {
+		return fmt.Errorf("disk: architecture %q has no partition types", b.release.Architecture)
+	}
+	types := a.Types[role : role+slotRoles]
 	var found [slotRoles]bool
 	for i := range b.layout.Partitions {
 		s := &b.layout.Partitions[i]
-		a, is, ok := arch.ByType(s.Type)
-		n := int(is - role)
-		if !ok || a.Go != b.release.Architecture || n < 0 || n >= slotRoles || s.SupplementFor != "" {
+		n := slices.Index(types, s.Type)
+		if n < 0 || s.SupplementFor != "" {
 			continue
 		}
 		if s.Content != nil || b.o.Contents[key(s)] != nil {
@@ -386,18 +392,10 @@ func (b *diskBuilder) fillSlots() error {
 	}
 	for n, what := range []string{"the root file system", "its hash tree"} {
 		if !found[n] {
-			return fmt.Errorf("disk: the layout has no partition for %s (%s)", what, partition.TypeName(b.typeOf(role+arch.Role(n))))
+			return fmt.Errorf("disk: the layout has no partition for %s (%s)", what, partition.TypeName(types[n]))
 		}
 	}
 	return nil
-}
-
-func (b *diskBuilder) typeOf(role arch.Role) osmith.GUID {
-	a, _ := arch.ByGo(b.release.Architecture)
-	if a == nil {
-		return osmith.GUID{}
-	}
-	return a.Types[role]
 }
 
 // key is what options call a partition of the layout.

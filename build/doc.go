@@ -26,7 +26,7 @@
 //	Cmdline             UKIParts.Image.Cmdline
 //	OsRelease           UKIParts.Image.OSRelease
 //	SecureBootSigner    Keys.SecureBoot
-//	PCRSigner           Keys.PCR, with NewPCRKey
+//	PCRSigner           Keys.PCR
 //	SdBootPath          SignLoader, its argument
 //	OutSdBootPath       SignLoader, its result
 //	OutUKIPath          the writer that UKI is given

@@ -40,7 +40,7 @@ func Example() {
 			OSRelease: []byte("ID=acme\nIMAGE_VERSION=1\n"),
 		}},
 		Loader: bytes.NewReader(petest.Loader("262")),
-	}, build.Keys{SecureBoot: keys.DB, PCR: []build.PCRKey{build.NewPCRKey(keys.PCR.Key)}, Verity: keys.Verity})
+	}, build.Keys{SecureBoot: keys.DB, PCR: []build.PCRKey{{Signer: keys.PCR.Key}}, Verity: keys.Verity})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math"
 
+	"github.com/osmith-dev/osmith/internal/newc"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
@@ -31,7 +32,7 @@ func WriteInitrd(ctx context.Context, w io.Writer, fsys fs.FS, o TreeOptions) (e
 	if err != nil {
 		return err
 	}
-	if err := a.header(&file{name: "TRAILER!!!"}, 0, 0, 1); err != nil {
+	if err := a.header(newc.Header{Links: 1, Name: newc.Trailer}); err != nil {
 		return err
 	}
 	return a.w.Flush()
@@ -62,7 +63,8 @@ func (a *archive) add(fsys fs.FS, f *file) error {
 		links = 2
 	}
 	a.ino++
-	if err := a.header(f, a.ino, f.unixMode(), links); err != nil {
+	h := newc.Header{Inode: a.ino, Mode: f.unixMode(), UID: f.UID, GID: f.GID, Links: links, Mtime: uint32(min(f.mtime, math.MaxUint32)), Size: uint32(f.size), Major: f.Major, Minor: f.Minor, Name: f.name}
+	if err := a.header(h); err != nil {
 		return err
 	}
 	switch {
@@ -78,12 +80,8 @@ func (a *archive) add(fsys fs.FS, f *file) error {
 	return a.pad()
 }
 
-func (a *archive) header(f *file, ino, mode, links uint32) error {
-	text := []byte("070701")
-	for _, v := range []uint32{ino, mode, f.UID, f.GID, links, uint32(f.mtime), uint32(f.size), 0, 0, f.Major, f.Minor, uint32(len(f.name) + 1), 0} {
-		text = fmt.Appendf(text, "%08X", v)
-	}
-	if err := a.write(append(append(text, f.name...), 0)); err != nil {
+func (a *archive) header(h newc.Header) error {
+	if err := a.write(h.Append(nil, newc.Upper)); err != nil {
 		return err
 	}
 	return a.pad()

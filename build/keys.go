@@ -37,9 +37,6 @@ type PCRKey struct {
 	Phases [][]string
 }
 
-// NewPCRKey is a key that signs for the usual points of a boot.
-func NewPCRKey(signer crypto.Signer) PCRKey { return PCRKey{Signer: signer} }
-
 // pcrKey is a PCRKey that was looked at.
 type pcrKey struct {
 	PCRKey

@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -10,9 +11,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
-	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -51,7 +50,7 @@ func Release(ctx context.Context, dir string, r *release.Release, o ReleaseOptio
 		return d, prefix.Bare(err)
 	}
 	if packed.PCRs == nil {
-		values, err := PCRsOf(&packed)
+		values, err := PCRsOf(ctx, &packed)
 		switch {
 		case errors.Is(err, uki.ErrUnknownStub): // what is not known is not stated
 		case err != nil:
@@ -76,19 +75,24 @@ func Release(ctx context.Context, dir string, r *release.Release, o ReleaseOptio
 }
 
 // PCRsOf is what a release leaves in PCR 11, in each of its profiles, for each piece of hardware that decides, at each point that policies are signed for by default and as the kernel starts, in all banks. The UKI is read once.
-func PCRsOf(r *release.Release) (p *ReleasePCRs, err error) {
+func PCRsOf(ctx context.Context, r *release.Release) (p *ReleasePCRs, err error) {
 	defer prefix.Add("build", &err)
-	f, err := uki.Open(r.UKI)
+	digests, err := release.HashUKI(ctx, r.UKI, tpm.Banks()...)
 	if err != nil {
 		return nil, err
 	}
-	variants, err := f.MeasureVariants(tpm.Banks()...)
-	if err != nil {
-		return nil, err
+	variants := digests.Measurements()
+	if variants == nil {
+		f, err := uki.Open(r.UKI)
+		if err != nil {
+			return nil, err
+		}
+		_, err = f.MeasureVariants(tpm.Banks()...) // which says why
+		return nil, cmp.Or(err, errors.New("what the UKI leaves in PCR 11 is not known"))
 	}
-	p = &ReleasePCRs{Schema: PCRsSchema, PCR11: []PCR11Value{}}
-	if p.Image, err = imageDigests(r.UKI); err != nil {
-		return nil, err
+	p = &ReleasePCRs{Schema: PCRsSchema, Image: []string{}, PCR11: []PCR11Value{}}
+	for _, h := range digestHashes() {
+		p.Image = append(p.Image, tpm.BankName(h)+":"+hex.EncodeToString(digests.Authenticode()[h]))
 	}
 	for _, v := range variants {
 		for _, phases := range append([][]string{nil}, tpm.DefaultPhasePaths()...) {
@@ -104,16 +108,4 @@ func PCRsOf(r *release.Release) (p *ReleasePCRs, err error) {
 		}
 	}
 	return p, nil
-}
-
-// imageDigests are the Authenticode digests of a PE image, by the names of the hashes.
-func imageDigests(src osmith.Source) (out []string, err error) {
-	sums, err := authenticode.Digests(src, digestHashes()...)
-	if err != nil {
-		return nil, err
-	}
-	for _, h := range digestHashes() {
-		out = append(out, tpm.BankName(h)+":"+hex.EncodeToString(sums[h]))
-	}
-	return out, nil
 }

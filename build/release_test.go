@@ -121,7 +121,7 @@ func TestCompare(t *testing.T) {
 	// Another key: what was sealed does not open. So it is without signatures, and what cannot be verified is not signed.
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
-	for _, pcr := range [][]build.PCRKey{{build.NewPCRKey(other)}, nil} {
+	for _, pcr := range [][]build.PCRKey{{{Signer: other}}, nil} {
 		k := testKeys()
 		k.PCR = pcr
 		three, err := build.System(t.Context(), t.TempDir(), p, k)

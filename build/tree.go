@@ -37,7 +37,7 @@ type file struct {
 	Node
 }
 
-// kinds are the file types of stat(2).
+// unixMode is the mode as stat(2) has it: type and permissions.
 func (f *file) unixMode() uint32 {
 	m := uint32(f.mode.Perm())
 	for bit, unix := range map[fs.FileMode]uint32{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {
@@ -109,13 +109,11 @@ func (o *TreeOptions) describe(fsys fs.FS, name string, info fs.FileInfo) (*file
 	return f, err
 }
 
+// clamp is a time in seconds since 1970, no later than the options say.
 func (o *TreeOptions) clamp(t time.Time) int64 {
 	latest := int64(0)
 	if !o.Time.IsZero() {
 		latest = max(0, o.Time.Unix())
-	}
-	if t.IsZero() {
-		return min(latest, 0)
 	}
 	return max(0, min(t.Unix(), latest))
 }

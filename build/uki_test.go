@@ -34,7 +34,7 @@ var testKeys = sync.OnceValue(func() build.Keys {
 		panic(err)
 	}
 	hierarchy = h
-	return build.Keys{SecureBoot: h.DB, SignOptions: authenticode.SignOptions{Time: when.AddDate(0, 0, 10)}, PCR: []build.PCRKey{build.NewPCRKey(h.PCR.Key)}, Verity: h.Verity}
+	return build.Keys{SecureBoot: h.DB, SignOptions: authenticode.SignOptions{Time: when.AddDate(0, 0, 10)}, PCR: []build.PCRKey{{Signer: h.PCR.Key}}, Verity: h.Verity}
 })
 
 // hierarchy is that of testKeys.
@@ -209,7 +209,7 @@ func TestUKIRefused(t *testing.T) {
 		"PCR key 1: Public is not the public half of Signer": func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Signer: other, Public: public}} },
 		"PCR key 2 is listed twice, as key 1, too":           func(_ *build.UKIParts, k *build.Keys) { k.PCR = append(k.PCR[:1:1], k.PCR[0]) },
 		"leave out Keys.SecureBoot":                          func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Public: public}} },
-		"TPM policies are signed with RSA":                   func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{build.NewPCRKey(ecKey(t))} },
+		"TPM policies are signed with RSA":                   func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Signer: ecKey(t)}} },
 		"Usr without a RootHash":                             func(p *build.UKIParts, _ *build.Keys) { p.Usr = true },
 		"Image.PCRSignature is given, and so are keys":       func(p *build.UKIParts, _ *build.Keys) { p.Image.PCRSignature = []byte("{}") },
 		"has a root hash, and RootHash is given, too": func(p *build.UKIParts, _ *build.Keys) {

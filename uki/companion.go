@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/newc"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
@@ -301,11 +302,6 @@ var (
 	cpioSecret            = cpioTarget{dir: ".extra", dirMode: 0o555, fileMode: 0o400}
 )
 
-const (
-	cpioFile = 0o100000 // S_IFREG
-	cpioDir  = 0o040000 // S_IFDIR
-)
-
 // archive packs files into a cpio archive as the stub does: the directory with those above it, the files, a trailer.
 // Nothing is read before the result is.
 func (t *cpioTarget) archive(files []CompanionFile) (*view, error) {
@@ -344,10 +340,10 @@ func (w *cpioWriter) entry(mode uint32, name string, src osmith.Source) {
 func (w *cpioWriter) directories(t *cpioTarget) {
 	for i, c := range t.dir {
 		if c == '/' {
-			w.entry(cpioDir|0o555, t.dir[:i], nil)
+			w.entry(newc.Directory|0o555, t.dir[:i], nil)
 		}
 	}
-	w.entry(cpioDir|t.dirMode, t.dir, nil)
+	w.entry(newc.Directory|t.dirMode, t.dir, nil)
 }
 
 func (w *cpioWriter) file(t *cpioTarget, f CompanionFile) error {
@@ -357,33 +353,21 @@ func (w *cpioWriter) file(t *cpioTarget, f CompanionFile) error {
 	if n := f.Content.Size(); n > math.MaxUint32 {
 		return &SpaceError{"cpio archive, file " + f.Name, n, math.MaxUint32}
 	}
-	w.entry(cpioFile|t.fileMode, t.dir+"/"+f.Name, f.Content)
+	w.entry(newc.Regular|t.fileMode, t.dir+"/"+f.Name, f.Content)
 	return nil
 }
 
 func (w *cpioWriter) trailer() {
-	h := cpioHeader(0, 0, 0, cpioTrailer)
+	h := cpioHeader(0, 0, 0, newc.Trailer)
 	w.add("cpio trailer", bytes.NewReader(h), int64(len(h)))
 	w.padTo(4)
 }
 
-const cpioTrailer = "TRAILER!!!"
-
-// cpioHeader is a header of the "new ASCII" format with the name behind it (Linux, Documentation/driver-api/
-// early-userspace/buffer-format.rst): magic, then inode, mode, uid, gid, links, mtime, size, four device numbers, size of
-// the name with its NUL byte, and checksum. The stub leaves times and owners zero, so that measurements are stable.
+// cpioHeader is a header as the stub writes it: times and owners are zero, so that measurements are stable, and directories have one link.
 func cpioHeader(inode, mode, size uint32, name string) []byte {
-	var b strings.Builder
-	b.WriteString("070701")
-	for _, n := range []uint32{inode, mode, 0, 0, 1, 0, size, 0, 0, 0, 0} {
-		fmt.Fprintf(&b, "%08x", n)
+	digits := newc.Lower
+	if name == newc.Trailer {
+		digits = newc.Upper // a constant of the stub
 	}
-	// The trailer of the stub is a constant, with the length of its name in upper case.
-	if name == cpioTrailer {
-		b.WriteString("0000000B")
-	} else {
-		fmt.Fprintf(&b, "%08x", len(name)+1)
-	}
-	b.WriteString("00000000" + name + "\x00")
-	return []byte(b.String())
+	return newc.Header{Inode: inode, Mode: mode, Links: 1, Size: size, Name: name}.Append(nil, digits)
 }

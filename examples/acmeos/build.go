@@ -67,7 +67,7 @@ func (b *Builder) Build(ctx context.Context, dir, version string, root string) (
 
 // keys are who signs what.
 func (b *Builder) keys() build.Keys {
-	k := build.Keys{SecureBoot: b.Keys.SecureBoot.DB, SignOptions: authenticode.SignOptions{Time: b.Time}, PCR: []build.PCRKey{build.NewPCRKey(b.Keys.PCR)}}
+	k := build.Keys{SecureBoot: b.Keys.SecureBoot.DB, SignOptions: authenticode.SignOptions{Time: b.Time}, PCR: []build.PCRKey{{Signer: b.Keys.PCR}}}
 	if b.Foreign != nil {
 		k.SecureBoot = b.Foreign.SecureBoot.DB
 	}

@@ -147,7 +147,6 @@ func (f *layoutFlags) absolute(l *partition.Layout, dir string) (own *partition.
 		}
 		return out
 	}
-	plain := func(dir, name string) string { return within(dir, name) }
 	copies := func(list []partition.Copy) (out []partition.Copy) {
 		for _, c := range list {
 			if c.Source != "" {
@@ -173,7 +172,7 @@ func (f *layoutFlags) absolute(l *partition.Layout, dir string) (own *partition.
 		fill := *s.Fill
 		s.Fill = &fill
 		if fill.File != "" {
-			fill.File = from(fill.File, plain)
+			fill.File = from(fill.File, within)
 		}
 		if fill.FAT != nil {
 			t := *fill.FAT
@@ -188,10 +187,9 @@ func (f *layoutFlags) absolute(l *partition.Layout, dir string) (own *partition.
 		if fill.Encrypt != nil {
 			t := *fill.Encrypt
 			if f.keyFile != "" {
-				t.KeyFile = f.keyFile
-				t.KeyFile = from(t.KeyFile, func(_, name string) string { return name })
+				t.KeyFile = from(f.keyFile, func(_, name string) string { return name })
 			} else if t.KeyFile != "" {
-				t.KeyFile = from(t.KeyFile, plain)
+				t.KeyFile = from(t.KeyFile, within)
 			}
 			fill.Encrypt = &t
 		}
