@@ -104,7 +104,7 @@ type DiskImage struct {
 // [partition.WriteImage], and reads from the set then, which must stay open.
 //
 // r may be nil, for a disk without a system on it; of a set it is &set.Release. Of what a layout asks for ([partition.Fill]) are made: copies of files; FAT and EROFS file systems; swap areas; hash trees and signatures of root hashes; LUKS2 volumes with a key from
-// a file. Everything else is an [*UnmadeError], unless Contents has it. Partitions of a layout from definition files have the place and the identifiers that systemd-repart 262 gives them; the bytes of file systems are those of this module.
+// a file. Everything else is an [*UnmadeError], unless Contents has it; what lacks a key is [ErrNoVerityKey] or [ErrNoVolumeKey], and what does not fit a *partition.SpaceError or *fat.SpaceError. Partitions of a layout from definition files have the place and the identifiers that systemd-repart 262 gives them; the bytes of file systems are those of this module.
 func Disk(ctx context.Context, r *release.Release, o DiskOptions) (d *DiskImage, err error) {
 	defer prefix.Add("build", &err)
 	b := &diskBuilder{ctx: ctx, release: r, o: o, out: &DiskImage{ESP: -1, RootHashes: map[string][]byte{}}, memory: new(budget)}

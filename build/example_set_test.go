@@ -155,3 +155,103 @@ func ExampleWriteEROFS() {
 	fmt.Println(info.Size()%4096 == 0)
 	// Output: true
 }
+
+// exampleSet is a version of an imaginary system that runs from its initrd.
+func exampleSet(dir, version, cmdline string) *build.Set {
+	set, err := build.System(context.Background(), dir, build.Parts{UKI: build.UKIParts{Image: uki.Image{
+		Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.18.0")), Initrd: []osmith.Source{strings.NewReader("initrd")},
+		OSRelease: []byte("ID=acme\nIMAGE_VERSION=" + version + "\n"), Cmdline: cmdline,
+	}}}, build.Keys{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return set
+}
+
+// What a machine goes through from one version to the next.
+func ExampleCompare() {
+	dir, err := os.MkdirTemp("", "compare")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	one, two := exampleSet(dir, "1", "quiet"), exampleSet(dir, "2", "quiet debug")
+	defer one.Close()
+	defer two.Close()
+	c, err := build.Compare(context.Background(), &one.Release, &two.Release)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, s := range c.Sections {
+		if s.Kind != build.ChangeSame {
+			fmt.Println(s.Name, s.Kind, s.Lines)
+		}
+	}
+	fmt.Println("PCR 11 as the kernel starts:", c.PCR11[0].Kind)
+	// Output:
+	// .osrel changed [- IMAGE_VERSION=1 + IMAGE_VERSION=2]
+	// .cmdline changed [+ debug]
+	// PCR 11 as the kernel starts: changed
+}
+
+// A disk of definition files of systemd-repart, with a file system that is made of a tree of files.
+func ExampleDisk() {
+	definitions, err := partition.ReadRepart(fstest.MapFS{
+		"10-root.conf": {Data: []byte("[Partition]\nType=root\nFormat=erofs\nCopyFiles=/usr:/usr\nVerity=data\nVerityMatchKey=root\nMinimize=best\n")},
+		"20-tree.conf": {Data: []byte("[Partition]\nType=root-verity\nVerity=hash\nVerityMatchKey=root\nMinimize=best\n")},
+	}, partition.RepartOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	definitions.Layout.FileSystemSectorSize = 4096
+	dir, err := os.MkdirTemp("", "disk")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	disk, err := build.Disk(context.Background(), nil, build.DiskOptions{
+		Seed: osmith.MustParseGUID("11111111-2222-3333-4444-555555555555"), Layout: &definitions.Layout, TempDir: dir,
+		Host: fstest.MapFS{"usr/bin/tool": {Data: []byte("tool"), Mode: 0o755}}, // or os.DirFS
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(disk.Table.Partitions), "partitions, root hash of", len(disk.RootHashes["root"]), "bytes")
+	// Output: 2 partitions, root hash of 32 bytes
+}
+
+// What a UKI will leave in PCR 11, for a release or a server that attests machines.
+func ExamplePCRsOf() {
+	dir, err := os.MkdirTemp("", "pcrs")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	set := exampleSet(dir, "1", "quiet")
+	defer set.Close()
+	values, err := build.PCRsOf(context.Background(), &set.Release)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, v := range values.PCR11[:2] {
+		fmt.Printf("%q %.16s...\n", v.Phase, v.Banks["sha256"])
+	}
+	// Output:
+	// "" fdf865e656071109...
+	// "enter-initrd" 3b34f4334f23b5b2...
+}
+
+// systemd-boot with a signature by the key of db.
+func ExampleSignLoader() {
+	keys, err := secureboot.Generate(rand.Reader, secureboot.GenerateOptions{CommonName: "Acme OS", NotBefore: time.Unix(1_767_225_600, 0), NotAfter: time.Unix(2_082_758_400, 0)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	unsigned := bytes.NewReader(petest.Loader("262"))
+	signed, err := build.SignLoader(unsigned, build.Keys{SecureBoot: keys.DB})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(signed.Size() > unsigned.Size())
+	// Output: true
+}

@@ -62,7 +62,7 @@ func (s *Set) Close() error {
 // System makes one version: the hash tree of the root file system, the signature of its root hash, a UKI that starts that root and no other, and a signed boot loader. Hash tree and UKI become files in the directory, ID_VERSION.verity.raw and
 // ID_VERSION.efi, each written beside and renamed: those that are there are replaced, and an error leaves none of this call. The root file system is read once and stays where it is. The set has files open; close it after use.
 //
-// The same parts and RSA keys give the same bytes.
+// A part that is missing or of the wrong kind is a *uki.PartError, a file system of no whole number of blocks a *verity.AlignmentError. The same parts and RSA keys give the same bytes.
 func System(ctx context.Context, dir string, p Parts, k Keys) (set *Set, err error) {
 	defer prefix.Add("build", &err)
 	s := &systemBuilder{dir: dir, parts: p, keys: k, set: new(Set)}

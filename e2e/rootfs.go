@@ -1,14 +1,16 @@
 package e2e
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"time"
+	"testing/fstest"
 
-	"github.com/erofs/go-erofs"
+	"github.com/osmith-dev/osmith/build"
 )
 
 // PayloadName is the file that fills a root. The guest reads it, so a byte of
@@ -26,55 +28,22 @@ type Root struct {
 // WriteRoot writes an EROFS image. The same description gives the same bytes:
 // all times are 1970.
 func WriteRoot(w io.WriteSeeker, r Root) error {
-	init, err := os.Open(r.Guest)
+	init, err := os.ReadFile(r.Guest)
 	if err != nil {
 		return fmt.Errorf("e2e: root: %w", err)
 	}
-	defer init.Close()
 	if r.Payload == 0 {
 		r.Payload = 4 << 20
 	}
-	img := erofs.Create(w, erofs.WithBuildTime(0, 0))
-	for _, dir := range []string{"/dev", "/etc", "/proc", "/run", "/sbin", "/sys", "/usr", "/usr/share", "/usr/share/osmith"} {
-		if err := img.Mkdir(dir, 0o755); err != nil {
-			return fmt.Errorf("e2e: root: %s: %w", dir, err)
-		}
-		if err := img.Chtimes(dir, time.Unix(0, 0), time.Unix(0, 0)); err != nil {
-			return fmt.Errorf("e2e: root: %s: %w", dir, err)
-		}
+	tree := fstest.MapFS{
+		"etc/os-release": {Data: r.OSRelease, Mode: 0o644},
+		"sbin/init":      {Data: init, Mode: 0o755},
+		PayloadName[1:]:  {Data: payload(r.Seed, r.Payload), Mode: 0o644},
 	}
-	add := func(name string, perm os.FileMode, write func(*erofs.File) error) error {
-		f, err := img.Create(name)
-		if err != nil {
-			return fmt.Errorf("e2e: root: %s: %w", name, err)
-		}
-		if err := write(f); err != nil {
-			return fmt.Errorf("e2e: root: %s: %w", name, err)
-		}
-		if err := f.Chmod(perm); err != nil {
-			return fmt.Errorf("e2e: root: %s: %w", name, err)
-		}
-		if err := f.Close(); err != nil {
-			return fmt.Errorf("e2e: root: %s: %w", name, err)
-		}
-		return img.Chtimes(name, time.Unix(0, 0), time.Unix(0, 0))
+	for _, dir := range []string{".", "dev", "etc", "proc", "run", "sbin", "sys", "usr", "usr/share", "usr/share/osmith"} {
+		tree[dir] = &fstest.MapFile{Mode: fs.ModeDir | 0o755}
 	}
-	if err := add("/etc/os-release", 0o644, func(f *erofs.File) error {
-		_, err := f.Write(r.OSRelease)
-		return err
-	}); err != nil {
-		return err
-	}
-	if err := add("/sbin/init", 0o755, func(f *erofs.File) error {
-		_, err := io.Copy(f, init)
-		return err
-	}); err != nil {
-		return err
-	}
-	if err := add(PayloadName, 0o644, func(f *erofs.File) error { return writePayload(f, r.Seed, r.Payload) }); err != nil {
-		return err
-	}
-	if err := img.Close(); err != nil {
+	if err := build.WriteEROFS(context.Background(), w, tree, build.EROFSOptions{TempDir: os.TempDir()}); err != nil {
 		return fmt.Errorf("e2e: root: %w", err)
 	}
 	return nil
@@ -92,16 +61,9 @@ func PayloadBlock(seed string, i uint64) []byte {
 	return b
 }
 
-func writePayload(w io.Writer, seed string, size int64) error {
-	for i := uint64(0); size > 0; i++ {
-		b := PayloadBlock(seed, i)
-		if int64(len(b)) > size {
-			b = b[:size]
-		}
-		if _, err := w.Write(b); err != nil {
-			return err
-		}
-		size -= int64(len(b))
+func payload(seed string, size int64) (all []byte) {
+	for i := uint64(0); int64(len(all)) < size; i++ {
+		all = append(all, PayloadBlock(seed, i)...)
 	}
-	return nil
+	return all[:size]
 }

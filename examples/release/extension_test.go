@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
-	"io"
 	"os"
 	"testing"
 
@@ -21,15 +20,7 @@ import (
 // extension writes a system extension whose extension-release has that text; unsigned, if it is to be.
 func (w workshop) extension(t *testing.T, name, text string, signed bool) string {
 	t.Helper()
-	raw, err := os.Create(w.path(name + ".erofs"))
-	require.NoError(t, err)
-	im := acmeos.NewRootImage(raw)
-	require.NoError(t, im.Add("/usr/lib/extension-release.d/extension-release.tools", func(to io.Writer) error {
-		_, err := io.WriteString(to, text)
-		return err
-	}))
-	require.NoError(t, im.Close())
-	require.NoError(t, raw.Close())
+	require.NoError(t, acmeos.WriteImage(w.path(name+".erofs"), map[string][]byte{"/usr/lib/extension-release.d/extension-release.tools": []byte(text)}))
 	content, err := osmith.OpenFile(w.path(name + ".erofs"))
 	require.NoError(t, err)
 	defer content.Close()

@@ -10,8 +10,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"time"
 
-	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/erofs/go-erofs"
 )
 
 // A tree is the files of one build, in the order of their paths.
@@ -187,15 +188,36 @@ func (t tree) writeFiles(dir string) error {
 	return nil
 }
 
-// writeImage writes the files as an EROFS image without compression.
+// writeImage writes the files as an EROFS image without compression. They are made as they are written, and never all in memory.
 func (t tree) writeImage(w io.WriteSeeker) error {
-	image := acmeos.NewRootImage(w)
+	image := erofs.Create(w, erofs.WithBuildTime(0, 0))
+	made := map[string]bool{"/": true}
 	for _, f := range t {
-		if err := image.Add(f.path, f.writeTo); err != nil {
+		if err := makeDirs(image, made, path.Dir(f.path)); err != nil {
+			return err
+		}
+		out, err := image.Create(f.path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.writeTo(out), out.Close(), image.Chtimes(f.path, epoch, epoch)); err != nil {
 			return err
 		}
 	}
 	return image.Close()
+}
+
+var epoch = time.Unix(0, 0)
+
+func makeDirs(image *erofs.Writer, made map[string]bool, dir string) error {
+	if made[dir] {
+		return nil
+	}
+	made[dir] = true
+	if err := makeDirs(image, made, path.Dir(dir)); err != nil {
+		return err
+	}
+	return errors.Join(image.Mkdir(dir, 0o755), image.Chtimes(dir, epoch, epoch))
 }
 
 func (f file) writeTo(w io.Writer) error {

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"io"
 	"io/fs"
 	"math/big"
 	"os"
@@ -78,15 +77,7 @@ var signer = sync.OnceValues(func() (crypto.Signer, *x509.Certificate) {
 func fileSystem(t testing.TB, path, text string) []byte {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "x.erofs")
-	f, err := os.Create(name)
-	require.NoError(t, err)
-	im := acmeos.NewRootImage(f)
-	require.NoError(t, im.Add(path, func(w io.Writer) error {
-		_, err := io.WriteString(w, text)
-		return err
-	}))
-	require.NoError(t, im.Close())
-	require.NoError(t, f.Close())
+	require.NoError(t, acmeos.WriteImage(name, map[string][]byte{path: []byte(text)}))
 	b, err := os.ReadFile(name)
 	require.NoError(t, err)
 	return b

@@ -2,7 +2,6 @@ package erofsfs
 
 import (
 	"bytes"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,15 +15,7 @@ import (
 // What a damaged file system does to its reader is an error, not the end of the program.
 func TestOpen(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "x")
-	f, err := os.Create(name)
-	require.NoError(t, err)
-	im := acmeos.NewRootImage(f)
-	require.NoError(t, im.Add("/usr/lib/extension-release.d/extension-release.tools", func(w io.Writer) error {
-		_, err := io.WriteString(w, "ID=_any\n")
-		return err
-	}))
-	require.NoError(t, im.Close())
-	require.NoError(t, f.Close())
+	require.NoError(t, acmeos.WriteImage(name, map[string][]byte{"/usr/lib/extension-release.d/extension-release.tools": []byte("ID=_any\n")}))
 	good, err := os.ReadFile(name)
 	require.NoError(t, err)
 	text := func(b []byte) (string, error) {
