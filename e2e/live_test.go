@@ -160,11 +160,8 @@ func TestLive(t *testing.T) {
 // missing is how many bytes of a version's file system and hash tree are not yet in the slot that nothing runs from: an upgrade goes on there.
 func (s *System) missing(t *testing.T, set *acmeos.Set) (n int64) {
 	t.Helper()
-	disk, err := s.OpenDisk()
-	require.NoError(t, err)
+	disk, state := s.inspect(t)
 	defer disk.Close()
-	state, err := upgrade.Inspect(disk, s.Facts)
-	require.NoError(t, err)
 	table, err := partition.Read(disk, partition.ReadOptions{})
 	require.NoError(t, err)
 	slot := state.Slots[slices.IndexFunc(state.Slots, func(slot *upgrade.Slot) bool { return slot != state.Next.Slot })]

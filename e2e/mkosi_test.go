@@ -28,7 +28,6 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
 	"github.com/osmith-dev/osmith/partition/luks"
-	"github.com/osmith-dev/osmith/upgrade"
 )
 
 // takeover is the name of the system of testdata/mkosi.
@@ -129,11 +128,8 @@ func (v *vendor) requireDone(t *testing.T, r *report.Report) {
 // requireOnDisk holds the disk of the machine, which is off, against what ran: the version, and the next one.
 func (v *vendor) requireOnDisk(t *testing.T, s *System, running string) {
 	t.Helper()
-	disk, err := s.OpenDisk()
-	require.NoError(t, err)
+	disk, state := s.inspect(t)
 	defer disk.Close()
-	state, err := upgrade.Inspect(disk, s.Facts)
-	require.NoError(t, err)
 	t.Logf("after version %s:\n%s", running, state)
 	var whole []string
 	for _, slot := range state.Slots {

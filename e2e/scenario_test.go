@@ -200,14 +200,21 @@ func requireRefused(t *testing.T, err error, verdict upgrade.Proof) {
 	require.Equal(t, verdict, refused.Verdicts[0].Proof)
 }
 
-// entry is the path of a version's entry on the ESP.
-func (s *System) entry(t *testing.T, set *acmeos.Set) string {
+// inspect opens the disk of the machine, which is off, and finds out what is on it.
+func (s *System) inspect(t *testing.T) (*acmeos.ImageFile, *upgrade.State) {
 	t.Helper()
 	disk, err := s.OpenDisk()
 	require.NoError(t, err)
-	defer disk.Close()
 	state, err := upgrade.Inspect(disk, s.Facts)
 	require.NoError(t, err)
+	return disk, state
+}
+
+// entry is the path of a version's entry on the ESP.
+func (s *System) entry(t *testing.T, set *acmeos.Set) string {
+	t.Helper()
+	disk, state := s.inspect(t)
+	defer disk.Close()
 	for _, e := range state.Entries {
 		if string(e.RootHash) == string(set.RootHash) {
 			return e.Path
