@@ -29,8 +29,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// TestCompatFormats freezes what TestCompat's system has no use for: images with everything, add-ons, enrolments, rotations, policies of
-// artifacts, predicted logs, releases with everything.
+// TestCompatFormats freezes what TestCompat's system has no use for: images with everything,
+// add-ons, enrolments, rotations, policies of artifacts, predicted logs, releases with everything.
 func TestCompatFormats(t *testing.T) {
 	keys := readKeys(t)
 	when := time.Unix(1_767_225_600, 0).UTC()

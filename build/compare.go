@@ -35,14 +35,18 @@ type Comparison struct {
 
 	Sections []SectionChange `json:"sections"` // of the UKIs, all, in the order of the new one
 	Root     *RootChange     `json:"root"`     // null if one of the two has no file system
-	PCR11    []PCRChange     `json:"pcr11"`    // of profile 0, as the kernel starts and at each point that is signed for; none if a stub is not known
+	// of profile 0, as the kernel starts and at each point that is signed for; none if a stub is
+	// not known
+	PCR11 []PCRChange `json:"pcr11"`
 
-	// Unlocks says of each key in the old UKI's .pcrsig or .pcrpkey whether the new UKI has signatures by it: what was sealed to the key opens for the new version, too.
+	// Unlocks says of each key in the old UKI's .pcrsig or .pcrpkey whether the new UKI has
+	// signatures by it: what was sealed to the key opens for the new version, too.
 	Unlocks []KeyChange `json:"unlocks"`
 
 	Fixes []string `json:"fixes"` // that the new release states, and the old one does not
 
-	Files []FileChange `json:"files"` // boot loader, add-ons, extensions and SBOMs that are not the same
+	// boot loader, add-ons, extensions and SBOMs that are not the same
+	Files []FileChange `json:"files"`
 }
 
 // ReleaseSummary is one of the two.
@@ -51,12 +55,13 @@ type ReleaseSummary struct {
 	Version  string `json:"version"`
 	Size     int64  `json:"size"` // bytes of all parts
 	RootHash string `json:"rootHash,omitempty"`
+	// the last day of support; absent: the release does not say
+	SupportedUntil release.Date `json:"supportedUntil,omitempty"`
 
-	SupportedUntil release.Date `json:"supportedUntil,omitempty"` // the last day; absent: the release does not say
-
-	Stub    string   `json:"stub"`    // version of systemd; "" if it does not say
-	Kernel  string   `json:"kernel"`  // `uname -r`; "" if it does not say
-	Signers []string `json:"signers"` // subjects of those who have signed the UKI, as they claim to be
+	Stub   string `json:"stub"`   // version of systemd; "" if it does not say
+	Kernel string `json:"kernel"` // `uname -r`; "" if it does not say
+	// subjects of those who have signed the UKI, as they claim to be
+	Signers []string `json:"signers"`
 }
 
 // ChangeKind says what became of something.
@@ -76,7 +81,9 @@ type SectionChange struct {
 	Kind    ChangeKind `json:"kind"`
 	OldSize int64      `json:"oldSize"`
 	NewSize int64      `json:"newSize"`
-	Lines   []string   `json:"lines,omitempty"` // of texts that changed: "-" and "+" with a space and the line; of the command line, each argument
+	// of texts that changed: "-" and "+" with a space and the line; of the command line, each
+	// argument
+	Lines []string `json:"lines,omitempty"`
 }
 
 // RootChange is about the file systems, by their hash trees.
@@ -85,7 +92,8 @@ type RootChange struct {
 	Changed int64 `json:"changed"` // that the old one has nowhere
 	Moved   int64 `json:"moved"`   // that it has elsewhere
 	Bytes   int64 `json:"bytes"`   // to be fetched by a machine with the old one, tree not counted
-	// Unknown is why the trees cannot be compared, such as different salts: then all blocks are taken as changed.
+	// Unknown is why the trees cannot be compared, such as different salts: then all blocks are
+	// taken as changed.
 	Unknown string `json:"unknown,omitempty"`
 }
 
@@ -100,7 +108,9 @@ type PCRChange struct {
 // KeyChange is a key that PCR policies are signed by.
 type KeyChange struct {
 	Fingerprint string `json:"fingerprint"` // as .pcrsig has it: SHA-256 of its public half
-	// Signed says that the new UKI has a signature by this key, which was verified, for each point that is signed for by default: over the value that PCR 11 will have there, in the SHA-256 bank.
+	// Signed says that the new UKI has a signature by this key, which was verified, for each point
+	// that is signed for by default: over the value that PCR 11 will have there, in the SHA-256
+	// bank.
 	Signed  bool     `json:"signed"`
 	Missing []string `json:"missing,omitempty"` // "sha256 enter-initrd", or why it is not known
 }
@@ -114,7 +124,9 @@ type FileChange struct {
 	NewSize int64      `json:"newSize"`
 }
 
-// Compare says what becomes of a machine's system when it goes from one release to another: sections of the UKI, blocks of the root file system, PCR 11, whether secrets that are sealed to signed policies open, and all else that is released. It reads both.
+// Compare says what becomes of a machine's system when it goes from one release to another:
+// sections of the UKI, blocks of the root file system, PCR 11, whether secrets that are sealed to
+// signed policies open, and all else that is released. It reads both.
 func Compare(ctx context.Context, before, next *release.Release) (c *Comparison, err error) {
 	defer prefix.Add("build", &err)
 	b := &comparer{ctx: ctx, c: &Comparison{Schema: ComparisonSchema, Sections: []SectionChange{}, PCR11: []PCRChange{}, Unlocks: []KeyChange{}, Fixes: []string{}, Files: []FileChange{}}}
@@ -271,7 +283,8 @@ func digest(ctx context.Context, src osmith.Source) ([]byte, error) {
 	return h.Sum(nil), err
 }
 
-// textChange are the lines that only one of two texts has, in their order; none if one of them is no text.
+// textChange are the lines that only one of two texts has, in their order; none if one of them is
+// no text.
 func textChange(name string, data [2]*io.SectionReader) (out []string, err error) {
 	var lines [2][]string
 	for i, d := range data {

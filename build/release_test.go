@@ -138,7 +138,8 @@ func TestCompare(t *testing.T) {
 	require.Equal(t, []string{}, same.Fixes)
 	require.Equal(t, build.ChangeSame, same.PCR11[0].Kind)
 
-	// Another key: what was sealed does not open. So it is without signatures, and what cannot be verified is not signed.
+	// Another key: what was sealed does not open. So it is without signatures, and what cannot be
+	// verified is not signed.
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	for _, pcr := range [][]build.PCRKey{{{Signer: other}}, nil} {

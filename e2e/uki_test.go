@@ -23,8 +23,9 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// TestUKI is one machine, with firmware that protects memory strictly (no page is writable and executable, which misaligned
-// sections would be): keys from our .auth files, an image in both of its profiles, with companion files, and revoked by our dbx.
+// TestUKI is one machine, with firmware that protects memory strictly (no page is writable and
+// executable, which misaligned sections would be): keys from our .auth files, an image in both of
+// its profiles, with companion files, and revoked by our dbx.
 func TestUKI(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -48,8 +49,8 @@ func TestUKI(t *testing.T) {
 
 	rep = profileWithCompanions(t, s, r, twoProfiles(), rep)
 
-	// The stub picks what is for this machine. What the second add-on adds to the command line makes the guest append our
-	// dbx.
+	// The stub picks what is for this machine. What the second add-on adds to the command line
+	// makes the guest append our dbx.
 	dbx, auth := s.revoke(t, plain)
 	picky, err := s.UKI("1", forThisHardware(t, s, uki.Image{}, rep))
 	require.NoError(t, err)
@@ -69,7 +70,8 @@ func TestUKI(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, verdict.Allowed, verdict.Reason)
 	first.write(t, s, "acme_1.efi")
-	// The loader comes back from an entry whose tries are counted; from this one the firmware asks a person.
+	// The loader comes back from an entry whose tries are counted; from this one the firmware asks
+	// a person.
 	s.Machine.StopAt = []string{"No bootable option or device was found"}
 	b = boot(t, s.Machine, "4-revoked", Stopped)
 	require.Contains(t, b.Serial, "acme_1.efi: Access denied", "the firmware's word for it")
@@ -83,8 +85,8 @@ func TestUKI(t *testing.T) {
 	require.Equal(t, "2", rep.Version)
 }
 
-// profileWithCompanions boots the second profile of an image, with a file of each kind that a stub passes on. Before is
-// what an earlier boot of the machine reported.
+// profileWithCompanions boots the second profile of an image, with a file of each kind that a stub
+// passes on. Before is what an earlier boot of the machine reported.
 func profileWithCompanions(t *testing.T, s *System, r testtools.Root, im uki.Image, before *report.Report) *report.Report {
 	t.Helper()
 	image, err := s.UKI("1", im)
@@ -134,7 +136,8 @@ func (files espFiles) boot(t *testing.T, profile int, before *report.Report) UKI
 	return UKIBoot{Image: files[firstPath], Path: firstPath, Profile: profile, Companions: found, Before: before}
 }
 
-// addons are one for all images and one for the first: between them they have a section of each kind.
+// addons are one for all images and one for the first: between them they have a section of each
+// kind.
 func addons(t *testing.T, s *System, r testtools.Root, cmdline string) (global, local []byte) {
 	t.Helper()
 	stub := addonStub(t, r)
@@ -158,8 +161,8 @@ func addonStub(t *testing.T, r testtools.Root) osmith.Source {
 	return bytes.NewReader(b)
 }
 
-// withCompanions adds a file of each kind that a stub passes on. Two of them are add-ons of all parts, the second with the
-// command line given; the others have odd command lines.
+// withCompanions adds a file of each kind that a stub passes on. Two of them are add-ons of all
+// parts, the second with the command line given; the others have odd command lines.
 func withCompanions(t *testing.T, s *System, r testtools.Root, image espFiles, cmdline string) espFiles {
 	t.Helper()
 	global, local := addons(t, s, r, cmdline)
@@ -172,8 +175,9 @@ func withCompanions(t *testing.T, s *System, r testtools.Root, image espFiles, c
 		"EFI/Linux/acme_1.efi.extra.d/what nobody asks for": []byte("nothing"),
 		"loader/credentials/b.cred":                         []byte("a credential for every image"),
 		"loader/credentials/a.cred":                         {},
-		"loader/extensions/acme.raw":                        []byte("a system extension for every image"), // not for 257
-		"loader/extensions/acme.confext.raw":                []byte("and a configuration"),
+		// not for 257
+		"loader/extensions/acme.raw":         []byte("a system extension for every image"),
+		"loader/extensions/acme.confext.raw": []byte("and a configuration"),
 	}
 	for name, cmdline := range oddCmdlines {
 		var err error
@@ -184,7 +188,8 @@ func withCompanions(t *testing.T, s *System, r testtools.Root, image espFiles, c
 	return files
 }
 
-// oddCmdlines are add-ons by name whose command lines are not all text that the stub takes, and oddText what it makes of them.
+// oddCmdlines are add-ons by name whose command lines are not all text that the stub takes, and
+// oddText what it makes of them.
 var oddCmdlines = map[string]string{
 	"odd-1.addon.efi": "a\x00b", "odd-2.addon.efi": "name=\U0001f600", "odd-3.addon.efi": "caf\xe9", "odd-4.addon.efi": "z\xe9abc",
 }

@@ -84,7 +84,8 @@ install_host() {
 	return 1
 }
 
-# take_registry takes the one program out of the package docker-registry, to $tools/bin: where that is installed it runs as a service.
+# take_registry takes the one program out of the package docker-registry, to $tools/bin: where that
+# is installed it runs as a service.
 take_registry() {
 	if command -v docker-registry >/dev/null 2>&1 || [ -x "$tools/bin/docker-registry" ]; then
 		say "docker-registry: present"

@@ -9,8 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// Diagram is a picture of a disk of size bytes in text, width columns wide (at least 60, 0 for 80): a bar with a box
-// for each partition, as wide as the disk allows, and a list with sizes. Free space is hatched.
+// Diagram is a picture of a disk of size bytes in text, width columns wide (at least 60, 0 for 80):
+// a bar with a box for each partition, as wide as the disk allows, and a list with sizes. Free
+// space is hatched.
 func Diagram(t *Table, size int64, width int) string {
 	if width == 0 {
 		width = 80
@@ -95,8 +96,8 @@ func pieces(t *Table, size int64) []piece {
 	return all
 }
 
-// share gives each piece columns: up to a half of all is shared alike, so that names can be read, the rest in proportion
-// to the size.
+// share gives each piece columns: up to a half of all is shared alike, so that names can be read,
+// the rest in proportion to the size.
 func share(parts []piece, columns int) []int {
 	least := min(max(columns/(2*max(len(parts), 1)), 3), 8)
 	var total int64
@@ -193,7 +194,8 @@ func printable(name string) string {
 	}, name)
 }
 
-// Bytes is a size for people, in powers of 1024 with one decimal: "1.5 GiB"; exact multiples have none: "64 MiB".
+// Bytes is a size for people, in powers of 1024 with one decimal: "1.5 GiB"; exact multiples have
+// none: "64 MiB".
 func Bytes(n int64) string {
 	const units = "KMGTPE"
 	if n < 1024 {
@@ -213,8 +215,8 @@ func Bytes(n int64) string {
 // String is a [Diagram] of 80 columns.
 func (im *Image) String() string { return Diagram(im.Table, im.Size, 80) }
 
-// SVG is the picture of [Diagram] as an SVG document, 960 pixels wide, on white. Like Diagram it shows what it is given,
-// so that a disk that is still planned looks as it will.
+// SVG is the picture of [Diagram] as an SVG document, 960 pixels wide, on white. Like Diagram it
+// shows what it is given, so that a disk that is still planned looks as it will.
 func SVG(t *Table, size int64) string {
 	const (
 		width, bar, row, left = 960, 84, 24, 8
@@ -265,8 +267,8 @@ func SVG(t *Table, size int64) string {
 	return out.String()
 }
 
-// colour says what a box looks like: system, hash trees and signatures, the ESP, data; empty slots and free space are
-// dashed.
+// colour says what a box looks like: system, hash trees and signatures, the ESP, data; empty slots
+// and free space are dashed.
 func (p *piece) colour() (fill, attributes string) {
 	const dashed = ` stroke-dasharray="4 3"`
 	verity := strings.Contains(p.kind, "-verity")

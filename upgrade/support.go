@@ -13,7 +13,7 @@ type SupportState string
 
 // The states of support.
 const (
-	SupportUnknown SupportState = "unknown" // the release names no day, or the plan was not given a time
+	SupportUnknown SupportState = "unknown" // the release names no day, or the plan has no time
 	SupportLasts   SupportState = "supported"
 	SupportEnded   SupportState = "ended" // no more fixes are to be expected
 )

@@ -168,7 +168,8 @@ func (f *collection) off(c *cli.Call, m *upgrade.Machine) error {
 	}
 	var firmware osmith.FirmwareVariables
 	if image, ok := vars.store.(*bootloader.VariableImage); ok {
-		firmware, err = secureboot.ParseStore(image.Bytes()) // whether firmware verifies is in no variable of it
+		// whether firmware verifies is in no variable of it
+		firmware, err = secureboot.ParseStore(image.Bytes())
 	} else {
 		firmware, err = secureboot.ReadVariables(vars.store)
 	}

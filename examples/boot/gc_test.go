@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// acmeDisk writes a disk with version 1 of an imaginary system, and on its ESP a UKI whose root file system is not there, and what an upgrade has left.
+// acmeDisk writes a disk with version 1 of an imaginary system, and on its ESP a UKI whose root
+// file system is not there, and what an upgrade has left.
 func (b *bench) acmeDisk() {
 	b.Helper()
 	when := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

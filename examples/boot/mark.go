@@ -117,7 +117,8 @@ func (m *machine) toMark(menu *bootloader.Menu, operands []string) (e *bootloade
 	return e, badName(e), nil
 }
 
-// badName is the path by which an entry has no tries left. One without counter gets one that has run out.
+// badName is the path by which an entry has no tries left. One without counter gets one that has
+// run out.
 func badName(e *bootloader.Entry) string {
 	if _, to := e.MarkBad(); e.Counted {
 		return to

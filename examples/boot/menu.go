@@ -60,7 +60,8 @@ func (f *common) read(c *cli.Call, write bool) (*machine, *bootloader.Menu, erro
 	return m, menu, err
 }
 
-// findLoader finds the systemd-boot that firmware starts: by its boot option from EFI/systemd, or else from EFI/BOOT, itself or behind shim. Without one the newest release is followed.
+// findLoader finds the systemd-boot that firmware starts: by its boot option from EFI/systemd, or
+// else from EFI/BOOT, itself or behind shim. Without one the newest release is followed.
 func (m *machine) findLoader() error {
 	m.loader.Architecture = arch.X8664.EFI
 	for i := range arch.Table {

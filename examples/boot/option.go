@@ -59,7 +59,8 @@ func (v *volumes) findPartition(c *cli.Call, dir string) error {
 	return nil
 }
 
-// writeVariables writes the boot option and the system token. What firmware refuses is told: the loader is there, and is started by the fallback.
+// writeVariables writes the boot option and the system token. What firmware refuses is told: the
+// loader is there, and is started by the fallback.
 func (f *installation) writeVariables(c *cli.Call, vars *variables, option *bootloader.BootPlan, out *installResult) error {
 	if vars.store == nil {
 		return nil

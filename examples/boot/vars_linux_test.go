@@ -13,7 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// A copy of efivarfs is read and written like the one of this machine. A variable of the loader that is not understood is no reason to guess.
+// A copy of efivarfs is read and written like the one of this machine. A variable of the loader
+// that is not understood is no reason to guess.
 func TestCopyOfEFIVarFS(t *testing.T) {
 	b := newBench(t)
 	b.image("disk.img", b.fat(partition.ESP, "esp", three()))
@@ -36,7 +37,8 @@ func TestCopyOfEFIVarFS(t *testing.T) {
 	b.refused(2, "no such file", "list -esp @disk.img -vars @none")
 }
 
-// The option of a mounted ESP names its partition, which a directory of another file system has none of.
+// The option of a mounted ESP names its partition, which a directory of another file system has
+// none of.
 func TestDirectoryIsNoMountPoint(t *testing.T) {
 	b := newBench(t)
 	b.directory("efi", nil)

@@ -15,7 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// A volume is a file system that the loader reads, and where changes of it go. A method that changes something returns when that is on the medium.
+// A volume is a file system that the loader reads, and where changes of it go. A method that
+// changes something returns when that is on the medium.
 type volume interface {
 	fs.FS
 
@@ -29,7 +30,8 @@ type volume interface {
 	Remove(name string) error
 }
 
-// A fatVolume is a FAT of an image or a device, which nothing else writes to. A power cut leaves a file as it was, or as it shall be.
+// A fatVolume is a FAT of an image or a device, which nothing else writes to. A power cut leaves a
+// file as it was, or as it shall be.
 type fatVolume struct {
 	*fat.FS
 	sync func() error
@@ -62,7 +64,8 @@ func (v *fatVolume) synced(err error) error {
 	return v.sync()
 }
 
-// A mountedVolume is a boot partition that the kernel has mounted, and writes to. A power cut leaves a file as it was, or as it shall be.
+// A mountedVolume is a boot partition that the kernel has mounted, and writes to. A power cut
+// leaves a file as it was, or as it shall be.
 type mountedVolume struct{ *upgrade.BootVolume }
 
 // Put implements [volume].

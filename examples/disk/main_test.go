@@ -236,7 +236,8 @@ func TestLs(t *testing.T) {
 	}
 }
 
-// What others see otherwise is said, and is a negative answer; repair puts right what no person has to decide.
+// What others see otherwise is said, and is a negative answer; repair puts right what no person has
+// to decide.
 func TestFindings(t *testing.T) {
 	files(t)
 	disk(t, 0, "build", "-o", "whole.img", "layout.json")

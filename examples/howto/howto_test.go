@@ -48,7 +48,8 @@ func lessons(t *testing.T) []string {
 	return names
 }
 
-// A lesson is one file that can be copied out of here: it needs what anybody may import, and nothing beside it.
+// A lesson is one file that can be copied out of here: it needs what anybody may import, and
+// nothing beside it.
 func TestRules(t *testing.T) {
 	private := regexp.MustCompile(`(^|/)(internal|examples|e2e|hack)(/|$)`)
 	for _, name := range lessons(t) {
@@ -87,7 +88,8 @@ func service(t *testing.T, pair tls.Certificate, digest []byte, name string) {
 	require.NoError(t, os.WriteFile(name, signature, 0o644))
 }
 
-// TestPrograms compiles the lessons and calls them as their comments say, in an order in which one makes what another takes.
+// TestPrograms compiles the lessons and calls them as their comments say, in an order in which one
+// makes what another takes.
 func TestPrograms(t *testing.T) {
 	bin, dir := t.TempDir(), t.TempDir()
 	programs := lessons(t)

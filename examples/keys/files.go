@@ -71,8 +71,8 @@ func pairs(h *secureboot.Hierarchy) []*secureboot.KeyPair {
 	return []*secureboot.KeyPair{&h.PK, &h.KEK, &h.DB, &h.PCR, &h.Verity}
 }
 
-// readHierarchy reads PK, KEK and db from a directory of generate. With partly, those that are not there stay empty. A key may be missing
-// where its certificate is.
+// readHierarchy reads PK, KEK and db from a directory of generate. With partly, those that are not
+// there stay empty. A key may be missing where its certificate is.
 func readHierarchy(dir string, partly bool) (*secureboot.Hierarchy, error) {
 	h := new(secureboot.Hierarchy)
 	found := 0

@@ -118,16 +118,17 @@ func TestInspectReadsWhatFirmwareReads(t *testing.T) {
 		"no list":                   {nil, 0, ""},
 		"a list without signatures": {empty, 0, "list 0: 0 x SHA256"},
 		"unknown type":              {append([]byte{1}, a.Payload[1:]...), 0, "list 0: 3 x "},
-		"time that is no date":      {change(2, 13), 1, "update of no date, signed by"}, // its signature does not fit any more
-		"changed":                   {change(len(svn)-1, 1), 1, "its signature is for no variable"},
-		"unreadable signature":      {change(40, 0xff, 0xff, 0xff, 0xff), 1, "update whose signature cannot be read: "},
-		"SHA-1 for SHA-256":         {change(40+13, 0xff), 1, "update whose signature cannot be read: "},
-		"time with nanoseconds":     {change(8, 1), 1, "update whose signature cannot be read: "},
-		"cut off in its lists":      {svn[:len(svn)-1], 2, "an update whose signature lists cannot be read: secureboot: "},
-		"cut off in its signature":  {svn[:message-1], 2, "neither an update nor signature lists"},
-		"cut off lists":             {a.Payload[:len(a.Payload)-1], 2, "neither an update nor signature lists"},
-		"another certificate type":  {change(24, 0), 2, "neither an update nor signature lists"},
-		"digest of 31 bytes":        {append(bytes.Clone(a.Payload[:24]), append([]byte{47}, a.Payload[25:]...)...), 2, "neither an update"},
+		// its signature does not fit any more
+		"time that is no date":     {change(2, 13), 1, "update of no date, signed by"},
+		"changed":                  {change(len(svn)-1, 1), 1, "its signature is for no variable"},
+		"unreadable signature":     {change(40, 0xff, 0xff, 0xff, 0xff), 1, "update whose signature cannot be read: "},
+		"SHA-1 for SHA-256":        {change(40+13, 0xff), 1, "update whose signature cannot be read: "},
+		"time with nanoseconds":    {change(8, 1), 1, "update whose signature cannot be read: "},
+		"cut off in its lists":     {svn[:len(svn)-1], 2, "an update whose signature lists cannot be read: secureboot: "},
+		"cut off in its signature": {svn[:message-1], 2, "neither an update nor signature lists"},
+		"cut off lists":            {a.Payload[:len(a.Payload)-1], 2, "neither an update nor signature lists"},
+		"another certificate type": {change(24, 0), 2, "neither an update nor signature lists"},
+		"digest of 31 bytes":       {append(bytes.Clone(a.Payload[:24]), append([]byte{47}, a.Payload[25:]...)...), 2, "neither an update"},
 	} {
 		status, stdout, stderr := call3(t, "inspect", file(c.b))
 		require.Equal(t, c.status, status, "%s: %s", name, stderr)
@@ -151,7 +152,8 @@ func TestInspectReadsWhatFirmwareReads(t *testing.T) {
 	require.NotEmpty(t, r.Lists[0].Entries[0].Data)
 }
 
-// The two authorities of Microsoft for others' images are told apart: that for boot loaders decides nothing about option ROMs.
+// The two authorities of Microsoft for others' images are told apart: that for boot loaders decides
+// nothing about option ROMs.
 func TestGenerateTellsAuthoritiesApart(t *testing.T) {
 	for file, status := range map[string]int{"DBUpdate3P2023.bin": 1, "DBUpdate2024.bin": 1, "DBUpdateOROM2023.bin": 0} {
 		a, err := secureboot.ParseAuth(read(t, published+file))

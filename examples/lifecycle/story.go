@@ -37,8 +37,9 @@ type result struct {
 	Cuts          cutsResult        `json:"cuts"`
 	Refused       string            `json:"refused"` // what became of the tampered release
 	Boots         []bootResult      `json:"boots"`
-	Locked        string            `json:"locked"` // what became of a release that would have locked the state partition
-	Volume        []openedResult    `json:"volume"` // who opened the state partition at each boot
+	// what became of a release that would have locked the state partition
+	Locked string         `json:"locked"`
+	Volume []openedResult `json:"volume"` // who opened the state partition at each boot
 }
 
 type bootResult struct {
@@ -48,7 +49,8 @@ type bootResult struct {
 	Entry   string              `json:"entry"`
 }
 
-// cutsResult is what became of the upgrade cut at its writes: all of them with stand-ins, some of the many of real parts. The boots are simulated.
+// cutsResult is what became of the upgrade cut at its writes: all of them with stand-ins, some of
+// the many of real parts. The boots are simulated.
 type cutsResult struct {
 	Tried     int  `json:"tried"`
 	Booted    int  `json:"booted"` // the old version or the new one
@@ -209,7 +211,8 @@ func pcrs(log *tpm.Log) (map[string]string, error) {
 	return values, nil
 }
 
-// releaseTwo takes version 2 the way of every release: packed, signed, carried elsewhere, verified, opened by digest.
+// releaseTwo takes version 2 the way of every release: packed, signed, carried elsewhere, verified,
+// opened by digest.
 func (s *story) releaseTwo() (*release.Release, error) {
 	s.chapter("Release version 2: pack it as an OCI artifact, sign it, verify it")
 	set, err := s.build("2")
@@ -276,7 +279,8 @@ func (s *story) upgradeWithPowerCut(r *release.Release) error {
 	return nil
 }
 
-// maxCuts is how many writes of an upgrade with real parts are cut: a boot of them takes a while, although it is simulated.
+// maxCuts is how many writes of an upgrade with real parts are cut: a boot of them takes a while,
+// although it is simulated.
 const maxCuts = 40
 
 // cutEverywhere applies the upgrade to copies of the disk, and cuts the power behind its writes.

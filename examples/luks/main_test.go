@@ -247,7 +247,8 @@ func TestUsage(t *testing.T) {
 	b.no("LUKS1", "inspect", luks1)
 }
 
-// The tokens of systemd 252 and 262 go from a volume to tpm/sealing, and back into one, as they are.
+// The tokens of systemd 252 and 262 go from a volume to tpm/sealing, and back into one, as they
+// are.
 func TestSystemdTokens(t *testing.T) {
 	b := newBench(t)
 	for _, vector := range []string{"sd252-recovery-tpm2.img.gz", "sd262-tpm2-pin-argon2id-signed.header.gz"} {

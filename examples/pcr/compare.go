@@ -23,20 +23,23 @@ type compareResult struct {
 }
 
 type pcrChange struct {
-	PCR    int                 `json:"pcr"`
-	Effect string              `json:"effect"`         // "none", "changes", "may change" or "not known"
+	PCR int `json:"pcr"`
+	// "none", "changes", "may change" or "not known"
+	Effect string              `json:"effect"`
 	Note   string              `json:"note,omitempty"` // why it is not known
 	Old    map[string][]string `json:"old,omitempty"`  // values by bank, where they change
 	New    map[string][]string `json:"new,omitempty"`
 }
 
-// comparedToken is a secret, and whether it is unlocked by each of the boots that may happen: the verdict is that of the worst.
+// comparedToken is a secret, and whether it is unlocked by each of the boots that may happen: the
+// verdict is that of the worst.
 type comparedToken struct {
-	File    string          `json:"file"`
-	ID      *int            `json:"id,omitempty"` // in a LUKS2 header
-	Old     sealing.Verdict `json:"old"`
-	New     sealing.Verdict `json:"new"`
-	Reasons []string        `json:"reasons"` // why it is not unlocked by the new boot, or why that is not known
+	File string          `json:"file"`
+	ID   *int            `json:"id,omitempty"` // in a LUKS2 header
+	Old  sealing.Verdict `json:"old"`
+	New  sealing.Verdict `json:"new"`
+	// why it is not unlocked by the new boot, or why that is not known
+	Reasons []string `json:"reasons"`
 }
 
 func (t *comparedToken) String() string {

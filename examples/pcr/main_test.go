@@ -46,7 +46,8 @@ func abs(t testing.TB, path string) string {
 	return p
 }
 
-// machine makes a directory with a loader, a UKI, an ESP with a credential and a BOOT.json that has everything.
+// machine makes a directory with a loader, a UKI, an ESP with a credential and a BOOT.json that has
+// everything.
 func machine(t testing.TB) map[string]any { return machineWith(t, "quiet") }
 
 // machineWith is one whose UKI has that command line.
@@ -249,7 +250,8 @@ func TestDiffCoverage(t *testing.T) {
 		require.Contains(t, out, "PCR 12: command line 'systemd.debug_shell=1 init=/bin/sh' was not expected (")
 	}
 
-	// What a prediction does not claim is not compared, and it is no difference; what it predicts as zero is.
+	// What a prediction does not claim is not compared, and it is no difference; what it predicts
+	// as zero is.
 	pcr(t, 0, "predict", "boot.json", "-log", "expected.bin")
 	boot := map[string]any{"loader": "loader.efi", "uki": "linux.efi", "exitBoot": "once"}
 	write(t, "less.json", boot)

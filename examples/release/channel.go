@@ -78,7 +78,8 @@ type channelAt struct {
 	keys     []crypto.PublicKey // whose signatures of documents and releases are believed here
 }
 
-// open verifies the last document: who edits a document that somebody else could write signs what that one likes.
+// open verifies the last document: who edits a document that somebody else could write signs what
+// that one likes.
 func (e *editing) open(c *cli.Call, operands []string, begin bool) (*channelAt, error) {
 	at := &channelAt{editing: e, operands: operands}
 	for _, name := range e.keys {
@@ -183,7 +184,8 @@ func (at *channelAt) inForce() (cosign.Policy, error) {
 	return rules.For(at.place.repository)
 }
 
-// edit makes the next document, signs it or prepares that, and lets the channel's name stand for it when machines will believe it.
+// edit makes the next document, signs it or prepares that, and lets the channel's name stand for it
+// when machines will believe it.
 func (e *editing) edit(c *cli.Call, operands []string, begin bool, change func(at *channelAt, d *channel.Document) error) error {
 	switch {
 	case (len(e.keys) == 0) == (e.public == ""):
@@ -251,7 +253,8 @@ func (e *editing) edit(c *cli.Call, operands []string, begin bool, change func(a
 	return c.Answer(r, r.text())
 }
 
-// believed reports whether machines that have accepted the last document will accept a new one's signatures.
+// believed reports whether machines that have accepted the last document will accept a new one's
+// signatures.
 func (at *channelAt) believed(c *cli.Call, src cosign.ArtifactSource, draft ocispec.Descriptor) error {
 	policy, err := at.inForce()
 	if err != nil {
@@ -264,7 +267,8 @@ func (at *channelAt) believed(c *cli.Call, src cosign.ArtifactSource, draft ocis
 	return nil
 }
 
-// publish moves the channel's name to a document, if machines will accept it and nobody else has published one meanwhile.
+// publish moves the channel's name to a document, if machines will accept it and nobody else has
+// published one meanwhile.
 func (at *channelAt) publish(c *cli.Call, d *channel.Document, draft ocispec.Descriptor) error {
 	if err := at.believed(c, at.store, draft); err != nil {
 		return err
@@ -320,7 +324,8 @@ func publishFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// released verifies the release that is to be published, unless it is named by its digest, and reads what it is: of an index, all of it.
+// released verifies the release that is to be published, unless it is named by its digest, and
+// reads what it is: of an index, all of it.
 func (at *channelAt) released(c *cli.Call, ref string, by cli.List) (*release.Artifact, ocispec.Descriptor, error) {
 	subject, err := at.place.resolve(c, ref)
 	if err != nil {

@@ -106,7 +106,8 @@ func inspectRelease(c *cli.Call, p *place, d ocispec.Descriptor, r *inspectResul
 	return nil
 }
 
-// inspectIndex lists the releases of an index, and checks that they are one version for the architectures that the index says.
+// inspectIndex lists the releases of an index, and checks that they are one version for the
+// architectures that the index says.
 func inspectIndex(c *cli.Call, p *place, d ocispec.Descriptor, index *ocispec.Index, r *inspectResult) error {
 	r.Kind = "index"
 	if r.Checked {

@@ -151,8 +151,8 @@ func openParts(c *cli.Call, p *packing) (*release.Release, error) {
 	return r, r.Check(c)
 }
 
-// bind computes the root hash, which makes root file system and tree one image, and compares it with what else is said
-// about it.
+// bind computes the root hash, which makes root file system and tree one image, and compares it
+// with what else is said about it.
 func bind(c *cli.Call, r *release.Release, p *packing) error {
 	if r.Root == nil {
 		return nil
@@ -167,7 +167,8 @@ func bind(c *cli.Call, r *release.Release, p *packing) error {
 	same := &comparison{tree: r.Tree}
 	root := r.Root.(*cli.Input)
 	if superblock.DataSize() < root.Size() {
-		// A partition is larger than the file system in it. What is behind it is not verified, and so no part of the release.
+		// A partition is larger than the file system in it. What is behind it is not verified, and
+		// so no part of the release.
 		r.Root = io.NewSectionReader(root, 0, superblock.DataSize())
 	}
 	size, err := verity.TreeSize(superblock.DataSize(), superblock.Params(0))

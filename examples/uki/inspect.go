@@ -106,7 +106,8 @@ func (r *inspectResult) sign(src *cli.Input) error {
 func sections(f *uki.File) ([]section, error) {
 	out := []section{}
 	type place struct{ offset, rawSize, size int64 }
-	known := make(map[place]string) // digests: a small file may have thousands of sections at one place
+	// digests: a small file may have thousands of sections at one place
+	known := make(map[place]string)
 	for i, s := range f.Sections() {
 		d := section{Name: s.Name, Profile: s.Profile, Size: s.Size, Offset: s.Offset, RawSize: s.RawSize, VirtualAddress: s.VirtualAddress}
 		at := place{s.Offset, s.RawSize, s.Size}

@@ -20,11 +20,13 @@ type header struct {
 
 func newHeader(c *cli.Call, file string) header { return header{c.Header(), file} }
 
-// buildResult is the object of build and addon. Sizes are bytes, digests lower-case hexadecimal, in all objects.
+// buildResult is the object of build and addon. Sizes are bytes, digests lower-case hexadecimal, in
+// all objects.
 type buildResult struct {
 	header
-	Size         int64           `json:"size"`
-	SHA256       string          `json:"sha256"`             // Authenticode digest: what PCR 4 gets, and what a dbx entry would name
+	Size int64 `json:"size"`
+	// Authenticode digest: what PCR 4 gets, and what a dbx entry would name
+	SHA256       string          `json:"sha256"`
 	Policies     json.RawMessage `json:"policies,omitempty"` // of -policy-digest: to be signed
 	PCRSignature bool            `json:"pcrSignature"`       // has signed PCR policies
 	Signed       bool            `json:"signed"`             // has a Secure Boot signature
@@ -74,8 +76,8 @@ type section struct {
 	Text           string `json:"text,omitempty"` // of sections that hold a short text
 }
 
-// variant is one way to boot the image. Device trees and firmware are counted from 1 among the .dtbauto and .efifw sections
-// of the profile; 0 is none.
+// variant is one way to boot the image. Device trees and firmware are counted from 1 among the
+// .dtbauto and .efifw sections of the profile; 0 is none.
 type variant struct {
 	Profile      int        `json:"profile"`
 	ProfileID    string     `json:"profileID,omitempty"`
@@ -134,8 +136,9 @@ type signature struct {
 	Hash   string `json:"hash,omitempty"`
 	Digest string `json:"digest,omitempty"` // of the image when it was signed
 	Time   string `json:"time,omitempty"`   // as the signer claims
-	Valid  bool   `json:"valid"`            // made by the signer, over the image as it is; not whether the signer is trusted
-	Error  string `json:"error,omitempty"`
+	// made by the signer, over the image as it is; not whether the signer is trusted
+	Valid bool   `json:"valid"`
+	Error string `json:"error,omitempty"`
 }
 
 // describeSignatures tells of each signature; sha256 is the image's own digest.
@@ -174,10 +177,12 @@ type signResult struct {
 // verifyResult is the object of verify.
 type verifyResult struct {
 	header
-	Verified   bool        `json:"verified"`
-	Signer     string      `json:"signer,omitempty"` // whose signature leads to a trusted certificate
+	Verified bool `json:"verified"`
+	// whose signature leads to a trusted certificate
+	Signer     string      `json:"signer,omitempty"`
 	SHA256     string      `json:"sha256,omitempty"` // Authenticode digest
 	Signatures []signature `json:"signatures"`
-	Reason     string      `json:"reason,omitempty"` // of a no: unsigned, changed, untrusted, invalid, malformed
-	Error      string      `json:"error,omitempty"`
+	// of a no: unsigned, changed, untrusted, invalid, malformed
+	Reason string `json:"reason,omitempty"`
+	Error  string `json:"error,omitempty"`
 }

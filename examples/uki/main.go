@@ -1,5 +1,6 @@
-// This program demonstrates packages uki, tpm and signing/authenticode: it builds, opens, measures, signs and verifies
-// unified kernel images, with ukify's names for options, without root and on any platform.
+// This program demonstrates packages uki, tpm and signing/authenticode: it builds, opens, measures,
+// signs and verifies unified kernel images, with ukify's names for options, without root and on any
+// platform.
 //
 //	uki build -linux F -os-release TEXT|@F -o F [-stub F] [-initrd F]... [-cmdline TEXT|@F] [-uname V] [-microcode F] [-splash F]
 //	       [-devicetree F] [-devicetree-auto F]... [-hwids DIR] [-efifw DIR]... [-sbat TEXT|@F]... [-section NAME:TEXT|@F]...
@@ -15,28 +16,35 @@
 //	uki sign -key F -cert F [-o F] F
 //	uki verify -cert F... F
 //
-// build without -linux makes an image of a profile alone, for -join-profile of another build. -policy-digest prints the policies
-// to be signed elsewhere, in one object for all profiles, and leaves room for them; build -join-pcrsig puts them there.
+// build without -linux makes an image of a profile alone, for -join-profile of another build.
+// -policy-digest prints the policies to be signed elsewhere, in one object for all profiles, and
+// leaves room for them; build -join-pcrsig puts them there.
 //
-// TEXT|@F is a text, or @ and the name of a file that holds it. White space in a -cmdline TEXT becomes single spaces, as with
-// ukify; a file is taken as it is. An empty -os-release or -uname leaves the section out. What ukify adds unasked from the
-// machine that it runs on (its os-release, its hardware IDs) is not added.
+// TEXT|@F is a text, or @ and the name of a file that holds it. White space in a -cmdline TEXT
+// becomes single spaces, as with ukify; a file is taken as it is. An empty -os-release or -uname
+// leaves the section out. What ukify adds unasked from the machine that it runs on (its os-release,
+// its hardware IDs) is not added.
 //
-// Secure Boot signatures claim the time of SOURCE_DATE_EPOCH, none without it, so that the same call gives the same bytes. It has to be inside the validity
-// of the certificate: U-Boot refuses an image that was signed at another time.
-// Outputs are written beside their names and renamed; sign without -o replaces its file in this way.
+// Secure Boot signatures claim the time of SOURCE_DATE_EPOCH, none without it, so that the same
+// call gives the same bytes. It has to be inside the validity of the certificate: U-Boot refuses an
+// image that was signed at another time. Outputs are written beside their names and renamed; sign
+// without -o replaces its file in this way.
 //
-// Flags may come before or after operands, with one dash or two. All verbs take -json and -progress auto|bar|json|none. With
-// -json one object is printed on stdout; it has "schema": "osmith.uki/1", "verb" and what json.go lists. -progress json
-// writes lines {"verb": "build", "done": 4096, "total": 8192} to stderr, in bytes.
+// Flags may come before or after operands, with one dash or two. All verbs take -json and -progress
+// auto|bar|json|none. With -json one object is printed on stdout; it has "schema": "osmith.uki/1",
+// "verb" and what json.go lists. -progress json writes lines {"verb": "build", "done": 4096,
+// "total": 8192} to stderr, in bytes.
 //
-// build signs policies for every way to boot: on a machine that none of the device trees is for, too, which ukify forgets.
-// inspect -ukify-json prints what ukify 262 does with inspect --json=pretty, for scripts that read that.
+// build signs policies for every way to boot: on a machine that none of the device trees is for,
+// too, which ukify forgets. inspect -ukify-json prints what ukify 262 does with inspect
+// --json=pretty, for scripts that read that.
 //
-// check lists what firmware, boot loaders or the stub would dislike. Errors are a no, and so is what is not known of the stub in the
-// image; warnings are not. -assume-stub is for a stub that does not say its version, or that is newer than this program.
+// check lists what firmware, boot loaders or the stub would dislike. Errors are a no, and so is
+// what is not known of the stub in the image; warnings are not. -assume-stub is for a stub that
+// does not say its version, or that is newer than this program.
 //
-// Exit status: 0 yes; 1 no: not verified, errors found, not an image that could be measured; 2 usage or I/O.
+// Exit status: 0 yes; 1 no: not verified, errors found, not an image that could be measured; 2
+// usage or I/O.
 package main
 
 import (

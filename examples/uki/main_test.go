@@ -73,7 +73,8 @@ func names(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// TestCompressedKernels: what is compressed as a whole is decompressed, and the image is the same; of a zboot kernel the version is found.
+// TestCompressedKernels: what is compressed as a whole is decompressed, and the image is the same;
+// of a zboot kernel the version is found.
 func TestCompressedKernels(t *testing.T) {
 	_, path := workshop(t)
 	ok(t, buildArgs(path)...)
@@ -94,7 +95,8 @@ func TestCompressedKernels(t *testing.T) {
 		require.Equal(t, want, read(t, path("out.efi")), name)
 	}
 
-	// The version in a zboot kernel for x86-64, which there is none of but here: the PE image says what the payload is.
+	// The version in a zboot kernel for x86-64, which there is none of but here: the PE image says
+	// what the payload is.
 	var payload bytes.Buffer
 	z, err := zstd.NewWriter(&payload)
 	require.NoError(t, err)
@@ -122,8 +124,8 @@ func TestCompressedKernels(t *testing.T) {
 	require.Contains(t, stderr, "the payload is compressed with lzo: give the version")
 }
 
-// workshop is a directory with parts and keys, as files of these names: stub, addon (a stub), linux, initrd, osrel, pcr.key,
-// pcr.pub, pcr2.key, pcr2.pub, db.key, db.crt, ec.key.
+// workshop is a directory with parts and keys, as files of these names: stub, addon (a stub),
+// linux, initrd, osrel, pcr.key, pcr.pub, pcr2.key, pcr2.pub, db.key, db.crt, ec.key.
 func workshop(t *testing.T) (dir string, path func(name string) string) {
 	t.Helper()
 	dir = t.TempDir()

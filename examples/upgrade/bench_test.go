@@ -31,7 +31,8 @@ var when = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 var keys = sync.OnceValues(func() (*acmeos.Keys, error) { return acmeos.GenerateKeys(when) })
 
-// A bench is a directory with a disk image of version 1, a signed layout of releases, keys and variables.
+// A bench is a directory with a disk image of version 1, a signed layout of releases, keys and
+// variables.
 type bench struct {
 	t       *testing.T
 	dir     string
@@ -118,7 +119,8 @@ func (b *bench) variables(dir string, loader map[string]string) {
 	}
 }
 
-// boot switches the machine on until it is up, and leaves in a directory what the system that runs then shows of it.
+// boot switches the machine on until it is up, and leaves in a directory what the system that runs
+// then shows of it.
 func (b *bench) boot(dir string) *upgradetest.Boot {
 	b.t.Helper()
 	disk, err := acmeos.OpenImage(b.path("disk.img"))

@@ -26,7 +26,8 @@ const maxStore = 64 << 20
 // efivarfs is where Linux shows the variables of firmware.
 const efivarfs = "/sys/firmware/efi/efivars"
 
-// known are the flags about the machine. Each is one field of [upgrade.Machine], or says where some are read.
+// known are the flags about the machine. Each is one field of [upgrade.Machine], or says where some
+// are read.
 type known struct {
 	offline, noLoaderVariables          bool
 	copied, vars                        string
@@ -93,7 +94,8 @@ func (k *known) read(c *cli.Call, s *subject) (m upgrade.Machine, err error) {
 func (k *known) off() (m upgrade.Machine, err error) {
 	m.Offline = true
 	if k.vars != "" {
-		// What is wrong with the variables is no answer about the disk, so the type of the error is not kept.
+		// What is wrong with the variables is no answer about the disk, so the type of the error is
+		// not kept.
 		if err := k.readVariables(&m); err != nil {
 			return m, fmt.Errorf("-vars %s: %s", k.vars, strings.TrimPrefix(err.Error(), "secureboot: "))
 		}
@@ -107,7 +109,8 @@ func (k *known) off() (m upgrade.Machine, err error) {
 	return m, k.add(&m)
 }
 
-// loaderOf has the variables of the loader that a store keeps. Where it keeps none, a person says so (-no-loader-variables).
+// loaderOf has the variables of the loader that a store keeps. Where it keeps none, a person says
+// so (-no-loader-variables).
 func loaderOf(store []byte, m *upgrade.Machine) error {
 	image, err := bootloader.ParseVariableImage(store)
 	if err != nil {

@@ -79,7 +79,8 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 	return planResult{head: s.head, Release: releaseObject{r.Descriptor.Digest.String(), r.Version, signers}, Plan: made}, nil
 }
 
-// pulled says what of a release from the web need not be fetched: what the UKI has that runs, or that the loader would start. Why there is none, the plan says.
+// pulled says what of a release from the web need not be fetched: what the UKI has that runs, or
+// that the loader would start. Why there is none, the plan says.
 func (p *planning) pulled(s *subject) release.PullOptions {
 	o := release.PullOptions{Hashes: s.machine.UKIHashes()}
 	if !p.from.remote() {

@@ -42,7 +42,8 @@ func (s *source) flags(set *flag.FlagSet) {
 	set.StringVar(&s.arch, "arch", runtime.GOARCH, "`architecture` whose release is taken from an index")
 }
 
-// check refuses a call that does not say which release, or whom to believe. It comes before anything is read.
+// check refuses a call that does not say which release, or whom to believe. It comes before
+// anything is read.
 func (s *source) check() error {
 	if err := cli.Required("release", s.name); err != nil {
 		return err
@@ -73,7 +74,8 @@ func (s *source) remote() bool {
 	return strings.HasPrefix(s.name, "https://") || strings.HasPrefix(s.name, "http://")
 }
 
-// stream verifies a release on a web server and fetches all but its root file system and its UKI, which are read while they are written.
+// stream verifies a release on a web server and fetches all but its root file system and its UKI,
+// which are read while they are written.
 func (s *source) stream(c *cli.Call, o release.PullOptions) (*release.Release, []string, error) {
 	base, ref := splitRelease(s.name)
 	web, err := weblayout.Open(base, weblayout.OpenOptions{Client: http.DefaultClient})
@@ -124,7 +126,8 @@ func (s *source) choose(c *cli.Call, from releaseSource, d ocispec.Descriptor) (
 	return d, signers, nil
 }
 
-// open verifies the release and opens it; the options are for one from the web. It is closed when the call ends.
+// open verifies the release and opens it; the options are for one from the web. It is closed when
+// the call ends.
 func (s *source) open(c *cli.Call, o release.PullOptions) (*release.Release, []string, error) {
 	if s.remote() {
 		return s.stream(c, o)
@@ -153,7 +156,8 @@ func (s *source) open(c *cli.Call, o release.PullOptions) (*release.Release, []s
 	return r, signers, nil
 }
 
-// splitRelease takes LAYOUT:REF apart, where LAYOUT may have colons and REF be a digest. A directory of the whole name has no REF.
+// splitRelease takes LAYOUT:REF apart, where LAYOUT may have colons and REF be a digest. A
+// directory of the whole name has no REF.
 func splitRelease(name string) (dir, ref string) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		return name, ""
@@ -188,7 +192,8 @@ func (s *source) verify(c *cli.Call, from releaseSource, d ocispec.Descriptor) (
 	return result.Subject, slices.Compact(by), nil
 }
 
-// loadPolicy makes the policy that flags tell. What is wrong with it is no answer about a release, so types of errors are not kept.
+// loadPolicy makes the policy that flags tell. What is wrong with it is no answer about a release,
+// so types of errors are not kept.
 func (s *source) loadPolicy() (cosign.Policy, error) {
 	if s.policy == "" {
 		keys, err := publicKeys(s.keys)

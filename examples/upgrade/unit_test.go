@@ -27,7 +27,8 @@ func flagsOf(verb string) *flag.FlagSet {
 	return set
 }
 
-// The unit calls the program as the program wants to be called, and asks for the variable that package bootloader reads.
+// The unit calls the program as the program wants to be called, and asks for the variable that
+// package bootloader reads.
 func TestUnit(t *testing.T) {
 	b, err := os.ReadFile("upgrade-commit.service")
 	require.NoError(t, err)

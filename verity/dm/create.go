@@ -126,7 +126,8 @@ func encodeCreate(devices []EarlyDevice) (string, error) {
 	return value, nil
 }
 
-// parseCreate is the inverse of encodeCreate. Like the kernel it takes white space off the ends of every field.
+// parseCreate is the inverse of encodeCreate. Like the kernel it takes white space off the ends of
+// every field.
 func parseCreate(value string) ([]EarlyDevice, error) {
 	if len(value) > maxCreate {
 		return nil, fmt.Errorf("%d bytes, the kernel takes %d", len(value), maxCreate)

@@ -156,7 +156,8 @@ func (r *tableReader) hex(field string) []byte {
 	return b
 }
 
-// parseHex accepts lower case only: the kernel checks a signature of the root hash against its text.
+// parseHex accepts lower case only: the kernel checks a signature of the root hash against its
+// text.
 func parseHex(text string) ([]byte, error) {
 	b, err := hex.DecodeString(text)
 	if err == nil && text != strings.ToLower(text) {

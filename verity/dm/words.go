@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// How systemd and how the kernel cut a command line into parameters. They differ: to systemd single quotes are quotes too, and
-// quotes can be anywhere in a word; the kernel takes quotes off around a value or a whole parameter only, knows more white
-// space, and reads no further than "--".
+// How systemd and how the kernel cut a command line into parameters. They differ: to systemd single
+// quotes are quotes too, and quotes can be anywhere in a word; the kernel takes quotes off around a
+// value or a whole parameter only, knows more white space, and reads no further than "--".
 
 // systemdSpace is what separates words for systemd.
 const systemdSpace = " \t\n\r"
 
-// systemdWords calls yield with every word of a line and its offset. A quotation that does not end reaches to the end of the
-// line. A backslash is a character like any other.
+// systemdWords calls yield with every word of a line and its offset. A quotation that does not end
+// reaches to the end of the line. A backslash is a character like any other.
 func systemdWords(line string, yield func(word string, at int)) {
 	for i := 0; i < len(line); {
 		if strings.IndexByte(systemdSpace, line[i]) >= 0 {
@@ -50,7 +50,8 @@ type said struct {
 	given bool
 }
 
-// readSystemd reads a command line as systemd's generator does in an initrd, where "rd." in front of a name means nothing.
+// readSystemd reads a command line as systemd's generator does in an initrd, where "rd." in front
+// of a name means nothing.
 func readSystemd(line string) (s systemdSays) {
 	systemdWords(line, func(word string, at int) {
 		key, value, given := strings.Cut(word, "=")
@@ -86,7 +87,8 @@ func parseBoolean(value string) (bool, error) {
 	return false, fmt.Errorf("%q is not a boolean", value)
 }
 
-// sameName compares names of parameters: dashes and underscores are the same, to systemd and to the kernel.
+// sameName compares names of parameters: dashes and underscores are the same, to systemd and to the
+// kernel.
 func sameName(a, b string) bool {
 	return strings.ReplaceAll(a, "-", "_") == strings.ReplaceAll(b, "-", "_")
 }
@@ -97,8 +99,9 @@ type parameter struct {
 	at         int
 }
 
-// splitKernel follows next_arg of the kernel (lib/cmdline.c) up to "--": white space ends a parameter except between double
-// quotes, which nothing escapes and which are taken off only around a value or a whole parameter.
+// splitKernel follows next_arg of the kernel (lib/cmdline.c) up to "--": white space ends a
+// parameter except between double quotes, which nothing escapes and which are taken off only around
+// a value or a whole parameter.
 func splitKernel(line string) []parameter {
 	var all []parameter
 	for i := 0; i < len(line); {

@@ -1,6 +1,7 @@
-// keys-generate makes the keys of a product: PK, KEK and db for Secure Boot, and those that sign PCR policies and root
-// hashes. Each becomes two PEM files, such as db.key and db.crt; PK.auth, KEK.auth and db.auth enrol them in machines in
-// setup mode. It takes the place of openssl req, cert-to-efi-sig-list and sign-efi-sig-list.
+// keys-generate makes the keys of a product: PK, KEK and db for Secure Boot, and those that sign
+// PCR policies and root hashes. Each becomes two PEM files, such as db.key and db.crt; PK.auth,
+// KEK.auth and db.auth enrol them in machines in setup mode. It takes the place of openssl req,
+// cert-to-efi-sig-list and sign-efi-sig-list.
 //
 //	keys-generate DIRECTORY
 package main
@@ -49,7 +50,8 @@ func generate(dir string) error {
 			return err
 		}
 	}
-	// Without Microsoft's certificates, option ROMs of graphics and network cards are refused: say so only of virtual machines.
+	// Without Microsoft's certificates, option ROMs of graphics and network cards are refused: say
+	// so only of virtual machines.
 	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: now, NothingMustBoot: true,
 		OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
 	if err != nil {

@@ -1,5 +1,6 @@
-// release-pack makes a release of a unified kernel image: an OCI artifact in a directory, signed as cosign signs, that
-// any registry or web server can hand out. It takes the place of oras push and cosign sign.
+// release-pack makes a release of a unified kernel image: an OCI artifact in a directory, signed as
+// cosign signs, that any registry or web server can hand out. It takes the place of oras push and
+// cosign sign.
 //
 //	release-pack UKI KEY LAYOUT
 package main
@@ -50,7 +51,8 @@ func pack(image, keyFile, layout string) error {
 	}
 	defer kernel.Close()
 	ctx := context.Background()
-	artifact, err := build.Release(ctx, layout, &release.Release{UKI: kernel}, build.ReleaseOptions{}) // the UKI says name and version
+	// the UKI says name and version
+	artifact, err := build.Release(ctx, layout, &release.Release{UKI: kernel}, build.ReleaseOptions{})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
-// root-hash-elsewhere signs a root hash with a key that only a service can use, and that returns a bare signature.
-// The first call writes NAME.digest for the service. The second one takes the service's answer and writes
-// NAME.roothash.p7s, the PKCS #7 message that kernel and systemd want. It takes the place of openssl smime -sign.
+// root-hash-elsewhere signs a root hash with a key that only a service can use, and that returns a
+// bare signature. The first call writes NAME.digest for the service. The second one takes the
+// service's answer and writes NAME.roothash.p7s, the PKCS #7 message that kernel and systemd want.
+// It takes the place of openssl smime -sign.
 //
 //	root-hash-elsewhere NAME.roothash CERTIFICATE
 //	root-hash-elsewhere NAME.roothash CERTIFICATE SIGNATURE

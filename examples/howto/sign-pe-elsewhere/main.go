@@ -1,6 +1,7 @@
-// sign-pe-elsewhere signs a PE image with a key that only another machine or a service can use.
-// The first call prints the digest and writes what is to be signed to IMAGE.tosign. The second one joins image and
-// answer to IMAGE.signed. It takes the place of systemd-sbsign --prepare-offline-signing.
+// sign-pe-elsewhere signs a PE image with a key that only another machine or a service can use. The
+// first call prints the digest and writes what is to be signed to IMAGE.tosign. The second one
+// joins image and answer to IMAGE.signed. It takes the place of systemd-sbsign
+// --prepare-offline-signing.
 //
 //	sign-pe-elsewhere IMAGE CERTIFICATE
 //	sign-pe-elsewhere IMAGE CERTIFICATE SIGNATURE

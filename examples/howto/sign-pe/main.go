@@ -1,5 +1,6 @@
-// sign-pe signs a boot loader, kernel or unified kernel image for Secure Boot, in place of sbsign and systemd-sbsign.
-// Any crypto.Signer will do as the key, so a token or a service needs no other code.
+// sign-pe signs a boot loader, kernel or unified kernel image for Secure Boot, in place of sbsign
+// and systemd-sbsign. Any crypto.Signer will do as the key, so a token or a service needs no other
+// code.
 //
 //	sign-pe IMAGE KEY CERTIFICATE SIGNED
 package main
@@ -28,7 +29,8 @@ func main() {
 }
 
 func sign(image, key, certificate, to string) error {
-	pair, err := tls.LoadX509KeyPair(certificate, key) // the standard library's reader of PEM pairs; TLS has no part in it
+	// the standard library's reader of PEM pairs; TLS has no part in it
+	pair, err := tls.LoadX509KeyPair(certificate, key)
 	if err != nil {
 		return err
 	}

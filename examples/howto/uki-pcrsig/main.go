@@ -1,5 +1,6 @@
-// uki-pcrsig signs the values that PCR 11 will have when a unified kernel image boots: a secret that is sealed to the
-// key opens for every version with such a signature. It prints the JSON of .pcrsig, in place of systemd-measure sign.
+// uki-pcrsig signs the values that PCR 11 will have when a unified kernel image boots: a secret
+// that is sealed to the key opens for every version with such a signature. It prints the JSON of
+// .pcrsig, in place of systemd-measure sign.
 //
 //	uki-pcrsig UKI KEY
 package main
@@ -56,7 +57,8 @@ func signPolicies(image, keyFile string) error {
 	if err != nil {
 		return err
 	}
-	states, err := tpm.PCR11States(sections, []crypto.Hash{crypto.SHA256}, nil) // nil: the points that systemd signs for
+	// nil: the points that systemd signs for
+	states, err := tpm.PCR11States(sections, []crypto.Hash{crypto.SHA256}, nil)
 	if err != nil {
 		return err
 	}

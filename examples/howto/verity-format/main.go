@@ -1,5 +1,6 @@
-// verity-format makes the hash tree of a read-only file system, so that the kernel verifies every block that it reads.
-// It writes NAME.verity and NAME.roothash beside NAME.raw, where systemd looks for them, in place of veritysetup format.
+// verity-format makes the hash tree of a read-only file system, so that the kernel verifies every
+// block that it reads. It writes NAME.verity and NAME.roothash beside NAME.raw, where systemd looks
+// for them, in place of veritysetup format.
 //
 //	verity-format NAME.raw
 package main
@@ -39,7 +40,8 @@ func format(name string) error {
 		return err
 	}
 	defer tree.Close()
-	// The package chooses nothing, so that a build can be repeated: derive salt and UUID from a seed to get the same tree every time.
+	// The package chooses nothing, so that a build can be repeated: derive salt and UUID from a
+	// seed to get the same tree every time.
 	params := verity.Params{Salt: make([]byte, 32)}
 	rand.Read(params.Salt)
 	rand.Read(params.UUID[:])

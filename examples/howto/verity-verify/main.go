@@ -1,5 +1,5 @@
-// verity-verify checks a file system against its hash tree and root hash, and says which blocks are damaged.
-// It reads NAME.verity and NAME.roothash beside NAME.raw, in place of veritysetup verify.
+// verity-verify checks a file system against its hash tree and root hash, and says which blocks are
+// damaged. It reads NAME.verity and NAME.roothash beside NAME.raw, in place of veritysetup verify.
 //
 //	verity-verify NAME.raw
 package main
@@ -36,7 +36,8 @@ func main() {
 }
 
 func verify(name string) error {
-	// In earnest the root hash comes from a place that is trusted, such as the command line in a signed UKI.
+	// In earnest the root hash comes from a place that is trusted, such as the command line in a
+	// signed UKI.
 	text, err := os.ReadFile(name + ".roothash")
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
-// Package cli is what the example programs have in common, so that they behave alike: flags before or after
-// operands, -h with a working call, -json with one object on stdout, progress and errors on stderr, inputs that are closed in
-// the end, outputs that are written beside their names, and the exit statuses 0 yes, 1 no, 2 usage or I/O.
+// Package cli is what the example programs have in common, so that they behave alike: flags before
+// or after operands, -h with a working call, -json with one object on stdout, progress and errors
+// on stderr, inputs that are closed in the end, outputs that are written beside their names, and
+// the exit statuses 0 yes, 1 no, 2 usage or I/O.
 package cli
 
 import (
@@ -26,7 +27,8 @@ type Program struct {
 	IsNo func(error) bool
 }
 
-// Verb is one thing that a program does: Do, or with flags of its own what Flags returns, which declares them.
+// Verb is one thing that a program does: Do, or with flags of its own what Flags returns, which
+// declares them.
 type Verb struct {
 	Name           string // one or two words; "" for the only one
 	Usage, Example string
@@ -73,7 +75,8 @@ func (e UsageError) Error() string { return e.Text }
 // Usagef is a [UsageError] with a formatted text.
 func Usagef(format string, args ...any) error { return UsageError{fmt.Sprintf(format, args...)} }
 
-// Main runs the program with the arguments of the process and ends it. An interrupt, or SIGTERM, cancels the call's context.
+// Main runs the program with the arguments of the process and ends it. An interrupt, or SIGTERM,
+// cancels the call's context.
 func (p *Program) Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

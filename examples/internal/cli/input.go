@@ -10,7 +10,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// An Input is a file or block device that a call has open: an [osmith.Device] that counts what is read of it.
+// An Input is a file or block device that a call has open: an [osmith.Device] that counts what is
+// read of it.
 type Input struct {
 	*osmith.Device
 	Name string
@@ -71,8 +72,8 @@ func (c *Call) InputSize() (n int64) {
 	return n
 }
 
-// WatchReads shows how much of total is read of the inputs until the function returned is called: of those given, or of all
-// that are open now.
+// WatchReads shows how much of total is read of the inputs until the function returned is called:
+// of those given, or of all that are open now.
 func (c *Call) WatchReads(total int64, of ...*Input) (finish func()) {
 	if len(of) == 0 {
 		of = c.inputs

@@ -18,9 +18,9 @@ func validProgress(how string) bool {
 	return slices.Contains([]string{"auto", "bar", "json", "none"}, how)
 }
 
-// Progress is how the verb shows how far it is: some times a second and at the end, a bar if stderr is a terminal, JSON
-// lines with -progress json. It is nil if nothing is to be shown. Done and total are bytes; the function is not for
-// several goroutines.
+// Progress is how the verb shows how far it is: some times a second and at the end, a bar if stderr
+// is a terminal, JSON lines with -progress json. It is nil if nothing is to be shown. Done and
+// total are bytes; the function is not for several goroutines.
 func (c *Call) Progress() func(done, total int64) {
 	draw := c.drawBar
 	switch c.progress {
@@ -42,8 +42,9 @@ func (c *Call) Progress() func(done, total int64) {
 	}
 }
 
-// Watch shows how much of total is done until the function returned is called, for work whose progress is a number that can
-// be read at any time. A goroutine draws, so that counting costs nothing.
+// Watch shows how much of total is done until the function returned is called, for work whose
+// progress is a number that can be read at any time. A goroutine draws, so that counting costs
+// nothing.
 func (c *Call) Watch(total int64, done func() int64) (finish func()) {
 	draw := c.Progress()
 	if draw == nil {

@@ -31,7 +31,8 @@ const (
 	maxSequence = 1<<53 - 1 // what any reader of JSON can count to
 )
 
-// Cohorts is how many there are: each machine is in one of them, numbered from 0, for each version anew.
+// Cohorts is how many there are: each machine is in one of them, numbered from 0, for each version
+// anew.
 const Cohorts = 1000
 
 // A Document says which releases a channel has.
@@ -49,8 +50,9 @@ type Document struct {
 	// Floor is the least version that may be installed; "": any.
 	Floor string
 
-	// Signers says who must sign the documents that follow, from the moment this one is accepted: JSON that is for the [DocumentSource] to understand, such as a policy of package
-	// cosign. nil: those who had to sign this one.
+	// Signers says who must sign the documents that follow, from the moment this one is accepted:
+	// JSON that is for the [DocumentSource] to understand, such as a policy of package cosign. nil:
+	// those who had to sign this one.
 	Signers json.RawMessage
 
 	// Releases have different versions and digests; the newest is first.
@@ -123,7 +125,8 @@ func malformed(field, format string, args ...any) error {
 	return &osmith.FormatError{Offset: -1, Field: field, Err: fmt.Errorf(format, args...)}
 }
 
-// Parse reads a document. Who signed it, and whether it may still be believed, is for [Fetch] and [Accept] to say.
+// Parse reads a document. Who signed it, and whether it may still be believed, is for [Fetch] and
+// [Accept] to say.
 func Parse(b []byte) (*Document, error) {
 	d, err := parse(b)
 	return d, prefix.Error("channel", err)
@@ -133,7 +136,8 @@ func parse(b []byte) (*Document, error) {
 	if len(b) > maxDocument {
 		return nil, malformed("document", "%d bytes, at most %d are allowed", len(b), maxDocument)
 	}
-	// What is not known could be a restriction, so nothing unknown is passed over: that takes another schema.
+	// What is not known could be a restriction, so nothing unknown is passed over: that takes
+	// another schema.
 	var j jsonDocument
 	if err := strictjson.Unmarshal(b, &j, strictjson.KnownFields); err != nil {
 		return nil, err
