@@ -107,10 +107,10 @@ func (c *canvas) words(x, y int, anchor, class, text string) {
 	fmt.Fprintf(&c.body, `<text x="%d" y="%d"%s%s>%s</text>`+"\n", x, y, anchor, class, escape(text))
 }
 
-var xml = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&#39;")
+var markup = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&#39;")
 
 // escape makes a text one of XML. What XML cannot hold becomes U+FFFD.
-func escape(s string) string { return xml.Replace(printable(s)) }
+func escape(s string) string { return markup.Replace(printable(s)) }
 
 // printable keeps what a stranger put into an image from controlling terminals and turning lines
 // around.

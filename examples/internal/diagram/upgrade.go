@@ -205,9 +205,9 @@ func (u *Upgrade) describe(rows []Row) string {
 	for _, r := range rows {
 		text := r.Step + ": "
 		for i, c := range r.Cells {
-			text += fmt.Sprintf("%s holds %s; ", u.Places[i], cmp.Or(strings.Join(c.Lines, " "), "nothing"))
+			text += fmt.Sprintf("%s holds %s; ", u.Places[i], cmp.Or(cut(strings.Join(c.Lines, " "), 60), "nothing"))
 		}
-		parts = append(parts, text+r.Boots+" starts next.")
+		parts = append(parts, text+cut(r.Boots, 40)+" starts next.")
 	}
 	return strings.Join(parts, " ")
 }
