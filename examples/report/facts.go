@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/osmith-dev/osmith/build"
@@ -18,13 +19,13 @@ const schema = "osmith.report/1"
 // hexadecimal. A list is empty where there is nothing; docs/schema/report.json has it all.
 type report struct {
 	cli.Header
-	Date     string       `json:"date"`     // that validity is held against, "2026-01-31"; "" if none was given
-	Releases []*system    `json:"releases"` // one, or the old and then the new one
-	Change   *change      `json:"change"`   // null with one release
-	PCRs     []register   `json:"pcrs"`     // 0 to 15, as the kernel of the last release starts
+	Date     string       `json:"date"`             // that validity is held against, "2026-01-31"; "" if none was given
+	Releases []*system    `json:"releases"`         // one, or the old and then the new one
+	Change   *change      `json:"change,omitempty"` // absent with one release
+	PCRs     []register   `json:"pcrs"`             // 0 to 15, as the kernel of the last release starts
 	Tokens   []secret     `json:"tokens"`
-	Disk     *disk        `json:"disk"`     // null without -disk
-	Contract []commitment `json:"contract"` // replaceable, measurable, rollback-safe: of the last release
+	Disk     *disk        `json:"disk,omitempty"` // absent without -disk
+	Contract []commitment `json:"contract"`       // replaceable, measurable, rollback-safe: of the last release
 }
 
 // answer is what is known about a claim.
@@ -120,10 +121,10 @@ type pcr11 struct {
 
 // signatures are who vouches for what.
 type signatures struct {
-	Release    []vouch  `json:"release"`    // of the artifact, as cosign makes them
-	ReleaseBy  []string `json:"releaseBy"`  // who has signed it, of those whom the call trusts
-	Secure     []signed `json:"secureBoot"` // UKI, boot loader, add-ons
-	RootHash   *signed  `json:"rootHash"`   // PKCS #7; null if there is none
+	Release    []vouch  `json:"release"`            // of the artifact, as cosign makes them
+	ReleaseBy  []string `json:"releaseBy"`          // who has signed it, of those whom the call trusts
+	Secure     []signed `json:"secureBoot"`         // UKI, boot loader, add-ons
+	RootHash   *signed  `json:"rootHash,omitempty"` // PKCS #7; absent if there is none
 	PCRKeys    []pcrKey `json:"pcrKeys"`
 	verifyErr  error    // why none of them has
 	noTrust    bool     // the call trusts nobody
@@ -209,7 +210,7 @@ type disk struct {
 	Diagram    string        `json:"diagram"`
 	Slots      []slot        `json:"slots"`
 	Findings   []string      `json:"findings"`
-	Plan       *upgrade.Plan `json:"plan"` // docs/schema/plan.json; null of a layout, and where Error says why
+	Plan       *upgrade.Plan `json:"plan,omitempty"` // docs/schema/plan.json; absent of a layout, and where Error says why
 	Error      string        `json:"error"`
 
 	table   *partition.Table
@@ -229,9 +230,15 @@ const (
 	maxList = 256  // members of a list
 )
 
-// bounded is a text of at most so many bytes, and says what is left out.
+// bounded is a text of at most so many bytes, and says what is left out. What would control a
+// terminal, or turn a line around, is replaced.
 func bounded(s string, most int) string {
-	s = strings.ToValidUTF8(s, "\ufffd")
+	s = strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
 	if len(s) <= most {
 		return s
 	}

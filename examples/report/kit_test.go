@@ -2,10 +2,11 @@ package main
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,11 +20,16 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/internal/schematest"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/tpm"
+	"github.com/osmith-dev/osmith/tpm/policy"
+	"github.com/osmith-dev/osmith/tpm/sealing"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
+	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 )
 
 var when = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -134,14 +140,36 @@ func (b *kit) call(line string) (status int, stdout, stderr string) {
 	return status, out.String(), err.String()
 }
 
-// json runs the program for its object.
-func (b *kit) json(status int, line string) *report {
+// facts runs the program for its object, which is as its schema says.
+func (b *kit) facts(status int, line string) *report {
 	b.t.Helper()
 	got, stdout, stderr := b.call(line + " -json")
 	require.Equal(b.t, status, got, stderr)
-	r := new(report)
-	require.NoError(b.t, json.Unmarshal([]byte(stdout), r), stdout)
-	return r
+	schematest.Require(b.t, filepath.Join("..", "..", "docs", "schema", "report.json"), []byte(stdout))
+	var r struct {
+		report
+		Disk json.RawMessage `json:"disk"` // a plan can be written, not read
+	}
+	require.NoError(b.t, json.Unmarshal([]byte(stdout), &r), stdout)
+	return &r.report
+}
+
+// page runs the program for its page, which a strict reader can read.
+func (b *kit) page(status int, line string) *document {
+	b.t.Helper()
+	got, stdout, stderr := b.call(line)
+	require.Equal(b.t, status, got, stderr)
+	return parse(b.t, stdout)
+}
+
+// token is one that is sealed to the policies that a key signs for PCR 11.
+func (b *kit) token(name string, key *rsa.PublicKey) {
+	b.t.Helper()
+	digest, err := policy.PolicyAuthorize(key, nil)
+	require.NoError(b.t, err)
+	text, err := upgradetest.SealedToken(sealing.Token{Bank: crypto.SHA256, PublicKey: key, PublicKeyPCRs: []int{tpm.PCRKernel}}, digest).MarshalJSON()
+	require.NoError(b.t, err)
+	b.file(name, string(text))
 }
 
 // claims are the answers by claim.
@@ -164,14 +192,3 @@ func (b *kit) two() {
 }
 
 const whole = "@layout:1 @layout:2 -disk @disk.img -key @release.pub -vars @vars -pcr-key @pcr.pub -no-shim -date 2026-06-01"
-
-func TestPicture(t *testing.T) {
-	out := os.Getenv("OSMITH_PICTURE")
-	if out == "" {
-		t.Skip()
-	}
-	b := newKit(t)
-	b.two()
-	status, _, stderr := b.call(whole + " -o " + out)
-	fmt.Println(status, stderr)
-}

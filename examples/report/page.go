@@ -23,7 +23,7 @@ var pageStyle string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"bytes": partition.Bytes, "cut": text, "mark": mark, "tally": tally, "title": title, "effect": effect, "point": point,
-	"sign": sign, "zeros": zeros, "body": body, "sections": changedSections, "add": func(i int) int { return i + 1 },
+	"sign": sign, "zeros": zeros, "measured": func(values []string) bool { return len(values) > 0 && !zeros(values[0]) }, "body": body, "sections": changedSections, "add": func(i int) int { return i + 1 },
 }).Parse(pageText))
 
 // page is what the template shows.

@@ -97,7 +97,15 @@ func (o *opened) cosign(ctx context.Context, trust *releaseflags.Trust, date tim
 		return ctx.Err()
 	}
 	for i := range result.Signatures {
-		s.ReleaseBy = append(s.ReleaseBy, name(result.Signatures[i].Signer()))
+		by := result.Signatures[i].Signer()
+		if key := result.Signatures[i].Key; key != nil {
+			hint, err := cosign.KeyHint(key)
+			if err != nil {
+				return err
+			}
+			by += ", " + keyName(key) + ", SHA-256 " + hint
+		}
+		s.ReleaseBy = append(s.ReleaseBy, name(by))
 	}
 	slices.Sort(s.ReleaseBy) // one who has signed in both formats is one
 	s.ReleaseBy = slices.Compact(s.ReleaseBy)
