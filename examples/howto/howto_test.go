@@ -179,7 +179,7 @@ func TestPrograms(t *testing.T) {
 		{nil, "uki-build parts/stub parts/kernel initrd.gz parts/os-release acme_1.efi", `^\d+ bytes, Authenticode digest [0-9a-f]{64}\n$`, 0},
 		{nil, "uki-inspect acme_1.efi", `^acme 1: stub 262, kernel 6.18.0-acme, command line "quiet", signed: false\n(?s).*\.linux +\d+ bytes`, 0},
 		{nil, "uki-pcr11 acme_1.efi", `^# enter-initrd\n11:sha256=[0-9a-f]{64}\n11:sha384=`, 0},
-		{nil, "uki-pcrsig acme_1.efi keys/pcr.key", `^\{"sha256": \[\{"pcrs": \[11\],`, 0},
+		{nil, "uki-pcrsig acme_1.efi keys/PCR.key", `^\{"sha256": \[\{"pcrs": \[11\],`, 0},
 		{nil, "sign-pe acme_1.efi keys/db.key keys/db.crt signed.efi", "^signed by CN=Acme OS Signature Database Key\n$", 0},
 		{nil, "uki-inspect signed.efi", "signed: true", 0},
 		{nil, "sign-pe-elsewhere acme_1.efi keys/db.crt", "^SHA-256 of what is to be signed", 0},
@@ -206,8 +206,8 @@ func TestPrograms(t *testing.T) {
 			key, err := x509.MarshalPKIXPublicKey(pair("pcr").Leaf.PublicKey)
 			require.NoError(t, err)
 			write("cosign.pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key}))
-		}, "release-pack acme_1.efi keys/pcr.key one", "^sha256:[0-9a-f]{64}\n$", 0},
-		{nil, "release-pack acme_2.efi keys/pcr.key two", "^sha256:", 0},
+		}, "release-pack acme_1.efi keys/PCR.key one", "^sha256:[0-9a-f]{64}\n$", 0},
+		{nil, "release-pack acme_2.efi keys/PCR.key two", "^sha256:", 0},
 		{nil, "release-verify one cosign.pub", `^acme 1 amd64 \d+ bytes\n$`, 0},
 		{nil, "release-verify out/oci cosign.pub", "^$", 1}, // nobody has signed it
 		{nil, "release-compare one two", "IMAGE_VERSION=2", 0},

@@ -346,7 +346,7 @@ func TestRotateSignedElsewhere(t *testing.T) {
 	key, digest, signature := filepath.Join(safe, "PK.key"), filepath.Join(safe, "digest"), filepath.Join(safe, "signature")
 	m, plan := owned(t, old), filepath.Join(safe, "plan.json")
 	require.NoError(t, os.Rename(filepath.Join(old, "PK.key"), key))
-	for _, name := range []string{"KEK.crt", "db.crt"} {
+	for _, name := range []string{"KEK.crt", "KEK.key", "db.crt", "db.key"} {
 		require.NoError(t, os.Remove(filepath.Join(fresh, name)))
 	}
 	status, _, stderr := call3(t, "rotate", "-plan", plan, "-vars", m, "-old", old, "-new", fresh)

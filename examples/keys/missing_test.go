@@ -163,7 +163,9 @@ func TestGenerateTellsAuthoritiesApart(t *testing.T) {
 		certs, err := secureboot.Certificates(lists)
 		require.NoError(t, err)
 		crt := filepath.Join(t.TempDir(), "microsoft.crt")
-		require.NoError(t, os.WriteFile(crt, certificatePEM(certs[0]), 0o600))
+		text, _, err := secureboot.KeyPair{Cert: certs[0]}.MarshalPEM()
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(crt, text, 0o600))
 		vars := machine(t, osmith.FirmwareVariables{SecureBoot: []byte{1}, SetupMode: []byte{0}, DB: a.Payload})
 		for flag, value := range map[string]string{"-keep": crt, "-keep-vars": vars} {
 			got, _, stderr := call3(t, "generate", "-o", filepath.Join(t.TempDir(), "keys"), flag, value, nothing)

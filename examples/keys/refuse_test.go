@@ -93,7 +93,7 @@ func TestRefused(t *testing.T) {
 		"rotate-next-flags":  {rotate(made, "-vars", m, "-boot-id", "b", "-revoke"), 2, "made with -old and -new"},
 		"rotate-plan-flags":  {rotate(out, "-vars", m, "-old", keys, "-new", other, "-o", odd), 2, "for a plan that is there"},
 		"rotate-no-keys":     {rotate(out, "-vars", m, "-old", dir, "-new", other), 2, "PK.crt"},
-		"rotate-no-new-keys": {rotate(out, "-vars", m, "-old", keys, "-new", dir), 2, "has none of PK, KEK, db"},
+		"rotate-no-new-keys": {rotate(out, "-vars", m, "-old", keys, "-new", dir), 2, "has none of PK.crt, KEK.crt"},
 		"rotate-option-ROMs": {rotate(out, "-vars", m, "-old", keys, "-new", other, image), 1, "no decision on option ROMs"},
 		"rotate-foreign":     {rotate(out, "-vars", foreign, "-old", keys, "-new", keys, image), 2, "has neither the old certificate"},
 		"rotate-setup-mode":  {rotate(out, "-vars", setup, "-old", keys, "-new", other, image), 2, "Setup Mode"},

@@ -8,8 +8,6 @@ package main
 
 import (
 	"context"
-	"crypto"
-	"crypto/tls"
 	"fmt"
 	"log"
 	"os"
@@ -28,7 +26,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: product PARTS KEYS OUTPUT")
 		os.Exit(2)
 	}
-	pair, err := tls.LoadX509KeyPair(filepath.Join(os.Args[2], "db.crt"), filepath.Join(os.Args[2], "db.key"))
+	keys, err := secureboot.ReadHierarchy(os.DirFS(os.Args[2]))
 	fatal(err)
 	part := map[string]osmith.Source{}
 	for _, name := range []string{"stub", "loader", "kernel", "initrd", "root"} {
@@ -43,7 +41,7 @@ func main() {
 
 	set, err := build.System(ctx, out, build.Parts{Root: part["root"], Seed: seed, Loader: part["loader"], UKI: build.UKIParts{Image: uki.Image{
 		Stub: part["stub"], Linux: part["kernel"], Initrd: []osmith.Source{part["initrd"]}, OSRelease: osRelease,
-	}}}, build.Keys{SecureBoot: secureboot.KeyPair{Key: pair.PrivateKey.(crypto.Signer), Cert: pair.Leaf}})
+	}}}, build.Keys{SecureBoot: keys.DB})
 	fatal(err)
 	defer set.Close()
 

@@ -7,10 +7,6 @@ package main
 
 import (
 	"context"
-	"crypto"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -18,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
@@ -37,11 +34,7 @@ func pack(image, keyFile, layout string) error {
 	if err != nil {
 		return err
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return errors.New("no PEM block in " + keyFile)
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, err := secureboot.ParsePrivateKey(text)
 	if err != nil {
 		return err
 	}
@@ -61,5 +54,5 @@ func pack(image, keyFile, layout string) error {
 		return err
 	}
 	fmt.Println(artifact.Digest)
-	return cosign.Sign(ctx, store, artifact, key.(crypto.Signer), cosign.SignOptions{})
+	return cosign.Sign(ctx, store, artifact, key, cosign.SignOptions{})
 }

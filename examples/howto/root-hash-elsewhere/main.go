@@ -8,15 +8,13 @@
 package main
 
 import (
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"log"
 	"os"
 	"strings"
 
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -43,15 +41,11 @@ func sign(rootHash, certificate string, signature []string) error {
 	if text, err = os.ReadFile(certificate); err != nil {
 		return err
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return errors.New(certificate + ": not PEM")
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	pair, err := secureboot.ParseKeyPair(text, nil) // the private key is elsewhere
 	if err != nil {
 		return err
 	}
-	request, err := verity.PrepareSignature(root, cert)
+	request, err := verity.PrepareSignature(root, pair.Cert)
 	if err != nil {
 		return err
 	}

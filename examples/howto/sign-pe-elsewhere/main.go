@@ -8,8 +8,6 @@
 package main
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 func main() {
@@ -35,11 +34,7 @@ func sign(image, certificate string, signature []string) error {
 	if err != nil {
 		return err
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return errors.New(certificate + ": no PEM block")
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	pair, err := secureboot.ParseKeyPair(text, nil) // the private key is elsewhere
 	if err != nil {
 		return err
 	}
@@ -48,7 +43,7 @@ func sign(image, certificate string, signature []string) error {
 		return err
 	}
 	defer src.Close()
-	prepared, err := authenticode.Prepare(src, cert, authenticode.SignOptions{})
+	prepared, err := authenticode.Prepare(src, pair.Cert, authenticode.SignOptions{})
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,6 @@
 package main
 
 import (
-	"crypto"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 func main() {
@@ -29,8 +28,15 @@ func main() {
 }
 
 func sign(image, key, certificate, to string) error {
-	// the standard library's reader of PEM pairs; TLS has no part in it
-	pair, err := tls.LoadX509KeyPair(certificate, key)
+	certText, err := os.ReadFile(certificate)
+	if err != nil {
+		return err
+	}
+	keyText, err := os.ReadFile(key)
+	if err != nil {
+		return err
+	}
+	pair, err := secureboot.ParseKeyPair(certText, keyText)
 	if err != nil {
 		return err
 	}
@@ -44,14 +50,14 @@ func sign(image, key, certificate, to string) error {
 		return err
 	}
 	defer out.Close()
-	if err := authenticode.Sign(out, src, pair.PrivateKey.(crypto.Signer), pair.Leaf, authenticode.SignOptions{}); err != nil {
+	if err := authenticode.Sign(out, src, pair.Key, pair.Cert, authenticode.SignOptions{}); err != nil {
 		return err
 	}
 	signed, err := osmith.NewDevice(out)
 	if err != nil {
 		return err
 	}
-	signature, err := authenticode.Verify(signed, []*x509.Certificate{pair.Leaf})
+	signature, err := authenticode.Verify(signed, []*x509.Certificate{pair.Cert})
 	if err != nil {
 		return err
 	}

@@ -7,14 +7,12 @@ package main
 
 import (
 	"crypto"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"log"
 	"os"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
@@ -36,11 +34,7 @@ func signPolicies(image, keyFile string) error {
 	if err != nil {
 		return err
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return errors.New(keyFile + ": not PEM")
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, err := secureboot.ParsePrivateKey(text)
 	if err != nil {
 		return err
 	}
@@ -62,7 +56,7 @@ func signPolicies(image, keyFile string) error {
 	if err != nil {
 		return err
 	}
-	signatures, err := policy.Sign(key.(crypto.Signer), states, "")
+	signatures, err := policy.Sign(key, states, "")
 	if err != nil {
 		return err
 	}
