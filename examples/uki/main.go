@@ -10,7 +10,7 @@
 //	uki build -profile TEXT|@F -o F [flags]
 //	uki build -join-pcrsig F -pcrsig TEXT|@F -o F [-secureboot-private-key F -secureboot-certificate F]
 //	uki addon -cmdline TEXT|@F -o F [flags]
-//	uki inspect F [-assume-stub N] [-ukify-json]
+//	uki inspect F [-svg OUT] [-assume-stub N] [-ukify-json]
 //	uki check F [-assume-stub N] [ADDON]...
 //	uki measure F [-phases P]... [-profile N] [-pcr-banks LIST] [-assume-stub N]
 //	uki sign -key F -cert F [-o F] F
@@ -37,7 +37,7 @@
 //
 // build signs policies for every way to boot: on a machine that none of the device trees is for,
 // too, which ukify forgets. inspect -ukify-json prints what ukify 262 does with inspect
-// --json=pretty, for scripts that read that.
+// --json=pretty, for scripts that read that; inspect -svg draws the sections by their sizes.
 //
 // check lists what firmware, boot loaders or the stub would dislike. Errors are a no, and so is
 // what is not known of the stub in the image; warnings are not. -assume-stub is for a stub that
@@ -63,7 +63,7 @@ var program = cli.Program{Name: "uki", Schema: "osmith.uki/1", IsNo: isNo, Verbs
 		Flags:   buildFlags},
 	{Name: "addon", Usage: "-cmdline TEXT|@F -o F [flags]", Example: "uki addon -cmdline 'debug' -stub addonx64.efi.stub -o debug.addon.efi",
 		Flags: addonFlags},
-	{Name: "inspect", Usage: "F", Example: "uki inspect linux.efi", Least: 1, Most: 1, Flags: inspectFlags},
+	{Name: "inspect", Usage: "F [-svg OUT]", Example: "uki inspect linux.efi -svg linux.svg", Least: 1, Most: 1, Flags: inspectFlags},
 	{Name: "check", Usage: "F [ADDON]...", Example: "uki check linux.efi linux.efi.extra.d/*.addon.efi", Least: 1, Most: 1000, Flags: checkFlags},
 	{Name: "measure", Usage: "F [-phases P]... [-profile N] [-pcr-banks LIST]", Example: "uki measure linux.efi -phases enter-initrd -pcr-banks sha256",
 		Least: 1, Most: 1, Flags: measureFlags},
