@@ -5,8 +5,9 @@
 //	       [-token T.json]... [-pin] [-loader F] [-baseline LOG] [-phases-alone] [-date DATE] [-arch A] [-strict]
 //	       [what is known of the machine: -vars, -pcr-key, ... as upgrade -offline takes them]
 //
-// RELEASE is the directory of an OCI image layout, and a tag or digest in it, as LAYOUT:REF; the REF
-// may be left out if there is one release. With OTHER, RELEASE is the old one and OTHER the new one.
+// RELEASE is the directory of an OCI image layout, and a tag or digest in it, as LAYOUT:REF; the
+// REF may be left out if there is one release. With OTHER, RELEASE is the old one and OTHER the new
+// one.
 //
 // The page is one file of HTML without scripts, which loads nothing: for a phone, for a screen in
 // light or dark, for a printer. It shows the UKI, what each PCR will be and why it changes,
@@ -16,17 +17,17 @@
 // known, and unknown is never a yes.
 //
 // -disk is the image of a disk that will be upgraded to the release, or a layout for a picture of
-// it. -token is a token or the JSON of a LUKS2 header, of which the TPM is asked in the initrd; PCRs
-// that systemd measures more than phases into are not known there, unless -phases-alone says that it
-// does not. -baseline is the event log of an earlier boot, by which the firmware's own PCRs are
-// known. -date is the day that the validity of certificates is held against; the program does not
-// look at the clock.
+// it. -token is a token or the JSON of a LUKS2 header, of which the TPM is asked in the initrd;
+// PCRs that systemd measures more than phases into are not known there, unless -phases-alone says
+// that it does not. -baseline is the event log of an earlier boot, by which the firmware's own PCRs
+// are known. -date is the day that the validity of certificates is held against; the program does
+// not look at the clock.
 //
 // Without -o the page goes to stdout, or with -json the same facts as one object:
 // docs/schema/report.json. -json with -o writes both. -progress is of no use here.
 //
-// Exit status: 0 nothing in the report is a no, with -strict nothing unknown either; 1 something is,
-// and the page is written nevertheless, or the release is not what it says; 2 usage or I/O.
+// Exit status: 0 nothing in the report is a no, with -strict nothing unknown either; 1 something
+// is, and the page is written nevertheless, or the release is not what it says; 2 usage or I/O.
 package main
 
 import (

@@ -106,7 +106,8 @@ func TestOneRelease(t *testing.T) {
 		require.Equal(t, unknown, r.claims()[claim].Answer, claim)
 		require.Contains(t, r.claims()[claim].Missing, missing, claim)
 	}
-	require.Equal(t, unknown, r.Releases[0].Signatures.Secure[0].Certificates[0].Valid) // without a date
+	// without a date
+	require.Equal(t, unknown, r.Releases[0].Signatures.Secure[0].Certificates[0].Valid)
 	b.facts(1, "@layout -strict")
 }
 
