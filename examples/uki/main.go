@@ -14,7 +14,7 @@
 //	uki addon check ADDON -uki UKI [-vars DIR|F | -cert F...] [-firmware ROW] [-override NAME]... [-assume-stub N]
 //	uki addon install ADDON -esp DIR|IMG[:PART] [-xbootldr DIR|IMG[:PART]] [-vars DIR|F | -cert F...] [-firmware ROW] [-override NAME]...
 //	       [-assume-stub N] [ENTRY]
-//	uki inspect F [-assume-stub N] [-ukify-json]
+//	uki inspect F [-svg OUT] [-assume-stub N] [-ukify-json]
 //	uki check F [-assume-stub N] [ADDON]...
 //	uki measure F [-phases P]... [-profile N] [-pcr-banks LIST] [-assume-stub N]
 //	uki sign -key F -cert F [-o F] F
@@ -41,7 +41,7 @@
 //
 // build signs policies for every way to boot: on a machine that none of the device trees is for,
 // too, which ukify forgets. inspect -ukify-json prints what ukify 262 does with inspect
-// --json=pretty, for scripts that read that.
+// --json=pretty, for scripts that read that; inspect -svg draws the sections by their sizes.
 //
 // check lists what firmware, boot loaders or the stub would dislike. Errors are a no, and so is
 // what is not known of the stub in the image; warnings are not. -assume-stub is for a stub that
@@ -82,7 +82,7 @@ var program = cli.Program{Name: "uki", Schema: "osmith.uki/1", IsNo: isNo, Verbs
 		Least: 1, Most: 1, Flags: addonCheckFlags},
 	{Name: "addon install", Usage: "ADDON -esp DIR|IMG[:PART] [-vars DIR|-cert F...] [-override NAME]... [ENTRY]",
 		Example: "uki addon install console.addon.efi -esp /efi -vars /sys/firmware/efi/efivars acme_1.efi", Least: 1, Most: 2, Flags: addonInstallFlags},
-	{Name: "inspect", Usage: "F", Example: "uki inspect linux.efi", Least: 1, Most: 1, Flags: inspectFlags},
+	{Name: "inspect", Usage: "F [-svg OUT]", Example: "uki inspect linux.efi -svg linux.svg", Least: 1, Most: 1, Flags: inspectFlags},
 	{Name: "check", Usage: "F [ADDON]...", Example: "uki check linux.efi linux.efi.extra.d/*.addon.efi", Least: 1, Most: 1000, Flags: checkFlags},
 	{Name: "measure", Usage: "F [-phases P]... [-profile N] [-pcr-banks LIST]", Example: "uki measure linux.efi -phases enter-initrd -pcr-banks sha256",
 		Least: 1, Most: 1, Flags: measureFlags},

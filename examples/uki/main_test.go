@@ -225,7 +225,7 @@ func TestInspect(t *testing.T) {
 	ok(t, "build", "-stub", path("addon"), "-profile", "ID=reset\nTITLE=Factory reset", "-cmdline", "systemd.factory_reset=1", "-o", path("reset.efi"))
 	ok(t, buildArgs(path, "-profile", "ID=main", "-join-profile", path("reset.efi"), "-section", ".note:a\x1b[2Jb", "-pcr-private-key", path("pcr.key"),
 		"-secureboot-private-key", path("db.key"), "-secureboot-certificate", path("db.crt"))...)
-	text := ok(t, "inspect", path("out.efi"))
+	text := ok(t, "inspect", path("out.efi"), "-svg", path("out.svg"))
 	for _, want := range []string{
 		"├─ system  Acme OS 1\n", "├─ kernel  6.12.0-stand-in\n", "├─ stub    262\n", "│  └─ CN=Acme db, sha256\n",
 		"│  │  └─ ro quiet\n", "│  │  └─ systemd.factory_reset=1\n", "sha384: 4 policies by 1 key\n",
@@ -234,6 +234,11 @@ func TestInspect(t *testing.T) {
 		require.Contains(t, text, want)
 	}
 	require.NotContains(t, text, "\x1b")
+	require.Regexp(t, `(?m)^│ \.cmdline  █+·* +8 B  command line, PCR 11$`, text)
+	require.Contains(t, text, "\n┌─ profile 1 reset: Factory reset\n")
+	drawn, err := os.ReadFile(path("out.svg"))
+	require.NoError(t, err)
+	require.Contains(t, string(drawn), ">profile 1 reset: Factory reset</text>")
 
 	var r inspectResult
 	object(t, &r, "inspect", path("out.efi"))

@@ -19,7 +19,6 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
-	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade"
@@ -102,21 +101,7 @@ func (b *bench) release(set *acmeos.Set) {
 // variables writes a copy of efivarfs: what firmware has, and some of the loader's.
 func (b *bench) variables(dir string, loader map[string]string) {
 	b.t.Helper()
-	const global, security, systemd = "8be4df61-93ca-11d2-aa0d-00e098032b8c", "d719b2cb-3d3a-4596-a3bc-dad00e67656f", "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
-	f := b.machine.Firmware
-	for _, v := range []struct {
-		name, vendor string
-		attributes   byte
-		data         []byte
-	}{
-		{"SecureBoot", global, 0x06, f.SecureBoot}, {"SetupMode", global, 0x06, f.SetupMode}, {"PK", global, 0x27, f.PK}, {"KEK", global, 0x27, f.KEK},
-		{"db", security, 0x27, f.DB}, {"dbx", security, 0x27, f.DBX}, {"BootOrder", global, 0x07, []byte{}},
-	} {
-		b.file(filepath.Join(dir, v.name+"-"+v.vendor), string(append([]byte{v.attributes, 0, 0, 0}, v.data...)))
-	}
-	for name, text := range loader {
-		b.file(filepath.Join(dir, name+"-"+systemd), string(append([]byte{0x06, 0, 0, 0}, append(efi.AppendUTF16(nil, text), 0, 0)...)))
-	}
+	require.NoError(b.t, acmeos.WriteVariables(b.path(dir), b.machine.Firmware, loader))
 }
 
 // boot switches the machine on until it is up, and leaves in a directory what the system that runs

@@ -137,7 +137,7 @@ func (s *subject) know(c *cli.Call, f *common, isDevice bool) (err error) {
 	switch {
 	case k.offline, !isDevice && k.copied == "":
 		s.Offline = true
-		s.machine, err = k.off()
+		s.machine, err = k.Off()
 		return err
 	case f.esp != "" || k.copied != "":
 		s.machine, err = k.read(c, s)
@@ -163,6 +163,6 @@ func (s *subject) know(c *cli.Call, f *common, isDevice bool) (err error) {
 	}
 	s.Offline, s.Unread = true, []string{}
 	fmt.Fprintf(c.Stderr, "upgrade: this machine was not started from %s, which is taken as the disk of a machine that is off\n", s.Disk)
-	s.machine, err = k.off()
+	s.machine, err = k.Off()
 	return err
 }

@@ -30,6 +30,8 @@ type planResult struct {
 	// of apply: everything was carried out. False, too, if there was nothing to do: plan.installed,
 	// and no changes in plan.loader
 	Applied bool `json:"applied"`
+
+	before *upgrade.State // the disk as it was planned for
 }
 
 type releaseObject struct {

@@ -4,8 +4,8 @@
 //
 //	upgrade inspect  -disk IMG|DEV|auto [-mounted] | -esp DIR  [what is known of the machine]
 //	upgrade plan     ... -release LAYOUT[:REF] -policy P.json [-repository NAME] | -key F... | -accept-unsigned-release
-//	                 [-arch A] [-tries N] [-floor V] [-override VERDICT]... [-loader [-shim F]...] [-trust-fallback-without-reading-it]
-//	upgrade apply    the same as plan
+//	                 [-svg OUT] [-arch A] [-tries N] [-floor V] [-override VERDICT]... [-loader [-shim F]...] [-trust-fallback-without-reading-it]
+//	upgrade apply    the same as plan, without -svg
 //	upgrade commit   ... [-entry PATH|ID]
 //	upgrade rollback ... [-entry PATH|ID]
 //	upgrade cancel   ...
@@ -46,8 +46,8 @@
 // block is held against the hash tree before it is written. Of an index, the release for -arch is
 // taken. VERDICT is one of fits, boots, unlocks, returns, follows.
 //
-// plan prints the verdicts, the steps and the PCRs to expect, and writes nothing. apply prints the
-// same and carries it out, unless it is refused. When it is interrupted or fails, what runs still
+// plan prints the verdicts, the steps, the PCRs to expect and what the disk holds after each step, and
+// writes nothing; -svg draws that. apply prints the plan and carries it out, unless it is refused. When it is interrupted or fails, what runs still
 // boots, and the error says how to go on. After the next start, commit makes permanent what runs;
 // upgrade-commit.service does so at each boot that is complete. rollback marks an entry as bad, so
 // that another one is started, and cancel takes away what no boot has tried yet.

@@ -56,6 +56,11 @@ func TestStory(t *testing.T) {
 	require.Len(t, p.Release.Signers, 1)
 	require.Regexp(t, "^sha256:[0-9a-f]{64}$", p.Release.Digest)
 	require.True(t, before == readFile(t, b.path("disk.img")), "a plan writes nothing")
+	drawn := b.ok("plan -svg @plan.svg" + image + two)
+	require.Regexp(t, `(?m)^before +acme_1\.efi +1 +empty +acme_1\.efi$`, drawn)
+	require.Regexp(t, `(?m)^\d  activate-slot +acme_1\.efi +1 +2 +acme_1\.efi$`, drawn)
+	require.Regexp(t, `(?m)^\d  add-entry +acme_1\.efi acme_2\+3\.efi +1 +2 +acme_2\+3\.efi$`, drawn)
+	require.Contains(t, readFile(t, b.path("plan.svg")), "<title>upgrade to version 2: the disk before, after each step, and after</title>")
 
 	text := b.ok("apply" + image + two)
 	require.Contains(t, text, "upgrade to version 2 in slot B")

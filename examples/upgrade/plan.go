@@ -9,6 +9,7 @@ import (
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/diagram"
 	"github.com/osmith-dev/osmith/examples/internal/erofsfs"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -76,7 +77,10 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 	if err != nil {
 		return result, err
 	}
-	return planResult{head: s.head, Release: releaseObject{r.Descriptor.Digest.String(), r.Version, signers}, Plan: made}, nil
+	if result.before, err = upgrade.Inspect(s.disk, s.machine); err != nil {
+		return result, err
+	}
+	return planResult{head: s.head, before: result.before, Release: releaseObject{r.Descriptor.Digest.String(), r.Version, signers}, Plan: made}, nil
 }
 
 // pulled says what of a release from the web need not be fetched: what the UKI has that runs, or
@@ -100,12 +104,23 @@ func (p *planning) pulled(s *subject) release.PullOptions {
 
 func planFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	p := newPlanning(set)
+	svg := set.String("svg", "", "`file` for a picture of the disk before, after each step, and after")
 	return func(c *cli.Call, _ []string) error {
 		result, err := p.plan(c, false)
 		if err != nil {
 			return err
 		}
-		return errors.Join(c.Answer(result, planText(result.Plan)), result.Plan.Refused())
+		drawing := diagram.OfUpgrade(result.before, result.Plan)
+		if *svg != "" {
+			if err := cli.WriteFile(*svg, []byte(drawing.SVG())); err != nil {
+				return err
+			}
+		}
+		text := planText(result.Plan)
+		if len(result.Plan.Steps) > 0 {
+			text += "\n" + drawing.String()
+		}
+		return errors.Join(c.Answer(result, text), result.Plan.Refused())
 	}
 }
 
