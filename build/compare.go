@@ -43,6 +43,8 @@ type Comparison struct {
 	// signatures by it: what was sealed to the key opens for the new version, too.
 	Unlocks []KeyChange `json:"unlocks"`
 
+	Fixes []string `json:"fixes"` // that the new release states, and the old one does not
+
 	// boot loader, add-ons, extensions and SBOMs that are not the same
 	Files []FileChange `json:"files"`
 }
@@ -53,8 +55,11 @@ type ReleaseSummary struct {
 	Version  string `json:"version"`
 	Size     int64  `json:"size"` // bytes of all parts
 	RootHash string `json:"rootHash,omitempty"`
-	Stub     string `json:"stub"`   // version of systemd; "" if it does not say
-	Kernel   string `json:"kernel"` // `uname -r`; "" if it does not say
+	// the last day of support; absent: the release does not say
+	SupportedUntil release.Date `json:"supportedUntil,omitempty"`
+
+	Stub   string `json:"stub"`   // version of systemd; "" if it does not say
+	Kernel string `json:"kernel"` // `uname -r`; "" if it does not say
 	// subjects of those who have signed the UKI, as they claim to be
 	Signers []string `json:"signers"`
 }
@@ -124,13 +129,18 @@ type FileChange struct {
 // signed policies open, and all else that is released. It reads both.
 func Compare(ctx context.Context, before, next *release.Release) (c *Comparison, err error) {
 	defer prefix.Add("build", &err)
-	b := &comparer{ctx: ctx, c: &Comparison{Schema: ComparisonSchema, Sections: []SectionChange{}, PCR11: []PCRChange{}, Unlocks: []KeyChange{}, Files: []FileChange{}}}
+	b := &comparer{ctx: ctx, c: &Comparison{Schema: ComparisonSchema, Sections: []SectionChange{}, PCR11: []PCRChange{}, Unlocks: []KeyChange{}, Fixes: []string{}, Files: []FileChange{}}}
 	for i, r := range []*release.Release{before, next} {
 		if err := b.read(i, r); err != nil {
 			return nil, fmt.Errorf("%s release: %w", []string{"old", "new"}[i], prefix.Bare(err))
 		}
 	}
 	b.c.Old, b.c.New = b.sides[0].summary, b.sides[1].summary
+	for _, fix := range next.Fixes {
+		if !slices.Contains(before.Fixes, fix) {
+			b.c.Fixes = append(b.c.Fixes, fix)
+		}
+	}
 	for _, step := range []func() error{b.sections, b.root, b.pcr11, b.files} {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -166,6 +176,7 @@ func (b *comparer) read(i int, r *release.Release) (err error) {
 		return err
 	}
 	s.summary = ReleaseSummary{ID: s.release.ID, Version: s.release.Version, RootHash: hex.EncodeToString(s.release.RootHash), Kernel: s.uki.Uname(), Signers: []string{}}
+	s.summary.SupportedUntil = s.release.SupportedUntil
 	if v, err := s.uki.StubVersion(); err == nil {
 		s.summary.Stub = string(v)
 	}

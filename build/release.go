@@ -20,6 +20,11 @@ import (
 // ReleaseOptions are the choices of [Release]. The zero value lists the release under its version.
 type ReleaseOptions struct {
 	Ref string // that the layout lists it under; "": the version
+
+	// SupportedUntil and Fixes take the place of those of the release. Without either the end of
+	// support is that of the UKI's os-release (SUPPORT_END), if that says one.
+	SupportedUntil release.Date
+	Fixes          []string
 }
 
 // PCRsSchema is the value of "schema" in the PCR values of a release.
@@ -53,6 +58,12 @@ type PCR11Value struct {
 func Release(ctx context.Context, dir string, r *release.Release, o ReleaseOptions) (d ocispec.Descriptor, err error) {
 	defer prefix.Add("build", &err)
 	packed := *r
+	if o.SupportedUntil != "" {
+		packed.SupportedUntil = o.SupportedUntil
+	}
+	if o.Fixes != nil {
+		packed.Fixes = o.Fixes
+	}
 	if err := packed.Identify(); err != nil {
 		return d, prefix.Bare(err)
 	}

@@ -83,6 +83,9 @@ type InstallOptions struct {
 	// Time is given to the files of the ESP. The zero value is 1980-01-01.
 	Time time.Time
 
+	// At is when the plan is made, as of [PlanOptions].
+	At time.Time
+
 	// Progress is called while the release's hash tree is read, with bytes of all.
 	Progress func(done, total int64)
 }
@@ -131,6 +134,7 @@ type InstallPlan struct {
 	// make the table whole or the boot option.
 	Installed bool
 
+	Support   *Support  // that the release has; nil: the release does not say
 	Verdicts  []Verdict // on fits, boots, unlocks, returns and follows
 	Chain     []Link    // of starts, if the system is never found good
 	Steps     []Step
@@ -204,6 +208,7 @@ func PlanInstall(ctx context.Context, disk osmith.Disk, r *release.Release, m Ma
 	if err := p.readRelease(r); err != nil {
 		return nil, err
 	}
+	p.Support = supportOf(r, o.At)
 	fits := Verdict{Proof: ProofFits}
 	if err := p.layOut(&fits); err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
@@ -70,6 +71,10 @@ type PlanOptions struct {
 	// read, which is a restriction of the boots verdict.
 	ExtensionFileSystem func(osmith.Source) (fs.FS, error)
 
+	// At is when the plan is made, by which [Support] of the release is judged. The zero value:
+	// whether it has ended is not known.
+	At time.Time
+
 	// Progress is called while the release's hash tree and the fallback's file system are read,
 	// with bytes of all. It may be called from several goroutines, one at a time.
 	Progress func(done, total int64)
@@ -87,6 +92,7 @@ type Plan struct {
 	// steps; Loader may have changes nevertheless
 	Installed bool
 	Loader    *LoaderPlan // of the boot loader, which is carried out first; nil: that stays
+	Support   *Support    // that no verdict depends on; nil: the release does not say
 	Verdicts  []Verdict
 	Chain     []Link // of starts after the upgrade, if every set fails that is not known to be good
 	Steps     []Step
@@ -184,7 +190,7 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if p.signature, p.signer, err = osset.RootHashSignature("signature of the root hash", r.RootHashSignature, r.RootHash); err != nil {
 		return nil, rootHashError(err)
 	}
-	p.Version = p.identity.Version
+	p.Version, p.Support = p.identity.Version, supportOf(r, o.At)
 	if p.patterns, err = expandPatterns(o.Labels, p.identity.ID); err != nil {
 		return nil, err
 	}
@@ -342,9 +348,11 @@ func (p *Plan) String() string {
 			todo = "nothing else to do"
 		}
 		fmt.Fprintf(&b, "version %s is installed%s as %s: %s\n", p.Version, inSlot(p.Target), p.Entry, todo)
+		b.WriteString(p.Support.String())
 		return b.String()
 	}
 	fmt.Fprintf(&b, "upgrade to version %s%s, from %s\n", p.Version, inSlot(p.Target), p.From)
+	b.WriteString(p.Support.String())
 	writeVerdicts(&b, p.Verdicts)
 	if len(p.Chain) > 0 {
 		fmt.Fprintf(&b, "  chain    %s\n", chainText(p.Chain))
@@ -430,11 +438,12 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 		Installed  bool                         `json:"installed"`
 		Refused    bool                         `json:"refused"`
 		Loader     *LoaderPlan                  `json:"loader,omitempty"`
+		Support    *Support                     `json:"support,omitempty"`
 		Judgements []Verdict                    `json:"judgements"`
 		Chain      []Link                       `json:"chain"`
 		Steps      []Step                       `json:"steps"`
 		PCRs       map[string]map[string]string `json:"pcrs"`
-	}{PlanSchema, p.Version, p.From, p.Entry, slotName(p.Target), p.Installed, p.Refused() != nil, p.Loader, verdictsJSON(p.Verdicts), append([]Link{}, p.Chain...), append([]Step{}, p.Steps...), pcrsJSON(&p.machine, p.Predicted)})
+	}{PlanSchema, p.Version, p.From, p.Entry, slotName(p.Target), p.Installed, p.Refused() != nil, p.Loader, p.Support, verdictsJSON(p.Verdicts), append([]Link{}, p.Chain...), append([]Step{}, p.Steps...), pcrsJSON(&p.machine, p.Predicted)})
 }
 
 // verdictsJSON are verdicts without a list that is null.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/examples/internal/espvolume"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
@@ -37,14 +38,14 @@ func (b *bench) acmeDisk() {
 	require.NoError(b, err)
 	require.NoError(b, partition.WriteImage(disk, im, partition.WriteOptions{TargetIsZero: true}))
 	require.NoError(b, disk.Close())
-	p := &place{esp: filepath.Join(b.dir, "acme.img")}
+	p := &espvolume.Place{ESP: filepath.Join(b.dir, "acme.img")}
 	c := callOf(b.T)
 	defer c.Close()
-	v, err := p.open(c, true)
+	v, err := p.Open(c, true)
 	require.NoError(b, err)
-	require.NoError(b, v.esp.Put("EFI/Linux/acme_0.efi", sets[1].UKI))
-	require.NoError(b, v.esp.Put("EFI/Linux/acme_7.efi.extra.d/x.addon.efi", strings.NewReader("an add-on")))
-	require.NoError(b, v.esp.Put("EFI/Linux/notes.txt", strings.NewReader("of a person")))
+	require.NoError(b, v.ESP.Put("EFI/Linux/acme_0.efi", sets[1].UKI))
+	require.NoError(b, v.ESP.Put("EFI/Linux/acme_7.efi.extra.d/x.addon.efi", strings.NewReader("an add-on")))
+	require.NoError(b, v.ESP.Put("EFI/Linux/notes.txt", strings.NewReader("of a person")))
 }
 
 func TestGarbage(t *testing.T) {

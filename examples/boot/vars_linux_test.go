@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/examples/internal/espvolume"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/partition"
@@ -44,6 +45,6 @@ func TestDirectoryIsNoMountPoint(t *testing.T) {
 	b.directory("efi", nil)
 	c := callOf(t)
 	defer c.Close()
-	_, err := findMounted(c, filepath.Join(b.dir, "efi"))
+	_, err := espvolume.FindMounted(c, filepath.Join(b.dir, "efi"))
 	require.Error(t, err)
 }

@@ -239,7 +239,7 @@ func (f *following) keep(s channel.State) error {
 func newChosen(c *channel.Choice, document digest.Digest, sequence int64) *chosen {
 	about := &chosen{Document: string(document), Sequence: sequence, Downgrade: c.Downgrade(), Passed: []passed{}}
 	if c.Release != nil {
-		about.Version = c.Release.Version
+		about.Version, about.supported = c.Release.Version, newSupported(c.Release.SupportedUntil, c.Release.Fixes)
 	}
 	if c.Leave != nil {
 		about.Leave = c.Leave.Error()

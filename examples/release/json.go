@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/hex"
 	"strconv"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -15,6 +16,26 @@ import (
 // hexadecimal, in all objects.
 const schema = "osmith.release-report/1"
 
+// supported is what a release, or a channel about one, says of its support. Both are absent where
+// nothing is said.
+type supported struct {
+	SupportedUntil release.Date `json:"supportedUntil,omitempty"` // the last day, YYYY-MM-DD
+	Fixes          []string     `json:"fixes,omitempty"`          // such as CVE-2026-1234
+}
+
+func newSupported(until release.Date, fixes []string) supported { return supported{until, fixes} }
+
+func (s supported) text() string {
+	text := ""
+	if s.SupportedUntil != "" {
+		text += "  supported until " + string(s.SupportedUntil) + "\n"
+	}
+	if len(s.Fixes) > 0 {
+		text += "  fixes " + strings.Join(s.Fixes, ", ") + "\n"
+	}
+	return text
+}
+
 // packResult is the object of pack and index.
 type packResult struct {
 	cli.Header
@@ -25,6 +46,7 @@ type packResult struct {
 	RootHash string `json:"rootHash,omitempty"` // of pack
 	// of all layers; of index, those of all architectures
 	Size int64 `json:"size"`
+	supported
 }
 
 // signResult is the object of sign and attest.
@@ -57,6 +79,7 @@ type inspectResult struct {
 	Signatures []attached `json:"signatures"`
 	// -check, and every blob is there and intact, and the parts belong together
 	Checked bool `json:"checked"`
+	supported
 }
 
 // layer is a part of a release.
@@ -131,7 +154,8 @@ type pullResult struct {
 type chosen struct {
 	Document  string   `json:"document"` // digest of its artifact
 	Sequence  int64    `json:"sequence"`
-	Version   string   `json:"version,omitempty"`   // to install; absent: nothing
+	Version   string   `json:"version,omitempty"` // to install; absent: nothing
+	supported          // of that version, as the channel says
 	Downgrade bool     `json:"downgrade,omitempty"` // it is older than what runs
 	Leave     string   `json:"leave,omitempty"`     // why what runs is to be left
 	Passed    []passed `json:"passed"`              // newer ones
@@ -184,6 +208,7 @@ type channelRelease struct {
 	Offered int    `json:"offered"` // of 1000 cohorts
 	Status  string `json:"status"`  // offered, held, withdrawn
 	Reason  string `json:"reason,omitempty"`
+	supported
 }
 
 // registryResult is the object of sign, attest, verify, inspect and pull of a registry, but not of
@@ -207,13 +232,14 @@ type registryResult struct {
 
 // about is what a release says of itself.
 type about struct {
-	Digest       string  `json:"digest"`
-	ID           string  `json:"id"`
-	Version      string  `json:"version"`
-	Architecture string  `json:"architecture,omitempty"`
-	RootHash     string  `json:"rootHash"`
-	Size         int64   `json:"size"`
-	Layers       []layer `json:"layers"`
+	Digest       string `json:"digest"`
+	ID           string `json:"id"`
+	Version      string `json:"version"`
+	Architecture string `json:"architecture,omitempty"`
+	RootHash     string `json:"rootHash"`
+	Size         int64  `json:"size"`
+	supported
+	Layers []layer `json:"layers"`
 }
 
 // indexed is a release in an index.
@@ -224,7 +250,7 @@ type indexed struct {
 
 func newAbout(a *release.Artifact) *about {
 	return &about{Digest: string(a.Descriptor.Digest), ID: a.ID, Version: a.Version, Architecture: a.Architecture,
-		RootHash: hex.EncodeToString(a.RootHash), Size: a.Size(), Layers: layers(a)}
+		RootHash: hex.EncodeToString(a.RootHash), Size: a.Size(), supported: newSupported(a.SupportedUntil, a.Fixes), Layers: layers(a)}
 }
 
 func layers(a *release.Artifact) []layer {
@@ -239,7 +265,7 @@ func layers(a *release.Artifact) []layer {
 func (r *inspectResult) inRegistry(name string) registryResult {
 	out := registryResult{Header: r.Header, Name: name, Digest: r.Digest, Checked: r.Checked}
 	if r.Kind == "release" {
-		out.Release = &about{Digest: r.Digest, ID: r.ID, Version: r.Version, Architecture: r.Arch, RootHash: r.RootHash, Size: r.Size, Layers: r.Layers}
+		out.Release = &about{Digest: r.Digest, ID: r.ID, Version: r.Version, Architecture: r.Arch, RootHash: r.RootHash, Size: r.Size, supported: r.supported, Layers: r.Layers}
 	}
 	for _, m := range r.Manifests {
 		out.Manifests = append(out.Manifests, indexed{m.Arch, m.Digest})

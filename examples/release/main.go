@@ -3,7 +3,7 @@
 // serves, pushes and fetches it, on any platform.
 //
 //	release pack -o LAYOUTDIR -uki F -root F -tree F|-from DIR [-id ID] [-version V] [-variant V] [-roothash HEX] [-sig F] [-loader F] [-addon F]...
-//	        [-extension F]... [-pcrs F] [-sbom F]... [-arch A] [-ref REF]
+//	        [-extension F]... [-pcrs F] [-sbom F]... [-arch A] [-ref REF] [-supported-until DATE] [-fixes LIST]...
 //	release index -o LAYOUTDIR -ref REF ARCH=REF...
 //	release sign LAYOUTDIR REF -key F [-format legacy|bundle] [-reference NAME]
 //	release attest LAYOUTDIR REF -key F -type T -predicate F [-format legacy|bundle]
@@ -17,7 +17,9 @@
 //	        [-id ID] [-variant V] [-version V] [-arch A] [-accept-any-version] [-repository NAME] [-at TIME] [-trusted-root F]
 //	release pull LAYOUT CHANNEL -channel -state F -id ID [-variant V] [-running V] [-machine-id F] -policy P.json|-key F... -o LAYOUTDIR ...
 //	release channel publish LAYOUTDIR CHANNEL REF -key F... -valid DURATION [-offered N] [-release-key F]... [-new [-id ID]]
+//	        [-supported-until DATE] [-fixes LIST]...
 //	release channel promote LAYOUTDIR CHANNEL VERSION -key F... -valid DURATION [-offered N]
+//	release channel support LAYOUTDIR CHANNEL VERSION [-supported-until DATE] [-fixes LIST]... -key F... -valid DURATION
 //	release channel hold|withdraw LAYOUTDIR CHANNEL VERSION -key F... -valid DURATION [-reason TEXT]
 //	release channel prune LAYOUTDIR CHANNEL -keep N -key F... -valid DURATION
 //	        each: [-trust F]... [-keys F]... [-floor V] [-at TIME] [-public-key F -to-sign F instead of -key]
@@ -44,6 +46,11 @@
 // and 2, simple signing, and bundle that of cosign 3. Keys are PEM as openssl writes them, or
 // cosign's own, encrypted with what COSIGN_PASSWORD holds. -type is a predicate type, or one of
 // slsaprovenance, slsaprovenance02, spdx and cyclonedx.
+//
+// -supported-until is the last day of support, and -fixes lists what the version fixes, such as
+// CVE-2026-1234. They are a part of the release, and channel publish repeats them, with its own
+// date if that is given; channel support changes the date of a version and adds to its fixes. Both
+// are what the vendor says, under the vendor's signature.
 //
 // A policy is the JSON of package cosign ("osmith.policy/1"); the files of keys in it are relative
 // to it. The rule that counts is that of -repository, or of the address without its scheme if

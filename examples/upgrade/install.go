@@ -95,7 +95,7 @@ func (f *installing) run(c *cli.Call) error {
 
 // install plans, tells and writes.
 func (f *installing) install(c *cli.Call, disk *osmith.Device, isDevice bool, r *release.Release, machine upgrade.Machine, keep func() error, result installResult) (err error) {
-	f.options.Progress, f.options.ExtensionFileSystem = c.Progress(), erofsfs.Open
+	f.options.At, f.options.Progress, f.options.ExtensionFileSystem = time.Now(), c.Progress(), erofsfs.Open
 	if result.Plan, err = upgrade.PlanInstall(c, disk, r, machine, f.options); err != nil {
 		return err
 	}

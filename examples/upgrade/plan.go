@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"time"
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
@@ -60,7 +61,7 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 		return result, err
 	}
 	o := p.options
-	o.Progress, o.Delta = c.Progress(), p.from.remote()
+	o.At, o.Progress, o.Delta = time.Now(), c.Progress(), p.from.remote()
 	if p.loader {
 		o.Loader = new(bootloader.Installation)
 	}

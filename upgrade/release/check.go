@@ -101,8 +101,9 @@ func (r *Release) checkExtensions(ctx context.Context) error {
 	return nil
 }
 
-// Identify takes from the UKI what is not said yet of ID, version, variant and architecture. What
-// is said already stays, right or wrong: Check compares.
+// Identify takes from the UKI what is not said yet of ID, version, variant and architecture, and
+// the end of support (os-release SUPPORT_END). What is said already stays, right or wrong: Check
+// compares all but the end of support, which a vendor may move after the UKI was signed.
 func (r *Release) Identify() (err error) {
 	defer prefix.Add("release", &err)
 	if r.UKI == nil {
@@ -117,6 +118,13 @@ func (r *Release) Identify() (err error) {
 		return err
 	}
 	r.ID, r.Version, r.Variant = cmp.Or(r.ID, own.ID), cmp.Or(r.Version, own.Version), cmp.Or(r.Variant, own.Variant)
+	if r.SupportedUntil == "" {
+		until := Date(own.SupportEnd)
+		if err := until.check(); err != nil {
+			return fmt.Errorf("SUPPORT_END of the UKI's os-release: %w", err)
+		}
+		r.SupportedUntil = until
+	}
 	if a := own.Architecture(); r.Architecture == "" && a != "unknown" {
 		r.Architecture = a
 	}

@@ -28,6 +28,9 @@ type config struct {
 	RootHash     string `json:"rootHash"`
 	Architecture string `json:"architecture,omitempty"`
 	Variant      string `json:"variant,omitempty"`
+
+	SupportedUntil Date     `json:"supportedUntil,omitempty"`
+	Fixes          []string `json:"fixes,omitempty"`
 }
 
 // A Store takes what a release consists of. Package cosign has some, and [Pack] makes one of a
@@ -74,11 +77,14 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 	case len(r.RootHash) == 0 && !r.alone():
 		return none, errors.New("a release with a root file system needs its root hash")
 	}
+	if err := checkSupport(r.SupportedUntil, r.Fixes); err != nil {
+		return none, err
+	}
 	list, err := r.parts()
 	if err != nil {
 		return none, err
 	}
-	doc, err := json.Marshal(config{Schema, r.ID, r.Version, hex.EncodeToString(r.RootHash), r.Architecture, r.Variant})
+	doc, err := json.Marshal(config{Schema, r.ID, r.Version, hex.EncodeToString(r.RootHash), r.Architecture, r.Variant, r.SupportedUntil, r.Fixes})
 	if err != nil {
 		return none, err
 	}

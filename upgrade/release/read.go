@@ -36,8 +36,12 @@ type Artifact struct {
 	Architecture string // "" if the release does not say
 	Variant      string // as well
 	RootHash     []byte
-	Descriptor   ocispec.Descriptor // of the manifest
-	Config       ocispec.Descriptor
+
+	SupportedUntil Date     // the last day of support; "" if the release does not say
+	Fixes          []string // such as CVE-2026-1234
+
+	Descriptor ocispec.Descriptor // of the manifest
+	Config     ocispec.Descriptor
 	// of the types that this package knows, in the order of the manifest
 	Layers []ocispec.Descriptor
 
@@ -114,6 +118,9 @@ func (a *Artifact) readConfig(ctx context.Context, src BlobSource) error {
 	if a.RootHash, err = hex.DecodeString(c.RootHash); err != nil {
 		return fail("root hash %q is not hexadecimal", c.RootHash)
 	}
+	if err := checkSupport(c.SupportedUntil, c.Fixes); err != nil {
+		return fail("%w", err)
+	}
 	_, hasTree := a.Layer(MediaTypeTree)
 	switch {
 	case hasTree && len(a.RootHash) == 0:
@@ -122,6 +129,7 @@ func (a *Artifact) readConfig(ctx context.Context, src BlobSource) error {
 		return fail("root hash %s of a root file system that is not there", c.RootHash)
 	}
 	a.ID, a.Version, a.Architecture, a.Variant = c.ID, c.Version, c.Architecture, c.Variant
+	a.SupportedUntil, a.Fixes = c.SupportedUntil, c.Fixes
 	return nil
 }
 
@@ -234,6 +242,7 @@ func (r *Release) open(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) er
 // openLayers fills a release with its layers.
 func (r *Release) openLayers(a *Artifact, open func(ocispec.Descriptor) (osmith.Source, error)) error {
 	r.ID, r.Version, r.RootHash, r.Architecture, r.Variant, r.Descriptor = a.ID, a.Version, a.RootHash, a.Architecture, a.Variant, a.Descriptor
+	r.SupportedUntil, r.Fixes = a.SupportedUntil, a.Fixes
 	single := r.single()
 	for _, l := range a.Layers {
 		src, err := open(l)

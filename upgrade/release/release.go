@@ -73,6 +73,13 @@ type Release struct {
 	PCRs       osmith.Source // JSON: predicted PCRs
 	SBOMs      []SBOM        // software bills of materials
 
+	// SupportedUntil is the last day on which the vendor supports this version, with security fixes
+	// above all. "": the release does not say.
+	SupportedUntil Date
+
+	// Fixes are identifiers of what this version fixes, such as CVE-2026-1234, each once.
+	Fixes []string
+
 	// Descriptor is that of the manifest, of a release that [Open] has read. Pack does not look at
 	// it.
 	Descriptor ocispec.Descriptor

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/kernelargs"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
@@ -143,17 +144,17 @@ func parseCmdline(line string) (*Cmdline, error) {
 			*v = Volume{}
 		}
 	}
-	for _, p := range splitKernel(line) {
+	for _, p := range kernelargs.Kernel(line) {
 		var err error
 		switch {
-		case sameName(p.key, createParameter):
-			c.Create, err = parseCreate(p.value)
-		case sameName(p.key, waitForParameter):
-			c.WaitFor = strings.Split(p.value, ",")
+		case kernelargs.SameName(p.Key, createParameter):
+			c.Create, err = parseCreate(p.Value)
+		case kernelargs.SameName(p.Key, waitForParameter):
+			c.WaitFor = strings.Split(p.Value, ",")
 			err = checkWaitFor(c.WaitFor)
 		}
 		if err != nil {
-			return nil, cmdlineError(p.at, p.key, err)
+			return nil, cmdlineError(p.At, p.Key, err)
 		}
 	}
 	return c, nil
@@ -197,7 +198,7 @@ func (v *Volume) read(said [4]said, names [4]string) (at int, field string, err 
 // systemd does.
 func parseVolumeHash(text string) ([]byte, error) {
 	b, err := hex.DecodeString(strings.Map(func(r rune) rune {
-		if strings.ContainsRune(systemdSpace, r) {
+		if strings.ContainsRune(kernelargs.SystemdSpace, r) {
 			return -1
 		}
 		return r

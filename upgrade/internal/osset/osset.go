@@ -28,6 +28,7 @@ const AddonSuffix = ".addon.efi"
 // A Product is what a UKI says that its system is, and what it runs on.
 type Product struct {
 	ID, Variant, Version string
+	SupportEnd           string // os-release SUPPORT_END; "" if it does not say
 	Machine              uint16 // of the PE header
 }
 
@@ -37,7 +38,8 @@ func ProductOf(f *uki.File) (p Product, err error) {
 	if err != nil {
 		return p, err
 	}
-	return Product{ID: first(osrel, "IMAGE_ID", "ID"), Variant: osrel["VARIANT_ID"], Version: first(osrel, "IMAGE_VERSION", "VERSION_ID"), Machine: f.Machine()}, nil
+	return Product{ID: first(osrel, "IMAGE_ID", "ID"), Variant: osrel["VARIANT_ID"], Version: first(osrel, "IMAGE_VERSION", "VERSION_ID"),
+		SupportEnd: osrel["SUPPORT_END"], Machine: f.Machine()}, nil
 }
 
 // Architecture is the name that Go and OCI have for the machine type, "unknown" for one that they

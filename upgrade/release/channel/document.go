@@ -16,6 +16,7 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/strictjson"
+	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 // Schema names the form of a document.
@@ -68,6 +69,12 @@ type Release struct {
 
 	Status Status
 	Reason string // why it is held or was withdrawn
+
+	// SupportedUntil is the last day of support; "": the channel does not say. It may be later than
+	// what the release itself says: a vendor who extends the period signs another document.
+	SupportedUntil release.Date
+
+	Fixes []string // such as CVE-2026-1234
 }
 
 // Status says what may be done with a release. The zero value is none.
@@ -108,6 +115,9 @@ type (
 		Offered int    `json:"offered"`
 		Status  string `json:"status"`
 		Reason  string `json:"reason,omitempty"`
+
+		SupportedUntil release.Date `json:"supportedUntil,omitempty"`
+		Fixes          []string     `json:"fixes,omitempty"`
 	}
 )
 
@@ -144,16 +154,17 @@ func parse(b []byte) (*Document, error) {
 		return nil, malformed("releases", "%d, at most %d are allowed", len(j.Releases), maxReleases)
 	}
 	for i, r := range j.Releases {
-		release := Release{Version: r.Version, Digest: digest.Digest(r.Digest), Offered: r.Offered, Reason: r.Reason}
+		entry := Release{Version: r.Version, Digest: digest.Digest(r.Digest), Offered: r.Offered, Reason: r.Reason,
+			SupportedUntil: r.SupportedUntil, Fixes: r.Fixes}
 		for s, name := range statusNames {
 			if name == r.Status {
-				release.Status = s
+				entry.Status = s
 			}
 		}
-		if release.Status == 0 {
+		if entry.Status == 0 {
 			return nil, malformed(fmt.Sprintf("releases[%d].status", i), "%q, want offered, held or withdrawn", r.Status)
 		}
-		d.Releases = append(d.Releases, release)
+		d.Releases = append(d.Releases, entry)
 	}
 	again, err := d.marshal()
 	if err != nil {
@@ -182,7 +193,7 @@ func (d *Document) marshal() ([]byte, error) {
 	j := jsonDocument{Schema: Schema, Product: d.Product, Variant: d.Variant, Channel: d.Channel, Sequence: d.Sequence,
 		ValidUntil: d.ValidUntil.UTC().Format(time.RFC3339), Floor: d.Floor, Signers: d.Signers, Releases: []jsonRelease{}}
 	for _, r := range d.Releases {
-		j.Releases = append(j.Releases, jsonRelease{r.Version, string(r.Digest), r.Offered, statusNames[r.Status], r.Reason})
+		j.Releases = append(j.Releases, jsonRelease{r.Version, string(r.Digest), r.Offered, statusNames[r.Status], r.Reason, r.SupportedUntil, r.Fixes})
 	}
 	b, err := json.Marshal(j)
 	if err != nil {
@@ -254,7 +265,7 @@ func (r *Release) check() error {
 	case len(r.Reason) > maxReason || !utf8.ValidString(r.Reason) || containsControl(r.Reason):
 		return fmt.Errorf("the reason must be a line of at most %d bytes", maxReason)
 	}
-	return nil
+	return prefix.Bare(release.CheckSupport(r.SupportedUntil, r.Fixes))
 }
 
 func containsControl(s string) bool {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 // Next is the document that follows: the same with the next number, believed until another time. It
@@ -94,6 +95,20 @@ func (d *Document) Promote(version string, cohorts int) error {
 		return refuse(version, "it is offered to %d cohorts: to offer it to fewer, %d, would keep it from nobody who has it; hold it", r.Offered, cohorts)
 	}
 	r.Offered, r.Status, r.Reason = cohorts, StatusOffered, ""
+	return nil
+}
+
+// Support says until when a release is supported and what it fixes, in place of what the channel
+// has said of it before.
+func (d *Document) Support(version string, until release.Date, fixes []string) error {
+	r, err := d.find(version)
+	if err != nil {
+		return err
+	}
+	if err := release.CheckSupport(until, fixes); err != nil {
+		return refuse(version, "%w", prefix.Bare(err))
+	}
+	r.SupportedUntil, r.Fixes = until, slices.Clone(fixes)
 	return nil
 }
 
