@@ -135,7 +135,7 @@ func (b *kit) product() {
 	profiles := []uki.Profile{{Profile: []byte("ID=factory-reset\nTITLE=Factory reset\n"), Cmdline: "quiet systemd.factory_reset=1"}}
 	data := slices.Repeat([]byte("data of every version "), 1<<18)
 	b.disk(b.build(recipe{version: "41.1", cmdline: "quiet", data: data, profiles: profiles}))
-	b.build(recipe{version: "41.2", cmdline: "quiet lockdown=integrity", data: append([]byte("new "), data...), profiles: profiles})
+	b.build(recipe{version: "41.2", cmdline: "quiet lockdown=integrity", data: append([]byte("new "), data...), profiles: profiles, until: "2031-12-31", fixes: []string{"CVE-2026-1234", "CVE-2026-1301"}})
 	b.token("state.json", &b.keys.PCR.PublicKey)
 	status, _, stderr := b.call("@layout:41.1 @layout:41.2 -disk @disk.img -key @release.pub -vars @vars -pcr-key @pcr.pub -no-shim -token @state.json -date 2026-06-01 -o @page.html")
 	require.Zero(b.t, status, stderr)
@@ -150,7 +150,7 @@ func TestDrawings(t *testing.T) {
 	k.product()
 	c := &cli.Call{Context: t.Context()}
 	defer c.Close()
-	r, err := (&options{disk: k.path("disk.img"), arch: "amd64"}).gather(c, []string{k.path("layout:41.2")}, &machine{Machine: upgrade.Machine{Offline: true}}, when)
+	r, err := (&options{disk: k.path("disk.img"), arch: "amd64"}).gather(c, []string{k.path("layout:41.2")}, &machine{Machine: upgrade.Machine{Offline: true}, day: when})
 	require.NoError(t, err)
 	for name, svg := range map[string]string{"uki": r.Releases[0].UKI.drawing.SVG(), "upgrade": r.Disk.drawing.SVG()} {
 		file := filepath.Join("..", "..", "docs", name+".svg")

@@ -74,6 +74,7 @@ func (o *opened) gather(ctx context.Context, file string, trust *releaseflags.Tr
 		Architecture: name(o.Architecture), Size: a.Size(), RootHash: hex.EncodeToString(o.RootHash),
 		Parts: []part{}, Addons: []*kernelImage{}, SBOMs: []sbom{}, PCR11: []pcr11{}}
 	o.facts = f
+	f.support(o.Release, date)
 	for i, l := range a.Layers {
 		if i == maxList {
 			break
@@ -101,6 +102,17 @@ func (o *opened) gather(ctx context.Context, file string, trust *releaseflags.Tr
 	}
 	o.checkErr = o.Check(ctx)
 	return o.pcr11(ctx)
+}
+
+// support is what the vendor says of this version.
+func (s *system) support(r *release.Release, date time.Time) {
+	s.SupportedUntil, s.Supported, s.Fixes = name(string(r.SupportedUntil)), unknown, texts(r.Fixes)
+	if r.SupportedUntil == "" || date.IsZero() {
+		return
+	}
+	if s.Supported = yes; r.SupportedUntil.Over(date) {
+		s.Supported = no
+	}
 }
 
 // partOf is a media type in words.
