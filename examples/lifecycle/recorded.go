@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/arch"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
@@ -133,7 +134,7 @@ func recordedBoot(dir fs.FS) (b tpm.Boot, err error) {
 	if err != nil {
 		return b, err
 	}
-	loader, err := in.Loader.application(`\EFI\BOOT\BOOTX64.EFI`, authority)
+	loader, err := in.Loader.application(strings.ReplaceAll("/"+arch.X8664.Loader(), "/", `\`), authority)
 	if err != nil {
 		return b, err
 	}

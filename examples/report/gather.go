@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"reflect"
-	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -251,14 +250,4 @@ func (o *opened) statedPCRs() (answer, string) {
 		return no, "the stated PCRs are not those that the UKI leads to"
 	}
 	return yes, "the PCRs that the release states are those that its UKI leads to"
-}
-
-// rootHashParameters are those of a command line that have the root hash.
-func rootHashParameters(cmdline string) (out []string) {
-	for _, word := range strings.Fields(cmdline) {
-		if key, _, ok := strings.Cut(word, "="); ok && (key == "roothash" || key == "usrhash") {
-			out = append(out, text(word))
-		}
-	}
-	return out
 }

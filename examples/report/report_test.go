@@ -106,7 +106,8 @@ func TestOneRelease(t *testing.T) {
 		require.Equal(t, unknown, r.claims()[claim].Answer, claim)
 		require.Contains(t, r.claims()[claim].Missing, missing, claim)
 	}
-	require.Equal(t, unknown, r.Releases[0].Signatures.Secure[0].Certificates[0].Valid) // without a date
+	// without a date
+	require.Equal(t, unknown, r.Releases[0].Signatures.Secure[0].Certificates[0].Valid)
 	b.facts(1, "@layout -strict")
 }
 
@@ -177,8 +178,8 @@ func TestDate(t *testing.T) {
 	require.Contains(t, b.page(0, "@layout:1 -date 2226-01-01").text, "✕ not on this date")
 }
 
-// A release that does not say until when it is supported is shown loudly, and so is one whose support
-// has ended.
+// A release that does not say until when it is supported is shown loudly, and so is one whose
+// support has ended.
 func TestSupport(t *testing.T) {
 	b := newKit(t)
 	b.build(recipe{version: "1"})

@@ -66,7 +66,8 @@ func (o *opened) sign(ctx context.Context, image *uki.File, trust *releaseflags.
 	return o.pcrKeys(ctx, image)
 }
 
-// cosign lists what is attached to the release, and asks whether those have signed whom the call trusts.
+// cosign lists what is attached to the release, and asks whether those have signed whom the call
+// trusts.
 func (o *opened) cosign(ctx context.Context, trust *releaseflags.Trust, date time.Time) error {
 	s := &o.facts.Signatures
 	candidates, err := o.layout.Signatures(ctx, o.artifact)
