@@ -129,8 +129,9 @@ type pcr11 struct {
 
 // signatures are who vouches for what.
 type signatures struct {
-	Release    []vouch  `json:"release"`            // of the artifact, as cosign makes them
-	ReleaseBy  []string `json:"releaseBy"`          // who has signed it, of those whom the call trusts
+	Release []vouch `json:"release"` // of the artifact, as cosign makes them
+	// who has signed it, of those whom the call trusts
+	ReleaseBy  []string `json:"releaseBy"`
 	Secure     []signed `json:"secureBoot"`         // UKI, boot loader, add-ons
 	RootHash   *signed  `json:"rootHash,omitempty"` // PKCS #7; absent if there is none
 	PCRKeys    []pcrKey `json:"pcrKeys"`

@@ -56,7 +56,8 @@ func (o *opened) sign(ctx context.Context, image *uki.File, trust *releaseflags.
 		}
 		list, err := authenticode.Signatures(x.src)
 		if err != nil {
-			list = []authenticode.Signature{{Err: err}} // a table that cannot be read is no signature
+			// a table that cannot be read is no signature
+			list = []authenticode.Signature{{Err: err}}
 		}
 		for _, a := range list {
 			s.Secure = append(s.Secure, describeSignature(name(x.what), x.src, a, date))

@@ -8,7 +8,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/kernelargs"
 )
 
-// Kernel and systemd cut one line in two ways; package verity/dm has the grid against the real ones.
+// Kernel and systemd cut one line in two ways; package verity/dm has the grid against the real
+// ones.
 func TestSplit(t *testing.T) {
 	const line = `a "b c"='d e' f="g h" 'i=j' -- k=l`
 	var words []string
