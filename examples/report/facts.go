@@ -68,6 +68,11 @@ type system struct {
 	RootHash     string `json:"rootHash"`
 	Parts        []part `json:"parts"`
 
+	// the last day, in the vendor's words; "" if the release does not say
+	SupportedUntil string   `json:"supportedUntil"`
+	Supported      answer   `json:"supported"` // on the date of the report
+	Fixes          []string `json:"fixes"`     // such as CVE-2026-1234, in the vendor's words
+
 	UKI        *kernelImage   `json:"uki"`
 	Addons     []*kernelImage `json:"addons"`
 	Signatures signatures     `json:"signatures"`
