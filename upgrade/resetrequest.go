@@ -71,7 +71,7 @@ func parseResetRequest(b []byte) (*ResetRequest, error) {
 	case len(b) > maxRequest:
 		return fail("", fmt.Errorf("%d bytes, want at most %d", len(b), maxRequest))
 	case len(b)%2 != 0:
-		return fail("", fmt.Errorf("%d bytes are no UTF-16", len(b)))
+		return fail("", fmt.Errorf("%d bytes: want UTF-16, an even number of bytes", len(b)))
 	}
 	text := efi.DecodeUTF16(b)
 	var j resetJSON
