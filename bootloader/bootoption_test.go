@@ -285,7 +285,7 @@ func TestApplyRefused(t *testing.T) {
 		results, err := plan.Apply(m)
 		var mismatch *bootloader.VariableMismatchError
 		require.ErrorAs(t, err, &mismatch)
-		require.ErrorContains(t, err, "variable "+name+": it is attributes 0x7 with the")
+		require.ErrorContains(t, err, "variable "+name+": got attributes 0x7 with the")
 		require.Equal(t, 1, m.Writes, name)
 		require.Len(t, results, 3)
 		for _, r := range results {

@@ -196,7 +196,7 @@ func (o *RepartOptions) expand(value string) (string, error) {
 		case strings.IndexByte(specifierLetters, letter) >= 0:
 			return "", fmt.Errorf("%w: %%%c", ErrSpecifier, letter)
 		}
-		return "", fmt.Errorf("%s is no specifier: want one of %s behind the percent sign, or %%%%", printable("%"+string(rune(letter))), specifierLetters)
+		return "", fmt.Errorf("unknown specifier %s: want one of %s after the percent sign, or %%%%", printable("%"+string(rune(letter))), specifierLetters)
 	})
 }
 

@@ -105,7 +105,7 @@ func TestUserspaceErrors(t *testing.T) {
 		u      Userspace
 		want   string
 	}{
-		{"version", up, Userspace{Systemd: "x"}, `userspace: systemd version "x" does not begin with the number of a release`},
+		{"version", up, Userspace{Systemd: "x"}, `userspace: systemd version "x": want a version that begins with a release number, as 258 or 258.1`},
 		{"old separator", up, Userspace{Systemd: "260", Separator: MeasuredYes}, `systemd 260 measures no "os-separator": 261 was the first that does`},
 		{"old NvPCRs", up, Userspace{Systemd: "258", NVPCRs: []string{"nvpcr-init:x:0x1:00"}}, "systemd 258 measures no NvPCRs: 259 was the first that does"},
 		{"old separator of NvPCRs", up, Userspace{Systemd: "261", NVSeparator: MeasuredYes}, `systemd 261 measures no "nvpcr-separator": 262 was the first that does`},

@@ -164,7 +164,7 @@ func parseSegment(n node, count int) (g Segment, err error) {
 		return g, err
 	}
 	if g.Offset%512 != 0 {
-		return g, offset.fail("%d is no multiple of 512", g.Offset)
+		return g, offset.fail("%d is not a multiple of 512", g.Offset)
 	}
 	text, err := size.text()
 	if err != nil {
@@ -211,7 +211,7 @@ func parseSegment(n node, count int) (g Segment, err error) {
 		return g, sector.fail("%d: want 512, 1024, 2048 or 4096", bytes)
 	}
 	if g.Size%bytes != 0 {
-		return g, size.fail("%d is no multiple of the sector size, %d", g.Size, bytes)
+		return g, size.fail("%d is not a multiple of the sector size, %d", g.Size, bytes)
 	}
 	return g, nil
 }

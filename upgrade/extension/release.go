@@ -40,7 +40,7 @@ func ParseRelease(kind Kind, text []byte) (r *Release, err error) {
 
 func parseRelease(kind Kind, text []byte) (*Release, error) {
 	if len(text) > maxRelease {
-		return nil, &osmith.FormatError{Offset: maxRelease, Field: "extension-release", Err: fmt.Errorf("%d bytes, at most %d are read", len(text), maxRelease)}
+		return nil, &osmith.FormatError{Offset: maxRelease, Field: "extension-release", Err: fmt.Errorf("%d bytes, want at most %d", len(text), maxRelease)}
 	}
 	fields, err := uki.ParseOSRelease(text)
 	if err != nil {

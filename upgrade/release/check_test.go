@@ -160,7 +160,7 @@ func TestCheck(t *testing.T) {
 			content, err := s.Partition(0)
 			require.NoError(t, err)
 			r.RootHashSignature = bytes.NewReader(content)
-		}, "root hash signature: verity: signature: the signature is not one over the root hash"},
+		}, "root hash signature: verity: signature: the signature is not over this root hash"},
 		"no signature": {func(r *release.Release) { r.RootHashSignature = bytes.NewReader([]byte("x")) }, "root hash signature: "},
 	} {
 		t.Run(name, func(t *testing.T) {

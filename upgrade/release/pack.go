@@ -143,7 +143,7 @@ func writeSections(w Store, r *Release, h *sectionHasher) (ocispec.Descriptor, e
 // readable refuses a document that [Read] would not take.
 func readable(document string, b []byte) error {
 	if len(b) > maxDocument {
-		return fmt.Errorf("%s: %w: %d bytes, at most %d are read of a document", document, ErrTooLarge, len(b), maxDocument)
+		return fmt.Errorf("%s: %w: %d bytes, want at most %d for a document", document, ErrTooLarge, len(b), maxDocument)
 	}
 	return nil
 }

@@ -123,7 +123,7 @@ func (o *DefinitionOptions) check() error {
 		o.Architecture = arch.X8664.Name
 	}
 	if _, ok := arch.ByName(o.Architecture); !ok {
-		return fmt.Errorf("architecture %q is not known: want a name such as x86-64 or arm64", o.Architecture)
+		return fmt.Errorf("unknown architecture %q: want a name such as x86-64 or arm64", o.Architecture)
 	}
 	if o.Component != "" && !validComponent(o.Component) {
 		return fmt.Errorf("component %q: want a name without slashes and control characters", o.Component)
@@ -283,7 +283,7 @@ func (r *reader) parse(f found, sections []string, set func(section, key, value 
 			r.finding(f.name, at, fmt.Errorf("%q is outside of a section: want [%s] first", s, sections[0]))
 			continue
 		case !ok:
-			r.finding(f.name, at, fmt.Errorf("%q is no assignment: want KEY=VALUE", s))
+			r.finding(f.name, at, fmt.Errorf("%q: want KEY=VALUE", s))
 			continue
 		case strings.HasPrefix(key, "X-"):
 			continue

@@ -160,7 +160,7 @@ func parse(b []byte) (*Document, error) {
 		for at < min(len(again), len(b)) && again[at] == b[at] {
 			at++
 		}
-		return nil, &osmith.FormatError{Offset: int64(at), Field: "document", Err: errors.New("it is not written in the one form that a document has")}
+		return nil, &osmith.FormatError{Offset: int64(at), Field: "document", Err: errors.New("not in the canonical form of a document")}
 	}
 	return d, nil
 }

@@ -292,7 +292,7 @@ type pusher struct {
 // document reads a manifest, checked. Its media type is what it says itself.
 func (p *pusher) document(ctx context.Context, d *ocispec.Descriptor) (b []byte, n node, err error) {
 	if d.Size > maxDocument {
-		return nil, n, fmt.Errorf("push: %s: %d bytes, at most %d are read of a manifest", d.Digest, d.Size, maxDocument)
+		return nil, n, fmt.Errorf("push: %s: %d bytes, want at most %d for a manifest", d.Digest, d.Size, maxDocument)
 	}
 	blob, err := cosign.OpenBlob(ctx, p.from, *d)
 	if err != nil {
