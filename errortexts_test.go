@@ -248,4 +248,53 @@ func TestErrorTexts(t *testing.T) {
 	require.Equal(t, string(want), b.String(), "the list differs: read the new texts, then OSMITH_UPDATE=1 go test -run TestErrorTexts .")
 }
 
-func brokenRules(all []errorText) []string { return nil }
+// errorRules are patterns that no error text has, each with what is to be done instead.
+var errorRules = []struct {
+	pattern *regexp.Regexp
+	why     string
+}{
+	{regexp.MustCompile(`\b(nobody|anybody|somebody|whoever)\b`), "name the program or person"},
+	{regexp.MustCompile(`\b(is|are) another\b|\banother one\b`), "say that something changed, or which of two is meant"},
+	{regexp.MustCompile(`\b(stands?|is|are|comes?) (there )?twice\b`), "something is \"listed twice\", \"given twice\" or \"set twice\""},
+	{regexp.MustCompile(`\bstands? (there|in|on|before|behind)\b`), "use \"is in\", \"comes before\", \"comes after\""},
+	{regexp.MustCompile(`useless`), "name the consequence"},
+	{regexp.MustCompile(`\b[Ii]t cannot be (told|said)\b|\b[Ii]t is not known (what|which|whether|if|that)\b`), "make what is unknown the subject: \"whether X is unknown\""},
+	{regexp.MustCompile(`^(\w+: )?(it|they|he|she|those|these) (is|are|was|were|has|have|had|does|do|ends|begins|carries|names)\b`), "name the subject in place of the pronoun"},
+	{regexp.MustCompile(`\b(is|are) no (file|directory|number|assignment|section|specifier|absolute|regular|UTF-\d+|multiple|JSON|PEM|device|verity|label|block)\b`), "write \"is not a\""},
+	{regexp.MustCompile(`\b(not|cannot)\b[^:;,()]*\b(nothing|nobody|never)\b`), "say it without the second negation"},
+	{regexp.MustCompile(`\b(none|nothing|no one) [^:;,()]*\bnot\b`), "say it without the second negation"},
+	{regexp.MustCompile(`\bput(s)? right\b`), "\"repair\""},
+	{regexp.MustCompile(`[^.][.!?] *$`), "no punctuation at the end"},
+	{regexp.MustCompile(`^(\w+): (\w+): `), ""}, // compared below: a prefix that is there once more
+}
+
+// capital is a word that begins an error text as a sentence begins.
+var capital = regexp.MustCompile(`^(\w+: )?(A|An|The|No|Not|This|It|Cannot|Could|Failed|Invalid|Unknown|Missing|Unable)\b`)
+
+// brokenRules returns what is wrong with texts by their form alone.
+func brokenRules(all []errorText) []string {
+	var found []string
+	for _, e := range all {
+		if strings.HasPrefix(e.file, "examples/lifecycle/") {
+			continue // its story is no error
+		}
+		at := fmt.Sprintf("%s:%d: %q", e.file, e.line, e.text)
+		for _, r := range errorRules {
+			if m := r.pattern.FindStringSubmatch(e.text); m != nil {
+				switch {
+				case r.why != "":
+					found = append(found, at+": "+r.why)
+				case m[1] == m[2]:
+					found = append(found, at+": one prefix is enough")
+				}
+			}
+		}
+		if capital.MatchString(e.text) && !strings.HasPrefix(e.file, "examples/") {
+			found = append(found, at+": begin with a small letter, or with a name")
+		}
+		if !strings.HasPrefix(e.file, "examples/") && strings.Contains(strings.TrimPrefix(e.text, "\n"), "\n") {
+			found = append(found, at+": one line")
+		}
+	}
+	return found
+}

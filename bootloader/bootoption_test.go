@@ -191,7 +191,7 @@ func TestPlanBootOptionUnknown(t *testing.T) {
 			v.Problems = append(v.Problems, &bootloader.VariableError{Name: name, Err: err})
 		}
 	}
-	cut := &osmith.FormatError{Offset: 6, Field: "Description", Err: errors.New("it does not end")}
+	cut := &osmith.FormatError{Offset: 6, Field: "Description", Err: errors.New("not terminated")}
 	for name, tt := range map[string]struct {
 		change func(v *bootloader.MachineVariables)
 		want   string

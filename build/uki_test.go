@@ -211,8 +211,8 @@ func TestUKIRefused(t *testing.T) {
 		"leave out Keys.SecureBoot":                          func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Public: public}} },
 		"TPM policies are signed with RSA":                   func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Signer: ecKey(t)}} },
 		"Usr without a RootHash":                             func(p *build.UKIParts, _ *build.Keys) { p.Usr = true },
-		"Image.PCRSignature is given, and so are keys":       func(p *build.UKIParts, _ *build.Keys) { p.Image.PCRSignature = []byte("{}") },
-		"has a root hash, and RootHash is given, too": func(p *build.UKIParts, _ *build.Keys) {
+		"UKI: both Image.PCRSignature and PCR keys are given: want one of them":       func(p *build.UKIParts, _ *build.Keys) { p.Image.PCRSignature = []byte("{}") },
+		"and RootHash give a root hash: want one of them": func(p *build.UKIParts, _ *build.Keys) {
 			p.RootHash, p.Image.Cmdline = make([]byte, 32), "usrhash="+strings.Repeat("00", 32)
 		},
 		"Linux: ": func(p *build.UKIParts, _ *build.Keys) { p.Image.Linux = strings.NewReader("no kernel") },

@@ -246,7 +246,7 @@ func minimize(value string) (Minimize, error) {
 
 func absolute(p string) error {
 	if !strings.HasPrefix(p, "/") {
-		return fmt.Errorf("%q is no absolute path", printable(p))
+		return fmt.Errorf("%q: want an absolute path", printable(p))
 	}
 	return nil
 }

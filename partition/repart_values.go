@@ -203,7 +203,7 @@ func (o *RepartOptions) expand(value string) (string, error) {
 // cleanTarget is an absolute path in the file system to be made.
 func cleanTarget(p string) (string, error) {
 	if !path.IsAbs(p) {
-		return "", fmt.Errorf("%q is no absolute path", printable(p))
+		return "", fmt.Errorf("%q: want an absolute path", printable(p))
 	}
 	return path.Clean(p), nil
 }

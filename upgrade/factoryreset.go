@@ -45,7 +45,7 @@ type NotStateError struct {
 }
 
 func (e *NotStateError) Error() string {
-	return fmt.Sprintf("%s is not reset, nor is any other: %s", e.Declared, e.Reason)
+	return fmt.Sprintf("%s cannot be reset, so nothing is reset: %s", e.Declared, e.Reason)
 }
 
 // FactoryReset takes the state away that is in the declared partitions, and touches nothing else: neither ESP nor slots nor the table, so that what boots is what booted before. It returns what was reset, in the order in which it was

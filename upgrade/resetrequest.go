@@ -80,9 +80,9 @@ func parseResetRequest(b []byte) (*ResetRequest, error) {
 	}
 	switch {
 	case j.OS == nil || *j.OS == "":
-		return fail(".osReleaseId", errors.New("it is missing"))
+		return fail(".osReleaseId", errors.New("missing"))
 	case j.Boot == nil:
-		return fail(".bootId", errors.New("it is missing"))
+		return fail(".bootId", errors.New("missing"))
 	}
 	boot, err := unitfile.UUID(*j.Boot)
 	if err != nil {

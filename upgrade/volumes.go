@@ -82,7 +82,7 @@ func readVolume(src osmith.Source) *Volume {
 		case there:
 			return &Volume{Err: err}
 		case unread != nil:
-			return &Volume{Err: fmt.Errorf("whether there is a LUKS2 header is not known: %w", unread), unread: true}
+			return &Volume{Err: fmt.Errorf("whether there is a LUKS2 header is unknown: %w", unread), unread: true}
 		}
 		return nil
 	case err != nil:
@@ -146,7 +146,7 @@ func (e *VolumeError) Error() string {
 	if len(e.Left) > 0 {
 		left = strings.Join(e.Left, " and ") + " would be left"
 	}
-	return fmt.Sprintf("the TPM does not open %s %s, and %s: %s; enrol a token for it first, beside the old one", e.Volume, e.After, left, strings.Join(e.Tokens, "; "))
+	return fmt.Sprintf("the TPM does not open %s %s, and %s: %s; first enrol a token for it beside the old one", e.Volume, e.After, left, strings.Join(e.Tokens, "; "))
 }
 
 // tpmToken reports whether a token is of a kind that sealing judges.
@@ -164,7 +164,7 @@ var persons = map[string]string{
 // judge asks whether the TPM opens the volume, in all of the states that the boot may be in when it is asked.
 func (v *Volume) judge(j *Verdict, after string, states []sealing.State) {
 	if v.Err != nil {
-		j.warn("whether %s opens %s is not known: %v", v, after, v.Err)
+		j.warn("whether %s opens %s is unknown: %v", v, after, v.Err)
 		return
 	}
 	var opens, closed, unknown []string
@@ -206,7 +206,7 @@ func (v *Volume) judge(j *Verdict, after string, states []sealing.State) {
 	case len(opens) > 0:
 		j.pass("%s %s: %s", v, after, all)
 	case len(unknown) > 0:
-		j.warn("whether %s opens %s is not known: %s", v, after, all)
+		j.warn("whether %s opens %s is unknown: %s", v, after, all)
 	case tpms > 0:
 		j.fail(e)
 	}
@@ -374,7 +374,7 @@ func (p *Plan) judgeNewVolumes(j *Verdict) {
 	}
 	states, err := p.machine.unlockStates(p.state.loader, p.unified, false)
 	if err != nil {
-		j.warn("whether the volumes of the disk open after the upgrade is not known: %v", err)
+		j.warn("whether the volumes of the disk open after the upgrade is unknown: %v", err)
 		return
 	}
 	for _, v := range volumes {
@@ -402,7 +402,7 @@ func (s *State) judgeVolumes(j *Verdict, e *Entry, when string, volumes []*Volum
 		states, err = s.machine.unlockStates(s.loader, u, s.Running != nil && s.sameSet(s.Running, e))
 	}
 	if err != nil {
-		j.warn("whether the volumes of the disk open %s is not known: %v", when, err)
+		j.warn("whether the volumes of the disk open %s is unknown: %v", when, err)
 		return
 	}
 	for _, v := range volumes {

@@ -256,7 +256,7 @@ func parseSignature(b []byte) (s *Signature, field string, at int64, err error) 
 	}
 	for _, name := range []string{"rootHash", "certificateFingerprint", "signature"} {
 		if !seen[name] {
-			return nil, name, int64(len(text)), errors.New("it is missing")
+			return nil, name, int64(len(text)), errors.New("missing")
 		}
 	}
 	return s, "", 0, nil

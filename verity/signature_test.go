@@ -187,7 +187,7 @@ func TestReadSignatureRefuses(t *testing.T) {
 		"cut":               {`"}`, "", "signature at 0x"},
 		"behind":            {`"}`, `"}{}`, "JSON at 0x82: something follows"},
 		"behind-nul":        {`"}`, "\"}\x00\x00{", "padding at 0x84: byte 0x7b, want NUL"},
-		"missing":           {`"rootHash":"00ff",`, "", "rootHash at 0x70: it is missing"},
+		"missing":           {`"rootHash":"00ff",`, "", "rootHash at 0x70: missing"},
 		"twice":             {`"rootHash"`, `"rootHash":"00ff","rootHash"`, `JSON at 0x13: key "rootHash" appears twice`},
 		"case":              {`"rootHash"`, `"roothash"`, "roothash at 0xc: unknown field"},
 		"unknown":           {`"rootHash"`, `"x":"","rootHash"`, "x at 0x5: unknown field"},

@@ -231,7 +231,7 @@ func TestUnsupported(t *testing.T) {
 		"menuentry x --foo { true }":          "the option --foo is not modelled",
 		"menuentry x --class":                 "want a block in braces",
 		"submenu x { true }":                  `menu entry "x" is a submenu`,
-		"set default=7\nmenuentry x { true }": `the menu has 1 entries, and "7" is none of them`,
+		"set default=7\nmenuentry x { true }": `the menu has 1 entries, but not "7"`,
 		"set default=y\nmenuentry x { true }": `the menu has 1 entries, but not "y"`,
 		"loadfont /k":                         "file /k exists",
 		"loadfont unicode":                    "want one file path",

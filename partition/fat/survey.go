@@ -279,7 +279,7 @@ func (s *survey) entry(d *directory, e *entry, p place) error {
 		case have > g.dirClusters():
 			s.problem(ProblemChain, path, "its chain %s", endings[endTooLong])
 		case p.depth+1 >= maxDepth:
-			s.problem(ProblemChain, path, "it is inside of %d directories, want fewer", p.depth+1)
+			s.problem(ProblemChain, path, "nested in %d directories, want fewer", p.depth+1)
 			return nil
 		}
 		if have > 0 {

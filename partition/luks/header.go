@@ -261,7 +261,7 @@ func parseToken(n node, exists func(id int) bool) (t Token, err error) {
 		return t, err
 	}
 	if t.Type == "" {
-		return t, typ.fail("it is empty")
+		return t, typ.fail("empty")
 	}
 	keyslots, err := o.need(n, "keyslots")
 	if err != nil {

@@ -103,7 +103,7 @@ type MismatchError struct {
 }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("the extension does not go with the OS: %s: want %s, got %s", e.Field, said(e.Want), said(e.Got))
+	return fmt.Sprintf("the extension is not for this OS: %s: want %s, got %s", e.Field, said(e.Want), said(e.Got))
 }
 
 func said(s string) string {

@@ -104,7 +104,7 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 			return none, err
 		}
 		if d.Size != p.src.Size() {
-			return none, fmt.Errorf("%s: %d bytes could be read, %d were promised", p.title, d.Size, p.src.Size())
+			return none, fmt.Errorf("%s: read %d bytes, want %d", p.title, d.Size, p.src.Size())
 		}
 		d.Annotations = map[string]string{ocispec.AnnotationTitle: p.title}
 		if p.extensionRelease != "" {

@@ -86,7 +86,7 @@ var (
 	// ErrSpecifier: a specifier that stands in a definition and is not in [DefinitionOptions].
 	ErrSpecifier = errors.New("the text for a specifier is not given")
 	// ErrUnknown: a section or a key that systemd-sysupdate 262 does not have, and passes over.
-	ErrUnknown = errors.New("systemd-sysupdate 262 has no such")
+	ErrUnknown = errors.New("unknown to systemd-sysupdate 262")
 	// ErrUnsupported: what is not supported here, and cannot be passed over: with it, the definition would say something else.
 	ErrUnsupported = errors.New("unsupported")
 )
@@ -133,7 +133,7 @@ func (o *DefinitionOptions) check() error {
 	}
 	for letter := range o.Specifiers {
 		if letter >= 0x80 || !strings.Contains(specifierLetters, string(rune(letter))) {
-			return fmt.Errorf("specifier %q is none of systemd-sysupdate: want one of the letters %s", "%"+string(rune(letter)), specifierLetters)
+			return fmt.Errorf("unknown specifier %q of systemd-sysupdate: want one of the letters %s", "%"+string(rune(letter)), specifierLetters)
 		}
 	}
 	return nil
@@ -261,12 +261,12 @@ func (r *reader) parse(f found, sections []string, set func(section, key, value 
 	for at, s := range unitfile.Lines(f.text) {
 		fatal := func(err error) error { return &DefinitionError{File: f.name, Line: at, Err: err} }
 		if !utf8.ValidString(s) {
-			return fatal(fmt.Errorf("%q is no UTF-8", strings.ToValidUTF8(s, "?")))
+			return fatal(fmt.Errorf("%q: want UTF-8", strings.ToValidUTF8(s, "?")))
 		}
 		if s[0] == '[' {
 			name, ok := strings.CutSuffix(s[1:], "]")
 			if !ok {
-				return fatal(fmt.Errorf("%q is no section: a bracket is missing at its end", s))
+				return fatal(fmt.Errorf("%q: want a closing bracket at the end", s))
 			}
 			if section = name; !slices.Contains(sections, name) {
 				if section = other; !strings.HasPrefix(name, "X-") {

@@ -199,7 +199,7 @@ func TestCmdlineRefused(t *testing.T) {
 		option("hash-offset=100"):                       "not a multiple of 512",
 		option("hash=md5"):                              "not supported",
 		option("fec-device=/d,fec-roots=25"):            `option "fec-roots": 25`,
-		option("fec-device=d"):                          `fec-device: "d" is no absolute path`,
+		option("fec-device=d"):                          `fec-device: "d" is not an absolute path`,
 		option("fec-device="):                           "no value",
 		option("fec-offset=1"):                          `option "fec-offset": 1`,
 		option("root-hash-signature=x"):                 "root-hash-signature: \"x\": want an absolute path, base64:... or auto",

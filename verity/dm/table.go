@@ -417,7 +417,7 @@ func (r *tableReader) options() (o TableOptions) {
 		for _, name := range []string{"use_fec_from_device", "fec_blocks", "fec_start", "fec_roots"} {
 			if !seen[name] {
 				r.at, r.field = r.end, name
-				r.fail(errors.New("it is missing"))
+				r.fail(errors.New("missing"))
 			}
 		}
 	}

@@ -87,8 +87,8 @@ func TestParseTableRefuses(t *testing.T) {
 		"unknown":            {plain + " 1 x", "optional argument", `"x" is not known`},
 		"upper-case-option":  {plain + " 1 IGNORE_CORRUPTION", "optional argument", "not known"},
 		"twice":              {plain + " 2 check_at_most_once check_at_most_once", "optional argument", "twice"},
-		"contradiction":      {plain + " 2 ignore_corruption panic_on_corruption", "optional argument", "another option of the same kind: the kernel refuses both together"},
-		"contradiction-2":    {plain + " 2 restart_on_error panic_on_error", "optional argument", "another option of the same kind: the kernel refuses both together"},
+		"contradiction":      {plain + " 2 ignore_corruption panic_on_corruption", "optional argument", "given twice, or with a conflicting parameter"},
+		"contradiction-2":    {plain + " 2 restart_on_error panic_on_error", "optional argument", "given twice, or with a conflicting parameter"},
 		"no-value":           {plain + " 1 root_hash_sig_key_desc", "root_hash_sig_key_desc", "missing"},
 		"fec-without-device": {plain + " 2 fec_roots 2", "use_fec_from_device", "missing"},
 		"fec-without-roots":  {plain + " 6 use_fec_from_device d fec_start 1 fec_blocks 304", "fec_roots", "missing"},
@@ -112,9 +112,9 @@ func TestParseTableRefuses(t *testing.T) {
 
 func TestParseTargetRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                               "start sector at 0x0: it is missing",
-		"0 8":                            "target type at 0x3: it is missing",
-		"0 8 verity":                     "target parameters at 0xa: it is missing",
+		"":                               "start sector at 0x0: missing",
+		"0 8":                            "target type at 0x3: missing",
+		"0 8 verity":                     "target parameters at 0xa: missing",
 		"0 0 verity x":                   "0 sectors",
 		"0 8 Verity x":                   "not the name of a target",
 		"0 8 veritysixteenchr x":         "not the name of a target",

@@ -25,7 +25,7 @@ func ReadKey(name string) (crypto.Signer, error) {
 		case "EC PRIVATE KEY":
 			key, err = x509.ParseECPrivateKey(block.Bytes)
 		case "ENCRYPTED PRIVATE KEY":
-			err = errors.New("it is encrypted")
+			err = errors.New("the key is encrypted")
 		default:
 			continue
 		}

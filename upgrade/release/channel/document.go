@@ -223,11 +223,11 @@ func (d *Document) check() error {
 			return malformed(fmt.Sprintf("releases[%d]", i), "%w", err)
 		}
 		if digests[r.Digest] {
-			return malformed(fmt.Sprintf("releases[%d]", i), "another version has the digest %s, too", r.Digest)
+			return malformed(fmt.Sprintf("releases[%d]", i), "two versions have the digest %s", r.Digest)
 		}
 		digests[r.Digest] = true
 		if i > 0 && bootloader.CompareVersions(d.Releases[i-1].Version, r.Version) <= 0 {
-			return malformed(fmt.Sprintf("releases[%d]", i), "version %s is not older than %s, which stands before it", r.Version, d.Releases[i-1].Version)
+			return malformed(fmt.Sprintf("releases[%d]", i), "version %s is listed after %s: want descending versions", r.Version, d.Releases[i-1].Version)
 		}
 	}
 	return nil
