@@ -145,7 +145,7 @@ func (v Version) Release() (int, error) {
 	}
 	n, err := strconv.Atoi(string(v[:digits]))
 	if err != nil {
-		return 0, fmt.Errorf("systemd version %q does not begin with the number of a release", string(v))
+		return 0, fmt.Errorf("systemd version %q: want a version that begins with a release number, as 258 or 258.1", string(v))
 	}
 	return n, nil
 }

@@ -57,7 +57,7 @@ type LockedError struct {
 }
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("%s is locked: another program changes it, or reads its partition table; try again when that is done", e.Name)
+	return fmt.Sprintf("%s is locked by another program, which changes it or reads its partition table: try again later", e.Name)
 }
 
 // OpenFile opens a file or a block device for reading. Close it after use. For writing, open it
@@ -109,7 +109,7 @@ func blockSize(f io.Seeker) (int64, error) {
 		return 0, err
 	}
 	if size == 0 {
-		return 0, errors.New("the system does not tell the size of this device: nothing is attached to it, or it has to be asked in another way")
+		return 0, errors.New("the system reports no size for this device: nothing may be attached to it")
 	}
 	_, err = f.Seek(old, io.SeekStart)
 	return size, err

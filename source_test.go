@@ -16,5 +16,5 @@ func TestBlockSize(t *testing.T) {
 	require.Equal(t, int64(8), size)
 	require.Equal(t, 6, r.Len(), "the position is what it was")
 	_, err = blockSize(strings.NewReader(""))
-	require.ErrorContains(t, err, "does not tell the size")
+	require.ErrorContains(t, err, "the system reports no size for this device: nothing may be attached to it")
 }

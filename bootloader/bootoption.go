@@ -217,9 +217,9 @@ func PlanBootOption(have *MachineVariables, program BootProgram, o BootPlanOptio
 func (b *BootProgram) target() (h efi.HardDrive, file string, err error) {
 	switch {
 	case !fs.ValidPath(b.File) || b.File == "." || strings.Contains(b.File, `\`):
-		return h, "", fmt.Errorf("program %q: want its path on the partition, with slashes and none at the start", b.File)
+		return h, "", fmt.Errorf("program %q: want its path on the partition, with slashes, without a leading slash", b.File)
 	case b.Partition.IsZero() || b.PartitionNumber == 0 || b.FirstLBA == 0 || b.LastLBA < b.FirstLBA || b.LastLBA == math.MaxUint64:
-		return h, "", fmt.Errorf("partition %v, number %d, LBA %d to %d: want an ID, a number from 1 and a place behind the table", b.Partition, b.PartitionNumber, b.FirstLBA, b.LastLBA)
+		return h, "", fmt.Errorf("partition %v, number %d, LBA %d to %d: want an ID, a number from 1 and a start behind the partition table", b.Partition, b.PartitionNumber, b.FirstLBA, b.LastLBA)
 	}
 	return efi.HardDrive{Number: b.PartitionNumber, FirstLBA: b.FirstLBA, SizeLBA: b.LastLBA - b.FirstLBA + 1, ID: b.Partition}, `\` + strings.ReplaceAll(b.File, "/", `\`), nil
 }
@@ -254,7 +254,7 @@ func (p *BootPlan) known(have *MachineVariables) (taken map[uint16]bool, err err
 			taken[n] = true
 			p.Malformed = append(p.Malformed, problem)
 		case isOption || e.Name == "BootOrder" || e.Name == "BootNext":
-			return nil, fmt.Errorf("it is not known what firmware starts: %w", problem)
+			return nil, fmt.Errorf("what firmware starts is unknown: %w", problem)
 		}
 	}
 	return taken, nil
@@ -265,7 +265,7 @@ func (p *BootPlan) create(free func(uint16) bool, h efi.HardDrive, file, descrip
 	n := 0
 	for ; !free(uint16(n)); n++ {
 		if n == math.MaxUint16 {
-			return errors.New("no boot option is free: there are 65536")
+			return errors.New("no boot option number is free: all 65536 are in use")
 		}
 	}
 	p.Number = uint16(n)

@@ -191,7 +191,7 @@ func TestPlanBootOptionUnknown(t *testing.T) {
 			v.Problems = append(v.Problems, &bootloader.VariableError{Name: name, Err: err})
 		}
 	}
-	cut := &osmith.FormatError{Offset: 6, Field: "Description", Err: errors.New("it does not end")}
+	cut := &osmith.FormatError{Offset: 6, Field: "Description", Err: errors.New("not terminated")}
 	for name, tt := range map[string]struct {
 		change func(v *bootloader.MachineVariables)
 		want   string
@@ -199,7 +199,7 @@ func TestPlanBootOptionUnknown(t *testing.T) {
 		"an option that cannot be read": {problem("Boot0007", errUnreadable), "variable Boot0007: input/output error"},
 		"an order that cannot":          {problem("BootOrder", errUnreadable), "variable BootOrder: input/output error"},
 		"an order of another form":      {problem("BootOrder", cut), "variable BootOrder: Description"},
-		"what is next":                  {problem("BootNext", errUnreadable), "it is not known what firmware starts: variable BootNext"},
+		"what is next":                  {problem("BootNext", errUnreadable), "what firmware starts is unknown: variable BootNext"},
 		"anything":                      {func(v *bootloader.MachineVariables) { v.Problems = []error{errUnreadable} }, "input/output error"},
 		"made by hand":                  {func(v *bootloader.MachineVariables) { v.Options[1].Raw = nil }, "variable Boot0001: its Raw: "},
 	} {
@@ -224,7 +224,7 @@ func TestPlanBootOptionUnknown(t *testing.T) {
 		full.Options = append(full.Options, bootloader.LoadOption{Number: uint16(n), Raw: windows})
 	}
 	_, err = bootloader.PlanBootOption(full, ours, bootloader.BootPlanOptions{})
-	require.ErrorContains(t, err, "no boot option is free")
+	require.ErrorContains(t, err, "no boot option number is free: all 65536 are in use")
 	full.Options = full.Options[:65535]
 	plan, err = bootloader.PlanBootOption(full, ours, bootloader.BootPlanOptions{})
 	require.NoError(t, err)
@@ -266,7 +266,7 @@ func TestApplyRefused(t *testing.T) {
 	results, err := planned(t, m, former).Apply(m)
 	require.ErrorIs(t, err, bootloader.ErrNoSpace)
 	require.ErrorIs(t, err, bootloader.ErrVariableRefused, "which need not end an installation")
-	require.ErrorContains(t, err, "bootloader: variable Boot0002: refused by the firmware: no room for it")
+	require.ErrorContains(t, err, "bootloader: variable Boot0002: refused by the firmware: not enough room in the variable store")
 	require.Len(t, results, 3)
 	require.ErrorIs(t, results[0].Err, bootloader.ErrNoSpace)
 	require.ErrorIs(t, results[1].Err, bootloader.ErrNotAttempted)
@@ -285,7 +285,7 @@ func TestApplyRefused(t *testing.T) {
 		results, err := plan.Apply(m)
 		var mismatch *bootloader.VariableMismatchError
 		require.ErrorAs(t, err, &mismatch)
-		require.ErrorContains(t, err, "variable "+name+": it is attributes 0x7 with the")
+		require.ErrorContains(t, err, "variable "+name+": got attributes 0x7 with the")
 		require.Equal(t, 1, m.Writes, name)
 		require.Len(t, results, 3)
 		for _, r := range results {
@@ -297,7 +297,7 @@ func TestApplyRefused(t *testing.T) {
 	m, err = bootloader.CopyVariables(efivars(map[string][]byte{"Boot0000": windows, "BootOrder": order(0)}))
 	require.NoError(t, err)
 	_, err = planned(t, m, former).Apply(m)
-	require.ErrorContains(t, err, "variable BootOrder: it is attributes 0x6 with the 2 bytes 0000, want attributes 0x7 with the 2 bytes 0000")
+	require.ErrorContains(t, err, "variable BootOrder: got attributes 0x6 with the 2 bytes 0000, want attributes 0x7 with the 2 bytes 0000")
 	require.Zero(t, m.Writes)
 	_, err = planned(t, store(t, variables), former).Apply(failing{store(t, variables)})
 	require.ErrorIs(t, err, errUnreadable)

@@ -45,7 +45,7 @@ func editConfig(text []byte, e ConfigEdit) ([]byte, error) {
 		case err != nil:
 			return nil, err
 		case slices.Contains(e.Remove, k.name) && value != "":
-			return nil, fmt.Errorf("loader.conf: %s is to be set and to be removed: want one of both", k.name)
+			return nil, fmt.Errorf("loader.conf: %s listed under both Set and Remove: want one of them", k.name)
 		case slices.Contains(e.Remove, k.name):
 			text = removeKey(text, k.name)
 		case value != "":

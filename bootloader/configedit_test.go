@@ -57,7 +57,7 @@ func TestEditConfig(t *testing.T) {
 	_, err = EditConfig(nil, ConfigEdit{Remove: []string{"timeuot"}})
 	require.ErrorIs(t, err, ErrConfigKey)
 	_, err = EditConfig([]byte("timeout 1\n"), ConfigEdit{Set: &Config{Timeout: "3"}, Remove: []string{"timeout"}})
-	require.EqualError(t, err, "bootloader: loader.conf: timeout is to be set and to be removed: want one of both")
+	require.EqualError(t, err, "bootloader: loader.conf: timeout listed under both Set and Remove: want one of them")
 	before := []byte("timeout 5\nx")
 	_, err = EditConfig(before, three)
 	require.NoError(t, err)

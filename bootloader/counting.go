@@ -248,7 +248,7 @@ func Bless(fsys fs.FS, bootCountPath string, to Status) (from, target string, er
 		}
 		target, sources = n.booted, []string{n.good, n.bad, n.badPlain}
 	default:
-		return "", "", fmt.Errorf("a boot cannot be declared %v", to)
+		return "", "", fmt.Errorf("assessment %v: want good, bad or indeterminate", to)
 	}
 	there, err := exists(fsys, target)
 	if err != nil {

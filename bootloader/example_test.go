@@ -162,9 +162,9 @@ func ExampleMenuOptions() {
 	}
 	// Output:
 	// 252 source example_2+3.efi
-	// loader/entries/rescue.conf line 3: initrd /initrd /microcode: not on the file system of the entry: systemd-boot takes all of the line as one path: give each file a line of its own: file does not exist
+	// loader/entries/rescue.conf line 3: initrd /initrd /microcode: not on the file system of the entry: systemd-boot reads the whole line as one path, so write one line per file: file does not exist
 	// 262 booted example_2.efi
-	// loader/entries/rescue.conf line 3: initrd /initrd /microcode: not on the file system of the entry: systemd-boot takes all of the line as one path: give each file a line of its own: file does not exist
+	// loader/entries/rescue.conf line 3: initrd /initrd /microcode: not on the file system of the entry: systemd-boot reads the whole line as one path, so write one line per file: file does not exist
 	// bootloader: systemd-boot 263 is newer than 262, the newest known here: name in AssumeLoader the release to treat it as
 }
 
@@ -225,7 +225,7 @@ func ExamplePlanInstallation() {
 	// create EFI/systemd/systemd-boot-fallbackx64.efi 257-1
 	// replace EFI/systemd/systemd-bootx64.efi 262-1
 	// replace EFI/BOOT/BOOTX64.EFI 262-1
-	// EFI/systemd/systemd-bootx64.efi systemd-boot 263-1 stays, because 262-1 is older: install a newer one, or set ReplaceNewerLoader
+	// EFI/systemd/systemd-bootx64.efi systemd-boot 263-1 is not replaced, because 262-1 is older: install a newer systemd-boot, or set ReplaceNewerLoader
 }
 
 func ExamplePlanRemoval() {

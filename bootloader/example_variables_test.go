@@ -66,7 +66,7 @@ func ExampleBootPlan_Apply() {
 		fmt.Println(r.Change, errors.Is(r.Err, bootloader.ErrNoSpace), errors.Is(r.Err, bootloader.ErrNotAttempted))
 	}
 	// Output:
-	// bootloader: variable Boot0000: refused by the firmware: no room for it: 154 bytes with it, the limit is 100
+	// bootloader: variable Boot0000: refused by the firmware: not enough room in the variable store: 154 bytes in all, the limit is 100
 	// create Boot0000 true false
 	// create BootOrder false true
 }
@@ -85,7 +85,7 @@ func ExampleSetLoaderVariable() {
 	// Output:
 	// <nil>
 	// <nil>
-	// bootloader: variable LoaderInfo: no variable of systemd-boot that an operating system writes as text
+	// bootloader: variable LoaderInfo: not a text variable of systemd-boot that an operating system writes
 	// example_2.efi
 }
 

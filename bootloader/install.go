@@ -59,7 +59,7 @@ func (in *Installation) files() (files []osmith.ESPFile, shim *program, err erro
 	}
 	machine, ok := arch.ByMachine(f.Machine)
 	if !ok {
-		return nil, nil, fmt.Errorf("loader for machine type %#04x, which has no EFI name", f.Machine)
+		return nil, nil, fmt.Errorf("the loader is for machine type %#04x, for which EFI defines no file name", f.Machine)
 	}
 	config := in.Config
 	if config == nil {
@@ -128,14 +128,14 @@ func checkKeys(files []osmith.ESPFile) error {
 			sets[lower(name)] = set
 		}
 		if set[file] {
-			return fmt.Errorf("enrolment keys: %s is there twice", f.Path)
+			return fmt.Errorf("enrolment keys: %s is listed twice", f.Path)
 		}
 		set[file] = true
 	}
 	for name, set := range sets {
 		for _, file := range keyFiles[:3] {
 			if !set[file] {
-				return fmt.Errorf("enrolment keys %q: %s is missing, systemd-boot enrols all or nothing", name, file)
+				return fmt.Errorf("enrolment keys %q: %s is missing; systemd-boot enrols the whole set or nothing", name, file)
 			}
 		}
 	}

@@ -36,7 +36,7 @@ func SetLoaderVariable(store VariableStore, name, text string) (err error) {
 	ok, known := writable[name]
 	switch {
 	case !known:
-		return &VariableError{name, errors.New("no variable of systemd-boot that an operating system writes as text")}
+		return &VariableError{name, errors.New("not a text variable of systemd-boot that an operating system writes")}
 	case text == "":
 		if err := store.Delete(name, loaderVendor); !errors.Is(err, fs.ErrNotExist) {
 			return err

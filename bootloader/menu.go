@@ -256,7 +256,7 @@ func openAt(fsys fs.FS, name string) (fs.File, int64, error) {
 	info, err := f.Stat()
 	if err == nil {
 		if _, ok := f.(io.ReaderAt); !ok {
-			err = &fs.PathError{Op: "read", Path: name, Err: errors.New("this file system's files have no ReadAt")}
+			err = &fs.PathError{Op: "read", Path: name, Err: errors.New("the files of this file system have no ReadAt")}
 		}
 	}
 	if err != nil {

@@ -168,7 +168,7 @@ func (p *planner) removeEmpty(dir string) error {
 		}
 	}
 	if !p.removes(dir) {
-		p.plan.Changes = append(p.plan.Changes, FileChange{Path: dir, Kind: ChangeRemove, Reason: "the directory is empty then"})
+		p.plan.Changes = append(p.plan.Changes, FileChange{Path: dir, Kind: ChangeRemove, Reason: "the directory becomes empty"})
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 
 // ErrNotShim is returned for a program in the place of shim that is none, or that starts something
 // else than the loader.
-var ErrNotShim = errors.New("not a shim that starts the loader")
+var ErrNotShim = errors.New("this shim does not start the loader")
 
 // places are those of an installation, the one that a Boot#### leads to first.
 func (in *Installation) places(a *arch.Architecture) (list []arch.LoaderPlace) {
@@ -46,21 +46,21 @@ func parseShim(content []byte) *pe.File {
 func readShim(content []byte) (*program, error) {
 	f := parseShim(content)
 	if f == nil {
-		return nil, fmt.Errorf("%w: it has no section %s", ErrNotShim, pe.ShimSection)
+		return nil, fmt.Errorf("%w: section %s is missing", ErrNotShim, pe.ShimSection)
 	}
 	p := &program{content: content}
 	var ok bool
 	if p.arch, ok = arch.ByMachine(f.Machine); !ok || p.arch.EFI == "" {
-		return nil, fmt.Errorf("it is for machine type %#04x, which has no EFI name", f.Machine)
+		return nil, fmt.Errorf("machine type %#04x, for which EFI defines no file name", f.Machine)
 	}
 	// The text with which shim begins: L"\\grubx64.efi", in some builds with two separators (shim,
 	// shim.c, DEFAULT_LOADER).
 	if name := `\` + p.arch.ShimLoader(); !bytes.Contains(content, efi.AppendUTF16(nil, name+"\x00")) {
-		return nil, fmt.Errorf("%w: it has no text %s, and the loader has that name: want one built with DEFAULT_LOADER=%s", ErrNotShim, name, p.arch.ShimLoader())
+		return nil, fmt.Errorf("%w: the shim does not contain the loader's file name %s: want a shim built with DEFAULT_LOADER=%s", ErrNotShim, name, p.arch.ShimLoader())
 	}
 	p.readSBAT(f)
 	if p.sbatErr != nil {
-		return nil, fmt.Errorf("%w: a newer one, or the machine's SbatLevel, would stop it", p.sbatErr)
+		return nil, fmt.Errorf("%w: a newer shim, or the machine's SbatLevel, would stop it", p.sbatErr)
 	}
 	return p, nil
 }
@@ -105,7 +105,7 @@ func (p *planner) chain(at arch.LoaderPlace, in *Installation, first bool, copie
 
 // shim plans a file that shim is to be. foreign says that something else is there, which stays.
 func (p *planner) shim(f espFile, src osmith.Source, first bool) (change *FileChange, refused error, foreign bool, err error) {
-	change = &FileChange{Path: f.path, Kind: ChangeCreate, Content: src, Reason: "there is none"}
+	change = &FileChange{Path: f.path, Kind: ChangeCreate, Content: src, Reason: "missing"}
 	if !f.there {
 		return change, nil, false, nil
 	}
@@ -123,13 +123,13 @@ func (p *planner) shim(f espFile, src osmith.Source, first bool) (change *FileCh
 		if refused, err = p.lowers(old, p.front); err != nil {
 			return nil, nil, false, fmt.Errorf("%s: %w", f.path, err)
 		}
-		change.Reason = "a shim with other bytes"
+		change.Reason = "a shim with different content"
 		return change, refused, false, nil
 	}
 	old, why := readProgram(content)
 	switch {
 	case why != nil && first:
-		return nil, nil, false, fmt.Errorf("%s is not replaced: it is neither shim nor systemd-boot: %w: remove the file if nothing needs it", f.path, why)
+		return nil, nil, false, fmt.Errorf("%s is not replaced, because it is neither shim nor systemd-boot (%w): remove the file if it is not needed", f.path, why)
 	case why != nil:
 		p.keep(f.path, "", "neither shim nor systemd-boot")
 		p.find(f.path, &OtherLoaderError{Err: why})
@@ -139,6 +139,6 @@ func (p *planner) shim(f espFile, src osmith.Source, first bool) (change *FileCh
 	if refused, err = p.refuses(old); err != nil {
 		return nil, nil, false, fmt.Errorf("%s: %w", f.path, err)
 	}
-	change.Before, change.Reason = old.version, "systemd-boot, which shim comes in front of"
+	change.Before, change.Reason = old.version, "systemd-boot, which shim now starts"
 	return change, refused, false, nil
 }

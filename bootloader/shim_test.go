@@ -81,9 +81,9 @@ func TestFilesWithShim(t *testing.T) {
 	require.Len(t, files, 4)
 
 	for _, c := range []struct{ name, shim, want string }{
-		{"no PE", "MZ", "shim: not a shim"},
-		{"systemd-boot", stub("262"), "shim: not a shim that starts the loader: it has no section .vendor_cert"},
-		{"of another name for the loader", strings.ReplaceAll(shim(4), "g\x00r\x00u\x00b\x00x", "g\x00r\x00u\x00b\x00y"), "it has no text \\grubx64.efi"},
+		{"no PE", "MZ", "shim: this shim does not start the loader"},
+		{"systemd-boot", stub("262"), "shim: this shim does not start the loader: section .vendor_cert is missing"},
+		{"of another name for the loader", strings.ReplaceAll(shim(4), "g\x00r\x00u\x00b\x00x", "g\x00r\x00u\x00b\x00y"), "does not contain the loader's file name \\grubx64.efi"},
 		{"SBAT that is no SBAT", string(petest.Shim([]byte(shimVendor), nil, []byte("sbat\n"), 0, ".vendor_cert\x00.sbatlevel\x00")), "shim: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestFilesWithShim(t *testing.T) {
 	}
 	t.Run("what is in its place", func(t *testing.T) {
 		_, err := PlanInstallation(withShim("262", "neither"), behindShim(stub("262"), shim(4)), InstallationOptions{})
-		require.ErrorContains(t, err, firstShim+" is not replaced: it is neither shim nor systemd-boot")
+		require.ErrorContains(t, err, firstShim+" is not replaced, because it is neither shim nor systemd-boot")
 		_, err = PlanInstallation(withShim("262", shim(4), firstBehind, "GRUB"), behindShim(stub("262"), shim(4)), InstallationOptions{})
 		require.ErrorContains(t, err, firstBehind+" is not replaced")
 	})

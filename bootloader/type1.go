@@ -16,7 +16,7 @@ var errNotForHere = errors.New("not for this machine")
 // What is wrong with a line of a Type #1 entry.
 var (
 	ErrNotThere = errors.New("not on the file system of the entry")
-	ErrNotRead  = errors.New("systemd-boot does not read it")
+	ErrNotRead  = errors.New("ignored by systemd-boot")
 )
 
 // EntryError is what is wrong with a line of a Type #1 entry, or with the file that it names.
@@ -62,7 +62,7 @@ func readType1(fsys fs.FS, file string, b []byte, o MenuOptions, r Release) (e *
 		case missing == nil:
 			continue
 		case kindKeys[l.key] != 0 && errors.Is(missing, fs.ErrNotExist):
-			return nil, append(findings, fmt.Errorf("what it starts is not there: %w", missing)), nil
+			return nil, append(findings, fmt.Errorf("the file to start is missing: %w", missing)), nil
 		case missing.Fatal && e.Damage == "":
 			e.Damage = missing.Error()
 		}
@@ -80,7 +80,7 @@ func (e *Entry) name(fsys fs.FS, l line) (missing *EntryError, err error) {
 		wrong.Err = fmt.Errorf("%w: %w", ErrNotThere, fs.ErrNotExist)
 		first, _, two := strings.Cut(strings.ReplaceAll(l.value, "\t", " "), " ")
 		if _, err := firmwarePath(fsys, first); two && err == nil {
-			wrong.Err = fmt.Errorf("%w: systemd-boot takes all of the line as one path: give each file a line of its own: %w", ErrNotThere, fs.ErrNotExist)
+			wrong.Err = fmt.Errorf("%w: systemd-boot reads the whole line as one path, so write one line per file: %w", ErrNotThere, fs.ErrNotExist)
 		}
 		found = slashed(l.value)
 	case err != nil:
@@ -90,7 +90,7 @@ func (e *Entry) name(fsys fs.FS, l line) (missing *EntryError, err error) {
 		if err != nil {
 			return nil, err
 		}
-		wrong.Err = fmt.Errorf("%w: it is a directory", ErrNotThere)
+		wrong.Err = fmt.Errorf("%w: is a directory, want a file", ErrNotThere)
 		if !info.IsDir() {
 			wrong = nil
 		}
@@ -138,13 +138,13 @@ func parseType1(file string, b []byte, o MenuOptions, r Release) (e *Entry, name
 			}
 			if e.Type != 0 {
 				if e.Type != kindKeys[l.key] && !r.rules.lastKind {
-					return nil, nil, findings, fmt.Errorf("line %d: %s beside another kind of entry", l.number, l.key)
+					return nil, nil, findings, fmt.Errorf("line %d: %s conflicts with another kind of entry in this file", l.number, l.key)
 				}
 				note(kind, "line %d counts in its place", l.number)
 			}
 			kind, e.Type, e.Loader = l, kindKeys[l.key], l.value
 			if l.key == "efi" && o.Self != "" && equalFold(slashed(l.value), slashed(o.Self)) {
-				return nil, nil, findings, fmt.Errorf("line %d: it is the loader itself: %w", l.number, errNotForHere)
+				return nil, nil, findings, fmt.Errorf("line %d: starts the loader itself: %w", l.number, errNotForHere)
 			}
 		case "architecture":
 			if !equalFold(l.value, o.architecture()) {
@@ -176,7 +176,7 @@ func parseType1(file string, b []byte, o MenuOptions, r Release) (e *Entry, name
 		}
 	}
 	if e.Type == 0 {
-		return nil, nil, findings, errors.New("no linux, uki, uki-url or efi")
+		return nil, nil, findings, errors.New("no linux, uki, uki-url or efi line")
 	}
 	e.Title, e.Version, e.MachineID = last["title"].value, last["version"].value, last["machine-id"].value
 	key, ok := last["sort-key"]

@@ -68,7 +68,7 @@ func readSections(r io.ReaderAt, architecture string, known rules) (list []peSec
 		return nil, 0, errors.New("PE header without sections or data directories")
 	}
 	if known.maxSections > 0 && count > known.maxSections {
-		return nil, 0, fmt.Errorf("%d sections: want at most %d for this release of systemd-boot", count, known.maxSections)
+		return nil, 0, fmt.Errorf("%d sections: want at most %d for this systemd-boot release", count, known.maxSections)
 	}
 	table := make([]byte, count*sectionSize) // at most 2.6 MB
 	if err := readFull(r, table, at+24+optional); err != nil {
@@ -215,7 +215,7 @@ func (m *menuSections) entry(file string, r io.ReaderAt, profile int, known Rele
 // readSection reads a text section; one that the end of the file cuts off is shorter.
 func readSection(r io.ReaderAt, s *peSection) ([]byte, error) {
 	if s.size > maxTextSection {
-		return nil, fmt.Errorf("%d bytes are more than the limit of %d", s.size, maxTextSection)
+		return nil, fmt.Errorf("%d bytes, want at most %d", s.size, maxTextSection)
 	}
 	b := make([]byte, s.size)
 	n, err := r.ReadAt(b, s.offset)

@@ -117,7 +117,7 @@ type LoaderDowngradeError struct {
 }
 
 func (e *LoaderDowngradeError) Error() string {
-	return fmt.Sprintf("systemd-boot %s stays, because %s is older: install a newer one, or set ReplaceNewerLoader", e.Have, e.Want)
+	return fmt.Sprintf("systemd-boot %s is not replaced, because %s is older: install a newer systemd-boot, or set ReplaceNewerLoader", e.Have, e.Want)
 }
 
 // SBATDowngradeError says that the loader that was to replace the one on the ESP has a lower
@@ -128,7 +128,7 @@ type SBATDowngradeError struct {
 }
 
 func (e *SBATDowngradeError) Error() string {
-	return fmt.Sprintf("the loader stays, because it has generation %d of SBAT component %q and the new one %d: install one that is built for the present level, or set AcceptLowerSBATGeneration",
+	return fmt.Sprintf("the loader is not replaced, because it has generation %d of SBAT component %q and the new loader has %d: install a loader with at least this generation, or set AcceptLowerSBATGeneration",
 		e.Have, e.Component, e.Want)
 }
 
@@ -142,9 +142,9 @@ type OtherLoaderError struct {
 
 func (e *OtherLoaderError) Error() string {
 	if e.Version != "" {
-		return fmt.Sprintf("systemd-boot %s, which is not part of the installation, stays as it is: if firmware or a shim starts it, replace it with what installed it", e.Version)
+		return fmt.Sprintf("systemd-boot %s, which is not part of the installation, is not replaced: if firmware or a shim starts it, update it with the tool that installed it", e.Version)
 	}
-	return fmt.Sprintf("another program stays as it is, and firmware may start it: what it starts then is its own matter (%v)", e.Err)
+	return fmt.Sprintf("a program that is not systemd-boot is not replaced, and firmware may start it: what that program starts next is unknown (%v)", e.Err)
 }
 
 func (e *OtherLoaderError) Unwrap() error { return e.Err }
@@ -197,7 +197,7 @@ func PlanInstallation(esp fs.FS, want *Installation, o InstallationOptions) (pla
 		return nil, fmt.Errorf("random seed of %d bytes: want %d", len(o.RandomSeed), seedSize)
 	}
 	if o.RefreshRandomSeed && o.RandomSeed == nil {
-		return nil, errors.New("a random seed is to be refreshed, and RandomSeed has none: want 32 random bytes")
+		return nil, errors.New("RandomSeed is empty, but the random seed is to be refreshed: want 32 random bytes")
 	}
 	loader, err := readSource(want.Loader, maxLoader)
 	if err != nil {
@@ -221,7 +221,7 @@ func PlanInstallation(esp fs.FS, want *Installation, o InstallationOptions) (pla
 		return nil, err
 	}
 	if !o.AcceptLowerSBATGeneration && ours.sbatErr != nil {
-		return nil, fmt.Errorf("boot loader: %w: shim does not start it", ours.sbatErr)
+		return nil, fmt.Errorf("boot loader: %w: shim will not start it", ours.sbatErr)
 	}
 	p := &planner{esp: esp, o: o, plan: new(InstallationPlan), ours: ours, front: front}
 	if err := p.planFiles(files, &in); err != nil {
@@ -311,7 +311,7 @@ func (p *planner) leftovers(names ...string) error {
 			return err
 		}
 		if f.there {
-			p.plan.Changes = append(p.plan.Changes, FileChange{Path: f.path, Kind: ChangeRemove, Reason: "an update that was cut off left it"})
+			p.plan.Changes = append(p.plan.Changes, FileChange{Path: f.path, Kind: ChangeRemove, Reason: "left over from an interrupted update"})
 		}
 	}
 	return nil
@@ -353,7 +353,7 @@ func (p *planner) planPlaces(in *Installation) (places []loaderPlace, err error)
 	if l := places[len(places)-1]; l.refused != nil && !places[begins].running {
 		// A Boot#### that leads to EFI/systemd would start the older loader in place of the one in
 		// EFI/BOOT.
-		p.find(places[begins].path, fmt.Errorf("it is not made, since firmware prefers it to %s: %w", l.path, l.refused))
+		p.find(places[begins].path, fmt.Errorf("is not created, because firmware would prefer it to %s: %w", l.path, l.refused))
 		places[begins].changes = nil
 	}
 	return places, nil
@@ -376,7 +376,7 @@ func (p *planner) loader(want osmith.ESPFile, first, copies bool) (l loaderPlace
 		return l, err
 	}
 	l.path = f.path
-	change := FileChange{Path: f.path, Kind: ChangeCreate, Content: want.Content, Reason: "there is none", After: p.ours.version}
+	change := FileChange{Path: f.path, Kind: ChangeCreate, Content: want.Content, Reason: "missing", After: p.ours.version}
 	if !f.there {
 		l.changes = []FileChange{change}
 		return l, nil
@@ -412,7 +412,7 @@ func (p *planner) loader(want osmith.ESPFile, first, copies bool) (l loaderPlace
 	case c > 0:
 		change.Reason = "a newer version, and ReplaceNewerLoader is set"
 	case c == 0:
-		change.Reason = "the same version with other bytes, as after a new signature"
+		change.Reason = "the same version with different content, such as a new signature"
 	}
 	if copies {
 		if l.changes, err = p.fallback(old); err != nil {
@@ -429,7 +429,7 @@ func (p *planner) fallback(old *program) ([]FileChange, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := FileChange{Path: f.path, Kind: ChangeCreate, Content: bytes.NewReader(old.content), Reason: "keeps the loader that is replaced", After: old.version}
+	c := FileChange{Path: f.path, Kind: ChangeCreate, Content: bytes.NewReader(old.content), Reason: "keeps the replaced loader", After: old.version}
 	if !f.there {
 		return []FileChange{c}, nil
 	}
@@ -462,7 +462,7 @@ func (p *planner) lowers(old, with *program) (refused, err error) {
 		return nil, nil
 	}
 	if old.sbatErr != nil {
-		return nil, fmt.Errorf("its generations cannot be compared: %w: remove the file, or set AcceptLowerSBATGeneration", old.sbatErr)
+		return nil, fmt.Errorf("cannot compare SBAT generations: %w: remove the file, or set AcceptLowerSBATGeneration", old.sbatErr)
 	}
 	if r := (&sbat.Level{Entries: old.sbat}).Revokes(with.sbat); r != nil {
 		return &SBATDowngradeError{Component: r.Component, Have: r.Least, Want: r.Generation}, nil
@@ -497,7 +497,7 @@ func (p *planner) config(want osmith.ESPFile, settings *Config) ([]FileChange, e
 		return nil, err
 	}
 	if !f.there {
-		return []FileChange{{Path: f.path, Kind: ChangeCreate, Content: bytes.NewReader(edited), Reason: "there is none"}}, nil
+		return []FileChange{{Path: f.path, Kind: ChangeCreate, Content: bytes.NewReader(edited), Reason: "missing"}}, nil
 	}
 	if settings != nil {
 		var differ []string
@@ -508,7 +508,7 @@ func (p *planner) config(want osmith.ESPFile, settings *Config) ([]FileChange, e
 			}
 		}
 		if len(differ) > 0 {
-			p.find(f.path, fmt.Errorf("it is there and stays, with other settings than the installation's: %s: set them by EditConfig", strings.Join(differ, ", ")))
+			p.find(f.path, fmt.Errorf("exists and is not replaced, although its settings differ from the installation's: %s: set them with EditConfig", strings.Join(differ, ", ")))
 		}
 	}
 	if bytes.Equal(edited, text) {
@@ -528,7 +528,7 @@ func (p *planner) srel(files []osmith.ESPFile) error {
 		return nil
 	}
 	i := slices.IndexFunc(files, func(f osmith.ESPFile) bool { return f.Path == srelPath })
-	p.plan.Changes = append(p.plan.Changes, FileChange{Path: f.path, Kind: ChangeCreate, Content: files[i].Content, Reason: "there is none"})
+	p.plan.Changes = append(p.plan.Changes, FileChange{Path: f.path, Kind: ChangeCreate, Content: files[i].Content, Reason: "missing"})
 	return nil
 }
 
@@ -537,7 +537,7 @@ func (p *planner) seed() error {
 	if err != nil || p.o.RandomSeed == nil {
 		return err
 	}
-	c := FileChange{Path: f.path, Kind: ChangeCreate, Content: bytes.NewReader(bytes.Clone(p.o.RandomSeed)), Reason: "there is none"}
+	c := FileChange{Path: f.path, Kind: ChangeCreate, Content: bytes.NewReader(bytes.Clone(p.o.RandomSeed)), Reason: "missing"}
 	if f.there {
 		has, err := f.read(p.esp, maxSeed)
 		if err != nil && !errors.Is(err, errTooLong) {
@@ -553,7 +553,7 @@ func (p *planner) seed() error {
 		case p.o.RefreshRandomSeed:
 			c.Reason = "refreshed"
 		case len(has) < seedSize || len(has) > maxSeed:
-			c.Reason = fmt.Sprintf("systemd-boot takes none of it: want %d bytes to %d", seedSize, maxSeed)
+			c.Reason = fmt.Sprintf("systemd-boot ignores a seed of this size: want %d to %d bytes", seedSize, maxSeed)
 		default:
 			p.keep(f.path, "", "it is there")
 			return nil
@@ -600,10 +600,10 @@ func (p *planner) keySet(files []osmith.ESPFile) (s keySet, err error) {
 		if err != nil {
 			return s, err
 		}
-		c := FileChange{Path: f.path, Kind: ChangeCreate, Reason: "there is none"}
+		c := FileChange{Path: f.path, Kind: ChangeCreate, Reason: "missing"}
 		var has []byte
 		if f.there {
-			c.Kind, c.Reason = ChangeReplace, "another key"
+			c.Kind, c.Reason = ChangeReplace, "a different key"
 			if has, err = f.read(p.esp, maxConfigLen); err != nil {
 				return s, err
 			}
@@ -611,7 +611,7 @@ func (p *planner) keySet(files []osmith.ESPFile) (s keySet, err error) {
 		i := slices.IndexFunc(files, func(f osmith.ESPFile) bool { return path.Base(f.Path) == name })
 		if i < 0 {
 			if f.there {
-				c.Kind, c.Reason = ChangeRemove, "the new set of keys does not have it"
+				c.Kind, c.Reason = ChangeRemove, "not in the new set of keys"
 				write, changed = append(write, c), true
 			}
 			continue
@@ -642,7 +642,7 @@ func (p *planner) keySet(files []osmith.ESPFile) (s keySet, err error) {
 		return s, nil
 	}
 	if pk.Kind == ChangeReplace {
-		s.disarm = []FileChange{{Path: pk.Path, Kind: ChangeRemove, Reason: "without it systemd-boot enrols none of the set, which changes"}}
+		s.disarm = []FileChange{{Path: pk.Path, Kind: ChangeRemove, Reason: "the set of keys changes, and systemd-boot enrols nothing from an incomplete set"}}
 	}
 	pk.Kind, pk.Reason = ChangeCreate, "the set of keys is complete"
 	s.write = append(write, *pk)
@@ -772,7 +772,7 @@ func findFile(esp fs.FS, name string) (espFile, error) {
 	return espFile{}, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 }
 
-var errTooLong = errors.New("file is too long for what it is to be")
+var errTooLong = errors.New("file is too large")
 
 // read is the content, up to a size. With [errTooLong] the result has one byte more.
 func (f espFile) read(esp fs.FS, limit int64) ([]byte, error) {
@@ -805,7 +805,7 @@ func (f espFile) program(esp fs.FS) (p *program, why, err error) {
 }
 
 func (f espFile) unknownVersion(why error) error {
-	return fmt.Errorf("%s is not replaced, since its version cannot be read: %w: remove the file if nobody needs it", f.path, why)
+	return fmt.Errorf("%s is not replaced, because its version cannot be read: %w: remove the file if it is not needed", f.path, why)
 }
 
 // readSource is all of a source, up to a size.

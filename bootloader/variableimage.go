@@ -68,7 +68,7 @@ func (v *VariableImage) Set(w EFIVariable) (err error) {
 		return err
 	}
 	if w.Attributes&VariableNonVolatile == 0 {
-		return &VariableError{w.Name, fmt.Errorf("%w: attributes 0x%x: the image has what is non-volatile only", ErrVariableRefused, w.Attributes)}
+		return &VariableError{w.Name, fmt.Errorf("%w: attributes 0x%x: the image holds only non-volatile variables", ErrVariableRefused, w.Attributes)}
 	}
 	if same, err := isSet(v, w); err != nil || same {
 		return err
@@ -105,7 +105,7 @@ func (v *VariableImage) changeable(name string, vendor osmith.GUID) (int, error)
 		return 0, &VariableError{name, fs.ErrNotExist}
 	}
 	if a := v.store.Variables[i].Attributes; a&^VariableKept != 0 {
-		return 0, &VariableError{name, fmt.Errorf("%w: it has the attributes 0x%x", ErrVariableReadOnly, a)}
+		return 0, &VariableError{name, fmt.Errorf("%w: has attributes 0x%x", ErrVariableReadOnly, a)}
 	}
 	return i, nil
 }

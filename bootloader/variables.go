@@ -130,7 +130,7 @@ func ReadVariables(efivars fs.FS) (v *MachineVariables, err error) {
 		}
 	}
 	if len(r.names) == 0 {
-		return nil, fmt.Errorf("%w: no variable of a boot loader or of firmware: want the directory of all variables, as /sys/firmware/efi/efivars", fs.ErrNotExist)
+		return nil, fmt.Errorf("%w: no variable of a boot loader or of firmware found: want the directory of all variables, such as /sys/firmware/efi/efivars", fs.ErrNotExist)
 	}
 	v = &MachineVariables{}
 	r.loader(v)
@@ -177,7 +177,7 @@ func (r *variableReader) text(name string) string {
 		return ""
 	}
 	if len(b)%2 != 0 {
-		r.problem(name, "%d bytes are no UTF-16", len(b))
+		r.problem(name, "%d bytes: want UTF-16, an even number of bytes", len(b))
 		return ""
 	}
 	return efi.DecodeUTF16(b)
@@ -232,14 +232,14 @@ func (r *variableReader) loader(v *MachineVariables) {
 			}
 		}
 		if len(b) != 0 {
-			r.problem("LoaderEntries", "an odd byte at its end")
+			r.problem("LoaderEntries", "an odd byte at the end of the UTF-16 text")
 		}
 	}
 	if s := r.text("LoaderTpm2ActivePcrBanks"); s != "" {
 		// EFI_TCG2_EVENT_ALGORITHM_BITMAP (TCG EFI Protocol Specification 1.00, section 6.4).
 		n, err := strconv.ParseUint(strings.TrimPrefix(s, "0x"), 16, 32)
 		if err != nil {
-			r.problem("LoaderTpm2ActivePcrBanks", "%q is no number", s)
+			r.problem("LoaderTpm2ActivePcrBanks", "%q: want a number", s)
 			return
 		}
 		v.Banks = []crypto.Hash{}
@@ -271,7 +271,7 @@ func (r *variableReader) firmware(v *MachineVariables) {
 			v.Order = append(v.Order, binary.LittleEndian.Uint16(b))
 		}
 		if len(b) != 0 {
-			r.problem("BootOrder", "an odd byte at its end")
+			r.problem("BootOrder", "an odd byte at the end of the UTF-16 text")
 		}
 	}
 	for _, name := range r.names[efi.GlobalVariable] {

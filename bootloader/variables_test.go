@@ -188,17 +188,17 @@ func TestReadVariablesProblems(t *testing.T) {
 		want    string
 		unset   func(v *bootloader.MachineVariables) bool
 	}{
-		"LoaderInfo":               {[]byte("abc"), "3 bytes are no UTF-16", func(v *bootloader.MachineVariables) bool { return v.LoaderInfo == "" }},
-		"LoaderEntries":            {append(wide("a"), 7), "an odd byte at its end", nil},
+		"LoaderInfo":               {[]byte("abc"), "3 bytes: want UTF-16, an even number of bytes", func(v *bootloader.MachineVariables) bool { return v.LoaderInfo == "" }},
+		"LoaderEntries":            {append(wide("a"), 7), "an odd byte at the end of the UTF-16 text", nil},
 		"LoaderFeatures":           {[]byte{1}, "1 bytes, want 8", func(v *bootloader.MachineVariables) bool { return v.LoaderFeatures == 0 }},
 		"LoaderDevicePartUUID":     {wide("not a GUID"), "want 36", func(v *bootloader.MachineVariables) bool { return v.LoaderPartition.IsZero() }},
-		"LoaderTpm2ActivePcrBanks": {wide("0xyz"), `"0xyz" is no number`, func(v *bootloader.MachineVariables) bool { return v.Banks == nil }},
-		"BootOrder":                {[]byte{1, 0, 2}, "an odd byte at its end", func(v *bootloader.MachineVariables) bool { return len(v.Order) == 1 }},
+		"LoaderTpm2ActivePcrBanks": {wide("0xyz"), `"0xyz": want a number`, func(v *bootloader.MachineVariables) bool { return v.Banks == nil }},
+		"BootOrder":                {[]byte{1, 0, 2}, "an odd byte at the end of the UTF-16 text", func(v *bootloader.MachineVariables) bool { return len(v.Order) == 1 }},
 		"BootNext":                 {[]byte{1}, "1 bytes, want 2", func(v *bootloader.MachineVariables) bool { return v.Next == nil }},
-		"Boot0001":                 {[]byte{1, 0, 0, 0, 4, 0, 'x', 0}, "Description at 0x6: it does not end", func(v *bootloader.MachineVariables) bool { _, ok := v.Option(1); return !ok }},
+		"Boot0001":                 {[]byte{1, 0, 0, 0, 4, 0, 'x', 0}, "Description at 0x6: not terminated", func(v *bootloader.MachineVariables) bool { _, ok := v.Option(1); return !ok }},
 		"Boot0002":                 {option(1, "x", firstESP, `\x`, nil)[:30], "FilePathList", func(v *bootloader.MachineVariables) bool { _, ok := v.Option(2); return !ok }},
 		"Boot0003":                 {[]byte{1}, "1 bytes, want 8 at least", nil},
-		"StubInfo":                 {nil, "want 4 of attributes at least", nil},
+		"StubInfo":                 {nil, "bytes, want at least 4 bytes of attributes", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := machine()

@@ -70,12 +70,12 @@ var (
 
 	// ErrNoSpace: there is no room for the variable, or the kernel keeps the rest free for
 	// firmware.
-	ErrNoSpace = fmt.Errorf("%w: no room for it", ErrVariableRefused)
+	ErrNoSpace = fmt.Errorf("%w: not enough room in the variable store", ErrVariableRefused)
 
 	// ErrVariableReadOnly: all variables can only be read (on some machines by a setting of the
 	// firmware, or because the file system is mounted so), or this one, since it is written with a
 	// signature.
-	ErrVariableReadOnly = fmt.Errorf("%w: it can only be read", ErrVariableRefused)
+	ErrVariableReadOnly = fmt.Errorf("%w: read-only", ErrVariableRefused)
 )
 
 // VariableMismatchError says that a variable is not what it was taken for, or not what was written.
@@ -91,7 +91,7 @@ func (e *VariableMismatchError) Error() string {
 		}
 		return fmt.Sprintf("attributes 0x%x with the %d bytes %x", v.Attributes, len(v.Data), v.Data[:min(len(v.Data), 64)])
 	}
-	return fmt.Sprintf("it is %s, want %s", text(e.Got), text(e.Want))
+	return fmt.Sprintf("got %s, want %s", text(e.Got), text(e.Want))
 }
 
 // ReadVariable reads a variable from a store, or from a directory as [ReadVariables] does. One that
@@ -105,7 +105,7 @@ func readVariable(efivars fs.FS, name string, vendor osmith.GUID) (EFIVariable, 
 	b, err := efi.ReadVariableFile(efivars, name, vendor)
 	switch {
 	case err == nil && len(b) == 0:
-		err = fmt.Errorf("%w: its file is empty, as efivarfs has it while the first write is not done", fs.ErrNotExist)
+		err = fmt.Errorf("%w: the file is empty: in efivarfs, the first write is not finished", fs.ErrNotExist)
 	case err == nil && len(b) < 4:
 		err = errNoAttributes(b)
 	}
@@ -117,7 +117,7 @@ func readVariable(efivars fs.FS, name string, vendor osmith.GUID) (EFIVariable, 
 
 // errNoAttributes is about the file of a variable.
 func errNoAttributes(b []byte) error {
-	return fmt.Errorf("%d bytes, want 4 of attributes at least", len(b))
+	return fmt.Errorf("%d bytes, want at least 4 bytes of attributes", len(b))
 }
 
 func attributesOf(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
@@ -226,7 +226,7 @@ func (m *MemoryVariables) Set(v EFIVariable) (err error) {
 	case i >= 0 && m.variables[i].Attributes != v.Attributes:
 		return otherAttributes(v, m.variables[i].Attributes)
 	case m.Quota > 0 && size > m.Quota:
-		return &VariableError{v.Name, fmt.Errorf("%w: %d bytes with it, the limit is %d", ErrNoSpace, size, m.Quota)}
+		return &VariableError{v.Name, fmt.Errorf("%w: %d bytes in all, the limit is %d", ErrNoSpace, size, m.Quota)}
 	case i >= 0:
 		m.variables[i] = v
 	default:
@@ -237,7 +237,7 @@ func (m *MemoryVariables) Set(v EFIVariable) (err error) {
 }
 
 func otherAttributes(v EFIVariable, have uint32) error {
-	return &VariableError{v.Name, fmt.Errorf("%w: it has the attributes 0x%x, a write cannot make them 0x%x", ErrVariableRefused, have, v.Attributes)}
+	return &VariableError{v.Name, fmt.Errorf("%w: a write cannot change its attributes from 0x%x to 0x%x", ErrVariableRefused, have, v.Attributes)}
 }
 
 // variableSize is what MemoryVariables counts.

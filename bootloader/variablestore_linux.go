@@ -192,7 +192,7 @@ func (e *EFIVarFS) write(path string, content []byte) error {
 	if err != nil {
 		err = refusal("write", path, err)
 	} else if n != len(content) {
-		err = &os.PathError{Op: "write", Path: path, Err: fmt.Errorf("%d of %d bytes were written", n, len(content))}
+		err = &os.PathError{Op: "write", Path: path, Err: fmt.Errorf("wrote only %d of %d bytes", n, len(content))}
 	}
 	if err == nil && !e.real { // efivarfs has the new size
 		err = refusal("truncate", path, unix.Ftruncate(fd, int64(n)))

@@ -236,7 +236,7 @@ func TestEFIVarFSRefused(t *testing.T) {
 func TestEFIVarFSDoesNotBelieve(t *testing.T) {
 	k := efivarKernel(t)
 	k.short = true
-	require.ErrorContains(t, k.Set(bootVariable(1, 2)), "5 of 6 bytes were written")
+	require.ErrorContains(t, k.Set(bootVariable(1, 2)), "5 of 6 bytes")
 	require.NotContains(t, k.took()[2:], "write", "there is no second one")
 
 	k = efivarKernel(t)
@@ -245,12 +245,12 @@ func TestEFIVarFSDoesNotBelieve(t *testing.T) {
 	require.ErrorAs(t, k.Set(bootVariable(1, 2)), &mismatch)
 	require.Equal(t, []byte{1, 2}, mismatch.Want.Data)
 	require.Equal(t, []byte{1, 3}, mismatch.Got.Data)
-	require.ErrorContains(t, mismatch, "it is attributes 0x7 with the 2 bytes 0103, want attributes 0x7 with the 2 bytes 0102")
+	require.ErrorContains(t, mismatch, "got attributes 0x7 with the 2 bytes 0103, want attributes 0x7 with the 2 bytes 0102")
 
 	// What cannot be read is not written over.
 	k = efivarKernel(t)
 	require.NoError(t, os.WriteFile(k.path("Boot0001", efi.GlobalVariable), []byte{7, 0}, 0o600))
-	require.ErrorContains(t, k.Set(bootVariable(1)), "want 4 of attributes at least")
+	require.ErrorContains(t, k.Set(bootVariable(1)), "bytes, want at least 4 bytes of attributes")
 	require.Empty(t, k.took())
 	// But the file of a write that was never done is nothing.
 	require.NoError(t, os.WriteFile(k.path("Boot0001", efi.GlobalVariable), nil, 0o600))

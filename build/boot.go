@@ -107,7 +107,7 @@ type bootBuilder struct {
 // volume opens what the plan has for the ESP, and takes the table.
 func (b *bootBuilder) volume() (err error) {
 	if b.disk.ESP < 0 || b.disk.Entry == "" || b.disk.Loader == nil {
-		return errors.New("boot: the disk has no system on it")
+		return errors.New("boot: the disk has no system")
 	}
 	if b.esp, err = fat.OpenReader(b.disk.Content(b.disk.ESP)); err != nil {
 		return fmt.Errorf("the ESP: %w", prefix.Bare(err))
@@ -143,7 +143,7 @@ func (b *bootBuilder) open(name string) (osmith.Source, error) {
 		return nil, err
 	}
 	if !ok {
-		return nil, fmt.Errorf("%s cannot be read at random", name)
+		return nil, fmt.Errorf("%s cannot be read at an offset", name)
 	}
 	return io.NewSectionReader(src, 0, info.Size()), nil
 }
@@ -226,7 +226,7 @@ func (b *bootBuilder) programs() error {
 		var kept []uki.CompanionFile
 		for _, file := range *list {
 			if b.o.Variables == nil {
-				return fmt.Errorf("boot: whether the machine starts the add-on %s is not known: give BootOptions.Variables", file.Name)
+				return fmt.Errorf("boot: whether the machine starts the add-on %s is unknown: give BootOptions.Variables", file.Name)
 			}
 			app, v, err := b.program(file.Name, file.Content)
 			if err != nil {
@@ -265,7 +265,7 @@ func (b *bootBuilder) handover() error {
 		return err
 	}
 	if len(handover.Addons) != len(b.boot.Addons) {
-		return fmt.Errorf("boot: the stub would apply %d of %d add-ons that firmware starts: what the others are measured as is not known", len(handover.Addons), len(b.boot.Addons))
+		return fmt.Errorf("boot: the stub would apply %d of %d add-ons that firmware starts: how the others are measured is unknown", len(handover.Addons), len(b.boot.Addons))
 	}
 	b.boot.Handover, err = handover.Measure(b.boot.Banks...)
 	return err

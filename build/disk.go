@@ -162,7 +162,7 @@ type diskBuilder struct {
 
 func (b *diskBuilder) prepare() (err error) {
 	if b.o.Seed.IsZero() {
-		return errors.New("disk: no Seed: two disks without one would have the same identifiers")
+		return errors.New("disk: no Seed: without a seed, all disks would have the same identifiers")
 	}
 	if b.o.Tries < 0 || b.o.Tries > 99 {
 		return fmt.Errorf("disk: %d tries: want 1 to 99, or 0 not to count them", b.o.Tries)
@@ -176,7 +176,7 @@ func (b *diskBuilder) prepare() (err error) {
 			return err
 		}
 		if len(r.RootHash) > 0 && (r.Root == nil || r.Tree == nil) {
-			return errors.New("disk: the release has a root hash, and not the root file system or not its hash tree: want all three, or none for a UKI alone")
+			return errors.New("disk: the release has a root hash without its root file system or hash tree: want all three, or none for a UKI alone")
 		}
 		b.release = &r
 	}
@@ -237,7 +237,7 @@ func (b *diskBuilder) espFiles() error {
 	in := b.loader()
 	if in == nil {
 		if b.o.Enroll != nil {
-			return errors.New("disk: Enroll without a boot loader, which would enrol the keys")
+			return errors.New("disk: Enroll without a boot loader: systemd-boot enrols the keys")
 		}
 		if b.release != nil {
 			return errors.New("disk: no boot loader: give one with the set (Parts.Loader), or DiskOptions.Loader")
@@ -273,7 +273,7 @@ func (b *diskBuilder) enroll(in *bootloader.Installation) error {
 		return nil
 	}
 	if in.Shim != nil {
-		return errors.New("disk: Enroll with a shim: what shim starts is judged by its keys, too: enrol keys on the machine")
+		return errors.New("disk: Enroll with a shim, whose own keys decide what it starts: enrol keys on the machine")
 	}
 	if err := add("boot loader", in.Loader); err != nil {
 		return err
@@ -313,7 +313,7 @@ func (b *diskBuilder) lay() error {
 		return b.usual()
 	}
 	if b.o.Slots != 0 || b.o.SlotSize != 0 || b.o.ESPSize != 0 || b.o.More != nil {
-		return errors.New("disk: Slots, SlotSize, ESPSize and More are for the layout that is made here, and Layout is given")
+		return errors.New("disk: Slots, SlotSize, ESPSize and More are given together with Layout: want one or the other")
 	}
 	b.layout = *b.o.Layout
 	b.layout.Partitions = slices.Clone(b.layout.Partitions)
@@ -411,7 +411,7 @@ func (b *diskBuilder) fillSlots() error {
 			continue
 		}
 		if s.Content != nil || b.o.Contents[key(s)] != nil {
-			return fmt.Errorf("disk: partition %q has a content, and belongs to a slot for the set: leave it out, or give no set", key(s))
+			return fmt.Errorf("disk: partition %q has a content, but its slot is filled from the set: drop the content, or give no set", key(s))
 		}
 		s.Fill = nil // of slots it says how the set's own content is made
 		if !found[n] {
@@ -438,7 +438,7 @@ func key(s *partition.Spec) string {
 func (b *diskBuilder) plan() (err error) {
 	for name := range b.o.Contents {
 		if !slices.ContainsFunc(b.layout.Partitions, func(s partition.Spec) bool { return key(&s) == name }) {
-			return fmt.Errorf("disk: Contents has %q, and the layout no such partition", name)
+			return fmt.Errorf("disk: Contents has %q, but the layout has no such partition", name)
 		}
 	}
 	b.out.Image, err = partition.Plan(b.layout)
@@ -465,7 +465,7 @@ func (b *diskBuilder) finish() error {
 	case b.out.ESP < 0 && b.release != nil:
 		return errors.New("disk: the layout has no EFI system partition, from which firmware starts the system")
 	case b.out.ESP < 0 && len(b.files) > 0:
-		return errors.New("disk: there are files for an EFI system partition, and the layout has none")
+		return errors.New("disk: files for an EFI system partition are given, but the layout has none")
 	}
 	if err := b.fillLate(); err != nil {
 		return err

@@ -293,16 +293,16 @@ func TestDiskRefused(t *testing.T) {
 		change func(o *build.DiskOptions)
 	}{
 		{"no Seed", &set.Release, func(o *build.DiskOptions) { o.Seed = osmith.GUID{} }},
-		{"the release has a root hash, and not", &half, func(*build.DiskOptions) {}},
+		{"disk: the release has a root hash without its root file system or hash tree: want all three, or none for a UKI alone", &half, func(*build.DiskOptions) {}},
 		{"neither a set nor a Layout", nil, func(*build.DiskOptions) {}},
 		{"no boot loader", &loaderless.Release, func(*build.DiskOptions) {}},
 		{"Tries without a set", nil, func(o *build.DiskOptions) { o.Tries = 3 }},
 		{"want 1 to 99", &set.Release, func(o *build.DiskOptions) { o.Tries = 100 }},
-		{"are for the layout that is made here", &set.Release, func(o *build.DiskOptions) { o.Layout, o.Slots = &partition.Layout{}, 2 }},
+		{"disk: Slots, SlotSize, ESPSize and More are given together with Layout: want one or the other", &set.Release, func(o *build.DiskOptions) { o.Layout, o.Slots = &partition.Layout{}, 2 }},
 		{"has the seed", &set.Release, func(o *build.DiskOptions) { o.Layout = &partition.Layout{Seed: osmith.GUID{2}} }},
 		{"no partition for the root file system (root-x86-64)", &set.Release, only("Type=esp\n")},
 		{"no partition for its hash tree", &set.Release, only("Type=root\n")},
-		{"there are files for an EFI system partition, and the layout has none", nil, func(o *build.DiskOptions) {
+		{"disk: files for an EFI system partition are given, but the layout has none", nil, func(o *build.DiskOptions) {
 			only("Type=root\n")(o)
 			o.Files = []osmith.ESPFile{{Path: "a", Content: strings.NewReader("a")}}
 		}},
@@ -310,8 +310,8 @@ func TestDiskRefused(t *testing.T) {
 			only("Type=esp\n")(o)
 			o.Contents = map[string]osmith.Source{"20-y": strings.NewReader("y")}
 		}},
-		{"is to have a file system of type ext4: of file systems, FAT, EROFS and swap areas are made: make it elsewhere, and give it as DiskOptions.Contents[\"10-x\"]", nil, only("Type=home\nFormat=ext4\n")},
-		{"EROFS is made without compression", nil, only("Type=root\nFormat=erofs\nCompression=lz4hc\n")},
+		{"is to have a file system of type ext4: want FAT, EROFS or swap: no other file systems are made: make it elsewhere, and give it as DiskOptions.Contents[\"10-x\"]", nil, only("Type=home\nFormat=ext4\n")},
+		{"EROFS is made only without compression", nil, only("Type=root\nFormat=erofs\nCompression=lz4hc\n")},
 		{"no system runs from this disk yet", nil, only("Type=root\nCopyBlocks=auto\n")},
 		{"no files are given (DiskOptions.Host)", nil, func(o *build.DiskOptions) { only("Type=root\nCopyBlocks=/raw\n")(o); o.Host = nil }},
 		{"file does not exist", nil, only("Type=root\nCopyBlocks=/none\n")},
@@ -325,7 +325,7 @@ func TestDiskRefused(t *testing.T) {
 			only("Type=home\nEncrypt=tpm2\nCopyBlocks=/raw\n")(o)
 			o.Volumes = map[string]build.Volume{"10-x": {Passphrase: []byte("x"), Format: luks.FormatOptions{Rand: rand.NewChaCha8([32]byte{})}}}
 		}},
-		{"nothing would open it", nil, func(o *build.DiskOptions) {
+		{"no passphrase, key file or Keys, so nothing could unlock the volume", nil, func(o *build.DiskOptions) {
 			only("Type=home\nEncrypt=key-file\nCopyBlocks=/raw\n")(o)
 			o.Volumes = map[string]build.Volume{"10-x": {Format: luks.FormatOptions{Rand: rand.NewChaCha8([32]byte{})}}}
 		}},
@@ -333,7 +333,7 @@ func TestDiskRefused(t *testing.T) {
 		{"the layout has the file EFI/Linux/acme_1.efi, and so has the system", &set.Release, func(o *build.DiskOptions) {
 			o.Layout = repart(t, map[string]string{"10-esp": "Type=esp\nFormat=vfat\nSizeMinBytes=40M\nCopyFiles=/raw:/EFI/Linux/acme_1.efi\n", "20-root": "Type=root\n", "21-v": "Type=root-verity\n"})
 		}},
-		{"belongs to a slot for the set", &set.Release, func(o *build.DiskOptions) {
+		{"has a content, but its slot is filled from the set: drop the content, or give no set", &set.Release, func(o *build.DiskOptions) {
 			o.Layout = repart(t, map[string]string{"10-esp": "Type=esp\n", "20-root": "Type=root\n", "21-v": "Type=root-verity\n"})
 			o.Contents = map[string]osmith.Source{"20-root": strings.NewReader("x")}
 		}},
@@ -396,7 +396,7 @@ func TestBoot(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, all[7], "what is not known is not claimed")
 	_, err = build.Boot(t.Context(), &build.DiskImage{ESP: -1}, build.BootOptions{})
-	require.ErrorContains(t, err, "no system on it")
+	require.ErrorContains(t, err, "boot: the disk has no system")
 }
 
 // A file that is another one when the disk is written ends that: what was planned is what is
@@ -411,7 +411,7 @@ func TestDiskHostChanges(t *testing.T) {
 	own["raw"] = &fstest.MapFile{Data: []byte("longer"), Mode: 0o644}
 	disk := faultio.NewDisk(d.Size)
 	err = partition.WriteImage(disk, d.Image, partition.WriteOptions{TargetIsZero: true})
-	require.ErrorContains(t, err, "raw has changed since the disk was planned: it has 6 bytes, want 4")
+	require.ErrorContains(t, err, "raw changed since the disk was planned: 6 bytes, want 4")
 	_, err = partition.Read(disk, partition.ReadOptions{})
 	require.ErrorIs(t, err, partition.ErrNoTable)
 }
@@ -445,7 +445,7 @@ func TestTreeChanges(t *testing.T) {
 	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, tree, build.EROFSOptions{TempDir: t.TempDir()}), "/a: 1 bytes were read, 4 are in the directory")
 	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, tree, build.TreeOptions{}), "a: 1 bytes were read, 4 are in the directory")
 	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, fstest.MapFS{}, build.EROFSOptions{TempDir: t.TempDir(), Label: strings.Repeat("x", 17)}), "want at most 16")
-	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, noLinks{fstest.MapFS{"l": {Mode: fs.ModeSymlink}}}, build.TreeOptions{}), "does not tell where symbolic links lead")
+	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, noLinks{fstest.MapFS{"l": {Mode: fs.ModeSymlink}}}, build.TreeOptions{}), "the file system does not support reading symbolic links")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, build.WriteInitrd(ctx, io.Discard, host, build.TreeOptions{}), context.Canceled)

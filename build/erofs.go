@@ -99,7 +99,7 @@ func addToEROFS(ctx context.Context, im *erofs.Writer, fsys fs.FS, f *file) (err
 	case f.mode.IsRegular():
 		err = copyToEROFS(ctx, im, fsys, f)
 	case f.mode.Type() == fs.ModeIrregular:
-		return errors.New("no kind of file that Linux has")
+		return errors.New("not a file type that Linux has")
 	default:
 		// Numbers of devices as the kernel encodes them for user space: linux/kdev_t.h,
 		// new_encode_dev.
@@ -132,7 +132,7 @@ func copyToEROFS(ctx context.Context, im *erofs.Writer, fsys fs.FS, f *file) (er
 	}
 	n, err := io.Copy(&interruptible{ctx, to}, src)
 	if err == nil && n != f.size {
-		err = fmt.Errorf("%d bytes were read, %d are in the directory: it has changed meanwhile", n, f.size)
+		err = fmt.Errorf("the file changed: %d bytes, want %d as in its directory", n, f.size)
 	}
 	return errors.Join(err, to.Close())
 }

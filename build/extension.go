@@ -110,7 +110,7 @@ func WriteExtension(ctx context.Context, w io.WriterAt, x Extension) (im *Extens
 }
 
 func tooLarge(n int64) error {
-	return fmt.Errorf("extension of %d bytes: the stub hands over %d at most", n, int64(maxExtension))
+	return fmt.Errorf("extension of %d bytes: want at most %d, which the stub hands over", n, int64(maxExtension))
 }
 
 // format makes the hash tree in memory.
@@ -121,7 +121,7 @@ func (x *Extension) format(ctx context.Context) (content osmith.Source, tree *by
 	case x.FileSystem.Size() > maxExtension:
 		return nil, nil, nil, tooLarge(x.FileSystem.Size())
 	case x.Seed.IsZero():
-		return nil, nil, nil, errors.New("extension: no Seed: IDs and salt would be those of every other extension without one")
+		return nil, nil, nil, errors.New("extension: no Seed: without a seed, all extensions would have the same IDs and salt")
 	}
 	content = padded(x.FileSystem)
 	params := verity.Params{Salt: partition.SeedVeritySalt(x.Seed), UUID: partition.SeedVerityUUID(x.Seed)}
@@ -151,7 +151,7 @@ func (x *Extension) sign(rootHash []byte) (*verity.Signature, error) {
 	switch {
 	case x.UnsignedSoThatAnyoneCanReplaceIt:
 		if x.Signature != nil || x.Key != nil || x.Certificate != nil {
-			return nil, errors.New("extension: it is to be unsigned, and there is a key or a signature")
+			return nil, errors.New("extension: Unsigned is set together with a key or a signature")
 		}
 		return nil, nil
 	case x.Signature != nil:
@@ -166,7 +166,7 @@ func (x *Extension) sign(rootHash []byte) (*verity.Signature, error) {
 		}
 		return x.Signature, nil
 	case x.Key == nil || x.Certificate == nil:
-		return nil, errors.New("extension: no Key and Certificate, and no Signature: systemd takes no unsigned extension from beside a UKI")
+		return nil, errors.New("extension: no Key and Certificate, and no Signature: systemd rejects an unsigned extension beside a UKI")
 	}
 	s, err := verity.SignRootHash(rootHash, x.Key, x.Certificate, x.Chain...)
 	if err != nil {

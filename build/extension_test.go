@@ -112,7 +112,7 @@ func TestExtensionIsRefused(t *testing.T) {
 		{"no certificate", func(x *Extension) { x.Certificate = nil }, "no Key and Certificate"},
 		{"signed and unsigned", func(x *Extension) { x.UnsignedSoThatAnyoneCanReplaceIt = true }, "to be unsigned"},
 		{"signature of another", func(x *Extension) { x.Signature = foreign }, "sign that of ExtensionRootHash"},
-		{"forged signature", func(x *Extension) { x.Signature = forged }, "the signature is not one over the root hash"},
+		{"forged signature", func(x *Extension) { x.Signature = forged }, "the signature is not over this root hash"},
 		{"too large", func(x *Extension) { x.FileSystem = huge{} }, "hands over 4294967295 at most"},
 		{"unreadable", func(x *Extension) { x.FileSystem = short{} }, "EOF"},
 	} {

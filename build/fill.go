@@ -21,11 +21,11 @@ type UnmadeError struct {
 }
 
 func (e *UnmadeError) Error() string {
-	return fmt.Sprintf("disk: partition %q is to have %s: %s: make it elsewhere, and give it as DiskOptions.Contents[%q], or leave it to the first boot", e.Partition, e.What, e.Reason, e.Partition)
+	return fmt.Sprintf("disk: partition %q is to have %s: %s: make the content elsewhere and give it as DiskOptions.Contents[%q], or leave it to the first boot", e.Partition, e.What, e.Reason, e.Partition)
 }
 
 // ErrNoVolumeKey says that a layout asks for an encrypted volume, and that nothing would open it.
-var ErrNoVolumeKey = errors.New("it has no passphrase, key file or Keys, and nothing would open it")
+var ErrNoVolumeKey = errors.New("no passphrase, key file or Keys, so nothing could unlock the volume")
 
 // late is a content that is made when place and size of its partition are known. Until then it has
 // a size, the least that it may have.
@@ -120,7 +120,7 @@ func (b *diskBuilder) fillESP(s *partition.Spec, f *partition.Fill) error {
 		}
 		for _, a := range more {
 			if a.Content != nil && slices.ContainsFunc(b.files, func(c osmith.ESPFile) bool { return fat.SameName(strings.Trim(a.Path, "/"), strings.Trim(c.Path, "/")) }) {
-				return fmt.Errorf("the layout has the file %s, and so has the system: want one of them", a.Path)
+				return fmt.Errorf("the layout and the system both have the file %s: want one of them", a.Path)
 			}
 		}
 		files = slices.Concat(more, b.files)
@@ -192,7 +192,7 @@ func (b *diskBuilder) merged(i int) *partition.Fill {
 func (b *diskBuilder) fillMerged(p partition.Partition, f *partition.Fill) (*late, error) {
 	s := &partition.Spec{Type: p.Type, Name: p.Name, Size: 1} // its size is decided
 	if f.FAT == nil || f.Encrypt != nil || f.Verity != nil {
-		return nil, &UnmadeError{p.Name, f.String(), "of partitions that were merged, FAT file systems are made"}
+		return nil, &UnmadeError{p.Name, f.String(), "only FAT file systems are made for merged partitions"}
 	}
 	if p.Type == partition.ESP {
 		if err := b.fillESP(s, f); err != nil {
@@ -215,7 +215,7 @@ func (b *diskBuilder) fillFileSystem(i int, s *partition.Spec, f *partition.Fill
 	fill := f.FileSystem
 	switch {
 	case fill.Format == "erofs" && fill.Compression != "":
-		return &UnmadeError{key(s), f.String(), "EROFS is made without compression"}
+		return &UnmadeError{key(s), f.String(), "EROFS is made only without compression"}
 	case fill.Format == "erofs":
 		return b.erofs(i, s, fill)
 	case fill.Format == "swap":
@@ -229,7 +229,7 @@ func (b *diskBuilder) fillFileSystem(i int, s *partition.Spec, f *partition.Fill
 		}}
 		return nil
 	}
-	return &UnmadeError{key(s), f.String(), "of file systems, FAT, EROFS and swap areas are made"}
+	return &UnmadeError{key(s), f.String(), "want FAT, EROFS or swap: no other file systems are made"}
 }
 
 // partitionID is the ID that the plan derives for a partition of the layout, before a root hash
@@ -330,5 +330,5 @@ type nothing struct{}
 func (nothing) Size() int64 { return 0 }
 
 func (nothing) ReadAt([]byte, int64) (int, error) {
-	return 0, errors.New("there is nothing to be read")
+	return 0, errors.New("no files were given")
 }

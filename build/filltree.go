@@ -16,7 +16,7 @@ import (
 // erofs makes an EROFS file system for a partition.
 func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystemFill) error {
 	if len(fill.Subvolumes) > 0 {
-		return errors.New("subvolumes are of btrfs")
+		return errors.New("subvolumes require btrfs")
 	}
 	tree, err := b.tree(fill)
 	if err != nil {

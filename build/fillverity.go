@@ -52,11 +52,11 @@ func (b *diskBuilder) fillVerity() error {
 func (b *diskBuilder) makeVerity(match string, v *verityVolume) error {
 	switch {
 	case v.data == nil || v.hash == nil:
-		return errors.New("it needs a partition for data and one for the hash tree")
+		return errors.New("needs a partition for data and one for the hash tree")
 	case v.data.Content == nil:
-		return fmt.Errorf("nothing is in %q", key(v.data))
+		return fmt.Errorf("%q is empty", key(v.data))
 	case v.data.Fill.Encrypt != nil || v.hash.Fill.Encrypt != nil:
-		return errors.New("it is encrypted, and the root hash would be that of what is inside: not made here")
+		return errors.New("encrypted: a dm-verity volume over encrypted data is not made here")
 	}
 	if _, ok := v.data.Content.(*late); ok {
 		return fmt.Errorf("%q has a file system that is as large as its partition, which has no size yet: use EROFS, or DiskOptions.Contents", key(v.data))

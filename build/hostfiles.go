@@ -41,7 +41,7 @@ func (b *diskBuilder) hostFile(name string) (osmith.Source, error) {
 // many files does not need as many open ones.
 func (b *diskBuilder) openHost(name string, info fs.FileInfo) (osmith.Source, error) {
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", name)
+		return nil, fmt.Errorf("%s is not a regular file", name)
 	}
 	f, err := b.o.Host.Open(name)
 	if err != nil {
@@ -79,7 +79,7 @@ func (h *hostFile) ReadAt(p []byte, off int64) (n int, err error) {
 	}
 	at, ok := f.(io.ReaderAt)
 	if !ok || info.Size() != h.size {
-		return 0, fmt.Errorf("%s has changed since the disk was planned: it has %d bytes, want %d", h.name, info.Size(), h.size)
+		return 0, fmt.Errorf("%s changed since the disk was planned: %d bytes, want %d", h.name, info.Size(), h.size)
 	}
 	return at.ReadAt(p, off)
 }

@@ -61,7 +61,7 @@ func (a *archive) add(fsys fs.FS, f *file) error {
 		return fmt.Errorf("%d bytes: the format has at most %d a file", f.size, uint32(math.MaxUint32))
 	}
 	if f.mode.Type() == fs.ModeIrregular {
-		return errors.New("no kind of file that Linux has")
+		return errors.New("not a file type that Linux has")
 	}
 	links := uint32(1)
 	if f.mode.IsDir() {
@@ -100,7 +100,7 @@ func (a *archive) content(fsys fs.FS, f *file) (err error) {
 	defer func() { err = errors.Join(err, src.Close()) }()
 	n, err := io.Copy(a.w, io.LimitReader(src, f.size))
 	if a.n += n; err == nil && n < f.size {
-		err = fmt.Errorf("%d bytes were read, %d are in the directory: it has changed meanwhile", n, f.size)
+		err = fmt.Errorf("the file changed: %d bytes, want %d as in its directory", n, f.size)
 	}
 	return err
 }

@@ -71,7 +71,7 @@ func (k *Keys) pcrKeys() (list []pcrKey, err error) {
 		}
 		for j, other := range list {
 			if other.fingerprint == c.fingerprint {
-				return nil, fmt.Errorf("PCR key %d is listed twice, as key %d, too: list all Phases in one", i+1, j+1)
+				return nil, fmt.Errorf("PCR key %d is the same as key %d: list the key once, with all Phases", i+1, j+1)
 			}
 		}
 		list = append(list, c)

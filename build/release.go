@@ -108,7 +108,7 @@ func PCRsOf(ctx context.Context, r *release.Release) (p *ReleasePCRs, err error)
 			return nil, err
 		}
 		_, err = f.MeasureVariants(tpm.Banks()...) // which says why
-		return nil, cmp.Or(err, errors.New("what the UKI leaves in PCR 11 is not known"))
+		return nil, cmp.Or(err, errors.New("the value that the UKI leaves in PCR 11 is unknown"))
 	}
 	p = &ReleasePCRs{Schema: PCRsSchema, Image: []string{}, PCR11: []PCR11Value{}}
 	for _, h := range digestHashes() {

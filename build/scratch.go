@@ -25,7 +25,7 @@ const pageSize = 64 << 10
 type memoryFull struct{}
 
 func (memoryFull) Error() string {
-	return fmt.Sprintf("what has to be made before the disk is written needs more than %d MiB: give DiskOptions.Scratch, which makes files", maxMemory>>20)
+	return fmt.Sprintf("contents made before the disk is written need more than %d MiB: give DiskOptions.Scratch, which makes files", maxMemory>>20)
 }
 
 // budget is shared by all scratches in memory of one disk.

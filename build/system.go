@@ -165,7 +165,7 @@ func (s *systemBuilder) root(ctx context.Context) error {
 	params := p.Verity
 	if params.Salt == nil && params.UUID == [16]byte{} {
 		if p.Seed.IsZero() {
-			return errors.New("system: no Seed, and no salt and UUID of the hash tree (Verity) either")
+			return errors.New("system: neither a Seed nor a salt and UUID of the hash tree (Verity)")
 		}
 		params.Salt, params.UUID = partition.SeedVeritySalt(p.Seed), partition.SeedVerityUUID(p.Seed)
 	}

@@ -30,7 +30,7 @@ type Node struct {
 
 // ErrLink is returned for a symbolic link in a file system that cannot say where it leads: it is no
 // [fs.ReadLinkFS].
-var ErrLink = errors.New("the file system does not tell where symbolic links lead")
+var ErrLink = errors.New("the file system does not support reading symbolic links")
 
 // file is one file of a tree.
 type file struct {

@@ -104,7 +104,7 @@ func (b *ukiBuilder) prepare() error {
 		return prefix.Bare(err)
 	}
 	if b.image.PCRSignature != nil {
-		return errors.New("UKI: Image.PCRSignature is given, and so are keys that would make it: leave one of them out")
+		return errors.New("UKI: both Image.PCRSignature and PCR keys are given: want one of them")
 	}
 	b.policies = &pcrPolicies{keys: keys, banks: b.parts.Banks}
 	if len(b.policies.banks) == 0 {
@@ -114,7 +114,7 @@ func (b *ukiBuilder) prepare() error {
 		b.waiting = b.waiting || key.Signer == nil
 	}
 	if b.waiting && b.keys.SecureBoot.Key != nil {
-		return errors.New("UKI: a PCR key is elsewhere (no Signer), so that policies are put into the image later: leave out Keys.SecureBoot, and sign when they are in it")
+		return errors.New("UKI: a PCR key has no Signer, so its policies are signed later: leave out Keys.SecureBoot, and sign the image when the policies are in it")
 	}
 	if len(b.image.PCRPublicKey) == 0 && len(keys) == 1 {
 		if b.image.PCRPublicKey, err = policy.MarshalPublicKey(keys[0].Public); err != nil {
@@ -164,7 +164,7 @@ func join(rootHash, cmdline string) (string, error) {
 		return "", prefix.Bare(err)
 	}
 	if len(given.Root.RootHash) > 0 || len(given.Usr.RootHash) > 0 {
-		return "", fmt.Errorf("UKI: the command line %q has a root hash, and RootHash is given, too: leave one of them out", cmdline)
+		return "", fmt.Errorf("UKI: both the command line %q and RootHash give a root hash: want one of them", cmdline)
 	}
 	return strings.TrimRight(rootHash+" "+cmdline, " "), nil
 }

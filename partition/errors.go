@@ -18,7 +18,7 @@ var (
 	// ErrUnaligned: a partition does not start at a multiple of 4096 bytes.
 	ErrUnaligned = errors.New("is not aligned")
 	// ErrDuplicateID: two partitions have one ID.
-	ErrDuplicateID = errors.New("has the ID of another partition")
+	ErrDuplicateID = errors.New("has the same ID as another partition")
 	// ErrHybridMBR: the MBR lists partitions besides the protective one. Editing only the GPT would
 	// let the two disagree.
 	ErrHybridMBR = errors.New("hybrid MBR")

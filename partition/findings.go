@@ -77,17 +77,17 @@ func (c *findings) mbr(t *Table) {
 	case !m.signed && m.protective > 0:
 		c.add("mbr", "sector 0 ends without 55 AA: U-Boot and Linux find no partitions, edk2 does")
 	case !m.signed:
-		c.add("no-mbr", "sector 0 is no protective MBR: firmware and kernels find no partitions")
+		c.add("no-mbr", "sector 0 is not a protective MBR: firmware and kernels find no partitions")
 	case m.protective == 0 && m.wrongStart:
 		c.add("no-mbr", "the record of type EE in sector 0 does not start at sector 1: firmware and kernels find no partitions")
 	case m.wrongType:
 		c.add("mbr-wins", "the protective record is of type EF, that of an ESP, instead of EE: firmware and kernels take the disk for one large ESP")
 	case m.protective == 0 && m.others > 0:
-		c.add("mbr-wins", "the MBR lists %d partition(s), and nothing in it says that there is a GPT: firmware and kernels go by the MBR", m.others)
+		c.add("mbr-wins", "the MBR lists %d partition(s), without a protective record: firmware and kernels use the MBR instead of the GPT", m.others)
 	case m.protective == 0:
 		c.add("no-mbr", "the MBR has no protective record: firmware and kernels find no partitions")
 	case m.others > 0:
-		c.add("hybrid-mbr", "the MBR lists %d partition(s) beside the protective record: what goes by the MBR sees those", m.others)
+		c.add("hybrid-mbr", "the MBR lists %d partition(s) beside the protective record: software that reads the MBR sees only those", m.others)
 	case m.records > 1:
 		c.add("two-records", "the MBR has %d records of type EE: some tools take it for a hybrid one", m.records)
 	}
@@ -100,12 +100,12 @@ func (c *findings) tables(t *Table) {
 	}
 	switch {
 	case t.BackupErr != nil:
-		c.add("backup", "%v: nothing is there to fall back to, and edk2 writes one where the primary says that it is", t.BackupErr)
+		c.add("backup", "%v: no backup table to fall back to; edk2 writes a new one where the primary header says it belongs", t.BackupErr)
 	case t.read.backup.myLBA != end:
-		c.add("backup-place", "the backup is in sector %d, the last one is %d: firmware looks for it there only", t.read.backup.myLBA, end)
+		c.add("backup-place", "the backup table is in sector %d, want the last sector, %d: firmware looks only there", t.read.backup.myLBA, end)
 	}
 	if s := t.read.stale; s != nil {
-		c.add("stale-backup", "the last sector holds the table of a disk %s: firmware goes by that one if the primary is damaged", s.diskID)
+		c.add("stale-backup", "the last sector holds the table of a disk %s: firmware uses that table if the primary is damaged", s.diskID)
 	}
 	if h := t.read.primary; h != nil && h.lastUsable > end {
 		c.add("usable", "LastUsableLBA is %d, the last sector %d: U-Boot and Linux find no partitions", h.lastUsable, end)
@@ -126,7 +126,7 @@ func (c *findings) partitions(t *Table) {
 		case p.ID.IsZero():
 			c.add("id", "number %d (%q) has an ID of zeros", p.Number, p.Name)
 		case twice:
-			c.add("id", "number %d (%q) has the ID of number %d: which one is found by it is chance", p.Number, p.Name, first)
+			c.add("id", "number %d (%q) has the ID of number %d: which of the two a search by ID finds is undefined", p.Number, p.Name, first)
 		default:
 			ids[p.ID] = p.Number
 		}
@@ -138,7 +138,7 @@ func (c *findings) partitions(t *Table) {
 	slices.SortStableFunc(order, func(a, b Partition) int { return cmp.Compare(a.FirstLBA, b.FirstLBA) })
 	for i := 1; i < len(order); i++ {
 		if a, b := order[i-1], order[i]; a.LastLBA >= b.FirstLBA {
-			c.add("overlap", "number %d (%q) overlaps number %d (%q): edk2 offers neither", b.Number, b.Name, a.Number, a.Name)
+			c.add("overlap", "number %d (%q) overlaps number %d (%q): edk2 offers neither of them", b.Number, b.Name, a.Number, a.Name)
 			order[i].LastLBA = max(a.LastLBA, b.LastLBA)
 		}
 	}

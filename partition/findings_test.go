@@ -343,9 +343,9 @@ func TestTruncated(t *testing.T) {
 	require.Len(t, table.BadEntries, 1)
 	d.Record()
 	_, err = Repair(d, RepairOptions{})
-	require.ErrorContains(t, err, "cut off")
+	require.ErrorContains(t, err, "partition: no room for a backup table at the end of the disk: entry 3 (\"_empty\") ends beyond the disk: the disk seems truncated")
 	table.Partitions[0].Name = "EFI"
-	require.ErrorContains(t, table.Write(d), "cut off")
+	require.ErrorContains(t, table.Write(d), "partition: no room for a backup table at the end of the disk: entry 3 (\"_empty\") ends beyond the disk: the disk seems truncated")
 	require.Empty(t, d.Writes())
 }
 

@@ -91,7 +91,7 @@ func readHeader(r io.ReaderAt, lba, sectors uint64, ss int64, which string, beyo
 		return nil, fail(84, "SizeOfPartitionEntry", "%d, want a power of two from 128", h.entrySize)
 	}
 	if n := uint64(h.count) * uint64(h.entrySize); h.count == 0 || n > maxArray {
-		return nil, fail(80, "NumberOfPartitionEntries", "%d entries of %d bytes: the array would have %d bytes, at most %d are read",
+		return nil, fail(80, "NumberOfPartitionEntries", "%d entries of %d bytes: the array would have %d bytes, want at most %d",
 			h.count, h.entrySize, n, maxArray)
 	}
 	if n := h.arraySectors(ss); h.entriesLBA < 2 || h.entriesLBA >= sectors || n > sectors-h.entriesLBA {
@@ -230,9 +230,9 @@ func (p *Partition) checkName() error {
 	case !utf8.ValidString(p.Name):
 		return errors.New("name is not valid UTF-8")
 	case strings.ContainsRune(p.Name, 0):
-		return errors.New("name contains a NUL, which would end it")
+		return errors.New("name contains a NUL, which ends a name")
 	case n > MaxName:
-		return fmt.Errorf("name has %d UTF-16 units, at most %d fit", n, MaxName)
+		return fmt.Errorf("name has %d UTF-16 units, want at most %d", n, MaxName)
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func TestReadErrors(t *testing.T) {
 	}
 	_, err = Read(d, ReadOptions{SectorSize: 4096})
 	require.ErrorIs(t, err, ErrDamaged)
-	require.ErrorContains(t, err, "its sectors have 512")
+	require.ErrorContains(t, err, "partition: the GPT cannot be read with sectors of 4096 bytes: the table has sectors of 512 bytes")
 	_, err = Read(d, ReadOptions{SectorSize: 1})
 	require.Error(t, err)
 }

@@ -136,7 +136,7 @@ func ParseImagePolicy(text string) (p *ImagePolicy, err error) {
 		return nil, &osmith.FormatError{Offset: int64(at), Field: "image policy: " + field, Err: err}
 	}
 	if len(text) > maxPolicy {
-		return fail(maxPolicy, "text", fmt.Errorf("%d bytes, at most %d are read", len(text), maxPolicy))
+		return fail(maxPolicy, "text", fmt.Errorf("%d bytes, want at most %d", len(text), maxPolicy))
 	}
 	p = new(ImagePolicy)
 	switch text {

@@ -63,7 +63,7 @@ func TestImagePolicyRefused(t *testing.T) {
 		"=open:=open":                `"" has two rules`,
 		"root=signed+":               "flags of root at 0x0: an empty flag",
 		"=signedd":                   `flags of the default at 0x0: "signedd" is unknown`,
-		strings.Repeat("root=", 900): "at most 4096 are read",
+		strings.Repeat("root=", 900): "want at most 4096",
 	} {
 		_, err := ParseImagePolicy(text)
 		var format *osmith.FormatError

@@ -262,9 +262,9 @@ func (l *Layout) filled(s *Spec, exists bool) error {
 	switch {
 	case exists || s.Content != nil:
 	case !l.LayoutOnly:
-		return &EntryError{Name: s.title(), Err: fmt.Errorf("%w: it is to be filled with %s", ErrUnfilled, s.Fill)}
+		return &EntryError{Name: s.title(), Err: fmt.Errorf("%w: declared to hold %s", ErrUnfilled, s.Fill)}
 	case s.Fill.Minimize != "" && l.treeOf(s) == 0:
-		return &EntryError{Name: s.title(), Err: errors.New("is to be as small as its content (Minimize=), which is not known before it is made: make it first and set Content")}
+		return &EntryError{Name: s.title(), Err: errors.New("has Minimize= but no content yet: make the content first and set Content")}
 	}
 	return nil
 }
@@ -437,12 +437,12 @@ func (s *specJSON) spec() (Spec, error) {
 		out.ID = *s.ID
 	}
 	if n := efi.UTF16Len(s.Name); n > MaxName {
-		return Spec{}, fmt.Errorf("the name has %d UTF-16 units, at most %d fit", n, MaxName)
+		return Spec{}, fmt.Errorf("the name has %d UTF-16 units, want at most %d", n, MaxName)
 	}
 	for _, name := range s.Flags {
 		bit, ok := flagByName(name)
 		if !ok {
-			return Spec{}, fmt.Errorf("no flag is called %q", printable(name))
+			return Spec{}, fmt.Errorf("unknown flag %q", printable(name))
 		}
 		out.Attributes |= bit
 	}

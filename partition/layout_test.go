@@ -95,7 +95,7 @@ func TestReadLayoutRefuses(t *testing.T) {
 		`{"schema":"osmith.layout/1"} 1`:        "something follows",
 		`{"schema":"osmith.layout/1","disk":1}`: `key "disk" is not known`,
 		`{"schema":"osmith.layout/1","partitions":[{"type":"rot"}]}`:                                          "neither the name",
-		`{"schema":"osmith.layout/1","partitions":[{"type":"esp","flags":["bit-64"]}]}`:                       "no flag",
+		`{"schema":"osmith.layout/1","partitions":[{"type":"esp","flags":["bit-64"]}]}`:                       `unknown flag "bit-64"`,
 		`{"schema":"osmith.layout/1","partitions":[{"type":"esp","content":{}}]}`:                             "want one of",
 		`{"schema":"osmith.layout/1","partitions":[{"type":"esp","size":1.5}]}`:                               "1.5 does not fit",
 		`{"schema":"osmith.layout/1","partitions":[{"type":"esp","name":"` + strings.Repeat("x", 37) + `"}]}`: "37 UTF-16 units",

@@ -434,7 +434,7 @@ func (im *Image) SetContent(i int, content osmith.Source) (err error) {
 	_, size := im.Table.Extent(i)
 	name := im.Table.Partitions[i].Name
 	if !im.fresh[i] {
-		return &EntryError{Number: im.Table.Partitions[i].Number, Name: name, Err: errors.New("is on the disk already")}
+		return &EntryError{Number: im.Table.Partitions[i].Number, Name: name, Err: errors.New("is already on the disk")}
 	}
 	if content.Size() > size {
 		return &SpaceError{Need: content.Size(), Have: size, Partition: name}

@@ -79,13 +79,13 @@ func read(r osmith.Source, sectorSize int) (*Table, error) {
 	found, err := traces(r, size)
 	switch {
 	case err != nil: // something may be where it cannot be read
-		return nil, fmt.Errorf("whether there is a GPT is not known: %w", err)
+		return nil, fmt.Errorf("whether there is a GPT is unknown: %w", err)
 	case !found:
 		return nil, fmt.Errorf("%w: no header in sector 1 or in the last one, and no protective MBR", ErrNoTable)
 	}
 	other := int64(512 + 4096 - sectorSize)
 	if _, _, err := readBoth(r, 1, uint64(size/other), other, "primary", false); err == nil && sectorSize != 0 {
-		return nil, fmt.Errorf("%w with sectors of %d bytes: its sectors have %d", ErrDamaged, sectorSize, other)
+		return nil, fmt.Errorf("%w with sectors of %d bytes: the table has sectors of %d bytes", ErrDamaged, sectorSize, other)
 	}
 	return nil, fmt.Errorf("%w: %w", ErrDamaged, errors.Join(reasons...))
 }

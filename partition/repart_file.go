@@ -23,7 +23,7 @@ func (d *definition) dropIns(fsys fs.FS) error {
 	case err != nil:
 		return &RepartError{File: dir, Err: err}
 	case !info.IsDir():
-		d.warnings = append(d.warnings, &RepartError{File: dir, Err: errors.New("is no directory of drop-ins")})
+		d.warnings = append(d.warnings, &RepartError{File: dir, Err: errors.New("is not a directory of drop-ins")})
 		return nil
 	}
 	names, err := unitfile.Names(fsys, dir, maxRepartFiles, ".conf")
@@ -80,7 +80,7 @@ func (d *definition) assign(name string, line int, section, s string) error {
 	key, value, ok := unitfile.Assignment(s)
 	switch {
 	case !ok:
-		return at(fmt.Errorf("%q is no assignment: want KEY=VALUE", printable(s)))
+		return at(fmt.Errorf("%q: want KEY=VALUE", printable(s)))
 	case section == "":
 		return at(errors.New("assignment outside of a section: want [Partition] first"))
 	case strings.HasPrefix(key, "X-"):

@@ -247,7 +247,7 @@ func minimize(value string) (Minimize, error) {
 
 func absolute(p string) error {
 	if !strings.HasPrefix(p, "/") {
-		return fmt.Errorf("%q is no absolute path", printable(p))
+		return fmt.Errorf("%q: want an absolute path", printable(p))
 	}
 	return nil
 }
@@ -388,15 +388,15 @@ func (d *definition) fill() error {
 	case d.copyBlocks != "" && (wanted || d.format != ""):
 		return d.fail("CopyBlocks", errors.New("excludes Format=, CopyFiles=, MakeDirectories= and MakeSymlinks="))
 	case role == "" && d.verity.MatchKey != "":
-		return d.fail("VerityMatchKey", errors.New("is set, but not Verity=data, hash or signature"))
+		return d.fail("VerityMatchKey", errors.New("requires Verity=data, hash or signature"))
 	case role != "" && d.verity.MatchKey == "":
-		return d.fail("Verity", errors.New("needs VerityMatchKey="))
+		return d.fail("Verity", errors.New("requires VerityMatchKey="))
 	case (role == VerityHash || role == VeritySignature) && (wanted || d.format != "" || d.encrypt.Key != ""):
 		return d.fail("Verity", fmt.Errorf("%s excludes Format=, CopyFiles=, MakeDirectories=, MakeSymlinks= and Encrypt=", role))
 	case role == VeritySignature && (d.hasMin || d.hasMax):
 		return d.fail("Verity", errors.New("signature excludes SizeMinBytes= and SizeMaxBytes="))
 	case d.integrity == "inline" && d.encrypt.Key == "":
-		return d.fail("Integrity", errors.New("inline needs Encrypt="))
+		return d.fail("Integrity", errors.New("inline requires Encrypt="))
 	case d.encrypt.Name != "" && d.encrypt.Key == "":
 		return d.fail("VolumeName", errors.New("needs Encrypt="))
 	case t.DefaultSubvolume != "" && !slices.ContainsFunc(t.Subvolumes, func(v Subvolume) bool { return v.Path == t.DefaultSubvolume }):
@@ -428,7 +428,7 @@ func (d *definition) fill() error {
 	case d.copyBlocks != "":
 		f.File = d.copyBlocks
 	case t.Format == "vfat" && t.Links != nil:
-		return d.fail("MakeSymlinks", errors.New("a FAT has no links"))
+		return d.fail("MakeSymlinks", errors.New("FAT has no links"))
 	case t.Format == "vfat":
 		f.FAT = &FATFill{Files: t.Files, Exclude: t.Exclude, ExcludeTarget: t.ExcludeTarget}
 	case t.Format == formatSwap && t.Files != nil:
@@ -457,9 +457,9 @@ func (d *definition) minimized() error {
 	case d.minimize == "" || hash:
 		return nil
 	case d.tree.Format == "":
-		return d.fail("Minimize", errors.New("needs Format= or Verity=hash"))
+		return d.fail("Minimize", errors.New("requires Format= or Verity=hash"))
 	case d.minimize == MinimizeBest && !slices.Contains([]string{"erofs", "squashfs", "btrfs"}, d.tree.Format):
-		return d.fail("Minimize", fmt.Errorf("best needs Format=erofs, squashfs or btrfs, or Verity=hash, and this is %s: want guess", cmp.Or(d.tree.Format, "none")))
+		return d.fail("Minimize", fmt.Errorf("best requires Format=erofs, squashfs or btrfs, or Verity=hash, got %s: want guess", cmp.Or(d.tree.Format, "none")))
 	}
 	return nil
 }
@@ -496,7 +496,7 @@ func (d *definition) attributes() {
 			s.Attributes &^= f.bit
 		case !f.known:
 			at := d.lines[f.name]
-			at.Err = fmt.Errorf("%s=yes means nothing for a partition of type %s, and is ignored", f.name, TypeName(s.Type))
+			at.Err = fmt.Errorf("%s=yes is ignored for a partition of type %s", f.name, TypeName(s.Type))
 			d.warnings = append(d.warnings, &at)
 		default:
 			s.Attributes |= f.bit

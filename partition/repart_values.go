@@ -197,14 +197,14 @@ func (o *RepartOptions) expand(value string) (string, error) {
 		case strings.IndexByte(specifierLetters, letter) >= 0:
 			return "", fmt.Errorf("%w: %%%c", ErrSpecifier, letter)
 		}
-		return "", fmt.Errorf("%s is no specifier: want one of %s behind the percent sign, or %%%%", printable("%"+string(rune(letter))), specifierLetters)
+		return "", fmt.Errorf("unknown specifier %s: want one of %s after the percent sign, or %%%%", printable("%"+string(rune(letter))), specifierLetters)
 	})
 }
 
 // cleanTarget is an absolute path in the file system to be made.
 func cleanTarget(p string) (string, error) {
 	if !path.IsAbs(p) {
-		return "", fmt.Errorf("%q is no absolute path", printable(p))
+		return "", fmt.Errorf("%q: want an absolute path", printable(p))
 	}
 	return path.Clean(p), nil
 }

@@ -146,12 +146,12 @@ const specifierLetters = "aAbBHlmMoqvwWTV"
 func (o *RepartOptions) check() error {
 	for _, name := range []string{o.Architecture, o.ForceArchitecture} {
 		if _, ok := arch.ByName(name); !ok && name != "" {
-			return fmt.Errorf("architecture %q is not known: want a name such as x86-64 or arm64", printable(name))
+			return fmt.Errorf("unknown architecture %q: want a name such as x86-64 or arm64", printable(name))
 		}
 	}
 	for letter := range o.Specifiers {
 		if !strings.Contains(specifierLetters, string(rune(letter))) {
-			return fmt.Errorf("specifier %q is none of systemd-repart: want one of %s", printable("%"+string(rune(letter))), specifierLetters)
+			return fmt.Errorf("unknown specifier %q of systemd-repart: want one of %s", printable("%"+string(rune(letter))), specifierLetters)
 		}
 	}
 	return nil
@@ -187,7 +187,7 @@ func (o *RepartOptions) typeNamed(name string) (osmith.GUID, error) {
 // "root-secondary"), or a GUID, with or without dashes.
 func LocalTypeByName(name, architecture string) (osmith.GUID, error) {
 	if _, ok := arch.ByName(architecture); !ok {
-		return osmith.GUID{}, prefix.Error("partition", fmt.Errorf("architecture %q is not known: want a name such as x86-64 or arm64", printable(architecture)))
+		return osmith.GUID{}, prefix.Error("partition", fmt.Errorf("unknown architecture %q: want a name such as x86-64 or arm64", printable(architecture)))
 	}
 	t, err := localType(name, architecture)
 	return t, prefix.Error("partition", err)
@@ -268,7 +268,7 @@ func together(l *Layout, read []*definition) error {
 		case f.File != "" && data.File == "":
 			return d.fail("CopyBlocks", fmt.Errorf("%s, which has the data, has no CopyBlocks=", of[VerityData][0].name))
 		case f.Minimize != "" && data.Encrypt != nil:
-			return d.fail("Minimize", fmt.Errorf("%s, which has the data, is encrypted: its ciphertext is not known before", of[VerityData][0].name))
+			return d.fail("Minimize", fmt.Errorf("%s, which has the data, is encrypted: a root hash of its ciphertext is not known in advance", of[VerityData][0].name))
 		case f.Minimize != "" && data.Minimize == "" && data.File == "":
 			return d.fail("Minimize", fmt.Errorf("%s, which has the data, has neither CopyBlocks= nor Minimize=", of[VerityData][0].name))
 		}

@@ -124,7 +124,7 @@ func TestRepartFiles(t *testing.T) {
 	require.ErrorContains(t, err, "a.conf.d/x.conf:3: Weight=x: want a number")
 	r, err = ReadRepart(fstest.MapFS{"a.conf": {Data: []byte(home)}, "a.conf.d": {Data: []byte("x")}}, RepartOptions{})
 	require.NoError(t, err)
-	require.EqualError(t, r.Warnings[0], "a.conf.d: is no directory of drop-ins")
+	require.EqualError(t, r.Warnings[0], "a.conf.d: is not a directory of drop-ins")
 	for _, none := range []fstest.MapFS{{}, {"a.conf": {}}, {"README": {Data: []byte("x")}}} {
 		_, err = ReadRepart(none, RepartOptions{})
 		require.ErrorIs(t, err, fs.ErrNotExist)
@@ -204,8 +204,8 @@ func TestRepartWarnings(t *testing.T) {
 	require.Equal(t, uint64(0), r.Layout.Partitions[0].Attributes)
 	require.Equal(t, uint64(0x8800000000000000), r.Layout.Partitions[1].Attributes)
 	require.Len(t, r.Warnings, 2)
-	require.EqualError(t, r.Warnings[0], "a.conf:4: NoAuto=yes means nothing for a partition of type linux-generic, and is ignored")
-	require.EqualError(t, r.Warnings[1], "b.conf:3: GrowFileSystem=yes means nothing for a partition of type esp, and is ignored")
+	require.EqualError(t, r.Warnings[0], "a.conf:4: NoAuto=yes is ignored for a partition of type linux-generic")
+	require.EqualError(t, r.Warnings[1], "b.conf:3: GrowFileSystem=yes is ignored for a partition of type esp")
 }
 
 func TestReadRepartRefuses(t *testing.T) {
@@ -218,8 +218,8 @@ func TestReadRepartRefuses(t *testing.T) {
 		"[Partition] # x\n":                          "a.conf:1: [Partition] # x is no section: want [Partition]",
 		"[partition]\n":                              "a.conf:1: section [partition]",
 		"Type=esp\n":                                 "a.conf:1: assignment outside",
-		"[Partition]\nType\n":                        `a.conf:2: "Type" is no assignment: want KEY=VALUE`,
-		"[Partition]\n=esp\n":                        `a.conf:2: "=esp" is no assignment`,
+		"[Partition]\nType\n":                        `a.conf:2: "Type": want KEY=VALUE`,
+		"[Partition]\n=esp\n":                        `a.conf:2: "=esp": want KEY=VALUE`,
 		"[Partition]\nType=esp\nLabel=\xff":          "a.conf:3: \"Label=?\" is no UTF-8",
 		"[Partition]\n# c\nType=esp\nWeight=1000001": "a.conf:4: Weight=1000001: want 0 to 1000000",
 		"[Partition]\nType=esp\nPriority=4294967296": "a.conf:3: Priority=4294967296: want -2147483648 to 2147483647",
@@ -236,7 +236,7 @@ func TestReadRepartRefuses(t *testing.T) {
 		"[Partition]\nType=home\nSizeMinBytes=4097\nSizeMaxBytes=8191":               "a.conf:4: SizeMaxBytes=: 4096 is less",
 		"[Partition]\nType=home\nPaddingMinBytes=1\nPaddingMaxBytes=2":               "a.conf:4: PaddingMaxBytes=: 0 is less than PaddingMinBytes= (4096)",
 		"[Partition]\nType=home\nCopyBlocks=/a\nFormat=ext4":                         "a.conf:3: CopyBlocks=: excludes Format=",
-		"[Partition]\nType=home\nCopyFiles=/a:b":                                     `a.conf:3: CopyFiles=/a:b: "b" is no absolute path`,
+		"[Partition]\nType=home\nCopyFiles=/a:b":                                     `a.conf:3: CopyFiles=/a:b: "b": want an absolute path`,
 		"[Partition]\nType=home\nCopyFiles=\"/a b\":/c":                              "quotes and escapes: unsupported",
 		"[Partition]\nType=home\nCopyFiles=/a:/b:colour":                             "want fsverity=copy",
 		"[Partition]\nType=home\nCopyFiles=:/b":                                      "has no source",
@@ -245,23 +245,23 @@ func TestReadRepartRefuses(t *testing.T) {
 		"[Partition]\nType=home\nMakeSymlinks=/a":                                    "want the path of the link",
 		"[Partition]\nType=home\nSubvolumes=/a:rw":                                   `subvolume flag "rw"`,
 		"[Partition]\nType=home\nDefaultSubvolume=/a":                                "want one of Subvolumes=",
-		"[Partition]\nType=esp\nMakeSymlinks=/a:b":                                   "a FAT has no links",
+		"[Partition]\nType=esp\nMakeSymlinks=/a:b":                                   "FAT has no links",
 		"[Partition]\nType=swap\nMakeDirectories=/a":                                 "a swap area holds no files",
 		"[Partition]\nType=swap\nFormat=empty\nMakeDirectories=/a":                   "empty excludes",
 		"[Partition]\nType=home\nFormat=a/b":                                         "want the name of a file system",
-		"[Partition]\nType=home\nMinimize=guess":                                     "a.conf:3: Minimize=: needs Format=",
+		"[Partition]\nType=home\nMinimize=guess":                                     "a.conf:3: Minimize=: requires Format= or Verity=hash",
 		"[Partition]\nType=home\nMinimize=best\nFormat=ext4":                         "a.conf:3: Minimize=: best needs Format=erofs",
 		"[Partition]\nType=home\nVerity=yes":                                         "want off, data, hash or signature",
-		"[Partition]\nType=home\nVerity=data":                                        "needs VerityMatchKey=",
-		"[Partition]\nType=home\nVerityMatchKey=a":                                   "is set, but not Verity=",
+		"[Partition]\nType=home\nVerity=data":                                        "requires VerityMatchKey=",
+		"[Partition]\nType=home\nVerityMatchKey=a":                                   "requires Verity=data, hash or signature",
 		"[Partition]\nType=home\nVerity=hash\nVerityMatchKey=a":                      "0 definitions have Verity=data and VerityMatchKey=a, want one",
 		"[Partition]\nType=home\nVerity=hash\nVerityMatchKey=a\nFormat=ext4":         "hash excludes Format=",
 		"[Partition]\nType=home\nVerity=signature\nVerityMatchKey=a\nSizeMinBytes=1": "signature excludes SizeMinBytes=",
 		"[Partition]\nType=home\nVerityHashBlockSizeBytes=8192":                      "want a power of 2 from 512 to 4096",
 		"[Partition]\nType=home\nFileSystemSectorSize=1000":                          "want a power of 2 from 512",
 		"[Partition]\nType=home\nEncrypt=maybe":                                      "want off, key-file, tpm2 or key-file+tpm2",
-		"[Partition]\nType=home\nVolumeName=a":                                       "needs Encrypt=",
-		"[Partition]\nType=home\nIntegrity=inline":                                   "needs Encrypt=",
+		"[Partition]\nType=home\nVolumeName=a":                                       "requires Encrypt=",
+		"[Partition]\nType=home\nIntegrity=inline":                                   "requires Encrypt=",
 		"[Partition]\nType=home\nEncryptKDF=md5":                                     "want argon2id, pbkdf2, minimal",
 		"[Partition]\nType=home\nSupplementFor=b":                                    "a.conf:3: SupplementFor=: ",
 		"[Partition]\nType=home\nSupplementFor=a":                                    "no other partition is defined by that name",

@@ -300,7 +300,7 @@ func (s *Slots) Target(o TargetOptions) (target *Target, err error) {
 	}
 	if len(old) > 1 {
 		if o.Compare == nil {
-			return nil, fmt.Errorf("slots %s and %s could be given up: TargetOptions.Compare must say which comes first",
+			return nil, fmt.Errorf("slots %s and %s could both be overwritten: TargetOptions.Compare must say which comes first",
 				old[0].Name(), old[1].Name())
 		}
 		slices.SortStableFunc(old, o.Compare)
@@ -315,7 +315,7 @@ func (s *Slots) Target(o TargetOptions) (target *Target, err error) {
 		free, old = append(free, old[0]), old[1:]
 	}
 	if len(free) == 0 {
-		return nil, fmt.Errorf("%w: %d of %d are protected", ErrNoTarget, kept, len(s.Slots))
+		return nil, fmt.Errorf("%w: %d of %d slots are protected", ErrNoTarget, kept, len(s.Slots))
 	}
 	if target.Slot = s.smallest(free, o); target.Slot == nil {
 		return nil, s.tooSmall(free, o)
@@ -468,7 +468,7 @@ func (s *Slots) checkLabels(slot *Slot, labels Labels) error {
 		switch n := efi.UTF16Len(label); {
 		case i < 0:
 		case label == "" || label == EmptyName:
-			return fmt.Errorf("slot %s: %q is no label for a version", slot.Name(), label)
+			return fmt.Errorf("slot %s: label %q has no version", slot.Name(), label)
 		case n > MaxName:
 			return fmt.Errorf("slot %s: the label %q has %d UTF-16 units, at most %d fit", slot.Name(), label, n, MaxName)
 		}

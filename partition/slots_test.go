@@ -166,9 +166,9 @@ func TestSlotMarks(t *testing.T) {
 	require.ErrorIs(t, s.Install(b, Labels{Data: "acme_2"}, []byte{1}), ErrRootHash)
 	require.ErrorContains(t, s.Install(b, Labels{Data: "acme_" + strings.Repeat("9", 32)}, hashN(5)), "37 UTF-16 units")
 	require.ErrorContains(t, s.Install(b, Labels{Data: "acne_2"}, hashN(5)), "does not match")
-	require.ErrorContains(t, s.Begin(b, Labels{Data: EmptyName}), "no label for a version")
-	require.ErrorContains(t, s.Begin(b, Labels{Tree: "acme_2"}), "no label for a version")
-	require.ErrorContains(t, s.Install(b, Labels{Data: "acme_2", Tree: EmptyName}, hashN(5)), "no label for a version")
+	require.ErrorContains(t, s.Begin(b, Labels{Data: EmptyName}), "has no version")
+	require.ErrorContains(t, s.Begin(b, Labels{Tree: "acme_2"}), "has no version")
+	require.ErrorContains(t, s.Install(b, Labels{Data: "acme_2", Tree: EmptyName}, hashN(5)), "has no version")
 	require.ErrorContains(t, s.CheckLabels(b, Labels{Data: "acme_" + strings.Repeat("9", 22)}), "38 UTF-16 units", "of the signature")
 	require.Equal(t, before, show(s.Table), "refused before anything was changed")
 }

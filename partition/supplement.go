@@ -103,7 +103,7 @@ type unmerged int64
 func (u unmerged) Size() int64 { return int64(u) }
 
 func (u unmerged) ReadAt([]byte, int64) (int, error) {
-	return 0, errors.New("two partitions were merged into one: make its content as Image.Fill says, and set it by SetContent")
+	return 0, errors.New("two partitions were merged into one: make the content that Image.Fill describes, and set it with SetContent")
 }
 
 // merge is f with the files of another.

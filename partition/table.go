@@ -114,7 +114,7 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 		b.myLBA, b.entriesLBA = end, end-n
 		for _, e := range t.BadEntries {
 			if e.FirstLBA <= end && end-n <= e.LastLBA {
-				return nil, nil, fmt.Errorf("%w: it is in entry %d (%q), which goes on beyond the disk: the disk seems to be cut off", ErrNoRoom, e.Number, e.Name)
+				return nil, nil, fmt.Errorf("%w: entry %d (%q) ends beyond the disk: the disk seems truncated", ErrNoRoom, e.Number, e.Name)
 			}
 		}
 	}
@@ -140,7 +140,7 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 	case p.firstUsable > p.lastUsable:
 		err = fmt.Errorf("usable sectors %d to %d", p.firstUsable, p.lastUsable)
 	case p.entriesLBA < 2 || p.entriesLBA+n > p.firstUsable:
-		err = fmt.Errorf("primary entries in %d sectors from %d, but sectors are usable from %d", n, p.entriesLBA, p.firstUsable)
+		err = fmt.Errorf("primary entries in %d sectors from %d, but usable sectors begin at %d", n, p.entriesLBA, p.firstUsable)
 	case b.entriesLBA <= p.lastUsable || b.entriesLBA+n > b.myLBA:
 		err = fmt.Errorf("backup entries in %d sectors from %d, between the last usable sector %d and the header in %d",
 			n, b.entriesLBA, p.lastUsable, b.myLBA)

@@ -14,7 +14,7 @@ import (
 
 // ErrInPlace: there is no second place for the entries of the primary table, in front of the first
 // partition, so that they are written over.
-var ErrInPlace = errors.New("no room for a second entry array in front of the first partition: if power fails while the entries are written, firmware uses the backup, but a kernel finds no partitions")
+var ErrInPlace = errors.New("no room for a second entry array before the first partition: after a power failure while the entries are written, firmware uses the backup, but a kernel finds no partitions")
 
 // MeasuredTable is what firmware measures of a partition table into PCR 5: Header and Entries of
 // tpm.PartitionTable.
@@ -92,7 +92,7 @@ func (t *Table) Write(w io.WriterAt) (err error) {
 	r, readable := w.(io.ReaderAt)
 	if t.read != nil {
 		if !readable {
-			return errors.New("the disk cannot be read (no ReadAt): a table that was read is written to its own disk")
+			return errors.New("the disk cannot be read (no ReadAt): an updated table must be written to the disk it was read from")
 		}
 		now, err := read(io.NewSectionReader(r, 0, int64(t.read.sectors)*int64(t.SectorSize)), t.SectorSize)
 		if err != nil {

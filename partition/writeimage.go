@@ -40,9 +40,9 @@ type ReadBackError struct {
 
 func (e *ReadBackError) Error() string {
 	if e.Partition == "" {
-		return fmt.Sprintf("read back: byte %d is not what was written", e.Offset)
+		return fmt.Sprintf("read back: byte %d differs from what was written", e.Offset)
 	}
-	return fmt.Sprintf("read back: byte %d, in %q, is not what was written", e.Offset, e.Partition)
+	return fmt.Sprintf("read back: byte %d, in %q, differs from what was written", e.Offset, e.Partition)
 }
 
 // WriteImage writes a planned disk: contents and the zeros between them, in ascending order but
@@ -64,7 +64,7 @@ func WriteImage(w io.WriterAt, im *Image, o WriteOptions) (err error) {
 		return err
 	}
 	if len(im.contents) != len(t.Partitions) {
-		return fmt.Errorf("%d partitions in the table, %d were planned", len(t.Partitions), len(im.contents))
+		return fmt.Errorf("%d partitions in the table, want the %d of the plan", len(t.Partitions), len(im.contents))
 	}
 	r, readable := w.(io.ReaderAt)
 	if !readable && (o.ReadBack || im.base != nil) {
@@ -72,7 +72,7 @@ func WriteImage(w io.WriterAt, im *Image, o WriteOptions) (err error) {
 	}
 	if im.base != nil {
 		if o.TargetIsZero {
-			return errors.New("a disk that has partitions is not zero (TargetIsZero)")
+			return errors.New("TargetIsZero is set, but the disk has partitions")
 		}
 		if err := im.unchanged(r); err != nil {
 			return err
@@ -179,7 +179,7 @@ func (im *Image) jobs() ([]job, error) {
 		off, size := t.Extent(i)
 		name := t.Partitions[i].Name
 		if off < pos {
-			return nil, fmt.Errorf("%q starts at %d, before the end of what comes first (%d)", name, off, pos)
+			return nil, fmt.Errorf("%q starts at %d, before the previous partition ends (%d)", name, off, pos)
 		}
 		out = append(out, job{off: pos, size: off - pos})
 		out = appendJobs(out, off, size, im.contents[i], name)

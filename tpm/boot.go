@@ -142,7 +142,7 @@ type Boot struct {
 // check refuses descriptions of boots that cannot be.
 func (b *Boot) check(stub sdstub.Release) error {
 	if v := b.Variables; v != nil && (len(v.SecureBoot) > 1 || len(v.SecureBoot) == 1 && v.SecureBoot[0] > 1) {
-		return fmt.Errorf("variable SecureBoot is %x: want one byte, 0 or 1, or none if it does not exist", v.SecureBoot[:min(len(v.SecureBoot), 16)])
+		return fmt.Errorf("variable SecureBoot is %x: want one byte, 0 or 1, or no value if the variable is missing", v.SecureBoot[:min(len(v.SecureBoot), 16)])
 	}
 	if err := b.checkChain(); err != nil {
 		return err
@@ -177,7 +177,7 @@ func (b *Boot) bareKernel() bool { return b.Kernel != nil && b.Sections == nil &
 func (b *Boot) checkImage(stub sdstub.Release) error {
 	if b.bareKernel() {
 		if len(b.Addons) > 0 || b.Handover != nil && len(b.Handover.Events) > 0 {
-			return errors.New("add-ons or events of a stub are given, but no UKI that has one")
+			return errors.New("add-ons or stub events are given without a UKI")
 		}
 		return nil
 	}
@@ -186,11 +186,11 @@ func (b *Boot) checkImage(stub sdstub.Release) error {
 	}
 	for _, m := range b.Sections {
 		if s := sdstub.SectionOf(m.Section); s != nil && s.Since > stub.Number && m.Size > 0 && !unmeasured(m.Section, stub) {
-			return fmt.Errorf("stub %d does not measure %s: %d was the first that does", stub.Number, m.Section, s.Since)
+			return fmt.Errorf("stub %d does not measure %s: stubs do since %d", stub.Number, m.Section, s.Since)
 		}
 	}
 	if b.measures(osmith.HandoverProfile) && !hasSection(b.Sections, ".profile") {
-		return errors.New("another profile than the default is booted, but its measurements hold no .profile section")
+		return errors.New("a profile other than the default is booted, but its measurements have no .profile section")
 	}
 	return nil
 }
@@ -207,7 +207,7 @@ func unmeasured(section string, stub sdstub.Release) bool {
 
 func (b *Boot) checkHandover(stub sdstub.Release) error {
 	if first := sdstub.SectionOf(".cmdline").Addon; len(b.Addons) > 0 && stub.Number < first {
-		return fmt.Errorf("stub %d has no add-ons: %d was the first", stub.Number, first)
+		return fmt.Errorf("stub %d does not support add-ons: stubs do since %d", stub.Number, first)
 	}
 	if b.Handover == nil {
 		return nil
@@ -217,7 +217,7 @@ func (b *Boot) checkHandover(stub sdstub.Release) error {
 			return fmt.Errorf("the stub measures \"%s\" into PCR %d: want 12 or 13", escape(e.Description), e.PCR)
 		}
 		if e.Kind < osmith.HandoverProfile || e.Kind > osmith.HandoverAddonInitrd {
-			return fmt.Errorf("the stub measures \"%s\", which is of no known kind: %v", escape(e.Description), e.Kind)
+			return fmt.Errorf("the stub measures \"%s\", which is of an unknown kind: %v", escape(e.Description), e.Kind)
 		}
 	}
 	if strings.ContainsRune(b.Handover.Passed, 0) {
@@ -285,7 +285,7 @@ func (b *Boot) banks() ([]crypto.Hash, error) {
 		}
 	}
 	if len(want) == 0 {
-		return nil, fmt.Errorf("no bank that all programs and all sections have digests for: %w", ErrBank)
+		return nil, fmt.Errorf("no PCR bank for which all programs and sections have digests: %w", ErrBank)
 	}
 	if err := pcrbank.CheckAll(want); err != nil {
 		return nil, err

@@ -127,20 +127,20 @@ func (b *Boot) checkChain() error {
 				}
 			}
 			if c.Before == nil && c.After != nil {
-				return fmt.Errorf("%s: what GRUB measures behind the start of the kernel is given, and not what comes before", c.name())
+				return fmt.Errorf("%s: what GRUB measures after it starts the kernel is given, but not what it measures before", c.name())
 			}
 		case *Shim:
 			if i > 0 {
-				return fmt.Errorf("shim %s is program %d of the chain: firmware starts it, want it first", c.name(), i)
+				return fmt.Errorf("shim %s is program %d of the chain: want it first, because firmware starts it", c.name(), i)
 			}
 			if b.NoShim {
-				return errors.New("the chain has a shim, and NoShim says that there is none")
+				return errors.New("the chain has a shim, but NoShim is set")
 			}
 			shim = true
 		}
 	}
 	if b.bareKernel() && len(b.Chain) == 0 {
-		return errors.New("a kernel without a UKI, and no program that would start it")
+		return errors.New("a kernel without a UKI, and no program that starts it")
 	}
 	return b.checkAuthorities(shim)
 }
@@ -156,15 +156,15 @@ func (b *Boot) checkAuthorities(shim bool) error {
 		}
 		vendor, name, data, ok := splitVariable(a.Authority)
 		if !ok || len(data) <= 16 {
-			return fmt.Errorf("the authority of %s, of %d bytes, is not the data of an event: want UEFI_VARIABLE_DATA with an entry of db or MokListRT", a.name(), len(a.Authority))
+			return fmt.Errorf("the authority of %s (%d bytes) is not event data: want UEFI_VARIABLE_DATA with an entry of db or MokListRT", a.name(), len(a.Authority))
 		}
 		switch {
 		case vendor == imageSecurityDatabase && name == "db":
 			if !bytes.Contains(b.Variables.DB, data) {
-				return fmt.Errorf("the authority of %s is no entry of db", a.name())
+				return fmt.Errorf("the authority of %s is not an entry of db", a.name())
 			}
 		case !shim:
-			return fmt.Errorf("the authority of %s is of the variable %s, and without shim firmware looks at db alone", a.name(), escape(name))
+			return fmt.Errorf("the authority of %s is from the variable %s, but without shim, firmware reads only db", a.name(), escape(name))
 		}
 	}
 	return nil

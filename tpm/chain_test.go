@@ -435,7 +435,7 @@ func TestPredictGRUBEvents(t *testing.T) {
 		require.ErrorIs(t, err, ErrBank)
 		worked.Before = nil
 		_, err = Predict(b)
-		require.ErrorContains(t, err, "not what comes before")
+		require.ErrorContains(t, err, "what GRUB measures after it starts the kernel is given, but not what it measures before")
 	}
 }
 

@@ -72,7 +72,7 @@ func CompareBoots(before, next Alternatives) (_ *Changes, err error) {
 		}
 	}
 	if len(banks) == 0 {
-		return nil, fmt.Errorf("boots to compare: no bank that both are predicted in: %w", ErrBank)
+		return nil, fmt.Errorf("boots to compare: no PCR bank is predicted for both: %w", ErrBank)
 	}
 	out := &Changes{}
 	for n := range 16 {

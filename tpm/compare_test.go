@@ -285,7 +285,7 @@ func TestPredictionErrors(t *testing.T) {
 		{"PCR", `{"userspace":0,"pcrs":[{"pcr":24,"prediction":"exact","evidence":"booted","note":""}]}`, "PCR 24: want 0 to 23"},
 		{"PCR below", `{"userspace":0,"pcrs":[{"pcr":-1,"prediction":"exact","evidence":"booted","note":""}]}`, "PCR -1: want 0 to 23"},
 		{"twice", `{"userspace":0,"pcrs":[{"pcr":4,"prediction":"not predicted","evidence":"booted","note":""},{"pcr":4,"prediction":"exact","evidence":"booted","note":""}]}`,
-			"PCR 4 comes twice"},
+			"PCR 4 is listed twice"},
 		{"prediction", `{"userspace":0,"pcrs":[{"pcr":4,"prediction":"perhaps","evidence":"booted","note":""}]}`, `prediction "perhaps"`},
 		{"evidence", `{"userspace":0,"pcrs":[{"pcr":4,"prediction":"exact","evidence":"heard","note":""}]}`, `evidence "heard"`},
 		{"before userspace", `{"userspace":0,"pcrs":[{"pcr":4,"prediction":"not predicted","evidence":"none","note":"","beforeUserspace":"perhaps"}]}`, `PCR 4: beforeUserspace "perhaps": want`},

@@ -151,7 +151,7 @@ func ExampleParsePrediction() {
 	fmt.Println(err)
 	// Output:
 	// PCR 10: not predicted: the kernel's IMA
-	// tpm: reading a prediction: the log has no coverage: it is not a predicted one
+	// tpm: reading a prediction: the log has no coverage: want a predicted log
 }
 
 // Files for /var/lib/pcrlock.d.

@@ -69,12 +69,12 @@ func TestParseLogErrors(t *testing.T) {
 		{"header algorithms cut", patched(56, 3), 64, "the log ends inside it"},
 		{"header sha256 of 20 bytes", header(0xb, 20), 60, "sha256 with digests of 20 bytes, want 32"},
 		{"header empty digests", header(0x99, 0), 60, "0x0099 with digests of 0 bytes"},
-		{"header twice", header(0xb, 32, 0xb, 32), 64, "0x000b comes twice"},
+		{"header twice", header(0xb, 32, 0xb, 32), 64, "0x000b is listed twice"},
 		{"digest count", sha256Only.u32(0, 1, 17), 73, "digest count at 0x49: 17, the header lists 1 algorithms"},
 		{"digest algorithm", sha256Only.u32(0, 1, 1).u16(0x27), 77, "0x0027 is not in the header"},
 		{"digest cut", sha256Only.u32(0, 1, 1).u16(0xb).bytes(1), 79, "digest at 0x4f: 32 bytes, 1 left"},
 		{"data cut", sha256Only.event(0, 1).event(0, 1, 1, 2, 3)[:65+50+49+1], 65 + 50 + 46, "event 2: data size"},
-		{"algorithm twice", header(0xb, 32, 0xc, 48).u32(0, 1, 2).u16(0xb).bytes(make([]byte, 32)...).u16(0xb).bytes(1), 0, "0x000b comes twice"},
+		{"algorithm twice", header(0xb, 32, 0xc, 48).u32(0, 1, 2).u16(0xb).bytes(make([]byte, 32)...).u16(0xb).bytes(1), 0, "0x000b is listed twice"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			log, err := ParseLog(c.in)

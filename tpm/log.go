@@ -241,7 +241,7 @@ func (r *logReader) event1() (Event, error) {
 	}
 	e.Digests = map[crypto.Hash][]byte{crypto.SHA1: digest}
 	if e.Data, err = r.eventData(); err == nil && allByte(r.data[at:r.pos], 0) {
-		return Event{}, r.fail(at, "head", fmt.Errorf("%d zero bytes are no event", r.pos-at))
+		return Event{}, r.fail(at, "head", fmt.Errorf("%d zero bytes, want an event", r.pos-at))
 	}
 	return e, err
 }
@@ -275,7 +275,7 @@ func (r *logReader) event2() (Event, error) {
 			return Event{}, r.fail(at, "digest algorithm", fmt.Errorf("0x%04x is not in the header", id))
 		}
 		if slices.Contains(order, id) {
-			return Event{}, r.fail(at, "digest algorithm", fmt.Errorf("0x%04x comes twice", id))
+			return Event{}, r.fail(at, "digest algorithm", fmt.Errorf("0x%04x is listed twice", id))
 		}
 		inOrder = inOrder && k == i
 		order = append(order, id)
@@ -437,7 +437,7 @@ func readSpecID(data []byte) (SpecID, error) {
 			return SpecID{}, dataError(at, "header: algorithms", "%v with digests of %d bytes", a, a.Size)
 		}
 		if slices.ContainsFunc(s.Algorithms, func(o Algorithm) bool { return o.ID == a.ID }) {
-			return SpecID{}, dataError(at, "header: algorithms", "0x%04x comes twice", a.ID)
+			return SpecID{}, dataError(at, "header: algorithms", "0x%04x is listed twice", a.ID)
 		}
 		s.Algorithms = append(s.Algorithms, a)
 		at += 4
@@ -482,7 +482,7 @@ func (l *Log) AppendBinary(b []byte) (_ []byte, err error) {
 	if len(events) == 0 || !isSpecID(&events[0]) {
 		banks := l.Banks()
 		if len(banks) == 0 {
-			return nil, fmt.Errorf("writing an event log: no bank that every event has a digest for: %w", ErrBank)
+			return nil, fmt.Errorf("writing an event log: no bank for which every event has a digest: %w", ErrBank)
 		}
 		events = slices.Concat([]Event{newSpecID(banks)}, events)
 	}

@@ -28,7 +28,7 @@ type NVPCR struct {
 }
 
 // ErrNVPCRUnknown says that the extensions of an NvPCR are not known.
-var ErrNVPCRUnknown = errors.New("what it is extended with is not known")
+var ErrNVPCRUnknown = errors.New("what extends it is unknown")
 
 // Bank is the hash of the index, which is the first field of its Name. ok is false if no Name is
 // known, or one of a hash that is no bank here.

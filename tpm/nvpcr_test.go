@@ -67,7 +67,7 @@ func TestNVPCRsOfBoot(t *testing.T) {
 			v, err := n.Value(crypto.SHA256, nil)
 			if err != nil {
 				require.ErrorIs(t, err, ErrNVPCRUnknown)
-				require.EqualError(t, err, "tpm: NvPCR "+n.Name+": what it is extended with is not known")
+				require.EqualError(t, err, "tpm: NvPCR "+n.Name+": what extends it is unknown")
 			}
 			require.NotContains(t, out, n.Name)
 			out[n.Name] = hexOf(v)

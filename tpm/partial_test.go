@@ -85,5 +85,5 @@ func TestZerosAreNoLog(t *testing.T) {
 		}
 	}
 	_, err = ParseLog(append(bytes.Clone(zeros[:64]), logBytes(nil).u32(0, 8).bytes(make([]byte, 20)...).u32(1).bytes('x')...))
-	assert.ErrorContains(t, err, "event log: event 0: head at 0x0: 32 zero bytes are no event")
+	assert.ErrorContains(t, err, "event log: event 0: head at 0x0: 32 zero bytes, want an event")
 }

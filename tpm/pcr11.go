@@ -52,7 +52,7 @@ func sectionEvents(ms []osmith.Measurement, banks ...crypto.Hash) ([]Event, erro
 		// Names that a later stub may add are let through anywhere.
 		if i := sdstub.Order(m.Section); i >= 0 {
 			if i < last {
-				return nil, fmt.Errorf("section %s: comes after %s; the stub measures it before", m.Section, lastName)
+				return nil, fmt.Errorf("section %s: comes after %s, but the stub measures it before", m.Section, lastName)
 			}
 			last, lastName = i, m.Section
 		}
@@ -61,7 +61,7 @@ func sectionEvents(ms []osmith.Measurement, banks ...crypto.Hash) ([]Event, erro
 			continue
 		}
 		if seen[m.Section] {
-			return nil, fmt.Errorf("section %s: given twice; the stub measures one of each name", m.Section)
+			return nil, fmt.Errorf("section %s is given twice: the stub measures only one", m.Section)
 		}
 		seen[m.Section] = true
 		event := func(kind SubjectKind) Event {

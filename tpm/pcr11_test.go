@@ -83,8 +83,8 @@ func TestPCR11Errors(t *testing.T) {
 		want   string
 	}{
 		{"not a bank", crypto.SHA512_256, golden(), nil, "not a PCR bank"},
-		{"twice", crypto.SHA256, measure(".osrel", "a", ".osrel", "b"), nil, "section .osrel: given twice"},
-		{"order of the file", crypto.SHA256, measure(".osrel", "a", ".linux", "b"), nil, "section .linux: comes after .osrel; the stub measures it before"},
+		{"twice", crypto.SHA256, measure(".osrel", "a", ".osrel", "b"), nil, "section .osrel is given twice: the stub measures only one"},
+		{"order of the file", crypto.SHA256, measure(".osrel", "a", ".linux", "b"), nil, "section .linux: comes after .osrel, but the stub measures it before"},
 		{"no digest", crypto.SHA256, []osmith.Measurement{{Section: ".linux", Size: 1}}, nil, "section .linux: no sha256 digest"},
 		{"short digest", crypto.SHA256, []osmith.Measurement{{Section: ".linux", Size: 1, Digests: map[crypto.Hash][]byte{crypto.SHA256: {1}}}}, nil, "a digest of 1 bytes, want 32"},
 		{"no dot", crypto.SHA256, measure("linux", "k"), nil, `section "linux"`},

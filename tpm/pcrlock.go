@@ -122,7 +122,7 @@ func (c LockComponent) Files() (_ map[string][]byte, err error) {
 		}
 		file := path.Join(c.ID+".pcrlock.d", v.Name+".pcrlock")
 		if _, twice := out[file]; twice {
-			return nil, fmt.Errorf(".pcrlock: %s comes twice", file)
+			return nil, fmt.Errorf(".pcrlock: %s is listed twice", file)
 		}
 		out[file] = append(b, '\n')
 	}

@@ -105,19 +105,19 @@ func TestPredictErrors(t *testing.T) {
 		{"newer as unknown", func(b *Boot) { b.Stub, b.AssumeStub = "263", 251 }, `systemd stub "251"`},
 		{"SecureBoot of two bytes", func(b *Boot) { b.Variables.SecureBoot = []byte{1, 1} }, "want one byte, 0 or 1"},
 		{"SecureBoot 2", func(b *Boot) { b.Variables.SecureBoot = []byte{2} }, "want one byte, 0 or 1"},
-		{"foreign authority", func(b *Boot) { b.authorize(make([]byte, 40)) }, "is no entry of db"},
-		{"empty authority", func(b *Boot) { b.UKI.Authority = []byte{} }, "is not the data of an event"},
-		{"authority of shim without shim", func(b *Boot) { b.UKI.Authority = variableData(efi.ShimLock, "MokListRT", make([]byte, 40)) }, "without shim firmware looks at db alone"},
+		{"foreign authority", func(b *Boot) { b.authorize(make([]byte, 40)) }, "is not an entry of db"},
+		{"empty authority", func(b *Boot) { b.UKI.Authority = []byte{} }, "bytes) is not event data: want UEFI_VARIABLE_DATA with an entry of db or MokListRT"},
+		{"authority of shim without shim", func(b *Boot) { b.UKI.Authority = variableData(efi.ShimLock, "MokListRT", make([]byte, 40)) }, "but without shim, firmware reads only db"},
 		{"no program", func(b *Boot) { b.Chain = []Program{nil} }, "program 0 of the chain is nil"},
 		{"shim in the middle", func(b *Boot) { b.Chain = append(b.Chain, &Shim{Application: b.UKI}) }, "want it first"},
-		{"shim and no shim", func(b *Boot) { b.NoShim, b.Chain = true, []Program{&Shim{Application: b.UKI}} }, "NoShim says that there is none"},
+		{"shim and no shim", func(b *Boot) { b.NoShim, b.Chain = true, []Program{&Shim{Application: b.UKI}} }, "the chain has a shim, but NoShim is set"},
 		{"kernel that nothing starts", func(b *Boot) {
 			b.Chain, b.Kernel, b.UKI, b.Sections = nil, &Application{Digests: b.UKI.Digests}, Application{}, nil
-		}, "no program that would start it"},
+		}, "a kernel without a UKI, and no program that starts it"},
 		{"kernel with add-ons", func(b *Boot) {
 			b.loader().Version = "262"
 			b.Addons, b.Kernel, b.UKI, b.Sections = []Application{b.UKI}, &Application{Digests: b.UKI.Digests}, Application{}, nil
-		}, "no UKI that has one"},
+		}, "add-ons or stub events are given without a UKI"},
 		{"no sections", func(b *Boot) { b.Sections = nil }, "no .linux section"},
 		{"no profile section", func(b *Boot) { b.handOver(profileEvent("1")) }, "no .profile section"},
 		{".efifw before 258", func(b *Boot) {
@@ -125,10 +125,10 @@ func TestPredictErrors(t *testing.T) {
 		}, "stub 257 does not measure .efifw"},
 		{"phase path as word", func(b *Boot) { b.Phases = []string{"a:b"} }, "want one word"},
 		{"bank without digests", func(b *Boot) { b.Banks = []crypto.Hash{crypto.SHA384} }, "an Authenticode digest of 0 bytes, want 48 for sha384"},
-		{"no bank", func(b *Boot) { b.Banks = []crypto.Hash{} }, "no bank"},
+		{"no PCR bank for which all programs and sections have digests: not", func(b *Boot) { b.Banks = []crypto.Hash{} }, "no PCR bank for which all programs and sections have digests: not"},
 		{"bank twice", func(b *Boot) { b.Banks = []crypto.Hash{crypto.SHA256, crypto.SHA256} }, "named twice"},
 		{"not a bank", func(b *Boot) { b.Banks = []crypto.Hash{crypto.MD5} }, "not a PCR bank"},
-		{"UKI without digest", func(b *Boot) { b.UKI.Digests = nil }, "no bank"},
+		{"UKI without digest", func(b *Boot) { b.UKI.Digests = nil }, "no PCR bank for which all programs and sections have digests: not"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := good

@@ -15,7 +15,7 @@ import (
 )
 
 // ErrNoCoverage says that a log is not one of [Log.MarshalPrediction].
-var ErrNoCoverage = errors.New("the log has no coverage: it is not a predicted one")
+var ErrNoCoverage = errors.New("the log has no coverage: want a predicted log")
 
 // coverageSignature starts the data of the EV_NO_ACTION event that carries the coverage of a
 // predicted log: the second event. Behind it is a coverageJSON.
@@ -146,7 +146,7 @@ func (doc *coverageJSON) coverage(events int) ([]Coverage, error) {
 		case p.PCR < 0 || p.PCR >= PCRCount:
 			return nil, fmt.Errorf("PCR %d: want 0 to %d", p.PCR, PCRCount-1)
 		case slices.ContainsFunc(out, func(o Coverage) bool { return o.PCR == p.PCR }):
-			return nil, fmt.Errorf("PCR %d comes twice", p.PCR)
+			return nil, fmt.Errorf("PCR %d is listed twice", p.PCR)
 		case c.Prediction < 0:
 			return nil, fmt.Errorf("PCR %d: prediction %q: want %q, %q, %q or %q", p.PCR, p.Prediction, PredictionNone, PredictionExact, PredictionBaseline, PredictionOneOf)
 		case c.BeforeUserspace < 0:

@@ -122,7 +122,7 @@ func (e *QuoteError) Unwrap() error { return e.Err }
 // ErrNoNonce says that a quote was to be verified without a nonce, or with one of zeros, which
 // nobody has drawn: it would prove a state that the machine was in at some time, perhaps long ago.
 // [VerifyQuoteOfAnyTime] is for those who want that.
-var ErrNoNonce = errors.New("no nonce, or one of zeros: want the random one that the quote was asked for with")
+var ErrNoNonce = errors.New("no nonce, or a nonce of zeros: want the random nonce that the quote was requested with")
 
 // VerifyQuote checks a quote offline: attest (a TPMS_ATTEST) was signed by the key (*rsa.PublicKey
 // or *ecdsa.PublicKey) with signature (a TPMT_SIGNATURE: RSASSA, RSAPSS or ECDSA with SHA-256 or
@@ -164,7 +164,7 @@ func verifyQuote(key crypto.PublicKey, attest, signature []byte) (*Quote, error)
 		return nil, err
 	}
 	if len(q.PCRDigest) != sig.Hash.Size() {
-		return nil, &QuoteError{Field: "PCR digest", Err: fmt.Errorf("%d bytes, the signature is over %s", len(q.PCRDigest), BankName(sig.Hash))}
+		return nil, &QuoteError{Field: "PCR digest", Err: fmt.Errorf("%d bytes, want a digest by %s, which the signature is over", len(q.PCRDigest), BankName(sig.Hash))}
 	}
 	return q, nil
 }
@@ -188,7 +188,7 @@ func (q *Quote) Check(values map[crypto.Hash]map[int][]byte) (err error) {
 	digest, err := q.digest(func(bank crypto.Hash, pcr int) ([]byte, error) {
 		v, ok := values[bank][pcr]
 		if !ok {
-			return nil, fmt.Errorf("PCR %d of bank %s is quoted and no value of it is given", pcr, BankName(bank))
+			return nil, fmt.Errorf("PCR %d of bank %s is quoted, but its value was not given", pcr, BankName(bank))
 		}
 		if len(v) != bank.Size() {
 			return nil, fmt.Errorf("PCR %d of bank %s: a value of %d bytes, want %d", pcr, BankName(bank), len(v), bank.Size())
@@ -228,7 +228,7 @@ func (q *Quote) Values(reported map[crypto.Hash]map[int][]byte) (map[crypto.Hash
 func (q *Quote) digest(value func(bank crypto.Hash, pcr int) ([]byte, error)) ([]byte, error) {
 	i := slices.IndexFunc(pcrbank.All, func(a pcrbank.Algorithm) bool { return a.Hash.Size() == len(q.PCRDigest) })
 	if i < 0 {
-		return nil, &QuoteError{Field: "PCR digest", Err: fmt.Errorf("%d bytes, which no hash known here has", len(q.PCRDigest))}
+		return nil, &QuoteError{Field: "PCR digest", Err: fmt.Errorf("%d bytes, the size of no known hash", len(q.PCRDigest))}
 	}
 	w := pcrbank.All[i].Hash.New()
 	covered := 0

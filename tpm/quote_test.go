@@ -93,7 +93,7 @@ func TestInteropQuote(t *testing.T) {
 				require.Error(t, err)
 			}
 			delete(values, 7)
-			assert.ErrorContains(t, q.Check(map[crypto.Hash]map[int][]byte{crypto.SHA256: values}), "PCR 7 of bank sha256 is quoted and no value of it is given")
+			assert.ErrorContains(t, q.Check(map[crypto.Hash]map[int][]byte{crypto.SHA256: values}), "PCR 7 of bank sha256 is quoted, but its value was not given")
 		})
 	}
 }

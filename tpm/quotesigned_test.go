@@ -141,15 +141,15 @@ func TestSignedQuotes(t *testing.T) {
 	}
 	for want, change := range map[string]func(*quoteParts){
 		// a restricted key signs no such bytes
-		"quote: magic at 0x0":                    func(q *quoteParts) { q.magic++ },
-		"quote: type at 0x4":                     func(q *quoteParts) { q.kind-- },
-		"quote: safe at ":                        func(q *quoteParts) { q.safe = 2 },
-		"17, want 16 or fewer":                   func(q *quoteParts) { q.selections = slices.Repeat([][]byte{{0, 0x0b, 1, 0}}, 17) },
-		"quote: bank at ":                        func(q *quoteParts) { q.selections[0][1] = 0x99 },
-		"4 bytes, want 3 or fewer":               func(q *quoteParts) { q.selections[0] = []byte{0, 0x0b, 4, 0x90, 0, 0, 0} },
-		"quote: ":                                func(q *quoteParts) { q.tail = []byte{0} },
-		"48 bytes, the signature is over sha256": func(q *quoteParts) { q.digest = make([]byte, 48) },
-		"5 bytes, the signature is over sha256":  func(q *quoteParts) { q.digest = make([]byte, 5) },
+		"quote: magic at 0x0":      func(q *quoteParts) { q.magic++ },
+		"quote: type at 0x4":       func(q *quoteParts) { q.kind-- },
+		"quote: safe at ":          func(q *quoteParts) { q.safe = 2 },
+		"17, want 16 or fewer":     func(q *quoteParts) { q.selections = slices.Repeat([][]byte{{0, 0x0b, 1, 0}}, 17) },
+		"quote: bank at ":          func(q *quoteParts) { q.selections[0][1] = 0x99 },
+		"4 bytes, want 3 or fewer": func(q *quoteParts) { q.selections[0] = []byte{0, 0x0b, 4, 0x90, 0, 0, 0} },
+		"quote: ":                  func(q *quoteParts) { q.tail = []byte{0} },
+		"48 bytes, want a digest by sha256, which the signature is over": func(q *quoteParts) { q.digest = make([]byte, 48) },
+		"5 bytes, want a digest by sha256, which the signature is over":  func(q *quoteParts) { q.digest = make([]byte, 5) },
 	} {
 		q := goodQuote(crypto.SHA256)
 		change(&q)
@@ -192,9 +192,9 @@ func TestQuotedValues(t *testing.T) {
 	var bad *QuoteError
 	for want, v := range map[string]map[crypto.Hash]map[int][]byte{
 		"quote: PCR digest is ": values(func(v map[crypto.Hash]map[int][]byte) { v[crypto.SHA256][7][0]++ }),
-		"PCR 7 of bank sha256 is quoted and no value of it is given": values(func(v map[crypto.Hash]map[int][]byte) { delete(v[crypto.SHA256], 7) }),
-		"PCR 0 of bank sha1 is quoted and no value of it is given":   values(func(v map[crypto.Hash]map[int][]byte) { delete(v, crypto.SHA1) }),
-		"PCR 11 of bank sha256: a value of 33 bytes, want 32":        values(func(v map[crypto.Hash]map[int][]byte) { v[crypto.SHA256][11] = make([]byte, 33) }),
+		"PCR 7 of bank sha256 is quoted, but its value was not given": values(func(v map[crypto.Hash]map[int][]byte) { delete(v[crypto.SHA256], 7) }),
+		"PCR 0 of bank sha1 is quoted, but its value was not given":   values(func(v map[crypto.Hash]map[int][]byte) { delete(v, crypto.SHA1) }),
+		"PCR 11 of bank sha256: a value of 33 bytes, want 32":         values(func(v map[crypto.Hash]map[int][]byte) { v[crypto.SHA256][11] = make([]byte, 33) }),
 	} {
 		err := q.Check(v)
 		require.ErrorAs(t, err, &bad)
@@ -215,7 +215,7 @@ func TestQuotedValues(t *testing.T) {
 	require.ErrorContains(t, parse(none).Check(quotedValues), "no PCRs are quoted")
 	odd := goodQuote(crypto.SHA256)
 	odd.digest = odd.digest[:5]
-	require.ErrorContains(t, parse(odd).Check(quotedValues), "5 bytes, which no hash known here has")
+	require.ErrorContains(t, parse(odd).Check(quotedValues), "5 bytes, the size of no known hash")
 
 	// A log that has not all of the banks does not explain it, and one that has them does.
 	log := &Log{}
@@ -265,7 +265,7 @@ func TestBadSignatures(t *testing.T) {
 		{Scheme: "ecdsa", Hash: crypto.MD5, R: big.NewInt(1), S: big.NewInt(1)}} {
 		require.Error(t, s.Verify(&key.ec.PublicKey, nil))
 	}
-	require.ErrorContains(t, (&TPMSignature{Scheme: "rsassa", Hash: crypto.SHA256}).Verify(&rsa.PublicKey{N: big.NewInt(15), E: 3}, nil), "makes no sense")
+	require.ErrorContains(t, (&TPMSignature{Scheme: "rsassa", Hash: crypto.SHA256}).Verify(&rsa.PublicKey{N: big.NewInt(15), E: 3}, nil), "an invalid RSA key")
 	_, err = VerifyQuote(&key.ec.PublicKey, goodQuote(crypto.SHA256).bytes(), []byte{0}, []byte("nonce"))
 	require.ErrorAs(t, err, new(*osmith.FormatError))
 }

@@ -158,7 +158,7 @@ type ReplayError struct {
 
 func (e *ReplayError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "the event log does not explain the TPM's %s bank:", BankName(e.Bank))
+	fmt.Fprintf(&b, "the event log does not account for the TPM's %s bank:", BankName(e.Bank))
 	for i, n := range e.PCRs {
 		if i > 0 {
 			b.WriteByte(';')

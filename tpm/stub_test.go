@@ -115,7 +115,7 @@ func TestPredictOldSections(t *testing.T) {
 	b.Stub = "253"
 	b.Addons = []Application{b.UKI}
 	_, err := Predict(b)
-	assert.ErrorContains(t, err, "stub 253 has no add-ons: 254 was the first")
+	assert.ErrorContains(t, err, "stub 253 does not support add-ons: stubs do since 254")
 }
 
 func TestPredictInputErrors(t *testing.T) {
@@ -130,7 +130,7 @@ func TestPredictInputErrors(t *testing.T) {
 	}{
 		{"boot variable", func(b *Boot) { b.BootVariables = []BootVariable{{"Boot1", nil}} }, `boot variable "Boot1": want BootOrder or Boot####`},
 		{"companion", func(b *Boot) { b.handOver(archiveEvent(11, "x", b.UKI.Digests)) }, `the stub measures "x" into PCR 11: want 12 or 13`},
-		{"kind", func(b *Boot) { b.handOver(cmdlineEvent(0, "x")) }, `the stub measures "x", which is of no known kind`},
+		{"kind", func(b *Boot) { b.handOver(cmdlineEvent(0, "x")) }, `the stub measures "x", which is of an unknown kind: HandoverKind(0)`},
 		{"NUL", func(b *Boot) { b.Handover.Passed = "a\x00b" }, "holds a NUL"},
 		{"load options", func(b *Boot) { b.Handover.LoadOptions = []byte("text") }, "load options of 4 bytes: want UTF-16 with a NUL at the end"},
 		{"NvPCR", func(b *Boot) { b.Userspace = &Userspace{NVPCRs: []string{"x"}} }, "want nvpcr-init:"},
@@ -140,7 +140,7 @@ func TestPredictInputErrors(t *testing.T) {
 		{"SMBIOS", func(b *Boot) { b.SMBIOS = []byte{1, 2, 3} }, "SMBIOS table at 0x0: no structure in 3 bytes"},
 		{"SMBIOS strings", func(b *Boot) { b.SMBIOS = []byte{1, 4, 0, 0, 'x'} }, "SMBIOS strings of type 1 at 0x4: no end"},
 		{"firmware of no boot", func(b *Boot) { b.Firmware = &Log{Events: firmware.Events[:5]} }, "no separator in PCR 4: no boot was tried"},
-		{"firmware bank", func(b *Boot) { b.Firmware = &Log{} }, "no bank that"},
+		{"firmware bank", func(b *Boot) { b.Firmware = &Log{} }, "no PCR bank for which all programs and sections have digests: not"},
 		{"initrd digest", func(b *Boot) {
 			b.Handover.Initrd = map[crypto.Hash][]byte{crypto.SHA256: {1}}
 			b.Banks = []crypto.Hash{crypto.SHA256}

@@ -167,7 +167,7 @@ func (u *Userspace) known() (Userspace, error) {
 		switch {
 		case n >= of.first:
 		case of.said:
-			return k, fmt.Errorf("userspace: systemd %d measures no %s: %d was the first that does", n, of.name, of.first)
+			return k, fmt.Errorf("userspace: systemd %d does not measure %s: systemd does since %d", n, of.name, of.first)
 		case of.asks:
 			of.none()
 		}
@@ -182,7 +182,7 @@ func (b *Boot) checkUserspace() error {
 	}
 	for _, m := range []Measured{u.Separator, u.NVSeparator} {
 		if m < MeasuredUnknown || m > MeasuredNo {
-			return fmt.Errorf("userspace: %d is no value of Measured", m)
+			return fmt.Errorf("userspace: unknown value %d of Measured", m)
 		}
 	}
 	for _, w := range u.NVPCRs {
@@ -203,7 +203,7 @@ func (b *Boot) checkUserspace() error {
 		}
 	}
 	if u.Earlier != nil && (u.Systemd != "" || u.Separator != MeasuredUnknown || u.NVPCRs != nil || u.NVSeparator != MeasuredUnknown || u.Identity != nil) {
-		return errors.New("userspace: the log of an earlier boot and words beside it: want one of them")
+		return errors.New("userspace: both the log of an earlier boot and words are given: want one of them")
 	}
 	_, err := b.userspace()
 	return err
@@ -267,7 +267,7 @@ func (u *UserspaceLog) upTo(phases []string) (m measuredRecords, err error) {
 	}
 	if len(phases) == len(has) {
 		if slices.ContainsFunc(u.Findings, func(f Finding) bool { return f.Event < 0 }) {
-			return m, errors.New("userspace: the earlier log ends in a record that is cut: want a moment before it")
+			return m, errors.New("userspace: the earlier log ends with a truncated record: want a moment before that record")
 		}
 		return measuredRecords{records: u.Records}, nil
 	}

@@ -106,20 +106,20 @@ func TestUserspaceErrors(t *testing.T) {
 		u      Userspace
 		want   string
 	}{
-		{"version", up, Userspace{Systemd: "x"}, `userspace: systemd version "x" does not begin with the number of a release`},
-		{"old separator", up, Userspace{Systemd: "260", Separator: MeasuredYes}, `systemd 260 measures no "os-separator": 261 was the first that does`},
-		{"old NvPCRs", up, Userspace{Systemd: "258", NVPCRs: []string{"nvpcr-init:x:0x1:00"}}, "systemd 258 measures no NvPCRs: 259 was the first that does"},
-		{"old separator of NvPCRs", up, Userspace{Systemd: "261", NVSeparator: MeasuredYes}, `systemd 261 measures no "nvpcr-separator": 262 was the first that does`},
-		{"old identity", up, Userspace{Systemd: "252", Identity: []Word{{Text: "x"}}}, "systemd 252 measures no words for PCR 15: 253 was the first that does"},
-		{"enum", up, Userspace{Separator: 3}, "3 is no value of Measured"},
-		{"enum below", up, Userspace{NVSeparator: -1}, "-1 is no value of Measured"},
+		{"version", up, Userspace{Systemd: "x"}, `userspace: systemd version "x": want a version that begins with a release number, as 258 or 258.1`},
+		{"old separator", up, Userspace{Systemd: "260", Separator: MeasuredYes}, `systemd 260 does not measure "os-separator": systemd does since 261`},
+		{"old NvPCRs", up, Userspace{Systemd: "258", NVPCRs: []string{"nvpcr-init:x:0x1:00"}}, "systemd 258 does not measure NvPCRs: systemd does since 259"},
+		{"old separator of NvPCRs", up, Userspace{Systemd: "261", NVSeparator: MeasuredYes}, `systemd 261 does not measure "nvpcr-separator": systemd does since 262`},
+		{"old identity", up, Userspace{Systemd: "252", Identity: []Word{{Text: "x"}}}, "systemd 252 does not measure words for PCR 15: systemd does since 253"},
+		{"enum", up, Userspace{Separator: 3}, "userspace: unknown value 3 of Measured"},
+		{"enum below", up, Userspace{NVSeparator: -1}, "userspace: unknown value -1 of Measured"},
 		{"NvPCR", up, Userspace{NVPCRs: []string{"x"}}, "want nvpcr-init:NAME:INDEX:NAME of the index"},
 		{"short digest", up, Userspace{Identity: []Word{{Text: "x", Digests: map[crypto.Hash][]byte{crypto.SHA256: {1}}}}}, `PCR 15: "x": a digest of 1 bytes, want 32 for sha256`},
-		{"no bank", up, Userspace{Identity: []Word{{Text: "x", Digests: map[crypto.Hash][]byte{crypto.MD5: {1}}}}}, `PCR 15: "x": `},
+		{"no PCR bank for which all programs and sections have digests: not", up, Userspace{Identity: []Word{{Text: "x", Digests: map[crypto.Hash][]byte{crypto.MD5: {1}}}}}, `PCR 15: "x": `},
 		{"NvPCR's word", up, Userspace{NVWords: map[string][]Word{"verity": {{}}}}, "NvPCR verity: an empty word"},
 		{"another bank's", up, Userspace{Identity: []Word{{Text: "cryptsetup:x", Digests: map[crypto.Hash][]byte{crypto.SHA1: make([]byte, 20)}}}},
 			`"cryptsetup:x" of userspace: a digest of 0 bytes, want 32 for sha256`},
-		{"log and words", up, Userspace{Earlier: earlier, Identity: []Word{}}, "the log of an earlier boot and words beside it: want one of them"},
+		{"log and words", up, Userspace{Earlier: earlier, Identity: []Word{}}, "userspace: both the log of an earlier boot and words are given: want one of them"},
 		{"log and separator", up, Userspace{Earlier: earlier, Separator: MeasuredNo}, "want one of them"},
 		{"log and NvPCRs", up, Userspace{Earlier: earlier, NVPCRs: []string{}}, "want one of them"},
 		{"log and their separator", up, Userspace{Earlier: earlier, NVSeparator: MeasuredNo}, "want one of them"},
@@ -131,7 +131,7 @@ func TestUserspaceErrors(t *testing.T) {
 		{"wrong digest", up, Userspace{Earlier: change(func(u *UserspaceLog) { u.Records[5].Digests = map[crypto.Hash][]byte{crypto.SHA256: {1}} })},
 			"record 5 of the earlier log has a digest of 1 bytes for sha256"},
 		{"no such PCR", up, Userspace{Earlier: change(func(u *UserspaceLog) { u.Records[5].PCR = 24 })}, "record 5 of the earlier log is of PCR 24"},
-		{"cut", up, Userspace{Earlier: change(func(u *UserspaceLog) { u.Findings = []Finding{{-1, 0, "the last record is cut"}} })}, "ends in a record that is cut"},
+		{"cut", up, Userspace{Earlier: change(func(u *UserspaceLog) { u.Findings = []Finding{{-1, 0, "the last record is cut"}} })}, "userspace: the earlier log ends with a truncated record: want a moment before that record"},
 		{"bank that the log has not", up, Userspace{Earlier: change(func(u *UserspaceLog) {
 			u.Records[19].Digests = map[crypto.Hash][]byte{crypto.SHA1: make([]byte, 20)}
 		})}, `"cryptsetup:root:980ca3f9-933c-4ce7-8032-ba95ef3636b2" of userspace: a digest of 0 bytes, want 32 for sha256`},

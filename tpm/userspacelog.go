@@ -36,7 +36,7 @@ const maxRecord = 1 << 20
 
 var (
 	errNoRecord = errors.New("no record separator (0x1e)")
-	errBadPCR   = errors.New("want a PCR from 0 to 23 or an NV index, and not both")
+	errBadPCR   = errors.New("want either a PCR from 0 to 23 or an NV index")
 )
 
 // jsonRecord is a record as systemd writes it: a subset of the TCG Canonical Event Log in JSON

@@ -52,9 +52,9 @@ func TestUserspaceLogErrors(t *testing.T) {
 	for _, c := range []struct{ name, in, want string }{
 		{"no separator", `{"pcr":1}`, "userspace log: record 0: start at 0x0: no record separator"},
 		{"not JSON", "\x1e{\n", "record 0: record at 0x3: the document ends here"},
-		{"no PCR", "\x1e{}\n", "want a PCR from 0 to 23"},
-		{"PCR and index", "\x1e" + `{"pcr":1,"nv_index":3}` + "\n", "not both"},
-		{"PCR 24", "\x1e" + `{"pcr":24}` + "\n", "want a PCR from 0 to 23"},
+		{"no PCR", "\x1e{}\n", "want either a PCR from 0 to 23 or an NV index"},
+		{"PCR and index", "\x1e" + `{"pcr":1,"nv_index":3}` + "\n", "want either a PCR from 0 to 23 or an NV index"},
+		{"PCR 24", "\x1e" + `{"pcr":24}` + "\n", "want either a PCR from 0 to 23 or an NV index"},
 		{"short digest", "\x1e" + `{"pcr":1,"digests":[{"hashAlg":"sha256","digest":"00"}]}` + "\n", "a sha256 digest of 1 bytes, want 32"},
 		{"no hex", "\x1e" + `{"pcr":1,"digests":[{"hashAlg":"sha256","digest":"0g"}]}` + "\n", "invalid byte"},
 		{"digest twice", "\x1e" + `{"pcr":1,"digests":[{"hashAlg":"sha256","digest":"` + zero + `"},{"hashAlg":"sha256","digest":"` + zero + `"}]}` + "\n", "two sha256 digests"},

@@ -74,7 +74,7 @@ func (a *Addon) plan() (*plan, error) {
 	for _, s := range p.added {
 		switch k := sdstub.SectionOf(s.name); {
 		case s.name == ".linux":
-			return nil, &PartError{"Sections", errors.New("a .linux makes it an image of its own, which no stub loads as an add-on")}
+			return nil, &PartError{"Sections", errors.New("section .linux makes this a bootable image, which no stub loads as an add-on")}
 		case s.name == ".profile":
 			return nil, &PartError{"Sections", errors.New("an add-on has no profiles")}
 		case k != nil && k.Addon > 0 && s.size > 0:
@@ -83,7 +83,7 @@ func (a *Addon) plan() (*plan, error) {
 	}
 	if !applies {
 		const parts = "Cmdline, DeviceTree, DeviceTreeAuto, Initrd, Microcode"
-		return nil, &PartError{"Addon", fmt.Errorf("%w: nothing that a stub would apply (%s)", ErrMissing, parts)}
+		return nil, &PartError{"Addon", fmt.Errorf("%w: none of the sections that a stub applies (%s)", ErrMissing, parts)}
 	}
 	return p, p.checkNames()
 }

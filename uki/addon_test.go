@@ -22,8 +22,8 @@ func TestBadAddons(t *testing.T) {
 	}{
 		"no stub":        {uki.Addon{Cmdline: "x"}, "Stub", uki.ErrMissing, ""},
 		"text as stub":   {uki.Addon{Stub: strings.NewReader("x"), Cmdline: "x"}, "Stub", uki.ErrNotPE, ""},
-		"stub of images": {uki.Addon{Stub: source(petest.Stub("262-1")), Cmdline: "x"}, "Stub", uki.ErrNotStub, "this is systemd-stub, systemd-addon is wanted"},
-		"nothing":        {uki.Addon{Stub: source(petest.AddonStub("262-1")), Uname: "x"}, "Addon", uki.ErrMissing, "nothing that a stub would apply"},
+		"stub of images": {uki.Addon{Stub: source(petest.Stub("262-1")), Cmdline: "x"}, "Stub", uki.ErrNotStub, "uki: Stub: not an EFI stub: got systemd-stub, want systemd-addon"},
+		"nothing":        {uki.Addon{Stub: source(petest.AddonStub("262-1")), Uname: "x"}, "Addon", uki.ErrMissing, "none of the sections that a stub applies"},
 		"empty initrd":   {uki.Addon{Stub: source(petest.AddonStub("262-1")), Initrd: []osmith.Source{strings.NewReader("")}}, "Addon", uki.ErrMissing, ""},
 		"kernel":         {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", Sections: section(".linux")}, "Sections", nil, ".linux"},
 		"profile":        {uki.Addon{Stub: source(petest.AddonStub("262-1")), Cmdline: "x", Sections: section(".profile")}, "Sections", nil, "profiles"},

@@ -71,7 +71,7 @@ func (f *File) Check() []Finding {
 	c := &checker{f: f, payload: f.firstPayload(), versions: make(map[fileRange]string)}
 	var err error
 	if c.row, err = knownRelease(f.version, f.versionErr, f.assume); err != nil && f.kind == kindImage {
-		c.warn("stub-unknown", -1, "", "%v: what it measures cannot be told", err)
+		c.warn("stub-unknown", -1, "", "%v: its measurements are unknown", err)
 	}
 	c.geometry()
 	c.sections()
@@ -155,16 +155,16 @@ func (c *checker) geometry() {
 	if size := f.src.Size(); size > math.MaxUint32 {
 		c.fail("too-large", -1, "", "%d bytes: offsets in a PE image end at 4 GiB", size)
 	} else if size > math.MaxInt32 {
-		c.warn("too-large", -1, "", "%d bytes: firmware rarely finds that much memory in one piece, and systemd-pcrlock takes 2 GiB at most", size)
+		c.warn("too-large", -1, "", "%d bytes: firmware rarely has that much contiguous memory, and systemd-pcrlock accepts at most 2 GiB", size)
 	}
 	if p.SectionAlignment < pageSize {
 		c.warn("section-alignment", -1, "", "SectionAlignment is %d: firmware that protects memory in pages of %d bytes cannot do so", p.SectionAlignment, pageSize)
 	}
 	if p.SizeOfImage%p.SectionAlignment != 0 {
-		c.fail("size-of-image", -1, "", "SizeOfImage %#x is no multiple of SectionAlignment %#x", p.SizeOfImage, p.SectionAlignment)
+		c.fail("size-of-image", -1, "", "SizeOfImage %#x is not a multiple of SectionAlignment %#x", p.SizeOfImage, p.SectionAlignment)
 	}
 	if end := p.DataEnd(); p.Certificates.Size == 0 && p.Size > end || p.Certificates.Size > 0 && (p.Certificates.Offset-end >= 8 || p.Certificates.End() < p.Size) {
-		c.warn("trailing-data", -1, "", "there is data behind the last section, at %#x, that belongs to none: signing tools and firmware may disagree about it", end)
+		c.warn("trailing-data", -1, "", "data after the last section, at %#x, belongs to no section: signing tools and firmware may hash it differently", end)
 	}
 	for i, s := range f.sections {
 		if s.VirtualAddress%int64(p.SectionAlignment) != 0 {
@@ -173,16 +173,16 @@ func (c *checker) geometry() {
 				// stubs up to 253 are like that, and boot on all but the strictest firmware
 				report = c.warn
 			}
-			report("alignment", s.Profile, s.Name, "address %#x is no multiple of SectionAlignment %#x: firmware that protects memory stops there", s.VirtualAddress, p.SectionAlignment)
+			report("alignment", s.Profile, s.Name, "address %#x is not a multiple of SectionAlignment %#x: firmware that protects memory stops there", s.VirtualAddress, p.SectionAlignment)
 		}
 		if s.RawSize > 0 && (s.Offset%int64(p.FileAlignment) != 0 || s.RawSize%int64(p.FileAlignment) != 0) {
-			c.warn("file-alignment", s.Profile, s.Name, "offset %#x or size %#x in the file is no multiple of FileAlignment %#x", s.Offset, s.RawSize, p.FileAlignment)
+			c.warn("file-alignment", s.Profile, s.Name, "offset %#x or size %#x in the file is not a multiple of FileAlignment %#x", s.Offset, s.RawSize, p.FileAlignment)
 		}
 		if s.VirtualAddress+s.Size > int64(p.SizeOfImage) {
-			c.fail("size-of-image", s.Profile, s.Name, "ends at address %#x, behind SizeOfImage %#x", s.VirtualAddress+s.Size, p.SizeOfImage)
+			c.fail("size-of-image", s.Profile, s.Name, "ends at address %#x, beyond SizeOfImage %#x", s.VirtualAddress+s.Size, p.SizeOfImage)
 		}
 		if i > 0 && s.VirtualAddress < f.sections[i-1].VirtualAddress {
-			c.warn("order", s.Profile, s.Name, "stands behind section %s in the table but before it in memory", f.sections[i-1].Name)
+			c.warn("order", s.Profile, s.Name, "comes after section %s in the section table but before it in memory", f.sections[i-1].Name)
 		}
 		if flags := p.Sections[i].Characteristics; flags&flagExecute != 0 && flags&flagWrite != 0 {
 			c.fail("write-execute", s.Profile, s.Name, "both writable and executable: firmware with memory protection refuses the image")
@@ -215,7 +215,7 @@ func (c *checker) overlaps(code, where string, extent func(SectionInfo) (off, si
 			switch {
 			case off >= before+n:
 			case code == "overlap" && c.f.onlySBATOverlaps(last, i):
-				c.warn(code, s.Profile, s.Name, "overlaps section %s %s: the end of that is lost there; shim reads it in the file, and this stub does not measure it", o.Name, where)
+				c.warn(code, s.Profile, s.Name, "overlaps section %s %s, whose end is overwritten in memory; shim reads it from the file, and this stub does not measure it", o.Name, where)
 			default:
 				c.fail(code, s.Profile, s.Name, "overlaps section %s %s", o.Name, where)
 			}
@@ -251,7 +251,7 @@ func (c *checker) kernel(i int) {
 	if at := f.profileIndex(s.Profile, ".uname"); at >= 0 {
 		b, ok := c.text(at)
 		if version := c.probe(i, data); ok && version != "" && version != untilNUL(b) {
-			c.warn("uname", s.Profile, ".uname", "says %q, the kernel is %q: add-ons are chosen by the former", untilNUL(b), version)
+			c.warn("uname", s.Profile, ".uname", "is %q, but the kernel is %q: add-ons are selected by .uname", untilNUL(b), version)
 		}
 	}
 }
@@ -284,7 +284,7 @@ func (c *checker) start(k *pe.File, data io.ReaderAt, profile int) {
 func (c *checker) profiles() {
 	f := c.f
 	if n := len(f.profiles); n > maxProfiles {
-		c.fail("too-many-profiles", -1, ".profile", "there are %d, stubs know %d", n, maxProfiles)
+		c.fail("too-many-profiles", -1, ".profile", "%d profiles, want at most %d: stubs ignore the others", n, maxProfiles)
 	}
 	ids := make(map[string]int)
 	for _, p := range f.profiles {
@@ -305,7 +305,7 @@ func (c *checker) profiles() {
 			c.fail("no-linux", at, ".linux", "missing: the profile has no kernel to boot")
 		}
 		if f.profileIndex(p, ".osrel") < 0 {
-			c.fail("no-osrel", at, ".osrel", "missing: boot loaders do not list the image, and systemd does not take it for one")
+			c.fail("no-osrel", at, ".osrel", "missing: boot loaders do not list the image, and systemd does not recognize it as a UKI")
 		}
 	}
 	c.cmdlineLength(min(max(len(f.profiles), 1), maxProfiles))
@@ -327,17 +327,17 @@ func (c *checker) signatures() {
 		}
 		checked[at] = true
 		if f.profileIndex(p, ".pcrpkey") < 0 {
-			c.warn("no-pcrpkey", f.sections[at].Profile, ".pcrpkey", "missing: the signatures in .pcrsig are of no use to a system that does not have the key from elsewhere")
+			c.warn("no-pcrpkey", f.sections[at].Profile, ".pcrpkey", "missing: the system can use the signatures in .pcrsig only if it has the key from elsewhere")
 		}
 		if name := c.behind(at, p); name != "" {
-			c.warn("pcrsig-order", f.sections[at].Profile, ".pcrsig", "stands before section %s, which it covers: it cannot be made while the image is written", name)
+			c.warn("pcrsig-order", f.sections[at].Profile, ".pcrsig", "comes before section %s, which it covers: the signature cannot be made while the image is written", name)
 		}
 	}
 	if len(checked) == 0 {
 		return
 	}
 	for _, p := range unsigned {
-		c.warn("no-pcrsig", p, ".pcrsig", "missing, while other profiles have one: what is sealed to their policies cannot be unsealed in this one")
+		c.warn("no-pcrsig", p, ".pcrsig", "missing, while other profiles have one: secrets sealed to their policies cannot be unsealed in this profile")
 	}
 }
 
@@ -370,7 +370,7 @@ func (c *checker) sbat() {
 	}
 	s := f.sections[first]
 	if s.RawSize < s.Size {
-		c.fail("sbat", -1, ".sbat", "has %d bytes in the file and %d in memory: shim passes over it, and refuses the image as one that has none", s.RawSize, s.Size)
+		c.fail("sbat", -1, ".sbat", "has %d bytes in the file and %d in memory: shim ignores the section and refuses the image for lacking one", s.RawSize, s.Size)
 		return
 	}
 	// shim reads the padding as well
@@ -381,7 +381,7 @@ func (c *checker) sbat() {
 	}
 	for _, s := range f.sections[first+1:] {
 		if s.Name == ".sbat" {
-			c.fail("sbat-repeated", s.Profile, ".sbat", "is there a second time: shim refuses an image that has two")
+			c.fail("sbat-repeated", s.Profile, ".sbat", "is present twice: shim refuses the image")
 			return
 		}
 	}
@@ -457,11 +457,11 @@ func (c *checker) sections() {
 			continue
 		}
 		if !k.Repeats && c.f.first[sectionKey{s.Profile, s.Name}] != i {
-			c.fail("duplicate", s.Profile, s.Name, "there are several: the stub takes the first and passes over this one")
+			c.fail("duplicate", s.Profile, s.Name, "present more than once: the stub uses the first and ignores this one")
 			continue
 		}
 		if s.Size == 0 {
-			c.warn("empty", s.Profile, s.Name, "empty: the stub takes it for absent")
+			c.warn("empty", s.Profile, s.Name, "empty: the stub treats it as absent")
 			continue
 		}
 		if s.Size > s.RawSize {
@@ -470,7 +470,7 @@ func (c *checker) sections() {
 		// Stubs that do not read .uname and .sbat lose nothing: the former is for other readers,
 		// too, the latter for shim.
 		if c.row.Number > 0 && c.row.Number < k.Since && s.Name != ".uname" && s.Name != ".sbat" {
-			c.fail("stub-too-old", s.Profile, s.Name, "the stub is of systemd %d and knows no such section, which came with %d", c.row.Number, k.Since)
+			c.fail("stub-too-old", s.Profile, s.Name, "the stub of systemd %d does not know this section, which needs systemd %d", c.row.Number, k.Since)
 		}
 		c.content(i)
 	}
@@ -493,7 +493,7 @@ func (c *checker) content(i int) {
 			c.fail("device-tree", s.Profile, s.Name, "%v", prefix.Bare(err))
 		}
 		if s.Name == ".dtbauto" && !c.hasHWIDs(s.Profile) {
-			c.warn("no-hwids", s.Profile, s.Name, "no .hwids stands with it: it is found only where the firmware has a device tree itself")
+			c.warn("no-hwids", s.Profile, s.Name, "no .hwids section: this section is selected only on firmware that provides a device tree itself")
 		}
 	case ".hwids":
 		if b, ok := c.text(i); ok {
@@ -506,11 +506,11 @@ func (c *checker) content(i int) {
 			c.fail("efifw", s.Profile, s.Name, "the stub does not accept it: %v", prefix.Bare(err))
 		}
 		if !c.hasHWIDs(s.Profile) {
-			c.fail("no-hwids", s.Profile, s.Name, "no .hwids stands with it: no machine will ever find it")
+			c.fail("no-hwids", s.Profile, s.Name, "no .hwids section: no machine will ever select this section")
 		}
 	case ".pcrpkey":
 		if b, ok := c.text(i); ok && !isPublicKey(bytes.TrimRight(b, "\x00")) {
-			c.fail("pcrpkey", s.Profile, s.Name, `is no PEM block of type "PUBLIC KEY"`)
+			c.fail("pcrpkey", s.Profile, s.Name, `is not a PEM block of type "PUBLIC KEY"`)
 		}
 	case ".pcrsig":
 		c.signatureText(i)
@@ -571,11 +571,11 @@ func (c *checker) cmdline(i int) {
 	}
 	b = bytes.TrimRight(b, "\x00") // objcopy-made images often end with one
 	if at := bytes.IndexByte(b, 0); at >= 0 {
-		c.fail("cmdline-nul", s.Profile, s.Name, "has a NUL byte at %d: the kernel sees nothing of what is behind it", at)
+		c.fail("cmdline-nul", s.Profile, s.Name, "has a NUL byte at %d: the kernel ignores everything after it", at)
 	}
 	for at, ch := range b {
 		if ch > '~' {
-			c.warn("cmdline-ascii", s.Profile, s.Name, "has the byte %#x at %d: what stubs and kernels make of text that is not ASCII differs", ch, at)
+			c.warn("cmdline-ascii", s.Profile, s.Name, "has the byte %#x at %d: stubs and kernels differ in how they read text that is not ASCII", ch, at)
 			break
 		}
 	}
@@ -596,6 +596,6 @@ func (c *checker) signatureText(i int) {
 	case len(b) == 0 || string(b) == "{}" || bytes.Contains(b, []byte(`"tbs"`)) && !bytes.Contains(b, []byte(`"sig"`)):
 		c.warn("pcrsig-blank", s.Profile, s.Name, "reserved, but not signed yet")
 	case json.Unmarshal(b, &banks) != nil:
-		c.fail("pcrsig", s.Profile, s.Name, "is no JSON object: nothing that is sealed to its policies can be unsealed")
+		c.fail("pcrsig", s.Profile, s.Name, "is not a JSON object: secrets sealed to its policies cannot be unsealed")
 	}
 }

@@ -24,7 +24,7 @@ func (h *handover) passedCmdline() error {
 	blank := len(passed) > 0
 	passed = sdstub.Mangle(passed, h.release)
 	if blank = blank && len(passed) == 0; blank && !refused && h.release < 257 {
-		return h.unknown("what becomes of a passed command line of nothing but white space")
+		return h.unknown("how the stub treats a passed command line of white space only")
 	}
 	if !refused && len(passed) > 0 {
 		h.measureCmdline(osmith.HandoverPassedCmdline, passed)
@@ -64,7 +64,7 @@ func (h *handover) addonCmdlines() error {
 	texts := h.addonTexts(func(*AppliedAddon) bool { return true })
 	text := sdstub.Mangle(sdstub.JoinAddons(texts, h.release), h.release)
 	if h.release == 256 && !sameUnits(text, sdstub.Mangle(sdstub.JoinAddons(texts, 257), 257)) {
-		return h.unknown("what becomes of white space around command lines of add-ons")
+		return h.unknown("how the stub treats white space around command lines of add-ons")
 	}
 	h.addCmdline(osmith.HandoverAddonCmdline, text)
 	return nil
@@ -103,7 +103,7 @@ func (h *handover) smbiosCmdline() error {
 	clean := sdstub.Mangle(raw, h.release)
 	if h.release < 257 {
 		if len(h.cmdline) == 0 || h.release == 256 && !sameUnits(raw, clean) || len(raw) == 0 {
-			return h.unknown("what becomes of %q without another command line or with white space around it", text)
+			return h.unknown("how the stub treats %q without another command line or with white space around it", text)
 		}
 		clean = raw
 	}

@@ -82,7 +82,7 @@ func (d *fdt) readHeader() error {
 	case d.structure%4 != 0 || d.structureEnd%4 != 0:
 		return d.bad(8, "structure block", "from %d to %d, want multiples of 4", d.structure, d.structureEnd)
 	case d.structureEnd > d.strings:
-		return d.bad(8, "structure block", "ends at %d, behind the start of the strings at %d", d.structureEnd, d.strings)
+		return d.bad(8, "structure block", "ends at %d, after the start of the strings at %d", d.structureEnd, d.strings)
 	}
 	return nil
 }

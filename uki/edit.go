@@ -120,7 +120,7 @@ func (e *Edit) remove(n int) error {
 	case r.old >= 0 && r.old < e.f.firstPayload():
 		return editError(r.name, "belongs to the stub, which is not changed")
 	case r.name == ".profile":
-		return editError(r.name, "begins profile %d: remove that", r.profile)
+		return editError(r.name, "begins profile %d: remove the whole profile instead", r.profile)
 	}
 	e.rows = append(e.rows[:n:n], e.rows[n+1:]...)
 	return nil
@@ -278,7 +278,7 @@ func (e *Edit) checkContent(name string, content osmith.Source) error {
 		return editError(name, "%w", ErrMissing)
 	}
 	if content.Size() == 0 {
-		return editError(name, "empty: the stub takes it for absent, so remove it")
+		return editError(name, "empty, which the stub treats as absent: remove the section instead")
 	}
 	if name != ".linux" {
 		return nil

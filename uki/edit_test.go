@@ -50,7 +50,7 @@ func TestEditedIsAsBuilt(t *testing.T) {
 			}
 			return e.Replace(".linux", -1, source(withoutNX()))
 		}},
-		"another profile": {func(im *uki.Image) {
+		"a .profile section would begin a new profile": {func(im *uki.Image) {
 			im.Profiles = append(im.Profiles, uki.Profile{Profile: []byte("ID=3"), Cmdline: "3"})
 		}, func(e *uki.Edit) error {
 			n, err := e.AddProfile([]byte("ID=3"), uki.Section{Name: ".cmdline", Content: strings.NewReader("3")})

@@ -56,7 +56,7 @@ func (e *Edit) Assemble() (_ *Assembled, err error) {
 func (l *relayout) finish() (*Assembled, error) {
 	f, err := open(&l.out.data, l.f.kind)
 	if err != nil {
-		return nil, fmt.Errorf("edit: the result would be useless: %w", err)
+		return nil, fmt.Errorf("edit: the edited image would not boot: %w", err)
 	}
 	l.out.free = int(int64(f.pe.SizeOfHeaders)-f.pe.Fields.SectionTable)/sectionHeaderSize - len(f.sections)
 	return l.out, nil
@@ -145,7 +145,7 @@ func (l *relayout) place() error {
 		if l.fixed < len(l.rows) && l.rows[l.fixed].old == l.fixed {
 			return &SpaceError{"section " + s.Name + " of the stub", l.rows[l.fixed].content.Size(), f.room(l.fixed)}
 		}
-		return editError(s.Name, "belongs to the stub and would have to move")
+		return editError(s.Name, "belongs to the stub and cannot move")
 	}
 	stays := int64(f.pe.SizeOfHeaders)
 	for _, s := range f.sections[:l.fixed] {
@@ -162,11 +162,11 @@ func (l *relayout) place() error {
 		const code, execute, write = 0x20, 0x20000000, 0x80000000
 		runs := int64(f.pe.EntryPoint) >= s.VirtualAddress && int64(f.pe.EntryPoint) < s.VirtualAddress+max(s.Size, 1)
 		if runs || sdstub.SectionOf(s.Name) == nil && c&(code|execute|write) != 0 {
-			return editError(s.Name, "is code or data of a program, stands behind what is changed and cannot move")
+			return editError(s.Name, "is program code or data after the changed section, and cannot move")
 		}
 	}
 	if l.cut < stays {
-		return &osmith.FormatError{Offset: l.cut, Field: "section table", Err: fmt.Errorf("not in the order of the file: what stays ends at %#x", stays)}
+		return &osmith.FormatError{Offset: l.cut, Field: "section table", Err: fmt.Errorf("out of file order: the unchanged part of the image ends at %#x", stays)}
 	}
 	return nil
 }
@@ -185,7 +185,7 @@ func (l *relayout) readHeader() error {
 		return &SpaceError{"header of the image", need, int64(len(b))}
 	}
 	if need > end && len(bytes.Trim(b[end:need], "\x00")) > 0 {
-		return &osmith.FormatError{Offset: end, Field: "headers", Err: fmt.Errorf("other data stands where %d more section headers would go", len(l.rows)-len(p.Sections))}
+		return &osmith.FormatError{Offset: end, Field: "headers", Err: fmt.Errorf("other data occupies the space for %d more section headers", len(l.rows)-len(p.Sections))}
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func ExampleAddon() {
 	fmt.Println(err)
 	// Output:
 	// 3072 <nil>
-	// uki: Addon: not given: nothing that a stub would apply (Cmdline, DeviceTree, DeviceTreeAuto, Initrd, Microcode)
+	// uki: Addon: not given: none of the sections that a stub applies (Cmdline, DeviceTree, DeviceTreeAuto, Initrd, Microcode)
 }
 
 // A profile that somebody else made is joined to an image of our own.
@@ -127,6 +127,6 @@ func ExampleKernelError() {
 	_, err = image.Assemble()
 	fmt.Println("on the stub of 257:", err)
 	// Output:
-	// error: section .linux: the stub of systemd 262 does not start the kernel (seen in a boot): it has base relocations (a directory of 12 bytes), which the stub does not apply (linux-relocations)
+	// error: section .linux: the stub of systemd 262 does not start the kernel (seen in a boot): has base relocations (a directory of 12 bytes), which the stub does not apply (linux-relocations)
 	// on the stub of 257: <nil>
 }

@@ -98,7 +98,7 @@ func ParseFirmware(src osmith.Source) (_ *Firmware, err error) {
 		return bad(header, "id", "%w", err)
 	}
 	if bytes.IndexByte(id, 0) != len(id)-1 {
-		return bad(header, "id", "%w", errors.New("the NUL byte is not its last"))
+		return bad(header, "id", "%w", errors.New("the NUL byte is not the last byte"))
 	}
 	v := new(view)
 	v.add("firmware payload", offsetReader{src, header + idLen}, payload)

@@ -57,8 +57,8 @@ func TestFirmwareRefuses(t *testing.T) {
 		"no id":   {8, 0, 8, "0, want 1 to 4096"},
 		"long id": {9, 0x11, 8, "4357, want 1 to 4096"},
 		"payload": {12, 10, 12, "ends at 31, the section has 30 bytes"},
-		"NUL":     {18, 0, 16, "the NUL byte is not its last"},
-		"no NUL":  {20, 'e', 16, "the NUL byte is not its last"},
+		"NUL":     {18, 0, 16, "the NUL byte is not the last byte"},
+		"no NUL":  {20, 'e', 16, "the NUL byte is not the last byte"},
 	} {
 		b := append([]byte(nil), good...)
 		b[c.at] = c.to

@@ -208,7 +208,7 @@ func TestHandoverUnknown(t *testing.T) {
 		{256, uki.Boot{Companions: &uki.Companions{Addons: tree}}, ""},
 		{256, uki.Boot{Hardware: smbios}, "white space around it"},
 		{255, uki.Boot{Hardware: smbios}, ""},
-		{254, uki.Boot{Cmdline: " "}, "nothing but white space"},
+		{254, uki.Boot{Cmdline: " "}, "how the stub treats a passed command line of white space only"},
 		{254, uki.Boot{Cmdline: " ", SecureBoot: true}, ""},
 		{260, uki.Boot{Previous: strings.NewReader("x")}, "set up already"},
 		{253, uki.Boot{Companions: &uki.Companions{Counted: true, Sysexts: []uki.CompanionFile{companion("a.raw", "")}}}, "boot counter"},

@@ -200,7 +200,7 @@ func (im *Image) addProfiles(p *plan) error {
 	if len(im.Profiles) > 0 || len(im.Profile) > 0 {
 		for _, s := range im.Sections {
 			if s.Name == ".profile" {
-				return &PartError{"Profile", errors.New("Sections has a .profile too")}
+				return &PartError{"Profile", errors.New("Profile and Sections both have a .profile")}
 			}
 		}
 	}
@@ -227,7 +227,7 @@ func planOn(stub osmith.Source, program string) (*plan, error) {
 	}
 	other := map[string]string{"stub": "addon", "addon": "stub"}[program]
 	if _, err := programVersion(stub, f, other); err == nil && other != "" {
-		return nil, partError("Stub", "%w: this is systemd-%s, systemd-%s is wanted", ErrNotStub, other, program)
+		return nil, partError("Stub", "%w: got systemd-%s, want systemd-%s", ErrNotStub, other, program)
 	}
 	p := &plan{stub: f}
 	if err := p.stubSource(stub); err != nil {
@@ -324,11 +324,11 @@ func (p *plan) checkNames() error {
 			clear(seen)
 		}
 		if k := sdstub.SectionOf(s.name); seen[s.name] && (k == nil || !k.Repeats) {
-			return partError("Sections", "%s is there twice", s.name)
+			return partError("Sections", "%s is given twice", s.name)
 		}
 		seen[s.name] = true
 		if _, taken := p.stub.Section(s.name); taken && s.name != ".sbat" {
-			return partError("Sections", "the stub has a section %s of its own", s.name)
+			return partError("Sections", "the stub already has a section %s", s.name)
 		}
 	}
 	return nil
@@ -359,7 +359,7 @@ func checkStub(f *pe.File) error {
 	}
 	for _, s := range f.Sections {
 		if k := sdstub.SectionOf(s.Name); k != nil && s.Name != ".sbat" {
-			return fmt.Errorf("%w: it has a section %s already, as a finished image or another program has", ErrNotStub, s.Name)
+			return fmt.Errorf("%w: already has a section %s, so this is a finished image or a different program", ErrNotStub, s.Name)
 		}
 	}
 	return nil
@@ -442,7 +442,7 @@ func (p *parts) contents() ([]content, error) {
 	c := &collector{where: p.where}
 	c.bytes(".osrel", p.osrel)
 	if strings.IndexByte(p.cmdline, 0) >= 0 {
-		c.fail("Cmdline", errors.New("contains a NUL byte; the kernel would see only what is before it"))
+		c.fail("Cmdline", errors.New("contains a NUL byte: the kernel would ignore everything after it"))
 	}
 	c.bytes(".cmdline", []byte(p.cmdline))
 	c.bytes(".uname", []byte(p.uname))

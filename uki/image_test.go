@@ -52,7 +52,7 @@ func TestBadParts(t *testing.T) {
 		"cut stub":              {func(im *uki.Image) { im.Stub = source(petest.Stub("262")[:9000]) }, "Stub", nil, "section .rodata"},
 		"signed stub":           {func(im *uki.Image) { im.Stub = source(signed) }, "Stub", uki.ErrSigned, "signature"},
 		"loader as stub":        {func(im *uki.Image) { im.Stub = source(petest.Loader("262")) }, "Stub", uki.ErrNotStub, ".osrel"},
-		"addon's stub":          {func(im *uki.Image) { im.Stub = source(petest.AddonStub("262-1")) }, "Stub", uki.ErrNotStub, "this is systemd-addon, systemd-stub is wanted"},
+		"addon's stub":          {func(im *uki.Image) { im.Stub = source(petest.AddonStub("262-1")) }, "Stub", uki.ErrNotStub, "uki: Stub: not an EFI stub: got systemd-addon, want systemd-stub"},
 		"image as stub":         {func(im *uki.Image) { b := complete(); im.Stub = source(assemble(t, &b)) }, "Stub", uki.ErrNotStub, ".osrel"},
 		"architecture":          {func(im *uki.Image) { im.Linux = source(arm) }, "Linux", nil, "machine type 0xaa64, the stub's is 0x8664"},
 		"no uname":              {func(im *uki.Image) { im.Linux, im.AllowKernelThatTheStubRefuses = source(petest.Stub("1")), true }, "Linux", uki.ErrUnknownUname, "HdrS"},
@@ -72,8 +72,8 @@ func TestBadParts(t *testing.T) {
 			im.Stub = source(bytes.Replace(petest.Stub("262-1"), []byte("systemd-stub,1,"), []byte("systemd-stub,0,"), 1))
 		}, "Stub", nil, "want a number from 1 to 65535"},
 		"binary SBAT": {func(im *uki.Image) { im.SBAT = []byte("a,1,b\x01,c,d,e") }, "SBAT", nil, "byte 0x01 in column 3"},
-		"twice":       {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".osrel", Content: source(nil)}} }, "Sections", nil, ".osrel is there twice"},
-		"stub's own":  {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".text", Content: source(nil)}} }, "Sections", nil, "of its own"},
+		"twice":       {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".osrel", Content: source(nil)}} }, "Sections", nil, ".osrel is given twice"},
+		"stub's own":  {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".text", Content: source(nil)}} }, "Sections", nil, "the stub already has a section "},
 		"long name":   {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".ninebyte", Content: source(nil)}} }, "Sections", nil, "1 to 8"},
 		"nil content": {func(im *uki.Image) { im.Sections = []uki.Section{{Name: ".x"}} }, "Sections[0]", uki.ErrMissing, ""},
 	} {

@@ -298,7 +298,7 @@ func (m *Measurer) Variants() (_ []VariantMeasurements, err error) {
 	case m.at != m.size:
 		return nil, fmt.Errorf("%d bytes were written of an image of %d", m.at, m.size)
 	case m.taken:
-		return nil, errors.New("the measurements were taken before")
+		return nil, errors.New("the measurements were already taken")
 	}
 	m.taken = true
 	sums := map[fileRange]map[crypto.Hash][]byte{}
@@ -348,7 +348,7 @@ func (f *File) contents() ([]content, int, error) {
 // release is how the stub of an image behaves.
 func (f *File) release() (sdstub.Release, error) {
 	if f.kind != kindImage {
-		return sdstub.Release{}, fmt.Errorf("%w: opened as a part of other images, whose stub measures it", ErrNotUKI)
+		return sdstub.Release{}, fmt.Errorf("%w: an add-on or profile is measured by the stub of the image it belongs to", ErrNotUKI)
 	}
 	return knownRelease(f.version, f.versionErr, f.assume)
 }

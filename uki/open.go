@@ -157,7 +157,7 @@ func (f *File) checkKind() error {
 			return fmt.Errorf("%w: it has a .linux section", ErrNotAddon)
 		}
 		if !part {
-			return fmt.Errorf("%w: it has none of the sections .cmdline, .initrd, .ucode, .dtb, .dtbauto", ErrNotAddon)
+			return fmt.Errorf("%w: none of the sections .cmdline, .initrd, .ucode, .dtb, .dtbauto", ErrNotAddon)
 		}
 	case kindProfile:
 		if !profile {
@@ -195,7 +195,7 @@ func (f *File) checkMemory(p *pe.File) error {
 		}
 		if known(i) {
 			if s.VirtualAddress+s.Size > int64(p.SizeOfImage) {
-				return bad(i, "ends at address %#x, behind SizeOfImage %#x", s.VirtualAddress+s.Size, p.SizeOfImage)
+				return bad(i, "ends at address %#x, beyond SizeOfImage %#x", s.VirtualAddress+s.Size, p.SizeOfImage)
 			}
 			if s.Size-s.RawSize > maxZeroFill {
 				return bad(i, "%d bytes in memory for %d in the file", s.Size, s.RawSize)
@@ -232,10 +232,10 @@ func (f *File) checkSharing(p *pe.File) error {
 		zeros += r.size - r.inFile
 		at := p.Fields.SectionTable + int64(i)*sectionHeaderSize
 		if inFile > f.src.Size() {
-			return &osmith.FormatError{Offset: at, Field: "section " + s.Name, Err: fmt.Errorf("with those before it, it has more bytes than the file's %d: sections share some", f.src.Size())}
+			return &osmith.FormatError{Offset: at, Field: "section " + s.Name, Err: fmt.Errorf("the sections so far have more bytes than the file's %d: sections overlap in the file", f.src.Size())}
 		}
 		if zeros > maxZeros {
-			return &osmith.FormatError{Offset: at, Field: "section " + s.Name, Err: fmt.Errorf("with those before it, it has %d bytes in memory that are not in the file, more than %d", zeros, int64(maxZeros))}
+			return &osmith.FormatError{Offset: at, Field: "section " + s.Name, Err: fmt.Errorf("the sections so far have %d bytes in memory that are not in the file, want at most %d", zeros, int64(maxZeros))}
 		}
 	}
 	return nil
@@ -345,7 +345,7 @@ func (f *File) KernelVersion() (_ string, err error) {
 	}
 	linux, ok := f.Section(".linux")
 	if !ok {
-		return "", fmt.Errorf("%w: there is no kernel", ErrUnknownUname)
+		return "", fmt.Errorf("%w: no kernel", ErrUnknownUname)
 	}
 	return unameOf("", "", false, linux)
 }

@@ -264,7 +264,7 @@ func TestOpenRefuses(t *testing.T) {
 		"text":         {func([]byte) []byte { return []byte("text") }, uki.ErrNotPE, ""},
 		"stub":         {func([]byte) []byte { return petest.Stub("262") }, uki.ErrNotUKI, ""},
 		"cut":          {func(b []byte) []byte { return b[:len(b)-1000] }, nil, "section .linux"},
-		"beyond image": {func(b []byte) []byte { le.PutUint32(b[88+56:], 4096); return b }, nil, "behind SizeOfImage"},
+		"beyond image": {func(b []byte) []byte { le.PutUint32(b[88+56:], 4096); return b }, nil, "section .sbat at 0x198: ends at address 0x40df, beyond SizeOfImage "},
 		"zero fill": {func(b []byte) []byte {
 			le.PutUint32(row(t, b, ".linux")[8:], 1<<30)
 			le.PutUint32(b[88+56:], 1<<31)

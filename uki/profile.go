@@ -53,7 +53,7 @@ func (p *Profile) contents(where string) ([]content, error) {
 	}
 	for _, s := range p.Sections {
 		if s.Name == ".profile" {
-			return nil, &PartError{where + "Sections", fmt.Errorf("a .profile would begin another profile")}
+			return nil, &PartError{where + "Sections", fmt.Errorf("a .profile section would begin a new profile")}
 		}
 	}
 	uname, err := unameOf(where, p.Uname, p.OmitUname, p.Linux)

@@ -131,12 +131,12 @@ func TestBadProfiles(t *testing.T) {
 		"no text": {func(im *uki.Image) { im.Profiles = []uki.Profile{{Cmdline: "a"}} }, "Profiles[0].Profile", "not given"},
 		"nested": {func(im *uki.Image) {
 			im.Profiles = []uki.Profile{{Profile: []byte("ID=a"), Sections: section(".profile")}}
-		}, "Profiles[0].Sections", "another profile"},
+		}, "Profiles[0].Sections", "a .profile section would begin a new profile"},
 		"NUL":    {func(im *uki.Image) { im.Profiles = []uki.Profile{{Profile: []byte("ID=a"), Cmdline: "\x00"}} }, "Profiles[0].Cmdline", "NUL"},
 		"no key": {func(im *uki.Image) { im.Profiles = []uki.Profile{{Profile: []byte("ID=a"), PCRPublicKey: []byte("x")}} }, "Profiles[0].PCRPublicKey", "PEM"},
 		"twice": {func(im *uki.Image) {
 			im.Profiles = []uki.Profile{{Profile: []byte("ID=a"), Cmdline: "x", Sections: section(".cmdline")}}
-		}, "Sections", ".cmdline is there twice"},
+		}, "Sections", ".cmdline is given twice"},
 		"text as kernel": {func(im *uki.Image) {
 			im.Profiles = []uki.Profile{{Profile: []byte("ID=a"), Linux: strings.NewReader("x")}}
 		}, "Profiles[0].Linux", "not a PE"},
@@ -150,7 +150,7 @@ func TestBadProfiles(t *testing.T) {
 		"nil tree":         {func(im *uki.Image) { im.DeviceTreeAuto = []osmith.Source{nil} }, "DeviceTreeAuto[0]", "not given"},
 		"nil firmware":     {func(im *uki.Image) { im.Firmware = []uki.Firmware{{ID: "x"}} }, "Firmware[0]", "not given"},
 		"bad id":           {func(im *uki.Image) { im.HWIDs = []hwid.Record{{Type: 9}} }, "HWIDs", ""},
-		"both ways":        {func(im *uki.Image) { im.Profile, im.Sections = []byte("ID=a"), section(".profile") }, "Profile", "Sections has a .profile too"},
+		"both ways":        {func(im *uki.Image) { im.Profile, im.Sections = []byte("ID=a"), section(".profile") }, "Profile", "Profile and Sections both have a .profile"},
 		"too many":         {func(im *uki.Image) { im.Profiles = make([]uki.Profile, 256) }, "Profiles", "257 profiles"},
 		"negative reserve": {func(im *uki.Image) { im.PCRSignatureReserve = -1 }, "PCRSignatureReserve", "want 0"},
 	} {

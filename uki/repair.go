@@ -122,7 +122,7 @@ func covering(f *pe.File, size int64) ([]pe.Section, error) {
 			continue
 		}
 		if size-int64(s.Offset) > maxStub {
-			return nil, fmt.Errorf("%d bytes behind section %s belong to none", size-end, s.Name)
+			return nil, fmt.Errorf("%d bytes after section %s belong to no section", size-end, s.Name)
 		}
 		s.RawSize = uint32(size - int64(s.Offset))
 		return sections, nil

@@ -139,7 +139,7 @@ func (s *stream) plan() error {
 	place := make(map[int]int)
 	for n, p := range s.parts {
 		if n > 0 && p.off < s.parts[n-1].end {
-			return &osmith.FormatError{Offset: p.off, Field: "section " + s.list[p.section].name, Err: errors.New("shares bytes of the file with another: not to be had in one pass")}
+			return &osmith.FormatError{Offset: p.off, Field: "section " + s.list[p.section].name, Err: errors.New("overlaps another section in the file: cannot be read in one pass")}
 		}
 		place[p.section] = n
 	}
@@ -147,7 +147,7 @@ func (s *stream) plan() error {
 		for _, v := range variants {
 			for _, j := range s.choices[v] {
 				if place[j] > place[i] {
-					return &osmith.FormatError{Offset: s.f.sections[i].Offset, Field: "section .pcrsig", Err: fmt.Errorf("stands before section %s, which it covers: not to be signed in one pass", s.list[j].name)}
+					return &osmith.FormatError{Offset: s.f.sections[i].Offset, Field: "section .pcrsig", Err: fmt.Errorf("comes before section %s, which it covers: cannot be signed in one pass", s.list[j].name)}
 				}
 			}
 		}

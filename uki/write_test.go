@@ -97,7 +97,7 @@ func TestWriteStreamErrors(t *testing.T) {
 		"no reserve":   {func(im *uki.Image) { im.Sections = nil }, uki.WriteOptions{Sign: sign("", nil)}, nil, "PCRSignatureReserve"},
 		"before": {func(im *uki.Image) {
 			im.Sections = append([]uki.Section{{Name: ".pcrsig", Content: strings.NewReader("  ")}}, im.Sections[0], im.Sections[1])
-		}, uki.WriteOptions{Sign: sign("", nil)}, nil, "stands before section .profile"},
+		}, uki.WriteOptions{Sign: sign("", nil)}, nil, "comes before section .profile, which it covers: cannot be signed in one pass"},
 		"stub":   {func(im *uki.Image) { im.Stub = source(petest.Stub("263")) }, uki.WriteOptions{}, nil, "unknown stub version"},
 		"source": {func(im *uki.Image) { im.Initrd = []osmith.Source{shrunk{strings.NewReader("i")}} }, uki.WriteOptions{}, nil, "reading .initrd"},
 		"hash":   {o: uki.WriteOptions{Hashes: []crypto.Hash{crypto.MD4}}, text: "not linked"},

@@ -64,7 +64,7 @@ func sizeOf(src osmith.Source) int64 {
 // off, what the loader may start, stays.
 func (p *Plan) makeRoom() error {
 	if !p.state.isAlone(p.from) {
-		return fmt.Errorf("the release is a UKI alone, and %s, which runs, is none", p.from.Path)
+		return fmt.Errorf("the release is a UKI alone, but %s, which runs, is not", p.from.Path)
 	}
 	keep, err := p.state.keptEntries()
 	if err != nil {
@@ -82,7 +82,7 @@ func (p *Plan) makeRoom() error {
 		}
 		switch {
 		case named(e) && stays(e):
-			return fmt.Errorf("%s, which has to stay, has the name of the new version and another content", e.Path)
+			return fmt.Errorf("%s must be kept, but has the name of the new version with different content", e.Path)
 		case named(e):
 			if err := p.removeEntry(e, named); err != nil {
 				return err

@@ -93,7 +93,7 @@ func TestUKIAloneIsRefused(t *testing.T) {
 	slots := newSystem(t, "")
 	slots.bootAndRun()
 	_, err = upgrade.NewPlan(t.Context(), slots.disk, k.release(s, "2"), slots.machine, upgrade.PlanOptions{})
-	require.ErrorContains(t, err, "the release is a UKI alone, and EFI/Linux/acme_1.efi, which runs, is none")
+	require.ErrorContains(t, err, "the release is a UKI alone, but EFI/Linux/acme_1.efi, which runs, is not")
 
 	// A rescue system without a root hash is no set to return to.
 	rescue := slots.withUKI(slots.build("0"), func(im *uki.Image) { im.Cmdline = "rescue" }, 0).UKI

@@ -88,7 +88,7 @@ type Progress func(step int, done, total int64)
 
 // ErrApplied is returned when a plan is applied for the second time: the disk is not what it was
 // when the plan was made.
-var ErrApplied = errors.New("this plan was applied already, whole or in part: make a new one")
+var ErrApplied = errors.New("this plan was already applied, fully or partly: make a new plan")
 
 // Apply carries the plan out. Without the verdicts, and without an override that names each failed
 // one, it is a [*RefusedError] and nothing is written. After any other error, or a power cut, the
@@ -340,7 +340,7 @@ type ReadBackError struct {
 }
 
 func (e *ReadBackError) Error() string {
-	return fmt.Sprintf("%s read back is not what was written (SHA-256 %x): is the medium failing?", e.Path, e.Want)
+	return fmt.Sprintf("%s read back differs from what was written (SHA-256 %x): the medium may be failing", e.Path, e.Want)
 }
 
 // cancelSource ends a long copy when the context does.

@@ -96,7 +96,7 @@ type UncommittedError struct {
 }
 
 func (e *UncommittedError) Error() string {
-	return fmt.Sprintf("%s still has a boot counter, so it was never found good: commit it first", e.Entry)
+	return fmt.Sprintf("%s still has a boot counter, so it was never committed: commit it first", e.Entry)
 }
 
 // UnboundError says that what an entry starts has no slot on this disk.
@@ -107,7 +107,7 @@ type UnboundError struct {
 
 func (e *UnboundError) Error() string {
 	if e.RootHash == nil {
-		return fmt.Sprintf("%s names no root hash: it is no set of this disk", e.Entry)
+		return fmt.Sprintf("%s names no root hash, so it is not a set of this disk", e.Entry)
 	}
 	return fmt.Sprintf("%s names the root hash %s, which no slot holds", e.Entry, hash(e.RootHash))
 }
@@ -296,7 +296,7 @@ func (s *State) refuses(b *bootloader.Entry) error {
 // examineEntry asks firmware about the program of an entry.
 func (s *State) examineEntry(e *Entry) (*image, error) {
 	if e.Type == bootloader.EntryType1URL {
-		return nil, fmt.Errorf("%s is loaded from %s: it is not known what that is", e.Path, e.Loader)
+		return nil, fmt.Errorf("%s is loaded from %s, which is unknown", e.Path, e.Loader)
 	}
 	// What a simulation renames is the same file.
 	name := uncounted(e.Loader)

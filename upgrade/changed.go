@@ -21,7 +21,7 @@ type ChangedError struct {
 }
 
 func (e *ChangedError) Error() string {
-	return fmt.Sprintf("%s has changed since the plan was made: make a new one", e.What)
+	return fmt.Sprintf("%s changed since the plan was made: make a new plan", e.What)
 }
 
 // snapshot is what a disk holds at one time: the partition table, and the files of the ESP by their

@@ -25,7 +25,7 @@ type TwinError struct {
 }
 
 func (e *TwinError) Error() string {
-	return fmt.Sprintf("%s is there beside %s, and is another file: remove the one that is wrong", e.Uncounted, e.Counted)
+	return fmt.Sprintf("%s exists beside %s with different content: remove the wrong one", e.Uncounted, e.Counted)
 }
 
 // Commit makes the entry that runs permanent: it loses its boot counter. It is what a machine does
@@ -172,7 +172,7 @@ func (s *State) badName(e *Entry, taken []mark) (string, error) {
 			return "", err
 		}
 		if spent.TriesDone > len(s.Entries)+1 {
-			return "", fmt.Errorf("%s: every name without tries left is taken", e.Path)
+			return "", fmt.Errorf("%s: every file name with no tries left is in use", e.Path)
 		}
 		to = ""
 	}

@@ -235,7 +235,7 @@ func TestRollbackNeedsToKnow(t *testing.T) {
 	m := s.machine
 	m.Loader = nil
 	_, err := upgrade.Rollback(s.disk, m, "acme_2.efi")
-	require.ErrorContains(t, err, "the loader's variables, by which it may choose another entry, are not known")
+	require.ErrorContains(t, err, "the loader's variables, which may make it choose a different entry, are unknown (Machine.Loader")
 	_, err = upgrade.Rollback(s.disk, s.machine, "")
 	require.ErrorIs(t, err, upgrade.ErrRunningUnknown)
 	_, err = upgrade.Rollback(s.disk, s.machine, "acme_9+1.efi")
@@ -373,7 +373,7 @@ func TestCancelKeeps(t *testing.T) {
 	m := s.machine
 	m.Loader = nil
 	_, err = upgrade.Cancel(s.disk, m)
-	require.ErrorContains(t, err, "the loader's variables, by which it may choose another entry, are not known")
+	require.ErrorContains(t, err, "the loader's variables, which may make it choose a different entry, are unknown (Machine.Loader")
 	_, err = upgrade.Cancel(s.disk, upgrade.Machine{Loader: &bootloader.Variables{}})
 	require.ErrorIs(t, err, upgrade.ErrRunningUnknown)
 

@@ -120,7 +120,7 @@ func readContents(disk osmith.Source, more []extent) (*DiskContents, error) {
 		}
 	}
 	if len(p.parts) > maxProbed {
-		return nil, fmt.Errorf("the disk has %d partitions, and %d at most are looked at", len(p.parts), maxProbed)
+		return nil, fmt.Errorf("the disk has %d partitions, want at most %d", len(p.parts), maxProbed)
 	}
 	for _, e := range p.parts {
 		if err := p.partition(e); err != nil {
@@ -316,7 +316,7 @@ func (p *prober) unrecognised(e extent, number int, name string) error {
 	for off := e.off; off < e.end(); off += int64(len(buf)) {
 		b := buf[:min(int64(len(buf)), e.end()-off)]
 		if err := sparse.ReadFull(p.disk, b, off); err != nil {
-			return fmt.Errorf("what is at byte %d of the disk is not known: %w", off, err)
+			return fmt.Errorf("the content at byte %d of the disk is unknown: %w", off, err)
 		}
 		for i := int64(0); i < int64(len(b)); i += block {
 			at := extent{off + i, min(block, int64(len(b))-i)}
@@ -340,7 +340,7 @@ func (p *prober) digestOf(e extent) (sum []byte, zero bool, err error) {
 	for off := e.off; off < e.end(); off += int64(len(buf)) {
 		b := buf[:min(int64(len(buf)), e.end()-off)]
 		if err := sparse.ReadFull(p.disk, b, off); err != nil {
-			return nil, false, fmt.Errorf("what is at byte %d of the disk is not known: %w", off, err)
+			return nil, false, fmt.Errorf("the content at byte %d of the disk is unknown: %w", off, err)
 		}
 		zero = zero && allZero(b)
 		h.Write(b)
@@ -366,7 +366,7 @@ func (e *OccupiedError) Error() string {
 	lines := strings.Split(strings.TrimSpace(e.Contents.String()), "\n")
 	what := strings.Join(lines[:len(lines)-1], "; ")
 	if e.Agreed != "" {
-		return fmt.Sprintf("the disk is not what was agreed to be lost: it has %s; want the digest %s, got %s: look at it again", what, e.Agreed, e.Contents.Digest)
+		return fmt.Sprintf("the disk changed since erasing it was agreed to: contains %s; want the digest %s, got %s: inspect the disk again", what, e.Agreed, e.Contents.Digest)
 	}
-	return fmt.Sprintf("the disk is not empty: it has %s; if all of that may be lost, give its digest %s as InstallOptions.EraseForEverTheDiskWithThisDigest", what, e.Contents.Digest)
+	return fmt.Sprintf("the disk is not empty: contains %s; to erase all of it, give its digest %s as InstallOptions.EraseForEverTheDiskWithThisDigest", what, e.Contents.Digest)
 }

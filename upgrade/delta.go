@@ -15,7 +15,7 @@ const deltaGap = 64 << 10
 // diff finds what the running set has of the release's root file system, from the hash trees alone.
 func (p *Plan) diff(ctx context.Context) (*verity.Delta, error) {
 	if p.from.Slot == nil {
-		return nil, errors.New("what runs has no slot that it could be taken from")
+		return nil, errors.New("the running set has no slot to copy from")
 	}
 	old := verity.Tree{Source: p.state.table.Section(p.disk, p.from.Slot.Tree), RootHash: p.from.RootHash}
 	if t := p.Target; t.State == partition.SlotInstalled {
@@ -56,7 +56,7 @@ func (p *Plan) judgeDelta(j *Verdict) {
 	case p.delta != nil:
 		j.pass("root file system: %d of %d bytes are read from the release, the others from slot %s", p.fetched(p.dataSize()), p.dataSize(), p.from.Slot.Name())
 	case p.deltaErr != nil:
-		j.warn("all of the root file system is read from the release, since it cannot be compared with what runs: %v", p.deltaErr)
+		j.warn("all of the root file system is read from the release, because it cannot be compared with the running one: %v", p.deltaErr)
 	}
 }
 

@@ -123,7 +123,7 @@ func TestDeltaOfOtherSalt(t *testing.T) {
 	s.builder.Seed = osmith.GUID{2}
 	p := s.plan(s.build("3"), upgrade.PlanOptions{Delta: true})
 	require.NoError(t, p.Refused(), "%s", p)
-	require.Contains(t, p.String(), "all of the root file system is read from the release, since it cannot be compared with what runs: ")
+	require.Contains(t, p.String(), "all of the root file system is read from the release, because it cannot be compared with the running one: ")
 	require.NoError(t, p.Apply(t.Context(), nil))
 	require.Equal(t, "3", s.boot().Version)
 }

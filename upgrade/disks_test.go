@@ -53,7 +53,7 @@ func TestType1Runs(t *testing.T) {
 	require.Equal(t, "A", state.Running.Slot.Name())
 	p := s.plan(s.build("2"), upgrade.PlanOptions{})
 	require.NoError(t, p.Refused(), "%s", p)
-	require.Contains(t, texts(verdict(t, p, upgrade.ProofFollows)), "whether the release is of the product that runs is not known")
+	require.Contains(t, texts(verdict(t, p, upgrade.ProofFollows)), "whether the release is for the running product is unknown")
 	require.Equal(t, "[EFI/Linux/acme_2+3.efi 3 times loader/entries/acme-1.conf returns]", fmt.Sprint(p.Chain))
 	require.NoError(t, p.Apply(t.Context(), nil))
 	b := s.bootAndRun()

@@ -338,7 +338,7 @@ func (m *Machine) findESP(t *partition.Table) (int, error) {
 		return -1, &NotRunningError{"the ESP", named.String()}
 	}
 	if len(found) > 1 {
-		return -1, fmt.Errorf("%d EFI system partitions: the disk does not tell which one the firmware starts; say so (Running.ESP, Machine.ESP)", len(found))
+		return -1, fmt.Errorf("%d EFI system partitions: which of them the firmware starts is unknown: set Running.ESP or Machine.ESP", len(found))
 	}
 	return found[0], nil
 }

@@ -157,7 +157,7 @@ func ExampleFactoryReset() {
 	fmt.Println(err)
 	// Output:
 	// reset: state
-	// upgrade: factory reset: the partition "esp" of type esp is not reset, nor is any other: it is of the type esp, from which a system boots
+	// upgrade: factory reset: the partition "esp" of type esp cannot be reset, so nothing is reset: it is of the type esp, from which a system boots
 }
 
 // One boot asks for a factory reset, and the next one does it.

@@ -150,7 +150,7 @@ func ExampleCommit_kexec() {
 	fmt.Println(upgrade.Rollback(disk, machine, plan.Entry))
 	// Output:
 	// [EFI/Linux/acme_2+3.efi 3 times EFI/Linux/acme_1.efi returns]
-	// upgrade: commit EFI/Linux/acme_2+3.efi: firmware has not started EFI/Linux/acme_2+3.efi: it has started EFI/Linux/acme_1.efi, and what runs came up from that by kexec or a soft reboot; reboot into it first
+	// upgrade: commit EFI/Linux/acme_2+3.efi: firmware has not started EFI/Linux/acme_2+3.efi: the firmware started EFI/Linux/acme_1.efi, and the running system came up from it by kexec or a soft reboot; reboot into it first
 	// EFI/Linux/acme_2+0.efi <nil>
 }
 

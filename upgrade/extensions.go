@@ -47,7 +47,7 @@ func (p *Plan) addonFiles() (files []addonFile, err error) {
 	add := func(name string, f addonFile) {
 		f.path, f.want = path.Join(extraDir(p.Entry), name), p.digests.addons[name]
 		if slices.ContainsFunc(files, func(other addonFile) bool { return fat.SameName(other.path, f.path) }) {
-			err = fmt.Errorf("the release has two files that an ESP takes for one: %s", name)
+			err = fmt.Errorf("the release has two files with the same name on an ESP: %s", name)
 		}
 		files = append(files, f)
 	}
@@ -119,15 +119,15 @@ func (p *Plan) judgeExtensions(ctx context.Context, j *Verdict, cmdline string) 
 		}
 		switch r := what.Release; {
 		case r == nil:
-			j.warn("extension %s: with which OS it goes is not known: the release does not state its extension-release, and nothing has read it (PlanOptions.ExtensionFileSystem)", x.Name)
+			j.warn("extension %s: the OS it is for is unknown: the release does not state its extension-release, and nothing has read it (PlanOptions.ExtensionFileSystem)", x.Name)
 		case !what.Compared:
-			j.warn("extension %s: it goes with this OS by what the release states; nothing has read its extension-release (PlanOptions.ExtensionFileSystem)", x.Name)
+			j.warn("extension %s: it is for this OS according to the release; nothing has read its extension-release (PlanOptions.ExtensionFileSystem)", x.Name)
 		}
 		if r := what.Release; r != nil && r.VersionID != "" && os.Release["VERSION_ID"] == "" && r.ID != "_any" {
 			j.warn("extension %s: it is for version %s, and systemd does not compare it, as the UKI's os-release has no VERSION_ID", x.Name, r.VersionID)
 		}
 		if r := what.Release; r != nil && !r.For("initrd") {
-			j.warn("extension %s: systemd-%s in the initrd passes it over, as its scope is not initrd: it is of use only if something hands it to the system", x.Name, what.Kind)
+			j.warn("extension %s: systemd-%s in the initrd ignores it, because its scope is not initrd: it is used only if something passes it to the system", x.Name, what.Kind)
 		}
 		p.judgeSigner(j, cmdline, x.Name, what.Image, fail)
 	}

@@ -242,15 +242,15 @@ func TestExtensionsAreJudged(t *testing.T) {
 		{"for another version", func(_ *system, r *release.Release, o *upgrade.PlanOptions) {
 			r.Extensions[1].Release = bytes.ReplaceAll(r.Extensions[1].Release, []byte("=2"), []byte("=1"))
 			o.ExtensionFileSystem = nil
-		}, upgrade.OutcomeFail, `extension site.confext.raw: the extension does not go with the OS: VERSION_ID: want "2", got "1"`, new(*extension.MismatchError)},
+		}, upgrade.OutcomeFail, `extension site.confext.raw: the extension is not for this OS: VERSION_ID: want "2", got "1"`, new(*extension.MismatchError)},
 		{"for another version, by its file", func(_ *system, _ *release.Release, o *upgrade.PlanOptions) { *o = reading("1") }, upgrade.OutcomeFail, "not the one that is stated", nil},
 		{"for another machine", func(s *system, r *release.Release, _ *upgrade.PlanOptions) {
 			r.Extensions[0].Content = source(extensionImage(s.t, 8192, &s.builder.Keys.SecureBoot.DB, func(x *build.Extension) { x.Architecture = "arm64" }))
 		}, upgrade.OutcomeFail, `want "amd64", got "arm64"`, nil},
-		{"not read", func(_ *system, _ *release.Release, o *upgrade.PlanOptions) { o.ExtensionFileSystem = nil }, upgrade.OutcomeWarn, "it goes with this OS by what the release states", nil},
+		{"not read", func(_ *system, _ *release.Release, o *upgrade.PlanOptions) { o.ExtensionFileSystem = nil }, upgrade.OutcomeWarn, "it is for this OS according to the release; nothing has read its extension-release", nil},
 		{"neither read nor stated", func(_ *system, r *release.Release, o *upgrade.PlanOptions) {
 			o.ExtensionFileSystem, r.Extensions[0].Release = nil, nil
-		}, upgrade.OutcomeWarn, "with which OS it goes is not known", nil},
+		}, upgrade.OutcomeWarn, "the OS it is for is unknown: the release does not state its extension-release, and nothing has read it (PlanOptions.ExtensionFileSystem", nil},
 		{"not for the initrd", func(_ *system, r *release.Release, o *upgrade.PlanOptions) {
 			o.ExtensionFileSystem, r.Extensions[0].Release = nil, []byte("ID=_any\n")
 		}, upgrade.OutcomeWarn, "systemd-sysext in the initrd passes it over", nil},
@@ -318,7 +318,7 @@ func TestExtensionSpaceAndNames(t *testing.T) {
 	require.Equal(t, contentOf(t, r.Extensions[0].Content), read(t, s.esp(), extra("2")+"/tools.sysext.raw"))
 	require.Equal(t, "the machine's", string(read(t, s.esp(), extra("2")+"/own.sysext.raw")))
 
-	for name, want := range map[string]string{"TOOLS.sysext.raw": "two files that an ESP takes for one", "tools.raw": `file name "tools.raw"`} {
+	for name, want := range map[string]string{"TOOLS.sysext.raw": "the release has two files with the same name on an ESP", "tools.raw": `file name "tools.raw"`} {
 		more := *r
 		more.Extensions = append(r.Extensions[:2:2], extension.File{Name: name, Content: r.Extensions[0].Content})
 		_, err := upgrade.NewPlan(t.Context(), first, &more, s.machine, upgrade.PlanOptions{})

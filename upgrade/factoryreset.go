@@ -46,7 +46,7 @@ type NotStateError struct {
 }
 
 func (e *NotStateError) Error() string {
-	return fmt.Sprintf("%s is not reset, nor is any other: %s", e.Declared, e.Reason)
+	return fmt.Sprintf("%s cannot be reset, so nothing is reset: %s", e.Declared, e.Reason)
 }
 
 // FactoryReset takes the state away that is in the declared partitions, and touches nothing else:

@@ -51,7 +51,7 @@ func (e *FailedError) Error() string {
 }
 
 // errMemory is behind what keeps failed.json from being read.
-var errMemory = errors.New("which releases have failed on this machine is not known")
+var errMemory = errors.New("which releases have failed on this machine is unknown")
 
 // readFailed reads what is remembered. A file that does not exist remembers nothing.
 func readFailed(esp fs.FS) ([]FailedRelease, error) {

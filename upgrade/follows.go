@@ -19,7 +19,7 @@ type ProductError struct {
 }
 
 func (e *ProductError) Error() string {
-	return fmt.Sprintf("the release is of %s %q, what runs is of %q", e.What, e.Got, e.Want)
+	return fmt.Sprintf("the release has %s %q, want %q as the running version", e.What, e.Got, e.Want)
 }
 
 // OlderError is a reason of the follows verdict: the release is older than it may be.
@@ -37,7 +37,7 @@ func (e *OlderError) Error() string {
 // be read.
 func (s *State) productOfEntry(e *Entry) (p osset.Product, err error) {
 	if e.Type != bootloader.EntryType2 && e.Type != bootloader.EntryType1UKI {
-		return p, fmt.Errorf("%s is of the kind %q, which has no os-release", e.Path, e.Type)
+		return p, fmt.Errorf("%s has the kind %q, which has no os-release", e.Path, e.Type)
 	}
 	src, err := openFile(s.esp, e.Loader)
 	if err != nil {
@@ -57,7 +57,7 @@ func (p *Plan) judgeFollows() Verdict {
 	own := p.identity.Product
 	switch have, err := p.state.productOfEntry(p.from); {
 	case err != nil:
-		j.warn("whether the release is of the product that runs is not known: %v", err)
+		j.warn("whether the release is for the running product is unknown: %v", err)
 	default:
 		before := j.Outcome
 		for _, c := range []struct {
@@ -72,7 +72,7 @@ func (p *Plan) judgeFollows() Verdict {
 			}
 		}
 		if j.Outcome == before {
-			j.pass("the release is of product %s, as what runs", strings.Join(nonEmpty(own.ID, own.Variant), " "))
+			j.pass("the release is of product %s, as is the running version", strings.Join(nonEmpty(own.ID, own.Variant), " "))
 		}
 		p.judgeAge(&j, have.Version, "the version that runs")
 	}

@@ -73,7 +73,7 @@ func TestAnotherProduct(t *testing.T) {
 	conf(s, s.esp(), "acme.conf", fmt.Sprintf("title a\nlinux /EFI/Linux/acme_1.uki\noptions roothash=%x\nsort-key acme\nversion 1\n", s.build("1").RootHash))
 	j := verdict(t, s.plan(s.build("2"), upgrade.PlanOptions{}), upgrade.ProofFollows)
 	require.Equal(t, upgrade.OutcomeWarn, j.Outcome, texts(j))
-	require.Contains(t, texts(j), "whether the release is of the product that runs is not known")
+	require.Contains(t, texts(j), "whether the release is for the running product is unknown")
 }
 
 // A release that is called something else than its UKI is no release.
@@ -275,7 +275,7 @@ func TestFailedFile(t *testing.T) {
 		p := s.plan(s.build("3"), upgrade.PlanOptions{})
 		j := verdict(t, p, upgrade.ProofFollows)
 		require.Equal(t, upgrade.OutcomeWarn, j.Outcome, "%q: %s", junk, texts(j))
-		require.Contains(t, texts(j), "which releases have failed on this machine is not known")
+		require.Contains(t, texts(j), "which releases have failed on this machine is unknown")
 		require.NoError(t, p.Apply(context.Background(), nil))
 		require.Len(t, s.failures(), 1)
 	}

@@ -137,7 +137,7 @@ func (im *image) judgeStart(j *Verdict, name string) {
 	case err != nil:
 		j.fail(err)
 	case im.unknown != "":
-		j.warn("whether %s starts %s is not known: %s", im.judge, im.path, im.unknown)
+		j.warn("whether %s starts %s is unknown: %s", im.judge, im.path, im.unknown)
 	default:
 		j.pass("%s%s: %s", im.judge, name, im.verdict.Reason)
 	}
@@ -257,7 +257,7 @@ func (m *Machine) booted(u *unified) ([]osmith.Measurement, error) {
 		return own[0].Sections, nil
 	}
 	if m.Hardware == nil {
-		return nil, fmt.Errorf("the stub picks one of %d sets of sections by the hardware, which Machine.Hardware does not tell: %w", len(own), uki.ErrHardwareDependent)
+		return nil, fmt.Errorf("the stub picks one of %d sets of sections by the hardware, but Machine.Hardware is not set: %w", len(own), uki.ErrHardwareDependent)
 	}
 	chosen, err := u.file.Choose(0, *m.Hardware)
 	if err != nil {
@@ -265,7 +265,7 @@ func (m *Machine) booted(u *unified) ([]osmith.Measurement, error) {
 	}
 	i := slices.IndexFunc(own, func(v uki.VariantMeasurements) bool { return v.Variant == chosen })
 	if i < 0 {
-		return nil, fmt.Errorf("the stub picks %+v, which is none of the image's %d variants", chosen, len(own))
+		return nil, fmt.Errorf("the stub picks %+v, which is not one of the image's %d variants", chosen, len(own))
 	}
 	return own[i].Sections, nil
 }

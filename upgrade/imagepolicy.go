@@ -30,7 +30,7 @@ func (p *Plan) judgeImagePolicy(j *Verdict, cmdline string) {
 	const name = "systemd.image_policy"
 	policies := imagePolicies(cmdline)
 	if len(policies) > 1 {
-		j.warn("%s stands on the command line %d times: each is judged", name, len(policies))
+		j.warn("%s is on the command line %d times: each one is checked", name, len(policies))
 	}
 	designator := p.designator(cmdline)
 	for _, text := range policies {

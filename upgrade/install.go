@@ -171,7 +171,7 @@ type stateContent struct {
 }
 
 // ErrRunsFromDisk is returned for a disk that the machine was started from.
-var ErrRunsFromDisk = errors.New("the machine was started from this disk: start it from another one to install it anew")
+var ErrRunsFromDisk = errors.New("the machine was started from this disk: start it from a different disk to reinstall this one")
 
 // RecoveryError says why a recovery system might be taken for a version of the system.
 type RecoveryError struct {
@@ -250,9 +250,9 @@ func (p *InstallPlan) check() error {
 	case o.Tries < 0 || o.Tries > 99:
 		return fmt.Errorf("%d tries: want 1 to 99, or 0 for starts that are not counted", o.Tries)
 	case o.Loader != nil && o.Loader.OmitFallback:
-		return errors.New("the boot loader is to be left out of EFI/BOOT: a disk that is installed needs it there, as firmware may lose its variables")
+		return errors.New("the boot loader is left out of EFI/BOOT, but an installed disk needs it there, because firmware may lose its variables")
 	case !o.Layout.DiskID.IsZero() || slices.ContainsFunc(o.Layout.Partitions, func(s partition.Spec) bool { return !s.ID.IsZero() }):
-		return errors.New("the layout gives IDs, which every disk with it would have: leave them out, and they are derived from the Seed")
+		return errors.New("the layout gives fixed IDs, which every disk made from it would have: leave them out to derive them from the Seed")
 	case !o.Layout.Seed.IsZero() && o.Layout.Seed != o.Seed:
 		return fmt.Errorf("the layout has the seed %s, and the options have %s", o.Layout.Seed, o.Seed)
 	}

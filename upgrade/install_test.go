@@ -141,7 +141,7 @@ func TestInstallRefuses(t *testing.T) {
 		want   string
 	}{
 		{"no seed", func(i *installation) { i.options.Seed = osmith.GUID{} }, "has no Seed: give 16 random bytes"},
-		{"IDs of a layout", func(i *installation) { i.options.Layout.Partitions[5].ID = osmith.GUID{4} }, "the layout gives IDs, which every disk with it would have"},
+		{"IDs of a layout", func(i *installation) { i.options.Layout.Partitions[5].ID = osmith.GUID{4} }, "the layout gives fixed IDs, which every disk made from it would have: leave them out to derive them from the Seed"},
 		{"another seed", func(i *installation) { i.options.Layout.Seed = osmith.GUID{4} }, "the layout has the seed"},
 		{"tries", func(i *installation) { i.options.Tries = 100 }, "100 tries: want 1 to 99"},
 		{"sectors", func(i *installation) { i.options.SectorSize = 520 }, "sector size 520: want 512 or 4096"},
@@ -154,7 +154,7 @@ func TestInstallRefuses(t *testing.T) {
 		{"volume without keys", func(i *installation) {
 			i.options.Volumes = []upgrade.NewVolume{{Partition: "state", Format: luks.FormatOptions{Rand: newSeeded()}}}
 		}, "nothing would open it"},
-		{"running unknown", func(i *installation) { i.machine.Offline = false }, "what the machine runs is not known"},
+		{"running unknown", func(i *installation) { i.machine.Offline = false }, "what the machine runs is unknown: give Machine.Running with StubImageIdentifier and the mounted root hash, or set Machine.Offline"},
 		{"no slots", func(i *installation) {
 			i.options.Layout.Partitions = slices.Concat(i.options.Layout.Partitions[:1], i.options.Layout.Partitions[5:])
 		}, "no A/B slots"},

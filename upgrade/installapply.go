@@ -414,7 +414,7 @@ func (p *InstallPlan) putTableRight() error {
 	}
 	t, err := partition.Read(p.disk, partition.ReadOptions{SectorSize: p.Table.SectorSize})
 	if err == nil && (!p.sameTable(t) || t.UsedBackup || t.BackupErr != nil) {
-		err = errors.Join(errors.New("the partition table is not what was written: is the medium failing?"), t.PrimaryErr, t.BackupErr)
+		err = errors.Join(errors.New("the partition table differs from what was written: the medium may be failing"), t.PrimaryErr, t.BackupErr)
 	}
 	return err
 }

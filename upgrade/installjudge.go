@@ -31,7 +31,7 @@ func (p *InstallPlan) judge(ctx context.Context, fits Verdict) error {
 	}
 	set.from = set.state.byPath(p.Entry)
 	if set.from == nil {
-		return fmt.Errorf("%s is no entry of the loader's menu: is its name one that FAT and loader take?", p.Entry)
+		return fmt.Errorf("%s is not in the loader's menu: its name may not be valid for FAT or for the loader", p.Entry)
 	}
 	set.machine.judgeUKI(set.unified, p.Entry)
 	companions, err := uki.ReadCompanions(volumeFS{set.state.esp, ""}, p.Entry)
@@ -106,9 +106,9 @@ func (p *InstallPlan) recovery() *Entry {
 func (p *InstallPlan) judgeBootOption(j *Verdict) {
 	switch {
 	case p.BootOptionErr != nil:
-		j.warn("no boot option is made, and firmware finds the loader in EFI/BOOT alone: %v", p.BootOptionErr)
+		j.warn("no boot option is made, so firmware finds the loader only in EFI/BOOT: %v", p.BootOptionErr)
 	case p.BootOption == nil:
-		j.warn("no boot option is made (InstallOptions.Variables), and firmware finds the loader in EFI/BOOT alone: one that starts something else first is not known")
+		j.warn("no boot option is made (InstallOptions.Variables), so firmware finds the loader only in EFI/BOOT, and may have other boot options that come first")
 	case p.BootOption.Inactive:
 		j.warn("the boot option Boot%04X is switched off and stays so: firmware does not start it by itself", p.BootOption.Number)
 	default:
@@ -125,7 +125,7 @@ func (p *InstallPlan) judgeReturns() Verdict {
 		j.warn("%v", errLoaderUnknown)
 	}
 	if rescue == nil {
-		j.warn("the disk has no earlier version to return to, and no recovery system (InstallOptions.Recovery): if the system does not come up, it is installed anew")
+		j.warn("the disk has no earlier version to return to, and no recovery system (InstallOptions.Recovery): if the system does not come up, it must be reinstalled")
 		return j
 	}
 	if p.options.Tries == 0 {
@@ -153,7 +153,7 @@ func (p *InstallPlan) judgeReturns() Verdict {
 	}
 	switch kind := p.machine.FirmwareKind; kind {
 	case secureboot.FirmwareUBoot202501, secureboot.FirmwareUBootLegacy:
-		j.warn("that firmware of the kind %s renames files is not known: if it does not, the tries of the entry are never used up", kind)
+		j.warn("whether firmware of the kind %s renames files is unknown: if it does not, the tries of the entry are never used up", kind)
 	}
 	return j
 }
@@ -163,7 +163,7 @@ func (p *InstallPlan) judgeFollows() Verdict {
 	j := Verdict{Proof: ProofFollows}
 	p.set.judgeAge(&j, p.machine.Floor, "Machine.Floor")
 	if p.machine.Floor == "" {
-		j.pass("nothing on the disk stays that the release has to follow")
+		j.pass("nothing on the disk is kept that the release must be newer than")
 	}
 	return j
 }

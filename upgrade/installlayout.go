@@ -73,7 +73,7 @@ func (p *InstallPlan) checkSizes(specs []partition.Spec) error {
 			return fmt.Errorf("the layout has a content for %q, which is made by the installation", s.Name)
 		}
 		if s.Size == 0 && s.MinSize == 0 && !p.options.Layout.Repart {
-			return fmt.Errorf("the layout gives no size for %q (%s): want one that is large enough for all releases to come", s.Name, partition.TypeName(s.Type))
+			return fmt.Errorf("the layout gives no size for %q (%s): want a size large enough for all future releases", s.Name, partition.TypeName(s.Type))
 		}
 	}
 	if esps != 1 {
@@ -111,7 +111,7 @@ func (p *InstallPlan) fillSlots(fits *Verdict) (err error) {
 	set.Target, set.state = list[0], &State{table: p.Table}
 	set.judgeSlot(fits)
 	if len(p.slots.Slots) < 2 {
-		fits.warn("the layout has one slot: the system can be upgraded only with another")
+		fits.warn("the layout has one slot: upgrades need two")
 	}
 	if set.signature != nil && first.Signature >= 0 && fits.Outcome != OutcomeFail {
 		_, size := p.Table.Extent(first.Signature)
@@ -222,7 +222,7 @@ func (p *InstallPlan) makeVolume(i int, v NewVolume) (*scratch, error) {
 		o.UUID = partition.LUKSID(p.Table.Partitions[i].ID)
 	}
 	if v.Passphrase == nil && v.Keys == nil {
-		return nil, errors.New("it has neither a passphrase nor keys, and nothing would open it")
+		return nil, errors.New("neither a passphrase nor keys, so nothing could unlock the volume")
 	}
 	made, key, err := luks.Format(on, v.Passphrase, o)
 	if err != nil {
@@ -239,7 +239,7 @@ func (p *InstallPlan) makeVolume(i int, v NewVolume) (*scratch, error) {
 		return nil, err
 	}
 	if len(h.Slots) == 0 {
-		return nil, errors.New("it has no key slot, and nothing would open it")
+		return nil, errors.New("no key slot, so nothing could unlock the volume")
 	}
 	return on, nil
 }

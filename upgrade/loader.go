@@ -107,11 +107,11 @@ type LoaderUnknownError struct {
 }
 
 func (e *LoaderUnknownError) Error() string {
-	return fmt.Sprintf("what systemd-boot %s boots is not known: %s", e.Version, e.Reason)
+	return fmt.Sprintf("what systemd-boot %s boots is unknown: %s", e.Version, e.Reason)
 }
 
 // errLoaderUnknown is a restriction: the variables may choose another entry.
-var errLoaderUnknown = errors.New("the loader's variables, by which it may choose another entry, are not known (Machine.Loader)")
+var errLoaderUnknown = errors.New("the loader's variables, which may make it choose a different entry, are unknown (Machine.Loader)")
 
 // judgeChoice asks whether the loader will choose the new entry.
 func (p *Plan) judgeChoice(j *Verdict) {
@@ -133,7 +133,7 @@ func (p *Plan) judgeChoice(j *Verdict) {
 	}
 	for i := range p.state.rules {
 		if err := p.state.rules[i].err; err != nil {
-			j.warn("what the boot loader on the ESP does is not known: %v", err)
+			j.warn("what the boot loader on the ESP does is unknown: %v", err)
 		}
 	}
 	if p.machine.Loader == nil {
@@ -178,7 +178,7 @@ func (p *Plan) judgeStale(j *Verdict) {
 			continue
 		}
 		if _, why := alone.Default(c.alone); why != c.why {
-			j.warn("%s is %q, which chooses no entry now: it is stale, or will choose one that comes later", c.why, c.value)
+			j.warn("%s is %q, which matches no entry now: it is stale, or will match a later entry", c.why, c.value)
 		}
 	}
 }
@@ -205,7 +205,7 @@ func (p *Plan) judgeRefusal(j *Verdict, rules *loaderRules) {
 	case err != nil:
 		j.warn("%v", err)
 	case !own.RebootOnError:
-		j.warn("systemd-boot %s stays in the firmware's menu after an image that the firmware refuses: coming back from a bad signature needs 258 or later, or a person", rules.version)
+		j.warn("systemd-boot %s stays in the firmware's menu after an image that the firmware refuses: recovering from a bad signature needs 258 or later, or a person", rules.version)
 	case versionErr != nil || n != own.Number:
 		j.warn("systemd-boot %q is taken for %d, as the caller says: whether it counts tries, and reboots after a refused image, was not seen", string(rules.version), own.Number)
 	case c.entry != nil && c.entry.Path == p.Entry && !c.menu.RebootsOnError(c.entry):

@@ -70,7 +70,7 @@ func TestLoaderStartsAnotherProfile(t *testing.T) {
 	for version, want := range map[string]string{
 		"252":    "",
 		"257.13": "the loader will boot profile 1 of EFI/Linux/acme_2+3.efi (first in the menu), not its default one",
-		"257.9":  "what systemd-boot 257.9 boots is not known: 256 would boot profile 0 of EFI/Linux/acme_2+3.efi (first in the menu), 257.13 would boot profile 1 of EFI/Linux/acme_2+3.efi (first in the menu)",
+		"257.9":  "what systemd-boot 257.9 boots is unknown: 256 would boot profile 0 of EFI/Linux/acme_2+3.efi (first in the menu), 257.13 would boot profile 1 of EFI/Linux/acme_2+3.efi (first in the menu)",
 		"262":    "",
 	} {
 		t.Run(version, func(t *testing.T) {

@@ -103,7 +103,7 @@ func NewLoaderPlan(ctx context.Context, disk osmith.Disk, want *bootloader.Insta
 		p.digests = append(p.digests, sum)
 	}
 	if p.state.Next == nil {
-		return nil, errors.New("no entry on the ESP boots: whether a boot loader starts what it shall cannot be told")
+		return nil, errors.New("no entry on the ESP boots, so whether a boot loader starts the right one cannot be checked")
 	}
 	p.Next = p.state.Next.Path
 	if err := p.judge(ctx); err != nil {
@@ -173,7 +173,7 @@ func (p *LoaderPlan) try(j *Verdict) error {
 		return err
 	}
 	if p.leftover.any() {
-		j.pass("an interrupted upgrade left %s on the ESP, which is put right first", p.leftover)
+		j.pass("an interrupted upgrade left %s on the ESP, which is repaired first", p.leftover)
 	}
 	if err := boot.Repair(); err != nil {
 		return err
@@ -270,7 +270,7 @@ func (p *LoaderPlan) judgeBoots() Verdict {
 // judgeUnlocks asks whether what is sealed opens behind the new loader, which is in PCR 4.
 func (p *LoaderPlan) judgeUnlocks(j *Verdict, next *Entry) {
 	if next.Type != bootloader.EntryType2 && next.Type != bootloader.EntryType1UKI {
-		j.warn("what %s measures is not known: it starts no UKI", next.Path)
+		j.warn("what %s measures is unknown: it starts no UKI", next.Path)
 		return
 	}
 	u, err := p.after.examineSet(next)

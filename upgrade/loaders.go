@@ -166,7 +166,7 @@ func (s *State) judgeDrivers(j *Verdict) {
 	}
 	for _, f := range files {
 		if !f.IsDir() && strings.EqualFold(path.Ext(f.Name()), ".efi") {
-			j.warn("systemd-boot loads the driver %s: what that does, and what it measures, is not known", path.Join(driversDir, f.Name()))
+			j.warn("systemd-boot loads the driver %s: what the driver does and measures is unknown", path.Join(driversDir, f.Name()))
 		}
 	}
 }

@@ -54,7 +54,7 @@ func (e *NoShimError) Unwrap() []error { return e.Refused }
 
 // ErrShimUnknown says that there are several shims to choose from and it is not known which of them
 // firmware starts.
-var ErrShimUnknown = errors.New("there are several shims, and which of them firmware starts is not known (Machine.Firmware): say it, or give one")
+var ErrShimUnknown = errors.New("which of several shims firmware starts is unknown: set Machine.Firmware, or give one shim")
 
 // maxShim is as much of a shim as is read, in bytes. Shims have about 1 MiB.
 const maxShim = 16 << 20

@@ -149,7 +149,7 @@ type Running struct {
 
 // ErrRunningUnknown is returned for a machine of which it is not said what it runs: any slot might
 // be in use.
-var ErrRunningUnknown = errors.New("what the machine runs is not known: give Machine.Running with StubImageIdentifier and the root hash that is mounted, or say Machine.Offline")
+var ErrRunningUnknown = errors.New("what the machine runs is unknown: give Machine.Running with StubImageIdentifier and the mounted root hash, or set Machine.Offline")
 
 // check refuses facts that contradict each other.
 func (m *Machine) check() error {
@@ -157,13 +157,13 @@ func (m *Machine) check() error {
 	case m.NoSecureBoot && m.Firmware != nil && len(m.Firmware.SecureBoot) == 1 && m.Firmware.SecureBoot[0] == 1:
 		return errors.New("the machine has NoSecureBoot, and SecureBoot is 1 in its Firmware")
 	case m.NothingSealed && len(m.PCRKeys) > 0:
-		return errors.New("the machine has NothingSealed, and keys in PCRKeys to whose policies something is sealed")
+		return errors.New("the machine has both NothingSealed and PCRKeys, the keys of policies that secrets are sealed to: want one of them")
 	case m.Offline && m.Running != nil:
-		return errors.New("the machine is Offline, and has something Running")
+		return errors.New("the machine is both Offline and Running: want one of them")
 	case m.Running != nil && !m.ESP.IsZero() && !m.Running.ESP.IsZero() && m.ESP != m.Running.ESP:
 		return fmt.Errorf("Machine.ESP is %s, and Running.ESP %s", m.ESP, m.Running.ESP)
 	case m.Shim != nil && m.NoShim:
-		return errors.New("the machine has a Shim, and NoShim says that there is none")
+		return errors.New("the machine has both a Shim and NoShim: want one of them")
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 
 // ErrNoSync is returned for a disk that is to be changed and has no method Sync: a power cut might
 // undo writes in any order, so that no order of them is safe.
-var ErrNoSync = errors.New("the disk has no method Sync: in what order writes reach the medium is not known; give an *osmith.Device, or a disk that has it")
+var ErrNoSync = errors.New("the disk has no method Sync: the order in which writes reach the medium is unknown: give an *osmith.Device, or a disk with a Sync method")
 
 type syncer interface{ Sync() error }
 
@@ -217,5 +217,5 @@ type LostWriteError struct {
 }
 
 func (e *LostWriteError) Error() string {
-	return fmt.Sprintf("the disk says that %d bytes at %d are on the medium, and has others there: is it failing?", e.Size, e.Offset)
+	return fmt.Sprintf("the disk reported %d bytes at %d as written, but returns different ones: it may be failing", e.Size, e.Offset)
 }

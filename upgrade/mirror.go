@@ -259,7 +259,7 @@ func (r *reflection) check() error {
 		return err
 	}
 	if len(r.steps) > 0 {
-		return fmt.Errorf("mirror: the ESPs are not in step: %s: did one change meanwhile, or is the medium failing?", r.steps[0].what)
+		return fmt.Errorf("mirror: the ESPs differ after mirroring: %s: one of them changed meanwhile, or its medium is failing", r.steps[0].what)
 	}
 	return nil
 }

@@ -148,7 +148,7 @@ func TestMirrorRefuses(t *testing.T) {
 		}
 	}}
 	_, err = upgrade.Mirror(t.Context(), s.disk, noticed, s.machine, upgrade.MirrorOptions{})
-	require.ErrorContains(t, err, "the ESPs are not in step")
+	require.ErrorContains(t, err, "one of them changed meanwhile, or its medium is failing")
 
 	// A medium that does not keep what is written.
 	lying := s.another()

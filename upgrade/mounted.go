@@ -31,7 +31,7 @@ func (e *InUseError) Error() string {
 	case len(e.Holders) > 0:
 		return fmt.Sprintf("%s is in use by %s", e.Name, strings.Join(e.Holders, " and "))
 	}
-	return fmt.Sprintf("%s is in use by the kernel or by another program: what it is mounted on cannot be seen from here", e.Name)
+	return fmt.Sprintf("%s is in use by the kernel or by another program: its mount point is not visible from here", e.Name)
 }
 
 // MountedVolume is a boot partition that the kernel has mounted, so that nothing but the kernel may

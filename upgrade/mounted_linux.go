@@ -215,7 +215,7 @@ func OpenDiskOf(dir string) (disk *osmith.Device, err error) {
 	defer prefix.Add("upgrade", &err)
 	part, err := blockdev.Below(dir)
 	if errors.Is(err, errors.ErrUnsupported) {
-		return nil, &MountError{dir, "it is not on a block device: name the directory on which the ESP is mounted"}
+		return nil, &MountError{dir, "not on a block device: name the directory on which the ESP is mounted"}
 	}
 	if err != nil {
 		return nil, err

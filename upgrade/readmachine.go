@@ -247,11 +247,11 @@ type CloneError struct {
 }
 
 func (e *CloneError) Error() string {
-	return fmt.Sprintf("%s have a partition with the ID %s, from which the machine was booted: take away or change all but one", strings.Join(e.Disks, " and "), e.Partition)
+	return fmt.Sprintf("%s all have a partition with the ID %s, from which the machine was booted: remove or change all but one of these disks", strings.Join(e.Disks, " and "), e.Partition)
 }
 
 // ErrNotBootDisk says that no disk has the partition that the machine was booted from.
-var ErrNotBootDisk = errors.New("no disk has the partition that the machine was booted from")
+var ErrNotBootDisk = errors.New("no disk has the partition from which the machine was booted")
 
 // FindDisk finds the disk that a machine was booted from, among all that it has, by the partition
 // that its UKI or loader was started from ([Running].ESP). Disks without a partition table are
@@ -260,7 +260,7 @@ var ErrNotBootDisk = errors.New("no disk has the partition that the machine was 
 func FindDisk(disks map[string]osmith.Source, bootedFrom osmith.GUID) (name string, err error) {
 	defer prefix.Add("upgrade", &err)
 	if bootedFrom.IsZero() {
-		return "", errors.New("it is not known which partition the machine was booted from: neither StubDevicePartUUID nor LoaderDevicePartUUID is set")
+		return "", errors.New("which partition the machine was booted from is unknown: neither StubDevicePartUUID nor LoaderDevicePartUUID is set")
 	}
 	var found []string
 	for _, name := range slices.Sorted(maps.Keys(disks)) {

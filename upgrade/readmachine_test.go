@@ -138,7 +138,7 @@ func ExampleFindDisk() {
 	fmt.Println(err)
 	// Output:
 	// /dev/sda <nil>
-	// upgrade: /dev/sda and /dev/sdb have a partition with the ID 11111111-2222-3333-4444-555555555555, from which the machine was booted: take away or change all but one
+	// upgrade: /dev/sda and /dev/sdb all have a partition with the ID 11111111-2222-3333-4444-555555555555, from which the machine was booted: remove or change all but one of these disks
 }
 
 // Each fact that is missing, or damaged, leaves its field unset, and says so.

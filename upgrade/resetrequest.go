@@ -76,7 +76,7 @@ func parseResetRequest(b []byte) (*ResetRequest, error) {
 	case len(b) > maxRequest:
 		return fail("", fmt.Errorf("%d bytes, want at most %d", len(b), maxRequest))
 	case len(b)%2 != 0:
-		return fail("", fmt.Errorf("%d bytes are no UTF-16", len(b)))
+		return fail("", fmt.Errorf("%d bytes: want UTF-16, an even number of bytes", len(b)))
 	}
 	text := efi.DecodeUTF16(b)
 	var j resetJSON
@@ -85,9 +85,9 @@ func parseResetRequest(b []byte) (*ResetRequest, error) {
 	}
 	switch {
 	case j.OS == nil || *j.OS == "":
-		return fail(".osReleaseId", errors.New("it is missing"))
+		return fail(".osReleaseId", errors.New("missing"))
 	case j.Boot == nil:
-		return fail(".bootId", errors.New("it is missing"))
+		return fail(".bootId", errors.New("missing"))
 	}
 	boot, err := unitfile.UUID(*j.Boot)
 	if err != nil {

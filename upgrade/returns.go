@@ -86,7 +86,7 @@ func (p *Plan) judgeFallback(ctx context.Context, j *Verdict) {
 	}
 	j.pass("after %d failed boots the loader returns to %s%s", starts, end.Path, p.state.by())
 	if r := p.state.Running; r != nil && !p.state.sameSet(r, end) {
-		j.warn("that is not what runs, %s: it was never found good, or the loader does not choose it", r.Path)
+		j.warn("not to the running %s, which was never committed, or which the loader does not choose", r.Path)
 	}
 	if im, err := p.state.examineEntry(end); err != nil {
 		j.fail(err)
@@ -95,11 +95,11 @@ func (p *Plan) judgeFallback(ctx context.Context, j *Verdict) {
 	}
 	p.judgeUnlocksKept(j, end)
 	if end.Slot == nil {
-		j.pass("%s is all of its set", end.Path)
+		j.pass("%s is the whole set", end.Path)
 		return
 	}
 	if p.unreadFallback {
-		j.warn("whether the file system of %s is undamaged is not known: it was not read (TrustFallbackWithoutReadingIt)", end.Path)
+		j.warn("whether the file system of %s is damaged is unknown: it was not read (TrustFallbackWithoutReadingIt)", end.Path)
 		return
 	}
 	t := p.state.table
@@ -143,7 +143,7 @@ func (p *Plan) judgeKeysKept(j *Verdict, end *Entry, u *unified, err error) {
 			return
 		}
 	}
-	j.warn("whether %s unlocks is not known: %v", end.Path, err)
+	j.warn("whether %s unlocks is unknown: %v", end.Path, err)
 }
 
 // pathOfUKI is what an entry starts, with the boot counter that the file has.
@@ -245,7 +245,7 @@ func (p *Plan) judgeCounting(j *Verdict) {
 	case kind == secureboot.FirmwareUBootLegacy:
 		j.warn("whether firmware of the kind %s renames files is not known: if not, the tries of the new entry are never used up", kind)
 	case r != nil && r == p.state.Started && r.Counted && p.machine.Running.BootCountPath == "" && p.state.readOnly(r.Path):
-		j.warn("%s, which runs, has a boot counter and is read-only on the ESP: firmware renames no such file, and its tries are never used up. Who installs UKIs has to leave them writable, as with Mode=0644 of sysupdate.d", r.Path)
+		j.warn("%s, which runs, has a boot counter and is read-only on the ESP: firmware renames no such file, and its tries are never used up. Install UKIs as writable files, as with Mode=0644 in sysupdate.d", r.Path)
 	case r != nil && r == p.state.Started && r.Counted && p.machine.Running.BootCountPath == "":
 		j.warn("%s, which runs, has a boot counter, and LoaderBootCountPath is not set: firmware may be of a kind that renames no files, and then tries are never used up", r.Path)
 	}

@@ -438,7 +438,7 @@ func TestFallbackUnlocks(t *testing.T) {
 	require.NoError(t, s.esp().ReplaceFile("EFI/Linux/acme_1.efi", old.UKI))
 	_, j = s.returns("2", upgrade.PlanOptions{})
 	require.Equal(t, upgrade.OutcomeWarn, j.Outcome, texts(j))
-	require.Contains(t, texts(j), "warn whether EFI/Linux/acme_1.efi unlocks is not known: the UKI carries no signed PCR policies")
+	require.Contains(t, texts(j), "warn whether EFI/Linux/acme_1.efi unlocks is unknown: the UKI carries no signed PCR policies")
 	// Where nothing is sealed, that is no question.
 	s.machine.PCRKeys, s.machine.NothingSealed = nil, true
 	_, j = s.returns("2", upgrade.PlanOptions{})

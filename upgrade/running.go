@@ -34,7 +34,7 @@ type NotRunningError struct {
 }
 
 func (e *NotRunningError) Error() string {
-	return fmt.Sprintf("%s %s of Machine.Running is not on the disk: is this the disk the machine booted from?", e.What, e.Name)
+	return fmt.Sprintf("%s %s of Machine.Running is not on the disk: the machine may have booted from a different disk", e.What, e.Name)
 }
 
 // boots reports whether a root hash is of what the entry boots. Of several on its command line the
@@ -84,7 +84,7 @@ func (s *State) findRunning() error {
 		return &NotRunningError{what, name}
 	}
 	s.Running = s.Entries[i]
-	s.notStarted = &NotStartedError{s.Running.Path, fmt.Sprintf("it has started %s, and what runs came up from that by kexec or a soft reboot", s.Started.Path)}
+	s.notStarted = &NotStartedError{s.Running.Path, fmt.Sprintf("the firmware started %s, and the running system came up from it by kexec or a soft reboot", s.Started.Path)}
 	return nil
 }
 

@@ -92,7 +92,7 @@ func TestNamesOfRunning(t *testing.T) {
 		_, err := upgrade.Inspect(s.disk, s.machine)
 		var not *upgrade.NotRunningError
 		require.ErrorAs(t, err, &not, name)
-		require.ErrorContains(t, err, "is this the disk the machine booted from?")
+		require.ErrorContains(t, err, "the machine may have booted from a different disk")
 	}
 	// Another disk may have the same content.
 	table, err := partition.Read(s.disk, partition.ReadOptions{})
@@ -151,7 +151,7 @@ func TestKexec(t *testing.T) {
 		require.ErrorAs(t, err, &not, entry)
 		require.Empty(t, s.disk.Writes())
 	}
-	require.ErrorContains(t, commit(s.disk, s.machine, p.Entry), "it has started EFI/Linux/acme_1.efi, and what runs came up from that by kexec or a soft reboot; reboot into it first")
+	require.ErrorContains(t, commit(s.disk, s.machine, p.Entry), "the firmware started EFI/Linux/acme_1.efi, and the running system came up from it by kexec or a soft reboot; reboot into it first")
 
 	// Both slots are in use: one is mounted, the other is what the machine is known to boot.
 	_, err = upgrade.NewPlan(t.Context(), s.disk, s.build("3").Release(), s.machine, upgrade.PlanOptions{})
@@ -305,10 +305,10 @@ func TestContradictions(t *testing.T) {
 	s := newSystem(t, "")
 	b := s.boot()
 	for want, change := range map[string]func(m *upgrade.Machine){
-		"NoSecureBoot, and SecureBoot is 1": func(m *upgrade.Machine) { m.NoSecureBoot = true },
-		"NothingSealed, and keys":           func(m *upgrade.Machine) { m.NothingSealed = true },
-		"Offline, and has something":        func(m *upgrade.Machine) { m.Running = b.Running },
-		"has a Shim, and NoShim":            func(m *upgrade.Machine) { m.Shim, m.NoShim = source(nil), true },
+		"NoSecureBoot, and SecureBoot is 1":                         func(m *upgrade.Machine) { m.NoSecureBoot = true },
+		"NothingSealed, and keys":                                   func(m *upgrade.Machine) { m.NothingSealed = true },
+		"the machine is both Offline and Running: want one of them": func(m *upgrade.Machine) { m.Running = b.Running },
+		"the machine has both a Shim and NoShim: want one of them":  func(m *upgrade.Machine) { m.Shim, m.NoShim = source(nil), true },
 	} {
 		m := s.machine
 		change(&m)

@@ -26,7 +26,7 @@ func TestTheSameJudgeOnBothSides(t *testing.T) {
 		"other root hash": {s.withUKI(set, func(im *uki.Image) { im.Cmdline = "roothash=" + hex.EncodeToString(other) }, 0), "abababab"},
 		"unbound":         {s.withUKI(set, func(im *uki.Image) { im.Cmdline = "quiet" }, 0), "roothash"},
 		"verity off":      {s.withUKI(set, func(im *uki.Image) { im.Cmdline += " systemd.verity=no" }, 0), "systemd.verity"},
-		"version":         {func() *release.Release { r := *set.Release(); r.Version = "3"; return &r }(), `the release is version "3", its UKI says "2"`},
+		"version":         {func() *release.Release { r := *set.Release(); r.Version = "3"; return &r }(), `the release has version "3", but its UKI has "2"`},
 		"variant":         {func() *release.Release { r := *set.Release(); r.Variant = "x"; return &r }(), `the release is variant "x", its UKI says ""`},
 		"root":            {func() *release.Release { r := *set.Release(); r.Root = flipped(t, r.Root, 5000); return &r }(), "verity: "},
 	} {

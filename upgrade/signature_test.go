@@ -123,9 +123,9 @@ func TestSignatureOfRelease(t *testing.T) {
 		"as a partition":         {partitionOf(signature), ""},
 		"PKCS #7":                {source(signature.PKCS7), ""},
 		"of another root hash":   {partitionOf(wrong), "root hash of the signature of the root hash"},
-		"of another, in PKCS #7": {source(wrong.PKCS7), "the signature is not one over the root hash"},
-		"another's in its place": {partitionOf(&lie), "the signature is not one over the root hash"},
-		"names another's key":    {partitionOf(&name), "it names the certificate"},
+		"of another, in PKCS #7": {source(wrong.PKCS7), "the signature is not over this root hash"},
+		"another's in its place": {partitionOf(&lie), "the signature is not over this root hash"},
+		"names another's key":    {partitionOf(&name), "names the certificate"},
 		"nothing that is one":    {source([]byte("no signature")), "signature of the root hash: signature partition"},
 		"nothing":                {source(nil), "signature of the root hash: signature partition"},
 	} {

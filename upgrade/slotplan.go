@@ -214,7 +214,7 @@ func (p *SlotPlan) exclusively() (release func() error, err error) {
 // judgeStarts says what is not known.
 func (p *SlotPlan) judgeStarts() Verdict {
 	j := Verdict{Proof: ProofBoots}
-	j.warn("whether the boot loader of this machine accepts what slot %s will have is not known here: sign it as that loader asks, and have it tried before the fleet gets it", p.Target)
+	j.warn("whether the boot loader of this machine accepts the new content of slot %s is unknown: sign it as that loader requires, and test it before the fleet gets it", p.Target)
 	return j
 }
 
@@ -229,7 +229,7 @@ func (p *SlotPlan) judgeReturn(now bootslots.Store) Verdict {
 	p.Chain = bootslots.Predict(trying.After)
 	properties := now.Properties()
 	if properties.Evidence != bootslots.EvidenceTool {
-		j.warn("%s: what it makes of the state of its slots is known by evidence %q only", properties.Name, properties.Evidence)
+		j.warn("%s: how it treats the state of its slots is known only by evidence %q", properties.Name, properties.Evidence)
 	}
 	if properties.FallsBack != bootslots.AnswerYes {
 		j.warn("%s: whether it falls back by itself: %s", properties.Name, properties.FallsBack)
@@ -243,7 +243,7 @@ func (p *SlotPlan) judgeReturn(now bootslots.Store) Verdict {
 	case bootslots.AnswerNo:
 		j.fail(fmt.Errorf("slot %s: %w", p.options.Running, bootslots.ErrNoFallback))
 	default:
-		j.warn("whether slot %s returns is not known: %v", p.options.Running, p.Chain.Starts[len(p.Chain.Starts)-1])
+		j.warn("whether slot %s returns is unknown: %v", p.options.Running, p.Chain.Starts[len(p.Chain.Starts)-1])
 	}
 	return j
 }

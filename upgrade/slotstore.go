@@ -145,7 +145,7 @@ func (v VariableSlots) Change(c *bootslots.Change) (err error) {
 
 // ErrNotWhole says that a change needs its object to change as a whole, which bytes on a medium do
 // not: keep it in a file that is replaced, or in two copies.
-var ErrNotWhole = errors.New("the store has to change as a whole, and bytes on a medium do not")
+var ErrNotWhole = errors.New("the store must change atomically, which bytes on a medium do not")
 
 // CopySlots are bytes on a medium: the copies of U-Boot's environment, or GRUB's environment block,
 // at places that no file system moves, such as a window of a disk. Each must have a method Sync

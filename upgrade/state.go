@@ -337,7 +337,7 @@ func findSlots(t *partition.Table) (*partition.Slots, []*Slot, error) {
 		slots = append(slots, slot)
 	}
 	if len(found.Slots) < 2 {
-		return found, slots, fmt.Errorf("%w: the table has one, an upgrade needs another", partition.ErrNoSlots)
+		return found, slots, fmt.Errorf("%w: the table has one slot, an upgrade needs two", partition.ErrNoSlots)
 	}
 	for _, s := range found.Slots {
 		if s.Tree < 0 {

@@ -64,7 +64,7 @@ func (p *Plan) choose(ctx context.Context) error {
 			continue
 		}
 		if i := slices.IndexFunc(e.needs, func(slot *Slot) bool { return slices.Contains(kept, slot) }); i >= 0 && e.Slot == e.needs[i] {
-			return fmt.Errorf("%s, which has to stay, has the name of the new version and another content", e.Path)
+			return fmt.Errorf("%s must be kept, but has the name of the new version with different content", e.Path)
 		}
 		if err := p.removeEntry(e, goes); err != nil {
 			return err
@@ -169,7 +169,7 @@ func (s *State) kept() (slots []*Slot, err error) {
 	}
 	for _, e := range keep {
 		if e.Slot == nil && e == s.Running {
-			return nil, fmt.Errorf("%w: which slot is safe to write is not known", &UnboundError{e.Path, e.RootHash})
+			return nil, fmt.Errorf("%w: which slot is safe to write is unknown", &UnboundError{e.Path, e.RootHash})
 		}
 		slots = append(slots, e.needs...)
 	}
@@ -183,9 +183,9 @@ type NoTargetError struct {
 }
 
 func (e *NoTargetError) Error() string {
-	s := fmt.Sprintf("no slot may be written: %s hold what has to stay", strings.Join(e.Slots, " and "))
+	s := fmt.Sprintf("no slot may be overwritten: %s must be kept", strings.Join(e.Slots, " and "))
 	if e.Offline {
-		s += ", since the loader may start each of them and nothing says which was good: commit or roll back the newest, or say what runs (Machine.Running)"
+		s += ", because the loader may start each of them and which of them is good is unknown: commit or roll back the newest, or set Machine.Running"
 	}
 	return s
 }
@@ -198,7 +198,7 @@ type SameRootError struct {
 }
 
 func (e *SameRootError) Error() string {
-	return fmt.Sprintf("slot %s, which has to stay, has the root file system of the release, with the root hash %s: give the file system of each release its own salt", e.Slot, hash(e.RootHash))
+	return fmt.Sprintf("slot %s, which must be kept, already has the root file system of the release, with the root hash %s: use a different verity salt for each release", e.Slot, hash(e.RootHash))
 }
 
 // target chooses the slot to write: a free one, then one of a set that has failed, then of one that

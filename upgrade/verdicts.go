@@ -190,11 +190,11 @@ func (p *Plan) judgeESP(j *Verdict) {
 		return
 	}
 	if p.leftover.any() {
-		j.pass("an interrupted upgrade left %s on the ESP, which the first step puts right", p.leftover)
+		j.pass("an interrupted upgrade left %s on the ESP, which the first step repairs", p.leftover)
 	}
 	for _, r := range p.leftover.stays {
 		if r != (fat.Repaired{}) {
-			j.warn("a power cut left %s on a boot partition, which stays while that is mounted: fsck.fat, or an upgrade without Machine.Mounted, puts it right", r)
+			j.warn("a power cut left %s on a boot partition, which cannot be repaired while the partition is mounted: run fsck.fat, or upgrade without Machine.Mounted", r)
 		}
 	}
 	volume, _ := splitVolume(p.Entry)
@@ -314,7 +314,7 @@ func (p *Plan) checkSet(ctx context.Context, j *Verdict) error {
 	}
 	if e.err != nil {
 		if len(e.addons) > 0 {
-			return fmt.Errorf("the command line that the stub joins is not known: %w", e.err)
+			return fmt.Errorf("the command line that the stub puts together is unknown: %w", e.err)
 		}
 		e = &effective{companions: e.companions, handover: &uki.Handover{Cmdline: own}}
 	}
@@ -463,7 +463,7 @@ func (m *Machine) profileUnlocks(u *unified, profile int) (ok string, why error)
 		case m.NothingSealed:
 			return "nothing is sealed on this machine and the UKI carries no PCR policy", nil
 		case len(m.PCRKeys) == 0:
-			return "", fmt.Errorf("%w, and whether this machine has secrets sealed to such a policy is not known (Machine.PCRKeys, NothingSealed)", ErrNoPolicy)
+			return "", fmt.Errorf("%w, and whether this machine has secrets sealed to such a policy is unknown: set Machine.PCRKeys or NothingSealed", ErrNoPolicy)
 		}
 		return "", fmt.Errorf("%w, and this machine has secrets sealed to such a policy", ErrNoPolicy)
 	}
@@ -496,7 +496,7 @@ func (m *Machine) profileUnlocks(u *unified, profile int) (ok string, why error)
 }
 
 // errKeysUnknown is why a good policy proves nothing.
-var errKeysUnknown = errors.New("to which keys this machine's secrets are sealed is not known (Machine.PCRKeys, NothingSealed)")
+var errKeysUnknown = errors.New("the keys to which this machine's secrets are sealed are unknown: set Machine.PCRKeys or NothingSealed")
 
 // coversPhases checks that for the SHA-256 bank, which systemd prefers to unlock with, every
 // default phase of PCR 11 has a valid signature.

@@ -89,7 +89,7 @@ func readVolume(src osmith.Source) *Volume {
 		case there:
 			return &Volume{Err: err}
 		case unread != nil:
-			return &Volume{Err: fmt.Errorf("whether there is a LUKS2 header is not known: %w", unread), unread: true}
+			return &Volume{Err: fmt.Errorf("whether there is a LUKS2 header is unknown: %w", unread), unread: true}
 		}
 		return nil
 	case err != nil:
@@ -155,7 +155,7 @@ func (e *VolumeError) Error() string {
 	if len(e.Left) > 0 {
 		left = strings.Join(e.Left, " and ") + " would be left"
 	}
-	return fmt.Sprintf("the TPM does not open %s %s, and %s: %s; enrol a token for it first, beside the old one", e.Volume, e.After, left, strings.Join(e.Tokens, "; "))
+	return fmt.Sprintf("the TPM does not open %s %s, and %s: %s; first enrol a token for it beside the old one", e.Volume, e.After, left, strings.Join(e.Tokens, "; "))
 }
 
 // tpmToken reports whether a token is of a kind that sealing judges.
@@ -174,7 +174,7 @@ var persons = map[string]string{
 // is asked.
 func (v *Volume) judge(j *Verdict, after string, states []sealing.State) {
 	if v.Err != nil {
-		j.warn("whether %s opens %s is not known: %v", v, after, v.Err)
+		j.warn("whether %s opens %s is unknown: %v", v, after, v.Err)
 		return
 	}
 	var opens, closed, unknown []string
@@ -216,7 +216,7 @@ func (v *Volume) judge(j *Verdict, after string, states []sealing.State) {
 	case len(opens) > 0:
 		j.pass("%s %s: %s", v, after, all)
 	case len(unknown) > 0:
-		j.warn("whether %s opens %s is not known: %s", v, after, all)
+		j.warn("whether %s opens %s is unknown: %s", v, after, all)
 	case tpms > 0:
 		j.fail(e)
 	}
@@ -387,7 +387,7 @@ func (p *Plan) judgeNewVolumes(j *Verdict) {
 	}
 	states, err := p.machine.unlockStates(p.state.loader, p.unified, false)
 	if err != nil {
-		j.warn("whether the volumes of the disk open after the upgrade is not known: %v", err)
+		j.warn("whether the volumes of the disk open after the upgrade is unknown: %v", err)
 		return
 	}
 	for _, v := range volumes {
@@ -416,7 +416,7 @@ func (s *State) judgeVolumes(j *Verdict, e *Entry, when string, volumes []*Volum
 		states, err = s.machine.unlockStates(s.loader, u, s.Running != nil && s.sameSet(s.Running, e))
 	}
 	if err != nil {
-		j.warn("whether the volumes of the disk open %s is not known: %v", when, err)
+		j.warn("whether the volumes of the disk open %s is unknown: %v", when, err)
 		return
 	}
 	for _, v := range volumes {

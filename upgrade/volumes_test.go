@@ -515,7 +515,7 @@ func TestVolumeThatCannotBeRead(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, st.Volumes, 1, "%d", at)
 		require.ErrorIs(t, st.Volumes[0].Err, io.ErrUnexpectedEOF)
-		require.Contains(t, st.String(), "volume  state in partition 6  whether there is a LUKS2 header is not known: ")
+		require.Contains(t, st.String(), "volume  state in partition 6  whether there is a LUKS2 header is unknown: ")
 	}
 	// A sector that is bad for good is a restriction, and one that has become bad since the plan is
 	// an error.

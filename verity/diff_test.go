@@ -304,10 +304,10 @@ func TestDiffErrors(t *testing.T) {
 		{"root hash of another size", Tree{Source: device, RootHash: []byte{1}},
 			"verity: new tree: root hash: 1 bytes, want 32 for sha256"},
 		{"one block without root hash", Tree{Source: one.Source},
-			"verity: new tree: one data block has no tree, and its digest, the root hash, is not given"},
-		{"no source", Tree{}, "verity: new tree: there is none"},
+			"verity: new tree: an image of one data block has no tree, so its root hash must be given"},
+		{"no source", Tree{}, "verity: new tree: not given"},
 		{"no size", Tree{Source: device, Params: new(Params)},
-			"verity: new tree: data: 0 bytes: there must be at least one block of 4096 bytes"},
+			"verity: new tree: data: 0 bytes, want at least one block of 4096 bytes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, err := Diff(ctx, tree, c.to, DiffOptions{})

@@ -22,11 +22,11 @@ var (
 	ErrData     = errors.New("data is damaged")
 
 	// ErrSpare is what a *SpareError answers to with errors.Is.
-	ErrSpare = errors.New("hash tree has bytes that are neither zero nor a digest")
+	ErrSpare = errors.New("hash tree has bytes other than digests and zero padding")
 )
 
 // errNone is the error for a device that is not given at all.
-func errNone(device string) error { return fmt.Errorf("%s: there is none", device) }
+func errNone(device string) error { return fmt.Errorf("%s: not given", device) }
 
 // An AlignmentError says that the data cannot be cut into whole blocks.
 type AlignmentError struct {
@@ -36,10 +36,10 @@ type AlignmentError struct {
 
 func (e *AlignmentError) Error() string {
 	if e.Size <= 0 {
-		return fmt.Sprintf("data: %d bytes: there must be at least one block of %d bytes", e.Size, e.BlockSize)
+		return fmt.Sprintf("data: %d bytes, want at least one block of %d bytes", e.Size, e.BlockSize)
 	}
 	over := e.Size % int64(e.BlockSize)
-	return fmt.Sprintf("data: %d bytes: not a multiple of the block size %d: %d bytes too many, or pad with %d",
+	return fmt.Sprintf("data: %d bytes, want a multiple of the block size %d: drop %d bytes or pad with %d",
 		e.Size, e.BlockSize, over, int64(e.BlockSize)-over)
 }
 
@@ -96,7 +96,7 @@ type SpareError struct {
 }
 
 func (e *SpareError) Error() string {
-	return fmt.Sprintf("%v: %v: byte %#x: it is the tree of more than the %d data blocks that are asked for, or was not made by a verity tool; compare the superblock with the size of the image",
+	return fmt.Sprintf("%v: %v: byte %#x: the tree covers more than the requested %d data blocks, or was not made by a verity tool: compare the superblock with the size of the image",
 		ErrSpare, Range{Level: e.Level, First: e.Block, Count: 1}, e.Offset, e.Blocks)
 }
 

@@ -76,7 +76,7 @@ func ExampleTreeSize() {
 	fmt.Println(err)
 	// Output:
 	// 8462336 <nil>
-	// verity: data: 1073742824 bytes: not a multiple of the block size 4096: 1000 bytes too many, or pad with 3096
+	// verity: data: 1073742824 bytes, want a multiple of the block size 4096: drop 1000 bytes or pad with 3096
 }
 
 func ExampleWriter() {

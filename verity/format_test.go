@@ -42,8 +42,8 @@ func TestFormatGolden(t *testing.T) {
 func TestFormatErrors(t *testing.T) {
 	ctx := context.Background()
 	for size, text := range map[int64]string{
-		0:    "verity: data: 0 bytes: there must be at least one block of 4096 bytes",
-		5000: "verity: data: 5000 bytes: not a multiple of the block size 4096: 904 bytes too many, or pad with 3192",
+		0:    "verity: data: 0 bytes, want at least one block of 4096 bytes",
+		5000: "verity: data: 5000 bytes, want a multiple of the block size 4096: drop 904 bytes or pad with 3192",
 	} {
 		_, err := Format(ctx, newMemory(0), newMemory(size), Params{})
 		var alignment *AlignmentError

@@ -14,15 +14,15 @@ func TestNothingGiven(t *testing.T) {
 	data, tree, root := numberedMemory(t, 3)
 	delta := &Delta{BlockSize: blockSize, Blocks: 3, Spans: []Span{{Origin: OriginFetch, Count: 3}}}
 	for want, call := range map[string]func() error{
-		"verity: writer for the tree: there is none": func() error { _, err := Format(ctx, nil, data, Params{}); return err },
-		"verity: data: there is none":                func() error { _, err := Format(ctx, tree, nil, Params{}); return err },
-		"verity: hash device: there is none":         func() error { _, err := ReadSuperblock(nil, 0); return err },
-		"verity: signature partition: there is none": func() error { _, err := ReadSignature(nil); return err },
-		"verity: patch: dst: there is none": func() error {
+		"verity: writer for the tree: not given": func() error { _, err := Format(ctx, nil, data, Params{}); return err },
+		"verity: data: not given":                func() error { _, err := Format(ctx, tree, nil, Params{}); return err },
+		"verity: hash device: not given":         func() error { _, err := ReadSuperblock(nil, 0); return err },
+		"verity: signature partition: not given": func() error { _, err := ReadSignature(nil); return err },
+		"verity: patch: dst: not given": func() error {
 			_, err := Patch(ctx, nil, nil, data, Tree{Source: tree, RootHash: root}, delta, PatchOptions{})
 			return err
 		},
-		"verity: patch: there is no delta": func() error {
+		"verity: patch: no delta was given": func() error {
 			_, err := Patch(ctx, data, nil, data, Tree{Source: tree, RootHash: root}, nil, PatchOptions{})
 			return err
 		},
@@ -30,11 +30,11 @@ func TestNothingGiven(t *testing.T) {
 		assert.EqualError(t, call(), want)
 	}
 	_, err := NewWriter(nil, nil, 4096, Params{})
-	assert.EqualError(t, err, "verity: writer for the tree: there is none")
+	assert.EqualError(t, err, "verity: writer for the tree: not given")
 	for _, im := range []Image{{Tree: tree, RootHash: root}, {Data: data, RootHash: root}, {Data: data, Params: &Params{}}} {
-		want := "verity: tree: there is none"
+		want := "verity: tree: not given"
 		if im.Data == nil {
-			want = "verity: data: there is none"
+			want = "verity: data: not given"
 		}
 		assert.EqualError(t, im.Verify(ctx), want)
 		_, err := NewReader(im, ReaderOptions{})

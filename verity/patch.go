@@ -109,7 +109,7 @@ func Patch(ctx context.Context, dst io.WriterAt, old osmith.Source, fetch io.Rea
 // check checks that a delta covers all blocks of an image.
 func (d *Delta) check(to *openTree) error {
 	if d == nil {
-		return errors.New("patch: there is no delta")
+		return errors.New("patch: no delta was given")
 	}
 	if d.BlockSize != to.DataBlockSize || d.Blocks != to.dataBlocks() {
 		return fmt.Errorf("patch: the delta is for %d blocks of %d bytes, the new tree for %d of %d",
@@ -121,7 +121,7 @@ func (d *Delta) check(to *openTree) error {
 		case s.Origin >= origins || s.Count < 1 || s.Count > d.Blocks-at || s.First != at:
 			return fmt.Errorf("patch: span %d of the delta, %v: want a known origin and the blocks from %d on", i, s, at)
 		case s.fromOld() && (s.From < 0 || s.From > to.maxBlocks()-s.Count):
-			return fmt.Errorf("patch: span %d of the delta, %v: no image has that block", i, s)
+			return fmt.Errorf("patch: span %d of the delta, %v: no image contains that block", i, s)
 		}
 		at += s.Count
 	}
@@ -168,7 +168,7 @@ func (p *patcher) checkSources() error {
 	}
 	if need > 0 {
 		if p.old == nil {
-			return errors.New("patch: the delta takes blocks from an old image, but there is none")
+			return errors.New("patch: the delta takes blocks from an old image, but no old image was given")
 		}
 		if have := p.old.Size(); have < need*p.blockSize() {
 			return &ShortError{Device: "old data", Want: need * p.blockSize(), Got: have}
@@ -177,7 +177,7 @@ func (p *patcher) checkSources() error {
 	if kept > 0 || p.Resume {
 		var ok bool
 		if p.have, ok = p.dst.(io.ReaderAt); !ok {
-			return errors.New("patch: blocks of dst are to be kept, but it cannot be read")
+			return errors.New("patch: the delta keeps blocks of dst, but dst cannot be read")
 		}
 	}
 	if fetched > 0 && !p.Resume && p.fetch == nil {
@@ -187,7 +187,7 @@ func (p *patcher) checkSources() error {
 }
 
 func (p *patcher) noFetch(blocks int64) error {
-	return fmt.Errorf("patch: %d blocks must be fetched, but there is nothing to fetch from", blocks)
+	return fmt.Errorf("patch: %d blocks must be fetched, but no source was given to fetch them from", blocks)
 }
 
 func (p *patcher) blockSize() int64 { return int64(p.next.DataBlockSize) }

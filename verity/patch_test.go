@@ -199,9 +199,9 @@ func TestPatchErrors(t *testing.T) {
 	err = fails("verity: fetch: data block 2: digest ", old, bad, tree, d, PatchOptions{})
 	assert.ErrorIs(t, err, ErrData)
 	fails("verity: fetch: read 4096 bytes at 0x2000: got 0: unexpected EOF", old, to[:4096], tree, d, PatchOptions{})
-	fails("verity: patch: 1 blocks must be fetched, but there is nothing to fetch from", old, nil, tree, d, PatchOptions{})
-	fails("verity: patch: 1 blocks must be fetched, but there is nothing to fetch from", old, nil, tree, d, PatchOptions{Resume: true})
-	fails("verity: patch: the delta takes blocks from an old image, but there is none", nil, to, tree, d, PatchOptions{})
+	fails("verity: patch: 1 blocks must be fetched, but no source was given to fetch them from", old, nil, tree, d, PatchOptions{})
+	fails("verity: patch: 1 blocks must be fetched, but no source was given to fetch them from", old, nil, tree, d, PatchOptions{Resume: true})
+	fails("verity: patch: the delta takes blocks from an old image, but no old image was given", nil, to, tree, d, PatchOptions{})
 	err = fails("verity: old data: 8192 bytes: needs 12288", old[:8192], to, tree, d, PatchOptions{})
 	var short *ShortError
 	assert.ErrorAs(t, err, &short)
@@ -227,11 +227,11 @@ func TestPatchErrors(t *testing.T) {
 	}
 	fails("verity: patch: the delta is for 5 blocks of 512 bytes, the new tree for 4 of 4096", old, to, tree, &Delta{BlockSize: 512, Blocks: 5}, PatchOptions{})
 
-	fails("verity: patch: there is no delta", old, to, tree, nil, PatchOptions{})
-	fails("verity: new tree: there is none", old, to, Tree{RootHash: tree.RootHash}, d, PatchOptions{})
+	fails("verity: patch: no delta was given", old, to, tree, nil, PatchOptions{})
+	fails("verity: new tree: not given", old, to, Tree{RootHash: tree.RootHash}, d, PatchOptions{})
 
 	_, err = Patch(ctx, writerAt{newMemory(4 * 4096)}, old, to, tree, d, PatchOptions{Resume: true})
-	assert.EqualError(t, err, "verity: patch: blocks of dst are to be kept, but it cannot be read")
+	assert.EqualError(t, err, "verity: patch: the delta keeps blocks of dst, but dst cannot be read")
 	_, err = Patch(ctx, newMemory(4096), old, to, tree, d, PatchOptions{})
 	assert.EqualError(t, err, "verity: patch: write 8192 bytes at 0x0: short write")
 

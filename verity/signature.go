@@ -19,7 +19,7 @@ import (
 
 var (
 	// ErrSignature says that a signature is not one over this root hash.
-	ErrSignature = errors.New("the signature is not one over the root hash")
+	ErrSignature = errors.New("the signature is not over this root hash")
 
 	// ErrUntrusted says that a signature is right, but its signer is none of the given
 	// certificates, nor issued by one.
@@ -137,7 +137,7 @@ func VerifySignature(pkcs7, root []byte, trusted []*x509.Certificate) (signer *x
 	case sd.Bare:
 		return nil, errors.New("signature: SignedData without the ContentInfo around it")
 	case sd.Content != nil:
-		return nil, errors.New("signature: it carries content, but must be detached")
+		return nil, errors.New("signature: contains its content, want a detached signature")
 	case !sd.ContentType.Equal(cms.OIDData):
 		return nil, fmt.Errorf("signature: content of type %v, want data", sd.ContentType)
 	case len(sd.Signers) != 1:
@@ -148,7 +148,7 @@ func VerifySignature(pkcs7, root []byte, trusted []*x509.Certificate) (signer *x
 	if signer == nil { // openssl smime -nocerts: the verifier has it
 		given := cms.SignedData{Certificates: trusted}
 		if signer = given.Certificate(info); signer == nil {
-			return nil, fmt.Errorf("signature: the signer's certificate is neither in it nor among the trusted: %w", ErrUntrusted)
+			return nil, fmt.Errorf("signature: the signer's certificate is neither in the signature nor among the trusted certificates: %w", ErrUntrusted)
 		}
 	}
 	if err := sd.Check(info, signer, signedText(root)); err != nil {
@@ -198,10 +198,10 @@ func (s *Signature) Partition(size int64) (content []byte, err error) {
 		size = (int64(len(text)) + signatureUnit - 1) / signatureUnit * signatureUnit
 	}
 	if size > MaxSignaturePartition || int64(len(text)) > MaxSignaturePartition {
-		return nil, fmt.Errorf("signature partition: %d bytes, at most %d are read", max(size, int64(len(text))), MaxSignaturePartition)
+		return nil, fmt.Errorf("signature partition: %d bytes, want at most %d", max(size, int64(len(text))), MaxSignaturePartition)
 	}
 	if int64(len(text)) > size {
-		return nil, fmt.Errorf("signature partition: %d bytes: the text needs %d", size, len(text))
+		return nil, fmt.Errorf("signature partition: %d bytes, but the signature text needs %d", size, len(text))
 	}
 	return append(text, make([]byte, size-int64(len(text)))...), nil
 }
@@ -215,7 +215,7 @@ func ReadSignature(src osmith.Source) (s *Signature, err error) {
 	}
 	size := src.Size()
 	if size < 0 || size > MaxSignaturePartition {
-		return nil, fmt.Errorf("signature partition: %d bytes, at most %d are read", size, MaxSignaturePartition)
+		return nil, fmt.Errorf("signature partition: %d bytes, want at most %d", size, MaxSignaturePartition)
 	}
 	b := make([]byte, size)
 	if n, err := src.ReadAt(b, 0); n < len(b) {
@@ -264,7 +264,7 @@ func parseSignature(b []byte) (s *Signature, field string, at int64, err error) 
 	}
 	for _, name := range []string{"rootHash", "certificateFingerprint", "signature"} {
 		if !seen[name] {
-			return nil, name, int64(len(text)), errors.New("it is missing")
+			return nil, name, int64(len(text)), errors.New("missing")
 		}
 	}
 	return s, "", 0, nil
@@ -284,7 +284,7 @@ func (s *Signature) set(name, text string) (err error) {
 			return err
 		}
 		if len(b) != sha256.Size {
-			return fmt.Errorf("%d bytes, a SHA-256 has %d", len(b), sha256.Size)
+			return fmt.Errorf("%d bytes, want the %d of a SHA-256", len(b), sha256.Size)
 		}
 		s.CertificateFingerprint = [sha256.Size]byte(b)
 		return nil

@@ -171,7 +171,7 @@ func TestReadSignature(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, partitionText+strings.Repeat("\x00", 4096-len(partitionText)), string(b))
 	_, err = want.Partition(100)
-	require.ErrorContains(t, err, "the text needs 130")
+	require.ErrorContains(t, err, "signature partition: 100 bytes, but the signature text needs ")
 	_, err = want.Partition(MaxSignaturePartition + 1)
 	require.ErrorContains(t, err, "at most 4194304")
 	_, err = (&Signature{RootHash: []byte{1}}).Partition(0)
@@ -188,7 +188,7 @@ func TestReadSignatureRefuses(t *testing.T) {
 		"cut":               {`"}`, "", "signature at 0x"},
 		"behind":            {`"}`, `"}{}`, "JSON at 0x82: something follows"},
 		"behind-nul":        {`"}`, "\"}\x00\x00{", "padding at 0x84: byte 0x7b, want NUL"},
-		"missing":           {`"rootHash":"00ff",`, "", "rootHash at 0x70: it is missing"},
+		"missing":           {`"rootHash":"00ff",`, "", "rootHash at 0x70: missing"},
 		"twice":             {`"rootHash"`, `"rootHash":"00ff","rootHash"`, `JSON at 0x13: key "rootHash" appears twice`},
 		"case":              {`"rootHash"`, `"roothash"`, "roothash at 0xc: unknown field"},
 		"unknown":           {`"rootHash"`, `"x":"","rootHash"`, "x at 0x5: unknown field"},
@@ -197,7 +197,7 @@ func TestReadSignatureRefuses(t *testing.T) {
 		"object":            {`"00ff"`, `{}`, "not a string"},
 		"upper":             {`00ff`, `00FF`, "lower-case"},
 		"empty-root":        {`00ff`, ``, "root hash: 0 bytes"},
-		"short-fingerprint": {digest32, "00", "1 bytes, a SHA-256 has 32"},
+		"short-fingerprint": {digest32, "00", "1 bytes, want the 32 of a SHA-256"},
 		"base64":            {"AAEC", "AAE", "illegal base64"},
 		"base64-bits":       {"AAEC", "AAF=", "illegal base64"},
 		"base64-line":       {"AAEC", `AA\nEC`, "in one line"},
@@ -212,7 +212,7 @@ func TestReadSignatureRefuses(t *testing.T) {
 		})
 	}
 	_, err := ReadSignature(newMemory(MaxSignaturePartition + 1))
-	require.ErrorContains(t, err, "at most 4194304 are read")
+	require.ErrorContains(t, err, "want at most 4194304")
 }
 
 func FuzzReadSignature(f *testing.F) {

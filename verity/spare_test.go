@@ -140,8 +140,8 @@ func TestSuperblockOfFewerBlocks(t *testing.T) {
 		require.Equal(t, &SpareError{Level: 1, Block: 1, Offset: int(blocks-perBlock) * digestSize, Blocks: blocks}, unwrapped(err), "%d blocks", blocks)
 	}
 	binary.LittleEndian.PutUint64(tree[sbDataBlocks:], 150)
-	assert.EqualError(t, Verify(context.Background(), data, tree, root), "verity: hash tree has bytes that are neither zero nor a digest: "+
-		"level 1 hash block 1: byte 0x2c0: it is the tree of more than the 150 data blocks that are asked for, or was not made by a verity tool; "+
+	assert.EqualError(t, Verify(context.Background(), data, tree, root), "verity: hash tree has bytes other than digests and zero padding: "+
+		"level 1 hash block 1: byte 0x2c0: the tree covers more than the requested 150 data blocks, or was not made by a verity tool: "+
 		"compare the superblock with the size of the image")
 
 	// The same without a superblock.

@@ -126,7 +126,7 @@ func parseSuperblock(b []byte) (*Superblock, int, error) {
 	case raw.SaltSize > MaxSaltSize:
 		return nil, sbSaltSize, fmt.Errorf("%d bytes, at most %d are allowed", raw.SaltSize, MaxSaltSize)
 	case raw.DataBlocks > math.MaxInt64:
-		return nil, sbDataBlocks, fmt.Errorf("%d blocks are more than a device can have", raw.DataBlocks)
+		return nil, sbDataBlocks, fmt.Errorf("%d blocks: a device cannot be that large", raw.DataBlocks)
 	}
 	if err := checkBlockSize(int64(raw.DataBlockSize)); err != nil {
 		return nil, sbDataBlockSize, err
@@ -176,10 +176,10 @@ func (sb *Superblock) check() (int, error) {
 		return sbHashBlockSize, err
 	}
 	if sb.DataBlocks < 1 {
-		return sbDataBlocks, fmt.Errorf("%d blocks, there must be at least one", sb.DataBlocks)
+		return sbDataBlocks, fmt.Errorf("%d blocks, want at least one", sb.DataBlocks)
 	}
 	if sb.DataBlocks > math.MaxInt64/int64(sb.DataBlockSize) {
-		return sbDataBlocks, fmt.Errorf("%d blocks of %d bytes are more than a device can have", sb.DataBlocks, sb.DataBlockSize)
+		return sbDataBlocks, fmt.Errorf("%d blocks of %d bytes: a device cannot be that large", sb.DataBlocks, sb.DataBlockSize)
 	}
 	if len(sb.Salt) > MaxSaltSize {
 		return sbSaltSize, fmt.Errorf("%d bytes, at most %d are allowed", len(sb.Salt), MaxSaltSize)

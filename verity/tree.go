@@ -63,7 +63,7 @@ func (t Tree) open(name string) (*openTree, error) {
 
 func (t Tree) openUnnamed() (*openTree, error) {
 	if t.Source == nil {
-		return nil, errors.New("there is none")
+		return nil, errors.New("not given")
 	}
 	l, err := t.layout()
 	if err != nil {
@@ -100,7 +100,7 @@ func (t Tree) layout() (*layout, error) {
 // ownRoot returns the root hash of the tree as it is stored.
 func (t *openTree) ownRoot() ([]byte, error) {
 	if t.Top() == 0 {
-		return nil, errors.New("one data block has no tree, and its digest, the root hash, is not given")
+		return nil, errors.New("an image of one data block has no tree, so its root hash must be given")
 	}
 	block := make([]byte, t.HashBlockSize)
 	if err := hashtree.ReadFull(t.src, block, t.Offset(t.Top(), 0), "tree"); err != nil {

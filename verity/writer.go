@@ -61,7 +61,7 @@ func (w *Writer) Write(b []byte) (n int, err error) {
 		return 0, errFinished
 	}
 	if int64(len(b)) > w.room {
-		w.err = fmt.Errorf("data: %d bytes more than the %d that were announced", int64(len(b))-w.room, w.layout.dataSize())
+		w.err = fmt.Errorf("data: %d bytes more than the announced %d", int64(len(b))-w.room, w.layout.dataSize())
 		return 0, w.err
 	}
 	n = len(b)

@@ -52,7 +52,7 @@ func TestWriterSizes(t *testing.T) {
 	require.NoError(t, err)
 	n, err := w.Write(make([]byte, blockSize+1))
 	assert.Zero(t, n)
-	assert.EqualError(t, err, "verity: data: 1 bytes more than the 4096 that were announced")
+	assert.EqualError(t, err, "verity: data: 1 bytes more than the announced 4096")
 	assert.Zero(t, copied.Len())
 	_, again := w.Finish()
 	assert.Equal(t, err, again)

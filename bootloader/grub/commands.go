@@ -47,7 +47,7 @@ func (r *runner) command(x statement, words []string) error {
 		return r.search(args)
 	case "search.fs_uuid":
 		if len(args) != 2 {
-			return r.unsupported("search.fs_uuid: want a UUID and the name of a variable")
+			return r.unsupported("search.fs_uuid: want a UUID and a variable name")
 		}
 		return r.find(args[0], args[1])
 	case "source", ".", "configfile":
@@ -67,7 +67,7 @@ func (r *runner) command(x statement, words []string) error {
 	case "boot":
 		return r.start()
 	}
-	return r.unsupported("the command %s is not followed here", name)
+	return r.unsupported("command %s is not modelled", name)
 }
 
 func (r *runner) set(args []string) error {
@@ -89,7 +89,7 @@ func (r *runner) another(name string, args []string) error {
 	}
 	if name == "configfile" {
 		if r.calls++; r.calls > maxCalls {
-			return r.unsupported("files and functions are nested more than %d deep", maxCalls)
+			return r.unsupported("files and functions are nested deeper than %d levels", maxCalls)
 		}
 		defer func() { r.calls-- }()
 		return r.config(args[0], 1)
@@ -121,7 +121,7 @@ func (r *runner) entry(x statement, name string, args []string) error {
 		case "--unrestricted":
 		default:
 			if strings.HasPrefix(a, "--") {
-				return r.unsupported("%s: the option %s is not followed here", name, a)
+				return r.unsupported("%s: option %s is not modelled", name, a)
 			}
 			e.arguments = append(e.arguments, a)
 		}
@@ -148,7 +148,7 @@ func (r *runner) search(args []string) error {
 				variable = value
 			}
 		case strings.HasPrefix(a, "-") || uuid != "":
-			return r.unsupported("search: %s is not followed here", a)
+			return r.unsupported("search: %s is not modelled", a)
 		default:
 			uuid = a
 		}
@@ -171,14 +171,14 @@ func (r *runner) find(uuid, variable string) error {
 // absent is a command that reads a file for the screen: only what it does without that was seen.
 func (r *runner) absent(args []string) error {
 	if len(args) != 1 || !strings.ContainsAny(args[0], "/(") {
-		return r.unsupported("want one file, by its path")
+		return r.unsupported("want one file path")
 	}
 	_, exists, err := r.open(args[0])
 	if err != nil {
 		return err
 	}
 	if exists {
-		return r.unsupported("file %s exists, and what is measured as it is shown is not known", args[0])
+		return r.unsupported("file %s exists, and GRUB may measure its content when it is shown: not modelled", args[0])
 	}
 	r.status = 1
 	return nil
@@ -186,10 +186,10 @@ func (r *runner) absent(args []string) error {
 
 func (r *runner) setup(args []string) error {
 	if !slices.Equal(args, []string{"--is-supported"}) {
-		return r.unsupported("fwsetup would leave GRUB")
+		return r.unsupported("fwsetup leaves GRUB: nothing after it is measured")
 	}
 	if r.env.FirmwareSetup == nil {
-		return r.unsupported("whether firmware has a setup menu that can be asked for is not given")
+		return r.unsupported("whether firmware has a setup menu is unknown")
 	}
 	if !*r.env.FirmwareSetup {
 		r.status = 1
@@ -230,7 +230,7 @@ func (r *runner) linux(args []string) error {
 // loadProgram reads the file of the program that is to be started.
 func (r *runner) loadProgram(name string) error {
 	if r.loaded {
-		return r.unsupported("a second program is loaded")
+		return r.unsupported("a second program is loaded: want one")
 	}
 	src, err := r.needed(name)
 	if err != nil {
@@ -245,12 +245,12 @@ func (r *runner) loadProgram(name string) error {
 
 func (r *runner) initrd(args []string) error {
 	if r.boot.Kernel == "" || len(r.boot.Initrds) > 0 || len(args) == 0 {
-		return r.unsupported("initrd: want it once, behind linux, with files")
+		return r.unsupported("initrd: want one initrd command after linux, with files")
 	}
 	var all []osmith.Source
 	for _, name := range args {
 		if strings.HasPrefix(name, "newc:") || strings.HasPrefix(name, "-") {
-			return r.unsupported("initrd: %s is not followed here", name)
+			return r.unsupported("initrd: %s is not modelled", name)
 		}
 		src, err := r.needed(name)
 		if err != nil {
@@ -262,7 +262,7 @@ func (r *runner) initrd(args []string) error {
 		all = append(all, src)
 	}
 	if last := all[len(all)-1]; r.release.whole && last.Size()%4 != 0 {
-		return r.unsupported("initrd: the last file has %d bytes, and whether GRUB %s pads it to a multiple of four is not known", last.Size(), r.release.version)
+		return r.unsupported("initrd: the last file has %d bytes, and whether GRUB %s pads it to a multiple of four is unknown", last.Size(), r.release.version)
 	}
 	var err error
 	r.boot.Initrds = args
@@ -347,14 +347,14 @@ func (r *runner) single(args []string) (bool, error) {
 			return args[0] != args[2], nil
 		}
 	}
-	return false, r.unsupported("the test %q is not followed here", strings.Join(args, " "))
+	return false, r.unsupported("test %q is not modelled", strings.Join(args, " "))
 }
 
 // exists asks for a file. -s opens it, and what that measures is not known if it is there.
 func (r *runner) exists(operator, name string) (bool, error) {
 	_, exists, err := r.open(name)
 	if err == nil && exists && operator == "-s" {
-		err = r.unsupported("file %s exists, and whether -s measures it is not known", name)
+		err = r.unsupported("file %s exists, and whether -s measures it is unknown", name)
 	}
 	return exists, err
 }

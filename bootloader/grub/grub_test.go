@@ -156,7 +156,7 @@ func TestCommands(t *testing.T) {
 	} {
 		boot, err := run(c.config, c.files)
 		if c.want[len(c.want)-1] == "linux /k ERROR" { // a variable with a blank, out of quotes
-			require.ErrorContains(t, err, "is several words", name)
+			require.ErrorContains(t, err, "is \"b c\", which splits into several words outside quotes", name)
 			continue
 		}
 		require.NoError(t, err, name)
@@ -192,63 +192,63 @@ func TestUnsupported(t *testing.T) {
 	for config, want := range map[string]string{
 		"":                                    "the configuration starts nothing",
 		"set a=1":                             "the configuration starts nothing",
-		"\n\nload_env":                        "grub.cfg:3: the command load_env is not followed here",
-		"save_env x":                          "the command save_env",
-		"while true; do true; done":           "while is not followed here",
-		"true | true":                         "'|' is not followed here",
+		"\n\nload_env":                        "grub.cfg:3: command load_env is not modelled",
+		"save_env x":                          "command save_env is not modelled",
+		"while true; do true; done":           "while is not modelled",
+		"true | true":                         "'|' is not modelled",
 		"if true; then":                       "the file ends before elif or else or fi",
-		"fi":                                  "fi is not followed here",
-		"set a='":                             "a quoted text has no end",
-		"set a=\"":                            "a quoted text has no end",
-		"set a=\"\\":                          "a quoted text has no end",
-		"set a=\\":                            "ends in a backslash",
-		"set a=${b":                           "${ has no end",
-		"set a=$@":                            "the variable $ is not followed",
-		"set a=$lockdown":                     "$lockdown is set by GRUB, to what is not known here",
-		"set a=$net_default_ip":               "$net_default_ip is set by GRUB",
-		"if insmod x; then true; fi":          "whether the command of the condition succeeds is not known",
-		"insmod x\nset a=$?":                  "$? of a command of which it is not known",
-		"[ -s /k ]":                           "whether -s measures it is not known",
-		"[ -d /k ]":                           `the test "-d /k" is not followed here`,
-		"[ a -gt b ]":                         "is not followed here",
+		"fi":                                  "fi is not modelled",
+		"set a='":                             "quotation mark is not closed",
+		"set a=\"":                            "quotation mark is not closed",
+		"set a=\"\\":                          "quotation mark is not closed",
+		"set a=\\":                            "the file ends with a backslash",
+		"set a=${b":                           "${ is not closed",
+		"set a=$@":                            "variable $ is not modelled",
+		"set a=$lockdown":                     "$lockdown is unknown: set it in Environment.Variables",
+		"set a=$net_default_ip":               "$net_default_ip is unknown: set it in Environment.Variables",
+		"if insmod x; then true; fi":          "whether the command in the condition succeeds is unknown",
+		"insmod x\nset a=$?":                  "$? of a command whose result is unknown",
+		"[ -s /k ]":                           "exists, and whether -s measures it is unknown",
+		"[ -d /k ]":                           `test "-d /k" is not modelled`,
+		"[ a -gt b ]":                         "is not modelled",
 		"[ a":                                 "[ without ]",
-		"search --label x":                    "search: --label is not followed here",
+		"search --label x":                    "search: --label is not modelled",
 		"search --fs-uuid":                    "want --fs-uuid and a UUID",
 		"search --fs-uuid 9-9":                "is not in Environment.Devices",
-		"search.fs_uuid 1-2":                  "want a UUID and the name of a variable",
+		"search.fs_uuid 1-2":                  "search.fs_uuid: want a UUID and a variable name",
 		"source /none":                        "file /none does not exist",
-		"source none":                         "want a name with a device",
+		"source none":                         "want a path with a device, or an absolute path on the device that the variable root names",
 		"source":                              "want one file",
 		"linux":                               "want a file and then arguments",
 		"linux /none":                         "file /none does not exist",
-		"linux /k\nlinux /k":                  "a second program is loaded",
-		"initrd /i":                           "behind linux",
-		"linux /k\ninitrd /i\ninitrd /i":      "want it once",
-		"linux /k\ninitrd newc:a:/i":          "newc:a:/i is not followed here",
+		"linux /k\nlinux /k":                  "a second program is loaded: want one",
+		"initrd /i":                           "want one initrd command after linux",
+		"linux /k\ninitrd /i\ninitrd /i":      "want one initrd command after linux, with files",
+		"linux /k\ninitrd newc:a:/i":          "newc:a:/i is not modelled",
 		"chainloader +1":                      "want one file",
-		"boot":                                "nothing was loaded",
-		"menuentry x { true }":                "nothing was loaded",
+		"boot":                                "no program was loaded",
+		"menuentry x { true }":                "no program was loaded",
 		"menuentry x true":                    "want a block in braces",
 		"menuentry { true }":                  "no title",
-		"menuentry x --foo { true }":          "the option --foo is not followed here",
+		"menuentry x --foo { true }":          "the option --foo is not modelled",
 		"menuentry x --class":                 "want a block in braces",
-		"submenu x { true }":                  `the entry "x" is a menu of its own`,
-		"set default=7\nmenuentry x { true }": `the menu has 1 entries, and "7" is none of them`,
-		"set default=y\nmenuentry x { true }": `"y" is none of them`,
+		"submenu x { true }":                  `menu entry "x" is a submenu`,
+		"set default=7\nmenuentry x { true }": `the menu has 1 entries, but not "7"`,
+		"set default=y\nmenuentry x { true }": `the menu has 1 entries, but not "y"`,
 		"loadfont /k":                         "file /k exists",
-		"loadfont unicode":                    "want one file, by its path",
+		"loadfont unicode":                    "want one file path",
 		"fwsetup":                             "would leave GRUB",
-		"fwsetup --is-supported":              "is not given",
+		"fwsetup --is-supported":              "is unknown",
 		"set a":                               "want NAME=VALUE",
 		"set a=1 b=2":                         "want NAME=VALUE",
 		"return 1":                            "return with a value",
-		"$empty":                              "nothing is left",
-		"function f { f; }\nf":                "nested more than 32 deep",
-		"for 1 in a; do true; done":           "want the name of a variable",
+		"$empty":                              "is empty after its variables are expanded",
+		"function f { f; }\nf":                "nested deeper than 32 levels",
+		"for 1 in a; do true; done":           "for: want a variable name",
 		"function { true; }":                  "want a name",
-		strings.Repeat("if true; then ", 70):  "nested more than 64 deep",
-		"configfile (hd0,gpt1)/EFI/acme/grub.cfg": "nested more than 32 deep",
-		"unknown --x": "the command unknown is not followed here",
+		strings.Repeat("if true; then ", 70):  "nested deeper than 64 levels",
+		"configfile (hd0,gpt1)/EFI/acme/grub.cfg": "nested deeper than 32 levels",
+		"unknown --x": "command unknown is not modelled",
 	} {
 		boot, err := run(config, nil)
 		require.Error(t, err, config)
@@ -263,7 +263,7 @@ func TestUnsupported(t *testing.T) {
 	_, err = run("true", nil, func(e *grub.Environment) { e.Config = "/grub.cfg" })
 	require.ErrorContains(t, err, "want a name like")
 	_, err = run("true", nil, func(e *grub.Environment) { e.Open = nil })
-	require.ErrorContains(t, err, "nothing to open files with")
+	require.ErrorContains(t, err, "grub: no hashes were given, or no function that opens files")
 	for _, version := range []string{"", "2.06", "2.13"} {
 		_, err = run("linux /k\nboot", nil, func(e *grub.Environment) { e.Version = version })
 		require.ErrorContains(t, err, "want one of 2.12, 2.14")
@@ -289,9 +289,9 @@ func TestVersion(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "2.12", version)
 	for want, src := range map[string]osmith.Source{
-		"no line of GRUB":  image(first + "grub.debian,5,Debian,grub2,2.12-9,https://x\n"),
-		"no section .sbat": bytes.NewReader(petest.Image{SizeOfHeaders: 512, Sections: []petest.Section{{Name: ".text", Content: []byte("x")}}}.Bytes()),
-		"grub: ":           bytes.NewReader([]byte("no image")),
+		"section .sbat has no line for GRUB": image(first + "grub.debian,5,Debian,grub2,2.12-9,https://x\n"),
+		"section .sbat is missing":           bytes.NewReader(petest.Image{SizeOfHeaders: 512, Sections: []petest.Section{{Name: ".text", Content: []byte("x")}}}.Bytes()),
+		"grub: ":                             bytes.NewReader([]byte("no image")),
 	} {
 		_, err := grub.Version(src)
 		require.ErrorContains(t, err, want)

@@ -89,7 +89,7 @@ func Run(env Environment, hashes ...crypto.Hash) (*Boot, error) {
 		return nil, fmt.Errorf("grub: configuration %q: want a name like (hd0,gpt1)/EFI/debian/grub.cfg", env.Config)
 	}
 	if len(hashes) == 0 || env.Open == nil {
-		return nil, errors.New("grub: no hashes, or nothing to open files with")
+		return nil, errors.New("grub: no hashes were given, or no function that opens files")
 	}
 	if err := pcrbank.CheckAll(hashes); err != nil {
 		return nil, fmt.Errorf("grub: %w", err)
@@ -109,7 +109,7 @@ func Run(env Environment, hashes ...crypto.Hash) (*Boot, error) {
 	case err != nil:
 		return nil, err
 	}
-	return nil, r.unsupported("the configuration starts nothing: GRUB would wait for a person")
+	return nil, r.unsupported("the configuration starts nothing: GRUB would wait for input")
 }
 
 // started ends a run: something was started.
@@ -164,7 +164,7 @@ func (r *runner) whole(name string) (string, error) {
 		return name, nil
 	}
 	if !strings.HasPrefix(name, "/") || r.variables["root"] == "" {
-		return "", r.unsupported("file %q: want a name with a device, or from the root of the device in the variable root", name)
+		return "", r.unsupported("file %q: want a path with a device, or an absolute path on the device that the variable root names", name)
 	}
 	return "(" + r.variables["root"] + ")" + name, nil
 }
@@ -190,7 +190,7 @@ func (r *runner) open(name string) (src osmith.Source, ok bool, err error) {
 func (r *runner) needed(name string) (osmith.Source, error) {
 	src, ok, err := r.open(name)
 	if err == nil && !ok {
-		err = r.unsupported("file %s does not exist: GRUB would stop there", name)
+		err = r.unsupported("file %s does not exist: GRUB would stop", name)
 	}
 	return src, err
 }
@@ -270,7 +270,7 @@ func (r *runner) load(name string, times int) (script, error) {
 // inFile runs a script of another file.
 func (r *runner) inFile(name string, s script) error {
 	if r.calls++; r.calls > maxCalls {
-		return r.unsupported("files and functions are nested more than %d deep", maxCalls)
+		return r.unsupported("files and functions are nested deeper than %d levels", maxCalls)
 	}
 	defer func(file string, line int) {
 		r.file, r.line = file, line
@@ -317,11 +317,11 @@ func (r *runner) menu() error {
 		i = n
 	}
 	if i < 0 || i >= len(r.entries) {
-		return r.unsupported("the menu has %d entries, and %q is none of them", len(r.entries), want)
+		return r.unsupported("the menu has %d entries, but not %q", len(r.entries), want)
 	}
 	e := r.entries[i]
 	if e.submenu {
-		return r.unsupported("the entry %q is a menu of its own", e.title)
+		return r.unsupported("menu entry %q is a submenu", e.title)
 	}
 	r.say("grub_cmd", strings.Join(append([]string{"setparams"}, e.arguments...), " "))
 	if err := r.call(e.arguments, func() error { return r.inFile(e.file, e.body) }); err != nil {
@@ -333,7 +333,7 @@ func (r *runner) menu() error {
 // start is the end: what was loaded runs.
 func (r *runner) start() error {
 	if r.boot.Kernel == "" && r.boot.Chainload == "" {
-		return r.unsupported("nothing was loaded that could be started")
+		return r.unsupported("boot: no program was loaded")
 	}
 	return &started{}
 }
@@ -382,7 +382,7 @@ func (r *runner) statement(x statement) error {
 					return err
 				}
 				if r.status == statusUnknown {
-					return r.unsupported("whether the command of the condition succeeds is not known")
+					return r.unsupported("whether the command in the condition succeeds is unknown")
 				}
 			}
 			if b.condition == nil || r.status == 0 {
@@ -397,7 +397,7 @@ func (r *runner) statement(x statement) error {
 		return err
 	}
 	if len(words) == 0 {
-		return r.unsupported("a command of which nothing is left after its variables were put in")
+		return r.unsupported("the command is empty after its variables are expanded")
 	}
 	text := strings.Join(words, " ")
 	if x.block != "" {
@@ -421,7 +421,7 @@ func (r *runner) expand(words []word) (out []string, err error) {
 				return nil, err
 			}
 			if !p.quoted && strings.ContainsAny(value, " \t\n") {
-				return nil, r.unsupported("$%s is %q, which out of quotes is several words", p.text, value)
+				return nil, r.unsupported("$%s is %q, which splits into several words outside quotes", p.text, value)
 			}
 			text += value
 		}
@@ -435,7 +435,7 @@ func (r *runner) expand(words []word) (out []string, err error) {
 func (r *runner) value(name string) (string, error) {
 	if name == "?" {
 		if r.status == statusUnknown {
-			return "", r.unsupported("$? of a command of which it is not known whether it succeeds")
+			return "", r.unsupported("$? of a command whose result is unknown")
 		}
 		return strconv.Itoa(r.status), nil
 	}
@@ -447,7 +447,7 @@ func (r *runner) value(name string) (string, error) {
 	}
 	value, ok := r.variables[name]
 	if !ok && (slices.Contains(dependent, name) || strings.HasPrefix(name, "net_")) {
-		return "", r.unsupported("$%s is set by GRUB, to what is not known here: give it in Environment.Variables", name)
+		return "", r.unsupported("the value that GRUB gives to $%s is unknown: set it in Environment.Variables", name)
 	}
 	return value, nil
 }

@@ -137,7 +137,7 @@ func (p *parser) peek() string {
 // script reads statements up to one of the words in ends, which it leaves.
 func (p *parser) script(ends ...string) script {
 	if p.depth++; p.depth > maxDepth {
-		p.fail("blocks are nested more than %d deep", maxDepth)
+		p.fail("blocks are nested deeper than %d levels", maxDepth)
 	}
 	defer func() { p.depth-- }()
 	out := script{}
@@ -199,7 +199,7 @@ func (p *parser) statement(next string) statement {
 		p.blank(false)
 		name, _ := p.word()
 		if s.name = name.literal(); !isName(s.name) {
-			p.fail("for: want the name of a variable")
+			p.fail("for: want a variable name")
 		}
 		p.expect("in")
 		s.words = p.words()
@@ -218,7 +218,7 @@ func (p *parser) statement(next string) statement {
 		s.body = p.script("}")
 		p.expect("}")
 	case "while", "until", "{", "}", "then", "elif", "else", "fi", "do", "done", "case", "!", "time":
-		p.fail("%s is not followed here", next)
+		p.fail("%s is not modelled", next)
 	default:
 		s.words = p.words()
 		if name := s.words[0].literal(); name == "menuentry" || name == "submenu" {
@@ -275,11 +275,11 @@ func (p *parser) word() (w word, ok bool) {
 			}
 			return w, ok
 		case '|', '&', '<', '>':
-			p.fail("%q is not followed here", c)
+			p.fail("%q is not modelled", c)
 		case '\'':
 			end := strings.IndexByte(p.text[p.at+1:], '\'')
 			if end < 0 {
-				p.fail("a quoted text has no end")
+				p.fail("quotation mark is not closed")
 			}
 			text := p.text[p.at+1 : p.at+1+end]
 			p.line += strings.Count(text, "\n")
@@ -292,7 +292,7 @@ func (p *parser) word() (w word, ok bool) {
 			p.doubleQuoted(&w)
 		case '\\':
 			if p.at+1 >= len(p.text) {
-				p.fail("the file ends in a backslash")
+				p.fail("the file ends with a backslash")
 			}
 			if p.text[p.at+1] == '\n' {
 				p.line++
@@ -331,7 +331,7 @@ func (p *parser) doubleQuoted(w *word) {
 			return
 		case '\\':
 			if p.at+1 >= len(p.text) {
-				p.fail("a quoted text has no end")
+				p.fail("quotation mark is not closed")
 			}
 			switch next := p.text[p.at+1]; next {
 			case '"', '\\', '$':
@@ -352,7 +352,7 @@ func (p *parser) doubleQuoted(w *word) {
 			p.at++
 		}
 	}
-	p.fail("a quoted text has no end")
+	p.fail("quotation mark is not closed")
 }
 
 // variable reads $name, ${name}, $1 and $?.
@@ -364,7 +364,7 @@ func (p *parser) variable(w *word, quoted bool) {
 	case strings.HasPrefix(rest, "{"):
 		end := strings.IndexByte(rest, '}')
 		if end < 0 {
-			p.fail("${ has no end")
+			p.fail("${ is not closed")
 		}
 		name = rest[1:end]
 		p.at += end + 1
@@ -383,7 +383,7 @@ func (p *parser) variable(w *word, quoted bool) {
 		p.at += n
 	}
 	if name != "?" && !isName(name) && !(len(name) == 1 && name[0] >= '0' && name[0] <= '9') {
-		p.fail("the variable $%s is not followed here", name)
+		p.fail("variable $%s is not modelled", name)
 	}
 	w.parts = append(w.parts, part{text: name, variable: true, quoted: quoted})
 }

@@ -36,7 +36,7 @@ func Versions() (out []string) {
 func findRelease(version string) (release, error) {
 	i := slices.IndexFunc(releases, func(r release) bool { return r.version == version })
 	if i < 0 {
-		return release{}, fmt.Errorf("version %q: want one of %s, of which it was seen what they measure", version, strings.Join(Versions(), ", "))
+		return release{}, fmt.Errorf("version %q: want one of %s, whose measurements were observed", version, strings.Join(Versions(), ", "))
 	}
 	return releases[i], nil
 }
@@ -52,7 +52,7 @@ func Version(file osmith.Source) (_ string, err error) {
 	}
 	section, ok := f.Section(".sbat")
 	if !ok {
-		return "", errors.New("the image has no section .sbat, so that it is no GRUB whose version can be told")
+		return "", errors.New("the GRUB version cannot be read: section .sbat is missing")
 	}
 	at := section.Data()
 	text, err := io.ReadAll(io.NewSectionReader(file, at.Offset, min(at.Size, sbat.MaxSize)))
@@ -68,5 +68,5 @@ func Version(file osmith.Source) (_ string, err error) {
 			return columns[4], nil
 		}
 	}
-	return "", errors.New("the section .sbat has no line of GRUB")
+	return "", errors.New("section .sbat has no line for GRUB")
 }

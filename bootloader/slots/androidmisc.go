@@ -77,7 +77,7 @@ func ParseAndroidMisc(misc []byte) (a *AndroidMisc, err error) {
 	case string(b[:4]) == "\x00AB0":
 		a.Form, a.Version, stored = AndroidLibAVB, int(b[4]), binary.BigEndian.Uint32(b[28:])
 	default:
-		return bad(4, "magic", errors.New("neither BCAB nor, at the start, \\0AB0"))
+		return bad(4, "magic", errors.New("want magic BCAB, or \\0AB0 at the start"))
 	}
 	if a.Version != 1 {
 		return bad(8, "version", fmt.Errorf("%d, want 1", a.Version))
@@ -85,7 +85,7 @@ func ParseAndroidMisc(misc []byte) (a *AndroidMisc, err error) {
 	count := 2
 	if a.Form == AndroidControl {
 		if count = int(b[9] & 7); count > 4 {
-			return bad(9, "nb_slot", fmt.Errorf("%d, want 4 at most", count))
+			return bad(9, "nb_slot", fmt.Errorf("%d, want at most 4", count))
 		}
 	}
 	if got := crc32.ChecksumIEEE(b[:28]); got != stored {
@@ -144,7 +144,7 @@ func (a *AndroidMisc) Boot() (Start, Reader) {
 		case best < 0 || s.Priority > a.Android[best].Priority:
 			best = i
 		case s.Priority == a.Android[best].Priority && s.Successful != a.Android[best].Successful:
-			return Start{Reason: fmt.Sprintf("%s and %s have one priority, and loaders differ", androidName(best), androidName(i))}, nil
+			return Start{Reason: fmt.Sprintf("slots %s and %s have the same priority, and loaders differ in which of them they start", androidName(best), androidName(i))}, nil
 		}
 	}
 	if best < 0 {

@@ -40,7 +40,7 @@ func ParseAutoboot(text []byte, tryboot Answer) (a *Autoboot, err error) {
 		return nil, &osmith.FormatError{Offset: int64(at), Field: "autoboot.txt", Err: err}
 	}
 	if len(text) > maxAutoboot {
-		return bad(0, fmt.Errorf("%d bytes, want %d at most: firmware reads no more", len(text), maxAutoboot))
+		return bad(0, fmt.Errorf("%d bytes, want at most %d: firmware reads no more", len(text), maxAutoboot))
 	}
 	a = &Autoboot{raw: bytes.Clone(text), tryboot: tryboot}
 	section, at := "all", 0
@@ -119,9 +119,9 @@ func (a *Autoboot) Boot() (Start, Reader) {
 	section := "all"
 	switch {
 	case a.other():
-		return Start{Reason: "boot_partition stands in a section that holds for some machines only"}, nil
+		return Start{Reason: "boot_partition is in a section that applies to some machines only"}, nil
 	case a.tryboot == AnswerUnknown:
-		return Start{Reason: "it is not known whether the flag tryboot is set"}, nil
+		return Start{Reason: "whether the tryboot flag is set is unknown"}, nil
 	case a.tryboot == AnswerYes:
 		section = "tryboot"
 	}
@@ -130,7 +130,7 @@ func (a *Autoboot) Boot() (Start, Reader) {
 		p, ok = a.partition("all")
 	}
 	if !ok || p == "" {
-		return Start{Reason: "there is no boot_partition that is a number: firmware takes the first partition that it can start"}, &after
+		return Start{Reason: "no boot_partition is a number: firmware starts the first bootable partition"}, &after
 	}
 	return Start{Outcome: OutcomeSlot, Slot: p, Reason: "boot_partition of [" + section + "]"}, &after
 }

@@ -49,7 +49,7 @@ func NewBootOrder(v BootVariables, slots ...uint16) (b *BootOrder, err error) {
 	}
 	switch {
 	case len(v.BootOrder)%2 != 0 || len(v.BootOrder) > 2*maxBootOrder:
-		return bad("BootOrder", fmt.Errorf("%d bytes, want two for each option", len(v.BootOrder)))
+		return bad("BootOrder", fmt.Errorf("%d bytes, want two per boot option", len(v.BootOrder)))
 	case v.BootNext != nil && len(v.BootNext) != 2:
 		return bad("BootNext", fmt.Errorf("%d bytes, want 2", len(v.BootNext)))
 	case v.BootCurrent != nil && len(v.BootCurrent) != 2:
@@ -57,11 +57,11 @@ func NewBootOrder(v BootVariables, slots ...uint16) (b *BootOrder, err error) {
 	}
 	for i, n := range slots {
 		if slices.Contains(slots[:i], n) {
-			return nil, fmt.Errorf("%s is the option of two slots: want one each", optionName(n))
+			return nil, fmt.Errorf("boot option %s belongs to two slots: want one option per slot", optionName(n))
 		}
 	}
 	if len(slots) == 0 {
-		return nil, fmt.Errorf("no boot option of a slot was named: %w", ErrSlot)
+		return nil, fmt.Errorf("no boot options of slots were given: %w", ErrSlot)
 	}
 	v.BootOrder, v.BootNext, v.BootCurrent = bytes.Clone(v.BootOrder), bytes.Clone(v.BootNext), bytes.Clone(v.BootCurrent)
 	v.Active = maps.Clone(v.Active)
@@ -139,7 +139,7 @@ func (b *BootOrder) Boot() (Start, Reader) {
 	if b.v.BootNext != nil {
 		n := binary.LittleEndian.Uint16(b.v.BootNext)
 		if b.bootable(n) == AnswerNo {
-			return Start{Reason: "BootNext is " + optionName(n) + ", which is missing or switched off: firmware may start it or BootOrder"}, nil
+			return Start{Reason: "BootNext is " + optionName(n) + ", which is missing or inactive: whether firmware starts that option or follows BootOrder is unknown"}, nil
 		}
 		after = b.with("BootNext", nil)
 		try, why = []uint16{n}, "BootNext"
@@ -149,11 +149,11 @@ func (b *BootOrder) Boot() (Start, Reader) {
 		case active == AnswerNo:
 			continue
 		case active == AnswerUnknown:
-			return Start{Reason: optionName(n) + " is next, and it is not known whether it is active"}, nil
+			return Start{Reason: optionName(n) + " is next, but whether it is active is unknown"}, nil
 		case slices.Contains(b.slots, n):
 			return Start{Outcome: OutcomeSlot, Slot: optionName(n), Reason: why}, after
 		}
-		return Start{Outcome: OutcomeOther, Reason: optionName(n) + " is next, which belongs to no slot"}, after
+		return Start{Outcome: OutcomeOther, Reason: optionName(n) + " is next, but belongs to no slot"}, after
 	}
 	return Start{Reason: "no option of BootOrder is active: firmware looks for a program on removable media"}, nil
 }
@@ -220,11 +220,11 @@ func (b *BootOrder) Mark(m Mark) (change *Change, err error) {
 	slot := b.slots[i]
 	foreign := b.v.BootNext != nil && !slices.ContainsFunc(b.slots, b.isNext)
 	if foreign {
-		return nil, fmt.Errorf("%w: BootNext is %s, which belongs to no slot: wait for a start, or delete it", ErrMark,
+		return nil, fmt.Errorf("%w: BootNext is %s, which belongs to no slot: reboot first, or delete BootNext", ErrMark,
 			optionName(binary.LittleEndian.Uint16(b.v.BootNext)))
 	}
 	if b.bootable(slot) != AnswerYes && (m.As == AsTrying || m.As == AsGood) {
-		return nil, fmt.Errorf("%w: %s is not known to be there and active", ErrMark, m.Slot)
+		return nil, fmt.Errorf("%w: boot option %s is missing, or whether it is active is unknown", ErrMark, m.Slot)
 	}
 	c := &bootChange{b: b}
 	if m.As == AsTrying {

@@ -34,7 +34,7 @@ func Predict(r Reader) Chain {
 			return c
 		}
 		if after == nil {
-			c.Starts = append(c.Starts, Start{Reason: "how often a slot is tried is not in the store"})
+			c.Starts = append(c.Starts, Start{Reason: "the store does not record how often a slot is tried"})
 		}
 		r = after
 	}

@@ -34,7 +34,7 @@ func TestGRUBEnvironmentRefuses(t *testing.T) {
 	refused(t, err, "first line")
 	end := []byte(strings.Repeat("x", 30))
 	_, err = slots.ParseGRUBEnvironment(append(block[:1024-30:1024-30], append([]byte("\n"), end...)...)[:1024])
-	refused(t, err, "it has no end")
+	refused(t, err, "not terminated: GRUB does not read it")
 
 	// What GRUB passes over is kept: blank lines, lines without =, and a line that a backslash has
 	// made part of a comment.
@@ -55,7 +55,7 @@ func TestGRUBEnvironmentRefuses(t *testing.T) {
 	value, _ := env.Get("a")
 	require.Equal(t, "2", value)
 	_, _, _, err = env.Set(slots.Variable{Name: "a", Value: "3"})
-	require.ErrorContains(t, err, "slots: variable a: it is twice")
+	require.ErrorContains(t, err, "slots: variable a is set twice in the environment block: unset it with grub-editenv first")
 	_, _, _, err = env.Set(slots.Variable{Name: "b", Value: strings.Repeat("x", 1024)})
 	require.ErrorIs(t, err, slots.ErrNoSpace)
 	for _, v := range []slots.Variable{{Name: ""}, {Name: "a b"}, {Name: "a=b"}, {Name: "#a"}, {Name: "a", Value: "\x00"}} {
@@ -86,7 +86,7 @@ func TestUBootEnvironmentRefuses(t *testing.T) {
 		c = append(c, 'x')
 		binary.LittleEndian.PutUint32(c, crc32.ChecksumIEEE(c[4:]))
 		_, err = slots.ParseUBootEnvironment(single, c)
-		refused(t, err, "no NUL behind")
+		refused(t, err, "not end with a NUL")
 	}
 	env, err := slots.ParseUBootEnvironment(single, ubootCopy(40, false, 0, "a=1", "a=2", "b"))
 	require.NoError(t, err)
@@ -94,7 +94,7 @@ func TestUBootEnvironmentRefuses(t *testing.T) {
 	require.Equal(t, "2", value)
 	require.Len(t, env.Variables(), 2)
 	_, _, _, err = env.Set(slots.Variable{Name: "a", Value: "3"})
-	require.ErrorContains(t, err, "it is twice")
+	require.ErrorContains(t, err, "variable a is set twice")
 	_, _, _, err = env.Set(slots.Variable{Name: "c", Value: strings.Repeat("x", 40)})
 	require.ErrorIs(t, err, slots.ErrNoSpace)
 	_, _, _, err = env.Set(slots.Variable{Name: "c=", Value: "x"})
@@ -189,7 +189,7 @@ func TestAndroidMisc(t *testing.T) {
 		refused(t, err, "misc: ")
 	}
 	_, err = slots.ParseAndroidMisc(misc(slots.AndroidControl, func(b []byte) { b[9] = 5 }))
-	refused(t, err, "nb_slot at 0x809: 5, want 4 at most")
+	refused(t, err, "nb_slot at 0x809: 5, want at most 4")
 }
 
 // slotsOf has the slots of a chain, "?" for what is not known and "-" for what is none.
@@ -316,7 +316,7 @@ func TestFWU(t *testing.T) {
 	_, err = slots.ParseFWU(slots.FWUOptions{}, broken, broken)
 	refused(t, err, "checksum mismatch")
 	_, err = slots.ParseFWU(slots.FWUOptions{}, fwu(2, 0, 0, "\xfc\xfe", []bool{true, false}), trial)
-	require.ErrorContains(t, err, "they differ")
+	require.ErrorContains(t, err, "both copies are valid but differ")
 
 	for i, c := range []struct {
 		b    []byte

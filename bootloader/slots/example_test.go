@@ -166,7 +166,7 @@ func ExampleNewRAUCGRUB() {
 	// Output:
 	// 0 slot "B" (B_OK is 1 and B_TRY is 0)
 	// 1 slot "A" (A_OK is 1 and A_TRY is 0)
-	// 2 unknown (no slot is OK and not being tried: the script starts the default entry of grub.cfg)
+	// 2 unknown (no slot has OK=1 and TRY=0: the script starts the default entry of grub.cfg)
 	// from there on as from -1
 }
 
@@ -218,7 +218,7 @@ func ExampleNewSteamOS() {
 	fmt.Println(store.Properties().Evidence)
 	// Output:
 	// 0 slot "A" (boot-requested-at is 20260101000000)
-	// 1 unknown (how often a slot is tried is not in the store)
+	// 1 unknown (the store does not record how often a slot is tried)
 	// from there on as from -1
 	// source
 }

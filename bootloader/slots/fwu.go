@@ -83,7 +83,7 @@ func ParseFWU(o FWUOptions, copies ...[]byte) (f *FWU, err error) {
 		case f == nil:
 			f, used = parsed, i
 		case !bytes.Equal(c, copies[used]):
-			return nil, errors.New("FWU metadata: both copies are right and they differ: an update was cut off, let firmware repair them")
+			return nil, errors.New("FWU metadata: both copies are valid but differ, as after an interrupted update: reboot so that firmware repairs them")
 		}
 	}
 	if f == nil {
@@ -237,7 +237,7 @@ func (f *FWU) Slots() (all []Slot) {
 // goes back to [FWU].Previous.
 func (f *FWU) Boot() (Start, Reader) {
 	if f.States != nil && f.States[f.Active] != FWUBankAccepted && f.States[f.Active] != FWUBankValid {
-		return Start{Reason: bankName(f.Active) + " is active and not valid: firmware chooses another one"}, nil
+		return Start{Reason: bankName(f.Active) + " is active but not valid: firmware chooses a different slot"}, nil
 	}
 	if f.good(f.Active) != AnswerYes {
 		return Start{Outcome: OutcomeSlot, Slot: bankName(f.Active), Reason: "active, and not accepted"}, nil

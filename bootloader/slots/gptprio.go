@@ -117,19 +117,19 @@ type GPTPrio struct {
 func NewGPTPrio(profile GPTProfile, partitions []GPTPartition) (g *GPTPrio, err error) {
 	defer prefix.Add("slots", &err)
 	if profile.SlotType().IsZero() {
-		return nil, fmt.Errorf("profile %v: want ChromeOS, Flatcar or Bottlerocket; the bits do not tell which it is", profile)
+		return nil, fmt.Errorf("profile %v: want ChromeOS, Flatcar or Bottlerocket", profile)
 	}
 	if len(partitions) > maxGPTPartitions {
-		return nil, fmt.Errorf("%d partitions, want %d at most", len(partitions), maxGPTPartitions)
+		return nil, fmt.Errorf("%d partitions, want at most %d", len(partitions), maxGPTPartitions)
 	}
 	for i, p := range partitions {
 		if p.Number < 1 || i > 0 && p.Number <= partitions[i-1].Number {
-			return nil, fmt.Errorf("partition %d: want numbers from 1, in their order", p.Number)
+			return nil, fmt.Errorf("partition %d: want ascending numbers from 1", p.Number)
 		}
 	}
 	g = &GPTPrio{profile, slices.Clone(partitions)}
 	if len(g.slots()) == 0 {
-		return nil, fmt.Errorf("no partition of the type %v, which the slots of %v have: %w", profile.SlotType(), profile, ErrSlot)
+		return nil, fmt.Errorf("no partition of type %v, which slots of %v have: %w", profile.SlotType(), profile, ErrSlot)
 	}
 	return g, nil
 }
@@ -187,7 +187,7 @@ func (g *GPTPrio) chosen() (int, bool) {
 func (g *GPTPrio) Boot() (Start, Reader) {
 	i, ok := g.chosen()
 	if !ok {
-		return Start{Outcome: OutcomeNothing, Reason: "no slot has a priority and either tries or success"}, nil
+		return Start{Outcome: OutcomeNothing, Reason: "no slot has a priority with tries left or marked successful"}, nil
 	}
 	p := g.partitions[i]
 	a := p.Attributes
@@ -239,7 +239,7 @@ func (c *gptChange) above(slot int) (int, error) {
 		return top + 1, nil
 	}
 	if len(used) == maxPriority {
-		return 0, fmt.Errorf("%w: the other slots have all %d priorities", ErrNoSpace, maxPriority)
+		return 0, fmt.Errorf("%w: the other slots use all %d priorities", ErrNoSpace, maxPriority)
 	}
 	for rank, n := range used {
 		for _, i := range c.g.slots() {

@@ -72,7 +72,7 @@ func ParseGRUBEnvironment(block []byte) (e *GRUBEnvironment, err error) {
 			return e, nil // the padding
 		case text[at] == '#':
 		case end == len(text):
-			return bad(at, "line", errors.New("it has no end: GRUB does not read it"))
+			return bad(at, "line", errors.New("not terminated: GRUB does not read it"))
 		case found && name != "":
 			l.Variable = Variable{name, unescapeGRUB(value)}
 		}
@@ -147,7 +147,7 @@ func (e *GRUBEnvironment) Set(variables ...Variable) (after *GRUBEnvironment, wr
 		case i < 0:
 			lines = append(lines, l)
 		case slices.ContainsFunc(lines[i+1:], is):
-			return nil, nil, NeedsWhole, fmt.Errorf("variable %s: it is twice in the environment block: unset it with grub-editenv first", v.Name)
+			return nil, nil, NeedsWhole, fmt.Errorf("variable %s is set twice in the environment block: unset it with grub-editenv first", v.Name)
 		case lines[i].Value != v.Value:
 			lines[i] = l
 		}
@@ -155,12 +155,12 @@ func (e *GRUBEnvironment) Set(variables ...Variable) (after *GRUBEnvironment, wr
 	block := append(make([]byte, 0, len(e.raw)), grubHeader...)
 	for _, l := range lines {
 		if !strings.HasSuffix(l.raw, "\n") {
-			return nil, nil, NeedsWhole, fmt.Errorf("environment block: %w: its end is a comment, not # alone", ErrNoSpace)
+			return nil, nil, NeedsWhole, fmt.Errorf("environment block: %w: the padding is a comment, want # only", ErrNoSpace)
 		}
 		block = append(block, l.raw...)
 	}
 	if len(block) > len(e.raw) {
-		return nil, nil, NeedsWhole, fmt.Errorf("environment block: %w: %d bytes, want %d at most", ErrNoSpace, len(block), len(e.raw))
+		return nil, nil, NeedsWhole, fmt.Errorf("environment block: %w: %d bytes, want at most %d", ErrNoSpace, len(block), len(e.raw))
 	}
 	block = append(block, bytes.Repeat([]byte("#"), len(e.raw)-len(block))...)
 	if after, err = ParseGRUBEnvironment(block); err != nil {
@@ -172,7 +172,7 @@ func (e *GRUBEnvironment) Set(variables ...Variable) (after *GRUBEnvironment, wr
 
 func checkGRUBName(v Variable) error {
 	if v.Name == "" || strings.ContainsAny(v.Name, "=#\\\n\x00 ") || strings.Contains(v.Value, "\x00") {
-		return fmt.Errorf("variable %q with the value %q: want a name without space, =, # or backslash, and no NUL", v.Name, v.Value)
+		return fmt.Errorf("variable %q, value %q: want a name without space, =, # or backslash, and no NUL", v.Name, v.Value)
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func (k *KairosGRUB) Slots() []Slot {
 // Boot is documented with [Reader].
 func (k *KairosGRUB) Boot() (Start, Reader) {
 	if text, ok := k.env.Get(kairosSelected); ok && text != "" {
-		return Start{Reason: fmt.Sprintf("%s is %q, which switches the assessment off", kairosSelected, text)}, nil
+		return Start{Reason: fmt.Sprintf("%s is %q, which disables boot assessment", kairosSelected, text)}, nil
 	}
 	switch {
 	case !k.assessed():
@@ -92,10 +92,10 @@ func (k *KairosGRUB) Mark(m Mark) (change *Change, err error) {
 		return nil, err
 	}
 	if m.Slot != KairosActive {
-		return nil, fmt.Errorf("slot %q: %w: Kairos exchanges the images of the slots, and starts active", m.Slot, ErrMark)
+		return nil, fmt.Errorf("slot %q: %w: Kairos swaps the images of its slots and always starts active", m.Slot, ErrMark)
 	}
 	if text, ok := k.env.Get(kairosSelected); ok && text != "" {
-		return nil, fmt.Errorf("%w: %s is %q, which switches the assessment off: take it out of the block", ErrMark, kairosSelected, text)
+		return nil, fmt.Errorf("%w: %s is %q, which disables boot assessment: unset it", ErrMark, kairosSelected, text)
 	}
 	enabled, tentative := "yes", ""
 	switch m.As {

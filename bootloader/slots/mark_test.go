@@ -49,10 +49,10 @@ func TestMarkRefuses(t *testing.T) {
 	refuses(t, s, slots.Mark{Slot: "5", As: slots.AsGood}, slots.ErrSlot, `slot "5"`)
 	for _, as := range []slots.As{slots.AsTrying, slots.AsCancelled, slots.AsBad} {
 		refuses(t, s, slots.Mark{Slot: "4", As: as, Tries: 1}, slots.ErrSlot, `slot ""`)
-		refuses(t, s, slots.Mark{Slot: "4", As: as, Tries: 1, Fallback: "4"}, slots.ErrNoFallback, "it cannot return to itself")
+		refuses(t, s, slots.Mark{Slot: "4", As: as, Tries: 1, Fallback: "4"}, slots.ErrNoFallback, "a slot cannot return to itself")
 		// 4 was never declared good: who names it as the slot to return to is wrong, or has to mark
 		// it.
-		refuses(t, s, slots.Mark{Slot: "2", As: as, Tries: 1, Fallback: "4"}, slots.ErrNoFallback, "the store does not have it as good")
+		refuses(t, s, slots.Mark{Slot: "2", As: as, Tries: 1, Fallback: "4"}, slots.ErrNoFallback, "the store does not record it as good; mark it good if it is running")
 	}
 }
 
@@ -75,7 +75,7 @@ func TestMarkIsJudged(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, slots.AnswerUnknown, r.Properties().FallsBack)
 	require.Equal(t, slots.AnswerNo, r.Properties().Torn)
-	refuses(t, r, slots.Mark{Slot: "B", As: slots.AsTrying, Tries: 2, Fallback: "A"}, slots.ErrNoFallback, `slot "A": the slot to return to would not be started`)
+	refuses(t, r, slots.Mark{Slot: "B", As: slots.AsTrying, Tries: 2, Fallback: "A"}, slots.ErrNoFallback, `slot "A": the loader would not start the slot to return to`)
 
 	grub, err := slots.ParseGRUBEnvironment(grubBlock(0, "ORDER=A B", "A_OK=1", "A_TRY=1"))
 	require.NoError(t, err)
@@ -146,13 +146,13 @@ func TestGPTPrioRefuses(t *testing.T) {
 		"profile GPTProfile(0): want ChromeOS, Flatcar or Bottlerocket": func() (*slots.GPTPrio, error) {
 			return slots.NewGPTPrio(0, []slots.GPTPartition{{Number: 1}})
 		},
-		"no partition of the type fe3a2a5d": func() (*slots.GPTPrio, error) {
+		"no partition of type fe3a2a5d-4f32-41a7-b725-accc3285a309, which slots of ChromeOS have: ": func() (*slots.GPTPrio, error) {
 			return slots.NewGPTPrio(slots.GPTChromeOS, []slots.GPTPartition{{Number: 1}})
 		},
-		"partition 1: want numbers from 1, in their order": func() (*slots.GPTPrio, error) {
+		"partition 1: want ascending numbers from 1": func() (*slots.GPTPrio, error) {
 			return slots.NewGPTPrio(slots.GPTChromeOS, []slots.GPTPartition{{Number: 1, Type: kernel}, {Number: 1, Type: kernel}})
 		},
-		"513 partitions, want 512 at most": func() (*slots.GPTPrio, error) {
+		"513 partitions, want at most 512": func() (*slots.GPTPrio, error) {
 			return slots.NewGPTPrio(slots.GPTChromeOS, make([]slots.GPTPartition, 513))
 		},
 	} {
@@ -213,12 +213,12 @@ func TestBootOrder(t *testing.T) {
 	require.Equal(t, slots.OutcomeOther, slots.Predict(foreign).Starts[0].Outcome)
 	// Options that are off, or of which it is not known.
 	for _, active := range []map[uint16]bool{{1: true}, {1: true, 2: false}} {
-		refuses(t, bootOrder(t, slots.BootVariables{BootOrder: order, Active: active}), try, slots.ErrMark, "Boot0002 is not known to be there and active")
+		refuses(t, bootOrder(t, slots.BootVariables{BootOrder: order, Active: active}), try, slots.ErrMark, "Boot0002 is missing, or whether it is active is unknown")
 	}
-	refuses(t, bootOrder(t, slots.BootVariables{BootOrder: order, Active: map[uint16]bool{2: true}}), try, slots.ErrNoFallback, "Boot0001 is next, and it is not known")
+	refuses(t, bootOrder(t, slots.BootVariables{BootOrder: order, Active: map[uint16]bool{2: true}}), try, slots.ErrNoFallback, "the loader would not start the slot to return to")
 	off := bootOrder(t, slots.BootVariables{BootOrder: order, BootNext: []byte{1, 0}, Active: map[uint16]bool{1: false, 2: true}})
 	require.Equal(t, "?", slotsOf(slots.Predict(off)))
-	require.Contains(t, slots.Predict(off).Starts[0].Reason, "BootNext is Boot0001, which is missing or switched off")
+	require.Contains(t, slots.Predict(off).Starts[0].Reason, "BootNext is Boot0001, which is missing or inactive: whether firmware starts that option or follows BootOrder is unknown")
 	// BootNext goes before BootOrder changes: in between a slot that is bad is not started.
 	pending := bootOrder(t, slots.BootVariables{BootOrder: order, BootNext: []byte{2, 0}})
 	c, err = pending.Mark(slots.Mark{Slot: "Boot0002", As: slots.AsBad, Fallback: "Boot0001"})
@@ -226,7 +226,7 @@ func TestBootOrder(t *testing.T) {
 	require.Equal(t, []string{"BootNext", "BootOrder"}, []string{c.Writes[0].Object, c.Writes[1].Object})
 	require.Equal(t, "?", slotsOf(slots.Predict(bootOrder(t, slots.BootVariables{}))))
 	// Something else comes before the slot to return to.
-	refuses(t, bootOrder(t, slots.BootVariables{BootOrder: []byte{7, 0, 1, 0}}), try, slots.ErrNoFallback, "Boot0007 is next, which belongs to no slot")
+	refuses(t, bootOrder(t, slots.BootVariables{BootOrder: []byte{7, 0, 1, 0}}), try, slots.ErrNoFallback, "Boot0007 is next, but belongs to no slot")
 	require.Equal(t, slots.AnswerNo, bootOrder(t, slots.BootVariables{BootOrder: []byte{7, 0}}).Slots()[0].Bootable)
 
 	for _, v := range []slots.BootVariables{{BootOrder: []byte{1}}, {BootNext: []byte{}}, {BootNext: []byte{1, 0, 0}}, {BootCurrent: []byte{1}}} {
@@ -234,7 +234,7 @@ func TestBootOrder(t *testing.T) {
 		refused(t, err, "bytes, want")
 	}
 	_, err = slots.NewBootOrder(slots.BootVariables{}, 1, 2, 1)
-	require.ErrorContains(t, err, "slots: Boot0001 is the option of two slots")
+	require.ErrorContains(t, err, "slots: boot option Boot0001 belongs to two slots: want one option per slot")
 	_, err = slots.NewBootOrder(slots.BootVariables{})
 	require.ErrorIs(t, err, slots.ErrSlot)
 	v := b.Variables()
@@ -285,7 +285,7 @@ func TestKairos(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "active passive", slotsOf(slots.Predict(c.After)))
 	require.Equal(t, slots.NeedsSector, c.Needs)
-	refuses(t, k, slots.Mark{Slot: slots.KairosPassive, As: slots.AsGood}, slots.ErrMark, "Kairos exchanges the images")
+	refuses(t, k, slots.Mark{Slot: slots.KairosPassive, As: slots.AsGood}, slots.ErrMark, "Kairos swaps the images of its slots and always starts active")
 	// A tentative flag of a failed upgrade does not make the next one fall back at once.
 	env, err := slots.ParseGRUBEnvironment(grubBlock(0, "enable_boot_assessment=yes", "boot_assessment_tentative=yes"))
 	require.NoError(t, err)
@@ -295,7 +295,7 @@ func TestKairos(t *testing.T) {
 	require.Equal(t, "active passive", slotsOf(slots.Predict(c.After)))
 	env, err = slots.ParseGRUBEnvironment(grubBlock(0, "selected_entry=cos"))
 	require.NoError(t, err)
-	refuses(t, slots.NewKairosGRUB(env), slots.Mark{Slot: slots.KairosActive, As: slots.AsGood}, slots.ErrMark, "switches the assessment off")
+	refuses(t, slots.NewKairosGRUB(env), slots.Mark{Slot: slots.KairosActive, As: slots.AsGood}, slots.ErrMark, "which disables boot assessment")
 	require.Equal(t, "?", slotsOf(slots.Predict(slots.NewKairosGRUB(env))))
 	env, err = slots.ParseGRUBEnvironment(grubBlock(0, "enable_boot_assessment_always=yes"))
 	require.NoError(t, err)

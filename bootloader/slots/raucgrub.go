@@ -89,14 +89,14 @@ func (r *RAUCGRUB) Slots() (all []Slot) {
 func (r *RAUCGRUB) Boot() (Start, Reader) {
 	order, known := r.order()
 	if !known {
-		return Start{Reason: "there is no ORDER, and the script's own is not known"}, nil
+		return Start{Reason: "ORDER is not set, and the script's default order is unknown"}, nil
 	}
 	var tried []Variable
 	for _, name := range order {
 		ok, try := r.flag(name+"_OK"), r.flag(name+"_TRY")
 		switch {
 		case !slices.Contains(r.slots, name):
-			return Start{Reason: fmt.Sprintf("ORDER has %q, which is no slot that was named", name)}, nil
+			return Start{Reason: fmt.Sprintf("ORDER has %q, which is not one of the given slots", name)}, nil
 		case ok == AnswerUnknown || try == AnswerUnknown:
 			return Start{Reason: fmt.Sprintf("%s_OK or %s_TRY is neither 0 nor 1", name, name)}, nil
 		}
@@ -112,7 +112,7 @@ func (r *RAUCGRUB) Boot() (Start, Reader) {
 			return start, &RAUCGRUB{env, r.slots, r.o}
 		}
 	}
-	return Start{Reason: "no slot is OK and not being tried: the script starts the default entry of grub.cfg"}, nil
+	return Start{Reason: "no slot has OK=1 and TRY=0: the script starts the default entry of grub.cfg"}, nil
 }
 
 // Mark is documented with [Store].

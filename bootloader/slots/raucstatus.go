@@ -69,7 +69,7 @@ func ParseRAUCStatus(text []byte) (s *RAUCStatus, err error) {
 		default:
 			key, value, ok := strings.Cut(trimmed, "=")
 			if key = strings.TrimSpace(key); !ok || key == "" || len(s.groups) == 0 {
-				return bad(at, fmt.Errorf("%.60q: want KEY=VALUE, behind a line [GROUP]", trimmed))
+				return bad(at, fmt.Errorf("%.60q: want KEY=VALUE after a [GROUP] line", trimmed))
 			}
 			g := &s.groups[len(s.groups)-1]
 			g.keys = append(g.keys, Variable{key, strings.TrimSpace(value)})

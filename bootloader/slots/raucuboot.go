@@ -61,11 +61,11 @@ func checkBootNames(slots []string) error {
 			return fmt.Errorf("boot name %q: want letters and digits", s)
 		}
 		if slices.Contains(slots[:i], s) {
-			return fmt.Errorf("boot name %q is there twice", s)
+			return fmt.Errorf("boot name %q is listed twice", s)
 		}
 	}
 	if len(slots) < 2 {
-		return fmt.Errorf("%d boot names, want two at least: %w", len(slots), ErrSlot)
+		return fmt.Errorf("%d boot names, want at least two: %w", len(slots), ErrSlot)
 	}
 	return nil
 }
@@ -136,20 +136,20 @@ func (r *RAUCUBoot) Slots() (all []Slot) {
 func (r *RAUCUBoot) Boot() (Start, Reader) {
 	order, known := r.order()
 	if !known {
-		return Start{Reason: "there is no BOOT_ORDER, and the script's own is not known"}, nil
+		return Start{Reason: "BOOT_ORDER is not set, and the script's default order is unknown"}, nil
 	}
 	for again := range 2 {
 		for _, name := range order {
 			n := r.left(name)
 			switch {
 			case !slices.Contains(r.slots, name):
-				return Start{Reason: fmt.Sprintf("BOOT_ORDER has %q, which is no slot that was named", name)}, nil
+				return Start{Reason: fmt.Sprintf("BOOT_ORDER has %q, which is not one of the given slots", name)}, nil
 			case n < 0:
 				return Start{Reason: leftName(name) + " is missing, or not a number of one digit"}, nil
 			case n > 0:
 				start := Start{Outcome: OutcomeSlot, Slot: name, Reason: fmt.Sprintf("%s is %d", leftName(name), n)}
 				if again > 0 {
-					start.Reason = "no slot had starts left, the script has given each three"
+					start.Reason = "no slot had attempts left, so the script gave each slot three"
 				}
 				after, err := r.with(Variable{leftName(name), strconv.Itoa(n - 1)})
 				if err != nil {

@@ -133,7 +133,7 @@ func (s *SteamOS) Boot() (Start, Reader) {
 		for key, to := range map[string]*uint64{"boot-requested-at": &i.at, "image-invalid": &i.invalid, "boot-other": &i.other} {
 			n, ok := c.number(key)
 			if !ok {
-				return Start{Reason: fmt.Sprintf("%s of image %s is not one number", key, c.Image)}, nil
+				return Start{Reason: fmt.Sprintf("%s of image %s: want one number", key, c.Image)}, nil
 			}
 			*to = n
 		}
@@ -145,11 +145,11 @@ func (s *SteamOS) Boot() (Start, Reader) {
 	})
 	for i, a := range all {
 		if i+1 < len(all) && all[i+1].at == a.at && all[i+1].invalid == a.invalid {
-			return Start{Reason: fmt.Sprintf("images %s and %s were asked for at one time", a.name, all[i+1].name)}, nil
+			return Start{Reason: fmt.Sprintf("images %s and %s were requested at the same time", a.name, all[i+1].name)}, nil
 		}
 		if a.other == 0 || i+1 == len(all) {
 			if a.invalid != 0 {
-				return Start{Reason: "all images that come first are invalid: whether the loader starts one is not known"}, nil
+				return Start{Reason: "every preferred image is invalid: whether the loader starts one of them is unknown"}, nil
 			}
 			return Start{Outcome: OutcomeSlot, Slot: a.name, Reason: fmt.Sprintf("boot-requested-at is %d", a.at)}, nil
 		}

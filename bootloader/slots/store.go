@@ -222,9 +222,9 @@ func (n Needs) String() string { return name("Needs", int(n), 0, "whole", "secto
 // What a caller may want to branch on.
 var (
 	ErrSlot       = errors.New("no such slot")
-	ErrMark       = errors.New("a mark that this store cannot express")
-	ErrNoFallback = errors.New("the slot to return to would not be started")
-	ErrNotChosen  = errors.New("the slot would not be started first")
+	ErrMark       = errors.New("this store cannot express the mark")
+	ErrNoFallback = errors.New("the loader would not start the slot to return to")
+	ErrNotChosen  = errors.New("the loader would not start the slot first")
 	ErrChecksum   = errors.New("checksum mismatch")
 	ErrNoSpace    = errors.New("no room for it")
 )
@@ -265,11 +265,11 @@ func (m Mark) check(s Store) error {
 		return fmt.Errorf("%w: mark %v: want trying, good, cancelled or bad", ErrMark, m.As)
 	}
 	if m.Fallback == m.Slot {
-		return fmt.Errorf("slot %q: %w: it cannot return to itself", m.Slot, ErrNoFallback)
+		return fmt.Errorf("slot %q: %w: a slot cannot return to itself", m.Slot, ErrNoFallback)
 	}
 	fallback, err := slotNamed(all, m.Fallback)
 	if err == nil && p.TellsGood == AnswerYes && fallback.Good != AnswerYes {
-		err = fmt.Errorf("slot %q: %w: the store does not have it as good; mark it so if it runs", m.Fallback, ErrNoFallback)
+		err = fmt.Errorf("slot %q: %w: the store does not record it as good; mark it good if it is running", m.Fallback, ErrNoFallback)
 	}
 	return err
 }
@@ -294,7 +294,7 @@ func (m Mark) judge(after Reader) error {
 	if m.As == AsTrying {
 		for range m.Tries - 1 {
 			if start, next = first(next); start.Slot != m.Slot {
-				return fmt.Errorf("slot %q: %w as often as it should be: %v comes too early", m.Slot, ErrNotChosen, start)
+				return fmt.Errorf("slot %q: %w as often as asked for: %v comes too early", m.Slot, ErrNotChosen, start)
 			}
 		}
 		start, _ = first(next)

@@ -84,13 +84,13 @@ func ParseUBootEnvironment(o UBootOptions, copies ...[]byte) (e *UBootEnvironmen
 	for i, c := range copies {
 		if len(c) < o.header()+2 || len(c) > maxUBootEnvironment || len(c) != len(copies[0]) {
 			return nil, &osmith.FormatError{Field: fmt.Sprintf("copy %d: size", i+1),
-				Err: fmt.Errorf("%d bytes, want %d to %d, and all copies alike", len(c), o.header()+2, maxUBootEnvironment)}
+				Err: fmt.Errorf("%d bytes, want %d to %d, the same for all copies", len(c), o.header()+2, maxUBootEnvironment)}
 		}
 		e.copies = append(e.copies, bytes.Clone(c))
 		e.valid = append(e.valid, o.order().Uint32(c) == crc32.ChecksumIEEE(c[o.header():]))
 	}
 	if !slices.Contains(e.valid, true) {
-		return nil, &osmith.FormatError{Field: "CRC", Err: fmt.Errorf("%w: no copy is right; U-Boot would take the environment that is built in",
+		return nil, &osmith.FormatError{Field: "CRC", Err: fmt.Errorf("%w: no copy is valid; U-Boot would use its built-in environment",
 			ErrChecksum)}
 	}
 	if want == 2 && (!e.valid[0] || e.valid[1] && newer(e.copies[1][4], e.copies[0][4])) {
@@ -115,14 +115,14 @@ func ubootItems(c []byte, at int) (items []string, err error) {
 		n := bytes.IndexByte(c[at:], 0)
 		switch {
 		case n < 0:
-			return nil, &osmith.FormatError{Offset: int64(at), Field: "variable", Err: errors.New("no NUL behind it")}
+			return nil, &osmith.FormatError{Offset: int64(at), Field: "variable", Err: errors.New("the variable does not end with a NUL")}
 		case n == 0:
 			return items, nil
 		}
 		items = append(items, string(c[at:at+n]))
 		at += n + 1
 	}
-	return nil, &osmith.FormatError{Offset: int64(at), Field: "variables", Err: errors.New("no NUL behind the last one")}
+	return nil, &osmith.FormatError{Offset: int64(at), Field: "variables", Err: errors.New("the last variable is not followed by a NUL")}
 }
 
 // Copies are the copies, the bytes that were read or those of a change.
@@ -181,7 +181,7 @@ func (e *UBootEnvironment) Set(variables ...Variable) (after *UBootEnvironment, 
 	changed := false
 	for _, v := range variables {
 		if v.Name == "" || strings.ContainsAny(v.Name, "=\x00") || strings.Contains(v.Value, "\x00") {
-			return nil, nil, NeedsWhole, fmt.Errorf("variable %q with the value %q: want a name without =, and no NUL", v.Name, v.Value)
+			return nil, nil, NeedsWhole, fmt.Errorf("variable %q, value %q: want a name without =, and no NUL", v.Name, v.Value)
 		}
 		is := func(item string) bool { return strings.HasPrefix(item, v.Name+"=") }
 		i := slices.IndexFunc(items, is)
@@ -190,7 +190,7 @@ func (e *UBootEnvironment) Set(variables ...Variable) (after *UBootEnvironment, 
 		case i < 0:
 			items = append(items, item)
 		case slices.ContainsFunc(items[i+1:], is):
-			return nil, nil, NeedsWhole, fmt.Errorf("variable %s: it is twice in the environment: unset it with fw_setenv first", v.Name)
+			return nil, nil, NeedsWhole, fmt.Errorf("variable %s is set twice in the environment: unset it with fw_setenv first", v.Name)
 		case items[i] == item:
 			continue
 		}
@@ -237,7 +237,7 @@ func (e *UBootEnvironment) content(items []string) ([]byte, error) {
 		c = append(append(c, item...), 0)
 	}
 	if c = append(c, 0); len(c) > len(old) {
-		return nil, fmt.Errorf("environment: %w: %d bytes, want %d at most", ErrNoSpace, len(c), len(old))
+		return nil, fmt.Errorf("environment: %w: %d bytes, want at most %d", ErrNoSpace, len(c), len(old))
 	}
 	pad := old[len(old)-1] // mkenvimage pads with 0xff, U-Boot with 0
 	if pad != 0xff {

@@ -89,7 +89,7 @@ func (r *reference) quoted(s *session, e *evidence) (map[int][]byte, error) {
 		return nil, err
 	}
 	if !q.Has(r.bank, r.pcrs...) {
-		return nil, fmt.Errorf("it does not cover the %s PCRs %v", tpm.BankName(r.bank), r.pcrs)
+		return nil, fmt.Errorf("the quote does not cover the %s PCRs %v", tpm.BankName(r.bank), r.pcrs)
 	}
 	if err := q.Check(map[crypto.Hash]map[int][]byte{r.bank: values}); err != nil {
 		return nil, err

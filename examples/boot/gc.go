@@ -185,7 +185,7 @@ func (f *collection) read(c *cli.Call) (upgrade.Machine, error) {
 	}
 	read, err := upgrade.ReadMachine(os.DirFS(cmp.Or(f.machine, "/")), o)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: firmware has not started this machine by EFI; say -offline of a device of another one", err)
+		err = fmt.Errorf("%w: firmware has not started this machine by EFI; use -offline for a device of a different machine", err)
 	}
 	if err != nil {
 		return upgrade.Machine{}, err

@@ -62,7 +62,7 @@ func TestListAndWhy(t *testing.T) {
   os_3.efi  "OS 3"  3  type2  bad, after 3 tries  EFI/Linux/os_3+0-3.efi
 * first in the menu, if no variable says otherwise (-vars)
 ! loader/loader.conf: line 2: colour red: unknown key
-! loader/entries/x.conf: what it starts is not there: line 1: linux /missing: not on the file system of the entry: file does not exist
+! loader/entries/x.conf: the file to start is missing: line 1: linux /missing: not on the file system of the entry: file does not exist
 `, b.ok("list -esp "+esp))
 
 		b.store("vars", 2000, "LoaderEntryDefault", "os_1*")
@@ -98,7 +98,7 @@ if no start is ever declared good:
 		require.NotContains(b, b.ok("why -vars @fresh -esp "+esp), "-vars")
 
 		b.refused(1, "boot: os_9.efi is not in the menu", "why os_9.efi -esp "+esp)
-		b.refused(1, "boot: loader/entries/x.conf is not in the menu: what it starts is not there: line 1: linux /missing", "why loader/entries/x.conf -esp "+esp)
+		b.refused(1, "boot: loader/entries/x.conf is not in the menu: the file to start is missing: line 1: linux /missing", "why loader/entries/x.conf -esp "+esp)
 	})
 }
 

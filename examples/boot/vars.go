@@ -78,7 +78,7 @@ func (v *variables) open(name string) error {
 	}
 	store, err := openEFIVarFS(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: firmware has not started this machine by EFI, or efivarfs is not mounted; -vars FILE names the variables of another one", err)
+		err = fmt.Errorf("%w: firmware has not started this machine by EFI, or efivarfs is not mounted; -vars FILE reads the variables of a different machine", err)
 	}
 	if err != nil {
 		return fmt.Errorf("-vars %s: %w", name, err)

@@ -55,7 +55,7 @@ func openContent(call *cli.Call, flags *layoutFlags, l *partition.Layout, dir st
 // hint says what may help when a file is missing.
 func hint(l *partition.Layout, err error) error {
 	if l.Repart && missingFile(err) {
-		return fmt.Errorf("%w; -copy-source says where the files are, with -layout-only they are left to somebody else", err)
+		return fmt.Errorf("%w; -copy-source says where the files are, -layout-only leaves them out", err)
 	}
 	return err
 }

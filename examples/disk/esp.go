@@ -164,7 +164,7 @@ func espInspect(c *cli.Call, operands []string) error {
 		if err := c.Answer(out, strings.ToValidUTF8(text, "?")); err != nil || out.Clean {
 			return err
 		}
-		return cli.No{Err: errors.New("the file system is not clean: disk esp repair puts right what a power cut or another maker left")}
+		return cli.No{Err: errors.New("the file system is not clean: disk esp repair repairs what a power cut or another tool left")}
 	})
 }
 

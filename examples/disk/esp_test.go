@@ -55,7 +55,7 @@ func TestESPRepair(t *testing.T) {
 
 	editESP(t, func(esp []byte) { clear(esp[start : start+512]); clear(esp[start+size : start+size+512]) })
 	_, stderr = disk(t, 1, "esp", "repair", "d.img")
-	require.Contains(t, stderr, "let fsck.fat look at the volume")
+	require.Contains(t, stderr, "run fsck.fat on the volume")
 	editESP(t, func(esp []byte) { clear(esp[:512]); copy(esp[3:], "EXFAT   "); esp[510], esp[511] = 0x55, 0xaa })
 	for _, args := range [][]string{{"esp", "ls", "d.img"}, {"ls", "d.img", "esp"}, {"esp", "inspect", "d.img"}} {
 		_, stderr = disk(t, 1, args...)

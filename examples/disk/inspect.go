@@ -44,7 +44,7 @@ func inspectFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {
 			for _, f := range t.Findings() {
 				all = append(all, errors.New(f.String()))
 			}
-			return cli.No{Err: errors.Join(append(all, errors.New("disk repair puts right what can be put right"))...)}
+			return cli.No{Err: errors.Join(append(all, errors.New("disk repair repairs what can be repaired"))...)}
 		}
 		return nil
 	}

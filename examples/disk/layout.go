@@ -126,13 +126,13 @@ func (f *layoutFlags) advise(err error) error {
 	unmade, isUnmade := errors.AsType[*build.UnmadeError](err)
 	switch {
 	case isUnmade:
-		return fmt.Errorf("partition %q is to have %s: %s; with -layout-only the rest is left to somebody else", unmade.Partition, unmade.What, unmade.Reason)
+		return fmt.Errorf("partition %q is to have %s: %s; -layout-only leaves out the rest", unmade.Partition, unmade.What, unmade.Reason)
 	case errors.Is(err, build.ErrNoVerityKey):
 		return fmt.Errorf("%w; as flags: -private-key and -certificate", err)
 	case errors.Is(err, build.ErrNoVolumeKey):
 		return fmt.Errorf("%w; as flags: -key-file", err)
 	case errors.Is(err, partition.ErrUnfilled):
-		return fmt.Errorf("%w; with -layout-only it is left to somebody else", err)
+		return fmt.Errorf("%w; -layout-only leaves it out", err)
 	case errors.Is(err, partition.ErrSpecifier):
 		return fmt.Errorf("%w; give it by -specifier, or -os-release", err)
 	}

@@ -118,7 +118,7 @@ func TestRepart(t *testing.T) {
 	require.Contains(t, stderr, "-private-key and -certificate go together")
 	write("Type=home\nFormat=ext4\n")
 	_, stderr = disk(t, 2, build...)
-	require.Contains(t, stderr, "of file systems, FAT, EROFS and swap areas are made; with -layout-only the rest is left to somebody else")
+	require.Contains(t, stderr, "want FAT, EROFS or swap: no other file systems are made; -layout-only leaves out the rest")
 	write("Type=home\nEncrypt=key-file\nFormat=swap\nSizeMaxBytes=64M\n")
 	_, stderr = disk(t, 2, build...)
 	require.Contains(t, stderr, "as flags: -key-file")
@@ -296,7 +296,7 @@ func TestRefuses(t *testing.T) {
 		{2, "build -o x.img -seed 1 layout.json", "-seed"},
 		{2, "build -o x.img none.json", "none.json"},
 		{2, "build -o x.img usr.raw", "usr.raw: partition: layout"},
-		{2, "build -o x.img bad.d", "with -layout-only the rest is left to somebody else"},
+		{2, "build -o x.img bad.d", "-layout-only leaves out the rest"},
 		{1, "build -o x.img -layout-only -size 1048576 bad.d", "bytes are missing"},
 		{2, "plan -size 1073741824 worse.d", "worse.d: partition: 10-esp.conf:3: Colour=red: unsupported: no such key"},
 		{2, "plan -size 1073741824 mkosi.d", "20-usr.conf:3: Label=%M_%A: the text for a specifier is not given: %M; give it by -specifier, or -os-release"},

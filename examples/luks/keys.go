@@ -149,7 +149,7 @@ func opensAnother(v *luks.Volume, passphrase secret, id int, leave bool) error {
 			return err
 		}
 	}
-	return cli.No{Err: fmt.Errorf("the passphrase opens no other key slot than %d, so that nobody knows if one opens then", id)}
+	return cli.No{Err: fmt.Errorf("the passphrase opens only key slot %d, so whether another slot can be opened is unknown", id)}
 }
 
 func tokenAddFlags(set *flag.FlagSet) func(*cli.Call, []string) error {

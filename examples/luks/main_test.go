@@ -125,8 +125,8 @@ func TestStory(t *testing.T) {
 	b.no("no such token", "token", "rm", "@v.img", "-id", "2")
 
 	// What opens nothing else is no proof that something is left.
-	b.no("opens no other key slot", "remove", "@v.img", "-slot", "0", "-passphrase-file", "@key")
-	b.no("opens no other key slot", "remove", "@v.img", "-slot", "0", "-passphrase-file", "@wrong")
+	b.no("so whether another slot can be opened is unknown", "remove", "@v.img", "-slot", "0", "-passphrase-file", "@key")
+	b.no("so whether another slot can be opened is unknown", "remove", "@v.img", "-slot", "0", "-passphrase-file", "@wrong")
 	b.ok("remove", "@v.img", "-slot", "0", "-passphrase-file", "@typed")
 	b.no("no key slot opens", "test", "@v.img", "-passphrase-file", "@key")
 	b.no("key slot 1 is the last that a person can use", "remove", "@v.img", "-slot", "1", "-passphrase-file", "@second")

@@ -177,7 +177,7 @@ func TestPredictGRUB(t *testing.T) {
 	require.Contains(t, out, "PCR 9: exact (booted)")
 	require.NoError(t, os.WriteFile("grub.cfg", []byte("\nload_env\n"), 0o644))
 	_, text := pcr(t, 2, "predict", "grub.json")
-	require.Contains(t, text, "grub: (hd0,gpt1)/EFI/debian/grub.cfg:2: the command load_env is not followed here")
+	require.Contains(t, text, "grub: (hd0,gpt1)/EFI/debian/grub.cfg:2: command load_env is not modelled")
 	require.NoError(t, os.WriteFile("grub.cfg", []byte("chainloader /vmlinuz\nboot\n"), 0o644))
 	_, text = pcr(t, 2, "predict", "grub.json")
 	require.Contains(t, text, `want it as "uki"`)

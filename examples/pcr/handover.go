@@ -88,7 +88,7 @@ func (c *composer) companions() (*uki.Companions, error) {
 		return nil, nil
 	}
 	if c.in.UKIPath == "" {
-		return nil, errors.New("\"esp\" needs \"ukiPath\": the companions of which image?")
+		return nil, errors.New("\"esp\" needs \"ukiPath\": want the image whose companions are on the ESP")
 	}
 	found, err := uki.ReadCompanions(os.DirFS(c.in.ESP), strings.Trim(strings.ReplaceAll(c.in.UKIPath, `\`, "/"), "/"))
 	if err != nil {

@@ -126,7 +126,7 @@ func TestPredictUserspace(t *testing.T) {
 	p := predict(t, "words.json")
 	require.Equal(t, after("leave-initrd"), p.PCRs["sha256"])
 	require.Equal(t, "d23269449d837924059a04e19d3e0336563e77e10ce998ba1efd82c03a9b5103", p.Moments[0].NVPCRs[0].Value, "by the root hash on the command line")
-	require.Equal(t, "what it is extended with is not known", p.Moments[0].NVPCRs[1].Note[len("tpm: NvPCR hardware: "):])
+	require.Equal(t, "what extends it is unknown", p.Moments[0].NVPCRs[1].Note[len("tpm: NvPCR hardware: "):])
 	require.Empty(t, p.Moments[0].NVPCRs[1].Value)
 	require.Nil(t, p.Moments[0].NVPCRs[1].Words)
 	out, _ = pcr(t, 0, "predict", "words.json")

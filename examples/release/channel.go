@@ -193,7 +193,7 @@ func (e *editing) edit(c *cli.Call, operands []string, begin bool, change func(a
 	case (e.public == "") != (e.message == ""):
 		return cli.Usagef("-public-key and -to-sign belong together")
 	case e.valid <= 0:
-		return cli.Usagef("-valid is missing: for how long are machines to believe the document?")
+		return cli.Usagef("-valid is missing: want how long the document is valid")
 	}
 	at, err := e.open(c, operands, begin)
 	if err != nil {
@@ -283,7 +283,7 @@ func (at *channelAt) publish(c *cli.Call, d *channel.Document, draft ocispec.Des
 	case err != nil && !missing:
 		return err
 	case missing && at.digest != "", !missing && now.Digest != at.digest:
-		return cli.No{Err: fmt.Errorf("%q was published by somebody else meanwhile: begin again", at.name)}
+		return cli.No{Err: fmt.Errorf("%q was published by a different release process meanwhile: start again", at.name)}
 	}
 	written, err := channel.Write(at.store, at.name, d)
 	if err == nil && written.Digest != draft.Digest {

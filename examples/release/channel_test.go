@@ -161,11 +161,11 @@ func TestChannelMirror(t *testing.T) {
 		assert.Equal(t, before, read(t, s.path(m.name+".json")), "what was accepted stays")
 	}
 	show(first)
-	refused(1, "document 1 is older than 2, which was accepted before")
+	refused(1, "document 1 is older than document 2, which was already accepted")
 	show(second)
 	refused(8, "document 2 was valid until "+days(7)+", and it is "+days(8))
-	refused(1, `product of the state "other" is wanted, and this is of "acme"`, "-id", "other")
-	refused(1, `product "other" is wanted, and this is of "acme"`, "-id", "other", "-state", s.path("fresh.json"))
+	refused(1, `product of the state: want "other", got "acme"`, "-id", "other")
+	refused(1, `product: want "other", got "acme"`, "-id", "other", "-state", s.path("fresh.json"))
 	// The name of the channel for a release, and a document that others have signed.
 	rename(t, s.path("layout"), "stable", "old")
 	rename(t, s.path("layout"), "2", "stable")

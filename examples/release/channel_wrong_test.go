@@ -76,9 +76,9 @@ func TestChannelDocumentIsWrong(t *testing.T) {
 	at, err := time.Parse(time.RFC3339, days(7))
 	require.NoError(t, err)
 	for version, tt := range map[string]struct{ digest, want string }{
-		"9": {one.Digest, `version "9" is wanted, and the release is of "1"`},
-		"3": {debug.Digest, `variant "" is wanted, and the release is of "debug"`},
-		"4": {other.Digest, `product "acme" is wanted, and the release is of "other"`},
+		"9": {one.Digest, `version: want "9", got "1"`},
+		"3": {debug.Digest, `variant: want "", got "debug"`},
+		"4": {other.Digest, `product: want "acme", got "other"`},
 	} {
 		d := &channel.Document{Product: "acme", Channel: "stable", Sequence: 1, ValidUntil: at}
 		require.NoError(t, d.Publish(version, digest.Digest(tt.digest), channel.Cohorts))
@@ -110,6 +110,6 @@ func TestChannelPublishedMeanwhile(t *testing.T) {
 	signer, err := readSigner(s.path("build.key"))
 	require.NoError(t, err)
 	require.NoError(t, cosign.Sign(t.Context(), late.store, artifact, signer, cosign.SignOptions{}))
-	require.ErrorContains(t, late.publish(c, d, artifact), "was published by somebody else meanwhile")
+	require.ErrorContains(t, late.publish(c, d, artifact), "was published by a different release process meanwhile: start again")
 	assert.Contains(t, ok(t, "channel", "list", s.path("layout"), "stable", "-key", s.path("build.pub")), two.Digest)
 }

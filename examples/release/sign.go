@@ -124,7 +124,7 @@ func readSigner(name string) (crypto.Signer, error) {
 		if password, ok := os.LookupEnv("COSIGN_PASSWORD"); ok {
 			return []byte(password), nil
 		}
-		return nil, errors.New("it is encrypted, and COSIGN_PASSWORD is not set")
+		return nil, errors.New("the key is encrypted, and COSIGN_PASSWORD is not set")
 	})
 	signer, ok := key.(crypto.Signer)
 	if err == nil && !ok {

@@ -57,11 +57,11 @@ func TestPullIsWhatWasAskedFor(t *testing.T) {
 		}{
 			"old under a new name":      {[]string{"5"}, `the release that is called "5" is of version "1": if that is what you want, say -version 1`},
 			"index under a new name":    {[]string{"6", "-arch", "amd64"}, `the release that is called "6" is of version "2"`},
-			"version that is said":      {[]string{"5", "-version", "5"}, `version "5" is wanted, and the release is of "1"`},
-			"other architecture's":      {[]string{"2-amd64", "-arch", "amd64"}, `architecture "amd64" is wanted, and the release is of "arm64"`},
-			"not for this architecture": {[]string{one.Digest, "-arch", "arm64"}, `architecture "arm64" is wanted, and the release is of "amd64"`},
-			"product":                   {[]string{one.Digest, "-id", "other"}, `product "other" is wanted, and the release is of "acme"`},
-			"variant":                   {[]string{one.Digest, "-variant", "server"}, `variant "server" is wanted, and the release says none`},
+			"version that is said":      {[]string{"5", "-version", "5"}, `version: want "5", got "1"`},
+			"other architecture's":      {[]string{"2-amd64", "-arch", "amd64"}, `architecture: want "amd64", got "arm64"`},
+			"not for this architecture": {[]string{one.Digest, "-arch", "arm64"}, `architecture: want "arm64", got "amd64"`},
+			"product":                   {[]string{one.Digest, "-id", "other"}, `product: want "other", got "acme"`},
+			"variant":                   {[]string{one.Digest, "-variant", "server"}, `variant: got none, want "server"`},
 			"a name that says nothing":  {[]string{"latest", "-arch", "amd64"}, `the release that is called "latest" is of version "2"`},
 			"another machine's":         {[]string{map[bool]string{true: two.Digest, false: elsewhere.Digest}[runtime.GOARCH == "arm64"]}, `architecture "` + runtime.GOARCH + `" is wanted`},
 			"by its version":            {[]string{"5", "-version", "1", "-arch", "amd64"}, ""},
@@ -150,8 +150,8 @@ func TestInspectJudges(t *testing.T) {
 		}
 		for ref, want := range map[string]string{
 			"bad":         `the release is version "2", its UKI says "1"`,
-			"bad-arch":    `architecture "arm64" is wanted, and the release is of "amd64"`,
-			"bad-version": `version "2" is wanted, and the release is of "1"`,
+			"bad-arch":    `architecture: want "arm64", got "amd64"`,
+			"bad-version": `version: want "2", got "1"`,
 		} {
 			status, stdout, stderr := call3(t, "inspect", from, ref, "-check")
 			assert.Equal(t, 1, status, ref)

@@ -158,7 +158,7 @@ func TestSigned(t *testing.T) {
 	require.True(t, r.Token.PIN)
 	require.Equal(t, "a secret", b.ok(t, "1234", "unseal", "-signature", sig, "-pin", token))
 	require.Contains(t, b.no(t, "4321", "unseal", "-signature", sig, "-pin", token), "wrong PIN")
-	require.Contains(t, b.no(t, "", "unseal", "-signature", sig, token), "a PIN is needed")
+	require.Contains(t, b.no(t, "", "unseal", "-signature", sig, token), "a PIN is required")
 	require.Contains(t, b.no(t, "1234", "unseal", "-pin", token), "no signature")
 	b.Extend(t, 11, []byte("leave-initrd"))
 	require.Contains(t, b.no(t, "1234", "unseal", "-pin", "-signature", sig, token), "no signature")

@@ -60,7 +60,7 @@ func (f *common) open(c *cli.Call, write bool) (*subject, error) {
 	}
 	s.Disk = s.disk.File().Name()
 	if p.mounted && !isDevice {
-		return nil, cli.Usagef("-mounted: %s is no block device, so nothing of it is mounted", p.disk)
+		return nil, cli.Usagef("-mounted: %s is not a block device, so no part of it is mounted", p.disk)
 	}
 	if p.disk != "auto" {
 		if err := s.know(c, f, isDevice); err != nil {
@@ -148,10 +148,10 @@ func (s *subject) know(c *cli.Call, f *common, isDevice bool) (err error) {
 		return err
 	}
 	if err != nil {
-		return fmt.Errorf("%w; so it is not known whether it was started from %s: if it was not, say -offline", err, s.Disk)
+		return fmt.Errorf("%w; so whether this machine was started from %s is unknown: if it was not, use -offline", err, s.Disk)
 	}
 	if read.Running.ESP.IsZero() {
-		return cli.Usagef("neither StubDevicePartUUID nor LoaderDevicePartUUID is set, so it is not known whether this machine was started from %s: say -offline, or -machine / if it was", s.Disk)
+		return cli.Usagef("neither StubDevicePartUUID nor LoaderDevicePartUUID is set, so whether this machine was started from %s is unknown: use -offline, or -machine / if it was", s.Disk)
 	}
 	table, err := partition.Read(s.disk, partition.ReadOptions{})
 	if err != nil {

@@ -114,7 +114,7 @@ func TestMachine(t *testing.T) {
 	set := other.build("1")
 	require.NotEqual(t, b.one.RootHash, set.RootHash)
 	b.file("m/proc/cmdline", "roothash="+hex.EncodeToString(set.RootHash))
-	b.refused(1, "is this the disk the machine booted from?", "inspect -disk @disk.img -machine @m")
+	b.refused(1, "the machine may have booted from a different disk", "inspect -disk @disk.img -machine @m")
 	require.NoError(t, os.Remove(b.path("m/proc/cmdline")))
 	b.refused(2, "what the machine runs is not known", "inspect -disk @disk.img -machine @m")
 }
@@ -449,7 +449,7 @@ func TestESP(t *testing.T) {
 		b.refused(2, "on Linux only", "inspect -esp @vars")
 		return
 	}
-	b.refused(2, "/proc: it is not on a block device: name the directory on which the ESP is mounted", "inspect -esp /proc")
+	b.refused(2, "/proc: not on a block device: name the directory on which the ESP is mounted", "inspect -esp /proc")
 	b.refused(2, "absent", "commit -esp @absent")
 	// Facts of a machine whose ESP is on no disk of this one.
 	b.boot("m")

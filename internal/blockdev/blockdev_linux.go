@@ -36,7 +36,7 @@ func Of(f *os.File) (Device, error) {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || info.Mode()&os.ModeDevice == 0 || info.Mode()&os.ModeCharDevice != 0 {
-		return Device{}, fmt.Errorf("%s is no block device: %w", f.Name(), errors.ErrUnsupported)
+		return Device{}, fmt.Errorf("%s is not a block device: %w", f.Name(), errors.ErrUnsupported)
 	}
 	return byNumber(uint64(stat.Rdev))
 }
@@ -58,7 +58,7 @@ func Below(name string) (Device, error) {
 	}
 	d, err := byNumber(uint64(stat.Dev))
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%s is on no block device: %w", name, errors.ErrUnsupported)
+		err = fmt.Errorf("%s is not on a block device: %w", name, errors.ErrUnsupported)
 	}
 	return d, err
 }
@@ -215,7 +215,7 @@ func parseMounts(b []byte) (list []Mount, err error) {
 		of, system, ok := strings.Cut(string(line), " - ")
 		f, s := strings.Fields(of), strings.Fields(system)
 		if !ok || len(f) < 6 || len(s) < 3 {
-			return nil, fmt.Errorf("/proc/self/mountinfo: %q is no mount", line)
+			return nil, fmt.Errorf("/proc/self/mountinfo: %q: want a mount", line)
 		}
 		list = append(list, Mount{f[2], unescape(f[3]), unescape(f[4]), strings.Split(f[5]+","+s[2], ","), s[0]})
 	}

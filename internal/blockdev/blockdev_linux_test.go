@@ -21,7 +21,7 @@ func TestParseMounts(t *testing.T) {
 	}, got)
 	for _, bad := range []string{"44 26 259:0 / /boot rw vfat", "44 26 - vfat a b", "44 26 259:0 / /boot rw - vfat\n"} {
 		_, err := parseMounts([]byte(bad))
-		require.ErrorContains(t, err, "is no mount", bad)
+		require.ErrorContains(t, err, "want a mount", bad)
 	}
 }
 

@@ -92,13 +92,13 @@ func (t *Timestamp) readToken(b []byte, si *SignerInfo) error {
 	}
 	t.Time = at
 	if t.Authority = token.Certificate(&token.Signers[0]); t.Authority == nil {
-		return errors.New("timestamp token: it does not carry the certificate of its signer")
+		return errors.New("timestamp token: the certificate of the signer is missing")
 	}
 	if err := token.Check(&token.Signers[0], t.Authority, nil); err != nil {
 		return within("timestamp token", err)
 	}
 	if h == 0 || !bytes.Equal(imprint, digest(h, si.Signature)) {
-		return errors.New("timestamp token: it is about another signature")
+		return errors.New("timestamp token: made for a different signature")
 	}
 	return nil
 }
@@ -153,14 +153,14 @@ func (t *Timestamp) readCountersignature(b []byte, sd *SignedData, si *SignerInf
 		return within("counter-signature", err)
 	}
 	if t.Authority = sd.Certificate(&counter); t.Authority == nil {
-		return errors.New("counter-signature: the message does not carry the certificate of its signer")
+		return errors.New("counter-signature: the certificate of the signer is missing")
 	}
 	over := SignedData{ContentType: OIDData, Digests: []asn1.ObjectIdentifier{counter.DigestOID}}
 	if err := over.Check(&counter, t.Authority, si.Signature); err != nil {
 		return within("counter-signature", err)
 	}
 	if t.Time = counter.SigningTime(); t.Time.IsZero() {
-		return errors.New("counter-signature: it states no time")
+		return errors.New("counter-signature: no time")
 	}
 	return nil
 }

@@ -85,13 +85,13 @@ func TestTimestamps(t *testing.T) {
 		{"not in octets", unsigned(tokenID, token(t, clock, infoType, el(0x30, good))), time.Time{}, "tag 0x30, want 0x04"},
 		{"version 2", unsigned(tokenID, tok(info(2, sha256Alg, sum[:], "20260304050607Z"))), time.Time{}, "TSTInfo version at 0x"},
 		{"month 13", unsigned(tokenID, tok(info(1, sha256Alg, sum[:], "20261304050607Z"))), time.Time{}, "genTime at 0x"},
-		{"about another signature", unsigned(tokenID, tok(info(1, sha256Alg, sum[1:], "20260304050607Z"))), time.Time{}, "it is about another signature"},
-		{"SHA-1", unsigned(tokenID, tok(info(1, sha1Alg, sum[:20], "20260304050607Z"))), time.Time{}, "it is about another signature"},
+		{"about another signature", unsigned(tokenID, tok(info(1, sha256Alg, sum[1:], "20260304050607Z"))), time.Time{}, "timestamp token: made for a different signature"},
+		{"SHA-1", unsigned(tokenID, tok(info(1, sha1Alg, sum[:20], "20260304050607Z"))), time.Time{}, "timestamp token: made for a different signature"},
 		{"changed", unsigned(tokenID, bytes.Replace(tok(good), []byte("20260304"), []byte("20250304"), 1)), time.Time{}, "does not have the digest that was signed"},
 		{"no certificate", unsigned(tokenID, withSigner(one, name, sha256Alg, rsaAlg, signature)), time.Time{}, "content type 1.2.840"},
-		{"counter-signature of a stranger", unsigned(counterID, counterSigner(t, stranger, si.Signature, when)), time.Time{}, "does not carry the certificate"},
+		{"counter-signature of a stranger", unsigned(counterID, counterSigner(t, stranger, si.Signature, when)), time.Time{}, "the certificate of the signer is missing"},
 		{"counter-signature of another signature", unsigned(counterID, counterSigner(t, clock, sum[:], when)), time.Time{}, "does not have the digest that was signed"},
-		{"counter-signature without a time", unsigned(counterID, counterSigner(t, clock, si.Signature, time.Time{})), time.Time{}, "it states no time"},
+		{"counter-signature without a time", unsigned(counterID, counterSigner(t, clock, si.Signature, time.Time{})), time.Time{}, "counter-signature: no time"},
 		{"counter-signature that is none", unsigned(counterID, el(4)), time.Time{}, "counter-signature: signer at 0x0 of it: tag 0x04"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -48,5 +48,5 @@ func ParseLoadOption(b []byte) (o LoadOption, err error) {
 		o.Data = rest[size:]
 		return o, nil
 	}
-	return fail(6, "Description", errors.New("it does not end"))
+	return fail(6, "Description", errors.New("not terminated"))
 }

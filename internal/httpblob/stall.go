@@ -10,7 +10,7 @@ import (
 )
 
 // ErrStalled says that a server kept a connection and sent nothing.
-var ErrStalled = errors.New("nothing arrives any more")
+var ErrStalled = errors.New("no more data arrives")
 
 // ErrSlow says that a server sends so little that it would never end.
 var ErrSlow = errors.New("too slow")

@@ -27,7 +27,7 @@ func RSA(n, e *big.Int) error {
 	case bits > smallModulusBits && e.BitLen() > maxExponentBits:
 		return fmt.Errorf("an exponent of %d bits with an RSA key of %d: at most %d are used", e.BitLen(), bits, maxExponentBits)
 	case bits < 64 || e.Sign() <= 0 || e.Cmp(n) >= 0:
-		return errors.New("an RSA key that makes no sense")
+		return errors.New("an invalid RSA key")
 	}
 	return nil
 }

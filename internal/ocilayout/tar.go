@@ -65,7 +65,7 @@ func (t *tarFS) add(h *tar.Header, r io.ReaderAt, at, size int64) error {
 	_, file := t.files[name]
 	_, dir := t.dirs[name]
 	if file || dir {
-		return errors.New("the archive has the name twice")
+		return errors.New("the name is in the archive twice")
 	}
 	f := tarFile{name: path.Base(name), at: at, size: h.Size, r: r}
 	t.files[name] = f

@@ -290,7 +290,7 @@ func (p *parser) sections(f *File, count int) error {
 			return bad(hdr+20, "section "+s.Name, "its data at %d overlaps the headers, which end at %d", s.Offset, f.SizeOfHeaders)
 		}
 		if uint64(s.VirtualAddress)+uint64(s.VirtualSize) > 1<<32-1 {
-			return bad(hdr+8, "section "+s.Name, "it ends above 4 GiB in memory")
+			return bad(hdr+8, "section "+s.Name, "ends above 4 GiB in memory")
 		}
 		f.Sections = append(f.Sections, s)
 	}
@@ -305,7 +305,7 @@ func (f *File) checkCertificates() error {
 	}
 	at := f.Fields.CertificateDirectory
 	if c.End() > f.Size {
-		return bad(at, "certificate table", "it ends at %d, the file at %d", c.End(), f.Size)
+		return bad(at, "certificate table", "ends at %d, but the file ends at %d", c.End(), f.Size)
 	}
 	if end := f.DataEnd(); c.Offset < end {
 		return bad(at, "certificate table", "it starts at %d inside the image, whose data ends at %d", c.Offset, end)

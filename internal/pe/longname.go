@@ -56,7 +56,7 @@ func (f *File) stringTable(r io.ReaderAt) ([]byte, error) {
 	const symbolSize = 18
 	at := int64(f.SymbolTable) + symbolSize*int64(binary.LittleEndian.Uint32(word[:]))
 	if at > f.Size-4 || at > int64(f.SymbolTable)+maxSymbolsBytes {
-		return nil, bad(int64(f.SymbolTable), "string table", "it begins at %d, behind the file's %d bytes", at, f.Size)
+		return nil, bad(int64(f.SymbolTable), "string table", "begins at %d, beyond the file's %d bytes", at, f.Size)
 	}
 	if _, err := r.ReadAt(word[:], at); err != nil {
 		return nil, err

@@ -48,7 +48,7 @@ type Level struct {
 // generation; further columns are not looked at.
 func ParseLevel(b []byte) (*Level, error) {
 	if !bytes.HasPrefix(b, []byte("sbat,")) {
-		return nil, bad(0, "SBAT level", "it begins with %q, want a line for sbat", b[:min(len(b), 16)])
+		return nil, bad(0, "SBAT level", "begins with %q, want a line for sbat", b[:min(len(b), 16)])
 	}
 	entries, err := parse(b, levelColumns, levelRequired)
 	if err != nil {

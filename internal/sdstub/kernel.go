@@ -199,18 +199,18 @@ func (j *kernelJudge) object(trait KernelTrait, format string, args ...any) {
 func (j *kernelJudge) judge() error {
 	k := j.k
 	if len(k.Sections) == 0 {
-		j.object(KernelNoSections, "it has no sections")
+		j.object(KernelNoSections, "no sections")
 		return nil
 	}
 	if k.Directories <= baseRelocations {
-		j.object(KernelDirectories, "it has %d data directories, and that of base relocations is the sixth", k.Directories)
+		j.object(KernelDirectories, "only %d data directories, but base relocations are the sixth", k.Directories)
 	}
 	isX86 := j.stub == arch.X86.Machine || j.stub == arch.X8664.Machine
 	if k.MajorImageVersion < 1 {
 		if isX86 {
 			return j.handover("its image version is 0")
 		}
-		j.object(KernelImageVersion, "its image version is 0: it is too old to take an initrd from the stub")
+		j.object(KernelImageVersion, "image version 0: too old to take an initrd from the stub")
 		return nil
 	}
 	if k.Machine != j.stub && isX86 {
@@ -221,7 +221,7 @@ func (j *kernelJudge) judge() error {
 		if !found {
 			return j.handover("it has no entry point for the machine type of the stub")
 		}
-		j.object(KernelMixedMode, "it is for machine type %#04x, the stub for %#04x", k.Machine, j.stub)
+		j.object(KernelMixedMode, "machine type %#04x, the stub's is %#04x", k.Machine, j.stub)
 	}
 	j.loading()
 	return nil
@@ -238,33 +238,33 @@ func (j *kernelJudge) loading() {
 		directories = 112
 	}
 	if size := k.Fields.SectionTable - k.Fields.OptionalHeader; size != directories+8*int64(k.Directories) {
-		j.object(KernelHeaderSize, "its optional header has %d bytes, want %d for %d data directories", size, directories+8*int64(k.Directories), k.Directories)
+		j.object(KernelHeaderSize, "optional header of %d bytes, want %d for %d data directories", size, directories+8*int64(k.Directories), k.Directories)
 	}
 	if k.EntryPoint >= k.SizeOfImage {
-		j.object(KernelEntryPoint, "its entry point %#x is not inside of its SizeOfImage %#x", k.EntryPoint, k.SizeOfImage)
+		j.object(KernelEntryPoint, "entry point %#x is outside SizeOfImage %#x", k.EntryPoint, k.SizeOfImage)
 	}
 	if k.BaseRelocations > 0 {
-		j.object(KernelBaseRelocations, "it has base relocations (a directory of %d bytes), which the stub does not apply", k.BaseRelocations)
+		j.object(KernelBaseRelocations, "has base relocations (a directory of %d bytes), which the stub does not apply", k.BaseRelocations)
 	}
 	if k.ImageBase != 0 {
-		j.object(KernelImageBase, "its ImageBase is %#x and not 0", k.ImageBase)
+		j.object(KernelImageBase, "ImageBase is %#x, want 0", k.ImageBase)
 	}
 	var seen struct{ relocations, image, raw bool } // of each, the first section says it all
 	for _, s := range k.Sections {
 		if s.Relocations != 0 && !seen.relocations {
 			seen.relocations = true
-			j.object(KernelSectionRelocations, "its section %s has PointerToRelocations %#x, which only object files have", s.Name, s.Relocations)
+			j.object(KernelSectionRelocations, "section %s has PointerToRelocations %#x, which only object files have", s.Name, s.Relocations)
 		}
 		if s.RawSize == 0 {
 			continue
 		}
 		if end := int64(s.VirtualAddress) + int64(s.VirtualSize); end > int64(k.SizeOfImage) && !seen.image {
 			seen.image = true
-			j.object(KernelSizeOfImage, "its section %s ends at address %#x, behind SizeOfImage %#x", s.Name, end, k.SizeOfImage)
+			j.object(KernelSizeOfImage, "section %s ends at address %#x, beyond SizeOfImage %#x", s.Name, end, k.SizeOfImage)
 		}
 		if s.RawSize > s.VirtualSize && !seen.raw {
 			seen.raw = true
-			j.object(KernelRawSize, "its section %s has SizeOfRawData %#x, more than VirtualSize %#x", s.Name, s.RawSize, s.VirtualSize)
+			j.object(KernelRawSize, "section %s has SizeOfRawData %#x, more than VirtualSize %#x", s.Name, s.RawSize, s.VirtualSize)
 		}
 	}
 }
@@ -273,7 +273,7 @@ func (j *kernelJudge) loading() {
 func (j *kernelJudge) handover(why string) error {
 	b := make([]byte, bootParams)
 	if j.k.Size < bootParams {
-		j.object(KernelHandoverSize, "%s, and for the handover it is too short: %d bytes, want %d", why, j.k.Size, bootParams)
+		j.object(KernelHandoverSize, "%s, and too short for the handover: %d bytes, want %d", why, j.k.Size, bootParams)
 		return nil
 	}
 	if n, err := j.kernel.ReadAt(b, 0); n < len(b) {
@@ -281,22 +281,22 @@ func (j *kernelJudge) handover(why string) error {
 	}
 	le := binary.LittleEndian
 	if string(b[setupMagic:][:4]) != "HdrS" || le.Uint16(b[setupBootFlag:]) != bootFlag {
-		j.object(KernelHandoverSetup, "%s, and it has no setup header (HdrS at %#x) for the handover: it is no Linux kernel, or none for x86", why, setupMagic)
+		j.object(KernelHandoverSetup, "%s, and no setup header (HdrS at %#x) for the handover: not a Linux kernel for x86", why, setupMagic)
 		return nil
 	}
 	protocol := le.Uint16(b[setupProtocol:])
 	if protocol < 0x20b {
-		j.object(KernelHandoverProtocol, "%s, and for the handover its boot protocol %d.%02d is too old, want 2.11", why, protocol>>8, protocol&0xff)
+		j.object(KernelHandoverProtocol, "%s, and boot protocol %d.%02d is too old for the handover, want 2.11", why, protocol>>8, protocol&0xff)
 	}
 	if b[setupRelocatable] == 0 {
-		j.object(KernelHandoverRelocatable, "%s, and for the handover it is not relocatable", why)
+		j.object(KernelHandoverRelocatable, "%s, and not relocatable, as the handover requires", why)
 	}
 	flag := uint16(handover64)
 	if j.stub == arch.X86.Machine {
 		flag = handover32
 	}
 	if protocol >= 0x20c && le.Uint16(b[setupXLoadFlags:])&flag == 0 {
-		j.object(KernelHandoverFlag, "%s, and it says that it has no entry point for the handover (xloadflags lack %#x)", why, flag)
+		j.object(KernelHandoverFlag, "%s, and no entry point for the handover (xloadflags lack %#x)", why, flag)
 	}
 	return nil
 }

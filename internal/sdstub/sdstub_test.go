@@ -89,7 +89,7 @@ func TestFind(t *testing.T) {
 	_, err = Find("251", 0)
 	assert.EqualError(t, err, "systemd 251: want release 252 to 262")
 	_, err = Find("x", 0)
-	assert.EqualError(t, err, `systemd version "x" does not begin with the number of a release`)
+	assert.EqualError(t, err, `systemd version "x": want a version that begins with a release number, as 258 or 258.1`)
 }
 
 func TestTables(t *testing.T) {

@@ -167,7 +167,7 @@ func parseIndirectData(sd *cms.SignedData) (h crypto.Hash, sum []byte, keyPurpos
 	}
 	keyPurpose = d.Data.Type.Equal(oidKeyPurpose)
 	if !keyPurpose && !d.Data.Type.Equal(oidPEImageData) {
-		return 0, nil, false, fmt.Errorf("it is about %v, not about a PE image (%v)", d.Data.Type, oidPEImageData)
+		return 0, nil, false, fmt.Errorf("got content %v, want a PE image (%v)", d.Data.Type, oidPEImageData)
 	}
 	h = cms.HashByOID(d.MessageDigest.Algorithm.Algorithm)
 	if h != 0 && len(d.MessageDigest.Digest) != h.Size() {

@@ -152,7 +152,7 @@ func (c checker) members(v value, t reflect.Type, path string) error {
 		case alike:
 			err = fmt.Errorf("key %q differs in letter case, want %q", m.key, name)
 		case c.known:
-			err = fmt.Errorf("key %q is not known", m.key)
+			err = fmt.Errorf("unknown key %q", m.key)
 		}
 		if _, done := errors.AsType[*osmith.FormatError](err); err != nil && !done {
 			err = &osmith.FormatError{Offset: int64(m.start), Field: strings.TrimPrefix(path+"."+m.key, "."), Err: err}

@@ -60,7 +60,7 @@ func scanLevels(b []byte, same func(key string) string, keep int) (value, error)
 	if err == nil {
 		s.space()
 		if s.pos < len(b) {
-			err = errors.New("something follows the JSON value")
+			err = errors.New("data after the JSON value")
 		}
 	}
 	if err != nil {

@@ -63,8 +63,8 @@ func TestStrict(t *testing.T) {
 		{`[0x10]`, `JSON at 0x2: 'x', want a comma or ]`, `JSON at 0x2: 'x', want a comma or ]`},
 
 		// Grammar.
-		{`{} {}`, "JSON at 0x3: something follows the JSON value", "JSON at 0x3: something follows the JSON value"},
-		{`{}x`, "JSON at 0x2: something follows the JSON value", "JSON at 0x2: something follows the JSON value"},
+		{`{} {}`, "JSON at 0x3: data after the JSON value", "JSON at 0x3: data after the JSON value"},
+		{`{}x`, "JSON at 0x2: data after the JSON value", "JSON at 0x2: data after the JSON value"},
 		{`{1:2}`, "JSON at 0x1: '1', want a key in quotes", "JSON at 0x1: '1', want a key in quotes"},
 		{`{"a":1,}`, "JSON at 0x7: '}', want a key in quotes", "JSON at 0x7: '}', want a key in quotes"},
 		{`{"a" 1}`, "JSON at 0x5: '1', want a colon", "JSON at 0x5: '1', want a colon"},
@@ -130,8 +130,8 @@ func TestUnmarshal(t *testing.T) {
 		{`{"name":"a","small":255,"signed":-1,"ratio":0.5,"flag":true,"list":[{"bytes":"AAE="}],"pair":[1,2],"map":{"X":"y","z":""}}`, "", ""},
 		{`{"any":{"a":[1,true]},"number":12345678901234567890,"raw":{"x":1},"Plain":"p","id":"c12a7328-f81f-11d2-ba4b-00a0c93ec93b"}`, "", ""},
 		{`{"name":null,"small":null,"signed":null,"list":null,"map":null,"any":null}`, "", ""},
-		{`{"other":1}`, "", `other at 0x9: key "other" is not known`},
-		{`{"Hidden":""}`, "", `Hidden at 0xa: key "Hidden" is not known`},
+		{`{"other":1}`, "", `other at 0x9: unknown key "other"`},
+		{`{"Hidden":""}`, "", `Hidden at 0xa: unknown key "Hidden"`},
 
 		{`{"Name":"a"}`, `Name at 0x8: key "Name" differs in letter case, want "name"`, ""},
 		{`{"plain":"a"}`, `plain at 0x9: key "plain" differs in letter case, want "Plain"`, ""},

@@ -117,7 +117,7 @@ func Read(fsys fs.FS, name string) (string, State, error) {
 	case info.Mode().IsRegular() && info.Size() == 0:
 		return "", Empty, nil
 	case !info.Mode().IsRegular() || info.Size() > MaxFile:
-		return "", 0, fmt.Errorf("is no regular file of at most %d bytes", MaxFile)
+		return "", 0, fmt.Errorf("is not a regular file of at most %d bytes", MaxFile)
 	}
 	b, err := fs.ReadFile(fsys, name)
 	return string(b), There, err

@@ -67,7 +67,7 @@ func TestRead(t *testing.T) {
 	_, _, err := unitfile.Read(dir, "f")
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	_, _, err = unitfile.Read(dir, "h")
-	require.ErrorContains(t, err, "no regular file of at most 1048576 bytes")
+	require.ErrorContains(t, err, "not a regular file of at most 1048576 bytes")
 
 	names, err := unitfile.Names(fstest.MapFS{"x/b.conf": {}, "x/a.conf": {}, "x/.c.conf": {}, "x/d.transfer": {}, "x/e": {}}, "x", 3, ".conf", ".transfer")
 	require.NoError(t, err)

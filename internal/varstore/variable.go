@@ -153,7 +153,7 @@ func (s *Store) parseVariable(pos int) (v Variable, state byte, size int, err er
 		key:        auth.Key,
 	}
 	if v.Name == "" {
-		return v, 0, 0, bad(pos+header, "name of a variable", "it is empty")
+		return v, 0, 0, bad(pos+header, "name of a variable", "the name is empty")
 	}
 	if again := append(efi.AppendUTF16(nil, v.Name), 0, 0); !bytes.Equal(again, name) {
 		return v, 0, 0, bad(pos+header, "name of a variable", "%x is not UTF-16 with one NUL at its end", name[:min(len(name), 64)])

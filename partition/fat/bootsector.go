@@ -104,7 +104,7 @@ func decodeGeometry(r osmith.Source) (*geometry, error) {
 	}
 	ss := int64(le.Uint16(b[11:]))
 	if ss != 512 && ss != 1024 && ss != 2048 && ss != 4096 {
-		return nil, badFormat(11, where+"BPB_BytsPerSec", "%d is not a sector size", ss)
+		return nil, badFormat(11, where+"BPB_BytsPerSec", "sector size %d: want 512, 1024, 2048 or 4096", ss)
 	}
 	spc := int64(b[13])
 	if bits.OnesCount8(b[13]) != 1 {
@@ -164,7 +164,7 @@ func decodeGeometry(r osmith.Source) (*geometry, error) {
 		return nil, badFormat(13, where+"cluster count", "%d clusters in a FAT16, which has at most %d", clusters, minClusters32-1)
 	}
 	if g.fatSize < fatNeed {
-		return nil, badFormat(36, where+"BPB_FATSz32", "a FAT of %d bytes is too short for %d clusters", g.fatSize, clusters)
+		return nil, badFormat(36, where+"BPB_FATSz32", "a FAT of %d bytes cannot describe %d clusters", g.fatSize, clusters)
 	}
 	g.clusters = uint32(clusters)
 	if g.kind == 32 {

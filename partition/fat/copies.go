@@ -121,7 +121,7 @@ func (f *FS) settle() (*survey, error) {
 	}
 	if same {
 		if !heads[0].right() && !s.fits() {
-			return nil, fmt.Errorf("%w: FAT[0] is %s, want the media byte 0x%02x, and %s: let fsck.fat look at the volume", ErrFATDamaged,
+			return nil, fmt.Errorf("%w: FAT[0] is %s, want the media byte 0x%02x, and %s: run fsck.fat on the volume", ErrFATDamaged,
 				heads[0], g.media, first(s))
 		}
 		return s, nil
@@ -165,7 +165,7 @@ func (f *FS) settle() (*survey, error) {
 		}
 		why = append(why, fmt.Sprintf("FAT %d: %s", all[i], text))
 	}
-	return nil, fmt.Errorf("%w (%s): let fsck.fat look at the volume", ErrFATsDiffer, strings.Join(why, "; "))
+	return nil, fmt.Errorf("%w (%s): run fsck.fat on the volume", ErrFATsDiffer, strings.Join(why, "; "))
 }
 
 func isFATs(err error) bool { return errors.Is(err, ErrFATsDiffer) || errors.Is(err, ErrFATDamaged) }

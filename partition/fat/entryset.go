@@ -81,7 +81,7 @@ func (f *FS) growable(d *directory) error {
 	}
 	tail := d.runs[len(d.runs)-1]
 	if f.torn(tail.first + tail.n - 1) {
-		return fmt.Errorf("%w: the FAT12 entry of its last cluster lies in two sectors, which a power cut can part", ErrDirectoryFull)
+		return fmt.Errorf("%w: the FAT12 entry of its last cluster spans two sectors, which a power cut can tear apart", ErrDirectoryFull)
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ var (
 	ErrAmbiguous = errors.New("name is ambiguous")
 	// ErrFATsDiffer: the copies of the FAT differ, and the tree of directories does not tell which
 	// one is right. Nothing is written, because a write would copy one over the other.
-	ErrFATsDiffer = errors.New("copies of the FAT differ, and more than one or none of them fits the files")
+	ErrFATsDiffer = errors.New("copies of the FAT differ, and which of them fits the files is unclear")
 	// ErrFATDamaged: the FAT does not begin with the media byte, and it does not fit the files.
 	// Nothing is written, because what the FAT says is free may hold files.
 	ErrFATDamaged = errors.New("FAT is damaged")

@@ -88,7 +88,7 @@ func OpenWith(disk osmith.Disk, o OpenOptions) (f *FS, err error) {
 		return nil, err
 	}
 	if ss := f.geo.sectorSize; ss < unit {
-		return nil, badFormat(11, "boot sector: BPB_BytsPerSec", "%d, the disk has sectors of %d bytes: make the volume anew for this disk", ss, unit)
+		return nil, badFormat(11, "boot sector: BPB_BytsPerSec", "%d, but the disk has sectors of %d bytes: create the volume for this disk", ss, unit)
 	}
 	f.w, f.unit = disk, unit
 	return f, nil

@@ -19,14 +19,14 @@ type NotFATError struct {
 }
 
 func (e *NotFATError) Error() string {
-	return fmt.Sprintf("this is %s, not a FAT: %s", e.What, e.Remedy)
+	return fmt.Sprintf("found %s, want FAT: %s", e.What, e.Remedy)
 }
 
 const (
-	remedyMake   = "firmware boots from FAT only; make the volume anew with fat.Build or mkfs.vfat"
+	remedyMake   = "firmware boots from FAT only: create the volume with fat.Build or mkfs.vfat"
 	remedyRaw    = "convert it to a raw image first (qemu-img convert -O raw)"
-	remedyUnpack = "unpack it first"
-	remedyPart   = "open a partition of it"
+	remedyUnpack = "decompress it first"
+	remedyPart   = "open one of its partitions"
 )
 
 // otherFormats are told by bytes at a place, from the end of the source if it is negative.

@@ -36,20 +36,20 @@ func TestOtherFormats(t *testing.T) {
 		format, text string
 		do           func(d *faultio.Disk)
 	}{
-		{"exFAT", "this is an exFAT volume, not a FAT: firmware boots from FAT only", at(0, "\xeb\x76\x90EXFAT   ")},
-		{"NTFS", "this is an NTFS volume, not a FAT", at(0, string(append(ntfs, 0xf8)))},
-		{"MBR", "this is a disk with a partition table (MBR), not a FAT: open a partition of it", mbr(func([]byte) {})},
+		{"exFAT", "found an exFAT volume, want FAT: firmware boots from FAT only", at(0, "\xeb\x76\x90EXFAT   ")},
+		{"NTFS", "found an NTFS volume, want FAT: firmware boots from FAT only", at(0, string(append(ntfs, 0xf8)))},
+		{"MBR", "found a disk with a partition table (MBR), want FAT: open one of its partitions", mbr(func([]byte) {})},
 		{"GPT", "a partition table (GPT)", func(d *faultio.Disk) {
 			mbr(func(b []byte) { copy(b[446:], []byte{0, 0, 2, 0, 0xee, 255, 255, 255, 1, 0, 0, 0}) })(d)
 			at(512, "EFI PART")(d)
 		}},
 		{"GPT", "4096-byte sectors", at(4096, "EFI PART")},
-		{"qcow2", "this is a qcow2 image, not a FAT: convert it to a raw image first", at(0, "QFI\xfb\x00\x00\x00\x03")},
-		{"VHDX", "this is a VHDX image", at(0, "vhdxfile")},
-		{"VHD", "this is a VHD image", at(0, "conectix")},
-		{"VHD", "this is a VHD image of fixed size", func(d *faultio.Disk) { mbr(func([]byte) {})(d); at(d.Size()-512, "conectix")(d) }},
-		{"VMDK", "this is a VMDK image", at(0, "KDMV")},
-		{"xz", "this is a file compressed with xz, not a FAT: unpack it first", at(0, "\xfd7zXZ\x00")},
+		{"qcow2", "found a qcow2 image, want FAT: convert it to a raw image first", at(0, "QFI\xfb\x00\x00\x00\x03")},
+		{"VHDX", "found a VHDX image, want FAT: ", at(0, "vhdxfile")},
+		{"VHD", "found a VHD image, want FAT: ", at(0, "conectix")},
+		{"VHD", "found a VHD image of fixed size, want FAT: ", func(d *faultio.Disk) { mbr(func([]byte) {})(d); at(d.Size()-512, "conectix")(d) }},
+		{"VMDK", "found a VMDK image, want FAT: ", at(0, "KDMV")},
+		{"xz", "found a file compressed with xz, want FAT: decompress it first", at(0, "\xfd7zXZ\x00")},
 		{"gzip", "compressed with gzip", at(0, "\x1f\x8b\x08\x00")},
 		{"zstd", "compressed with zstd", at(0, "\x28\xb5\x2f\xfd")},
 		{"", "BPB_BytsPerSec", mbr(func(b []byte) { clear(b[446:510]) })},
@@ -206,11 +206,11 @@ func TestFewClustersSaysWhy(t *testing.T) {
 	f, err := Open(d)
 	require.NoError(t, err)
 	require.Equal(t, 32, f.Kind())
-	want := fmt.Sprintf("it is laid out as FAT32 but has %d clusters: below 65525, Linux takes it for FAT32", f.geo.clusters)
+	want := fmt.Sprintf("laid out as FAT32 with only %d clusters: below 65525, Linux reads the volume as FAT32", f.geo.clusters)
 	for _, err := range []error{f.WriteFile("new", strings.NewReader("x")), f.Remove("loader/empty"), f.Rename("loader/empty", "loader/full"), f.MkdirAll("d")} {
 		require.ErrorIs(t, err, ErrReadOnly)
 		require.ErrorContains(t, err, want)
-		require.ErrorContains(t, err, "make it anew as FAT16, or larger")
+		require.ErrorContains(t, err, "Linux reads the volume as FAT32 but UEFI firmware as FAT16, and each damages it for the other: create it as FAT16, or larger")
 	}
 	_, err = oracle.ReadFAT(d, d.Size(), oracle.FATOptions{Reader: oracle.FATReaderEDK2})
 	require.Error(t, err, "firmware takes it for something else")

@@ -121,7 +121,7 @@ func plant(files []osmith.ESPFile, o BuildOptions) (*node, *planner, error) {
 func (n *node) add(f osmith.ESPFile) error {
 	path, isDir := strings.CutSuffix(f.Path, "/")
 	if isDir != (f.Content == nil) {
-		return &NameError{Name: f.Path, Why: "a directory ends with a slash and has no content, a file has content"}
+		return &NameError{Name: f.Path, Why: "want a name with a slash at the end and no content for a directory, or a name and content for a file"}
 	}
 	at := n
 	parts := strings.Split(path, "/")
@@ -536,7 +536,7 @@ func (p *planner) minSize(root *node, above int64) (int64, error) {
 		}
 	}
 	if best == math.MaxInt64 {
-		return 0, errors.New("the files are too large for the volume that was asked for")
+		return 0, errors.New("the files are too large for the requested volume")
 	}
 	return best, nil
 }

@@ -192,11 +192,11 @@ func (s *survey) chainProblem(path string, end ending) bool {
 	case end == endWhole:
 		return true
 	case end == endJoins && len(s.runs) == 0:
-		s.problem(ProblemTwin, path, "its first cluster is one that another has")
+		s.problem(ProblemTwin, path, "its first cluster also belongs to another file")
 	case end == endJoins:
-		s.problem(ProblemShared, path, "after %d clusters its chain %s", count(s.runs), endings[end])
+		s.problem(ProblemShared, path, "its chain of clusters %[2]s after %[1]d clusters", count(s.runs), endings[end])
 	default:
-		s.problem(ProblemChain, path, "after %d clusters its chain %s", count(s.runs), endings[end])
+		s.problem(ProblemChain, path, "its chain of clusters %[2]s after %[1]d clusters", count(s.runs), endings[end])
 	}
 	return false
 }
@@ -285,7 +285,7 @@ func (s *survey) entry(d *directory, e *entry, p place) error {
 		case have > g.dirClusters():
 			s.problem(ProblemChain, path, "its chain %s", endings[endTooLong])
 		case p.depth+1 >= maxDepth:
-			s.problem(ProblemChain, path, "it is inside of %d directories, want fewer", p.depth+1)
+			s.problem(ProblemChain, path, "nested in %d directories, want fewer", p.depth+1)
 			return nil
 		}
 		if have > 0 {

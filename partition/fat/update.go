@@ -37,10 +37,10 @@ func (f *FS) change(op, name string, do func() error) error {
 func (f *FS) refuse() error {
 	switch {
 	case f.w == nil:
-		return fmt.Errorf("%w: it was opened for reading", ErrReadOnly)
+		return fmt.Errorf("%w: opened for reading only", ErrReadOnly)
 	case f.geo.few:
-		return fmt.Errorf("%w: it is laid out as FAT32 but has %d clusters: below %d, Linux takes it for FAT32, and who goes by the number "+
-			"alone, as the UEFI specification says, for FAT16: what one of them writes damages it for the other; make it anew as FAT16, or larger",
+		return fmt.Errorf("%w: laid out as FAT32 with only %d clusters: below %d, Linux reads the volume as FAT32 but UEFI firmware as FAT16, "+
+			"and each damages it for the other: create it as FAT16, or larger",
 			ErrReadOnly, f.geo.clusters, minClusters32)
 	}
 	return f.broken

@@ -67,7 +67,7 @@ func putText(field []byte, name, s string) error {
 		return fmt.Errorf("%s %q: want UTF-8 without NUL", name, s)
 	}
 	if len(s) >= len(field) {
-		return fmt.Errorf("%s of %d bytes, at most %d are possible", name, len(s), len(field)-1)
+		return fmt.Errorf("%s of %d bytes, want at most %d", name, len(s), len(field)-1)
 	}
 	clear(field)
 	copy(field, s)
@@ -125,7 +125,7 @@ func (raw *rawHeader) checkSum(whole []byte, off int64) error {
 		return badFormat(off+72, copyName(off)+": csum_alg", "%w", err)
 	}
 	if subtle.ConstantTimeCompare(sum, raw.Checksum[:len(sum)]) != 1 {
-		return badFormat(off+checksumAt, copyName(off)+": csum", "%x, but the header has %x", raw.Checksum[:len(sum)], sum)
+		return badFormat(off+checksumAt, copyName(off)+": csum", "%x, want %x as in the header", raw.Checksum[:len(sum)], sum)
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func readCopy(src osmith.Source, off int64) *copyState {
 	}
 	if err == nil {
 		if need := 2*c.h.Size + c.h.KeyslotsSize; src.Size() < need {
-			err = badFormat(src.Size(), "key slots area", "it ends at %d, behind the end of the device", need)
+			err = badFormat(src.Size(), "key slots area", "ends at %d, beyond the end of the device", need)
 		}
 	}
 	if err != nil {

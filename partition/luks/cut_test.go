@@ -386,7 +386,7 @@ func TestLying(t *testing.T) {
 							require.NoError(t, err)
 							break
 						}
-						require.ErrorContains(t, err, "does not have what was written")
+						require.ErrorContains(t, err, "the disk returns different data from what was written")
 					}
 				}
 			}

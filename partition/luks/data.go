@@ -54,7 +54,7 @@ func (v *Volume) extent(key *Key) (*extent, error) {
 	case e.size <= 0 || e.size > room:
 		return nil, &SpaceError{s.Offset + max(s.Size, e.sector), v.src.Size()}
 	case e.size%e.sector != 0:
-		return nil, badFormat(s.Offset, "segment 0", "%d bytes of data are no whole number of sectors of %d: the kernel refuses the device", e.size, e.sector)
+		return nil, badFormat(s.Offset, "segment 0", "%d bytes of data are not a whole number of %d-byte sectors: the kernel refuses the device", e.size, e.sector)
 	}
 	return e, nil
 }

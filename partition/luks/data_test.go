@@ -179,7 +179,7 @@ func TestDataFails(t *testing.T) {
 func TestDataSize(t *testing.T) {
 	d, v, key := formatted(t, small(1))
 	off := v.Header().Segments[0].Offset
-	for size, want := range map[int64]string{off: "the device has", off + 511: "no whole number of sectors", off - 4096: "the device has"} {
+	for size, want := range map[int64]string{off: "the device has", off + 511: "luks: segment 0 at 0x100000: 511 bytes of data are not a whole number of 512-byte sectors: the kernel refuses the device", off - 4096: "the device has"} {
 		v, err := OpenReader(io.NewSectionReader(d, 0, size))
 		require.NoError(t, err)
 		_, err = v.NewReader(key)

@@ -168,7 +168,7 @@ func (n node) texts() ([]string, error) {
 			return nil, err
 		}
 		if seen[s] {
-			return nil, n.fail("%q is there twice", s)
+			return nil, n.fail("key %q appears twice", s)
 		}
 		seen[s] = true
 		all = append(all, s)

@@ -17,7 +17,7 @@ var (
 	// volume of it.
 	ErrLUKS1 = errors.New("a LUKS1 volume, only LUKS2 is read")
 	// ErrDetached: the header is a file of its own, so that the data is somewhere else.
-	ErrDetached = errors.New("a detached header: its data is on another device")
+	ErrDetached = errors.New("a detached header: its data is on a separate device")
 	// ErrNoKey: no key slot that was tried opens with the passphrase.
 	ErrNoKey = errors.New("no key slot opens with this passphrase")
 	// ErrWrongKey: the key is not that of the volume.
@@ -35,9 +35,9 @@ var (
 	ErrChanged = errors.New("another program has changed the header")
 	// ErrBroken: an earlier change of this Volume has failed, so that what is on the disk is not
 	// known. Open the volume again.
-	ErrBroken = errors.New("an earlier change has failed: open the volume again")
+	ErrBroken = errors.New("an earlier change failed: open the volume again")
 	// ErrReadOnly: the volume was opened for reading.
-	ErrReadOnly = errors.New("opened for reading")
+	ErrReadOnly = errors.New("opened for reading only")
 	// ErrNoRandom: nothing to draw random bytes from was given. crypto/rand.Reader is the system's.
 	ErrNoRandom = errors.New("no source of random bytes was given")
 	// ErrEmptyPassphrase: what opens with nothing protects nothing.
@@ -51,7 +51,7 @@ type JSONAreaError struct {
 }
 
 func (e *JSONAreaError) Error() string {
-	return fmt.Sprintf("JSON area is full: the metadata needs %d bytes, there are %d; the header of a volume cannot grow", e.Need, e.Have)
+	return fmt.Sprintf("JSON area is full: the metadata needs %d bytes, the area has %d and cannot grow", e.Need, e.Have)
 }
 
 // UnsupportedError names what a volume needs and this package does not do. The header can be shown;
@@ -77,9 +77,9 @@ type LastKeyError struct {
 }
 
 func (e *LastKeyError) Error() string {
-	text := fmt.Sprintf("key slot %s is the last that a person can use: add a passphrase or a recovery key first", numbers(e.Slots))
+	text := fmt.Sprintf("key slot %s is the last with a passphrase or recovery key: add one first", numbers(e.Slots))
 	if e.All {
-		text = fmt.Sprintf("key slot %s is the last there is: the data would be lost", numbers(e.Slots))
+		text = fmt.Sprintf("key slot %s is the last key slot: removing it would lose the data", numbers(e.Slots))
 	}
 	if e.Err != nil {
 		text += fmt.Sprintf("; others do not count: %v", e.Err)
@@ -98,7 +98,7 @@ type OnlyTokenError struct {
 }
 
 func (e *OnlyTokenError) Error() string {
-	return fmt.Sprintf("token %d, of type %s, is the only way into key slot %d: remove the slot, and the token goes with it", e.Token, e.Type, e.Slot)
+	return fmt.Sprintf("token %d, of type %s, is the only way to unlock key slot %d: remove the key slot, which removes the token too", e.Token, e.Type, e.Slot)
 }
 
 // LimitError says that a key slot asks for more than the caller allows ([Limits]).
@@ -121,7 +121,7 @@ type UnlockError struct {
 func (e *UnlockError) Error() string {
 	text := ErrNoKey.Error()
 	if len(e.Tried)+len(e.Skipped) == 0 {
-		return text + ": there is none to try"
+		return text + ": no key slot to try"
 	}
 	for _, id := range e.skipped() {
 		text += fmt.Sprintf("; slot %d was not tried: %v", id, e.Skipped[id])
@@ -154,7 +154,7 @@ type ForeignError struct {
 }
 
 func (e *ForeignError) Error() string {
-	return fmt.Sprintf("the disk begins with %s: restoring the LUKS2 header there would destroy it", e.What)
+	return fmt.Sprintf("the disk begins with %s, which restoring the LUKS2 header would destroy", e.What)
 }
 
 func badFormat(off int64, field, format string, args ...any) error {

@@ -214,7 +214,7 @@ func TestFormatRefused(t *testing.T) {
 	d := faultio.NewDisk(32 << 20)
 	before := content(t, d)
 	for want, o := range map[string]FormatOptions{
-		"nine": {HeaderSize: 20 << 10}, "key of 384 bits": {KeyBits: 384}, "key of 257": {KeyBits: 257}, "volume key of 3": {VolumeKey: []byte{1, 2, 3}}, "both halves": {VolumeKey: make([]byte, 64)},
+		"header size 20480: want a power of two from 16 KiB to 4 MiB": {HeaderSize: 20 << 10}, "key of 384 bits": {KeyBits: 384}, "key of 257": {KeyBits: 257}, "volume key of 3": {VolumeKey: []byte{1, 2, 3}}, "both halves": {VolumeKey: make([]byte, 64)},
 		"area of 4096": {KeyslotsSize: 4096}, "area of 258049": {KeyslotsSize: 258049}, "area of 138412032": {KeyslotsSize: 132 << 20}, "data at 4096": {DataOffset: 4096, KeyslotsSize: 258048},
 		"data at 16777217": {DataOffset: 16<<20 + 1}, "sector size 8192": {SectorSize: 8192}, "data of 5": {DataSize: 5}, "data of -512": {DataSize: -512},
 		"the device has": {DataOffset: 64 << 20, KeyslotsSize: 1 << 20}, "label of 48": {Label: strings.Repeat("x", 48)}, "label \"a\\x00\"": {Label: "a\x00"}, "subsystem": {Subsystem: "\xff"},

@@ -120,7 +120,7 @@ func ExampleVolume_AddKey() {
 	fmt.Println(v.RemoveKey(0, luks.RemoveOptions{}))
 	// Output:
 	// slot 1 token {"type":"systemd-tpm2","keyslots":["1"],"tpm2-blob":"..."}
-	// luks: key slot 0 is the last that a person can use: add a passphrase or a recovery key first
+	// luks: key slot 0 is the last with a passphrase or recovery key: add one first
 }
 
 func ExampleVolume_RemoveKey() {

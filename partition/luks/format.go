@@ -82,13 +82,13 @@ func (o *FormatOptions) geometry(device int64) (g geometry, err error) {
 	}
 	switch {
 	case !slices.Contains(headerSizes[:], g.header):
-		return g, fmt.Errorf("header size %d is none of the nine that there are, 16 KiB to 4 MiB", g.header)
+		return g, fmt.Errorf("header size %d: want a power of two from 16 KiB to 4 MiB", g.header)
 	case g.key != 32 && g.key != 64 || o.KeyBits%8 != 0:
 		return g, fmt.Errorf("key of %d bits, want 256 or 512", o.KeyBits)
 	case o.VolumeKey != nil && len(o.VolumeKey) != g.key:
 		return g, fmt.Errorf("volume key of %d bytes, want %d", len(o.VolumeKey), g.key)
 	case o.VolumeKey != nil && bytes.Equal(o.VolumeKey[:g.key/2], o.VolumeKey[g.key/2:]):
-		return g, errors.New("both halves of the volume key are the same: it is none for XTS")
+		return g, errors.New("both halves of the volume key are the same, which XTS does not allow")
 	}
 	if g.keyslots == 0 {
 		g.keyslots = max(16<<20-2*g.header, 4<<20)
@@ -122,7 +122,7 @@ func (o *FormatOptions) geometry(device int64) (g geometry, err error) {
 	case room < max(g.size, int64(g.sector)):
 		return g, &SpaceError{g.offset + max(g.size, int64(g.sector)), device}
 	case g.size == 0 && room%int64(g.sector) != 0:
-		return g, fmt.Errorf("a device of %d bytes has no whole number of sectors of %d from %d on", device, g.sector, g.offset)
+		return g, fmt.Errorf("a device of %d bytes: want whole sectors of %d bytes from offset %d", device, g.sector, g.offset)
 	}
 	return g, nil
 }

@@ -166,7 +166,7 @@ func parseSegment(n node, count int) (g Segment, err error) {
 		return g, err
 	}
 	if g.Offset%512 != 0 {
-		return g, offset.fail("%d is no multiple of 512", g.Offset)
+		return g, offset.fail("%d is not a multiple of 512", g.Offset)
 	}
 	text, err := size.text()
 	if err != nil {
@@ -213,7 +213,7 @@ func parseSegment(n node, count int) (g Segment, err error) {
 		return g, sector.fail("%d: want 512, 1024, 2048 or 4096", bytes)
 	}
 	if g.Size%bytes != 0 {
-		return g, size.fail("%d is no multiple of the sector size, %d", g.Size, bytes)
+		return g, size.fail("%d is not a multiple of the sector size, %d", g.Size, bytes)
 	}
 	return g, nil
 }
@@ -264,7 +264,7 @@ func parseToken(n node, exists func(id int) bool) (t Token, err error) {
 		return t, err
 	}
 	if t.Type == "" {
-		return t, typ.fail("it is empty")
+		return t, typ.fail("empty")
 	}
 	keyslots, err := o.need(n, "keyslots")
 	if err != nil {

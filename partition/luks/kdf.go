@@ -115,12 +115,12 @@ func (k KDF) forNew() (KDF, error) {
 		case k.Iterations < minIterations || k.Iterations > math.MaxUint32:
 			return fail("%d iterations: want %d to %d", k.Iterations, minIterations, int64(math.MaxUint32))
 		case k.Memory != 0 || k.Threads != 0:
-			return fail("it has neither memory nor threads")
+			return fail("has no memory or threads")
 		}
 	case Argon2id:
 		switch {
 		case k.Hash != "":
-			return fail("it has no hash")
+			return fail("has no hash")
 		case k.Iterations < minPasses || k.Iterations > math.MaxUint32:
 			return fail("%d passes: want %d or more", k.Iterations, minPasses)
 		case k.Memory < minMemory || k.Memory > maxMemory || k.Memory%1024 != 0:
@@ -129,7 +129,7 @@ func (k KDF) forNew() (KDF, error) {
 			return fail("%d threads: want 1 to %d", k.Threads, maxThreads)
 		}
 	default:
-		return fail("it is not written")
+		return fail("not supported for writing")
 	}
 	return k, nil
 }
@@ -225,7 +225,7 @@ func MeasureArgon2id(target time.Duration, maxMemory int64, threads int) (KDF, e
 		return KDF{}, fmt.Errorf("luks: %w", err)
 	}
 	if target <= 0 {
-		return KDF{}, errors.New("luks: a time to measure for must be more than none")
+		return KDF{}, errors.New("luks: measuring time: want more than zero")
 	}
 	most := k.Memory
 	k.Memory = min(most, 8<<20)

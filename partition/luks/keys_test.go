@@ -90,13 +90,13 @@ func TestLastOfAll(t *testing.T) {
 	var last *LastKeyError
 	require.ErrorAs(t, v.RemoveKey(0, RemoveOptions{}), &last)
 	require.True(t, last.All)
-	require.ErrorContains(t, last, "the last there is")
+	require.ErrorContains(t, last, "the last key slot: removing it would lose the data")
 	require.NoError(t, v.RemoveKey(0, RemoveOptions{LeaveNoKeyForAPerson: true}))
 	require.Empty(t, v.Header().Slots)
 	require.Empty(t, v.Header().Tokens, "the token went with it")
 	_, err := v.Unlock(correctHorse, UnlockOptions{})
 	require.ErrorIs(t, err, ErrNoKey)
-	require.ErrorContains(t, err, "there is none to try")
+	require.ErrorContains(t, err, "no key slot to try")
 }
 
 // A token that is the only way into its slot does not leave it behind as one that looks like a
@@ -107,9 +107,9 @@ func TestRemoveOnlyToken(t *testing.T) {
 		_, err := v.AddKey(key, []byte(typ), with(KeyOptions{KDF: fastKDF, Token: []byte(`{"type":"` + typ + `"}`)}))
 		require.NoError(t, err)
 	}
-	require.ErrorContains(t, v.RemoveToken(0, RemoveTokenOptions{}), "the only way into key slot 1")
+	require.ErrorContains(t, v.RemoveToken(0, RemoveTokenOptions{}), "the only way to unlock key slot 1: remove the key slot, which removes the token too")
 	require.NoError(t, v.RemoveToken(1, RemoveTokenOptions{}), "a recovery key opens without its mark")
-	require.ErrorContains(t, v.RemoveToken(2, RemoveTokenOptions{}), "the only way into key slot 3")
+	require.ErrorContains(t, v.RemoveToken(2, RemoveTokenOptions{}), "the only way to unlock key slot 3: remove the key slot, which removes the token too")
 	require.NoError(t, v.RemoveToken(2, RemoveTokenOptions{LeaveSlotsThatNothingNames: true}))
 	require.ErrorIs(t, v.RemoveToken(2, RemoveTokenOptions{}), ErrNoToken)
 	// Of two tokens one may go, unless the other is a machine's and no person is left.

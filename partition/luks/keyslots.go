@@ -53,7 +53,7 @@ func newSlot(id int, key, passphrase []byte, offset int64, o KeyOptions) (s Slot
 		return s, nil, fmt.Errorf("a passphrase of %d bytes: cryptsetup reads at most %d", len(passphrase), maxPassphrase)
 	}
 	if _, ok := inJSON[o.Priority]; !ok {
-		return s, nil, fmt.Errorf("%v: no such priority", o.Priority)
+		return s, nil, fmt.Errorf("unknown priority %v", o.Priority)
 	}
 	s = Slot{ID: id, Type: slotType, KeySize: len(key), Priority: o.Priority, AFHash: "sha256", salt: make([]byte, saltSize)}
 	if s.KDF, err = o.KDF.forNew(); err != nil {
@@ -322,7 +322,7 @@ func (v *Volume) wipe(s Slot) error {
 func (v *Volume) ChangeKey(key *Key, slot int, passphrase []byte, o KeyOptions) (err error) {
 	defer prefix.Add(pkg, &err)
 	if o.Slot != nil {
-		return errors.New("a key that is changed keeps its slot: KeyOptions.Slot is for new ones")
+		return errors.New("KeyOptions.Slot is set, but a changed key keeps its slot: leave it unset")
 	}
 	end, err := v.beginChange()
 	if err != nil {
@@ -338,7 +338,7 @@ func (v *Volume) ChangeKey(key *Key, slot int, passphrase []byte, o KeyOptions) 
 		return fmt.Errorf("%w: %d", ErrNoSlot, slot)
 	}
 	if old.Type != slotType || !slices.Contains(d.Keyslots, slot) {
-		return &UnsupportedError{fmt.Sprintf("key slot %d", slot), "changing a slot that does not hold the key of the data"}
+		return &UnsupportedError{fmt.Sprintf("key slot %d", slot), "changing a key slot that does not hold the volume key"}
 	}
 	if o.Priority == PriorityNormal {
 		o.Priority = old.Priority
@@ -417,7 +417,7 @@ func (v *Volume) SetPriority(slot int, p Priority, o RemoveOptions) (err error) 
 	defer prefix.Add(pkg, &err)
 	number, known := inJSON[p]
 	if !known {
-		return fmt.Errorf("%v: no such priority", p)
+		return fmt.Errorf("unknown priority %v", p)
 	}
 	end, err := v.beginChange()
 	if err != nil {

@@ -41,13 +41,13 @@ func cutJSON(area []byte, off int64) ([]byte, error) {
 	end := bytes.IndexByte(area, 0)
 	switch {
 	case end < 0:
-		return nil, badFormat(off, "JSON area", "no NUL behind the JSON")
+		return nil, badFormat(off, "JSON area", "no NUL after the JSON")
 	case end == 0 || area[0] != '{':
-		return nil, badFormat(off, "JSON area", "byte %#02x, want { at once", area[0])
+		return nil, badFormat(off, "JSON area", "byte %#02x, want \"{\" as the first byte", area[0])
 	}
 	for i, c := range area[end:] {
 		if c != 0 {
-			return nil, badFormat(off+int64(end+i), "JSON area", "something follows the NUL behind the JSON")
+			return nil, badFormat(off+int64(end+i), "JSON area", "data follows the NUL after the JSON")
 		}
 	}
 	return area[:end], nil
@@ -98,7 +98,7 @@ func (p parser) config() error {
 	if size, err := n.bytes(); err != nil {
 		return err
 	} else if size != p.h.Size-binarySize {
-		return n.fail("%d, but the header has %d", size, p.h.Size-binarySize)
+		return n.fail("%d, want %d as in the header", size, p.h.Size-binarySize)
 	}
 	if n, err = c.need(at, "keyslots_size"); err != nil {
 		return err
@@ -152,7 +152,7 @@ func (p parser) digests() error {
 		p.h.Digests = append(p.h.Digests, d)
 		for _, id := range d.Keyslots {
 			if bound[id] && d.Type == pbkdf2Type {
-				return n.fail("key slot %d has another digest, too", id)
+				return n.fail("key slot %d has two digests", id)
 			}
 			bound[id] = bound[id] || d.Type == pbkdf2Type
 		}

@@ -179,7 +179,7 @@ func (v *Volume) stage(m *metadata) (*staged, error) {
 		return nil, &JSONAreaError{Need: int64(len(doc)), Have: have}
 	}
 	if v.raw.SeqID == math.MaxUint64 {
-		return nil, badFormat(16, "seqid", "%d is the last there is", v.raw.SeqID)
+		return nil, badFormat(16, "seqid", "%d is the highest possible", v.raw.SeqID)
 	}
 	s := &staged{raw: v.raw}
 	s.raw.SeqID++
@@ -273,7 +273,7 @@ func (v *Volume) put(b []byte, off int64) error {
 		return fmt.Errorf("reading back: %w", err)
 	}
 	if !bytes.Equal(back, b) {
-		return errors.New("the disk does not have what was written")
+		return errors.New("the disk returns different data from what was written")
 	}
 	return nil
 }

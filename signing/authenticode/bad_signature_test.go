@@ -73,7 +73,7 @@ func TestBadSignatures(t *testing.T) {
 		{"detached", message(func(m *cms.Template) { m.Content, m.Digest = nil, digest }), "SpcIndirectDataContent", 0, "carries no content"},
 		{"not a sequence", content(der(4, digest)), "SpcIndirectDataContent", -1, "tags don't match"},
 		{"empty", content(der(0x30)), "SpcIndirectDataContent", -1, "sequence truncated"},
-		{"a cabinet", content(about(other, sha256, digest)), "SpcIndirectDataContent", -1, "not about a PE image"},
+		{"a cabinet", content(about(other, sha256, digest)), "SpcIndirectDataContent", -1, "got content 1.3.6.1.4.1.311.2.1.30, want a PE image (1.3.6.1.4.1.311.2.1.15)"},
 		{"31 bytes", content(about(peImage, sha256, digest[1:])), "SpcIndirectDataContent", -1, "digest of 31 bytes for SHA-256"},
 		{"SHA-384 of 32 bytes", content(about(peImage, sha384, digest)), "SpcIndirectDataContent", -1, "digest of 32 bytes for SHA-384"},
 		{"MD5 of the image", content(about(peImage, md5, digest[:16])), "", 0, "the digest algorithm of the image is not"},

@@ -94,7 +94,7 @@ func TestTypeOfOldPesign(t *testing.T) {
 		var out bytes.Buffer
 		err = authenticode.Attach(&out, bytes.NewReader(img), message)
 		if !want {
-			require.ErrorContains(t, err, "not about a PE image")
+			require.ErrorContains(t, err, "want a PE image (1.3.6.1.4.1.311.2.1.15)")
 			continue
 		}
 		require.NoError(t, err)

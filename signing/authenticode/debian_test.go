@@ -207,7 +207,7 @@ func TestMachineWithMicrosoftsKeys(t *testing.T) {
 	machine := osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: db}
 	verdict := evaluate(t, machine, readFile(t, r.Part(t, "kernel")))
 	require.False(t, verdict.Allowed)
-	require.Contains(t, verdict.Reason, "no certificate in db leads there")
+	require.Contains(t, verdict.Reason, "no certificate in db is on that chain")
 	shim := readFile(t, r.Path("opt/signed/usr/lib/shim/shimx64.efi.signed"))
 	verdict = evaluate(t, machine, shim)
 	require.True(t, verdict.Allowed, verdict.Reason)

@@ -154,7 +154,7 @@ func (d *Digester) headers() error {
 		return err
 	}
 	if d.signing && f.Fields.CertificateDirectory == 0 {
-		return &osmith.FormatError{Offset: f.Fields.OptionalHeader, Field: "optional header", Err: errors.New("it has no certificate directory entry")}
+		return &osmith.FormatError{Offset: f.Fields.OptionalHeader, Field: "optional header", Err: errors.New("the image has no certificate directory entry")}
 	}
 	d.file, d.end = f, math.MaxInt64
 	if f.Certificates.Size != 0 {
@@ -202,7 +202,7 @@ func (d *Digester) finish() error {
 		return err
 	}
 	if d.file == nil { // it has not failed before: cannot happen
-		return &osmith.FormatError{Offset: d.size, Field: "headers", Err: fmt.Errorf("the image ends inside them, after %d bytes", d.size)}
+		return &osmith.FormatError{Offset: d.size, Field: "headers", Err: fmt.Errorf("the image ends inside the certificates, after %d bytes", d.size)}
 	}
 	d.file = f
 	if c := f.Certificates; c.Size != 0 && c.End() != d.size {

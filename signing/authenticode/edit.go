@@ -150,7 +150,7 @@ func selectEntries(entries []signedpe.Entry, choose func(i int, s Signature) boo
 		return nil, ErrUnsigned
 	}
 	if choose == nil {
-		return nil, errors.New("no function was given that chooses signatures")
+		return nil, errors.New("no function to choose signatures was given")
 	}
 	selected := make([]bool, len(entries))
 	n := 0

@@ -22,7 +22,7 @@ var (
 
 	// ErrNoMatch says that an image is signed, but that none of its signatures is the one to be
 	// removed or replaced.
-	ErrNoMatch = errors.New("no signature of the image is one of those asked for")
+	ErrNoMatch = errors.New("the image has none of the requested signatures")
 
 	// ErrNotPE says that a file is no PE image at all.
 	ErrNotPE = pe.ErrNotPE
@@ -41,7 +41,7 @@ func (e *SigningTimeError) Error() string {
 		return fmt.Sprintf("signing time %s: the certificate %q is valid from %s to %s, but U-Boot 2025.01 to 2026.10 is wrong by up to three days where a month ends in between, "+
 			"and refuses the image: give a later time, or none", text(e.Time), c.Subject, text(c.NotBefore), text(c.NotAfter))
 	}
-	return fmt.Sprintf("signing time %s: the certificate %q is valid from %s to %s, and U-Boot refuses an image that was signed at another time: give a time in between, or none",
+	return fmt.Sprintf("signing time %s: the certificate %q is valid from %s to %s, and U-Boot refuses an image signed outside that time: give a time within it, or none",
 		text(e.Time), e.Certificate.Subject, text(e.Certificate.NotBefore), text(e.Certificate.NotAfter))
 }
 

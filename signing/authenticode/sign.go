@@ -192,7 +192,7 @@ func (p *Prepared) JoinAttributes(w io.Writer, src osmith.Source, attributes, si
 
 func (p *Prepared) join(w io.Writer, src osmith.Source, t cms.Template, signature []byte) error {
 	if src.Size() != p.body.file.Size {
-		return fmt.Errorf("the image has %d bytes, %d when it was prepared", src.Size(), p.body.file.Size)
+		return fmt.Errorf("the image changed: %d bytes, want the %d when it was prepared", src.Size(), p.body.file.Size)
 	}
 	c, err := p.change(t, signature)
 	if err != nil {
@@ -226,7 +226,7 @@ func (p *Prepared) checkAttributes(message []byte) error {
 	case !timed:
 		return nil
 	case s.SigningTime.IsZero():
-		return errors.New("signed attributes to join: the signing time is not one time that can be read")
+		return errors.New("signed attributes to join: want one readable signing time")
 	}
 	return p.options.checkTime(p.template.Certificate, s.SigningTime)
 }

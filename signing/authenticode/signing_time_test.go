@@ -120,5 +120,5 @@ func TestJoinedSigningTimeOutsideValidity(t *testing.T) {
 	require.NoError(t, err)
 	p, err = authenticode.Prepare(bytes.NewReader(img), id.cert, authenticode.SignOptions{})
 	require.NoError(t, err)
-	require.ErrorContains(t, p.JoinAttributes(io.Discard, bytes.NewReader(img), odd, signature), "is not one time that can be read")
+	require.ErrorContains(t, p.JoinAttributes(io.Discard, bytes.NewReader(img), odd, signature), "signed attributes to join: want one readable signing time")
 }

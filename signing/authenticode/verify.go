@@ -49,7 +49,7 @@ func Verify(src osmith.Source, trusted []*x509.Certificate) (s *Signature, err e
 		case !bytes.Equal(s.Digest, got[s.Hash]):
 			changed = firstOf(changed, &DigestError{Hash: s.Hash, Want: s.Digest, Got: got[s.Hash]})
 		case cms.Chain(s.Signer, s.Certificates, trusted) == nil:
-			untrusted = firstOf(untrusted, fmt.Errorf("%w: signed by %q, issued by %q, want one that leads to %s", ErrUntrusted, s.Signer.Subject, s.Signer.Issuer, subjects(trusted)))
+			untrusted = firstOf(untrusted, fmt.Errorf("%w: signed by %q, issued by %q, want a signer that chains to %s", ErrUntrusted, s.Signer.Subject, s.Signer.Issuer, subjects(trusted)))
 		default:
 			return s, nil
 		}

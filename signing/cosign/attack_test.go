@@ -69,17 +69,17 @@ func TestSimpleSigningPayloads(t *testing.T) {
 	const good = `{"critical":{"identity":{"docker-reference":"x"},"image":{"docker-manifest-digest":"DIGEST"},"type":"cosign container image signature"},"optional":null}`
 	const other = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 	for name, test := range map[string]struct{ from, to, message string }{
-		"another artifact":    {"DIGEST", other, "made for another artifact: " + other},
+		"another artifact":    {"DIGEST", other, "signed for a different artifact: " + other},
 		"another type":        {"cosign container image signature", "atomic container signature", `payload: critical.type: "atomic container signature", want "cosign container image signature"`},
 		"key twice":           {`"docker-manifest-digest"`, `"docker-manifest-digest":"` + other + `","docker-manifest-digest"`, `payload: critical.image at 0x9d: key "docker-manifest-digest" appears twice`},
 		"key in another case": {`"docker-manifest-digest"`, `"Docker-Manifest-Digest":"` + other + `","docker-manifest-digest"`, `key "Docker-Manifest-Digest" differs in letter case, want "docker-manifest-digest"`},
 		"only another case":   {`"critical"`, `"Critical"`, `payload: Critical at 0xc: key "Critical" differs in letter case, want "critical"`},
 		"no image":            {`"image"`, `"images"`, "payload: critical.image at 0xc: missing"},
 		"number":              {`"DIGEST"`, "1", "payload: critical.image.docker-manifest-digest at 0x53: a number, want a string"},
-		"trailing text":       {`"optional":null}`, `"optional":null}{}`, "payload: JSON at 0xd9: something follows the JSON value"},
+		"trailing text":       {`"optional":null}`, `"optional":null}{}`, "payload: JSON at 0xd9: data after the JSON value"},
 		"list":                {good, `[` + good + `]`, "payload: JSON at 0x0: an array, want an object"},
 		"deep":                {"null", strings.Repeat("[", 1000) + strings.Repeat("]", 1000), "nested more than 64 deep"},
-		"upper-case digest":   {"DIGEST", "UPPER", "made for another artifact"},
+		"upper-case digest":   {"DIGEST", "UPPER", "signed for a different artifact"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, dir, artifact := newArtifact(t)
@@ -97,7 +97,7 @@ func TestBundleStatements(t *testing.T) {
 	const good = `{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"HEX"}}],"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}}`
 	other := strings.Repeat("0", 64)
 	for name, test := range map[string]struct{ from, to, message string }{
-		"another artifact": {"HEX", other, "made for another artifact: sha256:" + other},
+		"another artifact": {"HEX", other, "signed for a different artifact: sha256:" + other},
 		"no predicate":     {`,"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}`, `,"predicateType":"https://slsa.dev/provenance/v1"`, "statement: predicate: missing"},
 		"no predicateType": {"https://sigstore.dev/cosign/sign/v1", "", "statement: predicateType: empty"},
 		"an old statement": {"Statement/v1", "Statement/v0.1", "statement: _type: "},
@@ -140,7 +140,7 @@ func TestBundleErrors(t *testing.T) {
 		"unknown version":    {"bundle.v0.3", "bundle.v0.9", `bundle: mediaType: "application/vnd.dev.sigstore.bundle.v0.9+json"`},
 		"message signature":  {`"dsseEnvelope"`, `"messageSignature"`, "bundle: messageSignature.signature: empty"},
 		"no content":         {`"dsseEnvelope"`, `"dsse"`, "bundle: dsseEnvelope: missing"},
-		"two contents":       {`"mediaType"`, `"messageSignature":{"signature":"AAAA"},"mediaType"`, "bundle: messageSignature: there is a dsseEnvelope, too"},
+		"two contents":       {`"mediaType"`, `"messageSignature":{"signature":"AAAA"},"mediaType"`, "bundle: messageSignature: the bundle also has a dsseEnvelope"},
 		"other payload type": {"vnd.in-toto", "vnd.other", "bundle: dsseEnvelope.payloadType: "},
 		"two payloads":       {`"payload":`, `"payload":"","payload":`, `key "payload" appears twice`},
 		"no signature":       {`"sig":"`, `"sig":"!`, "bundle: dsseEnvelope.signatures[0].sig: not base64: "},

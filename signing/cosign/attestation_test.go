@@ -51,10 +51,10 @@ func TestAttestationRules(t *testing.T) {
 
 	wrong := errors.New("unknown licence")
 	for message, r := range map[string]cosign.AttestationRule{
-		"no attestation https://slsa.dev/provenance/v1":                                                 {PredicateTypes: []string{cosign.PredicateSLSAProvenance}},
-		"no attestation https://cyclonedx.org/bom or https://spdx.dev/Document by board":                {PredicateTypes: spdx, Authorities: []string{"board"}},
-		"no attestation https://cyclonedx.org/bom or https://spdx.dev/Document (3 of them)":             {PredicateTypes: spdx, Threshold: 3},
-		`by audit (https://spdx.dev/Document by authority "audit": unknown licence): 1 found that do n`: {PredicateTypes: spdx, Authorities: []string{"audit"}, Check: func(string, json.RawMessage) error { return wrong }},
+		"no attestation https://slsa.dev/provenance/v1":                                                                  {PredicateTypes: []string{cosign.PredicateSLSAProvenance}},
+		"no attestation https://cyclonedx.org/bom or https://spdx.dev/Document by board":                                 {PredicateTypes: spdx, Authorities: []string{"board"}},
+		"no attestation https://cyclonedx.org/bom or https://spdx.dev/Document (3 of them)":                              {PredicateTypes: spdx, Threshold: 3},
+		`by audit (https://spdx.dev/Document by authority "audit": unknown licence): 1 found, none of which is accepted`: {PredicateTypes: spdx, Authorities: []string{"audit"}, Check: func(string, json.RawMessage) error { return wrong }},
 	} {
 		_, err := verify(r)
 		var untrusted *cosign.UntrustedError
@@ -77,8 +77,8 @@ func TestAttestedOnly(t *testing.T) {
 		"cosign: predicate: JSON at 0x0: an array, want":        cosign.Attest(ctx, dir, artifact, "x", []byte("[]"), testKeys()["p256"], cosign.SignOptions{}),
 		`cosign: predicate: JSON at 0x7: key "a" appears twice`: cosign.Attest(ctx, dir, artifact, "x", []byte(`{"a":1,"a":2}`), testKeys()["p256"], cosign.SignOptions{}),
 		"cannot have the predicate type of a sign":              cosign.Attest(ctx, dir, artifact, "https://sigstore.dev/cosign/sign/v1", []byte("{}"), testKeys()["p256"], cosign.SignOptions{}),
-		"simple signing: not a format of attestat":              cosign.Attest(ctx, dir, artifact, "x", []byte("{}"), testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatSimpleSigning}}),
-		"cosign: attestation: not a format of sign":             cosign.Sign(ctx, dir, artifact, testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatDSSE}}),
+		"simple signing: not an attestation format":             cosign.Attest(ctx, dir, artifact, "x", []byte("{}"), testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatSimpleSigning}}),
+		"cosign: attestation: not a signature format":           cosign.Sign(ctx, dir, artifact, testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatDSSE}}),
 	} {
 		assert.ErrorContains(t, err, message)
 	}

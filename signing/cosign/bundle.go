@@ -243,7 +243,7 @@ func (v inPlace) base64(field string) ([]byte, error) {
 		case '_':
 			c = '/'
 		case '\r', '\n':
-			return nil, malformed(field, "not base64: a line ends in it")
+			return nil, malformed(field, "not base64: contains a line break")
 		}
 		text[n] = c
 		n++
@@ -291,7 +291,7 @@ func parseBundle(b, artifact []byte) (*envelope, error) {
 	var err error
 	switch m, dsse := parsed.MessageSignature, parsed.DSSEEnvelope; {
 	case m != nil && dsse != nil:
-		err = malformed("bundle: messageSignature", "there is a dsseEnvelope, too")
+		err = malformed("bundle: messageSignature", "the bundle also has a dsseEnvelope")
 	case m != nil:
 		e, err = m.envelope(artifact)
 	case dsse != nil:

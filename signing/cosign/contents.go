@@ -30,7 +30,7 @@ type Content struct {
 
 // ErrOtherContent is the reason why an attestation does not count whose predicate has not what the
 // policy demands.
-var ErrOtherContent = errors.New("the predicate does not say what the policy demands")
+var ErrOtherContent = errors.New("the predicate does not match the policy")
 
 // maxPointer bounds a JSON Pointer of a policy, in bytes.
 const maxPointer = 1024
@@ -50,7 +50,7 @@ func (c *Content) tokens() ([]string, error) {
 	tokens := strings.Split(c.Pointer[1:], "/")
 	for i, t := range tokens {
 		if rest := strings.NewReplacer("~0", "", "~1", "").Replace(t); strings.Contains(rest, "~") {
-			return nil, fmt.Errorf("%q: ~ is written ~0, and / in a name ~1", c.Pointer)
+			return nil, fmt.Errorf("%q: write ~ as ~0, and / in a name as ~1", c.Pointer)
 		}
 		tokens[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(t)
 	}
@@ -95,7 +95,7 @@ func (c *Content) find(value json.RawMessage) (string, error) {
 	if err := fewValues("the predicate", value); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrOtherContent, err)
 	}
-	missing := fmt.Errorf("%w: there is no %s", ErrOtherContent, c.Pointer)
+	missing := fmt.Errorf("%w: no %s", ErrOtherContent, c.Pointer)
 	for _, t := range tokens {
 		if value, err = member(value, t); err != nil {
 			return "", fmt.Errorf("%w: %s: %w", ErrOtherContent, c.Pointer, err)
@@ -152,10 +152,10 @@ func (p *Policy) referenced(c *claim) error {
 		return nil
 	}
 	if c.reference == "" {
-		return fmt.Errorf("%w: it names no docker-reference", ErrOtherReference)
+		return fmt.Errorf("%w: no docker-reference", ErrOtherReference)
 	}
 	if !slices.ContainsFunc(p.References, func(pattern string) bool { return matchRepository(pattern, c.reference) }) {
-		return fmt.Errorf("%w: it is for %q", ErrOtherReference, short(c.reference))
+		return fmt.Errorf("%w: signed for %q", ErrOtherReference, short(c.reference))
 	}
 	return nil
 }

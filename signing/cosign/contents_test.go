@@ -37,14 +37,14 @@ func TestContents(t *testing.T) {
 		"element":           {contents("/list/0/name", "first"), ""},
 		"other value":       {contents("/result", "FAILED"), `/result is "PASSED"`},
 		"part of it":        {cosign.Content{Pointer: "/runDetails/builder/id", Regexp: `https://build`}, `/runDetails/builder/id is "https://build.example/1"`},
-		"absent":            {contents("/runDetails/builder/version", "1"), "there is no /runDetails/builder/version"},
-		"other letter case": {contents("/Result", "PASSED"), "there is no /Result"},
-		"null":              {contents("/none", "null"), "there is no /none"},
-		"object":            {contents("/runDetails", "{}"), "there is no /runDetails"},
-		"beyond the list":   {contents("/list/2", "x"), "there is no /list/2"},
-		"behind the list":   {contents("/list/-", "x"), "there is no /list/-"},
-		"leading zero":      {contents("/list/00", "x"), "there is no /list/00"},
-		"inside of text":    {contents("/result/x", "PASSED"), "there is no /result/x"},
+		"absent":            {contents("/runDetails/builder/version", "1"), "https://acme.example/built by a key of the policy: the predicate does not match the policy: no /runDetails/builder/version"},
+		"other letter case": {contents("/Result", "PASSED"), "https://acme.example/built by a key of the policy: the predicate does not match the policy: no /Result"},
+		"null":              {contents("/none", "null"), "https://acme.example/built by a key of the policy: the predicate does not match the policy: no /none"},
+		"object":            {contents("/runDetails", "{}"), "https://acme.example/built by a key of the policy: the predicate does not match the policy: no /runDetails"},
+		"beyond the list":   {contents("/list/2", "x"), "https://acme.example/built by a key of the policy: the predicate does not match the policy: no /list/2"},
+		"behind the list":   {contents("/list/-", "x"), "https://acme.example/built by a key of the policy: the predicate does not match the policy: no /list/-"},
+		"leading zero":      {contents("/list/00", "x"), "https://acme.example/built by a key of the policy: the predicate does not match the policy: no /list/00"},
+		"inside of text":    {contents("/result/x", "PASSED"), "https://acme.example/built by a key of the policy: the predicate does not match the policy: no /result/x"},
 		"twice":             {contents("/twice/x", "1"), "appears twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -105,10 +105,10 @@ func TestReferences(t *testing.T) {
 		"same":          {"registry.example/os/acme", both[:1], []string{"registry.example/os/acme"}, ""},
 		"pattern":       {"registry.example/os/acme", both, []string{"registry.example/else", "registry.example/os/*"}, ""},
 		"nothing asked": {"", both, nil, ""},
-		"other":         {"registry.example/test/acme", both[:1], []string{"registry.example/os/*"}, `it is for "registry.example/test/acme"`},
-		"longer":        {"registry.example/os/acme/evil", both[:1], []string{"registry.example/os/*"}, `it is for "registry.example/os/acme/evil"`},
-		"none":          {"", both[:1], []string{"registry.example/os/*"}, "it names no docker-reference"},
-		"bundle":        {"registry.example/os/acme", both[1:], []string{"registry.example/os/acme"}, "it names no docker-reference"},
+		"other":         {"registry.example/test/acme", both[:1], []string{"registry.example/os/*"}, `signed for "registry.example/test/acme"`},
+		"longer":        {"registry.example/os/acme/evil", both[:1], []string{"registry.example/os/*"}, `signed for "registry.example/os/acme/evil"`},
+		"none":          {"", both[:1], []string{"registry.example/os/*"}, "no docker-reference"},
+		"bundle":        {"registry.example/os/acme", both[1:], []string{"registry.example/os/acme"}, "no docker-reference"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, dir, artifact := newArtifact(t)
@@ -134,7 +134,7 @@ func TestContentsErrors(t *testing.T) {
 	for want, c := range map[string]cosign.Content{
 		`"result": want a JSON Pointer`:                    {Pointer: "result", Values: []string{"x"}},
 		`"": want a JSON Pointer`:                          {Values: []string{"x"}},
-		`"/a~2": ~ is written ~0`:                          {Pointer: "/a~2", Values: []string{"x"}},
+		`"/a~2": write ~ as ~0, and / in a name as ~1`:     {Pointer: "/a~2", Values: []string{"x"}},
 		"/a: want either values or a regular expression":   {Pointer: "/a"},
 		"/b: want either values or a regular expression":   {Pointer: "/b", Values: []string{"x"}, Regexp: "x"},
 		"/a: error parsing regexp: missing closing ): `(`": {Pointer: "/a", Regexp: "("},

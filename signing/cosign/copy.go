@@ -47,7 +47,7 @@ func CopyVerified(ctx context.Context, to Store, from ArtifactSource, result *Re
 	copyOne := func(s *Signature, predicateType string) error {
 		layer := ocispec.Descriptor{MediaType: s.layer.MediaType, Digest: s.layer.Digest, Size: s.layer.Size}
 		if layer.Digest == "" {
-			return errors.New("copy: the result is not of Verify")
+			return errors.New("copy: the result was not returned by Verify")
 		}
 		if err := copyBlob(ctx, to, from, layer, layer.Size); err != nil {
 			return err

@@ -29,7 +29,7 @@ var (
 
 	// ErrIncomplete says that a source could not say everything that it has about an artifact. The
 	// error is an *IncompleteError.
-	ErrIncomplete = errors.New("signatures could not be looked for everywhere")
+	ErrIncomplete = errors.New("the search for signatures was incomplete")
 
 	// ErrNotFound says that a source does not have what was asked for.
 	ErrNotFound = errors.New("not found")
@@ -44,11 +44,11 @@ var (
 
 	// ErrOtherReference is the reason for a rejection: a trusted key made the
 	// signature, but for another name than the policy demands.
-	ErrOtherReference = errors.New("made for another name")
+	ErrOtherReference = errors.New("signed for a different name")
 
 	// ErrOtherArtifact is the reason for a rejection: a trusted key made the
 	// signature, but for another artifact.
-	ErrOtherArtifact = errors.New("made for another artifact")
+	ErrOtherArtifact = errors.New("signed for a different artifact")
 )
 
 // An IncompleteError is what [ArtifactSource.Signatures] returns besides what it has found, if it
@@ -91,7 +91,7 @@ func (e *UntrustedError) Error() string {
 	case len(e.Signed) == 0:
 		fmt.Fprintf(&text, "%v%s", ErrUntrusted, of(e.Absent))
 	case len(e.Signed) < e.Want:
-		fmt.Fprintf(&text, "signed by %s alone: %d of %d authorities must have signed%s", strings.Join(e.Signed, " and "), e.Want, e.Of, of(e.Absent))
+		fmt.Fprintf(&text, "signed only by %s: want signatures of %d of %d authorities%s", strings.Join(e.Signed, " and "), e.Want, e.Of, of(e.Absent))
 	default:
 		fmt.Fprintf(&text, "signed by %s", strings.Join(e.Signed, " and "))
 	}
@@ -104,7 +104,7 @@ func (e *UntrustedError) Error() string {
 	if len(e.Rejected) == 0 {
 		return text.String()
 	}
-	fmt.Fprintf(&text, ": %d found that do not count", len(e.Rejected))
+	fmt.Fprintf(&text, ": %d found, none of which is accepted", len(e.Rejected))
 	const shown = 4
 	for i, r := range e.Rejected {
 		switch {

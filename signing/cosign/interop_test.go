@@ -94,7 +94,7 @@ func checkReference(t testing.TB, dir string, artifact ocispec.Descriptor, forma
 	result, err := cosign.Verify(t.Context(), layout, artifact, policy)
 	if format == cosign.FormatBundle {
 		require.ErrorIs(t, err, cosign.ErrUntrusted)
-		require.ErrorContains(t, err, "it names no docker-reference")
+		require.ErrorContains(t, err, "no docker-reference")
 		return
 	}
 	require.NoError(t, err)
@@ -102,7 +102,7 @@ func checkReference(t testing.TB, dir string, artifact ocispec.Descriptor, forma
 	policy.References[0] += "-other"
 	_, err = cosign.Verify(t.Context(), layout, artifact, policy)
 	require.ErrorIs(t, err, cosign.ErrUntrusted)
-	require.ErrorContains(t, err, "made for another name: it is for")
+	require.ErrorContains(t, err, "signed for a different name: it is for")
 }
 
 // checkSaved verifies a layout of cosign save that each key has signed.

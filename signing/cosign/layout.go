@@ -208,7 +208,7 @@ func (l *Layout) BlobRange(ctx context.Context, desc ocispec.Descriptor, off, n 
 	}
 	ra, ok := f.(io.ReaderAt)
 	if !ok {
-		return nil, errors.Join(fmt.Errorf("layout: blob %s: the layout's files cannot be read at an offset", desc.Digest), f.Close())
+		return nil, errors.Join(fmt.Errorf("layout: blob %s: the files of the layout do not support reading at an offset", desc.Digest), f.Close())
 	}
 	return struct {
 		io.Reader

@@ -212,16 +212,16 @@ func TestOthersSurvive(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(path, "blobs", "sha256", d.Digest.Encoded()), []byte("{}"), 0o600))
 	err = cosign.Attest(t.Context(), dir, artifact, "y", []byte("{}"), testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatDSSE}})
-	require.ErrorContains(t, err, "its manifest cannot be read, so nothing is added to it")
+	require.ErrorContains(t, err, "cannot read the manifest, so the signature is not added")
 	other := &cosign.Memory{}
 	foreign := resolving{other, ocispec.Descriptor{Digest: digest.FromString("{}"), Size: 2}}
 	_, err = other.WriteBlob("x", strings.NewReader("{}"))
 	require.NoError(t, err)
-	require.ErrorContains(t, simple(t.Context(), foreign, artifact), "nothing is added to it")
+	require.ErrorContains(t, simple(t.Context(), foreign, artifact), "tag sha256-11015b5b7cb6a325a58eb50786bec263bae1b4a220a9562df4ccf93e3314b288.sig: cannot read the manifest, so")
 	index := `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
 	foreign.desc, err = other.WriteBlob("x", strings.NewReader(index))
 	require.NoError(t, err)
-	require.ErrorContains(t, simple(t.Context(), foreign, artifact), `it names a "application/vnd.oci.image.index.v1+json"`)
+	require.ErrorContains(t, simple(t.Context(), foreign, artifact), `names a "application/vnd.oci.image.index.v1+json"`)
 	_, err = other.ResolveTag(t.Context(), tag)
 	require.ErrorIs(t, err, cosign.ErrNotFound, "nothing was written")
 }

@@ -281,7 +281,7 @@ func TestCopyVerified(t *testing.T) {
 	require.Empty(t, again.Rejected)
 	require.Less(t, sizeOf(t, path), int64(20000))
 	_, err = cosign.CopyVerified(t.Context(), to, dir, &cosign.Result{Signatures: []cosign.Signature{{}}})
-	require.ErrorContains(t, err, "the result is not of Verify")
+	require.ErrorContains(t, err, "copy: the result was not returned by Verify")
 }
 
 func sizeOf(t testing.TB, path string) (size int64) {

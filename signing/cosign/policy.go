@@ -113,7 +113,7 @@ func (id Identity) check() error {
 }
 
 // ErrNoIdentityVerifier says that a policy names identities and no way to check them.
-var ErrNoIdentityVerifier = errors.New("it names identities, and signatures by certificate cannot be verified: set Policy.Identities, see package keyless")
+var ErrNoIdentityVerifier = errors.New("the policy names identities, but Policy.Identities, which verifies certificates, is not set: see package keyless")
 
 // authorities are those of the policy, Keys included.
 func (p *Policy) authorities() []Authority {
@@ -157,7 +157,7 @@ func (p *Policy) check() error {
 		keys = append(keys, a.Keys...)
 	}
 	if p.Threshold < 0 || p.threshold() > len(all) {
-		return fail("a threshold of %d with %d authorities", p.Threshold, len(all))
+		return fail("threshold %d with %d authorities: want at least 1 and at most all of them", p.Threshold, len(all))
 	}
 	for _, pattern := range p.References {
 		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
@@ -179,16 +179,16 @@ func (p *Policy) checkAuthority(a Authority) error {
 	case len(a.Identities) > 0 && p.Identities == nil:
 		return ErrNoIdentityVerifier
 	case (!a.NotBefore.IsZero() || !a.NotAfter.IsZero()) && p.At.IsZero():
-		return errors.New("it is valid for some time only, and Policy.At does not say what time it is")
+		return errors.New("valid for a limited time, but Policy.At is not set")
 	case !a.NotAfter.IsZero() && a.NotAfter.Before(a.NotBefore):
-		return errors.New("it ends before it begins")
+		return errors.New("its validity ends before it begins")
 	}
 	for i, k := range a.Keys {
 		if err := checkKey(k); err != nil {
 			return err
 		}
 		if slices.ContainsFunc(a.Keys[:i], func(o crypto.PublicKey) bool { return equalKeys(k, o) }) {
-			return fmt.Errorf("key %d stands there twice", i)
+			return fmt.Errorf("key %d is listed twice", i)
 		}
 	}
 	for _, id := range a.Identities {
@@ -203,9 +203,9 @@ func (p *Policy) checkAuthority(a Authority) error {
 func (a *Authority) valid(at time.Time) error {
 	switch {
 	case !a.NotBefore.IsZero() && at.Before(a.NotBefore):
-		return fmt.Errorf("%w: %q counts from %s on", ErrNotValid, a.Name, a.NotBefore.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: %q is accepted from %s on", ErrNotValid, a.Name, a.NotBefore.UTC().Format(time.RFC3339))
 	case !a.NotAfter.IsZero() && at.After(a.NotAfter):
-		return fmt.Errorf("%w: %q counted until %s", ErrNotValid, a.Name, a.NotAfter.UTC().Format(time.RFC3339))
+		return fmt.Errorf("%w: %q was accepted until %s", ErrNotValid, a.Name, a.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
@@ -247,7 +247,7 @@ func (r *AttestationRule) check(names map[string]bool, all int) error {
 			return fmt.Errorf("the policy has no authority %q", name)
 		}
 		if slices.Contains(r.Authorities[:i], name) {
-			return fmt.Errorf("authority %q stands there twice", name)
+			return fmt.Errorf("authority %q is listed twice", name)
 		}
 	}
 	for _, c := range r.Contents {
@@ -259,7 +259,7 @@ func (r *AttestationRule) check(names map[string]bool, all int) error {
 		all = len(r.Authorities)
 	}
 	if r.Threshold < 0 || max(r.Threshold, 1) > all {
-		return fmt.Errorf("a threshold of %d with %d authorities", r.Threshold, all)
+		return fmt.Errorf("threshold %d with %d authorities: want at least 1 and at most all of them", r.Threshold, all)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func TestThreshold(t *testing.T) {
 	require.ErrorAs(t, err, &untrusted)
 	require.ErrorIs(t, err, cosign.ErrUntrusted)
 	assert.Equal(t, []string{`authority "build"`}, untrusted.Signed)
-	assert.Contains(t, err.Error(), string(artifact.Digest)+`: signed by authority "build" alone: 2 of 3 authorities must have signed (none by "release", "board"): 2 found that do not count`)
+	assert.Contains(t, err.Error(), string(artifact.Digest)+`: signed only by authority "build": want signatures of 2 of 3 authorities (none by "release", "board"): 2 found, none of which is accepted`)
 
 	require.NoError(t, cosign.Sign(ctx, dir, artifact, testKeys()["rsa"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatBundle}}))
 	result, err := cosign.Verify(ctx, dir, artifact, policy)
@@ -59,10 +59,10 @@ func TestValidity(t *testing.T) {
 		at     time.Time
 		reason string
 	}{
-		{a.NotBefore.Add(-time.Second), `not valid at this time: "next" counts from 2026-01-01T00:00:00Z on`},
+		{a.NotBefore.Add(-time.Second), `not valid at this time: "next" is accepted from 2026-01-01T00:00:00Z on`},
 		{a.NotBefore, ""},
 		{a.NotAfter, ""},
-		{a.NotAfter.Add(time.Second), `not valid at this time: "next" counted until 2027-01-01T00:00:00Z`},
+		{a.NotAfter.Add(time.Second), `not valid at this time: "next" was accepted until 2027-01-01T00:00:00Z`},
 	} {
 		_, err := cosign.Verify(ctx, dir, artifact, cosign.Policy{At: test.at, Authorities: []cosign.Authority{a}})
 		if test.reason == "" {
@@ -86,23 +86,23 @@ func TestPolicyErrors(t *testing.T) {
 	open := cosign.Authority{Name: "ci", Identities: []cosign.Identity{{Issuer: "https://i"}}}
 	spdx := []string{cosign.PredicateSPDX}
 	for message, p := range map[string]cosign.Policy{
-		"a threshold of 2 with 1 authorities":                {Keys: public("p256", "p384"), Threshold: 2},
-		"a threshold of -1":                                  {Keys: public("p256"), Threshold: -1},
+		"threshold 2 with 1 authorities: want at least 1 and at most all of them":  {Keys: public("p256", "p384"), Threshold: 2},
+		"threshold -1 with 1 authorities: want at least 1 and at most all of them": {Keys: public("p256"), Threshold: -1},
 		"authority 0 has no name":                            {Authorities: []cosign.Authority{authority("", "p256")}},
 		`two authorities have the name "a"`:                  {Authorities: []cosign.Authority{authority("a", "p256"), authority("a", "p384")}},
 		"one signature would count as two":                   {Authorities: []cosign.Authority{authority("a", "p256"), authority("b", "p256")}},
-		"key 1 stands there twice":                           {Authorities: []cosign.Authority{authority("a", "p256", "p256")}},
+		"key 1 is listed twice":                              {Authorities: []cosign.Authority{authority("a", "p256", "p256")}},
 		`authority "a": no keys and no identities`:           {Authorities: []cosign.Authority{authority("a")}},
-		"Policy.At does not say what time it is":             {Authorities: []cosign.Authority{window}},
-		"it ends before it begins":                           {At: window.NotAfter, Authorities: []cosign.Authority{backwards}},
-		"signatures by certificate cannot be verified":       {Keys: public("p256"), Authorities: []cosign.Authority{identity}},
-		"subject: want either a value or a regular":          {Authorities: []cosign.Authority{open}, Identities: fakeVerifier{}},
-		"attestation 0: no predicate type":                   {Keys: public("p256"), Attestations: []cosign.AttestationRule{{}}},
-		`attestation 0: the policy has no authority "x"`:     {Keys: public("p256"), Attestations: []cosign.AttestationRule{{PredicateTypes: spdx, Authorities: []string{"x"}}}},
-		"attestation 0: a threshold of 2 with 1 authorities": {Keys: public("p256"), Attestations: []cosign.AttestationRule{{PredicateTypes: spdx, Threshold: 2}}},
-		"sign/v1 is the predicate type of signatures":        {Keys: public("p256"), Attestations: []cosign.AttestationRule{{PredicateTypes: []string{"https://sigstore.dev/cosign/sign/v1"}}}},
-		`attestation 0: authority "a" stands there twice`:    {Authorities: []cosign.Authority{authority("a", "p256")}, Attestations: []cosign.AttestationRule{{PredicateTypes: spdx, Authorities: []string{"a", "a"}}}},
-		`identity /(/ of https://i: subject: error parsing`:  {Authorities: []cosign.Authority{{Name: "a", Identities: []cosign.Identity{{Issuer: "https://i", SubjectRegexp: "("}}}}, Identities: fakeVerifier{}},
+		"valid for a limited time, but Policy.At is not set": {Authorities: []cosign.Authority{window}},
+		"its validity ends before it begins":                 {At: window.NotAfter, Authorities: []cosign.Authority{backwards}},
+		"the policy names identities, but Policy.Identities, which verifies certificates, is not set: see package keyless": {Keys: public("p256"), Authorities: []cosign.Authority{identity}},
+		"subject: want either a value or a regular":                                              {Authorities: []cosign.Authority{open}, Identities: fakeVerifier{}},
+		"attestation 0: no predicate type":                                                       {Keys: public("p256"), Attestations: []cosign.AttestationRule{{}}},
+		`attestation 0: the policy has no authority "x"`:                                         {Keys: public("p256"), Attestations: []cosign.AttestationRule{{PredicateTypes: spdx, Authorities: []string{"x"}}}},
+		"attestation 0: threshold 2 with 1 authorities: want at least 1 and at most all of them": {Keys: public("p256"), Attestations: []cosign.AttestationRule{{PredicateTypes: spdx, Threshold: 2}}},
+		"sign/v1 is the predicate type of signatures":                                            {Keys: public("p256"), Attestations: []cosign.AttestationRule{{PredicateTypes: []string{"https://sigstore.dev/cosign/sign/v1"}}}},
+		`attestation 0: authority "a" is listed twice`:                                           {Authorities: []cosign.Authority{authority("a", "p256")}, Attestations: []cosign.AttestationRule{{PredicateTypes: spdx, Authorities: []string{"a", "a"}}}},
+		`identity /(/ of https://i: subject: error parsing`:                                      {Authorities: []cosign.Authority{{Name: "a", Identities: []cosign.Identity{{Issuer: "https://i", SubjectRegexp: "("}}}}, Identities: fakeVerifier{}},
 	} {
 		_, err := cosign.Verify(context.Background(), dir, artifact, p)
 		assert.ErrorContains(t, err, message)
@@ -152,7 +152,7 @@ func TestIdentities(t *testing.T) {
 	other := addArtifact(t, dir, "v2")
 	addBundle(t, dir, other, bundle)
 	_, err = cosign.Verify(ctx, dir, other, policy(fakeVerifier{"https://ci.example", "https://ci.example/os/build"}))
-	assert.ErrorContains(t, err, `signed by "ci": made for another artifact`)
+	assert.ErrorContains(t, err, `signed by "ci": signed for a different artifact`)
 }
 
 func statementText(hex string) string {
@@ -223,7 +223,7 @@ func TestParseRulesErrors(t *testing.T) {
 		`rules[0].authorities[1].notBefore: "2026-01-01T00:00:00"`:      {"2026-01-01T00:00:00Z", "2026-01-01T00:00:00"},
 		`rules[0].authorities[2].identities[0]: issuer: want`:           {"subjectRegexp", "issuerRegexp"},
 		`rules[0].attestations[0].predicateTypes[0] at 0x20f: a number`: {`["https://spdx.dev/Document"]`, `[1]`},
-		`something follows`:                                             {`"**"`, `"**"`},
+		`data after the JSON value`:                                     {`"**"`, `"**"`},
 	} {
 		text := strings.Replace(policyText, change[0], change[1], 1)
 		if change[0] == change[1] {
@@ -233,5 +233,5 @@ func TestParseRulesErrors(t *testing.T) {
 		assert.ErrorContains(t, err, message)
 	}
 	_, err := cosign.ParseRules([]byte(policyText), nil)
-	assert.ErrorContains(t, err, "there is no place to find a file")
+	assert.ErrorContains(t, err, "not PEM text, and no file system was given to read a file from")
 }

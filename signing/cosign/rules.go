@@ -202,7 +202,7 @@ func loadKeys(name string, keys fs.FS) ([]crypto.PublicKey, error) {
 		return parseKeys([]byte(name))
 	}
 	if keys == nil {
-		return nil, fmt.Errorf("%q: not PEM text, and there is no place to find a file", name)
+		return nil, fmt.Errorf("%q: not PEM text, and no file system was given to read a file from", name)
 	}
 	info, err := fs.Stat(keys, path.Clean(name))
 	if err != nil {

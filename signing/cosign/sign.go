@@ -106,7 +106,7 @@ func (s *sigstoreSigner) SignMessage(_ io.Reader, message []byte, _ crypto.Signe
 }
 
 func (s *sigstoreSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
-	return nil, errors.New("a signer of Sigstore signs messages, not digests")
+	return nil, errors.New("a Sigstore signer signs messages, not digests")
 }
 
 // A Draft is a signature that lacks its value, which may be made elsewhere.
@@ -137,7 +137,7 @@ func prepare(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, o
 	case FormatBundle:
 		d.payload, err = newStatement(artifact.Digest, claim{})
 	default:
-		err = errors.New("not a format of signatures")
+		err = errors.New("not a signature format")
 	}
 	if err == nil {
 		err = atMost("bytes of the payload", len(d.payload), maxPayload)
@@ -157,7 +157,7 @@ func PrepareAttestation(artifact ocispec.Descriptor, key crypto.PublicKey, forma
 
 func prepareAttestation(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, predicateType string, predicate []byte, l Limits) (*Draft, error) {
 	if format != FormatBundle && format != FormatDSSE {
-		return nil, fmt.Errorf("%v: not a format of attestations", format)
+		return nil, fmt.Errorf("%v: not an attestation format", format)
 	}
 	if predicateType == "" {
 		return nil, errors.New("attestation: no predicate type")
@@ -310,7 +310,7 @@ const looks = 3
 
 // ErrBusy says that a tag was written by others when, or each time that, a signature was to be
 // added to it. Nothing of theirs was lost.
-var ErrBusy = errors.New("others keep writing the tag")
+var ErrBusy = errors.New("other writers keep changing the tag")
 
 // MergeTag adds layers to the manifest that a tag such as sha256-HEX.sig names, and returns once
 // they are there to stay, whoever else writes the tag. The store, a Settler, must have their blobs.
@@ -444,17 +444,17 @@ func keeps(ctx context.Context, store Store, tag string, written ocispec.Descrip
 func taggedManifest(ctx context.Context, store Store, desc ocispec.Descriptor, tag string) (*manifest, error) {
 	content, err := readBlob(ctx, store, desc, maxManifest)
 	if err != nil {
-		return nil, fmt.Errorf("tag %s: its manifest cannot be read, so nothing is added to it: %w", tag, err)
+		return nil, fmt.Errorf("tag %s: cannot read the manifest, so the signature is not added: %w", tag, err)
 	}
 	m, err := parseManifest(content)
 	if err != nil {
-		return nil, fmt.Errorf("tag %s: its manifest cannot be read, so nothing is added to it: %w", tag, err)
+		return nil, fmt.Errorf("tag %s: cannot read the manifest, so the signature is not added: %w", tag, err)
 	}
 	switch m.MediaType {
 	case "", ocispec.MediaTypeImageManifest, "application/vnd.docker.distribution.manifest.v2+json":
 		return m, nil
 	}
-	return nil, fmt.Errorf("tag %s: it names a %q, so nothing is added to it; want %q", tag, m.MediaType, ocispec.MediaTypeImageManifest)
+	return nil, fmt.Errorf("tag %s: names a %q, want %q: the signature is not added", tag, m.MediaType, ocispec.MediaTypeImageManifest)
 }
 
 // tagged returns the manifest to add to, and the descriptor of what has the tag now. All that the

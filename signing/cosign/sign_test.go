@@ -116,7 +116,7 @@ func TestSignErrors(t *testing.T) {
 	assert.ErrorContains(t, err, "cosign: sign: the signature does not fit the key")
 
 	err = cosign.Sign(ctx, dir, artifact, key, cosign.SignOptions{Formats: []cosign.Format{9}})
-	assert.EqualError(t, err, "cosign: format 9: not a format of signatures")
+	assert.EqualError(t, err, "cosign: format 9: not a signature format")
 
 	artifact.Digest = "sha512:00"
 	assert.Error(t, cosign.Sign(ctx, dir, artifact, key, cosign.SignOptions{}))

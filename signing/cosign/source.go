@@ -140,7 +140,7 @@ func readAll(r io.Reader, b []byte) ([]byte, error) {
 			return nil, err
 		}
 		if len(b) == cap(b) {
-			return nil, errors.New("more bytes than were promised")
+			return nil, errors.New("more bytes than its descriptor says")
 		}
 	}
 }

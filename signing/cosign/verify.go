@@ -390,7 +390,7 @@ func (v *verification) authority(ctx context.Context, e *envelope) (*Authority, 
 				if name := v.authorities[i].Name; name != "" {
 					whose = fmt.Sprintf("a key of %q", name)
 				}
-				return nil, nil, fmt.Errorf("%w: it names %s, so it or the payload was altered", ErrOtherKey, whose)
+				return nil, nil, fmt.Errorf("%w: the payload names %s, so the manifest or the payload was altered", ErrOtherKey, whose)
 			}
 		}
 	}

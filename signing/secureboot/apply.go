@@ -17,7 +17,7 @@ import (
 )
 
 // ErrNoVariable says that there is nothing to delete.
-var ErrNoVariable = errors.New("the variable does not exist, so that nothing is to be deleted")
+var ErrNoVariable = errors.New("the variable does not exist, so there is nothing to delete")
 
 // A RefusedError says that firmware would not take an update, and why: Err is or wraps
 // [ErrUntrusted], [ErrSignature], [ErrNoVariable], [*StaleError], [*osmith.FormatError].
@@ -45,10 +45,10 @@ func (e *RefusedError) Error() string {
 	}
 	text := fmt.Sprintf("firmware would refuse %s: %v", what, e.Err)
 	if e.Unknown {
-		text = fmt.Sprintf("it cannot be told whether firmware takes %s: %v", what, e.Err)
+		text = fmt.Sprintf("whether firmware accepts %s is unknown: %v", what, e.Err)
 	}
 	if len(e.Differs) > 0 {
-		text += fmt.Sprintf(" (%s would take it)", firmwareNames(e.Differs))
+		text += fmt.Sprintf(" (%s would accept it)", firmwareNames(e.Differs))
 	}
 	return text
 }
@@ -63,7 +63,7 @@ type StaleError struct {
 }
 
 func (e *StaleError) Error() string {
-	return fmt.Sprintf("its time %s is not later than %s, that of the variable: sign it anew with a later one",
+	return fmt.Sprintf("its time %s is not later than the variable's, %s: sign the update again with a later time",
 		e.Update.UTC().Format(time.RFC3339), e.Variable.UTC().Format(time.RFC3339))
 }
 
@@ -149,7 +149,7 @@ func applyRows(v osmith.FirmwareVariables, p Pending, named Firmware, apply func
 		if err := named.check(); err != nil {
 			return Applied{}, err
 		}
-		return Applied{}, &RefusedError{Name: p.Name, Variable: p.Variable, Unknown: true, Err: fmt.Errorf("the rules of %s for updates of variables are not known here: write the update on the machine itself, and read the variables again", named)}
+		return Applied{}, &RefusedError{Name: p.Name, Variable: p.Variable, Unknown: true, Err: fmt.Errorf("how %s applies updates to variables is unknown: write the update on the machine itself, and read the variables again", named)}
 	}
 	var differs, undecided []Firmware
 	for i, other := range all {
@@ -172,7 +172,7 @@ func applyRows(v osmith.FirmwareVariables, p Pending, named Firmware, apply func
 		}
 		if len(differs) > 0 { // none refuses, so it is the content
 			return Applied{}, &RefusedError{Name: p.Name, Variable: p.Variable, Unknown: true, Undecided: undecided,
-				Err: fmt.Errorf("%s leaves other content than %s: name the row of the machine", firmwareNames(differs), updateRows[chosen].name)}
+				Err: fmt.Errorf("%s leaves different content from %s: name the firmware of the machine", firmwareNames(differs), updateRows[chosen].name)}
 		}
 	}
 	return Applied{Variables: all[chosen].after, Differs: differs, Undecided: undecided}, nil
@@ -183,7 +183,7 @@ func (f Firmware) check() error {
 	if f == "" || f == FirmwareAny || slices.Contains(Firmwares(), f) {
 		return nil
 	}
-	return fmt.Errorf("firmware %q is not known: want one of %v, or %q", f, Firmwares(), FirmwareAny)
+	return fmt.Errorf("unknown firmware %q: want one of %v, or %q", f, Firmwares(), FirmwareAny)
 }
 
 // worse orders the answers of several rows: a refusal is more than what cannot be told, and that is
@@ -260,7 +260,7 @@ func (r updateRow) admit(v osmith.FirmwareVariables, u *rawAuth, p Pending) erro
 		return err
 	}
 	if !edk2.TakesDigest(u.message, r.options) {
-		return bad(authHeaderSize, "SignedData", "%s takes SHA-256 alone, and no ContentInfo around it: sign the update with SHA-256 and as a bare SignedData", r.name)
+		return bad(authHeaderSize, "SignedData", "%s accepts only SHA-256 in a bare SignedData, without ContentInfo: sign the update that way", r.name)
 	}
 	switch {
 	case p.Variable == "PK" && p.Append:
@@ -278,7 +278,7 @@ func (r updateRow) admit(v osmith.FirmwareVariables, u *rawAuth, p Pending) erro
 			return err
 		}
 		if len(own) == 0 {
-			return fmt.Errorf("%w: a first PK is signed by the key that it brings, and it brings no certificate", ErrUntrusted)
+			return fmt.Errorf("%w: a first PK must be signed by its own key, but contains no certificate", ErrUntrusted)
 		}
 		return a.verify(p, own[:1], r.options, "a first PK is signed by the key that it brings")
 	}
@@ -317,7 +317,7 @@ func (r updateRow) signedByPK(v osmith.FirmwareVariables, a *Auth, p Pending) er
 		return fmt.Errorf("%w: PK: %w", ErrUntrusted, err)
 	}
 	if len(pk) == 0 {
-		return fmt.Errorf("%w: signed by %q, and PK has no certificate that can be read: clear the keys in the setup menu of the firmware, and enrol again", ErrUntrusted, subject(a.signer))
+		return fmt.Errorf("%w: signed by %q, and PK has no readable certificate: clear the keys in the firmware's setup menu, and enrol again", ErrUntrusted, subject(a.signer))
 	}
 	if !bytes.Equal(pk[0].Raw, a.RawSigner) {
 		if err := a.fits(p); err != nil {
@@ -370,7 +370,7 @@ func (r updateRow) checkPayload(name string, payload []byte) error {
 		return err
 	}
 	if name == "PK" && count > 1 {
-		return fmt.Errorf("PK would have %d entries, want one: leave the others out", count)
+		return fmt.Errorf("PK would have %d entries, want one", count)
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func TestAnyFirmware(t *testing.T) {
 		reason string
 	}{
 		{"the same", []byte{1, 1}, []error{nil, nil}, true, false, ""},
-		{"other content", []byte{1, 2}, []error{nil, nil}, false, true, "edk2-2022.11 leaves other content than edk2-2026.08"},
+		{"other content", []byte{1, 2}, []error{nil, nil}, false, true, "edk2-2022.11 leaves different content from edk2-2026.08"},
 		{"one refuses", []byte{1, 1}, []error{nil, refused}, false, false, "refused"},
 		{"the other refuses", []byte{1, 1}, []error{refused, nil}, false, false, "refused"},
 		{"of one it cannot be told", []byte{1, 1}, []error{nil, unknown}, false, true, "unknown"},
@@ -51,7 +51,7 @@ func TestAnyFirmware(t *testing.T) {
 	defer func() { updateRows = list }()
 	updateRows = list[:1]
 	_, err := applyRows(osmith.FirmwareVariables{}, Pending{Variable: "dbx", Name: "a.auth"}, FirmwareEDK2Stable202211, func(updateRow) (osmith.FirmwareVariables, error) { return content(1), nil })
-	require.ErrorContains(t, err, "it cannot be told whether firmware takes the update of dbx (a.auth): the rules of edk2-2022.11 for updates of variables are not known here")
+	require.ErrorContains(t, err, "whether firmware accepts the update of dbx (a.auth) is unknown: how edk2-2022.11 applies updates to variables is unknown")
 	a, err := applyRows(osmith.FirmwareVariables{}, Pending{Variable: "dbx", Name: "a.auth"}, FirmwareAny, func(updateRow) (osmith.FirmwareVariables, error) { return content(1), nil })
 	require.NoError(t, err)
 	require.Contains(t, a.Undecided, FirmwareEDK2Stable202211)

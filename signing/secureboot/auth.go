@@ -27,7 +27,7 @@ var (
 
 	// ErrSignature says that the signature of an update does not fit it: other content, another
 	// variable, attributes or time.
-	ErrSignature = errors.New("the signature does not fit the update")
+	ErrSignature = errors.New("the signature does not match the update")
 )
 
 // guidPKCS7 is EFI_CERT_TYPE_PKCS7_GUID.
@@ -245,14 +245,14 @@ func (u *rawAuth) parse() (*Auth, error) {
 	}
 	if !edk2.TakesDigest(u.message, edk2.Options{}) {
 		return nil, bad(authHeaderSize, "SignedData", "%d bytes without the identifier of SHA-256, SHA-384 or SHA-512 where firmware looks for it "+
-			"(byte 13, or 32 with a ContentInfo; a length of two bytes): sign the update anew", len(u.message))
+			"(byte 13, or 32 with a ContentInfo; a length of two bytes): sign the update again", len(u.message))
 	}
 	m, err := edk2.ParseSignedData(u.message)
 	if err != nil {
 		return nil, &osmith.FormatError{Offset: authHeaderSize, Field: "SignedData", Err: err}
 	}
 	if !m.IsData() {
-		return nil, bad(authHeaderSize, "SignedData", "its content type is not that of plain data (1.2.840.113549.1.7.1), which updates sign: sign the update anew")
+		return nil, bad(authHeaderSize, "SignedData", "its content type is not plain data (1.2.840.113549.1.7.1), as updates require: sign the update again")
 	}
 	signers, err := m.SignerCertificates()
 	if err != nil {
@@ -352,7 +352,7 @@ func (a *Auth) verify(p Pending, certs []*edk2.Certificate, o edk2.Options, want
 		if edk2.IsUnknown(err) {
 			open = err
 		} else if leads, _ := edk2.Leads(a.signer, a.message.Certificates, c); leads {
-			closest = fmt.Errorf("the certificate %q leads there, but firmware does not use it: %w", subject(c), err)
+			closest = fmt.Errorf("the certificate %q chains there, but firmware does not use it: %w", subject(c), err)
 		}
 	}
 	// Why not: the signature does not fit the update, or it is of somebody else.
@@ -451,7 +451,7 @@ func parseTime(b []byte) (time.Time, error) {
 	t, ok := s.time()
 	if !ok {
 		f := s.fields()
-		return time.Time{}, bad(0, "time stamp", "%d-%d-%d %d:%d:%d is no date and time from 1900 on", f[0], f[1], f[2], f[3], f[4], f[5])
+		return time.Time{}, bad(0, "time stamp", "%d-%d-%d %d:%d:%d: want a date and time from 1900 on", f[0], f[1], f[2], f[3], f[4], f[5])
 	}
 	return t, nil
 }

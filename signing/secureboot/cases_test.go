@@ -232,7 +232,7 @@ func TestFirmwareRows(t *testing.T) {
 
 	r = secureboot.Evaluate(v, readImage(t, "testdata/firmware/00.efi"), secureboot.EvaluateOptions{Firmware: "other"})
 	require.False(t, r.Allowed)
-	require.Contains(t, r.Reason, "is not known")
+	require.Contains(t, r.Reason, "unknown firmware \"other\"")
 }
 
 // What cannot be told about dbx is not "not revoked".

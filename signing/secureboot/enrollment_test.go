@@ -247,7 +247,7 @@ func TestEnrollJudges(t *testing.T) {
 		"somebody's, and nothing":  {[]secureboot.Image{signed("b", f.DB)}, true, "", nil, "would not boot b"},
 		"revoked":                  {[]secureboot.Image{signed("a", h.DB)}, false, "", lists(t, secureboot.CertificateList(owner, h.DB.Cert)), "would not boot a: dbx has the certificate"},
 		"on a row":                 {[]secureboot.Image{signed("a", h.DB)}, false, secureboot.FirmwareEDK2Stable202211, nil, ""},
-		"on a row that is unknown": {[]secureboot.Image{signed("a", h.DB)}, false, "edk3", nil, `firmware "edk3" is not known`},
+		"on a row that is unknown": {[]secureboot.Image{signed("a", h.DB)}, false, "edk3", nil, `firmware "edk3": want one of [edk2-2026.08 edk2-2022.11 u-boot-2026.10 u-boot-2025.01 u-boot-legacy], or "any"`},
 	} {
 		o.MustBoot, o.NothingMustBoot, o.Firmware, o.DBX = c.images, c.nothing, c.row, c.dbx
 		err, other := both(o)

@@ -106,7 +106,7 @@ type EvaluateOptions struct {
 // With Shim in the options, shim's answer is given: see [EvaluateOptions] and the package.
 func Evaluate(v osmith.FirmwareVariables, im Image, o EvaluateOptions) Verdict {
 	if o.Shim != nil && o.NoShim {
-		return unknown(RuleShimUnknown, "the options have a shim and say that there is none")
+		return unknown(RuleShimUnknown, "the options have both a Shim and NoShim")
 	}
 	if r, off := unverified(v); off {
 		return r
@@ -189,7 +189,7 @@ func perhapsShim(v osmith.FirmwareVariables, im Image) *Verdict {
 	}
 	if r := checkSBAT(level, im, false); r != nil {
 		if r.Rule == RuleSBATMissing {
-			*r = unknown(RuleSBATMissing, "whether shim starts the image is not known; it starts none without a section .sbat")
+			*r = unknown(RuleSBATMissing, "whether shim starts the image is unknown; shim starts no image without a section .sbat")
 		}
 		return r
 	}
@@ -202,7 +202,7 @@ func perhapsShim(v osmith.FirmwareVariables, im Image) *Verdict {
 		v.MokListX = []byte{}
 	}
 	if r := new(Shim).authenticate(v, im); !r.Allowed {
-		r = unknown(RuleShimUnknown, "whether shim starts the image is not known, and it would not: %s", r.Reason)
+		r = unknown(RuleShimUnknown, "shim would not start the image: %s", r.Reason)
 		return &r
 	}
 	return nil
@@ -214,12 +214,12 @@ func checkSBAT(level *sbat.Level, im Image, byProgram bool) *Verdict {
 	var r Verdict
 	switch {
 	case im.SBATRepeated:
-		r = refuse(RuleSBATMalformed, "the image has several sections .sbat, and shim takes none that has")
+		r = refuse(RuleSBATMalformed, "the image has several .sbat sections, which shim refuses")
 		return &r
 	case len(im.SBAT) == 0 && byProgram:
 		return nil
 	case len(im.SBAT) == 0:
-		r = refuse(RuleSBATMissing, "the image has no section .sbat, and shim starts none without")
+		r = refuse(RuleSBATMissing, "the image has no section .sbat, which shim requires")
 		return &r
 	case len(im.SBAT) > sbat.MaxSize:
 		r = unknown(RuleNotModelled, "the section .sbat has more than %d bytes", sbat.MaxSize)

@@ -152,7 +152,7 @@ func ExampleApply() {
 	fmt.Println(err)
 	// Output:
 	// 76 <nil>
-	// secureboot: firmware would refuse the update of dbx: its time 2026-01-01T00:00:00Z is not later than 2026-01-01T00:00:00Z, that of the variable: sign it anew with a later one
+	// secureboot: firmware would refuse the update of dbx: its time 2026-01-01T00:00:00Z is not later than the variable's, 2026-01-01T00:00:00Z: sign the update again with a later time
 }
 
 func ExampleReadVariables() {

@@ -87,7 +87,7 @@ func evaluateRows(v osmith.FirmwareVariables, im Image, named Firmware) Verdict 
 		}
 	}
 	if chosen < 0 {
-		return unknown(RuleFirmwareUnknown, "firmware %q is not known: want one of %v, or %q", named, Firmwares(), FirmwareAny)
+		return unknown(RuleFirmwareUnknown, "unknown firmware %q: want one of %v, or %q", named, Firmwares(), FirmwareAny)
 	}
 	r := all[chosen]
 	if named == FirmwareAny && !r.Allowed {

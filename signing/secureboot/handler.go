@@ -60,7 +60,7 @@ func (h *handler) judge() Verdict {
 	case len(h.open) > 0:
 		return h.unknown(h.open[0])
 	case h.why == "":
-		h.because(RuleSignaturePassedBy, "the certificate table has no signature that firmware knows")
+		h.because(RuleSignaturePassedBy, "the certificate table has no signature of a type that firmware knows")
 	}
 	return Verdict{Rule: h.rule, Reason: h.why, Revoked: h.revoked, Warnings: h.warnings}
 }
@@ -184,7 +184,7 @@ func (h *handler) signed(table []byte) (r *Verdict) {
 func (h *handler) signature(i int, message []byte) *Verdict {
 	hash := edk2.ImageHash(message)
 	if hash == 0 {
-		h.because(RuleSignaturePassedBy, "signature %d: firmware passes it by, since it finds no digest algorithm that it knows at the place where it looks (first of the message's digest algorithms; a length of two bytes)", i)
+		h.because(RuleSignaturePassedBy, "signature %d: firmware ignores it, because the first digest algorithm of the message is unknown to firmware or not where it looks (lengths of two bytes)", i)
 		return nil
 	}
 	sum := h.image.Digests[hash]
@@ -260,7 +260,7 @@ func (h *handler) forbidden(i int, wrapped *edk2.Message, notWrapped error, m *e
 		return nil
 	}
 	if bad != nil {
-		r := refuse(RuleSignatureMalformed, "signature %d: %v; while there is a dbx, firmware refuses an image with such a signature", i, bad)
+		r := refuse(RuleSignatureMalformed, "signature %d: %v; while dbx exists, firmware refuses an image with such a signature", i, bad)
 		return &r
 	}
 	for _, s := range signers {
@@ -333,7 +333,7 @@ func (h *handler) allowed(i int, m *edk2.Message, err error, signers []*edk2.Cer
 	case closest != "":
 		h.because(RuleChain, "%s", closest)
 	default:
-		h.because(RuleNoPathToDB, "signature %d: signed by %q, issued by %q: no certificate in db leads there", i, subject(signers[0]), edk2.Name(signers[0].RawIssuer))
+		h.because(RuleNoPathToDB, "signature %d: signed by %q, issued by %q: no certificate in db is on that chain", i, subject(signers[0]), edk2.Name(signers[0].RawIssuer))
 	}
 }
 

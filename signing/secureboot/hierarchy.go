@@ -142,7 +142,7 @@ func (h *Hierarchy) Check() (err error) {
 		}
 		for _, other := range pairs[:i] {
 			if other.Cert != nil && bytes.Equal(other.Cert.RawSubjectPublicKeyInfo, p.Cert.RawSubjectPublicKeyInfo) {
-				return fmt.Errorf("%s and %s have the same key: make one for each, so that the theft of one is not that of the other", other.name, p.name)
+				return fmt.Errorf("%s and %s have the same key: make a separate key for each", other.name, p.name)
 			}
 		}
 	}

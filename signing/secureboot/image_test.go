@@ -77,5 +77,5 @@ func ExampleReadImage() {
 	}
 	verdict := secureboot.Evaluate(machine, image, secureboot.EvaluateOptions{})
 	fmt.Println(len(image.Certificates), verdict.Allowed, verdict.Reason)
-	// Output: 1 false signature 0: signed by "CN=osmith test signer", issued by "CN=osmith test CA": no certificate in db leads there
+	// Output: 1 false signature 0: signed by "CN=osmith test signer", issued by "CN=osmith test CA": no certificate in db is on that chain
 }

@@ -188,13 +188,13 @@ func published(u PublishedUpdate) ChosenUpdate {
 	}
 	var ok bool
 	if c.Variable, c.Append, ok = a.SignedFor(); !ok {
-		return fail(fmt.Errorf("%w: %q has signed it for no variable that holds keys, or it was changed afterwards", ErrSignature, subject(a.signer)))
+		return fail(fmt.Errorf("%w: %q did not sign this update for any key variable, or the update was changed afterwards", ErrSignature, subject(a.signer)))
 	}
 	if c.lists, err = parseLists(a.Payload); err != nil {
 		return fail(err)
 	}
 	if !c.Append {
-		return fail(fmt.Errorf("it replaces %s, and what is in there now would go: apply it by itself", c.Variable))
+		return fail(fmt.Errorf("the update replaces %s and would remove its current content: apply it separately", c.Variable))
 	}
 	return c
 }

@@ -125,7 +125,7 @@ func TestChooseUpdates(t *testing.T) {
 	set := append([]secureboot.PublishedUpdate{{Name: "garbage", Auth: []byte("x")}, {Name: "changed", Auth: changed}, {Name: "replacing", Auth: replacing}, {Name: "odd", Auth: odd}}, updates...)
 	choice, err = secureboot.ChooseUpdates(microsoftMachine(t, 2011), set, secureboot.ApplyOptions{})
 	require.NoError(t, err)
-	for i, text := range []string{"want at least", "for no variable that holds keys", "it replaces dbx", "signature list"} {
+	for i, text := range []string{"want at least", "did not sign this update for any key variable, or the update was changed afterwards", "the update replaces dbx and would remove its current content: apply it separately", "signature list"} {
 		refused, ok := errors.AsType[*secureboot.RefusedError](choice.Updates[i].Refused)
 		require.True(t, ok)
 		require.ErrorContains(t, refused, text)
@@ -135,7 +135,7 @@ func TestChooseUpdates(t *testing.T) {
 	_, err = secureboot.ChooseUpdates(osmith.FirmwareVariables{DBX: []byte{1}}, nil, secureboot.ApplyOptions{})
 	require.ErrorContains(t, err, "dbx of the machine")
 	_, err = secureboot.ChooseUpdates(osmith.FirmwareVariables{}, nil, secureboot.ApplyOptions{Firmware: "edk3"})
-	require.ErrorContains(t, err, `"edk3" is not known`)
+	require.ErrorContains(t, err, `unknown firmware "edk3": want one of [edk2-2026.08 edk2-2022.11 u-boot-2026.10 u-boot-2025.01 u-boot-legacy], or "any"`)
 }
 
 // Entries of Windows' boot managers are versions, not digests.

@@ -61,7 +61,7 @@ type Unsigned struct {
 	Signer *x509.Certificate // of the key
 }
 
-var errNothingToSign = errors.New("rotation: there is nothing to sign in this step: it is signed, or no write")
+var errNothingToSign = errors.New("rotation: nothing to sign in this step: it is already signed, or not a write")
 
 // Digest returns what the key of Unsigned.Signer has to sign, as [Update.Digest] does.
 func (s *Step) Digest() ([]byte, error) {
@@ -120,7 +120,7 @@ func fingerprint(v osmith.FirmwareVariables) Fingerprint {
 
 // ErrNothingMustBoot: an enrolment or a rotation was asked for without an image that has to boot.
 // Nothing would be judged before keys come or go.
-var ErrNothingMustBoot = errors.New("no image is given that must boot: give all that the machine starts (MustBoot), or say that there is none (NothingMustBoot)")
+var ErrNothingMustBoot = errors.New("no image is given that must boot: give all images that the machine starts (MustBoot), or set NothingMustBoot")
 
 // RotationOptions are what a plan is made of.
 type RotationOptions struct {
@@ -224,7 +224,7 @@ func (p *planner) prepare() error {
 			*k.fresh = *k.old
 		}
 		if k.fresh.Cert == nil || k.old.Cert == nil {
-			return fmt.Errorf("rotation: the old hierarchy lacks the certificate of %s: give the one that the machine has", k.name)
+			return fmt.Errorf("rotation: the old hierarchy lacks the certificate of %s: give the machine's certificate", k.name)
 		}
 	}
 	for _, k := range []struct {
@@ -235,12 +235,12 @@ func (p *planner) prepare() error {
 			return err
 		}
 		if !p.has(k.name, k.old) && !p.has(k.name, k.fresh) {
-			return fmt.Errorf("rotation: %s of the machine has neither the old certificate %s nor the new one %s: give the hierarchy that the machine has", k.name, title(k.old.Cert), title(k.fresh.Cert))
+			return fmt.Errorf("rotation: %s of the machine has neither the old certificate %s nor the new one %s: give the machine's hierarchy", k.name, title(k.old.Cert), title(k.fresh.Cert))
 		}
 	}
 	if p.Old.DB.same(p.new.DB) {
 		if p.RevokeOld {
-			return fmt.Errorf("rotation: RevokeOld would revoke the certificate %s of db, which stays: leave it out, or give a new one", title(p.Old.DB.Cert))
+			return fmt.Errorf("rotation: RevokeOld would revoke the certificate %s, which stays in db: unset RevokeOld, or give a new certificate", title(p.Old.DB.Cert))
 		}
 		return nil
 	}
@@ -430,7 +430,7 @@ type OffPlanError struct {
 }
 
 func (e *OffPlanError) Error() string {
-	return fmt.Sprintf("rotation: %s changed outside the plan: make a new one from here", strings.Join(e.Variables, ", "))
+	return fmt.Sprintf("rotation: %s changed outside the plan: make a new plan from this state", strings.Join(e.Variables, ", "))
 }
 
 // Next tells what to do with a machine in this state. It notes in r how far the machine is, so
@@ -756,7 +756,7 @@ func (j *stepJSON) step() (Step, error) {
 		return s, err
 	}
 	if j.Time == nil {
-		return s, errors.New("an update that is not signed lacks its time")
+		return s, errors.New("an unsigned update needs a time")
 	}
 	signer, err := x509.ParseCertificate(j.Signer)
 	if err != nil {

@@ -255,10 +255,10 @@ func TestPlanRotationRefuses(t *testing.T) {
 		}, "KEK of the machine has neither"},
 		"broken db":   {func(o *secureboot.RotationOptions) { o.Machine.DB = []byte{1} }, "db of the machine"},
 		"option ROMs": {func(o *secureboot.RotationOptions) { o.OptionROMs = secureboot.OptionROMs{} }, "no decision on option ROMs"},
-		"no room":     {func(o *secureboot.RotationOptions) { o.RoomForVariables = 4000 }, "there is room for 4000"},
+		"no room":     {func(o *secureboot.RotationOptions) { o.RoomForVariables = 4000 }, "the variables need 5340 bytes of the machine's variable store, which has room for 4000: keep fewer certificates and digests"},
 		"revoke what stays": {func(o *secureboot.RotationOptions) {
 			o.New = &secureboot.Hierarchy{PK: o.New.PK}
-		}, "of db, which stays"},
+		}, "which stays in db: unset RevokeOld, or give a new certificate"},
 		"does not boot today": {func(o *secureboot.RotationOptions) { o.MustBoot = append(o.MustBoot, signed("odd", third.DB)) }, "today: the machine would not boot odd"},
 		"time of the past": {func(o *secureboot.RotationOptions) {
 			o.Machine.Times = map[string]time.Time{"PK": when.AddDate(1, 0, 0)}
@@ -391,7 +391,7 @@ func TestRotationJSON(t *testing.T) {
 	require.Equal(t, "osmith.rotation/1", o["schema"])
 	for want, change := range map[string]func(map[string]any){
 		"schema":       func(o map[string]any) { o["schema"] = "osmith.rotation/2" },
-		"is not known": func(o map[string]any) { o["more"] = 1 },
+		"unknown key":  func(o map[string]any) { o["more"] = 1 },
 		"reached: 99":  func(o map[string]any) { o["reached"] = 99 },
 		"reached: -1":  func(o map[string]any) { o["reached"] = -1 },
 		"fingerprint":  func(o map[string]any) { o["start"] = map[string]any{"PK": "x"} },

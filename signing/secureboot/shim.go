@@ -60,7 +60,7 @@ func ReadShim(src osmith.Source, hashes ...crypto.Hash) (s *Shim, err error) {
 		return nil, err
 	}
 	if !found {
-		return nil, bad(0, "shim", "the image has no section %s, so it is no shim", sectionVendor)
+		return nil, bad(0, "shim", "the image has no section %s: want a shim", sectionVendor)
 	}
 	level, _, err := f.LongSection(src, sectionLevel, maxVendor)
 	if err != nil {
@@ -204,7 +204,7 @@ func (s *Shim) level(v osmith.FirmwareVariables) ([]byte, error) {
 		candidate, reset = levelOriginal, true
 	}
 	if candidate == "" {
-		return nil, fmt.Errorf("%w: the level that shim brings along, since it has no section %s", ErrShimState, sectionLevel)
+		return nil, fmt.Errorf("%w: the level that shim contains, because it has no section %s", ErrShimState, sectionLevel)
 	}
 	if len(v.SbatLevel) > 0 && !reset && keepsLevel(string(v.SbatLevel), candidate) {
 		return v.SbatLevel, nil
@@ -302,9 +302,9 @@ func copyOf(name string, own, list, earlier []byte) ([]byte, error) {
 	case earlier == nil:
 		return nil, fmt.Errorf("%w: %s", ErrShimState, name)
 	case len(own) == 0:
-		return nil, fmt.Errorf("%w: %sRT may hold what another shim brought along, as this one brings nothing by which it would be told", ErrShimState, name)
+		return nil, fmt.Errorf("%w: %sRT may come from a different shim, because this shim contains nothing that identifies it", ErrShimState, name)
 	case !bytes.HasPrefix(earlier, own):
-		return nil, fmt.Errorf("%w: %sRT was made by another shim", ErrShimState, name)
+		return nil, fmt.Errorf("%w: %sRT was written by a different shim", ErrShimState, name)
 	}
 	return earlier, nil
 }

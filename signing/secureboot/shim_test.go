@@ -274,7 +274,7 @@ func TestShimJudges(t *testing.T) {
 		"one good signature is enough":          {func(w *world) { w.sign(f.DB, h.DB) }, secureboot.RuleCertificateInDB, ""},
 		"the other signature is denied":         {func(w *world) { w.sign(f.DB, h.DB); w.v.MokListX = cert(f.DB) }, secureboot.RuleCertificateInDB, ""},
 
-		"foreign":                               {func(w *world) { w.sign(f.DB) }, secureboot.RuleNotTrustedByShim, "no certificate in db, in shim or in MokList leads there"},
+		"foreign":                               {func(w *world) { w.sign(f.DB) }, secureboot.RuleNotTrustedByShim, "no certificate in db, in shim or in MokList is on that chain"},
 		"unsigned":                              {func(w *world) { w.sign() }, secureboot.RuleUnsigned, "not signed"},
 		"db is ignored":                         {func(w *world) { w.v.MokDBState = []byte{1} }, secureboot.RuleNotTrustedByShim, ""},
 		"MokDBState of two bytes has no effect": {func(w *world) { w.v.MokDBState = []byte{1, 1} }, secureboot.RuleCertificateInDB, ""},
@@ -330,13 +330,13 @@ func TestShimJudges(t *testing.T) {
 		".sbat below the latest level":          {func(w *world) { w.v.SbatPolicy = []byte{1} }, secureboot.RuleSBATRevoked, "(SbatLevel 2025010100)"},
 		".sbat malformed":                       {func(w *world) { w.im.SBAT = []byte("sbat,1\n") }, secureboot.RuleSBATMalformed, "shim cannot parse"},
 		".sbat malformed, started by a program": {func(w *world) { w.im.SBAT = []byte("sbat,1\n"); w.o.ByProgram = true }, secureboot.RuleSBATMalformed, ""},
-		".sbat twice":                           {func(w *world) { w.im.SBATRepeated = true }, secureboot.RuleSBATMalformed, "several sections"},
+		".sbat twice":                           {func(w *world) { w.im.SBATRepeated = true }, secureboot.RuleSBATMalformed, "several .sbat sections, which shim refuses"},
 		".sbat too large":                       {func(w *world) { w.im.SBAT = bytes.Repeat([]byte("\n"), 65537) }, secureboot.RuleNotModelled, "more than 65536 bytes"},
 		".sbat with nothing in it":              {func(w *world) { w.im.SBAT = []byte("\n") }, secureboot.RuleCertificateInDB, ""},
 		".sbat below the level, not signed":     {func(w *world) { w.sign(); w.v.SbatPolicy = []byte{1} }, secureboot.RuleUnsigned, ""},
 		"SbatLevel malformed":                   {func(w *world) { w.v.SbatLevel = []byte("sbat,1,2030010100\ngrub\n") }, secureboot.RuleShimStops, "cannot parse SbatLevel"},
 		"SbatLevel is garbage":                  {func(w *world) { w.v.SbatLevel = []byte("nothing that shim would keep") }, secureboot.RuleCertificateInDB, ""},
-		"level above shim itself":               {func(w *world) { w.v.SbatLevel = []byte("sbat,1,2030010100\nshim,5\n") }, secureboot.RuleShimStops, `does not pass its own check: revoked by SBAT: component "shim"`},
+		"level above shim itself":               {func(w *world) { w.v.SbatLevel = []byte("sbat,1,2030010100\nshim,5\n") }, secureboot.RuleShimStops, `shim stops, because it fails its own check: revoked`},
 		"level above shim itself, MokSBState": {func(w *world) {
 			w.v.SbatLevel = []byte("sbat,1,2030010100\nshim,5\n")
 			w.v.MokSBState = []byte{1}
@@ -349,7 +349,7 @@ func TestShimJudges(t *testing.T) {
 		"NX asked for, not signed": {func(w *world) { w.sign(); w.v.MokPolicy = []byte{1} }, secureboot.RuleUnsigned, ""},
 
 		// What is not known is not allowed.
-		"nothing known of shim": {func(w *world) { w.s = secureboot.Shim{} }, secureboot.RuleShimUnknown, "the level that shim brings along"},
+		"nothing known of shim": {func(w *world) { w.s = secureboot.Shim{} }, secureboot.RuleShimUnknown, "the level that shim contains, because it has no section"},
 		"shim without .sbat":    {func(w *world) { w.s.Image.SBAT = nil }, secureboot.RuleShimUnknown, ""},
 		"nothing known of the variables": {func(w *world) {
 			w.v = osmith.FirmwareVariables{SecureBoot: w.v.SecureBoot, DB: w.v.DB}
@@ -373,11 +373,11 @@ func TestShimJudges(t *testing.T) {
 		"MokPolicy not known":            {func(w *world) { w.v.MokPolicy = nil }, secureboot.RuleShimUnknown, "MokPolicy"},
 		"shim may ask for NX":            {func(w *world) { w.s.Image.NXCompatible = true }, secureboot.RuleShimUnknown, "where firmware enforces NX"},
 		"shim is told not to ask for NX": {func(w *world) { w.s.Image.NXCompatible = true; w.v.MokPolicy = []byte{0} }, secureboot.RuleCertificateInDB, ""},
-		"copy by another shim":           {func(w *world) { w.sign(f.DB); w.v.MokList, w.v.MokListRT = nil, cert(f.DB) }, secureboot.RuleShimUnknown, "made by another shim"},
+		"copy by another shim":           {func(w *world) { w.sign(f.DB); w.v.MokList, w.v.MokListRT = nil, cert(f.DB) }, secureboot.RuleShimUnknown, "RT was written by a different shim"},
 		"copy by a shim that brings nothing": {func(w *world) {
 			w.sign(f.DB)
 			w.s.VendorCertificate, w.v.MokList, w.v.MokListRT = nil, nil, cert(f.DB)
-		}, secureboot.RuleShimUnknown, "may hold what another shim brought along"},
+		}, secureboot.RuleShimUnknown, "RT may come from a different shim, because this shim contains nothing that identifies it"},
 		"copy by this shim": {func(w *world) {
 			w.sign(f.DB)
 			own := secureboot.CertificateList(shimVendor, h.KEK.Cert)
@@ -392,7 +392,7 @@ func TestShimJudges(t *testing.T) {
 		"MokList malformed":                       {func(w *world) { w.v.MokList = []byte{1} }, secureboot.RuleVariableMalformed, "MokList cannot be parsed"},
 		"MokListX malformed":                      {func(w *world) { w.v.MokListX = []byte{1} }, secureboot.RuleVariableMalformed, "MokListX cannot be parsed"},
 		"SecureBoot malformed":                    {func(w *world) { w.v.SecureBoot = []byte{7} }, secureboot.RuleVariableMalformed, ""},
-		"a shim and none":                         {func(w *world) { w.o.NoShim = true }, secureboot.RuleShimUnknown, "say that there is none"},
+		"a shim and none":                         {func(w *world) { w.o.NoShim = true }, secureboot.RuleShimUnknown, "the options have both a Shim and NoShim"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

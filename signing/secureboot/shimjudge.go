@@ -68,7 +68,7 @@ func (s *Shim) judge(v osmith.FirmwareVariables, im Image, byProgram bool) Verdi
 	case r.Unknown || r.Rule == RuleSBATMissing:
 		return unknown(RuleShimUnknown, "whether the level is above shim's own generation: %s", r.Reason)
 	default:
-		return refuse(RuleShimStops, "shim stops, since it does not pass its own check: %s", r.Reason)
+		return refuse(RuleShimStops, "shim stops, because it fails its own check: %s", r.Reason)
 	}
 	if state(v.MokSBState) {
 		return Verdict{Allowed: true, Rule: RuleShimVerifiesNothing, Reason: "MokSBState is set, and shim verifies nothing",
@@ -93,7 +93,7 @@ func (s *Shim) requireNX(v osmith.FirmwareVariables, im Image, r Verdict) Verdic
 	case v.MokPolicy == nil:
 		return unknown(RuleShimUnknown, "the image is not compatible with NX, and %v: MokPolicy", ErrShimState)
 	case len(v.MokPolicy) == 1 && v.MokPolicy[0]&requireNX != 0:
-		return refuse(RuleNXRequired, "MokPolicy asks for images that are compatible with NX, and this one does not say that it is")
+		return refuse(RuleNXRequired, "MokPolicy requires images that are compatible with NX, and this image is not marked as compatible")
 	case len(v.MokPolicy) != 1 && s.Image.NXCompatible:
 		return unknown(RuleShimUnknown, "the image is not compatible with NX and shim is: where firmware enforces NX, shim asks for it")
 	}
@@ -326,7 +326,7 @@ func (j *shimJudge) signature(i int, message []byte) {
 				case !edk2.IsChain(err):
 					closest = fmt.Sprintf("signature %d: the certificate %q in %s: %v", i, subject(root), l.name, err)
 				default:
-					j.doubt("signature %d: the certificate %q in %s: edk2 would refuse it, and shim is more tolerant in some of this: %v", i, subject(root), l.name, err)
+					j.doubt("signature %d: the certificate %q in %s: edk2 would refuse it, but shim is more tolerant in some cases: %v", i, subject(root), l.name, err)
 				}
 				continue
 			}
@@ -346,7 +346,7 @@ func (j *shimJudge) signature(i int, message []byte) {
 		j.because(refuse(RuleChain, "%s", closest))
 		return
 	}
-	j.because(refuse(RuleNotTrustedByShim, "signature %d: signed by %q, issued by %q: no certificate in db, in shim or in MokList leads there", i, subject(signers[0]), edk2.Name(signers[0].RawIssuer)))
+	j.because(refuse(RuleNotTrustedByShim, "signature %d: signed by %q, issued by %q: no certificate in db, in shim or in MokList is on that chain", i, subject(signers[0]), edk2.Name(signers[0].RawIssuer)))
 }
 
 // denied reports whether a signature leads to a certificate of a list that denies, or whether that

@@ -202,7 +202,7 @@ func appendLists(b []byte, lists ...SignatureList) ([]byte, error) {
 		b = append(b, l.Header...)
 		for j, s := range l.Signatures {
 			if int64(len(s.Data)) != n {
-				return nil, fmt.Errorf("signature list %d: signature %d has %d bytes, the first %d: put it into a list of its own", i, j, len(s.Data), n)
+				return nil, fmt.Errorf("signature list %d: signature %d has %d bytes, the first %d: put it into a separate list", i, j, len(s.Data), n)
 			}
 			b = append(efi.AppendGUID(b, s.Owner), s.Data...)
 		}
@@ -236,7 +236,7 @@ func certificates(lists []SignatureList) ([]*x509.Certificate, error) {
 		}
 	}
 	if len(certs) == 0 {
-		return nil, fmt.Errorf("the %d signature lists hold no certificate, want at least one of type X509", len(lists))
+		return nil, fmt.Errorf("the %d signature lists have no certificate, want at least one of type X509", len(lists))
 	}
 	return certs, nil
 }
@@ -289,7 +289,7 @@ func CertificateDigestList(owner osmith.GUID, h crypto.Hash, from time.Time, cer
 		}
 		return l, nil
 	}
-	return SignatureList{}, prefix.Error("secureboot", fmt.Errorf("certificates are not revoked by their %v digests: want SHA-256, SHA-384 or SHA-512", h))
+	return SignatureList{}, prefix.Error("secureboot", fmt.Errorf("%v digests do not revoke certificates: want SHA-256, SHA-384 or SHA-512", h))
 }
 
 // Merge appends the entries of more that lists does not have, as edk2 does when a variable is

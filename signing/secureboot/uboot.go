@@ -139,7 +139,7 @@ func (j *ubootJudge) unsigned(sum []byte) Verdict {
 	unaligned := j.image.Layout == LayoutUnaligned
 	switch {
 	case unaligned && hasDigests(j.db, crypto.SHA256):
-		return unknown(RuleNotModelled, "a section has a SizeOfRawData that is not a multiple of FileAlignment: U-Boot takes another digest of the image, and db has digests")
+		return unknown(RuleNotModelled, "a section has a SizeOfRawData that is not a multiple of FileAlignment: U-Boot computes a different digest of the image, and db has digests")
 	case !unaligned && findDigest(j.dbx, crypto.SHA256, sum) != nil: // booted b plain with dx9
 		return revoke(RuleDigestInDBX, "dbx has the digest of the image, SHA-256 %x", sum)
 	case findDigest(j.db, crypto.SHA256, sum) == nil:
@@ -199,7 +199,7 @@ func (j *ubootJudge) signed(sum []byte) Verdict {
 	case foreign:
 		// run 06 24, booted b gforeign: neither a good signature in front of it or behind it helps,
 		// nor the digest in db
-		return refuse(RuleCertificateType, "an entry of the certificate table is of a type that U-Boot does not know: it refuses the image then, whatever the others are")
+		return refuse(RuleCertificateType, "an entry of the certificate table has a type that U-Boot does not know: U-Boot refuses the image, whatever the other entries are")
 	case len(found[findingUnknown]) > 0:
 		f := found[findingUnknown][0]
 		return unknown(cmp.Or(f.rule, RuleNotModelled), "%s", f.reason)
@@ -311,7 +311,7 @@ func (j *ubootJudge) signature(message []byte) ubootFinding {
 	}
 	switch {
 	case s.Signer == nil: // run 05
-		return stranger(RuleSignatureMalformed, "it does not carry its signer's certificate")
+		return stranger(RuleSignatureMalformed, "the signature does not contain its signer's certificate")
 	case s.Hash == 0 || signer.Hash != s.Hash || !signer.DigestOID.Equal(s.Message.Digests[0]):
 		return notLike("a digest algorithm other than SHA-256, SHA-384 and SHA-512, or two of them")
 	case j.legacy && signer.SignatureOID.Equal(oidSHA256WithRSA): // booted b oid256
@@ -332,7 +332,7 @@ func (j *ubootJudge) signature(message []byte) ubootFinding {
 		}
 	}
 	if s.Err != nil { // booted b invalid
-		return stranger(RuleChain, "it is not valid: %v", s.Err)
+		return stranger(RuleChain, "not valid: %v", s.Err)
 	}
 	if timed && j.outside(s.SigningTime, s.Signer) {
 		// booted a12 a20; a11 (no time) and a19 (expired since, inside) ran; b has 60 more
@@ -388,7 +388,7 @@ func (j *ubootJudge) digest(s *signedpe.Signature, m *edk2.Message) *ubootFindin
 	case len(own) == 0:
 		return &ubootFinding{rule: RuleDigestNotGiven, reason: fmt.Sprintf("the %v digest of the image was not given", s.Hash)}
 	case j.image.Layout == LayoutUnaligned && same: // booted a21 a22; source
-		return new(stranger(RuleSectionSize, "a section has a SizeOfRawData that is not a multiple of FileAlignment: U-Boot hashes it rounded up, and takes another digest than the signer"))
+		return new(stranger(RuleSectionSize, "a section has a SizeOfRawData that is not a multiple of FileAlignment: U-Boot hashes it rounded up, and so computes a different digest from the signer's"))
 	case j.image.Layout == LayoutUnaligned:
 		return new(notLike("a section has a SizeOfRawData that is not a multiple of FileAlignment, and the signed digest is not that of these bytes"))
 	case !same: // booted b changed

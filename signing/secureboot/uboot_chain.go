@@ -77,12 +77,12 @@ func (j *ubootJudge) path(s *signedpe.Signature) ubootFinding {
 		case issuer == nil && keyIn(db, last): // booted b notca with dbt
 			return notLike("the certificate %q was signed by the key of one in db that has another name than its issuer", last.Subject)
 		case issuer == nil: // booted a02 a15, b twin, run 01
-			return stranger(RuleNoPathToDB, "signed by %q, issued by %q: no certificate in db leads there", s.Signer.Subject, s.Signer.Issuer)
+			return stranger(RuleNoPathToDB, "signed by %q, issued by %q: no certificate in db is on that chain", s.Signer.Subject, s.Signer.Issuer)
 		case depth > 3: // booted a14, b chain3: signer, two intermediates, the one in db
 			return notLike("more than two intermediate certificates")
 		case issuer.BasicConstraintsValid && !issuer.IsCA:
 			// booted b notca: refused, and with dbs, where that is in db itself, ran
-			return notLike("the certificate %q, which issued that of %q, is not one of an authority", issuer.Subject, last.Subject)
+			return notLike("the certificate %q, which issued that of %q, is not a CA certificate", issuer.Subject, last.Subject)
 		case !issuer.BasicConstraintsValid || (issuer.MaxPathLen > 0 || issuer.MaxPathLenZero) && issuer.MaxPathLen < depth-1:
 			// booted b plim: within its limit
 			return notLike("the issuer's certificate %q has no basic constraints, or limits the length of a path to less", issuer.Subject)

@@ -130,7 +130,7 @@ type AttributesError struct {
 }
 
 func (e *AttributesError) Error() string {
-	return fmt.Sprintf("variable %s has the attributes 0x%08x, want 0x%08x: the file is not from efivarfs, or the variable is not protected as the real one is", e.Variable, e.Got, e.Want)
+	return fmt.Sprintf("variable %s has the attributes 0x%08x, want 0x%08x: the file is not from efivarfs, or the variable is not protected", e.Variable, e.Got, e.Want)
 }
 
 // ParseVariableFile reads a file of efivarfs with a Secure Boot variable: four bytes of attributes,
@@ -285,7 +285,7 @@ type SpaceError struct {
 }
 
 func (e *SpaceError) Error() string {
-	return fmt.Sprintf("the variables need %d bytes of the machine's store, there is room for %d: keep fewer certificates and digests", e.Need, e.Room)
+	return fmt.Sprintf("the variables need %d bytes of the machine's variable store, which has room for %d: keep fewer certificates and digests", e.Need, e.Room)
 }
 
 // checkSpace holds variables against a room in bytes; 0 is not checked.

@@ -161,5 +161,5 @@ func PCRLockDigest(bank crypto.Hash, values map[int][][]byte) (d Digest, err err
 type TooManyValuesError struct{ PCR, Values int }
 
 func (e *TooManyValuesError) Error() string {
-	return fmt.Sprintf("pcrlock policy: PCR %d may have %d values; systemd unlocks for %d or fewer", e.PCR, e.Values, MaxPolicyOR)
+	return fmt.Sprintf("pcrlock policy: PCR %d has %d possible values, want at most %d: systemd unlocks for no more", e.PCR, e.Values, MaxPolicyOR)
 }

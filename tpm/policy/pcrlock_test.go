@@ -26,7 +26,7 @@ func TestPCRLockDigest(t *testing.T) {
 	var tooMany *policy.TooManyValuesError
 	require.ErrorAs(t, err, &tooMany)
 	assert.Equal(t, policy.TooManyValuesError{PCR: 4, Values: 9}, *tooMany)
-	assert.EqualError(t, err, "policy: pcrlock policy: PCR 4 may have 9 values; systemd unlocks for 8 or fewer")
+	assert.EqualError(t, err, "policy: pcrlock policy: PCR 4 has 9 possible values, want at most 8: systemd unlocks for no more")
 	_, err = policy.PCRLockDigest(crypto.SHA256, map[int][][]byte{4: many[:8]})
 	assert.NoError(t, err)
 	_, err = policy.PCRLockDigest(crypto.SHA256, map[int][][]byte{4: {}})

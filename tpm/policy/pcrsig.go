@@ -154,7 +154,7 @@ func (s Signature) Verify(key *rsa.PublicKey) (err error) {
 		return err
 	}
 	if fingerprint != s.Fingerprint {
-		return fmt.Errorf("policy %s: signed by key %x, not by %x", s.Digest, s.Fingerprint, fingerprint)
+		return fmt.Errorf("policy %s: signed by key %x, want %x", s.Digest, s.Fingerprint, fingerprint)
 	}
 	if err := keycheck.Public(key); err != nil {
 		return fmt.Errorf("policy %s: %w", s.Digest, err)

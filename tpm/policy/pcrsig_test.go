@@ -114,7 +114,7 @@ func TestSignErrors(t *testing.T) {
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	_, err = p.Join(&other.PublicKey, make([][]byte, 4))
-	assert.ErrorContains(t, err, "not by")
+	assert.ErrorContains(t, err, "policy b162986d4e896d9b209de8d3df8f0fdf6e6387f6697ba4fbf6d484fe3ba81728: signed by key")
 	_, err = policy.Signatures{{PCRPolicy: policy.PCRPolicy{Bank: crypto.MD5}}}.MarshalJSON()
 	assert.EqualError(t, err, "policy: bank MD5: not a PCR bank that is known here")
 	_, err = policy.PCRPolicies{{Bank: crypto.SHA256, Ref: "<"}}.MarshalJSON()

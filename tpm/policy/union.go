@@ -73,7 +73,7 @@ func NewUnion(bank crypto.Hash, pcrs []int, states ...NamedState) (_ *Union, err
 	seen := map[string]bool{}
 	for _, s := range states {
 		if s.Name == "" || seen[s.Name] {
-			return nil, fmt.Errorf("union: state %q: want names, each once", s.Name)
+			return nil, fmt.Errorf("union: state %q: want a unique name", s.Name)
 		}
 		seen[s.Name] = true
 		values := make(map[int][]byte, len(pcrs))

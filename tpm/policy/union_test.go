@@ -72,8 +72,8 @@ func TestBadUnions(t *testing.T) {
 		"PCRs":      {crypto.SHA256, []int{7, 4}, []NamedState{good}, "ascending"},
 		"no PCRs":   {crypto.SHA256, nil, []NamedState{good}, "no PCRs or no states"},
 		"no states": {crypto.SHA256, []int{7}, nil, "no PCRs or no states"},
-		"no name":   {crypto.SHA256, []int{7}, []NamedState{{"", good.Values}}, "each once"},
-		"two":       {crypto.SHA256, []int{7}, []NamedState{good, good}, `state "running": want names, each once`},
+		"no name":   {crypto.SHA256, []int{7}, []NamedState{{"", good.Values}}, "union: state \"\": want a unique name"},
+		"two":       {crypto.SHA256, []int{7}, []NamedState{good, good}, `state "running": want a unique name`},
 		"not known": {crypto.SHA256, []int{7, 11}, []NamedState{good}, `state "running": PCR 11 is not known`},
 		"length":    {crypto.SHA384, []int{7}, []NamedState{good}, "32 bytes, want 48"},
 	} {

@@ -174,8 +174,8 @@ func TestQuoteArguments(t *testing.T) {
 		nonce []byte
 		pcrs  map[crypto.Hash][]int
 	}{
-		"no nonce":              {nil, good},
-		"one of zeros":          {make([]byte, 32), good},
+		"no nonce": {nil, good},
+		"no nonce, or a nonce of zeros: want the random nonce that the quote was requested with": {make([]byte, 32), good},
 		"33 bytes":              {bytes.Repeat([]byte{1}, 33), good},
 		"sha256 PCRs []":        {[]byte("nonce"), map[crypto.Hash][]int{crypto.SHA256: {}}},
 		"sha256 PCRs [7 0]":     {[]byte("nonce"), map[crypto.Hash][]int{crypto.SHA256: {7, 0}}},

@@ -139,8 +139,8 @@ var (
 	// ErrNotKnown is the cause of every [Reason] that leaves the answer open.
 	ErrNotKnown = errors.New("not known")
 
-	errOtherPCRs   = errors.New("it is not as when it was sealed")
-	errOtherDigest = errors.New("with their values the policy comes to another digest than the sealed object asks for")
+	errOtherPCRs   = errors.New("differs from its value at sealing")
+	errOtherDigest = errors.New("the policy computed from their values does not match the sealed object's")
 )
 
 // Check says without a TPM whether a token would open on a machine in this state. [VerdictOpens]
@@ -211,7 +211,7 @@ func (t *Token) checkAllBanks(s *State) (*Answer, error) {
 		first.Bank = 0
 		return first, nil
 	}
-	why := Reason{Kind: ReasonBank, PCRs: t.allPCRs(), Err: fmt.Errorf("the token names no bank, and those of the TPM are %w (%s)", ErrNotKnown, strings.Join(texts, ", "))}
+	why := Reason{Kind: ReasonBank, PCRs: t.allPCRs(), Err: fmt.Errorf("the token names no PCR bank, and the banks of the TPM are %w (%s)", ErrNotKnown, strings.Join(texts, ", "))}
 	if same { // not known in any bank, for the same reasons perhaps
 		return &Answer{Reasons: append([]Reason{why}, first.Reasons...)}, nil
 	}
@@ -236,7 +236,7 @@ func (s *State) unlockBank(pcrs []int) (crypto.Hash, *Reason) {
 		}
 		if unknown := missing(values, pcrs); len(unknown) > 0 && len(s.Banks) > 1 {
 			return 0, &Reason{Kind: ReasonBank, Bank: h, PCRs: unknown,
-				Err: fmt.Errorf("the token names no bank; whether the %s bank is in use is %w: PCRs %v have no value", pcrbank.Name(h), ErrNotKnown, unknown)}
+				Err: fmt.Errorf("the token names no PCR bank; whether the %s bank is in use is %w: PCRs %v have no value", pcrbank.Name(h), ErrNotKnown, unknown)}
 		}
 	}
 	if first == 0 {
@@ -324,7 +324,7 @@ func sealedPublic(b blob) (*tpm2.TPMTPublic, error) {
 	case public.Type != tpm2.TPMAlgKeyedHash || public.NameAlg != tpm2.TPMAlgSHA256 || len(public.AuthPolicy.Buffer) != len(policy.Digest{}):
 		return fail(errors.New("not a sealed object with a SHA-256 policy"))
 	case public.ObjectAttributes.UserWithAuth:
-		return fail(errors.New("the object does not ask for its policy"))
+		return fail(errors.New("the object does not require its policy"))
 	}
 	return public, nil
 }
@@ -332,7 +332,7 @@ func sealedPublic(b blob) (*tpm2.TPMTPublic, error) {
 // policy judges the steps of one object's policy.
 func (c *checker) policy(i int, plan []step, asked policy.Digest) {
 	if asked != c.token.PolicyHashes[i] {
-		c.no(ReasonPolicy, fmt.Errorf("%w: the sealed object %d asks for policy %v, tpm2-policy-hash is %v", errOtherPolicy, i, asked, c.token.PolicyHashes[i]))
+		c.no(ReasonPolicy, fmt.Errorf("%w: the sealed object %d requires policy %v, but tpm2-policy-hash is %v", errOtherPolicy, i, asked, c.token.PolicyHashes[i]))
 	}
 	at := -1 // of the literal PCRs, which the digest decides about
 	for n, s := range plan {
@@ -359,7 +359,7 @@ func (c *checker) policy(i int, plan []step, asked policy.Digest) {
 		return
 	}
 	if got, err := digestOf(plan); err == nil && got != asked {
-		c.no(ReasonPolicy, fmt.Errorf("%w: policy %v, the sealed object %d asks for %v", errOtherPolicy, got, i, asked))
+		c.no(ReasonPolicy, fmt.Errorf("%w: policy %v, but the sealed object %d requires %v", errOtherPolicy, got, i, asked))
 	} else if err != nil {
 		c.unknown(ReasonPolicy, "whether the token tells the policy of the sealed object %d (%v)", i, prefix.Bare(err))
 	}
@@ -545,7 +545,7 @@ func (c *checker) locked(l lockedBy) {
 		c.no(ReasonBank, &BankError{Bank: l.lock.Bank, State: BankStateAbsent})
 	}
 	if l.index != nil && uint32(l.index.handle) != l.lock.NVIndex {
-		c.unknown(ReasonPCRLock, "what NV index 0x%08x of the token holds, since pcrlock.json is about 0x%08x", uint32(l.index.handle), l.lock.NVIndex)
+		c.unknown(ReasonPCRLock, "the content of the token's NV index 0x%08x, because pcrlock.json is for 0x%08x", uint32(l.index.handle), l.lock.NVIndex)
 	}
 	pcrs := pcrbank.PCRs(l.lock.Values)
 	values, unknown := c.known(l.lock.Bank, pcrs)

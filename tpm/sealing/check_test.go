@@ -187,22 +187,22 @@ func TestCheckReasons(t *testing.T) {
 		reasons     []string
 	}{
 		{"a PCR differs", "pcrs", o.pcr(7, value(h, 8)), no, []string{"sha256 PCR 7 is " + other + ", want " + seven}},
-		{"a PCR of systemd's differs", "systemd's", o.pcr(7, value(h, 8)), no, []string{"sha256 PCRs [4 7]: with their values the policy comes to another digest"}},
+		{"a PCR of systemd's differs", "systemd's", o.pcr(7, value(h, 8)), no, []string{"sha256 PCRs [4 7]: the policy computed from their values does not match the sealed object's"}},
 		{"and is named", "systemd's", o.with(func(s *State) { s.PCRs[h][7], s.Earlier = value(h, 8), earlier }), no, []string{"sha256 PCR 7 is " + other + ", want " + seven}},
 		{"by values that lead elsewhere it is not", "systemd's", o.with(func(s *State) {
 			s.PCRs[h][7], s.Earlier = value(h, 8), map[crypto.Hash]map[int][]byte{h: {4: value(h, 1), 7: value(h, 7)}}
 		}), no,
-			[]string{"sha256 PCRs [4 7]: with their values"}},
+			[]string{"sha256 PCRs [4 7]: the policy computed from their values does not match the sealed object's"}},
 		{"a PCR is not known", "pcrs", o.pcr(4, nil), unknown, []string{"sha256 PCR 4: not known"}},
 		{"for a reason", "systemd's", o.with(func(s *State) { delete(s.PCRs[h], 4); s.Unknown = map[int]string{4: "shim"} }), unknown, []string{"sha256 PCR 4: its value is not known: shim"}},
 		{"one differs, one is not known", "pcrs", o.with(func(s *State) { delete(s.PCRs[h], 4); s.PCRs[h][7] = value(h, 8) }), no, []string{"sha256 PCR 7 is " + other, "sha256 PCR 4: not known"}},
 		{"another bank's value", "pcrs", o.with(func(s *State) { s.PCRs = map[crypto.Hash]map[int][]byte{crypto.SHA1: {4: value(crypto.SHA1, 4)}} }), unknown, []string{"sha256 PCR 4: not known", "sha256 PCR 7: not known"}},
 		{"no such bank", "pcrs", o.with(func(s *State) { s.Banks = []crypto.Hash{crypto.SHA1} }), no, []string{"PCR bank sha256: the TPM has no such bank"}},
 		{"no such bank for pcrlock", "pcrlock", o.with(func(s *State) { s.Banks = []crypto.Hash{crypto.SHA1} }), no, []string{"PCR bank sha256: the TPM has no such bank"}},
-		{"no PIN", "PIN", o.with(func(s *State) { s.PIN = false }), no, []string{"a PIN is needed"}},
-		{"no PIN and a PCR", "floor and all", o.with(func(s *State) { s.PIN = false; s.PCRs[h][7] = value(h, 8) }), no, []string{"a PIN is needed", "sha256 PCR 7 is " + other}},
+		{"no PIN", "PIN", o.with(func(s *State) { s.PIN = false }), no, []string{"a PIN is required"}},
+		{"no PIN and a PCR", "floor and all", o.with(func(s *State) { s.PIN = false; s.PCRs[h][7] = value(h, 8) }), no, []string{"a PIN is required", "sha256 PCR 7 is " + other}},
 		{"no .pcrsig", "signed", o.with(func(s *State) { s.Signatures = nil }), unknown, []string{"the signatures of the UKI, its .pcrsig: not known"}},
-		{"an empty one", "signed", o.with(func(s *State) { s.Signatures = policy.Signatures{} }), no, []string{"no signature for the present state of the PCRs: none of 0 signatures is by the key "}},
+		{"an empty one", "signed", o.with(func(s *State) { s.Signatures = policy.Signatures{} }), no, []string{"no signature for the current PCR values: none of 0 signatures is by the key "}},
 		{"another key's", "signed", o.with(func(s *State) { s.Signatures = theirs }), no, []string{"none of 1 signatures is by the key "}},
 		{"another state", "signed", o.pcr(11, value(h, 13)), no, []string{"sha256 PCR 11 is 0d0d"}},
 		{"the other signed state", "signed", o.pcr(11, value(h, 12)), VerdictOpens, nil},
@@ -230,19 +230,19 @@ func TestCheckReasons(t *testing.T) {
 		{"signed for other PCRs", "signed", o.with(func(s *State) { s.Signatures = others }), no, []string{"none of 1 signatures"}},
 		{"two signed PCRs", "two signed", o.with(func(s *State) { s.Signatures = twoSigned }), no, []string{"sha256 PCR 7 is 0707070707070707070707070707070707070707070707070707070707070707, sha256 PCR 11 is 0b0b"}},
 		{"a pcrlock.json of another index than the token's", "pcrlock", o.with(func(s *State) { lock := *o.lock; lock.NVIndex++; s.PCRLock = &lock }), unknown,
-			[]string{"what NV index 0x01800007 of the token holds, since pcrlock.json is about 0x01800008: not known"}},
+			[]string{"the content of the token's NV index 0x01800007, because pcrlock.json is for 0x01800008: not known"}},
 		{"pcrlock, and the banks are not known", "pcrlock", o.with(func(s *State) { s.Banks = nil }), VerdictOpens, nil},
 		{"PCRs, and the banks are not known", "pcrs", o.with(func(s *State) { s.Banks = nil }), VerdictOpens, nil},
 		{"a TPM without banks", "tpm", o.with(func(s *State) { s.Banks = []crypto.Hash{} }), VerdictOpens, nil},
 		{"pcrlock without index, and PCRs", "pcrlock 255, pcrs", o.with(func(s *State) { s.PCRLock = nil }), unknown, []string{"its pcrlock.json: not known", "whether the token tells the policy"}},
-		{"no PIN for two policies", "both, PIN", o.with(func(s *State) { s.PIN = false }), no, []string{"a PIN is needed"}},
+		{"no PIN for two policies", "both, PIN", o.with(func(s *State) { s.PIN = false }), no, []string{"a PIN is required"}},
 		{"raised", "floor", o.with(func(s *State) { s.Counters = map[uint32]uint64{0x01800001: 6} }), no, []string{"counter 0x01800001 is 6, want 5 or less"}},
 		{"another counter", "floor", o.with(func(s *State) { s.Counters = map[uint32]uint64{0x01800002: 1} }), unknown, []string{"counter 0x01800001, which must be 5 or less: not known"}},
 		{"no bank, banks not known", "no bank", o.with(func(s *State) { s.Banks = nil }), no, []string{"none of 4 signatures"}},
-		{"no bank, not known whether in use", "no bank", o.with(func(s *State) { delete(s.PCRs[h], 11) }), unknown, []string{"the token names no bank; whether the sha256 bank is in use is not known"}},
+		{"no bank, not known whether in use", "no bank", o.with(func(s *State) { delete(s.PCRs[h], 11) }), unknown, []string{"the token names no PCR bank; whether the sha256 bank is in use is not known: PCRs [11] have no value"}},
 		{"no bank, one bank", "no bank", o.with(func(s *State) { delete(s.PCRs[h], 11); s.Banks = []crypto.Hash{h} }), unknown, []string{"sha256 PCR 11: not known"}},
 		{"no bank, no banks", "no bank", o.with(func(s *State) { s.Banks = []crypto.Hash{} }), no, []string{"the TPM has no such bank"}},
-		{"no bank, signatures not known", "no bank", o.with(func(s *State) { s.Banks, s.Signatures = nil, nil }), unknown, []string{"the token names no bank, and those of the TPM are not known", "its .pcrsig: not known"}},
+		{"no bank, signatures not known", "no bank", o.with(func(s *State) { s.Banks, s.Signatures = nil, nil }), unknown, []string{"the token names no PCR bank, and the banks of the TPM are not known (sha256: not known, sha384: not known,", "its .pcrsig: not known"}},
 	} {
 		if tt.name == "no bank, banks not known" {
 			// in sha256 it opens, in the others there is no signature
@@ -406,9 +406,9 @@ func TestCheckTampered(t *testing.T) {
 	half := *o.tokens["both"]
 	half.PCRLock = false
 	_, err = half.Check(o.state)
-	require.ErrorContains(t, err, "tpm2-blob: 2 of them: want 1")
+	require.ErrorContains(t, err, "tpm2-blob: 2 entries: want 1 for what the token requires")
 	_, err = half.MarshalJSON()
-	require.ErrorContains(t, err, "tpm2-blob: 2 of them: want 1")
+	require.ErrorContains(t, err, "tpm2-blob: 2 entries: want 1 for what the token requires")
 }
 
 // TestCheckVector judges the token of a real image by the log of a boot.
@@ -511,7 +511,7 @@ func TestStateOf(t *testing.T) {
 	require.Equal(t, "one of several: two ways", s.Unknown[11])
 	require.Equal(t, "not predicted: shim", s.Unknown[4])
 	_, err = StateOf(&prediction, &tpm.UserspaceLog{})
-	require.ErrorContains(t, err, "sealing: state: a log of userspace beside a prediction")
+	require.ErrorContains(t, err, "sealing: state: a userspace log is given together with a prediction, which already has one")
 }
 
 func TestVerdictText(t *testing.T) {

@@ -17,22 +17,22 @@ const pkg = "sealing"
 var (
 	// ErrResponse is the cause of every error about an answer that no TPM gives: cut, of another
 	// command, impossible.
-	ErrResponse = errors.New("not an answer of a TPM")
+	ErrResponse = errors.New("not a TPM response")
 	// ErrTampered is the cause of every error about an answer that the TPM did not give, or not so:
 	// it is vouched for by a key that only the TPM has, and that does not hold.
-	ErrTampered = errors.New("the answer was changed between the TPM and here")
+	ErrTampered = errors.New("the TPM's response was altered in transit")
 	// ErrSRK is the cause of every error about a storage root key that is not fit to seal under.
-	ErrSRK = errors.New("not a storage root key to seal under")
+	ErrSRK = errors.New("not a storage root key")
 	// ErrMissingKey says that the TPM does not have the key that a secret was sealed under: it is
 	// another TPM, or it was cleared. The secret cannot be had from it any more.
-	ErrMissingKey = errors.New("the TPM does not have the key that it was sealed under")
+	ErrMissingKey = errors.New("the TPM lacks the storage key that sealed this secret (another TPM, or cleared)")
 	// ErrPIN says that the PIN is not the one that the secret was sealed with.
 	ErrPIN = errors.New("wrong PIN")
 	// ErrNeedPIN says that there is a PIN and none was given.
-	ErrNeedPIN = errors.New("a PIN is needed")
+	ErrNeedPIN = errors.New("a PIN is required")
 	// ErrSelfTest says that what was sealed did not come out again. Nothing must be relied on that
 	// was sealed so.
-	ErrSelfTest = errors.New("the TPM does not give back what was sealed")
+	ErrSelfTest = errors.New("the TPM returns different data from what was sealed")
 	// ErrNotSupported is the cause of every error about a token that asks for what this package
 	// does not do.
 	ErrNotSupported = errors.New("not supported")
@@ -94,7 +94,7 @@ func (e *PolicyError) Error() string {
 	case e.Err != nil:
 		fmt.Fprintf(&b, " %v", e.Err)
 	case len(e.PCRs) == 0:
-		fmt.Fprintf(&b, " %s PCRs %v are not as when it was sealed", pcrbank.Name(e.Bank), pcrbank.PCRs(e.Got))
+		fmt.Fprintf(&b, " %s PCRs %v differ from their values at sealing", pcrbank.Name(e.Bank), pcrbank.PCRs(e.Got))
 	}
 	for i, n := range e.PCRs {
 		if i > 0 || e.Err != nil {
@@ -112,7 +112,7 @@ func (e *PolicyError) Unwrap() error { return e.Err }
 
 // ErrNoSignature is the cause of a [*PolicyError] where no signature covers the present values of
 // the PCRs: this is not a version, or not a phase of the boot, that the vendor has signed for.
-var ErrNoSignature = errors.New("no signature for the present state of the PCRs")
+var ErrNoSignature = errors.New("no signature for the current PCR values")
 
 // LockoutError says that the TPM refuses PINs for some time, since too many wrong ones were tried.
 type LockoutError struct{ Lockout }
@@ -121,8 +121,8 @@ func (e *LockoutError) Error() string {
 	text := fmt.Sprintf("the TPM is locked out after %d of %d failed attempts", e.Failed, e.Most)
 	switch {
 	case e.Interval == 0:
-		return text + " and does not recover by itself: reset it with the lockout authorization"
+		return text + " and does not recover by itself: reset the lockout with the lockout authorization"
 	default:
-		return fmt.Sprintf("%s: the next one is allowed in at most %v; the secret itself is unharmed", text, e.Wait().Round(time.Second))
+		return fmt.Sprintf("%s: the next attempt is allowed in at most %v; the secret itself is intact", text, e.Wait().Round(time.Second))
 	}
 }

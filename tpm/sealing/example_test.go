@@ -132,7 +132,7 @@ func ExampleTPM_WithContext() {
 func ExampleLockout_Wait() {
 	l := sealing.Lockout{Locked: true, Failed: 32, Most: 32, Interval: 600e9}
 	fmt.Println(l.Left(), l.Wait(), &sealing.LockoutError{Lockout: l})
-	// Output: 0 10m0s the TPM is locked out after 32 of 32 failed attempts: the next one is allowed in at most 10m0s; the secret itself is unharmed
+	// Output: 0 10m0s the TPM is locked out after 32 of 32 failed attempts: the next attempt is allowed in at most 10m0s; the secret itself is intact
 }
 
 func ExamplePolicyError() {

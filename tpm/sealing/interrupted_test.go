@@ -166,7 +166,7 @@ func TestNoResponses(t *testing.T) {
 	for _, b := range [][]byte{nil, {0x80}, reply(0)[:9], long, short, append(reply(0), 0)} {
 		_, err := New(deaf(b)).transport.Send(make([]byte, headerSize))
 		require.ErrorIs(t, err, ErrResponse)
-		require.ErrorContains(t, err, "bytes that are no response")
+		require.ErrorContains(t, err, "bytes, which are not a response")
 	}
 }
 

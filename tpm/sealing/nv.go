@@ -27,14 +27,14 @@ const counterSize = 8 // bytes
 // maxRaise bounds by how much a counter is raised in one call: each step wears the TPM's memory.
 const maxRaise = 1000
 
-var errNotCounter = errors.New("it is not a counter that was defined here")
+var errNotCounter = errors.New("not a counter that DefineCounter made")
 
 // unraised is a counter that was defined and has no value yet. To callers it does not exist:
 // whoever makes one where there is [ErrNoIndex] goes on where the power was cut.
 type unraised uint32
 
 func (u unraised) Error() string {
-	return fmt.Sprintf("counter 0x%08x was defined and never raised, as if the power was cut: DefineCounter completes it", uint32(u))
+	return fmt.Sprintf("counter 0x%08x was defined but never raised, as after a power cut: call DefineCounter again", uint32(u))
 }
 
 func (unraised) Is(target error) bool { return target == ErrNoIndex }
@@ -65,7 +65,7 @@ func (t *TPM) DefineCounter(index uint32) (_ uint64, err error) {
 }
 
 // ErrCounterExists says that a counter was to be defined which has a value already.
-var ErrCounterExists = errors.New("there is one with a value")
+var ErrCounterExists = errors.New("already defined and raised")
 
 func (t *TPM) defineCounter(index uint32) error {
 	public, err := (policy.NVPublic{Index: index, Attributes: counterAttributes, Size: counterSize}).AppendBinary(nil)
@@ -138,7 +138,7 @@ func (t *TPM) RaiseCounter(index uint32, value uint64) (_ uint64, err error) {
 		return 0, err
 	}
 	if value > now && value-now > maxRaise {
-		return 0, fmt.Errorf("raise counter 0x%08x from %d to %d: want at most %d more", index, now, value, maxRaise)
+		return 0, fmt.Errorf("raise counter 0x%08x from %d to %d: want at most %d above the present value", index, now, value, maxRaise)
 	}
 	for ; now < value; now++ {
 		if err := t.increment(index); err != nil {
@@ -213,7 +213,7 @@ func (n notAbove) satisfy(t *TPM, a *attempt) error {
 
 // ErrFloor is the cause of a [*PolicyError] where a counter was raised above the floor: the secret
 // is of a version that must not be gone back to.
-var ErrFloor = errors.New("the secret is of a version that was given up")
+var ErrFloor = errors.New("the secret belongs to a revoked version")
 
 // nvIndex is an NV index of the TPM as it was read.
 type nvIndex struct {
@@ -286,7 +286,7 @@ func (t *TPM) readNV(index uint32) (*nvIndex, error) {
 		return nil, fmt.Errorf("NV index 0x%08x: %w", index, err)
 	}
 	if uint32(n.handle) != index {
-		return nil, fmt.Errorf("NV index 0x%08x: it is 0x%08x: %w", index, uint32(n.handle), ErrResponse)
+		return nil, fmt.Errorf("NV index 0x%08x: got index 0x%08x: %w", index, uint32(n.handle), ErrResponse)
 	}
 	return n, nil
 }

@@ -49,7 +49,7 @@ func TestCounterCut(t *testing.T) {
 		if before == ccNVIncrement {
 			_, err = tpm.Counter(index)
 			require.ErrorIs(t, err, ErrNoIndex)
-			require.ErrorContains(t, err, "sealing: counter 0x01800001 was defined and never raised")
+			require.ErrorContains(t, err, "sealing: counter 0x01800001 was defined but never raised, as after a power cut: call DefineCounter again")
 			_, err = tpm.RaiseCounter(index, 5)
 			require.ErrorIs(t, err, ErrNoIndex)
 			_, err = tpm.Seal([]byte("secret"), Policy{Floor: &Floor{Index: index, Most: 5}}, Unlock{})
@@ -167,9 +167,9 @@ func TestStoredIndex(t *testing.T) {
 	key := good.public
 	key.NVIndex = 0x81000001
 	for want, r := range map[string]resource{
-		"kind":                                  {handle: 0x01800001, name: good.name, kind: resourceKey, public: area},
-		"0x01800001 in its public area":         {handle: 0x01800002, name: good.name, kind: resourceNV, public: area},
-		"its name is not that":                  {handle: 0x01800001, name: other.name, kind: resourceNV, public: area},
+		"kind":                          {handle: 0x01800001, name: good.name, kind: resourceKey, public: area},
+		"0x01800001 in its public area": {handle: 0x01800002, name: good.name, kind: resourceNV, public: area},
+		"the name does not match the public area": {handle: 0x01800001, name: other.name, kind: resourceNV, public: area},
 		"want SHA-256":                          {handle: 0x01800001, name: good.name, kind: resourceNV, public: tpm2.Marshal(sha1)},
 		"want 0x01000000 to 0x01ffffff":         {handle: 0x81000001, name: good.name, kind: resourceNV, public: tpm2.Marshal(key)},
 		"x: 0x01800001 at 0x0: not in the form": {handle: 0x01800001, name: good.name, kind: resourceNV, public: append(bytes.Clone(area), 0)},

@@ -118,11 +118,11 @@ func (p Policy) checked() (Policy, error) {
 	}
 	switch {
 	case p.PublicKey == nil && (p.PublicKeyPCRs != nil || p.PublicKeyRef != ""):
-		return fail(errors.New("signed PCRs or a policy reference, and no public key"))
+		return fail(errors.New("signed PCRs or a policy reference without a public key"))
 	case p.PublicKey != nil && len(p.PublicKeyPCRs) == 0:
-		return fail(errors.New("a public key, and no PCRs for it to sign for"))
+		return fail(errors.New("a public key without the PCRs that it signs for"))
 	case p.PIN == "" && p.Argon2id != nil:
-		return fail(errors.New("Argon2id for no PIN"))
+		return fail(errors.New("Argon2id without a PIN"))
 	}
 	if p.Argon2id != nil {
 		if err := p.Argon2id.check(); err != nil {
@@ -187,7 +187,7 @@ func (t *TPM) prepareBank(p *Policy, read pcrReader) (err error) {
 func (t *TPM) prepareValues(p *Policy, read pcrReader) error {
 	if p.Alternatives != nil {
 		if p.Values != nil || len(p.Alternatives) < 2 || len(p.Alternatives) > maxAlternatives || len(p.PCRs) == 0 {
-			return fmt.Errorf("policy: %d alternatives for PCRs %v: want 2 to %d, and no values beside them", len(p.Alternatives), p.PCRs, maxAlternatives)
+			return fmt.Errorf("policy: %d alternatives for PCRs %v: want 2 to %d, and no values besides", len(p.Alternatives), p.PCRs, maxAlternatives)
 		}
 		for _, set := range p.Alternatives {
 			if err := p.checkValues(set); err != nil {

@@ -108,7 +108,7 @@ func TestMismatch(t *testing.T) {
 	_, err = s.Unseal(token, Unlock{})
 	require.ErrorAs(t, err, &policy)
 	assert.Nil(t, policy.PCRs)
-	assert.ErrorContains(t, err, "PCRs [0 7] are not as when it was sealed")
+	assert.ErrorContains(t, err, "PCRs [0 7] differ from their values at sealing")
 
 	// For a state that is still to come.
 	values, err := expected.Values(crypto.SHA256)

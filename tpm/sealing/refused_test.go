@@ -34,7 +34,7 @@ func TestRefusedPolicies(t *testing.T) {
 		"PCRs twice":     {Policy{PCRs: []int{7, 7}}, "ascending"},
 		"signed PCRs":    {Policy{PublicKeyPCRs: []int{11}}, "no public key"},
 		"reference":      {Policy{PublicKeyRef: "initrd"}, "no public key"},
-		"no signed PCRs": {Policy{PublicKey: &key.PublicKey, PublicKeyPCRs: []int{}}, "no PCRs for it"},
+		"no signed PCRs": {Policy{PublicKey: &key.PublicKey, PublicKeyPCRs: []int{}}, "a public key without the PCRs that it signs for"},
 		"exponent":       {Policy{PublicKey: &odd}, "exponent 3"},
 		"bank":           {Policy{PCRs: []int{7}, Bank: crypto.MD5}, "not a PCR bank"},
 		"other values":   {Policy{PCRs: []int{7}, Values: map[int][]byte{8: now[7]}}, "values of PCRs [8]"},

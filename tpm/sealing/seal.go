@@ -92,7 +92,7 @@ func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (_ *Token, err error) {
 func (t *TPM) Reseal(token *Token, with Unlock, policies ...Policy) (_ []*Token, err error) {
 	defer prefix.Add(pkg, &err)
 	if token.Argon2id != nil {
-		return nil, fmt.Errorf("reseal: a secret that an Argon2id PIN is part of: %w: seal another one", ErrNotSupported)
+		return nil, fmt.Errorf("reseal: a secret protected by an Argon2id PIN: %w: seal a new secret", ErrNotSupported)
 	}
 	secret, err := t.Unseal(token, with)
 	if err != nil {
@@ -101,7 +101,7 @@ func (t *TPM) Reseal(token *Token, with Unlock, policies ...Policy) (_ []*Token,
 	out := make([]*Token, 0, len(policies))
 	for i, p := range policies {
 		if p.Argon2id != nil {
-			return nil, fmt.Errorf("reseal: policy %d: %w: the secret would be another", i, ErrNotSupported)
+			return nil, fmt.Errorf("reseal: policy %d: %w: the secret would change", i, ErrNotSupported)
 		}
 		sealed, err := t.Seal(secret, p, with)
 		if err != nil {
@@ -130,7 +130,7 @@ func (t *TPM) newToken(p Policy, srk *storageKey) (*Token, [][]step, error) {
 			return nil, nil, err
 		}
 		if a := nv.public.Attributes; a.OwnerWrite || a.AuthWrite || a.PPWrite || !a.PolicyWrite || !a.Written {
-			return nil, nil, fmt.Errorf("NV index 0x%08x: not one that is written under a policy of its own: %w", p.PCRLock.NVIndex, ErrNotSupported)
+			return nil, nil, fmt.Errorf("NV index 0x%08x: not an index that is written under its own policy: %w", p.PCRLock.NVIndex, ErrNotSupported)
 		}
 		token.PCRLock, token.PCRLockNV = true, nv.serialize()
 	}

@@ -160,7 +160,7 @@ func (t *TPM) srk() (*storageKey, error) {
 		return nil, fmt.Errorf("keep the storage root key at 0x%08x: %w", uint32(SRKHandle), err)
 	}
 	if k, err = t.readKey(SRKHandle); err == nil && k == nil {
-		err = fmt.Errorf("storage root key: %w: it was made and is not there", ErrSRK)
+		err = fmt.Errorf("storage root key: %w: created but not found", ErrSRK)
 	}
 	return k, err
 }

@@ -26,7 +26,7 @@ func StateOf(firmware *tpm.Log, userspace *tpm.UserspaceLog) (_ State, err error
 	}
 	predicted := firmware.Coverage != nil
 	if predicted && userspace != nil {
-		return State{}, errors.New("state: a log of userspace beside a prediction, which has its own")
+		return State{}, errors.New("state: a userspace log is given together with a prediction, which already has one")
 	}
 	log := firmware
 	switch {

@@ -122,7 +122,7 @@ func (s signed) find(t *TPM, a *attempt) (policy.Signature, policy.Digest, error
 	}
 	found, ok := a.with.Signatures.Find(policy.PCRPolicy{Bank: s.bank, PCRs: s.pcrs, Fingerprint: fingerprint, Ref: s.ref, Digest: digest})
 	if !ok {
-		return fail(&PolicyError{Bank: s.bank, Got: values, Err: fmt.Errorf("%w: %s PCRs %v among %d signatures", ErrNoSignature, pcrbank.Name(s.bank), s.pcrs, len(a.with.Signatures))})
+		return fail(&PolicyError{Bank: s.bank, Got: values, Err: fmt.Errorf("%w: %s PCRs %v in %d signatures", ErrNoSignature, pcrbank.Name(s.bank), s.pcrs, len(a.with.Signatures))})
 	}
 	if err := found.Verify(s.key); err != nil {
 		return fail(&PolicyError{Bank: s.bank, Got: values, Err: err})
@@ -170,7 +170,7 @@ func (t *TPM) reached(a *attempt, want policy.Digest) error {
 	return nil
 }
 
-var errNotReached = errors.New("the policy came to another digest")
+var errNotReached = errors.New("the policy digest differs")
 
 // loadPublicKey loads the key so that the TPM verifies with it. Its name is what a policy holds, so
 // the template is systemd's ([policy.KeyName]).
@@ -271,7 +271,7 @@ func (o anyOf) satisfy(t *TPM, a *attempt) error {
 	return nil
 }
 
-var errNoAlternative = errors.New("this is none of the states that it was sealed for; compared with the closest")
+var errNoAlternative = errors.New("the current state matches none of the states it was sealed for; compared with the closest")
 
 // none says how the machine differs from the closest of the sets.
 func (o anyOf) none(actual map[int][]byte, differ []int) error {
@@ -340,7 +340,7 @@ func (l lockedBy) satisfy(t *TPM, a *attempt) error {
 		AuthHandle: tpm2.TPMRHOwner, NVIndex: index.named(), PolicySession: a.session.Handle(),
 	})
 	if errors.Is(err, tpm2.TPMRCValue) || errors.Is(err, tpm2.TPMRCPolicyFail) {
-		return &PolicyError{Bank: l.lock.Bank, Err: fmt.Errorf("NV index 0x%08x holds another policy than pcrlock.json", handle)}
+		return &PolicyError{Bank: l.lock.Bank, Err: fmt.Errorf("NV index 0x%08x holds a different policy from pcrlock.json", handle)}
 	}
 	if err != nil {
 		return fmt.Errorf("PolicyAuthorizeNV: %w", err)

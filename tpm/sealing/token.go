@@ -276,7 +276,7 @@ func (t *Token) MarshalJSON() (_ []byte, err error) {
 	}
 	for name := range t.Extra {
 		if f.field(name) != nil {
-			return nil, &osmith.FormatError{Offset: -1, Field: "Extra", Err: fmt.Errorf("%q is a field of its own", name)}
+			return nil, &osmith.FormatError{Offset: -1, Field: "Extra", Err: fmt.Errorf("%q is a separate field", name)}
 		}
 	}
 	extra, err := json.Marshal(t.Extra) // sorted by name
@@ -422,13 +422,13 @@ func (t *Token) check() error {
 		}
 	}
 	if len(t.Blobs) == 0 || len(t.Blobs) > maxBlobs {
-		return fail("tpm2-blob", fmt.Errorf("%d of them: want 1 to %d", len(t.Blobs), maxBlobs))
+		return fail("tpm2-blob", fmt.Errorf("%d entries: want 1 to %d", len(t.Blobs), maxBlobs))
 	}
 	if len(t.PolicyHashes) != len(t.Blobs) {
-		return fail("tpm2-policy-hash", fmt.Errorf("%d of them for %d blobs", len(t.PolicyHashes), len(t.Blobs)))
+		return fail("tpm2-policy-hash", fmt.Errorf("%d entries for %d blobs", len(t.PolicyHashes), len(t.Blobs)))
 	}
 	if want := t.policies(); len(t.Blobs) != want {
-		return fail("tpm2-blob", fmt.Errorf("%d of them: want %d for what the token asks for", len(t.Blobs), want))
+		return fail("tpm2-blob", fmt.Errorf("%d entries: want %d for what the token requires", len(t.Blobs), want))
 	}
 	for _, b := range t.Blobs {
 		if _, err := parseBlob(b); err != nil {
@@ -449,11 +449,11 @@ func (t *Token) check() error {
 	}
 	switch {
 	case t.Bank == 0 && (t.Values != nil || t.Alternatives != nil):
-		return fail("tpm2-pcr-bank", errors.New("values of PCRs and no bank"))
+		return fail("tpm2-pcr-bank", errors.New("PCR values without a bank"))
 	case len(t.PublicKeyPCRs) > 0 && t.PublicKey == nil:
-		return fail("tpm2_pubkey", errors.New("signed PCRs and no key"))
+		return fail("tpm2_pubkey", errors.New("signed PCRs without a key"))
 	case t.PublicKeyRef != "" && t.PublicKey == nil:
-		return fail("tpm2_pubkey_ref", errors.New("a policy reference and no key"))
+		return fail("tpm2_pubkey_ref", errors.New("a policy reference without a key"))
 	}
 	if t.PublicKey != nil {
 		if _, err := policy.KeyName(t.PublicKey); err != nil {
@@ -482,7 +482,7 @@ func (t *Token) check() error {
 		}
 	}
 	if n := len(t.Alternatives); t.Alternatives != nil && (n < 2 || n > maxAlternatives || t.Values != nil) {
-		return fail("osmith_pcr_alternatives", fmt.Errorf("%d of them: want 2 to %d, and no values", n, maxAlternatives))
+		return fail("osmith_pcr_alternatives", fmt.Errorf("%d entries: want 2 to %d, and no values", n, maxAlternatives))
 	}
 	for _, set := range t.Alternatives {
 		if err := t.checkValues(set); err != nil {

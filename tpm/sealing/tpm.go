@@ -147,7 +147,7 @@ func (t *TPM) readAllPCRs(bank crypto.Hash, pcrs []int, sessions ...tpm2.Session
 	return nil, fmt.Errorf("read PCRs: %w", errMoved)
 }
 
-var errMoved = errors.New("they are extended all the time")
+var errMoved = errors.New("the PCRs changed during every read")
 
 // readPCRs reads in as many steps as the TPM wants, all of one state.
 func (t *TPM) readPCRs(bank crypto.Hash, pcrs []int, sessions []tpm2.Session) (map[int][]byte, error) {
@@ -181,7 +181,7 @@ func takePCRs(values map[int][]byte, asked []int, bank crypto.Hash, rsp *tpm2.PC
 				continue
 			}
 			if s.Hash != algorithm(bank) || !slices.Contains(asked, n) || len(digests) == 0 || len(digests[0].Buffer) != bank.Size() {
-				return fmt.Errorf("read PCRs: not what was asked for: %w", ErrResponse)
+				return fmt.Errorf("read PCRs: the TPM returned other PCRs than requested: %w", ErrResponse)
 			}
 			values[n], digests = digests[0].Buffer, digests[1:]
 		}

@@ -207,7 +207,7 @@ func (e *InterruptedError) Error() string {
 	if !e.Sent {
 		return fmt.Sprintf("command 0x%08x was not sent: %v", e.Command, e.Err)
 	}
-	return fmt.Sprintf("the TPM does not answer command 0x%08x, which was given up: %v", e.Command, e.Err)
+	return fmt.Sprintf("the TPM does not answer command 0x%08x, which was abandoned: %v", e.Command, e.Err)
 }
 
 func (e *InterruptedError) Unwrap() error { return e.Err }
@@ -215,7 +215,7 @@ func (e *InterruptedError) Unwrap() error { return e.Err }
 // ErrUnusable says that the connection is not used any more, since a command was given up on it,
 // the answer of which may still come: open the TPM anew. The [*InterruptedError] of that command is
 // in the chain, too.
-var ErrUnusable = errors.New("the connection to the TPM is not used any more, since an answer may still come: open the TPM anew")
+var ErrUnusable = errors.New("the connection to the TPM is closed, because a late response may still arrive: open the TPM again")
 
 func (s sender) Send(command []byte) ([]byte, error) {
 	if len(command) < headerSize {
@@ -229,7 +229,7 @@ func (s sender) Send(command []byte) ([]byte, error) {
 			return nil, err
 		}
 		if len(response) < headerSize || uint64(binary.BigEndian.Uint32(response[2:])) != uint64(len(response)) {
-			return nil, fmt.Errorf("TPM: %d bytes that are no response: %w", len(response), ErrResponse)
+			return nil, fmt.Errorf("TPM: %d bytes, which are not a response: %w", len(response), ErrResponse)
 		}
 		if !again(binary.BigEndian.Uint32(response[6:])) || wait >= 4*time.Millisecond<<maxTries {
 			return response, nil

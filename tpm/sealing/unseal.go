@@ -218,7 +218,7 @@ func (t *TPM) mismatch(token *Token, with Unlock, err error) error {
 	return mismatch
 }
 
-var errOtherPolicy = errors.New("it was sealed to another policy than the token says")
+var errOtherPolicy = errors.New("sealed to a different policy from the one in the token")
 
 // replayed are the values that a log gives PCRs; nil if there is no log, or it gives none.
 func replayed(l *tpm.Log, bank crypto.Hash, pcrs []int) map[int][]byte {
@@ -270,10 +270,10 @@ func (t *TPM) sealedUnder(token *Token) (*storageKey, func(), error) {
 		return nil, nil, err
 	}
 	if k == nil {
-		return nil, nil, fmt.Errorf("unseal: key 0x%08x: %w: there is none", pinned.handle, ErrMissingKey)
+		return nil, nil, fmt.Errorf("unseal: key 0x%08x: %w: missing", pinned.handle, ErrMissingKey)
 	}
 	if string(k.name) != string(pinned.name) {
-		return nil, nil, fmt.Errorf("unseal: key 0x%08x: %w: it has %x, not %x", pinned.handle, ErrMissingKey, k.name, pinned.name)
+		return nil, nil, fmt.Errorf("unseal: key 0x%08x: %w: got %x, want %x", pinned.handle, ErrMissingKey, k.name, pinned.name)
 	}
 	return k, func() {}, nil
 }

@@ -28,7 +28,7 @@ const (
 	resourceNV  = 2
 )
 
-var errName = errors.New("its name is not that of its public area")
+var errName = errors.New("the name does not match the public area")
 
 // parseResource reads a resource of a kind; what names the field that it is in.
 func parseResource(what string, kind uint32, b []byte) (resource, error) {

@@ -35,7 +35,7 @@ type LimitError struct {
 }
 
 func (e *LimitError) Error() string {
-	return fmt.Sprintf("the kernel has more than %d bytes when it is decompressed: raise the limit if that is meant", e.Limit)
+	return fmt.Sprintf("the kernel has more than %d bytes when it is decompressed: raise the limit to allow this", e.Limit)
 }
 
 // Format names how a kernel is compressed as a whole: "gzip", "zstd" and "xz", which this package

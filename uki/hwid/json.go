@@ -114,7 +114,7 @@ func parseFile(b []byte) (Record, []osmith.GUID, error) {
 		return Record{}, nil, fmt.Errorf(`field "type": %q is neither "devicetree" nor "uefi-fw"`, kind)
 	}
 	if _, ok := fields[other]; ok {
-		return Record{}, nil, fmt.Errorf("field %q does not go with type %q", other, kind)
+		return Record{}, nil, fmt.Errorf("field %q is not allowed with type %q", other, kind)
 	}
 	if d.Name, err = text("name"); err != nil {
 		return Record{}, nil, err

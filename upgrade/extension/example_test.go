@@ -76,7 +76,7 @@ func ExampleFile_Judge() {
 	}
 	// Output:
 	// sysext signed read from the file system: false
-	// extension: the extension does not go with the OS: VERSION_ID: want "3", got "2"
+	// extension: the extension is not for this OS: VERSION_ID: want "3", got "2"
 }
 
 func ExampleReadRelease() {
@@ -104,7 +104,7 @@ func ExampleParseRelease() {
 		log.Fatal(err)
 	}
 	fmt.Println(r.Matches(extension.OS{Release: uki.OSRelease{"ID": "acme", "VERSION_ID": "9", "SYSEXT_LEVEL": "4"}}))
-	// Output: extension: the extension does not go with the OS: SYSEXT_LEVEL: want "4", got "3"
+	// Output: extension: the extension is not for this OS: SYSEXT_LEVEL: want "4", got "3"
 }
 
 // The OS of a release is that of its UKI.

@@ -223,11 +223,11 @@ func TestReadRefuses(t *testing.T) {
 			p.LastLBA = p.FirstLBA + 7
 			x.Partitions[2].FirstLBA += 8
 			x.Partitions = append(x.Partitions, p)
-		}), "two of the type"},
+		}), "the type is present twice: want one partition"},
 		{"two architectures", table(func(x *partition.Table) { x.Partitions[1].Type = partition.RootARM64Verity }), "want one architecture"},
 		{"root and usr", table(func(x *partition.Table) { x.Partitions[2].Type = partition.UsrX8664VeritySig }), "root and for usr"},
 		{"no-auto", table(func(x *partition.Table) { x.Partitions[0].Attributes |= partition.AttrNoAuto }), "no-auto"},
-		{"empty slot", table(func(x *partition.Table) { x.Partitions[0].Name = partition.EmptyName }), "systemd passes it over"},
+		{"empty slot", table(func(x *partition.Table) { x.Partitions[0].Name = partition.EmptyName }), "systemd ignores it"},
 		{"other partitions", table(func(x *partition.Table) {
 			for i := range x.Partitions {
 				x.Partitions[i].Type = partition.LinuxGeneric
@@ -238,7 +238,7 @@ func TestReadRefuses(t *testing.T) {
 			b = bytes.Clone(b)
 			part(t, b, 1)[72+3] = 1 // of the number of blocks
 			return b
-		}, "the partition of the file system has"},
+		}, "of the file system's partition"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := c.damage(good)

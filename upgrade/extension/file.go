@@ -86,7 +86,7 @@ type Judgement struct {
 }
 
 // ErrUnsigned says that an extension has no signature of its root hash.
-var ErrUnsigned = errors.New("it has no signature of its root hash: anyone who can write to the boot partition could put another in its place")
+var ErrUnsigned = errors.New("its root hash has no signature, so any program that can write to the boot partition could replace it")
 
 // Judge asks all that can be asked without the machine: the image is one that systemd reads; it has
 // a signature of its root hash, else it is [ErrUnsigned]; every block is what the root hash stands
@@ -113,7 +113,7 @@ func (f *File) Judge(ctx context.Context, os OS, o JudgeOptions) (j *Judgement, 
 	case os.Architecture == "" || im.Architecture != os.Architecture:
 		return nil, &MismatchError{Field: "architecture of the partitions", Want: os.Architecture, Got: im.Architecture}
 	case im.Usr && kind == KindConfext:
-		return nil, errors.New("a configuration extension is to have its files in a root partition, and it has a usr partition")
+		return nil, errors.New("a configuration extension has a usr partition: want its files in a root partition")
 	}
 	if err := im.verify(ctx); err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ type RootHashError struct {
 }
 
 func (e *RootHashError) Error() string {
-	return fmt.Sprintf("partition ID of the %s: want %s by the root hash that is signed, got %s", e.Where, e.Want, e.Got)
+	return fmt.Sprintf("partition ID of the %s: want %s from the signed root hash, got %s", e.Where, e.Want, e.Got)
 }
 
 // ErrUnprotected says that an image has no hash tree, so that there is nothing to hold it against.
@@ -158,11 +158,11 @@ func readTable(src osmith.Source, table *partition.Table) (*Image, error) {
 		}
 		switch {
 		case found[part] != nil:
-			return nil, formatError(field, "there are two of the type: want one")
+			return nil, formatError(field, "the type is present twice: want one partition")
 		case p.Attributes&partition.AttrNoAuto != 0:
-			return nil, formatError(field, "it has the flag no-auto, so that systemd passes it over")
+			return nil, formatError(field, "has the flag no-auto, so systemd ignores it")
 		case p.Name == partition.EmptyName:
-			return nil, formatError(field, "it is named %s, so that systemd passes it over", partition.EmptyName)
+			return nil, formatError(field, "is named %s, so systemd ignores it", partition.EmptyName)
 		}
 		found[part], ids[part] = table.Section(src, i), p.ID
 	}
@@ -170,7 +170,7 @@ func readTable(src osmith.Source, table *partition.Table) (*Image, error) {
 	case own == nil:
 		return nil, formatError("partition table", "there is no root partition and no usr partition")
 	case own.Go == "":
-		return nil, formatError("partition table", "architecture %s is none of those that Go names", own.Name)
+		return nil, formatError("partition table", "architecture %s is unknown to Go", own.Name)
 	case found[0] == nil:
 		return nil, formatError("partition table", "there is no partition with the file system")
 	case found[1] == nil && found[2] != nil:
@@ -190,7 +190,7 @@ func readTable(src osmith.Source, table *partition.Table) (*Image, error) {
 		return nil, fmt.Errorf("hash tree: %w", prefix.Bare(err))
 	}
 	if n := sb.DataSize(); n > im.fileSystem.Size() {
-		return nil, formatError("hash tree", "it covers %d bytes, the partition of the file system has %d", n, im.fileSystem.Size())
+		return nil, formatError("hash tree", "covers %d bytes, want the %d of the file system's partition", n, im.fileSystem.Size())
 	}
 	im.fileSystem = io.NewSectionReader(im.fileSystem, 0, sb.DataSize())
 	return im, nil

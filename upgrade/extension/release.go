@@ -43,7 +43,7 @@ func ParseRelease(kind Kind, text []byte) (r *Release, err error) {
 
 func parseRelease(kind Kind, text []byte) (*Release, error) {
 	if len(text) > maxRelease {
-		return nil, &osmith.FormatError{Offset: maxRelease, Field: "extension-release", Err: fmt.Errorf("%d bytes, at most %d are read", len(text), maxRelease)}
+		return nil, &osmith.FormatError{Offset: maxRelease, Field: "extension-release", Err: fmt.Errorf("%d bytes, want at most %d", len(text), maxRelease)}
 	}
 	fields, err := uki.ParseOSRelease(text)
 	if err != nil {
@@ -110,7 +110,7 @@ type MismatchError struct {
 }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("the extension does not go with the OS: %s: want %s, got %s", e.Field, said(e.Want), said(e.Got))
+	return fmt.Sprintf("the extension is not for this OS: %s: want %s, got %s", e.Field, said(e.Want), said(e.Got))
 }
 
 func said(s string) string {

@@ -121,7 +121,7 @@ func openBlob(ctx context.Context, src BlobSource, d ocispec.Descriptor) (io.Rea
 // is known.
 func document(ctx context.Context, src BlobSource, d ocispec.Descriptor) ([]byte, error) {
 	if d.Size > maxDocument {
-		return nil, fmt.Errorf("blob %s: %w: %d bytes, at most %d are read of a document", d.Digest, ErrTooLarge, d.Size, maxDocument)
+		return nil, fmt.Errorf("blob %s: %w: %d bytes, want at most %d for a document", d.Digest, ErrTooLarge, d.Size, maxDocument)
 	}
 	if d.Size != unknownSize {
 		r, err := openBlob(ctx, src, d)

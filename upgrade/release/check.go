@@ -92,7 +92,7 @@ func (r *Release) checkExtensions(ctx context.Context) error {
 	for i := range r.Extensions {
 		x := &r.Extensions[i]
 		if len(x.Release) == 0 {
-			return fmt.Errorf("extension %s: its extension-release is not stated, so that no machine can tell with which version it goes", x.Name)
+			return fmt.Errorf("extension %s: its extension-release is not stated, so machines cannot tell which OS version it is for", x.Name)
 		}
 		if _, err := x.Judge(ctx, os, extension.JudgeOptions{}); err != nil {
 			return fmt.Errorf("extension %s: %w", x.Name, prefix.Bare(err))

@@ -128,24 +128,24 @@ func TestCheck(t *testing.T) {
 			r.UKI = bytes.NewReader(unified(osRelease, "roothash="+hex.EncodeToString(other)))
 		}, "root hash of the UKI's command line is abab"},
 		"no root hash":    {func(r *release.Release) { r.UKI = bytes.NewReader(unified(osRelease, "quiet")) }, "roothash="},
-		"no command line": {func(r *release.Release) { r.UKI = bytes.NewReader(unified(osRelease, "")) }, "the UKI has no command line of its own"},
+		"no command line": {func(r *release.Release) { r.UKI = bytes.NewReader(unified(osRelease, "")) }, "the UKI has no command line, so nothing binds it to a root file system"},
 		"verity off": {func(r *release.Release) {
 			r.UKI = bytes.NewReader(unified(osRelease, "systemd.verity=no roothash="+hex.EncodeToString(r.RootHash)))
 		}, "verity"},
-		"version":          {func(r *release.Release) { r.Version = "3" }, `the release is version "3", its UKI says "2"`},
-		"product":          {func(r *release.Release) { r.ID = "other" }, `the release is product "other", its UKI says "acme"`},
-		"variant":          {func(r *release.Release) { r.Variant = "debug" }, `the release is variant "debug", its UKI says "server"`},
-		"architecture":     {func(r *release.Release) { r.Architecture = "arm64" }, `the release is architecture "arm64", its UKI says "amd64"`},
+		"version":          {func(r *release.Release) { r.Version = "3" }, `the release has version "3", but its UKI has "2"`},
+		"product":          {func(r *release.Release) { r.ID = "other" }, `the release has product "other", but its UKI has "acme"`},
+		"variant":          {func(r *release.Release) { r.Variant = "debug" }, `the release has variant "debug", but its UKI has "server"`},
+		"architecture":     {func(r *release.Release) { r.Architecture = "arm64" }, `the release has architecture "arm64", but its UKI has "amd64"`},
 		"no version in it": {func(r *release.Release) { r.UKI = bytes.NewReader(unified("ID=acme\n", "quiet")) }, "names no IMAGE_ID or no IMAGE_VERSION"},
 		"two root hashes": {func(r *release.Release) {
 			r.UKI = bytes.NewReader(unified(osRelease, "roothash="+hex.EncodeToString(r.RootHash)+" usrhash="+hex.EncodeToString(other)))
 		}, "the command line names two root hashes"},
-		"name of a file": {func(r *release.Release) {
+		"would be misread in a file name": {func(r *release.Release) {
 			r.UKI, r.ID = bytes.NewReader(unified("ID=a/b\nIMAGE_VERSION=2\n", "quiet")), ""
 		}, `"a/b" of the UKI's os-release cannot be part of a file name`},
 		"name of an add-on": {func(r *release.Release) {
 			r.Addons = []release.Addon{{Name: "x.efi", Content: bytes.NewReader(addonOf("a"))}}
-		}, "files whose names end with .addon.efi"},
+		}, "add-on \"x.efi\": want a name that ends with .addon.efi, or the stub ignores it"},
 		"no UKI":             {func(r *release.Release) { r.UKI = r.Root }, "uki: "},
 		"no tree":            {func(r *release.Release) { r.Tree = r.Root }, "verity: "},
 		"nothing":            {func(r *release.Release) { r.Tree = nil }, "a release needs"},
@@ -160,7 +160,7 @@ func TestCheck(t *testing.T) {
 			content, err := s.Partition(0)
 			require.NoError(t, err)
 			r.RootHashSignature = bytes.NewReader(content)
-		}, "root hash signature: verity: signature: the signature is not one over the root hash"},
+		}, "root hash signature: verity: signature: the signature is not over this root hash"},
 		"no signature": {func(r *release.Release) { r.RootHashSignature = bytes.NewReader([]byte("x")) }, "root hash signature: "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +202,7 @@ func ExampleRelease_Check() {
 	fmt.Println(r.Check(context.Background()))
 	// Output:
 	// <nil>
-	// release: the parts of the release do not belong together: the release is version "3", its UKI says "2"
+	// release: the parts of the release do not belong together: the release has version "3", but its UKI has "2"
 }
 
 func readAll(src osmith.Source) []byte {

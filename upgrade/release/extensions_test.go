@@ -99,7 +99,7 @@ func TestExtensionNamesOfManifest(t *testing.T) {
 	d, err := release.Pack(dir, "v2", contents())
 	require.NoError(t, err)
 	blob := func(d digest.Digest) string { return filepath.Join(dir, "blobs", "sha256", d.Encoded()) }
-	for title, want := range map[string]string{"tools.confext.raw": "is not that of one", "tools.raw": "is not that of one", "": "0 characters"} {
+	for title, want := range map[string]string{"tools.confext.raw": "want a name NAME.sysext.raw or NAME.confext.raw", "tools.raw": "want a name NAME.sysext.raw or NAME.confext.raw", "": "0 characters"} {
 		b, err := os.ReadFile(blob(d.Digest))
 		require.NoError(t, err)
 		var m ocispec.Manifest
@@ -126,7 +126,7 @@ func TestCheckExtensions(t *testing.T) {
 		"nothing stated":  {extension.File{Name: "tools.sysext.raw", Content: signed}, "is not stated"},
 		"of another OS":   {extension.File{Name: "tools.sysext.raw", Content: signed, Release: []byte("ID=fedora\n")}, `ID: want "debian", got "fedora"`},
 		"another machine": {extension.File{Name: "tools.sysext.raw", Content: signed, Release: []byte("ID=_any\nARCHITECTURE=arm64\n")}, "ARCHITECTURE"},
-		"unsigned":        {extension.File{Name: "tools.sysext.raw", Content: extensionImage(t, false), Release: []byte("ID=_any\n")}, "it has no signature of its root hash"},
+		"unsigned":        {extension.File{Name: "tools.sysext.raw", Content: extensionImage(t, false), Release: []byte("ID=_any\n")}, "its root hash has no signature, so any program that can write to the boot partition could replace it"},
 		"damaged":         {extension.File{Name: "tools.sysext.raw", Content: bytes.NewReader(damaged), Release: []byte("ID=_any\n")}, "data is damaged"},
 	} {
 		t.Run(name, func(t *testing.T) {

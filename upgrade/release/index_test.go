@@ -119,7 +119,7 @@ func TestPackErrors(t *testing.T) {
 		`there are two of the name`:                             func(c *release.Release) { c.Addons = append(c.Addons, c.Addons[0]) },
 		`add-on "console.addon.efi": no content`:                func(c *release.Release) { c.Addons[0].Content = nil },
 		`SBOM "acme.spdx.json": media type "x"`:                 func(c *release.Release) { c.SBOMs[0].MediaType = "x" },
-		"4 bytes could be read, 9 were promised":                func(c *release.Release) { c.UKI = sized{strings.NewReader("four"), 9} },
+		"release: pack: acme_2.efi: read 4 bytes, want 9":       func(c *release.Release) { c.UKI = sized{strings.NewReader("four"), 9} },
 	} {
 		c := full()
 		change(c)

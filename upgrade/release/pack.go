@@ -112,7 +112,7 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 			return none, err
 		}
 		if d.Size != p.src.Size() {
-			return none, fmt.Errorf("%s: %d bytes could be read, %d were promised", p.title, d.Size, p.src.Size())
+			return none, fmt.Errorf("%s: read %d bytes, want %d", p.title, d.Size, p.src.Size())
 		}
 		d.Annotations = map[string]string{ocispec.AnnotationTitle: p.title}
 		if p.extensionRelease != "" {
@@ -152,7 +152,7 @@ func writeSections(w Store, r *Release, h *sectionHasher) (ocispec.Descriptor, e
 // readable refuses a document that [Read] would not take.
 func readable(document string, b []byte) error {
 	if len(b) > maxDocument {
-		return fmt.Errorf("%s: %w: %d bytes, at most %d are read of a document", document, ErrTooLarge, len(b), maxDocument)
+		return fmt.Errorf("%s: %w: %d bytes, want at most %d for a document", document, ErrTooLarge, len(b), maxDocument)
 	}
 	return nil
 }

@@ -222,7 +222,7 @@ func openPartial(name string) (*os.File, error) {
 		}
 		// It could have been replaced in between.
 		if opened, err := f.Stat(); err != nil || !os.SameFile(there, opened) {
-			return nil, errors.Join(fmt.Errorf("%s: it became another file while it was opened", name), err, f.Close())
+			return nil, errors.Join(fmt.Errorf("%s: the file was replaced while it was being opened", name), err, f.Close())
 		}
 		return f, nil
 	}

@@ -70,7 +70,7 @@ func read(ctx context.Context, src BlobSource, d ocispec.Descriptor) (*Artifact,
 		return fail(err)
 	}
 	if m.ArtifactType != ArtifactType {
-		return fail(fmt.Errorf("it is a %q, not a %q", m.ArtifactType, ArtifactType))
+		return fail(fmt.Errorf("got a %q, want a %q", m.ArtifactType, ArtifactType))
 	}
 	if m.MediaType != ocispec.MediaTypeImageManifest {
 		return fail(fmt.Errorf("media type %q: an index must be narrowed down to one architecture first", m.MediaType))
@@ -185,9 +185,9 @@ func selectFrom(ctx context.Context, src BlobSource, d ocispec.Descriptor, archi
 	case head.Manifests == nil:
 		return d, nil
 	case head.Config != nil:
-		return fail(errors.New("it is an index and a manifest at once"))
+		return fail(errors.New("both an index and a manifest"))
 	case head.ArtifactType != ArtifactType:
-		return fail(fmt.Errorf("it is a %q, not a %q", head.ArtifactType, ArtifactType))
+		return fail(fmt.Errorf("got a %q, want a %q", head.ArtifactType, ArtifactType))
 	}
 	var found []ocispec.Descriptor
 	var others []string

@@ -274,7 +274,7 @@ func layers(m *ocispec.Manifest) (map[string][]ocispec.Descriptor, error) {
 			names = append(names, name)
 			if isExtension(k.mediaType) {
 				if _, kind, err := extension.ParseName(name); err != nil || extensionTypes[kind] != k.mediaType {
-					return nil, fmt.Errorf("%s %q: the name is not that of one: want NAME.sysext.raw or NAME.confext.raw", k.what, name)
+					return nil, fmt.Errorf("%s %q: want a name NAME.sysext.raw or NAME.confext.raw", k.what, name)
 				}
 			}
 		}

@@ -113,7 +113,7 @@ func TestOpenRefuses(t *testing.T) {
 			other := []byte(`{"schemaVersion":2,"artifactType":"text/plain"}`)
 			require.NoError(t, os.WriteFile(blob(dir, string(other)), other, 0o644))
 			return digest.FromBytes(other)
-		}, `it is a "text/plain"`},
+		}, `got a "text/plain", want a "application/vnd.osmith.release.v1"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

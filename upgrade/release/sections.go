@@ -158,7 +158,7 @@ func parseSections(b []byte, size int64) (*sectionIndex, error) {
 		}
 		for _, p := range s.Pieces {
 			if d, err := hex.DecodeString(p); err != nil || len(d) != sha256.Size {
-				return fail(field, errors.New("a piece that is no SHA-256 digest in hexadecimal"))
+				return fail(field, errors.New("a piece is not a SHA-256 digest in hexadecimal"))
 			}
 		}
 	}

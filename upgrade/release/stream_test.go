@@ -213,7 +213,7 @@ func TestStreamServerLies(t *testing.T) {
 		require.LessOrEqual(t, changed.Offset, int64(at))
 		require.Greater(t, changed.Offset+changed.Size, int64(at))
 		require.Equal(t, image[:n], b[:n])
-		require.ErrorContains(t, err, "the UKI has changed since its digests were taken: want the same ")
+		require.ErrorContains(t, err, "the UKI changed since its digests were taken")
 		s.change = nil
 		require.Equal(t, image, read(t, r.UKI), "and back again")
 	}

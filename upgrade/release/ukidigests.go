@@ -154,7 +154,7 @@ type ChangedUKIError struct {
 }
 
 func (e *ChangedUKIError) Error() string {
-	return fmt.Sprintf("the UKI has changed since its digests were taken: want the same %d bytes at %d, got others; open the release anew", e.Size, e.Offset)
+	return fmt.Sprintf("the UKI changed since its digests were taken: %d bytes at %d differ: open the release again", e.Size, e.Offset)
 }
 
 func changedUKI(off, n int64) error { return &ChangedUKIError{off, n} }

@@ -42,7 +42,7 @@ func PatchUKI(ctx context.Context, src RangeSource, a *Artifact, dir string, old
 
 func patchUKI(ctx context.Context, src RangeSource, a *Artifact, dir string, old osmith.Source) (*UKIPatch, error) {
 	if x, there := a.Layer(MediaTypeUKISections); there && x.Size > maxDocument {
-		return nil, fmt.Errorf("index of the UKI's sections: %w: %d bytes, at most %d are read of it", ErrTooLarge, x.Size, maxDocument)
+		return nil, fmt.Errorf("index of the UKI's sections: %w: %d bytes, want at most %d", ErrTooLarge, x.Size, maxDocument)
 	}
 	name, err := PullLayer(ctx, src, a, dir, MediaTypeUKISections)
 	if err != nil {

@@ -281,8 +281,8 @@ func TestPatchUKIRefuses(t *testing.T) {
 		"behind the end":        {func(x *indexDocument) { initrd(x).Size = 1 << 62 }, "sections["},
 		"sum over 63 bits":      {func(x *indexDocument) { s := initrd(x); s.Offset, s.Size = 1<<62, 1<<62 }, "sections["},
 		"too few pieces":        {func(x *indexDocument) { s := initrd(x); s.Pieces = s.Pieces[1:] }, "want 5 for"},
-		"no digest":             {func(x *indexDocument) { initrd(x).Pieces[0] = "ab" }, "no SHA-256 digest"},
-		"no hexadecimal":        {func(x *indexDocument) { initrd(x).Pieces[0] = strings.Repeat("x", 64) }, "no SHA-256 digest"},
+		"no digest":             {func(x *indexDocument) { initrd(x).Pieces[0] = "ab" }, "a piece is not a SHA-256 digest in hexadecimal"},
+		"no hexadecimal":        {func(x *indexDocument) { initrd(x).Pieces[0] = strings.Repeat("x", 64) }, "a piece is not a SHA-256 digest in hexadecimal"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := indexOf(t, image)

@@ -33,11 +33,11 @@ type WantedError struct {
 func (e *WantedError) Error() string {
 	switch {
 	case e.What == "name":
-		return fmt.Sprintf("the release that is called %q is of version %q", e.Want, e.Got)
+		return fmt.Sprintf("the release named %q has version %q, want the same", e.Want, e.Got)
 	case e.Got == "":
-		return fmt.Sprintf("%s %q is wanted, and the release says none", e.What, e.Want)
+		return fmt.Sprintf("%s: got none, want %q", e.What, e.Want)
 	}
-	return fmt.Sprintf("%s %q is wanted, and the release is of %q", e.What, e.Want, e.Got)
+	return fmt.Sprintf("%s: want %q, got %q", e.What, e.Want, e.Got)
 }
 
 // Matches compares the release with what was asked for. The error is a [*WantedError].

@@ -21,19 +21,19 @@ func TestMatches(t *testing.T) {
 	}{
 		"nothing":             {is, release.Wanted{}, ""},
 		"all of it":           {is, release.Wanted{ID: "acme", Variant: "server", Architecture: "amd64", Version: "5", Name: "5"}, ""},
-		"product":             {is, release.Wanted{ID: "other"}, `product "other" is wanted, and the release is of "acme"`},
-		"variant":             {is, release.Wanted{Variant: "debug"}, `variant "debug" is wanted, and the release is of "server"`},
-		"architecture":        {is, release.Wanted{Architecture: "arm64"}, `architecture "arm64" is wanted, and the release is of "amd64"`},
-		"version":             {is, release.Wanted{Version: "6"}, `version "6" is wanted, and the release is of "5"`},
-		"prefix of a version": {is, release.Wanted{Version: "5.1"}, `version "5.1" is wanted, and the release is of "5"`},
-		"no architecture":     {silent, release.Wanted{Architecture: "amd64"}, `architecture "amd64" is wanted, and the release says none`},
-		"no variant":          {silent, release.Wanted{Variant: "server"}, `variant "server" is wanted, and the release says none`},
+		"product":             {is, release.Wanted{ID: "other"}, `product: want "other", got "acme"`},
+		"variant":             {is, release.Wanted{Variant: "debug"}, `variant: want "debug", got "server"`},
+		"architecture":        {is, release.Wanted{Architecture: "arm64"}, `architecture: want "arm64", got "amd64"`},
+		"version":             {is, release.Wanted{Version: "6"}, `version: want "6", got "5"`},
+		"prefix of a version": {is, release.Wanted{Version: "5.1"}, `version: want "5.1", got "5"`},
+		"no architecture":     {silent, release.Wanted{Architecture: "amd64"}, `architecture: got none, want "amd64"`},
+		"no variant":          {silent, release.Wanted{Variant: "server"}, `variant: got none, want "server"`},
 		"v":                   {is, release.Wanted{Name: "v5"}, ""},
 		"name-arch":           {is, release.Wanted{Name: "5-amd64"}, ""},
-		"other arch":          {is, release.Wanted{Name: "5-arm64"}, `the release that is called "5-arm64" is of version "5"`},
-		"empty arch":          {silent, release.Wanted{Name: "5-"}, `the release that is called "5-" is of version "5"`},
-		"latest":              {is, release.Wanted{Name: "latest"}, `the release that is called "latest" is of version "5"`},
-		"newer":               {is, release.Wanted{Name: "6"}, `the release that is called "6" is of version "5"`},
+		"other arch":          {is, release.Wanted{Name: "5-arm64"}, `the release named "5-arm64" has version "5", want the same`},
+		"empty arch":          {silent, release.Wanted{Name: "5-"}, `the release named "5-" has version "5", want the same`},
+		"latest":              {is, release.Wanted{Name: "latest"}, `the release named "latest" has version "5", want the same`},
+		"newer":               {is, release.Wanted{Name: "6"}, `the release named "6" has version "5", want the same`},
 		"tag of plus":         {release.Artifact{Version: "1+2"}, release.Wanted{Name: "1_2"}, ""},
 		"v itself":            {release.Artifact{Version: "v5"}, release.Wanted{Name: "v5"}, ""},
 	} {
@@ -79,6 +79,6 @@ func ExampleArtifact_Matches() {
 	printError(a.Matches(release.Wanted{ID: "acme", Architecture: "arm64", Name: "5"}))
 	printError(a.Matches(release.Wanted{Architecture: "amd64"}))
 	// Output:
-	// release: the release that is called "5" is of version "1"
-	// release: architecture "amd64" is wanted, and the release is of "arm64"
+	// release: the release named "5" has version "1", want the same
+	// release: architecture: want "amd64", got "arm64"
 }

@@ -99,7 +99,7 @@ func parseRecord(name, text string) (*Record, error) {
 	case !ok:
 		return nil, fmt.Errorf("the link to %q does not say where the directory ends: want /./ behind it", text)
 	case !isAbsolute(dir):
-		return nil, fmt.Errorf("the link to %q: %q is no absolute path without \".\" or \"..\" in it", text, dir)
+		return nil, fmt.Errorf("the link to %q: %q: want an absolute path without \".\" or \"..\"", text, dir)
 	}
 	return &Record{Name: name, Dir: dir, Pattern: pattern}, nil
 }

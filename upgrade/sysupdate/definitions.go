@@ -92,7 +92,7 @@ var (
 	// ErrSpecifier: a specifier that stands in a definition and is not in [DefinitionOptions].
 	ErrSpecifier = errors.New("the text for a specifier is not given")
 	// ErrUnknown: a section or a key that systemd-sysupdate 262 does not have, and passes over.
-	ErrUnknown = errors.New("systemd-sysupdate 262 has no such")
+	ErrUnknown = errors.New("unknown to systemd-sysupdate 262")
 	// ErrUnsupported: what is not supported here, and cannot be passed over: with it, the
 	// definition would say something else.
 	ErrUnsupported = errors.New("unsupported")
@@ -134,7 +134,7 @@ func (o *DefinitionOptions) check() error {
 		o.Architecture = arch.X8664.Name
 	}
 	if _, ok := arch.ByName(o.Architecture); !ok {
-		return fmt.Errorf("architecture %q is not known: want a name such as x86-64 or arm64", o.Architecture)
+		return fmt.Errorf("unknown architecture %q: want a name such as x86-64 or arm64", o.Architecture)
 	}
 	if o.Component != "" && !validComponent(o.Component) {
 		return fmt.Errorf("component %q: want a name without slashes and control characters", o.Component)
@@ -144,7 +144,7 @@ func (o *DefinitionOptions) check() error {
 	}
 	for letter := range o.Specifiers {
 		if letter >= 0x80 || !strings.Contains(specifierLetters, string(rune(letter))) {
-			return fmt.Errorf("specifier %q is none of systemd-sysupdate: want one of the letters %s", "%"+string(rune(letter)), specifierLetters)
+			return fmt.Errorf("unknown specifier %q of systemd-sysupdate: want one of the letters %s", "%"+string(rune(letter)), specifierLetters)
 		}
 	}
 	return nil
@@ -274,12 +274,12 @@ func (r *reader) parse(f found, sections []string, set func(section, key, value 
 	for at, s := range unitfile.Lines(f.text) {
 		fatal := func(err error) error { return &DefinitionError{File: f.name, Line: at, Err: err} }
 		if !utf8.ValidString(s) {
-			return fatal(fmt.Errorf("%q is no UTF-8", strings.ToValidUTF8(s, "?")))
+			return fatal(fmt.Errorf("%q: want UTF-8", strings.ToValidUTF8(s, "?")))
 		}
 		if s[0] == '[' {
 			name, ok := strings.CutSuffix(s[1:], "]")
 			if !ok {
-				return fatal(fmt.Errorf("%q is no section: a bracket is missing at its end", s))
+				return fatal(fmt.Errorf("%q: want a closing bracket at the end", s))
 			}
 			if section = name; !slices.Contains(sections, name) {
 				if section = other; !strings.HasPrefix(name, "X-") {
@@ -296,7 +296,7 @@ func (r *reader) parse(f found, sections []string, set func(section, key, value 
 			r.finding(f.name, at, fmt.Errorf("%q is outside of a section: want [%s] first", s, sections[0]))
 			continue
 		case !ok:
-			r.finding(f.name, at, fmt.Errorf("%q is no assignment: want KEY=VALUE", s))
+			r.finding(f.name, at, fmt.Errorf("%q: want KEY=VALUE", s))
 			continue
 		case strings.HasPrefix(key, "X-"):
 			continue

@@ -115,7 +115,7 @@ func TestReadDefinitions(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, d.Transfers, 1)
 	require.Equal(t, "a", d.Transfers[0].Name)
-	require.ErrorContains(t, d.Findings[0], "called *.transfer since systemd 257")
+	require.ErrorContains(t, d.Findings[0], "transfer definitions are named *.transfer since systemd 257: *.conf files are read only where no *.transfer exists")
 	d, err = sysupdate.ReadDefinitions(files(nil), sysupdate.DefinitionOptions{})
 	require.NoError(t, err)
 	require.Equal(t, &sysupdate.Definitions{}, d)
@@ -128,11 +128,11 @@ func TestFindings(t *testing.T) {
 		return sysupdate.ReadDefinitions(files(map[string]string{"usr/lib/sysupdate.d/a.transfer": text}), sysupdate.DefinitionOptions{Specifiers: specifiers})
 	}
 	for _, c := range []struct{ transfer, source, target, finding string }{
-		{"Frobnicate=1\n", "", "", "systemd-sysupdate 262 has no such key in [Transfer]"},
-		{"[Foo]\na=b\n[Transfer]\n", "", "", "systemd-sysupdate 262 has no such section: [Foo]"},
-		{"foo\n", "", "", "is no assignment"},
-		{"MinVersion=a/b\n", "", "", "is no version"},
-		{"ProtectVersion=%B\n", "", "", "is no version"},
+		{"Frobnicate=1\n", "", "", "unknown to systemd-sysupdate 262 key in [Transfer]"},
+		{"[Foo]\na=b\n[Transfer]\n", "", "", "unknown to systemd-sysupdate 262 section: [Foo]"},
+		{"foo\n", "", "", "want KEY=VALUE"},
+		{"MinVersion=a/b\n", "", "", "want a version"},
+		{"ProtectVersion=%B\n", "", "", "want a version"},
 		{"MinVersion=%z\n", "", "", "is no specifier"},
 		{"Verify=maybe\n", "", "", "want yes or no"},
 		{"", "Type=foo\n", "", "want one of url-file"},
@@ -171,8 +171,8 @@ func TestFindings(t *testing.T) {
 		{"", "Type=partition\n", "", "want one of [url-file"},
 		{"", "Type=directory\nMatchPattern=**/a_@v\n", "Type=directory\n", "for files alone"},
 		{"", "Type=subvolume\nPathRelativeTo=boot\n", "Type=directory\n", "can be there"},
-		{"[Transfer\n", "", "", "a bracket is missing"},
-		{"", "", "x=\xff\n", "no UTF-8"},
+		{"[Transfer\n", "", "", "want a closing bracket at the end"},
+		{"", "", "x=\xff\n", "want UTF-8"},
 	} {
 		d, err := read(definition(c.transfer, c.source, c.target))
 		require.Nil(t, d, "%v", c)

@@ -81,7 +81,7 @@ func ExampleReadDefinitions() {
 	fmt.Println(sysupdate.Components(machine()))
 	// Output:
 	// 30-uki regular-file esp /EFI/Linux [acme_@v+@l-@d.efi acme_@v.efi] [2]
-	// usr/lib/sysupdate.d/30-uki.transfer:3: Sparkle=yes: systemd-sysupdate 262 has no such key in [Transfer]
+	// usr/lib/sysupdate.d/30-uki.transfer:3: Sparkle=yes: unknown to systemd-sysupdate 262 key in [Transfer]
 	// [firmware] <nil>
 }
 

@@ -106,7 +106,7 @@ func (e *exporter) prepare() error {
 	case !ValidVersion(e.r.Version):
 		return fmt.Errorf("version %q: systemd-sysupdate takes letters, digits and . _ + - ~ ^", e.r.Version)
 	case e.r.ID == "" || strings.ContainsAny(e.r.ID, "/*?[]@%\\\"' \t"):
-		return fmt.Errorf("ID %q: in the name of a file it would be read as something else", e.r.ID)
+		return fmt.Errorf("ID %q: would be misread in a file name", e.r.ID)
 	case o.SourceType != URLFile && o.SourceType != RegularFile:
 		return fmt.Errorf("source type %q: want %s or %s", o.SourceType, URLFile, RegularFile)
 	case o.Source != "" && (o.SourceType == URLFile && !isURL(o.Source, sourceSchemes) || o.SourceType == RegularFile && !isAbsolute(o.Source)):
@@ -118,7 +118,7 @@ func (e *exporter) prepare() error {
 	case !onVolume(o.Boot):
 		return fmt.Errorf("UKIs on %q: want %s, %s or %s", o.Boot, BaseESP, BaseXBOOTLDR, BaseBoot)
 	case o.InstancesMax < least:
-		return fmt.Errorf("%d instances: want at least %d, what runs and what comes next", o.InstancesMax, least)
+		return fmt.Errorf("%d instances: want at least %d, one that runs and one to update", o.InstancesMax, least)
 	case o.SignatureSize <= 0 || o.SignatureSize > verity.MaxSignaturePartition || o.SignatureSize%4096 != 0:
 		return fmt.Errorf("a signature partition of %d bytes: want a multiple of 4096 up to %d", o.SignatureSize, verity.MaxSignaturePartition)
 	}
@@ -193,7 +193,7 @@ func (e *exporter) parts() error {
 		}
 	}
 	if e.step >= maxParts {
-		return fmt.Errorf("%d parts, at most %d can be told apart by the names of their definitions", e.step+1, maxParts)
+		return fmt.Errorf("%d parts, want at most %d: the names of their definitions tell no more apart", e.step+1, maxParts)
 	}
 	tries := fmt.Sprintf("TriesLeft=%d\nTriesDone=0\n", e.o.Tries)
 	if err := e.add("uki", id+"_@v.efi", Fields{}, r.UKI, []string{id + "_@v+@l-@d.efi", id + "_@v+@l.efi", id + "_@v.efi"}, tries); err != nil {
@@ -202,7 +202,7 @@ func (e *exporter) parts() error {
 	for _, f := range e.x.Files {
 		for _, other := range e.x.Files {
 			if _, ok := other.Pattern.Match(f.Name); ok && other.Name != f.Name {
-				return fmt.Errorf("%s would be taken for a version of %s", f.Name, other.Name)
+				return fmt.Errorf("%s would be mistaken for a version of %s", f.Name, other.Name)
 			}
 		}
 	}
@@ -223,7 +223,7 @@ func (e *exporter) parts() error {
 // beside adds a file that the stub finds beside the UKI.
 func (e *exporter) beside(kind, name, file string, content osmith.Source) error {
 	if strings.ContainsAny(name, "@%") {
-		return fmt.Errorf("%s %q: in a pattern it would be read as something else", kind, name)
+		return fmt.Errorf("%s %q: would be misread in a pattern", kind, name)
 	}
 	return e.add(kind+"-"+name, e.r.ID+"_@v."+file, Fields{}, content, []string{e.r.ID + "_@v.efi.extra.d/" + name}, "")
 }

@@ -153,9 +153,9 @@ func TestExportOptions(t *testing.T) {
 		o      sysupdate.ExportOptions
 	}{
 		`version "2,1"`:                                       {change: func(r *release.Release) { r.Version = "2,1" }},
-		"would be read as another version":                    {change: func(r *release.Release) { r.Version = "2_1" }},
-		"would be read as another version ":                   {change: func(r *release.Release) { r.Version = "2.efi" }},
-		"+3-0.efi\" would be read as another version":         {change: func(r *release.Release) { r.Root, r.Tree, r.RootHash, r.Version = nil, nil, nil, "2+1" }},
+		"would be read as a different version":                {change: func(r *release.Release) { r.Version = "2_1" }},
+		"would be read as a different version ":               {change: func(r *release.Release) { r.Version = "2.efi" }},
+		"+3-0.efi\" would be read as a different version":     {change: func(r *release.Release) { r.Root, r.Tree, r.RootHash, r.Version = nil, nil, nil, "2+1" }},
 		"UTF-16 units":                                        {change: func(r *release.Release) { r.Version = strings.Repeat("1", 30) }},
 		`ID "a@v"`:                                            {change: func(r *release.Release) { r.ID = "a@v" }},
 		"root hash of the signature of the root hash is 0000": {change: func(r *release.Release) { r.RootHashSignature = other }},
@@ -165,7 +165,7 @@ func TestExportOptions(t *testing.T) {
 		"two parts": {change: func(r *release.Release) {
 			r.Addons = []release.Addon{{Name: "a.addon.efi", Content: r.UKI}, {Name: "a.addon.efi", Content: r.UKI}}
 		}},
-		"would be taken for": {change: func(r *release.Release) {
+		"would be mistaken for a version of": {change: func(r *release.Release) {
 			r.RootHashSignature = signatureOf(t, r.RootHash)
 			r.Addons = []release.Addon{{Name: "root", Content: r.UKI}}
 		}},

@@ -78,10 +78,10 @@ func parseSum(line string) (name string, sum [sha256.Size]byte, err error) {
 	case strings.HasPrefix(line, `\`):
 		return "", sum, errors.New("a name with escapes: systemd-sysupdate takes none")
 	case len(line) < digits+2:
-		return "", sum, fmt.Errorf("%q is no sum and name", line)
+		return "", sum, fmt.Errorf("%q: want a checksum and a name", line)
 	}
 	if _, err := hex.Decode(sum[:], []byte(line[:digits])); err != nil {
-		return "", sum, fmt.Errorf("%q is no SHA-256: want %d hexadecimal digits", line[:digits], digits)
+		return "", sum, fmt.Errorf("%q: want a SHA-256 of %d hexadecimal digits", line[:digits], digits)
 	}
 	if line[digits] != ' ' || line[digits+1] != ' ' && line[digits+1] != '*' {
 		return "", sum, fmt.Errorf("%q between sum and name: want a space, and a space or an asterisk", line[digits:digits+2])
@@ -111,7 +111,7 @@ type OtherContentError struct {
 }
 
 func (e *OtherContentError) Error() string {
-	return fmt.Sprintf("%s has the SHA-256 %x in the manifest, and now %x: give what has changed another version", e.Name, e.Want, e.Got)
+	return fmt.Sprintf("%s changed: SHA-256 %[3]x, want %[2]x as in the manifest: publish changed content under a new version", e.Name, e.Want, e.Got)
 }
 
 // Set lists a file. It is an [*OtherContentError] if one of that name is listed with another sum.

@@ -261,7 +261,7 @@ func (p *Pattern) Format(f Fields) (name string, err error) {
 	name = out.String()
 	back, ok := p.Match(name)
 	if !ok || !back.same(f.only(p)) {
-		return "", fmt.Errorf("pattern %q: the name %q would be read as another version or not at all", p.text, name)
+		return "", fmt.Errorf("pattern %q: the name %q would be read as a different version or not at all", p.text, name)
 	}
 	return name, nil
 }

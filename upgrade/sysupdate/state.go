@@ -247,7 +247,7 @@ func walk(at place, deep int, visit func(name string, e fs.DirEntry) error) erro
 	case info.Mode().Type() == fs.ModeSymlink:
 		return nil
 	case !info.IsDir():
-		return fmt.Errorf("%s is no directory", at.dir)
+		return fmt.Errorf("%s is not a directory", at.dir)
 	}
 	var below func(dir string, deep int) error
 	below = func(dir string, deep int) error {

@@ -130,7 +130,7 @@ func TestReadStateUnknown(t *testing.T) {
 	// A directory that is a file.
 	bad := fstest.MapFS{"EFI/Linux": {Data: []byte("x")}}
 	s = read(d, sysupdate.Places{Disk: disk, ESP: bad})
-	require.ErrorContains(t, s.Targets[2].Err, "is no directory")
+	require.ErrorContains(t, s.Targets[2].Err, "EFI/Linux is not a directory")
 	require.Empty(t, s.Versions[0].Wholeness)
 
 	_, err := sysupdate.ReadState(d, sysupdate.Places{Disk: diskWithoutTable{}})

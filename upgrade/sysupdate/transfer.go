@@ -104,7 +104,7 @@ func (r *reader) transfers() error {
 	if err == nil && len(files) == 0 {
 		suffix = ".conf"
 		if files, err = r.files(dirs, suffix); len(files) > 0 {
-			r.finding(path.Dir(files[0].name), 0, errors.New("definitions of transfers are called *.transfer since systemd 257: *.conf are read only where there is none of these"))
+			r.finding(path.Dir(files[0].name), 0, errors.New("transfer definitions are named *.transfer since systemd 257: *.conf files are read only where no *.transfer exists"))
 		}
 	}
 	if err != nil {
@@ -289,7 +289,7 @@ func (r *reader) version(to *string, value string) error {
 		return err
 	}
 	if value != "" && !ValidVersion(text) {
-		return ignore(fmt.Errorf("%q is no version: want letters, digits and . _ + - ~ ^", text))
+		return ignore(fmt.Errorf("%q: want a version of letters, digits and . _ + - ~ ^", text))
 	}
 	*to = text
 	return nil

@@ -20,7 +20,7 @@ func active(name string) (*Mapping, error) {
 		return nil, err
 	}
 	if len(info.Targets) != 1 || info.Targets[0].Type != "verity" {
-		return nil, fmt.Errorf("%q is no verity device", name)
+		return nil, fmt.Errorf("%q is not a verity device", name)
 	}
 	m := &Mapping{Name: info.Name, UUID: info.UUID, Device: info.Node, ReadOnly: info.ReadOnly}
 	if m.Table, err = parseTable(info.Targets[0].Params); err != nil {
@@ -31,7 +31,7 @@ func active(name string) (*Mapping, error) {
 		return nil, err
 	}
 	if len(info.Targets) != 1 {
-		return nil, fmt.Errorf("%q has changed meanwhile", name)
+		return nil, fmt.Errorf("%q was replaced while it was being read", name)
 	}
 	// "V" or "C", then from Linux 7.0 on the number of blocks that error correction
 	// repaired, "-" without it.

@@ -62,7 +62,7 @@ func (c *Cmdline) Verified() ([]Volume, error) {
 		volumes = append(volumes, v)
 	}
 	if volumes == nil {
-		return nil, fmt.Errorf("dm: command line: %w: it has neither roothash= nor usrhash=", ErrNotVerified)
+		return nil, fmt.Errorf("dm: command line: %w: neither roothash= nor usrhash= is given", ErrNotVerified)
 	}
 	return volumes, nil
 }
@@ -128,7 +128,7 @@ func ParseCmdline(line string) (*Cmdline, error) {
 
 func parseCmdline(line string) (*Cmdline, error) {
 	if i := strings.IndexByte(line, 0); i >= 0 {
-		return nil, cmdlineError(i, "parameter", errors.New("a NUL byte, which no kernel command line can hold"))
+		return nil, cmdlineError(i, "parameter", errors.New("contains a NUL byte, which a kernel command line cannot hold"))
 	}
 	said := readSystemd(line)
 	c := &Cmdline{Disabled: said.disabled}
@@ -171,7 +171,7 @@ func (v *Volume) read(said [4]said, names [4]string) (at int, field string, err 
 	if !root.given {
 		for _, i := range []int{dataParameter, treeParameter} {
 			if said[i].given {
-				return -1, names[hashParameter], fmt.Errorf("it is missing, with %s= given", names[i])
+				return -1, names[hashParameter], fmt.Errorf("missing: required with %s=", names[i])
 			}
 		}
 		return 0, "", nil // systemd passes over options alone
@@ -283,7 +283,7 @@ func (v Volume) encode(names [4]string) (values [4]string, err error) {
 	}
 	if v.RootHash == nil {
 		if v.Data != "" || v.Hash != "" || options != "" {
-			return values, fmt.Errorf("%s: it is missing, with other parameters of the volume given", names[hashParameter])
+			return values, fmt.Errorf("%s is required with the other parameters of the volume", names[hashParameter])
 		}
 		return values, nil
 	}
@@ -316,9 +316,9 @@ func checkVolumeDevice(device string) error {
 	case device == "":
 		return errors.New("no value")
 	case len(p) > maxPath || slices.ContainsFunc(names, func(n string) bool { return len(n) > maxName }):
-		return fmt.Errorf("%d bytes are too long for the path of a device", len(p))
+		return fmt.Errorf("%d bytes, too long for a device path", len(p))
 	case slices.Contains(names, "..") || path.Clean(p) == ".":
-		return fmt.Errorf("%q is not the path of a device", device)
+		return fmt.Errorf("%q is not a device path", device)
 	}
 	return nil
 }

@@ -196,7 +196,7 @@ func checkWaitFor(devices []string) error {
 	}
 	for _, d := range devices {
 		if d == "" || strings.Contains(d, ",") {
-			return fmt.Errorf("%q is no device", d)
+			return fmt.Errorf("%q is not a device", d)
 		}
 	}
 	return nil

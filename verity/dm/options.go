@@ -64,9 +64,9 @@ func (o VolumeOptions) check() error {
 	case o.DataBlocks < 0:
 		return fmt.Errorf("data-blocks: %d", o.DataBlocks)
 	case o.FECDevice == "" && (o.FECOffset != 0 || o.FECRoots != 0):
-		return errors.New("fec-device: it is missing, with other values for error correction given")
+		return errors.New("fec-device= is required with the other fec- options")
 	case o.FECDevice != "" && (!strings.HasPrefix(devicePath(o.FECDevice), "/") || checkVolumeDevice(o.FECDevice) != nil):
-		return fmt.Errorf("fec-device: %q is no absolute path", o.FECDevice)
+		return fmt.Errorf("fec-device: %q is not an absolute path", o.FECDevice)
 	case o.FECOffset < 0 || o.FECOffset%512 != 0:
 		return fmt.Errorf("fec-offset: %d is not a multiple of 512", o.FECOffset)
 	}
@@ -80,11 +80,11 @@ func (o VolumeOptions) check() error {
 			return errors.New("root-hash-signature: not base64 of a signature")
 		}
 	default:
-		return fmt.Errorf("root-hash-signature: %q is no absolute path, base64:... or auto", s)
+		return fmt.Errorf("root-hash-signature: %q: want an absolute path, base64:... or auto", s)
 	}
 	for i, other := range o.Other {
 		if !slices.Contains(otherOptions, other) {
-			return fmt.Errorf("option %q is not known", other)
+			return fmt.Errorf("unknown option %q", other)
 		}
 		if slices.Contains(o.Other[:i], other) {
 			return fmt.Errorf("option %q is given twice", other)
@@ -99,7 +99,7 @@ func (o VolumeOptions) encode() (string, error) {
 		return "", err
 	}
 	if len(o.Unknown) > 0 {
-		return "", fmt.Errorf("option %q is not known", o.Unknown[0])
+		return "", fmt.Errorf("unknown option %q", o.Unknown[0])
 	}
 	var list []string
 	add := func(condition bool, option string) {
@@ -203,7 +203,7 @@ var errUnknownOption = errors.New("not known")
 func (o *VolumeOptions) setFlag(name string) error {
 	if c := slices.Index(corruptionArguments, strings.ReplaceAll(name, "-", "_")); c > 0 && !strings.Contains(name, "_") {
 		if o.Corruption != CorruptionFail && o.Corruption != Corruption(c) {
-			return errors.New("given with another of its kind, which the kernel refuses")
+			return errors.New("conflicts with another option of the same kind: the kernel refuses both together")
 		}
 		o.Corruption = Corruption(c)
 		return nil

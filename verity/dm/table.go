@@ -251,7 +251,7 @@ func (t Table) check() (string, error) {
 		return "root digest", fmt.Errorf("%d bytes, a %s has %d", len(t.RootHash), t.Algorithm, want)
 	}
 	if t.HashBlockSize/len(t.RootHash) < 2 {
-		return "hash block size", fmt.Errorf("%d bytes have no room for two digests of %d", t.HashBlockSize, len(t.RootHash))
+		return "hash block size", fmt.Errorf("a hash block of %d bytes cannot hold two digests of %d bytes", t.HashBlockSize, len(t.RootHash))
 	}
 	if len(t.Salt) > verity.MaxSaltSize {
 		return "salt", fmt.Errorf("%d bytes, at most %d are allowed", len(t.Salt), verity.MaxSaltSize)
@@ -276,7 +276,7 @@ func (t Table) checkOptions() (string, error) {
 	f := o.FEC
 	if f.Device == "" {
 		if f != (TableFEC{}) {
-			return "use_fec_from_device", errors.New("values for error correction, but no device")
+			return "use_fec_from_device", errors.New("error correction parameters are given without a FEC device")
 		}
 		return "", nil
 	}
@@ -284,7 +284,7 @@ func (t Table) checkOptions() (string, error) {
 		return "use_fec_from_device", err
 	}
 	if t.DataBlockSize != t.HashBlockSize {
-		return "use_fec_from_device", fmt.Errorf("error correction needs blocks of one size, not %d and %d", t.DataBlockSize, t.HashBlockSize)
+		return "use_fec_from_device", fmt.Errorf("error correction needs equal block sizes, got %d and %d", t.DataBlockSize, t.HashBlockSize)
 	}
 	if f.Start < 0 || f.Start > math.MaxInt64/int64(t.DataBlockSize) {
 		return "fec_start", fmt.Errorf("%d, want 0 to %d", f.Start, math.MaxInt64/int64(t.DataBlockSize))
@@ -412,7 +412,7 @@ func (r *tableReader) options() (o TableOptions) {
 			}
 		}
 		if seen[key] {
-			r.fail(fmt.Errorf("%s: given twice, or with another of its kind", name))
+			r.fail(fmt.Errorf("%s is given twice, or with a conflicting parameter", name))
 		}
 		seen[key] = true
 		r.option(&o, name)
@@ -421,7 +421,7 @@ func (r *tableReader) options() (o TableOptions) {
 		for _, name := range []string{"use_fec_from_device", "fec_blocks", "fec_start", "fec_roots"} {
 			if !seen[name] {
 				r.at, r.field = r.end, name
-				r.fail(errors.New("it is missing"))
+				r.fail(errors.New("missing"))
 			}
 		}
 	}

@@ -87,15 +87,15 @@ func TestParseTableRefuses(t *testing.T) {
 		"unknown":            {plain + " 1 x", "optional argument", `"x" is not known`},
 		"upper-case-option":  {plain + " 1 IGNORE_CORRUPTION", "optional argument", "not known"},
 		"twice":              {plain + " 2 check_at_most_once check_at_most_once", "optional argument", "twice"},
-		"contradiction":      {plain + " 2 ignore_corruption panic_on_corruption", "optional argument", "another of its kind"},
-		"contradiction-2":    {plain + " 2 restart_on_error panic_on_error", "optional argument", "another of its kind"},
+		"contradiction":      {plain + " 2 ignore_corruption panic_on_corruption", "optional argument", "given twice, or with a conflicting parameter"},
+		"contradiction-2":    {plain + " 2 restart_on_error panic_on_error", "optional argument", "given twice, or with a conflicting parameter"},
 		"no-value":           {plain + " 1 root_hash_sig_key_desc", "root_hash_sig_key_desc", "missing"},
 		"fec-without-device": {plain + " 2 fec_roots 2", "use_fec_from_device", "missing"},
 		"fec-without-roots":  {plain + " 6 use_fec_from_device d fec_start 1 fec_blocks 304", "fec_roots", "missing"},
 		"fec-roots":          {plain + " 8 use_fec_from_device d fec_start 1 fec_blocks 304 fec_roots 25", "fec_roots", "25, want 2 to 24"},
 		"fec-blocks":         {plain + " 8 use_fec_from_device d fec_start 1 fec_blocks 303 fec_roots 2", "fec_blocks", "data and tree have 304"},
 		"fec-unequal": {strings.Replace(plain, "4096", "512", 1) + " 8 use_fec_from_device d fec_start 1 fec_blocks 999 fec_roots 2",
-			"use_fec_from_device", "one size"},
+			"use_fec_from_device", "error correction needs equal block sizes, got 512 and "},
 		"nul": {strings.Replace(plain, " a ", " a\x00 ", 1), "data device", "NUL"},
 	}
 	for name, tt := range tests {
@@ -112,9 +112,9 @@ func TestParseTableRefuses(t *testing.T) {
 
 func TestParseTargetRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                               "start sector at 0x0: it is missing",
-		"0 8":                            "target type at 0x3: it is missing",
-		"0 8 verity":                     "target parameters at 0xa: it is missing",
+		"":                               "start sector at 0x0: missing",
+		"0 8":                            "target type at 0x3: missing",
+		"0 8 verity":                     "target parameters at 0xa: missing",
 		"0 0 verity x":                   "0 sectors",
 		"0 8 Verity x":                   "not the name of a target",
 		"0 8 veritysixteenchr x":         "not the name of a target",
@@ -133,18 +133,18 @@ func TestCheck(t *testing.T) {
 	good, err := ParseTable(goodTables["plain"])
 	require.NoError(t, err)
 	for want, change := range map[string]func(*Table){
-		"data device: no name":                  func(t *Table) { t.DataDevice = "" },
-		"hash device: no name":                  func(t *Table) { t.HashDevice = "" },
-		"hash start block: -1":                  func(t *Table) { t.HashStart = -1 },
-		"algorithm: a name of 0 bytes":          func(t *Table) { t.Algorithm = "" },
-		`algorithm: "sha 256"`:                  func(t *Table) { t.Algorithm = "sha 256" },
-		"root digest: 0 bytes":                  func(t *Table) { t.RootHash = nil },
-		"corruption mode: unknown reaction 4":   func(t *Table) { t.Options.Corruption = 4 },
-		"corruption mode: unknown reaction -1":  func(t *Table) { t.Options.Corruption = -1 },
-		"error mode: unknown reaction 3":        func(t *Table) { t.Options.IOError = 3 },
-		"root_hash_sig_key_desc: it contains":   func(t *Table) { t.Options.RootHashSigKeyDesc = "\x00" },
-		"use_fec_from_device: values for error": func(t *Table) { t.Options.FEC.Roots = 2 },
-		"fec_start: -1":                         func(t *Table) { t.Options.FEC = TableFEC{Device: "d", Start: -1, Blocks: 304, Roots: 2} },
+		"data device: no name":                 func(t *Table) { t.DataDevice = "" },
+		"hash device: no name":                 func(t *Table) { t.HashDevice = "" },
+		"hash start block: -1":                 func(t *Table) { t.HashStart = -1 },
+		"algorithm: a name of 0 bytes":         func(t *Table) { t.Algorithm = "" },
+		`algorithm: "sha 256"`:                 func(t *Table) { t.Algorithm = "sha 256" },
+		"root digest: 0 bytes":                 func(t *Table) { t.RootHash = nil },
+		"corruption mode: unknown reaction 4":  func(t *Table) { t.Options.Corruption = 4 },
+		"corruption mode: unknown reaction -1": func(t *Table) { t.Options.Corruption = -1 },
+		"error mode: unknown reaction 3":       func(t *Table) { t.Options.IOError = 3 },
+		"root_hash_sig_key_desc: it contains":  func(t *Table) { t.Options.RootHashSigKeyDesc = "\x00" },
+		"use_fec_from_device: error correction parameters are given without a FEC device": func(t *Table) { t.Options.FEC.Roots = 2 },
+		"fec_start: -1": func(t *Table) { t.Options.FEC = TableFEC{Device: "d", Start: -1, Blocks: 304, Roots: 2} },
 	} {
 		table := good
 		change(&table)

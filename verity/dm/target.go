@@ -123,7 +123,7 @@ func (r *tableReader) next(field string) string {
 	r.field = field
 	if len(r.words) == 0 {
 		r.at = r.end
-		r.fail(errors.New("it is missing"))
+		r.fail(errors.New("missing"))
 		return ""
 	}
 	w := r.words[0]

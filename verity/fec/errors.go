@@ -8,7 +8,7 @@ import (
 )
 
 // errNone is the error for a device that is not given at all.
-func errNone(device string) error { return fmt.Errorf("%s: there is none", device) }
+func errNone(device string) error { return fmt.Errorf("%s: not given", device) }
 
 // A ParamError says that a parameter is outside of what the code or dm-verity allows.
 type ParamError struct {
@@ -74,10 +74,10 @@ type UnrepairedError struct {
 
 func (e *UnrepairedError) Error() string {
 	if e.RootHash {
-		return "repair: " + verity.ErrRootHash.Error() + ": the parity confirms the hash tree as it is"
+		return "repair: " + verity.ErrRootHash.Error() + ": the parity agrees with the hash tree, so the root hash belongs to a different image"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "repair: %d blocks are beyond what the code can correct, %d were repaired", e.UnrepairedBlocks, e.RepairedBlocks)
+	fmt.Fprintf(&b, "repair: %d blocks have more damage than the parity can correct; %d blocks were repaired", e.UnrepairedBlocks, e.RepairedBlocks)
 	const shown = 4
 	for i, r := range e.Unrepaired {
 		switch {

@@ -224,7 +224,7 @@ func TestRepairBeyond(t *testing.T) {
 	assert.ErrorIs(t, err, verity.ErrTree)
 	assert.Equal(t, verity.Range{First: 0, Count: 1}, left.Unrepaired[0])
 	assert.NotEmpty(t, left.Unproven)
-	assert.Regexp(t, `^fec: repair: \d+ blocks are beyond what the code can correct, 0 were repaired; left: data blocks? .*, \.\.\.; \d+ blocks under them cannot be verified$`, err.Error())
+	assert.Regexp(t, `^fec: repair: \d+ blocks have more damage than the parity can correct; 0 blocks were repaired; left: data blocks? .*, \.\.\.; \d+ blocks under them cannot be verified$`, err.Error())
 }
 
 // TestRepairOneBlock has no tree.

@@ -17,7 +17,7 @@ func (l *List) String() string { return strings.Join(*l, " ") }
 // Set is the flag's.
 func (l *List) Set(value string) error {
 	if value == "" {
-		return errors.New("it is empty")
+		return errors.New("the file is empty")
 	}
 	*l = append(*l, value)
 	return nil

@@ -59,14 +59,14 @@ func New(trustedRoot []byte, o VerifierOptions) (v *Verifier, err error) {
 		}
 	}
 	if o.WithoutLogEntry && o.LogEntries > 0 || o.WithoutCertificateTimestamps && o.CertificateTimestamps > 0 {
-		return nil, errors.New("options: proofs are both asked for and done without")
+		return nil, errors.New("options: proofs are both required and waived")
 	}
 	material, err := root.NewTrustedRootFromJSON(trustedRoot)
 	if err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
 	}
 	if len(material.FulcioCertificateAuthorities()) == 0 {
-		return nil, errors.New("trusted root: it has no certificate authority, so nothing could be verified")
+		return nil, errors.New("trusted root: no certificate authority")
 	}
 	// A time is always asked for: without one, any certificate would be good for ever.
 	options := []verify.VerifierOption{verify.WithObserverTimestamps(max(o.Timestamps, 1))}
@@ -136,7 +136,7 @@ func artifactOf(b *bundle.Bundle, message []byte) (verify.ArtifactPolicyOption, 
 		return nil, fmt.Errorf("bundle: %w", err)
 	}
 	if !bytes.Equal(dsse.PAE(raw.PayloadType, payload), message) {
-		return nil, errors.New("bundle: the envelope holds another message than the one to be verified")
+		return nil, errors.New("bundle: the envelope holds a different message from the one to verify")
 	}
 	// Package cosign compares the subject of the statement with the artifact.
 	return verify.WithoutArtifactUnsafe(), nil

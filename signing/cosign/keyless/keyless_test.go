@@ -249,7 +249,7 @@ func TestTamperedAnnotations(t *testing.T) {
 	other := newArtifact(t, g.dir, "v2")
 	addSimple(t, g.dir, other, payload(g.artifact), annotationsOf(t, g.simple))
 	_, err := verify(g.dir, other, v, who)
-	require.ErrorContains(t, err, "made for another artifact")
+	require.ErrorContains(t, err, "signed for a different artifact")
 }
 
 // The bundle of a package that was published in 2023: its certificate was good for ten minutes
@@ -329,11 +329,11 @@ func TestNewErrors(t *testing.T) {
 	root := sigstoretest.New(t).TrustedRoot(t)
 	for message, f := range map[string]func() (*keyless.Verifier, error){
 		"keyless: trusted root: ": func() (*keyless.Verifier, error) { return keyless.New([]byte("{"), private) },
-		"it has no certificate authority": func() (*keyless.Verifier, error) {
+		"trusted root: no certificate authority": func() (*keyless.Verifier, error) {
 			return keyless.New([]byte(`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`), private)
 		},
 		"LogEntries is -1": func() (*keyless.Verifier, error) { return keyless.New(root, keyless.VerifierOptions{LogEntries: -1}) },
-		"both asked for and done without": func() (*keyless.Verifier, error) {
+		"options: proofs are both required and waived": func() (*keyless.Verifier, error) {
 			return keyless.New(root, keyless.VerifierOptions{LogEntries: 1, WithoutLogEntry: true})
 		},
 		"at most 4194304 are allowed": func() (*keyless.Verifier, error) { return keyless.New(make([]byte, 5<<20), private) },

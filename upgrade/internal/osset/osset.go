@@ -123,19 +123,19 @@ func (s *Set) Identify() (p Product, f *uki.File, err error) {
 		{"architecture", s.Architecture, p.Architecture()},
 	} {
 		if c.says != "" && c.says != c.own {
-			return p, nil, fmt.Errorf("the release is %s %q, its UKI says %q", c.what, c.says, c.own)
+			return p, nil, fmt.Errorf("the release has %s %q, but its UKI has %q", c.what, c.says, c.own)
 		}
 	}
 	for _, a := range s.Addons {
 		if !strings.HasSuffix(strings.ToLower(a.Name), AddonSuffix) || strings.Contains(a.Name, "/") {
-			return p, nil, fmt.Errorf("add-on %q: the stub takes files whose names end with %s", a.Name, AddonSuffix)
+			return p, nil, fmt.Errorf("add-on %q: want a name that ends with %s, or the stub ignores it", a.Name, AddonSuffix)
 		}
 	}
 	return p, f, nil
 }
 
 // ErrUnbound says that a UKI has no command line, and no add-ons that could have one.
-var ErrUnbound = errors.New("the UKI has no command line of its own, so nothing binds it to a root file system")
+var ErrUnbound = errors.New("the UKI has no command line, so nothing binds it to a root file system")
 
 // Bind holds the command line that the kernel gets, which where names, against a root hash.
 func Bind(where, cmdline string, rootHash []byte) error {
@@ -221,7 +221,7 @@ func (s *Set) cmdline(f *uki.File) (where, cmdline string, err error) {
 	}
 	h, err := f.Handover(uki.Boot{Companions: &uki.Companions{Addons: s.Addons}})
 	if err != nil {
-		return "", "", fmt.Errorf("the command line that the stub joins is not known: %w", err)
+		return "", "", fmt.Errorf("the command line that the stub puts together is unknown: %w", err)
 	}
 	return "the command line of UKI and add-ons", h.Cmdline, nil
 }

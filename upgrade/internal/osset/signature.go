@@ -15,7 +15,7 @@ import (
 )
 
 // ErrNoCertificate says that a signature cannot be checked by itself.
-var ErrNoCertificate = errors.New("it carries no certificate of its signer")
+var ErrNoCertificate = errors.New("the certificate of its signer is missing")
 
 // maxPKCS7 bounds a signature that is not yet in the form of a partition.
 const maxPKCS7 = 1 << 20
@@ -53,7 +53,7 @@ func RootHashSignature(name string, src osmith.Source, rootHash []byte) (*verity
 	case s.CertificateFingerprint == [sha256.Size]byte{}:
 		s.CertificateFingerprint = sum
 	case s.CertificateFingerprint != sum:
-		return nil, nil, fmt.Errorf("%s: it names the certificate %x, and the signer's is %x", name, s.CertificateFingerprint, sum)
+		return nil, nil, fmt.Errorf("%s: names the certificate %x, but the signer's is %x", name, s.CertificateFingerprint, sum)
 	}
 	return s, signer, nil
 }

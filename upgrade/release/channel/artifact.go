@@ -89,7 +89,7 @@ func blob(ctx context.Context, src release.BlobSource, d ocispec.Descriptor, mos
 		return nil, err
 	}
 	if d.Size > most {
-		return nil, malformed("blob "+string(d.Digest), "%d bytes, at most %d are read", d.Size, most)
+		return nil, malformed("blob "+string(d.Digest), "%d bytes, want at most %d", d.Size, most)
 	}
 	r, err := src.Blob(ctx, d)
 	if err != nil {

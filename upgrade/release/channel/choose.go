@@ -48,9 +48,9 @@ type NotYetError struct {
 
 func (e *NotYetError) Error() string {
 	if e.Cohort < 0 {
-		return fmt.Sprintf("version %s is offered to %d of %d cohorts, and which one this machine is in is not known", e.Version, e.Offered, Cohorts)
+		return fmt.Sprintf("version %s is offered to %d of %d cohorts, but the cohort of this machine is unknown", e.Version, e.Offered, Cohorts)
 	}
-	return fmt.Sprintf("version %s is not yet offered to this machine: it is in cohort %d, and the first %d of %d have it", e.Version, e.Cohort, e.Offered, Cohorts)
+	return fmt.Sprintf("version %s is not yet offered to this machine: the machine is in cohort %d, and only the first %d of %d have it", e.Version, e.Cohort, e.Offered, Cohorts)
 }
 
 // A HeldError says that a release is offered to nobody for now.

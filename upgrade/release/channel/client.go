@@ -47,11 +47,11 @@ type State struct {
 // Errors of documents that are not accepted.
 var (
 	// ErrNoTime says that it is not known what time it is.
-	ErrNoTime = errors.New("what time it is is not known, so whether the document still counts cannot be said")
+	ErrNoTime = errors.New("the current time is unknown, so whether the document is still valid cannot be checked")
 
 	// ErrTwoDocuments says that there are two documents with one number: whoever serves them, or
 	// has signed them, tells different machines different things.
-	ErrTwoDocuments = errors.New("another document with this sequence number was accepted before")
+	ErrTwoDocuments = errors.New("a different document with this sequence number was already accepted")
 )
 
 // An OtherError says that a document, or the state of a machine, is about something else than what
@@ -62,7 +62,7 @@ type OtherError struct {
 }
 
 func (e *OtherError) Error() string {
-	return fmt.Sprintf("%s %q is wanted, and this is of %q", e.What, e.Want, e.Got)
+	return fmt.Sprintf("%s: want %q, got %q", e.What, e.Want, e.Got)
 }
 
 // An OlderError says that a document is older than one that was accepted before: somebody serves an
@@ -72,7 +72,7 @@ type OlderError struct {
 }
 
 func (e *OlderError) Error() string {
-	return fmt.Sprintf("document %d is older than %d, which was accepted before", e.Sequence, e.Accepted)
+	return fmt.Sprintf("document %d is older than document %d, which was already accepted", e.Sequence, e.Accepted)
 }
 
 // An ExpiredError says that a document counts no longer: the vendor has stopped to sign, or

@@ -216,6 +216,6 @@ func TestChoose(t *testing.T) {
 			}
 		})
 	}
-	assert.Equal(t, "nothing to install: version 4 runs\nversion 5 is not yet offered to this machine: it is in cohort 50, and the first 50 of 1000 have it",
+	assert.Equal(t, "nothing to install: version 4 runs\nversion 5 is not yet offered to this machine: the machine is in cohort 50, and only the first 50 of 1000 have it",
 		d.Choose(channel.Machine{ID: late, Running: "4"}).String())
 }

@@ -175,7 +175,7 @@ func parse(b []byte) (*Document, error) {
 		for at < min(len(again), len(b)) && again[at] == b[at] {
 			at++
 		}
-		return nil, &osmith.FormatError{Offset: int64(at), Field: "document", Err: errors.New("it is not written in the one form that a document has")}
+		return nil, &osmith.FormatError{Offset: int64(at), Field: "document", Err: errors.New("not in the canonical form of a document")}
 	}
 	return d, nil
 }
@@ -238,11 +238,11 @@ func (d *Document) check() error {
 			return malformed(fmt.Sprintf("releases[%d]", i), "%w", err)
 		}
 		if digests[r.Digest] {
-			return malformed(fmt.Sprintf("releases[%d]", i), "another version has the digest %s, too", r.Digest)
+			return malformed(fmt.Sprintf("releases[%d]", i), "two versions have the digest %s", r.Digest)
 		}
 		digests[r.Digest] = true
 		if i > 0 && bootloader.CompareVersions(d.Releases[i-1].Version, r.Version) <= 0 {
-			return malformed(fmt.Sprintf("releases[%d]", i), "version %s is not older than %s, which stands before it", r.Version, d.Releases[i-1].Version)
+			return malformed(fmt.Sprintf("releases[%d]", i), "version %s is listed after %s: want descending versions", r.Version, d.Releases[i-1].Version)
 		}
 	}
 	return nil

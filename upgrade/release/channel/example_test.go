@@ -57,7 +57,7 @@ func ExampleFetch() {
 	// Output:
 	// document 2
 	// version 4
-	// version 5 is not yet offered to this machine: it is in cohort 581, and the first 50 of 1000 have it
+	// version 5 is not yet offered to this machine: the machine is in cohort 581, and only the first 50 of 1000 have it
 	// channel: document 2 was valid until 2026-06-15T12:00:00Z, and it is 2026-07-01T12:00:00Z
 }
 
@@ -101,5 +101,5 @@ func ExampleDocument_Withdraw() {
 	// Output:
 	// version 4
 	// what runs: version 5 was withdrawn: eats disks
-	// channel: version 5: it was withdrawn, and does not come back: give what is to be installed another version
+	// channel: version 5: withdrawn, which is final: publish the content under a new version
 }

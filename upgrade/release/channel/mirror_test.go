@@ -111,14 +111,14 @@ func TestMirror(t *testing.T) {
 		now   time.Time
 		check func(t *testing.T, err error)
 	}{
-		"rollback": {first, now, is[*channel.OlderError]("document 1 is older than 2, which was accepted before")},
+		"rollback": {first, now, is[*channel.OlderError]("document 1 is older than document 2, which was already accepted")},
 		"freeze":   {second, now.AddDate(0, 0, 8), is[*channel.ExpiredError]("document 2 was valid until 2026-06-08T12:00:00Z, and it is 2026-06-09T12:00:00Z")},
 		"two documents with a number": {v.publish(t, twin, good), now, func(t *testing.T, err error) {
 			assert.ErrorIs(t, err, channel.ErrTwoDocuments)
 		}},
-		"another product":     {v.publish(t, elsewhere, good), now, is[*channel.OtherError](`product "acme" is wanted, and this is of "other"`)},
-		"another variant":     {v.publish(t, debug, good), now, is[*channel.OtherError](`variant "" is wanted, and this is of "debug"`)},
-		"another channel":     {v.publish(t, nightly, good), now, is[*channel.OtherError](`channel "stable" is wanted, and this is of "nightly"`)},
+		"another product":     {v.publish(t, elsewhere, good), now, is[*channel.OtherError](`product: want "acme", got "other"`)},
+		"another variant":     {v.publish(t, debug, good), now, is[*channel.OtherError](`variant: want "", got "debug"`)},
+		"another channel":     {v.publish(t, nightly, good), now, is[*channel.OtherError](`channel: want "stable", got "nightly"`)},
 		"unsigned":            {v.publish(t, document(10, "10")), now, func(t *testing.T, err error) { assert.ErrorIs(t, err, cosign.ErrUnsigned) }},
 		"somebody else's key": {v.publish(t, document(11, "11"), other), now, func(t *testing.T, err error) { assert.ErrorIs(t, err, cosign.ErrUntrusted) }},
 		"a release as a document": {packed, now, func(t *testing.T, err error) {
@@ -256,16 +256,16 @@ func TestReadArtifact(t *testing.T) {
 	short := good
 	short.Size--
 	for want, d := range map[string]ocispec.Descriptor{
-		`it is a "x", not a`:         manifest(func(m *ocispec.Manifest) { m.ArtifactType = "x" }),
-		"0 layers, want one":         manifest(func(m *ocispec.Manifest) { m.Layers = nil }),
-		"2 layers, want one":         manifest(func(m *ocispec.Manifest) { m.Layers = append(m.Layers, m.Layers[0]) }),
-		"1 layers, want one of type": manifest(func(m *ocispec.Manifest) { m.Layers[0].MediaType = "text/plain" }),
-		"a layer of -1 bytes":        manifest(func(m *ocispec.Manifest) { m.Layers[0].Size = -1 }),
-		"1048577 bytes, at most":     manifest(func(m *ocispec.Manifest) { m.Layers[0].Size = 1<<20 + 1 }),
-		"65537 bytes, at most":       {Digest: good.Digest, Size: 64<<10 + 1},
-		"not found":                  {Digest: digestOf("absent"), Size: 5},
-		"digest":                     {Digest: "sha512:00", Size: 5},
-		fmt.Sprint(good.Size):        short,
+		`it is a "x", not a`:          manifest(func(m *ocispec.Manifest) { m.ArtifactType = "x" }),
+		"0 layers, want one":          manifest(func(m *ocispec.Manifest) { m.Layers = nil }),
+		"2 layers, want one":          manifest(func(m *ocispec.Manifest) { m.Layers = append(m.Layers, m.Layers[0]) }),
+		"1 layers, want one of type":  manifest(func(m *ocispec.Manifest) { m.Layers[0].MediaType = "text/plain" }),
+		"a layer of -1 bytes":         manifest(func(m *ocispec.Manifest) { m.Layers[0].Size = -1 }),
+		"1048577 bytes, want at most": manifest(func(m *ocispec.Manifest) { m.Layers[0].Size = 1<<20 + 1 }),
+		"65537 bytes, want at most":   {Digest: good.Digest, Size: 64<<10 + 1},
+		"not found":                   {Digest: digestOf("absent"), Size: 5},
+		"digest":                      {Digest: "sha512:00", Size: 5},
+		fmt.Sprint(good.Size):         short,
 	} {
 		_, err := channel.Read(ctx, store, d)
 		assert.ErrorContains(t, err, want)

@@ -39,7 +39,7 @@ func (e *EditError) Unwrap() error { return e.Err }
 // Reasons of an EditError.
 var (
 	ErrNoVersion = errors.New("the channel does not have it")
-	ErrWithdrawn = errors.New("it was withdrawn, and does not come back: give what is to be installed another version")
+	ErrWithdrawn = errors.New("withdrawn, which is final: publish the content under a new version")
 )
 
 func refuse(version string, format string, args ...any) error {
@@ -92,7 +92,7 @@ func (d *Document) Promote(version string, cohorts int) error {
 	case cohorts > Cohorts:
 		return refuse(version, "offered to %d cohorts, want at most %d", cohorts, Cohorts)
 	case cohorts < r.Offered:
-		return refuse(version, "it is offered to %d cohorts: to offer it to fewer, %d, would keep it from nobody who has it; hold it", r.Offered, cohorts)
+		return refuse(version, "offered to %d cohorts: offering it to only %d does not remove it from machines that have it: hold it instead", r.Offered, cohorts)
 	}
 	r.Offered, r.Status, r.Reason = cohorts, StatusOffered, ""
 	return nil

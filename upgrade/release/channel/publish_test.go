@@ -55,20 +55,20 @@ func TestPublish(t *testing.T) {
 
 	var edit *channel.EditError
 	for want, err := range map[string]error{
-		"version 1.12: the channel has it already, as sha256:":              d.Publish("1.12", digestOf("x"), 1),
-		"version 1.012: the channel has it already, as sha256:":             d.Publish("1.012", digestOf("x"), 1),
-		"already, as version 1.12":                                          d.Publish("1.13", digestOf("1.12"), 1),
-		"version 1.1: version 1.1 is older than the channel's floor 1.12":   d.Publish("1.1", digestOf("x"), 1),
-		"version 2: offered to 1001 cohorts, want 0 to 1000":                d.Publish("2", digestOf("x"), 1001),
-		"version 2: digest \"x\", want sha256:HEX":                          d.Publish("2", "x", 1),
-		"version 2/: version: character":                                    d.Publish("2/", digestOf("x"), 1),
-		"version 2: the channel does not have it":                           d.Promote("2", 1),
-		"version 3: the channel does not have it":                           d.Hold("3", ""),
-		"version 4: the channel does not have it":                           d.Withdraw("4", ""),
-		"version 1.12: it is offered to 5 cohorts: to offer it to fewer":    d.Promote("1.12", 4),
-		"version 1.12: offered to 1001 cohorts, want at most 1000":          d.Promote("1.12", 1001),
-		"version 1.12: the reason must be a line":                           d.Hold("1.12", "\x1b"),
-		"version 1.11: version 1.11 is older than the channel's floor 1.12": d.Raise("1.11"),
+		"version 1.12: the channel has it already, as sha256:":            d.Publish("1.12", digestOf("x"), 1),
+		"version 1.012: the channel has it already, as sha256:":           d.Publish("1.012", digestOf("x"), 1),
+		"already, as version 1.12":                                        d.Publish("1.13", digestOf("1.12"), 1),
+		"version 1.1: version 1.1 is older than the channel's floor 1.12": d.Publish("1.1", digestOf("x"), 1),
+		"version 2: offered to 1001 cohorts, want 0 to 1000":              d.Publish("2", digestOf("x"), 1001),
+		"version 2: digest \"x\", want sha256:HEX":                        d.Publish("2", "x", 1),
+		"version 2/: version: character":                                  d.Publish("2/", digestOf("x"), 1),
+		"version 2: the channel does not have it":                         d.Promote("2", 1),
+		"version 3: the channel does not have it":                         d.Hold("3", ""),
+		"version 4: the channel does not have it":                         d.Withdraw("4", ""),
+		"version 1.12: offered to 5 cohorts: offering it to only 4 does not remove it from machines that have it: hold it instead": d.Promote("1.12", 4),
+		"version 1.12: offered to 1001 cohorts, want at most 1000":                                                                 d.Promote("1.12", 1001),
+		"version 1.12: the reason must be a line":                                                                                  d.Hold("1.12", "\x1b"),
+		"version 1.11: version 1.11 is older than the channel's floor 1.12":                                                        d.Raise("1.11"),
 	} {
 		require.ErrorAs(t, err, &edit, want)
 		assert.ErrorContains(t, err, want)

@@ -161,7 +161,7 @@ func (w *Writer) write(m ocispec.Manifest, put func(ocispec.Descriptor, []byte) 
 			return d, err
 		}
 	}
-	return d, fmt.Errorf("%s: others keep writing the list of what refers to %s", w.Name(), m.Subject.Digest)
+	return d, fmt.Errorf("%s: other writers keep changing the list of what refers to %s", w.Name(), m.Subject.Digest)
 }
 
 const (
@@ -206,7 +206,7 @@ func (w *Writer) checkList(subject ocispec.Descriptor) error {
 		return nil
 	}
 	if err == nil && d.MediaType != ocispec.MediaTypeImageIndex {
-		err = fmt.Errorf("%s: tag %s: it names a %q, so nothing is added to it; want %q", w.Name(), tag, d.MediaType, ocispec.MediaTypeImageIndex)
+		err = fmt.Errorf("%s: tag %s: names a %q, want %q: the signature is not added", w.Name(), tag, d.MediaType, ocispec.MediaTypeImageIndex)
 	}
 	return err
 }
@@ -289,7 +289,7 @@ func (r *Repository) Push(ctx context.Context, from cosign.ArtifactSource, artif
 		}
 	}
 	if some {
-		return fmt.Errorf("push: the release and what was found is there: %w", incomplete)
+		return fmt.Errorf("push: the release and the signatures found are pushed, but some are missing: %w", incomplete)
 	}
 	return nil
 }
@@ -304,7 +304,7 @@ type pusher struct {
 // document reads a manifest, checked. Its media type is what it says itself.
 func (p *pusher) document(ctx context.Context, d *ocispec.Descriptor) (b []byte, n node, err error) {
 	if d.Size > maxDocument {
-		return nil, n, fmt.Errorf("push: %s: %d bytes, at most %d are read of a manifest", d.Digest, d.Size, maxDocument)
+		return nil, n, fmt.Errorf("push: %s: %d bytes, want at most %d for a manifest", d.Digest, d.Size, maxDocument)
 	}
 	blob, err := cosign.OpenBlob(ctx, p.from, *d)
 	if err != nil {
@@ -318,7 +318,7 @@ func (p *pusher) document(ctx context.Context, d *ocispec.Descriptor) (b []byte,
 		return nil, n, &osmith.FormatError{Offset: -1, Field: "manifest " + string(d.Digest), Err: err}
 	}
 	if d.MediaType = n.MediaType; !isManifest(*d) {
-		return nil, n, fmt.Errorf("push: %s: media type %q is none of a manifest", d.Digest, n.MediaType)
+		return nil, n, fmt.Errorf("push: %s: media type %q is not that of a manifest", d.Digest, n.MediaType)
 	}
 	return b, n, nil
 }

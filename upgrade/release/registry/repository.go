@@ -103,7 +103,7 @@ func Open(name string, o OpenOptions) (r *Repository, err error) {
 			return nil, fmt.Errorf("%q: %w", name, err)
 		}
 		if repo.Reference.Reference != "" {
-			return nil, fmt.Errorf("%q: want the name of a repository, without %q", name, repo.Reference.Reference)
+			return nil, fmt.Errorf("%q: want a repository name without %q", name, repo.Reference.Reference)
 		}
 		repo.Client, repo.PlainHTTP = client, o.PlainHTTP
 		// The list under the tag is rewritten when a manifest is pushed; what it was before is not

@@ -88,7 +88,7 @@ type Layout struct {
 }
 
 // ErrTooLarge says that a tree would reach beyond what a device can have.
-var ErrTooLarge = errors.New("data, tree and offset are more than a device can have")
+var ErrTooLarge = errors.New("data, tree and offset together exceed what a device can hold")
 
 // New lays a tree over so many data blocks out, from a byte offset in the hash device on.
 func New(p Params, dataBlocks int64, start uint64) (*Layout, error) {

@@ -139,7 +139,7 @@ func checkPath(path []*Certificate, o Options) error {
 		}
 		switch ca := c.mayIssue(); {
 		case ca == 0:
-			return fmt.Errorf("%s is not one of an authority: its basicConstraints or keyUsage do not let it issue others", name)
+			return fmt.Errorf("%s is not a CA certificate: its basicConstraints or keyUsage do not let it issue others", name)
 		case ca > 1 && i+1 < len(path):
 			return fmt.Errorf("%s has no basicConstraints, and is not the last of the chain", name)
 		}

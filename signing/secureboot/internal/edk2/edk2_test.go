@@ -73,7 +73,7 @@ func TestChain(t *testing.T) {
 		{"and the search does not come back", []*Certificate{middleCert, impostor}, rootCert, ""},
 		{"path length", []*Certificate{middleCert}, shortCert, "may have 0 authorities below it, and has 1"},
 		{"key usage without certSign is no issuer", []*Certificate{noSignCert}, rootCert, "no path"},
-		{"not an authority", []*Certificate{notCA}, rootCert, "not one of an authority"},
+		{"not an authority", []*Certificate{notCA}, rootCert, "not a CA certificate"},
 		{"leaf matches, what stands behind it is checked all the same", []*Certificate{impostor}, leaf, "not by this key"},
 	} {
 		_, err := chain(leaf, c.others, c.anchor, Options{})

@@ -191,7 +191,7 @@ func (k *publicKey) verifyRSA(h crypto.Hash, sum, signature []byte) error {
 // signedBy checks the signature of a certificate with the key of its issuer.
 func (c *Certificate) signedBy(issuer *Certificate, o Options) error {
 	if !bytes.Equal(c.innerAlgorithm, c.outerAlgorithm) {
-		return errors.New("it names two signature algorithms, want the same inside and outside")
+		return errors.New("two different signature algorithms, want the same inside and outside")
 	}
 	if c.unusedBits != 0 {
 		return fmt.Errorf("the signature ends %d bits before its last byte does", c.unusedBits)

@@ -222,13 +222,13 @@ func (l *List) walk(left int, o Options) (stop bool, err error) {
 	}
 	switch {
 	case left < ListHeaderSize:
-		return false, fmt.Errorf("it is malformed: %d bytes, want at least %d", left, ListHeaderSize)
+		return false, fmt.Errorf("malformed: %d bytes, want at least %d", left, ListHeaderSize)
 	case l.Size < ListHeaderSize || l.Size > int64(left):
-		return false, fmt.Errorf("it is malformed: a size of %d bytes, want %d to the %d that are left", l.Size, ListHeaderSize, left)
+		return false, fmt.Errorf("malformed: a size of %d bytes, want %d to the %d that are left", l.Size, ListHeaderSize, left)
 	case l.Header > l.Size-ListHeaderSize:
-		return false, fmt.Errorf("it is malformed: a header of %d bytes in a list of %d", l.Header, l.Size)
+		return false, fmt.Errorf("malformed: a header of %d bytes in a list of %d", l.Header, l.Size)
 	case l.Each == 0 || int64(len(l.body()))%l.Each != 0:
-		return false, fmt.Errorf("it is malformed: %d bytes of signatures, want a multiple of the size of each, %d", len(l.body()), l.Each)
+		return false, fmt.Errorf("malformed: %d bytes of signatures, want a multiple of the size of each, %d", len(l.body()), l.Each)
 	}
 	return false, nil
 }

@@ -57,7 +57,7 @@ func TestFilterLists(t *testing.T) {
 		{"another type", list(x509s, 48, 0, 20, digestList(1)[28:]...), digestList(1), digestList(1), "", digestList(1), ""},
 		{"an empty list vanishes", digestList(1), digestList(), nil, "", nil, ""},
 		{"nothing", digestList(1), nil, nil, "", nil, ""},
-		{"the variable is cut off", join(digestList(1), digestList(3)[:30]), digestList(2), nil, "signature list 1 of the variable: it is malformed: a size of 48 bytes, want 28 to the 30", digestList(2), ""},
+		{"the variable is cut off", join(digestList(1), digestList(3)[:30]), digestList(2), nil, "signature list 1 of the variable: malformed: a size of 48 bytes, want 28 to the 30", digestList(2), ""},
 		{"the variable is cut off, but the entry stands before", join(digestList(1), digestList(3)[:30]), digestList(1), nil, "", nil, ""},
 		{"the variable is cut off in the header", join(digestList(1), digestList(3)[:22]), digestList(2), nil, "malformed: 22 bytes, want at least 28", digestList(2), ""},
 		{"the variable is cut off before the size", join(digestList(1), digestList(3)[:8]), digestList(2), nil, "malformed: 8 bytes", nil, unknownText},
