@@ -18,8 +18,8 @@ var (
 	contractCall = regexp.MustCompile("`(\\w+) ([a-z]+|-parts)\\b[^`]*`")
 )
 
-// TestContract: the tests that docs/contract.md gives as evidence are there, and so are the verbs of
-// the programs that a vendor is sent to. Every promise has both.
+// TestContract: the tests that docs/contract.md gives as evidence are there, and so are the verbs
+// of the programs that a vendor is sent to. Every promise has both.
 func TestContract(t *testing.T) {
 	text, err := os.ReadFile("docs/contract.md")
 	require.NoError(t, err)

@@ -31,7 +31,7 @@ esac
 demo_packages="qemu-system-x86 swtpm ovmf xz-utils debootstrap debian-archive-keyring"
 test_packages="$demo_packages qemu-system-arm binutils cryptsetup-bin sbsigntool efitools gdisk fdisk
 	dosfstools mtools tpm2-tools libtss2-tcti-swtpm0 erofs-utils squashfs-tools e2fsprogs genisoimage qemu-user-static openssl ca-certificates systemd argon2
-	cgpt cpio grub-common grub-emu libubootenv-tool u-boot-tools rauc dbus-daemon"
+	cgpt cpio softhsm2 opensc grub-common grub-emu libubootenv-tool u-boot-tools rauc dbus-daemon"
 
 packages=$test_packages
 [ "$what" = demo ] && packages=$demo_packages

@@ -215,9 +215,9 @@ func Bytes(n int64) string {
 // String is a [Diagram] of 80 columns.
 func (im *Image) String() string { return Diagram(im.Table, im.Size, 80) }
 
-// SVG is the picture of [Diagram] as an SVG document, 960 pixels wide, on white, or on black for a reader who prefers dark
-// colours. Like Diagram it
-// shows what it is given, so that a disk that is still planned looks as it will.
+// SVG is the picture of [Diagram] as an SVG document, 960 pixels wide, on white, or on black for a
+// reader who prefers dark colours. Like Diagram it shows what it is given, so that a disk that is
+// still planned looks as it will.
 func SVG(t *Table, size int64) string {
 	const (
 		width, bar, row, left = 960, 84, 24, 8
@@ -268,8 +268,8 @@ func SVG(t *Table, size int64) string {
 	return out.String()
 }
 
-// darkStyle are the colours for a reader who prefers dark ones. What knows no style sheets shows the
-// light ones, which are attributes.
+// darkStyle are the colours for a reader who prefers dark ones. What knows no style sheets shows
+// the light ones, which are attributes.
 const darkStyle = "@media screen and (prefers-color-scheme:dark){.gpt text{fill:#e6edf3}.gpt rect{stroke:#8b949e}.gpt .ground{fill:#0d1117;stroke:none}" +
 	".gpt .free{fill:#0d1117}.gpt .empty{fill:#21262d}.gpt .esp{fill:#7a4413}.gpt .tree{fill:#0c3f6e}.gpt .root{fill:#1158a0}.gpt .data{fill:#1c5a2c}}"
 

@@ -7,16 +7,18 @@
 //	go run ./examples/lifecycle [-parts DIR] [-out DIR] [-json]
 //
 // It needs nothing but Go, no root and no Linux: boots are played through by the model of
-// upgrade/upgradetest, and there is no TPM: whether one would open a token is worked out. Stub,
-// boot loader, kernel and initrd come from -parts, or from where a distribution installs them;
-// where there are none, it makes small stand-ins and says so in its first line. With -json one
-// object with the results is printed on stdout and the story on stderr:
+// upgrade/upgradetest, and said to be simulated; there is no TPM: whether one would open a token is
+// worked out. What a TPM has recorded in a real boot, of another system, stands beside what is
+// predicted of that boot. Stub, boot loader, kernel and initrd come from -parts, or from where a
+// distribution installs them; where there are none, it makes small stand-ins and says so in its
+// first line. With -json one object with the results is printed on stdout and the story on stderr:
 //
 //	{"schema": "osmith.lifecycle/1", "parts": "...", "standIn": true, "disk": "...",   (disk only with -out)
 //	 "version": "1", "rootHash": "...", "pcrs": {"4": "...", "7": "...", "11": "..."},
+//	 "recorded": {"origin": "...", "pcrs": [{"pcr": 4, "predicted": "...", "recorded": "..."}]},
 //	 "releaseDigest": "sha256:...", "plan": {"schema": "osmith.plan/1", ...}, "refused": "...",
 //	 "cuts": {"tried": 36, "booted": 36, "simulated": true},
-//	 "boots": [{"at": "...", "outcome": "up", "version": "1", "entry": "..."}],
+//	 "boots": [{"at": "...", "outcome": "up", "version": "1", "entry": "...", "simulated": true}],
 //	 "locked": "...", "volume": [{"at": "...", "version": "1", "tokens": [1]}]}
 //
 // Exit status: 0 all went as it must, 1 something that had to hold did not, 2 usage or I/O.

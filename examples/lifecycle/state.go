@@ -118,7 +118,7 @@ func (s *story) openState(at, version string) error {
 	if len(opened.Tokens) == 0 {
 		return &brokenPromise{fmt.Sprintf("%s version %s asks for the recovery key of the state partition", at, version)}
 	}
-	s.say("state:     token %d opens it", opened.Tokens[0])
+	s.say("state:     token %d opens it, as worked out: there is no TPM", opened.Tokens[0])
 	s.result.Volume = append(s.result.Volume, opened)
 	return nil
 }

@@ -32,6 +32,7 @@ type result struct {
 	Version       string            `json:"version"`
 	RootHash      string            `json:"rootHash"`
 	PCRs          map[string]string `json:"pcrs"` // SHA-256 bank
+	Recorded      *recordedResult   `json:"recorded"`
 	ReleaseDigest string            `json:"releaseDigest"`
 	Plan          *upgrade.Plan     `json:"plan"`
 	Cuts          cutsResult        `json:"cuts"`
@@ -43,10 +44,11 @@ type result struct {
 }
 
 type bootResult struct {
-	At      string              `json:"at"`
-	Outcome upgradetest.Outcome `json:"outcome"`
-	Version string              `json:"version"`
-	Entry   string              `json:"entry"`
+	At        string              `json:"at"`
+	Outcome   upgradetest.Outcome `json:"outcome"`
+	Version   string              `json:"version"`
+	Entry     string              `json:"entry"`
+	Simulated bool                `json:"simulated"`
 }
 
 // cutsResult is what became of the upgrade cut at its writes: all of them with stand-ins, some of
@@ -102,6 +104,9 @@ func (s *story) tell() error {
 		return err
 	}
 	if err := s.predict(v1); err != nil {
+		return err
+	}
+	if err := s.compareRecorded(); err != nil {
 		return err
 	}
 	if err := s.expect("first boot", "1"); err != nil {
@@ -412,8 +417,8 @@ func (s *story) expect(at, version string) error {
 		return err
 	}
 	for _, b := range boots {
-		s.say("boot:      %s", b)
-		s.result.Boots = append(s.result.Boots, bootResult{at, b.Outcome, b.Version, b.Entry})
+		s.say("simulated boot: %s", b)
+		s.result.Boots = append(s.result.Boots, bootResult{at, b.Outcome, b.Version, b.Entry, true})
 	}
 	if last := boots[len(boots)-1]; last.Outcome != upgradetest.Up || last.Version != version {
 		return &brokenPromise{fmt.Sprintf("%s the machine should run version %s: %s", at, version, last)}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
@@ -34,6 +35,7 @@ type machine struct {
 	upgrade.Machine
 	loader      osmith.Source // in place of the release's; nil: that of the release
 	baseline    *tpm.Log
+	day         time.Time // of the report; zero: none was given
 	phasesAlone bool
 	pin         bool
 }

@@ -44,7 +44,7 @@ func (r *report) replaceable(o *opened, m *machine) *commitment {
 	if o.checkErr == nil {
 		evidence := []string{"every blob has its digest; ID, version and architecture are those of the UKI"}
 		if s.RootHash != "" {
-			evidence = append(evidence, "every block of the root file system is what the hash tree says", "the command line names its root hash: "+strings.Join(rootHashParameters(s.UKI.Cmdline), " "))
+			evidence = append(evidence, "every block of the root file system is what the hash tree says", "the command line and the tree have the root hash "+s.RootHash)
 		}
 		w.ask("the parts belong together", yes, "", evidence...)
 	} else {

@@ -88,7 +88,7 @@ func (d *disk) show(t *partition.Table, size int64) {
 func (d *disk) plan(c *cli.Call, device *osmith.Device, m *machine, next *release.Release) error {
 	state, err := upgrade.Inspect(device, m.Machine)
 	if err == nil {
-		d.Plan, err = upgrade.NewPlan(c, device, next, m.Machine, upgrade.PlanOptions{ExtensionFileSystem: erofsfs.Open})
+		d.Plan, err = upgrade.NewPlan(c, device, next, m.Machine, upgrade.PlanOptions{ExtensionFileSystem: erofsfs.Open, At: m.day})
 	}
 	if err != nil {
 		d.Error = text(err.Error())

@@ -19,13 +19,16 @@ const schema = "osmith.report/1"
 // hexadecimal. A list is empty where there is nothing; docs/schema/report.json has it all.
 type report struct {
 	cli.Header
-	Date     string       `json:"date"`             // that validity is held against, "2026-01-31"; "" if none was given
-	Releases []*system    `json:"releases"`         // one, or the old and then the new one
-	Change   *change      `json:"change,omitempty"` // absent with one release
-	PCRs     []register   `json:"pcrs"`             // 0 to 15, as the kernel of the last release starts
-	Tokens   []secret     `json:"tokens"`
-	Disk     *disk        `json:"disk,omitempty"` // absent without -disk
-	Contract []commitment `json:"contract"`       // replaceable, measurable, rollback-safe: of the last release
+	// that validity is held against, "2026-01-31"; "" if none was given
+	Date     string    `json:"date"`
+	Releases []*system `json:"releases"`         // one, or the old and then the new one
+	Change   *change   `json:"change,omitempty"` // absent with one release
+	// 0 to 15, as the kernel of the last release starts
+	PCRs   []register `json:"pcrs"`
+	Tokens []secret   `json:"tokens"`
+	Disk   *disk      `json:"disk,omitempty"` // absent without -disk
+	// replaceable, measurable, rollback-safe: of the last release
+	Contract []commitment `json:"contract"`
 }
 
 // answer is what is known about a claim.
@@ -64,6 +67,11 @@ type system struct {
 	Size         int64  `json:"size"` // of all parts
 	RootHash     string `json:"rootHash"`
 	Parts        []part `json:"parts"`
+
+	// the last day, in the vendor's words; "" if the release does not say
+	SupportedUntil string   `json:"supportedUntil"`
+	Supported      answer   `json:"supported"` // on the date of the report
+	Fixes          []string `json:"fixes"`     // such as CVE-2026-1234, in the vendor's words
 
 	UKI        *kernelImage   `json:"uki"`
 	Addons     []*kernelImage `json:"addons"`
@@ -121,8 +129,9 @@ type pcr11 struct {
 
 // signatures are who vouches for what.
 type signatures struct {
-	Release    []vouch  `json:"release"`            // of the artifact, as cosign makes them
-	ReleaseBy  []string `json:"releaseBy"`          // who has signed it, of those whom the call trusts
+	Release []vouch `json:"release"` // of the artifact, as cosign makes them
+	// who has signed it, of those whom the call trusts
+	ReleaseBy  []string `json:"releaseBy"`
 	Secure     []signed `json:"secureBoot"`         // UKI, boot loader, add-ons
 	RootHash   *signed  `json:"rootHash,omitempty"` // PKCS #7; absent if there is none
 	PCRKeys    []pcrKey `json:"pcrKeys"`
@@ -139,8 +148,9 @@ type vouch struct {
 
 // signed is one signature with the certificates that it carries.
 type signed struct {
-	What         string        `json:"what"`
-	Answer       answer        `json:"answer"` // made by the signer over what it is about, as that is; not whether the signer is trusted
+	What string `json:"what"`
+	// made by the signer over what it is about, as that is; not whether the signer is trusted
+	Answer       answer        `json:"answer"`
 	Error        string        `json:"error"`
 	Hash         string        `json:"hash"`
 	Time         string        `json:"time"`         // as the signer claims
@@ -163,8 +173,9 @@ type pcrKey struct {
 	Embedded    bool     `json:"embedded"` // is in .pcrpkey
 	Policies    int      `json:"policies"`
 	Banks       []string `json:"banks"`
-	Answer      answer   `json:"answer"` // has signed what PCR 11 will be at each point that is signed for by default
-	Missing     []string `json:"missing"`
+	// has signed what PCR 11 will be at each point that is signed for by default
+	Answer  answer   `json:"answer"`
+	Missing []string `json:"missing"`
 }
 
 type sbom struct {
@@ -203,15 +214,16 @@ type secret struct {
 
 // disk is what -disk names.
 type disk struct {
-	Name       string        `json:"name"`
-	Size       int64         `json:"size"`
-	SectorSize int           `json:"sectorSize"`
-	Layout     bool          `json:"layout"` // planned, not read from a disk
-	Diagram    string        `json:"diagram"`
-	Slots      []slot        `json:"slots"`
-	Findings   []string      `json:"findings"`
-	Plan       *upgrade.Plan `json:"plan,omitempty"` // docs/schema/plan.json; absent of a layout, and where Error says why
-	Error      string        `json:"error"`
+	Name       string   `json:"name"`
+	Size       int64    `json:"size"`
+	SectorSize int      `json:"sectorSize"`
+	Layout     bool     `json:"layout"` // planned, not read from a disk
+	Diagram    string   `json:"diagram"`
+	Slots      []slot   `json:"slots"`
+	Findings   []string `json:"findings"`
+	// docs/schema/plan.json; absent of a layout, and where Error says why
+	Plan  *upgrade.Plan `json:"plan,omitempty"`
+	Error string        `json:"error"`
 
 	table   *partition.Table
 	drawing *diagram.Upgrade

@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"reflect"
-	"strings"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -74,6 +73,7 @@ func (o *opened) gather(ctx context.Context, file string, trust *releaseflags.Tr
 		Architecture: name(o.Architecture), Size: a.Size(), RootHash: hex.EncodeToString(o.RootHash),
 		Parts: []part{}, Addons: []*kernelImage{}, SBOMs: []sbom{}, PCR11: []pcr11{}}
 	o.facts = f
+	f.support(o.Release, date)
 	for i, l := range a.Layers {
 		if i == maxList {
 			break
@@ -101,6 +101,17 @@ func (o *opened) gather(ctx context.Context, file string, trust *releaseflags.Tr
 	}
 	o.checkErr = o.Check(ctx)
 	return o.pcr11(ctx)
+}
+
+// support is what the vendor says of this version.
+func (s *system) support(r *release.Release, date time.Time) {
+	s.SupportedUntil, s.Supported, s.Fixes = name(string(r.SupportedUntil)), unknown, texts(r.Fixes)
+	if r.SupportedUntil == "" || date.IsZero() {
+		return
+	}
+	if s.Supported = yes; r.SupportedUntil.Over(date) {
+		s.Supported = no
+	}
 }
 
 // partOf is a media type in words.
@@ -239,14 +250,4 @@ func (o *opened) statedPCRs() (answer, string) {
 		return no, "the stated PCRs are not those that the UKI leads to"
 	}
 	return yes, "the PCRs that the release states are those that its UKI leads to"
-}
-
-// rootHashParameters are those of a command line that have the root hash.
-func rootHashParameters(cmdline string) (out []string) {
-	for _, word := range strings.Fields(cmdline) {
-		if key, _, ok := strings.Cut(word, "="); ok && (key == "roothash" || key == "usrhash") {
-			out = append(out, text(word))
-		}
-	}
-	return out
 }

@@ -75,6 +75,8 @@ type recipe struct {
 	bare                        bool   // unsigned, without loader, SBOM and policies
 	unsigned                    bool   // the artifact
 	profiles                    []uki.Profile
+	until                       release.Date
+	fixes                       []string
 }
 
 // build makes a version, packs it as LAYOUT:VERSION and signs it.
@@ -107,7 +109,7 @@ func (b *kit) build(r recipe) *build.Set {
 		require.NoError(b.t, set.Close())
 		require.NoError(b.t, src.Close())
 	})
-	packed, err := build.Release(b.t.Context(), b.path("layout"), &set.Release, build.ReleaseOptions{Ref: r.version})
+	packed, err := build.Release(b.t.Context(), b.path("layout"), &set.Release, build.ReleaseOptions{Ref: r.version, SupportedUntil: r.until, Fixes: r.fixes})
 	require.NoError(b.t, err)
 	if !r.bare && !r.unsigned {
 		store, err := cosign.OpenDir(b.path("layout"))

@@ -5,28 +5,32 @@
 //	       [-token T.json]... [-pin] [-loader F] [-baseline LOG] [-phases-alone] [-date DATE] [-arch A] [-strict]
 //	       [what is known of the machine: -vars, -pcr-key, ... as upgrade -offline takes them]
 //
-// RELEASE is the directory of an OCI image layout, and a tag or digest in it, as LAYOUT:REF; the REF
-// may be left out if there is one release. With OTHER, RELEASE is the old one and OTHER the new one.
+//	report -o acme.html /var/cache/acme:1 /var/cache/acme:2 -key release.pub
+//
+// RELEASE is the directory of an OCI image layout, and a tag or digest in it, as LAYOUT:REF; the
+// REF may be left out if there is one release. With OTHER, RELEASE is the old one and OTHER the new
+// one.
 //
 // The page is one file of HTML without scripts, which loads nothing: for a phone, for a screen in
 // light or dark, for a printer. It shows the UKI, what each PCR will be and why it changes,
 // signatures with their certificates, SBOMs, the disk and each step of its upgrade; and under the
 // three words of the contract, replaceable, measurable and rollback-safe, what this image has to
 // show for each. An answer is yes, no or unknown, with what is missing. What was not given is not
-// known, and unknown is never a yes.
+// known, and unknown is never a yes. A release that does not say until when it is supported is
+// shown as one that does not.
 //
 // -disk is the image of a disk that will be upgraded to the release, or a layout for a picture of
-// it. -token is a token or the JSON of a LUKS2 header, of which the TPM is asked in the initrd; PCRs
-// that systemd measures more than phases into are not known there, unless -phases-alone says that it
-// does not. -baseline is the event log of an earlier boot, by which the firmware's own PCRs are
-// known. -date is the day that the validity of certificates is held against; the program does not
-// look at the clock.
+// it. -token is a token or the JSON of a LUKS2 header, of which the TPM is asked in the initrd;
+// PCRs that systemd measures more than phases into are not known there, unless -phases-alone says
+// that it does not. -baseline is the event log of an earlier boot, by which the firmware's own PCRs
+// are known. -date is the day that the validity of certificates is held against; the program does
+// not look at the clock.
 //
 // Without -o the page goes to stdout, or with -json the same facts as one object:
 // docs/schema/report.json. -json with -o writes both. -progress is of no use here.
 //
-// Exit status: 0 nothing in the report is a no, with -strict nothing unknown either; 1 something is,
-// and the page is written nevertheless, or the release is not what it says; 2 usage or I/O.
+// Exit status: 0 nothing in the report is a no, with -strict nothing unknown either; 1 something
+// is, and the page is written nevertheless, or the release is not what it says; 2 usage or I/O.
 package main
 
 import (
@@ -113,7 +117,8 @@ func (o *options) report(c *cli.Call, operands []string) error {
 	if err != nil {
 		return err
 	}
-	r, err := o.gather(c, operands, m, day)
+	m.day = day
+	r, err := o.gather(c, operands, m)
 	if err != nil {
 		return err
 	}
@@ -158,7 +163,7 @@ func (o *options) machine(c *cli.Call) (*machine, error) {
 }
 
 // gather makes the report.
-func (o *options) gather(c *cli.Call, operands []string, m *machine, day time.Time) (*report, error) {
+func (o *options) gather(c *cli.Call, operands []string, m *machine) (*report, error) {
 	r := &report{Header: c.Header(), Date: o.date, PCRs: []register{}, Tokens: []secret{}, Contract: []commitment{}}
 	var all []*opened
 	for _, operand := range operands {
@@ -166,7 +171,7 @@ func (o *options) gather(c *cli.Call, operands []string, m *machine, day time.Ti
 		if err != nil {
 			return nil, err
 		}
-		if err := one.gather(c, operand, &o.trust, day); err != nil {
+		if err := one.gather(c, operand, &o.trust, m.day); err != nil {
 			return nil, fmt.Errorf("%s: %w", operand, err)
 		}
 		all, r.Releases = append(all, one), append(r.Releases, one.facts)

@@ -68,8 +68,8 @@ func attribute(e xml.StartElement, name string) string {
 	return ""
 }
 
-// harmless holds whatever a page shows: nothing runs, nothing is loaded, nothing leads elsewhere, and
-// the only style sheet is the one that the policy names.
+// harmless holds whatever a page shows: nothing runs, nothing is loaded, nothing leads elsewhere,
+// and the only style sheet is the one that the policy names.
 func (d *document) harmless(t *testing.T) {
 	t.Helper()
 	known := map[string]bool{}

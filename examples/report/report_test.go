@@ -106,7 +106,8 @@ func TestOneRelease(t *testing.T) {
 		require.Equal(t, unknown, r.claims()[claim].Answer, claim)
 		require.Contains(t, r.claims()[claim].Missing, missing, claim)
 	}
-	require.Equal(t, unknown, r.Releases[0].Signatures.Secure[0].Certificates[0].Valid) // without a date
+	// without a date
+	require.Equal(t, unknown, r.Releases[0].Signatures.Secure[0].Certificates[0].Valid)
 	b.facts(1, "@layout -strict")
 }
 
@@ -175,6 +176,31 @@ func TestDate(t *testing.T) {
 		require.Equal(t, date, r.Date)
 	}
 	require.Contains(t, b.page(0, "@layout:1 -date 2226-01-01").text, "✕ not on this date")
+}
+
+// A release that does not say until when it is supported is shown loudly, and so is one whose
+// support has ended.
+func TestSupport(t *testing.T) {
+	b := newKit(t)
+	b.build(recipe{version: "1"})
+	b.build(recipe{version: "2", until: "2031-12-31", fixes: []string{"CVE-2026-1234"}})
+	for _, tt := range []struct {
+		call, text string
+		answer     answer
+		loud       bool
+	}{
+		{"@layout:1 -date 2026-06-01", "Support: not stated. The release does not say until when it is supported", unknown, true},
+		{"@layout:1", "The release does not say what it fixes.", unknown, true},
+		{"@layout:2", "Supported until 2031-12-31 , as the vendor says; no date was given to hold that against. Fixes, as the vendor says: CVE-2026-1234.", unknown, false},
+		{"@layout:2 -date 2031-12-31", "Supported until 2031-12-31 , as the vendor says. Fixes", yes, false},
+		{"@layout:2 -date 2032-01-01", "Support ended on 2031-12-31.", no, true},
+	} {
+		require.Equal(t, tt.answer, b.facts(0, tt.call).Releases[0].Supported, tt.call)
+		d := b.page(0, tt.call)
+		require.Contains(t, d.text, tt.text)
+		require.Equal(t, tt.loud, strings.Contains(d.source, `class="support loud"`), tt.call)
+	}
+	require.Equal(t, []string{"CVE-2026-1234"}, b.facts(0, "@layout:2").Releases[0].Fixes)
 }
 
 func TestDisk(t *testing.T) {

@@ -56,7 +56,8 @@ func (o *opened) sign(ctx context.Context, image *uki.File, trust *releaseflags.
 		}
 		list, err := authenticode.Signatures(x.src)
 		if err != nil {
-			list = []authenticode.Signature{{Err: err}} // a table that cannot be read is no signature
+			// a table that cannot be read is no signature
+			list = []authenticode.Signature{{Err: err}}
 		}
 		for _, a := range list {
 			s.Secure = append(s.Secure, describeSignature(name(x.what), x.src, a, date))
@@ -66,7 +67,8 @@ func (o *opened) sign(ctx context.Context, image *uki.File, trust *releaseflags.
 	return o.pcrKeys(ctx, image)
 }
 
-// cosign lists what is attached to the release, and asks whether those have signed whom the call trusts.
+// cosign lists what is attached to the release, and asks whether those have signed whom the call
+// trusts.
 func (o *opened) cosign(ctx context.Context, trust *releaseflags.Trust, date time.Time) error {
 	s := &o.facts.Signatures
 	candidates, err := o.layout.Signatures(ctx, o.artifact)

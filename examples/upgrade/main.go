@@ -46,11 +46,12 @@
 // block is held against the hash tree before it is written. Of an index, the release for -arch is
 // taken. VERDICT is one of fits, boots, unlocks, returns, follows.
 //
-// plan prints the verdicts, the steps, the PCRs to expect and what the disk holds after each step, and
-// writes nothing; -svg draws that. apply prints the plan and carries it out, unless it is refused. When it is interrupted or fails, what runs still
-// boots, and the error says how to go on. After the next start, commit makes permanent what runs;
-// upgrade-commit.service does so at each boot that is complete. rollback marks an entry as bad, so
-// that another one is started, and cancel takes away what no boot has tried yet.
+// plan prints the verdicts, the steps, the PCRs to expect and what the disk holds after each step,
+// and writes nothing; -svg draws that. apply prints the plan and carries it out, unless it is
+// refused. When it is interrupted or fails, what runs still boots, and the error says how to go on.
+// After the next start, commit makes permanent what runs; upgrade-commit.service does so at each
+// boot that is complete. rollback marks an entry as bad, so that another one is started, and cancel
+// takes away what no boot has tried yet.
 //
 // install makes a disk that boots of an empty one, and of one that has something on it if
 // -erase-for-ever has the digest of all that, which the refusal tells. IDs come from the seed,

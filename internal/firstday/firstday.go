@@ -23,8 +23,8 @@ const (
 
 var goBlock = regexp.MustCompile("(?s)```go\n(package main|// .*?\npackage main)\n.*?```")
 
-// Programs compiles the programs image, of docs/first-day.md, agent, of docs/live.md, and the lesson
-// keys-generate, which that document calls, and returns the directory that has them.
+// Programs compiles the programs image, of docs/first-day.md, agent, of docs/live.md, and the
+// lesson keys-generate, which that document calls, and returns the directory that has them.
 func Programs(t testing.TB) (bin string) {
 	t.Helper()
 	gomod, err := exec.CommandContext(t.Context(), "go", "env", "GOMOD").Output()

@@ -94,7 +94,8 @@ func (s *schema) check(at string, v any) (wrong []string) {
 	return wrong
 }
 
-// Require asserts that JSON is as the schema in the file has it. What is not in the schema is wrong.
+// Require asserts that JSON is as the schema in the file has it. What is not in the schema is
+// wrong.
 func Require(t *testing.T, file string, b []byte) {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -3,12 +3,13 @@ package sdstub
 // Section is what systemd-stub does with the sections of one name.
 type Section struct {
 	Name     string
-	Rank     int  // place in a file among the sections that are added to the stub, from 1
-	Since    int  // first release whose stub reads, and if measured measures, the section
-	Measured bool // into PCR 11
-	Repeats  bool // more than one instance per profile; the stub picks by hardware
-	Override bool // an instance in a profile takes the place of the one shared by all profiles
-	Addon    int  // first release whose stub applies it when an add-on carries it; 0: none does
+	Holds    string // what is in it, in words
+	Rank     int    // place in a file among the sections that are added to the stub, from 1
+	Since    int    // first release whose stub reads, and if measured measures, the section
+	Measured bool   // into PCR 11
+	Repeats  bool   // more than one instance per profile; the stub picks by hardware
+	Override bool   // an instance in a profile takes the place of the one shared by all profiles
+	Addon    int    // first release whose stub applies it when an add-on carries it; 0: none does
 	// its content is text: what ukify 262 prints of it (ukify, DEFAULT_SECTIONS_TO_SHOW)
 	Text bool
 }
@@ -28,22 +29,22 @@ type Section struct {
 //   - add-on: systemd-stub(7), "Companion Files"; UAPI.5, "PE Addons"; systemd 254,
 //     cmdline_append_and_measure_addons; systemd 255, 257 and 262, load_addons.
 var sections = []Section{
-	{Name: ".linux", Rank: 9, Since: 252, Measured: true, Override: true},
-	{Name: ".osrel", Rank: 1, Since: 252, Measured: true, Override: true, Text: true},
-	{Name: ".cmdline", Rank: 2, Since: 252, Measured: true, Override: true, Addon: 254, Text: true},
-	{Name: ".initrd", Rank: 10, Since: 252, Measured: true, Override: true, Addon: 257},
-	{Name: ".ucode", Rank: 12, Since: 256, Measured: true, Override: true, Addon: 257},
-	{Name: ".splash", Rank: 7, Since: 252, Measured: true, Override: true},
-	{Name: ".dtb", Rank: 3, Since: 252, Measured: true, Override: true, Addon: 255},
-	{Name: ".uname", Rank: 6, Since: 254, Measured: true, Override: true, Text: true},
-	{Name: ".sbat", Rank: 14, Since: 254, Measured: true, Override: true, Text: true},
+	{Name: ".linux", Holds: "kernel", Rank: 9, Since: 252, Measured: true, Override: true},
+	{Name: ".osrel", Holds: "os-release", Rank: 1, Since: 252, Measured: true, Override: true, Text: true},
+	{Name: ".cmdline", Holds: "command line", Rank: 2, Since: 252, Measured: true, Override: true, Addon: 254, Text: true},
+	{Name: ".initrd", Holds: "initrd", Rank: 10, Since: 252, Measured: true, Override: true, Addon: 257},
+	{Name: ".ucode", Holds: "microcode", Rank: 12, Since: 256, Measured: true, Override: true, Addon: 257},
+	{Name: ".splash", Holds: "picture at boot", Rank: 7, Since: 252, Measured: true, Override: true},
+	{Name: ".dtb", Holds: "device tree", Rank: 3, Since: 252, Measured: true, Override: true, Addon: 255},
+	{Name: ".uname", Holds: "kernel version", Rank: 6, Since: 254, Measured: true, Override: true, Text: true},
+	{Name: ".sbat", Holds: "revocation level", Rank: 14, Since: 254, Measured: true, Override: true, Text: true},
 	// signatures over PCR 11 cannot be in it
-	{Name: ".pcrsig", Rank: 16, Since: 252, Override: true, Text: true},
-	{Name: ".pcrpkey", Rank: 8, Since: 252, Measured: true, Override: true, Text: true},
-	{Name: ".profile", Rank: 15, Since: 257, Measured: true, Text: true},
-	{Name: ".dtbauto", Rank: 4, Since: 257, Measured: true, Repeats: true, Override: true, Addon: 257},
-	{Name: ".hwids", Rank: 5, Since: 257, Measured: true, Override: true},
-	{Name: ".efifw", Rank: 11, Since: 258, Measured: true, Repeats: true, Override: true},
+	{Name: ".pcrsig", Holds: "signed PCR policies", Rank: 16, Since: 252, Override: true, Text: true},
+	{Name: ".pcrpkey", Holds: "key of PCR policies", Rank: 8, Since: 252, Measured: true, Override: true, Text: true},
+	{Name: ".profile", Holds: "begins a profile", Rank: 15, Since: 257, Measured: true, Text: true},
+	{Name: ".dtbauto", Holds: "device tree, by hardware", Rank: 4, Since: 257, Measured: true, Repeats: true, Override: true, Addon: 257},
+	{Name: ".hwids", Holds: "hardware IDs", Rank: 5, Since: 257, Measured: true, Override: true},
+	{Name: ".efifw", Holds: "firmware", Rank: 11, Since: 258, Measured: true, Repeats: true, Override: true},
 }
 
 // OtherRank is the place of sections that the stub does not know.

@@ -55,7 +55,8 @@ func styleSheet() string {
 }
 
 // Inline takes a document of this package, or of package partition, apart for a page: the drawing
-// without style sheet and ground, and the style sheet, which is the same for all drawings of a package.
+// without style sheet and ground, and the style sheet, which is the same for all drawings of a
+// package.
 func Inline(svg string) (drawing, style string) {
 	before, rest, found := strings.Cut(svg, "<style>")
 	style, after, closed := strings.Cut(rest, "</style>\n")

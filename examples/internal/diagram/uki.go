@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/uki"
 )
@@ -87,33 +88,22 @@ func (u *UKI) AddAddon(name string, f *uki.File) {
 	u.Groups = append(u.Groups, g)
 }
 
-// kinds say what sections are, by name.
-var kinds = map[string]struct {
-	words string
-	tone  tone
-}{
-	".linux":   {"kernel", toneCode},
-	".initrd":  {"initrd", toneData},
-	".cmdline": {"command line", toneText},
-	".osrel":   {"os-release", toneText},
-	".uname":   {"kernel version", toneText},
-	".sbat":    {"revocation level", toneText},
-	".profile": {"begins a profile", toneText},
-	".splash":  {"picture at boot", toneData},
-	".ucode":   {"microcode", toneData},
-	".dtb":     {"device tree", toneData},
-	".dtbauto": {"device tree, by hardware", toneData},
-	".hwids":   {"hardware IDs", toneData},
-	".efifw":   {"firmware", toneData},
-	".pcrsig":  {"signed PCR policies", toneSigned},
-	".pcrpkey": {"key of PCR policies", toneSigned},
-}
-
+// kind says what a section holds; what the stub does not look for is a part of the stub itself.
 func (s Section) kind() (words string, t tone) {
-	if k, ok := kinds[s.Name]; ok {
-		return k.words, k.tone
+	known := sdstub.SectionOf(s.Name)
+	switch {
+	case known == nil:
+		return "stub", toneEmpty
+	case s.Name == ".linux":
+		t = toneCode
+	case strings.HasPrefix(s.Name, ".pcr"):
+		t = toneSigned
+	case known.Text:
+		t = toneText
+	default:
+		t = toneData
 	}
-	return "stub", toneEmpty
+	return known.Holds, t
 }
 
 // bounded are the groups with at most maxRows sections in all, and how many are left out.

@@ -172,7 +172,7 @@ func (u *Upgrade) SVG() string {
 	for _, r := range rows {
 		c.words(left, y+box/2+4, "start", "strong", inPixels(r.Step, step-8))
 		if r.Detail != "" {
-			c.words(left+22, y+box/2+20, "start", "dim", inPixels(r.Detail, step-30))
+			c.words(left+14, y+box/2+20, "start", "dim", inPixels(r.Detail, step-30))
 		}
 		x = left + step
 		for i := range places {

@@ -1,5 +1,5 @@
-// Package releaseflags are the flags by which programs are told which release is meant, and who must
-// have signed it.
+// Package releaseflags are the flags by which programs are told which release is meant, and who
+// must have signed it.
 package releaseflags
 
 import (
@@ -17,8 +17,8 @@ import (
 // maxText bounds policies and keys, in bytes.
 const maxText = 1 << 20
 
-// Split takes LAYOUT:REF apart, where LAYOUT may have colons and REF be a digest. A directory of the
-// whole name has no REF.
+// Split takes LAYOUT:REF apart, where LAYOUT may have colons and REF be a digest. A directory of
+// the whole name has no REF.
 func Split(name string) (dir, ref string) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		return name, ""
