@@ -75,7 +75,7 @@ func (b *bench) refused(status int, says, line string) {
 	b.Helper()
 	_, stderr := b.want(status, line)
 	require.Contains(b, stderr, says)
-	require.True(b, strings.HasPrefix(stderr, "boot: "), stderr)
+	require.Regexp(b, "(?m)^boot: ", stderr)
 }
 
 // object is the one object of a call with -json.

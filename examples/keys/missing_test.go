@@ -108,10 +108,11 @@ func TestInspectReadsWhatFirmwareReads(t *testing.T) {
 	}
 	empty := bytes.Clone(a.Payload[:28])
 	copy(empty[16:], []byte{28, 0, 0, 0})
+	const other = 2 // it is neither, whose exit status is 1
 	for name, c := range map[string]struct {
 		b      []byte
 		status int
-		text   string // on stdout, or of the error if the status is 2
+		text   string // on stdout, or of the error if it is something else
 	}{
 		"as it is":                  {svn, 0, "update of 2010-03-06T19:17:21Z that appends to dbx, signed by"},
 		"its lists":                 {a.Payload, 0, "list 0: 3 x SHA256"},
@@ -124,15 +125,15 @@ func TestInspectReadsWhatFirmwareReads(t *testing.T) {
 		"unreadable signature":     {change(40, 0xff, 0xff, 0xff, 0xff), 1, "update whose signature cannot be read: "},
 		"SHA-1 for SHA-256":        {change(40+13, 0xff), 1, "update whose signature cannot be read: "},
 		"time with nanoseconds":    {change(8, 1), 1, "update whose signature cannot be read: "},
-		"cut off in its lists":     {svn[:len(svn)-1], 2, "an update whose signature lists cannot be read: secureboot: "},
-		"cut off in its signature": {svn[:message-1], 2, "neither an update nor signature lists"},
-		"cut off lists":            {a.Payload[:len(a.Payload)-1], 2, "neither an update nor signature lists"},
-		"another certificate type": {change(24, 0), 2, "neither an update nor signature lists"},
-		"digest of 31 bytes":       {append(bytes.Clone(a.Payload[:24]), append([]byte{47}, a.Payload[25:]...)...), 2, "neither an update"},
+		"cut off in its lists":     {svn[:len(svn)-1], other, "an update whose signature lists cannot be read: secureboot: "},
+		"cut off in its signature": {svn[:message-1], other, "neither an update nor signature lists"},
+		"cut off lists":            {a.Payload[:len(a.Payload)-1], other, "neither an update nor signature lists"},
+		"another certificate type": {change(24, 0), other, "neither an update nor signature lists"},
+		"digest of 31 bytes":       {append(bytes.Clone(a.Payload[:24]), append([]byte{47}, a.Payload[25:]...)...), other, "neither an update"},
 	} {
 		status, stdout, stderr := call3(t, "inspect", file(c.b))
-		require.Equal(t, c.status, status, "%s: %s", name, stderr)
-		if c.status == 2 {
+		require.Equal(t, min(c.status, 1), status, "%s: %s", name, stderr)
+		if c.status == other {
 			require.Contains(t, stderr, c.text, name)
 			continue
 		}

@@ -40,7 +40,7 @@ import (
 func main() { program.Main() }
 
 var program = cli.Program{Name: "lifecycle", Schema: schema, IsNo: isNo, Verbs: []cli.Verb{
-	{Usage: "[-parts DIR] [-out DIR] [-json]", Example: "go run ./examples/lifecycle -out /tmp/acme", Flags: flags},
+	{Usage: "[-parts DIR] [-out DIR] [-json]", Example: "lifecycle -out /tmp/acme", Flags: flags},
 }}
 
 // isNo tells what had to hold and did not.

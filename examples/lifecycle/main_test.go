@@ -108,7 +108,7 @@ func TestBadCalls(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"unknown-flag", []string{"-disk", "x"}, "flag provided but not defined"},
+		{"unknown-flag", []string{"-disk", "x"}, "no flag -disk"},
 		{"operand", []string{"x"}, `unexpected argument "x"`},
 		{"missing-part", []string{"-parts", missing}, "no kernel: looked for"},
 		{"no-directory", []string{"-parts", "absent"}, "no boot stub"},
@@ -125,7 +125,7 @@ func TestBadCalls(t *testing.T) {
 	}
 	status, _, stderr := call(t, "-h")
 	require.Equal(t, 0, status)
-	require.Contains(t, stderr, "go run ./examples/lifecycle")
+	require.Contains(t, stderr, "example: lifecycle -out")
 }
 
 // standInParts is a directory of parts that a user might point at.

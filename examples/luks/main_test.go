@@ -75,7 +75,7 @@ func (b bench) no(want string, args ...string) {
 	require.Equal(b.t, 1, status, "%v: %s", args, stderr)
 	require.Empty(b.t, stdout)
 	require.Contains(b.t, stderr, want)
-	require.True(b.t, strings.HasPrefix(stderr, "luks: "), stderr)
+	require.Regexp(b.t, "(?m)^luks: ", stderr)
 	require.Equal(b.t, 1, strings.Count(stderr, "luks: "), stderr)
 }
 

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"archive/tar"
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -76,7 +78,9 @@ func openPlace(c *cli.Call, operands []string, a *access) (*place, error) {
 		if openErr != nil {
 			return nil, openErr
 		}
-		local, err = cosign.OpenTar(file, file.Size())
+		if local, err = cosign.OpenTar(file, file.Size()); errors.Is(err, tar.ErrHeader) {
+			err = cli.No{Err: err}
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

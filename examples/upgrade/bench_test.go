@@ -154,7 +154,7 @@ func (b *bench) refused(status int, want, line string) (stdout string) {
 	got, stdout, stderr := b.call(line)
 	require.Equal(b.t, status, got, "%s: %s", line, stderr)
 	require.Contains(b.t, stderr, want)
-	require.True(b.t, strings.HasPrefix(stderr, "upgrade: "), stderr)
+	require.Regexp(b.t, "(?m)^upgrade: ", stderr)
 	require.NotContains(b.t, stderr, "upgrade: upgrade: ")
 	return stdout
 }

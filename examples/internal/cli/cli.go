@@ -5,6 +5,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,8 +14,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Program is a command and its verbs.
@@ -23,7 +27,8 @@ type Program struct {
 	Schema string // of the objects of -json: "osmith.keys/1"
 	Verbs  []Verb // one verb without a name is a program without verbs
 
-	// IsNo tells further errors that are a negative answer, besides [No]. It may be nil.
+	// IsNo tells further errors that are a negative answer, besides [No] and
+	// [osmith.FormatError]. It may be nil.
 	IsNo func(error) bool
 }
 
@@ -48,6 +53,7 @@ type Call struct {
 	schema, progress string
 	inputs           []*Input
 	ends             []func()
+	end              func() // shows that the work was done, once that is known
 }
 
 // Header is what every object of -json begins with.
@@ -80,6 +86,7 @@ func Usagef(format string, args ...any) error { return UsageError{fmt.Sprintf(fo
 func (p *Program) Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends what does not end by itself
 	os.Exit(p.Run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -90,6 +97,7 @@ func (p *Program) Run(ctx context.Context, args []string, stdout, stderr io.Writ
 	}
 	if len(args) == 0 {
 		p.usage(stderr, "")
+		fmt.Fprintf(stderr, "%s: no verb: want one of these\n", p.Name)
 		return 2
 	}
 	switch args[0] {
@@ -112,10 +120,19 @@ func (p *Program) Run(ctx context.Context, args []string, stdout, stderr io.Writ
 	if chosen != nil {
 		return p.run(ctx, *chosen, args[taken:], stdout, stderr)
 	}
-	if group == "" {
-		fmt.Fprintf(stderr, "%s: no verb %q\n", p.Name, args[0])
+	if group != "" {
+		p.usage(stderr, group)
+		fmt.Fprintf(stderr, "%s: %q goes with another word: want one of these\n", p.Name, args[0])
+		return 2
 	}
-	p.usage(stderr, group)
+	var names []string
+	for _, v := range p.Verbs {
+		names = append(names, v.Name)
+	}
+	for _, name := range nearest(args[0], names) {
+		fmt.Fprintln(stderr, p.usageOf(p.Verbs[slices.Index(names, name)]))
+	}
+	fmt.Fprintf(stderr, "%s: no verb %q; %s -h lists all\n", p.Name, args[0], p.Name)
 	return 2
 }
 
@@ -139,24 +156,24 @@ func (p *Program) run(ctx context.Context, v Verb, args []string, stdout, stderr
 	c := &Call{Context: ctx, Verb: v.Name, Stdout: stdout, Stderr: stderr, schema: p.Schema}
 	defer c.Close()
 	flags := flag.NewFlagSet(v.Name, flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	flags.SetOutput(io.Discard) // what is wrong with a flag is said once, in the end
 	flags.BoolVar(&c.JSON, "json", false, "print one JSON object on stdout")
 	flags.StringVar(&c.progress, "progress", "auto", "`auto`, bar, json or none: how progress is shown on stderr")
 	usage := fmt.Sprintf("%s\nexample: %s\n", p.usageOf(v), v.Example)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		flags.PrintDefaults()
-	}
 	do := v.Do
 	if v.Flags != nil {
 		do = v.Flags(flags)
 	}
 	operands, err := parseAnywhere(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(stderr, usage)
+		flags.SetOutput(stderr)
+		flags.PrintDefaults()
 		return 0
 	}
 	if err != nil {
-		return 2 // the flag package has said why
+		p.wrongFlag(stderr, v, flags, err)
+		return 2
 	}
 	switch {
 	case !validProgress(c.progress):
@@ -169,22 +186,30 @@ func (p *Program) run(ctx context.Context, v Verb, args []string, stdout, stderr
 		err = do(c, operands)
 	}
 	if err == nil {
+		c.reportEnd()
 		return 0
 	}
 	text := err.Error()
+	cancelled := ctx.Err() != nil
+	if cancelled {
+		text = "cancelled: " + text
+	}
 	if !strings.HasPrefix(text, p.Name+": ") {
 		text = p.Name + ": " + text
 	}
-	fmt.Fprintln(stderr, text)
 	var no No
 	var misused UsageError
+	var format *osmith.FormatError
+	status := 2
 	switch {
-	case errors.As(err, &no), p.IsNo != nil && p.IsNo(err):
-		return 1
+	case cancelled:
+	case errors.As(err, &no), errors.As(err, &format), p.IsNo != nil && p.IsNo(err):
+		status = 1
 	case errors.As(err, &misused):
 		fmt.Fprint(stderr, usage)
 	}
-	return 2
+	fmt.Fprintln(stderr, text)
+	return status
 }
 
 // parseAnywhere lets flags follow operands, which package flag does not.
@@ -206,9 +231,15 @@ func parseAnywhere(flags *flag.FlagSet, args []string) (operands []string, err e
 
 // Answer prints the object with -json, the text without.
 func (c *Call) Answer(object any, text string) error {
+	c.reportEnd()
 	if !c.JSON {
 		_, err := io.WriteString(c.Stdout, text)
 		return err
 	}
-	return json.NewEncoder(c.Stdout).Encode(object)
+	var b bytes.Buffer
+	if err := json.NewEncoder(&b).Encode(object); err != nil {
+		return err
+	}
+	_, err := c.Stdout.Write(foldErrors(b.Bytes()))
+	return err
 }

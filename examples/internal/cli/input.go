@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,10 +17,15 @@ type Input struct {
 	*osmith.Device
 	Name string
 	read atomic.Int64
+	ctx  context.Context // of the call, of an input that is read only; else nil
 }
 
-// ReadAt implements [io.ReaderAt].
+// ReadAt implements [io.ReaderAt]. Nothing more is read of an input when its call is cancelled, so
+// that a job ends that only copies. What is changed is read on: whoever changes it has to end well.
 func (in *Input) ReadAt(b []byte, off int64) (int, error) {
+	if in.ctx != nil && in.ctx.Err() != nil {
+		return 0, in.ctx.Err()
+	}
 	n, err := in.Device.ReadAt(b, off)
 	in.read.Add(int64(n))
 	return n, err
@@ -46,6 +52,9 @@ func (c *Call) OpenFile(name string, flag int) (*Input, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	in := &Input{Device: d, Name: name}
+	if flag == os.O_RDONLY {
+		in.ctx = c.Context
+	}
 	c.inputs = append(c.inputs, in)
 	return in, nil
 }

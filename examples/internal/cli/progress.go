@@ -33,8 +33,12 @@ func (c *Call) Progress() func(done, total int64) {
 	case "json":
 		draw = c.drawJSON
 	}
+	c.reportEnd()
 	var last time.Time
 	return func(done, total int64) {
+		if done == total && c.Err() != nil {
+			return // the end of a job that is cancelled is not reached
+		}
 		if now := time.Now(); done == total || now.Sub(last) >= interval {
 			last = now
 			draw(done, total)
@@ -44,7 +48,8 @@ func (c *Call) Progress() func(done, total int64) {
 
 // Watch shows how much of total is done until the function returned is called, for work whose
 // progress is a number that can be read at any time. A goroutine draws, so that counting costs
-// nothing.
+// nothing. The end is shown when the work is known to have succeeded: with the next one, with the
+// answer, or when the call ends without an error.
 func (c *Call) Watch(total int64, done func() int64) (finish func()) {
 	draw := c.Progress()
 	if draw == nil {
@@ -60,7 +65,6 @@ func (c *Call) Watch(total int64, done func() int64) (finish func()) {
 			case <-tick.C:
 				draw(min(done(), total-1), total)
 			case <-stop:
-				draw(total, total) // what is skipped is not counted
 				return
 			}
 		}
@@ -68,7 +72,16 @@ func (c *Call) Watch(total int64, done func() int64) (finish func()) {
 	return func() {
 		close(stop)
 		stopped.Wait()
+		c.end = func() { draw(total, total) } // what is skipped is not counted
 	}
+}
+
+// reportEnd shows the end of work that was watched, unless the call is cancelled.
+func (c *Call) reportEnd() {
+	if c.end != nil && c.Err() == nil {
+		c.end()
+	}
+	c.end = nil
 }
 
 func (c *Call) drawBar(done, total int64) {
