@@ -5,8 +5,13 @@ package e2e
 import (
 	"bytes"
 	"crypto"
+	"encoding/json"
+	"encoding/pem"
 	"maps"
 	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -56,10 +61,15 @@ func TestUKI(t *testing.T) {
 	require.NoError(t, err)
 	files := withCompanions(t, s, r, espFiles{firstPath: picky}, "osmith.append=keys/dbx.auth")
 	files["keys/dbx.auth"] = auth
+	s.judgedAddons(t, r, files, open(t, picky).Uname())
 	files.write(t, s, "acme_1.efi")
-	rep = bootUKI(t, s, "3-hardware-append", files.boot(t, 0, rep))
+	what := files.boot(t, 0, rep)
+	what.Companions.Addons = slices.DeleteFunc(what.Companions.Addons, func(f uki.CompanionFile) bool { return f.Name == "q-unsigned.addon.efi" })
+	what.Skipped = 1
+	rep = bootUKI(t, s, "3-hardware-append", what)
 	cmdline, _ := open(t, picky).Cmdline()
-	require.Equal(t, cmdline+" acme.addon=global osmith.append=keys/dbx.auth"+oddText, rep.Cmdline)
+	require.Equal(t, cmdline+" acme.addon=global osmith.append=keys/dbx.auth"+oddText+" acme.addon=this-kernel", rep.Cmdline)
+	s.requireListed(t, files, rep.Cmdline)
 	require.Equal(t, dbx, rep.Variables["dbx"])
 	requireMeasured(t, rep, ".linux", ".osrel", ".cmdline", ".initrd", ".dtb", ".uname", ".sbat", ".pcrpkey", ".dtbauto", ".hwids", ".efifw")
 
@@ -195,6 +205,62 @@ var oddCmdlines = map[string]string{
 }
 
 const oddText = " a name= caf zc"
+
+// judgedAddons adds three add-ons that the stub treats in three ways: one for the kernel of the
+// image, one for another kernel, and one without a signature.
+func (s *System) judgedAddons(t *testing.T, r testtools.Root, files espFiles, uname string) {
+	t.Helper()
+	const extra = firstPath + ".extra.d/"
+	var err error
+	files[extra+"p-other-kernel.addon.efi"], err = s.Addon(uki.Addon{Stub: addonStub(t, r), Cmdline: "acme.addon=other-kernel", Uname: uname + "-other"})
+	require.NoError(t, err)
+	files[extra+"r-this-kernel.addon.efi"], err = s.Addon(uki.Addon{Stub: addonStub(t, r), Cmdline: "acme.addon=this-kernel", Uname: uname})
+	require.NoError(t, err)
+	unsigned, err := (&uki.Addon{Stub: addonStub(t, r), Cmdline: "acme.addon=unsigned", Uname: uname}).Assemble()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	_, err = unsigned.WriteTo(&b)
+	require.NoError(t, err)
+	files[extra+"q-unsigned.addon.efi"] = b.Bytes()
+}
+
+// requireListed asks uki addon list about the files of an ESP: it says of each add-on what the stub
+// has done, and of the command line what the kernel got.
+func (s *System) requireListed(t *testing.T, files espFiles, cmdline string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, content, 0o600))
+	}
+	cert := filepath.Join(t.TempDir(), "db.crt")
+	require.NoError(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Builder.Keys.SecureBoot.DB.Cert.Raw}), 0o600))
+	list := exec.CommandContext(t.Context(), "go", "run", "./examples/uki", "addon", "list", "-json", "-esp", dir, "-cert", cert, path.Base(firstPath))
+	list.Dir = ".."
+	list.Stderr = os.Stderr
+	out, err := list.Output()
+	require.NoError(t, err)
+	var said struct {
+		Images []struct {
+			KernelCmdline string
+			Addons        []struct{ Path, Verdict, Reason string }
+		}
+	}
+	require.NoError(t, json.Unmarshal(out, &said))
+	require.Len(t, said.Images, 1)
+	require.Equal(t, cmdline, said.Images[0].KernelCmdline)
+	skipped := map[string]string{}
+	for _, a := range said.Images[0].Addons {
+		if a.Verdict != "accepted" {
+			require.Equal(t, "skipped", a.Verdict, a.Reason)
+			skipped[path.Base(a.Path)] = a.Reason
+		}
+	}
+	require.Len(t, skipped, 2)
+	require.Contains(t, skipped["p-other-kernel.addon.efi"], "-other")
+	require.Contains(t, skipped["q-unsigned.addon.efi"], "firmware refuses it")
+}
 
 // revoke makes dbx as it will be, and the update that makes it so.
 func (s *System) revoke(t *testing.T, image []byte) (dbx, auth []byte) {

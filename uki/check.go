@@ -3,6 +3,7 @@ package uki
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -83,13 +84,26 @@ func (f *File) Check() []Finding {
 }
 
 // CheckAddon lists why the stub of the image would pass over an add-on, or dislike it: Check of the
-// add-on, and a .uname of another kernel.
+// add-on, and a .uname of another kernel than that of one of the image's profiles. What add-ons
+// with device trees are matched with is not known here, and so not counted.
 func (f *File) CheckAddon(addon *File) []Finding {
 	out := addon.Check()
-	ours, theirs := f.Uname(), addon.Uname()
-	if ours != "" && theirs != "" && ours != theirs {
-		out = append(out, Finding{SeverityError, "addon-uname", ".uname", -1,
-			fmt.Sprintf("the add-on is for kernel %q, the image has %q: the stub passes over it", theirs, ours)})
+	for profile := range max(len(f.profiles), 1) {
+		h, err := f.handover(Boot{Profile: profile})
+		if err == nil {
+			_, err = h.applyAddon("", addon)
+		}
+		skipped, ok := errors.AsType[*SkippedAddonError](err)
+		at := profile
+		if len(f.profiles) == 0 {
+			at = -1
+		}
+		switch {
+		case ok && skipped.Got != "":
+			out = append(out, Finding{SeverityError, "addon-uname", ".uname", at, skipped.Text + ": the stub passes over it"})
+		case errors.Is(err, ErrUnknownStub):
+			out = append(out, Finding{SeverityUnknown, "addon-unknown", "", at, prefix.Bare(err).Error()})
+		}
 	}
 	if f.pe.Machine != addon.pe.Machine {
 		out = append(out, Finding{SeverityError, "machine", "", -1,

@@ -27,7 +27,8 @@
 // [File.Choose] says which device tree a machine gets, by the ids of [hwid.SMBIOS.CHIDs];
 // [File.Handover] predicts what the stub passes to the kernel and measures into PCRs 12 and 13 on
 // the way, with the files that lie next to the image ([ReadCompanions]). [Handover.Measure] makes
-// of it the value that package tpm predicts a boot by.
+// of it the value that package tpm predicts a boot by. [File.FindAddons] says which add-ons the
+// stub applies, and [RefusedArguments] what they should not bring.
 //
 // [Assembled.WriteStream] writes, measures for all PCR banks and signs in one pass. What exists,
 // from whatever tool, is opened with [Open], judged with [File.Check], and changed with

@@ -3,6 +3,7 @@ package uki
 import (
 	"bytes"
 	"crypto"
+	"errors"
 	"fmt"
 	"io"
 	"sort"
@@ -96,6 +97,24 @@ type InitrdPart struct {
 // efi-tpm-pcr-compat measures into PCR 8 as well.
 func (f *File) Handover(b Boot) (_ *Handover, err error) {
 	defer prefix.Add("uki", &err)
+	h, err := f.handover(b)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range []func() error{h.profile, h.passedCmdline, h.loadAddons, h.addonCmdlines, h.smbiosCmdline, h.archives, h.initrds} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	h.finishCmdline()
+	if err := h.cmdlineLength(); err != nil {
+		return nil, err
+	}
+	return h.out, nil
+}
+
+// handover begins one.
+func (f *File) handover(b Boot) (*handover, error) {
 	row, err := f.release()
 	if err != nil {
 		return nil, err
@@ -108,17 +127,7 @@ func (f *File) Handover(b Boot) (_ *Handover, err error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handover{scope: s, row: row, machine: f.pe.Machine, boot: b, out: &Handover{passed: b.passed()}}
-	for _, step := range []func() error{h.profile, h.passedCmdline, h.loadAddons, h.addonCmdlines, h.smbiosCmdline, h.archives, h.initrds} {
-		if err := step(); err != nil {
-			return nil, err
-		}
-	}
-	h.finishCmdline()
-	if err := h.cmdlineLength(); err != nil {
-		return nil, err
-	}
-	return h.out, nil
+	return &handover{scope: s, row: row, machine: f.pe.Machine, boot: b, out: &Handover{passed: b.passed()}}, nil
 }
 
 // passed is what the boot loader starts the stub with.
@@ -298,6 +307,15 @@ func (h *handover) loadAddon(file CompanionFile) (*AppliedAddon, error) {
 	if err != nil {
 		return nil, err
 	}
+	a, err := h.applyAddon(file.Name, f)
+	if _, skipped := errors.AsType[*SkippedAddonError](err); skipped {
+		return nil, nil
+	}
+	return a, err
+}
+
+// applyAddon says what the stub takes from an add-on; a [*SkippedAddonError] if it is nothing.
+func (h *handover) applyAddon(name string, f *File) (*AppliedAddon, error) {
 	list := make([]content, len(f.sections))
 	for i, s := range f.sections {
 		list[i] = content{name: s.Name, src: f.data(i), size: s.Size}
@@ -322,10 +340,14 @@ func (h *handover) loadAddon(file CompanionFile) (*AppliedAddon, error) {
 		}
 		first[c.name] = c
 	}
-	if ok, err := h.forThisKernel(first[".uname"]); err != nil || !ok {
+	if err := h.forThisKernel(first[".uname"]); err != nil {
 		return nil, err
 	}
-	return h.partsOf(file.Name, first)
+	a, err := h.partsOf(name, first)
+	if err == nil && a == nil {
+		err = &SkippedAddonError{Text: "it has no part that is for this machine and known to the stub"}
+	}
+	return a, err
 }
 
 // partsOf takes the sections that the release applies, nil if there are none.
@@ -357,26 +379,29 @@ func (h *handover) partsOf(name string, first map[string]*content) (*AppliedAddo
 
 // forThisKernel compares .uname of the add-on, as far as it goes, with that of the image. Images
 // and add-ons without one go with everything.
-func (h *handover) forThisKernel(c *content) (bool, error) {
+func (h *handover) forThisKernel(c *content) error {
 	own := h.section(".uname")
 	if c == nil || own == nil {
-		return true, nil
+		return nil
 	}
 	want, err := readAll(own.src, own.size, maxText)
 	if err != nil {
-		return false, &osmith.FormatError{Offset: 0, Field: "section .uname", Err: err}
+		return &osmith.FormatError{Offset: 0, Field: "section .uname", Err: err}
 	}
 	have, err := readAll(c.src, c.size, maxText)
 	if err != nil {
-		return false, &osmith.FormatError{Offset: 0, Field: "section .uname", Err: err}
+		return &osmith.FormatError{Offset: 0, Field: "section .uname", Err: err}
 	}
 	want, _, _ = bytes.Cut(want, []byte{0})
 	prefix, _, ended := bytes.Cut(have, []byte{0})
 	same := bytes.HasPrefix(want, prefix) && (!ended || len(prefix) == len(want))
-	if !same && (h.release == 255 || h.release == 256) {
-		return false, h.unknown("whether an add-on for kernel %q is ignored under kernel %q depends on the point release", prefix, want)
+	switch {
+	case same:
+		return nil
+	case h.release == 255 || h.release == 256:
+		return h.unknown("whether an add-on for kernel %q is ignored under kernel %q depends on the point release", prefix, want)
 	}
-	return same, nil
+	return &SkippedAddonError{Want: string(want), Got: string(prefix), Text: fmt.Sprintf("the add-on is for kernel %q, and the image has %q", prefix, want)}
 }
 
 func (h *handover) countTrees() int {

@@ -117,6 +117,63 @@ type checkResult struct {
 	unread          error
 }
 
+// addonResult is the object of addon check and addon install.
+type addonResult struct {
+	checkResult
+	Place           string `json:"place,omitempty"` // of install: its path on the ESP
+	Cmdline         string `json:"cmdline"`         // what the stub appends of it
+	Uname           string `json:"uname,omitempty"` // the kernel that it is for
+	Signature       string `json:"signature"`       // accepted, refused, unknown
+	SignatureReason string `json:"signatureReason"`
+	// what the refusal list has
+	Refusals []refusal `json:"refusals"`
+	// the kernel gets from image and add-ons; "" if that is not known or the add-on is skipped
+	KernelCmdline string `json:"kernelCmdline"`
+	// PCR 12, sha256, from what the stub measures, without the add-on and with it; "" as well
+	PCR12Before string `json:"pcr12Before"`
+	PCR12       string `json:"pcr12"`
+	Installed   bool   `json:"installed,omitempty"` // of install: it is there, whole
+	Unchanged   bool   `json:"unchanged,omitempty"` // of install: it was there with this content
+}
+
+// refusal is an argument or a part that an add-on for one machine should not bring.
+type refusal struct {
+	Name       string `json:"name"` // for -override
+	Text       string `json:"text"`
+	Reason     string `json:"reason"`
+	Overridden bool   `json:"overridden"`
+}
+
+// addonList is the object of addon list.
+type addonList struct {
+	header
+	Images []addonImage `json:"images"`
+}
+
+// addonImage is an image with the add-ons that its stub finds, in the order in which it takes them.
+type addonImage struct {
+	Path     string  `json:"path"`
+	XBOOTLDR bool    `json:"xbootldr"`
+	Uname    string  `json:"uname,omitempty"`
+	Addons   []addon `json:"addons"`
+	// what the kernel gets from image and accepted add-ons; "" if Error says why it is not known
+	KernelCmdline string `json:"kernelCmdline"`
+	PCR12         string `json:"pcr12"` // sha256, from what the stub measures then
+	Error         string `json:"error,omitempty"`
+}
+
+// addon is one that lies where a stub looks.
+type addon struct {
+	Path      string   `json:"path"`
+	Global    bool     `json:"global"` // for all images
+	Cmdline   string   `json:"cmdline"`
+	Uname     string   `json:"uname,omitempty"`
+	Signers   []string `json:"signers"`   // as the signatures claim
+	Signature string   `json:"signature"` // accepted, refused, unknown: by the machine's keys
+	Verdict   string   `json:"verdict"`   // accepted, skipped, unknown
+	Reason    string   `json:"reason"`    // of skipped and unknown
+}
+
 // finding is something that firmware, boot loader or stub would dislike.
 type finding struct {
 	File     string `json:"file"`

@@ -10,6 +10,10 @@
 //	uki build -profile TEXT|@F -o F [flags]
 //	uki build -join-pcrsig F -pcrsig TEXT|@F -o F [-secureboot-private-key F -secureboot-certificate F]
 //	uki addon -cmdline TEXT|@F -o F [flags]
+//	uki addon list -esp DIR|IMG[:PART] [-xbootldr DIR|IMG[:PART]] [-vars DIR|F | -cert F...] [-firmware ROW] [-assume-stub N] [ENTRY]
+//	uki addon check ADDON -uki UKI [-vars DIR|F | -cert F...] [-firmware ROW] [-override NAME]... [-assume-stub N]
+//	uki addon install ADDON -esp DIR|IMG[:PART] [-xbootldr DIR|IMG[:PART]] [-vars DIR|F | -cert F...] [-firmware ROW] [-override NAME]...
+//	       [-assume-stub N] [ENTRY]
 //	uki inspect F [-svg OUT] [-assume-stub N] [-ukify-json]
 //	uki check F [-assume-stub N] [ADDON]...
 //	uki measure F [-phases P]... [-profile N] [-pcr-banks LIST] [-assume-stub N]
@@ -43,6 +47,15 @@
 // what is not known of the stub in the image; warnings are not. -assume-stub is for a stub that
 // does not say its version, or that is newer than this program.
 //
+// addon list shows the add-ons that the stub of an entry, or of every image in EFI/Linux, finds, in
+// the order in which it takes them, and whether each is accepted or skipped, and why. addon check
+// judges one before a boot: kernel, machine type, signature by the machine's variables or by -cert,
+// and arguments that void what was verified or measured (uki.ArgumentRules), which -override takes
+// by name all the same. Without -vars and -cert it is not known whether firmware loads an add-on,
+// which is a no unless -override signature says otherwise. addon install does the same and writes
+// what was judged beside the image, or without ENTRY for all images into loader/addons, so that a
+// power cut leaves the old state or the new.
+//
 // Exit status: 0 yes; 1 no: not verified, errors found, not an image that could be measured; 2
 // usage or I/O.
 package main
@@ -63,6 +76,12 @@ var program = cli.Program{Name: "uki", Schema: "osmith.uki/1", IsNo: isNo, Verbs
 		Flags:   buildFlags},
 	{Name: "addon", Usage: "-cmdline TEXT|@F -o F [flags]", Example: "uki addon -cmdline 'debug' -stub addonx64.efi.stub -o debug.addon.efi",
 		Flags: addonFlags},
+	{Name: "addon list", Usage: "-esp DIR|IMG[:PART] [-vars DIR|-cert F...] [ENTRY]", Example: "uki addon list -esp /efi -vars /sys/firmware/efi/efivars acme_1.efi",
+		Most: 1, Flags: addonListFlags},
+	{Name: "addon check", Usage: "ADDON -uki UKI [-vars DIR|-cert F...] [-override NAME]...", Example: "uki addon check console.addon.efi -uki acme_1.efi -cert db.crt",
+		Least: 1, Most: 1, Flags: addonCheckFlags},
+	{Name: "addon install", Usage: "ADDON -esp DIR|IMG[:PART] [-vars DIR|-cert F...] [-override NAME]... [ENTRY]",
+		Example: "uki addon install console.addon.efi -esp /efi -vars /sys/firmware/efi/efivars acme_1.efi", Least: 1, Most: 2, Flags: addonInstallFlags},
 	{Name: "inspect", Usage: "F [-svg OUT]", Example: "uki inspect linux.efi -svg linux.svg", Least: 1, Most: 1, Flags: inspectFlags},
 	{Name: "check", Usage: "F [ADDON]...", Example: "uki check linux.efi linux.efi.extra.d/*.addon.efi", Least: 1, Most: 1000, Flags: checkFlags},
 	{Name: "measure", Usage: "F [-phases P]... [-profile N] [-pcr-banks LIST]", Example: "uki measure linux.efi -phases enter-initrd -pcr-banks sha256",

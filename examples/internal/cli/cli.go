@@ -98,14 +98,19 @@ func (p *Program) Run(ctx context.Context, args []string, stdout, stderr io.Writ
 		return 0
 	}
 	group := ""
-	for _, v := range p.Verbs {
+	var chosen *Verb // the one with the most words: there are addon and addon list
+	taken := 0
+	for i, v := range p.Verbs {
 		words := strings.Fields(v.Name)
-		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == v.Name {
-			return p.run(ctx, v, args[len(words):], stdout, stderr)
+		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == v.Name && len(words) > taken {
+			chosen, taken = &p.Verbs[i], len(words)
 		}
 		if len(words) > 1 && words[0] == args[0] {
 			group = words[0] + " "
 		}
+	}
+	if chosen != nil {
+		return p.run(ctx, *chosen, args[taken:], stdout, stderr)
 	}
 	if group == "" {
 		fmt.Fprintf(stderr, "%s: no verb %q\n", p.Name, args[0])
