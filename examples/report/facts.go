@@ -131,13 +131,11 @@ type pcr11 struct {
 type signatures struct {
 	Release []vouch `json:"release"` // of the artifact, as cosign makes them
 	// who has signed it, of those whom the call trusts
-	ReleaseBy  []string `json:"releaseBy"`
-	Secure     []signed `json:"secureBoot"`         // UKI, boot loader, add-ons
-	RootHash   *signed  `json:"rootHash,omitempty"` // PKCS #7; absent if there is none
-	PCRKeys    []pcrKey `json:"pcrKeys"`
-	verifyErr  error    // why none of them has
-	noTrust    bool     // the call trusts nobody
-	keyChanges []build.KeyChange
+	ReleaseBy []string `json:"releaseBy"`
+	Secure    []signed `json:"secureBoot"`         // UKI, boot loader, add-ons
+	RootHash  *signed  `json:"rootHash,omitempty"` // PKCS #7; absent if there is none
+	PCRKeys   []pcrKey `json:"pcrKeys"`
+	verifyErr error    // why none of them has
 }
 
 // vouch is a signature, or an attestation, that lies beside the release.

@@ -249,7 +249,6 @@ func (o *opened) pcrKeys(ctx context.Context, image *uki.File) error {
 	if err != nil {
 		return err
 	}
-	s.keyChanges = c.Unlocks
 	for i, u := range c.Unlocks {
 		if i == maxList {
 			break

@@ -109,14 +109,12 @@ func plan() (*upgrade.State, *upgrade.Plan) {
 	s := &upgrade.State{Slots: []*upgrade.Slot{slot(0, partition.SlotInstalled, "2"), slot(1, partition.SlotInstalled, "1")},
 		Entries: []*upgrade.Entry{{Entry: &bootloader.Entry{Path: "EFI/Linux/acme_2.efi"}}, {Entry: &bootloader.Entry{Path: "EFI/Linux/acme_1.efi"}}}}
 	p := &upgrade.Plan{Version: "3", From: "EFI/Linux/acme_2.efi", Entry: "EFI/Linux/acme_3+3.efi", Target: s.Slots[1]}
-	for _, step := range []upgrade.Step{
+	p.Steps = []upgrade.Step{
 		{Kind: upgrade.StepRemoveEntry, Target: "EFI/Linux/acme_1.efi"}, {Kind: upgrade.StepMarkPartial, Target: "slot B"},
 		{Kind: upgrade.StepWriteRoot, Target: "slot B", Bytes: 64 << 20}, {Kind: upgrade.StepWriteTree, Target: "slot B", Bytes: 1 << 20},
 		{Kind: upgrade.StepVerifySlot, Target: "slot B"}, {Kind: upgrade.StepActivateSlot, Target: "slot B"},
 		{Kind: upgrade.StepStageUKI, Target: "EFI/Linux/acme_3.osmith-staged", Bytes: 30 << 20},
 		{Kind: upgrade.StepAddEntry, Target: "EFI/Linux/acme_3.osmith-staged", To: "EFI/Linux/acme_3+3.efi"},
-	} {
-		p.Steps = append(p.Steps, step)
 	}
 	return s, p
 }
