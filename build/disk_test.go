@@ -310,7 +310,7 @@ func TestDiskRefused(t *testing.T) {
 			only("Type=esp\n")(o)
 			o.Contents = map[string]osmith.Source{"20-y": strings.NewReader("y")}
 		}},
-		{"is to have a file system of type ext4: want FAT, EROFS or swap: no other file systems are made: make it elsewhere, and give it as DiskOptions.Contents[\"10-x\"]", nil, only("Type=home\nFormat=ext4\n")},
+		{"is to have a file system of type ext4: want FAT, EROFS or swap: no other file systems are made: make the content elsewhere and give it as DiskOptions.Contents[\"10-x\"]", nil, only("Type=home\nFormat=ext4\n")},
 		{"EROFS is made only without compression", nil, only("Type=root\nFormat=erofs\nCompression=lz4hc\n")},
 		{"no system runs from this disk yet", nil, only("Type=root\nCopyBlocks=auto\n")},
 		{"no files are given (DiskOptions.Host)", nil, func(o *build.DiskOptions) { only("Type=root\nCopyBlocks=/raw\n")(o); o.Host = nil }},
@@ -330,7 +330,7 @@ func TestDiskRefused(t *testing.T) {
 			o.Volumes = map[string]build.Volume{"10-x": {Format: luks.FormatOptions{Rand: rand.NewChaCha8([32]byte{})}}}
 		}},
 		{"give a key (DiskOptions.Verity)", nil, func(o *build.DiskOptions) { o.Layout, o.Verity = repart(t, definitions()), secureboot.KeyPair{} }},
-		{"the layout has the file EFI/Linux/acme_1.efi, and so has the system", &set.Release, func(o *build.DiskOptions) {
+		{"the layout and the system both have the file EFI/Linux/acme_1.efi", &set.Release, func(o *build.DiskOptions) {
 			o.Layout = repart(t, map[string]string{"10-esp": "Type=esp\nFormat=vfat\nSizeMinBytes=40M\nCopyFiles=/raw:/EFI/Linux/acme_1.efi\n", "20-root": "Type=root\n", "21-v": "Type=root-verity\n"})
 		}},
 		{"has a content, but its slot is filled from the set: drop the content, or give no set", &set.Release, func(o *build.DiskOptions) {

@@ -174,7 +174,7 @@ func TestUKIProfiles(t *testing.T) {
 	}
 	p.Image.Profiles[0].Cmdline = "roothash=" + strings.Repeat("08", 32)
 	_, err = build.UKI(t.Context(), &file{}, p, testKeys())
-	require.ErrorContains(t, err, "profile 1: UKI: the command line")
+	require.ErrorContains(t, err, "profile 1: UKI: both the command line")
 }
 
 // What two points of a boot have in common is signed once.
@@ -208,7 +208,7 @@ func TestUKIRefused(t *testing.T) {
 		"the Secure Boot key has a certificate and no Key":                      func(_ *build.UKIParts, k *build.Keys) { k.SecureBoot.Key = nil },
 		"PCR key 1 has neither Signer nor Public":                               func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{}} },
 		"PCR key 1: Public is not the public half of Signer":                    func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Signer: other, Public: public}} },
-		"PCR key 2 is listed twice, as key 1, too":                              func(_ *build.UKIParts, k *build.Keys) { k.PCR = append(k.PCR[:1:1], k.PCR[0]) },
+		"PCR key 2 is the same as key 1":                                        func(_ *build.UKIParts, k *build.Keys) { k.PCR = append(k.PCR[:1:1], k.PCR[0]) },
 		"leave out Keys.SecureBoot":                                             func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Public: public}} },
 		"TPM policies are signed with RSA":                                      func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Signer: ecKey(t)}} },
 		"Usr without a RootHash":                                                func(p *build.UKIParts, _ *build.Keys) { p.Usr = true },

@@ -266,7 +266,7 @@ func TestReadRepartRefuses(t *testing.T) {
 		"[Partition]\nType=home\nSupplementFor=b":                                    "a.conf:3: SupplementFor=: ",
 		"[Partition]\nType=home\nSupplementFor=a":                                    "no other partition is defined by that name",
 		"[Partition]\nType=home\nSupplementFor=a/b":                                  "want the name of a definition file",
-		strings.Repeat("#", unitfile.MaxFile+1):                                      "is no regular file of at most",
+		strings.Repeat("#", unitfile.MaxFile+1):                                      "is not a regular file of at most",
 	} {
 		r, err := ReadRepart(fstest.MapFS{"a.conf": {Data: []byte(text)}}, RepartOptions{})
 		require.Nil(t, r)

@@ -20,13 +20,13 @@ type ArgumentRule struct {
 
 // Reasons that several arguments have.
 const (
-	otherRoot   = "it can put a file system in place of the verified one"
-	otherFirst  = "it starts another first program, with all rights, than the system's"
-	opensShell  = "it can give whoever is at the console a shell with all rights"
-	extraUnits  = "it changes which units run, with all rights, and can leave out those that measure and verify"
-	extraParts  = "it adds to what the kernel unpacks as its initrd, from a file that no signature covers"
-	lessGuarded = "it switches off a security module that the system may rely on, lockdown among them"
-	anyMemory   = "it lets a device or a debugger write into all memory, what was verified included"
+	otherRoot   = "can put a file system in place of the verified one"
+	otherFirst  = "starts another first program, with all rights, than the system's"
+	opensShell  = "can give a person at the console a root shell"
+	extraUnits  = "changes which units run, with all rights, and can leave out those that measure and verify"
+	extraParts  = "adds to what the kernel unpacks as its initrd, from a file that no signature covers"
+	lessGuarded = "switches off a security module that the system may rely on, lockdown among them"
+	anyMemory   = "lets a device or a debugger write into all memory, what was verified included"
 )
 
 // argumentRules is the list. What is left out on purpose: arguments that at worst keep the system
@@ -36,25 +36,25 @@ const (
 var argumentRules = []ArgumentRule{
 	{Name: "roothash*", Reason: otherRoot}, {Name: "usrhash*", Reason: otherRoot},
 	{Name: "systemd.verity*", Reason: otherRoot},
-	{Name: "systemd.image_policy*", Reason: "it decides which file systems are accepted without verification"},
+	{Name: "systemd.image_policy*", Reason: "decides which file systems are accepted without verification"},
 	{Name: "root", Reason: otherRoot}, {Name: "rootfstype", Reason: otherRoot}, {Name: "rootflags", Reason: otherRoot}, {Name: "nfsroot", Reason: otherRoot},
 	{Name: "mount.*", Reason: otherRoot}, {Name: "systemd.mount_extra", Reason: otherRoot}, {Name: "systemd.volatile", Reason: otherRoot},
 	{Name: "dm_mod.create", Reason: otherRoot, kernel: true},
-	{Name: "dm_verity.require_signatures", Reason: "it lets the kernel take root hashes that are not signed", unless: []string{"1", "y", "Y"}, kernel: true},
-	{Name: "resume", Reason: "it restores memory from a partition that nothing verifies"},
+	{Name: "dm_verity.require_signatures", Reason: "lets the kernel take root hashes that are not signed", unless: []string{"1", "y", "Y"}, kernel: true},
+	{Name: "resume", Reason: "restores memory from a partition that nothing verifies"},
 
-	{Name: "rd.*", Reason: "it configures the initrd, which runs before the root file system is verified"},
+	{Name: "rd.*", Reason: "configures the initrd, which runs before the root file system is verified"},
 	{Name: "init", Reason: otherFirst}, {Name: "rdinit", Reason: otherFirst, kernel: true},
-	{Name: "noinitrd", Reason: "it leaves out the initrd, which verifies the root file system", kernel: true},
+	{Name: "noinitrd", Reason: "leaves out the initrd, which verifies the root file system", kernel: true},
 	{Name: "initrd", Reason: extraParts, kernel: true}, {Name: "initrdmem", Reason: extraParts, kernel: true},
-	{Name: "bootconfig", Reason: "it makes the kernel read further arguments behind the initrd, which are not shown here", kernel: true},
-	{Name: "dtb", Reason: "it loads a device tree from a file that no signature covers", kernel: true},
+	{Name: "bootconfig", Reason: "makes the kernel read further arguments behind the initrd, which are not shown here", kernel: true},
+	{Name: "dtb", Reason: "loads a device tree from a file that no signature covers", kernel: true},
 
 	{Name: "systemd.unit", Reason: extraUnits}, {Name: "systemd.wants", Reason: extraUnits}, {Name: "systemd.mask", Reason: extraUnits},
-	{Name: "systemd.run*", Reason: "it runs a command with all rights"},
+	{Name: "systemd.run*", Reason: "runs a command with all rights"},
 	{Name: "systemd.set_credential*", Reason: "credentials set passwords and bring units that run with all rights"},
 	{Name: "systemd.import_credentials", Reason: "credentials set passwords and bring units that run with all rights"},
-	{Name: "systemd.pull", Reason: "it downloads an image to run"},
+	{Name: "systemd.pull", Reason: "downloads an image to run"},
 	{Name: "systemd.setenv", Reason: "variables of the environment change what all services load and start"},
 	{Name: "ld_*", Reason: "variables of the environment change what all services load and start"},
 	{Name: "path", Reason: "variables of the environment change what all services load and start"},
@@ -62,16 +62,16 @@ var argumentRules = []ArgumentRule{
 	{Name: "systemd.debug_shell", Reason: opensShell}, {Name: "systemd.break", Reason: opensShell}, {Name: "systemd.crash_shell", Reason: opensShell},
 	{Name: "emergency", Reason: opensShell}, {Name: "rescue", Reason: opensShell}, {Name: "single", Reason: opensShell},
 	{Name: "s", Reason: opensShell}, {Name: "1", Reason: opensShell}, {Name: "_b", Reason: opensShell},
-	{Name: "sysctl.kernel.core_pattern", Reason: "it names a program that the kernel runs with all rights"},
-	{Name: "sysctl.kernel.modprobe", Reason: "it names a program that the kernel runs with all rights"},
+	{Name: "sysctl.kernel.core_pattern", Reason: "names a program that the kernel runs with all rights"},
+	{Name: "sysctl.kernel.modprobe", Reason: "names a program that the kernel runs with all rights"},
 
 	{Name: "lsm", Reason: lessGuarded, kernel: true}, {Name: "security", Reason: lessGuarded, kernel: true},
 	{Name: "selinux", Reason: lessGuarded, only: []string{"0"}}, {Name: "enforcing", Reason: lessGuarded, only: []string{"0"}},
 	{Name: "apparmor", Reason: lessGuarded, only: []string{"0"}},
 	{Name: "lockdown", Reason: lessGuarded, unless: []string{"integrity", "confidentiality"}, kernel: true},
 	{Name: "initcall_blacklist", Reason: lessGuarded, kernel: true},
-	{Name: "ima_appraise", Reason: "it lets the kernel run files whose integrity is not right", unless: []string{"enforce"}, kernel: true},
-	{Name: "evm", Reason: "it lets the kernel run files whose integrity is not right", kernel: true},
+	{Name: "ima_appraise", Reason: "lets the kernel run files whose integrity is not right", unless: []string{"enforce"}, kernel: true},
+	{Name: "evm", Reason: "lets the kernel run files whose integrity is not right", kernel: true},
 	{Name: "kgdboc", Reason: anyMemory, kernel: true}, {Name: "kgdbwait", Reason: anyMemory, kernel: true},
 	{Name: "iommu", Reason: anyMemory, only: []string{"off"}, kernel: true},
 	{Name: "intel_iommu", Reason: anyMemory, only: []string{"off"}, kernel: true},

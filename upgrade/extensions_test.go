@@ -355,7 +355,7 @@ func TestImagePolicyIsJudged(t *testing.T) {
 		{"systemd.image_policy=root=sigend", upgrade.OutcomeWarn, "demands nothing: systemd cannot read it"},
 		{"systemd.image_policy", upgrade.OutcomeWarn, "has no value"},
 		{"systemd.image_policy=root=signed", upgrade.OutcomeWarn, "demands a signature for root, and the release has none"},
-		{"systemd.image_policy=root=signed systemd.image_policy=*", upgrade.OutcomeWarn, "stands on the command line 2 times"},
+		{"systemd.image_policy=root=signed systemd.image_policy=*", upgrade.OutcomeWarn, "is on the command line 2 times"},
 		{"systemd.image_policy=usr=signed", upgrade.OutcomePass, "uses no root partition"},
 		{"rd.systemd.image_policy=*", upgrade.OutcomePass, ""},
 		{"quiet", upgrade.OutcomePass, ""},

@@ -33,9 +33,9 @@ func TestAnotherProduct(t *testing.T) {
 		osrel, want string
 	}{
 		"same":            {"ID=acme\nIMAGE_ID=acme\nIMAGE_VERSION=2\n", ""},
-		"IMAGE_ID":        {"ID=acme\nIMAGE_ID=aacme\nIMAGE_VERSION=2\n", `the release is of product "aacme", what runs is of "acme"`},
-		"no IMAGE_ID":     {"ID=aacme\nIMAGE_VERSION=2\n", `the release is of product "aacme"`},
-		"VARIANT_ID":      {"ID=acme\nIMAGE_ID=acme\nVARIANT_ID=debug\nIMAGE_VERSION=2\n", `the release is of variant "debug", what runs is of ""`},
+		"IMAGE_ID":        {"ID=acme\nIMAGE_ID=aacme\nIMAGE_VERSION=2\n", `the release has product "aacme", want "acme" as the running version`},
+		"no IMAGE_ID":     {"ID=aacme\nIMAGE_VERSION=2\n", `the release has product "aacme"`},
+		"VARIANT_ID":      {"ID=acme\nIMAGE_ID=acme\nVARIANT_ID=debug\nIMAGE_VERSION=2\n", `the release has variant "debug", want "" as the running version`},
 		"another and old": {"ID=acme\nIMAGE_ID=aacme\nIMAGE_VERSION=0\n", `version 0 is older than 1, the version that runs`},
 	} {
 		r := s.named("2", c.osrel, func(r *release.Release) { r.Version = "" })

@@ -109,7 +109,7 @@ func TestCommittedIsAWayBack(t *testing.T) {
 	require.Equal(t, "C", p.Target.Name())
 	require.Equal(t, upgrade.OutcomeWarn, j.Outcome, texts(j))
 	require.Contains(t, texts(j), "returns to EFI/Linux/acme_1.efi")
-	require.Contains(t, texts(j), "that is not what runs, EFI/Linux/acme_2+0-3.efi")
+	require.Contains(t, texts(j), "not to the running EFI/Linux/acme_2+0-3.efi")
 	require.NoError(t, p.Apply(context.Background(), nil))
 	s.damage(s.build("3"))
 	require.Equal(t, "1", s.boot().Version)

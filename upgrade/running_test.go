@@ -58,7 +58,7 @@ func TestRunningIsKept(t *testing.T) {
 	_, err := upgrade.NewPlan(t.Context(), s.disk, s.build("3").Release(), s.machine, upgrade.PlanOptions{})
 	var none *upgrade.NoTargetError
 	require.ErrorAs(t, err, &none)
-	require.ErrorContains(t, err, "A and B hold what has to stay, since the loader may start each of them")
+	require.ErrorContains(t, err, "A and B must be kept, because the loader may start each of them")
 	// Once 2 is good, or has failed, it is clear.
 	b := s.boot()
 	left := s.on(s.disk.Clone())

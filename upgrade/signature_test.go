@@ -241,6 +241,6 @@ func TestSignatureIsReadBack(t *testing.T) {
 	require.NoError(t, p.Refused())
 	err = p.Apply(t.Context(), nil)
 	require.ErrorAs(t, err, new(*upgrade.ReadBackError))
-	require.ErrorContains(t, err, "the signature of the root hash in slot B read back is not what was written")
+	require.ErrorContains(t, err, "the signature of the root hash in slot B read back differs from what was written")
 	require.Equal(t, "1", s.boot().Version)
 }

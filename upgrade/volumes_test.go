@@ -531,6 +531,6 @@ func TestVolumeThatCannotBeRead(t *testing.T) {
 	before := contentOf(t, s.disk)
 	err = p.Apply(t.Context(), nil)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
-	require.ErrorContains(t, err, "partition 6: whether there is a LUKS2 header is not known")
+	require.ErrorContains(t, err, "partition 6: whether there is a LUKS2 header is unknown")
 	require.True(t, bytes.Equal(before, contentOf(t, s.disk)), "nothing is written")
 }

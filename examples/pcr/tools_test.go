@@ -101,5 +101,5 @@ func TestPredictDebian(t *testing.T) {
 	boot["shim"] = boot["grub"]
 	write(t, "boot.json", boot)
 	_, text := pcr(t, 2, "predict", "boot.json")
-	require.Contains(t, text, "so it is no shim")
+	require.Contains(t, text, "want a shim")
 }

@@ -290,7 +290,7 @@ func TestUserspaceErrors(t *testing.T) {
 		{"log and words", `{"log": "` + log + `", "separator": true}`, "the log of an earlier boot and words beside it: want one of them"},
 		{"nothing and something", `{"phasesAlone": true, "separator": true}`, `"phasesAlone" says that there is nothing else, and there is something else beside it`},
 		{"version", `{"systemd": "x"}`, `systemd version "x"`},
-		{"too old", `{"systemd": "257", "separator": true}`, `systemd 257 measures no "os-separator": 261 was the first that does`},
+		{"too old", `{"systemd": "257", "separator": true}`, `systemd 257 does not measure "os-separator": systemd does since 261`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			boot := machine(t)

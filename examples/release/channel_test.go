@@ -105,7 +105,7 @@ func TestChannel(t *testing.T) {
 	assert.Equal(t, 1, status)
 	p = pullResult{}
 	decode(t, stdout, &p)
-	assert.Contains(t, stderr, "version 2 is not yet offered to this machine: it is in cohort ")
+	assert.Contains(t, stderr, "version 2 is not yet offered to this machine: the machine is in cohort ")
 	assert.Equal(t, "2", p.Channel.Passed[0].Version)
 	assert.NoDirExists(t, s.path(late.name), "nothing is fetched")
 	assert.FileExists(t, s.path(late.name+".json"))

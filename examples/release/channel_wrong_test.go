@@ -42,7 +42,7 @@ func TestChannelPublishesWhatItSays(t *testing.T) {
 		args []string
 		want string
 	}{
-		"old version":   {[]string{"5"}, `the release that is called "5" is of version "2"`},
+		"old version":   {[]string{"5"}, `the release named "5" has version "2", want the same`},
 		"variant":       {[]string{"3"}, `the channel is for "acme" "", and the release is of "acme" "debug"`},
 		"product":       {[]string{"4"}, `the channel is for "acme" "", and the release is of "other" ""`},
 		"other channel": {[]string{"1"}, `the document that is called "beta" is of channel "stable"`},

@@ -133,7 +133,7 @@ func TestExportRefuses(t *testing.T) {
 
 	sums := read(t, w.path("www/SHA256SUMS"))
 	w.write(t, "www/SHA256SUMS", []byte(strings.Replace(string(sums), string(sums[:4]), "ffff", 1)))
-	refused(1, "give what has changed another version")
+	refused(1, "publish changed content under a new version")
 	w.write(t, "www/SHA256SUMS", append(sums, strings.Repeat("0", 64)+" *acme_2_00000000-0000-0000-0000-000000000001.root.raw\n"...))
 	refused(1, "another part of version 2")
 	w.write(t, "www/SHA256SUMS", []byte("junk"))

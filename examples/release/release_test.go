@@ -84,7 +84,7 @@ func TestSignAndVerify(t *testing.T) {
 	assert.Equal(t, "untrusted", v.Reason)
 	assert.False(t, v.Verified)
 	assert.Equal(t, "notValid", v.Rejected[0].Reason)
-	assert.Contains(t, stderr, "2 of 2 authorities must have signed")
+	assert.Contains(t, stderr, "want signatures of 2 of 2 authorities")
 
 	var i inspectResult
 	object(t, &i, "inspect", w.path("layout"), "2")

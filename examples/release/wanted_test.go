@@ -55,14 +55,14 @@ func TestPullIsWhatWasAskedFor(t *testing.T) {
 			args []string
 			want string // empty: it is taken
 		}{
-			"old under a new name":      {[]string{"5"}, `the release that is called "5" is of version "1": if that is what you want, say -version 1`},
-			"index under a new name":    {[]string{"6", "-arch", "amd64"}, `the release that is called "6" is of version "2"`},
+			"old under a new name":      {[]string{"5"}, `the release named "5" has version "1", want the same: if that is what you want, say -version 1`},
+			"index under a new name":    {[]string{"6", "-arch", "amd64"}, `the release named "6" has version "2", want the same`},
 			"version that is said":      {[]string{"5", "-version", "5"}, `version: want "5", got "1"`},
 			"other architecture's":      {[]string{"2-amd64", "-arch", "amd64"}, `architecture: want "amd64", got "arm64"`},
 			"not for this architecture": {[]string{one.Digest, "-arch", "arm64"}, `architecture: want "arm64", got "amd64"`},
 			"product":                   {[]string{one.Digest, "-id", "other"}, `product: want "other", got "acme"`},
 			"variant":                   {[]string{one.Digest, "-variant", "server"}, `variant: got none, want "server"`},
-			"a name that says nothing":  {[]string{"latest", "-arch", "amd64"}, `the release that is called "latest" is of version "2"`},
+			"a name that says nothing":  {[]string{"latest", "-arch", "amd64"}, `the release named "latest" has version "2", want the same`},
 			"another machine's":         {[]string{map[bool]string{true: two.Digest, false: elsewhere.Digest}[runtime.GOARCH == "arm64"]}, `architecture "` + runtime.GOARCH + `" is wanted`},
 			"by its version":            {[]string{"5", "-version", "1", "-arch", "amd64"}, ""},
 			"by its digest":             {[]string{two.Digest, "-version", "2", "-id", "acme", "-arch", "amd64"}, ""},
@@ -87,10 +87,10 @@ func TestPullIsWhatWasAskedFor(t *testing.T) {
 		decode(t, stdout, &v)
 		assert.Equal(t, "wanted", v.Reason)
 		assert.False(t, v.Verified)
-		assert.Contains(t, stderr, `the release that is called "5" is of version "1"`)
+		assert.Contains(t, stderr, `the release named "5" has version "1", want the same`)
 		status, _, stderr = call3(t, "verify", from, "6", key)
 		assert.Equal(t, 1, status)
-		assert.Contains(t, stderr, `the release that is called "6" is of version "2"`)
+		assert.Contains(t, stderr, `the release named "6" has version "2", want the same`)
 		ok(t, "verify", from, "5", "-version", "1", key)
 		ok(t, "verify", from, "6", "-version", "2", key)
 	}

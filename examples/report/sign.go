@@ -30,8 +30,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// errNoTrust says that the call names nobody.
-var errNoTrust = errors.New("nobody is trusted")
+// errNoTrust says that the call names no key and no policy.
+var errNoTrust = errors.New("no key and no policy is given: name those that may sign, by -key or -policy")
 
 // sign tells who vouches for what.
 func (o *opened) sign(ctx context.Context, image *uki.File, trust *releaseflags.Trust, date time.Time) error {

@@ -88,7 +88,7 @@ func TestRefused(t *testing.T) {
 		"digest no key":     {with("-policy-digest"), 2, "needs -pcr-public-key"},
 		"profile and key":   {[]string{"build", "-stub", path("addon"), "-profile", "ID=x", "-pcr-private-key", path("pcr.key"), "-o", path("new.efi")}, 2, "sign the image that it is joined to"},
 		"profile and sbat":  {[]string{"build", "-stub", path("addon"), "-profile", "ID=x", "-sbat", "x", "-o", path("new.efi")}, 2, "-sbat without -linux"},
-		"addon empty":       {[]string{"addon", "-stub", path("addon"), "-o", path("new.efi")}, 2, "nothing that a stub would apply"},
+		"addon empty":       {[]string{"addon", "-stub", path("addon"), "-o", path("new.efi")}, 2, "none of the sections that a stub applies"},
 		"addon no output":   {[]string{"addon", "-cmdline", "x"}, 2, "-o is missing"},
 		"inspect text":      {[]string{"inspect", path("text")}, 1, "not a PE image"},
 		"inspect lz4":       {[]string{"inspect", path("lz4")}, 1, path("lz4") + ": MS-DOS header at 0x0: not a PE image: compressed with lz4: decompress it first"},

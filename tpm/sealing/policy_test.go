@@ -145,7 +145,7 @@ func TestLockout(t *testing.T) {
 	require.ErrorAs(t, err, &locked)
 	assert.Equal(t, before.Interval, locked.Wait())
 	assert.NotErrorIs(t, err, ErrPIN)
-	assert.ErrorContains(t, err, "locked out after 3 of 3 failed attempts: the next one is allowed in at most 16m40s")
+	assert.ErrorContains(t, err, "locked out after 3 of 3 failed attempts: the next attempt is allowed in at most 16m40s")
 
 	_, err = s.Unseal(open, Unlock{})
 	require.NoError(t, err, "a secret without PIN is not concerned")
