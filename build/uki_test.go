@@ -203,15 +203,15 @@ func TestUKIRefused(t *testing.T) {
 	require.NoError(t, err)
 	public := keys.PCR[0].Signer.Public().(*rsa.PublicKey)
 	for text, change := range map[string]func(p *build.UKIParts, k *build.Keys){
-		"the Secure Boot key has no certificate (Cert)":      func(_ *build.UKIParts, k *build.Keys) { k.SecureBoot.Cert = nil },
-		"the Secure Boot key has a certificate and no Key":   func(_ *build.UKIParts, k *build.Keys) { k.SecureBoot.Key = nil },
-		"PCR key 1 has neither Signer nor Public":            func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{}} },
-		"PCR key 1: Public is not the public half of Signer": func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Signer: other, Public: public}} },
-		"PCR key 2 is the same as key 1":           func(_ *build.UKIParts, k *build.Keys) { k.PCR = append(k.PCR[:1:1], k.PCR[0]) },
-		"leave out Keys.SecureBoot":                          func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Public: public}} },
-		"TPM policies are signed with RSA":                   func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Signer: ecKey(t)}} },
-		"Usr without a RootHash":                             func(p *build.UKIParts, _ *build.Keys) { p.Usr = true },
-		"UKI: both Image.PCRSignature and PCR keys are given: want one of them":       func(p *build.UKIParts, _ *build.Keys) { p.Image.PCRSignature = []byte("{}") },
+		"the Secure Boot key has no certificate (Cert)":                         func(_ *build.UKIParts, k *build.Keys) { k.SecureBoot.Cert = nil },
+		"the Secure Boot key has a certificate and no Key":                      func(_ *build.UKIParts, k *build.Keys) { k.SecureBoot.Key = nil },
+		"PCR key 1 has neither Signer nor Public":                               func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{}} },
+		"PCR key 1: Public is not the public half of Signer":                    func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Signer: other, Public: public}} },
+		"PCR key 2 is the same as key 1":                                        func(_ *build.UKIParts, k *build.Keys) { k.PCR = append(k.PCR[:1:1], k.PCR[0]) },
+		"leave out Keys.SecureBoot":                                             func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Public: public}} },
+		"TPM policies are signed with RSA":                                      func(_ *build.UKIParts, k *build.Keys) { k.PCR = []build.PCRKey{{Signer: ecKey(t)}} },
+		"Usr without a RootHash":                                                func(p *build.UKIParts, _ *build.Keys) { p.Usr = true },
+		"UKI: both Image.PCRSignature and PCR keys are given: want one of them": func(p *build.UKIParts, _ *build.Keys) { p.Image.PCRSignature = []byte("{}") },
 		"and RootHash give a root hash: want one of them": func(p *build.UKIParts, _ *build.Keys) {
 			p.RootHash, p.Image.Cmdline = make([]byte, 32), "usrhash="+strings.Repeat("00", 32)
 		},

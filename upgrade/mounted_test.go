@@ -325,8 +325,8 @@ func TestStagedFileIsDamaged(t *testing.T) {
 
 func TestInUseError(t *testing.T) {
 	for want, e := range map[string]upgrade.InUseError{
-		"/dev/sda1 is mounted on /efi: unmount it first":                                                          {Name: "/dev/sda1", MountPoint: "/efi", Holders: []string{"dm-0"}},
-		"/dev/sda1 is in use by dm-0 and dm-1":                                                                    {Name: "/dev/sda1", Holders: []string{"dm-0", "dm-1"}},
+		"/dev/sda1 is mounted on /efi: unmount it first":                                                    {Name: "/dev/sda1", MountPoint: "/efi", Holders: []string{"dm-0"}},
+		"/dev/sda1 is in use by dm-0 and dm-1":                                                              {Name: "/dev/sda1", Holders: []string{"dm-0", "dm-1"}},
 		"/dev/sda1 is in use by the kernel or by another program: its mount point is not visible from here": {Name: "/dev/sda1"},
 	} {
 		require.EqualError(t, &e, want)
