@@ -442,8 +442,8 @@ func TestTreeChanges(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "x"))
 	require.NoError(t, err)
 	defer f.Close()
-	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, tree, build.EROFSOptions{TempDir: t.TempDir()}), "/a: 1 bytes were read, 4 are in the directory")
-	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, tree, build.TreeOptions{}), "a: 1 bytes were read, 4 are in the directory")
+	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, tree, build.EROFSOptions{TempDir: t.TempDir()}), "/a: the file changed: 1 bytes, want 4 as in its directory")
+	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, tree, build.TreeOptions{}), "a: the file changed: 1 bytes, want 4 as in its directory")
 	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, fstest.MapFS{}, build.EROFSOptions{TempDir: t.TempDir(), Label: strings.Repeat("x", 17)}), "want at most 16")
 	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, noLinks{fstest.MapFS{"l": {Mode: fs.ModeSymlink}}}, build.TreeOptions{}), "the file system does not support reading symbolic links")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -529,7 +529,7 @@ func TestBootAddons(t *testing.T) {
 		values[name] = all[4][0]
 		if name != "none" {
 			_, err = build.Boot(t.Context(), d, build.BootOptions{})
-			require.ErrorContains(t, err, "whether the machine starts the add-on debug.addon.efi is not known")
+			require.ErrorContains(t, err, "whether the machine starts the add-on debug.addon.efi is unknown")
 		}
 	}
 	require.Equal(t, values["none"], values["unsigned"])

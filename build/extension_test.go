@@ -110,10 +110,10 @@ func TestExtensionIsRefused(t *testing.T) {
 		{"systemd's name", func(x *Extension) { x.Architecture = "x86-64" }, `architecture "x86-64"`},
 		{"no key", func(x *Extension) { x.Key = nil }, "no Key and Certificate"},
 		{"no certificate", func(x *Extension) { x.Certificate = nil }, "no Key and Certificate"},
-		{"signed and unsigned", func(x *Extension) { x.UnsignedSoThatAnyoneCanReplaceIt = true }, "to be unsigned"},
+		{"signed and unsigned", func(x *Extension) { x.UnsignedSoThatAnyoneCanReplaceIt = true }, "Unsigned is set together with"},
 		{"signature of another", func(x *Extension) { x.Signature = foreign }, "sign that of ExtensionRootHash"},
 		{"forged signature", func(x *Extension) { x.Signature = forged }, "the signature is not over this root hash"},
-		{"too large", func(x *Extension) { x.FileSystem = huge{} }, "hands over 4294967295 at most"},
+		{"too large", func(x *Extension) { x.FileSystem = huge{} }, "want at most 4294967295, which the stub hands over"},
 		{"unreadable", func(x *Extension) { x.FileSystem = short{} }, "EOF"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

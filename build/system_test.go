@@ -106,7 +106,7 @@ func TestSystem(t *testing.T) {
 // After an error, nothing is left of what was begun, and what was there is as it was.
 func TestSystemRefused(t *testing.T) {
 	for text, change := range map[string]func(p *build.Parts, k *build.Keys){
-		"no Seed":                     func(p *build.Parts, _ *build.Keys) { p.Seed = osmith.GUID{} },
+		"neither a Seed nor":          func(p *build.Parts, _ *build.Keys) { p.Seed = osmith.GUID{} },
 		"Usr without a Root":          func(p *build.Parts, _ *build.Keys) { p.Root, p.Usr = nil, true },
 		"UKI: Linux: ":                func(p *build.Parts, _ *build.Keys) { p.UKI.Image.Linux = strings.NewReader("x") },
 		"boot loader: ":               func(p *build.Parts, _ *build.Keys) { p.Loader = strings.NewReader("x") },

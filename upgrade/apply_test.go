@@ -147,19 +147,19 @@ func TestForeignWrites(t *testing.T) {
 		{"random seed", func(s *system) {
 			require.NoError(s.t, s.esp().ReplaceFile("loader/random-seed", source([]byte("another seed, of the same size!!"))))
 		}, ""},
-		{"directory", func(s *system) { file(s, s.esp(), "EFI/fwupd/a/b/c.cap", make([]byte, 100_000)) }, "EFI/fwupd/a/b/c.cap on the ESP has changed"},
+		{"directory", func(s *system) { file(s, s.esp(), "EFI/fwupd/a/b/c.cap", make([]byte, 100_000)) }, "EFI/fwupd/a/b/c.cap on the ESP changed since the plan was made"},
 		{"counter", func(s *system) {
 			require.NoError(s.t, s.esp().Rename("EFI/Linux/acme_1.efi", "EFI/Linux/acme_1+1.efi"))
-		}, "EFI/Linux/acme_1.efi on the ESP has changed"},
+		}, "EFI/Linux/acme_1.efi on the ESP changed since the plan was made"},
 		{"configuration", func(s *system) {
 			require.NoError(s.t, s.esp().ReplaceFile("loader/loader.conf", source([]byte("timeout 1\n"))))
-		}, "loader/loader.conf on the ESP has changed"},
+		}, "loader/loader.conf on the ESP changed since the plan was made"},
 		{"partition table", func(s *system) {
 			table, err := partition.Read(s.disk, partition.ReadOptions{})
 			require.NoError(s.t, err)
 			table.Partitions[0].Name = "boot"
 			require.NoError(s.t, table.Write(s.disk))
-		}, "the partition table has changed"},
+		}, "the partition table changed since the plan was made"},
 	}
 	base := newSystem(t, "")
 	file(base, base.esp(), "loader/random-seed", []byte("the seed, which has 32 bytes....."[:32]))
@@ -395,5 +395,5 @@ func TestLargeFilesAreLookedAtAgain(t *testing.T) {
 	})
 	require.ErrorAs(t, err, new(*upgrade.ChangedError))
 	require.ErrorContains(t, err, "before add-entry")
-	require.ErrorContains(t, err, "EFI/Linux/acme_2.efi on the ESP has changed")
+	require.ErrorContains(t, err, "EFI/Linux/acme_2.efi on the ESP changed since the plan was made")
 }

@@ -31,43 +31,43 @@ func TestPlanOfAnOlderState(t *testing.T) {
 		want   string // "": it does not matter
 	}{
 		"nothing":          {func(*system) {}, ""},
-		"another upgrade":  {func(s *system) { s.apply("2") }, "the partition table has changed"},
-		"the slot is used": {func(s *system) { s.relabel("other") }, "the partition table has changed"},
-		"a new entry":      {func(s *system) { file(s, s.esp(), "loader/entries/x.conf", []byte("title x\n")) }, "loader/entries/x.conf on the ESP has changed"},
+		"another upgrade":  {func(s *system) { s.apply("2") }, "the partition table changed since the plan was made"},
+		"the slot is used": {func(s *system) { s.relabel("other") }, "the partition table changed since the plan was made"},
+		"a new entry":      {func(s *system) { file(s, s.esp(), "loader/entries/x.conf", []byte("title x\n")) }, "loader/entries/x.conf on the ESP changed since the plan was made"},
 		"the loader": {func(s *system) {
 			require.NoError(s.t, s.esp().ReplaceFile("EFI/BOOT/BOOTX64.EFI", source(same(read(s.t, s.esp(), "EFI/BOOT/BOOTX64.EFI")))))
-		}, "EFI/BOOT/BOOTX64.EFI on the ESP has changed"},
+		}, "EFI/BOOT/BOOTX64.EFI on the ESP changed since the plan was made"},
 		"its configuration": {func(s *system) {
 			require.NoError(s.t, s.esp().ReplaceFile("loader/loader.conf", source(same(read(s.t, s.esp(), "loader/loader.conf")))))
-		}, "loader/loader.conf on the ESP has changed"},
+		}, "loader/loader.conf on the ESP changed since the plan was made"},
 		"the old UKI": {func(s *system) {
 			require.NoError(s.t, s.esp().ReplaceFile("EFI/Linux/acme_1.efi", source(same(read(s.t, s.esp(), "EFI/Linux/acme_1.efi")))))
-		}, "EFI/Linux/acme_1.efi on the ESP has changed"},
+		}, "EFI/Linux/acme_1.efi on the ESP changed since the plan was made"},
 		"the old UKI is counted": {func(s *system) {
 			require.NoError(s.t, s.esp().Rename("EFI/Linux/acme_1.efi", "EFI/Linux/acme_1+1.efi"))
-		}, "EFI/Linux/acme_1.efi on the ESP has changed"},
+		}, "EFI/Linux/acme_1.efi on the ESP changed since the plan was made"},
 		"an add-on": {func(s *system) {
 			require.NoError(s.t, s.esp().ReplaceFile("EFI/Linux/acme_1.efi.extra.d/x.addon.efi", source([]byte("another"))))
-		}, "EFI/Linux/acme_1.efi.extra.d/x.addon.efi on the ESP has changed"},
-		"an add-on for all": {func(s *system) { file(s, s.esp(), "loader/addons/y.addon.efi", nil) }, "loader/addons/y.addon.efi on the ESP has changed"},
+		}, "EFI/Linux/acme_1.efi.extra.d/x.addon.efi on the ESP changed since the plan was made"},
+		"an add-on for all": {func(s *system) { file(s, s.esp(), "loader/addons/y.addon.efi", nil) }, "loader/addons/y.addon.efi on the ESP changed since the plan was made"},
 		"what is remembered": {func(s *system) {
 			require.NoError(s.t, s.esp().ReplaceFile("EFI/osmith/failed.json", source([]byte(`{"schema":"osmith.failed/1","releases":[ ]}`))))
-		}, "EFI/osmith/failed.json on the ESP has changed"},
+		}, "EFI/osmith/failed.json on the ESP changed since the plan was made"},
 		"an entry, of one size": {func(s *system) {
 			require.NoError(s.t, s.esp().ReplaceFile("loader/entries/z.conf", source([]byte("title y\n"))))
-		}, "loader/entries/z.conf on the ESP has changed"},
+		}, "loader/entries/z.conf on the ESP changed since the plan was made"},
 		"an add-on for all, of one size": {func(s *system) {
 			require.NoError(s.t, s.esp().ReplaceFile("loader/addons/z.addon.efi", source([]byte("not either"))))
-		}, "loader/addons/z.addon.efi on the ESP has changed"},
+		}, "loader/addons/z.addon.efi on the ESP changed since the plan was made"},
 		"an add-on, of one size": {func(s *system) {
 			require.NoError(s.t, s.esp().ReplaceFile("EFI/Linux/acme_1.efi.extra.d/x.addon.efi", source([]byte("no two"))))
-		}, "x.addon.efi on the ESP has changed"},
+		}, "x.addon.efi on the ESP changed since the plan was made"},
 		"what is remembered, of one size": {func(s *system) {
 			require.NoError(s.t, s.esp().ReplaceFile("EFI/osmith/failed.json", source([]byte(`{"schema":"osmith.failed/1","releases": ]}`))))
-		}, "EFI/osmith/failed.json on the ESP has changed"},
+		}, "EFI/osmith/failed.json on the ESP changed since the plan was made"},
 		"another's file, of one size": {func(s *system) { require.NoError(s.t, s.esp().ReplaceFile("EFI/acme/data", source([]byte("12345")))) }, ""},
-		"another's file":              {func(s *system) { require.NoError(s.t, s.esp().ReplaceFile("EFI/acme/data", source([]byte("123456")))) }, "EFI/acme/data on the ESP has changed"},
-		"another's file is gone":      {func(s *system) { require.NoError(s.t, s.esp().Remove("EFI/acme/data")) }, "EFI/acme/data on the ESP has changed"},
+		"another's file":              {func(s *system) { require.NoError(s.t, s.esp().ReplaceFile("EFI/acme/data", source([]byte("123456")))) }, "EFI/acme/data on the ESP changed since the plan was made"},
+		"another's file is gone":      {func(s *system) { require.NoError(s.t, s.esp().Remove("EFI/acme/data")) }, "EFI/acme/data on the ESP changed since the plan was made"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSystem(t, "")
@@ -285,5 +285,5 @@ func TestDiskChangesWhileItIsJudged(t *testing.T) {
 	}})
 	require.True(t, changed)
 	require.ErrorAs(t, err, new(*upgrade.ChangedError))
-	require.ErrorContains(t, err, "loader/entries/x.conf on the ESP has changed")
+	require.ErrorContains(t, err, "loader/entries/x.conf on the ESP changed since the plan was made")
 }

@@ -122,8 +122,8 @@ func TestRollbackByESPAlone(t *testing.T) {
 	base.install(base.build("2"))
 	base.bootAndRun()
 	refused := map[string]string{
-		"an entry that cannot be read": "the menu is not known: EFI/Linux/DAMAGED.EFI: cannot be read",
-		"a text that cannot be read":   "the menu is not known: loader/entries/damaged.conf: cannot be read",
+		"an entry that cannot be read": "the menu is not known: EFI/Linux/DAMAGED.EFI: unreadable",
+		"a text that cannot be read":   "the menu is not known: loader/entries/damaged.conf: unreadable",
 		"the other UKI is junk":        "the loader would start EFI/Linux/acme_2+0-1.efi again and again",
 		"another ESP":                  "which no slot holds", // in the place of a slot
 		"no slots":                     "which no slot holds",
@@ -182,7 +182,7 @@ func TestCommitRefuses(t *testing.T) {
 			s.machine.Running.BootCountPath, s.machine.Running.Log = "", nil
 		}, "neither LoaderBootCountPath nor the firmware's log"},
 		"the same file uncounted": {func(s *system) { file(s, s.esp(), "EFI/Linux/acme_2.efi", two) }, ""},
-		"another file uncounted":  {func(s *system) { file(s, s.esp(), "EFI/Linux/acme_2.efi", other) }, "EFI/Linux/acme_2.efi is there beside EFI/Linux/acme_2+2-1.efi, and is another file"},
+		"another file uncounted":  {func(s *system) { file(s, s.esp(), "EFI/Linux/acme_2.efi", other) }, "EFI/Linux/acme_2.efi exists beside EFI/Linux/acme_2+2-1.efi with different content"},
 		"another file, counted":   {func(s *system) { file(s, s.esp(), "EFI/Linux/acme_2+3.efi", other) }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

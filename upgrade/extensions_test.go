@@ -208,7 +208,7 @@ func TestExtensionsAreJudged(t *testing.T) {
 	}{
 		{"unsigned", func(s *system, r *release.Release, _ *upgrade.PlanOptions) {
 			r.Extensions[0].Content = source(extensionImage(s.t, 8192, nil, nil))
-		}, upgrade.OutcomeFail, "extension tools.sysext.raw: it has no signature of its root hash", nil},
+		}, upgrade.OutcomeFail, "extension tools.sysext.raw: its root hash has no signature", nil},
 		{"signed by a stranger", func(s *system, r *release.Release, _ *upgrade.PlanOptions) {
 			r.Extensions[0].Content = source(extensionImage(s.t, 8192, &other.SecureBoot.DB, nil))
 		}, upgrade.OutcomeFail, "none of the keyrings [platform] has the certificate", new(*upgrade.UntrustedExtensionError)},
@@ -253,7 +253,7 @@ func TestExtensionsAreJudged(t *testing.T) {
 		}, upgrade.OutcomeWarn, "the OS it is for is unknown: the release does not state its extension-release, and nothing has read it (PlanOptions.ExtensionFileSystem", nil},
 		{"not for the initrd", func(_ *system, r *release.Release, o *upgrade.PlanOptions) {
 			o.ExtensionFileSystem, r.Extensions[0].Release = nil, []byte("ID=_any\n")
-		}, upgrade.OutcomeWarn, "systemd-sysext in the initrd passes it over", nil},
+		}, upgrade.OutcomeWarn, "systemd-sysext in the initrd ignores it", nil},
 		{"an unreadable file system", func(_ *system, _ *release.Release, o *upgrade.PlanOptions) {
 			o.ExtensionFileSystem = func(osmith.Source) (fs.FS, error) { return nil, errors.New("no file system") }
 		}, upgrade.OutcomeFail, "file system: no file system", nil},

@@ -42,8 +42,8 @@ func TestNothingIsKnown(t *testing.T) {
 			"whether firmware starts EFI/Linux/acme_2+3.efi is unknown: its Secure Boot configuration is not known", "whether firmware starts EFI/BOOT/BOOTX64.EFI is not known",
 			"the loader's variables, which may make it choose a different entry, are unknown (Machine.Loader",
 		},
-		upgrade.ProofUnlocks: {"the UKI carries no signed PCR policies (.pcrsig and .pcrpkey), and whether this machine has secrets sealed to such a policy is not known"},
-		upgrade.ProofReturns: {"whether firmware starts EFI/Linux/acme_1.efi is not known", "the loader's variables"},
+		upgrade.ProofUnlocks: {"the UKI carries no signed PCR policies (.pcrsig and .pcrpkey), and whether this machine has secrets sealed to such a policy is unknown"},
+		upgrade.ProofReturns: {"whether firmware starts EFI/Linux/acme_1.efi is unknown", "the loader's variables"},
 	} {
 		j := verdict(t, p, proof)
 		require.Equal(t, upgrade.OutcomeWarn, j.Outcome, texts(j))

@@ -66,7 +66,7 @@ func TestAnotherProduct(t *testing.T) {
 	r.UKI = sign(t, b, s.builder.Keys.SecureBoot.DB)
 	p, err := upgrade.NewPlan(t.Context(), s.disk, r, s.machine, upgrade.PlanOptions{})
 	require.NoError(t, err)
-	require.Contains(t, texts(verdict(t, p, upgrade.ProofFollows)), `the release is of machine type "0xaa64", what runs is of "0x8664"`)
+	require.Contains(t, texts(verdict(t, p, upgrade.ProofFollows)), `the release has machine type "0xaa64", want "0x8664" as the running version`)
 
 	// What runs and tells nothing is no reason to say yes.
 	require.NoError(t, s.esp().Rename("EFI/Linux/acme_1.efi", "EFI/Linux/acme_1.uki"))
@@ -80,10 +80,10 @@ func TestAnotherProduct(t *testing.T) {
 func TestReleaseContradictsItself(t *testing.T) {
 	s := newSystem(t, "")
 	for want, change := range map[string]func(r *release.Release){
-		`the release is product "other", its UKI says "acme"`:          func(r *release.Release) { r.ID = "other" },
-		`the release is version "7", its UKI says "2"`:                 func(r *release.Release) { r.Version = "7" },
-		`the release is architecture "arm64", its UKI says "amd64"`:    func(r *release.Release) { r.Architecture = "arm64" },
-		`add-on "slot.efi": the stub takes files whose names end with`: func(r *release.Release) { r.Addons = []release.Addon{{Name: "slot.efi"}} },
+		`the release has product "other", but its UKI has "acme"`:       func(r *release.Release) { r.ID = "other" },
+		`the release has version "7", but its UKI has "2"`:              func(r *release.Release) { r.Version = "7" },
+		`the release has architecture "arm64", but its UKI has "amd64"`: func(r *release.Release) { r.Architecture = "arm64" },
+		`add-on "slot.efi": want a name that ends with`:             func(r *release.Release) { r.Addons = []release.Addon{{Name: "slot.efi"}} },
 	} {
 		r := s.build("2").Release()
 		change(r)

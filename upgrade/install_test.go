@@ -153,7 +153,7 @@ func TestInstallRefuses(t *testing.T) {
 		{"no volume", func(i *installation) { i.options.Volumes = []upgrade.NewVolume{{Partition: "none"}} }, "the layout has no such partition"},
 		{"volume without keys", func(i *installation) {
 			i.options.Volumes = []upgrade.NewVolume{{Partition: "state", Format: luks.FormatOptions{Rand: newSeeded()}}}
-		}, "nothing would open it"},
+		}, "nothing could unlock the volume"},
 		{"running unknown", func(i *installation) { i.machine.Offline = false }, "what the machine runs is unknown: give Machine.Running with StubImageIdentifier and the mounted root hash, or set Machine.Offline"},
 		{"no slots", func(i *installation) {
 			i.options.Layout.Partitions = slices.Concat(i.options.Layout.Partitions[:1], i.options.Layout.Partitions[5:])

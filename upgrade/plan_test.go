@@ -502,7 +502,7 @@ func TestUnusable(t *testing.T) {
 		{"no-uki", func(r *release.Release, _ *upgrade.PlanOptions) { r.UKI = nil }, "upgrade: a release needs a UKI"},
 		{"no-pe", func(r *release.Release, _ *upgrade.PlanOptions) { r.UKI = strings.NewReader("#!/bin/sh") }, "uki: "},
 		{"short-root-hash", func(r *release.Release, _ *upgrade.PlanOptions) { r.RootHash = r.RootHash[:20] }, "20 bytes, want 32"},
-		{"other-version", func(r *release.Release, _ *upgrade.PlanOptions) { r.Version = "7" }, `version "7", its UKI says "2"`},
+		{"other-version", func(r *release.Release, _ *upgrade.PlanOptions) { r.Version = "7" }, `version "7", but its UKI has "2"`},
 		{"tries", func(_ *release.Release, o *upgrade.PlanOptions) { o.Tries = 100 }, "100 tries: want 1 to 99"},
 		{"verdict", func(_ *release.Release, o *upgrade.PlanOptions) { o.Override = []upgrade.Proof{"all"} }, `verdict "all": want fits, boots, unlocks, returns or follows`},
 	}

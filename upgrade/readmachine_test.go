@@ -276,7 +276,7 @@ func TestFindDisk(t *testing.T) {
 	var clone *upgrade.CloneError
 	require.ErrorAs(t, err, &clone)
 	require.Equal(t, []string{"/dev/sdb", "/dev/sdc"}, clone.Disks)
-	require.ErrorContains(t, err, "upgrade: /dev/sdb and /dev/sdc have a partition with the ID "+esp.String())
+	require.ErrorContains(t, err, "upgrade: /dev/sdb and /dev/sdc all have a partition with the ID "+esp.String())
 	disks["/dev/sdc"] = failing{faultio.NewDisk(1 << 20)}
 	_, err = upgrade.FindDisk(disks, esp)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)

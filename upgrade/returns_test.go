@@ -265,9 +265,9 @@ func TestOneShotOnNewEntry(t *testing.T) {
 func TestStaleVariables(t *testing.T) {
 	s := newSystem(t, "")
 	for want, v := range map[string]bootloader.Variables{
-		`LoaderEntryDefault is "acme_0.efi", which chooses no entry now`:   {EntryDefault: "acme_0.efi"},
-		`LoaderEntryPreferred is "acme_7.efi", which chooses no entry now`: {EntryPreferred: "acme_7.efi"},
-		`LoaderEntryOneShot is "acme_7.efi", which chooses no entry now`:   {EntryOneShot: "acme_7.efi"},
+		`LoaderEntryDefault is "acme_0.efi", which matches no entry now`:   {EntryDefault: "acme_0.efi"},
+		`LoaderEntryPreferred is "acme_7.efi", which matches no entry now`: {EntryPreferred: "acme_7.efi"},
+		`LoaderEntryOneShot is "acme_7.efi", which matches no entry now`:   {EntryOneShot: "acme_7.efi"},
 		"": {EntryPreferred: "acme_2*"},
 	} {
 		s.machine.Loader = &v

@@ -32,7 +32,7 @@ func TestRunningIsRequired(t *testing.T) {
 		m(&machine)
 		_, err := upgrade.NewPlan(t.Context(), s.disk, two, machine, upgrade.PlanOptions{})
 		require.ErrorIs(t, err, upgrade.ErrRunningUnknown, name)
-		require.ErrorContains(t, err, "say Machine.Offline")
+		require.ErrorContains(t, err, "set Machine.Offline")
 	}
 	// To look at a disk it is not needed.
 	state, err := upgrade.Inspect(s.disk, upgrade.Machine{})
@@ -306,7 +306,7 @@ func TestContradictions(t *testing.T) {
 	b := s.boot()
 	for want, change := range map[string]func(m *upgrade.Machine){
 		"NoSecureBoot, and SecureBoot is 1":                         func(m *upgrade.Machine) { m.NoSecureBoot = true },
-		"NothingSealed, and keys":                                   func(m *upgrade.Machine) { m.NothingSealed = true },
+		"both NothingSealed and PCRKeys":                            func(m *upgrade.Machine) { m.NothingSealed = true },
 		"the machine is both Offline and Running: want one of them": func(m *upgrade.Machine) { m.Running = b.Running },
 		"the machine has both a Shim and NoShim: want one of them":  func(m *upgrade.Machine) { m.Shim, m.NoShim = source(nil), true },
 	} {
@@ -356,5 +356,5 @@ func TestInstalledOnLastTry(t *testing.T) {
 	require.NoError(t, s.esp().Rename("EFI/Linux/acme_1.efi", "EFI/Linux/acme_1+0-3.efi"))
 	_, err := upgrade.NewPlan(t.Context(), s.disk, s.build("1").Release(), s.machine, upgrade.PlanOptions{})
 	require.ErrorAs(t, err, new(*upgrade.SameRootError))
-	require.ErrorContains(t, err, "slot A, which has to stay, has the root file system of the release")
+	require.ErrorContains(t, err, "slot A, which must be kept, already has the root file system of the release")
 }

@@ -27,7 +27,7 @@ func TestTheSameJudgeOnBothSides(t *testing.T) {
 		"unbound":         {s.withUKI(set, func(im *uki.Image) { im.Cmdline = "quiet" }, 0), "roothash"},
 		"verity off":      {s.withUKI(set, func(im *uki.Image) { im.Cmdline += " systemd.verity=no" }, 0), "systemd.verity"},
 		"version":         {func() *release.Release { r := *set.Release(); r.Version = "3"; return &r }(), `the release has version "3", but its UKI has "2"`},
-		"variant":         {func() *release.Release { r := *set.Release(); r.Variant = "x"; return &r }(), `the release is variant "x", its UKI says ""`},
+		"variant":         {func() *release.Release { r := *set.Release(); r.Variant = "x"; return &r }(), `the release has variant "x", but its UKI has ""`},
 		"root":            {func() *release.Release { r := *set.Release(); r.Root = flipped(t, r.Root, 5000); return &r }(), "verity: "},
 	} {
 		vendor := tt.r.Check(t.Context())

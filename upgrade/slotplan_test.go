@@ -319,7 +319,7 @@ func TestSlotPlanRefuses(t *testing.T) {
 	table.Partitions[0].Attributes = 1<<48 | 2<<52
 	require.NoError(t, table.Write(m.disk))
 	p := plan(m, set, one)
-	requireRefused(m, p, "mark it so if it runs")
+	requireRefused(m, p, "mark it good if it is running")
 	require.ErrorIs(t, p.Refused(), slots.ErrNoFallback)
 	require.NoError(t, upgrade.CommitSlot(m.store(m.disk), "1"))
 	require.NoError(t, plan(m, set, one).Apply(t.Context(), nil))
@@ -355,7 +355,7 @@ func TestSlotPlanRefuses(t *testing.T) {
 			require.NoError(t, err)
 		}
 	})
-	require.ErrorContains(t, err, "failing?")
+	require.ErrorContains(t, err, "it may be failing")
 	require.Equal(t, []string{"1", "1"}, m.starts(t, m.disk)[:2])
 	require.ErrorIs(t, p.Apply(t.Context(), nil), upgrade.ErrApplied)
 

@@ -187,7 +187,7 @@ func TestVolumesUnlock(t *testing.T) {
 			d, err := policy.PolicyAuthorize(v.me, nil)
 			require.NoError(t, err)
 			enrol(t, v, sealed(t, sealing.Token{PublicKey: v.me, PublicKeyPCRs: []int{11}}, d))
-		}, nil, warn, "the token names no bank"},
+		}, nil, warn, "the token names no PCR bank"},
 		"no bank, on one with SHA-256": {func(t *testing.T, v *volume) {
 			d, err := policy.PolicyAuthorize(v.me, nil)
 			require.NoError(t, err)
@@ -198,13 +198,13 @@ func TestVolumesUnlock(t *testing.T) {
 				_, err := v.disk.WriteAt(make([]byte, 4096), off)
 				require.NoError(t, err)
 			}
-		}, nil, warn, `whether volume "state" in partition 6 opens after the upgrade is not known: luks: no LUKS2 header`},
+		}, nil, warn, `whether volume "state" in partition 6 opens after the upgrade is unknown: luks: no LUKS2 header`},
 		"a second copy alone, and damaged": {func(t *testing.T, v *volume) {
 			for _, off := range []int64{0, 32<<10 + 512} {
 				_, err := v.disk.WriteAt(make([]byte, 4096), off)
 				require.NoError(t, err)
 			}
-		}, nil, warn, `whether volume "state" in partition 6 opens after the upgrade is not known: luks: no LUKS2 header`},
+		}, nil, warn, `whether volume "state" in partition 6 opens after the upgrade is unknown: luks: no LUKS2 header`},
 		"a requirement that is not known": {func(t *testing.T, v *volume) {
 			rewriteHeader(t, v.disk, `"config":{`, `"config":{"requirements":{"mandatory":["from-the-future"]},`)
 		}, nil, warn, "from-the-future"},
@@ -312,20 +312,20 @@ func TestVolumesChange(t *testing.T) {
 		}, ""},
 		"the token was removed": {func(t *testing.T, v *luks.Volume, _ *faultio.Disk) {
 			require.NoError(t, v.RemoveToken(0, luks.RemoveTokenOptions{LeaveSlotsThatNothingNames: true}))
-		}, "the header of the encrypted volume in partition 6 has changed"},
+		}, "the header of the encrypted volume in partition 6 changed since the plan was made"},
 		"its key slot was removed": {func(t *testing.T, v *luks.Volume, _ *faultio.Disk) {
 			require.NoError(t, v.RemoveKey(1, luks.RemoveOptions{}))
-		}, "the header of the encrypted volume in partition 6 has changed"},
+		}, "the header of the encrypted volume in partition 6 changed since the plan was made"},
 		"the volume is gone": {func(t *testing.T, _ *luks.Volume, disk *faultio.Disk) {
 			_, err := disk.WriteAt(make([]byte, 128<<10), 0)
 			require.NoError(t, err)
-		}, "the header of the encrypted volume in partition 6 has changed"},
+		}, "the header of the encrypted volume in partition 6 changed since the plan was made"},
 		"it is damaged": {func(t *testing.T, _ *luks.Volume, disk *faultio.Disk) {
 			for _, off := range []int64{512, 32<<10 + 512} {
 				_, err := disk.WriteAt(make([]byte, 4096), off)
 				require.NoError(t, err)
 			}
-		}, "the header of the encrypted volume in partition 6 has changed"},
+		}, "the header of the encrypted volume in partition 6 changed since the plan was made"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk, v, key := state(t)
@@ -355,7 +355,7 @@ func TestVolumesChange(t *testing.T) {
 		putState(t, s.disk, disk)
 		err := p.Apply(t.Context(), nil)
 		require.ErrorAs(t, err, new(*upgrade.ChangedError))
-		require.ErrorContains(t, err, "partition 6, which has an encrypted volume now, has changed")
+		require.ErrorContains(t, err, "partition 6, which has an encrypted volume now, changed since the plan was made")
 	})
 	t.Run("before any step", func(t *testing.T) {
 		disk, v, key := state(t)
@@ -523,7 +523,7 @@ func TestVolumeThatCannotBeRead(t *testing.T) {
 	p, err := upgrade.NewPlan(t.Context(), bad, s.build("2").Release(), s.machine, upgrade.PlanOptions{})
 	require.NoError(t, err)
 	require.NoError(t, p.Refused())
-	require.Contains(t, texts(verdict(t, p, upgrade.ProofUnlocks)), `warn whether volume "state" in partition 6 opens after the upgrade is not known: `)
+	require.Contains(t, texts(verdict(t, p, upgrade.ProofUnlocks)), `warn whether volume "state" in partition 6 opens after the upgrade is unknown: `)
 	good := &badSectors{s.disk, 0, 0}
 	p, err = upgrade.NewPlan(t.Context(), good, s.build("2").Release(), s.machine, upgrade.PlanOptions{})
 	require.NoError(t, err)

@@ -145,7 +145,7 @@ func TestBless(t *testing.T) {
 		require.Equal(b, "bad: EFI/Linux/os_2+0-1.efi; the loader starts EFI/Linux/os_1.efi next (first in the menu)\n", b.ok("bad -vars @vars -esp "+esp))
 		require.Equal(b, "good: EFI/Linux/os_2.efi, which was os_2+0-1.efi\n", b.ok("bless -vars @vars -esp "+esp))
 		b.store("vars", 2000, "LoaderBootCountPath", `\EFI\Linux\os_9+2-1.efi`)
-		b.refused(1, "exists", "bless -good-if-uncounted -vars @vars -esp "+esp)
+		b.refused(1, "no file has a name that this entry can have", "bless -good-if-uncounted -vars @vars -esp "+esp)
 	})
 }
 
@@ -263,7 +263,7 @@ func TestInstallShim(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, `\EFI\systemd\shimx64.efi`, v.Options[0].File)
 	require.Contains(t, b.ok("list -esp @disk.img"), "EFI/systemd/grubx64.efi: systemd-boot 262-1, by the rules of 262 (booted)")
-	b.refused(1, "shim: not a shim", "install -esp @disk.img -loader @new -shim @new")
+	b.refused(1, "shim: this shim does not start the loader", "install -esp @disk.img -loader @new -shim @new")
 }
 
 // Firmware gets a boot option; where there is no room for it, the installation stands.

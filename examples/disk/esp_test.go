@@ -59,7 +59,7 @@ func TestESPRepair(t *testing.T) {
 	editESP(t, func(esp []byte) { clear(esp[:512]); copy(esp[3:], "EXFAT   "); esp[510], esp[511] = 0x55, 0xaa })
 	for _, args := range [][]string{{"esp", "ls", "d.img"}, {"ls", "d.img", "esp"}, {"esp", "inspect", "d.img"}} {
 		_, stderr = disk(t, 1, args...)
-		require.Contains(t, stderr, "this is an exFAT volume, not a FAT")
+		require.Contains(t, stderr, "found an exFAT volume, want FAT")
 	}
 }
 

@@ -89,7 +89,7 @@ func TestRepart(t *testing.T) {
 	files(t)
 	common := []string{"-os-release", "os-release", "-seed", "11111111-2222-3333-4444-555555555555", "-size", "1073741824", "mkosi.d"}
 	out, stderr := disk(t, 0, append([]string{"plan", "-layout-only"}, common...)...)
-	require.Contains(t, stderr, "warning: 00-esp.conf:3: NoAuto=yes means nothing")
+	require.Contains(t, stderr, "warning: 00-esp.conf:3: NoAuto=yes is ignored")
 	require.Contains(t, out, "acme_7")
 	require.NotContains(t, out, "xbootldr", "it is merged into the ESP")
 	require.Contains(t, out, "to be filled with the hash tree of usr")

@@ -45,7 +45,7 @@ loader/loader.conf: line 1: preferred os_1*: systemd-boot 257 does not read it, 
 	require.Contains(t, out, "* os_1.efi")
 	require.Contains(t, out, "default: preferred in loader.conf\n")
 	require.Contains(t, out, `  b.conf  ""  loader/entries/b+0-3.conf -> loader/entries/b+0-4.conf  no tries left`)
-	require.Contains(t, out, "loader/entries/b+0-3.conf: line 2: initrd /i /gone: not on the file system of the entry: systemd-boot takes all of the line as one path")
+	require.Contains(t, out, "loader/entries/b+0-3.conf: line 2: initrd /i /gone: not on the file system of the entry: systemd-boot reads the whole line as one path")
 	require.Contains(t, stderr, "entries that cannot boot: b.conf")
 	out, _ = disk(t, 1, "esp", "menu", "-json", "d.img")
 	var got menuJSON

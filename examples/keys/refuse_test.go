@@ -97,7 +97,7 @@ func TestRefused(t *testing.T) {
 		"rotate-option-ROMs": {rotate(out, "-vars", m, "-old", keys, "-new", other, image), 1, "no decision on option ROMs"},
 		"rotate-foreign":     {rotate(out, "-vars", foreign, "-old", keys, "-new", keys, image), 2, "has neither the old certificate"},
 		"rotate-setup-mode":  {rotate(out, "-vars", setup, "-old", keys, "-new", other, image), 2, "Setup Mode"},
-		"rotate-room":        {rotate(out, "-vars", m, "-old", keys, "-new", other, noROMs, "-room", "4000", image), 1, "there is room for 4000"},
+		"rotate-room":        {rotate(out, "-vars", m, "-old", keys, "-new", other, noROMs, "-room", "4000", image), 1, "which has room for 4000"},
 		"rotate-lockout":     {rotate(out, "-vars", m, "-old", keys, "-new", other, noROMs, loader(t, other)), 1, "would not boot"},
 		"rotate-off-plan":    {rotate(made, "-vars", foreign, "-boot-id", "b", image), 1, "changed outside the plan"},
 		"rotate-lost-image":  {rotate(made, "-vars", m, "-boot-id", "b", loader(t, other)), 1, "today: the machine would not boot"},

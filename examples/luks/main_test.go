@@ -120,7 +120,7 @@ func TestStory(t *testing.T) {
 	b.object(&r, "inspect", "@v.img")
 	require.JSONEq(t, `{"type":"systemd-tpm2","keyslots":["7"],"tpm2-blob":"AA=="}`, string(r.Tokens[1].JSON))
 	require.Equal(t, []int{1}, r.Slots[2].Tokens)
-	b.no("the only way into key slot 7", "token", "rm", "@v.img", "-id", "1")
+	b.no("the only way to unlock key slot 7", "token", "rm", "@v.img", "-id", "1")
 	b.ok("token", "rm", "@v.img", "-id", "2")
 	b.no("no such token", "token", "rm", "@v.img", "-id", "2")
 
@@ -129,7 +129,7 @@ func TestStory(t *testing.T) {
 	b.no("so whether another slot can be opened is unknown", "remove", "@v.img", "-slot", "0", "-passphrase-file", "@wrong")
 	b.ok("remove", "@v.img", "-slot", "0", "-passphrase-file", "@typed")
 	b.no("no key slot opens", "test", "@v.img", "-passphrase-file", "@key")
-	b.no("key slot 1 is the last that a person can use", "remove", "@v.img", "-slot", "1", "-passphrase-file", "@second")
+	b.no("key slot 1 is the last with a passphrase or recovery key", "remove", "@v.img", "-slot", "1", "-passphrase-file", "@second")
 	b.no("no such key slot", "remove", "@v.img", "-slot", "5", "-passphrase-file", "@typed")
 
 	// A change in place.

@@ -287,7 +287,7 @@ func TestUserspaceErrors(t *testing.T) {
 		{"log", `{"log": "nowhere"}`, "nowhere"},
 		{"no log", `{"log": "boot.json"}`, "no record separator"},
 		{"no such word", `{"log": "` + log + `", "until": "x"}`, `no record of the word "x"`},
-		{"log and words", `{"log": "` + log + `", "separator": true}`, "the log of an earlier boot and words beside it: want one of them"},
+		{"log and words", `{"log": "` + log + `", "separator": true}`, "both the log of an earlier boot and words are given: want one of them"},
 		{"nothing and something", `{"phasesAlone": true, "separator": true}`, `"phasesAlone" says that there is nothing else, and there is something else beside it`},
 		{"version", `{"systemd": "x"}`, `systemd version "x"`},
 		{"too old", `{"systemd": "257", "separator": true}`, `systemd 257 does not measure "os-separator": systemd does since 261`},

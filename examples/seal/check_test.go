@@ -80,7 +80,7 @@ func TestCheck(t *testing.T) {
 		token + boot + " -userspace none" + sig:                            {1, "sha256 PCR 11 is 8978b363", "the token does not open"},
 		token + boot + sig:                                                 {1, "token, slots [0]: not known\n  sha256 PCR 11: its value is not known: want -userspace", "seal: whether the token opens is not known\n"},
 		token + boot + user:                                                {1, "the signatures of the UKI, its .pcrsig: not known", "not known"},
-		token:                                                              {1, "the token names no bank", "not known"},
+		token:                                                              {1, "the token names no PCR bank", "not known"},
 		token + sig + " -pcrs " + boots + "b2/pcrs.json":                   {1, "(sha256: opens, sha384: does not open, ", "not known"},
 		token + sig + " -banks sha256 -pcrs " + boots + "b2/pcrs.json":     {0, "opens", ""},
 		token + sig + " -banks sha256,sha1 -pcrs " + boots + "b2/pcrs.json -pcr 11=" + zero:                       {1, "whether the sha1", ""},

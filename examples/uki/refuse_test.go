@@ -59,7 +59,7 @@ func TestRefused(t *testing.T) {
 		"kernel bad xz":     {with("-linux", path("xz")), 2, path("xz") + ": xz: checksum of a header is wrong"},
 		"kernel lz4":        {with("-linux", path("lz4")), 2, "uki: -linux: not a PE image: compressed with lz4: decompress it first"},
 		"initrd absent":     {with("-initrd", path("absent")), 2, path("absent")},
-		"initrd empty name": {with("-initrd", ""), 2, "it is empty"},
+		"initrd empty name": {with("-initrd", ""), 2, "the file is empty"},
 		"cmdline absent":    {with("-cmdline", "@"+path("absent")), 2, path("absent")},
 		"at alone":          {with("-cmdline", "@"), 2, "no file name behind the @"},
 		"cmdline NUL":       {with("-cmdline", "a\x00b"), 2, "uki: -cmdline: contains a NUL"},

@@ -76,7 +76,7 @@ func TestInstall(t *testing.T) {
 	require.Contains(t, stderr, `partition 2 ("acme_2", 2.0 MiB)`[:21])
 	digest := regexp.MustCompile(`[0-9a-f]{64}`).FindString(stderr)
 	require.Contains(t, stderr, "as flags, InstallOptions.EraseForEverTheDiskWithThisDigest: -erase-for-ever")
-	b.refused(1, "the disk is not what was agreed to be lost", other+two+" -erase-for-ever 00")
+	b.refused(1, "the disk changed since erasing it was agreed to", other+two+" -erase-for-ever 00")
 	p = object[installed](t, b.ok(other+two+" -json -erase-for-ever "+digest))
 	require.True(t, p.Applied)
 	require.NotEmpty(t, p.Plan["erases"])

@@ -102,7 +102,7 @@ func TestMachine(t *testing.T) {
 	// A machine that is off does not say which of two was good, so neither is written over.
 	b.release(b.build("3"))
 	b.ok("apply" + image + two)
-	b.refused(1, "say what runs (Machine.Running); as flags, Machine.Running: -machine, or the machine that this runs on\n", "plan -release @layout:3 -key @release.pub"+image)
+	b.refused(1, "set Machine.Running; as flags, Machine.Running: -machine, or the machine that this runs on\n", "plan -release @layout:3 -key @release.pub"+image)
 	b.boot("m")
 	b.refused(1, "commit it first", "plan -release @layout:3 -key @release.pub -disk @disk.img -machine @m")
 	b.ok("commit -disk @disk.img -machine @m")
@@ -116,7 +116,7 @@ func TestMachine(t *testing.T) {
 	b.file("m/proc/cmdline", "roothash="+hex.EncodeToString(set.RootHash))
 	b.refused(1, "the machine may have booted from a different disk", "inspect -disk @disk.img -machine @m")
 	require.NoError(t, os.Remove(b.path("m/proc/cmdline")))
-	b.refused(2, "what the machine runs is not known", "inspect -disk @disk.img -machine @m")
+	b.refused(2, "what the machine runs is unknown", "inspect -disk @disk.img -machine @m")
 }
 
 // Udev looks at a disk for a moment after each call that could have written to it, and keeps it
@@ -394,7 +394,7 @@ func TestBadInput(t *testing.T) {
 		"no such file":         {2, "absent", "inspect -disk @absent"},
 		"a directory":          {2, "is a directory", "inspect -disk @vars"},
 		"no table":             {1, "no GPT: a disk of 15 bytes is too small", "inspect -disk @text"},
-		"mounted image":        {2, "no block device", "inspect -mounted -disk @disk.img"},
+		"mounted image":        {2, "is not a block device", "inspect -mounted -disk @disk.img"},
 		"mounted esp":          {2, "-mounted is for -disk", "inspect -mounted -esp @vars"},
 		"auto and off":         {2, "name the disk", "inspect -offline -disk auto"},
 		"off and read":         {2, "-offline and -machine", "inspect -offline -machine / -disk @disk.img"},

@@ -163,17 +163,17 @@ func TestFewerBlocks(t *testing.T) {
 	require.NoError(t, os.WriteFile(tree, b, 0o600))
 	status, stdout, stderr := call3(t, "verify", "-data", data, "-tree", tree, "-root", f.RootHash, "-json")
 	require.Equal(t, 1, status)
-	require.Contains(t, stderr, "more than the 290 data blocks")
+	require.Contains(t, stderr, "more than the requested 290 data blocks")
 	var v verifyResult
 	object(t, stdout, &v)
 	require.False(t, v.Verified)
 	require.Equal(t, []string{"spare"}, v.Findings)
 	status, _, stderr = call3(t, "repair", "-data", data, "-tree", tree, "-root", f.RootHash, "-fec", parity)
 	require.Equal(t, 1, status)
-	require.Contains(t, stderr, "more than the 290 data blocks")
+	require.Contains(t, stderr, "more than the requested 290 data blocks")
 	status, _, stderr = call3(t, "diff", tree, tree)
 	require.Equal(t, 1, status)
-	require.Contains(t, stderr, "more than the 290 data blocks")
+	require.Contains(t, stderr, "more than the requested 290 data blocks")
 }
 
 func placeDir(t *testing.T) string {

@@ -42,7 +42,7 @@ func TestRefused(t *testing.T) {
 		"directory":        {[]string{"format", "-data", dir, "-tree", out}, 2, "is a directory"},
 		"into-directory":   {[]string{"format", "-data", data, "-tree", dir}, 2, "is a directory"},
 		"no-such-place":    {[]string{"format", "-data", data, "-tree", filepath.Join(dir, "x", "y")}, 2, "create"},
-		"odd":              {[]string{"format", "-data", odd, "-tree", out}, 2, "1 bytes too many"},
+		"odd":              {[]string{"format", "-data", odd, "-tree", out}, 2, "drop 1 bytes"},
 		"salt":             {format("-salt", "xy"), 2, "-salt: "},
 		"long-salt":        {format("-salt", string(bytes.Repeat([]byte("00"), 257))), 2, "257 bytes"},
 		"uuid":             {format("-uuid", "1234"), 2, "not a UUID"},

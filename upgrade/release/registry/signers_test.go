@@ -93,7 +93,7 @@ func TestTagsOfOthers(t *testing.T) {
 	_, err = w.WriteManifest(ocispec.Manifest{Config: config, Layers: []ocispec.Descriptor{theirs}}, "sha256-"+d.Digest.Encoded())
 	require.NoError(t, err)
 	err = cosign.Sign(t.Context(), w, d, key, cosign.SignOptions{Formats: []cosign.Format{cosign.FormatBundle}})
-	require.ErrorContains(t, err, "so nothing is added to it")
+	require.ErrorContains(t, err, "the signature is not added")
 
 	tag := "sha256-" + d.Digest.Encoded() + ".sig"
 	_, err = w.WriteManifest(ocispec.Manifest{Config: config, Layers: []ocispec.Descriptor{theirs}}, tag)
