@@ -398,7 +398,7 @@ func (d *definition) fill() error {
 	case d.integrity == "inline" && d.encrypt.Key == "":
 		return d.fail("Integrity", errors.New("inline requires Encrypt="))
 	case d.encrypt.Name != "" && d.encrypt.Key == "":
-		return d.fail("VolumeName", errors.New("needs Encrypt="))
+		return d.fail("VolumeName", errors.New("requires Encrypt="))
 	case t.DefaultSubvolume != "" && !slices.ContainsFunc(t.Subvolumes, func(v Subvolume) bool { return v.Path == t.DefaultSubvolume }):
 		return d.fail("DefaultSubvolume", errors.New("want one of Subvolumes="))
 	}

@@ -241,7 +241,7 @@ func TestReadRepartRefuses(t *testing.T) {
 		"[Partition]\nType=home\nCopyFiles=/a:/b:colour":                             "want fsverity=copy",
 		"[Partition]\nType=home\nCopyFiles=:/b":                                      "has no source",
 		"[Partition]\nType=home\nMakeDirectories=\"/a":                               "is not closed",
-		"[Partition]\nType=home\nMakeDirectories=a":                                  "no absolute path",
+		"[Partition]\nType=home\nMakeDirectories=a":                                  "want an absolute path",
 		"[Partition]\nType=home\nMakeSymlinks=/a":                                    "want the path of the link",
 		"[Partition]\nType=home\nSubvolumes=/a:rw":                                   `subvolume flag "rw"`,
 		"[Partition]\nType=home\nDefaultSubvolume=/a":                                "want one of Subvolumes=",

@@ -83,7 +83,7 @@ func TestRefusedKernelText(t *testing.T) {
 	assert.EqualError(t, err, "uki: Linux: the stub of systemd 259 does not start the kernel (by its source): ImageBase is 0x1000000, want 0")
 	im.Stub = source(petest.Stub("999"))
 	_, err = im.Assemble()
-	assert.EqualError(t, err, "uki: Linux: whether the stub starts the kernel is unknown: ImageBase is 0x1000000, want 0")
+	assert.EqualError(t, err, "uki: Linux: whether the stub starts the kernel is not known: ImageBase is 0x1000000, want 0")
 	im.AssumeStub = 258
 	_, err = im.Assemble()
 	assert.EqualError(t, err, "uki: Linux: the stub of systemd 258 does not start the kernel (if it does what the release does that it is taken for): ImageBase is 0x1000000, want 0")

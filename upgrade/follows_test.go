@@ -83,7 +83,7 @@ func TestReleaseContradictsItself(t *testing.T) {
 		`the release has product "other", but its UKI has "acme"`:       func(r *release.Release) { r.ID = "other" },
 		`the release has version "7", but its UKI has "2"`:              func(r *release.Release) { r.Version = "7" },
 		`the release has architecture "arm64", but its UKI has "amd64"`: func(r *release.Release) { r.Architecture = "arm64" },
-		`add-on "slot.efi": want a name that ends with`:             func(r *release.Release) { r.Addons = []release.Addon{{Name: "slot.efi"}} },
+		`add-on "slot.efi": want a name that ends with`:                 func(r *release.Release) { r.Addons = []release.Addon{{Name: "slot.efi"}} },
 	} {
 		r := s.build("2").Release()
 		change(r)

@@ -186,7 +186,7 @@ func TestReadSignatureRefuses(t *testing.T) {
 		"nul":               {partitionText, "\x00\x00", "JSON at 0x0: the document ends here: unexpected EOF"},
 		"array":             {partitionText, "[]", "want an object"},
 		"cut":               {`"}`, "", "signature at 0x"},
-		"behind":            {`"}`, `"}{}`, "JSON at 0x82: something follows"},
+		"behind":            {`"}`, `"}{}`, "JSON at 0x82: data after the JSON value"},
 		"behind-nul":        {`"}`, "\"}\x00\x00{", "padding at 0x84: byte 0x7b, want NUL"},
 		"missing":           {`"rootHash":"00ff",`, "", "rootHash at 0x70: missing"},
 		"twice":             {`"rootHash"`, `"rootHash":"00ff","rootHash"`, `JSON at 0x13: key "rootHash" appears twice`},

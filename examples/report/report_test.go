@@ -158,7 +158,7 @@ func TestRefused(t *testing.T) {
 	require.Equal(t, yes, r.claims()["the UKI has a signature for Secure Boot"].Answer)
 	// What firmware does not start measures nothing.
 	require.Equal(t, []answer{yes, unknown}, []answer{r.Tokens[0].Old, r.Tokens[0].New})
-	require.Contains(t, r.PCRs[4].Note, "no certificate in db leads there")
+	require.Contains(t, r.PCRs[4].Note, "no certificate in db is on that chain")
 	require.Empty(t, r.PCRs[4].New)
 	r = b.facts(1, "@layout:1 @layout:2 -token @ours.json")
 	require.Equal(t, []answer{yes, no}, []answer{r.Tokens[0].Old, r.Tokens[0].New})

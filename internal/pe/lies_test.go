@@ -59,7 +59,7 @@ func TestLies(t *testing.T) {
 		{"data in the DOS header", u32(0x148+20, 0), "section .text", 0x148 + 20, "overlaps the headers"},
 		{"address 2^32-1", u32(0x148+12, all), "section .text", 0x148 + 8, "above 4 GiB"},
 		{"table of 2^32-1 bytes", u32(0x58+144, 0x600, all), "certificate table", 0x58 + 144, "ends at 4294968831, but the file ends at 1536"},
-		{"table at 2^32-8", u32(0x58+144, 0xfffffff8, 8), "certificate table", 0x58 + 144, "it ends at 4294967296"},
+		{"table at 2^32-8", u32(0x58+144, 0xfffffff8, 8), "certificate table", 0x58 + 144, "ends at 4294967296"},
 		{"table over the data", u32(0x58+144, 0x5f8, 8), "certificate table", 0x58 + 144, "inside the image"},
 		{"table over the headers", u32(0x58+144, 0, 8), "certificate table", 0x58 + 144, "inside the image"},
 	} {

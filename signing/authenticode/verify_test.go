@@ -74,7 +74,7 @@ func TestCertificateTable(t *testing.T) {
 		{"length 8", func(b []byte) []byte { le.PutUint32(b[table:], 8); return b }, table, "8, want more than 8"},
 		{"length 2^32-1", func(b []byte) []byte { le.PutUint32(b[table:], 1<<32-1); return b }, table, "4294967295"},
 		{"revision 1", func(b []byte) []byte { le.PutUint16(b[table+4:], 0x100); return b }, table + 4, "0x0100, want 0x0200"},
-		{"behind the file", func(b []byte) []byte { le.PutUint32(b[dir+4:], 1<<31); return b }, int64(dir), "it ends at"},
+		{"behind the file", func(b []byte) []byte { le.PutUint32(b[dir+4:], 1<<31); return b }, int64(dir), "ends at"},
 		{"inside the image", func(b []byte) []byte { le.PutUint32(b[dir:], 8); return b }, int64(dir), "inside the image"},
 		{"bytes behind", func(b []byte) []byte { return append(b, 0) }, int64(len(signed)), "1 bytes follow it"},
 		{"half a header", func(b []byte) []byte {

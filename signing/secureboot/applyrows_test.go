@@ -100,7 +100,7 @@ func TestApplyRows(t *testing.T) {
 		text     string
 	}{
 		{"plain", machine, signedAs(t, h.KEK, sha256, true, at, "dbx", digest(2), add), add, takes, takes, append(digest(1), digest(2)...), ""},
-		{"the variable is cut off", cut, signedAs(t, h.KEK, sha256, true, at, "dbx", digest(2), add), add, refuses, takes, append(bytes.Clone(cut.DBX), digest(2)...), "signature list 1 of the variable: it is malformed"},
+		{"the variable is cut off", cut, signedAs(t, h.KEK, sha256, true, at, "dbx", digest(2), add), add, refuses, takes, append(bytes.Clone(cut.DBX), digest(2)...), "signature list 1 of the variable: malformed"},
 		{"it is, but the search does not come there", cut, signedAs(t, h.KEK, sha256, true, at, "dbx", digest(1), add), add, takes, takes, cut.DBX, ""},
 		{"it is, and is replaced", cut, signedAs(t, h.KEK, sha256, true, at, "dbx", digest(2), !add), !add, takes, takes, digest(2), ""},
 		{"bytes behind the variable's lists", ragged, signedAs(t, h.KEK, sha256, true, at, "dbx", digest(2), add), add, refuses, cannotTell, nil, "3 bytes"},

@@ -75,7 +75,7 @@ func TestSupport(t *testing.T) {
 		"supportedUntil":          `"supportedUntil":"soon"`,
 		"CVE-1 is listed twice":   `"fixes":["CVE-1","CVE-1"]`,
 		"without spaces":          `"fixes":["a b"]`,
-		"the one form":            `"fixes":[]`,
+		"canonical form":          `"fixes":[]`,
 		`0 characters, want 1 to`: `"fixes":[""]`,
 	} {
 		_, err := channel.Parse([]byte(strings.Replace(golden, `"offered":50,"status":"offered"`, `"offered":50,"status":"offered",`+members, 1)))

@@ -68,8 +68,8 @@ func TestFilterLists(t *testing.T) {
 		{"the variable has a list with bytes left", list(digests, 49, 0, 20, make([]byte, 21)...), digestList(2), nil, "21 bytes of signatures, want a multiple of the size of each, 20", digestList(2), ""},
 		{"the variable has a list with signatures of 0 bytes", list(x509s, 28, 0, 0), digestList(2), nil, "malformed: 0 bytes of signatures", digestList(2), ""},
 		{"the same, compared", list(digests, 28, 0, 0), list(digests, 28, 0, 0), nil, "signature list 0 of the update", nil, unknownText},
-		{"the update is cut off", digestList(1), digestList(2)[:40], nil, "signature list 0 of the update: it is malformed", nil, ""},
-		{"the update is cut off behind a list", digestList(1), join(digestList(2), digestList(3)[:40]), nil, "signature list 1 of the update: it is malformed", digestList(2), ""},
+		{"the update is cut off", digestList(1), digestList(2)[:40], nil, "signature list 0 of the update: malformed", nil, ""},
+		{"the update is cut off behind a list", digestList(1), join(digestList(2), digestList(3)[:40]), nil, "signature list 1 of the update: malformed", digestList(2), ""},
 	} {
 		fresh, err := FilterLists(c.have, c.more, Options{})
 		check := func(fresh []byte, err error, want []byte, text string) {
